@@ -1,0 +1,275 @@
+//! Reading a 200: whether it is an answer at all, and what it cost in tokens. Bodies stay raw JSON.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+
+use super::Reply;
+
+/// What a 200 turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// An answer.
+    Good {
+        /// The body as one line of JSON.
+        body: Box<str>,
+        /// (prompt, completion) tokens, if the server said.
+        usage: Option<(u64, u64)>,
+    },
+    /// Something else.
+    Bad {
+        /// What is wrong with it.
+        why: String,
+        /// The body as one line of JSON, if it is JSON.
+        body: Option<Box<str>>,
+        /// Tokens that were billed for it, if it says so.
+        usage: Option<(u64, u64)>,
+    },
+}
+
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(borrow, default)]
+    choices: Option<Vec<Choice<'a>>>,
+    #[serde(borrow, default)]
+    data: Option<Vec<Embedding<'a>>>,
+    #[serde(borrow, default)]
+    usage: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Choice<'a> {
+    #[serde(borrow, default)]
+    message: Option<Message<'a>>,
+    #[serde(borrow, default)]
+    text: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(borrow, default)]
+    content: Option<&'a RawValue>,
+    #[serde(default)]
+    tool_calls: Option<Vec<IgnoredAny>>,
+    #[serde(default)]
+    reasoning: Option<IgnoredAny>,
+    #[serde(default)]
+    reasoning_content: Option<IgnoredAny>,
+    #[serde(default)]
+    refusal: Option<IgnoredAny>,
+    #[serde(default)]
+    function_call: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Embedding<'a> {
+    #[serde(borrow, default)]
+    embedding: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Usage {
+    #[serde(default)]
+    prompt_tokens: Option<u64>,
+    #[serde(default)]
+    completion_tokens: Option<u64>,
+}
+
+/// Reads the body of a 200.
+#[must_use]
+pub fn read(reply: &Reply) -> Answer {
+    let bad = |why: &str| Answer::Bad { why: why.to_owned(), body: None, usage: None };
+    if reply.body.is_empty() {
+        return bad("HTTP 200 with an empty body");
+    }
+    let Ok(text) = std::str::from_utf8(&reply.body) else { return bad("HTTP 200 with a body that is not UTF-8") };
+    if reply.content_type == "text/html" || text.trim_start().starts_with('<') {
+        return bad("HTTP 200 with an HTML page instead of an answer");
+    }
+    // Serde would take an array for a struct.
+    if !text.trim_start().starts_with('{') {
+        return bad("HTTP 200 with something other than a JSON object");
+    }
+    let parsed: Body<'_> = match serde_json::from_str(text) {
+        Ok(parsed) => parsed,
+        // JSON, but of another shape: keep it for the person who has to find out why.
+        Err(error) if error.is_data() => {
+            let body = serde_json::from_str::<&RawValue>(text.trim()).ok().map(|raw| one_line(raw.get()).into());
+            return Answer::Bad { why: format!("HTTP 200 with an unexpected shape: {error}"), body, usage: None };
+        }
+        Err(error) => return bad(&format!("HTTP 200 with a body that is not JSON: {error}")),
+    };
+    let usage = parsed.usage.and_then(|raw| serde_json::from_str::<Usage>(raw.get()).ok()).and_then(|u| {
+        match (u.prompt_tokens, u.completion_tokens) {
+            (None, None) => None,
+            (prompt, completion) => Some((prompt.unwrap_or(0), completion.unwrap_or(0))),
+        }
+    });
+    let body: Box<str> = one_line(text.trim()).into();
+    match flaw(&parsed) {
+        None => Answer::Good { body, usage },
+        Some(why) => Answer::Bad { why: format!("HTTP 200 {why}"), body: Some(body), usage },
+    }
+}
+
+fn flaw(body: &Body<'_>) -> Option<&'static str> {
+    if body.error.is_some_and(|e| e.get() != "null") {
+        return Some("that carries an error");
+    }
+    match (&body.choices, &body.data) {
+        (Some(choices), _) if choices.is_empty() => Some("with no choices"),
+        (Some(choices), _) if choices.iter().all(answered) => None,
+        (Some(_), _) => Some("with a choice that says nothing"),
+        (None, Some(data)) if data.is_empty() => Some("with no embeddings"),
+        (None, Some(data)) if data.iter().all(|d| d.embedding.is_some_and(|e| e.get().starts_with(['[', '"']))) => None,
+        (None, Some(_)) => Some("with an entry that is no embedding"),
+        (None, None) => Some("with neither choices nor embeddings"),
+    }
+}
+
+fn answered(choice: &Choice<'_>) -> bool {
+    if let Some(text) = choice.text {
+        return text.get().starts_with('"');
+    }
+    choice.message.as_ref().is_some_and(|m| {
+        m.content.is_some_and(|c| c.get().starts_with(['"', '[']))
+            || m.tool_calls.as_ref().is_some_and(|calls| !calls.is_empty())
+            || m.reasoning.is_some()
+            || m.reasoning_content.is_some()
+            || m.refusal.is_some()
+            || m.function_call.is_some()
+    })
+}
+
+/// JSON without line breaks: the service pretty-prints, a line of results must stay one line.
+///
+/// White space outside strings goes; every other byte stays. Already single-line JSON is passed through.
+#[must_use]
+pub fn one_line(json: &str) -> Cow<'_, str> {
+    if memchr::memchr2(b'\n', b'\r', json.as_bytes()).is_none() {
+        return Cow::Borrowed(json);
+    }
+    let bytes = json.as_bytes();
+    let mut out = String::with_capacity(json.len());
+    let mut from = 0;
+    let mut at = 0;
+    while at < bytes.len() {
+        match bytes[at] {
+            b'"' => at = string_end(bytes, at + 1),
+            b' ' | b'\t' | b'\n' | b'\r' => {
+                out.push_str(&json[from..at]);
+                while at < bytes.len() && matches!(bytes[at], b' ' | b'\t' | b'\n' | b'\r') {
+                    at += 1;
+                }
+                from = at;
+            }
+            _ => at += 1,
+        }
+    }
+    out.push_str(&json[from..]);
+    Cow::Owned(out)
+}
+
+/// The index just past the closing quote of a string that begins at `at`.
+fn string_end(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(found) = memchr::memchr2(b'"', b'\\', &bytes[at..]) {
+        at += found;
+        if bytes[at] == b'"' {
+            return at + 1;
+        }
+        at = (at + 2).min(bytes.len());
+    }
+    bytes.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::api::limits::Limits;
+
+    fn answer(body: &str) -> Answer {
+        read(&Reply {
+            status: 200,
+            limits: Limits::default(),
+            content_type: "application/json".into(),
+            body: Bytes::copy_from_slice(body.as_bytes()),
+        })
+    }
+
+    const LIVE: &str = "{\n  \"id\": \"x\",\n  \"prompt\": [],\n  \"choices\": [\n    {\"index\": 0, \"message\": {\"role\": \"assistant\", \"content\": \"a\\n b\", \"tool_calls\": []}, \"logprobs\": null, \"finish_reason\": \"stop\", \"seed\": null}\n  ],\n  \"usage\": {\"prompt_tokens\": 12, \"total_tokens\": 15, \"completion_tokens\": 3}\n}";
+
+    #[test]
+    fn a_live_answer_becomes_one_line_with_its_strings_untouched() {
+        let Answer::Good { body, usage } = answer(LIVE) else { panic!("not an answer") };
+        assert_eq!(usage, Some((12, 3)));
+        assert!(!body.contains('\n'));
+        assert!(body.contains(r#""content":"a\n b""#));
+        assert!(body.contains(r#""seed":null"#));
+    }
+
+    #[test]
+    fn what_is_no_answer_is_never_taken_for_one() {
+        let cases = [
+            ("", "empty body"),
+            ("<html>", "HTML"),
+            (r#"{"choices":[{"message":{"con"#, "not JSON"),
+            (r#"{"choices":[]}"#, "no choices"),
+            (r#"{"choices":[{}]}"#, "says nothing"),
+            (r#"{"choices":[{"message":{"content":null}}]}"#, "says nothing"),
+            (r#"{"choices":[{"message":{"content":"x"}},{"message":null}]}"#, "says nothing"),
+            (r#"{"choices":"x"}"#, "unexpected shape"),
+            (r#"{"data":[]}"#, "no embeddings"),
+            (r#"{"data":[{"embedding":7}]}"#, "no embedding"),
+            (r#"{"object":"list"}"#, "neither"),
+            (r#"{"error":{"message":"x"},"choices":[{"message":{"content":"x"}}]}"#, "carries an error"),
+            (r#"[[{"text":"x"}]]"#, "other than a JSON object"),
+            ("null", "other than a JSON object"),
+        ];
+        for (body, expected) in cases {
+            let Answer::Bad { why, .. } = answer(body) else { panic!("{body} was taken for an answer") };
+            assert!(why.contains(expected), "{body}: {why}");
+        }
+    }
+
+    #[test]
+    fn unusual_answers_are_answers() {
+        for body in [
+            r#"{"choices":[{"text":""}]}"#,
+            r#"{"choices":[{"message":{"content":""}}],"usage":null}"#,
+            r#"{"choices":[{"message":{"content":null,"tool_calls":[{"id":"x"}]}}]}"#,
+            r#"{"choices":[{"message":{"content":null,"reasoning":"hm"}}]}"#,
+            r#"{"data":[{"embedding":[0.1]}],"error":null,"usage":{"prompt_tokens":"many"}}"#,
+        ] {
+            assert!(matches!(answer(body), Answer::Good { .. }), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_thrown_away_answer_still_tells_its_price() {
+        let Answer::Bad { usage, body, .. } =
+            answer(r#"{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":1}}"#)
+        else {
+            panic!()
+        };
+        assert_eq!(usage, Some((5, 1)));
+        assert!(body.is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn one_line_keeps_the_value(text in "\\PC*", number in any::<i64>()) {
+            let value = serde_json::json!({"a": [text, number, {"k\n": null}], "b\\\"": "\r\n"});
+            let pretty = serde_json::to_string_pretty(&value).expect("a value");
+            let line = one_line(&pretty);
+            prop_assert!(!line.contains('\n'));
+            prop_assert_eq!(serde_json::to_string(&value).expect("a value"), line);
+        }
+    }
+}

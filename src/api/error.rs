@@ -1,0 +1,330 @@
+//! What went wrong with a request, told apart by what can be done about it, never by matching on text.
+
+use std::error::Error as StdError;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::Reply;
+
+/// Longest server message kept: enough to understand, too little to fill a disk with.
+const MAX_MESSAGE: usize = 500;
+
+/// What may be done about a failed request (reliability: "was it sent?" decides).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Never reached the service: send again freely.
+    NotSent,
+    /// Refused unpaid because we are above our rate (429): slow down, then send again.
+    AboveRate,
+    /// Refused unpaid because the service lacks capacity (503): wait, then send again.
+    NoCapacity,
+    /// It may have been worked on and billed: sending again may pay twice.
+    Ambiguous,
+    /// This request will never be answered.
+    RowFatal,
+    /// No request will be answered: key or money.
+    JobFatal,
+}
+
+/// What kind of failure it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// DNS, connect, TLS or proxy: nothing was sent.
+    Connect,
+    /// The connection broke after something was sent.
+    Broken,
+    /// No answer in time.
+    Timeout,
+    /// An answer that is none.
+    BadResponse,
+    /// The service refused the request itself.
+    InvalidRequest,
+    /// 403 and the like, for length.
+    ContextLength,
+    /// No such model or path.
+    NotFound,
+    /// The key.
+    Auth,
+    /// Money.
+    Payment,
+    /// 429.
+    RateLimited,
+    /// 503.
+    Overloaded,
+    /// Any other 5xx.
+    Server,
+}
+
+/// A request without an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What kind.
+    pub fault: Fault,
+    /// HTTP status, if a response began.
+    pub status: Option<u16>,
+    /// The service's words or the transport's, shortened.
+    pub message: String,
+    /// The service says that this model does not exist or is not served (404, or `model_not_available`).
+    pub model_unknown: bool,
+}
+
+impl Failure {
+    pub(super) fn new(fault: Fault, message: String) -> Self {
+        Self { fault, status: None, message, model_unknown: false }
+    }
+
+    pub(super) fn from_reqwest(error: &reqwest::Error) -> Self {
+        let fault = if error.is_connect() || error.is_builder() { Fault::Connect } else { Fault::Broken };
+        Self::new(fault, chain(error))
+    }
+
+    /// The connection broke in the middle of a response.
+    pub(super) fn broken(error: &reqwest::Error, status: u16) -> Self {
+        let fault = if status == 200 { Fault::BadResponse } else { Fault::Broken };
+        let mut failure = Self::new(fault, format!("the answer was cut off: {}", chain(error)));
+        failure.status = Some(status);
+        failure
+    }
+
+    /// What may be done about it.
+    #[must_use]
+    pub const fn class(&self) -> Class {
+        match self.fault {
+            Fault::Connect => Class::NotSent,
+            Fault::RateLimited => Class::AboveRate,
+            Fault::Overloaded => Class::NoCapacity,
+            Fault::Broken | Fault::Timeout | Fault::BadResponse | Fault::Server => Class::Ambiguous,
+            Fault::InvalidRequest | Fault::ContextLength | Fault::NotFound => Class::RowFatal,
+            Fault::Auth | Fault::Payment => Class::JobFatal,
+        }
+    }
+
+    /// Reads a response whose status is not 200.
+    #[must_use]
+    pub fn from_reply(reply: &Reply) -> Self {
+        let said = Said::read(&reply.body);
+        let told = |kind: &str| said.kind.as_deref() == Some(kind) || said.code.as_deref() == Some(kind);
+        let mut model_unknown = false;
+        let fault = match reply.status {
+            401 => Fault::Auth,
+            402 => Fault::Payment,
+            // 403 means "prompt and max_tokens exceed the context" (support.together.ai 1067567273) unless it is about the key.
+            403 if said.about_context() => Fault::ContextLength,
+            403 => Fault::Auth,
+            404 => {
+                model_unknown = true;
+                Fault::NotFound
+            }
+            400 if told("model_not_available") => {
+                model_unknown = true;
+                Fault::NotFound
+            }
+            400 | 413 | 422 if said.about_context() => Fault::ContextLength,
+            // A request timeout before the work began, and a conflict, may both be sent again.
+            408 => Fault::Timeout,
+            409 => Fault::Server,
+            429 => Fault::RateLimited,
+            503 => Fault::Overloaded,
+            500..=599 => Fault::Server,
+            300..=399 => Fault::BadResponse,
+            200..=299 => Fault::BadResponse,
+            _ => Fault::InvalidRequest,
+        };
+        let message = match said.message {
+            Some(message) if !message.trim().is_empty() => format!("HTTP {}: {}", reply.status, shorten(&message)),
+            _ => {
+                let text = String::from_utf8_lossy(&reply.body);
+                let text = if reply.content_type == "text/html" { "an HTML page".into() } else { text };
+                format!("HTTP {}: {}", reply.status, shorten(text.trim())).trim_end_matches([':', ' ']).to_owned()
+            }
+        };
+        Self { fault, status: Some(reply.status), message, model_unknown }
+    }
+}
+
+/// What an error body says, in whichever of the service's shapes it comes.
+#[derive(Debug, Default)]
+struct Said {
+    message: Option<String>,
+    kind: Option<String>,
+    code: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    message: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    error_type: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    detail: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Detail<'a> {
+    #[serde(borrow, default)]
+    message: Option<&'a RawValue>,
+    #[serde(borrow, default, alias = "error_type")]
+    r#type: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    code: Option<&'a RawValue>,
+}
+
+impl Said {
+    fn read(body: &[u8]) -> Self {
+        let Ok(envelope) = serde_json::from_slice::<Envelope<'_>>(body) else { return Self::default() };
+        let mut said = Self { kind: envelope.error_type.and_then(scalar), ..Self::default() };
+        match envelope.error {
+            Some(raw) => said.read_error(raw, 0),
+            None => said.message = envelope.message.or(envelope.detail).map(text),
+        }
+        said
+    }
+
+    /// `error` is a text, an object, or an object whose `message` is an object again (engine errors passed through).
+    fn read_error(&mut self, raw: &RawValue, depth: u8) {
+        let Ok(detail) = serde_json::from_str::<Detail<'_>>(raw.get()) else {
+            self.message = Some(text(raw));
+            return;
+        };
+        self.kind = self.kind.take().or_else(|| detail.r#type.and_then(scalar));
+        self.code = self.code.take().or_else(|| detail.code.and_then(scalar));
+        match detail.message {
+            Some(inner) if inner.get().starts_with('{') && depth < 3 => self.read_error(inner, depth + 1),
+            Some(inner) => self.message = Some(text(inner)),
+            None => self.message = Some(raw.get().to_owned()),
+        }
+    }
+
+    /// Whether the refusal is about the context's length. The service has no code of its own for that, so this is the one
+    /// place that looks at words; it only chooses between two codes for a row that has failed either way.
+    fn about_context(&self) -> bool {
+        let words = |t: &Option<String>| {
+            t.as_deref().is_some_and(|t| {
+                let t = t.to_ascii_lowercase();
+                t.contains("context")
+                    || t.contains("max_tokens")
+                    || t.contains("max_new_tokens")
+                    || t.contains("too long")
+            })
+        };
+        words(&self.code) || words(&self.message)
+    }
+}
+
+/// A JSON string's text, or the JSON itself.
+fn text(raw: &RawValue) -> String {
+    serde_json::from_str::<String>(raw.get()).unwrap_or_else(|_| raw.get().to_owned())
+}
+
+fn scalar(raw: &RawValue) -> Option<String> {
+    (raw.get() != "null").then(|| text(raw))
+}
+
+fn shorten(text: &str) -> String {
+    match text.char_indices().nth(MAX_MESSAGE) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// An error with its causes, the URL left out (it may carry a signature).
+pub(super) fn chain(error: &reqwest::Error) -> String {
+    let mut causes: Vec<String> = Vec::new();
+    let mut next: Option<&dyn StdError> = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if !causes.iter().any(|c| c.contains(&text)) {
+            causes.push(text);
+        }
+        next = cause.source();
+    }
+    if causes.is_empty() { "the request could not be made".to_owned() } else { shorten(&causes.join(": ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::api::limits::Limits;
+
+    fn failure(status: u16, body: &str) -> Failure {
+        let content_type = if body.starts_with('<') { "text/html" } else { "application/json" };
+        Failure::from_reply(&Reply {
+            status,
+            limits: Limits::default(),
+            content_type: content_type.to_owned(),
+            body: Bytes::copy_from_slice(body.as_bytes()),
+        })
+    }
+
+    #[test]
+    fn every_recorded_shape_is_read() {
+        let cases = [
+            (401, r#"{"error": {"message": "Unauthorized"}}"#, Fault::Auth, "HTTP 401: Unauthorized"),
+            (
+                401,
+                r#"{"id":"x","error":{"message":"Invalid API key","type":"invalid_request_error","param":null,"code":"invalid_api_key"}}"#,
+                Fault::Auth,
+                "HTTP 401: Invalid API key",
+            ),
+            (402, r#"{"error": "Credits needed"}"#, Fault::Payment, "HTTP 402: Credits needed"),
+            (429, r#"{"error":{"message":"slow","type":"credit_limit"}}"#, Fault::RateLimited, "HTTP 429: slow"),
+            (429, r#"{"error":"slow","error_type":"dynamic_request_limited"}"#, Fault::RateLimited, "HTTP 429: slow"),
+            (503, r#"{"error":{"message":"busy","type":"service_unavailable"}}"#, Fault::Overloaded, "HTTP 503: busy"),
+            (521, "error code: 521", Fault::Server, "HTTP 521: error code: 521"),
+            (502, "<html>bad gateway</html>", Fault::Server, "HTTP 502: an HTML page"),
+            (500, "", Fault::Server, "HTTP 500"),
+            (
+                403,
+                r#"{"error":{"message":"input tokens + max_tokens exceed the context length"}}"#,
+                Fault::ContextLength,
+                "HTTP 403: input tokens + max_tokens exceed the context length",
+            ),
+            (403, r#"{"error":{"message":"Forbidden"}}"#, Fault::Auth, "HTTP 403: Forbidden"),
+            (
+                400,
+                r#"{"error":{"message":{"message":"inner words","type":"BadRequestError","param":null,"code":400},"type":"invalid_request_error"}}"#,
+                Fault::InvalidRequest,
+                "HTTP 400: inner words",
+            ),
+            (422, r#"{"error":{"message":"temperature","code":7}}"#, Fault::InvalidRequest, "HTTP 422: temperature"),
+            (307, "", Fault::BadResponse, "HTTP 307"),
+        ];
+        for (status, body, fault, message) in cases {
+            let found = failure(status, body);
+            assert_eq!((found.fault, found.message.as_str(), found.status), (fault, message, Some(status)), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_model_that_is_not_served_is_told_from_other_refusals() {
+        assert!(failure(404, r#"{"error":{"message":"no such model","code":"model_not_available"}}"#).model_unknown);
+        let found = failure(
+            400,
+            r#"{"error":{"message":"Unable to access non-serverless model","code":"model_not_available"}}"#,
+        );
+        assert!(found.model_unknown && found.fault == Fault::NotFound);
+        assert!(!failure(400, r#"{"error":{"message":"bad temperature"}}"#).model_unknown);
+    }
+
+    #[test]
+    fn long_messages_are_cut_on_a_character() {
+        let found = failure(500, &format!(r#"{{"error":"{}"}}"#, "é".repeat(5000)));
+        assert!(found.message.chars().count() < 600);
+        assert!(found.message.ends_with('…'));
+    }
+
+    #[test]
+    fn only_what_was_never_sent_or_was_refused_is_free_to_resend() {
+        let class = |fault| Failure::new(fault, String::new()).class();
+        assert_eq!(class(Fault::Connect), Class::NotSent);
+        for fault in [Fault::Broken, Fault::Timeout, Fault::BadResponse, Fault::Server] {
+            assert_eq!(class(fault), Class::Ambiguous);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The service: one [`Client`] with one `send`, wire types and error classes. It knows nothing else of ours.
+//!
+//! No request is ever retried, redirected or resent in here: who calls decides ([`retry`] says how long to wait).
+
+pub mod chat;
+pub mod error;
+pub mod limits;
+pub mod retry;
+
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use secrecy::{ExposeSecret, SecretString};
+
+use error::{Failure, Fault};
+use limits::Limits;
+
+/// Longest answer that is read, decompressed: far above any completion, far below what would hurt this machine.
+const MAX_BODY: usize = 64 << 20;
+/// Time for DNS, TCP and TLS together; nothing has been sent yet when it runs out.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Cloudflare closes idle connections after minutes; giving them up earlier avoids sending into a closing one.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Where and as whom to call.
+#[derive(Debug)]
+pub struct ClientOptions {
+    /// Base URL; a final `/v1` is added where it is missing.
+    pub base_url: String,
+    /// The API key, if there is one.
+    pub key: Option<SecretString>,
+    /// What `User-Agent` says.
+    pub user_agent: String,
+}
+
+/// A connection pool to one service, for one key.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: url::Url,
+}
+
+/// A response that arrived whole.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// What the headers say of limits and waiting.
+    pub limits: Limits,
+    /// `Content-Type`, lower case, without parameters.
+    pub content_type: String,
+    /// The body, decompressed.
+    pub body: Bytes,
+}
+
+/// The base URL in its one canonical form: no final slash, ending in `/v1`.
+///
+/// # Errors
+/// A sentence that says what is wrong with the URL.
+pub fn canonical_base(text: &str) -> Result<url::Url, String> {
+    let trimmed = text.trim().trim_end_matches('/');
+    let with_version = if trimmed.ends_with("/v1") { trimmed.to_owned() } else { format!("{trimmed}/v1") };
+    let url = url::Url::parse(&with_version).map_err(|e| format!("`{text}` is no URL: {e}"))?;
+    let host = url.host_str().ok_or_else(|| format!("`{text}` names no host"))?;
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
+        return Err("a base URL holds no user, password or query".to_owned());
+    }
+    let loopback = host == "localhost"
+        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if loopback => Ok(url),
+        "http" => Err(format!("`{text}` is plain http: your key and prompts would travel in the clear; use https")),
+        other => Err(format!("`{text}`: scheme `{other}` is not http or https")),
+    }
+}
+
+impl Client {
+    /// A client; connects when first used.
+    ///
+    /// # Errors
+    /// A sentence: the URL or the key cannot be used, or TLS cannot be set up.
+    pub fn new(options: &ClientOptions) -> Result<Self, String> {
+        // Only the first call installs; later ones find it there.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let mut headers = HeaderMap::new();
+        if let Some(key) = &options.key {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
+                .map_err(|_| "the API key holds characters that no HTTP header can carry".to_owned())?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let http = reqwest::Client::builder()
+            .default_headers(headers)
+            .user_agent(&options.user_agent)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(usize::MAX)
+            .tcp_nodelay(true)
+            // A dead peer is found by probes, not by a short read timeout: a long answer is silent for minutes.
+            .tcp_keepalive(Duration::from_secs(30))
+            .http2_keep_alive_interval(Duration::from_secs(30))
+            .http2_keep_alive_timeout(Duration::from_secs(20))
+            .http2_adaptive_window(true)
+            .retry(reqwest::retry::never())
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .build()
+            .map_err(|e| format!("cannot set up HTTP: {}", error::chain(&e)))?;
+        Ok(Self { http, base: canonical_base(&options.base_url)? })
+    }
+
+    /// The URL of `path` (with its leading slash) under the base.
+    #[must_use]
+    pub fn url(&self, path: &str) -> url::Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
+        url
+    }
+
+    /// Sends `body` once and reads the whole answer; any status is a [`Reply`].
+    ///
+    /// # Errors
+    /// A [`Failure`] that says whether the request can have reached the service.
+    pub async fn post(&self, url: &url::Url, body: Bytes, timeout: Duration) -> Result<Reply, Failure> {
+        let exchange = async {
+            let response =
+                self.http.post(url.clone()).body(body).send().await.map_err(|e| Failure::from_reqwest(&e))?;
+            read(response).await
+        };
+        match tokio::time::timeout(timeout, exchange).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::new(Fault::Timeout, format!("no answer within {} s", timeout.as_secs_f64()))),
+        }
+    }
+}
+
+async fn read(mut response: reqwest::Response) -> Result<Reply, Failure> {
+    let status = response.status().as_u16();
+    let limits = Limits::read(response.headers(), SystemTime::now());
+    let content_type = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .map(|v| v.split(';').next().unwrap_or(v).trim().to_ascii_lowercase())
+        .unwrap_or_default();
+    let mut body = Bytes::new();
+    let mut more: Option<BytesMut> = None;
+    loop {
+        let chunk = response.chunk().await.map_err(|e| Failure::broken(&e, status))?;
+        let Some(chunk) = chunk else { break };
+        let length = more.as_ref().map_or(body.len(), BytesMut::len) + chunk.len();
+        if length > MAX_BODY {
+            return Err(Failure::new(
+                Fault::BadResponse,
+                format!("HTTP {status} with a body of more than {} MiB", MAX_BODY >> 20),
+            ));
+        }
+        match &mut more {
+            Some(buffer) => buffer.extend_from_slice(&chunk),
+            None if body.is_empty() => body = chunk,
+            None => {
+                let mut buffer = BytesMut::with_capacity(length * 2);
+                buffer.extend_from_slice(&body);
+                buffer.extend_from_slice(&chunk);
+                more = Some(buffer);
+            }
+        }
+    }
+    Ok(Reply { status, limits, content_type, body: more.map_or(body, BytesMut::freeze) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_url_may_come_with_or_without_its_version() {
+        for text in [
+            "https://api.together.ai",
+            "https://api.together.ai/",
+            "https://api.together.ai/v1",
+            "https://api.together.ai/v1/",
+        ] {
+            assert_eq!(canonical_base(text).expect(text).as_str(), "https://api.together.ai/v1");
+        }
+        assert_eq!(canonical_base("http://127.0.0.1:8080").expect("loopback").as_str(), "http://127.0.0.1:8080/v1");
+        assert!(canonical_base("http://[::1]:1/v1").is_ok());
+    }
+
+    #[test]
+    fn a_base_url_that_would_leak_is_refused() {
+        for text in [
+            "http://api.together.ai/v1",
+            "ftp://x",
+            "not a url",
+            "https://user:pw@host/v1",
+            "https://host/v1?key=1",
+            "",
+        ] {
+            assert!(canonical_base(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,492 @@
+//! The rows of one job and what became of them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{damaged, open_db};
+use crate::error::Result;
+use crate::outcome::{ErrorCode, Fingerprint, Outcome, RowError, Usage};
+
+/// Pages written before SQLite moves the log into the database: 64 MiB, so that a fast run is not stopped every few thousand rows.
+const CHECKPOINT_PAGES: u32 = 8192;
+
+/// The open database of one job.
+#[derive(Debug)]
+pub struct JobDb {
+    db: Connection,
+    path: PathBuf,
+    writing: bool,
+}
+
+const COLUMNS: &str = "row, fp, id, model, code, message, status, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, latency_ms";
+
+/// What was spent on outcomes that no longer stand for a row, by model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retired {
+    /// The model asked for.
+    pub model: String,
+    /// Tokens that were paid for.
+    pub usage: Usage,
+    /// Attempts whose fate is unknown, and what they could cost at most in all.
+    pub at_risk: u32,
+    /// The bound of the above.
+    pub reserve: Usage,
+    /// Requests sent.
+    pub attempts: u64,
+    /// Of those, refused by 429.
+    pub refused: u64,
+}
+
+impl JobDb {
+    /// Opens or makes the database at `path`.
+    ///
+    /// # Errors
+    /// 74 if it cannot be opened.
+    pub fn open(path: &Path) -> Result<Self> {
+        let db = open_db(path, include_str!("job.sql"))?;
+        db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(|e| damaged(path, e))?;
+        db.set_prepared_statement_cache_capacity(32);
+        Ok(Self { db, path: path.to_owned(), writing: false })
+    }
+
+    /// Checks the file as SQLite can.
+    ///
+    /// # Errors
+    /// 74 if it is damaged.
+    pub fn verify(&self) -> Result<()> {
+        let check = || -> rusqlite::Result<String> { self.db.pragma_query_value(None, "quick_check", |r| r.get(0)) };
+        match check() {
+            Ok(word) if word == "ok" => Ok(()),
+            Ok(_) => Err(damaged(&self.path, rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(11), None))),
+            Err(e) => Err(damaged(&self.path, e)),
+        }
+    }
+
+    fn run<T>(&self, act: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        act(&self.db).map_err(|e| damaged(&self.path, e))
+    }
+
+    /// Begins a group of writes, if none is open.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn begin(&mut self) -> Result<()> {
+        if !self.writing {
+            self.run(|db| db.prepare_cached("BEGIN IMMEDIATE")?.execute([]))?;
+            self.writing = true;
+        }
+        Ok(())
+    }
+
+    /// Commits the group: it survives the death of this process; with `sync` also that of the machine.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses; the group is not written then.
+    pub fn commit(&mut self, sync: bool) -> Result<()> {
+        if self.writing {
+            self.run(|db| db.prepare_cached("COMMIT")?.execute([]))?;
+            self.writing = false;
+        }
+        if sync {
+            // In WAL mode a commit syncs the whole log if `synchronous` is FULL, and never if it is NORMAL.
+            self.run(|db| {
+                db.pragma_update(None, "synchronous", "FULL")?;
+                db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('synced', 1)", [])?;
+                db.pragma_update(None, "synchronous", "NORMAL")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Writes an outcome; a later one of the same row replaces it.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn put(&mut self, outcome: &Outcome) -> Result<()> {
+        self.begin()?;
+        self.run(|db| {
+            db.prepare_cached(
+                "INSERT OR REPLACE INTO outcome (row, fp, ok, id, model, code, message, status, prompt, completion,
+                 wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, latency_ms, body)
+                 VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19)",
+            )?
+            .execute(params![
+                outcome.row.cast_signed(),
+                &outcome.fingerprint.0[..],
+                outcome.ok(),
+                &*outcome.id,
+                &*outcome.model,
+                outcome.error.as_ref().map(|e| e.code.as_str()),
+                outcome.error.as_ref().map(|e| e.message.as_str()),
+                outcome.status,
+                outcome.usage.map(|u| u.prompt.cast_signed()),
+                outcome.usage.map(|u| u.completion.cast_signed()),
+                outcome.wasted.prompt.cast_signed(),
+                outcome.wasted.completion.cast_signed(),
+                outcome.at_risk,
+                outcome.reserve.prompt.cast_signed(),
+                outcome.reserve.completion.cast_signed(),
+                outcome.attempts,
+                outcome.refused,
+                outcome.latency_ms,
+                outcome.body.as_deref(),
+            ])
+        })?;
+        Ok(())
+    }
+
+    /// Rows up to this one may have been sent.
+    ///
+    /// # Errors
+    /// 74 if it cannot be read.
+    pub fn claimed(&self) -> Result<u64> {
+        self.run(|db| {
+            db.query_row("SELECT value FROM meta WHERE key = 'claimed'", [], |r| r.get::<_, i64>(0)).optional()
+        })
+        .map(|n| n.unwrap_or(0).cast_unsigned())
+    }
+
+    /// Says that rows up to `row` may be sent from now on. Commits with the open group.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn claim(&mut self, row: u64) -> Result<()> {
+        self.begin()?;
+        self.run(|db| {
+            db.prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES ('claimed', ?1)")?
+                .execute([row.cast_signed()])
+        })?;
+        Ok(())
+    }
+
+    /// Rows that may have been sent but have no outcome: what was in flight when the last process died. At most `limit` of them.
+    ///
+    /// # Errors
+    /// 74 if it cannot be read.
+    pub fn unanswered(&self, limit: usize) -> Result<Vec<u64>> {
+        let claimed = self.claimed()?;
+        let mut rows = Vec::new();
+        let mut expected = 1;
+        self.each_fingerprint(|row, _, _| {
+            while expected < row && expected <= claimed && rows.len() < limit {
+                rows.push(expected);
+                expected += 1;
+            }
+            expected = row + 1;
+        })?;
+        while expected <= claimed && rows.len() < limit {
+            rows.push(expected);
+            expected += 1;
+        }
+        Ok(rows)
+    }
+
+    /// Calls `each` with (row, fingerprint, answered) for every outcome, in order.
+    ///
+    /// # Errors
+    /// 74 if it cannot be read.
+    pub fn each_fingerprint(&self, mut each: impl FnMut(u64, Fingerprint, bool)) -> Result<()> {
+        self.run(|db| {
+            let mut statement = db.prepare_cached("SELECT row, fp, ok FROM outcome ORDER BY row")?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                each(row.get::<_, i64>(0)?.cast_unsigned(), fingerprint(row, 1)?, row.get(2)?);
+            }
+            Ok(())
+        })
+    }
+
+    /// Up to `limit` outcomes from `row` on, in order, with their bodies.
+    ///
+    /// # Errors
+    /// 74 if they cannot be read.
+    pub fn outcomes(&self, from: u64, limit: u32) -> Result<Vec<Outcome>> {
+        self.run(|db| {
+            let sql = format!("SELECT {COLUMNS}, body FROM outcome WHERE row >= ?1 ORDER BY row LIMIT ?2");
+            let mut statement = db.prepare_cached(&sql)?;
+            let mut names = Models::default();
+            let rows = statement.query_map(params![from.cast_signed(), limit], |row| {
+                let mut outcome = read(row, &mut names)?;
+                outcome.body = row.get::<_, Option<String>>(17)?.map(String::into_boxed_str);
+                Ok(outcome)
+            })?;
+            rows.collect()
+        })
+    }
+
+    /// Calls `each` with every outcome in order, without its body.
+    ///
+    /// # Errors
+    /// 74 if they cannot be read.
+    pub fn each_outcome(&self, mut each: impl FnMut(Outcome)) -> Result<()> {
+        self.run(|db| {
+            let mut statement = db.prepare(&format!("SELECT {COLUMNS} FROM outcome ORDER BY row"))?;
+            let mut rows = statement.query([])?;
+            let mut names = Models::default();
+            while let Some(row) = rows.next()? {
+                each(read(row, &mut names)?);
+            }
+            Ok(())
+        })
+    }
+
+    /// Takes the rows that failed out, so that they are sent again; what they cost is kept.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn retire_failed(&mut self) -> Result<u64> {
+        self.begin()?;
+        let gone = self.run(|db| {
+            db.execute(
+                &format!("INSERT INTO retired SELECT {RETIRED} FROM outcome WHERE ok = 0 AND attempts > 0"),
+                [],
+            )?;
+            db.execute("DELETE FROM outcome WHERE ok = 0", [])
+        })?;
+        self.commit(false)?;
+        Ok(gone as u64)
+    }
+
+    /// Writes down that rows sent by a process that died may have been billed: their number, by model and bound.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn retire_unknown(&mut self, model: &str, rows: u32, reserve: Usage) -> Result<()> {
+        self.begin()?;
+        self.run(|db| {
+            db.execute(
+                "INSERT INTO retired VALUES (?1, 0, NULL, NULL, 0, 0, ?2, ?3, ?4, ?2, 0)",
+                params![model, rows, reserve.prompt.cast_signed(), reserve.completion.cast_signed()],
+            )
+        })?;
+        Ok(())
+    }
+
+    /// What was spent on outcomes that no longer stand for a row.
+    ///
+    /// # Errors
+    /// 74 if it cannot be read.
+    pub fn retired(&self) -> Result<Vec<Retired>> {
+        self.run(|db| {
+            let mut statement = db.prepare(
+                "SELECT model, sum(coalesce(prompt, 0) + wasted_p), sum(coalesce(completion, 0) + wasted_c), sum(at_risk),
+                 sum(at_risk * reserve_p), sum(at_risk * reserve_c), sum(attempts), sum(refused) FROM retired GROUP BY model",
+            )?;
+            let rows = statement.query_map([], |row| {
+                let number = |i| row.get::<_, i64>(i).map(i64::cast_unsigned);
+                Ok(Retired {
+                    model: row.get(0)?,
+                    usage: Usage { prompt: number(1)?, completion: number(2)? },
+                    at_risk: u32::try_from(number(3)?).unwrap_or(u32::MAX),
+                    reserve: Usage { prompt: number(4)?, completion: number(5)? },
+                    attempts: number(6)?,
+                    refused: number(7)?,
+                })
+            })?;
+            rows.collect()
+        })
+    }
+
+    /// Begins to lay the answers out anew for an input that has changed. All or nothing: [`Remap::finish`] commits.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn remap(&mut self) -> Result<Remap<'_>> {
+        self.commit(false)?;
+        self.begin()?;
+        self.run(|db| {
+            db.execute_batch(
+                "CREATE TABLE old AS SELECT * FROM outcome;
+                 CREATE INDEX old_fp ON old (fp);
+                 DELETE FROM outcome;",
+            )
+        })?;
+        Ok(Remap { job: self })
+    }
+}
+
+const RETIRED: &str =
+    "model, ok, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused";
+
+/// The answers of a job being matched to a changed input, by fingerprint; each answer serves one row.
+#[derive(Debug)]
+pub struct Remap<'a> {
+    job: &'a mut JobDb,
+}
+
+impl Remap<'_> {
+    /// Gives `row` an answer to the same request, preferably the one that had the same id. Says whether there was one.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn place(&mut self, row: u64, id: &str, fp: Fingerprint) -> Result<bool> {
+        self.job.run(|db| {
+            let found: Option<i64> = db
+                .prepare_cached("SELECT rowid FROM old WHERE fp = ?1 ORDER BY (id = ?2) DESC, row LIMIT 1")?
+                .query_row(params![&fp.0[..], id], |r| r.get(0))
+                .optional()?;
+            let Some(rowid) = found else { return Ok(false) };
+            db.prepare_cached(
+                "INSERT INTO outcome SELECT ?2, fp, ok, ?3, model, code, message, status, prompt, completion, wasted_p, wasted_c,
+                 at_risk, reserve_p, reserve_c, attempts, refused, latency_ms, body FROM old WHERE rowid = ?1",
+            )?
+            .execute(params![rowid, row.cast_signed(), id])?;
+            db.prepare_cached("DELETE FROM old WHERE rowid = ?1")?.execute([rowid])?;
+            Ok(true)
+        })
+    }
+
+    /// Ends it; answers that no row wanted are retired. Returns how many.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn finish(self) -> Result<u64> {
+        let left = self.job.run(|db| {
+            let left = db.execute(&format!("INSERT INTO retired SELECT {RETIRED} FROM old"), [])?;
+            db.execute_batch("DROP TABLE old; DELETE FROM meta WHERE key = 'claimed';")?;
+            Ok(left)
+        })?;
+        self.job.commit(true)?;
+        Ok(left as u64)
+    }
+}
+
+/// One copy of each model's name.
+#[derive(Default)]
+struct Models(Vec<Arc<str>>);
+
+impl Models {
+    fn get(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.0.iter().find(|m| &***m == name) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = name.into();
+        self.0.push(Arc::clone(&new));
+        new
+    }
+}
+
+fn fingerprint(row: &Row<'_>, at: usize) -> rusqlite::Result<Fingerprint> {
+    row.get_ref(at)?
+        .as_blob()
+        .ok()
+        .and_then(|b| b.try_into().ok())
+        .map(Fingerprint)
+        .ok_or(rusqlite::Error::InvalidQuery)
+}
+
+fn read(row: &Row<'_>, models: &mut Models) -> rusqlite::Result<Outcome> {
+    let number = |i| row.get::<_, i64>(i).map(i64::cast_unsigned);
+    let code: Option<String> = row.get(4)?;
+    let error = match code {
+        None => None,
+        Some(code) => Some(RowError {
+            code: ErrorCode::parse(&code).unwrap_or(ErrorCode::BadResponse),
+            message: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
+        }),
+    };
+    let prompt: Option<i64> = row.get(7)?;
+    let completion: Option<i64> = row.get(8)?;
+    Ok(Outcome {
+        row: number(0)?,
+        fingerprint: fingerprint(row, 1)?,
+        id: row.get::<_, String>(2)?.into_boxed_str(),
+        model: models.get(row.get_ref(3)?.as_str().unwrap_or_default()),
+        error,
+        status: row.get(6)?,
+        body: None,
+        usage: prompt.zip(completion).map(|(p, c)| Usage { prompt: p.cast_unsigned(), completion: c.cast_unsigned() }),
+        wasted: Usage { prompt: number(9)?, completion: number(10)? },
+        at_risk: row.get(11)?,
+        reserve: Usage { prompt: number(12)?, completion: number(13)? },
+        attempts: row.get(14)?,
+        refused: row.get(15)?,
+        latency_ms: row.get(16)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(row: u64, fp: u8, ok: bool) -> Outcome {
+        let mut outcome = Outcome::unsent(row, format!("id-{row}").into(), "m".into(), ErrorCode::Timeout, "late");
+        outcome.fingerprint = Fingerprint([fp; 16]);
+        outcome.attempts = 2;
+        outcome.wasted = Usage { prompt: 1, completion: 0 };
+        if ok {
+            outcome.error = None;
+            outcome.status = Some(200);
+            outcome.body = Some(format!("{{\"row\":{row}}}").into());
+            outcome.usage = Some(Usage { prompt: 10, completion: row });
+        }
+        outcome
+    }
+
+    fn db() -> (tempfile::TempDir, JobDb) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let db = JobDb::open(&dir.path().join("j.db")).expect("a database");
+        (dir, db)
+    }
+
+    #[test]
+    fn outcomes_come_back_as_they_went_in() {
+        let (dir, mut db) = db();
+        let rows = [outcome(1, 1, true), outcome(2, 2, false), outcome(7, 3, true)];
+        for row in &rows {
+            db.put(row).expect("a write");
+        }
+        db.claim(9).expect("a claim");
+        db.commit(true).expect("a commit");
+        let other = JobDb::open(&dir.path().join("j.db")).expect("a second reader");
+        assert_eq!(other.outcomes(1, 10).expect("rows"), rows);
+        assert_eq!(other.outcomes(3, 10).expect("rows").len(), 1);
+        assert_eq!(other.unanswered(10).expect("rows"), [3, 4, 5, 6, 8, 9]);
+        assert_eq!(other.unanswered(3).expect("rows"), [3, 4, 5]);
+        other.verify().expect("an intact file");
+    }
+
+    #[test]
+    fn what_is_not_committed_is_not_there() {
+        let (dir, mut db) = db();
+        db.put(&outcome(1, 1, true)).expect("a write");
+        db.commit(false).expect("a commit");
+        db.put(&outcome(2, 1, true)).expect("a write");
+        drop(db);
+        let db = JobDb::open(&dir.path().join("j.db")).expect("a database");
+        assert_eq!(db.outcomes(1, 10).expect("rows").len(), 1);
+    }
+
+    #[test]
+    fn a_failed_row_is_sent_again_and_its_cost_is_kept() {
+        let (_dir, mut db) = db();
+        db.put(&outcome(1, 1, true)).expect("a write");
+        db.put(&outcome(2, 2, false)).expect("a write");
+        assert_eq!(db.retire_failed().expect("retired"), 1);
+        assert_eq!(db.outcomes(1, 10).expect("rows").len(), 1);
+        let retired = db.retired().expect("sums");
+        assert_eq!((retired[0].attempts, retired[0].usage), (2, Usage { prompt: 1, completion: 0 }));
+    }
+
+    #[test]
+    fn answers_follow_their_requests_through_a_changed_input() {
+        let (_dir, mut db) = db();
+        for (row, fp) in [(1, 1), (2, 2), (3, 2), (4, 4)] {
+            db.put(&outcome(row, fp, true)).expect("a write");
+        }
+        let mut remap = db.remap().expect("a remap");
+        // A new row in front, the twins apart, row 4 gone.
+        assert!(!remap.place(1, "new", Fingerprint([9; 16])).expect("a query"));
+        assert!(remap.place(2, "id-1", Fingerprint([1; 16])).expect("a query"));
+        assert!(remap.place(3, "id-3", Fingerprint([2; 16])).expect("a query"));
+        assert!(remap.place(4, "other", Fingerprint([2; 16])).expect("a query"));
+        assert!(!remap.place(5, "third twin", Fingerprint([2; 16])).expect("a query"));
+        assert_eq!(remap.finish().expect("a commit"), 1);
+        let rows = db.outcomes(1, 10).expect("rows");
+        let found: Vec<_> = rows.iter().map(|o| (o.row, &*o.id, o.body.as_deref().expect("a body"))).collect();
+        assert_eq!(found, [(2, "id-1", "{\"row\":1}"), (3, "id-3", "{\"row\":3}"), (4, "other", "{\"row\":2}")]);
+        assert_eq!(db.retired().expect("sums")[0].attempts, 2);
+    }
+}

@@ -1,0 +1,21 @@
+-- The index of jobs. Each job's own file is the truth about its rows.
+CREATE TABLE IF NOT EXISTS job (
+    seq         INTEGER PRIMARY KEY AUTOINCREMENT,
+    id          TEXT NOT NULL UNIQUE,
+    name        TEXT,
+    key         TEXT NOT NULL,      -- of the command: same inputs, same parameters, same service
+    transport   TEXT NOT NULL,
+    state       TEXT NOT NULL,
+    created_at  INTEGER NOT NULL,   -- milliseconds since 1970
+    updated_at  INTEGER NOT NULL,
+    input       TEXT NOT NULL,      -- as typed, for people
+    spec        TEXT NOT NULL,      -- JSON: what is needed to go on
+    total       INTEGER NOT NULL DEFAULT 0,
+    succeeded   INTEGER NOT NULL DEFAULT 0,
+    failed      INTEGER NOT NULL DEFAULT 0,
+    nanos       INTEGER,            -- spent so far, in 1e-9 USD; NULL: unknown price
+    active_ms   INTEGER NOT NULL DEFAULT 0,
+    exit        INTEGER
+) STRICT;
+CREATE INDEX IF NOT EXISTS job_key ON job (key, seq);
+PRAGMA user_version = 1;

@@ -1,0 +1,159 @@
+//! What survives: `ledger.db`, the index of jobs, and one `jobs/<id>.db` per job, the truth about its rows.
+//!
+//! Directories are 0700 and files 0600 under any umask. One process writes a job at a time, held to that by a kernel lock
+//! that dies with its holder; readers never wait.
+
+pub mod job;
+pub mod ledger;
+mod lock;
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use crate::error::{Error, Exit, Result};
+pub use job::JobDb;
+pub use ledger::{Job, Ledger, State, Transport};
+pub use lock::Lock;
+
+/// How long a writer of the ledger waits for another one; their transactions take milliseconds.
+const BUSY: Duration = Duration::from_secs(20);
+
+/// The state directory.
+#[derive(Debug, Clone)]
+pub struct Store {
+    dir: PathBuf,
+}
+
+impl Store {
+    /// Opens the state directory; makes it if it is not there.
+    ///
+    /// # Errors
+    /// 74 if it cannot be written.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let make = |path: &Path| {
+            DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| {
+                Error::io(format!("state directory {}: cannot be made", path.display()), e)
+                    .hint("choose another one with --state-dir or LLBATCH_STATE_DIR")
+            })
+        };
+        make(dir)?;
+        for sub in ["jobs", "locks"] {
+            make(&dir.join(sub))?;
+            // An umask cannot widen, only narrow; an old directory may be wider than we would make it.
+            let permissions = std::fs::Permissions::from_mode(0o700);
+            fs_err::set_permissions(dir.join(sub), permissions)
+                .map_err(|e| Error::io(format!("state directory {}", dir.display()), e))?;
+        }
+        Ok(Self { dir: dir.to_owned() })
+    }
+
+    /// The state directory's path.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The index of jobs.
+    ///
+    /// # Errors
+    /// 74 if it cannot be opened or is damaged.
+    pub fn ledger(&self) -> Result<Ledger> {
+        Ledger::open(&self.dir.join("ledger.db"))
+    }
+
+    /// Where the rows of job `id` are.
+    #[must_use]
+    pub fn job_path(&self, id: &str) -> PathBuf {
+        self.dir.join("jobs").join(format!("{id}.db"))
+    }
+
+    /// Where the standard input of job `id` is kept.
+    #[must_use]
+    pub fn spool_path(&self, id: &str) -> PathBuf {
+        self.dir.join("jobs").join(format!("{id}.input"))
+    }
+
+    /// A new, empty file that only the user can read, for input that comes through a pipe.
+    ///
+    /// # Errors
+    /// 74 if it cannot be made.
+    pub fn spool(&self) -> Result<tempfile::NamedTempFile> {
+        tempfile::Builder::new()
+            .prefix("input-")
+            .suffix(".tmp")
+            .tempfile_in(self.dir.join("jobs"))
+            .map_err(|e| Error::io(format!("state directory {}", self.dir.display()), e))
+    }
+
+    /// Takes the lock called `name`, or says that another process has it.
+    ///
+    /// # Errors
+    /// 74 if the lock file cannot be used.
+    pub fn lock(&self, name: &str) -> Result<Option<Lock>> {
+        Lock::take(&self.dir.join("locks").join(format!("{name}.lock")))
+    }
+
+    /// Whether a live process works on job `id`.
+    #[must_use]
+    pub fn in_use(&self, id: &str) -> bool {
+        matches!(self.lock(id), Ok(None))
+    }
+}
+
+/// Opens a database that only the user can read.
+fn open_db(path: &Path, schema: &str) -> Result<Connection> {
+    // SQLite gives its side files the mode of the main one, so it is enough to make that one first.
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|e| Error::io(format!("{}: cannot be opened", path.display()), e))?;
+    let open = || -> rusqlite::Result<Connection> {
+        let db = Connection::open(path)?;
+        db.busy_timeout(BUSY)?;
+        // Takes effect on a new file only: results are longer than the default page likes.
+        db.pragma_update(None, "page_size", 8192)?;
+        db.pragma_update(None, "journal_mode", "WAL")?;
+        db.pragma_update(None, "synchronous", "NORMAL")?;
+        Ok(db)
+    };
+    let db = open().map_err(|e| damaged(path, e))?;
+    let version: i64 = db.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(|e| damaged(path, e))?;
+    match version {
+        0 => db.execute_batch(&format!("BEGIN IMMEDIATE; {schema} COMMIT;")).map_err(|e| damaged(path, e))?,
+        1 => {}
+        newer => {
+            return Err(Error::new(
+                Exit::Io,
+                format!("{} was written by a newer llbatch (format {newer})", path.display()),
+            )
+            .hint("upgrade llbatch, or choose another --state-dir"));
+        }
+    }
+    Ok(db)
+}
+
+/// An error of SQLite, told apart from a full disk.
+fn damaged(path: &Path, error: rusqlite::Error) -> Error {
+    use rusqlite::ErrorCode;
+    let hint = match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => {
+            "free some space, then run the same command again: it goes on where it stopped"
+        }
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            "the state directory must be writable; choose another one with --state-dir or LLBATCH_STATE_DIR"
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "another llbatch is writing; try again",
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            "the file is damaged; nothing was sent. Move it away, or choose another --state-dir"
+        }
+        _ => "nothing more was sent; the same command goes on from here once this is mended",
+    };
+    Error::new(Exit::Io, format!("{}", path.display())).because(error).hint(hint)
+}
