@@ -243,6 +243,8 @@ impl JobDb {
                 &format!("INSERT INTO retired SELECT {RETIRED} FROM outcome WHERE ok = 0 AND attempts > 0"),
                 [],
             )?;
+            // What was in flight has been accounted for by now.
+            db.execute("DELETE FROM meta WHERE key = 'claimed'", [])?;
             db.execute("DELETE FROM outcome WHERE ok = 0", [])
         })?;
         self.commit(false)?;

@@ -1,0 +1,188 @@
+//! The command line: the only user of clap. One file per subcommand.
+
+mod args;
+mod report;
+mod run;
+mod sandbox;
+mod serve;
+mod status;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::context::Ctx;
+use crate::error::{Error, Exit, Result};
+use crate::settings::{Flags, Settings};
+use crate::ui::{Ui, UiOptions, When};
+
+/// Run LLM prompts from JSONL and CSV on Together AI: N rows in, N rows out, in input order, nothing lost, nothing paid twice.
+#[derive(Debug, Parser)]
+#[command(name = "llbatch", version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(disable_help_subcommand = true, subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  llbatch run samples/prompts.jsonl --sandbox -o out.jsonl    try it: no key, no network, no cost
+  llbatch run prompts.jsonl -o out.jsonl                      answer every row (needs TOGETHER_API_KEY)
+  llbatch run reviews.csv -m meta-llama/Llama-3.2-3B-Instruct-Turbo \\
+      --prompt 'Sentiment of: {{ text }}' -o out.csv          a table in, a table out
+  llbatch status                                              recent jobs
+
+Exit codes: 0 all rows answered, 3 some rows failed, 4 key, 5 payment or budget, 65 invalid input,
+74 disk, 75 try again later, 130 interrupted (the same command goes on). See the README for all.";
+
+/// Flags of every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+struct Global {
+    /// One JSON document on stdout in place of text
+    #[arg(long, global = true)]
+    json: bool,
+    /// Only warnings and errors
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// More about what happens; twice: requests and retries
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Progress display
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", value_parser = when())]
+    progress: When,
+    /// Colours; NO_COLOR is honoured
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", value_parser = when())]
+    color: When,
+    /// Config file [env: LLBATCH_CONFIG] [default: ~/.config/llbatch/config.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where jobs are kept [env: LLBATCH_STATE_DIR] [default: ~/.local/state/llbatch]
+    #[arg(long, global = true, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// The service [env: TOGETHER_BASE_URL] [default: https://api.together.ai/v1]
+    #[arg(long, global = true, value_name = "URL")]
+    base_url: Option<String>,
+    /// File with the API key, readable by you alone [env: TOGETHER_API_KEY holds the key itself]
+    #[arg(long, global = true, value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
+    /// Use the built-in server: no key, no network, no cost
+    #[arg(long, global = true)]
+    sandbox: bool,
+}
+
+fn when() -> impl clap::builder::TypedValueParser<Value = When> {
+    use clap::builder::TypedValueParser;
+    clap::builder::PossibleValuesParser::new(["auto", "always", "never"]).try_map(|text| text.parse::<When>())
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(Box<run::Run>),
+    Status(status::Status),
+    Report(report::Report),
+    Serve(serve::Serve),
+}
+
+/// Runs the command line `argv` (with the program's name in front) and says how it ended. Has printed everything itself.
+#[must_use]
+pub fn main(argv: &[OsString]) -> Exit {
+    let cli = match Cli::try_parse_from(argv) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to stdout and are no error; a closed pipe is nobody's business here.
+            drop(error.print());
+            return if error.use_stderr() { Exit::Usage } else { Exit::Ok };
+        }
+    };
+    let env = |name: &str| std::env::var(name).ok();
+    let global = &cli.global;
+    let ui = Ui::new(UiOptions {
+        quiet: global.quiet,
+        verbose: global.verbose,
+        color: global.color,
+        progress: global.progress,
+        no_color_env: env("NO_COLOR").is_some_and(|v| !v.is_empty()),
+        columns: env("COLUMNS").and_then(|v| v.parse().ok()),
+        json: global.json,
+    });
+    trace(global.verbose, &ui);
+    match dispatch(cli, ui.clone(), &env, argv) {
+        Ok(exit) => exit,
+        Err(error) => {
+            ui.end();
+            if error.exit != Exit::ClosedPipe {
+                ui.error(&error);
+            }
+            error.exit
+        }
+    }
+}
+
+fn dispatch(cli: Cli, ui: Ui, env: &dyn Fn(&str) -> Option<String>, argv: &[OsString]) -> Result<Exit> {
+    let global = cli.global;
+    let flags = Flags {
+        config: global.config,
+        state_dir: global.state_dir,
+        base_url: global.base_url,
+        api_key_file: global.api_key_file,
+        sandbox: global.sandbox,
+    };
+    let settings = Settings::resolve(&flags, &env)?;
+    let argv = argv.iter().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
+    let ctx = Ctx { settings, ui, json: global.json, argv };
+    match cli.command {
+        Command::Run(args) => run::run(*args, &ctx),
+        Command::Status(args) => status::run(&args, &ctx),
+        Command::Report(args) => report::run(&args, &ctx),
+        Command::Serve(args) => serve::run(args, &ctx),
+    }
+}
+
+/// Diagnostics of this crate alone: what libraries log may hold headers.
+fn trace(verbose: u8, ui: &Ui) {
+    let level = match verbose {
+        0 => return,
+        1 => "llbatch=info",
+        _ => "llbatch=trace",
+    };
+    let ui = ui.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(level))
+        .with_writer(move || ui.log())
+        .with_ansi(false)
+        .with_target(false)
+        .finish();
+    // A second call in one process keeps the first subscriber.
+    drop(tracing::subscriber::set_global_default(subscriber));
+}
+
+/// Writes one JSON document to stdout.
+fn print_json(value: &impl serde::Serialize, ctx: &Ctx) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|e| Error::new(Exit::Failure, "the document cannot be made").because(e))?;
+    print_text(&format!("{text}\n"), ctx)
+}
+
+/// Writes text to stdout.
+fn print_text(text: &str, ctx: &Ctx) -> Result<()> {
+    use std::io::Write;
+    let mut out = ctx.ui.data();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|e| Error::io("standard output: cannot be written", e))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

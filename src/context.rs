@@ -1,0 +1,49 @@
+//! What every command is given: built once, passed down.
+
+use crate::settings::Settings;
+use crate::ui::Ui;
+
+/// The surroundings of a command.
+#[derive(Debug)]
+pub struct Ctx {
+    /// Flags, environment and config file put together.
+    pub settings: Settings,
+    /// The way to talk.
+    pub ui: Ui,
+    /// `--json`: one document on stdout instead of text.
+    pub json: bool,
+    /// The command line as typed, for "run this again".
+    pub argv: Vec<String>,
+}
+
+impl Ctx {
+    /// The command line as a shell would take it, without the flags in `without` and with `more` behind it.
+    #[must_use]
+    pub fn again(&self, without: &[&str], more: &[String]) -> String {
+        let kept = self.argv.iter().filter(|a| !without.iter().any(|w| *a == w || a.starts_with(&format!("{w}="))));
+        let words: Vec<String> = kept.chain(more).map(|word| quote(word)).collect();
+        format!("llbatch {}", words.join(" "))
+    }
+}
+
+/// Quotes a word for a shell, if it needs it.
+#[must_use]
+pub fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:@%+,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn words_survive_a_shell() {
+        for (word, quoted) in
+            [("a.jsonl", "a.jsonl"), ("", "''"), ("it's", r"'it'\''s'"), ("{{ text }}", "'{{ text }}'"), ("$x", "'$x'")]
+        {
+            assert_eq!(super::quote(word), quoted);
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Cuts the inputs into blocks of whole records, numbered over all inputs.
+
+use std::fmt;
+use std::sync::Arc;
+use std::vec;
+
+use super::source::Source;
+use super::{Format, Input, Problem, Record};
+use super::{csv, jsonl};
+use crate::error::{Error, Exit, Result};
+
+/// A block's usual size: large enough that handing it to a thread costs nothing, small enough for the cache.
+const BLOCK: usize = 256 * 1024;
+
+/// The longest record. A longer one is no prompt but a mistake, such as a quote that nobody closed.
+const LONGEST: usize = 256 * 1024 * 1024;
+
+/// Reads the inputs block by block, in order.
+pub struct Blocks {
+    files: vec::IntoIter<Input>,
+    current: Option<Current>,
+    /// Rows handed out so far, over all inputs.
+    rows: u64,
+    block: usize,
+    longest: usize,
+}
+
+/// The file being read.
+struct Current {
+    source: Source,
+    file: Arc<str>,
+    cutter: Cutter,
+    /// Read but not yet handed out: the begin of a record.
+    rest: Vec<u8>,
+    /// Physical lines handed out so far.
+    lines: u64,
+    started: bool,
+    at_end: bool,
+}
+
+/// How records end in this file.
+enum Cutter {
+    Lines(Format),
+    Csv { delimiter: u8, names: Option<Arc<[String]>> },
+}
+
+/// Whole records, yet to be parsed.
+pub struct Block {
+    file: Arc<str>,
+    bytes: Vec<u8>,
+    first_row: u64,
+    first_line: u64,
+    rows: u64,
+    kind: Kind,
+}
+
+enum Kind {
+    Lines(Format),
+    Csv {
+        delimiter: u8,
+        names: Arc<[String]>,
+    },
+    /// A record that could not be read whole: a row that is a problem.
+    Lost(Problem),
+}
+
+/// How far whole records reach in a buffer.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// Bytes of whole records.
+    pub bytes: usize,
+    /// Rows among them.
+    pub rows: u64,
+    /// Physical lines among them.
+    pub lines: u64,
+}
+
+impl Blocks {
+    pub(super) fn open(files: Vec<Input>) -> Result<Self> {
+        Self::with_sizes(files, BLOCK, LONGEST)
+    }
+
+    pub(super) fn with_sizes(files: Vec<Input>, block: usize, longest: usize) -> Result<Self> {
+        let mut blocks = Self { files: files.into_iter(), current: None, rows: 0, block, longest };
+        blocks.advance()?;
+        Ok(blocks)
+    }
+
+    fn advance(&mut self) -> Result<()> {
+        self.current = match self.files.next() {
+            None => None,
+            Some(input) => Some(Current {
+                source: Source::open(&input.path, &input.shown)?,
+                file: input.shown.as_str().into(),
+                cutter: match input.format {
+                    Format::Csv => Cutter::Csv { delimiter: b',', names: None },
+                    Format::Tsv => Cutter::Csv { delimiter: b'\t', names: None },
+                    other => Cutter::Lines(other),
+                },
+                rest: Vec::new(),
+                lines: 0,
+                started: false,
+                at_end: false,
+            }),
+        };
+        Ok(())
+    }
+
+    /// The next block, or `None` behind the last.
+    ///
+    /// # Errors
+    /// 65 for damaged compression, a JSON array in place of lines, or an impossible CSV header; 66 if a file cannot be read.
+    #[expect(clippy::should_implement_trait, reason = "an iterator would have to go on after an error")]
+    pub fn next(&mut self) -> Result<Option<Block>> {
+        while let Some(current) = &mut self.current {
+            if let Some(mut block) = current.next(self.block, self.longest)? {
+                block.first_row = self.rows + 1;
+                self.rows += block.rows;
+                if let Kind::Lost(problem) = &mut block.kind {
+                    problem.row = Some(block.first_row);
+                }
+                return Ok(Some(block));
+            }
+            self.advance()?;
+        }
+        Ok(None)
+    }
+}
+
+impl Current {
+    fn next(&mut self, block: usize, longest: usize) -> Result<Option<Block>> {
+        let mut buffer = std::mem::take(&mut self.rest);
+        // At least a byte order mark.
+        let mut want = block.saturating_sub(buffer.len()).max(block / 2).max(4);
+        loop {
+            if !self.at_end {
+                self.at_end = self.source.fill(&mut buffer, want)? < want;
+            }
+            if !self.started {
+                self.start(&mut buffer)?;
+            }
+            if buffer.is_empty() && self.at_end {
+                return Ok(None);
+            }
+            if let Cutter::Csv { delimiter, names: names @ None } = &mut self.cutter {
+                match csv::header(&self.file, &buffer, *delimiter, self.at_end)? {
+                    csv::Header::Partial if buffer.len() > longest => return Err(csv::no_header(&self.file)),
+                    csv::Header::Partial => {
+                        want = buffer.len().max(block);
+                        continue;
+                    }
+                    csv::Header::Empty => return Ok(None),
+                    csv::Header::Read { names: read, bytes, lines } => {
+                        *names = Some(read);
+                        buffer.drain(..bytes);
+                        self.lines += lines;
+                        if buffer.is_empty() && self.at_end {
+                            return Ok(None);
+                        }
+                    }
+                }
+            }
+            let cut = match &self.cutter {
+                Cutter::Lines(_) => jsonl::cut(&buffer, self.at_end),
+                Cutter::Csv { delimiter, .. } => csv::cut(&buffer, *delimiter, self.at_end),
+            };
+            if cut.bytes > 0 {
+                self.rest = Vec::with_capacity(block);
+                self.rest.extend_from_slice(&buffer[cut.bytes..]);
+                buffer.truncate(cut.bytes);
+                return Ok(Some(self.block(buffer, cut)));
+            }
+            if buffer.len() > longest {
+                return self.lose(&buffer, longest).map(Some);
+            }
+            // A record longer than the buffer: read as much again.
+            want = buffer.len().max(block);
+        }
+    }
+
+    fn block(&mut self, bytes: Vec<u8>, cut: Cut) -> Block {
+        let first_line = self.lines + 1;
+        self.lines += cut.lines;
+        let kind = match &self.cutter {
+            Cutter::Lines(format) => Kind::Lines(*format),
+            Cutter::Csv { delimiter, names } => {
+                Kind::Csv { delimiter: *delimiter, names: names.clone().unwrap_or_else(|| Arc::from(Vec::new())) }
+            }
+        };
+        Block { file: Arc::clone(&self.file), bytes, first_row: 0, first_line, rows: cut.rows, kind }
+    }
+
+    /// A record beyond all measure: its row is a problem, and reading goes on behind it, if its end can be told.
+    fn lose(&mut self, buffer: &[u8], longest: usize) -> Result<Block> {
+        let line = self.lines + 1;
+        let problem = match &self.cutter {
+            Cutter::Csv { delimiter, .. } => {
+                self.at_end = true;
+                csv::unclosed(&self.file, line, buffer, *delimiter)
+            }
+            Cutter::Lines(_) => {
+                let text = format!("the line is longer than {} MiB", longest >> 20);
+                let mut piece = Vec::new();
+                loop {
+                    piece.clear();
+                    let got = self.source.fill(&mut piece, BLOCK)?;
+                    if let Some(end) = memchr::memchr(b'\n', &piece) {
+                        self.rest = piece.split_off(end + 1);
+                        break;
+                    }
+                    if got < BLOCK {
+                        self.at_end = true;
+                        break;
+                    }
+                }
+                Problem::at(None, &self.file, line, "too_long", text).hint("split the file into one record a line")
+            }
+        };
+        self.lines += 1;
+        let (file, kind) = (Arc::clone(&self.file), Kind::Lost(problem));
+        Ok(Block { file, bytes: Vec::new(), first_row: 0, first_line: line, rows: 1, kind })
+    }
+
+    /// What stands at the very start of a file: a byte order mark, or a JSON array.
+    fn start(&mut self, buffer: &mut Vec<u8>) -> Result<()> {
+        self.started = true;
+        if buffer.starts_with(b"\xef\xbb\xbf") {
+            buffer.drain(..3);
+        }
+        let file = &self.file;
+        if buffer.starts_with(b"\xff\xfe") || buffer.starts_with(b"\xfe\xff") {
+            return Err(Error::new(Exit::Data, format!("{file}:1:1: the file is UTF-16, not UTF-8"))
+                .hint(format!("convert it: iconv -f UTF-16 -t UTF-8 '{file}' > utf8-file")));
+        }
+        let array = buffer.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
+        if matches!(self.cutter, Cutter::Lines(Format::Jsonl)) && array {
+            return Err(Error::new(
+                Exit::Data,
+                format!("{file}:1: the file is a JSON array, not one JSON object a line"),
+            )
+            .hint(format!("convert it: jq -c '.[]' '{file}' > lines.jsonl")));
+        }
+        Ok(())
+    }
+}
+
+impl Block {
+    /// Every row of the block, in order.
+    pub fn for_each(&self, mut f: impl FnMut(Result<Record<'_>, Problem>)) {
+        let place = Place { file: &self.file, first_row: self.first_row, first_line: self.first_line };
+        match &self.kind {
+            Kind::Lines(format) => jsonl::walk(&self.bytes, *format, &place, &mut f),
+            Kind::Csv { delimiter, names } => csv::walk(&self.bytes, *delimiter, names, &place, &mut f),
+            Kind::Lost(problem) => f(Err(problem.clone())),
+        }
+    }
+
+    /// The block's first row, 1-based over all inputs.
+    pub const fn first_row(&self) -> u64 {
+        self.first_row
+    }
+
+    /// How many rows it holds.
+    pub const fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Its size, unpacked.
+    pub const fn bytes(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+}
+
+impl fmt::Debug for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Block({}:{}, {} rows from {})", self.file, self.first_line, self.rows, self.first_row)
+    }
+}
+
+/// Where a block begins.
+#[derive(Debug)]
+pub struct Place<'a> {
+    pub file: &'a str,
+    pub first_row: u64,
+    pub first_line: u64,
+}
+
+/// A byte that is no UTF-8 in `text`, of the record that begins at `line`. `at` is the offset of `text` in its record.
+pub fn not_utf8(row: u64, file: &str, line: u64, bytes: &[u8], error: std::str::Utf8Error) -> Problem {
+    let at = error.valid_up_to();
+    // In a record of several lines, the line of the byte.
+    let before = &bytes[..at];
+    let (below, from) = (memchr::memchr_iter(b'\n', before).count() as u64, memchr::memrchr(b'\n', before));
+    let text = format!("not UTF-8: byte 0x{:02x}", bytes[at]);
+    Problem::at(Some(row), file, line + below, "utf8", text)
+        .column(at - from.map_or(0, |newline| newline + 1) + 1)
+        .hint("convert the file: iconv -f LATIN1 -t UTF-8 FILE > utf8-file (if LATIN1 is what it is)")
+}

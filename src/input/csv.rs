@@ -1,0 +1,240 @@
+//! CSV and TSV: records that may hold line ends in quotes.
+//!
+//! Read by hand in two steps, because the reader of the `csv` crate is silent about a quote that is never closed and
+//! cannot split its work over threads: [`cut`] finds where records end, [`walk`] parses them. Both follow the same rules as that crate
+//! (tests compare them): a quote counts at the start of a field only, `""` inside is a quote, and what follows a closing quote is taken as it is.
+
+use std::sync::Arc;
+
+use ::csv::StringRecord;
+
+use super::blocks::{Cut, Place, not_utf8};
+use super::{Data, Problem, Record};
+use crate::error::{Error, Exit, Result};
+use crate::request::shorten;
+
+/// Where a record ends.
+struct End {
+    /// Offset behind its line end.
+    next: usize,
+    /// Offset of its line end.
+    to: usize,
+    /// Offset of a quote that is never closed.
+    open: Option<usize>,
+}
+
+/// The end of the record at `start`; `None` if the buffer ends before it does.
+fn end_of(buffer: &[u8], start: usize, delimiter: u8, at_end: bool) -> Option<End> {
+    let mut at = start;
+    loop {
+        // At the start of a field.
+        if buffer.get(at) == Some(&b'"') {
+            let open = at;
+            at += 1;
+            loop {
+                match memchr::memchr(b'"', &buffer[at..]) {
+                    None if at_end => return Some(End { next: buffer.len(), to: buffer.len(), open: Some(open) }),
+                    None => return None,
+                    Some(skip) => at += skip + 1,
+                }
+                if buffer.get(at) != Some(&b'"') {
+                    break;
+                }
+                at += 1;
+            }
+        }
+        match memchr::memchr2(delimiter, b'\n', &buffer[at..]) {
+            None if at_end => return Some(End { next: buffer.len(), to: buffer.len(), open: None }),
+            None => return None,
+            Some(skip) => {
+                at += skip + 1;
+                if buffer[at - 1] == b'\n' {
+                    return Some(End { next: at, to: at - 1, open: None });
+                }
+            }
+        }
+    }
+}
+
+/// Without a carriage return at its end.
+fn trimmed(bytes: &[u8]) -> &[u8] {
+    bytes.strip_suffix(b"\r").unwrap_or(bytes)
+}
+
+fn newlines(bytes: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', bytes).count() as u64
+}
+
+/// Whole records of `buffer`.
+pub fn cut(buffer: &[u8], delimiter: u8, at_end: bool) -> Cut {
+    let mut cut = Cut::default();
+    while cut.bytes < buffer.len() {
+        let Some(end) = end_of(buffer, cut.bytes, delimiter, at_end) else { break };
+        cut.rows += u64::from(!trimmed(&buffer[cut.bytes..end.to]).is_empty());
+        cut.bytes = end.next;
+    }
+    cut.lines = newlines(&buffer[..cut.bytes]);
+    cut
+}
+
+/// Calls `f` with each field of a record, unquoted.
+fn split(record: &str, delimiter: u8, mut f: impl FnMut(&str)) {
+    let bytes = record.as_bytes();
+    let mut unquoted = String::new();
+    let mut at = 0;
+    loop {
+        unquoted.clear();
+        let quoted = bytes.get(at) == Some(&b'"');
+        if quoted {
+            at += 1;
+            while let Some(skip) = memchr::memchr(b'"', &bytes[at..]) {
+                unquoted.push_str(&record[at..at + skip]);
+                at += skip + 1;
+                if bytes.get(at) != Some(&b'"') {
+                    break;
+                }
+                unquoted.push('"');
+                at += 1;
+            }
+        }
+        let to = memchr::memchr(delimiter, &bytes[at..]).map_or(bytes.len(), |skip| at + skip);
+        if quoted {
+            unquoted.push_str(&record[at..to]);
+            f(&unquoted);
+        } else {
+            f(&record[at..to]);
+        }
+        if to == bytes.len() {
+            return;
+        }
+        at = to + 1;
+    }
+}
+
+/// Every row of a block of whole records.
+pub fn walk(
+    bytes: &[u8],
+    delimiter: u8,
+    names: &Arc<[String]>,
+    place: &Place<'_>,
+    f: &mut impl FnMut(Result<Record<'_>, Problem>),
+) {
+    let (mut row, mut line, mut start) = (place.first_row, place.first_line, 0);
+    let mut values = StringRecord::new();
+    while let Some(end) = (start < bytes.len()).then(|| end_of(bytes, start, delimiter, true)).flatten() {
+        let record = trimmed(&bytes[start..end.to]);
+        if !record.is_empty() {
+            f(if end.open.is_some() {
+                Err(Problem { row: Some(row), ..unclosed(place.file, line, &bytes[start..], delimiter) })
+            } else {
+                match std::str::from_utf8(record) {
+                    Err(error) => Err(not_utf8(row, place.file, line, record, error)),
+                    Ok(text) => {
+                        values.clear();
+                        split(text, delimiter, |field| values.push_field(field));
+                        if values.len() == names.len() {
+                            Ok(Record { row, file: place.file, line, data: Data::Columns { names, values: &values } })
+                        } else {
+                            Err(ragged(row, place.file, line, values.len(), names.len()))
+                        }
+                    }
+                }
+            });
+            row += 1;
+        }
+        line += newlines(&bytes[start..end.next]);
+        start = end.next;
+    }
+}
+
+fn ragged(row: u64, file: &str, line: u64, found: usize, expected: usize) -> Problem {
+    let text = format!("{found} fields, where the header has {expected}");
+    Problem::at(Some(row), file, line, "csv_fields", text)
+        .hint("quote fields that hold a delimiter or a line end: \"…\", a quote inside as \"\"")
+}
+
+/// The record at `buffer`'s start has a quote that nothing closes.
+pub fn unclosed(file: &str, line: u64, buffer: &[u8], delimiter: u8) -> Problem {
+    let open = end_of(buffer, 0, delimiter, true).and_then(|end| end.open).unwrap_or(0);
+    let before = &buffer[..open];
+    let column = open - memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1) + 1;
+    let text = "the quote that opens here is never closed; everything behind it reads as one field";
+    Problem::at(None, file, line + newlines(before), "csv_quote", text)
+        .column(column)
+        .hint("close it, or write a literal quote as \"\" in a quoted field")
+}
+
+/// What was found where the header should be.
+pub enum Header {
+    /// It does not end in the buffer.
+    Partial,
+    /// There is nothing in the file.
+    Empty,
+    /// The names, and how many bytes and lines they took.
+    Read { names: Arc<[String]>, bytes: usize, lines: u64 },
+}
+
+/// The header at `buffer`'s start; blank lines before it are skipped.
+pub fn header(file: &str, buffer: &[u8], delimiter: u8, at_end: bool) -> Result<Header> {
+    let mut start = 0;
+    while start < buffer.len() {
+        let Some(end) = end_of(buffer, start, delimiter, at_end) else { return Ok(Header::Partial) };
+        let record = trimmed(&buffer[start..end.to]);
+        if record.is_empty() {
+            start = end.next;
+            continue;
+        }
+        let line = newlines(&buffer[..start]) + 1;
+        if end.open.is_some() {
+            return Err(bad_header(&unclosed(file, line, &buffer[start..], delimiter)));
+        }
+        let text = std::str::from_utf8(record).map_err(|error| bad_header(&not_utf8(0, file, line, record, error)))?;
+        let mut names: Vec<String> = Vec::new();
+        split(text, delimiter, |name| names.push(name.trim().to_owned()));
+        check_names(file, line, &names, delimiter)?;
+        return Ok(Header::Read { names: names.into(), bytes: end.next, lines: newlines(&buffer[..end.next]) });
+    }
+    Ok(if at_end { Header::Empty } else { Header::Partial })
+}
+
+fn bad_header(problem: &Problem) -> Error {
+    let error = Error::new(Exit::Data, format!("{problem} (in the header)"));
+    match &problem.hint {
+        Some(hint) => error.hint(hint.as_str()),
+        None => error,
+    }
+}
+
+/// No end of the header within all measure.
+pub fn no_header(file: &str) -> Error {
+    Error::new(Exit::Data, format!("{file}:1: no end of the header line")).hint("is this a text file with a header?")
+}
+
+fn check_names(file: &str, line: u64, names: &[String], delimiter: u8) -> Result<()> {
+    let fail = |text: String, hint: String| Err(Error::new(Exit::Data, format!("{file}:{line}: {text}")).hint(hint));
+    if let [only] = names {
+        // A wrong delimiter shows as one odd name; guessing it would be worse than asking.
+        let other = [(b';', ';', "semicolons"), (b'\t', '\t', "tabs"), (b',', ',', "commas")]
+            .into_iter()
+            .find(|(byte, c, _)| *byte != delimiter && only.contains(*c));
+        if let Some((byte, _, what)) = other {
+            let hint = match byte {
+                b'\t' => "say so with --input-format tsv".to_owned(),
+                b',' => "say so with --input-format csv".to_owned(),
+                _ => "save it again with commas between the columns (or with tabs, as .tsv)".to_owned(),
+            };
+            return fail(format!("the header is one column with {what} in it: {}", shorten(only)), hint);
+        }
+    }
+    for (i, name) in names.iter().enumerate() {
+        if name.is_empty() {
+            return fail(format!("column {} of the header has no name", i + 1), "name every column".to_owned());
+        }
+        if let Some(first) = names[..i].iter().position(|other| other == name) {
+            let text =
+                format!("columns {} and {} of the header have the same name: {}", first + 1, i + 1, shorten(name));
+            return fail(text, "rename one of them".to_owned());
+        }
+    }
+    Ok(())
+}

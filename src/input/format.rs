@@ -1,0 +1,91 @@
+//! The formats an input may have.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// How an input's bytes are cut into records.
+#[derive(Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// A JSON object a line.
+    Jsonl,
+    /// Comma-separated with a header.
+    Csv,
+    /// Tab-separated with a header.
+    Tsv,
+    /// Plain text: each line is the field `line`.
+    Lines,
+}
+
+impl Format {
+    const ALL: [Self; 4] = [Self::Jsonl, Self::Csv, Self::Tsv, Self::Lines];
+
+    /// The flag's value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Jsonl => "jsonl",
+            Self::Csv => "csv",
+            Self::Tsv => "tsv",
+            Self::Lines => "lines",
+        }
+    }
+
+    /// What the ending says, a `.gz` or `.zst` behind it not counted.
+    #[must_use]
+    pub fn of_path(path: &Path) -> Option<Self> {
+        let name = path.file_name()?.to_string_lossy().to_lowercase();
+        let name = [".gz", ".zst"].iter().find_map(|packed| name.strip_suffix(packed)).unwrap_or(&name);
+        match name.rsplit_once('.')?.1 {
+            "jsonl" | "ndjson" | "json" => Some(Self::Jsonl),
+            "csv" => Some(Self::Csv),
+            "tsv" => Some(Self::Tsv),
+            "txt" => Some(Self::Lines),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|format| format.as_str() == text)
+            .ok_or_else(|| format!("no format {text:?}: expected jsonl, csv, tsv or lines"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endings_tell_the_format() {
+        for (path, format) in [
+            ("a.jsonl", Some(Format::Jsonl)),
+            ("dir.csv/a.NDJSON.gz", Some(Format::Jsonl)),
+            ("a.b.csv.zst", Some(Format::Csv)),
+            ("a.tsv", Some(Format::Tsv)),
+            ("a.txt", Some(Format::Lines)),
+            ("a.gz", None),
+            ("a", None),
+            ("csv", None),
+            ("a.parquet", None),
+        ] {
+            assert_eq!(Format::of_path(Path::new(path)), format, "{path}");
+        }
+        assert_eq!("tsv".parse(), Ok(Format::Tsv));
+        assert!("xml".parse::<Format>().is_err());
+    }
+}

@@ -1,0 +1,97 @@
+//! The input: files with their format and compression decided, read as blocks of whole records.
+//!
+//! One thread cuts blocks ([`Blocks`]), which costs little more than finding the line ends; what is inside is parsed by
+//! whoever walks the block ([`Block::for_each`]), so that work spreads over threads. Memory is a block, whatever the size.
+
+mod blocks;
+mod csv;
+mod format;
+mod jsonl;
+mod source;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub use blocks::{Block, Blocks};
+pub use format::Format;
+
+use crate::error::{Error, Exit, Result};
+pub use crate::request::{Data, Field, Problem, Record};
+
+/// The inputs of a command, in order, checked to be readable.
+#[derive(Debug, Clone)]
+pub struct Inputs {
+    files: Vec<Input>,
+}
+
+/// One of them.
+#[derive(Debug, Clone)]
+struct Input {
+    path: PathBuf,
+    /// What messages call it.
+    shown: String,
+    format: Format,
+    /// On disk, in bytes.
+    bytes: u64,
+}
+
+impl Inputs {
+    /// Decides each file's format, by `format` or by its ending (`.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.txt`, with
+    /// `.gz` or `.zst` behind it or not). Compression is told by the first bytes, not by the ending.
+    ///
+    /// # Errors
+    /// Exit 66 for a file that is missing, a directory, a pipe or unreadable; 2 for an ending that says nothing.
+    pub fn resolve(paths: &[PathBuf], format: Option<Format>) -> Result<Self> {
+        let files = paths.iter().map(|path| Input::resolve(path, format)).collect::<Result<_>>()?;
+        Ok(Self { files })
+    }
+
+    /// A single file that messages show under another name, such as `-` for what came from stdin.
+    pub fn spooled(path: PathBuf, shown: &str, format: Format) -> Self {
+        let bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        Self { files: vec![Input { path, shown: shown.to_owned(), format, bytes }] }
+    }
+
+    /// All blocks of all files, from the start; may be called again.
+    ///
+    /// # Errors
+    /// Exit 66 if the first file cannot be opened.
+    pub fn blocks(&self) -> Result<Blocks> {
+        Blocks::open(self.files.clone())
+    }
+
+    /// Size on disk; `None` if there are no files.
+    pub fn total_bytes(&self) -> Option<u64> {
+        (!self.files.is_empty()).then(|| self.files.iter().map(|file| file.bytes).sum())
+    }
+
+    /// The formats, in the order of the files.
+    pub fn formats(&self) -> impl Iterator<Item = Format> + '_ {
+        self.files.iter().map(|file| file.format)
+    }
+}
+
+impl Input {
+    fn resolve(path: &Path, format: Option<Format>) -> Result<Self> {
+        let shown = path.display().to_string();
+        let cannot = |why: &str| Error::new(Exit::NoInput, format!("{shown}: {why}"));
+        let metadata = fs::metadata(path).map_err(|error| source::unreadable(&shown, error))?;
+        if metadata.is_dir() {
+            return Err(cannot("is a directory, not a file").hint(format!("name its files: {shown}/*.jsonl")));
+        }
+        if !metadata.is_file() {
+            return Err(cannot("is a pipe or a device, which cannot be read twice")
+                .hint("send it to standard input: llbatch … - --input-format jsonl < FILE"));
+        }
+        let format = format.or_else(|| Format::of_path(path)).ok_or_else(|| {
+            Error::usage(format!("{shown}: cannot tell the format by the ending"))
+                .hint("say it with --input-format jsonl|csv|tsv|lines")
+        })?;
+        // Opened and closed again, so that every unreadable file is known before the first is worked on.
+        fs::File::open(path).map_err(|error| source::unreadable(&shown, error))?;
+        Ok(Self { path: path.to_owned(), shown, format, bytes: metadata.len() })
+    }
+}
+
+#[cfg(test)]
+mod tests;

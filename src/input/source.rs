@@ -1,0 +1,150 @@
+//! A file's bytes, unpacked.
+
+use std::fs::File;
+use std::io::{self, BufReader, Chain, Cursor, Read};
+use std::path::Path;
+
+use crate::error::{Error, Exit, Result};
+
+const GZIP: &[u8] = &[0x1f, 0x8b];
+const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+
+/// Packed bytes are read in pieces of this size.
+const PIECE: usize = 256 * 1024;
+
+type Head = Chain<Cursor<Vec<u8>>, File>;
+
+/// An open input.
+pub struct Source {
+    shown: String,
+    reader: Reader,
+    packing: Option<&'static str>,
+    /// Unpacked bytes read so far.
+    read: u64,
+}
+
+enum Reader {
+    Plain(Head),
+    Gzip(Box<flate2::read::MultiGzDecoder<BufReader<Head>>>),
+    Zstd(Box<zstd::stream::read::Decoder<'static, BufReader<BufReader<Head>>>>),
+}
+
+impl Source {
+    /// Opens `path`, gzip and zstd (also several in a row) unpacked.
+    pub fn open(path: &Path, shown: &str) -> Result<Self> {
+        let fail = |error| unreadable(shown, error);
+        let mut file = File::open(path).map_err(fail)?;
+        let mut first = Vec::with_capacity(ZSTD.len());
+        file.by_ref().take(ZSTD.len() as u64).read_to_end(&mut first).map_err(fail)?;
+        let (gzip, zstandard) = (first.starts_with(GZIP), first == ZSTD);
+        let head = Cursor::new(first).chain(file);
+        let (reader, packing) = if gzip {
+            let packed = BufReader::with_capacity(PIECE, head);
+            (Reader::Gzip(Box::new(flate2::read::MultiGzDecoder::new(packed))), Some("gzip"))
+        } else if zstandard {
+            let packed = BufReader::with_capacity(PIECE, head);
+            (Reader::Zstd(Box::new(zstd::stream::read::Decoder::new(packed).map_err(fail)?)), Some("zstd"))
+        } else {
+            (Reader::Plain(head), None)
+        };
+        Ok(Self { shown: shown.to_owned(), reader, packing, read: 0 })
+    }
+
+    /// Adds up to `most` bytes to `buffer`, fewer only at the end; says how many.
+    ///
+    /// # Errors
+    /// 65 for damaged compression, 66 if the system cannot read.
+    pub fn fill(&mut self, buffer: &mut Vec<u8>, most: usize) -> Result<usize> {
+        buffer.reserve(most);
+        let most = most as u64;
+        let got = match &mut self.reader {
+            Reader::Plain(reader) => reader.take(most).read_to_end(buffer),
+            Reader::Gzip(reader) => reader.take(most).read_to_end(buffer),
+            Reader::Zstd(reader) => reader.take(most).read_to_end(buffer),
+        };
+        let got = got.map_err(|error| self.broken(error))?;
+        self.read += got as u64;
+        Ok(got)
+    }
+
+    fn broken(&self, error: io::Error) -> Error {
+        let Some(packing) = self.packing.filter(|_| error.raw_os_error().is_none()) else {
+            return unreadable(&self.shown, error);
+        };
+        let state = if error.kind() == io::ErrorKind::UnexpectedEof { "is cut off" } else { "is damaged" };
+        // Rounded down to the last whole piece: the decoder does not say where it stumbled.
+        Error::new(
+            Exit::Data,
+            format!("{}: the {packing} data {state}, after {} unpacked bytes", self.shown, self.read),
+        )
+        .hint("copy or download the file again")
+        .because(error)
+    }
+}
+
+/// An input that the system refuses to give.
+pub fn unreadable(shown: &str, error: io::Error) -> Error {
+    let hint = match error.kind() {
+        io::ErrorKind::NotFound => "check the name and the directory",
+        io::ErrorKind::PermissionDenied => "check the permissions of that path",
+        _ => "check the file and its disk",
+    };
+    Error::new(Exit::NoInput, format!("{shown}: cannot read the input")).hint(hint).because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        writer.write_all(bytes).expect("to memory");
+        writer.finish().expect("to memory")
+    }
+
+    fn read(bytes: &[u8]) -> Result<Vec<u8>> {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), bytes).expect("written");
+        let mut source = Source::open(file.path(), "x.gz")?;
+        let mut out = Vec::new();
+        while source.fill(&mut out, 1000)? == 1000 {}
+        Ok(out)
+    }
+
+    #[test]
+    fn packed_members_follow_each_other() {
+        let plain: Vec<u8> = (0..40_000_u32).flat_map(|n| n.to_string().into_bytes()).collect();
+        let zstd = |bytes: &[u8]| zstd::encode_all(bytes, 1).expect("to memory");
+        for packed in [
+            plain.clone(),
+            gzip(&plain),
+            [gzip(&plain[..100]), gzip(&plain[100..])].concat(),
+            zstd(&plain),
+            [zstd(&plain[..100]), zstd(&plain[100..])].concat(),
+        ] {
+            assert_eq!(read(&packed).expect("whole"), plain);
+        }
+        assert_eq!(read(b"").expect("empty"), b"");
+        assert_eq!(read(b"(").expect("short"), b"(");
+    }
+
+    #[test]
+    fn damage_is_told_with_how_far_it_read() {
+        let plain = vec![b'x'; 50_000];
+        let mut packed = gzip(&plain);
+        packed.truncate(packed.len() - 5);
+        let cut = read(&packed).expect_err("cut");
+        assert_eq!(cut.exit, Exit::Data);
+        assert!(cut.message.contains("x.gz: the gzip data is cut off, after 50000 "), "{}", cut.message);
+        let mut packed = gzip(&plain);
+        let crc = packed.len() - 8;
+        packed[crc] ^= 1;
+        assert!(read(&packed).expect_err("wrong sum").message.contains("damaged"));
+        let mut packed = zstd::encode_all(&plain[..], 1).expect("to memory");
+        packed.truncate(packed.len() - 3);
+        assert_eq!(read(&packed).expect_err("cut").exit, Exit::Data);
+        assert_eq!(read(&[gzip(b"a"), b"junk".to_vec()].concat()).expect_err("junk").exit, Exit::Data);
+    }
+}

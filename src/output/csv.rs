@@ -1,0 +1,308 @@
+//! The table forms: cells, quoting, and the guard against spreadsheet formulas.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Visitor};
+
+use super::flat::{Cell, own_cells, usd_digits};
+use super::{Field, jsonl};
+use crate::outcome::Outcome;
+use crate::price::Nanos;
+
+/// Writes csv (`,`) or tsv (tab) lines.
+#[derive(Debug)]
+pub(super) struct Table {
+    delimiter: u8,
+    raw: bool,
+    columns: Vec<String>,
+    own: Vec<String>,
+}
+
+impl Table {
+    pub(super) fn new(delimiter: u8, raw: bool, columns: &[&str], own: &[String]) -> Self {
+        Self { delimiter, raw, columns: columns.iter().map(|&name| name.to_owned()).collect(), own: own.to_vec() }
+    }
+
+    pub(super) fn header(&self, out: &mut Vec<u8>) {
+        for (i, name) in self.columns.iter().chain(&self.own).enumerate() {
+            if i > 0 {
+                out.push(self.delimiter);
+            }
+            self.text(name, out);
+        }
+        out.push(b'\n');
+    }
+
+    pub(super) fn line(
+        &self,
+        outcome: &Outcome,
+        cost: Option<Nanos>,
+        fields: &[(Cow<'_, str>, Field<'_>)],
+        out: &mut Vec<u8>,
+    ) {
+        for column in &self.columns {
+            // The last of equal names, as JSON parsers have it. Records have few fields: a search beats a map.
+            match fields.iter().rev().find(|(name, _)| name == column) {
+                Some((_, Field::Text(text))) => self.text(text, out),
+                Some((_, Field::Json(json))) => self.json(json.get(), out),
+                None => {}
+            }
+            out.push(self.delimiter);
+        }
+        let mut error = String::new();
+        for (i, cell) in own_cells(outcome, cost, &mut error).into_iter().enumerate() {
+            if i > 0 {
+                out.push(self.delimiter);
+            }
+            match cell {
+                Cell::Empty => {}
+                Cell::Text(text) => self.text(text, out),
+                Cell::Json(json) => self.json(json.get(), out),
+                Cell::Integer(number) => jsonl::integer(number, out),
+                Cell::Usd(usd) => usd_digits(usd, out),
+            }
+        }
+        out.push(b'\n');
+    }
+
+    /// A JSON value: a string as its text, null as nothing, anything else as its JSON.
+    fn json(&self, json: &str, out: &mut Vec<u8>) {
+        match json.as_bytes().first() {
+            Some(b'"') => self.text(&unquoted(json), out),
+            Some(b'n') => {}
+            _ => self.quoted(false, json, out),
+        }
+    }
+
+    fn text(&self, text: &str, out: &mut Vec<u8>) {
+        self.quoted(!self.raw && looks_like_formula(text), text, out);
+    }
+
+    /// Quotes by RFC 4180: only where a reader would otherwise misread the cell.
+    fn quoted(&self, guard: bool, text: &str, out: &mut Vec<u8>) {
+        let special = |byte: &u8| matches!(byte, b'"' | b'\n' | b'\r') || *byte == self.delimiter;
+        let bytes = text.as_bytes();
+        let quote = bytes.iter().any(special);
+        if quote {
+            out.push(b'"');
+        }
+        if guard {
+            out.push(b'\'');
+        }
+        if quote {
+            let mut rest = bytes;
+            while let Some(at) = memchr::memchr(b'"', rest) {
+                out.extend_from_slice(&rest[..=at]);
+                out.push(b'"');
+                rest = &rest[at + 1..];
+            }
+            out.extend_from_slice(rest);
+            out.push(b'"');
+        } else {
+            out.extend_from_slice(bytes);
+        }
+    }
+}
+
+/// Whether a spreadsheet may run `text` (OWASP ASVS 1.2.10). A number such as `-5.2` is data and stays as it is.
+fn looks_like_formula(text: &str) -> bool {
+    matches!(text.as_bytes().first(), Some(b'=' | b'+' | b'-' | b'@' | b'\t' | b'\r' | 0)) && !is_number(text)
+}
+
+/// A sign, digits with at most one point, an exponent: nothing else.
+fn is_number(text: &str) -> bool {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, Some(exponent.strip_prefix(['+', '-']).unwrap_or(exponent))),
+        None => (unsigned, None),
+    };
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    digits(whole)
+        && digits(fraction)
+        && !(whole.is_empty() && fraction.is_empty())
+        && exponent.is_none_or(|exponent| !exponent.is_empty() && digits(exponent))
+}
+
+/// The text of a JSON string. An escaped half surrogate, which no text can hold, becomes U+FFFD.
+fn unquoted(json: &str) -> Cow<'_, str> {
+    let inner = json.get(1..json.len().saturating_sub(1)).unwrap_or_default();
+    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
+        return Cow::Borrowed(inner);
+    }
+    if let Ok(text) = serde_json::from_str::<String>(json) {
+        return Cow::Owned(text);
+    }
+    match serde_json::from_str::<Bytes>(json) {
+        Ok(Bytes(bytes)) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
+        // No JSON string at all: cannot come out of a JSON parser, but losing it would be worse than showing it.
+        Err(_) => Cow::Borrowed(inner),
+    }
+}
+
+/// A JSON string as bytes, which may hold half surrogates in UTF-8's manner.
+struct Bytes(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Copy;
+        impl Visitor<'_> for Copy {
+            type Value = Bytes;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Bytes, E> {
+                Ok(Bytes(bytes.to_vec()))
+            }
+        }
+        deserializer.deserialize_bytes(Copy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::value::RawValue;
+
+    use super::super::{COLUMNS, Format, Options, Renderer};
+    use super::*;
+    use crate::outcome::{ErrorCode, Usage};
+
+    fn renderer(format: Format, csv_raw: bool, columns: &[&str]) -> Renderer {
+        let options = Options { format, flat: false, prefix: String::new(), csv_raw };
+        let columns: Vec<String> = columns.iter().map(|&name| name.to_owned()).collect();
+        Renderer::new(&options, &columns, Some("id")).unwrap()
+    }
+
+    fn answered(content: &str) -> Outcome {
+        let content = serde_json::to_string(content).unwrap();
+        Outcome {
+            error: None,
+            status: Some(200),
+            body: Some(
+                format!(r#"{{"choices":[{{"message":{{"content":{content}}},"finish_reason":"stop"}}]}}"#).into(),
+            ),
+            usage: Some(Usage { prompt: 7, completion: 1 }),
+            attempts: 1,
+            latency_ms: 90,
+            ..Outcome::unsent(1, "r1".into(), "m".into(), ErrorCode::Missing, "")
+        }
+    }
+
+    type Row<'a> = (Outcome, Vec<(Cow<'a, str>, Field<'a>)>);
+
+    fn table(renderer: &Renderer, rows: &[Row<'_>]) -> String {
+        let mut out = Vec::new();
+        renderer.header(&mut out);
+        for (outcome, fields) in rows {
+            renderer.render(outcome, "0.00000048".parse().ok(), fields, &mut out);
+        }
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn fields_are_put_under_their_columns() {
+        let raw = |json: &'static str| Field::Json(serde_json::from_str::<&RawValue>(json).unwrap());
+        let fields = vec![
+            ("stars".into(), raw("5")),
+            ("id".into(), Field::Text("r1".into())),
+            ("gone".into(), Field::Text("not a column".into())),
+            ("text".into(), raw("\"first\"")),
+            ("text".into(), raw("\"a \\\"b\\\", \\ud800\"")),
+            ("tags".into(), raw("[\"x\", {\"y\":null}]")),
+            ("none".into(), raw("null")),
+        ];
+        let text = table(
+            &renderer(Format::Csv, false, &["id", "text", "stars", "tags", "none", "absent"]),
+            &[(answered("ok"), fields)],
+        );
+        let expected = "text,stars,tags,none,absent,\
+            custom_id,model,content,finish_reason,prompt_tokens,completion_tokens,cost_usd,attempts,latency_ms,error\n\
+            \"a \"\"b\"\", \u{fffd}\u{fffd}\u{fffd}\",5,\"[\"\"x\"\", {\"\"y\"\":null}]\",,,\
+            r1,m,ok,stop,7,1,0.00000048,1,90,\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn tsv_quotes_tabs_and_line_breaks_and_leaves_commas() {
+        let rows = [(answered("a,b\tc\nd"), vec![("text".into(), Field::Text("x,y".into()))])];
+        let text = table(&renderer(Format::Tsv, false, &["text"]), &rows);
+        assert!(text.contains("\nx,y\tr1\tm\t\"a,b\tc\nd\"\tstop\t7\t"), "{text}");
+    }
+
+    #[test]
+    fn text_that_a_spreadsheet_would_run_is_defused_and_numbers_are_not() {
+        let cases = [
+            ("=1+1", true),
+            ("+cmd", true),
+            ("-2+3", true),
+            ("-", true),
+            ("@SUM(A1)", true),
+            ("\t=1", true),
+            ("\r=1", true),
+            ("\0=1", true),
+            ("-1,000", true),
+            ("-5e", true),
+            ("-.", true),
+            ("-5", false),
+            ("-5.2", false),
+            ("+5", false),
+            ("-.5", false),
+            ("-1e-9", false),
+            ("a=1", false),
+            ("'=1", false),
+            ("", false),
+        ];
+        for (text, guarded) in cases {
+            for raw in [false, true] {
+                let outcome = answered(text);
+                let lines = table(
+                    &renderer(Format::Csv, raw, &["own"]),
+                    &[(outcome, vec![("own".into(), Field::Text(text.into()))])],
+                );
+                let mut reader = ::csv::Reader::from_reader(lines.as_bytes());
+                let record = reader.records().next().unwrap().unwrap();
+                let shown = if guarded && !raw { format!("'{text}") } else { text.to_owned() };
+                assert_eq!((&record[0], &record[3]), (&*shown, &*shown), "{text:?} raw={raw}");
+            }
+        }
+        let raw_number = serde_json::from_str::<&RawValue>("-5").unwrap();
+        let lines = table(
+            &renderer(Format::Csv, false, &["own"]),
+            &[(answered(""), vec![("own".into(), Field::Json(raw_number))])],
+        );
+        assert!(lines.contains("\n-5,r1,"), "{lines}");
+        let header = table(&renderer(Format::Csv, false, &["=HYPERLINK()"]), &[]);
+        assert!(header.starts_with("'=HYPERLINK(),"), "{header}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_cell_reads_back(
+            own in any::<String>(),
+            content in any::<String>(),
+            message in any::<String>(),
+            tabs in any::<bool>(),
+        ) {
+            let (format, delimiter) = if tabs { (Format::Tsv, b'\t') } else { (Format::Csv, b',') };
+            let mut failed = answered(&content);
+            failed.error = Some(crate::outcome::RowError { code: ErrorCode::Timeout, message: message.clone() });
+            let rows = [
+                (answered(&content), vec![("own".into(), Field::Text(own.as_str().into()))]),
+                (failed, vec![("own".into(), Field::Text(own.as_str().into()))]),
+            ];
+            let lines = table(&renderer(format, true, &["own"]), &rows);
+            let mut reader = ::csv::ReaderBuilder::new().delimiter(delimiter).from_reader(lines.as_bytes());
+            let records: Vec<::csv::StringRecord> = reader.records().collect::<Result<_, _>>().unwrap();
+            prop_assert_eq!(records.len(), 2);
+            prop_assert!(records.iter().all(|record| record.len() == 1 + COLUMNS.len()));
+            prop_assert_eq!(&records[0][0], own.as_str());
+            prop_assert_eq!(&records[0][3], content.as_str());
+            let error = format!("timeout: {message}");
+            prop_assert_eq!(&records[1][10], error.as_str());
+        }
+    }
+}

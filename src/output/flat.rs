@@ -1,0 +1,293 @@
+//! What flat forms take out of an answer, and the flat JSON line.
+
+use std::borrow::Cow;
+use std::io::Write as _;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{Field, jsonl};
+use crate::outcome::Outcome;
+use crate::price::Nanos;
+
+/// The value of one of our own columns; `Json` is copied as it stands.
+pub(super) enum Cell<'a> {
+    Empty,
+    Text(&'a str),
+    Json(&'a RawValue),
+    Integer(u64),
+    Usd(Nanos),
+}
+
+/// The values of [`super::COLUMNS`] in their order. `error` is scratch space for the last of them.
+pub(super) fn own_cells<'a>(outcome: &'a Outcome, cost: Option<Nanos>, error: &'a mut String) -> [Cell<'a>; 10] {
+    let answer = match (&outcome.error, &outcome.body) {
+        (None, Some(body)) => Answer::of(body),
+        _ => Answer::default(),
+    };
+    let json = |value: Option<&'a RawValue>| value.map_or(Cell::Empty, Cell::Json);
+    let usage = |count: fn(&crate::outcome::Usage) -> u64| {
+        outcome.usage.as_ref().map_or(Cell::Empty, |usage| Cell::Integer(count(usage)))
+    };
+    let failure = match &outcome.error {
+        None => Cell::Empty,
+        Some(failure) => {
+            error.push_str(failure.code.as_str());
+            error.push_str(": ");
+            error.push_str(&failure.message);
+            Cell::Text(error)
+        }
+    };
+    [
+        Cell::Text(&outcome.id),
+        Cell::Text(&outcome.model),
+        json(answer.content),
+        json(answer.finish_reason),
+        usage(|usage| usage.prompt),
+        usage(|usage| usage.completion),
+        cost.map_or(Cell::Empty, Cell::Usd),
+        Cell::Integer(u64::from(outcome.attempts)),
+        // Nothing was timed if nothing was sent.
+        if outcome.attempts == 0 { Cell::Empty } else { Cell::Integer(u64::from(outcome.latency_ms)) },
+        failure,
+    ]
+}
+
+/// The part of an answer that people want in a cell.
+#[derive(Default)]
+struct Answer<'a> {
+    content: Option<&'a RawValue>,
+    finish_reason: Option<&'a RawValue>,
+}
+
+/// An answer's body. Leaves stay raw, so that a value of an unexpected type costs no other value.
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(borrow, default)]
+    choices: Option<Vec<Choice<'a>>>,
+    #[serde(borrow, default)]
+    data: Option<Vec<Datum<'a>>>,
+}
+
+#[derive(Deserialize)]
+struct Choice<'a> {
+    #[serde(borrow, default)]
+    message: Option<Message<'a>>,
+    #[serde(borrow, default)]
+    text: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    finish_reason: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(borrow, default)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    tool_calls: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Datum<'a> {
+    #[serde(borrow, default)]
+    embedding: Option<&'a RawValue>,
+}
+
+impl<'a> Answer<'a> {
+    /// Of a chat, the first choice's content, or its tool calls if it has no content; of a completion, its text; of an
+    /// embedding, the first vector. Empty for any other body.
+    fn of(body: &'a str) -> Self {
+        let Ok(body) = serde_json::from_str::<Body<'a>>(body) else { return Self::default() };
+        if let Some(choice) = body.choices.and_then(|choices| choices.into_iter().next()) {
+            let content = match choice.message {
+                Some(message) => message.content(),
+                None => choice.text,
+            };
+            return Self { content, finish_reason: choice.finish_reason };
+        }
+        let datum = body.data.and_then(|data| data.into_iter().next());
+        Self { content: datum.and_then(|datum| datum.embedding), finish_reason: None }
+    }
+}
+
+impl<'a> Message<'a> {
+    fn content(self) -> Option<&'a RawValue> {
+        // Some servers send "" beside tool calls, and [] for no tool calls.
+        let text = self.content.filter(|content| content.get() != "\"\"");
+        let calls = self.tool_calls.filter(|calls| !is_empty_array(calls.get()));
+        text.or(calls).or(self.content)
+    }
+}
+
+fn is_empty_array(json: &str) -> bool {
+    json.strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with(']'))
+}
+
+/// Writes flat JSON lines.
+#[derive(Debug)]
+pub(super) struct Flat {
+    /// Our own column names as JSON strings, each with its colon.
+    keys: Vec<Vec<u8>>,
+    names: Vec<String>,
+    id_field: Option<String>,
+}
+
+impl Flat {
+    pub(super) fn new(own: &[String], id_field: Option<&str>) -> Self {
+        let key = |name: &String| {
+            let mut key = Vec::new();
+            jsonl::string(name, &mut key);
+            key.push(b':');
+            key
+        };
+        Self { keys: own.iter().map(key).collect(), names: own.to_vec(), id_field: id_field.map(str::to_owned) }
+    }
+
+    /// Appends the record's fields, then ours. A field with one of our names is left out: the caller has said which
+    /// fields there are, and a key must not occur twice.
+    pub(super) fn line(
+        &self,
+        outcome: &Outcome,
+        cost: Option<Nanos>,
+        fields: &[(Cow<'_, str>, Field<'_>)],
+        out: &mut Vec<u8>,
+    ) {
+        out.push(b'{');
+        for (name, value) in fields {
+            if self.id_field.as_deref() == Some(name) || self.names.iter().any(|own| own == name) {
+                continue;
+            }
+            jsonl::string(name, out);
+            out.push(b':');
+            match value {
+                Field::Text(text) => jsonl::string(text, out),
+                Field::Json(json) => out.extend_from_slice(json.get().as_bytes()),
+            }
+            out.push(b',');
+        }
+        let mut error = String::new();
+        for (i, (key, cell)) in self.keys.iter().zip(own_cells(outcome, cost, &mut error)).enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(key);
+            match cell {
+                Cell::Empty => out.extend_from_slice(b"null"),
+                Cell::Text(text) => jsonl::string(text, out),
+                Cell::Json(json) => out.extend_from_slice(json.get().as_bytes()),
+                Cell::Integer(number) => jsonl::integer(number, out),
+                Cell::Usd(usd) => usd_digits(usd, out),
+            }
+        }
+        out.extend_from_slice(b"}\n");
+    }
+}
+
+/// Appends the exact decimal.
+pub(super) fn usd_digits(usd: Nanos, out: &mut Vec<u8>) {
+    // Writing into a Vec cannot fail.
+    let _ = write!(out, "{usd}");
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::{COLUMNS, Format, Options, Renderer};
+    use super::*;
+    use crate::outcome::{ErrorCode, Usage};
+
+    fn answered(body: &str) -> Outcome {
+        Outcome {
+            error: None,
+            status: Some(200),
+            body: Some(body.into()),
+            usage: Some(Usage { prompt: 12, completion: 3 }),
+            attempts: 2,
+            latency_ms: 345,
+            ..Outcome::unsent(1, "r1".into(), "org/m".into(), ErrorCode::Missing, "")
+        }
+    }
+
+    fn line(outcome: &Outcome, cost: Option<Nanos>, fields: &[(Cow<'_, str>, Field<'_>)]) -> String {
+        let options = Options { format: Format::Jsonl, flat: true, prefix: String::new(), csv_raw: false };
+        let mut out = Vec::new();
+        Renderer::new(&options, &[], Some("id")).unwrap().render(outcome, cost, fields, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn content_is_found_in_every_kind_of_answer() {
+        let cases = [
+            (
+                r#"{"choices":[{"message":{"role":"assistant","content":"hi","tool_calls":[]},"finish_reason":"stop"}],"x":1}"#,
+                json!("hi"),
+                json!("stop"),
+            ),
+            (
+                r#"{"choices":[{"message":{"content":null,"tool_calls":[{"id":"c"}]},"finish_reason":"tool_calls"}]}"#,
+                json!([{"id":"c"}]),
+                json!("tool_calls"),
+            ),
+            (
+                r#"{"choices":[{"message":{"content":"","tool_calls":[{"id":"c"}]},"finish_reason":7}]}"#,
+                json!([{"id":"c"}]),
+                json!(7),
+            ),
+            (r#"{"choices":[{"message":{"content":"","tool_calls":[ ]}}]}"#, json!(""), Value::Null),
+            (
+                r#"{"choices":[{"message":{"content":[{"type":"text","text":"p"}]}}, {"message":{"content":"second"}}]}"#,
+                json!([{"type":"text","text":"p"}]),
+                Value::Null,
+            ),
+            (r#"{"choices":[{"text":"once","finish_reason":"length","seed":null}]}"#, json!("once"), json!("length")),
+            (r#"{"object":"list","data":[{"index":0,"embedding":[0.5,-1e-7]}]}"#, json!([0.5, -1e-7]), Value::Null),
+            (r#"{"choices":[],"data":null}"#, Value::Null, Value::Null),
+            (r#"{"choices":null}"#, Value::Null, Value::Null),
+            ("[]", Value::Null, Value::Null),
+            ("\"text\"", Value::Null, Value::Null),
+        ];
+        for (body, content, finish) in cases {
+            let value: Value = serde_json::from_str(&line(&answered(body), None, &[])).unwrap();
+            assert_eq!((&value["content"], &value["finish_reason"]), (&content, &finish), "{body}");
+        }
+    }
+
+    #[test]
+    fn the_records_fields_come_first_and_ours_follow_in_order() {
+        let raw = serde_json::from_str::<&RawValue>("{\"n\": 1E400}").unwrap();
+        let fields = [
+            ("id".into(), Field::Text("r1".into())),
+            ("z".into(), Field::Json(raw)),
+            ("a\"".into(), Field::Text("x\ny".into())),
+        ];
+        let body = r#"{"choices":[{"message":{"content":"\ud800 caf\u00e9"},"finish_reason":"stop"}]}"#;
+        let text = line(&answered(body), Some("0.0000012".parse().unwrap()), &fields);
+        let expected = concat!(
+            r#"{"z":{"n": 1E400},"a\"":"x\ny","custom_id":"r1","model":"org/m","content":"\ud800 caf\u00e9","#,
+            r#""finish_reason":"stop","prompt_tokens":12,"completion_tokens":3,"cost_usd":0.0000012,"attempts":2,"#,
+            r#""latency_ms":345,"error":null}"#,
+            "\n"
+        );
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_failed_row_carries_its_error_and_nothing_of_the_refusal() {
+        let failed = Outcome {
+            error: Some(crate::outcome::RowError { code: ErrorCode::RateLimited, message: "slow \"down\"".to_owned() }),
+            usage: None,
+            ..answered(r#"{"choices":[{"text":"no answer"}]}"#)
+        };
+        let value: Value = serde_json::from_str(&line(&failed, None, &[])).unwrap();
+        assert_eq!(value["error"], "rate_limited: slow \"down\"");
+        for column in ["content", "finish_reason", "prompt_tokens", "completion_tokens", "cost_usd"] {
+            assert_eq!(value[column], Value::Null, "{column}");
+        }
+        let unsent = Outcome::unsent(2, "r2".into(), "m".into(), ErrorCode::Budget, "spent");
+        let value: Value = serde_json::from_str(&line(&unsent, None, &[])).unwrap();
+        assert_eq!((&value["attempts"], &value["latency_ms"]), (&json!(0), &Value::Null));
+        let keys: Vec<&String> = value.as_object().unwrap().keys().collect();
+        assert_eq!(keys, COLUMNS.iter().collect::<Vec<_>>());
+    }
+}

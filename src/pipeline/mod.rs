@@ -1,0 +1,201 @@
+//! The one consumer: event → store → results → summary → progress. Modes differ in what they feed it, not in how it works.
+
+mod bits;
+mod cursor;
+pub mod money;
+mod ordered;
+mod reader;
+pub mod run;
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+pub use bits::Bits;
+pub use cursor::Cursor;
+pub use money::Money;
+pub use ordered::{Ordered, Target};
+
+use crate::error::Result;
+use crate::outcome::Outcome;
+use crate::price::Nanos;
+use crate::realtime::{Event, Shared};
+use crate::store::{Job, JobDb, Ledger};
+use crate::summary::Totals;
+use crate::ui::{Progress, Snapshot};
+
+/// How long the first outcome of a group waits for company: at full speed a commit then serves some fifty rows.
+const GROUP: Duration = Duration::from_millis(2);
+/// Largest group.
+const GROUP_ROWS: usize = 4096;
+/// Commits survive a killed process at once, and a dead machine after this long.
+const SYNC: Duration = Duration::from_secs(1);
+/// How often the index of jobs is told.
+const TELL: Duration = Duration::from_secs(5);
+
+/// Rows and money so far, new ones only.
+#[derive(Debug, Default, Clone, Copy)]
+struct Counters {
+    succeeded: u64,
+    failed: u64,
+    tokens: u64,
+    cost: Nanos,
+    unpriced: bool,
+}
+
+/// What the consumer ends with, for the summary.
+#[derive(Debug)]
+pub struct Consumed {
+    /// The job's rows.
+    pub db: JobDb,
+    /// Results that may still lack rows.
+    pub ordered: Ordered,
+    /// The fold of all rows whose turn has come.
+    pub totals: Totals,
+}
+
+/// The consumer of one run's events. Lives on its own thread; owns the database, the results, the totals.
+pub struct Consumer<'a> {
+    /// The job's rows.
+    pub db: JobDb,
+    /// The results.
+    pub ordered: Ordered,
+    /// The fold.
+    pub totals: Totals,
+    /// Prices.
+    pub money: Money,
+    /// Rows that an earlier run answered.
+    pub reused: Arc<Bits>,
+    /// The bar.
+    pub progress: Progress,
+    /// What the engine is told.
+    pub shared: Arc<Shared>,
+    /// The index of jobs, and this job as it stands there.
+    pub ledger: Ledger,
+    /// This job's entry.
+    pub job: &'a mut Job,
+    /// When this run began.
+    pub started: Instant,
+}
+
+impl Consumer<'_> {
+    /// Takes events until the engine is gone; every outcome is on its way to the disk before it is shown.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses, 141 if nobody reads the results. Sending has been stopped then, and what could be kept is kept.
+    pub fn consume(mut self, events: &Receiver<Event>) -> Result<Consumed> {
+        let result = self.take_all(events);
+        if result.is_err() {
+            // First of all stop spending.
+            self.shared.stop.cancel();
+            // What is in flight is paid for: keep it if the disk lets us (a closed pipe does).
+            while let Ok(event) = events.recv() {
+                self.shared.written(usize::from(matches!(event, Event::Outcome(_))));
+                if let Event::Outcome(outcome) = event {
+                    drop(self.db.put(&outcome).and_then(|()| self.db.commit(false)));
+                }
+            }
+            drop(self.db.commit(true));
+        }
+        result.map(|()| Consumed { db: self.db, ordered: self.ordered, totals: self.totals })
+    }
+
+    fn take_all(&mut self, events: &Receiver<Event>) -> Result<()> {
+        let mut counters = Counters::default();
+        let (mut synced, mut told) = (Instant::now(), Instant::now());
+        let mut dirty = false;
+        let mut group: Vec<Outcome> = Vec::new();
+        self.advance()?;
+        loop {
+            self.show(&counters);
+            let mut claim = None;
+            let first = match events.recv_timeout(Duration::from_millis(200)) {
+                Ok(event) => Some(event),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            if let Some(Event::Outcome(_)) = first {
+                std::thread::sleep(GROUP);
+            }
+            for event in first.into_iter().chain(events.try_iter().take(GROUP_ROWS)) {
+                match event {
+                    Event::Claim(row) => {
+                        self.db.claim(row)?;
+                        claim = Some(row);
+                    }
+                    Event::Outcome(outcome) => {
+                        self.db.put(&outcome)?;
+                        group.push(*outcome);
+                    }
+                }
+            }
+            dirty |= claim.is_some() || !group.is_empty();
+            let sync = dirty && synced.elapsed() >= SYNC;
+            self.db.commit(sync)?;
+            if sync {
+                synced = Instant::now();
+                dirty = false;
+            }
+            if let Some(row) = claim {
+                self.shared.claimed(row);
+            }
+            self.shared.written(group.len());
+            for outcome in group.drain(..) {
+                self.count(&outcome, &mut counters);
+                self.ordered.push(outcome);
+            }
+            self.advance()?;
+            if told.elapsed() >= TELL {
+                told = Instant::now();
+                self.tell(&counters)?;
+            }
+        }
+        self.db.commit(true)?;
+        self.tell(&counters)
+    }
+
+    fn advance(&mut self) -> Result<()> {
+        let (money, totals, reused) = (&mut self.money, &mut self.totals, &self.reused);
+        self.ordered.advance(&self.db, &mut |outcome| money.count(outcome, reused.contains(outcome.row), totals))
+    }
+
+    fn count(&mut self, outcome: &Outcome, counters: &mut Counters) {
+        if outcome.ok() {
+            counters.succeeded += 1;
+        } else {
+            counters.failed += 1;
+        }
+        let usage = outcome.usage.unwrap_or_default();
+        counters.tokens += usage.prompt + usage.completion;
+        match self.money.charge(outcome).total() {
+            Some(cost) => counters.cost += cost,
+            None => counters.unpriced = true,
+        }
+    }
+
+    fn show(&self, counters: &Counters) {
+        if !self.progress.is_shown() {
+            return;
+        }
+        let (held, rate) = self.shared.gauges.held();
+        self.progress.update(Snapshot {
+            total: self.job.total,
+            done: self.reused.count() + counters.succeeded + counters.failed,
+            failed: counters.failed,
+            reused: self.reused.count(),
+            in_flight: self.shared.gauges.in_flight.load(std::sync::atomic::Ordering::Relaxed) as u64,
+            tokens: counters.tokens,
+            cost: (!counters.unpriced).then_some(counters.cost),
+            waiting: held.map(|(until, hold)| (hold.to_string(), until)),
+            rate_limit: rate,
+        });
+    }
+
+    fn tell(&mut self, counters: &Counters) -> Result<()> {
+        self.job.succeeded = self.reused.count() + counters.succeeded;
+        self.job.failed = counters.failed;
+        let mut job = self.job.clone();
+        job.active_ms += u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.ledger.update(&job)
+    }
+}

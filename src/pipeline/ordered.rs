@@ -1,0 +1,236 @@
+//! Results in input order while rows are answered in any order.
+//!
+//! What is answered ahead of its turn waits in a small window; what does not fit there is read back from the job's
+//! database when its turn comes. So memory does not grow with how far ahead the others are of a slow row.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use super::bits::Bits;
+use super::cursor::{Cursor, Fields, Source, Value};
+use crate::error::{Error, Result};
+use crate::outcome::{ErrorCode, Outcome};
+use crate::output::{AtomicFile, Field, Renderer};
+use crate::price::Nanos;
+use crate::store::JobDb;
+
+/// Bytes of answers that wait for their turn in memory.
+const WINDOW: usize = 8 << 20;
+/// Outcomes read back at a time.
+const READ_BACK: u32 = 128;
+/// Bytes gathered before they go to the writer.
+const GATHER: usize = 64 << 10;
+
+/// Where results go.
+pub enum Target {
+    /// A file that appears when it is complete.
+    File(AtomicFile),
+    /// Standard output, row by row.
+    Stream(Box<dyn Write + Send>),
+}
+
+impl Target {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        match self {
+            Self::File(file) => {
+                file.write_all(bytes).map_err(|e| Error::io(format!("{}: cannot be written", file.path().display()), e))
+            }
+            Self::Stream(out) => out
+                .write_all(bytes)
+                .and_then(|()| out.flush())
+                .map_err(|e| Error::io("standard output: cannot be written", e)),
+        }
+    }
+
+    fn commit(self) -> Result<()> {
+        match self {
+            Self::File(file) => file.commit(),
+            Self::Stream(_) => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::File(_) => "File",
+            Self::Stream(_) => "Stream",
+        })
+    }
+}
+
+/// Told of every row as its turn comes: the outcome, and says what it cost.
+pub type Price<'a> = dyn FnMut(&Outcome) -> Option<Nanos> + 'a;
+
+/// The writer of results.
+#[derive(Debug)]
+pub struct Ordered {
+    next: u64,
+    total: u64,
+    done: Bits,
+    window: BTreeMap<u64, Outcome>,
+    window_bytes: usize,
+    renderer: Renderer,
+    flat: bool,
+    cursor: Option<Cursor>,
+    results: Target,
+    errors: Option<Target>,
+    buffer: Vec<u8>,
+    error_buffer: Vec<u8>,
+}
+
+impl Ordered {
+    /// Writes `total` rows to `results`, failed ones to `errors` if that is given. `done` are the rows that are in the database.
+    /// With flat results, `cursor` tells the records' own fields.
+    #[must_use]
+    pub fn new(
+        total: u64,
+        done: Bits,
+        renderer: Renderer,
+        cursor: Option<Cursor>,
+        results: Target,
+        errors: Option<Target>,
+    ) -> Self {
+        let mut ordered = Self {
+            next: 1,
+            total,
+            done,
+            window: BTreeMap::new(),
+            window_bytes: 0,
+            flat: cursor.is_some(),
+            renderer,
+            cursor,
+            results,
+            errors,
+            buffer: Vec::with_capacity(2 * GATHER),
+            error_buffer: Vec::new(),
+        };
+        ordered.renderer.header(&mut ordered.buffer);
+        if ordered.errors.is_some() {
+            ordered.renderer.header(&mut ordered.error_buffer);
+        }
+        ordered
+    }
+
+    /// Takes an outcome that has been committed to the database.
+    pub fn push(&mut self, outcome: Outcome) {
+        self.done.insert(outcome.row);
+        let size = 256 + outcome.body.as_ref().map_or(0, |b| b.len());
+        if outcome.row == self.next || self.window_bytes + size <= WINDOW {
+            self.window_bytes += size;
+            self.window.insert(outcome.row, outcome);
+        }
+    }
+
+    /// Writes every row whose turn has come.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses, 141 if the reader of standard output went away.
+    pub fn advance(&mut self, db: &JobDb, price: &mut Price<'_>) -> Result<()> {
+        while self.done.contains(self.next) {
+            if let Some(outcome) = self.window.remove(&self.next) {
+                self.window_bytes -= (256 + outcome.body.as_ref().map_or(0, |b| b.len())).min(self.window_bytes);
+                self.emit(&outcome, price)?;
+                continue;
+            }
+            for outcome in db.outcomes(self.next, READ_BACK)? {
+                // Rows in between that are not done, or rows that are in the window, end the stretch.
+                if outcome.row != self.next {
+                    break;
+                }
+                if let Some(waiting) = self.window.remove(&self.next) {
+                    self.window_bytes -= (256 + waiting.body.as_ref().map_or(0, |b| b.len())).min(self.window_bytes);
+                }
+                self.emit(&outcome, price)?;
+            }
+        }
+        self.flush()
+    }
+
+    /// Writes the rest: rows without an outcome get `code` and `why`. Then makes the files appear.
+    ///
+    /// # Errors
+    /// As [`Self::advance`].
+    pub fn finish(
+        mut self,
+        db: &JobDb,
+        price: &mut Price<'_>,
+        pending: (ErrorCode, &str),
+        open: &mut dyn FnMut() -> Result<Cursor>,
+    ) -> Result<()> {
+        self.advance(db, price)?;
+        let unknown: Arc<str> = Arc::from("");
+        while self.next <= self.total {
+            if self.cursor.is_none() {
+                self.cursor = Some(open()?);
+            }
+            let row = self.next;
+            let source = self.source(row)?;
+            let id = source.as_ref().map_or_else(|| format!("row-{row}").into(), |s| s.id.clone());
+            let outcome = Outcome::unsent(row, id, Arc::clone(&unknown), pending.0, pending.1);
+            self.render(&outcome, None, source.as_ref())?;
+            self.next += 1;
+            self.advance(db, price)?;
+        }
+        self.flush()?;
+        if let Some(errors) = self.errors.take() {
+            errors.commit()?;
+        }
+        self.results.commit()
+    }
+
+    fn source(&mut self, row: u64) -> Result<Option<Source>> {
+        self.cursor.as_mut().map_or(Ok(None), |cursor| cursor.at(row))
+    }
+
+    fn emit(&mut self, outcome: &Outcome, price: &mut Price<'_>) -> Result<()> {
+        let cost = price(outcome);
+        let source = if self.flat { self.source(outcome.row)? } else { None };
+        self.render(outcome, cost, source.as_ref())?;
+        self.next += 1;
+        Ok(())
+    }
+
+    fn render(&mut self, outcome: &Outcome, cost: Option<Nanos>, source: Option<&Source>) -> Result<()> {
+        let fields: Vec<(Cow<'_, str>, Field<'_>)> = match source.map(|s| &s.fields) {
+            Some(Fields::Some(fields)) if self.flat => {
+                fields.iter().map(|(name, value)| (Cow::Borrowed(name.as_str()), borrow(value))).collect()
+            }
+            _ => Vec::new(),
+        };
+        let buffer = if self.errors.is_some() && !outcome.ok() { &mut self.error_buffer } else { &mut self.buffer };
+        self.renderer.render(outcome, cost, &fields, buffer);
+        if self.buffer.len() + self.error_buffer.len() > GATHER {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if !self.buffer.is_empty() {
+            self.results.write(&self.buffer)?;
+            self.buffer.clear();
+        }
+        if let Some(errors) = &mut self.errors
+            && !self.error_buffer.is_empty()
+        {
+            errors.write(&self.error_buffer)?;
+            self.error_buffer.clear();
+        }
+        Ok(())
+    }
+}
+
+fn borrow(value: &Value) -> Field<'_> {
+    match value {
+        Value::Text(text) => Field::Text(Cow::Borrowed(text)),
+        Value::Json(json) => {
+            let json: &RawValue = json;
+            Field::Json(json)
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! A pass over all rows before anything is sent: every problem, every id that is used twice, what models are asked for.
+
+mod duplicates;
+mod scan;
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::input::Inputs;
+use crate::request::{Draft, Problem, Request, Shape};
+
+/// How to check.
+#[derive(Debug, Clone, Copy)]
+pub struct CheckOptions {
+    /// Problems kept in [`Checked::problems`]; all are counted.
+    pub max_problems: usize,
+    /// Threads that parse. 0 and 1 do all in the caller's.
+    pub threads: usize,
+}
+
+impl Default for CheckOptions {
+    /// 20 problems; a thread for each processor, up to 8 (one thread cuts blocks for all, so more would only wait).
+    fn default() -> Self {
+        Self { max_problems: 20, threads: std::thread::available_parallelism().map_or(1, |n| n.get().min(8)) }
+    }
+}
+
+/// What the check found.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// All rows, good and bad.
+    pub rows: u64,
+    /// Size of the input, unpacked.
+    pub bytes: u64,
+    /// Good rows (before duplicate ids are told) by model, most first.
+    pub models: Vec<(Arc<str>, u64)>,
+    /// The first problems in input order.
+    pub problems: Vec<Problem>,
+    /// How many there are in all.
+    pub problem_count: u64,
+    /// Rows that have one or more.
+    pub bad_rows: u64,
+    /// Rows from which `stream` or `stream_options` was taken out.
+    pub stream_removed: u64,
+    /// Rows whose id was taken by an earlier row, ascending.
+    pub duplicates: Vec<u64>,
+    /// Ids over the service's 64 characters.
+    pub long_ids: u64,
+}
+
+/// Longest `custom_id` that the service takes, in characters (together-wire: "at most 64 characters").
+const ID_LIMIT: usize = 64;
+
+/// Checks every row of `inputs` without sending anything. `each` is called in input order with the row and its request,
+/// or `None` for a row with a problem of its own (duplicate ids show only at the end, in [`Checked::duplicates`]).
+///
+/// # Errors
+/// What stops the reading (see [`crate::input::Blocks::next`]); never a problem of a row.
+pub fn check(
+    inputs: &Inputs,
+    shape: &Shape,
+    options: &CheckOptions,
+    each: &mut dyn FnMut(u64, Option<&Request>),
+) -> Result<Checked> {
+    check_with(inputs, shape, options, &|draft| shape.own(draft), &mut |row, request| each(row, request.as_ref()))
+}
+
+/// The same, for what can be told from a row on the thread that parsed it (`look`), such as a token estimate: only what
+/// `look` returns is kept, and no body is copied.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_with<T: Send>(
+    inputs: &Inputs,
+    shape: &Shape,
+    options: &CheckOptions,
+    look: &(dyn Fn(&Draft<'_>) -> T + Sync),
+    each: &mut dyn FnMut(u64, Option<T>),
+) -> Result<Checked> {
+    let mut checked = Checked::default();
+    let mut ids = duplicates::Ids::default();
+    let mut problems = Vec::new();
+    let mut models: Vec<(Arc<str>, u64)> = Vec::new();
+    scan::scan(
+        inputs,
+        options.threads,
+        &|block| scan::look_over(block, shape, options.max_problems, look),
+        &mut |found| {
+            checked.bytes += found.bytes;
+            checked.long_ids += found.long_ids;
+            checked.stream_removed += found.stream_removed;
+            checked.bad_rows += found.bad_rows;
+            for (model, rows) in found.models {
+                match models.iter_mut().find(|(known, _)| *known == model) {
+                    Some((_, count)) => *count += rows,
+                    None => models.push((model, rows)),
+                }
+            }
+            for seen in found.rows {
+                checked.rows += 1;
+                ids.add(checked.rows, seen.id);
+                each(checked.rows, seen.looked);
+            }
+            let room = options.max_problems.saturating_sub(problems.len());
+            problems.extend(found.problems.into_iter().take(room));
+        },
+    )?;
+
+    let twice = duplicates::find(inputs, shape, options, ids)?;
+    checked.problem_count = checked.bad_rows + twice.rows.len() as u64;
+    checked.bad_rows += twice.otherwise_good;
+    checked.duplicates = twice.rows;
+    problems.extend(twice.problems);
+    problems.sort_by_key(|problem| problem.row);
+    problems.truncate(options.max_problems);
+    checked.problems = problems;
+    models.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    checked.models = models;
+    Ok(checked)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! Blocks parsed by several threads, their findings taken in input order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use super::ID_LIMIT;
+use super::duplicates::SeenId;
+use crate::error::{Error, Exit, Result};
+use crate::input::{Block, Inputs};
+use crate::request::{Draft, Problem, Shape};
+
+/// What a block held.
+pub struct Found<T> {
+    pub rows: Vec<Seen<T>>,
+    /// The block's first problems.
+    pub problems: Vec<Problem>,
+    pub bad_rows: u64,
+    pub bytes: u64,
+    pub long_ids: u64,
+    pub stream_removed: u64,
+    pub models: Vec<(Arc<str>, u64)>,
+}
+
+/// What is kept of a row.
+pub struct Seen<T> {
+    pub id: SeenId,
+    /// `None`: the row has a problem.
+    pub looked: Option<T>,
+}
+
+/// Parses a block.
+pub fn look_over<T>(block: &Block, shape: &Shape, most: usize, look: &(dyn Fn(&Draft<'_>) -> T + Sync)) -> Found<T> {
+    let mut found = Found {
+        rows: Vec::with_capacity(usize::try_from(block.rows()).unwrap_or(0)),
+        problems: Vec::new(),
+        bad_rows: 0,
+        bytes: block.bytes(),
+        long_ids: 0,
+        stream_removed: 0,
+        models: Vec::new(),
+    };
+    block.for_each(|record| {
+        match record.and_then(
+            #[expect(clippy::result_large_err, reason = "a problem is rare")]
+            |record| shape.draft(&record),
+        ) {
+            Ok(draft) => {
+                found.stream_removed += u64::from(draft.stream_removed);
+                found.long_ids += u64::from(is_long(&draft.id));
+                match found.models.iter_mut().find(|(known, _)| **known == *draft.model) {
+                    Some((_, count)) => *count += 1,
+                    None => found.models.push((shape.shared(&draft.model), 1)),
+                }
+                let id = if draft.generated_id { SeenId::Generated } else { SeenId::given(&draft.id, draft.row) };
+                found.rows.push(Seen { id, looked: Some(look(&draft)) });
+            }
+            Err(problem) => {
+                found.bad_rows += 1;
+                found.long_ids += u64::from(problem.id.as_deref().is_some_and(is_long));
+                let row = problem.row.unwrap_or(0);
+                let id = problem.id.as_deref().map_or(SeenId::Generated, |id| SeenId::given(id, row));
+                found.rows.push(Seen { id, looked: None });
+                if found.problems.len() < most {
+                    found.problems.push(problem);
+                }
+            }
+        }
+    });
+    found
+}
+
+fn is_long(id: &str) -> bool {
+    id.len() > ID_LIMIT && id.chars().nth(ID_LIMIT).is_some()
+}
+
+/// Cuts blocks in the caller's thread, has `work` done by `threads` others in turn, and gives the results to `take` in
+/// order. Blocks under way are bounded, so memory is too.
+pub fn scan<R: Send>(
+    inputs: &Inputs,
+    threads: usize,
+    work: &(dyn Fn(&Block) -> R + Sync),
+    take: &mut dyn FnMut(R),
+) -> Result<()> {
+    /// Blocks that may wait for each thread, so that it never waits for us.
+    const AHEAD: usize = 2;
+
+    let mut blocks = inputs.blocks()?;
+    let Some(first) = blocks.next()? else { return Ok(()) };
+    let second = if threads > 1 { blocks.next()? } else { None };
+    // A single block is done before a thread has started.
+    let Some(second) = second else {
+        take(work(&first));
+        drop(first);
+        while let Some(block) = blocks.next()? {
+            take(work(&block));
+        }
+        return Ok(());
+    };
+
+    thread::scope(|scope| {
+        let workers: Vec<(SyncSender<Block>, Receiver<R>)> = (0..threads)
+            .map(|_| {
+                let (send_block, next_block) = sync_channel::<Block>(AHEAD);
+                let (send_result, next_result) = sync_channel(AHEAD);
+                scope.spawn(move || {
+                    for block in next_block {
+                        if send_result.send(work(&block)).is_err() {
+                            return;
+                        }
+                    }
+                });
+                (send_block, next_result)
+            })
+            .collect();
+        let died = || Error::new(Exit::Failure, "a checking thread died").hint("please report this");
+        let mut waiting = VecDeque::from([first, second]);
+        let (mut sent, mut taken) = (0_usize, 0_usize);
+        loop {
+            let next = match waiting.pop_front() {
+                Some(block) => Some(block),
+                None => blocks.next()?,
+            };
+            let ended = next.is_none();
+            if let Some(block) = next {
+                workers[sent % threads].0.send(block).map_err(|_| died())?;
+                sent += 1;
+            }
+            // The oldest goes first; wait for it when enough is under way, or when nothing more comes.
+            while taken < sent && (ended || sent - taken >= threads * AHEAD) {
+                take(workers[taken % threads].1.recv().map_err(|_| died())?);
+                taken += 1;
+            }
+            if ended {
+                return Ok(());
+            }
+        }
+    })
+}

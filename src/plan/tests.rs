@@ -1,0 +1,133 @@
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::request::Params;
+
+fn shape() -> Shape {
+    Shape::new(&Params { model: Some("m".into()), ..Params::default() }).expect("a shape")
+}
+
+fn inputs(dir: &tempfile::TempDir, files: &[(&str, String)]) -> Inputs {
+    let paths: Vec<PathBuf> = files.iter().map(|(name, _)| dir.path().join(name)).collect();
+    for (path, (_, text)) in paths.iter().zip(files) {
+        fs::write(path, text).expect("written");
+    }
+    Inputs::resolve(&paths, None).expect("readable")
+}
+
+fn run(inputs: &Inputs, max_problems: usize, threads: usize) -> (Checked, Vec<(u64, Option<Request>)>) {
+    let mut rows = Vec::new();
+    let options = CheckOptions { max_problems, threads };
+    let checked = check(inputs, &shape(), &options, &mut |row, request| rows.push((row, request.cloned())));
+    (checked.expect("read"), rows)
+}
+
+#[test]
+fn both_lines_of_a_duplicate_are_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let a = "\n{\"id\":\"x\",\"prompt\":\"1\"}\n{\"id\":2,\"prompt\":\"\"}\n".to_owned();
+    let b = "{\"prompt\":\"3\"}\n{\"id\":\"x\",\"prompt\":\"4\"}\nnonsense\n{\"id\":\"2\"}\n".to_owned();
+    let inputs = inputs(&dir, &[("a.jsonl", a), ("b.jsonl", b)]);
+    for threads in [1, 2, 3] {
+        let (checked, rows) = run(&inputs, 20, threads);
+        assert_eq!((checked.rows, checked.bad_rows, checked.problem_count), (6, 4, 5));
+        assert_eq!(checked.duplicates, [4, 6]);
+        let codes: Vec<_> = checked.problems.iter().map(|p| (p.row, p.line, p.code)).collect();
+        assert_eq!(
+            codes,
+            [
+                (Some(2), 3, "empty_prompt"),
+                (Some(4), 2, "duplicate_id"),
+                (Some(5), 3, "json"),
+                (Some(6), 4, "no_prompt"),
+                (Some(6), 4, "duplicate_id")
+            ]
+        );
+        let message = &checked.problems[1].message;
+        assert!(message.contains("a.jsonl:2, again at") && message.contains("b.jsonl:2"), "{message}");
+        assert_eq!(
+            rows.iter().map(|(row, r)| (*row, r.is_some())).collect::<Vec<_>>(),
+            [(1, true), (2, false), (3, true), (4, true), (5, false), (6, false)]
+        );
+        assert_eq!(checked.models, [(Arc::from("m"), 3)]);
+    }
+    let (checked, _) = run(&inputs, 2, 1);
+    assert_eq!(checked.problems.iter().map(|p| p.row).collect::<Vec<_>>(), [Some(2), Some(4)]);
+    assert_eq!(checked.problem_count, 5);
+}
+
+#[test]
+fn an_empty_input_has_no_rows() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (checked, rows) = run(&inputs(&dir, &[("a.jsonl", String::new()), ("b.csv", String::new())]), 20, 2);
+    assert_eq!((checked.rows, checked.problem_count, rows.len()), (0, 0, 0));
+}
+
+#[test]
+fn long_ids_are_counted_in_characters() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let lines = [64, 65].map(|n| format!("{{\"id\":\"{}\",\"prompt\":\"p\"}}\n", "é".repeat(n))).concat();
+    assert_eq!(run(&inputs(&dir, &[("a.jsonl", lines)]), 20, 1).0.long_ids, 1);
+}
+
+#[test]
+fn a_look_sees_every_good_row_in_order_over_many_blocks() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let lines: Vec<String> = (1..=20_000).map(|n| format!("{{\"prompt\":\"{n}{}\"}}\n", "x".repeat(80))).collect();
+    let lines = lines.concat();
+    let inputs = inputs(&dir, &[("a.jsonl", lines)]);
+    let mut next = 1;
+    let options = CheckOptions { max_problems: 1, threads: 3 };
+    let look = |draft: &Draft<'_>| (draft.row, draft.body.contains(&format!("\"{}x", draft.row)));
+    let checked = check_with(&inputs, &shape(), &options, &look, &mut |row, seen| {
+        assert_eq!((row, seen), (next, Some((next, true))));
+        next += 1;
+    })
+    .expect("read");
+    assert_eq!((checked.rows, checked.problem_count), (20_000, 0));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// `None` is a row without an id; ids of our own form meet generated ones.
+    #[test]
+    fn duplicates_are_those_a_map_finds(ids in prop::collection::vec(
+        prop_oneof![2 => Just(None), 3 => (0..12_u32).prop_map(|n| Some(format!("row-{n}"))), 2 => (0..30_u32).prop_map(|n| Some(format!("k{n}")))],
+        0..40,
+    ), threads in 1..3_usize) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let line = |id: &Option<String>| match id {
+            Some(id) => format!("{{\"prompt\":\"p\",\"id\":\"{id}\"}}\n"),
+            None => "{\"prompt\":\"p\"}\n".to_owned(),
+        };
+        let inputs = inputs(&dir, &[("a.jsonl", ids.iter().map(line).collect())]);
+        let mut seen = HashMap::new();
+        let mut expected = Vec::new();
+        for (row, id) in (1_u64..).zip(&ids) {
+            let id = id.clone().unwrap_or_else(|| format!("row-{row}"));
+            if seen.insert(id, row).is_some() {
+                expected.push(row);
+            }
+        }
+        let (checked, _) = run(&inputs, 20, threads);
+        prop_assert_eq!(checked.duplicates, expected);
+    }
+}
+
+#[test]
+fn a_collision_of_hashes_is_no_duplicate() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let lines = ["a", "b"].map(|id| format!("{{\"id\":\"{id}\",\"prompt\":\"p\"}}\n")).concat();
+    let inputs = inputs(&dir, &[("a.jsonl", lines)]);
+    let mut ids = duplicates::Ids::default();
+    // As if `b` had the hash of `a`.
+    ids.add(1, duplicates::SeenId::given("a", 1));
+    ids.add(2, duplicates::SeenId::given("a", 2));
+    let twice = duplicates::find(&inputs, &shape(), &CheckOptions::default(), ids).expect("read");
+    assert!(twice.rows.is_empty() && twice.problems.is_empty());
+}

@@ -1,0 +1,11 @@
+//! Money in integer nano-USD, what a token costs, and how well that is known.
+//!
+//! A price is known or it is not: nothing here turns an unknown price into 0.
+
+mod money;
+mod overrides;
+mod table;
+
+pub use money::{Decimal, Nanos, ParseError, Price, grouped};
+pub use overrides::{ModelOverride, Overrides};
+pub use table::{Batch, Discount, Entry, Table};

@@ -1,0 +1,151 @@
+//! Prices from the user's config file: `[models."org/name"] input, output, batch_discount, batch`.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::{Batch, Decimal, Discount, Entry, Nanos, Price, Table};
+use crate::error::{Error, Result};
+
+/// The `[models]` table of the config file, by model id.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Overrides(pub BTreeMap<String, ModelOverride>);
+
+/// What the user says of one model; what is left out stays as built in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelOverride {
+    /// USD per million prompt tokens.
+    pub input: Option<Decimal>,
+    /// USD per million completion tokens.
+    pub output: Option<Decimal>,
+    /// Part of the price that batches take off, 0 to 1: `0.5` is half.
+    pub batch_discount: Option<Decimal>,
+    /// Whether batches serve the model at all.
+    pub batch: Option<bool>,
+}
+
+impl Table {
+    /// This table with the user's own prices over it.
+    ///
+    /// # Errors
+    /// Usage: a negative price, a discount outside 0 to 1, or only one of two prices where the other is not known.
+    pub fn with(mut self, overrides: &Overrides) -> Result<Self> {
+        for (model, over) in &overrides.0 {
+            let entry = over.apply(model, self.get(model))?;
+            self.insert(entry);
+        }
+        Ok(self)
+    }
+}
+
+impl ModelOverride {
+    fn apply(&self, model: &str, known: Option<&Entry>) -> Result<Entry> {
+        let mut entry = known.cloned().unwrap_or_else(|| Entry {
+            model: String::new(),
+            price: None,
+            context: None,
+            max_output: None,
+            source: String::new(),
+            as_of: String::new(),
+            batch: Batch::Unknown,
+            discount: Discount::default(),
+            note: String::new(),
+        });
+        model.clone_into(&mut entry.model);
+        if self.input.is_some() || self.output.is_some() {
+            let one = |name: &str, own: Option<Decimal>, known: Option<u64>| match (own, known) {
+                (Some(Decimal(usd)), _) => per_million(model, name, usd),
+                (None, Some(known)) => Ok(known),
+                (None, None) => Err(Error::usage(format!("config file: [models.\"{model}\"] has no `{name}` price"))
+                    .hint("give both `input` and `output`, in USD per million tokens")),
+            };
+            let input = one("input", self.input, entry.price.map(|price| price.input))?;
+            let output = one("output", self.output, entry.price.map(|price| price.output))?;
+            entry.price = Some(Price { input, output });
+            "config file".clone_into(&mut entry.source);
+            entry.as_of.clear();
+            // What the built-in sources said of the price is no longer about this price.
+            entry.note.clear();
+        }
+        if let Some(Decimal(part)) = self.batch_discount {
+            entry.discount = Discount::from_part(part).ok_or_else(|| {
+                Error::usage(format!("config file: [models.\"{model}\"] batch_discount {part} is not between 0 and 1"))
+                    .hint("write 0.5 for half price")
+            })?;
+            entry.batch = if entry.discount.is_zero() { Batch::FullPrice } else { Batch::Discounted };
+        }
+        match self.batch {
+            Some(true) if entry.batch != Batch::Discounted => entry.batch = Batch::FullPrice,
+            Some(false) => entry.batch = Batch::Refused,
+            _ => {}
+        }
+        if entry.source.is_empty() {
+            "config file".clone_into(&mut entry.source);
+        }
+        Ok(entry)
+    }
+}
+
+fn per_million(model: &str, name: &str, usd: Nanos) -> Result<u64> {
+    u64::try_from(usd.0).map_err(|_| {
+        Error::usage(format!("config file: [models.\"{model}\"] {name} = {usd} is no price"))
+            .hint("prices are USD per million tokens, such as 0.06")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TURBO: &str = "meta-llama/Llama-3.2-3B-Instruct-Turbo";
+
+    fn with(config: &str) -> Result<Table> {
+        Table::builtin().with(&toml::from_str(config).expect("the test's TOML is well formed"))
+    }
+
+    #[test]
+    fn the_users_price_wins_and_says_so() {
+        let turbo = format!("[\"{TURBO}\"]\ninput = 0.07\noutput = \"0.08\"\n");
+        let own = "[\"my/own\"]\ninput = 1\noutput = 2.5\nbatch_discount = 0.25";
+        let table = with(&(turbo + own)).unwrap();
+        let turbo = table.get(TURBO).unwrap();
+        assert_eq!(turbo.price, Some(Price { input: 70_000_000, output: 80_000_000 }));
+        assert_eq!(turbo.source, "config file");
+        assert_eq!(turbo.batch_price(), Some(Price { input: 35_000_000, output: 40_000_000 }), "the discount stays");
+        let own = table.get("my/own").unwrap();
+        assert_eq!(own.batch_price(), Some(Price { input: 750_000_000, output: 1_875_000_000 }));
+        assert_eq!(own.batch, Batch::Discounted);
+    }
+
+    #[test]
+    fn batches_can_be_overridden_alone() {
+        let cases = [
+            ("batch = false", Batch::Refused, None),
+            ("batch = true", Batch::Discounted, Some(30_000_000)),
+            ("batch_discount = 0", Batch::FullPrice, Some(60_000_000)),
+            ("batch_discount = 0.75", Batch::Discounted, Some(15_000_000)),
+        ];
+        for (line, batch, input) in cases {
+            let table = with(&format!("[\"{TURBO}\"]\n{line}")).unwrap();
+            let entry = table.get(TURBO).unwrap();
+            assert_eq!((entry.batch, entry.batch_price().map(|price| price.input)), (batch, input), "{line}");
+            assert_eq!(entry.source, "model card", "{line}: the price itself is still the built-in one");
+        }
+        let revived = with("[\"deepseek-ai/DeepSeek-R1\"]\nbatch = true").unwrap();
+        assert_eq!(revived.get("deepseek-ai/DeepSeek-R1").unwrap().batch, Batch::FullPrice);
+    }
+
+    #[test]
+    fn nonsense_is_a_usage_error_that_names_the_model() {
+        for line in
+            ["input = 0.1", "output = 3", "input = -1\noutput = 1", "batch_discount = 50", "batch_discount = -0.1"]
+        {
+            let error = with(&format!("[\"my/own\"]\n{line}")).err().unwrap_or_else(|| panic!("{line}"));
+            assert_eq!(error.exit.code(), 2, "{line}");
+            assert!(error.message.contains("my/own") && error.hint.is_some(), "{line}: {error}");
+        }
+        assert!(toml::from_str::<Overrides>("[\"a/b\"]\nprice = 1").is_err(), "a misspelt key is not ignored");
+    }
+}

@@ -1,0 +1,269 @@
+//! One row: send, read, decide, perhaps send again, and say once what became of it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::gate::InFlight;
+use super::{Engine, MODEL_REFUSALS, Stopped};
+use crate::api::chat::{self, Answer};
+use crate::api::error::{Class, Failure, Fault};
+use crate::api::limits::Limits;
+use crate::api::{Reply, retry};
+use crate::outcome::{ErrorCode, Outcome, RowError, Usage};
+use crate::request::Request;
+use crate::tokens;
+
+/// Times that a row is sent again although an earlier request may have been worked on and billed.
+const AMBIGUOUS_RESENDS: u32 = 3;
+
+/// What the tries of one row came to so far.
+struct Tally {
+    outcome: Outcome,
+    failures: u32,
+    ambiguous: u32,
+}
+
+/// What one try came to.
+enum Verdict {
+    Done,
+    /// Send again, after this long.
+    Again(Duration),
+}
+
+impl Engine {
+    /// Sends `request` until it is answered, has failed for good, or the run stops; emits its outcome.
+    ///
+    /// A row of which nothing was ever sent when the run stops emits nothing: it is still to be done.
+    pub(super) async fn answer(self: Rc<Self>, request: Request, permit: OwnedSemaphorePermit) {
+        let mut permit = Some(permit);
+        let reserve = Usage { prompt: tokens::bound(&request.body), completion: request.max_tokens.unwrap_or(0) };
+        let about = tokens::estimate(&request.body) + reserve.completion / 2;
+        let mut tally = Tally {
+            outcome: Outcome {
+                fingerprint: request.fingerprint,
+                reserve,
+                ..Outcome::unsent(request.row, request.id, request.model, ErrorCode::Interrupted, "")
+            },
+            failures: 0,
+            ambiguous: 0,
+        };
+        let body = Bytes::from(request.body.into_string());
+        loop {
+            if let Some(words) = self.unserved(&tally.outcome.model) {
+                let message =
+                    format!("not sent, because the service refused this model {MODEL_REFUSALS} times: {words}");
+                tally.outcome.error = Some(RowError { code: ErrorCode::NotFound, message });
+                break;
+            }
+            if !self.gate(about).await {
+                return self.abandon(tally);
+            }
+            let verdict = {
+                let _in_flight = InFlight::new(&self);
+                self.attempt(&body, about, &mut tally).await
+            };
+            let Verdict::Again(wait) = verdict else { break };
+            // Whoever waits for another try lets others go ahead.
+            drop(permit.take());
+            let stop = &self.shared.stop;
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return self.abandon(tally),
+                () = tokio::time::sleep(wait) => {}
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return self.abandon(tally),
+                free = Arc::clone(&self.permits).acquire_owned() => permit = free.ok(),
+            }
+        }
+        self.emit(tally.outcome);
+    }
+
+    /// The run stops. What was spent on the row must not be forgotten.
+    fn abandon(&self, mut tally: Tally) {
+        if tally.outcome.attempts == 0 {
+            return;
+        }
+        let last = tally.outcome.error.take().map(|e| e.message).unwrap_or_default();
+        let message = if last.is_empty() {
+            "the run was stopped".to_owned()
+        } else {
+            format!("the run was stopped; before that: {last}")
+        };
+        tally.outcome.error = Some(RowError { code: ErrorCode::Interrupted, message });
+        self.emit(tally.outcome);
+    }
+
+    async fn attempt(&self, body: &Bytes, about: u64, tally: &mut Tally) -> Verdict {
+        tally.outcome.attempts += 1;
+        let sent_at = Instant::now();
+        let abort = &self.shared.abort;
+        let result = tokio::select! {
+            biased;
+            () = abort.cancelled() => {
+                tally.outcome.at_risk += 1;
+                tally.outcome.error = Some(RowError { code: ErrorCode::Interrupted, message: "stopped while the request was in flight".to_owned() });
+                return Verdict::Done;
+            }
+            result = self.client.post(&self.url, body.clone(), self.options.request_timeout) => result,
+        };
+        let now = Instant::now();
+        tally.outcome.latency_ms = u32::try_from(now.duration_since(sent_at).as_millis()).unwrap_or(u32::MAX);
+        tally.outcome.status = None;
+        tally.outcome.body = None;
+        match result {
+            Ok(reply) if reply.status == 200 => match chat::read(&reply) {
+                Answer::Good { body, usage } => {
+                    let usage = usage.map(|(prompt, completion)| Usage { prompt, completion });
+                    let used = usage.map(|u| u.prompt + u.completion);
+                    let mut limiter = self.limiter.borrow_mut();
+                    limiter.accepted(now, sent_at, &reply.limits, about, used);
+                    limiter.succeeded(tally.failures > 0);
+                    drop(limiter);
+                    self.relearn();
+                    self.last_success.set(now);
+                    self.served(&tally.outcome.model);
+                    tally.outcome.status = Some(200);
+                    tally.outcome.body = Some(body);
+                    tally.outcome.usage = usage;
+                    tally.outcome.error = None;
+                    Verdict::Done
+                }
+                Answer::Bad { why, body, usage } => {
+                    tally.outcome.body = body;
+                    if let Some((prompt, completion)) = usage {
+                        tally.outcome.wasted += Usage { prompt, completion };
+                    }
+                    let failure =
+                        Failure { fault: Fault::BadResponse, status: Some(200), message: why, model_unknown: false };
+                    self.failed(tally, &failure, &reply.limits, sent_at, usage.is_some())
+                }
+            },
+            Ok(reply) => {
+                tally.outcome.body = json_line(&reply);
+                let failure = Failure::from_reply(&reply);
+                self.failed(tally, &failure, &reply.limits, sent_at, false)
+            }
+            Err(failure) => self.failed(tally, &failure, &Limits::default(), sent_at, false),
+        }
+    }
+
+    /// Decides what follows from a failure. `billed`: the service said what it charged for it.
+    fn failed(&self, tally: &mut Tally, failure: &Failure, limits: &Limits, sent_at: Instant, billed: bool) -> Verdict {
+        let now = Instant::now();
+        let chance = fastrand::f64();
+        let class = failure.class();
+        let outcome = &mut tally.outcome;
+        outcome.status = failure.status;
+        outcome.error = Some(RowError { code: code(failure.fault), message: failure.message.clone() });
+        *self.last_failure.borrow_mut() = Some(failure.message.clone());
+        let mut limiter = self.limiter.borrow_mut();
+        let verdict = match class {
+            Class::AboveRate | Class::NoCapacity => {
+                outcome.refused += u32::from(class == Class::AboveRate);
+                limiter.told_to_wait(now, sent_at, class, limits.wait, chance);
+                // The limiter holds everyone back, this row too.
+                Verdict::Again(Duration::ZERO)
+            }
+            Class::NotSent | Class::Ambiguous => {
+                let ambiguous = class == Class::Ambiguous;
+                if ambiguous {
+                    tally.ambiguous += 1;
+                    outcome.at_risk += u32::from(!billed);
+                }
+                if failure.status.is_some() {
+                    limiter.accepted(now, sent_at, limits, about_nothing(), None);
+                }
+                let outage = limiter.failed(now);
+                // While nothing gets through at all, it is not this row's fault.
+                if !(outage && class == Class::NotSent) {
+                    tally.failures += 1;
+                }
+                let forbidden = limits.should_retry == Some(false);
+                if forbidden || tally.failures > self.options.retries || tally.ambiguous > AMBIGUOUS_RESENDS {
+                    Verdict::Done
+                } else {
+                    Verdict::Again(retry::delay(
+                        class,
+                        tally.failures.max(1),
+                        limits.wait.filter(|_| limits.should_retry == Some(true)),
+                        chance,
+                    ))
+                }
+            }
+            Class::RowFatal => {
+                limiter.accepted(now, sent_at, limits, about_nothing(), None);
+                limiter.succeeded(false);
+                self.last_success.set(now);
+                if failure.model_unknown {
+                    self.refused_model(&outcome.model, &failure.message);
+                }
+                Verdict::Done
+            }
+            Class::JobFatal => {
+                let why = failure.message.clone();
+                self.stop(if failure.fault == Fault::Payment { Stopped::Payment(why) } else { Stopped::Auth(why) });
+                Verdict::Done
+            }
+        };
+        drop(limiter);
+        self.relearn();
+        verdict
+    }
+
+    fn served(&self, model: &Arc<str>) {
+        let mut models = self.models.borrow_mut();
+        if let Some(state) = models.get_mut(model) {
+            state.answered = true;
+        } else {
+            models.insert(Arc::clone(model), super::ModelState { answered: true, ..Default::default() });
+        }
+    }
+
+    fn refused_model(&self, model: &Arc<str>, words: &str) {
+        let mut models = self.models.borrow_mut();
+        let state = models.entry(Arc::clone(model)).or_default();
+        state.refusals += 1;
+        words.clone_into(&mut state.words);
+    }
+
+    /// The service's words if it has refused this model again and again: no row of it will ever be answered.
+    fn unserved(&self, model: &Arc<str>) -> Option<String> {
+        let models = self.models.borrow();
+        let state = models.get(model)?;
+        (!state.answered && state.refusals >= MODEL_REFUSALS).then(|| state.words.clone())
+    }
+}
+
+const fn about_nothing() -> u64 {
+    0
+}
+
+/// The body of a failed response, if it is JSON and of a sensible length for a line of results.
+fn json_line(reply: &Reply) -> Option<Box<str>> {
+    const LONGEST: usize = 64 << 10;
+    let text = std::str::from_utf8(&reply.body).ok().map(str::trim).filter(|t| t.len() <= LONGEST)?;
+    serde_json::from_str::<&serde_json::value::RawValue>(text).ok()?;
+    Some(chat::one_line(text).into())
+}
+
+const fn code(fault: Fault) -> ErrorCode {
+    match fault {
+        Fault::Connect | Fault::Broken => ErrorCode::Network,
+        Fault::Timeout => ErrorCode::Timeout,
+        Fault::BadResponse => ErrorCode::BadResponse,
+        Fault::InvalidRequest => ErrorCode::InvalidRequest,
+        Fault::ContextLength => ErrorCode::ContextLength,
+        Fault::NotFound => ErrorCode::NotFound,
+        Fault::Auth => ErrorCode::Auth,
+        Fault::Payment => ErrorCode::Payment,
+        Fault::RateLimited => ErrorCode::RateLimited,
+        Fault::Overloaded => ErrorCode::Overloaded,
+        Fault::Server => ErrorCode::ServerError,
+    }
+}

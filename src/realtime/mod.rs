@@ -1,0 +1,256 @@
+//! The realtime transport: bounded requests in flight under the limiter, each row answered or failed exactly once.
+//!
+//! [`run`] takes rows from a channel and emits [`Event`]s to another; it neither reads files nor writes anything. A retry
+//! lives inside the row's own task; nothing flows back.
+
+mod attempt;
+mod gate;
+pub mod limiter;
+pub mod pace;
+mod shared;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, atomic::Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::task::{JoinSet, LocalSet};
+
+use crate::api::Client;
+use crate::outcome::Outcome;
+use crate::request::Request;
+use limiter::{Limiter, Rates};
+pub use shared::{Gauges, Shared};
+
+/// How long requests in flight may take to finish after a first signal: they are paid for.
+const GRACE: Duration = Duration::from_secs(30);
+/// Outcomes that may wait to be written before no more is sent.
+const BACKLOG: usize = 8192;
+/// Most requests in flight with `--concurrency auto`: the pace decides how many there really are.
+pub const AUTO_CONCURRENCY: usize = 1024;
+/// Rows of one model that are refused as "no such model", with no answer in between, before the rest is not sent.
+const MODEL_REFUSALS: u32 = 5;
+
+/// How to send.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Path under the base URL, such as `/chat/completions`.
+    pub path: &'static str,
+    /// Requests in flight.
+    pub concurrency: usize,
+    /// Limits.
+    pub rates: Rates,
+    /// Failures of a row that are forgiven.
+    pub retries: u32,
+    /// For one request, from connect to the last byte.
+    pub request_timeout: Duration,
+    /// No request starts after this.
+    pub deadline: Option<Instant>,
+    /// Stop when nothing at all has succeeded for so long.
+    pub give_up_after: Duration,
+    /// Rows claimed at a time.
+    pub claim: u64,
+}
+
+/// A row on its way in.
+#[derive(Debug)]
+pub enum Item {
+    /// To be sent.
+    Send(Request),
+    /// Failed before anything was sent.
+    Failed(Box<Outcome>),
+}
+
+/// What happens, in the order in which it happens.
+#[derive(Debug)]
+pub enum Event {
+    /// A row is finished.
+    Outcome(Box<Outcome>),
+    /// Rows up to this one will be sent as soon as that is written down.
+    Claim(u64),
+}
+
+/// Why the run ended before its last row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stopped {
+    /// The caller cancelled: a signal, or what consumes the events failed.
+    Cancelled,
+    /// `--deadline`.
+    Deadline,
+    /// 401, or a 403 that is not about length.
+    Auth(String),
+    /// 402.
+    Payment(String),
+    /// Nothing succeeded for `--give-up-after`; the last failure.
+    GaveUp(String),
+}
+
+/// One run's state, shared by its row tasks; they all live on one thread.
+struct Engine {
+    client: Client,
+    url: url::Url,
+    options: Options,
+    shared: Arc<Shared>,
+    events: Sender<Event>,
+    limiter: RefCell<Limiter>,
+    /// One at a time waits for the limiter, the others queue behind it.
+    turnstile: tokio::sync::Mutex<()>,
+    /// The limiter's state changed: ask it again.
+    changed: Notify,
+    permits: Arc<Semaphore>,
+    stopped: RefCell<Option<Stopped>>,
+    models: RefCell<HashMap<Arc<str>, ModelState>>,
+    last_success: Cell<Instant>,
+    last_failure: RefCell<Option<String>>,
+}
+
+#[derive(Debug, Default)]
+struct ModelState {
+    answered: bool,
+    refusals: u32,
+    words: String,
+}
+
+/// Sends every row that arrives; returns when all are finished, or why it stopped before.
+///
+/// Runs on the current thread. Rows arrive in ascending order.
+pub async fn run(
+    client: Client,
+    options: Options,
+    rows: mpsc::Receiver<Vec<Item>>,
+    events: Sender<Event>,
+    shared: Arc<Shared>,
+) -> Option<Stopped> {
+    let now = Instant::now();
+    let engine = Rc::new(Engine {
+        url: client.url(options.path),
+        client,
+        shared,
+        events,
+        limiter: RefCell::new(Limiter::new(now, options.rates)),
+        turnstile: tokio::sync::Mutex::new(()),
+        changed: Notify::new(),
+        permits: Arc::new(Semaphore::new(options.concurrency)),
+        stopped: RefCell::new(None),
+        models: RefCell::default(),
+        last_success: Cell::new(now),
+        last_failure: RefCell::new(None),
+        options,
+    });
+    let local = LocalSet::new();
+    local
+        .run_until(async {
+            let watch = tokio::task::spawn_local(Rc::clone(&engine).watch());
+            let mut tasks = JoinSet::new();
+            Rc::clone(&engine).dispatch(rows, &mut tasks).await;
+            engine.drain(&mut tasks).await;
+            watch.abort();
+        })
+        .await;
+    let stopped = engine.stopped.borrow().clone();
+    stopped.or_else(|| engine.shared.stop.is_cancelled().then_some(Stopped::Cancelled))
+}
+
+impl Engine {
+    /// Starts a task per row, as permits come free.
+    async fn dispatch(self: Rc<Self>, mut rows: mpsc::Receiver<Vec<Item>>, tasks: &mut JoinSet<()>) {
+        let stop = self.shared.stop.clone();
+        let mut queue: VecDeque<Item> = VecDeque::new();
+        let mut asked = 0;
+        loop {
+            while tasks.try_join_next().is_some() {}
+            let item = match queue.pop_front() {
+                Some(item) => item,
+                None => {
+                    let batch = tokio::select! {
+                        biased;
+                        () = stop.cancelled() => return,
+                        batch = rows.recv() => batch,
+                    };
+                    let Some(batch) = batch else { return };
+                    queue = batch.into();
+                    continue;
+                }
+            };
+            let request = match item {
+                Item::Send(request) => request,
+                Item::Failed(outcome) => {
+                    self.emit(*outcome);
+                    continue;
+                }
+            };
+            // A claim is asked for half a block ahead, so that nobody waits for the disk.
+            if request.row + self.options.claim / 2 > asked {
+                asked = request.row + self.options.claim;
+                drop(self.events.send(Event::Claim(asked)));
+            }
+            let permit = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                permit = self.admitted(request.row, tasks) => permit,
+            };
+            let Some(permit) = permit else { return };
+            tasks.spawn_local(Rc::clone(&self).answer(request, permit));
+        }
+    }
+
+    /// Waits until `row` may be worked on: claimed on disk, outcomes written, not too many rows open, a permit free.
+    async fn admitted(&self, row: u64, tasks: &mut JoinSet<()>) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        self.shared
+            .until(|s| s.claimed.load(Ordering::Acquire) >= row && s.backlog.load(Ordering::Acquire) < BACKLOG)
+            .await;
+        // Rows that wait for their next try hold no permit, but they do hold memory.
+        while tasks.len() > 2 * self.options.concurrency + 64 {
+            tasks.join_next().await;
+        }
+        Arc::clone(&self.permits).acquire_owned().await.ok()
+    }
+
+    /// Lets what is in flight finish, within the grace that a stop leaves.
+    async fn drain(&self, tasks: &mut JoinSet<()>) {
+        let ended = async { while tasks.join_next().await.is_some() {} };
+        tokio::pin!(ended);
+        tokio::select! {
+            () = &mut ended => return,
+            () = self.shared.stop.cancelled() => {}
+        }
+        self.changed.notify_waiters();
+        if tokio::time::timeout(GRACE, &mut ended).await.is_err() {
+            self.shared.abort.cancel();
+            ended.await;
+        }
+    }
+
+    /// Watches the clock: the deadline, and how long nothing has succeeded.
+    async fn watch(self: Rc<Self>) {
+        loop {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let now = Instant::now();
+            self.shared.publish(self.limiter.borrow().held(now), self.limiter.borrow().rate());
+            if self.options.deadline.is_some_and(|deadline| now >= deadline) {
+                self.stop(Stopped::Deadline);
+            }
+            if now.duration_since(self.last_success.get()) >= self.options.give_up_after
+                && let Some(failure) = self.last_failure.borrow().clone()
+            {
+                self.stop(Stopped::GaveUp(failure));
+            }
+        }
+    }
+
+    fn emit(&self, outcome: Outcome) {
+        self.shared.backlog.fetch_add(1, Ordering::AcqRel);
+        // The consumer outlives the engine, or has failed and cancelled it.
+        drop(self.events.send(Event::Outcome(Box::new(outcome))));
+    }
+
+    /// Ends the run for a reason of its own; the first one counts.
+    fn stop(&self, why: Stopped) {
+        self.stopped.borrow_mut().get_or_insert(why);
+        self.shared.stop.cancel();
+        self.changed.notify_waiters();
+    }
+}

@@ -1,0 +1,69 @@
+//! What the engine's thread and the consumer's thread tell each other: counters and cancellation, no lock on the way of a row.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::limiter::Hold;
+
+/// Shared by the engine and the consumer of its events.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// Rows up to this one may be sent: the consumer has written that down.
+    pub(super) claimed: AtomicU64,
+    /// Outcomes emitted and not yet written.
+    pub(super) backlog: AtomicUsize,
+    progress: Notify,
+    /// Start nothing more; what is in flight finishes.
+    pub stop: CancellationToken,
+    /// Give up what is in flight as well.
+    pub abort: CancellationToken,
+    /// For the progress line.
+    pub gauges: Gauges,
+}
+
+/// Counters for the progress line.
+#[derive(Debug, Default)]
+pub struct Gauges {
+    /// Requests in flight.
+    pub in_flight: AtomicUsize,
+    held: Mutex<(Option<(Instant, Hold)>, Option<f64>)>,
+}
+
+impl Shared {
+    /// The consumer has committed the claim of rows up to `row`.
+    pub fn claimed(&self, row: u64) {
+        self.claimed.fetch_max(row, Ordering::AcqRel);
+        self.progress.notify_one();
+    }
+
+    /// The consumer has written `count` outcomes.
+    pub fn written(&self, count: usize) {
+        self.backlog.fetch_sub(count, Ordering::AcqRel);
+        self.progress.notify_one();
+    }
+
+    /// Waits for a condition that [`Self::claimed`] and [`Self::written`] can make true. One waiter at a time.
+    pub(super) async fn until(&self, condition: impl Fn(&Self) -> bool) {
+        while !condition(self) {
+            self.progress.notified().await;
+        }
+    }
+
+    pub(super) fn publish(&self, held: Option<(Instant, Hold)>, rate: Option<f64>) {
+        if let Ok(mut slot) = self.gauges.held.lock() {
+            *slot = (held, rate);
+        }
+    }
+}
+
+impl Gauges {
+    /// Until when and why nothing is sent, and the learned rate in requests a second.
+    #[must_use]
+    pub fn held(&self) -> (Option<(Instant, Hold)>, Option<f64>) {
+        self.held.lock().map(|held| *held).unwrap_or_default()
+    }
+}

@@ -1,0 +1,94 @@
+//! From a record to exactly what is sent: id, model, body, fingerprint.
+//!
+//! A record is, by its fields, a batch line (`body`), a request body (`messages`), or a prompt (`prompt`); with
+//! `--prompt` it is data for a template, and then nothing else of it but its id is used (so that the column `model` of
+//! a table of cars is not taken for the model that answers). Flags fill what a row does not set. Bodies are spliced as
+//! text and never parsed into a tree, so what the user wrote is what travels.
+
+#![expect(clippy::result_large_err, reason = "a problem is rare, and its fields are for the caller to read")]
+
+mod body;
+mod flags;
+mod id;
+mod json;
+mod params;
+mod problem;
+mod record;
+mod shape;
+mod template;
+mod walk;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+pub use id::generated as generated_id;
+pub use params::{Endpoint, Params};
+pub use problem::Problem;
+pub(crate) use problem::shorten;
+pub use record::{Data, Field, Record};
+pub use shape::Shape;
+
+use crate::outcome::Fingerprint;
+
+/// A request as it will be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// 1-based over all inputs.
+    pub row: u64,
+    /// The user's id, or `row-N`.
+    pub id: Box<str>,
+    /// Whether the id is ours.
+    pub generated_id: bool,
+    /// The model asked for.
+    pub model: Arc<str>,
+    /// Exactly what is posted: JSON on one line.
+    pub body: Box<str>,
+    /// Equal for equal requests.
+    pub fingerprint: Fingerprint,
+    /// Whether a `stream` or `stream_options` member was taken out.
+    pub stream_removed: bool,
+    /// The bound on answer tokens, if the body has one.
+    pub max_tokens: Option<u64>,
+}
+
+/// A [`Request`] that still borrows from its record where it can: what a check looks at.
+#[derive(Debug, Clone)]
+pub struct Draft<'a> {
+    /// 1-based over all inputs.
+    pub row: u64,
+    /// The user's id, or `row-N`.
+    pub id: Cow<'a, str>,
+    /// Whether the id is ours.
+    pub generated_id: bool,
+    /// The model asked for.
+    pub model: Cow<'a, str>,
+    /// Exactly what is posted.
+    pub body: Cow<'a, str>,
+    /// Who will answer it.
+    pub endpoint: Endpoint,
+    /// Whether a `stream` or `stream_options` member was taken out.
+    pub stream_removed: bool,
+    /// The bound on answer tokens, if the body has one.
+    pub max_tokens: Option<u64>,
+}
+
+impl Draft<'_> {
+    /// Equal for equal requests. Computed on demand: it costs as much as the rest of the draft.
+    pub fn fingerprint(&self) -> Fingerprint {
+        fingerprint(self.endpoint, &self.model, &self.body)
+    }
+}
+
+/// Blake3 of endpoint, model and body, cut to 16 bytes.
+pub fn fingerprint(endpoint: Endpoint, model: &str, body: &str) -> Fingerprint {
+    let mut hasher = blake3::Hasher::new();
+    for (part, end) in [(endpoint.path(), &[0_u8][..]), (model, &[0]), (body, &[])] {
+        hasher.update(part.as_bytes()).update(end);
+    }
+    let mut cut = [0; 16];
+    cut.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    Fingerprint(cut)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+//! What the parameter flags add to bodies.
+
+use super::body::Fill;
+use super::json;
+use super::params::{Endpoint, Params};
+use super::problem::shorten;
+use crate::error::{Error, Result};
+
+/// The members that the flags add, each checked.
+///
+/// # Errors
+/// A usage error that names the flag.
+pub fn fills(params: &Params) -> Result<Vec<Fill>> {
+    let mut fills = Vec::new();
+    if let Some(model) = &params.model {
+        fills.push(Fill::new("model", &json::quote(model)));
+    }
+    if let Some(bound) = params.max_tokens {
+        if bound == 0 {
+            return Err(Error::usage("--max-tokens must be at least 1"));
+        }
+        fills.push(Fill::new("max_tokens", &bound.to_string()));
+    }
+    for (flag, name, value) in
+        [("--temperature", "temperature", &params.temperature), ("--top-p", "top_p", &params.top_p)]
+    {
+        if let Some(value) = value {
+            if !json::is_number(value) {
+                return Err(Error::usage(format!("{flag} must be a number, not {:?}", shorten(value))));
+            }
+            fills.push(Fill::new(name, value));
+        }
+    }
+    if let Some(seed) = params.seed {
+        fills.push(Fill::new("seed", &seed.to_string()));
+    }
+    if !params.stop.is_empty() {
+        let texts: Vec<String> = params.stop.iter().map(|text| json::quote(text)).collect();
+        fills.push(Fill::new("stop", &format!("[{}]", texts.join(","))));
+    }
+    if let Some(schema) = &params.json_schema {
+        let schema = json::compact(schema)
+            .map_err(|error| Error::usage("--json-schema: the file is not JSON").because(error))?;
+        if params.endpoint == Endpoint::Embeddings || !schema.starts_with(['{', 't', 'f']) {
+            return Err(Error::usage(if schema.starts_with('{') {
+                "--json-schema is for answers in text, which --endpoint embeddings has not".to_owned()
+            } else {
+                format!("--json-schema: a schema is a JSON object, not {}", shorten(&schema))
+            }));
+        }
+        // The nested shape with a name is what Together documents (same source as the list of parameters).
+        let value = format!(r#"{{"type":"json_schema","json_schema":{{"name":"output","schema":{schema}}}}}"#);
+        fills.push(Fill::new("response_format", &value));
+    }
+    for (name, value) in &params.set {
+        fills.push(set(params, name, value, &fills)?);
+    }
+    Ok(fills)
+}
+
+fn set(params: &Params, name: &str, value: &str, fills: &[Fill]) -> Result<Fill> {
+    let instead = match name {
+        "" => Some("write --set KEY=JSON"),
+        "messages" | "prompt" | "input" => Some("the input's rows make it; see --prompt and --system"),
+        "stream" | "stream_options" => Some("answers are never streamed"),
+        "model" => Some("use -m MODEL"),
+        "custom_id" | "id" | "body" => Some("it is a field of the input, not a parameter"),
+        _ => None,
+    };
+    if let Some(instead) = instead {
+        return Err(Error::usage(format!("--set cannot set {name:?}")).hint(instead));
+    }
+    let value = json::compact(value).map_err(|error| {
+        Error::usage(format!("--set {name}: {:?} is not JSON", shorten(value)))
+            .hint(format!("a text needs quotes of its own: --set '{name}=\"…\"'"))
+            .because(error)
+    })?;
+    let fill = Fill::new(name.to_owned(), &value);
+    if fills.iter().any(|other| other.names[0] == name) {
+        return Err(Error::usage(format!("`{name}` is set twice")).hint("give it once, by its flag or by --set"));
+    }
+    if name.starts_with("max_") && matches!(name, "max_tokens" | "max_completion_tokens") {
+        let bad = value == "0" || !value.bytes().all(|byte| byte.is_ascii_digit());
+        if bad || params.max_tokens.is_some() {
+            return Err(Error::usage(format!("--set {name}={value}: it must be a positive whole number, given once")));
+        }
+    }
+    Ok(fill)
+}

@@ -1,0 +1,189 @@
+//! What the flags ask of every request, and the parameters that the service knows.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The service's endpoint that answers the rows.
+#[derive(Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Endpoint {
+    /// Chat completions: `messages`.
+    #[default]
+    Chat,
+    /// Text completions: `prompt`.
+    Completions,
+    /// Embeddings: `input`.
+    Embeddings,
+}
+
+impl Endpoint {
+    /// Path below the base URL.
+    #[must_use]
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Chat => "/chat/completions",
+            Self::Completions => "/completions",
+            Self::Embeddings => "/embeddings",
+        }
+    }
+
+    /// The flag's value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Completions => "completions",
+            Self::Embeddings => "embeddings",
+        }
+    }
+
+    /// The member that a body of this endpoint must have.
+    pub(super) const fn subject(self) -> &'static str {
+        match self {
+            Self::Chat => "messages",
+            Self::Completions => "prompt",
+            Self::Embeddings => "input",
+        }
+    }
+
+    /// The endpoint whose path `url` ends in, with or without base URL and `/v1`.
+    pub(super) fn of_url(url: &str) -> Option<Self> {
+        let path = url.split_once("://").map_or(url, |(_, rest)| rest.find('/').map_or("", |at| &rest[at..]));
+        let path = path.trim_end_matches('/').strip_prefix("/v1").unwrap_or(path.trim_end_matches('/'));
+        [Self::Chat, Self::Completions, Self::Embeddings].into_iter().find(|endpoint| endpoint.path() == path)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Chat, Self::Completions, Self::Embeddings]
+            .into_iter()
+            .find(|endpoint| endpoint.as_str() == text)
+            .ok_or_else(|| format!("no endpoint {text:?}: expected chat, completions or embeddings"))
+    }
+}
+
+/// What the flags say about requests. Kept with a job, so that it can be resumed without its flags.
+#[derive(Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
+#[serde(default)]
+pub struct Params {
+    /// Which endpoint answers.
+    pub endpoint: Endpoint,
+    /// For rows that name no model.
+    pub model: Option<String>,
+    /// Template of the prompt: records are its data.
+    pub prompt: Option<String>,
+    /// System message for rows without one; a template if it holds `{{`, `{%` or `{#`.
+    pub system: Option<String>,
+    /// Name of the field that holds the id.
+    pub id: Option<String>,
+    /// Most tokens to answer with.
+    pub max_tokens: Option<u64>,
+    /// A JSON number as the user spelled it.
+    pub temperature: Option<String>,
+    /// A JSON number as the user spelled it.
+    pub top_p: Option<String>,
+    /// Seed of the sampling.
+    pub seed: Option<i64>,
+    /// Where the answer stops.
+    pub stop: Vec<String>,
+    /// The JSON Schema's text.
+    pub json_schema: Option<String>,
+    /// Further members: name and JSON text.
+    pub set: Vec<(String, String)>,
+}
+
+/// How a CSV cell becomes the value of a parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Must be a JSON number.
+    Number,
+    /// Taken as a string.
+    Text,
+    /// Must be JSON.
+    Json,
+    /// JSON if it is, otherwise a string.
+    Either,
+}
+
+/// The parameters that travel when a prompt record or a CSV row has a field of that name. Source: Together's chat
+/// parameters (their published agent skill `together-chat-completions`, "API parameters", read 2026-11), the
+/// completions' `suffix`, the embeddings' `dimensions`, and the names of `OpenAI` that compatible servers take.
+/// `stream` is left out on purpose: answers are never streamed.
+const PARAMETERS: &[(&str, Kind)] = &[
+    ("model", Kind::Text),
+    ("max_tokens", Kind::Number),
+    ("max_completion_tokens", Kind::Number),
+    ("temperature", Kind::Number),
+    ("top_p", Kind::Number),
+    ("top_k", Kind::Number),
+    ("min_p", Kind::Number),
+    ("repetition_penalty", Kind::Number),
+    ("presence_penalty", Kind::Number),
+    ("frequency_penalty", Kind::Number),
+    ("stop", Kind::Either),
+    ("n", Kind::Number),
+    ("seed", Kind::Number),
+    ("logprobs", Kind::Json),
+    ("top_logprobs", Kind::Number),
+    ("echo", Kind::Json),
+    ("logit_bias", Kind::Json),
+    ("response_format", Kind::Json),
+    ("tools", Kind::Json),
+    ("tool_choice", Kind::Either),
+    ("parallel_tool_calls", Kind::Json),
+    ("function_call", Kind::Either),
+    ("safety_model", Kind::Text),
+    ("compliance", Kind::Text),
+    ("reasoning_effort", Kind::Text),
+    ("reasoning", Kind::Json),
+    ("chat_template_kwargs", Kind::Json),
+    ("context_length_exceeded_behavior", Kind::Text),
+    ("suffix", Kind::Text),
+    ("dimensions", Kind::Number),
+];
+
+/// How the parameter `name` is spelled in a cell; `None` if it is no parameter.
+pub fn kind(name: &str) -> Option<Kind> {
+    PARAMETERS.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_name_their_endpoint() {
+        for (url, endpoint) in [
+            ("/v1/chat/completions", Some(Endpoint::Chat)),
+            ("/chat/completions/", Some(Endpoint::Chat)),
+            ("https://api.example.org/v1/completions", Some(Endpoint::Completions)),
+            ("/v1/embeddings", Some(Endpoint::Embeddings)),
+            ("/v1/responses", None),
+            ("https://api.example.org", None),
+            ("", None),
+        ] {
+            assert_eq!(Endpoint::of_url(url), endpoint, "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_of_an_older_job_still_reads() {
+        let params: Params =
+            serde_json::from_str(r#"{"model":"m","endpoint":"embeddings"}"#).expect("defaults fill in");
+        assert_eq!(params.endpoint, Endpoint::Embeddings);
+        assert_eq!(params.model.as_deref(), Some("m"));
+        assert_eq!("chat".parse(), Ok(Endpoint::Chat));
+        assert!("chats".parse::<Endpoint>().is_err());
+    }
+}

@@ -1,0 +1,119 @@
+//! What is wrong with one row of the input, and where.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::record::Record;
+
+/// One mistake in the input: data to list, not an error that stops.
+#[derive(Serialize, Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The row, 1-based over all inputs; `None` if no row can be told.
+    #[serde(skip)]
+    pub row: Option<u64>,
+    /// The input as the user named it.
+    pub file: String,
+    /// Physical line where the record begins, 1-based.
+    pub line: u64,
+    /// Byte column in that line, 1-based, where one is known.
+    pub column: Option<u64>,
+    /// The row's own id, once it is known.
+    pub id: Option<String>,
+    /// Stable name of the kind of mistake, such as `json` or `duplicate_id`.
+    pub code: &'static str,
+    /// What is wrong, with the offending value shortened.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Problem {
+    /// A mistake in `record`.
+    pub fn new(record: &Record<'_>, code: &'static str, message: impl Into<String>) -> Self {
+        Self::at(Some(record.row), record.file, record.line, code, message)
+    }
+
+    /// A mistake at a place that is no whole record.
+    pub fn at(row: Option<u64>, file: &str, line: u64, code: &'static str, message: impl Into<String>) -> Self {
+        Self { row, file: file.to_owned(), line, column: None, id: None, code, message: message.into(), hint: None }
+    }
+
+    /// Adds the byte column, 1-based.
+    #[must_use]
+    pub fn column(mut self, column: usize) -> Self {
+        self.column = Some(column as u64);
+        self
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// `file:line:column: message`, the column left out when unknown.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:", self.file, self.line)?;
+        if let Some(column) = self.column {
+            write!(f, "{column}:")?;
+        }
+        write!(f, " {}", self.message)
+    }
+}
+
+/// Characters of a user's value that a message shows.
+const SHOWN: usize = 48;
+
+/// A value for a message: on one line, control characters escaped, cut with `…`.
+pub fn shorten(text: &str) -> String {
+    let mut out = String::new();
+    for (shown, c) in text.chars().enumerate() {
+        if shown == SHOWN {
+            out.push('…');
+            break;
+        }
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
+}
+
+/// Names for a message: `a, b, c`, cut after some.
+pub fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    const MOST: usize = 20;
+    let mut out = String::new();
+    for (i, name) in names.into_iter().enumerate() {
+        if i == MOST {
+            out.push_str(", …");
+            break;
+        }
+        if i > 0 {
+            out.push_str(", ");
+        }
+        out.push_str(&shorten(name));
+    }
+    if out.is_empty() { "none".to_owned() } else { out }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_comes_first() {
+        let problem = Problem::at(Some(1), "a.jsonl", 3, "json", "not JSON");
+        assert_eq!(problem.to_string(), "a.jsonl:3: not JSON");
+        assert_eq!(problem.column(7).to_string(), "a.jsonl:3:7: not JSON");
+    }
+
+    #[test]
+    fn values_are_cut_and_harmless() {
+        assert_eq!(shorten("a\u{1b}[31m\nb"), "a\\u{1b}[31m\\nb");
+        assert_eq!(shorten(&"é".repeat(100)), format!("{}…", "é".repeat(SHOWN)));
+        assert_eq!(listed([]), "none");
+        assert_eq!(listed(["a", "b"]), "a, b");
+    }
+}

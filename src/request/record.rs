@@ -1,0 +1,96 @@
+//! One record of the input, before it is a request.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use super::json;
+
+/// A record and where it stands. It borrows from its block.
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a> {
+    /// 1-based over all inputs; blank lines are no rows.
+    pub row: u64,
+    /// The input as the user named it.
+    pub file: &'a str,
+    /// Physical line where the record begins, 1-based.
+    pub line: u64,
+    /// The record itself.
+    pub data: Data<'a>,
+}
+
+/// What the input's format makes of a record.
+#[derive(Debug, Clone, Copy)]
+pub enum Data<'a> {
+    /// A line of JSONL as it stands, not yet parsed.
+    Json(&'a str),
+    /// A line of text without its line end.
+    Line(&'a str),
+    /// A CSV or TSV row: as many values as names.
+    Columns {
+        /// The header, shared by all rows of the file.
+        names: &'a Arc<[String]>,
+        /// The row's fields.
+        values: &'a csv::StringRecord,
+    },
+}
+
+/// A record's field as it came in.
+#[derive(Debug, Clone)]
+pub enum Field<'a> {
+    /// A string: a CSV cell, a line, or a JSON string without quotes and escapes.
+    Text(Cow<'a, str>),
+    /// Any other JSON value as it was spelled (also a string that Rust cannot hold, with a lone surrogate).
+    Json(&'a RawValue),
+}
+
+impl<'a> Record<'a> {
+    /// The record's own fields in order: JSON members, columns, or the one field `line`. Empty if the JSON is not an object.
+    pub fn fields(&self) -> Vec<(Cow<'a, str>, Field<'a>)> {
+        match self.data {
+            Data::Json(text) => json::members(text)
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(|member| {
+                    let field = match json::string(member.value) {
+                        Some(text) => Field::Text(text),
+                        None => Field::Json(serde_json::from_str(member.value).ok()?),
+                    };
+                    Some((member.key, field))
+                })
+                .collect(),
+            Data::Line(text) => vec![(Cow::Borrowed("line"), Field::Text(Cow::Borrowed(text)))],
+            Data::Columns { names, values } => names
+                .iter()
+                .zip(values.iter())
+                .map(|(name, value)| (Cow::Borrowed(name.as_str()), Field::Text(Cow::Borrowed(value))))
+                .collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(data: Data<'_>) -> Vec<String> {
+        let record = Record { row: 1, file: "x", line: 1, data };
+        let show = |(name, field): (Cow<'_, str>, Field<'_>)| match field {
+            Field::Text(text) => format!("{name}={text}"),
+            Field::Json(raw) => format!("{name}:{}", raw.get()),
+        };
+        record.fields().into_iter().map(show).collect()
+    }
+
+    #[test]
+    fn fields_keep_order_and_spelling() {
+        let json = r#"{"b": "x\ny", "\u0061": 1E400, "c": [1, 2], "d": null, "s": "\ud800"}"#;
+        assert_eq!(shown(Data::Json(json)), ["b=x\ny", "a:1E400", "c:[1, 2]", "d:null", "s:\"\\ud800\""]);
+        assert_eq!(shown(Data::Line("hi")), ["line=hi"]);
+        let names: Arc<[String]> = ["n".to_owned(), "m".to_owned()].into();
+        let values = csv::StringRecord::from(vec!["1", ""]);
+        assert_eq!(shown(Data::Columns { names: &names, values: &values }), ["n=1", "m="]);
+        assert!(shown(Data::Json("[1]")).is_empty());
+    }
+}

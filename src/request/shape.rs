@@ -1,0 +1,352 @@
+//! The flags, checked once, and what they make of each record.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::body::{Built, Fill, Splice};
+use super::json::{self, Member};
+use super::params::{self, Endpoint, Kind, Params};
+use super::problem::{Problem, listed, shorten};
+use super::record::{Data, Record};
+use super::template::Template;
+use super::{Draft, Request, flags, id, walk};
+use crate::error::{Error, Result};
+
+/// Distinct model names that are shared between requests; input with more has nonsense for models.
+const SHARED_MODELS: usize = 4096;
+
+/// Turns records into requests. Made once, used by all threads.
+#[derive(Debug)]
+pub struct Shape {
+    endpoint: Endpoint,
+    model: Option<String>,
+    prompt: Option<Template>,
+    system: Option<System>,
+    id: Option<String>,
+    fills: Vec<Fill>,
+    models: RwLock<HashMap<Box<str>, Arc<str>>>,
+}
+
+/// `--system`.
+#[derive(Debug)]
+enum System {
+    /// The same for all rows: its JSON text.
+    Fixed(String),
+    Template(Box<Template>),
+}
+
+impl Shape {
+    /// Checks the flags.
+    ///
+    /// # Errors
+    /// A usage error: a template that does not parse, a value that is no JSON or no number, a name that cannot be set.
+    pub fn new(params: &Params) -> Result<Self> {
+        if params.endpoint != Endpoint::Chat && params.system.is_some() {
+            return Err(Error::usage(format!("--system needs messages, which --endpoint {} has not", params.endpoint))
+                .hint("put it into the prompt"));
+        }
+        let prompt = params.prompt.as_deref().map(|source| Template::new("--prompt", source)).transpose()?;
+        let system = match params.system.as_deref() {
+            Some(source) if Template::is_one(source) => {
+                Some(System::Template(Box::new(Template::new("--system", source)?)))
+            }
+            Some(text) => Some(System::Fixed(json::quote(text))),
+            None => None,
+        };
+        if params.model.as_deref().is_some_and(|model| model.trim().is_empty()) {
+            return Err(Error::usage("the model's name is empty").hint("-m meta-llama/Llama-3.3-70B-Instruct-Turbo"));
+        }
+        Ok(Self {
+            endpoint: params.endpoint,
+            model: params.model.clone(),
+            prompt,
+            system,
+            id: params.id.clone(),
+            fills: flags::fills(params)?,
+            models: RwLock::default(),
+        })
+    }
+
+    /// The record's id, whatever else is wrong with it.
+    #[must_use]
+    pub fn id(&self, record: &Record<'_>) -> Box<str> {
+        let members = match record.data {
+            Data::Json(text) => json::members(text).unwrap_or_default(),
+            Data::Line(_) | Data::Columns { .. } => Vec::new(),
+        };
+        let given = id::given(self.id.as_deref(), record, &members).ok().flatten();
+        given.map_or_else(|| id::generated(record.row).into(), |id| id.into_owned().into())
+    }
+
+    /// The endpoint of every request.
+    pub const fn endpoint(&self) -> Endpoint {
+        self.endpoint
+    }
+
+    /// The request that `record` stands for.
+    ///
+    /// # Errors
+    /// What is wrong with the record.
+    pub fn request(&self, record: &Record<'_>) -> Result<Request, Problem> {
+        self.draft(record).map(|draft| self.own(&draft))
+    }
+
+    /// The same, borrowing from the record what needs no change.
+    ///
+    /// # Errors
+    /// What is wrong with the record.
+    pub fn draft<'a>(&self, record: &Record<'a>) -> Result<Draft<'a>, Problem> {
+        let members = match record.data {
+            Data::Json(text) => json::members(text).map_err(|error| not_json(record, text, &error))?,
+            Data::Line(_) | Data::Columns { .. } => Vec::new(),
+        };
+        let given = id::given(self.id.as_deref(), record, &members)?;
+        let built = match self.build(record, &members) {
+            Ok(built) => built,
+            Err(problem) => return Err(Problem { id: given.map(Cow::into_owned), ..problem }),
+        };
+        Ok(Draft {
+            row: record.row,
+            generated_id: given.is_none(),
+            id: given.unwrap_or_else(|| Cow::Owned(id::generated(record.row))),
+            endpoint: self.endpoint,
+            model: built.model,
+            body: built.body,
+            stream_removed: built.stream_removed,
+            max_tokens: built.max_tokens,
+        })
+    }
+
+    /// A draft's own copy; its model's name is shared.
+    pub fn own(&self, draft: &Draft<'_>) -> Request {
+        Request {
+            row: draft.row,
+            fingerprint: draft.fingerprint(),
+            id: draft.id.as_ref().into(),
+            generated_id: draft.generated_id,
+            model: self.shared(&draft.model),
+            body: draft.body.as_ref().into(),
+            stream_removed: draft.stream_removed,
+            max_tokens: draft.max_tokens,
+        }
+    }
+
+    /// The one copy of a model's name.
+    pub fn shared(&self, model: &str) -> Arc<str> {
+        if let Some(known) = self.models.read().unwrap_or_else(PoisonError::into_inner).get(model) {
+            return Arc::clone(known);
+        }
+        let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
+        if models.len() >= SHARED_MODELS {
+            return Arc::from(model);
+        }
+        Arc::clone(models.entry(model.into()).or_insert_with(|| Arc::from(model)))
+    }
+
+    fn splice<'s>(&'s self, not_ours: &'s [&'s str]) -> Splice<'s> {
+        Splice { endpoint: self.endpoint, fills: &self.fills, model: self.model.as_deref(), not_ours }
+    }
+
+    fn build<'a>(&self, record: &Record<'a>, members: &[Member<'a>]) -> Result<Built<'a>, Problem> {
+        if let Some(template) = &self.prompt {
+            let prompt = template.render(record, members)?;
+            if prompt.trim().is_empty() {
+                return Err(empty_prompt(record, "--prompt gives an empty text for this row"));
+            }
+            let system = self.system(record, members)?;
+            return self.splice(&[]).compose(record, &json::quote(&prompt), system.as_deref(), &[]);
+        }
+        match record.data {
+            Data::Json(text) => self.json(record, text, members),
+            Data::Line(text) => {
+                let system = self.system(record, members)?;
+                self.splice(&[]).compose(record, &json::quote(text), system.as_deref(), &[])
+            }
+            Data::Columns { names, values } => self.columns(record, names, values),
+        }
+    }
+
+    /// A JSONL record, by its fields.
+    fn json<'a>(&self, record: &Record<'a>, text: &'a str, members: &[Member<'a>]) -> Result<Built<'a>, Problem> {
+        if let Some(body) = json::find(members, "body") {
+            if body.value.starts_with('{') {
+                return self.batch_line(record, body.value, members);
+            }
+            if json::find(members, "custom_id").is_some() {
+                let text = format!("`body` must be an object, not {}", shorten(body.value));
+                return Err(Problem::new(record, "body", text)
+                    .column(body.end - body.value.len() + 1)
+                    .hint(BATCH_LINE));
+            }
+        }
+        let subject = self.endpoint.subject();
+        if subject != "prompt" && json::find(members, subject).is_some() {
+            let mut not_ours = vec!["custom_id", "id"];
+            not_ours.extend(self.id.as_deref().filter(|name| *name != subject && *name != "model"));
+            return self.splice(&not_ours).pass(record, text, members, || self.system(record, members));
+        }
+        let Some(prompt) = json::find(members, "prompt") else {
+            return Err(self.unknown_form(record, members));
+        };
+        let array = prompt.value.starts_with('[') && self.endpoint != Endpoint::Chat;
+        if !array && !prompt.value.starts_with('"') {
+            let text = format!("`prompt` must be a text, not {}", shorten(prompt.value));
+            return Err(Problem::new(record, "prompt", text).column(prompt.end - prompt.value.len() + 1).hint(PROMPT));
+        }
+        if json::is_blank(prompt.value) {
+            return Err(empty_prompt(record, "`prompt` is empty"));
+        }
+        let own = json::find(members, "system").filter(|member| !member.is_null());
+        let system = match own {
+            Some(system) if self.endpoint != Endpoint::Chat => {
+                let text = format!("`system` needs messages, which --endpoint {} has not", self.endpoint);
+                return Err(Problem::new(record, "system", text)
+                    .column(system.start + 1)
+                    .hint("put it into the prompt"));
+            }
+            Some(system) if system.value.starts_with('"') => Some(Cow::Borrowed(system.value)),
+            Some(system) => {
+                let text = format!("`system` must be a text, not {}", shorten(system.value));
+                return Err(Problem::new(record, "system", text).column(system.start + 1).hint(PROMPT));
+            }
+            None => self.system(record, members)?.map(Cow::Owned),
+        };
+        let travels =
+            |member: &&Member<'a>| params::kind(&member.key).is_some() && self.id.as_deref() != Some(&*member.key);
+        let params: Vec<_> =
+            members.iter().filter(travels).map(|member| (member.key.clone(), Cow::Borrowed(member.value))).collect();
+        self.splice(&[]).compose(record, prompt.value, system.as_deref(), &params)
+    }
+
+    fn batch_line<'a>(&self, record: &Record<'a>, body: &'a str, members: &[Member<'a>]) -> Result<Built<'a>, Problem> {
+        if let Some(method) = json::find(members, "method").filter(|member| !member.is_null())
+            && json::string(method.value).as_deref() != Some("POST")
+        {
+            let text = format!("`method` must be \"POST\", not {}", shorten(method.value));
+            return Err(Problem::new(record, "method", text)
+                .column(method.start + 1)
+                .hint("correct it or leave it out"));
+        }
+        if let Some(url) = json::find(members, "url").filter(|member| !member.is_null()) {
+            let endpoint = json::string(url.value).and_then(|url| Endpoint::of_url(&url));
+            if endpoint != Some(self.endpoint) {
+                let text = format!("`url` is {}, but requests go to {}", shorten(url.value), self.endpoint.path());
+                let hint = endpoint.map_or_else(
+                    || "correct it or leave it out".to_owned(),
+                    |endpoint| format!("add --endpoint {endpoint}"),
+                );
+                return Err(Problem::new(record, "url", text).column(url.start + 1).hint(hint));
+            }
+        }
+        let inner = walk::members(body);
+        self.splice(&[]).pass(record, body, &inner, || self.system(record, members))
+    }
+
+    fn columns<'a>(
+        &self,
+        record: &Record<'a>,
+        names: &'a [String],
+        values: &'a csv::StringRecord,
+    ) -> Result<Built<'a>, Problem> {
+        let cells = || names.iter().map(String::as_str).zip(values.iter());
+        let Some((_, prompt)) = cells().find(|(name, _)| *name == "prompt") else {
+            let text =
+                format!("there is no column `prompt`; the columns are: {}", listed(cells().map(|(name, _)| name)));
+            return Err(Problem::new(record, "no_prompt", text)
+                .hint("make the prompt from the columns with --prompt 'Classify: {{ text }}'"));
+        };
+        if prompt.trim().is_empty() {
+            return Err(empty_prompt(record, "the column `prompt` is empty"));
+        }
+        let own = cells().find(|(name, cell)| *name == "system" && !cell.is_empty());
+        let system = match own {
+            Some(_) if self.endpoint != Endpoint::Chat => {
+                let text = format!("`system` needs messages, which --endpoint {} has not", self.endpoint);
+                return Err(Problem::new(record, "system", text).hint("put it into the prompt"));
+            }
+            Some((_, text)) => Some(json::quote(text)),
+            None => self.system(record, &[])?,
+        };
+        let mut params = Vec::new();
+        for (name, cell) in cells().filter(|(name, cell)| !cell.is_empty() && self.id.as_deref() != Some(name)) {
+            if let Some(kind) = params::kind(name) {
+                params.push((Cow::Borrowed(name), cell_value(record, name, cell, kind)?));
+            }
+        }
+        self.splice(&[]).compose(record, &json::quote(prompt), system.as_deref(), &params)
+    }
+
+    /// The content of the flags' system message, as JSON text.
+    fn system(&self, record: &Record<'_>, members: &[Member<'_>]) -> Result<Option<String>, Problem> {
+        match &self.system {
+            None => Ok(None),
+            Some(System::Fixed(text)) => Ok(Some(text.clone())),
+            Some(System::Template(template)) => template.render(record, members).map(|text| Some(json::quote(&text))),
+        }
+    }
+
+    fn unknown_form(&self, record: &Record<'_>, members: &[Member<'_>]) -> Problem {
+        let other = match self.endpoint {
+            Endpoint::Chat => "`body`, `messages` or `prompt`",
+            Endpoint::Completions => "`body` or `prompt`",
+            Endpoint::Embeddings => "`body`, `input` or `prompt`",
+        };
+        let has = listed(members.iter().map(|member| &*member.key));
+        Problem::new(record, "no_prompt", format!("the row has none of {other}; its fields are: {has}"))
+            .hint("make the prompt from its fields with --prompt 'Classify: {{ text }}'")
+    }
+}
+
+const BATCH_LINE: &str = r#"a batch line looks like {"custom_id": "…", "body": {"messages": […]}}"#;
+const PROMPT: &str = r#"a prompt looks like {"prompt": "…", "system": "…"}"#;
+
+fn empty_prompt(record: &Record<'_>, text: &str) -> Problem {
+    Problem::new(record, "empty_prompt", text).hint("fill it, or take the row out")
+}
+
+/// A cell as the JSON value of the parameter that its column names.
+fn cell_value<'a>(record: &Record<'_>, name: &str, cell: &'a str, kind: Kind) -> Result<Cow<'a, str>, Problem> {
+    let trimmed = cell.trim();
+    let wants = match kind {
+        Kind::Text => return Ok(Cow::Owned(json::quote(cell))),
+        Kind::Number if json::is_number(trimmed) => return Ok(Cow::Borrowed(trimmed)),
+        Kind::Number => "a number",
+        Kind::Json | Kind::Either => match json::compact(trimmed) {
+            Ok(value) => return Ok(Cow::Owned(value)),
+            Err(_) if kind == Kind::Either => return Ok(Cow::Owned(json::quote(cell))),
+            Err(_) => "JSON",
+        },
+    };
+    Err(Problem::new(record, "value", format!("the column `{name}` must hold {wants}, not {}", shorten(cell)))
+        .hint("correct the cell, or empty it to leave the parameter unset"))
+}
+
+fn not_json(record: &Record<'_>, text: &str, error: &serde_json::Error) -> Problem {
+    // The place is in our own fields; serde repeats it at the end of its text.
+    let said = error.to_string();
+    let what = said.rsplit_once(" at line ").map_or(said.as_str(), |(what, _)| what);
+    let mut from = (error.column().max(1) - 1).min(text.len());
+    while !text.is_char_boundary(from) {
+        from -= 1;
+    }
+    // The parser stops inside a word such as `nope`; the word is what a person looks for.
+    let word = |at: usize| text.as_bytes().get(at).is_some_and(u8::is_ascii_alphanumeric);
+    while word(from) && from > 0 && word(from - 1) {
+        from -= 1;
+    }
+    let column = from + 1;
+    let (kind, found) = if error.is_data() {
+        ("not an object", shorten(text))
+    } else if error.is_eof() {
+        ("cut off", "the end of the line".to_owned())
+    } else {
+        ("not valid JSON", format!("`{}`", shorten(&text[from..])))
+    };
+    let hint = if error.is_eof() || text.trim() == "{" || text.trim() == "[" {
+        "each line must hold one whole JSON object; `jq -c . FILE` puts each on a line of its own"
+    } else {
+        "each line must hold one JSON object; for CSV or plain text give --input-format csv|tsv|lines"
+    };
+    Problem::new(record, "json", format!("{kind}: {what}, found {found}")).column(column).hint(hint)
+}

@@ -1,0 +1,223 @@
+//! What outlives a request: one small JSON file per object, and the bytes of files.
+//!
+//! Everything is on disk and nothing in memory, so that a sandbox that starts a minute later, or runs beside this one,
+//! sees the same files and batches. Objects are replaced by rename; whoever reads one to change it holds the kernel
+//! lock of the directory meanwhile.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// What kinds of objects there are; each has its own folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Folder {
+    /// File objects and their bytes.
+    Files,
+    /// Batch jobs.
+    Batches,
+}
+
+impl Folder {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Files => "files",
+            Self::Batches => "batches",
+        }
+    }
+}
+
+/// A state directory.
+#[derive(Debug)]
+pub struct Store {
+    wanted: Option<PathBuf>,
+    /// Made when it is first needed: most servers only answer prompts.
+    made: Mutex<Option<Root>>,
+}
+
+#[derive(Debug)]
+enum Root {
+    Kept(PathBuf),
+    Temporary(tempfile::TempDir),
+}
+
+impl Root {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Kept(path) => path,
+            Self::Temporary(dir) => dir.path(),
+        }
+    }
+}
+
+/// While this lives, no other process or thread changes objects.
+#[derive(Debug)]
+pub struct Guard {
+    _locked: File,
+}
+
+impl Store {
+    /// State in `dir`, or in a temporary directory that goes with the store.
+    pub fn new(dir: Option<PathBuf>) -> Self {
+        Self { wanted: dir, made: Mutex::default() }
+    }
+
+    fn root(&self) -> io::Result<PathBuf> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(root) = &*made {
+            return Ok(root.path().to_owned());
+        }
+        let root = match &self.wanted {
+            Some(dir) => Root::Kept(dir.clone()),
+            None => Root::Temporary(tempfile::Builder::new().prefix("llbatch-sandbox-").tempdir()?),
+        };
+        let path = root.path().to_owned();
+        for folder in [Folder::Files, Folder::Batches] {
+            fs::create_dir_all(path.join(folder.name()))?;
+        }
+        *made = Some(root);
+        Ok(path)
+    }
+
+    /// Waits for the lock.
+    pub fn lock(&self) -> io::Result<Guard> {
+        let file = File::options().create(true).append(true).open(self.root()?.join("lock"))?;
+        file.lock()?;
+        Ok(Guard { _locked: file })
+    }
+
+    /// Where an object or its bytes live; an error for an id that could leave the folder.
+    pub fn path(&self, folder: Folder, id: &str, ending: &str) -> io::Result<PathBuf> {
+        if !plausible(id) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(self.root()?.join(folder.name()).join(format!("{id}.{ending}")))
+    }
+
+    /// An object, if it is there.
+    pub fn get<T: DeserializeOwned>(&self, folder: Folder, id: &str) -> io::Result<Option<T>> {
+        if !plausible(id) {
+            return Ok(None);
+        }
+        match fs::read(self.path(folder, id, "json")?) {
+            Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes an object, new or changed.
+    pub fn put<T: Serialize>(&self, folder: Folder, id: &str, object: &T) -> io::Result<()> {
+        let path = self.path(folder, id, "json")?;
+        let mut file = self.scratch(folder)?;
+        file.write_all(&serde_json::to_vec_pretty(object)?)?;
+        file.persist(path)?;
+        Ok(())
+    }
+
+    /// An unnamed-yet file in the folder, to be persisted under its name.
+    pub fn scratch(&self, folder: Folder) -> io::Result<tempfile::NamedTempFile> {
+        tempfile::Builder::new().prefix(".part-").tempfile_in(self.root()?.join(folder.name()))
+    }
+
+    /// Removes an object and its bytes; whether it was there.
+    pub fn remove(&self, folder: Folder, id: &str) -> io::Result<bool> {
+        if !plausible(id) {
+            return Ok(false);
+        }
+        let _ = fs::remove_file(self.path(folder, id, "bin")?);
+        match fs::remove_file(self.path(folder, id, "json")?) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All objects of a folder, in no order. One that vanishes meanwhile is left out.
+    pub fn all<T: DeserializeOwned>(&self, folder: Folder) -> io::Result<Vec<T>> {
+        let mut all = Vec::new();
+        for entry in fs::read_dir(self.root()?.join(folder.name()))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|ending| ending == "json")
+                && let Some(id) = path.file_stem().and_then(|name| name.to_str())
+                && let Some(object) = self.get(folder, id)?
+            {
+                all.push(object);
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Whether `id` is one that the sandbox could have given; anything else never becomes a path.
+fn plausible(id: &str) -> bool {
+    (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// A new id in UUID form. Unique across processes: time, process and a counter go into it.
+pub fn new_id() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let seed = format!("{:?} {} {count}", SystemTime::now(), std::process::id());
+    let hex = blake3::hash(seed.as_bytes()).to_hex();
+    format!("{}-{}-4{}-a{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..32])
+}
+
+/// Milliseconds since 1970.
+pub fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_are_kept_replaced_and_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(Some(dir.path().join("new")));
+        store.put(Folder::Files, "a-1", &1).unwrap();
+        store.put(Folder::Files, "a-1", &2).unwrap();
+        let other = Store::new(Some(dir.path().join("new")));
+        assert_eq!(other.get::<u8>(Folder::Files, "a-1").unwrap(), Some(2));
+        assert_eq!(other.all::<u8>(Folder::Files).unwrap(), [2]);
+        assert_eq!(other.get::<u8>(Folder::Batches, "a-1").unwrap(), None);
+        assert!(other.remove(Folder::Files, "a-1").unwrap());
+        assert!(!store.remove(Folder::Files, "a-1").unwrap());
+        assert!(store.all::<u8>(Folder::Files).unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_id_never_leaves_its_folder() {
+        let store = Store::new(None);
+        for id in ["..", "../x", "a/b", "", "a.b", "é"] {
+            assert!(store.path(Folder::Files, id, "json").is_err(), "{id}");
+            assert_eq!(store.get::<u8>(Folder::Files, id).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn the_lock_keeps_others_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(Some(dir.path().to_owned()));
+        let guard = store.lock().unwrap();
+        let file = File::open(dir.path().join("lock")).unwrap();
+        assert!(file.try_lock().is_err());
+        drop(guard);
+        assert!(file.try_lock().is_ok());
+    }
+
+    #[test]
+    fn ids_differ_and_look_like_uuids() {
+        let (a, b) = (new_id(), new_id());
+        assert_ne!(a, b);
+        assert_eq!(a.len(), 36);
+        assert!(plausible(&a));
+    }
+}

@@ -1,0 +1,385 @@
+//! Flag > environment > config file > default, each value with where it came from. Every environment variable is named here,
+//! and nothing in the working directory is ever read: a repository must not be able to say where a key goes.
+
+use std::fmt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use etcetera::BaseStrategy;
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use crate::error::{Error, Exit, Result};
+use crate::price::{Overrides, Table};
+
+/// Where requests go unless told otherwise (together-wire, "Base").
+const DEFAULT_BASE_URL: &str = "https://api.together.ai/v1";
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A command-line flag.
+    Flag(&'static str),
+    /// An environment variable.
+    Env(&'static str),
+    /// The config file.
+    Config,
+    /// Built in.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) => write!(f, "flag {name}"),
+            Self::Env(name) => write!(f, "environment, {name}"),
+            Self::Config => f.write_str("config file"),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// A value and its origin.
+#[derive(Debug, Clone)]
+pub struct Setting<T> {
+    /// The value in force.
+    pub value: T,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// What the global flags said.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// `--config`
+    pub config: Option<PathBuf>,
+    /// `--state-dir`
+    pub state_dir: Option<PathBuf>,
+    /// `--base-url`
+    pub base_url: Option<String>,
+    /// `--api-key-file`
+    pub api_key_file: Option<PathBuf>,
+    /// `--sandbox`
+    pub sandbox: bool,
+}
+
+/// The config file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    base_url: Option<String>,
+    api_key_file: Option<PathBuf>,
+    state_dir: Option<PathBuf>,
+    /// Defaults of `run`.
+    pub run: RunConfig,
+    models: Overrides,
+}
+
+/// `[run]` in the config file: the flags of the same names.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunConfig {
+    /// `--model`
+    pub model: Option<String>,
+    /// `--concurrency`
+    pub concurrency: Option<Knob>,
+    /// `--rpm`
+    pub rpm: Option<Knob>,
+    /// `--tpm`
+    pub tpm: Option<Knob>,
+    /// `--retries`
+    pub retries: Option<u32>,
+    /// `--request-timeout`
+    pub request_timeout: Option<String>,
+    /// `--give-up-after`
+    pub give_up_after: Option<String>,
+}
+
+/// A number or `auto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Knob {
+    /// Found out while running.
+    #[default]
+    Auto,
+    /// As given.
+    Fixed(u64),
+}
+
+impl std::str::FromStr for Knob {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        match text.replace('_', "").parse::<u64>() {
+            Ok(0) | Err(_) => Err(format!("`{text}` is neither a positive whole number nor `auto`")),
+            Ok(n) => Ok(Self::Fixed(n)),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Knob {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Raw {
+            Number(u64),
+            Text(String),
+        }
+        let text = match Raw::deserialize(deserializer)? {
+            Raw::Number(n) => n.to_string(),
+            Raw::Text(text) => text,
+        };
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Everything that does not depend on the subcommand.
+#[derive(Debug)]
+pub struct Settings {
+    /// The config file that was looked for, and whether it was there.
+    pub config_path: Setting<PathBuf>,
+    /// Whether there is a config file.
+    pub config_found: bool,
+    /// Base URL of the service, as given.
+    pub base_url: Setting<String>,
+    /// State directory.
+    pub state_dir: Setting<PathBuf>,
+    /// Where the key is to be found.
+    key: KeySource,
+    /// Use the built-in server.
+    pub sandbox: bool,
+    /// Defaults of `run`.
+    pub run: RunConfig,
+    /// Prices, with the user's own.
+    pub prices: Table,
+}
+
+#[derive(Debug)]
+enum KeySource {
+    File(Setting<PathBuf>),
+    Env(SecretString),
+    None,
+}
+
+/// Reads a variable of the environment.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+impl Settings {
+    /// Puts flags, environment and config file together.
+    ///
+    /// # Errors
+    /// 2 if the config file is wrong or one that was asked for is not there.
+    pub fn resolve(flags: &Flags, env: Env<'_>) -> Result<Self> {
+        let env = |name: &'static str| env(name).filter(|v| !v.is_empty());
+        let base = etcetera::base_strategy::Xdg::new()
+            .map_err(|e| Error::usage("the home directory cannot be told; set HOME").because(e))?;
+        let config_path = pick(
+            (flags.config.clone(), "--config"),
+            (env("LLBATCH_CONFIG").map(PathBuf::from), "LLBATCH_CONFIG"),
+            None,
+            || base.config_dir().join("llbatch").join("config.toml"),
+        );
+        let (config, config_found) = read_config(&config_path)?;
+        let state_dir = pick(
+            (flags.state_dir.clone(), "--state-dir"),
+            (env("LLBATCH_STATE_DIR").map(PathBuf::from), "LLBATCH_STATE_DIR"),
+            config.state_dir,
+            || base.state_dir().unwrap_or_else(|| base.data_dir()).join("llbatch"),
+        );
+        let base_url = pick(
+            (flags.base_url.clone(), "--base-url"),
+            (env("TOGETHER_BASE_URL"), "TOGETHER_BASE_URL"),
+            config.base_url,
+            || DEFAULT_BASE_URL.to_owned(),
+        );
+        let key = match (&flags.api_key_file, env("TOGETHER_API_KEY"), config.api_key_file) {
+            (Some(path), _, _) => {
+                KeySource::File(Setting { value: path.clone(), origin: Origin::Flag("--api-key-file") })
+            }
+            (None, Some(key), _) => KeySource::Env(SecretString::from(key)),
+            (None, None, Some(path)) => KeySource::File(Setting { value: path, origin: Origin::Config }),
+            (None, None, None) => KeySource::None,
+        };
+        Ok(Self {
+            config_path,
+            config_found,
+            base_url,
+            state_dir,
+            key,
+            sandbox: flags.sandbox,
+            run: config.run,
+            prices: Table::builtin().with(&config.models)?,
+        })
+    }
+
+    /// The key.
+    ///
+    /// # Errors
+    /// 4 if there is none; 2 if its file cannot be read or is open to others.
+    pub fn key(&self) -> Result<SecretString> {
+        match &self.key {
+            KeySource::Env(key) => Ok(key.clone()),
+            KeySource::File(path) => read_key(&path.value),
+            KeySource::None => Err(Error::new(Exit::Auth, "no API key").hint(
+                "export TOGETHER_API_KEY=…, or --api-key-file FILE (readable by you alone); to try things without a key, add --sandbox",
+            )),
+        }
+    }
+}
+
+fn pick<T>(
+    flag: (Option<T>, &'static str),
+    env: (Option<T>, &'static str),
+    config: Option<T>,
+    default: impl FnOnce() -> T,
+) -> Setting<T> {
+    if let Some(value) = flag.0 {
+        return Setting { value, origin: Origin::Flag(flag.1) };
+    }
+    if let Some(value) = env.0 {
+        return Setting { value, origin: Origin::Env(env.1) };
+    }
+    match config {
+        Some(value) => Setting { value, origin: Origin::Config },
+        None => Setting { value: default(), origin: Origin::Default },
+    }
+}
+
+fn read_config(path: &Setting<PathBuf>) -> Result<(Config, bool)> {
+    let shown = path.value.display();
+    let text = match std::fs::read_to_string(&path.value) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && path.origin == Origin::Default => {
+            return Ok((Config::default(), false));
+        }
+        Err(e) => {
+            return Err(Error::usage(format!("config file {shown} ({}): cannot be read", path.origin)).because(e));
+        }
+    };
+    let config = toml::from_str(&text).map_err(|e| {
+        Error::usage(format!("config file {shown}: {}", e.to_string().trim_end()))
+            .hint("keys: base_url, api_key_file, state_dir, [run] model/concurrency/rpm/tpm/retries/request_timeout/give_up_after, [models.\"NAME\"] input/output/batch_discount/batch")
+    })?;
+    Ok((config, true))
+}
+
+fn read_key(path: &Path) -> Result<SecretString> {
+    let shown = path.display();
+    let meta = std::fs::metadata(path)
+        .map_err(|e| Error::usage(format!("API key file {shown}: cannot be read")).because(e))?;
+    if meta.mode() & 0o077 != 0 {
+        return Err(Error::usage(format!(
+            "API key file {shown} can be read by others (mode {:o})",
+            meta.mode() & 0o777
+        ))
+        .hint(format!("chmod 600 {shown}")));
+    }
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::usage(format!("API key file {shown}: cannot be read")).because(e))?;
+    let key = text.trim();
+    if key.is_empty() || key.lines().count() > 1 {
+        return Err(Error::usage(format!("API key file {shown}: expected the key alone, on one line")));
+    }
+    Ok(SecretString::from(key.to_owned()))
+}
+
+/// A span of time as people write it: `90s`, `10m`, `1h 30m`; a bare number is seconds.
+///
+/// # Errors
+/// A sentence that says what was expected.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let bad = || format!("`{text}` is no duration such as 90s, 10m or 1h30m");
+    if let Ok(seconds) = text.trim().parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).map_err(|_| bad());
+    }
+    let span: jiff::SignedDuration = text.trim().parse().map_err(|_| bad())?;
+    Duration::try_from(span).map_err(|_| bad())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    fn resolve(flags: &Flags, vars: &[(&str, &str)]) -> Result<Settings> {
+        let vars: Vec<(String, String)> = vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Settings::resolve(flags, &|name| vars.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone()))
+    }
+
+    #[test]
+    fn the_nearer_source_wins_and_is_named() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, "base_url = \"https://config/v1\"\n[run]\nrpm = 60\nconcurrency = \"auto\"\n[models.\"x/y\"]\ninput = 0.06\noutput = \"0.12\"\n").expect("a file");
+        let mut flags = Flags { config: Some(path), ..Flags::default() };
+        let settings = resolve(&flags, &[]).expect("settings");
+        assert_eq!(
+            (settings.base_url.value.as_str(), &settings.base_url.origin),
+            ("https://config/v1", &Origin::Config)
+        );
+        assert_eq!(settings.run.rpm, Some(Knob::Fixed(60)));
+        assert_eq!(settings.run.concurrency, Some(Knob::Auto));
+        assert_eq!(
+            settings.prices.get("x/y").and_then(|e| e.price).map(|p| (p.input, p.output)),
+            Some((60_000_000, 120_000_000))
+        );
+        let settings = resolve(&flags, &[("TOGETHER_BASE_URL", "https://env")]).expect("settings");
+        assert_eq!(settings.base_url.origin, Origin::Env("TOGETHER_BASE_URL"));
+        flags.base_url = Some("https://flag".to_owned());
+        let settings = resolve(&flags, &[("TOGETHER_BASE_URL", "https://env")]).expect("settings");
+        assert_eq!(settings.base_url.value, "https://flag");
+        assert_eq!(
+            resolve(&Flags::default(), &[("TOGETHER_BASE_URL", "")]).expect("settings").base_url.origin,
+            Origin::Default
+        );
+    }
+
+    #[test]
+    fn mistakes_in_the_config_file_are_usage_errors_with_their_place() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("config.toml");
+        for text in
+            ["base_ulr = \"x\"", "[run]\nrpm = \"many\"", "[run]\nrpm = 0", "[models.\"x\"]\ninput = -1", "not toml"]
+        {
+            std::fs::write(&path, text).expect("a file");
+            let error = resolve(&Flags { config: Some(path.clone()), ..Flags::default() }, &[]).expect_err(text);
+            assert_eq!(error.exit, Exit::Usage, "{text}");
+        }
+        let missing = Flags { config: Some(dir.path().join("none.toml")), ..Flags::default() };
+        assert_eq!(resolve(&missing, &[]).expect_err("missing").exit, Exit::Usage);
+    }
+
+    #[test]
+    fn a_key_file_that_others_can_read_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("key");
+        std::fs::write(&path, "secret\n").expect("a file");
+        let flags = Flags { api_key_file: Some(path.clone()), ..Flags::default() };
+        let settings = resolve(&flags, &[("TOGETHER_API_KEY", "other")]).expect("settings");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("a mode");
+        assert!(settings.key().expect_err("open to others").hint.is_some());
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("a mode");
+        assert_eq!(settings.key().expect("a key").expose_secret(), "secret");
+        let debug = format!("{settings:?}");
+        assert!(!debug.contains("secret") && !debug.contains("other"));
+        assert_eq!(resolve(&Flags::default(), &[]).expect("settings").key().expect_err("none").exit, Exit::Auth);
+    }
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        for (text, seconds) in [("90", 90), ("90s", 90), ("10m", 600), ("1h30m", 5400), ("1h 30m", 5400), ("2h", 7200)]
+        {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        assert_eq!(duration("0.5"), Ok(Duration::from_millis(500)));
+        for text in ["", "soon", "-5m", "-1", "NaN"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! What a job came to: rows, tokens, money, time and errors, folded from its outcomes.
+//!
+//! The fold does not depend on the order of the outcomes, and is the same for both transports.
+
+mod document;
+mod histogram;
+mod table;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use document::{Cost, ErrorLine, ExitLine, Http, Latency, ModelLine, Rows, Summary, Tokens};
+pub use histogram::Histogram;
+
+use crate::error::Exit;
+use crate::outcome::{ErrorCode, Outcome, Usage};
+use crate::price::{Nanos, Price};
+
+/// What one row cost. `None` is "not known", never "nothing".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Charge {
+    /// For the answer, at the price in force for the transport.
+    pub paid: Option<Nanos>,
+    /// For the answer, at the realtime price.
+    pub list: Option<Nanos>,
+    /// For responses that were paid for and thrown away.
+    pub wasted: Option<Nanos>,
+    /// The most that attempts of unknown fate may have cost.
+    pub at_risk: Option<Nanos>,
+    /// Whether the price of a token is known. If so and `paid` is `None`, the server did not say what it used.
+    pub priced: bool,
+    /// Answered by an earlier run: paid then, not now.
+    pub reused: bool,
+}
+
+impl Charge {
+    /// The charge of `outcome` at the prices `paid` (in force) and `list` (realtime). The caller sets `at_risk` where
+    /// the outcome has attempts of unknown fate, and `reused`.
+    #[must_use]
+    pub fn of(outcome: &Outcome, paid: Option<Price>, list: Option<Price>) -> Self {
+        let value = |price: Option<Price>, usage: Usage| {
+            if usage == Usage::default() { Some(Nanos::ZERO) } else { price.map(|price| price.cost(usage)) }
+        };
+        let answer = |price| match outcome.usage {
+            Some(usage) => value(price, usage),
+            None if outcome.ok() => None,
+            None => Some(Nanos::ZERO),
+        };
+        Self {
+            paid: answer(paid),
+            list: answer(list),
+            wasted: value(paid, outcome.wasted),
+            at_risk: if outcome.at_risk == 0 { Some(Nanos::ZERO) } else { None },
+            priced: paid.is_some(),
+            reused: false,
+        }
+    }
+
+    /// All that was paid for the row, for its `cost_usd` column: these add up to the summary's `cost.usd`.
+    #[must_use]
+    pub fn total(&self) -> Option<Nanos> {
+        Some(self.paid? + self.wasted?)
+    }
+}
+
+/// A sum of amounts some of which may be unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Sum {
+    known: Nanos,
+    unknown: bool,
+}
+
+impl Sum {
+    fn add(&mut self, amount: Option<Nanos>) {
+        match amount {
+            Some(amount) => self.known += amount,
+            None => self.unknown = true,
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.known += other.known;
+        self.unknown |= other.unknown;
+    }
+
+    /// The known part; `None` if nothing is known, which must not read as 0.
+    fn known_part(self) -> Option<Nanos> {
+        if self.unknown && self.known == Nanos::ZERO { None } else { Some(self.known) }
+    }
+
+    /// `None` if any part is unknown.
+    fn whole(self) -> Option<Nanos> {
+        if self.unknown { None } else { Some(self.known) }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct ModelTotals {
+    rows: u64,
+    usage: Usage,
+    usd: Sum,
+    unpriced: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct ErrorTotals {
+    count: u64,
+    /// The row that the example is of: the first in input order.
+    row: u64,
+    example: String,
+}
+
+/// The fold of a job's outcomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Totals {
+    total: u64,
+    succeeded: u64,
+    failed: u64,
+    reused: u64,
+    usage: Usage,
+    paid: Sum,
+    list: Sum,
+    wasted: Sum,
+    at_risk: Sum,
+    resumed: Sum,
+    /// Rows whose answer came without a usage.
+    unmetered: u64,
+    uncertain: u64,
+    models: BTreeMap<Arc<str>, ModelTotals>,
+    errors: BTreeMap<ErrorCode, ErrorTotals>,
+    latency: Histogram,
+    http: Http,
+}
+
+impl Totals {
+    /// Nothing yet, of a job of `total_rows`.
+    #[must_use]
+    pub fn new(total_rows: u64) -> Self {
+        Self {
+            total: total_rows,
+            succeeded: 0,
+            failed: 0,
+            reused: 0,
+            usage: Usage::default(),
+            paid: Sum::default(),
+            list: Sum::default(),
+            wasted: Sum::default(),
+            at_risk: Sum::default(),
+            resumed: Sum::default(),
+            unmetered: 0,
+            uncertain: 0,
+            models: BTreeMap::new(),
+            errors: BTreeMap::new(),
+            latency: Histogram::default(),
+            http: Http::default(),
+        }
+    }
+
+    /// Counts the outcome of one row. Requests of a reused row were sent by an earlier run and do not count as sent.
+    pub fn add(&mut self, outcome: &Outcome, charge: &Charge) {
+        let mut usage = outcome.usage.unwrap_or_default();
+        usage += outcome.wasted;
+        self.usage += usage;
+        let total = charge.total();
+        self.paid.add(total);
+        // Unknown on one side is left out of both, or "saved" would compare different rows.
+        self.list.add(total.and_then(|_| Some(charge.list? + charge.wasted?)));
+        self.wasted.add(charge.wasted);
+        self.at_risk.add(charge.at_risk);
+        self.uncertain += u64::from(outcome.at_risk);
+        self.unmetered += u64::from(charge.priced && total.is_none());
+
+        // A row that names no model was never sent.
+        if !outcome.model.is_empty() {
+            let model = match self.models.get_mut(&outcome.model) {
+                Some(model) => model,
+                None => self.models.entry(Arc::clone(&outcome.model)).or_default(),
+            };
+            model.rows += 1;
+            model.usage += usage;
+            model.usd.add(total);
+            model.unpriced |= !charge.priced && total.is_none();
+        }
+
+        match &outcome.error {
+            None => {
+                self.succeeded += 1;
+                self.latency.add(outcome.latency_ms);
+            }
+            Some(error) => {
+                self.failed += 1;
+                let example = || format!("{}: {}", outcome.id, error.message);
+                match self.errors.get_mut(&error.code) {
+                    Some(known) => {
+                        known.count += 1;
+                        if outcome.row < known.row {
+                            (known.row, known.example) = (outcome.row, example());
+                        }
+                    }
+                    None => {
+                        self.errors.insert(error.code, ErrorTotals { count: 1, row: outcome.row, example: example() });
+                    }
+                }
+            }
+        }
+        if charge.reused {
+            self.reused += 1;
+            self.resumed.add(total);
+        } else {
+            let (attempts, refused) = (u64::from(outcome.attempts), u64::from(outcome.refused));
+            self.http.sent += attempts;
+            self.http.rate_limited += refused;
+            self.http.retried += attempts.saturating_sub(1).saturating_sub(refused);
+        }
+    }
+
+    /// Counts money spent on outcomes that no longer stand for a row: `usage` was paid for and thrown away, `uncertain`
+    /// attempts may have cost up to `at_risk`.
+    pub fn spent(&mut self, model: &str, usage: Usage, paid: Option<Nanos>, at_risk: Option<Nanos>, uncertain: u32) {
+        self.usage += usage;
+        self.paid.add(paid);
+        self.list.add(paid);
+        self.wasted.add(paid);
+        self.at_risk.add(at_risk);
+        self.uncertain += u64::from(uncertain);
+        if usage != Usage::default() {
+            let model = self.models.entry(Arc::from(model)).or_default();
+            model.usage += usage;
+            model.usd.add(paid);
+            model.unpriced |= paid.is_none();
+        }
+    }
+
+    /// Counts all that `other` counted of the same job; the job's number of rows stays.
+    pub fn merge(&mut self, other: Self) {
+        self.succeeded += other.succeeded;
+        self.failed += other.failed;
+        self.reused += other.reused;
+        self.usage += other.usage;
+        self.paid.merge(other.paid);
+        self.list.merge(other.list);
+        self.wasted.merge(other.wasted);
+        self.at_risk.merge(other.at_risk);
+        self.resumed.merge(other.resumed);
+        self.unmetered += other.unmetered;
+        self.uncertain += other.uncertain;
+        for (name, more) in other.models {
+            let model = self.models.entry(name).or_default();
+            model.rows += more.rows;
+            model.usage += more.usage;
+            model.usd.merge(more.usd);
+            model.unpriced |= more.unpriced;
+        }
+        for (code, more) in other.errors {
+            match self.errors.get_mut(&code) {
+                Some(known) => {
+                    known.count += more.count;
+                    if more.row < known.row {
+                        (known.row, known.example) = (more.row, more.example);
+                    }
+                }
+                None => {
+                    self.errors.insert(code, more);
+                }
+            }
+        }
+        self.latency.merge(&other.latency);
+        self.http.sent += other.http.sent;
+        self.http.retried += other.http.retried;
+        self.http.rate_limited += other.http.rate_limited;
+    }
+
+    /// Rows answered so far, those of an earlier run included.
+    #[must_use]
+    pub const fn succeeded(&self) -> u64 {
+        self.succeeded
+    }
+
+    /// Rows that failed so far.
+    #[must_use]
+    pub const fn failed(&self) -> u64 {
+        self.failed
+    }
+
+    /// Prompt and completion tokens so far.
+    #[must_use]
+    pub const fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// What is known to have been paid so far; `None` if nothing is known.
+    #[must_use]
+    pub fn usd(&self) -> Option<Nanos> {
+        self.paid.known_part()
+    }
+
+    /// The summary of what was counted.
+    #[must_use]
+    pub fn summary(&self, meta: &Meta) -> Summary {
+        let usd = self.paid.known_part();
+        let realtime_usd = self.list.known_part();
+        let saved_usd = realtime_usd.zip(usd).map(|(realtime, usd)| realtime - usd);
+        let unpriced = self.models.iter().filter(|(_, model)| model.unpriced);
+        let mut models: Vec<ModelLine> = self.models.iter().map(ModelLine::of).collect();
+        models.sort_by(|a, b| b.rows.cmp(&a.rows).then_with(|| a.model.cmp(&b.model)));
+        let mut errors: Vec<ErrorLine> = self.errors.iter().map(ErrorLine::of).collect();
+        // Stable: equal counts stay in the contract's order of codes.
+        errors.sort_by_key(|error| std::cmp::Reverse(error.count));
+        let elapsed = u64::try_from(meta.duration.as_millis()).unwrap_or(u64::MAX);
+        Summary {
+            version: 1,
+            job: meta.job.clone(),
+            transport: meta.transport.clone(),
+            state: meta.state.clone(),
+            rows: Rows {
+                total: self.total,
+                succeeded: self.succeeded,
+                failed: self.failed,
+                pending: self.total.saturating_sub(self.succeeded + self.failed),
+            },
+            tokens: Tokens {
+                prompt: self.usage.prompt,
+                completion: self.usage.completion,
+                total: self.usage.prompt + self.usage.completion,
+            },
+            cost: Cost {
+                usd,
+                realtime_usd,
+                saved_usd,
+                estimated: meta.estimated || self.unmetered > 0,
+                unpriced_models: unpriced.map(|(name, _)| name.to_string()).collect(),
+                // A bound with a part left out would be none.
+                at_risk_usd: self.at_risk.whole(),
+                wasted_usd: self.wasted.known_part(),
+                resumed_usd: self.resumed.known_part(),
+            },
+            models,
+            latency_ms: Latency {
+                p50: self.latency.percentile(50),
+                p90: self.latency.percentile(90),
+                p99: self.latency.percentile(99),
+                max: self.latency.max(),
+            },
+            duration_s: Duration::from_millis(elapsed).as_secs_f64(),
+            http: self.http,
+            errors,
+            exit: ExitLine { code: meta.exit.code(), reason: meta.reason.clone(), next: meta.next.clone() },
+            reused: self.reused,
+            uncertain: self.uncertain,
+            unmetered: self.unmetered,
+        }
+    }
+}
+
+/// What a summary says beside the outcomes.
+#[derive(Debug, Clone)]
+pub struct Meta {
+    /// The job's id; `None` for a results file.
+    pub job: Option<String>,
+    /// `realtime` or `batch`; `None` for a results file.
+    pub transport: Option<String>,
+    /// As in `status`: `completed`, `partial`, ...
+    pub state: String,
+    /// Of this run, by the wall.
+    pub duration: Duration,
+    /// Whether the price itself is a guess.
+    pub estimated: bool,
+    /// How the command ends.
+    pub exit: Exit,
+    /// Why it ends so, in a few words.
+    pub reason: String,
+    /// The command that goes on from here.
+    pub next: Option<String>,
+}
+
+#[cfg(test)]
+mod tests;

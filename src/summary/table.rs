@@ -1,0 +1,278 @@
+//! The summary for people: what one wants to see the morning after.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::{Cost, Summary};
+use crate::price::{Nanos, grouped};
+
+/// Two blanks, then the label.
+const INDENT: usize = 12;
+/// Narrower than this nothing is readable; the terminal may wrap then.
+const MIN_WIDTH: usize = 40;
+/// More models than that are counted, not listed.
+const MAX_MODELS: usize = 10;
+
+impl Summary {
+    /// Some lines that fit `width` columns, each with its line end; no colours. Ids, models and messages are shortened
+    /// and freed of control characters.
+    #[must_use]
+    pub fn table(&self, width: u16) -> String {
+        let mut table = Table { text: String::new(), width: usize::from(width).max(MIN_WIDTH) };
+        if let Some(job) = &self.job {
+            let transport = self.transport.as_deref().map(|transport| format!(", {transport}")).unwrap_or_default();
+            table.line("job", &[format!("{job}{transport}: {}", self.state)]);
+        }
+        table.line("rows", &self.row_parts());
+        table.line("tokens", &self.token_parts());
+        table.line("cost", &self.cost_parts());
+        self.models(&mut table);
+        table.line("time", &self.time_parts());
+        table.line("latency", &self.latency_parts());
+        table.line("requests", &self.http_parts());
+        self.errors(&mut table);
+        if self.exit.code != 0 {
+            table.line("exit", &[format!("{}: {}", self.exit.code, self.exit.reason)]);
+        }
+        if let Some(next) = &self.exit.next {
+            table.whole("next", next);
+        }
+        table.text
+    }
+
+    fn row_parts(&self) -> Vec<String> {
+        let rows = &self.rows;
+        let mut parts = vec![format!("{}: {} answered", count(rows.total), count(rows.succeeded))];
+        if self.reused > 0 {
+            parts.push(format!("{} of them by an earlier run", count(self.reused)));
+        }
+        if rows.failed > 0 {
+            parts.push(format!("{} failed", count(rows.failed)));
+        }
+        if rows.pending > 0 {
+            parts.push(format!("{} still to do", count(rows.pending)));
+        }
+        parts
+    }
+
+    fn token_parts(&self) -> Vec<String> {
+        let tokens = &self.tokens;
+        if tokens.total == 0 {
+            return Vec::new();
+        }
+        let (prompt, completion) = (count(tokens.prompt), count(tokens.completion));
+        vec![format!("{}: {prompt} prompt + {completion} completion", count(tokens.total))]
+    }
+
+    fn cost_parts(&self) -> Vec<String> {
+        let Cost { usd, realtime_usd, saved_usd, unpriced_models, .. } = &self.cost;
+        let mut parts = Vec::new();
+        match usd {
+            Some(usd) if *usd == Nanos::ZERO && self.tokens.total == 0 => parts.push("nothing".to_owned()),
+            Some(usd) => parts.push(usd.human()),
+            None if unpriced_models.is_empty() => parts.push("unknown".to_owned()),
+            None => {}
+        }
+        if let (Some(realtime), Some(saved)) = (realtime_usd, saved_usd.filter(|saved| saved.0 > 0)) {
+            parts.push(format!("{} less than the {} of realtime", saved.human(), realtime.human()));
+        }
+        let part = |amount: Option<Nanos>, what: &str| {
+            amount.filter(|amount| amount.0 > 0).map(|amount| format!("{} {what}", amount.human()))
+        };
+        parts.extend(part(self.cost.resumed_usd, "of it paid by earlier runs"));
+        parts.extend(part(self.cost.wasted_usd, "of it for responses thrown away"));
+        if self.uncertain > 0 {
+            let most = match self.cost.at_risk_usd {
+                Some(usd) => format!("up to {}", usd.human()),
+                None => "an unknown amount".to_owned(),
+            };
+            parts.push(format!("{most} more for {} of unknown fate", requests(self.uncertain)));
+        }
+        if self.unmetered > 0 {
+            parts.push(format!("without {} that came with no usage", plural(self.unmetered, "answer", "answers")));
+        } else if self.cost.estimated {
+            parts.push("estimated".to_owned());
+        }
+        let mut names = unpriced_models.iter();
+        if let Some(first) = names.next() {
+            let prefix = if usd.is_some() { "not counting" } else { "unknown: no known price for" };
+            parts.push(format!("{prefix} {first}"));
+            parts.extend(names.take(MAX_MODELS).cloned());
+            if unpriced_models.len() > MAX_MODELS + 1 {
+                parts.push(format!("{} more", unpriced_models.len() - MAX_MODELS - 1));
+            }
+            if usd.is_some() {
+                parts.push("whose price is not known".to_owned());
+            }
+        }
+        parts
+    }
+
+    fn models(&self, table: &mut Table) {
+        if let [model] = self.models.as_slice() {
+            table.whole("model", &model.model);
+            return;
+        }
+        let shown = &self.models[..self.models.len().min(MAX_MODELS)];
+        let cells: Vec<[String; 3]> = shown
+            .iter()
+            .map(|model| {
+                let usd = model.usd.map_or_else(|| "unknown".to_owned(), Nanos::human);
+                [count(model.rows), count(model.tokens), usd]
+            })
+            .collect();
+        let widest = |column: usize| cells.iter().map(|row| row[column].len()).max().unwrap_or(0);
+        let (rows, tokens, usd) = (widest(0), widest(1), widest(2));
+        for (i, (model, [r, t, u])) in shown.iter().zip(&cells).enumerate() {
+            let label = if i == 0 { "models" } else { "" };
+            let unit = if model.rows == 1 { "row " } else { "rows" };
+            table.whole(label, &format!("{r:>rows$} {unit}  {t:>tokens$} tokens  {u:>usd$}  {}", model.model));
+        }
+        if self.models.len() > shown.len() {
+            table.whole("", &format!("and {} more models", self.models.len() - shown.len()));
+        }
+    }
+
+    fn time_parts(&self) -> Vec<String> {
+        let elapsed = Duration::try_from_secs_f64(self.duration_s).unwrap_or_default().as_millis();
+        let done = u128::from((self.rows.succeeded + self.rows.failed).saturating_sub(self.reused));
+        if elapsed == 0 {
+            return Vec::new();
+        }
+        let mut parts = vec![span(elapsed)];
+        if done > 0 {
+            let tenths = done * 10_000 / elapsed;
+            let (whole, tenth) = (tenths / 10, tenths % 10);
+            parts.push(match whole {
+                // Slower than one row in ten seconds is told by the hour.
+                0 if tenth == 0 => format!("{} rows/h", grouped(done * 3_600_000 / elapsed)),
+                0..=9 => format!("{whole}.{tenth} rows/s"),
+                _ => format!("{} rows/s", grouped(whole)),
+            });
+        }
+        parts
+    }
+
+    fn latency_parts(&self) -> Vec<String> {
+        let latency = &self.latency_ms;
+        [("p50", latency.p50), ("p90", latency.p90), ("p99", latency.p99), ("max", latency.max)]
+            .into_iter()
+            .filter_map(|(name, ms)| ms.map(|ms| format!("{name} {}", span(u128::from(ms)))))
+            .collect()
+    }
+
+    fn http_parts(&self) -> Vec<String> {
+        if self.http.sent == 0 {
+            return Vec::new();
+        }
+        let mut parts = vec![format!("{} sent", count(self.http.sent))];
+        if self.http.retried > 0 {
+            parts.push(format!("{} retried", count(self.http.retried)));
+        }
+        if self.http.rate_limited > 0 {
+            parts.push(format!("{} told to wait", count(self.http.rate_limited)));
+        }
+        parts
+    }
+
+    fn errors(&self, table: &mut Table) {
+        let counts: Vec<String> = self.errors.iter().map(|error| count(error.count)).collect();
+        let widest = counts.iter().map(String::len).max().unwrap_or(0);
+        let longest = self.errors.iter().map(|error| error.code.as_str().len()).max().unwrap_or(0);
+        for (i, (error, number)) in self.errors.iter().zip(&counts).enumerate() {
+            let label = if i == 0 { "errors" } else { "" };
+            table.whole(label, &format!("{number:>widest$} {:<longest$}  {}", error.code.as_str(), error.example));
+        }
+    }
+}
+
+struct Table {
+    text: String,
+    width: usize,
+}
+
+impl Table {
+    /// Parts joined by commas, broken between parts; nothing if there are none.
+    fn line(&mut self, label: &str, parts: &[String]) {
+        let room = self.width - INDENT;
+        let mut line = String::new();
+        let mut label = label;
+        for (i, part) in parts.iter().enumerate() {
+            let comma = if i + 1 < parts.len() { "," } else { "" };
+            let part = format!("{part}{comma}");
+            if !line.is_empty() && columns(&line) + 1 + columns(&part) > room {
+                self.whole(label, &line);
+                label = "";
+                line.clear();
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(&part);
+        }
+        if !line.is_empty() {
+            self.whole(label, &line);
+        }
+    }
+
+    /// One line, cut to the width.
+    fn whole(&mut self, label: &str, text: &str) {
+        let text = shortened(text, self.width - INDENT);
+        // Writing into a String cannot fail.
+        let _ = writeln!(self.text, "  {label:<9} {text}");
+    }
+}
+
+/// `text` on one line of at most `room` columns.
+fn shortened(text: &str, room: usize) -> String {
+    let mut short = String::new();
+    let mut used = 0;
+    for character in text.chars().map(|c| if c.is_control() { ' ' } else { c }) {
+        used += width(character);
+        if used > room {
+            while columns(&short) >= room {
+                short.pop();
+            }
+            short.push('…');
+            return short;
+        }
+        short.push(character);
+    }
+    short
+}
+
+fn columns(text: &str) -> usize {
+    text.chars().map(width).sum()
+}
+
+/// Columns of a character, never too few: East Asian wide ones and emoji start at U+1100, and what is counted as wide
+/// there without being so only shortens a text early.
+fn width(character: char) -> usize {
+    match character {
+        '\u{2000}'..='\u{22ff}' => 1,
+        '\u{1100}'.. => 2,
+        _ => 1,
+    }
+}
+
+fn count(number: u64) -> String {
+    grouped(u128::from(number))
+}
+
+fn plural(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(number), if number == 1 { one } else { many })
+}
+
+fn requests(number: u64) -> String {
+    plural(number, "request", "requests")
+}
+
+/// A span of milliseconds: `210 ms`, `12.3 s`, `2m 05s`, `3h 10m`.
+fn span(ms: u128) -> String {
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..60_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
+        60_000..3_600_000 => format!("{}m {:02}s", ms / 60_000, ms % 60_000 / 1_000),
+        _ => format!("{}h {:02}m", grouped(ms / 3_600_000), ms % 3_600_000 / 60_000),
+    }
+}
