@@ -87,7 +87,7 @@ pub fn read(reply: &Reply) -> Answer {
         return bad("HTTP 200 with an empty body");
     }
     let Ok(text) = std::str::from_utf8(&reply.body) else { return bad("HTTP 200 with a body that is not UTF-8") };
-    if reply.content_type == "text/html" || text.trim_start().starts_with('<') {
+    if reply.html || text.trim_start().starts_with('<') {
         return bad("HTTP 200 with an HTML page instead of an answer");
     }
     // Serde would take an array for a struct.
@@ -198,7 +198,7 @@ mod tests {
         read(&Reply {
             status: 200,
             limits: Limits::default(),
-            content_type: "application/json".into(),
+            html: false,
             body: Bytes::copy_from_slice(body.as_bytes()),
         })
     }

@@ -135,7 +135,7 @@ impl Failure {
             Some(message) if !message.trim().is_empty() => format!("HTTP {}: {}", reply.status, shorten(&message)),
             _ => {
                 let text = String::from_utf8_lossy(&reply.body);
-                let text = if reply.content_type == "text/html" { "an HTML page".into() } else { text };
+                let text = if reply.html { "an HTML page".into() } else { text };
                 format!("HTTP {}: {}", reply.status, shorten(text.trim())).trim_end_matches([':', ' ']).to_owned()
             }
         };
@@ -253,11 +253,10 @@ mod tests {
     use crate::api::limits::Limits;
 
     fn failure(status: u16, body: &str) -> Failure {
-        let content_type = if body.starts_with('<') { "text/html" } else { "application/json" };
         Failure::from_reply(&Reply {
             status,
             limits: Limits::default(),
-            content_type: content_type.to_owned(),
+            html: body.starts_with('<'),
             body: Bytes::copy_from_slice(body.as_bytes()),
         })
     }

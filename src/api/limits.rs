@@ -2,10 +2,17 @@
 
 use std::time::{Duration, SystemTime};
 
-use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 
 /// A hint longer than this is a mistake or an attack, not advice.
 const LONGEST_HINT: Duration = Duration::from_secs(24 * 3600);
+
+const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const LIMIT_TOKENS: HeaderName = HeaderName::from_static("x-ratelimit-limit-tokens");
+const TOKEN_LIMIT: HeaderName = HeaderName::from_static("x-tokenlimit-limit");
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// The headers of one response.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -21,32 +28,31 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Reads the headers; what is absent, negative, not a number or more than a day is left out.
+    /// Reads the headers of a response with this status; what is absent, negative, not a number or more than a day is left out.
     #[must_use]
-    pub fn read(headers: &HeaderMap, now: SystemTime) -> Self {
-        let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(str::trim);
-        let number = |name: &str| text(name).and_then(|t| t.parse::<f64>().ok()).filter(|n| n.is_finite() && *n >= 0.0);
-        let positive = |name: &str| number(name).filter(|n| *n > 0.0);
+    pub fn read(status: u16, headers: &HeaderMap, now: impl FnOnce() -> SystemTime) -> Self {
+        let text = |name: HeaderName| headers.get(name).and_then(|v| v.to_str().ok()).map(str::trim);
+        let number = |name| text(name).and_then(|t| t.parse::<f64>().ok()).filter(|n| n.is_finite() && *n >= 0.0);
+        let positive = |name| number(name).filter(|n| *n > 0.0);
+        let rates = Self {
+            wait: None,
+            requests_per_second: positive(LIMIT),
+            tokens_per_second: positive(LIMIT_TOKENS).or_else(|| positive(TOKEN_LIMIT)),
+            should_retry: None,
+        };
+        // On an answer a hint to wait means nothing; not looking for it is also faster.
+        if status == 200 {
+            return rates;
+        }
         // A date is meant against the server's own clock, which its Date header tells.
-        let server_now = headers
-            .get(DATE)
-            .and_then(|v| v.to_str().ok())
-            .and_then(|v| httpdate::parse_http_date(v).ok())
-            .unwrap_or(now);
-        let wait = number("retry-after-ms")
+        let server_now = text(DATE).and_then(|v| httpdate::parse_http_date(v).ok()).unwrap_or_else(now);
+        let wait = number(RETRY_AFTER_MS)
             .map(|ms| ms / 1000.0)
-            .or_else(|| {
-                headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok()).and_then(|v| retry_after(v.trim(), server_now))
-            })
-            .or_else(|| number("x-ratelimit-reset"))
+            .or_else(|| text(RETRY_AFTER).and_then(|v| retry_after(v, server_now)))
+            .or_else(|| number(RESET))
             .and_then(|s| Duration::try_from_secs_f64(s).ok())
             .filter(|d| *d <= LONGEST_HINT);
-        Self {
-            wait,
-            requests_per_second: positive("x-ratelimit-limit"),
-            tokens_per_second: positive("x-ratelimit-limit-tokens").or_else(|| positive("x-tokenlimit-limit")),
-            should_retry: text("x-should-retry").and_then(|t| t.parse().ok()),
-        }
+        Self { wait, should_retry: text(SHOULD_RETRY).and_then(|t| t.parse().ok()), ..rates }
     }
 }
 
@@ -72,7 +78,7 @@ mod tests {
                 .insert(reqwest::header::HeaderName::try_from(*name).expect("a name"), value.parse().expect("a value"));
         }
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-        Limits::read(&headers, now).wait.map(|d| d.as_secs_f64())
+        Limits::read(429, &headers, || now).wait.map(|d| d.as_secs_f64())
     }
 
     #[test]
@@ -108,7 +114,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("x-ratelimit-limit", HeaderValue::from_static("0.1666666667"));
         headers.insert("x-tokenlimit-limit", HeaderValue::from_static("0"));
-        let limits = Limits::read(&headers, SystemTime::now());
+        let limits = Limits::read(200, &headers, SystemTime::now);
         assert_eq!(limits.requests_per_second, Some(0.166_666_666_7));
         assert_eq!(limits.tokens_per_second, None);
     }

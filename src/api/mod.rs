@@ -48,8 +48,8 @@ pub struct Reply {
     pub status: u16,
     /// What the headers say of limits and waiting.
     pub limits: Limits,
-    /// `Content-Type`, lower case, without parameters.
-    pub content_type: String,
+    /// Whether `Content-Type` says that this is a web page.
+    pub html: bool,
     /// The body, decompressed.
     pub body: Bytes,
 }
@@ -140,13 +140,12 @@ impl Client {
 
 async fn read(mut response: reqwest::Response) -> Result<Reply, Failure> {
     let status = response.status().as_u16();
-    let limits = Limits::read(response.headers(), SystemTime::now());
-    let content_type = response
+    let limits = Limits::read(status, response.headers(), SystemTime::now);
+    let html = response
         .headers()
         .get(CONTENT_TYPE)
-        .and_then(|v| v.to_str().ok())
-        .map(|v| v.split(';').next().unwrap_or(v).trim().to_ascii_lowercase())
-        .unwrap_or_default();
+        .and_then(|v| v.as_bytes().get(..9))
+        .is_some_and(|start| start.eq_ignore_ascii_case(b"text/html"));
     let mut body = Bytes::new();
     let mut more: Option<BytesMut> = None;
     loop {
@@ -170,7 +169,7 @@ async fn read(mut response: reqwest::Response) -> Result<Reply, Failure> {
             }
         }
     }
-    Ok(Reply { status, limits, content_type, body: more.map_or(body, BytesMut::freeze) })
+    Ok(Reply { status, limits, html, body: more.map_or(body, BytesMut::freeze) })
 }
 
 #[cfg(test)]

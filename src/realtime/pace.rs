@@ -1,47 +1,71 @@
 //! How fast to send: a pacer that learns the service's rate from its refusals, and from its headers where they are there.
 //!
-//! Pure: it is told the time and never sleeps. Three ideas carry it.
+//! Pure: it is told the time and never sleeps. What carries the search:
 //!
-//! 1. *Between two refusals the bucket was empty twice*, so what was accepted in between, over the time in between, **is**
-//!    the service's rate, whatever the size of its bucket. One such measurement ends the search.
-//! 2. Refusals are a budget: above a measured rate it probes only while the refused share stays small.
-//! 3. A 429 says "above your rate": slow down. A 503 says "no capacity": wait, keep the rate.
+//! 1. On the way up every answer adds to the pace, the more the quicker it came: what is refused before we know is
+//!    (pace - limit) x latency.
+//! 2. A refusal ends the climb. Everyone pauses until what was in flight is answered; then [`bucket`] tells which rates explain all
+//!    that was sent and refused. The pace is taken from their middle; while they are far apart it creeps up to the next
+//!    refusal, which tells them apart.
+//! 3. Refusals are a budget: a measured rate is held, and probed when one more refusal is affordable.
+//! 4. A 429 says "above your rate": slow down. A 503 says "no capacity": wait, keep the rate.
+
+mod bucket;
 
 use std::time::{Duration, Instant};
 
+use bucket::Log;
+
 use crate::api::limits::Limits;
 
-/// Where an unknown service is met: the slowest documented tier allows little more.
+/// Requests a second at which an unknown service is met: the slowest documented tier allows little more.
 const START: f64 = 2.0;
-/// Least time on one level of the doubling.
-const LEVEL_TIME: Duration = Duration::from_millis(250);
 /// Share of a measured rate that is used: leaves room for jitter between the two clocks.
 const MARGIN: f64 = 0.98;
-/// Growth a second above a measured rate.
-const PROBE: f64 = 1.01;
+/// Growth a second of a pace that is not measured yet: this share for each request a second above one, within these bounds.
+/// At a low pace a step too far is a large share of all requests.
+const SEARCH: f64 = 0.05;
+const SEARCH_LEAST: f64 = 0.03;
+const SEARCH_MOST: f64 = 0.2;
+/// ... and no more than this share of what is unknown.
+const SEARCH_SPREAD: f64 = 0.1;
+/// Growth a second above a measured rate; doubled every ten seconds that it meets no refusal.
+const PROBE: f64 = 0.01;
 /// How long a measured rate is held before it is probed.
-const HOLD: Duration = Duration::from_secs(20);
-/// Probing stops while more than this share of all requests was refused.
+const HOLD: Duration = Duration::from_secs(50);
+/// Probing waits while more than this share of all requests was refused, but no longer than `PATIENCE`.
 const REFUSED_SHARE: f64 = 0.004;
-/// Answers that measure the rate right after the first refusal, and from which rate on that many refusals are affordable.
-const MEASURE: u32 = 12;
-const MEASURE_FROM: f64 = 12.0;
-/// A request may leave this much early, so that a late timer costs nothing.
-const SLACK: Duration = Duration::from_millis(20);
+const PATIENCE: Duration = Duration::from_mins(1);
+/// While searching, this share of what a minute allows may be refused.
+const SEARCH_SHARE: f64 = 0.0172;
+/// A rate below this share of the pace that was refused is not believed at once: before anything is known; and when the pace
+/// had only crept up to the refusal.
+const UNLIKELY: f64 = 0.25;
+const UNLIKELY_AGAIN: f64 = 0.85;
+/// Rates that fit are known well enough when they differ by no more than this factor.
+const CLOSE: f64 = 1.06;
+/// ... and by this one after several refusals, when each more would cost more than it tells.
+const CLOSE_AT_LAST: f64 = 1.15;
+/// A worse fit than this: the limit itself has changed.
+const MISFIT: f64 = 16.0;
+/// A hint of more than this is the end of a fixed window, not a bucket's next token.
+const WINDOW: Duration = Duration::from_secs(5);
 /// The rate is never lower than one request a minute: something must be tried.
 const SLOWEST: f64 = 1.0 / 60.0;
-/// Longest pause that is ours; a hint may be longer.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const FASTEST: f64 = 1e6;
+/// Shortest pause after a refusal that gives no hint, and the longest that is ours; a hint may be longer.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// A day: a longer hint is a mistake.
+const LONGEST_HINT: Duration = Duration::from_hours(24);
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Phase {
     /// No pacing until the first refusal: the user chose a concurrency.
     Open,
-    /// Doubling.
-    Start { answers: u32 },
-    /// Refused for the first time: the bucket is empty now, so what is accepted of the next few tells the rate.
-    Measure { from: Instant, last: Instant, accepted: u32, refused: u32 },
-    /// Creeping up (growth a second) to the next refusal, which measures over a longer time.
+    /// Growing with every answer until the first refusal, or up to the limit that a header told.
+    Start,
+    /// Refused, but the rate is not measured yet: creeping up, by this share a second.
     Search { growth: f64 },
     /// The rate was measured, or read from a header.
     Known,
@@ -52,27 +76,44 @@ enum Phase {
 pub struct Pace {
     phase: Phase,
     rate: f64,
-    /// Theoretical arrival time (GCRA) of the next request.
+    /// When the next request may leave.
     next: Instant,
     /// Nobody sends before this.
     not_before: Instant,
     /// Requests that left before this belong to a refusal already acted on.
     epoch: Instant,
-    /// When the present rate began.
-    level_since: Instant,
-    /// The last refusal: when it was, and what was accepted since.
-    anchor: Option<Instant>,
-    accepted_since_anchor: u64,
-    /// Answers of the last second, to tell how fast we truly were when first refused.
-    recent: Recent,
-    sent: u64,
-    refused: u64,
+    log: Log,
+    /// A refusal to be judged when the pause is over: the pace that was refused, and the service's hint.
+    judge: Option<(f64, Option<Duration>)>,
+    /// When the rate was last settled or grown, and what left since.
+    tick: Tally,
+    /// When the rate was last settled.
+    settled: Instant,
+    sent: u32,
+    refused: u32,
     consecutive: u32,
     header_limit: Option<f64>,
-    /// Began without pacing.
-    open: bool,
-    /// The pacer, and not the demand, decided when the last requests left.
-    binding: bool,
+    /// When a request last had to wait for its slot: the pacer, and not the demand, decides how fast we are.
+    waited: Option<Instant>,
+    /// Since when, and how many were accepted before that: what a fixed window allows is counted from its start.
+    window: (Instant, u32),
+}
+
+/// A count since a moment.
+#[derive(Debug, Clone, Copy)]
+struct Tally {
+    since: Instant,
+    count: u32,
+}
+
+impl Tally {
+    const fn new(since: Instant) -> Self {
+        Self { since, count: 0 }
+    }
+
+    fn seconds(&self, now: Instant) -> f64 {
+        now.saturating_duration_since(self.since).as_secs_f64()
+    }
 }
 
 /// Why sending must wait.
@@ -89,34 +130,40 @@ impl Pace {
     #[must_use]
     pub fn new(now: Instant, open: bool) -> Self {
         Self {
-            phase: if open { Phase::Open } else { Phase::Start { answers: 0 } },
-            rate: START,
+            phase: if open { Phase::Open } else { Phase::Start },
+            rate: START * MARGIN,
             next: now,
             not_before: now,
             epoch: now,
-            level_since: now,
-            anchor: None,
-            accepted_since_anchor: 0,
-            recent: Recent::new(now),
+            log: Log::new(),
+            judge: None,
+            tick: Tally::new(now),
+            settled: now,
             sent: 0,
             refused: 0,
             consecutive: 0,
             header_limit: None,
-            open,
-            binding: false,
+            waited: None,
+            window: (now, 0),
         }
     }
 
     /// Requests a second, unless unlimited.
     #[must_use]
     pub fn rate(&self) -> Option<f64> {
-        (!self.unpaced()).then_some(self.rate)
+        (self.phase != Phase::Open).then_some(self.rate)
     }
 
     /// Until when the service asked everyone to wait.
     #[must_use]
     pub const fn cooldown(&self) -> Instant {
         self.not_before
+    }
+
+    /// How many refusals in a row there were, with nothing accepted in between.
+    #[must_use]
+    pub const fn consecutive(&self) -> u32 {
+        self.consecutive
     }
 
     /// Takes the next slot, or says until when to wait. After a wait, ask again: the rate may have changed.
@@ -127,176 +174,158 @@ impl Pace {
         if now < self.not_before {
             return Err(Wait::Cooldown(self.not_before));
         }
-        if self.unpaced() {
-            self.sent += 1;
-            return Ok(());
+        if self.phase != Phase::Open {
+            self.judge(now);
+            self.grow(now);
+            if now < self.next {
+                self.waited = Some(now);
+                return Err(Wait::Slot(self.next));
+            }
+            // A late timer is made up for; slots that nobody wanted are not saved up: that would be a burst.
+            let interval = self.interval();
+            let late = now.saturating_duration_since(self.next);
+            let allowance = if self.rate < 20.0 { interval / 20 } else { Duration::from_millis(20) };
+            let slot = if late > allowance { now.checked_sub(allowance).unwrap_or(now) } else { self.next };
+            self.next = slot + interval;
         }
-        self.grow(now);
-        if self.next > now + SLACK.min(self.interval()) {
-            self.binding = true;
-            return Err(Wait::Slot(self.next - SLACK.min(self.interval()) / 2));
-        }
-        // Unused slots are not saved up: that would be a burst.
-        if self.next + SLACK < now {
-            self.binding = self.next + self.interval().mul_f64(0.5) + SLACK > now;
-            self.next = now;
-        }
-        self.next += self.interval();
-        self.sent += 1;
+        self.sent = self.sent.saturating_add(1);
+        self.log.sent(now);
+        self.tick.count = self.tick.count.saturating_add(1);
         Ok(())
     }
 
     /// A response that was neither 429 nor 503: within the limit, whatever else it says.
     pub fn accepted(&mut self, now: Instant, sent_at: Instant, limits: &Limits) {
-        self.recent.add(now);
         if sent_at >= self.epoch {
-            self.accepted_since_anchor += 1;
             self.consecutive = 0;
         }
-        if let Some(limit) = limits.requests_per_second.filter(|l| *l > SLOWEST && *l < 1e6) {
-            self.read_header(now, limit);
+        if let Some(limit) = limits.requests_per_second.filter(|l| *l > SLOWEST && *l < FASTEST) {
+            self.read_header(limit);
         }
-        match &mut self.phase {
-            Phase::Start { answers } => *answers += u32::from(sent_at >= self.level_since),
-            Phase::Measure { from, last, accepted, .. } if sent_at >= *from => {
-                *accepted += 1;
-                *last = sent_at.max(*last);
-                self.conclude(now, false);
-            }
-            _ => {}
+        if self.phase == Phase::Start && self.binding(now) {
+            self.climb(now.saturating_duration_since(sent_at), now);
         }
-        self.climb(now);
     }
 
-    /// A 429: above our rate.
+    /// A 429: above our rate. `chance` is uniform in 0..1.
     pub fn above_rate(&mut self, now: Instant, sent_at: Instant, hint: Option<Duration>, chance: f64) {
-        self.refused += 1;
+        self.refused = self.refused.saturating_add(1);
+        self.log.refused(sent_at);
         if sent_at < self.epoch {
             // Sent before the last refusal was known: it tells nothing new, but its hint may be longer.
             self.pause(now, hint.unwrap_or_default());
             return;
         }
+        self.consecutive = self.consecutive.saturating_add(1);
+        self.epoch = now;
+        self.log.mark(sent_at);
+        let high = match self.phase {
+            Phase::Open => self.log.pace().max(SLOWEST),
+            _ => self.rate,
+        };
+        self.judge = Some((high, hint));
         self.header_limit = None;
-        match self.phase {
-            Phase::Open | Phase::Start { .. } => {
-                self.phase = Phase::Measure { from: sent_at, last: sent_at, accepted: 0, refused: 0 };
-                let affordable = self.rate >= MEASURE_FROM;
-                if hint.is_some() || !affordable {
-                    self.conclude(now, true);
-                }
-            }
-            Phase::Measure { from, last, accepted, refused } => {
-                self.phase = Phase::Measure { from, last: last.max(sent_at), accepted, refused: refused + 1 };
-                self.conclude(now, hint.is_some());
-            }
-            Phase::Search { .. } | Phase::Known => self.narrow(now),
+        if let Phase::Open | Phase::Start = self.phase {
+            self.settle(now, high * 0.5, Phase::Search { growth: SEARCH_MOST });
         }
-        if matches!(self.phase, Phase::Measure { .. }) {
-            return;
-        }
-        self.consecutive += 1;
-        // Unhinted: one and a half slots, so that the empty bucket holds a request again; doubled while nothing gets through.
-        let own = self
-            .interval()
-            .mul_f64(1.5)
-            .max(Duration::from_millis(100))
-            .saturating_mul(1 << (self.consecutive - 1).min(9));
-        let jitter = hint.unwrap_or_default().mul_f64(0.1 * chance);
-        self.pause(now, hint.unwrap_or_default().max(own.min(LONGEST_PAUSE)) + jitter);
+        // Unhinted: long enough for the bucket to hold a request again and for those in flight to be answered;
+        // doubled while nothing gets through.
+        let latency = now.saturating_duration_since(sent_at).min(Duration::from_secs(1));
+        let own = self.interval().mul_f64(1.5).max(SHORTEST_PAUSE).max(latency);
+        let own = own.saturating_mul(1 << (self.consecutive - 1).min(10)).min(LONGEST_PAUSE);
+        let jitter = if (0.0..=1.0).contains(&chance) { 0.1 * chance } else { 0.0 };
+        self.pause(
+            now,
+            hint.map_or(own, |hint| {
+                let hint = hint.min(LONGEST_HINT);
+                hint.max(SHORTEST_PAUSE).max(latency) + hint.mul_f64(jitter)
+            }),
+        );
     }
 
-    /// Ends the measurement that the first refusal began, when enough is known or `cut` says that no more will be.
-    fn conclude(&mut self, now: Instant, cut: bool) {
-        let Phase::Measure { from, last, accepted, refused } = self.phase else { return };
-        if !cut && accepted + refused < MEASURE {
+    /// Chooses the pace after a refusal, when what was in flight is answered.
+    fn judge(&mut self, now: Instant) {
+        let Some((high, hint)) = self.judge.take() else { return };
+        if hint.is_some_and(|hint| hint >= WINDOW) {
+            let (since, before) = self.window;
+            let accepted = self.sent.saturating_sub(self.refused);
+            let seconds = now.saturating_duration_since(since).as_secs_f64().max(1.0);
+            self.window = (now, accepted);
+            // At the first refusal the window may have begun long before us, or never been used up.
+            let rate = (f64::from(accepted.saturating_sub(before)) / seconds).max(high * UNLIKELY / 2.0).min(high);
+            self.settle(now, rate, Phase::Known);
             return;
         }
-        let seconds = last.duration_since(from).as_secs_f64();
-        if accepted >= 4 && seconds > 0.0 {
-            self.settle(now, (f64::from(accepted) + 0.5) / seconds * 0.95, Phase::Search { growth: 1.03 });
-            return;
+        let (mut low, mut top, cost) = self.log.fit(high);
+        if cost > MISFIT {
+            self.log.keep_two();
+            (low, top, _) = self.log.fit(high);
         }
-        // Too few to tell. A bucket of a second or so was drained on the way up; about half of what the last second took is the rate.
-        let drained = self.recent.rate(now) * 0.45;
-        let guess = if self.open { drained } else { drained.clamp(self.rate * 0.25, self.rate * 0.49) };
-        let guess = if self.rate <= 4.0 * START { guess.max(START * MARGIN) } else { guess };
-        let growth = 1.0 + (0.03 * guess).clamp(0.03, 0.15);
-        self.settle(now, guess, Phase::Search { growth });
-    }
-
-    /// Refused again: what was accepted since the last refusal bounds the rate from below, the present rate from above.
-    fn narrow(&mut self, now: Instant) {
-        let seconds = self.anchor.map_or(f64::MAX, |anchor| now.duration_since(anchor).as_secs_f64()).max(0.05);
-        let accepted = self.accepted_since_anchor as f64;
-        // Half a request off: the bucket may have held up to one at either end.
-        let low = ((accepted - 0.5) / seconds).min(self.rate);
-        if accepted < 4.0 {
-            // Too few to measure by, and far too fast.
-            self.settle(now, self.rate * 0.6, Phase::Search { growth: 1.03 });
-        } else if self.phase == Phase::Known {
-            self.settle(now, low.max(self.rate * 0.93) * MARGIN, Phase::Known);
-        } else if low < self.rate * 0.75 {
-            // The bucket ran over on the way: the truth is nearer to where it was refused.
-            self.settle(now, low.max(self.rate * 0.8), Phase::Search { growth: 1.03 });
-        } else {
-            self.settle(now, low * MARGIN, Phase::Known);
+        // What no refusal told apart may be a very big bucket, but hardly is.
+        // The share is the weight of the lower bound. A refusal with a hint costs a pause, so caution pays; so does it after
+        // several refusals, unless the bounds are so close that the lower one would be given away.
+        let (unlikely, share) = match (self.log.refusals(), self.log.accepted_between()) {
+            (1, _) if hint.is_none() => (UNLIKELY, 0.6),
+            (1, _) => (UNLIKELY, if top < low * 2.5 { 0.95 } else { 0.8 }),
+            (_, 0..2) => (UNLIKELY * 2.0, 0.5),
+            // Few answers tell little, but the pace had only crept up.
+            (_, 2..12) => (UNLIKELY_AGAIN, 0.5),
+            (2, _) => (UNLIKELY * 3.0, 0.5),
+            _ if top < low * CLOSE_AT_LAST => (UNLIKELY * 3.0, 0.3),
+            _ => (UNLIKELY * 3.0, 0.8),
+        };
+        low = low.max(high * unlikely).min(top);
+        let mut middle = low.powf(share) * top.powf(1.0 - share);
+        if self.log.refusals() == 1 && middle < START && top > START {
+            middle = START;
         }
+        let growth = ((middle - 1.0) * SEARCH).clamp(SEARCH_LEAST, SEARCH_MOST).min((top / low - 1.0) * SEARCH_SPREAD);
+        let close = if self.log.refusals() > 2 { CLOSE_AT_LAST } else { CLOSE };
+        let phase = if top / low < close { Phase::Known } else { Phase::Search { growth } };
+        self.settle(now, (middle * MARGIN).min(high * MARGIN), phase);
     }
 
     fn settle(&mut self, now: Instant, rate: f64, phase: Phase) {
-        self.rate = rate.clamp(SLOWEST, 1e6);
+        self.rate = if rate.is_finite() { rate.clamp(SLOWEST, FASTEST) } else { START };
         self.phase = phase;
-        self.anchor = Some(now);
-        self.accepted_since_anchor = 0;
-        self.level_since = now;
-        self.epoch = now;
+        self.settled = now;
+        self.tick = Tally::new(now);
     }
 
     /// A 503: the service lacks capacity; our rate is not the reason.
     pub fn no_capacity(&mut self, now: Instant, sent_at: Instant, wait: Duration) {
         if sent_at >= self.epoch {
-            self.consecutive += 1;
+            self.consecutive = self.consecutive.saturating_add(1);
             self.epoch = now;
         }
+        self.log.withdraw(sent_at);
         self.pause(now, wait);
-    }
-
-    /// How many refusals in a row there were, with nothing accepted in between.
-    #[must_use]
-    pub const fn consecutive(&self) -> u32 {
-        self.consecutive
     }
 
     /// Everyone waits at least so long from now.
     pub fn pause(&mut self, now: Instant, wait: Duration) {
-        self.not_before = self.not_before.max(now + wait);
+        self.not_before = self.not_before.max(now + wait.min(LONGEST_HINT * 2));
         self.next = self.next.max(self.not_before);
     }
 
-    /// Not refused yet, or measuring the first refusal, of a run that began without pacing.
-    const fn unpaced(&self) -> bool {
-        matches!(self.phase, Phase::Open) || (self.open && matches!(self.phase, Phase::Measure { .. }))
+    fn binding(&self, now: Instant) -> bool {
+        let recent = self.interval() * 2 + Duration::from_millis(20);
+        self.waited.is_some_and(|waited| now.saturating_duration_since(waited) < recent)
     }
 
     fn interval(&self) -> Duration {
         Duration::from_secs_f64(1.0 / self.rate)
     }
 
-    fn climb(&mut self, now: Instant) {
-        let Phase::Start { answers } = self.phase else { return };
-        let (needed, time, factor) = match self.header_limit {
-            // The limit is known: walk up to it briskly, but still step by step.
-            Some(_) => (1, Duration::from_millis(50), 4.0),
-            // Low levels want more answers: there a refusal is a large share of all requests.
-            None if self.rate < 6.0 => ((self.rate * 1.5) as u32, LEVEL_TIME, 2.0),
-            None => (4, LEVEL_TIME, 2.0),
+    /// An answer without a refusal so far.
+    fn climb(&mut self, latency: Duration, now: Instant) {
+        let seconds = latency.as_secs_f64();
+        let step = match self.header_limit {
+            Some(_) => self.rate,
+            // Doubles in about 0.12 s at no latency, 0.5 s at 0.2 s, 1 s at 1 s; and never by more than a third at once.
+            None => (6.0 / 10.0f64.mul_add(seconds, 1.0)).max(1.6).min(self.rate / 3.0),
         };
-        if answers < needed || now - self.level_since < time || !self.binding {
-            return;
-        }
-        self.rate *= factor;
-        self.phase = Phase::Start { answers: 0 };
-        self.level_since = now;
+        self.rate = (self.rate + step).min(FASTEST);
         if let Some(limit) = self.header_limit
             && self.rate >= limit * MARGIN
         {
@@ -306,85 +335,66 @@ impl Pace {
         self.next = self.next.min(now + self.interval());
     }
 
+    /// Growth by time, after the first refusal.
     fn grow(&mut self, now: Instant) {
-        let seconds = now.duration_since(self.level_since).as_secs_f64();
-        let factor = match self.phase {
-            Phase::Search { growth } => growth,
-            Phase::Known if now.duration_since(self.anchor.unwrap_or(self.level_since)) > HOLD && self.may_probe() => {
-                PROBE
-            }
-            _ => return,
-        };
-        if seconds < 0.25 {
+        let seconds = self.tick.seconds(now);
+        if seconds < (2.0 / self.rate).max(0.25) {
             return;
         }
         // Only what was used can be too slow.
-        if self.binding && self.accepted_since_anchor > 0 {
-            self.rate *= factor.powf(seconds.min(1.0));
+        let used = f64::from(self.tick.count) >= 0.8 * self.rate * seconds - 1.0;
+        self.tick = Tally::new(now);
+        let quiet = now.saturating_duration_since(self.settled);
+        let growth = match self.phase {
+            Phase::Search { growth } if self.may_search() => growth,
+            Phase::Search { .. } | Phase::Known if quiet > HOLD && self.may_probe(quiet) => {
+                PROBE * 2f64.powf((quiet.saturating_sub(HOLD).as_secs_f64() / 10.0).min(3.0))
+            }
+            _ => return,
+        };
+        if used {
+            self.rate = (self.rate * growth.mul_add(seconds.min(1.0), 1.0)).min(FASTEST);
         }
-        self.level_since = now;
     }
 
-    /// Whether one more refusal would be affordable.
-    fn may_probe(&self) -> bool {
-        self.header_limit.is_none() && (self.refused as f64 + 2.0) < self.sent as f64 * REFUSED_SHARE
+    /// Whether one more refusal would be affordable within a minute, or of all that was sent.
+    fn may_search(&self) -> bool {
+        let minute = (self.rate * 60.0).max(f64::from(self.sent));
+        f64::from(self.refused) + 1.0 <= minute * SEARCH_SHARE
     }
 
-    fn read_header(&mut self, now: Instant, limit: f64) {
-        if self.header_limit == Some(limit) {
+    /// Whether one more refusal would be affordable in the long run.
+    fn may_probe(&self, quiet: Duration) -> bool {
+        self.header_limit.is_none()
+            && (quiet > PATIENCE || f64::from(self.refused) + 1.0 < f64::from(self.sent) * REFUSED_SHARE)
+    }
+
+    fn read_header(&mut self, limit: f64) {
+        if self.header_limit == Some(limit) || self.refused > 0 {
+            // After a refusal, the measurement is believed instead.
             return;
         }
         match self.phase {
-            // A first or a changed limit; after a refusal, the measurement is believed instead.
-            Phase::Start { .. } | Phase::Known if self.anchor.is_none() => {
+            Phase::Start | Phase::Known => {
                 self.header_limit = Some(limit);
                 if limit * MARGIN <= self.rate {
+                    // The next slot was planned at a faster pace.
+                    let planned = self.interval();
                     self.rate = limit * MARGIN;
                     self.phase = Phase::Known;
+                    self.next += self.interval().saturating_sub(planned);
                 } else if self.phase == Phase::Known {
-                    self.phase = Phase::Start { answers: 0 };
+                    self.phase = Phase::Start;
                 }
-                self.level_since = now;
             }
             _ => {}
         }
     }
 }
 
-/// Counts events in tenths of a second over the last second.
-#[derive(Debug, Clone)]
-struct Recent {
-    slots: [u32; 10],
-    since: Instant,
-    at: u64,
-}
-
-impl Recent {
-    fn new(now: Instant) -> Self {
-        Self { slots: [0; 10], since: now, at: 0 }
-    }
-
-    fn turn(&mut self, now: Instant) {
-        let tick = u64::try_from(now.duration_since(self.since).as_millis() / 100).unwrap_or(u64::MAX);
-        for gone in (self.at + 1)..=tick.min(self.at + 10) {
-            self.slots[(gone % 10) as usize] = 0;
-        }
-        self.at = tick;
-    }
-
-    fn add(&mut self, now: Instant) {
-        self.turn(now);
-        self.slots[(self.at % 10) as usize] += 1;
-    }
-
-    /// Events a second; over less than a second if less has passed.
-    fn rate(&mut self, now: Instant) -> f64 {
-        self.turn(now);
-        let seconds = now.duration_since(self.since).as_secs_f64().clamp(0.1, 1.0);
-        f64::from(self.slots.iter().sum::<u32>()) / seconds
-    }
-}
-
+#[cfg(test)]
+#[path = "pace/manners_tests.rs"]
+mod manners;
 #[cfg(test)]
 #[path = "pace_tests.rs"]
 mod tests;

@@ -1,104 +1,293 @@
 //! The pacer against a simulated service: a token bucket behind a delay, in simulated time.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::float_cmp,
+    reason = "simulated seconds are small, and rates that must not change are compared as they are"
+)]
+
 use super::*;
 
-struct Service {
+/// What decides whether a request is let through.
+#[derive(Clone, Copy)]
+enum Limit {
+    /// A bucket of so many seconds' worth, at least one token.
+    Bucket(f64),
+    /// A minute's worth in every minute by the clock, as some proxies count; refusals tell the minute's end.
+    Minute,
+}
+
+#[derive(Clone, Copy)]
+struct Case {
+    /// Requests a second, and from `change.0` seconds on `change.1`.
     rate: f64,
-    bucket: f64,
+    change: (f64, f64),
+    limit: Limit,
+    latency: f64,
+    /// How much longer an answer takes than a refusal.
+    thinking: f64,
+    headers: bool,
+    hint: Option<f64>,
+    open: Option<usize>,
+    /// Requests a second that there are to send.
+    demand: f64,
+    /// How late a timer may be, in seconds.
+    late: f64,
+    seconds: f64,
+    seed: u64,
+}
+
+const CASE: Case = Case {
+    rate: 100.0,
+    change: (f64::MAX, 0.0),
+    limit: Limit::Bucket(1.0),
+    latency: 0.05,
+    thinking: 0.0,
+    headers: false,
+    hint: None,
+    open: None,
+    demand: f64::MAX,
+    late: 0.002,
+    seconds: 60.0,
+    seed: 7,
+};
+
+struct Service {
     tokens: f64,
     at: f64,
 }
 
 impl Service {
-    fn ask(&mut self, at: f64) -> bool {
-        self.tokens = (self.tokens + (at - self.at) * self.rate).min(self.bucket);
+    fn new(case: &Case) -> Self {
+        let tokens = match case.limit {
+            Limit::Bucket(seconds) => (case.rate * seconds).max(1.0),
+            Limit::Minute => case.rate * 60.0,
+        };
+        Self { tokens, at: 0.0 }
+    }
+
+    fn ask(&mut self, case: &Case, at: f64) -> bool {
+        let rate = rate_at(case, at);
+        match case.limit {
+            Limit::Bucket(seconds) => {
+                self.tokens = (self.tokens + (at - self.at) * rate).min((rate * seconds).max(1.0));
+            }
+            Limit::Minute if (at / 60.0).floor() > (self.at / 60.0).floor() => self.tokens = rate * 60.0,
+            Limit::Minute => {}
+        }
         self.at = at;
         let ok = self.tokens >= 1.0;
-        if ok {
-            self.tokens -= 1.0;
-        }
+        self.tokens -= f64::from(u8::from(ok));
         ok
     }
 }
 
+fn rate_at(case: &Case, at: f64) -> f64 {
+    if at < case.change.0 { case.rate } else { case.change.1 }
+}
+
+/// What happened: for every second, requests sent, accepted and refused; and the pacer as it was at the end.
 struct Run {
-    used: f64,
-    refused: f64,
+    seconds: Vec<(u32, u32, u32)>,
+    allowed: f64,
+    rate: Option<f64>,
 }
 
-struct Case {
-    rate: f64,
-    bucket_seconds: f64,
-    latency: f64,
-    headers: bool,
-    hint: Option<f64>,
-    open: Option<usize>,
+impl Run {
+    /// Shares of what was allowed that was used, and of what was sent that was refused.
+    fn shares(&self) -> (f64, f64) {
+        let (sent, ok, refused) = self.between(0, self.seconds.len());
+        (ok / self.allowed, refused / sent)
+    }
+
+    fn between(&self, from: usize, to: usize) -> (f64, f64, f64) {
+        self.seconds[from..to].iter().fold((0.0, 0.0, 0.0), |(s, a, r), (sent, ok, refused)| {
+            (s + f64::from(*sent), a + f64::from(*ok), r + f64::from(*refused))
+        })
+    }
 }
 
-/// 60 seconds against the service, with timers that are up to 2 ms late.
 fn run(case: &Case) -> Run {
     let start = Instant::now();
     let at = |t: f64| start + Duration::from_secs_f64(t);
-    let bucket = (case.rate * case.bucket_seconds).max(1.0);
-    let mut service = Service { rate: case.rate, bucket, tokens: bucket, at: 0.0 };
+    let mut service = Service::new(case);
     let mut pace = Pace::new(start, case.open.is_some());
-    // (when the answer is in, when it was sent, accepted)
-    let mut flying: std::collections::VecDeque<(f64, f64, bool)> = std::collections::VecDeque::new();
-    let (mut sent, mut refused, mut accepted) = (0u32, 0u32, 0u32);
-    let mut rng = fastrand::Rng::with_seed(7);
-    let mut now = 0.0;
-    while now < 60.0 {
-        while let Some(&(back, sent_at, ok)) = flying.front() {
+    // (when the answer is in, when it was sent, accepted, hint)
+    let mut flying: std::collections::VecDeque<(f64, f64, bool, Option<f64>)> = std::collections::VecDeque::new();
+    let mut seconds = vec![(0, 0, 0); case.seconds as usize];
+    let mut rng = fastrand::Rng::with_seed(case.seed);
+    let (mut now, mut sent) = (0.0, 0.0);
+    while now < case.seconds {
+        while let Some(&(back, sent_at, ok, hint)) = flying.front() {
             if back > now {
                 break;
             }
             flying.pop_front();
             if ok {
-                let limits = Limits { requests_per_second: case.headers.then_some(case.rate), ..Limits::default() };
+                let limits =
+                    Limits { requests_per_second: case.headers.then(|| rate_at(case, sent_at)), ..Limits::default() };
                 pace.accepted(at(back), at(sent_at), &limits);
             } else {
-                pace.above_rate(at(back), at(sent_at), case.hint.map(Duration::from_secs_f64), rng.f64());
+                pace.above_rate(at(back), at(sent_at), hint.map(Duration::from_secs_f64), rng.f64());
             }
         }
         let room = case.open.is_none_or(|c| flying.len() < c);
-        let wake = if room { pace.take(at(now)) } else { Err(Wait::Slot(at(now + 1.0))) };
+        let wanted = sent / case.demand;
+        let wake = match (room, wanted <= now) {
+            (true, true) => pace.take(at(now)),
+            (true, false) => Err(Wait::Slot(at(wanted))),
+            _ => Err(Wait::Slot(at(now + 1.0))),
+        };
         match wake {
             Ok(()) => {
-                let ok = service.ask(now + case.latency / 2.0);
-                sent += 1;
-                refused += u32::from(!ok);
-                accepted += u32::from(ok);
-                flying.push_back((now + case.latency, now, ok));
+                let ok = service.ask(case, now + case.latency / 2.0);
+                let hint = match case.limit {
+                    Limit::Minute => Some(60.0 - now % 60.0),
+                    Limit::Bucket(_) => case.hint,
+                };
+                let second = &mut seconds[now as usize];
+                second.0 += 1;
+                second.1 += u32::from(ok);
+                second.2 += u32::from(!ok);
+                sent += 1.0;
+                let back = now + case.latency + if ok { case.thinking } else { 0.0 };
+                flying.insert(flying.partition_point(|f| f.0 <= back), (back, now, ok, hint));
             }
             Err(Wait::Slot(until) | Wait::Cooldown(until)) => {
                 let next_answer = flying.front().map_or(f64::MAX, |f| f.0);
-                let until = until.duration_since(start).as_secs_f64();
+                let until = until.saturating_duration_since(start).as_secs_f64();
                 now = if next_answer < until {
                     next_answer.max(now)
                 } else {
-                    until.max(now) + 0.0002 + 0.0018 * rng.f64()
+                    until.max(now) + case.late * (0.1 + 0.9 * rng.f64())
                 };
             }
         }
     }
-    Run { used: f64::from(accepted) / (case.rate * 60.0), refused: f64::from(refused) / f64::from(sent) }
+    let first = case.change.0.min(case.seconds);
+    Run { seconds, allowed: case.rate * first + case.change.1 * (case.seconds - first), rate: pace.rate() }
 }
 
-#[test]
-fn an_unknown_limit_is_found_by_its_refusals() {
-    for rate in [2.0, 10.0, 100.0, 1000.0] {
-        for bucket_seconds in [0.1, 1.0, 2.0] {
-            for latency in [0.005, 0.2] {
-                for hint in [None, Some(1.0)] {
-                    let case = Case { rate, bucket_seconds, latency, headers: false, hint, open: None };
-                    let run = run(&case);
-                    eprintln!(
-                        "R {rate} bucket {bucket_seconds} s latency {latency} hint {hint:?}: used {:.3} refused {:.4}",
-                        run.used, run.refused
-                    );
+/// Runs every combination and names those that use less than `used` or are refused more than `refused`.
+fn expect(cases: &[Case], rates: &[f64], sizes: &[f64], latencies: &[f64], used: f64, refused: f64) {
+    let mut failures = Vec::new();
+    for case in cases {
+        for (i, &rate) in rates.iter().enumerate() {
+            for &size in sizes {
+                for &latency in latencies {
+                    let case = Case { rate, latency, limit: Limit::Bucket(size), seed: i as u64, ..*case };
+                    let (u, r) = run(&case).shares();
+                    if u < used || r > refused {
+                        let hint = case.hint;
+                        failures.push(format!(
+                            "R {rate} bucket {size} s latency {latency} s hint {hint:?}: used {u:.3} refused {r:.4}"
+                        ));
+                    }
                 }
             }
         }
     }
-    panic!();
+    assert!(failures.is_empty(), "wanted {used} and {refused}, but\n{}", failures.join("\n"));
+}
+
+const HINTED: Case = Case { hint: Some(1.0), ..CASE };
+
+#[test]
+fn an_unknown_limit_is_found_by_its_refusals() {
+    let sizes = &[0.1, 0.25, 1.0, 2.0];
+    expect(&[CASE], &[10.0, 37.0, 100.0, 1000.0], sizes, &[0.005, 0.05], 0.9, 0.02);
+    expect(&[CASE], &[250.0, 700.0], sizes, &[0.05], 0.92, 0.015);
+    // Each refusal costs a pause of a second here.
+    expect(&[HINTED], &[37.0, 100.0, 700.0], sizes, &[0.005, 0.05], 0.89, 0.02);
+    expect(&[HINTED], &[10.0], &[0.25, 1.0, 2.0], &[0.005, 0.05], 0.9, 0.02);
+    expect(&[HINTED], &[10.0], &[0.1], &[0.005, 0.05], 0.82, 0.01);
+}
+
+#[test]
+fn at_a_low_limit_few_refusals_are_spent() {
+    expect(&[CASE, HINTED], &[2.0], &[0.1, 0.25], &[0.005, 0.05, 0.2], 0.9, 0.02);
+    // Two to five refusals of 120: what a full bucket takes before the first one misleads.
+    expect(&[CASE, HINTED], &[2.0], &[1.0, 2.0], &[0.005, 0.05, 0.2], 0.94, 0.05);
+    expect(&[CASE, HINTED], &[3.0, 7.0], &[0.1, 1.0, 2.0], &[0.005, 0.2], 0.81, 0.04);
+    expect(&[CASE, HINTED], &[0.5], &[1.0], &[0.05, 0.2], 0.8, 0.2);
+}
+
+#[test]
+fn late_answers_cost_more() {
+    expect(&[CASE, HINTED], &[10.0, 100.0, 1000.0], &[0.1, 1.0, 2.0], &[0.2], 0.83, 0.03);
+    expect(&[CASE, HINTED], &[100.0, 700.0], &[0.1, 1.0, 2.0], &[1.0], 0.78, 0.09);
+}
+
+#[test]
+fn answers_may_take_longer_than_refusals() {
+    let case = Case { thinking: 3.0, ..CASE };
+    expect(&[case, Case { hint: Some(1.0), ..case }], &[10.0, 37.0, 100.0], &[0.1, 1.0], &[0.05], 0.6, 0.02);
+    // Once it has settled, nothing is lost.
+    for rate in [10.0, 100.0] {
+        let (used, refused) = shares(&run(&Case { rate, ..case }), 30, 60, rate);
+        assert!(used >= 0.9 && refused <= 0.02, "{rate}: used {used} refused {refused}");
+    }
+}
+
+#[test]
+fn a_limit_in_the_headers_is_kept_from_the_start() {
+    let case = Case { headers: true, ..CASE };
+    expect(&[case], &[2.0, 3.0, 7.0, 10.0, 37.0, 100.0, 1000.0], &[0.1, 1.0], &[0.005, 0.05, 0.2], 0.95, 0.0);
+    expect(&[case], &[2.0, 10.0, 100.0], &[0.1, 1.0], &[1.0], 0.93, 0.0);
+    // The slot after the first was planned before the header was seen.
+    expect(&[case], &[0.5], &[0.1, 1.0], &[0.05, 0.2], 0.93, 0.0);
+}
+
+/// Shares of the seconds from..to: used of `rate`, and refused of what was sent.
+fn shares(run: &Run, from: usize, to: usize, rate: f64) -> (f64, f64) {
+    let (sent, ok, refused) = run.between(from, to);
+    (ok / (rate * (to - from) as f64), refused / sent.max(1.0))
+}
+
+#[test]
+fn after_an_unpaced_start_it_settles() {
+    for (rate, hint) in [(2.0, None), (10.0, None), (100.0, None), (100.0, Some(1.0)), (250.0, Some(1.0))] {
+        let case = Case { rate, hint, open: Some(64), ..CASE };
+        let (used, refused) = shares(&run(&case), 20, 60, rate);
+        assert!(used >= 0.9 && refused <= 0.02, "R {rate} hint {hint:?}: used {used} refused {refused}");
+    }
+}
+
+#[test]
+fn a_limit_that_changes_is_followed() {
+    for rate in [10.0, 100.0] {
+        for latency in [0.005, 0.2] {
+            for hint in [None, Some(1.0)] {
+                let case = Case { rate, latency, hint, seconds: 160.0, ..CASE };
+                let half = run(&Case { change: (60.0, rate / 2.0), ..case });
+                let (_, refused) = shares(&half, 60, 70, rate / 2.0);
+                assert!(refused <= 0.2, "R {rate} latency {latency} hint {hint:?}: refused {refused} right after");
+                let (used, refused) = shares(&half, 70, 100, rate / 2.0);
+                assert!(used >= 0.92 && refused <= 0.02, "halved {rate} {latency} {hint:?}: {used} {refused}");
+                let double = run(&Case { change: (60.0, rate * 2.0), ..case });
+                let (used, refused) = shares(&double, 130, 160, rate * 2.0);
+                assert!(used >= 0.9 && refused <= 0.02, "doubled {rate} {latency} {hint:?}: {used} {refused}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_fixed_window_is_spread_over_its_minute() {
+    for rate in [2.0, 10.0] {
+        let run = run(&Case { rate, limit: Limit::Minute, latency: 0.005, seconds: 600.0, ..CASE });
+        let (used, refused) = shares(&run, 0, 600, rate);
+        assert!(used >= 0.95 && refused <= 0.02, "{rate}: used {used} refused {refused}");
+        assert!(run.rate.is_some_and(|r| r < rate * 1.2), "{rate}: sent as a burst, {:?}", run.rate);
+    }
+}
+
+#[test]
+fn demand_below_the_rate_does_not_inflate_it() {
+    let rate = |demand, seconds| run(&Case { rate: 1e6, demand, seconds, ..CASE }).rate.expect("a rate");
+    assert_eq!(rate(1.5, 60.0), START * MARGIN);
+    // What had piled up is worked off at a growing pace; from then on it does not grow.
+    assert_eq!(rate(50.0, 10.0), rate(50.0, 200.0));
 }

@@ -104,8 +104,13 @@ fn cut(text: &mut String, max: Option<u64>) -> bool {
 
 /// The answer to `request`.
 pub fn answer(request: &Parsed<'_>, endpoint: Endpoint, flaw: Flaw) -> Answer {
-    if endpoint == Endpoint::Embeddings {
-        return embeddings(request);
+    match endpoint {
+        Endpoint::Embeddings => return embeddings(request),
+        Endpoint::Audio => {
+            let body = format!("{{\n  \"text\": {}\n}}", super::errors::quote(&sentence(request.hash(), 0)));
+            return Answer { body, prompt_tokens: 0, completion_tokens: 0 };
+        }
+        Endpoint::Chat | Endpoint::Completions => {}
     }
     let hash = request.hash();
     let mut body = String::with_capacity(1024);

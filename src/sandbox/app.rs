@@ -1,5 +1,6 @@
 //! The routes, and what all of them share: the key, the body, the faults, the counters.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -13,12 +14,14 @@ use bytes::{Bytes, BytesMut};
 
 use super::faults::Scope;
 use super::inject::{Injector, Subject};
+use super::lifecycle::BatchRecord;
 use super::limits::Limiter;
 use super::listener::Conn;
 use super::reply::Reply;
 use super::request::Endpoint;
-use super::stats::Stats;
-use super::{Config, chat, errors, inject, models};
+use super::state::{Folder, Store, new_id};
+use super::stats::{Bill, Stats};
+use super::{Config, batches, chat, errors, files, inject, models, storage};
 
 /// Everything a handler needs.
 #[derive(Debug)]
@@ -33,15 +36,25 @@ pub struct App {
     pub tokens: Option<Limiter>,
     /// Scripted faults.
     pub faults: Injector,
+    /// Files and batches.
+    pub store: Store,
+    /// Origin of the object store, `http://127.0.0.1:PORT`.
+    pub storage: String,
+    /// Tells this server from others on the same state.
+    pub instance: String,
+    /// Held while a job's files are made: two requests at once need not both make them.
+    pub settling: tokio::sync::Mutex<()>,
 }
 
 impl App {
     /// The state behind the routes.
-    pub fn new(config: Config, stats: Arc<Stats>) -> Self {
+    pub fn new(config: Config, stats: Arc<Stats>, storage: String) -> Self {
         let requests = config.rps.map(|rate| Limiter::new(rate, config.burst));
         let tokens = config.tokens_per_second.map(|rate| Limiter::new(rate, None));
         let faults = Injector::new(&config.faults, config.seed);
-        Self { config, stats, requests, tokens, faults }
+        let store = Store::new(config.state_dir.clone());
+        let settling = tokio::sync::Mutex::default();
+        Self { config, stats, requests, tokens, faults, store, storage, instance: new_id(), settling }
     }
 
     /// The bearer token, if it is one that the sandbox takes.
@@ -52,6 +65,25 @@ impl App {
             None => !given.is_empty() && !given.starts_with("bad-key"),
         };
         good.then_some(given)
+    }
+
+    /// Runs `work` on local state; a failing disk is a 500 that says so.
+    pub fn local(&self, work: impl FnOnce() -> io::Result<Reply>) -> Reply {
+        work().unwrap_or_else(|error| self.broken_disk(&error))
+    }
+
+    /// Runs `work` on another thread: it takes long.
+    pub async fn blocking(&self, work: impl FnOnce() -> io::Result<Reply> + Send + 'static) -> Reply {
+        let done = tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+        self.local(|| done)
+    }
+
+    /// The answer when the sandbox itself cannot go on.
+    pub fn broken_disk(&self, error: &io::Error) -> Reply {
+        let place =
+            self.config.state_dir.as_ref().map_or("a temporary directory".to_owned(), |dir| dir.display().to_string());
+        let message = format!("The sandbox cannot use its state in {place}: {error}");
+        errors::inference(StatusCode::INTERNAL_SERVER_ERROR, "server_error", None, None, &message)
     }
 
     /// Runs a request other than inference: faults around `work`, then the count.
@@ -83,13 +115,13 @@ impl App {
                 }
             }
         };
-        counted.answered(seen(conn, &response));
+        counted.answered(shown_status(conn, &response));
         response
     }
 }
 
 /// The status as the client sees it: none (0) on a broken connection.
-pub fn seen(conn: &Conn, response: &Response) -> u16 {
+pub fn shown_status(conn: &Conn, response: &Response) -> u16 {
     if conn.is_broken() { 0 } else { response.status().as_u16() }
 }
 
@@ -174,7 +206,25 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/completions", post(|a, c, r| chat::infer(a, c, Endpoint::Completions, r)))
         .route("/v1/embeddings", post(|a, c, r| chat::infer(a, c, Endpoint::Embeddings, r)))
         .route("/v1/models", get(list_models))
+        .route("/v1/files", get(files::list).post(files::register))
+        .route("/v1/files/upload", post(files::upload))
+        .route("/v1/files/{id}", get(files::retrieve).delete(files::delete))
+        .route("/v1/files/{id}/content", get(files::content))
+        .route("/v1/files/{id}/preprocess", post(files::preprocess))
+        .route("/v1/batches", get(batches::list).post(batches::create))
+        .route("/v1/batches/{id}", get(batches::retrieve))
+        .route("/v1/batches/{id}/cancel", post(batches::cancel))
+        .route("/v3/whoami", get(whoami))
         .route("/sandbox/stats", get(stats))
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(app)
+}
+
+/// The routes of the object store, on an origin of its own.
+pub fn storage_router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/storage/{id}", get(storage::get).put(storage::put))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .with_state(app)
@@ -192,9 +242,36 @@ async fn list_models(State(app): State<Arc<App>>, ConnectInfo(conn): ConnectInfo
     .await
 }
 
+/// Who the key belongs to: Together's command line asks before anything else.
+async fn whoami(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    let counted = app.stats.request("/v3/whoami");
+    let reply = if app.key(&headers).is_some() {
+        let body = serde_json::json!({
+            "type": "project_api_key",
+            "api_key": {"id": "sandbox-key"},
+            "organization": {"id": "sandbox-organization", "name": "Sandbox"},
+            "project": {"id": "sandbox-project", "name": "Sandbox", "slug": "sandbox"},
+        });
+        Reply::json(StatusCode::OK, body.to_string())
+    } else {
+        errors::unauthorized()
+    };
+    counted.answered(reply.status.as_u16());
+    reply.into_response()
+}
+
 async fn stats(State(app): State<Arc<App>>) -> Response {
-    let text = serde_json::to_string_pretty(&app.stats.snapshot()).unwrap_or_default();
-    Reply::json(StatusCode::OK, text).into_response()
+    let reply = app.local(|| {
+        let mut seen = serde_json::to_value(app.stats.snapshot())?;
+        let jobs: Vec<BatchRecord> = app.store.all(Folder::Batches)?;
+        let mut bill = Bill::default();
+        for paid in jobs.iter().filter_map(|job| job.result.as_ref()).map(|result| result.bill) {
+            bill.add(paid.requests, paid.prompt_tokens, paid.completion_tokens);
+        }
+        seen["batches"] = serde_json::json!({"created": jobs.len(), "bill": bill});
+        Ok(Reply::json(StatusCode::OK, serde_json::to_string_pretty(&seen)?))
+    });
+    reply.into_response()
 }
 
 async fn unknown(State(app): State<Arc<App>>, request: Request) -> Response {

@@ -9,15 +9,16 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 
 use super::answers::{self, Answer, Flaw};
-use super::app::{App, Route, bearer, read, seen};
+use super::app::{App, Route, bearer, read, shown_status};
 use super::errors;
-use super::faults::{Fault, Kind, Scope};
+use super::faults::{Fault, Kind, Scope, Shape};
 use super::inject::{self, Subject};
 use super::limits::{HintStyle, Verdict};
 use super::listener::Conn;
 use super::models::{Standing, standing};
 use super::reply::{Payload, Reply};
 use super::request::{Bad, Endpoint, Parsed, parse};
+use super::stats::InFlight;
 
 /// A body smaller than this is not worth packing.
 const PACK_FROM: usize = 256;
@@ -26,7 +27,8 @@ fn route(endpoint: Endpoint) -> Route {
     match endpoint {
         Endpoint::Chat => Route { path: "/v1/chat/completions", scope: Scope::Chat },
         Endpoint::Completions => Route { path: "/v1/completions", scope: Scope::Completions },
-        Endpoint::Embeddings => Route { path: "/v1/embeddings", scope: Scope::Embeddings },
+        // Audio is served in batch jobs only and never comes here.
+        Endpoint::Embeddings | Endpoint::Audio => Route { path: "/v1/embeddings", scope: Scope::Embeddings },
     }
 }
 
@@ -39,9 +41,9 @@ pub async fn infer(
 ) -> Response {
     let (parts, body) = request.into_parts();
     let counted = app.stats.request(route(endpoint).path);
-    let mut verdict = None;
+    let mut seen = Seen::default();
     let outcome = match read(body, app.config.max_body).await {
-        Ok(body) => work(&app, endpoint, &parts.headers, &body, &mut verdict).await,
+        Ok(body) => work(&app, endpoint, &parts.headers, &body, &mut seen).await,
         Err(unread) => Outcome::Reply(unread.reply()),
     };
     let mut response = match outcome {
@@ -56,10 +58,18 @@ pub async fn infer(
         }
     };
     if app.config.rate_headers {
-        rate_headers(&app, verdict, response.status(), response.headers_mut());
+        rate_headers(&app, &seen, response.status(), response.headers_mut());
     }
-    counted.answered(seen(&conn, &response));
+    counted.answered(shown_status(&conn, &response));
     response
+}
+
+/// What is known of a request besides its outcome; it counts as in flight until this is dropped.
+#[derive(Default)]
+struct Seen<'a> {
+    requests: Option<Verdict>,
+    tokens: Option<Verdict>,
+    in_flight: Option<InFlight<'a>>,
 }
 
 enum Outcome {
@@ -68,21 +78,16 @@ enum Outcome {
     Faulty(Fault, Option<Reply>),
 }
 
-async fn work(
-    app: &Arc<App>,
-    endpoint: Endpoint,
-    headers: &HeaderMap,
-    body: &[u8],
-    verdict: &mut Option<Verdict>,
-) -> Outcome {
+async fn work<'a>(app: &'a App, endpoint: Endpoint, headers: &HeaderMap, body: &[u8], seen: &mut Seen<'a>) -> Outcome {
     let Some(key) = app.key(headers) else { return Outcome::Reply(errors::unauthorized()) };
-    if let Some(refusal) = refuse(app, key, verdict) {
+    if let Some(refusal) = refuse(app, key, seen) {
         app.stats.refused();
         return Outcome::Reply(refusal);
     }
-    let Some(_in_flight) = app.stats.enter(app.config.capacity) else {
-        return Outcome::Reply(inject::status(503, None, super::faults::Shape::Usual, 0));
-    };
+    seen.in_flight = app.stats.enter(app.config.capacity);
+    if seen.in_flight.is_none() {
+        return Outcome::Reply(inject::status(503, None, Shape::Usual, 0));
+    }
     let Ok(body) = std::str::from_utf8(body) else {
         return Outcome::Reply(errors::invalid(None, "The request body is not UTF-8"));
     };
@@ -103,7 +108,7 @@ async fn work(
         return Outcome::Faulty(fault.clone(), None);
     }
     if let Some(refusal) = unfit(&request, endpoint) {
-        return Outcome::Reply(refusal);
+        return Outcome::Reply(refusal.reply());
     }
     let flaw = fault.as_ref().map_or(Flaw::None, |fault| flaw(&fault.kind));
     let Answer { body, prompt_tokens, completion_tokens } = answers::answer(&request, endpoint, flaw);
@@ -135,18 +140,15 @@ fn flaw(kind: &Kind) -> Flaw {
 }
 
 /// The refusal of the rate limits, if any.
-fn refuse(app: &App, key: &str, seen: &mut Option<Verdict>) -> Option<Reply> {
+fn refuse(app: &App, key: &str, seen: &mut Seen<'_>) -> Option<Reply> {
     let now = Instant::now();
-    if let Some(tokens) = &app.tokens {
-        let verdict = tokens.solvent(key, now);
-        if !verdict.allowed {
-            *seen = Some(verdict);
-            return Some(limited(app.config.retry_after, "dynamic_token_limited", verdict.wait));
-        }
+    seen.tokens = app.tokens.as_ref().map(|tokens| tokens.solvent(key, now));
+    if let Some(verdict) = seen.tokens.filter(|verdict| !verdict.allowed) {
+        return Some(limited(app.config.retry_after, "dynamic_token_limited", verdict.wait));
     }
-    let verdict = app.requests.as_ref()?.admit(key, now);
-    *seen = Some(verdict);
-    (!verdict.allowed).then(|| limited(app.config.retry_after, "dynamic_request_limited", verdict.wait))
+    seen.requests = app.requests.as_ref().map(|requests| requests.admit(key, now));
+    let verdict = seen.requests.filter(|verdict| !verdict.allowed)?;
+    Some(limited(app.config.retry_after, "dynamic_request_limited", verdict.wait))
 }
 
 fn limited(style: HintStyle, kind: &str, wait: Duration) -> Reply {
@@ -156,33 +158,42 @@ fn limited(style: HintStyle, kind: &str, wait: Duration) -> Reply {
     reply
 }
 
-/// The refusal of a request that the model cannot take.
-pub fn unfit(request: &Parsed<'_>, endpoint: Endpoint) -> Option<Reply> {
+/// Why a model cannot take a request.
+#[derive(Debug)]
+pub struct Refusal {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// What is wrong.
+    pub message: String,
+    code: Option<&'static str>,
+}
+
+impl Refusal {
+    fn reply(&self) -> Reply {
+        errors::inference(self.status, "invalid_request_error", None, self.code, &self.message)
+    }
+}
+
+/// Whether and why the request's model cannot take it.
+pub fn unfit(request: &Parsed<'_>, endpoint: Endpoint) -> Option<Refusal> {
     let model = &request.model;
+    let code = Some("model_not_available");
     match standing(model) {
-        Standing::Unknown => Some(errors::inference(
-            StatusCode::NOT_FOUND,
-            "invalid_request_error",
-            None,
-            Some("model_not_available"),
-            &format!("There is no model {model}, or you may not use it"),
-        )),
-        Standing::Dedicated => Some(errors::inference(
-            StatusCode::BAD_REQUEST,
-            "invalid_request_error",
-            None,
-            Some("model_not_available"),
-            &format!("{model} has no serverless endpoint"),
-        )),
+        Standing::Unknown => {
+            let message = format!("There is no model {model}, or you may not use it");
+            Some(Refusal { status: StatusCode::NOT_FOUND, message, code })
+        }
+        Standing::Dedicated => {
+            let message = format!("{model} has no serverless endpoint");
+            Some(Refusal { status: StatusCode::BAD_REQUEST, message, code })
+        }
         Standing::Serves { context: Some(context), .. } => {
-            let wanted = request.prompt_tokens + request.max_tokens.unwrap_or(0);
-            (wanted > context && endpoint != Endpoint::Embeddings).then(|| {
+            let (prompt, most) = (request.prompt_tokens, request.max_tokens.unwrap_or(0));
+            (prompt.saturating_add(most) > context && endpoint != Endpoint::Embeddings).then(|| {
                 let message = format!(
-                    "The prompt has {} tokens and max_tokens is {}: more than the model's context of {context}",
-                    request.prompt_tokens,
-                    request.max_tokens.unwrap_or(0)
+                    "The prompt has {prompt} tokens and max_tokens is {most}: more than the model's context of {context}"
                 );
-                errors::inference(StatusCode::FORBIDDEN, "invalid_request_error", Some("max_tokens"), None, &message)
+                Refusal { status: StatusCode::FORBIDDEN, message, code: None }
             })
         }
         Standing::Serves { context: None, .. } => None,
@@ -190,7 +201,7 @@ pub fn unfit(request: &Parsed<'_>, endpoint: Endpoint) -> Option<Reply> {
 }
 
 /// The headers that were recorded on every answer, a 200 included.
-fn rate_headers(app: &App, verdict: Option<Verdict>, status: StatusCode, headers: &mut HeaderMap) {
+fn rate_headers(app: &App, seen: &Seen<'_>, status: StatusCode, headers: &mut HeaderMap) {
     let mut put = |name: &'static str, value: String| {
         if let Ok(value) = HeaderValue::from_str(&value) {
             headers.insert(HeaderName::from_static(name), value);
@@ -205,14 +216,15 @@ fn rate_headers(app: &App, verdict: Option<Verdict>, status: StatusCode, headers
     }
     if let Some(limiter) = &app.requests {
         put("x-ratelimit-limit", limiter.rate().to_string());
-        let remaining = verdict.map_or(0.0, |verdict| verdict.remaining.floor());
+        let remaining = seen.requests.map_or(0.0, |verdict| verdict.remaining.floor());
         put("x-ratelimit-remaining", remaining.to_string());
         put("x-ratelimit-limit-dynamic", "1".to_owned());
         put("x-ratelimit-remaining-dynamic", "0".to_owned());
     }
     if let Some(limiter) = &app.tokens {
         put("x-ratelimit-limit-tokens", limiter.rate().to_string());
-        put("x-ratelimit-remaining-tokens", limiter.rate().floor().to_string());
+        let remaining = seen.tokens.map_or(0.0, |verdict| verdict.remaining.floor());
+        put("x-ratelimit-remaining-tokens", remaining.to_string());
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::limits::HintStyle;
 
 /// Where a fault applies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Scope {
     /// Chat, completions and embeddings.
     Inference,
@@ -53,7 +55,7 @@ impl Scope {
 }
 
 /// Which requests are picked.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum When {
     /// All.
     Always,
@@ -68,7 +70,7 @@ pub enum When {
 }
 
 /// How often a picked request fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Times {
     /// Each attempt is picked or not for itself.
     Each,
@@ -77,7 +79,7 @@ pub enum Times {
 }
 
 /// The body of a scripted error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Shape {
     /// What is usual for the status.
     Usual,
@@ -94,7 +96,7 @@ pub enum Shape {
 }
 
 /// When the client is told to come back.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Hint {
     /// In which header.
     pub style: HintStyle,
@@ -103,7 +105,7 @@ pub struct Hint {
 }
 
 /// What goes wrong.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Kind {
     /// An error status.
     Status {
@@ -152,6 +154,8 @@ pub enum Kind {
     Huge(usize),
     /// A 401 that repeats the key.
     EchoKey,
+    /// Create: no job, but a warning.
+    NullJob,
     /// Batch row: no line.
     Missing,
     /// Batch row: the line twice.
@@ -190,7 +194,7 @@ impl Kind {
 }
 
 /// One scripted fault.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fault {
     /// Where.
     pub on: Scope,

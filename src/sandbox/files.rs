@@ -88,29 +88,26 @@ pub fn no_file(id: &str) -> Reply {
     errors::inference(StatusCode::NOT_FOUND, "invalid_request_error", None, Some("not_found"), &message)
 }
 
-async fn form(parts: &Parts, body: axum::body::Body) -> Result<(Form, bytes::Bytes), Reply> {
-    let body = read(body, MAX_UPLOAD).await.map_err(|unread| unread.reply())?;
+async fn form(parts: &Parts, body: axum::body::Body) -> Result<(Form, bytes::Bytes), Box<Reply>> {
+    let body = read(body, MAX_UPLOAD).await.map_err(|unread| Box::new(unread.reply()))?;
     let mut form = Form::default();
     form.add_encoded(parts.uri.query().unwrap_or_default());
     let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if kind.starts_with("multipart/form-data") {
-        form.add_multipart(kind, &body).map_err(|why| errors::invalid(None, why))?;
+        form.add_multipart(kind, &body).map_err(|why| Box::new(errors::invalid(None, why)))?;
     } else if kind.starts_with("application/x-www-form-urlencoded") {
         form.add_encoded(&String::from_utf8_lossy(&body));
     }
     Ok((form, body))
 }
 
-fn required(form: &Form, name: &'static str) -> Result<String, Reply> {
-    form.get(name).map(str::to_owned).ok_or_else(|| errors::invalid(Some(name), &format!("{name} is missing")))
+fn required(form: &Form, name: &'static str) -> Result<String, Box<Reply>> {
+    let value = form.get(name).map(str::to_owned);
+    value.ok_or_else(|| Box::new(errors::invalid(Some(name), &format!("{name} is missing"))))
 }
 
 /// `POST /v1/files`: registers an upload and says where the bytes go.
-pub async fn register(
-    State(app): State<Arc<App>>,
-    ConnectInfo(conn): ConnectInfo<Conn>,
-    request: Request,
-) -> Response {
+pub async fn register(State(app): State<Arc<App>>, ConnectInfo(conn): ConnectInfo<Conn>, request: Request) -> Response {
     let route = Route { path: "/v1/files (POST)", scope: Scope::Register };
     let (parts, body) = request.into_parts();
     let form = form(&parts, body).await;
@@ -121,12 +118,11 @@ pub async fn register(
         }
         let (form, _) = match form {
             Ok(form) => form,
-            Err(refusal) => return refusal,
+            Err(refusal) => return *refusal,
         };
-        let wanted = (|| Ok((required(&form, "purpose")?, required(&form, "file_name")?)))();
-        let (purpose, name) = match wanted {
-            Ok(wanted) => wanted,
-            Err(refusal) => return refusal,
+        let (purpose, name) = match (required(&form, "purpose"), required(&form, "file_name")) {
+            (Ok(purpose), Ok(name)) => (purpose, name),
+            (Err(refusal), _) | (_, Err(refusal)) => return *refusal,
         };
         let checksum = form.get("checksum").map(str::to_ascii_lowercase);
         app.local(|| {
@@ -160,11 +156,11 @@ pub async fn upload(State(app): State<Arc<App>>, ConnectInfo(conn): ConnectInfo<
         }
         let (form, body) = match form {
             Ok(form) => form,
-            Err(refusal) => return refusal,
+            Err(refusal) => return *refusal,
         };
         let purpose = match required(&form, "purpose") {
             Ok(purpose) => purpose,
-            Err(refusal) => return refusal,
+            Err(refusal) => return *refusal,
         };
         let Some((span, part_name)) = &form.file else { return errors::invalid(Some("file"), "file is missing") };
         let name = form.get("file_name").unwrap_or(part_name);
@@ -211,11 +207,7 @@ pub async fn preprocess(
 }
 
 /// `GET /v1/files`: all files, newest first.
-pub async fn list(
-    State(app): State<Arc<App>>,
-    ConnectInfo(conn): ConnectInfo<Conn>,
-    headers: HeaderMap,
-) -> Response {
+pub async fn list(State(app): State<Arc<App>>, ConnectInfo(conn): ConnectInfo<Conn>, headers: HeaderMap) -> Response {
     let route = Route { path: "/v1/files", scope: Scope::Files };
     app.serve(route, &conn, &headers, b"list", async |app| {
         if app.key(&headers).is_none() {

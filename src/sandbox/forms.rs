@@ -35,7 +35,7 @@ impl Form {
     pub fn add_multipart(&mut self, content_type: &str, body: &[u8]) -> Result<(), &'static str> {
         let boundary = parameter(content_type, "boundary").ok_or("the multipart type has no boundary")?;
         let delimiter = format!("--{boundary}");
-        let delimited = format!("\r\n--{boundary}");
+        let after_part = format!("\r\n--{boundary}");
         let mut at = memmem::find(body, delimiter.as_bytes()).ok_or("the boundary never comes")? + delimiter.len();
         loop {
             let rest = body.get(at..).unwrap_or_default();
@@ -46,9 +46,9 @@ impl Form {
             let head = String::from_utf8_lossy(&rest[..head_len]).into_owned();
             let start = at + head_len + 4;
             let content = body.get(start..).unwrap_or_default();
-            let len = memmem::find(content, delimited.as_bytes()).ok_or("the last boundary is missing")?;
+            let len = memmem::find(content, after_part.as_bytes()).ok_or("the last boundary is missing")?;
             self.add_part(&head, start..start + len, body);
-            at = start + len + delimited.len();
+            at = start + len + after_part.len();
         }
     }
 
@@ -56,12 +56,11 @@ impl Form {
         let disposition = head.lines().find(|line| line.to_ascii_lowercase().starts_with("content-disposition:"));
         let Some(disposition) = disposition else { return };
         let name = parameter(disposition, "name").unwrap_or_default();
-        match parameter(disposition, "filename") {
-            Some(file_name) => self.file = Some((span, file_name.into_owned())),
-            None => {
-                let text = String::from_utf8_lossy(body.get(span).unwrap_or_default()).into_owned();
-                self.fields.insert(name.into_owned(), text);
-            }
+        if let Some(file_name) = parameter(disposition, "filename") {
+            self.file = Some((span, file_name.into_owned()));
+        } else {
+            let text = String::from_utf8_lossy(body.get(span).unwrap_or_default()).into_owned();
+            self.fields.insert(name.into_owned(), text);
         }
     }
 }

@@ -113,6 +113,7 @@ impl Injector {
     pub fn pick(&self, subject: Subject<'_>) -> Result<Option<Fault>, String> {
         if matches!(subject.scope, Scope::Chat | Scope::Completions | Scope::Embeddings | Scope::Row)
             && let Some(fault) = directive(subject.text)?
+            && (subject.scope == Scope::Row || !fault.kind.row_only())
             && self.directed(&fault, subject.key)
         {
             return Ok(Some(fault));
@@ -169,6 +170,8 @@ pub async fn instead(kind: &Kind, conn: &Conn, key: &str) -> Response {
         Kind::Hang => std::future::pending().await,
         Kind::Html => Reply::new(StatusCode::OK, "text/html; charset=utf-8", HTML).into_response(),
         Kind::EmptyBody => Reply::json(StatusCode::OK, "").into_response(),
+        Kind::NullJob => Reply::json(StatusCode::CREATED, "{\"job\": null, \"warning\": \"The job was not created\"}")
+            .into_response(),
         Kind::WrongShape => {
             Reply::json(StatusCode::OK, "{\"result\": {\"text\": \"not what was asked\"}}").into_response()
         }
@@ -256,6 +259,9 @@ pub fn latency(base: Duration, jitter: f64, key: u64) -> Duration {
 mod tests {
     use super::*;
 
+    /// A fault, the requests as they come (key and text), and which of them it strikes.
+    type Picks<'a> = (&'a str, &'a [(u64, &'a str)], &'a [bool]);
+
     fn struck(spec: &str, attempts: &[(u64, &str)]) -> Vec<bool> {
         let injector = Injector::new(&[spec.parse().unwrap()], 7);
         let pick = |(key, text): &(u64, &str)| {
@@ -267,7 +273,7 @@ mod tests {
     #[test]
     fn picks_by_count_text_and_attempt() {
         let one = [(1, "a"), (1, "a"), (1, "a"), (1, "a")];
-        let cases: [(&str, &[(u64, &str)], &[bool]); 7] = [
+        let cases: &[Picks<'_>] = &[
             ("reset", &[(1, "a"), (2, "b")], &[true, true]),
             ("reset,every=2", &one, &[false, true, false, true]),
             ("reset,nth=2", &one, &[false, true, false, false]),
@@ -282,7 +288,7 @@ mod tests {
             ("reset,on=models", &[(1, "a")], &[false]),
         ];
         for (spec, attempts, expected) in cases {
-            assert_eq!(struck(spec, attempts), expected, "{spec}");
+            assert_eq!(struck(spec, attempts), *expected, "{spec}");
         }
     }
 
@@ -310,6 +316,10 @@ mod tests {
         assert!(injector.pick(subject).unwrap().is_none());
         assert!(injector.pick(Subject { text: "[[sandbox:nonsense]]", ..subject }).is_err());
         assert!(injector.pick(Subject { scope: Scope::List, ..subject }).unwrap().is_none());
+        // What can only happen to a row of a batch does not happen elsewhere.
+        let missing = Subject { text: "[[sandbox:missing]]", ..subject };
+        assert!(injector.pick(missing).unwrap().is_none());
+        assert!(injector.pick(Subject { scope: Scope::Row, ..missing }).unwrap().is_some());
     }
 
     #[test]

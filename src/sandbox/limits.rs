@@ -5,9 +5,10 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
 
 /// How a refusal says when to come back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum HintStyle {
     /// It does not say.
     None,
@@ -161,8 +162,7 @@ mod tests {
             let step = Duration::from_secs_f64(0.1 / rate);
             // Ten times the rate is asked for, over 20 units of time.
             let passed = (0..200u32).filter(|i| limiter.admit("k", start + step * *i).allowed).count();
-            let expected = 1.0 + 19.9;
-            assert!((passed as f64 - expected).abs() <= 1.5, "rate {rate}: {passed} passed, expected {expected}");
+            assert!((20..=21).contains(&passed), "rate {rate}: {passed} passed");
         }
     }
 
@@ -174,7 +174,7 @@ mod tests {
         let refused = limiter.admit("k", now);
         assert!(!refused.allowed);
         assert_eq!(refused.wait, Duration::from_millis(250));
-        assert!(!limiter.admit("k", now + refused.wait - Duration::from_millis(1)).allowed);
+        assert!(!limiter.admit("k", now + Duration::from_millis(249)).allowed);
         assert!(limiter.admit("k", now + refused.wait).allowed);
         assert!(limiter.admit("other key", now).allowed);
     }

@@ -14,7 +14,11 @@ use std::time::Duration;
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+/// Connections that may wait to be accepted. With the usual 128, a client that opens thousands at once loses some and
+/// tries them again a second later.
+const BACKLOG: u32 = 4096;
 
 const HEALTHY: u8 = 0;
 const CLOSE: u8 = 1;
@@ -49,7 +53,17 @@ impl Connected<IncomingStream<'_, Accept>> for Conn {
 
 /// Accepts connections and wraps each in an [`Io`].
 #[derive(Debug)]
-pub struct Accept(pub TcpListener);
+pub struct Accept(TcpListener);
+
+impl Accept {
+    /// Listens on `address`; within a runtime.
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG).map(Self)
+    }
+}
 
 impl Listener for Accept {
     type Io = Io;

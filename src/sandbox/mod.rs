@@ -5,43 +5,59 @@
 //! rates are really limited, and every answer that was generated is billed ([`Snapshot`]), delivered or not.
 //!
 //! ```text
-//! listener   sockets that can be reset        app      routes, key, body, counters
-//! faults     what goes wrong (script: as text) inject   … for which request, and how
-//! request    what is read of a body           answers  … and what comes back
-//! limits     token buckets                    stats    counts and the bill
+//! app        routes, key, body, counters       listener  sockets that can be reset
+//! chat       inference                         reply     answers that can break on the way
+//! request    what is read of a body (by json)  answers   what comes back (schema: as JSON)
+//! faults     what goes wrong (script: as text) inject    for which request, and how
+//! limits     token buckets                     stats     counts and the bill
+//! files      uploads, file objects             storage   their bytes, on an origin of its own
+//! batches    jobs: the routes                  lifecycle, intake, produce: states by the clock, inputs, results
+//! state      one small file per object, for any number of sandboxes on one directory
 //! ```
 
 mod answers;
 mod app;
+mod batches;
 mod chat;
 mod errors;
 mod faults;
+mod files;
+mod forms;
 mod inject;
+mod intake;
+mod json;
+mod lifecycle;
 mod limits;
 mod listener;
 mod models;
+mod produce;
 mod reply;
 mod request;
 mod schema;
 mod script;
+mod state;
 mod stats;
+mod storage;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use axum::serve::Listener as _;
 use tokio_util::sync::CancellationToken;
 
 pub use faults::{Fault, Hint, Kind, Scope, Shape, Times, When};
+pub use lifecycle::{BatchConfig, Unset};
 pub use limits::HintStyle;
 pub use script::{HELP as FAULT_HELP, duration};
 pub use stats::{Bill, Snapshot, Stats};
 
 /// How the server behaves.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches, set by name")]
 pub struct Config {
     /// Where to listen: a loopback address; port 0 takes a free one.
     pub listen: SocketAddr,
@@ -75,6 +91,12 @@ pub struct Config {
     pub max_body: usize,
     /// Where files and batches are kept; none: a temporary directory that goes with the server.
     pub state_dir: Option<PathBuf>,
+    /// How batch jobs go.
+    pub batch: BatchConfig,
+    /// Whether file contents are redirected to the object store, as uploads are.
+    pub content_redirect: bool,
+    /// Whether downloads honour `Range`.
+    pub ranges: bool,
 }
 
 impl Default for Config {
@@ -97,6 +119,9 @@ impl Default for Config {
             // Far above any prompt, images included; it keeps a mistake from filling the memory.
             max_body: 64 << 20,
             state_dir: None,
+            batch: BatchConfig::default(),
+            content_redirect: false,
+            ranges: true,
         }
     }
 }
@@ -122,31 +147,52 @@ pub fn start(config: Config) -> io::Result<Handle> {
             format!("the sandbox listens on loopback only, not on {}: use 127.0.0.1", config.listen.ip()),
         ));
     }
-    let listener = TcpListener::bind(config.listen)?;
-    listener.set_nonblocking(true)?;
-    let url = format!("http://{}/v1", listener.local_addr()?);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let listener = {
-        let _inside = runtime.enter();
-        listener::Accept(tokio::net::TcpListener::from_std(listener)?)
-    };
     let stats = Arc::new(Stats::new(config.track));
-    let router = app::router(Arc::new(app::App::new(config, Arc::clone(&stats))));
+    let counted = Arc::clone(&stats);
     let stop = CancellationToken::new();
     let stopped = stop.clone();
+    // The runtime is made, and ends, on its own thread: the caller may be within another one.
+    let (ready, is_ready) = mpsc::channel();
     let thread = std::thread::Builder::new().name("sandbox".to_owned()).spawn(move || {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(ready.send(Err(error))),
+        };
         runtime.block_on(async {
-            let service = router.into_make_service_with_connect_info::<listener::Conn>();
-            tokio::select! {
-                // It ends only when it is stopped.
-                _ = axum::serve(listener, service) => {}
-                () = stopped.cancelled() => {}
+            let listeners =
+                bind(config.listen).and_then(|api| Ok((api, bind(SocketAddr::new(config.listen.ip(), 0))?)));
+            match listeners {
+                Ok(((address, api), (storage_address, storage))) => {
+                    let app = Arc::new(app::App::new(config, counted, format!("http://{storage_address}")));
+                    drop(ready.send(Ok(address)));
+                    serve(app, api, storage, stopped).await;
+                }
+                Err(error) => drop(ready.send(Err(error))),
             }
         });
         // Requests that hang must not keep the thread; their connections end here.
         runtime.shutdown_timeout(Duration::from_secs(1));
     })?;
-    Ok(Handle { url, stats, stop, thread: Some(thread) })
+    let address = is_ready.recv().map_err(io::Error::other)??;
+    Ok(Handle { url: format!("http://{address}/v1"), stats, stop, thread: Some(thread) })
+}
+
+fn bind(address: SocketAddr) -> io::Result<(SocketAddr, listener::Accept)> {
+    let accept = listener::Accept::bind(address).map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}; port 0 takes a free one"))
+    })?;
+    Ok((accept.local_addr()?, accept))
+}
+
+async fn serve(app: Arc<app::App>, api: listener::Accept, storage: listener::Accept, stopped: CancellationToken) {
+    let api_routes = app::router(Arc::clone(&app)).into_make_service_with_connect_info::<listener::Conn>();
+    let storage_routes = app::storage_router(app).into_make_service_with_connect_info::<listener::Conn>();
+    tokio::select! {
+        // They end only when they are stopped.
+        _ = axum::serve(api, api_routes) => {}
+        _ = axum::serve(storage, storage_routes) => {}
+        () = stopped.cancelled() => {}
+    }
 }
 
 impl Handle {

@@ -4,10 +4,8 @@
 //! members, duplicate keys (the last one counts), numbers of any size, any depth.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
+use super::json::{each_element, each_member, string};
 
 /// Which endpoint reads the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +16,21 @@ pub enum Endpoint {
     Completions,
     /// `/embeddings`
     Embeddings,
+    /// `/audio/transcriptions` and `/audio/translations`, in batch jobs only.
+    Audio,
+}
+
+impl Endpoint {
+    /// The endpoint that batch jobs call by this path.
+    pub fn of_batch(path: &str) -> Option<Self> {
+        Some(match path {
+            "/v1/chat/completions" => Self::Chat,
+            "/v1/completions" => Self::Completions,
+            "/v1/embeddings" => Self::Embeddings,
+            "/v1/audio/transcriptions" | "/v1/audio/translations" => Self::Audio,
+            _ => return None,
+        })
+    }
 }
 
 /// What the answer must look like.
@@ -87,6 +100,7 @@ struct Members<'a> {
     messages: Option<&'a str>,
     prompt: Option<&'a str>,
     input: Option<&'a str>,
+    file: Option<&'a str>,
     max_tokens: Option<&'a str>,
     format: Option<&'a str>,
     n: Option<&'a str>,
@@ -101,6 +115,7 @@ pub fn parse(body: &str, endpoint: Endpoint) -> Result<Parsed<'_>, Bad> {
         "messages" => found.messages = Some(value),
         "prompt" => found.prompt = Some(value),
         "input" => found.input = Some(value),
+        "file" | "url" => found.file = Some(value),
         "max_tokens" | "max_completion_tokens" => found.max_tokens = Some(value),
         "response_format" => found.format = Some(value),
         "n" => found.n = Some(value),
@@ -129,6 +144,9 @@ pub fn parse(body: &str, endpoint: Endpoint) -> Result<Parsed<'_>, Bad> {
             let prompt = found.prompt.and_then(string).ok_or_else(|| bad("prompt", "prompt must be a string"))?;
             parsed.prompt_tokens = tokens(&prompt) + 1;
             parsed.prompt = prompt;
+        }
+        Endpoint::Audio => {
+            parsed.prompt = found.file.and_then(string).ok_or_else(|| bad("file", "file must be a URL"))?;
         }
         Endpoint::Embeddings => {
             parsed.inputs = inputs(found.input)?;
@@ -249,106 +267,6 @@ fn format(raw: Option<&str>) -> Result<Format<'_>, Bad> {
             schema.map(Format::Schema).ok_or_else(|| bad("response_format", "json_schema.schema is missing"))
         }
         _ => Err(bad("response_format", "type must be text, json_object or json_schema")),
-    }
-}
-
-/// The text of a JSON string; none for any other value. A lone surrogate becomes U+FFFD instead of an error.
-pub fn string(raw: &str) -> Option<Cow<'_, str>> {
-    let inside = raw.strip_prefix('"')?.strip_suffix('"')?;
-    if !inside.as_bytes().contains(&b'\\') {
-        return Some(Cow::Borrowed(inside));
-    }
-    let bytes = serde_json::Deserializer::from_str(raw).deserialize_bytes(Bytes).ok()?;
-    Some(Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()))
-}
-
-struct Bytes;
-
-impl Visitor<'_> for Bytes {
-    type Value = Vec<u8>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string")
-    }
-
-    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
-        Ok(bytes.to_vec())
-    }
-}
-
-/// Calls `f` with each member of an object: its key and its value as it is written.
-pub fn each_member<'a>(text: &'a str, f: impl FnMut(&str, &'a str)) -> serde_json::Result<()> {
-    let mut reader = serde_json::Deserializer::from_str(text);
-    reader.deserialize_map(MemberVisitor(f))?;
-    reader.end()
-}
-
-struct MemberVisitor<F>(F);
-
-impl<'a, F: FnMut(&str, &'a str)> Visitor<'a> for MemberVisitor<F> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'a>>(mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key_seed(Key)? {
-            let value: &RawValue = map.next_value()?;
-            (self.0)(&key, value.get());
-        }
-        Ok(())
-    }
-}
-
-/// A key, borrowed unless it has escapes.
-struct Key;
-
-impl<'a> DeserializeSeed<'a> for Key {
-    type Value = Cow<'a, str>;
-
-    fn deserialize<D: Deserializer<'a>>(self, reader: D) -> Result<Cow<'a, str>, D::Error> {
-        reader.deserialize_str(self)
-    }
-}
-
-impl<'a> Visitor<'a> for Key {
-    type Value = Cow<'a, str>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'a str) -> Result<Cow<'a, str>, E> {
-        Ok(Cow::Borrowed(text))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Cow<'a, str>, E> {
-        Ok(Cow::Owned(text.to_owned()))
-    }
-}
-
-/// Calls `f` with each element of an array as it is written.
-pub fn each_element<'a>(text: &'a str, f: impl FnMut(&'a str)) -> serde_json::Result<()> {
-    let mut reader = serde_json::Deserializer::from_str(text);
-    reader.deserialize_seq(ElementVisitor(f))?;
-    reader.end()
-}
-
-struct ElementVisitor<F>(F);
-
-impl<'a, F: FnMut(&'a str)> Visitor<'a> for ElementVisitor<F> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'a>>(mut self, mut seq: A) -> Result<(), A::Error> {
-        while let Some(value) = seq.next_element::<&RawValue>()? {
-            (self.0)(value.get());
-        }
-        Ok(())
     }
 }
 

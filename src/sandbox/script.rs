@@ -22,6 +22,7 @@ What goes wrong (one of):
                      a 200 that is none
   huge=MIB           a 200 with so much content (with status: an error body of that size)
   echo-key           a 401 whose message repeats the key that was sent
+  null-job           create only: a 201 without a job, with a warning
   missing, duplicate, conflict, foreign, garble
                      batch rows only: no line at all, the line twice, two different lines, a line
                      for an id that nobody sent, a line that is no JSON
@@ -35,7 +36,9 @@ How often:
 More:
   after              the work is done (and billed, and stored) first, then it goes wrong
   retry-after=S, retry-after-date=S, retry-after-ms=MS, reset-after=S     hints, with status
-  shape=string|object|text|html|empty       the error body, with status
+  shape=string|object|text|html|empty       the error body, with status. For a row: string puts its
+                     line into the output file, object gives its error line a response, empty makes
+                     the error a bare string
 In a prompt: [[sandbox:status=503,times=2]] scripts that one request.";
 
 impl FromStr for Scope {
@@ -169,7 +172,15 @@ impl Draft {
         if !matches!(kind, Kind::Status { .. }) && (self.hint.is_some() || self.shape.is_some()) {
             return Err("retry-after and shape need a status".to_owned());
         }
-        let on = self.on.unwrap_or(if kind.row_only() { Scope::Row } else { Scope::Inference });
+        let home = match kind {
+            Kind::NullJob => Scope::Create,
+            _ if kind.row_only() => Scope::Row,
+            _ => Scope::Inference,
+        };
+        let on = self.on.unwrap_or(home);
+        if kind == Kind::NullJob && on != Scope::Create {
+            return Err("null-job is for creating a batch only (on=create)".to_owned());
+        }
         if kind.row_only() && on != Scope::Row {
             return Err("this fault is for rows of a batch only (on=row)".to_owned());
         }
@@ -188,31 +199,34 @@ impl Draft {
     }
 }
 
+/// Words that stand for themselves.
+const BARE: [(&str, Kind); 22] = [
+    ("reset", Kind::Reset),
+    ("close", Kind::Close),
+    ("reset-late", Kind::ResetLate),
+    ("truncate", Kind::Truncate),
+    ("short", Kind::Short),
+    ("hang", Kind::Hang),
+    ("stall", Kind::Stall),
+    ("drip", Kind::Drip(Duration::from_millis(100))),
+    ("html", Kind::Html),
+    ("empty-body", Kind::EmptyBody),
+    ("wrong-shape", Kind::WrongShape),
+    ("empty-choices", Kind::EmptyChoices),
+    ("null-content", Kind::NullContent),
+    ("no-usage", Kind::NoUsage),
+    ("bad-gzip", Kind::BadGzip),
+    ("echo-key", Kind::EchoKey),
+    ("null-job", Kind::NullJob),
+    ("missing", Kind::Missing),
+    ("duplicate", Kind::Duplicate),
+    ("conflict", Kind::Conflict),
+    ("foreign", Kind::Foreign),
+    ("garble", Kind::Garble),
+];
+
 fn bare(word: &str) -> Option<Kind> {
-    Some(match word {
-        "reset" => Kind::Reset,
-        "close" => Kind::Close,
-        "reset-late" => Kind::ResetLate,
-        "truncate" => Kind::Truncate,
-        "short" => Kind::Short,
-        "hang" => Kind::Hang,
-        "stall" => Kind::Stall,
-        "drip" => Kind::Drip(Duration::from_millis(100)),
-        "html" => Kind::Html,
-        "empty-body" => Kind::EmptyBody,
-        "wrong-shape" => Kind::WrongShape,
-        "empty-choices" => Kind::EmptyChoices,
-        "null-content" => Kind::NullContent,
-        "no-usage" => Kind::NoUsage,
-        "bad-gzip" => Kind::BadGzip,
-        "echo-key" => Kind::EchoKey,
-        "missing" => Kind::Missing,
-        "duplicate" => Kind::Duplicate,
-        "conflict" => Kind::Conflict,
-        "foreign" => Kind::Foreign,
-        "garble" => Kind::Garble,
-        _ => return None,
-    })
+    BARE.iter().find(|(name, _)| *name == word).map(|(_, kind)| kind.clone())
 }
 
 fn shape(value: &str) -> Result<Shape, String> {
@@ -322,13 +336,10 @@ mod tests {
     }
 
     #[test]
-    fn every_bare_word_of_the_help_is_read() {
-        for word in ["reset", "close", "reset-late", "truncate", "short", "hang", "stall", "drip", "html", "empty-body"]
-        {
-            assert!(HELP.contains(word) && bare(word).is_some(), "{word}");
-        }
-        for word in HELP.split(|c: char| !c.is_ascii_lowercase() && c != '-').filter(|word| word.contains("empty-")) {
-            assert!(bare(word).is_some(), "{word}");
+    fn the_help_names_every_word() {
+        for (word, kind) in &BARE {
+            assert!(HELP.split(|c: char| !c.is_ascii_lowercase() && c != '-').any(|w| w == *word), "{word}");
+            assert_eq!(read(word).kind, *kind);
         }
     }
 }

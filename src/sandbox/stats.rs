@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Tokens and requests that were paid for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bill {
     /// Requests whose body arrived in full and whose answer was generated, delivered or not.
     pub requests: u64,
@@ -42,7 +42,7 @@ pub struct Snapshot {
     pub peak_in_flight: u64,
     /// What the realtime requests cost.
     pub bill: Bill,
-    /// How often each prompt was paid for, by the 16 hex digits that its answer carries; only if tracked.
+    /// How often each prompt was paid for, over realtime and in batches, by the 16 hex digits that its answer carries; only if tracked.
     pub paid: BTreeMap<String, u32>,
     /// How many prompts were paid for more than once; only if tracked.
     pub paid_again: u64,
@@ -98,6 +98,13 @@ impl Stats {
         inner.bill.add(1, prompt_tokens, completion_tokens);
         if self.track {
             *inner.paid.entry(hash).or_default() += 1;
+        }
+    }
+
+    /// A batch row with this prompt was answered; its price stands on its job's bill.
+    pub fn paid_row(&self, hash: u64) {
+        if self.track {
+            *self.inner().paid.entry(hash).or_default() += 1;
         }
     }
 

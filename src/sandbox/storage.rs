@@ -31,17 +31,18 @@ fn refusal(status: StatusCode, code: &str, message: &str) -> Reply {
     Reply::new(status, "application/xml", body)
 }
 
-fn admit(app: &App, id: &str, query: &str, headers: &HeaderMap) -> Result<(), Reply> {
+fn admit(app: &App, id: &str, query: &str, headers: &HeaderMap) -> Result<(), Box<Reply>> {
     if headers.contains_key(header::AUTHORIZATION) {
         let message = "Only one kind of authorization is allowed: this URL is signed, send no Authorization header";
-        return Err(refusal(StatusCode::BAD_REQUEST, "InvalidArgument", message));
+        return Err(Box::new(refusal(StatusCode::BAD_REQUEST, "InvalidArgument", message)));
     }
     let expected = signature(app, id);
     let given = query.split('&').find_map(|pair| pair.strip_prefix("X-Sandbox-Signature="));
     if given == Some(expected.as_str()) {
         Ok(())
     } else {
-        Err(refusal(StatusCode::FORBIDDEN, "SignatureDoesNotMatch", "The signature does not fit this URL"))
+        let message = "The signature does not fit this URL";
+        Err(Box::new(refusal(StatusCode::FORBIDDEN, "SignatureDoesNotMatch", message)))
     }
 }
 
@@ -56,7 +57,7 @@ pub async fn put(
     let (parts, mut body) = request.into_parts();
     app.serve(route, &conn, &parts.headers, id.as_bytes(), async |app| {
         if let Err(refused) = admit(&app, &id, parts.uri.query().unwrap_or_default(), &parts.headers) {
-            return refused;
+            return *refused;
         }
         let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         let Some(length): Option<u64> = length else {
@@ -117,7 +118,7 @@ pub async fn get(
     let (parts, _) = request.into_parts();
     app.serve(route, &conn, &parts.headers, id.as_bytes(), async |app| {
         if let Err(refused) = admit(&app, &id, parts.uri.query().unwrap_or_default(), &parts.headers) {
-            return refused;
+            return *refused;
         }
         app.local(|| match app.store.get::<FileRecord>(Folder::Files, &id)? {
             Some(file) if file.stored => bytes(&app, &file, &parts.headers),

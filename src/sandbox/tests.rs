@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
+mod batch;
+
 /// What came back: head, body and how the connection ended.
 struct Seen {
     status: u16,
@@ -37,7 +39,11 @@ fn address(handle: &Handle) -> String {
 
 /// Sends one request on a connection of its own and reads until the server closes it.
 fn send(handle: &Handle, method: &str, path: &str, headers: &str, body: &[u8]) -> Seen {
-    let mut stream = TcpStream::connect(address(handle)).unwrap();
+    send_to(&address(handle), method, path, headers, body)
+}
+
+fn send_to(address: &str, method: &str, path: &str, headers: &str, body: &[u8]) -> Seen {
+    let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_millis(1500))).unwrap();
     let length = body.len();
     let head = format!(
@@ -151,6 +157,26 @@ fn refusals_have_status_and_code() {
 }
 
 #[test]
+fn a_body_may_be_too_large_or_no_text() {
+    let handle = start(Config { max_body: 1000, ..Config::default() }).unwrap();
+    let large = chat(&handle, &"x".repeat(1000));
+    assert_eq!((large.status, handle.stats().bill.requests), (413, 0));
+    assert_eq!(chat(&handle, &"x".repeat(800)).status, 200);
+    assert_eq!(send(&handle, "POST", "/v1/chat/completions", KEY, b"{\"model\": \"\xff\"}").status, 400);
+}
+
+#[test]
+fn starts_and_fails_within_another_runtime() {
+    let outer = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    outer.block_on(async {
+        let handle = start(Config::default()).unwrap();
+        let taken = Config { listen: address(&handle).parse().unwrap(), ..Config::default() };
+        assert!(start(taken).unwrap_err().to_string().contains("cannot listen"));
+        assert_eq!(chat(&handle, "x").status, 200);
+    });
+}
+
+#[test]
 fn the_models_list_and_its_own_401() {
     let handle = with(&[]);
     let list = send(&handle, "GET", "/v1/models", KEY, b"");
@@ -251,6 +277,18 @@ fn the_rate_limit_is_real() {
     std::thread::sleep(Duration::from_millis(250));
     assert_eq!(chat(&handle, "later").status, 200);
     assert_eq!((handle.stats().refused, handle.stats().bill.requests), (2, 3));
+}
+
+#[test]
+fn tokens_are_limited_too() {
+    let config = Config { tokens_per_second: Some(20.0), rate_headers: true, ..Config::default() };
+    let handle = start(config).unwrap();
+    let first = chat(&handle, &"long ".repeat(40));
+    assert_eq!((first.status, first.header("x-ratelimit-remaining-tokens")), (200, Some("20")));
+    let second = chat(&handle, "x");
+    assert_eq!((second.status, second.header("x-ratelimit-remaining-tokens")), (429, Some("0")));
+    assert_eq!(second.json()["error"]["type"], "dynamic_token_limited");
+    assert!(second.header("retry-after").unwrap().parse::<u64>().unwrap() >= 2, "the debt takes seconds to pay");
 }
 
 #[test]

@@ -108,9 +108,8 @@ impl JobDb {
         self.begin()?;
         self.run(|db| {
             db.prepare_cached(
-                "INSERT OR REPLACE INTO outcome (row, fp, ok, id, model, code, message, status, prompt, completion,
-                 wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, latency_ms, body)
-                 VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19)",
+                // The columns in their order; a short text, because the statement is looked up by it for every row.
+                "INSERT OR REPLACE INTO outcome VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             )?
             .execute(params![
                 outcome.row.cast_signed(),

@@ -1,0 +1,146 @@
+//! What the pacer owes the service and the user, call by call.
+
+use super::*;
+
+/// Until when the pacer wants to wait, from `now`; zero if it sends.
+fn waits(pace: &mut Pace, now: Instant) -> Duration {
+    match pace.take(now) {
+        Ok(()) => Duration::ZERO,
+        Err(Wait::Slot(until) | Wait::Cooldown(until)) => until.saturating_duration_since(now),
+    }
+}
+
+#[test]
+fn an_unlimited_service_is_not_kept_waiting() {
+    // 64 workers, 1 ms: all that is sent is answered a millisecond later.
+    let start = Instant::now();
+    let mut pace = Pace::new(start, false);
+    let mut flying = std::collections::VecDeque::new();
+    let (mut now, mut sent) = (start, 0);
+    while sent < 10_000 {
+        while flying.front().is_some_and(|at| *at + Duration::from_millis(1) <= now) {
+            let sent_at = flying.pop_front().expect("not empty");
+            pace.accepted(now, sent_at, &Limits::default());
+        }
+        while flying.len() < 64 && pace.take(now).is_ok() {
+            flying.push_back(now);
+            sent += 1;
+        }
+        now += Duration::from_micros(250);
+    }
+    let took = now - start;
+    assert!(took < Duration::from_millis(3200), "{took:?}");
+}
+
+#[test]
+fn hints_are_kept_and_silence_doubles_the_pause() {
+    let now = Instant::now();
+    for (hint, chance) in [(1.0, 0.0), (90.0, 1.0), (0.0, 0.5)] {
+        let hint = Duration::from_secs_f64(hint);
+        let mut pace = Pace::new(now, false);
+        pace.take(now).expect("the first slot");
+        pace.above_rate(now, now, Some(hint), chance);
+        let wait = waits(&mut pace, now);
+        assert!(wait >= hint && wait <= hint.mul_f64(1.1).max(SHORTEST_PAUSE), "{hint:?}: {wait:?}");
+    }
+    let mut pace = Pace::new(now, false);
+    let (mut at, mut pauses) = (now, Vec::new());
+    for _ in 0..14 {
+        pace.take(at).expect("a slot");
+        pace.above_rate(at, at, None, 0.5);
+        let wait = waits(&mut pace, at);
+        pauses.push(wait);
+        at += wait;
+    }
+    assert!(pauses.windows(2).all(|p| p[1] >= p[0].mul_f64(1.2).min(LONGEST_PAUSE)), "{pauses:?}");
+    assert_eq!(*pauses.last().expect("fourteen"), LONGEST_PAUSE);
+    assert_eq!(pace.consecutive(), 14);
+    pace.take(at).expect("a slot");
+    pace.accepted(at, at, &Limits::default());
+    assert_eq!(pace.consecutive(), 0);
+}
+
+#[test]
+fn what_was_in_flight_at_a_refusal_is_no_new_refusal() {
+    let now = Instant::now();
+    let later = now + Duration::from_millis(50);
+    let mut pace = Pace::new(now, true);
+    for _ in 0..20 {
+        pace.take(now).expect("unpaced");
+    }
+    pace.above_rate(later, now, None, 0.0);
+    let (rate, cooldown) = (pace.rate(), pace.cooldown());
+    for _ in 0..10 {
+        pace.above_rate(later, now, None, 0.0);
+    }
+    assert_eq!((pace.consecutive(), pace.rate(), pace.cooldown()), (1, rate, cooldown));
+    // But a longer hint among them counts.
+    pace.above_rate(later, now, Some(Duration::from_secs(7)), 0.0);
+    assert_eq!(pace.cooldown(), later + Duration::from_secs(7));
+}
+
+#[test]
+fn lacking_capacity_pauses_but_keeps_the_rate() {
+    let now = Instant::now();
+    let mut pace = Pace::new(now, false);
+    pace.take(now).expect("a slot");
+    let rate = pace.rate();
+    pace.no_capacity(now, now, Duration::from_secs(3));
+    assert_eq!(pace.take(now), Err(Wait::Cooldown(now + Duration::from_secs(3))));
+    pace.take(now + Duration::from_secs(3)).expect("the pause is over");
+    assert_eq!((pace.rate(), pace.consecutive()), (rate, 1));
+}
+
+#[test]
+fn an_accepted_answers_hint_is_not_obeyed() {
+    let now = Instant::now();
+    let mut pace = Pace::new(now, false);
+    pace.take(now).expect("a slot");
+    pace.accepted(now, now, &Limits { wait: Some(Duration::from_secs(10)), ..Limits::default() });
+    assert!(waits(&mut pace, now) <= Duration::from_secs(1));
+}
+
+#[test]
+fn time_that_jumps_or_stands_still_does_no_harm() {
+    let start = Instant::now();
+    let mut pace = Pace::new(start, false);
+    let mut now = start;
+    for (i, jump) in [0.0, 0.3, 1e6, 0.0, 1e-9, 86_400.0, 5.0].into_iter().cycle().take(700).enumerate() {
+        now += Duration::from_secs_f64(jump);
+        let sent = pace.take(now).is_ok();
+        // Sent "after" it was answered, and answered long ago.
+        match i % 5 {
+            0 => pace.above_rate(now, now + Duration::from_secs(5), None, f64::NAN),
+            1 => pace.above_rate(start, now, Some(Duration::MAX), 1.0),
+            2 => pace.no_capacity(start, start, Duration::MAX),
+            _ => pace.accepted(start, now, &Limits { requests_per_second: Some(f64::INFINITY), ..Limits::default() }),
+        }
+        assert!(!sent || pace.rate().is_some_and(|r| (SLOWEST..=FASTEST).contains(&r)));
+    }
+    // After a long sleep there is no burst.
+    let mut pace = Pace::new(start, false);
+    pace.take(start).expect("a slot");
+    let morning = start + Duration::from_hours(8);
+    pace.take(morning).expect("a slot");
+    assert!(waits(&mut pace, morning) > Duration::from_millis(400));
+}
+
+#[test]
+fn a_rate_that_nobody_uses_does_not_grow() {
+    let mut now = Instant::now();
+    let mut pace = Pace::new(now, true);
+    for _ in 0..200 {
+        pace.take(now).expect("unpaced");
+    }
+    pace.above_rate(now, now, None, 0.0);
+    now += Duration::from_secs(5);
+    pace.take(now).expect("the pause is over");
+    let rate = pace.rate();
+    assert!(rate.is_some_and(|r| r > 10.0), "{rate:?}");
+    for _ in 0..100 {
+        now += Duration::from_secs(2);
+        pace.take(now).expect("far below the rate");
+        pace.accepted(now, now, &Limits::default());
+    }
+    assert_eq!(pace.rate(), rate);
+}

@@ -1,0 +1,326 @@
+//! A batch job as it is kept, and what becomes of it as time passes.
+//!
+//! Nothing runs while a job "runs": its state is computed from the clock whenever somebody asks. So a job lives on
+//! while no sandbox is up at all.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::faults::Fault;
+use super::stats::Bill;
+
+/// How batch jobs go.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchConfig {
+    /// Time in `VALIDATING`.
+    pub validation: Duration,
+    /// Time in `IN_PROGRESS`.
+    pub run: Duration,
+    /// Time in `CANCELING`.
+    pub cancel: Duration,
+    /// Jobs end as `EXPIRED` with this fraction of their rows done; none: they complete.
+    pub expires_at: Option<f64>,
+    /// Jobs end as `FAILED` with this text after validation.
+    pub fails: Option<String>,
+    /// Whether rows left undone by `EXPIRED` or `CANCELLED` stand in the error file.
+    pub list_undone: bool,
+    /// For so long a new job is missing from the list.
+    pub list_lag: Duration,
+    /// How fields without a value are shown.
+    pub unset: Unset,
+}
+
+impl Default for BatchConfig {
+    fn default() -> Self {
+        Self {
+            validation: Duration::from_millis(500),
+            run: Duration::from_secs(3),
+            cancel: Duration::from_millis(500),
+            expires_at: None,
+            fails: None,
+            list_undone: false,
+            list_lag: Duration::ZERO,
+            unset: Unset::Omit,
+        }
+    }
+}
+
+/// How fields without a value are shown; the service is not known to keep to one way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unset {
+    /// They are left out.
+    #[default]
+    Omit,
+    /// `null`.
+    Null,
+    /// `""`.
+    Empty,
+}
+
+impl std::str::FromStr for Unset {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "omit" => Ok(Self::Omit),
+            "null" => Ok(Self::Null),
+            "empty" => Ok(Self::Empty),
+            _ => Err(format!("unset fields {text:?}: use omit, null or empty")),
+        }
+    }
+}
+
+/// The states of the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// The input is being checked.
+    Validating,
+    /// Rows are being answered.
+    InProgress,
+    /// Asked to stop.
+    Canceling,
+    /// Ended as it should.
+    Completed,
+    /// The input was refused, or the job broke.
+    Failed,
+    /// Its time was up.
+    Expired,
+    /// Stopped as asked.
+    Cancelled,
+}
+
+impl Status {
+    /// As the API spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Validating => "VALIDATING",
+            Self::InProgress => "IN_PROGRESS",
+            Self::Canceling => "CANCELING",
+            Self::Completed => "COMPLETED",
+            Self::Failed => "FAILED",
+            Self::Expired => "EXPIRED",
+            Self::Cancelled => "CANCELLED",
+        }
+    }
+}
+
+/// A batch job as it is kept. What it will be is decided when it is created: times, faults and chance are part of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BatchRecord {
+    /// UUID.
+    pub id: String,
+    /// Milliseconds since 1970.
+    pub created_ms: u64,
+    /// Which sandbox made it.
+    pub instance: String,
+    /// The input.
+    pub input_file_id: String,
+    /// Its size.
+    pub file_size_bytes: u64,
+    /// `/v1/chat/completions`, …
+    pub endpoint: String,
+    /// The only model of the input, if there is one only.
+    pub model_id: Option<String>,
+    /// Rows of the input.
+    pub rows: u64,
+    /// Why it fails.
+    pub failure: Option<String>,
+    /// Milliseconds in `VALIDATING`, `IN_PROGRESS` and `CANCELING`.
+    pub phases: [u64; 3],
+    /// The fraction of rows done when it expires.
+    pub expires_at: Option<f64>,
+    /// Whether undone rows stand in the error file.
+    pub list_undone: bool,
+    /// For so many milliseconds it is missing from the list.
+    pub list_lag: u64,
+    /// How fields without a value are shown.
+    pub unset: Unset,
+    /// Where chance starts from.
+    pub seed: u64,
+    /// What happens to rows.
+    pub faults: Vec<Fault>,
+    /// When it was asked to stop, in milliseconds since 1970.
+    pub cancelled_ms: Option<u64>,
+    /// What came of it, once somebody asked after its end.
+    pub result: Option<Outcome>,
+}
+
+/// What came of a job.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Answers; none if there are none.
+    pub output_file_id: Option<String>,
+    /// Failures; none if there are none.
+    pub error_file_id: Option<String>,
+    /// What it cost.
+    pub bill: Bill,
+}
+
+impl BatchRecord {
+    fn run_begins(&self) -> u64 {
+        self.created_ms + self.phases[0]
+    }
+
+    /// The fraction of the run that is over at `now`.
+    fn elapsed(&self, now: u64) -> f64 {
+        let passed = Duration::from_millis(now.saturating_sub(self.run_begins()));
+        let whole = Duration::from_millis(self.phases[1].max(1));
+        passed.div_duration_f64(whole).min(1.0)
+    }
+
+    /// The state at `now`, in milliseconds since 1970.
+    pub fn status(&self, now: u64) -> Status {
+        if let Some(asked) = self.cancelled_ms {
+            return if now < asked + self.phases[2] { Status::Canceling } else { Status::Cancelled };
+        }
+        if now < self.run_begins() {
+            return Status::Validating;
+        }
+        if self.failure.is_some() {
+            return Status::Failed;
+        }
+        if now < self.run_begins() + self.phases[1] {
+            return Status::InProgress;
+        }
+        if self.expires_at.is_some() { Status::Expired } else { Status::Completed }
+    }
+
+    /// The fraction of its rows that are answered, or will ever be.
+    pub fn done(&self, now: u64) -> f64 {
+        let most = self.expires_at.unwrap_or(1.0);
+        let now = self.cancelled_ms.unwrap_or(now);
+        if self.failure.is_some() { 0.0 } else { (self.elapsed(now) * most).min(most) }
+    }
+
+    /// When it ended, if it has.
+    fn ended(&self, now: u64) -> Option<u64> {
+        match self.status(now) {
+            Status::Validating | Status::InProgress | Status::Canceling => None,
+            Status::Failed => Some(self.run_begins()),
+            Status::Cancelled => self.cancelled_ms.map(|asked| asked + self.phases[2]),
+            Status::Completed | Status::Expired => Some(self.run_begins() + self.phases[1]),
+        }
+    }
+
+    /// Whether rows were answered that nobody has written down yet.
+    pub fn is_due(&self, now: u64) -> bool {
+        self.result.is_none() && self.ended(now).is_some() && self.status(now) != Status::Failed
+    }
+
+    /// The job as the API shows it.
+    pub fn shown(&self, now: u64) -> Value {
+        let status = self.status(now);
+        let mut job = Map::new();
+        let mut put = |name: &str, value: Value| {
+            job.insert(name.to_owned(), value);
+        };
+        put("id", json!(self.id));
+        put("user_id", json!("sandbox-user"));
+        put("input_file_id", json!(self.input_file_id));
+        put("file_size_bytes", json!(self.file_size_bytes));
+        put("status", json!(status.name()));
+        // The deadline was seen microseconds below the whole hour.
+        put("job_deadline", json!(timestamp(self.created_ms + 24 * 3_600_000, -7)));
+        put("created_at", json!(timestamp(self.created_ms, 0)));
+        put("endpoint", json!(self.endpoint));
+        let progress = if status == Status::Completed { 100.0 } else { (self.done(now) * 1000.0).floor() / 10.0 };
+        put("progress", json!(progress));
+        let result = self.result.as_ref();
+        let failure = self.failure.clone().filter(|_| status == Status::Failed);
+        for (name, value) in [
+            ("model_id", self.model_id.clone().filter(|_| status != Status::Validating)),
+            ("output_file_id", result.and_then(|result| result.output_file_id.clone())),
+            ("error_file_id", result.and_then(|result| result.error_file_id.clone())),
+            ("error", failure),
+            ("completed_at", self.ended(now).map(|ms| timestamp(ms, 0))),
+        ] {
+            match (value, self.unset) {
+                (Some(value), _) => put(name, json!(value)),
+                (None, Unset::Omit) => {}
+                (None, Unset::Null) => put(name, Value::Null),
+                (None, Unset::Empty) => put(name, json!("")),
+            }
+        }
+        Value::Object(job)
+    }
+}
+
+/// RFC 3339 with six digits, `micros` away from `ms`.
+fn timestamp(ms: u64, micros: i64) -> String {
+    let since = i64::try_from(ms).unwrap_or(i64::MAX / 2000).saturating_mul(1000).saturating_add(micros);
+    jiff::Timestamp::from_microsecond(since).map(|time| format!("{time:.6}")).unwrap_or_default()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A job made at second 1000 that is checked for 1 s, runs for 10 s and takes 2 s to stop.
+    pub fn record() -> BatchRecord {
+        BatchRecord {
+            id: "b".to_owned(),
+            created_ms: 1_000_000,
+            instance: String::new(),
+            input_file_id: "f".to_owned(),
+            file_size_bytes: 10,
+            endpoint: "/v1/chat/completions".to_owned(),
+            model_id: Some("a/b".to_owned()),
+            rows: 4,
+            failure: None,
+            phases: [1000, 10_000, 2000],
+            expires_at: None,
+            list_undone: false,
+            list_lag: 0,
+            unset: Unset::Omit,
+            seed: 0,
+            faults: Vec::new(),
+            cancelled_ms: None,
+            result: None,
+        }
+    }
+
+    #[test]
+    fn states_follow_the_clock() {
+        let plain = record();
+        let failing = BatchRecord { failure: Some("bad".to_owned()), ..record() };
+        let expiring = BatchRecord { expires_at: Some(0.5), ..record() };
+        let stopped = BatchRecord { cancelled_ms: Some(1_006_000), ..record() };
+        let cases = [
+            (&plain, 0, Status::Validating, 0.0),
+            (&plain, 1000, Status::InProgress, 0.0),
+            (&plain, 6000, Status::InProgress, 0.5),
+            (&plain, 11_000, Status::Completed, 1.0),
+            (&failing, 999, Status::Validating, 0.0),
+            (&failing, 1000, Status::Failed, 0.0),
+            (&expiring, 6000, Status::InProgress, 0.25),
+            (&expiring, 99_000, Status::Expired, 0.5),
+            (&stopped, 6000, Status::Canceling, 0.5),
+            (&stopped, 7999, Status::Canceling, 0.5),
+            (&stopped, 8000, Status::Cancelled, 0.5),
+        ];
+        for (record, after, status, done) in cases {
+            let now = record.created_ms + after;
+            assert_eq!(record.status(now), status, "after {after} ms");
+            assert!((record.done(now) - done).abs() < 1e-9, "after {after} ms: {}", record.done(now));
+        }
+    }
+
+    #[test]
+    fn the_job_is_shown_as_recorded() {
+        let job = record().shown(1_006_000);
+        assert_eq!(job["status"], "IN_PROGRESS");
+        assert_eq!(job["progress"], 50.0);
+        assert_eq!(job["created_at"], "1970-01-01T00:16:40.000000Z");
+        assert_eq!(job["job_deadline"], "1970-01-02T00:16:39.999993Z");
+        assert!(job.get("completed_at").is_none() && job.get("error").is_none());
+        let null = BatchRecord { unset: Unset::Null, ..record() }.shown(1_006_000);
+        assert!(null.get("output_file_id").is_some_and(Value::is_null));
+        let empty = BatchRecord { unset: Unset::Empty, ..record() }.shown(1_006_000);
+        assert_eq!(empty["error_file_id"], "");
+        let failed = BatchRecord { failure: Some("bad".to_owned()), ..record() }.shown(1_006_000);
+        assert_eq!((&failed["status"], &failed["error"]), (&json!("FAILED"), &json!("bad")));
+    }
+}

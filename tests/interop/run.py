@@ -1,0 +1,215 @@
+"""The sandbox as Together's own SDK (together==3.1.1) and `tg` see it. Usage: run.py BASE_URL TG WORKDIR"""
+
+import asyncio
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import together
+
+URL, TG, WORK = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+# The SDK puts /v1 into each path itself.
+BASE = URL.removesuffix("/v1")
+MODEL = "meta-llama/Llama-3.3-70B-Instruct-Turbo"
+KEY = "interop-key"
+passed = 0
+
+
+def check(name, condition, shown=""):
+    """One line per fact; the first that does not hold ends the run."""
+    global passed
+    if not condition:
+        print(f"FAILED  {name}: {shown!r}")
+        sys.exit(1)
+    passed += 1
+    print(f"ok      {name}")
+
+
+def fails(name, kind, call):
+    try:
+        result = call()
+    except kind as error:
+        check(name, True)
+        return error
+    check(name, False, result)
+
+
+def rows(name, count, model=MODEL):
+    path = WORK / name
+    with path.open("w") as out:
+        for i in range(1, count + 1):
+            body = {"model": model, "messages": [{"role": "user", "content": f"{name}: say {i}"}]}
+            out.write(json.dumps({"custom_id": f"row-{i}", "body": body}) + "\n")
+    return path
+
+
+def ended(client, job_id, limit=30):
+    begun = time.monotonic()
+    while True:
+        job = client.batches.retrieve(job_id)
+        if job.status in ("COMPLETED", "FAILED", "EXPIRED", "CANCELLED"):
+            return job
+        if time.monotonic() - begun > limit:
+            check(f"{job_id} ends within {limit} s", False, job)
+        time.sleep(0.2)
+
+
+def answers(raw):
+    lines = [json.loads(line) for line in raw.decode().splitlines()]
+    return {line["custom_id"]: line for line in lines}
+
+
+def tg(*args, code=0, text=False):
+    """Runs the CLI; its JSON, or its standard output."""
+    env = dict(os.environ, TOGETHER_API_KEY=KEY, TOGETHER_BASE_URL=BASE, NO_COLOR="1", CI="1")
+    mode = ["--no-json"] if text else ["--json"]
+    done = subprocess.run(
+        [TG, *args, *mode, "--non-interactive"], env=env, cwd=WORK, capture_output=True, text=True, timeout=60
+    )
+    check(f"tg {' '.join(args[:2])} ends with {code}", done.returncode == code, (done.stdout, done.stderr))
+    return done.stdout if text else json.loads(done.stdout or "null")
+
+
+def inference(client):
+    messages = [{"role": "user", "content": "Which lamp is this?"}]
+    answer = client.chat.completions.create(model=MODEL, messages=messages)
+    content = answer.choices[0].message.content
+    check("chat answers", content.startswith("["), content)
+    check("chat usage adds up", answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens)
+    raw = client.chat.completions.with_raw_response.create(model=MODEL, messages=messages)
+    check("the same request gives the same bytes", raw.read() == client.chat.completions.with_raw_response.create(
+        model=MODEL, messages=messages).read())
+    cut = client.chat.completions.create(model=MODEL, messages=messages, max_tokens=3)
+    check("max_tokens cuts", cut.choices[0].finish_reason == "length", cut)
+    schema = {"type": "object", "properties": {"colour": {"type": "string"}, "count": {"type": "integer"}}}
+    shaped = client.chat.completions.create(
+        model=MODEL,
+        messages=messages,
+        response_format={"type": "json_schema", "json_schema": {"name": "lamp", "schema": schema}},
+    )
+    check("a schema is met", set(json.loads(shaped.choices[0].message.content)) == {"colour", "count"})
+    text = client.completions.create(model=MODEL, prompt="Once")
+    check("completions answer", bool(text.choices[0].text), text)
+    vectors = client.embeddings.create(model="intfloat/multilingual-e5-large-instruct", input=["a", "b"])
+    check("embeddings answer", len(vectors.data) == 2, vectors)
+    once = client.with_options(max_retries=0)
+    fails("an unknown model is 404", together.NotFoundError, lambda: once.chat.completions.create(
+        model="a/no-such-model", messages=messages))
+    fails("a missing message is 400", together.BadRequestError, lambda: once.chat.completions.create(
+        model=MODEL, messages=[]))
+    bad = together.Together(api_key="bad-key", base_url=BASE, max_retries=0)
+    fails("a bad key is 401", together.AuthenticationError, lambda: bad.chat.completions.create(
+        model=MODEL, messages=messages))
+    scripted = [{"role": "user", "content": "[[sandbox:status=503,times=2]] retried"}]
+    again = client.chat.completions.create(model=MODEL, messages=scripted)
+    check("two 503s are retried by the SDK", bool(again.choices[0].message.content))
+
+
+def files(client):
+    path = rows("files.jsonl", 3)
+    first = client.files.upload(path, purpose="batch-api", check=False)
+    check("upload ends with the file object", first.filename == "files.jsonl" and first.bytes == path.stat().st_size, first)
+    again = client.files.upload(path, purpose="batch-api", check=False)
+    check("the same bytes are the same file (409)", again.id == first.id, again)
+    check("retrieve", client.files.retrieve(first.id).id == first.id)
+    check("list", first.id in [file.id for file in client.files.list().data])
+    check("content", client.files.content(first.id).read() == path.read_bytes())
+    with client.files.with_streaming_response.content(first.id) as streamed:
+        digest = hashlib.sha256(b"".join(streamed.iter_bytes())).hexdigest()
+    check("content, streamed", digest == hashlib.sha256(path.read_bytes()).hexdigest())
+    gone = client.files.delete(first.id)
+    check("delete", gone.deleted is True, gone)
+    once = client.with_options(max_retries=0)
+    fails("a deleted file is 404", together.NotFoundError, lambda: once.files.retrieve(first.id))
+
+
+def batches(client):
+    uploaded = client.files.upload(rows("batch.jsonl", 8), purpose="batch-api", check=False)
+    made = client.batches.create(endpoint="/v1/chat/completions", input_file_id=uploaded.id)
+    job = made.job
+    check("create gives a job", bool(job and job.id) and job.input_file_id == uploaded.id, made)
+    check("a new job is not final", job.status in ("VALIDATING", "IN_PROGRESS"), job)
+    check("times are read", job.job_deadline is not None and job.created_at is not None, job)
+    check("list, newest first", client.batches.list()[0].id == job.id)
+    last = ended(client, job.id)
+    check("the job completes", last.status == "COMPLETED" and last.progress == 100 and last.output_file_id, last)
+    lines = answers(client.files.content(last.output_file_id).read())
+    check("every row is answered", set(lines) == {f"row-{i}" for i in range(1, 9)}, lines)
+    direct = client.chat.completions.create(
+        model=MODEL, messages=[{"role": "user", "content": "batch.jsonl: say 5"}])
+    batch = lines["row-5"]["response"]["body"]["choices"][0]["message"]["content"]
+    check("a row's answer is the one of realtime", direct.choices[0].message.content == batch)
+
+    path = rows("mixed.jsonl", 4)
+    text = path.read_text().splitlines(keepends=True)
+    text[1] = text[1].replace(MODEL, "a/no-such-model")
+    path.write_text("".join(text))
+    uploaded = client.files.upload(path, purpose="batch-api", check=False)
+    last = ended(client, client.batches.create(endpoint="/v1/chat/completions", input_file_id=uploaded.id).job.id)
+    errors = answers(client.files.content(last.error_file_id).read())
+    check("a failed row stands in the error file", list(errors) == ["row-2"], errors)
+
+    path = rows("refused.jsonl", 2, model="zai-org/GLM-5")
+    uploaded = client.files.upload(path, purpose="batch-api", check=False)
+    last = ended(client, client.batches.create(endpoint="/v1/chat/completions", input_file_id=uploaded.id).job.id)
+    check("a refused model fails the job", last.status == "FAILED" and last.error, last)
+
+    uploaded = client.files.upload(rows("cancel.jsonl", 50), purpose="batch-api", check=False)
+    job = client.batches.create(endpoint="/v1/chat/completions", input_file_id=uploaded.id).job
+    time.sleep(1.5)
+    asked = client.batches.cancel(job.id)
+    check("cancel", asked.status in ("CANCELING", "CANCELLED"), asked)
+    check("a cancelled job ends so", ended(client, job.id).status == "CANCELLED")
+    once = client.with_options(max_retries=0)
+    fails("an unknown job is 404", together.NotFoundError, lambda: once.batches.retrieve("nobody"))
+
+
+async def asynchronous():
+    async with together.AsyncTogether(api_key=KEY, base_url=BASE) as client:
+        path = rows("async.jsonl", 2)
+        uploaded = await client.files.upload(path, purpose="batch-api", check=False)
+        content = await client.files.content(uploaded.id)
+        check("upload and content, asynchronous", await content.read() == path.read_bytes())
+
+
+def command_line(client):
+    path = rows("cli.jsonl", 5)
+    submitted = tg("batches", "submit", str(path), "chat.completions")
+    job = submitted["job"]["id"]
+    check("tg submits", bool(job), submitted)
+    check("tg lists", job in json.dumps(tg("batches", "ls")))
+    early = tg("batches", "download", job, "--output", "early.jsonl", code=1)
+    check("tg does not download early", "not ready" in early["error"], early)
+    ended(client, job)
+    shown = tg("batches", "get", job)
+    check("tg shows the end", shown["status"] == "COMPLETED", shown)
+    check("tg shows it to people", "Completed" in tg("batches", "get", job, text=True))
+    tg("batches", "download", job, "--output", str(WORK / "cli.out.jsonl"))
+    check("tg downloads every row", len(answers((WORK / "cli.out.jsonl").read_bytes())) == 5)
+    check("tg prints every row", len(tg("batches", "download", job, text=True).splitlines()) == 5)
+    listed = tg("files", "ls")
+    check("tg lists files", shown["input_file_id"] in json.dumps(listed), listed)
+    tg("files", "download", shown["input_file_id"], "--output", str(WORK / "cli.in.jsonl"))
+    check("tg downloads a file", (WORK / "cli.in.jsonl").read_bytes() == path.read_bytes())
+    again = tg("batches", "submit", str(rows("cli2.jsonl", 30)), "chat.completions")["job"]["id"]
+    cancelled = tg("batches", "cancel", again)
+    check("tg cancels", cancelled["status"] in ("CANCELING", "CANCELLED"), cancelled)
+
+
+def main():
+    client = together.Together(api_key=KEY, base_url=BASE)
+    if os.environ.get("INTEROP_FRESH") == "1":
+        check("a list without jobs is null", client.batches.list() is None)
+    inference(client)
+    files(client)
+    batches(client)
+    asyncio.run(asynchronous())
+    command_line(client)
+    print(f"{passed} passed, 0 failed")
+
+
+main()
