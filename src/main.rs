@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Rows are made on one thread and freed on another; glibc's allocator is slow at that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let argv: Vec<_> = std::env::args_os().collect();
     ExitCode::from(llbatch::cli::main(&argv).code())
