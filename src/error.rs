@@ -73,7 +73,7 @@ impl Exit {
 pub struct Error {
     /// Decides the exit code.
     pub exit: Exit,
-    /// What happened and where (file:line, id, URL); no final full stop.
+    /// What happened and where (<file:line>, id, URL); no final full stop.
     pub message: String,
     /// What the user can do about it.
     pub hint: Option<String>,

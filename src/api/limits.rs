@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 
 /// A hint longer than this is a mistake or an attack, not advice.
-const LONGEST_HINT: Duration = Duration::from_secs(24 * 3600);
+const LONGEST_HINT: Duration = Duration::from_hours(24);
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const LIMIT_TOKENS: HeaderName = HeaderName::from_static("x-ratelimit-limit-tokens");
@@ -77,7 +77,7 @@ mod tests {
             headers
                 .insert(reqwest::header::HeaderName::try_from(*name).expect("a name"), value.parse().expect("a value"));
         }
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let now = SystemTime::UNIX_EPOCH + Duration::from_hours(500_000);
         Limits::read(429, &headers, || now).wait.map(|d| d.as_secs_f64())
     }
 

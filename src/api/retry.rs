@@ -9,7 +9,7 @@ const BASE_TRANSIENT: Duration = Duration::from_millis(250);
 /// Being told to wait without being told how long.
 const BASE_THROTTLED: Duration = Duration::from_secs(1);
 /// Longest wait that we choose ourselves; a hint may be longer.
-const CAP: Duration = Duration::from_secs(60);
+const CAP: Duration = Duration::from_mins(1);
 
 /// The wait before attempt number `failures` + 1: full jitter under an exponential, never less than the service's hint.
 ///

@@ -8,7 +8,9 @@ use clap::Args;
 use super::{print_json, print_text};
 use crate::context::Ctx;
 use crate::error::{Exit, Result};
-use crate::pipeline::{Bits, money, run};
+use crate::output::AtomicFile;
+use crate::pipeline::ending::write_summary;
+use crate::pipeline::{Bits, money};
 use crate::store::{JobDb, State, Store};
 use crate::summary::Meta;
 
@@ -51,7 +53,7 @@ pub fn run(args: &Report, ctx: &Ctx) -> Result<Exit> {
         next,
     });
     if let Some(path) = &args.summary {
-        run::write_summary(&summary, path)?;
+        write_summary(&summary, AtomicFile::create(path, 0o666)?)?;
     }
     if ctx.json {
         print_json(&summary, ctx)?;

@@ -106,18 +106,18 @@ pub fn run(args: Run, ctx: &Ctx) -> Result<Exit> {
     let options = options(&args, ctx)?;
     let params = args.input.params(config.model.as_deref())?;
     let sandbox = sandbox::start_if_asked(ctx)?;
-    let (base_url, key, service) = match &sandbox {
-        Some(server) => (server.url.clone(), "sandbox".to_owned().into(), "sandbox".to_owned()),
-        None => {
-            let base = canonical_base(&ctx.settings.base_url.value)
-                .map_err(|e| Error::usage(format!("base URL ({}): {e}", ctx.settings.base_url.origin)))?;
-            (base.to_string(), ctx.settings.key()?, base.to_string())
-        }
+    let (base_url, key, service) = if let Some(server) = &sandbox {
+        (server.url.clone(), "sandbox".to_owned().into(), "sandbox".to_owned())
+    } else {
+        let base = canonical_base(&ctx.settings.base_url.value)
+            .map_err(|e| Error::usage(format!("base URL ({}): {e}", ctx.settings.base_url.origin)))?;
+        (base.to_string(), ctx.settings.key()?, base.to_string())
     };
     let user_agent = format!("llbatch/{}", env!("CARGO_PKG_VERSION"));
     let client = Client::new(&ClientOptions { base_url, key: Some(key), user_agent }).map_err(Error::usage)?;
     let plan = Plan {
         inputs: if stdin { Vec::new() } else { args.input.inputs.clone() },
+        stdin,
         input_format: args.input.format(),
         params,
         skip_invalid: args.input.skip_invalid,
@@ -131,7 +131,6 @@ pub fn run(args: Run, ctx: &Ctx) -> Result<Exit> {
         summary: args.summary,
         service,
     };
-    let summary_path = plan.summary.clone();
     let results_on_stdout = plan.output.is_none();
     if ctx.json && results_on_stdout {
         return Err(Error::usage("--json and results on stdout would be mixed up")
@@ -140,9 +139,6 @@ pub fn run(args: Run, ctx: &Ctx) -> Result<Exit> {
     let (summary, exit) = run::run(plan, &client, ctx)?;
     if exit == Exit::ClosedPipe {
         return Ok(exit);
-    }
-    if let Some(path) = summary_path {
-        run::write_summary(&summary, &path)?;
     }
     ctx.ui.block(&summary.table(u16::try_from(ctx.ui.width()).unwrap_or(u16::MAX).min(100)));
     if ctx.json {

@@ -1,10 +1,14 @@
 //! The one consumer: event → store → results → summary → progress. Modes differ in what they feed it, not in how it works.
 
 mod bits;
+mod columns;
 mod cursor;
+pub mod ending;
+mod job;
 pub mod money;
 mod ordered;
 mod reader;
+mod resume;
 pub mod run;
 
 use std::sync::Arc;

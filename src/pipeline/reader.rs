@@ -9,7 +9,7 @@ use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
 use crate::outcome::{ErrorCode, Outcome};
 use crate::realtime::Item;
-use crate::request::{Problem, Shape, generated_id};
+use crate::request::{Problem, Record, Request, Shape, generated_id};
 
 /// Rows handed over at a time: few wake-ups, little memory.
 const HAND: usize = 64;
@@ -39,14 +39,14 @@ pub fn feed(
             if !open || done.contains(this) || this > expected {
                 return;
             }
-            let item = match record.and_then(|record| shape.request(&record)) {
+            let item = match request(shape, record) {
                 Ok(request) if duplicates.binary_search(&this).is_ok() => {
                     // Two rows of results under one id could not be told apart.
                     let message = format!("the id {:?} was used by an earlier row", request.id);
                     failed(this, generated_id(this).into(), request.model, message)
                 }
                 Ok(request) => Item::Send(request),
-                Err(problem) => bad(this, problem),
+                Err(problem) => bad(this, &problem),
             };
             hand.push(item);
             if hand.len() == HAND {
@@ -70,7 +70,12 @@ pub fn feed(
     Ok(())
 }
 
-fn bad(row: u64, problem: Problem) -> Item {
+#[expect(clippy::result_large_err, reason = "a problem is rare, and boxing it would show everywhere")]
+fn request(shape: &Shape, record: Result<Record<'_>, Problem>) -> Result<Request, Problem> {
+    record.and_then(|record| shape.request(&record))
+}
+
+fn bad(row: u64, problem: &Problem) -> Item {
     let id = problem.id.clone().map_or_else(|| generated_id(row).into(), String::into_boxed_str);
     failed(row, id, Arc::from(""), problem.to_string())
 }

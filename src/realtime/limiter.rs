@@ -16,7 +16,7 @@ use crate::api::limits::Limits;
 use crate::api::retry;
 
 /// An empty retry budget pauses the run for this long, then one request tries.
-const OUTAGE_PAUSE: Duration = Duration::from_secs(60);
+const OUTAGE_PAUSE: Duration = Duration::from_mins(1);
 /// Seconds' worth of the user's rate that may leave at once.
 const BURST_SECONDS: f64 = 0.1;
 
@@ -264,7 +264,7 @@ mod tests {
     fn an_outage_lets_one_request_try_and_ends_with_its_success() {
         let start = Instant::now();
         let mut limiter = Limiter::new(start, Rates { rpm: None, tpm: None, open: true });
-        let failures = (1..).find(|_| limiter.failed(start)).expect("an outage");
+        let failures = (1..1000).find(|_| limiter.failed(start)).expect("an outage");
         assert_eq!(failures, 36);
         let (until, hold) = limiter.take(start, 1).expect_err("a pause");
         assert_eq!((until, hold), (start + OUTAGE_PAUSE, Hold::Outage));

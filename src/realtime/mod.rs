@@ -162,18 +162,15 @@ impl Engine {
         let mut asked = 0;
         loop {
             while tasks.try_join_next().is_some() {}
-            let item = match queue.pop_front() {
-                Some(item) => item,
-                None => {
-                    let batch = tokio::select! {
-                        biased;
-                        () = stop.cancelled() => return,
-                        batch = rows.recv() => batch,
-                    };
-                    let Some(batch) = batch else { return };
-                    queue = batch.into();
-                    continue;
-                }
+            let Some(item) = queue.pop_front() else {
+                let batch = tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return,
+                    batch = rows.recv() => batch,
+                };
+                let Some(batch) = batch else { return };
+                queue = batch.into();
+                continue;
             };
             let request = match item {
                 Item::Send(request) => request,

@@ -9,7 +9,7 @@ use super::{damaged, open_db};
 use crate::error::Result;
 use crate::outcome::{ErrorCode, Fingerprint, Outcome, RowError, Usage};
 
-/// Pages written before SQLite moves the log into the database: 64 MiB, so that a fast run is not stopped every few thousand rows.
+/// Pages written before `SQLite` moves the log into the database: 64 MiB, so that a fast run is not stopped every few thousand rows.
 const CHECKPOINT_PAGES: u32 = 8192;
 
 /// The open database of one job.
@@ -51,7 +51,7 @@ impl JobDb {
         Ok(Self { db, path: path.to_owned(), writing: false })
     }
 
-    /// Checks the file as SQLite can.
+    /// Checks the file as `SQLite` can.
     ///
     /// # Errors
     /// 74 if it is damaged.
@@ -194,6 +194,22 @@ impl JobDb {
                 each(row.get::<_, i64>(0)?.cast_unsigned(), fingerprint(row, 1)?, row.get(2)?);
             }
             Ok(())
+        })
+    }
+
+    /// Up to `limit` answered rows from `from` on, in order, with their fingerprints and ids.
+    ///
+    /// # Errors
+    /// 74 if they cannot be read.
+    pub fn answers(&self, from: u64, limit: u32) -> Result<Vec<(u64, Fingerprint, Box<str>)>> {
+        self.run(|db| {
+            let mut statement =
+                db.prepare_cached("SELECT row, fp, id FROM outcome WHERE row >= ?1 AND ok ORDER BY row LIMIT ?2")?;
+            let rows = statement.query_map(params![from.cast_signed(), limit], |row| {
+                let id = row.get_ref(2)?.as_str()?.into();
+                Ok((row.get::<_, i64>(0)?.cast_unsigned(), fingerprint(row, 1)?, id))
+            })?;
+            rows.collect()
         })
     }
 

@@ -139,7 +139,7 @@ fn open_db(path: &Path, schema: &str) -> Result<Connection> {
     Ok(db)
 }
 
-/// An error of SQLite, told apart from a full disk.
+/// An error of `SQLite`, told apart from a full disk.
 fn damaged(path: &Path, error: rusqlite::Error) -> Error {
     use rusqlite::ErrorCode;
     let hint = match error.sqlite_error_code() {

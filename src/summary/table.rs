@@ -35,7 +35,7 @@ impl Summary {
             table.line("exit", &[format!("{}: {}", self.exit.code, self.exit.reason)]);
         }
         if let Some(next) = &self.exit.next {
-            table.whole("next", next);
+            table.command("next", next);
         }
         table.text
     }
@@ -221,6 +221,39 @@ impl Table {
         // Writing into a String cannot fail.
         let _ = writeln!(self.text, "  {label:<9} {text}");
     }
+
+    /// A command line, never cut: continued with backslashes, so that it can be copied.
+    fn command(&mut self, label: &str, text: &str) {
+        let mut lines = vec![String::new()];
+        for word in shell_words(text) {
+            let last = lines.len() - 1;
+            // Two columns for the backslash.
+            if !lines[last].is_empty() && columns(&lines[last]) + columns(word) + 3 > self.width - INDENT {
+                lines[last].push_str(" \\");
+                lines.push(format!("  {word}"));
+                continue;
+            }
+            if !lines[last].is_empty() {
+                lines[last].push(' ');
+            }
+            lines[last].push_str(word);
+        }
+        for (i, line) in lines.iter().enumerate() {
+            let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+            // Writing into a String cannot fail.
+            let _ = writeln!(self.text, "  {:<9} {line}", if i == 0 { label } else { "" });
+        }
+    }
+}
+
+/// The words of a command line, quotes kept.
+fn shell_words(text: &str) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    text.split(move |c: char| {
+        quoted ^= c == '\'';
+        c == ' ' && !quoted
+    })
+    .filter(|word| !word.is_empty())
 }
 
 /// `text` on one line of at most `room` columns.

@@ -1,0 +1,167 @@
+//! The end of a run: why it ended, the last rows of results, the job's entry, the summary.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::run::Plan;
+use super::{Bits, Consumed, Cursor, Money, money};
+use crate::context::Ctx;
+use crate::error::{Error, Exit, Result};
+use crate::input::Inputs;
+use crate::outcome::{ErrorCode, Outcome};
+use crate::output::AtomicFile;
+use crate::realtime::Stopped;
+use crate::request::Shape;
+use crate::store::{Job, JobDb, Ledger, State, Store, Transport};
+use crate::summary::{Meta, Summary, Totals};
+use crate::ui::format;
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ending {
+    exit: Exit,
+    reason: String,
+    /// The error code of rows that were not answered.
+    pending: ErrorCode,
+}
+
+impl Ending {
+    /// From what the engine, the reader and the signals said.
+    #[must_use]
+    pub fn of(stopped: Option<&Stopped>, fed: &Result<()>, signal: i32) -> Self {
+        use ErrorCode::{Auth, Budget, Interrupted, Payment};
+        let (exit, reason, pending) = match (signal, stopped, fed) {
+            (2, _, _) => (Exit::Interrupt, "interrupted (SIGINT)".to_owned(), Interrupted),
+            (15, _, _) => (Exit::Terminate, "terminated (SIGTERM)".to_owned(), Interrupted),
+            (1, _, _) => (Exit::Hangup, "the terminal went away (SIGHUP)".to_owned(), Interrupted),
+            (_, _, Err(error)) => (error.exit, error.to_string(), Interrupted),
+            (_, Some(Stopped::Auth(words)), _) => (Exit::Auth, format!("the service refused the key: {words}"), Auth),
+            (_, Some(Stopped::Payment(words)), _) => {
+                (Exit::Budget, format!("the service asks for payment: {words}"), Payment)
+            }
+            (_, Some(Stopped::Deadline), _) => (Exit::Budget, "the deadline was reached".to_owned(), Budget),
+            (_, Some(Stopped::GaveUp(words)), _) => {
+                (Exit::TempFail, format!("nothing succeeded for --give-up-after; last: {words}"), Interrupted)
+            }
+            (_, Some(Stopped::Cancelled), _) => (Exit::Failure, "stopped".to_owned(), Interrupted),
+            (_, None, Ok(())) => (Exit::Ok, "done".to_owned(), Interrupted),
+        };
+        Self { exit, reason, pending }
+    }
+
+    fn failed(error: &Error) -> Self {
+        Self { exit: error.exit, reason: error.to_string(), pending: ErrorCode::Interrupted }
+    }
+}
+
+/// What is needed to end a run.
+#[derive(Debug)]
+pub struct Closing<'a> {
+    /// What the user asked for.
+    pub plan: &'a Plan,
+    /// The surroundings.
+    pub ctx: &'a Ctx,
+    /// The index of jobs.
+    pub ledger: &'a Ledger,
+    /// The store.
+    pub store: &'a Store,
+    /// Rows that an earlier run answered.
+    pub reused: &'a Bits,
+    /// The input, for the ids of rows that were not answered.
+    pub inputs: &'a Inputs,
+    /// How ids are read.
+    pub shape: &'a Arc<Shape>,
+    /// When the run began.
+    pub started: Instant,
+    /// The user wanted out at once: write nothing more.
+    pub aborted: bool,
+}
+
+impl Closing<'_> {
+    /// Writes the last rows of results and the job's entry; sums up.
+    ///
+    /// # Errors
+    /// 74 if the store cannot be read or written.
+    pub fn finish(self, mut job: Job, mut ending: Ending, consumed: Result<Consumed>) -> Result<(Summary, Exit)> {
+        let Self { plan, ctx, ledger, store, reused, inputs, shape, started, aborted } = self;
+        let duration = started.elapsed();
+        job.active_ms += u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let prices = || ctx.settings.prices.clone();
+        let say = |error: &Error| {
+            if error.exit != Exit::ClosedPipe {
+                ctx.ui.error(error);
+            }
+        };
+        let totals = match consumed {
+            // Nothing to write is not worth overwriting yesterday's results for.
+            Ok(Consumed { db, ordered, mut totals }) if ending.exit == Exit::Ok || (job.succeeded > 0 && !aborted) => {
+                let mut money = Money::new(prices());
+                let mut price = |outcome: &Outcome| money.count(outcome, reused.contains(outcome.row), &mut totals);
+                let mut open = || Cursor::open(inputs, shape, false);
+                if let Err(error) = ordered.finish(&db, &mut price, (ending.pending, &ending.reason), &mut open) {
+                    say(&error);
+                    ending = Ending::failed(&error);
+                }
+                totals
+            }
+            Ok(Consumed { db, .. }) => money::fold(&db, prices(), job.total, reused)?,
+            Err(error) => {
+                say(&error);
+                ending = Ending::failed(&error);
+                let folded =
+                    JobDb::open(&store.job_path(&job.id)).and_then(|db| money::fold(&db, prices(), job.total, reused));
+                folded.unwrap_or_else(|_| Totals::new(job.total))
+            }
+        };
+        job.succeeded = totals.succeeded();
+        job.failed = totals.failed();
+        let ended = ending.exit == Exit::Ok;
+        if ended && totals.failed() > 0 {
+            ending.exit = Exit::RowsFailed;
+            ending.reason = format!("{} failed", format::plural(totals.failed(), "row"));
+        }
+        job.state = match (ended, job.succeeded, job.failed) {
+            (false, _, _) => State::Interrupted,
+            (true, _, 0) => State::Completed,
+            (true, 0, _) => State::Failed,
+            (true, _, _) => State::Partial,
+        };
+        job.cost = totals.usd();
+        job.exit = Some(ending.exit.code());
+        ledger.update(&job)?;
+
+        let next = match (ended, ending.exit) {
+            (true, Exit::Ok) => None,
+            // `--resume` sends the failed rows again.
+            _ if plan.inputs.is_empty() => {
+                Some(ctx.again(&["--resume", "--fresh", "-"], &[format!("--resume={}", job.id)]))
+            }
+            (true, _) => Some(ctx.again(&["--resume", "--fresh"], &["--resume".to_owned()])),
+            (false, _) => Some(ctx.again(&["--fresh"], &[])),
+        };
+        let meta = Meta {
+            job: Some(job.id.clone()),
+            transport: Some(Transport::Realtime.as_str().to_owned()),
+            state: job.state.as_str().to_owned(),
+            duration,
+            estimated: false,
+            exit: ending.exit,
+            reason: ending.reason,
+            next,
+        };
+        Ok((totals.summary(&meta), ending.exit))
+    }
+}
+
+/// Writes the summary to its file.
+///
+/// # Errors
+/// 74 if it cannot be written.
+pub fn write_summary(summary: &Summary, mut file: AtomicFile) -> Result<()> {
+    let path = file.path().to_owned();
+    let failed = |e| Error::io(format!("{}: cannot be written", path.display()), e);
+    let text = serde_json::to_string_pretty(summary).map_err(|e| failed(e.into()))?;
+    writeln!(file, "{text}").map_err(failed)?;
+    file.commit()
+}

@@ -1,0 +1,237 @@
+//! Which job a command works on: the one it began, another one by name, or a new one.
+
+use std::io::{BufWriter, Read, Write};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::run::{Plan, Resume};
+use crate::error::{Error, Exit, Result};
+use crate::input::{Format, Inputs};
+use crate::plan::Checked;
+use crate::request::Params;
+use crate::store::{Job, Ledger, Lock, State, Store, Transport};
+
+/// What is kept with a job so that it can go on without its flags.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Spec {
+    /// Of this record's shape.
+    pub version: u8,
+    /// The service, as in [`Plan::service`].
+    pub service: String,
+    /// Absolute paths.
+    pub inputs: Vec<PathBuf>,
+    /// The input came through a pipe and is kept with the job.
+    pub spooled: bool,
+    /// `--input-format`
+    pub input_format: Option<Format>,
+    /// What the flags ask of every request.
+    pub params: Params,
+    /// `--skip-invalid`
+    pub skip_invalid: bool,
+}
+
+/// Where the rows come from.
+#[derive(Debug)]
+pub struct Source {
+    /// What is kept of the command.
+    pub spec: Spec,
+    /// The files to read.
+    pub inputs: Inputs,
+    /// Standard input, not yet kept under its job's name.
+    spool: Option<tempfile::NamedTempFile>,
+    /// The job that `--resume=JOB` names.
+    named: Option<Job>,
+    /// The command's key.
+    key: String,
+    /// The inputs as typed.
+    shown: String,
+}
+
+/// A job that this process alone works on.
+#[derive(Debug)]
+pub struct Claimed {
+    /// Its entry in the index; without an id as long as it is new.
+    pub job: Job,
+    /// Its answers are reused; otherwise it is new.
+    pub resumed: bool,
+    locks: Vec<Lock>,
+}
+
+/// Finds out what to read: files, standard input (kept in a file), or what an earlier job read.
+///
+/// # Errors
+/// 2 for a job that is not there or belongs to another service, 66 for input that cannot be read.
+pub fn source(plan: &Plan, store: &Store, ledger: &Ledger) -> Result<Source> {
+    let named = match &plan.resume {
+        Resume::Job(name) => Some(ledger.find(name)?),
+        _ => None,
+    };
+    let again = named.as_ref().filter(|_| plan.inputs.is_empty() && !plan.stdin);
+    let mut spec = match again {
+        Some(job) => spec_of(job)?,
+        None => Spec {
+            version: 1,
+            service: plan.service.clone(),
+            inputs: plan.inputs.iter().map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone())).collect(),
+            spooled: plan.stdin,
+            input_format: plan.input_format,
+            params: plan.params.clone(),
+            skip_invalid: false,
+        },
+    };
+    spec.skip_invalid |= plan.skip_invalid;
+    if spec.service != plan.service {
+        let hint = if spec.service == "sandbox" {
+            "add --sandbox"
+        } else {
+            "leave --sandbox out, or give the same --base-url"
+        };
+        return Err(Error::usage(format!(
+            "that job ran against {}, this command is for {}",
+            spec.service, plan.service
+        ))
+        .hint(hint));
+    }
+    let format = spec.input_format.unwrap_or(Format::Jsonl);
+    let (inputs, spool, content) = match again {
+        Some(job) if spec.spooled => {
+            let path = store.spool_path(&job.id);
+            if !path.exists() {
+                return Err(Error::new(Exit::NoInput, format!("the input of {} is not kept any more", job.id)));
+            }
+            (Inputs::spooled(path, "-", format), None, String::new())
+        }
+        _ if spec.spooled => {
+            let (file, hash) = spool_stdin(store)?;
+            (Inputs::spooled(file.path().to_owned(), "-", format), Some(file), hash)
+        }
+        // Messages name files as they were typed.
+        Some(_) => (Inputs::resolve(&spec.inputs, spec.input_format)?, None, String::new()),
+        None => (Inputs::resolve(&plan.inputs, spec.input_format)?, None, String::new()),
+    };
+    let typed = if plan.inputs.is_empty() { &spec.inputs } else { &plan.inputs };
+    let shown = if spec.spooled {
+        "-".to_owned()
+    } else {
+        typed.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(" ")
+    };
+    let key = match again {
+        Some(job) => job.key.clone(),
+        None => key_of(&spec, &content),
+    };
+    Ok(Source { spec, inputs, spool, named, key, shown })
+}
+
+fn spec_of(job: &Job) -> Result<Spec> {
+    if job.transport != Transport::Realtime {
+        return Err(Error::usage(format!("{} is not a realtime job", job.id)));
+    }
+    serde_json::from_str(&job.spec)
+        .map_err(|e| Error::new(Exit::Io, format!("the record of {} cannot be read", job.id)).because(e))
+}
+
+/// The same command has the same key: same inputs, same parameters, same service.
+fn key_of(spec: &Spec, content: &str) -> String {
+    let parts = serde_json::json!([spec.service, spec.inputs, spec.input_format, spec.params, content]);
+    blake3::hash(parts.to_string().as_bytes()).to_hex()[..32].to_owned()
+}
+
+fn spool_stdin(store: &Store) -> Result<(tempfile::NamedTempFile, String)> {
+    let file = store.spool()?;
+    let mut writer = BufWriter::with_capacity(256 << 10, file);
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; 64 << 10];
+    let mut stdin = std::io::stdin().lock();
+    loop {
+        let read = match stdin.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => n,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(Error::new(Exit::NoInput, "standard input cannot be read").because(e)),
+        };
+        hasher.update(&buffer[..read]);
+        writer.write_all(&buffer[..read]).map_err(|e| Error::io("standard input cannot be kept", e))?;
+    }
+    let file = writer.into_inner().map_err(|e| Error::io("standard input cannot be kept", e.into_error()))?;
+    file.as_file().sync_all().map_err(|e| Error::io("standard input cannot be kept", e))?;
+    Ok((file, hasher.finalize().to_hex().to_string()))
+}
+
+/// Finds the job to go on with, or describes a new one; nobody else can do the same at the same time.
+///
+/// # Errors
+/// 75 if another process works on it, 2 if there is nothing to resume.
+pub fn claim(store: &Store, ledger: &Ledger, plan: &Plan, source: &Source) -> Result<Claimed> {
+    let busy = |what: &str| {
+        Error::new(Exit::TempFail, format!("{what} is being worked on by another llbatch"))
+            .hint("wait for it, or give --fresh to start a second job (and pay for it)")
+    };
+    let mut locks = Vec::new();
+    if plan.resume != Resume::Fresh {
+        locks.push(store.lock(&source.key)?.ok_or_else(|| busy("this very command"))?);
+    }
+    let found = match (&plan.resume, &source.named) {
+        (_, Some(job)) => Some(job.clone()),
+        (Resume::Fresh | Resume::Job(_), None) => None,
+        (Resume::Auto, None) => ledger.last_of(&source.key)?.filter(|job| !job.state.ended()),
+        (Resume::Last, None) => Some(ledger.last_of(&source.key)?.ok_or_else(|| {
+            Error::usage("this command has no earlier job to resume")
+                .hint("leave --resume out, or name a job: --resume=JOB")
+        })?),
+    };
+    let spec = serde_json::to_string(&source.spec)
+        .map_err(|e| Error::new(Exit::Failure, "the job cannot be described").because(e))?;
+    if let Some(mut job) = found {
+        locks.push(store.lock(&job.id)?.ok_or_else(|| busy(&job.id))?);
+        job.spec = spec;
+        return Ok(Claimed { job, resumed: true, locks });
+    }
+    let job = Job {
+        id: String::new(),
+        name: plan.name.clone(),
+        key: source.key.clone(),
+        transport: Transport::Realtime,
+        state: State::Preparing,
+        created_at: 0,
+        updated_at: 0,
+        input: source.shown.clone(),
+        spec,
+        total: 0,
+        succeeded: 0,
+        failed: 0,
+        cost: None,
+        active_ms: 0,
+        exit: None,
+    };
+    Ok(Claimed { job, resumed: false, locks })
+}
+
+/// The input is good: the job is written down as running, and its standard input is kept under its name.
+///
+/// # Errors
+/// 74 if that cannot be written.
+pub fn enter(
+    claimed: &mut Claimed,
+    source: &mut Source,
+    checked: &Checked,
+    store: &Store,
+    ledger: &Ledger,
+) -> Result<()> {
+    claimed.job.total = checked.rows;
+    claimed.job.state = State::Running;
+    claimed.job.exit = None;
+    if claimed.resumed {
+        ledger.update(&claimed.job)?;
+    } else {
+        claimed.job = ledger.create(claimed.job.clone())?;
+        // It is worked on under its own name too, so that `--resume JOB` and the command exclude each other.
+        claimed.locks.extend(store.lock(&claimed.job.id)?);
+    }
+    if let Some(file) = source.spool.take() {
+        let path = store.spool_path(&claimed.job.id);
+        file.persist(&path).map_err(|e| Error::io("standard input cannot be kept", e.error))?;
+        source.inputs = Inputs::spooled(path, "-", source.spec.input_format.unwrap_or(Format::Jsonl));
+    }
+    Ok(())
+}

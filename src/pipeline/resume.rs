@@ -1,0 +1,158 @@
+//! Going on: which answers of an earlier run still stand, which rows it may have paid for without an answer.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::Cursor;
+use crate::context::Ctx;
+use crate::error::Result;
+use crate::input::Inputs;
+use crate::outcome::{Fingerprint, Usage};
+use crate::plan::{self, CheckOptions, Checked};
+use crate::request::Shape;
+use crate::store::JobDb;
+use crate::ui::format;
+
+/// Unanswered rows of a killed run that are named; the others are counted.
+const NAMED: usize = 20;
+
+/// What the check found out about the job that is resumed.
+#[derive(Debug)]
+pub struct Resumed {
+    db: JobDb,
+    /// Every stored row stands where it stood, with the same request.
+    same: bool,
+}
+
+/// The fingerprints and ids of stored answers, read page by page beside the rows of the input.
+struct Stored<'a> {
+    db: &'a JobDb,
+    page: VecDeque<(u64, Fingerprint, Box<str>)>,
+    from: u64,
+    ended: bool,
+}
+
+impl Stored<'_> {
+    /// The stored answer at `row`, which ascends. An answer at a row that was passed over stays in front and is found at the end.
+    fn at(&mut self, row: u64) -> Result<Option<(Fingerprint, Box<str>)>> {
+        const PAGE: u32 = 4096;
+        if self.page.is_empty() && !self.ended {
+            self.page = self.db.answers(self.from, PAGE)?.into();
+            self.ended = self.page.is_empty();
+            self.from = self.page.back().map_or(self.from, |(row, _, _)| row + 1);
+        }
+        if self.page.front().is_some_and(|(stored, _, _)| *stored == row) {
+            return Ok(self.page.pop_front().map(|(_, fp, id)| (fp, id)));
+        }
+        Ok(None)
+    }
+}
+
+/// Checks all rows; beside that, whether the answers of an earlier run still stand at their rows.
+pub fn check(
+    inputs: &Inputs,
+    shape: &Shape,
+    max_problems: usize,
+    old: Option<JobDb>,
+) -> Result<(Checked, Option<Resumed>)> {
+    let options = CheckOptions { max_problems, ..CheckOptions::default() };
+    let Some(db) = old else {
+        let checked = plan::check_with(inputs, shape, &options, &|_| (), &mut |_, _| {})?;
+        return Ok((checked, None));
+    };
+    let mut stored = Stored { db: &db, page: VecDeque::new(), from: 1, ended: false };
+    let mut same = Ok(true);
+    let checked = plan::check_with(
+        inputs,
+        shape,
+        &options,
+        &|draft| (draft.fingerprint(), Box::<str>::from(&*draft.id)),
+        &mut |row, found| {
+            if let Ok(true) = same {
+                same = stored.at(row).map(|answer| answer.is_none_or(|stored| found == Some(stored)));
+            }
+        },
+    )?;
+    // Answers behind the last row mean that rows are gone.
+    let same = same? && stored.at(u64::MAX)?.is_none() && stored.page.is_empty();
+    Ok((checked, Some(Resumed { db, same })))
+}
+
+/// Makes the job's database ready: answers at their rows, failed rows out, what both cost kept.
+///
+/// # Errors
+/// 74 if the disk refuses.
+pub fn prepare(resumed: Resumed, inputs: &Inputs, shape: &Arc<Shape>, checked: &Checked, ctx: &Ctx) -> Result<JobDb> {
+    let Resumed { mut db, same } = resumed;
+    let lost = db.unanswered(usize::MAX)?;
+    if !lost.is_empty() {
+        tell_lost(&lost, inputs, shape, ctx)?;
+    }
+    retire_lost(&lost, &mut db, inputs, shape)?;
+    db.retire_failed()?;
+    if !same {
+        let mut kept = 0;
+        let mut remap = db.remap()?;
+        let mut result = Ok(());
+        plan::check(inputs, shape, &CheckOptions { max_problems: 0, threads: 1 }, &mut |row, request| {
+            let Some(request) = request.filter(|_| checked.duplicates.binary_search(&row).is_err()) else { return };
+            if result.is_ok() {
+                match remap.place(row, &request.id, request.fingerprint) {
+                    Ok(found) => kept += u64::from(found),
+                    Err(e) => result = Err(e),
+                }
+            }
+        })?;
+        result?;
+        let gone = remap.finish()?;
+        ctx.ui.note(&format!(
+            "the input has changed: {} still fit a row, {} changed or new rows will be sent, {} are of no use any more",
+            format::plural(kept, "answer"),
+            format::count(checked.rows - kept),
+            format::plural(gone, "answer")
+        ));
+    }
+    Ok(db)
+}
+
+/// Rows that a killed process had in flight may be billed twice: they are named.
+fn tell_lost(lost: &[u64], inputs: &Inputs, shape: &Arc<Shape>, ctx: &Ctx) -> Result<()> {
+    let mut names = Vec::new();
+    let mut cursor = Cursor::open(inputs, shape, false)?;
+    for row in lost.iter().take(NAMED) {
+        names.push(cursor.at(*row)?.map_or_else(|| format!("row-{row}"), |s| s.id.into_string()));
+    }
+    let more = lost.len().saturating_sub(NAMED);
+    let tail = if more > 0 { format!(" and {} more", format::count(more as u64)) } else { String::new() };
+    ctx.ui.warn(&format!(
+        "the last run was killed: {} may have been sent without an answer coming back, and may be billed twice: {}{tail}",
+        format::plural(lost.len() as u64, "row"),
+        names.join(", ")
+    ));
+    Ok(())
+}
+
+/// Rows whose fate a killed process took with it: what they may have cost is kept.
+fn retire_lost(lost: &[u64], db: &mut JobDb, inputs: &Inputs, shape: &Arc<Shape>) -> Result<()> {
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let mut bounds: Vec<(Arc<str>, u32, Usage)> = Vec::new();
+    let mut blocks = inputs.blocks()?;
+    while let Some(block) = blocks.next()? {
+        block.for_each(|record| {
+            let Ok(record) = record else { return };
+            if lost.binary_search(&record.row).is_err() {
+                return;
+            }
+            let Ok(request) = shape.request(&record) else { return };
+            let reserve =
+                Usage { prompt: crate::tokens::bound(&request.body), completion: request.max_tokens.unwrap_or(0) };
+            bounds.push((request.model, 1, reserve));
+        });
+    }
+    for (model, rows, reserve) in bounds {
+        db.retire_unknown(&model, rows, reserve)?;
+    }
+    db.commit(false)
+}
