@@ -1,4 +1,41 @@
-//! llbatch
+//! # llbatch: prompts in, answers out
+//!
+//! N rows in, N rows out, in input order, every row answered or carrying its error; nothing lost, nothing paid twice.
+//!
+//! One package: this library with a thin binary. Data flows one way; a retry lives inside a row's task, and nothing else
+//! flows back:
+//!
+//! ```text
+//! input ─▶ request ─▶ plan (check) ─▶ realtime ─▶ event ─▶ pipeline ─▶ store, output, summary, progress
+//! ```
+//!
+//! | room | what it knows | may use |
+//! | --- | --- | --- |
+//! | [`error`] | what stops a command, and its exit code | – |
+//! | [`outcome`], [`tokens`], [`price`], [`summary`] | what became of a row, what it cost, the fold of all | each other, left to right |
+//! | [`request`] | a record of the input and the request that it stands for, as text, never as a tree | outcome |
+//! | [`input`] | files, compression, formats; cut into blocks of whole records | request |
+//! | [`plan`] | a pass over all rows before anything is sent: problems, duplicate ids | input, request |
+//! | [`api`] | the service: one `send`, error classes, limits, when to try again | nothing of ours |
+//! | [`realtime`] | requests in flight under the limiter; rows in, events out | api, request, outcome, tokens |
+//! | [`store`] | SQLite: `ledger.db` and a file per job; kernel locks | outcome, price |
+//! | [`output`] | result lines and files that appear when they are complete | outcome, price, request (fields) |
+//! | [`ui`] | talk on stderr, data on stdout, progress, tables, escaping | price |
+//! | [`sandbox`] | the built-in Together-compatible server, written from the service's documents | nothing of ours |
+//! | [`pipeline`] | the one consumer of events, and a job from its inputs to its summary | all of the above, settings, context |
+//! | [`settings`], [`context`] | flag > environment > config file > default; what every command is given | error, price, ui |
+//! | [`cli`] | the only user of clap; one file per subcommand | everything |
+//!
+//! Three threads work on a run. The *reader* parses the input and hands over rows in small batches. The *network* thread
+//! (a current-thread runtime) admits rows (a permit, then the limiter), sends, reads and decides. The *writer* takes
+//! outcomes, commits them in groups, and only then lets them be shown: in input order, from a small window or, for rows
+//! that overtook a slow one by far, back from the database. Memory is a few bits a row beside what is in flight.
+//!
+//! Before rows up to *n* are sent, "rows up to *n* may have been sent" is on disk; so after a kill it is known which rows
+//! may have been paid for without an answer. Requests are rebuilt from the input on a resume and matched to answers by
+//! their fingerprint.
+//!
+//! `tests/layers.rs` holds the imports against this table.
 
 pub mod api;
 pub mod cli;

@@ -83,7 +83,7 @@ pub struct Run {
 const EXAMPLES: &str = "\
 Examples:
   llbatch run samples/prompts.jsonl --sandbox -o out.jsonl
-  llbatch run prompts.csv -m meta-llama/Llama-3.2-3B-Instruct-Turbo -o answers.csv
+  llbatch run samples/prompts.csv --sandbox -o answers.csv --prefix llm_      (it has a column `model` of its own)
   llbatch run reviews.csv -m … --prompt 'Positive or negative? {{ text }}' --max-tokens 5 -o out.csv
   zcat big.jsonl.gz | llbatch run - --rpm 600 > out.jsonl
   llbatch run big.jsonl -o out.jsonl --resume      after it finished: send only the failed rows again";

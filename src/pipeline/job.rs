@@ -81,17 +81,13 @@ pub fn source(plan: &Plan, store: &Store, ledger: &Ledger) -> Result<Source> {
         },
     };
     spec.skip_invalid |= plan.skip_invalid;
-    if spec.service != plan.service {
-        let hint = if spec.service == "sandbox" {
-            "add --sandbox"
-        } else {
-            "leave --sandbox out, or give the same --base-url"
-        };
-        return Err(Error::usage(format!(
-            "that job ran against {}, this command is for {}",
-            spec.service, plan.service
-        ))
-        .hint(hint));
+    let service = named.as_ref().map(spec_of).transpose()?.map_or_else(|| spec.service.clone(), |spec| spec.service);
+    if service != plan.service {
+        let hint =
+            if service == "sandbox" { "add --sandbox" } else { "leave --sandbox out, or give the same --base-url" };
+        return Err(
+            Error::usage(format!("that job ran against {service}, this command is for {}", plan.service)).hint(hint)
+        );
     }
     let format = spec.input_format.unwrap_or(Format::Jsonl);
     let (inputs, spool, content) = match again {

@@ -4,7 +4,7 @@
 //!
 //! 1. On the way up every answer adds to the pace, the more the quicker it came: what is refused before we know is
 //!    (pace - limit) x latency.
-//! 2. A refusal ends the climb. Everyone pauses until what was in flight is answered; then [`bucket`] tells which rates explain all
+//! 2. A refusal ends the climb. Everyone pauses until what was in flight is answered; then `bucket` tells which rates explain all
 //!    that was sent and refused. The pace is taken from their middle; while they are far apart it creeps up to the next
 //!    refusal, which tells them apart.
 //! 3. Refusals are a budget: a measured rate is held, and probed when one more refusal is affordable.

@@ -22,6 +22,10 @@ pub use lock::Lock;
 /// How long a writer of the ledger waits for another one; their transactions take milliseconds.
 const BUSY: Duration = Duration::from_secs(20);
 
+/// `status` holds a lock for an instant to see whether it is held; a writer outwaits that.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
 /// The state directory.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -94,13 +98,23 @@ impl Store {
     /// # Errors
     /// 74 if the lock file cannot be used.
     pub fn lock(&self, name: &str) -> Result<Option<Lock>> {
+        for _ in 0..LOCK_TRIES {
+            if let Some(lock) = self.try_lock(name)? {
+                return Ok(Some(lock));
+            }
+            std::thread::sleep(LOCK_PAUSE);
+        }
+        self.try_lock(name)
+    }
+
+    fn try_lock(&self, name: &str) -> Result<Option<Lock>> {
         Lock::take(&self.dir.join("locks").join(format!("{name}.lock")))
     }
 
     /// Whether a live process works on job `id`.
     #[must_use]
     pub fn in_use(&self, id: &str) -> bool {
-        matches!(self.lock(id), Ok(None))
+        matches!(self.try_lock(id), Ok(None))
     }
 }
 
