@@ -26,7 +26,7 @@ pub struct InputArgs {
     /// System message for rows without one; may be a template
     #[arg(long, value_name = "TEXT", help_heading = "Requests")]
     pub system: Option<String>,
-    /// Field that holds the id [default: `custom_id`, else id, else row-N]
+    /// Field that holds the id [default: custom_id, else id, else row-N]
     #[arg(long, value_name = "FIELD", help_heading = "Requests")]
     pub id: Option<String>,
     /// Most tokens to answer with, for rows that do not say
@@ -47,7 +47,7 @@ pub struct InputArgs {
     /// JSON schema that answers must follow
     #[arg(long, value_name = "FILE", help_heading = "Requests")]
     pub json_schema: Option<PathBuf>,
-    /// Any other field of the request: --set `top_k=40`; may be repeated
+    /// Any other field of the request: --set top_k=40; may be repeated
     #[arg(long, value_name = "KEY=JSON", help_heading = "Requests")]
     pub set: Vec<String>,
     /// What to call

@@ -1,4 +1,5 @@
 //! The command line: the only user of clap. One file per subcommand.
+#![expect(clippy::doc_markdown, reason = "comments on arguments are the help texts, read in a terminal")]
 
 mod args;
 mod report;
@@ -55,19 +56,19 @@ struct Global {
     /// Progress display
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", value_parser = when())]
     progress: When,
-    /// Colours; `NO_COLOR` is honoured
+    /// Colours; NO_COLOR is honoured
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", value_parser = when())]
     color: When,
-    /// Config file [env: `LLBATCH_CONFIG`] [default: ~/.config/llbatch/config.toml]
+    /// Config file [env: LLBATCH_CONFIG] [default: ~/.config/llbatch/config.toml]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where jobs are kept [env: `LLBATCH_STATE_DIR`] [default: ~/.local/state/llbatch]
+    /// Where jobs are kept [env: LLBATCH_STATE_DIR] [default: ~/.local/state/llbatch]
     #[arg(long, global = true, value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// The service [env: `TOGETHER_BASE_URL`] [default: <https://api.together.ai/v1>]
+    /// The service [env: TOGETHER_BASE_URL] [default: https://api.together.ai/v1]
     #[arg(long, global = true, value_name = "URL")]
     base_url: Option<String>,
-    /// File with the API key, readable by you alone [env: `TOGETHER_API_KEY` holds the key itself]
+    /// File with the API key, readable by you alone [env: TOGETHER_API_KEY holds the key itself]
     #[arg(long, global = true, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
     /// Use the built-in server: no key, no network, no cost

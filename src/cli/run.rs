@@ -204,6 +204,8 @@ fn options(args: &Run, ctx: &Ctx) -> Result<Options> {
         give_up_after: time("--give-up-after", &args.give_up_after, &config.give_up_after, 900)?,
         // Twice what is in flight is asked for at a time, so that few rows are in doubt after a kill.
         claim: (2 * wanted as u64).clamp(16, 512),
+        // Known once the input has been checked.
+        last_row: u64::MAX,
     })
 }
 

@@ -65,6 +65,28 @@ impl Inputs {
         (!self.files.is_empty()).then(|| self.files.iter().map(|file| file.bytes).sum())
     }
 
+    /// Which files these are and how they stand: the same again if none was written to since (their change times tell,
+    /// which no program can set). `None` if one cannot be looked at.
+    pub fn stamp(&self) -> Option<String> {
+        use std::os::unix::fs::MetadataExt;
+        let mut stamp = String::new();
+        for file in &self.files {
+            let m = fs::metadata(&file.path).ok()?;
+            let part = format!(
+                "{}:{}:{}:{}.{}:{}.{};",
+                m.dev(),
+                m.ino(),
+                m.len(),
+                m.mtime(),
+                m.mtime_nsec(),
+                m.ctime(),
+                m.ctime_nsec()
+            );
+            stamp.push_str(&part);
+        }
+        Some(stamp)
+    }
+
     /// The formats, in the order of the files.
     pub fn formats(&self) -> impl Iterator<Item = Format> + '_ {
         self.files.iter().map(|file| file.format)

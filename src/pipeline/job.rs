@@ -29,6 +29,22 @@ pub struct Spec {
     pub params: Params,
     /// `--skip-invalid`
     pub skip_invalid: bool,
+    /// What the check found, if it found nothing wrong.
+    #[serde(default)]
+    pub checked: Option<Sound>,
+}
+
+/// An input without a problem: need not be checked again as long as nobody writes to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sound {
+    /// [`Inputs::stamp`] when it was checked.
+    pub stamp: String,
+    /// Its rows.
+    pub rows: u64,
+    /// Rows by model.
+    pub models: Vec<(String, u64)>,
+    /// Rows from which `stream` is taken out.
+    pub stream_removed: u64,
 }
 
 /// Where the rows come from.
@@ -55,6 +71,8 @@ pub struct Claimed {
     pub job: Job,
     /// Its answers are reused; otherwise it is new.
     pub resumed: bool,
+    /// What an earlier check of the input found.
+    pub sound: Option<Sound>,
     locks: Vec<Lock>,
 }
 
@@ -78,6 +96,7 @@ pub fn source(plan: &Plan, store: &Store, ledger: &Ledger) -> Result<Source> {
             input_format: plan.input_format,
             params: plan.params.clone(),
             skip_invalid: false,
+            checked: None,
         },
     };
     spec.skip_invalid |= plan.skip_invalid;
@@ -180,8 +199,9 @@ pub fn claim(store: &Store, ledger: &Ledger, plan: &Plan, source: &Source) -> Re
         .map_err(|e| Error::new(Exit::Failure, "the job cannot be described").because(e))?;
     if let Some(mut job) = found {
         locks.push(store.lock(&job.id)?.ok_or_else(|| busy(&job.id))?);
+        let sound = spec_of(&job)?.checked;
         job.spec = spec;
-        return Ok(Claimed { job, resumed: true, locks });
+        return Ok(Claimed { job, resumed: true, sound, locks });
     }
     let job = Job {
         id: String::new(),
@@ -200,7 +220,7 @@ pub fn claim(store: &Store, ledger: &Ledger, plan: &Plan, source: &Source) -> Re
         active_ms: 0,
         exit: None,
     };
-    Ok(Claimed { job, resumed: false, locks })
+    Ok(Claimed { job, resumed: false, sound: None, locks })
 }
 
 /// The input is good: the job is written down as running, and its standard input is kept under its name.
@@ -214,6 +234,11 @@ pub fn enter(
     store: &Store,
     ledger: &Ledger,
 ) -> Result<()> {
+    // Standard input gets its stamp when it has got its name.
+    if source.spool.is_none() {
+        source.spec.checked = sound(&source.inputs, checked);
+    }
+    claimed.job.spec = describe(&source.spec)?;
     claimed.job.total = checked.rows;
     claimed.job.state = State::Running;
     claimed.job.exit = None;
@@ -228,6 +253,19 @@ pub fn enter(
         let path = store.spool_path(&claimed.job.id);
         file.persist(&path).map_err(|e| Error::io("standard input cannot be kept", e.error))?;
         source.inputs = Inputs::spooled(path, "-", source.spec.input_format.unwrap_or(Format::Jsonl));
+        source.spec.checked = sound(&source.inputs, checked);
+        claimed.job.spec = describe(&source.spec)?;
+        ledger.update(&claimed.job)?;
     }
     Ok(())
+}
+
+fn describe(spec: &Spec) -> Result<String> {
+    serde_json::to_string(spec).map_err(|e| Error::new(Exit::Failure, "the job cannot be described").because(e))
+}
+
+fn sound(inputs: &Inputs, checked: &Checked) -> Option<Sound> {
+    let models = checked.models.iter().map(|(model, rows)| (model.to_string(), *rows)).collect();
+    (checked.problem_count == 0).then_some(())?;
+    Some(Sound { stamp: inputs.stamp()?, rows: checked.rows, models, stream_removed: checked.stream_removed })
 }

@@ -154,6 +154,8 @@ impl Consumer<'_> {
                 self.tell(&counters)?;
             }
         }
+        // The engine has ended, so whatever it sent has been told.
+        self.db.release()?;
         self.db.commit(true)?;
         self.tell(&counters)
     }

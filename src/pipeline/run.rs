@@ -87,7 +87,7 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
     let earlier = if claimed.resumed { Some(JobDb::open(&store.job_path(&claimed.job.id))?) } else { None };
 
     progress.phase("checking input");
-    let (checked, resumed) = resume::check(&source.inputs, &shape, plan.max_problems, earlier)?;
+    let (checked, resumed) = resume::check(&source.inputs, &shape, plan.max_problems, earlier, claimed.sound.as_ref())?;
     report_problems(&checked, source.spec.skip_invalid, ctx, plan.max_problems)?;
     if checked.rows == 0 {
         return Err(Error::new(Exit::Data, "the input has no rows")
@@ -145,6 +145,7 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
     if let Some(deadline) = &mut plan.options.deadline {
         *deadline = (*deadline).max(started);
     }
+    plan.options.last_row = checked.rows;
     let consumer = Consumer {
         db,
         ordered: Ordered::new(checked.rows, (*done).clone(), renderer, cursor, results, errors),

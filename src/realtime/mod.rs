@@ -53,6 +53,8 @@ pub struct Options {
     pub give_up_after: Duration,
     /// Rows claimed at a time.
     pub claim: u64,
+    /// The last row; none behind it is claimed.
+    pub last_row: u64,
 }
 
 /// A row on its way in.
@@ -180,8 +182,9 @@ impl Engine {
                 }
             };
             // A claim is asked for half a block ahead, so that nobody waits for the disk.
-            if request.row + self.options.claim / 2 > asked {
-                asked = request.row + self.options.claim;
+            let half = (request.row + self.options.claim / 2).min(self.options.last_row);
+            if half > asked || asked == 0 {
+                asked = (request.row + self.options.claim).min(self.options.last_row);
                 drop(self.events.send(Event::Claim(asked)));
             }
             let permit = tokio::select! {

@@ -160,6 +160,16 @@ impl JobDb {
         Ok(())
     }
 
+    /// Every row that was sent has its outcome: nothing is in doubt. Commits with the open group.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn release(&mut self) -> Result<()> {
+        self.begin()?;
+        self.run(|db| db.execute("DELETE FROM meta WHERE key = 'claimed'", []))?;
+        Ok(())
+    }
+
     /// Rows that may have been sent but have no outcome: what was in flight when the last process died. At most `limit` of them.
     ///
     /// # Errors

@@ -1,0 +1,45 @@
+//! Help texts, as they stand: a change here is a change of what users read.
+
+use crate::support::Home;
+
+fn help(args: &[&str]) -> String {
+    let out = Home::new().llbatch(args).code(0);
+    assert_eq!(out.stderr, "", "help goes to stdout");
+    for line in out.stdout.lines() {
+        assert!(line.chars().count() <= 100, "{} columns: {line}", line.chars().count());
+    }
+    // Clap leaves spaces at the ends of lines.
+    out.stdout.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_programs_help() {
+    insta::assert_snapshot!("help", help(&["--help"]));
+}
+
+#[test]
+fn the_help_of_run() {
+    insta::assert_snapshot!("run", help(&["run", "--help"]));
+}
+
+#[test]
+fn the_short_help_of_run() {
+    insta::assert_snapshot!("run_short", help(&["run", "-h"]));
+}
+
+#[test]
+fn the_help_of_serve() {
+    insta::assert_snapshot!("serve", help(&["serve", "--help"]));
+}
+
+#[test]
+fn the_help_of_status_and_report() {
+    insta::assert_snapshot!("status", help(&["status", "--help"]));
+    insta::assert_snapshot!("report", help(&["report", "--help"]));
+}
+
+#[test]
+fn the_version() {
+    let out = Home::new().llbatch(&["--version"]).code(0);
+    assert_eq!(out.stdout, format!("llbatch {}\n", env!("CARGO_PKG_VERSION")));
+}

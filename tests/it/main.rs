@@ -1,0 +1,12 @@
+//! llbatch as its users meet it: the built binary, its files, its exit codes, against a server on loopback.
+//!
+//! Every test has a directory, a state directory and a port of its own, so all of them run at once.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod help;
+mod report;
+mod run;
+mod serve;
+mod status;
+mod support;
+mod usage;

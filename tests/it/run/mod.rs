@@ -1,0 +1,13 @@
+//! `llbatch run`.
+
+mod bytes;
+mod crash;
+mod faults;
+mod input;
+mod outputs;
+mod problems;
+mod resume;
+mod samples;
+mod signals;
+mod stops;
+mod summary;

@@ -1,0 +1,161 @@
+//! Invalid input: all problems at once, each with its place and a remedy, and nothing sent.
+
+use crate::support::{Home, MODEL, Server, codes, csv_rows, lines, prompts, rows};
+
+/// Line 1 and 5 are good.
+fn bad_rows() -> String {
+    let good = format!(r#"{{"id":"good","prompt":"x","model":"{MODEL}"}}"#);
+    let same = format!(r#"{{"id":"good","prompt":"y","model":"{MODEL}"}}"#);
+    let last = format!(r#"{{"id":"last","prompt":"z","model":"{MODEL}"}}"#);
+    lines(&[
+        &good,
+        r#"{"id":"torn","prompt":"x""#,
+        r#"{"id":"no-model","prompt":"x"}"#,
+        r#"{"id":"shape","messages":"hello","model":"m/x"}"#,
+        &last,
+        &same,
+        r#"{"id":"nothing","text":"x","model":"m/x"}"#,
+        r#"["no object"]"#,
+        r#"{"custom_id":"url","url":"/v1/embeddings","body":{"model":"m/x","messages":[{"role":"user","content":"x"}]}}"#,
+    ])
+}
+
+#[test]
+fn every_problem_is_listed_with_its_place_and_nothing_is_sent() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.write("in.jsonl", bad_rows());
+    let out = home.run(&server, &["in.jsonl", "-o", "out.jsonl"]).code(65);
+    for line in [2, 3, 4, 6, 7, 8, 9] {
+        assert_eq!(out.stderr.matches(&format!(" in.jsonl:{line}:")).count(), 1, "line {line}:\n{}", out.stderr);
+    }
+    for line in [1, 5] {
+        assert!(!out.stderr.contains(&format!(" in.jsonl:{line}: ")), "line {line} is good:\n{}", out.stderr);
+    }
+    // The second row with an id names both, fields that a row has are listed, and what to do is said.
+    let out = out.says(&["first at in.jsonl:1, again at in.jsonl:6", "its fields are: id, text, model", "-m MODEL"]);
+    let out = out.says(&["--endpoint embeddings", "7 of 9 rows", "nothing was sent", "--skip-invalid"]);
+    assert_eq!(out.stdout, "");
+    assert_eq!((server.requests(), server.bill()), (0, 0));
+    assert!(!home.exists("out.jsonl"));
+}
+
+#[test]
+fn many_problems_are_counted_after_the_first_ones() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.write("in.jsonl", "nonsense\n".repeat(30));
+    let out = home.run(&server, &["in.jsonl"]).code(65).says(&["in.jsonl:20:", "10 more", "30 of 30 rows"]);
+    assert!(!out.stderr.contains("in.jsonl:21:"), "{}", out.stderr);
+    let out = home.run(&server, &["in.jsonl", "--max-problems", "2"]).code(65).says(&["in.jsonl:2:", "28 more"]);
+    assert!(!out.stderr.contains("in.jsonl:3:"), "{}", out.stderr);
+}
+
+#[test]
+fn skip_invalid_sends_the_others_and_loses_no_row() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.write("in.jsonl", bad_rows());
+    home.run(&server, &["in.jsonl", "--skip-invalid", "-o", "out.jsonl", "--summary", "s.json"])
+        .code(3)
+        .says(&["in.jsonl:2:", "in.jsonl:9:"]);
+    let bad = "invalid_request".to_owned();
+    let ok = "ok".to_owned();
+    let codes = codes(&home.read("out.jsonl"));
+    let kinds: Vec<_> = codes.iter().map(|(_, code)| code.clone()).collect();
+    assert_eq!(kinds, [&ok, &bad, &bad, &bad, &ok, &bad, &bad, &bad, &bad].map(Clone::clone));
+    assert_eq!(codes[0].0, "good");
+    assert_eq!(codes[4].0, "last");
+    assert_eq!(server.requests(), 2);
+    let row = &rows(&home.read("out.jsonl"))[2];
+    assert!(row.line["error"]["message"].as_str().unwrap().contains("no model"), "{}", row.line);
+    assert!(row.line["response"].is_null());
+    let summary = home.json("s.json");
+    assert_eq!(summary["rows"], serde_json::json!({"total": 9, "succeeded": 2, "failed": 7, "pending": 0}));
+}
+
+#[test]
+fn a_field_that_the_template_misses_lists_those_that_are_there() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.write("in.csv", "id,text\na,x\nb,y\n");
+    let args = ["in.csv", "-m", MODEL, "--prompt", "{{ txet }}"];
+    home.run(&server, &args).code(65).says(&["in.csv:2", "in.csv:3", "`txet`", "id, text"]);
+    // One that does not parse is the command line's fault, not the input's.
+    home.run(&server, &["in.csv", "-m", MODEL, "--prompt", "{{ text"]).code(2).says(&["--prompt"]);
+    assert_eq!(server.requests(), 0);
+}
+
+#[test]
+fn ids_must_differ_over_all_files_and_from_generated_ones() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.write("a.jsonl", prompts(1..=3));
+    home.write("b.jsonl", prompts(3..=4));
+    home.run(&server, &["a.jsonl", "b.jsonl"]).code(65).says(&["\"q3\"", "a.jsonl:3", "b.jsonl:1"]);
+    let line = |id: &str| format!(r#"{{{id}"prompt":"x","model":"{MODEL}"}}"#);
+    home.write("c.jsonl", lines(&[&line(r#""id":"row-2","#), &line("")]));
+    home.run(&server, &["c.jsonl"]).code(65).says(&["\"row-2\"", "c.jsonl:1", "c.jsonl:2"]);
+    home.run(&server, &["a.jsonl", "--id", "nr"]).code(65).says(&["`nr`", "id, prompt, model, max_tokens"]);
+    assert_eq!(server.requests(), 0);
+}
+
+#[test]
+fn text_that_is_not_utf_8_is_named() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    let mut bytes = prompts(1..=2).into_bytes();
+    bytes.extend(b"{\"id\":\"x\",\"prompt\":\"caf\xe9\",\"model\":\"m/x\"}\n");
+    home.write("in.jsonl", &bytes);
+    home.run(&server, &["in.jsonl"]).code(65).says(&["in.jsonl:3", "UTF-8"]);
+    home.write("in.csv", b"id,prompt,model\na,caf\xe9,m/x\n");
+    home.run(&server, &["in.csv"]).code(65).says(&["in.csv:2", "UTF-8"]);
+    assert_eq!(server.requests(), 0);
+}
+
+#[test]
+fn rows_of_a_table_that_do_not_fit_its_header_are_named() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.write("in.csv", "id,prompt,note\na,x,y\nb,x\nc,x,y,more\n");
+    home.run(&server, &["in.csv", "-m", MODEL]).code(65).says(&["in.csv:3", "in.csv:4", "2 of 3 rows"]);
+    assert_eq!(server.requests(), 0);
+    home.run(&server, &["in.csv", "-m", MODEL, "--skip-invalid", "-o", "out.csv"]).code(3);
+    let (_, rows) = csv_rows(&home.read("out.csv"), b',');
+    assert_eq!(rows.len(), 3, "N rows in, N rows out");
+}
+
+#[test]
+fn input_without_rows_is_no_job() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.write("in.jsonl", "\n\n");
+    home.write("in.csv", "id,prompt\n");
+    for file in ["in.jsonl", "in.csv"] {
+        home.run(&server, &[file, "-m", MODEL, "-o", "out.jsonl"]).code(65).says(&["no rows"]);
+        assert!(!home.exists("out.jsonl"));
+    }
+    home.run_with_stdin(&server.url, &["-"], b"").code(65);
+}
+
+#[test]
+fn input_that_cannot_be_read_is_66() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.run(&server, &["none.jsonl"]).code(66).says(&["none.jsonl"]);
+    home.run(&server, &["home"]).code(66).says(&["home"]);
+    home.write("in.jsonl", prompts(1..=2));
+    home.run(&server, &["in.jsonl", "none.jsonl"]).code(66).says(&["none.jsonl"]);
+    home.run(&server, &["in.jsonl", "--json-schema", "none.json"]).code(66).says(&["none.json"]);
+    assert_eq!(server.requests(), 0);
+}
+
+#[test]
+fn a_packed_file_that_is_cut_or_damaged_is_no_shorter_file() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    let packed = zstd::encode_all(prompts(1..=200).as_bytes(), 1).unwrap();
+    home.write("cut.jsonl.zst", &packed[..packed.len() - 20]);
+    home.run(&server, &["cut.jsonl.zst"]).code(65).says(&["cut.jsonl.zst", "cut off"]);
+    assert_eq!(server.requests(), 0);
+}

@@ -1,0 +1,110 @@
+//! SIGINT, SIGTERM, SIGHUP: once, and twice.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Home, Server, answered, codes, prompts, until};
+
+#[test]
+fn one_signal_finishes_what_is_in_flight_and_the_command_goes_on() {
+    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+        let home = Home::new();
+        let server = Server::start(&["--latency", "100ms"]);
+        home.write("in.jsonl", prompts(1..=60));
+        let args = ["in.jsonl", "-o", "out.jsonl", "--summary", "s.json", "--concurrency", "4"];
+        let run = home.spawn(&server, &args);
+        server.until_billed(6);
+        run.signal(signal);
+        run.wait().code(code);
+        let paid = server.bill();
+        assert!(paid < 40, "SIG{signal}: it stopped starting: {paid}");
+        let seen = codes(&home.read("out.jsonl"));
+        assert_eq!(seen.len(), 60, "every row is in the results");
+        let good = seen.iter().filter(|(_, code)| code == "ok").count() as u64;
+        assert_eq!(good, paid, "SIG{signal}: nothing that was paid for was dropped");
+        assert!(seen.iter().all(|(_, code)| code == "ok" || code == "interrupted"), "{seen:?}");
+        let summary = home.json("s.json");
+        assert_eq!(summary["exit"]["code"], code);
+        assert_eq!(summary["state"], "interrupted");
+        assert_eq!(summary["rows"]["succeeded"], paid);
+        assert_eq!(summary["rows"]["pending"], 60 - paid);
+
+        home.run(&server, &[&args[..5], &["--concurrency", "20"]].concat()).code(0);
+        answered(&home.read("out.jsonl"), 1..=60);
+        assert_eq!((server.bill(), server.paid_again()), (60, 0), "SIG{signal}");
+        assert_eq!(home.json("s.json")["http"]["sent"], 60 - paid);
+    }
+}
+
+#[test]
+fn the_command_that_the_summary_names_goes_on() {
+    let home = Home::new();
+    let server = Server::start(&["--latency", "50ms"]);
+    home.write("in.jsonl", prompts(1..=30));
+    let run = home.spawn(&server, &["in.jsonl", "-o", "out.jsonl", "--summary", "s.json", "--concurrency", "2"]);
+    server.until_billed(3);
+    run.signal("INT");
+    run.wait().code(130);
+    let next = home.json("s.json")["exit"]["next"].as_str().unwrap().to_owned();
+    let words: Vec<&str> = next.split(' ').collect();
+    assert_eq!(words[0], "llbatch");
+    home.llbatch(&words[1..]).code(0);
+    answered(&home.read("out.jsonl"), 1..=30);
+    assert_eq!(server.paid_again(), 0);
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let home = Home::new();
+    // Row 4 hangs, the first time.
+    let server = Server::start(&["--fault", "hang,contains=question 4,times=1"]);
+    home.write("in.jsonl", prompts(1..=4));
+    let args = ["in.jsonl", "-o", "out.jsonl", "--summary", "s.json", "--concurrency", "4"];
+    let mut run = home.spawn(&server, &args);
+    server.until_billed(3);
+    until("row 4 in flight", || server.stats()["faults"] == 1);
+    run.signal("INT");
+    std::thread::sleep(Duration::from_millis(400));
+    assert!(run.is_running(), "once: what is in flight may finish");
+    let second = Instant::now();
+    run.signal("INT");
+    run.wait().code(130);
+    assert!(second.elapsed() < Duration::from_secs(5), "{:?}", second.elapsed());
+    let at_risk = home.json("s.json")["cost"]["at_risk_usd"].as_f64().unwrap();
+    assert!(at_risk > 0.0, "the request in flight may have been billed");
+    let out = home.run(&server, &args).code(0);
+    answered(&home.read("out.jsonl"), 1..=4);
+    assert_eq!((server.bill(), server.paid_again()), (4, 0));
+    assert!(!out.stderr.contains("row-5"), "there is no such row:\n{}", out.stderr);
+}
+
+#[test]
+fn after_a_signal_nothing_is_in_doubt() {
+    let home = Home::new();
+    let server = Server::start(&["--latency", "50ms"]);
+    home.write("in.jsonl", prompts(1..=60));
+    let args = ["in.jsonl", "-o", "out.jsonl", "--summary", "s.json", "--concurrency", "4"];
+    let run = home.spawn(&server, &args);
+    server.until_billed(6);
+    run.signal("INT");
+    run.wait().code(130);
+    assert_eq!(home.json("s.json")["cost"]["at_risk_usd"], 0, "all that was in flight has come back");
+    let out = home.run(&server, &args).code(0);
+    for word in ["killed", "billed twice"] {
+        assert!(!out.stderr.contains(word), "nothing was lost, yet it says {word:?}:\n{}", out.stderr);
+    }
+    assert_eq!(home.json("s.json")["cost"]["at_risk_usd"], 0);
+}
+
+#[test]
+fn standard_output_gets_every_row_on_a_signal() {
+    let home = Home::new();
+    let server = Server::start(&["--latency", "50ms"]);
+    home.write("in.jsonl", prompts(1..=40));
+    let run = home.spawn(&server, &["in.jsonl", "--concurrency", "2"]);
+    server.until_billed(4);
+    run.signal("INT");
+    let out = run.wait().code(130);
+    let seen = codes(&out.stdout);
+    assert_eq!(seen.len(), 40);
+    assert_eq!(seen.iter().filter(|(_, code)| code == "ok").count() as u64, server.bill());
+}

@@ -1,0 +1,213 @@
+//! What stops a run before its end: the key, money, time, a service that is away, a disk, another run.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use crate::support::{Home, MODEL, Server, answered, codes, prompts};
+
+#[test]
+fn a_refused_key_stops_at_once_with_4() {
+    let home = Home::new();
+    let server = Server::start(&["--key", "another-key"]);
+    home.write("in.jsonl", prompts(1..=30));
+    let out = home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--summary", "s.json", "--concurrency", "1"]).code(4);
+    assert_eq!(server.requests(), 1, "nobody knocks thirty times");
+    assert!(!home.exists("out.jsonl"), "nothing was answered, nothing is written");
+    let summary = home.json("s.json");
+    assert_eq!((&summary["exit"]["code"], &summary["state"]), (&4.into(), &"interrupted".into()));
+    assert!(summary["exit"]["next"].as_str().unwrap().starts_with("llbatch run "));
+    drop(out.says(&["key"]));
+    // With the right key the same command goes on.
+    let server = Server::start(&[]);
+    home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "4"]).code(0);
+}
+
+#[test]
+fn money_that_runs_out_stops_with_5_and_keeps_what_was_answered() {
+    let home = Home::new();
+    let server = Server::start(&["--fault", "status=402,nth=6"]);
+    home.write("in.jsonl", prompts(1..=20));
+    let args = ["in.jsonl", "-o", "out.jsonl", "--summary", "s.json", "--concurrency", "1"];
+    home.run(&server, &args).code(5).says(&["payment"]);
+    let seen = codes(&home.read("out.jsonl"));
+    assert_eq!(seen.len(), 20, "every row is there");
+    assert!(seen[..5].iter().all(|(_, code)| code == "ok"), "{seen:?}");
+    assert!(seen[5..].iter().all(|(_, code)| code == "payment"), "{seen:?}");
+    let summary = home.json("s.json");
+    assert_eq!(summary["exit"]["code"], 5);
+    assert_eq!(summary["state"], "interrupted");
+    assert_eq!(server.requests(), 6);
+    // Only the fault's sixth request fails: with credit again the rest is answered, and nothing twice.
+    home.run(&server, &args).code(0);
+    answered(&home.read("out.jsonl"), 1..=20);
+    assert_eq!((server.bill(), server.paid_again()), (20, 0));
+    assert_eq!(home.json("s.json")["http"]["sent"], 15);
+}
+
+#[test]
+fn a_deadline_stops_with_5_and_the_command_goes_on_later() {
+    let home = Home::new();
+    let server = Server::start(&["--latency", "200ms"]);
+    home.write("in.jsonl", prompts(1..=40));
+    let args = ["in.jsonl", "-o", "out.jsonl", "--summary", "s.json", "--concurrency", "2"];
+    let started = Instant::now();
+    home.run(&server, &[&args[..], &["--deadline", "1s"]].concat()).code(5).says(&["deadline"]);
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    let paid = server.bill();
+    let seen = codes(&home.read("out.jsonl"));
+    let answered_rows = seen.iter().filter(|(_, code)| code == "ok").count() as u64;
+    assert_eq!(answered_rows, paid, "what was in flight was finished");
+    assert!(seen.iter().all(|(_, code)| code == "ok" || code == "budget"), "{seen:?}");
+    assert_eq!(seen.len(), 40);
+    let fast = [&args[..4], &["s.json", "--concurrency", "20"]].concat();
+    home.run(&server, &fast).code(0);
+    answered(&home.read("out.jsonl"), 1..=40);
+    assert_eq!((server.bill(), server.paid_again()), (40, 0));
+    assert_eq!(home.json("s.json")["http"]["sent"], 40 - paid);
+}
+
+#[test]
+fn a_service_that_is_away_is_given_up_with_75() {
+    let home = Home::new();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let base = format!("http://127.0.0.1:{port}/v1");
+    home.write("in.jsonl", prompts(1..=5));
+    let args = ["in.jsonl", "-o", "out.jsonl", "--summary", "s.json", "--give-up-after", "2s"];
+    let started = Instant::now();
+    home.finish(home.run_command(&base, &args)).code(75).says(&["--give-up-after"]);
+    let took = started.elapsed();
+    assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(15), "{took:?}");
+    assert!(!home.exists("out.jsonl"));
+    assert_eq!(home.json("s.json")["exit"]["code"], 75);
+    let jobs: serde_json::Value = serde_json::from_str(&home.llbatch(&["status", "--json"]).code(0).stdout).unwrap();
+    assert_eq!(jobs["jobs"][0]["state"], "interrupted");
+    // The service comes back at the same place.
+    let _server = Server::start(&["--listen", &format!("127.0.0.1:{port}")]);
+    home.finish(home.run_command(&base, &args)).code(0);
+    answered(&home.read("out.jsonl"), 1..=5);
+}
+
+#[test]
+fn a_service_that_comes_back_in_time_is_waited_for() {
+    let home = Home::new();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let base = format!("http://127.0.0.1:{port}/v1");
+    home.write("in.jsonl", prompts(1..=3));
+    let run = home.start(home.run_command(&base, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "2"]));
+    // It must have found nobody there first; only time tells that.
+    std::thread::sleep(Duration::from_millis(700));
+    let _server = Server::start(&["--listen", &format!("127.0.0.1:{port}")]);
+    run.wait().code(0);
+    answered(&home.read("out.jsonl"), 1..=3);
+}
+
+#[test]
+fn without_a_key_nothing_starts() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.write("in.jsonl", prompts(1..=2));
+    let mut command = home.run_command(&server.url, &["in.jsonl"]);
+    command.env_remove("TOGETHER_API_KEY");
+    home.finish(command).code(4).says(&["TOGETHER_API_KEY", "--api-key-file", "--sandbox"]);
+    let mut command = home.run_command(&server.url, &["in.jsonl"]);
+    command.env("TOGETHER_API_KEY", "");
+    home.finish(command).code(4);
+    assert_eq!(server.requests(), 0);
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_used_is_74() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.write("in.jsonl", prompts(1..=2));
+    home.write("file", "");
+    home.run(&server, &["in.jsonl", "--state-dir", "file/state"]).code(74).says(&["file/state", "--state-dir"]);
+    std::fs::create_dir(home.path("damaged")).unwrap();
+    home.write("damaged/ledger.db", "this is no database, however long it may be");
+    home.run(&server, &["in.jsonl", "--state-dir", "damaged"]).code(74).says(&["ledger.db"]);
+    assert_eq!(server.requests(), 0);
+}
+
+#[test]
+fn what_is_kept_is_for_the_user_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.run_with_stdin(&server.url, &["-"], prompts(1..=2).as_bytes()).code(0);
+    let mut left = vec![home.state()];
+    let mut files = 0;
+    while let Some(path) = left.pop() {
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        if path.is_dir() {
+            assert_eq!(mode, 0o700, "{}", path.display());
+            left.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            assert_eq!(mode, 0o600, "{}", path.display());
+            files += 1;
+        }
+    }
+    assert!(files >= 3, "ledger, rows and input at least");
+}
+
+#[test]
+fn two_runs_of_one_command_do_not_both_pay() {
+    let home = Home::new();
+    let server = Server::start(&["--latency", "50ms"]);
+    home.write("in.jsonl", prompts(1..=40));
+    let args = ["in.jsonl", "-o", "out.jsonl", "--concurrency", "2"];
+    let first = home.spawn(&server, &args);
+    server.until_billed(1);
+    home.run(&server, &args).code(75).says(&["--fresh"]);
+    let id: serde_json::Value = serde_json::from_str(&home.llbatch(&["status", "--json"]).code(0).stdout).unwrap();
+    let job = id["jobs"][0]["job"].as_str().unwrap().to_owned();
+    home.run(&server, &[&format!("--resume={job}"), "-o", "other.jsonl"]).code(75);
+    // Another command is nobody's business.
+    home.write("other.jsonl", prompts(1..=1).replace("question", "another"));
+    home.run(&server, &["other.jsonl", "-m", MODEL]).code(0);
+    first.wait().code(0);
+    answered(&home.read("out.jsonl"), 1..=40);
+    assert_eq!((server.bill(), server.paid_again()), (41, 0));
+}
+
+#[test]
+fn a_service_that_only_says_wait_is_given_up_too() {
+    for fault in ["status=503", "status=429,retry-after=0.2"] {
+        let home = Home::new();
+        let server = Server::start(&["--fault", fault]);
+        home.write("in.jsonl", prompts(1..=5));
+        let started = Instant::now();
+        home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--give-up-after", "2s"]).code(75);
+        assert!(started.elapsed() < Duration::from_secs(15), "{fault}: {:?}", started.elapsed());
+        assert!(!home.exists("out.jsonl"));
+    }
+}
+
+#[test]
+fn nobody_waits_out_a_hint_for_nothing() {
+    for (args, signal, code) in [(&["--deadline", "1s"][..], None, 5), (&[], Some("INT"), 130)] {
+        let home = Home::new();
+        let server = Server::start(&["--fault", "status=429,retry-after=50,contains=question 3"]);
+        home.write("in.jsonl", prompts(1..=5));
+        let started = Instant::now();
+        let all = [&["in.jsonl", "-o", "out.jsonl", "--concurrency", "1"], args].concat();
+        let run = home.spawn(&server, &all);
+        crate::support::until("the hint", || server.stats()["faults"] == 1);
+        if let Some(signal) = signal {
+            run.signal(signal);
+        }
+        run.wait().code(code);
+        assert!(started.elapsed() < Duration::from_secs(10), "{args:?}: {:?}", started.elapsed());
+        let seen = codes(&home.read("out.jsonl"));
+        assert_eq!(seen.len(), 5);
+        assert!(seen[..2].iter().all(|(_, code)| code == "ok"), "{seen:?}");
+    }
+}
+
+#[test]
+fn a_403_that_is_not_about_length_is_about_the_key() {
+    let home = Home::new();
+    let server = Server::start(&["--fault", "status=403,shape=empty"]);
+    home.write("in.jsonl", prompts(1..=5));
+    home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "1"]).code(4);
+    assert_eq!(server.requests(), 1);
+}

@@ -1,0 +1,168 @@
+//! The summary: its shape, its money, its words.
+
+use serde_json::Value;
+
+use crate::support::{Home, MODEL, Recorder, Server, prompts, questions, rows};
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+#[test]
+fn the_document_has_the_members_of_the_contract() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.write("in.jsonl", prompts(1..=4).replace("question 2", "[[sandbox:status=400]]"));
+    let out = home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--summary", "s.json", "--json"]).code(3);
+    let summary = home.json("s.json");
+    for name in [
+        "version",
+        "job",
+        "transport",
+        "state",
+        "rows",
+        "tokens",
+        "cost",
+        "models",
+        "latency_ms",
+        "duration_s",
+        "http",
+        "errors",
+        "exit",
+    ] {
+        assert!(summary.get(name).is_some(), "{name} is missing: {summary}");
+    }
+    assert_eq!(keys(&summary["rows"]), ["total", "succeeded", "failed", "pending"]);
+    assert_eq!(keys(&summary["tokens"]), ["prompt", "completion", "total"]);
+    for name in ["usd", "realtime_usd", "saved_usd", "estimated", "unpriced_models"] {
+        assert!(summary["cost"].get(name).is_some(), "cost.{name} is missing: {summary}");
+    }
+    assert_eq!(keys(&summary["models"][0]), ["model", "rows", "tokens", "usd"]);
+    assert_eq!(keys(&summary["latency_ms"]), ["p50", "p90", "p99", "max"]);
+    assert_eq!(keys(&summary["http"]), ["sent", "retried", "rate_limited"]);
+    assert_eq!(keys(&summary["errors"][0]), ["code", "count", "example"]);
+    assert_eq!(keys(&summary["exit"]), ["code", "reason", "next"]);
+    assert_eq!((&summary["version"], &summary["transport"]), (&1.into(), &"realtime".into()));
+    assert_eq!((&summary["state"], &summary["exit"]["code"]), (&"partial".into(), &3.into()));
+    assert!(summary["job"].as_str().unwrap().starts_with("j-"));
+    assert_eq!(summary["job"].as_str().unwrap().len(), 10);
+    assert!(summary["errors"][0]["example"].as_str().unwrap().contains("q2"));
+    // --json prints the same document, and nothing else, on stdout; people are spared their table.
+    assert_eq!(serde_json::from_str::<Value>(&out.stdout).unwrap(), summary);
+}
+
+#[test]
+fn json_and_results_do_not_share_stdout() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.write("in.jsonl", prompts(1..=2));
+    home.run(&server, &["in.jsonl", "--json"]).code(2).says(&["-o", "--summary"]);
+    assert_eq!(server.requests(), 0);
+}
+
+#[test]
+fn cost_is_usage_times_price_to_the_last_digit() {
+    let home = Home::new();
+    // 1,010 tokens an answer at $0.06 a million: 60.6 millionths of a dollar.
+    let recorder = Recorder::start();
+    home.write("in.jsonl", questions(1..=7));
+    let args = ["in.jsonl", "-m", MODEL, "-o", "out.csv", "--summary", "s.json", "--concurrency", "4"];
+    let out = home.finish(home.run_command(&recorder.url, &args)).code(0);
+    let text = home.read("s.json");
+    assert!(text.contains("\"usd\": 0.0004242,"), "{text}");
+    let summary = home.json("s.json");
+    assert_eq!(summary["tokens"], serde_json::json!({"prompt": 7000, "completion": 70, "total": 7070}));
+    assert_eq!(summary["cost"]["estimated"], false);
+    assert_eq!(summary["cost"]["saved_usd"], 0);
+    assert_eq!(summary["cost"]["unpriced_models"], serde_json::json!([]));
+    let (header, rows) = crate::support::csv_rows(&home.read("out.csv"), b',');
+    let at = header.iter().position(|name| name == "cost_usd").unwrap();
+    assert!(rows.iter().all(|row| row[at] == "0.0000606"), "{rows:?}");
+    assert!(out.stderr.contains("$0.00042"), "{}", out.stderr);
+}
+
+#[test]
+fn the_sandbox_and_the_summary_agree_on_the_tokens() {
+    let home = Home::new();
+    let server = Server::start(&["--fault", "empty-choices,times=1,contains=question 3"]);
+    home.write("in.jsonl", prompts(1..=5));
+    home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--summary", "s.json", "--concurrency", "2"]).code(0);
+    let (summary, bill) = (home.json("s.json"), server.stats()["bill"].clone());
+    // An answer that was paid for and thrown away counts.
+    assert_eq!(bill["requests"], 6);
+    assert_eq!(summary["tokens"]["prompt"], bill["prompt_tokens"]);
+    assert_eq!(summary["tokens"]["completion"], bill["completion_tokens"]);
+    let total = summary["tokens"]["total"].as_f64().unwrap();
+    let usd = format!("{:.8}", total * 0.06e-6);
+    let usd = format!("\"usd\": {},", usd.trim_end_matches('0'));
+    assert!(home.read("s.json").contains(&usd), "{usd} is not in {summary}");
+}
+
+#[test]
+fn an_unknown_price_is_unknown_and_never_nothing() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.write("in.jsonl", questions(1..=2));
+    let args = ["in.jsonl", "-m", "acme/unheard-of", "-o", "out.csv", "--summary", "s.json"];
+    let out = home.run(&server, &args).code(0);
+    let summary = home.json("s.json");
+    assert!(summary["cost"]["usd"].is_null(), "{summary}");
+    assert!(summary["models"][0]["usd"].is_null(), "{summary}");
+    assert_eq!(summary["cost"]["unpriced_models"], serde_json::json!(["acme/unheard-of"]));
+    assert!(out.stderr.contains("unknown"), "{}", out.stderr);
+    let (header, rows) = crate::support::csv_rows(&home.read("out.csv"), b',');
+    let at = header.iter().position(|name| name == "cost_usd").unwrap();
+    assert_eq!(rows[0][at], "");
+    let jobs: Value = serde_json::from_str(&home.llbatch(&["status", "--json"]).code(0).stdout).unwrap();
+    assert!(jobs["jobs"][0]["cost"]["usd"].is_null(), "{jobs}");
+
+    // The config file may know it.
+    home.write("config.toml", "[models.\"acme/unheard-of\"]\ninput = 1\noutput = 2.5\n");
+    home.run(&server, &[&args[..], &["--config", "config.toml"]].concat()).code(0);
+    let summary = home.json("s.json");
+    let tokens = |name: &str| summary["tokens"][name].as_f64().unwrap();
+    let usd = tokens("prompt") * 1e-6 + tokens("completion") * 2.5e-6;
+    assert!((summary["cost"]["usd"].as_f64().unwrap() - usd).abs() < 1e-12, "{summary}");
+}
+
+#[test]
+fn an_answer_without_usage_makes_the_cost_an_estimate() {
+    let home = Home::new();
+    let server = Server::start(&["--fault", "no-usage,contains=question 2"]);
+    home.write("in.jsonl", prompts(1..=2));
+    home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--summary", "s.json"]).code(0);
+    let summary = home.json("s.json");
+    assert_eq!(rows(&home.read("out.jsonl")).iter().filter(|row| row.code.is_none()).count(), 2);
+    assert_eq!(summary["cost"]["estimated"], true, "{summary}");
+    assert_eq!(summary["cost"]["unpriced_models"], serde_json::json!([]), "the price is known, the usage is not");
+}
+
+#[test]
+fn the_table_fits_eighty_columns() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    let long = format!("acme/{}", "a-very-long-name-of-a-model-".repeat(5));
+    let more = prompts(1..=3).replace("question 2", "[[sandbox:status=400]]");
+    let unpriced = prompts(4..=5).replace(MODEL, &long);
+    home.write("in.jsonl", more + &unpriced);
+    let out = home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "4"]).code(3);
+    let at = out.stderr.find("  job  ").unwrap_or_else(|| panic!("no table:\n{}", out.stderr));
+    for line in out.stderr[at..].lines().take_while(|line| line.starts_with("  ")) {
+        assert!(line.chars().count() <= 80, "{} columns: {line}", line.chars().count());
+    }
+    let quiet = home.run(&server, &["in.jsonl", "-o", "out.jsonl", "-q", "--fresh"]).code(3);
+    assert!(!quiet.stderr.contains("  job  "), "{}", quiet.stderr);
+}
+
+#[test]
+fn words_of_the_server_cannot_paint_the_terminal() {
+    let home = Home::new();
+    let body = serde_json::json!({"error": {"message": "no \u{1b}[2J\u{1b}]0;title\u{7} \u{202e}txet"}}).to_string();
+    let recorder = Recorder::answering(move |_| ("400 Bad Request", String::new(), body.clone()));
+    home.write("in.jsonl", prompts(1..=1));
+    // Colour is what a terminal would have; the file keeps the bytes.
+    let args = ["in.jsonl", "-o", "out.jsonl", "--color", "always"];
+    home.finish(home.run_command(&recorder.url, &args)).code(3);
+    let message = rows(&home.read("out.jsonl"))[0].line["error"]["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("\u{1b}[2J"), "{message:?}");
+}

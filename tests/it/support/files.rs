@@ -1,0 +1,98 @@
+//! Inputs to make and results to read.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+/// The model of the samples: $0.06 per million tokens in and out.
+pub const MODEL: &str = "meta-llama/Llama-3.2-3B-Instruct-Turbo";
+
+/// A line of JSONL results.
+pub struct Row {
+    pub id: String,
+    /// The error's code; `None`: answered.
+    pub code: Option<String>,
+    /// The whole line.
+    pub line: Value,
+}
+
+impl Row {
+    /// The answer's text.
+    #[track_caller]
+    pub fn content(&self) -> &str {
+        let content = &self.line["response"]["body"]["choices"][0]["message"]["content"];
+        content.as_str().unwrap_or_else(|| panic!("no answer: {}", self.line))
+    }
+}
+
+/// `question N` for N in `range`, with ids `qN`, as JSONL; each answer is long enough to carry its prompt's hash.
+pub fn prompts(range: std::ops::RangeInclusive<u32>) -> String {
+    let mut out = String::new();
+    for n in range {
+        writeln!(out, r#"{{"id":"q{n}","prompt":"question {n}","model":"{MODEL}","max_tokens":16}}"#).unwrap();
+    }
+    out
+}
+
+/// The same without a model, which tables of results have a column for: needs `-m`.
+pub fn questions(range: std::ops::RangeInclusive<u32>) -> String {
+    prompts(range).replace(&format!(r#","model":"{MODEL}""#), "")
+}
+
+/// The ids `qN` for N in `range`.
+pub fn ids(range: std::ops::RangeInclusive<u32>) -> Vec<String> {
+    range.map(|n| format!("q{n}")).collect()
+}
+
+/// JSONL of the given lines.
+pub fn lines(lines: &[&str]) -> String {
+    lines.iter().fold(String::new(), |all, line| all + line + "\n")
+}
+
+/// The hash that the sandbox puts into the answer to `prompt`, and under which it counts its payments.
+pub fn paid_hash(prompt: &str) -> String {
+    blake3::hash(prompt.as_bytes()).to_hex()[..16].to_owned()
+}
+
+/// Reads JSONL results: one object a line, the last line ended.
+#[track_caller]
+pub fn rows(results: &str) -> Vec<Row> {
+    assert!(results.is_empty() || results.ends_with('\n'), "torn last line: {results:?}");
+    let row = |text: &str| {
+        let line: Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"));
+        let keys: Vec<&String> = line.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["custom_id", "response", "error"], "{text}");
+        let code = line["error"]["code"].as_str().map(str::to_owned);
+        assert_eq!(code.is_none(), line["error"].is_null(), "{text}");
+        Row { id: line["custom_id"].as_str().unwrap().to_owned(), code, line }
+    };
+    results.lines().map(row).collect()
+}
+
+/// The ids and error codes of JSONL results, `ok` for an answer.
+#[track_caller]
+pub fn codes(results: &str) -> Vec<(String, String)> {
+    rows(results).into_iter().map(|row| (row.id, row.code.unwrap_or_else(|| "ok".to_owned()))).collect()
+}
+
+/// Asserts that `results` are the answers to `prompts(range)`: every row once, in order, each with its own answer.
+#[track_caller]
+pub fn answered(results: &str, range: std::ops::RangeInclusive<u32>) {
+    let rows = rows(results);
+    let seen: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+    assert_eq!(seen, ids(range), "ids in input order");
+    for row in &rows {
+        let hash = paid_hash(&format!("question {}", &row.id[1..]));
+        assert!(row.content().contains(&hash), "{} carries another row's answer: {}", row.id, row.line);
+    }
+}
+
+/// Header and rows of a CSV or TSV file.
+#[track_caller]
+pub fn csv_rows(text: &str, delimiter: u8) -> (Vec<String>, Vec<Vec<String>>) {
+    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text.as_bytes());
+    let own = |record: &csv::StringRecord| record.iter().map(str::to_owned).collect::<Vec<_>>();
+    let header = own(reader.headers().unwrap());
+    let rows = reader.records().map(|record| own(&record.unwrap())).collect();
+    (header, rows)
+}

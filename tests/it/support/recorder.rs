@@ -1,0 +1,100 @@
+//! A server of a few lines that keeps every byte it is sent, and answers what the test wants.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+/// One recorded request.
+#[derive(Clone)]
+pub struct Request {
+    /// First line and headers.
+    pub head: String,
+    /// The body, byte for byte.
+    pub body: String,
+}
+
+/// A listener that lives as long as the test's process.
+pub struct Recorder {
+    /// Base URL.
+    pub url: String,
+    seen: Arc<Mutex<Vec<Request>>>,
+}
+
+/// Makes the status line's rest, extra headers (each with its line end) and the body of an answer.
+pub type Reply = dyn Fn(&Request) -> (&'static str, String, String) + Send + Sync;
+
+impl Recorder {
+    /// Answers everything with a short chat completion.
+    pub fn start() -> Self {
+        Self::answering(|_| ("200 OK", String::new(), Self::chat("\"ok\"")))
+    }
+
+    /// Answers with what `reply` makes of a request.
+    pub fn answering(reply: impl Fn(&Request) -> (&'static str, String, String) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/v1", listener.local_addr().unwrap());
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (kept, reply) = (Arc::clone(&seen), Arc::new(reply));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (kept, reply) = (Arc::clone(&kept), Arc::clone(&reply));
+                std::thread::spawn(move || serve(&stream, &kept, &*reply));
+            }
+        });
+        Self { url, seen }
+    }
+
+    /// A chat completion with this content, given as JSON; 1,000 prompt and 10 completion tokens.
+    pub fn chat(content: &str) -> String {
+        format!(
+            r#"{{"id":"x","object":"chat.completion","choices":[{{"index":0,"message":{{"role":"assistant","content":{content}}},"finish_reason":"stop"}}],"usage":{{"prompt_tokens":1000,"completion_tokens":10,"total_tokens":1010}}}}"#
+        )
+    }
+
+    /// Everything recorded so far.
+    pub fn requests(&self) -> Vec<Request> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// The bodies recorded so far.
+    pub fn bodies(&self) -> Vec<String> {
+        self.requests().into_iter().map(|request| request.body).collect()
+    }
+}
+
+fn serve(stream: &TcpStream, kept: &Mutex<Vec<Request>>, reply: &Reply) -> Option<()> {
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut head = String::new();
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            if line == "\r\n" {
+                break;
+            }
+            head.push_str(&line);
+        }
+        let length = head.lines().filter_map(|line| line.split_once(": ")).find_map(|(name, value)| {
+            name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().unwrap())
+        })?;
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).ok()?;
+        let request = Request { head, body: String::from_utf8(body).unwrap() };
+        let (status, headers, answer) = reply(&request);
+        kept.lock().unwrap().push(request);
+        let length = answer.len();
+        let kind = if headers.to_ascii_lowercase().contains("content-type") {
+            ""
+        } else {
+            "content-type: application/json\r\n"
+        };
+        let mut stream = stream;
+        stream
+            .write_all(
+                format!("HTTP/1.1 {status}\r\n{kind}{headers}content-length: {length}\r\n\r\n{answer}").as_bytes(),
+            )
+            .ok()?;
+    }
+}

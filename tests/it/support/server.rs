@@ -1,0 +1,103 @@
+//! `llbatch serve` as a child, and the little HTTP that is needed to ask it for its counts.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Stdio};
+
+use serde_json::Value;
+
+use super::{Home, until};
+
+/// A server; it ends when dropped.
+pub struct Server {
+    child: Child,
+    /// The base URL that it printed.
+    pub url: String,
+    _home: Home,
+}
+
+impl Server {
+    /// `llbatch serve --track ARGS`.
+    pub fn start(args: &[&str]) -> Self {
+        let home = Home::new();
+        let mut all = vec!["serve", "--track"];
+        all.extend(args);
+        let mut child =
+            home.command(&all).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut url = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
+        let url = url.trim_end().to_owned();
+        assert!(url.starts_with("http://127.0.0.1:") && url.ends_with("/v1"), "base URL: {url:?}");
+        Self { child, url, _home: home }
+    }
+
+    /// `GET /sandbox/stats`.
+    pub fn stats(&self) -> Value {
+        let (status, body) = get(&self.address(), "/sandbox/stats");
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    /// Answers that were generated, delivered or not.
+    pub fn bill(&self) -> u64 {
+        self.stats()["bill"]["requests"].as_u64().unwrap()
+    }
+
+    /// HTTP requests of any kind that came to their end.
+    pub fn requests(&self) -> u64 {
+        self.stats()["requests"].as_u64().unwrap()
+    }
+
+    /// How often each prompt was paid for, by the hash that its answer carries.
+    pub fn paid(&self) -> BTreeMap<String, u64> {
+        let stats = self.stats();
+        let paid = stats["paid"].as_object().unwrap();
+        paid.iter().map(|(hash, count)| (hash.clone(), count.as_u64().unwrap())).collect()
+    }
+
+    /// Payments beyond the first, over all prompts.
+    pub fn paid_again(&self) -> u64 {
+        self.paid().values().map(|count| count - 1).sum()
+    }
+
+    /// Waits until so many answers were generated.
+    pub fn until_billed(&self, count: u64) {
+        until(&format!("{count} answers"), || self.bill() >= count);
+    }
+
+    /// `HOST:PORT`
+    pub fn address(&self) -> String {
+        self.url.trim_start_matches("http://").trim_end_matches("/v1").to_owned()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Status and body of a GET.
+pub fn get(address: &str, path: &str) -> (u16, String) {
+    exchange(address, &format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"))
+}
+
+/// Status and body of a POST of JSON, with a key or without.
+pub fn post(address: &str, path: &str, key: Option<&str>, body: &str) -> (u16, String) {
+    let key = key.map(|key| format!("authorization: Bearer {key}\r\n")).unwrap_or_default();
+    let head = format!("POST {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n{key}");
+    let length = body.len();
+    exchange(address, &format!("{head}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"))
+}
+
+fn exchange(address: &str, request: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
+    assert!(!head.to_ascii_lowercase().contains("transfer-encoding"), "the little client reads no chunks: {head}");
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}

@@ -1,0 +1,108 @@
+//! Mistakes on the command line, in the environment and in the config file.
+
+use std::os::unix::fs::PermissionsExt;
+
+use crate::support::{Home, MODEL, Server, prompts};
+
+#[test]
+fn a_mistaken_flag_is_2_with_a_way_out() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.write("in.jsonl", prompts(1..=2));
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["--modle", "x"], &["--model"]),
+        (&["--set", "top_k"], &["KEY=JSON", "top_k"]),
+        (&["--set", "top_k=fourty"], &["top_k", "JSON"]),
+        (&["--set", "stream=true"], &["stream"]),
+        (&["--set", "model=\"x\""], &["-m"]),
+        (&["--max-tokens", "0"], &["--max-tokens"]),
+        (&["--temperature", "warm"], &["temperature", "warm"]),
+        (&["--rpm", "fast"], &["--rpm", "auto"]),
+        (&["--concurrency", "0"], &["--concurrency"]),
+        (&["--request-timeout", "soon"], &["--request-timeout", "soon"]),
+        (&["--deadline", "25:00"], &["--deadline", "06:00"]),
+        (&["--format", "xlsx"], &["--format", "csv"]),
+        (&["--input-format", "xml"], &["jsonl"]),
+        (&["--endpoint", "images"], &["embeddings"]),
+        (&["--prompt", "{% if %}"], &["--prompt"]),
+        (&["--system", "{{ x"], &["--system"]),
+        (&["-"], &["standard input"]),
+    ];
+    for (args, parts) in cases {
+        let out = home.run(&server, &[&["in.jsonl"], *args].concat());
+        assert_eq!(out.code, 2, "{args:?}\n{}", out.stderr);
+        for part in *parts {
+            assert!(out.stderr.contains(part), "{args:?}: {part:?} is not said:\n{}", out.stderr);
+        }
+        assert_eq!(out.stdout, "", "{args:?}");
+    }
+    home.run(&server, &[]).code(2).says(&["INPUT", "llbatch run"]);
+    home.llbatch(&["rnu"]).code(2).says(&["rnu", "--help"]);
+    home.llbatch(&[]).code(2).says(&["Usage"]);
+    assert_eq!(server.requests(), 0);
+}
+
+#[test]
+fn a_key_file_is_read_if_it_is_the_users_alone() {
+    let home = Home::new();
+    let server = Server::start(&["--key", "the-key"]);
+    home.write("in.jsonl", prompts(1..=1));
+    let args = ["in.jsonl", "--api-key-file", "key"];
+    home.run(&server, &args).code(2).says(&["key", "cannot be read"]);
+    home.write("key", "the-key\n");
+    let mode = |bits| std::fs::set_permissions(home.path("key"), std::fs::Permissions::from_mode(bits)).unwrap();
+    mode(0o644);
+    home.run(&server, &args).code(2).says(&["chmod 600"]);
+    mode(0o600);
+    home.run(&server, &args).code(0);
+    home.write("key", "two\nlines\n");
+    home.run(&server, &args).code(2).says(&["one line"]);
+}
+
+#[test]
+fn a_base_url_that_would_leak_is_refused() {
+    let home = Home::new();
+    home.write("in.jsonl", prompts(1..=1));
+    for url in ["http://example.org/v1", "https://user:pass@127.0.0.1/v1", "ftp://127.0.0.1", "nonsense"] {
+        let out = home.finish(home.run_command(url, &["in.jsonl"])).code(2);
+        assert!(out.stderr.contains("base URL"), "{}", out.stderr);
+    }
+}
+
+#[test]
+fn the_config_file_fills_in_and_the_flag_wins() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.write("in.txt", "one\n");
+    std::fs::create_dir_all(home.path("home/config/llbatch")).unwrap();
+    let config = format!("base_url = \"{}\"\n[run]\nmodel = \"{MODEL}\"\n", server.url);
+    home.write("home/config/llbatch/config.toml", &config);
+    let mut command = home.command(&["run", "in.txt", "--summary", "s.json"]);
+    command.env_remove("TOGETHER_BASE_URL");
+    home.finish(command).code(0);
+    assert_eq!(home.json("s.json")["models"][0]["model"], MODEL);
+    home.run(&server, &["in.txt", "--summary", "s.json", "-m", "m/flag"]).code(0);
+    assert_eq!(home.json("s.json")["models"][0]["model"], "m/flag");
+
+    home.write("bad.toml", "[run]\nmodle = \"x\"\n");
+    home.run(&server, &["in.txt", "--config", "bad.toml"]).code(2).says(&["bad.toml", "modle"]);
+    home.run(&server, &["in.txt", "--config", "none.toml"]).code(2).says(&["none.toml"]);
+    // What lies in the working directory decides nothing.
+    home.write("config.toml", "base_url = \"http://127.0.0.1:1/v1\"\n");
+    home.write(".env", "TOGETHER_BASE_URL=http://127.0.0.1:1/v1\n");
+    home.run(&server, &["in.txt", "-m", MODEL]).code(0);
+}
+
+#[test]
+fn colour_is_asked_for_or_absent() {
+    let home = Home::new();
+    let coloured = |args: &[&str], env: Option<(&str, &str)>| {
+        let mut command = home.command(&[args, &["run", "none.jsonl"]].concat());
+        command.envs(env);
+        home.finish(command).code(66).stderr.contains("\u{1b}[")
+    };
+    assert!(!coloured(&[], None), "no terminal, no colour");
+    assert!(coloured(&["--color", "always"], None));
+    assert!(!coloured(&["--color", "never"], None));
+    assert!(!coloured(&[], Some(("NO_COLOR", "1"))));
+}
