@@ -46,6 +46,8 @@ const UNLIKELY_AGAIN: f64 = 0.85;
 const CLOSE: f64 = 1.06;
 /// ... and by this one after several refusals, when each more would cost more than it tells.
 const CLOSE_AT_LAST: f64 = 1.15;
+/// Weight of the lower bound when one more refusal cannot be afforded.
+const CAUTION: f64 = 0.85;
 /// A worse fit than this: the limit itself has changed.
 const MISFIT: f64 = 16.0;
 /// A hint of more than this is the end of a fixed window, not a bucket's next token.
@@ -270,13 +272,14 @@ impl Pace {
             (_, 0..2) => (UNLIKELY * 2.0, 0.5),
             // Few answers tell little, but the pace had only crept up.
             (_, 2..12) => (UNLIKELY_AGAIN, 0.5),
-            (2, _) => (UNLIKELY * 3.0, 0.5),
+            (2, _) => (UNLIKELY * 3.0, if self.may_search() { 0.5 } else { CAUTION }),
             _ if top < low * CLOSE_AT_LAST => (UNLIKELY * 3.0, 0.3),
             _ => (UNLIKELY * 3.0, 0.8),
         };
         low = low.max(high * unlikely).min(top);
         let mut middle = low.powf(share) * top.powf(1.0 - share);
-        if self.log.refusals() == 1 && middle < START && top > START {
+        // At a low limit a second refusal is dear, and the pace at the start met none.
+        if self.log.refusals() == 1 && top > START && (middle < START || (hint.is_none() && high < START * 2.5)) {
             middle = START;
         }
         let growth = ((middle - 1.0) * SEARCH).clamp(SEARCH_LEAST, SEARCH_MOST).min((top / low - 1.0) * SEARCH_SPREAD);
