@@ -43,3 +43,15 @@ fn the_version() {
     let out = Home::new().llbatch(&["--version"]).code(0);
     assert_eq!(out.stdout, format!("llbatch {}\n", env!("CARGO_PKG_VERSION")));
 }
+
+#[test]
+fn the_readme_shows_the_help_as_it_is() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("a README");
+    let block = readme
+        .split_once("<!-- help -->\n```text\n")
+        .and_then(|(_, rest)| rest.split_once("\n```"))
+        .expect("the block")
+        .0;
+    let shown: Vec<&str> = block.lines().map(str::trim_end).collect();
+    assert_eq!(shown.join("\n"), help(&["--help"]).trim_end());
+}

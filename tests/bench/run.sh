@@ -1,0 +1,259 @@
+#!/usr/bin/env bash
+# Measures llbatch against yardsticks taken on the same machine in the same minutes, and prints a table with its targets.
+# See usage below for what it needs and how long it takes.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+usage() {
+    cat <<'HELP'
+Usage: tests/bench/run.sh [OPTIONS]
+
+Builds the release binary, starts nginx on loopback (a fixed answer at once, and after 200 ms) and measures
+`llbatch run` against it; prints a table on stdout, progress on stderr. Identical runs vary on a shared machine:
+believe the ratios, the CPU time and the instruction counts, and let nothing else run meanwhile.
+
+Options:
+  --bin FILE     measure this binary instead of building one
+  --pairs N      repetitions of each paired or repeated measure; medians are shown [default: 3]
+  --only LIST    only these, with commas: throughput, latency, instructions, startup, memory, resume, build
+  --quick        leave out memory and resume: they take a million rows (3 GB of disk)
+  --build        also measure a release build from nothing (several minutes)
+  -h, --help     this text
+
+Needs: Debian's nginx-light, libnginx-mod-http-echo, wrk and python3; valgrind for the instruction count; cargo for
+building; more than 4096 open files (ulimit -Hn). No root, no network (but for the crates of a first build).
+Files are written under $TMPDIR, or else the project's target/, and removed at the end.
+Takes about 2 minutes with --quick and 4 to 5 without, on two cores; --build takes 3 to 6 more.
+
+What is measured:
+  throughput     100,000 rows, nginx at 0 ms, 64 in flight, journal and results on disk; each run is paired with a run
+                 of wrk posting one fixed body over 64 connections (2 threads, 5 s). Wall time is the whole
+                 process's; the ratio is the median of the pairs' ratios
+  latency        20,000 rows, nginx at 200 ms, 1000 and 2000 in flight, against rows / in flight x 0.2 s
+  instructions   user instructions (callgrind) of 6,000 rows less those of 2,000, by the difference of 4,000 rows
+  startup        user and system time of --version and --help, median of 20
+  memory         peak of 1,000,000 rows against 20,000, 64 in flight
+  resume         a run of 1,000,000 rows is killed (SIGKILL) when about half of them are answered; time from the start of
+                 the same command to its first request, with its input in the page cache
+Exit status: 0 when everything was measured, met or not; 1 when something could not be
+(valgrind may be missing).
+HELP
+}
+
+bin='' pairs=3 only='' quick='' build=''
+while (($#)); do
+    case $1 in --bin | --pairs | --only) (($# > 1)) || usage_error "$1 takes a value" ;; esac
+    case $1 in
+        --bin) bin=$2; shift ;;
+        --pairs) pairs=$2; number "$pairs" --pairs; shift ;;
+        --only) only=$2; shift ;;
+        --quick) quick=1 ;;
+        --build) build=1 ;;
+        -h | --help) usage; exit 0 ;;
+        *) usage_error "unknown option $1" ;;
+    esac
+    shift
+done
+[[ ,$only, =~ ^,((throughput|latency|instructions|startup|memory|resume|build|),)*$ ]] || usage_error "--only $only"
+
+# Whether a measure was asked for.
+wanted() {
+    if [[ -n $only ]]; then [[ ,$only, == *,$1,* ]]; return; fi
+    case $1 in
+        memory | resume) [[ -z $quick ]] ;;
+        build) [[ -n $build ]] ;;
+        *) true ;;
+    esac
+}
+
+# One line of the table: row MEASURE FIGURE YARDSTICK RATIO TARGET CONDITION [STRETCH-CONDITION]
+row() {
+    local met=NO
+    if holds "$6"; then met=yes; fi
+    if [[ -n ${7-} ]] && holds "$7"; then met='yes (stretch)'; fi
+    printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" "$5" "$met" >>"$TMP/rows"
+    say "  $1: $2, $4 (target $5): $met"
+}
+
+skip() { printf '%s\t–\t–\t–\t–\tnot measured\n' "$1" >>"$TMP/rows"; say "  $1 was not measured: $2"; }
+median() { printf '%s\n' "$@" | python3 "$MEASURE" median; }
+
+# A file of so many rows; made once. Its name is in INPUT.
+input() {
+    INPUT=$TMP/input-$1.jsonl
+    [[ -e $INPUT ]] || await python3 "$MEASURE" input "$1" "$INPUT"
+}
+
+# Runs every row of a file of $1 rows, $2 in flight, against port $3, with a new journal. Sets WALL, CPU (s), PEAK (KiB).
+llbatch_run() {
+    local rows=$1 exit
+    input "$rows"
+    rm -rf "$TMP/state" "$TMP/out.jsonl" "$TMP/summary.json"
+    await python3 "$MEASURE" run "$TMP/run.log" "$BIN" run "$INPUT" -o "$TMP/out.jsonl" --concurrency "$2" \
+        --base-url "http://127.0.0.1:$3" --state-dir "$TMP/state" --summary "$TMP/summary.json" >"$TMP/measured"
+    read -r exit WALL CPU PEAK <"$TMP/measured"
+    # A figure of a run that failed rows or lost some would be worth nothing.
+    if ((exit != 0)) || (($(wc -l <"$TMP/out.jsonl") != rows)) ||
+        (($(python3 "$MEASURE" get "$TMP/summary.json" rows.succeeded) != rows)); then
+        tail -n 20 "$TMP/run.log" >&2
+        die "llbatch run of $rows rows ended with $exit and did not answer every row"
+    fi
+    rm -rf "$TMP/state" "$TMP/out.jsonl"
+}
+
+# wrk's requests a second, over 64 connections for 5 s. Sets RATE.
+wrk_run() {
+    await wrk -t 2 -c 64 -d 5s -s "$ROOT/tests/bench/post.lua" "http://127.0.0.1:$1/v1/chat/completions" >"$TMP/wrk.log"
+    if grep -q -e 'Non-2xx' -e 'Socket errors' "$TMP/wrk.log"; then cat "$TMP/wrk.log" >&2; die "wrk met errors"; fi
+    RATE=$(sed -n 's/^Requests\/sec: *//p' "$TMP/wrk.log")
+}
+
+throughput() {
+    local rows=100000 pair rates=() ours=() ratios=() cpus=() rate
+    for ((pair = 1; pair <= pairs; pair++)); do
+        wrk_run "$FAST"
+        llbatch_run $rows 64 "$FAST"
+        rate=$(calc %.0f "$rows / $WALL")
+        say "  pair $pair: wrk $RATE/s, llbatch $rate/s, $(calc %.1f "$CPU / $rows * 1e6") µs CPU a row"
+        rates+=("$RATE") ours+=("$rate") ratios+=("$(calc %.4f "$rate / $RATE")") cpus+=("$CPU")
+    done
+    local ratio cpu
+    ratio=$(median "${ratios[@]}")
+    row 'run, 0 ms, 64 in flight, 100,000 rows' "$(calc %.0f "$(median "${ours[@]}")") rows/s" \
+        "wrk $(calc %.0f "$(median "${rates[@]}")")/s" "$(calc %.2f "$ratio")" '>= 0.40' "$ratio >= 0.40" "$ratio >= 0.50"
+    cpu=$(calc %.1f "$(median "${cpus[@]}") / $rows * 1e6")
+    row 'CPU a row of it' "$cpu µs" – – '<= 35 µs' "$cpu <= 35"
+}
+
+# latency IN_FLIGHT TARGET
+latency() {
+    local rows=20000 pair walls=() ideal wall ratio
+    ideal=$(calc %.2f "$rows / $1 * 0.2")
+    for ((pair = 1; pair <= pairs; pair++)); do
+        llbatch_run $rows "$1" "$SLOW"
+        say "  $1 in flight, $pair: $WALL s"
+        walls+=("$WALL")
+    done
+    wall=$(median "${walls[@]}")
+    ratio=$(calc %.3f "$wall / $ideal")
+    row "run, 200 ms, $1 in flight, 20,000 rows" "$(calc %.2f "$wall") s" "ideal $ideal s" "$ratio" "<= $2" "$ratio <= $2"
+}
+
+# User instructions of a run of $1 rows, in all threads.
+instructions_of() {
+    input "$1"
+    rm -rf "$TMP/state"
+    await valgrind --tool=callgrind --callgrind-out-file=/dev/null "$BIN" run "$INPUT" -q -o "$TMP/out.jsonl" \
+        --concurrency 64 --base-url "http://127.0.0.1:$FAST" --state-dir "$TMP/state" 2>"$TMP/valgrind.log" ||
+        { tail -n 20 "$TMP/valgrind.log" >&2; die "the run under valgrind failed"; }
+    (($(wc -l <"$TMP/out.jsonl") == $1)) || die "the run under valgrind did not answer every row"
+    COUNT=$(sed -n 's/^==[0-9]*== Collected : \([0-9]*\).*/\1/p' "$TMP/valgrind.log")
+}
+
+instructions() {
+    local few each
+    if ! command -v valgrind >/dev/null; then skip 'user instructions a row' 'valgrind is missing'; return; fi
+    instructions_of 2000
+    few=$COUNT
+    instructions_of 6000
+    each=$(((COUNT - few) / 4000))
+    row 'user instructions a row' "$each" – – '<= 130000' "$each <= 130000" "$each <= 90000"
+}
+
+startup() {
+    local flag cpu
+    for flag in --version --help; do
+        cpu=$(python3 "$MEASURE" startup 20 "$BIN" "$flag")
+        row "start-up, $flag" "$cpu ms CPU" – – '< 5 ms' "$cpu < 5"
+    done
+}
+
+memory() {
+    local pair few=() small large ratio
+    for ((pair = 1; pair <= pairs; pair++)); do
+        llbatch_run 20000 64 "$FAST"
+        few+=("$PEAK")
+    done
+    llbatch_run 1000000 64 "$FAST"
+    say "  1,000,000 rows: $WALL s, $(calc %.0f "1000000 / $WALL")/s, $(calc %.1f "$CPU / 1000000 * 1e6") µs CPU a row"
+    small=$(calc %.1f "$(median "${few[@]}") / 1024")
+    large=$(calc %.1f "$PEAK / 1024")
+    ratio=$(calc %.2f "$large / $small")
+    row 'peak memory, 1,000,000 rows' "$large MiB" "20,000 rows: $small MiB" "$ratio" '<= 1.3, < 100 MiB' "$ratio <= 1.3 && $large < 100"
+}
+
+resume() {
+    local rows=1000000 port run done=0 try times=() seconds
+    local command=("$BIN" run)
+    port=$(free_port)
+    start_nginx "$TMP/nginx-resume" "$port" "$(server "$port" '')"
+    local nginx=$NGINX
+    input $rows
+    rm -rf "$TMP/state"
+    command+=("$INPUT" -o "$TMP/out.jsonl" --concurrency 64 --base-url "http://127.0.0.1:$port" --state-dir "$TMP/state")
+    start "${command[@]}" 2>"$TMP/run.log"
+    run=$!
+    # The counts of a running job are some seconds old, so half of the rows are answered when they say somewhat less.
+    while ((done < rows * 45 / 100)); do
+        sleep 0.5
+        kill -0 "$run" 2>/dev/null || { tail -n 20 "$TMP/run.log" >&2; die "the run to be killed ended by itself"; }
+        # Before the job is written there is nothing to read.
+        "$BIN" status --json --state-dir "$TMP/state" >"$TMP/status.json" 2>/dev/null || continue
+        done=$(python3 "$MEASURE" get "$TMP/status.json" jobs.0.rows.succeeded 2>/dev/null) || done=0
+    done
+    stop "$run" KILL
+    # The first request must come to a listener of ours at the same address: nginx makes room.
+    stop "$nginx"
+    for ((try = 1; try <= pairs; try++)); do
+        await python3 "$MEASURE" first-request "$port" "$TMP/run.log" "${command[@]}" >"$TMP/measured" ||
+            { tail -n 20 "$TMP/run.log" >&2; die "the resumed run sent nothing"; }
+        read -r seconds <"$TMP/measured"
+        done=$(sed -n 's/.*: \([0-9,]*\) answered before.*/\1/p' "$TMP/run.log" | tr -d ,)
+        [[ -n $done ]] || { cat "$TMP/run.log" >&2; die "the run did not say that it resumed"; }
+        say "  resume $try: $done rows answered before, first request after $seconds s"
+        times+=("$seconds")
+    done
+    seconds=$(calc %.2f "$(median "${times[@]}")")
+    row "resume of 1,000,000 rows, $((done / 10000))% answered" "$seconds s" – – '<= 3 s' "$seconds <= 3"
+    rm -rf "$TMP/state"
+}
+
+build_time() {
+    local exit wall
+    need cargo
+    # Fetching is the network's time, not the build's.
+    await cargo fetch --locked --quiet --manifest-path "$ROOT/Cargo.toml" || die "cargo fetch failed"
+    await env -u CARGO_TARGET_DIR python3 "$MEASURE" run "$TMP/run.log" cargo build --release --locked --offline \
+        --manifest-path "$ROOT/Cargo.toml" --target-dir "$TMP/build" >"$TMP/measured"
+    read -r exit wall _ <"$TMP/measured"
+    ((exit == 0)) || { tail -n 20 "$TMP/run.log" >&2; die "the build failed"; }
+    row 'release build from nothing' "$(calc %.0f "$wall") s" "$(nproc) cores" – '< 360 s' "$wall < 360"
+    rm -rf "$TMP/build"
+}
+
+# nginx's text for a server on port $1 that answers after $2 (an echo directive, or nothing).
+server() {
+    printf 'server { listen 127.0.0.1:%s backlog=65535; location / { echo_read_request_body; %s echo %s; } }\n' "$1" "$2" "'$COMPLETION'"
+}
+
+need nginx wrk python3 awk
+prepare bench
+release_binary "$bin"
+FAST=$(free_port)
+SLOW=$(free_port)
+start_nginx "$TMP/nginx" "$SLOW" "$(server "$FAST" '') $(server "$SLOW" 'echo_sleep 0.2;')"
+
+printf 'measure\tfigure\tyardstick\tratio\ttarget\tmet?\n' >"$TMP/rows"
+if wanted startup; then say start-up; startup; fi
+if wanted throughput; then say throughput; throughput; fi
+if wanted latency; then say latency; latency 1000 1.10; latency 2000 1.35; fi
+if wanted instructions; then say 'instructions (slow: counted in an emulator)'; instructions; fi
+if wanted memory; then say memory; memory; fi
+if wanted resume; then say resume; resume; fi
+if wanted build; then say build; build_time; fi
+size=$(calc %.1f "$(stat -L -c %s "$BIN") / 1e6")
+row 'size of the binary' "$size MB" – – '< 15 MB' "$size < 15"
+
+facts "$(wrk -v 2>&1 | sed -n 's/^wrk \([^ ]*\).*/wrk \1/p')"
+printf '\n'
+python3 "$MEASURE" table <"$TMP/rows"
