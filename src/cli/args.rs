@@ -75,6 +75,20 @@ impl InputArgs {
         Ok(dash)
     }
 
+    /// Whether any flag says something about requests or how to read them.
+    #[must_use]
+    pub fn shapes_requests(&self) -> bool {
+        let texts =
+            [&self.input_format, &self.model, &self.prompt, &self.system, &self.id, &self.temperature, &self.top_p];
+        texts.into_iter().any(Option::is_some)
+            || self.max_tokens.is_some()
+            || self.seed.is_some()
+            || self.json_schema.is_some()
+            || !self.stop.is_empty()
+            || !self.set.is_empty()
+            || self.endpoint != "chat"
+    }
+
     /// The type that the user named.
     #[must_use]
     pub fn format(&self) -> Option<Format> {

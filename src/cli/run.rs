@@ -118,6 +118,7 @@ pub fn run(args: Run, ctx: &Ctx) -> Result<Exit> {
     let plan = Plan {
         inputs: if stdin { Vec::new() } else { args.input.inputs.clone() },
         stdin,
+        shaped: args.input.shapes_requests(),
         input_format: args.input.format(),
         params,
         skip_invalid: args.input.skip_invalid,
@@ -202,8 +203,8 @@ fn options(args: &Run, ctx: &Ctx) -> Result<Options> {
         request_timeout: time("--request-timeout", &args.request_timeout, &config.request_timeout, 600)?,
         deadline: args.deadline.as_deref().map(deadline).transpose()?,
         give_up_after: time("--give-up-after", &args.give_up_after, &config.give_up_after, 900)?,
-        // Twice what is in flight is asked for at a time, so that few rows are in doubt after a kill.
-        claim: (2 * wanted as u64).clamp(16, 512),
+        // About what is in flight is claimed at a time, so that few rows are in doubt after a kill.
+        claim: (wanted as u64).clamp(8, 256),
         // Known once the input has been checked.
         last_row: u64::MAX,
     })

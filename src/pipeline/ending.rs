@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::run::Plan;
@@ -11,10 +12,10 @@ use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
 use crate::outcome::{ErrorCode, Outcome};
 use crate::output::AtomicFile;
-use crate::realtime::Stopped;
+use crate::realtime::{Shared, Stopped};
 use crate::request::Shape;
 use crate::store::{Job, JobDb, Ledger, State, Store, Transport};
-use crate::summary::{Meta, Summary, Totals};
+use crate::summary::{Http, Meta, Summary, Totals};
 use crate::ui::format;
 
 /// How a run ended.
@@ -74,8 +75,8 @@ pub struct Closing<'a> {
     pub shape: &'a Arc<Shape>,
     /// When the run began.
     pub started: Instant,
-    /// The user wanted out at once: write nothing more.
-    pub aborted: bool,
+    /// What the engine counted, and whether the user wanted out at once: then nothing more is written.
+    pub shared: &'a Shared,
 }
 
 impl Closing<'_> {
@@ -84,7 +85,8 @@ impl Closing<'_> {
     /// # Errors
     /// 74 if the store cannot be read or written.
     pub fn finish(self, mut job: Job, mut ending: Ending, consumed: Result<Consumed>) -> Result<(Summary, Exit)> {
-        let Self { plan, ctx, ledger, store, reused, inputs, shape, started, aborted } = self;
+        let Self { plan, ctx, ledger, store, reused, inputs, shape, started, shared } = self;
+        let aborted = shared.abort.is_cancelled();
         let duration = started.elapsed();
         job.active_ms += u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let prices = || ctx.settings.prices.clone();
@@ -150,7 +152,16 @@ impl Closing<'_> {
             reason: ending.reason,
             next,
         };
-        Ok((totals.summary(&meta), ending.exit))
+        let exit = meta.exit;
+        let mut summary = totals.summary(&meta);
+        // Outcomes do not know of requests whose rows are still to be done.
+        let gauges = &shared.gauges;
+        summary.http = Http {
+            sent: gauges.sent.load(Ordering::Relaxed),
+            retried: gauges.retried.load(Ordering::Relaxed),
+            rate_limited: gauges.refused.load(Ordering::Relaxed),
+        };
+        Ok((summary, exit))
     }
 }
 

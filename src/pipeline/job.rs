@@ -34,6 +34,16 @@ pub struct Spec {
     pub checked: Option<Sound>,
 }
 
+impl Spec {
+    /// Whether both make the same requests of the same input.
+    fn asks_the_same(&self, other: &Self) -> bool {
+        let parts = |spec: &Self| {
+            (spec.service.clone(), spec.inputs.clone(), spec.spooled, spec.input_format, spec.params.clone())
+        };
+        parts(self) == parts(other)
+    }
+}
+
 /// An input without a problem: need not be checked again as long as nobody writes to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sound {
@@ -99,6 +109,12 @@ pub fn source(plan: &Plan, store: &Store, ledger: &Ledger) -> Result<Source> {
             checked: None,
         },
     };
+    if again.is_some() && plan.shaped && (plan.params != spec.params || plan.input_format != spec.input_format) {
+        return Err(Error::usage(
+            "without INPUT a job goes on with the requests it began with; these flags would change them",
+        )
+        .hint("name the INPUT as well: rows whose request changes are sent, the others keep their answers"));
+    }
     spec.skip_invalid |= plan.skip_invalid;
     let service = named.as_ref().map(spec_of).transpose()?.map_or_else(|| spec.service.clone(), |spec| spec.service);
     if service != plan.service {
@@ -199,7 +215,8 @@ pub fn claim(store: &Store, ledger: &Ledger, plan: &Plan, source: &Source) -> Re
         .map_err(|e| Error::new(Exit::Failure, "the job cannot be described").because(e))?;
     if let Some(mut job) = found {
         locks.push(store.lock(&job.id)?.ok_or_else(|| busy(&job.id))?);
-        let sound = spec_of(&job)?.checked;
+        let old = spec_of(&job)?;
+        let sound = old.checked.clone().filter(|_| old.asks_the_same(&source.spec));
         job.spec = spec;
         return Ok(Claimed { job, resumed: true, sound, locks });
     }

@@ -35,7 +35,7 @@ const GROUP_ROWS: usize = 4096;
 /// Commits survive a killed process at once, and a dead machine after this long.
 const SYNC: Duration = Duration::from_secs(1);
 /// How often the index of jobs is told.
-const TELL: Duration = Duration::from_secs(5);
+const TELL: Duration = Duration::from_secs(2);
 
 /// Rows and money so far, new ones only.
 #[derive(Debug, Default, Clone, Copy)]

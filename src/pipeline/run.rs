@@ -32,6 +32,8 @@ pub struct Plan {
     pub inputs: Vec<PathBuf>,
     /// The input comes through a pipe.
     pub stdin: bool,
+    /// Flags say something about requests or how to read them.
+    pub shaped: bool,
     /// `--input-format`
     pub input_format: Option<Format>,
     /// What the flags ask of every request.
@@ -171,7 +173,7 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
         inputs,
         shape: &shape,
         started,
-        aborted: shared.abort.is_cancelled(),
+        shared: &shared,
     };
     let (summary, exit) = closing.finish(
         claimed.job.clone(),

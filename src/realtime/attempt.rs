@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -37,7 +38,7 @@ enum Verdict {
 impl Engine {
     /// Sends `request` until it is answered, has failed for good, or the run stops; emits its outcome.
     ///
-    /// A row of which nothing was ever sent when the run stops emits nothing: it is still to be done.
+    /// A row that has cost nothing when the run stops emits nothing: it is still to be done.
     pub(super) async fn answer(self: Rc<Self>, request: Request, permit: OwnedSemaphorePermit) {
         let mut permit = Some(permit);
         let reserve = Usage { prompt: tokens::bound(&request.body), completion: request.max_tokens.unwrap_or(0) };
@@ -84,9 +85,9 @@ impl Engine {
         self.emit(tally.outcome);
     }
 
-    /// The run stops. What was spent on the row must not be forgotten.
+    /// The run stops. What may have been spent on the row must not be forgotten; a row that cost nothing is still to be done.
     fn abandon(&self, mut tally: Tally) {
-        if tally.outcome.attempts == 0 {
+        if tally.outcome.at_risk == 0 && tally.outcome.wasted == Usage::default() {
             return;
         }
         let last = tally.outcome.error.take().map(|e| e.message).unwrap_or_default();
@@ -101,6 +102,10 @@ impl Engine {
 
     async fn attempt(&self, body: &Bytes, about: u64, tally: &mut Tally) -> Verdict {
         tally.outcome.attempts += 1;
+        let gauges = &self.shared.gauges;
+        gauges.sent.fetch_add(1, Ordering::Relaxed);
+        // After a refusal the row is not tried again but tried at last.
+        gauges.retried.fetch_add(u64::from(tally.outcome.attempts > tally.outcome.refused + 1), Ordering::Relaxed);
         let sent_at = Instant::now();
         let abort = &self.shared.abort;
         let result = tokio::select! {
@@ -165,7 +170,9 @@ impl Engine {
         let mut limiter = self.limiter.borrow_mut();
         let verdict = match class {
             Class::AboveRate | Class::NoCapacity => {
-                outcome.refused += u32::from(class == Class::AboveRate);
+                let refused = class == Class::AboveRate;
+                outcome.refused += u32::from(refused);
+                self.shared.gauges.refused.fetch_add(u64::from(refused), Ordering::Relaxed);
                 limiter.told_to_wait(now, sent_at, class, limits.wait, chance);
                 // The limiter holds everyone back, this row too.
                 Verdict::Again(Duration::ZERO)

@@ -4,6 +4,7 @@
 //! lives inside the row's own task; nothing flows back.
 
 mod attempt;
+mod claims;
 mod gate;
 pub mod limiter;
 pub mod pace;
@@ -22,6 +23,7 @@ use tokio::task::{JoinSet, LocalSet};
 use crate::api::Client;
 use crate::outcome::Outcome;
 use crate::request::Request;
+use claims::Claims;
 use limiter::{Limiter, Rates};
 pub use shared::{Gauges, Shared};
 
@@ -51,7 +53,7 @@ pub struct Options {
     pub deadline: Option<Instant>,
     /// Stop when nothing at all has succeeded for so long.
     pub give_up_after: Duration,
-    /// Rows claimed at a time.
+    /// Rows claimed at a time, at an ordinary speed.
     pub claim: u64,
     /// The last row; none behind it is claimed.
     pub last_row: u64,
@@ -161,7 +163,7 @@ impl Engine {
     async fn dispatch(self: Rc<Self>, mut rows: mpsc::Receiver<Vec<Item>>, tasks: &mut JoinSet<()>) {
         let stop = self.shared.stop.clone();
         let mut queue: VecDeque<Item> = VecDeque::new();
-        let mut asked = 0;
+        let mut claims = Claims::new(self.options.claim, self.options.last_row);
         loop {
             while tasks.try_join_next().is_some() {}
             let Some(item) = queue.pop_front() else {
@@ -181,11 +183,8 @@ impl Engine {
                     continue;
                 }
             };
-            // A claim is asked for half a block ahead, so that nobody waits for the disk.
-            let half = (request.row + self.options.claim / 2).min(self.options.last_row);
-            if half > asked || asked == 0 {
-                asked = (request.row + self.options.claim).min(self.options.last_row);
-                drop(self.events.send(Event::Claim(asked)));
+            if let Some(upto) = claims.ask(request.row, Instant::now()) {
+                drop(self.events.send(Event::Claim(upto)));
             }
             let permit = tokio::select! {
                 biased;

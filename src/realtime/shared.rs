@@ -30,6 +30,12 @@ pub struct Shared {
 pub struct Gauges {
     /// Requests in flight.
     pub in_flight: AtomicUsize,
+    /// Requests sent by this run.
+    pub sent: AtomicU64,
+    /// Of those, refused by 429.
+    pub refused: AtomicU64,
+    /// Of those, sent again after a failure that was no 429.
+    pub retried: AtomicU64,
     held: Mutex<(Option<(Instant, Hold)>, Option<f64>)>,
 }
 

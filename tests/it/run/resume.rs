@@ -278,3 +278,33 @@ fn an_input_that_went_away_is_66() {
     home.run(&server, &["--resume=last", "-o", "out.jsonl"]).code(66).says(&["in.jsonl"]);
     assert!(!home.exists("out.jsonl"));
 }
+
+#[test]
+fn an_answer_is_never_reused_for_another_request() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.write("in.jsonl", prompts(1..=6));
+    home.run(&server, &["in.jsonl", "-o", "one.jsonl", "--concurrency", "4"]).code(0);
+    assert_eq!(server.bill(), 6);
+    // The same file under other parameters: nothing fits any more.
+    let other = [
+        "in.jsonl",
+        "--resume=last",
+        "-o",
+        "two.jsonl",
+        "--concurrency",
+        "4",
+        "--prompt",
+        "Again: {{ prompt }}",
+        "-m",
+        MODEL,
+    ];
+    home.run(&server, &other).code(0).says(&["changed"]);
+    assert_eq!(server.bill(), 12);
+    assert!(rows(&home.read("two.jsonl"))[0].content().contains(&paid_hash("Again: question 1")));
+    // Without the input the job's own requests stand, and flags that would change them are refused.
+    home.run(&server, &["--resume=last", "-o", "two.jsonl", "--system", "Be brief."]).code(2).says(&["INPUT"]);
+    home.run(&server, &["--resume=last", "-o", "three.jsonl"]).code(0);
+    assert_eq!(home.read("three.jsonl"), home.read("two.jsonl"));
+    assert_eq!(server.bill(), 12);
+}
