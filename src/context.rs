@@ -1,5 +1,6 @@
 //! What every command is given: built once, passed down.
 
+use crate::error::Exit;
 use crate::settings::Settings;
 use crate::ui::Ui;
 
@@ -12,6 +13,8 @@ pub struct Ctx {
     pub ui: Ui,
     /// `--json`: one document on stdout instead of text.
     pub json: bool,
+    /// Ends the process at once; for a second signal.
+    pub leave: fn(Exit) -> !,
     /// The command line as typed, for "run this again".
     pub argv: Vec<String>,
 }

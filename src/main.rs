@@ -8,5 +8,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let argv: Vec<_> = std::env::args_os().collect();
-    ExitCode::from(llbatch::cli::main(&argv).code())
+    let exit = llbatch::cli::main(&argv, |exit| std::process::exit(exit.code().into()));
+    ExitCode::from(exit.code())
 }

@@ -275,6 +275,10 @@ fn nobody_prints_and_nobody_exits() {
     let mut broken = Vec::new();
     for source in sources() {
         for name in ["print!", "println!", "eprint!", "eprintln!", "dbg!", "process::exit", "std::process::exit"] {
+            // The one place that may: it ends the process, and hands that down for a second signal.
+            if source.name == "main.rs" && name.ends_with("exit") {
+                continue;
+            }
             broken.extend(source.places(name).map(|(at, _)| format!("{}: {name}", source.place(at))));
         }
     }

@@ -90,8 +90,9 @@ enum Command {
 }
 
 /// Runs the command line `argv` (with the program's name in front) and says how it ended. Has printed everything itself.
+/// `leave` ends the process at once.
 #[must_use]
-pub fn main(argv: &[OsString]) -> Exit {
+pub fn main(argv: &[OsString], leave: fn(Exit) -> !) -> Exit {
     let cli = match Cli::try_parse_from(argv) {
         Ok(cli) => cli,
         Err(error) => {
@@ -112,7 +113,7 @@ pub fn main(argv: &[OsString]) -> Exit {
         json: global.json,
     });
     trace(global.verbose, &ui);
-    match dispatch(cli, ui.clone(), &env, argv) {
+    match dispatch(cli, ui.clone(), &env, argv, leave) {
         Ok(exit) => exit,
         Err(error) => {
             ui.end();
@@ -124,7 +125,13 @@ pub fn main(argv: &[OsString]) -> Exit {
     }
 }
 
-fn dispatch(cli: Cli, ui: Ui, env: &dyn Fn(&str) -> Option<String>, argv: &[OsString]) -> Result<Exit> {
+fn dispatch(
+    cli: Cli,
+    ui: Ui,
+    env: &dyn Fn(&str) -> Option<String>,
+    argv: &[OsString],
+    leave: fn(Exit) -> !,
+) -> Result<Exit> {
     let global = cli.global;
     let flags = Flags {
         config: global.config,
@@ -135,7 +142,7 @@ fn dispatch(cli: Cli, ui: Ui, env: &dyn Fn(&str) -> Option<String>, argv: &[OsSt
     };
     let settings = Settings::resolve(&flags, &env)?;
     let argv = argv.iter().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
-    let ctx = Ctx { settings, ui, json: global.json, argv };
+    let ctx = Ctx { settings, ui, json: global.json, leave, argv };
     match cli.command {
         Command::Run(args) => run::run(*args, &ctx),
         Command::Status(args) => status::run(&args, &ctx),

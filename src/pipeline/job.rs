@@ -72,6 +72,8 @@ pub struct Source {
     key: String,
     /// The inputs as typed.
     shown: String,
+    /// [`Inputs::stamp`] before anything was read.
+    stamp: Option<String>,
 }
 
 /// A job that this process alone works on.
@@ -115,6 +117,7 @@ pub fn source(plan: &Plan, store: &Store, ledger: &Ledger) -> Result<Source> {
         )
         .hint("name the INPUT as well: rows whose request changes are sent, the others keep their answers"));
     }
+    spec.checked = None;
     spec.skip_invalid |= plan.skip_invalid;
     let service = named.as_ref().map(spec_of).transpose()?.map_or_else(|| spec.service.clone(), |spec| spec.service);
     if service != plan.service {
@@ -151,7 +154,8 @@ pub fn source(plan: &Plan, store: &Store, ledger: &Ledger) -> Result<Source> {
         Some(job) => job.key.clone(),
         None => key_of(&spec, &content),
     };
-    Ok(Source { spec, inputs, spool, named, key, shown })
+    let stamp = inputs.stamp();
+    Ok(Source { spec, inputs, spool, named, key, shown, stamp })
 }
 
 fn spec_of(job: &Job) -> Result<Spec> {
@@ -251,10 +255,6 @@ pub fn enter(
     store: &Store,
     ledger: &Ledger,
 ) -> Result<()> {
-    // Standard input gets its stamp when it has got its name.
-    if source.spool.is_none() {
-        source.spec.checked = sound(&source.inputs, checked);
-    }
     claimed.job.spec = describe(&source.spec)?;
     claimed.job.total = checked.rows;
     claimed.job.state = State::Running;
@@ -270,9 +270,7 @@ pub fn enter(
         let path = store.spool_path(&claimed.job.id);
         file.persist(&path).map_err(|e| Error::io("standard input cannot be kept", e.error))?;
         source.inputs = Inputs::spooled(path, "-", source.spec.input_format.unwrap_or(Format::Jsonl));
-        source.spec.checked = sound(&source.inputs, checked);
-        claimed.job.spec = describe(&source.spec)?;
-        ledger.update(&claimed.job)?;
+        source.stamp = source.inputs.stamp();
     }
     Ok(())
 }
@@ -281,8 +279,15 @@ fn describe(spec: &Spec) -> Result<String> {
     serde_json::to_string(spec).map_err(|e| Error::new(Exit::Failure, "the job cannot be described").because(e))
 }
 
-fn sound(inputs: &Inputs, checked: &Checked) -> Option<Sound> {
+/// The job's answers stand at the rows of this input, and no row is wrong: as long as nobody writes to the input, that need
+/// not be found out again.
+///
+/// # Errors
+/// 74 if it cannot be written.
+pub fn settle(claimed: &mut Claimed, source: &Source, checked: &Checked, ledger: &Ledger) -> Result<()> {
+    let Some(stamp) = source.stamp.clone().filter(|_| checked.problem_count == 0) else { return Ok(()) };
     let models = checked.models.iter().map(|(model, rows)| (model.to_string(), *rows)).collect();
-    (checked.problem_count == 0).then_some(())?;
-    Some(Sound { stamp: inputs.stamp()?, rows: checked.rows, models, stream_removed: checked.stream_removed })
+    let sound = Sound { stamp, rows: checked.rows, models, stream_removed: checked.stream_removed };
+    claimed.job.spec = describe(&Spec { checked: Some(sound), ..source.spec.clone() })?;
+    ledger.update(&claimed.job)
 }

@@ -10,6 +10,7 @@ mod ordered;
 mod reader;
 mod resume;
 pub mod run;
+mod signals;
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -93,13 +94,17 @@ impl Consumer<'_> {
             // First of all stop spending.
             self.shared.stop.cancel();
             // What is in flight is paid for: keep it if the disk lets us (a closed pipe does).
+            let mut kept = Ok(());
             while let Ok(event) = events.recv() {
-                self.shared.written(usize::from(matches!(event, Event::Outcome(_))));
                 if let Event::Outcome(outcome) = event {
-                    drop(self.db.put(&outcome).and_then(|()| self.db.commit(false)));
+                    self.shared.written(1);
+                    kept = kept.and_then(|()| self.db.put(&outcome));
                 }
             }
-            drop(self.db.commit(true));
+            let kept = kept.and_then(|()| self.db.release()).and_then(|()| self.db.commit(true));
+            if let Err(error) = kept {
+                tracing::warn!("{error}");
+            }
         }
         result.map(|()| Consumed { db: self.db, ordered: self.ordered, totals: self.totals })
     }

@@ -43,7 +43,7 @@ pub fn feed(
                 Ok(request) if duplicates.binary_search(&this).is_ok() => {
                     // Two rows of results under one id could not be told apart.
                     let message = format!("the id {:?} was used by an earlier row", request.id);
-                    failed(this, generated_id(this).into(), request.model, message)
+                    failed(this, format!("{}#{this}", request.id).into(), request.model, message)
                 }
                 Ok(request) => Item::Send(request),
                 Err(problem) => bad(this, &problem),

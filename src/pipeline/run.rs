@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Instant;
 
 use tokio::sync::mpsc;
 
 use super::ending::{Closing, Ending, write_summary};
 use super::job::{self, Claimed};
+use super::signals::Signals;
 use super::{Bits, Consumed, Consumer, Cursor, Money, Ordered, Target, columns, reader, resume};
 use crate::api::Client;
 use crate::context::Ctx;
@@ -128,6 +128,7 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
         Some(resumed) => resume::prepare(resumed, inputs, &shape, &checked, ctx)?,
         None => JobDb::open(&path)?,
     };
+    job::settle(&mut claimed, &source, &checked, &ledger)?;
     for retired in db.retired()? {
         money.retired(&retired, &mut totals);
     }
@@ -142,7 +143,7 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
     let cursor = if plan.form.is_flat() { Some(Cursor::open(inputs, &shape, true)?) } else { None };
     let done = Arc::new(done);
     let shared = Arc::new(Shared::default());
-    let signal = AtomicI32::new(0);
+    let signals = Signals::watch(Arc::clone(&shared), ctx.leave)?;
     let started = Instant::now();
     if let Some(deadline) = &mut plan.options.deadline {
         *deadline = (*deadline).max(started);
@@ -161,7 +162,7 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
         started,
     };
     let feed = Feed { inputs, shape: &shape, done: &done, checked: &checked };
-    let (stopped, fed, consumed) = drive(consumer, client, &plan.options, &feed, &shared, &signal)?;
+    let (stopped, fed, consumed) = drive(consumer, client, &plan.options, &feed, &shared)?;
     progress.finish();
 
     let closing = Closing {
@@ -175,11 +176,8 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
         started,
         shared: &shared,
     };
-    let (summary, exit) = closing.finish(
-        claimed.job.clone(),
-        Ending::of(stopped.as_ref(), &fed, signal.load(Ordering::Acquire)),
-        consumed,
-    )?;
+    let (summary, exit) =
+        closing.finish(claimed.job.clone(), Ending::of(stopped.as_ref(), &fed, signals.first()), consumed)?;
     if let Some(file) = summary_file {
         write_summary(&summary, file)?;
     }
@@ -234,7 +232,6 @@ fn drive(
     options: &realtime::Options,
     feed: &Feed<'_>,
     shared: &Arc<Shared>,
-    signal: &AtomicI32,
 ) -> Result<Driven> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -255,13 +252,8 @@ fn drive(
             .name("writer".to_owned())
             .spawn_scoped(scope, move || consumer.consume(&events_out));
         let failed = |e| Error::new(Exit::Failure, "a thread cannot be started").because(e);
-        let stopped = runtime.block_on(async {
-            let run = realtime::run(client.clone(), options.clone(), rows_out, events_in, Arc::clone(shared));
-            tokio::select! {
-                stopped = run => stopped,
-                never = watch_signals(shared, signal) => match never {},
-            }
-        });
+        let run = realtime::run(client.clone(), options.clone(), rows_out, events_in, Arc::clone(shared));
+        let stopped = runtime.block_on(run);
         let crashed =
             |_| Error::new(Exit::Failure, "a thread of llbatch crashed; please report it with the lines above");
         let fed = reader.map_err(failed)?.join().map_err(crashed)?;
@@ -271,25 +263,6 @@ fn drive(
     // Connections that still linger need not be waited for.
     runtime.shutdown_background();
     driven
-}
-
-/// First signal: start nothing more. Second: at once.
-async fn watch_signals(shared: &Shared, seen: &AtomicI32) -> std::convert::Infallible {
-    use tokio::signal::unix::{SignalKind, signal};
-    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-    let [Ok(mut int), Ok(mut term), Ok(mut hup)] = kinds.map(signal) else { return std::future::pending().await };
-    loop {
-        let number = tokio::select! {
-            _ = int.recv() => 2,
-            _ = term.recv() => 15,
-            _ = hup.recv() => 1,
-        };
-        if seen.compare_exchange(0, number, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-            shared.stop.cancel();
-        } else {
-            shared.abort.cancel();
-        }
-    }
 }
 
 fn report_problems(checked: &Checked, skip_invalid: bool, ctx: &Ctx, max: usize) -> Result<()> {

@@ -52,6 +52,7 @@ impl Engine {
             failures: 0,
             ambiguous: 0,
         };
+        let row = request.row;
         let body = Bytes::from(request.body.into_string());
         loop {
             if let Some(words) = self.unserved(&tally.outcome.model) {
@@ -60,7 +61,7 @@ impl Engine {
                 tally.outcome.error = Some(RowError { code: ErrorCode::NotFound, message });
                 break;
             }
-            if !self.gate(about).await {
+            if !self.gate(row, about).await {
                 return self.abandon(tally);
             }
             let verdict = {

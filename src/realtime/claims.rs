@@ -27,6 +27,7 @@ impl Claims {
 
     /// The row up to which to claim now that `row` is about to be sent; `None` if enough is claimed. Asks half a block ahead.
     pub(super) fn ask(&mut self, row: u64, now: Instant) -> Option<u64> {
+        // A row that is tried again was claimed long ago.
         if self.asked > 0 && (row + self.block / 2).min(self.last_row) <= self.asked {
             return None;
         }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::Engine;
+use super::{Engine, Event};
 
 /// Counts a request as in flight for as long as it lives.
 pub(super) struct InFlight<'a>(&'a Engine);
@@ -22,20 +22,26 @@ impl Drop for InFlight<'_> {
 }
 
 impl Engine {
-    /// Waits until a request of about `tokens` tokens may leave; `false` if the run stops first.
-    pub(super) async fn gate(&self, tokens: u64) -> bool {
+    /// Waits until a request for `row` of about `tokens` tokens may leave: its claim is on disk and the limiter has a slot.
+    /// `false` if the run stops first.
+    pub(super) async fn gate(&self, row: u64, tokens: u64) -> bool {
         if self.shared.stop.is_cancelled() {
             return false;
         }
         // Nobody queues and there is room: the usual case.
-        if let Ok(_turn) = self.turnstile.try_lock()
-            && self.limiter.borrow_mut().take(Instant::now(), tokens).is_ok()
-        {
-            return true;
+        if let Ok(_turn) = self.turnstile.try_lock() {
+            self.claim(row);
+            if self.shared.claimed.load(Ordering::Acquire) >= row
+                && self.limiter.borrow_mut().take(Instant::now(), tokens).is_ok()
+            {
+                return true;
+            }
         }
         let stop = &self.shared.stop;
         let turn = async {
             let _turn = self.turnstile.lock().await;
+            self.claim(row);
+            self.shared.until_claimed(row).await;
             loop {
                 let taken = self.limiter.borrow_mut().take(Instant::now(), tokens);
                 let Err((until, _)) = taken else { return };
@@ -49,6 +55,15 @@ impl Engine {
             biased;
             () = stop.cancelled() => false,
             () = turn => true,
+        }
+    }
+
+    /// Asks for the claims that rows from `row` on will need soon. Whoever is at the turnstile does, so that rows which only
+    /// queue are not claimed.
+    fn claim(&self, row: u64) {
+        if let Some(upto) = self.claims.borrow_mut().ask(row, Instant::now()) {
+            // The consumer outlives the engine, or has failed and cancelled it.
+            drop(self.events.send(Event::Claim(upto)));
         }
     }
 

@@ -100,6 +100,7 @@ struct Engine {
     shared: Arc<Shared>,
     events: Sender<Event>,
     limiter: RefCell<Limiter>,
+    claims: RefCell<Claims>,
     /// One at a time waits for the limiter, the others queue behind it.
     turnstile: tokio::sync::Mutex<()>,
     /// The limiter's state changed: ask it again.
@@ -135,6 +136,7 @@ pub async fn run(
         shared,
         events,
         limiter: RefCell::new(Limiter::new(now, options.rates)),
+        claims: RefCell::new(Claims::new(options.claim, options.last_row)),
         turnstile: tokio::sync::Mutex::new(()),
         changed: Notify::new(),
         permits: Arc::new(Semaphore::new(options.concurrency)),
@@ -163,7 +165,6 @@ impl Engine {
     async fn dispatch(self: Rc<Self>, mut rows: mpsc::Receiver<Vec<Item>>, tasks: &mut JoinSet<()>) {
         let stop = self.shared.stop.clone();
         let mut queue: VecDeque<Item> = VecDeque::new();
-        let mut claims = Claims::new(self.options.claim, self.options.last_row);
         loop {
             while tasks.try_join_next().is_some() {}
             let Some(item) = queue.pop_front() else {
@@ -183,24 +184,19 @@ impl Engine {
                     continue;
                 }
             };
-            if let Some(upto) = claims.ask(request.row, Instant::now()) {
-                drop(self.events.send(Event::Claim(upto)));
-            }
             let permit = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                permit = self.admitted(request.row, tasks) => permit,
+                permit = self.admitted(tasks) => permit,
             };
             let Some(permit) = permit else { return };
             tasks.spawn_local(Rc::clone(&self).answer(request, permit));
         }
     }
 
-    /// Waits until `row` may be worked on: claimed on disk, outcomes written, not too many rows open, a permit free.
-    async fn admitted(&self, row: u64, tasks: &mut JoinSet<()>) -> Option<tokio::sync::OwnedSemaphorePermit> {
-        self.shared
-            .until(|s| s.claimed.load(Ordering::Acquire) >= row && s.backlog.load(Ordering::Acquire) < BACKLOG)
-            .await;
+    /// Waits until one more row may be worked on: outcomes written, not too many rows open, a permit free.
+    async fn admitted(&self, tasks: &mut JoinSet<()>) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        self.shared.until_written(BACKLOG).await;
         // Rows that wait for their next try hold no permit, but they do hold memory.
         while tasks.len() > 2 * self.options.concurrency + 64 {
             tasks.join_next().await;

@@ -16,7 +16,8 @@ pub struct Shared {
     pub(super) claimed: AtomicU64,
     /// Outcomes emitted and not yet written.
     pub(super) backlog: AtomicUsize,
-    progress: Notify,
+    claimed_more: Notify,
+    written_more: Notify,
     /// Start nothing more; what is in flight finishes.
     pub stop: CancellationToken,
     /// Give up what is in flight as well.
@@ -43,19 +44,26 @@ impl Shared {
     /// The consumer has committed the claim of rows up to `row`.
     pub fn claimed(&self, row: u64) {
         self.claimed.fetch_max(row, Ordering::AcqRel);
-        self.progress.notify_one();
+        self.claimed_more.notify_one();
     }
 
     /// The consumer has written `count` outcomes.
     pub fn written(&self, count: usize) {
         self.backlog.fetch_sub(count, Ordering::AcqRel);
-        self.progress.notify_one();
+        self.written_more.notify_one();
     }
 
-    /// Waits for a condition that [`Self::claimed`] and [`Self::written`] can make true. One waiter at a time.
-    pub(super) async fn until(&self, condition: impl Fn(&Self) -> bool) {
-        while !condition(self) {
-            self.progress.notified().await;
+    /// Waits until `row` may be sent. One waiter at a time.
+    pub(super) async fn until_claimed(&self, row: u64) {
+        while self.claimed.load(Ordering::Acquire) < row {
+            self.claimed_more.notified().await;
+        }
+    }
+
+    /// Waits until fewer than `most` outcomes wait to be written. One waiter at a time.
+    pub(super) async fn until_written(&self, most: usize) {
+        while self.backlog.load(Ordering::Acquire) >= most {
+            self.written_more.notified().await;
         }
     }
 

@@ -308,3 +308,26 @@ fn an_answer_is_never_reused_for_another_request() {
     assert_eq!(home.read("three.jsonl"), home.read("two.jsonl"));
     assert_eq!(server.bill(), 12);
 }
+
+#[test]
+fn a_resume_that_is_killed_while_it_lays_out_answers_anew_loses_nothing() {
+    let home = Home::new();
+    let server = Server::start(&["--latency", "50ms"]);
+    killed(&home, &server);
+    let before = prompts(1..=40);
+    home.write("in.jsonl", format!("{}{before}", prompts(99..=99)));
+    // Killed at every instant from its start to its first requests.
+    for pause in 0..12 {
+        let run = home.spawn(&server, &ARGS);
+        std::thread::sleep(std::time::Duration::from_millis(4 * pause));
+        run.kill();
+    }
+    home.run(&server, &ARGS).code(0);
+    let results = rows(&home.read("out.jsonl"));
+    let ids: Vec<&str> = results.iter().map(|row| row.id.as_str()).collect();
+    assert_eq!(ids.len(), 41);
+    assert_eq!(ids[..3], ["q99", "q1", "q2"]);
+    for (row, n) in results.iter().zip(std::iter::once(99).chain(1..=40)) {
+        assert!(row.content().contains(&paid_hash(&format!("question {n}"))), "{}", row.id);
+    }
+}
