@@ -75,8 +75,12 @@ impl Failure {
     }
 
     pub(super) fn from_reqwest(error: &reqwest::Error) -> Self {
-        let fault = if error.is_connect() || error.is_builder() { Fault::Connect } else { Fault::Broken };
-        Self::new(fault, chain(error))
+        if error.is_connect() || error.is_builder() {
+            let host = error.url().and_then(|u| u.host_str()).unwrap_or("the service");
+            let port = error.url().and_then(url::Url::port).map(|p| format!(":{p}")).unwrap_or_default();
+            return Self::new(Fault::Connect, format!("cannot connect to {host}{port}: {}", chain(error)));
+        }
+        Self::new(Fault::Broken, chain(error))
     }
 
     /// The connection broke in the middle of a response.
@@ -237,7 +241,8 @@ pub(super) fn chain(error: &reqwest::Error) -> String {
     let mut next: Option<&dyn StdError> = error.source();
     while let Some(cause) = next {
         let text = cause.to_string();
-        if !causes.iter().any(|c| c.contains(&text)) {
+        // reqwest's own word for "what follows is the reason".
+        if !text.starts_with("client error (") && !causes.iter().any(|c| c.contains(&text)) {
             causes.push(text);
         }
         next = cause.source();

@@ -131,7 +131,13 @@ impl Closing<'_> {
         };
         job.cost = totals.usd();
         job.exit = Some(ending.exit.code());
-        ledger.update(&job)?;
+        if let Err(error) = ledger.update(&job) {
+            // Said once; the answers are in the job's own file.
+            if ending.exit != Exit::Io {
+                say(&error);
+                ending = Ending::failed(&error);
+            }
+        }
 
         let next = match (ended, ending.exit) {
             (true, Exit::Ok) => None,

@@ -79,6 +79,8 @@ pub struct Consumer<'a> {
     pub ledger: Ledger,
     /// This job's entry.
     pub job: &'a mut Job,
+    /// Spent by earlier runs.
+    pub spent: Nanos,
     /// When this run began.
     pub started: Instant,
 }
@@ -205,6 +207,7 @@ impl Consumer<'_> {
     fn tell(&mut self, counters: &Counters) -> Result<()> {
         self.job.succeeded = self.reused.count() + counters.succeeded;
         self.job.failed = counters.failed;
+        self.job.cost = (!counters.unpriced).then(|| self.spent + counters.cost);
         let mut job = self.job.clone();
         job.active_ms += u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.ledger.update(&job)

@@ -16,6 +16,7 @@ use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Inputs};
 use crate::output::{self, AtomicFile, Renderer, remove_stale};
 use crate::plan::Checked;
+use crate::price::Nanos;
 use crate::realtime::{self, Shared, Stopped};
 use crate::request::{Params, Shape};
 use crate::store::{JobDb, Store};
@@ -158,6 +159,7 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
         progress: progress.clone(),
         shared: Arc::clone(&shared),
         ledger: store.ledger()?,
+        spent: claimed.job.cost.unwrap_or(Nanos::ZERO),
         job: &mut claimed.job,
         started,
     };
@@ -178,8 +180,12 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
     };
     let (summary, exit) =
         closing.finish(claimed.job.clone(), Ending::of(stopped.as_ref(), &fed, signals.first()), consumed)?;
-    if let Some(file) = summary_file {
-        write_summary(&summary, file)?;
+    if let Some(Err(error)) = summary_file.map(|file| write_summary(&summary, file)) {
+        ctx.ui.error(&error.hint(format!(
+            "the job itself is not affected: `llbatch report {} --summary FILE` writes it",
+            claimed.job.id
+        )));
+        return Ok((summary, exit.worst(Exit::Io)));
     }
     Ok((summary, exit))
 }
@@ -269,9 +275,10 @@ fn report_problems(checked: &Checked, skip_invalid: bool, ctx: &Ctx, max: usize)
     if checked.problem_count == 0 {
         return Ok(());
     }
+    let mut said = std::collections::HashSet::new();
     for problem in &checked.problems {
         ctx.ui.warn(&problem.to_string());
-        if let Some(hint) = &problem.hint {
+        if let Some(hint) = problem.hint.as_ref().filter(|hint| said.insert(hint.as_str())) {
             ctx.ui.hint(hint);
         }
     }

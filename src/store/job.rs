@@ -46,7 +46,7 @@ impl JobDb {
     /// 74 if it cannot be opened.
     pub fn open(path: &Path) -> Result<Self> {
         let db = open_db(path, include_str!("job.sql"))?;
-        db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(|e| damaged(path, e))?;
+        db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(|e| damaged(path, &e))?;
         db.set_prepared_statement_cache_capacity(32);
         Ok(Self { db, path: path.to_owned(), writing: false })
     }
@@ -59,13 +59,13 @@ impl JobDb {
         let check = || -> rusqlite::Result<String> { self.db.pragma_query_value(None, "quick_check", |r| r.get(0)) };
         match check() {
             Ok(word) if word == "ok" => Ok(()),
-            Ok(_) => Err(damaged(&self.path, rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(11), None))),
-            Err(e) => Err(damaged(&self.path, e)),
+            Ok(_) => Err(damaged(&self.path, &rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(11), None))),
+            Err(e) => Err(damaged(&self.path, &e)),
         }
     }
 
     fn run<T>(&self, act: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
-        act(&self.db).map_err(|e| damaged(&self.path, e))
+        act(&self.db).map_err(|e| damaged(&self.path, &e))
     }
 
     /// Begins a group of writes, if none is open.

@@ -132,7 +132,7 @@ impl Ledger {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let db = open_db(path, include_str!("ledger.sql"))?;
         // Few and precious commits: each one is on the disk before anything follows from it.
-        db.pragma_update(None, "synchronous", "FULL").map_err(|e| damaged(path, e))?;
+        db.pragma_update(None, "synchronous", "FULL").map_err(|e| damaged(path, &e))?;
         Ok(Self { db, path: path.to_owned() })
     }
 
@@ -156,7 +156,7 @@ impl Ledger {
                         ":total": job.total.cast_signed(),
                     },
                 )
-                .map_err(|e| damaged(&self.path, e))?;
+                .map_err(|e| damaged(&self.path, &e))?;
             if inserted == 1 {
                 return Ok(job);
             }
@@ -181,7 +181,7 @@ impl Ledger {
                     ":active": job.active_ms.cast_signed(), ":exit": job.exit,
                 },
             )
-            .map_err(|e| damaged(&self.path, e))?;
+            .map_err(|e| damaged(&self.path, &e))?;
         Ok(())
     }
 
@@ -236,13 +236,13 @@ impl Ledger {
     }
 
     fn one(&self, sql: &str, param: &str) -> Result<Option<Job>> {
-        self.db.query_row(sql, [param], read).optional().map_err(|e| damaged(&self.path, e))
+        self.db.query_row(sql, [param], read).optional().map_err(|e| damaged(&self.path, &e))
     }
 
     fn many(&self, sql: &str, param: impl rusqlite::ToSql) -> Result<Vec<Job>> {
         let query =
             || -> rusqlite::Result<Vec<Job>> { self.db.prepare_cached(sql)?.query_map([param], read)?.collect() };
-        query().map_err(|e| damaged(&self.path, e))
+        query().map_err(|e| damaged(&self.path, &e))
     }
 }
 

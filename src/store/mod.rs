@@ -22,6 +22,9 @@ pub use lock::Lock;
 /// How long a writer of the ledger waits for another one; their transactions take milliseconds.
 const BUSY: Duration = Duration::from_secs(20);
 
+/// How files with standard input are called until they have a job.
+const SPOOL: (&str, &str) = ("input-", ".tmp");
+
 /// `status` holds a lock for an instant to see whether it is held; a writer outwaits that.
 const LOCK_TRIES: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
@@ -38,19 +41,18 @@ impl Store {
     /// # Errors
     /// 74 if it cannot be written.
     pub fn open(dir: &Path) -> Result<Self> {
-        let make = |path: &Path| {
-            DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| {
-                Error::io(format!("state directory {}: cannot be made", path.display()), e)
-                    .hint("choose another one with --state-dir or LLBATCH_STATE_DIR")
-            })
-        };
+        let make =
+            |path: &Path| DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| unusable(path, e));
         make(dir)?;
         for sub in ["jobs", "locks"] {
             make(&dir.join(sub))?;
             // An umask cannot widen, only narrow; an old directory may be wider than we would make it.
-            let permissions = std::fs::Permissions::from_mode(0o700);
-            fs_err::set_permissions(dir.join(sub), permissions)
-                .map_err(|e| Error::io(format!("state directory {}", dir.display()), e))?;
+            let path = dir.join(sub);
+            let wide = std::fs::metadata(&path).is_ok_and(|m| m.permissions().mode() & 0o777 != 0o700);
+            if wide {
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700))
+                    .map_err(|e| unusable(&path, e))?;
+            }
         }
         Ok(Self { dir: dir.to_owned() })
     }
@@ -86,11 +88,28 @@ impl Store {
     /// # Errors
     /// 74 if it cannot be made.
     pub fn spool(&self) -> Result<tempfile::NamedTempFile> {
-        tempfile::Builder::new()
-            .prefix("input-")
-            .suffix(".tmp")
-            .tempfile_in(self.dir.join("jobs"))
-            .map_err(|e| Error::io(format!("state directory {}", self.dir.display()), e))
+        let jobs = self.dir.join("jobs");
+        self.remove_stale_spools();
+        let make = || {
+            let file = tempfile::Builder::new().prefix(SPOOL.0).suffix(SPOOL.1).tempfile_in(&jobs)?;
+            // Says that a live process is filling it; see `remove_stale_spools`.
+            file.as_file().try_lock().map_err(std::io::Error::other)?;
+            Ok(file)
+        };
+        make().map_err(|e| unusable(&self.dir, e))
+    }
+
+    /// What killed processes left of their standard input is of no use, and may be long and private.
+    fn remove_stale_spools(&self) {
+        let Ok(entries) = std::fs::read_dir(self.dir.join("jobs")) else { return };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+            let stale = || std::fs::File::open(&path).is_ok_and(|file| file.try_lock().is_ok());
+            if name.starts_with(SPOOL.0) && name.ends_with(SPOOL.1) && stale() {
+                // If it cannot be removed now, the next run tries again.
+                drop(std::fs::remove_file(&path));
+            }
+        }
     }
 
     /// Takes the lock called `name`, or says that another process has it.
@@ -118,6 +137,11 @@ impl Store {
     }
 }
 
+fn unusable(path: &Path, error: std::io::Error) -> Error {
+    Error::io(format!("state directory {}: cannot be used", path.display()), error)
+        .hint("choose another one with --state-dir or LLBATCH_STATE_DIR")
+}
+
 /// Opens a database that only the user can read.
 fn open_db(path: &Path, schema: &str) -> Result<Connection> {
     // SQLite gives its side files the mode of the main one, so it is enough to make that one first.
@@ -137,10 +161,10 @@ fn open_db(path: &Path, schema: &str) -> Result<Connection> {
         db.pragma_update(None, "synchronous", "NORMAL")?;
         Ok(db)
     };
-    let db = open().map_err(|e| damaged(path, e))?;
-    let version: i64 = db.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(|e| damaged(path, e))?;
+    let db = open().map_err(|e| damaged(path, &e))?;
+    let version: i64 = db.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(|e| damaged(path, &e))?;
     match version {
-        0 => db.execute_batch(&format!("BEGIN IMMEDIATE; {schema} COMMIT;")).map_err(|e| damaged(path, e))?,
+        0 => db.execute_batch(&format!("BEGIN IMMEDIATE; {schema} COMMIT;")).map_err(|e| damaged(path, &e))?,
         1 => {}
         newer => {
             return Err(Error::new(
@@ -154,7 +178,7 @@ fn open_db(path: &Path, schema: &str) -> Result<Connection> {
 }
 
 /// An error of `SQLite`, told apart from a full disk.
-fn damaged(path: &Path, error: rusqlite::Error) -> Error {
+fn damaged(path: &Path, error: &rusqlite::Error) -> Error {
     use rusqlite::ErrorCode;
     let hint = match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => {
@@ -169,5 +193,10 @@ fn damaged(path: &Path, error: rusqlite::Error) -> Error {
         }
         _ => "nothing more was sent; the same command goes on from here once this is mended",
     };
-    Error::new(Exit::Io, format!("{}", path.display())).because(error).hint(hint)
+    // SQLite's code has a text of its own, which its message repeats.
+    let words = match error {
+        rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),
+        other => other.to_string(),
+    };
+    Error::new(Exit::Io, format!("{}: {words}", path.display())).hint(hint)
 }

@@ -342,7 +342,7 @@ impl Totals {
                 p99: self.latency.percentile(99),
                 max: self.latency.max(),
             },
-            duration_s: Duration::from_millis(elapsed).as_secs_f64(),
+            duration_s: elapsed as f64 / 1000.0,
             http: self.http,
             errors,
             exit: ExitLine { code: meta.exit.code(), reason: meta.reason.clone(), next: meta.next.clone() },

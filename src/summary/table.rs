@@ -32,7 +32,7 @@ impl Summary {
         table.line("requests", &self.http_parts());
         self.errors(&mut table);
         if self.exit.code != 0 {
-            table.line("exit", &[format!("{}: {}", self.exit.code, self.exit.reason)]);
+            table.prose("exit", &format!("{}: {}", self.exit.code, self.exit.reason));
         }
         if let Some(next) = &self.exit.next {
             table.command("next", next);
@@ -213,6 +213,22 @@ impl Table {
         if !line.is_empty() {
             self.whole(label, &line);
         }
+    }
+
+    /// A sentence, broken between its words.
+    fn prose(&mut self, mut label: &str, text: &str) {
+        let mut line = String::new();
+        for word in text.split_whitespace() {
+            if !line.is_empty() && columns(&line) + 1 + columns(word) > self.width - INDENT {
+                self.whole(std::mem::take(&mut label), &line);
+                line.clear();
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        self.whole(label, &line);
     }
 
     /// One line, cut to the width.
