@@ -159,3 +159,17 @@ fn a_packed_file_that_is_cut_or_damaged_is_no_shorter_file() {
     home.run(&server, &["cut.jsonl.zst"]).code(65).says(&["cut.jsonl.zst", "cut off"]);
     assert_eq!(server.requests(), 0);
 }
+
+#[test]
+fn a_duplicate_that_is_skipped_does_not_share_an_id_with_anybody() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    let row = |id: &str, prompt: &str| format!("{{\"id\":\"{id}\",\"model\":\"{MODEL}\",\"prompt\":\"{prompt}\"}}\n");
+    home.write("in.jsonl", row("row-2", "a") + &row("row-2", "b") + &row("row-3", "c"));
+    home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--skip-invalid", "--concurrency", "2"]).code(3);
+    let mut ids: Vec<String> = codes(&home.read("out.jsonl")).into_iter().map(|(id, _)| id).collect();
+    assert_eq!(ids.len(), 3);
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 3, "{ids:?}");
+}

@@ -108,3 +108,64 @@ fn standard_output_gets_every_row_on_a_signal() {
     assert_eq!(seen.len(), 40);
     assert_eq!(seen.iter().filter(|(_, code)| code == "ok").count() as u64, server.bill());
 }
+
+#[test]
+fn whoever_ignores_a_signal_for_us_is_heeded() {
+    let home = Home::new();
+    let server = Server::start(&["--latency", "50ms"]);
+    home.write("in.jsonl", prompts(1..=30));
+    // What nohup does.
+    let run = home.run_command(&server.url, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "4"]);
+    let mut nohup = std::process::Command::new("/bin/sh");
+    nohup.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(run.get_program()).args(run.get_args());
+    nohup.current_dir(run.get_current_dir().unwrap()).env_clear();
+    nohup.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let run = home.start(nohup);
+    server.until_billed(3);
+    run.signal("HUP");
+    run.wait().code(0);
+    answered(&home.read("out.jsonl"), 1..=30);
+}
+
+#[test]
+fn a_reader_that_stands_still_cannot_hold_it() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    // More than a pipe holds.
+    home.write("in.jsonl", prompts(1..=2000));
+    let mut command = home.run_command(&server.url, &["in.jsonl", "--concurrency", "8"]);
+    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null());
+    let mut child = command.spawn().unwrap();
+    server.until_billed(100);
+    let signal = || {
+        let kill = format!("kill -INT {}", child.id());
+        assert!(std::process::Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    };
+    signal();
+    std::thread::sleep(Duration::from_millis(300));
+    signal();
+    let mut ended = None;
+    until("it has gone", || {
+        ended = child.try_wait().unwrap();
+        ended.is_some()
+    });
+    assert_eq!(ended.unwrap().code(), Some(130));
+}
+
+#[test]
+fn a_closed_pipe_leaves_nothing_in_doubt() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.write("in.jsonl", prompts(1..=500));
+    let mut command = home.run_command(&server.url, &["in.jsonl"]);
+    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null());
+    let mut child = command.spawn().unwrap();
+    server.until_billed(2);
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(141));
+    let paid = server.bill();
+    let out = home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "20"]).code(0);
+    assert!(!out.stderr.contains("billed twice"), "{}", out.stderr);
+    answered(&home.read("out.jsonl"), 1..=500);
+    assert_eq!((server.bill(), server.paid_again()), (500, 0), "{paid} were paid before the pipe was closed");
+}
