@@ -138,6 +138,7 @@ impl Engine {
                     tally.outcome.body = Some(body);
                     tally.outcome.usage = usage;
                     tally.outcome.error = None;
+                    tracing::debug!("{}: answered in {} ms", tally.outcome.id, tally.outcome.latency_ms);
                     Verdict::Done
                 }
                 Answer::Bad { why, body, usage } => {
@@ -221,6 +222,19 @@ impl Engine {
         };
         drop(limiter);
         self.relearn();
+        match &verdict {
+            Verdict::Again(wait) => {
+                tracing::info!(
+                    "{}: {}; again in {} ms or when the limiter lets it",
+                    outcome.id,
+                    failure.message,
+                    wait.as_millis()
+                );
+            }
+            Verdict::Done => {
+                tracing::info!("{}: {}; given up after {} requests", outcome.id, failure.message, outcome.attempts);
+            }
+        }
         verdict
     }
 

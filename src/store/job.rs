@@ -64,7 +64,7 @@ impl JobDb {
         }
     }
 
-    fn run<T>(&self, act: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+    pub(super) fn run<T>(&self, act: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
         act(&self.db).map_err(|e| damaged(&self.path, &e))
     }
 
@@ -315,70 +315,11 @@ impl JobDb {
             rows.collect()
         })
     }
-
-    /// Begins to lay the answers out anew for an input that has changed. All or nothing: [`Remap::finish`] commits.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
-    pub fn remap(&mut self) -> Result<Remap<'_>> {
-        self.commit(false)?;
-        self.begin()?;
-        self.run(|db| {
-            db.execute_batch(
-                "CREATE TABLE old AS SELECT * FROM outcome;
-                 CREATE INDEX old_fp ON old (fp);
-                 DELETE FROM outcome;",
-            )
-        })?;
-        Ok(Remap { job: self })
-    }
 }
 
-const RETIRED: &str =
+/// The columns of `retired`, as `outcome` has them.
+pub(super) const RETIRED: &str =
     "model, ok, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused";
-
-/// The answers of a job being matched to a changed input, by fingerprint; each answer serves one row.
-#[derive(Debug)]
-pub struct Remap<'a> {
-    job: &'a mut JobDb,
-}
-
-impl Remap<'_> {
-    /// Gives `row` an answer to the same request, preferably the one that had the same id. Says whether there was one.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
-    pub fn place(&mut self, row: u64, id: &str, fp: Fingerprint) -> Result<bool> {
-        self.job.run(|db| {
-            let found: Option<i64> = db
-                .prepare_cached("SELECT rowid FROM old WHERE fp = ?1 ORDER BY (id = ?2) DESC, row LIMIT 1")?
-                .query_row(params![&fp.0[..], id], |r| r.get(0))
-                .optional()?;
-            let Some(rowid) = found else { return Ok(false) };
-            db.prepare_cached(
-                "INSERT INTO outcome SELECT ?2, fp, ok, ?3, model, code, message, status, prompt, completion, wasted_p, wasted_c,
-                 at_risk, reserve_p, reserve_c, attempts, refused, latency_ms, body FROM old WHERE rowid = ?1",
-            )?
-            .execute(params![rowid, row.cast_signed(), id])?;
-            db.prepare_cached("DELETE FROM old WHERE rowid = ?1")?.execute([rowid])?;
-            Ok(true)
-        })
-    }
-
-    /// Ends it; answers that no row wanted are retired. Returns how many.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
-    pub fn finish(self) -> Result<u64> {
-        let left = self.job.run(|db| {
-            let left = db.execute(&format!("INSERT INTO retired SELECT {RETIRED} FROM old"), [])?;
-            db.execute_batch("DROP TABLE old; DELETE FROM meta WHERE key = 'claimed';")?;
-            Ok(left)
-        })?;
-        self.job.commit(true)?;
-        Ok(left as u64)
-    }
-}
 
 /// One copy of each model's name.
 #[derive(Default)]
@@ -435,10 +376,10 @@ fn read(row: &Row<'_>, models: &mut Models) -> rusqlite::Result<Outcome> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn outcome(row: u64, fp: u8, ok: bool) -> Outcome {
+    pub(in crate::store) fn outcome(row: u64, fp: u8, ok: bool) -> Outcome {
         let mut outcome = Outcome::unsent(row, format!("id-{row}").into(), "m".into(), ErrorCode::Timeout, "late");
         outcome.fingerprint = Fingerprint([fp; 16]);
         outcome.attempts = 2;
@@ -452,7 +393,7 @@ mod tests {
         outcome
     }
 
-    fn db() -> (tempfile::TempDir, JobDb) {
+    pub(in crate::store) fn db() -> (tempfile::TempDir, JobDb) {
         let dir = tempfile::tempdir().expect("a directory");
         let db = JobDb::open(&dir.path().join("j.db")).expect("a database");
         (dir, db)
@@ -495,25 +436,5 @@ mod tests {
         assert_eq!(db.outcomes(1, 10).expect("rows").len(), 1);
         let retired = db.retired().expect("sums");
         assert_eq!((retired[0].attempts, retired[0].usage), (2, Usage { prompt: 1, completion: 0 }));
-    }
-
-    #[test]
-    fn answers_follow_their_requests_through_a_changed_input() {
-        let (_dir, mut db) = db();
-        for (row, fp) in [(1, 1), (2, 2), (3, 2), (4, 4)] {
-            db.put(&outcome(row, fp, true)).expect("a write");
-        }
-        let mut remap = db.remap().expect("a remap");
-        // A new row in front, the twins apart, row 4 gone.
-        assert!(!remap.place(1, "new", Fingerprint([9; 16])).expect("a query"));
-        assert!(remap.place(2, "id-1", Fingerprint([1; 16])).expect("a query"));
-        assert!(remap.place(3, "id-3", Fingerprint([2; 16])).expect("a query"));
-        assert!(remap.place(4, "other", Fingerprint([2; 16])).expect("a query"));
-        assert!(!remap.place(5, "third twin", Fingerprint([2; 16])).expect("a query"));
-        assert_eq!(remap.finish().expect("a commit"), 1);
-        let rows = db.outcomes(1, 10).expect("rows");
-        let found: Vec<_> = rows.iter().map(|o| (o.row, &*o.id, o.body.as_deref().expect("a body"))).collect();
-        assert_eq!(found, [(2, "id-1", "{\"row\":1}"), (3, "id-3", "{\"row\":3}"), (4, "other", "{\"row\":2}")]);
-        assert_eq!(db.retired().expect("sums")[0].attempts, 2);
     }
 }

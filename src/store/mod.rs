@@ -6,6 +6,7 @@
 pub mod job;
 pub mod ledger;
 mod lock;
+mod remap;
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};

@@ -1,0 +1,96 @@
+//! Laying a job's answers out anew for an input that has changed: by fingerprint, all or nothing.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::JobDb;
+use super::job::RETIRED;
+use crate::error::Result;
+use crate::outcome::Fingerprint;
+
+impl JobDb {
+    /// Begins to lay the answers out anew for an input that has changed. All or nothing: [`Remap::finish`] commits.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn remap(&mut self) -> Result<Remap<'_>> {
+        self.commit(false)?;
+        self.begin()?;
+        self.run(|db| {
+            db.execute_batch(
+                "CREATE TABLE old AS SELECT * FROM outcome;
+                 CREATE INDEX old_fp ON old (fp);
+                 DELETE FROM outcome;",
+            )
+        })?;
+        Ok(Remap { job: self })
+    }
+}
+
+/// The answers of a job being matched to a changed input, by fingerprint; each answer serves one row.
+#[derive(Debug)]
+pub struct Remap<'a> {
+    job: &'a mut JobDb,
+}
+
+impl Remap<'_> {
+    /// Gives `row` an answer to the same request, preferably the one that had the same id. Says whether there was one.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn place(&mut self, row: u64, id: &str, fp: Fingerprint) -> Result<bool> {
+        self.job.run(|db| {
+            let found: Option<i64> = db
+                .prepare_cached("SELECT rowid FROM old WHERE fp = ?1 ORDER BY (id = ?2) DESC, row LIMIT 1")?
+                .query_row(params![&fp.0[..], id], |r| r.get(0))
+                .optional()?;
+            let Some(rowid) = found else { return Ok(false) };
+            db.prepare_cached(
+                "INSERT INTO outcome SELECT ?2, fp, ok, ?3, model, code, message, status, prompt, completion, wasted_p, wasted_c,
+                 at_risk, reserve_p, reserve_c, attempts, refused, latency_ms, body FROM old WHERE rowid = ?1",
+            )?
+            .execute(params![rowid, row.cast_signed(), id])?;
+            db.prepare_cached("DELETE FROM old WHERE rowid = ?1")?.execute([rowid])?;
+            Ok(true)
+        })
+    }
+
+    /// Ends it; answers that no row wanted are retired. Returns how many.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn finish(self) -> Result<u64> {
+        let left = self.job.run(|db| {
+            let left = db.execute(&format!("INSERT INTO retired SELECT {RETIRED} FROM old"), [])?;
+            db.execute_batch("DROP TABLE old; DELETE FROM meta WHERE key = 'claimed';")?;
+            Ok(left)
+        })?;
+        self.job.commit(true)?;
+        Ok(left as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::job::tests::{db, outcome};
+    use super::*;
+
+    #[test]
+    fn answers_follow_their_requests_through_a_changed_input() {
+        let (_dir, mut db) = db();
+        for (row, fp) in [(1, 1), (2, 2), (3, 2), (4, 4)] {
+            db.put(&outcome(row, fp, true)).expect("a write");
+        }
+        let mut remap = db.remap().expect("a remap");
+        // A new row in front, the twins apart, row 4 gone.
+        assert!(!remap.place(1, "new", Fingerprint([9; 16])).expect("a query"));
+        assert!(remap.place(2, "id-1", Fingerprint([1; 16])).expect("a query"));
+        assert!(remap.place(3, "id-3", Fingerprint([2; 16])).expect("a query"));
+        assert!(remap.place(4, "other", Fingerprint([2; 16])).expect("a query"));
+        assert!(!remap.place(5, "third twin", Fingerprint([2; 16])).expect("a query"));
+        assert_eq!(remap.finish().expect("a commit"), 1);
+        let rows = db.outcomes(1, 10).expect("rows");
+        let found: Vec<_> = rows.iter().map(|o| (o.row, &*o.id, o.body.as_deref().expect("a body"))).collect();
+        assert_eq!(found, [(2, "id-1", "{\"row\":1}"), (3, "id-3", "{\"row\":3}"), (4, "other", "{\"row\":2}")]);
+        assert_eq!(db.retired().expect("sums")[0].attempts, 2);
+    }
+}
