@@ -31,14 +31,16 @@ pub fn delay(class: Class, failures: u32, hint: Option<Duration>, chance: f64) -
 /// A bucket that limits how much retrying a run may do, so that an outage is met with a pause and not with a storm.
 ///
 /// A retry takes from it, a success gives back. When it is empty, the run pauses and probes.
-/// Capacity and cost follow the split that AWS's SDKs use (500 and 14).
 #[derive(Debug, Clone)]
 pub struct Budget {
     left: u32,
 }
 
-const BUDGET: u32 = 500;
-const COST: u32 = 14;
+/// Retries of requests that may have been worked on, before anything succeeds: some hundred rows may fail for good without
+/// the run coming to a stop.
+const BUDGET: u32 = 400;
+/// A service that cannot be reached at all is known to be so much sooner.
+const NOT_SENT: u32 = 10;
 
 impl Default for Budget {
     fn default() -> Self {
@@ -47,18 +49,23 @@ impl Default for Budget {
 }
 
 impl Budget {
+    const fn cost(class: Class) -> u32 {
+        if matches!(class, Class::NotSent) { NOT_SENT } else { 1 }
+    }
+
     /// Takes the price of one retry; `false` if there is too little left.
-    pub const fn take(&mut self) -> bool {
-        let enough = self.left >= COST;
+    pub const fn take(&mut self, class: Class) -> bool {
+        let enough = self.left >= Self::cost(class);
         if enough {
-            self.left -= COST;
+            self.left -= Self::cost(class);
         }
         enough
     }
 
-    /// A request succeeded; `retried` if it had taken from the bucket.
-    pub fn refund(&mut self, retried: bool) {
-        self.left = (self.left + if retried { COST } else { 1 }).min(BUDGET);
+    /// A request succeeded: ten successes pay for a retry.
+    pub fn refund(&mut self, retried: bool, chance: f64) {
+        let back = u32::from(retried || chance < 0.1);
+        self.left = (self.left + back).min(BUDGET);
     }
 }
 
@@ -86,14 +93,19 @@ mod tests {
 
     #[test]
     fn an_outage_empties_the_budget_and_successes_fill_it() {
-        let mut budget = Budget::default();
-        let retries = std::iter::repeat_with(|| budget.take()).take_while(|ok| *ok).count();
-        assert_eq!(retries, 35);
-        budget.refund(true);
-        assert!(budget.take());
-        assert!(!budget.take());
+        let retries = |class| {
+            let mut budget = Budget::default();
+            std::iter::repeat_with(|| budget.take(class)).take_while(|ok| *ok).count()
+        };
+        assert_eq!((retries(Class::Ambiguous), retries(Class::NotSent)), (400, 40));
+        let mut budget = Budget { left: 0 };
+        assert!(!budget.take(Class::Ambiguous));
+        budget.refund(true, 0.9);
+        assert!(budget.take(Class::Ambiguous));
+        budget.refund(false, 0.9);
+        assert!(!budget.take(Class::Ambiguous));
         for _ in 0..10_000 {
-            budget.refund(false);
+            budget.refund(false, 0.05);
         }
         assert_eq!(budget.left, BUDGET);
     }

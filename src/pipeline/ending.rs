@@ -77,6 +77,8 @@ pub struct Closing<'a> {
     pub started: Instant,
     /// What the engine counted, and whether the user wanted out at once: then nothing more is written.
     pub shared: &'a Shared,
+    /// The input changed while it was read: no results can be written.
+    pub mixed: bool,
 }
 
 impl Closing<'_> {
@@ -85,8 +87,8 @@ impl Closing<'_> {
     /// # Errors
     /// 74 if the store cannot be read or written.
     pub fn finish(self, mut job: Job, mut ending: Ending, consumed: Result<Consumed>) -> Result<(Summary, Exit)> {
-        let Self { plan, ctx, ledger, store, reused, inputs, shape, started, shared } = self;
-        let aborted = shared.abort.is_cancelled();
+        let Self { plan, ctx, ledger, store, reused, inputs, shape, started, shared, mixed } = self;
+        let aborted = shared.abort.is_cancelled() || mixed;
         let duration = started.elapsed();
         job.active_ms += u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let prices = || ctx.settings.prices.clone();

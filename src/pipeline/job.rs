@@ -73,7 +73,7 @@ pub struct Source {
     /// The inputs as typed.
     shown: String,
     /// [`Inputs::stamp`] before anything was read.
-    stamp: Option<String>,
+    pub stamp: Option<String>,
 }
 
 /// A job that this process alone works on.

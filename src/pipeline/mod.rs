@@ -13,6 +13,7 @@ pub mod run;
 mod signals;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -24,10 +25,11 @@ pub use ordered::{Ordered, Target};
 use crate::error::Result;
 use crate::outcome::Outcome;
 use crate::price::Nanos;
+use crate::realtime::limiter::Hold;
 use crate::realtime::{Event, Shared};
 use crate::store::{Job, JobDb, Ledger};
 use crate::summary::Totals;
-use crate::ui::{Progress, Snapshot};
+use crate::ui::{Progress, Snapshot, Ui};
 
 /// How long the first outcome of a group waits for company: at full speed a commit then serves some fifty rows.
 const GROUP: Duration = Duration::from_millis(2);
@@ -73,6 +75,10 @@ pub struct Consumer<'a> {
     pub reused: Arc<Bits>,
     /// The bar.
     pub progress: Progress,
+    /// For what must be said at once.
+    pub ui: Ui,
+    /// The service is known not to answer.
+    pub outage: bool,
     /// What the engine is told.
     pub shared: Arc<Shared>,
     /// The index of jobs, and this job as it stands there.
@@ -186,20 +192,30 @@ impl Consumer<'_> {
         }
     }
 
-    fn show(&self, counters: &Counters) {
+    fn show(&mut self, counters: &Counters) {
+        let (held, rate) = self.shared.gauges.held();
+        // Said when it begins, and again only after things were well in between.
+        let outage = held.as_ref().is_some_and(|(_, hold, _)| *hold == Hold::Outage);
+        if let Some((_, _, last)) = held.as_ref().filter(|_| outage && !self.outage) {
+            self.ui.warn(&format!(
+                "the service cannot be reached or fails every request; trying once a minute. Last: {last}"
+            ));
+        }
+        if outage || self.shared.gauges.in_flight.load(Ordering::Relaxed) > 1 {
+            self.outage = outage;
+        }
         if !self.progress.is_shown() {
             return;
         }
-        let (held, rate) = self.shared.gauges.held();
         self.progress.update(Snapshot {
             total: self.job.total,
             done: self.reused.count() + counters.succeeded + counters.failed,
             failed: counters.failed,
             reused: self.reused.count(),
-            in_flight: self.shared.gauges.in_flight.load(std::sync::atomic::Ordering::Relaxed) as u64,
+            in_flight: self.shared.gauges.in_flight.load(Ordering::Relaxed) as u64,
             tokens: counters.tokens,
             cost: (!counters.unpriced).then_some(counters.cost),
-            waiting: held.map(|(until, hold)| (hold.to_string(), until)),
+            waiting: held.map(|(until, hold, _)| (hold.to_string(), until)),
             rate_limit: rate,
         });
     }

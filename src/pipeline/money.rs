@@ -16,21 +16,29 @@ use crate::summary::{Charge, Totals};
 pub struct Money {
     table: Table,
     known: HashMap<Arc<str>, Option<Price>>,
+    /// The last one asked for: nearly always the next one too.
+    last: Option<(Arc<str>, Option<Price>)>,
 }
 
 impl Money {
     /// Prices from this table.
     #[must_use]
     pub fn new(table: Table) -> Self {
-        Self { table, known: HashMap::new() }
+        Self { table, known: HashMap::new(), last: None }
     }
 
     fn price(&mut self, model: &Arc<str>) -> Option<Price> {
-        if let Some(price) = self.known.get(model) {
+        if let Some((last, price)) = &self.last
+            && Arc::ptr_eq(last, model)
+        {
             return *price;
         }
-        let price = self.table.get(model).and_then(|entry| entry.price);
+        let price = match self.known.get(model) {
+            Some(price) => *price,
+            None => self.table.get(model).and_then(|entry| entry.price),
+        };
         self.known.insert(Arc::clone(model), price);
+        self.last = Some((Arc::clone(model), price));
         price
     }
 

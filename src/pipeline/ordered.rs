@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::bits::Bits;
 use super::cursor::{Cursor, Fields, Source, Value};
-use crate::error::{Error, Result};
+use crate::error::{Error, Exit, Result};
 use crate::outcome::{ErrorCode, Outcome};
 use crate::output::{AtomicFile, Field, Renderer};
 use crate::price::Nanos;
@@ -137,7 +137,8 @@ impl Ordered {
                 self.emit(&outcome, price)?;
                 continue;
             }
-            for outcome in db.outcomes(self.next, READ_BACK)? {
+            let turn = self.next;
+            for outcome in db.outcomes(turn, READ_BACK)? {
                 // Rows in between that are not done, or rows that are in the window, end the stretch.
                 if outcome.row != self.next {
                     break;
@@ -146,6 +147,9 @@ impl Ordered {
                     self.window_bytes -= (256 + waiting.body.as_ref().map_or(0, |b| b.len())).min(self.window_bytes);
                 }
                 self.emit(&outcome, price)?;
+            }
+            if self.next == turn {
+                return Err(Error::new(Exit::Io, format!("row {turn} was stored and cannot be read back")));
             }
         }
         self.flush()

@@ -150,6 +150,13 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
         *deadline = (*deadline).max(started);
     }
     plan.options.last_row = checked.rows;
+    let changed = || {
+        Error::new(Exit::Failure, "the input was written to while it was read; no results were written")
+            .hint("run the same command again: answers whose request is unchanged are kept")
+    };
+    if inputs.stamp() != source.stamp {
+        return Err(changed());
+    }
     let consumer = Consumer {
         db,
         ordered: Ordered::new(checked.rows, (*done).clone(), renderer, cursor, results, errors),
@@ -157,6 +164,8 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
         money,
         reused: Arc::clone(&done),
         progress: progress.clone(),
+        ui: ctx.ui.clone(),
+        outage: false,
         shared: Arc::clone(&shared),
         ledger: store.ledger()?,
         spent: claimed.job.cost.unwrap_or(Nanos::ZERO),
@@ -164,8 +173,13 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
         started,
     };
     let feed = Feed { inputs, shape: &shape, done: &done, checked: &checked };
-    let (stopped, fed, consumed) = drive(consumer, client, &plan.options, &feed, &shared)?;
+    let (stopped, mut fed, consumed) = drive(consumer, client, &plan.options, &feed, &shared)?;
     progress.finish();
+    // Rows of two versions of an input would stand beside each other.
+    let mixed = inputs.stamp() != source.stamp;
+    if mixed {
+        fed = Err(changed());
+    }
 
     let closing = Closing {
         plan: &plan,
@@ -177,6 +191,7 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
         shape: &shape,
         started,
         shared: &shared,
+        mixed,
     };
     let (summary, exit) =
         closing.finish(claimed.job.clone(), Ending::of(stopped.as_ref(), &fed, signals.first()), consumed)?;

@@ -21,11 +21,19 @@ use crate::tokens;
 /// Times that a row is sent again although an earlier request may have been worked on and billed.
 const AMBIGUOUS_RESENDS: u32 = 3;
 
+/// Refusals (429, 503) of one row with answers to others in between, after which they are this row's and not everybody's.
+const ALONE: u32 = 3;
+/// ... and after which the row has failed: it has then waited for minutes, while others were answered.
+const ALONE_FOR_GOOD: u32 = 12;
+
 /// What the tries of one row came to so far.
 struct Tally {
     outcome: Outcome,
     failures: u32,
     ambiguous: u32,
+    /// Refusals with answers to others in between, and how many answers there were at the last one.
+    alone: u32,
+    answers: Option<u64>,
 }
 
 /// What one try came to.
@@ -51,6 +59,8 @@ impl Engine {
             },
             failures: 0,
             ambiguous: 0,
+            alone: 0,
+            answers: None,
         };
         let row = request.row;
         let body = Bytes::from(request.body.into_string());
@@ -129,7 +139,8 @@ impl Engine {
                     let used = usage.map(|u| u.prompt + u.completion);
                     let mut limiter = self.limiter.borrow_mut();
                     limiter.accepted(now, sent_at, &reply.limits, about, used);
-                    limiter.succeeded(tally.failures > 0);
+                    limiter.succeeded(tally.failures > 0, fastrand::f64());
+                    self.successes.set(self.successes.get() + 1);
                     drop(limiter);
                     self.relearn();
                     self.last_success.set(now);
@@ -175,9 +186,19 @@ impl Engine {
                 let refused = class == Class::AboveRate;
                 outcome.refused += u32::from(refused);
                 self.shared.gauges.refused.fetch_add(u64::from(refused), Ordering::Relaxed);
-                limiter.told_to_wait(now, sent_at, class, limits.wait, chance);
-                // The limiter holds everyone back, this row too.
-                Verdict::Again(Duration::ZERO)
+                // Others are answered while this row is refused again and again: then it is about this row.
+                let answers = self.successes.get();
+                tally.alone += u32::from(tally.alone >= ALONE || tally.answers.is_some_and(|before| before < answers));
+                tally.answers = Some(answers);
+                if tally.alone > ALONE_FOR_GOOD {
+                    Verdict::Done
+                } else if tally.alone >= ALONE {
+                    Verdict::Again(retry::delay(class, tally.alone - ALONE + 1, limits.wait, chance))
+                } else {
+                    limiter.told_to_wait(now, sent_at, class, limits.wait, chance);
+                    // The limiter holds everyone back, this row too.
+                    Verdict::Again(Duration::ZERO)
+                }
             }
             Class::NotSent | Class::Ambiguous => {
                 let ambiguous = class == Class::Ambiguous;
@@ -188,7 +209,7 @@ impl Engine {
                 if failure.status.is_some() {
                     limiter.accepted(now, sent_at, limits, about_nothing(), None);
                 }
-                let outage = limiter.failed(now);
+                let outage = limiter.failed(now, class);
                 // While nothing gets through at all, it is not this row's fault.
                 if !(outage && class == Class::NotSent) {
                     tally.failures += 1;
@@ -207,7 +228,7 @@ impl Engine {
             }
             Class::RowFatal => {
                 limiter.accepted(now, sent_at, limits, about_nothing(), None);
-                limiter.succeeded(false);
+                limiter.succeeded(false, chance);
                 self.last_success.set(now);
                 if failure.model_unknown {
                     self.refused_model(&outcome.model, &failure.message);
@@ -239,6 +260,11 @@ impl Engine {
     }
 
     fn served(&self, model: &Arc<str>) {
+        // Nearly always the model of the row before; names are shared, so that looking it up can be spared.
+        if self.last_served.borrow().as_ref().is_some_and(|last| Arc::ptr_eq(last, model)) {
+            return;
+        }
+        *self.last_served.borrow_mut() = Some(Arc::clone(model));
         let mut models = self.models.borrow_mut();
         if let Some(state) = models.get_mut(model) {
             state.answered = true;
@@ -248,6 +274,7 @@ impl Engine {
     }
 
     fn refused_model(&self, model: &Arc<str>, words: &str) {
+        self.any_refused.set(true);
         let mut models = self.models.borrow_mut();
         let state = models.entry(Arc::clone(model)).or_default();
         state.refusals += 1;
@@ -256,6 +283,9 @@ impl Engine {
 
     /// The service's words if it has refused this model again and again: no row of it will ever be answered.
     fn unserved(&self, model: &Arc<str>) -> Option<String> {
+        if !self.any_refused.get() {
+            return None;
+        }
         let models = self.models.borrow();
         let state = models.get(model)?;
         (!state.answered && state.refusals >= MODEL_REFUSALS).then(|| state.words.clone())

@@ -54,7 +54,7 @@ impl std::fmt::Display for Hold {
     }
 }
 
-/// All limits of one (key, model).
+/// All limits of one key. (Together's are per model as well; one limiter for all models errs on the polite side.)
 #[derive(Debug)]
 pub struct Limiter {
     fixed: Option<Fixed>,
@@ -138,8 +138,8 @@ impl Limiter {
     }
 
     /// A request was answered well.
-    pub fn succeeded(&mut self, retried: bool) {
-        self.budget.refund(retried);
+    pub fn succeeded(&mut self, retried: bool, chance: f64) {
+        self.budget.refund(retried, chance);
         self.outage = None;
     }
 
@@ -155,9 +155,9 @@ impl Limiter {
     }
 
     /// A request failed in a way that is worth a retry. Says whether the whole run is in trouble now.
-    pub fn failed(&mut self, now: Instant) -> bool {
+    pub fn failed(&mut self, now: Instant, class: Class) -> bool {
         self.probe_over(now);
-        if self.outage.is_none() && !self.budget.take() {
+        if self.outage.is_none() && !self.budget.take(class) {
             self.outage = Some(Outage { until: now + OUTAGE_PAUSE, probing: false });
         }
         self.outage.is_some()
@@ -264,16 +264,16 @@ mod tests {
     fn an_outage_lets_one_request_try_and_ends_with_its_success() {
         let start = Instant::now();
         let mut limiter = Limiter::new(start, Rates { rpm: None, tpm: None, open: true });
-        let failures = (1..1000).find(|_| limiter.failed(start)).expect("an outage");
-        assert_eq!(failures, 36);
+        let failures = (1..1000).find(|_| limiter.failed(start, Class::NotSent)).expect("an outage");
+        assert_eq!(failures, 41);
         let (until, hold) = limiter.take(start, 1).expect_err("a pause");
         assert_eq!((until, hold), (start + OUTAGE_PAUSE, Hold::Outage));
         assert!(limiter.take(until, 1).is_ok());
         assert!(limiter.take(until, 1).is_err(), "a second probe");
-        assert!(limiter.failed(until));
+        assert!(limiter.failed(until, Class::NotSent));
         assert!(limiter.take(until + Duration::from_secs(59), 1).is_err());
         assert!(limiter.take(until + OUTAGE_PAUSE, 1).is_ok());
-        limiter.succeeded(true);
+        limiter.succeeded(true, 0.5);
         assert!(limiter.take(until + OUTAGE_PAUSE, 1).is_ok());
         assert!(limiter.take(until + OUTAGE_PAUSE, 1).is_ok());
     }

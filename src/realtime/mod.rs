@@ -108,7 +108,10 @@ struct Engine {
     permits: Arc<Semaphore>,
     stopped: RefCell<Option<Stopped>>,
     models: RefCell<HashMap<Arc<str>, ModelState>>,
+    last_served: RefCell<Option<Arc<str>>>,
+    any_refused: Cell<bool>,
     last_success: Cell<Instant>,
+    successes: Cell<u64>,
     last_failure: RefCell<Option<String>>,
 }
 
@@ -142,7 +145,10 @@ pub async fn run(
         permits: Arc::new(Semaphore::new(options.concurrency)),
         stopped: RefCell::new(None),
         models: RefCell::default(),
+        last_served: RefCell::default(),
+        any_refused: Cell::new(false),
         last_success: Cell::new(now),
+        successes: Cell::new(0),
         last_failure: RefCell::new(None),
         options,
     });
@@ -224,7 +230,12 @@ impl Engine {
         loop {
             tokio::time::sleep(Duration::from_millis(200)).await;
             let now = Instant::now();
-            self.shared.publish(self.limiter.borrow().held(now), self.limiter.borrow().rate());
+            let limiter = self.limiter.borrow();
+            let held = limiter
+                .held(now)
+                .map(|(until, hold)| (until, hold, self.last_failure.borrow().clone().unwrap_or_default()));
+            self.shared.publish(held, limiter.rate());
+            drop(limiter);
             if self.options.deadline.is_some_and(|deadline| now >= deadline) {
                 self.stop(Stopped::Deadline);
             }

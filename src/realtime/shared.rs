@@ -26,6 +26,9 @@ pub struct Shared {
     pub gauges: Gauges,
 }
 
+/// Until when nothing is sent, why, and the last failure.
+pub type Held = (Instant, Hold, String);
+
 /// Counters for the progress line.
 #[derive(Debug, Default)]
 pub struct Gauges {
@@ -37,7 +40,7 @@ pub struct Gauges {
     pub refused: AtomicU64,
     /// Of those, sent again after a failure that was no 429.
     pub retried: AtomicU64,
-    held: Mutex<(Option<(Instant, Hold)>, Option<f64>)>,
+    held: Mutex<(Option<Held>, Option<f64>)>,
 }
 
 impl Shared {
@@ -67,7 +70,7 @@ impl Shared {
         }
     }
 
-    pub(super) fn publish(&self, held: Option<(Instant, Hold)>, rate: Option<f64>) {
+    pub(super) fn publish(&self, held: Option<Held>, rate: Option<f64>) {
         if let Ok(mut slot) = self.gauges.held.lock() {
             *slot = (held, rate);
         }
@@ -77,7 +80,7 @@ impl Shared {
 impl Gauges {
     /// Until when and why nothing is sent, and the learned rate in requests a second.
     #[must_use]
-    pub fn held(&self) -> (Option<(Instant, Hold)>, Option<f64>) {
-        self.held.lock().map(|held| *held).unwrap_or_default()
+    pub fn held(&self) -> (Option<Held>, Option<f64>) {
+        self.held.lock().map(|held| held.clone()).unwrap_or_default()
     }
 }

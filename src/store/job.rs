@@ -100,7 +100,7 @@ impl JobDb {
         Ok(())
     }
 
-    /// Writes an outcome; a later one of the same row replaces it.
+    /// Writes an outcome. Each row is written once: a second outcome of a row would be a mistake of ours, and is refused.
     ///
     /// # Errors
     /// 74 if the disk refuses.
@@ -109,7 +109,7 @@ impl JobDb {
         self.run(|db| {
             db.prepare_cached(
                 // The columns in their order; a short text, because the statement is looked up by it for every row.
-                "INSERT OR REPLACE INTO outcome VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                "INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             )?
             .execute(params![
                 outcome.row.cast_signed(),

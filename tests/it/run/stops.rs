@@ -211,3 +211,55 @@ fn a_403_that_is_not_about_length_is_about_the_key() {
     home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "1"]).code(4);
     assert_eq!(server.requests(), 1);
 }
+
+#[test]
+fn a_row_that_alone_is_told_to_wait_does_not_hold_the_others() {
+    let home = Home::new();
+    let server = Server::start(&["--latency", "20ms", "--fault", "status=503,contains=POISON"]);
+    home.write("in.jsonl", prompts(1..=300).replace("question 3\"", "question 3 POISON\""));
+    let run = home.spawn(&server, &["in.jsonl", "-o", "out.jsonl", "--summary", "s.json", "--concurrency", "10"]);
+    // All but one, in a few seconds.
+    server.until_billed(299);
+    run.signal("INT");
+    run.wait().code(130);
+    assert_eq!(home.json("s.json")["rows"]["succeeded"], 299);
+}
+
+#[test]
+fn a_small_job_that_fails_altogether_ends_with_its_errors() {
+    let home = Home::new();
+    let server = Server::start(&["--fault", "status=500"]);
+    home.write("in.jsonl", prompts(1..=30));
+    let args = ["in.jsonl", "-o", "out.jsonl", "--retries", "1", "--concurrency", "10"];
+    home.run(&server, &args).code(3);
+    let seen = codes(&home.read("out.jsonl"));
+    assert_eq!(seen.len(), 30);
+    assert!(seen.iter().all(|(_, code)| code == "server_error"), "{seen:?}");
+}
+
+#[test]
+fn an_input_that_is_written_to_while_it_is_read_makes_no_results() {
+    let home = Home::new();
+    let server = Server::start(&["--latency", "50ms"]);
+    home.write("in.jsonl", prompts(1..=60));
+    let args = ["in.jsonl", "-o", "out.jsonl", "--concurrency", "4"];
+    let run = home.spawn(&server, &args);
+    server.until_billed(8);
+    // Same size, same number of rows.
+    home.write("in.jsonl", prompts(1..=60).replace("question 5", "question 6"));
+    run.wait().code(1).says(&["written to", "next"]);
+    assert!(!home.exists("out.jsonl"));
+    home.run(&server, &args).code(0);
+    assert_eq!(codes(&home.read("out.jsonl")).len(), 60);
+}
+
+#[test]
+fn an_outage_is_said_with_its_reason() {
+    let home = Home::new();
+    home.write("in.jsonl", prompts(1..=200));
+    let args = ["in.jsonl", "-o", "out.jsonl", "--concurrency", "50", "--give-up-after", "4s", "--retries", "100"];
+    let out = home.finish(home.run_command("http://127.0.0.1:9/v1", &args)).code(75);
+    assert!(out.stderr.contains("cannot connect to 127.0.0.1:9"), "{}", out.stderr);
+    assert!(out.stderr.contains("refused"), "{}", out.stderr);
+    assert!(out.stderr.contains("trying once a minute"), "{}", out.stderr);
+}
