@@ -19,6 +19,7 @@ use crate::error::{Error, Exit, Result};
 pub use job::JobDb;
 pub use ledger::{Job, Ledger, State, Transport};
 pub use lock::Lock;
+pub use remap::Remap;
 
 /// How long a writer of the ledger waits for another one; their transactions take milliseconds.
 const BUSY: Duration = Duration::from_secs(20);
