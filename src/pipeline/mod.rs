@@ -31,8 +31,11 @@ use crate::store::{Job, JobDb, Ledger};
 use crate::summary::Totals;
 use crate::ui::{Progress, Snapshot, Ui};
 
-/// How long the first outcome of a group waits for company: at full speed a commit then serves some fifty rows.
+/// How long the first outcome of a group waits for company: at full speed a commit then serves some fifty rows. At the pace
+/// of a language model nobody waits: an answer that is not committed yet is paid for again after a kill.
 const GROUP: Duration = Duration::from_millis(2);
+/// A group of so many rows says that more are coming.
+const FULL: usize = 8;
 /// Largest group.
 const GROUP_ROWS: usize = 4096;
 /// Commits survive a killed process at once, and a dead machine after this long.
@@ -120,7 +123,7 @@ impl Consumer<'_> {
     fn take_all(&mut self, events: &Receiver<Event>) -> Result<()> {
         let mut counters = Counters::default();
         let (mut synced, mut told) = (Instant::now(), Instant::now());
-        let mut dirty = false;
+        let (mut dirty, mut busy) = (false, false);
         let mut group: Vec<Outcome> = Vec::new();
         self.advance()?;
         loop {
@@ -131,7 +134,7 @@ impl Consumer<'_> {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
-            if let Some(Event::Outcome(_)) = first {
+            if busy && matches!(first, Some(Event::Outcome(_))) {
                 std::thread::sleep(GROUP);
             }
             for event in first.into_iter().chain(events.try_iter().take(GROUP_ROWS)) {
@@ -157,6 +160,7 @@ impl Consumer<'_> {
                 self.shared.claimed(row);
             }
             self.shared.written(group.len());
+            busy = group.len() >= FULL;
             for outcome in group.drain(..) {
                 self.count(&outcome, &mut counters);
                 self.ordered.push(outcome);
