@@ -31,6 +31,10 @@ impl Limits {
     /// Reads the headers of a response with this status; what is absent, negative, not a number or more than a day is left out.
     #[must_use]
     pub fn read(status: u16, headers: &HeaderMap, now: impl FnOnce() -> SystemTime) -> Self {
+        // Every one of them begins so, but for the standard Retry-After, which means nothing on an answer.
+        if status == 200 && !headers.keys().any(|name| name.as_str().starts_with("x-")) {
+            return Self::default();
+        }
         let text = |name: HeaderName| headers.get(name).and_then(|v| v.to_str().ok()).map(str::trim);
         let number = |name| text(name).and_then(|t| t.parse::<f64>().ok()).filter(|n| n.is_finite() && *n >= 0.0);
         let positive = |name| number(name).filter(|n| *n > 0.0);

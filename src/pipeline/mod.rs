@@ -124,7 +124,7 @@ impl Consumer<'_> {
         let mut counters = Counters::default();
         let (mut synced, mut told) = (Instant::now(), Instant::now());
         let (mut dirty, mut busy) = (false, false);
-        let mut group: Vec<Outcome> = Vec::new();
+        let mut group: Vec<Box<Outcome>> = Vec::new();
         self.advance()?;
         loop {
             self.show(&counters);
@@ -145,7 +145,7 @@ impl Consumer<'_> {
                     }
                     Event::Outcome(outcome) => {
                         self.db.put(&outcome)?;
-                        group.push(*outcome);
+                        group.push(outcome);
                     }
                 }
             }

@@ -4,7 +4,7 @@
 //! database when its turn comes. So memory does not grow with how far ahead the others are of a slow row.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -20,6 +20,8 @@ use crate::store::JobDb;
 
 /// Bytes of answers that wait for their turn in memory.
 const WINDOW: usize = 8 << 20;
+/// Rows that the window reaches ahead.
+const WINDOW_ROWS: usize = 1 << 16;
 /// Outcomes read back at a time.
 const READ_BACK: u32 = 128;
 /// Bytes gathered before they go to the writer.
@@ -72,7 +74,8 @@ pub struct Ordered {
     next: u64,
     total: u64,
     done: Bits,
-    window: BTreeMap<u64, Outcome>,
+    /// From `next` on; the first place is that of `next`.
+    window: VecDeque<Option<Box<Outcome>>>,
     window_bytes: usize,
     renderer: Renderer,
     flat: bool,
@@ -99,7 +102,7 @@ impl Ordered {
             next: 1,
             total,
             done,
-            window: BTreeMap::new(),
+            window: VecDeque::new(),
             window_bytes: 0,
             flat: cursor.is_some(),
             renderer,
@@ -117,12 +120,19 @@ impl Ordered {
     }
 
     /// Takes an outcome that has been committed to the database.
-    pub fn push(&mut self, outcome: Outcome) {
+    pub fn push(&mut self, outcome: Box<Outcome>) {
         self.done.insert(outcome.row);
-        let size = 256 + outcome.body.as_ref().map_or(0, |b| b.len());
-        if outcome.row == self.next || self.window_bytes + size <= WINDOW {
+        // A row is written once, so none comes back behind its turn.
+        let Some(ahead) = outcome.row.checked_sub(self.next).and_then(|ahead| usize::try_from(ahead).ok()) else {
+            return;
+        };
+        let size = size(&outcome);
+        if ahead < WINDOW_ROWS && (ahead == 0 || self.window_bytes + size <= WINDOW) {
+            if self.window.len() <= ahead {
+                self.window.resize_with(ahead + 1, || None);
+            }
             self.window_bytes += size;
-            self.window.insert(outcome.row, outcome);
+            self.window[ahead] = Some(outcome);
         }
     }
 
@@ -132,19 +142,19 @@ impl Ordered {
     /// 74 if the disk refuses, 141 if the reader of standard output went away.
     pub fn advance(&mut self, db: &JobDb, price: &mut Price<'_>) -> Result<()> {
         while self.done.contains(self.next) {
-            if let Some(outcome) = self.window.remove(&self.next) {
-                self.window_bytes -= (256 + outcome.body.as_ref().map_or(0, |b| b.len())).min(self.window_bytes);
+            if let Some(outcome) = self.window.front_mut().and_then(Option::take) {
+                self.window_bytes -= size(&outcome);
                 self.emit(&outcome, price)?;
                 continue;
             }
             let turn = self.next;
             for outcome in db.outcomes(turn, READ_BACK)? {
-                // Rows in between that are not done, or rows that are in the window, end the stretch.
+                // Rows in between that are not done end the stretch.
                 if outcome.row != self.next {
                     break;
                 }
-                if let Some(waiting) = self.window.remove(&self.next) {
-                    self.window_bytes -= (256 + waiting.body.as_ref().map_or(0, |b| b.len())).min(self.window_bytes);
+                if let Some(waiting) = self.window.front_mut().and_then(Option::take) {
+                    self.window_bytes -= size(&waiting);
                 }
                 self.emit(&outcome, price)?;
             }
@@ -177,7 +187,7 @@ impl Ordered {
             let id = source.as_ref().map_or_else(|| format!("row-{row}").into(), |s| s.id.clone());
             let outcome = Outcome::unsent(row, id, Arc::clone(&unknown), pending.0, pending.1);
             self.render(&outcome, None, source.as_ref())?;
-            self.next += 1;
+            self.step();
             self.advance(db, price)?;
         }
         self.flush()?;
@@ -195,8 +205,14 @@ impl Ordered {
         let cost = price(outcome);
         let source = if self.flat { self.source(outcome.row)? } else { None };
         self.render(outcome, cost, source.as_ref())?;
-        self.next += 1;
+        self.step();
         Ok(())
+    }
+
+    /// On to the next row.
+    fn step(&mut self) {
+        self.next += 1;
+        self.window.pop_front();
     }
 
     fn render(&mut self, outcome: &Outcome, cost: Option<Nanos>, source: Option<&Source>) -> Result<()> {
@@ -227,6 +243,11 @@ impl Ordered {
         }
         Ok(())
     }
+}
+
+/// About what an outcome takes in memory.
+fn size(outcome: &Outcome) -> usize {
+    256 + outcome.body.as_ref().map_or(0, |body| body.len())
 }
 
 fn borrow(value: &Value) -> Field<'_> {
