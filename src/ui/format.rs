@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::price::Nanos;
+use crate::price::{Nanos, grouped};
 
 /// `1234567` as `1,234,567`.
 pub fn count(n: u64) -> String {
-    group(&n.to_string())
+    grouped(n.into())
 }
 
 /// A count with its noun: `1 row`, `523 rows`. The plural is made with an `s`.
@@ -79,7 +79,7 @@ pub fn usd(money: Nanos) -> String {
     } else {
         let cents = (n + CENT / 2) / CENT;
         debug_assert!(cents >= DOLLAR / CENT, "below a dollar it is shown with four digits");
-        format!("{sign}${}.{:02}", group(&(cents / 100).to_string()), cents % 100)
+        format!("{sign}${}.{:02}", grouped(cents / 100), cents % 100)
     }
 }
 
@@ -87,17 +87,6 @@ pub fn usd(money: Nanos) -> String {
 pub fn percent(part: u64, whole: u64) -> String {
     let value = (u128::from(part) * 100).checked_div(u128::from(whole)).unwrap_or(0);
     format!("{value}%")
-}
-
-fn group(digits: &str) -> String {
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 fn scaled(n: f64, units: &[&str]) -> String {
