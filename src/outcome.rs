@@ -158,8 +158,10 @@ pub struct Outcome {
     pub attempts: u32,
     /// Of those, refused by 429.
     pub refused: u32,
-    /// From the last attempt's first byte out to its last byte in, in milliseconds.
+    /// From the last attempt's first byte out to its last byte in, in milliseconds. 0 for an answer of a batch.
     pub latency_ms: u32,
+    /// The batch that it came from, as the job counts them; `None`: realtime.
+    pub batch: Option<u32>,
 }
 
 impl Outcome {
@@ -181,6 +183,7 @@ impl Outcome {
             attempts: 0,
             refused: 0,
             latency_ms: 0,
+            batch: None,
         }
     }
 

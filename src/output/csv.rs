@@ -188,6 +188,7 @@ mod tests {
             usage: Some(Usage { prompt: 7, completion: 1 }),
             attempts: 1,
             latency_ms: 90,
+            batch: None,
             ..Outcome::unsent(1, "r1".into(), "m".into(), ErrorCode::Missing, "")
         }
     }

@@ -205,6 +205,7 @@ mod tests {
             usage: Some(Usage { prompt: 12, completion: 3 }),
             attempts: 2,
             latency_ms: 345,
+            batch: None,
             ..Outcome::unsent(1, "r1".into(), "org/m".into(), ErrorCode::Missing, "")
         }
     }

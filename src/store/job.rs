@@ -372,6 +372,7 @@ fn read(row: &Row<'_>, models: &mut Models) -> rusqlite::Result<Outcome> {
         attempts: row.get(14)?,
         refused: row.get(15)?,
         latency_ms: row.get(16)?,
+        batch: None,
     })
 }
 

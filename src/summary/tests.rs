@@ -15,6 +15,7 @@ fn answered(row: u64, model: &str, prompt: u64, completion: u64) -> Outcome {
         usage: Some(Usage { prompt, completion }),
         attempts: 1,
         latency_ms: 100,
+        batch: None,
         ..Outcome::unsent(row, format!("row-{row}").into(), model.into(), ErrorCode::Missing, "")
     }
 }
