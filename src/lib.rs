@@ -6,7 +6,7 @@
 //! flows back:
 //!
 //! ```text
-//! input ─▶ request ─▶ plan (check) ─▶ realtime ─▶ event ─▶ pipeline ─▶ store, output, summary, progress
+//! input ─▶ request ─▶ plan (check, shards) ─▶ realtime | batch ─▶ outcome ─▶ pipeline ─▶ store, output, summary, progress
 //! ```
 //!
 //! | room | what it knows | may use |
@@ -15,9 +15,10 @@
 //! | [`outcome`], [`tokens`], [`price`], [`summary`] | what became of a row, what it cost, the fold of all | each other, left to right |
 //! | [`request`] | a record of the input and the request that it stands for, as text, never as a tree | outcome |
 //! | [`input`] | files, compression, formats; cut into blocks of whole records | request |
-//! | [`plan`] | a pass over all rows before anything is sent: problems, duplicate ids | input, request |
-//! | [`api`] | the service: one `send`, error classes, limits, when to try again | nothing of ours |
-//! | [`realtime`] | requests in flight under the limiter; rows in, events out | api, request, outcome, tokens |
+//! | [`plan`] | a pass over all rows before anything is sent: problems, duplicate ids; the lines of batch files | input, request, outcome, tokens |
+//! | [`api`] | the service: requests, files, batches; error classes, limits, when to try again | nothing of ours |
+//! | [`realtime`] | requests in flight under the limiter and the budget; rows in, events out | api, request, outcome, tokens, price |
+//! | [`batch`] | one job's batches as small state machines: upload, create once, look up, ask, download; results joined with their rows | api, outcome, store |
 //! | [`store`] | SQLite: `ledger.db` and a file per job; kernel locks | outcome, price |
 //! | [`output`] | result lines and files that appear when they are complete | outcome, price, request (fields) |
 //! | [`ui`] | talk on stderr, data on stdout, progress, tables, escaping | price |
@@ -31,6 +32,10 @@
 //! outcomes, commits them in groups, and only then lets them be shown: in input order, from a small window or, for rows
 //! that overtook a slow one by far, back from the database. Memory is a few bits a row beside what is in flight.
 //!
+//! A batch job keeps a copy of its input, the rows that each batch was asked, and every answer in the file in which it came;
+//! so its results can be joined and written after the input is gone. Before a batch is created, that it may have been is on
+//! disk; a reply that is lost is looked up in the service's list, never sent again blindly.
+//!
 //! Before rows up to *n* are sent, "rows up to *n* may have been sent" is on disk; so after a kill it is known which rows
 //! may have been paid for without an answer. Requests are rebuilt from the input on a resume and matched to answers by
 //! their fingerprint.
@@ -38,6 +43,7 @@
 //! `tests/layers.rs` holds the imports against this table.
 
 pub mod api;
+pub mod batch;
 pub mod cli;
 pub mod context;
 pub mod error;

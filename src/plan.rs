@@ -2,6 +2,7 @@
 
 mod duplicates;
 mod scan;
+pub mod shards;
 
 use std::sync::Arc;
 
@@ -103,6 +104,7 @@ pub fn check_with<T: Send>(
             }
             let room = options.max_problems.saturating_sub(problems.len());
             problems.extend(found.problems.into_iter().take(room));
+            Ok(())
         },
     )?;
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use etcetera::BaseStrategy;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::error::{Error, Exit, Result};
@@ -15,6 +15,9 @@ use crate::price::{Overrides, Table};
 
 /// Where requests go unless told otherwise (together-wire, "Base").
 const DEFAULT_BASE_URL: &str = "https://api.together.ai/v1";
+
+/// Scripts the built-in server of `--sandbox`.
+pub const SANDBOX_ENV: &str = "LLBATCH_SANDBOX";
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +76,16 @@ pub struct Config {
     state_dir: Option<PathBuf>,
     /// Defaults of `run`.
     pub run: RunConfig,
+    submit: SubmitConfig,
     models: Overrides,
+}
+
+/// `[submit]` in the config file.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct SubmitConfig {
+    /// After so long a batch that was created stands in the service's list.
+    settle_after: Option<String>,
 }
 
 /// `[run]` in the config file: the flags of the same names.
@@ -151,8 +163,12 @@ pub struct Settings {
     key: KeySource,
     /// Use the built-in server.
     pub sandbox: bool,
+    /// How the built-in server is to behave ([`SANDBOX_ENV`]), as text that only the sandbox can read.
+    pub sandbox_script: Option<String>,
     /// Defaults of `run`.
     pub run: RunConfig,
+    /// After so long a batch that was created is believed to stand in the service's list.
+    pub settle_after: Option<Duration>,
     /// Prices, with the user's own.
     pub prices: Table,
 }
@@ -210,7 +226,15 @@ impl Settings {
             state_dir,
             key,
             sandbox: flags.sandbox,
+            sandbox_script: env(SANDBOX_ENV),
             run: config.run,
+            settle_after: config
+                .submit
+                .settle_after
+                .as_deref()
+                .map(duration)
+                .transpose()
+                .map_err(|e| Error::usage(format!("config file: [submit] settle_after: {e}")))?,
             prices: Table::builtin().with(&config.models)?,
         })
     }
@@ -227,6 +251,15 @@ impl Settings {
                 "export TOGETHER_API_KEY=…, or --api-key-file FILE (readable by you alone); to try things without a key, add --sandbox",
             )),
         }
+    }
+}
+
+impl Settings {
+    /// Tells accounts apart without telling the key: a one-way hash, cut short.
+    #[must_use]
+    pub fn account(&self, key: &SecretString) -> String {
+        let hash = blake3::derive_key("llbatch 2026-11 account of an API key", key.expose_secret().as_bytes());
+        blake3::Hash::from(hash).to_hex()[..16].to_owned()
     }
 }
 
@@ -261,7 +294,7 @@ fn read_config(path: &Setting<PathBuf>) -> Result<(Config, bool)> {
     };
     let config = toml::from_str(&text).map_err(|e| {
         Error::usage(format!("config file {shown}: {}", e.to_string().trim_end()))
-            .hint("keys: base_url, api_key_file, state_dir, [run] model/concurrency/rpm/tpm/retries/request_timeout/give_up_after, [models.\"NAME\"] input/output/batch_discount/batch")
+            .hint("keys: base_url, api_key_file, state_dir, [run] model/concurrency/rpm/tpm/retries/request_timeout/give_up_after, [submit] settle_after, [models.\"NAME\"] input/output/batch_discount/batch")
     })?;
     Ok((config, true))
 }
@@ -299,11 +332,21 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(span).map_err(|_| bad())
 }
 
+/// The same, for spans that may be days: `30d`.
+///
+/// # Errors
+/// A sentence that says what was expected.
+pub fn long_duration(text: &str) -> Result<Duration, String> {
+    match text.trim().strip_suffix('d').and_then(|days| days.trim().parse::<f64>().ok()) {
+        Some(days) => Duration::try_from_secs_f64(days * 86_400.0)
+            .map_err(|_| format!("`{text}` is no duration such as 30d or 12h")),
+        None => duration(text),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
-
-    use secrecy::ExposeSecret;
 
     use super::*;
 

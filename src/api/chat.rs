@@ -29,8 +29,9 @@ pub enum Answer {
     },
 }
 
+/// What is looked at in the body of a 200. Serde would take an array for it: see that the text begins with `{`.
 #[derive(Deserialize)]
-struct Body<'a> {
+pub(crate) struct Body<'a> {
     #[serde(borrow, default)]
     choices: Option<Vec<Choice<'a>>>,
     #[serde(borrow, default)]
@@ -39,6 +40,52 @@ struct Body<'a> {
     usage: Option<&'a RawValue>,
     #[serde(borrow, default)]
     error: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    text: Option<&'a RawValue>,
+}
+
+impl Body<'_> {
+    /// Why it is no answer, as the end of a sentence that begins with "HTTP 200".
+    pub(crate) fn flaw(&self) -> Option<&'static str> {
+        if self.carries_error() {
+            return Some("that carries an error");
+        }
+        match (&self.choices, &self.data) {
+            (Some(choices), _) if choices.is_empty() => Some("with no choices"),
+            (Some(choices), _) if choices.iter().all(answered) => None,
+            (Some(_), _) => Some("with a choice that says nothing"),
+            (None, Some(data)) if data.is_empty() => Some("with no embeddings"),
+            (None, Some(data)) if data.iter().all(embedded) => None,
+            (None, Some(_)) => Some("with an entry that is no embedding"),
+            (None, None) => Some("with neither choices nor embeddings"),
+        }
+    }
+
+    /// No completion, but a text without an error: what the audio endpoints answer.
+    pub(crate) fn is_transcript(&self) -> bool {
+        !self.carries_error()
+            && self.choices.is_none()
+            && self.data.is_none()
+            && self.text.is_some_and(|text| text.get().starts_with('"'))
+    }
+
+    /// Whether it has `choices`, good or bad.
+    pub(crate) const fn is_completion(&self) -> bool {
+        self.choices.is_some()
+    }
+
+    /// (prompt, completion) tokens, if the server said.
+    pub(crate) fn usage(&self) -> Option<(u64, u64)> {
+        let usage: Usage = serde_json::from_str(self.usage?.get()).ok()?;
+        match (usage.prompt_tokens, usage.completion_tokens) {
+            (None, None) => None,
+            (prompt, completion) => Some((prompt.unwrap_or(0), completion.unwrap_or(0))),
+        }
+    }
+
+    fn carries_error(&self) -> bool {
+        self.error.is_some_and(|error| error.get() != "null")
+    }
 }
 
 #[derive(Deserialize)]
@@ -90,45 +137,32 @@ pub fn read(reply: &Reply) -> Answer {
     if reply.html || text.trim_start().starts_with('<') {
         return bad("HTTP 200 with an HTML page instead of an answer");
     }
-    // Serde would take an array for a struct.
-    if !text.trim_start().starts_with('{') {
+    if !is_object(text) {
         return bad("HTTP 200 with something other than a JSON object");
     }
-    let parsed: Body<'_> = match serde_json::from_str(text) {
-        Ok(parsed) => parsed,
+    match serde_json::from_str::<Body<'_>>(text) {
+        Ok(parsed) => {
+            let body: Box<str> = one_line(text.trim()).into();
+            match parsed.flaw() {
+                None => Answer::Good { body, usage: parsed.usage() },
+                Some(why) => Answer::Bad { why: format!("HTTP 200 {why}"), body: Some(body), usage: parsed.usage() },
+            }
+        }
         // JSON, but of another shape: keep it for the person who has to find out why.
         Err(error) if error.is_data() => {
             let body = serde_json::from_str::<&RawValue>(text.trim()).ok().map(|raw| one_line(raw.get()).into());
-            return Answer::Bad { why: format!("HTTP 200 with an unexpected shape: {error}"), body, usage: None };
+            Answer::Bad { why: format!("HTTP 200 with an unexpected shape: {error}"), body, usage: None }
         }
-        Err(error) => return bad(&format!("HTTP 200 with a body that is not JSON: {error}")),
-    };
-    let usage = parsed.usage.and_then(|raw| serde_json::from_str::<Usage>(raw.get()).ok()).and_then(|u| {
-        match (u.prompt_tokens, u.completion_tokens) {
-            (None, None) => None,
-            (prompt, completion) => Some((prompt.unwrap_or(0), completion.unwrap_or(0))),
-        }
-    });
-    let body: Box<str> = one_line(text.trim()).into();
-    match flaw(&parsed) {
-        None => Answer::Good { body, usage },
-        Some(why) => Answer::Bad { why: format!("HTTP 200 {why}"), body: Some(body), usage },
+        Err(error) => bad(&format!("HTTP 200 with a body that is not JSON: {error}")),
     }
 }
 
-fn flaw(body: &Body<'_>) -> Option<&'static str> {
-    if body.error.is_some_and(|e| e.get() != "null") {
-        return Some("that carries an error");
-    }
-    match (&body.choices, &body.data) {
-        (Some(choices), _) if choices.is_empty() => Some("with no choices"),
-        (Some(choices), _) if choices.iter().all(answered) => None,
-        (Some(_), _) => Some("with a choice that says nothing"),
-        (None, Some(data)) if data.is_empty() => Some("with no embeddings"),
-        (None, Some(data)) if data.iter().all(|d| d.embedding.is_some_and(|e| e.get().starts_with(['[', '"']))) => None,
-        (None, Some(_)) => Some("with an entry that is no embedding"),
-        (None, None) => Some("with neither choices nor embeddings"),
-    }
+fn is_object(text: &str) -> bool {
+    text.trim_start().starts_with('{')
+}
+
+fn embedded(entry: &Embedding<'_>) -> bool {
+    entry.embedding.is_some_and(|e| e.get().starts_with(['[', '"']))
 }
 
 fn answered(choice: &Choice<'_>) -> bool {
@@ -248,6 +282,21 @@ mod tests {
             r#"{"data":[{"embedding":[0.1]}],"error":null,"usage":{"prompt_tokens":"many"}}"#,
         ] {
             assert!(matches!(answer(body), Answer::Good { .. }), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_transcript_is_told_from_an_empty_completion() {
+        let cases = [
+            (r#"{"text":"hello"}"#, true),
+            (r#"{"text":"","segments":[],"choices":null,"error":null}"#, true),
+            (r#"{"text":null}"#, false),
+            (r#"{"text":"x","choices":[]}"#, false),
+            (r#"{"text":"x","error":"y"}"#, false),
+        ];
+        for (body, transcript) in cases {
+            let parsed: Body<'_> = serde_json::from_str(body).expect("an object");
+            assert_eq!((parsed.is_transcript(), parsed.flaw().is_some()), (transcript, true), "{body}");
         }
     }
 

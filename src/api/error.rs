@@ -1,6 +1,8 @@
 //! What went wrong with a request, told apart by what can be done about it, never by matching on text.
 
 use std::error::Error as StdError;
+use std::path::Path;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -23,7 +25,7 @@ pub enum Class {
     Ambiguous,
     /// This request will never be answered.
     RowFatal,
-    /// No request will be answered: key or money.
+    /// No request will be answered: key, money, or a file of ours.
     JobFatal,
 }
 
@@ -54,6 +56,8 @@ pub enum Fault {
     Overloaded,
     /// Any other 5xx.
     Server,
+    /// A file on this machine that cannot be read or written: nothing about the service.
+    Local,
 }
 
 /// A request without an answer.
@@ -67,11 +71,24 @@ pub struct Failure {
     pub message: String,
     /// The service says that this model does not exist or is not served (404, or `model_not_available`).
     pub model_unknown: bool,
+    /// How long the service asks to wait before the next request (on 429 and 503 alone; elsewhere it means nothing).
+    pub wait: Option<Duration>,
 }
 
 impl Failure {
     pub(super) fn new(fault: Fault, message: String) -> Self {
-        Self { fault, status: None, message, model_unknown: false }
+        Self { fault, status: None, message, model_unknown: false, wait: None }
+    }
+
+    /// An answer that is none.
+    pub(super) fn bad(status: u16, why: &str) -> Self {
+        let message = format!("HTTP {status}: {}", shorten(why));
+        Self { status: Some(status), ..Self::new(Fault::BadResponse, message) }
+    }
+
+    /// `doing`: "cannot read", "cannot write".
+    pub(super) fn local(doing: &str, path: &Path, error: &std::io::Error) -> Self {
+        Self::new(Fault::Local, format!("{doing} {}: {error}", path.display()))
     }
 
     pub(super) fn from_reqwest(error: &reqwest::Error) -> Self {
@@ -100,41 +117,22 @@ impl Failure {
             Fault::Overloaded => Class::NoCapacity,
             Fault::Broken | Fault::Timeout | Fault::BadResponse | Fault::Server => Class::Ambiguous,
             Fault::InvalidRequest | Fault::ContextLength | Fault::NotFound => Class::RowFatal,
-            Fault::Auth | Fault::Payment => Class::JobFatal,
+            Fault::Auth | Fault::Payment | Fault::Local => Class::JobFatal,
         }
+    }
+
+    /// For a create: whether the thing may exist although the call failed. Whoever sends again then may get (and pay for)
+    /// a second one. A 503 counts here: an overloaded front does not say what those behind it did.
+    #[must_use]
+    pub const fn create_unknown(&self) -> bool {
+        matches!(self.class(), Class::Ambiguous | Class::NoCapacity)
     }
 
     /// Reads a response whose status is not 200.
     #[must_use]
     pub fn from_reply(reply: &Reply) -> Self {
         let said = Said::read(&reply.body);
-        let told = |kind: &str| said.kind.as_deref() == Some(kind) || said.code.as_deref() == Some(kind);
-        let mut model_unknown = false;
-        let fault = match reply.status {
-            401 => Fault::Auth,
-            402 => Fault::Payment,
-            // 403 means "prompt and max_tokens exceed the context" (support.together.ai 1067567273) unless it is about the key.
-            403 if said.about_context() => Fault::ContextLength,
-            403 => Fault::Auth,
-            404 => {
-                model_unknown = true;
-                Fault::NotFound
-            }
-            400 if told("model_not_available") => {
-                model_unknown = true;
-                Fault::NotFound
-            }
-            400 | 413 | 422 if said.about_context() => Fault::ContextLength,
-            // A request timeout before the work began, and a conflict, may both be sent again.
-            408 => Fault::Timeout,
-            409 => Fault::Server,
-            429 => Fault::RateLimited,
-            503 => Fault::Overloaded,
-            500..=599 => Fault::Server,
-            300..=399 => Fault::BadResponse,
-            200..=299 => Fault::BadResponse,
-            _ => Fault::InvalidRequest,
-        };
+        let (fault, model_unknown) = said.fault(reply.status);
         let message = match said.message {
             Some(message) if !message.trim().is_empty() => format!("HTTP {}: {}", reply.status, shorten(&message)),
             _ => {
@@ -143,16 +141,32 @@ impl Failure {
                 format!("HTTP {}: {}", reply.status, shorten(text.trim())).trim_end_matches([':', ' ']).to_owned()
             }
         };
-        Self { fault, status: Some(reply.status), message, model_unknown }
+        let wait = reply.limits.wait.filter(|_| matches!(reply.status, 429 | 503));
+        Self { fault, status: Some(reply.status), message, model_unknown, wait }
+    }
+
+    /// The same for a call about files or batches: nothing there is too long for a context, so a 403 is about the key, and
+    /// a 404 about the file or batch, not a model.
+    #[must_use]
+    pub fn from_call(reply: &Reply) -> Self {
+        let mut failure = Self::from_reply(reply);
+        if failure.fault == Fault::ContextLength {
+            failure.fault = if reply.status == 403 { Fault::Auth } else { Fault::InvalidRequest };
+        }
+        failure.model_unknown &= reply.status == 400;
+        failure
     }
 }
 
 /// What an error body says, in whichever of the service's shapes it comes.
 #[derive(Debug, Default)]
-struct Said {
-    message: Option<String>,
-    kind: Option<String>,
-    code: Option<String>,
+pub(crate) struct Said {
+    /// For people.
+    pub(crate) message: Option<String>,
+    /// `type`, or `error_type`.
+    pub(crate) kind: Option<String>,
+    /// `code`, as text if it is a number.
+    pub(crate) code: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -178,7 +192,8 @@ struct Detail<'a> {
 }
 
 impl Said {
-    fn read(body: &[u8]) -> Self {
+    /// Reads a whole body; empty if it is none of the shapes.
+    pub(crate) fn read(body: &[u8]) -> Self {
         let Ok(envelope) = serde_json::from_slice::<Envelope<'_>>(body) else { return Self::default() };
         let mut said = Self { kind: envelope.error_type.and_then(scalar), ..Self::default() };
         match envelope.error {
@@ -186,6 +201,38 @@ impl Said {
             None => said.message = envelope.message.or(envelope.detail).map(text),
         }
         said
+    }
+
+    /// Reads what stands behind `"error":` (`raw` is one JSON value).
+    pub(crate) fn of_error(raw: &RawValue) -> Self {
+        let mut said = Self::default();
+        said.read_error(raw, 0);
+        said
+    }
+
+    /// What an error of this HTTP status is, and whether it says that the model does not exist or is not served.
+    pub(crate) fn fault(&self, status: u16) -> (Fault, bool) {
+        let told = |kind: &str| self.kind.as_deref() == Some(kind) || self.code.as_deref() == Some(kind);
+        let fault = match status {
+            401 => Fault::Auth,
+            402 => Fault::Payment,
+            // 403 means "prompt and max_tokens exceed the context" (support.together.ai 1067567273) unless it is about the key.
+            403 if self.about_context() => Fault::ContextLength,
+            403 => Fault::Auth,
+            404 => return (Fault::NotFound, true),
+            400 if told("model_not_available") => return (Fault::NotFound, true),
+            400 | 413 | 422 if self.about_context() => Fault::ContextLength,
+            // A request timeout before the work began, and a conflict, may both be sent again.
+            408 => Fault::Timeout,
+            409 => Fault::Server,
+            429 => Fault::RateLimited,
+            503 => Fault::Overloaded,
+            500..=599 => Fault::Server,
+            300..=399 => Fault::BadResponse,
+            200..=299 => Fault::BadResponse,
+            _ => Fault::InvalidRequest,
+        };
+        (fault, false)
     }
 
     /// `error` is a text, an object, or an object whose `message` is an object again (engine errors passed through).
@@ -205,11 +252,12 @@ impl Said {
 
     /// Whether the refusal is about the context's length. The service has no code of its own for that, so this is the one
     /// place that looks at words; it only chooses between two codes for a row that has failed either way.
-    fn about_context(&self) -> bool {
+    pub(crate) fn about_context(&self) -> bool {
         let words = |t: &Option<String>| {
             t.as_deref().is_some_and(|t| {
                 let t = t.to_ascii_lowercase();
-                t.contains("context")
+                // Go's words for a timeout are about another context.
+                t.contains("context") && !t.contains("context deadline") && !t.contains("context cancel")
                     || t.contains("max_tokens")
                     || t.contains("max_new_tokens")
                     || t.contains("too long")
@@ -228,7 +276,8 @@ fn scalar(raw: &RawValue) -> Option<String> {
     (raw.get() != "null").then(|| text(raw))
 }
 
-fn shorten(text: &str) -> String {
+/// `text`, cut to the length of a message that is kept.
+pub(crate) fn shorten(text: &str) -> String {
     match text.char_indices().nth(MAX_MESSAGE) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
@@ -314,6 +363,18 @@ mod tests {
         );
         assert!(found.model_unknown && found.fault == Fault::NotFound);
         assert!(!failure(400, r#"{"error":{"message":"bad temperature"}}"#).model_unknown);
+    }
+
+    #[test]
+    fn a_create_may_have_worked_unless_it_was_refused_or_never_sent() {
+        let open = [200, 201, 302, 408, 409, 500, 502, 503, 504, 521, 529].map(|s| (s, true));
+        let refused = [400, 401, 402, 403, 404, 413, 422, 429].map(|s| (s, false));
+        for (status, unknown) in open.into_iter().chain(refused) {
+            assert_eq!(failure(status, "").create_unknown(), unknown, "{status}");
+        }
+        for (fault, unknown) in [(Fault::Connect, false), (Fault::Broken, true), (Fault::Timeout, true)] {
+            assert_eq!(Failure::new(fault, String::new()).create_unknown(), unknown, "{fault:?}");
+        }
     }
 
     #[test]

@@ -1,11 +1,21 @@
-//! The service: one [`Client`] with one `send`, wire types and error classes. It knows nothing else of ours.
+//! The service: one [`Client`], wire types and error classes. It knows nothing else of ours.
 //!
-//! No request is ever retried, redirected or resent in here: who calls decides ([`retry`] says how long to wait).
+//! No request is ever retried in here: who calls decides ([`retry`] says how long to wait). Only the bytes of files follow
+//! redirects, since storage is elsewhere; the key never does.
 
+pub mod batches;
+mod call;
 pub mod chat;
+mod download;
 pub mod error;
+mod fields;
+pub mod files;
 pub mod limits;
 pub mod retry;
+#[cfg(test)]
+mod scripted;
+mod transfer;
+mod upload;
 
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +25,9 @@ use secrecy::{ExposeSecret, SecretString};
 
 use error::{Failure, Fault};
 use limits::Limits;
+
+pub use fields::Listed;
+pub use upload::{Upload, Uploaded};
 
 /// Longest answer that is read, decompressed: far above any completion, far below what would hurt this machine.
 const MAX_BODY: usize = 64 << 20;
@@ -43,6 +56,10 @@ pub struct Client {
     http: reqwest::Client,
     base: url::Url,
     key: Option<SecretString>,
+    /// `Authorization`, marked sensitive.
+    bearer: Option<HeaderValue>,
+    /// For calls without a JSON body, and for storage, which must not see our standing headers.
+    bare: transfer::Bare,
 }
 
 /// A response that arrived whole.
@@ -70,14 +87,35 @@ pub fn canonical_base(text: &str) -> Result<url::Url, String> {
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
         return Err("a base URL holds no user, password or query".to_owned());
     }
-    let loopback = host == "localhost"
-        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
     match url.scheme() {
         "https" => Ok(url),
-        "http" if loopback => Ok(url),
+        "http" if is_loopback(host) => Ok(url),
         "http" => Err(format!("`{text}` is plain http: your key and prompts would travel in the clear; use https")),
         other => Err(format!("`{text}`: scheme `{other}` is not http or https")),
     }
+}
+
+/// Whether a URL's host is this machine.
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// What all our connections have in common: nothing is resent, and nothing redirected, behind our back.
+fn connections(user_agent: &str) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .user_agent(user_agent)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .pool_max_idle_per_host(usize::MAX)
+        .tcp_nodelay(true)
+        // A dead peer is found by probes, not by a short read timeout: a long answer is silent for minutes.
+        .tcp_keepalive(Duration::from_secs(30))
+        .http2_keep_alive_interval(Duration::from_secs(30))
+        .http2_keep_alive_timeout(Duration::from_secs(20))
+        .http2_adaptive_window(true)
+        .retry(reqwest::retry::never())
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
 }
 
 impl Client {
@@ -88,33 +126,19 @@ impl Client {
     pub fn new(options: &ClientOptions) -> Result<Self, String> {
         // Only the first call installs; later ones find it there.
         drop(rustls::crypto::ring::default_provider().install_default());
+        let bearer = options.key.as_ref().map(bearer).transpose()?;
         let mut headers = HeaderMap::new();
-        if let Some(key) = &options.key {
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
-                .map_err(|_| "the API key holds characters that no HTTP header can carry".to_owned())?;
-            value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
+        if let Some(value) = &bearer {
+            headers.insert(AUTHORIZATION, value.clone());
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let http = reqwest::Client::builder()
+        let http = connections(&options.user_agent)
             .default_headers(headers)
-            .user_agent(&options.user_agent)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(usize::MAX)
-            .tcp_nodelay(true)
-            // A dead peer is found by probes, not by a short read timeout: a long answer is silent for minutes.
-            .tcp_keepalive(Duration::from_secs(30))
-            .http2_keep_alive_interval(Duration::from_secs(30))
-            .http2_keep_alive_timeout(Duration::from_secs(20))
-            .http2_adaptive_window(true)
-            .retry(reqwest::retry::never())
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
             .build()
             .map_err(|e| format!("cannot set up HTTP: {}", error::chain(&e)))?;
-        Ok(Self { http, base: canonical_base(&options.base_url)?, key: options.key.clone() })
+        let base = canonical_base(&options.base_url)?;
+        Ok(Self { http, base, key: options.key.clone(), bearer, bare: transfer::Bare::new(&options.user_agent) })
     }
 
     /// The URL of `path` (with its leading slash) under the base.
@@ -165,6 +189,13 @@ impl Client {
         clean.extend_from_slice(&body[from..]);
         clean.into()
     }
+}
+
+fn bearer(key: &SecretString) -> Result<HeaderValue, String> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
+        .map_err(|_| "the API key holds characters that no HTTP header can carry".to_owned())?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 async fn read(mut response: reqwest::Response) -> Result<Reply, Failure> {

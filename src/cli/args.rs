@@ -1,12 +1,20 @@
 //! Flags that several commands share, and how they become resolved values.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::Format;
+use crate::output;
+use crate::pipeline::batch::follow::Waiting;
+use crate::pipeline::results::Delivery;
+use crate::realtime::limiter::Rates;
+use crate::realtime::{AUTO_CONCURRENCY, Options};
 use crate::request::{Endpoint, Params};
+use crate::settings::{self, Knob};
 
 /// What to read and what to ask.
 #[derive(Debug, Args)]
@@ -50,8 +58,8 @@ pub struct InputArgs {
     /// Any other field of the request: --set top_k=40; may be repeated
     #[arg(long, value_name = "KEY=JSON", help_heading = "Requests")]
     pub set: Vec<String>,
-    /// What to call
-    #[arg(long, value_name = "ENDPOINT", default_value = "chat", value_parser = ["chat", "completions", "embeddings"], help_heading = "Requests")]
+    /// What to call; realtime serves the first three, batches serve chat and audio
+    #[arg(long, value_name = "ENDPOINT", default_value = "chat", value_parser = ["chat", "completions", "embeddings", "transcriptions", "translations"], help_heading = "Requests")]
     pub endpoint: String,
     /// Send the good rows although others are invalid; those are in the results as failed
     #[arg(long)]
@@ -95,6 +103,32 @@ impl InputArgs {
         self.input_format.as_deref().and_then(|f| f.parse().ok())
     }
 
+    /// The endpoint of requests over realtime.
+    ///
+    /// # Errors
+    /// 2 if it is one that realtime cannot serve.
+    pub fn realtime_endpoint(&self) -> Result<Endpoint> {
+        let endpoint = self.endpoint.parse::<Endpoint>().map_err(Error::usage)?;
+        if !endpoint.over_realtime() {
+            return Err(Error::usage(format!("--endpoint {endpoint}: over realtime each request would be an upload"))
+                .hint("send it as a batch: llbatch submit; or write the batch's files: llbatch prepare"));
+        }
+        Ok(endpoint)
+    }
+
+    /// The endpoint of requests in batches.
+    ///
+    /// # Errors
+    /// 2 if it is one that batches do not serve.
+    pub fn batch_endpoint(&self) -> Result<Endpoint> {
+        let endpoint = self.endpoint.parse::<Endpoint>().map_err(Error::usage)?;
+        if !endpoint.in_batches() {
+            return Err(Error::usage(format!("--endpoint {endpoint}: Together's batches do not serve it"))
+                .hint("answer it over realtime: llbatch run; batches serve chat, transcriptions and translations"));
+        }
+        Ok(endpoint)
+    }
+
     /// What the flags ask of every request; `model` is the config file's.
     ///
     /// # Errors
@@ -131,4 +165,211 @@ impl InputArgs {
             set,
         })
     }
+}
+
+/// Where results go, and in which form.
+#[derive(Debug, Args)]
+pub struct ResultArgs {
+    /// Write results to FILE, whole or not at all; by ending: .jsonl .csv .tsv [default: stdout, as rows are answered]
+    #[arg(short, long, value_name = "FILE", help_heading = "Results")]
+    pub output: Option<PathBuf>,
+    /// Form of the results [default: by the ending of -o, else jsonl]
+    #[arg(long, value_name = "FORMAT", value_parser = ["jsonl", "csv", "tsv"], help_heading = "Results")]
+    pub format: Option<String>,
+    /// JSONL with the record's own fields and content, tokens, cost … beside them (csv and tsv always are)
+    #[arg(long, help_heading = "Results")]
+    pub flat: bool,
+    /// Put before our column names, where the record has the same ones
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, help_heading = "Results")]
+    pub prefix: String,
+    /// Write failed rows to this file instead of the results
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    pub errors: Option<PathBuf>,
+    /// Leave cells that begin with = + - @ as they are (a spreadsheet may run them)
+    #[arg(long, help_heading = "Results")]
+    pub csv_raw: bool,
+    /// Write the summary as JSON
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    pub summary: Option<PathBuf>,
+}
+
+impl ResultArgs {
+    /// Resolved; `json`: standard output carries a JSON document.
+    ///
+    /// # Errors
+    /// 2 for a format that is none, or results and a document on one stream.
+    pub fn resolve(&self, json: bool) -> Result<Delivery> {
+        let format = match &self.format {
+            Some(text) => {
+                text.parse().map_err(|_| Error::usage(format!("--format {text}: expected jsonl, csv or tsv")))?
+            }
+            None => self.output.as_deref().and_then(output::Format::of_path).unwrap_or(output::Format::Jsonl),
+        };
+        let output = self.output.clone().filter(|p| p.as_os_str() != "-");
+        if json && output.is_none() {
+            return Err(Error::usage("--json and results on stdout would be mixed up")
+                .hint("give -o FILE, or --summary FILE in place of --json"));
+        }
+        let form = output::Options { format, flat: self.flat, prefix: self.prefix.clone(), csv_raw: self.csv_raw };
+        Ok(Delivery { output, errors: self.errors.clone(), form, summary: self.summary.clone(), nowhere: false })
+    }
+}
+
+impl ResultArgs {
+    /// Whether anything was said of results.
+    #[must_use]
+    pub fn is_given(&self) -> bool {
+        self.output.is_some() || self.format.is_some() || self.flat || self.errors.is_some() || self.summary.is_some()
+    }
+}
+
+/// How long to wait.
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// Wait no longer than this (6h, 90m); then exit 75
+    #[arg(long, value_name = "TIME", help_heading = "Waiting")]
+    pub timeout: Option<String>,
+    /// Ask every so often [default: 5 s at first, then 30 to 60 s]
+    #[arg(long, value_name = "TIME", help_heading = "Waiting")]
+    pub poll: Option<String>,
+}
+
+impl WaitArgs {
+    /// Whether anything was said of waiting.
+    #[must_use]
+    pub const fn is_given(&self) -> bool {
+        self.timeout.is_some() || self.poll.is_some()
+    }
+
+    /// Resolved; `until`: a limit from elsewhere.
+    ///
+    /// # Errors
+    /// 2 for a time that is none.
+    pub fn resolve(&self, until: Option<Instant>, sandbox: bool) -> Result<Waiting> {
+        let time = |name: &str, text: &Option<String>| {
+            text.as_deref()
+                .map(|text| settings::long_duration(text).map_err(|e| Error::usage(format!("{name}: {e}"))))
+                .transpose()
+        };
+        let timeout = time("--timeout", &self.timeout)?.and_then(|time| Instant::now().checked_add(time));
+        // The built-in server is done in seconds and minds no question.
+        let every = time("--poll", &self.poll)?.or(sandbox.then_some(Duration::from_millis(500)));
+        Ok(Waiting { until: until.or(timeout), every: every.map(|time| time.max(Duration::from_millis(50))) })
+    }
+}
+
+/// How fast to send at realtime.
+#[derive(Debug, Args, Default)]
+pub struct SpeedArgs {
+    /// Requests in flight
+    #[arg(long, value_name = "N|auto", help_heading = "Speed")]
+    pub concurrency: Option<Knob>,
+    /// Requests a minute
+    #[arg(long, value_name = "N|auto", help_heading = "Speed")]
+    pub rpm: Option<Knob>,
+    /// Tokens a minute
+    #[arg(long, value_name = "N|auto", help_heading = "Speed")]
+    pub tpm: Option<Knob>,
+    /// Failures of a row before it is given up; being told to wait (429, 503) does not count [default: 5]
+    #[arg(long, value_name = "N", help_heading = "Speed")]
+    pub retries: Option<u32>,
+    /// Time for one request [default: 10m]
+    #[arg(long, value_name = "TIME", help_heading = "Speed")]
+    pub request_timeout: Option<String>,
+    /// Stop, resumable, when nothing at all has succeeded for so long [default: 15m]
+    #[arg(long, value_name = "TIME", help_heading = "Speed")]
+    pub give_up_after: Option<String>,
+}
+
+impl SpeedArgs {
+    /// Whether anything was said of speed.
+    #[must_use]
+    pub fn is_given(&self) -> bool {
+        let texts = [&self.request_timeout, &self.give_up_after];
+        let knobs = [self.concurrency, self.rpm, self.tpm];
+        texts.into_iter().any(Option::is_some) || knobs.iter().any(Option::is_some) || self.retries.is_some()
+    }
+
+    /// Resolved, with the config file's say.
+    ///
+    /// # Errors
+    /// 2 for a time that is none, or more connections than this process may open.
+    pub fn options(&self, endpoint: Endpoint, deadline: Option<Instant>, ctx: &Ctx) -> Result<Options> {
+        let args = self;
+        let config = &ctx.settings.run;
+        let time = |name: &str, flag: &Option<String>, config: &Option<String>, default: u64| {
+            let text = flag.as_ref().or(config.as_ref());
+            text.map_or(Ok(Duration::from_secs(default)), |t| {
+                settings::duration(t).map_err(|e| Error::usage(format!("{name}: {e}")))
+            })
+        };
+        let concurrency = args.concurrency.or(config.concurrency);
+        let rpm = args.rpm.or(config.rpm);
+        // Every request holds a socket; some files are open too.
+        let room = open_files().saturating_sub(64).max(1);
+        let wanted = match concurrency.unwrap_or_default() {
+            Knob::Fixed(n) => usize::try_from(n).unwrap_or(usize::MAX),
+            Knob::Auto => AUTO_CONCURRENCY.min(room),
+        };
+        if wanted > room {
+            return Err(Error::usage(format!("--concurrency {wanted}: this process may open {room} connections"))
+                .hint("raise the limit with `ulimit -n`, or ask for less"));
+        }
+        let rates = Rates {
+            rpm: match rpm {
+                Some(Knob::Fixed(n)) => Some(n as f64),
+                _ => None,
+            },
+            tpm: match args.tpm.or(config.tpm) {
+                Some(Knob::Fixed(n)) => Some(n),
+                _ => None,
+            },
+            // Who names a concurrency or a rate has said how to begin; only otherwise is the rate felt for from below.
+            open: matches!(rpm, Some(Knob::Fixed(_))) || (rpm.is_none() && matches!(concurrency, Some(Knob::Fixed(_)))),
+        };
+        Ok(Options {
+            path: endpoint.path(),
+            concurrency: wanted,
+            rates,
+            retries: args.retries.or(config.retries).unwrap_or(5),
+            request_timeout: time("--request-timeout", &args.request_timeout, &config.request_timeout, 600)?,
+            deadline,
+            give_up_after: time("--give-up-after", &args.give_up_after, &config.give_up_after, 900)?,
+            // About what is in flight is claimed at a time, so that few rows are in doubt after a kill.
+            claim: (wanted as u64).clamp(8, 256),
+            // Known once the input has been checked.
+            last_row: u64::MAX,
+            budget: None,
+        })
+    }
+}
+
+/// How many files this process may open, after raising the soft limit as far as it goes.
+fn open_files() -> usize {
+    /// Beyond this nothing is gained, and some systems report "unlimited".
+    const ENOUGH: u64 = 65_536;
+    match rlimit::increase_nofile_limit(ENOUGH) {
+        Ok(limit) => usize::try_from(limit).unwrap_or(usize::MAX),
+        Err(_) => 256,
+    }
+}
+
+/// A span from now, or the next time that the clock on the wall shows this.
+///
+/// # Errors
+/// 2 for what is neither.
+pub fn deadline(text: &str) -> Result<Instant> {
+    let bad = |e: String| {
+        Error::usage(format!("--deadline: {e}")).hint("a span such as 2h or 90m, or a time of day such as 06:00")
+    };
+    let wait = if text.contains(':') {
+        let time: jiff::civil::Time = text.parse().map_err(|e: jiff::Error| bad(e.to_string()))?;
+        let now = jiff::Zoned::now();
+        let today = now.with().time(time).build().map_err(|e| bad(e.to_string()))?;
+        let at = if today > now { today } else { today.tomorrow().map_err(|e| bad(e.to_string()))? };
+        Duration::try_from(now.duration_until(&at)).map_err(|e| bad(e.to_string()))?
+    } else {
+        settings::duration(text).map_err(bad)?
+    };
+    Instant::now().checked_add(wait).ok_or_else(|| bad("too far away".to_owned()))
 }

@@ -2,11 +2,19 @@
 #![expect(clippy::doc_markdown, reason = "comments on arguments are the help texts, read in a terminal")]
 
 mod args;
+mod cancel;
+mod clean;
+mod fetch;
+mod prepare;
 mod report;
+mod retry;
 mod run;
 mod sandbox;
 mod serve;
+mod service;
 mod status;
+mod submit;
+mod wait;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -35,10 +43,14 @@ Examples:
   llbatch run prompts.jsonl -o out.jsonl                      answer every row (needs TOGETHER_API_KEY)
   llbatch run reviews.csv -m meta-llama/Llama-3.2-3B-Instruct-Turbo \\
       --prompt 'Sentiment of: {{ text }}' -o out.csv          a table in, a table out
+  llbatch submit prompts.jsonl                                as Together batches, at the batch price
+  llbatch submit prompts.jsonl --wait -o out.jsonl            the whole night in one command
   llbatch status                                              recent jobs
+  llbatch fetch last -o out.jsonl                             a job's results
 
-Exit codes: 0 all rows answered, 3 some rows failed, 4 key, 5 payment or budget, 65 invalid input,
-74 disk, 75 try again later, 130 interrupted (the same command goes on). See the README for all.";
+Exit codes: 0 all rows answered, 3 some rows failed, 4 key, 5 payment, budget or deadline,
+65 invalid input, 74 disk, 75 not finished or try again later, 76 the server broke its contract,
+130 interrupted (the same command goes on). See the README for all.";
 
 /// Flags of every command.
 #[derive(Debug, Args)]
@@ -84,9 +96,16 @@ fn when() -> impl clap::builder::TypedValueParser<Value = When> {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(Box<run::Run>),
+    Submit(Box<submit::Submit>),
+    Prepare(Box<prepare::Prepare>),
     Status(status::Status),
+    Wait(wait::Wait),
+    Fetch(fetch::Fetch),
+    Retry(retry::Retry),
+    Cancel(cancel::Cancel),
     Report(report::Report),
     Serve(serve::Serve),
+    Clean(clean::Clean),
 }
 
 /// Runs the command line `argv` (with the program's name in front) and says how it ended. Has printed everything itself.
@@ -145,6 +164,13 @@ fn dispatch(
     let ctx = Ctx { settings, ui, json: global.json, leave, argv };
     match cli.command {
         Command::Run(args) => run::run(*args, &ctx),
+        Command::Prepare(args) => prepare::run(&args, &ctx),
+        Command::Submit(args) => submit::run(&args, &ctx),
+        Command::Wait(args) => wait::run(&args, &ctx),
+        Command::Fetch(args) => fetch::run(&args, &ctx),
+        Command::Retry(args) => retry::run(&args, &ctx),
+        Command::Cancel(args) => cancel::run(&args, &ctx),
+        Command::Clean(args) => clean::run(&args, &ctx),
         Command::Status(args) => status::run(&args, &ctx),
         Command::Report(args) => report::run(&args, &ctx),
         Command::Serve(args) => serve::run(args, &ctx),
@@ -167,6 +193,18 @@ fn trace(verbose: u8, ui: &Ui) {
         .finish();
     // A second call in one process keeps the first subscriber.
     drop(tracing::subscriber::set_global_default(subscriber));
+}
+
+/// Shows a summary as the user wants it; hands the exit code through.
+fn print_summary(summary: &crate::summary::Summary, exit: Exit, ctx: &Ctx) -> Result<Exit> {
+    if exit == Exit::ClosedPipe {
+        return Ok(exit);
+    }
+    ctx.ui.block(&summary.table(u16::try_from(ctx.ui.width()).unwrap_or(u16::MAX).min(100)));
+    if ctx.json {
+        print_json(summary, ctx)?;
+    }
+    Ok(exit)
 }
 
 /// Writes one JSON document to stdout.

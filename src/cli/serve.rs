@@ -1,14 +1,17 @@
 //! `llbatch serve`: the built-in server in the foreground.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::print_text;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::sandbox::{self, Config, Fault, HintStyle};
+use crate::sandbox::{self, BatchConfig, Config, Fault, HintStyle, Unset};
+use crate::settings::SANDBOX_ENV;
 
 /// A local Together-compatible server for rehearsals and tests
 ///
@@ -58,16 +61,82 @@ pub struct Serve {
     /// Count payments per prompt, for GET /sandbox/stats
     #[arg(long)]
     track: bool,
+    #[command(flatten)]
+    batches: Box<Batches>,
+}
+
+/// How batch jobs and files go.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Batches")]
+struct Batches {
+    /// Where files and batches are kept, for later servers and for others at once [default: they go with the server]
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// Time in VALIDATING
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = sandbox::duration)]
+    batch_validation: Duration,
+    /// Time in IN_PROGRESS
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = sandbox::duration)]
+    batch_run: Duration,
+    /// Time in CANCELING
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = sandbox::duration)]
+    batch_cancel: Duration,
+    /// Batches end as EXPIRED with this fraction of their rows answered
+    #[arg(long, value_name = "FRACTION", value_parser = sandbox::fraction)]
+    expires_at: Option<f64>,
+    /// Batches end as FAILED, with this text as their error
+    #[arg(long, value_name = "TEXT")]
+    batch_fails: Option<String>,
+    /// Rows left undone by EXPIRED or CANCELLED stand in the error file
+    #[arg(long)]
+    list_undone: bool,
+    /// For so long a new batch is missing from the list of batches
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = sandbox::duration)]
+    list_lag: Duration,
+    /// How a batch shows fields without a value
+    #[arg(long, value_name = "HOW", default_value = "omit", value_parser = unset())]
+    unset: Unset,
+    /// Redirect downloads to the storage, as uploads are
+    #[arg(long)]
+    content_redirect: bool,
+    /// Downloads ignore Range
+    #[arg(long)]
+    no_ranges: bool,
+}
+
+fn unset() -> impl clap::builder::TypedValueParser<Value = Unset> {
+    use clap::builder::TypedValueParser;
+    clap::builder::PossibleValuesParser::new(["omit", "null", "empty"]).try_map(|text| text.parse::<Unset>())
+}
+
+impl Batches {
+    fn config(&self) -> BatchConfig {
+        BatchConfig {
+            validation: self.batch_validation,
+            run: self.batch_run,
+            cancel: self.batch_cancel,
+            expires_at: self.expires_at,
+            fails: self.batch_fails.clone(),
+            list_undone: self.list_undone,
+            list_lag: self.list_lag,
+            unset: self.unset,
+        }
+    }
 }
 
 const EXAMPLES: &str = "\
 Examples:
   llbatch serve --listen 127.0.0.1:8080 --rps 10
   llbatch serve --latency 200ms --fault status=503,rate=0.05,retry-after=2 --fault truncate,every=50
+  llbatch serve --batch-run 1m --expires-at 0.9 --fault reset,on=create,after
   llbatch run prompts.jsonl --base-url http://127.0.0.1:8080 -o out.jsonl      (TOGETHER_API_KEY=anything)";
 
 fn long_help() -> String {
-    format!("{EXAMPLES}\n\nFaults:\n{}", sandbox::FAULT_HELP)
+    format!(
+        "{EXAMPLES}\n\nFaults:\n{}\n\n{SANDBOX_ENV} in the environment scripts the built-in server of --sandbox.\n{}",
+        sandbox::FAULT_HELP,
+        sandbox::SCRIPT_HELP
+    )
 }
 
 /// Runs the subcommand.
@@ -89,21 +158,26 @@ pub fn run(args: Serve, ctx: &Ctx) -> Result<Exit> {
         faults: args.fault,
         seed: args.seed,
         track: args.track,
+        batch: args.batches.config(),
+        state_dir: args.batches.keep,
+        content_redirect: args.batches.content_redirect,
+        ranges: !args.batches.no_ranges,
         ..Config::default()
     };
     let handle = sandbox::start(config)
         .map_err(|e| Error::new(Exit::Failure, format!("cannot serve on {}", args.listen)).because(e))?;
-    print_text(&format!("{}\n", handle.url), ctx)?;
-    ctx.ui.note("serving until interrupted; use it with --base-url and any key in TOGETHER_API_KEY");
     let stopper = handle.stopper();
+    let (ready, is_ready) = std::sync::mpsc::channel::<()>();
     let waiter = std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
             runtime.block_on(async {
-                let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok()?;
+                let mut int = signal(SignalKind::interrupt()).ok()?;
+                let mut term = signal(SignalKind::terminate()).ok()?;
+                drop(ready);
                 let exit = tokio::select! {
-                    _ = tokio::signal::ctrl_c() => Exit::Interrupt,
+                    _ = int.recv() => Exit::Interrupt,
                     _ = term.recv() => Exit::Terminate,
                 };
                 stopper.cancel();
@@ -111,6 +185,30 @@ pub fn run(args: Serve, ctx: &Ctx) -> Result<Exit> {
             })
         })
         .map_err(|e| Error::new(Exit::Failure, "a thread cannot be started").because(e))?;
+    // Who has read the address may send a signal at once: signals are caught before it is shown. Nothing is ever sent
+    // through the channel; it closes when the thread is ready, or has failed.
+    let _ = is_ready.recv();
+    print_text(&format!("{}\n", handle.url), ctx)?;
+    ctx.ui.note("serving until interrupted; use it with --base-url and any key in TOGETHER_API_KEY");
     handle.wait();
     Ok(waiter.join().ok().flatten().unwrap_or(Exit::Failure))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        batches: Batches,
+    }
+
+    #[test]
+    fn the_flags_default_to_what_the_sandbox_does() {
+        let line = Line::try_parse_from(["serve"]).unwrap();
+        assert_eq!(line.batches.config(), BatchConfig::default());
+    }
 }

@@ -7,6 +7,7 @@ mod blocks;
 mod csv;
 mod format;
 mod jsonl;
+mod kept;
 mod source;
 
 use std::fs;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use blocks::{Block, Blocks};
 pub use format::Format;
+pub use kept::Kept;
 
 use crate::error::{Error, Exit, Result};
 pub use crate::request::{Data, Field, Problem, Record};

@@ -82,6 +82,11 @@ impl Source {
     }
 }
 
+/// Whether a file that begins so is packed.
+pub fn is_packed(head: &[u8]) -> bool {
+    head.starts_with(GZIP) || head.starts_with(ZSTD)
+}
+
 /// An input that the system refuses to give.
 pub fn unreadable(shown: &str, error: io::Error) -> Error {
     let hint = match error.kind() {

@@ -14,7 +14,7 @@ use crate::outcome::{ErrorCode, Outcome};
 use crate::output::AtomicFile;
 use crate::realtime::{Shared, Stopped};
 use crate::request::Shape;
-use crate::store::{Job, JobDb, Ledger, State, Store, Transport};
+use crate::store::{Job, JobDb, Ledger, State, Store};
 use crate::summary::{Http, Meta, Summary, Totals};
 use crate::ui::format;
 
@@ -41,6 +41,11 @@ impl Ending {
             (_, Some(Stopped::Payment(words)), _) => {
                 (Exit::Budget, format!("the service asks for payment: {words}"), Payment)
             }
+            (_, Some(Stopped::Cost(limit)), _) => (
+                Exit::Budget,
+                format!("--max-cost {} was reached: the next request could pass it", limit.human()),
+                Budget,
+            ),
             (_, Some(Stopped::Deadline), _) => (Exit::Budget, "the deadline was reached".to_owned(), Budget),
             (_, Some(Stopped::GaveUp(words)), _) => {
                 (Exit::TempFail, format!("nothing succeeded for --give-up-after; last: {words}"), Interrupted)
@@ -133,6 +138,7 @@ impl Closing<'_> {
         };
         job.cost = totals.usd();
         job.exit = Some(ending.exit.code());
+        job.delivered |= ended && !plan.delivery.nowhere;
         if let Err(error) = ledger.update(&job) {
             // Said once; the answers are in the job's own file.
             if ending.exit != Exit::Io {
@@ -152,7 +158,7 @@ impl Closing<'_> {
         };
         let meta = Meta {
             job: Some(job.id.clone()),
-            transport: Some(Transport::Realtime.as_str().to_owned()),
+            transport: Some(job.transport.as_str().to_owned()),
             state: job.state.as_str().to_owned(),
             duration,
             estimated: false,

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::run::{Plan, Resume};
 use crate::error::{Error, Exit, Result};
-use crate::input::{Format, Inputs};
+use crate::input::{Format, Inputs, Kept};
 use crate::plan::Checked;
 use crate::request::Params;
-use crate::store::{Job, Ledger, Lock, State, Store, Transport};
+use crate::store::{BatchJob, Job, JobDb, Ledger, Lock, State, Store, Transport};
 
 /// What is kept with a job so that it can go on without its flags.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,6 +32,9 @@ pub struct Spec {
     /// What the check found, if it found nothing wrong.
     #[serde(default)]
     pub checked: Option<Sound>,
+    /// The copy of the inputs in the job's directory: a batch job's rows are read from there.
+    #[serde(default)]
+    pub kept: Vec<Kept>,
 }
 
 impl Spec {
@@ -109,8 +112,14 @@ pub fn source(plan: &Plan, store: &Store, ledger: &Ledger) -> Result<Source> {
             params: plan.params.clone(),
             skip_invalid: false,
             checked: None,
+            kept: Vec::new(),
         },
     };
+    if let Some(job) = named.as_ref().filter(|job| again.is_none() && job.transport == Transport::Batch) {
+        return Err(
+            Error::usage(format!("{} is a batch job: its input is kept with it", job.id)).hint("leave INPUT out")
+        );
+    }
     if again.is_some() && plan.shaped && (plan.params != spec.params || plan.input_format != spec.input_format) {
         return Err(Error::usage(
             "without INPUT a job goes on with the requests it began with; these flags would change them",
@@ -129,19 +138,12 @@ pub fn source(plan: &Plan, store: &Store, ledger: &Ledger) -> Result<Source> {
     }
     let format = spec.input_format.unwrap_or(Format::Jsonl);
     let (inputs, spool, content) = match again {
-        Some(job) if spec.spooled => {
-            let path = store.spool_path(&job.id);
-            if !path.exists() {
-                return Err(Error::new(Exit::NoInput, format!("the input of {} is not kept any more", job.id)));
-            }
-            (Inputs::spooled(path, "-", format), None, String::new())
-        }
+        // Messages name files as they were typed.
+        Some(job) => (inputs_of(&spec, store, &job.id)?, None, String::new()),
         _ if spec.spooled => {
             let (file, hash) = spool_stdin(store)?;
             (Inputs::spooled(file.path().to_owned(), "-", format), Some(file), hash)
         }
-        // Messages name files as they were typed.
-        Some(_) => (Inputs::resolve(&spec.inputs, spec.input_format)?, None, String::new()),
         None => (Inputs::resolve(&plan.inputs, spec.input_format)?, None, String::new()),
     };
     let typed = if plan.inputs.is_empty() { &spec.inputs } else { &plan.inputs };
@@ -158,10 +160,29 @@ pub fn source(plan: &Plan, store: &Store, ledger: &Ledger) -> Result<Source> {
     Ok(Source { spec, inputs, spool, named, key, shown, stamp })
 }
 
-fn spec_of(job: &Job) -> Result<Spec> {
-    if job.transport != Transport::Realtime {
-        return Err(Error::usage(format!("{} is not a realtime job", job.id)));
+/// The inputs that a job read: its own copy, its standard input, or the files that its command named.
+///
+/// # Errors
+/// 66 if they are gone.
+pub fn inputs_of(spec: &Spec, store: &Store, id: &str) -> Result<Inputs> {
+    if !spec.kept.is_empty() {
+        return Inputs::kept(&store.job_dir(id), &spec.kept);
     }
+    if !spec.spooled {
+        return Inputs::resolve(&spec.inputs, spec.input_format);
+    }
+    let path = store.spool_path(id);
+    if !path.exists() {
+        return Err(Error::new(Exit::NoInput, format!("the input of {id} is not kept any more")));
+    }
+    Ok(Inputs::spooled(path, "-", spec.input_format.unwrap_or(Format::Jsonl)))
+}
+
+/// What is kept of a job's command.
+///
+/// # Errors
+/// 74 if it cannot be read.
+pub fn spec_of(job: &Job) -> Result<Spec> {
     serde_json::from_str(&job.spec)
         .map_err(|e| Error::new(Exit::Io, format!("the record of {} cannot be read", job.id)).because(e))
 }
@@ -172,7 +193,11 @@ fn key_of(spec: &Spec, content: &str) -> String {
     blake3::hash(parts.to_string().as_bytes()).to_hex()[..32].to_owned()
 }
 
-fn spool_stdin(store: &Store) -> Result<(tempfile::NamedTempFile, String)> {
+/// Keeps standard input in a file; says what its content's hash is.
+///
+/// # Errors
+/// 66 if it cannot be read, 74 if it cannot be kept.
+pub fn spool_stdin(store: &Store) -> Result<(tempfile::NamedTempFile, String)> {
     let file = store.spool()?;
     let mut writer = BufWriter::with_capacity(256 << 10, file);
     let mut hasher = blake3::Hasher::new();
@@ -219,6 +244,7 @@ pub fn claim(store: &Store, ledger: &Ledger, plan: &Plan, source: &Source) -> Re
         .map_err(|e| Error::new(Exit::Failure, "the job cannot be described").because(e))?;
     if let Some(mut job) = found {
         locks.push(store.lock(&job.id)?.ok_or_else(|| busy(&job.id))?);
+        unsettled(store, &job)?;
         let old = spec_of(&job)?;
         let sound = old.checked.clone().filter(|_| old.asks_the_same(&source.spec));
         job.spec = spec;
@@ -240,8 +266,20 @@ pub fn claim(store: &Store, ledger: &Ledger, plan: &Plan, source: &Source) -> Re
         cost: None,
         active_ms: 0,
         exit: None,
+        estimate: None,
+        delivered: false,
     };
     Ok(Claimed { job, resumed: false, sound: None, locks })
+}
+
+/// Rows that a batch may still answer must not be sent beside it.
+fn unsettled(store: &Store, job: &Job) -> Result<()> {
+    let batches = JobDb::open(&store.job_path(&job.id))?.batches()?;
+    if batches.iter().any(BatchJob::is_open) {
+        return Err(Error::new(Exit::TempFail, format!("{} has batches whose results are not in yet", job.id))
+            .hint(format!("`llbatch wait {0}` waits for them, `llbatch cancel {0}` ends them", job.id)));
+    }
+    Ok(())
 }
 
 /// The input is good: the job is written down as running, and its standard input is kept under its name.
@@ -275,7 +313,11 @@ pub fn enter(
     Ok(())
 }
 
-fn describe(spec: &Spec) -> Result<String> {
+/// As it is kept in the index.
+///
+/// # Errors
+/// 1 if it cannot be described.
+pub fn describe(spec: &Spec) -> Result<String> {
     serde_json::to_string(spec).map_err(|e| Error::new(Exit::Failure, "the job cannot be described").because(e))
 }
 

@@ -1,15 +1,20 @@
 //! The one consumer: event → store → results → summary → progress. Modes differ in what they feed it, not in how it works.
 
+pub mod batch;
 mod bits;
 mod columns;
 mod cursor;
 pub mod ending;
-mod job;
+pub mod job;
 pub mod money;
+pub mod notices;
 mod ordered;
+pub mod problems;
 mod reader;
+pub mod results;
 mod resume;
 pub mod run;
+pub mod shards;
 mod signals;
 
 use std::sync::Arc;
@@ -19,6 +24,7 @@ use std::time::{Duration, Instant};
 
 pub use bits::Bits;
 pub use cursor::Cursor;
+pub use job::spool_stdin;
 pub use money::Money;
 pub use ordered::{Ordered, Target};
 

@@ -11,13 +11,26 @@ use crate::store::JobDb;
 use crate::store::job::Retired;
 use crate::summary::{Charge, Totals};
 
+/// What a model's tokens cost at realtime and in a batch; `None`: not known.
+#[derive(Debug, Clone, Copy, Default)]
+struct Prices {
+    realtime: Option<Price>,
+    batch: Option<Price>,
+}
+
+impl Prices {
+    const fn of(self, batch: bool) -> Option<Price> {
+        if batch { self.batch } else { self.realtime }
+    }
+}
+
 /// Looks prices up once per model.
 #[derive(Debug)]
 pub struct Money {
     table: Table,
-    known: HashMap<Arc<str>, Option<Price>>,
+    known: HashMap<Arc<str>, Prices>,
     /// The last one asked for: nearly always the next one too.
-    last: Option<(Arc<str>, Option<Price>)>,
+    last: Option<(Arc<str>, Prices)>,
 }
 
 impl Money {
@@ -27,25 +40,35 @@ impl Money {
         Self { table, known: HashMap::new(), last: None }
     }
 
-    fn price(&mut self, model: &Arc<str>) -> Option<Price> {
-        if let Some((last, price)) = &self.last
+    fn prices(&mut self, model: &Arc<str>) -> Prices {
+        if let Some((last, prices)) = &self.last
             && Arc::ptr_eq(last, model)
         {
-            return *price;
+            return *prices;
         }
-        let price = match self.known.get(model) {
-            Some(price) => *price,
-            None => self.table.get(model).and_then(|entry| entry.price),
+        let prices = match self.known.get(model) {
+            Some(prices) => *prices,
+            None => self.table.get(model).map_or_else(Prices::default, |entry| Prices {
+                realtime: entry.price,
+                // A batch of a model that is said to be refused was served after all: the list price is the safe reading.
+                batch: entry.batch_price().or(entry.price),
+            }),
         };
-        self.known.insert(Arc::clone(model), price);
-        self.last = Some((Arc::clone(model), price));
-        price
+        self.known.insert(Arc::clone(model), prices);
+        self.last = Some((Arc::clone(model), prices));
+        prices
+    }
+
+    /// What so many tokens of a model cost, in a batch or at realtime.
+    pub fn cost(&mut self, model: &Arc<str>, batch: bool, usage: Usage) -> Option<Nanos> {
+        self.prices(model).of(batch).map(|price| price.cost(usage))
     }
 
     /// What `outcome` cost.
     pub fn charge(&mut self, outcome: &Outcome) -> Charge {
-        let price = self.price(&outcome.model);
-        let mut charge = Charge::of(outcome, price, price);
+        let prices = self.prices(&outcome.model);
+        let price = prices.of(outcome.batch.is_some());
+        let mut charge = Charge::of(outcome, price, prices.realtime);
         if outcome.at_risk > 0 {
             charge.at_risk = price.map(|p| Nanos(p.cost(outcome.reserve).0 * i128::from(outcome.at_risk)));
         }
@@ -54,7 +77,7 @@ impl Money {
 
     /// Adds what was spent on outcomes that no longer stand for a row.
     pub fn retired(&mut self, retired: &Retired, totals: &mut Totals) {
-        let price = self.price(&Arc::from(retired.model.as_str()));
+        let price = self.prices(&Arc::from(retired.model.as_str())).of(retired.batch);
         let paid =
             if retired.usage == Usage::default() { Some(Nanos::ZERO) } else { price.map(|p| p.cost(retired.usage)) };
         let at_risk = if retired.at_risk == 0 { Some(Nanos::ZERO) } else { price.map(|p| p.cost(retired.reserve)) };

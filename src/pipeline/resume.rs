@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::Cursor;
+use super::batch::retry::passes;
 use super::job::Sound;
 use crate::context::Ctx;
 use crate::error::Result;
@@ -23,6 +24,14 @@ pub struct Resumed {
     db: JobDb,
     /// Every stored row stands where it stood, with the same request.
     same: bool,
+}
+
+impl Resumed {
+    /// Whether every stored answer stands where it stood.
+    #[must_use]
+    pub const fn is_same(&self) -> bool {
+        self.same
+    }
 }
 
 /// The fingerprints and ids of stored answers, read page by page beside the rows of the input.
@@ -92,7 +101,14 @@ pub fn check(
 ///
 /// # Errors
 /// 74 if the disk refuses.
-pub fn prepare(resumed: Resumed, inputs: &Inputs, shape: &Arc<Shape>, checked: &Checked, ctx: &Ctx) -> Result<JobDb> {
+pub fn prepare(
+    resumed: Resumed,
+    inputs: &Inputs,
+    shape: &Arc<Shape>,
+    checked: &Checked,
+    refused_too: bool,
+    ctx: &Ctx,
+) -> Result<JobDb> {
     let Resumed { mut db, same } = resumed;
     let lost = db.unanswered(usize::MAX)?;
     // Rows that an input has lost since cannot be named.
@@ -101,7 +117,7 @@ pub fn prepare(resumed: Resumed, inputs: &Inputs, shape: &Arc<Shape>, checked: &
         tell_lost(&lost, inputs, shape, ctx)?;
     }
     retire_lost(&lost, &mut db, inputs, shape)?;
-    db.retire_failed()?;
+    db.retire_failed(|code| refused_too || passes(code))?;
     if !same {
         let mut kept = 0;
         let mut remap = db.remap()?;

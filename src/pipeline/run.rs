@@ -1,23 +1,24 @@
 //! A realtime job from its inputs to its summary.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use super::ending::{Closing, Ending, write_summary};
+use super::ending::{Closing, Ending};
 use super::job::{self, Claimed};
+use super::problems::{self, Deed};
+use super::results::Delivery;
 use super::signals::Signals;
-use super::{Bits, Consumed, Consumer, Cursor, Money, Ordered, Target, columns, reader, resume};
+use super::{Bits, Consumed, Consumer, Cursor, Money, reader, resume};
 use crate::api::Client;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Inputs};
-use crate::output::{self, AtomicFile, Renderer, remove_stale};
 use crate::plan::Checked;
 use crate::price::Nanos;
-use crate::realtime::{self, Shared, Stopped};
+use crate::realtime::{self, Budget, Shared, Stopped};
 use crate::request::{Params, Shape};
 use crate::store::{JobDb, Store};
 use crate::summary::{Summary, Totals};
@@ -47,16 +48,14 @@ pub struct Plan {
     pub name: Option<String>,
     /// Which answers to take over.
     pub resume: Resume,
+    /// Rows that were refused for good are sent again too.
+    pub refused_too: bool,
+    /// `--max-cost`
+    pub max_cost: Option<Nanos>,
     /// How to send.
     pub options: realtime::Options,
-    /// `-o`; none: standard output.
-    pub output: Option<PathBuf>,
-    /// `--errors`
-    pub errors: Option<PathBuf>,
-    /// The form of results.
-    pub form: output::Options,
-    /// `--summary`
-    pub summary: Option<PathBuf>,
+    /// Where results go.
+    pub delivery: Delivery,
     /// The service as it is told apart: its base URL, or `sandbox`.
     pub service: String,
 }
@@ -81,7 +80,7 @@ pub enum Resume {
 pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)> {
     let store = Store::open(&ctx.settings.state_dir.value)?;
     let ledger = store.ledger()?;
-    let progress = ctx.ui.progress(if plan.output.is_some() { Results::Elsewhere } else { Results::Stdout });
+    let progress = ctx.ui.progress(if plan.delivery.output.is_some() { Results::Elsewhere } else { Results::Stdout });
 
     progress.phase("reading input");
     let mut source = job::source(&plan, &store, &ledger)?;
@@ -91,33 +90,11 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
 
     progress.phase("checking input");
     let (checked, resumed) = resume::check(&source.inputs, &shape, plan.max_problems, earlier, claimed.sound.as_ref())?;
-    report_problems(&checked, source.spec.skip_invalid, ctx, plan.max_problems)?;
-    if checked.rows == 0 {
-        return Err(Error::new(Exit::Data, "the input has no rows")
-            .hint("each line of JSONL is one request; a CSV needs rows below its header"));
-    }
-    if checked.stream_removed > 0 {
-        ctx.ui.note(&format!(
-            "{}: `stream` was taken out, results come whole",
-            format::plural(checked.stream_removed, "row")
-        ));
-    }
+    problems::report(&checked, source.spec.skip_invalid, plan.max_problems, Deed::Send, &ctx.ui)?;
+    problems::say_stream_removed(&checked, &ctx.ui);
 
     // Outputs are opened before money is spent.
-    distinct(&plan, &source.spec.inputs)?;
-    let columns = if plan.form.is_flat() { columns::columns(&source.inputs)? } else { Vec::new() };
-    let renderer = Renderer::new(&plan.form, &columns, columns::id_field(&source.spec.params, &columns))?;
-    let open = |path: &Path| {
-        // What a killed run left of its results is of no use: they are in the store.
-        let _ = remove_stale(path);
-        AtomicFile::create(path, 0o666)
-    };
-    let results = match &plan.output {
-        Some(path) => Target::File(open(path)?),
-        None => Target::Stream(Box::new(ctx.ui.data())),
-    };
-    let errors = plan.errors.as_deref().map(open).transpose()?.map(Target::File);
-    let summary_file = plan.summary.as_deref().map(open).transpose()?;
+    let outputs = plan.delivery.open(&source.spec.inputs, Some(&source.inputs), &source.spec.params, ctx)?;
 
     // From here on there is a job.
     job::enter(&mut claimed, &mut source, &checked, &store, &ledger)?;
@@ -126,7 +103,7 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
     let mut totals = Totals::new(checked.rows);
     let path = store.job_path(&claimed.job.id);
     let db = match resumed {
-        Some(resumed) => resume::prepare(resumed, inputs, &shape, &checked, ctx)?,
+        Some(resumed) => resume::prepare(resumed, inputs, &shape, &checked, plan.refused_too, ctx)?,
         None => JobDb::open(&path)?,
     };
     job::settle(&mut claimed, &source, &checked, &ledger)?;
@@ -134,14 +111,13 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
         money.retired(&retired, &mut totals);
     }
     let mut done = Bits::new(checked.rows);
-    db.each_fingerprint(|row, _, ok| {
-        if ok {
-            done.insert(row);
-        }
+    // Rows that failed and are to be sent again have been taken out.
+    db.each_fingerprint(|row, _, _| {
+        done.insert(row);
     })?;
     ctx.ui.note(&opening(&claimed, &checked, &done, &plan));
 
-    let cursor = if plan.form.is_flat() { Some(Cursor::open(inputs, &shape, true)?) } else { None };
+    let cursor = if plan.delivery.form.is_flat() { Some(Cursor::open(inputs, &shape, true)?) } else { None };
     let done = Arc::new(done);
     let shared = Arc::new(Shared::default());
     let signals = Signals::watch(Arc::clone(&shared), ctx.leave)?;
@@ -150,6 +126,7 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
         *deadline = (*deadline).max(started);
     }
     plan.options.last_row = checked.rows;
+    plan.options.budget = plan.max_cost.map(|limit| budget(limit, &checked, ctx)).transpose()?;
     let changed = || {
         Error::new(Exit::Failure, "the input was written to while it was read; no results were written")
             .hint("run the same command again: answers whose request is unchanged are kept")
@@ -157,9 +134,10 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
     if inputs.stamp() != source.stamp {
         return Err(changed());
     }
+    let (ordered, summary_file) = outputs.ordered(checked.rows, (*done).clone(), cursor);
     let consumer = Consumer {
         db,
-        ordered: Ordered::new(checked.rows, (*done).clone(), renderer, cursor, results, errors),
+        ordered,
         totals,
         money,
         reused: Arc::clone(&done),
@@ -195,47 +173,24 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
     };
     let (summary, exit) =
         closing.finish(claimed.job.clone(), Ending::of(stopped.as_ref(), &fed, signals.first()), consumed)?;
-    if let Some(Err(error)) = summary_file.map(|file| write_summary(&summary, file)) {
-        ctx.ui.error(&error.hint(format!(
-            "the job itself is not affected: `llbatch report {} --summary FILE` writes it",
-            claimed.job.id
-        )));
+    if let Err(error) = summary_file.write(&summary) {
+        ctx.ui.error(&error);
         return Ok((summary, exit.worst(Exit::Io)));
     }
     Ok((summary, exit))
 }
 
-/// No file is written twice, and no input is written over.
-fn distinct(plan: &Plan, inputs: &[PathBuf]) -> Result<()> {
-    let outputs: Vec<(&str, &PathBuf)> =
-        [("-o", &plan.output), ("--errors", &plan.errors), ("--summary", &plan.summary)]
-            .into_iter()
-            .filter_map(|(flag, path)| path.as_ref().map(|path| (flag, path)))
-            .filter(|(_, path)| !path.starts_with("/dev"))
-            .collect();
-    for (i, (flag, path)) in outputs.iter().enumerate() {
-        if inputs.iter().any(|input| same_file(input, path)) {
-            return Err(Error::usage(format!("{flag} {}: that is an input, it would be written over", path.display()))
-                .hint("write to another file"));
-        }
-        if let Some((other, _)) = outputs[..i].iter().find(|(_, earlier)| same_file(earlier, path)) {
-            return Err(Error::usage(format!("{other} and {flag} both name {}", path.display()))
-                .hint("give each a file of its own"));
-        }
+/// `--max-cost`: nothing whose price is not known may be sent under it.
+fn budget(limit: Nanos, checked: &Checked, ctx: &Ctx) -> Result<Budget> {
+    let unpriced = checked.models.iter().find(|(m, _)| ctx.settings.prices.get(m).is_none_or(|e| e.price.is_none()));
+    if let Some((model, _)) = unpriced {
+        return Err(Error::usage(format!("--max-cost: the price of {model} is not known, so it cannot be kept")).hint(
+            format!(
+                "give it in the config file: [models.\"{model}\"] input = 0.06, output = 0.06 (USD per million tokens)"
+            ),
+        ));
     }
-    Ok(())
-}
-
-/// Whether two paths name one file, be it there or not.
-fn same_file(a: &Path, b: &Path) -> bool {
-    let real = |path: &Path| {
-        path.canonicalize().or_else(|_| {
-            let path = std::path::absolute(path)?;
-            let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return Ok(path) };
-            dir.canonicalize().map(|dir| dir.join(name))
-        })
-    };
-    matches!((real(a), real(b)), (Ok(a), Ok(b)) if a == b)
+    Ok(Budget::new(limit, ctx.settings.prices.clone()))
 }
 
 struct Feed<'a> {
@@ -284,36 +239,6 @@ fn drive(
     // Connections that still linger need not be waited for.
     runtime.shutdown_background();
     driven
-}
-
-fn report_problems(checked: &Checked, skip_invalid: bool, ctx: &Ctx, max: usize) -> Result<()> {
-    if checked.problem_count == 0 {
-        return Ok(());
-    }
-    let mut said = std::collections::HashSet::new();
-    for problem in &checked.problems {
-        ctx.ui.warn(&problem.to_string());
-        if let Some(hint) = problem.hint.as_ref().filter(|hint| said.insert(hint.as_str())) {
-            ctx.ui.hint(hint);
-        }
-    }
-    let more = checked.problem_count.saturating_sub(checked.problems.len() as u64);
-    if more > 0 {
-        ctx.ui.warn(&format!("and {} like these (--max-problems {max})", format::plural(more, "more problem")));
-    }
-    if skip_invalid {
-        ctx.ui.note(&format!("{} will be in the results as failed", format::plural(checked.bad_rows, "invalid row")));
-        return Ok(());
-    }
-    Err(Error::new(
-        Exit::Data,
-        format!(
-            "{} of {} cannot be sent; nothing was sent",
-            format::count(checked.bad_rows),
-            format::plural(checked.rows, "row")
-        ),
-    )
-    .hint("mend the rows, or give --skip-invalid to send the others"))
 }
 
 fn opening(claimed: &Claimed, checked: &Checked, done: &Bits, plan: &Plan) -> String {

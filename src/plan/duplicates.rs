@@ -166,7 +166,10 @@ pub fn find(inputs: &Inputs, shape: &Shape, options: &CheckOptions, mut ids: Ids
             });
             met.collect()
         };
-        scan::scan(inputs, options.threads, &work, &mut |met: Vec<u64>| candidates.extend(met))?;
+        scan::scan(inputs, options.threads, &work, &mut |met: Vec<u64>| {
+            candidates.extend(met);
+            Ok(())
+        })?;
         candidates.sort_unstable();
         candidates.dedup();
     }
@@ -204,6 +207,7 @@ pub fn find(inputs: &Inputs, shape: &Shape, options: &CheckOptions, mut ids: Ids
                 }
             }
         }
+        Ok(())
     })?;
     Ok(twice)
 }

@@ -71,17 +71,18 @@ pub fn look_over<T>(block: &Block, shape: &Shape, most: usize, look: &(dyn Fn(&D
     found
 }
 
-fn is_long(id: &str) -> bool {
+/// Whether the service would not take the id as it is.
+pub fn is_long(id: &str) -> bool {
     id.len() > ID_LIMIT && id.chars().nth(ID_LIMIT).is_some()
 }
 
 /// Cuts blocks in the caller's thread, has `work` done by `threads` others in turn, and gives the results to `take` in
-/// order. Blocks under way are bounded, so memory is too.
+/// order, until it fails. Blocks under way are bounded, so memory is too.
 pub fn scan<R: Send>(
     inputs: &Inputs,
     threads: usize,
     work: &(dyn Fn(&Block) -> R + Sync),
-    take: &mut dyn FnMut(R),
+    take: &mut dyn FnMut(R) -> Result<()>,
 ) -> Result<()> {
     /// Blocks that may wait for each thread, so that it never waits for us.
     const AHEAD: usize = 2;
@@ -91,10 +92,10 @@ pub fn scan<R: Send>(
     let second = if threads > 1 { blocks.next()? } else { None };
     // A single block is done before a thread has started.
     let Some(second) = second else {
-        take(work(&first));
+        take(work(&first))?;
         drop(first);
         while let Some(block) = blocks.next()? {
-            take(work(&block));
+            take(work(&block))?;
         }
         return Ok(());
     };
@@ -129,7 +130,7 @@ pub fn scan<R: Send>(
             }
             // The oldest goes first; wait for it when enough is under way, or when nothing more comes.
             while taken < sent && (ended || sent - taken >= threads * AHEAD) {
-                take(workers[taken % threads].1.recv().map_err(|_| died())?);
+                take(workers[taken % threads].1.recv().map_err(|_| died())?)?;
                 taken += 1;
             }
             if ended {

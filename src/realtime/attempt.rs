@@ -9,12 +9,13 @@ use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::gate::InFlight;
-use super::{Engine, MODEL_REFUSALS, Stopped};
+use super::{Budget, Engine, MODEL_REFUSALS, Stopped};
 use crate::api::chat::{self, Answer};
 use crate::api::error::{Class, Failure, Fault};
 use crate::api::limits::Limits;
 use crate::api::{Reply, retry};
 use crate::outcome::{ErrorCode, Outcome, RowError, Usage};
+use crate::price::Nanos;
 use crate::request::Request;
 use crate::tokens;
 
@@ -71,13 +72,22 @@ impl Engine {
                 tally.outcome.error = Some(RowError { code: ErrorCode::NotFound, message });
                 break;
             }
+            let Some(set_aside) = self.afford(&tally.outcome.model, reserve).await else {
+                return self.abandon(tally);
+            };
             if !self.gate(row, about).await {
+                self.settle(set_aside, Nanos::ZERO);
                 return self.abandon(tally);
             }
+            let before = (tally.outcome.wasted, tally.outcome.at_risk);
             let verdict = {
                 let _in_flight = InFlight::new(&self);
                 self.attempt(&body, about, &mut tally).await
             };
+            if set_aside > Nanos::ZERO {
+                let spent = self.spent(&tally.outcome, before, set_aside);
+                self.settle(set_aside, spent);
+            }
             let Verdict::Again(wait) = verdict else { break };
             // Whoever waits for another try lets others go ahead.
             drop(permit.take());
@@ -94,6 +104,49 @@ impl Engine {
             }
         }
         self.emit(tally.outcome);
+    }
+
+    /// Sets aside what a request may cost at most; waits for others to come back if that is what it takes. `None`: the run
+    /// stops, because the budget is spent or for another reason.
+    async fn afford(&self, model: &Arc<str>, most: Usage) -> Option<Nanos> {
+        loop {
+            let changed = self.changed.notified();
+            match self.budget.borrow_mut().as_mut().map(|budget| budget.reserve(model, most)) {
+                None => return Some(Nanos::ZERO),
+                Some(Ok(cost)) => return Some(cost),
+                Some(Err(true)) => {}
+                Some(Err(false)) => {
+                    let limit = self.budget.borrow().as_ref().map_or(Nanos::ZERO, Budget::limit);
+                    self.stop(Stopped::Cost(limit));
+                    return None;
+                }
+            }
+            tokio::select! {
+                biased;
+                () = self.shared.stop.cancelled() => return None,
+                () = changed => {}
+            }
+        }
+    }
+
+    /// What a request that is over did cost; in doubt, all that was set aside for it.
+    fn spent(&self, outcome: &Outcome, (wasted, at_risk): (Usage, u32), set_aside: Nanos) -> Nanos {
+        if outcome.at_risk > at_risk || (outcome.ok() && outcome.usage.is_none()) {
+            return set_aside;
+        }
+        let mut usage = outcome.usage.unwrap_or_default();
+        usage.prompt += outcome.wasted.prompt - wasted.prompt;
+        usage.completion += outcome.wasted.completion - wasted.completion;
+        self.budget.borrow_mut().as_mut().map_or(Nanos::ZERO, |budget| budget.cost(&outcome.model, usage))
+    }
+
+    fn settle(&self, set_aside: Nanos, spent: Nanos) {
+        if set_aside > Nanos::ZERO
+            && let Some(budget) = self.budget.borrow_mut().as_mut()
+        {
+            budget.settle(set_aside, spent);
+            self.changed.notify_waiters();
+        }
     }
 
     /// The run stops. What may have been spent on the row must not be forgotten; a row that cost nothing is still to be done.
@@ -157,8 +210,13 @@ impl Engine {
                     if let Some((prompt, completion)) = usage {
                         tally.outcome.wasted += Usage { prompt, completion };
                     }
-                    let failure =
-                        Failure { fault: Fault::BadResponse, status: Some(200), message: why, model_unknown: false };
+                    let failure = Failure {
+                        fault: Fault::BadResponse,
+                        status: Some(200),
+                        message: why,
+                        model_unknown: false,
+                        wait: None,
+                    };
                     self.failed(tally, &failure, &reply.limits, sent_at, usage.is_some())
                 }
             },
@@ -306,7 +364,8 @@ fn json_line(reply: &Reply) -> Option<Box<str>> {
 
 const fn code(fault: Fault) -> ErrorCode {
     match fault {
-        Fault::Connect | Fault::Broken => ErrorCode::Network,
+        // A row's request touches no file of ours.
+        Fault::Connect | Fault::Broken | Fault::Local => ErrorCode::Network,
         Fault::Timeout => ErrorCode::Timeout,
         Fault::BadResponse => ErrorCode::BadResponse,
         Fault::InvalidRequest => ErrorCode::InvalidRequest,

@@ -4,6 +4,7 @@
 //! lives inside the row's own task; nothing flows back.
 
 mod attempt;
+mod budget;
 mod claims;
 mod gate;
 pub mod limiter;
@@ -22,7 +23,9 @@ use tokio::task::{JoinSet, LocalSet};
 
 use crate::api::Client;
 use crate::outcome::Outcome;
+use crate::price::Nanos;
 use crate::request::Request;
+pub use budget::Budget;
 use claims::Claims;
 use limiter::{Limiter, Rates};
 pub use shared::{Gauges, Shared};
@@ -57,6 +60,8 @@ pub struct Options {
     pub claim: u64,
     /// The last row; none behind it is claimed.
     pub last_row: u64,
+    /// `--max-cost`
+    pub budget: Option<Budget>,
 }
 
 /// A row on its way in.
@@ -84,6 +89,8 @@ pub enum Stopped {
     Cancelled,
     /// `--deadline`.
     Deadline,
+    /// `--max-cost`: the next request could pass it.
+    Cost(Nanos),
     /// 401, or a 403 that is not about length.
     Auth(String),
     /// 402.
@@ -100,6 +107,7 @@ struct Engine {
     shared: Arc<Shared>,
     events: Sender<Event>,
     limiter: RefCell<Limiter>,
+    budget: RefCell<Option<Budget>>,
     claims: RefCell<Claims>,
     /// One at a time waits for the limiter, the others queue behind it.
     turnstile: tokio::sync::Mutex<()>,
@@ -139,6 +147,7 @@ pub async fn run(
         shared,
         events,
         limiter: RefCell::new(Limiter::new(now, options.rates)),
+        budget: RefCell::new(options.budget.clone()),
         claims: RefCell::new(Claims::new(options.claim, options.last_row)),
         turnstile: tokio::sync::Mutex::new(()),
         changed: Notify::new(),

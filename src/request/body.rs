@@ -229,7 +229,7 @@ fn bound(record: &Record<'_>, name: &str, value: &str) -> Result<u64, Problem> {
 fn lacks_subject(record: &Record<'_>, endpoint: Endpoint) -> Problem {
     let subject = endpoint.subject();
     Problem::new(record, "body", format!("the body has no `{subject}`, which {} needs", endpoint.path()))
-        .hint("if it is meant for another endpoint, say so with --endpoint chat|completions|embeddings")
+        .hint("if it is meant for another endpoint, say so with --endpoint chat|completions|embeddings|transcriptions|translations")
 }
 
 fn check_messages(record: &Record<'_>, value: &str) -> Result<Messages, Problem> {
@@ -247,6 +247,16 @@ fn check_messages(record: &Record<'_>, value: &str) -> Result<Messages, Problem>
 /// `prompt` and `input` are texts or arrays; nothing is no request.
 fn check_subject(record: &Record<'_>, endpoint: Endpoint, value: &str) -> Result<(), Problem> {
     let subject = endpoint.subject();
+    if endpoint.is_audio() {
+        // A batch has no place for the sound itself, and the service cannot see local files.
+        let url = json::string(value).filter(|text| {
+            ["http://", "https://"].iter().any(|s| text.get(..s.len()).is_some_and(|head| head.eq_ignore_ascii_case(s)))
+        });
+        return url.map(drop).ok_or_else(|| {
+            let text = format!("`file` must be the URL of a recording, not {}", shorten(value));
+            Problem::new(record, "file", text).hint("put the recording where the service can fetch it: https://…")
+        });
+    }
     if !value.starts_with(['"', '[']) {
         let text = format!("`{subject}` must be a text or an array, not {}", shorten(value));
         return Err(Problem::new(record, "body", text).hint(format!("write it as \"{subject}\": \"…\"")));

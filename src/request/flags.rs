@@ -41,9 +41,13 @@ pub fn fills(params: &Params) -> Result<Vec<Fill>> {
     if let Some(schema) = &params.json_schema {
         let schema = json::compact(schema)
             .map_err(|error| Error::usage("--json-schema: the file is not JSON").because(error))?;
-        if params.endpoint == Endpoint::Embeddings || !schema.starts_with(['{', 't', 'f']) {
+        let no_text = params.endpoint == Endpoint::Embeddings || params.endpoint.is_audio();
+        if no_text || !schema.starts_with(['{', 't', 'f']) {
             return Err(Error::usage(if schema.starts_with('{') {
-                "--json-schema is for answers in text, which --endpoint embeddings has not".to_owned()
+                format!(
+                    "--json-schema is for answers of a language model, which --endpoint {} has not",
+                    params.endpoint
+                )
             } else {
                 format!("--json-schema: a schema is a JSON object, not {}", shorten(&schema))
             }));

@@ -16,9 +16,15 @@ pub enum Endpoint {
     Completions,
     /// Embeddings: `input`.
     Embeddings,
+    /// Speech to text in its own language: `file`. Over batches only.
+    Transcriptions,
+    /// Speech to English text: `file`. Over batches only.
+    Translations,
 }
 
 impl Endpoint {
+    const ALL: [Self; 5] = [Self::Chat, Self::Completions, Self::Embeddings, Self::Transcriptions, Self::Translations];
+
     /// Path below the base URL.
     #[must_use]
     pub const fn path(self) -> &'static str {
@@ -26,6 +32,8 @@ impl Endpoint {
             Self::Chat => "/chat/completions",
             Self::Completions => "/completions",
             Self::Embeddings => "/embeddings",
+            Self::Transcriptions => "/audio/transcriptions",
+            Self::Translations => "/audio/translations",
         }
     }
 
@@ -36,7 +44,33 @@ impl Endpoint {
             Self::Chat => "chat",
             Self::Completions => "completions",
             Self::Embeddings => "embeddings",
+            Self::Transcriptions => "transcriptions",
+            Self::Translations => "translations",
         }
+    }
+
+    /// Whether batches serve it. Source: the `endpoint` of Together's "Create a batch" (read 2026-11).
+    #[must_use]
+    pub const fn in_batches(self) -> bool {
+        matches!(self, Self::Chat | Self::Transcriptions | Self::Translations)
+    }
+
+    /// Whether a request is a JSON body that can be posted; audio needs an upload for each.
+    #[must_use]
+    pub const fn over_realtime(self) -> bool {
+        !self.is_audio()
+    }
+
+    /// The `method` that a batch line must carry. Audio lines need `FILE`, so that the service makes a form of the
+    /// body; chat lines carry none. Source: Together's batch tutorial, "Prepare a JSONL input file" (read 2026-11).
+    #[must_use]
+    pub const fn batch_method(self) -> Option<&'static str> {
+        if self.is_audio() { Some("FILE") } else { None }
+    }
+
+    /// Whether it takes sound.
+    pub(super) const fn is_audio(self) -> bool {
+        matches!(self, Self::Transcriptions | Self::Translations)
     }
 
     /// The member that a body of this endpoint must have.
@@ -45,6 +79,7 @@ impl Endpoint {
             Self::Chat => "messages",
             Self::Completions => "prompt",
             Self::Embeddings => "input",
+            Self::Transcriptions | Self::Translations => "file",
         }
     }
 
@@ -52,7 +87,7 @@ impl Endpoint {
     pub(super) fn of_url(url: &str) -> Option<Self> {
         let path = url.split_once("://").map_or(url, |(_, rest)| rest.find('/').map_or("", |at| &rest[at..]));
         let path = path.trim_end_matches('/').strip_prefix("/v1").unwrap_or(path.trim_end_matches('/'));
-        [Self::Chat, Self::Completions, Self::Embeddings].into_iter().find(|endpoint| endpoint.path() == path)
+        Self::ALL.into_iter().find(|endpoint| endpoint.path() == path)
     }
 }
 
@@ -66,10 +101,9 @@ impl FromStr for Endpoint {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Chat, Self::Completions, Self::Embeddings]
-            .into_iter()
-            .find(|endpoint| endpoint.as_str() == text)
-            .ok_or_else(|| format!("no endpoint {text:?}: expected chat, completions or embeddings"))
+        Self::ALL.into_iter().find(|endpoint| endpoint.as_str() == text).ok_or_else(|| {
+            format!("no endpoint {text:?}: expected chat, completions, embeddings, transcriptions or translations")
+        })
     }
 }
 
@@ -169,6 +203,9 @@ mod tests {
             ("/chat/completions/", Some(Endpoint::Chat)),
             ("https://api.example.org/v1/completions", Some(Endpoint::Completions)),
             ("/v1/embeddings", Some(Endpoint::Embeddings)),
+            ("/v1/audio/transcriptions", Some(Endpoint::Transcriptions)),
+            ("https://api.example.org/audio/translations", Some(Endpoint::Translations)),
+            ("/v1/audio/speech", None),
             ("/v1/responses", None),
             ("https://api.example.org", None),
             ("", None),
@@ -185,5 +222,10 @@ mod tests {
         assert_eq!(params.model.as_deref(), Some("m"));
         assert_eq!("chat".parse(), Ok(Endpoint::Chat));
         assert!("chats".parse::<Endpoint>().is_err());
+        for endpoint in Endpoint::ALL {
+            assert_eq!(endpoint.as_str().parse(), Ok(endpoint));
+            let kept = serde_json::to_string(&endpoint).expect("a unit variant");
+            assert_eq!(kept, format!("\"{endpoint}\""), "in a job's record as on the command line");
+        }
     }
 }

@@ -46,6 +46,13 @@ impl Shape {
             return Err(Error::usage(format!("--system needs messages, which --endpoint {} has not", params.endpoint))
                 .hint("put it into the prompt"));
         }
+        if params.endpoint.is_audio() && params.prompt.is_some() {
+            return Err(Error::usage(format!(
+                "--prompt makes a text of each record, but --endpoint {} hears the `file` that a record names",
+                params.endpoint
+            ))
+            .hint(AUDIO));
+        }
         let prompt = params.prompt.as_deref().map(|source| Template::new("--prompt", source)).transpose()?;
         let system = match params.system.as_deref() {
             Some(source) if Template::is_one(source) => {
@@ -159,6 +166,11 @@ impl Shape {
         }
         match record.data {
             Data::Json(text) => self.json(record, text, members),
+            // A table's columns would have to be told from the service's fields, whose list for audio is not settled.
+            Data::Line(_) | Data::Columns { .. } if self.endpoint.is_audio() => {
+                let text = format!("--endpoint {} reads JSONL only", self.endpoint);
+                Err(Problem::new(record, "no_file", text).hint(AUDIO))
+            }
             Data::Line(text) => {
                 let system = self.system(record, members)?;
                 self.splice(&[]).compose(record, &json::quote(text), system.as_deref(), &[])
@@ -186,7 +198,9 @@ impl Shape {
             not_ours.extend(self.id.as_deref().filter(|name| *name != subject && *name != "model"));
             return self.splice(&not_ours).pass(record, text, members, || self.system(record, members));
         }
-        let Some(prompt) = json::find(members, "prompt") else {
+        // Beside a `file`, a `prompt` is a parameter; alone it is no request for a listener.
+        let prompt = json::find(members, "prompt").filter(|_| !self.endpoint.is_audio());
+        let Some(prompt) = prompt else {
             return Err(self.unknown_form(record, members));
         };
         let array = prompt.value.starts_with('[') && self.endpoint != Endpoint::Chat;
@@ -220,10 +234,11 @@ impl Shape {
     }
 
     fn batch_line<'a>(&self, record: &Record<'a>, body: &'a str, members: &[Member<'a>]) -> Result<Built<'a>, Problem> {
+        let wanted = self.endpoint.batch_method().unwrap_or("POST");
         if let Some(method) = json::find(members, "method").filter(|member| !member.is_null())
-            && json::string(method.value).as_deref() != Some("POST")
+            && !json::string(method.value).is_some_and(|method| method == "POST" || method == wanted)
         {
-            let text = format!("`method` must be \"POST\", not {}", shorten(method.value));
+            let text = format!("`method` must be \"{wanted}\", not {}", shorten(method.value));
             return Err(Problem::new(record, "method", text)
                 .column(method.start + 1)
                 .hint("correct it or leave it out"));
@@ -291,14 +306,20 @@ impl Shape {
             Endpoint::Chat => "`body`, `messages` or `prompt`",
             Endpoint::Completions => "`body` or `prompt`",
             Endpoint::Embeddings => "`body`, `input` or `prompt`",
+            Endpoint::Transcriptions | Endpoint::Translations => "`body` or `file`",
         };
         let has = listed(members.iter().map(|member| &*member.key));
-        Problem::new(record, "no_prompt", format!("the row has none of {other}; its fields are: {has}"))
+        let text = format!("the row has none of {other}; its fields are: {has}");
+        if self.endpoint.is_audio() {
+            return Problem::new(record, "no_file", text).hint(AUDIO);
+        }
+        Problem::new(record, "no_prompt", text)
             .hint("make the prompt from its fields with --prompt 'Classify: {{ text }}'")
     }
 }
 
 const BATCH_LINE: &str = r#"a batch line looks like {"custom_id": "…", "body": {"messages": […]}}"#;
+const AUDIO: &str = r#"a line looks like {"custom_id": "…", "body": {"file": "https://…", "model": "…"}}"#;
 const PROMPT: &str = r#"a prompt looks like {"prompt": "…", "system": "…"}"#;
 
 fn empty_prompt(record: &Record<'_>, text: &str) -> Problem {

@@ -232,6 +232,34 @@ fn bad_rows_say_what_and_where() {
 }
 
 #[test]
+fn audio_bodies_pass_through_unchanged() {
+    let params = Params { endpoint: Endpoint::Transcriptions, ..with_model() };
+    let whole = r#"{"file": "HTTPS:\/\/x/a.wav","model":"w","prompt":"names: Ann","timestamp_granularities":["word"]}"#;
+    assert_eq!(body(&params, whole).as_deref(), Ok(whole), "a `prompt` beside a `file` is a parameter");
+    for method in ["", r#""method":"FILE","#, r#""method":"POST","url":"/v1/audio/transcriptions","#] {
+        assert_eq!(body(&params, &format!(r#"{{"custom_id":"a",{method}"body":{whole}}}"#)).as_deref(), Ok(whole));
+    }
+    let filled = body(&params, r#"{"id":"a","file":"http://x"}"#);
+    assert_eq!(filled.as_deref(), Ok(r#"{"file":"http://x","model":"m"}"#));
+    for (line, code, words) in [
+        (r#"{"prompt":"p"}"#, "no_file", "`body` or `file`; its fields are: prompt"),
+        (r#"{"file":"a.wav"}"#, "file", "\"a.wav\""),
+        (r#"{"file":""}"#, "file", "URL"),
+        (r#"{"file":"é://"}"#, "file", "URL"),
+        (r#"{"file":["https://x"]}"#, "file", "URL"),
+        (r#"{"body":{"messages":[{"role":"user"}]}}"#, "body", "no `file`"),
+        (r#"{"method":"GET","body":{"file":"http://x"}}"#, "method", "\"FILE\""),
+        (r#"{"url":"/v1/audio/translations","body":{"file":"http://x"}}"#, "url", "/audio/transcriptions"),
+    ] {
+        let problem = send(&params, Data::Json(line)).expect_err(line);
+        assert_eq!(problem.code, code, "{line}: {problem}");
+        assert!(problem.message.contains(words) && problem.hint.is_some(), "{problem}");
+    }
+    let table = csv(&params, &["file"], &["https://x/a.wav"]).expect_err("no list of columns");
+    assert_eq!((table.code, table.message.contains("JSONL only")), ("no_file", true));
+}
+
+#[test]
 fn flags_that_make_no_sense_are_usage_errors() {
     let set = |name: &str, value: &str| Params { set: vec![(name.into(), value.into())], ..BARE };
     for params in [
@@ -251,6 +279,8 @@ fn flags_that_make_no_sense_are_usage_errors() {
         Params { json_schema: Some("{".into()), ..BARE },
         Params { json_schema: Some("[]".into()), ..BARE },
         Params { model: Some(" ".into()), ..BARE },
+        Params { prompt: Some("{{ text }}".into()), endpoint: Endpoint::Translations, ..BARE },
+        Params { json_schema: Some("{}".into()), endpoint: Endpoint::Transcriptions, ..BARE },
     ] {
         assert_eq!(Shape::new(&params).expect_err("no sense").exit, Exit::Usage, "{params:?}");
     }

@@ -12,16 +12,15 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use bytes::{Bytes, BytesMut};
 
-use super::faults::Scope;
+use super::faults::{Kind, Scope, Shape};
 use super::inject::{Injector, Subject};
-use super::lifecycle::BatchRecord;
 use super::limits::Limiter;
 use super::listener::Conn;
 use super::reply::Reply;
 use super::request::Endpoint;
-use super::state::{Folder, Store, new_id};
-use super::stats::{Bill, Stats};
-use super::{Config, batches, chat, errors, files, inject, models, storage};
+use super::state::{Store, new_id};
+use super::stats::Stats;
+use super::{Config, audit, batches, chat, errors, files, inject, models, storage};
 
 /// Everything a handler needs.
 #[derive(Debug)]
@@ -48,11 +47,10 @@ pub struct App {
 
 impl App {
     /// The state behind the routes.
-    pub fn new(config: Config, stats: Arc<Stats>, storage: String) -> Self {
+    pub fn new(config: Config, stats: Arc<Stats>, store: Store, storage: String) -> Self {
         let requests = config.rps.map(|rate| Limiter::new(rate, config.burst));
         let tokens = config.tokens_per_second.map(|rate| Limiter::new(rate, None));
         let faults = Injector::new(&config.faults, config.seed);
-        let store = Store::new(config.state_dir.clone());
         let settling = tokio::sync::Mutex::default();
         Self { config, stats, requests, tokens, faults, store, storage, instance: new_id(), settling }
     }
@@ -105,8 +103,13 @@ impl App {
         let key = bearer(headers).unwrap_or_default();
         let response = match fault {
             None => work(Arc::clone(self)).await.into_response(),
-            Some(fault) => {
+            Some(mut fault) => {
                 self.stats.fault();
+                if let Kind::Status { shape: shape @ Shape::Usual, .. } = &mut fault.kind
+                    && route.scope.is_batches()
+                {
+                    *shape = Shape::Bare;
+                }
                 if fault.after || fault.kind.generates() {
                     let reply = work(Arc::clone(self)).await;
                     inject::spoil(&fault.kind, reply, conn, key).await
@@ -215,7 +218,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/batches/{id}", get(batches::retrieve))
         .route("/v1/batches/{id}/cancel", post(batches::cancel))
         .route("/v3/whoami", get(whoami))
-        .route("/sandbox/stats", get(stats))
+        .route("/sandbox/stats", get(audit::stats))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .with_state(app)
@@ -257,20 +260,6 @@ async fn whoami(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
         errors::unauthorized()
     };
     counted.answered(reply.status.as_u16());
-    reply.into_response()
-}
-
-async fn stats(State(app): State<Arc<App>>) -> Response {
-    let reply = app.local(|| {
-        let mut seen = serde_json::to_value(app.stats.snapshot())?;
-        let jobs: Vec<BatchRecord> = app.store.all(Folder::Batches)?;
-        let mut bill = Bill::default();
-        for paid in jobs.iter().filter_map(|job| job.result.as_ref()).map(|result| result.bill) {
-            bill.add(paid.requests, paid.prompt_tokens, paid.completion_tokens);
-        }
-        seen["batches"] = serde_json::json!({"created": jobs.len(), "bill": bill});
-        Ok(Reply::json(StatusCode::OK, serde_json::to_string_pretty(&seen)?))
-    });
     reply.into_response()
 }
 

@@ -44,6 +44,11 @@ pub enum Scope {
 }
 
 impl Scope {
+    /// Whether this is one of the batch routes, which have an error shape of their own.
+    pub fn is_batches(self) -> bool {
+        matches!(self, Self::Create | Self::Batch | Self::List | Self::Cancel)
+    }
+
     /// Whether a fault of this scope concerns a request of `other`.
     pub fn covers(self, other: Self) -> bool {
         match self {
@@ -81,8 +86,10 @@ pub enum Times {
 /// The body of a scripted error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Shape {
-    /// What is usual for the status.
+    /// What is usual for the status and the route.
     Usual,
+    /// `error` is a string, as the batch routes say it.
+    Bare,
     /// `error.message` is a string.
     Text,
     /// `error.message` is an object, as engine errors passed through are.

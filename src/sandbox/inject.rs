@@ -221,7 +221,8 @@ pub fn status(code: u16, hint: Option<Hint>, shape: Shape, padding: usize) -> Re
     let pad = |message: String| if padding == 0 { message } else { message + &"x".repeat(padding) };
     let mut reply = match shape {
         Shape::Plain => Reply::new(status, "text/plain; charset=UTF-8", pad(format!("error code: {code}"))),
-        Shape::Usual if plain => Reply::new(status, "text/plain; charset=UTF-8", pad(body)),
+        Shape::Usual | Shape::Bare if plain => Reply::new(status, "text/plain; charset=UTF-8", pad(body)),
+        Shape::Bare => errors::plain(status, &pad(format!("Scripted by the sandbox: {code}"))),
         Shape::Html => Reply::new(status, "text/html; charset=utf-8", pad(HTML.to_owned())),
         Shape::Empty => Reply::new(status, "text/plain", ""),
         Shape::Object => {
@@ -334,6 +335,8 @@ mod tests {
         assert_eq!(text("status=521"), "error code: 521");
         assert_eq!(text("status=503,shape=text"), "error code: 503");
         assert_eq!(text("status=500,shape=empty"), "");
+        assert_eq!(text("status=404,shape=bare"), "{\"error\": \"Scripted by the sandbox: 404\"}");
+        assert_eq!(text("status=502,shape=bare"), "error code: 502", "the edge has one voice");
         assert!(text("status=500,huge=1").len() > 1 << 20);
         let object: serde_json::Value = serde_json::from_str(&text("status=400,shape=object")).unwrap();
         assert_eq!(object["error"]["message"]["code"], 400);

@@ -157,6 +157,8 @@ pub struct Outcome {
     pub error_file_id: Option<String>,
     /// What it cost.
     pub bill: Bill,
+    /// Which sandbox wrote it down.
+    pub instance: String,
 }
 
 impl BatchRecord {
@@ -166,9 +168,12 @@ impl BatchRecord {
 
     /// The fraction of the run that is over at `now`.
     fn elapsed(&self, now: u64) -> f64 {
+        // Asked first: a run may take no time at all.
+        if now >= self.run_begins() + self.phases[1] {
+            return 1.0;
+        }
         let passed = Duration::from_millis(now.saturating_sub(self.run_begins()));
-        let whole = Duration::from_millis(self.phases[1].max(1));
-        passed.div_duration_f64(whole).min(1.0)
+        passed.div_duration_f64(Duration::from_millis(self.phases[1].max(1))).min(1.0)
     }
 
     /// The state at `now`, in milliseconds since 1970.
@@ -288,6 +293,9 @@ pub(super) mod tests {
         let failing = BatchRecord { failure: Some("bad".to_owned()), ..record() };
         let expiring = BatchRecord { expires_at: Some(0.5), ..record() };
         let stopped = BatchRecord { cancelled_ms: Some(1_006_000), ..record() };
+        let early = BatchRecord { cancelled_ms: Some(1_000_500), ..record() };
+        let instant = BatchRecord { phases: [0, 0, 0], ..record() };
+        let instant_but_checked = BatchRecord { phases: [1000, 0, 0], ..record() };
         let cases = [
             (&plain, 0, Status::Validating, 0.0),
             (&plain, 1000, Status::InProgress, 0.0),
@@ -300,6 +308,11 @@ pub(super) mod tests {
             (&stopped, 6000, Status::Canceling, 0.5),
             (&stopped, 7999, Status::Canceling, 0.5),
             (&stopped, 8000, Status::Cancelled, 0.5),
+            (&early, 500, Status::Canceling, 0.0),
+            (&early, 2500, Status::Cancelled, 0.0),
+            (&instant, 0, Status::Completed, 1.0),
+            (&instant_but_checked, 999, Status::Validating, 0.0),
+            (&instant_but_checked, 1000, Status::Completed, 1.0),
         ];
         for (record, after, status, done) in cases {
             let now = record.created_ms + after;

@@ -6,19 +6,22 @@
 //!
 //! ```text
 //! app        routes, key, body, counters       listener  sockets that can be reset
+//! config     how it behaves, also as text      audit     what was made and paid, for tests
 //! chat       inference                         reply     answers that can break on the way
 //! request    what is read of a body (by json)  answers   what comes back (schema: as JSON)
 //! faults     what goes wrong (script: as text) inject    for which request, and how
 //! limits     token buckets                     stats     counts and the bill
 //! files      uploads, file objects             storage   their bytes, on an origin of its own
 //! batches    jobs: the routes                  lifecycle, intake, produce: states by the clock, inputs, results
-//! state      one small file per object, for any number of sandboxes on one directory
+//! state      one small file per object, for any number of sandboxes on one directory (tidy: what must not stay)
 //! ```
 
 mod answers;
 mod app;
+mod audit;
 mod batches;
 mod chat;
+mod config;
 mod errors;
 mod faults;
 mod files;
@@ -38,10 +41,10 @@ mod script;
 mod state;
 mod stats;
 mod storage;
+mod tidy;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -49,82 +52,12 @@ use std::time::Duration;
 use axum::serve::Listener as _;
 use tokio_util::sync::CancellationToken;
 
+pub use config::{Config, SCRIPT_HELP, fraction};
 pub use faults::{Fault, Hint, Kind, Scope, Shape, Times, When};
 pub use lifecycle::{BatchConfig, Unset};
 pub use limits::HintStyle;
 pub use script::{HELP as FAULT_HELP, duration};
 pub use stats::{Bill, Snapshot, Stats};
-
-/// How the server behaves.
-#[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "independent switches, set by name")]
-pub struct Config {
-    /// Where to listen: a loopback address; port 0 takes a free one.
-    pub listen: SocketAddr,
-    /// The only key that is taken. None: any bearer token but one that begins with `bad-key`.
-    pub key: Option<String>,
-    /// Time from a request's arrival to its answer.
-    pub latency: Duration,
-    /// Fraction by which the latency varies in either direction, from 0 to 1.
-    pub latency_jitter: f64,
-    /// Requests a second and key; none: no limit.
-    pub rps: Option<f64>,
-    /// Requests that may come at once; none: one second's worth, at least one.
-    pub burst: Option<f64>,
-    /// Tokens a second and key; none: no limit.
-    pub tokens_per_second: Option<f64>,
-    /// Inference requests worked on at once; one more is answered 503. None: no limit.
-    pub capacity: Option<u64>,
-    /// Whether every answer carries the `X-Ratelimit-*` headers.
-    pub rate_headers: bool,
-    /// How a 429 of the rate limit says when to come back.
-    pub retry_after: HintStyle,
-    /// Whether answers are compressed for clients that take gzip.
-    pub gzip: bool,
-    /// Scripted faults; the first that strikes counts.
-    pub faults: Vec<Fault>,
-    /// Where chance starts from.
-    pub seed: u64,
-    /// Whether payments are counted per prompt.
-    pub track: bool,
-    /// The largest inference body, in bytes.
-    pub max_body: usize,
-    /// Where files and batches are kept; none: a temporary directory that goes with the server.
-    pub state_dir: Option<PathBuf>,
-    /// How batch jobs go.
-    pub batch: BatchConfig,
-    /// Whether file contents are redirected to the object store, as uploads are.
-    pub content_redirect: bool,
-    /// Whether downloads honour `Range`.
-    pub ranges: bool,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            key: None,
-            latency: Duration::ZERO,
-            latency_jitter: 0.0,
-            rps: None,
-            burst: None,
-            tokens_per_second: None,
-            capacity: None,
-            rate_headers: false,
-            retry_after: HintStyle::Seconds,
-            gzip: false,
-            faults: Vec::new(),
-            seed: 0,
-            track: false,
-            // Far above any prompt, images included; it keeps a mistake from filling the memory.
-            max_body: 64 << 20,
-            state_dir: None,
-            batch: BatchConfig::default(),
-            content_redirect: false,
-            ranges: true,
-        }
-    }
-}
 
 /// A running server. It stops when this is dropped.
 #[derive(Debug)]
@@ -139,13 +72,20 @@ pub struct Handle {
 /// Starts a server on its own thread; it takes connections when this returns.
 ///
 /// # Errors
-/// An address that is not a loopback one, or that cannot be bound.
+/// An address that is not a loopback one, or that cannot be bound; a state directory that cannot be used.
 pub fn start(config: Config) -> io::Result<Handle> {
     if !config.listen.ip().is_loopback() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             format!("the sandbox listens on loopback only, not on {}: use 127.0.0.1", config.listen.ip()),
         ));
+    }
+    let store = state::Store::new(config.state_dir.clone());
+    if let Some(dir) = &config.state_dir {
+        store.open().map_err(|error| {
+            let dir = dir.display();
+            io::Error::new(error.kind(), format!("files and batches cannot be kept in {dir}: {error}"))
+        })?;
     }
     let stats = Arc::new(Stats::new(config.track));
     let counted = Arc::clone(&stats);
@@ -163,7 +103,7 @@ pub fn start(config: Config) -> io::Result<Handle> {
                 bind(config.listen).and_then(|api| Ok((api, bind(SocketAddr::new(config.listen.ip(), 0))?)));
             match listeners {
                 Ok(((address, api), (storage_address, storage))) => {
-                    let app = Arc::new(app::App::new(config, counted, format!("http://{storage_address}")));
+                    let app = Arc::new(app::App::new(config, counted, store, format!("http://{storage_address}")));
                     drop(ready.send(Ok(address)));
                     serve(app, api, storage, stopped).await;
                 }

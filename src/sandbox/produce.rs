@@ -1,7 +1,8 @@
 //! Writing a job's output and error file, once it has ended.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::os::unix::fs::FileExt;
 
 use axum::http::StatusCode;
 
@@ -14,7 +15,7 @@ use super::inject::{Injector, Subject};
 use super::intake::line;
 use super::lifecycle::{BatchRecord, Outcome, Status};
 use super::request::{Endpoint, parse};
-use super::state::{Folder, now_ms};
+use super::state::{Folder, derived_id, now_ms};
 
 /// Writes down what came of the job with this id, if it is due; the record as it then is.
 ///
@@ -32,20 +33,51 @@ pub fn settle(app: &App, id: &str) -> io::Result<Option<BatchRecord>> {
         own = Injector::new(&record.faults, record.seed);
         &own
     };
-    let mut made = Production::run(app, &record, faults, now)?;
-    let _guard = app.store.lock()?;
+    let made = Production::run(app, &record, faults, now)?;
+    let guard = app.store.lock()?;
+    let cancelled = record.cancelled_ms;
     let Some(mut record) = app.store.get::<BatchRecord>(Folder::Batches, id)? else { return Ok(None) };
+    if record.cancelled_ms != cancelled {
+        // Another sandbox was asked to stop it in its last moment: it did not end as it was written down here.
+        drop(guard);
+        return settle(app, id);
+    }
     if record.result.is_none() {
-        let output_file_id = made.output.keep(app, id)?;
-        let error_file_id = made.errors.keep(app, id)?;
-        for paid in made.paid.drain(..) {
-            app.stats.paid_row(paid);
+        let output_file_id = made.output.keep(app, id, "output")?;
+        let error_file_id = made.errors.keep(app, id, "errors")?;
+        if app.config.track {
+            keep_paid(app, id, &made.paid)?;
         }
-        record.result = Some(Outcome { output_file_id, error_file_id, bill: made.bill });
+        record.result =
+            Some(Outcome { output_file_id, error_file_id, bill: made.bill, instance: app.instance.clone() });
         app.store.put(Folder::Batches, id, &record)?;
+        app.stats.paid_rows(made.bill, &made.paid);
     }
     Ok(Some(record))
 }
+
+/// Keeps which prompts were paid for, eight bytes each, for the count of a later sandbox.
+fn keep_paid(app: &App, id: &str, paid: &[u64]) -> io::Result<()> {
+    let mut file = BufWriter::new(app.store.scratch(Folder::Batches)?);
+    for hash in paid {
+        file.write_all(&hash.to_le_bytes())?;
+    }
+    let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.persist(app.store.path(Folder::Batches, id, "paid")?)?;
+    Ok(())
+}
+
+/// What [`keep_paid`] kept; nothing if nobody counted.
+pub fn kept_paid(app: &App, id: &str) -> io::Result<Vec<u64>> {
+    match std::fs::read(app.store.path(Folder::Batches, id, "paid")?) {
+        Ok(bytes) => Ok(bytes.as_chunks().0.iter().map(|hash| u64::from_le_bytes(*hash)).collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Of a file that is read or written from end to end.
+const BUFFER: usize = 256 << 10;
 
 /// A file in the making.
 struct Part {
@@ -56,7 +88,7 @@ struct Part {
 
 impl Part {
     fn new(app: &App) -> io::Result<Self> {
-        Ok(Self { file: BufWriter::new(app.store.scratch(Folder::Files)?), bytes: 0, lines: 0 })
+        Ok(Self { file: BufWriter::with_capacity(BUFFER, app.store.scratch(Folder::Files)?), bytes: 0, lines: 0 })
     }
 
     fn add(&mut self, line: &str) -> io::Result<()> {
@@ -68,12 +100,14 @@ impl Part {
     }
 
     /// Makes it a file of the service, unless it is empty.
-    fn keep(self, app: &App, job: &str) -> io::Result<Option<String>> {
+    fn keep(self, app: &App, job: &str, what: &str) -> io::Result<Option<String>> {
         if self.lines == 0 {
             return Ok(None);
         }
         // Both files of a job were seen to carry the same name.
         let mut record = FileRecord::new(&format!("batch-{job}.jsonl"), "batch-api", "jsonl", None);
+        // Killed between its files and its result, a job gets the same ones again, and none is left over.
+        record.id = format!("file-{}", derived_id(&format!("{job} {what}")));
         let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.persist(app.store.path(Folder::Files, &record.id, "bin")?)?;
         (record.bytes, record.lines) = (self.bytes, self.lines);
@@ -121,16 +155,15 @@ impl Production {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(made),
             Err(error) => return Err(error),
         };
-        let mut reader = BufReader::new(input);
+        let mut reader = BufReader::with_capacity(BUFFER, input);
         let mut order = spans(&mut reader)?;
         shuffle(&mut order, record.seed ^ 0x5eed);
         let done = part_of(order.len(), record.done(now));
-        let mut file = reader.into_inner();
+        let file = reader.into_inner();
         let mut text = Vec::new();
         for (i, (at, len)) in order.iter().enumerate() {
-            file.seek(SeekFrom::Start(*at))?;
             text.resize(*len, 0);
-            file.read_exact(&mut text)?;
+            file.read_exact_at(&mut text, *at)?;
             let text = String::from_utf8_lossy(&text);
             // Every line was read when the job was made.
             let Ok(line) = line(text.trim()) else { continue };

@@ -10,35 +10,40 @@ use super::limits::HintStyle;
 /// The text form, for a help text.
 pub const HELP: &str = "\
 What goes wrong (one of):
-  status=CODE        answer with this status and the body usual for it
-  reset, close       the connection is reset (RST) or closed (FIN) instead of an answer
-  reset-late         reset in the middle of the body
-  truncate           closed in the middle of the body, Content-Length too long
-  short              half of the body, with a Content-Length that fits the half
-  hang, stall        no answer ever; headers and half a body, then nothing
-  drip[=MS]          one byte of the body every MS (100) milliseconds
-  delay=TIME         the right answer, later (2s, 500ms)
+  status=CODE      answer with this status and the body usual for it
+  reset, close     the connection is reset (RST) or closed (FIN), no answer
+  reset-late       reset in the middle of the body
+  truncate         closed in the middle of the body, Content-Length too long
+  short            half of the body, with a Content-Length that fits the half
+  hang, stall      no answer ever; headers and half a body, then nothing
+  drip[=MS]        one byte of the body every MS (100) milliseconds
+  delay=TIME       the right answer, later (2s, 500ms)
   html, empty-body, wrong-shape, empty-choices, null-content, no-usage, bad-gzip
-                     a 200 that is none
-  huge=MIB           a 200 with so much content (with status: an error body of that size)
-  echo-key           a 401 whose message repeats the key that was sent
-  null-job           create only: a 201 without a job, with a warning
+                   a 200 that is none
+  huge=MIB         a 200 with so much content (with status: so large an error)
+  echo-key         a 401 whose message repeats the key that was sent
+  null-job         create only: a 201 without a job, with a warning
   missing, duplicate, conflict, foreign, garble
-                     batch rows only: no line at all, the line twice, two different lines, a line
-                     for an id that nobody sent, a line that is no JSON
+                   batch rows only: no line at all, the line twice, two that
+                   differ, one for an id that nobody sent, one that is no JSON
 For which requests:
   every=N, nth=N, rate=P, contains=TEXT     (default: all)
-  on=WHERE           inference (default), chat, completions, embeddings, models, register, put,
-                     preprocess, files, content, create, batch, list, cancel, row, any
+  on=WHERE         inference (default), chat, completions, embeddings, models,
+                   register, put, preprocess, files, content, create, batch,
+                   list, cancel, row, any
 How often:
-  times=N|always     fails the first N attempts of a picked request, or all of them. Without it,
-                     rate draws again for each attempt and every/nth count attempts
+  times=N|always   fails the first N attempts of a picked request, or all.
+                   Without it, rate draws again for each attempt and every/nth
+                   count attempts
 More:
-  after              the work is done (and billed, and stored) first, then it goes wrong
-  retry-after=S, retry-after-date=S, retry-after-ms=MS, reset-after=S     hints, with status
-  shape=string|object|text|html|empty       the error body, with status. For a row: string puts its
-                     line into the output file, object gives its error line a response, empty makes
-                     the error a bare string
+  after            the work is done (and billed, and stored) first, then it goes
+                   wrong
+  retry-after=S, retry-after-date=S, retry-after-ms=MS, reset-after=S
+                   hints, with status
+  shape=string|object|bare|text|html|empty
+                   the error body, with status. For a row: string puts its line
+                   into the output file, object gives its error line a response,
+                   empty makes the error a bare string
 In a prompt: [[sandbox:status=503,times=2]] scripts that one request.";
 
 impl FromStr for Scope {
@@ -233,10 +238,11 @@ fn shape(value: &str) -> Result<Shape, String> {
     Ok(match value {
         "string" => Shape::Text,
         "object" => Shape::Object,
+        "bare" => Shape::Bare,
         "text" => Shape::Plain,
         "html" => Shape::Html,
         "empty" => Shape::Empty,
-        _ => return Err(format!("shape={value}: use string, object, text, html or empty")),
+        _ => return Err(format!("shape={value}: use string, object, bare, text, html or empty")),
     })
 }
 

@@ -2,10 +2,12 @@
 //!
 //! Everything is on disk and nothing in memory, so that a sandbox that starts a minute later, or runs beside this one,
 //! sees the same files and batches. Objects are replaced by rename; whoever reads one to change it holds the kernel
-//! lock of the directory meanwhile.
+//! lock of the directory meanwhile. A sandbox may be killed at any moment: bytes stand before the object that names
+//! them, and leave after it; what it was writing is swept by the next one ([`super::tidy`]).
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -13,6 +15,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use super::tidy;
 
 /// What kinds of objects there are; each has its own folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +28,8 @@ pub enum Folder {
 }
 
 impl Folder {
-    fn name(self) -> &'static str {
+    /// Its directory.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Files => "files",
             Self::Batches => "batches",
@@ -36,20 +41,24 @@ impl Folder {
 #[derive(Debug)]
 pub struct Store {
     wanted: Option<PathBuf>,
-    /// Made when it is first needed: most servers only answer prompts.
+    /// A temporary one is made when it is first needed: most servers only answer prompts.
     made: Mutex<Option<Root>>,
 }
 
 #[derive(Debug)]
 enum Root {
-    Kept(PathBuf),
+    /// With the lock that tells others that somebody is at work here.
+    Kept {
+        path: PathBuf,
+        _in_use: File,
+    },
     Temporary(tempfile::TempDir),
 }
 
 impl Root {
     fn path(&self) -> &Path {
         match self {
-            Self::Kept(path) => path,
+            Self::Kept { path, .. } => path,
             Self::Temporary(dir) => dir.path(),
         }
     }
@@ -67,26 +76,32 @@ impl Store {
         Self { wanted: dir, made: Mutex::default() }
     }
 
+    /// Makes the directory, if need be, and sweeps it; without this it happens when the first object is asked for.
+    pub fn open(&self) -> io::Result<()> {
+        self.root().map(drop)
+    }
+
     fn root(&self) -> io::Result<PathBuf> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(root) = &*made {
             return Ok(root.path().to_owned());
         }
-        let root = match &self.wanted {
-            Some(dir) => Root::Kept(dir.clone()),
-            None => Root::Temporary(tempfile::Builder::new().prefix("llbatch-sandbox-").tempdir()?),
+        let root = if let Some(dir) = &self.wanted {
+            make_folders(dir)?;
+            Root::Kept { path: dir.clone(), _in_use: tidy::enter(dir)? }
+        } else {
+            let dir = tempfile::Builder::new().prefix("llbatch-sandbox-").tempdir()?;
+            make_folders(dir.path())?;
+            Root::Temporary(dir)
         };
         let path = root.path().to_owned();
-        for folder in [Folder::Files, Folder::Batches] {
-            fs::create_dir_all(path.join(folder.name()))?;
-        }
         *made = Some(root);
         Ok(path)
     }
 
     /// Waits for the lock.
     pub fn lock(&self) -> io::Result<Guard> {
-        let file = File::options().create(true).append(true).open(self.root()?.join("lock"))?;
+        let file = private_file(&self.root()?.join("lock"))?;
         file.lock()?;
         Ok(Guard { _locked: file })
     }
@@ -122,7 +137,7 @@ impl Store {
 
     /// An unnamed-yet file in the folder, to be persisted under its name.
     pub fn scratch(&self, folder: Folder) -> io::Result<tempfile::NamedTempFile> {
-        tempfile::Builder::new().prefix(".part-").tempfile_in(self.root()?.join(folder.name()))
+        tempfile::Builder::new().prefix(tidy::PART).tempfile_in(self.root()?.join(folder.name()))
     }
 
     /// Removes an object and its bytes; whether it was there.
@@ -130,12 +145,14 @@ impl Store {
         if !plausible(id) {
             return Ok(false);
         }
-        let _ = fs::remove_file(self.path(folder, id, "bin")?);
         match fs::remove_file(self.path(folder, id, "json")?) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
         }
+        // Bytes that nothing names any more are swept if they stay.
+        let _ = fs::remove_file(self.path(folder, id, "bin")?);
+        Ok(true)
     }
 
     /// All objects of a folder, in no order. One that vanishes meanwhile is left out.
@@ -154,6 +171,19 @@ impl Store {
     }
 }
 
+/// The folders of a state directory, for its owner alone.
+fn make_folders(dir: &Path) -> io::Result<()> {
+    for folder in [Folder::Files, Folder::Batches] {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir.join(folder.name()))?;
+    }
+    Ok(())
+}
+
+/// Opens a file without content, making it if need be: something to lock.
+pub fn private_file(path: &Path) -> io::Result<File> {
+    File::options().create(true).append(true).mode(0o600).open(path)
+}
+
 /// Whether `id` is one that the sandbox could have given; anything else never becomes a path.
 fn plausible(id: &str) -> bool {
     (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
@@ -163,7 +193,11 @@ fn plausible(id: &str) -> bool {
 pub fn new_id() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let seed = format!("{:?} {} {count}", SystemTime::now(), std::process::id());
+    derived_id(&format!("{:?} {} {count}", SystemTime::now(), std::process::id()))
+}
+
+/// The id in UUID form that belongs to `seed`: who makes the same object twice makes it under the same name.
+pub fn derived_id(seed: &str) -> String {
     let hex = blake3::hash(seed.as_bytes()).to_hex();
     format!("{}-{}-4{}-a{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..32])
 }
@@ -191,6 +225,29 @@ mod tests {
         assert!(other.remove(Folder::Files, "a-1").unwrap());
         assert!(!store.remove(Folder::Files, "a-1").unwrap());
         assert!(store.all::<u8>(Folder::Files).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_state_is_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state").join("sandbox");
+        let store = Store::new(Some(state.clone()));
+        store.put(Folder::Files, "a", &1).unwrap();
+        drop(store.lock().unwrap());
+        let mut seen = Vec::new();
+        for (path, expected) in [
+            ("", 0o700),
+            ("files", 0o700),
+            ("batches", 0o700),
+            ("files/a.json", 0o600),
+            ("lock", 0o600),
+            ("in-use", 0o600),
+        ] {
+            let mode = fs::metadata(state.join(path)).unwrap().permissions().mode() & 0o777;
+            seen.push((path, mode == expected));
+        }
+        assert!(seen.iter().all(|(_, right)| *right), "{seen:?}");
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub struct Snapshot {
     pub in_flight: u64,
     /// The most at once.
     pub peak_in_flight: u64,
-    /// What the realtime requests cost.
+    /// What all answers cost, over realtime and in batches. A batch is billed when somebody first asks after its end.
     pub bill: Bill,
     /// How often each prompt was paid for, over realtime and in batches, by the 16 hex digits that its answer carries; only if tracked.
     pub paid: BTreeMap<String, u32>,
@@ -101,10 +101,14 @@ impl Stats {
         }
     }
 
-    /// A batch row with this prompt was answered; its price stands on its job's bill.
-    pub fn paid_row(&self, hash: u64) {
+    /// The rows of a batch with these prompts were answered.
+    pub fn paid_rows(&self, bill: Bill, hashes: &[u64]) {
+        let mut inner = self.inner();
+        inner.bill.add(bill.requests, bill.prompt_tokens, bill.completion_tokens);
         if self.track {
-            *self.inner().paid.entry(hash).or_default() += 1;
+            for hash in hashes {
+                *inner.paid.entry(*hash).or_default() += 1;
+            }
         }
     }
 
@@ -121,7 +125,18 @@ impl Stats {
 
     /// Everything counted so far.
     pub fn snapshot(&self) -> Snapshot {
+        self.snapshot_with(Bill::default(), &[])
+    }
+
+    /// The same, and what another sandbox on the same state billed.
+    pub fn snapshot_with(&self, bill: Bill, hashes: &[u64]) -> Snapshot {
         let inner = self.inner();
+        let mut paid = inner.paid.clone();
+        for hash in hashes {
+            *paid.entry(*hash).or_default() += 1;
+        }
+        let mut all = inner.bill;
+        all.add(bill.requests, bill.prompt_tokens, bill.completion_tokens);
         let mut by_path: BTreeMap<String, BTreeMap<u16, u64>> = BTreeMap::new();
         for ((path, status), count) in &inner.routes {
             by_path.entry((*path).to_owned()).or_default().insert(*status, *count);
@@ -133,9 +148,9 @@ impl Stats {
             faults: inner.faults,
             in_flight: inner.in_flight,
             peak_in_flight: inner.peak,
-            bill: inner.bill,
-            paid: inner.paid.iter().map(|(hash, n)| (format!("{hash:016x}"), *n)).collect(),
-            paid_again: inner.paid.values().filter(|n| **n > 1).count() as u64,
+            bill: all,
+            paid: paid.iter().map(|(hash, n)| (format!("{hash:016x}"), *n)).collect(),
+            paid_again: paid.values().filter(|n| **n > 1).count() as u64,
         }
     }
 }
@@ -185,6 +200,21 @@ mod tests {
         assert_eq!(seen.bill, Bill { requests: 3, prompt_tokens: 21, completion_tokens: 5 });
         assert_eq!(seen.paid["00000000000000ab"], 2);
         assert_eq!(seen.paid_again, 1);
+    }
+
+    #[test]
+    fn batches_and_realtime_are_one_account() {
+        let stats = Stats::new(true);
+        let bill = |requests| Bill { requests, prompt_tokens: 10, completion_tokens: 1 };
+        stats.paid(1, 10, 1);
+        stats.paid_rows(bill(2), &[1, 2]);
+        let seen = stats.snapshot_with(bill(1), &[2]);
+        assert_eq!(seen.bill, Bill { requests: 4, prompt_tokens: 30, completion_tokens: 3 });
+        assert_eq!((seen.paid.values().sum::<u32>(), seen.paid_again), (4, 2));
+        assert_eq!((stats.snapshot().bill.requests, stats.snapshot().paid_again), (3, 1));
+        let untracked = Stats::new(false);
+        untracked.paid_rows(bill(2), &[1, 1]);
+        assert_eq!((untracked.snapshot().bill.requests, untracked.snapshot().paid_again), (2, 0));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::*;
 
 mod batch;
+mod exact;
 
 /// What came back: head, body and how the connection ended.
 struct Seen {

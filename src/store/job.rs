@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::batches::{Kept, Place};
 use super::{damaged, open_db};
 use crate::error::Result;
 use crate::outcome::{ErrorCode, Fingerprint, Outcome, RowError, Usage};
@@ -18,9 +19,15 @@ pub struct JobDb {
     db: Connection,
     path: PathBuf,
     writing: bool,
+    pub(super) kept: Kept,
 }
 
-const COLUMNS: &str = "row, fp, id, model, code, message, status, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, latency_ms";
+const COLUMNS: &str = "row, fp, id, model, code, message, status, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, latency_ms, batch";
+
+/// What format 1 lacked; whole tables are made by the schema.
+const UPGRADE: &str = "ALTER TABLE outcome ADD COLUMN batch INTEGER; ALTER TABLE outcome ADD COLUMN side INTEGER;
+    ALTER TABLE outcome ADD COLUMN at INTEGER;
+    ALTER TABLE outcome ADD COLUMN len INTEGER; ALTER TABLE retired ADD COLUMN batch INTEGER;";
 
 /// What was spent on outcomes that no longer stand for a row, by model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +44,8 @@ pub struct Retired {
     pub attempts: u64,
     /// Of those, refused by 429.
     pub refused: u64,
+    /// At the batch price.
+    pub batch: bool,
 }
 
 impl JobDb {
@@ -45,10 +54,10 @@ impl JobDb {
     /// # Errors
     /// 74 if it cannot be opened.
     pub fn open(path: &Path) -> Result<Self> {
-        let db = open_db(path, include_str!("job.sql"))?;
+        let db = open_db(path, include_str!("job.sql"), UPGRADE)?;
         db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(|e| damaged(path, &e))?;
         db.set_prepared_statement_cache_capacity(32);
-        Ok(Self { db, path: path.to_owned(), writing: false })
+        Ok(Self { db, kept: Kept::new(path), path: path.to_owned(), writing: false })
     }
 
     /// Checks the file as `SQLite` can.
@@ -62,6 +71,10 @@ impl JobDb {
             Ok(_) => Err(damaged(&self.path, &rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(11), None))),
             Err(e) => Err(damaged(&self.path, &e)),
         }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(super) fn run<T>(&self, act: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
@@ -109,7 +122,7 @@ impl JobDb {
         self.run(|db| {
             db.prepare_cached(
                 // The columns in their order; a short text, because the statement is looked up by it for every row.
-                "INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                "INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,NULL,NULL,NULL,NULL)",
             )?
             .execute(params![
                 outcome.row.cast_signed(),
@@ -229,16 +242,31 @@ impl JobDb {
     /// 74 if they cannot be read.
     pub fn outcomes(&self, from: u64, limit: u32) -> Result<Vec<Outcome>> {
         self.run(|db| {
-            let sql = format!("SELECT {COLUMNS}, body FROM outcome WHERE row >= ?1 ORDER BY row LIMIT ?2");
+            let sql =
+                format!("SELECT {COLUMNS}, body, side, at, len FROM outcome WHERE row >= ?1 ORDER BY row LIMIT ?2");
             let mut statement = db.prepare_cached(&sql)?;
             let mut names = Models::default();
             let rows = statement.query_map(params![from.cast_signed(), limit], |row| {
                 let mut outcome = read(row, &mut names)?;
-                outcome.body = row.get::<_, Option<String>>(17)?.map(String::into_boxed_str);
-                Ok(outcome)
+                outcome.body = row.get::<_, Option<String>>(18)?.map(String::into_boxed_str);
+                let place = match row.get::<_, Option<bool>>(19)? {
+                    None => None,
+                    Some(errors) => {
+                        Some(Place { errors, at: row.get::<_, i64>(20)?.cast_unsigned(), len: row.get(21)? })
+                    }
+                };
+                Ok((outcome, place))
             })?;
-            rows.collect()
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        })?
+        .into_iter()
+        .map(|(mut outcome, place)| {
+            if let (Some(batch), Some(place)) = (outcome.batch, place) {
+                outcome.body = Some(self.kept.body(batch, place)?);
+            }
+            Ok(outcome)
         })
+        .collect()
     }
 
     /// Calls `each` with every outcome in order, without its body.
@@ -257,23 +285,55 @@ impl JobDb {
         })
     }
 
-    /// Takes the rows that failed out, so that they are sent again; what they cost is kept.
+    /// Takes rows that failed out, those that `again` picks by their error's code, so that they are sent again; what they
+    /// cost is kept.
     ///
     /// # Errors
     /// 74 if the disk refuses.
-    pub fn retire_failed(&mut self) -> Result<u64> {
+    pub fn retire_failed(&mut self, again: impl Fn(ErrorCode) -> bool) -> Result<u64> {
+        let codes: Vec<&str> = ErrorCode::ALL.into_iter().filter(|code| again(*code)).map(ErrorCode::as_str).collect();
+        let codes = serde_json::to_string(&codes).unwrap_or_default();
         self.begin()?;
         let gone = self.run(|db| {
+            let failed = "ok = 0 AND code IN (SELECT value FROM json_each(?1))";
             db.execute(
-                &format!("INSERT INTO retired SELECT {RETIRED} FROM outcome WHERE ok = 0 AND attempts > 0"),
-                [],
+                &format!("INSERT INTO retired SELECT {RETIRED} FROM outcome WHERE {failed} AND attempts > 0"),
+                [&codes],
             )?;
             // What was in flight has been accounted for by now.
             db.execute("DELETE FROM meta WHERE key = 'claimed'", [])?;
-            db.execute("DELETE FROM outcome WHERE ok = 0", [])
+            db.execute(&format!("DELETE FROM outcome WHERE {failed}"), [&codes])
         })?;
         self.commit(false)?;
         Ok(gone as u64)
+    }
+
+    /// Takes the outcome of one row out, as [`Self::retire_failed`] does. Commits with the open group.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn retire_row(&mut self, row: u64) -> Result<()> {
+        self.begin()?;
+        self.run(|db| {
+            db.prepare_cached(&format!(
+                "INSERT INTO retired SELECT {RETIRED} FROM outcome WHERE row = ?1 AND attempts > 0"
+            ))?
+            .execute([row.cast_signed()])?;
+            db.prepare_cached("DELETE FROM outcome WHERE row = ?1")?.execute([row.cast_signed()])
+        })?;
+        Ok(())
+    }
+
+    /// Rows answered, and rows that failed.
+    ///
+    /// # Errors
+    /// 74 if they cannot be read.
+    pub fn counts(&self) -> Result<(u64, u64)> {
+        self.run(|db| {
+            db.query_row("SELECT coalesce(sum(ok), 0), coalesce(sum(NOT ok), 0) FROM outcome", [], |row| {
+                Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, i64>(1)?.cast_unsigned()))
+            })
+        })
     }
 
     /// Writes down that rows sent by a process that died may have been billed: their number, by model and bound.
@@ -284,7 +344,7 @@ impl JobDb {
         self.begin()?;
         self.run(|db| {
             db.execute(
-                "INSERT INTO retired VALUES (?1, 0, NULL, NULL, 0, 0, ?2, ?3, ?4, ?2, 0)",
+                "INSERT INTO retired VALUES (?1, 0, NULL, NULL, 0, 0, ?2, ?3, ?4, ?2, 0, NULL)",
                 params![model, rows, reserve.prompt.cast_signed(), reserve.completion.cast_signed()],
             )
         })?;
@@ -299,7 +359,8 @@ impl JobDb {
         self.run(|db| {
             let mut statement = db.prepare(
                 "SELECT model, sum(coalesce(prompt, 0) + wasted_p), sum(coalesce(completion, 0) + wasted_c), sum(at_risk),
-                 sum(at_risk * reserve_p), sum(at_risk * reserve_c), sum(attempts), sum(refused) FROM retired GROUP BY model",
+                 sum(at_risk * reserve_p), sum(at_risk * reserve_c), sum(attempts), sum(refused), batch IS NOT NULL
+                 FROM retired GROUP BY model, batch IS NOT NULL",
             )?;
             let rows = statement.query_map([], |row| {
                 let number = |i| row.get::<_, i64>(i).map(i64::cast_unsigned);
@@ -310,6 +371,7 @@ impl JobDb {
                     reserve: Usage { prompt: number(4)?, completion: number(5)? },
                     attempts: number(6)?,
                     refused: number(7)?,
+                    batch: row.get(8)?,
                 })
             })?;
             rows.collect()
@@ -319,7 +381,7 @@ impl JobDb {
 
 /// The columns of `retired`, as `outcome` has them.
 pub(super) const RETIRED: &str =
-    "model, ok, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused";
+    "model, ok, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, batch";
 
 /// One copy of each model's name.
 #[derive(Default)]
@@ -372,7 +434,7 @@ fn read(row: &Row<'_>, models: &mut Models) -> rusqlite::Result<Outcome> {
         attempts: row.get(14)?,
         refused: row.get(15)?,
         latency_ms: row.get(16)?,
-        batch: None,
+        batch: row.get(17)?,
     })
 }
 
@@ -433,7 +495,7 @@ pub(super) mod tests {
         let (_dir, mut db) = db();
         db.put(&outcome(1, 1, true)).expect("a write");
         db.put(&outcome(2, 2, false)).expect("a write");
-        assert_eq!(db.retire_failed().expect("retired"), 1);
+        assert_eq!(db.retire_failed(|_| true).expect("retired"), 1);
         assert_eq!(db.outcomes(1, 10).expect("rows").len(), 1);
         let retired = db.retired().expect("sums");
         assert_eq!((retired[0].attempts, retired[0].usage), (2, Usage { prompt: 1, completion: 0 }));

@@ -18,7 +18,11 @@ CREATE TABLE IF NOT EXISTS outcome (
     attempts    INTEGER NOT NULL,
     refused     INTEGER NOT NULL,
     latency_ms  INTEGER NOT NULL,
-    body        TEXT
+    body        TEXT,
+    batch       INTEGER,             -- number of the batch that answered; NULL: realtime
+    side        INTEGER,             -- in which file of that batch the body stands, if not here: 0 output, 1 errors
+    at          INTEGER,             -- from which byte on
+    len         INTEGER
 ) STRICT;
 -- Outcomes that no longer stand for a row (sent again, or gone from the input): what they cost still counts.
 CREATE TABLE IF NOT EXISTS retired (
@@ -32,7 +36,24 @@ CREATE TABLE IF NOT EXISTS retired (
     reserve_p   INTEGER NOT NULL,
     reserve_c   INTEGER NOT NULL,
     attempts    INTEGER NOT NULL,
-    refused     INTEGER NOT NULL
+    refused     INTEGER NOT NULL,
+    batch       INTEGER              -- as in outcome
 ) STRICT;
+-- Together batches of this job; each change is on the disk before the act that follows from it.
+CREATE TABLE IF NOT EXISTS batch (
+    number      INTEGER PRIMARY KEY, -- 1-based over all submissions of the job
+    data        TEXT NOT NULL        -- JSON
+) STRICT;
+-- Which rows were asked in which batch.
+CREATE TABLE IF NOT EXISTS request (
+    batch       INTEGER NOT NULL,
+    row         INTEGER NOT NULL,
+    fp          BLOB NOT NULL,
+    id          TEXT NOT NULL,
+    wire        TEXT,                -- what travelled as custom_id, where it is not the id
+    reserve_p   INTEGER NOT NULL,
+    reserve_c   INTEGER NOT NULL,
+    PRIMARY KEY (batch, row)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;

@@ -117,6 +117,10 @@ pub struct Job {
     pub active_ms: u64,
     /// How its last command ended.
     pub exit: Option<u8>,
+    /// What it may cost; `None`: not known.
+    pub estimate: Option<Nanos>,
+    /// Whether its results were written somewhere.
+    pub delivered: bool,
 }
 
 /// The open index.
@@ -126,11 +130,15 @@ pub struct Ledger {
     path: PathBuf,
 }
 
-const COLUMNS: &str = "id, name, key, transport, state, created_at, updated_at, input, spec, total, succeeded, failed, nanos, active_ms, exit";
+const COLUMNS: &str = "id, name, key, transport, state, created_at, updated_at, input, spec, total, succeeded, failed, nanos, active_ms, exit, estimate, delivered";
+
+/// What format 1 lacked.
+const UPGRADE: &str = "ALTER TABLE job ADD COLUMN estimate INTEGER;
+    ALTER TABLE job ADD COLUMN delivered INTEGER NOT NULL DEFAULT 0;";
 
 impl Ledger {
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let db = open_db(path, include_str!("ledger.sql"))?;
+        let db = open_db(path, include_str!("ledger.sql"), UPGRADE)?;
         // Few and precious commits: each one is on the disk before anything follows from it.
         db.pragma_update(None, "synchronous", "FULL").map_err(|e| damaged(path, &e))?;
         Ok(Self { db, path: path.to_owned() })
@@ -172,12 +180,13 @@ impl Ledger {
         self.db
             .execute(
                 "UPDATE job SET state = :state, updated_at = :at, spec = :spec, total = :total, succeeded = :succeeded,
-                 failed = :failed, nanos = :nanos, active_ms = :active, exit = :exit WHERE id = :id",
+                 failed = :failed, nanos = :nanos, active_ms = :active, exit = :exit, estimate = :estimate,
+                 delivered = :delivered WHERE id = :id",
                 named_params! {
                     ":id": job.id, ":state": job.state.as_str(), ":at": now_ms(), ":spec": job.spec,
                     ":total": job.total.cast_signed(), ":succeeded": job.succeeded.cast_signed(),
                     ":failed": job.failed.cast_signed(),
-                    ":nanos": job.cost.map(|n| i64::try_from(n.0).unwrap_or(i64::MAX)),
+                    ":nanos": job.cost.map(nanos), ":estimate": job.estimate.map(nanos), ":delivered": job.delivered,
                     ":active": job.active_ms.cast_signed(), ":exit": job.exit,
                 },
             )
@@ -199,6 +208,15 @@ impl Ledger {
     /// 74 if the index cannot be read.
     pub fn recent(&self, limit: u32) -> Result<Vec<Job>> {
         self.many(&format!("SELECT {COLUMNS} FROM job ORDER BY seq DESC LIMIT ?1"), limit)
+    }
+
+    /// Takes a job out of the index.
+    ///
+    /// # Errors
+    /// 74 if it cannot be written.
+    pub fn forget(&self, id: &str) -> Result<()> {
+        self.db.execute("DELETE FROM job WHERE id = ?1", [id]).map_err(|e| damaged(&self.path, &e))?;
+        Ok(())
     }
 
     /// The job that a user names: by id, a unique prefix of it, its name, or `last`.
@@ -246,6 +264,10 @@ impl Ledger {
     }
 }
 
+fn nanos(amount: Nanos) -> i64 {
+    i64::try_from(amount.0).unwrap_or(i64::MAX)
+}
+
 fn read(row: &Row<'_>) -> rusqlite::Result<Job> {
     let transport: String = row.get(3)?;
     let state: String = row.get(4)?;
@@ -265,6 +287,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Job> {
         cost: row.get::<_, Option<i64>>(12)?.map(|n| Nanos(n.into())),
         active_ms: row.get::<_, i64>(13)?.cast_unsigned(),
         exit: row.get(14)?,
+        estimate: row.get::<_, Option<i64>>(15)?.map(|n| Nanos(n.into())),
+        delivered: row.get(16)?,
     })
 }
 
@@ -275,7 +299,8 @@ fn new_id() -> String {
     format!("j-{tail}")
 }
 
-fn now_ms() -> i64 {
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }
 
@@ -300,6 +325,8 @@ mod tests {
             cost: None,
             active_ms: 0,
             exit: None,
+            estimate: None,
+            delivered: false,
         }
     }
 
@@ -331,6 +358,8 @@ mod tests {
         job.succeeded = 2;
         job.failed = 1;
         job.exit = Some(3);
+        job.estimate = Some(Nanos(7));
+        job.delivered = true;
         ledger.update(&job).expect("an update");
         let mut read = ledger.find(&job.id).expect("the job");
         read.updated_at = job.updated_at;

@@ -15,7 +15,9 @@ CREATE TABLE IF NOT EXISTS job (
     failed      INTEGER NOT NULL DEFAULT 0,
     nanos       INTEGER,            -- spent so far, in 1e-9 USD; NULL: unknown price
     active_ms   INTEGER NOT NULL DEFAULT 0,
-    exit        INTEGER
+    exit        INTEGER,
+    estimate    INTEGER,            -- what it may cost, in 1e-9 USD; NULL: not known
+    delivered   INTEGER NOT NULL DEFAULT 0 -- its results were written somewhere
 ) STRICT;
 CREATE INDEX IF NOT EXISTS job_key ON job (key, seq);
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;

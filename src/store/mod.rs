@@ -3,6 +3,7 @@
 //! Directories are 0700 and files 0600 under any umask. One process writes a job at a time, held to that by a kernel lock
 //! that dies with its holder; readers never wait.
 
+pub mod batches;
 pub mod job;
 pub mod ledger;
 mod lock;
@@ -16,7 +17,9 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use crate::error::{Error, Exit, Result};
+pub use batches::{Asked, BatchJob, Place, Step};
 pub use job::JobDb;
+pub(crate) use ledger::now_ms;
 pub use ledger::{Job, Ledger, State, Transport};
 pub use lock::Lock;
 pub use remap::Remap;
@@ -77,6 +80,44 @@ impl Store {
     #[must_use]
     pub fn job_path(&self, id: &str) -> PathBuf {
         self.dir.join("jobs").join(format!("{id}.db"))
+    }
+
+    /// Where the files of job `id` are: the input as it was submitted, shards, results as the service wrote them.
+    #[must_use]
+    pub fn job_dir(&self, id: &str) -> PathBuf {
+        self.dir.join("jobs").join(id)
+    }
+
+    /// Makes that directory.
+    ///
+    /// # Errors
+    /// 74 if it cannot be made.
+    pub fn make_job_dir(&self, id: &str) -> Result<PathBuf> {
+        let path = self.job_dir(id);
+        DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|e| unusable(&path, e))?;
+        Ok(path)
+    }
+
+    /// Removes everything that is kept of job `id` but its entry in the index.
+    ///
+    /// # Errors
+    /// 74 if something cannot be removed.
+    pub fn remove_job(&self, id: &str) -> Result<()> {
+        let gone = |result: std::io::Result<()>, path: &Path| match result {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io(format!("{}: cannot be removed", path.display()), e))
+            }
+            _ => Ok(()),
+        };
+        let dir = self.job_dir(id);
+        gone(std::fs::remove_dir_all(&dir), &dir)?;
+        let db = self.job_path(id);
+        for ending in ["db-wal", "db-shm", "db"] {
+            let path = db.with_extension(ending);
+            gone(std::fs::remove_file(&path), &path)?;
+        }
+        let spool = self.spool_path(id);
+        gone(std::fs::remove_file(&spool), &spool)
     }
 
     /// Where the standard input of job `id` is kept.
@@ -144,8 +185,8 @@ fn unusable(path: &Path, error: std::io::Error) -> Error {
         .hint("choose another one with --state-dir or LLBATCH_STATE_DIR")
 }
 
-/// Opens a database that only the user can read.
-fn open_db(path: &Path, schema: &str) -> Result<Connection> {
+/// Opens a database that only the user can read; `upgrade` brings the tables of format 1 to what `schema` says.
+fn open_db(path: &Path, schema: &str, upgrade: &str) -> Result<Connection> {
     // SQLite gives its side files the mode of the main one, so it is enough to make that one first.
     OpenOptions::new()
         .create(true)
@@ -167,7 +208,11 @@ fn open_db(path: &Path, schema: &str) -> Result<Connection> {
     let version: i64 = db.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(|e| damaged(path, &e))?;
     match version {
         0 => db.execute_batch(&format!("BEGIN IMMEDIATE; {schema} COMMIT;")).map_err(|e| damaged(path, &e))?,
-        1 => {}
+        // What is new in the schema is made beside what was there.
+        1 => {
+            db.execute_batch(&format!("BEGIN IMMEDIATE; {upgrade} {schema} COMMIT;")).map_err(|e| damaged(path, &e))?;
+        }
+        2 => {}
         newer => {
             return Err(Error::new(
                 Exit::Io,

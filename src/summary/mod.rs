@@ -186,7 +186,10 @@ impl Totals {
         match &outcome.error {
             None => {
                 self.succeeded += 1;
-                self.latency.add(outcome.latency_ms);
+                // Nobody knows when a batch began to work on a row.
+                if outcome.batch.is_none() {
+                    self.latency.add(outcome.latency_ms);
+                }
             }
             Some(error) => {
                 self.failed += 1;
@@ -207,7 +210,7 @@ impl Totals {
         if charge.reused {
             self.reused += 1;
             self.resumed.add(total);
-        } else {
+        } else if outcome.batch.is_none() {
             let (attempts, refused) = (u64::from(outcome.attempts), u64::from(outcome.refused));
             self.http.sent += attempts;
             self.http.rate_limited += refused;

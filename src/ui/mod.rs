@@ -264,6 +264,15 @@ impl Ui {
         Data::new(self.clone(), io::stdout())
     }
 
+    /// Clears the terminal that stdout is, for a display that is drawn again and again.
+    pub fn clear_screen(&self) {
+        use io::Write;
+        if self.0.facts.stdout_terminal && !self.0.options.json {
+            // Home, then everything below. If the terminal is gone, the next write tells.
+            let _ = io::stdout().write_all(b"\x1b[H\x1b[J");
+        }
+    }
+
     /// A writer for log lines, one `write` each: escaped like talk and kept apart from the bar. Colours of the
     /// logger's own would be escaped too; turn them off there.
     pub fn log(&self) -> Log {

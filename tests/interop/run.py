@@ -16,7 +16,18 @@ URL, TG, WORK = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 BASE = URL.removesuffix("/v1")
 MODEL = "meta-llama/Llama-3.3-70B-Instruct-Turbo"
 KEY = "interop-key"
+LLBATCH = os.environ.get("INTEROP_LLBATCH")
 passed = 0
+servers = []
+
+
+def server(*args):
+    """The base URL of another sandbox."""
+    process = subprocess.Popen(
+        [LLBATCH, "--state-dir", str(WORK / "state"), "serve", *args],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    servers.append(process)
+    return process.stdout.readline().strip().removesuffix("/v1")
 
 
 def check(name, condition, shown=""):
@@ -135,6 +146,7 @@ def batches(client):
     check("a new job is not final", job.status in ("VALIDATING", "IN_PROGRESS"), job)
     check("times are read", job.job_deadline is not None and job.created_at is not None, job)
     check("list, newest first", client.batches.list()[0].id == job.id)
+    check("retrieve a batch", client.batches.retrieve(job.id).input_file_id == uploaded.id)
     last = ended(client, job.id)
     check("the job completes", last.status == "COMPLETED" and last.progress == 100 and last.output_file_id, last)
     lines = answers(client.files.content(last.output_file_id).read())
@@ -163,7 +175,10 @@ def batches(client):
     time.sleep(1.5)
     asked = client.batches.cancel(job.id)
     check("cancel", asked.status in ("CANCELING", "CANCELLED"), asked)
-    check("a cancelled job ends so", ended(client, job.id).status == "CANCELLED")
+    last = ended(client, job.id)
+    check("a cancelled job ends so", last.status == "CANCELLED")
+    kept = len(answers(client.files.content(last.output_file_id).read())) if last.output_file_id else 0
+    check("a cancelled job keeps some of its rows", 0 < kept < 50, kept)
     once = client.with_options(max_retries=0)
     fails("an unknown job is 404", together.NotFoundError, lambda: once.batches.retrieve("nobody"))
 
@@ -174,6 +189,52 @@ async def asynchronous():
         uploaded = await client.files.upload(path, purpose="batch-api", check=False)
         content = await client.files.content(uploaded.id)
         check("upload and content, asynchronous", await content.read() == path.read_bytes())
+        made = await client.batches.create(endpoint="/v1/chat/completions", input_file_id=uploaded.id)
+        check("create, asynchronous", bool(made.job and made.job.id), made)
+        check("list, asynchronous", made.job.id in [job.id for job in await client.batches.list()])
+        asked = await client.batches.cancel(made.job.id)
+        check("cancel, asynchronous", asked.status in ("CANCELING", "CANCELLED"), asked)
+
+
+def defects():
+    """What the service may do on a bad day, as the SDK takes it."""
+    client = together.Together(api_key=KEY, base_url=server("--fault", "status=500,on=create,after,nth=1"))
+    uploaded = client.files.upload(rows("twice.jsonl", 2), purpose="batch-api", check=False)
+    client.batches.create(endpoint="/v1/chat/completions", input_file_id=uploaded.id)
+    made = [job for job in client.batches.list() if job.input_file_id == uploaded.id]
+    check("a create that is done and answered 500 is two jobs, as the SDK resends it", len(made) == 2, made)
+
+    client = together.Together(api_key=KEY, base_url=server("--content-redirect", "--unset", "null"))
+    path = rows("redirected.jsonl", 200)
+    uploaded = client.files.upload(path, purpose="batch-api", check=False)
+    check("content is found behind a redirect", client.files.content(uploaded.id).read() == path.read_bytes())
+    job = client.batches.create(endpoint="/v1/chat/completions", input_file_id=uploaded.id).job
+    check("unset fields may be null", job.output_file_id is None and job.error is None, job)
+
+    base = server("--fault", "null-job")
+    once = together.Together(api_key=KEY, base_url=base, max_retries=0)
+    uploaded = once.files.upload(rows("null.jsonl", 1), purpose="batch-api", check=False)
+    made = once.batches.create(endpoint="/v1/chat/completions", input_file_id=uploaded.id)
+    check("a create may give no job but a warning", made.job is None and made.warning, made)
+
+    args = ("--batch-validation", "0s", "--batch-run", "0s", "--expires-at", "0.5", "--list-undone")
+    client = together.Together(api_key=KEY, base_url=server(*args))
+    uploaded = client.files.upload(rows("expired.jsonl", 10), purpose="batch-api", check=False)
+    last = ended(client, client.batches.create(endpoint="/v1/chat/completions", input_file_id=uploaded.id).job.id)
+    halves = [len(answers(client.files.content(file).read())) for file in (last.output_file_id, last.error_file_id)]
+    check("an expired job has both its files", last.status == "EXPIRED" and halves == [5, 5], (last, halves))
+
+
+def kept():
+    """A job lives on while no server is up."""
+    args = ("--keep", str(WORK / "kept"), "--batch-run", "1s")
+    client = together.Together(api_key=KEY, base_url=server(*args))
+    uploaded = client.files.upload(rows("kept.jsonl", 3), purpose="batch-api", check=False)
+    job = client.batches.create(endpoint="/v1/chat/completions", input_file_id=uploaded.id).job
+    servers.pop().kill()
+    client = together.Together(api_key=KEY, base_url=server(*args))
+    last = ended(client, job.id)
+    check("a job outlives its server, killed", len(answers(client.files.content(last.output_file_id).read())) == 3, last)
 
 
 def command_line(client):
@@ -193,6 +254,10 @@ def command_line(client):
     check("tg prints every row", len(tg("batches", "download", job, text=True).splitlines()) == 5)
     listed = tg("files", "ls")
     check("tg lists files", shown["input_file_id"] in json.dumps(listed), listed)
+    got = tg("files", "retrieve", shown["input_file_id"])
+    check("tg retrieves a file", got["bytes"] == path.stat().st_size, got)
+    given = tg("files", "upload", str(rows("cli3.jsonl", 2)), "--purpose", "batch-api", "--no-check")
+    check("tg uploads", given["filename"] == "cli3.jsonl", given)
     tg("files", "download", shown["input_file_id"], "--output", str(WORK / "cli.in.jsonl"))
     check("tg downloads a file", (WORK / "cli.in.jsonl").read_bytes() == path.read_bytes())
     again = tg("batches", "submit", str(rows("cli2.jsonl", 30)), "chat.completions")["job"]["id"]
@@ -209,6 +274,14 @@ def main():
     batches(client)
     asyncio.run(asynchronous())
     command_line(client)
+    # Servers of our own, if there is a binary to start them with.
+    if LLBATCH:
+        try:
+            defects()
+            kept()
+        finally:
+            for process in servers:
+                process.kill()
     print(f"{passed} passed, 0 failed")
 
 

@@ -39,6 +39,11 @@ fn the_help_of_status_and_report() {
 }
 
 #[test]
+fn the_help_of_prepare() {
+    insta::assert_snapshot!("prepare", help(&["prepare", "--help"]));
+}
+
+#[test]
 fn the_version() {
     let out = Home::new().llbatch(&["--version"]).code(0);
     assert_eq!(out.stdout, format!("llbatch {}\n", env!("CARGO_PKG_VERSION")));

@@ -4,9 +4,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod help;
+mod prepare;
 mod report;
 mod run;
 mod serve;
 mod status;
 mod support;
 mod usage;
+mod wire;

@@ -9,7 +9,7 @@ use super::*;
 
 const FORM: &str = "content-type: application/x-www-form-urlencoded\r\n";
 
-fn quick() -> Config {
+pub(super) fn quick() -> Config {
     let batch = BatchConfig {
         validation: Duration::from_millis(100),
         run: Duration::from_millis(300),
@@ -19,11 +19,11 @@ fn quick() -> Config {
     Config { batch, track: true, ..Config::default() }
 }
 
-fn kept(dir: &Path) -> Config {
+pub(super) fn kept(dir: &Path) -> Config {
     Config { state_dir: Some(dir.to_owned()), ..quick() }
 }
 
-fn input(rows: usize) -> String {
+pub(super) fn input(rows: usize) -> String {
     let row = |i| {
         let body = json!({"model": "a/b", "messages": [{"role": "user", "content": format!("prompt {i}")}]});
         json!({"custom_id": format!("row-{i}"), "body": body}).to_string() + "\n"
@@ -31,28 +31,28 @@ fn input(rows: usize) -> String {
     (1..=rows).map(row).collect()
 }
 
-fn sha256(bytes: &[u8]) -> String {
+pub(super) fn sha256(bytes: &[u8]) -> String {
     storage::hex(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
 }
 
-fn register(handle: &Handle, name: &str, checksum: &str) -> Seen {
+pub(super) fn register(handle: &Handle, name: &str, checksum: &str) -> Seen {
     let body = format!("purpose=batch-api&file_name={name}&file_type=jsonl&checksum={checksum}");
     send(handle, "POST", "/v1/files", &format!("{KEY}{FORM}"), body.as_bytes())
 }
 
 /// Host and path of a URL.
-fn split(url: &str) -> (String, String) {
+pub(super) fn split(url: &str) -> (String, String) {
     let (host, path) = url.trim_start_matches("http://").split_once('/').unwrap();
     (host.to_owned(), format!("/{path}"))
 }
 
-fn put(seen: &Seen, headers: &str, bytes: &[u8]) -> Seen {
+pub(super) fn put(seen: &Seen, headers: &str, bytes: &[u8]) -> Seen {
     let (host, path) = split(seen.header("location").unwrap());
     send_to(&host, "PUT", &path, headers, bytes)
 }
 
 /// All steps of an upload; the file's id.
-fn upload(handle: &Handle, bytes: &[u8]) -> String {
+pub(super) fn upload(handle: &Handle, bytes: &[u8]) -> String {
     let seen = register(handle, "in.jsonl", &sha256(bytes));
     assert_eq!(seen.status, 302, "{}", seen.text());
     assert_eq!(put(&seen, "", bytes).status, 200);
@@ -62,23 +62,23 @@ fn upload(handle: &Handle, bytes: &[u8]) -> String {
     id
 }
 
-fn create(handle: &Handle, file: &str) -> Seen {
+pub(super) fn create(handle: &Handle, file: &str) -> Seen {
     let body = json!({"endpoint": "/v1/chat/completions", "input_file_id": file}).to_string();
     send(handle, "POST", "/v1/batches", KEY, body.as_bytes())
 }
 
-fn submit(handle: &Handle, bytes: &[u8]) -> String {
+pub(super) fn submit(handle: &Handle, bytes: &[u8]) -> String {
     let seen = create(handle, &upload(handle, bytes));
     assert_eq!(seen.status, 201, "{}", seen.text());
     seen.json()["job"]["id"].as_str().unwrap().to_owned()
 }
 
-fn job(handle: &Handle, id: &str) -> Value {
+pub(super) fn job(handle: &Handle, id: &str) -> Value {
     send(handle, "GET", &format!("/v1/batches/{id}"), KEY, b"").json()
 }
 
 /// Asks until the job has ended.
-fn ended(handle: &Handle, id: &str) -> Value {
+pub(super) fn ended(handle: &Handle, id: &str) -> Value {
     let begun = Instant::now();
     loop {
         let job = job(handle, id);
@@ -90,13 +90,13 @@ fn ended(handle: &Handle, id: &str) -> Value {
     }
 }
 
-fn content_of(handle: &Handle, file: &Value) -> Vec<u8> {
+pub(super) fn content_of(handle: &Handle, file: &Value) -> Vec<u8> {
     let seen = send(handle, "GET", &format!("/v1/files/{}/content", file.as_str().unwrap()), KEY, b"");
     assert_eq!(seen.status, 200);
     seen.body
 }
 
-fn lines(handle: &Handle, file: &Value) -> Vec<Value> {
+pub(super) fn lines(handle: &Handle, file: &Value) -> Vec<Value> {
     let text = String::from_utf8(content_of(handle, file)).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap_or(Value::Null)).collect()
 }

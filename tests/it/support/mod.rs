@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 pub use command::{Home, KEY};
 pub use files::{MODEL, answered, codes, csv_rows, ids, lines, paid_hash, prompts, questions, rows};
 pub use recorder::{Recorder, Request as Recorded};
-pub use server::{Server, get, post};
+pub use server::{Answer, Server, get, post, request, try_request};
 
 /// Long enough for a loaded machine; a test that gets here has failed.
 pub const PATIENCE: Duration = Duration::from_mins(1);

@@ -81,23 +81,55 @@ impl Drop for Server {
 
 /// Status and body of a GET.
 pub fn get(address: &str, path: &str) -> (u16, String) {
-    exchange(address, &format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"))
+    let answer = request(address, "GET", path, "", "");
+    (answer.status, answer.body)
 }
 
 /// Status and body of a POST of JSON, with a key or without.
 pub fn post(address: &str, path: &str, key: Option<&str>, body: &str) -> (u16, String) {
     let key = key.map(|key| format!("authorization: Bearer {key}\r\n")).unwrap_or_default();
-    let head = format!("POST {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n{key}");
-    let length = body.len();
-    exchange(address, &format!("{head}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"))
+    let answer = request(address, "POST", path, &format!("{key}content-type: application/json\r\n"), body);
+    (answer.status, answer.body)
 }
 
-fn exchange(address: &str, request: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(request.as_bytes()).unwrap();
+/// What came back.
+pub struct Answer {
+    pub status: u16,
+    /// Status line and headers.
+    pub head: String,
+    pub body: String,
+}
+
+impl Answer {
+    /// The value of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {} {}", self.status, self.body))
+    }
+}
+
+/// One request of any method on a connection of its own; each line of `headers` has its `\r\n`. No redirect is followed.
+pub fn request(address: &str, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+    try_request(address, method, path, headers, body).unwrap()
+}
+
+/// The same where the server may go away meanwhile.
+pub fn try_request(address: &str, method: &str, path: &str, headers: &str, body: &str) -> std::io::Result<Answer> {
+    let mut stream = TcpStream::connect(address)?;
+    let length = body.len();
+    let head = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n{headers}");
+    stream.write_all(format!("{head}content-length: {length}\r\n\r\n{body}").as_bytes())?;
     let mut response = String::new();
-    stream.read_to_string(&mut response).unwrap();
-    let (head, body) = response.split_once("\r\n\r\n").unwrap();
+    stream.read_to_string(&mut response)?;
+    let (head, body) = response.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
     assert!(!head.to_ascii_lowercase().contains("transfer-encoding"), "the little client reads no chunks: {head}");
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Ok(Answer { status, head: head.to_owned(), body: body.to_owned() })
 }

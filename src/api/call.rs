@@ -1,0 +1,149 @@
+//! Small calls: one request, one answer that fits in memory, one line in the log.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue};
+use reqwest::{Method, RequestBuilder};
+
+use super::error::{Failure, Fault};
+use super::{Client, Reply, read};
+
+/// Time for a whole small call, as in the official clients.
+pub(super) const SMALL_CALL: Duration = Duration::from_mins(1);
+
+impl Client {
+    /// `GET` of `path` (with its leading slash) with the key; the whole answer, of any status, in memory (64 MiB at most).
+    ///
+    /// # Errors
+    /// No answer within `timeout`, or none that arrived whole.
+    pub async fn get(&self, path: &str, timeout: Duration) -> Result<Reply, Failure> {
+        let request = self.http.get(self.url(path));
+        Ok(self.exchange(request, &Method::GET, path, timeout).await?.1)
+    }
+
+    /// `POST` of JSON.
+    pub(super) async fn post_json(&self, path: &str, body: impl Into<Bytes>) -> Result<Reply, Failure> {
+        let request = self.http.post(self.url(path)).body(body.into());
+        Ok(self.exchange(request, &Method::POST, path, SMALL_CALL).await?.1)
+    }
+
+    /// A call without a body. It goes without `Content-Type` too: some servers take "JSON, but empty" for a mistake.
+    pub(super) async fn bodiless(&self, method: Method, path: &str) -> Result<Reply, Failure> {
+        let mut request = self.authorized(method.clone(), path)?;
+        if method == Method::POST {
+            // HTTP leaves it out otherwise, and some fronts answer 411 then.
+            request = request.header(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        Ok(self.exchange(request, &method, path, SMALL_CALL).await?.1)
+    }
+
+    /// A request to the API over the bare connections, with the key and nothing else of our standing headers.
+    pub(super) fn authorized(&self, method: Method, path: &str) -> Result<RequestBuilder, Failure> {
+        let request = self.bare.http()?.request(method, self.url(path));
+        let request = request.header(ACCEPT, HeaderValue::from_static("application/json"));
+        Ok(match &self.bearer {
+            Some(bearer) => request.header(AUTHORIZATION, bearer.clone()),
+            None => request,
+        })
+    }
+
+    /// Sends once and reads the whole answer; any status is a [`Reply`].
+    pub(super) async fn exchange(
+        &self,
+        request: RequestBuilder,
+        method: &Method,
+        path: &str,
+        timeout: Duration,
+    ) -> Result<(HeaderMap, Reply), Failure> {
+        let started = Instant::now();
+        let exchange = async {
+            let response = request.send().await.map_err(|e| Failure::from_reqwest(&e))?;
+            let headers = response.headers().clone();
+            let mut reply = read(response).await?;
+            reply.body = self.without_key(reply.body);
+            Ok((headers, reply))
+        };
+        let late = || Failure::new(Fault::Timeout, format!("no answer within {} s", timeout.as_secs_f64()));
+        let result = tokio::time::timeout(timeout, exchange).await.unwrap_or_else(|_| Err(late()));
+        match &result {
+            Ok((_, reply)) => logged(method, path, Some(reply.status), started),
+            Err(failure) => logged(method, path, failure.status, started),
+        }
+        result
+    }
+}
+
+/// The one line that a call leaves; `path` comes without its query, which may hold a signature.
+pub(super) fn logged(method: &Method, path: &str, status: Option<u16>, started: Instant) {
+    let ms = started.elapsed().as_millis();
+    let outcome = status.map_or("no answer".to_owned(), |status| format!("HTTP {status}"));
+    tracing::debug!("{method} {path}: {outcome} in {ms} ms");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::limits::Limits;
+    use crate::api::scripted::{Scripted, client};
+
+    #[tokio::test]
+    async fn a_get_carries_the_key_and_any_status_is_an_answer() {
+        let server = Scripted::start(|_| vec!["HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}".into()]);
+        let reply = client(&server.base).get("/models", SMALL_CALL).await.unwrap();
+        assert_eq!((reply.status, &reply.body[..]), (404, &b"{}"[..]));
+        let seen = server.seen();
+        assert_eq!(seen[0].line, "GET /v1/models HTTP/1.1");
+        assert_eq!(seen[0].header("authorization"), Some("Bearer test-key-0123456789"));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_never_comes_is_given_up() {
+        let server = Scripted::start(|_| vec![String::new()]);
+        let failure = client(&server.base).get("/models", Duration::from_millis(20)).await.unwrap_err();
+        assert_eq!(failure.fault, Fault::Timeout);
+    }
+
+    #[tokio::test]
+    async fn a_post_without_a_body_says_so_and_is_no_json() {
+        let server = Scripted::start(|_| vec!["HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}".into()]);
+        client(&server.base).bodiless(Method::POST, "/files/file-1/preprocess").await.unwrap();
+        let seen = server.seen();
+        assert_eq!(seen[0].header("content-length"), Some("0"));
+        assert_eq!(seen[0].header("content-type"), None);
+        assert_eq!(seen[0].header("authorization"), Some("Bearer test-key-0123456789"));
+    }
+
+    #[tokio::test]
+    async fn a_repeated_key_does_not_come_back() {
+        let body = "test-key-0123456789 is wrong";
+        let length = body.len();
+        let server = Scripted::start(|_| vec![format!("HTTP/1.1 401 No\r\ncontent-length: {length}\r\n\r\n{body}")]);
+        let reply = client(&server.base).get("/x", SMALL_CALL).await.unwrap();
+        assert_eq!(&reply.body[..], b"[key] is wrong");
+    }
+
+    #[test]
+    fn about_files_and_batches_403_is_the_key_and_404_no_model() {
+        let call = |status, body: &str| {
+            let limits = Limits { wait: Some(Duration::from_secs(7)), ..Limits::default() };
+            Failure::from_call(&Reply { status, limits, html: false, body: Bytes::copy_from_slice(body.as_bytes()) })
+        };
+        let context = r#"{"error": "no access in this context"}"#;
+        let unserved = r#"{"error": {"message": "no", "code": "model_not_available"}}"#;
+        let cases = [
+            (403, context, Fault::Auth, false, None),
+            (400, context, Fault::InvalidRequest, false, None),
+            (404, r#"{"error": "batch not found"}"#, Fault::NotFound, false, None),
+            (400, unserved, Fault::NotFound, true, None),
+            (429, "", Fault::RateLimited, false, Some(7)),
+            (503, "", Fault::Overloaded, false, Some(7)),
+            (500, "", Fault::Server, false, None),
+        ];
+        for (status, body, fault, model, wait) in cases {
+            let found = call(status, body);
+            assert_eq!((found.fault, found.model_unknown), (fault, model), "{status} {body}");
+            assert_eq!(found.wait, wait.map(Duration::from_secs), "{status} {body}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Fetching a file of the service, going on from what an earlier try left.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Instant;
+
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_RANGE, HeaderMap, HeaderValue, RANGE};
+use reqwest::{Method, Response};
+use tokio::time::timeout;
+use url::Url;
+
+use super::Client;
+use super::call::logged;
+use super::error::{Failure, Fault, chain};
+use super::fields::checked;
+use super::transfer::{MAX_HOPS, host, is_redirect, plain, too_many_hops};
+
+impl Client {
+    /// Fetches file `id` into `part` and gives its whole length; goes on from what is in `part` already, if the server
+    /// goes along. `progress` is given the bytes that are in `part`.
+    ///
+    /// `Ok` means that the length is the one the server announced. It may announce none: compare with
+    /// [`FileObject::bytes`](super::files::FileObject::bytes). Nothing is flushed to the disk here.
+    ///
+    /// # Errors
+    /// After one, the bytes that came stay in `part` for the next try, unless they cannot be right.
+    pub async fn download(&self, id: &str, part: &Path, progress: &dyn Fn(u64)) -> Result<u64, Failure> {
+        let url = self.url(&format!("/files/{}/content", checked("file", id)?));
+        let mut part = Part::open(part)?;
+        let mut from = (part.length > 0).then_some(part.length);
+        loop {
+            let (response, place) = self.content(&url, from).await?;
+            match (response.status().as_u16(), from) {
+                (200, _) => {
+                    plain(&response)?;
+                    part.restart()?;
+                    let whole = response.content_length();
+                    self.receive(response, &place, &mut part, whole, progress).await?;
+                    return Ok(part.length);
+                }
+                (206, Some(have)) => {
+                    plain(&response)?;
+                    if let Some((end, whole)) = continues(&response, have) {
+                        self.receive(response, &place, &mut part, Some(end), progress).await?;
+                        return if part.length == whole { Ok(whole) } else { Err(cut(&place, part.length, whole)) };
+                    }
+                }
+                (416, Some(have)) if whole_of(response.headers()) == Some(have) => {
+                    progress(have);
+                    return Ok(have);
+                }
+                (416, Some(_)) => {}
+                _ => return Err(self.refused(response, &place).await),
+            }
+            // What the server has and what we have do not fit together.
+            tracing::debug!("file {id}: the server does not go on from byte {}; from the start", part.length);
+            from = None;
+        }
+    }
+
+    /// Asks for a file's bytes from `from` on, wherever they are; gives the answer and who gave it.
+    async fn content(&self, url: &Url, from: Option<u64>) -> Result<(Response, Url), Failure> {
+        let mut url = url.clone();
+        for _ in 0..=MAX_HOPS {
+            let identity = HeaderValue::from_static("identity");
+            let mut request = self.bare.http()?.get(url.clone()).header(ACCEPT_ENCODING, identity);
+            if let Some(bearer) = self.bearer.as_ref().filter(|_| self.is_api(&url)) {
+                request = request.header(AUTHORIZATION, bearer.clone());
+            }
+            if let Some(from) = from {
+                request = request.header(RANGE, format!("bytes={from}-"));
+            }
+            let started = Instant::now();
+            let answer = timeout(self.bare.stall, request.send()).await;
+            let status = answer.as_ref().ok().and_then(|a| a.as_ref().ok()).map(|r| r.status().as_u16());
+            logged(&Method::GET, url.path(), status, started);
+            let response = answer
+                .map_err(|_| self.bare.stalled("download from", &url))?
+                .map_err(|error| Failure::from_reqwest(&error))?;
+            let status = response.status().as_u16();
+            if !is_redirect(status) {
+                return Ok((response, url));
+            }
+            url = self.redirected(&url, status, response.headers())?;
+        }
+        Err(too_many_hops(&url))
+    }
+
+    /// Appends a body to `part`, up to byte `end` if that was announced.
+    async fn receive(
+        &self,
+        mut response: Response,
+        place: &Url,
+        part: &mut Part<'_>,
+        end: Option<u64>,
+        progress: &dyn Fn(u64),
+    ) -> Result<(), Failure> {
+        progress(part.length);
+        let status = response.status().as_u16();
+        loop {
+            let piece = timeout(self.bare.stall, response.chunk()).await;
+            let piece = piece.map_err(|_| self.bare.stalled("download from", place))?;
+            let piece = piece.map_err(|error| Failure {
+                status: Some(status),
+                ..Failure::new(
+                    Fault::Broken,
+                    format!("the download from {} broke off at byte {}: {}", host(place), part.length, chain(&error)),
+                )
+            })?;
+            let Some(piece) = piece else { break };
+            if end.is_some_and(|end| part.length + piece.len() as u64 > end) {
+                // Which of the two is wrong cannot be known, so nothing of it is kept.
+                part.restart()?;
+                return Err(Failure::bad(status, &format!("{} sent more bytes than it announced", host(place))));
+            }
+            part.write(&piece)?;
+            progress(part.length);
+        }
+        match end {
+            Some(end) if part.length < end => Err(cut(place, part.length, end)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn cut(place: &Url, length: u64, whole: u64) -> Failure {
+    let message = format!("the download from {} ended after {length} of {whole} bytes", host(place));
+    Failure::new(Fault::Broken, message)
+}
+
+/// Where a 206 that goes on from byte `have` ends, and the length of the whole; `None` if it is something else.
+fn continues(response: &Response, have: u64) -> Option<(u64, u64)> {
+    let (range, whole) = content_range(response.headers())?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last, whole) = (number(first)?, number(last)?, number(whole)?);
+    let length = last.checked_sub(first)?.checked_add(1)?;
+    let agrees = response.content_length().is_none_or(|announced| announced == length);
+    (first == have && last < whole && agrees).then_some((last + 1, whole))
+}
+
+/// The length of the whole that a 416 tells.
+fn whole_of(headers: &HeaderMap) -> Option<u64> {
+    content_range(headers).filter(|(range, _)| *range == "*").and_then(|(_, whole)| number(whole))
+}
+
+/// `bytes RANGE/WHOLE`
+fn content_range(headers: &HeaderMap) -> Option<(&str, &str)> {
+    headers.get(CONTENT_RANGE)?.to_str().ok()?.trim().strip_prefix("bytes ")?.trim().split_once('/')
+}
+
+fn number(digits: &str) -> Option<u64> {
+    let digits = digits.trim();
+    digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
+}
+
+/// The file that grows.
+struct Part<'a> {
+    file: File,
+    path: &'a Path,
+    length: u64,
+}
+
+impl<'a> Part<'a> {
+    fn open(path: &'a Path) -> Result<Self, Failure> {
+        let unusable = |error: io::Error| Failure::local("cannot write", path, &error);
+        let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+        let mut file = open.map_err(unusable)?;
+        let length = file.seek(SeekFrom::End(0)).map_err(unusable)?;
+        Ok(Self { file, path, length })
+    }
+
+    fn restart(&mut self) -> Result<(), Failure> {
+        let done = self.file.set_len(0).and_then(|()| self.file.rewind());
+        self.length = 0;
+        done.map_err(|error| Failure::local("cannot write", self.path, &error))
+    }
+
+    fn write(&mut self, piece: &[u8]) -> Result<(), Failure> {
+        // Written at once: what arrived outlives a kill. The page cache takes it, so the network thread does not wait.
+        self.file.write_all(piece).map_err(|error| Failure::local("cannot write", self.path, &error))?;
+        self.length += piece.len() as u64;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

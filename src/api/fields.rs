@@ -1,0 +1,238 @@
+//! Reading answers that may lack fields, hold other types than documented, or hold them under another spelling.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::Reply;
+use super::error::{Failure, Fault, shorten};
+
+/// A JSON object.
+pub(super) type Object = Map<String, Value>;
+
+/// Longest id that goes into a path: the service's are UUIDs and such.
+const LONGEST_ID: usize = 128;
+
+/// A list from the service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listed<T> {
+    /// What could be read, in the service's order.
+    pub entries: Vec<T>,
+    /// Whether that is all. If not (an entry made no sense, or the service has more), what is missing here may exist.
+    pub complete: bool,
+}
+
+impl<T> IntoIterator for Listed<T> {
+    type Item = T;
+    type IntoIter = std::vec::IntoIter<T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.entries.into_iter()
+    }
+}
+
+/// Whether a text may be an id of the service, and may stand in a path.
+pub(super) fn is_id(text: &str) -> bool {
+    text.len() <= LONGEST_ID
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+}
+
+/// `id`, if it may stand in a path.
+pub(super) fn checked<'a>(what: &str, id: &'a str) -> Result<&'a str, Failure> {
+    if is_id(id) {
+        return Ok(id);
+    }
+    let shown: String = id.chars().take(LONGEST_ID).collect();
+    Err(Failure::new(Fault::InvalidRequest, format!("{shown:?} is not an id of a {what}: it was not sent")))
+}
+
+/// The object that a call answered.
+pub(super) fn object(reply: &Reply) -> Result<Object, Failure> {
+    let text = success(reply)?;
+    match serde_json::from_str(&text) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(Failure::bad(reply.status, "JSON, but not the object that was expected")),
+        Err(error) => Err(Failure::bad(reply.status, &format!("an answer that is not JSON: {error}"))),
+    }
+}
+
+/// The list that a call answered: an array, an object with `data`, or `null` for an empty one.
+pub(super) fn list<T>(reply: &Reply, read: impl Fn(&Object) -> Option<T>) -> Result<Listed<T>, Failure> {
+    #[derive(Deserialize)]
+    struct Page<'a> {
+        // Required: an object without it is no list, and must not read as an empty one.
+        #[serde(borrow)]
+        data: &'a RawValue,
+        #[serde(borrow, default)]
+        has_more: Option<&'a RawValue>,
+    }
+    let body = success(reply)?;
+    let mut text = body.trim();
+    let bad =
+        |error: serde_json::Error| Failure::bad(reply.status, &format!("not the list that was expected: {error}"));
+    let mut complete = true;
+    if text.starts_with('{') {
+        let page: Page<'_> = serde_json::from_str(text).map_err(bad)?;
+        complete = page.has_more.is_none_or(|more| more.get() != "true");
+        text = page.data.get();
+    }
+    // Entries are read one by one: what is wrong with one must not hide the others.
+    let raw: Vec<&RawValue> = serde_json::from_str::<Option<_>>(text).map_err(bad)?.unwrap_or_default();
+    let mut entries = Vec::with_capacity(raw.len());
+    for entry in raw {
+        if let Some(entry) = serde_json::from_str(entry.get()).ok().and_then(|object| read(&object)) {
+            entries.push(entry);
+        } else {
+            complete = false;
+            tracing::warn!("an entry of the service's list cannot be read: {}", shorten(entry.get()));
+        }
+    }
+    Ok(Listed { entries, complete })
+}
+
+/// The text of a 2xx that can be JSON. A broken character spoils its own string, not the answer.
+fn success(reply: &Reply) -> Result<std::borrow::Cow<'_, str>, Failure> {
+    if !(200..300).contains(&reply.status) {
+        return Err(Failure::from_call(reply));
+    }
+    if reply.html {
+        return Err(Failure::bad(reply.status, "an HTML page instead of an answer"));
+    }
+    if reply.body.is_empty() {
+        return Err(Failure::bad(reply.status, "an empty body instead of an answer"));
+    }
+    Ok(String::from_utf8_lossy(&reply.body))
+}
+
+/// A text that is there and not empty; unset fields are left out, null or `""`.
+pub(super) fn text(object: &Object, name: &str) -> Option<String> {
+    match object.get(name)? {
+        Value::String(text) if !text.trim().is_empty() => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// A number, or a text that is one.
+pub(super) fn number(object: &Object, name: &str) -> Option<f64> {
+    match object.get(name)? {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    }
+    .filter(|number: &f64| number.is_finite())
+}
+
+/// A count of bytes.
+pub(super) fn count(object: &Object, name: &str) -> Option<u64> {
+    number(object, name).filter(|n| *n >= 0.0 && n.fract() == 0.0 && *n < 9e15).map(|n| n as u64)
+}
+
+/// Words for people: a text, an object's `message` at any depth, or else the JSON itself; shortened.
+pub(super) fn words(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) if text.trim().is_empty() => None,
+        Value::String(text) => Some(shorten(text)),
+        Value::Object(object) if object.is_empty() => None,
+        Value::Object(object) => {
+            object.get("message").and_then(words).or_else(|| Some(shorten(&Value::Object(object.clone()).to_string())))
+        }
+        other => Some(shorten(&other.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::limits::Limits;
+
+    fn reply(body: &str) -> Reply {
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        Reply { status: 200, limits: Limits::default(), html: body.starts_with(b"<"), body }
+    }
+
+    #[test]
+    fn an_id_is_nothing_that_could_move_a_path() {
+        for good in ["file-1", "0", "6b9e0d5c-1234-4abc-8def-001122334455", "a.b_c"] {
+            assert!(is_id(good), "{good}");
+        }
+        let long = "a".repeat(129);
+        for bad in ["", "..", ".a", "-a", "a/b", "a?b", "a%2e", "a b", "a\r\nb", "é", "a#", long.as_str()] {
+            assert!(!is_id(bad), "{bad}");
+            assert!(checked("file", bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn lists_come_in_three_shapes_and_keep_what_can_be_read() {
+        let cases: &[(&str, &[&str], bool)] = &[
+            ("null", &[], true),
+            (" [] ", &[], true),
+            (r#"{"data": null}"#, &[], true),
+            (r#"[{"id":"a"},{"id":"b"}]"#, &["a", "b"], true),
+            (r#"{"object":"list","data":[{"id":"a"}],"has_more":false}"#, &["a"], true),
+            (r#"{"data":[{"id":"a"}],"has_more":true}"#, &["a"], false),
+            (r#"[{"id":"a"},7,{"id":null},null,"x",{"id":"b"}]"#, &["a", "b"], false),
+        ];
+        for (body, ids, complete) in cases {
+            let listed = list(&reply(body), |o| text(o, "id")).expect(body);
+            assert_eq!((listed.entries, listed.complete), (ids.iter().map(ToString::to_string).collect(), *complete));
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_is_never_an_empty_one() {
+        for body in ["", "{}", r#"{"error":"x"}"#, r#"{"data":{}}"#, "7", "\"\"", "[{]", "<html>", r#"[{"id":"a"}"#] {
+            let failure = list(&reply(body), |o| text(o, "id")).expect_err(body);
+            assert_eq!(failure.fault, Fault::BadResponse, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_broken_character_spoils_no_list() {
+        let mut reply = reply("");
+        reply.body = Bytes::from_static(b"[{\"id\":\"a\",\"x\":\"\xff\"}]");
+        assert!(list(&reply, |o| text(o, "id")).expect("a list").complete);
+    }
+
+    #[test]
+    fn unset_is_absent_null_or_empty() {
+        let Value::Object(object) = json!({
+            "null": null, "empty": "", "blank": " ", "text": "t", "number": 7, "float": 1.5, "digits": "12", "minus": -1,
+        }) else {
+            unreachable!()
+        };
+        for unset in ["none", "null", "empty", "blank"] {
+            assert_eq!(text(&object, unset), None, "{unset}");
+            assert_eq!(number(&object, unset), None, "{unset}");
+        }
+        assert_eq!((text(&object, "text"), text(&object, "number")), (Some("t".into()), Some("7".into())));
+        assert_eq!((number(&object, "float"), number(&object, "digits")), (Some(1.5), Some(12.0)));
+        assert_eq!(
+            (count(&object, "digits"), count(&object, "float"), count(&object, "minus")),
+            (Some(12), None, None)
+        );
+    }
+
+    #[test]
+    fn words_are_found_at_any_depth() {
+        let cases = [
+            (json!(null), None),
+            (json!(""), None),
+            (json!({}), None),
+            (json!("plain"), Some("plain")),
+            (json!({"message": "inner", "code": 4}), Some("inner")),
+            (json!({"message": {"message": "deep"}}), Some("deep")),
+            (json!({"code": 4}), Some(r#"{"code":4}"#)),
+            (json!([1]), Some("[1]")),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(words(&value).as_deref(), expected, "{value}");
+        }
+    }
+}

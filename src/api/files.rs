@@ -1,0 +1,149 @@
+//! Files at the service: what it knows of one, the list, and deleting. Their bytes go by upload and download.
+
+use reqwest::Method;
+
+use super::call::SMALL_CALL;
+use super::error::{Failure, Fault};
+use super::fields::{self, Listed, Object, checked};
+use super::{Client, Reply};
+
+/// A file as the service describes it; what it does not say is `None`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileObject {
+    /// Fit for a path.
+    pub id: String,
+    /// The name that it was registered under; output files may share one.
+    pub filename: String,
+    /// Its length.
+    pub bytes: Option<u64>,
+    /// `batch-api` for ours.
+    pub purpose: Option<String>,
+    /// Whether the service has taken it in.
+    pub processed: Option<bool>,
+    /// Unix seconds.
+    pub created_at: Option<i64>,
+}
+
+impl FileObject {
+    /// `None` if there is no usable id.
+    pub(super) fn read(object: &Object) -> Option<Self> {
+        let flag = |name| object.get(name).and_then(serde_json::Value::as_bool);
+        Some(Self {
+            id: fields::text(object, "id").filter(|id| fields::is_id(id))?,
+            filename: fields::text(object, "filename").unwrap_or_default(),
+            bytes: fields::count(object, "bytes"),
+            purpose: fields::text(object, "purpose"),
+            processed: flag("Processed").or_else(|| flag("processed")),
+            created_at: fields::number(object, "created_at").map(|seconds| seconds as i64),
+        })
+    }
+
+    /// The file `id`, out of the answer to a call about it.
+    pub(super) fn of(id: &str, reply: &Reply) -> Result<Self, Failure> {
+        match Self::read(&fields::object(reply)?) {
+            Some(file) if file.id == id => Ok(file),
+            Some(file) => Err(Failure::bad(reply.status, &format!("asked for file {id}, told of {}", file.id))),
+            None => Err(Failure::bad(reply.status, &format!("asked for file {id}, told of none"))),
+        }
+    }
+}
+
+impl Client {
+    /// What the service knows of file `id`.
+    ///
+    /// # Errors
+    /// [`Fault::NotFound`] if there is none; otherwise as for any call.
+    pub async fn file(&self, id: &str) -> Result<FileObject, Failure> {
+        let reply = self.get(&format!("/files/{}", checked("file", id)?), SMALL_CALL).await?;
+        FileObject::of(id, &reply)
+    }
+
+    /// All files of the account.
+    ///
+    /// # Errors
+    /// No answer, a refusal, or no list. An entry that cannot be read is no error: see [`Listed::complete`].
+    pub async fn files(&self) -> Result<Listed<FileObject>, Failure> {
+        fields::list(&self.get("/files", SMALL_CALL).await?, FileObject::read)
+    }
+
+    /// Deletes file `id`; one that is not there counts as deleted.
+    ///
+    /// # Errors
+    /// No answer, a refusal, or an answer that it was not deleted.
+    pub async fn delete_file(&self, id: &str) -> Result<(), Failure> {
+        let reply = self.bodiless(Method::DELETE, &format!("/files/{}", checked("file", id)?)).await?;
+        match reply.status {
+            404 => Ok(()),
+            // Nothing to read, and nothing missing.
+            204 => Ok(()),
+            _ => match fields::object(&reply)?.get("deleted") {
+                Some(serde_json::Value::Bool(false)) => {
+                    Err(Failure { status: Some(reply.status), ..Failure::new(Fault::Server, not_deleted(id)) })
+                }
+                _ => Ok(()),
+            },
+        }
+    }
+}
+
+fn not_deleted(id: &str) -> String {
+    format!("the service says that it did not delete file {id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::scripted::{Scripted, answer, client};
+
+    const FILE: &str = r#"{"id":"file-1","object":"file","created_at":1767225600,"filename":"a.jsonl","bytes":12,
+        "purpose":"batch-api","FileType":"jsonl","Processed":true,"LineCount":1,"new":{"x":[]}}"#;
+
+    #[tokio::test]
+    async fn a_file_is_read_whatever_else_is_said() {
+        let sparse = r#"{"id":"file-1","filename":null,"bytes":"12","processed":false}"#;
+        let server = Scripted::start(|_| vec![answer("200 OK", "", FILE), answer("200 OK", "", sparse)]);
+        let client = client(&server.base);
+        let full = FileObject {
+            id: "file-1".into(),
+            filename: "a.jsonl".into(),
+            bytes: Some(12),
+            purpose: Some("batch-api".into()),
+            processed: Some(true),
+            created_at: Some(1_767_225_600),
+        };
+        assert_eq!(client.file("file-1").await.unwrap(), full);
+        let sparse =
+            FileObject { filename: String::new(), purpose: None, processed: Some(false), created_at: None, ..full };
+        assert_eq!(client.file("file-1").await.unwrap(), sparse);
+        assert_eq!(server.seen()[0].line, "GET /v1/files/file-1 HTTP/1.1");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_gone_or_another_is_told() {
+        let gone = r#"{"error":{"message":"file not found"}}"#;
+        let server = Scripted::start(|_| vec![answer("404 Not Found", "", gone), answer("200 OK", "", FILE)]);
+        let client = client(&server.base);
+        let failure = client.file("file-1").await.unwrap_err();
+        assert_eq!((failure.fault, failure.model_unknown), (Fault::NotFound, false));
+        assert_eq!(client.file("file-2").await.unwrap_err().fault, Fault::BadResponse);
+        assert!(client.file("../models").await.is_err());
+        assert_eq!(server.seen().len(), 2, "a bad id was sent");
+    }
+
+    #[tokio::test]
+    async fn deleting_what_is_gone_is_done() {
+        let cases = [
+            ("200 OK", r#"{"id":"file-1","deleted":true}"#, true),
+            ("404 Not Found", r#"{"error":"no such file"}"#, true),
+            ("204 No Content", "", true),
+            ("200 OK", r#"{"id":"file-1","deleted":false}"#, false),
+            ("200 OK", "<html>", false),
+            ("403 Forbidden", "{}", false),
+        ];
+        for (status, body, deleted) in cases {
+            let server = Scripted::start(|_| vec![answer(status, "", body)]);
+            assert_eq!(client(&server.base).delete_file("file-1").await.is_ok(), deleted, "{status} {body}");
+            assert_eq!(server.seen()[0].line, "DELETE /v1/files/file-1 HTTP/1.1");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! For tests: a server that says what it is told to, one connection an answer, and keeps what it was asked.
+//!
+//! It knows nothing of the service, so that mistakes of ours do not meet the same mistakes there.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use secrecy::SecretString;
+
+use super::{Client, ClientOptions};
+
+/// The key that [`client`] has.
+const KEY: &str = "test-key-0123456789";
+
+/// One request as it came.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// The request line.
+    pub line: String,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Seen {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+}
+
+/// The server; its thread ends after the last answer.
+pub struct Scripted {
+    /// `http://127.0.0.1:PORT`
+    pub base: String,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Scripted {
+    /// The n-th connection gets the n-th answer, byte for byte, and is closed; an empty one hangs, one that ends in
+    /// `<hang>` hangs after the rest. `answers` is given the base URL, for redirects.
+    pub fn start(answers: impl FnOnce(&str) -> Vec<String>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let answers = answers(&base);
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&seen);
+        std::thread::spawn(move || {
+            let mut hanging = Vec::new();
+            for answer in answers {
+                let Ok((mut stream, _)) = listener.accept() else { return };
+                let Some(request) = request(&stream) else { continue };
+                kept.lock().unwrap().push(request);
+                let (text, hangs) = match answer.strip_suffix("<hang>") {
+                    Some(text) => (text, true),
+                    None => (answer.as_str(), answer.is_empty()),
+                };
+                let _ = stream.write_all(text.as_bytes());
+                if hangs {
+                    hanging.push(stream);
+                }
+            }
+            // Hanging connections stay open until nobody waits any more.
+            for mut stream in hanging {
+                let _ = stream.read(&mut [0]);
+            }
+        });
+        Self { base, seen }
+    }
+
+    /// What was asked so far.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+fn request(stream: &TcpStream) -> Option<Seen> {
+    let mut reader = BufReader::new(stream);
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        match line.trim_end() {
+            "" if lines.is_empty() => return None,
+            "" => break,
+            line => lines.push(line.to_owned()),
+        }
+    }
+    let headers: Vec<_> = lines[1..]
+        .iter()
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+        .collect();
+    let length = headers.iter().find(|(name, _)| name == "content-length").map_or(0, |(_, v)| v.parse().unwrap());
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    Some(Seen { line: lines.swap_remove(0), headers, body })
+}
+
+/// A client of the server at `base`, with a key.
+pub fn client(base: &str) -> Client {
+    let key = Some(SecretString::from(KEY.to_owned()));
+    Client::new(&ClientOptions { base_url: base.to_owned(), key, user_agent: "test".to_owned() }).unwrap()
+}
+
+/// A whole answer with these extra headers (`name: value\r\n` each).
+pub fn answer(status: &str, headers: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n{body}", body.len())
+}

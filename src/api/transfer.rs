@@ -1,0 +1,270 @@
+//! What uploads and downloads share: connections without our standing headers, redirects that the key does not follow,
+//! and the words of object stores.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_ENCODING, HeaderMap, LOCATION};
+use url::Url;
+
+use super::error::{Failure, Fault, chain, shorten};
+use super::limits::Limits;
+use super::{Client, Reply, connections, is_loopback, read};
+
+/// A transfer may take its time, but not without a byte moving for so long.
+const STALL: Duration = Duration::from_mins(1);
+/// Redirects that one transfer follows, as many as the official client.
+pub(super) const MAX_HOPS: usize = 20;
+/// Shorter parts of a query are no secrets but numbers and names, and would be found in ordinary words.
+const SHORTEST_SECRET: usize = 12;
+
+/// Connections that decompress nothing and carry no header by themselves; made when first needed, since `run` does not.
+#[derive(Debug, Clone)]
+pub(super) struct Bare {
+    http: Arc<OnceLock<reqwest::Client>>,
+    user_agent: Arc<str>,
+    /// See [`STALL`]; a field for the tests.
+    pub(super) stall: Duration,
+}
+
+impl Bare {
+    pub(super) fn new(user_agent: &str) -> Self {
+        Self { http: Arc::default(), user_agent: user_agent.into(), stall: STALL }
+    }
+
+    pub(super) fn http(&self) -> Result<&reqwest::Client, Failure> {
+        if let Some(http) = self.http.get() {
+            return Ok(http);
+        }
+        let built = connections(&self.user_agent).gzip(false).zstd(false).build();
+        let http = built.map_err(|e| Failure::new(Fault::Connect, format!("cannot set up HTTP: {}", chain(&e))))?;
+        Ok(self.http.get_or_init(|| http))
+    }
+
+    /// What a transfer that stands still ends with.
+    pub(super) fn stalled(&self, what: &str, url: &Url) -> Failure {
+        let seconds = self.stall.as_secs_f64();
+        Failure::new(Fault::Timeout, format!("the {what} {} stood still for {seconds} s", host(url)))
+    }
+}
+
+/// For messages; the rest of a presigned URL is a secret.
+pub(super) fn host(url: &Url) -> &str {
+    url.host_str().unwrap_or("nowhere")
+}
+
+/// The statuses that say "elsewhere" to a transfer.
+pub(super) const fn is_redirect(status: u16) -> bool {
+    matches!(status, 301 | 302 | 303 | 307 | 308)
+}
+
+pub(super) fn too_many_hops(url: &Url) -> Failure {
+    Failure::new(Fault::BadResponse, format!("redirected more than {MAX_HOPS} times, last by {}", host(url)))
+}
+
+impl Client {
+    /// Whether the key may go there: the API's own scheme, host and port.
+    pub(super) fn is_api(&self, url: &Url) -> bool {
+        url.origin() == self.base.origin()
+    }
+
+    /// Where an answer from `from` sends us, if we go there at all.
+    pub(super) fn redirected(&self, from: &Url, status: u16, headers: &HeaderMap) -> Result<Url, Failure> {
+        let bad = |why: &str| Failure::bad(status, &format!("{} redirects {why}", host(from)));
+        let location = headers.get(LOCATION).ok_or_else(|| bad("without saying where"))?;
+        let text = location.to_str().map_err(|_| bad("to something that is no URL"))?;
+        let mut url = from.join(text).map_err(|_| bad("to something that is no URL"))?;
+        url.set_fragment(None);
+        // The tests and `--sandbox` are the ones who talk plain HTTP, and only to this machine.
+        let plain = self.base.scheme() == "http" && url.scheme() == "http" && url.host_str().is_some_and(is_loopback);
+        if url.scheme() != "https" && !plain {
+            return Err(bad(&format!("to {}://{}: only https is followed", url.scheme(), host(&url))));
+        }
+        // They would become an Authorization header.
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(bad(&format!("to {} with a user name or password", host(&url))));
+        }
+        Ok(url)
+    }
+
+    /// The failure that an answer to a transfer is.
+    pub(super) async fn refused(&self, response: reqwest::Response, url: &Url) -> Failure {
+        let status = response.status().as_u16();
+        let limits = Limits::read(status, response.headers(), std::time::SystemTime::now);
+        let whole = tokio::time::timeout(self.bare.stall, read(response)).await;
+        // The status says enough if its explanation does not arrive.
+        let body = bytes::Bytes::new();
+        let mut reply = whole.ok().and_then(Result::ok).unwrap_or(Reply { status, limits, html: false, body });
+        reply.body = self.without_key(reply.body);
+        if self.is_api(url) { Failure::from_call(&reply) } else { from_storage(&reply, url) }
+    }
+}
+
+/// Whether the body is as the file is: we ask for no encoding, and a length would not fit an encoded one.
+pub(super) fn plain(response: &reqwest::Response) -> Result<(), Failure> {
+    let status = response.status().as_u16();
+    let header = |name| response.headers().get(name).map_or("", |v| v.to_str().unwrap_or("?").trim());
+    let encoding = header(CONTENT_ENCODING);
+    if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity") {
+        return Err(Failure::bad(status, &format!("content encoded as {encoding:?}, which was not asked for")));
+    }
+    if header(reqwest::header::CONTENT_TYPE).get(..9).is_some_and(|start| start.eq_ignore_ascii_case("text/html")) {
+        return Err(Failure::bad(status, "an HTML page instead of a file"));
+    }
+    Ok(())
+}
+
+/// An object store's refusal. It is never about our key or money: what it refuses is a signature of the service's, and
+/// the service gives new ones.
+fn from_storage(reply: &Reply, url: &Url) -> Failure {
+    let body = String::from_utf8_lossy(&reply.body);
+    let code = element(&body, "Code");
+    let mut failure = Failure::from_call(reply);
+    failure.fault = match failure.fault {
+        Fault::Auth | Fault::Payment => Fault::Server,
+        // S3 says so when an upload was too slow for it.
+        _ if code.as_deref() == Some("RequestTimeout") => Fault::Timeout,
+        fault => fault,
+    };
+    failure.model_unknown = false;
+    let words = [code, element(&body, "Message")].into_iter().flatten().collect::<Vec<_>>().join(": ");
+    let said = if words.is_empty() { failure.message } else { format!("HTTP {}: {}", reply.status, shorten(&words)) };
+    failure.message = format!("storage at {}: {}", host(url), without_query(&said, url));
+    failure
+}
+
+/// The text of the first such element of an XML error.
+fn element(xml: &str, name: &str) -> Option<String> {
+    let (_, rest) = xml.split_once(&format!("<{name}>"))?;
+    let (text, _) = rest.split_once(&format!("</{name}>"))?;
+    let mut text = text.trim().to_owned();
+    // The ampersand last: what it stands before is text then.
+    for (entity, c) in [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&apos;", "'"), ("&amp;", "&")] {
+        text = text.replace(entity, c);
+    }
+    (!text.is_empty()).then_some(text)
+}
+
+/// A store that repeats the URL's signature must not bring it into messages and logs.
+fn without_query(text: &str, url: &Url) -> String {
+    let mut clean = text.to_owned();
+    let Some(query) = url.query().filter(|query| !query.is_empty()) else { return clean };
+    let decoded: Vec<_> = url.query_pairs().map(|(_, value)| value.into_owned()).collect();
+    let raw = query.split('&').filter_map(|pair| pair.split_once('=')).map(|(_, value)| value);
+    let secrets = raw.chain(decoded.iter().map(String::as_str)).filter(|value| value.len() >= SHORTEST_SECRET);
+    for secret in std::iter::once(query).chain(secrets) {
+        clean = clean.replace(secret, "[…]");
+    }
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use reqwest::header::HeaderValue;
+
+    use super::*;
+    use crate::api::scripted::client;
+
+    fn refusal(status: u16, body: &'static str) -> Failure {
+        let url = Url::parse("https://bucket.example/key?X-Amz-Signature=0123456789abcdef&X-Amz-Expires=60").unwrap();
+        let reply = Reply { status, limits: Limits::default(), html: false, body: Bytes::from_static(body.as_bytes()) };
+        from_storage(&reply, &url)
+    }
+
+    #[test]
+    fn storage_is_understood_and_never_speaks_of_our_key() {
+        let expired = "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code><Message>Request has expired &amp; more</Message><HostId>x</HostId></Error>";
+        let cases = [
+            (
+                403,
+                expired,
+                Fault::Server,
+                "storage at bucket.example: HTTP 403: AccessDenied: Request has expired & more",
+            ),
+            (401, "", Fault::Server, "storage at bucket.example: HTTP 401"),
+            (
+                404,
+                "<Error><Code>NoSuchKey</Code></Error>",
+                Fault::NotFound,
+                "storage at bucket.example: HTTP 404: NoSuchKey",
+            ),
+            (
+                400,
+                "<Error><Code>RequestTimeout</Code></Error>",
+                Fault::Timeout,
+                "storage at bucket.example: HTTP 400: RequestTimeout",
+            ),
+            (
+                400,
+                "<Error><Code>BadDigest</Code></Error>",
+                Fault::InvalidRequest,
+                "storage at bucket.example: HTTP 400: BadDigest",
+            ),
+            (
+                503,
+                "<Error><Code>SlowDown</Code></Error>",
+                Fault::Overloaded,
+                "storage at bucket.example: HTTP 503: SlowDown",
+            ),
+            (
+                403,
+                "no such signature: 0123456789abcdef",
+                Fault::Server,
+                "storage at bucket.example: HTTP 403: no such signature: […]",
+            ),
+            (
+                403,
+                "/key?X-Amz-Signature=0123456789abcdef&X-Amz-Expires=60 is wrong",
+                Fault::Server,
+                "storage at bucket.example: HTTP 403: /key?[…] is wrong",
+            ),
+        ];
+        for (status, body, fault, message) in cases {
+            let failure = refusal(status, body);
+            assert_eq!((failure.fault, failure.message.as_str(), failure.status), (fault, message, Some(status)));
+        }
+    }
+
+    #[test]
+    fn redirects_stay_on_https_or_on_this_machine() {
+        let secure = client("https://api.together.ai");
+        let local = client("http://127.0.0.1:9");
+        let at = Url::parse("https://api.together.ai/v1/files/f/content").unwrap();
+        // Where to, whether the service may send us there, whether a server on this machine may.
+        let cases = [
+            ("https://bucket.example/a?sig=1", true, true),
+            ("/v2/x", true, true),
+            ("http://bucket.example/a", false, false),
+            ("http://127.0.0.1:7/a", false, true),
+            ("http://localhost:7/a", false, true),
+            ("http://[::1]:7/a", false, true),
+            ("http://127.0.0.1.example/a", false, false),
+            ("https://user@bucket.example/a", false, false),
+            ("https://:pw@bucket.example/a", false, false),
+            ("file:///etc/passwd", false, false),
+            ("https://", false, false),
+        ];
+        for (location, by_service, by_local) in cases {
+            let mut headers = HeaderMap::new();
+            headers.insert(LOCATION, HeaderValue::from_str(location).unwrap());
+            assert_eq!(secure.redirected(&at, 302, &headers).is_ok(), by_service, "{location}");
+            assert_eq!(local.redirected(&at, 302, &headers).is_ok(), by_local, "{location}");
+        }
+        assert!(secure.redirected(&at, 302, &HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn the_key_is_for_one_origin() {
+        let client = client("https://api.together.ai");
+        for (url, ours) in [
+            ("https://api.together.ai/v1/files", true),
+            ("https://api.together.ai:443/other", true),
+            ("https://api.together.ai:8443/v1/files", false),
+            ("http://api.together.ai/v1/files", false),
+            ("https://x.api.together.ai/v1/files", false),
+        ] {
+            assert_eq!(client.is_api(&Url::parse(url).unwrap()), ours, "{url}");
+        }
+    }
+}

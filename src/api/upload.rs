@@ -1,0 +1,256 @@
+//! Bringing a file to the service: registered without its bytes, put into storage, taken in by the service.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use reqwest::{Method, multipart};
+use tokio::sync::watch;
+use url::Url;
+
+use super::call::{SMALL_CALL, logged};
+use super::error::{Failure, Fault, chain};
+use super::fields::{self, checked, is_id};
+use super::files::FileObject;
+use super::transfer::{MAX_HOPS, host, is_redirect, too_many_hops};
+use super::{Client, Reply};
+
+/// Where the answer to a registration says which file it is about.
+const FILE_ID: &str = "x-together-file-id";
+/// The piece that is read and sent at a time.
+const PIECE: u64 = 128 << 10;
+
+/// A file to bring.
+#[derive(Debug, Clone, Copy)]
+pub struct Upload<'a> {
+    /// Where it is here.
+    pub path: &'a Path,
+    /// What the service shall call it: a base name.
+    pub name: &'a str,
+    /// Its length.
+    pub bytes: u64,
+    /// SHA-256 of its bytes in lower-case hex.
+    pub sha256: &'a str,
+}
+
+/// The file's id at the service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Uploaded {
+    /// It was brought.
+    New(String),
+    /// The service says that it knows these bytes (409), from an earlier upload of the account; nothing was sent, and the
+    /// name is the earlier one. That upload may have broken off: ask [`Client::file`] whether all bytes are there (if not,
+    /// delete it and upload again) and whether they were taken in (if not, [`Client::preprocess`]).
+    AlreadyThere(String),
+}
+
+impl Client {
+    /// One whole upload. `progress` is given the bytes handed to the network so far; after a redirect it starts over.
+    ///
+    /// # Errors
+    /// Nothing depends on half an upload, so any failure but [`Fault::Local`], key and money may be met with another try.
+    pub async fn upload(&self, upload: &Upload<'_>, progress: &dyn Fn(u64)) -> Result<Uploaded, Failure> {
+        // Before the service hears of it: a file that is not what it should be goes nowhere.
+        drop(Pieces::open(upload)?);
+        let (id, place) = match self.register(upload).await? {
+            Registered::At(id, place) => (id, place),
+            Registered::AlreadyThere(id) => return Ok(Uploaded::AlreadyThere(id)),
+        };
+        self.put(place, upload, progress).await?;
+        self.preprocess(&id).await?;
+        Ok(Uploaded::New(id))
+    }
+
+    /// The last step of an upload: the service takes in the bytes of file `id`.
+    ///
+    /// # Errors
+    /// As for any call; nothing is harmed by another try.
+    pub async fn preprocess(&self, id: &str) -> Result<FileObject, Failure> {
+        let reply = self.bodiless(Method::POST, &format!("/files/{}/preprocess", checked("file", id)?)).await?;
+        FileObject::of(id, &reply)
+    }
+
+    /// Tells the service what will come; it answers where to.
+    async fn register(&self, upload: &Upload<'_>) -> Result<Registered, Failure> {
+        let form = multipart::Form::new()
+            .text("purpose", "batch-api")
+            .text("file_name", upload.name.to_owned())
+            .text("file_type", "jsonl")
+            .text("checksum", upload.sha256.to_owned());
+        let request = self.authorized(Method::POST, "/files")?.multipart(form);
+        let (headers, reply) = self.exchange(request, &Method::POST, "/files", SMALL_CALL).await?;
+        match reply.status {
+            302 => {
+                let id = headers.get(FILE_ID).and_then(|id| id.to_str().ok()).filter(|id| is_id(id));
+                let id = id.ok_or_else(|| Failure::bad(302, "an upload without a usable X-Together-File-Id"))?;
+                let place = self.redirected(&self.url("/files"), 302, &headers)?;
+                Ok(Registered::At(id.to_owned(), place))
+            }
+            409 => match same_file(&reply) {
+                Some(id) => Ok(Registered::AlreadyThere(id)),
+                None => Err(Failure::from_call(&reply)),
+            },
+            200..=299 => Err(Failure::bad(reply.status, "no place to upload to (302 was expected)")),
+            status => {
+                let mut failure = Failure::from_call(&reply);
+                if status == 401 {
+                    failure.message.push_str(" (the key is not accepted, or the account's trial credits are used up)");
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// Puts the bytes where the service said, without the key: the URL is the permission.
+    async fn put(&self, mut url: Url, upload: &Upload<'_>, progress: &dyn Fn(u64)) -> Result<(), Failure> {
+        for _ in 0..=MAX_HOPS {
+            let (pieces, moved) = Pieces::open(upload)?;
+            let (status, response) = self.put_once(&url, pieces, &moved, progress).await?;
+            match status {
+                200 if moved.borrow().bytes == upload.bytes => return Ok(()),
+                200 => {
+                    let why = format!("storage at {} took the upload before all of it was sent", host(&url));
+                    return Err(Failure::bad(200, &why));
+                }
+                status if is_redirect(status) => url = self.redirected(&url, status, response.headers())?,
+                _ => {
+                    let mut failure = self.refused(response, &url).await;
+                    // What is not found is the place, not a file of the service.
+                    if failure.fault == Fault::NotFound {
+                        failure.fault = Fault::Server;
+                    }
+                    return Err(failure);
+                }
+            }
+        }
+        Err(too_many_hops(&url))
+    }
+
+    async fn put_once(
+        &self,
+        url: &Url,
+        pieces: Pieces,
+        moved: &watch::Receiver<Moved>,
+        progress: &dyn Fn(u64),
+    ) -> Result<(u16, reqwest::Response), Failure> {
+        let started = Instant::now();
+        let sending = self.bare.http()?.put(url.clone()).body(reqwest::Body::wrap(pieces)).send();
+        tokio::pin!(sending);
+        let mut news = moved.clone();
+        let mut over = false;
+        let answer = loop {
+            tokio::select! {
+                biased;
+                answer = &mut sending => break answer,
+                changed = news.changed(), if !over => match changed {
+                    Ok(()) => progress(news.borrow_and_update().bytes),
+                    // The last piece is out; what is left is to wait for the answer.
+                    Err(_) => over = true,
+                },
+                () = tokio::time::sleep(self.bare.stall) => {
+                    logged(&Method::PUT, url.path(), None, started);
+                    return Err(self.bare.stalled("upload to", url));
+                }
+            }
+        };
+        let status = answer.as_ref().ok().map(|response| response.status().as_u16());
+        logged(&Method::PUT, url.path(), status, started);
+        let response = answer.map_err(|error| match &moved.borrow().trouble {
+            Some(trouble) => Failure::new(Fault::Local, trouble.clone()),
+            None if error.is_connect() => Failure::from_reqwest(&error),
+            None => Failure::new(Fault::Broken, format!("the upload to {} broke off: {}", host(url), chain(&error))),
+        })?;
+        progress(moved.borrow().bytes);
+        Ok((response.status().as_u16(), response))
+    }
+}
+
+enum Registered {
+    /// The new file's id, and where its bytes go.
+    At(String, Url),
+    AlreadyThere(String),
+}
+
+/// The file that a 409 names.
+fn same_file(reply: &Reply) -> Option<String> {
+    let object: fields::Object = serde_json::from_slice(&reply.body).ok()?;
+    fields::text(&object, "file_id").filter(|id| is_id(id))
+}
+
+/// How far the pieces are.
+#[derive(Debug, Default)]
+struct Moved {
+    bytes: u64,
+    /// What is wrong with the file.
+    trouble: Option<String>,
+}
+
+/// A file as a request body of known length, read piece by piece.
+///
+/// It is read on the network thread: the pieces come from the page cache, where the file was just written.
+#[derive(Debug)]
+struct Pieces {
+    file: File,
+    left: u64,
+    shown: String,
+    moved: watch::Sender<Moved>,
+}
+
+impl Pieces {
+    fn open(upload: &Upload<'_>) -> Result<(Self, watch::Receiver<Moved>), Failure> {
+        let unreadable = |error: io::Error| Failure::local("cannot read", upload.path, &error);
+        let file = File::open(upload.path).map_err(unreadable)?;
+        let length = file.metadata().map_err(unreadable)?.len();
+        if length != upload.bytes {
+            let changed = format!("it has {length} bytes instead of {}: it was changed", upload.bytes);
+            return Err(unreadable(io::Error::other(changed)));
+        }
+        let (moved, news) = watch::channel(Moved::default());
+        Ok((Self { file, left: upload.bytes, shown: upload.path.display().to_string(), moved }, news))
+    }
+
+    fn next(&mut self) -> io::Result<Bytes> {
+        let mut piece = Vec::with_capacity(self.left.min(PIECE) as usize);
+        (&self.file).take(self.left.min(PIECE)).read_to_end(&mut piece)?;
+        if piece.is_empty() {
+            return Err(io::Error::other("it became shorter while it was uploaded"));
+        }
+        self.left -= piece.len() as u64;
+        Ok(piece.into())
+    }
+}
+
+impl http_body::Body for Pieces {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        let piece = self.next();
+        let shown = &self.shown;
+        self.moved.send_modify(|moved| match &piece {
+            Ok(piece) => moved.bytes += piece.len() as u64,
+            Err(error) => moved.trouble = Some(format!("cannot read {shown}: {error}")),
+        });
+        Poll::Ready(Some(piece.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    // What makes the request carry a Content-Length: stores refuse chunked bodies.
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,357 @@
+//! The results of a batch, joined with the rows that were asked: each row exactly once, whatever the service wrote.
+//!
+//! Files in, outcomes out; nothing is fetched or stored here. An answer stays where it is: its outcome carries a
+//! [`Place`] in the file, so that a file of a gigabyte costs some hundred bytes of memory a row.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::line::{self, Garbled, Reading};
+use super::lines::{Line, Lines};
+use crate::api::chat;
+use crate::error::{Error, Exit, Result};
+use crate::outcome::{ErrorCode, Fingerprint, Outcome, RowError, Usage};
+use crate::request::shorten;
+
+/// Examples kept of each kind of finding.
+const EXAMPLES: u64 = 3;
+/// Longest body of a failed response that goes into a line of results, as over realtime.
+const LONGEST_BODY: usize = 64 << 10;
+/// Bodies of failed rows that are held in memory, in bytes; what is beyond stays in the file.
+const MOST_BODIES: usize = 32 << 20;
+
+/// A row of the batch, as it was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expected {
+    /// 1-based over all inputs.
+    pub row: u64,
+    /// The user's own id, or `row-N`.
+    pub id: Box<str>,
+    /// What travelled as `custom_id`, if that is not `id` itself.
+    pub wire: Option<Box<str>>,
+    /// Of the request that was sent.
+    pub fingerprint: Fingerprint,
+    /// The model asked for.
+    pub model: Arc<str>,
+    /// What it could cost at most ([`Outcome::reserve`]).
+    pub reserve: Usage,
+}
+
+/// How the batch ended: decides what became of rows that no line mentions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending<'a> {
+    /// `COMPLETED`, `FAILED`, `EXPIRED`, `CANCELLED`, or `REFUSED` for a batch that was never created.
+    pub status: &'a str,
+    /// The service's words for it.
+    pub error: Option<&'a str>,
+    /// The batch's number in its job ([`Outcome::batch`]).
+    pub batch: u32,
+}
+
+/// What was downloaded. A file that the service did not name is `None`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Files<'a> {
+    /// Of `output_file_id`.
+    pub output: Option<&'a Path>,
+    /// Of `error_file_id`.
+    pub errors: Option<&'a Path>,
+}
+
+/// One of the two files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// [`Files::output`].
+    Output,
+    /// [`Files::errors`]; answers may stand there too.
+    Errors,
+}
+
+/// Where a body stands: JSON without line breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// In which file.
+    pub side: Side,
+    /// Offset of its first byte.
+    pub at: u64,
+    /// Bytes.
+    pub len: u32,
+}
+
+/// A row with what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Joined {
+    /// An answered row has its body here or at `place`, never both. Latency is 0, and nothing is at risk.
+    pub outcome: Outcome,
+    /// Where the body stands, if it is not in `outcome`: nearly every answer; of failed rows those that were too much to hold.
+    pub place: Option<Place>,
+}
+
+/// What was strange about the files. Examples name file and line, never contents but ids.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Findings {
+    /// Lines for ids that were not asked.
+    pub foreign: u64,
+    /// Answers to a row that had another answer. The first stays, the others' tokens are in [`Outcome::wasted`].
+    pub conflicts: u64,
+    /// Answers repeated byte for byte; they count once.
+    pub duplicates: u64,
+    /// Lines that are no result.
+    pub garbled: u64,
+    /// Rows that no line mentions although the batch completed.
+    pub missing: u64,
+    /// Rows with both an answer and an error. The answer stays.
+    pub answered_and_failed: u64,
+    /// A file ends in the middle of a line: it was cut off. That line is not among the garbled ones.
+    pub torn: bool,
+    /// A few sentences each for what is foreign, in conflict or garbled.
+    pub examples: Vec<String>,
+}
+
+impl Findings {
+    /// Whether the service broke its contract (exit code 76).
+    #[must_use]
+    pub const fn broken_contract(&self) -> bool {
+        self.foreign > 0 || self.conflicts > 0 || self.garbled > 0
+    }
+}
+
+/// The whole batch, accounted for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Exactly one for each [`Expected`], ascending by row.
+    pub joined: Vec<Joined>,
+    /// What else the files held.
+    pub findings: Findings,
+}
+
+/// Joins the rows of one batch with its files.
+///
+/// # Errors
+/// I/O (74) if a file cannot be read; failure (1) if two rows travelled under one id. What a file holds is never an error.
+pub fn join(mut expected: Vec<Expected>, files: &Files<'_>, ending: &Ending<'_>) -> Result<Report> {
+    expected.sort_by_key(|row| row.row);
+    let mut index = HashMap::with_capacity(expected.len());
+    for (at, row) in expected.iter().enumerate() {
+        let id = row.wire.as_deref().unwrap_or(&row.id);
+        if index.insert(id, at).is_some() {
+            let message = format!("two rows of one batch travelled as `{}`", shorten(id));
+            return Err(Error::new(Exit::Failure, message).hint("please report this: it is a fault of llbatch"));
+        }
+    }
+    let mut table = Table {
+        files: *files,
+        index,
+        slots: vec![Slot::default(); expected.len()],
+        findings: Findings::default(),
+        bodies: 0,
+    };
+    for (side, path) in [(Side::Output, files.output), (Side::Errors, files.errors)] {
+        if let Some(path) = path {
+            table.file(side, path).map_err(|e| Error::io(format!("cannot read {}", path.display()), e))?;
+        }
+    }
+    let Table { slots, mut findings, .. } = table;
+    let fate = unmentioned(ending);
+    let attempts = u32::from(!ending.status.eq_ignore_ascii_case("REFUSED"));
+    let joined = expected.into_iter().zip(slots).map(|(row, slot)| {
+        let found = slot.found.unwrap_or_else(|| {
+            findings.missing += u64::from(fate.code == ErrorCode::Missing);
+            Found { error: Some(fate.clone()), ..Found::default() }
+        });
+        let outcome = Outcome {
+            row: row.row,
+            id: row.id,
+            fingerprint: row.fingerprint,
+            model: row.model,
+            error: found.error,
+            status: found.status,
+            body: found.body,
+            usage: found.usage,
+            wasted: slot.wasted,
+            // Rows that failed in a batch are not billed (docs.together.ai, inference/pricing).
+            at_risk: 0,
+            reserve: row.reserve,
+            attempts,
+            refused: 0,
+            latency_ms: 0,
+            batch: Some(ending.batch),
+        };
+        Joined { outcome, place: found.place }
+    });
+    let joined = joined.collect();
+    Ok(Report { joined, findings })
+}
+
+/// What became of the rows that no line mentions.
+fn unmentioned(ending: &Ending<'_>) -> RowError {
+    let status = ending.status.to_ascii_uppercase();
+    let (code, what) = match status.as_str() {
+        "EXPIRED" => (ErrorCode::Expired, "the batch expired before this row was answered"),
+        "CANCELLED" | "CANCELED" => (ErrorCode::Cancelled, "the batch was cancelled before this row was answered"),
+        "FAILED" => (ErrorCode::ServerError, "the batch failed"),
+        "REFUSED" => (ErrorCode::ServerError, "the batch was refused"),
+        _ => (ErrorCode::Missing, "the batch's results do not mention this row"),
+    };
+    let message = match ending.error.map(str::trim).filter(|words| !words.is_empty()) {
+        Some(words) => crate::api::error::shorten(&format!("{what}: {words}")),
+        None => what.to_owned(),
+    };
+    RowError { code, message }
+}
+
+/// What a row's lines came to so far.
+#[derive(Debug, Clone, Default)]
+struct Slot {
+    found: Option<Found>,
+    wasted: Usage,
+    /// There was an answer and an error.
+    both: bool,
+}
+
+/// The line that stands for its row.
+#[derive(Debug, Clone, Default)]
+struct Found {
+    error: Option<RowError>,
+    status: Option<u16>,
+    usage: Option<Usage>,
+    body: Option<Box<str>>,
+    place: Option<Place>,
+}
+
+struct Table<'a> {
+    files: Files<'a>,
+    /// From what travelled as `custom_id` to the slot.
+    index: HashMap<&'a str, usize>,
+    slots: Vec<Slot>,
+    findings: Findings,
+    /// Bytes of bodies of failed rows in memory.
+    bodies: usize,
+}
+
+impl Table<'_> {
+    fn file(&mut self, side: Side, path: &Path) -> io::Result<()> {
+        let mut lines = Lines::open(path)?;
+        while let Some(line) = lines.next()? {
+            if line.bytes.is_some_and(<[u8]>::is_empty) {
+                continue;
+            }
+            let why = match line.bytes.map_or(Err(Garbled::TooLong), line::read) {
+                Ok(reading) => {
+                    self.result(side, path, &line, &reading)?;
+                    continue;
+                }
+                Err(why) => why,
+            };
+            // Whatever is cut off in the middle is no JSON; what is JSON was written so.
+            if !line.ended && matches!(why, Garbled::NotJson(_) | Garbled::TooLong) {
+                self.findings.torn = true;
+            } else {
+                self.findings.garbled += 1;
+                self.example(self.findings.garbled, path, &line, &why.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    fn result(&mut self, side: Side, path: &Path, line: &Line<'_>, reading: &Reading<'_>) -> io::Result<()> {
+        let id = || shorten(&reading.id);
+        match self.index.get(&*reading.id) {
+            None => {
+                self.findings.foreign += 1;
+                let what = format!("a result for `{}`, which was not asked", id());
+                self.example(self.findings.foreign, path, line, &what);
+            }
+            Some(&slot) => {
+                if self.add(slot, side, line, reading)? {
+                    self.findings.conflicts += 1;
+                    let what = format!("another answer to `{}`; the first one stays", id());
+                    self.example(self.findings.conflicts, path, line, &what);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn example(&mut self, count: u64, path: &Path, line: &Line<'_>, what: &str) {
+        if count <= EXAMPLES {
+            self.findings.examples.push(format!("{}:{}: {what}", path.display(), line.number));
+        }
+    }
+
+    /// Adds a line to its row; `true` if it is an answer in conflict with another one.
+    fn add(&mut self, at: usize, side: Side, line: &Line<'_>, new: &Reading<'_>) -> io::Result<bool> {
+        let good = new.error.is_none();
+        let slot = &mut self.slots[at];
+        let old = slot.found.as_ref().map(|old| (old, old.error.is_none()));
+        // What is repeated was paid for once.
+        let repeated = match old {
+            Some((old, answered)) if answered == good && new.usage.is_some() | good => old.is(new, &self.files)?,
+            _ => false,
+        };
+        let stays = old.is_some_and(|(_, answered)| answered || !good);
+        let conflict = stays && good && !repeated;
+        if (stays || !good) && !repeated {
+            slot.wasted += new.usage.unwrap_or_default();
+        }
+        let both = new.also_failed || old.is_some_and(|(_, answered)| answered != good);
+        self.findings.answered_and_failed += u64::from(both && !slot.both);
+        self.findings.duplicates += u64::from(repeated && good);
+        slot.both |= both;
+        if !stays {
+            let found = self.found(side, line, new);
+            self.slots[at].found = Some(found);
+        }
+        Ok(conflict)
+    }
+
+    fn found(&mut self, side: Side, line: &Line<'_>, new: &Reading<'_>) -> Found {
+        let good = new.error.is_none();
+        let mut found = Found {
+            error: new.error.clone(),
+            status: new.status,
+            usage: new.usage.filter(|_| good),
+            ..Found::default()
+        };
+        // An answer that cannot be used is kept however long it is: it was paid for.
+        let thrown_away = new.error.as_ref().is_some_and(|e| e.code == ErrorCode::BadResponse);
+        let Some(body) = new.body.filter(|body| good || thrown_away || body.len() <= LONGEST_BODY) else {
+            return found;
+        };
+        // White space may be a carriage return, which many readers take for the end of a line.
+        let broken = memchr::memchr(b'\r', body.as_bytes()).is_some();
+        if broken || (!good && body.len() <= LONGEST_BODY && self.bodies + body.len() <= MOST_BODIES) {
+            self.bodies += if good { 0 } else { body.len() };
+            found.body = Some(chat::one_line(body).into());
+        } else {
+            let inside = line.bytes.map_or(0, |bytes| body.as_ptr().addr() - bytes.as_ptr().addr());
+            let len = u32::try_from(body.len()).expect("a line is far shorter than 4 GiB");
+            found.place = Some(Place { side, at: line.at + inside as u64, len });
+        }
+        found
+    }
+}
+
+impl Found {
+    /// Whether `new` has the very same body. Reads an answer again rather than keeping a digest of every one.
+    fn is(&self, new: &Reading<'_>, files: &Files<'_>) -> io::Result<bool> {
+        let body = new.body.unwrap_or_default();
+        let Some(place) = self.place else { return Ok(self.body.as_deref() == Some(&*chat::one_line(body))) };
+        if place.len as usize != body.len() {
+            return Ok(false);
+        }
+        let path = if place.side == Side::Output { files.output } else { files.errors };
+        let Some(path) = path else { return Ok(false) };
+        let mut bytes = vec![0; body.len()];
+        File::open(path)?.read_exact_at(&mut bytes, place.at)?;
+        Ok(bytes == body.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod bijection;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+use super::*;
+
+const BODY: &str = r#"{"choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#;
+const USAGE: Option<Usage> = Some(Usage { prompt: 3, completion: 4 });
+
+fn answer(rest: &str) -> String {
+    format!(r#"{{"custom_id":"a","response":{{"status_code":200,"body":{BODY}}}{rest}}}"#)
+}
+
+#[test]
+fn answers_are_found_in_every_dress() {
+    let lines = [
+        answer(""),
+        answer(r#","error":null,"id":"batch_req_1","x":[{}]"#),
+        answer(r#","error":{}"#),
+        answer(r#","error":"""#),
+        answer(r#","error":{"message":"","code":null,"param":{}}"#),
+        format!(r#"{{ "response" : {{"request_id":"r","body" : {BODY} ,"status_code":"200"}} , "custom_id" : "a" }}"#),
+        format!(r#"{{"response":{{"body":{BODY}}},"custom_id":"\u0061"}}"#),
+        format!(r#"{{"response":{{"body":{BODY},"status_code":null}},"custom_id":"a"}}"#),
+        format!(r#"{{"response":{{"body":{BODY},"status_code":0}},"custom_id":"a"}}"#),
+    ];
+    for line in lines {
+        let reading = read(line.as_bytes()).expect(&line);
+        let expected = Reading {
+            id: "a".into(),
+            error: None,
+            also_failed: false,
+            status: Some(200),
+            body: Some(BODY),
+            usage: USAGE,
+        };
+        assert_eq!(reading, expected, "{line}");
+    }
+}
+
+#[test]
+fn an_answer_outweighs_an_error_beside_it() {
+    let line = answer(r#","error":{"message":"late","code":"timeout"}"#);
+    let reading = read(line.as_bytes()).expect("a line");
+    assert_eq!((reading.error, reading.also_failed, reading.usage), (None, true, USAGE));
+}
+
+#[test]
+fn audio_answers_are_answers_and_ids_may_be_numbers() {
+    let reading =
+        read(br#"{"custom_id":-12.50,"response":{"status_code":200,"body":{"text":"hello"}}}"#).expect("a line");
+    assert_eq!((&*reading.id, reading.error, reading.usage), ("-12.50", None, None));
+}
+
+#[test]
+fn failures_are_told_apart() {
+    use ErrorCode as E;
+    // The rest of the line, code, message, status, whether there is a body, whether it was billed.
+    let cases: &[(&str, E, &str, Option<u16>, bool, bool)] = &[
+        (r#""error":{"message":"no","code":"invalid_model"}"#, E::NotFound, "invalid_model: no", None, false, false),
+        (r#""error":"no luck","response":null"#, E::ServerError, "no luck", None, false, false),
+        (r#""error":"late","response":"x""#, E::ServerError, "late", None, false, false),
+        (r#""error":"late","response":[200,{"choices":[]}]"#, E::ServerError, "late", None, false, false),
+        (
+            r#""response":{"status_code":429,"body":{"error":{"message":"slow"}}}"#,
+            E::RateLimited,
+            "HTTP 429: slow",
+            Some(429),
+            true,
+            false,
+        ),
+        (
+            r#""response":{"status_code":400,"body":{"error":"inner"}},"error":{"message":"","code":"bad"}"#,
+            E::InvalidRequest,
+            "HTTP 400: bad: inner",
+            Some(400),
+            true,
+            false,
+        ),
+        (
+            r#""response":{"status_code":521,"body":"error code: 521"}"#,
+            E::ServerError,
+            "HTTP 521: error code: 521",
+            Some(521),
+            true,
+            false,
+        ),
+        (r#""response":{"status_code":500}"#, E::ServerError, "HTTP 500", Some(500), false, false),
+        (r#""response":{"body":{"error":"inner"}}"#, E::ServerError, "inner", None, true, false),
+        (
+            r#""response":{"status_code":200,"body":null},"error":{"code":"timeout","message":"late"}"#,
+            E::Timeout,
+            "late",
+            Some(200),
+            false,
+            false,
+        ),
+        (r#""response":{"status_code":200}"#, E::BadResponse, "HTTP 200 with an empty body", Some(200), false, false),
+        (
+            r#""response":{"status_code":200,"body":"{}"}"#,
+            E::BadResponse,
+            "HTTP 200 with something other than a JSON object",
+            Some(200),
+            true,
+            false,
+        ),
+        (
+            r#""response":{"body":{"choices":[],"usage":{"prompt_tokens":1}}}"#,
+            E::BadResponse,
+            "HTTP 200 with no choices",
+            Some(200),
+            true,
+            true,
+        ),
+        (
+            r#""response":{"status_code":200,"body":{"choices":"secret"}}"#,
+            E::BadResponse,
+            "HTTP 200 with an unexpected shape",
+            Some(200),
+            true,
+            false,
+        ),
+        (
+            r#""response":{"status_code":201,"body":{"choices":[{"text":"x"}]}}"#,
+            E::BadResponse,
+            "HTTP 201: {\"choices\":[{\"text\":\"x\"}]}",
+            Some(201),
+            true,
+            false,
+        ),
+        (r#""response":null,"error":{}"#, E::ServerError, "the service gave no reason", None, false, false),
+    ];
+    for (rest, code, message, status, body, billed) in cases {
+        let line = format!(r#"{{"custom_id":"a",{rest}}}"#);
+        let reading = read(line.as_bytes()).expect(rest);
+        let error = Some(RowError { code: *code, message: (*message).to_owned() });
+        assert_eq!(reading.error, error, "{rest}");
+        assert_eq!(
+            (reading.status, reading.body.is_some(), reading.usage.is_some()),
+            (*status, *body, *billed),
+            "{rest}"
+        );
+    }
+}
+
+#[test]
+fn what_is_no_result_is_said_without_quoting_it() {
+    let cases: &[(&[u8], Garbled)] = &[
+        (b"nonsense", Garbled::NotJson(1)),
+        (b"\"a\"", Garbled::NotJson(1)),
+        (b"{\"custom_id\":\"a\",}", Garbled::NotJson(18)),
+        (b"{\"custom_id\":\"a\",\"response\":{\"body\":{\"choices\":[}}}", Garbled::NotJson(49)),
+        (b"[\"a\",{\"status_code\":200},null]", Garbled::NotJson(1)),
+        (b"{\"custom_id\":\"a\"", Garbled::NotJson(17)),
+        (b"{\"custom_id\":\"a\"}{\"custom_id\":\"b\"}", Garbled::NotJson(18)),
+        (b"{\"custom_id\":\"a\xff\"}", Garbled::NotJson(16)),
+        (b"{}", Garbled::NoId),
+        (b"{\"custom_id\":null}", Garbled::NoId),
+        (b"{\"custom_id\":[\"a\"]}", Garbled::NoId),
+        (b"{\"custom_id\":\"\\ud800\"}", Garbled::NoId),
+    ];
+    for (line, garbled) in cases {
+        let shown = String::from_utf8_lossy(line);
+        assert_eq!(read(line).as_ref().map_err(|_| ()), Err(()), "{shown}");
+        assert_eq!(read(line).expect_err("garbled"), *garbled, "{shown}");
+    }
+}
+
+#[test]
+fn depth_does_not_matter() {
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    for line in [
+        format!(r#"{{"custom_id":"a","response":{deep},"error":"x"}}"#),
+        format!(r#"{{"custom_id":"a","response":{{"status_code":500,"body":{deep}}},"error":{{"message":{deep}}}}}"#),
+    ] {
+        assert!(read(line.as_bytes()).is_ok_and(|reading| reading.error.is_some()));
+    }
+}

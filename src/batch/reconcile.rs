@@ -1,0 +1,159 @@
+//! A create whose reply never came: was a batch made? The service takes no idempotency key, so its list must tell, and a list
+//! that may be stale, cut short or somebody else's must never read as "not created".
+
+use std::time::Duration;
+
+/// What the service's list says about one batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its id.
+    pub id: String,
+    /// The file that it was made from.
+    pub input_file_id: Option<String>,
+    /// RFC 3339.
+    pub created_at: Option<String>,
+}
+
+/// What is known when the list is looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Evidence<'a> {
+    /// The list.
+    pub listed: &'a [Listed],
+    /// The file that our batch would be made from.
+    pub file_id: &'a str,
+    /// Batches of that file that are not ours.
+    pub others: &'a [String],
+    /// Live batches that this account has for certain: a list without them is not to be believed.
+    pub witnesses: &'a [String],
+    /// The list is whole.
+    pub complete: bool,
+    /// Since the request may have been sent.
+    pub since: Duration,
+    /// After so long a batch that was made stands in the list.
+    pub settle_after: Duration,
+    /// The key is that of the account which asked for the batch.
+    pub same_account: bool,
+    /// How often its creation was begun.
+    pub tries: u32,
+}
+
+/// What follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was made: this is it. More than one: the oldest, and the others are to be cancelled.
+    Adopt {
+        /// Ours from now on.
+        id: String,
+        /// Made by mistake.
+        surplus: Vec<String>,
+    },
+    /// It was not made; it may be asked for once more.
+    Create,
+    /// The list cannot tell yet.
+    Wait(&'static str),
+}
+
+/// Times that a creation may be begun in all.
+const MOST_TRIES: u32 = 2;
+
+/// Reads the evidence.
+#[must_use]
+pub fn decide(evidence: &Evidence<'_>) -> Verdict {
+    let mut found: Vec<&Listed> = evidence
+        .listed
+        .iter()
+        .filter(|batch| batch.input_file_id.as_deref() == Some(evidence.file_id))
+        .filter(|batch| !evidence.others.contains(&batch.id))
+        .collect();
+    // Times are RFC 3339 in UTC, so their text sorts; one without a time comes last.
+    found.sort_by(|a, b| {
+        let key = |batch: &Listed| (batch.created_at.is_none(), batch.created_at.clone(), batch.id.clone());
+        key(a).cmp(&key(b))
+    });
+    let mut ids = found.into_iter().map(|batch| batch.id.clone());
+    if let Some(id) = ids.next() {
+        return Verdict::Adopt { id, surplus: ids.collect() };
+    }
+    if !evidence.complete {
+        return Verdict::Wait("the service's list cannot be read as a whole");
+    }
+    if !evidence.same_account {
+        return Verdict::Wait("this key is not of the account that asked for it");
+    }
+    if evidence.witnesses.iter().any(|id| !evidence.listed.iter().any(|batch| batch.id == *id)) {
+        return Verdict::Wait("the service's list lacks batches that are known to live");
+    }
+    if evidence.since < evidence.settle_after {
+        return Verdict::Wait("a new batch may be missing from the service's list for a while");
+    }
+    if evidence.tries >= MOST_TRIES {
+        return Verdict::Wait("it was asked for twice and the service lists neither");
+    }
+    Verdict::Create
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(id: &str, file: &str, at: Option<&str>) -> Listed {
+        Listed { id: id.into(), input_file_id: Some(file.into()), created_at: at.map(str::to_owned) }
+    }
+
+    #[test]
+    fn only_a_list_that_can_be_believed_says_that_nothing_was_made() {
+        let list = [listed("a", "f1", None), listed("w", "f9", None)];
+        let others = ["a".to_owned()];
+        let witness = ["w".to_owned()];
+        let gone = ["gone".to_owned()];
+        let base = Evidence {
+            listed: &list,
+            file_id: "f2",
+            others: &[],
+            witnesses: &witness,
+            complete: true,
+            since: Duration::from_mins(10),
+            settle_after: Duration::from_mins(10),
+            same_account: true,
+            tries: 1,
+        };
+        assert_eq!(decide(&base), Verdict::Create);
+        assert_eq!(decide(&Evidence { witnesses: &[], ..base }), Verdict::Create);
+        assert!(matches!(decide(&Evidence { witnesses: &gone, ..base }), Verdict::Wait(_)));
+        assert!(
+            matches!(decide(&Evidence { listed: &[], ..base }), Verdict::Wait(_)),
+            "an empty list lacks the witness"
+        );
+        assert!(matches!(decide(&Evidence { since: Duration::from_secs(599), ..base }), Verdict::Wait(_)));
+        assert!(matches!(decide(&Evidence { same_account: false, ..base }), Verdict::Wait(_)));
+        assert!(matches!(decide(&Evidence { tries: 2, ..base }), Verdict::Wait(_)));
+        assert!(matches!(decide(&Evidence { complete: false, ..base }), Verdict::Wait(_)));
+        // Found is found, whatever else is wrong.
+        let adopt = |id: &str| Verdict::Adopt { id: id.into(), surplus: Vec::new() };
+        let doubtful =
+            Evidence { file_id: "f1", since: Duration::ZERO, same_account: false, complete: false, tries: 2, ..base };
+        assert_eq!(decide(&doubtful), adopt("a"));
+        assert!(matches!(decide(&Evidence { others: &others, ..doubtful }), Verdict::Wait(_)), "that one is not ours");
+    }
+
+    #[test]
+    fn of_two_the_oldest_is_ours() {
+        let list = [
+            listed("none", "f", None),
+            listed("late", "f", Some("2026-11-23T10:00:01.000001Z")),
+            listed("early", "f", Some("2026-11-23T10:00:00.9Z")),
+        ];
+        let verdict = decide(&Evidence {
+            listed: &list,
+            file_id: "f",
+            others: &[],
+            witnesses: &[],
+            complete: true,
+            since: Duration::ZERO,
+            settle_after: Duration::ZERO,
+            same_account: true,
+            tries: 1,
+        });
+        assert_eq!(verdict, Verdict::Adopt { id: "early".into(), surplus: vec!["late".into(), "none".into()] });
+    }
+}

@@ -1,0 +1,156 @@
+//! `llbatch submit`: inputs become Together batches.
+
+use std::time::Instant;
+
+use clap::Args;
+
+use super::args::{InputArgs, ResultArgs, WaitArgs, deadline};
+use super::service::connect;
+use super::{print_json, print_summary, print_text, status};
+use crate::context::Ctx;
+use crate::error::{Error, Exit, Result};
+use crate::pipeline::batch::follow::follow;
+use crate::pipeline::batch::rescue::{self, Rescue};
+use crate::pipeline::batch::submit::{self, Order};
+use crate::pipeline::batch::{PATIENCE, UNBOUNDED, Work};
+use crate::price::Nanos;
+use crate::ui::Results;
+
+/// Submit rows as Together batch jobs, at the batch price
+///
+/// Checks every row, groups them by model, splits them at 50,000 rows and 100 MB, uploads and creates the batches, and
+/// prints the job's id. The same content submitted again while its job lives is that job: nothing is sent or paid twice.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Submit {
+    #[command(flatten)]
+    input: InputArgs,
+
+    /// Wait for the end and write the results, all in one command
+    #[arg(long, help_heading = "Waiting")]
+    wait: bool,
+    #[command(flatten)]
+    waiting: WaitArgs,
+    /// Wait no longer than this: a span (8h) or a time of day (06:00); then exit 5, the batches go on
+    #[arg(long, value_name = "TIME", help_heading = "Waiting", conflicts_with = "timeout")]
+    deadline: Option<String>,
+    /// At the deadline cancel what has not ended, and answer the rows without an answer at realtime
+    #[arg(long, requires = "deadline", help_heading = "Waiting")]
+    rescue: bool,
+    /// Most that the rescue may cost; rows beyond that stay without an answer
+    #[arg(long, value_name = "USD", requires = "rescue", help_heading = "Waiting", value_parser = usd)]
+    max_cost: Option<Nanos>,
+
+    #[command(flatten)]
+    results: ResultArgs,
+
+    /// Name the job, for other commands
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Make a second job of content that is submitted already, and pay for it again
+    #[arg(long)]
+    again: bool,
+    /// Refuse models that have no batch discount, or that batches do not serve
+    #[arg(long)]
+    require_discount: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  llbatch submit samples/prompts.jsonl --sandbox               try it: no key, no network, no cost
+  llbatch submit prompts.jsonl                                 then: status, wait, fetch last -o out.jsonl
+  llbatch submit prompts.jsonl --wait -o out.jsonl             the whole night in one command
+  llbatch submit reviews.csv --prompt 'Classify: {{ text }}' -m meta-llama/Llama-3.2-3B-Instruct-Turbo
+  llbatch submit big.jsonl --deadline 06:00 --rescue --max-cost 5 -o out.jsonl
+                                                               complete by morning, whatever it takes";
+
+/// An amount of money.
+pub(super) fn usd(text: &str) -> Result<Nanos, String> {
+    match text.trim_start_matches('$').parse::<Nanos>() {
+        Ok(amount) if amount > Nanos::ZERO => Ok(amount),
+        Ok(_) => Err("an amount above 0 is needed, such as 5 or 0.50".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Runs the subcommand.
+pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
+    let began = Instant::now();
+    let stdin = args.input.stdin()?;
+    if args.input.inputs.is_empty() {
+        return Err(
+            Error::usage("no INPUT: name files, or `-` for standard input").hint("llbatch submit prompts.jsonl")
+        );
+    }
+    let wait = args.wait || args.deadline.is_some();
+    if !wait && (args.results.is_given() || args.waiting.is_given()) {
+        return Err(Error::usage("results and waiting need --wait")
+            .hint("without it, `llbatch fetch last -o FILE` gets the results later"));
+    }
+    args.input.batch_endpoint()?;
+    let params = args.input.params(ctx.settings.run.model.as_deref())?;
+    let delivery = if wait { Some(args.results.resolve(ctx.json)?) } else { None };
+    let until = args.deadline.as_deref().map(deadline).transpose()?;
+    let waiting = args.waiting.resolve(until, ctx.settings.sandbox)?;
+    let service = connect(ctx)?;
+    let to_stdout = delivery.as_ref().is_some_and(|delivery| delivery.output.is_none());
+    let shown = if to_stdout { Results::Stdout } else { Results::Elsewhere };
+    let order = Order {
+        inputs: if stdin { Vec::new() } else { args.input.inputs.clone() },
+        stdin,
+        input_format: args.input.format(),
+        params,
+        skip_invalid: args.input.skip_invalid,
+        max_problems: args.input.max_problems,
+        name: args.name.clone(),
+        again: args.again,
+        require_discount: args.require_discount,
+        patience: if wait { UNBOUNDED } else { PATIENCE },
+    };
+    let mut work = submit::enter(&order, service.remote(), ctx, shown)?.work;
+    // Before money is spent.
+    let outputs = delivery.as_ref().map(|delivery| work.outputs(delivery)).transpose()?;
+    let id = work.job.id.clone();
+    if !to_stdout && !ctx.json {
+        print_text(&format!("{id}\n"), ctx)?;
+    }
+    work.submit(false)?;
+    let (Some(outputs), Some(delivery)) = (outputs, delivery) else {
+        work.progress.finish();
+        let refused = work.refused()?;
+        if ctx.json {
+            drop(work);
+            print_json(&status::document(&[id.as_str()], ctx)?, ctx)?;
+        } else {
+            ctx.ui.hint(&format!(
+                "`llbatch status {id}{0}`, `llbatch wait {id}{0}`, `llbatch fetch {id}{0} -o FILE`",
+                work.sandbox_flag()
+            ));
+        }
+        return Ok(if refused > 0 { Exit::RowsFailed } else { Exit::Ok });
+    };
+    let flat = delivery.form.is_flat();
+    if follow(std::slice::from_mut(&mut work), waiting)? {
+        let (summary, exit) = work.deliver(outputs, flat, began)?;
+        return print_summary(&summary, exit, ctx);
+    }
+    if args.rescue {
+        let options = super::args::SpeedArgs::default().options(work.spec.params.endpoint, None, ctx)?;
+        let rescue = Rescue { delivery, options, max_cost: args.max_cost };
+        let (summary, exit) = rescue::rescue(work, rescue, outputs, service.remote(), ctx)?;
+        return print_summary(&summary, exit, ctx);
+    }
+    too_late(&work, args.deadline.is_some())
+}
+
+fn too_late(work: &Work<'_>, deadline: bool) -> Result<Exit> {
+    let (exit, what) =
+        if deadline { (Exit::Budget, "the deadline was reached") } else { (Exit::TempFail, "--timeout is over") };
+    let (open, _) = work.open_batches()?;
+    let count = submit::plural_batches(open);
+    Err(Error::new(exit, format!("{what}; {count} of {} have not ended, and go on", work.job.id)).hint(format!(
+        "`llbatch wait {0}{1}` goes on waiting; `llbatch fetch {0}{1} --partial -o FILE` writes what there is",
+        work.job.id,
+        work.sandbox_flag()
+    )))
+}

@@ -1,0 +1,127 @@
+//! A copy of the inputs that nobody else writes to: what a batch was made from, for as long as its job is kept.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::source::{self, is_packed};
+use super::{Format, Input, Inputs};
+use crate::error::{Error, Exit, Result};
+
+/// One copied file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// In the directory of the copy.
+    pub name: String,
+    /// What messages call it.
+    pub shown: String,
+    /// Its format.
+    pub format: Format,
+}
+
+impl Inputs {
+    /// Copies all files into `dir`, packed with zstd where they are not packed already; on the disk when this returns.
+    ///
+    /// # Errors
+    /// 66 if an input cannot be read, 74 if a copy cannot be written.
+    pub fn keep(&self, dir: &Path) -> Result<Vec<Kept>> {
+        let copy = |(number, input): (usize, &Input)| {
+            let name = format!("input-{number}");
+            let path = dir.join(&name);
+            let unwritable = |e| Error::io(format!("{}: the input cannot be kept", path.display()), e);
+            let mut from = File::open(&input.path).map_err(|e| source::unreadable(&input.shown, e))?;
+            let to =
+                File::options().write(true).create(true).truncate(true).mode(0o600).open(&path).map_err(unwritable)?;
+            let mut head = Vec::new();
+            Read::take(&mut from, 4).read_to_end(&mut head).map_err(|e| source::unreadable(&input.shown, e))?;
+            let packed = is_packed(&head);
+            let mut bytes = head.chain(from);
+            let to = if packed {
+                copy_all(&mut bytes, to, &input.shown, &unwritable)?
+            } else {
+                // The fastest level: prompts shrink to a third, and the disk is slower than this.
+                let encoder = zstd::stream::write::Encoder::new(to, 1).map_err(unwritable)?;
+                copy_all(&mut bytes, encoder, &input.shown, &unwritable)?.finish().map_err(unwritable)?
+            };
+            to.sync_all().map_err(unwritable)?;
+            Ok(Kept { name, shown: input.shown.clone(), format: input.format })
+        };
+        self.files.iter().enumerate().map(|(i, input)| copy((i + 1, input))).collect()
+    }
+
+    /// Inputs from such a copy.
+    ///
+    /// # Errors
+    /// 66 if a file is not there any more.
+    pub fn kept(dir: &Path, kept: &[Kept]) -> Result<Self> {
+        let files = kept
+            .iter()
+            .map(|kept| {
+                let path = dir.join(&kept.name);
+                let bytes = std::fs::metadata(&path)
+                    .map_err(|e| {
+                        Error::new(Exit::NoInput, format!("{}: the copy of the input is gone", path.display()))
+                            .because(e)
+                    })?
+                    .len();
+                Ok(Input { path, shown: kept.shown.clone(), format: kept.format, bytes })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { files })
+    }
+}
+
+fn copy_all<W: Write>(
+    from: &mut impl Read,
+    mut to: W,
+    shown: &str,
+    unwritable: &impl Fn(io::Error) -> Error,
+) -> Result<W> {
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(to),
+            Ok(n) => to.write_all(&buffer[..n]).map_err(unwritable)?,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(source::unreadable(shown, e)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_reads_as_its_original_did() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (plain, packed) = (dir.path().join("a.jsonl"), dir.path().join("b.csv.gz"));
+        std::fs::write(&plain, "{\"prompt\":\"x\"}\n{\"prompt\":\"y\"}\n").expect("a file");
+        let mut gz = flate2::write::GzEncoder::new(File::create(&packed).expect("a file"), flate2::Compression::fast());
+        gz.write_all(b"prompt\nz\n").expect("bytes");
+        gz.finish().expect("a file");
+        let inputs = Inputs::resolve(&[plain.clone(), packed.clone()], None).expect("inputs");
+        let copy = dir.path().join("copy");
+        std::fs::create_dir(&copy).expect("a directory");
+        let kept = inputs.keep(&copy).expect("a copy");
+        std::fs::remove_file(plain).expect("gone");
+        std::fs::remove_file(packed).expect("gone");
+        let again = Inputs::kept(&copy, &kept).expect("the copy");
+        let mut seen = Vec::new();
+        let mut blocks = again.blocks().expect("blocks");
+        while let Some(block) = blocks.next().expect("a block") {
+            block.for_each(|record| {
+                let record = record.expect("a record");
+                let super::super::Field::Text(text) = &record.fields()[0].1 else { panic!("a text") };
+                seen.push((record.row, text.to_string()));
+            });
+        }
+        assert_eq!(seen, [(1, "x".to_owned()), (2, "y".to_owned()), (3, "z".to_owned())]);
+        assert_eq!(kept[1].format, Format::Csv);
+        std::fs::remove_file(copy.join("input-1")).expect("gone");
+        assert_eq!(Inputs::kept(&copy, &kept).expect_err("gone").exit, Exit::NoInput);
+    }
+}

@@ -1,0 +1,154 @@
+//! The results of a batch job, written out: every row in input order, answered or with its error.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Work;
+use super::submit::plural_batches;
+use crate::error::{Exit, Result};
+use crate::outcome::ErrorCode;
+use crate::pipeline::results::{Delivery, Outputs};
+use crate::pipeline::{Bits, Cursor, Money};
+use crate::request::Shape;
+use crate::store::{BatchJob, State, Step};
+use crate::summary::{Meta, Summary, Totals};
+use crate::ui::format;
+
+impl Work<'_> {
+    /// Opens the outputs, before anything is done that they could fail.
+    ///
+    /// # Errors
+    /// As [`Delivery::open`]; 65 if the input is needed and is not what it was.
+    pub fn outputs(&self, delivery: &Delivery) -> Result<Outputs> {
+        let flat = delivery.form.is_flat();
+        if flat && self.spec.kept.is_empty() {
+            // Columns of another file must not come to stand beside these answers.
+            self.same_input()?;
+        }
+        let inputs = if flat { Some(self.inputs()?) } else { None };
+        delivery.open(&self.spec.inputs, inputs.as_ref(), &self.spec.params, self.ctx)
+    }
+
+    /// Batches whose results are still to come, and those of them that were never submitted.
+    ///
+    /// # Errors
+    /// 74 if the database cannot be read.
+    pub fn open_batches(&self) -> Result<(usize, usize)> {
+        let batches = self.courier.db.borrow().batches()?;
+        let open = batches.iter().filter(|batch| batch.is_open());
+        let unsent = open.clone().filter(|batch| matches!(batch.step, Step::Planned | Step::Uploaded));
+        Ok((open.clone().count(), unsent.count()))
+    }
+
+    /// Writes the results of all rows that have one; the others stand there as not answered yet.
+    ///
+    /// # Errors
+    /// 74 if they cannot be written, 141 if nobody reads them.
+    pub fn deliver(mut self, outputs: Outputs, flat: bool, began: Instant) -> Result<(Summary, Exit)> {
+        self.progress.phase("writing results");
+        let total = self.job.total;
+        let mut totals = Totals::new(total);
+        let mut money = Money::new(self.ctx.settings.prices.clone());
+        let shape = Arc::new(Shape::new(&self.spec.params)?);
+        let cursor = if flat { Some(Cursor::open(&self.inputs()?, &shape, true)?) } else { None };
+        let db = self.courier.db.borrow();
+        for retired in db.retired()? {
+            money.retired(&retired, &mut totals);
+        }
+        let mut done = Bits::new(total);
+        db.each_fingerprint(|row, _, _| {
+            done.insert(row);
+        })?;
+        let batches = db.batches()?;
+        let open = batches.iter().filter(|batch| batch.is_open()).count();
+        let (ordered, summary_file) = outputs.ordered(total, done, cursor);
+        let why = if open > 0 {
+            format!("not answered yet: {} of {} have not ended", open, plural_batches(batches.len()))
+        } else {
+            "not answered yet".to_owned()
+        };
+        let mut price = |outcome: &crate::outcome::Outcome| money.count(outcome, false, &mut totals);
+        let mut open_cursor = || Cursor::open(&self.inputs()?, &shape, false);
+        let written = ordered.finish(&db, &mut price, (ErrorCode::Interrupted, &why), &mut open_cursor);
+        drop(db);
+        self.progress.finish();
+        written?;
+        let exit = self.verdict(&batches, &totals);
+        self.job.cost = totals.usd();
+        self.job.exit = Some(exit.0.code());
+        self.job.delivered |= open == 0;
+        let state = self.tell_ledger(false)?;
+        let summary = totals.summary(&self.meta(state, began.elapsed(), exit));
+        if let Err(error) = summary_file.write(&summary) {
+            self.ctx.ui.error(&error);
+            return Ok((summary, Exit::Io));
+        }
+        let exit = summary_exit(&summary);
+        Ok((summary, exit))
+    }
+
+    /// How a command ends that has looked at the whole job, and why.
+    ///
+    /// # Errors
+    /// 74 if the database cannot be read.
+    pub fn verdict_now(&self) -> Result<(Exit, String)> {
+        let db = self.courier.db.borrow();
+        let totals =
+            crate::pipeline::money::fold(&db, self.ctx.settings.prices.clone(), self.job.total, &Bits::default())?;
+        Ok(self.verdict(&db.batches()?, &totals))
+    }
+
+    /// The same, from what is at hand.
+    #[must_use]
+    pub fn verdict(&self, batches: &[BatchJob], totals: &Totals) -> (Exit, String) {
+        let open = batches.iter().filter(|batch| batch.is_open()).count();
+        let left = self.job.total.saturating_sub(totals.succeeded() + totals.failed());
+        let mut verdicts = Vec::new();
+        if let Some(broken) = batches.iter().find_map(|batch| batch.broken.as_ref()) {
+            verdicts.push((Exit::Protocol, broken.clone()));
+        }
+        if open > 0 || left > 0 {
+            let what = if open > 0 {
+                format!("{open} of {} have not ended", plural_batches(batches.len()))
+            } else {
+                format!("{} to do", format::plural(left, "row"))
+            };
+            verdicts.push((Exit::TempFail, format!("not finished yet: {what}")));
+        }
+        if totals.failed() > 0 {
+            verdicts.push((Exit::RowsFailed, format!("{} failed", format::plural(totals.failed(), "row"))));
+        }
+        verdicts
+            .into_iter()
+            .reduce(|a, b| if a.0.worst(b.0) == a.0 { a } else { b })
+            .unwrap_or((Exit::Ok, "done".to_owned()))
+    }
+
+    fn meta(&self, state: State, duration: Duration, (exit, reason): (Exit, String)) -> Meta {
+        let sandbox = self.sandbox_flag();
+        let next = match (exit, state) {
+            (Exit::Ok, _) => None,
+            (Exit::TempFail, _) => Some(format!("llbatch fetch {}{sandbox} --wait -o FILE", self.job.id)),
+            _ if self.job.failed == 0 => None,
+            _ => Some(format!("llbatch retry {}{sandbox}", self.job.id)),
+        };
+        Meta {
+            job: Some(self.job.id.clone()),
+            transport: Some(self.job.transport.as_str().to_owned()),
+            state: state.as_str().to_owned(),
+            duration,
+            estimated: false,
+            exit,
+            reason,
+            next,
+        }
+    }
+}
+
+/// The exit code that a summary names.
+fn summary_exit(summary: &Summary) -> Exit {
+    [Exit::Ok, Exit::RowsFailed, Exit::TempFail, Exit::Protocol]
+        .into_iter()
+        .find(|exit| exit.code() == summary.exit.code)
+        .unwrap_or(Exit::Failure)
+}

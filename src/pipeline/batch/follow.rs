@@ -1,0 +1,120 @@
+//! Waiting for batches, through outages, and taking each one's results as soon as it ends: how long the service keeps them
+//! is not known.
+
+use std::time::{Duration, Instant};
+
+use super::Work;
+use super::submit::plural_batches;
+use crate::batch::poll;
+use crate::error::{Error, Exit, Result};
+use crate::ui::format;
+
+/// Said again only after so long.
+const REMIND: Duration = Duration::from_mins(30);
+
+/// How long to wait and how often to ask.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Waiting {
+    /// Not longer than this; none: as long as it takes.
+    pub until: Option<Instant>,
+    /// The user's own interval.
+    pub every: Option<Duration>,
+}
+
+/// Waits until every batch of these jobs has ended and its results are in the store; `false` if the time is up first.
+///
+/// # Errors
+/// 4 for the key, 74 if the disk refuses, 130 if interrupted. An outage is waited out.
+pub fn follow(works: &mut [Work<'_>], waiting: Waiting) -> Result<bool> {
+    let mut said: Option<Instant> = None;
+    for asked in 0.. {
+        let mut ended = true;
+        let mut outage = None;
+        for work in works.iter_mut().filter(|work| work.waits()) {
+            match work.advance() {
+                Ok(done) => ended &= done,
+                Err(error) if error.exit == Exit::TempFail => {
+                    ended = false;
+                    outage.get_or_insert((error, work.ctx.ui.clone()));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match outage {
+            None => said = None,
+            Some((error, ui)) => {
+                if said.is_none_or(|at| at.elapsed() > REMIND) {
+                    ui.warn(&format!("{error}; still trying"));
+                    said = Some(Instant::now());
+                }
+            }
+        }
+        if ended {
+            return Ok(true);
+        }
+        let mut wait = poll::interval(asked, waiting.every, fastrand::f64());
+        if let Some(until) = waiting.until {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            wait = wait.min(left);
+        }
+        let Some(work) = works.iter().find(|work| work.waits()) else { return Ok(true) };
+        work.show(wait)?;
+        work.block_on(work.courier.pause(wait))?;
+    }
+    unreachable!("the numbers do not end")
+}
+
+impl Work<'_> {
+    /// Whether results are still to come.
+    fn waits(&self) -> bool {
+        self.courier.db.borrow().batches().is_ok_and(|batches| batches.iter().any(crate::store::BatchJob::is_open))
+    }
+
+    /// Settles doubts, asks once, takes what has ended. Says whether all is in.
+    ///
+    /// # Errors
+    /// As [`super::courier::Courier::refresh`]; 1 if batches were never submitted.
+    pub fn advance(&mut self) -> Result<bool> {
+        self.submit(true)?;
+        let asked = self.refresh();
+        self.collect()?;
+        asked?;
+        let (open, unsent) = self.open_batches()?;
+        if open > 0 && open == unsent {
+            return Err(Error::new(
+                Exit::Failure,
+                format!(
+                    "{unsent} of the batches of {} were never submitted, because its command was stopped",
+                    self.job.id
+                ),
+            )
+            .hint(format!("`llbatch retry {}{}` submits them", self.job.id, self.sandbox_flag())));
+        }
+        Ok(open == 0)
+    }
+
+    fn show(&self, wait: Duration) -> Result<()> {
+        if !self.progress.is_shown() {
+            return Ok(());
+        }
+        let batches = self.courier.db.borrow().batches()?;
+        let ended = batches.iter().filter(|batch| batch.ended).count();
+        let rows: u64 = batches.iter().map(|batch| batch.rows).sum();
+        let done: f64 = batches
+            .iter()
+            .map(|batch| batch.rows as f64 * if batch.ended { 1.0 } else { batch.progress.unwrap_or(0.0) / 100.0 })
+            .sum();
+        self.progress.phase(&format!(
+            "waiting for {}: {ended} of {} ended, about {} of {}; asking again in {}",
+            self.job.id,
+            plural_batches(batches.len()),
+            format::count(done as u64),
+            format::plural(rows, "row"),
+            format::duration(wait)
+        ));
+        Ok(())
+    }
+}

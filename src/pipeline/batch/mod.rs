@@ -1,0 +1,324 @@
+//! A batch job from its inputs to its results: planned, submitted, followed, collected, delivered. Each of these can be a
+//! command of its own, days apart; what is known lies in the store in between.
+
+pub mod adopt;
+pub mod collect;
+pub mod deliver;
+pub mod follow;
+pub mod plan;
+pub mod remote;
+pub mod rescue;
+pub mod retry;
+pub mod state;
+pub mod submit;
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+
+use super::job::{Spec, inputs_of, spec_of};
+use super::signals::Signals;
+use crate::api::Client;
+use crate::batch::courier::{self, Courier, Tell};
+use crate::context::Ctx;
+use crate::error::{Error, Exit, Result};
+use crate::input::Inputs;
+use crate::realtime::Shared;
+use crate::store::{Job, JobDb, Ledger, Lock, State, Step, Store, Transport};
+use crate::ui::{Progress, Results, Ui, format};
+use state::{Counts, state_of};
+
+/// How long a command waits for failures that may pass before it gives the terminal back.
+pub const PATIENCE: Duration = Duration::from_secs(45);
+/// As long as it takes: for commands that wait anyway.
+pub const UNBOUNDED: Duration = Duration::from_hours(366 * 24);
+/// After so long a batch that was created stands in the service's list. Not publicly known: a generous guess.
+const SETTLE_AFTER: Duration = Duration::from_mins(10);
+/// Uploads at once.
+const UPLOADS: usize = 3;
+
+/// The service that a command talks to.
+#[derive(Debug, Clone, Copy)]
+pub struct Remote<'a> {
+    /// Its client.
+    pub client: &'a Client,
+    /// As jobs tell services apart.
+    pub name: &'a str,
+    /// As accounts are told apart.
+    pub account: &'a str,
+}
+
+/// A batch job that this process alone works on.
+pub struct Work<'a> {
+    /// The surroundings.
+    pub ctx: &'a Ctx,
+    /// The state directory.
+    pub store: Store,
+    /// The index.
+    pub ledger: Ledger,
+    /// Its entry in the index.
+    pub job: Job,
+    /// What is kept of its command.
+    pub spec: Spec,
+    /// The way to the service, and the job's database.
+    pub courier: Courier<'a>,
+    /// What is shown meanwhile.
+    pub progress: Progress,
+    signals: Option<Signals>,
+    runtime: Runtime,
+    _locks: Vec<Lock>,
+}
+
+/// A runtime for one command.
+///
+/// # Errors
+/// 1 if the system refuses.
+pub fn runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::new(Exit::Failure, "the network cannot be set up").because(e))
+}
+
+/// Whether the job may be talked about with this service.
+///
+/// # Errors
+/// 2 if it belongs to another one.
+pub fn same_service(job: &Job, spec: &Spec, remote: &str) -> Result<()> {
+    if spec.service == remote {
+        return Ok(());
+    }
+    let hint =
+        if spec.service == "sandbox" { "add --sandbox" } else { "leave --sandbox out, or give the same --base-url" };
+    Err(Error::usage(format!("{} is with {}, this command is for {remote}", job.id, spec.service)).hint(hint))
+}
+
+impl<'a> Work<'a> {
+    /// Takes a job that is in the index.
+    ///
+    /// # Errors
+    /// 75 if another process works on it, 2 if it is none for this service, 74 if its files cannot be read.
+    pub fn open(job: &Job, remote: Remote<'a>, ctx: &'a Ctx, patience: Duration, results: Results) -> Result<Self> {
+        let store = Store::open(&ctx.settings.state_dir.value)?;
+        let ledger = store.ledger()?;
+        let spec = spec_of(job)?;
+        same_service(job, &spec, remote.name)?;
+        let lock = store.lock(&job.id)?.ok_or_else(|| {
+            Error::new(Exit::TempFail, format!("{} is being worked on by another llbatch", job.id))
+                .hint("wait for it, then run the same command again")
+        })?;
+        // As it stands now that nobody else changes it.
+        let job = ledger.find(&job.id)?;
+        Self::with(job, spec, remote, ctx, (store, ledger, vec![lock]), patience, results)
+    }
+
+    fn with(
+        job: Job,
+        spec: Spec,
+        remote: Remote<'a>,
+        ctx: &'a Ctx,
+        (store, ledger, locks): (Store, Ledger, Vec<Lock>),
+        patience: Duration,
+        results: Results,
+    ) -> Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let stop = shared.stop.clone();
+        let signals = Signals::watch(shared, ctx.leave)?;
+        let progress = ctx.ui.progress(results);
+        let dir = store.make_job_dir(&job.id)?;
+        let db = JobDb::open(&store.job_path(&job.id))?;
+        let options = courier::Options {
+            account: remote.account.to_owned(),
+            settle_after: ctx.settings.settle_after.unwrap_or(if remote.name == "sandbox" {
+                Duration::from_secs(1)
+            } else {
+                SETTLE_AFTER
+            }),
+            patience,
+            uploads: UPLOADS,
+            witnesses: witnesses(&store, &ledger, &job.id, remote.name)?,
+        };
+        let tell = teller(ctx.ui.clone(), progress.clone());
+        let courier = Courier { client: remote.client, db: RefCell::new(db), dir, options, tell, stop };
+        Ok(Self {
+            ctx,
+            store,
+            ledger,
+            job,
+            spec,
+            courier,
+            progress,
+            signals: Some(signals),
+            runtime: runtime()?,
+            _locks: locks,
+        })
+    }
+
+    /// Does something over the network. A signal that ends it decides the exit code.
+    fn block_on<T>(&self, act: impl Future<Output = Result<T>>) -> Result<T> {
+        self.runtime.block_on(act).map_err(|error| {
+            if error.exit != Exit::Interrupt {
+                return error;
+            }
+            let exit = match self.signals.as_ref().map_or(0, Signals::first) {
+                1 => Exit::Hangup,
+                15 => Exit::Terminate,
+                _ => Exit::Interrupt,
+            };
+            Error { exit, ..error }
+        })
+    }
+
+    /// The inputs as they were submitted, or those that a realtime job read.
+    ///
+    /// # Errors
+    /// 66 if they are gone.
+    pub fn inputs(&self) -> Result<Inputs> {
+        inputs_of(&self.spec, &self.store, &self.job.id)
+    }
+
+    /// What a command for a person to type must say beside the job's name.
+    #[must_use]
+    pub fn sandbox_flag(&self) -> &'static str {
+        if self.spec.service == "sandbox" { " --sandbox" } else { "" }
+    }
+
+    /// Rows by fate.
+    ///
+    /// # Errors
+    /// 74 if the database cannot be read.
+    pub fn counts(&self) -> Result<Counts> {
+        let (succeeded, failed) = self.courier.db.borrow().counts()?;
+        Ok(Counts { total: self.job.total, succeeded, failed })
+    }
+
+    /// Writes where the job is into the index. `busy`: this process goes on with it.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn tell_ledger(&mut self, busy: bool) -> Result<State> {
+        let batches = self.courier.db.borrow().batches()?;
+        let counts = self.counts()?;
+        self.job.state = state_of(&batches, counts, busy);
+        self.job.succeeded = counts.succeeded;
+        self.job.failed = counts.failed;
+        self.ledger.update(&self.job)?;
+        Ok(self.job.state)
+    }
+
+    /// Brings planned batches to the service, or only settles creates that are in doubt.
+    ///
+    /// # Errors
+    /// As [`Courier::submit`].
+    pub fn submit(&mut self, only_doubts: bool) -> Result<()> {
+        let done = self.block_on(self.courier.submit(only_doubts));
+        self.drop_shards()?;
+        self.tell_ledger(false)?;
+        done
+    }
+
+    /// Files that are with the service, in batches, can be made again from the input.
+    fn drop_shards(&self) -> Result<()> {
+        for batch in self.courier.db.borrow().batches()? {
+            if matches!(batch.step, Step::Submitted | Step::Settled) {
+                // If it cannot be removed it is untidy, not wrong.
+                drop(std::fs::remove_file(self.courier.dir.join(&batch.name)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Batches that the service would not have.
+    ///
+    /// # Errors
+    /// 74 if the database cannot be read.
+    pub fn refused(&self) -> Result<usize> {
+        Ok(self.courier.db.borrow().batches()?.iter().filter(|batch| batch.step == Step::Refused).count())
+    }
+
+    /// Asks once how the batches are doing; whether all have ended.
+    ///
+    /// # Errors
+    /// As [`Courier::refresh`].
+    pub fn refresh(&mut self) -> Result<bool> {
+        let ended = self.block_on(self.courier.refresh());
+        self.tell_ledger(false)?;
+        ended
+    }
+
+    /// Ends what has not ended.
+    ///
+    /// # Errors
+    /// As [`Courier::cancel`].
+    pub fn cancel(&mut self) -> Result<()> {
+        let done = self.block_on(self.courier.cancel());
+        self.tell_ledger(false)?;
+        done
+    }
+}
+
+/// Live batches of other jobs with the same service: a list that lacks them is not to be believed.
+fn witnesses(store: &Store, ledger: &Ledger, but: &str, service: &str) -> Result<Vec<String>> {
+    /// Some are enough.
+    const ENOUGH: usize = 5;
+    let mut found = Vec::new();
+    for job in ledger.recent(200)? {
+        let theirs = job.transport == Transport::Batch && job.id != but && job.state == State::Running;
+        if !theirs || spec_of(&job).map_or(true, |spec| spec.service != service) {
+            continue;
+        }
+        let Ok(db) = JobDb::open(&store.job_path(&job.id)) else { continue };
+        let live = db.batches()?.into_iter().filter(|b| b.step == Step::Submitted && !b.ended);
+        found.extend(live.filter_map(|b| b.id));
+        if found.len() >= ENOUGH {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// Says what happens, to people.
+fn teller<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&Tell<'_>) + 'a> {
+    Box::new(move |tell| match tell {
+        Tell::Uploading { number, bytes } => {
+            progress.phase(&format!("uploading batch {number}: {}", format::bytes(*bytes)));
+        }
+        Tell::Downloading { number, bytes } => {
+            progress.phase(&format!("downloading the results of batch {number}: {}", format::bytes(*bytes)));
+        }
+        Tell::Created { batch, found, warning } => {
+            let id = batch.id.as_deref().unwrap_or_default();
+            let rows = format::plural(batch.rows, "row");
+            let how = if *found { "was created after all" } else { "created" };
+            ui.note(&format!("batch {} {how}: {id}, {rows} of {}", batch.number, batch.model));
+            if let Some(warning) = warning {
+                ui.warn(&format!("batch {}: the service says: {warning}", batch.number));
+            }
+        }
+        Tell::Refused(batch) => ui.warn(&format!(
+            "batch {} ({} of {}) was refused: {}",
+            batch.number,
+            format::plural(batch.rows, "row"),
+            batch.model,
+            batch.error.as_deref().unwrap_or("no reason given")
+        )),
+        Tell::InDoubt { batch, why } => ui.warn(&format!(
+            "batch {}: whether it was created is not known ({why}); looking for it in the service's list",
+            batch.number
+        )),
+        Tell::Surplus(id) => ui.warn(&format!("batch {id} was created twice over; cancelling it")),
+        Tell::Again { what, failure, wait } => {
+            progress.phase(&format!("{what}: trying again in {}", format::duration(*wait)));
+            ui.detail(&format!("{what}: {failure}; again in {}", format::duration(*wait)));
+        }
+        Tell::Moved(batch) => {
+            let id = batch.id.as_deref().unwrap_or_default();
+            let status = batch.status.as_deref().unwrap_or("?");
+            let progress = batch.progress.map(|p| format!(" {p:.0}%")).unwrap_or_default();
+            let error = batch.error.as_deref().map(|e| format!(": {e}")).unwrap_or_default();
+            ui.note(&format!("batch {} ({id}) {status}{progress}{error}", batch.number));
+        }
+    })
+}

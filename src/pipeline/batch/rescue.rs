@@ -1,0 +1,114 @@
+//! What batches leave undone, finished at realtime: within the same job, in the same results.
+
+use std::time::{Duration, Instant};
+
+use super::follow::{Waiting, follow};
+use super::submit::plural_batches;
+use super::{Remote, Work};
+use crate::context::Ctx;
+use crate::error::{Exit, Result};
+use crate::output;
+use crate::pipeline::results::{Delivery, Outputs};
+use crate::pipeline::run::{self, Plan, Resume};
+use crate::price::Nanos;
+use crate::realtime;
+use crate::request::Params;
+use crate::summary::Summary;
+use crate::ui::format;
+
+/// How long the service may take to end what it was asked to end. A row of a batch that may still answer it is not sent
+/// beside that.
+const GRACE: Duration = Duration::from_mins(15);
+
+/// How to rescue.
+#[derive(Debug)]
+pub struct Rescue {
+    /// Where results go.
+    pub delivery: Delivery,
+    /// How to send.
+    pub options: realtime::Options,
+    /// Most that it may cost.
+    pub max_cost: Option<Nanos>,
+}
+
+/// The deadline has come: cancels what has not ended, takes what was answered, sends the rest at realtime.
+///
+/// # Errors
+/// What stops it before there is anything to sum up.
+pub fn rescue(
+    mut work: Work<'_>,
+    rescue: Rescue,
+    outputs: Outputs,
+    remote: Remote<'_>,
+    ctx: &Ctx,
+) -> Result<(Summary, Exit)> {
+    let (open, _) = work.open_batches()?;
+    ctx.ui.warn(&format!(
+        "the deadline was reached: cancelling {} of {}, what is not answered will be sent at realtime",
+        plural_batches(open),
+        work.job.id
+    ));
+    work.cancel()?;
+    let began = Instant::now();
+    let every = ctx.settings.sandbox.then_some(Duration::from_millis(200));
+    let waiting = Waiting { until: Some(began + GRACE), every: every.or(Some(Duration::from_secs(5))) };
+    if !follow(std::slice::from_mut(&mut work), waiting)? {
+        ctx.ui
+            .warn("the service has not ended all batches yet; their rows may still be answered and are not sent again");
+        return work.deliver(outputs, rescue.delivery.form.is_flat(), began);
+    }
+    let left = work.again(false, false)?;
+    if left.rows.is_empty() {
+        return work.deliver(outputs, rescue.delivery.form.is_flat(), began);
+    }
+    let cost = left.cost.map_or_else(|| "an unknown amount".to_owned(), |usd| format!("about {}", usd.human()));
+    ctx.ui.note(&format!(
+        "{} were answered by then; {} go to realtime, {cost}",
+        format::plural(work.counts()?.succeeded, "row"),
+        format::count(left.rows.len() as u64)
+    ));
+    let id = work.job.id.clone();
+    work.progress.finish();
+    drop(work);
+    drop(outputs);
+    realtime(&id, rescue.options, rescue.max_cost, false, Some(rescue.delivery), remote, ctx)
+}
+
+/// Sends the rows of a job that have no answer at realtime; `all`: also those that were refused for good.
+///
+/// # Errors
+/// As [`run::run`].
+pub fn realtime(
+    id: &str,
+    options: realtime::Options,
+    max_cost: Option<Nanos>,
+    all: bool,
+    delivery: Option<Delivery>,
+    remote: Remote<'_>,
+    ctx: &Ctx,
+) -> Result<(Summary, Exit)> {
+    let nowhere = || Delivery {
+        output: None,
+        errors: None,
+        form: output::Options { format: output::Format::Jsonl, flat: false, prefix: String::new(), csv_raw: false },
+        summary: None,
+        nowhere: true,
+    };
+    let plan = Plan {
+        inputs: Vec::new(),
+        stdin: false,
+        shaped: false,
+        input_format: None,
+        params: Params::default(),
+        skip_invalid: true,
+        max_problems: 0,
+        name: None,
+        resume: Resume::Job(id.to_owned()),
+        refused_too: all,
+        max_cost,
+        options,
+        delivery: delivery.unwrap_or_else(nowhere),
+        service: remote.name.to_owned(),
+    };
+    run::run(plan, remote.client, ctx)
+}

@@ -1,0 +1,123 @@
+//! Rows that failed, sent again as new batches of the same job.
+
+use std::sync::Arc;
+
+use super::Work;
+use crate::error::{Error, Exit, Result};
+use crate::input::Inputs;
+use crate::outcome::{ErrorCode, Usage};
+use crate::pipeline::Money;
+use crate::pipeline::job::describe;
+use crate::pipeline::resume;
+use crate::plan::{self, CheckOptions};
+use crate::price::Nanos;
+use crate::request::Shape;
+
+/// Whether sending the row again may help.
+#[must_use]
+pub const fn passes(code: ErrorCode) -> bool {
+    !matches!(code, ErrorCode::InvalidRequest | ErrorCode::NotFound | ErrorCode::ContextLength)
+}
+
+/// Rows to be sent again, and what that may cost.
+#[derive(Debug)]
+pub struct Again {
+    /// Ascending.
+    pub rows: Vec<u64>,
+    /// Failed rows that are left as they are.
+    pub left: u64,
+    /// Prompts estimated, answers up to their `max_tokens`; `None`: a price is not known.
+    pub cost: Option<Nanos>,
+}
+
+impl Work<'_> {
+    /// The input of a job that ran at realtime is copied, so that it can go on in batches.
+    ///
+    /// # Errors
+    /// 65 if the input is not what it was, 66 if it is gone.
+    pub fn keep_input(&mut self) -> Result<()> {
+        if !self.spec.kept.is_empty() {
+            return Ok(());
+        }
+        let inputs = self.inputs()?;
+        let stamp = inputs.stamp();
+        self.same_input()?;
+        let kept = inputs.keep(&self.courier.dir)?;
+        if inputs.stamp() != stamp {
+            return Err(self.changed());
+        }
+        self.spec.kept = kept;
+        self.job.spec = describe(&self.spec)?;
+        self.ledger.update(&self.job)
+    }
+
+    fn changed(&self) -> Error {
+        Error::new(Exit::Data, format!("the input of {} is not what it was when it ran", self.job.id)).hint(
+            "`llbatch run INPUT --resume` sends the rows that changed; `llbatch submit INPUT` makes a job of its own",
+        )
+    }
+
+    /// The answers of a job that ran at realtime still stand at the rows of its input.
+    ///
+    /// # Errors
+    /// 65 if the input is not what it was, 66 if it is gone.
+    pub fn same_input(&self) -> Result<()> {
+        let db = crate::store::JobDb::open(&self.store.job_path(&self.job.id))?;
+        let shape = Shape::new(&self.spec.params)?;
+        let (checked, resumed) = resume::check(&self.inputs()?, &shape, 0, Some(db), None)?;
+        if checked.rows != self.job.total || resumed.is_some_and(|resumed| !resumed.is_same()) {
+            return Err(self.changed());
+        }
+        Ok(())
+    }
+
+    /// Finds the rows that have no answer; of those that failed, only where sending again may help, or `all`.
+    ///
+    /// # Errors
+    /// 74 if the database or the input's copy cannot be read.
+    pub fn again(&self, all: bool, batch: bool) -> Result<Again> {
+        let mut left = 0;
+        let rows = self.courier.db.borrow().to_do(self.job.total, |code| {
+            let take = all || passes(code);
+            left += u64::from(!take);
+            take
+        })?;
+        let cost = cost(
+            &self.inputs()?,
+            &Shape::new(&self.spec.params)?,
+            &rows,
+            batch,
+            &mut Money::new(self.ctx.settings.prices.clone()),
+        )?;
+        Ok(Again { rows, left, cost })
+    }
+
+    /// Plans batches for these rows.
+    ///
+    /// # Errors
+    /// As [`Work::plan`].
+    pub fn plan_again(&mut self, rows: &[u64]) -> Result<()> {
+        let inputs = self.inputs()?;
+        let shape = Shape::new(&self.spec.params)?;
+        let options = CheckOptions { max_problems: 0, ..CheckOptions::default() };
+        let checked = plan::check_with(&inputs, &shape, &options, &|_| (), &mut |_, _| {})?;
+        self.plan(&inputs, &shape, &checked, Some(&|row| rows.binary_search(&row).is_ok()), &mut |_| {})?;
+        self.job.delivered = false;
+        self.ledger.update(&self.job)
+    }
+}
+
+fn cost(inputs: &Inputs, shape: &Shape, rows: &[u64], batch: bool, money: &mut Money) -> Result<Option<Nanos>> {
+    let mut sum = Some(Nanos::ZERO);
+    let options = CheckOptions { max_problems: 0, ..CheckOptions::default() };
+    let look = |draft: &crate::request::Draft<'_>| -> (Arc<str>, Usage) {
+        let usage = Usage { prompt: crate::tokens::estimate(&draft.body), completion: draft.max_tokens.unwrap_or(0) };
+        (shape.shared(&draft.model), usage)
+    };
+    plan::check_with(inputs, shape, &options, &look, &mut |row, found| {
+        if let Some((model, usage)) = found.filter(|_| rows.binary_search(&row).is_ok()) {
+            sum = sum.zip(money.cost(&model, batch, usage)).map(|(sum, cost)| sum + cost);
+        }
+    })?;
+    Ok(sum)
+}

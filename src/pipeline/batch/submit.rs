@@ -1,0 +1,309 @@
+//! From inputs to a job whose batches are planned: checked, compared with what was submitted before, copied, split.
+
+use std::path::PathBuf;
+
+use super::state::state_of;
+use super::{Remote, Work};
+use crate::context::Ctx;
+use crate::error::{Error, Exit, Result};
+use crate::input::{Format, Inputs};
+use crate::outcome::Fingerprint;
+use crate::pipeline::job::{Spec, describe, spool_stdin};
+use crate::pipeline::notices::{self, Kind};
+use crate::pipeline::problems::{self, Deed};
+use crate::plan::{self, CheckOptions, Checked};
+use crate::request::{Params, Shape};
+use crate::store::{Job, JobDb, Ledger, State, Step, Store, Transport};
+use crate::ui::{Progress, Results, format};
+
+/// What the user asked for.
+#[derive(Debug)]
+pub struct Order {
+    /// Files.
+    pub inputs: Vec<PathBuf>,
+    /// The input comes through a pipe.
+    pub stdin: bool,
+    /// `--input-format`
+    pub input_format: Option<Format>,
+    /// What the flags ask of every request.
+    pub params: Params,
+    /// `--skip-invalid`
+    pub skip_invalid: bool,
+    /// `--max-problems`
+    pub max_problems: usize,
+    /// `--name`
+    pub name: Option<String>,
+    /// `--again`: a second job of the same content.
+    pub again: bool,
+    /// `--require-discount`
+    pub require_discount: bool,
+    /// How long failures that may pass are waited out.
+    pub patience: std::time::Duration,
+}
+
+/// A job that stands in the index.
+pub struct Entered<'a> {
+    /// The job, taken.
+    pub work: Work<'a>,
+    /// It was there before this command.
+    pub known: bool,
+}
+
+impl std::fmt::Debug for Entered<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Entered").field("job", &self.work.job.id).field("known", &self.known).finish()
+    }
+}
+
+/// The inputs, looked at.
+struct Looked {
+    inputs: Inputs,
+    shape: Shape,
+    checked: Checked,
+    key: String,
+    shown: String,
+    stamp: Option<String>,
+    /// Keeps what came through a pipe for as long as it is read.
+    _spool: Option<tempfile::NamedTempFile>,
+}
+
+/// Checks the inputs and enters their job into the index with its batches planned; or finds the job that was made of the
+/// same content and still lives. Nothing is sent.
+///
+/// # Errors
+/// 65 or 66 for inputs, 2 with `--require-discount`, 74 if the disk refuses, 75 if another process submits the same.
+pub fn enter<'a>(order: &Order, remote: Remote<'a>, ctx: &'a Ctx, results: Results) -> Result<Entered<'a>> {
+    let store = Store::open(&ctx.settings.state_dir.value)?;
+    let ledger = store.ledger()?;
+    let progress = ctx.ui.progress(results);
+    let looked = look(order, remote, &store, ctx, &progress)?;
+    progress.finish();
+    // Two commands with the same content must not both find that there is no job yet.
+    let content = store.lock(&format!("content-{}", looked.key))?;
+    if let Some(job) = living(&ledger, &looked.key)?.filter(|_| !order.again) {
+        let Some(_content) = content else { return Err(busy(&job.id)) };
+        let mut work = Work::open(&job, remote, ctx, order.patience, results)?;
+        if !work.is_planned()? {
+            // It was killed before its batches were planned; nothing has been sent.
+            work.keep_and_plan(&looked, order.skip_invalid)?;
+        }
+        return Ok(Entered { work, known: true });
+    }
+    let content = content.ok_or_else(|| busy("this very content"))?;
+    let spec = Spec {
+        version: 1,
+        service: remote.name.to_owned(),
+        inputs: order.inputs.iter().map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone())).collect(),
+        spooled: order.stdin,
+        input_format: order.input_format,
+        params: order.params.clone(),
+        skip_invalid: order.skip_invalid,
+        checked: None,
+        kept: Vec::new(),
+    };
+    let job = ledger.create(Job {
+        id: String::new(),
+        name: order.name.clone(),
+        key: looked.key.clone(),
+        transport: Transport::Batch,
+        state: State::Preparing,
+        created_at: 0,
+        updated_at: 0,
+        input: looked.shown.clone(),
+        spec: describe(&spec)?,
+        total: looked.checked.rows,
+        succeeded: 0,
+        failed: 0,
+        cost: None,
+        active_ms: 0,
+        exit: None,
+        estimate: None,
+        delivered: false,
+    })?;
+    let mut work = Work::open(&job, remote, ctx, order.patience, results)?;
+    work.keep_and_plan(&looked, order.skip_invalid)?;
+    drop(content);
+    Ok(Entered { work, known: false })
+}
+
+fn busy(what: &str) -> Error {
+    Error::new(Exit::TempFail, format!("{what} is being submitted by another llbatch"))
+        .hint("wait for it; then the same command finds its job")
+}
+
+/// The last job of this content, if its answers are still to come or have not been taken yet.
+fn living(ledger: &Ledger, key: &str) -> Result<Option<Job>> {
+    let lives = |job: &Job| match job.state {
+        State::Preparing | State::Running | State::Interrupted => true,
+        // Paid for, and not looked at by anybody.
+        State::Completed | State::Partial | State::Expired => !job.delivered,
+        State::Failed | State::Cancelled => false,
+    };
+    Ok(ledger.last_of(key)?.filter(lives))
+}
+
+/// A hash of every row's id and request: the same for the same content, however it is spelled.
+struct Content(blake3::Hasher);
+
+impl Content {
+    fn new(service: &str) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("llbatch 2026-11 content of a batch job");
+        hasher.update(service.as_bytes()).update(&[0]);
+        Self(hasher)
+    }
+
+    fn row(&mut self, found: Option<(&str, Fingerprint)>) {
+        match found {
+            Some((id, fp)) => self.0.update(&(id.len() as u64).to_le_bytes()).update(id.as_bytes()).update(&fp.0),
+            None => self.0.update(&u64::MAX.to_le_bytes()),
+        };
+    }
+
+    fn key(&self) -> String {
+        format!("b{}", &self.0.finalize().to_hex()[..31])
+    }
+}
+
+fn look(order: &Order, remote: Remote<'_>, store: &Store, ctx: &Ctx, progress: &Progress) -> Result<Looked> {
+    progress.phase("reading input");
+    let (inputs, spool, shown) = if order.stdin {
+        let (file, _) = spool_stdin(store)?;
+        let format = order.input_format.unwrap_or(Format::Jsonl);
+        (Inputs::spooled(file.path().to_owned(), "-", format), Some(file), "-".to_owned())
+    } else {
+        let shown = order.inputs.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(" ");
+        (Inputs::resolve(&order.inputs, order.input_format)?, None, shown)
+    };
+    let shape = Shape::new(&order.params)?;
+    let stamp = inputs.stamp();
+    progress.phase("checking input");
+    let mut content = Content::new(remote.name);
+    let options = CheckOptions { max_problems: order.max_problems, ..CheckOptions::default() };
+    let checked = plan::check_with(
+        &inputs,
+        &shape,
+        &options,
+        &|draft| (draft.fingerprint(), Box::<str>::from(&*draft.id)),
+        &mut |_, found| content.row(found.as_ref().map(|(fp, id)| (&**id, *fp))),
+    )?;
+    problems::report(&checked, order.skip_invalid, order.max_problems, Deed::Send, &ctx.ui)?;
+    problems::say_stream_removed(&checked, &ctx.ui);
+    let found = notices::notices(&checked.models, &ctx.settings.prices);
+    notices::show(&found, &ctx.ui);
+    let rows: u64 = found.iter().filter(|notice| notice.kind != Kind::Doubtful).map(|notice| notice.rows).sum();
+    if order.require_discount && rows > 0 {
+        return Err(Error::usage(format!(
+            "--require-discount: {} would cost as much as realtime, or be refused; nothing was sent",
+            format::plural(rows, "row")
+        ))
+        .hint("`llbatch run` sends them at realtime; a discount that you know of goes into the config file: [models.\"NAME\"] batch_discount = 0.5"));
+    }
+    if let Some(refused) = found.iter().find(|notice| notice.kind == Kind::Refused) {
+        ctx.ui.hint(&format!("`llbatch run` answers the rows of {} at realtime", refused.model));
+    }
+    let key = content.key();
+    Ok(Looked { inputs, shape, checked, key, shown, stamp, _spool: spool })
+}
+
+impl Work<'_> {
+    fn is_planned(&self) -> Result<bool> {
+        Ok(!self.courier.db.borrow().batches()?.is_empty())
+    }
+
+    /// Copies the input into the job's directory and plans batches from that copy.
+    fn keep_and_plan(&mut self, looked: &Looked, skip_invalid: bool) -> Result<()> {
+        self.progress.phase("keeping a copy of the input");
+        let kept = looked.inputs.keep(&self.courier.dir)?;
+        let changed = || {
+            Error::new(Exit::Failure, "the input was written to while it was read; nothing was sent")
+                .hint("run the same command again")
+        };
+        if looked.inputs.stamp() != looked.stamp {
+            return Err(changed());
+        }
+        self.spec.kept = kept;
+        self.spec.skip_invalid = skip_invalid;
+        self.job.spec = describe(&self.spec)?;
+        self.job.total = looked.checked.rows;
+        self.ledger.update(&self.job)?;
+        let inputs = self.inputs()?;
+        let mut content = Content::new(&self.spec.service);
+        let split = self.plan(&inputs, &looked.shape, &looked.checked, None, &mut |found| content.row(found))?;
+        if split.oversize_count > 0 && !skip_invalid {
+            self.unplan()?;
+            let ui = &self.ctx.ui;
+            problems::list(&split.oversize, split.oversize_count, split.oversize.len(), ui);
+            return problems::judge(split.oversize_count, looked.checked.rows, false, Deed::Send, ui);
+        }
+        if looked.checked.bad_rows == 0 && split.oversize_count == 0 && content.key() != looked.key {
+            self.unplan()?;
+            return Err(changed());
+        }
+        if split.shards.is_empty() {
+            self.unplan()?;
+            return Err(Error::new(Exit::Data, "no row of the input can be sent"));
+        }
+        Ok(())
+    }
+
+    /// Takes a job that sent nothing out of the index again.
+    fn unplan(&mut self) -> Result<()> {
+        self.store.remove_job(&self.job.id)?;
+        self.ledger.forget(&self.job.id)
+    }
+
+    /// What a job of `rows` rows is about to do, for people.
+    ///
+    /// # Errors
+    /// 74 if the database cannot be read.
+    pub fn opening(&self, known: bool) -> Result<()> {
+        let ui = &self.ctx.ui;
+        let batches = self.courier.db.borrow().batches()?;
+        let counts = self.counts()?;
+        if known {
+            let state = state_of(&batches, counts, false);
+            let waits =
+                batches.iter().filter(|b| matches!(b.step, Step::Planned | Step::Uploaded | Step::Creating)).count();
+            if waits == 0 {
+                ui.note(&format!(
+                    "this content is job {} already ({}); nothing is sent again. --again makes a second job of it, and pays again",
+                    self.job.id,
+                    state.as_str()
+                ));
+            } else {
+                ui.note(&format!(
+                    "going on with job {}: {waits} of {} to submit",
+                    self.job.id,
+                    plural_batches(batches.len())
+                ));
+            }
+            return Ok(());
+        }
+        let cost = match self.job.estimate {
+            Some(usd) => format!("about {} (prompts estimated, answers up to their max_tokens)", usd.human()),
+            None => "at an unknown price".to_owned(),
+        };
+        ui.note(&format!(
+            "job {}: {} in {}, {cost}, with {}",
+            self.job.id,
+            format::plural(self.job.total, "row"),
+            plural_batches(batches.len()),
+            self.spec.service
+        ));
+        Ok(())
+    }
+}
+
+/// `1 batch`, `2 batches`.
+#[must_use]
+pub fn plural_batches(n: usize) -> String {
+    if n == 1 { "1 batch".to_owned() } else { format!("{} batches", format::count(n as u64)) }
+}
+
+/// The job's database, for reading, without taking the job.
+///
+/// # Errors
+/// 74 if it cannot be opened.
+pub fn peek(store: &Store, job: &Job) -> Result<JobDb> {
+    JobDb::open(&store.job_path(&job.id))
+}
