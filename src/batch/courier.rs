@@ -34,8 +34,12 @@ pub struct Options {
     pub account: String,
     /// After so long a batch that was made stands in the service's list.
     pub settle_after: Duration,
-    /// How long failures that may pass are waited out, one call at a time.
+    /// How long failures that may pass are waited out when a batch is uploaded or created, one call at a time.
     pub patience: Duration,
+    /// The same when something is looked up, asked or fetched: whoever waits longer asks again.
+    pub asking: Duration,
+    /// Nothing is waited out beyond this.
+    pub until: Option<Instant>,
     /// Uploads at once.
     pub uploads: usize,
     /// Live batches of other jobs with the same service.
@@ -81,8 +85,10 @@ pub enum Tell<'a> {
         /// When.
         wait: Duration,
     },
-    /// A batch is not where it was.
+    /// A batch has another status.
     Moved(&'a BatchJob),
+    /// A batch was there, and is here now.
+    Progress(&'a BatchJob, &'a BatchJob),
     /// Bytes of results that have arrived.
     Downloading {
         /// Which batch.
@@ -156,6 +162,11 @@ impl Courier<'_> {
         }
     }
 
+    /// Whether patience would end before another `wait` does.
+    fn too_long(&self, began: Instant, wait: Duration, patience: Duration) -> bool {
+        began.elapsed() + wait > patience || self.options.until.is_some_and(|until| Instant::now() + wait > until)
+    }
+
     /// Makes a call that may be repeated until it succeeds, fails for good, or patience ends.
     async fn persist<T, F: Future<Output = Result<T, Failure>>>(
         &self,
@@ -170,7 +181,7 @@ impl Courier<'_> {
                 Err(failure) => failure,
             };
             let wait = retry::delay(failure.class(), failures, failure.wait, fastrand::f64());
-            if !passes(&failure) || began.elapsed() + wait > patience || self.stop.is_cancelled() {
+            if !passes(&failure) || self.too_long(began, wait, patience) || self.stop.is_cancelled() {
                 return Err(failure);
             }
             (self.tell)(&Tell::Again { what, failure: &failure.message, wait });
@@ -308,7 +319,7 @@ impl Courier<'_> {
                     batch.tries -= 1;
                     self.save(batch)?;
                     let wait = retry::delay(failure.class(), failures, failure.wait, fastrand::f64());
-                    if began.elapsed() + wait > self.options.patience {
+                    if self.too_long(began, wait, self.options.patience) {
                         return Err(error(&what, &failure));
                     }
                     (self.tell)(&Tell::Again { what: &what, failure: &failure.message, wait });
@@ -346,14 +357,14 @@ impl Courier<'_> {
         let began = Instant::now();
         let mut looks = LOOKS.into_iter();
         loop {
-            let listed = self.persist(&what, self.options.patience, || self.client.batches()).await;
+            let listed = self.persist(&what, self.options.asking, || self.client.batches()).await;
             let listed = listed.map_err(|f| error(&what, &f))?;
             match self.verdict(batch, &listed).await? {
                 Verdict::Adopt { id, surplus } => {
                     for id in &surplus {
                         (self.tell)(&Tell::Surplus(id));
                         // If it cannot be cancelled now, the warning has said which one it is.
-                        drop(self.persist(&what, self.options.patience, || self.client.cancel_batch(id)).await);
+                        drop(self.persist(&what, self.options.asking, || self.client.cancel_batch(id)).await);
                     }
                     let made = listed.into_iter().find(|b| b.id == id);
                     batch.id = Some(id);
@@ -373,7 +384,7 @@ impl Courier<'_> {
                     let wait = Duration::from_secs(looks.next().unwrap_or(60));
                     // No longer than it takes to be sure.
                     let wait = wait.min(self.unsettled(batch).max(Duration::from_millis(200)));
-                    if began.elapsed() + wait > self.options.patience {
+                    if self.too_long(began, wait, self.options.asking) {
                         return Err(Error::new(
                             Exit::TempFail,
                             format!(
@@ -440,7 +451,7 @@ impl Courier<'_> {
             .map(async |batch| {
                 let id = batch.id.clone().unwrap_or_default();
                 let what = format!("asking about {id}");
-                let answer = self.persist(&what, self.options.patience, || self.client.batch(&id)).await;
+                let answer = self.persist(&what, self.options.asking, || self.client.batch(&id)).await;
                 (what, batch, answer)
             })
             .buffer_unordered(CALLS);
@@ -458,7 +469,8 @@ impl Courier<'_> {
             if batch != before {
                 self.save(&batch)?;
                 if batch.status != before.status || batch.progress != before.progress {
-                    (self.tell)(&Tell::Moved(&batch));
+                    let step = batch.status == before.status;
+                    (self.tell)(&if step { Tell::Progress(&before, &batch) } else { Tell::Moved(&batch) });
                 }
             }
         }
@@ -489,11 +501,11 @@ impl Courier<'_> {
                     self.save(&batch)?;
                     let id = batch.id.clone().unwrap_or_default();
                     let what = format!("cancelling {id}");
-                    match self.persist(&what, self.options.patience, || self.client.cancel_batch(&id)).await {
+                    match self.persist(&what, self.options.asking, || self.client.cancel_batch(&id)).await {
                         Ok(known) => learn(&mut batch, known),
                         // It ended meanwhile, most likely: asking tells.
                         Err(failure) if failure.class() == Class::RowFatal => {
-                            let known = self.persist(&what, self.options.patience, || self.client.batch(&id)).await;
+                            let known = self.persist(&what, self.options.asking, || self.client.batch(&id)).await;
                             let known = known.map_err(|f| error(&what, &f))?;
                             let ended = known.status.is_final();
                             learn(&mut batch, known);
@@ -536,7 +548,7 @@ impl Courier<'_> {
         }
         let what = format!("downloading the results of {}", batch.id.as_deref().unwrap_or_default());
         let progress = |bytes| (self.tell)(&Tell::Downloading { number: batch.number, bytes });
-        let patience = self.options.patience;
+        let patience = self.options.asking;
         let length = self.persist(&what, patience, || self.client.download(id, &part, &progress)).await;
         let length = length.map_err(|f| error(&what, &f))?;
         // What the service says of the file must agree with what came, if it says anything.

@@ -11,7 +11,7 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::pipeline::batch::follow::follow;
 use crate::pipeline::batch::submit::plural_batches;
-use crate::pipeline::batch::{PATIENCE, UNBOUNDED, Work, adopt};
+use crate::pipeline::batch::{PATIENCE, Work, adopt};
 use crate::ui::Results;
 
 /// Download, verify and write a job's results: every row in input order, answered or with its error
@@ -51,8 +51,7 @@ pub fn run(args: &Fetch, ctx: &Ctx) -> Result<Exit> {
     let service = connect(ctx)?;
     let job = adopt::find(&args.job, service.remote(), ctx)?;
     let shown = if delivery.output.is_some() { Results::Elsewhere } else { Results::Stdout };
-    let patience = if args.wait { UNBOUNDED } else { PATIENCE };
-    let mut work = Work::open(&job, service.remote(), ctx, patience, shown)?;
+    let mut work = Work::open(&job, service.remote(), ctx, PATIENCE, shown)?;
     let outputs = work.outputs(&delivery)?;
     let ended = if args.wait { follow(std::slice::from_mut(&mut work), waiting)? } else { work.advance()? };
     if !ended && !args.partial {

@@ -1,6 +1,6 @@
 //! `llbatch submit`: inputs become Together batches.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -64,6 +64,9 @@ Examples:
   llbatch submit big.jsonl --deadline 06:00 --rescue --max-cost 5 -o out.jsonl
                                                                complete by morning, whatever it takes";
 
+/// So shortly before the deadline nothing more is waited out.
+const SLACK: Duration = Duration::from_mins(1);
+
 /// An amount of money.
 pub(super) fn usd(text: &str) -> Result<Nanos, String> {
     match text.trim_start_matches('$').parse::<Nanos>() {
@@ -114,7 +117,17 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
     if !to_stdout && !ctx.json {
         print_text(&format!("{id}\n"), ctx)?;
     }
-    work.submit(false)?;
+    work.courier.options.until = waiting.until;
+    let sent = work.submit(false);
+    let late = || waiting.until.is_some_and(|until| Instant::now() + SLACK > until);
+    match sent {
+        // Whether a batch was made may still be found out while waiting for the others.
+        Err(error) if wait && error.exit == Exit::TempFail && (work.all_begun()? || late()) => {
+            ctx.ui.warn(&error.to_string());
+        }
+        sent => sent?,
+    }
+    work.courier.options.until = None;
     let (Some(outputs), Some(delivery)) = (outputs, delivery) else {
         work.progress.finish();
         let refused = work.refused()?;

@@ -10,7 +10,7 @@ use super::{print_json, status};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::pipeline::batch::follow::{Waiting, follow};
-use crate::pipeline::batch::{UNBOUNDED, Work, adopt};
+use crate::pipeline::batch::{PATIENCE, Work, adopt};
 use crate::store::{Job, Store};
 use crate::ui::Results;
 
@@ -47,7 +47,7 @@ pub fn run(args: &Wait, ctx: &Ctx) -> Result<Exit> {
         ids.push(job.id.clone());
         // Whoever works on it now may be about to end it.
         if let Some(job) = until_free(&job, &store, waiting, ctx)? {
-            works.push(Work::open(&job, service.remote(), ctx, UNBOUNDED, Results::Elsewhere)?);
+            works.push(Work::open(&job, service.remote(), ctx, PATIENCE, Results::Elsewhere)?);
         } else {
             return Err(Error::new(Exit::TempFail, "--timeout is over; another llbatch still works on the job"));
         }

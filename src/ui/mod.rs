@@ -253,6 +253,11 @@ impl Ui {
         self.0.facts.stdout_terminal
     }
 
+    /// Whether a bar is drawn while something takes long.
+    pub fn draws(&self) -> bool {
+        self.mode(Results::Elsewhere) == Mode::Bar
+    }
+
     /// Whether talk is coloured.
     pub fn colour(&self) -> bool {
         self.0.colour

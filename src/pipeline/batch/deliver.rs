@@ -40,6 +40,14 @@ impl Work<'_> {
         Ok((open.clone().count(), unsent.count()))
     }
 
+    /// Whether every batch exists, or may.
+    ///
+    /// # Errors
+    /// 74 if the database cannot be read.
+    pub fn all_begun(&self) -> Result<bool> {
+        Ok(self.open_batches()?.1 == 0)
+    }
+
     /// Writes the results of all rows that have one; the others stand there as not answered yet.
     ///
     /// # Errors

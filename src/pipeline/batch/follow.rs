@@ -3,14 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::Work;
 use super::submit::plural_batches;
+use super::{REMIND, Work};
 use crate::batch::poll;
 use crate::error::{Error, Exit, Result};
 use crate::ui::format;
-
-/// Said again only after so long.
-const REMIND: Duration = Duration::from_mins(30);
 
 /// How long to wait and how often to ask.
 #[derive(Debug, Clone, Copy, Default)]

@@ -12,9 +12,9 @@ pub mod retry;
 pub mod state;
 pub mod submit;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 
@@ -26,7 +26,7 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
 use crate::realtime::Shared;
-use crate::store::{Job, JobDb, Ledger, Lock, State, Step, Store, Transport};
+use crate::store::{BatchJob, Job, JobDb, Ledger, Lock, State, Step, Store, Transport};
 use crate::ui::{Progress, Results, Ui, format};
 use state::{Counts, state_of};
 
@@ -38,6 +38,10 @@ pub const UNBOUNDED: Duration = Duration::from_hours(366 * 24);
 const SETTLE_AFTER: Duration = Duration::from_mins(10);
 /// Uploads at once.
 const UPLOADS: usize = 3;
+/// A failure that is waited out for so long is said, ...
+const WORTH_SAYING: Duration = Duration::from_secs(2);
+/// ... and again after this.
+pub const REMIND: Duration = Duration::from_mins(30);
 
 /// The service that a command talks to.
 #[derive(Debug, Clone, Copy)]
@@ -137,6 +141,8 @@ impl<'a> Work<'a> {
                 SETTLE_AFTER
             }),
             patience,
+            asking: patience.min(PATIENCE),
+            until: None,
             uploads: UPLOADS,
             witnesses: witnesses(&store, &ledger, &job.id, remote.name)?,
         };
@@ -281,6 +287,7 @@ fn witnesses(store: &Store, ledger: &Ledger, but: &str, service: &str) -> Result
 
 /// Says what happens, to people.
 fn teller<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&Tell<'_>) + 'a> {
+    let said = Cell::new(None::<Instant>);
     Box::new(move |tell| match tell {
         Tell::Uploading { number, bytes } => {
             progress.phase(&format!("uploading batch {number}: {}", format::bytes(*bytes)));
@@ -311,14 +318,32 @@ fn teller<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&Tell<'_>) + 'a> {
         Tell::Surplus(id) => ui.warn(&format!("batch {id} was created twice over; cancelling it")),
         Tell::Again { what, failure, wait } => {
             progress.phase(&format!("{what}: trying again in {}", format::duration(*wait)));
-            ui.detail(&format!("{what}: {failure}; again in {}", format::duration(*wait)));
+            let text = format!("{what}: {failure}; trying again in {}", format::duration(*wait));
+            // Soon over, most times; and nobody wants to read it every minute of a night.
+            let due = said.get().is_none_or(|at| at.elapsed() > REMIND);
+            if *wait >= WORTH_SAYING && due {
+                said.set(Some(Instant::now()));
+                ui.warn(&text);
+            } else {
+                ui.detail(&text);
+            }
         }
-        Tell::Moved(batch) => {
-            let id = batch.id.as_deref().unwrap_or_default();
-            let status = batch.status.as_deref().unwrap_or("?");
-            let progress = batch.progress.map(|p| format!(" {p:.0}%")).unwrap_or_default();
-            let error = batch.error.as_deref().map(|e| format!(": {e}")).unwrap_or_default();
-            ui.note(&format!("batch {} ({id}) {status}{progress}{error}", batch.number));
+        Tell::Moved(batch) => ui.note(&place(batch)),
+        Tell::Progress(before, batch) => {
+            // A bar shows it; in a log every tenth is enough.
+            let tenth = |batch: &BatchJob| batch.progress.map(|p| (p / 10.0) as i64);
+            if !ui.draws() && tenth(before) != tenth(batch) {
+                ui.note(&place(batch));
+            }
         }
     })
+}
+
+/// Where a batch is, in a line.
+fn place(batch: &BatchJob) -> String {
+    let id = batch.id.as_deref().unwrap_or_default();
+    let status = batch.status.as_deref().unwrap_or("?");
+    let progress = batch.progress.map(|p| format!(" {p:.0}%")).unwrap_or_default();
+    let error = batch.error.as_deref().map(|e| format!(": {e}")).unwrap_or_default();
+    format!("batch {} ({id}) {status}{progress}{error}", batch.number)
 }

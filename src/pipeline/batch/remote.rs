@@ -1,6 +1,7 @@
 //! Looking at many jobs at once, without working on any of them.
 
 use std::cell::RefCell;
+use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 use tokio_util::sync::CancellationToken;
@@ -71,7 +72,9 @@ pub fn refresh(seen: &mut [Seen], store: &Store, ledger: &Ledger, remote: Remote
             account: remote.account.to_owned(),
             settle_after: PATIENCE,
             // Somebody sits before it.
-            patience: std::time::Duration::from_secs(10),
+            patience: Duration::from_secs(10),
+            asking: Duration::from_secs(10),
+            until: None,
             uploads: 1,
             witnesses: Vec::new(),
         };

@@ -48,7 +48,12 @@ pub fn rescue(
         plural_batches(open),
         work.job.id
     ));
-    work.cancel()?;
+    if let Err(error) = work.cancel() {
+        if error.exit != Exit::TempFail {
+            return Err(error);
+        }
+        ctx.ui.warn(&error.to_string());
+    }
     let began = Instant::now();
     let every = ctx.settings.sandbox.then_some(Duration::from_millis(200));
     let waiting = Waiting { until: Some(began + GRACE), every: every.or(Some(Duration::from_secs(5))) };
