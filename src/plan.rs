@@ -1,6 +1,7 @@
 //! A pass over all rows before anything is sent: every problem, every id that is used twice, what models are asked for.
 
 mod duplicates;
+pub mod estimate;
 mod scan;
 pub mod shards;
 

@@ -10,8 +10,9 @@ use etcetera::BaseStrategy;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
+use crate::api::canonical_base;
 use crate::error::{Error, Exit, Result};
-use crate::price::{Overrides, Table};
+use crate::price::{Overrides, Refreshed, Table};
 
 /// Where requests go unless told otherwise (together-wire, "Base").
 const DEFAULT_BASE_URL: &str = "https://api.together.ai/v1";
@@ -169,8 +170,9 @@ pub struct Settings {
     pub run: RunConfig,
     /// After so long a batch that was created is believed to stand in the service's list.
     pub settle_after: Option<Duration>,
-    /// Prices, with the user's own.
+    /// Prices: built in, as the service last listed them, and the user's own, which win.
     pub prices: Table,
+    overrides: Overrides,
 }
 
 #[derive(Debug)]
@@ -219,6 +221,13 @@ impl Settings {
             (None, None, Some(path)) => KeySource::File(Setting { value: path, origin: Origin::Config }),
             (None, None, None) => KeySource::None,
         };
+        let service = if flags.sandbox {
+            Some("sandbox".to_owned())
+        } else {
+            canonical_base(&base_url.value).ok().map(String::from)
+        };
+        let refreshed = service.as_deref().and_then(|service| read_refreshed(&state_dir.value, service));
+        let prices = reprice(refreshed.as_ref(), &config.models)?;
         Ok(Self {
             config_path,
             config_found,
@@ -235,7 +244,8 @@ impl Settings {
                 .map(duration)
                 .transpose()
                 .map_err(|e| Error::usage(format!("config file: [submit] settle_after: {e}")))?,
-            prices: Table::builtin().with(&config.models)?,
+            prices,
+            overrides: config.models,
         })
     }
 
@@ -254,7 +264,33 @@ impl Settings {
     }
 }
 
+/// Where the list of models of a service is kept.
+#[must_use]
+pub fn models_path(state_dir: &Path, service: &str) -> PathBuf {
+    let name = &blake3::hash(service.as_bytes()).to_hex()[..8];
+    state_dir.join(format!("models-{name}.json"))
+}
+
+/// What the service last said of its models, if it was asked.
+fn read_refreshed(state_dir: &Path, service: &str) -> Option<Refreshed> {
+    let text = std::fs::read(models_path(state_dir, service)).ok()?;
+    serde_json::from_slice::<Refreshed>(&text).ok().filter(|refreshed| refreshed.service == service)
+}
+
+fn reprice(refreshed: Option<&Refreshed>, overrides: &Overrides) -> Result<Table> {
+    let table = Table::builtin();
+    refreshed.map_or_else(|| table.clone(), |refreshed| table.clone().refreshed(refreshed)).with(overrides)
+}
+
 impl Settings {
+    /// Prices anew, with what the service has just said.
+    ///
+    /// # Errors
+    /// 2 if the config file's own prices make no sense with it.
+    pub fn reprice(&self, refreshed: Option<&Refreshed>) -> Result<Table> {
+        reprice(refreshed, &self.overrides)
+    }
+
     /// Tells accounts apart without telling the key: a one-way hash, cut short.
     #[must_use]
     pub fn account(&self, key: &SecretString) -> String {

@@ -16,3 +16,9 @@ pub const fn estimate(body: &str) -> u64 {
 pub const fn bound(body: &str) -> u64 {
     (body.len() as u64).div_ceil(FEWEST_BYTES)
 }
+
+/// The same of so many bytes.
+#[must_use]
+pub const fn estimate_bytes(bytes: u64) -> u64 {
+    bytes.div_ceil(USUAL_BYTES)
+}

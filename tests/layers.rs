@@ -23,7 +23,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("sandbox", &[]),
     ("realtime", &["api", "request", "plan", "tokens", "price", "outcome", "store", "error"]),
     ("batch", &["api", "request", "plan", "tokens", "outcome", "store", "error"]),
-    ("settings", &["price", "error"]),
+    ("settings", &["api", "price", "error"]),
     ("ui", &["outcome", "summary", "price", "error"]),
     ("context", &["settings", "api", "store", "ui", "error"]),
     (

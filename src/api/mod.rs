@@ -11,6 +11,7 @@ pub mod error;
 mod fields;
 pub mod files;
 pub mod limits;
+pub mod models;
 pub mod retry;
 #[cfg(test)]
 mod scripted;

@@ -3,8 +3,10 @@
 
 mod args;
 mod cancel;
+mod check;
 mod clean;
 mod fetch;
+mod models;
 mod prepare;
 mod report;
 mod retry;
@@ -98,12 +100,14 @@ enum Command {
     Run(Box<run::Run>),
     Submit(Box<submit::Submit>),
     Prepare(Box<prepare::Prepare>),
+    Check(Box<check::Check>),
     Status(status::Status),
     Wait(wait::Wait),
     Fetch(fetch::Fetch),
     Retry(retry::Retry),
     Cancel(cancel::Cancel),
     Report(report::Report),
+    Models(models::Models),
     Serve(serve::Serve),
     Clean(clean::Clean),
 }
@@ -164,6 +168,8 @@ fn dispatch(
     let ctx = Ctx { settings, ui, json: global.json, leave, argv };
     match cli.command {
         Command::Run(args) => run::run(*args, &ctx),
+        Command::Check(args) => check::run(&args, &ctx),
+        Command::Models(args) => models::run(&args, &ctx),
         Command::Prepare(args) => prepare::run(&args, &ctx),
         Command::Submit(args) => submit::run(&args, &ctx),
         Command::Wait(args) => wait::run(&args, &ctx),

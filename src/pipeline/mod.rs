@@ -2,6 +2,7 @@
 
 pub mod batch;
 mod bits;
+pub mod check;
 mod columns;
 mod cursor;
 pub mod ending;

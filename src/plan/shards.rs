@@ -17,6 +17,7 @@ use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
 use crate::outcome::{Fingerprint, Usage};
 use crate::request::{Problem, Shape, generated_id};
+pub use lines::length as line_bytes;
 use lines::{Item, Lines, Maker};
 use wire::Wires;
 

@@ -4,8 +4,10 @@
 
 mod money;
 mod overrides;
+mod refreshed;
 mod table;
 
 pub use money::{Decimal, Nanos, ParseError, Price, grouped};
 pub use overrides::{ModelOverride, Overrides};
+pub use refreshed::{Listed, Refreshed};
 pub use table::{Batch, Discount, Entry, Table};

@@ -44,6 +44,19 @@ fn the_help_of_prepare() {
 }
 
 #[test]
+fn the_help_of_the_batch_commands() {
+    for command in ["submit", "wait", "fetch", "retry", "cancel", "clean"] {
+        insta::assert_snapshot!(command, help(&[command, "--help"]));
+    }
+}
+
+#[test]
+fn the_help_of_check_and_models() {
+    insta::assert_snapshot!("check", help(&["check", "--help"]));
+    insta::assert_snapshot!("models", help(&["models", "--help"]));
+}
+
+#[test]
 fn the_version() {
     let out = Home::new().llbatch(&["--version"]).code(0);
     assert_eq!(out.stdout, format!("llbatch {}\n", env!("CARGO_PKG_VERSION")));

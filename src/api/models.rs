@@ -1,0 +1,98 @@
+//! The service's list of models: what they cost and how much they read.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::Client;
+use super::error::{Failure, Fault};
+
+/// A list is small; it need not take longer.
+const TIMEOUT: Duration = Duration::from_mins(1);
+
+/// A model as the service lists it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Model {
+    /// Its name.
+    pub id: String,
+    /// Tokens of prompt and answer together.
+    pub context: Option<u64>,
+    /// USD per million tokens, (input, output), as the service spells them: with the noise of binary fractions.
+    pub price: Option<(f64, f64)>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    id: String,
+    #[serde(default)]
+    context_length: Option<f64>,
+    #[serde(default)]
+    pricing: Option<Pricing>,
+}
+
+#[derive(Deserialize)]
+struct Pricing {
+    #[serde(default)]
+    input: Option<f64>,
+    #[serde(default)]
+    output: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct Wrapped<'a> {
+    #[serde(borrow, alias = "models")]
+    data: Vec<&'a RawValue>,
+}
+
+impl Client {
+    /// Every model that the service lists.
+    ///
+    /// # Errors
+    /// A [`Failure`]; a list that is none is a bad response.
+    pub async fn models(&self) -> Result<Vec<Model>, Failure> {
+        let reply = self.get("/models", TIMEOUT).await?;
+        if reply.status != 200 {
+            return Err(Failure::from_reply(&reply));
+        }
+        read(&reply.body)
+            .ok_or_else(|| Failure::new(Fault::BadResponse, "the list of models cannot be read".to_owned()))
+    }
+}
+
+/// An array, or an object around one. An entry that makes no sense is left out.
+fn read(body: &[u8]) -> Option<Vec<Model>> {
+    let raw: Vec<&RawValue> = match serde_json::from_slice::<Vec<&RawValue>>(body) {
+        Ok(list) => list,
+        Err(_) => serde_json::from_slice::<Wrapped<'_>>(body).ok()?.data,
+    };
+    let entries = raw.into_iter().filter_map(|raw| serde_json::from_str::<Entry>(raw.get()).ok());
+    Some(
+        entries
+            .map(|entry| Model {
+                id: entry.id,
+                context: entry.context_length.filter(|n| n.is_finite() && *n >= 1.0).map(|n| n as u64),
+                price: entry.pricing.and_then(|p| p.input.zip(p.output)),
+            })
+            .collect(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shape_of_the_list_is_read() {
+        let entry = r#"{"id":"a/b","type":"chat","created":0,"context_length":131072,"pricing":{"input":1.0399999999999998,"output":0.5,"hourly":0}}"#;
+        let bare = format!("[{entry},{{\"id\":\"c\",\"pricing\":null}},{{\"nonsense\":1}},7]");
+        for text in [bare.clone(), format!("{{\"object\":\"list\",\"data\":{bare}}}")] {
+            let models = read(text.as_bytes()).expect("a list");
+            assert_eq!(models.len(), 2);
+            assert_eq!((models[0].context, models[0].price), (Some(131_072), Some((1.039_999_999_999_999_8, 0.5))));
+            assert_eq!((models[1].context, models[1].price), (None, None));
+        }
+        assert_eq!(read(b"{\"error\":1}"), None);
+        assert_eq!(read(b"[]"), Some(Vec::new()));
+    }
+}

@@ -1,0 +1,63 @@
+//! `llbatch check`: what a job would be and cost, without sending anything.
+
+use clap::Args;
+
+use super::args::InputArgs;
+use super::{print_json, print_text};
+use crate::context::Ctx;
+use crate::error::{Error, Exit, Result};
+use crate::input::{Format, Inputs};
+use crate::pipeline::check;
+use crate::pipeline::job::spool_stdin;
+use crate::request::Shape;
+use crate::store::Store;
+use crate::ui::Results;
+
+/// Validate and price rows without sending anything: problems, tokens, realtime and batch cost
+///
+/// Exits 65 if a row is invalid. Costs are a range: from the prompts alone to every answer as long as it may be.
+#[derive(Debug, Args)]
+#[command(
+    visible_alias = "estimate",
+    after_help = "\
+Examples:
+  llbatch check prompts.jsonl
+  llbatch check reviews.csv --prompt 'Classify: {{ text }}' -m meta-llama/Llama-3.2-3B-Instruct-Turbo --max-tokens 5
+  llbatch check big.jsonl --json | jq '.cost.batch_usd.max'"
+)]
+pub struct Check {
+    #[command(flatten)]
+    input: InputArgs,
+}
+
+/// Runs the subcommand.
+pub fn run(args: &Check, ctx: &Ctx) -> Result<Exit> {
+    if args.input.inputs.is_empty() {
+        return Err(Error::usage("no INPUT: name files, or `-` for standard input").hint("llbatch check prompts.jsonl"));
+    }
+    show(&args.input, ctx)
+}
+
+/// Checks, prices and prints; `run --dry-run` and `submit --dry-run` do the same.
+pub(super) fn show(input: &InputArgs, ctx: &Ctx) -> Result<Exit> {
+    let stdin = input.stdin()?;
+    let shape = Shape::new(&input.params(ctx.settings.run.model.as_deref())?)?;
+    let progress = ctx.ui.progress(Results::Elsewhere);
+    progress.phase("reading input");
+    let format = input.format();
+    let (inputs, _spool) = if stdin {
+        let (file, _) = spool_stdin(&Store::open(&ctx.settings.state_dir.value)?)?;
+        (Inputs::spooled(file.path().to_owned(), "-", format.unwrap_or(Format::Jsonl)), Some(file))
+    } else {
+        (Inputs::resolve(&input.inputs, format)?, None)
+    };
+    progress.phase("checking input");
+    let document = check::check(&inputs, &shape, input.max_problems, &ctx.settings.prices)?;
+    progress.finish();
+    if ctx.json {
+        print_json(&document, ctx)?;
+    } else {
+        print_text(&document.text(ctx), ctx)?;
+    }
+    Ok(document.exit())
+}

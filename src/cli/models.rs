@@ -1,0 +1,152 @@
+//! `llbatch models`: what is known of models, and from where.
+
+use clap::Args;
+use serde::Serialize;
+
+use super::service::connect;
+use super::{print_json, print_text};
+use crate::context::Ctx;
+use crate::error::{Error, Exit, Result};
+use crate::output::AtomicFile;
+use crate::price::{Batch, Entry, Listed, Nanos, Refreshed, Table};
+use crate::settings::models_path;
+use crate::store::Store;
+use crate::ui::format;
+use crate::ui::table::{Align, Table as Grid};
+
+/// Show known models: prices in USD per million tokens, context, batches, and where each figure is from
+///
+/// Built-in figures carry their source and date; `--refresh` asks the service and keeps what it says; the config file wins.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  llbatch models llama
+  llbatch models --refresh
+  llbatch models --json | jq '.models[] | select(.batch == \"discounted\") | .model'")]
+pub struct Models {
+    /// Only models whose name contains this, in any case
+    #[arg(value_name = "FILTER")]
+    filter: Option<String>,
+    /// Ask the service for its list, and keep it
+    #[arg(long)]
+    refresh: bool,
+}
+
+#[derive(Serialize)]
+struct Document {
+    version: u8,
+    models: Vec<Line>,
+}
+
+#[derive(Serialize)]
+struct Line {
+    model: String,
+    /// USD per million tokens.
+    input: Option<Nanos>,
+    output: Option<Nanos>,
+    batch_input: Option<Nanos>,
+    batch_output: Option<Nanos>,
+    context: Option<u64>,
+    max_output: Option<u64>,
+    batch: Batch,
+    source: String,
+    as_of: String,
+    note: String,
+}
+
+/// Runs the subcommand.
+pub fn run(args: &Models, ctx: &Ctx) -> Result<Exit> {
+    let refreshed = if args.refresh { Some(refresh(ctx)?) } else { None };
+    let table = refreshed.as_ref().unwrap_or(&ctx.settings.prices);
+    let wanted = args.filter.as_deref().unwrap_or_default().to_lowercase();
+    let mut found: Vec<&Entry> = table.iter().filter(|entry| entry.model.to_lowercase().contains(&wanted)).collect();
+    found.sort_by_key(|entry| entry.model.to_lowercase());
+    if ctx.json {
+        print_json(&Document { version: 1, models: found.into_iter().map(line).collect() }, ctx)?;
+        return Ok(Exit::Ok);
+    }
+    if found.is_empty() {
+        ctx.ui.note(&format!("no known model has {wanted:?} in its name"));
+        ctx.ui.hint("`llbatch models --refresh` asks the service");
+        return Ok(Exit::Ok);
+    }
+    print_text(&grid(&found).render(ctx.ui.table_width()), ctx)?;
+    Ok(Exit::Ok)
+}
+
+fn grid(found: &[&Entry]) -> Grid {
+    let mut grid = Grid::new([
+        ("MODEL", Align::Left),
+        ("INPUT", Align::Right),
+        ("OUTPUT", Align::Right),
+        ("CONTEXT", Align::Right),
+        ("BATCH", Align::Left),
+        ("AS OF", Align::Left),
+        ("SOURCE", Align::Left),
+        ("NOTE", Align::Left),
+    ]);
+    for entry in found {
+        let price = |nanos: Option<u64>| nanos.map_or_else(|| "?".to_owned(), |n| Nanos(n.into()).human());
+        let batch = match (entry.batch, entry.batch_price()) {
+            (Batch::Discounted, Some(price)) => {
+                format!("{} / {}", Nanos(price.input.into()).human(), Nanos(price.output.into()).human())
+            }
+            (batch, _) => batch.as_str().replace('_', " "),
+        };
+        grid.row([
+            entry.model.clone(),
+            price(entry.price.map(|p| p.input)),
+            price(entry.price.map(|p| p.output)),
+            entry.context.map_or_else(|| "?".to_owned(), format::count),
+            batch,
+            entry.as_of.clone(),
+            entry.source.clone(),
+            entry.note.clone(),
+        ]);
+    }
+    grid
+}
+
+fn line(entry: &Entry) -> Line {
+    let usd = |nanos: u64| Nanos(nanos.into());
+    let batch = entry.batch_price();
+    Line {
+        model: entry.model.clone(),
+        input: entry.price.map(|price| usd(price.input)),
+        output: entry.price.map(|price| usd(price.output)),
+        batch_input: batch.map(|price| usd(price.input)),
+        batch_output: batch.map(|price| usd(price.output)),
+        context: entry.context,
+        max_output: entry.max_output,
+        batch: entry.batch,
+        source: entry.source.clone(),
+        as_of: entry.as_of.clone(),
+        note: entry.note.clone(),
+    }
+}
+
+/// Asks the service and keeps what it says beside the jobs.
+fn refresh(ctx: &Ctx) -> Result<Table> {
+    let service = connect(ctx)?;
+    let runtime = crate::pipeline::batch::runtime()?;
+    let models = runtime
+        .block_on(service.client.models())
+        .map_err(|failure| crate::batch::courier::error("asking for the list of models", &failure))?;
+    if models.is_empty() {
+        return Err(Error::new(Exit::TempFail, "the service lists no models; what was known is kept"));
+    }
+    let refreshed = Refreshed {
+        service: service.name.clone(),
+        as_of: jiff::Zoned::now().date().to_string(),
+        models: models.into_iter().map(|m| Listed { model: m.id, context: m.context, price: m.price }).collect(),
+    };
+    // Makes the directory if need be.
+    Store::open(&ctx.settings.state_dir.value)?;
+    let path = models_path(&ctx.settings.state_dir.value, &service.name);
+    let mut file = AtomicFile::create(&path, 0o600)?;
+    serde_json::to_writer(&mut file, &refreshed)
+        .map_err(|e| Error::io(format!("{}: cannot be written", path.display()), e.into()))?;
+    file.commit()?;
+    ctx.ui.note(&format!("{} listed by {}", format::plural(refreshed.models.len() as u64, "model"), service.name));
+    ctx.settings.reprice(Some(&refreshed))
+}

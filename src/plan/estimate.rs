@@ -1,0 +1,182 @@
+//! What a pass over all rows adds up to: tokens, the bound of the answers, batches, by model.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::shards::Limits;
+use crate::request::{Draft, Shape};
+
+/// Text that is counted in full; of larger inputs rows are picked by chance, and the others scaled by their bytes.
+const COUNTED: u64 = 32 << 20;
+
+/// What is seen of one row, on the thread that parsed it.
+#[derive(Debug)]
+pub struct Sight {
+    model: Arc<str>,
+    body: u64,
+    line: u64,
+    max_tokens: Option<u64>,
+    tokens: Option<u64>,
+}
+
+/// Looks at rows; shared by threads.
+#[derive(Debug)]
+pub struct Looker<'a> {
+    shape: &'a Shape,
+    /// One row of so many is counted.
+    every: u64,
+}
+
+impl<'a> Looker<'a> {
+    /// For an input of about `bytes`.
+    #[must_use]
+    pub fn new(shape: &'a Shape, bytes: u64) -> Self {
+        Self { shape, every: bytes.div_ceil(COUNTED).max(1) }
+    }
+
+    /// What a row is like.
+    #[must_use]
+    pub fn look(&self, draft: &Draft<'_>) -> Sight {
+        // Picked by a hash of the row: models that take turns must not fall between the picks.
+        let picked = draft.row.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        Sight {
+            model: self.shape.shared(&draft.model),
+            body: draft.body.len() as u64,
+            line: super::shards::line_bytes(draft),
+            max_tokens: draft.max_tokens,
+            tokens: picked.is_multiple_of(self.every).then(|| crate::tokens::estimate(&draft.body)),
+        }
+    }
+}
+
+/// One model's rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ModelEstimate {
+    /// Good rows.
+    pub rows: u64,
+    /// Of their bodies.
+    pub bytes: u64,
+    counted_bytes: u64,
+    counted_tokens: u64,
+    /// The sum of the bounds that rows set on their answers.
+    pub max_tokens: u64,
+    /// Rows that set none.
+    pub unbounded: u64,
+    /// Batches that are full.
+    full: u64,
+    batch_rows: u64,
+    batch_bytes: u64,
+}
+
+impl ModelEstimate {
+    /// Tokens of all prompts, estimated.
+    #[must_use]
+    pub fn prompt_tokens(&self) -> u64 {
+        if self.counted_bytes == 0 {
+            return crate::tokens::estimate_bytes(self.bytes);
+        }
+        let exact = u128::from(self.counted_tokens) * u128::from(self.bytes) / u128::from(self.counted_bytes);
+        u64::try_from(exact).unwrap_or(u64::MAX)
+    }
+
+    /// The most that all answers may come to, if a row without a bound is answered with up to `limit` tokens. `None`: there
+    /// are such rows, and no limit is known.
+    #[must_use]
+    pub fn completion_max(&self, limit: Option<u64>) -> Option<u64> {
+        if self.unbounded == 0 {
+            return Some(self.max_tokens);
+        }
+        limit.map(|limit| self.max_tokens.saturating_add(self.unbounded.saturating_mul(limit)))
+    }
+
+    /// Batches that its rows make.
+    #[must_use]
+    pub const fn batches(&self) -> u64 {
+        self.full + (self.batch_rows > 0) as u64
+    }
+}
+
+/// All models' rows, in the order in which they first came.
+#[derive(Debug, Default)]
+pub struct Estimate {
+    models: Vec<(Arc<str>, ModelEstimate)>,
+    at: HashMap<Arc<str>, usize>,
+}
+
+impl Estimate {
+    /// Adds a row.
+    pub fn add(&mut self, sight: &Sight, limits: Limits) {
+        let at = *self.at.entry(Arc::clone(&sight.model)).or_insert_with(|| {
+            self.models.push((Arc::clone(&sight.model), ModelEstimate::default()));
+            self.models.len() - 1
+        });
+        let Some((_, model)) = self.models.get_mut(at) else { return };
+        model.rows += 1;
+        model.bytes += sight.body;
+        if let Some(tokens) = sight.tokens {
+            model.counted_bytes += sight.body;
+            model.counted_tokens += tokens;
+        }
+        match sight.max_tokens {
+            Some(tokens) => model.max_tokens = model.max_tokens.saturating_add(tokens),
+            None => model.unbounded += 1,
+        }
+        if model.batch_rows + 1 > limits.rows || model.batch_bytes + sight.line > limits.bytes {
+            model.full += u64::from(model.batch_rows > 0);
+            (model.batch_rows, model.batch_bytes) = (0, 0);
+        }
+        model.batch_rows += 1;
+        model.batch_bytes += sight.line;
+    }
+
+    /// By model, most rows first.
+    #[must_use]
+    pub fn models(mut self) -> Vec<(Arc<str>, ModelEstimate)> {
+        self.models.sort_by(|a, b| b.1.rows.cmp(&a.1.rows).then_with(|| a.0.cmp(&b.0)));
+        self.models
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sight(model: &str, body: u64, max_tokens: Option<u64>, tokens: Option<u64>) -> Sight {
+        Sight { model: model.into(), body, line: body + 40, max_tokens, tokens }
+    }
+
+    #[test]
+    fn rows_that_were_not_counted_are_scaled_by_their_bytes() {
+        let mut sum = Estimate::default();
+        let limits = Limits { rows: 2, bytes: 1000 };
+        for row in [
+            sight("a", 100, Some(10), Some(25)),
+            sight("a", 300, None, None),
+            sight("a", 400, Some(5), Some(125)),
+            sight("b", 900, Some(1), None),
+        ] {
+            sum.add(&row, limits);
+        }
+        let models = sum.models();
+        let (name, a) = &models[0];
+        assert_eq!((&**name, a.rows, a.bytes), ("a", 3, 800));
+        // 150 tokens in 500 counted bytes.
+        assert_eq!(a.prompt_tokens(), 240);
+        assert_eq!(a.completion_max(Some(1000)), Some(1015));
+        assert_eq!(a.completion_max(None), None);
+        assert_eq!(a.batches(), 2);
+        assert_eq!((models[1].1.completion_max(None), models[1].1.batches()), (Some(1), 1));
+    }
+
+    #[test]
+    fn no_period_of_the_input_falls_between_the_picks() {
+        let looker = Looker { shape: &Shape::new(&crate::request::Params::default()).expect("a shape"), every: 32 };
+        for period in [2_u64, 3, 16, 32, 64] {
+            let picked = (0..100_000_u64)
+                .map(|row| (row * period).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32)
+                .filter(|picked| picked.is_multiple_of(32))
+                .count();
+            assert!((2_500..3_800).contains(&picked), "one in {} of every {period}th row: {picked}", looker.every);
+        }
+    }
+}

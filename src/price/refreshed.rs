@@ -1,0 +1,106 @@
+//! Prices as the service itself listed them, kept from an earlier question.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Batch, Discount, Entry, Nanos, Price, Table};
+
+/// What the service said of its models, and when.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Refreshed {
+    /// The service that was asked, as jobs tell services apart.
+    pub service: String,
+    /// A date.
+    pub as_of: String,
+    /// In the service's order.
+    pub models: Vec<Listed>,
+}
+
+/// A model as the service listed it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Listed {
+    /// Its name.
+    pub model: String,
+    /// Tokens of prompt and answer together.
+    pub context: Option<u64>,
+    /// USD per million tokens, (input, output).
+    pub price: Option<(f64, f64)>,
+}
+
+impl Table {
+    /// With what the service said in place of what was built in; what it does not say of batches stays.
+    #[must_use]
+    pub fn refreshed(mut self, refreshed: &Refreshed) -> Self {
+        for listed in &refreshed.models {
+            let mut entry = self.get(&listed.model).cloned().unwrap_or_else(|| Entry {
+                model: listed.model.clone(),
+                price: None,
+                context: None,
+                max_output: None,
+                source: String::new(),
+                as_of: String::new(),
+                batch: Batch::Unknown,
+                discount: Discount::default(),
+                note: String::new(),
+            });
+            listed.model.clone_into(&mut entry.model);
+            entry.context = listed.context.or(entry.context);
+            match listed.price {
+                // Together lists models without serverless access at no price.
+                Some((input, output)) if input == 0.0 && output == 0.0 => {
+                    entry.price = None;
+                    note(&mut entry, "listed without a price: no serverless access");
+                }
+                Some((input, output)) => {
+                    let Some(price) = per_million(input).zip(per_million(output)) else { continue };
+                    entry.price = Some(Price { input: price.0, output: price.1 });
+                }
+                None => continue,
+            }
+            "the service's list".clone_into(&mut entry.source);
+            refreshed.as_of.clone_into(&mut entry.as_of);
+            self.insert(entry);
+        }
+        self
+    }
+}
+
+fn note(entry: &mut Entry, text: &str) {
+    if !entry.note.contains(text) {
+        let space = if entry.note.is_empty() { "" } else { "; " };
+        entry.note = format!("{}{space}{text}", entry.note);
+    }
+}
+
+/// The nearest price in whole micro-USD: 1.0399999999999998 was typed as 1.04.
+fn per_million(usd: f64) -> Option<u64> {
+    let text = format!("{usd:.6}");
+    text.parse::<Nanos>().ok().and_then(|nanos| u64::try_from(nanos.0).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_service_knows_its_prices_and_we_its_batches() {
+        const TURBO: &str = "meta-llama/Llama-3.3-70B-Instruct-Turbo";
+        let listed = |model: &str, price| Listed { model: model.into(), context: Some(5), price };
+        let table = Table::builtin().refreshed(&Refreshed {
+            service: "x".into(),
+            as_of: "2026-11-23".into(),
+            models: vec![
+                listed(TURBO, Some((1.039_999_999_999_999_8, 2.0))),
+                listed("new/model", Some((0.06, 0.06))),
+                listed("meta-llama/Llama-3.2-3B-Instruct-Turbo", Some((0.0, 0.0))),
+                listed("no/pricing", None),
+            ],
+        });
+        let turbo = table.get(TURBO).expect("known");
+        assert_eq!(turbo.price, Some(Price { input: 1_040_000_000, output: 2_000_000_000 }));
+        assert_eq!((turbo.batch, turbo.as_of.as_str(), turbo.context), (Batch::Discounted, "2026-11-23", Some(5)));
+        assert_eq!(table.get("new/model").map(|e| e.batch), Some(Batch::Unknown));
+        let gone = table.get("meta-llama/Llama-3.2-3B-Instruct-Turbo").expect("known");
+        assert!(gone.price.is_none() && gone.note.contains("no serverless access"), "{gone:?}");
+        assert!(table.get("no/pricing").is_none());
+    }
+}

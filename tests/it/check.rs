@@ -1,0 +1,105 @@
+//! `llbatch check` and `llbatch models`: knowing beforehand, without sending anything.
+
+use serde_json::Value;
+
+use crate::support::{Home, Server};
+
+const TURBO: &str = "meta-llama/Llama-3.2-3B-Instruct-Turbo";
+const REFUSED: &str = "deepseek-ai/DeepSeek-R1";
+
+fn row(id: &str, model: &str, max_tokens: Option<u64>) -> String {
+    let bound = max_tokens.map(|n| format!(",\"max_tokens\":{n}")).unwrap_or_default();
+    format!("{{\"id\":\"{id}\",\"prompt\":\"{}\",\"model\":\"{model}\"{bound}}}\n", "word ".repeat(200))
+}
+
+#[test]
+fn the_document_of_the_contract() {
+    let home = Home::new();
+    let text: String = [row("a", TURBO, Some(100)), row("b", TURBO, Some(100)), row("c", REFUSED, None)].concat();
+    home.write("in.jsonl", text);
+    let document: Value = serde_json::from_str(&home.llbatch(&["check", "in.jsonl", "--json"]).code(0).stdout).unwrap();
+    assert_eq!(
+        (&document["rows"], &document["problem_count"], &document["batches"]),
+        (&3.into(), &0.into(), &2.into())
+    );
+    let models = document["models"].as_array().unwrap();
+    assert_eq!((&models[0]["model"], &models[0]["batch"]), (&TURBO.into(), &"discounted".into()));
+    assert_eq!((&models[0]["rows"], &models[0]["completion_max"]), (&2.into(), &200.into()));
+    assert_eq!(models[0]["as_of"], "2025-07");
+    // $0.06 a million tokens, half of it in a batch.
+    let prompt = models[0]["prompt_tokens"].as_u64().unwrap();
+    assert!((350..700).contains(&prompt), "{prompt}");
+    let usd = |value: &Value| value.to_string().parse::<f64>().unwrap();
+    let most = (prompt + 200) as f64 * 0.06 / 1e6;
+    assert!((usd(&models[0]["realtime_usd"]) - most).abs() < 1e-9, "{document}");
+    assert!((usd(&models[0]["batch_usd"]) - most / 2.0).abs() < 1e-9, "{document}");
+    assert_eq!((&models[1]["batch"], &models[1]["batch_usd"]), (&"refused".into(), &Value::Null));
+    assert_eq!(document["cost"]["batch_usd"]["max"], Value::Null, "a batch of a model that is refused has no price");
+    assert!(usd(&document["cost"]["realtime_usd"]["min"]) < usd(&document["cost"]["realtime_usd"]["max"]));
+    let advice = document["advice"].to_string();
+    for part in ["batch saves up to", "not served in batches", REFUSED, "set no max_tokens"] {
+        assert!(advice.contains(part), "{part}: {advice}");
+    }
+    assert!(!home.state().join("jobs").exists(), "a check leaves nothing behind");
+}
+
+#[test]
+fn problems_are_all_listed_and_end_with_65() {
+    let home = Home::new();
+    home.write("in.jsonl", format!("{}{{nonsense\n{}", row("a", TURBO, None), row("a", TURBO, None)));
+    let out = home.llbatch(&["estimate", "in.jsonl"]).code(65);
+    assert!(out.stdout.contains("in.jsonl:2:") && out.stdout.contains("in.jsonl:3"), "{}", out.stdout);
+    let document: Value =
+        serde_json::from_str(&home.llbatch(&["check", "in.jsonl", "--json"]).code(65).stdout).unwrap();
+    assert_eq!(document["problem_count"], 2);
+    assert_eq!((&document["problems"][1]["line"], &document["problems"][1]["id"]), (&3.into(), &"a".into()));
+    home.write("empty.jsonl", "");
+    home.llbatch(&["check", "empty.jsonl"]).code(65);
+    home.llbatch(&["check", "missing.jsonl"]).code(66);
+    home.llbatch(&["check"]).code(2);
+}
+
+#[test]
+fn batches_are_counted_as_they_will_be_made() {
+    let home = Home::new();
+    let line = |n| format!("{{\"id\":\"{n}\",\"prompt\":\"x\",\"model\":\"{TURBO}\"}}\n");
+    let rows = (0..50_001).map(line).collect::<Vec<_>>().concat();
+    home.write("in.jsonl", rows);
+    let document: Value = serde_json::from_str(&home.llbatch(&["check", "in.jsonl", "--json"]).code(0).stdout).unwrap();
+    assert_eq!(document["batches"], 2);
+    home.llbatch(&["prepare", "in.jsonl", "-o", "shards/"]).code(0);
+    assert_eq!(std::fs::read_dir(home.path("shards")).unwrap().count(), 2);
+}
+
+#[test]
+fn models_say_where_their_figures_are_from() {
+    let home = Home::new();
+    let models = |args: &[&str]| -> Vec<Value> {
+        let out = home.llbatch(&[&["models", "--json"], args].concat()).code(0);
+        let mut document: Value = serde_json::from_str(&out.stdout).unwrap();
+        serde_json::from_value(document["models"].take()).unwrap()
+    };
+    let known = models(&["LLAMA-3.2-3b-instruct-TURBO"]);
+    assert_eq!(known.len(), 1);
+    assert_eq!((&known[0]["input"], &known[0]["batch_input"]), (&0.06.into(), &0.03.into()));
+    assert_eq!((&known[0]["source"], &known[0]["as_of"]), (&"model card".into(), &"2025-07".into()));
+
+    // The service's own list, kept; the config file wins over it.
+    let server = Server::start(&[]);
+    let out = home.llbatch(&["models", "--refresh", "--base-url", &server.url]).code(0);
+    assert!(out.stderr.contains("listed by http://127.0.0.1"), "{}", out.stderr);
+    let turbo = models(&["--base-url", &server.url, "3.3-70B"]);
+    assert_eq!(
+        (&turbo[0]["source"], &turbo[0]["input"]),
+        (&"the service's list".into(), &1.04.into()),
+        "noise is rounded"
+    );
+    assert_eq!(turbo[0]["batch"], "discounted", "what the list does not say stays");
+    assert_ne!(models(&["3.3-70B"])[0]["source"], "the service's list", "another service's prices are not ours");
+    home.write("c.toml", "[models.\"meta-llama/Llama-3.3-70B-Instruct-Turbo\"]\ninput = 9.5\noutput = 9.5\n");
+    let own = models(&["--base-url", &server.url, "--config", "c.toml", "3.3-70B"]);
+    assert_eq!((&own[0]["source"], &own[0]["input"]), (&"config file".into(), &9.5.into()));
+
+    home.llbatch(&["models", "--refresh"]).code(75).says(&["cannot connect"]);
+    home.llbatch(&["models", "nobody/has-this"]).code(0).says(&["no known model"]);
+}
