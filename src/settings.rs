@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::api::canonical_base;
 use crate::error::{Error, Exit, Result};
-use crate::price::{Overrides, Refreshed, Table};
+use crate::price::{Decimal, Nanos, Overrides, Refreshed, Table};
 
 /// Where requests go unless told otherwise (together-wire, "Base").
 const DEFAULT_BASE_URL: &str = "https://api.together.ai/v1";
@@ -78,7 +78,25 @@ pub struct Config {
     /// Defaults of `run`.
     pub run: RunConfig,
     submit: SubmitConfig,
+    budget: BudgetConfig,
     models: Overrides,
+}
+
+/// `[budget]` in the config file, in USD.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct BudgetConfig {
+    per_day: Option<Decimal>,
+    per_month: Option<Decimal>,
+}
+
+/// What may be spent over all jobs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Budgets {
+    /// From midnight to midnight.
+    pub per_day: Option<Nanos>,
+    /// From the first of the month on.
+    pub per_month: Option<Nanos>,
 }
 
 /// `[submit]` in the config file.
@@ -170,6 +188,8 @@ pub struct Settings {
     pub run: RunConfig,
     /// After so long a batch that was created is believed to stand in the service's list.
     pub settle_after: Option<Duration>,
+    /// Budgets over all jobs.
+    pub budget: Budgets,
     /// Prices: built in, as the service last listed them, and the user's own, which win.
     pub prices: Table,
     overrides: Overrides,
@@ -244,6 +264,10 @@ impl Settings {
                 .map(duration)
                 .transpose()
                 .map_err(|e| Error::usage(format!("config file: [submit] settle_after: {e}")))?,
+            budget: Budgets {
+                per_day: config.budget.per_day.map(|d| d.0),
+                per_month: config.budget.per_month.map(|d| d.0),
+            },
             prices,
             overrides: config.models,
         })
@@ -330,7 +354,7 @@ fn read_config(path: &Setting<PathBuf>) -> Result<(Config, bool)> {
     };
     let config = toml::from_str(&text).map_err(|e| {
         Error::usage(format!("config file {shown}: {}", e.to_string().trim_end()))
-            .hint("keys: base_url, api_key_file, state_dir, [run] model/concurrency/rpm/tpm/retries/request_timeout/give_up_after, [submit] settle_after, [models.\"NAME\"] input/output/batch_discount/batch")
+            .hint("keys: base_url, api_key_file, state_dir, [run] model/concurrency/rpm/tpm/retries/request_timeout/give_up_after, [submit] settle_after, [budget] per_day/per_month, [models.\"NAME\"] input/output/batch_discount/batch")
     })?;
     Ok((config, true))
 }

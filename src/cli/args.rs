@@ -11,6 +11,7 @@ use crate::input::Format;
 use crate::output;
 use crate::pipeline::batch::follow::Waiting;
 use crate::pipeline::results::Delivery;
+use crate::price::Nanos;
 use crate::realtime::limiter::Rates;
 use crate::realtime::{AUTO_CONCURRENCY, Options};
 use crate::request::{Endpoint, Params};
@@ -255,6 +256,26 @@ impl WaitArgs {
         // The built-in server is done in seconds and minds no question.
         let every = time("--poll", &self.poll)?.or(sandbox.then_some(Duration::from_millis(500)));
         Ok(Waiting { until: until.or(timeout), every: every.map(|time| time.max(Duration::from_millis(50))) })
+    }
+}
+
+/// What it may cost.
+#[derive(Debug, Args, Default)]
+pub struct CostArgs {
+    /// Most that it may cost: nothing is sent that could pass it (exit 5, resumable)
+    #[arg(long, value_name = "USD", help_heading = "Cost", value_parser = usd)]
+    pub max_cost: Option<Nanos>,
+    /// Send rows of models whose price is not known, uncounted, although there is a budget
+    #[arg(long, help_heading = "Cost")]
+    pub allow_unpriced: bool,
+}
+
+/// An amount of money.
+fn usd(text: &str) -> Result<Nanos, String> {
+    match text.trim_start_matches('$').parse::<Nanos>() {
+        Ok(amount) if amount > Nanos::ZERO => Ok(amount),
+        Ok(_) => Err("an amount above 0 is needed, such as 5 or 0.50".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

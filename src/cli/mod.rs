@@ -14,6 +14,7 @@ mod run;
 mod sandbox;
 mod serve;
 mod service;
+mod spending;
 mod status;
 mod submit;
 mod wait;

@@ -2,13 +2,14 @@
 
 use clap::Args;
 
-use super::args::SpeedArgs;
+use super::args::{CostArgs, SpeedArgs};
 use super::service::connect;
 use super::{print_json, print_summary, print_text, status};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::pipeline::batch::submit::plural_batches;
 use crate::pipeline::batch::{PATIENCE, Work, adopt, rescue};
+use crate::pipeline::budget;
 use crate::store::Transport;
 use crate::ui::{Results, format};
 
@@ -34,6 +35,8 @@ pub struct Retry {
     /// Say how many rows and what they would cost; send nothing
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    cost: CostArgs,
     #[command(flatten)]
     speed: SpeedArgs,
 }
@@ -98,6 +101,8 @@ pub fn run(args: &Retry, ctx: &Ctx) -> Result<Exit> {
         print_text(&format!("{id}\n"), ctx)?;
     }
     if batch {
+        let left = budget::left(args.cost.max_cost, &work.store, &work.ledger, ctx)?;
+        budget::admit(again.most, left.as_ref(), args.cost.allow_unpriced, &again.unpriced)?;
         work.plan_again(&again.rows)?;
         work.submit(false)?;
         let flag = work.sandbox_flag();
@@ -113,7 +118,8 @@ pub fn run(args: &Retry, ctx: &Ctx) -> Result<Exit> {
     }
     let options = args.speed.options(work.spec.params.endpoint, None, ctx)?;
     drop(work);
-    let (summary, exit) = rescue::realtime(&id, options, None, args.all, None, service.remote(), ctx)?;
+    let cost = (args.cost.max_cost, args.cost.allow_unpriced);
+    let (summary, exit) = rescue::realtime(&id, options, cost, args.all, None, service.remote(), ctx)?;
     let exit = print_summary(&summary, exit, ctx)?;
     ctx.ui.hint(&format!("`llbatch fetch {id} -o FILE` writes the results"));
     Ok(exit)

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::args::{InputArgs, ResultArgs, SpeedArgs, deadline};
+use super::args::{CostArgs, InputArgs, ResultArgs, SpeedArgs, deadline};
 use super::print_summary;
 use super::service::connect;
 use crate::context::Ctx;
@@ -21,6 +21,9 @@ pub struct Run {
 
     #[command(flatten)]
     results: ResultArgs,
+
+    #[command(flatten)]
+    cost: CostArgs,
 
     #[command(flatten)]
     speed: SpeedArgs,
@@ -77,7 +80,8 @@ pub fn run(args: Run, ctx: &Ctx) -> Result<Exit> {
         name: args.name,
         resume,
         refused_too: true,
-        max_cost: None,
+        max_cost: args.cost.max_cost,
+        allow_unpriced: args.cost.allow_unpriced,
         options,
         delivery,
         service: service.name.clone(),

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::service::{self, connect};
-use super::{print_json, print_text};
+use super::{print_json, print_text, spending};
 use crate::api::batches::Batch;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
@@ -26,6 +26,7 @@ Examples:
   llbatch status                       recent jobs
   llbatch status last                  one job, batch by batch
   llbatch status --watch               until all have ended
+  llbatch status --cost --since 30d    what was spent, by day and model
   llbatch status --json | jq '.jobs[] | select(.state == \"running\") | .job'")]
 pub struct Status {
     /// A job's id, a unique beginning of it, its --name, `last`, or a Together batch id [default: recent jobs]
@@ -46,6 +47,15 @@ pub struct Status {
     /// Also every batch that the service lists, whoever created it
     #[arg(long, conflicts_with_all = ["offline", "watch"])]
     remote: bool,
+    /// What was spent instead, by day and model, over all jobs
+    #[arg(long, conflicts_with_all = ["jobs", "remote", "watch"])]
+    cost: bool,
+    /// From so long ago on, with --cost (30d) [default: 30d]
+    #[arg(long, value_name = "TIME", requires = "cost")]
+    since: Option<String>,
+    /// As CSV, with --cost
+    #[arg(long, requires = "cost", conflicts_with = "json")]
+    csv: bool,
 }
 
 #[derive(Serialize)]
@@ -117,6 +127,9 @@ struct RemoteLine {
 pub fn run(args: &Status, ctx: &Ctx) -> Result<Exit> {
     let store = Store::open(&ctx.settings.state_dir.value)?;
     let ledger = store.ledger()?;
+    if args.cost {
+        return spending::show(args.since.as_deref(), args.csv, &ledger, ctx);
+    }
     if !args.watch {
         return Ok(show(args, &store, &ledger, ctx)?.0);
     }

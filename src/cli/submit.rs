@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::args::{InputArgs, ResultArgs, WaitArgs, deadline};
+use super::args::{CostArgs, InputArgs, ResultArgs, WaitArgs, deadline};
 use super::service::connect;
 use super::{print_json, print_summary, print_text, status};
 use crate::context::Ctx;
@@ -13,7 +13,6 @@ use crate::pipeline::batch::follow::follow;
 use crate::pipeline::batch::rescue::{self, Rescue};
 use crate::pipeline::batch::submit::{self, Order};
 use crate::pipeline::batch::{PATIENCE, UNBOUNDED, Work};
-use crate::price::Nanos;
 use crate::ui::Results;
 
 /// Submit rows as Together batch jobs, at the batch price
@@ -37,9 +36,8 @@ pub struct Submit {
     /// At the deadline cancel what has not ended, and answer the rows without an answer at realtime
     #[arg(long, requires = "deadline", help_heading = "Waiting")]
     rescue: bool,
-    /// Most that the rescue may cost; rows beyond that stay without an answer
-    #[arg(long, value_name = "USD", requires = "rescue", help_heading = "Waiting", value_parser = usd)]
-    max_cost: Option<Nanos>,
+    #[command(flatten)]
+    cost: CostArgs,
 
     #[command(flatten)]
     results: ResultArgs,
@@ -66,15 +64,6 @@ Examples:
 
 /// So shortly before the deadline nothing more is waited out.
 const SLACK: Duration = Duration::from_mins(1);
-
-/// An amount of money.
-pub(super) fn usd(text: &str) -> Result<Nanos, String> {
-    match text.trim_start_matches('$').parse::<Nanos>() {
-        Ok(amount) if amount > Nanos::ZERO => Ok(amount),
-        Ok(_) => Err("an amount above 0 is needed, such as 5 or 0.50".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
-}
 
 /// Runs the subcommand.
 pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
@@ -108,6 +97,8 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
         name: args.name.clone(),
         again: args.again,
         require_discount: args.require_discount,
+        max_cost: args.cost.max_cost,
+        allow_unpriced: args.cost.allow_unpriced,
         patience: if wait { UNBOUNDED } else { PATIENCE },
     };
     let mut work = submit::enter(&order, service.remote(), ctx, shown)?.work;
@@ -149,7 +140,8 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
     }
     if args.rescue {
         let options = super::args::SpeedArgs::default().options(work.spec.params.endpoint, None, ctx)?;
-        let rescue = Rescue { delivery, options, max_cost: args.max_cost };
+        let rescue =
+            Rescue { delivery, options, max_cost: args.cost.max_cost, allow_unpriced: args.cost.allow_unpriced };
         let (summary, exit) = rescue::rescue(work, rescue, outputs, service.remote(), ctx)?;
         return print_summary(&summary, exit, ctx);
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::run::Plan;
-use super::{Bits, Consumed, Cursor, Money, money};
+use super::{Bits, Consumed, Cursor, Money, budget, money};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
@@ -41,11 +41,7 @@ impl Ending {
             (_, Some(Stopped::Payment(words)), _) => {
                 (Exit::Budget, format!("the service asks for payment: {words}"), Payment)
             }
-            (_, Some(Stopped::Cost(limit)), _) => (
-                Exit::Budget,
-                format!("--max-cost {} was reached: the next request could pass it", limit.human()),
-                Budget,
-            ),
+            (_, Some(Stopped::Cost(what)), _) => (Exit::Budget, format!("the next request could pass {what}"), Budget),
             (_, Some(Stopped::Deadline), _) => (Exit::Budget, "the deadline was reached".to_owned(), Budget),
             (_, Some(Stopped::GaveUp(words)), _) => {
                 (Exit::TempFail, format!("nothing succeeded for --give-up-after; last: {words}"), Interrupted)
@@ -104,7 +100,10 @@ impl Closing<'_> {
         };
         let totals = match consumed {
             // Nothing to write is not worth overwriting yesterday's results for.
-            Ok(Consumed { db, ordered, mut totals }) if ending.exit == Exit::Ok || (job.succeeded > 0 && !aborted) => {
+            Ok(Consumed { mut db, ordered, mut totals })
+                if ending.exit == Exit::Ok || (job.succeeded > 0 && !aborted) =>
+            {
+                db.settle_aside()?;
                 let mut money = Money::new(prices());
                 let mut price = |outcome: &Outcome| money.count(outcome, reused.contains(outcome.row), &mut totals);
                 let mut open = || Cursor::open(inputs, shape, false);
@@ -114,7 +113,10 @@ impl Closing<'_> {
                 }
                 totals
             }
-            Ok(Consumed { db, .. }) => money::fold(&db, prices(), job.total, reused)?,
+            Ok(Consumed { mut db, .. }) => {
+                db.settle_aside()?;
+                money::fold(&db, prices(), job.total, reused)?
+            }
             Err(error) => {
                 say(&error);
                 ending = Ending::failed(&error);
@@ -137,6 +139,9 @@ impl Closing<'_> {
             (true, _, _) => State::Partial,
         };
         job.cost = totals.usd();
+        if let Err(error) = budget::record(&job.id, &totals, ledger) {
+            tracing::warn!("{error}");
+        }
         job.exit = Some(ending.exit.code());
         job.delivered |= ended && !plan.delivery.nowhere;
         if let Err(error) = ledger.update(&job) {

@@ -2,6 +2,7 @@
 
 pub mod batch;
 mod bits;
+pub mod budget;
 pub mod check;
 mod columns;
 mod cursor;

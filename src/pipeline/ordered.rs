@@ -183,6 +183,12 @@ impl Ordered {
                 self.cursor = Some(open()?);
             }
             let row = self.next;
+            // What it failed of before it was to be sent again still stands.
+            if let Some(before) = db.outcomes(row, 1)?.pop().filter(|before| before.row == row) {
+                self.emit(&before, price)?;
+                self.advance(db, price)?;
+                continue;
+            }
             let source = self.source(row)?;
             let id = source.as_ref().map_or_else(|| format!("row-{row}").into(), |s| s.id.clone());
             let outcome = Outcome::unsent(row, id, Arc::clone(&unknown), pending.0, pending.1);

@@ -110,14 +110,16 @@ pub fn prepare(
     ctx: &Ctx,
 ) -> Result<JobDb> {
     let Resumed { mut db, same } = resumed;
+    // Rows that were being sent again count as in flight too, so this comes first.
     let lost = db.unanswered(usize::MAX)?;
+    db.settle_aside()?;
     // Rows that an input has lost since cannot be named.
     let lost: Vec<u64> = lost.into_iter().filter(|row| *row <= checked.rows).collect();
     if !lost.is_empty() {
         tell_lost(&lost, inputs, shape, ctx)?;
     }
     retire_lost(&lost, &mut db, inputs, shape)?;
-    db.retire_failed(|code| refused_too || passes(code))?;
+    db.set_aside(|code| refused_too || passes(code))?;
     if !same {
         let mut kept = 0;
         let mut remap = db.remap()?;

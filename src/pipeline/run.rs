@@ -11,7 +11,7 @@ use super::job::{self, Claimed};
 use super::problems::{self, Deed};
 use super::results::Delivery;
 use super::signals::Signals;
-use super::{Bits, Consumed, Consumer, Cursor, Money, reader, resume};
+use super::{Bits, Consumed, Consumer, Cursor, Money, budget, reader, resume};
 use crate::api::Client;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
@@ -20,7 +20,7 @@ use crate::plan::Checked;
 use crate::price::Nanos;
 use crate::realtime::{self, Budget, Shared, Stopped};
 use crate::request::{Params, Shape};
-use crate::store::{JobDb, Store};
+use crate::store::{JobDb, Ledger, Store};
 use crate::summary::{Summary, Totals};
 use crate::ui::{Results, format};
 
@@ -52,6 +52,8 @@ pub struct Plan {
     pub refused_too: bool,
     /// `--max-cost`
     pub max_cost: Option<Nanos>,
+    /// `--allow-unpriced`
+    pub allow_unpriced: bool,
     /// How to send.
     pub options: realtime::Options,
     /// Where results go.
@@ -96,6 +98,8 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
     // Outputs are opened before money is spent.
     let outputs = plan.delivery.open(&source.spec.inputs, Some(&source.inputs), &source.spec.params, ctx)?;
 
+    plan.options.budget = budget(&plan, &checked, &store, &ledger, ctx)?;
+
     // From here on there is a job.
     job::enter(&mut claimed, &mut source, &checked, &store, &ledger)?;
     let inputs = &source.inputs;
@@ -126,7 +130,6 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
         *deadline = (*deadline).max(started);
     }
     plan.options.last_row = checked.rows;
-    plan.options.budget = plan.max_cost.map(|limit| budget(limit, &checked, ctx)).transpose()?;
     let changed = || {
         Error::new(Exit::Failure, "the input was written to while it was read; no results were written")
             .hint("run the same command again: answers whose request is unchanged are kept")
@@ -180,17 +183,17 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
     Ok((summary, exit))
 }
 
-/// `--max-cost`: nothing whose price is not known may be sent under it.
-fn budget(limit: Nanos, checked: &Checked, ctx: &Ctx) -> Result<Budget> {
+/// The tightest of `--max-cost` and the config file's budgets.
+fn budget(plan: &Plan, checked: &Checked, store: &Store, ledger: &Ledger, ctx: &Ctx) -> Result<Option<Budget>> {
+    let Some(left) = budget::left(plan.max_cost, store, ledger, ctx)? else { return Ok(None) };
     let unpriced = checked.models.iter().find(|(m, _)| ctx.settings.prices.get(m).is_none_or(|e| e.price.is_none()));
-    if let Some((model, _)) = unpriced {
-        return Err(Error::usage(format!("--max-cost: the price of {model} is not known, so it cannot be kept")).hint(
-            format!(
-                "give it in the config file: [models.\"{model}\"] input = 0.06, output = 0.06 (USD per million tokens)"
-            ),
-        ));
+    if let Some((model, _)) = unpriced.filter(|_| !plan.allow_unpriced) {
+        return Err(budget::unpriced_error(model));
     }
-    Ok(Budget::new(limit, ctx.settings.prices.clone()))
+    if left.amount == Nanos::ZERO {
+        return Err(Error::new(Exit::Budget, format!("nothing is left of {}; nothing was sent", left.what)));
+    }
+    Ok(Some(Budget::new(left.amount, left.what, ctx.settings.prices.clone())))
 }
 
 struct Feed<'a> {

@@ -141,6 +141,14 @@ impl fmt::Display for Nanos {
 }
 
 /// A JSON number with the exact digits.
+impl<'de> Deserialize<'de> for Nanos {
+    /// From the exact digits that [`Serialize`] writes.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&serde_json::value::RawValue>::deserialize(deserializer)?;
+        raw.get().parse().map_err(de::Error::custom)
+    }
+}
+
 impl Serialize for Nanos {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let raw = serde_json::value::RawValue::from_string(self.to_string()).map_err(serde::ser::Error::custom)?;

@@ -109,6 +109,14 @@ impl Entry {
         }
     }
 
+    /// Tokens of an answer that nothing else bounds.
+    #[must_use]
+    pub fn longest_answer(&self) -> u64 {
+        /// The longest context that is common: an answer beyond it has not been seen.
+        const UNKNOWN: u64 = 131_072;
+        self.max_output.or(self.context).unwrap_or(UNKNOWN)
+    }
+
     fn parse(line: &str) -> Option<Self> {
         let mut cells = line.split('\t');
         let mut next = || cells.next();

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::gate::InFlight;
-use super::{Budget, Engine, MODEL_REFUSALS, Stopped};
+use super::{Engine, MODEL_REFUSALS, Stopped};
 use crate::api::chat::{self, Answer};
 use crate::api::error::{Class, Failure, Fault};
 use crate::api::limits::Limits;
@@ -111,13 +111,15 @@ impl Engine {
     async fn afford(&self, model: &Arc<str>, most: Usage) -> Option<Nanos> {
         loop {
             let changed = self.changed.notified();
-            match self.budget.borrow_mut().as_mut().map(|budget| budget.reserve(model, most)) {
+            let asked = self.budget.borrow_mut().as_mut().map(|budget| budget.reserve(model, most));
+            match asked {
                 None => return Some(Nanos::ZERO),
                 Some(Ok(cost)) => return Some(cost),
                 Some(Err(true)) => {}
                 Some(Err(false)) => {
-                    let limit = self.budget.borrow().as_ref().map_or(Nanos::ZERO, Budget::limit);
-                    self.stop(Stopped::Cost(limit));
+                    let what =
+                        self.budget.borrow().as_ref().map_or_else(String::new, |budget| budget.what().to_owned());
+                    self.stop(Stopped::Cost(what));
                     return None;
                 }
             }

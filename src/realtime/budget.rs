@@ -8,13 +8,11 @@ use std::sync::Arc;
 use crate::outcome::Usage;
 use crate::price::{Nanos, Price, Table};
 
-/// Tokens of an answer that nothing bounds: neither the request nor what is known of the model.
-const UNBOUNDED_ANSWER: u64 = 131_072;
-
 /// Money that may be spent.
 #[derive(Debug, Clone)]
 pub struct Budget {
     limit: Nanos,
+    what: String,
     spent: Nanos,
     set_aside: Nanos,
     table: Table,
@@ -22,26 +20,23 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// May spend up to `limit`, at these prices.
+    /// May spend up to `limit`, at these prices. `what`: which budget that is, for people.
     #[must_use]
-    pub fn new(limit: Nanos, table: Table) -> Self {
-        Self { limit, spent: Nanos::ZERO, set_aside: Nanos::ZERO, table, known: HashMap::new() }
+    pub fn new(limit: Nanos, what: String, table: Table) -> Self {
+        Self { limit, what, spent: Nanos::ZERO, set_aside: Nanos::ZERO, table, known: HashMap::new() }
     }
 
-    /// The most that a request may be.
+    /// Which budget it is.
     #[must_use]
-    pub const fn limit(&self) -> Nanos {
-        self.limit
+    pub fn what(&self) -> &str {
+        &self.what
     }
 
     fn price(&mut self, model: &Arc<str>) -> Option<(Price, u64)> {
         if let Some(known) = self.known.get(model) {
             return *known;
         }
-        let found = self
-            .table
-            .get(model)
-            .and_then(|entry| Some((entry.price?, entry.max_output.or(entry.context).unwrap_or(UNBOUNDED_ANSWER))));
+        let found = self.table.get(model).and_then(|entry| Some((entry.price?, entry.longest_answer())));
         self.known.insert(Arc::clone(model), found);
         found
     }
@@ -53,7 +48,8 @@ impl Budget {
 
     /// Sets aside the most that a request can cost. `Err(true)`: it may fit when others have come back; `Err(false)`: never.
     pub fn reserve(&mut self, model: &Arc<str>, most: Usage) -> Result<Nanos, bool> {
-        let Some((price, answer)) = self.price(model) else { return Err(false) };
+        // Whoever let unpriced rows in does not count them.
+        let Some((price, answer)) = self.price(model) else { return Ok(Nanos::ZERO) };
         let completion = if most.completion == 0 { answer } else { most.completion };
         let cost = price.cost(Usage { completion, ..most });
         if (self.spent + self.set_aside + cost).0 > self.limit.0 {
@@ -78,7 +74,7 @@ mod tests {
     fn the_worst_case_is_kept_free_and_comes_back() {
         let model: Arc<str> = Arc::from("meta-llama/Llama-3.2-3B-Instruct-Turbo");
         // $0.06 a million tokens: 1,000 tokens cost 60,000 nanos.
-        let mut budget = Budget::new(Nanos(100_000), Table::builtin());
+        let mut budget = Budget::new(Nanos(100_000), "--max-cost".to_owned(), Table::builtin());
         let most = Usage { prompt: 500, completion: 500 };
         let first = budget.reserve(&model, most).expect("room");
         assert_eq!(first, Nanos(60_000));
@@ -87,7 +83,7 @@ mod tests {
         let second = budget.reserve(&model, most).expect("room again");
         budget.settle(second, Nanos(60_000));
         assert_eq!(budget.reserve(&model, most), Err(false), "nothing is out that could come back");
-        assert_eq!(budget.reserve(&Arc::from("no/such-model"), most), Err(false));
+        assert_eq!(budget.reserve(&Arc::from("no/such-model"), most), Ok(Nanos::ZERO));
         // Nothing bounds this answer but the model itself.
         assert_eq!(budget.reserve(&model, Usage { prompt: 1, completion: 0 }), Err(false));
     }

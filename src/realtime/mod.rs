@@ -23,7 +23,6 @@ use tokio::task::{JoinSet, LocalSet};
 
 use crate::api::Client;
 use crate::outcome::Outcome;
-use crate::price::Nanos;
 use crate::request::Request;
 pub use budget::Budget;
 use claims::Claims;
@@ -89,8 +88,8 @@ pub enum Stopped {
     Cancelled,
     /// `--deadline`.
     Deadline,
-    /// `--max-cost`: the next request could pass it.
-    Cost(Nanos),
+    /// The next request could pass this budget.
+    Cost(String),
     /// 401, or a 403 that is not about length.
     Auth(String),
     /// 402.

@@ -17,6 +17,7 @@ use super::job::RETIRED;
 use super::{JobDb, damaged};
 use crate::error::{Error, Exit, Result};
 use crate::outcome::{ErrorCode, Fingerprint, Outcome, Usage};
+use crate::price::Nanos;
 
 /// How far a batch has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +98,9 @@ pub struct BatchJob {
     /// RFC 3339.
     #[serde(default)]
     pub completed_at: Option<String>,
+    /// The most that it can cost; `None`: not known.
+    #[serde(default)]
+    pub most: Option<Nanos>,
     /// The user wants it to end.
     #[serde(default)]
     pub cancel: bool,

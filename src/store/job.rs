@@ -285,27 +285,41 @@ impl JobDb {
         })
     }
 
-    /// Takes rows that failed out, those that `again` picks by their error's code, so that they are sent again; what they
-    /// cost is kept.
+    /// Sets rows that failed aside, those that `again` picks by their error's code, so that they are sent again; until
+    /// [`Self::settle_aside`] they count as neither answered nor failed, and what they cost is kept.
     ///
     /// # Errors
     /// 74 if the disk refuses.
-    pub fn retire_failed(&mut self, again: impl Fn(ErrorCode) -> bool) -> Result<u64> {
+    pub fn set_aside(&mut self, again: impl Fn(ErrorCode) -> bool) -> Result<u64> {
         let codes: Vec<&str> = ErrorCode::ALL.into_iter().filter(|code| again(*code)).map(ErrorCode::as_str).collect();
         let codes = serde_json::to_string(&codes).unwrap_or_default();
         self.begin()?;
         let gone = self.run(|db| {
             let failed = "ok = 0 AND code IN (SELECT value FROM json_each(?1))";
-            db.execute(
-                &format!("INSERT INTO retired SELECT {RETIRED} FROM outcome WHERE {failed} AND attempts > 0"),
-                [&codes],
-            )?;
+            db.execute(&format!("INSERT INTO set_aside SELECT * FROM outcome WHERE {failed}"), [&codes])?;
             // What was in flight has been accounted for by now.
             db.execute("DELETE FROM meta WHERE key = 'claimed'", [])?;
             db.execute(&format!("DELETE FROM outcome WHERE {failed}"), [&codes])
         })?;
         self.commit(false)?;
         Ok(gone as u64)
+    }
+
+    /// Rows that were set aside and have a newer outcome are retired; the others failed as they did before.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn settle_aside(&mut self) -> Result<()> {
+        self.begin()?;
+        self.run(|db| {
+            db.execute_batch(&format!(
+                "INSERT INTO retired SELECT {RETIRED} FROM set_aside
+                    WHERE row IN (SELECT row FROM outcome) AND attempts > 0;
+                 INSERT INTO outcome SELECT * FROM set_aside WHERE row NOT IN (SELECT row FROM outcome);
+                 DELETE FROM set_aside;"
+            ))
+        })?;
+        self.commit(false)
     }
 
     /// Takes the outcome of one row out, as [`Self::retire_failed`] does. Commits with the open group.
@@ -357,11 +371,12 @@ impl JobDb {
     /// 74 if it cannot be read.
     pub fn retired(&self) -> Result<Vec<Retired>> {
         self.run(|db| {
-            let mut statement = db.prepare(
+            let mut statement = db.prepare(&format!(
                 "SELECT model, sum(coalesce(prompt, 0) + wasted_p), sum(coalesce(completion, 0) + wasted_c), sum(at_risk),
                  sum(at_risk * reserve_p), sum(at_risk * reserve_c), sum(attempts), sum(refused), batch IS NOT NULL
-                 FROM retired GROUP BY model, batch IS NOT NULL",
-            )?;
+                 FROM (SELECT * FROM retired UNION ALL SELECT {RETIRED} FROM set_aside WHERE attempts > 0)
+                 GROUP BY model, batch IS NOT NULL",
+            ))?;
             let rows = statement.query_map([], |row| {
                 let number = |i| row.get::<_, i64>(i).map(i64::cast_unsigned);
                 Ok(Retired {
@@ -495,7 +510,7 @@ pub(super) mod tests {
         let (_dir, mut db) = db();
         db.put(&outcome(1, 1, true)).expect("a write");
         db.put(&outcome(2, 2, false)).expect("a write");
-        assert_eq!(db.retire_failed(|_| true).expect("retired"), 1);
+        assert_eq!(db.set_aside(|_| true).expect("retired"), 1);
         assert_eq!(db.outcomes(1, 10).expect("rows").len(), 1);
         let retired = db.retired().expect("sums");
         assert_eq!((retired[0].attempts, retired[0].usage), (2, Usage { prompt: 1, completion: 0 }));

@@ -24,6 +24,13 @@ CREATE TABLE IF NOT EXISTS outcome (
     at          INTEGER,             -- from which byte on
     len         INTEGER
 ) STRICT;
+-- Failed rows that are being sent again: what they failed of stands until there is something newer. Columns as in outcome.
+CREATE TABLE IF NOT EXISTS set_aside (
+    row INTEGER PRIMARY KEY, fp BLOB NOT NULL, ok INTEGER NOT NULL, id TEXT NOT NULL, model TEXT NOT NULL, code TEXT,
+    message TEXT, status INTEGER, prompt INTEGER, completion INTEGER, wasted_p INTEGER NOT NULL, wasted_c INTEGER NOT NULL,
+    at_risk INTEGER NOT NULL, reserve_p INTEGER NOT NULL, reserve_c INTEGER NOT NULL, attempts INTEGER NOT NULL,
+    refused INTEGER NOT NULL, latency_ms INTEGER NOT NULL, body TEXT, batch INTEGER, side INTEGER, at INTEGER, len INTEGER
+) STRICT;
 -- Outcomes that no longer stand for a row (sent again, or gone from the input): what they cost still counts.
 CREATE TABLE IF NOT EXISTS retired (
     model       TEXT NOT NULL,

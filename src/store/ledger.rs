@@ -253,6 +253,14 @@ impl Ledger {
         }
     }
 
+    pub(super) fn db(&self) -> &Connection {
+        &self.db
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn one(&self, sql: &str, param: &str) -> Result<Option<Job>> {
         self.db.query_row(sql, [param], read).optional().map_err(|e| damaged(&self.path, &e))
     }

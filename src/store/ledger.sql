@@ -19,5 +19,18 @@ CREATE TABLE IF NOT EXISTS job (
     estimate    INTEGER,            -- what it may cost, in 1e-9 USD; NULL: not known
     delivered   INTEGER NOT NULL DEFAULT 0 -- its results were written somewhere
 ) STRICT;
+-- What was spent when; it outlives the jobs.
+CREATE TABLE IF NOT EXISTS spend (
+    job         TEXT NOT NULL,
+    day         TEXT NOT NULL,      -- a date in the user's time zone
+    model       TEXT NOT NULL,
+    rows        INTEGER NOT NULL,
+    prompt      INTEGER NOT NULL,
+    completion  INTEGER NOT NULL,
+    nanos       INTEGER NOT NULL,   -- paid, the known part
+    unpriced    INTEGER NOT NULL,
+    PRIMARY KEY (job, day, model)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS spend_day ON spend (day);
 CREATE INDEX IF NOT EXISTS job_key ON job (key, seq);
 PRAGMA user_version = 2;

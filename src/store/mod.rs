@@ -8,6 +8,7 @@ pub mod job;
 pub mod ledger;
 mod lock;
 mod remap;
+mod spend;
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -23,6 +24,7 @@ pub(crate) use ledger::now_ms;
 pub use ledger::{Job, Ledger, State, Transport};
 pub use lock::Lock;
 pub use remap::Remap;
+pub use spend::{DayLine, Spent};
 
 /// How long a writer of the ledger waits for another one; their transactions take milliseconds.
 const BUSY: Duration = Duration::from_secs(20);

@@ -298,6 +298,11 @@ impl Totals {
         self.paid.known_part()
     }
 
+    /// By model: rows, tokens, and what is known to have been paid.
+    pub fn by_model(&self) -> impl Iterator<Item = (&str, u64, Usage, Option<Nanos>)> {
+        self.models.iter().map(|(name, model)| (&**name, model.rows, model.usage, model.usd.known_part()))
+    }
+
     /// The summary of what was counted.
     #[must_use]
     pub fn summary(&self, meta: &Meta) -> Summary {

@@ -177,6 +177,7 @@ impl Work<'_> {
             deadline: batch.job_deadline.clone(),
             created_at: batch.created_at.clone(),
             completed_at: batch.completed_at.clone(),
+            most: None,
             cancel: false,
             ended: batch.status.is_final(),
             unknown_since: None,

@@ -7,6 +7,7 @@ use super::Work;
 use super::submit::plural_batches;
 use crate::error::{Exit, Result};
 use crate::outcome::ErrorCode;
+use crate::pipeline::budget;
 use crate::pipeline::results::{Delivery, Outputs};
 use crate::pipeline::{Bits, Cursor, Money};
 use crate::request::Shape;
@@ -86,6 +87,7 @@ impl Work<'_> {
         self.job.exit = Some(exit.0.code());
         self.job.delivered |= open == 0;
         let state = self.tell_ledger(false)?;
+        budget::record(&self.job.id, &totals, &self.ledger)?;
         let summary = totals.summary(&self.meta(state, began.elapsed(), exit));
         if let Err(error) = summary_file.write(&summary) {
             self.ctx.ui.error(&error);

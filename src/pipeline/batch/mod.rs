@@ -132,7 +132,11 @@ impl<'a> Work<'a> {
         let signals = Signals::watch(shared, ctx.leave)?;
         let progress = ctx.ui.progress(results);
         let dir = store.make_job_dir(&job.id)?;
-        let db = JobDb::open(&store.job_path(&job.id))?;
+        let mut db = JobDb::open(&store.job_path(&job.id))?;
+        // After a realtime retry; one that was killed first has to account for what it had in flight.
+        if db.claimed()? == 0 {
+            db.settle_aside()?;
+        }
         let options = courier::Options {
             account: remote.account.to_owned(),
             settle_after: ctx.settings.settle_after.unwrap_or(if remote.name == "sandbox" {

@@ -1,5 +1,6 @@
 //! Batches written down, with their files and rows, before the first of them is sent.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use crate::error::Result;
 use crate::input::Inputs;
 use crate::outcome::{ErrorCode, Fingerprint, Outcome, Usage};
 use crate::pipeline::Money;
+use crate::pipeline::budget::Worst;
 use crate::pipeline::shards::Stage;
 use crate::plan::shards::{Limits, Opened, Placed, Split, SplitOptions, split};
 use crate::plan::{CheckOptions, Checked};
@@ -46,6 +48,8 @@ impl Work<'_> {
         };
         let mut money = Money::new(self.ctx.settings.prices.clone());
         let mut estimate = Some(Nanos::ZERO);
+        let mut worst = Worst::new(self.ctx.settings.prices.clone(), true);
+        let mut most: HashMap<u32, Option<Nanos>> = HashMap::new();
         let mut waiting = 0;
         // Rows that cannot be sent are outcomes at once; a retry leaves them as they are.
         let mut bad: Vec<Outcome> = Vec::new();
@@ -65,6 +69,8 @@ impl Work<'_> {
                     db.ask(shard, row, id, wire, fingerprint, reserve)?;
                     // The bound on prompt tokens is about twice what they come to.
                     let about = Usage { prompt: reserve.prompt / 2, completion: reserve.completion };
+                    let sum = most.entry(shard).or_insert(Some(Nanos::ZERO));
+                    *sum = sum.zip(worst.of(model, reserve)).map(|(sum, cost)| sum + cost);
                     let cost = money.cost(model, true, about);
                     estimate = estimate.zip(cost).map(|(sum, cost)| sum + cost);
                 }
@@ -118,6 +124,7 @@ impl Work<'_> {
                 deadline: None,
                 created_at: None,
                 completed_at: None,
+                most: most.get(&shard.number).copied().flatten(),
                 cancel: false,
                 ended: false,
                 unknown_since: None,

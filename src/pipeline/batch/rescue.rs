@@ -29,6 +29,8 @@ pub struct Rescue {
     pub options: realtime::Options,
     /// Most that it may cost.
     pub max_cost: Option<Nanos>,
+    /// `--allow-unpriced`
+    pub allow_unpriced: bool,
 }
 
 /// The deadline has come: cancels what has not ended, takes what was answered, sends the rest at realtime.
@@ -76,7 +78,7 @@ pub fn rescue(
     work.progress.finish();
     drop(work);
     drop(outputs);
-    realtime(&id, rescue.options, rescue.max_cost, false, Some(rescue.delivery), remote, ctx)
+    realtime(&id, rescue.options, (rescue.max_cost, rescue.allow_unpriced), false, Some(rescue.delivery), remote, ctx)
 }
 
 /// Sends the rows of a job that have no answer at realtime; `all`: also those that were refused for good.
@@ -86,7 +88,7 @@ pub fn rescue(
 pub fn realtime(
     id: &str,
     options: realtime::Options,
-    max_cost: Option<Nanos>,
+    (max_cost, allow_unpriced): (Option<Nanos>, bool),
     all: bool,
     delivery: Option<Delivery>,
     remote: Remote<'_>,
@@ -111,6 +113,7 @@ pub fn realtime(
         resume: Resume::Job(id.to_owned()),
         refused_too: all,
         max_cost,
+        allow_unpriced,
         options,
         delivery: delivery.unwrap_or_else(nowhere),
         service: remote.name.to_owned(),

@@ -7,11 +7,13 @@ use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
 use crate::outcome::{ErrorCode, Usage};
 use crate::pipeline::Money;
+use crate::pipeline::budget::Worst;
 use crate::pipeline::job::describe;
 use crate::pipeline::resume;
 use crate::plan::{self, CheckOptions};
-use crate::price::Nanos;
+use crate::price::{Nanos, Table};
 use crate::request::Shape;
+use crate::tokens;
 
 /// Whether sending the row again may help.
 #[must_use]
@@ -28,6 +30,10 @@ pub struct Again {
     pub left: u64,
     /// Prompts estimated, answers up to their `max_tokens`; `None`: a price is not known.
     pub cost: Option<Nanos>,
+    /// The most that it can cost; `None`: a price is not known.
+    pub most: Option<Nanos>,
+    /// A model without a known price, if there is one.
+    pub unpriced: String,
 }
 
 impl Work<'_> {
@@ -82,14 +88,9 @@ impl Work<'_> {
             left += u64::from(!take);
             take
         })?;
-        let cost = cost(
-            &self.inputs()?,
-            &Shape::new(&self.spec.params)?,
-            &rows,
-            batch,
-            &mut Money::new(self.ctx.settings.prices.clone()),
-        )?;
-        Ok(Again { rows, left, cost })
+        let mut again = Again { rows, left, cost: Some(Nanos::ZERO), most: Some(Nanos::ZERO), unpriced: String::new() };
+        again.price(&self.inputs()?, &Shape::new(&self.spec.params)?, batch, &self.ctx.settings.prices)?;
+        Ok(again)
     }
 
     /// Plans batches for these rows.
@@ -107,17 +108,23 @@ impl Work<'_> {
     }
 }
 
-fn cost(inputs: &Inputs, shape: &Shape, rows: &[u64], batch: bool, money: &mut Money) -> Result<Option<Nanos>> {
-    let mut sum = Some(Nanos::ZERO);
-    let options = CheckOptions { max_problems: 0, ..CheckOptions::default() };
-    let look = |draft: &crate::request::Draft<'_>| -> (Arc<str>, Usage) {
-        let usage = Usage { prompt: crate::tokens::estimate(&draft.body), completion: draft.max_tokens.unwrap_or(0) };
-        (shape.shared(&draft.model), usage)
-    };
-    plan::check_with(inputs, shape, &options, &look, &mut |row, found| {
-        if let Some((model, usage)) = found.filter(|_| rows.binary_search(&row).is_ok()) {
-            sum = sum.zip(money.cost(&model, batch, usage)).map(|(sum, cost)| sum + cost);
-        }
-    })?;
-    Ok(sum)
+impl Again {
+    fn price(&mut self, inputs: &Inputs, shape: &Shape, batch: bool, table: &Table) -> Result<()> {
+        let (mut money, mut worst) = (Money::new(table.clone()), Worst::new(table.clone(), batch));
+        let options = CheckOptions { max_problems: 0, ..CheckOptions::default() };
+        let look = |draft: &crate::request::Draft<'_>| -> (Arc<str>, Usage, u64) {
+            let usage = Usage { prompt: tokens::estimate(&draft.body), completion: draft.max_tokens.unwrap_or(0) };
+            (shape.shared(&draft.model), usage, tokens::bound(&draft.body))
+        };
+        plan::check_with(inputs, shape, &options, &look, &mut |row, found| {
+            let Some((model, about, bound)) = found.filter(|_| self.rows.binary_search(&row).is_ok()) else { return };
+            self.cost = self.cost.zip(money.cost(&model, batch, about)).map(|(sum, cost)| sum + cost);
+            let most = worst.of(&model, Usage { prompt: bound, ..about });
+            if most.is_none() {
+                self.unpriced = model.to_string();
+            }
+            self.most = self.most.zip(most).map(|(sum, cost)| sum + cost);
+        })?;
+        Ok(())
+    }
 }

@@ -8,10 +8,12 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Inputs};
 use crate::outcome::Fingerprint;
+use crate::pipeline::budget;
 use crate::pipeline::job::{Spec, describe, spool_stdin};
 use crate::pipeline::notices::{self, Kind};
 use crate::pipeline::problems::{self, Deed};
 use crate::plan::{self, CheckOptions, Checked};
+use crate::price::Nanos;
 use crate::request::{Params, Shape};
 use crate::store::{Job, JobDb, Ledger, State, Step, Store, Transport};
 use crate::ui::{Progress, Results, format};
@@ -37,6 +39,10 @@ pub struct Order {
     pub again: bool,
     /// `--require-discount`
     pub require_discount: bool,
+    /// `--max-cost`: the most that the batches may cost.
+    pub max_cost: Option<Nanos>,
+    /// `--allow-unpriced`
+    pub allow_unpriced: bool,
     /// How long failures that may pass are waited out.
     pub patience: std::time::Duration,
 }
@@ -85,7 +91,7 @@ pub fn enter<'a>(order: &Order, remote: Remote<'a>, ctx: &'a Ctx, results: Resul
         let mut work = Work::open(&job, remote, ctx, order.patience, results)?;
         if !work.is_planned()? {
             // It was killed before its batches were planned; nothing has been sent.
-            work.keep_and_plan(&looked, order.skip_invalid)?;
+            work.keep_and_plan(&looked, order)?;
         }
         return Ok(Entered { work, known: true });
     }
@@ -121,7 +127,7 @@ pub fn enter<'a>(order: &Order, remote: Remote<'a>, ctx: &'a Ctx, results: Resul
         delivered: false,
     })?;
     let mut work = Work::open(&job, remote, ctx, order.patience, results)?;
-    work.keep_and_plan(&looked, order.skip_invalid)?;
+    work.keep_and_plan(&looked, order)?;
     drop(content);
     Ok(Entered { work, known: false })
 }
@@ -211,7 +217,10 @@ impl Work<'_> {
     }
 
     /// Copies the input into the job's directory and plans batches from that copy.
-    fn keep_and_plan(&mut self, looked: &Looked, skip_invalid: bool) -> Result<()> {
+    fn keep_and_plan(&mut self, looked: &Looked, order: &Order) -> Result<()> {
+        let skip_invalid = order.skip_invalid;
+        // What is planned here must not count against itself.
+        let left = budget::left(order.max_cost, &self.store, &self.ledger, self.ctx)?;
         self.progress.phase("keeping a copy of the input");
         let kept = looked.inputs.keep(&self.courier.dir)?;
         let changed = || {
@@ -242,6 +251,13 @@ impl Work<'_> {
         if split.shards.is_empty() {
             self.unplan()?;
             return Err(Error::new(Exit::Data, "no row of the input can be sent"));
+        }
+        let batches = self.courier.db.borrow().batches()?;
+        let most = batches.iter().try_fold(Nanos::ZERO, |sum, batch| Some(sum + batch.most?));
+        let unpriced = batches.iter().find(|batch| batch.most.is_none()).map_or("", |batch| &batch.model);
+        if let Err(error) = budget::admit(most, left.as_ref(), order.allow_unpriced, unpriced) {
+            self.unplan()?;
+            return Err(error);
         }
         Ok(())
     }

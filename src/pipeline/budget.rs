@@ -1,0 +1,182 @@
+//! What may still be spent: `--max-cost`, and the config file's budgets per day and month over all jobs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::batch::submit::peek;
+use crate::context::Ctx;
+use crate::error::{Error, Exit, Result};
+use crate::outcome::Usage;
+use crate::price::{Nanos, Price, Table};
+use crate::store::{BatchJob, Ledger, Spent, Store, Transport};
+use crate::summary::Totals;
+
+/// The most that requests can cost.
+#[derive(Debug)]
+pub struct Worst {
+    table: Table,
+    known: HashMap<Arc<str>, Option<(Price, u64)>>,
+    batch: bool,
+}
+
+impl Worst {
+    /// At realtime, or in a `batch`.
+    #[must_use]
+    pub fn new(table: Table, batch: bool) -> Self {
+        Self { table, known: HashMap::new(), batch }
+    }
+
+    /// The most that a request can cost, given the bounds that it sets itself (0: none); `None`: no price is known.
+    pub fn of(&mut self, model: &Arc<str>, most: Usage) -> Option<Nanos> {
+        let (table, batch) = (&self.table, self.batch);
+        let known = *self.known.entry(Arc::clone(model)).or_insert_with(|| {
+            let entry = table.get(model)?;
+            let price = if batch { entry.batch_price().or(entry.price) } else { entry.price };
+            Some((price?, entry.longest_answer()))
+        });
+        known.map(|(price, longest)| {
+            let completion = if most.completion == 0 { longest } else { most.completion };
+            price.cost(Usage { completion, ..most })
+        })
+    }
+}
+
+/// What is left of a budget, and which one it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// May still be spent.
+    pub amount: Nanos,
+    /// For people: `--max-cost $5.00`, or the budget with what is gone of it.
+    pub what: String,
+}
+
+/// The tightest of all budgets; `None`: there is none.
+///
+/// # Errors
+/// 74 if the ledger cannot be read.
+pub fn left(max_cost: Option<Nanos>, store: &Store, ledger: &Ledger, ctx: &Ctx) -> Result<Option<Left>> {
+    let mut all: Vec<Left> = Vec::new();
+    if let Some(limit) = max_cost {
+        all.push(Left { amount: limit, what: format!("--max-cost {}", limit.human()) });
+    }
+    let now = jiff::Zoned::now();
+    let month = now.with().day(1).build().map_or_else(|_| now.date(), |day| day.date());
+    let budgets =
+        [("today", ctx.settings.budget.per_day, now.date()), ("this month", ctx.settings.budget.per_month, month)];
+    for (when, limit, since) in budgets {
+        let Some(limit) = limit else { continue };
+        let spent = spent_since(since, ledger)?;
+        let flying = in_flight(store, ledger)?;
+        let amount = Nanos((limit.0 - spent.0 - flying.0).max(0));
+        let what = format!(
+            "the config file's budget of {} for {when} ({} spent, up to {} in flight)",
+            limit.human(),
+            spent.human(),
+            flying.human()
+        );
+        all.push(Left { amount, what });
+    }
+    Ok(all.into_iter().min_by_key(|left| left.amount.0))
+}
+
+fn spent_since(day: jiff::civil::Date, ledger: &Ledger) -> Result<Nanos> {
+    let recorded: Nanos = ledger.spending(&day.to_string())?.iter().filter_map(|line| line.spent.paid).sum();
+    let midnight = day.to_zoned(jiff::tz::TimeZone::system()).map_or(0, |at| at.timestamp().as_millisecond());
+    Ok(recorded + ledger.unrecorded(midnight)?)
+}
+
+/// The most that batches which have not been settled can cost.
+fn in_flight(store: &Store, ledger: &Ledger) -> Result<Nanos> {
+    let mut sum = Nanos::ZERO;
+    for job in ledger.recent(u32::MAX)? {
+        // A job of batches that has been delivered is settled; a realtime job may have been retried in batches.
+        let settled = job.state.ended() && (job.delivered || job.transport == Transport::Realtime);
+        if settled || !store.job_path(&job.id).exists() {
+            continue;
+        }
+        let batches = peek(store, &job)?.batches()?;
+        sum += batches.into_iter().filter(BatchJob::is_open).filter_map(|batch| batch.most).sum();
+    }
+    Ok(sum)
+}
+
+/// Refuses what could pass the tightest budget.
+///
+/// # Errors
+/// 5 if `most` is more than what is left, 2 if it is not known (`None`) and that is not `allowed`.
+pub fn admit(most: Option<Nanos>, left: Option<&Left>, allowed: bool, unpriced: &str) -> Result<()> {
+    let Some(left) = left else { return Ok(()) };
+    let Some(most) = most else {
+        if allowed {
+            return Ok(());
+        }
+        return Err(unpriced_error(unpriced));
+    };
+    if most.0 <= left.amount.0 {
+        return Ok(());
+    }
+    Err(Error::new(
+        Exit::Budget,
+        format!(
+            "this may cost up to {}, and {} is left of {}; nothing was sent",
+            most.human(),
+            left.amount.human(),
+            left.what
+        ),
+    )
+    .hint("--max-tokens bounds the answers; `llbatch check` shows what costs how much"))
+}
+
+/// A budget cannot be kept for a model without a price.
+#[must_use]
+pub fn unpriced_error(model: &str) -> Error {
+    Error::usage(format!("the price of {model} is not known, so no budget can be kept; nothing was sent")).hint(format!(
+        "`llbatch models --refresh` asks the service; or [models.\"{model}\"] input and output in the config file, or --allow-unpriced"
+    ))
+}
+
+/// Writes down what a job has come to.
+///
+/// # Errors
+/// 74 if the disk refuses.
+pub fn record(job: &str, totals: &Totals, ledger: &Ledger) -> Result<()> {
+    let spent: Vec<Spent> = totals
+        .by_model()
+        .map(|(model, rows, usage, paid)| Spent {
+            model: model.to_owned(),
+            rows,
+            prompt: usage.prompt,
+            completion: usage.completion,
+            paid,
+        })
+        .collect();
+    ledger.record_spending(job, &jiff::Zoned::now().date().to_string(), &spent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_case_fits_or_nothing_is_sent() {
+        let left = Left { amount: Nanos(100), what: "--max-cost $5".into() };
+        assert!(admit(Some(Nanos(100)), Some(&left), false, "m").is_ok());
+        assert!(admit(Some(Nanos(101)), None, false, "m").is_ok());
+        assert!(admit(None, None, false, "m").is_ok());
+        assert!(admit(None, Some(&left), true, "m").is_ok());
+        assert_eq!(admit(Some(Nanos(101)), Some(&left), true, "m").expect_err("over").exit, Exit::Budget);
+        let error = admit(None, Some(&left), false, "org/m").expect_err("unknown");
+        assert!(error.exit == Exit::Usage && error.message.contains("org/m"), "{error}");
+    }
+
+    #[test]
+    fn an_answer_without_a_bound_may_be_as_long_as_the_model_allows() {
+        let model: Arc<str> = Arc::from("meta-llama/Llama-3.2-3B-Instruct-Turbo");
+        let most =
+            |batch, completion| Worst::new(Table::builtin(), batch).of(&model, Usage { prompt: 1000, completion });
+        assert_eq!(most(false, 1000), Some(Nanos(120_000)));
+        assert_eq!(most(true, 1000), Some(Nanos(60_000)));
+        assert!(most(false, 0).expect("a price").0 > 1_000_000);
+        assert_eq!(Worst::new(Table::builtin(), true).of(&"no/such".into(), Usage::default()), None);
+    }
+}

@@ -1,0 +1,150 @@
+//! What was spent, by day, job and model: the history that budgets and `status --cost` read. It outlives the jobs.
+
+use rusqlite::params;
+
+use super::{Ledger, damaged};
+use crate::error::Result;
+use crate::price::Nanos;
+
+/// What a job has come to with one model, from its beginning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spent {
+    /// The model.
+    pub model: String,
+    /// Rows with an outcome.
+    pub rows: u64,
+    /// Tokens of requests.
+    pub prompt: u64,
+    /// Tokens of answers.
+    pub completion: u64,
+    /// Paid; `None`: the price is not known.
+    pub paid: Option<Nanos>,
+}
+
+/// A line of the history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DayLine {
+    /// A date, in the user's time zone.
+    pub day: String,
+    /// What was spent on it.
+    pub spent: Spent,
+}
+
+impl Ledger {
+    /// Writes down what a job has come to; what is new since the last time counts for `day`.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn record_spending(&self, job: &str, day: &str, totals: &[Spent]) -> Result<()> {
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let write = || -> rusqlite::Result<()> {
+            let act = self.db().unchecked_transaction()?;
+            for spent in totals {
+                let nanos = spent.paid.map(|n| i64::try_from(n.0).unwrap_or(i64::MAX));
+                act.prepare_cached(
+                    "INSERT INTO spend (job, day, model, rows, prompt, completion, nanos, unpriced)
+                     SELECT ?1, ?2, ?3, ?4 - coalesce(sum(rows), 0), ?5 - coalesce(sum(prompt), 0),
+                            ?6 - coalesce(sum(completion), 0), coalesce(?7, 0) - coalesce(sum(nanos), 0), ?7 IS NULL
+                     FROM spend WHERE job = ?1 AND model = ?3
+                     ON CONFLICT (job, day, model) DO UPDATE SET rows = rows + excluded.rows,
+                        prompt = prompt + excluded.prompt, completion = completion + excluded.completion,
+                        nanos = nanos + excluded.nanos, unpriced = excluded.unpriced",
+                )?
+                .execute(params![
+                    job,
+                    day,
+                    spent.model,
+                    number(spent.rows),
+                    number(spent.prompt),
+                    number(spent.completion),
+                    nanos
+                ])?;
+            }
+            act.commit()
+        };
+        write().map_err(|e| damaged(self.path(), &e))
+    }
+
+    /// What was spent from `since` on (a date), by day and model, oldest first. What jobs have spent and not yet written
+    /// down is not in it: see [`Self::unrecorded`].
+    ///
+    /// # Errors
+    /// 74 if the index cannot be read.
+    pub fn spending(&self, since: &str) -> Result<Vec<DayLine>> {
+        let read = || -> rusqlite::Result<Vec<DayLine>> {
+            self.db()
+                .prepare_cached(
+                    "SELECT day, model, sum(rows), sum(prompt), sum(completion), sum(nanos), max(unpriced) FROM spend
+                     WHERE day >= ?1 GROUP BY day, model ORDER BY day, model",
+                )?
+                .query_map([since], |row| {
+                    let number = |i| row.get::<_, i64>(i).map(|n| u64::try_from(n).unwrap_or(0));
+                    let (nanos, unpriced): (i64, bool) = (row.get(5)?, row.get(6)?);
+                    Ok(DayLine {
+                        day: row.get(0)?,
+                        spent: Spent {
+                            model: row.get(1)?,
+                            rows: number(2)?,
+                            prompt: number(3)?,
+                            completion: number(4)?,
+                            paid: (!unpriced || nanos > 0).then(|| Nanos(nanos.into())),
+                        },
+                    })
+                })?
+                .collect()
+        };
+        read().map_err(|e| damaged(self.path(), &e))
+    }
+
+    /// What jobs that were touched at or after `since` (milliseconds since 1970) have spent without it being in the
+    /// history yet: those that run now, and those that were killed.
+    ///
+    /// # Errors
+    /// 74 if the index cannot be read.
+    pub fn unrecorded(&self, since: i64) -> Result<Nanos> {
+        let sum: rusqlite::Result<i64> = self.db().query_row(
+            "SELECT coalesce(sum(max(0, coalesce(nanos, 0) - (SELECT coalesce(sum(s.nanos), 0) FROM spend s WHERE s.job = job.id))), 0)
+             FROM job WHERE updated_at >= ?1",
+            [since],
+            |row| row.get(0),
+        );
+        sum.map(|n| Nanos(n.into())).map_err(|e| damaged(self.path(), &e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spent(model: &str, rows: u64, paid: Option<i128>) -> Spent {
+        Spent { model: model.into(), rows, prompt: rows * 10, completion: rows, paid: paid.map(Nanos) }
+    }
+
+    #[test]
+    fn only_what_is_new_counts_for_the_day() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let ledger = Ledger::open(&dir.path().join("ledger.db")).expect("a ledger");
+        let record = |job: &str, day: &str, spent: Spent| {
+            ledger.record_spending(job, day, &[spent]).expect("a write");
+        };
+        record("j-1", "2026-11-22", spent("a", 5, Some(50)));
+        record("j-1", "2026-11-22", spent("a", 7, Some(70)));
+        record("j-1", "2026-11-23", spent("a", 10, Some(100)));
+        record("j-1", "2026-11-23", spent("a", 10, Some(100)));
+        record("j-2", "2026-11-23", spent("a", 1, Some(9)));
+        record("j-2", "2026-11-23", spent("b", 1, None));
+        let lines = ledger.spending("2026-11-22").expect("lines");
+        let seen: Vec<_> =
+            lines.iter().map(|l| (l.day.as_str(), l.spent.model.as_str(), l.spent.rows, l.spent.paid)).collect();
+        assert_eq!(
+            seen,
+            [
+                ("2026-11-22", "a", 7, Some(Nanos(70))),
+                ("2026-11-23", "a", 4, Some(Nanos(39))),
+                ("2026-11-23", "b", 1, None)
+            ]
+        );
+        assert_eq!(ledger.spending("2026-11-23").expect("lines").len(), 2);
+        assert_eq!(ledger.unrecorded(0).expect("a sum"), Nanos(0));
+    }
+}

@@ -1,0 +1,110 @@
+//! Budgets: nothing is sent that could pass them, and what was spent is known afterwards.
+
+use serde_json::Value;
+
+use crate::support::{Home, Server};
+
+const TURBO: &str = "meta-llama/Llama-3.2-3B-Instruct-Turbo";
+
+/// Rows of a known model with a bound on their answers.
+fn rows(count: u32, max_tokens: u32) -> String {
+    let row = |n| {
+        format!("{{\"id\":\"q{n}\",\"prompt\":\"question {n}\",\"model\":\"{TURBO}\",\"max_tokens\":{max_tokens}}}\n")
+    };
+    (1..=count).map(row).collect::<Vec<_>>().concat()
+}
+
+/// What the server billed, in USD at realtime.
+fn billed(server: &Server) -> f64 {
+    let bill = &server.stats()["bill"];
+    (bill["prompt_tokens"].as_f64().unwrap() + bill["completion_tokens"].as_f64().unwrap()) * 0.06 / 1e6
+}
+
+#[test]
+fn a_run_stops_before_it_could_pass_its_limit_and_goes_on_with_more() {
+    let home = Home::new();
+    let server = Server::start(&["--latency", "5ms"]);
+    home.write("in.jsonl", rows(60, 50));
+    // A row costs up to about 100 tokens: $0.000006.
+    let out =
+        home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "4", "--max-cost", "0.00005"]).code(5);
+    assert!(out.stderr.contains("--max-cost $0.00005"), "{}", out.stderr);
+    assert!(billed(&server) <= 0.00005, "{}", billed(&server));
+    let first = server.bill();
+    assert!((2..60).contains(&first), "{first}");
+    let text = home.read("out.jsonl");
+    assert_eq!(text.lines().count(), 60);
+    assert_eq!(text.matches("\"code\":\"budget\"").count() as u64, 60 - first, "{text}");
+    home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "4", "--max-cost", "1"]).code(0);
+    assert_eq!((server.bill(), server.paid_again()), (60, 0));
+}
+
+#[test]
+fn a_retry_that_does_not_reach_a_row_leaves_it_its_error() {
+    let home = Home::new();
+    let server = Server::start(&["--fault", "status=500,contains=question 7,times=always"]);
+    home.write("in.jsonl", rows(9, 50));
+    home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--retries", "0"]).code(3);
+    let error = |file: &str| {
+        let text = home.read(file);
+        let line: Value = serde_json::from_str(text.lines().nth(6).unwrap()).unwrap();
+        line["error"]["code"].clone()
+    };
+    assert_eq!(error("out.jsonl"), "server_error");
+    // Too little for a single row: it stays as it was, in the results and in the store.
+    home.run(&server, &["in.jsonl", "-o", "again.jsonl", "--resume", "--max-cost", "0.000001"]).code(5);
+    assert_eq!(error("again.jsonl"), "server_error");
+    let status: Value = serde_json::from_str(&home.llbatch(&["status", "last", "--json"]).code(0).stdout).unwrap();
+    assert_eq!(status["jobs"][0]["rows"], serde_json::json!({"total": 9, "succeeded": 8, "failed": 1, "pending": 0}));
+}
+
+#[test]
+fn an_unknown_price_and_a_budget_do_not_go_together() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.write("in.jsonl", rows(3, 5).replace(TURBO, "nobody/knows-this"));
+    for args in [&["run", "in.jsonl"][..], &["submit", "in.jsonl"]] {
+        let args = [args, &["--base-url", &server.url, "--max-cost", "5"]].concat();
+        home.llbatch(&args).code(2).says(&["nobody/knows-this", "--allow-unpriced"]);
+    }
+    assert_eq!(server.requests(), 0);
+    home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--max-cost", "5", "--allow-unpriced"]).code(0);
+}
+
+#[test]
+fn a_submission_that_could_cost_too_much_is_refused_whole() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.write("in.jsonl", rows(20, 1000));
+    let submit = |limit: &str| home.llbatch(&["submit", "in.jsonl", "--base-url", &server.url, "--max-cost", limit]);
+    // 20 × 1,000 tokens at half of $0.06 a million: $0.0006 and the prompts.
+    submit("0.0005").code(5).says(&["may cost up to $0.0006", "nothing was sent"]);
+    assert_eq!(server.requests(), 0);
+    let none = home.llbatch(&["status", "--offline"]).code(0);
+    assert!(none.stderr.contains("no jobs yet"), "{}{}", none.stdout, none.stderr);
+    submit("0.01").code(0);
+}
+
+#[test]
+fn the_days_budget_counts_every_job_and_batches_in_flight() {
+    let home = Home::new();
+    let server = Server::start(&["--batch-run", "60s"]);
+    home.write("c.toml", "[budget]\nper_day = 0.001\n");
+    home.write("small.jsonl", rows(20, 50));
+    home.write("large.jsonl", rows(20, 1400));
+    let command = |args: &[&str]| home.llbatch(&[args, &["--config", "c.toml", "--base-url", &server.url]].concat());
+    command(&["run", "small.jsonl", "-o", "small.out"]).code(0);
+    command(&["submit", "large.jsonl"]).code(0);
+    // Up to $0.00085 of the batch are in flight now.
+    command(&["submit", "large.jsonl", "--again"]).code(5).says(&["for today", "in flight", "nothing was sent"]);
+    command(&["cancel", "last"]).code(0);
+    let text = command(&["status", "--cost", "--json"]).code(0).stdout;
+    let document: Value = serde_json::from_str(&text).unwrap();
+    let days = document["days"].as_array().unwrap();
+    assert_eq!((days.len(), &days[0]["model"], &days[0]["rows"]), (1, &TURBO.into(), &20.into()), "{text}");
+    let spent = days[0]["usd"].to_string().parse::<f64>().unwrap();
+    let run = home.llbatch(&["report", "small.jsonl"]);
+    assert!(spent > 0.0 && (spent - billed(&server)).abs() < 1e-9, "{spent} {} {}", billed(&server), run.stdout);
+    let csv = command(&["status", "--cost", "--csv"]).code(0).stdout;
+    assert!(csv.starts_with("day,model,rows,prompt_tokens,completion_tokens,usd\n") && csv.contains(TURBO), "{csv}");
+}
