@@ -119,7 +119,7 @@ pub fn run(args: &Retry, ctx: &Ctx) -> Result<Exit> {
     let options = args.speed.options(work.spec.params.endpoint, None, ctx)?;
     drop(work);
     let cost = (args.cost.max_cost, args.cost.allow_unpriced);
-    let (summary, exit) = rescue::realtime(&id, options, cost, args.all, None, service.remote(), ctx)?;
+    let (summary, exit) = rescue::realtime(&id, options, cost, (args.all, false), None, service.remote(), ctx)?;
     let exit = print_summary(&summary, exit, ctx)?;
     ctx.ui.hint(&format!("`llbatch fetch {id} -o FILE` writes the results"));
     Ok(exit)

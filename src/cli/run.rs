@@ -3,8 +3,8 @@
 use clap::Args;
 
 use super::args::{CostArgs, InputArgs, ResultArgs, SpeedArgs, deadline};
-use super::print_summary;
 use super::service::connect;
+use super::{check, print_summary};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::pipeline::run::{self, Plan, Resume};
@@ -31,6 +31,9 @@ pub struct Run {
     #[arg(long, value_name = "TIME", help_heading = "Speed")]
     deadline: Option<String>,
 
+    /// Check and price, as `llbatch check` does; send nothing
+    #[arg(long = "dry-run")]
+    dry: bool,
     /// Name the job, for `status` and --resume
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -65,6 +68,9 @@ pub fn run(args: Run, ctx: &Ctx) -> Result<Exit> {
     }
     let delivery = args.results.resolve(ctx.json)?;
     args.input.realtime_endpoint()?;
+    if args.dry && !args.input.inputs.is_empty() {
+        return check::show(&args.input, ctx);
+    }
     let params = args.input.params(ctx.settings.run.model.as_deref())?;
     let deadline = args.deadline.as_deref().map(deadline).transpose()?;
     let options = args.speed.options(params.endpoint, deadline, ctx)?;
@@ -80,6 +86,7 @@ pub fn run(args: Run, ctx: &Ctx) -> Result<Exit> {
         name: args.name,
         resume,
         refused_too: true,
+        beside_batches: false,
         max_cost: args.cost.max_cost,
         allow_unpriced: args.cost.allow_unpriced,
         options,

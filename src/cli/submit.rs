@@ -6,14 +6,15 @@ use clap::Args;
 
 use super::args::{CostArgs, InputArgs, ResultArgs, WaitArgs, deadline};
 use super::service::connect;
-use super::{print_json, print_summary, print_text, status};
+use super::{check, print_json, print_summary, print_text, status};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::pipeline::batch::follow::follow;
 use crate::pipeline::batch::rescue::{self, Rescue};
 use crate::pipeline::batch::submit::{self, Order};
-use crate::pipeline::batch::{PATIENCE, UNBOUNDED, Work};
-use crate::ui::Results;
+use crate::pipeline::batch::{PATIENCE, Remote, UNBOUNDED, Work};
+use crate::price::Nanos;
+use crate::ui::{Results, format};
 
 /// Submit rows as Together batch jobs, at the batch price
 ///
@@ -42,6 +43,12 @@ pub struct Submit {
     #[command(flatten)]
     results: ResultArgs,
 
+    /// How to send: all in batches; or, model by model, in batches where that saves, else at realtime now
+    #[arg(long, value_name = "HOW", default_value = "batch", value_parser = ["batch", "auto"])]
+    via: String,
+    /// Check and price, as `llbatch check` does; send nothing
+    #[arg(long)]
+    dry_run: bool,
     /// Name the job, for other commands
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -80,6 +87,9 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
             .hint("without it, `llbatch fetch last -o FILE` gets the results later"));
     }
     args.input.batch_endpoint()?;
+    if args.dry_run {
+        return check::show(&args.input, ctx);
+    }
     let params = args.input.params(ctx.settings.run.model.as_deref())?;
     let delivery = if wait { Some(args.results.resolve(ctx.json)?) } else { None };
     let until = args.deadline.as_deref().map(deadline).transpose()?;
@@ -97,6 +107,7 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
         name: args.name.clone(),
         again: args.again,
         require_discount: args.require_discount,
+        auto: args.via == "auto",
         max_cost: args.cost.max_cost,
         allow_unpriced: args.cost.allow_unpriced,
         patience: if wait { UNBOUNDED } else { PATIENCE },
@@ -119,6 +130,12 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
         sent => sent?,
     }
     work.courier.options.until = None;
+    if args.via == "auto" {
+        work = match realtime_part(work, args, service.remote(), shown, ctx)? {
+            Ok(work) => work,
+            Err(stopped) => return Ok(stopped),
+        };
+    }
     let (Some(outputs), Some(delivery)) = (outputs, delivery) else {
         work.progress.finish();
         let refused = work.refused()?;
@@ -146,6 +163,35 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
         return print_summary(&summary, exit, ctx);
     }
     too_late(&work, args.deadline.is_some())
+}
+
+/// `--via auto`: the rows that no batch is to answer, now. An exit code if that was stopped.
+fn realtime_part<'a>(
+    work: Work<'a>,
+    args: &Submit,
+    remote: Remote<'a>,
+    shown: Results,
+    ctx: &'a Ctx,
+) -> Result<Result<Work<'a>, Exit>> {
+    let rows = work.beside_batches()?;
+    if rows == 0 {
+        return Ok(Ok(work));
+    }
+    ctx.ui.note(&format!("{} at realtime now", format::plural(rows, "row")));
+    // What the batches may cost is gone from the limit.
+    let most = work.most()?;
+    let limit = args.cost.max_cost.map(|limit| Nanos((limit.0 - most.0).max(0)));
+    let options = super::args::SpeedArgs::default().options(work.spec.params.endpoint, None, ctx)?;
+    let (job, patience) = (work.job.clone(), work.courier.options.patience);
+    work.progress.finish();
+    drop(work);
+    let cost = (limit, args.cost.allow_unpriced);
+    let (summary, exit) = rescue::realtime(&job.id, options, cost, (false, true), None, remote, ctx)?;
+    if !matches!(exit, Exit::Ok | Exit::RowsFailed) {
+        ctx.ui.warn(&format!("the rows for realtime: {}", summary.exit.reason));
+        return Ok(Err(exit));
+    }
+    Work::open(&job, remote, ctx, patience, shown).map(Ok)
 }
 
 fn too_late(work: &Work<'_>, deadline: bool) -> Result<Exit> {

@@ -244,7 +244,9 @@ pub fn claim(store: &Store, ledger: &Ledger, plan: &Plan, source: &Source) -> Re
         .map_err(|e| Error::new(Exit::Failure, "the job cannot be described").because(e))?;
     if let Some(mut job) = found {
         locks.push(store.lock(&job.id)?.ok_or_else(|| busy(&job.id))?);
-        unsettled(store, &job)?;
+        if !plan.beside_batches {
+            unsettled(store, &job)?;
+        }
         let old = spec_of(&job)?;
         let sound = old.checked.clone().filter(|_| old.asks_the_same(&source.spec));
         job.spec = spec;

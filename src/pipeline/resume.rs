@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::Cursor;
 use super::batch::retry::passes;
 use super::job::Sound;
+use super::{Bits, Cursor};
 use crate::context::Ctx;
 use crate::error::Result;
 use crate::input::Inputs;
@@ -27,6 +27,14 @@ pub struct Resumed {
 }
 
 impl Resumed {
+    /// Calls `each` with every row that a batch may still answer.
+    ///
+    /// # Errors
+    /// 74 if they cannot be read.
+    pub fn each_awaited(&self, each: impl FnMut(u64)) -> Result<()> {
+        self.db.each_awaited(each)
+    }
+
     /// Whether every stored answer stands where it stood.
     #[must_use]
     pub const fn is_same(&self) -> bool {
@@ -106,7 +114,7 @@ pub fn prepare(
     inputs: &Inputs,
     shape: &Arc<Shape>,
     checked: &Checked,
-    refused_too: bool,
+    (refused_too, awaited): (bool, &Bits),
     ctx: &Ctx,
 ) -> Result<JobDb> {
     let Resumed { mut db, same } = resumed;
@@ -114,7 +122,7 @@ pub fn prepare(
     let lost = db.unanswered(usize::MAX)?;
     db.settle_aside()?;
     // Rows that an input has lost since cannot be named.
-    let lost: Vec<u64> = lost.into_iter().filter(|row| *row <= checked.rows).collect();
+    let lost: Vec<u64> = lost.into_iter().filter(|row| *row <= checked.rows && !awaited.contains(*row)).collect();
     if !lost.is_empty() {
         tell_lost(&lost, inputs, shape, ctx)?;
     }

@@ -50,6 +50,8 @@ pub struct Plan {
     pub resume: Resume,
     /// Rows that were refused for good are sent again too.
     pub refused_too: bool,
+    /// Rows that a batch may still answer are left to it; otherwise such a job is refused.
+    pub beside_batches: bool,
     /// `--max-cost`
     pub max_cost: Option<Nanos>,
     /// `--allow-unpriced`
@@ -106,8 +108,14 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
     let mut money = Money::new(ctx.settings.prices.clone());
     let mut totals = Totals::new(checked.rows);
     let path = store.job_path(&claimed.job.id);
+    let mut awaited = Bits::default();
+    if let Some(resumed) = &resumed {
+        resumed.each_awaited(|row| {
+            awaited.insert(row);
+        })?;
+    }
     let db = match resumed {
-        Some(resumed) => resume::prepare(resumed, inputs, &shape, &checked, plan.refused_too, ctx)?,
+        Some(resumed) => resume::prepare(resumed, inputs, &shape, &checked, (plan.refused_too, &awaited), ctx)?,
         None => JobDb::open(&path)?,
     };
     job::settle(&mut claimed, &source, &checked, &ledger)?;
@@ -119,7 +127,7 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
     db.each_fingerprint(|row, _, _| {
         done.insert(row);
     })?;
-    ctx.ui.note(&opening(&claimed, &checked, &done, &plan));
+    ctx.ui.note(&opening(&claimed, &checked, &done, awaited.count(), &plan));
 
     let cursor = if plan.delivery.form.is_flat() { Some(Cursor::open(inputs, &shape, true)?) } else { None };
     let done = Arc::new(done);
@@ -153,7 +161,9 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
         job: &mut claimed.job,
         started,
     };
-    let feed = Feed { inputs, shape: &shape, done: &done, checked: &checked };
+    let mut passed = (*done).clone();
+    pass_over(&awaited, &mut passed, checked.rows);
+    let feed = Feed { inputs, shape: &shape, done: &passed, checked: &checked };
     let (stopped, mut fed, consumed) = drive(consumer, client, &plan.options, &feed, &shared)?;
     progress.finish();
     // Rows of two versions of an input would stand beside each other.
@@ -194,6 +204,15 @@ fn budget(plan: &Plan, checked: &Checked, store: &Store, ledger: &Ledger, ctx: &
         return Err(Error::new(Exit::Budget, format!("nothing is left of {}; nothing was sent", left.what)));
     }
     Ok(Some(Budget::new(left.amount, left.what, ctx.settings.prices.clone())))
+}
+
+/// Rows that others will answer are passed over like those that are done.
+fn pass_over(awaited: &Bits, passed: &mut Bits, rows: u64) {
+    if awaited.count() > 0 {
+        (1..=rows).filter(|row| awaited.contains(*row)).for_each(|row| {
+            passed.insert(row);
+        });
+    }
 }
 
 struct Feed<'a> {
@@ -244,11 +263,15 @@ fn drive(
     driven
 }
 
-fn opening(claimed: &Claimed, checked: &Checked, done: &Bits, plan: &Plan) -> String {
+fn opening(claimed: &Claimed, checked: &Checked, done: &Bits, awaited: u64, plan: &Plan) -> String {
     let models: Vec<&str> = checked.models.iter().take(3).map(|(m, _)| &**m).collect();
     let more = if checked.models.len() > 3 { format!(" and {} more", checked.models.len() - 3) } else { String::new() };
     let rows = if claimed.resumed {
-        format!("{} answered before, {} to go", format::count(done.count()), format::count(checked.rows - done.count()))
+        format!(
+            "{} answered before, {} to go",
+            format::count(done.count()),
+            format::count(checked.rows - done.count() - awaited)
+        )
     } else {
         format::plural(checked.rows, "row")
     };

@@ -358,6 +358,24 @@ impl JobDb {
         Ok(())
     }
 
+    /// Calls `each` with every row that a batch may still answer.
+    ///
+    /// # Errors
+    /// 74 if they cannot be read.
+    pub fn each_awaited(&self, mut each: impl FnMut(u64)) -> Result<()> {
+        for batch in self.batches()?.into_iter().filter(BatchJob::is_open) {
+            self.run(|db| {
+                let mut statement = db.prepare_cached("SELECT row FROM request WHERE batch = ?1")?;
+                let mut rows = statement.query([batch.number])?;
+                while let Some(row) = rows.next()? {
+                    each(row.get::<_, i64>(0)?.cast_unsigned());
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
     /// Rows without an outcome, and failed rows that `again` picks by their error's code: ascending.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! Every test has a directory, a state directory and a port of its own, so all of them run at once.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod auto;
 mod budget;
 mod check;
 mod help;

@@ -10,6 +10,7 @@ use crate::outcome::ErrorCode;
 use crate::pipeline::budget;
 use crate::pipeline::results::{Delivery, Outputs};
 use crate::pipeline::{Bits, Cursor, Money};
+use crate::price::Nanos;
 use crate::request::Shape;
 use crate::store::{BatchJob, State, Step};
 use crate::summary::{Meta, Summary, Totals};
@@ -39,6 +40,25 @@ impl Work<'_> {
         let open = batches.iter().filter(|batch| batch.is_open());
         let unsent = open.clone().filter(|batch| matches!(batch.step, Step::Planned | Step::Uploaded));
         Ok((open.clone().count(), unsent.count()))
+    }
+
+    /// Rows without an outcome that no batch is to answer.
+    ///
+    /// # Errors
+    /// 74 if the database cannot be read.
+    pub fn beside_batches(&self) -> Result<u64> {
+        let counts = self.counts()?;
+        let mut awaited = 0;
+        self.courier.db.borrow().each_awaited(|_| awaited += 1)?;
+        Ok(counts.total.saturating_sub(counts.succeeded + counts.failed + awaited))
+    }
+
+    /// The most that the batches can cost; an unknown price counts as nothing.
+    ///
+    /// # Errors
+    /// 74 if the database cannot be read.
+    pub fn most(&self) -> Result<Nanos> {
+        Ok(self.courier.db.borrow().batches()?.iter().filter_map(|batch| batch.most).sum())
     }
 
     /// Whether every batch exists, or may.

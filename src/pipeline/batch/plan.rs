@@ -21,7 +21,8 @@ use crate::store::{BatchJob, Step};
 const GROUP: u64 = 65_536;
 
 impl Work<'_> {
-    /// Plans batches for the rows of `inputs` that `only` picks (none: all): their files are on the disk and they are
+    /// Plans batches for the rows of `inputs` that `only` picks (none: all); in a `retry` the others have their outcomes
+    /// already. Their files are on the disk and they are
     /// written down when this returns, all or none. `each` is told of every row, in order.
     ///
     /// # Errors
@@ -31,14 +32,13 @@ impl Work<'_> {
         inputs: &Inputs,
         shape: &Shape,
         checked: &Checked,
-        only: Option<&(dyn Fn(u64) -> bool + Sync)>,
+        (only, retry): (Option<&(dyn Fn(u64) -> bool + Sync)>, bool),
         each: &mut dyn FnMut(Option<(&str, Fingerprint)>),
     ) -> Result<Split> {
         self.progress.phase("writing batch files");
         let mut db = self.courier.db.borrow_mut();
         let first = db.batches()?.last().map_or(1, |batch| batch.number + 1);
         db.forget_plan(first)?;
-        let retry = only.is_some();
         let (dir, job) = (self.courier.dir.clone(), self.job.id.clone());
         let stage = Stage::new(0o600);
         let name = |number: u32| format!("llb-{job}-{number}.jsonl");

@@ -78,10 +78,19 @@ pub fn rescue(
     work.progress.finish();
     drop(work);
     drop(outputs);
-    realtime(&id, rescue.options, (rescue.max_cost, rescue.allow_unpriced), false, Some(rescue.delivery), remote, ctx)
+    realtime(
+        &id,
+        rescue.options,
+        (rescue.max_cost, rescue.allow_unpriced),
+        (false, false),
+        Some(rescue.delivery),
+        remote,
+        ctx,
+    )
 }
 
-/// Sends the rows of a job that have no answer at realtime; `all`: also those that were refused for good.
+/// Sends the rows of a job that have no answer at realtime; `all`: also those that were refused for good;
+/// `beside_batches`: but those that a batch may still answer.
 ///
 /// # Errors
 /// As [`run::run`].
@@ -89,7 +98,7 @@ pub fn realtime(
     id: &str,
     options: realtime::Options,
     (max_cost, allow_unpriced): (Option<Nanos>, bool),
-    all: bool,
+    (all, beside_batches): (bool, bool),
     delivery: Option<Delivery>,
     remote: Remote<'_>,
     ctx: &Ctx,
@@ -112,6 +121,7 @@ pub fn realtime(
         name: None,
         resume: Resume::Job(id.to_owned()),
         refused_too: all,
+        beside_batches,
         max_cost,
         allow_unpriced,
         options,

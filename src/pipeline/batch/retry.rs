@@ -102,7 +102,7 @@ impl Work<'_> {
         let shape = Shape::new(&self.spec.params)?;
         let options = CheckOptions { max_problems: 0, ..CheckOptions::default() };
         let checked = plan::check_with(&inputs, &shape, &options, &|_| (), &mut |_, _| {})?;
-        self.plan(&inputs, &shape, &checked, Some(&|row| rows.binary_search(&row).is_ok()), &mut |_| {})?;
+        self.plan(&inputs, &shape, &checked, (Some(&|row| rows.binary_search(&row).is_ok()), true), &mut |_| {})?;
         self.job.delivered = false;
         self.ledger.update(&self.job)
     }

@@ -17,7 +17,8 @@ pub struct Counts {
 #[must_use]
 pub fn state_of(batches: &[BatchJob], counts: Counts, busy: bool) -> State {
     let waits = |batch: &BatchJob| matches!(batch.step, Step::Planned | Step::Uploaded | Step::Creating);
-    if batches.is_empty() || batches.iter().any(waits) {
+    let whole = counts.total > 0 && counts.succeeded + counts.failed == counts.total;
+    if (batches.is_empty() && !whole) || batches.iter().any(waits) {
         return if busy { State::Preparing } else { State::Interrupted };
     }
     if batches.iter().any(|batch| batch.is_open() && !batch.ended) {

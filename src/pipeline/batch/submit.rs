@@ -1,6 +1,7 @@
 //! From inputs to a job whose batches are planned: checked, compared with what was submitted before, copied, split.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::state::state_of;
 use super::{Remote, Work};
@@ -8,12 +9,12 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Inputs};
 use crate::outcome::Fingerprint;
-use crate::pipeline::budget;
 use crate::pipeline::job::{Spec, describe, spool_stdin};
 use crate::pipeline::notices::{self, Kind};
 use crate::pipeline::problems::{self, Deed};
+use crate::pipeline::{Bits, budget};
 use crate::plan::{self, CheckOptions, Checked};
-use crate::price::Nanos;
+use crate::price::{Batch, Nanos, Table};
 use crate::request::{Params, Shape};
 use crate::store::{Job, JobDb, Ledger, State, Step, Store, Transport};
 use crate::ui::{Progress, Results, format};
@@ -39,6 +40,8 @@ pub struct Order {
     pub again: bool,
     /// `--require-discount`
     pub require_discount: bool,
+    /// `--via auto`: rows that a batch would not serve, or not for less, go to realtime.
+    pub auto: bool,
     /// `--max-cost`: the most that the batches may cost.
     pub max_cost: Option<Nanos>,
     /// `--allow-unpriced`
@@ -69,6 +72,8 @@ struct Looked {
     key: String,
     shown: String,
     stamp: Option<String>,
+    /// With `--via auto`: the rows for realtime.
+    realtime: Option<Bits>,
     /// Keeps what came through a pipe for as long as it is read.
     _spool: Option<tempfile::NamedTempFile>,
 }
@@ -148,6 +153,25 @@ fn living(ledger: &Ledger, key: &str) -> Result<Option<Job>> {
     Ok(ledger.last_of(key)?.filter(lives))
 }
 
+/// Whether a batch serves the model for less.
+fn saves(table: &Table, model: &str) -> bool {
+    table.get(model).is_some_and(|entry| entry.batch == Batch::Discounted)
+}
+
+/// Says which models go where, and why.
+fn divide(models: &[(Arc<str>, u64)], table: &Table, ctx: &Ctx) {
+    for (model, rows) in models {
+        let rows = format::plural(*rows, "row");
+        let why = match table.get(model).map_or(Batch::Unknown, |entry| entry.batch) {
+            Batch::Discounted => "in batches, at the batch discount",
+            Batch::Refused => "at realtime: batches do not serve it",
+            Batch::FullPrice => "at realtime: a batch would cost the same",
+            Batch::Unknown => "at realtime: no batch discount is known",
+        };
+        ctx.ui.note(&format!("{model}: {rows} {why}"));
+    }
+}
+
 /// A hash of every row's id and request: the same for the same content, however it is spelled.
 struct Content(blake3::Hasher);
 
@@ -184,31 +208,43 @@ fn look(order: &Order, remote: Remote<'_>, store: &Store, ctx: &Ctx, progress: &
     let stamp = inputs.stamp();
     progress.phase("checking input");
     let mut content = Content::new(remote.name);
+    let mut realtime = order.auto.then(Bits::default);
+    let table = &ctx.settings.prices;
+    let in_batch = |model: &str| !order.auto || saves(table, model);
     let options = CheckOptions { max_problems: order.max_problems, ..CheckOptions::default() };
     let checked = plan::check_with(
         &inputs,
         &shape,
         &options,
-        &|draft| (draft.fingerprint(), Box::<str>::from(&*draft.id)),
-        &mut |_, found| content.row(found.as_ref().map(|(fp, id)| (&**id, *fp))),
+        &|draft| (draft.fingerprint(), Box::<str>::from(&*draft.id), in_batch(&draft.model)),
+        &mut |row, found| {
+            if let Some(rows) = realtime.as_mut().filter(|_| found.as_ref().is_some_and(|found| !found.2)) {
+                rows.insert(row);
+            }
+            content.row(found.as_ref().map(|(fp, id, _)| (&**id, *fp)));
+        },
     )?;
     problems::report(&checked, order.skip_invalid, order.max_problems, Deed::Send, &ctx.ui)?;
     problems::say_stream_removed(&checked, &ctx.ui);
     let found = notices::notices(&checked.models, &ctx.settings.prices);
-    notices::show(&found, &ctx.ui);
+    if order.auto {
+        divide(&checked.models, table, ctx);
+    } else {
+        notices::show(&found, &ctx.ui);
+    }
     let rows: u64 = found.iter().filter(|notice| notice.kind != Kind::Doubtful).map(|notice| notice.rows).sum();
-    if order.require_discount && rows > 0 {
+    if order.require_discount && !order.auto && rows > 0 {
         return Err(Error::usage(format!(
             "--require-discount: {} would cost as much as realtime, or be refused; nothing was sent",
             format::plural(rows, "row")
         ))
         .hint("`llbatch run` sends them at realtime; a discount that you know of goes into the config file: [models.\"NAME\"] batch_discount = 0.5"));
     }
-    if let Some(refused) = found.iter().find(|notice| notice.kind == Kind::Refused) {
-        ctx.ui.hint(&format!("`llbatch run` answers the rows of {} at realtime", refused.model));
+    if let Some(refused) = found.iter().find(|notice| notice.kind == Kind::Refused && !order.auto) {
+        ctx.ui.hint(&format!("--via auto, or `llbatch run`, answers the rows of {} at realtime", refused.model));
     }
     let key = content.key();
-    Ok(Looked { inputs, shape, checked, key, shown, stamp, _spool: spool })
+    Ok(Looked { inputs, shape, checked, key, shown, stamp, realtime, _spool: spool })
 }
 
 impl Work<'_> {
@@ -237,18 +273,26 @@ impl Work<'_> {
         self.ledger.update(&self.job)?;
         let inputs = self.inputs()?;
         let mut content = Content::new(&self.spec.service);
-        let split = self.plan(&inputs, &looked.shape, &looked.checked, None, &mut |found| content.row(found))?;
+        let only = looked.realtime.as_ref().map(|realtime| |row: u64| !realtime.contains(row));
+        let only = only.as_ref().map(|only| only as &(dyn Fn(u64) -> bool + Sync));
+        let split =
+            self.plan(&inputs, &looked.shape, &looked.checked, (only, false), &mut |found| content.row(found))?;
         if split.oversize_count > 0 && !skip_invalid {
             self.unplan()?;
             let ui = &self.ctx.ui;
             problems::list(&split.oversize, split.oversize_count, split.oversize.len(), ui);
             return problems::judge(split.oversize_count, looked.checked.rows, false, Deed::Send, ui);
         }
-        if looked.checked.bad_rows == 0 && split.oversize_count == 0 && content.key() != looked.key {
+        // Rows for realtime are passed over, so they are not compared.
+        if looked.realtime.is_none()
+            && looked.checked.bad_rows == 0
+            && split.oversize_count == 0
+            && content.key() != looked.key
+        {
             self.unplan()?;
             return Err(changed());
         }
-        if split.shards.is_empty() {
+        if split.shards.is_empty() && looked.realtime.as_ref().is_none_or(|rows| rows.count() == 0) {
             self.unplan()?;
             return Err(Error::new(Exit::Data, "no row of the input can be sent"));
         }

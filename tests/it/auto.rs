@@ -1,0 +1,81 @@
+//! `submit --via auto`: batches where they save, realtime where they do not, one set of results.
+
+use serde_json::Value;
+
+use crate::support::{Home, Server};
+
+const BATCHED: &str = "meta-llama/Llama-3.2-3B-Instruct-Turbo";
+const REFUSED: &str = "deepseek-ai/DeepSeek-R1";
+const FULL_PRICE: &str = "Qwen/Qwen2.5-7B-Instruct-Turbo";
+
+fn rows() -> String {
+    let row = |n: usize| {
+        let model = [BATCHED, REFUSED, FULL_PRICE][n % 3];
+        format!("{{\"id\":\"q{n}\",\"prompt\":\"question {n}\",\"model\":\"{model}\",\"max_tokens\":5}}\n")
+    };
+    (1..=12).map(row).collect::<Vec<_>>().concat()
+}
+
+#[test]
+fn every_model_goes_where_it_costs_least() {
+    let home = Home::new();
+    let server = Server::start(&["--batch-validation", "0s", "--batch-run", "100ms"]);
+    home.write("in.jsonl", rows());
+    let args =
+        ["submit", "in.jsonl", "--via", "auto", "--wait", "--poll", "50ms", "-o", "out.jsonl", "--summary", "s.json"];
+    let out = home.llbatch(&[&args[..], &["--base-url", &server.url]].concat()).code(0);
+    for part in ["in batches, at the batch discount", "batches do not serve it", "a batch would cost the same"] {
+        assert!(out.stderr.contains(part), "{part}: {}", out.stderr);
+    }
+    let ids: Vec<Value> = home
+        .read("out.jsonl")
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["custom_id"].clone())
+        .collect();
+    assert_eq!(ids, (1..=12).map(|n| Value::from(format!("q{n}"))).collect::<Vec<_>>());
+    let stats = server.stats();
+    assert_eq!(stats["batches"]["created"], 1, "{stats}");
+    assert_eq!(stats["batches"]["jobs"][0]["rows"], 4);
+    assert_eq!((server.bill(), server.paid_again()), (12, 0));
+    let summary = home.json("s.json");
+    assert_eq!((&summary["rows"]["succeeded"], &summary["http"]["sent"]), (&12.into(), &8.into()));
+    let usd = |name: &str| summary["cost"][name].to_string().parse::<f64>().unwrap();
+    let halved =
+        summary["models"].as_array().unwrap().iter().find(|m| m["model"] == BATCHED).unwrap()["usd"].to_string();
+    assert!(
+        (usd("saved_usd") - halved.parse::<f64>().unwrap()).abs() < 1e-12,
+        "half of what the batch would cost: {summary}"
+    );
+    assert!((usd("usd") + usd("saved_usd") - usd("realtime_usd")).abs() < 1e-12, "{summary}");
+}
+
+#[test]
+fn without_wait_the_realtime_rows_are_answered_and_the_batch_goes_on() {
+    let home = Home::new();
+    let server = Server::start(&["--batch-validation", "0s", "--batch-run", "400ms"]);
+    home.write("in.jsonl", rows());
+    let with = |args: &[&str]| home.llbatch(&[args, &["--base-url", &server.url]].concat());
+    let id = with(&["submit", "in.jsonl", "--via", "auto"]).code(0).stdout;
+    let status: Value = serde_json::from_str(&with(&["status", "last", "--json", "--offline"]).code(0).stdout).unwrap();
+    assert_eq!(status["jobs"][0]["rows"]["succeeded"], 8, "{status}");
+    assert_eq!(status["jobs"][0]["state"], "running");
+    // The same command is the same job, and sends nothing again.
+    assert_eq!(with(&["submit", "in.jsonl", "--via", "auto"]).code(0).stdout, id);
+    // Rows that the batch will answer are not sent beside it.
+    with(&["run", "--resume=last", "-o", "run.jsonl"]).code(75).says(&["batches"]);
+    with(&["fetch", "last", "--wait", "--poll", "50ms", "-o", "out.jsonl"]).code(0);
+    assert_eq!((home.read("out.jsonl").lines().count(), server.bill(), server.paid_again()), (12, 12, 0));
+}
+
+#[test]
+fn a_dry_run_sends_nothing() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.write("in.jsonl", rows());
+    for command in ["run", "submit", "check"] {
+        let dry: &[&str] = if command == "check" { &[] } else { &["--dry-run"] };
+        let out = home.llbatch(&[&[command, "in.jsonl", "--base-url", &server.url], dry].concat()).code(0);
+        assert!(out.stdout.contains("12 rows") && out.stdout.contains("batch saves up to"), "{}", out.stdout);
+    }
+    assert_eq!(server.requests(), 0);
+}
