@@ -149,7 +149,8 @@ impl Courier<'_> {
 
     fn stopped(&self) -> Result<()> {
         if self.stop.is_cancelled() {
-            return Err(Error::new(Exit::Interrupt, "interrupted").hint("the same command goes on from here"));
+            return Err(Error::new(Exit::Interrupt, "interrupted")
+                .hint("batches that were created go on; so does the same command, from here"));
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use super::service::connect;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::pipeline::batch::follow::follow;
-use crate::pipeline::batch::submit::plural_batches;
+use crate::pipeline::batch::submit::unended;
 use crate::pipeline::batch::{PATIENCE, Work, adopt};
 use crate::ui::Results;
 
@@ -57,11 +57,8 @@ pub fn run(args: &Fetch, ctx: &Ctx) -> Result<Exit> {
     if !ended && !args.partial {
         let (open, _) = work.open_batches()?;
         let what = if args.wait { "--timeout is over" } else { "not finished yet" };
-        return Err(Error::new(
-            Exit::TempFail,
-            format!("{what}: {} of {} have not ended", plural_batches(open), work.job.id),
-        )
-        .hint("--wait waits for them, --partial writes what there is"));
+        return Err(Error::new(Exit::TempFail, format!("{what}: {}", unended(open, &work.job.id)))
+            .hint("--wait waits for the end, --partial writes what there is"));
     }
     let (summary, exit) = work.deliver(outputs, delivery.form.is_flat(), began)?;
     print_summary(&summary, exit, ctx)

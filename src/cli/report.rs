@@ -9,9 +9,11 @@ use super::{print_json, print_text};
 use crate::context::Ctx;
 use crate::error::{Exit, Result};
 use crate::output::AtomicFile;
+use crate::pipeline::batch::remote::look;
 use crate::pipeline::ending::write_summary;
+use crate::pipeline::job::spec_of;
 use crate::pipeline::{Bits, money};
-use crate::store::{JobDb, State, Store};
+use crate::store::{JobDb, State, Store, Transport};
 use crate::summary::Meta;
 
 /// Print the summary of a job: rows, tokens, cost, latency, errors
@@ -28,10 +30,9 @@ pub struct Report {
 /// Runs the subcommand.
 pub fn run(args: &Report, ctx: &Ctx) -> Result<Exit> {
     let store = Store::open(&ctx.settings.state_dir.value)?;
-    let mut job = store.ledger()?.find(&args.job)?;
-    if matches!(job.state, State::Running | State::Preparing) && !store.in_use(&job.id) {
-        job.state = State::Interrupted;
-    }
+    let job = store.ledger()?.find(&args.job)?;
+    // The state that it is in, not the one that its last command left.
+    let job = look(vec![job.clone()], &store)?.pop().map_or(job, |seen| seen.job);
     let db = JobDb::open(&store.job_path(&job.id))?;
     let totals = money::fold(&db, ctx.settings.prices.clone(), job.total, &Bits::default())?;
     let (exit, reason) = match job.state {
@@ -40,8 +41,14 @@ pub fn run(args: &Report, ctx: &Ctx) -> Result<Exit> {
         State::Interrupted => (Exit::TempFail, "not finished; its command, typed again, goes on"),
         _ => (Exit::RowsFailed, "rows failed"),
     };
-    let next =
-        (exit != Exit::Ok && job.state != State::Running).then(|| format!("llbatch run --resume={} -o FILE", job.id));
+    let sandbox = spec_of(&job).is_ok_and(|spec| spec.service == "sandbox");
+    let id = format!("{}{}", job.id, if sandbox { " --sandbox" } else { "" });
+    let next = match (job.transport, job.state) {
+        (_, State::Completed) | (Transport::Realtime, State::Running) => None,
+        (Transport::Realtime, _) => Some(format!("llbatch run --resume={id} -o FILE")),
+        (Transport::Batch, State::Running) => Some(format!("llbatch fetch {id} --wait -o FILE")),
+        (Transport::Batch, _) => Some(format!("llbatch retry {id}")),
+    };
     let summary = totals.summary(&Meta {
         job: Some(job.id.clone()),
         transport: Some(job.transport.as_str().to_owned()),

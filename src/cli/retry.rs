@@ -7,7 +7,7 @@ use super::service::connect;
 use super::{print_json, print_summary, print_text, status};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::pipeline::batch::submit::plural_batches;
+use crate::pipeline::batch::submit::unended;
 use crate::pipeline::batch::{PATIENCE, Work, adopt, rescue};
 use crate::pipeline::budget;
 use crate::store::Transport;
@@ -21,6 +21,7 @@ use crate::ui::{Results, format};
 Examples:
   llbatch retry last                        then: wait, fetch
   llbatch retry last --via realtime         now, at the realtime price; then: fetch last -o FILE
+  llbatch retry last --via realtime --max-cost 2
   llbatch retry last --dry-run              only say what it would cost")]
 pub struct Retry {
     /// A job's id, a unique beginning of it, its --name, `last`, or a Together batch id
@@ -63,9 +64,10 @@ pub fn run(args: &Retry, ctx: &Ctx) -> Result<Exit> {
     }
     if !work.advance()? {
         let (open, _) = work.open_batches()?;
-        return Err(Error::new(Exit::TempFail, format!("{} of {id} have not ended", plural_batches(open))).hint(
-            format!("`llbatch wait {id}{0}` waits for them, `llbatch cancel {id}{0}` ends them", work.sandbox_flag()),
-        ));
+        return Err(Error::new(Exit::TempFail, unended(open, &id)).hint(format!(
+            "`llbatch wait {id}{0}` waits for the end, `llbatch cancel {id}{0}` brings it about",
+            work.sandbox_flag()
+        )));
     }
     if batch && !work.spec.params.endpoint.in_batches() {
         return Err(Error::usage(format!(
@@ -117,10 +119,11 @@ pub fn run(args: &Retry, ctx: &Ctx) -> Result<Exit> {
         return Ok(if refused > 0 { Exit::RowsFailed } else { Exit::Ok });
     }
     let options = args.speed.options(work.spec.params.endpoint, None, ctx)?;
+    let flag = work.sandbox_flag();
     drop(work);
     let cost = (args.cost.max_cost, args.cost.allow_unpriced);
     let (summary, exit) = rescue::realtime(&id, options, cost, (args.all, false), None, service.remote(), ctx)?;
     let exit = print_summary(&summary, exit, ctx)?;
-    ctx.ui.hint(&format!("`llbatch fetch {id} -o FILE` writes the results"));
+    ctx.ui.hint(&format!("`llbatch fetch {id}{flag} -o FILE` writes the results"));
     Ok(exit)
 }

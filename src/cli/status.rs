@@ -16,8 +16,8 @@ use crate::pipeline::job::spec_of;
 use crate::price::Nanos;
 use crate::settings;
 use crate::store::{BatchJob, Job, Ledger, State, Step, Store, Transport};
-use crate::ui::format;
 use crate::ui::table::{Align, Table};
+use crate::ui::{escape, format};
 
 /// Show jobs: state, progress, rows, cost, age; batches are asked about first
 #[derive(Debug, Args)]
@@ -163,8 +163,7 @@ fn show(args: &Status, store: &Store, ledger: &Ledger, ctx: &Ctx) -> Result<(Exi
     }
     let mut seen = remote::look(jobs, store)?;
     let here = service::name(ctx);
-    let mine =
-        |seen: &Seen| seen.is_live() && spec_of(&seen.job).is_ok_and(|spec| Some(&spec.service) == here.as_ref());
+    let mine = |seen: &Seen| seen.is_live() && service_of(seen) == here;
     let ask = !args.offline && (args.remote || !foreign.is_empty() || seen.iter().any(mine));
     let mut trouble = None;
     let mut listed: Option<Vec<Batch>> = None;
@@ -270,7 +269,7 @@ fn print(args: &Status, seen: &[Seen], remote: Option<&[RemoteLine]>, ctx: &Ctx)
         print_text(&jobs_table(seen).render(width), ctx)?;
     }
     if !args.jobs.is_empty() && seen.iter().any(|seen| !seen.batches.is_empty()) {
-        print_text(&format!("\n{}", batches_table(seen).render(width)), ctx)?;
+        print_text(&format!("\n{}{}{}", batches_table(seen).render(width), errors(seen), ends_by(seen)), ctx)?;
     }
     if let Some(remote) = remote {
         if remote.is_empty() {
@@ -280,11 +279,20 @@ fn print(args: &Status, seen: &[Seen], remote: Option<&[RemoteLine]>, ctx: &Ctx)
             print_text(&format!("{space}{}", remote_table(remote).render(width)), ctx)?;
         }
     }
-    hint(seen, ctx);
+    hint(seen, args.offline, ctx);
     Ok(())
 }
 
-fn hint(seen: &[Seen], ctx: &Ctx) {
+fn hint(seen: &[Seen], offline: bool, ctx: &Ctx) {
+    let elsewhere = |seen: &&Seen| seen.is_live() && service_of(seen) != service::name(ctx);
+    if let Some(seen) = seen.iter().find(elsewhere).filter(|_| !offline) {
+        let how = match service_of(seen).as_deref() {
+            Some("sandbox") => "add --sandbox".to_owned(),
+            Some(url) if !ctx.settings.sandbox => format!("give --base-url {url}"),
+            _ => "leave --sandbox out".to_owned(),
+        };
+        ctx.ui.hint(&format!("{} is with another service and was not asked about: {how}", seen.job.id));
+    }
     for Seen { job, batches } in seen {
         let sandbox = spec_of(job).is_ok_and(|spec| spec.service == "sandbox");
         let flag = if sandbox { " --sandbox" } else { "" };
@@ -308,6 +316,10 @@ fn hint(seen: &[Seen], ctx: &Ctx) {
         // One is enough; the others are told the same way.
         return;
     }
+}
+
+fn service_of(seen: &Seen) -> Option<String> {
+    spec_of(&seen.job).ok().map(|spec| spec.service)
 }
 
 fn jobs_table(seen: &[Seen]) -> Table {
@@ -365,13 +377,11 @@ fn cost(job: &Job) -> String {
 
 fn batches_table(seen: &[Seen]) -> Table {
     let mut table = Table::new([
-        ("BATCH", Align::Left),
-        ("STATUS", Align::Left),
+        ("BATCH", Align::Whole),
+        ("STATUS", Align::Whole),
         ("DONE", Align::Right),
         ("ROWS", Align::Right),
-        ("ENDS BY", Align::Left),
         ("MODEL", Align::Left),
-        ("ERROR", Align::Left),
     ]);
     for Seen { batches, .. } in seen {
         for batch in batches {
@@ -380,9 +390,7 @@ fn batches_table(seen: &[Seen]) -> Table {
                 word(batch),
                 batch.progress.map_or_else(String::new, |progress| format!("{progress:.0}%")),
                 format::count(batch.rows),
-                batch.deadline.as_deref().map_or_else(String::new, clock),
-                batch.model.clone(),
-                batch.error.clone().unwrap_or_default(),
+                short(&batch.model).to_owned(),
             ]);
         }
     }
@@ -391,24 +399,45 @@ fn batches_table(seen: &[Seen]) -> Table {
 
 fn remote_table(remote: &[RemoteLine]) -> Table {
     let mut table = Table::new([
-        ("REMOTE BATCH", Align::Left),
-        ("STATUS", Align::Left),
+        ("REMOTE BATCH", Align::Whole),
+        ("STATUS", Align::Whole),
         ("DONE", Align::Right),
-        ("CREATED", Align::Left),
-        ("JOB", Align::Left),
+        ("JOB", Align::Whole),
         ("MODEL", Align::Left),
+        ("CREATED", Align::Whole),
     ]);
     for line in remote {
         table.row([
             line.id.clone(),
             line.status.clone(),
             line.progress.map_or_else(String::new, |progress| format!("{progress:.0}%")),
+            line.job.clone().unwrap_or_else(|| "-".to_owned()),
+            line.model.as_deref().map_or_else(String::new, |model| short(model).to_owned()),
             line.created_at.as_deref().map_or_else(String::new, clock),
-            line.job.clone().unwrap_or_else(|| "(not from here)".to_owned()),
-            line.model.clone().unwrap_or_default(),
         ]);
     }
     table
+}
+
+/// What the service says is wrong, in full.
+fn errors(seen: &[Seen]) -> String {
+    let line = |batch: &BatchJob| {
+        let id = batch.id.clone().unwrap_or_else(|| format!("({})", batch.number));
+        batch.error.as_ref().map(|error| format!("{id}: {}\n", escape::line(error)))
+    };
+    seen.iter().flat_map(|seen| &seen.batches).filter_map(line).collect()
+}
+
+/// When the service gives up at the latest. RFC 3339 in UTC sorts as text.
+fn ends_by(seen: &[Seen]) -> String {
+    let open = seen.iter().flat_map(|seen| &seen.batches).filter(|batch| !batch.ended);
+    let last = open.filter_map(|batch| batch.deadline.as_deref()).max();
+    last.map_or_else(String::new, |time| format!("to end by {}, or to expire then\n", clock(time)))
+}
+
+/// A model without its maker: the end of its name tells it apart.
+fn short(model: &str) -> &str {
+    model.rsplit('/').next().unwrap_or(model)
 }
 
 /// A time as the clock on the wall shows it.

@@ -11,7 +11,7 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::pipeline::batch::follow::follow;
 use crate::pipeline::batch::rescue::{self, Rescue};
-use crate::pipeline::batch::submit::{self, Order};
+use crate::pipeline::batch::submit::{self, Entered, Order};
 use crate::pipeline::batch::{PATIENCE, Remote, UNBOUNDED, Work};
 use crate::price::Nanos;
 use crate::ui::{Results, format};
@@ -112,7 +112,8 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
         allow_unpriced: args.cost.allow_unpriced,
         patience: if wait { UNBOUNDED } else { PATIENCE },
     };
-    let mut work = submit::enter(&order, service.remote(), ctx, shown)?.work;
+    let Entered { mut work, known } = submit::enter(&order, service.remote(), ctx, shown)?;
+    work.opening(known)?;
     // Before money is spent.
     let outputs = delivery.as_ref().map(|delivery| work.outputs(delivery)).transpose()?;
     let id = work.job.id.clone();
@@ -198,8 +199,8 @@ fn too_late(work: &Work<'_>, deadline: bool) -> Result<Exit> {
     let (exit, what) =
         if deadline { (Exit::Budget, "the deadline was reached") } else { (Exit::TempFail, "--timeout is over") };
     let (open, _) = work.open_batches()?;
-    let count = submit::plural_batches(open);
-    Err(Error::new(exit, format!("{what}; {count} of {} have not ended, and go on", work.job.id)).hint(format!(
+    let count = submit::unended(open, &work.job.id);
+    Err(Error::new(exit, format!("{what}; {count}, and will go on")).hint(format!(
         "`llbatch wait {0}{1}` goes on waiting; `llbatch fetch {0}{1} --partial -o FILE` writes what there is",
         work.job.id,
         work.sandbox_flag()

@@ -174,13 +174,24 @@ pub async fn run(
     stopped.or_else(|| engine.shared.stop.is_cancelled().then_some(Stopped::Cancelled))
 }
 
+/// A row's task that panicked takes the run with it: a run that lost a row must not pass for one that is done.
+fn finished(task: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = task
+        && error.is_panic()
+    {
+        std::panic::resume_unwind(error.into_panic());
+    }
+}
+
 impl Engine {
     /// Starts a task per row, as permits come free.
     async fn dispatch(self: Rc<Self>, mut rows: mpsc::Receiver<Vec<Item>>, tasks: &mut JoinSet<()>) {
         let stop = self.shared.stop.clone();
         let mut queue: VecDeque<Item> = VecDeque::new();
         loop {
-            while tasks.try_join_next().is_some() {}
+            while let Some(ended) = tasks.try_join_next() {
+                finished(ended);
+            }
             let Some(item) = queue.pop_front() else {
                 let batch = tokio::select! {
                     biased;
@@ -213,14 +224,20 @@ impl Engine {
         self.shared.until_written(BACKLOG).await;
         // Rows that wait for their next try hold no permit, but they do hold memory.
         while tasks.len() > 2 * self.options.concurrency + 64 {
-            tasks.join_next().await;
+            if let Some(ended) = tasks.join_next().await {
+                finished(ended);
+            }
         }
         Arc::clone(&self.permits).acquire_owned().await.ok()
     }
 
     /// Lets what is in flight finish, within the grace that a stop leaves.
     async fn drain(&self, tasks: &mut JoinSet<()>) {
-        let ended = async { while tasks.join_next().await.is_some() {} };
+        let ended = async {
+            while let Some(ended) = tasks.join_next().await {
+                finished(ended);
+            }
+        };
         tokio::pin!(ended);
         tokio::select! {
             () = &mut ended => return,

@@ -140,7 +140,8 @@ impl Summary {
             return Vec::new();
         }
         let mut parts = vec![span(elapsed)];
-        if done > 0 {
+        // A batch is worked on elsewhere: the time is this command's, and no pace of rows.
+        if done > 0 && self.transport.as_deref() != Some("batch") {
             let tenths = done * 10_000 / elapsed;
             let (whole, tenth) = (tenths / 10, tenths % 10);
             parts.push(match whole {

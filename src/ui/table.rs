@@ -15,6 +15,8 @@ const LEAST: usize = 10;
 pub enum Align {
     /// Words; such columns are the ones that are cut when the table is too wide.
     Left,
+    /// Ids; never cut, because they are there to be copied.
+    Whole,
     /// Numbers; never cut, because a cut number reads as another one.
     Right,
 }
@@ -51,7 +53,7 @@ impl Table {
 
     /// The table as lines of at most `width` columns, each ended by a newline. `usize::MAX`: nothing is cut.
     pub fn render(&self, width: usize) -> String {
-        let widths = self.widths(width);
+        let widths = self.fitting(width);
         let mut out = String::new();
         for line in &self.lines {
             let mut text = String::new();
@@ -67,11 +69,23 @@ impl Table {
         out
     }
 
-    /// What each column gets: the widest words give way first, until all fit or none can give more.
-    fn widths(&self, width: usize) -> Vec<usize> {
-        let mut widths: Vec<usize> = (0..self.align.len())
-            .map(|column| self.lines.iter().map(|line| line[column].width()).max().unwrap_or(0))
-            .collect();
+    /// What each column gets. Where there is no room for all of them, the last ones are left out.
+    fn fitting(&self, width: usize) -> Vec<usize> {
+        let mut columns = self.align.len();
+        loop {
+            let widths = self.widths(width, columns);
+            let wanted = widths.iter().sum::<usize>() + GAP.len() * columns.saturating_sub(1);
+            if wanted <= width || columns <= 1 {
+                return widths;
+            }
+            columns -= 1;
+        }
+    }
+
+    /// What each of the first `columns` gets: the widest words give way first, until all fit or none can give more.
+    fn widths(&self, width: usize, columns: usize) -> Vec<usize> {
+        let mut widths: Vec<usize> =
+            (0..columns).map(|column| self.lines.iter().map(|line| line[column].width()).max().unwrap_or(0)).collect();
         let room = width.saturating_sub(GAP.len() * widths.len().saturating_sub(1));
         while widths.iter().sum::<usize>() > room {
             let widest = (0..widths.len())
@@ -161,6 +175,26 @@ j-ef56gh78  日本語                    20
         ] {
             assert_eq!(cut(text, width), expected, "{text} in {width}");
         }
+    }
+
+    #[test]
+    fn ids_are_never_cut_and_the_last_column_goes_first() {
+        let mut table = Table::new([("ID", Align::Whole), ("MODEL", Align::Left), ("ENDS BY", Align::Left)]);
+        table.row(["6bb226c2-6b29-4ed2", "Llama-3.2-3B-Instruct-Turbo", "11-24 15:30"]);
+        assert_eq!(
+            table.render(50),
+            "\
+ID                  MODEL              ENDS BY
+6bb226c2-6b29-4ed2  Llama-3.2-3B-Ins…  11-24 15:30
+"
+        );
+        assert_eq!(
+            table.render(40),
+            "\
+ID                  MODEL
+6bb226c2-6b29-4ed2  Llama-3.2-3B-Instru…
+"
+        );
     }
 
     #[test]

@@ -4,9 +4,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod auto;
+mod batch_words;
 mod budget;
 mod check;
 mod help;
+mod nightly;
 mod prepare;
 mod report;
 mod run;

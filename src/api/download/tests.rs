@@ -12,7 +12,7 @@ async fn fetch(server: &Scripted, had: &str) -> (Result<u64, Failure>, String, u
         std::fs::write(&part, had).unwrap();
     }
     let mut client = client(&server.base);
-    client.bare.stall = Duration::from_millis(60);
+    client.bare.stall = Duration::from_millis(400);
     let last = Cell::new(0);
     let result = client.download("file-1", &part, &|bytes| last.set(bytes)).await;
     (result, std::fs::read_to_string(&part).unwrap(), last.get())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Work;
-use super::submit::plural_batches;
+use super::submit::{have, plural_batches};
 use crate::error::{Exit, Result};
 use crate::outcome::ErrorCode;
 use crate::pipeline::budget;
@@ -92,7 +92,7 @@ impl Work<'_> {
         let open = batches.iter().filter(|batch| batch.is_open()).count();
         let (ordered, summary_file) = outputs.ordered(total, done, cursor);
         let why = if open > 0 {
-            format!("not answered yet: {} of {} have not ended", open, plural_batches(batches.len()))
+            format!("not answered yet: {open} of {} {} not ended", plural_batches(batches.len()), have(open))
         } else {
             "not answered yet".to_owned()
         };
@@ -139,7 +139,7 @@ impl Work<'_> {
         }
         if open > 0 || left > 0 {
             let what = if open > 0 {
-                format!("{open} of {} have not ended", plural_batches(batches.len()))
+                format!("{open} of {} {} not ended", plural_batches(batches.len()), have(open))
             } else {
                 format!("{} to do", format::plural(left, "row"))
             };
@@ -158,6 +158,8 @@ impl Work<'_> {
         let sandbox = self.sandbox_flag();
         let next = match (exit, state) {
             (Exit::Ok, _) => None,
+            // No batch is to come for the rows that are left.
+            (Exit::TempFail, State::Interrupted) => Some(format!("llbatch retry {}{sandbox}", self.job.id)),
             (Exit::TempFail, _) => Some(format!("llbatch fetch {}{sandbox} --wait -o FILE", self.job.id)),
             _ if self.job.failed == 0 => None,
             _ => Some(format!("llbatch retry {}{sandbox}", self.job.id)),

@@ -18,6 +18,12 @@ pub struct Waiting {
     pub every: Option<Duration>,
 }
 
+impl Waiting {
+    fn left(&self) -> Option<Duration> {
+        self.until.map(|until| until.saturating_duration_since(Instant::now()))
+    }
+}
+
 /// Waits until every batch of these jobs has ended and its results are in the store; `false` if the time is up first.
 ///
 /// # Errors
@@ -28,6 +34,8 @@ pub fn follow(works: &mut [Work<'_>], waiting: Waiting) -> Result<bool> {
         let mut ended = true;
         let mut outage = None;
         for work in works.iter_mut().filter(|work| work.waits()) {
+            // An outage comes back here, to be told and to be held against the time that is left.
+            work.courier.options.until = waiting.until;
             match work.advance() {
                 Ok(done) => ended &= done,
                 Err(error) if error.exit == Exit::TempFail => {
@@ -50,8 +58,7 @@ pub fn follow(works: &mut [Work<'_>], waiting: Waiting) -> Result<bool> {
             return Ok(true);
         }
         let mut wait = poll::interval(asked, waiting.every, fastrand::f64());
-        if let Some(until) = waiting.until {
-            let left = until.saturating_duration_since(Instant::now());
+        if let Some(left) = waiting.left() {
             if left.is_zero() {
                 return Ok(false);
             }

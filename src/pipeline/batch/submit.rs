@@ -360,6 +360,18 @@ pub fn plural_batches(n: usize) -> String {
     if n == 1 { "1 batch".to_owned() } else { format!("{} batches", format::count(n as u64)) }
 }
 
+/// `1 batch of j-… has not ended`.
+#[must_use]
+pub fn unended(n: usize, of: &str) -> String {
+    format!("{} of {of} {} not ended", plural_batches(n), have(n))
+}
+
+/// The verb for so many.
+#[must_use]
+pub const fn have(n: usize) -> &'static str {
+    if n == 1 { "has" } else { "have" }
+}
+
 /// The job's database, for reading, without taking the job.
 ///
 /// # Errors
