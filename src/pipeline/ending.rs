@@ -78,6 +78,8 @@ pub struct Closing<'a> {
     pub started: Instant,
     /// What the engine counted, and whether the user wanted out at once: then nothing more is written.
     pub shared: &'a Shared,
+    /// Rows that batches will answer.
+    pub awaited: u64,
     /// The input changed while it was read: no results can be written.
     pub mixed: bool,
 }
@@ -88,7 +90,7 @@ impl Closing<'_> {
     /// # Errors
     /// 74 if the store cannot be read or written.
     pub fn finish(self, mut job: Job, mut ending: Ending, consumed: Result<Consumed>) -> Result<(Summary, Exit)> {
-        let Self { plan, ctx, ledger, store, reused, inputs, shape, started, shared, mixed } = self;
+        let Self { plan, ctx, ledger, store, reused, inputs, shape, started, shared, awaited, mixed } = self;
         let aborted = shared.abort.is_cancelled() || mixed;
         let duration = started.elapsed();
         job.active_ms += u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -127,6 +129,12 @@ impl Closing<'_> {
         };
         job.succeeded = totals.succeeded();
         job.failed = totals.failed();
+        let left = job.total.saturating_sub(job.succeeded + job.failed + awaited);
+        if ending.exit == Exit::Ok && left > 0 {
+            // Cannot happen; if it does, it must not pass for done.
+            ending.exit = Exit::Failure;
+            ending.reason = format!("{} came to no end, please report this", format::plural(left, "row"));
+        }
         let ended = ending.exit == Exit::Ok;
         if ended && totals.failed() > 0 {
             ending.exit = Exit::RowsFailed;

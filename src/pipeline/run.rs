@@ -182,6 +182,7 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
         shape: &shape,
         started,
         shared: &shared,
+        awaited: awaited.count(),
         mixed,
     };
     let (summary, exit) =
