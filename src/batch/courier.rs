@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use futures_util::stream::{self, StreamExt};
 use tokio_util::sync::CancellationToken;
 
-use super::reconcile::{Evidence, Listed, Verdict, decide};
+use super::reconcile::{self, Evidence, Listed, Verdict, decide};
 use crate::api::batches::{Batch, Created};
 use crate::api::error::{Class, Failure, Fault};
 use crate::api::{Client, Listed as List, Upload, Uploaded, retry};
@@ -404,7 +404,7 @@ impl Courier<'_> {
 
     /// How long until the list can be believed.
     fn unsettled(&self, batch: &BatchJob) -> Duration {
-        self.options.settle_after.saturating_sub(since(batch))
+        reconcile::settled_after(self.options.settle_after, batch.tries).saturating_sub(since(batch))
     }
 
     async fn verdict(&self, batch: &BatchJob, listed: &List<Batch>) -> Result<Verdict> {
@@ -460,7 +460,7 @@ impl Courier<'_> {
         while let Some((what, mut batch, answer)) = asked.next().await {
             let before = batch.clone();
             match answer {
-                Ok(known) => learn(&mut batch, known),
+                Ok(known) => learn_all(&mut batch, known),
                 Err(failure) if failure.fault == Fault::NotFound => vanish(&mut batch, now_ms()),
                 Err(failure) => {
                     worst.get_or_insert_with(|| error(&what, &failure));
@@ -508,9 +508,8 @@ impl Courier<'_> {
                         Err(failure) if failure.class() == Class::RowFatal => {
                             let known = self.persist(&what, self.options.asking, || self.client.batch(&id)).await;
                             let known = known.map_err(|f| error(&what, &f))?;
-                            let ended = known.status.is_final();
-                            learn(&mut batch, known);
-                            if !ended {
+                            learn_all(&mut batch, known);
+                            if !batch.ended {
                                 self.save(&batch)?;
                                 return Err(error(&what, &failure));
                             }
@@ -562,6 +561,8 @@ impl Courier<'_> {
         let kept = |e| Error::io(format!("{}: cannot be kept", path.display()), e);
         std::fs::File::open(&part).and_then(|file| file.sync_all()).map_err(kept)?;
         std::fs::rename(&part, &path).map_err(kept)?;
+        // The database will point into it: its name must be as durable.
+        std::fs::File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(kept)?;
         Ok(Some(path))
     }
 }
@@ -572,10 +573,16 @@ fn since(batch: &BatchJob) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }
 
-/// Takes over what the service says.
+/// Takes over what the service says of a batch that was asked about by its id.
+fn learn_all(batch: &mut BatchJob, known: Batch) {
+    batch.ended = known.status.is_final();
+    learn(batch, known);
+}
+
+/// Takes over what the service says beside something else: in its list, or in reply to a create or a cancel. That it has
+/// ended is not believed there, because the files with its results may not be named yet.
 fn learn(batch: &mut BatchJob, known: Batch) {
     batch.id = Some(known.id);
-    batch.ended = known.status.is_final();
     batch.status = Some(known.status.as_str().to_owned());
     batch.unknown_since = None;
     let keep = |new: Option<String>, old: &mut Option<String>| {

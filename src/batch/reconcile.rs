@@ -53,8 +53,15 @@ pub enum Verdict {
     Wait(&'static str),
 }
 
-/// Times that a creation may be begun in all.
-const MOST_TRIES: u32 = 2;
+/// The list is given so many times longer with every further creation of which it shows nothing: if it is wrong, little is
+/// paid for that, and if each was cut short before it was sent, the job comes to an end all the same.
+const LONGER: u32 = 6;
+
+/// After so long a batch that was asked for that often stands in the service's list.
+#[must_use]
+pub fn settled_after(settle_after: Duration, tries: u32) -> Duration {
+    settle_after.saturating_mul(LONGER.saturating_pow(tries.saturating_sub(1)))
+}
 
 /// Reads the evidence.
 #[must_use]
@@ -83,11 +90,12 @@ pub fn decide(evidence: &Evidence<'_>) -> Verdict {
     if evidence.witnesses.iter().any(|id| !evidence.listed.iter().any(|batch| batch.id == *id)) {
         return Verdict::Wait("the service's list lacks batches that are known to live");
     }
-    if evidence.since < evidence.settle_after {
-        return Verdict::Wait("a new batch may be missing from the service's list for a while");
-    }
-    if evidence.tries >= MOST_TRIES {
-        return Verdict::Wait("it was asked for twice and the service lists neither");
+    if evidence.since < settled_after(evidence.settle_after, evidence.tries) {
+        return Verdict::Wait(if evidence.tries > 1 {
+            "it was asked for more than once, so the service's list is given longer"
+        } else {
+            "a new batch may be missing from the service's list for a while"
+        });
     }
     Verdict::Create
 }
@@ -126,7 +134,13 @@ mod tests {
         );
         assert!(matches!(decide(&Evidence { since: Duration::from_secs(599), ..base }), Verdict::Wait(_)));
         assert!(matches!(decide(&Evidence { same_account: false, ..base }), Verdict::Wait(_)));
-        assert!(matches!(decide(&Evidence { tries: 2, ..base }), Verdict::Wait(_)));
+        let again = Evidence { tries: 2, since: Duration::from_mins(59), ..base };
+        assert!(matches!(decide(&again), Verdict::Wait(_)), "twice: the list is given an hour");
+        assert_eq!(decide(&Evidence { since: Duration::from_hours(1), ..again }), Verdict::Create);
+        assert!(matches!(
+            decide(&Evidence { tries: 200, since: Duration::from_hours(9999), ..base }),
+            Verdict::Wait(_)
+        ));
         assert!(matches!(decide(&Evidence { complete: false, ..base }), Verdict::Wait(_)));
         // Found is found, whatever else is wrong.
         let adopt = |id: &str| Verdict::Adopt { id: id.into(), surplus: Vec::new() };

@@ -46,6 +46,12 @@ pub fn run(args: &Cancel, ctx: &Ctx) -> Result<Exit> {
                 _ => error,
             }
         })?;
+        if work.is_unplanned()? {
+            work.unplan()?;
+            ctx.ui.note(&format!("{}: its command was stopped before anything was sent; it is forgotten", job.id));
+            ids.pop();
+            continue;
+        }
         if work.open_batches()?.0 == 0 {
             ctx.ui.note(&format!("{}: nothing to cancel, it has ended", work.job.id));
             continue;

@@ -7,6 +7,7 @@ mod auto;
 mod batch_words;
 mod budget;
 mod check;
+mod cut_short;
 mod help;
 mod nightly;
 mod prepare;

@@ -7,6 +7,7 @@ use super::submit::plural_batches;
 use super::{REMIND, Work};
 use crate::batch::poll;
 use crate::error::{Error, Exit, Result};
+use crate::store::BatchJob;
 use crate::ui::format;
 
 /// How long to wait and how often to ask.
@@ -74,7 +75,8 @@ pub fn follow(works: &mut [Work<'_>], waiting: Waiting) -> Result<bool> {
 impl Work<'_> {
     /// Whether results are still to come.
     fn waits(&self) -> bool {
-        self.courier.db.borrow().batches().is_ok_and(|batches| batches.iter().any(crate::store::BatchJob::is_open))
+        let batches = self.courier.db.borrow().batches();
+        batches.is_ok_and(|batches| batches.iter().any(BatchJob::is_open)) || self.is_unplanned().unwrap_or(false)
     }
 
     /// Settles doubts, asks once, takes what has ended. Says whether all is in.
@@ -82,6 +84,17 @@ impl Work<'_> {
     /// # Errors
     /// As [`super::courier::Courier::refresh`]; 1 if batches were never submitted.
     pub fn advance(&mut self) -> Result<bool> {
+        if self.is_unplanned()? {
+            let id = &self.job.id;
+            return Err(Error::new(
+                Exit::Failure,
+                format!("{id} was stopped before its batches were planned; nothing was sent"),
+            )
+            .hint(format!(
+                "the same `llbatch submit` again goes on with it; `llbatch cancel {id}{}` forgets it",
+                self.sandbox_flag()
+            )));
+        }
         self.submit(true)?;
         let asked = self.refresh();
         self.collect()?;

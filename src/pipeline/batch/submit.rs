@@ -94,7 +94,7 @@ pub fn enter<'a>(order: &Order, remote: Remote<'a>, ctx: &'a Ctx, results: Resul
     if let Some(job) = living(&ledger, &looked.key)?.filter(|_| !order.again) {
         let Some(_content) = content else { return Err(busy(&job.id)) };
         let mut work = Work::open(&job, remote, ctx, order.patience, results)?;
-        if !work.is_planned()? {
+        if work.is_unplanned()? {
             // It was killed before its batches were planned; nothing has been sent.
             work.keep_and_plan(&looked, order)?;
         }
@@ -248,8 +248,12 @@ fn look(order: &Order, remote: Remote<'_>, store: &Store, ctx: &Ctx, progress: &
 }
 
 impl Work<'_> {
-    fn is_planned(&self) -> Result<bool> {
-        Ok(!self.courier.db.borrow().batches()?.is_empty())
+    /// Whether this is a job of batches that was killed before they were planned.
+    ///
+    /// # Errors
+    /// 74 if the database cannot be read.
+    pub fn is_unplanned(&self) -> Result<bool> {
+        Ok(self.job.transport == Transport::Batch && self.courier.db.borrow().batches()?.is_empty())
     }
 
     /// Copies the input into the job's directory and plans batches from that copy.
@@ -307,7 +311,10 @@ impl Work<'_> {
     }
 
     /// Takes a job that sent nothing out of the index again.
-    fn unplan(&mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn unplan(&mut self) -> Result<()> {
         self.store.remove_job(&self.job.id)?;
         self.ledger.forget(&self.job.id)
     }

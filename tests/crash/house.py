@@ -1,0 +1,259 @@
+"""What the crash proofs share: servers, commands that are killed, and what must hold afterwards. Standard library only."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+MODELS = [
+    "meta-llama/Llama-3.2-3B-Instruct-Turbo",
+    "meta-llama/Llama-3.3-70B-Instruct-Turbo",
+    "Qwen/Qwen2.5-7B-Instruct-Turbo",
+]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Violation(Exception):
+    """Something that must never be."""
+
+
+def must(fact, text):
+    if not fact:
+        raise Violation(text)
+
+
+class Server:
+    """`llbatch serve`, ours from its start to its end."""
+
+    def __init__(self, house, name, *flags):
+        self.log = house.dir / f"{name}.log"
+        self.process = subprocess.Popen(
+            [house.binary, "--state-dir", house.dir / "serve-state", "serve", *flags],
+            stdout=subprocess.PIPE, stderr=self.log.open("w"), text=True, env=house.env(house.dir))
+        self.url = self.process.stdout.readline().strip()
+        if not self.url:
+            raise SystemExit(f"error: the sandbox does not start: {self.log.read_text()}")
+
+    def stats(self):
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(self.url.removesuffix("/v1") + "/sandbox/stats", timeout=60) as answer:
+            return json.load(answer)
+
+    def stop(self):
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class House:
+    """A directory for everything; it is kept as evidence if something was violated."""
+
+    def __init__(self, binary, config):
+        self.binary = str(Path(binary).resolve())
+        if not os.access(self.binary, os.X_OK):
+            raise SystemExit(f"error: no llbatch at {binary}: build it first, or name it")
+        # On the disk that holds the project: an fsync must be a real one.
+        base = Path(os.environ.get("TMPDIR") or ROOT / "target")
+        base.mkdir(parents=True, exist_ok=True)
+        self.dir = Path(tempfile.mkdtemp(prefix="crash-", dir=base))
+        self.config = self.dir / "config.toml"
+        self.config.write_text(config)
+        self.servers, self.violations = [], []
+
+    def env(self, home):
+        """Nothing of the caller's: no key, no proxy, no configuration."""
+        return {"PATH": os.environ.get("PATH", ""), "HOME": str(home), "TOGETHER_API_KEY": "crash-test",
+                "LLBATCH_CONFIG": str(self.config), "NO_PROXY": "*", "RUST_BACKTRACE": "1"}
+
+    def serve(self, name, *flags):
+        server = Server(self, name, *flags)
+        self.servers.append(server)
+        return server
+
+    def close(self):
+        for server in self.servers:
+            server.stop()
+        if self.violations:
+            print(f"\n{len(self.violations)} VIOLATIONS; the evidence stays in {self.dir}")
+            return 1
+        shutil.rmtree(self.dir, ignore_errors=True)
+        return 0
+
+
+def rows(tag, count, models, unlucky=0):
+    """Rows whose prompts nobody else asks: payments show per prompt. The first `unlucky` ones say so."""
+    return [{"id": f"{tag}-{i}", "prompt": f"{'unlucky ' if i < unlucky else ''}question {i} of {tag}",
+             "model": MODELS[i % models], "max_tokens": 16} for i in range(count)]
+
+
+def write_rows(path, these):
+    path.write_text("".join(json.dumps(row) + "\n" for row in these))
+
+
+class Calm:
+    """Undisturbed runs: their results are what disturbed ones must come to, byte for byte."""
+
+    def __init__(self, house):
+        self.server = house.serve("calm", "--batch-validation", "0s", "--batch-run", "20ms")
+        self.house, self.lines, self.turn = house, {}, 0
+
+    def learn(self, these):
+        self.turn += 1
+        desk = Desk(self.house, self.server, f"calm-{self.turn}")
+        write_rows(desk.dir / "in.jsonl", these)
+        done = desk.run("submit", "in.jsonl", "--wait", "--poll", "100ms", "-o", "out.jsonl")
+        if done.code != 0:
+            raise SystemExit(f"error: an undisturbed run fails: {done.err}")
+        out = (desk.dir / "out.jsonl").read_bytes().splitlines(keepends=True)
+        for row, line in zip(these, out, strict=True):
+            if json.loads(line)["custom_id"] != row["id"]:
+                raise SystemExit("error: an undisturbed run misplaces rows")
+            self.lines[row["id"]] = line
+        shutil.rmtree(desk.dir)
+
+    def expected(self, these):
+        if these[0]["id"] not in self.lines:
+            self.learn(these)
+        return [self.lines[row["id"]] for row in these]
+
+
+class Done:
+    """How a command ended."""
+
+    def __init__(self, code, seconds, out, err):
+        self.code, self.seconds, self.out, self.err = code, seconds, out, err
+        self.killed = code == -signal.SIGKILL
+
+
+class Desk:
+    """One user with a working directory, a state directory and a diary of every command."""
+
+    def __init__(self, house, server, name):
+        self.house, self.server = house, server
+        self.dir = house.dir / name
+        self.dir.mkdir()
+        self.state = self.dir / "state"
+        self.turn = 0
+
+    def run(self, *args, kill_after=None, under=(), timeout=180, sober=True):
+        """Runs llbatch, killed after so many seconds if it has not ended. `under`: strace and its flags. `sober`: no panics."""
+        self.turn += 1
+        logs = self.dir / "log"
+        logs.mkdir(exist_ok=True)
+        out, err = logs / f"{self.turn:03}.out", logs / f"{self.turn:03}.err"
+        began = time.monotonic()
+        with out.open("w") as to, err.open("w") as talk:
+            process = subprocess.Popen(
+                [*under, self.house.binary, "--state-dir", self.state, "--base-url", self.server.url, *args],
+                stdin=subprocess.DEVNULL, stdout=to, stderr=talk, cwd=self.dir, env=self.house.env(self.dir))
+            try:
+                code = process.wait(timeout if kill_after is None else kill_after)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                code = process.wait()
+                must(kill_after is not None, f"{' '.join(args)} did not end within {timeout} s")
+        done = Done(code, time.monotonic() - began, out.read_text(), err.read_text())
+        with (logs / "diary").open("a") as diary:
+            after = f" (kill after {kill_after:.4f} s)" if kill_after is not None else ""
+            diary.write(f"{self.turn:03} {' '.join(map(str, args))}{after} {' '.join(map(str, under))}: {code}\n")
+        must(not sober or "panicked" not in done.err, f"{args[0]} panicked: {done.err.strip()[:500]}")
+        return done
+
+    def until(self, good, *args, again=(75,), patience=60):
+        """Runs a command again and again until it ends well; meanwhile it may say "later", and nothing else."""
+        end = time.monotonic() + patience
+        while True:
+            done = self.run(*args)
+            if done.code in good:
+                return done
+            must(done.code in again, f"{' '.join(args)} ended with {done.code}: {done.err.strip()[-600:]}")
+            must(time.monotonic() < end, f"{' '.join(args)} never got done: {done.err.strip()[-600:]}")
+            time.sleep(0.1)
+
+    def results(self, name="out.jsonl"):
+        lines = (self.dir / name).read_bytes().splitlines(keepends=True)
+        must(all(line.endswith(b"\n") for line in lines), f"{name} is torn")
+        return lines
+
+    def tidy(self):
+        """No torn or left-over files, and databases that are whole."""
+        for path in sorted(self.state.rglob("*")):
+            name = path.name
+            must(not name.endswith((".part", ".tmp")) and not name.startswith((".llb", "llb-")),
+                 f"left over: {path.relative_to(self.dir)}")
+            if name.endswith(".db"):
+                db = sqlite3.connect(path)
+                found = db.execute("PRAGMA integrity_check").fetchall()
+                db.close()
+                must(found == [("ok",)], f"{path.relative_to(self.dir)}: {found}")
+        extra = {p.name for p in self.dir.iterdir()} - {"in.jsonl", "out.jsonl", "state", "log", "trace"}
+        must(not extra, f"left over beside the output: {extra}")
+
+    def forget(self):
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def paid_hash(line):
+    """The hash by which the sandbox counts payments: every answer begins with it."""
+    content = json.loads(line)["response"]["body"]["choices"][0]["message"]["content"]
+    return content[content.index("[") + 1:content.index("]")]
+
+
+class Account:
+    """What the server made and billed for one job: one batch for each file, each prompt paid once."""
+
+    def __init__(self, server):
+        self.server = server
+        stats = server.stats()
+        self.known = {job["id"] for job in stats["batches"]["jobs"]}
+        self.again = stats["paid_again"]
+
+    def check(self, lines, shards, at_most=False, answered=None):
+        """Batches, rows paid, rows paid twice. `lines`: the undisturbed results; `answered`: ids with an answer, if not all."""
+        stats = self.server.stats()
+        jobs = [job for job in stats["batches"]["jobs"] if job["id"] not in self.known]
+        files = [job["input_file_id"] for job in jobs]
+        must(len(set(files)) == len(files), f"two batches of one file: {jobs}")
+        fits = len(jobs) <= shards if at_most else len(jobs) == shards
+        must(fits, f"{len(jobs)} batches for {shards} shards: {jobs}")
+        paid = 0
+        for line in lines:
+            row, times = json.loads(line)["custom_id"], stats["paid"].get(paid_hash(line), 0)
+            want = int(answered is None or row in answered)
+            must(times == want, f"{row} was paid {times} times, and answered {want} times")
+            paid += times
+        return len(jobs), paid, stats["paid_again"] - self.again
+
+
+def same(found, expected):
+    """Every id once, in order, with the right answer."""
+    if found == expected:
+        return
+    ids = [json.loads(line)["custom_id"] for line in found]
+    want = [json.loads(line)["custom_id"] for line in expected]
+    must(ids == want, f"ids are not those asked, in order: {len(ids)} of {len(want)}")
+    for one, other in zip(found, expected):
+        must(one == other, f"another result: {one!r}, not {other!r}")
+
+
+def table(head, lines):
+    cells = [head, *[[str(cell) for cell in line] for line in lines]]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    for row in cells:
+        print("  ".join(cell.ljust(width) if i == 0 else cell.rjust(width)
+                        for i, (cell, width) in enumerate(zip(row, widths))))
+
+
+def seeded(seed):
+    seed = int(time.time()) if seed is None else seed
+    return seed, random.Random(seed)

@@ -1,0 +1,193 @@
+"""SIGKILL at random instants, again and again; see run.sh."""
+
+import argparse
+import collections
+import json
+import sys
+import time
+
+from house import ROOT, Account, Calm, Desk, House, Violation, must, rows, same, seeded, table, write_rows
+
+# A create that was killed before it was sent can be settled at once: this server lists a batch as soon as it is made.
+CONFIG = '[submit]\nsettle_after = "0s"\n'
+ROWS = 240
+UNLUCKY = 30
+POLL = ("--poll", "100ms")
+
+
+class Loop:
+    def __init__(self, house, chance, kills):
+        self.house, self.chance, self.wanted = house, chance, kills
+        self.server = house.serve(
+            "server", "--keep", str(house.dir / "service"), "--track", "--batch-validation", "60ms", "--batch-run", "200ms",
+            "--batch-cancel", "100ms", "--fault", "status=500,on=row,contains=unlucky,times=1")
+        # There is something left to cancel, however slow the machine is.
+        self.slow = house.serve(
+            "slow", "--keep", str(house.dir / "slow-service"), "--track", "--batch-validation", "0s", "--batch-run", "6s",
+            "--batch-cancel", "100ms")
+        self.calm = Calm(house)
+        self.kills, self.survived, self.codes = collections.Counter(), collections.Counter(), collections.Counter()
+        self.done = collections.defaultdict(lambda: [0] * 5)
+        # How long a command takes: the most seen of late. Kills fall anywhere in it.
+        self.spans = {}
+
+    def attack(self, desk, good, *args, over=lambda: False):
+        """Kills a command one to three times, its own resumption included, then lets it end."""
+        kind = args[0] + (" --wait" if "--wait" in args else "")
+        for _ in range(self.chance.randint(1, 3)):
+            span = self.spans.get(kind, 0.4)
+            done = desk.run(*args, kill_after=self.chance.uniform(0.001, span))
+            if done.killed:
+                self.kills[kind] += 1
+                # Results under their name are whole: that is the end of such a command, seen or not.
+                if over():
+                    return None
+                continue
+            self.survived[kind] += 1
+            self.codes[kind, done.code] += 1
+            self.spans[kind] = 0.9 * span + 0.1 * min(span, done.seconds)
+            if done.code in good:
+                return done
+            must(done.code == 75, f"{' '.join(args)} ended with {done.code}: {done.err.strip()[-600:]}")
+        done = desk.until(good, *args)
+        self.codes[kind, done.code] += 1
+        self.spans[kind] = max(self.spans.get(kind, 0), done.seconds)
+        return done
+
+    def finish(self, desk, these, account, shards, flow):
+        self.attack(desk, (0,), "wait", "last", *POLL)
+        self.attack(desk, (0,), "fetch", "last", "-o", "out.jsonl")
+        self.check(desk, these, account, shards, flow)
+
+    def check(self, desk, these, account, shards, flow):
+        expected = self.calm.expected(these)
+        same(desk.results(), expected)
+        self.count(flow, these, account.check(expected, shards))
+        desk.tidy()
+        # Once more, after everything: the same bytes, and nothing new on the server.
+        desk.until((0,), "fetch", "last", "-o", "out.jsonl")
+        same(desk.results(), expected)
+        account.check(expected, shards)
+
+    def count(self, flow, these, found):
+        line = self.done[flow]
+        for i, n in enumerate((1, found[0], len(these), *found[1:])):
+            line[i] += n
+
+    def plain(self, desk, these, account, shards):
+        job = self.attack(desk, (0,), "submit", "in.jsonl").out.strip()
+        must(job.startswith("j-"), f"submit printed {job!r}")
+        self.finish(desk, these, account, shards, "submit, wait, fetch")
+
+    def at_once(self, desk, these, account, shards):
+        self.attack(desk, (0,), "submit", "in.jsonl", "--wait", *POLL, "-o", "out.jsonl",
+                    over=(desk.dir / "out.jsonl").exists)
+        self.check(desk, these, account, shards, "submit --wait -o")
+
+    def retry(self, desk, these, account, shards):
+        desk.until((0,), "submit", "in.jsonl")
+        desk.until((3,), "wait", "last", *POLL)
+        self.attack(desk, (0,), "retry", "last")
+        # The rows that failed are of all models: as many batches again.
+        self.finish(desk, these, account, 2 * shards, "retry")
+
+    def cancel(self, desk, these, account, shards):
+        desk.until((0,), "submit", "in.jsonl")
+        time.sleep(self.chance.uniform(0, 2))
+        self.cancelled(desk, these, account, shards, "cancel", False)
+
+    def cancel_half(self, desk, these, account, shards):
+        """A submit that was cut short is cancelled without going on with it."""
+        done = desk.run("submit", "in.jsonl", kill_after=self.chance.uniform(0.001, self.spans.get("submit", 0.4)))
+        self.kills["submit"] += done.killed
+        if self.jobs(desk):
+            self.attack(desk, (0,), "cancel", "last", over=lambda: not self.jobs(desk))
+        if not self.jobs(desk):
+            # Killed before anything was sent; `cancel` forgot what there was.
+            self.count("submit cut short, cancel", [], account.check([], 0))
+            return
+        self.cancelled(desk, these, account, shards, "submit cut short, cancel", True)
+
+    def jobs(self, desk):
+        return json.loads(desk.until((0,), "status", "--offline", "--json").out)["jobs"]
+
+    def cancelled(self, desk, these, account, shards, flow, at_most):
+        self.attack(desk, (0,), "cancel", "last")
+        self.attack(desk, (0, 3), "wait", "last", *POLL)
+        self.attack(desk, (0, 3), "fetch", "last", "-o", "out.jsonl")
+        found, answered = [], set()
+        expected = self.calm.expected(these)
+        for line, right in zip(desk.results(), expected):
+            row = json.loads(line)
+            if row["error"] is None:
+                answered.add(row["custom_id"])
+                found.append(line)
+            else:
+                must(row["error"]["code"] == "cancelled", f"neither answered nor cancelled: {line}")
+                # The id at its place; an answer is compared as a whole.
+                must(row["custom_id"] == json.loads(right)["custom_id"], f"out of order: {line}")
+                found.append(right)
+        same(found, expected)
+        self.count(flow, these, account.check(expected, shards, at_most, answered))
+        desk.tidy()
+
+    def go(self):
+        flows = [self.plain, self.at_once, self.plain, self.retry, self.plain, self.cancel, self.cancel_half]
+        turn = 0
+        while sum(self.kills.values()) < self.wanted:
+            flow = flows[turn % len(flows)]
+            turn += 1
+            server = self.slow if flow in (self.cancel, self.cancel_half) else self.server
+            desk = Desk(self.house, server, f"turn-{turn}")
+            shards = self.chance.choice((2, 3))
+            these = rows(f"t{turn}", ROWS, shards, UNLUCKY if flow == self.retry else 0)
+            write_rows(desk.dir / "in.jsonl", these)
+            try:
+                self.calm.expected(these)
+                flow(desk, these, Account(server), shards)
+                desk.forget()
+            except Violation as violation:
+                self.house.violations.append(f"{desk.dir.name} ({flow.__name__}): {violation}")
+                print(f"VIOLATION in {self.house.violations[-1]}", file=sys.stderr)
+                if len(self.house.violations) >= 10:
+                    break
+            if sys.stderr.isatty():
+                print(f"\r{sum(self.kills.values())} kills, {turn} jobs", end="", file=sys.stderr)
+
+    def report(self):
+        print(f"\n{sum(self.kills.values())} kills: " + ", ".join(f"{n} of {kind}" for kind, n in sorted(self.kills.items())))
+        print("ended by themselves: " + ", ".join(f"{kind} {code}: {n}" for (kind, code), n in sorted(self.codes.items())))
+        table(["jobs by what was killed", "jobs", "batches", "rows", "paid once", "paid twice"],
+              [[flow, *counts] for flow, counts in sorted(self.done.items())])
+        for server in (self.server, self.slow):
+            stats = server.stats()
+            print(f"by a server's own books: {stats['batches']['created']} batches, {stats['bill']['requests']} rows paid, "
+                  f"{stats['paid_again']} paid twice")
+            if stats["paid_again"]:
+                self.house.violations.append(f"{stats['paid_again']} prompts were paid twice")
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="tests/crash/run.sh")
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("llbatch", nargs="?", default=ROOT / "target/debug/llbatch")
+    args = parser.parse_args()
+    seed, chance = seeded(args.seed)
+    house = House(args.llbatch, CONFIG)
+    print(f"crash loop: {args.kills} kills, --seed {seed}")
+    try:
+        loop = Loop(house, chance, args.kills)
+        loop.go()
+        loop.report()
+    except BaseException:
+        house.violations.append("the script itself was stopped")
+        raise
+    finally:
+        code = house.close()
+    print("one batch per shard, every row once: " + ("yes" if code == 0 else "NO"))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
