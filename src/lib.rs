@@ -32,9 +32,11 @@
 //! outcomes, commits them in groups, and only then lets them be shown: in input order, from a small window or, for rows
 //! that overtook a slow one by far, back from the database. Memory is a few bits a row beside what is in flight.
 //!
-//! A batch job keeps a copy of its input, the rows that each batch was asked, and every answer in the file in which it came;
-//! so its results can be joined and written after the input is gone. Before a batch is created, that it may have been is on
-//! disk; a reply that is lost is looked up in the service's list, never sent again blindly.
+//! A batch job keeps a copy of its input, the rows that each batch was asked, and every answer in the file in which it
+//! came; so its results can be joined and written after the input is gone. Results are taken in three steps at once:
+//! while one batch is downloaded, the one before is joined with its rows, and the one before that is stored. Before a
+//! batch is created, that it may have been is on disk; a reply that is lost is looked up in the service's list, never
+//! sent again blindly.
 //!
 //! Before rows up to *n* are sent, "rows up to *n* may have been sent" is on disk; so after a kill it is known which rows
 //! may have been paid for without an answer. Requests are rebuilt from the input on a resume and matched to answers by

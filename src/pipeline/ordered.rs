@@ -65,6 +65,34 @@ impl std::fmt::Debug for Target {
     }
 }
 
+/// Where outcomes come back from that did not wait for their turn in memory.
+pub trait ReadBack {
+    /// Outcomes in order, the first that of row `from`; about `limit` of them.
+    ///
+    /// # Errors
+    /// 74 if they cannot be read.
+    fn outcomes(&self, from: u64, limit: u32) -> Result<Vec<Outcome>>;
+
+    /// What a row failed of before it was to be sent again, and was not.
+    ///
+    /// # Errors
+    /// 74 if it cannot be read.
+    fn before(&self, row: u64) -> Result<Option<Outcome>> {
+        let _ = row;
+        Ok(None)
+    }
+}
+
+impl ReadBack for JobDb {
+    fn outcomes(&self, from: u64, limit: u32) -> Result<Vec<Outcome>> {
+        Self::outcomes(self, from, limit)
+    }
+
+    fn before(&self, row: u64) -> Result<Option<Outcome>> {
+        Ok(Self::outcomes(self, row, 1)?.pop().filter(|before| before.row == row))
+    }
+}
+
 /// Told of every row as its turn comes: the outcome, and says what it cost.
 pub type Price<'a> = dyn FnMut(&Outcome) -> Option<Nanos> + 'a;
 
@@ -140,7 +168,7 @@ impl Ordered {
     ///
     /// # Errors
     /// 74 if the disk refuses, 141 if the reader of standard output went away.
-    pub fn advance(&mut self, db: &JobDb, price: &mut Price<'_>) -> Result<()> {
+    pub fn advance(&mut self, db: &dyn ReadBack, price: &mut Price<'_>) -> Result<()> {
         while self.done.contains(self.next) {
             if let Some(outcome) = self.window.front_mut().and_then(Option::take) {
                 self.window_bytes -= size(&outcome);
@@ -171,7 +199,7 @@ impl Ordered {
     /// As [`Self::advance`].
     pub fn finish(
         mut self,
-        db: &JobDb,
+        db: &dyn ReadBack,
         price: &mut Price<'_>,
         pending: (ErrorCode, &str),
         open: &mut dyn FnMut() -> Result<Cursor>,
@@ -184,7 +212,7 @@ impl Ordered {
             }
             let row = self.next;
             // What it failed of before it was to be sent again still stands.
-            if let Some(before) = db.outcomes(row, 1)?.pop().filter(|before| before.row == row) {
+            if let Some(before) = db.before(row)? {
                 self.emit(&before, price)?;
                 self.advance(db, price)?;
                 continue;

@@ -184,6 +184,15 @@ impl Kept {
     }
 }
 
+/// An answer like nearly all: what is not written with it is the same for all of them.
+fn is_plain(outcome: &Outcome) -> bool {
+    outcome.ok()
+        && outcome.status == Some(200)
+        && outcome.body.is_none()
+        && outcome.wasted == Usage::default()
+        && (outcome.at_risk, outcome.attempts, outcome.refused, outcome.latency_ms) == (0, 1, 0, 0)
+}
+
 /// The file with a batch's answers, in the job's directory.
 #[must_use]
 pub fn answers_name(batch: u32) -> String {
@@ -291,15 +300,39 @@ impl JobDb {
         })
     }
 
-    /// Writes the outcome of a row of a batch, its body perhaps left at a place of the batch's file. Commits with the open group.
+    /// Writes the outcomes of rows of a batch, their bodies perhaps left at places of the batch's files. Commits with the
+    /// open group.
     ///
     /// # Errors
     /// 74 if the disk refuses.
-    pub fn put_joined(&mut self, outcome: &Outcome, place: Option<Place>) -> Result<()> {
+    pub fn put_joined<'a>(&mut self, joined: impl IntoIterator<Item = (&'a Outcome, Option<Place>)>) -> Result<()> {
         self.begin()?;
         self.run(|db| {
-            db.prepare_cached("INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")?.execute(
-                params![
+            let mut any =
+                db.prepare_cached("INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")?;
+            // Nearly every row; half the columns to bind.
+            let mut plain = db.prepare_cached(
+                "INSERT INTO outcome VALUES (?,?,1,?,?,NULL,NULL,200,?,?,0,0,0,?,?,1,0,0,NULL,?,?,?,?)",
+            )?;
+            for (outcome, place) in joined {
+                if let Some(place) = place.filter(|_| is_plain(outcome)) {
+                    plain.execute(params![
+                        outcome.row.cast_signed(),
+                        &outcome.fingerprint.0[..],
+                        &*outcome.id,
+                        &*outcome.model,
+                        outcome.usage.map(|u| u.prompt.cast_signed()),
+                        outcome.usage.map(|u| u.completion.cast_signed()),
+                        outcome.reserve.prompt.cast_signed(),
+                        outcome.reserve.completion.cast_signed(),
+                        outcome.batch,
+                        place.errors,
+                        place.at.cast_signed(),
+                        place.len,
+                    ])?;
+                    continue;
+                }
+                any.execute(params![
                     outcome.row.cast_signed(),
                     &outcome.fingerprint.0[..],
                     outcome.ok(),
@@ -323,10 +356,18 @@ impl JobDb {
                     place.map(|place| place.errors),
                     place.map(|place| place.at.cast_signed()),
                     place.map(|place| place.len),
-                ],
-            )
-        })?;
-        Ok(())
+                ])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The body at a place of a batch's files.
+    ///
+    /// # Errors
+    /// 74 if it cannot be read.
+    pub fn body(&self, batch: u32, place: Place) -> Result<Box<str>> {
+        self.kept.body(batch, place)
     }
 
     /// Forgets rows that were to be asked in batches from `number` on, of which none was written down: a plan that was cut
@@ -430,6 +471,40 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_like_all_others_is_read_back_as_any_other() {
+        let (dir, mut db) = db();
+        std::fs::create_dir(dir.path().join("j")).expect("a directory");
+        std::fs::write(dir.path().join("j").join(failures_name(2)), "{}").expect("a file");
+        let mut plain = outcome(1, 1, true);
+        plain.body = Some("{}".into());
+        (plain.batch, plain.status, plain.attempts, plain.wasted) = (Some(2), Some(200), 1, Usage::default());
+        plain.usage = Some(Usage { prompt: 7, completion: 8 });
+        plain.reserve = Usage { prompt: 9, completion: 10 };
+        let mut rows = vec![plain.clone()];
+        let changes: [fn(&mut Outcome); 5] = [
+            |o| o.usage = None,
+            |o| o.status = Some(201),
+            |o| o.wasted.completion = 3,
+            |o| o.attempts = 2,
+            |o| o.latency_ms = 4,
+        ];
+        for change in changes {
+            let mut other = Outcome { row: rows.len() as u64 + 1, ..plain.clone() };
+            change(&mut other);
+            rows.push(other);
+        }
+        let place = Place { errors: true, at: 0, len: 2 };
+        let stored: Vec<_> = rows.iter().map(|o| Outcome { body: None, ..o.clone() }).collect();
+        db.put_joined(stored.iter().map(|outcome| (outcome, Some(place)))).expect("a write");
+        // Without a place it has no body, and must not get one.
+        let bare = Outcome { row: 99, body: None, ..plain };
+        db.put_joined([(&bare, None)]).expect("a write");
+        db.commit(true).expect("a commit");
+        rows.push(bare);
+        assert_eq!(db.outcomes(1, 100).expect("rows"), rows);
+    }
+
+    #[test]
     fn rows_are_asked_in_several_batches_and_answered_in_one() {
         let (dir, mut db) = db();
         let reserve = Usage { prompt: 3, completion: 4 };
@@ -447,13 +522,13 @@ mod tests {
         let mut answered = outcome(2, 2, true);
         answered.body = None;
         answered.batch = Some(2);
-        db.put_joined(&answered, Some(Place { errors: false, at: 2, len: 7 })).expect("a write");
+        db.put_joined([(&answered, Some(Place { errors: false, at: 2, len: 7 }))]).expect("a write");
         db.commit(true).expect("a commit");
         let read = db.outcomes(1, 10).expect("rows");
         assert_eq!((read[0].batch, read[0].body.as_deref()), (Some(2), Some("{\"a\":1}")));
         assert_eq!(db.counts().expect("counts"), (1, 0));
         assert_eq!(db.to_do(4, |_| true).expect("rows"), [1, 3, 4]);
-        db.put_joined(&outcome(3, 3, false), None).expect("a write");
+        db.put_joined([(&outcome(3, 3, false), None)]).expect("a write");
         assert_eq!(db.to_do(3, |code| code == ErrorCode::Timeout).expect("rows"), [1, 3]);
         assert_eq!(db.to_do(3, |_| false).expect("rows"), [1]);
         db.retire_row(3).expect("a write");

@@ -60,6 +60,14 @@ impl JobDb {
         Ok(Self { db, kept: Kept::new(path), path: path.to_owned(), writing: false })
     }
 
+    /// Moves the log into the database as far as nobody is in the way. The last to close the database does so at the latest.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.run(|db| db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())))
+    }
+
     /// Checks the file as `SQLite` can.
     ///
     /// # Errors
@@ -215,6 +223,21 @@ impl JobDb {
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
                 each(row.get::<_, i64>(0)?.cast_unsigned(), fingerprint(row, 1)?, row.get(2)?);
+            }
+            Ok(())
+        })
+    }
+
+    /// Calls `each` with every row that has an outcome, in order.
+    ///
+    /// # Errors
+    /// 74 if it cannot be read.
+    pub fn each_row(&self, mut each: impl FnMut(u64)) -> Result<()> {
+        self.run(|db| {
+            let mut statement = db.prepare_cached("SELECT row FROM outcome ORDER BY row")?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                each(row.get::<_, i64>(0)?.cast_unsigned());
             }
             Ok(())
         })

@@ -2,6 +2,7 @@
 """Helper of the benchmark scripts (standard library only).
 
   measure.py input ROWS FILE              batch lines of 400 to 2,000 bytes, the same every time
+  measure.py batch-input ROWS FILE        batch lines of about 800 bytes for three models in turn, the same every time
   measure.py free-port                    a free port on loopback
   measure.py run LOG CMD...               runs CMD (stdout and stderr to LOG); prints: exit wall_s cpu_s peak_kib
   measure.py startup TIMES CMD...         median CPU time of CMD in milliseconds
@@ -20,6 +21,7 @@ import time
 
 WORDS = "alpha beta gamma delta river stone water mountain letter table number question answer summary of and the".split()
 MODEL = "meta-llama/Llama-3.2-3B-Instruct-Turbo"
+BATCH_MODELS = [MODEL, "meta-llama/Llama-3.3-70B-Instruct-Turbo", "Qwen/Qwen2.5-7B-Instruct-Turbo"]
 # The longest wait for the first request.
 PATIENCE_S = 300
 
@@ -36,6 +38,22 @@ def make_input(rows, path):
             tail = '"}], "max_tokens": 64, "temperature": 0.7}}\n'
             text = rng.randint(400, 2000) - len(head) - len(tail)
             at = rng.randrange(len(pool) - 2000)
+            out.write(head + pool[at : at + text] + tail)
+
+
+def make_batch_input(rows, path):
+    """As above, of nearly one length."""
+    import random
+
+    rng = random.Random(20261101)
+    pool = " ".join(rng.choices(WORDS, k=200_000))
+    with open(path, "w", encoding="ascii") as out:
+        for row in range(rows):
+            model = BATCH_MODELS[row % len(BATCH_MODELS)]
+            head = f'{{"custom_id": "row-{row:07}", "body": {{"model": "{model}", "messages": [{{"role": "user", "content": "'
+            tail = '"}], "max_tokens": 64, "temperature": 0.7}}\n'
+            text = rng.randint(750, 850) - len(head) - len(tail)
+            at = rng.randrange(len(pool) - 1000)
             out.write(head + pool[at : at + text] + tail)
 
 
@@ -153,6 +171,8 @@ def main():
     match sys.argv[1:]:
         case ["input", rows, path]:
             make_input(int(rows), path)
+        case ["batch-input", rows, path]:
+            make_batch_input(int(rows), path)
         case ["free-port"]:
             free_port()
         case ["run", log, *argv] if argv:

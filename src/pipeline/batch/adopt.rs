@@ -185,6 +185,7 @@ impl Work<'_> {
         })?;
         db.commit(true)?;
         drop(db);
+        self.forget_counts();
         self.job.total = checked.rows;
         self.tell_ledger(false)?;
         Ok(())

@@ -1,17 +1,36 @@
 //! Results of batches that have ended: downloaded, verified, joined with the rows that were asked, written into the store.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
 use super::Work;
-use crate::batch::join::{Ending, Expected, Files, Findings, Report, Side, join};
+use super::ahead::place_of;
+use crate::batch::join::{Ending, Expected, Files, Findings, Joined, join};
 use crate::error::Result;
-use crate::store::{BatchJob, Place, Step};
+use crate::store::{BatchJob, JobDb, Step};
 use crate::ui::format;
 
 /// Waits before results that lack rows, or hold lines that are none, are downloaded once more.
 const AGAIN: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
+
+/// The file with answers and the one with failures, as far as the service named them.
+type Downloaded = (Option<PathBuf>, Option<PathBuf>);
+
+/// A batch whose files are on their way.
+struct Task {
+    batch: BatchJob,
+    files: Receiver<Downloaded>,
+}
+
+/// A batch whose results were joined. They are in the store, unless something of them is lacking.
+struct Taken {
+    batch: BatchJob,
+    joined: Vec<Joined>,
+    findings: Findings,
+    lacks: bool,
+}
 
 impl Work<'_> {
     /// Takes the results of every batch that has ended into the store.
@@ -21,70 +40,99 @@ impl Work<'_> {
     pub fn collect(&mut self) -> Result<()> {
         let ready: Vec<BatchJob> =
             self.courier.db.borrow().batches()?.into_iter().filter(|batch| batch.ended && batch.is_open()).collect();
-        for batch in ready {
-            self.collect_one(batch)?;
-            self.tell_ledger(true)?;
+        if !ready.is_empty() {
+            // From here on they are added up.
+            self.counts()?;
+            // After an error more may be in the store than was told.
+            let lacking = self.collect_all(ready).inspect_err(|_| self.forget_counts())?;
+            for batch in lacking {
+                let taken = self.once_more(&batch)?;
+                self.settled(taken)?;
+            }
         }
         self.tell_ledger(false)?;
         Ok(())
     }
 
-    fn collect_one(&self, mut batch: BatchJob) -> Result<()> {
-        let mut report = self.join(&batch, false)?;
-        // What a service has not written yet, or a proxy has cut, may come with the next download.
-        let mut seen = self.content(&batch);
-        for wait in AGAIN {
-            let done = batch.status.as_deref() == Some("COMPLETED") && batch.output_file_id.is_some();
-            let lacks = report.findings.garbled > 0 || report.findings.torn || (done && report.findings.missing > 0);
-            if !lacks {
-                break;
+    /// While one batch is downloaded, the one before is joined, and the one before that stored. Gives those that lack
+    /// something.
+    fn collect_all(&mut self, ready: Vec<BatchJob>) -> Result<Vec<BatchJob>> {
+        let path = self.store.job_path(&self.job.id);
+        std::thread::scope(|scope| {
+            // At most so many wait between any two: their rows are in memory.
+            let (tasks, todo) = sync_channel(1);
+            let (looked_at, to_store) = sync_channel(1);
+            let (tell, told) = channel();
+            let own = path.clone();
+            let joiner = scope.spawn(move || join_all(&JobDb::open(&own)?, &todo, &looked_at));
+            let storer = scope.spawn(move || store_all(&mut JobDb::open(&path)?, &to_store, &tell));
+            let mut lacking = Vec::new();
+            let mut took = |work: &mut Self, taken: Taken| {
+                if taken.lacks {
+                    lacking.push(taken.batch);
+                    return Ok(());
+                }
+                work.settled(taken)
+            };
+            let mut downloaded = Ok(());
+            for batch in ready {
+                let (give, files) = sync_channel(1);
+                if tasks.send(Task { batch: batch.clone(), files }).is_err() {
+                    break;
+                }
+                match self.block_on(self.courier.download(&batch, false)) {
+                    // If nobody takes them, a thread has failed and says why.
+                    Ok(files) => drop(give.send(files)),
+                    Err(error) => {
+                        downloaded = Err(error);
+                        break;
+                    }
+                }
+                told.try_iter().try_for_each(|taken| took(self, taken))?;
             }
+            drop(tasks);
+            told.iter().try_for_each(|taken| took(self, taken))?;
+            for thread in [storer, joiner] {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            }
+            downloaded.map(|()| lacking)
+        })
+    }
+
+    /// The results of a batch are in the store.
+    fn settled(&mut self, taken: Taken) -> Result<()> {
+        self.say(&taken.batch, &taken.findings);
+        let ok = taken.joined.iter().filter(|joined| joined.outcome.ok()).count() as u64;
+        self.count_in(ok, taken.joined.len() as u64 - ok);
+        if let Some(fresh) = self.fresh.get_mut() {
+            fresh.add(taken.joined);
+        }
+        self.tell_ledger(true)?;
+        Ok(())
+    }
+
+    /// What a service has not written yet, or a proxy has cut, may come with the next download.
+    fn once_more(&self, batch: &BatchJob) -> Result<Taken> {
+        let mut seen = self.content(batch);
+        let mut db = self.courier.db.borrow_mut();
+        let mut taken = None;
+        for wait in AGAIN {
             self.ctx.ui.detail(&format!("batch {}: downloading its results once more", batch.number));
             self.block_on(self.courier.pause(wait))?;
-            report = self.join(&batch, true)?;
-            let now = self.content(&batch);
+            let files = self.block_on(self.courier.download(batch, true))?;
+            let again = look(batch.clone(), expected(&db, batch)?, &files)?;
+            let now = self.content(batch);
             // The same bytes again: they will not change.
-            if now == seen {
+            let last = !again.lacks || now == seen;
+            taken = Some(again);
+            if last {
                 break;
             }
             seen = now;
         }
-        self.say(&batch, &report.findings);
-        batch.broken = report.findings.broken_contract().then(|| words(&report.findings));
-        batch.step = Step::Settled;
-        let mut db = self.courier.db.borrow_mut();
-        for joined in &report.joined {
-            let place = joined.place.map(|p| Place { errors: p.side == Side::Errors, at: p.at, len: p.len });
-            db.put_joined(&joined.outcome, place)?;
-        }
-        db.put_batch(&batch)?;
-        db.commit(true)
-    }
-
-    fn join(&self, batch: &BatchJob, anew: bool) -> Result<Report> {
-        let (output, errors) = self.block_on(self.courier.download(batch, anew))?;
-        let model: Arc<str> = Arc::from(batch.model.as_str());
-        let expected = self
-            .courier
-            .db
-            .borrow()
-            .asked(batch.number)?
-            .into_iter()
-            .map(|asked| Expected {
-                row: asked.row,
-                id: asked.id,
-                wire: asked.wire,
-                fingerprint: asked.fingerprint,
-                model: Arc::clone(&model),
-                reserve: asked.reserve,
-            })
-            .collect();
-        let status = match batch.step {
-            Step::Refused if batch.status.is_none() => "REFUSED",
-            _ => batch.status.as_deref().unwrap_or("FAILED"),
-        };
-        let ending = Ending { status, error: batch.error.as_deref(), batch: batch.number };
-        join(expected, &Files { output: output.as_deref(), errors: errors.as_deref() }, &ending)
+        let mut taken = taken.expect("it was downloaded at least once more");
+        taken.store(&mut db)?;
+        Ok(taken)
     }
 
     /// What was downloaded, told apart.
@@ -135,4 +183,71 @@ fn words(findings: &Findings) -> String {
     part(findings.garbled, "lines that are no results");
     let examples = findings.examples.join("; ");
     format!("the service broke its contract: {}: {examples}", parts.join(", "))
+}
+
+/// Joins what comes, one batch after the other.
+fn join_all(db: &JobDb, todo: &Receiver<Task>, to: &SyncSender<Taken>) -> Result<()> {
+    for Task { batch, files } in todo {
+        // While its files come.
+        let expected = expected(db, &batch)?;
+        // The download has failed; whoever sees to it knows.
+        let Ok(files) = files.recv() else { continue };
+        if to.send(look(batch, expected, &files)?).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Stores what comes, unless something of it is lacking.
+fn store_all(db: &mut JobDb, todo: &Receiver<Taken>, tell: &Sender<Taken>) -> Result<()> {
+    for mut taken in todo {
+        if !taken.lacks {
+            taken.store(db)?;
+        }
+        if tell.send(taken).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The rows that were asked in a batch.
+fn expected(db: &JobDb, batch: &BatchJob) -> Result<Vec<Expected>> {
+    let model: Arc<str> = Arc::from(batch.model.as_str());
+    let asked = db.asked(batch.number)?.into_iter();
+    let expected = asked.map(|asked| Expected {
+        row: asked.row,
+        id: asked.id,
+        wire: asked.wire,
+        fingerprint: asked.fingerprint,
+        model: Arc::clone(&model),
+        reserve: asked.reserve,
+    });
+    Ok(expected.collect())
+}
+
+/// Joins the rows of a batch with what was downloaded.
+fn look(batch: BatchJob, expected: Vec<Expected>, (output, errors): &Downloaded) -> Result<Taken> {
+    let status = match batch.step {
+        Step::Refused if batch.status.is_none() => "REFUSED",
+        _ => batch.status.as_deref().unwrap_or("FAILED"),
+    };
+    let ending = Ending { status, error: batch.error.as_deref(), batch: batch.number };
+    let report = join(expected, &Files { output: output.as_deref(), errors: errors.as_deref() }, &ending)?;
+    let findings = report.findings;
+    let done = batch.status.as_deref() == Some("COMPLETED") && batch.output_file_id.is_some();
+    let lacks = findings.garbled > 0 || findings.torn || (done && findings.missing > 0);
+    Ok(Taken { batch, joined: report.joined, findings, lacks })
+}
+
+impl Taken {
+    /// Writes them into the store: the batch is settled, all or nothing.
+    fn store(&mut self, db: &mut JobDb) -> Result<()> {
+        self.batch.broken = self.findings.broken_contract().then(|| words(&self.findings));
+        self.batch.step = Step::Settled;
+        db.put_joined(self.joined.iter().map(|joined| (&joined.outcome, place_of(joined))))?;
+        db.put_batch(&self.batch)?;
+        db.commit(true)
+    }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Work;
+use super::ahead::{Ahead, Fresh};
 use super::submit::{have, plural_batches};
 use crate::error::{Exit, Result};
 use crate::outcome::ErrorCode;
@@ -12,7 +13,7 @@ use crate::pipeline::results::{Delivery, Outputs};
 use crate::pipeline::{Bits, Cursor, Money};
 use crate::price::Nanos;
 use crate::request::Shape;
-use crate::store::{BatchJob, State, Step};
+use crate::store::{BatchJob, JobDb, State, Step};
 use crate::summary::{Meta, Summary, Totals};
 use crate::ui::format;
 
@@ -28,6 +29,7 @@ impl Work<'_> {
             self.same_input()?;
         }
         let inputs = if flat { Some(self.inputs()?) } else { None };
+        self.fresh.set(Fresh::for_rows(self.job.total));
         delivery.open(&self.spec.inputs, inputs.as_ref(), &self.spec.params, self.ctx)
     }
 
@@ -84,10 +86,13 @@ impl Work<'_> {
         for retired in db.retired()? {
             money.retired(&retired, &mut totals);
         }
+        let counts = self.counts()?;
+        let fresh = self.fresh.take().filter(|fresh| fresh.is_all(counts.succeeded + counts.failed));
         let mut done = Bits::new(total);
-        db.each_fingerprint(|row, _, _| {
-            done.insert(row);
-        })?;
+        match &fresh {
+            Some(fresh) => fresh.rows().for_each(|row| _ = done.insert(row)),
+            None => db.each_row(|row| _ = done.insert(row))?,
+        }
         let batches = db.batches()?;
         let open = batches.iter().filter(|batch| batch.is_open()).count();
         let (ordered, summary_file) = outputs.ordered(total, done, cursor);
@@ -98,8 +103,17 @@ impl Work<'_> {
         };
         let mut price = |outcome: &crate::outcome::Outcome| money.count(outcome, false, &mut totals);
         let mut open_cursor = || Cursor::open(&self.inputs()?, &shape, false);
-        let written = ordered.finish(&db, &mut price, (ErrorCode::Interrupted, &why), &mut open_cursor);
         drop(db);
+        let path = self.store.job_path(&self.job.id);
+        let reader = JobDb::open(&path)?;
+        let written = std::thread::scope(|scope| {
+            if fresh.is_some() {
+                // Closing the database would do it after the results are written. What fails here fails there again.
+                scope.spawn(move || JobDb::open(&path).and_then(|db| db.checkpoint()));
+            }
+            let ahead = Ahead::start(scope, reader, fresh);
+            ordered.finish(&ahead, &mut price, (ErrorCode::Interrupted, &why), &mut open_cursor)
+        });
         self.progress.finish();
         written?;
         let exit = self.verdict(&batches, &totals);

@@ -2,6 +2,7 @@
 //! command of its own, days apart; what is known lies in the store in between.
 
 pub mod adopt;
+mod ahead;
 pub mod collect;
 pub mod deliver;
 pub mod follow;
@@ -28,6 +29,7 @@ use crate::input::Inputs;
 use crate::realtime::Shared;
 use crate::store::{BatchJob, Job, JobDb, Ledger, Lock, State, Step, Store, Transport};
 use crate::ui::{Progress, Results, Ui, format};
+use ahead::Fresh;
 use state::{Counts, state_of};
 
 /// How long a command waits for failures that may pass before it gives the terminal back.
@@ -70,6 +72,10 @@ pub struct Work<'a> {
     pub courier: Courier<'a>,
     /// What is shown meanwhile.
     pub progress: Progress,
+    /// Rows answered and failed, once they have been counted: a count reads them all.
+    counted: Cell<Option<(u64, u64)>>,
+    /// What was collected here, if results are to be written here too.
+    fresh: Cell<Option<Fresh>>,
     signals: Option<Signals>,
     runtime: Runtime,
     _locks: Vec<Lock>,
@@ -160,6 +166,8 @@ impl<'a> Work<'a> {
             spec,
             courier,
             progress,
+            counted: Cell::default(),
+            fresh: Cell::default(),
             signals: Some(signals),
             runtime: runtime()?,
             _locks: locks,
@@ -200,8 +208,24 @@ impl<'a> Work<'a> {
     /// # Errors
     /// 74 if the database cannot be read.
     pub fn counts(&self) -> Result<Counts> {
-        let (succeeded, failed) = self.courier.db.borrow().counts()?;
+        let (succeeded, failed) = match self.counted.get() {
+            Some(counted) => counted,
+            None => self.courier.db.borrow().counts()?,
+        };
+        // Nobody else writes the job while it is ours.
+        self.counted.set(Some((succeeded, failed)));
         Ok(Counts { total: self.job.total, succeeded, failed })
+    }
+
+    /// So many outcomes more are in the store.
+    fn count_in(&self, succeeded: u64, failed: u64) {
+        self.counted.set(self.counted.get().map(|(s, f)| (s + succeeded, f + failed)));
+    }
+
+    /// The outcomes in the store are not what they were.
+    fn forget_counts(&self) {
+        self.counted.set(None);
+        self.fresh.set(None);
     }
 
     /// Writes where the job is into the index. `busy`: this process goes on with it.

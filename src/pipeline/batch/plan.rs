@@ -36,6 +36,7 @@ impl Work<'_> {
         each: &mut dyn FnMut(Option<(&str, Fingerprint)>),
     ) -> Result<Split> {
         self.progress.phase("writing batch files");
+        self.forget_counts();
         let mut db = self.courier.db.borrow_mut();
         let first = db.batches()?.last().map_or(1, |batch| batch.number + 1);
         db.forget_plan(first)?;
