@@ -108,6 +108,8 @@ pub struct Courier<'a> {
     pub dir: PathBuf,
     /// How to work.
     pub options: Options,
+    /// Batches that other jobs here have: whatever they were made from, they are not this job's.
+    pub owned: Box<dyn Fn() -> Result<Vec<String>> + 'a>,
     /// Told of what happens.
     pub tell: Box<dyn Fn(&Tell<'_>) + 'a>,
     /// The user wants out: nothing new is begun.
@@ -418,13 +420,20 @@ impl Courier<'_> {
             })
             .collect();
         let file_id = batch.file_id.clone().unwrap_or_default();
+        let mut others = batch.others.clone();
+        if list.iter().any(|b| b.input_file_id.as_deref() == Some(&file_id)) {
+            // The service keeps the same bytes once, so batches of several jobs may be made from one file; the list at the
+            // time of the upload need not have shown them.
+            others.extend((self.owned)()?);
+            others.extend(self.batches()?.into_iter().filter_map(|b| b.id));
+        }
         let mut witnesses = self.options.witnesses.clone();
         witnesses
             .extend(self.batches()?.into_iter().filter(|b| b.step == Step::Submitted && !b.ended).filter_map(|b| b.id));
         let mut evidence = Evidence {
             listed: &list,
             file_id: &file_id,
-            others: &batch.others,
+            others: &others,
             witnesses: &witnesses,
             complete: listed.complete,
             since: since(batch),
@@ -469,8 +478,9 @@ impl Courier<'_> {
             }
             if batch != before {
                 self.save(&batch)?;
-                if batch.status != before.status || batch.progress != before.progress {
-                    let step = batch.status == before.status;
+                let ended = batch.ended && !before.ended;
+                if ended || batch.status != before.status || batch.progress != before.progress {
+                    let step = batch.status == before.status && !ended;
                     (self.tell)(&if step { Tell::Progress(&before, &batch) } else { Tell::Moved(&batch) });
                 }
             }
@@ -493,6 +503,7 @@ impl Courier<'_> {
             match batch.step {
                 Step::Planned | Step::Uploaded => {
                     batch.step = Step::Refused;
+                    batch.cancel = true;
                     batch.ended = true;
                     batch.status = Some("CANCELLED".to_owned());
                     self.save(&batch)?;

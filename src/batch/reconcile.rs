@@ -79,7 +79,9 @@ pub fn decide(evidence: &Evidence<'_>) -> Verdict {
     });
     let mut ids = found.into_iter().map(|batch| batch.id.clone());
     if let Some(id) = ids.next() {
-        return Verdict::Adopt { id, surplus: ids.collect() };
+        // No more can be surplus than was asked for: the rest is another job's, of the same content and also in doubt.
+        let most = evidence.tries.saturating_sub(1) as usize;
+        return Verdict::Adopt { id, surplus: ids.take(most).collect() };
     }
     if !evidence.complete {
         return Verdict::Wait("the service's list cannot be read as a whole");
@@ -157,7 +159,7 @@ mod tests {
             listed("late", "f", Some("2026-11-23T10:00:01.000001Z")),
             listed("early", "f", Some("2026-11-23T10:00:00.9Z")),
         ];
-        let verdict = decide(&Evidence {
+        let evidence = Evidence {
             listed: &list,
             file_id: "f",
             others: &[],
@@ -166,8 +168,14 @@ mod tests {
             since: Duration::ZERO,
             settle_after: Duration::ZERO,
             same_account: true,
-            tries: 1,
-        });
-        assert_eq!(verdict, Verdict::Adopt { id: "early".into(), surplus: vec!["late".into(), "none".into()] });
+            tries: 3,
+        };
+        let adopt = |surplus: &[&str]| Verdict::Adopt {
+            id: "early".into(),
+            surplus: surplus.iter().map(|id| (*id).to_owned()).collect(),
+        };
+        assert_eq!(decide(&evidence), adopt(&["late", "none"]));
+        assert_eq!(decide(&Evidence { tries: 2, ..evidence }), adopt(&["late"]));
+        assert_eq!(decide(&Evidence { tries: 1, ..evidence }), adopt(&[]), "it was asked for once");
     }
 }

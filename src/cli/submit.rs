@@ -152,15 +152,17 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
         return Ok(if refused > 0 { Exit::RowsFailed } else { Exit::Ok });
     };
     let flat = delivery.form.is_flat();
-    if follow(std::slice::from_mut(&mut work), waiting)? {
-        let (summary, exit) = work.deliver(outputs, flat, began)?;
-        return print_summary(&summary, exit, ctx);
-    }
-    if args.rescue {
+    let ended = follow(std::slice::from_mut(&mut work), waiting)?;
+    // What expired or failed before the deadline is rescued as well.
+    if args.rescue && !(ended && work.again(false, false)?.rows.is_empty()) {
         let options = super::args::SpeedArgs::default().options(work.spec.params.endpoint, None, ctx)?;
         let rescue =
             Rescue { delivery, options, max_cost: args.cost.max_cost, allow_unpriced: args.cost.allow_unpriced };
         let (summary, exit) = rescue::rescue(work, rescue, outputs, service.remote(), ctx)?;
+        return print_summary(&summary, exit, ctx);
+    }
+    if ended {
+        let (summary, exit) = work.deliver(outputs, flat, began)?;
         return print_summary(&summary, exit, ctx);
     }
     too_late(&work, args.deadline.is_some())

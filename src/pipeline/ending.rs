@@ -14,7 +14,7 @@ use crate::outcome::{ErrorCode, Outcome};
 use crate::output::AtomicFile;
 use crate::realtime::{Shared, Stopped};
 use crate::request::Shape;
-use crate::store::{Job, JobDb, Ledger, State, Store};
+use crate::store::{Job, JobDb, Ledger, State, Store, Transport};
 use crate::summary::{Http, Meta, Summary, Totals};
 use crate::ui::format;
 
@@ -162,6 +162,11 @@ impl Closing<'_> {
 
         let next = match (ended, ending.exit) {
             (true, Exit::Ok) => None,
+            // Rows that came from batches, or from `retry`: their command knows no --resume.
+            _ if job.transport == Transport::Batch || plan.delivery.nowhere => {
+                let sandbox = if plan.service == "sandbox" { " --sandbox" } else { "" };
+                Some(format!("llbatch retry {}{sandbox} --via realtime", job.id))
+            }
             // `--resume` sends the failed rows again.
             _ if plan.inputs.is_empty() => {
                 Some(ctx.again(&["--resume", "--fresh", "-"], &[format!("--resume={}", job.id)]))

@@ -202,6 +202,14 @@ impl Ledger {
         self.one(&format!("SELECT {COLUMNS} FROM job WHERE key = ?1 ORDER BY seq DESC LIMIT 1"), key)
     }
 
+    /// All jobs with this key, newest first.
+    ///
+    /// # Errors
+    /// 74 if the index cannot be read.
+    pub fn all_of(&self, key: &str) -> Result<Vec<Job>> {
+        self.many(&format!("SELECT {COLUMNS} FROM job WHERE key = ?1 ORDER BY seq DESC"), key)
+    }
+
     /// Jobs, newest first.
     ///
     /// # Errors
@@ -353,6 +361,8 @@ mod tests {
         assert_eq!(ledger.find(&first.id[2..9]).expect("by prefix without j-").id, first.id);
         assert!(ledger.find("j-").expect_err("ambiguous").message.contains(&second.id));
         assert!(ledger.find("%").is_err());
+        let all: Vec<String> = ledger.all_of("k").expect("a query").into_iter().map(|j| j.id).collect();
+        assert_eq!(all, [second.id.clone(), first.id.clone()]);
         assert_eq!(ledger.last_of("k").expect("a query").map(|j| j.id), Some(second.id));
     }
 

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod auto;
+mod batch;
 mod batch_words;
 mod budget;
 mod check;

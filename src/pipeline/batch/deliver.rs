@@ -44,6 +44,17 @@ impl Work<'_> {
         Ok((open.clone().count(), unsent.count()))
     }
 
+    /// What was paid so far, the known part.
+    ///
+    /// # Errors
+    /// 74 if the database cannot be read.
+    pub fn spent(&self) -> Result<Nanos> {
+        let db = self.courier.db.borrow();
+        let prices = self.ctx.settings.prices.clone();
+        let totals = crate::pipeline::money::fold(&db, prices, self.job.total, &Bits::default())?;
+        Ok(totals.usd().unwrap_or(Nanos::ZERO))
+    }
+
     /// Rows without an outcome that no batch is to answer.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ pub mod state;
 pub mod submit;
 
 use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -77,19 +78,32 @@ pub struct Work<'a> {
     /// What was collected here, if results are to be written here too.
     fresh: Cell<Option<Fresh>>,
     signals: Option<Signals>,
-    runtime: Runtime,
+    runtime: Rc<Runtime>,
     _locks: Vec<Lock>,
 }
 
-/// A runtime for one command.
+thread_local! {
+    static RUNTIME: RefCell<Weak<Runtime>> = const { RefCell::new(Weak::new()) };
+}
+
+/// The runtime, for as long as somebody holds it. There is one: a connection that the client keeps is driven by the runtime
+/// that it was made on, and would stand still while another one runs.
 ///
 /// # Errors
 /// 1 if the system refuses.
-pub fn runtime() -> Result<Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Error::new(Exit::Failure, "the network cannot be set up").because(e))
+pub fn runtime() -> Result<Rc<Runtime>> {
+    RUNTIME.with_borrow_mut(|shared| {
+        if let Some(runtime) = shared.upgrade() {
+            return Ok(runtime);
+        }
+        let made = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|e| Error::new(Exit::Failure, "the network cannot be set up").because(e))?;
+        let runtime = Rc::new(made);
+        *shared = Rc::downgrade(&runtime);
+        Ok(runtime)
+    })
 }
 
 /// Whether the job may be talked about with this service.
@@ -157,7 +171,9 @@ impl<'a> Work<'a> {
             witnesses: witnesses(&store, &ledger, &job.id, remote.name)?,
         };
         let tell = teller(ctx.ui.clone(), progress.clone());
-        let courier = Courier { client: remote.client, db: RefCell::new(db), dir, options, tell, stop };
+        let (shelf, id) = (store.clone(), job.id.clone());
+        let owned = Box::new(move || owned(&shelf, &id));
+        let courier = Courier { client: remote.client, db: RefCell::new(db), dir, options, owned, tell, stop };
         Ok(Self {
             ctx,
             store,
@@ -177,9 +193,14 @@ impl<'a> Work<'a> {
     /// Does something over the network. A signal that ends it decides the exit code.
     fn block_on<T>(&self, act: impl Future<Output = Result<T>>) -> Result<T> {
         self.runtime.block_on(act).map_err(|error| {
-            if error.exit != Exit::Interrupt {
-                return error;
-            }
+            // What was being tried again when the user wanted out failed because of that.
+            let error = match error.exit {
+                Exit::Interrupt => error,
+                Exit::TempFail if self.courier.stop.is_cancelled() => {
+                    Error::new(Exit::Interrupt, "interrupted").hint("the same command goes on from here")
+                }
+                _ => return error,
+            };
             let exit = match self.signals.as_ref().map_or(0, Signals::first) {
                 1 => Exit::Hangup,
                 15 => Exit::Terminate,
@@ -308,6 +329,18 @@ fn witnesses(store: &Store, ledger: &Ledger, but: &str, service: &str) -> Result
         found.extend(live.filter_map(|b| b.id));
         if found.len() >= ENOUGH {
             break;
+        }
+    }
+    Ok(found)
+}
+
+/// The batches of all other jobs.
+fn owned(store: &Store, but: &str) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for job in store.ledger()?.recent(u32::MAX)? {
+        if job.id != but && store.job_path(&job.id).exists() {
+            let batches = JobDb::open(&store.job_path(&job.id))?.batches()?;
+            found.extend(batches.into_iter().filter_map(|batch| batch.id));
         }
     }
     Ok(found)

@@ -83,6 +83,8 @@ pub fn refresh(seen: &mut [Seen], store: &Store, ledger: &Ledger, remote: Remote
             db: RefCell::new(peek(store, &seen.job)?),
             dir: store.job_dir(&seen.job.id),
             options,
+            // It looks nothing up.
+            owned: Box::new(|| Ok(Vec::new())),
             tell: Box::new(|_| ()),
             stop: CancellationToken::new(),
         };

@@ -33,7 +33,7 @@ pub struct Rescue {
     pub allow_unpriced: bool,
 }
 
-/// The deadline has come: cancels what has not ended, takes what was answered, sends the rest at realtime.
+/// The deadline has come, or all has ended before: cancels what has not, takes what was answered, sends the rest at realtime.
 ///
 /// # Errors
 /// What stops it before there is anything to sum up.
@@ -45,21 +45,8 @@ pub fn rescue(
     ctx: &Ctx,
 ) -> Result<(Summary, Exit)> {
     let (open, _) = work.open_batches()?;
-    ctx.ui.warn(&format!(
-        "the deadline was reached: cancelling {} of {}, what is not answered will be sent at realtime",
-        plural_batches(open),
-        work.job.id
-    ));
-    if let Err(error) = work.cancel() {
-        if error.exit != Exit::TempFail {
-            return Err(error);
-        }
-        ctx.ui.warn(&error.to_string());
-    }
     let began = Instant::now();
-    let every = ctx.settings.sandbox.then_some(Duration::from_millis(200));
-    let waiting = Waiting { until: Some(began + GRACE), every: every.or(Some(Duration::from_secs(5))) };
-    if !follow(std::slice::from_mut(&mut work), waiting)? {
+    if open > 0 && !end(&mut work, open)? {
         ctx.ui
             .warn("the service has not ended all batches yet; their rows may still be answered and are not sent again");
         return work.deliver(outputs, rescue.delivery.form.is_flat(), began);
@@ -75,18 +62,32 @@ pub fn rescue(
         format::count(left.rows.len() as u64)
     ));
     let id = work.job.id.clone();
+    // What the batches have cost is gone from the limit.
+    let spent = work.spent()?;
+    let max_cost = rescue.max_cost.map(|limit| Nanos((limit.0 - spent.0).max(0)));
     work.progress.finish();
     drop(work);
     drop(outputs);
-    realtime(
-        &id,
-        rescue.options,
-        (rescue.max_cost, rescue.allow_unpriced),
-        (false, false),
-        Some(rescue.delivery),
-        remote,
-        ctx,
-    )
+    realtime(&id, rescue.options, (max_cost, rescue.allow_unpriced), (false, false), Some(rescue.delivery), remote, ctx)
+}
+
+/// Cancels what is open and takes what was answered of it; `false` if the service does not get to it.
+fn end(work: &mut Work<'_>, open: usize) -> Result<bool> {
+    let ui = &work.ctx.ui;
+    ui.warn(&format!(
+        "the deadline was reached: cancelling {} of {}, what is not answered will be sent at realtime",
+        plural_batches(open),
+        work.job.id
+    ));
+    if let Err(error) = work.cancel() {
+        if error.exit != Exit::TempFail {
+            return Err(error);
+        }
+        work.ctx.ui.warn(&error.to_string());
+    }
+    let every = work.ctx.settings.sandbox.then_some(Duration::from_millis(200));
+    let until = Some(Instant::now() + GRACE);
+    follow(std::slice::from_mut(work), Waiting { until, every: every.or(Some(Duration::from_secs(5))) })
 }
 
 /// Sends the rows of a job that have no answer at realtime; `all`: also those that were refused for good;

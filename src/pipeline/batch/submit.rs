@@ -142,7 +142,7 @@ fn busy(what: &str) -> Error {
         .hint("wait for it; then the same command finds its job")
 }
 
-/// The last job of this content, if its answers are still to come or have not been taken yet.
+/// The last job of this content whose answers are still to come or have not been taken yet.
 fn living(ledger: &Ledger, key: &str) -> Result<Option<Job>> {
     let lives = |job: &Job| match job.state {
         State::Preparing | State::Running | State::Interrupted => true,
@@ -150,7 +150,7 @@ fn living(ledger: &Ledger, key: &str) -> Result<Option<Job>> {
         State::Completed | State::Partial | State::Expired => !job.delivered,
         State::Failed | State::Cancelled => false,
     };
-    Ok(ledger.last_of(key)?.filter(lives))
+    Ok(ledger.all_of(key)?.into_iter().find(lives))
 }
 
 /// Whether a batch serves the model for less.
@@ -253,7 +253,9 @@ impl Work<'_> {
     /// # Errors
     /// 74 if the database cannot be read.
     pub fn is_unplanned(&self) -> Result<bool> {
-        Ok(self.job.transport == Transport::Batch && self.courier.db.borrow().batches()?.is_empty())
+        let counts = self.counts()?;
+        let none = counts.succeeded + counts.failed == 0 && self.courier.db.borrow().batches()?.is_empty();
+        Ok(self.job.transport == Transport::Batch && none)
     }
 
     /// Copies the input into the job's directory and plans batches from that copy.

@@ -107,6 +107,16 @@ impl Home {
         self.finish(self.command(args))
     }
 
+    /// `llbatch ARGS --base-url URL`, not started.
+    pub fn command_at(&self, url: &str, args: &[&str]) -> Command {
+        self.command(&[args, &["--base-url", url]].concat())
+    }
+
+    /// `llbatch ARGS --base-url URL` to its end.
+    pub fn at(&self, url: &str, args: &[&str]) -> Out {
+        self.finish(self.command_at(url, args))
+    }
+
     /// `llbatch run --base-url SERVER ARGS` to its end.
     pub fn run(&self, server: &Server, args: &[&str]) -> Out {
         self.finish(self.run_command(&server.url, args))

@@ -56,6 +56,11 @@ impl Recorder {
         self.seen.lock().unwrap().clone()
     }
 
+    /// How many requests began with this method and path.
+    pub fn count(&self, start: &str) -> usize {
+        self.requests().iter().filter(|request| request.head.starts_with(start)).count()
+    }
+
     /// The bodies recorded so far.
     pub fn bodies(&self) -> Vec<String> {
         self.requests().into_iter().map(|request| request.body).collect()
@@ -78,8 +83,9 @@ fn serve(stream: &TcpStream, kept: &Mutex<Vec<Request>>, reply: &Reply) -> Optio
         }
         let length = head.lines().filter_map(|line| line.split_once(": ")).find_map(|(name, value)| {
             name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().unwrap())
-        })?;
-        let mut body = vec![0; length];
+        });
+        // A GET says nothing of a body.
+        let mut body = vec![0; length.unwrap_or(0)];
         reader.read_exact(&mut body).ok()?;
         let request = Request { head, body: String::from_utf8(body).unwrap() };
         let (status, headers, answer) = reply(&request);

@@ -28,8 +28,48 @@ impl Server {
         let mut url = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
         let url = url.trim_end().to_owned();
-        assert!(url.starts_with("http://127.0.0.1:") && url.ends_with("/v1"), "base URL: {url:?}");
+        assert!(url.starts_with("http://127.") && url.ends_with("/v1"), "base URL: {url:?}");
         Self { child, url, _home: home }
+    }
+
+    /// The same with batches that run 100 ms, but for what `args` say.
+    pub fn quick(args: &[&str]) -> Self {
+        let mut all = args.to_vec();
+        for (flag, value) in [("--batch-validation", "0s"), ("--batch-run", "100ms"), ("--batch-cancel", "20ms")] {
+            if !args.contains(&flag) {
+                all.extend([flag, value]);
+            }
+        }
+        Self::start(&all)
+    }
+
+    /// An address that no other server gets, so that one can come back where it was: all of 127/8 is loopback.
+    pub fn own_address() -> String {
+        let part = || fastrand::u8(1..=254);
+        format!("127.{}.{}.{}:0", part(), part(), part())
+    }
+
+    /// Every batch that was made, oldest first: `id`, `input_file_id`, `rows`, `status`.
+    pub fn batches(&self) -> Vec<Value> {
+        self.stats()["batches"]["jobs"].as_array().unwrap().clone()
+    }
+
+    /// Requests on `path` (`/v1/batches (POST)`) that were answered with `status`; 0: not at all.
+    pub fn count(&self, path: &str, status: u16) -> u64 {
+        self.stats()["by_path"][path][status.to_string()].as_u64().unwrap_or(0)
+    }
+
+    /// A GET with a key, as JSON.
+    pub fn ask(&self, path: &str) -> Value {
+        request(&self.address(), "GET", path, "authorization: Bearer any\r\n", "").json()
+    }
+
+    /// The text of a file at the service.
+    pub fn file(&self, id: &Value) -> String {
+        let path = format!("/v1/files/{}/content", id.as_str().unwrap());
+        let answer = request(&self.address(), "GET", &path, "authorization: Bearer any\r\n", "");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.body
     }
 
     /// `GET /sandbox/stats`.

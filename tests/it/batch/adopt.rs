@@ -1,0 +1,88 @@
+//! Batches that llbatch did not create.
+
+use serde_json::{Value, json};
+
+use super::{POLL, status};
+use crate::support::{Answer, Home, MODEL, Server, answered, codes, post, request};
+
+const KEY: &str = "authorization: Bearer any\r\n";
+
+/// A batch of `text`, made as any client would.
+fn foreign(server: &Server, text: &str) -> String {
+    let there: Answer =
+        request(&server.address(), "POST", "/v1/files?purpose=batch-api&file_name=theirs.jsonl", KEY, "");
+    assert_eq!(there.status, 302, "{}", there.body);
+    let place = there.header("location").unwrap().strip_prefix("http://").unwrap();
+    let (host, path) = place.split_once('/').unwrap();
+    assert_eq!(request(host, "PUT", &format!("/{path}"), "", text).status, 200);
+    let body =
+        json!({"endpoint": "/v1/chat/completions", "input_file_id": there.header("x-together-file-id").unwrap()});
+    let (code, made) = post(&server.address(), "/v1/batches", Some("any"), &body.to_string());
+    assert_eq!(code, 201, "{made}");
+    serde_json::from_str::<Value>(&made).unwrap()["job"]["id"].as_str().unwrap().to_owned()
+}
+
+fn lines(range: std::ops::RangeInclusive<u32>) -> String {
+    range.fold(String::new(), |all, n| {
+        let body = json!({"model": MODEL, "max_tokens": 16, "messages": [{"role": "user", "content": format!("question {n}")}]});
+        all + &json!({"custom_id": format!("q{n}"), "body": body}).to_string() + "\n"
+    })
+}
+
+#[test]
+fn its_results_are_fetched_by_its_id() {
+    let (home, server) = (Home::new(), Server::quick(&[]));
+    let id = foreign(&server, &lines(1..=6));
+    home.at(&server.url, &["status", &id]).code(0);
+    let fetch = |name: &str| {
+        home.at(&server.url, &[&["fetch", &id, "--wait", "-o", name, "--summary", "s.json"], &POLL[..]].concat())
+    };
+    fetch("out.jsonl").code(0).says(&["not from here"]);
+    answered(&home.read("out.jsonl"), 1..=6);
+    fetch("again.jsonl").code(0);
+    assert_eq!(home.read("again.jsonl"), home.read("out.jsonl"));
+    assert_eq!(home.json("s.json")["cost"]["usd"], 0.000_004_68);
+    let jobs = status(&home, &server, &[]);
+    assert_eq!(jobs["jobs"].as_array().unwrap().len(), 1, "it is one job from now on");
+    assert_eq!(status(&home, &server, &[&id])["jobs"][0]["batches"][0]["id"], json!(id));
+    assert_eq!((server.batches().len(), server.paid_again()), (1, 0));
+}
+
+#[test]
+fn what_failed_of_it_is_retried() {
+    let (home, server) = (Home::new(), Server::quick(&["--fault", "status=500,on=row,contains=question 2,times=1"]));
+    let id = foreign(&server, &lines(1..=3));
+    let fetch = || home.at(&server.url, &[&["fetch", &id, "--wait", "-o", "out.jsonl"], &POLL[..]].concat());
+    fetch().code(3);
+    assert_eq!(codes(&home.read("out.jsonl"))[1], ("q2".to_owned(), "server_error".to_owned()));
+    home.at(&server.url, &["retry", &id]).code(0);
+    fetch().code(0);
+    answered(&home.read("out.jsonl"), 1..=3);
+    assert_eq!((server.batches()[1]["rows"].as_u64(), server.paid_again()), (Some(1), 0));
+}
+
+#[test]
+fn it_is_waited_for_and_cancelled_like_any_other() {
+    let (home, server) = (Home::new(), Server::quick(&["--batch-run", "1h"]));
+    let id = foreign(&server, &lines(1..=3));
+    home.at(&server.url, &["wait", &id, "--timeout", "300ms", "--poll", "50ms"]).code(75);
+    home.at(&server.url, &["cancel", &id]).code(0);
+    assert_eq!(server.batches()[0]["status"], "CANCELLED");
+    home.at(&server.url, &["fetch", &id, "-o", "out.jsonl"]).code(3);
+    assert!(codes(&home.read("out.jsonl")).iter().all(|(_, code)| code == "cancelled"));
+}
+
+#[test]
+fn what_nobody_knows_is_said() {
+    let (home, server) = (Home::new(), Server::quick(&[]));
+    let unknown = "00000000-0000-4000-8000-000000000000";
+    for command in ["fetch", "wait", "retry", "cancel"] {
+        home.at(&server.url, &[command, unknown]).code(2).says(&[unknown]);
+    }
+    // Its input is gone: there is nothing to put results beside.
+    let id = foreign(&server, &lines(1..=3));
+    let file = server.batches()[0]["input_file_id"].as_str().unwrap().to_owned();
+    assert_eq!(request(&server.address(), "DELETE", &format!("/v1/files/{file}"), KEY, "").status, 200);
+    home.at(&server.url, &["fetch", &id]).code(1).says(&["input"]);
+    assert_eq!(status(&home, &server, &[])["jobs"], json!([]), "no half of a job is left");
+}

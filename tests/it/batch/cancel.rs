@@ -1,0 +1,74 @@
+//! `llbatch cancel`.
+
+use super::{ends, fetch, state, submit, until_said};
+use crate::support::{Home, Server, prompts, until};
+
+#[test]
+fn what_was_answered_is_kept() {
+    let (home, server) = (Home::new(), Server::quick(&["--batch-run", "3s", "--batch-cancel", "300ms"]));
+    home.write("in.jsonl", prompts(1..=50));
+    let id = submit(&home, &server, &["in.jsonl"]);
+    let batch = server.batches()[0]["id"].as_str().unwrap().to_owned();
+    until("some answers", || server.ask(&format!("/v1/batches/{batch}"))["progress"].as_f64().unwrap() > 10.0);
+    home.at(&server.url, &["cancel", &id]).code(0).says(&["cancelled"]);
+    assert_eq!(server.batches()[0]["status"], "CANCELLED");
+    assert_eq!(state(&home, &id), "cancelled");
+    fetch(&home, &server, &id, &[]).code(3);
+    let seen = ends(&home);
+    let ok = seen.iter().filter(|code| *code == "ok").count();
+    assert!(ok > 0 && ok < 50, "{ok}");
+    assert_eq!(seen.iter().filter(|code| *code == "cancelled").count(), 50 - ok);
+    assert_eq!(server.bill(), ok as u64);
+    // Once more is no harm, nor is another.
+    home.at(&server.url, &["cancel", &id, &id]).code(0).says(&["nothing to cancel"]);
+    assert_eq!(server.count("/v1/batches/{id}/cancel", 200), 1);
+    home.at(&server.url, &["cancel", "j-zzzzzzzz"]).code(2);
+    home.at(&server.url, &["cancel"]).code(2);
+}
+
+#[test]
+fn batches_that_were_never_made_end_at_once() {
+    let home = Home::new();
+    let gone = Server::quick(&["--listen", &Server::own_address()]);
+    let (address, url) = (gone.address(), gone.url.clone());
+    drop(gone);
+    home.write("in.jsonl", prompts(1..=4));
+    let run = home.start(home.command_at(&url, &["submit", "in.jsonl", "-v"]));
+    until_said(&run, "again in");
+    assert_eq!(run.kill(), None);
+    // Without a service: there is nothing to ask it.
+    home.at(&url, &["cancel", "last"]).code(0);
+    assert_eq!(state(&home, "last"), "cancelled");
+    let server = Server::quick(&["--listen", &address]);
+    fetch(&home, &server, "last", &[]).code(3);
+    assert_eq!(ends(&home), ["cancelled"; 4]);
+    assert_eq!(server.requests(), 0);
+    // It lives no more: the same content is a new job.
+    submit(&home, &server, &["in.jsonl"]);
+    assert_eq!(server.batches().len(), 1);
+}
+
+#[test]
+fn a_batch_that_ended_meanwhile_is_no_error() {
+    let (home, server) = (Home::new(), Server::quick(&["--fault", "status=400,on=cancel"]));
+    home.write("in.jsonl", prompts(1..=4));
+    let id = submit(&home, &server, &["in.jsonl"]);
+    until("its end", || server.batches()[0]["status"] == "COMPLETED");
+    home.at(&server.url, &["cancel", &id]).code(0);
+    assert_eq!(state(&home, &id), "completed");
+    fetch(&home, &server, &id, &[]).code(0);
+}
+
+#[test]
+fn several_at_once() {
+    let (home, server) = (Home::new(), Server::quick(&["--batch-run", "1h"]));
+    let jobs: Vec<String> = (1..=3)
+        .map(|n| {
+            home.write("in.jsonl", prompts(n..=n + 2));
+            submit(&home, &server, &["in.jsonl"])
+        })
+        .collect();
+    home.at(&server.url, &["cancel", &jobs[0], &jobs[1]]).code(0);
+    let states: Vec<String> = jobs.iter().map(|job| state(&home, job)).collect();
+    assert_eq!(states, ["cancelled", "cancelled", "running"]);
+}

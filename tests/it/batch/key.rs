@@ -1,0 +1,48 @@
+//! The key is in no file below the home, what the commands said included.
+
+use super::{POLL, fetch, side_by_side};
+use crate::support::{Home, KEY, Server, prompts};
+
+#[test]
+fn the_key_goes_nowhere() {
+    let (home, server) = (Home::new(), Server::quick(&["--content-redirect", "--fault", "status=500,on=row,nth=2"]));
+    home.write("in.jsonl", prompts(1..=4));
+    let run = |args: &[&str]| home.at(&server.url, &[args, &["-vv"]].concat());
+    let id = run(&["submit", "in.jsonl"]).code(0).stdout.trim_end().to_owned();
+    run(&["status", "--remote", "--json"]).code(0);
+    run(&["wait", &id, "--poll", "50ms"]).code(3);
+    fetch(&home, &server, &id, &["--errors", "bad.jsonl", "-vv"]).code(3);
+    run(&["retry", &id]).code(0);
+    run(&["cancel", &id]).code(0);
+    fetch(&home, &server, &id, &["-vv"]);
+    assert_eq!(home.files_with(KEY), Vec::<String>::new(), "the key is in these files");
+    run(&["clean", &id, "--remote"]).code(0);
+    assert_eq!(home.files_with(KEY), Vec::<String>::new(), "the key is in these files");
+}
+
+#[test]
+fn nor_does_a_key_that_the_service_repeats() {
+    side_by_side(&["register", "preprocess", "files", "create", "batch", "list", "cancel", "content"], |scope| {
+        // Results are downloaded of what ended; only what runs is cancelled.
+        let run = if *scope == "content" { "100ms" } else { "1h" };
+        let fault = format!("echo-key,on={scope},times=1");
+        let (home, server) = (Home::new(), Server::quick(&["--batch-run", run, "--fault", &fault]));
+        home.write("in.jsonl", prompts(1..=4));
+        let mut refused = 0;
+        for args in [
+            &["submit", "in.jsonl"][..],
+            &["submit", "in.jsonl"],
+            &["status", "--remote"],
+            &["cancel", "last"],
+            &["cancel", "last"],
+            &["fetch", "last", "--wait", "-o", "out.jsonl", POLL[0], POLL[1]],
+            &["fetch", "last", "--wait", "-o", "out.jsonl", POLL[0], POLL[1]],
+        ] {
+            let out = home.at(&server.url, &[args, &["-vv"]].concat());
+            refused += u32::from(out.code == 4);
+        }
+        assert!(refused > 0, "{scope}: a 401 is exit 4");
+        assert!(home.exists("out.jsonl"), "{scope}: the next command goes on");
+        assert_eq!(home.files_with(KEY), Vec::<String>::new(), "{scope}: the key is in these files");
+    });
+}

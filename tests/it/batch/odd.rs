@@ -1,0 +1,195 @@
+//! What the sandbox never says: words, shapes and lists that are not known of the service, but that nothing rules out.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::{Value, json};
+
+use super::{POLL, ends, side_by_side};
+use crate::support::{Home, Out, Recorder, prompts, rows};
+
+const ID: &str = "b-odd-00000001";
+
+/// A service that answers `script(REQUEST LINE WITHOUT VERSION, how often it came before)`, or what is usual.
+fn service(script: impl Fn(&str, usize) -> Option<(&'static str, Value)> + Send + Sync + 'static) -> Recorder {
+    let asked = [(); 4].map(|()| AtomicUsize::new(0));
+    Recorder::answering(move |request| {
+        let line = request.head.lines().next().unwrap().trim_end_matches(" HTTP/1.1").to_owned();
+        let kinds = [&format!("GET /v1/batches/{ID}")[..], "GET /v1/batches", "POST /v1/batches"];
+        let kind = kinds.iter().position(|kind| *kind == line).unwrap_or(3);
+        let before = asked[kind].fetch_add(1, Ordering::Relaxed);
+        if let Some((status, body)) = script(&line, before) {
+            let text = body.as_str().map_or_else(|| body.to_string(), str::to_owned);
+            return (status, String::new(), text);
+        }
+        let file = |id: &str| json!({"id": id}).to_string();
+        let head = "location: /put\r\nx-together-file-id: file-in\r\n".to_owned();
+        match line.as_str() {
+            "POST /v1/files" => ("302 Found", head, String::new()),
+            "PUT /put" => ("200 OK", String::new(), String::new()),
+            "POST /v1/batches" => ("201 Created", String::new(), json!({"job": batch("VALIDATING")}).to_string()),
+            "GET /v1/batches" => ("200 OK", String::new(), "null".to_owned()),
+            "GET /v1/files/file-out/content" => ("200 OK", String::new(), answers(&["q1", "q2", "q3"])),
+            "GET /v1/files/file-out" => ("200 OK", String::new(), file("file-out")),
+            line if line.contains("file-in") => ("200 OK", String::new(), file("file-in")),
+            _ => ("200 OK", String::new(), batch("COMPLETED").to_string()),
+        }
+    })
+}
+
+fn batch(status: &str) -> Value {
+    let output = if status == "COMPLETED" { json!("file-out") } else { json!(null) };
+    json!({"id": ID, "status": status, "input_file_id": "file-in", "output_file_id": output})
+}
+
+/// Lines of an output file.
+fn answers(ids: &[&str]) -> String {
+    ids.iter().fold(String::new(), |all, id| {
+        let chat = Recorder::chat(&format!("\"{id}\""));
+        all + &format!("{{\"custom_id\":\"{id}\",\"response\":{{\"status_code\":200,\"body\":{chat}}}}}\n")
+    })
+}
+
+/// The whole of it: `submit --wait` of three rows.
+fn night(home: &Home, service: &Recorder) -> Out {
+    night_of("30s", home, service)
+}
+
+/// The same within `timeout`.
+fn night_of(timeout: &str, home: &Home, service: &Recorder) -> Out {
+    home.write("in.jsonl", prompts(1..=3));
+    let args = ["submit", "in.jsonl", "--wait", "--timeout", timeout, "-o", "out.jsonl"];
+    home.at(&service.url, &[&args[..], &POLL].concat())
+}
+
+#[test]
+fn words_that_are_new_are_not_an_end() {
+    let words = ["QUEUED", "validating", "", "FINALIZING", "completed"];
+    let service = service(move |line, before| {
+        let word = words[before.min(4)];
+        let mut batch = batch(&word.to_uppercase());
+        batch["status"] = json!(word);
+        (line == format!("GET /v1/batches/{ID}")).then_some(("200 OK", batch))
+    });
+    let home = Home::new();
+    night(&home, &service).code(0).says(&["QUEUED", "FINALIZING", "COMPLETED"]);
+    assert_eq!(ends(&home), ["ok"; 3]);
+    assert!(rows(&home.read("out.jsonl")).iter().all(|row| row.content() == row.id));
+    assert_eq!(service.count("POST /v1/batches "), 1);
+}
+
+#[test]
+fn fields_that_are_null_or_empty_or_of_another_kind_say_nothing() {
+    for nothing in [json!(null), json!(""), json!({}), json!([])] {
+        let service = service(move |line, before| {
+            let mut batch = batch(if before > 0 { "COMPLETED" } else { "IN_PROGRESS" });
+            for name in ["error_file_id", "error", "progress", "job_deadline", "completed_at", "model_id"] {
+                batch[name] = nothing.clone();
+            }
+            (line == format!("GET /v1/batches/{ID}")).then_some(("200 OK", batch))
+        });
+        let home = Home::new();
+        night(&home, &service).code(0);
+        assert_eq!(ends(&home), ["ok"; 3]);
+    }
+}
+
+#[test]
+fn an_error_is_read_in_any_shape() {
+    for error in [
+        json!("no quota"),
+        json!({"message": "no quota", "code": "quota"}),
+        json!({"error": {"message": "no quota"}}),
+        json!([{"message": "no quota", "line": 3}]),
+    ] {
+        let sent = error.clone();
+        let service = service(move |line, _| {
+            let mut batch = batch("FAILED");
+            batch["error"] = error.clone();
+            (line == format!("GET /v1/batches/{ID}")).then_some(("200 OK", batch))
+        });
+        let home = Home::new();
+        night(&home, &service).code(3);
+        for row in rows(&home.read("out.jsonl")) {
+            let message = row.line["error"]["message"].as_str().unwrap();
+            assert!(message.contains("no quota"), "{sent}: {message}");
+        }
+    }
+}
+
+#[test]
+fn a_created_job_is_read_bare_or_wrapped() {
+    let bare = |line: &str, _| (line == "POST /v1/batches").then(|| ("201 Created", batch("VALIDATING")));
+    let home = Home::new();
+    night(&home, &service(bare)).code(0);
+    let ok = |line: &str, _| {
+        (line == "POST /v1/batches").then(|| ("200 OK", json!({"job": batch("IN_PROGRESS"), "warning": "slow today"})))
+    };
+    let home = Home::new();
+    night(&home, &service(ok)).code(0).says(&["slow today"]);
+}
+
+#[test]
+fn an_empty_list_is_believed_once_it_must_be_true() {
+    let service = service(|line, before| {
+        (line == "POST /v1/batches" && before == 0).then(|| ("500 Internal Server Error", json!({"error": "oh"})))
+    });
+    let home = Home::new();
+    std::fs::create_dir_all(home.path("home/config/llbatch")).unwrap();
+    home.write("home/config/llbatch/config.toml", "[submit]\nsettle_after = \"500ms\"\n");
+    night(&home, &service).code(0);
+    assert_eq!(ends(&home), ["ok"; 3]);
+    assert_eq!(service.count("POST /v1/batches "), 2);
+}
+
+#[test]
+fn a_list_that_cannot_be_read_never_says_that_nothing_was_made() {
+    side_by_side(&[json!([{"status": "VALIDATING"}]), json!("<html>"), json!({"error": "no"}), json!([1])], |list| {
+        let (shown, list) = (list, list.clone());
+        let service = service(move |line, _| match line {
+            "POST /v1/batches" => Some(("500 Internal Server Error", json!({"error": "oh"}))),
+            "GET /v1/batches" => Some(("200 OK", list.clone())),
+            _ => None,
+        });
+        let home = Home::new();
+        std::fs::create_dir_all(home.path("home/config/llbatch")).unwrap();
+        home.write("home/config/llbatch/config.toml", "[submit]\nsettle_after = \"100ms\"\n");
+        night_of("1s", &home, &service).code(75);
+        assert_eq!(service.count("POST /v1/batches "), 1, "{shown}");
+        assert!(!home.exists("out.jsonl"));
+    });
+}
+
+#[test]
+fn a_batch_that_the_service_does_not_know_for_a_while_is_not_given_up() {
+    let service = service(|line, before| {
+        (line == format!("GET /v1/batches/{ID}") && before < 5)
+            .then(|| ("404 Not Found", json!({"error": {"message": "none"}})))
+    });
+    let home = Home::new();
+    night(&home, &service).code(0);
+    assert_eq!(ends(&home), ["ok"; 3]);
+    assert_eq!(service.count("POST /v1/batches "), 1);
+}
+
+#[test]
+fn files_may_end_without_a_line_feed_and_hold_blank_lines() {
+    let text = format!("\r\n{}\n\n", answers(&["q3", "q1", "q2"]).replace('\n', "\r\n").trim_end());
+    for text in [text.clone(), text.trim_end().to_owned()] {
+        let service =
+            service(move |line, _| (line == "GET /v1/files/file-out/content").then(|| ("200 OK", json!(text))));
+        let home = Home::new();
+        night(&home, &service).code(0);
+        assert!(rows(&home.read("out.jsonl")).iter().all(|row| row.content() == row.id));
+    }
+}
+
+#[test]
+fn ids_that_are_no_names_never_become_paths() {
+    let evil = |line: &str, _| {
+        (line == "POST /v1/batches")
+            .then(|| ("201 Created", json!({"job": {"id": "../files/x", "status": "COMPLETED"}})))
+    };
+    let (home, service) = (Home::new(), service(evil));
+    night_of("1s", &home, &service).code(75);
+    assert!(service.requests().iter().all(|request| !request.head.contains("..")));
+}

@@ -1,0 +1,149 @@
+//! `llbatch retry`: rows without an answer, sent again within their job.
+
+use serde_json::json;
+
+use super::{ends, fetch, submit};
+use crate::support::{Home, Server, answered, prompts};
+
+#[test]
+fn only_what_failed_and_may_pass_is_sent_again() {
+    let faults = [
+        "--fault",
+        "status=500,on=row,contains=question 2,times=1",
+        "--fault",
+        "status=400,on=row,contains=question 3,times=1",
+    ];
+    let (home, server) = (Home::new(), Server::quick(&faults));
+    home.write("in.jsonl", prompts(1..=4));
+    let id = submit(&home, &server, &["in.jsonl"]);
+    fetch(&home, &server, &id, &[]).code(3);
+    assert_eq!(ends(&home), ["ok", "server_error", "invalid_request", "ok"]);
+    std::fs::remove_file(home.path("in.jsonl")).unwrap();
+
+    let before = server.requests();
+    let out = home.at(&server.url, &["retry", &id, "--dry-run"]).code(0).says(&[
+        "1 row to send again",
+        "$",
+        "batch price",
+        "--all",
+    ]);
+    assert_eq!((out.stdout.as_str(), server.batches().len()), ("", 1));
+    assert!(server.requests() <= before + 2, "nothing was sent");
+
+    let out = home.at(&server.url, &["retry", &id]).code(0).says(&["1 row to send again"]);
+    assert_eq!(out.stdout, format!("{id}\n"));
+    assert_eq!(server.batches()[1]["rows"], 1);
+    fetch(&home, &server, &id, &[]).code(3);
+    assert_eq!(ends(&home), ["ok", "ok", "invalid_request", "ok"]);
+
+    home.at(&server.url, &["retry", &id]).code(3).says(&["no row to send again", "--all"]);
+    assert_eq!(server.batches().len(), 2);
+    home.at(&server.url, &["retry", &id, "--all"]).code(0);
+    fetch(&home, &server, &id, &[]).code(0);
+    answered(&home.read("out.jsonl"), 1..=4);
+    assert_eq!((server.batches().len(), server.bill(), server.paid_again()), (3, 4, 0));
+    let out = home.at(&server.url, &["retry", &id]).code(0).says(&["no row to send again"]);
+    assert_eq!(out.stdout, format!("{id}\n"));
+}
+
+#[test]
+fn over_realtime_the_rows_join_the_same_job_at_their_own_price() {
+    let (home, server) = (Home::new(), Server::quick(&["--fault", "status=500,on=row,contains=question 2"]));
+    home.write("in.jsonl", prompts(1..=4));
+    let id = submit(&home, &server, &["in.jsonl"]);
+    fetch(&home, &server, &id, &[]).code(3);
+    std::fs::remove_file(home.path("in.jsonl")).unwrap();
+    let out =
+        home.at(&server.url, &["retry", &id, "--via", "realtime"]).code(0).says(&["realtime price", "llbatch fetch"]);
+    assert_eq!(out.stdout, format!("{id}\n"));
+    fetch(&home, &server, &id, &[]).code(0);
+    answered(&home.read("out.jsonl"), 1..=4);
+    assert_eq!((server.batches().len(), server.bill(), server.paid_again()), (1, 4, 0));
+    // Three rows of 26 tokens at half of $0.06 a million, one at the whole.
+    let cost = &home.json("s.json")["cost"];
+    assert_eq!((&cost["usd"], &cost["realtime_usd"]), (&json!(0.000_003_9), &json!(0.000_006_24)));
+    assert_eq!(
+        super::status(&home, &server, &[&id])["jobs"][0]["rows"],
+        json!({"total": 4, "succeeded": 4, "failed": 0, "pending": 0})
+    );
+    home.at(&server.url, &["retry", &id, "--concurrency", "3"]).code(2);
+}
+
+#[test]
+fn a_realtime_job_goes_on_in_a_batch() {
+    let (home, server) = (Home::new(), Server::quick(&["--fault", "status=500,on=chat,contains=question 2"]));
+    home.write("in.jsonl", prompts(1..=4));
+    home.run(&server, &["in.jsonl", "-o", "first.jsonl", "--retries", "0"]).code(3);
+    let id = home.at(&server.url, &["retry", "last", "--via", "batch"]).code(0).stdout.trim_end().to_owned();
+    assert_eq!(server.batches()[0]["rows"], 1);
+    fetch(&home, &server, &id, &[]).code(0);
+    answered(&home.read("out.jsonl"), 1..=4);
+    let cost = &home.json("s.json")["cost"];
+    // Three at the whole price, one at half of it.
+    assert_eq!(cost["usd"], 0.000_005_46);
+}
+
+#[test]
+fn a_realtime_job_whose_input_changed_is_not_mixed_up() {
+    let (home, server) = (Home::new(), Server::quick(&["--fault", "status=500,on=chat,contains=question 2"]));
+    home.write("in.jsonl", prompts(1..=4));
+    home.run(&server, &["in.jsonl", "-o", "first.jsonl", "--retries", "0"]).code(3);
+    home.write("in.jsonl", prompts(2..=5));
+    home.at(&server.url, &["retry", "last", "--via", "batch"]).code(65).says(&["not what it was"]);
+    std::fs::remove_file(home.path("in.jsonl")).unwrap();
+    home.at(&server.url, &["retry", "last", "--via", "batch"]).code(66);
+    assert_eq!(server.batches().len(), 0);
+}
+
+#[test]
+fn nothing_is_sent_beside_a_batch_that_may_still_answer() {
+    let (home, server) = (Home::new(), Server::quick(&["--batch-run", "1h"]));
+    home.write("in.jsonl", prompts(1..=4));
+    let id = submit(&home, &server, &["in.jsonl"]);
+    for via in ["batch", "realtime"] {
+        home.at(&server.url, &["retry", &id, "--via", via]).code(75).says(&["llbatch wait", "llbatch cancel"]);
+    }
+    assert_eq!((server.batches().len(), server.bill()), (1, 0));
+}
+
+#[test]
+fn what_expired_is_sent_again() {
+    let (home, server) = (Home::new(), Server::quick(&["--expires-at", "0.5"]));
+    home.write("in.jsonl", prompts(1..=8));
+    let id = submit(&home, &server, &["in.jsonl"]);
+    fetch(&home, &server, &id, &[]).code(3);
+    // Half of what is left each time.
+    for left in [2, 1] {
+        home.at(&server.url, &["retry", &id]).code(0);
+        fetch(&home, &server, &id, &[]).code(3);
+        assert_eq!(ends(&home).iter().filter(|code| *code == "expired").count(), left);
+    }
+    home.at(&server.url, &["retry", &id, "--via", "realtime"]).code(0);
+    fetch(&home, &server, &id, &[]).code(0);
+    answered(&home.read("out.jsonl"), 1..=8);
+    assert_eq!((server.bill(), server.paid_again()), (8, 0));
+    let sizes: Vec<_> = server.batches().iter().map(|batch| batch["rows"].as_u64().unwrap()).collect();
+    assert_eq!(sizes, [8, 4, 2]);
+}
+
+#[test]
+fn a_retry_that_is_killed_is_no_second_payment() {
+    let server = Server::quick(&["--latency", "30ms", "--fault", "status=500,on=row,contains=question 2,times=1"]);
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let home = Home::new();
+    std::fs::create_dir_all(home.path("home/config/llbatch")).unwrap();
+    home.write("home/config/llbatch/config.toml", "[submit]\nsettle_after = \"500ms\"\n");
+    home.write("in.jsonl", prompts(1..=4));
+    let id = submit(&home, &server, &["in.jsonl"]);
+    fetch(&home, &server, &id, &[]).code(3);
+    for _ in 0..5 {
+        let run = home.start(home.command_at(&server.url, &["retry", &id]));
+        std::thread::sleep(std::time::Duration::from_micros(random.u64(5_000..250_000)));
+        let _ = run.kill();
+    }
+    let _ = home.at(&server.url, &["retry", &id]);
+    fetch(&home, &server, &id, &[]).code(0);
+    answered(&home.read("out.jsonl"), 1..=4);
+    assert_eq!((server.bill(), server.paid_again(), server.batches().len()), (4, 0, 2), "seed {seed}");
+}
