@@ -20,7 +20,7 @@
 //! | [`realtime`] | requests in flight under the limiter and the budget; rows in, events out | api, request, outcome, tokens, price |
 //! | [`batch`] | one job's batches as small state machines: upload, create once, look up, ask, download; results joined with their rows | api, outcome, store |
 //! | [`store`] | SQLite: `ledger.db` and a file per job; kernel locks | outcome, price |
-//! | [`output`] | result lines and files that appear when they are complete | outcome, price, request (fields) |
+//! | [`output`] | result lines, the report as a page, and files that appear when they are complete | outcome, price, summary, request (fields) |
 //! | [`ui`] | talk on stderr, data on stdout, progress, tables, escaping | price |
 //! | [`sandbox`] | the built-in Together-compatible server, written from the service's documents | nothing of ours |
 //! | [`pipeline`] | the one consumer of events, and a job from its inputs to its summary | all of the above, settings, context |

@@ -16,7 +16,7 @@ use crate::outcome::{ErrorCode, RowError, Usage};
 
 /// A line, understood.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Reading<'a> {
+pub(crate) struct Reading<'a> {
     /// `custom_id`, unescaped.
     pub id: Cow<'a, str>,
     /// Why there is no answer, or `None`.
@@ -33,7 +33,7 @@ pub(super) struct Reading<'a> {
 
 /// A line of which nobody can say what it is.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Garbled {
+pub(crate) enum Garbled {
     /// No JSON, from this byte on (1-based).
     NotJson(usize),
     /// Without a usable `custom_id`.
@@ -53,7 +53,7 @@ impl fmt::Display for Garbled {
 }
 
 /// Reads a line, white space around it taken off. It is parsed once: the body as it is passed over.
-pub(super) fn read(line: &[u8]) -> Result<Reading<'_>, Garbled> {
+pub(crate) fn read(line: &[u8]) -> Result<Reading<'_>, Garbled> {
     let text = std::str::from_utf8(line).map_err(|error| Garbled::NotJson(error.valid_up_to() + 1))?;
     let (mut custom_id, mut error, mut response) = (None, None, Response::default());
     let mut walk = Walk::new(text);

@@ -11,7 +11,7 @@ const LONGEST: usize = 128 << 20;
 
 /// One line, without its end.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Line<'a> {
+pub(crate) struct Line<'a> {
     /// 1-based.
     pub number: u64,
     /// Offset of `bytes` in the file.
@@ -24,7 +24,7 @@ pub(super) struct Line<'a> {
 
 /// Reads a file line by line. Memory: one buffer, which grows to the longest line.
 #[derive(Debug)]
-pub(super) struct Lines<R> {
+pub(crate) struct Lines<R> {
     source: R,
     buffer: Vec<u8>,
     /// Offset in the file of the buffer's first byte.
@@ -41,18 +41,23 @@ pub(super) struct Lines<R> {
 
 impl Lines<File> {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self::new(File::open(path)?, BUFFER, LONGEST))
+        Ok(Self::of(File::open(path)?))
     }
 }
 
 impl<R: Read> Lines<R> {
+    /// The lines of anything that can be read.
+    pub(crate) fn of(source: R) -> Self {
+        Self::new(source, BUFFER, LONGEST)
+    }
+
     fn new(source: R, buffer: usize, longest: usize) -> Self {
         let buffer = vec![0; buffer];
         Self { source, buffer, base: 0, start: 0, searched: 0, end: 0, number: 0, skipping: None, longest }
     }
 
     /// The next line, blank ones too.
-    pub(super) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
+    pub(crate) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
         loop {
             if let Some(found) = memchr::memchr(b'\n', &self.buffer[self.searched..self.end]) {
                 let stop = self.searched + found;

@@ -5,8 +5,8 @@
 
 pub mod courier;
 pub mod join;
-mod line;
-mod lines;
+pub(crate) mod line;
+pub(crate) mod lines;
 pub mod poll;
 pub mod reconcile;
 mod walk;

@@ -75,8 +75,13 @@ fn message(status: Option<u16>, said: &Said) -> String {
     let code = text(&said.code).filter(|code| ErrorCode::parse(code).is_none() && message.as_ref() != Some(code));
     let kind = || text(&said.kind).filter(|_| code.is_none());
     let last = message.or_else(kind);
+    // Lines that we wrote say so themselves.
+    let said = |status: &u16| last.as_ref().is_some_and(|last| last.starts_with(&format!("HTTP {status}")));
     let parts: Vec<String> =
-        [status.map(|status| format!("HTTP {status}")), code.clone(), last].into_iter().flatten().collect();
+        [status.filter(|status| !said(status)).map(|status| format!("HTTP {status}")), code.clone(), last]
+            .into_iter()
+            .flatten()
+            .collect();
     if parts.is_empty() { "the service gave no reason".to_owned() } else { shorten(&parts.join(": ")) }
 }
 
@@ -136,6 +141,7 @@ mod tests {
             (Some(503), r#"{"message":"m","type":"server_error"}"#, E::Overloaded, "HTTP 503: m"),
             (Some(429), r#"{"message":"m","code":503}"#, E::RateLimited, "HTTP 429: 503: m"),
             (Some(400), r#"{"message":"m","code":"payment"}"#, E::Payment, "HTTP 400: m"),
+            (Some(400), r#"{"message":"HTTP 400: no","code":"invalid_request"}"#, E::InvalidRequest, "HTTP 400: no"),
             (Some(201), r#""m""#, E::BadResponse, "HTTP 201: m"),
         ];
         for (status, error, code, message) in cases {

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 pub use blocks::{Block, Blocks};
 pub use format::Format;
 pub use kept::Kept;
+pub use source::{Source, unreadable};
 
 use crate::error::{Error, Exit, Result};
 pub use crate::request::{Data, Field, Problem, Record};

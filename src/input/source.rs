@@ -67,6 +67,18 @@ impl Source {
         Ok(got)
     }
 
+    /// As [`Self::fill`], for those who want a [`Read`]: its errors hold one of ours.
+    fn some(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let got = match &mut self.reader {
+            Reader::Plain(reader) => reader.read(buffer),
+            Reader::Gzip(reader) => reader.read(buffer),
+            Reader::Zstd(reader) => reader.read(buffer),
+        };
+        let got = got.map_err(|error| self.broken(error))?;
+        self.read += got as u64;
+        Ok(got)
+    }
+
     fn broken(&self, error: io::Error) -> Error {
         let Some(packing) = self.packing.filter(|_| error.raw_os_error().is_none()) else {
             return unreadable(&self.shown, error);
@@ -79,6 +91,12 @@ impl Source {
         )
         .hint("copy or download the file again")
         .because(error)
+    }
+}
+
+impl Read for Source {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.some(buffer).map_err(io::Error::other)
     }
 }
 

@@ -8,6 +8,7 @@
 mod atomic;
 mod csv;
 mod flat;
+pub mod html;
 mod jsonl;
 pub mod read;
 

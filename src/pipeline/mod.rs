@@ -13,6 +13,7 @@ pub mod notices;
 mod ordered;
 pub mod problems;
 mod reader;
+pub mod report;
 pub mod results;
 mod resume;
 pub mod run;

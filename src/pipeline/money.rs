@@ -75,13 +75,14 @@ impl Money {
         charge
     }
 
-    /// Adds what was spent on outcomes that no longer stand for a row.
-    pub fn retired(&mut self, retired: &Retired, totals: &mut Totals) {
+    /// Adds what was spent on outcomes that no longer stand for a row; returns what was paid, and may have been.
+    pub fn retired(&mut self, retired: &Retired, totals: &mut Totals) -> (Option<Nanos>, Option<Nanos>) {
         let price = self.prices(&Arc::from(retired.model.as_str())).of(retired.batch);
         let paid =
             if retired.usage == Usage::default() { Some(Nanos::ZERO) } else { price.map(|p| p.cost(retired.usage)) };
         let at_risk = if retired.at_risk == 0 { Some(Nanos::ZERO) } else { price.map(|p| p.cost(retired.reserve)) };
         totals.spent(&retired.model, retired.usage, paid, at_risk, retired.at_risk);
+        (paid, at_risk)
     }
 
     /// Adds `outcome` to the totals; returns what the row cost.

@@ -1,4 +1,6 @@
-//! Percentiles of latencies in fixed memory.
+//! Percentiles of latencies, and the bars of a chart of them, in fixed memory.
+
+use serde::Serialize;
 
 /// Values below this have a bucket each.
 const EXACT: u32 = 128;
@@ -6,6 +8,20 @@ const EXACT: u32 = 128;
 const PARTS: u32 = 64;
 /// 128 exact ones, and 64 for each of the powers 2^7 to 2^31.
 const BUCKETS: usize = 128 + 25 * 64;
+
+/// About so many bars are what a chart on a telephone has room for.
+const BARS: u64 = 24;
+
+/// One bar of a chart: values from `from` on, below `to`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Bin {
+    /// The least of them.
+    pub from: u64,
+    /// The first that is not in it.
+    pub to: u64,
+    /// How many values there were.
+    pub count: u64,
+}
 
 /// Counts of milliseconds in buckets that grow with the value: 14 KiB, percentiles within 1%.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +72,45 @@ impl Histogram {
             }
         }
         None
+    }
+
+    /// The counts as bars of one width, which is a round number; empty ones in between are there too. The last bar has
+    /// another width if it holds the slowest hundredth, which would push all others together. A value within 1% of a
+    /// bar's edge may count for its neighbour.
+    #[must_use]
+    pub fn bins(&self) -> Vec<Bin> {
+        let (Some(first), Some(p99)) = (self.counts.iter().position(|&count| count > 0), self.percentile(99)) else {
+            return Vec::new();
+        };
+        let (low, high, end) = (middle(first as u32).min(self.max), u64::from(p99), u64::from(self.max) + 1);
+        // A tail of twice the length of the rest still fits.
+        let high = if end <= high * 2 { end - 1 } else { high };
+        let width = round_width((high - u64::from(low)) / BARS + 1);
+        let start = u64::from(low) / width * width;
+        let bars = (high - start) / width + 1;
+        let tail = start + bars * width;
+        let mut bins: Vec<Bin> =
+            (0..bars).map(|bar| Bin { from: start + bar * width, to: start + (bar + 1) * width, count: 0 }).collect();
+        if tail < end {
+            bins.push(Bin { from: tail, to: end, count: 0 });
+        }
+        for (index, &count) in (0..).zip(&self.counts).filter(|(_, count)| **count > 0) {
+            let value = u64::from(middle(index).min(self.max));
+            let bar = ((value - start) / width).min(bins.len() as u64 - 1);
+            bins[bar as usize].count += count;
+        }
+        bins
+    }
+}
+
+/// The least of 1, 2, 5, 10, 20, 50, … that is no less than `width`.
+fn round_width(width: u64) -> u64 {
+    let mut unit = 1;
+    loop {
+        if let Some(round) = [1, 2, 5].into_iter().map(|n| n * unit).find(|&round| round >= width) {
+            return round;
+        }
+        unit *= 10;
     }
 }
 
@@ -114,6 +169,23 @@ mod tests {
         assert_eq!(got, [10, 10, 20, 20, 30, 40, 40].map(Some));
     }
 
+    #[test]
+    fn bars_have_round_edges_and_the_tail_one_of_its_own() {
+        let mut histogram = Histogram::default();
+        assert_eq!(histogram.bins(), []);
+        histogram.add(7);
+        assert_eq!(histogram.bins(), [Bin { from: 7, to: 8, count: 1 }]);
+        for value in 100..1_100 {
+            histogram.add(value);
+        }
+        histogram.add(90_000);
+        let bins = histogram.bins();
+        assert_eq!((bins[0].from, bins[0].to), (0, 50));
+        assert_eq!(bins.iter().map(|bin| bin.count).sum::<u64>(), 1_002);
+        assert_eq!(bins.last(), Some(&Bin { from: 1_100, to: 90_001, count: 1 }));
+        assert!(bins.windows(2).all(|pair| pair[0].to == pair[1].from), "{bins:?}");
+    }
+
     proptest! {
         #[test]
         fn percentiles_are_within_one_percent(
@@ -127,6 +199,9 @@ mod tests {
                 histogram.add(value);
                 if i % 2 == 0 { &mut left } else { &mut right }.add(value);
             }
+            let bins = histogram.bins();
+            prop_assert_eq!(bins.iter().map(|bin| bin.count).sum::<u64>(), values.len() as u64);
+            prop_assert!(bins.len() <= 27, "{} bars", bins.len());
             right.merge(&left);
             prop_assert_eq!(&right, &histogram);
             values.sort_unstable();

@@ -2,6 +2,7 @@
 //!
 //! The fold does not depend on the order of the outcomes, and is the same for both transports.
 
+pub mod details;
 mod document;
 mod histogram;
 mod table;
@@ -11,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use document::{Cost, ErrorLine, ExitLine, Http, Latency, ModelLine, Rows, Summary, Tokens};
-pub use histogram::Histogram;
+pub use histogram::{Bin, Histogram};
+pub use table::span;
 
 use crate::error::Exit;
 use crate::outcome::{ErrorCode, Outcome, Usage};
@@ -155,6 +157,11 @@ impl Totals {
             latency: Histogram::default(),
             http: Http::default(),
         }
+    }
+
+    /// Says how many rows there are, where that is known only at the end.
+    pub const fn set_rows(&mut self, rows: u64) {
+        self.total = rows;
     }
 
     /// Counts the outcome of one row. Requests of a reused row were sent by an earlier run and do not count as sent.

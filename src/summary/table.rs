@@ -18,6 +18,11 @@ impl Summary {
     /// and freed of control characters.
     #[must_use]
     pub fn table(&self, width: u16) -> String {
+        self.table_with(width, |_| {})
+    }
+
+    /// The same with further lines before those about how it ended.
+    pub(super) fn table_with(&self, width: u16, more: impl FnOnce(&mut Table)) -> String {
         let mut table = Table { text: String::new(), width: usize::from(width).max(MIN_WIDTH) };
         if let Some(job) = &self.job {
             let transport = self.transport.as_deref().map(|transport| format!(", {transport}")).unwrap_or_default();
@@ -31,6 +36,7 @@ impl Summary {
         table.line("latency", &self.latency_parts());
         table.line("requests", &self.http_parts());
         self.errors(&mut table);
+        more(&mut table);
         if self.exit.code != 0 {
             table.prose("exit", &format!("{}: {}", self.exit.code, self.exit.reason));
         }
@@ -187,14 +193,15 @@ impl Summary {
     }
 }
 
-struct Table {
+/// Labelled lines of a summary.
+pub(super) struct Table {
     text: String,
     width: usize,
 }
 
 impl Table {
     /// Parts joined by commas, broken between parts; nothing if there are none.
-    fn line(&mut self, label: &str, parts: &[String]) {
+    pub(super) fn line(&mut self, label: &str, parts: &[String]) {
         let room = self.width - INDENT;
         let mut line = String::new();
         let mut label = label;
@@ -233,7 +240,7 @@ impl Table {
     }
 
     /// One line, cut to the width.
-    fn whole(&mut self, label: &str, text: &str) {
+    pub(super) fn whole(&mut self, label: &str, text: &str) {
         let text = shortened(text, self.width - INDENT);
         // Writing into a String cannot fail.
         let _ = writeln!(self.text, "  {label:<9} {text}");
@@ -305,11 +312,11 @@ fn width(character: char) -> usize {
     }
 }
 
-fn count(number: u64) -> String {
+pub(super) fn count(number: u64) -> String {
     grouped(u128::from(number))
 }
 
-fn plural(number: u64, one: &str, many: &str) -> String {
+pub(super) fn plural(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }
 
@@ -318,7 +325,8 @@ fn requests(number: u64) -> String {
 }
 
 /// A span of milliseconds: `210 ms`, `12.3 s`, `2m 05s`, `3h 10m`.
-fn span(ms: u128) -> String {
+#[must_use]
+pub fn span(ms: u128) -> String {
     match ms {
         0..1_000 => format!("{ms} ms"),
         1_000..60_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),

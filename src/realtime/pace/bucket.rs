@@ -185,7 +185,7 @@ impl Log {
             tokens = (tokens + idle).min(size) + busy - f64::from(entry.sent - entry.refused);
             flow = if full { 0.0 } else { flow + idle + busy };
             // Clocks differ a little, and the order within an entry is unknown.
-            let unsure = 0.3 + 0.004 * rate + 0.1 * f64::from(entry.sent - 1) + blur * flow;
+            let unsure = 0.3 + 0.004 * rate + 0.1 * f64::from(entry.sent.saturating_sub(1)) + blur * flow;
             let wrong = if entry.refused > 0 && tokens > 1.0 { tokens - 1.0 } else { (-tokens).max(0.0) };
             cost += (wrong / unsure).powi(2).min(9.0);
             tokens = tokens.clamp(0.0, if entry.refused > 0 { size.min(1.0) } else { size });
@@ -248,6 +248,23 @@ mod tests {
         let (log, high) = overrun(10.0, 10.0, 40.0, 1.0, 1);
         let (low, top, _) = log.fit(high);
         assert!(low < 10.0 && top > 30.0, "{low} to {top}");
+    }
+
+    #[test]
+    fn an_entry_without_requests_explains_nothing() {
+        let start = Instant::now();
+        let mut log = Log::new();
+        let at = |i: u32| start + Duration::from_millis(100) * i;
+        for i in 0..40 {
+            log.sent(at(i));
+        }
+        log.refused(at(30));
+        log.refused(at(39));
+        let whole = log.fit(20.0);
+        log.sent(at(45));
+        log.withdraw(at(45));
+        assert_eq!(log.entries.back().map(|entry| entry.sent), Some(0));
+        assert_eq!(log.fit(20.0), whole);
     }
 
     #[test]

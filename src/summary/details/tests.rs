@@ -1,0 +1,106 @@
+use super::*;
+use crate::outcome::{ErrorCode, RowError};
+use crate::price::Price;
+use crate::summary::Meta;
+
+const PRICE: Price = Price { input: 1_000_000_000, output: 2_000_000_000 };
+
+fn answered(row: u64, completion: u64, latency_ms: u32) -> Outcome {
+    Outcome {
+        error: None,
+        status: Some(200),
+        usage: Some(Usage { prompt: 10, completion }),
+        attempts: 1,
+        latency_ms,
+        ..Outcome::unsent(row, format!("q{row}").into(), "m".into(), ErrorCode::Missing, "")
+    }
+}
+
+fn failed(row: u64, code: ErrorCode) -> Outcome {
+    Outcome::unsent(row, format!("q{row}").into(), "m".into(), code, format!("why {row}"))
+}
+
+fn detail(rows: &[(Outcome, Said)]) -> Detail {
+    let mut details = Details::default();
+    for (outcome, said) in rows {
+        details.add(outcome, &Charge::of(outcome, Some(PRICE), Some(PRICE)), *said, || format!("text {}", outcome.row));
+    }
+    let files = Source::Files { files: Vec::new(), batch_price: false };
+    let meta = Meta {
+        job: None,
+        transport: None,
+        state: String::new(),
+        duration: std::time::Duration::ZERO,
+        estimated: false,
+        exit: crate::error::Exit::Ok,
+        reason: String::new(),
+        next: None,
+    };
+    details.report(crate::summary::Totals::new(0).summary(&meta), files, Some(2.0)).details
+}
+
+#[test]
+fn the_slowest_and_the_dearest_come_first_and_of_equals_the_earlier() {
+    let times = [300, 900, 100, 900, 500, 700, 200];
+    let rows: Vec<_> = (1..).zip(times).map(|(row, ms)| (answered(row, row * 10, ms), Said::default())).collect();
+    let detail = detail(&rows);
+    let ids = |rows: &[TopRow]| rows.iter().map(|row| row.id.clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&detail.slowest), ["q2", "q4", "q6", "q5", "q1"]);
+    assert_eq!(ids(&detail.dearest), ["q7", "q6", "q5", "q4", "q3"]);
+    assert_eq!((detail.dearest[0].tokens, detail.dearest[0].usd), (80, Some(Nanos(150_000))));
+    assert_eq!(detail.tokens_per_s.overall, Some(140.0));
+    // 20 tokens in 900 ms to 70 in 200 ms, within 1%.
+    assert_eq!((detail.tokens_per_s.row_p10, detail.tokens_per_s.row_p90), (Some(22.3), Some(350.0)));
+}
+
+#[test]
+fn rare_failures_are_shown_in_full() {
+    let mut rows: Vec<_> = (1..=5_000).map(|row| (failed(row, ErrorCode::Timeout), Said::default())).collect();
+    rows.extend((5_001..=5_400).map(|row| (failed(row, ErrorCode::Network), Said::default())));
+    rows.push((failed(5_401, ErrorCode::Auth), Said::default()));
+    let shown = detail(&rows).failed_rows;
+    let of = |code| shown.iter().filter(|row| row.code == code).count();
+    assert_eq!([of(ErrorCode::Auth), of(ErrorCode::Timeout), of(ErrorCode::Network)], [1, 149, 149]);
+    assert_eq!(
+        (&*shown[0].id, &*shown[0].message, shown[0].answer.as_deref()),
+        ("q5401", "why 5401", Some("text 5401"))
+    );
+    assert_eq!(shown[1].id, "q1", "the first of a code");
+}
+
+#[test]
+fn a_failure_is_not_called_truncated_and_long_texts_are_cut() {
+    let cut = Said { truncated: true, created: None };
+    let mut rows: Vec<_> = (1..=30).map(|row| (answered(row, 5, 1), cut)).collect();
+    let error = RowError { code: ErrorCode::BadResponse, message: "é".repeat(5_000) };
+    rows.push((Outcome { error: Some(error), ..answered(31, 5, 1) }, cut));
+    let detail = detail(&rows);
+    assert_eq!((detail.truncated.count, detail.truncated.rows.len()), (30, 20));
+    assert_eq!((&*detail.truncated.rows[0].id, &*detail.truncated.rows[0].answer), ("q1", "text 1"));
+    assert_eq!(detail.failed_rows[0].message.chars().count(), 301);
+    assert_eq!((detail.models[0].truncated, detail.models[0].failed), (30, 1));
+}
+
+#[test]
+fn time_is_told_in_few_bars_whatever_the_order() {
+    let start = 1_790_000_000;
+    let timeline = |times: &mut dyn Iterator<Item = i64>| {
+        let rows: Vec<_> = (1..)
+            .zip(times)
+            .map(|(row, at)| (answered(row, 1, 1), Said { truncated: false, created: Some(at) }))
+            .collect();
+        detail(&rows).over_time
+    };
+    assert_eq!(timeline(&mut [start, start, 0, i64::MAX, -5].into_iter()), None, "one moment");
+    let short = timeline(&mut [start + 3, start, start + 3].into_iter()).expect("two moments");
+    assert_eq!((short.seconds_each, short.answers), (1, vec![1, 0, 0, 2]));
+    assert_eq!((&*short.from, &*short.to), ("2026-09-21T14:13:20Z", "2026-09-21T14:13:24Z"));
+    let times: Vec<i64> = (0..4_000).map(|i| start + i * 37).collect();
+    let forth = timeline(&mut times.iter().copied()).expect("many");
+    let back = timeline(&mut times.iter().rev().copied()).expect("many");
+    assert_eq!(forth, back);
+    assert_eq!((forth.seconds_each, forth.answers.iter().sum::<u64>()), (3_600, 4_000));
+    assert!(forth.answers.len() <= 60);
+    let ages = timeline(&mut [start, 4_102_444_799].into_iter()).expect("two moments");
+    assert!(ages.answers.len() <= 60 && ages.answers.iter().sum::<u64>() == 2, "{ages:?}");
+}
