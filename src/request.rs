@@ -10,13 +10,13 @@
 mod body;
 mod flags;
 mod id;
-mod json;
+pub(crate) mod json;
 mod params;
 mod problem;
 mod record;
 mod shape;
 mod template;
-mod walk;
+pub(crate) mod walk;
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::shards::Limits;
-use crate::request::{Draft, Shape};
+use crate::request::{Draft, Endpoint, Shape};
+use crate::tokens::Estimator;
 
 /// Text that is counted in full; of larger inputs rows are picked by chance, and the others scaled by their bytes.
 const COUNTED: u64 = 32 << 20;
@@ -44,7 +45,9 @@ impl<'a> Looker<'a> {
             body: draft.body.len() as u64,
             line: super::shards::line_bytes(draft),
             max_tokens: draft.max_tokens,
-            tokens: picked.is_multiple_of(self.every).then(|| crate::tokens::estimate(&draft.body)),
+            tokens: picked
+                .is_multiple_of(self.every)
+                .then(|| Estimator::shared().request(&draft.body, draft.endpoint == Endpoint::Chat)),
         }
     }
 }

@@ -12,8 +12,8 @@ use crate::pipeline::job::describe;
 use crate::pipeline::resume;
 use crate::plan::{self, CheckOptions};
 use crate::price::{Nanos, Table};
-use crate::request::Shape;
-use crate::tokens;
+use crate::request::{Endpoint, Shape};
+use crate::tokens::{self, Estimator};
 
 /// Whether sending the row again may help.
 #[must_use]
@@ -113,7 +113,10 @@ impl Again {
         let (mut money, mut worst) = (Money::new(table.clone()), Worst::new(table.clone(), batch));
         let options = CheckOptions { max_problems: 0, ..CheckOptions::default() };
         let look = |draft: &crate::request::Draft<'_>| -> (Arc<str>, Usage, u64) {
-            let usage = Usage { prompt: tokens::estimate(&draft.body), completion: draft.max_tokens.unwrap_or(0) };
+            let usage = Usage {
+                prompt: Estimator::shared().request(&draft.body, draft.endpoint == Endpoint::Chat),
+                completion: draft.max_tokens.unwrap_or(0),
+            };
             (shape.shared(&draft.model), usage, tokens::bound(&draft.body))
         };
         plan::check_with(inputs, shape, &options, &look, &mut |row, found| {
