@@ -9,21 +9,28 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::input::Inputs;
+use crate::price::Table;
 use crate::request::{Draft, Problem, Request, Shape};
 
 /// How to check.
 #[derive(Debug, Clone, Copy)]
-pub struct CheckOptions {
+pub struct CheckOptions<'a> {
     /// Problems kept in [`Checked::problems`]; all are counted.
     pub max_problems: usize,
     /// Threads that parse. 0 and 1 do all in the caller's.
     pub threads: usize,
+    /// How much the models read; a row that is surely longer is a problem.
+    pub table: Option<&'a Table>,
 }
 
-impl Default for CheckOptions {
+impl Default for CheckOptions<'_> {
     /// 20 problems; a thread for each processor, up to 8 (one thread cuts blocks for all, so more would only wait).
     fn default() -> Self {
-        Self { max_problems: 20, threads: std::thread::available_parallelism().map_or(1, |n| n.get().min(8)) }
+        Self {
+            max_problems: 20,
+            threads: std::thread::available_parallelism().map_or(1, |n| n.get().min(8)),
+            table: None,
+        }
     }
 }
 
@@ -61,7 +68,7 @@ const ID_LIMIT: usize = 64;
 pub fn check(
     inputs: &Inputs,
     shape: &Shape,
-    options: &CheckOptions,
+    options: &CheckOptions<'_>,
     each: &mut dyn FnMut(u64, Option<&Request>),
 ) -> Result<Checked> {
     check_with(inputs, shape, options, &|draft| shape.own(draft), &mut |row, request| each(row, request.as_ref()))
@@ -75,7 +82,7 @@ pub fn check(
 pub fn check_with<T: Send>(
     inputs: &Inputs,
     shape: &Shape,
-    options: &CheckOptions,
+    options: &CheckOptions<'_>,
     look: &(dyn Fn(&Draft<'_>) -> T + Sync),
     each: &mut dyn FnMut(u64, Option<T>),
 ) -> Result<Checked> {
@@ -83,31 +90,26 @@ pub fn check_with<T: Send>(
     let mut ids = duplicates::Ids::default();
     let mut problems = Vec::new();
     let mut models: Vec<(Arc<str>, u64)> = Vec::new();
-    scan::scan(
-        inputs,
-        options.threads,
-        &|block| scan::look_over(block, shape, options.max_problems, look),
-        &mut |found| {
-            checked.bytes += found.bytes;
-            checked.long_ids += found.long_ids;
-            checked.stream_removed += found.stream_removed;
-            checked.bad_rows += found.bad_rows;
-            for (model, rows) in found.models {
-                match models.iter_mut().find(|(known, _)| *known == model) {
-                    Some((_, count)) => *count += rows,
-                    None => models.push((model, rows)),
-                }
+    scan::scan(inputs, options.threads, &|block| scan::look_over(block, shape, options, look), &mut |found| {
+        checked.bytes += found.bytes;
+        checked.long_ids += found.long_ids;
+        checked.stream_removed += found.stream_removed;
+        checked.bad_rows += found.bad_rows;
+        for (model, rows) in found.models {
+            match models.iter_mut().find(|(known, _)| *known == model) {
+                Some((_, count)) => *count += rows,
+                None => models.push((model, rows)),
             }
-            for seen in found.rows {
-                checked.rows += 1;
-                ids.add(checked.rows, seen.id);
-                each(checked.rows, seen.looked);
-            }
-            let room = options.max_problems.saturating_sub(problems.len());
-            problems.extend(found.problems.into_iter().take(room));
-            Ok(())
-        },
-    )?;
+        }
+        for seen in found.rows {
+            checked.rows += 1;
+            ids.add(checked.rows, seen.id);
+            each(checked.rows, seen.looked);
+        }
+        let room = options.max_problems.saturating_sub(problems.len());
+        problems.extend(found.problems.into_iter().take(room));
+        Ok(())
+    })?;
 
     let twice = duplicates::find(inputs, shape, options, ids)?;
     checked.problem_count = checked.bad_rows + twice.rows.len() as u64;

@@ -90,7 +90,11 @@ pub fn run(args: &Prepare, ctx: &Ctx) -> Result<Exit> {
     let stamp = inputs.stamp();
 
     progress.phase("checking input");
-    let options = CheckOptions { max_problems: args.input.max_problems, ..CheckOptions::default() };
+    let options = CheckOptions {
+        max_problems: args.input.max_problems,
+        table: Some(&ctx.settings.prices),
+        ..CheckOptions::default()
+    };
     let checked = check_with(&inputs, &shape, &options, &|_| (), &mut |_, _| ())?;
     problems::report(&checked, args.input.skip_invalid, options.max_problems, Deed::Write, &ctx.ui)?;
     problems::say_stream_removed(&checked, &ctx.ui);

@@ -78,7 +78,7 @@ struct ModelLine {
 /// # Errors
 /// What stops the reading; problems of rows are in the document.
 pub fn check(inputs: &Inputs, shape: &Shape, max_problems: usize, table: &Table) -> Result<Document> {
-    let options = CheckOptions { max_problems, ..CheckOptions::default() };
+    let options = CheckOptions { max_problems, table: Some(table), ..CheckOptions::default() };
     let looker = Looker::new(shape, inputs.total_bytes().unwrap_or(0));
     let mut estimate = Estimate::default();
     let limits = Limits::default();

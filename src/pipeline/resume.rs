@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::input::Inputs;
 use crate::outcome::{Fingerprint, Usage};
 use crate::plan::{self, CheckOptions, Checked};
+use crate::price::Table;
 use crate::request::Shape;
 use crate::store::JobDb;
 use crate::ui::format;
@@ -71,11 +72,11 @@ impl Stored<'_> {
 pub fn check(
     inputs: &Inputs,
     shape: &Shape,
-    max_problems: usize,
+    (max_problems, table): (usize, Option<&Table>),
     old: Option<JobDb>,
     sound: Option<&Sound>,
 ) -> Result<(Checked, Option<Resumed>)> {
-    let options = CheckOptions { max_problems, ..CheckOptions::default() };
+    let options = CheckOptions { max_problems, table, ..CheckOptions::default() };
     let Some(db) = old else {
         let checked = plan::check_with(inputs, shape, &options, &|_| (), &mut |_, _| {})?;
         return Ok((checked, None));
@@ -132,7 +133,7 @@ pub fn prepare(
         let mut kept = 0;
         let mut remap = db.remap()?;
         let mut result = Ok(());
-        plan::check(inputs, shape, &CheckOptions { max_problems: 0, threads: 1 }, &mut |row, request| {
+        plan::check(inputs, shape, &CheckOptions { max_problems: 0, threads: 1, table: None }, &mut |row, request| {
             let Some(request) = request.filter(|_| checked.duplicates.binary_search(&row).is_err()) else { return };
             if result.is_ok() {
                 match remap.place(row, &request.id, request.fingerprint) {

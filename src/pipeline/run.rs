@@ -93,7 +93,10 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
     let earlier = if claimed.resumed { Some(JobDb::open(&store.job_path(&claimed.job.id))?) } else { None };
 
     progress.phase("checking input");
-    let (checked, resumed) = resume::check(&source.inputs, &shape, plan.max_problems, earlier, claimed.sound.as_ref())?;
+    let (checked, resumed) = {
+        let limits = (plan.max_problems, Some(&ctx.settings.prices));
+        resume::check(&source.inputs, &shape, limits, earlier, claimed.sound.as_ref())?
+    };
     problems::report(&checked, source.spec.skip_invalid, plan.max_problems, Deed::Send, &ctx.ui)?;
     problems::say_stream_removed(&checked, &ctx.ui);
 

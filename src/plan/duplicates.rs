@@ -155,11 +155,12 @@ struct Suspect {
 }
 
 /// Compares the candidates among `ids`, reading the inputs again only if there are any.
-pub fn find(inputs: &Inputs, shape: &Shape, options: &CheckOptions, mut ids: Ids) -> Result<Twice> {
+pub fn find(inputs: &Inputs, shape: &Shape, options: &CheckOptions<'_>, mut ids: Ids) -> Result<Twice> {
     let mut candidates = ids.repeated();
     if ids.any_row_like && ids.any_generated {
         let work = |block: &crate::input::Block| -> Vec<u64> {
-            let found = scan::look_over(block, shape, 0, &|_| ());
+            let found =
+                scan::look_over(block, shape, &CheckOptions { max_problems: 0, table: None, ..*options }, &|_| ());
             let met = found.rows.into_iter().filter_map(|seen| match seen.id {
                 SeenId::RowLike(hash, n) if ids.is_generated(n) => Some(hash),
                 _ => None,

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use super::ID_LIMIT;
 use super::duplicates::SeenId;
+use super::{CheckOptions, ID_LIMIT};
 use crate::error::{Error, Exit, Result};
 use crate::input::{Block, Inputs};
-use crate::request::{Draft, Problem, Shape};
+use crate::price::Table;
+use crate::request::{Draft, Endpoint, Problem, Record, Shape};
+use crate::tokens::{self, Estimator};
 
 /// What a block held.
 pub struct Found<T> {
@@ -31,7 +33,12 @@ pub struct Seen<T> {
 }
 
 /// Parses a block.
-pub fn look_over<T>(block: &Block, shape: &Shape, most: usize, look: &(dyn Fn(&Draft<'_>) -> T + Sync)) -> Found<T> {
+pub fn look_over<T>(
+    block: &Block,
+    shape: &Shape,
+    options: &CheckOptions<'_>,
+    look: &(dyn Fn(&Draft<'_>) -> T + Sync),
+) -> Found<T> {
     let mut found = Found {
         rows: Vec::with_capacity(usize::try_from(block.rows()).unwrap_or(0)),
         problems: Vec::new(),
@@ -44,7 +51,13 @@ pub fn look_over<T>(block: &Block, shape: &Shape, most: usize, look: &(dyn Fn(&D
     block.for_each(|record| {
         match record.and_then(
             #[expect(clippy::result_large_err, reason = "a problem is rare")]
-            |record| shape.draft(&record),
+            |record| {
+                let draft = shape.draft(&record)?;
+                match options.table.and_then(|table| too_long(&record, &draft, table)) {
+                    Some(problem) => Err(problem),
+                    None => Ok(draft),
+                }
+            },
         ) {
             Ok(draft) => {
                 found.stream_removed += u64::from(draft.stream_removed);
@@ -62,13 +75,41 @@ pub fn look_over<T>(block: &Block, shape: &Shape, most: usize, look: &(dyn Fn(&D
                 let row = problem.row.unwrap_or(0);
                 let id = problem.id.as_deref().map_or(SeenId::Generated, |id| SeenId::given(id, row));
                 found.rows.push(Seen { id, looked: None });
-                if found.problems.len() < most {
+                if found.problems.len() < options.max_problems {
                     found.problems.push(problem);
                 }
             }
         }
     });
     found
+}
+
+/// Requests below this many tokens fit every model that there is, and need not be looked up.
+const SHORT: u64 = 2048;
+
+/// The problem of a row whose prompt and answer are surely more than its model reads.
+fn too_long(record: &Record<'_>, draft: &Draft<'_>, table: &Table) -> Option<Problem> {
+    let answer = draft.max_tokens.unwrap_or(0);
+    if tokens::bound(&draft.body) + answer <= SHORT {
+        return None;
+    }
+    let context = table.get(&draft.model)?.context?;
+    if tokens::bound(&draft.body) + answer <= context {
+        return None;
+    }
+    let prompt = Estimator::shared().request(&draft.body, draft.endpoint == Endpoint::Chat);
+    // An estimate may be a tenth too high.
+    if prompt - prompt / 10 + answer <= context {
+        return None;
+    }
+    let bound = draft.max_tokens.map_or_else(String::new, |n| format!(" and max_tokens of {n}"));
+    let text = format!("about {prompt} prompt tokens{bound} are more than the {context} that {} reads", draft.model);
+    let mut problem = Problem::new(record, "context_length", text).hint(format!(
+        "shorten it, or lower max_tokens; if the model reads more: [models.\"{}\"] context = N in the config file",
+        draft.model
+    ));
+    problem.id = Some(draft.id.to_string());
+    Some(problem)
 }
 
 /// Whether the service would not take the id as it is.

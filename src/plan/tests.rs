@@ -21,7 +21,7 @@ fn inputs(dir: &tempfile::TempDir, files: &[(&str, String)]) -> Inputs {
 
 fn run(inputs: &Inputs, max_problems: usize, threads: usize) -> (Checked, Vec<(u64, Option<Request>)>) {
     let mut rows = Vec::new();
-    let options = CheckOptions { max_problems, threads };
+    let options = CheckOptions { max_problems, threads, table: None };
     let checked = check(inputs, &shape(), &options, &mut |row, request| rows.push((row, request.cloned())));
     (checked.expect("read"), rows)
 }
@@ -81,7 +81,7 @@ fn a_look_sees_every_good_row_in_order_over_many_blocks() {
     let lines = lines.concat();
     let inputs = inputs(&dir, &[("a.jsonl", lines)]);
     let mut next = 1;
-    let options = CheckOptions { max_problems: 1, threads: 3 };
+    let options = CheckOptions { max_problems: 1, threads: 3, table: None };
     let look = |draft: &Draft<'_>| (draft.row, draft.body.contains(&format!("\"{}x", draft.row)));
     let checked = check_with(&inputs, &shape(), &options, &look, &mut |row, seen| {
         assert_eq!((row, seen), (next, Some((next, true))));

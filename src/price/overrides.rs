@@ -24,6 +24,8 @@ pub struct ModelOverride {
     pub batch_discount: Option<Decimal>,
     /// Whether batches serve the model at all.
     pub batch: Option<bool>,
+    /// Tokens of prompt and answer together.
+    pub context: Option<u64>,
 }
 
 impl Table {
@@ -69,6 +71,7 @@ impl ModelOverride {
             // What the built-in sources said of the price is no longer about this price.
             entry.note.clear();
         }
+        entry.context = self.context.or(entry.context);
         if let Some(Decimal(part)) = self.batch_discount {
             entry.discount = Discount::from_part(part).ok_or_else(|| {
                 Error::usage(format!("config file: [models.\"{model}\"] batch_discount {part} is not between 0 and 1"))

@@ -103,3 +103,29 @@ fn models_say_where_their_figures_are_from() {
     home.llbatch(&["models", "--refresh"]).code(75).says(&["cannot connect"]);
     home.llbatch(&["models", "nobody/has-this"]).code(0).says(&["no known model"]);
 }
+
+#[test]
+fn a_row_that_its_model_cannot_read_is_a_problem_before_anything_is_sent() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    // A context of 131,072 tokens: the prompt alone is over it, the next one with its answer, the third fits.
+    let row = |id: &str, words: usize, max_tokens: u64| {
+        format!(
+            "{{\"id\":\"{id}\",\"prompt\":\"{}\",\"model\":\"{TURBO}\",\"max_tokens\":{max_tokens}}}\n",
+            "word ".repeat(words)
+        )
+    };
+    home.write("in.jsonl", [row("a", 160_000, 10), row("b", 60_000, 100_000), row("c", 60_000, 1000)].concat());
+    for command in ["check", "run", "submit"] {
+        let out = home.llbatch(&[command, "in.jsonl", "--base-url", &server.url]).code(65);
+        let said = if command == "check" { out.stdout } else { out.stderr };
+        assert!(
+            said.contains("in.jsonl:1:") && said.contains("in.jsonl:2:") && !said.contains("in.jsonl:3:"),
+            "{said}"
+        );
+        assert!(said.contains("are more than the 131072 that"), "{said}");
+    }
+    assert_eq!(server.requests(), 0);
+    home.write("c.toml", format!("[models.\"{TURBO}\"]\ncontext = 1000000\n"));
+    home.llbatch(&["check", "in.jsonl", "--config", "c.toml"]).code(0);
+}

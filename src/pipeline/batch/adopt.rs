@@ -133,7 +133,7 @@ impl Work<'_> {
         let mut db = self.courier.db.borrow_mut();
         let mut put = Ok(());
         let mut asked = 0;
-        let options = CheckOptions { max_problems: 0, threads: 1 };
+        let options = CheckOptions { max_problems: 0, threads: 1, table: None };
         let checked = plan::check(inputs, shape, &options, &mut |row, request| {
             if put.is_err() {
                 return;

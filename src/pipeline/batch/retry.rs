@@ -70,7 +70,7 @@ impl Work<'_> {
     pub fn same_input(&self) -> Result<()> {
         let db = crate::store::JobDb::open(&self.store.job_path(&self.job.id))?;
         let shape = Shape::new(&self.spec.params)?;
-        let (checked, resumed) = resume::check(&self.inputs()?, &shape, 0, Some(db), None)?;
+        let (checked, resumed) = resume::check(&self.inputs()?, &shape, (0, None), Some(db), None)?;
         if checked.rows != self.job.total || resumed.is_some_and(|resumed| !resumed.is_same()) {
             return Err(self.changed());
         }

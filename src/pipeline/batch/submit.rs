@@ -211,7 +211,8 @@ fn look(order: &Order, remote: Remote<'_>, store: &Store, ctx: &Ctx, progress: &
     let mut realtime = order.auto.then(Bits::default);
     let table = &ctx.settings.prices;
     let in_batch = |model: &str| !order.auto || saves(table, model);
-    let options = CheckOptions { max_problems: order.max_problems, ..CheckOptions::default() };
+    let options =
+        CheckOptions { max_problems: order.max_problems, table: Some(&ctx.settings.prices), ..CheckOptions::default() };
     let checked = plan::check_with(
         &inputs,
         &shape,

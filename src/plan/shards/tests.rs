@@ -91,7 +91,7 @@ impl Case {
         fs::write(&path, text).expect("written");
         let inputs = Inputs::resolve(&[path], None).expect("readable");
         let shape = Shape::new(&self.params).expect("a shape");
-        let options = CheckOptions { max_problems: 20, threads: 1 };
+        let options = CheckOptions { max_problems: 20, threads: 1, table: None };
         let checked = check_with(&inputs, &shape, &options, &|_| (), &mut |_, _| ()).expect("read");
         self.split(&inputs, &shape, &checked)
     }
