@@ -73,10 +73,39 @@ pub struct Draft<'a> {
 }
 
 impl Draft<'_> {
+    /// The most tokens that all answers come to; `None`: no bound is set.
+    pub fn answer_bound(&self) -> Option<u64> {
+        answer_bound(&self.body, self.max_tokens)
+    }
+
     /// Equal for equal requests. Computed on demand: it costs as much as the rest of the draft.
     pub fn fingerprint(&self) -> Fingerprint {
         fingerprint(self.endpoint, &self.model, &self.body)
     }
+}
+
+/// The most tokens that all answers to a request come to: `n` of them, each up to `max_tokens`; `None`: it sets no bound.
+pub fn answer_bound(body: &str, max_tokens: Option<u64>) -> Option<u64> {
+    /// No model answers with more.
+    const LONGEST: u64 = 131_072;
+    let choices = choices(body);
+    match max_tokens {
+        Some(most) => Some(most.saturating_mul(choices)),
+        None if choices > 1 => Some(LONGEST.saturating_mul(choices)),
+        None => None,
+    }
+}
+
+/// Answers that the request asks for.
+fn choices(body: &str) -> u64 {
+    let named = |name: &str| memchr::memmem::find(body.as_bytes(), name.as_bytes()).is_some();
+    // Rarely there, and then looked for where it counts.
+    if !named("\"n\"") && !named("\"best_of\"") {
+        return 1;
+    }
+    let members = json::members(body).unwrap_or_default();
+    let value = |name: &str| json::find(&members, name).and_then(|member| member.value.trim().parse::<u64>().ok());
+    value("n").unwrap_or(1).max(value("best_of").unwrap_or(1)).max(1)
 }
 
 /// Blake3 of endpoint, model and body, cut to 16 bytes.

@@ -61,7 +61,8 @@ pub fn run(args: &Cancel, ctx: &Ctx) -> Result<Exit> {
     }
     let until = Some(Instant::now() + GRACE);
     let ended = follow(&mut works, Waiting { until, every: Some(Duration::from_secs(2)) })?;
-    for work in works {
+    for mut work in works {
+        work.account()?;
         work.progress.finish();
     }
     if ctx.json {

@@ -7,6 +7,7 @@ use super::{print_json, print_text};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Inputs};
+use crate::pipeline::calibrate::Factors;
 use crate::pipeline::check;
 use crate::pipeline::job::spool_stdin;
 use crate::request::Shape;
@@ -51,8 +52,12 @@ pub(super) fn show(input: &InputArgs, ctx: &Ctx) -> Result<Exit> {
     } else {
         (Inputs::resolve(&input.inputs, format)?, None)
     };
+    // What earlier jobs taught, if there were any; looking leaves nothing behind.
+    let dir = &ctx.settings.state_dir.value;
+    let factors =
+        if dir.join("ledger.db").exists() { Factors::of(&Store::open(dir)?.ledger()?)? } else { Factors::default() };
     progress.phase("checking input");
-    let document = check::check(&inputs, &shape, input.max_problems, &ctx.settings.prices)?;
+    let document = check::check(&inputs, &shape, input.max_problems, &ctx.settings.prices, &factors)?;
     progress.finish();
     if ctx.json {
         print_json(&document, ctx)?;

@@ -1,5 +1,7 @@
 //! `llbatch clean`: removes what is kept of jobs that have ended.
 
+use std::collections::HashSet;
+
 use clap::Args;
 
 use super::print_json;
@@ -11,7 +13,7 @@ use crate::pipeline::batch::submit::peek;
 use crate::pipeline::batch::{self, same_service};
 use crate::pipeline::job::spec_of;
 use crate::settings;
-use crate::store::{BatchJob, Job, Store};
+use crate::store::{BatchJob, Job, Ledger, Store};
 use crate::ui::format;
 
 /// Remove local data of ended jobs, and with --remote their files from the service
@@ -94,8 +96,15 @@ pub fn run(args: &Clean, ctx: &Ctx) -> Result<Exit> {
         };
         if let Some(service) = &service {
             same_service(&job, &spec_of(&job)?, &service.name)?;
+            // The same content has the same file: what another job was made from stays for it.
+            let shared = files_of_others(&store, &ledger, &job.id)?;
             for batch in peek(&store, &job)?.batches()? {
-                for file in [&batch.file_id, &batch.output_file_id, &batch.error_file_id].into_iter().flatten() {
+                let mut files = vec![&batch.output_file_id, &batch.error_file_id];
+                // What others uploaded is theirs.
+                if !batch.sha256.is_empty() {
+                    files.push(&batch.file_id);
+                }
+                for file in files.into_iter().flatten().filter(|file| !shared.contains(*file)) {
                     runtime.block_on(service.client.delete_file(file)).map_err(|failure| {
                         crate::batch::courier::error(&format!("deleting {file} of {}", job.id), &failure)
                     })?;
@@ -124,6 +133,19 @@ pub fn run(args: &Clean, ctx: &Ctx) -> Result<Exit> {
         ctx.ui.note(&format!("{verb} {}", format::plural(removed.len() as u64, "job")));
     }
     Ok(if named && !kept.is_empty() { Exit::TempFail } else { Exit::Ok })
+}
+
+/// Files that batches of other jobs were made from, or answered into.
+fn files_of_others(store: &Store, ledger: &Ledger, but: &str) -> Result<HashSet<String>> {
+    let mut files = HashSet::new();
+    for job in ledger.recent(u32::MAX)? {
+        if job.id != but && store.job_path(&job.id).exists() {
+            for batch in peek(store, &job)?.batches()? {
+                files.extend([batch.file_id, batch.output_file_id, batch.error_file_id].into_iter().flatten());
+            }
+        }
+    }
+    Ok(files)
 }
 
 /// Why a job must stay.

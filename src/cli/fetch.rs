@@ -55,6 +55,7 @@ pub fn run(args: &Fetch, ctx: &Ctx) -> Result<Exit> {
     let outputs = work.outputs(&delivery)?;
     let ended = if args.wait { follow(std::slice::from_mut(&mut work), waiting)? } else { work.advance()? };
     if !ended && !args.partial {
+        work.account()?;
         let (open, _) = work.open_batches()?;
         let what = if args.wait { "--timeout is over" } else { "not finished yet" };
         return Err(Error::new(Exit::TempFail, format!("{what}: {}", unended(open, &work.job.id)))

@@ -76,14 +76,13 @@ pub fn run(args: &Models, ctx: &Ctx) -> Result<Exit> {
 
 fn grid(found: &[&Entry]) -> Grid {
     let mut grid = Grid::new([
-        ("MODEL", Align::Left),
+        ("MODEL", Align::Whole),
         ("INPUT", Align::Right),
         ("OUTPUT", Align::Right),
         ("CONTEXT", Align::Right),
         ("BATCH", Align::Left),
         ("AS OF", Align::Left),
-        ("SOURCE", Align::Left),
-        ("NOTE", Align::Left),
+        ("SOURCE; NOTE", Align::Left),
     ]);
     for entry in found {
         let price = |nanos: Option<u64>| nanos.map_or_else(|| "?".to_owned(), |n| Nanos(n.into()).human());
@@ -100,8 +99,7 @@ fn grid(found: &[&Entry]) -> Grid {
             entry.context.map_or_else(|| "?".to_owned(), format::count),
             batch,
             entry.as_of.clone(),
-            entry.source.clone(),
-            entry.note.clone(),
+            if entry.note.is_empty() { entry.source.clone() } else { format!("{}; {}", entry.source, entry.note) },
         ]);
     }
     grid

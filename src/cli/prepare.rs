@@ -156,7 +156,7 @@ fn judge(written: &Split, checked: &Checked, args: &Prepare, ctx: &Ctx) -> Resul
 }
 
 fn table(shards: &[Shard]) -> Table {
-    let columns = [("FILE", Align::Left), ("MODEL", Align::Left), ("ROWS", Align::Right), ("SIZE", Align::Right)];
+    let columns = [("FILE", Align::Whole), ("MODEL", Align::Left), ("ROWS", Align::Right), ("SIZE", Align::Right)];
     let mut table = Table::new(columns);
     for shard in shards {
         let file = shard.path.display().to_string();

@@ -76,6 +76,7 @@ pub fn run(args: &Retry, ctx: &Ctx) -> Result<Exit> {
         ))
         .hint("--via realtime"));
     }
+    work.account()?;
     if !args.dry_run && batch {
         work.keep_input()?;
     }

@@ -41,9 +41,9 @@ pub(super) fn show(since: Option<&str>, csv: bool, ledger: &Ledger, ctx: &Ctx) -
     let past = jiff::SignedDuration::try_from(span).map_err(|_| Error::usage("--since: too long ago"))?;
     let since = now.checked_sub(past).map_err(|_| Error::usage("--since: too long ago"))?;
     let day = since.date().to_string();
-    let days: Vec<Line> = ledger.spending(&day)?.into_iter().map(line).collect();
+    let days: Vec<Line> = ledger.spending(&day, ctx.settings.sandbox)?.into_iter().map(line).collect();
     let usd = days.iter().filter_map(|line| line.usd).sum();
-    let unrecorded_usd = ledger.unrecorded(since.timestamp().as_millisecond())?;
+    let unrecorded_usd = ledger.unrecorded(since.timestamp().as_millisecond(), ctx.settings.sandbox)?;
     if ctx.json {
         print_json(&Document { version: 1, since: day, days, usd, unrecorded_usd }, ctx)?;
         return Ok(Exit::Ok);

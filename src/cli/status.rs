@@ -341,14 +341,20 @@ fn jobs_table(seen: &[Seen]) -> Table {
             job.state.as_str().to_owned(),
             format!("{:.0}%", done(job, batches)),
             format::count(job.total),
-            format::count(job.succeeded),
-            format::count(job.failed),
+            taken(job, batches, job.succeeded),
+            taken(job, batches, job.failed),
             cost(job),
             age(job),
             input,
         ]);
     }
     table
+}
+
+/// Rows by fate; of a job that ended and whose results are still with the service nobody knows.
+fn taken(job: &Job, batches: &[BatchJob], rows: u64) -> String {
+    let unknown = job.state.ended() && batches.iter().any(BatchJob::is_open);
+    if unknown && rows == 0 { "–".to_owned() } else { format::count(rows) }
 }
 
 /// Percent of the rows that have come to an end, as far as the service tells.

@@ -113,9 +113,17 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
         patience: if wait { UNBOUNDED } else { PATIENCE },
     };
     let Entered { mut work, known } = submit::enter(&order, service.remote(), ctx, shown)?;
-    work.opening(known)?;
     // Before money is spent.
-    let outputs = delivery.as_ref().map(|delivery| work.outputs(delivery)).transpose()?;
+    let outputs = match delivery.as_ref().map(|delivery| work.outputs(delivery)).transpose() {
+        Ok(outputs) => outputs,
+        // Nothing has been sent: no trace is left of a job that cannot be delivered.
+        Err(error) if !known => {
+            work.unplan()?;
+            return Err(error);
+        }
+        Err(error) => return Err(error),
+    };
+    work.opening(known)?;
     let id = work.job.id.clone();
     if !to_stdout && !ctx.json {
         print_text(&format!("{id}\n"), ctx)?;
@@ -165,6 +173,7 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
         let (summary, exit) = work.deliver(outputs, flat, began)?;
         return print_summary(&summary, exit, ctx);
     }
+    work.account()?;
     too_late(&work, args.deadline.is_some())
 }
 

@@ -54,7 +54,8 @@ pub fn run(args: &Wait, ctx: &Ctx) -> Result<Exit> {
     }
     let ended = follow(&mut works, waiting)?;
     let mut exit = Exit::Ok;
-    for work in works {
+    for mut work in works {
+        work.account()?;
         exit = exit.worst(work.verdict_now()?.0);
         work.progress.finish();
     }

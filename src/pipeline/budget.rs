@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::batch::submit::peek;
+use super::job::spec_of;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::outcome::Usage;
 use crate::price::{Nanos, Price, Table};
-use crate::store::{BatchJob, Ledger, Spent, Store, Transport};
+use crate::store::{BatchJob, Job, Ledger, Spent, Store, Transport};
 use crate::summary::Totals;
 
 /// The most that requests can cost.
@@ -65,8 +66,8 @@ pub fn left(max_cost: Option<Nanos>, store: &Store, ledger: &Ledger, ctx: &Ctx) 
         [("today", ctx.settings.budget.per_day, now.date()), ("this month", ctx.settings.budget.per_month, month)];
     for (when, limit, since) in budgets {
         let Some(limit) = limit else { continue };
-        let spent = spent_since(since, ledger)?;
-        let flying = in_flight(store, ledger)?;
+        let spent = spent_since(since, ledger, ctx.settings.sandbox)?;
+        let flying = in_flight(store, ledger, ctx.settings.sandbox)?;
         let amount = Nanos((limit.0 - spent.0 - flying.0).max(0));
         let what = format!(
             "the config file's budget of {} for {when} ({} spent, up to {} in flight)",
@@ -79,19 +80,21 @@ pub fn left(max_cost: Option<Nanos>, store: &Store, ledger: &Ledger, ctx: &Ctx) 
     Ok(all.into_iter().min_by_key(|left| left.amount.0))
 }
 
-fn spent_since(day: jiff::civil::Date, ledger: &Ledger) -> Result<Nanos> {
-    let recorded: Nanos = ledger.spending(&day.to_string())?.iter().filter_map(|line| line.spent.paid).sum();
+fn spent_since(day: jiff::civil::Date, ledger: &Ledger, sandbox: bool) -> Result<Nanos> {
+    let recorded: Nanos = ledger.spending(&day.to_string(), sandbox)?.iter().filter_map(|line| line.spent.paid).sum();
     let midnight = day.to_zoned(jiff::tz::TimeZone::system()).map_or(0, |at| at.timestamp().as_millisecond());
-    Ok(recorded + ledger.unrecorded(midnight)?)
+    Ok(recorded + ledger.unrecorded(midnight, sandbox)?)
 }
 
 /// The most that batches which have not been settled can cost.
-fn in_flight(store: &Store, ledger: &Ledger) -> Result<Nanos> {
+fn in_flight(store: &Store, ledger: &Ledger, sandbox: bool) -> Result<Nanos> {
     let mut sum = Nanos::ZERO;
     for job in ledger.recent(u32::MAX)? {
         // A job of batches that has been delivered is settled; a realtime job may have been retried in batches.
         let settled = job.state.ended() && (job.delivered || job.transport == Transport::Realtime);
-        if settled || !store.job_path(&job.id).exists() {
+        // A rehearsal costs nothing, and what is real is none.
+        let other = spec_of(&job).is_ok_and(|spec| (spec.service == "sandbox") != sandbox);
+        if settled || other || !store.job_path(&job.id).exists() {
             continue;
         }
         let batches = peek(store, &job)?.batches()?;
@@ -139,7 +142,7 @@ pub fn unpriced_error(model: &str) -> Error {
 ///
 /// # Errors
 /// 74 if the disk refuses.
-pub fn record(job: &str, totals: &Totals, ledger: &Ledger) -> Result<()> {
+pub fn record(job: &Job, totals: &Totals, ledger: &Ledger) -> Result<()> {
     let spent: Vec<Spent> = totals
         .by_model()
         .map(|(model, rows, usage, paid)| Spent {
@@ -150,7 +153,8 @@ pub fn record(job: &str, totals: &Totals, ledger: &Ledger) -> Result<()> {
             paid,
         })
         .collect();
-    ledger.record_spending(job, &jiff::Zoned::now().date().to_string(), &spent)
+    let sandbox = spec_of(job).is_ok_and(|spec| spec.service == "sandbox");
+    ledger.record_spending((&job.id, sandbox), &jiff::Zoned::now().date().to_string(), &spent)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::context::Ctx;
 use crate::error::{Exit, Result};
 use crate::input::Inputs;
 use crate::outcome::Usage;
+use crate::pipeline::calibrate::Factors;
 use crate::plan::estimate::{Estimate, Looker, ModelEstimate};
 use crate::plan::shards::Limits;
 use crate::plan::{self, CheckOptions, Checked};
@@ -77,7 +78,13 @@ struct ModelLine {
 ///
 /// # Errors
 /// What stops the reading; problems of rows are in the document.
-pub fn check(inputs: &Inputs, shape: &Shape, max_problems: usize, table: &Table) -> Result<Document> {
+pub fn check(
+    inputs: &Inputs,
+    shape: &Shape,
+    max_problems: usize,
+    table: &Table,
+    factors: &Factors,
+) -> Result<Document> {
     let options = CheckOptions { max_problems, table: Some(table), ..CheckOptions::default() };
     let looker = Looker::new(shape, inputs.total_bytes().unwrap_or(0));
     let mut estimate = Estimate::default();
@@ -87,15 +94,15 @@ pub fn check(inputs: &Inputs, shape: &Shape, max_problems: usize, table: &Table)
             estimate.add(&sight, limits);
         }
     })?;
-    Ok(Document::new(checked, estimate, table))
+    Ok(Document::new(checked, estimate, table, factors))
 }
 
 impl Document {
-    fn new(checked: Checked, estimate: Estimate, table: &Table) -> Self {
+    fn new(checked: Checked, estimate: Estimate, table: &Table, factors: &Factors) -> Self {
         let found = estimate.models();
         let batches = found.iter().map(|(_, model)| model.batches()).sum();
         let models: Vec<ModelLine> =
-            found.iter().map(|(name, model)| ModelLine::new(name, model, table.get(name))).collect();
+            found.iter().map(|(name, model)| ModelLine::new(name, model, table.get(name), factors)).collect();
         let sum = |part: &dyn Fn(&ModelLine) -> Option<Nanos>| {
             models.iter().try_fold(Nanos::ZERO, |sum, model| Some(sum + part(model)?))
         };
@@ -119,6 +126,21 @@ impl Document {
             batches,
             advice,
         }
+    }
+
+    /// A sum for people: where it is not known as a whole, its known part.
+    fn known(&self, whole: Range, part: &dyn Fn(&ModelLine) -> Range) -> String {
+        if whole.min.is_some() {
+            return whole.shown();
+        }
+        let (known, unknown): (Vec<Range>, Vec<Range>) =
+            self.models.iter().map(part).partition(|range| range.min.is_some());
+        if known.is_empty() {
+            return "unknown".to_owned();
+        }
+        let sum = |most: bool| known.iter().filter_map(|r| if most { r.max.or(r.min) } else { r.min }).sum();
+        let shown = Range { min: Some(sum(false)), max: Some(sum(true)) }.shown();
+        format!("{shown}, and {} without a known price", format::plural(unknown.len() as u64, "model"))
     }
 
     /// How the command ends.
@@ -186,8 +208,10 @@ impl Document {
         );
         let batches =
             crate::pipeline::batch::submit::plural_batches(usize::try_from(self.batches).unwrap_or(usize::MAX));
-        let _ = writeln!(text, "realtime  {}", self.cost.realtime_usd.shown());
-        let _ = writeln!(text, "batch     {} ({batches})", self.cost.batch_usd.shown());
+        let realtime = self.known(self.cost.realtime_usd, &|model| model.realtime);
+        let in_batch = self.known(self.cost.batch_usd, &|model| model.in_batch);
+        let _ = writeln!(text, "realtime  {realtime}");
+        let _ = writeln!(text, "batch     {in_batch} ({batches})");
         for line in &self.advice {
             let _ = writeln!(text, "- {line}");
         }
@@ -196,8 +220,8 @@ impl Document {
 }
 
 impl ModelLine {
-    fn new(name: &str, model: &ModelEstimate, entry: Option<&Entry>) -> Self {
-        let prompt_tokens = model.prompt_tokens();
+    fn new(name: &str, model: &ModelEstimate, entry: Option<&Entry>, factors: &Factors) -> Self {
+        let prompt_tokens = factors.apply(name, model.prompt_tokens());
         let limit = entry.and_then(|entry| entry.max_output.or(entry.context));
         let completion_max = model.completion_max(limit);
         let range = |price: Option<Price>| Range {
@@ -246,9 +270,9 @@ impl Range {
 fn advice(models: &[ModelLine]) -> Vec<String> {
     let mut advice = Vec::new();
     let names = |some: &[&ModelLine]| {
-        let mut names: Vec<&str> = some.iter().take(3).map(|m| m.model.as_str()).collect();
-        if some.len() > 3 {
-            names.push("…");
+        let mut names: Vec<String> = some.iter().take(4).map(|m| m.model.clone()).collect();
+        if some.len() > 4 {
+            names.push(format!("and {} more", some.len() - 4));
         }
         names.join(", ")
     };

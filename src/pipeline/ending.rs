@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::run::Plan;
-use super::{Bits, Consumed, Cursor, Money, budget, money};
+use super::{Bits, Consumed, Cursor, Money, budget, calibrate, money};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
@@ -147,7 +147,7 @@ impl Closing<'_> {
             (true, _, _) => State::Partial,
         };
         job.cost = totals.usd();
-        if let Err(error) = budget::record(&job.id, &totals, ledger) {
+        if let Err(error) = budget::record(&job, &totals, ledger) {
             tracing::warn!("{error}");
         }
         job.exit = Some(ending.exit.code());
@@ -186,6 +186,15 @@ impl Closing<'_> {
         };
         let exit = meta.exit;
         let mut summary = totals.summary(&meta);
+        if ended {
+            // Nice to know, and nothing more: an input that is gone by now is no failure.
+            let db = JobDb::open(&store.job_path(&job.id));
+            let learned = db.and_then(|db| calibrate::learn(&job.id, inputs, shape, &db, ledger));
+            summary.estimate_off = learned.unwrap_or_else(|error| {
+                tracing::debug!("{error}");
+                None
+            });
+        }
         // Outcomes do not know of requests whose rows are still to be done.
         let gauges = &shared.gauges;
         summary.http = Http {

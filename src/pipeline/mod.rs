@@ -3,6 +3,7 @@
 pub mod batch;
 mod bits;
 pub mod budget;
+pub mod calibrate;
 pub mod check;
 mod columns;
 mod cursor;

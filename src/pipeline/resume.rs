@@ -12,7 +12,7 @@ use crate::input::Inputs;
 use crate::outcome::{Fingerprint, Usage};
 use crate::plan::{self, CheckOptions, Checked};
 use crate::price::Table;
-use crate::request::Shape;
+use crate::request::{Shape, answer_bound};
 use crate::store::JobDb;
 use crate::ui::format;
 
@@ -185,8 +185,10 @@ fn retire_lost(lost: &[u64], db: &mut JobDb, inputs: &Inputs, shape: &Arc<Shape>
                 return;
             }
             let Ok(request) = shape.request(&record) else { return };
-            let reserve =
-                Usage { prompt: crate::tokens::bound(&request.body), completion: request.max_tokens.unwrap_or(0) };
+            let reserve = Usage {
+                prompt: crate::tokens::bound(&request.body),
+                completion: answer_bound(&request.body, request.max_tokens).unwrap_or(0),
+            };
             bounds.push((request.model, 1, reserve));
         });
     }

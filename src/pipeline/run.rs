@@ -279,6 +279,10 @@ fn opening(claimed: &Claimed, checked: &Checked, done: &Bits, awaited: u64, plan
     } else {
         format::plural(checked.rows, "row")
     };
-    let verb = if claimed.resumed { "resuming job" } else { "job" };
+    let verb = match (claimed.resumed, plan.beside_batches) {
+        (_, true) => "at realtime, of job",
+        (true, false) => "resuming job",
+        (false, false) => "job",
+    };
     format!("{verb} {}: {rows}, {}{more}, against {}", claimed.job.id, models.join(", "), plan.service)
 }

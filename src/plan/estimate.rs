@@ -44,7 +44,7 @@ impl<'a> Looker<'a> {
             model: self.shape.shared(&draft.model),
             body: draft.body.len() as u64,
             line: super::shards::line_bytes(draft),
-            max_tokens: draft.max_tokens,
+            max_tokens: draft.answer_bound(),
             tokens: picked
                 .is_multiple_of(self.every)
                 .then(|| Estimator::shared().request(&draft.body, draft.endpoint == Endpoint::Chat)),

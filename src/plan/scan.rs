@@ -87,6 +87,9 @@ pub fn look_over<T>(
 /// Requests below this many tokens fit every model that there is, and need not be looked up.
 const SHORT: u64 = 2048;
 
+/// Larger bodies are not counted: that takes longer than the service takes to say no.
+const COUNTABLE: usize = 8 << 20;
+
 /// The problem of a row whose prompt and answer are surely more than its model reads.
 fn too_long(record: &Record<'_>, draft: &Draft<'_>, table: &Table) -> Option<Problem> {
     let answer = draft.max_tokens.unwrap_or(0);
@@ -94,7 +97,7 @@ fn too_long(record: &Record<'_>, draft: &Draft<'_>, table: &Table) -> Option<Pro
         return None;
     }
     let context = table.get(&draft.model)?.context?;
-    if tokens::bound(&draft.body) + answer <= context {
+    if tokens::bound(&draft.body) + answer <= context || draft.body.len() > COUNTABLE {
         return None;
     }
     let prompt = Estimator::shared().request(&draft.body, draft.endpoint == Endpoint::Chat);

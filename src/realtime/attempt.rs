@@ -16,7 +16,7 @@ use crate::api::limits::Limits;
 use crate::api::{Reply, retry};
 use crate::outcome::{ErrorCode, Outcome, RowError, Usage};
 use crate::price::Nanos;
-use crate::request::Request;
+use crate::request::{Request, answer_bound};
 use crate::tokens;
 
 /// Times that a row is sent again although an earlier request may have been worked on and billed.
@@ -50,7 +50,10 @@ impl Engine {
     /// A row that has cost nothing when the run stops emits nothing: it is still to be done.
     pub(super) async fn answer(self: Rc<Self>, request: Request, permit: OwnedSemaphorePermit) {
         let mut permit = Some(permit);
-        let reserve = Usage { prompt: tokens::bound(&request.body), completion: request.max_tokens.unwrap_or(0) };
+        let reserve = Usage {
+            prompt: tokens::bound(&request.body),
+            completion: answer_bound(&request.body, request.max_tokens).unwrap_or(0),
+        };
         let about = tokens::estimate(&request.body) + reserve.completion / 2;
         let mut tally = Tally {
             outcome: Outcome {

@@ -325,3 +325,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn every_answer_that_is_asked_for_counts() {
+    for (body, max_tokens, bound) in [
+        (r#"{"messages":[]}"#, Some(100), Some(100)),
+        (r#"{"n":5,"messages":[]}"#, Some(100), Some(500)),
+        (r#"{"messages":[],"best_of": 3}"#, Some(100), Some(300)),
+        (r#"{"messages":[{"content":"\"n\": 9"}],"n":1}"#, Some(100), Some(100)),
+        (r#"{"messages":[{"n":7}]}"#, Some(100), Some(100)),
+        (r#"{"n":null}"#, None, None),
+        (r#"{"n":2}"#, None, Some(262_144)),
+    ] {
+        assert_eq!(super::answer_bound(body, max_tokens), bound, "{body}");
+    }
+}

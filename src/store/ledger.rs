@@ -147,7 +147,7 @@ impl Ledger {
     /// Writes a new job. Its `id` is chosen here; `created_at` and `updated_at` are now.
     ///
     /// # Errors
-    /// 74 if it cannot be written; 2 if the name is taken by a job that has not ended.
+    /// 74 if it cannot be written.
     pub fn create(&self, mut job: Job) -> Result<Job> {
         job.created_at = now_ms();
         job.updated_at = job.created_at;
@@ -216,6 +216,15 @@ impl Ledger {
     /// 74 if the index cannot be read.
     pub fn recent(&self, limit: u32) -> Result<Vec<Job>> {
         self.many(&format!("SELECT {COLUMNS} FROM job ORDER BY seq DESC LIMIT ?1"), limit)
+    }
+
+    /// Gives a job a name.
+    ///
+    /// # Errors
+    /// 74 if it cannot be written.
+    pub fn rename(&self, id: &str, name: &str) -> Result<()> {
+        let renamed = self.db.execute("UPDATE job SET name = ?2 WHERE id = ?1", [id, name]);
+        renamed.map(drop).map_err(|e| damaged(&self.path, &e))
     }
 
     /// Takes a job out of the index.

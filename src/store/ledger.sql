@@ -29,7 +29,17 @@ CREATE TABLE IF NOT EXISTS spend (
     completion  INTEGER NOT NULL,
     nanos       INTEGER NOT NULL,   -- paid, the known part
     unpriced    INTEGER NOT NULL,
+    sandbox     INTEGER NOT NULL,   -- nothing was really paid
     PRIMARY KEY (job, day, model)
+) STRICT, WITHOUT ROWID;
+-- What jobs have taught about estimates of prompt tokens.
+CREATE TABLE IF NOT EXISTS estimate (
+    job         TEXT NOT NULL,
+    model       TEXT NOT NULL,
+    rows        INTEGER NOT NULL,
+    estimated   INTEGER NOT NULL,
+    actual      INTEGER NOT NULL,   -- as the service reported
+    PRIMARY KEY (job, model)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS spend_day ON spend (day);
 CREATE INDEX IF NOT EXISTS job_key ON job (key, seq);

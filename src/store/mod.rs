@@ -4,6 +4,7 @@
 //! that dies with its holder; readers never wait.
 
 pub mod batches;
+mod calibration;
 pub mod job;
 pub mod ledger;
 mod lock;
@@ -19,6 +20,7 @@ use rusqlite::Connection;
 
 use crate::error::{Error, Exit, Result};
 pub use batches::{Asked, BatchJob, Place, Step};
+pub use calibration::Estimated;
 pub use job::JobDb;
 pub(crate) use ledger::now_ms;
 pub use ledger::{Job, Ledger, State, Transport};

@@ -31,20 +31,20 @@ pub struct DayLine {
 }
 
 impl Ledger {
-    /// Writes down what a job has come to; what is new since the last time counts for `day`.
+    /// Writes down what a job (and whether it is one of the sandbox) has come to; what is new since the last time counts for `day`.
     ///
     /// # Errors
     /// 74 if the disk refuses.
-    pub fn record_spending(&self, job: &str, day: &str, totals: &[Spent]) -> Result<()> {
+    pub fn record_spending(&self, (job, sandbox): (&str, bool), day: &str, totals: &[Spent]) -> Result<()> {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let write = || -> rusqlite::Result<()> {
             let act = self.db().unchecked_transaction()?;
             for spent in totals {
                 let nanos = spent.paid.map(|n| i64::try_from(n.0).unwrap_or(i64::MAX));
                 act.prepare_cached(
-                    "INSERT INTO spend (job, day, model, rows, prompt, completion, nanos, unpriced)
+                    "INSERT INTO spend (job, day, model, rows, prompt, completion, nanos, unpriced, sandbox)
                      SELECT ?1, ?2, ?3, ?4 - coalesce(sum(rows), 0), ?5 - coalesce(sum(prompt), 0),
-                            ?6 - coalesce(sum(completion), 0), coalesce(?7, 0) - coalesce(sum(nanos), 0), ?7 IS NULL
+                            ?6 - coalesce(sum(completion), 0), coalesce(?7, 0) - coalesce(sum(nanos), 0), ?7 IS NULL, ?8
                      FROM spend WHERE job = ?1 AND model = ?3
                      ON CONFLICT (job, day, model) DO UPDATE SET rows = rows + excluded.rows,
                         prompt = prompt + excluded.prompt, completion = completion + excluded.completion,
@@ -57,7 +57,8 @@ impl Ledger {
                     number(spent.rows),
                     number(spent.prompt),
                     number(spent.completion),
-                    nanos
+                    nanos,
+                    sandbox
                 ])?;
             }
             act.commit()
@@ -65,19 +66,19 @@ impl Ledger {
         write().map_err(|e| damaged(self.path(), &e))
     }
 
-    /// What was spent from `since` on (a date), by day and model, oldest first. What jobs have spent and not yet written
+    /// What was spent from `since` on (a date), really or in the sandbox, by day and model, oldest first. What jobs have spent and not yet written
     /// down is not in it: see [`Self::unrecorded`].
     ///
     /// # Errors
     /// 74 if the index cannot be read.
-    pub fn spending(&self, since: &str) -> Result<Vec<DayLine>> {
+    pub fn spending(&self, since: &str, sandbox: bool) -> Result<Vec<DayLine>> {
         let read = || -> rusqlite::Result<Vec<DayLine>> {
             self.db()
                 .prepare_cached(
                     "SELECT day, model, sum(rows), sum(prompt), sum(completion), sum(nanos), max(unpriced) FROM spend
-                     WHERE day >= ?1 GROUP BY day, model ORDER BY day, model",
+                     WHERE day >= ?1 AND sandbox = ?2 GROUP BY day, model ORDER BY day, model",
                 )?
-                .query_map([since], |row| {
+                .query_map(params![since, sandbox], |row| {
                     let number = |i| row.get::<_, i64>(i).map(|n| u64::try_from(n).unwrap_or(0));
                     let (nanos, unpriced): (i64, bool) = (row.get(5)?, row.get(6)?);
                     Ok(DayLine {
@@ -101,11 +102,11 @@ impl Ledger {
     ///
     /// # Errors
     /// 74 if the index cannot be read.
-    pub fn unrecorded(&self, since: i64) -> Result<Nanos> {
+    pub fn unrecorded(&self, since: i64, sandbox: bool) -> Result<Nanos> {
         let sum: rusqlite::Result<i64> = self.db().query_row(
             "SELECT coalesce(sum(max(0, coalesce(nanos, 0) - (SELECT coalesce(sum(s.nanos), 0) FROM spend s WHERE s.job = job.id))), 0)
-             FROM job WHERE updated_at >= ?1",
-            [since],
+             FROM job WHERE updated_at >= ?1 AND (coalesce(json_extract(spec, '$.service'), '') = 'sandbox') = ?2",
+            params![since, sandbox],
             |row| row.get(0),
         );
         sum.map(|n| Nanos(n.into())).map_err(|e| damaged(self.path(), &e))
@@ -125,7 +126,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let ledger = Ledger::open(&dir.path().join("ledger.db")).expect("a ledger");
         let record = |job: &str, day: &str, spent: Spent| {
-            ledger.record_spending(job, day, &[spent]).expect("a write");
+            ledger.record_spending((job, false), day, &[spent]).expect("a write");
         };
         record("j-1", "2026-11-22", spent("a", 5, Some(50)));
         record("j-1", "2026-11-22", spent("a", 7, Some(70)));
@@ -133,7 +134,7 @@ mod tests {
         record("j-1", "2026-11-23", spent("a", 10, Some(100)));
         record("j-2", "2026-11-23", spent("a", 1, Some(9)));
         record("j-2", "2026-11-23", spent("b", 1, None));
-        let lines = ledger.spending("2026-11-22").expect("lines");
+        let lines = ledger.spending("2026-11-22", false).expect("lines");
         let seen: Vec<_> =
             lines.iter().map(|l| (l.day.as_str(), l.spent.model.as_str(), l.spent.rows, l.spent.paid)).collect();
         assert_eq!(
@@ -144,7 +145,7 @@ mod tests {
                 ("2026-11-23", "b", 1, None)
             ]
         );
-        assert_eq!(ledger.spending("2026-11-23").expect("lines").len(), 2);
-        assert_eq!(ledger.unrecorded(0).expect("a sum"), Nanos(0));
+        assert_eq!(ledger.spending("2026-11-23", false).expect("lines").len(), 2);
+        assert_eq!(ledger.unrecorded(0, false).expect("a sum"), Nanos(0));
     }
 }

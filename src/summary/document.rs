@@ -33,6 +33,9 @@ pub struct Summary {
     pub duration_s: f64,
     /// Requests of this run.
     pub http: Http,
+    /// How far the estimate of prompt tokens was above what was reported (negative: below), as a share of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimate_off: Option<f64>,
     /// By code, most frequent first.
     pub errors: Vec<ErrorLine>,
     /// How the command ended.

@@ -359,6 +359,7 @@ impl Totals {
             },
             duration_s: elapsed as f64 / 1000.0,
             http: self.http,
+            estimate_off: None,
             errors,
             exit: ExitLine { code: meta.exit.code(), reason: meta.reason.clone(), next: meta.next.clone() },
             reused: self.reused,

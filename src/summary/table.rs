@@ -67,7 +67,16 @@ impl Summary {
             return Vec::new();
         }
         let (prompt, completion) = (count(tokens.prompt), count(tokens.completion));
-        vec![format!("{}: {prompt} prompt + {completion} completion", count(tokens.total))]
+        let mut parts = vec![format!("{}: {prompt} prompt + {completion} completion", count(tokens.total))];
+        if let Some(off) = self.estimate_off {
+            let percent = (off.abs() * 1000.0).round() / 10.0;
+            parts.push(match off {
+                _ if percent < 0.1 => "prompts estimated right".to_owned(),
+                off if off > 0.0 => format!("prompts estimated {percent}% too high"),
+                _ => format!("prompts estimated {percent}% too low"),
+            });
+        }
+        parts
     }
 
     fn cost_parts(&self) -> Vec<String> {
@@ -188,7 +197,14 @@ impl Summary {
         let longest = self.errors.iter().map(|error| error.code.as_str().len()).max().unwrap_or(0);
         for (i, (error, number)) in self.errors.iter().zip(&counts).enumerate() {
             let label = if i == 0 { "errors" } else { "" };
-            table.whole(label, &format!("{number:>widest$} {:<longest$}  {}", error.code.as_str(), error.example));
+            table.whole(
+                label,
+                &format!(
+                    "{number:>widest$} {:<longest$}  {}",
+                    error.code.as_str(),
+                    format_args!("e.g. {}", error.example)
+                ),
+            );
         }
     }
 }

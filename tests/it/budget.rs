@@ -101,7 +101,7 @@ fn the_days_budget_counts_every_job_and_batches_in_flight() {
     let text = command(&["status", "--cost", "--json"]).code(0).stdout;
     let document: Value = serde_json::from_str(&text).unwrap();
     let days = document["days"].as_array().unwrap();
-    assert_eq!((days.len(), &days[0]["model"], &days[0]["rows"]), (1, &TURBO.into(), &20.into()), "{text}");
+    assert_eq!((days.len(), &days[0]["model"], &days[0]["rows"]), (1, &TURBO.into(), &40.into()), "{text}");
     let spent = days[0]["usd"].to_string().parse::<f64>().unwrap();
     let run = home.llbatch(&["report", "small.jsonl"]);
     assert!(spent > 0.0 && (spent - billed(&server)).abs() < 1e-9, "{spent} {} {}", billed(&server), run.stdout);

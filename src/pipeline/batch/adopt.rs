@@ -10,7 +10,7 @@ use crate::input::{Format, Inputs};
 use crate::outcome::{ErrorCode, Outcome, Usage};
 use crate::pipeline::job::{Spec, describe, spec_of};
 use crate::plan::{self, CheckOptions};
-use crate::request::{Endpoint, Params, Shape};
+use crate::request::{Endpoint, Params, Shape, answer_bound};
 use crate::store::{BatchJob, Job, Ledger, State, Step, Store, Transport};
 use crate::ui::Results;
 
@@ -141,7 +141,8 @@ impl Work<'_> {
             put = if let Some(request) = request {
                 asked += 1;
                 let prompt = crate::tokens::bound(&request.body);
-                let reserve = Usage { prompt, completion: request.max_tokens.unwrap_or(0) };
+                let reserve =
+                    Usage { prompt, completion: answer_bound(&request.body, request.max_tokens).unwrap_or(0) };
                 db.ask(1, row, &request.id, None, request.fingerprint, reserve)
             } else {
                 let id = crate::request::generated_id(row).into();

@@ -8,9 +8,9 @@ use super::ahead::{Ahead, Fresh};
 use super::submit::{have, plural_batches};
 use crate::error::{Exit, Result};
 use crate::outcome::ErrorCode;
-use crate::pipeline::budget;
 use crate::pipeline::results::{Delivery, Outputs};
 use crate::pipeline::{Bits, Cursor, Money};
+use crate::pipeline::{budget, calibrate};
 use crate::price::Nanos;
 use crate::request::Shape;
 use crate::store::{BatchJob, JobDb, State, Step};
@@ -42,6 +42,21 @@ impl Work<'_> {
         let open = batches.iter().filter(|batch| batch.is_open());
         let unsent = open.clone().filter(|batch| matches!(batch.step, Step::Planned | Step::Uploaded));
         Ok((open.clone().count(), unsent.count()))
+    }
+
+    /// Writes down what the job has come to, for who does not write results now.
+    ///
+    /// # Errors
+    /// 74 if the store cannot be read or written.
+    pub fn account(&mut self) -> Result<()> {
+        let totals = {
+            let db = self.courier.db.borrow();
+            let prices = self.ctx.settings.prices.clone();
+            crate::pipeline::money::fold(&db, prices, self.job.total, &Bits::default())?
+        };
+        self.job.cost = totals.usd();
+        self.tell_ledger(false)?;
+        budget::record(&self.job, &totals, &self.ledger)
     }
 
     /// What was paid so far, the known part.
@@ -132,8 +147,15 @@ impl Work<'_> {
         self.job.exit = Some(exit.0.code());
         self.job.delivered |= open == 0;
         let state = self.tell_ledger(false)?;
-        budget::record(&self.job.id, &totals, &self.ledger)?;
-        let summary = totals.summary(&self.meta(state, began.elapsed(), exit));
+        budget::record(&self.job, &totals, &self.ledger)?;
+        let mut summary = totals.summary(&self.meta(state, began.elapsed(), exit));
+        if open == 0 {
+            // Nice to know, and nothing more: an input that is gone by now is no failure.
+            let learned = self.inputs().and_then(|inputs| {
+                calibrate::learn(&self.job.id, &inputs, &shape, &self.courier.db.borrow(), &self.ledger)
+            });
+            summary.estimate_off = learned.unwrap_or(None);
+        }
         if let Err(error) = summary_file.write(&summary) {
             self.ctx.ui.error(&error);
             return Ok((summary, Exit::Io));

@@ -206,7 +206,13 @@ impl<'a> Work<'a> {
                 15 => Exit::Terminate,
                 _ => Exit::Interrupt,
             };
-            Error { exit, ..error }
+            // Not "the same command": with --again that would be a job of its own.
+            let hint = format!(
+                "batches that were created go on; `llbatch fetch {0}{1} --wait -o FILE` takes their results, `llbatch retry {0}{1}` submits what is left",
+                self.job.id,
+                self.sandbox_flag()
+            );
+            Error { exit, hint: Some(hint), ..error }
         })
     }
 

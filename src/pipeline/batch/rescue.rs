@@ -63,6 +63,7 @@ pub fn rescue(
     ));
     let id = work.job.id.clone();
     // What the batches have cost is gone from the limit.
+    work.account()?;
     let spent = work.spent()?;
     let max_cost = rescue.max_cost.map(|limit| Nanos((limit.0 - spent.0).max(0)));
     work.progress.finish();

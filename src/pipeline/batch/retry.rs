@@ -115,7 +115,7 @@ impl Again {
         let look = |draft: &crate::request::Draft<'_>| -> (Arc<str>, Usage, u64) {
             let usage = Usage {
                 prompt: Estimator::shared().request(&draft.body, draft.endpoint == Endpoint::Chat),
-                completion: draft.max_tokens.unwrap_or(0),
+                completion: draft.answer_bound().unwrap_or(0),
             };
             (shape.shared(&draft.model), usage, tokens::bound(&draft.body))
         };

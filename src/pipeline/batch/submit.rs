@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::remote::look as look_at;
 use super::state::state_of;
 use super::{Remote, Work};
 use crate::context::Ctx;
@@ -94,6 +95,9 @@ pub fn enter<'a>(order: &Order, remote: Remote<'a>, ctx: &'a Ctx, results: Resul
     if let Some(job) = living(&ledger, &looked.key)?.filter(|_| !order.again) {
         let Some(_content) = content else { return Err(busy(&job.id)) };
         let mut work = Work::open(&job, remote, ctx, order.patience, results)?;
+        if let Some(name) = &order.name {
+            work.take_name(name)?;
+        }
         if work.is_unplanned()? {
             // It was killed before its batches were planned; nothing has been sent.
             work.keep_and_plan(&looked, order)?;
@@ -101,6 +105,9 @@ pub fn enter<'a>(order: &Order, remote: Remote<'a>, ctx: &'a Ctx, results: Resul
         return Ok(Entered { work, known: true });
     }
     let content = content.ok_or_else(|| busy("this very content"))?;
+    if let Some(name) = &order.name {
+        free_name(name, &store, &ledger)?;
+    }
     let spec = Spec {
         version: 1,
         service: remote.name.to_owned(),
@@ -135,6 +142,23 @@ pub fn enter<'a>(order: &Order, remote: Remote<'a>, ctx: &'a Ctx, results: Resul
     work.keep_and_plan(&looked, order)?;
     drop(content);
     Ok(Entered { work, known: false })
+}
+
+/// Whether a new job may have this name.
+fn free_name(name: &str, store: &Store, ledger: &Ledger) -> Result<()> {
+    if name == "last" || name.starts_with("j-") {
+        return Err(
+            Error::usage(format!("--name {name}: that would be mistaken for a job's id")).hint("choose another")
+        );
+    }
+    for seen in look_at(ledger.recent(u32::MAX)?, store)? {
+        let lives = matches!(seen.job.state, State::Running | State::Preparing);
+        if lives && seen.job.name.as_deref() == Some(name) {
+            return Err(Error::usage(format!("--name {name}: {} has that name and has not ended", seen.job.id))
+                .hint("choose another, or leave it out"));
+        }
+    }
+    Ok(())
 }
 
 fn busy(what: &str) -> Error {
@@ -309,6 +333,20 @@ impl Work<'_> {
         if let Err(error) = budget::admit(most, left.as_ref(), order.allow_unpriced, unpriced) {
             self.unplan()?;
             return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Gives a job that was there before the name that its command asks for.
+    fn take_name(&mut self, name: &str) -> Result<()> {
+        match &self.job.name {
+            Some(own) if own == name => {}
+            Some(own) => self.ctx.ui.warn(&format!("{} keeps its name {own}; it is not called {name}", self.job.id)),
+            None => {
+                free_name(name, &self.store, &self.ledger)?;
+                self.ledger.rename(&self.job.id, name)?;
+                self.job.name = Some(name.to_owned());
+            }
         }
         Ok(())
     }

@@ -142,7 +142,7 @@ impl<'a> Maker<'a> {
             wire,
             model,
             fingerprint: if self.digests { draft.fingerprint() } else { Fingerprint::default() },
-            reserve: Usage { prompt: tokens::bound(&draft.body), completion: draft.max_tokens.unwrap_or(0) },
+            reserve: Usage { prompt: tokens::bound(&draft.body), completion: draft.answer_bound().unwrap_or(0) },
         })
     }
 }

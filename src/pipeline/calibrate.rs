@@ -1,0 +1,79 @@
+//! What a job teaches about token estimates: its first answered rows, estimated and compared with what was reported.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::input::Inputs;
+use crate::request::{Endpoint, Shape};
+use crate::store::{Estimated, JobDb, Ledger};
+use crate::tokens::{Calibration, Estimator};
+
+/// Rows that are looked at: enough to know, few enough not to be noticed.
+const ROWS: u64 = 2048;
+
+/// Compares the first rows of a job; what they teach goes into the ledger. How far off the estimates were, as a share of
+/// what was reported; `None` if nothing was answered.
+///
+/// # Errors
+/// 66 if the input cannot be read any more, 74 if the store cannot.
+pub fn learn(job: &str, inputs: &Inputs, shape: &Shape, db: &JobDb, ledger: &Ledger) -> Result<Option<f64>> {
+    let reported = db.prompt_tokens(ROWS)?;
+    if reported.is_empty() {
+        return Ok(None);
+    }
+    let estimator = Estimator::shared();
+    let mut seen = Calibration::default();
+    let mut sums: HashMap<Arc<str>, Estimated> = HashMap::new();
+    let mut blocks = inputs.blocks()?;
+    while let Some(block) = blocks.next()? {
+        if block.first_row() > ROWS {
+            break;
+        }
+        block.for_each(|record| {
+            let Ok(record) = record else { return };
+            let Ok(at) = reported.binary_search_by_key(&record.row, |(row, _)| *row) else { return };
+            let Ok(draft) = shape.draft(&record) else { return };
+            let actual = reported[at].1;
+            let estimated = estimator.request(&draft.body, draft.endpoint == Endpoint::Chat);
+            seen.add(&draft.model, estimated, actual);
+            let model = shape.shared(&draft.model);
+            let sum = sums.entry(Arc::clone(&model)).or_insert_with(|| Estimated {
+                model: model.to_string(),
+                rows: 0,
+                estimated: 0,
+                actual: 0,
+            });
+            sum.rows += 1;
+            sum.estimated += estimated;
+            sum.actual += actual;
+        });
+    }
+    let learned: Vec<Estimated> = sums.into_values().collect();
+    ledger.learn_estimates(job, &learned)?;
+    Ok(seen.off())
+}
+
+/// What to multiply estimates of a model by, as far as earlier jobs tell.
+#[derive(Debug, Default)]
+pub struct Factors(HashMap<String, f64>);
+
+impl Factors {
+    /// Answered rows of a model before it is corrected: fewer could all be of one unusual kind.
+    const ENOUGH: u64 = 200;
+
+    /// From the ledger.
+    ///
+    /// # Errors
+    /// 74 if it cannot be read.
+    pub fn of(ledger: &Ledger) -> Result<Self> {
+        let known = ledger.estimates()?.into_iter().filter(|e| e.rows >= Self::ENOUGH && e.estimated > 0);
+        Ok(Self(known.map(|e| (e.model, e.actual as f64 / e.estimated as f64)).collect()))
+    }
+
+    /// An estimate, corrected.
+    #[must_use]
+    pub fn apply(&self, model: &str, tokens: u64) -> u64 {
+        self.0.get(model).map_or(tokens, |factor| (tokens as f64 * factor).round() as u64)
+    }
+}

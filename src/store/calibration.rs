@@ -1,0 +1,92 @@
+//! How estimates of prompt tokens compared with what the service reported, by model, over all jobs.
+
+use rusqlite::params;
+
+use super::{JobDb, Ledger, damaged};
+use crate::error::Result;
+
+/// What was estimated and reported of a model's rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Estimated {
+    /// The model.
+    pub model: String,
+    /// Rows that were compared.
+    pub rows: u64,
+    /// Tokens of their requests, estimated.
+    pub estimated: u64,
+    /// Tokens of their requests, reported.
+    pub actual: u64,
+}
+
+impl Ledger {
+    /// Adds what a job has taught. A job that is looked at again replaces what it taught before.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn learn_estimates(&self, job: &str, learned: &[Estimated]) -> Result<()> {
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let write =
+            || -> rusqlite::Result<()> {
+                let act = self.db().unchecked_transaction()?;
+                for one in learned {
+                    act.prepare_cached("INSERT OR REPLACE INTO estimate VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(
+                        params![job, one.model, number(one.rows), number(one.estimated), number(one.actual)],
+                    )?;
+                }
+                act.commit()
+            };
+        write().map_err(|e| damaged(self.path(), &e))
+    }
+
+    /// What all jobs have taught, by model.
+    ///
+    /// # Errors
+    /// 74 if the index cannot be read.
+    pub fn estimates(&self) -> Result<Vec<Estimated>> {
+        let read = || -> rusqlite::Result<Vec<Estimated>> {
+            self.db()
+                .prepare_cached("SELECT model, sum(rows), sum(estimated), sum(actual) FROM estimate GROUP BY model")?
+                .query_map([], |row| {
+                    let number = |i| row.get::<_, i64>(i).map(|n| u64::try_from(n).unwrap_or(0));
+                    Ok(Estimated { model: row.get(0)?, rows: number(1)?, estimated: number(2)?, actual: number(3)? })
+                })?
+                .collect()
+        };
+        read().map_err(|e| damaged(self.path(), &e))
+    }
+}
+
+impl JobDb {
+    /// The prompt tokens that the service reported of answered rows up to `row`, ascending.
+    ///
+    /// # Errors
+    /// 74 if they cannot be read.
+    pub fn prompt_tokens(&self, row: u64) -> Result<Vec<(u64, u64)>> {
+        self.run(|db| {
+            db.prepare_cached("SELECT row, prompt FROM outcome WHERE ok AND row <= ?1 AND prompt > 0 ORDER BY row")?
+                .query_map([row.cast_signed()], |found| {
+                    Ok((found.get::<_, i64>(0)?.cast_unsigned(), found.get::<_, i64>(1)?.cast_unsigned()))
+                })?
+                .collect()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_jobs_teach_adds_up_and_a_job_teaches_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let ledger = Ledger::open(&dir.path().join("ledger.db")).expect("a ledger");
+        let one = |rows, estimated| Estimated { model: "m".into(), rows, estimated, actual: 100 };
+        ledger.learn_estimates("j-1", &[one(5, 90)]).expect("a write");
+        ledger.learn_estimates("j-1", &[one(10, 110)]).expect("a write");
+        ledger.learn_estimates("j-2", &[one(3, 95)]).expect("a write");
+        assert_eq!(
+            ledger.estimates().expect("sums"),
+            [Estimated { model: "m".into(), rows: 13, estimated: 205, actual: 200 }]
+        );
+    }
+}
