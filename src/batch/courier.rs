@@ -89,6 +89,13 @@ pub enum Tell<'a> {
     Moved(&'a BatchJob),
     /// A batch was there, and is here now.
     Progress(&'a BatchJob, &'a BatchJob),
+    /// The service has not got a file of results any more.
+    Gone {
+        /// Of which batch.
+        number: u32,
+        /// Its id.
+        file: &'a str,
+    },
     /// Bytes of results that have arrived.
     Downloading {
         /// Which batch.
@@ -536,6 +543,23 @@ impl Courier<'_> {
         Ok(())
     }
 
+    /// Asks about one batch that has ended: files of its results may be named only now.
+    ///
+    /// # Errors
+    /// As [`Self::refresh`].
+    pub async fn ask(&self, batch: &mut BatchJob) -> Result<()> {
+        let Some(id) = batch.id.clone() else { return Ok(()) };
+        let what = format!("asking about {id}");
+        match self.persist(&what, self.options.asking, || self.client.batch(&id)).await {
+            Ok(known) if known.status.is_final() => learn_all(batch, known),
+            // It has ended for certain; what is said otherwise now is a confusion.
+            Ok(_) => {}
+            Err(failure) if failure.fault == Fault::NotFound => {}
+            Err(failure) => return Err(error(&what, &failure)),
+        }
+        self.save(batch)
+    }
+
     /// Downloads the results of a batch that has ended. A file that was downloaded before is downloaded `anew` on demand.
     ///
     /// # Errors
@@ -561,7 +585,15 @@ impl Courier<'_> {
         let progress = |bytes| (self.tell)(&Tell::Downloading { number: batch.number, bytes });
         let patience = self.options.asking;
         let length = self.persist(&what, patience, || self.client.download(id, &part, &progress)).await;
-        let length = length.map_err(|f| error(&what, &f))?;
+        let length = match length {
+            Ok(length) => length,
+            // Then it is as if it had never been named: its rows are missing.
+            Err(failure) if failure.fault == Fault::NotFound => {
+                (self.tell)(&Tell::Gone { number: batch.number, file: id });
+                return Ok(None);
+            }
+            Err(failure) => return Err(error(&what, &failure)),
+        };
         // What the service says of the file must agree with what came, if it says anything.
         let known = self.persist(&what, patience, || self.client.file(id)).await;
         if let Some(bytes) = known.ok().and_then(|file| file.bytes).filter(|bytes| *bytes > 0 && *bytes != length) {

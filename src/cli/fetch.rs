@@ -53,7 +53,18 @@ pub fn run(args: &Fetch, ctx: &Ctx) -> Result<Exit> {
     let shown = if delivery.output.is_some() { Results::Elsewhere } else { Results::Stdout };
     let mut work = Work::open(&job, service.remote(), ctx, PATIENCE, shown)?;
     let outputs = work.outputs(&delivery)?;
-    let ended = if args.wait { follow(std::slice::from_mut(&mut work), waiting)? } else { work.advance()? };
+    let ended = if args.wait {
+        follow(std::slice::from_mut(&mut work), waiting)?
+    } else {
+        match work.advance() {
+            // What there is can be written all the same.
+            Err(error) if args.partial && matches!(error.exit, Exit::TempFail | Exit::Failure) => {
+                ctx.ui.warn(&error.to_string());
+                false
+            }
+            ended => ended?,
+        }
+    };
     if !ended && !args.partial {
         work.account()?;
         let (open, _) = work.open_batches()?;

@@ -37,21 +37,27 @@ pub fn run(args: &Wait, ctx: &Ctx) -> Result<Exit> {
     let store = Store::open(&ctx.settings.state_dir.value)?;
     let ledger = store.ledger()?;
     let service = connect(ctx)?;
-    let mut works = Vec::new();
-    let mut ids: Vec<String> = Vec::new();
+    let mut jobs: Vec<Job> = Vec::new();
     for name in &args.jobs {
         let job = adopt::find(name, service.remote(), ctx)?;
-        if ids.contains(&job.id) {
-            continue;
-        }
-        ids.push(job.id.clone());
-        // Whoever works on it now may be about to end it.
-        if let Some(job) = until_free(&job, &store, waiting, ctx)? {
-            works.push(Work::open(&job, service.remote(), ctx, PATIENCE, Results::Elsewhere)?);
-        } else {
-            return Err(Error::new(Exit::TempFail, "--timeout is over; another llbatch still works on the job"));
+        if !jobs.iter().any(|known| known.id == job.id) {
+            jobs.push(job);
         }
     }
+    let ids: Vec<String> = jobs.iter().map(|job| job.id.clone()).collect();
+    // None is held while others are waited for: two such commands would wait for each other.
+    let mut works = loop {
+        for job in &jobs {
+            if !until_free(job, &store, waiting, ctx) {
+                return Err(Error::new(Exit::TempFail, "--timeout is over; another llbatch still works on the job"));
+            }
+        }
+        let open = |job| Work::open(job, service.remote(), ctx, PATIENCE, Results::Elsewhere);
+        match jobs.iter().map(open).collect::<Result<Vec<_>>>() {
+            Err(error) if error.exit == Exit::TempFail => std::thread::sleep(PAUSE),
+            works => break works?,
+        }
+    };
     let ended = follow(&mut works, waiting)?;
     let mut exit = Exit::Ok;
     for mut work in works {
@@ -75,22 +81,21 @@ pub fn run(args: &Wait, ctx: &Ctx) -> Result<Exit> {
     Ok(exit)
 }
 
-/// Waits while another process works on the job.
-fn until_free(job: &Job, store: &Store, waiting: Waiting, ctx: &Ctx) -> Result<Option<Job>> {
-    let ledger = store.ledger()?;
+/// Between looks at whether a job is free.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Waits while another process works on the job; `false` if the time is up first.
+fn until_free(job: &Job, store: &Store, waiting: Waiting, ctx: &Ctx) -> bool {
     let mut said = false;
-    loop {
-        if !store.in_use(&job.id) {
-            let job = ledger.find(&job.id)?;
-            return Ok(Some(job));
-        }
+    while store.in_use(&job.id) {
         if !said {
             ctx.ui.note(&format!("another llbatch works on {}; waiting for it", job.id));
             said = true;
         }
         if waiting.until.is_some_and(|until| Instant::now() >= until) {
-            return Ok(None);
+            return false;
         }
-        std::thread::sleep(Duration::from_millis(500));
+        std::thread::sleep(PAUSE);
     }
+    true
 }

@@ -8,12 +8,23 @@ use std::time::Duration;
 use super::Work;
 use super::ahead::place_of;
 use crate::batch::join::{Ending, Expected, Files, Findings, Joined, join};
-use crate::error::Result;
+use crate::error::{Exit, Result};
+use crate::outcome::ErrorCode;
 use crate::store::{BatchJob, JobDb, Step};
 use crate::ui::format;
 
-/// Waits before results that lack rows, or hold lines that are none, are downloaded once more.
-const AGAIN: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
+/// Waits before a batch whose results lack rows, or hold lines that are none, is asked about and downloaded once more.
+const AGAIN: [Duration; 6] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+    Duration::from_secs(15),
+    Duration::from_secs(30),
+];
+/// So many of them, unless the service says that a batch is completed and names no file at all: that may be only because it
+/// has not come to it yet.
+const USUAL: usize = 3;
 
 /// The file with answers and the one with failures, as far as the service named them.
 type Downloaded = (Option<PathBuf>, Option<PathBuf>);
@@ -45,10 +56,7 @@ impl Work<'_> {
             self.counts()?;
             // After an error more may be in the store than was told.
             let lacking = self.collect_all(ready).inspect_err(|_| self.forget_counts())?;
-            for batch in lacking {
-                let taken = self.once_more(&batch)?;
-                self.settled(taken)?;
-            }
+            self.once_more(lacking)?;
         }
         self.tell_ledger(false)?;
         Ok(())
@@ -84,8 +92,14 @@ impl Work<'_> {
                     // If nobody takes them, a thread has failed and says why.
                     Ok(files) => drop(give.send(files)),
                     Err(error) => {
-                        downloaded = Err(error);
-                        break;
+                        // One that cannot be had must not keep the others from being had.
+                        let on = matches!(error.exit, Exit::TempFail | Exit::Failure);
+                        if downloaded.is_ok() {
+                            downloaded = Err(error);
+                        }
+                        if !on {
+                            break;
+                        }
                     }
                 }
                 told.try_iter().try_for_each(|taken| took(self, taken))?;
@@ -111,28 +125,35 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// What a service has not written yet, or a proxy has cut, may come with the next download.
-    fn once_more(&self, batch: &BatchJob) -> Result<Taken> {
-        let mut seen = self.content(batch);
-        let mut db = self.courier.db.borrow_mut();
-        let mut taken = None;
-        for wait in AGAIN {
-            self.ctx.ui.detail(&format!("batch {}: downloading its results once more", batch.number));
-            self.block_on(self.courier.pause(wait))?;
-            let files = self.block_on(self.courier.download(batch, true))?;
-            let again = look(batch.clone(), expected(&db, batch)?, &files)?;
-            let now = self.content(batch);
-            // The same bytes again: they will not change.
-            let last = !again.lacks || now == seen;
-            taken = Some(again);
-            if last {
+    /// What a service has not written or named yet, or a proxy has cut, may come with the next question and download.
+    fn once_more(&mut self, mut lacking: Vec<BatchJob>) -> Result<()> {
+        for (round, wait) in AGAIN.into_iter().enumerate() {
+            if lacking.is_empty() {
                 break;
             }
-            seen = now;
+            self.block_on(self.courier.pause(wait))?;
+            for mut batch in std::mem::take(&mut lacking) {
+                self.ctx.ui.detail(&format!("batch {}: asking for its results once more", batch.number));
+                let seen = self.content(&batch);
+                self.block_on(self.courier.ask(&mut batch))?;
+                let files = self.block_on(self.courier.download(&batch, true))?;
+                let expected = expected(&self.courier.db.borrow(), &batch)?;
+                let mut again = look(batch, expected, &files)?;
+                let nameless = again.batch.status.as_deref() == Some("COMPLETED")
+                    && again.batch.output_file_id.is_none()
+                    && again.batch.error_file_id.is_none();
+                // The same bytes again: they will not change.
+                let same = self.content(&again.batch) == seen && !nameless;
+                let rounds = if nameless { AGAIN.len() } else { USUAL };
+                if again.lacks && !same && round + 1 < rounds {
+                    lacking.push(again.batch);
+                    continue;
+                }
+                again.store(&mut self.courier.db.borrow_mut())?;
+                self.settled(again)?;
+            }
         }
-        let mut taken = taken.expect("it was downloaded at least once more");
-        taken.store(&mut db)?;
-        Ok(taken)
+        Ok(())
     }
 
     /// What was downloaded, told apart.
@@ -236,8 +257,21 @@ fn look(batch: BatchJob, expected: Vec<Expected>, (output, errors): &Downloaded)
     let ending = Ending { status, error: batch.error.as_deref(), batch: batch.number };
     let report = join(expected, &Files { output: output.as_deref(), errors: errors.as_deref() }, &ending)?;
     let findings = report.findings;
-    let done = batch.status.as_deref() == Some("COMPLETED") && batch.output_file_id.is_some();
-    let lacks = findings.garbled > 0 || findings.torn || (done && findings.missing > 0);
+    let unnamed = batch.id.is_some() && (batch.output_file_id.is_none() || batch.error_file_id.is_none());
+    let undone = || {
+        let open = |joined: &Joined| {
+            let code = joined.outcome.error.as_ref().map(|error| error.code);
+            matches!(code, Some(ErrorCode::Expired | ErrorCode::Cancelled | ErrorCode::Missing))
+        };
+        report.joined.iter().any(open)
+    };
+    let short = match batch.status.as_deref() {
+        Some("COMPLETED") => findings.missing > 0,
+        // Some are left undone then; a file that is not named yet may hold what was done.
+        Some("EXPIRED" | "CANCELLED") => unnamed && undone(),
+        _ => false,
+    };
+    let lacks = findings.garbled > 0 || findings.torn || short;
     Ok(Taken { batch, joined: report.joined, findings, lacks })
 }
 

@@ -395,6 +395,9 @@ fn teller<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&Tell<'_>) + 'a> {
                 ui.detail(&text);
             }
         }
+        Tell::Gone { number, file } => {
+            ui.warn(&format!("batch {number}: the service has not got {file} any more, a file of its results"));
+        }
         Tell::Moved(batch) => ui.note(&place(batch)),
         Tell::Progress(before, batch) => {
             // A bar shows it; in a log every tenth is enough.
