@@ -265,8 +265,8 @@ impl Settings {
                 .transpose()
                 .map_err(|e| Error::usage(format!("config file: [submit] settle_after: {e}")))?,
             budget: Budgets {
-                per_day: config.budget.per_day.map(|d| d.0),
-                per_month: config.budget.per_month.map(|d| d.0),
+                per_day: amount("per_day", config.budget.per_day)?,
+                per_month: amount("per_month", config.budget.per_month)?,
             },
             prices,
             overrides: config.models,
@@ -285,6 +285,17 @@ impl Settings {
                 "export TOGETHER_API_KEY=…, or --api-key-file FILE (readable by you alone); to try things without a key, add --sandbox",
             )),
         }
+    }
+}
+
+/// A budget, which must be more than nothing.
+fn amount(name: &str, given: Option<Decimal>) -> Result<Option<Nanos>> {
+    match given {
+        Some(Decimal(usd)) if usd <= Nanos::ZERO => {
+            Err(Error::usage(format!("config file: [budget] {name} = {usd} is no budget"))
+                .hint("an amount in USD above 0"))
+        }
+        given => Ok(given.map(|usd| usd.0)),
     }
 }
 

@@ -26,6 +26,8 @@ const CALLS: usize = 8;
 const LOOKS: [u64; 6] = [1, 3, 6, 10, 20, 30];
 /// A batch that the service does not know any more is given up after this.
 const VANISHED: i64 = 3_600_000;
+/// ... and so many questions: a clock that jumps is no hour.
+const OFTEN: u32 = 5;
 
 /// How to work.
 #[derive(Debug, Clone)]
@@ -448,6 +450,10 @@ impl Courier<'_> {
             same_account: batch.account.as_deref() == Some(&self.options.account),
             tries: batch.tries,
         };
+        // A key that was replaced sees the same file.
+        if !evidence.same_account {
+            evidence.same_account = self.client.file(&file_id).await.is_ok();
+        }
         let verdict = decide(&evidence);
         if verdict == Verdict::Create {
             // Last of all: does this account see the file at all? Then the list is its list too.
@@ -455,6 +461,11 @@ impl Courier<'_> {
             return Ok(decide(&evidence));
         }
         Ok(verdict)
+    }
+
+    /// Whether this key is the one that created the batch, as far as is known.
+    fn is_ours(&self, batch: &BatchJob) -> bool {
+        batch.account.as_ref().is_none_or(|account| *account == self.options.account)
     }
 
     /// Asks how the batches are doing. Says whether all that were created have ended.
@@ -477,6 +488,12 @@ impl Courier<'_> {
             let before = batch.clone();
             match answer {
                 Ok(known) => learn_all(&mut batch, known),
+                Err(failure) if failure.fault == Fault::NotFound && !self.is_ours(&batch) => {
+                    let why =
+                        format!("{what}: this key is not of the account that created it, or it has been replaced");
+                    worst.get_or_insert(Error::new(Exit::Auth, why).hint("use the key with which it was submitted"));
+                    continue;
+                }
                 Err(failure) if failure.fault == Fault::NotFound => vanish(&mut batch, now_ms()),
                 Err(failure) => {
                     worst.get_or_insert_with(|| error(&what, &failure));
@@ -503,44 +520,56 @@ impl Courier<'_> {
     /// # Errors
     /// As [`Self::refresh`].
     pub async fn cancel(&self) -> Result<()> {
-        for mut batch in self.batches()? {
-            if batch.step == Step::Creating {
-                self.look_up(&mut batch).await?;
-            }
-            match batch.step {
-                Step::Planned | Step::Uploaded => {
-                    batch.step = Step::Refused;
-                    batch.cancel = true;
-                    batch.ended = true;
-                    batch.status = Some("CANCELLED".to_owned());
-                    self.save(&batch)?;
-                }
-                Step::Submitted if !batch.ended => {
-                    batch.cancel = true;
-                    self.save(&batch)?;
-                    let id = batch.id.clone().unwrap_or_default();
-                    let what = format!("cancelling {id}");
-                    match self.persist(&what, self.options.asking, || self.client.cancel_batch(&id)).await {
-                        Ok(known) => learn(&mut batch, known),
-                        // It ended meanwhile, most likely: asking tells.
-                        Err(failure) if failure.class() == Class::RowFatal => {
-                            let known = self.persist(&what, self.options.asking, || self.client.batch(&id)).await;
-                            let known = known.map_err(|f| error(&what, &f))?;
-                            learn_all(&mut batch, known);
-                            if !batch.ended {
-                                self.save(&batch)?;
-                                return Err(error(&what, &failure));
-                            }
-                        }
-                        Err(failure) => return Err(error(&what, &failure)),
-                    }
-                    self.save(&batch)?;
-                    (self.tell)(&Tell::Moved(&batch));
-                }
-                _ => {}
+        let mut worst = Ok(());
+        // What was never sent first: that cannot fail.
+        let mut batches = self.batches()?;
+        batches.sort_by_key(|batch| !matches!(batch.step, Step::Planned | Step::Uploaded));
+        for batch in batches {
+            let done = self.cancel_one(batch).await;
+            if worst.is_ok() {
+                worst = done;
             }
         }
-        Ok(())
+        worst
+    }
+
+    async fn cancel_one(&self, mut batch: BatchJob) -> Result<()> {
+        if batch.step == Step::Creating {
+            self.look_up(&mut batch).await?;
+        }
+        match batch.step {
+            Step::Planned | Step::Uploaded => {
+                batch.step = Step::Refused;
+                batch.cancel = true;
+                batch.ended = true;
+                batch.status = Some("CANCELLED".to_owned());
+                self.save(&batch)
+            }
+            Step::Submitted if !batch.ended => {
+                batch.cancel = true;
+                self.save(&batch)?;
+                let id = batch.id.clone().unwrap_or_default();
+                let what = format!("cancelling {id}");
+                match self.persist(&what, self.options.asking, || self.client.cancel_batch(&id)).await {
+                    Ok(known) => learn(&mut batch, known),
+                    // It ended meanwhile, most likely: asking tells.
+                    Err(failure) if failure.class() == Class::RowFatal => {
+                        let known = self.persist(&what, self.options.asking, || self.client.batch(&id)).await;
+                        let known = known.map_err(|f| error(&what, &f))?;
+                        learn_all(&mut batch, known);
+                        if !batch.ended {
+                            self.save(&batch)?;
+                            return Err(error(&what, &failure));
+                        }
+                    }
+                    Err(failure) => return Err(error(&what, &failure)),
+                }
+                self.save(&batch)?;
+                (self.tell)(&Tell::Moved(&batch));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Asks about one batch that has ended: files of its results may be named only now.
@@ -628,6 +657,7 @@ fn learn(batch: &mut BatchJob, known: Batch) {
     batch.id = Some(known.id);
     batch.status = Some(known.status.as_str().to_owned());
     batch.unknown_since = None;
+    batch.unknown_times = 0;
     let keep = |new: Option<String>, old: &mut Option<String>| {
         if new.is_some() {
             *old = new;
@@ -646,7 +676,8 @@ fn learn(batch: &mut BatchJob, known: Batch) {
 fn vanish(batch: &mut BatchJob, now: i64) {
     let since = *batch.unknown_since.get_or_insert(now);
     batch.status = Some("NOT FOUND".to_owned());
-    if now - since >= VANISHED {
+    batch.unknown_times += 1;
+    if now - since >= VANISHED && batch.unknown_times >= OFTEN {
         batch.ended = true;
         batch.error = Some("the service has not known this batch for an hour".to_owned());
     }

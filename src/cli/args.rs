@@ -207,6 +207,11 @@ impl ResultArgs {
             None => self.output.as_deref().and_then(output::Format::of_path).unwrap_or(output::Format::Jsonl),
         };
         let output = self.output.clone().filter(|p| p.as_os_str() != "-");
+        let packed = |path: &std::path::Path| path.extension().is_some_and(|e| e == "gz" || e == "zst");
+        if let Some(path) = [&output, &self.errors].into_iter().flatten().find(|path| packed(path)) {
+            return Err(Error::usage(format!("{}: results are not written packed", path.display()))
+                .hint("leave the ending out and pack the file afterwards, or write to standard output and pipe it"));
+        }
         if json && output.is_none() {
             return Err(Error::usage("--json and results on stdout would be mixed up")
                 .hint("give -o FILE, or --summary FILE in place of --json"));
@@ -255,7 +260,8 @@ impl WaitArgs {
         let timeout = time("--timeout", &self.timeout)?.and_then(|time| Instant::now().checked_add(time));
         // The built-in server is done in seconds and minds no question.
         let every = time("--poll", &self.poll)?.or(sandbox.then_some(Duration::from_millis(500)));
-        Ok(Waiting { until: until.or(timeout), every: every.map(|time| time.max(Duration::from_millis(50))) })
+        let every = every.map(|time| time.max(Duration::from_millis(50)));
+        Ok(Waiting { until: until.or(timeout), every, submitting: false })
     }
 }
 

@@ -60,7 +60,7 @@ pub fn run(args: &Cancel, ctx: &Ctx) -> Result<Exit> {
         works.push(work);
     }
     let until = Some(Instant::now() + GRACE);
-    let ended = follow(&mut works, Waiting { until, every: Some(Duration::from_secs(2)) })?;
+    let ended = follow(&mut works, Waiting { until, every: Some(Duration::from_secs(2)), submitting: false })?;
     for mut work in works {
         work.account()?;
         work.progress.finish();

@@ -59,10 +59,11 @@ pub fn run(args: &Retry, ctx: &Ctx) -> Result<Exit> {
     let mut work = Work::open(&job, service.remote(), ctx, PATIENCE, Results::Elsewhere)?;
     if work.open_batches()?.1 > 0 {
         // Its submission was cut short: that comes first, and may be all there is to do.
+        work.admit_unsent(args.cost.max_cost, args.cost.allow_unpriced)?;
         ctx.ui.note(&format!("{id}: submitting what its command did not get to"));
         work.submit(false)?;
     }
-    if !work.advance()? {
+    if !work.advance(false)? {
         let (open, _) = work.open_batches()?;
         return Err(Error::new(Exit::TempFail, unended(open, &id)).hint(format!(
             "`llbatch wait {id}{0}` waits for the end, `llbatch cancel {id}{0}` brings it about",

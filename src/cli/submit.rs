@@ -1,6 +1,6 @@
 //! `llbatch submit`: inputs become Together batches.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::Args;
 
@@ -9,10 +9,10 @@ use super::service::connect;
 use super::{check, print_json, print_summary, print_text, status};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::pipeline::batch::follow::follow;
+use crate::pipeline::batch::follow::{Waiting, follow};
 use crate::pipeline::batch::rescue::{self, Rescue};
 use crate::pipeline::batch::submit::{self, Entered, Order};
-use crate::pipeline::batch::{PATIENCE, Remote, UNBOUNDED, Work};
+use crate::pipeline::batch::{PATIENCE, Remote, Work};
 use crate::price::Nanos;
 use crate::ui::{Results, format};
 
@@ -69,9 +69,6 @@ Examples:
   llbatch submit big.jsonl --deadline 06:00 --rescue --max-cost 5 -o out.jsonl
                                                                complete by morning, whatever it takes";
 
-/// So shortly before the deadline nothing more is waited out.
-const SLACK: Duration = Duration::from_mins(1);
-
 /// Runs the subcommand.
 pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
     let began = Instant::now();
@@ -110,7 +107,7 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
         auto: args.via == "auto",
         max_cost: args.cost.max_cost,
         allow_unpriced: args.cost.allow_unpriced,
-        patience: if wait { UNBOUNDED } else { PATIENCE },
+        patience: PATIENCE,
     };
     let Entered { mut work, known } = submit::enter(&order, service.remote(), ctx, shown)?;
     // Before money is spent.
@@ -130,10 +127,9 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
     }
     work.courier.options.until = waiting.until;
     let sent = work.submit(false);
-    let late = || waiting.until.is_some_and(|until| Instant::now() + SLACK > until);
     match sent {
-        // Whether a batch was made may still be found out while waiting for the others.
-        Err(error) if wait && error.exit == Exit::TempFail && (work.all_begun()? || late()) => {
+        // It is tried again while waiting for the others; at the deadline, if there is one, the rescue takes over.
+        Err(error) if wait && (error.exit == Exit::TempFail || (args.rescue && error.exit == Exit::Failure)) => {
             ctx.ui.warn(&error.to_string());
         }
         sent => sent?,
@@ -160,7 +156,14 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
         return Ok(if refused > 0 { Exit::RowsFailed } else { Exit::Ok });
     };
     let flat = delivery.form.is_flat();
-    let ended = follow(std::slice::from_mut(&mut work), waiting)?;
+    let waiting = Waiting { submitting: true, ..waiting };
+    let ended = match follow(std::slice::from_mut(&mut work), waiting) {
+        Err(error) if args.rescue && matches!(error.exit, Exit::TempFail | Exit::Failure) => {
+            ctx.ui.warn(&error.to_string());
+            false
+        }
+        ended => ended?,
+    };
     // What expired or failed before the deadline is rescued as well.
     if args.rescue && !(ended && work.again(false, false)?.rows.is_empty()) {
         let options = super::args::SpeedArgs::default().options(work.spec.params.endpoint, None, ctx)?;

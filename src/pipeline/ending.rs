@@ -152,6 +152,8 @@ impl Closing<'_> {
         }
         job.exit = Some(ending.exit.code());
         job.delivered |= ended && !plan.delivery.nowhere;
+        // New answers that nobody has seen yet.
+        job.delivered &= !(plan.delivery.nowhere && shared.gauges.sent.load(Ordering::Relaxed) > 0);
         if let Err(error) = ledger.update(&job) {
             // Said once; the answers are in the job's own file.
             if ending.exit != Exit::Io {

@@ -110,6 +110,9 @@ pub struct BatchJob {
     /// Since when the service does not know its id, in milliseconds since 1970.
     #[serde(default)]
     pub unknown_since: Option<i64>,
+    /// How often it said so, one after the other.
+    #[serde(default)]
+    pub unknown_times: u32,
     /// The service broke its contract in the results.
     #[serde(default)]
     pub broken: Option<String>,

@@ -182,6 +182,7 @@ impl Work<'_> {
             cancel: false,
             ended: batch.status.is_final(),
             unknown_since: None,
+            unknown_times: 0,
             broken: None,
         })?;
         db.commit(true)?;

@@ -17,6 +17,8 @@ pub struct Waiting {
     pub until: Option<Instant>,
     /// The user's own interval.
     pub every: Option<Duration>,
+    /// Batches that could not be submitted yet are submitted meanwhile.
+    pub submitting: bool,
 }
 
 impl Waiting {
@@ -37,7 +39,7 @@ pub fn follow(works: &mut [Work<'_>], waiting: Waiting) -> Result<bool> {
         for work in works.iter_mut().filter(|work| work.waits()) {
             // An outage comes back here, to be told and to be held against the time that is left.
             work.courier.options.until = waiting.until;
-            match work.advance() {
+            match work.advance(waiting.submitting) {
                 Ok(done) => ended &= done,
                 Err(error) if error.exit == Exit::TempFail => {
                     ended = false;
@@ -83,7 +85,7 @@ impl Work<'_> {
     ///
     /// # Errors
     /// As [`super::courier::Courier::refresh`]; 1 if batches were never submitted.
-    pub fn advance(&mut self) -> Result<bool> {
+    pub fn advance(&mut self, submitting: bool) -> Result<bool> {
         if self.is_unplanned()? {
             let id = &self.job.id;
             return Err(Error::new(
@@ -95,10 +97,16 @@ impl Work<'_> {
                 self.sandbox_flag()
             )));
         }
-        self.submit(true)?;
+        // A batch that cannot be submitted now does not keep the others from being followed.
+        let sent = self.submit(!submitting);
+        if sent.as_ref().is_err_and(|error| error.exit != Exit::TempFail) {
+            sent?;
+            return Ok(false);
+        }
         let asked = self.refresh();
         self.collect()?;
         asked?;
+        sent?;
         let (open, unsent) = self.open_batches()?;
         if open > 0 && open == unsent {
             return Err(Error::new(

@@ -168,7 +168,7 @@ impl<'a> Work<'a> {
             asking: patience.min(PATIENCE),
             until: None,
             uploads: UPLOADS,
-            witnesses: witnesses(&store, &ledger, &job.id, remote.name)?,
+            witnesses: witnesses(&store, &ledger, &job.id, remote)?,
         };
         let tell = teller(ctx.ui.clone(), progress.clone());
         let (shelf, id) = (store.clone(), job.id.clone());
@@ -321,17 +321,20 @@ impl<'a> Work<'a> {
 }
 
 /// Live batches of other jobs with the same service: a list that lacks them is not to be believed.
-fn witnesses(store: &Store, ledger: &Ledger, but: &str, service: &str) -> Result<Vec<String>> {
+fn witnesses(store: &Store, ledger: &Ledger, but: &str, remote: Remote<'_>) -> Result<Vec<String>> {
     /// Some are enough.
     const ENOUGH: usize = 5;
     let mut found = Vec::new();
     for job in ledger.recent(200)? {
         let theirs = job.transport == Transport::Batch && job.id != but && job.state == State::Running;
-        if !theirs || spec_of(&job).map_or(true, |spec| spec.service != service) {
+        if !theirs || spec_of(&job).map_or(true, |spec| spec.service != remote.name) {
             continue;
         }
         let Ok(db) = JobDb::open(&store.job_path(&job.id)) else { continue };
-        let live = db.batches()?.into_iter().filter(|b| b.step == Step::Submitted && !b.ended);
+        let live = db
+            .batches()?
+            .into_iter()
+            .filter(|b| b.step == Step::Submitted && !b.ended && b.account.as_deref() == Some(remote.account));
         found.extend(live.filter_map(|b| b.id));
         if found.len() >= ENOUGH {
             break;

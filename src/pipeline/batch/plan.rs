@@ -129,6 +129,7 @@ impl Work<'_> {
                 cancel: false,
                 ended: false,
                 unknown_since: None,
+                unknown_times: 0,
                 broken: None,
             })?;
         }

@@ -63,11 +63,13 @@ pub fn look(jobs: Vec<Job>, store: &Store) -> Result<Vec<Seen>> {
 /// 4 or 75 if the service does not answer; what it did answer is kept.
 pub fn refresh(seen: &mut [Seen], store: &Store, ledger: &Ledger, remote: Remote<'_>) -> Result<()> {
     let mut taken: Vec<(usize, Lock, Courier<'_>)> = Vec::new();
-    for (i, seen) in seen.iter().enumerate().filter(|(_, seen)| seen.is_live()) {
+    for (i, seen) in seen.iter_mut().enumerate().filter(|(_, seen)| seen.is_live()) {
         if spec_of(&seen.job)?.service != remote.name {
             continue;
         }
         let Some(lock) = store.lock(&seen.job.id)? else { continue };
+        // As it stands now that nobody else changes it: what is read before may be old.
+        seen.job = ledger.find(&seen.job.id)?;
         let options = Options {
             account: remote.account.to_owned(),
             settle_after: PATIENCE,

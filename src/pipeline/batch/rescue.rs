@@ -81,14 +81,17 @@ fn end(work: &mut Work<'_>, open: usize) -> Result<bool> {
         work.job.id
     ));
     if let Err(error) = work.cancel() {
-        if error.exit != Exit::TempFail {
+        if !matches!(error.exit, Exit::TempFail | Exit::Failure) {
             return Err(error);
         }
         work.ctx.ui.warn(&error.to_string());
     }
     let every = work.ctx.settings.sandbox.then_some(Duration::from_millis(200));
     let until = Some(Instant::now() + GRACE);
-    follow(std::slice::from_mut(work), Waiting { until, every: every.or(Some(Duration::from_secs(5))) })
+    follow(
+        std::slice::from_mut(work),
+        Waiting { until, every: every.or(Some(Duration::from_secs(5))), submitting: false },
+    )
 }
 
 /// Sends the rows of a job that have no answer at realtime; `all`: also those that were refused for good;

@@ -17,7 +17,7 @@ use crate::pipeline::{Bits, budget};
 use crate::plan::{self, CheckOptions, Checked};
 use crate::price::{Batch, Nanos, Table};
 use crate::request::{Params, Shape};
-use crate::store::{Job, JobDb, Ledger, State, Step, Store, Transport};
+use crate::store::{BatchJob, Job, JobDb, Ledger, State, Step, Store, Transport};
 use crate::ui::{Progress, Results, format};
 
 /// What the user asked for.
@@ -92,7 +92,7 @@ pub fn enter<'a>(order: &Order, remote: Remote<'a>, ctx: &'a Ctx, results: Resul
     progress.finish();
     // Two commands with the same content must not both find that there is no job yet.
     let content = store.lock(&format!("content-{}", looked.key))?;
-    if let Some(job) = living(&ledger, &looked.key)?.filter(|_| !order.again) {
+    if let Some(job) = living(&store, &ledger, &looked.key)?.filter(|_| !order.again) {
         let Some(_content) = content else { return Err(busy(&job.id)) };
         let mut work = Work::open(&job, remote, ctx, order.patience, results)?;
         if let Some(name) = &order.name {
@@ -101,6 +101,8 @@ pub fn enter<'a>(order: &Order, remote: Remote<'a>, ctx: &'a Ctx, results: Resul
         if work.is_unplanned()? {
             // It was killed before its batches were planned; nothing has been sent.
             work.keep_and_plan(&looked, order)?;
+        } else {
+            work.admit_unsent(order.max_cost, order.allow_unpriced)?;
         }
         return Ok(Entered { work, known: true });
     }
@@ -167,12 +169,17 @@ fn busy(what: &str) -> Error {
 }
 
 /// The last job of this content whose answers are still to come or have not been taken yet.
-fn living(ledger: &Ledger, key: &str) -> Result<Option<Job>> {
+fn living(store: &Store, ledger: &Ledger, key: &str) -> Result<Option<Job>> {
+    // What a batch says of itself may be wrong, and may be paid for, until its results have been looked at.
+    let open = |job: &Job| {
+        store.job_path(&job.id).exists()
+            && peek(store, job).and_then(|db| db.batches()).is_ok_and(|batches| batches.iter().any(BatchJob::is_open))
+    };
     let lives = |job: &Job| match job.state {
         State::Preparing | State::Running | State::Interrupted => true,
         // Paid for, and not looked at by anybody.
         State::Completed | State::Partial | State::Expired => !job.delivered,
-        State::Failed | State::Cancelled => false,
+        State::Failed | State::Cancelled => open(job),
     };
     Ok(ledger.all_of(key)?.into_iter().find(lives))
 }
@@ -335,6 +342,27 @@ impl Work<'_> {
             return Err(error);
         }
         Ok(())
+    }
+
+    /// Whether what was planned and never sent may be sent now.
+    ///
+    /// # Errors
+    /// 5 if it could cost more than is left, 2 if a price is not known.
+    pub fn admit_unsent(&self, max_cost: Option<Nanos>, allow_unpriced: bool) -> Result<()> {
+        let mut unsent = self.courier.db.borrow().batches()?;
+        unsent.retain(|batch| matches!(batch.step, Step::Planned | Step::Uploaded));
+        if unsent.is_empty() {
+            return Ok(());
+        }
+        let most = unsent.iter().try_fold(Nanos::ZERO, |sum, batch| Some(sum + batch.most?));
+        let unpriced = unsent.iter().find(|batch| batch.most.is_none()).map_or("", |batch| &batch.model);
+        // They are counted as in flight already, but not by a limit of this command.
+        let own = most.unwrap_or(Nanos::ZERO);
+        let left = budget::left(None, &self.store, &self.ledger, self.ctx)?;
+        let left = left.map(|left| budget::Left { amount: left.amount + own, ..left });
+        budget::admit(most, left.as_ref(), allow_unpriced, unpriced)?;
+        let limit = max_cost.map(|limit| budget::Left { amount: limit, what: format!("--max-cost {}", limit.human()) });
+        budget::admit(most, limit.as_ref(), allow_unpriced, unpriced)
     }
 
     /// Gives a job that was there before the name that its command asks for.
