@@ -14,6 +14,7 @@ mod odd;
 mod outage;
 mod rescue;
 mod retry;
+mod review;
 mod status;
 mod submit;
 
