@@ -1,5 +1,7 @@
 //! `llbatch check`: what a job would be and cost, without sending anything.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::args::InputArgs;
@@ -12,6 +14,7 @@ use crate::pipeline::check;
 use crate::pipeline::job::spool_stdin;
 use crate::request::Shape;
 use crate::store::Store;
+use crate::tokens::Estimator;
 use crate::ui::Results;
 
 /// Validate and price rows without sending anything: problems, tokens, realtime and batch cost
@@ -29,6 +32,9 @@ Examples:
 pub struct Check {
     #[command(flatten)]
     input: InputArgs,
+    /// Count tokens with this tokenizer.json (of Hugging Face, for the Llama 3 family) instead of the built-in estimate
+    #[arg(long, value_name = "FILE", help_heading = "Requests")]
+    tokenizer: Option<PathBuf>,
 }
 
 /// Runs the subcommand.
@@ -36,11 +42,30 @@ pub fn run(args: &Check, ctx: &Ctx) -> Result<Exit> {
     if args.input.inputs.is_empty() {
         return Err(Error::usage("no INPUT: name files, or `-` for standard input").hint("llbatch check prompts.jsonl"));
     }
-    show(&args.input, ctx)
+    match &args.tokenizer {
+        None => show(&args.input, ctx),
+        Some(path) => {
+            let unusable = |why: String| Error::usage(format!("--tokenizer {}: {why}", path.display()));
+            let text = std::fs::read_to_string(path).map_err(|e| {
+                Error::new(Exit::NoInput, format!("--tokenizer {}: cannot be read", path.display())).because(e)
+            })?;
+            let estimator = Estimator::from_file(&text).map_err(unusable)?;
+            // Exact, so there is nothing to correct.
+            print(&args.input, ctx, (&estimator, &Factors::default()))
+        }
+    }
 }
 
 /// Checks, prices and prints; `run --dry-run` and `submit --dry-run` do the same.
 pub(super) fn show(input: &InputArgs, ctx: &Ctx) -> Result<Exit> {
+    // What earlier jobs taught, if there were any; looking leaves nothing behind.
+    let dir = &ctx.settings.state_dir.value;
+    let factors =
+        if dir.join("ledger.db").exists() { Factors::of(&Store::open(dir)?.ledger()?)? } else { Factors::default() };
+    print(input, ctx, (Estimator::shared(), &factors))
+}
+
+fn print(input: &InputArgs, ctx: &Ctx, counting: (&Estimator, &Factors)) -> Result<Exit> {
     let stdin = input.stdin()?;
     let shape = Shape::new(&input.params(ctx.settings.run.model.as_deref())?)?;
     let progress = ctx.ui.progress(Results::Elsewhere);
@@ -52,12 +77,8 @@ pub(super) fn show(input: &InputArgs, ctx: &Ctx) -> Result<Exit> {
     } else {
         (Inputs::resolve(&input.inputs, format)?, None)
     };
-    // What earlier jobs taught, if there were any; looking leaves nothing behind.
-    let dir = &ctx.settings.state_dir.value;
-    let factors =
-        if dir.join("ledger.db").exists() { Factors::of(&Store::open(dir)?.ledger()?)? } else { Factors::default() };
     progress.phase("checking input");
-    let document = check::check(&inputs, &shape, input.max_problems, &ctx.settings.prices, &factors)?;
+    let document = check::check(&inputs, &shape, input.max_problems, &ctx.settings.prices, counting)?;
     progress.finish();
     if ctx.json {
         print_json(&document, ctx)?;

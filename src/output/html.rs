@@ -1,6 +1,6 @@
 //! The report as one page for browsers: no network, no fonts, and no word of others that could be taken for markup.
 //!
-//! Everything that is not written here goes through [`Markup::text`], which escapes; the policy in the head allows this
+//! Everything that is not written here goes through `Markup::text`, which escapes; the policy in the head allows this
 //! page's own style and script by their hashes and nothing else. The same report gives the same bytes.
 
 mod charts;

@@ -12,6 +12,7 @@ use crate::plan::shards::Limits;
 use crate::plan::{self, CheckOptions, Checked};
 use crate::price::{Batch, Entry, Nanos, Price, Table};
 use crate::request::{Problem, Shape};
+use crate::tokens::Estimator;
 use crate::ui::format;
 
 /// The document of `check --json` (contract).
@@ -83,10 +84,10 @@ pub fn check(
     shape: &Shape,
     max_problems: usize,
     table: &Table,
-    factors: &Factors,
+    (estimator, factors): (&Estimator, &Factors),
 ) -> Result<Document> {
     let options = CheckOptions { max_problems, table: Some(table), ..CheckOptions::default() };
-    let looker = Looker::new(shape, inputs.total_bytes().unwrap_or(0));
+    let looker = Looker::new(shape, inputs.total_bytes().unwrap_or(0), estimator);
     let mut estimate = Estimate::default();
     let limits = Limits::default();
     let checked = plan::check_with(inputs, shape, &options, &|draft| looker.look(draft), &mut |_, found| {
@@ -169,6 +170,10 @@ impl Document {
         }
         if self.problem_count > 0 {
             text.push('\n');
+        }
+        if self.rows == 0 {
+            text.push_str("the input has no rows\n");
+            return text;
         }
         let mut grid = Grid::new([
             ("MODEL", Align::Left),

@@ -26,13 +26,14 @@ pub struct Looker<'a> {
     shape: &'a Shape,
     /// One row of so many is counted.
     every: u64,
+    estimator: &'a Estimator,
 }
 
 impl<'a> Looker<'a> {
     /// For an input of about `bytes`.
     #[must_use]
-    pub fn new(shape: &'a Shape, bytes: u64) -> Self {
-        Self { shape, every: bytes.div_ceil(COUNTED).max(1) }
+    pub fn new(shape: &'a Shape, bytes: u64, estimator: &'a Estimator) -> Self {
+        Self { shape, every: bytes.div_ceil(COUNTED).max(1), estimator }
     }
 
     /// What a row is like.
@@ -47,7 +48,7 @@ impl<'a> Looker<'a> {
             max_tokens: draft.answer_bound(),
             tokens: picked
                 .is_multiple_of(self.every)
-                .then(|| Estimator::shared().request(&draft.body, draft.endpoint == Endpoint::Chat)),
+                .then(|| self.estimator.request(&draft.body, draft.endpoint == Endpoint::Chat)),
         }
     }
 }
@@ -173,7 +174,8 @@ mod tests {
 
     #[test]
     fn no_period_of_the_input_falls_between_the_picks() {
-        let looker = Looker { shape: &Shape::new(&crate::request::Params::default()).expect("a shape"), every: 32 };
+        let shape = Shape::new(&crate::request::Params::default()).expect("a shape");
+        let looker = Looker { shape: &shape, every: 32, estimator: Estimator::shared() };
         for period in [2_u64, 3, 16, 32, 64] {
             let picked = (0..100_000_u64)
                 .map(|row| (row * period).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32)

@@ -345,7 +345,7 @@ impl JobDb {
         self.commit(false)
     }
 
-    /// Takes the outcome of one row out, as [`Self::retire_failed`] does. Commits with the open group.
+    /// Takes the outcome of one row out, as [`Self::set_aside`] does. Commits with the open group.
     ///
     /// # Errors
     /// 74 if the disk refuses.

@@ -88,7 +88,7 @@ impl Work<'_> {
             left += u64::from(!take);
             take
         })?;
-        let mut again = Again { rows, left, cost: Some(Nanos::ZERO), most: Some(Nanos::ZERO), unpriced: String::new() };
+        let mut again = Again::of(rows, left);
         again.price(&self.inputs()?, &Shape::new(&self.spec.params)?, batch, &self.ctx.settings.prices)?;
         Ok(again)
     }
@@ -109,7 +109,12 @@ impl Work<'_> {
 }
 
 impl Again {
-    fn price(&mut self, inputs: &Inputs, shape: &Shape, batch: bool, table: &Table) -> Result<()> {
+    /// These rows, not yet priced.
+    pub(super) fn of(rows: Vec<u64>, left: u64) -> Self {
+        Self { rows, left, cost: Some(Nanos::ZERO), most: Some(Nanos::ZERO), unpriced: String::new() }
+    }
+
+    pub(super) fn price(&mut self, inputs: &Inputs, shape: &Shape, batch: bool, table: &Table) -> Result<()> {
         let (mut money, mut worst) = (Money::new(table.clone()), Worst::new(table.clone(), batch));
         let options = CheckOptions { max_problems: 0, ..CheckOptions::default() };
         let look = |draft: &crate::request::Draft<'_>| -> (Arc<str>, Usage, u64) {

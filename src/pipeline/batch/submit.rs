@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::remote::look as look_at;
+use super::retry::Again;
 use super::state::state_of;
 use super::{Remote, Work};
 use crate::context::Ctx;
@@ -333,6 +334,14 @@ impl Work<'_> {
         if split.shards.is_empty() && looked.realtime.as_ref().is_none_or(|rows| rows.count() == 0) {
             self.unplan()?;
             return Err(Error::new(Exit::Data, "no row of the input can be sent"));
+        }
+        if let Some(realtime) = &looked.realtime {
+            // What is said beforehand is the price of all rows.
+            let rows = (1..=looked.checked.rows).filter(|row| realtime.contains(*row)).collect();
+            let mut beside = Again::of(rows, 0);
+            beside.price(&inputs, &looked.shape, false, &self.ctx.settings.prices)?;
+            self.job.estimate = self.job.estimate.zip(beside.cost).map(|(batch, realtime)| batch + realtime);
+            self.ledger.update(&self.job)?;
         }
         let batches = self.courier.db.borrow().batches()?;
         let most = batches.iter().try_fold(Nanos::ZERO, |sum, batch| Some(sum + batch.most?));
