@@ -3,13 +3,6 @@
 //! A batch is written down before each act on it, and on the disk before the act: whoever comes after a killed process
 //! finds what may have happened.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
 use rusqlite::params;
 use serde::{Deserialize, Serialize};
 
@@ -152,41 +145,6 @@ pub struct Place {
     pub len: u32,
 }
 
-/// The answers that stay in the files in which they came.
-#[derive(Debug)]
-pub(super) struct Kept {
-    dir: PathBuf,
-    open: RefCell<HashMap<(u32, bool), Arc<File>>>,
-}
-
-impl Kept {
-    pub(super) fn new(db: &Path) -> Self {
-        Self { dir: db.with_extension(""), open: RefCell::default() }
-    }
-
-    /// The body at that place of a batch's files.
-    pub(super) fn body(&self, batch: u32, place: Place) -> Result<Box<str>> {
-        let Place { errors, at, len } = place;
-        let path = self.dir.join(if errors { failures_name(batch) } else { answers_name(batch) });
-        let unreadable = |e: std::io::Error| {
-            Error::io(format!("{}: the answers that were downloaded cannot be read", path.display()), e)
-        };
-        let mut open = self.open.borrow_mut();
-        let file = if let Some(file) = open.get(&(batch, errors)) {
-            Arc::clone(file)
-        } else {
-            let file = Arc::new(File::open(&path).map_err(unreadable)?);
-            open.insert((batch, errors), Arc::clone(&file));
-            file
-        };
-        let mut bytes = vec![0; len as usize];
-        file.read_exact_at(&mut bytes, at).map_err(unreadable)?;
-        String::from_utf8(bytes).map(String::into_boxed_str).map_err(|e| {
-            Error::new(Exit::Io, format!("{}: damaged at byte {at}", path.display())).because(e.utf8_error())
-        })
-    }
-}
-
 /// An answer like nearly all: what is not written with it is the same for all of them.
 fn is_plain(outcome: &Outcome) -> bool {
     outcome.ok()
@@ -194,18 +152,6 @@ fn is_plain(outcome: &Outcome) -> bool {
         && outcome.body.is_none()
         && outcome.wasted == Usage::default()
         && (outcome.at_risk, outcome.attempts, outcome.refused, outcome.latency_ms) == (0, 1, 0, 0)
-}
-
-/// The file with a batch's answers, in the job's directory.
-#[must_use]
-pub fn answers_name(batch: u32) -> String {
-    format!("batch-{batch}.output.jsonl")
-}
-
-/// The file with a batch's failures, in the job's directory.
-#[must_use]
-pub fn failures_name(batch: u32) -> String {
-    format!("batch-{batch}.errors.jsonl")
 }
 
 impl JobDb {
@@ -450,6 +396,7 @@ impl JobDb {
 #[cfg(test)]
 mod tests {
     use super::super::job::tests::{db, outcome};
+    use super::super::kept::{answers_name, failures_name};
     use super::*;
 
     pub(in crate::store) fn batch(number: u32) -> BatchJob {

@@ -6,6 +6,7 @@
 pub mod batches;
 mod calibration;
 pub mod job;
+pub mod kept;
 pub mod ledger;
 mod lock;
 mod remap;

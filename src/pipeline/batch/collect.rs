@@ -158,7 +158,7 @@ impl Work<'_> {
 
     /// What was downloaded, told apart.
     fn content(&self, batch: &BatchJob) -> Vec<Option<blake3::Hash>> {
-        use crate::store::batches::{answers_name, failures_name};
+        use crate::store::kept::{answers_name, failures_name};
         let hash = |path: &Path| {
             let mut hasher = blake3::Hasher::new();
             hasher.update_reader(std::fs::File::open(path).ok()?).ok()?;

@@ -1,0 +1,276 @@
+//! Bringing a batch to the service: upload, create once, look up what is in doubt.
+
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
+use futures_util::stream::{self, StreamExt};
+
+use super::taking::learn;
+use super::{Courier, Tell, error};
+use crate::api::batches::{Batch, Created};
+use crate::api::error::{Class, Failure};
+use crate::api::{Listed as List, Upload, Uploaded, retry};
+use crate::batch::reconcile::{self, Evidence, Listed, Verdict, decide};
+use crate::error::{Error, Exit, Result};
+use crate::store::{BatchJob, Step, now_ms};
+
+/// Waits between looks at the list while a create is in doubt.
+const LOOKS: [u64; 6] = [1, 3, 6, 10, 20, 30];
+
+impl Courier<'_> {
+    /// Brings every batch that is planned, or whose creation is in doubt, to the service; or `only_doubts`. Batches that
+    /// are refused do not stop the others; what would stop every other one does.
+    ///
+    /// # Errors
+    /// 4 or 5 for key and money, 75 if the service cannot be reached or a create stays in doubt, 130 if interrupted.
+    pub async fn submit(&self, only_doubts: bool) -> Result<()> {
+        let waits = |batch: &BatchJob| match batch.step {
+            Step::Creating => true,
+            Step::Planned | Step::Uploaded => !only_doubts,
+            Step::Submitted | Step::Refused | Step::Settled => false,
+        };
+        let todo: Vec<BatchJob> = self.batches()?.into_iter().filter(waits).collect();
+        // Key, money, the disk and the user's own wish hold for all batches; a doubt about one does not.
+        let worst: RefCell<Option<Error>> = RefCell::default();
+        let fatal = || worst.borrow().as_ref().is_some_and(|error| error.exit != Exit::TempFail);
+        let mut acts = stream::iter(todo)
+            .map(async |batch| {
+                // Batches under way come to an end of their own: a create that is dropped would be in doubt.
+                if fatal() { Ok(()) } else { self.bring(batch).await }
+            })
+            .buffer_unordered(self.options.uploads.max(1));
+        while let Some(done) = acts.next().await {
+            if let Err(error) = done
+                && !fatal()
+            {
+                worst.replace(Some(error));
+            }
+        }
+        drop(acts);
+        worst.into_inner().map_or(Ok(()), Err)
+    }
+
+    /// One batch, step by step.
+    async fn bring(&self, mut batch: BatchJob) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            match batch.step {
+                Step::Planned => self.upload(&mut batch).await?,
+                Step::Uploaded => self.create(&mut batch, began).await?,
+                Step::Creating => self.look_up(&mut batch).await?,
+                Step::Submitted | Step::Refused | Step::Settled => return Ok(()),
+            }
+        }
+    }
+
+    /// Uploading costs nothing, so it is simply done again until it is known to be done.
+    async fn upload(&self, batch: &mut BatchJob) -> Result<()> {
+        self.stopped()?;
+        let path = self.dir.join(&batch.name);
+        let what = format!("uploading batch {}", batch.number);
+        let upload = Upload { path: &path, name: &batch.name, bytes: batch.bytes, sha256: &batch.sha256 };
+        let number = batch.number;
+        let progress = |bytes| (self.tell)(&Tell::Uploading { number, bytes });
+        let patience = self.options.patience;
+        let sent = tokio::select! {
+            sent = self.persist(&what, patience, || self.client.upload(&upload, &progress)) => sent,
+            () = self.stop.cancelled() => return self.stopped(),
+        };
+        let sent = sent.map_err(|f| error(&what, &f))?;
+        let (Uploaded::New(id) | Uploaded::AlreadyThere(id)) = &sent;
+        let failed = |f: Failure| error(&what, &f);
+        let known = self.persist(&what, patience, || self.client.file(id)).await.map_err(failed)?;
+        let there = matches!(sent, Uploaded::AlreadyThere(_));
+        if there {
+            // The same content was uploaded before, perhaps for another job: its batches are not ours.
+            let listed = self.persist(&what, patience, || self.client.batches()).await.map_err(failed)?;
+            let same = listed.into_iter().filter(|b| b.input_file_id.as_deref() == Some(id)).map(|b| b.id);
+            batch.others = same.collect();
+        }
+        let torn = known.bytes.map_or(there, |bytes| bytes != batch.bytes && (there || bytes > 0));
+        if torn && batch.others.is_empty() {
+            // An upload that broke off stands in the way of the whole one.
+            self.persist(&what, patience, || self.client.delete_file(id)).await.map_err(failed)?;
+        }
+        if torn {
+            return Err(Error::new(
+                Exit::TempFail,
+                format!("{what}: the service has {:?} bytes of {}, we have {}", known.bytes, batch.name, batch.bytes),
+            )
+            .hint("run the same command again: it uploads the file anew"));
+        }
+        if there && known.processed == Some(false) {
+            self.persist(&what, patience, || self.client.preprocess(id)).await.map_err(failed)?;
+        }
+        batch.file_id = Some(id.clone());
+        batch.step = Step::Uploaded;
+        self.save(batch)
+    }
+
+    /// The one request that costs money.
+    async fn create(&self, batch: &mut BatchJob, began: Instant) -> Result<()> {
+        let what = format!("creating batch {}", batch.number);
+        let file_id = batch.file_id.clone().unwrap_or_default();
+        for failures in 1.. {
+            self.stopped()?;
+            batch.step = Step::Creating;
+            batch.begun_at = Some(now_ms());
+            batch.tries += 1;
+            batch.account = Some(self.options.account.clone());
+            self.save(batch)?;
+            let failure = match self.client.create_batch(&file_id, &batch.endpoint).await {
+                Ok(Created::Batch { batch: made, warning }) => {
+                    learn(batch, made);
+                    batch.step = Step::Submitted;
+                    self.save(batch)?;
+                    (self.tell)(&Tell::Created { batch, found: false, warning: warning.as_deref() });
+                    return Ok(());
+                }
+                Ok(Created::NotCreated(why)) => return self.refuse(batch, &why),
+                Err(failure) => failure,
+            };
+            match failure.class() {
+                // It never arrived, or was turned away at the door: it may be sent again.
+                Class::NotSent | Class::AboveRate => {
+                    batch.step = Step::Uploaded;
+                    batch.tries -= 1;
+                    self.save(batch)?;
+                    let wait = retry::delay(failure.class(), failures, failure.wait, fastrand::f64());
+                    if self.too_long(began, wait, self.options.patience) {
+                        return Err(error(&what, &failure));
+                    }
+                    (self.tell)(&Tell::Again { what: &what, failure: &failure.message, wait });
+                    self.sleep(wait).await?;
+                }
+                Class::JobFatal => {
+                    batch.step = Step::Uploaded;
+                    batch.tries -= 1;
+                    self.save(batch)?;
+                    return Err(error(&what, &failure));
+                }
+                Class::RowFatal => return self.refuse(batch, &failure.message),
+                // May have been made all the same ([`Failure::create_unknown`]).
+                Class::NoCapacity | Class::Ambiguous => {
+                    (self.tell)(&Tell::InDoubt { batch, why: &failure.message });
+                    return Ok(());
+                }
+            }
+        }
+        unreachable!("the numbers do not end")
+    }
+
+    fn refuse(&self, batch: &mut BatchJob, why: &str) -> Result<()> {
+        batch.step = Step::Refused;
+        batch.ended = true;
+        batch.error = Some(why.to_owned());
+        self.save(batch)?;
+        (self.tell)(&Tell::Refused(batch));
+        Ok(())
+    }
+
+    /// Asks the service's list whether a batch was made.
+    pub(super) async fn look_up(&self, batch: &mut BatchJob) -> Result<()> {
+        let what = format!("looking for batch {}", batch.number);
+        let began = Instant::now();
+        let mut looks = LOOKS.into_iter();
+        loop {
+            let listed = self.persist(&what, self.options.asking, || self.client.batches()).await;
+            let listed = listed.map_err(|f| error(&what, &f))?;
+            match self.verdict(batch, &listed).await? {
+                Verdict::Adopt { id, surplus } => {
+                    for id in &surplus {
+                        (self.tell)(&Tell::Surplus(id));
+                        // If it cannot be cancelled now, the warning has said which one it is.
+                        drop(self.persist(&what, self.options.asking, || self.client.cancel_batch(id)).await);
+                    }
+                    let made = listed.into_iter().find(|b| b.id == id);
+                    batch.id = Some(id);
+                    batch.step = Step::Submitted;
+                    if let Some(made) = made {
+                        learn(batch, made);
+                    }
+                    self.save(batch)?;
+                    (self.tell)(&Tell::Created { batch, found: true, warning: None });
+                    return Ok(());
+                }
+                Verdict::Create => {
+                    batch.step = Step::Uploaded;
+                    return self.save(batch);
+                }
+                Verdict::Wait(why) => {
+                    let wait = Duration::from_secs(looks.next().unwrap_or(60));
+                    // No longer than it takes to be sure.
+                    let wait = wait.min(self.unsettled(batch).max(Duration::from_millis(200)));
+                    if self.too_long(began, wait, self.options.asking) {
+                        return Err(Error::new(
+                            Exit::TempFail,
+                            format!(
+                                "batch {} of {} rows may have been created, and the service does not list it: {why}",
+                                batch.number, batch.rows
+                            ),
+                        )
+                        .hint("run the same command again later, or `llbatch wait JOB`: it looks again, and pays for nothing twice"));
+                    }
+                    (self.tell)(&Tell::InDoubt { batch, why });
+                    self.sleep(wait).await?;
+                }
+            }
+        }
+    }
+
+    /// How long until the list can be believed.
+    fn unsettled(&self, batch: &BatchJob) -> Duration {
+        reconcile::settled_after(self.options.settle_after, batch.tries).saturating_sub(since(batch))
+    }
+
+    async fn verdict(&self, batch: &BatchJob, listed: &List<Batch>) -> Result<Verdict> {
+        let list: Vec<Listed> = listed
+            .entries
+            .iter()
+            .map(|b| Listed {
+                id: b.id.clone(),
+                input_file_id: b.input_file_id.clone(),
+                created_at: b.created_at.clone(),
+            })
+            .collect();
+        let file_id = batch.file_id.clone().unwrap_or_default();
+        let mut others = batch.others.clone();
+        if list.iter().any(|b| b.input_file_id.as_deref() == Some(&file_id)) {
+            // The service keeps the same bytes once, so batches of several jobs may be made from one file; the list at the
+            // time of the upload need not have shown them.
+            others.extend((self.owned)()?);
+            others.extend(self.batches()?.into_iter().filter_map(|b| b.id));
+        }
+        let mut witnesses = self.options.witnesses.clone();
+        witnesses
+            .extend(self.batches()?.into_iter().filter(|b| b.step == Step::Submitted && !b.ended).filter_map(|b| b.id));
+        let mut evidence = Evidence {
+            listed: &list,
+            file_id: &file_id,
+            others: &others,
+            witnesses: &witnesses,
+            complete: listed.complete,
+            since: since(batch),
+            settle_after: self.options.settle_after,
+            same_account: batch.account.as_deref() == Some(&self.options.account),
+            tries: batch.tries,
+        };
+        // A key that was replaced sees the same file.
+        if !evidence.same_account {
+            evidence.same_account = self.client.file(&file_id).await.is_ok();
+        }
+        let verdict = decide(&evidence);
+        if verdict == Verdict::Create {
+            // Last of all: does this account see the file at all? Then the list is its list too.
+            evidence.same_account = self.client.file(&file_id).await.is_ok();
+            return Ok(decide(&evidence));
+        }
+        Ok(verdict)
+    }
+}
+
+/// Since the request that creates it may have been sent.
+fn since(batch: &BatchJob) -> Duration {
+    let millis = batch.begun_at.map_or(i64::MAX, |at| now_ms().saturating_sub(at));
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+}

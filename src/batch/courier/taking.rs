@@ -1,0 +1,234 @@
+//! What becomes of batches that were created: asked, cancelled, downloaded.
+
+use std::path::PathBuf;
+
+use futures_util::stream::{self, StreamExt};
+
+use super::{Courier, Tell, error};
+use crate::api::batches::Batch;
+use crate::api::error::{Class, Fault};
+use crate::error::{Error, Exit, Result};
+use crate::store::kept::{answers_name, failures_name};
+use crate::store::{BatchJob, Step, now_ms};
+
+/// Small calls under way at once.
+const CALLS: usize = 8;
+/// A batch that the service does not know any more is given up after this.
+const VANISHED: i64 = 3_600_000;
+/// ... and so many questions: a clock that jumps is no hour.
+const OFTEN: u32 = 5;
+
+impl Courier<'_> {
+    /// Whether this key is the one that created the batch, as far as is known.
+    fn is_ours(&self, batch: &BatchJob) -> bool {
+        batch.account.as_ref().is_none_or(|account| *account == self.options.account)
+    }
+
+    /// Asks how the batches are doing. Says whether all that were created have ended.
+    ///
+    /// # Errors
+    /// 4 for the key, 75 if the service cannot be reached; what could be learned is kept.
+    pub async fn refresh(&self) -> Result<bool> {
+        let open = |batch: &BatchJob| batch.step == Step::Submitted && !batch.ended;
+        let todo: Vec<BatchJob> = self.batches()?.into_iter().filter(open).collect();
+        let mut asked = stream::iter(todo)
+            .map(async |batch| {
+                let id = batch.id.clone().unwrap_or_default();
+                let what = format!("asking about {id}");
+                let answer = self.persist(&what, self.options.asking, || self.client.batch(&id)).await;
+                (what, batch, answer)
+            })
+            .buffer_unordered(CALLS);
+        let mut worst = None;
+        while let Some((what, mut batch, answer)) = asked.next().await {
+            let before = batch.clone();
+            match answer {
+                Ok(known) => learn_all(&mut batch, known),
+                Err(failure) if failure.fault == Fault::NotFound && !self.is_ours(&batch) => {
+                    let why =
+                        format!("{what}: this key is not of the account that created it, or it has been replaced");
+                    worst.get_or_insert(Error::new(Exit::Auth, why).hint("use the key with which it was submitted"));
+                    continue;
+                }
+                Err(failure) if failure.fault == Fault::NotFound => vanish(&mut batch, now_ms()),
+                Err(failure) => {
+                    worst.get_or_insert_with(|| error(&what, &failure));
+                    continue;
+                }
+            }
+            if batch != before {
+                self.save(&batch)?;
+                let ended = batch.ended && !before.ended;
+                if ended || batch.status != before.status || batch.progress != before.progress {
+                    let step = batch.status == before.status && !ended;
+                    (self.tell)(&if step { Tell::Progress(&before, &batch) } else { Tell::Moved(&batch) });
+                }
+            }
+        }
+        match worst {
+            Some(error) => Err(error),
+            None => Ok(self.batches()?.iter().all(|batch| batch.ended || batch.step == Step::Settled)),
+        }
+    }
+
+    /// Ends every batch that has not ended: those that were never created at once, the others when the service says so.
+    ///
+    /// # Errors
+    /// As [`Self::refresh`].
+    pub async fn cancel(&self) -> Result<()> {
+        let mut worst = Ok(());
+        // What was never sent first: that cannot fail.
+        let mut batches = self.batches()?;
+        batches.sort_by_key(|batch| !matches!(batch.step, Step::Planned | Step::Uploaded));
+        for batch in batches {
+            let done = self.cancel_one(batch).await;
+            if worst.is_ok() {
+                worst = done;
+            }
+        }
+        worst
+    }
+
+    async fn cancel_one(&self, mut batch: BatchJob) -> Result<()> {
+        if batch.step == Step::Creating {
+            self.look_up(&mut batch).await?;
+        }
+        match batch.step {
+            Step::Planned | Step::Uploaded => {
+                batch.step = Step::Refused;
+                batch.cancel = true;
+                batch.ended = true;
+                batch.status = Some("CANCELLED".to_owned());
+                self.save(&batch)
+            }
+            Step::Submitted if !batch.ended => {
+                batch.cancel = true;
+                self.save(&batch)?;
+                let id = batch.id.clone().unwrap_or_default();
+                let what = format!("cancelling {id}");
+                match self.persist(&what, self.options.asking, || self.client.cancel_batch(&id)).await {
+                    Ok(known) => learn(&mut batch, known),
+                    // It ended meanwhile, most likely: asking tells.
+                    Err(failure) if failure.class() == Class::RowFatal => {
+                        let known = self.persist(&what, self.options.asking, || self.client.batch(&id)).await;
+                        let known = known.map_err(|f| error(&what, &f))?;
+                        learn_all(&mut batch, known);
+                        if !batch.ended {
+                            self.save(&batch)?;
+                            return Err(error(&what, &failure));
+                        }
+                    }
+                    Err(failure) => return Err(error(&what, &failure)),
+                }
+                self.save(&batch)?;
+                (self.tell)(&Tell::Moved(&batch));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Asks about one batch that has ended: files of its results may be named only now.
+    ///
+    /// # Errors
+    /// As [`Self::refresh`].
+    pub async fn ask(&self, batch: &mut BatchJob) -> Result<()> {
+        let Some(id) = batch.id.clone() else { return Ok(()) };
+        let what = format!("asking about {id}");
+        match self.persist(&what, self.options.asking, || self.client.batch(&id)).await {
+            Ok(known) if known.status.is_final() => learn_all(batch, known),
+            // It has ended for certain; what is said otherwise now is a confusion.
+            Ok(_) => {}
+            Err(failure) if failure.fault == Fault::NotFound => {}
+            Err(failure) => return Err(error(&what, &failure)),
+        }
+        self.save(batch)
+    }
+
+    /// Downloads the results of a batch that has ended. A file that was downloaded before is downloaded `anew` on demand.
+    ///
+    /// # Errors
+    /// 75 if the service cannot be reached, 1 if it has not got the file, 74 if the disk refuses.
+    pub async fn download(&self, batch: &BatchJob, anew: bool) -> Result<(Option<PathBuf>, Option<PathBuf>)> {
+        let output = self.take(batch, batch.output_file_id.as_deref(), &answers_name(batch.number), anew).await?;
+        let errors = self.take(batch, batch.error_file_id.as_deref(), &failures_name(batch.number), anew).await?;
+        Ok((output, errors))
+    }
+
+    async fn take(&self, batch: &BatchJob, id: Option<&str>, name: &str, anew: bool) -> Result<Option<PathBuf>> {
+        let Some(id) = id else { return Ok(None) };
+        let path = self.dir.join(name);
+        if path.exists() && !anew {
+            return Ok(Some(path));
+        }
+        let part = self.dir.join(format!("{name}.part"));
+        if anew {
+            // A copy that lacked rows is not gone on with.
+            drop(std::fs::remove_file(&part));
+        }
+        let what = format!("downloading the results of {}", batch.id.as_deref().unwrap_or_default());
+        let progress = |bytes| (self.tell)(&Tell::Downloading { number: batch.number, bytes });
+        let patience = self.options.asking;
+        let length = self.persist(&what, patience, || self.client.download(id, &part, &progress)).await;
+        let length = match length {
+            Ok(length) => length,
+            // Then it is as if it had never been named: its rows are missing.
+            Err(failure) if failure.fault == Fault::NotFound => {
+                (self.tell)(&Tell::Gone { number: batch.number, file: id });
+                return Ok(None);
+            }
+            Err(failure) => return Err(error(&what, &failure)),
+        };
+        // What the service says of the file must agree with what came, if it says anything.
+        let known = self.persist(&what, patience, || self.client.file(id)).await;
+        if let Some(bytes) = known.ok().and_then(|file| file.bytes).filter(|bytes| *bytes > 0 && *bytes != length) {
+            drop(std::fs::remove_file(&part));
+            return Err(Error::new(Exit::TempFail, format!("{what}: {length} bytes came, the service says {bytes}"))
+                .hint("run the same command again: it downloads the file anew"));
+        }
+        let kept = |e| Error::io(format!("{}: cannot be kept", path.display()), e);
+        std::fs::File::open(&part).and_then(|file| file.sync_all()).map_err(kept)?;
+        std::fs::rename(&part, &path).map_err(kept)?;
+        // The database will point into it: its name must be as durable.
+        std::fs::File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(kept)?;
+        Ok(Some(path))
+    }
+}
+
+/// Takes over what the service says of a batch that was asked about by its id.
+fn learn_all(batch: &mut BatchJob, known: Batch) {
+    batch.ended = known.status.is_final();
+    learn(batch, known);
+}
+
+/// Takes over what the service says beside something else: in its list, or in reply to a create or a cancel. That it has
+/// ended is not believed there, because the files with its results may not be named yet.
+pub(super) fn learn(batch: &mut BatchJob, known: Batch) {
+    batch.id = Some(known.id);
+    batch.status = Some(known.status.as_str().to_owned());
+    batch.unknown_since = None;
+    batch.unknown_times = 0;
+    let keep = |new: Option<String>, old: &mut Option<String>| {
+        if new.is_some() {
+            *old = new;
+        }
+    };
+    keep(known.output_file_id, &mut batch.output_file_id);
+    keep(known.error_file_id, &mut batch.error_file_id);
+    keep(known.error, &mut batch.error);
+    keep(known.job_deadline, &mut batch.deadline);
+    keep(known.created_at, &mut batch.created_at);
+    keep(known.completed_at, &mut batch.completed_at);
+    batch.progress = known.progress.or(batch.progress);
+}
+
+/// The service does not know it. For an hour that may be its own confusion.
+fn vanish(batch: &mut BatchJob, now: i64) {
+    let since = *batch.unknown_since.get_or_insert(now);
+    batch.status = Some("NOT FOUND".to_owned());
+    batch.unknown_times += 1;
+    if now - since >= VANISHED && batch.unknown_times >= OFTEN {
+        batch.ended = true;
+        batch.error = Some("the service has not known this batch for an hour".to_owned());
+    }
+}

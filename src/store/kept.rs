@@ -1,0 +1,58 @@
+//! The answers of batches, left in the files in which they came.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::batches::Place;
+use crate::error::{Error, Exit, Result};
+
+/// The answers that stay in the files in which they came.
+#[derive(Debug)]
+pub(super) struct Kept {
+    dir: PathBuf,
+    open: RefCell<HashMap<(u32, bool), Arc<File>>>,
+}
+
+impl Kept {
+    pub(super) fn new(db: &Path) -> Self {
+        Self { dir: db.with_extension(""), open: RefCell::default() }
+    }
+
+    /// The body at that place of a batch's files.
+    pub(super) fn body(&self, batch: u32, place: Place) -> Result<Box<str>> {
+        let Place { errors, at, len } = place;
+        let path = self.dir.join(if errors { failures_name(batch) } else { answers_name(batch) });
+        let unreadable = |e: std::io::Error| {
+            Error::io(format!("{}: the answers that were downloaded cannot be read", path.display()), e)
+        };
+        let mut open = self.open.borrow_mut();
+        let file = if let Some(file) = open.get(&(batch, errors)) {
+            Arc::clone(file)
+        } else {
+            let file = Arc::new(File::open(&path).map_err(unreadable)?);
+            open.insert((batch, errors), Arc::clone(&file));
+            file
+        };
+        let mut bytes = vec![0; len as usize];
+        file.read_exact_at(&mut bytes, at).map_err(unreadable)?;
+        String::from_utf8(bytes).map(String::into_boxed_str).map_err(|e| {
+            Error::new(Exit::Io, format!("{}: damaged at byte {at}", path.display())).because(e.utf8_error())
+        })
+    }
+}
+
+/// The file with a batch's answers, in the job's directory.
+#[must_use]
+pub fn answers_name(batch: u32) -> String {
+    format!("batch-{batch}.output.jsonl")
+}
+
+/// The file with a batch's failures, in the job's directory.
+#[must_use]
+pub fn failures_name(batch: u32) -> String {
+    format!("batch-{batch}.errors.jsonl")
+}
