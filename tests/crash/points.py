@@ -72,18 +72,22 @@ class Points:
         return desk
 
     def strace(self, desk, calls, *inject):
-        """strace counts the n-th call for each thread; `threads` holds that only one makes such calls."""
+        """strace counts the n-th call for each thread; `threads` says whose calls that leaves out."""
         return ("strace", "-f", "-qq", "-y", "-o", str(desk.dir / "trace"), "-e", f"trace={calls}", *inject)
 
     def threads(self):
-        """All that touches disk or net happens on one thread: only so does the n-th call reach every one of them."""
+        """What touches disk or net happens on the main thread, but for the results of ended batches, which a thread of
+        their own stores. strace counts for each thread, so of that thread only the first calls are reached here; the
+        random kills of run.sh reach the others."""
         for name, args in COMMANDS.items():
             desk = self.fresh(name)
             must(desk.run(*args, under=self.strace(desk, ",".join(CLASSES))).code == 0, f"{name} fails under strace")
             lines = (desk.dir / "trace").read_text(errors="replace").splitlines()
             calls = [call for line in lines if (call := CALL.match(line)) and not wakes(line)]
             who = collections.Counter(call[1] for call in calls)
-            must(len(who) == 1, f"{name}: {len(who)} threads write: {who}; points of the others are not reached")
+            must(len(who) <= 2, f"{name}: {len(who)} threads write: {who}; points of the others are not reached")
+            for calls_of_other in sorted(who.values())[:-1]:
+                print(f"{name}: the thread that stores results makes {calls_of_other} calls: reached by random kills only")
             self.finish(desk, name)
 
     def finish(self, desk, name):
