@@ -253,23 +253,8 @@ pub fn claim(store: &Store, ledger: &Ledger, plan: &Plan, source: &Source) -> Re
         return Ok(Claimed { job, resumed: true, sound, locks });
     }
     let job = Job {
-        id: String::new(),
         name: plan.name.clone(),
-        key: source.key.clone(),
-        transport: Transport::Realtime,
-        state: State::Preparing,
-        created_at: 0,
-        updated_at: 0,
-        input: source.shown.clone(),
-        spec,
-        total: 0,
-        succeeded: 0,
-        failed: 0,
-        cost: None,
-        active_ms: 0,
-        exit: None,
-        estimate: None,
-        delivered: false,
+        ..Job::new(Transport::Realtime, source.key.clone(), source.shown.clone(), spec)
     };
     Ok(Claimed { job, resumed: false, sound: None, locks })
 }

@@ -123,6 +123,32 @@ pub struct Job {
     pub delivered: bool,
 }
 
+impl Job {
+    /// A job that is about to be made: without an id, with nothing done yet. `spec` is its JSON.
+    #[must_use]
+    pub fn new(transport: Transport, key: String, input: String, spec: String) -> Self {
+        Self {
+            id: String::new(),
+            name: None,
+            key,
+            transport,
+            state: State::Preparing,
+            created_at: 0,
+            updated_at: 0,
+            input,
+            spec,
+            total: 0,
+            succeeded: 0,
+            failed: 0,
+            cost: None,
+            active_ms: 0,
+            exit: None,
+            estimate: None,
+            delivered: false,
+        }
+    }
+}
+
 /// The open index.
 #[derive(Debug)]
 pub struct Ledger {
@@ -335,23 +361,10 @@ mod tests {
 
     fn job(name: Option<&str>, key: &str) -> Job {
         Job {
-            id: String::new(),
             name: name.map(str::to_owned),
-            key: key.to_owned(),
-            transport: Transport::Realtime,
             state: State::Running,
-            created_at: 0,
-            updated_at: 0,
-            input: "in.jsonl".to_owned(),
-            spec: "{}".to_owned(),
             total: 3,
-            succeeded: 0,
-            failed: 0,
-            cost: None,
-            active_ms: 0,
-            exit: None,
-            estimate: None,
-            delivered: false,
+            ..Job::new(Transport::Realtime, key.to_owned(), "in.jsonl".to_owned(), "{}".to_owned())
         }
     }
 

@@ -11,7 +11,7 @@ use crate::outcome::{ErrorCode, Outcome, Usage};
 use crate::pipeline::job::{Spec, describe, spec_of};
 use crate::plan::{self, CheckOptions};
 use crate::request::{Endpoint, Params, Shape, answer_bound};
-use crate::store::{BatchJob, Job, Ledger, State, Step, Store, Transport};
+use crate::store::{BatchJob, Job, Ledger, Step, Store, Transport};
 use crate::ui::Results;
 
 /// The job that `name` means: one of the index, the one that has this Together batch, or a new one for a batch that
@@ -96,25 +96,8 @@ fn enter(batch: &Batch, inputs: &Inputs, remote: Remote<'_>, ctx: &Ctx) -> Resul
         checked: None,
         kept: Vec::new(),
     };
-    let job = ledger.create(Job {
-        id: String::new(),
-        name: None,
-        key: format!("adopted-{}", batch.id),
-        transport: Transport::Batch,
-        state: State::Preparing,
-        created_at: 0,
-        updated_at: 0,
-        input: batch.id.clone(),
-        spec: describe(&spec)?,
-        total: 0,
-        succeeded: 0,
-        failed: 0,
-        cost: None,
-        active_ms: 0,
-        exit: None,
-        estimate: None,
-        delivered: false,
-    })?;
+    let key = format!("adopted-{}", batch.id);
+    let job = ledger.create(Job::new(Transport::Batch, key, batch.id.clone(), describe(&spec)?))?;
     let id = job.id.clone();
     let mut work = Work::open(&job, remote, ctx, super::PATIENCE, Results::Elsewhere)?;
     let rows = work.take_over(batch, inputs, &shape);

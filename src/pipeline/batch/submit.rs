@@ -123,23 +123,9 @@ pub fn enter<'a>(order: &Order, remote: Remote<'a>, ctx: &'a Ctx, results: Resul
         kept: Vec::new(),
     };
     let job = ledger.create(Job {
-        id: String::new(),
         name: order.name.clone(),
-        key: looked.key.clone(),
-        transport: Transport::Batch,
-        state: State::Preparing,
-        created_at: 0,
-        updated_at: 0,
-        input: looked.shown.clone(),
-        spec: describe(&spec)?,
         total: looked.checked.rows,
-        succeeded: 0,
-        failed: 0,
-        cost: None,
-        active_ms: 0,
-        exit: None,
-        estimate: None,
-        delivered: false,
+        ..Job::new(Transport::Batch, looked.key.clone(), looked.shown.clone(), describe(&spec)?)
     })?;
     let mut work = Work::open(&job, remote, ctx, order.patience, results)?;
     work.keep_and_plan(&looked, order)?;
