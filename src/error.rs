@@ -78,7 +78,7 @@ pub struct Error {
     /// What the user can do about it.
     pub hint: Option<String>,
     /// The cause, if another error is behind this one.
-    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    pub source: Option<anyhow::Error>,
 }
 
 /// A result whose error stops the command.
@@ -104,7 +104,7 @@ impl Error {
 
     /// Adds the error behind this one.
     #[must_use]
-    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub fn because(mut self, source: impl Into<anyhow::Error>) -> Self {
         self.source = Some(source.into());
         self
     }
@@ -130,14 +130,12 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
-        let mut cause = self.source.as_ref().map(|s| s.as_ref() as &dyn std::error::Error);
-        while let Some(error) = cause {
-            let text = error.to_string();
+        for cause in self.source.iter().flat_map(anyhow::Error::chain) {
+            let text = cause.to_string();
             // Libraries tend to repeat their cause in their own text.
             if !self.message.contains(&text) {
                 write!(f, ": {text}")?;
             }
-            cause = error.source();
         }
         Ok(())
     }

@@ -288,6 +288,18 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// Where the key is from, if one was named.
+    #[must_use]
+    pub const fn key_origin(&self) -> Option<&Origin> {
+        match &self.key {
+            KeySource::Env(_) => Some(&Origin::Env("TOGETHER_API_KEY")),
+            KeySource::File(path) => Some(&path.origin),
+            KeySource::None => None,
+        }
+    }
+}
+
 /// A budget, which must be more than nothing.
 fn amount(name: &str, given: Option<Decimal>) -> Result<Option<Nanos>> {
     match given {

@@ -12,6 +12,7 @@ mod fields;
 pub mod files;
 pub mod limits;
 pub mod models;
+mod proxy;
 pub mod retry;
 #[cfg(test)]
 mod scripted;
@@ -28,6 +29,7 @@ use error::{Failure, Fault};
 use limits::Limits;
 
 pub use fields::Listed;
+pub use proxy::proxy_of;
 pub use upload::{Upload, Uploaded};
 
 /// Longest answer that is read, decompressed: far above any completion, far below what would hurt this machine.

@@ -5,6 +5,8 @@ mod args;
 mod cancel;
 mod check;
 mod clean;
+mod completions;
+mod doctor;
 mod fetch;
 mod models;
 mod prepare;
@@ -111,6 +113,9 @@ enum Command {
     Models(models::Models),
     Serve(serve::Serve),
     Clean(clean::Clean),
+    Doctor(doctor::Doctor),
+    Completions(completions::Completions),
+    Man(completions::Man),
 }
 
 /// Runs the command line `argv` (with the program's name in front) and says how it ended. Has printed everything itself.
@@ -156,6 +161,12 @@ fn dispatch(
     argv: &[OsString],
     leave: fn(Exit) -> !,
 ) -> Result<Exit> {
+    // Packagers make these where there is no home, let alone a config file.
+    match &cli.command {
+        Command::Completions(args) => return completions::completions(args, &ui),
+        Command::Man(args) => return completions::man(args, &ui),
+        _ => {}
+    }
     let global = cli.global;
     let flags = Flags {
         config: global.config,
@@ -181,6 +192,8 @@ fn dispatch(
         Command::Status(args) => status::run(&args, &ctx),
         Command::Report(args) => report::run(&args, &ctx),
         Command::Serve(args) => serve::run(args, &ctx),
+        Command::Doctor(args) => doctor::run(&args, &ctx),
+        Command::Completions(_) | Command::Man(_) => Ok(Exit::Ok),
     }
 }
 
@@ -223,8 +236,12 @@ fn print_json(value: &impl serde::Serialize, ctx: &Ctx) -> Result<()> {
 
 /// Writes text to stdout.
 fn print_text(text: &str, ctx: &Ctx) -> Result<()> {
+    print_on(text, &ctx.ui)
+}
+
+fn print_on(text: &str, ui: &Ui) -> Result<()> {
     use std::io::Write;
-    let mut out = ctx.ui.data();
+    let mut out = ui.data();
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .map_err(|e| Error::io("standard output: cannot be written", e))

@@ -57,6 +57,13 @@ fn the_help_of_check_and_models() {
 }
 
 #[test]
+fn the_help_of_what_surrounds_them() {
+    for command in ["doctor", "completions", "man"] {
+        insta::assert_snapshot!(command, help(&[command, "--help"]));
+    }
+}
+
+#[test]
 fn the_version() {
     let out = Home::new().llbatch(&["--version"]).code(0);
     assert_eq!(out.stdout, format!("llbatch {}\n", env!("CARGO_PKG_VERSION")));

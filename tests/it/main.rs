@@ -9,6 +9,7 @@ mod batch_words;
 mod budget;
 mod check;
 mod cut_short;
+mod doctor;
 mod help;
 mod nightly;
 mod prepare;

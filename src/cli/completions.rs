@@ -1,0 +1,73 @@
+//! `llbatch completions` and `llbatch man`: texts for a shell and for `man`, made from the command line's own definition.
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+use super::{Cli, print_on};
+use crate::error::{Error, Exit, Result};
+use crate::ui::Ui;
+
+/// Print a shell's completions
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  llbatch completions bash > ~/.local/share/bash-completion/completions/llbatch
+  llbatch completions zsh > ~/.zfunc/_llbatch
+  llbatch completions fish > ~/.config/fish/completions/llbatch.fish")]
+pub struct Completions {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    shell: Shell,
+}
+
+/// Print the man page, or a command's
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  llbatch man | man -l -
+  llbatch man run | man -l -
+  llbatch man --dir ~/.local/share/man/man1")]
+pub struct Man {
+    /// A command's page
+    #[arg(value_name = "COMMAND")]
+    command: Option<String>,
+    /// Write all pages into this directory instead
+    #[arg(long, value_name = "DIR", conflicts_with = "command")]
+    dir: Option<PathBuf>,
+}
+
+/// Runs `completions`.
+pub fn completions(args: &Completions, ui: &Ui) -> Result<Exit> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "llbatch", &mut script);
+    print_on(&String::from_utf8_lossy(&script), ui)?;
+    Ok(Exit::Ok)
+}
+
+/// Runs `man`.
+pub fn man(args: &Man, ui: &Ui) -> Result<Exit> {
+    let mut whole = Cli::command();
+    // Gives every command the global flags and its full name.
+    whole.build();
+    if let Some(dir) = &args.dir {
+        let failed = |e| Error::io(format!("{}: man pages cannot be written there", dir.display()), e);
+        std::fs::create_dir_all(dir).map_err(failed)?;
+        clap_mangen::generate_to(whole, dir).map_err(failed)?;
+        return Ok(Exit::Ok);
+    }
+    let command = match &args.command {
+        None => whole,
+        Some(name) => whole
+            .find_subcommand(name)
+            .cloned()
+            .ok_or_else(|| Error::usage(format!("there is no command `{name}`")).hint("llbatch --help lists them"))?,
+    };
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command)
+        .render(&mut page)
+        .map_err(|e| Error::new(Exit::Failure, "the man page cannot be made").because(e))?;
+    print_on(&String::from_utf8_lossy(&page), ui)?;
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,201 @@
+//! `llbatch doctor`: what a command would use, and whether it would do.
+
+use std::path::Path;
+use std::time::Instant;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::service::connect;
+use super::{print_json, print_text};
+use crate::api::{canonical_base, proxy_of};
+use crate::context::Ctx;
+use crate::error::{Error, Exit, Result};
+use crate::store::Store;
+use crate::ui::format;
+use crate::ui::table::{Align, Table};
+
+/// Show what llbatch would use, where each setting is from, and what is wrong with it
+///
+/// The key itself is never shown. Nothing is sent unless --online is given; what is asked then costs nothing. Ends with the
+/// exit code that a command would end with.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  llbatch doctor
+  llbatch doctor --online && llbatch submit prompts.jsonl
+  llbatch doctor --json | jq '.checks[] | select(.problem)'")]
+pub struct Doctor {
+    /// Also ask the service for its list of models, with the key
+    #[arg(long)]
+    online: bool,
+}
+
+#[derive(Serialize)]
+struct Document {
+    version: u8,
+    exit_code: u8,
+    checks: Vec<Check>,
+}
+
+/// One setting or one trial.
+#[derive(Debug, Serialize)]
+struct Check {
+    name: &'static str,
+    value: String,
+    /// Where the value is from; empty for what was tried.
+    from: String,
+    problem: Option<String>,
+    hint: Option<String>,
+    #[serde(skip)]
+    exit: Exit,
+}
+
+impl Check {
+    fn new(name: &'static str, value: impl Into<String>, from: impl Into<String>) -> Self {
+        Self { name, value: value.into(), from: from.into(), problem: None, hint: None, exit: Exit::Ok }
+    }
+
+    fn failed(mut self, error: &Error) -> Self {
+        self.problem = Some(error.to_string());
+        self.hint.clone_from(&error.hint);
+        self.exit = error.exit;
+        self
+    }
+}
+
+/// Runs the subcommand.
+pub fn run(args: &Doctor, ctx: &Ctx) -> Result<Exit> {
+    let mut checks =
+        vec![Check::new("version", env!("CARGO_PKG_VERSION"), ""), config(ctx), key(ctx), base_url(ctx), proxy(ctx)];
+    checks.extend([state_dir(ctx), prices(ctx)]);
+    checks.extend(budgets(ctx));
+    if args.online {
+        checks.push(online(ctx));
+    }
+    let exit = checks.iter().fold(Exit::Ok, |exit, check| match check.exit {
+        Exit::Ok => exit,
+        failed => failed.worst(exit),
+    });
+    if ctx.json {
+        print_json(&Document { version: 1, exit_code: exit.code(), checks }, ctx)?;
+        return Ok(exit);
+    }
+    let mut table = Table::new([("CHECK", Align::Whole), ("VALUE", Align::Whole), ("FROM", Align::Left)]);
+    for check in &checks {
+        table.row([check.name, &check.value, &check.from]);
+    }
+    print_text(&table.render(ctx.ui.table_width()), ctx)?;
+    for check in &checks {
+        if let Some(problem) = &check.problem {
+            ctx.ui.warn(&format!("{}: {problem}", check.name));
+        }
+        if let Some(hint) = &check.hint {
+            ctx.ui.hint(hint);
+        }
+    }
+    if exit == Exit::Ok && !args.online && !ctx.settings.sandbox {
+        ctx.ui.hint("`llbatch doctor --online` asks the service whether it takes the key");
+    }
+    Ok(exit)
+}
+
+fn config(ctx: &Ctx) -> Check {
+    let path = &ctx.settings.config_path;
+    let shown = path.value.display();
+    let value = if ctx.settings.config_found { shown.to_string() } else { format!("{shown} (not there)") };
+    Check::new("config file", value, path.origin.to_string())
+}
+
+fn key(ctx: &Ctx) -> Check {
+    if ctx.settings.sandbox {
+        return Check::new("API key", "none is needed", "flag --sandbox");
+    }
+    let from = ctx.settings.key_origin().map(ToString::to_string).unwrap_or_default();
+    match ctx.settings.key() {
+        // A fingerprint tells two keys apart, and nothing else of them.
+        Ok(key) => Check::new("API key", format!("there; fingerprint {}", &ctx.settings.account(&key)[..8]), from),
+        Err(error) => Check::new("API key", "none that can be used", from).failed(&error),
+    }
+}
+
+fn base_url(ctx: &Ctx) -> Check {
+    let given = &ctx.settings.base_url;
+    if ctx.settings.sandbox {
+        return Check::new("base URL", "the built-in server", "flag --sandbox");
+    }
+    match canonical_base(&given.value) {
+        Ok(url) => Check::new("base URL", url.to_string(), given.origin.to_string()),
+        Err(why) => Check::new("base URL", &given.value, given.origin.to_string()).failed(&Error::usage(why)),
+    }
+}
+
+fn proxy(ctx: &Ctx) -> Check {
+    let base = canonical_base(&ctx.settings.base_url.value).ok().filter(|_| !ctx.settings.sandbox);
+    match base.as_ref().and_then(proxy_of) {
+        Some(proxy) => Check::new("proxy", proxy, "environment"),
+        None => Check::new("proxy", "none", ""),
+    }
+}
+
+fn state_dir(ctx: &Ctx) -> Check {
+    let dir = &ctx.settings.state_dir;
+    let shown = dir.value.display();
+    let from = dir.origin.to_string();
+    match jobs(&dir.value) {
+        Ok(Some(jobs)) => Check::new("state directory", format!("{shown} ({})", format::plural(jobs, "job")), from),
+        Ok(None) => Check::new("state directory", format!("{shown} (not there yet)"), from),
+        Err(error) => Check::new("state directory", shown.to_string(), from).failed(&error),
+    }
+}
+
+/// How many jobs are kept in `dir`, after trying whether it could take another; `None`: it can be made.
+fn jobs(dir: &Path) -> Result<Option<u64>> {
+    let trial = |at: &Path| {
+        tempfile::tempfile_in(at).map(drop).map_err(|e| Error::io(format!("{}: cannot be written", at.display()), e))
+    };
+    if !dir.exists() {
+        let whole = std::path::absolute(dir).map_err(|e| Error::io(format!("{}: no path", dir.display()), e))?;
+        let above = whole.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+        return trial(above).map(|()| None);
+    }
+    trial(dir)?;
+    let store = Store::open(dir)?;
+    store.lock("doctor")?;
+    Ok(Some(store.ledger()?.recent(u32::MAX)?.len() as u64))
+}
+
+fn prices(ctx: &Ctx) -> Check {
+    let (mut models, mut newest) = (0_u64, "");
+    for entry in ctx.settings.prices.iter() {
+        models += 1;
+        if entry.as_of.starts_with("20") {
+            newest = newest.max(&entry.as_of);
+        }
+    }
+    Check::new("prices", format!("{}, the newest of {newest}", format::plural(models, "model")), "`llbatch models`")
+}
+
+fn budgets(ctx: &Ctx) -> Vec<Check> {
+    let each = [("budget per day", ctx.settings.budget.per_day), ("budget per month", ctx.settings.budget.per_month)];
+    let given = each.into_iter().filter_map(|(name, amount)| Some((name, amount?)));
+    given.map(|(name, amount)| Check::new(name, amount.human(), "config file")).collect()
+}
+
+fn online(ctx: &Ctx) -> Check {
+    let started = Instant::now();
+    let asked = || {
+        let service = connect(ctx)?;
+        let runtime = crate::pipeline::batch::runtime()?;
+        runtime
+            .block_on(service.client.models())
+            .map_err(|failure| crate::batch::courier::error("asking for the list of models", &failure))
+    };
+    match asked() {
+        Ok(models) => {
+            let listed = format::plural(models.len() as u64, "model");
+            Check::new("service", format!("{listed} listed, in {} ms", started.elapsed().as_millis()), "tried")
+        }
+        Err(error) => Check::new("service", "no answer that can be used", "tried").failed(&error),
+    }
+}

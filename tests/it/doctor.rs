@@ -1,0 +1,87 @@
+//! `doctor`, `completions`, `man`: what surrounds the work.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::{Home, KEY, Recorder, Server};
+
+/// The line of `checks` by its name.
+fn check<'a>(document: &'a Value, name: &str) -> &'a Value {
+    let all = document["checks"].as_array().unwrap();
+    all.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("no {name}: {document}"))
+}
+
+#[test]
+fn it_says_what_would_be_used_and_where_it_is_from() {
+    let home = Home::new();
+    home.write("home/llbatch.toml", "state_dir = \"elsewhere\"\n[budget]\nper_day = 2.5\n");
+    let recorder = Recorder::start();
+    let out = home.at(&recorder.url, &["doctor", "--json", "--config", "home/llbatch.toml"]).code(0);
+    let document: Value = serde_json::from_str(&out.stdout).unwrap();
+    assert_eq!((&document["version"], &document["exit_code"]), (&1.into(), &0.into()));
+    assert_eq!(check(&document, "config file")["from"], "flag --config");
+    assert_eq!(check(&document, "API key")["from"], "environment, TOGETHER_API_KEY");
+    assert_eq!(check(&document, "base URL")["from"], "flag --base-url");
+    assert_eq!(check(&document, "state directory")["from"], "environment, LLBATCH_STATE_DIR");
+    assert_eq!(check(&document, "budget per day")["value"], "$2.50");
+    assert_eq!(recorder.requests().len(), 0, "nothing is sent unless asked");
+    assert!(!home.exists("state"), "looking makes nothing");
+    assert!(!(out.stdout + &out.stderr).contains(KEY));
+}
+
+#[test]
+fn what_is_wrong_is_said_with_the_code_that_a_command_would_end_with() {
+    let home = Home::new();
+    let mut without_key = home.command(&["doctor"]);
+    without_key.env_remove("TOGETHER_API_KEY");
+    home.finish(without_key).code(4).says(&["no API key", "TOGETHER_API_KEY"]);
+    home.llbatch(&["doctor", "--base-url", "http://api.example/v1"]).code(2).says(&["plain http"]);
+    home.write("file", "");
+    home.llbatch(&["doctor", "--state-dir", "file/state"]).code(74).says(&["state directory"]);
+    home.llbatch(&["doctor", "--sandbox", "--online"]).code(0);
+}
+
+#[test]
+fn online_the_key_is_tried() {
+    let home = Home::new();
+    let other = Server::start(&["--key", "another-key"]);
+    home.at(&other.url, &["doctor", "--online"]).code(4).says(&["401"]);
+    let server = Server::start(&["--key", KEY]);
+    let out = home.at(&server.url, &["doctor", "--online"]).code(0);
+    assert!(out.stdout.contains("models listed"), "{}", out.stdout);
+    // Nobody listens there.
+    home.llbatch(&["doctor", "--online"]).code(75).says(&["cannot connect"]);
+}
+
+#[test]
+fn a_proxy_is_shown_without_its_password() {
+    let home = Home::new();
+    let mut command = home.command(&["doctor", "--base-url", "https://api.example/v1"]);
+    command.env("HTTPS_PROXY", "http://me:hidden@proxy.example:3128");
+    let out = home.finish(command).code(0);
+    assert!(out.stdout.contains("http://proxy.example:3128"), "{}", out.stdout);
+    assert!(!out.stdout.contains("hidden"), "{}", out.stdout);
+}
+
+#[test]
+fn completions_and_man_pages_need_no_home() {
+    let home = Home::new();
+    let bare = |args: &[&str]| {
+        let mut command = home.command(args);
+        command.env_clear();
+        home.finish(command).code(0)
+    };
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = bare(&["completions", shell]).stdout;
+        assert!(script.contains("max-cost") && script.contains("llbatch"), "{shell}");
+    }
+    home.write("completions.bash", bare(&["completions", "bash"]).stdout);
+    let read = Command::new("bash").arg("-n").arg(home.path("completions.bash")).status();
+    assert!(read.is_ok_and(|status| status.success()), "bash cannot read it");
+    assert!(bare(&["man"]).stdout.contains(".TH llbatch 1"));
+    assert!(bare(&["man", "run"]).stdout.contains("\\-\\-max\\-cost"));
+    bare(&["man", "--dir", "pages"]);
+    assert!(home.read("pages/llbatch-submit.1").contains("llbatch\\-submit") && home.exists("pages/llbatch.1"));
+    home.llbatch(&["man", "nope"]).code(2).says(&["nope", "--help"]);
+}
