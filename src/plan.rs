@@ -5,6 +5,7 @@ pub mod estimate;
 mod scan;
 pub mod shards;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::error::Result;
@@ -89,17 +90,14 @@ pub fn check_with<T: Send>(
     let mut checked = Checked::default();
     let mut ids = duplicates::Ids::default();
     let mut problems = Vec::new();
-    let mut models: Vec<(Arc<str>, u64)> = Vec::new();
+    let mut models: HashMap<Arc<str>, u64> = HashMap::new();
     scan::scan(inputs, options.threads, &|block| scan::look_over(block, shape, options, look), &mut |found| {
         checked.bytes += found.bytes;
         checked.long_ids += found.long_ids;
         checked.stream_removed += found.stream_removed;
         checked.bad_rows += found.bad_rows;
         for (model, rows) in found.models {
-            match models.iter_mut().find(|(known, _)| *known == model) {
-                Some((_, count)) => *count += rows,
-                None => models.push((model, rows)),
-            }
+            *models.entry(model).or_default() += rows;
         }
         for seen in found.rows {
             checked.rows += 1;
@@ -119,6 +117,7 @@ pub fn check_with<T: Send>(
     problems.sort_by_key(|problem| problem.row);
     problems.truncate(options.max_problems);
     checked.problems = problems;
+    let mut models: Vec<_> = models.into_iter().collect();
     models.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     checked.models = models;
     Ok(checked)

@@ -88,10 +88,12 @@ impl Draft<'_> {
 pub fn answer_bound(body: &str, max_tokens: Option<u64>) -> Option<u64> {
     /// No model answers with more.
     const LONGEST: u64 = 131_072;
+    /// Nor is there money for more: a bound beyond it means that there is none, and sums of it must not overflow.
+    const MOST: u64 = u32::MAX as u64;
     let choices = choices(body);
     match max_tokens {
-        Some(most) => Some(most.saturating_mul(choices)),
-        None if choices > 1 => Some(LONGEST.saturating_mul(choices)),
+        Some(most) => Some(most.saturating_mul(choices).min(MOST)),
+        None if choices > 1 => Some(LONGEST.saturating_mul(choices).min(MOST)),
         None => None,
     }
 }

@@ -1,12 +1,19 @@
 //! Reading a 200: whether it is an answer at all, and what it cost in tokens. Bodies stay raw JSON.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::Reply;
+
+/// Tokens beyond which a count is an error of the service's: four billion, far above any context or answer, and small
+/// enough that sums over all rows of a job never overflow.
+const MOST_TOKENS: u64 = u32::MAX as u64;
 
 /// What a 200 turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,9 +40,9 @@ pub enum Answer {
 #[derive(Deserialize)]
 pub(crate) struct Body<'a> {
     #[serde(borrow, default)]
-    choices: Option<Vec<Choice<'a>>>,
+    choices: Option<Vec<Object<Choice<'a>>>>,
     #[serde(borrow, default)]
-    data: Option<Vec<Embedding<'a>>>,
+    data: Option<Vec<Object<Embedding<'a>>>>,
     #[serde(borrow, default)]
     usage: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -74,13 +81,14 @@ impl Body<'_> {
         self.choices.is_some()
     }
 
-    /// (prompt, completion) tokens, if the server said.
+    /// (prompt, completion) tokens, if the server said. A count that cannot be true is none.
     pub(crate) fn usage(&self) -> Option<(u64, u64)> {
-        let usage: Usage = serde_json::from_str(self.usage?.get()).ok()?;
+        let Object(usage): Object<Usage> = serde_json::from_str(self.usage?.get()).ok()?;
         match (usage.prompt_tokens, usage.completion_tokens) {
             (None, None) => None,
             (prompt, completion) => Some((prompt.unwrap_or(0), completion.unwrap_or(0))),
         }
+        .filter(|(prompt, completion)| *prompt.max(completion) <= MOST_TOKENS)
     }
 
     fn carries_error(&self) -> bool {
@@ -88,10 +96,31 @@ impl Body<'_> {
     }
 }
 
+/// What is read from an object alone: serde would take an array for a struct too, value by value.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Map<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Map<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        deserializer.deserialize_map(Map(PhantomData)).map(Object)
+    }
+}
+
 #[derive(Deserialize)]
 struct Choice<'a> {
     #[serde(borrow, default)]
-    message: Option<Message<'a>>,
+    message: Option<Object<Message<'a>>>,
     #[serde(borrow, default)]
     text: Option<&'a RawValue>,
 }
@@ -161,15 +190,15 @@ fn is_object(text: &str) -> bool {
     text.trim_start().starts_with('{')
 }
 
-fn embedded(entry: &Embedding<'_>) -> bool {
+fn embedded(Object(entry): &Object<Embedding<'_>>) -> bool {
     entry.embedding.is_some_and(|e| e.get().starts_with(['[', '"']))
 }
 
-fn answered(choice: &Choice<'_>) -> bool {
+fn answered(Object(choice): &Object<Choice<'_>>) -> bool {
     if let Some(text) = choice.text {
         return text.get().starts_with('"');
     }
-    choice.message.as_ref().is_some_and(|m| {
+    choice.message.as_ref().is_some_and(|Object(m)| {
         m.content.is_some_and(|c| c.get().starts_with(['"', '[']))
             || m.tool_calls.as_ref().is_some_and(|calls| !calls.is_empty())
             || m.reasoning.is_some()
@@ -259,6 +288,10 @@ mod tests {
             (r#"{"choices":[{"message":{"content":null}}]}"#, "says nothing"),
             (r#"{"choices":[{"message":{"content":"x"}},{"message":null}]}"#, "says nothing"),
             (r#"{"choices":"x"}"#, "unexpected shape"),
+            (r#"{"choices":[["x"]]}"#, "unexpected shape"),
+            (r#"{"choices":[[[[]]]]}"#, "unexpected shape"),
+            (r#"{"choices":[{"message":["x"]}]}"#, "unexpected shape"),
+            (r#"{"data":[[[0.1]]]}"#, "unexpected shape"),
             (r#"{"data":[]}"#, "no embeddings"),
             (r#"{"data":[{"embedding":7}]}"#, "no embedding"),
             (r#"{"object":"list"}"#, "neither"),
@@ -297,6 +330,26 @@ mod tests {
         for (body, transcript) in cases {
             let parsed: Body<'_> = serde_json::from_str(body).expect("an object");
             assert_eq!((parsed.is_transcript(), parsed.flaw().is_some()), (transcript, true), "{body}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_counted_only_where_the_count_can_be_true() {
+        for (usage, tokens) in [
+            (r#"{"prompt_tokens":5,"completion_tokens":1}"#, Some((5, 1))),
+            (r#"{"prompt_tokens":5}"#, Some((5, 0))),
+            (r#"{"prompt_tokens":4294967295,"completion_tokens":0}"#, Some((u64::from(u32::MAX), 0))),
+            (r#"{"prompt_tokens":4294967296,"completion_tokens":0}"#, None),
+            (r#"{"prompt_tokens":1,"completion_tokens":18446744073709551615}"#, None),
+            (r#"{"prompt_tokens":-1,"completion_tokens":1}"#, None),
+            (r#"{"prompt_tokens":1.0,"completion_tokens":1}"#, None),
+            ("[5,1]", None),
+            ("{}", None),
+            ("7", None),
+        ] {
+            let body = format!(r#"{{"choices":[{{"text":"x"}}],"usage":{usage}}}"#);
+            let Answer::Good { usage: read, .. } = answer(&body) else { panic!("{body}") };
+            assert_eq!(read, tokens, "{usage}");
         }
     }
 

@@ -32,7 +32,8 @@ impl<T> IntoIterator for Listed<T> {
 }
 
 /// Whether a text may be an id of the service, and may stand in a path.
-pub(super) fn is_id(text: &str) -> bool {
+#[must_use]
+pub fn is_id(text: &str) -> bool {
     text.len() <= LONGEST_ID
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))

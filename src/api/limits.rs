@@ -1,11 +1,15 @@
 //! What response headers say of limits and of waiting. All of it is optional; none of it is required.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 
 /// A hint longer than this is a mistake or an attack, not advice.
 const LONGEST_HINT: Duration = Duration::from_hours(24);
+
+/// A rate below this (one in a day) or above that is no limit but a mistake; with either, times would leave all bounds.
+const RATES: RangeInclusive<f64> = 1.0 / 86_400.0..=1e12;
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const LIMIT_TOKENS: HeaderName = HeaderName::from_static("x-ratelimit-limit-tokens");
@@ -37,11 +41,11 @@ impl Limits {
         }
         let text = |name: HeaderName| headers.get(name).and_then(|v| v.to_str().ok()).map(str::trim);
         let number = |name| text(name).and_then(|t| t.parse::<f64>().ok()).filter(|n| n.is_finite() && *n >= 0.0);
-        let positive = |name| number(name).filter(|n| *n > 0.0);
+        let rate = |name| number(name).filter(|n| RATES.contains(n));
         let rates = Self {
             wait: None,
-            requests_per_second: positive(LIMIT),
-            tokens_per_second: positive(LIMIT_TOKENS).or_else(|| positive(TOKEN_LIMIT)),
+            requests_per_second: rate(LIMIT),
+            tokens_per_second: rate(LIMIT_TOKENS).or_else(|| rate(TOKEN_LIMIT)),
             should_retry: None,
         };
         // On an answer a hint to wait means nothing; not looking for it is also faster.
@@ -121,6 +125,11 @@ mod tests {
         let limits = Limits::read(200, &headers, SystemTime::now);
         assert_eq!(limits.requests_per_second, Some(0.166_666_666_7));
         assert_eq!(limits.tokens_per_second, None);
+        for odd in ["1e-300", "-1", "1e300", "inf", "NaN", "", "0x10", "5;w=1"] {
+            headers.insert("x-ratelimit-limit", HeaderValue::from_static(odd));
+            headers.insert("x-ratelimit-limit-tokens", HeaderValue::from_static(odd));
+            assert_eq!(Limits::read(200, &headers, SystemTime::now), Limits::default(), "{odd}");
+        }
     }
 
     use reqwest::header::HeaderValue;

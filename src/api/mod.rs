@@ -28,7 +28,7 @@ use secrecy::{ExposeSecret, SecretString};
 use error::{Failure, Fault};
 use limits::Limits;
 
-pub use fields::Listed;
+pub use fields::{Listed, is_id};
 pub use proxy::proxy_of;
 pub use upload::{Upload, Uploaded};
 

@@ -12,8 +12,9 @@ use crate::error::{Error, Exit, Result};
 /// A block's usual size: large enough that handing it to a thread costs nothing, small enough for the cache.
 const BLOCK: usize = 256 * 1024;
 
-/// The longest record. A longer one is no prompt but a mistake, such as a quote that nobody closed.
-const LONGEST: usize = 256 * 1024 * 1024;
+/// The longest record: a little more than a whole batch may hold. A longer one is no prompt but a mistake, such as a quote
+/// that nobody closed, or a packed file that unpacks to gigabytes without a line end; up to here it is held in memory.
+const LONGEST: usize = 104 * 1024 * 1024;
 
 /// Reads the inputs block by block, in order.
 pub struct Blocks {
@@ -133,6 +134,13 @@ impl Current {
         // At least a byte order mark.
         let mut want = block.saturating_sub(buffer.len()).max(block / 2).max(4);
         loop {
+            // A little beyond the longest record, where its end may be; more would be memory for nothing.
+            let room = (longest + block).saturating_sub(buffer.len());
+            want = want.min(room.max(4));
+            if buffer.len() >= longest / 4 {
+                // At once: each step of growing holds the record twice.
+                buffer.reserve_exact(room);
+            }
             if !self.at_end {
                 self.at_end = self.source.fill(&mut buffer, want)? < want;
             }

@@ -4,6 +4,7 @@
 //! cannot split its work over threads: [`cut`] finds where records end, [`walk`] parses them. Both follow the same rules as that crate
 //! (tests compare them): a quote counts at the start of a field only, `""` inside is a quote, and what follows a closing quote is taken as it is.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use ::csv::StringRecord;
@@ -148,7 +149,8 @@ pub fn walk(
 }
 
 fn ragged(row: u64, file: &str, line: u64, found: usize, expected: usize) -> Problem {
-    let text = format!("{found} fields, where the header has {expected}");
+    let fields = if found == 1 { "field" } else { "fields" };
+    let text = format!("{found} {fields}, where the header has {expected}");
     Problem::at(Some(row), file, line, "csv_fields", text)
         .hint("quote fields that hold a delimiter or a line end: \"…\", a quote inside as \"\"")
 }
@@ -226,11 +228,19 @@ fn check_names(file: &str, line: u64, names: &[String], delimiter: u8) -> Result
             return fail(format!("the header is one column with {what} in it: {}", shorten(only)), hint);
         }
     }
+    let lone = |name: &str| name.replace("\r\n", "").contains('\r');
+    if names.iter().any(|name| lone(name)) {
+        return fail(
+            "the header holds a carriage return without a line feed".to_owned(),
+            format!("if lines end so (old Macs did it), convert them: tr '\\r' '\\n' < '{file}' > other.csv"),
+        );
+    }
+    let mut seen = HashMap::with_capacity(names.len());
     for (i, name) in names.iter().enumerate() {
         if name.is_empty() {
             return fail(format!("column {} of the header has no name", i + 1), "name every column".to_owned());
         }
-        if let Some(first) = names[..i].iter().position(|other| other == name) {
+        if let Some(first) = seen.insert(name, i) {
             let text =
                 format!("columns {} and {} of the header have the same name: {}", first + 1, i + 1, shorten(name));
             return fail(text, "rename one of them".to_owned());

@@ -55,16 +55,18 @@ impl Source {
     /// # Errors
     /// 65 for damaged compression, 66 if the system cannot read.
     pub fn fill(&mut self, buffer: &mut Vec<u8>, most: usize) -> Result<usize> {
-        buffer.reserve(most);
+        // Callers who read one long record ask for as much again: doubling what they ask for would be memory for nothing.
+        buffer.reserve_exact(most);
+        let before = buffer.len();
         let most = most as u64;
         let got = match &mut self.reader {
             Reader::Plain(reader) => reader.take(most).read_to_end(buffer),
             Reader::Gzip(reader) => reader.take(most).read_to_end(buffer),
             Reader::Zstd(reader) => reader.take(most).read_to_end(buffer),
         };
-        let got = got.map_err(|error| self.broken(error))?;
-        self.read += got as u64;
-        Ok(got)
+        // What came before an error counts too: it tells where that is.
+        self.read += (buffer.len() - before) as u64;
+        got.map_err(|error| self.broken(error))
     }
 
     /// As [`Self::fill`], for those who want a [`Read`]: its errors hold one of ours.
@@ -84,7 +86,6 @@ impl Source {
             return unreadable(&self.shown, error);
         };
         let state = if error.kind() == io::ErrorKind::UnexpectedEof { "is cut off" } else { "is damaged" };
-        // Rounded down to the last whole piece: the decoder does not say where it stumbled.
         Error::new(
             Exit::Data,
             format!("{}: the {packing} data {state}, after {} unpacked bytes", self.shown, self.read),

@@ -191,4 +191,35 @@ proptest! {
         let compared = got.len() - usize::from(open);
         prop_assert_eq!(&got[..compared], &expected[..compared]);
     }
+
+    /// Bytes of any kind, those that mean something more often: blocks are cut, never rows.
+    #[test]
+    fn any_bytes_are_the_same_rows_whatever_the_block(
+        bytes in prop::collection::vec(soup(), 0..80),
+        format in prop::sample::select(vec![Format::Jsonl, Format::Csv, Format::Tsv, Format::Lines]),
+        block in 1..40_usize,
+    ) {
+        let text = bytes.concat();
+        // What is said of a whole file is told by its first piece.
+        let text = if format == Format::Jsonl { [b"{", &text[..]].concat() } else { text };
+        let shown = |rows: Result<Vec<String>>| rows.map_err(|error| error.to_string());
+        let whole = shown(rows_of(&text, format, 1 << 20));
+        prop_assert_eq!(shown(rows_of(&text, format, block)), whole.clone());
+        if let (Ok(rows), Format::Jsonl | Format::Lines) = (&whole, format) {
+            let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
+            let blank = |line: &&[u8]| line.iter().all(|byte| b" \t\r".contains(byte));
+            prop_assert_eq!(rows.len(), text.split(|byte| *byte == b'\n').filter(|line| !blank(line)).count());
+        }
+    }
+}
+
+/// A byte or a few: line ends, delimiters, quotes, marks, halves of characters, and what else there is.
+fn soup() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        3 => prop::sample::select(vec![
+            &b"\n"[..], b"\r\n", b"\r", b",", b"\t", b"\"", b"\"\"", b" ", b"\0", b"\xef\xbb\xbf", b"\xc3", b"\xff", b"{}", b";",
+        ]).prop_map(<[u8]>::to_vec),
+        2 => "[ab\u{e9}\u{1f980}]{1,3}".prop_map(String::into_bytes),
+        1 => prop::collection::vec(any::<u8>(), 1..3),
+    ]
 }

@@ -1,6 +1,7 @@
 //! The table forms: cells, quoting, and the guard against spreadsheet formulas.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Visitor};
@@ -9,6 +10,9 @@ use super::flat::{Cell, own_cells, usd_digits};
 use super::{Field, jsonl};
 use crate::outcome::Outcome;
 use crate::price::Nanos;
+
+/// Most fields among which each column's is searched; of a table of thousands that would take longer than the answer.
+const SEARCHED: usize = 64;
 
 /// Writes csv (`,`) or tsv (tab) lines.
 #[derive(Debug)]
@@ -41,11 +45,17 @@ impl Table {
         fields: &[(Cow<'_, str>, Field<'_>)],
         out: &mut Vec<u8>,
     ) {
+        // The last of equal names, as JSON parsers have it. In a record of few fields a search beats a map.
+        let map: Option<HashMap<&str, &Field<'_>>> =
+            (fields.len() > SEARCHED).then(|| fields.iter().map(|(name, field)| (&**name, field)).collect());
         for column in &self.columns {
-            // The last of equal names, as JSON parsers have it. Records have few fields: a search beats a map.
-            match fields.iter().rev().find(|(name, _)| name == column) {
-                Some((_, Field::Text(text))) => self.text(text, out),
-                Some((_, Field::Json(json))) => self.json(json.get(), out),
+            let field = match &map {
+                Some(map) => map.get(column.as_str()).copied(),
+                None => fields.iter().rev().find(|(name, _)| name == column).map(|(_, field)| field),
+            };
+            match field {
+                Some(Field::Text(text)) => self.text(text, out),
+                Some(Field::Json(json)) => self.json(json.get(), out),
                 None => {}
             }
             out.push(self.delimiter);

@@ -22,8 +22,12 @@ pub struct Found<T> {
     pub bytes: u64,
     pub long_ids: u64,
     pub stream_removed: u64,
+    /// One may be there several times.
     pub models: Vec<(Arc<str>, u64)>,
 }
+
+/// Models of a block that are looked for one by one: more are no models but a column of other values.
+const MODELS_AT_HAND: usize = 16;
 
 /// What is kept of a row.
 pub struct Seen<T> {
@@ -62,7 +66,8 @@ pub fn look_over<T>(
             Ok(draft) => {
                 found.stream_removed += u64::from(draft.stream_removed);
                 found.long_ids += u64::from(is_long(&draft.id));
-                match found.models.iter_mut().find(|(known, _)| **known == *draft.model) {
+                // Mostly the one of the row before.
+                match found.models.iter_mut().rev().take(MODELS_AT_HAND).find(|(known, _)| **known == *draft.model) {
                     Some((_, count)) => *count += 1,
                     None => found.models.push((shape.shared(&draft.model), 1)),
                 }
@@ -93,16 +98,17 @@ const COUNTABLE: usize = 8 << 20;
 /// The problem of a row whose prompt and answer are surely more than its model reads.
 fn too_long(record: &Record<'_>, draft: &Draft<'_>, table: &Table) -> Option<Problem> {
     let answer = draft.max_tokens.unwrap_or(0);
-    if tokens::bound(&draft.body) + answer <= SHORT {
+    let most = tokens::bound(&draft.body).saturating_add(answer);
+    if most <= SHORT {
         return None;
     }
     let context = table.get(&draft.model)?.context?;
-    if tokens::bound(&draft.body) + answer <= context || draft.body.len() > COUNTABLE {
+    if most <= context || draft.body.len() > COUNTABLE {
         return None;
     }
     let prompt = Estimator::shared().request(&draft.body, draft.endpoint == Endpoint::Chat);
     // An estimate may be a tenth too high.
-    if prompt - prompt / 10 + answer <= context {
+    if (prompt - prompt / 10).saturating_add(answer) <= context {
         return None;
     }
     let bound = draft.max_tokens.map_or_else(String::new, |n| format!(" and max_tokens of {n}"));

@@ -27,6 +27,46 @@ fn run(inputs: &Inputs, max_problems: usize, threads: usize) -> (Checked, Vec<(u
 }
 
 #[test]
+fn a_bound_beyond_all_numbers_is_too_long_and_overflows_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let known = "meta-llama/Llama-3.2-3B-Instruct-Turbo";
+    let row = |model: &str, most: &str| format!("{{\"prompt\":\"x\",\"model\":\"{model}\",\"max_tokens\":{most}}}\n");
+    let text = ["18446744073709551615", "123456789012345678901234567890", "5"].map(|most| row(known, most)).concat();
+    let inputs = inputs(&dir, &[("a.jsonl", text + &row("m/unknown", "18446744073709551615"))]);
+    let table = Table::builtin();
+    let options = CheckOptions { table: Some(&table), ..CheckOptions::default() };
+    let mut bounds = Vec::new();
+    let mut each = |_, bound| bounds.push(bound);
+    let checked = check_with(&inputs, &shape(), &options, &|draft| draft.answer_bound(), &mut each).expect("read");
+    let codes: Vec<_> = checked.problems.iter().map(|p| (p.row, p.code)).collect();
+    assert_eq!(codes, [(Some(1), "context_length"), (Some(2), "context_length")]);
+    assert_eq!(bounds, [None, None, Some(Some(5)), Some(Some(u64::from(u32::MAX)))]);
+}
+
+#[test]
+fn ids_far_apart_are_found_to_be_the_same() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let row = |n: u32| format!("{{\"id\":\"{}\",\"prompt\":\"{}\"}}\n", n % 20_000, "x".repeat(60));
+    let inputs = inputs(&dir, &[("a.jsonl", (0..20_001).map(row).collect())]);
+    let (checked, _) = run(&inputs, 20, 3);
+    assert_eq!((checked.rows, checked.duplicates), (20_001, vec![20_001]));
+    let message = &checked.problems[0].message;
+    assert!(message.contains("a.jsonl:1, again at") && message.contains("a.jsonl:20001"), "{message}");
+}
+
+#[test]
+fn models_are_counted_however_many_there_are() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let row = |n: u32| format!("{{\"prompt\":\"x\",\"model\":\"m/{}\"}}\n", n % 3000);
+    let inputs = inputs(&dir, &[("a.jsonl", (0..9000).map(row).collect())]);
+    for threads in [1, 3] {
+        let (checked, _) = run(&inputs, 20, threads);
+        assert_eq!(checked.models.len(), 3000);
+        assert!(checked.models.iter().all(|(_, rows)| *rows == 3));
+    }
+}
+
+#[test]
 fn both_lines_of_a_duplicate_are_named() {
     let dir = tempfile::tempdir().expect("a directory");
     let a = "\n{\"id\":\"x\",\"prompt\":\"1\"}\n{\"id\":2,\"prompt\":\"\"}\n".to_owned();

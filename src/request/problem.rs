@@ -76,7 +76,9 @@ pub fn shorten(text: &str) -> String {
             out.push('…');
             break;
         }
-        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+        // Also what turns the reading order, which would make another value of it, and a mark that nobody sees.
+        let odd = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+        if c.is_control() || odd { out.extend(c.escape_default()) } else { out.push(c) }
     }
     out
 }
@@ -112,6 +114,7 @@ mod tests {
     #[test]
     fn values_are_cut_and_harmless() {
         assert_eq!(shorten("a\u{1b}[31m\nb"), "a\\u{1b}[31m\\nb");
+        assert_eq!(shorten("\u{202e}gpj.exe\u{feff}"), "\\u{202e}gpj.exe\\u{feff}");
         assert_eq!(shorten(&"é".repeat(100)), format!("{}…", "é".repeat(SHOWN)));
         assert_eq!(listed([]), "none");
         assert_eq!(listed(["a", "b"]), "a, b");

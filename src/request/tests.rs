@@ -336,6 +336,8 @@ fn every_answer_that_is_asked_for_counts() {
         (r#"{"messages":[{"n":7}]}"#, Some(100), Some(100)),
         (r#"{"n":null}"#, None, None),
         (r#"{"n":2}"#, None, Some(262_144)),
+        (r#"{"n":1}"#, Some(u64::MAX), Some(4_294_967_295)),
+        (r#"{"n":18446744073709551615}"#, None, Some(4_294_967_295)),
     ] {
         assert_eq!(super::answer_bound(body, max_tokens), bound, "{body}");
     }

@@ -1,8 +1,8 @@
 //! Text of others on a terminal: what could command the terminal is shown instead of obeyed.
 //!
 //! A model's answer or a file name may hold sequences that retitle the window, fill the clipboard (OSC 52), disguise a
-//! link (OSC 8) or turn the reading order. Files and pipes get the bytes as they are; a terminal gets them in caret
-//! notation (`^[`) or as `\u{9b}`.
+//! link (OSC 8) or turn the reading order. Data in files and pipes keeps its bytes; a terminal gets them in caret
+//! notation (`^[`) or as `\u{9b}`, and so does all talk.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

@@ -1,7 +1,7 @@
 //! All that people see: stdout is data, stderr is talk, and both go through one [`Ui`].
 //!
-//! It decides once what is quiet, coloured and how wide. Texts may hold words of users and servers: on a terminal
-//! their control characters are shown, not obeyed ([`escape`]); only colours of our own get through. Talk lifts the
+//! It decides once what is quiet, coloured and how wide. Texts may hold words of users and servers: in talk, and in data
+//! on a terminal, their control characters are shown, not obeyed ([`escape`]); only colours of our own get through. Talk lifts the
 //! progress bar for a moment, so that neither tears the other.
 
 mod bar;
@@ -308,10 +308,10 @@ impl Ui {
         self.write(&self.line(paint, label, text));
     }
 
-    /// `label text`, escaped if a terminal reads it, with one newline at the end.
+    /// `label text`, escaped (also for a log: somebody reads it on a terminal later), with one newline at the end.
     fn line(&self, paint: Option<Paint>, label: &str, text: &str) -> String {
         let text = text.strip_suffix('\n').unwrap_or(text);
-        let text = if self.0.facts.stderr_terminal { escape::visible(text) } else { text.into() };
+        let text = escape::visible(text);
         match paint {
             None => format!("{text}\n"),
             Some(paint) if self.0.colour => format!("{} {text}\n", paint.apply(label)),

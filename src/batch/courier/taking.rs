@@ -7,6 +7,7 @@ use futures_util::stream::{self, StreamExt};
 use super::{Courier, Tell, error};
 use crate::api::batches::Batch;
 use crate::api::error::{Class, Fault};
+use crate::api::is_id;
 use crate::error::{Error, Exit, Result};
 use crate::store::kept::{answers_name, failures_name};
 use crate::store::{BatchJob, Step, now_ms};
@@ -157,6 +158,11 @@ impl Courier<'_> {
 
     async fn take(&self, batch: &BatchJob, id: Option<&str>, name: &str, anew: bool) -> Result<Option<PathBuf>> {
         let Some(id) = id else { return Ok(None) };
+        if !is_id(id) {
+            // Nothing can be asked for under such a name: it is as if there were none.
+            (self.tell)(&Tell::Gone { number: batch.number, file: id });
+            return Ok(None);
+        }
         let path = self.dir.join(name);
         if path.exists() && !anew {
             return Ok(Some(path));

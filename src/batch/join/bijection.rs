@@ -104,6 +104,63 @@ proptest! {
         prop_assert_eq!(report.findings, findings);
     }
 
+    /// Whatever stands between and beside honest lines: each row comes out once, under its own id, with a body that a line
+    /// of that id carried, or with an error; and what was strange is counted.
+    #[test]
+    fn strangers_liars_and_noise_cost_no_other_row(
+        lines in prop::collection::vec((0..6_usize, 0..8_usize, any::<u8>(), prop::collection::vec(any::<u8>(), 1..40)), 0..40),
+        cut in 0..60_usize,
+    ) {
+        let ids = ["a", "b", "../c", "\u{202e}d"];
+        let mut answered: Vec<Vec<String>> = vec![Vec::new(); ids.len()];
+        let (mut foreign, mut noise) = (0, 0);
+        let mut text = Vec::new();
+        for (id, kind, style, bytes) in &lines {
+            let id = ids.get(*id).copied();
+            match kind {
+                0..=4 => {
+                    // Texts of three lengths, so that some are repeated, some in conflict.
+                    let words = "x".repeat(usize::from(style % 3));
+                    text.extend(spelled(id.unwrap_or("stranger"), &words, *style).bytes());
+                    match ids.iter().position(|known| Some(*known) == id) {
+                        Some(at) => answered[at].push(body(&words)),
+                        None => foreign += 1,
+                    }
+                }
+                5 => {
+                    // One byte makes no JSON object of anything.
+                    let junk: Vec<u8> = [b"\xff", &bytes[..]].concat().into_iter().filter(|byte| *byte != b'\n').collect();
+                    text.extend([&junk[..], b"\n"].concat());
+                    noise += 1;
+                }
+                6 => text.extend(b"\n \r\n"),
+                _ => {
+                    text.extend(b"{\"custom_id\":null,\"response\":{}}\n");
+                    noise += 1;
+                }
+            }
+        }
+        let cut = cut.min(lines.len());
+        let split = text.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(cut).map_or(text.len(), |(at, _)| at + 1);
+        let report = Batch::new(Some(&text[..split]), Some(&text[split..])).join(rows(&ids), &COMPLETED);
+        prop_assert_eq!(report.joined.len(), ids.len());
+        let (mut conflicts, mut repeated) = (0, 0);
+        for ((joined, id), answers) in report.joined.iter().zip(ids).zip(&answered) {
+            prop_assert_eq!(&*joined.outcome.id, id);
+            prop_assert_eq!(joined.outcome.ok(), !answers.is_empty(), "{}", id);
+            if let Some(first) = answers.first() {
+                let more = answers.iter().skip(1);
+                repeated += more.clone().filter(|answer| *answer == first).count() as u64;
+                conflicts += more.filter(|answer| *answer != first).count() as u64;
+            }
+        }
+        let findings = &report.findings;
+        prop_assert_eq!((findings.foreign, findings.garbled), (foreign, noise));
+        prop_assert_eq!((findings.conflicts, findings.duplicates), (conflicts, repeated));
+        prop_assert_eq!(findings.broken_contract(), foreign + noise + conflicts > 0);
+        prop_assert!(!findings.torn && findings.examples.len() <= 9);
+    }
+
     #[test]
     fn no_file_stops_the_join(bytes in prop::collection::vec(any::<u8>(), 0..300), junk in "[{}\\[\\]\":,a-c\n0-9 ]{0,200}") {
         for bytes in [bytes.as_slice(), junk.as_bytes()] {

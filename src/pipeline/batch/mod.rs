@@ -22,12 +22,13 @@ use tokio::runtime::Runtime;
 
 use super::job::{Spec, inputs_of, spec_of};
 use super::signals::Signals;
-use crate::api::Client;
+use crate::api::{Client, is_id};
 use crate::batch::courier::{self, Courier, Tell};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
 use crate::realtime::Shared;
+use crate::request::shorten;
 use crate::store::{BatchJob, Job, JobDb, Ledger, Lock, State, Step, Store, Transport};
 use crate::ui::{Progress, Results, Ui, format};
 use ahead::Fresh;
@@ -397,6 +398,12 @@ fn teller<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&Tell<'_>) + 'a> {
             } else {
                 ui.detail(&text);
             }
+        }
+        Tell::Gone { number, file } if !is_id(file) => {
+            let file = shorten(file);
+            ui.warn(&format!(
+                "batch {number}: the service names `{file}` as a file of its results, which is no id of one"
+            ));
         }
         Tell::Gone { number, file } => {
             ui.warn(&format!("batch {number}: the service has not got {file} any more, a file of its results"));

@@ -11,6 +11,7 @@ mod input;
 mod key;
 mod lines;
 mod odd;
+mod odd_answers;
 mod outage;
 mod rescue;
 mod retry;
@@ -56,7 +57,7 @@ fn state(home: &Home, job: &str) -> String {
 }
 
 /// Tries all cases at once, each with a server of its own: most of the time is waiting.
-fn side_by_side<T: Sync>(cases: &[T], act: impl Fn(&T) + Sync) {
+pub(crate) fn side_by_side<T: Sync>(cases: &[T], act: impl Fn(&T) + Sync) {
     let act = &act;
     std::thread::scope(|scope| {
         for case in cases {

@@ -7,10 +7,12 @@ use serde_json::{Value, json};
 use super::{POLL, ends, side_by_side};
 use crate::support::{Home, Out, Recorder, prompts, rows};
 
-const ID: &str = "b-odd-00000001";
+pub(super) const ID: &str = "b-odd-00000001";
 
 /// A service that answers `script(REQUEST LINE WITHOUT VERSION, how often it came before)`, or what is usual.
-fn service(script: impl Fn(&str, usize) -> Option<(&'static str, Value)> + Send + Sync + 'static) -> Recorder {
+pub(super) fn service(
+    script: impl Fn(&str, usize) -> Option<(&'static str, Value)> + Send + Sync + 'static,
+) -> Recorder {
     let asked = [(); 4].map(|()| AtomicUsize::new(0));
     Recorder::answering(move |request| {
         let line = request.head.lines().next().unwrap().trim_end_matches(" HTTP/1.1").to_owned();
@@ -36,13 +38,13 @@ fn service(script: impl Fn(&str, usize) -> Option<(&'static str, Value)> + Send 
     })
 }
 
-fn batch(status: &str) -> Value {
+pub(super) fn batch(status: &str) -> Value {
     let output = if status == "COMPLETED" { json!("file-out") } else { json!(null) };
     json!({"id": ID, "status": status, "input_file_id": "file-in", "output_file_id": output})
 }
 
 /// Lines of an output file.
-fn answers(ids: &[&str]) -> String {
+pub(super) fn answers(ids: &[&str]) -> String {
     ids.iter().fold(String::new(), |all, id| {
         let chat = Recorder::chat(&format!("\"{id}\""));
         all + &format!("{{\"custom_id\":\"{id}\",\"response\":{{\"status_code\":200,\"body\":{chat}}}}}\n")
@@ -50,7 +52,7 @@ fn answers(ids: &[&str]) -> String {
 }
 
 /// The whole of it: `submit --wait` of three rows.
-fn night(home: &Home, service: &Recorder) -> Out {
+pub(super) fn night(home: &Home, service: &Recorder) -> Out {
     night_of("30s", home, service)
 }
 

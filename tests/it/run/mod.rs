@@ -4,6 +4,8 @@ mod bytes;
 mod crash;
 mod faults;
 mod input;
+mod odd_answers;
+mod odd_input;
 mod outputs;
 mod problems;
 mod resume;

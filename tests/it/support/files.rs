@@ -75,6 +75,25 @@ pub fn codes(results: &str) -> Vec<(String, String)> {
     rows(results).into_iter().map(|row| (row.id, row.code.unwrap_or_else(|| "ok".to_owned()))).collect()
 }
 
+/// The error codes of JSONL results, `ok` for an answer, read without a parser: for lines that are too deep or hold numbers
+/// too large for one.
+#[track_caller]
+pub fn raw_codes(results: &str) -> Vec<String> {
+    let code = |line: &str| {
+        let (_, end) = line.rsplit_once(",\"error\":").unwrap();
+        if end == "null}" { "ok".to_owned() } else { end.split('"').nth(3).unwrap().to_owned() }
+    };
+    results.lines().map(code).collect()
+}
+
+/// Panics if `text` could command a terminal, or turns its reading order.
+#[track_caller]
+pub fn harmless(text: &str) {
+    let commands = |c: char| c.is_control() && c != '\n';
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    assert!(!text.contains(|c| commands(c) || turns(c)), "{text:?}");
+}
+
 /// Asserts that `results` are the answers to `prompts(range)`: every row once, in order, each with its own answer.
 #[track_caller]
 pub fn answered(results: &str, range: std::ops::RangeInclusive<u32>) {

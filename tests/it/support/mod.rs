@@ -8,7 +8,9 @@ mod server;
 use std::time::{Duration, Instant};
 
 pub use command::{Home, KEY, Out, Running};
-pub use files::{MODEL, answered, codes, csv_rows, ids, lines, paid_hash, prompts, questions, rows};
+pub use files::{
+    MODEL, answered, codes, csv_rows, harmless, ids, lines, paid_hash, prompts, questions, raw_codes, rows,
+};
 pub use recorder::{Recorder, Request as Recorded};
 pub use server::{Answer, Server, get, post, request, try_request};
 
