@@ -7,7 +7,7 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderVa
 use reqwest::{Method, RequestBuilder};
 
 use super::error::{Failure, Fault};
-use super::{Client, Reply, read};
+use super::{Client, Reply};
 
 /// Time for a whole small call, as in the official clients.
 pub(super) const SMALL_CALL: Duration = Duration::from_mins(1);
@@ -60,7 +60,7 @@ impl Client {
         let exchange = async {
             let response = request.send().await.map_err(|e| Failure::from_reqwest(&e))?;
             let headers = response.headers().clone();
-            let mut reply = read(response).await?;
+            let mut reply = self.read(response).await?;
             reply.body = self.without_key(reply.body);
             Ok((headers, reply))
         };

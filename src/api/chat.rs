@@ -163,7 +163,7 @@ pub fn read(reply: &Reply) -> Answer {
         return bad("HTTP 200 with an empty body");
     }
     let Ok(text) = std::str::from_utf8(&reply.body) else { return bad("HTTP 200 with a body that is not UTF-8") };
-    if reply.html || text.trim_start().starts_with('<') {
+    if page(reply).is_some() {
         return bad("HTTP 200 with an HTML page instead of an answer");
     }
     if !is_object(text) {
@@ -184,6 +184,20 @@ pub fn read(reply: &Reply) -> Answer {
         }
         Err(error) => bad(&format!("HTTP 200 with a body that is not JSON: {error}")),
     }
+}
+
+/// What a web page that came in place of an answer calls itself, or how it begins; `None`: it is none.
+#[must_use]
+pub fn page(reply: &Reply) -> Option<String> {
+    const LONGEST: usize = 80;
+    let text = String::from_utf8_lossy(&reply.body);
+    let text = text.trim();
+    if !reply.html && !text.starts_with('<') {
+        return None;
+    }
+    let title = text.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>"));
+    let words = title.map_or(text, |(title, _)| title).split_whitespace().collect::<Vec<_>>().join(" ");
+    Some(words.chars().take(LONGEST).collect())
 }
 
 fn is_object(text: &str) -> bool {

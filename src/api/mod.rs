@@ -19,11 +19,13 @@ mod scripted;
 mod transfer;
 mod upload;
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Semaphore;
 
 use error::{Failure, Fault};
 use limits::Limits;
@@ -34,6 +36,9 @@ pub use upload::{Upload, Uploaded};
 
 /// Longest answer that is read, decompressed: far above any completion, far below what would hurt this machine.
 const MAX_BODY: usize = 64 << 20;
+/// No completion comes near it. Answers beyond are read one at a time, so that many that grow without end (a megabyte of zip
+/// is a gigabyte of text) do not fill the memory together.
+const LARGE: usize = 4 << 20;
 /// Time for DNS, TCP and TLS together; nothing has been sent yet when it runs out.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Cloudflare closes idle connections after minutes; giving them up earlier avoids sending into a closing one.
@@ -61,6 +66,8 @@ pub struct Client {
     key: Option<SecretString>,
     /// `Authorization`, marked sensitive.
     bearer: Option<HeaderValue>,
+    /// For the one answer beyond [`LARGE`] that is being read.
+    large: Arc<Semaphore>,
     /// For calls without a JSON body, and for storage, which must not see our standing headers.
     bare: transfer::Bare,
 }
@@ -141,7 +148,8 @@ impl Client {
             .build()
             .map_err(|e| format!("cannot set up HTTP: {}", error::chain(&e)))?;
         let base = canonical_base(&options.base_url)?;
-        Ok(Self { http, base, key: options.key.clone(), bearer, bare: transfer::Bare::new(&options.user_agent) })
+        let bare = transfer::Bare::new(&options.user_agent);
+        Ok(Self { http, base, key: options.key.clone(), bearer, large: Arc::new(Semaphore::new(1)), bare })
     }
 
     /// The URL of `path` (with its leading slash) under the base.
@@ -160,7 +168,7 @@ impl Client {
         let exchange = async {
             let response =
                 self.http.post(url.clone()).body(body).send().await.map_err(|e| Failure::from_reqwest(&e))?;
-            let mut reply = read(response).await?;
+            let mut reply = self.read(response).await?;
             reply.body = self.without_key(reply.body);
             Ok(reply)
         };
@@ -172,6 +180,49 @@ impl Client {
 }
 
 impl Client {
+    /// The whole answer, in memory.
+    async fn read(&self, mut response: reqwest::Response) -> Result<Reply, Failure> {
+        let status = response.status().as_u16();
+        let limits = Limits::read(status, response.headers(), SystemTime::now);
+        let html = response
+            .headers()
+            .get(CONTENT_TYPE)
+            .and_then(|v| v.as_bytes().get(..9))
+            .is_some_and(|start| start.eq_ignore_ascii_case(b"text/html"));
+        let mut body = Bytes::new();
+        let mut more: Option<BytesMut> = None;
+        let mut alone = None;
+        loop {
+            let chunk = response.chunk().await.map_err(|e| Failure::broken(&e, status))?;
+            let Some(chunk) = chunk else { break };
+            let length = more.as_ref().map_or(body.len(), BytesMut::len) + chunk.len();
+            if length > MAX_BODY {
+                return Err(Failure::new(
+                    Fault::BadResponse,
+                    format!("HTTP {status} with a body of more than {} MiB", MAX_BODY >> 20),
+                ));
+            }
+            if length > LARGE && alone.is_none() {
+                alone = self.large.acquire().await.ok();
+                // All at once: memory that is not written to is not there, and nothing is copied as it grows.
+                if let Some(buffer) = &mut more {
+                    buffer.reserve(MAX_BODY - buffer.len());
+                }
+            }
+            match &mut more {
+                Some(buffer) => buffer.extend_from_slice(&chunk),
+                None if body.is_empty() => body = chunk,
+                None => {
+                    let mut buffer = BytesMut::with_capacity(length * 2);
+                    buffer.extend_from_slice(&body);
+                    buffer.extend_from_slice(&chunk);
+                    more = Some(buffer);
+                }
+            }
+        }
+        Ok(Reply { status, limits, html, body: more.map_or(body, BytesMut::freeze) })
+    }
+
     /// A service that repeats the key must not bring it into results, logs or the ledger.
     fn without_key(&self, body: Bytes) -> Bytes {
         let Some(key) = self.key.as_ref().map(|k| k.expose_secret().as_bytes()).filter(|k| k.len() >= SHORTEST_KEY)
@@ -199,40 +250,6 @@ fn bearer(key: &SecretString) -> Result<HeaderValue, String> {
         .map_err(|_| "the API key holds characters that no HTTP header can carry".to_owned())?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-async fn read(mut response: reqwest::Response) -> Result<Reply, Failure> {
-    let status = response.status().as_u16();
-    let limits = Limits::read(status, response.headers(), SystemTime::now);
-    let html = response
-        .headers()
-        .get(CONTENT_TYPE)
-        .and_then(|v| v.as_bytes().get(..9))
-        .is_some_and(|start| start.eq_ignore_ascii_case(b"text/html"));
-    let mut body = Bytes::new();
-    let mut more: Option<BytesMut> = None;
-    loop {
-        let chunk = response.chunk().await.map_err(|e| Failure::broken(&e, status))?;
-        let Some(chunk) = chunk else { break };
-        let length = more.as_ref().map_or(body.len(), BytesMut::len) + chunk.len();
-        if length > MAX_BODY {
-            return Err(Failure::new(
-                Fault::BadResponse,
-                format!("HTTP {status} with a body of more than {} MiB", MAX_BODY >> 20),
-            ));
-        }
-        match &mut more {
-            Some(buffer) => buffer.extend_from_slice(&chunk),
-            None if body.is_empty() => body = chunk,
-            None => {
-                let mut buffer = BytesMut::with_capacity(length * 2);
-                buffer.extend_from_slice(&body);
-                buffer.extend_from_slice(&chunk);
-                more = Some(buffer);
-            }
-        }
-    }
-    Ok(Reply { status, limits, html, body: more.map_or(body, BytesMut::freeze) })
 }
 
 #[cfg(test)]

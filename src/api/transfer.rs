@@ -9,7 +9,7 @@ use url::Url;
 
 use super::error::{Failure, Fault, chain, shorten};
 use super::limits::Limits;
-use super::{Client, Reply, connections, is_loopback, read};
+use super::{Client, Reply, connections, is_loopback};
 
 /// A transfer may take its time, but not without a byte moving for so long.
 const STALL: Duration = Duration::from_mins(1);
@@ -91,7 +91,7 @@ impl Client {
     pub(super) async fn refused(&self, response: reqwest::Response, url: &Url) -> Failure {
         let status = response.status().as_u16();
         let limits = Limits::read(status, response.headers(), std::time::SystemTime::now);
-        let whole = tokio::time::timeout(self.bare.stall, read(response)).await;
+        let whole = tokio::time::timeout(self.bare.stall, self.read(response)).await;
         // The status says enough if its explanation does not arrive.
         let body = bytes::Bytes::new();
         let mut reply = whole.ok().and_then(Result::ok).unwrap_or(Reply { status, limits, html: false, body });

@@ -7,7 +7,7 @@
 mod making;
 mod taking;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -18,6 +18,10 @@ use crate::api::error::{Class, Failure, Fault};
 use crate::api::{Client, retry};
 use crate::error::{Error, Exit, Result};
 use crate::store::{BatchJob, JobDb};
+
+/// What is under way when the time is up may go on for as long as it does not stand still for this long: the end of a
+/// download is worth more than a second or two.
+const LULL: Duration = Duration::from_secs(2);
 
 /// How to work.
 #[derive(Debug, Clone)]
@@ -30,7 +34,7 @@ pub struct Options {
     pub patience: Duration,
     /// The same when something is looked up, asked or fetched: whoever waits longer asks again.
     pub asking: Duration,
-    /// Nothing is waited out beyond this.
+    /// Nothing is waited out beyond this, and no call that may be repeated waited for.
     pub until: Option<Instant>,
     /// Uploads at once.
     pub uploads: usize,
@@ -113,6 +117,8 @@ pub struct Courier<'a> {
     pub tell: Box<dyn Fn(&Tell<'_>) + 'a>,
     /// The user wants out: nothing new is begun.
     pub stop: CancellationToken,
+    /// When a call was begun, or bytes of one moved, last.
+    pub moved: Cell<Instant>,
 }
 
 /// An error that stops the command, from a failed call.
@@ -169,6 +175,32 @@ impl Courier<'_> {
         began.elapsed() + wait > patience || self.options.until.is_some_and(|until| Instant::now() + wait > until)
     }
 
+    /// Makes a call that may be repeated, and gives it up when the time is over.
+    async fn in_time<T>(&self, call: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        self.moved.set(Instant::now());
+        let Some(until) = self.options.until else { return call.await };
+        let over = async {
+            loop {
+                let end = until.max(self.moved.get() + LULL);
+                if Instant::now() >= end {
+                    return;
+                }
+                tokio::time::sleep_until(end.into()).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            result = call => result,
+            () = over => Err(Failure {
+                fault: Fault::Timeout,
+                status: None,
+                message: "no answer before the time was up".to_owned(),
+                model_unknown: false,
+                wait: None,
+            }),
+        }
+    }
+
     /// Makes a call that may be repeated until it succeeds, fails for good, or patience ends.
     async fn persist<T, F: Future<Output = Result<T, Failure>>>(
         &self,
@@ -178,7 +210,7 @@ impl Courier<'_> {
     ) -> Result<T, Failure> {
         let began = Instant::now();
         for failures in 1.. {
-            let failure = match call().await {
+            let failure = match self.in_time(call()).await {
                 Ok(value) => return Ok(value),
                 Err(failure) => failure,
             };

@@ -46,6 +46,14 @@ impl Ending {
             (_, Some(Stopped::GaveUp(words)), _) => {
                 (Exit::TempFail, format!("nothing succeeded for --give-up-after; last: {words}"), Interrupted)
             }
+            (_, Some(Stopped::Pages(words)), _) => (
+                Exit::Protocol,
+                format!(
+                    "one row after another is answered with a web page (\"{words}\"), not by the API: is there a login page in \
+                     the way, or is the base URL wrong?"
+                ),
+                Interrupted,
+            ),
             (_, Some(Stopped::Cancelled), _) => (Exit::Failure, "stopped".to_owned(), Interrupted),
             (_, None, Ok(())) => (Exit::Ok, "done".to_owned(), Interrupted),
         };

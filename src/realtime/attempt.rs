@@ -202,6 +202,7 @@ impl Engine {
                     drop(limiter);
                     self.relearn();
                     self.last_success.set(now);
+                    self.pages.borrow_mut().forget();
                     self.served(&tally.outcome.model);
                     tally.outcome.status = Some(200);
                     tally.outcome.body = Some(body);
@@ -222,7 +223,13 @@ impl Engine {
                         model_unknown: false,
                         wait: None,
                     };
-                    self.failed(tally, &failure, &reply.limits, sent_at, usage.is_some())
+                    let verdict = self.failed(tally, &failure, &reply.limits, sent_at, usage.is_some());
+                    if let Some(words) = chat::page(&reply)
+                        && self.pages.borrow_mut().seen(tally.outcome.row, sent_at, now)
+                    {
+                        self.stop(Stopped::Pages(words));
+                    }
+                    verdict
                 }
             },
             Ok(reply) => {
@@ -293,6 +300,7 @@ impl Engine {
                 limiter.accepted(now, sent_at, limits, about_nothing(), None);
                 limiter.succeeded(false, chance);
                 self.last_success.set(now);
+                self.pages.borrow_mut().forget();
                 if failure.model_unknown {
                     self.refused_model(&outcome.model, &failure.message);
                 }

@@ -9,6 +9,7 @@ mod claims;
 mod gate;
 pub mod limiter;
 pub mod pace;
+mod pages;
 mod shared;
 
 use std::cell::{Cell, RefCell};
@@ -96,6 +97,8 @@ pub enum Stopped {
     Payment(String),
     /// Nothing succeeded for `--give-up-after`; the last failure.
     GaveUp(String),
+    /// Web pages instead of answers, again and again; what they say.
+    Pages(String),
 }
 
 /// One run's state, shared by its row tasks; they all live on one thread.
@@ -120,6 +123,7 @@ struct Engine {
     last_success: Cell<Instant>,
     successes: Cell<u64>,
     last_failure: RefCell<Option<String>>,
+    pages: RefCell<pages::Pages>,
 }
 
 #[derive(Debug, Default)]
@@ -158,6 +162,7 @@ pub async fn run(
         last_success: Cell::new(now),
         successes: Cell::new(0),
         last_failure: RefCell::new(None),
+        pages: RefCell::default(),
         options,
     });
     let local = LocalSet::new();

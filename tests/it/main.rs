@@ -10,6 +10,7 @@ mod budget;
 mod check;
 mod cut_short;
 mod doctor;
+mod faults;
 mod help;
 mod nightly;
 mod prepare;

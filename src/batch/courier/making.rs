@@ -70,7 +70,10 @@ impl Courier<'_> {
         let what = format!("uploading batch {}", batch.number);
         let upload = Upload { path: &path, name: &batch.name, bytes: batch.bytes, sha256: &batch.sha256 };
         let number = batch.number;
-        let progress = |bytes| (self.tell)(&Tell::Uploading { number, bytes });
+        let progress = |bytes| {
+            self.moved.set(Instant::now());
+            (self.tell)(&Tell::Uploading { number, bytes });
+        };
         let patience = self.options.patience;
         let sent = tokio::select! {
             sent = self.persist(&what, patience, || self.client.upload(&upload, &progress)) => sent,
@@ -257,12 +260,12 @@ impl Courier<'_> {
         };
         // A key that was replaced sees the same file.
         if !evidence.same_account {
-            evidence.same_account = self.client.file(&file_id).await.is_ok();
+            evidence.same_account = self.in_time(self.client.file(&file_id)).await.is_ok();
         }
         let verdict = decide(&evidence);
         if verdict == Verdict::Create {
             // Last of all: does this account see the file at all? Then the list is its list too.
-            evidence.same_account = self.client.file(&file_id).await.is_ok();
+            evidence.same_account = self.in_time(self.client.file(&file_id)).await.is_ok();
             return Ok(decide(&evidence));
         }
         Ok(verdict)

@@ -1,10 +1,11 @@
 //! What becomes of batches that were created: asked, cancelled, downloaded.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use futures_util::stream::{self, StreamExt};
 
-use super::{Courier, Tell, error};
+use super::{Courier, Tell, error, passes};
 use crate::api::batches::Batch;
 use crate::api::error::{Class, Fault};
 use crate::api::is_id;
@@ -173,7 +174,10 @@ impl Courier<'_> {
             drop(std::fs::remove_file(&part));
         }
         let what = format!("downloading the results of {}", batch.id.as_deref().unwrap_or_default());
-        let progress = |bytes| (self.tell)(&Tell::Downloading { number: batch.number, bytes });
+        let progress = |bytes| {
+            self.moved.set(Instant::now());
+            (self.tell)(&Tell::Downloading { number: batch.number, bytes });
+        };
         let patience = self.options.asking;
         let length = self.persist(&what, patience, || self.client.download(id, &part, &progress)).await;
         let length = match length {
@@ -186,8 +190,12 @@ impl Courier<'_> {
             Err(failure) => return Err(error(&what, &failure)),
         };
         // What the service says of the file must agree with what came, if it says anything.
-        let known = self.persist(&what, patience, || self.client.file(id)).await;
-        if let Some(bytes) = known.ok().and_then(|file| file.bytes).filter(|bytes| *bytes > 0 && *bytes != length) {
+        let known = match self.persist(&what, patience, || self.client.file(id)).await {
+            // A copy that lacked rows is not replaced by one that nobody vouches for: what it lacks would be paid for again.
+            Err(failure) if anew && passes(&failure) => return Err(error(&what, &failure)),
+            known => known.ok(),
+        };
+        if let Some(bytes) = known.and_then(|file| file.bytes).filter(|bytes| *bytes > 0 && *bytes != length) {
             drop(std::fs::remove_file(&part));
             return Err(Error::new(Exit::TempFail, format!("{what}: {length} bytes came, the service says {bytes}"))
                 .hint("run the same command again: it downloads the file anew"));

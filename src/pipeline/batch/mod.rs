@@ -174,7 +174,8 @@ impl<'a> Work<'a> {
         let tell = teller(ctx.ui.clone(), progress.clone());
         let (shelf, id) = (store.clone(), job.id.clone());
         let owned = Box::new(move || owned(&shelf, &id));
-        let courier = Courier { client: remote.client, db: RefCell::new(db), dir, options, owned, tell, stop };
+        let moved = Cell::new(Instant::now());
+        let courier = Courier { client: remote.client, db: RefCell::new(db), dir, options, owned, tell, stop, moved };
         Ok(Self {
             ctx,
             store,

@@ -1,7 +1,7 @@
 //! Looking at many jobs at once, without working on any of them.
 
-use std::cell::RefCell;
-use std::time::Duration;
+use std::cell::{Cell, RefCell};
+use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
 use tokio_util::sync::CancellationToken;
@@ -89,6 +89,7 @@ pub fn refresh(seen: &mut [Seen], store: &Store, ledger: &Ledger, remote: Remote
             owned: Box::new(|| Ok(Vec::new())),
             tell: Box::new(|_| ()),
             stop: CancellationToken::new(),
+            moved: Cell::new(Instant::now()),
         };
         taken.push((i, lock, courier));
     }

@@ -21,7 +21,7 @@ mod submit;
 
 use serde_json::Value;
 
-use crate::support::{Home, Out, Server, codes};
+use crate::support::{Home, Out, Server, codes, side_by_side};
 
 /// Asks often enough for a test.
 const POLL: [&str; 2] = ["--poll", "50ms"];
@@ -54,16 +54,6 @@ fn state(home: &Home, job: &str) -> String {
     let out = home.llbatch(&["status", job, "--json", "--offline"]).code(0);
     let document: Value = serde_json::from_str(&out.stdout).unwrap();
     document["jobs"][0]["state"].as_str().unwrap().to_owned()
-}
-
-/// Tries all cases at once, each with a server of its own: most of the time is waiting.
-pub(crate) fn side_by_side<T: Sync>(cases: &[T], act: impl Fn(&T) + Sync) {
-    let act = &act;
-    std::thread::scope(|scope| {
-        for case in cases {
-            scope.spawn(move || act(case));
-        }
-    });
 }
 
 /// The error codes of `out.jsonl`, in order.

@@ -3,8 +3,7 @@
 
 use serde_json::Value;
 
-use crate::batch::side_by_side;
-use crate::support::{Home, MODEL, Out, Recorder, csv_rows, harmless, questions, raw_codes};
+use crate::support::{Home, MODEL, Out, Recorder, csv_rows, harmless, questions, raw_codes, side_by_side};
 
 /// Two rows, the second answered with `body`, sent once.
 fn night(status: &'static str, body: &str, args: &[&str]) -> (Home, Out) {

@@ -4,8 +4,7 @@
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
 
-use crate::batch::side_by_side;
-use crate::support::{Home, MODEL, Recorder, Server, answered, codes, csv_rows, harmless, prompts};
+use crate::support::{Home, MODEL, Recorder, Server, answered, codes, csv_rows, harmless, prompts, side_by_side};
 
 /// A good row.
 fn row(id: &str) -> String {

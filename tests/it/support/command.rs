@@ -202,6 +202,13 @@ impl Running {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// The most memory that it has had so far, in KiB; 0 once it has ended.
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        peak.map_or(0, |peak| peak.trim().trim_end_matches(" kB").parse().unwrap())
+    }
+
     /// What it has said on stderr so far.
     pub fn stderr(&self) -> String {
         text(&self.stderr)

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use super::paid_hash;
+
 /// The model of the samples: $0.06 per million tokens in and out.
 pub const MODEL: &str = "meta-llama/Llama-3.2-3B-Instruct-Turbo";
 
@@ -47,11 +49,6 @@ pub fn ids(range: std::ops::RangeInclusive<u32>) -> Vec<String> {
 /// JSONL of the given lines.
 pub fn lines(lines: &[&str]) -> String {
     lines.iter().fold(String::new(), |all, line| all + line + "\n")
-}
-
-/// The hash that the sandbox puts into the answer to `prompt`, and under which it counts its payments.
-pub fn paid_hash(prompt: &str) -> String {
-    blake3::hash(prompt.as_bytes()).to_hex()[..16].to_owned()
 }
 
 /// Reads JSONL results: one object a line, the last line ended.

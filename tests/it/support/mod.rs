@@ -1,6 +1,7 @@
 //! What the tests share: a hermetic command, servers to talk to, files to make and results to read.
 
 mod command;
+pub mod fault;
 mod files;
 mod recorder;
 mod server;
@@ -8,14 +9,23 @@ mod server;
 use std::time::{Duration, Instant};
 
 pub use command::{Home, KEY, Out, Running};
-pub use files::{
-    MODEL, answered, codes, csv_rows, harmless, ids, lines, paid_hash, prompts, questions, raw_codes, rows,
-};
+pub use fault::{Asked, Canned, FaultServer, Harm, paid_hash};
+pub use files::{MODEL, Row, answered, codes, csv_rows, harmless, ids, lines, prompts, questions, raw_codes, rows};
 pub use recorder::{Recorder, Request as Recorded};
 pub use server::{Answer, Server, get, post, request, try_request};
 
 /// Long enough for a loaded machine; a test that gets here has failed.
 pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Tries all cases at once, each with a server of its own: most of the time is waiting.
+pub fn side_by_side<T: Sync>(cases: &[T], act: impl Fn(&T) + Sync) {
+    let act = &act;
+    std::thread::scope(|scope| {
+        for case in cases {
+            scope.spawn(move || act(case));
+        }
+    });
+}
 
 /// Waits until `condition` holds.
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {

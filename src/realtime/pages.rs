@@ -1,0 +1,58 @@
+//! Web pages in place of answers: a login page in the way, a base URL that is not the API's, a notice of maintenance. They
+//! look like answers (200) and may even be billed; sending more of the job into them helps nobody.
+
+use std::time::Instant;
+
+/// Pages in a row, each for another row, after which it is not the rows.
+pub(super) const ENOUGH: usize = 3;
+
+/// The pages since the last answer.
+#[derive(Debug, Default)]
+pub(super) struct Pages {
+    rows: Vec<u64>,
+    last: Option<Instant>,
+}
+
+impl Pages {
+    /// The request of `row` that left at `sent_at` came back as a page at `now`. Whether that settles it.
+    ///
+    /// A row that gets one each time counts once: its prompt may be what some filter does not like. Requests that were under
+    /// way together count once: they met the same moment.
+    pub(super) fn seen(&mut self, row: u64, sent_at: Instant, now: Instant) -> bool {
+        if !self.rows.contains(&row) && self.last.is_none_or(|last| sent_at >= last) {
+            self.rows.push(row);
+            self.last = Some(now);
+        }
+        self.rows.len() >= ENOUGH
+    }
+
+    /// The API itself has answered.
+    pub(super) fn forget(&mut self) {
+        self.rows.clear();
+        self.last = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn three_rows_one_after_another_with_nothing_between() {
+        let began = Instant::now();
+        let at = |ms| began + Duration::from_millis(ms);
+        let mut pages = Pages::default();
+        assert!(!pages.seen(1, at(0), at(10)));
+        assert!(!pages.seen(2, at(5), at(11)), "under way together");
+        assert!(!pages.seen(1, at(20), at(30)), "the same row again");
+        assert!(!pages.seen(2, at(31), at(40)));
+        assert!(!pages.seen(2, at(41), at(50)));
+        assert!(pages.seen(3, at(41), at(50)));
+        pages.forget();
+        assert!(!pages.seen(4, at(60), at(70)));
+        assert!(!pages.seen(5, at(70), at(80)));
+        assert!(pages.seen(6, at(80), at(90)));
+    }
+}

@@ -1,0 +1,51 @@
+//! Web pages where the API should be.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{ends, home, number};
+use crate::support::{Canned, FaultServer, Harm, answered};
+
+const ARGS: [&str; 5] = ["in.jsonl", "-o", "out.jsonl", "--summary", "s.json"];
+
+#[test]
+fn pages_for_one_row_after_another_stop_the_run_and_it_goes_on_later() {
+    for concurrency in ["1", "40"] {
+        let portal = Arc::new(AtomicBool::new(true));
+        let shut = Arc::clone(&portal);
+        let server = FaultServer::start(move |asked| match asked.number {
+            11.. if shut.load(Ordering::Relaxed) => Harm::Instead(Canned::page()),
+            _ => Harm::None,
+        });
+        let home = home(200);
+        let run = || home.finish(home.run_command(&server.url, &[&ARGS[..], &["--concurrency", concurrency]].concat()));
+        run().code(76);
+        let (asked, summary) = (server.counts().requests, home.json("s.json"));
+        let reason = summary["exit"]["reason"].as_str().unwrap();
+        assert!(reason.contains("\"Sign in to the network\"") && reason.contains("base URL"), "{reason}");
+        assert!(asked < 140, "{asked} requests against a wall");
+        assert_eq!((&summary["state"], &summary["exit"]["code"]), (&"interrupted".into(), &76.into()));
+        assert_eq!(summary["rows"]["succeeded"], 10);
+        assert_eq!(ends(&home).iter().filter(|code| *code == "ok").count(), 10);
+        portal.store(false, Ordering::Relaxed);
+        run().code(0);
+        answered(&home.read("out.jsonl"), 1..=200);
+        assert!(server.counts().paid.values().all(|times| *times == 1));
+    }
+}
+
+#[test]
+fn pages_for_some_rows_are_about_those_rows() {
+    // A filter that does not like two prompts, and a moment in which many were under way.
+    let server = FaultServer::start(|asked| match (number(asked.prompt), asked.time) {
+        (3 | 4, _) | (20..=30, 1) => Harm::Instead(Canned::page()),
+        _ => Harm::None,
+    });
+    let home = home(60);
+    home.finish(home.run_command(&server.url, &[&ARGS[..], &["--concurrency", "20"]].concat())).code(3);
+    let found = ends(&home);
+    assert_eq!(found.len(), 60);
+    for (n, code) in (1..).zip(&found) {
+        assert_eq!(code, if matches!(n, 3 | 4) { "bad_response" } else { "ok" }, "question {n}");
+    }
+}

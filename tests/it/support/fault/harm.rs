@@ -1,0 +1,174 @@
+//! What goes wrong with one request, and its name for scripts and counts.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::wire::{Answer, Request};
+
+/// What goes wrong.
+#[derive(Debug, Clone)]
+pub enum Harm {
+    /// Nothing.
+    None,
+    /// The connection is cut, and for so long new ones are refused. Nothing was paid.
+    Away(Duration),
+    /// RST before the request counts as arrived. Nothing was paid.
+    ResetEarly,
+    /// RST instead of an answer.
+    Reset,
+    /// FIN instead of an answer.
+    Close,
+    /// RST in the middle of the headers.
+    ResetInHead,
+    /// RST after the headers.
+    ResetAfterHead,
+    /// RST in the middle of the body.
+    ResetInBody,
+    /// No answer.
+    Hang,
+    /// Half of the headers, then nothing.
+    HangInHead,
+    /// Half of the body, then nothing.
+    HangInBody,
+    /// A byte at a time, so long apart.
+    Drip(Duration),
+    /// `Content-Length` is more than comes.
+    LongLength,
+    /// `Content-Length` is half of what comes.
+    ShortLength,
+    /// Half of the lines, with the `Content-Length` of that half.
+    CutLines,
+    /// Half of the lines, no `Content-Length`, FIN.
+    EofLines,
+    /// Chunked; FIN in the middle of a chunk.
+    CutChunk,
+    /// Chunked; half of the lines in one whole chunk, then FIN where the last chunk should be.
+    LostChunk,
+    /// `Content-Encoding: gzip` over what is none.
+    GzipLie,
+    /// Half of a gzip stream, with the `Content-Length` of that half.
+    GzipCut,
+    /// So many MiB, packed a thousandfold, as gzip.
+    Bomb(u32),
+    /// The same as zstd, which takes less time to unpack.
+    ZstdBomb(u32),
+    /// The answer, and behind it another one that nobody asked for, for nobody's prompt.
+    Surplus,
+    /// Another answer; nothing is done, or paid, for it.
+    Instead(Canned),
+    /// The work is done, then this is answered.
+    After(Canned),
+}
+
+/// An answer that was made beforehand.
+#[derive(Debug, Clone, Default)]
+pub struct Canned {
+    /// Status line without its version.
+    pub status: String,
+    /// Each with its line end.
+    pub headers: String,
+    /// `{key}` stands for the `Authorization` that came.
+    pub body: String,
+}
+
+impl Canned {
+    /// An error of the service.
+    pub fn status(code: u16) -> Self {
+        let body = format!(r#"{{"error":{{"message":"scripted {code}","type":"scripted","param":null,"code":null}}}}"#);
+        Self { status: format!("{code} Scripted"), headers: "content-type: application/json\r\n".to_owned(), body }
+    }
+
+    /// A 200 that is a login page.
+    pub fn page() -> Self {
+        let body =
+            "<!doctype html>\n<html><head><title>Sign in to\n the network</title></head><body>Hello</body></html>";
+        Self { status: "200 OK".to_owned(), headers: "content-type: text/html\r\n".to_owned(), body: body.to_owned() }
+    }
+
+    /// An error with these headers.
+    pub fn with(code: u16, headers: &[(&str, &str)]) -> Self {
+        let mut canned = Self::status(code);
+        for (name, value) in headers {
+            canned.headers.extend([*name, ": ", *value, "\r\n"]);
+        }
+        canned
+    }
+
+    pub(super) fn answer(&self, request: &Request) -> Answer {
+        let body = self.body.replace("{key}", request.header("authorization").unwrap_or_default());
+        Answer { status: self.status.clone(), headers: self.headers.clone(), body: body.into_bytes() }
+    }
+}
+
+/// Those that need no words of their own.
+const PLAIN: [(&str, Harm); 18] = [
+    ("reset-early", Harm::ResetEarly),
+    ("reset", Harm::Reset),
+    ("close", Harm::Close),
+    ("reset-in-head", Harm::ResetInHead),
+    ("reset-after-head", Harm::ResetAfterHead),
+    ("reset-in-body", Harm::ResetInBody),
+    ("hang", Harm::Hang),
+    ("hang-in-head", Harm::HangInHead),
+    ("hang-in-body", Harm::HangInBody),
+    ("long-length", Harm::LongLength),
+    ("short-length", Harm::ShortLength),
+    ("cut-lines", Harm::CutLines),
+    ("eof-lines", Harm::EofLines),
+    ("cut-chunk", Harm::CutChunk),
+    ("lost-chunk", Harm::LostChunk),
+    ("gzip-lie", Harm::GzipLie),
+    ("gzip-cut", Harm::GzipCut),
+    ("surplus", Harm::Surplus),
+];
+
+impl fmt::Display for Harm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = |canned: &Canned| match canned.status.split(' ').next() {
+            Some("200") => "page".to_owned(),
+            code => code.unwrap_or_default().to_owned(),
+        };
+        match self {
+            Self::None => write!(f, "none"),
+            Self::Away(time) => write!(f, "away={}", time.as_millis()),
+            Self::Drip(time) => write!(f, "drip={}", time.as_millis()),
+            Self::Bomb(size) => write!(f, "bomb={size}"),
+            Self::ZstdBomb(size) => write!(f, "zstd-bomb={size}"),
+            Self::Instead(canned) => write!(f, "instead={}", status(canned)),
+            Self::After(canned) => write!(f, "after={}", status(canned)),
+            plain => {
+                let same = |(_, other): &&(&str, Self)| std::mem::discriminant(other) == std::mem::discriminant(plain);
+                write!(f, "{}", PLAIN.iter().find(same).map_or("?", |(name, _)| name))
+            }
+        }
+    }
+}
+
+impl FromStr for Harm {
+    type Err = String;
+
+    /// `reset-in-body`, `drip=20`, `away=300` (milliseconds), `bomb=512` (MiB), `instead=503`, `after=500`, `after=page`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some((_, harm)) = PLAIN.iter().find(|(name, _)| *name == text) {
+            return Ok(harm.clone());
+        }
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        let number = || value.parse::<u32>().map_err(|e| format!("`{text}`: {e}"));
+        let millis = || Ok::<_, String>(Duration::from_millis(number()?.into()));
+        let canned = || match value {
+            "page" => Ok(Canned::page()),
+            code => code.parse().map(Canned::status).map_err(|e| format!("`{text}`: {e}")),
+        };
+        match name {
+            "none" => Ok(Self::None),
+            "away" => Ok(Self::Away(millis()?)),
+            "drip" => Ok(Self::Drip(millis()?)),
+            "bomb" => Ok(Self::Bomb(number()?)),
+            "zstd-bomb" => Ok(Self::ZstdBomb(number()?)),
+            "instead" => Ok(Self::Instead(canned()?)),
+            "after" => Ok(Self::After(canned()?)),
+            _ => Err(format!("no harm is called `{text}`")),
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! A server that does everything wrong that a network can do wrong, on plain TCP: no HTTP library softens it.
+//!
+//! It answers chat completions itself, with the hash of the prompt, or stands before another server and harms what that one
+//! answers. A prompt is **paid** once its request has arrived whole and an answer was made, whatever becomes of the answer;
+//! so double payment shows in the counts, and a misplaced answer in its text.
+//!
+//! ```text
+//! mod     connections, what was asked and paid      wire    requests read to the last byte but one, answers broken
+//! harm    what goes wrong, also as text             answer  where right answers come from
+//! ```
+
+mod answer;
+mod harm;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+pub use answer::{Source, paid_hash};
+pub use harm::{Canned, Harm};
+
+/// A request, for whoever decides what becomes of it.
+pub struct Asked<'a> {
+    /// Which one, from 1.
+    pub number: u64,
+    /// Which one of this prompt (of this method and path, if there is none), from 1.
+    pub time: u64,
+    /// Method and path.
+    pub line: &'a str,
+    /// The last message; empty if it is no chat completion.
+    pub prompt: &'a str,
+}
+
+type Script = dyn Fn(&Asked<'_>) -> Harm + Send + Sync;
+
+/// What was asked so far.
+#[derive(Debug, Clone, Default)]
+pub struct Counts {
+    /// Requests that arrived.
+    pub requests: u64,
+    /// How often each prompt was paid, by [`paid_hash`].
+    pub paid: BTreeMap<String, u64>,
+    /// How often each harm was done.
+    pub harmed: BTreeMap<String, u64>,
+    /// How often each prompt, or each method and path, was asked for.
+    asked: BTreeMap<String, u64>,
+}
+
+/// The server; its threads live as long as the process.
+pub struct FaultServer {
+    /// Base URL.
+    pub url: String,
+    house: Arc<House>,
+}
+
+struct House {
+    address: SocketAddr,
+    source: Source,
+    script: Box<Script>,
+    counts: Mutex<Counts>,
+    /// Connections, to be cut when the server goes away for a while.
+    open: Mutex<Vec<TcpStream>>,
+    /// How long it will be away, once it has been told so.
+    away: Mutex<Option<Duration>>,
+}
+
+impl FaultServer {
+    /// Answers chat completions, each as `script` says.
+    pub fn start(script: impl Fn(&Asked<'_>) -> Harm + Send + Sync + 'static) -> Self {
+        Self::serving("127.0.0.1:0", Source::Oracle, script).unwrap()
+    }
+
+    /// Stands before the server at `HOST:PORT`.
+    pub fn before(upstream: &str, script: impl Fn(&Asked<'_>) -> Harm + Send + Sync + 'static) -> Self {
+        Self::serving("127.0.0.1:0", Source::Upstream(upstream.to_owned()), script).unwrap()
+    }
+
+    /// The same, listening on `address`.
+    pub fn serving(
+        address: &str,
+        source: Source,
+        script: impl Fn(&Asked<'_>) -> Harm + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
+        let address = listener.local_addr()?;
+        let house = Arc::new(House {
+            address,
+            source,
+            script: Box::new(script),
+            counts: Mutex::default(),
+            open: Mutex::default(),
+            away: Mutex::default(),
+        });
+        let inside = Arc::clone(&house);
+        thread::spawn(move || inside.listen(listener));
+        Ok(Self { url: format!("http://{address}/v1"), house })
+    }
+
+    /// Takes connections and reads nothing from them.
+    pub fn deaf() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/v1", listener.local_addr().unwrap());
+        thread::spawn(move || listener.incoming().collect::<Vec<_>>());
+        url
+    }
+
+    /// What was asked so far.
+    pub fn counts(&self) -> Counts {
+        self.house.counts.lock().unwrap().clone()
+    }
+
+    /// How often `prompt` was paid.
+    pub fn paid(&self, prompt: &str) -> u64 {
+        self.counts().paid.get(&paid_hash(prompt)).copied().unwrap_or(0)
+    }
+}
+
+impl House {
+    fn listen(self: &Arc<Self>, mut listener: TcpListener) {
+        loop {
+            let Ok((stream, _)) = listener.accept() else { continue };
+            let away = self.away.lock().unwrap().take();
+            if let Some(away) = away {
+                // Nobody listens: connections are refused. Those that are open are cut.
+                drop((stream, listener));
+                self.open.lock().unwrap().drain(..).for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
+                thread::sleep(away);
+                listener = loop {
+                    match TcpListener::bind(self.address) {
+                        Ok(listener) => break listener,
+                        Err(_) => thread::sleep(Duration::from_millis(5)),
+                    }
+                };
+                continue;
+            }
+            self.open.lock().unwrap().extend(stream.try_clone());
+            let house = Arc::clone(self);
+            // An error is a client that went away, which is its right.
+            thread::spawn(move || drop(house.serve(stream)));
+        }
+    }
+
+    fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let ended = self.exchanges(&mut stream);
+        // The copy in the list would keep the connection open.
+        let own = stream.peer_addr();
+        self.open.lock().unwrap().retain(|other| other.peer_addr().ok() != own.as_ref().ok().copied());
+        ended
+    }
+
+    fn exchanges(&self, stream: &mut TcpStream) -> io::Result<()> {
+        while let Some(request) = wire::arrived(stream)? {
+            if request.line == "GET /faults/stats" {
+                wire::finish(stream)?;
+                wire::send(stream, &self.stats())?;
+                continue;
+            }
+            let harm = self.decide(&request);
+            if let Harm::Away(time) = harm {
+                *self.away.lock().unwrap() = Some(time);
+                // Whoever takes connections is woken by one.
+                drop(TcpStream::connect(self.address));
+                return Ok(());
+            }
+            let answer = match &harm {
+                Harm::ResetEarly => return Ok(()),
+                Harm::Instead(canned) => canned.answer(&request),
+                Harm::After(canned) => {
+                    self.answer(&request)?;
+                    canned.answer(&request)
+                }
+                _ => self.answer(&request)?,
+            };
+            if !wire::harmed(stream, &answer, &harm)? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn decide(&self, request: &wire::Request) -> Harm {
+        let prompt = answer::prompt(request);
+        let mut counts = self.counts.lock().unwrap();
+        counts.requests += 1;
+        let number = counts.requests;
+        let line = request.line.clone();
+        let time = counts.asked.entry(if prompt.is_empty() { line } else { prompt.clone() }).or_default();
+        *time += 1;
+        let time = *time;
+        drop(counts);
+        let harm = (self.script)(&Asked { number, time, line: &request.line, prompt: &prompt });
+        if !matches!(harm, Harm::None) {
+            *self.counts.lock().unwrap().harmed.entry(harm.to_string()).or_default() += 1;
+        }
+        harm
+    }
+
+    fn answer(&self, request: &wire::Request) -> io::Result<wire::Answer> {
+        let prompt = answer::prompt(request);
+        if !prompt.is_empty() && matches!(self.source, Source::Oracle) {
+            *self.counts.lock().unwrap().paid.entry(paid_hash(&prompt)).or_default() += 1;
+        }
+        self.source.answer(request)
+    }
+
+    fn stats(&self) -> wire::Answer {
+        let counts = self.counts.lock().unwrap();
+        let body = serde_json::json!({"requests": counts.requests, "paid": counts.paid, "harmed": counts.harmed});
+        wire::Answer::json("200 OK", &body.to_string())
+    }
+}

@@ -1,0 +1,211 @@
+//! Requests and answers as bytes on a connection.
+//!
+//! The last byte of a request stays in the socket until its answer is out: a socket that is closed with something unread
+//! sends RST, one that has been read to its end sends FIN. So both can be had without reaching below the standard library.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
+
+use flate2::{Compress, Compression, FlushCompress, write::GzEncoder};
+
+use super::Harm;
+
+/// A request that has arrived whole.
+pub struct Request {
+    /// Method and path.
+    pub line: String,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Request {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// An answer that is right, before it is harmed.
+pub struct Answer {
+    /// Status line without its version.
+    pub status: String,
+    /// Each with its line end; none about length or connection.
+    pub headers: String,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn json(status: &str, body: &str) -> Self {
+        let headers = "content-type: application/json\r\n".to_owned();
+        Self { status: status.to_owned(), headers, body: body.as_bytes().to_vec() }
+    }
+
+    fn head(&self, more: &str) -> Vec<u8> {
+        format!("HTTP/1.1 {}\r\n{}{more}\r\n", self.status, self.headers).into_bytes()
+    }
+
+    fn head_for(&self, length: usize) -> Vec<u8> {
+        self.head(&format!("content-length: {length}\r\n"))
+    }
+
+    /// The first half of the lines of the body; half of the bytes if there is only one line.
+    fn half(&self) -> &[u8] {
+        let middle = self.body.len() / 2;
+        let end = memchr::memchr(b'\n', &self.body[middle..]).map_or(middle, |at| middle + at + 1);
+        if end < self.body.len() {
+            return &self.body[..end];
+        }
+        memchr::memrchr(b'\n', &self.body[..middle]).map_or(&self.body[..middle], |at| &self.body[..=at])
+    }
+}
+
+/// Waits for a request and reads all of it but its last byte. `None`: the client has closed.
+pub fn arrived(stream: &mut TcpStream) -> io::Result<Option<Request>> {
+    let mut window = vec![0; 64 << 10];
+    let end = loop {
+        let seen = stream.peek(&mut window)?;
+        if seen == 0 {
+            return Ok(None);
+        }
+        if let Some(at) = memchr::memmem::find(&window[..seen], b"\r\n\r\n") {
+            break at + 4;
+        }
+        thread::sleep(Duration::from_millis(1));
+    };
+    let text = String::from_utf8_lossy(&window[..end]).into_owned();
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default();
+    let line = first.rsplit_once(' ').map_or(first, |(line, _)| line).to_owned();
+    let headers: Vec<_> = lines
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+        .collect();
+    let mut request = Request { line, headers, body: Vec::new() };
+    assert!(request.header("transfer-encoding").is_none(), "chunks are not read here: {text}");
+    let length = request.header("content-length").map_or(0, |length| length.parse().unwrap());
+    let mut whole = vec![0; end + length];
+    let last = whole.len() - 1;
+    stream.read_exact(&mut whole[..last])?;
+    stream.peek(&mut whole[last..])?;
+    request.body = whole.split_off(end);
+    Ok(Some(request))
+}
+
+/// Takes the last byte of the request: the connection may go on, or be closed in peace.
+pub fn finish(stream: &mut TcpStream) -> io::Result<()> {
+    stream.read_exact(&mut [0])
+}
+
+/// Sends an answer as it is.
+pub fn send(stream: &mut TcpStream, answer: &Answer) -> io::Result<()> {
+    let mut whole = answer.head_for(answer.body.len());
+    whole.extend_from_slice(&answer.body);
+    stream.write_all(&whole)
+}
+
+/// Sends an answer, harmed. Whether the connection goes on; otherwise it is to be dropped: what is still unread in it
+/// decides how it ends.
+pub fn harmed(stream: &mut TcpStream, answer: &Answer, harm: &Harm) -> io::Result<bool> {
+    let body = &answer.body[..];
+    let half = body.len() / 2;
+    let head = answer.head_for(body.len());
+    let resets =
+        matches!(harm, Harm::ResetEarly | Harm::Reset | Harm::ResetInHead | Harm::ResetAfterHead | Harm::ResetInBody);
+    if !resets {
+        finish(stream)?;
+    }
+    match harm {
+        Harm::None | Harm::Instead(_) | Harm::After(_) => {
+            send(stream, answer)?;
+            return Ok(true);
+        }
+        Harm::Away(_) | Harm::ResetEarly | Harm::Reset | Harm::Close => {}
+        Harm::ResetInHead => stream.write_all(&head[..head.len() / 2])?,
+        Harm::ResetAfterHead => stream.write_all(&head)?,
+        Harm::ResetInBody => stream.write_all(&[&head, &body[..half]].concat())?,
+        Harm::Hang => hang(stream),
+        Harm::HangInHead => {
+            stream.write_all(&head[..head.len() / 2])?;
+            hang(stream);
+        }
+        Harm::HangInBody => {
+            stream.write_all(&[&head, &body[..half]].concat())?;
+            hang(stream);
+        }
+        Harm::Drip(pause) => {
+            for byte in [&head, body].concat() {
+                stream.write_all(&[byte])?;
+                thread::sleep(*pause);
+            }
+        }
+        Harm::LongLength => stream.write_all(&[&answer.head_for(body.len() + 100), body].concat())?,
+        Harm::ShortLength => stream.write_all(&[&answer.head_for(half), body].concat())?,
+        Harm::CutLines => stream.write_all(&[&answer.head_for(answer.half().len()), answer.half()].concat())?,
+        Harm::EofLines => stream.write_all(&[&answer.head("connection: close\r\n"), answer.half()].concat())?,
+        Harm::CutChunk => chunked(stream, answer, body.len(), &body[..half])?,
+        Harm::LostChunk => {
+            chunked(stream, answer, answer.half().len(), answer.half())?;
+            stream.write_all(b"\r\n")?;
+        }
+        Harm::GzipLie => stream.write_all(&[&packed(answer, body.len()), body].concat())?,
+        Harm::GzipCut => {
+            let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+            gzip.write_all(body)?;
+            let gzip = gzip.finish()?;
+            let half = gzip.len() / 2;
+            stream.write_all(&[&packed(answer, half), &gzip[..half]].concat())?;
+        }
+        Harm::Surplus => {
+            let stray = super::answer::completion("nobody's prompt");
+            let stray = [&stray.head_for(stray.body.len()), &stray.body[..]].concat();
+            stream.write_all(&[&head, body, &stray].concat())?;
+            return Ok(true);
+        }
+        Harm::Bomb(size) => bomb(stream, answer, *size)?,
+        Harm::ZstdBomb(size) => {
+            stream.write_all(&answer.head("content-encoding: zstd\r\nconnection: close\r\n"))?;
+            let mut zstd = zstd::Encoder::new(stream, 1)?;
+            zstd.write_all(BOMB)?;
+            (0..*size).try_for_each(|_| zstd.write_all(&vec![b'a'; 1 << 20]))?;
+        }
+    }
+    Ok(false)
+}
+
+/// Waits until the client has had enough.
+fn hang(stream: &mut TcpStream) {
+    while stream.read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
+}
+
+/// Begins a chunk of `length` bytes and sends `body` of it.
+fn chunked(stream: &mut TcpStream, answer: &Answer, length: usize, body: &[u8]) -> io::Result<()> {
+    let head = answer.head("transfer-encoding: chunked\r\n");
+    stream.write_all(&[&head, format!("{length:x}\r\n").as_bytes(), body].concat())
+}
+
+fn packed(answer: &Answer, length: usize) -> Vec<u8> {
+    answer.head(&format!("content-encoding: gzip\r\ncontent-length: {length}\r\n"))
+}
+
+/// How a bomb begins.
+const BOMB: &[u8] = br#"{"choices":[{"message":{"content":""#;
+
+/// So many MiB of one letter. A block that ends on a byte and looks at nothing before it can be sent again and again.
+fn bomb(stream: &mut TcpStream, answer: &Answer, size: u32) -> io::Result<()> {
+    let mut deflate = Compress::new(Compression::fast(), false);
+    let mut block = |text: &[u8]| {
+        let mut out = Vec::with_capacity(text.len() + 64);
+        deflate.compress_vec(text, &mut out, FlushCompress::Full).unwrap();
+        out
+    };
+    let (start, mib) = (block(BOMB), block(&vec![b'a'; 1 << 20]));
+    let gzip = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+    let head = answer.head("content-encoding: gzip\r\nconnection: close\r\n");
+    stream.write_all(&[&head[..], &gzip, &start].concat())?;
+    for _ in 0..size {
+        stream.write_all(&mib)?;
+    }
+    Ok(())
+}
