@@ -1,8 +1,10 @@
 //! Flag > environment > config file > default, each value with where it came from. Every environment variable is named here,
 //! and nothing in the working directory is ever read: a repository must not be able to say where a key goes.
 
+mod key;
+mod proxy;
+
 use std::fmt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -180,6 +182,8 @@ pub struct Settings {
     pub state_dir: Setting<PathBuf>,
     /// Where the key is to be found.
     key: KeySource,
+    /// The variable that names a proxy, and the proxy.
+    proxy: Option<(&'static str, SecretString)>,
     /// Use the built-in server.
     pub sandbox: bool,
     /// How the built-in server is to behave ([`SANDBOX_ENV`]), as text that only the sandbox can read.
@@ -220,13 +224,16 @@ impl Settings {
             None,
             || base.config_dir().join("llbatch").join("config.toml"),
         );
+        at_home(&config_path)?;
         let (config, config_found) = read_config(&config_path)?;
+        let beside = |path| placed(path, &config_path.value, base.home_dir());
         let state_dir = pick(
             (flags.state_dir.clone(), "--state-dir"),
             (env("LLBATCH_STATE_DIR").map(PathBuf::from), "LLBATCH_STATE_DIR"),
-            config.state_dir,
+            config.state_dir.map(beside),
             || base.state_dir().unwrap_or_else(|| base.data_dir()).join("llbatch"),
         );
+        at_home(&state_dir)?;
         let base_url = pick(
             (flags.base_url.clone(), "--base-url"),
             (env("TOGETHER_BASE_URL"), "TOGETHER_BASE_URL"),
@@ -238,7 +245,7 @@ impl Settings {
                 KeySource::File(Setting { value: path.clone(), origin: Origin::Flag("--api-key-file") })
             }
             (None, Some(key), _) => KeySource::Env(SecretString::from(key)),
-            (None, None, Some(path)) => KeySource::File(Setting { value: path, origin: Origin::Config }),
+            (None, None, Some(path)) => KeySource::File(Setting { value: beside(path), origin: Origin::Config }),
             (None, None, None) => KeySource::None,
         };
         let service = if flags.sandbox {
@@ -254,6 +261,7 @@ impl Settings {
             base_url,
             state_dir,
             key,
+            proxy: proxy::VARIABLES.iter().find_map(|name| Some((*name, SecretString::from(env(name)?)))),
             sandbox: flags.sandbox,
             sandbox_script: env(SANDBOX_ENV),
             run: config.run,
@@ -276,11 +284,11 @@ impl Settings {
     /// The key.
     ///
     /// # Errors
-    /// 4 if there is none; 2 if its file cannot be read or is open to others.
+    /// 4 if there is none that can be used: no text that is a key, a file that cannot be read, or that others can read too.
     pub fn key(&self) -> Result<SecretString> {
         match &self.key {
-            KeySource::Env(key) => Ok(key.clone()),
-            KeySource::File(path) => read_key(&path.value),
+            KeySource::Env(key) => key::checked(key.expose_secret(), "TOGETHER_API_KEY"),
+            KeySource::File(path) => key::read(&path.value),
             KeySource::None => Err(Error::new(Exit::Auth, "no API key").hint(
                 "export TOGETHER_API_KEY=…, or --api-key-file FILE (readable by you alone); to try things without a key, add --sandbox",
             )),
@@ -297,6 +305,31 @@ impl Settings {
             KeySource::File(path) => Some(&path.origin),
             KeySource::None => None,
         }
+    }
+
+    /// A proxy that cannot be used must not be passed by in silence: who named one does not want to go without.
+    ///
+    /// # Errors
+    /// 2 if the environment names a proxy that is none.
+    pub fn check_proxy(&self) -> Result<()> {
+        self.proxy.as_ref().map_or(Ok(()), |(name, proxy)| proxy::check(name, proxy.expose_secret()))
+    }
+}
+
+/// With an empty `HOME` the default places would lie in the working directory, which decides nothing.
+fn at_home(path: &Setting<PathBuf>) -> Result<()> {
+    if path.origin == Origin::Default && !path.value.is_absolute() {
+        return Err(Error::usage("the home directory cannot be told; set HOME"));
+    }
+    Ok(())
+}
+
+/// Where a path of the config file leads: `~/` home, and what is relative to the place of the file, never to the working
+/// directory.
+fn placed(path: PathBuf, config: &Path, home: &Path) -> PathBuf {
+    match path.strip_prefix("~") {
+        Ok(rest) => home.join(rest),
+        Err(_) => config.parent().unwrap_or(Path::new("")).join(path),
     }
 }
 
@@ -382,26 +415,6 @@ fn read_config(path: &Setting<PathBuf>) -> Result<(Config, bool)> {
     Ok((config, true))
 }
 
-fn read_key(path: &Path) -> Result<SecretString> {
-    let shown = path.display();
-    let meta = std::fs::metadata(path)
-        .map_err(|e| Error::usage(format!("API key file {shown}: cannot be read")).because(e))?;
-    if meta.mode() & 0o077 != 0 {
-        return Err(Error::usage(format!(
-            "API key file {shown} can be read by others (mode {:o})",
-            meta.mode() & 0o777
-        ))
-        .hint(format!("chmod 600 {shown}")));
-    }
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Error::usage(format!("API key file {shown}: cannot be read")).because(e))?;
-    let key = text.trim();
-    if key.is_empty() || key.lines().count() > 1 {
-        return Err(Error::usage(format!("API key file {shown}: expected the key alone, on one line")));
-    }
-    Ok(SecretString::from(key.to_owned()))
-}
-
 /// A span of time as people write it: `90s`, `10m`, `1h 30m`; a bare number is seconds.
 ///
 /// # Errors
@@ -429,8 +442,6 @@ pub fn long_duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     fn resolve(flags: &Flags, vars: &[(&str, &str)]) -> Result<Settings> {
@@ -479,22 +490,6 @@ mod tests {
         }
         let missing = Flags { config: Some(dir.path().join("none.toml")), ..Flags::default() };
         assert_eq!(resolve(&missing, &[]).expect_err("missing").exit, Exit::Usage);
-    }
-
-    #[test]
-    fn a_key_file_that_others_can_read_is_refused() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("key");
-        std::fs::write(&path, "secret\n").expect("a file");
-        let flags = Flags { api_key_file: Some(path.clone()), ..Flags::default() };
-        let settings = resolve(&flags, &[("TOGETHER_API_KEY", "other")]).expect("settings");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("a mode");
-        assert!(settings.key().expect_err("open to others").hint.is_some());
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("a mode");
-        assert_eq!(settings.key().expect("a key").expose_secret(), "secret");
-        let debug = format!("{settings:?}");
-        assert!(!debug.contains("secret") && !debug.contains("other"));
-        assert_eq!(resolve(&Flags::default(), &[]).expect("settings").key().expect_err("none").exit, Exit::Auth);
     }
 
     #[test]

@@ -286,6 +286,25 @@ fn nobody_prints_and_nobody_exits() {
 }
 
 #[test]
+fn nothing_is_unsafe_no_program_is_started_and_certificates_are_checked() {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    let manifest = std::fs::read_to_string(manifest).unwrap();
+    let lints = manifest.split("[lints.rust]").nth(1).unwrap().split("\n[").next().unwrap();
+    assert!(
+        lints.contains("unsafe_code = \"forbid\""),
+        "the compiler must hold it: forbid cannot be lifted in the code"
+    );
+    let mut broken = Vec::new();
+    for source in sources() {
+        // `danger` is how reqwest and rustls call their ways around certificates; a program's arguments are seen by all.
+        for name in ["danger", "process::Command"] {
+            broken.extend(source.code.match_indices(name).map(|(at, _)| format!("{}: {name}", source.place(at))));
+        }
+    }
+    none(&broken);
+}
+
+#[test]
 fn the_reader_of_sources_reads_them_right() {
     let code = blank(
         "use crate::a; // crate::b\nlet s = \"crate::c \\\" x\"; /* crate::d */ r#\"crate::e \"x\" \"#; '\"'; &'a crate::f::g",

@@ -40,7 +40,8 @@ impl Client {
 
     /// A request to the API over the bare connections, with the key and nothing else of our standing headers.
     pub(super) fn authorized(&self, method: Method, path: &str) -> Result<RequestBuilder, Failure> {
-        let request = self.bare.http()?.request(method, self.url(path));
+        let url = self.url(path);
+        let request = self.bare.http(&url)?.request(method, url);
         let request = request.header(ACCEPT, HeaderValue::from_static("application/json"));
         Ok(match &self.bearer {
             Some(bearer) => request.header(AUTHORIZATION, bearer.clone()),
@@ -58,7 +59,8 @@ impl Client {
     ) -> Result<(HeaderMap, Reply), Failure> {
         let started = Instant::now();
         let exchange = async {
-            let response = request.send().await.map_err(|e| Failure::from_reqwest(&e))?;
+            let mut response = request.send().await.map_err(|e| Failure::from_reqwest(&e))?;
+            self.keyless(response.headers_mut());
             let headers = response.headers().clone();
             let mut reply = self.read(response).await?;
             reply.body = self.without_key(reply.body);

@@ -65,7 +65,7 @@ impl Client {
         let mut url = url.clone();
         for _ in 0..=MAX_HOPS {
             let identity = HeaderValue::from_static("identity");
-            let mut request = self.bare.http()?.get(url.clone()).header(ACCEPT_ENCODING, identity);
+            let mut request = self.bare.http(&url)?.get(url.clone()).header(ACCEPT_ENCODING, identity);
             if let Some(bearer) = self.bearer.as_ref().filter(|_| self.is_api(&url)) {
                 request = request.header(AUTHORIZATION, bearer.clone());
             }
@@ -76,9 +76,10 @@ impl Client {
             let answer = timeout(self.bare.stall, request.send()).await;
             let status = answer.as_ref().ok().and_then(|a| a.as_ref().ok()).map(|r| r.status().as_u16());
             logged(&Method::GET, url.path(), status, started);
-            let response = answer
+            let mut response = answer
                 .map_err(|_| self.bare.stalled("download from", &url))?
                 .map_err(|error| Failure::from_reqwest(&error))?;
+            self.keyless(response.headers_mut());
             let status = response.status().as_u16();
             if !is_redirect(status) {
                 return Ok((response, url));

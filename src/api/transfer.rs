@@ -13,15 +13,16 @@ use super::{Client, Reply, connections, is_loopback};
 
 /// A transfer may take its time, but not without a byte moving for so long.
 const STALL: Duration = Duration::from_mins(1);
-/// Redirects that one transfer follows, as many as the official client.
-pub(super) const MAX_HOPS: usize = 20;
+/// Redirects that one transfer follows: to storage, within it to another region, and one to spare.
+pub(super) const MAX_HOPS: usize = 3;
 /// Shorter parts of a query are no secrets but numbers and names, and would be found in ordinary words.
 const SHORTEST_SECRET: usize = 12;
 
 /// Connections that decompress nothing and carry no header by themselves; made when first needed, since `run` does not.
 #[derive(Debug, Clone)]
 pub(super) struct Bare {
-    http: Arc<OnceLock<reqwest::Client>>,
+    /// To this machine, plain and encrypted, and to others: see [`connections`].
+    http: Arc<[OnceLock<reqwest::Client>; 3]>,
     user_agent: Arc<str>,
     /// See [`STALL`]; a field for the tests.
     pub(super) stall: Duration,
@@ -32,13 +33,17 @@ impl Bare {
         Self { http: Arc::default(), user_agent: user_agent.into(), stall: STALL }
     }
 
-    pub(super) fn http(&self) -> Result<&reqwest::Client, Failure> {
-        if let Some(http) = self.http.get() {
+    pub(super) fn http(&self, to: &Url) -> Result<&reqwest::Client, Failure> {
+        let kind = match to.host_str() {
+            Some(host) if is_loopback(host) => usize::from(to.scheme() == "https"),
+            _ => 2,
+        };
+        if let Some(http) = self.http[kind].get() {
             return Ok(http);
         }
-        let built = connections(&self.user_agent).gzip(false).zstd(false).build();
+        let built = connections(&self.user_agent, to).gzip(false).zstd(false).build();
         let http = built.map_err(|e| Failure::new(Fault::Connect, format!("cannot set up HTTP: {}", chain(&e))))?;
-        Ok(self.http.get_or_init(|| http))
+        Ok(self.http[kind].get_or_init(|| http))
     }
 
     /// What a transfer that stands still ends with.

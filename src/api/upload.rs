@@ -139,7 +139,7 @@ impl Client {
         progress: &dyn Fn(u64),
     ) -> Result<(u16, reqwest::Response), Failure> {
         let started = Instant::now();
-        let sending = self.bare.http()?.put(url.clone()).body(reqwest::Body::wrap(pieces)).send();
+        let sending = self.bare.http(url)?.put(url.clone()).body(reqwest::Body::wrap(pieces)).send();
         tokio::pin!(sending);
         let mut news = moved.clone();
         let mut over = false;

@@ -29,7 +29,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::settings::{Flags, Settings};
-use crate::ui::{Ui, UiOptions, When};
+use crate::ui::{Ui, UiOptions, When, escape};
 
 /// Run LLM prompts from JSONL and CSV on Together AI: N rows in, N rows out, in input order, nothing lost, nothing paid twice.
 #[derive(Debug, Parser)]
@@ -126,7 +126,7 @@ pub fn main(argv: &[OsString], leave: fn(Exit) -> !) -> Exit {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version go to stdout and are no error; a closed pipe is nobody's business here.
-            drop(error.print());
+            drop(explain(&error, argv));
             return if error.use_stderr() { Exit::Usage } else { Exit::Ok };
         }
     };
@@ -152,6 +152,17 @@ pub fn main(argv: &[OsString], leave: fn(Exit) -> !) -> Exit {
             error.exit
         }
     }
+}
+
+/// What clap says of a command line. It repeats words of it, which may be file names from anywhere (`llbatch run *`).
+fn explain(error: &clap::Error, argv: &[OsString]) -> std::io::Result<()> {
+    use std::io::Write;
+    let safe = |word: &OsString| matches!(escape::visible(&word.to_string_lossy()), std::borrow::Cow::Borrowed(_));
+    if argv.iter().all(safe) {
+        return error.print();
+    }
+    // Without colours: they could not be told from those of the words.
+    std::io::stderr().write_all(escape::visible(&error.render().to_string()).as_bytes())
 }
 
 fn dispatch(

@@ -27,7 +27,7 @@ impl Service {
 /// Finds out where to send, and as whom.
 ///
 /// # Errors
-/// 2 for a base URL or key that cannot be used, 4 if there is no key.
+/// 2 for a base URL or proxy that cannot be used, 4 if there is no key that can.
 pub(super) fn connect(ctx: &Ctx) -> Result<Service> {
     let sandbox = sandbox::start_if_asked(ctx)?;
     let (base_url, key, name) = if let Some(server) = &sandbox {
@@ -35,11 +35,18 @@ pub(super) fn connect(ctx: &Ctx) -> Result<Service> {
     } else {
         let base = canonical_base(&ctx.settings.base_url.value)
             .map_err(|e| Error::usage(format!("base URL ({}): {e}", ctx.settings.base_url.origin)))?;
+        if base.scheme() == "https" {
+            ctx.settings.check_proxy()?;
+        }
         (base.to_string(), ctx.settings.key()?, base.to_string())
     };
     let account = ctx.settings.account(&key);
     let user_agent = format!("llbatch/{}", env!("CARGO_PKG_VERSION"));
-    let client = Client::new(&ClientOptions { base_url, key: Some(key), user_agent }).map_err(Error::usage)?;
+    let client = Client::new(&ClientOptions { base_url, key: Some(key), user_agent }).map_err(|e| {
+        // The URL and the key were looked at before.
+        Error::usage(e)
+            .hint("certificates are the system's (ca-certificates), or those of the file that SSL_CERT_FILE names")
+    })?;
     Ok(Service { client, name, account, _sandbox: sandbox })
 }
 

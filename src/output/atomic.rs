@@ -10,12 +10,11 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
+use super::links::follow_links;
 use crate::error::{Error, Exit, Result};
 
 /// Fewer, larger writes: result lines are short.
 const BUFFER: usize = 64 * 1024;
-/// As the kernel bounds them.
-const MAX_LINKS: usize = 40;
 /// Room for our own part of the temporary name: file systems allow 255 bytes.
 const MAX_STEM: usize = 200;
 const SUFFIX: &[u8] = b".tmp";
@@ -195,20 +194,6 @@ fn split(target: &Path) -> Option<(&Path, &OsStr)> {
     let name = target.file_name()?;
     let dir = target.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Some((dir, name))
-}
-
-/// The path at the end of a chain of links; it need not exist.
-fn follow_links(path: &Path) -> io::Result<PathBuf> {
-    let mut path = path.to_owned();
-    for _ in 0..MAX_LINKS {
-        match std::fs::read_link(&path) {
-            // `join` takes an absolute link as it is.
-            Ok(next) => path = path.parent().unwrap_or(Path::new("")).join(next),
-            // Not a link, or nothing there.
-            Err(_) => return Ok(path),
-        }
-    }
-    Err(io::Error::other("too many levels of symbolic links"))
 }
 
 /// Our own standard output or error, if that is what `path` names. Opening it anew would start at offset 0 of a file

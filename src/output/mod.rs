@@ -10,6 +10,7 @@ mod csv;
 mod flat;
 pub mod html;
 mod jsonl;
+mod links;
 pub mod read;
 
 use std::borrow::Cow;

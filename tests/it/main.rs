@@ -16,6 +16,7 @@ mod nightly;
 mod prepare;
 mod report;
 mod run;
+mod security;
 mod serve;
 mod status;
 mod support;

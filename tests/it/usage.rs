@@ -48,15 +48,16 @@ fn a_key_file_is_read_if_it_is_the_users_alone() {
     let server = Server::start(&["--key", "the-key"]);
     home.write("in.jsonl", prompts(1..=1));
     let args = ["in.jsonl", "--api-key-file", "key"];
-    home.run(&server, &args).code(2).says(&["key", "cannot be read"]);
+    home.run(&server, &args).code(4).says(&["key", "cannot be read"]);
     home.write("key", "the-key\n");
     let mode = |bits| std::fs::set_permissions(home.path("key"), std::fs::Permissions::from_mode(bits)).unwrap();
     mode(0o644);
-    home.run(&server, &args).code(2).says(&["chmod 600"]);
+    home.run(&server, &args).code(4).says(&["chmod 600"]);
     mode(0o600);
     home.run(&server, &args).code(0);
     home.write("key", "two\nlines\n");
-    home.run(&server, &args).code(2).says(&["one line"]);
+    home.run(&server, &args).code(4).says(&["one line"]);
+    assert_eq!(server.requests(), 1);
 }
 
 #[test]

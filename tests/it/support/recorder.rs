@@ -1,7 +1,8 @@
 //! A server of a few lines that keeps every byte it is sent, and answers what the test wants.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// One recorded request.
@@ -18,6 +19,8 @@ pub struct Recorder {
     /// Base URL.
     pub url: String,
     seen: Arc<Mutex<Vec<Request>>>,
+    connections: Arc<AtomicUsize>,
+    bytes: Arc<AtomicUsize>,
 }
 
 /// Makes the status line's rest, extra headers (each with its line end) and the body of an answer.
@@ -31,17 +34,45 @@ impl Recorder {
 
     /// Answers with what `reply` makes of a request.
     pub fn answering(reply: impl Fn(&Request) -> (&'static str, String, String) + Send + Sync + 'static) -> Self {
+        Self::over("http", Some, reply)
+    }
+
+    /// The same over connections that `wrap` makes of plain ones, `None` if it cannot.
+    pub fn over<S: Read + Write>(
+        scheme: &str,
+        wrap: impl Fn(TcpStream) -> Option<S> + Send + Sync + 'static,
+        reply: impl Fn(&Request) -> (&'static str, String, String) + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/v1", listener.local_addr().unwrap());
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let (kept, reply) = (Arc::clone(&seen), Arc::new(reply));
+        let url = format!("{scheme}://{}/v1", listener.local_addr().unwrap());
+        let recorder = Self { url, seen: Arc::default(), connections: Arc::default(), bytes: Arc::default() };
+        let (kept, bytes, count) =
+            (Arc::clone(&recorder.seen), Arc::clone(&recorder.bytes), Arc::clone(&recorder.connections));
+        let (wrap, reply) = (Arc::new(wrap), Arc::new(reply));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (kept, reply) = (Arc::clone(&kept), Arc::clone(&reply));
-                std::thread::spawn(move || serve(&stream, &kept, &*reply));
+                count.fetch_add(1, Ordering::SeqCst);
+                let (kept, bytes) = (Arc::clone(&kept), Arc::clone(&bytes));
+                let (wrap, reply) = (Arc::clone(&wrap), Arc::clone(&reply));
+                std::thread::spawn(move || serve(Counted { inner: wrap(stream)?, bytes }, &kept, &*reply));
             }
         });
-        Self { url, seen }
+        recorder
+    }
+
+    /// `HOST:PORT`
+    pub fn address(&self) -> &str {
+        self.url.split("://").nth(1).unwrap().trim_end_matches("/v1")
+    }
+
+    /// Connections that were made.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// Bytes of requests that came, whole or not.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::SeqCst)
     }
 
     /// A chat completion with this content, given as JSON; 1,000 prompt and 10 completion tokens.
@@ -67,7 +98,21 @@ impl Recorder {
     }
 }
 
-fn serve(stream: &TcpStream, kept: &Mutex<Vec<Request>>, reply: &Reply) -> Option<()> {
+/// Counts what is read.
+struct Counted<S> {
+    inner: S,
+    bytes: Arc<AtomicUsize>,
+}
+
+impl<S: Read> Read for Counted<S> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buf)?;
+        self.bytes.fetch_add(count, Ordering::SeqCst);
+        Ok(count)
+    }
+}
+
+fn serve<S: Read + Write>(stream: Counted<S>, kept: &Mutex<Vec<Request>>, reply: &Reply) -> Option<()> {
     let mut reader = BufReader::new(stream);
     loop {
         let mut head = String::new();
@@ -96,11 +141,8 @@ fn serve(stream: &TcpStream, kept: &Mutex<Vec<Request>>, reply: &Reply) -> Optio
         } else {
             "content-type: application/json\r\n"
         };
-        let mut stream = stream;
-        stream
-            .write_all(
-                format!("HTTP/1.1 {status}\r\n{kind}{headers}content-length: {length}\r\n\r\n{answer}").as_bytes(),
-            )
-            .ok()?;
+        let stream = &mut reader.get_mut().inner;
+        let text = format!("HTTP/1.1 {status}\r\n{kind}{headers}content-length: {length}\r\n\r\n{answer}");
+        stream.write_all(text.as_bytes()).and_then(|()| stream.flush()).ok()?;
     }
 }

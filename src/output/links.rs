@@ -1,0 +1,65 @@
+//! Where symbolic links lead.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// As the kernel bounds them.
+const MAX_LINKS: usize = 40;
+
+/// The path at the end of a chain of links; it need not exist.
+pub(super) fn follow_links(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        match std::fs::read_link(&path) {
+            Ok(_) if is_planted(&path) => {
+                let why = "a symbolic link that another user laid in a directory open to all";
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+            }
+            // `join` takes an absolute link as it is.
+            Ok(next) => path = path.parent().unwrap_or(Path::new("")).join(next),
+            // Not a link, or nothing there.
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(io::Error::other("too many levels of symbolic links"))
+}
+
+/// Whether a link is one that the kernel itself would not follow (`fs.protected_symlinks`); we read links ourselves, so it
+/// is not asked: in a sticky directory that all may write, such as `/tmp`, only one's own and the directory owner's count.
+fn is_planted(link: &Path) -> bool {
+    let dir = link.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let (Ok(link), Ok(dir), Ok(me)) =
+        (std::fs::symlink_metadata(link), std::fs::metadata(dir), std::fs::metadata("/proc/self"))
+    else {
+        return false;
+    };
+    dir.mode() & 0o1002 == 0o1002 && link.uid() != me.uid() && link.uid() != dir.uid()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_link_that_another_user_laid_out_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (open, link) = (dir.path().join("open"), dir.path().join("open/out.jsonl"));
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, Permissions::from_mode(0o1777)).unwrap();
+        symlink("../victim", &link).unwrap();
+        let end = open.join("../victim");
+        assert_eq!(follow_links(&link).unwrap(), end, "one's own");
+        // Only root can make another user's link.
+        if std::os::unix::fs::lchown(&link, Some(65_534), None).is_err() {
+            return;
+        }
+        assert_eq!(follow_links(&link).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        // In a directory of one's own it was one's own doing.
+        fs::set_permissions(&open, Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(follow_links(&link).unwrap(), end);
+    }
+}

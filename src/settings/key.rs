@@ -1,0 +1,93 @@
+//! The API key: one line of text, in the environment or in a file that only its owner can read.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use secrecy::SecretString;
+
+use crate::error::{Error, Exit, Result};
+
+/// More than any key has: a file that goes on is some other file.
+const MOST: u64 = 16 << 10;
+
+/// The key in the file `path`. It may be a pipe, such as a shell's `<(pass together)`.
+pub(super) fn read(path: &Path) -> Result<SecretString> {
+    let from = format!("API key file {}", path.display());
+    let unreadable = |e: io::Error| Error::new(Exit::Auth, format!("{from}: cannot be read")).because(e);
+    let file = File::open(path).map_err(unreadable)?;
+    // Asked of the open file: what stands under the name may be another one by now.
+    let mode = file.metadata().map_err(unreadable)?.mode();
+    if mode & 0o077 != 0 {
+        let message = format!("{from} can be read or written by others (mode {:o})", mode & 0o777);
+        return Err(Error::new(Exit::Auth, message).hint(format!("chmod 600 {}", path.display())));
+    }
+    let mut text = Vec::new();
+    file.take(MOST).read_to_end(&mut text).map_err(unreadable)?;
+    checked(&String::from_utf8_lossy(&text), &from)
+}
+
+/// The key that `text` is, with the white space around it taken away. The error never repeats it.
+pub(super) fn checked(text: &str, from: &str) -> Result<SecretString> {
+    let key = text.trim();
+    // An HTTP header could carry a little more, but no key of the service has it; a line break would be a second header.
+    if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let message = format!("{from}: expected the key alone, on one line, in ASCII characters without spaces");
+        return Err(Error::new(Exit::Auth, message));
+    }
+    Ok(SecretString::from(key.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use secrecy::ExposeSecret;
+
+    use super::super::{Flags, Settings};
+    use super::*;
+
+    fn resolve(flags: &Flags, key: Option<&str>) -> Settings {
+        Settings::resolve(flags, &|name| key.filter(|_| name == "TOGETHER_API_KEY").map(str::to_owned))
+            .expect("settings")
+    }
+
+    #[test]
+    fn a_key_file_that_others_can_read_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("key");
+        std::fs::write(&path, "secret\n").expect("a file");
+        let flags = Flags { api_key_file: Some(path.clone()), ..Flags::default() };
+        let settings = resolve(&flags, Some("other"));
+        let mode = |bits| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(bits)).expect("a mode");
+        for open in [0o644, 0o640, 0o604, 0o620, 0o601] {
+            mode(open);
+            let error = settings.key().expect_err("open to others");
+            assert_eq!((error.exit, error.hint.is_some()), (Exit::Auth, true), "{open:o}");
+        }
+        for own in [0o600, 0o400] {
+            mode(own);
+            assert_eq!(settings.key().expect("a key").expose_secret(), "secret");
+        }
+        let debug = format!("{settings:?}");
+        assert!(!debug.contains("secret") && !debug.contains("other"));
+    }
+
+    #[test]
+    fn what_is_no_key_is_4_and_not_repeated() {
+        for text in ["two\nlines", "k\r\nX-Header: evil", "with space", "kéy", "k\0y", "", " \n", "k\u{7f}"] {
+            let error = checked(text, "TOGETHER_API_KEY").expect_err(text);
+            assert_eq!(error.exit, Exit::Auth);
+            assert!(text.trim().is_empty() || !error.to_string().contains(text.trim()), "{error}");
+        }
+        assert_eq!(checked(" key_1-x/+=.\r\n", "").expect("a key").expose_secret(), "key_1-x/+=.");
+        let none = resolve(&Flags::default(), None).key().expect_err("none");
+        assert_eq!((none.exit, none.hint.is_some()), (Exit::Auth, true));
+        for path in ["/nonexistent/key", "/"] {
+            let flags = Flags { api_key_file: Some(path.into()), ..Flags::default() };
+            assert_eq!(resolve(&flags, Some("other")).key().expect_err(path).exit, Exit::Auth);
+        }
+        assert!(read(Path::new("/dev/zero")).is_err(), "a device is open to all");
+    }
+}

@@ -1,0 +1,66 @@
+//! The proxy that the environment names. Whether it is used, and for which hosts, is the HTTP library's business; one that
+//! it cannot read it passes by, and this is where that is noticed.
+
+use crate::error::{Error, Result};
+
+/// Where a proxy for `https` is looked for, the first one that is set. `HTTP_PROXY` is never used: plain HTTP goes to this
+/// machine alone.
+pub(super) const VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+
+/// Beside letters and digits, what may stand between `//` and the next `/`.
+const AUTHORITY: &[u8] = b"-._~:!$&'()*+,;=%[]@";
+
+/// Whether the library takes `text` for a proxy. The error does not repeat it: it may hold a password.
+pub(super) fn check(name: &str, text: &str) -> Result<()> {
+    let hint = "such as http://proxy.example:3128, a user and password before the host percent-encoded";
+    let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+    if !matches!(scheme.to_ascii_lowercase().as_str(), "http" | "https") {
+        let scheme = if scheme.bytes().all(|b| b.is_ascii_alphanumeric()) { scheme } else { "that" };
+        let message = format!("{name}: {scheme} is no kind of proxy that can be used, only http and https are");
+        return Err(Error::usage(message).hint(hint));
+    }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let plain = rest.bytes().all(|b| b.is_ascii_graphic())
+        && authority.bytes().all(|b| b.is_ascii_alphanumeric() || AUTHORITY.contains(&b))
+        && authority.matches('@').count() <= 1;
+    let there = url::Url::parse(&format!("http://{authority}")).is_ok_and(|url| url.has_host());
+    if plain && there {
+        return Ok(());
+    }
+    Err(Error::usage(format!("{name} is no URL of a proxy")).hint(hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Exit;
+
+    #[test]
+    fn a_proxy_that_would_be_passed_by_is_told() {
+        for good in [
+            "http://proxy.example:3128",
+            "HTTP://proxy.example",
+            "https://user:p%40ss@proxy.example:443/",
+            "proxy.example:3128",
+            "http://[::1]:3128",
+            "http://user@10.0.0.1:80/path",
+        ] {
+            assert!(check("HTTPS_PROXY", good).is_ok(), "{good}");
+        }
+        for bad in [
+            "http://user:p@ss@proxy.example:3128",
+            "http://user:pass@proxy.example:31 28",
+            "http://user:pa\"ss@proxy.example",
+            "socks5h://user:pass@proxy.example:1080",
+            "http://user:pass@",
+            "http://",
+            "http://user:pass@proxy.example:port",
+            "pass word://proxy",
+            "http://user:paß@proxy.example",
+        ] {
+            let error = check("HTTPS_PROXY", bad).expect_err(bad);
+            assert_eq!((error.exit, error.hint.is_some()), (Exit::Usage, true));
+            assert!(error.to_string().starts_with("HTTPS_PROXY") && !error.to_string().contains("pa"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What lies in the working directory decides nothing: a repository must not be able to say where a key goes.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::proxy::Proxy;
+use crate::support::{Home, KEY, Recorder, Server, prompts};
+
+/// Files that some program or other reads where it is started, all of them naming `evil`.
+fn trap(home: &Home, evil: &str) {
+    let config = format!("base_url = \"{evil}\"\nstate_dir = \"stolen\"\n[run]\nmodel = \"evil/model\"\n");
+    let host = evil.split("://").nth(1).unwrap().trim_end_matches("/v1");
+    let name = host.split(':').next().unwrap();
+    let netrc = format!("machine {name} login user password hunter2\nmachine api.together.ai login user password x\n");
+    let env = format!(
+        "TOGETHER_BASE_URL={evil}\nTOGETHER_API_KEY=other\nHTTPS_PROXY=http://{host}\nHTTP_PROXY=http://{host}\nALL_PROXY=http://{host}\n"
+    );
+    for dir in [".config/llbatch", ".llbatch", "llbatch", "config", ".cargo"] {
+        std::fs::create_dir_all(home.path(dir)).unwrap();
+        for file in ["config.toml", "llbatch.toml"] {
+            home.write(&format!("{dir}/{file}"), &config);
+        }
+    }
+    for file in ["llbatch.toml", ".llbatch.toml", "config.toml", "together.toml", ".togetherrc"] {
+        home.write(file, &config);
+    }
+    for file in [".env", ".env.local", ".envrc", "llbatch.env"] {
+        home.write(file, &env);
+    }
+    for file in [".netrc", "_netrc", "home/.netrc", ".curlrc", "home/.curlrc"] {
+        home.write(file, &netrc);
+    }
+    home.write("home/.curlrc", format!("proxy = http://{host}\n"));
+}
+
+#[test]
+fn hostile_files_in_the_working_directory_lead_nowhere() {
+    let (home, evil, good) = (Home::new(), Recorder::start(), Recorder::start());
+    trap(&home, &evil.url);
+    home.write("in.jsonl", prompts(1..=1));
+    home.finish(home.run_command(&good.url, &["in.jsonl", "-o", "out.jsonl"])).code(0);
+    let head = good.requests()[0].head.to_ascii_lowercase();
+    assert!(head.contains(&format!("authorization: bearer {KEY}\r\n")), "{head}");
+    assert!(!home.exists("stolen"));
+
+    // With no word of where: the service itself, over the proxy of the environment.
+    let proxy = Proxy::start(evil.address(), Some("HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n"));
+    for dir in ["", "home"] {
+        let mut command = home.command(&["run", "in.jsonl", "-o", "out.jsonl", "--retries", "0", "--fresh"]);
+        command.current_dir(home.path(".")).env_remove("TOGETHER_BASE_URL").env("HTTPS_PROXY", proxy.url());
+        if dir.is_empty() {
+            // A relative place is none.
+            command.env("XDG_CONFIG_HOME", ".config").env("XDG_STATE_HOME", ".");
+        }
+        home.finish(command).code(3);
+    }
+    let heads = proxy.heads();
+    assert!(heads.len() >= 2, "{heads:?}");
+    for head in heads {
+        assert!(head.starts_with("CONNECT api.together.ai:443 "), "{head}");
+    }
+    assert_eq!(evil.connections(), 0, "the key or the prompts went where the repository said");
+}
+
+#[test]
+fn a_home_that_is_no_place_is_not_the_working_directory() {
+    let (home, evil) = (Home::new(), Recorder::start());
+    trap(&home, &evil.url);
+    home.write("in.jsonl", prompts(1..=1));
+    let mut command = home.command(&["run", "in.jsonl", "-o", "out.jsonl"]);
+    command.env("HOME", ".").env_remove("XDG_CONFIG_HOME").env_remove("TOGETHER_BASE_URL");
+    home.finish(command).code(2).says(&["HOME"]);
+    assert_eq!(evil.connections(), 0);
+    // With everything named it is not needed.
+    let mut command = home.run_command(&evil.url, &["in.jsonl", "-o", "out.jsonl"]);
+    home.write("mine.toml", "");
+    command.env("HOME", ".").env_remove("XDG_CONFIG_HOME").env("LLBATCH_CONFIG", home.path("mine.toml"));
+    home.finish(command).code(0);
+}
+
+#[test]
+fn paths_of_the_config_file_do_not_depend_on_where_one_stands() {
+    let home = Home::new();
+    let server = Server::start(&["--key", KEY]);
+    home.write("in.jsonl", prompts(1..=1));
+    std::fs::create_dir_all(home.path("home/config/llbatch")).unwrap();
+    std::fs::create_dir(home.path("~")).unwrap();
+    let private = |name: &str, text: &str| {
+        home.write(name, text);
+        std::fs::set_permissions(home.path(name), std::fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    for name in ["key", "~/key"] {
+        private(name, "the-key-of-somebody-else");
+    }
+    private("home/config/llbatch/key", KEY);
+    private("home/key", KEY);
+    for path in ["key", "~/key"] {
+        let config = format!("api_key_file = \"{path}\"\nstate_dir = \"~/state-of-mine\"\n");
+        home.write("home/config/llbatch/config.toml", config);
+        let mut command = home.run_command(&server.url, &["in.jsonl", "-o", "out.jsonl", "--fresh"]);
+        command.env_remove("TOGETHER_API_KEY").env_remove("LLBATCH_STATE_DIR");
+        home.finish(command).code(0);
+    }
+    assert!(home.exists("home/state-of-mine/ledger.db") && !home.exists("~/state-of-mine"));
+}
