@@ -84,18 +84,17 @@ impl Draft<'_> {
     }
 }
 
+/// What is reckoned with where a request allows more tokens than this: no model answers with so many, and the sums over
+/// all rows stay within 64 bits.
+pub const MOST_TOKENS: u64 = 1 << 40;
+
 /// The most tokens that all answers to a request come to: `n` of them, each up to `max_tokens`; `None`: it sets no bound.
 pub fn answer_bound(body: &str, max_tokens: Option<u64>) -> Option<u64> {
     /// No model answers with more.
     const LONGEST: u64 = 131_072;
-    /// Nor is there money for more: a bound beyond it means that there is none, and sums of it must not overflow.
-    const MOST: u64 = u32::MAX as u64;
     let choices = choices(body);
-    match max_tokens {
-        Some(most) => Some(most.saturating_mul(choices).min(MOST)),
-        None if choices > 1 => Some(LONGEST.saturating_mul(choices).min(MOST)),
-        None => None,
-    }
+    let most = max_tokens.or((choices > 1).then_some(LONGEST))?;
+    Some(most.saturating_mul(choices).min(MOST_TOKENS))
 }
 
 /// Answers that the request asks for.

@@ -399,8 +399,8 @@ fn pick<T>(
 
 fn read_config(path: &Setting<PathBuf>) -> Result<(Config, bool)> {
     let shown = path.value.display();
-    let text = match std::fs::read_to_string(&path.value) {
-        Ok(text) => text,
+    let bytes = match std::fs::read(&path.value) {
+        Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && path.origin == Origin::Default => {
             return Ok((Config::default(), false));
         }
@@ -408,7 +408,11 @@ fn read_config(path: &Setting<PathBuf>) -> Result<(Config, bool)> {
             return Err(Error::usage(format!("config file {shown} ({}): cannot be read", path.origin)).because(e));
         }
     };
-    let config = toml::from_str(&text).map_err(|e| {
+    let text = std::str::from_utf8(&bytes).map_err(|e| {
+        let line = memchr::memchr_iter(b'\n', &bytes[..e.valid_up_to()]).count() + 1;
+        Error::usage(format!("config file {shown}: line {line} is not UTF-8")).hint("save it again as UTF-8")
+    })?;
+    let config = toml::from_str(text).map_err(|e| {
         Error::usage(format!("config file {shown}: {}", e.to_string().trim_end()))
             .hint("keys: base_url, api_key_file, state_dir, [run] model/concurrency/rpm/tpm/retries/request_timeout/give_up_after, [submit] settle_after, [budget] per_day/per_month, [models.\"NAME\"] input/output/batch_discount/batch/context")
     })?;
@@ -488,6 +492,9 @@ mod tests {
             let error = resolve(&Flags { config: Some(path.clone()), ..Flags::default() }, &[]).expect_err(text);
             assert_eq!(error.exit, Exit::Usage, "{text}");
         }
+        std::fs::write(&path, b"[run]\nmodel = \"\xff\"").expect("a file");
+        let error = resolve(&Flags { config: Some(path.clone()), ..Flags::default() }, &[]).expect_err("no text");
+        assert!(error.exit == Exit::Usage && error.message.contains("line 2"), "{error}");
         let missing = Flags { config: Some(dir.path().join("none.toml")), ..Flags::default() };
         assert_eq!(resolve(&missing, &[]).expect_err("missing").exit, Exit::Usage);
     }

@@ -86,6 +86,10 @@ impl<'a> Walk<'a> {
         match end.map(|end| (end, rest[end + 1])) {
             Some((end, b'"')) => {
                 let key = &self.text[self.at + 1..=self.at + end];
+                // No JSON: what damages a file is often a run of NULs.
+                if let Some(damage) = key.bytes().position(|byte| byte < b' ') {
+                    return Err(Garbled::NotJson(self.at + damage + 2));
+                }
                 self.at += end + 2;
                 Ok(Cow::Borrowed(key))
             }
@@ -148,6 +152,13 @@ mod tests {
     }
 
     #[test]
+    fn a_name_with_control_characters_is_damage() {
+        for text in ["{\"re\0sponse\":1}", "{\"a\":1,\"\u{1f}\":2}", "{\"\t\\n\":1}"] {
+            assert!(matches!(walked(text), Err(Garbled::NotJson(_))), "{text:?}");
+        }
+    }
+
+    #[test]
     fn a_value_of_another_type_is_still_there() {
         let mut walk = Walk::new("{\"a\":[1] ,\"b\":2}");
         let result = walk.members(|walk, _| {
@@ -159,7 +170,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_no_object_is_refused_where_the_parser_refuses_it(text in "\\{?[{}\\[\\]\":, 1a\\\\-]{0,12}\\}?") {
+        fn what_is_no_object_is_refused_where_the_parser_refuses_it(text in "\\{?[{}\\[\\]\":, 1a\\\\\u{1}-]{0,12}\\}?") {
             let parsed = serde_json::from_str::<IgnoredAny>(&text).is_ok() && text.trim_start().starts_with('{');
             prop_assert_eq!(walked(&text).is_ok(), parsed, "{}", text);
         }

@@ -36,6 +36,8 @@ struct Current {
     /// Physical lines handed out so far.
     lines: u64,
     started: bool,
+    /// Something was there that is not blank.
+    begun: bool,
     at_end: bool,
 }
 
@@ -101,6 +103,7 @@ impl Blocks {
                 rest: Vec::new(),
                 lines: 0,
                 started: false,
+                begun: false,
                 at_end: false,
             }),
         };
@@ -146,6 +149,9 @@ impl Current {
             }
             if !self.started {
                 self.start(&mut buffer)?;
+            }
+            if !self.begun {
+                self.begin(&buffer)?;
             }
             if buffer.is_empty() && self.at_end {
                 return Ok(None);
@@ -229,7 +235,7 @@ impl Current {
         Ok(Block { file, bytes: Vec::new(), first_row: 0, first_line: line, rows: 1, kind })
     }
 
-    /// What stands at the very start of a file: a byte order mark, or a JSON array.
+    /// What stands at the very start of a file: a byte order mark.
     fn start(&mut self, buffer: &mut Vec<u8>) -> Result<()> {
         self.started = true;
         if buffer.starts_with(b"\xef\xbb\xbf") {
@@ -240,11 +246,19 @@ impl Current {
             return Err(Error::new(Exit::Data, format!("{file}:1:1: the file is UTF-16, not UTF-8"))
                 .hint(format!("convert it: iconv -f UTF-16 -t UTF-8 '{file}' > utf8-file")));
         }
-        let array = buffer.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
-        if matches!(self.cutter, Cutter::Lines(Format::Jsonl)) && array {
+        Ok(())
+    }
+
+    /// What comes first that is not blank, however far into the file: no JSON array.
+    fn begin(&mut self, buffer: &[u8]) -> Result<()> {
+        let Some(first) = buffer.iter().position(|byte| !byte.is_ascii_whitespace()) else { return Ok(()) };
+        self.begun = true;
+        if matches!(self.cutter, Cutter::Lines(Format::Jsonl)) && buffer[first] == b'[' {
+            let file = &self.file;
+            let line = self.lines + memchr::memchr_iter(b'\n', &buffer[..first]).count() as u64 + 1;
             return Err(Error::new(
                 Exit::Data,
-                format!("{file}:1: the file is a JSON array, not one JSON object a line"),
+                format!("{file}:{line}: the file is a JSON array, not one JSON object a line"),
             )
             .hint(format!("convert it: jq -c '.[]' '{file}' > lines.jsonl")));
         }

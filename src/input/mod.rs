@@ -63,6 +63,14 @@ impl Inputs {
         Blocks::open(self.files.clone())
     }
 
+    /// The same in blocks of about `block` bytes, where a record of more than `longest` is a problem.
+    ///
+    /// # Errors
+    /// As [`Self::blocks`].
+    pub fn blocks_sized(&self, block: usize, longest: usize) -> Result<Blocks> {
+        Blocks::with_sizes(self.files.clone(), block, longest)
+    }
+
     /// Size on disk; `None` if there are no files.
     pub fn total_bytes(&self) -> Option<u64> {
         (!self.files.is_empty()).then(|| self.files.iter().map(|file| file.bytes).sum())

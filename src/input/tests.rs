@@ -110,7 +110,8 @@ fn impossible_files_are_errors_with_a_remedy() {
         (b"a,,c\n", Format::Csv, "column 2", "name"),
         (b"a,\"b\n1,2\n", Format::Csv, "x:1:3:", "quote"),
         (b"a,\xff\n1,2\n", Format::Csv, "x:1:3:", "iconv"),
-        (b" \n[{\"a\":1}]", Format::Jsonl, "array", "jq -c '.[]'"),
+        (b" \n[{\"a\":1}]", Format::Jsonl, "x:2: the file is a JSON array", "jq -c '.[]'"),
+        (b"\n\n       \n [{\"a\":1}]", Format::Jsonl, "x:4: the file is a JSON array", "jq -c '.[]'"),
         (b"\xff\xfe{\0", Format::Jsonl, "UTF-16", "iconv"),
     ] {
         for block in [3, 1000] {

@@ -124,7 +124,7 @@ impl Limiter {
     /// A request was answered, well or badly, within the limits. `used` are its tokens if the server told.
     pub fn accepted(&mut self, now: Instant, sent_at: Instant, limits: &Limits, reserved: u64, used: Option<u64>) {
         if self.learn_tokens
-            && let Some(rate) = limits.tokens_per_second
+            && let Some(rate) = limits.tokens_per_second.filter(|rate| TOKEN_RATES.contains(rate))
         {
             match &mut self.tokens {
                 Some(bucket) => bucket.rate = rate,
@@ -199,6 +199,12 @@ struct Tokens {
 
 /// Seconds' worth of tokens that the bucket holds.
 const TOKEN_SECONDS: f64 = 2.0;
+/// Seconds' worth of tokens that it is overdrawn by at most: nobody waits for longer than a day.
+const MOST_DEBT: f64 = 86_400.0;
+/// Tokens of one request that are believed. A `max_tokens` may say anything, and so may a server.
+const MOST_TOKENS: u64 = 10_000_000;
+/// Rates, in tokens a second, that a header may tell: what is outside is no limit but nonsense.
+const TOKEN_RATES: std::ops::Range<f64> = 1.0..1e12;
 
 impl Tokens {
     fn new(now: Instant, rate: f64) -> Self {
@@ -207,7 +213,8 @@ impl Tokens {
 
     fn ready(&mut self, now: Instant) -> Result<(), Instant> {
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
-        self.level = (self.level + passed * self.rate).min(self.rate * TOKEN_SECONDS);
+        let level = self.level.max(-self.rate * MOST_DEBT) + passed * self.rate;
+        self.level = level.min(self.rate * TOKEN_SECONDS);
         self.at = now;
         if self.level > 0.0 {
             return Ok(());
@@ -215,12 +222,12 @@ impl Tokens {
         Err(now + Duration::from_secs_f64((1.0 - self.level) / self.rate))
     }
 
-    const fn spend(&mut self, tokens: u64) {
-        self.level -= tokens as f64;
+    fn spend(&mut self, tokens: u64) {
+        self.level -= tokens.min(MOST_TOKENS) as f64;
     }
 
     fn settle(&mut self, reserved: u64, used: u64) {
-        self.level += reserved as f64 - used as f64;
+        self.level += reserved.min(MOST_TOKENS) as f64 - used.min(MOST_TOKENS) as f64;
     }
 }
 
@@ -258,6 +265,30 @@ mod tests {
         assert!(bucket.ready(start).is_ok());
         bucket.settle(0, 100);
         assert!(bucket.ready(start).is_err());
+    }
+
+    #[test]
+    fn nonsense_about_tokens_is_no_limit_and_no_debt_for_ever() {
+        let start = Instant::now();
+        let few = 100;
+        for (rate, reserved, used) in [
+            (1e-300, few, Some(few)),
+            (1e300, few, Some(few)),
+            (0.5, few, Some(u64::MAX)),
+            (100.0, few, Some(u64::MAX)),
+            (100.0, u64::MAX, None),
+        ] {
+            let mut limiter = Limiter::new(start, Rates { open: true, ..Rates::default() });
+            let told = Limits { tokens_per_second: Some(rate), ..Limits::default() };
+            let mut now = start;
+            for _ in 0..3 {
+                while let Err((until, _)) = limiter.take(now, reserved) {
+                    assert!(until > now && until <= start + Duration::from_hours(72), "{rate} {reserved} {used:?}");
+                    now = until;
+                }
+                limiter.accepted(now, now, &told, reserved, used);
+            }
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::MOST_TOKENS;
 use super::json::{self, Member};
 use super::params::Endpoint;
 use super::problem::{Problem, shorten};
@@ -139,7 +140,7 @@ impl Splice<'_> {
         if max_tokens.is_none() {
             max_tokens = filled(&["max_tokens", "max_completion_tokens"])
                 .and_then(|fill| fill.text.rsplit_once(':'))
-                .and_then(|(_, digits)| digits.parse().ok());
+                .map(|(_, digits)| tokens(digits));
         }
         Ok(Built { body: Cow::Owned(out), model, max_tokens, stream_removed })
     }
@@ -186,7 +187,7 @@ impl Splice<'_> {
                 continue;
             }
             if matches!(&*fill.names[0], "max_tokens" | "max_completion_tokens") {
-                max_tokens = fill.text.rsplit_once(':').and_then(|(_, digits)| digits.parse().ok());
+                max_tokens = fill.text.rsplit_once(':').map(|(_, digits)| tokens(digits));
             }
             out.extend([",", &fill.text]);
         }
@@ -214,7 +215,12 @@ fn model_of<'a>(record: &Record<'_>, value: &'a str) -> Result<Cow<'a, str>, Pro
     })
 }
 
-/// The value of a bound on answer tokens, as far as 64 bits go.
+/// A number of tokens from its digits.
+fn tokens(digits: &str) -> u64 {
+    digits.parse().unwrap_or(MOST_TOKENS).min(MOST_TOKENS)
+}
+
+/// The value of a bound on answer tokens, up to [`MOST_TOKENS`].
 fn bound(record: &Record<'_>, name: &str, value: &str) -> Result<u64, Problem> {
     let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     if !digits || value == "0" {
@@ -223,7 +229,7 @@ fn bound(record: &Record<'_>, name: &str, value: &str) -> Result<u64, Problem> {
             Problem::new(record, "max_tokens", text).hint(format!("write it as \"{name}\": 256, or leave it out"))
         );
     }
-    Ok(value.parse().unwrap_or(u64::MAX))
+    Ok(tokens(value))
 }
 
 fn lacks_subject(record: &Record<'_>, endpoint: Endpoint) -> Problem {

@@ -344,6 +344,17 @@ fn cell_value<'a>(record: &Record<'_>, name: &str, cell: &'a str, kind: Kind) ->
 }
 
 fn not_json(record: &Record<'_>, text: &str, error: &serde_json::Error) -> Problem {
+    let hint = if error.is_eof() || text.trim() == "{" || text.trim() == "[" {
+        "each line must hold one whole JSON object; `jq -c . FILE` puts each on a line of its own"
+    } else {
+        "each line must hold one JSON object; for CSV or plain text give --input-format csv|tsv|lines"
+    };
+    let problem = |column: usize, text: String| Problem::new(record, "json", text).column(column).hint(hint);
+    if error.is_data() {
+        // Serde's own words would repeat a text in full.
+        let begin = text.len() - text.trim_start().len();
+        return problem(begin + 1, format!("not an object: {}", shorten(text.trim_start())));
+    }
     // The place is in our own fields; serde repeats it at the end of its text.
     let said = error.to_string();
     let what = said.rsplit_once(" at line ").map_or(said.as_str(), |(what, _)| what);
@@ -356,18 +367,10 @@ fn not_json(record: &Record<'_>, text: &str, error: &serde_json::Error) -> Probl
     while word(from) && from > 0 && word(from - 1) {
         from -= 1;
     }
-    let column = from + 1;
-    let (kind, found) = if error.is_data() {
-        ("not an object", shorten(text))
-    } else if error.is_eof() {
+    let (kind, found) = if error.is_eof() {
         ("cut off", "the end of the line".to_owned())
     } else {
         ("not valid JSON", format!("`{}`", shorten(&text[from..])))
     };
-    let hint = if error.is_eof() || text.trim() == "{" || text.trim() == "[" {
-        "each line must hold one whole JSON object; `jq -c . FILE` puts each on a line of its own"
-    } else {
-        "each line must hold one JSON object; for CSV or plain text give --input-format csv|tsv|lines"
-    };
-    Problem::new(record, "json", format!("{kind}: {what}, found {found}")).column(column).hint(hint)
+    problem(from + 1, format!("{kind}: {what}, found {found}"))
 }

@@ -1,5 +1,7 @@
 //! `--prompt` and `--system`: Jinja templates over a record's fields. An unknown field is a problem, not a blank.
 
+mod bounds;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -37,6 +39,7 @@ impl Template {
         engine.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         engine.set_fuel(Some(FUEL));
         engine.set_formatter(print);
+        bounds::set(&mut engine);
         engine.add_template_owned(flag, source.to_owned()).map_err(|error| {
             let line = error.line().unwrap_or(1);
             let text = source.lines().nth(line.saturating_sub(1)).unwrap_or_default();
@@ -73,7 +76,9 @@ impl Template {
                 trace: Arc::clone(&trace),
             }),
         };
-        let rendered = self.engine.get_template(self.flag).and_then(|template| template.render(context));
+        let mut text = bounds::Text::default();
+        let rendered =
+            self.engine.get_template(self.flag).and_then(|t| t.render_captured_to(context, &mut text).map(drop));
         let trace = std::mem::take(&mut *trace.lock().unwrap_or_else(PoisonError::into_inner));
         if let Some(name) = trace.too_deep {
             let text =
@@ -82,7 +87,7 @@ impl Template {
                 Problem::new(record, "too_deep", text).hint("leave that field out of the template, or flatten it")
             );
         }
-        rendered.map_err(|error| self.problem(record, &error, trace.missed))
+        rendered.map(|()| text.into_string()).map_err(|error| self.problem(record, &error, trace.missed))
     }
 
     fn problem(&self, record: &Record<'_>, error: &minijinja::Error, missed: Option<Missed>) -> Problem {
@@ -99,6 +104,10 @@ impl Template {
             (ErrorKind::OutOfFuel, _) => {
                 Problem::new(record, "template", format!("{flag} takes too many steps for this row (line {line})"))
                     .hint("make its loops smaller")
+            }
+            (ErrorKind::WriteFailure, _) => {
+                Problem::new(record, "template", format!("{flag} makes more than 40 MB of this row"))
+                    .hint("no request can be so long: make less of it")
             }
             (kind, _) => {
                 let what = error.detail().map_or_else(|| kind.to_string(), |detail| format!("{kind}: {detail}"));
@@ -340,6 +349,33 @@ mod tests {
             let error = Template::new("--prompt", source).expect_err("no template");
             assert_eq!(error.exit.code(), 2);
             assert!(error.message.starts_with("--prompt: ") && error.message.contains(line), "{}", error.message);
+        }
+    }
+
+    #[test]
+    fn one_step_cannot_take_all_memory() {
+        let line = r#"{"s":"a\nb","n":99999999999999999,"l":[1]}"#;
+        for source in [
+            "{{ s | indent(n) }}",
+            "{{ s | indent(width=n) }}",
+            "{{ l | tojson(indent=n) }}",
+            "{{ l | tojson(n) }}",
+            "{{ l | batch(n) | list }}",
+            "{{ l | slice(n) | list }}",
+            "{{ '%99999999999d' | format(1) }}",
+            "{{ '%*d' | format(n, 1) }}",
+            "{% for i in range(2000) %}{{ s * 50000 }}{% endfor %}",
+        ] {
+            let problem = fill(source, line).expect_err(source);
+            assert_eq!(problem.code, "template", "{source}: {problem}");
+        }
+        for (source, expected) in [
+            ("{{ s | indent(2, true) }}", "  a\n  b"),
+            ("{{ l | tojson(indent=1) }}", "[\n 1\n]"),
+            ("{{ l | batch(2, n) | list }}", "[[1,99999999999999999]]"),
+            ("{{ '%05d %s' | format(7, n) }}", "00007 99999999999999999"),
+        ] {
+            assert_eq!(fill(source, line).as_deref(), Ok(expected), "{source}");
         }
     }
 

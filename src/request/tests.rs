@@ -232,6 +232,20 @@ fn bad_rows_say_what_and_where() {
 }
 
 #[test]
+fn a_message_is_short_whatever_the_line() {
+    for line in [
+        format!("\"{}\"", "x\u{1b}".repeat(5000)),
+        format!("\"{}\"", "é".repeat(5000)),
+        "[".repeat(5000),
+        "1".repeat(5000),
+    ] {
+        let problem = send(&BARE, Data::Json(&line)).expect_err("no object");
+        assert!(problem.message.chars().count() < 300, "{}", problem.message);
+        assert!(!problem.message.contains(char::is_control), "{:?}", problem.message);
+    }
+}
+
+#[test]
 fn audio_bodies_pass_through_unchanged() {
     let params = Params { endpoint: Endpoint::Transcriptions, ..with_model() };
     let whole = r#"{"file": "HTTPS:\/\/x/a.wav","model":"w","prompt":"names: Ann","timestamp_granularities":["word"]}"#;
@@ -336,9 +350,27 @@ fn every_answer_that_is_asked_for_counts() {
         (r#"{"messages":[{"n":7}]}"#, Some(100), Some(100)),
         (r#"{"n":null}"#, None, None),
         (r#"{"n":2}"#, None, Some(262_144)),
-        (r#"{"n":1}"#, Some(u64::MAX), Some(4_294_967_295)),
-        (r#"{"n":18446744073709551615}"#, None, Some(4_294_967_295)),
+        (r#"{"n":18446744073709551615}"#, None, Some(MOST_TOKENS)),
+        (r#"{"n":18446744073709551615}"#, Some(MOST_TOKENS), Some(MOST_TOKENS)),
     ] {
         assert_eq!(super::answer_bound(body, max_tokens), bound, "{body}");
+    }
+}
+
+#[test]
+fn a_bound_that_bounds_nothing_is_still_a_number_to_reckon_with() {
+    let flag = Params { max_tokens: Some(u64::MAX), ..with_model() };
+    let body = |more: &str| format!(r#"{{"messages":[{{"role":"user"}}]{more}}}"#);
+    let prompt = |more: &str| format!(r#"{{"prompt":"p"{more}}}"#);
+    for most in ["18446744073709551615", "99999999999999999999999"] {
+        let bound = format!(r#","max_tokens":{most}"#);
+        for line in [body(&bound), prompt(&bound)] {
+            let request = send(&with_model(), Data::Json(&line)).expect(&line);
+            assert!(request.body.contains(most) && request.max_tokens == Some(MOST_TOKENS), "{line}");
+        }
+    }
+    for line in [body(""), prompt("")] {
+        let request = send(&flag, Data::Json(&line)).expect(&line);
+        assert!(request.body.contains("18446744073709551615") && request.max_tokens == Some(MOST_TOKENS), "{line}");
     }
 }
