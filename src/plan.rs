@@ -87,6 +87,20 @@ pub fn check_with<T: Send>(
     look: &(dyn Fn(&Draft<'_>) -> T + Sync),
     each: &mut dyn FnMut(u64, Option<T>),
 ) -> Result<Checked> {
+    check_by_model(inputs, shape, options, look, &mut |row, found| each(row, found.map(|(_, looked)| looked)))
+}
+
+/// The same, and `each` is told the row's model: its one shared name, without a look-up for each row.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_by_model<T: Send>(
+    inputs: &Inputs,
+    shape: &Shape,
+    options: &CheckOptions<'_>,
+    look: &(dyn Fn(&Draft<'_>) -> T + Sync),
+    each: &mut dyn FnMut(u64, Option<(&Arc<str>, T)>),
+) -> Result<Checked> {
     let mut checked = Checked::default();
     let mut ids = duplicates::Ids::default();
     let mut problems = Vec::new();
@@ -96,13 +110,13 @@ pub fn check_with<T: Send>(
         checked.long_ids += found.long_ids;
         checked.stream_removed += found.stream_removed;
         checked.bad_rows += found.bad_rows;
-        for (model, rows) in found.models {
-            *models.entry(model).or_default() += rows;
-        }
         for seen in found.rows {
             checked.rows += 1;
             ids.add(checked.rows, seen.id);
-            each(checked.rows, seen.looked);
+            each(checked.rows, seen.looked.and_then(|(model, looked)| Some((&found.models.get(model)?.0, looked))));
+        }
+        for (model, rows) in found.models {
+            *models.entry(model).or_default() += rows;
         }
         let room = options.max_problems.saturating_sub(problems.len());
         problems.extend(found.problems.into_iter().take(room));

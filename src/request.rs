@@ -15,13 +15,15 @@ mod params;
 mod problem;
 mod record;
 mod shape;
+mod skim;
 mod template;
 pub(crate) mod walk;
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 pub use id::generated as generated_id;
+use memchr::memmem::Finder;
 pub use params::{Endpoint, Params};
 pub use problem::Problem;
 pub(crate) use problem::shorten;
@@ -70,12 +72,15 @@ pub struct Draft<'a> {
     pub stream_removed: bool,
     /// The bound on answer tokens, if the body has one.
     pub max_tokens: Option<u64>,
+    /// Whether it may ask for more than one answer.
+    choices: bool,
 }
 
 impl Draft<'_> {
     /// The most tokens that all answers come to; `None`: no bound is set.
     pub fn answer_bound(&self) -> Option<u64> {
-        answer_bound(&self.body, self.max_tokens)
+        // Most do not, and need not be searched for it.
+        if self.choices { answer_bound(&self.body, self.max_tokens) } else { self.max_tokens }
     }
 
     /// Equal for equal requests. Computed on demand: it costs as much as the rest of the draft.
@@ -97,16 +102,19 @@ pub fn answer_bound(body: &str, max_tokens: Option<u64>) -> Option<u64> {
     Some(most.saturating_mul(choices).min(MOST_TOKENS))
 }
 
+/// Parameters that ask for more than one answer.
+const CHOICES: [&str; 2] = ["n", "best_of"];
+
 /// Answers that the request asks for.
 fn choices(body: &str) -> u64 {
-    let named = |name: &str| memchr::memmem::find(body.as_bytes(), name.as_bytes()).is_some();
+    static NAMED: LazyLock<[Finder<'static>; 2]> = LazyLock::new(|| ["\"n\"", "\"best_of\""].map(Finder::new));
     // Rarely there, and then looked for where it counts.
-    if !named("\"n\"") && !named("\"best_of\"") {
+    if NAMED.iter().all(|name| name.find(body.as_bytes()).is_none()) {
         return 1;
     }
     let members = json::members(body).unwrap_or_default();
     let value = |name: &str| json::find(&members, name).and_then(|member| member.value.trim().parse::<u64>().ok());
-    value("n").unwrap_or(1).max(value("best_of").unwrap_or(1)).max(1)
+    CHOICES.into_iter().filter_map(value).fold(1, u64::max)
 }
 
 /// Blake3 of endpoint, model and body, cut to 16 bytes.

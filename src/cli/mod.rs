@@ -25,6 +25,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
 
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
@@ -212,16 +215,17 @@ fn dispatch(
 fn trace(verbose: u8, ui: &Ui) {
     let level = match verbose {
         0 => return,
-        1 => "llbatch=info",
-        _ => "llbatch=trace",
+        1 => Level::INFO,
+        _ => Level::TRACE,
     };
     let ui = ui.clone();
     let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::new(level))
+        .with_max_level(level)
         .with_writer(move || ui.log())
         .with_ansi(false)
         .with_target(false)
-        .finish();
+        .finish()
+        .with(Targets::new().with_target("llbatch", level));
     // A second call in one process keeps the first subscriber.
     drop(tracing::subscriber::set_global_default(subscriber));
 }

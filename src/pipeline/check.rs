@@ -87,12 +87,12 @@ pub fn check(
     (estimator, factors): (&Estimator, &Factors),
 ) -> Result<Document> {
     let options = CheckOptions { max_problems, table: Some(table), ..CheckOptions::default() };
-    let looker = Looker::new(shape, inputs.total_bytes().unwrap_or(0), estimator);
+    let looker = Looker::new(inputs.total_bytes().unwrap_or(0), estimator);
     let mut estimate = Estimate::default();
     let limits = Limits::default();
-    let checked = plan::check_with(inputs, shape, &options, &|draft| looker.look(draft), &mut |_, found| {
-        if let Some(sight) = found {
-            estimate.add(&sight, limits);
+    let checked = plan::check_by_model(inputs, shape, &options, &|draft| looker.look(draft), &mut |_, found| {
+        if let Some((model, sight)) = found {
+            estimate.add(model, &sight, limits);
         }
     })?;
     Ok(Document::new(checked, estimate, table, factors))

@@ -1,8 +1,8 @@
 //! Blocks parsed by several threads, their findings taken in input order.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use super::duplicates::SeenId;
@@ -32,8 +32,8 @@ const MODELS_AT_HAND: usize = 16;
 /// What is kept of a row.
 pub struct Seen<T> {
     pub id: SeenId,
-    /// `None`: the row has a problem.
-    pub looked: Option<T>,
+    /// What was looked at, and which of the block's models it is for. `None`: the row has a problem.
+    pub looked: Option<(usize, T)>,
 }
 
 /// Parses a block.
@@ -66,13 +66,15 @@ pub fn look_over<T>(
             Ok(draft) => {
                 found.stream_removed += u64::from(draft.stream_removed);
                 found.long_ids += u64::from(is_long(&draft.id));
-                // Mostly the one of the row before.
-                match found.models.iter_mut().rev().take(MODELS_AT_HAND).find(|(known, _)| **known == *draft.model) {
-                    Some((_, count)) => *count += 1,
-                    None => found.models.push((shape.shared(&draft.model), 1)),
+                let at_hand = found.models.len().saturating_sub(MODELS_AT_HAND);
+                let known = found.models[at_hand..].iter().position(|(known, _)| **known == *draft.model);
+                let model = known.map_or(found.models.len(), |place| at_hand + place);
+                if known.is_none() {
+                    found.models.push((shape.shared(&draft.model), 0));
                 }
+                found.models[model].1 += 1;
                 let id = if draft.generated_id { SeenId::Generated } else { SeenId::given(&draft.id, draft.row) };
-                found.rows.push(Seen { id, looked: Some(look(&draft)) });
+                found.rows.push(Seen { id, looked: Some((model, look(&draft))) });
             }
             Err(problem) => {
                 found.bad_rows += 1;
@@ -134,38 +136,65 @@ pub fn scan<R: Send>(
     work: &(dyn Fn(&Block) -> R + Sync),
     take: &mut dyn FnMut(R) -> Result<()>,
 ) -> Result<()> {
-    /// Blocks that may wait for each thread, so that it never waits for us.
-    const AHEAD: usize = 2;
+    let places: Vec<Mutex<Option<R>>> = (0..places(threads)).map(|_| Mutex::default()).collect();
+    let at = |place: usize| places[place].lock().unwrap_or_else(PoisonError::into_inner);
+    drive(inputs, threads, &|block, place| *at(place) = Some(work(block)), &mut |place| {
+        let done = at(place).take();
+        take(done.ok_or_else(died)?)
+    })
+}
 
+/// Blocks that may wait for each thread, so that it never waits for us.
+const AHEAD: usize = 2;
+
+/// Blocks that may be under way.
+fn places(threads: usize) -> usize {
+    threads.max(1) * AHEAD
+}
+
+fn died() -> Error {
+    Error::new(Exit::Failure, "a checking thread died").hint("please report this")
+}
+
+/// The same whatever a result is (so that there is one copy of this in the program): `work` leaves it at a place, which is
+/// free again when `take` has seen it.
+fn drive(
+    inputs: &Inputs,
+    threads: usize,
+    work: &(dyn Fn(&Block, usize) + Sync),
+    take: &mut dyn FnMut(usize) -> Result<()>,
+) -> Result<()> {
     let mut blocks = inputs.blocks()?;
     let Some(first) = blocks.next()? else { return Ok(()) };
     let second = if threads > 1 { blocks.next()? } else { None };
     // A single block is done before a thread has started.
     let Some(second) = second else {
-        take(work(&first))?;
-        drop(first);
-        while let Some(block) = blocks.next()? {
-            take(work(&block))?;
+        let mut next = Some(first);
+        while let Some(block) = next {
+            work(&block, 0);
+            take(0)?;
+            drop(block);
+            next = blocks.next()?;
         }
         return Ok(());
     };
 
     thread::scope(|scope| {
-        let workers: Vec<(SyncSender<Block>, Receiver<R>)> = (0..threads)
+        let workers: Vec<(SyncSender<(Block, usize)>, Receiver<usize>)> = (0..threads)
             .map(|_| {
-                let (send_block, next_block) = sync_channel::<Block>(AHEAD);
-                let (send_result, next_result) = sync_channel(AHEAD);
+                let (send_block, next_block) = sync_channel::<(Block, usize)>(AHEAD);
+                let (send_done, next_done) = sync_channel(AHEAD);
                 scope.spawn(move || {
-                    for block in next_block {
-                        if send_result.send(work(&block)).is_err() {
+                    for (block, place) in next_block {
+                        work(&block, place);
+                        if send_done.send(place).is_err() {
                             return;
                         }
                     }
                 });
-                (send_block, next_result)
+                (send_block, next_done)
             })
             .collect();
-        let died = || Error::new(Exit::Failure, "a checking thread died").hint("please report this");
         let mut waiting = VecDeque::from([first, second]);
         let (mut sent, mut taken) = (0_usize, 0_usize);
         loop {
@@ -175,11 +204,11 @@ pub fn scan<R: Send>(
             };
             let ended = next.is_none();
             if let Some(block) = next {
-                workers[sent % threads].0.send(block).map_err(|_| died())?;
+                workers[sent % threads].0.send((block, sent % places(threads))).map_err(|_| died())?;
                 sent += 1;
             }
             // The oldest goes first; wait for it when enough is under way, or when nothing more comes.
-            while taken < sent && (ended || sent - taken >= threads * AHEAD) {
+            while taken < sent && (ended || sent - taken >= places(threads)) {
                 take(workers[taken % threads].1.recv().map_err(|_| died())?)?;
                 taken += 1;
             }

@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-use super::MOST_TOKENS;
 use super::json::{self, Member};
 use super::params::Endpoint;
 use super::problem::{Problem, shorten};
 use super::record::Record;
 use super::walk::{self, Messages};
+use super::{CHOICES, MOST_TOKENS};
 
 /// A member that a flag adds to bodies that lack it.
 #[derive(Debug)]
@@ -43,6 +43,8 @@ pub struct Built<'a> {
     pub body: Cow<'a, str>,
     pub model: Cow<'a, str>,
     pub max_tokens: Option<u64>,
+    /// Whether it may ask for more than one answer.
+    pub choices: bool,
     pub stream_removed: bool,
 }
 
@@ -75,6 +77,7 @@ impl Splice<'_> {
         let mut max_tokens = None;
         let mut subject = None;
         let (mut any_removed, mut stream_removed) = (false, false);
+        let mut choices = self.fills_choices();
         for member in members {
             if removed(member) {
                 any_removed = true;
@@ -86,6 +89,7 @@ impl Splice<'_> {
                 "max_tokens" | "max_completion_tokens" if !member.is_null() => {
                     max_tokens = Some(bound(record, &member.key, member.value)?);
                 }
+                name if CHOICES.contains(&name) => choices = true,
                 name if name == self.endpoint.subject() => subject = Some(member),
                 _ => {}
             }
@@ -103,7 +107,7 @@ impl Splice<'_> {
         };
         let missing = |fill: &&Fill| !members.iter().any(|m| fill.names(&m.key) && !removed(m));
         if !any_removed && system.is_none() && self.fills.iter().find(missing).is_none() {
-            return Ok(Built { body: Cow::Borrowed(text), model, max_tokens, stream_removed });
+            return Ok(Built { body: Cow::Borrowed(text), model, max_tokens, choices, stream_removed });
         }
 
         let mut out = String::with_capacity(text.len() + 64 + system.as_ref().map_or(0, String::len));
@@ -142,7 +146,7 @@ impl Splice<'_> {
                 .and_then(|fill| fill.text.rsplit_once(':'))
                 .map(|(_, digits)| tokens(digits));
         }
-        Ok(Built { body: Cow::Owned(out), model, max_tokens, stream_removed })
+        Ok(Built { body: Cow::Owned(out), model, max_tokens, choices, stream_removed })
     }
 
     /// The request of a prompt (as JSON text) with its parameters (name, JSON text) in order.
@@ -193,7 +197,12 @@ impl Splice<'_> {
         }
         out.push('}');
         let model = model.or_else(|| self.model.map(str::to_owned)).ok_or_else(|| no_model(record))?;
-        Ok(Built { body: Cow::Owned(out), model: Cow::Owned(model), max_tokens, stream_removed: false })
+        let choices = self.fills_choices() || params.iter().any(|(name, _)| CHOICES.contains(&&**name));
+        Ok(Built { body: Cow::Owned(out), model: Cow::Owned(model), max_tokens, choices, stream_removed: false })
+    }
+
+    fn fills_choices(&self) -> bool {
+        self.fills.iter().any(|fill| CHOICES.iter().any(|name| fill.names(name)))
     }
 }
 

@@ -10,6 +10,8 @@ use std::fmt;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::skim;
+
 /// A member of an object, with its span in the text that was parsed.
 #[derive(Debug, Clone)]
 pub struct Member<'a> {
@@ -35,6 +37,28 @@ impl Member<'_> {
 /// # Errors
 /// `text` is not JSON, or no object.
 pub fn members(text: &str) -> serde_json::Result<Vec<Member<'_>>> {
+    line(text).map(|line| line.members)
+}
+
+/// A line of JSON: an object.
+#[derive(Debug, Default)]
+pub struct Line<'a> {
+    /// In order, duplicates included.
+    pub members: Vec<Member<'a>>,
+    /// The members of the value of `body`, if it is an object and they were seen in passing.
+    pub body: Option<Vec<Member<'a>>>,
+}
+
+/// The same as [`members`], and those of a batch line's body.
+pub fn line(text: &str) -> serde_json::Result<Line<'_>> {
+    match skim::members(text, "body") {
+        Some((members, body)) => Ok(Line { members, body }),
+        None => Ok(Line { members: parsed(text)?, body: None }),
+    }
+}
+
+/// The same as a parser has it that takes all there is, and tells what is wrong.
+pub(super) fn parsed(text: &str) -> serde_json::Result<Vec<Member<'_>>> {
     struct Members<'a>(&'a str);
     impl<'a> Visitor<'a> for Members<'a> {
         type Value = Vec<Member<'a>>;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::body::{Built, Fill, Splice};
-use super::json::{self, Member};
+use super::json::{self, Line, Member};
 use super::params::{self, Endpoint, Kind, Params};
 use super::problem::{Problem, listed, shorten};
 use super::record::{Data, Record};
@@ -104,12 +104,12 @@ impl Shape {
     /// # Errors
     /// What is wrong with the record.
     pub fn draft<'a>(&self, record: &Record<'a>) -> Result<Draft<'a>, Problem> {
-        let members = match record.data {
-            Data::Json(text) => json::members(text).map_err(|error| not_json(record, text, &error))?,
-            Data::Line(_) | Data::Columns { .. } => Vec::new(),
+        let line = match record.data {
+            Data::Json(text) => json::line(text).map_err(|error| not_json(record, text, &error))?,
+            Data::Line(_) | Data::Columns { .. } => Line::default(),
         };
-        let given = id::given(self.id.as_deref(), record, &members)?;
-        let built = match self.build(record, &members) {
+        let given = id::given(self.id.as_deref(), record, &line.members)?;
+        let built = match self.build(record, &line) {
             Ok(built) => built,
             Err(problem) => return Err(Problem { id: given.map(Cow::into_owned), ..problem }),
         };
@@ -122,6 +122,7 @@ impl Shape {
             body: built.body,
             stream_removed: built.stream_removed,
             max_tokens: built.max_tokens,
+            choices: built.choices,
         })
     }
 
@@ -155,7 +156,8 @@ impl Shape {
         Splice { endpoint: self.endpoint, fills: &self.fills, model: self.model.as_deref(), not_ours }
     }
 
-    fn build<'a>(&self, record: &Record<'a>, members: &[Member<'a>]) -> Result<Built<'a>, Problem> {
+    fn build<'a>(&self, record: &Record<'a>, line: &Line<'a>) -> Result<Built<'a>, Problem> {
+        let members = &line.members;
         if let Some(template) = &self.prompt {
             let prompt = template.render(record, members)?;
             if prompt.trim().is_empty() {
@@ -165,7 +167,7 @@ impl Shape {
             return self.splice(&[]).compose(record, &json::quote(&prompt), system.as_deref(), &[]);
         }
         match record.data {
-            Data::Json(text) => self.json(record, text, members),
+            Data::Json(text) => self.json(record, text, line),
             // A table's columns would have to be told from the service's fields, whose list for audio is not settled.
             Data::Line(_) | Data::Columns { .. } if self.endpoint.is_audio() => {
                 let text = format!("--endpoint {} reads JSONL only", self.endpoint);
@@ -180,10 +182,11 @@ impl Shape {
     }
 
     /// A JSONL record, by its fields.
-    fn json<'a>(&self, record: &Record<'a>, text: &'a str, members: &[Member<'a>]) -> Result<Built<'a>, Problem> {
+    fn json<'a>(&self, record: &Record<'a>, text: &'a str, line: &Line<'a>) -> Result<Built<'a>, Problem> {
+        let members = &line.members;
         if let Some(body) = json::find(members, "body") {
             if body.value.starts_with('{') {
-                return self.batch_line(record, body.value, members);
+                return self.batch_line(record, body.value, line);
             }
             if json::find(members, "custom_id").is_some() {
                 let text = format!("`body` must be an object, not {}", shorten(body.value));
@@ -233,7 +236,8 @@ impl Shape {
         self.splice(&[]).compose(record, prompt.value, system.as_deref(), &params)
     }
 
-    fn batch_line<'a>(&self, record: &Record<'a>, body: &'a str, members: &[Member<'a>]) -> Result<Built<'a>, Problem> {
+    fn batch_line<'a>(&self, record: &Record<'a>, body: &'a str, line: &Line<'a>) -> Result<Built<'a>, Problem> {
+        let members = &line.members;
         let wanted = self.endpoint.batch_method().unwrap_or("POST");
         if let Some(method) = json::find(members, "method").filter(|member| !member.is_null())
             && !json::string(method.value).is_some_and(|method| method == "POST" || method == wanted)
@@ -254,7 +258,7 @@ impl Shape {
                 return Err(Problem::new(record, "url", text).column(url.start + 1).hint(hint));
             }
         }
-        let inner = walk::members(body);
+        let inner = line.body.as_deref().map_or_else(|| Cow::Owned(walk::members(body)), Cow::Borrowed);
         self.splice(&[]).pass(record, body, &inner, || self.system(record, members))
     }
 

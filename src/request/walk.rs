@@ -80,21 +80,19 @@ impl<'a> Walk<'a> {
                 let close = open + 2;
                 let mut depth = 0_usize;
                 loop {
-                    let rest = &self.text.as_bytes()[self.at..];
-                    self.at += memchr::memchr3(b'"', open, close, rest)?;
+                    // Between strings there is little, so that calling a search would take longer.
                     match self.peek()? {
-                        b'"' => self.pass_string()?,
-                        byte => {
-                            self.at += 1;
-                            if byte == open {
-                                depth += 1;
-                            } else {
-                                depth -= 1;
-                                if depth == 0 {
-                                    break;
-                                }
-                            }
+                        b'"' => {
+                            self.pass_string()?;
+                            continue;
                         }
+                        byte if byte == open => depth += 1,
+                        byte if byte == close => depth -= 1,
+                        _ => {}
+                    }
+                    self.at += 1;
+                    if depth == 0 {
+                        break;
                     }
                 }
             }
@@ -110,14 +108,18 @@ impl<'a> Walk<'a> {
 
     /// Steps behind the string whose quote is here.
     fn pass_string(&mut self) -> Option<()> {
-        self.at += 1;
+        let bytes = self.text.as_bytes();
+        let start = self.at + 1;
+        self.at = start;
         loop {
-            let rest = self.text.as_bytes().get(self.at..)?;
-            self.at += memchr::memchr2(b'"', b'\\', rest)? + 1;
-            if self.text.as_bytes()[self.at - 1] == b'"' {
+            // For quotes only: text may be escapes all over (`\n`, `\u0434`), of which none but `\"` matters.
+            self.at += memchr::memchr(b'"', bytes.get(self.at..)?)? + 1;
+            let before = &bytes[start..self.at - 1];
+            // The quote is text behind an odd number of backslashes.
+            if before.last() != Some(&b'\\') || before.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 0
+            {
                 return Some(());
             }
-            self.at += 1;
         }
     }
 }

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What tests/bench/run.sh and tests/limiter/run.sh share: set-up and clean-up, processes, nginx, facts of the machine.
+# What the scripts in tests/bench and tests/limiter/run.sh share: set-up and clean-up, processes, nginx, facts of the machine.
 #
 # Everything runs as a background job that is waited for, so that a signal is acted on at once; everything that was
 # started is stopped by its own process id when the script ends, however it ends.
@@ -97,7 +97,8 @@ release_binary() {
     fi
     need cargo
     say "building the release binary"
-    await cargo build --release --locked --quiet --manifest-path "$ROOT/Cargo.toml" || die "the build failed"
+    # From the project's own directory, for its .cargo/config.toml.
+    await env -C "$ROOT" cargo build --release --locked --quiet || die "the build failed"
     BIN=${CARGO_TARGET_DIR:-$ROOT/target}/release/llbatch
 }
 
