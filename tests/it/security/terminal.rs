@@ -1,24 +1,35 @@
 //! Words of others on a terminal: shown, never obeyed. Needs `script` (util-linux), which lends a terminal.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use super::service::{ok, service};
-use crate::support::{Home, Out, Recorder, Server, lines, prompts, rows};
+use crate::support::{Home, Out, Recorder, Server, lines, prompts, rows, until};
 
 /// Fills the clipboard, disguises a link, clears the screen (also by a C1 control), turns the reading order, goes back to
 /// the beginning of the line, deletes.
 const EVIL: &str = "E\u{1b}]52;c;ZXZpbA==\u{7}\u{1b}]8;;http://evil.example\u{1b}\\x\u{1b}]8;;\u{1b}\\\u{1b}[2J\u{9b}2J\u{202e}\u{2066}\r\u{8}\u{7f}Z";
+
+/// What the shell on the terminal says when the command is done.
+const LAST: &str = "that-was-all";
 
 /// `llbatch ARGS` on a terminal of its own; all that came to it is the stdout.
 fn on_terminal(home: &Home, args: &[&str]) -> Out {
     let plain = home.command(args);
     let quoted = |word: &std::ffi::OsStr| format!("'{}'", word.to_str().unwrap().replace('\'', r"'\''"));
     let words: Vec<String> = std::iter::once(plain.get_program()).chain(plain.get_args()).map(quoted).collect();
+    // `script` may lose what comes last before its child ends: the child stays until all of it has been seen here.
+    let _ = std::fs::remove_file(home.path("seen"));
+    let line = format!("{}; code=$?; echo {LAST}; until [ -e seen ]; do sleep 0.01; done; exit $code", words.join(" "));
     let mut command = Command::new("script");
-    command.args(["-qefc", &words.join(" "), "/dev/null"]).env_clear().current_dir(home.path("."));
+    command.args(["-qefc", &line, "/dev/null"]).env_clear().current_dir(home.path("."));
     command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    command.env("TERM", "xterm-256color").env("PATH", "/usr/bin:/bin").env("SHELL", "/bin/sh");
-    home.finish(command)
+    command.env("TERM", "xterm-256color").env("PATH", "/usr/bin:/bin").env("SHELL", "/bin/sh").stdin(Stdio::null());
+    let running = home.start(command);
+    until(LAST, || running.stdout().contains(LAST));
+    home.write("seen", "");
+    let mut out = running.wait();
+    out.stdout = out.stdout.replace(&format!("{LAST}\r\n"), "");
+    out
 }
 
 /// Panics if anything but text, line breaks and our own colours came to the terminal.
