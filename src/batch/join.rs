@@ -160,7 +160,10 @@ pub fn join(mut expected: Vec<Expected>, files: &Files<'_>, ending: &Ending<'_>)
     let joined = expected.into_iter().zip(slots).map(|(row, slot)| {
         let found = slot.found.unwrap_or_else(|| {
             findings.missing += u64::from(fate.code == ErrorCode::Missing);
-            Found { error: Some(fate.clone()), ..Found::default() }
+            // Rows that failed in a batch are not billed (docs.together.ai, inference/pricing); one that was answered in a
+            // line that cannot be read, or was not written, is.
+            let billed = fate.code == ErrorCode::Missing || findings.garbled > 0 || findings.torn;
+            Found { error: Some(fate.clone()), at_risk: u32::from(billed), ..Found::default() }
         });
         let outcome = Outcome {
             row: row.row,
@@ -172,8 +175,7 @@ pub fn join(mut expected: Vec<Expected>, files: &Files<'_>, ending: &Ending<'_>)
             body: found.body,
             usage: found.usage,
             wasted: slot.wasted,
-            // Rows that failed in a batch are not billed (docs.together.ai, inference/pricing).
-            at_risk: 0,
+            at_risk: found.at_risk,
             reserve: row.reserve,
             attempts,
             refused: 0,
@@ -220,6 +222,7 @@ struct Found {
     usage: Option<Usage>,
     body: Option<Box<str>>,
     place: Option<Place>,
+    at_risk: u32,
 }
 
 struct Table<'a> {

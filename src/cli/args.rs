@@ -386,17 +386,18 @@ fn open_files() -> usize {
 /// # Errors
 /// 2 for what is neither.
 pub fn deadline(text: &str) -> Result<Instant> {
-    let bad = |e: String| {
-        Error::usage(format!("--deadline: {e}")).hint("a span such as 2h or 90m, or a time of day such as 06:00")
+    let bad = |what: &str| {
+        Error::usage(format!("--deadline: {what}")).hint("a span such as 2h or 90m, or a time of day such as 06:00")
     };
     let wait = if text.contains(':') {
-        let time: jiff::civil::Time = text.parse().map_err(|e: jiff::Error| bad(e.to_string()))?;
+        let none = || bad(&format!("`{text}` is no time of day (00:00 to 23:59)"));
+        let time: jiff::civil::Time = text.trim().parse().map_err(|_| none())?;
         let now = jiff::Zoned::now();
-        let today = now.with().time(time).build().map_err(|e| bad(e.to_string()))?;
-        let at = if today > now { today } else { today.tomorrow().map_err(|e| bad(e.to_string()))? };
-        Duration::try_from(now.duration_until(&at)).map_err(|e| bad(e.to_string()))?
+        let today = now.with().time(time).build().map_err(|_| none())?;
+        let at = if today > now { today } else { today.tomorrow().map_err(|_| none())? };
+        Duration::try_from(now.duration_until(&at)).map_err(|_| none())?
     } else {
-        settings::duration(text).map_err(bad)?
+        settings::duration(text).map_err(|_| bad(&format!("`{text}` is neither a span nor a time of day")))?
     };
-    Instant::now().checked_add(wait).ok_or_else(|| bad("too far away".to_owned()))
+    Instant::now().checked_add(wait).ok_or_else(|| bad("too far away"))
 }

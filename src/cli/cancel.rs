@@ -54,6 +54,7 @@ pub fn run(args: &Cancel, ctx: &Ctx) -> Result<Exit> {
         }
         if work.open_batches()?.0 == 0 {
             ctx.ui.note(&format!("{}: nothing to cancel, it has ended", work.job.id));
+            work.account()?;
             continue;
         }
         work.cancel()?;

@@ -1,6 +1,6 @@
 //! `llbatch check`: what a job would be and cost, without sending anything.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -42,22 +42,20 @@ pub fn run(args: &Check, ctx: &Ctx) -> Result<Exit> {
     if args.input.inputs.is_empty() {
         return Err(Error::usage("no INPUT: name files, or `-` for standard input").hint("llbatch check prompts.jsonl"));
     }
-    match &args.tokenizer {
-        None => show(&args.input, ctx),
-        Some(path) => {
-            let unusable = |why: String| Error::usage(format!("--tokenizer {}: {why}", path.display()));
-            let text = std::fs::read_to_string(path).map_err(|e| {
-                Error::new(Exit::NoInput, format!("--tokenizer {}: cannot be read", path.display())).because(e)
-            })?;
-            let estimator = Estimator::from_file(&text).map_err(unusable)?;
-            // Exact, so there is nothing to correct.
-            print(&args.input, ctx, (&estimator, &Factors::default()))
-        }
-    }
+    show(&args.input, args.tokenizer.as_deref(), ctx)
 }
 
 /// Checks, prices and prints; `run --dry-run` and `submit --dry-run` do the same.
-pub(super) fn show(input: &InputArgs, ctx: &Ctx) -> Result<Exit> {
+pub(super) fn show(input: &InputArgs, tokenizer: Option<&Path>, ctx: &Ctx) -> Result<Exit> {
+    if let Some(path) = tokenizer {
+        let unusable = |why: String| Error::usage(format!("--tokenizer {}: {why}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            Error::new(Exit::NoInput, format!("--tokenizer {}: cannot be read", path.display())).because(e)
+        })?;
+        let estimator = Estimator::from_file(&text).map_err(unusable)?;
+        // Exact, so there is nothing to correct.
+        return print(input, ctx, (&estimator, &Factors::default()));
+    }
     // What earlier jobs taught, if there were any; looking leaves nothing behind.
     let dir = &ctx.settings.state_dir.value;
     let factors =

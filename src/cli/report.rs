@@ -12,9 +12,10 @@ use crate::error::{Error, Exit, Result};
 use crate::output::{AtomicFile, html};
 use crate::pipeline::batch::{adopt, remote};
 use crate::pipeline::ending::write_summary;
-use crate::pipeline::job::spec_of;
+use crate::pipeline::job::{inputs_of, spec_of};
 use crate::pipeline::report::{of_files, of_job, time_of};
 use crate::pipeline::results::same_file;
+use crate::request::Shape;
 use crate::store::{JobDb, State, Store, Transport};
 use crate::summary::Meta;
 use crate::summary::details::{Report as Document, Source};
@@ -172,6 +173,7 @@ fn from_files(files: &[String], batch_price: bool, ctx: &Ctx) -> Result<Document
         exit,
         reason,
         next: None,
+        routes: Vec::new(),
     });
     Ok(read.folded.details.report(summary, Source::Files { files: files.to_vec(), batch_price }, None))
 }
@@ -188,7 +190,11 @@ fn from_job(name: &str, ctx: &Ctx) -> Result<Document> {
             .hint("`llbatch report FILE` reports on its results file"));
     }
     let db = JobDb::open(&path)?;
-    let folded = of_job(&db, ctx.settings.prices.clone(), job.total)?;
+    let input = || {
+        let spec = spec_of(&job)?;
+        Ok((inputs_of(&spec, &store, &job.id)?, Shape::new(&spec.params)?))
+    };
+    let folded = of_job(&db, ctx.settings.prices.clone(), job.total, input)?;
     let sandbox = if spec_of(&job).is_ok_and(|spec| spec.service == "sandbox") { " --sandbox" } else { "" };
     let batch = job.transport == Transport::Batch;
     let (exit, reason) = match job.state {
@@ -204,7 +210,7 @@ fn from_job(name: &str, ctx: &Ctx) -> Result<Document> {
     let next = match exit {
         Exit::Ok => None,
         Exit::TempFail if batch => Some(format!("llbatch fetch {}{sandbox} --wait -o FILE", job.id)),
-        _ if batch => Some(format!("llbatch retry {}{sandbox}", job.id)),
+        Exit::RowsFailed => Some(format!("llbatch retry {}{sandbox}", job.id)),
         _ if job.state == State::Running => None,
         _ => Some(format!("llbatch run{sandbox} --resume={} -o FILE", job.id)),
     };
@@ -217,6 +223,7 @@ fn from_job(name: &str, ctx: &Ctx) -> Result<Document> {
         exit,
         reason,
         next,
+        routes: spec_of(&job).map_or_else(|_| Vec::new(), |spec| spec.routes),
     });
     let seconds = time_of(&job, &batches).map(|time| time.as_secs_f64());
     let source = Source::Job {

@@ -80,6 +80,7 @@ pub fn run(args: &Retry, ctx: &Ctx) -> Result<Exit> {
     work.account()?;
     if !args.dry_run && batch {
         work.keep_input()?;
+        work.account_lost()?;
     }
     let again = work.again(args.all, batch)?;
     let left = if again.left > 0 {

@@ -1,5 +1,7 @@
 //! `llbatch run`: flags become a [`Plan`].
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::args::{CostArgs, InputArgs, ResultArgs, SpeedArgs, deadline};
@@ -34,6 +36,9 @@ pub struct Run {
     /// Check and price, as `llbatch check` does; send nothing
     #[arg(long = "dry-run")]
     dry: bool,
+    /// With --dry-run: count tokens with this tokenizer.json
+    #[arg(long, value_name = "FILE", requires = "dry")]
+    tokenizer: Option<PathBuf>,
     /// Name the job, for `status` and --resume
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -69,7 +74,7 @@ pub fn run(args: Run, ctx: &Ctx) -> Result<Exit> {
     let delivery = args.results.resolve(ctx.json)?;
     args.input.realtime_endpoint()?;
     if args.dry && !args.input.inputs.is_empty() {
-        return check::show(&args.input, ctx);
+        return check::show(&args.input, args.tokenizer.as_deref(), ctx);
     }
     let params = args.input.params(ctx.settings.run.model.as_deref())?;
     let deadline = args.deadline.as_deref().map(deadline).transpose()?;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{print_json, print_text};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::price::Nanos;
+use crate::price::{Nanos, Spelling};
 use crate::settings;
 use crate::store::{DayLine, Ledger};
 use crate::ui::format;
@@ -70,19 +70,21 @@ pub(super) fn show(since: Option<&str>, csv: bool, ledger: &Ledger, ctx: &Ctx) -
         ("COST", Align::Right),
         ("MODEL", Align::Left),
     ]);
-    for line in &days {
+    let spelling = Spelling::of(days.iter().filter_map(|line| line.usd).chain([unrecorded_usd]));
+    let amounts: Vec<Nanos> = days.iter().map(|line| line.usd.unwrap_or_default()).collect();
+    for (line, shown) in days.iter().zip(spelling.parts(&amounts)) {
         table.row([
             line.day.clone(),
             format::count(line.rows),
             format::count(line.prompt_tokens + line.completion_tokens),
-            line.usd.map_or_else(|| "?".to_owned(), Nanos::human),
+            line.usd.map_or_else(|| "?".to_owned(), |usd| spelling.show_as(usd, shown)),
             line.model.clone(),
         ]);
     }
     let mut text = table.render(ctx.ui.table_width());
-    let _ = writeln!(text, "\n{} since {day}", usd.human());
+    let _ = writeln!(text, "\n{} since {day}", spelling.show(usd));
     if unrecorded_usd > Nanos::ZERO {
-        let _ = writeln!(text, "and {} of jobs that have not ended", unrecorded_usd.human());
+        let _ = writeln!(text, "and {} of jobs that have not ended", spelling.show(unrecorded_usd));
     }
     print_text(&text, ctx)?;
     Ok(Exit::Ok)

@@ -375,6 +375,8 @@ fn done(job: &Job, batches: &[BatchJob]) -> f64 {
 /// What it cost, or about what it will.
 fn cost(job: &Job) -> String {
     match (job.cost, job.estimate) {
+        // What is paid so far, of its rows at realtime, is not what it will come to.
+        (Some(usd), Some(estimate)) if !job.state.ended() => format!("~{}", usd.max(estimate).human()),
         (Some(usd), _) => usd.human(),
         (None, Some(estimate)) => format!("~{}", estimate.human()),
         (None, None) => "?".to_owned(),

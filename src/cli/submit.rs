@@ -1,6 +1,7 @@
 //! `llbatch submit`: inputs become Together batches.
 
-use std::time::Instant;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -49,6 +50,9 @@ pub struct Submit {
     /// Check and price, as `llbatch check` does; send nothing
     #[arg(long)]
     dry_run: bool,
+    /// With --dry-run: count tokens with this tokenizer.json
+    #[arg(long, value_name = "FILE", requires = "dry_run")]
+    tokenizer: Option<PathBuf>,
     /// Name the job, for other commands
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -85,7 +89,7 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
     }
     args.input.batch_endpoint()?;
     if args.dry_run {
-        return check::show(&args.input, ctx);
+        return check::show(&args.input, args.tokenizer.as_deref(), ctx);
     }
     let params = args.input.params(ctx.settings.run.model.as_deref())?;
     let delivery = if wait { Some(args.results.resolve(ctx.json)?) } else { None };
@@ -160,6 +164,9 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
     let ended = match follow(std::slice::from_mut(&mut work), waiting) {
         Err(error) if args.rescue && matches!(error.exit, Exit::TempFail | Exit::Failure) => {
             ctx.ui.warn(&error.to_string());
+            while !work.hold()? {
+                std::thread::sleep(Duration::from_millis(500));
+            }
             false
         }
         ended => ended?,

@@ -7,12 +7,12 @@ mod charts;
 mod lists;
 mod markup;
 
-use markup::{Markup, count, money, plural};
+use markup::{Markup, count, plural};
 use ring::digest::{SHA256, digest};
 
 use crate::price::Nanos;
 use crate::summary::details::{Report, Source};
-use crate::summary::{Cost, span};
+use crate::summary::{Summary, span};
 
 const STYLE: &str = include_str!("html/page.css");
 const SCRIPT: &str = include_str!("html/page.js");
@@ -96,7 +96,7 @@ fn tiles(report: &Report, page: &mut Markup) {
     tile(page, "answered", &count(rows.succeeded), &format!("of {}{pending}", plural(rows.total, "row")), false);
     let part = if rows.total == 0 { 0.0 } else { rows.failed as f64 * 100.0 / rows.total as f64 };
     tile(page, "failed", &count(rows.failed), &format!("{part:.1}% of all rows"), rows.failed > 0);
-    tile(page, "cost", &money(summary.cost.usd), &cost_note(&summary.cost), false);
+    tile(page, "cost", &cost(summary), &cost_note(summary), false);
     let tokens = &summary.tokens;
     let split = format!("{} prompt, {} completion", count(tokens.prompt), count(tokens.completion));
     tile(page, "tokens", &count(tokens.total), &split, false);
@@ -122,11 +122,18 @@ fn tile(page: &mut Markup, label: &'static str, value: &str, note: &str, alarmin
     page.raw("</p><p class=\"muted\">").text(note).raw("</p></div>\n");
 }
 
-fn cost_note(cost: &Cost) -> String {
-    let some = |amount: Option<Nanos>| amount.filter(|amount| amount.0 > 0).map(Nanos::human);
+fn cost(summary: &Summary) -> String {
+    summary.cost.usd.map_or_else(|| "unknown".to_owned(), |usd| summary.spelling().show(usd))
+}
+
+fn cost_note(summary: &Summary) -> String {
+    let (cost, spelling) = (&summary.cost, summary.spelling());
+    let some = |amount: Option<Nanos>| amount.filter(|amount| amount.0 > 0).map(|amount| spelling.show(amount));
     let mut notes = Vec::new();
-    if let (Some(saved), Some(list)) = (some(cost.saved_usd), cost.realtime_usd) {
-        notes.push(format!("{saved} less than the list price of {}", list.human()));
+    if let (Some(_), Some(list), Some(usd)) = (some(cost.saved_usd), cost.realtime_usd, cost.usd) {
+        let shown = |amount: Nanos| (amount, spelling.round(amount));
+        let less = spelling.less(shown(list), shown(usd));
+        notes.push(format!("{less} less than the list price of {}", spelling.show(list)));
     }
     notes.extend(some(cost.at_risk_usd).map(|at_risk| format!("up to {at_risk} more at risk")));
     notes.extend(some(cost.wasted_usd).map(|wasted| format!("{wasted} of it thrown away")));

@@ -8,9 +8,10 @@ use super::job::spec_of;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::outcome::Usage;
-use crate::price::{Nanos, Price, Table};
+use crate::price::{Nanos, Price, Spelling, Table};
 use crate::store::{BatchJob, Job, Ledger, Spent, Store, Transport};
 use crate::summary::Totals;
+use crate::ui::format;
 
 /// The most that requests can cost.
 #[derive(Debug)]
@@ -62,18 +63,25 @@ pub fn left(max_cost: Option<Nanos>, store: &Store, ledger: &Ledger, ctx: &Ctx) 
     }
     let now = jiff::Zoned::now();
     let month = now.with().day(1).build().map_or_else(|_| now.date(), |day| day.date());
-    let budgets =
-        [("today", ctx.settings.budget.per_day, now.date()), ("this month", ctx.settings.budget.per_month, month)];
-    for (when, limit, since) in budgets {
+    let per = &ctx.settings.budget;
+    let next = |then: std::result::Result<jiff::civil::Date, jiff::Error>| then.unwrap_or(now.date());
+    let budgets = [
+        ("today", per.per_day, now.date(), next(now.date().tomorrow()), "at midnight"),
+        ("this month", per.per_month, month, next(month.checked_add(jiff::Span::new().months(1))), "on the first"),
+    ];
+    for (when, limit, since, until, then) in budgets {
         let Some(limit) = limit else { continue };
         let spent = spent_since(since, ledger, ctx.settings.sandbox)?;
         let flying = in_flight(store, ledger, ctx.settings.sandbox)?;
         let amount = Nanos((limit.0 - spent.0 - flying.0).max(0));
+        let spelling = Spelling::of([limit, spent, flying]);
+        let left = until.to_zoned(now.time_zone().clone()).map(|at| at.duration_since(&now).unsigned_abs());
         let what = format!(
-            "the config file's budget of {} for {when} ({} spent, up to {} in flight)",
-            limit.human(),
-            spent.human(),
-            flying.human()
+            "the config file's budget of {} for {when} ({} spent, up to {} in flight; free again {then}, in {})",
+            spelling.show(limit),
+            spelling.show(spent),
+            spelling.show(flying),
+            format::about(left.unwrap_or_default())
         );
         all.push(Left { amount, what });
     }
@@ -127,7 +135,7 @@ pub fn admit(most: Option<Nanos>, left: Option<&Left>, allowed: bool, unpriced: 
             left.what
         ),
     )
-    .hint("--max-tokens bounds the answers; `llbatch check` shows what costs how much"))
+    .hint("--max-tokens bounds the answers; `llbatch check` shows what costs how much; or raise the limit"))
 }
 
 /// A budget cannot be kept for a model without a price.

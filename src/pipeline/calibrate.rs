@@ -1,4 +1,4 @@
-//! What a job teaches about token estimates: its first answered rows, estimated and compared with what was reported.
+//! What a job teaches about token estimates: some of its answered rows, estimated and compared with what was reported.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,22 +12,25 @@ use crate::tokens::{Calibration, Estimator};
 /// Rows that are looked at: enough to know, few enough not to be noticed.
 const ROWS: u64 = 2048;
 
-/// Compares the first rows of a job; what they teach goes into the ledger. How far off the estimates were, as a share of
+/// An input so short is read to its end, so that rows from all of it are compared: files are often sorted.
+const SHORT: u64 = 16 << 20;
+
+/// Compares some rows of a job, from all of it unless it is long; what they teach goes into the ledger. How far off the estimates were, as a share of
 /// what was reported; `None` if nothing was answered.
 ///
 /// # Errors
 /// 66 if the input cannot be read any more, 74 if the store cannot.
 pub fn learn(job: &str, inputs: &Inputs, shape: &Shape, db: &JobDb, ledger: &Ledger) -> Result<Option<f64>> {
-    let reported = db.prompt_tokens(ROWS)?;
-    if reported.is_empty() {
-        return Ok(None);
-    }
+    let short = inputs.total_bytes().is_some_and(|bytes| bytes <= SHORT);
+    let every = if short { db.counts()?.0.div_ceil(ROWS).max(1) } else { 1 };
+    let reported = db.prompt_tokens(ROWS, every)?;
+    let Some((last, _)) = reported.last() else { return Ok(None) };
     let estimator = Estimator::shared();
     let mut seen = Calibration::default();
     let mut sums: HashMap<Arc<str>, Estimated> = HashMap::new();
     let mut blocks = inputs.blocks()?;
     while let Some(block) = blocks.next()? {
-        if block.first_row() > ROWS {
+        if block.first_row() > *last {
             break;
         }
         block.for_each(|record| {

@@ -10,7 +10,7 @@ use crate::pipeline::calibrate::Factors;
 use crate::plan::estimate::{Estimate, Looker, ModelEstimate};
 use crate::plan::shards::Limits;
 use crate::plan::{self, CheckOptions, Checked};
-use crate::price::{Batch, Entry, Nanos, Price, Table};
+use crate::price::{Batch, Entry, Nanos, Price, Spelling, Table};
 use crate::request::{Problem, Shape};
 use crate::tokens::Estimator;
 use crate::ui::format;
@@ -73,6 +73,14 @@ struct ModelLine {
     in_batch: Range,
     #[serde(skip)]
     unbounded: u64,
+    /// Rows that may be more than the model reads: an estimate may be a tenth too low.
+    #[serde(skip_serializing_if = "is_none")]
+    near_context: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Checks and prices `inputs` without sending anything.
@@ -87,7 +95,7 @@ pub fn check(
     (estimator, factors): (&Estimator, &Factors),
 ) -> Result<Document> {
     let options = CheckOptions { max_problems, table: Some(table), ..CheckOptions::default() };
-    let looker = Looker::new(inputs.total_bytes().unwrap_or(0), estimator);
+    let looker = Looker::new(inputs.total_bytes().unwrap_or(0), estimator, table);
     let mut estimate = Estimate::default();
     let limits = Limits::default();
     let checked = plan::check_by_model(inputs, shape, &options, &|draft| looker.look(draft), &mut |_, found| {
@@ -132,7 +140,7 @@ impl Document {
     /// A sum for people: where it is not known as a whole, its known part.
     fn known(&self, whole: Range, part: &dyn Fn(&ModelLine) -> Range) -> String {
         if whole.min.is_some() {
-            return whole.shown();
+            return whole.shown(self.spelling());
         }
         let (known, unknown): (Vec<Range>, Vec<Range>) =
             self.models.iter().map(part).partition(|range| range.min.is_some());
@@ -140,8 +148,13 @@ impl Document {
             return "unknown".to_owned();
         }
         let sum = |most: bool| known.iter().filter_map(|r| if most { r.max.or(r.min) } else { r.min }).sum();
-        let shown = Range { min: Some(sum(false)), max: Some(sum(true)) }.shown();
+        let shown = Range { min: Some(sum(false)), max: Some(sum(true)) }.shown(self.spelling());
         format!("{shown}, and {} without a known price", format::plural(unknown.len() as u64, "model"))
+    }
+
+    /// How all amounts are spelled.
+    fn spelling(&self) -> Spelling {
+        spelling(&self.models)
     }
 
     /// How the command ends.
@@ -184,7 +197,13 @@ impl Document {
             ("BATCH", Align::Right),
             ("", Align::Left),
         ]);
-        for model in &self.models {
+        let spelling = self.spelling();
+        let column = |part: fn(&ModelLine) -> Range| {
+            let all: Vec<Nanos> = self.models.iter().map(|model| part(model).max.unwrap_or_default()).collect();
+            spelling.parts(&all)
+        };
+        let (realtime, in_batch) = (column(|model| model.realtime), column(|model| model.in_batch));
+        for ((model, realtime), in_batch) in self.models.iter().zip(realtime).zip(in_batch) {
             let bound =
                 model.completion_max.map_or_else(|| "no bound".to_owned(), |n| format!("≤ {}", format::count(n)));
             grid.row([
@@ -192,8 +211,8 @@ impl Document {
                 format::count(model.rows),
                 format!("~{}", format::count(model.prompt_tokens)),
                 bound,
-                model.realtime.most(),
-                if model.batch == Batch::Refused { "–".to_owned() } else { model.in_batch.most() },
+                model.realtime.most(spelling, realtime),
+                if model.batch == Batch::Refused { "–".to_owned() } else { model.in_batch.most(spelling, in_batch) },
                 model.batch.as_str().replace('_', " "),
             ]);
         }
@@ -248,27 +267,34 @@ impl ModelLine {
             realtime,
             in_batch,
             unbounded: model.unbounded,
+            near_context: model.tight,
         }
     }
 }
 
 impl Range {
-    fn most(self) -> String {
+    /// In a column whose rounded amounts add up.
+    fn most(self, spelling: Spelling, rounded: Nanos) -> String {
         match (self.min, self.max) {
-            (_, Some(max)) => format!("≤ {}", max.human()),
-            (Some(_), None) => self.shown(),
+            (_, Some(max)) => format!("≤ {}", spelling.show_as(max, rounded)),
+            (Some(_), None) => self.shown(spelling),
             (None, None) => "unknown".to_owned(),
         }
     }
 
-    fn shown(self) -> String {
+    fn shown(self, spelling: Spelling) -> String {
         match (self.min, self.max) {
             (None, _) => "unknown".to_owned(),
-            (Some(min), None) => format!("from {}", min.human()),
-            (Some(min), Some(max)) if min == max => max.human(),
-            (Some(min), Some(max)) => format!("{} to {}", min.human(), max.human()),
+            (Some(min), None) => format!("from {}", spelling.show(min)),
+            (Some(min), Some(max)) if min == max => spelling.show(max),
+            (Some(min), Some(max)) => format!("{} to {}", spelling.show(min), spelling.show(max)),
         }
     }
+}
+
+fn spelling(models: &[ModelLine]) -> Spelling {
+    let ranges = models.iter().flat_map(|model| [model.realtime, model.in_batch]);
+    Spelling::of(ranges.flat_map(|range| [range.min, range.max]).flatten())
 }
 
 /// What a person would conclude.
@@ -291,7 +317,15 @@ fn advice(models: &[ModelLine]) -> Vec<String> {
         }
     }
     if saved > Nanos::ZERO {
-        advice.push(format!("batch saves up to {} of {}", saved.human(), whole.human()));
+        let spelling = spelling(models);
+        advice.push(format!("batch saves up to {} of {}", spelling.show(saved), spelling.show(whole)));
+    }
+    for model in models.iter().filter(|model| model.near_context > 0) {
+        advice.push(format!(
+            "{} of {}: near the most that it reads, so the service may refuse them (context_length)",
+            format::plural(model.near_context, "row"),
+            model.model
+        ));
     }
     let refused = of(Batch::Refused);
     if !refused.is_empty() {

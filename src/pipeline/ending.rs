@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::job::spec_of;
 use super::run::Plan;
 use super::{Bits, Consumed, Cursor, Money, budget, calibrate, money};
 use crate::context::Ctx;
@@ -115,6 +116,9 @@ impl Closing<'_> {
             {
                 db.settle_aside()?;
                 let mut money = Money::new(prices());
+                for retired in db.retired()? {
+                    money.retired(&retired, &mut totals);
+                }
                 let mut price = |outcome: &Outcome| money.count(outcome, reused.contains(outcome.row), &mut totals);
                 let mut open = || Cursor::open(inputs, shape, false);
                 if let Err(error) = ordered.finish(&db, &mut price, (ending.pending, &ending.reason), &mut open) {
@@ -135,6 +139,14 @@ impl Closing<'_> {
                 folded.unwrap_or_else(|_| Totals::new(job.total))
             }
         };
+        let mut totals = totals;
+        // Batches beside which it ran, or what could not be written down any more.
+        if let Ok(db) = JobDb::open(&store.job_path(&job.id)) {
+            let input = || Ok((inputs.clone(), Shape::new(&spec_of(&job)?.params)?));
+            for open in money::outstanding(&db, job.total, &mut Money::new(prices()), input).unwrap_or_default() {
+                totals.outstanding(open.rows, open.most, open.batch);
+            }
+        }
         job.succeeded = totals.succeeded();
         job.failed = totals.failed();
         let left = job.total.saturating_sub(job.succeeded + job.failed + awaited);
@@ -193,6 +205,7 @@ impl Closing<'_> {
             exit: ending.exit,
             reason: ending.reason,
             next,
+            routes: spec_of(&job).map_or_else(|_| Vec::new(), |spec| spec.routes),
         };
         let exit = meta.exit;
         let mut summary = totals.summary(&meta);

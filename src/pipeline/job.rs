@@ -35,6 +35,9 @@ pub struct Spec {
     /// The copy of the inputs in the job's directory: a batch job's rows are read from there.
     #[serde(default)]
     pub kept: Vec<Kept>,
+    /// With `--via auto`: each model, and why its rows went where they went.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<(String, String)>,
 }
 
 impl Spec {
@@ -113,6 +116,7 @@ pub fn source(plan: &Plan, store: &Store, ledger: &Ledger) -> Result<Source> {
             skip_invalid: false,
             checked: None,
             kept: Vec::new(),
+            routes: Vec::new(),
         },
     };
     if let Some(job) = named.as_ref().filter(|job| again.is_none() && job.transport == Transport::Batch) {

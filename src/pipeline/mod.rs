@@ -138,7 +138,7 @@ impl Consumer<'_> {
         self.advance()?;
         loop {
             self.show(&counters);
-            let mut claim = None;
+            let (mut claim, mut tried) = (None, Vec::new());
             let first = match events.recv_timeout(Duration::from_millis(200)) {
                 Ok(event) => Some(event),
                 Err(RecvTimeoutError::Timeout) => None,
@@ -157,9 +157,13 @@ impl Consumer<'_> {
                         self.db.put(&outcome)?;
                         group.push(outcome);
                     }
+                    Event::Tried(so_far, told) => {
+                        self.db.put_tried(&so_far)?;
+                        tried.push(told);
+                    }
                 }
             }
-            dirty |= claim.is_some() || !group.is_empty();
+            dirty |= claim.is_some() || !group.is_empty() || !tried.is_empty();
             let sync = dirty && synced.elapsed() >= SYNC;
             self.db.commit(sync)?;
             if sync {
@@ -168,6 +172,10 @@ impl Consumer<'_> {
             }
             if let Some(row) = claim {
                 self.shared.claimed(row);
+            }
+            // Who has given up waiting need not be told.
+            for told in tried {
+                let _ = told.send(());
             }
             self.shared.written(group.len());
             busy = group.len() >= FULL;

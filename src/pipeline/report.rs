@@ -9,13 +9,15 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 
 use super::Money;
+use super::money::outstanding;
 use crate::batch::line;
 use crate::batch::lines::Lines;
 use crate::error::{Error, Exit, Result};
-use crate::input::Source;
-use crate::outcome::{ErrorCode, Outcome};
+use crate::input::{Inputs, Source};
+use crate::outcome::{ErrorCode, Outcome, Usage};
 use crate::output::read::Body;
-use crate::price::Table;
+use crate::price::{Nanos, Table};
+use crate::request::Shape;
 use crate::store::{BatchJob, Job, JobDb};
 use crate::summary::details::Details;
 use crate::summary::{Charge, Totals};
@@ -45,16 +47,22 @@ impl Folded {
     }
 }
 
-/// A job's rows.
+/// A job's rows, and what is outstanding; `input`: where the rows can be read again.
 ///
 /// # Errors
 /// 74 if they cannot be read.
-pub fn of_job(db: &JobDb, prices: Table, rows: u64) -> Result<Folded> {
+pub fn of_job(db: &JobDb, prices: Table, rows: u64, input: impl FnOnce() -> Result<(Inputs, Shape)>) -> Result<Folded> {
     let mut money = Money::new(prices);
     let mut folded = Folded::new(rows);
     for retired in db.retired()? {
         let (paid, at_risk) = money.retired(&retired, &mut folded.totals);
-        folded.details.spent(&retired.model, retired.usage, paid, at_risk);
+        folded.details.spent(&retired.model, retired.all_usage(), paid, at_risk);
+    }
+    for open in outstanding(db, rows, &mut money, input)? {
+        folded.totals.outstanding(open.rows, open.most, open.batch);
+        if !open.model.is_empty() {
+            folded.details.spent(&open.model, Usage::default(), Some(Nanos::ZERO), open.most);
+        }
     }
     let mut next = 0;
     loop {

@@ -120,14 +120,8 @@ pub fn prepare(
 ) -> Result<JobDb> {
     let Resumed { mut db, same } = resumed;
     // Rows that were being sent again count as in flight too, so this comes first.
-    let lost = db.unanswered(usize::MAX)?;
+    account_lost(&mut db, inputs, shape, (checked.rows, awaited), ctx)?;
     db.settle_aside()?;
-    // Rows that an input has lost since cannot be named.
-    let lost: Vec<u64> = lost.into_iter().filter(|row| *row <= checked.rows && !awaited.contains(*row)).collect();
-    if !lost.is_empty() {
-        tell_lost(&lost, inputs, shape, ctx)?;
-    }
-    retire_lost(&lost, &mut db, inputs, shape)?;
     db.set_aside(|code| refused_too || passes(code))?;
     if !same {
         let mut kept = 0;
@@ -154,6 +148,27 @@ pub fn prepare(
     Ok(db)
 }
 
+/// What a killed process had in flight is named, and what it may have cost is kept. Rows that others will answer were not.
+///
+/// # Errors
+/// 74 if it cannot be written down, 66 if the input is gone.
+pub fn account_lost(
+    db: &mut JobDb,
+    inputs: &Inputs,
+    shape: &Arc<Shape>,
+    (rows, awaited): (u64, &Bits),
+    ctx: &Ctx,
+) -> Result<()> {
+    let mut lost = db.unanswered(usize::MAX)?;
+    // Rows that an input has lost since cannot be named.
+    lost.retain(|row| *row <= rows && !awaited.contains(*row));
+    if !lost.is_empty() {
+        tell_lost(&lost, inputs, shape, ctx)?;
+    }
+    let bounds = bounds(&lost, inputs, shape)?;
+    db.retire_lost(&bounds)
+}
+
 /// Rows that a killed process had in flight may be billed twice: they are named.
 fn tell_lost(lost: &[u64], inputs: &Inputs, shape: &Arc<Shape>, ctx: &Ctx) -> Result<()> {
     let mut names = Vec::new();
@@ -171,29 +186,29 @@ fn tell_lost(lost: &[u64], inputs: &Inputs, shape: &Arc<Shape>, ctx: &Ctx) -> Re
     Ok(())
 }
 
-/// Rows whose fate a killed process took with it: what they may have cost is kept.
-fn retire_lost(lost: &[u64], db: &mut JobDb, inputs: &Inputs, shape: &Arc<Shape>) -> Result<()> {
-    if lost.is_empty() {
-        return Ok(());
-    }
-    let mut bounds: Vec<(Arc<str>, u32, Usage)> = Vec::new();
+/// The model and the most that one request can use, of each of these rows (ascending).
+///
+/// # Errors
+/// 66 if the input is gone.
+pub fn bounds(rows: &[u64], inputs: &Inputs, shape: &Shape) -> Result<Vec<(Arc<str>, Usage)>> {
+    let mut bounds = Vec::with_capacity(rows.len());
+    let Some(last) = rows.last() else { return Ok(bounds) };
     let mut blocks = inputs.blocks()?;
-    while let Some(block) = blocks.next()? {
+    let mut seen = 0;
+    while seen < *last
+        && let Some(block) = blocks.next()?
+    {
         block.for_each(|record| {
             let Ok(record) = record else { return };
-            if lost.binary_search(&record.row).is_err() {
+            seen = record.row;
+            if rows.binary_search(&record.row).is_err() {
                 return;
             }
             let Ok(request) = shape.request(&record) else { return };
-            let reserve = Usage {
-                prompt: crate::tokens::bound(&request.body),
-                completion: answer_bound(&request.body, request.max_tokens).unwrap_or(0),
-            };
-            bounds.push((request.model, 1, reserve));
+            let prompt = crate::tokens::bound(&request.body);
+            let completion = answer_bound(&request.body, request.max_tokens).unwrap_or(0);
+            bounds.push((request.model, Usage { prompt, completion }));
         });
     }
-    for (model, rows, reserve) in bounds {
-        db.retire_unknown(&model, rows, reserve)?;
-    }
-    db.commit(false)
+    Ok(bounds)
 }

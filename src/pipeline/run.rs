@@ -108,8 +108,9 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
     // From here on there is a job.
     job::enter(&mut claimed, &mut source, &checked, &store, &ledger)?;
     let inputs = &source.inputs;
-    let mut money = Money::new(ctx.settings.prices.clone());
-    let mut totals = Totals::new(checked.rows);
+    let money = Money::new(ctx.settings.prices.clone());
+    // What earlier runs threw away comes to this at the end: until then nobody knows which failed rows stand as they are.
+    let totals = Totals::new(checked.rows);
     let path = store.job_path(&claimed.job.id);
     let mut awaited = Bits::default();
     if let Some(resumed) = &resumed {
@@ -122,9 +123,6 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
         None => JobDb::open(&path)?,
     };
     job::settle(&mut claimed, &source, &checked, &ledger)?;
-    for retired in db.retired()? {
-        money.retired(&retired, &mut totals);
-    }
     let mut done = Bits::new(checked.rows);
     // Rows that failed and are to be sent again have been taken out.
     db.each_fingerprint(|row, _, _| {
@@ -205,7 +203,8 @@ fn budget(plan: &Plan, checked: &Checked, store: &Store, ledger: &Ledger, ctx: &
         return Err(budget::unpriced_error(model));
     }
     if left.amount == Nanos::ZERO {
-        return Err(Error::new(Exit::Budget, format!("nothing is left of {}; nothing was sent", left.what)));
+        return Err(Error::new(Exit::Budget, format!("nothing is left of {}; nothing was sent", left.what))
+            .hint("then the same command goes on; or raise the budget in the config file"));
     }
     Ok(Some(Budget::new(left.amount, left.what, ctx.settings.prices.clone())))
 }

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::shards::Limits;
+use crate::price::Table;
 use crate::request::{Draft, Endpoint};
-use crate::tokens::Estimator;
+use crate::tokens::{self, Estimator};
 
 /// Text that is counted in full; of larger inputs rows are picked by chance, and the others scaled by their bytes. That
 /// took the sum of no model further off than 1.1% where a million rows (`tests/bench/check.sh`: prose, code, JSON, ten other
@@ -19,6 +20,8 @@ pub struct Sight {
     line: u64,
     max_tokens: Option<u64>,
     tokens: Option<u64>,
+    /// Prompt and answer may be more than the model reads.
+    tight: bool,
 }
 
 /// Looks at rows; shared by threads.
@@ -27,13 +30,30 @@ pub struct Looker<'a> {
     /// One row of so many is counted.
     every: u64,
     estimator: &'a Estimator,
+    /// For what models read.
+    table: &'a Table,
 }
 
 impl<'a> Looker<'a> {
     /// For an input of about `bytes`.
     #[must_use]
-    pub fn new(bytes: u64, estimator: &'a Estimator) -> Self {
-        Self { every: bytes.div_ceil(COUNTED).max(1), estimator }
+    pub fn new(bytes: u64, estimator: &'a Estimator, table: &'a Table) -> Self {
+        Self { every: bytes.div_ceil(COUNTED).max(1), estimator, table }
+    }
+
+    /// Whether prompt and answer may be more than the model reads: an estimate may be a tenth too low.
+    fn is_tight(&self, draft: &Draft<'_>, counted: Option<u64>) -> bool {
+        let answer = draft.max_tokens.unwrap_or(0);
+        let most = tokens::bound(&draft.body).saturating_add(answer);
+        if most <= super::scan::SHORT || draft.body.len() > super::scan::COUNTABLE {
+            return false;
+        }
+        let Some(context) = self.table.get(&draft.model).and_then(|entry| entry.context) else { return false };
+        if most <= context {
+            return false;
+        }
+        let prompt = counted.unwrap_or_else(|| self.estimator.request(&draft.body, draft.endpoint == Endpoint::Chat));
+        prompt + prompt / 10 + answer > context
     }
 
     /// What a row is like.
@@ -41,13 +61,15 @@ impl<'a> Looker<'a> {
     pub fn look(&self, draft: &Draft<'_>) -> Sight {
         // Picked by a hash of the row: models that take turns must not fall between the picks.
         let picked = draft.row.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let tokens = picked
+            .is_multiple_of(self.every)
+            .then(|| self.estimator.request(&draft.body, draft.endpoint == Endpoint::Chat));
         Sight {
             body: draft.body.len() as u64,
             line: super::shards::line_bytes(draft),
             max_tokens: draft.answer_bound(),
-            tokens: picked
-                .is_multiple_of(self.every)
-                .then(|| self.estimator.request(&draft.body, draft.endpoint == Endpoint::Chat)),
+            tokens,
+            tight: self.is_tight(draft, tokens),
         }
     }
 }
@@ -65,6 +87,8 @@ pub struct ModelEstimate {
     pub max_tokens: u64,
     /// Rows that set none.
     pub unbounded: u64,
+    /// Rows that may be more than the model reads.
+    pub tight: u64,
     /// Batches that are full.
     full: u64,
     batch_rows: u64,
@@ -121,6 +145,7 @@ impl Estimate {
         let Some((_, model)) = self.models.get_mut(at) else { return };
         model.rows += 1;
         model.bytes += sight.body;
+        model.tight += u64::from(sight.tight);
         if let Some(tokens) = sight.tokens {
             model.counted_bytes += sight.body;
             model.counted_tokens += tokens;
@@ -150,7 +175,7 @@ mod tests {
     use super::*;
 
     fn sight(body: u64, max_tokens: Option<u64>, tokens: Option<u64>) -> Sight {
-        Sight { body, line: body + 40, max_tokens, tokens }
+        Sight { body, line: body + 40, max_tokens, tokens, tight: false }
     }
 
     #[test]
@@ -179,7 +204,7 @@ mod tests {
 
     #[test]
     fn no_period_of_the_input_falls_between_the_picks() {
-        let looker = Looker { every: 32, estimator: Estimator::shared() };
+        let looker = Looker { every: 32, estimator: Estimator::shared(), table: &Table::builtin() };
         for period in [2_u64, 3, 16, 32, 64] {
             let picked = (0..100_000_u64)
                 .map(|row| (row * period).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32)

@@ -92,10 +92,10 @@ pub fn look_over<T>(
 }
 
 /// Requests below this many tokens fit every model that there is, and need not be looked up.
-const SHORT: u64 = 2048;
+pub(super) const SHORT: u64 = 2048;
 
 /// Larger bodies are not counted: that takes longer than the service takes to say no.
-const COUNTABLE: usize = 8 << 20;
+pub(super) const COUNTABLE: usize = 8 << 20;
 
 /// The problem of a row whose prompt and answer are surely more than its model reads.
 fn too_long(record: &Record<'_>, draft: &Draft<'_>, table: &Table) -> Option<Problem> {

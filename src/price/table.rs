@@ -61,6 +61,12 @@ impl Discount {
         self.0 == 0
     }
 
+    /// As people read it: `50%`, `12.5%`.
+    #[must_use]
+    pub fn percent(self) -> String {
+        format!("{}%", Nanos(i128::from(self.0) * 100))
+    }
+
     /// The price that is left, rounded half up to a nano-USD per million tokens.
     #[must_use]
     pub fn off(self, price: Price) -> Price {

@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::gate::InFlight;
-use super::{Engine, MODEL_REFUSALS, Stopped};
+use super::{Budget, Engine, Event, MODEL_REFUSALS, Stopped};
 use crate::api::chat::{self, Answer};
 use crate::api::error::{Class, Failure, Fault};
 use crate::api::limits::Limits;
@@ -94,6 +94,9 @@ impl Engine {
             let Verdict::Again(wait) = verdict else { break };
             // Whoever waits for another try lets others go ahead.
             drop(permit.take());
+            if before != (tally.outcome.wasted, tally.outcome.at_risk) {
+                self.remember(&tally.outcome).await;
+            }
             let stop = &self.shared.stop;
             tokio::select! {
                 biased;
@@ -109,6 +112,15 @@ impl Engine {
         self.emit(tally.outcome);
     }
 
+    /// Waits until it is on disk what the tries of a row came to: a kill must not make anyone forget what may have been billed.
+    async fn remember(&self, so_far: &Outcome) {
+        let (done, written) = oneshot::channel();
+        let so_far = Outcome { body: None, ..so_far.clone() };
+        drop(self.events.send(Event::Tried(Box::new(so_far), done)));
+        // If it cannot be written the run is being stopped already.
+        drop(written.await);
+    }
+
     /// Sets aside what a request may cost at most; waits for others to come back if that is what it takes. `None`: the run
     /// stops, because the budget is spent or for another reason.
     async fn afford(&self, model: &Arc<str>, most: Usage) -> Option<Nanos> {
@@ -120,8 +132,7 @@ impl Engine {
                 Some(Ok(cost)) => return Some(cost),
                 Some(Err(true)) => {}
                 Some(Err(false)) => {
-                    let what =
-                        self.budget.borrow().as_ref().map_or_else(String::new, |budget| budget.what().to_owned());
+                    let what = self.budget.borrow().as_ref().map_or_else(String::new, Budget::what);
                     self.stop(Stopped::Cost(what));
                     return None;
                 }

@@ -26,10 +26,10 @@ impl Budget {
         Self { limit, what, spent: Nanos::ZERO, set_aside: Nanos::ZERO, table, known: HashMap::new() }
     }
 
-    /// Which budget it is.
+    /// Which budget it is, and what is gone of it by now.
     #[must_use]
-    pub fn what(&self) -> &str {
-        &self.what
+    pub fn what(&self) -> String {
+        format!("{}; this command has spent {}", self.what, self.spent.human())
     }
 
     fn price(&mut self, model: &Arc<str>) -> Option<(Price, u64)> {

@@ -19,7 +19,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, atomic::Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::api::Client;
@@ -80,6 +80,8 @@ pub enum Event {
     Outcome(Box<Outcome>),
     /// Rows up to this one will be sent as soon as that is written down.
     Claim(u64),
+    /// A row will be sent again as soon as it is written down what its tries came to so far; they may have been billed.
+    Tried(Box<Outcome>, oneshot::Sender<()>),
 }
 
 /// Why the run ended before its last row.

@@ -40,9 +40,9 @@ fn document(app: &App) -> io::Result<Value> {
             *job = settled;
         }
         let Some(result) = &job.result else { continue };
-        batches.add(result.bill.requests, result.bill.prompt_tokens, result.bill.completion_tokens);
+        batches.add(result.bill);
         if result.instance != app.instance {
-            elsewhere.add(result.bill.requests, result.bill.prompt_tokens, result.bill.completion_tokens);
+            elsewhere.add(result.bill);
             if app.config.track {
                 paid.extend(kept_paid(app, &job.id)?);
             }

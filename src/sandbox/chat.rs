@@ -18,7 +18,7 @@ use super::listener::Conn;
 use super::models::{Standing, standing};
 use super::reply::{Payload, Reply};
 use super::request::{Bad, Endpoint, Parsed, parse};
-use super::stats::InFlight;
+use super::stats::{Bill, InFlight};
 
 /// A body smaller than this is not worth packing.
 const PACK_FROM: usize = 256;
@@ -113,7 +113,7 @@ async fn work<'a>(app: &'a App, endpoint: Endpoint, headers: &HeaderMap, body: &
     let flaw = fault.as_ref().map_or(Flaw::None, |fault| flaw(&fault.kind));
     let Answer { body, prompt_tokens, completion_tokens } = answers::answer(&request, endpoint, flaw);
     // Paid now: whether anybody waits for the answer is not the meter's concern.
-    app.stats.paid(hash, prompt_tokens, completion_tokens);
+    app.stats.paid(hash, Bill::of(&request.model, false, prompt_tokens, completion_tokens));
     if let Some(tokens) = &app.tokens {
         let spent = u32::try_from(prompt_tokens + completion_tokens).unwrap_or(u32::MAX);
         tokens.charge(key, f64::from(spent), Instant::now());

@@ -90,6 +90,25 @@ pub fn standing(id: &str) -> Standing {
     }
 }
 
+/// Models that cost half in batches.
+const HALF: [&str; 2] = ["meta-llama/Llama-3.3-70B-Instruct-Turbo", "meta-llama/Llama-3.2-3B-Instruct-Turbo"];
+
+/// What a token of the prompt and one of the answer cost, in a `batch` or at realtime, in billionths of a US dollar; none
+/// for a model that is not in the list.
+pub fn price(id: &str, batch: bool) -> Option<(u64, u64)> {
+    let model = MODELS.iter().find(|model| model.id == id)?;
+    let part = if batch && HALF.contains(&id) { 2 } else { 1 };
+    let token = |text: &str| billionths(text).map(|price| price / part);
+    Some((token(model.price.0)?, token(model.price.1)?))
+}
+
+/// The price of one token: of the first three decimals of that of a million, rounded, since the rest is binary noise.
+fn billionths(per_million: &str) -> Option<u64> {
+    let (whole, decimals) = per_million.split_once('.').unwrap_or((per_million, ""));
+    let digits: String = whole.chars().chain(decimals.chars().chain("0000".chars()).take(4)).collect();
+    Some((digits.parse::<u64>().ok()? + 5) / 10)
+}
+
 /// The body of `GET /models`: a bare array.
 pub fn list() -> String {
     let mut out = String::from("[");
@@ -128,6 +147,30 @@ mod tests {
         assert!(list.iter().any(|model| model.get("context_length").is_none()));
         assert!(list.iter().any(|model| model["pricing"]["input"] == 0));
         assert_eq!(list[0]["pricing"]["input"].to_string(), "1.0399999999999998");
+    }
+
+    #[test]
+    fn a_token_costs_whole_billionths_and_noise_is_no_money() {
+        let cases = [
+            ("meta-llama/Llama-3.2-3B-Instruct-Turbo", false, Some((60, 60))),
+            ("meta-llama/Llama-3.2-3B-Instruct-Turbo", true, Some((30, 30))),
+            ("meta-llama/Llama-3.3-70B-Instruct-Turbo", false, Some((1040, 1040))),
+            ("meta-llama/Llama-3.3-70B-Instruct-Turbo", true, Some((520, 520))),
+            ("openai/gpt-oss-20b", true, Some((50, 200))),
+            ("Qwen/Qwen3.5-9B", false, Some((170, 250))),
+            ("moonshotai/Kimi-K2.5", false, Some((500, 2800))),
+            ("nobody/knows-this", false, None),
+        ];
+        for (model, batch, expected) in cases {
+            assert_eq!(price(model, batch), expected, "{model}");
+        }
+        for model in MODELS {
+            let (input, output) = price(model.id, false).unwrap();
+            let spelled = |text: &str| text.parse::<f64>().unwrap() * 1000.0;
+            assert!((spelled(model.price.0) - input as f64).abs() < 1e-6, "{}", model.id);
+            assert!((spelled(model.price.1) - output as f64).abs() < 1e-6, "{}", model.id);
+            assert!(!HALF.contains(&model.id) || (input % 2, output % 2) == (0, 0), "{}", model.id);
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::intake::line;
 use super::lifecycle::{BatchRecord, Outcome, Status};
 use super::request::{Endpoint, parse};
 use super::state::{Folder, derived_id, now_ms};
+use super::stats::Bill;
 
 /// Writes down what came of the job with this id, if it is due; the record as it then is.
 ///
@@ -120,7 +121,7 @@ impl Part {
 struct Production {
     output: Part,
     errors: Part,
-    bill: super::stats::Bill,
+    bill: Bill,
     paid: Vec<u64>,
 }
 
@@ -143,12 +144,8 @@ fn spans(reader: &mut impl BufRead) -> io::Result<Vec<(u64, usize)>> {
 
 impl Production {
     fn run(app: &App, record: &BatchRecord, faults: &Injector, now: u64) -> io::Result<Self> {
-        let mut made = Self {
-            output: Part::new(app)?,
-            errors: Part::new(app)?,
-            bill: super::stats::Bill::default(),
-            paid: Vec::new(),
-        };
+        let mut made =
+            Self { output: Part::new(app)?, errors: Part::new(app)?, bill: Bill::default(), paid: Vec::new() };
         let input = match File::open(app.store.path(Folder::Files, &record.input_file_id, "bin")?) {
             Ok(input) => input,
             // Deleted while the job ran: there is nothing to answer.
@@ -199,7 +196,7 @@ impl Production {
             return self.failure(id, code, shape);
         }
         let answer = answers::answer(&request, endpoint, Flaw::None);
-        self.bill.add(1, answer.prompt_tokens, answer.completion_tokens);
+        self.bill.add(Bill::of(&request.model, true, answer.prompt_tokens, answer.completion_tokens));
         self.paid.push(hash);
         let line = answered(id, 200, &compact(&answer.body));
         match fault {

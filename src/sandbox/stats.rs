@@ -5,6 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::models;
+
 /// Tokens and requests that were paid for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bill {
@@ -14,14 +16,30 @@ pub struct Bill {
     pub prompt_tokens: u64,
     /// Their completion tokens.
     pub completion_tokens: u64,
+    /// What they cost by the sandbox's own price list, in billionths of a US dollar: exact, every price is a whole number
+    /// of them a token.
+    #[serde(default)]
+    pub nano_usd: u64,
+    /// Of the requests, those of models without a price in that list; they are not in `nano_usd`.
+    #[serde(default)]
+    pub unpriced: u64,
 }
 
 impl Bill {
-    /// Adds `requests` answers of so many tokens.
-    pub fn add(&mut self, requests: u64, prompt_tokens: u64, completion_tokens: u64) {
-        self.requests += requests;
-        self.prompt_tokens += prompt_tokens;
-        self.completion_tokens += completion_tokens;
+    /// The bill of one answer, in a `batch` or at realtime.
+    pub fn of(model: &str, batch: bool, prompt_tokens: u64, completion_tokens: u64) -> Self {
+        let price = models::price(model, batch);
+        let nano_usd = price.map_or(0, |(input, output)| prompt_tokens * input + completion_tokens * output);
+        Self { requests: 1, prompt_tokens, completion_tokens, nano_usd, unpriced: u64::from(price.is_none()) }
+    }
+
+    /// Adds what is on another bill.
+    pub fn add(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.prompt_tokens += other.prompt_tokens;
+        self.completion_tokens += other.completion_tokens;
+        self.nano_usd += other.nano_usd;
+        self.unpriced += other.unpriced;
     }
 }
 
@@ -93,9 +111,9 @@ impl Stats {
     }
 
     /// The answer to the prompt with this hash was generated.
-    pub fn paid(&self, hash: u64, prompt_tokens: u64, completion_tokens: u64) {
+    pub fn paid(&self, hash: u64, bill: Bill) {
         let mut inner = self.inner();
-        inner.bill.add(1, prompt_tokens, completion_tokens);
+        inner.bill.add(bill);
         if self.track {
             *inner.paid.entry(hash).or_default() += 1;
         }
@@ -104,7 +122,7 @@ impl Stats {
     /// The rows of a batch with these prompts were answered.
     pub fn paid_rows(&self, bill: Bill, hashes: &[u64]) {
         let mut inner = self.inner();
-        inner.bill.add(bill.requests, bill.prompt_tokens, bill.completion_tokens);
+        inner.bill.add(bill);
         if self.track {
             for hash in hashes {
                 *inner.paid.entry(*hash).or_default() += 1;
@@ -136,7 +154,7 @@ impl Stats {
             *paid.entry(*hash).or_default() += 1;
         }
         let mut all = inner.bill;
-        all.add(bill.requests, bill.prompt_tokens, bill.completion_tokens);
+        all.add(bill);
         let mut by_path: BTreeMap<String, BTreeMap<u16, u64>> = BTreeMap::new();
         for ((path, status), count) in &inner.routes {
             by_path.entry((*path).to_owned()).or_default().insert(*status, *count);
@@ -193,11 +211,14 @@ mod tests {
     #[test]
     fn double_payment_shows() {
         let stats = Stats::new(true);
-        stats.paid(0xab, 10, 2);
-        stats.paid(0xab, 10, 2);
-        stats.paid(0xcd, 1, 1);
+        let turbo = |prompt, completion| Bill::of("meta-llama/Llama-3.2-3B-Instruct-Turbo", false, prompt, completion);
+        stats.paid(0xab, turbo(10, 2));
+        stats.paid(0xab, turbo(10, 2));
+        stats.paid(0xcd, Bill::of("nobody/knows-this", false, 1, 1));
         let seen = stats.snapshot();
-        assert_eq!(seen.bill, Bill { requests: 3, prompt_tokens: 21, completion_tokens: 5 });
+        // $0.06 a million: 60 a token.
+        let bill = Bill { requests: 3, prompt_tokens: 21, completion_tokens: 5, nano_usd: 24 * 60, unpriced: 1 };
+        assert_eq!(seen.bill, bill);
         assert_eq!(seen.paid["00000000000000ab"], 2);
         assert_eq!(seen.paid_again, 1);
     }
@@ -205,11 +226,12 @@ mod tests {
     #[test]
     fn batches_and_realtime_are_one_account() {
         let stats = Stats::new(true);
-        let bill = |requests| Bill { requests, prompt_tokens: 10, completion_tokens: 1 };
-        stats.paid(1, 10, 1);
+        let bill = |requests| Bill { requests, prompt_tokens: 10, completion_tokens: 1, nano_usd: 7, unpriced: 0 };
+        stats.paid(1, bill(1));
         stats.paid_rows(bill(2), &[1, 2]);
         let seen = stats.snapshot_with(bill(1), &[2]);
-        assert_eq!(seen.bill, Bill { requests: 4, prompt_tokens: 30, completion_tokens: 3 });
+        let all = Bill { requests: 4, prompt_tokens: 30, completion_tokens: 3, nano_usd: 21, unpriced: 0 };
+        assert_eq!(seen.bill, all);
         assert_eq!((seen.paid.values().sum::<u32>(), seen.paid_again), (4, 2));
         assert_eq!((stats.snapshot().bill.requests, stats.snapshot().paid_again), (3, 1));
         let untracked = Stats::new(false);

@@ -487,6 +487,6 @@ mod tests {
         assert_eq!(db.counts().expect("counts"), (0, 0));
         let retired = db.retired().expect("sums");
         let of_batch = retired.iter().find(|r| r.batch).expect("the row of batch 2");
-        assert_eq!(of_batch.usage.completion, 2, "{retired:?}");
+        assert_eq!(of_batch.usage.expect("a usage").completion, 2, "{retired:?}");
     }
 }

@@ -57,14 +57,16 @@ impl Ledger {
 }
 
 impl JobDb {
-    /// The prompt tokens that the service reported of answered rows up to `row`, ascending.
+    /// The prompt tokens that the service reported of up to `most` answered rows, one of `every` so many, ascending.
     ///
     /// # Errors
     /// 74 if they cannot be read.
-    pub fn prompt_tokens(&self, row: u64) -> Result<Vec<(u64, u64)>> {
+    pub fn prompt_tokens(&self, most: u64, every: u64) -> Result<Vec<(u64, u64)>> {
         self.run(|db| {
-            db.prepare_cached("SELECT row, prompt FROM outcome WHERE ok AND row <= ?1 AND prompt > 0 ORDER BY row")?
-                .query_map([row.cast_signed()], |found| {
+            // Picked by a hash: models that take turns must not fall between the picks.
+            let picked = "ok AND prompt > 0 AND ((row * 2654435761) >> 7) % ?2 = 0";
+            db.prepare_cached(&format!("SELECT row, prompt FROM outcome WHERE {picked} ORDER BY row LIMIT ?1"))?
+                .query_map([most.cast_signed(), every.cast_signed()], |found| {
                     Ok((found.get::<_, i64>(0)?.cast_unsigned(), found.get::<_, i64>(1)?.cast_unsigned()))
                 })?
                 .collect()
@@ -75,6 +77,23 @@ impl JobDb {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_are_picked_from_all_of_a_job() {
+        let (_dir, mut db) = super::super::job::tests::db();
+        for row in 1..=1000 {
+            db.put(&super::super::job::tests::outcome(row, 1, row % 10 > 0)).expect("a write");
+        }
+        db.commit(false).expect("a commit");
+        let picked = db.prompt_tokens(2048, 9).expect("rows");
+        assert!((60..140).contains(&picked.len()), "{}", picked.len());
+        assert!(picked.iter().all(|(row, tokens)| row % 10 > 0 && *tokens == 10));
+        for part in 0..10 {
+            let some = picked.iter().filter(|(row, _)| (row - 1) / 100 == part).count();
+            assert!(some > 2, "{some} of the rows from {} on", part * 100 + 1);
+        }
+        assert_eq!(db.prompt_tokens(5, 1).expect("rows").len(), 5);
+    }
 
     #[test]
     fn what_jobs_teach_adds_up_and_a_job_teaches_once() {

@@ -30,16 +30,23 @@ const UPGRADE: &str = "ALTER TABLE outcome ADD COLUMN batch INTEGER; ALTER TABLE
     ALTER TABLE outcome ADD COLUMN at INTEGER;
     ALTER TABLE outcome ADD COLUMN len INTEGER; ALTER TABLE retired ADD COLUMN batch INTEGER;";
 
-/// What was spent on outcomes that no longer stand for a row, by model.
+/// What was spent on outcomes that no longer stand for a row: those that are alike, so that each can be priced as it was
+/// when it stood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retired {
     /// The model asked for.
     pub model: String,
-    /// Tokens that were paid for.
-    pub usage: Usage,
-    /// Attempts whose fate is unknown, and what they could cost at most in all.
+    /// So many.
+    pub count: u32,
+    /// Whether these were answers.
+    pub ok: bool,
+    /// Usage of each one's answer.
+    pub usage: Option<Usage>,
+    /// Usage of each one's responses that were thrown away.
+    pub wasted: Usage,
+    /// Attempts of all of them whose fate is unknown.
     pub at_risk: u32,
-    /// The bound of the above.
+    /// What one attempt can cost at most, as [`Outcome::reserve`]; nothing if no attempt is of unknown fate.
     pub reserve: Usage,
     /// Requests sent.
     pub attempts: u64,
@@ -47,6 +54,18 @@ pub struct Retired {
     pub refused: u64,
     /// At the batch price.
     pub batch: bool,
+}
+
+impl Retired {
+    /// All tokens that were paid for.
+    #[must_use]
+    pub fn all_usage(&self) -> Usage {
+        let (each, count) = (self.usage.unwrap_or_default(), u64::from(self.count));
+        Usage {
+            prompt: (each.prompt + self.wasted.prompt) * count,
+            completion: (each.completion + self.wasted.completion) * count,
+        }
+    }
 }
 
 impl JobDb {
@@ -80,6 +99,14 @@ impl JobDb {
             Ok(_) => Err(damaged(&self.path, &rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(11), None))),
             Err(e) => Err(damaged(&self.path, &e)),
         }
+    }
+
+    /// Changes whenever another connection has written.
+    ///
+    /// # Errors
+    /// 74 if it cannot be read.
+    pub fn version(&self) -> Result<i64> {
+        self.run(|db| db.pragma_query_value(None, "data_version", |row| row.get(0)))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -188,8 +215,49 @@ impl JobDb {
     /// 74 if the disk refuses.
     pub fn release(&mut self) -> Result<()> {
         self.begin()?;
-        self.run(|db| db.execute("DELETE FROM meta WHERE key = 'claimed'", []))?;
+        self.run(|db| db.execute_batch("DELETE FROM meta WHERE key = 'claimed'; DELETE FROM tried;"))?;
         Ok(())
+    }
+
+    /// What the tries of a row came to that is about to be sent again: known then, should this process die before the row
+    /// has its outcome. Commits with the open group.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn put_tried(&mut self, so_far: &Outcome) -> Result<()> {
+        self.begin()?;
+        self.run(|db| {
+            db.prepare_cached("INSERT OR REPLACE INTO tried VALUES (?,?,?,?,?,?,?,?,?)")?.execute(params![
+                so_far.row.cast_signed(),
+                &*so_far.model,
+                so_far.wasted.prompt.cast_signed(),
+                so_far.wasted.completion.cast_signed(),
+                so_far.at_risk,
+                so_far.reserve.prompt.cast_signed(),
+                so_far.reserve.completion.cast_signed(),
+                so_far.attempts,
+                so_far.refused,
+            ])
+        })?;
+        Ok(())
+    }
+
+    /// A process that died is accounted for: each of the rows that it may have been sending by its model and what it may
+    /// cost, and what earlier tries of such rows came to. Nothing is in doubt then.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn retire_lost(&mut self, in_flight: &[(Arc<str>, Usage)]) -> Result<()> {
+        self.begin()?;
+        for (model, reserve) in in_flight {
+            self.run(|db| {
+                db.prepare_cached("INSERT INTO retired VALUES (?1, 0, NULL, NULL, 0, 0, 1, ?2, ?3, 1, 0, NULL)")?
+                    .execute(params![&**model, reserve.prompt.cast_signed(), reserve.completion.cast_signed()])
+            })?;
+        }
+        self.run(|db| db.execute_batch(&format!("INSERT INTO retired {TRIED};")))?;
+        self.release()?;
+        self.commit(false)
     }
 
     /// Rows that may have been sent but have no outcome: what was in flight when the last process died. At most `limit` of them.
@@ -321,8 +389,6 @@ impl JobDb {
         let gone = self.run(|db| {
             let failed = "ok = 0 AND code IN (SELECT value FROM json_each(?1))";
             db.execute(&format!("INSERT INTO set_aside SELECT * FROM outcome WHERE {failed}"), [&codes])?;
-            // What was in flight has been accounted for by now.
-            db.execute("DELETE FROM meta WHERE key = 'claimed'", [])?;
             db.execute(&format!("DELETE FROM outcome WHERE {failed}"), [&codes])
         })?;
         self.commit(false)?;
@@ -374,43 +440,36 @@ impl JobDb {
         })
     }
 
-    /// Writes down that rows sent by a process that died may have been billed: their number, by model and bound.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
-    pub fn retire_unknown(&mut self, model: &str, rows: u32, reserve: Usage) -> Result<()> {
-        self.begin()?;
-        self.run(|db| {
-            db.execute(
-                "INSERT INTO retired VALUES (?1, 0, NULL, NULL, 0, 0, ?2, ?3, ?4, ?2, 0, NULL)",
-                params![model, rows, reserve.prompt.cast_signed(), reserve.completion.cast_signed()],
-            )
-        })?;
-        Ok(())
-    }
-
-    /// What was spent on outcomes that no longer stand for a row.
+    /// What was spent on outcomes that no longer stand for a row, and on rows that have none yet.
     ///
     /// # Errors
     /// 74 if it cannot be read.
     pub fn retired(&self) -> Result<Vec<Retired>> {
         self.run(|db| {
             let mut statement = db.prepare(&format!(
-                "SELECT model, sum(coalesce(prompt, 0) + wasted_p), sum(coalesce(completion, 0) + wasted_c), sum(at_risk),
-                 sum(at_risk * reserve_p), sum(at_risk * reserve_c), sum(attempts), sum(refused), batch IS NOT NULL
-                 FROM (SELECT * FROM retired UNION ALL SELECT {RETIRED} FROM set_aside WHERE attempts > 0)
-                 GROUP BY model, batch IS NOT NULL",
+                "SELECT model, ok, prompt, completion, wasted_p, wasted_c, sum(at_risk),
+                 CASE WHEN at_risk > 0 OR (ok AND prompt IS NULL) THEN reserve_p ELSE 0 END AS most_p,
+                 CASE WHEN at_risk > 0 OR (ok AND prompt IS NULL) THEN reserve_c ELSE 0 END AS most_c,
+                 sum(attempts), sum(refused), batch IS NOT NULL AS batched, count(*)
+                 FROM (SELECT * FROM retired UNION ALL SELECT {RETIRED} FROM set_aside WHERE attempts > 0 UNION ALL {TRIED})
+                 GROUP BY model, ok, prompt, completion, wasted_p, wasted_c, most_p, most_c, batched",
             ))?;
             let rows = statement.query_map([], |row| {
                 let number = |i| row.get::<_, i64>(i).map(i64::cast_unsigned);
+                let (prompt, completion): (Option<i64>, Option<i64>) = (row.get(2)?, row.get(3)?);
                 Ok(Retired {
                     model: row.get(0)?,
-                    usage: Usage { prompt: number(1)?, completion: number(2)? },
-                    at_risk: u32::try_from(number(3)?).unwrap_or(u32::MAX),
-                    reserve: Usage { prompt: number(4)?, completion: number(5)? },
-                    attempts: number(6)?,
-                    refused: number(7)?,
-                    batch: row.get(8)?,
+                    ok: row.get(1)?,
+                    usage: prompt
+                        .zip(completion)
+                        .map(|(p, c)| Usage { prompt: p.cast_unsigned(), completion: c.cast_unsigned() }),
+                    wasted: Usage { prompt: number(4)?, completion: number(5)? },
+                    at_risk: u32::try_from(number(6)?).unwrap_or(u32::MAX),
+                    reserve: Usage { prompt: number(7)?, completion: number(8)? },
+                    attempts: number(9)?,
+                    refused: number(10)?,
+                    batch: row.get(11)?,
+                    count: u32::try_from(number(12)?).unwrap_or(u32::MAX),
                 })
             })?;
             rows.collect()
@@ -421,6 +480,11 @@ impl JobDb {
 /// The columns of `retired`, as `outcome` has them.
 pub(super) const RETIRED: &str =
     "model, ok, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, batch";
+
+/// Rows of `tried` that have no outcome, with the columns of `retired`.
+const TRIED: &str =
+    "SELECT model, 0, NULL, NULL, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, NULL
+    FROM tried WHERE row NOT IN (SELECT row FROM outcome)";
 
 /// One copy of each model's name.
 #[derive(Default)]
@@ -537,6 +601,31 @@ pub(super) mod tests {
         assert_eq!(db.set_aside(|_| true).expect("retired"), 1);
         assert_eq!(db.outcomes(1, 10).expect("rows").len(), 1);
         let retired = db.retired().expect("sums");
-        assert_eq!((retired[0].attempts, retired[0].usage), (2, Usage { prompt: 1, completion: 0 }));
+        assert_eq!((retired[0].attempts, retired[0].wasted), (2, Usage { prompt: 1, completion: 0 }));
+    }
+
+    #[test]
+    fn what_was_tried_counts_until_there_is_an_outcome() {
+        let (_dir, mut db) = db();
+        let reserve = Usage { prompt: 7, completion: 5 };
+        let mut so_far = Outcome { at_risk: 1, reserve, ..outcome(3, 3, false) };
+        db.claim(9).expect("a claim");
+        db.put_tried(&so_far).expect("a write");
+        so_far.at_risk = 2;
+        db.put_tried(&so_far).expect("a write");
+        db.put_tried(&outcome(4, 4, false)).expect("a write");
+        db.put(&outcome(4, 4, true)).expect("a write");
+        db.commit(false).expect("a commit");
+        let risk = |db: &JobDb| {
+            let all = db.retired().expect("sums");
+            all.iter().map(|r| (r.at_risk, r.wasted.prompt * u64::from(r.count), r.reserve)).collect::<Vec<_>>()
+        };
+        assert_eq!(risk(&db), [(2, 1, reserve)]);
+        // The process died: row 3 was on its way once more, and row 5 for the first time.
+        db.retire_lost(&[("m".into(), reserve), ("m".into(), Usage { prompt: 9, completion: 0 })]).expect("a write");
+        assert_eq!((db.claimed().expect("a claim"), db.unanswered(9).expect("rows").len()), (0, 0));
+        let seen = risk(&db);
+        assert_eq!(seen.iter().map(|(risk, ..)| risk).sum::<u32>(), 4, "{seen:?}");
+        assert_eq!(seen.iter().map(|(_, wasted, _)| wasted).sum::<u64>(), 1, "{seen:?}");
     }
 }

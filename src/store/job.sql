@@ -46,6 +46,12 @@ CREATE TABLE IF NOT EXISTS retired (
     refused     INTEGER NOT NULL,
     batch       INTEGER              -- as in outcome
 ) STRICT;
+-- Rows that are sent again after a try that may have been billed, while they have no outcome: what their tries came to so far.
+CREATE TABLE IF NOT EXISTS tried (
+    row INTEGER PRIMARY KEY, model TEXT NOT NULL, wasted_p INTEGER NOT NULL, wasted_c INTEGER NOT NULL,
+    at_risk INTEGER NOT NULL, reserve_p INTEGER NOT NULL, reserve_c INTEGER NOT NULL, attempts INTEGER NOT NULL,
+    refused INTEGER NOT NULL
+) STRICT;
 -- Together batches of this job; each change is on the disk before the act that follows from it.
 CREATE TABLE IF NOT EXISTS batch (
     number      INTEGER PRIMARY KEY, -- 1-based over all submissions of the job
@@ -63,4 +69,4 @@ CREATE TABLE IF NOT EXISTS request (
     PRIMARY KEY (batch, row)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;

@@ -43,4 +43,4 @@ CREATE TABLE IF NOT EXISTS estimate (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS spend_day ON spend (day);
 CREATE INDEX IF NOT EXISTS job_key ON job (key, seq);
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;

@@ -217,7 +217,9 @@ fn open_db(path: &Path, schema: &str, upgrade: &str) -> Result<Connection> {
         1 => {
             db.execute_batch(&format!("BEGIN IMMEDIATE; {upgrade} {schema} COMMIT;")).map_err(|e| damaged(path, &e))?;
         }
-        2 => {}
+        // Tables that are new are made.
+        2 => db.execute_batch(&format!("BEGIN IMMEDIATE; {schema} COMMIT;")).map_err(|e| damaged(path, &e))?,
+        3 => {}
         newer => {
             return Err(Error::new(
                 Exit::Io,

@@ -46,6 +46,9 @@ pub struct Summary {
     /// Attempts of unknown fate.
     #[serde(skip)]
     pub uncertain: u64,
+    /// Rows in batches that have not been fetched.
+    #[serde(skip)]
+    pub in_batches: u64,
     /// Answers without a usage.
     #[serde(skip)]
     pub unmetered: u64,
@@ -107,12 +110,25 @@ pub struct ModelLine {
     pub tokens: u64,
     /// `None`: not known.
     pub usd: Option<Nanos>,
+    /// `batch`, `realtime` or `both`; `None`: nothing was sent, or nobody knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub via: Option<&'static str>,
+    /// Why, where that was chosen for each model (`submit --via auto`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 impl ModelLine {
     pub(super) fn of((name, model): (&Arc<str>, &ModelTotals)) -> Self {
         let usd = if model.unpriced { model.usd.whole() } else { model.usd.known_part() };
-        Self { model: name.to_string(), rows: model.rows, tokens: model.usage.prompt + model.usage.completion, usd }
+        let via = match (model.batched, model.realtime) {
+            (0, 0) => None,
+            (_, 0) => Some("batch"),
+            (0, _) => Some("realtime"),
+            _ => Some("both"),
+        };
+        let tokens = model.usage.prompt + model.usage.completion;
+        Self { model: name.to_string(), rows: model.rows, tokens, usd, via, why: None }
     }
 }
 

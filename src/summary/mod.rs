@@ -59,7 +59,8 @@ impl Charge {
         }
     }
 
-    /// All that was paid for the row, for its `cost_usd` column: these add up to the summary's `cost.usd`.
+    /// All that was paid for the row, for its `cost_usd` column: these add up to the summary's `cost.usd`, but for tries
+    /// before an answer without a usage.
     #[must_use]
     pub fn total(&self) -> Option<Nanos> {
         Some(self.paid? + self.wasted?)
@@ -103,6 +104,9 @@ struct ModelTotals {
     usage: Usage,
     usd: Sum,
     unpriced: bool,
+    /// Rows that a batch answered or failed to, and rows that were sent at realtime.
+    batched: u64,
+    realtime: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,6 +133,8 @@ pub struct Totals {
     /// Rows whose answer came without a usage.
     unmetered: u64,
     uncertain: u64,
+    /// Rows in batches that have not been fetched.
+    in_batches: u64,
     models: BTreeMap<Arc<str>, ModelTotals>,
     errors: BTreeMap<ErrorCode, ErrorTotals>,
     latency: Histogram,
@@ -152,6 +158,7 @@ impl Totals {
             resumed: Sum::default(),
             unmetered: 0,
             uncertain: 0,
+            in_batches: 0,
             models: BTreeMap::new(),
             errors: BTreeMap::new(),
             latency: Histogram::default(),
@@ -170,9 +177,12 @@ impl Totals {
         usage += outcome.wasted;
         self.usage += usage;
         let total = charge.total();
-        self.paid.add(total);
+        // Of an answer without a usage the tries before it may be known.
+        self.paid.add(charge.paid);
+        self.paid.add(charge.wasted);
         // Unknown on one side is left out of both, or "saved" would compare different rows.
-        self.list.add(total.and_then(|_| Some(charge.list? + charge.wasted?)));
+        self.list.add(charge.paid.and(charge.list));
+        self.list.add(charge.wasted);
         self.wasted.add(charge.wasted);
         self.at_risk.add(charge.at_risk);
         self.uncertain += u64::from(outcome.at_risk);
@@ -186,8 +196,13 @@ impl Totals {
             };
             model.rows += 1;
             model.usage += usage;
-            model.usd.add(total);
+            model.usd.add(charge.paid);
+            model.usd.add(charge.wasted);
             model.unpriced |= !charge.priced && total.is_none();
+            match outcome.batch {
+                Some(_) => model.batched += 1,
+                None => model.realtime += u64::from(outcome.attempts > 0),
+            }
         }
 
         match &outcome.error {
@@ -216,7 +231,8 @@ impl Totals {
         }
         if charge.reused {
             self.reused += 1;
-            self.resumed.add(total);
+            self.resumed.add(charge.paid);
+            self.resumed.add(charge.wasted);
         } else if outcome.batch.is_none() {
             let (attempts, refused) = (u64::from(outcome.attempts), u64::from(outcome.refused));
             self.http.sent += attempts;
@@ -242,6 +258,13 @@ impl Totals {
         }
     }
 
+    /// Counts what may be billed for `rows` rows whose end has not come in; in a `batch`, or sent one by one.
+    pub fn outstanding(&mut self, rows: u32, at_risk: Option<Nanos>, batch: bool) {
+        self.at_risk.add(at_risk);
+        let count = if batch { &mut self.in_batches } else { &mut self.uncertain };
+        *count += u64::from(rows);
+    }
+
     /// Counts all that `other` counted of the same job; the job's number of rows stays.
     pub fn merge(&mut self, other: Self) {
         self.succeeded += other.succeeded;
@@ -255,12 +278,15 @@ impl Totals {
         self.resumed.merge(other.resumed);
         self.unmetered += other.unmetered;
         self.uncertain += other.uncertain;
+        self.in_batches += other.in_batches;
         for (name, more) in other.models {
             let model = self.models.entry(name).or_default();
             model.rows += more.rows;
             model.usage += more.usage;
             model.usd.merge(more.usd);
             model.unpriced |= more.unpriced;
+            model.batched += more.batched;
+            model.realtime += more.realtime;
         }
         for (code, more) in other.errors {
             match self.errors.get_mut(&code) {
@@ -318,6 +344,11 @@ impl Totals {
         let saved_usd = realtime_usd.zip(usd).map(|(realtime, usd)| realtime - usd);
         let unpriced = self.models.iter().filter(|(_, model)| model.unpriced);
         let mut models: Vec<ModelLine> = self.models.iter().map(ModelLine::of).collect();
+        for line in &mut models {
+            // A results file does not tell.
+            line.via = line.via.filter(|_| meta.job.is_some());
+            line.why = meta.routes.iter().find(|(model, _)| *model == line.model).map(|(_, why)| why.clone());
+        }
         models.sort_by(|a, b| b.rows.cmp(&a.rows).then_with(|| a.model.cmp(&b.model)));
         let mut errors: Vec<ErrorLine> = self.errors.iter().map(ErrorLine::of).collect();
         // Stable: equal counts stay in the contract's order of codes.
@@ -364,6 +395,7 @@ impl Totals {
             exit: ExitLine { code: meta.exit.code(), reason: meta.reason.clone(), next: meta.next.clone() },
             reused: self.reused,
             uncertain: self.uncertain,
+            in_batches: self.in_batches,
             unmetered: self.unmetered,
         }
     }
@@ -388,6 +420,8 @@ pub struct Meta {
     pub reason: String,
     /// The command that goes on from here.
     pub next: Option<String>,
+    /// Models with why their rows went where they went, if that was chosen for each.
+    pub routes: Vec<(String, String)>,
 }
 
 #[cfg(test)]

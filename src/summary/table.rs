@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::{Cost, Summary};
-use crate::price::{Nanos, grouped};
+use crate::price::{Nanos, Spelling, grouped};
 
 /// Two blanks, then the label.
 const INDENT: usize = 12;
@@ -79,33 +79,52 @@ impl Summary {
         parts
     }
 
+    /// How all amounts of this receipt are spelled.
+    #[must_use]
+    pub fn spelling(&self) -> Spelling {
+        let Cost { usd, realtime_usd, saved_usd, at_risk_usd, wasted_usd, resumed_usd, .. } = &self.cost;
+        let whole = [usd, realtime_usd, saved_usd, at_risk_usd, wasted_usd, resumed_usd];
+        Spelling::of(whole.into_iter().copied().chain(self.models.iter().map(|model| model.usd)).flatten())
+    }
+
     fn cost_parts(&self) -> Vec<String> {
+        let spelling = self.spelling();
         let Cost { usd, realtime_usd, saved_usd, unpriced_models, .. } = &self.cost;
         let mut parts = Vec::new();
         match usd {
             Some(usd) if *usd == Nanos::ZERO && self.tokens.total == 0 => parts.push("nothing".to_owned()),
-            Some(usd) => parts.push(usd.human()),
+            Some(usd) => parts.push(spelling.show(*usd)),
             None if unpriced_models.is_empty() => parts.push("unknown".to_owned()),
             None => {}
         }
-        if let (Some(realtime), Some(saved)) = (realtime_usd, saved_usd.filter(|saved| saved.0 > 0)) {
-            parts.push(format!("{} less than the {} of realtime", saved.human(), realtime.human()));
+        if let (Some(realtime), Some(usd), Some(_)) = (realtime_usd, usd, saved_usd.filter(|saved| saved.0 > 0)) {
+            let shown = |amount: Nanos| (amount, spelling.round(amount));
+            let less = spelling.less(shown(*realtime), shown(*usd));
+            parts.push(format!("{less} less than the {} of realtime", spelling.show(*realtime)));
         }
         let part = |amount: Option<Nanos>, what: &str| {
-            amount.filter(|amount| amount.0 > 0).map(|amount| format!("{} {what}", amount.human()))
+            amount.filter(|amount| amount.0 > 0).map(|amount| format!("{} {what}", spelling.show(amount)))
         };
         parts.extend(part(self.cost.resumed_usd, "of it paid by earlier runs"));
         parts.extend(part(self.cost.wasted_usd, "of it for responses thrown away"));
+        let mut open = Vec::new();
         if self.uncertain > 0 {
-            let most = match self.cost.at_risk_usd {
-                Some(usd) => format!("up to {}", usd.human()),
-                None => "an unknown amount".to_owned(),
-            };
-            parts.push(format!("{most} more for {} of unknown fate", requests(self.uncertain)));
+            open.push(format!("{} of unknown fate", requests(self.uncertain)));
         }
         if self.unmetered > 0 {
-            parts.push(format!("without {} that came with no usage", plural(self.unmetered, "answer", "answers")));
-        } else if self.cost.estimated {
+            open.push(format!("{} that came without a usage", plural(self.unmetered, "answer", "answers")));
+        }
+        if self.in_batches > 0 {
+            open.push(format!("{} in batches that are not fetched yet", plural(self.in_batches, "row", "rows")));
+        }
+        if !open.is_empty() {
+            let most = match self.cost.at_risk_usd {
+                Some(usd) => format!("up to {}", spelling.show(usd)),
+                None => "an unknown amount".to_owned(),
+            };
+            parts.push(format!("{most} more for {}", open.join(" and ")));
+        }
+        if self.unmetered == 0 && self.cost.estimated {
             parts.push("estimated".to_owned());
         }
         let mut names = unpriced_models.iter();
@@ -126,13 +145,17 @@ impl Summary {
     fn models(&self, table: &mut Table) {
         if let [model] = self.models.as_slice() {
             table.whole("model", &model.model);
+            self.routes(table);
             return;
         }
         let shown = &self.models[..self.models.len().min(MAX_MODELS)];
+        let spelling = self.spelling();
+        let all: Vec<Nanos> = self.models.iter().map(|model| model.usd.unwrap_or_default()).collect();
         let cells: Vec<[String; 3]> = shown
             .iter()
-            .map(|model| {
-                let usd = model.usd.map_or_else(|| "unknown".to_owned(), Nanos::human);
+            .zip(spelling.parts(&all))
+            .map(|(model, part)| {
+                let usd = model.usd.map_or_else(|| "unknown".to_owned(), |usd| spelling.show_as(usd, part));
                 [count(model.rows), count(model.tokens), usd]
             })
             .collect();
@@ -145,6 +168,22 @@ impl Summary {
         }
         if self.models.len() > shown.len() {
             table.whole("", &format!("and {} more models", self.models.len() - shown.len()));
+        }
+        self.routes(table);
+    }
+
+    /// Where each model's rows went and why, where that was chosen for each.
+    fn routes(&self, table: &mut Table) {
+        let chosen = self.models.iter().filter_map(|model| Some((model.via?, model.why.as_ref()?, &model.model)));
+        let lines: Vec<(String, &String)> = chosen
+            .take(MAX_MODELS)
+            .map(|(via, why, model)| {
+                (format!("{}: {why}", if via == "both" { "batch and realtime" } else { via }), model)
+            })
+            .collect();
+        let widest = lines.iter().map(|(text, _)| columns(text)).max().unwrap_or(0);
+        for (i, (text, model)) in lines.iter().enumerate() {
+            table.whole(if i == 0 { "via" } else { "" }, &format!("{text:<widest$}  {model}"));
         }
     }
 

@@ -38,6 +38,7 @@ fn meta(exit: Exit) -> Meta {
         exit,
         reason: "2 rows failed".to_owned(),
         next: Some("llbatch retry j-abcd1234".to_owned()),
+        routes: vec![("b/small".to_owned(), "no batch discount is known".to_owned())],
     }
 }
 
@@ -64,7 +65,7 @@ fn the_document_has_the_shape_of_the_contract() {
         "cost": {"usd": 0.000_012_78, "realtime_usd": 0.000_012_78, "saved_usd": 0, "estimated": false,
             "unpriced_models": [],
             "at_risk_usd": 0.000_000_777, "wasted_usd": 0.000_000_6, "resumed_usd": 0.000_000_18},
-        "models": [{"model": "a", "rows": 4, "tokens": 162, "usd": 0.000_012_78}],
+        "models": [{"model": "a", "rows": 4, "tokens": 162, "usd": 0.000_012_78, "via": "realtime"}],
         "latency_ms": {"p50": 100, "p90": 100, "p99": 100, "max": 100},
         "duration_s": 12.345,
         "http": {"sent": 8, "retried": 4, "rate_limited": 1},
@@ -155,12 +156,13 @@ fn the_table_reads_well_in_80_columns() {
     let expected = "  job       j-abcd1234, realtime: completed
   rows      1,000: 999 answered, 2 failed
   tokens    51,906: 40,923 prompt + 10,983 completion
-  cost      $0.0038, up to $0.00006 more for 1 request of unknown fate,
+  cost      $0.003772, up to $0.000060 more for 1 request of unknown fate,
             not counting c/unpriced, whose price is not known
-  models    666 rows  34,632 tokens  $0.0025  a/large
-            332 rows  17,264 tokens  $0.0013  b/small
-              2 rows       0 tokens    $0.00  a
-              1 row       10 tokens  unknown  c/unpriced
+  models    666 rows  34,632 tokens  $0.002517  a/large
+            332 rows  17,264 tokens  $0.001255  b/small
+              2 rows       0 tokens  $0.000000  a
+              1 row       10 tokens    unknown  c/unpriced
+  via       realtime: no batch discount is known  b/small
   time      12.3 s, 81 rows/s
   latency   p50 700 ms, p90 1.0 s, p99 1.1 s, max 1.1 s
   requests  1,007 sent, 1 retried, 5 told to wait
@@ -225,8 +227,16 @@ proptest! {
             totals
         };
         let straight = fold(&rows);
-        let by_row: Nanos = rows.iter().filter_map(|(_, charge)| charge.total()).sum();
+        let by_row: Nanos = rows.iter().flat_map(|(_, charge)| [charge.paid, charge.wasted]).flatten().sum();
         prop_assert_eq!(straight.usd().unwrap_or_default(), by_row, "rows add up to the total");
+        let by_model: Nanos = straight.by_model().filter_map(|(_, _, _, paid)| paid).sum();
+        prop_assert_eq!(by_model, by_row, "models add up to the total");
+        // Digits as written, not as a float reads them.
+        let text = serde_json::to_string(&straight.summary(&meta(Exit::Ok))).unwrap();
+        let digits = |text: &str| text.split_once("\"usd\":").unwrap().1.split([',', '}']).next().unwrap().to_owned();
+        let written = digits(&text);
+        prop_assert_eq!(written == "null", straight.usd().is_none());
+        prop_assert_eq!(written.parse::<Nanos>().unwrap_or_default(), by_row, "{}", text);
         let middle = order.index(rows.len());
         rows.rotate_left(middle);
         rows[..middle].reverse();

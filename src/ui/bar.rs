@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use unicode_width::UnicodeWidthStr;
 
-use super::format::{about, count, duration, percent, plural, rate, short, usd};
+use super::format::{about, count, duration, percent, plural, rate, short};
 use super::progress::Snapshot;
 use super::rates::Rates;
 use super::table::cut;
 use super::{Paint, escape};
+use crate::price::Nanos;
 
 /// The bar is not drawn in less than this, and not longer than the other: both would only be noise.
 const BAR: std::ops::RangeInclusive<usize> = 8..=50;
@@ -80,7 +81,7 @@ fn how_it_goes(snapshot: &Snapshot, rates: &Rates, now: Instant) -> Vec<Part> {
 }
 
 fn cost(snapshot: &Snapshot) -> String {
-    snapshot.cost.map_or_else(|| "cost unknown".to_owned(), usd)
+    snapshot.cost.map_or_else(|| "cost unknown".to_owned(), Nanos::human)
 }
 
 fn waiting(snapshot: &Snapshot, now: Instant) -> Option<String> {
@@ -251,7 +252,7 @@ mod tests {
             "llbatch: 523 of 1,000 rows, 2 failed, 81 rows/s, $0.0016, about 6 s left"
         );
         let done = Snapshot { total: 1, done: 1, cost: Some(Nanos::ZERO), ..Snapshot::default() };
-        assert_eq!(plain(&done, &rates, now), "llbatch: 1 of 1 row, 81 rows/s, $0");
+        assert_eq!(plain(&done, &rates, now), "llbatch: 1 of 1 row, 81 rows/s, $0.00");
         let (snapshot, rates) = large(now);
         assert_eq!(
             plain(&snapshot, &rates, now),

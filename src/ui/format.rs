@@ -1,8 +1,8 @@
-//! Numbers as people read them: counts, sizes, rates, times and money.
+//! Numbers as people read them: counts, sizes, rates and times.
 
 use std::time::Duration;
 
-use crate::price::{Nanos, grouped};
+use crate::price::grouped;
 
 /// `1234567` as `1,234,567`.
 pub fn count(n: u64) -> String {
@@ -58,28 +58,6 @@ pub fn about(time: Duration) -> String {
         _ if minutes >= 48 * 60 => format!("{} days", (minutes + 720) / 1_440),
         _ if minutes.is_multiple_of(60) => format!("{} h", minutes / 60),
         _ => format!("{} h {} min", minutes / 60, minutes % 60),
-    }
-}
-
-/// Money for people: `$0`, `<$0.0001`, `$0.0016`, `$12.35`, `$1,204.00`. Exact digits are [`Nanos`]' own `Display`.
-pub fn usd(money: Nanos) -> String {
-    const CENT: u128 = 10_000_000;
-    const DOLLAR: u128 = 100 * CENT;
-    let sign = if money.0 < 0 { "-" } else { "" };
-    let n = money.0.unsigned_abs();
-    if n == 0 {
-        return "$0".to_owned();
-    }
-    // A hundredth of a cent is the least that is shown below a dollar.
-    let small = (n + CENT / 200) / (CENT / 100);
-    if n < CENT / 100 {
-        format!("{sign}<$0.0001")
-    } else if small < 10_000 {
-        format!("{sign}$0.{small:04}")
-    } else {
-        let cents = (n + CENT / 2) / CENT;
-        debug_assert!(cents >= DOLLAR / CENT, "below a dollar it is shown with four digits");
-        format!("{sign}${}.{:02}", grouped(cents / 100), cents % 100)
     }
 }
 
@@ -185,25 +163,6 @@ mod tests {
             (260_000, "3 days"),
         ] {
             assert_eq!(about(Duration::from_secs(s)), text, "{s}");
-        }
-    }
-
-    #[test]
-    fn money_is_never_rounded_to_nothing() {
-        for (n, text) in [
-            (0, "$0"),
-            (1, "<$0.0001"),
-            (99_999, "<$0.0001"),
-            (100_000, "$0.0001"),
-            (1_649_999, "$0.0016"),
-            (1_650_000, "$0.0017"),
-            (999_949_999, "$0.9999"),
-            (999_950_000, "$1.00"),
-            (12_345_000_000, "$12.35"),
-            (1_204_000_000_000, "$1,204.00"),
-            (-1_650_000, "-$0.0017"),
-        ] {
-            assert_eq!(usd(Nanos(n)), text, "{n}");
         }
     }
 

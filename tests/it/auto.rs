@@ -24,8 +24,16 @@ fn every_model_goes_where_it_costs_least() {
     let args =
         ["submit", "in.jsonl", "--via", "auto", "--wait", "--poll", "50ms", "-o", "out.jsonl", "--summary", "s.json"];
     let out = home.llbatch(&[&args[..], &["--base-url", &server.url]].concat()).code(0);
-    for part in ["in batches, at the batch discount", "batches do not serve it", "a batch would cost the same"] {
-        assert!(out.stderr.contains(part), "{part}: {}", out.stderr);
+    let whys = [
+        (BATCHED, "batch", "a batch saves 50%"),
+        (REFUSED, "realtime", "the batch API refuses this model"),
+        (FULL_PRICE, "realtime", "a batch would cost the same"),
+    ];
+    for (model, via, why) in whys {
+        let how = if via == "batch" { "in batches" } else { "at realtime" };
+        // Beforehand, and in the receipt.
+        assert!(out.stderr.contains(&format!("{model}: 4 rows {how}: {why}")), "{}", out.stderr);
+        assert!(out.stderr.contains(&format!("{via}: {why}")), "{}", out.stderr);
     }
     let ids: Vec<Value> = home
         .read("out.jsonl")
@@ -38,6 +46,18 @@ fn every_model_goes_where_it_costs_least() {
     assert_eq!(stats["batches"]["jobs"][0]["rows"], 4);
     assert_eq!((server.bill(), server.paid_again()), (12, 0));
     let summary = home.json("s.json");
+    let with = |args: &[&str]| home.llbatch(&[args, &["--base-url", &server.url]].concat()).code(0);
+    with(&["fetch", "last", "-o", "again.jsonl", "--summary", "again.json"]);
+    with(&["report", "last", "--summary", "report.json"]);
+    for receipt in ["s.json", "again.json", "report.json"] {
+        let receipt = home.json(receipt);
+        for (model, via, why) in whys {
+            let line = receipt["models"].as_array().unwrap().iter().find(|m| m["model"] == model).unwrap();
+            assert_eq!((&line["via"], &line["why"]), (&via.into(), &why.into()), "{receipt}");
+        }
+    }
+    let report = with(&["report", "last"]).stdout;
+    assert!(report.contains("via       ") && report.contains("realtime: the batch API refuses this model"), "{report}");
     assert_eq!((&summary["rows"]["succeeded"], &summary["http"]["sent"]), (&12.into(), &8.into()));
     let usd = |name: &str| summary["cost"][name].to_string().parse::<f64>().unwrap();
     let halved =
@@ -59,6 +79,9 @@ fn without_wait_the_realtime_rows_are_answered_and_the_batch_goes_on() {
     let status: Value = serde_json::from_str(&with(&["status", "last", "--json", "--offline"]).code(0).stdout).unwrap();
     assert_eq!(status["jobs"][0]["rows"]["succeeded"], 8, "{status}");
     assert_eq!(status["jobs"][0]["state"], "running");
+    // What it will come to, not what was paid so far.
+    let table = with(&["status", "--offline"]).code(0).stdout;
+    assert!(table.contains("~$"), "{table}");
     // The same command is the same job, and sends nothing again.
     assert_eq!(with(&["submit", "in.jsonl", "--via", "auto"]).code(0).stdout, id);
     // Rows that the batch will answer are not sent beside it.

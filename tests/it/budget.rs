@@ -28,7 +28,7 @@ fn a_run_stops_before_it_could_pass_its_limit_and_goes_on_with_more() {
     // A row costs up to about 100 tokens: $0.000006.
     let out =
         home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "4", "--max-cost", "0.00005"]).code(5);
-    assert!(out.stderr.contains("--max-cost $0.00005"), "{}", out.stderr);
+    out.says(&["--max-cost $0.00005; this", "spent $0.0000", "next      llbatch run"]);
     assert!(billed(&server) <= 0.00005, "{}", billed(&server));
     let first = server.bill();
     assert!((2..60).contains(&first), "{first}");
@@ -63,11 +63,34 @@ fn an_unknown_price_and_a_budget_do_not_go_together() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", rows(3, 5).replace(TURBO, "nobody/knows-this"));
-    for args in [&["run", "in.jsonl"][..], &["submit", "in.jsonl"]] {
-        let args = [args, &["--base-url", &server.url, "--max-cost", "5"]].concat();
-        home.llbatch(&args).code(2).says(&["nobody/knows-this", "--allow-unpriced"]);
+    // One more model, which batches serve for less: its batch must not be on its way when the other one is refused.
+    home.write(
+        "both.jsonl",
+        [rows(3, 5).replace(TURBO, "nobody/knows-this"), rows(3, 5).replace("\"q", "\"r")].concat(),
+    );
+    let limited = ["--base-url", &server.url, "--max-cost", "5"];
+    for args in [
+        &["run", "in.jsonl"][..],
+        &["submit", "in.jsonl"],
+        &["submit", "both.jsonl", "--via", "auto"],
+        &["submit", "both.jsonl", "--deadline", "1h", "--rescue", "-o", "out.jsonl"],
+    ] {
+        home.llbatch(&[args, &limited].concat()).code(2).says(&["nobody/knows-this", "--allow-unpriced"]);
     }
     assert_eq!(server.requests(), 0);
+    assert!(home.llbatch(&["status", "--offline"]).code(0).stderr.contains("no jobs yet"));
+    // A job that failed without a budget is not tried again under one.
+    let failing = Server::quick(&["--fault", "status=500,times=always", "--fault", "status=500,on=row"]);
+    let at = |args: &[&str]| home.at(&failing.url, args);
+    at(&["run", "in.jsonl", "-o", "out.jsonl", "--retries", "0"]).code(3);
+    for via in ["realtime", "batch"] {
+        let before = failing.bill();
+        at(&["retry", "last", "--via", via, "--max-cost", "5"])
+            .code(2)
+            .says(&["nobody/knows-this", "--allow-unpriced"]);
+        assert_eq!((failing.bill(), failing.batches().len()), (before, 0), "{via}");
+    }
+    at(&["retry", "last", "--via", "batch", "--max-cost", "5", "--allow-unpriced"]).code(0);
     home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--max-cost", "5", "--allow-unpriced"]).code(0);
 }
 
@@ -96,7 +119,14 @@ fn the_days_budget_counts_every_job_and_batches_in_flight() {
     command(&["run", "small.jsonl", "-o", "small.out"]).code(0);
     command(&["submit", "large.jsonl"]).code(0);
     // Up to $0.00085 of the batch are in flight now.
-    command(&["submit", "large.jsonl", "--again"]).code(5).says(&["for today", "in flight", "nothing was sent"]);
+    command(&["submit", "large.jsonl", "--again"]).code(5).says(&[
+        "may cost up to $0.000",
+        "is left of the config file's budget of $0.001",
+        "for today",
+        "in flight; free again at midnight, in ",
+        "nothing was sent",
+        "raise the limit",
+    ]);
     command(&["cancel", "last"]).code(0);
     let text = command(&["status", "--cost", "--json"]).code(0).stdout;
     let document: Value = serde_json::from_str(&text).unwrap();

@@ -126,6 +126,27 @@ fn a_row_that_its_model_cannot_read_is_a_problem_before_anything_is_sent() {
         assert!(said.contains("are more than the 131072 that"), "{said}");
     }
     assert_eq!(server.requests(), 0);
+    // What an estimate cannot tell is no problem, and is said.
+    home.write("near.jsonl", [row("c", 60_000, 1000), row("d", 60_000, 68_000)].concat());
+    let out = home.llbatch(&["check", "near.jsonl", "--json"]).code(0);
+    let document: Value = serde_json::from_str(&out.stdout).unwrap();
+    assert_eq!(document["models"][0]["near_context"], 1, "{document}");
+    let text = home.llbatch(&["submit", "near.jsonl", "--dry-run"]).code(0).stdout;
+    assert!(text.contains(&format!("1 row of {TURBO}: near the most that it reads")), "{text}");
     home.write("c.toml", format!("[models.\"{TURBO}\"]\ncontext = 1000000\n"));
     home.llbatch(&["check", "in.jsonl", "--config", "c.toml"]).code(0);
+}
+
+#[test]
+fn a_dry_run_counts_with_the_tokenizer_that_it_is_given() {
+    let home = Home::new();
+    home.write("in.jsonl", format!("{{\"prompt\":\"x\",\"model\":\"{TURBO}\"}}\n"));
+    home.write("t.json", "{\"model\": {\"type\": \"WordPiece\"}}");
+    for command in ["run", "submit"] {
+        let with = |args: &[&str]| home.llbatch(&[&[command, "in.jsonl"], args].concat());
+        with(&["--dry-run", "--tokenizer", "t.json"]).code(2).says(&["--tokenizer t.json: "]);
+        with(&["--dry-run", "--tokenizer", "gone.json"]).code(66).says(&["gone.json: cannot be read"]);
+        // It is for looking only: what is sent is bounded by its bytes.
+        with(&["--tokenizer", "t.json"]).code(2).says(&["--dry-run"]);
+    }
 }

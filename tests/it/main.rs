@@ -12,6 +12,7 @@ mod cut_short;
 mod doctor;
 mod faults;
 mod help;
+mod money;
 mod nightly;
 mod prepare;
 mod report;

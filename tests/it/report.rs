@@ -49,7 +49,10 @@ fn the_summary_comes_again() {
     assert!(printed.as_object_mut().unwrap().remove("details").is_some_and(|details| details.is_object()));
     assert_eq!(printed, again, "but for the details it is the summary");
     assert_eq!(first["exit"]["code"], again["exit"]["code"]);
-    assert!(again["exit"]["next"].as_str().unwrap().contains("--resume=j-"), "{again}");
+    let next = again["exit"]["next"].as_str().unwrap();
+    assert!(next.starts_with("llbatch retry j-"), "{next}");
+    let shown = home.llbatch(&["report", "last"]).code(0).stdout;
+    assert!(shown.contains("exit      3: 1 row failed") && shown.contains(&format!("next      {next}")), "{shown}");
     for document in [&mut first, &mut again] {
         // Measured by another clock, and worded for another moment.
         document["estimate_off"] = Value::Null;

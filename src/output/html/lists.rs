@@ -3,7 +3,7 @@
 use super::charts::money_bar;
 use super::markup::{Markup, count, money, plural};
 use crate::outcome::ErrorCode;
-use crate::price::Nanos;
+use crate::price::{Nanos, Spelling};
 use crate::summary::details::{ModelDetail, Report, TopRow, Truncated};
 use crate::summary::span;
 
@@ -18,11 +18,15 @@ pub(super) fn models(report: &Report, page: &mut Markup) {
     let dollars = |usd: Option<Nanos>| usd.map_or(0.0, |usd| usd.0.max(0) as f64);
     let most = models.iter().map(|model| dollars(model.list_usd.max(model.usd))).fold(1.0, f64::max);
     page.raw("<section class=\"card\">\n<h2>Cost by model</h2>\n<ul class=\"models\">\n");
-    for model in models.iter().take(MODELS) {
-        page.raw("<li><p class=\"line\"><b class=\"x\">").text(&model.model).raw("</b><b>").text(money(model.usd));
+    let spelling = report.summary.spelling();
+    let shown = |usd: Option<(Nanos, Nanos)>| {
+        usd.map_or_else(|| "unknown".to_owned(), |(usd, shown)| spelling.show_as(usd, shown))
+    };
+    for (model, (list, paid)) in models.iter().zip(report.details.amounts(spelling)).take(MODELS) {
+        page.raw("<li><p class=\"line\"><b class=\"x\">").text(&model.model).raw("</b><b>").text(shown(paid));
         page.raw("</b></p>\n");
         money_bar(dollars(model.usd) / most, dollars(model.list_usd) / most, page);
-        page.raw("<p class=\"muted small\">").text(notes(model).join(" · ")).raw("</p></li>\n");
+        page.raw("<p class=\"muted small\">").text(notes(model, spelling, (list, paid)).join(" · ")).raw("</p></li>\n");
     }
     page.raw("</ul>\n");
     if models.len() > MODELS {
@@ -34,7 +38,9 @@ pub(super) fn models(report: &Report, page: &mut Markup) {
     page.raw("</section>\n");
 }
 
-fn notes(model: &ModelDetail) -> Vec<String> {
+type Amount = Option<(Nanos, Nanos)>;
+
+fn notes(model: &ModelDetail, spelling: Spelling, (list, paid): (Amount, Amount)) -> Vec<String> {
     let mut notes = vec![plural(model.answered + model.failed, "row")];
     if model.failed > 0 {
         notes.push(format!("{} failed", count(model.failed)));
@@ -44,11 +50,11 @@ fn notes(model: &ModelDetail) -> Vec<String> {
     }
     let (prompt, completion) = (count(model.prompt_tokens), count(model.completion_tokens));
     notes.push(format!("{prompt} + {completion} tokens"));
-    if let Some(saved) = model.saved_usd.filter(|saved| saved.0 > 0) {
-        notes.push(format!("list {}, saved {}", money(model.list_usd), saved.human()));
+    if let (Some(_), Some(list), Some(paid)) = (model.saved_usd.filter(|saved| saved.0 > 0), list, paid) {
+        notes.push(format!("list {}, saved {}", spelling.show_as(list.0, list.1), spelling.less(list, paid)));
     }
     match model.at_risk_usd {
-        Some(at_risk) if at_risk.0 > 0 => notes.push(format!("up to {} at risk", at_risk.human())),
+        Some(at_risk) if at_risk.0 > 0 => notes.push(format!("up to {} at risk", spelling.show(at_risk))),
         Some(_) => {}
         None => notes.push("an unknown amount at risk".to_owned()),
     }

@@ -95,6 +95,7 @@ fn enter(batch: &Batch, inputs: &Inputs, remote: Remote<'_>, ctx: &Ctx) -> Resul
         skip_invalid: true,
         checked: None,
         kept: Vec::new(),
+        routes: Vec::new(),
     };
     let key = format!("adopted-{}", batch.id);
     let job = ledger.create(Job::new(Transport::Batch, key, batch.id.clone(), describe(&spec)?))?;

@@ -8,6 +8,7 @@ use super::ahead::{Ahead, Fresh};
 use super::submit::{have, plural_batches};
 use crate::error::{Exit, Result};
 use crate::outcome::ErrorCode;
+use crate::pipeline::money::outstanding;
 use crate::pipeline::results::{Delivery, Outputs};
 use crate::pipeline::{Bits, Cursor, Money};
 use crate::pipeline::{budget, calibrate};
@@ -111,6 +112,10 @@ impl Work<'_> {
         let db = self.courier.db.borrow();
         for retired in db.retired()? {
             money.retired(&retired, &mut totals);
+        }
+        let input = || Ok((self.inputs()?, Shape::new(&self.spec.params)?));
+        for open in outstanding(&db, total, &mut money, input)? {
+            totals.outstanding(open.rows, open.most, open.batch);
         }
         let counts = self.counts()?;
         let fresh = self.fresh.take().filter(|fresh| fresh.is_all(counts.succeeded + counts.failed));
@@ -220,6 +225,7 @@ impl Work<'_> {
             exit,
             reason,
             next,
+            routes: self.spec.routes.clone(),
         }
     }
 }

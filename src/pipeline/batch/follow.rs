@@ -1,14 +1,18 @@
 //! Waiting for batches, through outages, and taking each one's results as soon as it ends: how long the service keeps them
-//! is not known.
+//! is not known. The jobs are held for each question and what follows from it, and not in between: whoever wants to cancel
+//! one need not stop this process first.
 
 use std::time::{Duration, Instant};
 
 use super::submit::plural_batches;
-use super::{REMIND, Work};
+use super::{REMIND, Work, busy};
 use crate::batch::poll;
 use crate::error::{Error, Exit, Result};
 use crate::store::BatchJob;
 use crate::ui::format;
+
+/// Before it is tried again to take a job on which another process works.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// How long to wait and how often to ask.
 #[derive(Debug, Clone, Copy, Default)]
@@ -34,6 +38,7 @@ impl Waiting {
 pub fn follow(works: &mut [Work<'_>], waiting: Waiting) -> Result<bool> {
     let mut said: Option<Instant> = None;
     for asked in 0.. {
+        hold_all(works, waiting)?;
         let mut ended = true;
         let mut outage = None;
         for work in works.iter_mut().filter(|work| work.waits()) {
@@ -67,11 +72,37 @@ pub fn follow(works: &mut [Work<'_>], waiting: Waiting) -> Result<bool> {
             }
             wait = wait.min(left);
         }
-        let Some(work) = works.iter().find(|work| work.waits()) else { return Ok(true) };
-        work.show(wait)?;
-        work.block_on(work.courier.pause(wait))?;
+        let Some(at) = works.iter().position(Work::waits) else { return Ok(true) };
+        works[at].show(wait)?;
+        works.iter_mut().try_for_each(Work::release)?;
+        works[at].block_on(works[at].courier.pause(wait))?;
     }
     unreachable!("the numbers do not end")
+}
+
+/// Takes all of these jobs again. None is held while another one is waited for: two such commands would wait for each other.
+fn hold_all(works: &mut [Work<'_>], waiting: Waiting) -> Result<()> {
+    let mut said = false;
+    loop {
+        let mut taken = None;
+        for work in works.iter_mut() {
+            if !work.hold()? {
+                taken = Some(work.job.id.clone());
+                break;
+            }
+        }
+        let Some(taken) = taken else { return Ok(()) };
+        works.iter_mut().try_for_each(Work::release)?;
+        let work = &works[0];
+        if waiting.left().is_some_and(|left| left.is_zero()) {
+            return Err(busy(&taken));
+        }
+        if !said {
+            work.ctx.ui.note(&format!("another llbatch works on {taken}; waiting for it"));
+            said = true;
+        }
+        work.block_on(work.courier.pause(PAUSE.mul_f64(1.0 + fastrand::f64())))?;
+    }
 }
 
 impl Work<'_> {

@@ -42,6 +42,8 @@ pub const UNBOUNDED: Duration = Duration::from_hours(366 * 24);
 const SETTLE_AFTER: Duration = Duration::from_mins(10);
 /// Uploads at once.
 const UPLOADS: usize = 3;
+/// A step of a process that only waits for a job takes no longer than this, most times.
+const MOMENT: Duration = Duration::from_secs(3);
 /// A failure that is waited out for so long is said, ...
 const WORTH_SAYING: Duration = Duration::from_secs(2);
 /// ... and again after this.
@@ -80,7 +82,10 @@ pub struct Work<'a> {
     fresh: Cell<Option<Fresh>>,
     signals: Option<Signals>,
     runtime: Rc<Runtime>,
-    _locks: Vec<Lock>,
+    /// Held while it is worked on; not while it is only waited for.
+    lock: Option<Lock>,
+    /// The state of the database when the lock was given up.
+    left_at: i64,
 }
 
 thread_local! {
@@ -130,13 +135,18 @@ impl<'a> Work<'a> {
         let ledger = store.ledger()?;
         let spec = spec_of(job)?;
         same_service(job, &spec, remote.name)?;
-        let lock = store.lock(&job.id)?.ok_or_else(|| {
-            Error::new(Exit::TempFail, format!("{} is being worked on by another llbatch", job.id))
-                .hint("wait for it, then run the same command again")
-        })?;
+        let began = Instant::now();
+        let lock = loop {
+            match store.lock(&job.id)? {
+                Some(lock) => break lock,
+                // Who only waits for the job has it for a moment each time that it asks.
+                None if began.elapsed() < MOMENT => {}
+                None => return Err(busy(&job.id)),
+            }
+        };
         // As it stands now that nobody else changes it.
         let job = ledger.find(&job.id)?;
-        Self::with(job, spec, remote, ctx, (store, ledger, vec![lock]), patience, results)
+        Self::with(job, spec, remote, ctx, (store, ledger, lock), patience, results)
     }
 
     fn with(
@@ -144,7 +154,7 @@ impl<'a> Work<'a> {
         spec: Spec,
         remote: Remote<'a>,
         ctx: &'a Ctx,
-        (store, ledger, locks): (Store, Ledger, Vec<Lock>),
+        (store, ledger, lock): (Store, Ledger, Lock),
         patience: Duration,
         results: Results,
     ) -> Result<Self> {
@@ -188,7 +198,8 @@ impl<'a> Work<'a> {
             fresh: Cell::default(),
             signals: Some(signals),
             runtime: runtime()?,
-            _locks: locks,
+            lock: Some(lock),
+            left_at: 0,
         })
     }
 
@@ -216,6 +227,41 @@ impl<'a> Work<'a> {
             );
             Error { exit, hint: Some(hint), ..error }
         })
+    }
+
+    /// Lets others work on the job while this process only waits for it. All that was done is committed.
+    ///
+    /// # Errors
+    /// 74 if the database cannot be read.
+    pub fn release(&mut self) -> Result<()> {
+        if self.lock.is_some() {
+            self.left_at = self.courier.db.borrow().version()?;
+            self.lock = None;
+        }
+        Ok(())
+    }
+
+    /// Takes the job again after [`Self::release`], as others have left it; `false` if another process works on it.
+    ///
+    /// # Errors
+    /// 1 if it was removed meanwhile, 74 if it cannot be read.
+    pub fn hold(&mut self) -> Result<bool> {
+        if self.lock.is_some() {
+            return Ok(true);
+        }
+        let id = &self.job.id;
+        let Some(lock) = self.store.lock(id)? else { return Ok(false) };
+        let gone = |error: Error| match error.exit {
+            Exit::Usage => Error::new(Exit::Failure, format!("{id} was removed by another llbatch meanwhile")),
+            _ => error,
+        };
+        self.job = self.ledger.find(id).map_err(gone)?;
+        self.spec = spec_of(&self.job)?;
+        self.lock = Some(lock);
+        if self.courier.db.borrow().version()? != self.left_at {
+            self.forget_counts();
+        }
+        Ok(true)
     }
 
     /// The inputs as they were submitted, or those that a realtime job read.
@@ -320,6 +366,11 @@ impl<'a> Work<'a> {
         self.tell_ledger(false)?;
         done
     }
+}
+
+fn busy(id: &str) -> Error {
+    Error::new(Exit::TempFail, format!("{id} is being worked on by another llbatch"))
+        .hint("wait for it, then run the same command again")
 }
 
 /// Live batches of other jobs with the same service: a list that lacks them is not to be believed.

@@ -6,10 +6,10 @@ use super::Work;
 use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
 use crate::outcome::{ErrorCode, Usage};
-use crate::pipeline::Money;
 use crate::pipeline::budget::Worst;
 use crate::pipeline::job::describe;
 use crate::pipeline::resume;
+use crate::pipeline::{Bits, Money};
 use crate::plan::{self, CheckOptions};
 use crate::price::{Nanos, Table};
 use crate::request::{Endpoint, Shape};
@@ -55,6 +55,25 @@ impl Work<'_> {
         self.spec.kept = kept;
         self.job.spec = describe(&self.spec)?;
         self.ledger.update(&self.job)
+    }
+
+    /// What a killed run had in flight is accounted for before its rows go on in batches.
+    ///
+    /// # Errors
+    /// 66 if the input is gone, 74 if the disk refuses.
+    pub fn account_lost(&mut self) -> Result<()> {
+        let mut db = self.courier.db.borrow_mut();
+        if db.claimed()? == 0 {
+            return Ok(());
+        }
+        let mut awaited = Bits::new(self.job.total);
+        db.each_awaited(|row| _ = awaited.insert(row))?;
+        let shape = Arc::new(Shape::new(&self.spec.params)?);
+        resume::account_lost(&mut db, &self.inputs()?, &shape, (self.job.total, &awaited), self.ctx)?;
+        db.settle_aside()?;
+        drop(db);
+        self.forget_counts();
+        Ok(())
     }
 
     fn changed(&self) -> Error {

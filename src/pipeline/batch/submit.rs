@@ -76,6 +76,8 @@ struct Looked {
     stamp: Option<String>,
     /// With `--via auto`: the rows for realtime.
     realtime: Option<Bits>,
+    /// ... and why each model goes where it goes.
+    routes: Vec<(String, String)>,
     /// Keeps what came through a pipe for as long as it is read.
     _spool: Option<tempfile::NamedTempFile>,
 }
@@ -121,6 +123,7 @@ pub fn enter<'a>(order: &Order, remote: Remote<'a>, ctx: &'a Ctx, results: Resul
         skip_invalid: order.skip_invalid,
         checked: None,
         kept: Vec::new(),
+        routes: looked.routes.clone(),
     };
     let job = ledger.create(Job {
         name: order.name.clone(),
@@ -176,18 +179,24 @@ fn saves(table: &Table, model: &str) -> bool {
     table.get(model).is_some_and(|entry| entry.batch == Batch::Discounted)
 }
 
-/// Says which models go where, and why.
-fn divide(models: &[(Arc<str>, u64)], table: &Table, ctx: &Ctx) {
+/// Says which models go where; gives back why.
+fn divide(models: &[(Arc<str>, u64)], table: &Table, ctx: &Ctx) -> Vec<(String, String)> {
+    let mut routes = Vec::with_capacity(models.len());
     for (model, rows) in models {
-        let rows = format::plural(*rows, "row");
-        let why = match table.get(model).map_or(Batch::Unknown, |entry| entry.batch) {
-            Batch::Discounted => "in batches, at the batch discount",
-            Batch::Refused => "at realtime: batches do not serve it",
-            Batch::FullPrice => "at realtime: a batch would cost the same",
-            Batch::Unknown => "at realtime: no batch discount is known",
+        let entry = table.get(model);
+        let (how, why) = match entry.map_or(Batch::Unknown, |entry| entry.batch) {
+            Batch::Discounted => {
+                let percent = entry.map_or_else(String::new, |entry| entry.discount.percent());
+                ("in batches", format!("a batch saves {percent}"))
+            }
+            Batch::Refused => ("at realtime", "the batch API refuses this model".to_owned()),
+            Batch::FullPrice => ("at realtime", "a batch would cost the same".to_owned()),
+            Batch::Unknown => ("at realtime", "no batch discount is known".to_owned()),
         };
-        ctx.ui.note(&format!("{model}: {rows} {why}"));
+        ctx.ui.note(&format!("{model}: {} {how}: {why}", format::plural(*rows, "row")));
+        routes.push((model.to_string(), why));
     }
+    routes
 }
 
 /// A hash of every row's id and request: the same for the same content, however it is spelled.
@@ -246,9 +255,8 @@ fn look(order: &Order, remote: Remote<'_>, store: &Store, ctx: &Ctx, progress: &
     problems::report(&checked, order.skip_invalid, order.max_problems, Deed::Send, &ctx.ui)?;
     problems::say_stream_removed(&checked, &ctx.ui);
     let found = notices::notices(&checked.models, &ctx.settings.prices);
-    if order.auto {
-        divide(&checked.models, table, ctx);
-    } else {
+    let routes = if order.auto { divide(&checked.models, table, ctx) } else { Vec::new() };
+    if !order.auto {
         notices::show(&found, &ctx.ui);
     }
     let rows: u64 = found.iter().filter(|notice| notice.kind != Kind::Doubtful).map(|notice| notice.rows).sum();
@@ -263,7 +271,7 @@ fn look(order: &Order, remote: Remote<'_>, store: &Store, ctx: &Ctx, progress: &
         ctx.ui.hint(&format!("--via auto, or `llbatch run`, answers the rows of {} at realtime", refused.model));
     }
     let key = content.key();
-    Ok(Looked { inputs, shape, checked, key, shown, stamp, realtime, _spool: spool })
+    Ok(Looked { inputs, shape, checked, key, shown, stamp, realtime, routes, _spool: spool })
 }
 
 impl Work<'_> {
@@ -326,6 +334,11 @@ impl Work<'_> {
             let rows = (1..=looked.checked.rows).filter(|row| realtime.contains(*row)).collect();
             let mut beside = Again::of(rows, 0);
             beside.price(&inputs, &looked.shape, false, &self.ctx.settings.prices)?;
+            // Before anything is sent: the batches would be on their way when their turn comes.
+            if beside.most.is_none() && left.is_some() && !order.allow_unpriced {
+                self.unplan()?;
+                return Err(budget::unpriced_error(&beside.unpriced));
+            }
             self.job.estimate = self.job.estimate.zip(beside.cost).map(|(batch, realtime)| batch + realtime);
             self.ledger.update(&self.job)?;
         }

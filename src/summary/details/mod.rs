@@ -136,12 +136,13 @@ impl Details {
         model.failed += u64::from(!outcome.ok());
         model.truncated += u64::from(truncated);
         model.usage += usage;
-        let total = charge.total();
-        model.paid.add(total);
+        model.paid.add(charge.paid);
+        model.paid.add(charge.wasted);
         // As in the summary: unknown on one side is left out of both.
-        model.list.add(total.and_then(|_| Some(charge.list? + charge.wasted?)));
+        model.list.add(charge.paid.and(charge.list));
+        model.list.add(charge.wasted);
         model.at_risk.add(charge.at_risk);
-        model.unpriced |= !charge.priced && total.is_none();
+        model.unpriced |= !charge.priced && charge.total().is_none();
     }
 
     /// Counts money spent on outcomes that no longer stand for a row, as [`super::Totals::spent`] does.

@@ -35,6 +35,7 @@ fn detail(rows: &[(Outcome, Said)]) -> Detail {
         exit: crate::error::Exit::Ok,
         reason: String::new(),
         next: None,
+        routes: Vec::new(),
     };
     details.report(crate::summary::Totals::new(0).summary(&meta), files, Some(2.0)).details
 }

@@ -2,7 +2,7 @@
 
 use super::super::table::{Table, count, plural, span};
 use super::{Detail, Report, TopRow};
-use crate::price::Nanos;
+use crate::price::{Nanos, Spelling};
 
 /// Ids of truncated answers in a terminal; JSON and HTML have more.
 const IDS: usize = 5;
@@ -13,13 +13,13 @@ impl Report {
     /// The summary's lines and those of the report, as [`super::super::Summary::table`] has them.
     #[must_use]
     pub fn table(&self, width: u16) -> String {
-        self.summary.table_with(width, |table| self.details.lines(table))
+        self.summary.table_with(width, |table| self.details.lines(self.summary.spelling(), table))
     }
 }
 
 impl Detail {
-    fn lines(&self, table: &mut Table) {
-        self.models_at_both_prices(table);
+    fn lines(&self, spelling: Spelling, table: &mut Table) {
+        self.models_at_both_prices(spelling, table);
         table.line("speed", &self.speed_parts());
         let lengths = &self.answer_tokens;
         let named = [("p50", lengths.p50), ("p90", lengths.p90), ("p99", lengths.p99), ("max", lengths.max)];
@@ -35,27 +35,41 @@ impl Detail {
     }
 
     /// List price, paid, saved and at risk, where the summary's one line does not say it all.
-    fn models_at_both_prices(&self, table: &mut Table) {
+    fn models_at_both_prices(&self, spelling: Spelling, table: &mut Table) {
         let some = |usd: Option<Nanos>| usd.is_some_and(|usd| usd.0 > 0);
         let told = |model: &&super::ModelDetail| some(model.saved_usd) || some(model.at_risk_usd);
         if self.models.len() < 2 {
             return;
         }
-        for (i, model) in self.models.iter().filter(told).take(10).enumerate() {
+        let amounts = self.amounts(spelling);
+        let shown = self.models.iter().zip(amounts).filter(|(model, _)| told(model)).take(10);
+        for (i, (model, (list, paid))) in shown.enumerate() {
             let mut parts = Vec::new();
-            match (model.list_usd, model.usd, model.saved_usd) {
+            match (list, paid, model.saved_usd) {
                 (Some(list), Some(paid), Some(saved)) if saved.0 > 0 => {
-                    parts.push(format!("{} list, {} paid, {} saved", list.human(), paid.human(), saved.human()));
+                    let less = spelling.less(list, paid);
+                    let [list, paid] = [list, paid].map(|(usd, shown)| spelling.show_as(usd, shown));
+                    parts.push(format!("{list} list, {paid} paid, {less} saved"));
                 }
-                (_, Some(paid), _) => parts.push(format!("{} paid", paid.human())),
+                (_, Some((usd, shown)), _) => parts.push(format!("{} paid", spelling.show_as(usd, shown))),
                 _ => {}
             }
             parts.extend(
-                model.at_risk_usd.filter(|usd| usd.0 > 0).map(|at_risk| format!("{} at risk", at_risk.human())),
+                model.at_risk_usd.filter(|usd| usd.0 > 0).map(|at_risk| format!("{} at risk", spelling.show(at_risk))),
             );
             let text = parts.join(", ");
             table.whole(if i == 0 { "prices" } else { "" }, &format!("{text}  {}", model.model));
         }
+    }
+
+    /// What each model cost at the list price and what was paid: as it is, and rounded so that all of them add up.
+    pub fn amounts(&self, spelling: Spelling) -> Vec<(Option<(Nanos, Nanos)>, Option<(Nanos, Nanos)>)> {
+        let rounded = |part: fn(&super::ModelDetail) -> Option<Nanos>| {
+            let all: Vec<Nanos> = self.models.iter().map(|model| part(model).unwrap_or_default()).collect();
+            let shown = spelling.parts(&all);
+            self.models.iter().zip(shown).map(move |(model, shown)| part(model).map(|usd| (usd, shown)))
+        };
+        rounded(|model| model.list_usd).zip(rounded(|model| model.usd)).collect()
     }
 
     fn speed_parts(&self) -> Vec<String> {

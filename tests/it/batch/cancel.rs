@@ -1,6 +1,6 @@
 //! `llbatch cancel`.
 
-use super::{ends, fetch, state, submit, until_said};
+use super::{POLL, ends, fetch, side_by_side, state, submit, until_said};
 use crate::support::{Home, Server, prompts, until};
 
 #[test]
@@ -71,4 +71,52 @@ fn several_at_once() {
     home.at(&server.url, &["cancel", &jobs[0], &jobs[1]]).code(0);
     let states: Vec<String> = jobs.iter().map(|job| state(&home, job)).collect();
     assert_eq!(states, ["cancelled", "cancelled", "running"]);
+}
+
+#[test]
+fn who_only_waits_is_in_nobodys_way() {
+    let slow = ["--batch-run", "1h", "--batch-cancel", "100ms"];
+    side_by_side(&["wait", "fetch", "submit"], |how| {
+        let (home, server) = (Home::new(), Server::quick(&slow));
+        home.write("in.jsonl", prompts(1..=4));
+        let begin = |args: &[&str]| home.start(home.command_at(&server.url, &[args, &POLL].concat()));
+        let waits = if *how == "submit" {
+            begin(&["submit", "in.jsonl", "--wait", "-o", "out.jsonl"])
+        } else {
+            submit(&home, &server, &["in.jsonl"]);
+            match *how {
+                "wait" => begin(&["wait", "last"]),
+                _ => begin(&["fetch", "last", "--wait", "-o", "out.jsonl"]),
+            }
+        };
+        let asked = || server.count("/v1/batches/{id}", 200);
+        until("the first question", || asked() > 0);
+        // From other terminals, as often as one likes.
+        for _ in 0..3 {
+            home.at(&server.url, &["fetch", "last", "--partial", "-o", "part.jsonl"])
+                .code(75)
+                .says(&["not finished yet"]);
+        }
+        let before = asked();
+        until("it goes on asking", || asked() > before);
+        home.at(&server.url, &["cancel", "last"]).code(0).says(&["cancelled"]);
+        waits.wait().code(3);
+        assert_eq!(state(&home, "last"), "cancelled");
+        if *how != "wait" {
+            assert_eq!(ends(&home), ["cancelled"; 4]);
+        }
+        assert_eq!(server.count("/v1/batches/{id}/cancel", 200), 1);
+    });
+}
+
+#[test]
+fn a_job_that_is_removed_while_it_is_waited_for_ends_the_wait() {
+    let (home, server) = (Home::new(), Server::quick(&["--batch-run", "1h"]));
+    home.write("in.jsonl", prompts(1..=4));
+    let id = submit(&home, &server, &["in.jsonl"]);
+    let wait = home.start(home.command_at(&server.url, &[&["wait", &id][..], &["--poll", "3s"]].concat()));
+    until("the first question", || server.count("/v1/batches/{id}", 200) > 0);
+    home.at(&server.url, &["cancel", &id]).code(0);
+    home.at(&server.url, &["clean", &id, "--force"]).code(0);
+    wait.wait().code(1).says(&["was removed by another llbatch"]);
 }

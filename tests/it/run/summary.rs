@@ -37,7 +37,7 @@ fn the_document_has_the_members_of_the_contract() {
     for name in ["usd", "realtime_usd", "saved_usd", "estimated", "unpriced_models"] {
         assert!(summary["cost"].get(name).is_some(), "cost.{name} is missing: {summary}");
     }
-    assert_eq!(keys(&summary["models"][0]), ["model", "rows", "tokens", "usd"]);
+    assert_eq!(keys(&summary["models"][0]), ["model", "rows", "tokens", "usd", "via"]);
     assert_eq!(keys(&summary["latency_ms"]), ["p50", "p90", "p99", "max"]);
     assert_eq!(keys(&summary["http"]), ["sent", "retried", "rate_limited"]);
     assert_eq!(keys(&summary["errors"][0]), ["code", "count", "example"]);

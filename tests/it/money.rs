@@ -1,0 +1,218 @@
+//! Whatever goes wrong and whatever is done about it: what llbatch says was spent is on the service's bill, and the bill holds
+//! nothing beyond that but what llbatch says is at risk.
+//!
+//! Random faults, kills, limits, retries and cancellations, checked after every step against the sandbox's own bill, which is
+//! reckoned with its own prices. `LLBATCH_CASES=300 cargo test --test it money` tries more; `LLBATCH_SEED=N` one again.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use fastrand::Rng;
+use serde_json::Value;
+
+use crate::support::{Home, Server};
+
+/// Tried in every run of the suite.
+const CASES: u64 = 6;
+/// At once: most of the time is waiting.
+const AT_ONCE: u64 = 3;
+
+/// At half price in batches, at full price, and refused by batches.
+const MODELS: [&str; 3] =
+    ["meta-llama/Llama-3.2-3B-Instruct-Turbo", "Qwen/Qwen2.5-7B-Instruct-Turbo", "deepseek-ai/DeepSeek-R1"];
+
+/// What requests may meet. Refusals are few: whoever is told to wait waits for a second and more.
+const FAULTS: [&str; 16] = [
+    "status=429,nth=4",
+    "status=500,rate=0.15",
+    "status=500,rate=0.15,after",
+    "status=502,nth=2,after",
+    "reset,rate=0.1",
+    "reset,rate=0.15,after",
+    "close,rate=0.15,after",
+    "reset-late,rate=0.1",
+    "truncate,rate=0.15",
+    "html,rate=0.1",
+    "empty-choices,rate=0.15",
+    "null-content,rate=0.15",
+    "no-usage,rate=0.15",
+    "bad-gzip,rate=0.1",
+    "hang,rate=0.1,after",
+    "status=400,rate=0.1,times=always",
+];
+
+/// What rows of batches may meet, and batches.
+const BATCH_FAULTS: [&[&str]; 8] = [
+    &["--fault", "status=500,on=row,rate=0.3"],
+    &["--fault", "missing,on=row,rate=0.2"],
+    &["--fault", "garble,on=row,rate=0.2"],
+    &["--fault", "duplicate,on=row,rate=0.3"],
+    &["--fault", "reset,on=create,after,nth=1"],
+    &["--expires-at", "0.5"],
+    &["--expires-at", "0.7", "--list-undone"],
+    &["--batch-fails", "no room today"],
+];
+
+/// One job and what happens to it.
+struct World {
+    home: Home,
+    server: Server,
+    random: Rng,
+    /// What was done, for whoever looks for the mistake.
+    log: String,
+    /// The last command was killed: not everything is in the ledger yet.
+    killed: bool,
+}
+
+/// Nano-USD of a JSON amount; `None`: unknown.
+fn nanos(amount: &Value) -> Option<u64> {
+    // All amounts here are far below the 9 million dollars at which a float stops to tell billionths apart.
+    amount.as_f64().map(|usd| (usd * 1e9).round() as u64)
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = Rng::with_seed(seed);
+        let mut args = vec!["--latency", "15ms", "--jitter", "0.9", "--batch-run", "150ms"];
+        for _ in 0..random.u8(1..4) {
+            args.extend(["--fault", FAULTS[random.usize(..FAULTS.len())]]);
+        }
+        for _ in 0..random.u8(..3) {
+            let more = BATCH_FAULTS[random.usize(..BATCH_FAULTS.len())];
+            if !args.contains(&more[0]) || more[0] == "--fault" {
+                args.extend(more);
+            }
+        }
+        let sandbox_seed = seed.to_string();
+        args.extend(["--seed", &sandbox_seed]);
+        let log = format!("seed {seed}: serve {}\n", args.join(" "));
+        let world = Self { home: Home::new(), server: Server::quick(&args), random, log, killed: false };
+        world.home.write("in.jsonl", rows(&mut world.random.clone()));
+        // Every command that sends at realtime reads this.
+        std::fs::create_dir_all(world.home.path("home/config/llbatch")).unwrap();
+        world.home.write(
+            "home/config/llbatch/config.toml",
+            "[run]\nconcurrency = 6\nretries = 1\nrequest_timeout = \"300ms\"\n",
+        );
+        world
+    }
+
+    /// A command to its end, or killed on the way.
+    fn act(&mut self, args: &[&str], kill: bool) {
+        let shown = args.join(" ");
+        let run = self.home.start(self.home.command_at(&self.server.url, args));
+        let code = if kill {
+            std::thread::sleep(Duration::from_millis(self.random.u64(5..250)));
+            run.kill()
+        } else {
+            Some(run.wait().code)
+        };
+        self.killed = code.is_none();
+        // Writing into a String cannot fail.
+        let _ = writeln!(self.log, "llbatch {shown}: {}", code.map_or("killed".to_owned(), |code| code.to_string()));
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.home.at(&self.server.url, args).code(0).stdout).unwrap()
+    }
+
+    /// The one thing that must hold, always.
+    fn check(&self) {
+        // In this order: a bill only grows.
+        let ledger = self.json(&["status", "--cost", "--json"]);
+        let jobs = self.json(&["status", "--json", "--offline"]);
+        let names: Vec<&str> =
+            jobs["jobs"].as_array().unwrap().iter().map(|job| job["job"].as_str().unwrap()).collect();
+        let (mut settled, mut at_risk, mut told) = (0, 0, String::new());
+        for name in names {
+            let report = self.home.at(&self.server.url, &["report", name, "--json"]);
+            if report.code == 66 {
+                // Killed before it had a database.
+                continue;
+            }
+            let report: Value = serde_json::from_str(&report.code(0).stdout).unwrap();
+            let cost = &report["cost"];
+            let _ = writeln!(told, "{name}: {cost}");
+            // Unknown is what answers cost that all came without a usage.
+            let usd = nanos(&cost["usd"]).unwrap_or(0);
+            settled += usd;
+            at_risk +=
+                nanos(&cost["at_risk_usd"]).unwrap_or_else(|| panic!("every price is known\n{told}{}", self.log));
+            let models = report["models"].as_array().unwrap();
+            let sum: u64 = models.iter().filter_map(|model| nanos(&model["usd"])).sum();
+            assert_eq!(sum, usd, "models add up: {report}\n{}", self.log);
+        }
+        let bill = self.server.stats()["bill"].clone();
+        let billed = bill["nano_usd"].as_u64().unwrap();
+        let told = format!("{told}ledger: {ledger}\nbill: {bill}\n{}", self.log);
+        assert!(settled <= billed, "{settled} is said to be spent, {billed} was billed\n{told}");
+        assert!(billed <= settled + at_risk, "{billed} was billed, {settled} + {at_risk} is told\n{told}");
+        let recorded = nanos(&ledger["usd"]).unwrap() + nanos(&ledger["unrecorded_usd"]).unwrap();
+        assert!(recorded <= settled && (self.killed || recorded == settled), "{recorded}, {settled}\n{told}");
+    }
+
+    fn step(&mut self) {
+        let kill = self.random.u8(..5) == 0;
+        let run = ["run", "in.jsonl", "-o", "out.jsonl", "--summary", "s.json"];
+        let realtime = ["retry", "last", "--via", "realtime"];
+        let poll = ["--poll", "50ms"];
+        let fetch = ["fetch", "last", "-o", "out.jsonl", "--summary", "s.json"];
+        match self.random.u8(..9) {
+            0 => self.act(&[&run[..], &["--resume"]].concat(), kill),
+            1 => self.act(&[&run[..], &["--max-cost", "0.0005"]].concat(), kill),
+            2 => self.act(&realtime, kill),
+            3 => self.act(&[&realtime[..], &["--max-cost", "0.002"]].concat(), kill),
+            4 => self.act(&["retry", "last", "--via", "batch"], kill),
+            5 => self.act(&["cancel", "last"], kill),
+            6 => self.act(&[&fetch[..], &["--partial"]].concat(), kill),
+            7 => self.act(&[&["wait", "last", "--timeout", "20s"], &poll[..]].concat(), kill),
+            _ => self.act(&[&fetch[..], &["--wait", "--timeout", "20s"], &poll].concat(), kill),
+        }
+    }
+}
+
+/// Rows of all models, with a bound on their answers and without, some asking for several.
+fn rows(random: &mut Rng) -> String {
+    let mut text = String::new();
+    for n in 0..random.u32(5..40) {
+        let model = MODELS[random.usize(..MODELS.len())];
+        let bound =
+            [r#"""#, r#"","max_tokens":20"#, r#"","max_tokens":3"#, r#"","max_tokens":9,"n":3"#][random.usize(..4)];
+        let _ = writeln!(text, r#"{{"id":"q{n}","prompt":"question {n}","model":"{model}{bound}}}"#);
+    }
+    text
+}
+
+fn story(seed: u64) {
+    let mut world = World::new(seed);
+    let kill = world.random.bool();
+    match world.random.u8(..4) {
+        0 => world.act(&["submit", "in.jsonl"], kill),
+        1 => world.act(&["submit", "in.jsonl", "--via", "auto"], kill),
+        _ => world.act(&["run", "in.jsonl", "-o", "out.jsonl"], kill),
+    }
+    world.check();
+    for _ in 0..world.random.u8(2..5) {
+        world.step();
+        world.check();
+    }
+}
+
+#[test]
+fn what_is_told_is_billed_and_what_is_billed_is_told() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    if let Some(seed) = number("LLBATCH_SEED") {
+        return story(seed);
+    }
+    let cases = number("LLBATCH_CASES").unwrap_or(CASES);
+    let next = std::sync::atomic::AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while next.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < cases {
+                    story(fastrand::u64(..1_000_000_000));
+                }
+            });
+        }
+    });
+}
