@@ -118,6 +118,9 @@ impl Error {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
                 Some("free some space, then run the same command again: it goes on where it stopped")
             }
+            std::io::ErrorKind::FileTooLarge => Some(
+                "raise the limit on the size of files (`ulimit -f`), then run the same command again: it goes on where it stopped",
+            ),
             std::io::ErrorKind::PermissionDenied => Some("check the permissions of that path"),
             _ => None,
         };

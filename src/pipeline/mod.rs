@@ -26,13 +26,16 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::OwnedSemaphorePermit;
+
 pub use bits::Bits;
 pub use cursor::Cursor;
 pub use job::spool_stdin;
 pub use money::Money;
 pub use ordered::{Ordered, Target};
+pub use signals::outlive_file_limit;
 
-use crate::error::Result;
+use crate::error::{Exit, Result};
 use crate::outcome::Outcome;
 use crate::price::Nanos;
 use crate::realtime::limiter::Hold;
@@ -61,6 +64,26 @@ struct Counters {
     tokens: u64,
     cost: Nanos,
     unpriced: bool,
+}
+
+/// Outcomes that came and are not committed yet, and the permits of those that keep their place until they are.
+#[derive(Debug, Default)]
+struct Group {
+    #[expect(clippy::vec_box, reason = "they come in boxes, and go on in them")]
+    outcomes: Vec<Box<Outcome>>,
+    held: Option<OwnedSemaphorePermit>,
+}
+
+impl Group {
+    fn push(&mut self, outcome: Box<Outcome>, permit: Option<OwnedSemaphorePermit>) -> &Outcome {
+        match (&mut self.held, permit) {
+            (Some(all), Some(one)) => all.merge(one),
+            (_, Some(one)) => self.held = Some(one),
+            (_, None) => {}
+        }
+        self.outcomes.push(outcome);
+        &self.outcomes[self.outcomes.len() - 1]
+    }
 }
 
 /// What the consumer ends with, for the summary.
@@ -110,19 +133,26 @@ impl Consumer<'_> {
     /// # Errors
     /// 74 if the disk refuses, 141 if nobody reads the results. Sending has been stopped then, and what could be kept is kept.
     pub fn consume(mut self, events: &Receiver<Event>) -> Result<Consumed> {
-        let result = self.take_all(events);
-        if result.is_err() {
+        let mut group = Group::default();
+        let result = self.take_all(events, &mut group);
+        if let Err(error) = &result {
             // First of all stop spending.
             self.shared.stop.cancel();
-            // What is in flight is paid for: keep it if the disk lets us (a closed pipe does).
-            let mut kept = Ok(());
+            // After a failed fsync a second one might only seem to succeed.
+            let sync = error.exit == Exit::ClosedPipe;
+            // What came in or is in flight is paid for: keep it if the disk lets us (a closed pipe does). If it does not,
+            // the claim stays, and the next run names the rows in doubt.
+            let mut kept = self.db.undo();
+            for outcome in &group.outcomes {
+                kept = kept.and_then(|()| self.db.put(outcome));
+            }
             while let Ok(event) = events.recv() {
-                if let Event::Outcome(outcome) = event {
+                if let Event::Outcome(outcome, _) = event {
                     self.shared.written(1);
                     kept = kept.and_then(|()| self.db.put(&outcome));
                 }
             }
-            let kept = kept.and_then(|()| self.db.release()).and_then(|()| self.db.commit(true));
+            let kept = kept.and_then(|()| self.db.release()).and_then(|()| self.db.commit(sync));
             if let Err(error) = kept {
                 tracing::warn!("{error}");
             }
@@ -130,11 +160,11 @@ impl Consumer<'_> {
         result.map(|()| Consumed { db: self.db, ordered: self.ordered, totals: self.totals })
     }
 
-    fn take_all(&mut self, events: &Receiver<Event>) -> Result<()> {
+    fn take_all(&mut self, events: &Receiver<Event>, group: &mut Group) -> Result<()> {
         let mut counters = Counters::default();
         let (mut synced, mut told) = (Instant::now(), Instant::now());
         let (mut dirty, mut busy) = (false, false);
-        let mut group: Vec<Box<Outcome>> = Vec::new();
+        let mut stored: Vec<Box<Outcome>> = Vec::new();
         self.advance()?;
         loop {
             self.show(&counters);
@@ -144,7 +174,7 @@ impl Consumer<'_> {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
-            if busy && matches!(first, Some(Event::Outcome(_))) {
+            if busy && matches!(first, Some(Event::Outcome(..))) {
                 std::thread::sleep(GROUP);
             }
             for event in first.into_iter().chain(events.try_iter().take(GROUP_ROWS)) {
@@ -153,23 +183,17 @@ impl Consumer<'_> {
                         self.db.claim(row)?;
                         claim = Some(row);
                     }
-                    Event::Outcome(outcome) => {
-                        self.db.put(&outcome)?;
-                        group.push(outcome);
-                    }
+                    Event::Outcome(outcome, permit) => self.db.put(group.push(outcome, permit))?,
                     Event::Tried(so_far, told) => {
                         self.db.put_tried(&so_far)?;
                         tried.push(told);
                     }
                 }
             }
-            dirty |= claim.is_some() || !group.is_empty() || !tried.is_empty();
-            let sync = dirty && synced.elapsed() >= SYNC;
-            self.db.commit(sync)?;
-            if sync {
-                synced = Instant::now();
-                dirty = false;
-            }
+            dirty |= claim.is_some() || !group.outcomes.is_empty() || !tried.is_empty();
+            self.db.commit(false)?;
+            // From here on they survive us, and are not in flight any more.
+            drop(group.held.take());
             if let Some(row) = claim {
                 self.shared.claimed(row);
             }
@@ -177,9 +201,15 @@ impl Consumer<'_> {
             for told in tried {
                 let _ = told.send(());
             }
-            self.shared.written(group.len());
-            busy = group.len() >= FULL;
-            for outcome in group.drain(..) {
+            self.shared.written(group.outcomes.len());
+            busy = group.outcomes.len() >= FULL;
+            stored.append(&mut group.outcomes);
+            if dirty && synced.elapsed() >= SYNC {
+                self.db.commit(true)?;
+                synced = Instant::now();
+                dirty = false;
+            }
+            for outcome in stored.drain(..) {
                 self.count(&outcome, &mut counters);
                 self.ordered.push(outcome);
             }

@@ -179,7 +179,7 @@ fn tell_lost(lost: &[u64], inputs: &Inputs, shape: &Arc<Shape>, ctx: &Ctx) -> Re
     let more = lost.len().saturating_sub(NAMED);
     let tail = if more > 0 { format!(" and {} more", format::count(more as u64)) } else { String::new() };
     ctx.ui.warn(&format!(
-        "the last run was killed: {} may have been sent without an answer coming back, and may be billed twice: {}{tail}",
+        "the last run was cut short: {} may have been sent without an answer coming back, and may be billed twice: {}{tail}",
         format::plural(lost.len() as u64, "row"),
         names.join(", ")
     ));

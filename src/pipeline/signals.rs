@@ -9,6 +9,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::error::{Error, Exit, Result};
 use crate::realtime::Shared;
 
+/// The same number on every Unix.
+const SIGXFSZ: i32 = 25;
 /// What a second signal leaves for an orderly end, before the process just goes. The store survives that.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -75,6 +77,16 @@ const fn exit(number: i32) -> Exit {
         1 => Exit::Hangup,
         15 => Exit::Terminate,
         _ => Exit::Interrupt,
+    }
+}
+
+/// From now on a file that meets its limit in size (`ulimit -f`) is an error of that write, and no longer the death of the
+/// process.
+pub fn outlive_file_limit() {
+    // The handler outlives the runtime that it takes to set it.
+    if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        let _inside = runtime.enter();
+        drop(signal(SignalKind::from_raw(SIGXFSZ)));
     }
 }
 

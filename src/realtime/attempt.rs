@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::gate::InFlight;
-use super::{Budget, Engine, Event, MODEL_REFUSALS, Stopped};
+use super::{Budget, Engine, Event, MODEL_REFUSALS, SLOW, Stopped};
 use crate::api::chat::{self, Answer};
 use crate::api::error::{Class, Failure, Fault};
 use crate::api::limits::Limits;
@@ -109,7 +109,8 @@ impl Engine {
                 free = Arc::clone(&self.permits).acquire_owned() => permit = free.ok(),
             }
         }
-        self.emit(tally.outcome);
+        let permit = permit.filter(|_| tally.outcome.latency_ms >= SLOW);
+        self.emit(tally.outcome, permit);
     }
 
     /// Waits until it is on disk what the tries of a row came to: a kill must not make anyone forget what may have been billed.
@@ -177,7 +178,7 @@ impl Engine {
             format!("the run was stopped; before that: {last}")
         };
         tally.outcome.error = Some(RowError { code: ErrorCode::Interrupted, message });
-        self.emit(tally.outcome);
+        self.emit(tally.outcome, None);
     }
 
     async fn attempt(&self, body: &Bytes, about: u64, tally: &mut Tally) -> Verdict {

@@ -19,7 +19,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, atomic::Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::api::Client;
@@ -32,6 +32,9 @@ pub use shared::{Gauges, Shared};
 
 /// How long requests in flight may take to finish after a first signal: they are paid for.
 const GRACE: Duration = Duration::from_secs(30);
+/// An answer that took this long stays in flight until it is on the disk, so that a kill loses no more answers than there
+/// are permits. Faster ones, which no language model gives, do not wait for the disk: there it would cost the most.
+const SLOW: u32 = 20; // ms
 /// Outcomes that may wait to be written before no more is sent.
 const BACKLOG: usize = 8192;
 /// Most requests in flight with `--concurrency auto`: the pace decides how many there really are.
@@ -76,8 +79,9 @@ pub enum Item {
 /// What happens, in the order in which it happens.
 #[derive(Debug)]
 pub enum Event {
-    /// A row is finished.
-    Outcome(Box<Outcome>),
+    /// A row is finished. While its permit lives, nothing else is sent in its place: drop it when the outcome is written
+    /// down, for until then a kill loses it, and it is paid for again.
+    Outcome(Box<Outcome>, Option<OwnedSemaphorePermit>),
     /// Rows up to this one will be sent as soon as that is written down.
     Claim(u64),
     /// A row will be sent again as soon as it is written down what its tries came to so far; they may have been billed.
@@ -212,7 +216,7 @@ impl Engine {
             let request = match item {
                 Item::Send(request) => request,
                 Item::Failed(outcome) => {
-                    self.emit(*outcome);
+                    self.emit(*outcome, None);
                     continue;
                 }
             };
@@ -227,7 +231,7 @@ impl Engine {
     }
 
     /// Waits until one more row may be worked on: outcomes written, not too many rows open, a permit free.
-    async fn admitted(&self, tasks: &mut JoinSet<()>) -> Option<tokio::sync::OwnedSemaphorePermit> {
+    async fn admitted(&self, tasks: &mut JoinSet<()>) -> Option<OwnedSemaphorePermit> {
         self.shared.until_written(BACKLOG).await;
         // Rows that wait for their next try hold no permit, but they do hold memory.
         while tasks.len() > 2 * self.options.concurrency + 64 {
@@ -279,10 +283,10 @@ impl Engine {
         }
     }
 
-    fn emit(&self, outcome: Outcome) {
+    fn emit(&self, outcome: Outcome, permit: Option<OwnedSemaphorePermit>) {
         self.shared.backlog.fetch_add(1, Ordering::AcqRel);
         // The consumer outlives the engine, or has failed and cancelled it.
-        drop(self.events.send(Event::Outcome(Box::new(outcome))));
+        drop(self.events.send(Event::Outcome(Box::new(outcome), permit)));
     }
 
     /// Ends the run for a reason of its own; the first one counts.

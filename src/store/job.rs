@@ -149,6 +149,16 @@ impl JobDb {
         Ok(())
     }
 
+    /// Takes back an open group, also one whose commit failed.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn undo(&mut self) -> Result<()> {
+        self.writing = false;
+        // After some errors SQLite has done so itself.
+        if self.db.is_autocommit() { Ok(()) } else { self.run(|db| db.execute_batch("ROLLBACK")) }
+    }
+
     /// Writes an outcome. Each row is written once: a second outcome of a row would be a mistake of ours, and is refused.
     ///
     /// # Errors
@@ -591,6 +601,25 @@ pub(super) mod tests {
         drop(db);
         let db = JobDb::open(&dir.path().join("j.db")).expect("a database");
         assert_eq!(db.outcomes(1, 10).expect("rows").len(), 1);
+    }
+
+    #[test]
+    fn a_group_that_failed_can_be_taken_back_and_written_again() {
+        let (dir, mut db) = db();
+        db.put(&outcome(1, 1, true)).expect("a write");
+        db.commit(false).expect("a commit");
+        db.put(&outcome(2, 2, true)).expect("a write");
+        // As SQLite does itself after some errors of the disk.
+        db.run(|db| db.execute_batch("ROLLBACK")).expect("a rollback");
+        db.commit(false).expect_err("nothing to commit");
+        for _ in 0..2 {
+            db.undo().expect("nothing open");
+            db.put(&outcome(2, 2, true)).expect("a write");
+        }
+        db.commit(true).expect("a commit");
+        drop(db);
+        let db = JobDb::open(&dir.path().join("j.db")).expect("a database");
+        assert_eq!(db.outcomes(1, 10).expect("rows").len(), 2);
     }
 
     #[test]

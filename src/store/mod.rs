@@ -11,6 +11,7 @@ pub mod ledger;
 mod lock;
 mod remap;
 mod spend;
+mod volume;
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -32,6 +33,9 @@ pub use spend::{DayLine, Spent};
 /// How long a writer of the ledger waits for another one; their transactions take milliseconds.
 const BUSY: Duration = Duration::from_secs(20);
 
+const MUST_BE_WRITABLE: &str =
+    "the state directory must be writable; choose another one with --state-dir or LLBATCH_STATE_DIR";
+
 /// How files with standard input are called until they have a job.
 const SPOOL: (&str, &str) = ("input-", ".tmp");
 
@@ -49,11 +53,12 @@ impl Store {
     /// Opens the state directory; makes it if it is not there.
     ///
     /// # Errors
-    /// 74 if it cannot be written.
+    /// 74 if it cannot be written, or is on a network file system.
     pub fn open(dir: &Path) -> Result<Self> {
         let make =
             |path: &Path| DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| unusable(path, e));
         make(dir)?;
+        volume::must_be_local(dir)?;
         for sub in ["jobs", "locks"] {
             make(&dir.join(sub))?;
             // An umask cannot widen, only narrow; an old directory may be wider than we would make it.
@@ -193,13 +198,12 @@ fn unusable(path: &Path, error: std::io::Error) -> Error {
 /// Opens a database that only the user can read; `upgrade` brings the tables of format 1 to what `schema` says.
 fn open_db(path: &Path, schema: &str, upgrade: &str) -> Result<Connection> {
     // SQLite gives its side files the mode of the main one, so it is enough to make that one first.
-    OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|e| Error::io(format!("{}: cannot be opened", path.display()), e))?;
+    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(|e| {
+        use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+        let unwritable = matches!(e.kind(), PermissionDenied | ReadOnlyFilesystem);
+        let error = Error::io(format!("{}: cannot be opened", path.display()), e);
+        if unwritable { error.hint(MUST_BE_WRITABLE) } else { error }
+    })?;
     let open = || -> rusqlite::Result<Connection> {
         let db = Connection::open(path)?;
         db.busy_timeout(BUSY)?;
@@ -235,12 +239,11 @@ fn open_db(path: &Path, schema: &str, upgrade: &str) -> Result<Connection> {
 fn damaged(path: &Path, error: &rusqlite::Error) -> Error {
     use rusqlite::ErrorCode;
     let hint = match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => {
-            "free some space, then run the same command again: it goes on where it stopped"
+        Some(ErrorCode::DiskFull) => "free some space, then run the same command again: it goes on where it stopped",
+        Some(ErrorCode::SystemIoFailure) => {
+            "look at the disk and its limits (`df`, `ulimit -f`), then run the same command again: it goes on where it stopped"
         }
-        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
-            "the state directory must be writable; choose another one with --state-dir or LLBATCH_STATE_DIR"
-        }
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => MUST_BE_WRITABLE,
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "another llbatch is writing; try again",
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             "the file is damaged; nothing was sent. Move it away, or choose another --state-dir"

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -90,28 +91,32 @@ class House:
         return 0
 
 
-def rows(tag, count, models, unlucky=0):
+def rows(tag, count, models, unlucky=0, most=16):
     """Rows whose prompts nobody else asks: payments show per prompt. The first `unlucky` ones say so."""
     return [{"id": f"{tag}-{i}", "prompt": f"{'unlucky ' if i < unlucky else ''}question {i} of {tag}",
-             "model": MODELS[i % models], "max_tokens": 16} for i in range(count)]
+             "model": MODELS[i % models], "max_tokens": most} for i in range(count)]
 
 
 def write_rows(path, these):
     path.write_text("".join(json.dumps(row) + "\n" for row in these))
 
 
+SUBMIT = ("submit", "in.jsonl", "--wait", "--poll", "100ms", "-o", "out.jsonl")
+RUN = ("run", "in.jsonl", "-o", "out.jsonl")
+
+
 class Calm:
     """Undisturbed runs: their results are what disturbed ones must come to, byte for byte."""
 
-    def __init__(self, house):
-        self.server = house.serve("calm", "--batch-validation", "0s", "--batch-run", "20ms")
-        self.house, self.lines, self.turn = house, {}, 0
+    def __init__(self, house, command=SUBMIT):
+        self.server = house.serve(f"calm-{command[0]}", "--batch-validation", "0s", "--batch-run", "20ms")
+        self.house, self.command, self.lines, self.turn = house, command, {}, 0
 
     def learn(self, these):
         self.turn += 1
-        desk = Desk(self.house, self.server, f"calm-{self.turn}")
+        desk = Desk(self.house, self.server, f"calm-{self.command[0]}-{self.turn}")
         write_rows(desk.dir / "in.jsonl", these)
-        done = desk.run("submit", "in.jsonl", "--wait", "--poll", "100ms", "-o", "out.jsonl")
+        done = desk.run(*self.command)
         if done.code != 0:
             raise SystemExit(f"error: an undisturbed run fails: {done.err}")
         out = (desk.dir / "out.jsonl").read_bytes().splitlines(keepends=True)
@@ -180,6 +185,18 @@ class Desk:
             must(time.monotonic() < end, f"{' '.join(args)} never got done: {done.err.strip()[-600:]}")
             time.sleep(0.1)
 
+    def job(self):
+        """The entry of the last job, if there is one."""
+        jobs = json.loads(self.until((0,), "status", "--offline", "--json").out)["jobs"]
+        return jobs[0] if jobs else None
+
+    def again(self, *args):
+        """The same `run` once more, unless the job is done (then it would be a new job); the rows that it names as in doubt."""
+        job = self.job()
+        if job and job["state"] == "completed":
+            return 0
+        return named(self.until((0,), *args, again=()))
+
     def results(self, name="out.jsonl"):
         lines = (self.dir / name).read_bytes().splitlines(keepends=True)
         must(all(line.endswith(b"\n") for line in lines), f"{name} is torn")
@@ -192,15 +209,24 @@ class Desk:
             must(not name.endswith((".part", ".tmp")) and not name.startswith((".llb", "llb-")),
                  f"left over: {path.relative_to(self.dir)}")
             if name.endswith(".db"):
-                db = sqlite3.connect(path)
-                found = db.execute("PRAGMA integrity_check").fetchall()
-                db.close()
-                must(found == [("ok",)], f"{path.relative_to(self.dir)}: {found}")
-        extra = {p.name for p in self.dir.iterdir()} - {"in.jsonl", "out.jsonl", "state", "log", "trace"}
+                whole(path)
+        extra = {p.name for p in self.dir.iterdir()} - {"in.jsonl", "out.jsonl", "state", "log", "trace", "disk"}
         must(not extra, f"left over beside the output: {extra}")
 
     def forget(self):
         shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def whole(path):
+    """Checks a database, and counts the answers in it."""
+    db = sqlite3.connect(path)
+    try:
+        found = db.execute("PRAGMA integrity_check").fetchall()
+        must(found == [("ok",)], f"{path}: {found}")
+        tables = [name for name, in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        return db.execute("SELECT count(*) FROM outcome WHERE ok").fetchone()[0] if "outcome" in tables else 0
+    finally:
+        db.close()
 
 
 def paid_hash(line):
@@ -233,6 +259,26 @@ class Account:
             must(times == want, f"{row} was paid {times} times, and answered {want} times")
             paid += times
         return len(jobs), paid, stats["paid_again"] - self.again
+
+
+class Meter:
+    """What the server billed for the rows of a realtime job, by prompt."""
+
+    def __init__(self, server):
+        self.server = server
+
+    def check(self, lines):
+        """Rows paid, payments beyond the first."""
+        paid = self.server.stats()["paid"]
+        times = [paid.get(paid_hash(line), 0) for line in lines]
+        must(all(times), f"{times.count(0)} answers were never paid for")
+        return len(times), sum(times) - len(times)
+
+
+def named(done):
+    """How many rows a resumed run says may be billed twice."""
+    found = re.search(r"warning: the last run was (?:killed|cut short): ([\d,]+) rows? may", done.err)
+    return int(found[1].replace(",", "")) if found else 0
 
 
 def same(found, expected):

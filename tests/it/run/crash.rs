@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::support::{Home, Server, answered, lines, paid_hash, prompts, rows};
+use crate::support::{Home, Server, answered, lines, paid_hash, prompts, rows, until};
 
-const ROWS: u32 = 60;
+const ROWS: u32 = 90;
 const KILLS: u64 = 20;
 const CONCURRENCY: u64 = 3;
 
@@ -12,7 +12,7 @@ const CONCURRENCY: u64 = 3;
 fn twenty_kills_leave_the_results_of_an_undisturbed_run() {
     let seed = fastrand::u64(..);
     let mut random = fastrand::Rng::with_seed(seed);
-    let server = Server::start(&["--latency", "60ms", "--jitter", "0.9"]);
+    let server = Server::start(&["--latency", "70ms", "--jitter", "0.6"]);
     let home = Home::new();
     let concurrency = CONCURRENCY.to_string();
     let args = |out| ["in.jsonl", "-o", out, "--concurrency", &concurrency];
@@ -20,9 +20,13 @@ fn twenty_kills_leave_the_results_of_an_undisturbed_run() {
 
     let mut kills = 0;
     while kills < KILLS {
-        let run = home.spawn(&server, &args("out.jsonl"));
-        // From before the first byte of the database to the middle of some rows.
-        std::thread::sleep(Duration::from_micros(random.u64(5_000..180_000)));
+        let mut run = home.spawn(&server, &args("out.jsonl"));
+        // From before the first byte of the database to the middle of some rows, however slow the machine is.
+        if kills % 2 == 1 {
+            let some = server.bill() + random.u64(1..4);
+            until("some answers", || server.bill() >= some || !run.is_running());
+        }
+        std::thread::sleep(Duration::from_micros(random.u64(5_000..90_000)));
         if run.kill().is_some() {
             break;
         }
@@ -36,9 +40,9 @@ fn twenty_kills_leave_the_results_of_an_undisturbed_run() {
     answered(&home.read("out.jsonl"), 1..=ROWS);
     assert!(kills >= KILLS / 2, "only {kills} kills before it was done: give it more rows (seed {seed})");
     assert!(paid > 0, "it was killed too early every time (seed {seed})");
-    // In flight at each kill, and as many whose answers were not yet committed.
+    // In flight at each kill: an answer keeps its place until it is on the disk.
     let again = server.paid_again();
-    assert!(again <= kills * 2 * CONCURRENCY, "{again} prompts paid again in {kills} kills (seed {seed})");
+    assert!(again <= kills * CONCURRENCY, "{again} prompts paid again in {kills} kills (seed {seed})");
 
     let calm = Home::new();
     calm.write("in.jsonl", prompts(1..=ROWS));
@@ -83,7 +87,7 @@ fn a_kill_while_standard_input_is_read_leaves_nothing_behind() {
     let run = home.start(command);
     std::io::Write::write_all(&mut writer, prompts(1..=5).as_bytes()).unwrap();
     let spool = || std::fs::read_dir(home.state().join("jobs")).map_or(0, Iterator::count);
-    crate::support::until("the spool file", || spool() > 0);
+    until("the spool file", || spool() > 0);
     assert_eq!(run.kill(), None);
     drop(writer);
     assert_eq!(server.requests(), 0);

@@ -2,6 +2,7 @@
 
 mod bytes;
 mod crash;
+mod disk;
 mod faults;
 mod input;
 mod odd_answers;

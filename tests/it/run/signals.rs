@@ -131,12 +131,13 @@ fn whoever_ignores_a_signal_for_us_is_heeded() {
 fn a_reader_that_stands_still_cannot_hold_it() {
     let home = Home::new();
     let server = Server::start(&[]);
-    // More than a pipe holds.
-    home.write("in.jsonl", prompts(1..=2000));
+    // More than a pipe holds: some 25 of these rows do so.
+    home.write("in.jsonl", prompts(1..=2000).replace("\"max_tokens\":16", "\"max_tokens\":400"));
     let mut command = home.run_command(&server.url, &["in.jsonl", "--concurrency", "8"]);
     command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null());
     let mut child = command.spawn().unwrap();
-    server.until_billed(100);
+    // Answers that nobody takes hold back further requests.
+    server.until_billed(30);
     let signal = || {
         let kill = format!("kill -INT {}", child.id());
         assert!(std::process::Command::new("sh").args(["-c", &kill]).status().unwrap().success());

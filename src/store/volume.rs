@@ -1,0 +1,67 @@
+//! The file system that the state directory is on: `SQLite`'s log must not be shared between machines.
+
+use std::path::Path;
+
+use crate::error::{Error, Exit, Result};
+
+/// Network file systems, by the number that `statfs` gives. FUSE is not among them: what is behind it may as well be local
+/// (rootless containers, encrypted homes).
+const REMOTE: [(u64, &str); 7] = [
+    (0x6969, "NFS"),
+    (0x517b, "SMB"),
+    (0xfe53_4d42, "SMB"),
+    (0xff53_4d42, "CIFS"),
+    (0x00c3_6400, "Ceph"),
+    (0x5346_414f, "AFS"),
+    (0x6b41_4653, "AFS"),
+];
+
+/// Refuses a directory on a network file system: another machine's llbatch would not see our locks or our log.
+///
+/// # Errors
+/// 74 if it is on one.
+pub(super) fn must_be_local(dir: &Path) -> Result<()> {
+    match remote(kind(dir)) {
+        None => Ok(()),
+        Some(name) => Err(Error::new(
+            Exit::Io,
+            format!(
+                "state directory {}: it is on a network file system ({name}), where jobs are not safe",
+                dir.display()
+            ),
+        )
+        .hint("choose one on a local disk with --state-dir or LLBATCH_STATE_DIR")),
+    }
+}
+
+fn remote(kind: u64) -> Option<&'static str> {
+    REMOTE.iter().find(|(number, _)| *number == kind).map(|(_, name)| *name)
+}
+
+/// What `statfs` says; 0 if it says nothing.
+#[cfg(target_os = "linux")]
+fn kind(dir: &Path) -> u64 {
+    // 32 bits, which some machines extend with the sign.
+    rustix::fs::statfs(dir).map_or(0, |stat| u64::from(stat.f_type as u32))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn kind(_: &Path) -> u64 {
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_disks_pass_and_shares_do_not() {
+        let dir = tempfile::tempdir().expect("a directory");
+        must_be_local(dir.path()).expect("a local disk");
+        // ext4, XFS, btrfs, tmpfs, overlay, FUSE.
+        for local in [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630, 0x6573_5546] {
+            assert_eq!(remote(local), None);
+        }
+        assert_eq!((remote(0x6969), remote(0xff53_4d42)), (Some("NFS"), Some("CIFS")));
+    }
+}

@@ -1,0 +1,171 @@
+"""Disks that are full, read-only, limited or far away; see points.sh."""
+
+import collections
+import shutil
+import subprocess
+import sys
+
+from house import RUN, Violation, must, same
+
+# More in flight than at single points, for there are more rows.
+REALTIME = {"run": (*RUN, "--concurrency", "64")}
+SIZES = (16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+
+
+def commands(points):
+    return REALTIME if points.realtime else points.commands
+
+
+class NoMount(Exception):
+    """Mounting is not allowed here."""
+
+
+class Tmpfs:
+    """A file system of its own at `path`, of so many bytes."""
+
+    def __init__(self, path, size):
+        self.path = path
+        path.mkdir(mode=0o700, exist_ok=True)
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)]
+        if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+            raise NoMount
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        subprocess.run(["umount", self.path], check=True)
+
+    def remount(self, options):
+        subprocess.run(["mount", "-o", f"remount,{options}", self.path], check=True)
+
+    def room(self, size):
+        """So much room beside what is there already."""
+        self.remount(f"size={shutil.disk_usage(self.path).used + size}")
+
+
+def kept(points, desk):
+    """What must hold in the end. Answers that a full disk did not take are paid for again: those in flight, all of them named."""
+    expected = points.calm.expected(desk.rows)
+    same(desk.results(), expected)
+    if not points.realtime:
+        return desk.account.check(expected, 2)[2]
+    return desk.account.check(expected)[1]
+
+
+def small(points, count, kib, rows, most):
+    """The state on a disk that is full sooner or later; it is made larger before the command is run again."""
+    desk = points.desk(f"disk-{kib}", rows, most)
+    with Tmpfs(desk.state, "1m") as tmpfs:
+        for name, args in commands(points).items():
+            tmpfs.room(kib * 1024)
+            done = desk.run(*args)
+            count[name, done.code] += 1
+            must(done.code in (0, 74), f"full disk: {name} ended with {done.code}: {done.err.strip()[-400:]}")
+            tmpfs.remount("size=64m")
+            again = 0
+            if done.code:
+                again = desk.again(*args) if points.realtime else desk.until((0,), *args) and 0
+        twice = kept(points, desk)
+        must(twice <= again, f"{twice} rows were paid twice, and {again} named")
+        desk.tidy()
+    desk.forget()
+    return twice
+
+
+def results(points, count, kib):
+    """The results on such a disk: nothing of the job is lost, and nothing is paid twice."""
+    desk = points.desk(f"results-{kib}", 2000)
+    *before, name = commands(points)
+    for command in before:
+        desk.until((0,), *commands(points)[command])
+    with Tmpfs(desk.dir / "disk", "1m") as tmpfs:
+        tmpfs.room(kib * 1024)
+        args = [arg.replace("out.jsonl", "disk/out.jsonl") for arg in commands(points)[name]]
+        done = desk.run(*args)
+        count[f"{name}, results", done.code] += 1
+        must(done.code in (0, 74), f"full disk: {name} ended with {done.code}: {done.err.strip()[-400:]}")
+        must((desk.dir / "disk/out.jsonl").exists() == (done.code == 0), "results are there, but not whole")
+        tmpfs.remount("size=64m")
+        if done.code:
+            desk.until((0,), *args)
+        shutil.copy(desk.dir / "disk/out.jsonl", desk.dir)
+        must(kept(points, desk) == 0, "rows were paid twice")
+        desk.tidy()
+    (desk.dir / "disk").rmdir()
+    desk.forget()
+
+
+def limited(points, count, kib):
+    """Files may not grow beyond a limit (`ulimit -f`): an error like any other, not a deadly signal."""
+    desk = points.desk(f"limit-{kib}", 2000)
+    for name, args in commands(points).items():
+        done = desk.run(*args, under=("sh", "-c", f'ulimit -f {2 * kib}; exec "$@"', "sh"))
+        count[f"{name}, ulimit -f", done.code] += 1
+        must(done.code in (0, 74), f"limited files: {name} ended with {done.code}: {done.err.strip()[-400:]}")
+        again = 0
+        if done.code:
+            again = desk.again(*args) if points.realtime else desk.until((0,), *args) and 0
+    twice = kept(points, desk)
+    must(twice <= again, f"{twice} rows were paid twice, and {again} named")
+    desk.tidy()
+    desk.forget()
+
+
+def refused(points, why_not):
+    """Where nothing can be kept, nothing is sent."""
+    name, args = next(iter(commands(points).items()))
+    seen = lambda: points.server.stats()["requests"]
+    said = []
+
+    def refuses(what, desk, *words, args=args, under=()):
+        before = seen()
+        done = desk.run(*args, under=under)
+        must(done.code == 74 and seen() == before, f"{what}: {name} ended with {done.code} after {seen() - before} requests")
+        must(all(word in done.err for word in words), f"{what}: said {done.err.strip()[-400:]}")
+        said.append(what)
+
+    desk = points.desk("refused")
+    with Tmpfs(desk.state, "1m") as tmpfs:
+        tmpfs.remount("ro")
+        refuses("an empty state directory on a read-only disk", desk, "--state-dir")
+        tmpfs.remount("rw,size=64m")
+        desk.until((0,), *args)
+        tmpfs.remount("ro")
+        refuses("a used state directory on a read-only disk", desk, "--state-dir")
+    desk.forget()
+    desk = points.desk("refused-results")
+    with Tmpfs(desk.dir / "disk", "1m") as tmpfs:
+        tmpfs.remount("ro")
+        there = [*RUN[:2], "-o", "disk/out.jsonl"] if points.realtime else [*args, "--wait", "-o", "disk/out.jsonl"]
+        refuses("results on a read-only disk", desk, "disk/out.jsonl", args=there)
+    if not why_not:
+        far = points.traced(desk, "--calls", "statfs", "--nth", "1", "--strike", "nfs", "--on")
+        refuses("a state directory on NFS", desk, "NFS", "--state-dir", under=far)
+    return said
+
+
+def go(points, why_not):
+    count, twice = collections.Counter(), 0
+    try:
+        cases = [(f"room for {kib} KiB", small, (kib, 2000, 16)) for kib in SIZES]
+        # Long answers, so that 8 MiB are full too.
+        cases += [("room for 8 MiB", small, (8192, 4000, 800))] if points.realtime else []
+        cases += [(f"results with room for {kib} KiB", results, (kib,)) for kib in (16, 128, 512)]
+        cases += [(f"files of {kib} KiB at most", limited, (kib,)) for kib in (64, 128, 256, 512, 1024)]
+        for what, case, args in cases:
+            try:
+                twice += case(points, count, *args) or 0
+            except Violation as violation:
+                points.house.violations.append(f"{what}: {violation}")
+                print(f"VIOLATION in {points.house.violations[-1]}", file=sys.stderr)
+        try:
+            print("refused before anything was sent: " + "; ".join(refused(points, why_not)))
+        except Violation as violation:
+            points.house.violations.append(str(violation))
+            print(f"VIOLATION in {violation}", file=sys.stderr)
+    except NoMount:
+        print("skipped: small disks: mounting is not allowed here")
+    print(f"disks with room for {SIZES[0]} KiB to {'8' if points.realtime else '1'} MiB; commands by exit code: "
+          + ", ".join(f"{name} {code}: {n}" for (name, code), n in sorted(count.items()))
+          + (f"; {twice} rows paid twice, all of them named" if points.realtime else ""))

@@ -1,0 +1,175 @@
+"""Power that fails: the log of what a job wrote is replayed up to a cut, less what was not synced by then; see power.sh."""
+
+import argparse
+import os
+import pickle
+import shutil
+import sys
+from pathlib import Path
+
+import tracer
+from house import ROOT, RUN, Calm, Desk, House, Meter, Violation, must, named, rows, same, seeded, table, write_rows
+
+ROWS, LATENCY, CONCURRENCY = 80, "150ms", 4
+SECTOR = 512
+
+
+class Disk:
+    """Files as they would be found again: bytes that were synced, and what was written since."""
+
+    def __init__(self):
+        self.safe, self.pending, self.ends, self.dirs = {}, {}, {}, []
+
+    def apply(self, name, target, args, data):
+        if name in ("write", "pwrite64"):
+            at = args[3] if name == "pwrite64" else self.ends.get(target, 0)
+            self.ends[target] = at + len(data)
+            self.safe.setdefault(target, bytearray())
+            self.pending.setdefault(target, []).append((at, data))
+        elif name == "ftruncate":
+            self.ends[target] = args[1]
+            self.pending.setdefault(target, []).append((args[1], None))
+        elif name in ("fsync", "fdatasync"):
+            for change in self.pending.pop(target, []):
+                self.change(target, *change)
+        elif name.startswith("rename"):
+            # Names are kept in order by the file system; the bytes behind them are not.
+            old, new = target.split(" ")
+            for table in (self.safe, self.pending, self.ends):
+                table.pop(new, None)
+                if old in table:
+                    table[new] = table.pop(old)
+        elif name in ("unlink", "unlinkat"):
+            for table in (self.safe, self.pending, self.ends):
+                table.pop(target, None)
+        elif name in ("mkdir", "mkdirat"):
+            self.dirs.append(target)
+
+    def change(self, target, at, data):
+        held = self.safe.setdefault(target, bytearray())
+        size = at if data is None else max(len(held), at + len(data))
+        held.extend(bytes(max(0, size - len(held))))
+        if data is None:
+            del held[at:]
+        else:
+            held[at:at + len(data)] = data
+
+    def lose(self, chance):
+        """The power fails. Without `chance` nothing survives that was not synced; with it some of it does, torn at sectors."""
+        for target, changes in self.pending.items():
+            for at, data in changes if chance else []:
+                kept = chance.random()
+                if kept < 0.4:
+                    self.change(target, at, data)
+                elif kept < 0.6 and data is not None:
+                    self.change(target, at, data[:chance.randint(0, len(data) // SECTOR) * SECTOR])
+
+    def write(self, under):
+        for path in self.dirs:
+            Path(path).mkdir(mode=0o700, exist_ok=True)
+        for target, held in self.safe.items():
+            # The index of a log is rebuilt by whoever opens the database first.
+            if target.startswith(f"{under}/") and not target.endswith("-shm"):
+                Path(target).write_bytes(held)
+                os.chmod(target, 0o600)
+
+
+class Power:
+    def __init__(self, house, chance):
+        self.house, self.chance = house, chance
+        self.server = house.serve("server", "--track", "--latency", LATENCY)
+        self.calm = Calm(house, RUN)
+        self.desk = Desk(house, self.server, "desk")
+        self.rows = rows("power", ROWS, 1)
+        write_rows(self.desk.dir / "in.jsonl", self.rows)
+        self.expected = self.calm.expected(self.rows)
+        log = house.dir / "writes"
+        under = (sys.executable, tracer.__file__, "--log", str(self.desk.dir / "trace"), "--record", str(log))
+        done = self.desk.run(*RUN, "--concurrency", str(CONCURRENCY), under=under)
+        must(done.code == 0, f"it fails when it is watched: {done.err}")
+        self.ops = []
+        with log.open("rb") as held:
+            while True:
+                try:
+                    self.ops.append(pickle.load(held))
+                except EOFError:
+                    break
+        self.sent = [name in ("writev", "sendto", "sendmsg") and target.startswith("socket:") for name, target, *_ in self.ops]
+        must(sum(self.sent) == ROWS, f"{sum(self.sent)} sends for {ROWS} requests")
+        syncs = sum(name == "fsync" and target.endswith(".db-wal") and "/jobs/" in target for name, target, *_ in self.ops)
+        print(f"{len(self.ops)} calls recorded: {sum(self.sent)} requests, {syncs} syncs of the job's log")
+
+    def cut(self, at, chance):
+        """Goes on from what is left at a cut: rows paid again, most that may be, rows named."""
+        desk, disk, synced = self.desk, Disk(), 0
+        for i, op in enumerate(self.ops[:at]):
+            disk.apply(*op)
+            if op[0] == "fsync" and "/jobs/" in op[1] and op[1].endswith(".db-wal"):
+                synced = i
+        disk.lose(chance)
+        shutil.rmtree(desk.state, ignore_errors=True)
+        (desk.dir / "out.jsonl").unlink(missing_ok=True)
+        disk.write(desk.dir)
+        if (desk.dir / "out.jsonl").exists():
+            same(desk.results(), self.expected)
+        job = desk.job()
+        before, names = self.server.stats()["bill"]["requests"], 0
+        if not job or job["state"] != "completed":
+            names = named(desk.until((0,), *RUN, "--concurrency", "40", again=()))
+        again = self.server.stats()["bill"]["requests"] - before
+        same(desk.results(), self.expected)
+        desk.tidy()
+        twice = sum(self.sent[:at]) - (ROWS - again)
+        most = sum(self.sent[synced:at]) + CONCURRENCY
+        must(twice <= most, f"{twice} rows were paid again, with {most} since the last sync")
+        return twice, most, names
+
+    def go(self, cuts):
+        lines = []
+        for what, chance in (("nothing unsynced survives", None), ("some of it survives, torn", self.chance)):
+            line = [what, 0, 0, 0, 0]
+            points = sorted(self.chance.sample(range(1, len(self.ops) + 1), min(cuts, len(self.ops))))
+            for at in points:
+                try:
+                    twice, most, names = self.cut(at, chance)
+                    line[1] += 1
+                    line[2] += twice
+                    line[3] = max(line[3], twice)
+                    line[4] += max(0, twice - names)
+                except Violation as violation:
+                    kept = self.house.dir / f"cut-{at}-{'torn' if chance else 'lost'}"
+                    shutil.rmtree(kept, ignore_errors=True)
+                    shutil.copytree(self.desk.dir, kept)
+                    self.house.violations.append(f"{what}, cut at {at} {self.ops[at - 1][:2]}: {violation}")
+                    print(f"VIOLATION in {self.house.violations[-1]}", file=sys.stderr)
+            lines.append(line)
+        table(["after a power failure", "cuts", "paid again", "most at one cut", "of them not named"], lines)
+        Meter(self.server).check(self.expected)
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="tests/crash/power.sh")
+    parser.add_argument("--cuts", type=int, default=100)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("llbatch", nargs="?", default=ROOT / "target/debug/llbatch")
+    args = parser.parse_args()
+    why_not = tracer.usable()
+    if why_not:
+        print(f"skipped: {why_not}")
+        return 0
+    seed, chance = seeded(args.seed)
+    house = House(args.llbatch, "")
+    print(f"power loss: {args.cuts} cuts, twice, --seed {seed}")
+    try:
+        Power(house, chance).go(args.cuts)
+    except BaseException:
+        house.violations.append("the script itself was stopped")
+        raise
+    finally:
+        code = house.close()
+    print("databases whole, every row once, what was synced not paid again: " + ("yes" if code == 0 else "NO"))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""SIGKILL at random instants of `run`, again and again, its own resumption included; see run.sh."""
+
+import collections
+import shutil
+import sys
+import time
+
+from house import RUN, Calm, Desk, Meter, Violation, must, named, rows, same, table, whole, write_rows
+
+# How long the server takes (and how much that varies), requests in flight, rows.
+SETTINGS = [(0, 0, 8, 4000), (0, 0, 64, 8000), (30, 0.5, 40, 600), (60, 0.9, 3, 60), (200, 0.2, 100, 600),
+            (300, 0.9, 400, 2000)]
+# Answers that took less than this leave their place before they are on the disk (SLOW in src/realtime/mod.rs).
+SLOW_MS = 20
+MOST_IN_A_ROW = 5
+
+
+class Realtime:
+    def __init__(self, house, chance, kills):
+        self.house, self.chance, self.wanted = house, chance, kills
+        self.calm = Calm(house, RUN)
+        self.kills, self.codes, self.spans = collections.Counter(), collections.Counter(), {}
+        self.lines = {}
+
+    def committed(self, desk):
+        """Answers on the disk of a job that was just killed, and the check that its databases are whole: on a copy, because
+        whoever opens a database mends it."""
+        copy = desk.dir.with_name(desk.dir.name + "-copy")
+        shutil.rmtree(copy, ignore_errors=True)
+        if not desk.state.exists():
+            return 0
+        shutil.copytree(desk.state, copy)
+        found = sum(whole(path) for path in sorted(copy.rglob("*.db")))
+        shutil.rmtree(copy)
+        return found
+
+    def bill(self, server):
+        """What was paid, once the server has noticed that nobody waits any more."""
+        while True:
+            before = server.stats()
+            time.sleep(0.02)
+            after = server.stats()
+            if after["in_flight"] == 0 and after["requests"] == before["requests"]:
+                return after["bill"]["requests"]
+
+    def names(self, done, doubt):
+        """A run that goes on says how many rows are in doubt; before that nothing is forgotten."""
+        if "resuming job" in done.err:
+            must(named(done) >= doubt, f"{doubt} rows in doubt, but {named(done)} named")
+
+    def turn(self, number, setting):
+        ms, jitter, concurrency, count = setting
+        server = self.house.serve(f"run-{number}", "--track", "--latency", f"{ms}ms", "--jitter", str(jitter))
+        desk = Desk(self.house, server, f"run-{number}-desk")
+        these = rows(f"r{number}", count, 3)
+        write_rows(desk.dir / "in.jsonl", these)
+        expected = self.calm.expected(these)
+        args = (*RUN, "--concurrency", str(concurrency))
+        line = self.lines.setdefault(setting, [0] * 6)
+        lost, kills, most, doubt = 0, 0, 0, 0
+        span = self.spans.setdefault(setting, 0.2 + count * max(ms / 1000 / concurrency, 0.0001))
+        while kills < MOST_IN_A_ROW and sum(self.kills.values()) + kills < self.wanted:
+            # Now and then right at the start, where databases and jobs are made.
+            after = self.chance.uniform(0.001, 0.05 if self.chance.random() < 0.2 else span)
+            done = desk.run(*args, kill_after=after)
+            self.names(done, doubt)
+            if not done.killed:
+                self.codes[done.code] += 1
+                must(done.code == 0, f"it ended with {done.code}: {done.err.strip()[-600:]}")
+                self.spans[setting] = 0.8 * span + 0.2 * done.seconds
+                break
+            kills += 1
+            if (desk.dir / "out.jsonl").exists():
+                # Results under their name are whole; the job may know already that it is done.
+                same(desk.results(), expected)
+                if desk.job()["state"] == "completed":
+                    break
+            # Paid for, and not on the disk: these and no others will be paid for again.
+            doubt = self.bill(server) - self.committed(desk) - lost
+            lost += doubt
+            most = max(most, doubt)
+            must(ms * (1 - jitter) < SLOW_MS or doubt <= concurrency, f"{doubt} in doubt with {concurrency} in flight")
+        job = desk.job()
+        if not job or job["state"] != "completed":
+            done = desk.until((0,), *args, again=())
+            self.names(done, doubt)
+            self.codes[done.code] += 1
+        same(desk.results(), expected)
+        paid, twice = Meter(server).check(expected)
+        must(twice == lost, f"{twice} rows were paid twice, and {lost} answers were lost")
+        desk.tidy()
+        self.kills[setting] += kills
+        for i, n in enumerate((1, kills, paid, twice)):
+            line[i] += n
+        line[4] = max(line[4], most)
+        line[5] = max(line[5], most / concurrency)
+        server.stop()
+        desk.forget()
+
+    def go(self):
+        number = 0
+        while sum(self.kills.values()) < self.wanted:
+            number += 1
+            setting = SETTINGS[number % len(SETTINGS)]
+            try:
+                self.turn(number, setting)
+            except Violation as violation:
+                self.house.violations.append(f"run-{number} {setting}: {violation}")
+                print(f"VIOLATION in {self.house.violations[-1]}", file=sys.stderr)
+                if len(self.house.violations) >= 10:
+                    break
+            if sys.stderr.isatty():
+                print(f"\r{sum(self.kills.values())} kills, {number} jobs", end="", file=sys.stderr)
+
+    def report(self):
+        print(f"\n{sum(self.kills.values())} kills of run; ended by themselves: "
+              + ", ".join(f"{code}: {n}" for code, n in sorted(self.codes.items())))
+        table(["run: latency, in flight", "jobs", "kills", "rows", "paid again", "most by one kill", "of those in flight"],
+              [[f"{s[0]} ms ± {s[1]:.0%}, {s[2]}", *line[:5], f"{line[5]:.2f}"] for s, line in self.lines.items()])
