@@ -19,7 +19,7 @@
 //! | [`api`] | the service: requests, files, batches; error classes, limits, when to try again | nothing of ours |
 //! | [`realtime`] | requests in flight under the limiter and the budget; rows in, events out | api, request, outcome, tokens, price |
 //! | [`batch`] | one job's batches as small state machines: upload, create once, look up, ask, download; results joined with their rows | api, outcome, store |
-//! | [`store`] | SQLite: `ledger.db` and a file per job; kernel locks | outcome, price |
+//! | [`store`] | SQLite: `ledger.db` and a file per job; kernel locks, and what live processes tell each other | outcome, price |
 //! | [`output`] | result lines, the report as a page, and files that appear when they are complete | outcome, price, summary, request (fields) |
 //! | [`ui`] | talk on stderr, data on stdout, progress, tables, escaping | price |
 //! | [`sandbox`] | the built-in Together-compatible server, written from the service's documents | nothing of ours |
@@ -41,6 +41,10 @@
 //! Before rows up to *n* are sent, "rows up to *n* may have been sent" is on disk; so after a kill it is known which rows
 //! may have been paid for without an answer. Requests are rebuilt from the input on a resume and matched to answers by
 //! their fingerprint.
+//!
+//! Processes know of each other by kernel locks, which die with them. One works on a job; who waits for it gets that job's
+//! results. Those with the same key and service tell each other what they learn of its limit, and divide it. What the config
+//! file's budgets leave is drawn from the ledger slice by slice, in one transaction each.
 //!
 //! `tests/layers.rs` holds the imports against this table.
 

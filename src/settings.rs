@@ -101,6 +101,14 @@ pub struct Budgets {
     pub per_month: Option<Nanos>,
 }
 
+impl Budgets {
+    /// Whether there is any.
+    #[must_use]
+    pub const fn is_set(&self) -> bool {
+        self.per_day.is_some() || self.per_month.is_some()
+    }
+}
+
 /// `[submit]` in the config file.
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -16,6 +16,7 @@ use crate::realtime::limiter::Rates;
 use crate::realtime::{AUTO_CONCURRENCY, Options};
 use crate::request::{Endpoint, Params};
 use crate::settings::{self, Knob};
+use crate::store::Turn;
 
 /// What to read and what to ask.
 #[derive(Debug, Args)]
@@ -265,6 +266,22 @@ impl WaitArgs {
     }
 }
 
+/// What to do when another llbatch works on the same.
+#[derive(Debug, Args)]
+pub struct LockArgs {
+    /// Wait for another llbatch that works on the same job, in place of ending with 75; what it has answered is not paid again
+    #[arg(long)]
+    pub wait_lock: bool,
+}
+
+impl LockArgs {
+    /// Resolved; `until`: no longer than that.
+    #[must_use]
+    pub fn turn(&self, until: Option<Instant>) -> Turn {
+        if self.wait_lock { Turn::Wait(until) } else { Turn::Now }
+    }
+}
+
 /// What it may cost.
 #[derive(Debug, Args, Default)]
 pub struct CostArgs {
@@ -367,6 +384,7 @@ impl SpeedArgs {
             // Known once the input has been checked.
             last_row: u64::MAX,
             budget: None,
+            peers: None,
         })
     }
 }

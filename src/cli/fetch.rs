@@ -4,16 +4,15 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::args::{ResultArgs, WaitArgs};
+use super::args::{LockArgs, ResultArgs, WaitArgs};
 use super::print_summary;
 use super::service::connect;
-use super::wait::until_free;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::pipeline::batch::follow::follow;
 use crate::pipeline::batch::submit::unended;
 use crate::pipeline::batch::{PATIENCE, Work, adopt};
-use crate::store::Store;
+use crate::store::Turn;
 use crate::ui::Results;
 
 /// Download, verify and write a job's results: every row in input order, answered or with its error
@@ -39,6 +38,8 @@ pub struct Fetch {
     #[command(flatten)]
     waiting: WaitArgs,
     #[command(flatten)]
+    lock: LockArgs,
+    #[command(flatten)]
     results: ResultArgs,
 }
 
@@ -53,10 +54,9 @@ pub fn run(args: &Fetch, ctx: &Ctx) -> Result<Exit> {
     let service = connect(ctx)?;
     let job = adopt::find(&args.job, service.remote(), ctx)?;
     let shown = if delivery.output.is_some() { Results::Elsewhere } else { Results::Stdout };
-    if args.wait && !until_free(&job, &Store::open(&ctx.settings.state_dir.value)?, waiting, ctx) {
-        return Err(Error::new(Exit::TempFail, "--timeout is over; another llbatch still works on the job"));
-    }
-    let mut work = Work::open(&job, service.remote(), ctx, PATIENCE, shown)?;
+    // Who waits for the batches waits for others who do.
+    let turn = if args.wait { Turn::Wait(waiting.until) } else { args.lock.turn(None) };
+    let mut work = Work::open_in_turn(&job, service.remote(), ctx, PATIENCE, shown, turn)?;
     let outputs = work.outputs(&delivery)?;
     let ended = if args.wait {
         follow(std::slice::from_mut(&mut work), waiting)?

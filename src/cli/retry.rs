@@ -2,14 +2,13 @@
 
 use clap::Args;
 
-use super::args::{CostArgs, SpeedArgs};
+use super::args::{CostArgs, LockArgs, SpeedArgs};
 use super::service::connect;
 use super::{print_json, print_summary, print_text, status};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::pipeline::batch::submit::unended;
 use crate::pipeline::batch::{PATIENCE, Work, adopt, rescue};
-use crate::pipeline::budget;
 use crate::store::Transport;
 use crate::ui::{Results, format};
 
@@ -37,6 +36,8 @@ pub struct Retry {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
+    lock: LockArgs,
+    #[command(flatten)]
     cost: CostArgs,
     #[command(flatten)]
     speed: SpeedArgs,
@@ -56,7 +57,8 @@ pub fn run(args: &Retry, ctx: &Ctx) -> Result<Exit> {
         );
     }
     let id = job.id.clone();
-    let mut work = Work::open(&job, service.remote(), ctx, PATIENCE, Results::Elsewhere)?;
+    let turn = args.lock.turn(None);
+    let mut work = Work::open_in_turn(&job, service.remote(), ctx, PATIENCE, Results::Elsewhere, turn)?;
     if work.open_batches()?.1 > 0 {
         // Its submission was cut short: that comes first, and may be all there is to do.
         work.admit_unsent(args.cost.max_cost, args.cost.allow_unpriced)?;
@@ -106,9 +108,8 @@ pub fn run(args: &Retry, ctx: &Ctx) -> Result<Exit> {
         print_text(&format!("{id}\n"), ctx)?;
     }
     if batch {
-        let left = budget::left(args.cost.max_cost, &work.store, &work.ledger, ctx)?;
-        budget::admit(again.most, left.as_ref(), args.cost.allow_unpriced, &again.unpriced)?;
-        work.plan_again(&again.rows)?;
+        let reserve = work.admit_again(&again, args.cost.max_cost, args.cost.allow_unpriced)?;
+        work.plan_again(&again.rows, reserve)?;
         work.submit(false)?;
         let flag = work.sandbox_flag();
         work.progress.finish();
@@ -125,7 +126,7 @@ pub fn run(args: &Retry, ctx: &Ctx) -> Result<Exit> {
     let flag = work.sandbox_flag();
     drop(work);
     let cost = (args.cost.max_cost, args.cost.allow_unpriced);
-    let (summary, exit) = rescue::realtime(&id, options, cost, (args.all, false), None, service.remote(), ctx)?;
+    let (summary, exit) = rescue::realtime(&id, options, cost, (args.all, false, turn), None, service.remote(), ctx)?;
     let exit = print_summary(&summary, exit, ctx)?;
     ctx.ui.hint(&format!("`llbatch fetch {id}{flag} -o FILE` writes the results"));
     Ok(exit)

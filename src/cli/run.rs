@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::args::{CostArgs, InputArgs, ResultArgs, SpeedArgs, deadline};
+use super::args::{CostArgs, InputArgs, LockArgs, ResultArgs, SpeedArgs, deadline};
 use super::service::connect;
 use super::{check, print_summary};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
+use crate::pipeline::resume::Again;
 use crate::pipeline::run::{self, Plan, Resume};
 
 /// Answer every row over realtime, many requests at a time under a rate limiter
@@ -48,6 +49,8 @@ pub struct Run {
     /// Start anew even if this command was interrupted
     #[arg(long, conflicts_with = "resume")]
     fresh: bool,
+    #[command(flatten)]
+    lock: LockArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -90,13 +93,17 @@ pub fn run(args: Run, ctx: &Ctx) -> Result<Exit> {
         max_problems: args.input.max_problems,
         name: args.name,
         resume,
-        refused_too: true,
+        again: Again::All,
         beside_batches: false,
+        turn: args.lock.turn(deadline),
+        takes_over: true,
         max_cost: args.cost.max_cost,
+        whole_job: true,
         allow_unpriced: args.cost.allow_unpriced,
         options,
         delivery,
         service: service.name.clone(),
+        account: service.account.clone(),
     };
     let (summary, exit) = run::run(plan, &service.client, ctx)?;
     print_summary(&summary, exit, ctx)

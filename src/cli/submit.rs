@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::args::{CostArgs, InputArgs, ResultArgs, WaitArgs, deadline};
+use super::args::{CostArgs, InputArgs, LockArgs, ResultArgs, WaitArgs, deadline};
 use super::service::connect;
 use super::{check, print_json, print_summary, print_text, status};
 use crate::context::Ctx;
@@ -15,6 +15,7 @@ use crate::pipeline::batch::rescue::{self, Rescue};
 use crate::pipeline::batch::submit::{self, Entered, Order};
 use crate::pipeline::batch::{PATIENCE, Remote, Work};
 use crate::price::Nanos;
+use crate::store::Turn;
 use crate::ui::{Results, format};
 
 /// Submit rows as Together batch jobs, at the batch price
@@ -62,6 +63,8 @@ pub struct Submit {
     /// Refuse models that have no batch discount, or that batches do not serve
     #[arg(long)]
     require_discount: bool,
+    #[command(flatten)]
+    lock: LockArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -112,6 +115,7 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
         max_cost: args.cost.max_cost,
         allow_unpriced: args.cost.allow_unpriced,
         patience: PATIENCE,
+        turn: args.lock.turn(waiting.until),
     };
     let Entered { mut work, known } = submit::enter(&order, service.remote(), ctx, shown)?;
     // Before money is spent.
@@ -140,7 +144,7 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
     }
     work.courier.options.until = None;
     if args.via == "auto" {
-        work = match realtime_part(work, args, service.remote(), shown, ctx)? {
+        work = match realtime_part(work, args, order.turn, service.remote(), shown, ctx)? {
             Ok(work) => work,
             Err(stopped) => return Ok(stopped),
         };
@@ -174,8 +178,10 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
     // What expired or failed before the deadline is rescued as well.
     if args.rescue && !(ended && work.again(false, false)?.rows.is_empty()) {
         let options = super::args::SpeedArgs::default().options(work.spec.params.endpoint, None, ctx)?;
-        let rescue =
-            Rescue { delivery, options, max_cost: args.cost.max_cost, allow_unpriced: args.cost.allow_unpriced };
+        // The deadline is over by now; whoever still works on the job will not take long.
+        let turn = args.lock.turn(None);
+        let (max_cost, allow_unpriced) = (args.cost.max_cost, args.cost.allow_unpriced);
+        let rescue = Rescue { delivery, options, max_cost, allow_unpriced, turn };
         let (summary, exit) = rescue::rescue(work, rescue, outputs, service.remote(), ctx)?;
         return print_summary(&summary, exit, ctx);
     }
@@ -191,6 +197,7 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
 fn realtime_part<'a>(
     work: Work<'a>,
     args: &Submit,
+    turn: Turn,
     remote: Remote<'a>,
     shown: Results,
     ctx: &'a Ctx,
@@ -200,20 +207,20 @@ fn realtime_part<'a>(
         return Ok(Ok(work));
     }
     ctx.ui.note(&format!("{} at realtime now", format::plural(rows, "row")));
-    // What the batches may cost is gone from the limit.
-    let most = work.most()?;
+    // What the batches may cost is gone from the limit, and what an interrupted command has spent at realtime.
+    let most = work.most()? + work.spent_at_realtime()?;
     let limit = args.cost.max_cost.map(|limit| Nanos((limit.0 - most.0).max(0)));
     let options = super::args::SpeedArgs::default().options(work.spec.params.endpoint, None, ctx)?;
     let (job, patience) = (work.job.clone(), work.courier.options.patience);
     work.progress.finish();
     drop(work);
     let cost = (limit, args.cost.allow_unpriced);
-    let (summary, exit) = rescue::realtime(&job.id, options, cost, (false, true), None, remote, ctx)?;
+    let (summary, exit) = rescue::realtime(&job.id, options, cost, (false, true, turn), None, remote, ctx)?;
     if !matches!(exit, Exit::Ok | Exit::RowsFailed) {
         ctx.ui.warn(&format!("the rows for realtime: {}", summary.exit.reason));
         return Ok(Err(exit));
     }
-    Work::open(&job, remote, ctx, patience, shown).map(Ok)
+    Work::open_in_turn(&job, remote, ctx, patience, shown, turn).map(Ok)
 }
 
 fn too_late(work: &Work<'_>, deadline: bool) -> Result<Exit> {

@@ -85,7 +85,7 @@ pub fn run(args: &Wait, ctx: &Ctx) -> Result<Exit> {
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Waits while another process works on the job; `false` if the time is up first.
-pub(super) fn until_free(job: &Job, store: &Store, waiting: Waiting, ctx: &Ctx) -> bool {
+fn until_free(job: &Job, store: &Store, waiting: Waiting, ctx: &Ctx) -> bool {
     let mut said = false;
     while store.in_use(&job.id) {
         if !said {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::batch::submit::peek;
 use super::job::spec_of;
-use crate::context::Ctx;
+use super::{Bits, money};
 use crate::error::{Error, Exit, Result};
 use crate::outcome::Usage;
 use crate::price::{Nanos, Price, Spelling, Table};
-use crate::store::{BatchJob, Job, Ledger, Spent, Store, Transport};
+use crate::settings::Settings;
+use crate::store::{BatchJob, Job, JobDb, Ledger, Reserve, Spent, Step, Store, Transport};
 use crate::summary::Totals;
 use crate::ui::format;
 
@@ -52,18 +53,24 @@ pub struct Left {
     pub what: String,
 }
 
-/// The tightest of all budgets; `None`: there is none.
+/// Whose question it is: what a process has reserved itself is not against it, and who else held its job's lock is gone.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Own<'a> {
+    /// The job that this process works on.
+    pub job: &'a str,
+    /// What it has reserved.
+    pub reserve: Option<i64>,
+}
+
+/// What is left of the tightest budget of the config file; `None`: there is none. Ask within [`Ledger::decide`].
 ///
 /// # Errors
 /// 74 if the ledger cannot be read.
-pub fn left(max_cost: Option<Nanos>, store: &Store, ledger: &Ledger, ctx: &Ctx) -> Result<Option<Left>> {
+pub fn left(store: &Store, ledger: &Ledger, settings: &Settings, own: Own<'_>) -> Result<Option<Left>> {
     let mut all: Vec<Left> = Vec::new();
-    if let Some(limit) = max_cost {
-        all.push(Left { amount: limit, what: format!("--max-cost {}", limit.human()) });
-    }
     let now = jiff::Zoned::now();
     let month = now.with().day(1).build().map_or_else(|_| now.date(), |day| day.date());
-    let per = &ctx.settings.budget;
+    let per = &settings.budget;
     let next = |then: std::result::Result<jiff::civil::Date, jiff::Error>| then.unwrap_or(now.date());
     let budgets = [
         ("today", per.per_day, now.date(), next(now.date().tomorrow()), "at midnight"),
@@ -71,8 +78,9 @@ pub fn left(max_cost: Option<Nanos>, store: &Store, ledger: &Ledger, ctx: &Ctx) 
     ];
     for (when, limit, since, until, then) in budgets {
         let Some(limit) = limit else { continue };
-        let spent = spent_since(since, ledger, ctx.settings.sandbox)?;
-        let flying = in_flight(store, ledger, ctx.settings.sandbox)?;
+        let spent = spent_since(since, ledger, settings.sandbox)?;
+        let flying =
+            in_flight(store, ledger, settings.sandbox)? + reserved(&since.to_string(), store, ledger, settings, own)?;
         let amount = Nanos((limit.0 - spent.0 - flying.0).max(0));
         let spelling = Spelling::of([limit, spent, flying]);
         let left = until.to_zoned(now.time_zone().clone()).map(|at| at.duration_since(&now).unsigned_abs());
@@ -88,10 +96,48 @@ pub fn left(max_cost: Option<Nanos>, store: &Store, ledger: &Ledger, ctx: &Ctx) 
     Ok(all.into_iter().min_by_key(|left| left.amount.0))
 }
 
+/// What `--max-cost` leaves for something that has cost nothing so far.
+#[must_use]
+pub fn limit(max_cost: Option<Nanos>) -> Option<Left> {
+    max_cost.map(|limit| Left { amount: limit, what: format!("--max-cost {}", limit.human()) })
+}
+
 fn spent_since(day: jiff::civil::Date, ledger: &Ledger, sandbox: bool) -> Result<Nanos> {
     let recorded: Nanos = ledger.spending(&day.to_string(), sandbox)?.iter().filter_map(|line| line.spent.paid).sum();
     let midnight = day.to_zoned(jiff::tz::TimeZone::system()).map_or(0, |at| at.timestamp().as_millisecond());
     Ok(recorded + ledger.unrecorded(midnight, sandbox)?)
+}
+
+/// What processes may still spend, and what those that are gone may have spent since that day.
+fn reserved(since: &str, store: &Store, ledger: &Ledger, settings: &Settings, own: Own<'_>) -> Result<Nanos> {
+    let mut sum = Nanos::ZERO;
+    for mut reserve in ledger.reserves(settings.sandbox)? {
+        let lives = Some(reserve.id) == own.reserve || (reserve.job != own.job && store.in_use(&reserve.job));
+        if !reserve.ended && !lives {
+            reserve.amount = unknown(&reserve, store, ledger, settings)?;
+            reserve.ended = true;
+            ledger.set_reserve(reserve.id, reserve.amount, true)?;
+        }
+        if !reserve.ended || *reserve.day >= *since {
+            sum += reserve.amount;
+        }
+    }
+    Ok(sum)
+}
+
+/// What a process that was killed may have spent at most without its job having told.
+fn unknown(reserve: &Reserve, store: &Store, ledger: &Ledger, settings: &Settings) -> Result<Nanos> {
+    let path = store.job_path(&reserve.job);
+    let Some(job) = ledger.get(&reserve.job)?.filter(|_| path.exists()) else { return Ok(Nanos::ZERO) };
+    let db = JobDb::open(&path)?;
+    let paid = money::fold(&db, settings.prices.clone(), job.total, &Bits::default())?.usd();
+    let untold = paid.unwrap_or(Nanos::ZERO) - job.cost.unwrap_or(Nanos::ZERO);
+    let flying = db.unanswered(usize::MAX)?.len() as i128;
+    let mut worst = Worst::new(settings.prices.clone(), false);
+    let largest = db.largest()?.into_iter().filter_map(|(model, most)| worst.of(&model.into(), most)).max();
+    // Without an answer so far nobody knows how large its requests are.
+    let Some(largest) = largest.or((flying == 0).then_some(Nanos::ZERO)) else { return Ok(reserve.amount) };
+    Ok(Nanos((untold.0.max(0) + largest.0 * flying).min(reserve.amount.0)))
 }
 
 /// The most that batches which have not been settled can cost.
@@ -106,7 +152,11 @@ fn in_flight(store: &Store, ledger: &Ledger, sandbox: bool) -> Result<Nanos> {
             continue;
         }
         let batches = peek(store, &job)?.batches()?;
-        sum += batches.into_iter().filter(BatchJob::is_open).filter_map(|batch| batch.most).sum();
+        // What was not sent is sent only if the budgets let it, by a process that lives.
+        let unsent = |batch: &BatchJob| matches!(batch.step, Step::Planned | Step::Uploaded);
+        let lives = batches.iter().any(|batch| unsent(batch) && batch.admitted) && store.in_use(&job.id);
+        let counts = |batch: &BatchJob| batch.is_open() && (!unsent(batch) || (batch.admitted && lives));
+        sum += batches.into_iter().filter(counts).filter_map(|batch| batch.most).sum();
     }
     Ok(sum)
 }

@@ -13,6 +13,7 @@ use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
 use crate::outcome::{ErrorCode, Outcome};
 use crate::output::AtomicFile;
+use crate::price::Nanos;
 use crate::realtime::{Shared, Stopped};
 use crate::request::Shape;
 use crate::store::{Job, JobDb, Ledger, State, Store, Transport};
@@ -89,6 +90,8 @@ pub struct Closing<'a> {
     pub shared: &'a Shared,
     /// Rows that batches will answer.
     pub awaited: u64,
+    /// What earlier runs may have been billed beyond what they know.
+    pub at_risk: Nanos,
     /// The input changed while it was read: no results can be written.
     pub mixed: bool,
 }
@@ -98,8 +101,8 @@ impl Closing<'_> {
     ///
     /// # Errors
     /// 74 if the store cannot be read or written.
-    pub fn finish(self, mut job: Job, mut ending: Ending, consumed: Result<Consumed>) -> Result<(Summary, Exit)> {
-        let Self { plan, ctx, ledger, store, reused, inputs, shape, started, shared, awaited, mixed } = self;
+    pub fn finish(self, mut job: Job, mut ending: Ending, consumed: Result<Consumed<'_>>) -> Result<(Summary, Exit)> {
+        let Self { plan, ctx, ledger, store, reused, inputs, shape, started, shared, awaited, at_risk, mixed } = self;
         let aborted = shared.abort.is_cancelled() || mixed;
         let duration = started.elapsed();
         job.active_ms += u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -109,9 +112,14 @@ impl Closing<'_> {
                 ctx.ui.error(error);
             }
         };
+        let mut purse = None;
+        let consumed = consumed.map(|mut consumed| {
+            purse = consumed.purse.take();
+            consumed
+        });
         let totals = match consumed {
             // Nothing to write is not worth overwriting yesterday's results for.
-            Ok(Consumed { mut db, ordered, mut totals })
+            Ok(Consumed { mut db, ordered, mut totals, .. })
                 if ending.exit == Exit::Ok || (job.succeeded > 0 && !aborted) =>
             {
                 db.settle_aside()?;
@@ -180,6 +188,10 @@ impl Closing<'_> {
                 say(&error);
                 ending = Ending::failed(&error);
             }
+        }
+
+        if let Some(Err(error)) = purse.map(|purse| purse.close(totals.at_risk() - at_risk)) {
+            tracing::warn!("{error}");
         }
 
         let next = match (ended, ending.exit) {

@@ -11,6 +11,7 @@ use crate::input::{Format, Inputs, Kept};
 use crate::plan::Checked;
 use crate::request::Params;
 use crate::store::{BatchJob, Job, JobDb, Ledger, Lock, State, Store, Transport};
+use crate::ui::Ui;
 
 /// What is kept with a job so that it can go on without its flags.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -89,6 +90,8 @@ pub struct Claimed {
     pub job: Job,
     /// Its answers are reused; otherwise it is new.
     pub resumed: bool,
+    /// Another process finished it while this one waited: it is taken as it is.
+    pub finished: bool,
     /// What an earlier check of the input found.
     pub sound: Option<Sound>,
     locks: Vec<Lock>,
@@ -226,41 +229,60 @@ pub fn spool_stdin(store: &Store) -> Result<(tempfile::NamedTempFile, String)> {
 ///
 /// # Errors
 /// 75 if another process works on it, 2 if there is nothing to resume.
-pub fn claim(store: &Store, ledger: &Ledger, plan: &Plan, source: &Source) -> Result<Claimed> {
-    let busy = |what: &str| {
-        Error::new(Exit::TempFail, format!("{what} is being worked on by another llbatch"))
-            .hint("wait for it, or give --fresh to start a second job (and pay for it)")
+pub fn claim(store: &Store, ledger: &Ledger, plan: &Plan, source: &Source, ui: &Ui) -> Result<Claimed> {
+    let take = |name: &str, what: &str| {
+        let say = |holder: &str| ui.note(&format!("{holder} works on {what}; waiting for it"));
+        store.lock_in_turn(name, plan.turn, &say)?.ok_or_else(|| {
+            let hint = if plan.takes_over {
+                "--wait-lock waits for it, and writes the same results without paying again; --fresh starts a second job, and pays for it"
+            } else {
+                "--wait-lock waits for it"
+            };
+            Error::new(Exit::TempFail, format!("{what} is being worked on by {}", store.holder(name))).hint(hint)
+        })
     };
     let mut locks = Vec::new();
     if plan.resume != Resume::Fresh {
-        locks.push(store.lock(&source.key)?.ok_or_else(|| busy("this very command"))?);
+        locks.push(take(&source.key, "this very command")?);
     }
+    // Who waited for that process waited for its job: what it has ended is not to be paid for again.
+    let waited_for = match locks.first().and_then(Lock::waited_for).filter(|_| plan.takes_over) {
+        Some(id) => ledger.get(id)?,
+        None => None,
+    };
     let found = match (&plan.resume, &source.named) {
-        (_, Some(job)) => Some(job.clone()),
+        // As it stands now: this process may have waited.
+        (_, Some(job)) => Some(ledger.find(&job.id)?),
         (Resume::Fresh | Resume::Job(_), None) => None,
-        (Resume::Auto, None) => ledger.last_of(&source.key)?.filter(|job| !job.state.ended()),
+        (Resume::Auto, None) => match &waited_for {
+            Some(job) => Some(job.clone()),
+            None => ledger.last_of(&source.key)?.filter(|job| !job.state.ended()),
+        },
         (Resume::Last, None) => Some(ledger.last_of(&source.key)?.ok_or_else(|| {
             Error::usage("this command has no earlier job to resume")
                 .hint("leave --resume out, or name a job: --resume=JOB")
         })?),
     };
-    let spec = serde_json::to_string(&source.spec)
-        .map_err(|e| Error::new(Exit::Failure, "the job cannot be described").because(e))?;
+    let spec = describe(&source.spec)?;
     if let Some(mut job) = found {
-        locks.push(store.lock(&job.id)?.ok_or_else(|| busy(&job.id))?);
+        locks.push(take(&job.id, &job.id)?);
+        if let Some(command) = locks.first_mut() {
+            command.work_on(&job.id)?;
+        }
         if !plan.beside_batches {
             unsettled(store, &job)?;
         }
         let old = spec_of(&job)?;
         let sound = old.checked.clone().filter(|_| old.asks_the_same(&source.spec));
         job.spec = spec;
-        return Ok(Claimed { job, resumed: true, sound, locks });
+        let finished = job.state.ended() && waited_for.is_some_and(|waited| waited.id == job.id);
+        return Ok(Claimed { job, resumed: true, finished, sound, locks });
     }
     let job = Job {
         name: plan.name.clone(),
         ..Job::new(Transport::Realtime, source.key.clone(), source.shown.clone(), spec)
     };
-    Ok(Claimed { job, resumed: false, sound: None, locks })
+    Ok(Claimed { job, resumed: false, finished: false, sound: None, locks })
 }
 
 /// Rows that a batch may still answer must not be sent beside it.
@@ -294,6 +316,9 @@ pub fn enter(
         claimed.job = ledger.create(claimed.job.clone())?;
         // It is worked on under its own name too, so that `--resume JOB` and the command exclude each other.
         claimed.locks.extend(store.lock(&claimed.job.id)?);
+        if let Some(command) = claimed.locks.first_mut() {
+            command.work_on(&claimed.job.id)?;
+        }
     }
     if let Some(file) = source.spool.take() {
         let path = store.spool_path(&claimed.job.id);

@@ -13,10 +13,11 @@ pub mod money;
 pub mod notices;
 mod ordered;
 pub mod problems;
+pub mod purse;
 mod reader;
 pub mod report;
 pub mod results;
-mod resume;
+pub mod resume;
 pub mod run;
 pub mod shards;
 mod signals;
@@ -33,6 +34,7 @@ pub use cursor::Cursor;
 pub use job::spool_stdin;
 pub use money::Money;
 pub use ordered::{Ordered, Target};
+pub use purse::Purse;
 pub use signals::outlive_file_limit;
 
 use crate::error::{Exit, Result};
@@ -88,17 +90,19 @@ impl Group {
 
 /// What the consumer ends with, for the summary.
 #[derive(Debug)]
-pub struct Consumed {
+pub struct Consumed<'ctx> {
     /// The job's rows.
     pub db: JobDb,
     /// Results that may still lack rows.
     pub ordered: Ordered,
     /// The fold of all rows whose turn has come.
     pub totals: Totals,
+    /// What is left in it goes back.
+    pub purse: Option<Purse<'ctx>>,
 }
 
 /// The consumer of one run's events. Lives on its own thread; owns the database, the results, the totals.
-pub struct Consumer<'a> {
+pub struct Consumer<'a, 'ctx> {
     /// The job's rows.
     pub db: JobDb,
     /// The results.
@@ -121,18 +125,20 @@ pub struct Consumer<'a> {
     pub ledger: Ledger,
     /// This job's entry.
     pub job: &'a mut Job,
+    /// Money out of the config file's budgets.
+    pub purse: Option<Purse<'ctx>>,
     /// Spent by earlier runs.
     pub spent: Nanos,
     /// When this run began.
     pub started: Instant,
 }
 
-impl Consumer<'_> {
+impl<'ctx> Consumer<'_, 'ctx> {
     /// Takes events until the engine is gone; every outcome is on its way to the disk before it is shown.
     ///
     /// # Errors
     /// 74 if the disk refuses, 141 if nobody reads the results. Sending has been stopped then, and what could be kept is kept.
-    pub fn consume(mut self, events: &Receiver<Event>) -> Result<Consumed> {
+    pub fn consume(mut self, events: &Receiver<Event>) -> Result<Consumed<'ctx>> {
         let mut group = Group::default();
         let result = self.take_all(events, &mut group);
         if let Err(error) = &result {
@@ -157,7 +163,7 @@ impl Consumer<'_> {
                 tracing::warn!("{error}");
             }
         }
-        result.map(|()| Consumed { db: self.db, ordered: self.ordered, totals: self.totals })
+        result.map(|()| Consumed { db: self.db, ordered: self.ordered, totals: self.totals, purse: self.purse })
     }
 
     fn take_all(&mut self, events: &Receiver<Event>, group: &mut Group) -> Result<()> {
@@ -168,7 +174,7 @@ impl Consumer<'_> {
         self.advance()?;
         loop {
             self.show(&counters);
-            let (mut claim, mut tried) = (None, Vec::new());
+            let (mut claim, mut tried, mut draw) = (None, Vec::new(), None);
             let first = match events.recv_timeout(Duration::from_millis(200)) {
                 Ok(event) => Some(event),
                 Err(RecvTimeoutError::Timeout) => None,
@@ -188,6 +194,7 @@ impl Consumer<'_> {
                         self.db.put_tried(&so_far)?;
                         tried.push(told);
                     }
+                    Event::Draw(least) => draw = Some(least),
                 }
             }
             dirty |= claim.is_some() || !group.outcomes.is_empty() || !tried.is_empty();
@@ -214,9 +221,13 @@ impl Consumer<'_> {
                 self.ordered.push(outcome);
             }
             self.advance()?;
-            if told.elapsed() >= TELL {
+            // What was spent is told first, or it would count twice.
+            if told.elapsed() >= TELL || draw.is_some() {
                 told = Instant::now();
                 self.tell(&counters)?;
+            }
+            if let (Some(least), Some(purse)) = (draw, &mut self.purse) {
+                self.shared.drawn(purse.draw(least)?);
             }
         }
         // The engine has ended, so whatever it sent has been told.
@@ -278,6 +289,7 @@ impl Consumer<'_> {
         self.job.cost = (!counters.unpriced).then(|| self.spent + counters.cost);
         let mut job = self.job.clone();
         job.active_ms += u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.ledger.update(&job)
+        self.ledger.update(&job)?;
+        self.purse.as_mut().map_or(Ok(()), |purse| purse.told(counters.cost))
     }
 }

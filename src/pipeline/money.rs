@@ -192,6 +192,30 @@ pub fn fold(db: &JobDb, table: Table, rows: u64, reused: &Bits) -> Result<Totals
     Ok(totals)
 }
 
+/// What a job has cost at realtime so far, what may have been billed included; the known part.
+///
+/// # Errors
+/// 74 if the database cannot be read.
+pub fn at_realtime(db: &JobDb, table: Table) -> Result<Nanos> {
+    let mut money = Money::new(table);
+    let mut totals = Totals::new(0);
+    for retired in db.retired()?.iter().filter(|retired| !retired.batch) {
+        money.retired(retired, &mut totals);
+    }
+    db.each_outcome(|outcome| {
+        if outcome.batch.is_none() {
+            money.count(&outcome, false, &mut totals);
+        }
+    })?;
+    Ok(spent(&totals))
+}
+
+/// What was paid and what may have been billed beyond that, the known parts.
+#[must_use]
+pub fn spent(totals: &Totals) -> Nanos {
+    totals.usd().unwrap_or(Nanos::ZERO) + totals.at_risk()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -19,6 +19,17 @@ use crate::ui::format;
 /// Unanswered rows of a killed run that are named; the others are counted.
 const NAMED: usize = 20;
 
+/// Which failed rows are sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// None: the job is taken as it is.
+    None,
+    /// Those where it may help.
+    Passing,
+    /// All.
+    All,
+}
+
 /// What the check found out about the job that is resumed.
 #[derive(Debug)]
 pub struct Resumed {
@@ -115,14 +126,17 @@ pub fn prepare(
     inputs: &Inputs,
     shape: &Arc<Shape>,
     checked: &Checked,
-    (refused_too, awaited): (bool, &Bits),
+    (again, awaited): (Again, &Bits),
     ctx: &Ctx,
 ) -> Result<JobDb> {
     let Resumed { mut db, same } = resumed;
     // Rows that were being sent again count as in flight too, so this comes first.
     account_lost(&mut db, inputs, shape, (checked.rows, awaited), ctx)?;
     db.settle_aside()?;
-    db.set_aside(|code| refused_too || passes(code))?;
+    // Among the answers to another input a failed row stands for nothing.
+    if again != Again::None || !same {
+        db.set_aside(|code| again != Again::Passing || passes(code))?;
+    }
     if !same {
         let mut kept = 0;
         let mut remap = db.remap()?;

@@ -10,17 +10,19 @@ use super::ending::{Closing, Ending};
 use super::job::{self, Claimed};
 use super::problems::{self, Deed};
 use super::results::Delivery;
+use super::resume::{self, Again};
 use super::signals::Signals;
-use super::{Bits, Consumed, Consumer, Cursor, Money, budget, reader, resume};
+use super::{Bits, Consumed, Consumer, Cursor, Money, Purse, budget, money, reader};
 use crate::api::Client;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Inputs};
 use crate::plan::Checked;
 use crate::price::Nanos;
+use crate::realtime::company::Peers;
 use crate::realtime::{self, Budget, Shared, Stopped};
 use crate::request::{Params, Shape};
-use crate::store::{JobDb, Ledger, Store};
+use crate::store::{JobDb, Ledger, Roster, Store, Turn};
 use crate::summary::{Summary, Totals};
 use crate::ui::{Results, format};
 
@@ -48,12 +50,18 @@ pub struct Plan {
     pub name: Option<String>,
     /// Which answers to take over.
     pub resume: Resume,
-    /// Rows that were refused for good are sent again too.
-    pub refused_too: bool,
+    /// Which failed rows are sent again.
+    pub again: Again,
     /// Rows that a batch may still answer are left to it; otherwise such a job is refused.
     pub beside_batches: bool,
+    /// How long to wait for another process that works on the same.
+    pub turn: Turn,
+    /// A job that another process finished while this one waited for it is taken as it is: nothing of it is sent again.
+    pub takes_over: bool,
     /// `--max-cost`
     pub max_cost: Option<Nanos>,
+    /// It counts what the job has cost from its beginning, not this command alone.
+    pub whole_job: bool,
     /// `--allow-unpriced`
     pub allow_unpriced: bool,
     /// How to send.
@@ -62,6 +70,8 @@ pub struct Plan {
     pub delivery: Delivery,
     /// The service as it is told apart: its base URL, or `sandbox`.
     pub service: String,
+    /// As accounts are told apart: a hash of the key.
+    pub account: String,
 }
 
 /// Which answers to take over from earlier runs.
@@ -89,7 +99,9 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
     progress.phase("reading input");
     let mut source = job::source(&plan, &store, &ledger)?;
     let shape = Arc::new(Shape::new(&source.spec.params)?);
-    let mut claimed = job::claim(&store, &ledger, &plan, &source)?;
+    let mut claimed = job::claim(&store, &ledger, &plan, &source, &ctx.ui)?;
+    // It may have waited all night, and nothing has been read yet.
+    source.stamp = source.inputs.stamp();
     let earlier = if claimed.resumed { Some(JobDb::open(&store.job_path(&claimed.job.id))?) } else { None };
 
     progress.phase("checking input");
@@ -103,7 +115,7 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
     // Outputs are opened before money is spent.
     let outputs = plan.delivery.open(&source.spec.inputs, Some(&source.inputs), &source.spec.params, ctx)?;
 
-    plan.options.budget = budget(&plan, &checked, &store, &ledger, ctx)?;
+    refuse(&plan, &checked, &claimed, &store, &ledger, ctx)?;
 
     // From here on there is a job.
     job::enter(&mut claimed, &mut source, &checked, &store, &ledger)?;
@@ -119,7 +131,10 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
         })?;
     }
     let db = match resumed {
-        Some(resumed) => resume::prepare(resumed, inputs, &shape, &checked, (plan.refused_too, &awaited), ctx)?,
+        Some(resumed) => {
+            let again = if claimed.finished { Again::None } else { plan.again };
+            resume::prepare(resumed, inputs, &shape, &checked, (again, &awaited), ctx)?
+        }
         None => JobDb::open(&path)?,
     };
     job::settle(&mut claimed, &source, &checked, &ledger)?;
@@ -128,6 +143,15 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
     db.each_fingerprint(|row, _, _| {
         done.insert(row);
     })?;
+    let purse = Purse::open(&claimed.job.id, &store, ctx)?;
+    let mut at_risk = Nanos::ZERO;
+    if purse.is_some() || plan.max_cost.is_some() {
+        let sums = money::fold(&db, ctx.settings.prices.clone(), checked.rows, &Bits::default())?;
+        at_risk = sums.at_risk();
+        let spent = if plan.whole_job { money::spent(&sums) } else { Nanos::ZERO };
+        let limit = plan.max_cost.map(|limit| (limit, spent));
+        plan.options.budget = Some(Budget::new(limit, purse.is_some(), ctx.settings.prices.clone()));
+    }
     ctx.ui.note(&opening(&claimed, &checked, &done, awaited.count(), &plan));
 
     let cursor = if plan.delivery.form.is_flat() { Some(Cursor::open(inputs, &shape, true)?) } else { None };
@@ -139,6 +163,7 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
         *deadline = (*deadline).max(started);
     }
     plan.options.last_row = checked.rows;
+    plan.options.peers = peers(&plan, &checked, &store, ctx);
     let changed = || {
         Error::new(Exit::Failure, "the input was written to while it was read; no results were written")
             .hint("run the same command again: answers whose request is unchanged are kept")
@@ -160,6 +185,7 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
         ledger: store.ledger()?,
         spent: claimed.job.cost.unwrap_or(Nanos::ZERO),
         job: &mut claimed.job,
+        purse,
         started,
     };
     let mut passed = (*done).clone();
@@ -184,6 +210,7 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
         started,
         shared: &shared,
         awaited: awaited.count(),
+        at_risk,
         mixed,
     };
     let (summary, exit) =
@@ -195,18 +222,46 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
     Ok((summary, exit))
 }
 
-/// The tightest of `--max-cost` and the config file's budgets.
-fn budget(plan: &Plan, checked: &Checked, store: &Store, ledger: &Ledger, ctx: &Ctx) -> Result<Option<Budget>> {
-    let Some(left) = budget::left(plan.max_cost, store, ledger, ctx)? else { return Ok(None) };
+/// The other processes of this machine that send to the same service with the same key. The built-in server is each one's own.
+fn peers(plan: &Plan, checked: &Checked, store: &Store, ctx: &Ctx) -> Option<Peers> {
+    if plan.service == "sandbox" {
+        return None;
+    }
+    let models = checked.models.iter().map(|(model, _)| model.to_string()).collect();
+    match Roster::join(&store.limits_dir(&plan.account, &plan.service)) {
+        Ok(roster) => Some(Peers::new(roster, models)),
+        Err(error) => {
+            ctx.ui.detail(&format!(
+                "{}: cannot be used ({error}); other processes with this key and this one know nothing of each other",
+                store.dir().join("limits").display()
+            ));
+            None
+        }
+    }
+}
+
+/// Refuses what no budget can be kept for, or what the config file's budgets have nothing left for.
+fn refuse(plan: &Plan, checked: &Checked, claimed: &Claimed, store: &Store, ledger: &Ledger, ctx: &Ctx) -> Result<()> {
+    let budgets = ctx.settings.budget.is_set();
+    // What another process has finished costs nothing any more.
+    if claimed.finished || !(budgets || plan.max_cost.is_some()) {
+        return Ok(());
+    }
     let unpriced = checked.models.iter().find(|(m, _)| ctx.settings.prices.get(m).is_none_or(|e| e.price.is_none()));
     if let Some((model, _)) = unpriced.filter(|_| !plan.allow_unpriced) {
         return Err(budget::unpriced_error(model));
     }
-    if left.amount == Nanos::ZERO {
-        return Err(Error::new(Exit::Budget, format!("nothing is left of {}; nothing was sent", left.what))
-            .hint("then the same command goes on; or raise the budget in the config file"));
+    if !budgets {
+        return Ok(());
     }
-    Ok(Some(Budget::new(left.amount, left.what, ctx.settings.prices.clone())))
+    let own = budget::Own { job: &claimed.job.id, reserve: None };
+    match ledger.decide(|| budget::left(store, ledger, &ctx.settings, own))? {
+        Some(left) if left.amount == Nanos::ZERO => {
+            Err(Error::new(Exit::Budget, format!("nothing is left of {}; nothing was sent", left.what))
+                .hint("then the same command goes on; or raise the budget in the config file"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Rows that others will answer are passed over like those that are done.
@@ -226,14 +281,14 @@ struct Feed<'a> {
 }
 
 /// Reader, engine and consumer at work: each on a thread of its own, the network on this one.
-type Driven = (Option<Stopped>, Result<()>, Result<Consumed>);
-fn drive(
-    consumer: Consumer<'_>,
+type Driven<'ctx> = (Option<Stopped>, Result<()>, Result<Consumed<'ctx>>);
+fn drive<'ctx>(
+    consumer: Consumer<'_, 'ctx>,
     client: &Client,
     options: &realtime::Options,
     feed: &Feed<'_>,
     shared: &Arc<Shared>,
-) -> Result<Driven> {
+) -> Result<Driven<'ctx>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -269,7 +324,9 @@ fn drive(
 fn opening(claimed: &Claimed, checked: &Checked, done: &Bits, awaited: u64, plan: &Plan) -> String {
     let models: Vec<&str> = checked.models.iter().take(3).map(|(m, _)| &**m).collect();
     let more = if checked.models.len() > 3 { format!(" and {} more", checked.models.len() - 3) } else { String::new() };
-    let rows = if claimed.resumed {
+    let rows = if claimed.finished && done.count() == checked.rows {
+        "finished by another llbatch while this one waited; its results are written, nothing is sent".to_owned()
+    } else if claimed.resumed {
         format!(
             "{} answered before, {} to go",
             format::count(done.count()),
@@ -280,6 +337,7 @@ fn opening(claimed: &Claimed, checked: &Checked, done: &Bits, awaited: u64, plan
     };
     let verb = match (claimed.resumed, plan.beside_batches) {
         (_, true) => "at realtime, of job",
+        _ if claimed.finished => "job",
         (true, false) => "resuming job",
         (false, false) => "job",
     };

@@ -40,7 +40,7 @@ fn a_bound_beyond_all_numbers_is_too_long_and_overflows_nothing() {
     let checked = check_with(&inputs, &shape(), &options, &|draft| draft.answer_bound(), &mut each).expect("read");
     let codes: Vec<_> = checked.problems.iter().map(|p| (p.row, p.code)).collect();
     assert_eq!(codes, [(Some(1), "context_length"), (Some(2), "context_length")]);
-    assert_eq!(bounds, [None, None, Some(Some(5)), Some(Some(u64::from(u32::MAX)))]);
+    assert_eq!(bounds, [None, None, Some(Some(5)), Some(Some(crate::request::MOST_TOKENS))]);
 }
 
 #[test]

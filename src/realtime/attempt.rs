@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::budget::{Budget, Draw, Short};
 use super::gate::InFlight;
-use super::{Budget, Engine, Event, MODEL_REFUSALS, SLOW, Stopped};
+use super::{Engine, Event, MODEL_REFUSALS, SLOW, Stopped};
 use crate::api::chat::{self, Answer};
 use crate::api::error::{Class, Failure, Fault};
 use crate::api::limits::Limits;
@@ -126,22 +127,34 @@ impl Engine {
     /// stops, because the budget is spent or for another reason.
     async fn afford(&self, model: &Arc<str>, most: Usage) -> Option<Nanos> {
         loop {
-            let changed = self.changed.notified();
-            let asked = self.budget.borrow_mut().as_mut().map(|budget| budget.reserve(model, most));
+            let (changed, drawn) = (self.changed.notified(), self.shared.funds.changed.notified());
+            let asked = self.budget.borrow_mut().as_mut().map(|budget| {
+                budget.reserve(model, most, self.shared.funds.drawn()).map_err(|short| (short, budget.idle()))
+            });
             match asked {
                 None => return Some(Nanos::ZERO),
                 Some(Ok(cost)) => return Some(cost),
-                Some(Err(true)) => {}
-                Some(Err(false)) => {
+                Some(Err((Short::ForNow, _))) => {}
+                Some(Err((Short::ForGood, _))) => {
                     let what = self.budget.borrow().as_ref().map_or_else(String::new, Budget::what);
                     self.stop(Stopped::Cost(what));
                     return None;
                 }
+                Some(Err((Short::Undrawn(least), idle))) => match self.shared.funds.short(idle) {
+                    // The consumer outlives the engine, or has failed and cancelled it.
+                    Draw::Ask => drop(self.events.send(Event::Draw(least))),
+                    Draw::Wait => {}
+                    Draw::Stop(what) => {
+                        self.stop(Stopped::Cost(what));
+                        return None;
+                    }
+                },
             }
             tokio::select! {
                 biased;
                 () = self.shared.stop.cancelled() => return None,
                 () = changed => {}
+                () = drawn => {}
             }
         }
     }

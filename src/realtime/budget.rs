@@ -1,9 +1,12 @@
-//! `--max-cost`: no request starts that could pass it.
+//! `--max-cost`, and budgets that other processes draw on too: no request starts that could pass them.
 //!
-//! The most that a request can cost is set aside before it is sent, and given back but for what it did cost.
+//! The most that a request can cost is set aside before it is sent, and given back but for what it did cost. Of a budget
+//! that others draw on too, only what was drawn for this run can be set aside; the consumer draws more.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Notify;
 
 use crate::outcome::Usage;
 use crate::price::{Nanos, Price, Table};
@@ -11,25 +14,48 @@ use crate::price::{Nanos, Price, Table};
 /// Money that may be spent.
 #[derive(Debug, Clone)]
 pub struct Budget {
-    limit: Nanos,
-    what: String,
+    /// `--max-cost`, and what was spent of it before this run.
+    limit: Option<(Nanos, Nanos)>,
+    /// There are budgets that others draw on too.
+    shared: bool,
     spent: Nanos,
     set_aside: Nanos,
     table: Table,
     known: HashMap<Arc<str>, Option<(Price, u64)>>,
 }
 
+/// Why nothing is set aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Short {
+    /// It may fit when others have come back.
+    ForNow,
+    /// It never will.
+    ForGood,
+    /// So much more must be drawn.
+    Undrawn(Nanos),
+}
+
 impl Budget {
-    /// May spend up to `limit`, at these prices. `what`: which budget that is, for people.
+    /// May spend up to `limit`, of which so much is gone already, at these prices; and no more than is drawn, if there are
+    /// budgets `shared` with others.
     #[must_use]
-    pub fn new(limit: Nanos, what: String, table: Table) -> Self {
-        Self { limit, what, spent: Nanos::ZERO, set_aside: Nanos::ZERO, table, known: HashMap::new() }
+    pub fn new(limit: Option<(Nanos, Nanos)>, shared: bool, table: Table) -> Self {
+        Self { limit, shared, spent: Nanos::ZERO, set_aside: Nanos::ZERO, table, known: HashMap::new() }
     }
 
-    /// Which budget it is, and what is gone of it by now.
+    /// For people: which budget it is that nothing is left of.
     #[must_use]
     pub fn what(&self) -> String {
-        format!("{}; this command has spent {}", self.what, self.spent.human())
+        let Some((limit, before)) = self.limit else { return String::new() };
+        let gone = before + self.spent;
+        let gone =
+            if gone > Nanos::ZERO { format!(", {} of it spent or at risk", gone.human()) } else { String::new() };
+        format!("--max-cost {}{gone}; a higher --max-cost goes on from here", limit.human())
+    }
+
+    /// Nothing is in flight that could come back.
+    pub(super) fn idle(&self) -> bool {
+        self.set_aside <= Nanos::ZERO
     }
 
     fn price(&mut self, model: &Arc<str>) -> Option<(Price, u64)> {
@@ -46,14 +72,18 @@ impl Budget {
         self.price(model).map_or(Nanos::ZERO, |(price, _)| price.cost(usage))
     }
 
-    /// Sets aside the most that a request can cost. `Err(true)`: it may fit when others have come back; `Err(false)`: never.
-    pub fn reserve(&mut self, model: &Arc<str>, most: Usage) -> Result<Nanos, bool> {
+    /// Sets aside the most that a request can cost, given how much was drawn in all.
+    pub(super) fn reserve(&mut self, model: &Arc<str>, most: Usage, drawn: Nanos) -> Result<Nanos, Short> {
         // Whoever let unpriced rows in does not count them.
         let Some((price, answer)) = self.price(model) else { return Ok(Nanos::ZERO) };
         let completion = if most.completion == 0 { answer } else { most.completion };
         let cost = price.cost(Usage { completion, ..most });
-        if (self.spent + self.set_aside + cost).0 > self.limit.0 {
-            return Err(self.set_aside.0 > 0);
+        let gone = self.spent + self.set_aside + cost;
+        if self.limit.is_some_and(|(limit, before)| before + gone > limit) {
+            return Err(if self.idle() { Short::ForGood } else { Short::ForNow });
+        }
+        if self.shared && gone > drawn {
+            return Err(Short::Undrawn(gone - drawn));
         }
         self.set_aside += cost;
         Ok(cost)
@@ -66,25 +96,121 @@ impl Budget {
     }
 }
 
+/// What was drawn of the budgets that others draw on too; the engine asks for more, the consumer draws it.
+#[derive(Debug, Default)]
+pub(super) struct Funds {
+    state: Mutex<Drawn>,
+    pub(super) changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Drawn {
+    amount: Nanos,
+    /// Asked for more, and not answered yet.
+    asked: bool,
+    /// When that was asked, nothing was in flight that could have come back.
+    idle: bool,
+    refused: Option<String>,
+}
+
+/// What to do about money that is not drawn.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Draw {
+    /// Ask for more.
+    Ask,
+    /// Wait: for an answer, or for what is in flight.
+    Wait,
+    /// There is no more; of which budget.
+    Stop(String),
+}
+
+impl Funds {
+    /// Drawn in all.
+    pub(super) fn drawn(&self) -> Nanos {
+        self.state.lock().map_or(Nanos::ZERO, |state| state.amount)
+    }
+
+    /// What to do when that is too little. `idle`: nothing is in flight that could come back.
+    pub(super) fn short(&self, idle: bool) -> Draw {
+        let Ok(mut state) = self.state.lock() else { return Draw::Stop(String::new()) };
+        if state.asked {
+            return Draw::Wait;
+        }
+        if state.refused.is_some() {
+            if state.idle {
+                return Draw::Stop(state.refused.take().unwrap_or_default());
+            }
+            if !idle {
+                return Draw::Wait;
+            }
+        }
+        (state.asked, state.idle, state.refused) = (true, idle, None);
+        Draw::Ask
+    }
+
+    /// The answer: drawn in all, or which budget has no more.
+    pub(super) fn answer(&self, answer: Result<Nanos, String>) {
+        if let Ok(mut state) = self.state.lock() {
+            state.asked = false;
+            match answer {
+                Ok(amount) => (state.amount, state.refused) = (amount, None),
+                Err(what) => state.refused = Some(what),
+            }
+        }
+        self.changed.notify_waiters();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const MODEL: &str = "meta-llama/Llama-3.2-3B-Instruct-Turbo";
+
     #[test]
     fn the_worst_case_is_kept_free_and_comes_back() {
-        let model: Arc<str> = Arc::from("meta-llama/Llama-3.2-3B-Instruct-Turbo");
-        // $0.06 a million tokens: 1,000 tokens cost 60,000 nanos.
-        let mut budget = Budget::new(Nanos(100_000), "--max-cost".to_owned(), Table::builtin());
+        let model: Arc<str> = Arc::from(MODEL);
+        // $0.06 a million tokens: 1,000 tokens cost 60,000 nanos. An earlier run has spent some.
+        let mut budget = Budget::new(Some((Nanos(150_000), Nanos(50_000))), false, Table::builtin());
         let most = Usage { prompt: 500, completion: 500 };
-        let first = budget.reserve(&model, most).expect("room");
+        let reserve = |budget: &mut Budget, most| budget.reserve(&model, most, Nanos::ZERO);
+        let first = reserve(&mut budget, most).expect("room");
         assert_eq!(first, Nanos(60_000));
-        assert_eq!(budget.reserve(&model, most), Err(true), "it may fit when the first comes back");
+        assert_eq!(reserve(&mut budget, most), Err(Short::ForNow), "it may fit when the first comes back");
         budget.settle(first, Nanos(30_000));
-        let second = budget.reserve(&model, most).expect("room again");
+        let second = reserve(&mut budget, most).expect("room again");
         budget.settle(second, Nanos(60_000));
-        assert_eq!(budget.reserve(&model, most), Err(false), "nothing is out that could come back");
-        assert_eq!(budget.reserve(&Arc::from("no/such-model"), most), Ok(Nanos::ZERO));
+        assert_eq!(reserve(&mut budget, most), Err(Short::ForGood), "nothing is out that could come back");
+        assert!(budget.what().contains("--max-cost $0.00015, $0.00014 of it spent"), "{}", budget.what());
+        assert_eq!(budget.reserve(&Arc::from("no/such-model"), most, Nanos::ZERO), Ok(Nanos::ZERO));
         // Nothing bounds this answer but the model itself.
-        assert_eq!(budget.reserve(&model, Usage { prompt: 1, completion: 0 }), Err(false));
+        assert_eq!(budget.reserve(&model, Usage { prompt: 1, completion: 0 }, Nanos::ZERO), Err(Short::ForGood));
+    }
+
+    #[test]
+    fn no_more_is_set_aside_than_was_drawn() {
+        let model: Arc<str> = Arc::from(MODEL);
+        let mut budget = Budget::new(None, true, Table::builtin());
+        let most = Usage { prompt: 500, completion: 500 };
+        assert_eq!(budget.reserve(&model, most, Nanos::ZERO), Err(Short::Undrawn(Nanos(60_000))));
+        assert_eq!(budget.reserve(&model, most, Nanos(100_000)), Ok(Nanos(60_000)));
+        assert_eq!(budget.reserve(&model, most, Nanos(100_000)), Err(Short::Undrawn(Nanos(20_000))));
+        budget.settle(Nanos(60_000), Nanos(40_000));
+        assert_eq!(budget.reserve(&model, most, Nanos(100_000)), Ok(Nanos(60_000)));
+    }
+
+    #[test]
+    fn it_stops_only_when_nothing_can_come_back() {
+        let funds = Funds::default();
+        assert_eq!(funds.short(false), Draw::Ask);
+        assert_eq!(funds.short(false), Draw::Wait, "one question at a time");
+        funds.answer(Ok(Nanos(5)));
+        assert_eq!(funds.drawn(), Nanos(5));
+        assert_eq!(funds.short(false), Draw::Ask);
+        funds.answer(Err("today".to_owned()));
+        assert_eq!(funds.short(false), Draw::Wait, "for what is in flight");
+        assert_eq!(funds.short(true), Draw::Ask, "once more at the end");
+        funds.answer(Err("today".to_owned()));
+        assert_eq!(funds.short(true), Draw::Stop("today".to_owned()));
     }
 }

@@ -10,6 +10,7 @@ use governor::clock::{Clock, MonotonicClock};
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
+use super::company::Advice;
 use super::pace::{Pace, Wait};
 use crate::api::error::Class;
 use crate::api::limits::Limits;
@@ -171,7 +172,20 @@ impl Limiter {
         }
     }
 
-    /// Requests a second of the learned pace.
+    /// Other processes are there: see [`Pace::heed`]. A limit of tokens that was learned is shared likewise.
+    pub(super) fn heed(&mut self, now: Instant, advice: &Advice) {
+        self.pace.heed(now, advice);
+        if let Some(bucket) = self.tokens.as_mut().filter(|_| self.learn_tokens) {
+            bucket.share = advice.share;
+        }
+    }
+
+    /// The pace itself, to tell others of it.
+    pub(super) const fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    /// Requests a second of the learned pace, of all processes that share it.
     #[must_use]
     pub fn rate(&self) -> Option<f64> {
         self.pace.rate()
@@ -193,6 +207,8 @@ impl Limiter {
 struct Tokens {
     /// Tokens a second.
     rate: f64,
+    /// Of these, ours.
+    share: f64,
     level: f64,
     at: Instant,
 }
@@ -208,18 +224,19 @@ const TOKEN_RATES: std::ops::Range<f64> = 1.0..1e12;
 
 impl Tokens {
     fn new(now: Instant, rate: f64) -> Self {
-        Self { rate, level: rate * TOKEN_SECONDS, at: now }
+        Self { rate, share: 1.0, level: rate * TOKEN_SECONDS, at: now }
     }
 
     fn ready(&mut self, now: Instant) -> Result<(), Instant> {
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
-        let level = self.level.max(-self.rate * MOST_DEBT) + passed * self.rate;
-        self.level = level.min(self.rate * TOKEN_SECONDS);
+        let rate = self.rate * self.share;
+        let level = self.level.max(-rate * MOST_DEBT) + passed * rate;
+        self.level = level.min(rate * TOKEN_SECONDS);
         self.at = now;
         if self.level > 0.0 {
             return Ok(());
         }
-        Err(now + Duration::from_secs_f64((1.0 - self.level) / self.rate))
+        Err(now + Duration::from_secs_f64((1.0 - self.level) / rate))
     }
 
     fn spend(&mut self, tokens: u64) {

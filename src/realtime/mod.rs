@@ -6,6 +6,7 @@
 mod attempt;
 mod budget;
 mod claims;
+pub mod company;
 mod gate;
 pub mod limiter;
 pub mod pace;
@@ -24,9 +25,11 @@ use tokio::task::{JoinSet, LocalSet};
 
 use crate::api::Client;
 use crate::outcome::Outcome;
+use crate::price::Nanos;
 use crate::request::Request;
 pub use budget::Budget;
 use claims::Claims;
+use company::{Company, Peers};
 use limiter::{Limiter, Rates};
 pub use shared::{Gauges, Shared};
 
@@ -65,6 +68,8 @@ pub struct Options {
     pub last_row: u64,
     /// `--max-cost`
     pub budget: Option<Budget>,
+    /// Other processes with the same key and service.
+    pub peers: Option<Peers>,
 }
 
 /// A row on its way in.
@@ -86,6 +91,8 @@ pub enum Event {
     Claim(u64),
     /// A row will be sent again as soon as it is written down what its tries came to so far; they may have been billed.
     Tried(Box<Outcome>, oneshot::Sender<()>),
+    /// At least so much more is needed of the budgets that others draw on too ([`Shared::drawn`]).
+    Draw(Nanos),
 }
 
 /// Why the run ended before its last row.
@@ -117,6 +124,7 @@ struct Engine {
     limiter: RefCell<Limiter>,
     budget: RefCell<Option<Budget>>,
     claims: RefCell<Claims>,
+    company: RefCell<Company>,
     /// One at a time waits for the limiter, the others queue behind it.
     turnstile: tokio::sync::Mutex<()>,
     /// The limiter's state changed: ask it again.
@@ -158,6 +166,7 @@ pub async fn run(
         limiter: RefCell::new(Limiter::new(now, options.rates)),
         budget: RefCell::new(options.budget.clone()),
         claims: RefCell::new(Claims::new(options.claim, options.last_row)),
+        company: RefCell::default(),
         turnstile: tokio::sync::Mutex::new(()),
         changed: Notify::new(),
         permits: Arc::new(Semaphore::new(options.concurrency)),
@@ -174,6 +183,8 @@ pub async fn run(
     let local = LocalSet::new();
     local
         .run_until(async {
+            // Before the first request: what others know holds for it too.
+            engine.consult().await;
             let watch = tokio::task::spawn_local(Rc::clone(&engine).watch());
             let mut tasks = JoinSet::new();
             Rc::clone(&engine).dispatch(rows, &mut tasks).await;
@@ -266,12 +277,8 @@ impl Engine {
         loop {
             tokio::time::sleep(Duration::from_millis(200)).await;
             let now = Instant::now();
-            let limiter = self.limiter.borrow();
-            let held = limiter
-                .held(now)
-                .map(|(until, hold)| (until, hold, self.last_failure.borrow().clone().unwrap_or_default()));
-            self.shared.publish(held, limiter.rate());
-            drop(limiter);
+            self.publish(now);
+            self.consult().await;
             if self.options.deadline.is_some_and(|deadline| now >= deadline) {
                 self.stop(Stopped::Deadline);
             }
@@ -281,6 +288,38 @@ impl Engine {
                 self.stop(Stopped::GaveUp(failure));
             }
         }
+    }
+
+    /// For the progress line.
+    fn publish(&self, now: Instant) {
+        let limiter = self.limiter.borrow();
+        let held = limiter
+            .held(now)
+            .map(|(until, hold)| (until, hold, self.last_failure.borrow().clone().unwrap_or_default()));
+        self.shared.publish(held, limiter.rate());
+    }
+
+    /// Tells other processes how it goes, and heeds what they say.
+    async fn consult(&self) {
+        let Some(peers) = self.options.peers.clone() else { return };
+        let report = {
+            let (limiter, now) = (self.limiter.borrow(), Instant::now());
+            self.company.borrow_mut().report(now, limiter.pace())
+        };
+        // Files, however small, may make one wait.
+        let others = match tokio::task::spawn_blocking(move || peers.exchange(report)).await {
+            Ok(Ok(others)) => others,
+            Ok(Err(error)) => return tracing::debug!("other processes cannot be heard: {error}"),
+            Err(_) => return,
+        };
+        let (mut limiter, now) = (self.limiter.borrow_mut(), Instant::now());
+        let advice = self.company.borrow_mut().advise(now, &others, limiter.rate(), limiter.pace().found());
+        if let Some((learned, _)) = advice.adopt {
+            tracing::debug!("another process has learned a limit of {:.3} requests a second", learned.rate);
+        }
+        limiter.heed(now, &advice);
+        drop(limiter);
+        self.relearn();
     }
 
     fn emit(&self, outcome: Outcome, permit: Option<OwnedSemaphorePermit>) {

@@ -11,10 +11,12 @@
 //! 4. A 429 says "above your rate": slow down. A 503 says "no capacity": wait, keep the rate.
 
 mod bucket;
+mod others;
 
 use std::time::{Duration, Instant};
 
 use bucket::Log;
+use others::JOIN;
 
 use crate::api::limits::Limits;
 
@@ -58,6 +60,8 @@ const FASTEST: f64 = 1e6;
 /// Shortest pause after a refusal that gives no hint, and the longest that is ours; a hint may be longer.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// A refusal so soon after a change among the processes tells of that change, not of the limit.
+const SHIFT: Duration = Duration::from_millis(1500);
 /// A day: a longer hint is a mistake.
 const LONGEST_HINT: Duration = Duration::from_hours(24);
 
@@ -89,10 +93,20 @@ pub struct Pace {
     judge: Option<(f64, Option<Duration>)>,
     /// When the rate was last settled or grown, and what left since.
     tick: Tally,
-    /// When the rate was last settled.
+    /// When the rate was last settled, ...
     settled: Instant,
+    /// ... and at what.
+    found: f64,
+    /// Our share of the rate: other processes have the rest.
+    share: f64,
+    /// When that changed by much, or a rate was taken over.
+    shifted: Option<Instant>,
+    /// When we last heard of the others.
+    heard: Instant,
     sent: u32,
     refused: u32,
+    /// The same of other processes, while we knew of them.
+    others: (f64, f64),
     consecutive: u32,
     header_limit: Option<f64>,
     /// When a request last had to wait for its slot: the pacer, and not the demand, decides how fast we are.
@@ -141,8 +155,13 @@ impl Pace {
             judge: None,
             tick: Tally::new(now),
             settled: now,
+            found: START * MARGIN,
+            share: 1.0,
+            shifted: None,
+            heard: now,
             sent: 0,
             refused: 0,
+            others: (0.0, 0.0),
             consecutive: 0,
             header_limit: None,
             waited: None,
@@ -186,12 +205,12 @@ impl Pace {
             // A late timer is made up for; slots that nobody wanted are not saved up: that would be a burst.
             let interval = self.interval();
             let late = now.saturating_duration_since(self.next);
-            let allowance = if self.rate < 20.0 { interval / 20 } else { Duration::from_millis(20) };
+            let allowance = if self.rate * self.share < 20.0 { interval / 20 } else { Duration::from_millis(20) };
             let slot = if late > allowance { now.checked_sub(allowance).unwrap_or(now) } else { self.next };
             self.next = slot + interval;
         }
         self.sent = self.sent.saturating_add(1);
-        self.log.sent(now);
+        self.log.sent(now, 1.0 / self.share - 1.0);
         self.tick.count = self.tick.count.saturating_add(1);
         Ok(())
     }
@@ -220,27 +239,34 @@ impl Pace {
         }
         self.consecutive = self.consecutive.saturating_add(1);
         self.epoch = now;
-        self.log.mark(sent_at);
-        let high = match self.phase {
-            Phase::Open => self.log.pace().max(SLOWEST),
-            _ => self.rate,
-        };
-        self.judge = Some((high, hint));
-        self.header_limit = None;
-        if let Phase::Open | Phase::Start = self.phase {
-            self.settle(now, high * 0.5, Phase::Search { growth: SEARCH_MOST });
+        // While several find their shares, too much may be sent at the right rate.
+        let shifting = matches!(self.phase, Phase::Known | Phase::Search { .. })
+            && self.shifted.is_some_and(|at| sent_at.saturating_duration_since(at) < SHIFT);
+        if !shifting {
+            self.log.mark(sent_at);
+            let high = match self.phase {
+                Phase::Open => self.log.pace().max(SLOWEST),
+                _ => self.rate,
+            };
+            self.judge = Some((high, hint));
+            self.header_limit = None;
+            if let Phase::Open | Phase::Start = self.phase {
+                self.settle(now, high * 0.5, Phase::Search { growth: SEARCH_MOST });
+            }
         }
         // Unhinted: long enough for the bucket to hold a request again and for those in flight to be answered;
         // doubled while nothing gets through.
         let latency = now.saturating_duration_since(sent_at).min(Duration::from_secs(1));
-        let own = self.interval().mul_f64(1.5).max(SHORTEST_PAUSE).max(latency);
+        // Among others, until it is known what they sent meanwhile.
+        let least = if self.share < 1.0 { JOIN } else { SHORTEST_PAUSE };
+        let own = self.interval().mul_f64(1.5).max(least).max(latency);
         let own = own.saturating_mul(1 << (self.consecutive - 1).min(10)).min(LONGEST_PAUSE);
         let jitter = if (0.0..=1.0).contains(&chance) { 0.1 * chance } else { 0.0 };
         self.pause(
             now,
             hint.map_or(own, |hint| {
                 let hint = hint.min(LONGEST_HINT);
-                hint.max(SHORTEST_PAUSE).max(latency) + hint.mul_f64(jitter)
+                hint.max(least).max(latency) + hint.mul_f64(jitter)
             }),
         );
     }
@@ -254,7 +280,9 @@ impl Pace {
             let seconds = now.saturating_duration_since(since).as_secs_f64().max(1.0);
             self.window = (now, accepted);
             // At the first refusal the window may have begun long before us, or never been used up.
-            let rate = (f64::from(accepted.saturating_sub(before)) / seconds).max(high * UNLIKELY / 2.0).min(high);
+            let rate = (f64::from(accepted.saturating_sub(before)) / seconds / self.share)
+                .max(high * UNLIKELY / 2.0)
+                .min(high);
             self.settle(now, rate, Phase::Known);
             return;
         }
@@ -291,7 +319,7 @@ impl Pace {
     fn settle(&mut self, now: Instant, rate: f64, phase: Phase) {
         self.rate = if rate.is_finite() { rate.clamp(SLOWEST, FASTEST) } else { START };
         self.phase = phase;
-        self.settled = now;
+        (self.settled, self.found) = (now, self.rate);
         self.tick = Tally::new(now);
     }
 
@@ -317,7 +345,7 @@ impl Pace {
     }
 
     fn interval(&self) -> Duration {
-        Duration::from_secs_f64(1.0 / self.rate)
+        Duration::from_secs_f64(1.0 / (self.rate * self.share))
     }
 
     /// An answer without a refusal so far.
@@ -341,11 +369,11 @@ impl Pace {
     /// Growth by time, after the first refusal.
     fn grow(&mut self, now: Instant) {
         let seconds = self.tick.seconds(now);
-        if seconds < (2.0 / self.rate).max(0.25) {
+        if seconds < (2.0 / (self.rate * self.share)).max(0.25) {
             return;
         }
         // Only what was used can be too slow.
-        let used = f64::from(self.tick.count) >= 0.8 * self.rate * seconds - 1.0;
+        let used = f64::from(self.tick.count) >= 0.8 * self.rate * self.share * seconds - 1.0;
         self.tick = Tally::new(now);
         let quiet = now.saturating_duration_since(self.settled);
         let growth = match self.phase {
@@ -362,14 +390,14 @@ impl Pace {
 
     /// Whether one more refusal would be affordable within a minute, or of all that was sent.
     fn may_search(&self) -> bool {
-        let minute = (self.rate * 60.0).max(f64::from(self.sent));
-        f64::from(self.refused) + 1.0 <= minute * SEARCH_SHARE
+        let (sent, refused) = self.all_sent();
+        refused + 1.0 <= (self.rate * 60.0).max(sent) * SEARCH_SHARE
     }
 
     /// Whether one more refusal would be affordable in the long run.
     fn may_probe(&self, quiet: Duration) -> bool {
-        self.header_limit.is_none()
-            && (quiet > PATIENCE || f64::from(self.refused) + 1.0 < f64::from(self.sent) * REFUSED_SHARE)
+        let (sent, refused) = self.all_sent();
+        self.header_limit.is_none() && (quiet > PATIENCE || refused + 1.0 < sent * REFUSED_SHARE)
     }
 
     fn read_header(&mut self, limit: f64) {

@@ -7,7 +7,9 @@ use std::time::Instant;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::budget::Funds;
 use super::limiter::Hold;
+use crate::price::Nanos;
 
 /// Shared by the engine and the consumer of its events.
 #[derive(Debug, Default)]
@@ -18,6 +20,7 @@ pub struct Shared {
     pub(super) backlog: AtomicUsize,
     claimed_more: Notify,
     written_more: Notify,
+    pub(super) funds: Funds,
     /// Start nothing more; what is in flight finishes.
     pub stop: CancellationToken,
     /// Give up what is in flight as well.
@@ -48,6 +51,11 @@ impl Shared {
     pub fn claimed(&self, row: u64) {
         self.claimed.fetch_max(row, Ordering::AcqRel);
         self.claimed_more.notify_one();
+    }
+
+    /// The answer to [`super::Event::Draw`]: what has been drawn in all, or which budget has no more.
+    pub fn drawn(&self, answer: Result<Nanos, String>) {
+        self.funds.answer(answer);
     }
 
     /// The consumer has written `count` outcomes.

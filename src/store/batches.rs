@@ -94,6 +94,9 @@ pub struct BatchJob {
     /// The most that it can cost; `None`: not known.
     #[serde(default)]
     pub most: Option<Nanos>,
+    /// The budgets let it be submitted.
+    #[serde(default)]
+    pub admitted: bool,
     /// The user wants it to end.
     #[serde(default)]
     pub cancel: bool,

@@ -438,6 +438,23 @@ impl JobDb {
         Ok(())
     }
 
+    /// The bounds on requests so far: the largest of each model.
+    ///
+    /// # Errors
+    /// 74 if they cannot be read.
+    pub fn largest(&self) -> Result<Vec<(String, Usage)>> {
+        self.run(|db| {
+            let mut statement = db.prepare(
+                "SELECT model, max(reserve_p), max(reserve_c) FROM outcome WHERE batch IS NULL GROUP BY model",
+            )?;
+            let rows = statement.query_map([], |row| {
+                let number = |i| row.get::<_, i64>(i).map(i64::cast_unsigned);
+                Ok((row.get(0)?, Usage { prompt: number(1)?, completion: number(2)? }))
+            })?;
+            rows.collect()
+        })
+    }
+
     /// Rows answered, and rows that failed.
     ///
     /// # Errors

@@ -273,7 +273,7 @@ impl Ledger {
                 .pop()
                 .ok_or_else(|| Error::usage("there is no job yet").hint("`llbatch run FILE` makes one"));
         }
-        if let Some(job) = self.one(&format!("SELECT {COLUMNS} FROM job WHERE id = ?1"), name)? {
+        if let Some(job) = self.get(name)? {
             return Ok(job);
         }
         if let Some(job) =
@@ -294,6 +294,14 @@ impl Ledger {
                 Err(Error::usage(format!("`{name}` is the beginning of several jobs: {}", ids.join(", "))))
             }
         }
+    }
+
+    /// The job with this id.
+    ///
+    /// # Errors
+    /// 74 if the index cannot be read.
+    pub fn get(&self, id: &str) -> Result<Option<Job>> {
+        self.one(&format!("SELECT {COLUMNS} FROM job WHERE id = ?1"), id)
     }
 
     pub(super) fn db(&self) -> &Connection {
@@ -386,6 +394,20 @@ mod tests {
         let all: Vec<String> = ledger.all_of("k").expect("a query").into_iter().map(|j| j.id).collect();
         assert_eq!(all, [second.id.clone(), first.id.clone()]);
         assert_eq!(ledger.last_of("k").expect("a query").map(|j| j.id), Some(second.id));
+    }
+
+    #[test]
+    fn many_may_open_a_new_index_at_once() {
+        for _ in 0..10 {
+            let dir = tempfile::tempdir().expect("a directory");
+            let path = dir.path().join("ledger.db");
+            std::thread::scope(|scope| {
+                for _ in 0..16 {
+                    scope.spawn(|| Ledger::open(&path).expect("a ledger").create(job(None, "k")).expect("a job"));
+                }
+            });
+            assert_eq!(Ledger::open(&path).expect("a ledger").all_of("k").expect("jobs").len(), 16);
+        }
     }
 
     #[test]

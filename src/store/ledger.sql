@@ -32,6 +32,15 @@ CREATE TABLE IF NOT EXISTS spend (
     sandbox     INTEGER NOT NULL,   -- nothing was really paid
     PRIMARY KEY (job, day, model)
 ) STRICT, WITHOUT ROWID;
+-- Of the config file's budgets, what processes may still spend beyond what their jobs have told; one row a process.
+CREATE TABLE IF NOT EXISTS reserve (
+    id          INTEGER PRIMARY KEY,
+    job         TEXT NOT NULL,
+    day         TEXT NOT NULL,      -- a date in the user's time zone
+    nanos       INTEGER NOT NULL,
+    ended       INTEGER NOT NULL DEFAULT 0, -- the process is gone: this much may have been spent on that day
+    sandbox     INTEGER NOT NULL
+) STRICT;
 -- What jobs have taught about estimates of prompt tokens.
 CREATE TABLE IF NOT EXISTS estimate (
     job         TEXT NOT NULL,

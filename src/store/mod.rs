@@ -10,13 +10,15 @@ pub mod kept;
 pub mod ledger;
 mod lock;
 mod remap;
+mod reserve;
+mod roster;
 mod spend;
 mod volume;
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
@@ -26,8 +28,10 @@ pub use calibration::Estimated;
 pub use job::JobDb;
 pub(crate) use ledger::now_ms;
 pub use ledger::{Job, Ledger, State, Transport};
-pub use lock::Lock;
+pub use lock::{Lock, Turn};
 pub use remap::Remap;
+pub use reserve::Reserve;
+pub use roster::Roster;
 pub use spend::{DayLine, Spent};
 
 /// How long a writer of the ledger waits for another one; their transactions take milliseconds.
@@ -36,12 +40,17 @@ const BUSY: Duration = Duration::from_secs(20);
 const MUST_BE_WRITABLE: &str =
     "the state directory must be writable; choose another one with --state-dir or LLBATCH_STATE_DIR";
 
+/// Between two tries to open a file that another process is making.
+const OPEN_PAUSE: Duration = Duration::from_millis(5);
+
 /// How files with standard input are called until they have a job.
 const SPOOL: (&str, &str) = ("input-", ".tmp");
 
 /// `status` holds a lock for an instant to see whether it is held; a writer outwaits that.
 const LOCK_TRIES: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
+/// Longest pause between tries where the lock is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_millis(200);
 
 /// The state directory.
 #[derive(Debug, Clone)]
@@ -76,6 +85,13 @@ impl Store {
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Where processes that share a rate limit find each other: those of one account (a hash) with one service.
+    #[must_use]
+    pub fn limits_dir(&self, account: &str, service: &str) -> PathBuf {
+        let hash = blake3::hash(format!("{account}\n{service}").as_bytes()).to_hex();
+        self.dir.join("limits").join(&hash[..16])
     }
 
     /// The index of jobs.
@@ -170,23 +186,53 @@ impl Store {
     /// # Errors
     /// 74 if the lock file cannot be used.
     pub fn lock(&self, name: &str) -> Result<Option<Lock>> {
-        for _ in 0..LOCK_TRIES {
-            if let Some(lock) = self.try_lock(name)? {
-                return Ok(Some(lock));
-            }
-            std::thread::sleep(LOCK_PAUSE);
-        }
-        self.try_lock(name)
+        self.lock_in_turn(name, Turn::Now, &|_| ())
     }
 
-    fn try_lock(&self, name: &str) -> Result<Option<Lock>> {
-        Lock::take(&self.dir.join("locks").join(format!("{name}.lock")))
+    /// The same, waiting for it as `turn` says. `say` is told once who has it, if that takes longer.
+    ///
+    /// # Errors
+    /// 74 if the lock file cannot be used.
+    pub fn lock_in_turn(&self, name: &str, turn: Turn, say: &dyn Fn(&str)) -> Result<Option<Lock>> {
+        let mut pause = LOCK_PAUSE;
+        for tried in 0.. {
+            if let Some(lock) = self.try_lock(name, tried > 0)? {
+                return Ok(Some(lock));
+            }
+            match turn {
+                Turn::Now if tried >= LOCK_TRIES => break,
+                Turn::Wait(Some(until)) if Instant::now() >= until => break,
+                Turn::Wait(_) if tried >= LOCK_TRIES => {
+                    if tried == LOCK_TRIES {
+                        say(&self.holder(name));
+                    }
+                    pause = (pause * 2).min(LOCK_PATIENCE);
+                }
+                _ => {}
+            }
+            std::thread::sleep(pause);
+        }
+        Ok(None)
+    }
+
+    fn try_lock(&self, name: &str, waited: bool) -> Result<Option<Lock>> {
+        Lock::take(&self.lock_path(name), waited)
+    }
+
+    fn lock_path(&self, name: &str) -> PathBuf {
+        self.dir.join("locks").join(format!("{name}.lock"))
+    }
+
+    /// Who has the lock called `name`, in words: `another llbatch (process 123, job j-…)`.
+    #[must_use]
+    pub fn holder(&self, name: &str) -> String {
+        lock::describe(&lock::told(&self.lock_path(name)), name)
     }
 
     /// Whether a live process works on job `id`.
     #[must_use]
     pub fn in_use(&self, id: &str) -> bool {
-        matches!(self.try_lock(id), Ok(None))
+        matches!(self.try_lock(id, false), Ok(None))
     }
 }
 
@@ -204,17 +250,24 @@ fn open_db(path: &Path, schema: &str, upgrade: &str) -> Result<Connection> {
         let error = Error::io(format!("{}: cannot be opened", path.display()), e);
         if unwritable { error.hint(MUST_BE_WRITABLE) } else { error }
     })?;
-    let open = || -> rusqlite::Result<Connection> {
+    let open = || -> rusqlite::Result<(Connection, i64)> {
         let db = Connection::open(path)?;
         db.busy_timeout(BUSY)?;
         // Takes effect on a new file only: results are longer than the default page likes.
         db.pragma_update(None, "page_size", 8192)?;
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "NORMAL")?;
-        Ok(db)
+        let version = db.pragma_query_value(None, "user_version", |r| r.get(0))?;
+        Ok((db, version))
     };
-    let db = open().map_err(|e| damaged(path, &e))?;
-    let version: i64 = db.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(|e| damaged(path, &e))?;
+    let began = Instant::now();
+    let (db, version) = loop {
+        match open() {
+            // Who makes a file a log-keeping one is alone with it, and SQLite does not wait for that by itself.
+            Err(e) if is_busy(&e) && began.elapsed() < BUSY => std::thread::sleep(OPEN_PAUSE),
+            opened => break opened.map_err(|e| damaged(path, &e))?,
+        }
+    };
     match version {
         0 => db.execute_batch(&format!("BEGIN IMMEDIATE; {schema} COMMIT;")).map_err(|e| damaged(path, &e))?,
         // What is new in the schema is made beside what was there.
@@ -233,6 +286,11 @@ fn open_db(path: &Path, schema: &str, upgrade: &str) -> Result<Connection> {
         }
     }
     Ok(db)
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
+    matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked))
 }
 
 /// An error of `SQLite`, told apart from a full disk.

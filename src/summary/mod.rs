@@ -331,6 +331,12 @@ impl Totals {
         self.paid.known_part()
     }
 
+    /// The most that attempts of unknown fate may have cost so far, the known part.
+    #[must_use]
+    pub const fn at_risk(&self) -> Nanos {
+        self.at_risk.known
+    }
+
     /// By model: rows, tokens, and what is known to have been paid.
     pub fn by_model(&self) -> impl Iterator<Item = (&str, u64, Usage, Option<Nanos>)> {
         self.models.iter().map(|(name, model)| (&**name, model.rows, model.usage, model.usd.known_part()))

@@ -138,3 +138,80 @@ fn the_days_budget_counts_every_job_and_batches_in_flight() {
     let csv = command(&["status", "--cost", "--csv"]).code(0).stdout;
     assert!(csv.starts_with("day,model,rows,prompt_tokens,completion_tokens,usd\n") && csv.contains(TURBO), "{csv}");
 }
+
+#[test]
+fn a_resumed_run_goes_on_counting_and_says_how_to_go_on() {
+    let home = Home::new();
+    let server = Server::start(&["--latency", "5ms"]);
+    home.write("in.jsonl", rows(60, 50));
+    let run = |limit| home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "4", "--max-cost", limit]);
+    run("0.00005").code(5).says(&["--max-cost $0.00005", "spent or at risk", "a higher --max-cost goes on"]);
+    let first = server.bill();
+    // The same again: what was spent is not spent anew.
+    run("0.00005").code(5).says(&["--max-cost $0.00005", "spent or at risk"]);
+    assert!(server.bill() <= first + 1, "{} after {first}", server.bill());
+    run("0.0001").code(5);
+    assert!(billed(&server) <= 0.0001 && server.bill() > first, "{} {}", billed(&server), server.bill());
+    // Killed, too: what was in flight counts at its worst.
+    let running = home.spawn(&server, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "2", "--max-cost", "0.0002"]);
+    server.until_billed(server.bill() + 3);
+    running.kill();
+    run("0.0002").code(5);
+    assert!(billed(&server) <= 0.0002, "{}", billed(&server));
+    run("1").code(0);
+    assert_eq!(home.read("out.jsonl").lines().count(), 60);
+}
+
+#[test]
+fn commands_at_the_same_time_share_what_is_left_of_the_day() {
+    let home = Home::new();
+    let server = Server::start(&["--latency", "20ms"]);
+    home.write("c.toml", "[budget]\nper_day = 0.0005\n");
+    let names = ["a", "b", "c", "d"].map(|name| format!("{name}.jsonl"));
+    for name in &names {
+        // Each would spend more than half of it.
+        home.write(name, rows(80, 50).replace("question", name));
+    }
+    let start = |name: &String| {
+        let args = ["run", name, "-o", &format!("{name}.out"), "--concurrency", "4", "--config", "c.toml"];
+        home.start(home.command_at(&server.url, &args))
+    };
+    let mut running: Vec<_> = names.iter().map(start).collect();
+    server.until_billed(20);
+    // One of them dies with what it has reserved.
+    running.pop().unwrap().kill();
+    for run in running {
+        let out = run.wait();
+        assert!(out.code == 0 || (out.code == 5 && out.stderr.contains("for today")), "{} {}", out.code, out.stderr);
+    }
+    assert!(billed(&server) <= 0.0005, "{}", billed(&server));
+    // What the dead one held is free, but for what it may have in flight: nearly all of the budget can be used.
+    home.finish({
+        let args = ["run", "d.jsonl", "-o", "d.out", "--concurrency", "4", "--config", "c.toml"];
+        home.command_at(&server.url, &args)
+    })
+    .code(5)
+    .says(&["for today"]);
+    let spent = billed(&server);
+    assert!((0.0004..=0.0005).contains(&spent), "{spent}");
+}
+
+#[test]
+fn submissions_at_the_same_time_share_what_is_left_of_the_day() {
+    let home = Home::new();
+    let server = Server::start(&["--batch-run", "60s"]);
+    // One fits, two do not.
+    home.write("c.toml", "[budget]\nper_day = 0.001\n");
+    let names = ["a", "b", "c", "d", "e", "f"].map(|name| format!("{name}.jsonl"));
+    for name in &names {
+        home.write(name, rows(20, 1000).replace("question", name));
+    }
+    let starts =
+        names.each_ref().map(|name| home.start(home.command_at(&server.url, &["submit", name, "--config", "c.toml"])));
+    let ends = starts.map(crate::support::Running::wait);
+    let said: Vec<&str> = ends.iter().map(|out| out.stderr.as_str()).collect();
+    let codes = ends.each_ref().map(|out| out.code);
+    assert_eq!(codes.iter().filter(|code| **code == 0).count(), 1, "{codes:?}");
+    assert!(codes.iter().all(|code| [0, 5].contains(code)), "{codes:?} {said:#?}");
+    assert_eq!(server.stats()["batches"]["jobs"].as_array().unwrap().len(), 1);
+}

@@ -21,5 +21,6 @@ mod security;
 mod serve;
 mod status;
 mod support;
+mod turns;
 mod usage;
 mod wire;

@@ -8,6 +8,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../bench/lib.sh"
 # The release that the figures were taken with; another may limit differently.
 LITELLM=1.106.2
 RATES=(2 10 100 1000)
+TWO_RATES=(10 100)
 
 usage() {
     cat <<'HELP'
@@ -21,6 +22,9 @@ Cases, each for R = 2, 10, 100, 1000:
   sandbox-R    llbatch serve --rps R --retry-after none: nothing but 429         target: >= 0.90 used, <= 0.02 refused
   headers-R    the same with --rate-headers                                      target: >= 0.95 used, <= 0.005 refused
   nginx-R      nginx limit_req, R a second, burst R/4 (at least 1), nodelay      target: >= 0.90 used, <= 0.02 refused
+for R = 10 and 100:
+  two-R        as sandbox-R, but two runs with one state directory, the second      target: >= 0.85 used, <= 0.02 refused
+               started after a quarter of the time; both together
 and for 120 and 600 requests a minute, over three times the seconds:
   litellm-RPM  LiteLLM's proxy, a key with that rpm_limit, retry-after: 60       target: >= 0.90 used, <= 0.02 refused
 
@@ -114,7 +118,7 @@ serve_litellm() {
 # What the server itself counted, as "answered refused"; nothing where it does not count.
 server_counts() {
     case $1 in
-        sandbox | headers)
+        sandbox | headers | two)
             python3 "$MEASURE" get "${URL%/v1}/sandbox/stats" bill.requests refused ;;
         nginx)
             awk '$1 == 200 { ok++ } $1 == 429 { refused++ } END { print ok + 0, refused + 0 }' "$DIR/statuses" ;;
@@ -124,7 +128,7 @@ server_counts() {
 # One case, in a process of its own: run_case KIND-NUMBER
 run_case() {
     local kind=${1%-*} limit=${1##*-} rate time=$seconds used_target=0.90 refused_target=0.02
-    local file burst status=0 succeeded sent limited counts used refused met=NO note=''
+    local file burst status=0 succeeded sent limited counts used refused met=NO note='' second='' second_status=0 more
     # This process ends only what it starts itself, sooner than the script would end it.
     DIR=$TMP/$1 PIDS=() TMP='' GRACE=10
     on_exit
@@ -134,22 +138,39 @@ run_case() {
     burst=$((2 * limit + 200))
     case $kind in
         sandbox) serve_sandbox "$limit" ;;
+        two) used_target=0.85; serve_sandbox "$limit" ;;
         headers) used_target=0.95 refused_target=0.005; serve_sandbox "$limit" --rate-headers ;;
         nginx) serve_nginx "$limit" ;;
         litellm) time=$((3 * seconds)) rate=$(calc %.10g "$limit / 60"); serve_litellm "$limit" ;;
     esac
     # More rows than the limit lets through.
     await python3 "$MEASURE" input "$(calc %d "1.1 * $rate * $time + $burst")" "$DIR/input.jsonl"
+    if [[ $kind == two ]]; then
+        # Rows of their own, or it would be the same command.
+        cp "$DIR/input.jsonl" "$DIR/second.jsonl"
+        start bash -c 'sleep "$1"; shift; exec timeout --kill-after=10 "$@"' - $((time / 4)) $((time + 120)) "$BIN" run \
+            "$DIR/second.jsonl" -o "$DIR/second-out.jsonl" --deadline "$((time - time / 4))s" --base-url "$URL" \
+            --state-dir "$DIR/state" --summary "$DIR/second.json" >"$DIR/second.log" 2>&1
+        second=$!
+    fi
     say "$1: running for $time s"
     await timeout --kill-after=10 $((time + 120)) "$BIN" run "$DIR/input.jsonl" -o "$DIR/out.jsonl" --deadline "${time}s" \
         --base-url "$URL" --state-dir "$DIR/state" --summary "$DIR/summary.json" >"$DIR/run.log" 2>&1 || status=$?
+    if [[ -n $second ]]; then
+        wait "$second" || second_status=$?
+        ((second_status == 5)) || { tail -n 20 "$DIR/second.log" >&2; die "$1: the second run ended with $second_status instead of 5"; }
+    fi
     if [[ -n $keep ]]; then
         mkdir -p "$keep/$1"
-        for file in run.log summary.json server.log; do [[ ! -e $DIR/$file ]] || cp "$DIR/$file" "$keep/$1/"; done
+        for file in run.log summary.json second.log second.json server.log; do [[ ! -e $DIR/$file ]] || cp "$DIR/$file" "$keep/$1/"; done
     fi
     # 5: the deadline came, as it should. Anything else measured something else.
     ((status == 5)) || { tail -n 20 "$DIR/run.log" >&2; die "$1: llbatch run ended with $status instead of 5 (deadline)"; }
     read -r succeeded sent limited < <(python3 "$MEASURE" get "$DIR/summary.json" rows.succeeded http.sent http.rate_limited)
+    if [[ -n $second ]]; then
+        read -ra more < <(python3 "$MEASURE" get "$DIR/second.json" rows.succeeded http.sent http.rate_limited)
+        succeeded=$((succeeded + more[0])) sent=$((sent + more[1])) limited=$((limited + more[2]))
+    fi
     counts=$(server_counts "$kind")
     stop "$SERVER"
     used=$(calc %.3f "$succeeded / ($rate * $time)")
@@ -168,6 +189,7 @@ cases=() rpms=()
 for kind in sandbox headers nginx; do
     for rate in "${RATES[@]}"; do if wanted "$kind-$rate"; then cases+=("$kind-$rate"); fi; done
 done
+for rate in "${TWO_RATES[@]}"; do if wanted "two-$rate"; then cases+=("two-$rate"); fi; done
 if [[ -n $litellm ]]; then
     for rpm in 120 600; do if wanted "litellm-$rpm"; then rpms+=("litellm-$rpm"); fi; done
 fi

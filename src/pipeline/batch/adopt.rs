@@ -163,6 +163,7 @@ impl Work<'_> {
             created_at: batch.created_at.clone(),
             completed_at: batch.completed_at.clone(),
             most: None,
+            admitted: true,
             cancel: false,
             ended: batch.status.is_final(),
             unknown_since: None,

@@ -60,7 +60,7 @@ impl Work<'_> {
         budget::record(&self.job, &totals, &self.ledger)
     }
 
-    /// What was paid so far, the known part.
+    /// What was paid so far, and may have been billed; the known part.
     ///
     /// # Errors
     /// 74 if the database cannot be read.
@@ -68,7 +68,15 @@ impl Work<'_> {
         let db = self.courier.db.borrow();
         let prices = self.ctx.settings.prices.clone();
         let totals = crate::pipeline::money::fold(&db, prices, self.job.total, &Bits::default())?;
-        Ok(totals.usd().unwrap_or(Nanos::ZERO))
+        Ok(crate::pipeline::money::spent(&totals))
+    }
+
+    /// The same at realtime alone.
+    ///
+    /// # Errors
+    /// 74 if the database cannot be read.
+    pub fn spent_at_realtime(&self) -> Result<Nanos> {
+        crate::pipeline::money::at_realtime(&self.courier.db.borrow(), self.ctx.settings.prices.clone())
     }
 
     /// Rows without an outcome that no batch is to answer.

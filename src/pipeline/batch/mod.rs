@@ -29,7 +29,7 @@ use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
 use crate::realtime::Shared;
 use crate::request::shorten;
-use crate::store::{BatchJob, Job, JobDb, Ledger, Lock, State, Step, Store, Transport};
+use crate::store::{BatchJob, Job, JobDb, Ledger, Lock, State, Step, Store, Transport, Turn};
 use crate::ui::{Progress, Results, Ui, format};
 use ahead::Fresh;
 use state::{Counts, state_of};
@@ -131,19 +131,39 @@ impl<'a> Work<'a> {
     /// # Errors
     /// 75 if another process works on it, 2 if it is none for this service, 74 if its files cannot be read.
     pub fn open(job: &Job, remote: Remote<'a>, ctx: &'a Ctx, patience: Duration, results: Results) -> Result<Self> {
+        Self::open_in_turn(job, remote, ctx, patience, results, Turn::Now)
+    }
+
+    /// The same, waiting as `turn` says for a process that works on it.
+    ///
+    /// # Errors
+    /// As [`Work::open`].
+    pub fn open_in_turn(
+        job: &Job,
+        remote: Remote<'a>,
+        ctx: &'a Ctx,
+        patience: Duration,
+        results: Results,
+        turn: Turn,
+    ) -> Result<Self> {
         let store = Store::open(&ctx.settings.state_dir.value)?;
         let ledger = store.ledger()?;
         let spec = spec_of(job)?;
         same_service(job, &spec, remote.name)?;
-        let began = Instant::now();
-        let lock = loop {
-            match store.lock(&job.id)? {
-                Some(lock) => break lock,
-                // Who only waits for the job has it for a moment each time that it asks.
-                None if began.elapsed() < MOMENT => {}
-                None => return Err(busy(&job.id)),
+        // Who only waits for the job has it for a moment each time that it asks.
+        let until = match turn {
+            Turn::Now => Turn::Wait(Some(Instant::now() + MOMENT)),
+            wait @ Turn::Wait(_) => wait,
+        };
+        let say = |holder: &str| {
+            if turn != Turn::Now {
+                ctx.ui.note(&format!("{holder} works on {}; waiting for it", job.id));
             }
         };
+        let lock = store.lock_in_turn(&job.id, until, &say)?.ok_or_else(|| {
+            Error::new(Exit::TempFail, format!("{} is being worked on by {}", job.id, store.holder(&job.id)))
+                .hint("wait for it, then run the same command again; submit, fetch and retry wait by themselves with --wait-lock")
+        })?;
         // As it stands now that nobody else changes it.
         let job = ledger.find(&job.id)?;
         Self::with(job, spec, remote, ctx, (store, ledger, lock), patience, results)

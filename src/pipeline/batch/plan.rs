@@ -126,6 +126,7 @@ impl Work<'_> {
                 created_at: None,
                 completed_at: None,
                 most: most.get(&shard.number).copied().flatten(),
+                admitted: false,
                 cancel: false,
                 ended: false,
                 unknown_since: None,

@@ -9,10 +9,12 @@ use crate::context::Ctx;
 use crate::error::{Exit, Result};
 use crate::output;
 use crate::pipeline::results::{Delivery, Outputs};
+use crate::pipeline::resume::Again;
 use crate::pipeline::run::{self, Plan, Resume};
 use crate::price::Nanos;
 use crate::realtime;
 use crate::request::Params;
+use crate::store::Turn;
 use crate::summary::Summary;
 use crate::ui::format;
 
@@ -31,6 +33,8 @@ pub struct Rescue {
     pub max_cost: Option<Nanos>,
     /// `--allow-unpriced`
     pub allow_unpriced: bool,
+    /// How long to wait for another process that works on the job.
+    pub turn: Turn,
 }
 
 /// The deadline has come, or all has ended before: cancels what has not, takes what was answered, sends the rest at realtime.
@@ -69,7 +73,8 @@ pub fn rescue(
     work.progress.finish();
     drop(work);
     drop(outputs);
-    realtime(&id, rescue.options, (max_cost, rescue.allow_unpriced), (false, false), Some(rescue.delivery), remote, ctx)
+    let cost = (max_cost, rescue.allow_unpriced);
+    realtime(&id, rescue.options, cost, (false, false, rescue.turn), Some(rescue.delivery), remote, ctx)
 }
 
 /// Cancels what is open and takes what was answered of it; `false` if the service does not get to it.
@@ -103,7 +108,7 @@ pub fn realtime(
     id: &str,
     options: realtime::Options,
     (max_cost, allow_unpriced): (Option<Nanos>, bool),
-    (all, beside_batches): (bool, bool),
+    (all, beside_batches, turn): (bool, bool, Turn),
     delivery: Option<Delivery>,
     remote: Remote<'_>,
     ctx: &Ctx,
@@ -125,13 +130,17 @@ pub fn realtime(
         max_problems: 0,
         name: None,
         resume: Resume::Job(id.to_owned()),
-        refused_too: all,
+        again: if all { Again::All } else { Again::Passing },
         beside_batches,
+        turn,
+        takes_over: false,
         max_cost,
+        whole_job: false,
         allow_unpriced,
         options,
         delivery: delivery.unwrap_or_else(nowhere),
         service: remote.name.to_owned(),
+        account: remote.account.to_owned(),
     };
     run::run(plan, remote.client, ctx)
 }

@@ -6,13 +6,14 @@ use super::Work;
 use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
 use crate::outcome::{ErrorCode, Usage};
-use crate::pipeline::budget::Worst;
+use crate::pipeline::budget::{self, Worst};
 use crate::pipeline::job::describe;
 use crate::pipeline::resume;
 use crate::pipeline::{Bits, Money};
 use crate::plan::{self, CheckOptions};
 use crate::price::{Nanos, Table};
 use crate::request::{Endpoint, Shape};
+use crate::store::Step;
 use crate::tokens::{self, Estimator};
 
 /// Whether sending the row again may help.
@@ -112,16 +113,43 @@ impl Work<'_> {
         Ok(again)
     }
 
-    /// Plans batches for these rows.
+    /// Whether these rows may be sent again; so much is reserved for them, under this number.
+    ///
+    /// # Errors
+    /// 5 if it could cost more than is left, 2 if a price is not known.
+    pub fn admit_again(&self, again: &Again, max_cost: Option<Nanos>, allow_unpriced: bool) -> Result<i64> {
+        budget::admit(again.most, budget::limit(max_cost).as_ref(), allow_unpriced, &again.unpriced)?;
+        self.ledger.decide(|| {
+            let own = budget::Own { job: &self.job.id, reserve: None };
+            let left = budget::left(&self.store, &self.ledger, &self.ctx.settings, own)?;
+            budget::admit(again.most, left.as_ref(), allow_unpriced, &again.unpriced)?;
+            let day = jiff::Zoned::now().date().to_string();
+            let whose = (self.job.id.as_str(), self.ctx.settings.sandbox);
+            self.ledger.reserve(whose, &day, again.most.unwrap_or(Nanos::ZERO))
+        })
+    }
+
+    /// Plans batches for these rows, for which that was reserved.
     ///
     /// # Errors
     /// As [`Work::plan`].
-    pub fn plan_again(&mut self, rows: &[u64]) -> Result<()> {
+    pub fn plan_again(&mut self, rows: &[u64], reserve: i64) -> Result<()> {
         let inputs = self.inputs()?;
         let shape = Shape::new(&self.spec.params)?;
         let options = CheckOptions { max_problems: 0, ..CheckOptions::default() };
         let checked = plan::check_with(&inputs, &shape, &options, &|_| (), &mut |_, _| {})?;
         self.plan(&inputs, &shape, &checked, (Some(&|row| rows.binary_search(&row).is_ok()), true), &mut |_| {})?;
+        let mut batches = self.courier.db.borrow().batches()?;
+        batches.retain(|batch| batch.step == Step::Planned);
+        let mut db = self.courier.db.borrow_mut();
+        for batch in &mut batches {
+            batch.admitted = true;
+            db.put_batch(batch)?;
+        }
+        db.commit(true)?;
+        drop(db);
+        // From here on they count themselves.
+        self.ledger.set_reserve(reserve, Nanos::ZERO, true)?;
         self.job.delivered = false;
         self.ledger.update(&self.job)
     }

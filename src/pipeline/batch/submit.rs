@@ -18,7 +18,7 @@ use crate::pipeline::{Bits, budget};
 use crate::plan::{self, CheckOptions, Checked};
 use crate::price::{Batch, Nanos, Table};
 use crate::request::{Params, Shape};
-use crate::store::{BatchJob, Job, JobDb, Ledger, State, Step, Store, Transport};
+use crate::store::{BatchJob, Job, JobDb, Ledger, State, Step, Store, Transport, Turn};
 use crate::ui::{Progress, Results, format};
 
 /// What the user asked for.
@@ -50,6 +50,8 @@ pub struct Order {
     pub allow_unpriced: bool,
     /// How long failures that may pass are waited out.
     pub patience: std::time::Duration,
+    /// How long to wait for another process that works on the same.
+    pub turn: Turn,
 }
 
 /// A job that stands in the index.
@@ -94,10 +96,23 @@ pub fn enter<'a>(order: &Order, remote: Remote<'a>, ctx: &'a Ctx, results: Resul
     let looked = look(order, remote, &store, ctx, &progress)?;
     progress.finish();
     // Two commands with the same content must not both find that there is no job yet.
-    let content = store.lock(&format!("content-{}", looked.key))?;
-    if let Some(job) = living(&store, &ledger, &looked.key)?.filter(|_| !order.again) {
-        let Some(_content) = content else { return Err(busy(&job.id)) };
-        let mut work = Work::open(&job, remote, ctx, order.patience, results)?;
+    let name = format!("content-{}", looked.key);
+    let say = |holder: &str| ctx.ui.note(&format!("{holder} submits this very content; waiting for it"));
+    let Some(mut content) = store.lock_in_turn(&name, order.turn, &say)? else {
+        let job = living(&store, &ledger, &looked.key)?.filter(|_| !order.again);
+        return Err(busy(job.as_ref().map_or("this very content", |job| &job.id), &store.holder(&name)));
+    };
+    // Who waited for the process that made a job waited for that job, even if it has ended and was delivered by now.
+    let waited_for = match content.waited_for() {
+        Some(id) => ledger.get(id)?.filter(|job| store.job_path(&job.id).exists()),
+        None => None,
+    };
+    let known = if waited_for.is_some() { waited_for } else { living(&store, &ledger, &looked.key)? };
+    if let Some(job) = known.filter(|_| !order.again) {
+        content.work_on(&job.id)?;
+        // It may take all night: others find the job without this lock.
+        drop(content);
+        let mut work = Work::open_in_turn(&job, remote, ctx, order.patience, results, order.turn)?;
         if let Some(name) = &order.name {
             work.take_name(name)?;
         }
@@ -109,7 +124,6 @@ pub fn enter<'a>(order: &Order, remote: Remote<'a>, ctx: &'a Ctx, results: Resul
         }
         return Ok(Entered { work, known: true });
     }
-    let content = content.ok_or_else(|| busy("this very content"))?;
     if let Some(name) = &order.name {
         free_name(name, &store, &ledger)?;
     }
@@ -130,6 +144,7 @@ pub fn enter<'a>(order: &Order, remote: Remote<'a>, ctx: &'a Ctx, results: Resul
         total: looked.checked.rows,
         ..Job::new(Transport::Batch, looked.key.clone(), looked.shown.clone(), describe(&spec)?)
     })?;
+    content.work_on(&job.id)?;
     let mut work = Work::open(&job, remote, ctx, order.patience, results)?;
     work.keep_and_plan(&looked, order)?;
     drop(content);
@@ -153,9 +168,9 @@ fn free_name(name: &str, store: &Store, ledger: &Ledger) -> Result<()> {
     Ok(())
 }
 
-fn busy(what: &str) -> Error {
-    Error::new(Exit::TempFail, format!("{what} is being submitted by another llbatch"))
-        .hint("wait for it; then the same command finds its job")
+fn busy(what: &str, holder: &str) -> Error {
+    Error::new(Exit::TempFail, format!("{what} is being submitted by {holder}"))
+        .hint("--wait-lock waits for it, and finds its job; so does the same command later")
 }
 
 /// The last job of this content whose answers are still to come or have not been taken yet.
@@ -288,8 +303,6 @@ impl Work<'_> {
     /// Copies the input into the job's directory and plans batches from that copy.
     fn keep_and_plan(&mut self, looked: &Looked, order: &Order) -> Result<()> {
         let skip_invalid = order.skip_invalid;
-        // What is planned here must not count against itself.
-        let left = budget::left(order.max_cost, &self.store, &self.ledger, self.ctx)?;
         self.progress.phase("keeping a copy of the input");
         let kept = looked.inputs.keep(&self.courier.dir)?;
         let changed = || {
@@ -335,24 +348,22 @@ impl Work<'_> {
             let mut beside = Again::of(rows, 0);
             beside.price(&inputs, &looked.shape, false, &self.ctx.settings.prices)?;
             // Before anything is sent: the batches would be on their way when their turn comes.
-            if beside.most.is_none() && left.is_some() && !order.allow_unpriced {
+            let bounded = order.max_cost.is_some() || self.ctx.settings.budget.is_set();
+            if beside.most.is_none() && bounded && !order.allow_unpriced {
                 self.unplan()?;
                 return Err(budget::unpriced_error(&beside.unpriced));
             }
             self.job.estimate = self.job.estimate.zip(beside.cost).map(|(batch, realtime)| batch + realtime);
             self.ledger.update(&self.job)?;
         }
-        let batches = self.courier.db.borrow().batches()?;
-        let most = batches.iter().try_fold(Nanos::ZERO, |sum, batch| Some(sum + batch.most?));
-        let unpriced = batches.iter().find(|batch| batch.most.is_none()).map_or("", |batch| &batch.model);
-        if let Err(error) = budget::admit(most, left.as_ref(), order.allow_unpriced, unpriced) {
+        if let Err(error) = self.admit_unsent(order.max_cost, order.allow_unpriced) {
             self.unplan()?;
             return Err(error);
         }
         Ok(())
     }
 
-    /// Whether what was planned and never sent may be sent now.
+    /// Whether what was planned and never sent may be sent now; from then on it counts against the budgets.
     ///
     /// # Errors
     /// 5 if it could cost more than is left, 2 if a price is not known.
@@ -363,14 +374,23 @@ impl Work<'_> {
             return Ok(());
         }
         let most = unsent.iter().try_fold(Nanos::ZERO, |sum, batch| Some(sum + batch.most?));
-        let unpriced = unsent.iter().find(|batch| batch.most.is_none()).map_or("", |batch| &batch.model);
-        // They are counted as in flight already, but not by a limit of this command.
-        let own = most.unwrap_or(Nanos::ZERO);
-        let left = budget::left(None, &self.store, &self.ledger, self.ctx)?;
-        let left = left.map(|left| budget::Left { amount: left.amount + own, ..left });
-        budget::admit(most, left.as_ref(), allow_unpriced, unpriced)?;
-        let limit = max_cost.map(|limit| budget::Left { amount: limit, what: format!("--max-cost {}", limit.human()) });
-        budget::admit(most, limit.as_ref(), allow_unpriced, unpriced)
+        let unpriced =
+            unsent.iter().find(|batch| batch.most.is_none()).map_or_else(String::new, |batch| batch.model.clone());
+        budget::admit(most, budget::limit(max_cost).as_ref(), allow_unpriced, &unpriced)?;
+        self.ledger.decide(|| {
+            let own = budget::Own { job: &self.job.id, reserve: None };
+            let left = budget::left(&self.store, &self.ledger, &self.ctx.settings, own)?;
+            // What was admitted before counts as in flight already.
+            let counted: Nanos = unsent.iter().filter(|batch| batch.admitted).filter_map(|batch| batch.most).sum();
+            let left = left.map(|left| budget::Left { amount: left.amount + counted, ..left });
+            budget::admit(most, left.as_ref(), allow_unpriced, &unpriced)?;
+            let mut db = self.courier.db.borrow_mut();
+            for batch in unsent.iter_mut().filter(|batch| !batch.admitted) {
+                batch.admitted = true;
+                db.put_batch(batch)?;
+            }
+            db.commit(true)
+        })
     }
 
     /// Gives a job that was there before the name that its command asks for.
@@ -392,8 +412,11 @@ impl Work<'_> {
     /// # Errors
     /// 74 if the disk refuses.
     pub fn unplan(&mut self) -> Result<()> {
-        self.store.remove_job(&self.job.id)?;
-        self.ledger.forget(&self.job.id)
+        // Not while another process adds up what is in flight: it would find half a job.
+        self.ledger.decide(|| {
+            self.store.remove_job(&self.job.id)?;
+            self.ledger.forget(&self.job.id)
+        })
     }
 
     /// What a job of `rows` rows is about to do, for people.

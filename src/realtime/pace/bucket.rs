@@ -30,6 +30,22 @@ struct Entry {
     until: Instant,
     sent: u32,
     refused: u32,
+    /// Meanwhile sent by other processes, and refused of that.
+    others: (f64, f64),
+}
+
+impl Entry {
+    fn all(&self) -> f64 {
+        f64::from(self.sent) + self.others.0
+    }
+
+    fn accepted(&self) -> f64 {
+        f64::from(self.sent - self.refused) + (self.others.0 - self.others.1).max(0.0)
+    }
+
+    fn any_refused(&self) -> bool {
+        self.refused > 0 || self.others.1 > 0.0
+    }
 }
 
 /// What was sent lately, and what was refused of it.
@@ -47,18 +63,37 @@ impl Log {
         Self { entries: VecDeque::new(), refusals: VecDeque::new(), full: true }
     }
 
-    /// A request leaves.
-    pub(super) fn sent(&mut self, now: Instant) {
+    /// A request leaves. `others`: so many may leave other processes for it, until that is known better.
+    pub(super) fn sent(&mut self, now: Instant, others: f64) {
         if let Some(last) = self.entries.back_mut()
             && now.saturating_duration_since(last.at) < GRAIN
         {
             last.sent = last.sent.saturating_add(1);
+            last.others.0 += others;
             last.until = now;
             return;
         }
-        self.entries.push_back(Entry { at: now, until: now, sent: 1, refused: 0 });
+        self.entries.push_back(Entry { at: now, until: now, sent: 1, refused: 0, others: (others, 0.0) });
         if self.entries.len() > MOST {
             self.merge();
+        }
+    }
+
+    /// Other processes sent so many between `since` and `now`, of which that many were refused: spread over ours.
+    pub(super) fn others(&mut self, since: Instant, now: Instant, sent: f64, refused: f64) {
+        let from = self.entries.partition_point(|e| e.at < since);
+        let to = self.entries.partition_point(|e| e.at < now).max(from);
+        let ours: f64 = self.entries.range(from..to).map(|e| f64::from(e.sent)).sum();
+        if ours > 0.0 {
+            for entry in self.entries.range_mut(from..to) {
+                let part = f64::from(entry.sent) / ours;
+                entry.others = (sent * part, refused * part);
+            }
+        } else if sent > 0.0 {
+            self.entries.insert(to, Entry { at: now, until: now, sent: 0, refused: 0, others: (sent, refused) });
+            if self.entries.len() > MOST {
+                self.merge();
+            }
         }
     }
 
@@ -113,13 +148,13 @@ impl Log {
         let mut latest = self.refusals.iter().rev();
         let (Some(last), Some(before)) = (latest.next(), latest.next()) else { return 0 };
         let between = self.entries.iter().filter(|e| e.at > *before && e.at <= *last);
-        between.map(|e| e.sent - e.refused).sum()
+        between.map(Entry::accepted).sum::<f64>() as u32
     }
 
     /// Sent over the time it took.
     pub(super) fn pace(&self) -> f64 {
         let (Some(first), Some(last)) = (self.entries.front(), self.entries.back()) else { return 1.0 };
-        let sent: f64 = self.entries.iter().map(|e| f64::from(e.sent)).sum();
+        let sent: f64 = self.entries.iter().map(Entry::all).sum();
         sent / last.at.saturating_duration_since(first.at).as_secs_f64().max(0.1)
     }
 
@@ -130,8 +165,9 @@ impl Log {
         let mut single = false;
         for entry in &self.entries {
             match merged.back_mut() {
-                Some(last) if single && last.refused == 0 && entry.refused == 0 => {
+                Some(last) if single && !last.any_refused() && !entry.any_refused() => {
                     last.sent = last.sent.saturating_add(entry.sent);
+                    last.others.0 += entry.others.0;
                     last.until = entry.until;
                     single = false;
                 }
@@ -182,14 +218,14 @@ impl Log {
             before = entry.until;
             // Within an entry, what flows in and out is one stream: only what is left can run over.
             let full = tokens + idle >= size;
-            tokens = (tokens + idle).min(size) + busy - f64::from(entry.sent - entry.refused);
+            tokens = (tokens + idle).min(size) + busy - entry.accepted();
             flow = if full { 0.0 } else { flow + idle + busy };
             // Clocks differ a little, and the order within an entry is unknown.
-            let unsure = 0.3 + 0.004 * rate + 0.1 * f64::from(entry.sent.saturating_sub(1)) + blur * flow;
-            let wrong = if entry.refused > 0 && tokens > 1.0 { tokens - 1.0 } else { (-tokens).max(0.0) };
+            let unsure = 0.3 + 0.004 * rate + 0.1 * (entry.all() - 1.0).max(0.0) + blur * flow;
+            let wrong = if entry.any_refused() && tokens > 1.0 { tokens - 1.0 } else { (-tokens).max(0.0) };
             cost += (wrong / unsure).powi(2).min(9.0);
-            tokens = tokens.clamp(0.0, if entry.refused > 0 { size.min(1.0) } else { size });
-            if entry.refused > 0 || wrong > 0.0 {
+            tokens = tokens.clamp(0.0, if entry.any_refused() { size.min(1.0) } else { size });
+            if entry.any_refused() || wrong > 0.0 {
                 flow = 0.0;
             }
         }
@@ -209,7 +245,7 @@ mod tests {
         while refused < refusals {
             let step = 1.0 / pace;
             let now = start + Duration::from_secs_f64(at);
-            log.sent(now);
+            log.sent(now, 0.0);
             let mut passed = step;
             if tokens >= 1.0 {
                 tokens -= 1.0;
@@ -256,12 +292,12 @@ mod tests {
         let mut log = Log::new();
         let at = |i: u32| start + Duration::from_millis(100) * i;
         for i in 0..40 {
-            log.sent(at(i));
+            log.sent(at(i), 0.0);
         }
         log.refused(at(30));
         log.refused(at(39));
         let whole = log.fit(20.0);
-        log.sent(at(45));
+        log.sent(at(45), 0.0);
         log.withdraw(at(45));
         assert_eq!(log.entries.back().map(|entry| entry.sent), Some(0));
         assert_eq!(log.fit(20.0), whole);
@@ -272,13 +308,13 @@ mod tests {
         let start = Instant::now();
         let mut log = Log::new();
         for i in 0..100_000 {
-            log.sent(start + Duration::from_millis(10) * i);
+            log.sent(start + Duration::from_millis(10) * i, 0.0);
         }
         assert!(log.entries.len() <= MOST);
         assert_eq!(log.entries.iter().map(|e| e.sent).sum::<u32>(), 100_000);
         for i in 0..100_000 {
             let at = start + Duration::from_secs(2000) + Duration::from_millis(10) * i;
-            log.sent(at);
+            log.sent(at, 0.0);
             log.refused(at);
         }
         assert!(log.entries.len() <= MOST);

@@ -187,9 +187,7 @@ pub struct Running {
 impl Running {
     /// Sends a signal by its name, such as `INT`.
     pub fn signal(&self, name: &str) {
-        // `kill` is built into every shell; the test has no unsafe code to call it otherwise.
-        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status().unwrap();
-        assert!(sent.success(), "kill -{name}");
+        signal(self.child.id(), name);
     }
 
     /// SIGKILL, and waits for the end. `None`: it was killed; otherwise it had ended before.
@@ -239,6 +237,13 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Sends a signal by its name to a process.
+pub fn signal(process: u32, name: &str) {
+    // `kill` is built into every shell; the test has no unsafe code to call it otherwise.
+    let sent = Command::new("sh").args(["-c", &format!("kill -{name} {process}")]).status().unwrap();
+    assert!(sent.success(), "kill -{name}");
 }
 
 /// The exit code; a death by signal is minus its number, so that it is never mistaken for one.

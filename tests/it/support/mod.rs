@@ -8,6 +8,7 @@ mod server;
 
 use std::time::{Duration, Instant};
 
+use command::signal;
 pub use command::{Home, KEY, Out, Running};
 pub use fault::{Asked, Canned, FaultServer, Harm, paid_hash};
 pub use files::{MODEL, Row, answered, codes, csv_rows, harmless, ids, lines, prompts, questions, raw_codes, rows};

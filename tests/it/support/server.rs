@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 
 use serde_json::Value;
 
-use super::{Home, until};
+use super::{Home, signal, until};
 
 /// A server; it ends when dropped.
 pub struct Server {
@@ -99,6 +99,16 @@ impl Server {
     /// Payments beyond the first, over all prompts.
     pub fn paid_again(&self) -> u64 {
         self.paid().values().map(|count| count - 1).sum()
+    }
+
+    /// Stops answering, until [`Self::thaw`]: what is sent meanwhile waits in the kernel.
+    pub fn freeze(&self) {
+        signal(self.child.id(), "STOP");
+    }
+
+    /// Goes on after [`Self::freeze`].
+    pub fn thaw(&self) {
+        signal(self.child.id(), "CONT");
     }
 
     /// Waits until so many answers were generated.

@@ -1,0 +1,116 @@
+//! What processes may still spend of budgets that others draw on too.
+
+use rusqlite::params;
+
+use super::{Ledger, damaged};
+use crate::error::Result;
+use crate::price::Nanos;
+
+/// What one process may still spend, or, when it has ended, may have spent without anybody knowing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reserve {
+    /// Its number.
+    pub id: i64,
+    /// The job that it works on.
+    pub job: String,
+    /// A date, in the user's time zone.
+    pub day: String,
+    /// The most.
+    pub amount: Nanos,
+    /// The process is gone.
+    pub ended: bool,
+}
+
+impl Ledger {
+    /// Looks and writes in one transaction: nobody else decides about money meanwhile.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses, and what `decide` fails with; nothing is written then.
+    pub fn decide<T>(&self, decide: impl FnOnce() -> Result<T>) -> Result<T> {
+        let failed = |e| damaged(self.path(), &e);
+        let act = rusqlite::Transaction::new_unchecked(self.db(), rusqlite::TransactionBehavior::Immediate)
+            .map_err(failed)?;
+        // An index of the same format may be older than this table.
+        act.execute_batch(include_str!("ledger.sql")).map_err(failed)?;
+        let decided = decide()?;
+        act.commit().map_err(failed)?;
+        Ok(decided)
+    }
+
+    /// All of the sandbox, or all that are real.
+    ///
+    /// # Errors
+    /// 74 if the index cannot be read.
+    pub fn reserves(&self, sandbox: bool) -> Result<Vec<Reserve>> {
+        let read = || -> rusqlite::Result<Vec<Reserve>> {
+            self.db()
+                .prepare_cached("SELECT id, job, day, nanos, ended FROM reserve WHERE sandbox = ?1")?
+                .query_map([sandbox], |row| {
+                    Ok(Reserve {
+                        id: row.get(0)?,
+                        job: row.get(1)?,
+                        day: row.get(2)?,
+                        amount: Nanos(row.get::<_, i64>(3)?.into()),
+                        ended: row.get(4)?,
+                    })
+                })?
+                .collect()
+        };
+        read().map_err(|e| damaged(self.path(), &e))
+    }
+
+    /// Reserves so much for a job (and whether it is one of the sandbox). Its number.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn reserve(&self, (job, sandbox): (&str, bool), day: &str, amount: Nanos) -> Result<i64> {
+        let write = self.db().execute(
+            "INSERT INTO reserve (job, day, nanos, sandbox) VALUES (?1, ?2, ?3, ?4)",
+            params![job, day, nanos(amount), sandbox],
+        );
+        write.map(|_| self.db().last_insert_rowid()).map_err(|e| damaged(self.path(), &e))
+    }
+
+    /// Changes it. Nothing that stays when the process has `ended` takes it away.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn set_reserve(&self, id: i64, amount: Nanos, ended: bool) -> Result<()> {
+        let write = if ended && amount <= Nanos::ZERO {
+            self.db().execute("DELETE FROM reserve WHERE id = ?1", [id])
+        } else {
+            self.db()
+                .execute("UPDATE reserve SET nanos = ?2, ended = ?3 WHERE id = ?1", params![id, nanos(amount), ended])
+        };
+        write.map(drop).map_err(|e| damaged(self.path(), &e))
+    }
+}
+
+fn nanos(amount: Nanos) -> i64 {
+    i64::try_from(amount.0.max(0)).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn a_decision_is_written_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let ledger = Ledger::open(&dir.path().join("ledger.db")).expect("a ledger");
+        // As an older llbatch of the same format left it.
+        ledger.db().execute("DROP TABLE reserve", []).expect("dropped");
+        let reserve = |amount| ledger.reserve(("j-1", false), "2026-11-23", Nanos(amount));
+        let id = ledger.decide(|| reserve(5)).expect("a decision");
+        ledger.decide(|| reserve(7).and_then(|_| Err::<(), _>(Error::usage("no")))).expect_err("refused");
+        let amounts =
+            || ledger.reserves(false).expect("rows").iter().map(|r| (r.amount.0, r.ended)).collect::<Vec<_>>();
+        assert_eq!(amounts(), [(5, false)]);
+        assert!(ledger.reserves(true).expect("rows").is_empty());
+        ledger.set_reserve(id, Nanos(3), true).expect("a write");
+        assert_eq!(amounts(), [(3, true)]);
+        ledger.set_reserve(id, Nanos::ZERO, true).expect("a write");
+        assert_eq!(amounts(), []);
+    }
+}

@@ -1,0 +1,133 @@
+//! Processes that live and share something: each has a small file of its own in one directory, held by a kernel lock that
+//! dies with it. Each writes its own file and reads the others'.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A file whose lock was taken by somebody who thought it dead is given up; so often.
+const TRIES: u32 = 20;
+/// Nobody has that much to say.
+const LONGEST: usize = 16 << 10;
+
+/// This process among the others. Its file is gone when this is dropped.
+#[derive(Debug)]
+pub struct Roster {
+    dir: PathBuf,
+    name: String,
+    file: File,
+    longest: AtomicUsize,
+}
+
+impl Roster {
+    /// Joins those in `dir`, which is made if it is not there.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn join(dir: &Path) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        // An umask cannot widen, only narrow; an old directory may be wider than we would make it.
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))?;
+        for _ in 0..TRIES {
+            let name = format!("{}-{:08x}", std::process::id(), fastrand::u32(..));
+            let path = dir.join(&name);
+            let file = OpenOptions::new().create_new(true).read(true).write(true).mode(0o600).open(&path)?;
+            let locked = match file.try_lock() {
+                Ok(()) => true,
+                Err(TryLockError::WouldBlock) => false,
+                Err(TryLockError::Error(e)) => return Err(e),
+            };
+            // Between its making and its lock it looked dead.
+            if locked && std::fs::metadata(&path).is_ok_and(|m| file.metadata().is_ok_and(|own| own.ino() == m.ino())) {
+                return Ok(Self { dir: dir.to_owned(), name, file, longest: AtomicUsize::new(0) });
+            }
+        }
+        Err(io::Error::other("no file of our own could be kept"))
+    }
+
+    /// Says `text`, and hears what the others said last: their names with their texts. The files of the dead are removed.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn exchange(&self, text: &str) -> io::Result<Vec<(String, String)>> {
+        // In place and padded: nobody reads half of it.
+        let longest = self.longest.fetch_max(text.len(), Ordering::Relaxed).max(text.len());
+        self.file.write_all_at(format!("{text:longest$}").as_bytes(), 0)?;
+        let mut others = Vec::new();
+        for entry in std::fs::read_dir(&self.dir)? {
+            let Ok(name) = entry?.file_name().into_string() else { continue };
+            if name == self.name {
+                continue;
+            }
+            // What is not one of us, or has just gone, says nothing.
+            if let Ok(Some(text)) = self.hear(&name) {
+                others.push((name, text));
+            }
+        }
+        Ok(others)
+    }
+
+    fn hear(&self, name: &str) -> io::Result<Option<String>> {
+        let path = self.dir.join(name);
+        let file = OpenOptions::new().read(true).custom_flags(NO_FOLLOW).open(&path)?;
+        match file.try_lock() {
+            Ok(()) => return std::fs::remove_file(&path).map(|()| None),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(e)) => return Err(e),
+        }
+        let mut text = vec![0; LONGEST];
+        let read = file.read_at(&mut text, 0)?;
+        text.truncate(read);
+        Ok(String::from_utf8(text).ok().map(|text| text.trim_end().to_owned()))
+    }
+}
+
+/// `O_NOFOLLOW` of Linux; elsewhere the directory's mode must do.
+const NO_FOLLOW: i32 = if cfg!(target_os = "linux") { 0o400_000 } else { 0 };
+
+impl Drop for Roster {
+    fn drop(&mut self) {
+        // If it stays, the next one finds it dead.
+        drop(std::fs::remove_file(self.dir.join(&self.name)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_living_hear_each_other_and_bury_the_dead() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let dir = dir.path().join("limits/x");
+        let join = || Roster::join(&dir).expect("joined");
+        let (a, b) = (join(), join());
+        assert_eq!(a.exchange("a longer text").expect("alone"), [(b.name.clone(), String::new())]);
+        let heard = |r: &Roster, text: &str| {
+            let mut texts: Vec<_> = r.exchange(text).expect("heard").into_iter().map(|(_, text)| text).collect();
+            texts.sort();
+            texts
+        };
+        assert_eq!(heard(&b, "b"), ["a longer text"]);
+        assert_eq!(heard(&a, "short"), ["b"]);
+        assert_eq!(heard(&b, "b"), ["short"]);
+        // A killed process leaves its file without a lock.
+        std::fs::write(dir.join("1-dead"), "nonsense").expect("a file");
+        assert_eq!(heard(&a, "a"), ["b"]);
+        assert!(!dir.join("1-dead").exists());
+        let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        assert_eq!((mode(&dir), mode(&dir.join(&a.name))), (0o700, 0o600));
+        drop(b);
+        assert_eq!(heard(&a, "a"), [""; 0]);
+        assert_eq!(std::fs::read_dir(&dir).expect("a directory").count(), 1);
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_an_error() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join("limits"), "").expect("a file");
+        Roster::join(&dir.path().join("limits/x")).expect_err("a file is in the way");
+    }
+}
