@@ -13,7 +13,7 @@ use crate::pipeline::batch::submit::peek;
 use crate::pipeline::batch::{self, same_service};
 use crate::pipeline::job::spec_of;
 use crate::settings;
-use crate::store::{BatchJob, Job, Ledger, Store};
+use crate::store::{BatchJob, Job, Ledger, Store, Turn};
 use crate::ui::format;
 
 /// Remove local data of ended jobs, and with --remote their files from the service
@@ -90,7 +90,7 @@ pub fn run(args: &Clean, ctx: &Ctx) -> Result<Exit> {
             removed.push(job.id);
             continue;
         }
-        let Some(_lock) = store.lock(&job.id)? else {
+        let Some(_lock) = store.lock_in_turn(&job.id, Turn::soon(), &|_| ())? else {
             kept.push(Kept { job: job.id.clone(), reason: "another llbatch works on it".to_owned() });
             continue;
         };

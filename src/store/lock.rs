@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Read;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
@@ -16,6 +16,14 @@ pub enum Turn {
     Now,
     /// As long as it takes, or until then.
     Wait(Option<Instant>),
+}
+
+impl Turn {
+    /// For a moment: who only waits for a job has it for an instant each time that it asks.
+    #[must_use]
+    pub fn soon() -> Self {
+        Self::Wait(Instant::now().checked_add(Duration::from_secs(3)))
+    }
 }
 
 /// Who has a lock, or had it last.

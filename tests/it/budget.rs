@@ -28,7 +28,7 @@ fn a_run_stops_before_it_could_pass_its_limit_and_goes_on_with_more() {
     // A row costs up to about 100 tokens: $0.000006.
     let out =
         home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "4", "--max-cost", "0.00005"]).code(5);
-    out.says(&["--max-cost $0.00005; this", "spent $0.0000", "next      llbatch run"]);
+    out.says(&["--max-cost $0.00005, $0.0000", "spent or at risk", "next      llbatch run"]);
     assert!(billed(&server) <= 0.00005, "{}", billed(&server));
     let first = server.bill();
     assert!((2..60).contains(&first), "{first}");

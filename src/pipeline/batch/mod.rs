@@ -42,8 +42,6 @@ pub const UNBOUNDED: Duration = Duration::from_hours(366 * 24);
 const SETTLE_AFTER: Duration = Duration::from_mins(10);
 /// Uploads at once.
 const UPLOADS: usize = 3;
-/// A step of a process that only waits for a job takes no longer than this, most times.
-const MOMENT: Duration = Duration::from_secs(3);
 /// A failure that is waited out for so long is said, ...
 const WORTH_SAYING: Duration = Duration::from_secs(2);
 /// ... and again after this.
@@ -150,11 +148,7 @@ impl<'a> Work<'a> {
         let ledger = store.ledger()?;
         let spec = spec_of(job)?;
         same_service(job, &spec, remote.name)?;
-        // Who only waits for the job has it for a moment each time that it asks.
-        let until = match turn {
-            Turn::Now => Turn::Wait(Some(Instant::now() + MOMENT)),
-            wait @ Turn::Wait(_) => wait,
-        };
+        let until = if turn == Turn::Now { Turn::soon() } else { turn };
         let say = |holder: &str| {
             if turn != Turn::Now {
                 ctx.ui.note(&format!("{holder} works on {}; waiting for it", job.id));

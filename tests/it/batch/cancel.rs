@@ -114,7 +114,7 @@ fn a_job_that_is_removed_while_it_is_waited_for_ends_the_wait() {
     let (home, server) = (Home::new(), Server::quick(&["--batch-run", "1h"]));
     home.write("in.jsonl", prompts(1..=4));
     let id = submit(&home, &server, &["in.jsonl"]);
-    let wait = home.start(home.command_at(&server.url, &[&["wait", &id][..], &["--poll", "3s"]].concat()));
+    let wait = home.start(home.command_at(&server.url, &[&["wait", &id][..], &["--poll", "6s"]].concat()));
     until("the first question", || server.count("/v1/batches/{id}", 200) > 0);
     home.at(&server.url, &["cancel", &id]).code(0);
     home.at(&server.url, &["clean", &id, "--force"]).code(0);

@@ -57,9 +57,10 @@ fn a_file_that_lies_elsewhere_is_fetched_without_key_or_referer() {
         if asked.line.ends_with("/content") { Harm::Instead(canned.clone()) } else { Harm::None }
     });
     let home = home(2);
-    let args = ["submit", "in.jsonl", "--wait", "--timeout", "2s", "--poll", "50ms", "-o", "out.jsonl"];
+    home.at(&proxy.url, &["submit", "in.jsonl"]).code(0);
+    crate::support::until("the batch's end", || sandbox.batches()[0]["status"] == "COMPLETED");
     // What lies there is no file of results.
-    home.at(&proxy.url, &args).code(75);
+    home.at(&proxy.url, &["fetch", "last", "--wait", "--timeout", "1s", "-o", "out.jsonl"]).code(75);
     assert!(!home.exists("out.jsonl"));
     let seen = other.requests();
     assert!(!seen.is_empty());
@@ -113,8 +114,15 @@ fn a_key_in_an_answer_about_a_batch_is_kept_nowhere() {
             if struck { Harm::Instead(canned.clone()) } else { Harm::None }
         });
         let home = home(2);
-        let args = ["submit", "in.jsonl", "--wait", "--timeout", "1s", "--poll", "50ms", "-o", "out.jsonl", "-vv"];
-        let out = home.at(&proxy.url, &args);
+        let waiting = ["--wait", "--timeout", "1s", "--poll", "50ms", "-o", "out.jsonl", "-vv"];
+        let command = if part == "/content" {
+            home.at(&proxy.url, &["submit", "in.jsonl"]).code(0);
+            crate::support::until("the batch's end", || server.batches()[0]["status"] == "COMPLETED");
+            ["fetch", "last"]
+        } else {
+            ["submit", "in.jsonl"]
+        };
+        let out = home.at(&proxy.url, &[&command[..], &waiting].concat());
         assert_ne!(out.code, 0, "{part}: {}", out.stderr);
         assert!(!proxy.counts().harmed.is_empty(), "{part}");
         home.llbatch(&["status", "--json", "--offline"]).code(0);
