@@ -36,6 +36,8 @@ struct Tally {
     /// Refusals with answers to others in between, and how many answers there were at the last one.
     alone: u32,
     answers: Option<u64>,
+    /// Tokens that the limiter set aside for the try.
+    about: u64,
 }
 
 /// What one try came to.
@@ -66,6 +68,7 @@ impl Engine {
             ambiguous: 0,
             alone: 0,
             answers: None,
+            about: 0,
         };
         let row = request.row;
         let body = Bytes::from(request.body.into_string());
@@ -196,6 +199,7 @@ impl Engine {
 
     async fn attempt(&self, body: &Bytes, about: u64, tally: &mut Tally) -> Verdict {
         tally.outcome.attempts += 1;
+        tally.about = about;
         let gauges = &self.shared.gauges;
         gauges.sent.fetch_add(1, Ordering::Relaxed);
         // After a refusal the row is not tried again but tried at last.
@@ -276,6 +280,10 @@ impl Engine {
         outcome.error = Some(RowError { code: code(failure.fault), message: failure.message.clone() });
         *self.last_failure.borrow_mut() = Some(failure.message.clone());
         let mut limiter = self.limiter.borrow_mut();
+        // What is refused, or never arrived, counts against no limit of tokens.
+        if class != Class::Ambiguous {
+            limiter.give_back(tally.about);
+        }
         let verdict = match class {
             Class::AboveRate | Class::NoCapacity => {
                 let refused = class == Class::AboveRate;
@@ -302,7 +310,7 @@ impl Engine {
                     outcome.at_risk += u32::from(!billed);
                 }
                 if failure.status.is_some() {
-                    limiter.accepted(now, sent_at, limits, about_nothing(), None);
+                    limiter.accepted(now, sent_at, limits, 0, None);
                 }
                 let outage = limiter.failed(now, class);
                 // While nothing gets through at all, it is not this row's fault.
@@ -322,7 +330,7 @@ impl Engine {
                 }
             }
             Class::RowFatal => {
-                limiter.accepted(now, sent_at, limits, about_nothing(), None);
+                limiter.accepted(now, sent_at, limits, 0, None);
                 limiter.succeeded(false, chance);
                 self.last_success.set(now);
                 self.pages.borrow_mut().forget();
@@ -386,10 +394,6 @@ impl Engine {
         let state = models.get(model)?;
         (!state.answered && state.refusals >= MODEL_REFUSALS).then(|| state.words.clone())
     }
-}
-
-const fn about_nothing() -> u64 {
-    0
 }
 
 /// The body of a failed response, if it is JSON and of a sensible length for a line of results.

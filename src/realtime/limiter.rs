@@ -138,6 +138,13 @@ impl Limiter {
         self.pace.accepted(now, sent_at, limits);
     }
 
+    /// A request for which so many tokens were set aside used none.
+    pub fn give_back(&mut self, reserved: u64) {
+        if let Some(bucket) = &mut self.tokens {
+            bucket.settle(reserved, 0);
+        }
+    }
+
     /// A request was answered well.
     pub fn succeeded(&mut self, retried: bool, chance: f64) {
         self.budget.refund(retried, chance);

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Work;
 use super::ahead::place_of;
 use crate::batch::join::{Ending, Expected, Files, Findings, Joined, join};
-use crate::error::{Exit, Result};
+use crate::error::{Error, Exit, Result};
 use crate::outcome::ErrorCode;
 use crate::store::{BatchJob, JobDb, Step};
 use crate::ui::format;
@@ -130,6 +130,14 @@ impl Work<'_> {
         for (round, wait) in AGAIN.into_iter().enumerate() {
             if lacking.is_empty() {
                 break;
+            }
+            let late = |until: Instant| Instant::now() + wait > until;
+            if round >= USUAL && self.courier.options.until.is_some_and(late) {
+                return Err(Error::new(
+                    Exit::TempFail,
+                    "a batch is completed, but the service names no results of it yet",
+                )
+                .hint("run the same command again later: it goes on from here"));
             }
             self.block_on(self.courier.pause(wait))?;
             for mut batch in std::mem::take(&mut lacking) {

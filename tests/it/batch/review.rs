@@ -62,13 +62,33 @@ fn waiting_for_a_and_b_and_for_b_and_a_comes_to_an_end() {
 
 #[test]
 fn files_that_are_named_late_are_waited_for() {
-    // A service that says COMPLETED at once, and names the answers when it is asked again.
+    let (home, server) = (Home::new(), names_its_files_after(2));
+    home.write("in.jsonl", prompts(1..=2));
+    let args = ["submit", "in.jsonl", "--wait", "-o", "out.jsonl", "--summary", "s.json"];
+    home.at(&server.url, &[&args[..], &POLL].concat()).code(0);
+    assert_eq!(home.json("s.json")["rows"]["succeeded"], Value::from(2));
+    let known = status_offline(&home);
+    assert_eq!(known["jobs"][0]["batches"][0]["output_file_id"], "file-out");
+}
+
+#[test]
+fn files_that_are_not_named_in_time_are_left_for_later() {
+    let (home, server) = (Home::new(), names_its_files_after(u32::MAX));
+    home.write("in.jsonl", prompts(1..=2));
+    let args = ["submit", "in.jsonl", "--wait", "--timeout", "5s", "-o", "out.jsonl"];
+    home.at(&server.url, &[&args[..], &POLL].concat()).code(75).says(&["names no results", "--timeout is over"]);
+    assert!(!home.exists("out.jsonl"));
+    assert_eq!(server.count("POST /v1/batches"), 1);
+}
+
+/// A service that says COMPLETED at once, and names the answers when it has been asked so often.
+fn names_its_files_after(questions: u32) -> Recorder {
     let body = |id: &str| {
         format!(r#"{{"custom_id":"{id}","response":{{"status_code":200,"body":{}}}}}"#, Recorder::chat("\"ok\""))
     };
     let answers = format!("{}\n{}\n", body("q1"), body("q2"));
     let asked = std::sync::atomic::AtomicU32::new(0);
-    let server = Recorder::answering(move |request| {
+    Recorder::answering(move |request| {
         let line = request.head.lines().next().unwrap_or_default().to_owned();
         let ok = |text: String| ("200 OK", String::new(), text);
         let batch = |more: &str| {
@@ -93,18 +113,11 @@ fn files_that_are_named_late_are_waited_for() {
             return ("201 Created", String::new(), format!(r#"{{"job":{}}}"#, batch("")));
         }
         if line.contains("GET /v1/batches/") {
-            let named = asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) > 1;
+            let named = asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= questions;
             return ok(batch(if named { r#","output_file_id":"file-out""# } else { "" }));
         }
         ok(String::new())
-    });
-    let home = Home::new();
-    home.write("in.jsonl", prompts(1..=2));
-    let args = ["submit", "in.jsonl", "--wait", "-o", "out.jsonl", "--summary", "s.json"];
-    home.at(&server.url, &[&args[..], &POLL].concat()).code(0);
-    assert_eq!(home.json("s.json")["rows"]["succeeded"], Value::from(2));
-    let known = status_offline(&home);
-    assert_eq!(known["jobs"][0]["batches"][0]["output_file_id"], "file-out");
+    })
 }
 
 fn status_offline(home: &Home) -> Value {

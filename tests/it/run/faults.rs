@@ -57,6 +57,18 @@ fn a_refused_request_is_never_sent_again() {
 }
 
 #[test]
+fn tokens_set_aside_for_a_refused_row_come_back() {
+    let home = Home::new();
+    let server = Server::start(&["--fault", "status=400,contains=question,times=always"]);
+    // Each sets aside what takes minutes to grow again at 100 tokens a second.
+    let long = |n: u32| format!(r#"{{"id":"r{n}","prompt":"question {n}","model":"{MODEL}","max_tokens":100000}}"#);
+    home.write("in.jsonl", (1..=4).map(long).collect::<Vec<_>>().join("\n"));
+    let out = home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--tpm", "6000", "--deadline", "20s"]).code(3);
+    let found = codes(&home.read("out.jsonl"));
+    assert!(found.len() == 4 && found.iter().all(|(_, code)| code == "invalid_request"), "{found:?}\n{}", out.stderr);
+}
+
+#[test]
 fn what_keeps_failing_ends_with_its_code_and_its_words() {
     let home = Home::new();
     let server = Server::start(&[]);
