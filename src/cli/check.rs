@@ -10,8 +10,9 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Inputs};
 use crate::pipeline::calibrate::Factors;
-use crate::pipeline::check;
 use crate::pipeline::job::spool_stdin;
+use crate::pipeline::{budget, check};
+use crate::price::Nanos;
 use crate::request::Shape;
 use crate::store::Store;
 use crate::tokens::Estimator;
@@ -42,11 +43,11 @@ pub fn run(args: &Check, ctx: &Ctx) -> Result<Exit> {
     if args.input.inputs.is_empty() {
         return Err(Error::usage("no INPUT: name files, or `-` for standard input").hint("llbatch check prompts.jsonl"));
     }
-    show(&args.input, args.tokenizer.as_deref(), ctx)
+    show(&args.input, args.tokenizer.as_deref(), None, ctx)
 }
 
-/// Checks, prices and prints; `run --dry-run` and `submit --dry-run` do the same.
-pub(super) fn show(input: &InputArgs, tokenizer: Option<&Path>, ctx: &Ctx) -> Result<Exit> {
+/// Checks, prices and prints; `run --dry-run` and `submit --dry-run` do the same. `most`: what a submission may cost.
+pub(super) fn show(input: &InputArgs, tokenizer: Option<&Path>, most: Option<Nanos>, ctx: &Ctx) -> Result<Exit> {
     if let Some(path) = tokenizer {
         let unusable = |why: String| Error::usage(format!("--tokenizer {}: {why}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|e| {
@@ -54,16 +55,16 @@ pub(super) fn show(input: &InputArgs, tokenizer: Option<&Path>, ctx: &Ctx) -> Re
         })?;
         let estimator = Estimator::from_file(&text).map_err(unusable)?;
         // Exact, so there is nothing to correct.
-        return print(input, ctx, (&estimator, &Factors::default()));
+        return print(input, most, ctx, (&estimator, &Factors::default()));
     }
     // What earlier jobs taught, if there were any; looking leaves nothing behind.
     let dir = &ctx.settings.state_dir.value;
     let factors =
         if dir.join("ledger.db").exists() { Factors::of(&Store::open(dir)?.ledger()?)? } else { Factors::default() };
-    print(input, ctx, (Estimator::shared(), &factors))
+    print(input, most, ctx, (Estimator::shared(), &factors))
 }
 
-fn print(input: &InputArgs, ctx: &Ctx, counting: (&Estimator, &Factors)) -> Result<Exit> {
+fn print(input: &InputArgs, most: Option<Nanos>, ctx: &Ctx, counting: (&Estimator, &Factors)) -> Result<Exit> {
     let stdin = input.stdin()?;
     let shape = Shape::new(&input.params(ctx.settings.run.model.as_deref())?)?;
     let progress = ctx.ui.progress(Results::Elsewhere);
@@ -82,6 +83,10 @@ fn print(input: &InputArgs, ctx: &Ctx, counting: (&Estimator, &Factors)) -> Resu
         print_json(&document, ctx)?;
     } else {
         print_text(&document.text(ctx), ctx)?;
+    }
+    let limit = budget::limit(most);
+    if document.exit() == Exit::Ok && limit.is_some() && document.set_aside_in_batches().is_some() {
+        budget::admit(document.set_aside_in_batches(), limit.as_ref(), false, "")?;
     }
     Ok(document.exit())
 }

@@ -77,7 +77,7 @@ pub fn run(args: Run, ctx: &Ctx) -> Result<Exit> {
     let delivery = args.results.resolve(ctx.json)?;
     args.input.realtime_endpoint()?;
     if args.dry && !args.input.inputs.is_empty() {
-        return check::show(&args.input, args.tokenizer.as_deref(), ctx);
+        return check::show(&args.input, args.tokenizer.as_deref(), None, ctx);
     }
     let params = args.input.params(ctx.settings.run.model.as_deref())?;
     let deadline = args.deadline.as_deref().map(deadline).transpose()?;

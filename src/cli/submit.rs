@@ -92,7 +92,8 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
     }
     args.input.batch_endpoint()?;
     if args.dry_run {
-        return check::show(&args.input, args.tokenizer.as_deref(), ctx);
+        let most = args.cost.max_cost.filter(|_| args.via != "auto");
+        return check::show(&args.input, args.tokenizer.as_deref(), most, ctx);
     }
     let params = args.input.params(ctx.settings.run.model.as_deref())?;
     let delivery = if wait { Some(args.results.resolve(ctx.json)?) } else { None };

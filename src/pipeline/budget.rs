@@ -85,7 +85,7 @@ pub fn left(store: &Store, ledger: &Ledger, settings: &Settings, own: Own<'_>) -
         let spelling = Spelling::of([limit, spent, flying]);
         let left = until.to_zoned(now.time_zone().clone()).map(|at| at.duration_since(&now).unsigned_abs());
         let what = format!(
-            "the config file's budget of {} for {when} ({} spent, up to {} in flight; free again {then}, in {})",
+            "the config file's budget of {} for {when} ({} spent, up to {} in flight, of which a part may come back; free again {then}, in {})",
             spelling.show(limit),
             spelling.show(spent),
             spelling.show(flying),
@@ -185,7 +185,7 @@ pub fn admit(most: Option<Nanos>, left: Option<&Left>, allowed: bool, unpriced: 
             left.what
         ),
     )
-    .hint("--max-tokens bounds the answers; `llbatch check` shows what costs how much; or raise the limit"))
+    .hint("--max-tokens bounds the answers; `llbatch check` shows what a budget sets aside; or raise the limit"))
 }
 
 /// A budget cannot be kept for a model without a price.

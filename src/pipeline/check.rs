@@ -45,6 +45,14 @@ struct Tokens {
 struct Cost {
     realtime_usd: Range,
     batch_usd: Range,
+    /// What budgets set aside: prompts by their bytes, answers as long as they may be; `None`: not known.
+    set_aside_usd: Reserved,
+}
+
+#[derive(Debug, Default, Clone, Copy, Serialize)]
+struct Reserved {
+    realtime: Option<Nanos>,
+    batch: Option<Nanos>,
 }
 
 /// From prompts alone to every answer as long as it may be; `None`: not known.
@@ -73,6 +81,8 @@ struct ModelLine {
     in_batch: Range,
     #[serde(skip)]
     unbounded: u64,
+    #[serde(skip)]
+    reserved: Reserved,
     /// Rows that may be more than the model reads: an estimate may be a tenth too low.
     #[serde(skip_serializing_if = "is_none")]
     near_context: u64,
@@ -118,6 +128,7 @@ impl Document {
         let cost = Cost {
             realtime_usd: Range { min: sum(&|m| m.realtime.min), max: sum(&|m| m.realtime.max) },
             batch_usd: Range { min: sum(&|m| m.in_batch.min), max: sum(&|m| m.in_batch.max) },
+            set_aside_usd: Reserved { realtime: sum(&|m| m.reserved.realtime), batch: sum(&|m| m.reserved.batch) },
         };
         let advice = advice(&models);
         Self {
@@ -161,6 +172,12 @@ impl Document {
     #[must_use]
     pub fn exit(&self) -> Exit {
         if self.problem_count > 0 || self.rows == 0 { Exit::Data } else { Exit::Ok }
+    }
+
+    /// What a submission sets aside of a budget; `None`: not known.
+    #[must_use]
+    pub const fn set_aside_in_batches(&self) -> Option<Nanos> {
+        self.cost.set_aside_usd.batch
     }
 
     /// For people.
@@ -236,6 +253,12 @@ impl Document {
         let in_batch = self.known(self.cost.batch_usd, &|model| model.in_batch);
         let _ = writeln!(text, "realtime  {realtime}");
         let _ = writeln!(text, "batch     {in_batch} ({batches})");
+        let reserved = self.cost.set_aside_usd;
+        if let (Some(realtime), Some(batch)) = (reserved.realtime, reserved.batch) {
+            let spelling = Spelling::of([realtime, batch]);
+            let (realtime, batch) = (spelling.show(realtime), spelling.show(batch));
+            let _ = writeln!(text, "budget    sets aside up to {realtime} at realtime, {batch} in batches");
+        }
         for line in &self.advice {
             let _ = writeln!(text, "- {line}");
         }
@@ -252,6 +275,9 @@ impl ModelLine {
             min: price.map(|price| price.cost(Usage { prompt: prompt_tokens, completion: 0 })),
             max: price.zip(completion_max).map(|(p, completion)| p.cost(Usage { prompt: prompt_tokens, completion })),
         };
+        let most = |price: Option<Price>| {
+            price.zip(completion_max).map(|(p, completion)| p.cost(Usage { prompt: model.bound, completion }))
+        };
         let realtime = range(entry.and_then(|entry| entry.price));
         let in_batch = range(entry.and_then(Entry::batch_price));
         Self {
@@ -267,6 +293,10 @@ impl ModelLine {
             realtime,
             in_batch,
             unbounded: model.unbounded,
+            reserved: Reserved {
+                realtime: most(entry.and_then(|entry| entry.price)),
+                batch: most(entry.and_then(Entry::batch_price)),
+            },
             near_context: model.tight,
         }
     }

@@ -27,6 +27,8 @@ pub struct Ending {
     reason: String,
     /// The error code of rows that were not answered.
     pending: ErrorCode,
+    /// A budget is spent.
+    cost: bool,
 }
 
 impl Ending {
@@ -59,11 +61,11 @@ impl Ending {
             (_, Some(Stopped::Cancelled), _) => (Exit::Failure, "stopped".to_owned(), Interrupted),
             (_, None, Ok(())) => (Exit::Ok, "done".to_owned(), Interrupted),
         };
-        Self { exit, reason, pending }
+        Self { exit, reason, pending, cost: matches!(stopped, Some(Stopped::Cost(_))) }
     }
 
     fn failed(error: &Error) -> Self {
-        Self { exit: error.exit, reason: error.to_string(), pending: ErrorCode::Interrupted }
+        Self { exit: error.exit, reason: error.to_string(), pending: ErrorCode::Interrupted, cost: false }
     }
 }
 
@@ -196,6 +198,8 @@ impl Closing<'_> {
 
         let next = match (ended, ending.exit) {
             (true, Exit::Ok) => None,
+            // The same command would stop at once; how much more it may cost is the user's to say.
+            (_, Exit::Budget) if ending.cost && plan.max_cost.is_some() => None,
             // Rows that came from batches, or from `retry`: their command knows no --resume.
             _ if job.transport == Transport::Batch || plan.delivery.nowhere => {
                 let sandbox = if plan.service == "sandbox" { " --sandbox" } else { "" };

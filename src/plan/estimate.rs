@@ -22,6 +22,7 @@ pub struct Sight {
     tokens: Option<u64>,
     /// Prompt and answer may be more than the model reads.
     tight: bool,
+    bound: u64,
 }
 
 /// Looks at rows; shared by threads.
@@ -61,15 +62,16 @@ impl<'a> Looker<'a> {
     pub fn look(&self, draft: &Draft<'_>) -> Sight {
         // Picked by a hash of the row: models that take turns must not fall between the picks.
         let picked = draft.row.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let tokens = picked
+        let counted = picked
             .is_multiple_of(self.every)
             .then(|| self.estimator.request(&draft.body, draft.endpoint == Endpoint::Chat));
         Sight {
             body: draft.body.len() as u64,
             line: super::shards::line_bytes(draft),
             max_tokens: draft.answer_bound(),
-            tokens,
-            tight: self.is_tight(draft, tokens),
+            tokens: counted,
+            tight: self.is_tight(draft, counted),
+            bound: tokens::bound(&draft.body),
         }
     }
 }
@@ -89,6 +91,8 @@ pub struct ModelEstimate {
     pub unbounded: u64,
     /// Rows that may be more than the model reads.
     pub tight: u64,
+    /// What budgets take the prompts' tokens for ([`tokens::bound`]).
+    pub bound: u64,
     /// Batches that are full.
     full: u64,
     batch_rows: u64,
@@ -146,6 +150,7 @@ impl Estimate {
         model.rows += 1;
         model.bytes += sight.body;
         model.tight += u64::from(sight.tight);
+        model.bound += sight.bound;
         if let Some(tokens) = sight.tokens {
             model.counted_bytes += sight.body;
             model.counted_tokens += tokens;
@@ -175,7 +180,7 @@ mod tests {
     use super::*;
 
     fn sight(body: u64, max_tokens: Option<u64>, tokens: Option<u64>) -> Sight {
-        Sight { body, line: body + 40, max_tokens, tokens, tight: false }
+        Sight { body, line: body + 40, max_tokens, tokens, tight: false, bound: body.div_ceil(2) }
     }
 
     #[test]

@@ -28,7 +28,8 @@ fn a_run_stops_before_it_could_pass_its_limit_and_goes_on_with_more() {
     // A row costs up to about 100 tokens: $0.000006.
     let out =
         home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "4", "--max-cost", "0.00005"]).code(5);
-    out.says(&["--max-cost $0.00005, $0.0000", "spent or at risk", "next      llbatch run"]);
+    let out = out.says(&["--max-cost $0.00005, $0.0000", "spent or at risk"]);
+    assert!(!out.stderr.contains("  next "), "the same command would stop at once:\n{}", out.stderr);
     assert!(billed(&server) <= 0.00005, "{}", billed(&server));
     let first = server.bill();
     assert!((2..60).contains(&first), "{first}");
@@ -95,6 +96,25 @@ fn an_unknown_price_and_a_budget_do_not_go_together() {
 }
 
 #[test]
+fn what_a_budget_sets_aside_is_said_beforehand() {
+    let home = Home::new();
+    home.write("in.jsonl", rows(60, 50));
+    let out = home.llbatch(&["check", "in.jsonl", "--json"]).code(0);
+    let document: Value = serde_json::from_str(&out.stdout).unwrap();
+    let most = document["cost"]["set_aside_usd"]["batch"].as_f64().unwrap();
+    assert!(most >= document["cost"]["batch_usd"]["max"].as_f64().unwrap(), "{}", out.stdout);
+    assert!(home.llbatch(&["check", "in.jsonl"]).code(0).stdout.contains("sets aside up to"));
+    // The same figure decides, tried or done.
+    let server = Server::quick(&[]);
+    for (limit, code) in [(most * 0.99, 5), (most * 1.01, 0)] {
+        let limit = format!("{limit:.9}");
+        let args = ["submit", "in.jsonl", "--max-cost", &limit];
+        home.at(&server.url, &[&args[..], &["--dry-run"]].concat()).code(code);
+        home.at(&server.url, &args).code(code);
+    }
+}
+
+#[test]
 fn a_submission_that_could_cost_too_much_is_refused_whole() {
     let home = Home::new();
     let server = Server::start(&[]);
@@ -123,7 +143,7 @@ fn the_days_budget_counts_every_job_and_batches_in_flight() {
         "may cost up to $0.000",
         "is left of the config file's budget of $0.001",
         "for today",
-        "in flight; free again at midnight, in ",
+        "of which a part may come back; free again at midnight, in ",
         "nothing was sent",
         "raise the limit",
     ]);
