@@ -46,7 +46,8 @@ struct Cost {
     realtime_usd: Range,
     batch_usd: Range,
     /// What budgets set aside: prompts by their bytes, answers as long as they may be; `None`: not known.
-    set_aside_usd: Reserved,
+    #[serde(rename = "set_aside_usd")]
+    set_aside: Reserved,
 }
 
 #[derive(Debug, Default, Clone, Copy, Serialize)]
@@ -128,7 +129,7 @@ impl Document {
         let cost = Cost {
             realtime_usd: Range { min: sum(&|m| m.realtime.min), max: sum(&|m| m.realtime.max) },
             batch_usd: Range { min: sum(&|m| m.in_batch.min), max: sum(&|m| m.in_batch.max) },
-            set_aside_usd: Reserved { realtime: sum(&|m| m.reserved.realtime), batch: sum(&|m| m.reserved.batch) },
+            set_aside: Reserved { realtime: sum(&|m| m.reserved.realtime), batch: sum(&|m| m.reserved.batch) },
         };
         let advice = advice(&models);
         Self {
@@ -177,7 +178,7 @@ impl Document {
     /// What a submission sets aside of a budget; `None`: not known.
     #[must_use]
     pub const fn set_aside_in_batches(&self) -> Option<Nanos> {
-        self.cost.set_aside_usd.batch
+        self.cost.set_aside.batch
     }
 
     /// For people.
@@ -253,7 +254,7 @@ impl Document {
         let in_batch = self.known(self.cost.batch_usd, &|model| model.in_batch);
         let _ = writeln!(text, "realtime  {realtime}");
         let _ = writeln!(text, "batch     {in_batch} ({batches})");
-        let reserved = self.cost.set_aside_usd;
+        let reserved = self.cost.set_aside;
         if let (Some(realtime), Some(batch)) = (reserved.realtime, reserved.batch) {
             let spelling = Spelling::of([realtime, batch]);
             let (realtime, batch) = (spelling.show(realtime), spelling.show(batch));
