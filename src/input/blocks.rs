@@ -140,7 +140,7 @@ impl Current {
             // A little beyond the longest record, where its end may be; more would be memory for nothing.
             let room = (longest + block).saturating_sub(buffer.len());
             want = want.min(room.max(4));
-            if buffer.len() >= longest / 4 {
+            if buffer.len() >= longest / 16 {
                 // At once: each step of growing holds the record twice.
                 buffer.reserve_exact(room);
             }

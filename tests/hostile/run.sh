@@ -27,7 +27,7 @@ Options:
   -h, --help    this text
 
 Needs: python3; cargo for building; 5 GB of disk under target/ (or TMPDIR). No network, no root.
-Takes about 5 minutes. Exit status: 0 if everything holds, else 1.
+Takes about 8 minutes on two idle cores. Exit status: 0 if everything holds, else 1.
 HELP
 }
 
