@@ -150,10 +150,13 @@ impl Closing<'_> {
             }
         };
         let mut totals = totals;
+        // Budgets count what is in batches by the batches themselves, until those are settled.
+        let mut in_batches = Nanos::ZERO;
         // Batches beside which it ran, or what could not be written down any more.
         if let Ok(db) = JobDb::open(&store.job_path(&job.id)) {
             let input = || Ok((inputs.clone(), Shape::new(&spec_of(&job)?.params)?));
             for open in money::outstanding(&db, job.total, &mut Money::new(prices()), input).unwrap_or_default() {
+                in_batches += open.most.filter(|_| open.batch).unwrap_or_default();
                 totals.outstanding(open.rows, open.most, open.batch);
             }
         }
@@ -192,7 +195,7 @@ impl Closing<'_> {
             }
         }
 
-        if let Some(Err(error)) = purse.map(|purse| purse.close(totals.at_risk() - at_risk)) {
+        if let Some(Err(error)) = purse.map(|purse| purse.close(totals.at_risk() - in_batches - at_risk)) {
             tracing::warn!("{error}");
         }
 

@@ -286,7 +286,9 @@ impl<'ctx> Consumer<'_, 'ctx> {
     fn tell(&mut self, counters: &Counters) -> Result<()> {
         self.job.succeeded = self.reused.count() + counters.succeeded;
         self.job.failed = counters.failed;
-        self.job.cost = (!counters.unpriced).then(|| self.spent + counters.cost);
+        // Of what is not known a known part may be told all the same: budgets go by it.
+        let spent = self.spent + counters.cost;
+        self.job.cost = (!counters.unpriced || spent > Nanos::ZERO).then_some(spent);
         let mut job = self.job.clone();
         job.active_ms += u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.ledger.update(&job)?;

@@ -160,6 +160,33 @@ fn the_days_budget_counts_every_job_and_batches_in_flight() {
 }
 
 #[test]
+fn an_unpriced_row_hides_no_spending_from_the_days_budget() {
+    let home = Home::new();
+    let server = Server::start(&["--latency", "5ms"]);
+    home.write("c.toml", "[budget]\nper_day = 0.00005\n");
+    let unpriced = rows(1, 5).replace(TURBO, "nobody/knows-this").replace("\"q", "\"r");
+    home.write("in.jsonl", unpriced + &rows(60, 50));
+    let args = ["in.jsonl", "-o", "out.jsonl", "--concurrency", "4", "--allow-unpriced", "--config", "c.toml"];
+    home.run(&server, &args).code(5).says(&["the config file's budget of $0.000050"]);
+    // The row without a price is in the server's bill as well.
+    assert!(billed(&server) <= 0.00005 + 0.000_002, "{}", billed(&server));
+}
+
+#[test]
+fn batches_that_are_settled_hold_back_nothing_of_the_day() {
+    let home = Home::new();
+    let server = Server::quick(&[]);
+    home.write("c.toml", "[budget]\nper_day = 0.0015\n");
+    let beside = rows(2, 5).replace(TURBO, "Qwen/Qwen2.5-7B-Instruct-Turbo").replace("\"q", "\"r");
+    // The batch may cost $0.00085, and will cost far less.
+    home.write("both.jsonl", rows(20, 1400) + &beside);
+    home.write("more.jsonl", rows(20, 1400).replace("\"q", "\"s"));
+    let command = |args: &[&str]| home.llbatch(&[args, &["--config", "c.toml", "--base-url", &server.url]].concat());
+    command(&["submit", "both.jsonl", "--via", "auto", "--wait", "--poll", "50ms", "-o", "out.jsonl"]).code(0);
+    command(&["submit", "more.jsonl"]).code(0);
+}
+
+#[test]
 fn a_resumed_run_goes_on_counting_and_says_how_to_go_on() {
     let home = Home::new();
     let server = Server::start(&["--latency", "5ms"]);

@@ -8,7 +8,7 @@ use super::submit::plural_batches;
 use super::{REMIND, Work, busy};
 use crate::batch::poll;
 use crate::error::{Error, Exit, Result};
-use crate::store::BatchJob;
+use crate::store::{BatchJob, Step};
 use crate::ui::format;
 
 /// Before it is tried again to take a job on which another process works.
@@ -74,7 +74,10 @@ pub fn follow(works: &mut [Work<'_>], waiting: Waiting) -> Result<bool> {
         }
         let Some(at) = works.iter().position(Work::waits) else { return Ok(true) };
         works[at].show(wait)?;
-        works.iter_mut().try_for_each(Work::release)?;
+        // What was admitted and not sent counts against the budgets only while its job is held.
+        if !(waiting.submitting && works.iter().any(Work::has_unsent)) {
+            works.iter_mut().try_for_each(Work::release)?;
+        }
         works[at].block_on(works[at].courier.pause(wait))?;
     }
     unreachable!("the numbers do not end")
@@ -110,6 +113,12 @@ impl Work<'_> {
     fn waits(&self) -> bool {
         let batches = self.courier.db.borrow().batches();
         batches.is_ok_and(|batches| batches.iter().any(BatchJob::is_open)) || self.is_unplanned().unwrap_or(false)
+    }
+
+    /// Whether batches are planned that the service has not been asked to create.
+    fn has_unsent(&self) -> bool {
+        let batches = self.courier.db.borrow().batches().unwrap_or_default();
+        batches.iter().any(|batch| batch.is_open() && matches!(batch.step, Step::Planned | Step::Uploaded))
     }
 
     /// Settles doubts, asks once, takes what has ended. Says whether all is in.
