@@ -59,8 +59,15 @@ pub(super) fn show(input: &InputArgs, tokenizer: Option<&Path>, most: Option<Nan
     }
     // What earlier jobs taught, if there were any; looking leaves nothing behind.
     let dir = &ctx.settings.state_dir.value;
-    let factors =
-        if dir.join("ledger.db").exists() { Factors::of(&Store::open(dir)?.ledger()?)? } else { Factors::default() };
+    let learned = || Factors::of(&Store::open(dir)?.ledger()?);
+    let factors = if dir.join("ledger.db").exists() {
+        learned().unwrap_or_else(|error| {
+            ctx.ui.detail(&format!("{error}; estimates do without what earlier jobs taught"));
+            Factors::default()
+        })
+    } else {
+        Factors::default()
+    };
     print(input, most, ctx, (Estimator::shared(), &factors))
 }
 

@@ -132,6 +132,9 @@ fn base_url(ctx: &Ctx) -> Check {
 
 fn proxy(ctx: &Ctx) -> Check {
     let base = canonical_base(&ctx.settings.base_url.value).ok().filter(|_| !ctx.settings.sandbox);
+    if let (Some(_), Err(error)) = (&base, ctx.settings.check_proxy()) {
+        return Check::new("proxy", "one that cannot be used", "environment").failed(&error);
+    }
     match base.as_ref().and_then(proxy_of) {
         Some(proxy) => Check::new("proxy", proxy, "environment"),
         None => Check::new("proxy", "none", ""),

@@ -6,7 +6,7 @@
 //! command that it was set for, and counts (`nth`, `times`) begin anew with each command.
 
 use crate::context::Ctx;
-use crate::error::{Error, Exit, Result};
+use crate::error::{Error, Result};
 use crate::sandbox::{self, Config, Handle};
 use crate::settings::SANDBOX_ENV;
 
@@ -21,8 +21,7 @@ pub(super) fn start_if_asked(ctx: &Ctx) -> Result<Option<Handle>> {
             Error::usage(format!("{SANDBOX_ENV}: {why}")).hint("`llbatch serve --help` lists what can be scripted")
         })?;
     }
-    let handle =
-        sandbox::start(config).map_err(|e| Error::new(Exit::Failure, "the sandbox cannot be started").because(e))?;
+    let handle = sandbox::start(config).map_err(|e| Error::io("the sandbox cannot be started", e))?;
     ctx.ui.note("sandbox: the built-in server answers; nothing leaves this machine and nothing is paid (prices below are what it would cost)");
     Ok(Some(handle))
 }

@@ -10,6 +10,8 @@ use crate::store::{Ledger, Store};
 
 /// This share of what is left is drawn at a time: little lies idle with one while another stops for want of it.
 const SLICE: i128 = 16;
+/// At least so many requests' worth is drawn, if there is as much.
+const FEWEST: i128 = 8;
 
 /// What one run has drawn. Dropped without [`Purse::close`], its rest is freed by the end of the process.
 #[derive(Debug)]
@@ -50,7 +52,9 @@ impl<'a> Purse<'a> {
             if least > left.amount {
                 return Ok(Err(left.what));
             }
-            self.drawn += least.max(Nanos(left.amount.0 / SLICE));
+            // Not too little either: each draw looks at every job.
+            let enough = Nanos((least.0 * FEWEST).min(left.amount.0));
+            self.drawn += enough.max(Nanos(left.amount.0 / SLICE));
             let rest = self.drawn - self.told;
             if let Some(id) = self.reserve {
                 self.ledger.set_reserve(id, rest, false)?;

@@ -1,5 +1,6 @@
 //! A report's figures: folded from a job's database, or from results files of ours or of the official tools.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::path::Path;
@@ -13,7 +14,7 @@ use super::money::outstanding;
 use crate::batch::line;
 use crate::batch::lines::Lines;
 use crate::error::{Error, Exit, Result};
-use crate::input::{Inputs, Source};
+use crate::input::{Format, Inputs, Source};
 use crate::outcome::{ErrorCode, Outcome, Usage};
 use crate::output::read::Body;
 use crate::price::{Nanos, Table};
@@ -21,6 +22,10 @@ use crate::request::Shape;
 use crate::store::{BatchJob, Job, JobDb};
 use crate::summary::details::Details;
 use crate::summary::{Charge, Totals};
+
+mod flat;
+
+use flat::Flat;
 
 /// Outcomes read at a time: their bodies are in memory together.
 const PAGE: u32 = 64;
@@ -116,7 +121,12 @@ pub fn of_files(files: &[String], prices: Table, batch: bool) -> Result<Read> {
     let mut again = None;
     for file in files {
         let (path, shown) = if file == "-" { ("/dev/stdin", "standard input") } else { (&**file, &**file) };
-        let mut lines = Lines::of(Source::open(Path::new(path), shown)?);
+        let source = Source::open(Path::new(path), shown)?;
+        if let Some(format @ (Format::Csv | Format::Tsv)) = Format::of_path(Path::new(path)) {
+            again = read.table(source, format, shown)?.or(again);
+            continue;
+        }
+        let mut lines = Lines::of(source);
         let (before, mut bad, mut first) = (read.rows, 0, None);
         while let Some(line) = lines.next().map_err(|error| unreadable(shown, error))? {
             if line.bytes.is_some_and(<[u8]>::is_empty) {
@@ -137,7 +147,7 @@ pub fn of_files(files: &[String], prices: Table, batch: bool) -> Result<Read> {
         match first {
             Some(first) if read.rows == before => {
                 return Err(Error::new(Exit::Data, first).hint(
-                    "results are JSON lines with custom_id, response and error, as `run` and `fetch` write them without --flat",
+                    "results are JSON lines with custom_id, response and error, or flat rows with our own columns (no --prefix)",
                 ));
             }
             Some(first) => warnings.push(format!("{first}{}", more(bad - 1))),
@@ -177,6 +187,9 @@ impl Reading {
     fn line(&mut self, bytes: &[u8]) -> Result<bool, String> {
         let reading = line::read(bytes).map_err(|garbled| garbled.to_string())?;
         if reading.error.is_some() && reading.status.is_none() && reading.body.is_none() {
+            if let Some(row) = flat::line(self.rows + 1, bytes) {
+                return Ok(self.flat(row));
+            }
             let members: BTreeMap<String, &RawValue> = serde_json::from_slice(bytes).unwrap_or_default();
             if !members.contains_key("response") && !members.contains_key("error") {
                 return Err("neither response nor error".to_owned());
@@ -198,5 +211,51 @@ impl Reading {
         outcome.batch = Some(0);
         self.folded.add(&outcome, &charge, body.as_ref().map(|(body, text)| (body, *text)));
         Ok(new)
+    }
+
+    /// Counts a flat row; `false` if its id was there before.
+    fn flat(&mut self, Flat { mut outcome, body }: Flat) -> bool {
+        self.rows += 1;
+        let new = self.ids.insert(self.ids.hasher().hash_one(&outcome.id));
+        // Only an answer of a batch took no time.
+        let in_batch = self.batch || (outcome.ok() && outcome.latency_ms == 0);
+        outcome.batch = in_batch.then_some(0);
+        let charge = self.money.charge(&outcome);
+        self.folded.add(
+            &outcome,
+            &charge,
+            body.as_deref().map(|text| (Body::of(text), text)).as_ref().map(|(b, t)| (b, *t)),
+        );
+        new
+    }
+
+    /// Counts the rows of a table. How many ids were there before, and where the first of them is.
+    fn table(&mut self, source: Source, format: Format, shown: &str) -> Result<Option<(u64, String)>> {
+        let delimiter = if format == Format::Tsv { b'\t' } else { b',' };
+        let mut rows = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(source);
+        let broken = |error: csv::Error| Error::new(Exit::Data, format!("{shown}: no table of results: {error}"));
+        let header = rows.headers().map_err(broken)?.clone();
+        let columns: Vec<&str> = header.iter().collect();
+        let mut again = None;
+        for record in rows.records() {
+            let record = record.map_err(broken)?;
+            let line = record.position().map_or(0, csv::Position::line);
+            // Ours stand behind the record's own.
+            let cell = |name: &str| {
+                let place = columns.iter().rposition(|column| *column == name)?;
+                record.get(place).filter(|text| !text.is_empty()).map(Cow::Borrowed)
+            };
+            let Some(row) = flat::read(self.rows + 1, &cell) else {
+                return Err(Error::new(
+                    Exit::Data,
+                    format!("{shown}:{line}: no row of results: no custom_id or attempts"),
+                )
+                .hint("a table of results has our own columns, as `run` and `fetch` write them without --prefix"));
+            };
+            if !self.flat(row) {
+                again.get_or_insert_with(|| (0, format!("{shown}:{line}"))).0 += 1;
+            }
+        }
+        Ok(again)
     }
 }

@@ -97,6 +97,9 @@ pub(super) const SHORT: u64 = 2048;
 /// Larger bodies are not counted: that takes longer than the service takes to say no.
 pub(super) const COUNTABLE: usize = 8 << 20;
 
+/// Bytes of a token on average, at most: even one letter over and over makes tokens of 8 to 16.
+const LONGEST_TOKEN: u64 = 32;
+
 /// The problem of a row whose prompt and answer are surely more than its model reads.
 fn too_long(record: &Record<'_>, draft: &Draft<'_>, table: &Table) -> Option<Problem> {
     let answer = draft.max_tokens.unwrap_or(0);
@@ -105,10 +108,14 @@ fn too_long(record: &Record<'_>, draft: &Draft<'_>, table: &Table) -> Option<Pro
         return None;
     }
     let context = table.get(&draft.model)?.context?;
-    if most <= context || draft.body.len() > COUNTABLE {
+    if most <= context {
         return None;
     }
-    let prompt = Estimator::shared().request(&draft.body, draft.endpoint == Endpoint::Chat);
+    let prompt = if draft.body.len() > COUNTABLE {
+        draft.body.len() as u64 / LONGEST_TOKEN
+    } else {
+        Estimator::shared().request(&draft.body, draft.endpoint == Endpoint::Chat)
+    };
     // An estimate may be a tenth too high.
     if (prompt - prompt / 10).saturating_add(answer) <= context {
         return None;

@@ -397,6 +397,28 @@ mod tests {
     }
 
     #[test]
+    fn many_may_bring_up_an_old_index_at_once() {
+        for _ in 0..6 {
+            let dir = tempfile::tempdir().expect("a directory");
+            let path = dir.path().join("ledger.db");
+            let kept = Ledger::open(&path).expect("a ledger").create(job(None, "k")).expect("a job").id;
+            // As an earlier llbatch left it.
+            let old = rusqlite::Connection::open(&path).expect("a database");
+            for added in UPGRADE.split(';').filter(|text| !text.trim().is_empty()) {
+                let words: Vec<&str> = added.split_whitespace().collect();
+                old.execute_batch(&format!("ALTER TABLE {} DROP COLUMN {}", words[2], words[5])).expect("a column");
+            }
+            old.pragma_update(None, "user_version", 1).expect("a format");
+            drop(old);
+            std::thread::scope(|scope| {
+                for _ in 0..16 {
+                    scope.spawn(|| Ledger::open(&path).expect("a ledger").find(&kept).expect("the job"));
+                }
+            });
+        }
+    }
+
+    #[test]
     fn many_may_open_a_new_index_at_once() {
         for _ in 0..10 {
             let dir = tempfile::tempdir().expect("a directory");

@@ -272,7 +272,13 @@ fn open_db(path: &Path, schema: &str, upgrade: &str) -> Result<Connection> {
         0 => db.execute_batch(&format!("BEGIN IMMEDIATE; {schema} COMMIT;")).map_err(|e| damaged(path, &e))?,
         // What is new in the schema is made beside what was there.
         1 => {
-            db.execute_batch(&format!("BEGIN IMMEDIATE; {upgrade} {schema} COMMIT;")).map_err(|e| damaged(path, &e))?;
+            let bring_up = || {
+                db.execute_batch("BEGIN IMMEDIATE")?;
+                // Another process may have done it meanwhile, and no column is added twice.
+                let still: i64 = db.pragma_query_value(None, "user_version", |r| r.get(0))?;
+                db.execute_batch(&format!("{} {schema} COMMIT;", if still == 1 { upgrade } else { "" }))
+            };
+            bring_up().map_err(|e| damaged(path, &e))?;
         }
         // Tables that are new are made.
         2 => db.execute_batch(&format!("BEGIN IMMEDIATE; {schema} COMMIT;")).map_err(|e| damaged(path, &e))?,

@@ -125,6 +125,10 @@ fn a_row_that_its_model_cannot_read_is_a_problem_before_anything_is_sent() {
         );
         assert!(said.contains("are more than the 131072 that"), "{said}");
     }
+    // Too long to be counted, and too long all the same.
+    home.write("huge.jsonl", row("e", 1, 1).replace("word ", &"a".repeat(9_000_000)));
+    let said = home.llbatch(&["check", "huge.jsonl"]).code(65).stdout;
+    assert!(said.contains("are more than the 131072 that"), "{said}");
     assert_eq!(server.requests(), 0);
     // What an estimate cannot tell is no problem, and is said.
     home.write("near.jsonl", [row("c", 60_000, 1000), row("d", 60_000, 68_000)].concat());

@@ -62,6 +62,9 @@ fn a_proxy_is_shown_without_its_password() {
     let out = home.finish(command).code(0);
     assert!(out.stdout.contains("http://proxy.example:3128"), "{}", out.stdout);
     assert!(!out.stdout.contains("hidden"), "{}", out.stdout);
+    let mut command = home.command(&["doctor", "--base-url", "https://api.example/v1"]);
+    command.env("HTTPS_PROXY", "::garbage");
+    home.finish(command).code(2).says(&["proxy", "HTTPS_PROXY"]);
 }
 
 #[test]

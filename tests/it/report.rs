@@ -38,6 +38,27 @@ fn official() -> (String, String) {
 }
 
 #[test]
+fn flat_results_tell_the_same() {
+    let home = Home::new();
+    let server = Server::start(&["--latency", "3ms"]);
+    let row = |n: u32| format!("{{\"id\":\"q{n}\",\"prompt\":\"question {n}\"}}\n");
+    home.write("in.jsonl", (1..=5).map(row).collect::<String>().replace("question 2", "[[sandbox:status=400]]"));
+    home.run(&server, &["in.jsonl", "-o", "out.jsonl", "-m", MODEL, "--max-tokens", "20"]).code(3);
+    for (name, flag) in [("out.csv", "--csv-raw"), ("out.tsv", "--csv-raw"), ("flat.jsonl", "--flat")] {
+        home.at(&server.url, &["fetch", "last", "-o", name, flag]).code(3);
+        let told = report(&home, &[name]);
+        let job = report(&home, &["last"]);
+        for part in ["rows", "tokens", "latency_ms"] {
+            assert_eq!(told[part], job[part], "{name}: {part}");
+        }
+        assert_eq!(told["cost"]["usd"], job["cost"]["usd"], "{name}");
+        assert_eq!(told["errors"], job["errors"], "{name}");
+    }
+    home.write("other.csv", "id,text\n1,x\n");
+    home.llbatch(&["report", "other.csv"]).code(65).says(&["other.csv:2", "custom_id"]);
+}
+
+#[test]
 fn the_summary_comes_again() {
     let home = Home::new();
     let server = Server::start(&[]);
@@ -270,7 +291,7 @@ fn lines_that_are_no_results_are_named_and_a_file_without_any_is_refused() {
     home.write("in.jsonl", r#"{"custom_id":"a","body":{"model":"m","messages":[]}}"#);
     home.llbatch(&["report", "in.jsonl"])
         .code(65)
-        .says(&["in.jsonl:1: no result line: neither response nor error", "--flat"]);
+        .says(&["in.jsonl:1: no result line: neither response nor error", "flat rows"]);
     home.write("empty.jsonl", "");
     assert_eq!(report(&home, &["empty.jsonl"])["rows"]["total"], 0);
     home.write("twice.jsonl", format!("{output}{output}"));
