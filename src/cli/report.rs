@@ -23,7 +23,7 @@ use crate::ui::format;
 
 /// Report on a job or on results files: money, tokens, latency, errors
 ///
-/// A results file is one that `run` or `fetch` wrote (not --flat), or an output or error file as the service made it and
+/// A results file is one that `run` or `fetch` wrote, or an output or error file as the service made it and
 /// other tools downloaded it; .gz and .zst are read as they are, and several files are one report. A path that exists and
 /// holds a / or a dot is a file; any other name is a job's first, and a file's if there is no such job.
 #[derive(Debug, Args)]

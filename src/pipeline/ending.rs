@@ -231,7 +231,7 @@ impl Closing<'_> {
         if ended {
             // Nice to know, and nothing more: an input that is gone by now is no failure.
             let db = JobDb::open(&store.job_path(&job.id));
-            let learned = db.and_then(|db| calibrate::learn(&job.id, inputs, shape, &db, ledger));
+            let learned = db.and_then(|db| calibrate::learn((&job.id, &plan.service), inputs, shape, &db, ledger));
             summary.estimate_off = learned.unwrap_or_else(|error| {
                 tracing::debug!("{error}");
                 None

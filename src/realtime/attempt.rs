@@ -79,13 +79,13 @@ impl Engine {
                 tally.outcome.error = Some(RowError { code: ErrorCode::NotFound, message });
                 break;
             }
+            if !self.gate(row, about).await {
+                return self.abandon(tally);
+            }
+            // Not before its turn: what waits for the limiter must not hold money that others could spend.
             let Some(set_aside) = self.afford(&tally.outcome.model, reserve).await else {
                 return self.abandon(tally);
             };
-            if !self.gate(row, about).await {
-                self.settle(set_aside, Nanos::ZERO);
-                return self.abandon(tally);
-            }
             let before = (tally.outcome.wasted, tally.outcome.at_risk);
             let verdict = {
                 let _in_flight = InFlight::new(&self);

@@ -154,3 +154,26 @@ fn a_dry_run_counts_with_the_tokenizer_that_it_is_given() {
         with(&["--tokenizer", "t.json"]).code(2).says(&["--dry-run"]);
     }
 }
+
+#[test]
+fn a_rehearsal_teaches_nothing_about_the_service() {
+    let home = Home::new();
+    let row = |n: u32| {
+        format!(
+            "{{\"id\":\"q{n}\",\"prompt\":\"question {n}, \u{65e5}\u{672c}\u{8a9e}\",\"model\":\"{TURBO}\",\"max_tokens\":5}}\n"
+        )
+    };
+    home.write("in.jsonl", (1..=250).map(row).collect::<String>());
+    let tokens = || {
+        let document: Value =
+            serde_json::from_str(&home.llbatch(&["check", "in.jsonl", "--json"]).code(0).stdout).unwrap();
+        document["tokens"]["prompt"].as_u64().unwrap()
+    };
+    let before = tokens();
+    home.llbatch(&["run", "in.jsonl", "--sandbox", "-o", "out.jsonl"]).code(0);
+    assert_eq!(tokens(), before);
+    // A server that is told by its URL counts as the service: what it reports is believed.
+    let server = Server::start(&[]);
+    home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "64"]).code(0);
+    assert_ne!(tokens(), before);
+}

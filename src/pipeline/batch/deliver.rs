@@ -165,7 +165,8 @@ impl Work<'_> {
         if open == 0 {
             // Nice to know, and nothing more: an input that is gone by now is no failure.
             let learned = self.inputs().and_then(|inputs| {
-                calibrate::learn(&self.job.id, &inputs, &shape, &self.courier.db.borrow(), &self.ledger)
+                let job = (&*self.job.id, &*self.spec.service);
+                calibrate::learn(job, &inputs, &shape, &self.courier.db.borrow(), &self.ledger)
             });
             summary.estimate_off = learned.unwrap_or(None);
         }
