@@ -134,12 +134,12 @@ impl Blocks {
 impl Current {
     fn next(&mut self, block: usize, longest: usize) -> Result<Option<Block>> {
         let mut buffer = std::mem::take(&mut self.rest);
-        // At least a byte order mark.
-        let mut want = block.saturating_sub(buffer.len()).max(block / 2).max(4);
+        // At least two byte order marks: of UTF-8, and one that a converter left behind.
+        let mut want = block.saturating_sub(buffer.len()).max(block / 2).max(5);
         loop {
             // A little beyond the longest record, where its end may be; more would be memory for nothing.
             let room = (longest + block).saturating_sub(buffer.len());
-            want = want.min(room.max(4));
+            want = want.min(room.max(5));
             if buffer.len() >= longest / 16 {
                 // At once: each step of growing holds the record twice.
                 buffer.reserve_exact(room);

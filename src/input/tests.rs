@@ -113,6 +113,7 @@ fn impossible_files_are_errors_with_a_remedy() {
         (b" \n[{\"a\":1}]", Format::Jsonl, "x:2: the file is a JSON array", "jq -c '.[]'"),
         (b"\n\n       \n [{\"a\":1}]", Format::Jsonl, "x:4: the file is a JSON array", "jq -c '.[]'"),
         (b"\xff\xfe{\0", Format::Jsonl, "UTF-16", "iconv"),
+        (b"\xef\xbb\xbf\xfe\xff\0", Format::Jsonl, "UTF-16", "iconv"),
     ] {
         for block in [3, 1000] {
             let error = rows_of(bytes, format, block).expect_err("no way to read it");
