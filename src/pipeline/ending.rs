@@ -201,13 +201,13 @@ impl Closing<'_> {
 
         let next = match (ended, ending.exit) {
             (true, Exit::Ok) => None,
-            // The same command would stop at once; how much more it may cost is the user's to say.
-            (_, Exit::Budget) if ending.cost && plan.max_cost.is_some() => None,
             // Rows that came from batches, or from `retry`: their command knows no --resume.
             _ if job.transport == Transport::Batch || plan.delivery.nowhere => {
                 let sandbox = if plan.service == "sandbox" { " --sandbox" } else { "" };
                 Some(format!("llbatch retry {}{sandbox} --via realtime", job.id))
             }
+            // The same command would stop at once; how much more it may cost is the user's to say.
+            (_, Exit::Budget) if ending.cost && plan.max_cost.is_some() => None,
             // `--resume` sends the failed rows again.
             _ if plan.inputs.is_empty() => {
                 Some(ctx.again(&["--resume", "--fresh", "-"], &[format!("--resume={}", job.id)]))

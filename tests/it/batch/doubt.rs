@@ -115,7 +115,7 @@ fn while_in_doubt_it_says_75_and_sends_nothing() {
 
 #[test]
 fn an_interrupted_doubt_is_resumable() {
-    let server = Server::quick(&["--list-lag", "2s", "--fault", "reset,on=create,after,times=1"]);
+    let server = Server::quick(&["--list-lag", "4s", "--fault", "reset,on=create,after,times=1"]);
     let home = home("1h");
     home.write("in.jsonl", prompts(1..=3));
     let run = home.start(home.command_at(&server.url, &["submit", "in.jsonl"]));
