@@ -101,10 +101,16 @@ fn a_row_larger_than_a_batch_is_a_problem() {
     let large = format!("{{\"id\":\"large\",\"model\":\"{MODEL}\",\"prompt\":\"{}\"}}\n", "x".repeat(100_000_000));
     home.write("in.jsonl", prompts(1..=1) + &large + &prompts(2..=2));
     drop(large);
-    home.at(&server.url, &["submit", "in.jsonl"]).code(65).says(&["in.jsonl:2", "llbatch run", "nothing was sent"]);
+    // A model that would read it all.
+    home.write("c.toml", format!("[models.\"{MODEL}\"]\ncontext = 1000000000\n"));
+    home.at(&server.url, &["submit", "in.jsonl", "--config", "c.toml"]).code(65).says(&[
+        "in.jsonl:2",
+        "llbatch run",
+        "nothing was sent",
+    ]);
     assert_eq!(server.requests(), 0);
     assert_eq!(status(&home, &server, &[])["jobs"], json!([]), "no job is left behind");
-    let id = submit(&home, &server, &["in.jsonl", "--skip-invalid"]);
+    let id = submit(&home, &server, &["in.jsonl", "--skip-invalid", "--config", "c.toml"]);
     fetch(&home, &server, &id, &[]).code(3);
     assert_eq!(ends(&home), ["ok", "invalid_request", "ok"]);
 }
