@@ -293,6 +293,8 @@ class Soak:
 
 
 def main():
+    # Started in the background of a script, it would ignore this, and so would every command that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(prog="tests/soak/run.sh")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--rate", type=float, default=8, help="rows a second of the long run")
