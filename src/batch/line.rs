@@ -62,6 +62,11 @@ pub(crate) fn read(line: &[u8]) -> Result<Reading<'_>, Garbled> {
             "custom_id" => custom_id = Some(walk.raw()?),
             "error" => error = Some(walk.raw()?),
             "response" if walk.peek() == Some(b'{') => response = Response::read(walk)?,
+            // Of members of the same name the last one counts, also one that says nothing.
+            "response" => {
+                walk.raw()?;
+                response = Response::default();
+            }
             _ => drop(walk.raw()?),
         }
         Ok(())
@@ -103,6 +108,7 @@ impl<'a> Response<'a> {
 
     fn body(&mut self, walk: &mut Walk<'a>) -> Result<(), Garbled> {
         let start = walk.at();
+        *self = Self { status: self.status, ..Self::default() };
         // Serde would take an array for a struct.
         let typed = walk.peek() == Some(b'{');
         if typed && let Some(body) = walk.typed::<Body<'_>>() {

@@ -35,6 +35,19 @@ fn answers_are_found_in_every_dress() {
 }
 
 #[test]
+fn of_members_of_the_same_name_the_last_one_counts() {
+    for rest in [r#","error":"late","response":null"#, r#","response":{"status_code":500,"body":null},"error":"late""#]
+    {
+        let line = answer(rest);
+        let reading = read(line.as_bytes()).expect("a line");
+        assert_eq!((reading.body, reading.usage, reading.error.is_some()), (None, None, true), "{line}");
+    }
+    let line = format!(r#"{{"custom_id":"a","response":{{"status_code":200,"body":{BODY},"body":[]}}}}"#);
+    let reading = read(line.as_bytes()).expect("a line");
+    assert_eq!((reading.body, reading.usage, reading.error.is_some()), (Some("[]"), None, true));
+}
+
+#[test]
 fn an_answer_outweighs_an_error_beside_it() {
     let line = answer(r#","error":{"message":"late","code":"timeout"}"#);
     let reading = read(line.as_bytes()).expect("a line");
