@@ -46,9 +46,9 @@ use crate::store::{Job, JobDb, Ledger};
 use crate::summary::Totals;
 use crate::ui::{Progress, Snapshot, Ui};
 
-/// How long the first outcome of a group waits for company: at full speed a commit then serves some fifty rows. At the pace
-/// of a language model nobody waits: an answer that is not committed yet is paid for again after a kill.
-const GROUP: Duration = Duration::from_millis(2);
+/// How long the first outcome of a group waits for company at full speed: a commit then serves some thirty rows. No longer,
+/// because nothing is sent in their place until they are committed; and at the pace of a language model nobody waits.
+const GROUP: Duration = Duration::from_micros(100);
 /// A group of so many rows says that more are coming.
 const FULL: usize = 8;
 /// Largest group.

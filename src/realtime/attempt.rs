@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::budget::{Budget, Draw, Short};
 use super::gate::InFlight;
-use super::{Engine, Event, MODEL_REFUSALS, SLOW, Stopped};
+use super::{Engine, Event, MODEL_REFUSALS, Stopped};
 use crate::api::chat::{self, Answer};
 use crate::api::error::{Class, Failure, Fault};
 use crate::api::limits::Limits;
@@ -113,7 +113,6 @@ impl Engine {
                 free = Arc::clone(&self.permits).acquire_owned() => permit = free.ok(),
             }
         }
-        let permit = permit.filter(|_| tally.outcome.latency_ms >= SLOW);
         self.emit(tally.outcome, permit);
     }
 

@@ -35,9 +35,6 @@ pub use shared::{Gauges, Shared};
 
 /// How long requests in flight may take to finish after a first signal: they are paid for.
 const GRACE: Duration = Duration::from_secs(30);
-/// An answer that took this long stays in flight until it is on the disk, so that a kill loses no more answers than there
-/// are permits. Faster ones, which no language model gives, do not wait for the disk: there it would cost the most.
-const SLOW: u32 = 20; // ms
 /// Outcomes that may wait to be written before no more is sent.
 const BACKLOG: usize = 8192;
 /// Most requests in flight with `--concurrency auto`: the pace decides how many there really are.
@@ -85,7 +82,7 @@ pub enum Item {
 #[derive(Debug)]
 pub enum Event {
     /// A row is finished. While its permit lives, nothing else is sent in its place: drop it when the outcome is written
-    /// down, for until then a kill loses it, and it is paid for again.
+    /// down. Until then a kill loses it, and it is paid for again: so a kill loses no more answers than there are permits.
     Outcome(Box<Outcome>, Option<OwnedSemaphorePermit>),
     /// Rows up to this one will be sent as soon as that is written down.
     Claim(u64),

@@ -10,8 +10,6 @@ from house import RUN, Calm, Desk, Meter, Violation, must, named, rows, same, ta
 # How long the server takes (and how much that varies), requests in flight, rows.
 SETTINGS = [(0, 0, 8, 4000), (0, 0, 64, 8000), (30, 0.5, 40, 600), (60, 0.9, 3, 60), (200, 0.2, 100, 600),
             (300, 0.9, 400, 2000)]
-# Answers that took less than this leave their place before they are on the disk (SLOW in src/realtime/mod.rs).
-SLOW_MS = 20
 MOST_IN_A_ROW = 5
 
 
@@ -79,7 +77,7 @@ class Realtime:
             doubt = self.bill(server) - self.committed(desk) - lost
             lost += doubt
             most = max(most, doubt)
-            must(ms * (1 - jitter) < SLOW_MS or doubt <= concurrency, f"{doubt} in doubt with {concurrency} in flight")
+            must(doubt <= concurrency, f"{doubt} in doubt with {concurrency} in flight")
         job = desk.job()
         if not job or job["state"] != "completed":
             done = desk.until((0,), *args, again=())

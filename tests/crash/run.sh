@@ -7,8 +7,8 @@
 # After each job: every row once and in order with the bytes of an undisturbed run, nothing left over, databases whole.
 #   run    at 0 to 300 ms a request and 3 to 400 in flight. After each kill the answers on the disk are counted (on a copy)
 #          against the server's bill: the difference is what will be paid for again. That, and nothing else, must be paid
-#          twice in the end; it must be no more than what was in flight (an answer that took 20 ms or more counts as in
-#          flight until it is on the disk; at 0 ms a commit's worth comes on top); and the next run must name so many rows.
+#          twice in the end; it must be no more than what was in flight (an answer is until it is committed); and the next
+#          run must name so many rows.
 #   batch  one batch per shard on the server, every prompt paid once.
 # Ends with 1, and keeps the evidence, if anything is not so.
 #
