@@ -290,6 +290,23 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_with_what_holds_the_key_in_its_message_says_nothing_of_it() {
+        let key = Some(SecretString::from("tgp_v1_canary".to_owned()));
+        let options = ClientOptions { base_url: "http://127.0.0.1:1".into(), key, user_agent: "t".into() };
+        let client = Client::new(&options).expect("a client");
+        let authorization = client.bearer.clone().expect("a key was given");
+        assert!(authorization.as_bytes().ends_with(b"canary"));
+        let request = client.http.get(client.base.clone()).header("authorization", authorization);
+        let holders: [&dyn std::fmt::Debug; 4] =
+            [&options, &client, &request, &request.try_clone().map(reqwest::RequestBuilder::build)];
+        for holder in holders {
+            let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| panic!("{holder:?}")));
+            let message = panicked.expect_err("it panics").downcast::<String>().expect("a message");
+            assert!(message.contains("127.0.0.1") && !message.contains("canary"), "{message}");
+        }
+    }
+
+    #[test]
     fn a_key_that_the_service_repeats_is_taken_out() {
         let key = Some(SecretString::from("tgp_v1_canary".to_owned()));
         let client = Client::new(&ClientOptions { base_url: "http://127.0.0.1:1".into(), key, user_agent: "t".into() })
