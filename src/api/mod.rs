@@ -6,6 +6,7 @@
 pub mod batches;
 mod call;
 pub mod chat;
+mod clock;
 mod download;
 pub mod error;
 mod fields;
@@ -27,6 +28,7 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValu
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Semaphore;
 
+use clock::Clock;
 use error::{Failure, Fault};
 use limits::Limits;
 
@@ -68,6 +70,7 @@ pub struct Client {
     bearer: Option<HeaderValue>,
     /// For the one answer beyond [`LARGE`] that is being read.
     large: Arc<Semaphore>,
+    clock: Arc<Clock>,
     /// For calls without a JSON body, and for storage, which must not see our standing headers.
     bare: transfer::Bare,
 }
@@ -158,7 +161,15 @@ impl Client {
             .map_err(|e| format!("cannot set up HTTP: {}", error::chain(&e)))?;
         let base = canonical_base(&options.base_url)?;
         let bare = transfer::Bare::new(&options.user_agent);
-        Ok(Self { http, base, key: options.key.clone(), bearer, large: Arc::new(Semaphore::new(1)), bare })
+        Ok(Self {
+            http,
+            base,
+            key: options.key.clone(),
+            bearer,
+            large: Arc::new(Semaphore::new(1)),
+            clock: Arc::default(),
+            bare,
+        })
     }
 
     /// The URL of `path` (with its leading slash) under the base.
@@ -167,6 +178,18 @@ impl Client {
         let mut url = self.base.clone();
         url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
         url
+    }
+
+    /// What time it is for the service, as far as its answers to anything but [`Client::post`] have told.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        self.clock.now(SystemTime::now())
+    }
+
+    /// Whether the service has told the time.
+    #[must_use]
+    pub fn knows_the_time(&self) -> bool {
+        self.clock.is_set()
     }
 
     /// Sends `body` once and reads the whole answer; any status is a [`Reply`].

@@ -359,7 +359,7 @@ fn new_id() -> String {
 }
 
 /// Milliseconds since 1970.
-pub(crate) fn now_ms() -> i64 {
+fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }
 

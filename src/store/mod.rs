@@ -26,7 +26,6 @@ use crate::error::{Error, Exit, Result};
 pub use batches::{Asked, BatchJob, Place, Step};
 pub use calibration::Estimated;
 pub use job::JobDb;
-pub(crate) use ledger::now_ms;
 pub use ledger::{Job, Ledger, State, Transport};
 pub use lock::{Lock, Turn};
 pub use remap::Remap;

@@ -1,7 +1,7 @@
 //! Bringing a batch to the service: upload, create once, look up what is in doubt.
 
 use std::cell::RefCell;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::stream::{self, StreamExt};
 
@@ -12,7 +12,7 @@ use crate::api::error::{Class, Failure};
 use crate::api::{Listed as List, Upload, Uploaded, retry};
 use crate::batch::reconcile::{self, Evidence, Listed, Verdict, decide};
 use crate::error::{Error, Exit, Result};
-use crate::store::{BatchJob, Step, now_ms};
+use crate::store::{BatchJob, Step};
 
 /// Waits between looks at the list while a create is in doubt.
 const LOOKS: [u64; 6] = [1, 3, 6, 10, 20, 30];
@@ -114,10 +114,14 @@ impl Courier<'_> {
     async fn create(&self, batch: &mut BatchJob, began: Instant) -> Result<()> {
         let what = format!("creating batch {}", batch.number);
         let file_id = batch.file_id.clone().unwrap_or_default();
+        if !self.client.knows_the_time() {
+            // The file was uploaded by a command before this one. Whatever the answer is, it carries the time.
+            drop(self.in_time(self.client.file(&file_id)).await);
+        }
         for failures in 1.. {
             self.stopped()?;
             batch.step = Step::Creating;
-            batch.begun_at = Some(now_ms());
+            batch.begun_at = Some(self.now_ms());
             batch.tries += 1;
             batch.account = Some(self.options.account.clone());
             self.save(batch)?;
@@ -223,7 +227,7 @@ impl Courier<'_> {
 
     /// How long until the list can be believed.
     fn unsettled(&self, batch: &BatchJob) -> Duration {
-        reconcile::settled_after(self.options.settle_after, batch.tries).saturating_sub(since(batch))
+        reconcile::settled_after(self.options.settle_after, batch.tries).saturating_sub(self.since(batch))
     }
 
     async fn verdict(&self, batch: &BatchJob, listed: &List<Batch>) -> Result<Verdict> {
@@ -253,7 +257,7 @@ impl Courier<'_> {
             others: &others,
             witnesses: &witnesses,
             complete: listed.complete,
-            since: since(batch),
+            since: self.since(batch),
             settle_after: self.options.settle_after,
             same_account: batch.account.as_deref() == Some(&self.options.account),
             tries: batch.tries,
@@ -270,10 +274,16 @@ impl Courier<'_> {
         }
         Ok(verdict)
     }
-}
 
-/// Since the request that creates it may have been sent.
-fn since(batch: &BatchJob) -> Duration {
-    let millis = batch.begun_at.map_or(i64::MAX, |at| now_ms().saturating_sub(at));
-    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+    /// Since the request that creates it may have been sent.
+    fn since(&self, batch: &BatchJob) -> Duration {
+        let millis = batch.begun_at.map_or(i64::MAX, |at| self.now_ms().saturating_sub(at));
+        Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+    }
+
+    /// Milliseconds since 1970 by the service's clock.
+    pub(super) fn now_ms(&self) -> i64 {
+        let since = self.client.now().duration_since(SystemTime::UNIX_EPOCH);
+        since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
+    }
 }

@@ -11,7 +11,7 @@ use crate::api::error::{Class, Fault};
 use crate::api::is_id;
 use crate::error::{Error, Exit, Result};
 use crate::store::kept::{answers_name, failures_name};
-use crate::store::{BatchJob, Step, now_ms};
+use crate::store::{BatchJob, Step};
 
 /// Small calls under way at once.
 const CALLS: usize = 8;
@@ -52,7 +52,7 @@ impl Courier<'_> {
                     worst.get_or_insert(Error::new(Exit::Auth, why).hint("use the key with which it was submitted"));
                     continue;
                 }
-                Err(failure) if failure.fault == Fault::NotFound => vanish(&mut batch, now_ms()),
+                Err(failure) if failure.fault == Fault::NotFound => vanish(&mut batch, self.now_ms()),
                 Err(failure) => {
                     worst.get_or_insert_with(|| error(&what, &failure));
                     continue;

@@ -1,5 +1,7 @@
 //! The one request of a batch job that costs money, with every harm done to its reply: one batch, whatever becomes of it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use super::{broken_answers, home};
@@ -95,4 +97,29 @@ fn a_create_that_hangs_until_its_command_is_killed_makes_one_batch() {
         to_the_end(&home, &proxy.url, &harm.to_string());
         assert_eq!((server.batches().len(), server.bill(), server.paid_again()), (1, 6, 0), "{harm}");
     });
+}
+
+/// The creation's reply is lost under a service's clock that is `before` seconds off, and looked up under one that is `after`.
+#[track_caller]
+fn looked_up(settle_after: &str, before: i64, after: i64) -> (i32, usize) {
+    let (home, server) = (home(6), Server::quick(&["--list-lag", "1h", "--fault", "reset,on=create,after,times=1"]));
+    std::fs::create_dir_all(home.path("home/config/llbatch")).unwrap();
+    home.write("home/config/llbatch/config.toml", format!("[submit]\nsettle_after = \"{settle_after}\"\n"));
+    let now = Arc::new(AtomicI64::new(before));
+    let off = Arc::clone(&now);
+    let proxy = FaultServer::before(&server.address(), move |_| Harm::Clock(off.load(Ordering::Relaxed)));
+    let submit = home.start(home.command_at(&proxy.url, &["submit", "in.jsonl"]));
+    until("a doubt", || submit.stderr().contains("whether it was created is not known"));
+    submit.kill();
+    now.store(after, Ordering::Relaxed);
+    let out = home.at(&proxy.url, &["wait", "last", "--timeout", "2s", "--poll", "50ms"]);
+    (out.code, server.batches().len())
+}
+
+#[test]
+fn a_clock_that_jumps_is_no_reason_to_create_a_batch_again() {
+    // Here a second passes, there none: the list, which lags, is not to be believed yet.
+    assert_eq!(looked_up("1s", 3600, 0), (75, 1));
+    // Here none, there an hour.
+    assert_eq!(looked_up("10m", -3600, 0), (0, 2));
 }

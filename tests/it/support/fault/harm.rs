@@ -55,6 +55,8 @@ pub enum Harm {
     ZstdBomb(u32),
     /// The answer, and behind it another one that nobody asked for, for nobody's prompt.
     Surplus,
+    /// Nothing is wrong but the clock, by so many seconds: `Date`.
+    Clock(i64),
     /// Another answer; nothing is done, or paid, for it.
     Instead(Canned),
     /// The work is done, then this is answered.
@@ -133,6 +135,7 @@ impl fmt::Display for Harm {
             Self::None => write!(f, "none"),
             Self::Away(time) => write!(f, "away={}", time.as_millis()),
             Self::Drip(time) => write!(f, "drip={}", time.as_millis()),
+            Self::Clock(off) => write!(f, "clock={off}"),
             Self::Bomb(size) => write!(f, "bomb={size}"),
             Self::ZstdBomb(size) => write!(f, "zstd-bomb={size}"),
             Self::Instead(canned) => write!(f, "instead={}", status(canned)),
@@ -148,7 +151,7 @@ impl fmt::Display for Harm {
 impl FromStr for Harm {
     type Err = String;
 
-    /// `reset-in-body`, `drip=20`, `away=300` (milliseconds), `bomb=512` (MiB), `instead=503`, `after=500`, `after=page`.
+    /// `reset-in-body`, `drip=20`, `away=300` (milliseconds), `clock=-60` (seconds), `bomb=512` (MiB), `instead=503`, `after=500`, `after=page`.
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some((_, harm)) = PLAIN.iter().find(|(name, _)| *name == text) {
             return Ok(harm.clone());
@@ -164,6 +167,7 @@ impl FromStr for Harm {
             "none" => Ok(Self::None),
             "away" => Ok(Self::Away(millis()?)),
             "drip" => Ok(Self::Drip(millis()?)),
+            "clock" => Ok(Self::Clock(value.parse().map_err(|e| format!("`{text}`: {e}"))?)),
             "bomb" => Ok(Self::Bomb(number()?)),
             "zstd-bomb" => Ok(Self::ZstdBomb(number()?)),
             "instead" => Ok(Self::Instead(canned()?)),

@@ -6,7 +6,7 @@
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use flate2::{Compress, Compression, FlushCompress, write::GzEncoder};
 
@@ -40,6 +40,17 @@ impl Answer {
     pub fn json(status: &str, body: &str) -> Self {
         let headers = "content-type: application/json\r\n".to_owned();
         Self { status: status.to_owned(), headers, body: body.as_bytes().to_vec() }
+    }
+
+    /// With a clock that is so many seconds off.
+    fn dated(&self, off: i64) -> Self {
+        let now = SystemTime::now();
+        let by = Duration::from_secs(off.unsigned_abs());
+        let date = httpdate::fmt_http_date(if off < 0 { now - by } else { now + by });
+        let others =
+            self.headers.split_inclusive("\r\n").filter(|line| !line.to_ascii_lowercase().starts_with("date:"));
+        let headers = format!("{}date: {date}\r\n", others.collect::<String>());
+        Self { status: self.status.clone(), headers, body: self.body.clone() }
     }
 
     fn head(&self, more: &str) -> Vec<u8> {
@@ -119,6 +130,10 @@ pub fn harmed(stream: &mut TcpStream, answer: &Answer, harm: &Harm) -> io::Resul
     match harm {
         Harm::None | Harm::Instead(_) | Harm::After(_) => {
             send(stream, answer)?;
+            return Ok(true);
+        }
+        Harm::Clock(off) => {
+            send(stream, &answer.dated(*off))?;
             return Ok(true);
         }
         Harm::Away(_) | Harm::ResetEarly | Harm::Reset | Harm::Close => {}

@@ -1,0 +1,64 @@
+//! What time it is for the service. Decisions that take minutes and cost money go by its clock: the one of this machine may
+//! be set, by months even, while they last.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant, SystemTime};
+
+use reqwest::header::{DATE, HeaderMap};
+
+/// `Date` is in whole seconds, and on its way for a while: clocks that differ by less agree.
+const AGREE: Duration = Duration::from_secs(2);
+
+/// The service's clock, as the last answer told it.
+#[derive(Debug, Default)]
+pub(super) struct Clock(Mutex<Option<(SystemTime, Instant)>>);
+
+impl Clock {
+    /// Takes the time that an answer carries, if it does.
+    pub(super) fn set(&self, headers: &HeaderMap) {
+        let date = headers.get(DATE).and_then(|value| value.to_str().ok());
+        let date = date.and_then(|text| httpdate::parse_http_date(text.trim()).ok());
+        if let (Some(date), Ok(mut told)) = (date, self.0.lock()) {
+            *told = Some((date, Instant::now()));
+        }
+    }
+
+    /// Whether an answer has told it.
+    pub(super) fn is_set(&self) -> bool {
+        self.0.lock().is_ok_and(|told| told.is_some())
+    }
+
+    /// The service's time; this machine's, `here`, where they agree, because it is finer, or where nothing was told.
+    pub(super) fn now(&self, here: SystemTime) -> SystemTime {
+        let told = self.0.lock().ok().and_then(|told| *told);
+        let Some(there) = told.and_then(|(date, at)| date.checked_add(at.elapsed())) else { return here };
+        let apart = there.duration_since(here).unwrap_or_else(|behind| behind.duration());
+        if apart <= AGREE { here } else { there }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_hours(24);
+
+    #[test]
+    fn the_service_tells_the_time_wherever_this_machine_is() {
+        let clock = Clock::default();
+        let date = SystemTime::UNIX_EPOCH + 20_000 * DAY;
+        for here in [date, date + 400 * DAY, date - 400 * DAY] {
+            assert_eq!(clock.now(here), here, "nothing was told");
+        }
+        let told = |text: &str| clock.set(&HeaderMap::from_iter([(DATE, text.parse().expect("a header"))]));
+        told(&httpdate::fmt_http_date(date));
+        for here in [date + 400 * DAY, date - 400 * DAY, date + Duration::from_mins(10)] {
+            let now = clock.now(here);
+            assert!(now >= date && now < date + Duration::from_mins(1), "{now:?}");
+        }
+        let finer = date + Duration::from_millis(1250);
+        assert_eq!(clock.now(finer), finer, "they agree");
+        told("yesterday");
+        assert_eq!(clock.now(finer), finer, "that was no time");
+    }
+}
