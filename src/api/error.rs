@@ -95,7 +95,9 @@ impl Failure {
         if error.is_connect() || error.is_builder() {
             let host = error.url().and_then(|u| u.host_str()).unwrap_or("the service");
             let port = error.url().and_then(url::Url::port).map(|p| format!(":{p}")).unwrap_or_default();
-            return Self::new(Fault::Connect, format!("cannot connect to {host}{port}: {}", chain(error)));
+            let by =
+                error.url().and_then(super::proxy_of).map(|p| format!(" through the proxy {p}")).unwrap_or_default();
+            return Self::new(Fault::Connect, format!("cannot connect to {host}{port}{by}: {}", chain(error)));
         }
         Self::new(Fault::Broken, chain(error))
     }

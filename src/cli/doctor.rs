@@ -6,7 +6,7 @@ use std::time::Instant;
 use clap::Args;
 use serde::Serialize;
 
-use super::service::connect;
+use super::service::{connect, connect_to};
 use super::{print_json, print_text};
 use crate::api::{canonical_base, proxy_of};
 use crate::context::Ctx;
@@ -66,8 +66,14 @@ impl Check {
 
 /// Runs the subcommand.
 pub fn run(args: &Doctor, ctx: &Ctx) -> Result<Exit> {
-    let mut checks =
-        vec![Check::new("version", env!("CARGO_PKG_VERSION"), ""), config(ctx), key(ctx), base_url(ctx), proxy(ctx)];
+    let mut checks = vec![
+        Check::new("version", env!("CARGO_PKG_VERSION"), ""),
+        config(ctx),
+        key(ctx),
+        base_url(ctx),
+        proxy(ctx),
+        certificates(ctx),
+    ];
     checks.extend([state_dir(ctx), prices(ctx)]);
     checks.extend(budgets(ctx));
     if args.online {
@@ -138,6 +144,23 @@ fn proxy(ctx: &Ctx) -> Check {
     match base.as_ref().and_then(proxy_of) {
         Some(proxy) => Check::new("proxy", proxy, "environment"),
         None => Check::new("proxy", "none", ""),
+    }
+}
+
+/// Whose word is taken for who the service is.
+fn certificates(ctx: &Ctx) -> Check {
+    let name = "certificates";
+    let base = canonical_base(&ctx.settings.base_url.value).ok().filter(|_| !ctx.settings.sandbox);
+    let Some(base) = base.filter(|base| base.scheme() == "https") else {
+        return Check::new(name, "none are needed", "");
+    };
+    let check = match std::env::var_os("SSL_CERT_FILE") {
+        Some(file) => Check::new(name, Path::new(&file).display().to_string(), "environment, SSL_CERT_FILE"),
+        None => Check::new(name, "the system's", ""),
+    };
+    match connect_to(base.to_string(), None) {
+        Ok(_) => check,
+        Err(error) => check.failed(&error),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The service that a command talks to: Together, or the built-in server inside this process.
 
+use secrecy::SecretString;
+
 use super::sandbox;
 use crate::api::{Client, ClientOptions, canonical_base};
 use crate::context::Ctx;
@@ -41,13 +43,20 @@ pub(super) fn connect(ctx: &Ctx) -> Result<Service> {
         (base.to_string(), ctx.settings.key()?, base.to_string())
     };
     let account = ctx.settings.account(&key);
+    let client = connect_to(base_url, Some(key))?;
+    Ok(Service { client, name, account, _sandbox: sandbox })
+}
+
+/// Connections to a base URL with a key, both of which were looked at before.
+///
+/// # Errors
+/// 2 if there are no certificates to go by.
+pub(super) fn connect_to(base_url: String, key: Option<SecretString>) -> Result<Client> {
     let user_agent = format!("llbatch/{}", env!("CARGO_PKG_VERSION"));
-    let client = Client::new(&ClientOptions { base_url, key: Some(key), user_agent }).map_err(|e| {
-        // The URL and the key were looked at before.
+    Client::new(&ClientOptions { base_url, key, user_agent }).map_err(|e| {
         Error::usage(e)
             .hint("certificates are the system's (ca-certificates), or those of the file that SSL_CERT_FILE names")
-    })?;
-    Ok(Service { client, name, account, _sandbox: sandbox })
+    })
 }
 
 /// The name of the service that this command would talk to, without talking to it.

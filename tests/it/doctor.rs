@@ -39,6 +39,9 @@ fn what_is_wrong_is_said_with_the_code_that_a_command_would_end_with() {
     home.llbatch(&["doctor", "--base-url", "http://api.example/v1"]).code(2).says(&["plain http"]);
     home.write("file", "");
     home.llbatch(&["doctor", "--state-dir", "file/state"]).code(74).says(&["state directory"]);
+    let mut without_authority = home.command(&["doctor", "--base-url", "https://api.example/v1"]);
+    without_authority.env("SSL_CERT_FILE", "/nonexistent").env_remove("SSL_CERT_DIR");
+    home.finish(without_authority).code(2).says(&["certificates", "SSL_CERT_FILE"]);
     home.llbatch(&["doctor", "--sandbox", "--online"]).code(0);
 }
 

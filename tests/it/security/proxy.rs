@@ -130,7 +130,9 @@ fn a_proxy_that_refuses_is_told_without_its_password() {
         let (home, service) = (Home::new(), secure("good"));
         let proxy = Proxy::start(service.address(), Some(refusal));
         let out = home.finish(command(&home, &[("HTTPS_PROXY", &proxy.url())])).code(3);
-        assert!(out.stderr.contains(why), "{refusal:?}:\\n{}", out.stderr);
+        assert!(out.stderr.contains(why), "{refusal:?}:\n{}", out.stderr);
+        let named = out.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(named.contains("through the proxy http://127.0.0.1:"), "{refusal:?}:\n{}", out.stderr);
         assert_eq!(codes(&home.read("out.jsonl"))[0].1, "network");
         assert_eq!((service.connections(), proxy.heads().is_empty()), (0, false));
         keeps_its_secrets(&home);
