@@ -9,38 +9,29 @@ pub mod job;
 pub mod kept;
 pub mod ledger;
 mod lock;
+mod open;
 mod remap;
 mod reserve;
 mod roster;
 mod spend;
 mod volume;
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::DirBuilder;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
-
-use crate::error::{Error, Exit, Result};
+use crate::error::{Error, Result};
 pub use batches::{Asked, BatchJob, Place, Step};
 pub use calibration::Estimated;
 pub use job::JobDb;
 pub use ledger::{Job, Ledger, State, Transport};
 pub use lock::{Lock, Turn};
+use open::{damaged, open_db};
 pub use remap::Remap;
 pub use reserve::Reserve;
 pub use roster::Roster;
 pub use spend::{DayLine, Spent};
-
-/// How long a writer of the ledger waits for another one; their transactions take milliseconds.
-const BUSY: Duration = Duration::from_secs(20);
-
-const MUST_BE_WRITABLE: &str =
-    "the state directory must be writable; choose another one with --state-dir or LLBATCH_STATE_DIR";
-
-/// Between two tries to open a file that another process is making.
-const OPEN_PAUSE: Duration = Duration::from_millis(5);
 
 /// How files with standard input are called until they have a job.
 const SPOOL: (&str, &str) = ("input-", ".tmp");
@@ -238,85 +229,4 @@ impl Store {
 fn unusable(path: &Path, error: std::io::Error) -> Error {
     Error::io(format!("state directory {}: cannot be used", path.display()), error)
         .hint("choose another one with --state-dir or LLBATCH_STATE_DIR")
-}
-
-/// Opens a database that only the user can read; `upgrade` brings the tables of format 1 to what `schema` says.
-fn open_db(path: &Path, schema: &str, upgrade: &str) -> Result<Connection> {
-    // SQLite gives its side files the mode of the main one, so it is enough to make that one first.
-    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(|e| {
-        use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
-        let unwritable = matches!(e.kind(), PermissionDenied | ReadOnlyFilesystem);
-        let error = Error::io(format!("{}: cannot be opened", path.display()), e);
-        if unwritable { error.hint(MUST_BE_WRITABLE) } else { error }
-    })?;
-    let open = || -> rusqlite::Result<(Connection, i64)> {
-        let db = Connection::open(path)?;
-        db.busy_timeout(BUSY)?;
-        // Takes effect on a new file only: results are longer than the default page likes.
-        db.pragma_update(None, "page_size", 8192)?;
-        db.pragma_update(None, "journal_mode", "WAL")?;
-        db.pragma_update(None, "synchronous", "NORMAL")?;
-        let version = db.pragma_query_value(None, "user_version", |r| r.get(0))?;
-        Ok((db, version))
-    };
-    let began = Instant::now();
-    let (db, version) = loop {
-        match open() {
-            // Who makes a file a log-keeping one is alone with it, and SQLite does not wait for that by itself.
-            Err(e) if is_busy(&e) && began.elapsed() < BUSY => std::thread::sleep(OPEN_PAUSE),
-            opened => break opened.map_err(|e| damaged(path, &e))?,
-        }
-    };
-    match version {
-        0 => db.execute_batch(&format!("BEGIN IMMEDIATE; {schema} COMMIT;")).map_err(|e| damaged(path, &e))?,
-        // What is new in the schema is made beside what was there.
-        1 => {
-            let bring_up = || {
-                db.execute_batch("BEGIN IMMEDIATE")?;
-                // Another process may have done it meanwhile, and no column is added twice.
-                let still: i64 = db.pragma_query_value(None, "user_version", |r| r.get(0))?;
-                db.execute_batch(&format!("{} {schema} COMMIT;", if still == 1 { upgrade } else { "" }))
-            };
-            bring_up().map_err(|e| damaged(path, &e))?;
-        }
-        // Tables that are new are made.
-        2 => db.execute_batch(&format!("BEGIN IMMEDIATE; {schema} COMMIT;")).map_err(|e| damaged(path, &e))?,
-        3 => {}
-        newer => {
-            return Err(Error::new(
-                Exit::Io,
-                format!("{} was written by a newer llbatch (format {newer})", path.display()),
-            )
-            .hint("upgrade llbatch, or choose another --state-dir"));
-        }
-    }
-    Ok(db)
-}
-
-fn is_busy(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
-    matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked))
-}
-
-/// An error of `SQLite`, told apart from a full disk.
-fn damaged(path: &Path, error: &rusqlite::Error) -> Error {
-    use rusqlite::ErrorCode;
-    let hint = match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => "free some space, then run the same command again: it goes on where it stopped",
-        Some(ErrorCode::SystemIoFailure) => {
-            "look at the disk and its limits (`df`, `ulimit -f`), then run the same command again: it goes on where it stopped"
-        }
-        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => MUST_BE_WRITABLE,
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "another llbatch is writing; try again",
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            "the file is damaged; nothing was sent. Move it away, or choose another --state-dir"
-        }
-        _ => "nothing more was sent; the same command goes on from here once this is mended",
-    };
-    // SQLite's code has a text of its own, which its message repeats.
-    let words = match error {
-        rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),
-        other => other.to_string(),
-    };
-    Error::new(Exit::Io, format!("{}: {words}", path.display())).hint(hint)
 }

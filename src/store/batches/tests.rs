@@ -1,0 +1,95 @@
+use super::*;
+use crate::outcome::{ErrorCode, Fingerprint, Outcome, Usage};
+use crate::store::job::tests::{db, outcome};
+use crate::store::kept::{answers_name, failures_name};
+
+pub(in crate::store) fn batch(number: u32) -> BatchJob {
+    serde_json::from_value(serde_json::json!({
+        "number": number, "model": "m", "endpoint": "/v1/chat/completions", "rows": 2, "bytes": 10, "sha256": "00",
+        "name": "llb.jsonl", "step": "planned"
+    }))
+    .expect("a batch")
+}
+
+#[test]
+fn a_batch_is_read_back_as_it_was_saved() {
+    let (_dir, mut db) = db();
+    let mut first = batch(1);
+    db.save_batch(&first).expect("a write");
+    first.step = Step::Creating;
+    first.others = vec!["theirs".into()];
+    first.progress = Some(12.5);
+    db.save_batch(&first).expect("a write");
+    db.save_batch(&batch(2)).expect("a write");
+    assert_eq!(db.batches().expect("batches"), [first, batch(2)]);
+}
+
+#[test]
+fn an_answer_like_all_others_is_read_back_as_any_other() {
+    let (dir, mut db) = db();
+    std::fs::create_dir(dir.path().join("j")).expect("a directory");
+    std::fs::write(dir.path().join("j").join(failures_name(2)), "{}").expect("a file");
+    let mut plain = outcome(1, 1, true);
+    plain.body = Some("{}".into());
+    (plain.batch, plain.status, plain.attempts, plain.wasted) = (Some(2), Some(200), 1, Usage::default());
+    plain.usage = Some(Usage { prompt: 7, completion: 8 });
+    plain.reserve = Usage { prompt: 9, completion: 10 };
+    let mut rows = vec![plain.clone()];
+    let changes: [fn(&mut Outcome); 5] = [
+        |o| o.usage = None,
+        |o| o.status = Some(201),
+        |o| o.wasted.completion = 3,
+        |o| o.attempts = 2,
+        |o| o.latency_ms = 4,
+    ];
+    for change in changes {
+        let mut other = Outcome { row: rows.len() as u64 + 1, ..plain.clone() };
+        change(&mut other);
+        rows.push(other);
+    }
+    let place = Place { errors: true, at: 0, len: 2 };
+    let stored: Vec<_> = rows.iter().map(|o| Outcome { body: None, ..o.clone() }).collect();
+    db.put_joined(stored.iter().map(|outcome| (outcome, Some(place)))).expect("a write");
+    // Without a place it has no body, and must not get one.
+    let bare = Outcome { row: 99, body: None, ..plain };
+    db.put_joined([(&bare, None)]).expect("a write");
+    db.commit(true).expect("a commit");
+    rows.push(bare);
+    assert_eq!(db.outcomes(1, 100).expect("rows"), rows);
+}
+
+#[test]
+fn rows_are_asked_in_several_batches_and_answered_in_one() {
+    let (dir, mut db) = db();
+    let reserve = Usage { prompt: 3, completion: 4 };
+    for (batch, row, wire) in [(1, 1, None), (1, 2, Some("row-2")), (2, 2, None)] {
+        db.ask(batch, row, &format!("id-{row}"), wire, Fingerprint([row as u8; 16]), reserve).expect("a write");
+    }
+    db.commit(true).expect("a commit");
+    let asked = db.asked(1).expect("rows");
+    assert_eq!(asked.len(), 2);
+    assert_eq!((asked[1].row, &*asked[1].id, asked[1].wire.as_deref()), (2, "id-2", Some("row-2")));
+    assert_eq!((asked[1].fingerprint, asked[1].reserve), (Fingerprint([2; 16]), reserve));
+
+    std::fs::create_dir(dir.path().join("j")).expect("a directory");
+    std::fs::write(dir.path().join("j").join(answers_name(2)), "xx{\"a\":1}yy").expect("a file");
+    let mut answered = outcome(2, 2, true);
+    answered.body = None;
+    answered.batch = Some(2);
+    db.put_joined([(&answered, Some(Place { errors: false, at: 2, len: 7 }))]).expect("a write");
+    db.commit(true).expect("a commit");
+    let read = db.outcomes(1, 10).expect("rows");
+    assert_eq!((read[0].batch, read[0].body.as_deref()), (Some(2), Some("{\"a\":1}")));
+    assert_eq!(db.counts().expect("counts"), (1, 0));
+    assert_eq!(db.to_do(4, |_| true).expect("rows"), [1, 3, 4]);
+    db.put_joined([(&outcome(3, 3, false), None)]).expect("a write");
+    assert_eq!(db.to_do(3, |code| code == ErrorCode::Timeout).expect("rows"), [1, 3]);
+    assert_eq!(db.to_do(3, |_| false).expect("rows"), [1]);
+    db.retire_row(3).expect("a write");
+    db.retire_asked(2).expect("a write");
+    db.commit(true).expect("a commit");
+    assert_eq!(db.counts().expect("counts"), (0, 0));
+    let retired = db.retired().expect("sums");
+    let of_batch = retired.iter().find(|r| r.batch).expect("the row of batch 2");
+    assert_eq!(of_batch.usage.expect("a usage").completion, 2, "{retired:?}");
+}

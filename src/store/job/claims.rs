@@ -1,0 +1,109 @@
+//! Rows on their way: which may have been sent, and what their tries came to so far.
+
+use std::sync::Arc;
+
+use rusqlite::{OptionalExtension, params};
+
+use super::retired::TRIED;
+use crate::error::Result;
+use crate::outcome::{Outcome, Usage};
+use crate::store::JobDb;
+
+impl JobDb {
+    /// Rows up to this one may have been sent.
+    ///
+    /// # Errors
+    /// 74 if it cannot be read.
+    pub fn claimed(&self) -> Result<u64> {
+        self.run(|db| {
+            db.query_row("SELECT value FROM meta WHERE key = 'claimed'", [], |r| r.get::<_, i64>(0)).optional()
+        })
+        .map(|n| n.unwrap_or(0).cast_unsigned())
+    }
+
+    /// Says that rows up to `row` may be sent from now on. Commits with the open group.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn claim(&mut self, row: u64) -> Result<()> {
+        self.begin()?;
+        self.run(|db| {
+            db.prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES ('claimed', ?1)")?
+                .execute([row.cast_signed()])
+        })?;
+        Ok(())
+    }
+
+    /// Every row that was sent has its outcome: nothing is in doubt. Commits with the open group.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn release(&mut self) -> Result<()> {
+        self.begin()?;
+        self.run(|db| db.execute_batch("DELETE FROM meta WHERE key = 'claimed'; DELETE FROM tried;"))?;
+        Ok(())
+    }
+
+    /// What the tries of a row came to that is about to be sent again: known then, should this process die before the row
+    /// has its outcome. Commits with the open group.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn put_tried(&mut self, so_far: &Outcome) -> Result<()> {
+        self.begin()?;
+        self.run(|db| {
+            db.prepare_cached("INSERT OR REPLACE INTO tried VALUES (?,?,?,?,?,?,?,?,?)")?.execute(params![
+                so_far.row.cast_signed(),
+                &*so_far.model,
+                so_far.wasted.prompt.cast_signed(),
+                so_far.wasted.completion.cast_signed(),
+                so_far.at_risk,
+                so_far.reserve.prompt.cast_signed(),
+                so_far.reserve.completion.cast_signed(),
+                so_far.attempts,
+                so_far.refused,
+            ])
+        })?;
+        Ok(())
+    }
+
+    /// A process that died is accounted for: each of the rows that it may have been sending by its model and what it may
+    /// cost, and what earlier tries of such rows came to. Nothing is in doubt then.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn retire_lost(&mut self, in_flight: &[(Arc<str>, Usage)]) -> Result<()> {
+        self.begin()?;
+        for (model, reserve) in in_flight {
+            self.run(|db| {
+                db.prepare_cached("INSERT INTO retired VALUES (?1, 0, NULL, NULL, 0, 0, 1, ?2, ?3, 1, 0, NULL)")?
+                    .execute(params![&**model, reserve.prompt.cast_signed(), reserve.completion.cast_signed()])
+            })?;
+        }
+        self.run(|db| db.execute_batch(&format!("INSERT INTO retired {TRIED};")))?;
+        self.release()?;
+        self.commit(false)
+    }
+
+    /// Rows that may have been sent but have no outcome: what was in flight when the last process died. At most `limit` of them.
+    ///
+    /// # Errors
+    /// 74 if it cannot be read.
+    pub fn unanswered(&self, limit: usize) -> Result<Vec<u64>> {
+        let claimed = self.claimed()?;
+        let mut rows = Vec::new();
+        let mut expected = 1;
+        self.each_fingerprint(|row, _, _| {
+            while expected < row && expected <= claimed && rows.len() < limit {
+                rows.push(expected);
+                expected += 1;
+            }
+            expected = row + 1;
+        })?;
+        while expected <= claimed && rows.len() < limit {
+            rows.push(expected);
+            expected += 1;
+        }
+        Ok(rows)
+    }
+}

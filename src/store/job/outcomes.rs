@@ -1,0 +1,300 @@
+//! Outcomes: a row each, written once.
+
+use std::sync::Arc;
+
+use rusqlite::{Row, params};
+
+use crate::error::Result;
+use crate::outcome::{ErrorCode, Fingerprint, Outcome, RowError, Usage};
+use crate::store::JobDb;
+use crate::store::batches::Place;
+
+const COLUMNS: &str = "row, fp, id, model, code, message, status, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, latency_ms, batch";
+
+/// An answer like nearly all: what is not written with it is the same for all of them.
+fn is_plain(outcome: &Outcome) -> bool {
+    outcome.ok()
+        && outcome.status == Some(200)
+        && outcome.body.is_none()
+        && outcome.wasted == Usage::default()
+        && (outcome.at_risk, outcome.attempts, outcome.refused, outcome.latency_ms) == (0, 1, 0, 0)
+}
+
+impl JobDb {
+    /// Writes an outcome. Each row is written once: a second outcome of a row would be a mistake of ours, and is refused.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn put(&mut self, outcome: &Outcome) -> Result<()> {
+        self.begin()?;
+        self.run(|db| {
+            db.prepare_cached(
+                // The columns in their order; a short text, because the statement is looked up by it for every row.
+                "INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,NULL,NULL,NULL,NULL)",
+            )?
+            .execute(params![
+                outcome.row.cast_signed(),
+                &outcome.fingerprint.0[..],
+                outcome.ok(),
+                &*outcome.id,
+                &*outcome.model,
+                outcome.error.as_ref().map(|e| e.code.as_str()),
+                outcome.error.as_ref().map(|e| e.message.as_str()),
+                outcome.status,
+                outcome.usage.map(|u| u.prompt.cast_signed()),
+                outcome.usage.map(|u| u.completion.cast_signed()),
+                outcome.wasted.prompt.cast_signed(),
+                outcome.wasted.completion.cast_signed(),
+                outcome.at_risk,
+                outcome.reserve.prompt.cast_signed(),
+                outcome.reserve.completion.cast_signed(),
+                outcome.attempts,
+                outcome.refused,
+                outcome.latency_ms,
+                outcome.body.as_deref(),
+            ])
+        })?;
+        Ok(())
+    }
+
+    /// Writes the outcomes of rows of a batch, their bodies perhaps left at places of the batch's files. Commits with the
+    /// open group.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn put_joined<'a>(&mut self, joined: impl IntoIterator<Item = (&'a Outcome, Option<Place>)>) -> Result<()> {
+        self.begin()?;
+        self.run(|db| {
+            let mut any =
+                db.prepare_cached("INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")?;
+            // Nearly every row; half the columns to bind.
+            let mut plain = db.prepare_cached(
+                "INSERT INTO outcome VALUES (?,?,1,?,?,NULL,NULL,200,?,?,0,0,0,?,?,1,0,0,NULL,?,?,?,?)",
+            )?;
+            for (outcome, place) in joined {
+                if let Some(place) = place.filter(|_| is_plain(outcome)) {
+                    plain.execute(params![
+                        outcome.row.cast_signed(),
+                        &outcome.fingerprint.0[..],
+                        &*outcome.id,
+                        &*outcome.model,
+                        outcome.usage.map(|u| u.prompt.cast_signed()),
+                        outcome.usage.map(|u| u.completion.cast_signed()),
+                        outcome.reserve.prompt.cast_signed(),
+                        outcome.reserve.completion.cast_signed(),
+                        outcome.batch,
+                        place.errors,
+                        place.at.cast_signed(),
+                        place.len,
+                    ])?;
+                    continue;
+                }
+                any.execute(params![
+                    outcome.row.cast_signed(),
+                    &outcome.fingerprint.0[..],
+                    outcome.ok(),
+                    &*outcome.id,
+                    &*outcome.model,
+                    outcome.error.as_ref().map(|e| e.code.as_str()),
+                    outcome.error.as_ref().map(|e| e.message.as_str()),
+                    outcome.status,
+                    outcome.usage.map(|u| u.prompt.cast_signed()),
+                    outcome.usage.map(|u| u.completion.cast_signed()),
+                    outcome.wasted.prompt.cast_signed(),
+                    outcome.wasted.completion.cast_signed(),
+                    outcome.at_risk,
+                    outcome.reserve.prompt.cast_signed(),
+                    outcome.reserve.completion.cast_signed(),
+                    outcome.attempts,
+                    outcome.refused,
+                    outcome.latency_ms,
+                    outcome.body.as_deref(),
+                    outcome.batch,
+                    place.map(|place| place.errors),
+                    place.map(|place| place.at.cast_signed()),
+                    place.map(|place| place.len),
+                ])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Calls `each` with (row, fingerprint, answered) for every outcome, in order.
+    ///
+    /// # Errors
+    /// 74 if it cannot be read.
+    pub fn each_fingerprint(&self, mut each: impl FnMut(u64, Fingerprint, bool)) -> Result<()> {
+        self.run(|db| {
+            let mut statement = db.prepare_cached("SELECT row, fp, ok FROM outcome ORDER BY row")?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                each(row.get::<_, i64>(0)?.cast_unsigned(), fingerprint(row, 1)?, row.get(2)?);
+            }
+            Ok(())
+        })
+    }
+
+    /// Calls `each` with every row that has an outcome, in order.
+    ///
+    /// # Errors
+    /// 74 if it cannot be read.
+    pub fn each_row(&self, mut each: impl FnMut(u64)) -> Result<()> {
+        self.run(|db| {
+            let mut statement = db.prepare_cached("SELECT row FROM outcome ORDER BY row")?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                each(row.get::<_, i64>(0)?.cast_unsigned());
+            }
+            Ok(())
+        })
+    }
+
+    /// Up to `limit` answered rows from `from` on, in order, with their fingerprints and ids.
+    ///
+    /// # Errors
+    /// 74 if they cannot be read.
+    pub fn answers(&self, from: u64, limit: u32) -> Result<Vec<(u64, Fingerprint, Box<str>)>> {
+        self.run(|db| {
+            let mut statement =
+                db.prepare_cached("SELECT row, fp, id FROM outcome WHERE row >= ?1 AND ok ORDER BY row LIMIT ?2")?;
+            let rows = statement.query_map(params![from.cast_signed(), limit], |row| {
+                let id = row.get_ref(2)?.as_str()?.into();
+                Ok((row.get::<_, i64>(0)?.cast_unsigned(), fingerprint(row, 1)?, id))
+            })?;
+            rows.collect()
+        })
+    }
+
+    /// Up to `limit` outcomes from `row` on, in order, with their bodies.
+    ///
+    /// # Errors
+    /// 74 if they cannot be read.
+    pub fn outcomes(&self, from: u64, limit: u32) -> Result<Vec<Outcome>> {
+        self.run(|db| {
+            let sql =
+                format!("SELECT {COLUMNS}, body, side, at, len FROM outcome WHERE row >= ?1 ORDER BY row LIMIT ?2");
+            let mut statement = db.prepare_cached(&sql)?;
+            let mut names = Models::default();
+            let rows = statement.query_map(params![from.cast_signed(), limit], |row| {
+                let mut outcome = read(row, &mut names)?;
+                outcome.body = row.get::<_, Option<String>>(18)?.map(String::into_boxed_str);
+                let place = match row.get::<_, Option<bool>>(19)? {
+                    None => None,
+                    Some(errors) => {
+                        Some(Place { errors, at: row.get::<_, i64>(20)?.cast_unsigned(), len: row.get(21)? })
+                    }
+                };
+                Ok((outcome, place))
+            })?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        })?
+        .into_iter()
+        .map(|(mut outcome, place)| {
+            if let (Some(batch), Some(place)) = (outcome.batch, place) {
+                outcome.body = Some(self.kept.body(batch, place)?);
+            }
+            Ok(outcome)
+        })
+        .collect()
+    }
+
+    /// Calls `each` with every outcome in order, without its body.
+    ///
+    /// # Errors
+    /// 74 if they cannot be read.
+    pub fn each_outcome(&self, mut each: impl FnMut(Outcome)) -> Result<()> {
+        self.run(|db| {
+            let mut statement = db.prepare(&format!("SELECT {COLUMNS} FROM outcome ORDER BY row"))?;
+            let mut rows = statement.query([])?;
+            let mut names = Models::default();
+            while let Some(row) = rows.next()? {
+                each(read(row, &mut names)?);
+            }
+            Ok(())
+        })
+    }
+
+    /// Rows answered, and rows that failed.
+    ///
+    /// # Errors
+    /// 74 if they cannot be read.
+    pub fn counts(&self) -> Result<(u64, u64)> {
+        self.run(|db| {
+            db.query_row("SELECT coalesce(sum(ok), 0), coalesce(sum(NOT ok), 0) FROM outcome", [], |row| {
+                Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, i64>(1)?.cast_unsigned()))
+            })
+        })
+    }
+
+    /// The bounds on requests so far: the largest of each model.
+    ///
+    /// # Errors
+    /// 74 if they cannot be read.
+    pub fn largest(&self) -> Result<Vec<(String, Usage)>> {
+        self.run(|db| {
+            let mut statement = db.prepare(
+                "SELECT model, max(reserve_p), max(reserve_c) FROM outcome WHERE batch IS NULL GROUP BY model",
+            )?;
+            let rows = statement.query_map([], |row| {
+                let number = |i| row.get::<_, i64>(i).map(i64::cast_unsigned);
+                Ok((row.get(0)?, Usage { prompt: number(1)?, completion: number(2)? }))
+            })?;
+            rows.collect()
+        })
+    }
+}
+
+/// One copy of each model's name.
+#[derive(Default)]
+struct Models(Vec<Arc<str>>);
+
+impl Models {
+    fn get(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.0.iter().find(|m| &***m == name) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = name.into();
+        self.0.push(Arc::clone(&new));
+        new
+    }
+}
+
+fn fingerprint(row: &Row<'_>, at: usize) -> rusqlite::Result<Fingerprint> {
+    row.get_ref(at)?
+        .as_blob()
+        .ok()
+        .and_then(|b| b.try_into().ok())
+        .map(Fingerprint)
+        .ok_or(rusqlite::Error::InvalidQuery)
+}
+
+fn read(row: &Row<'_>, models: &mut Models) -> rusqlite::Result<Outcome> {
+    let number = |i| row.get::<_, i64>(i).map(i64::cast_unsigned);
+    let code: Option<String> = row.get(4)?;
+    let error = match code {
+        None => None,
+        Some(code) => Some(RowError {
+            code: ErrorCode::parse(&code).unwrap_or(ErrorCode::BadResponse),
+            message: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
+        }),
+    };
+    let prompt: Option<i64> = row.get(7)?;
+    let completion: Option<i64> = row.get(8)?;
+    Ok(Outcome {
+        row: number(0)?,
+        fingerprint: fingerprint(row, 1)?,
+        id: row.get::<_, String>(2)?.into_boxed_str(),
+        model: models.get(row.get_ref(3)?.as_str().unwrap_or_default()),
+        error,
+        status: row.get(6)?,
+        body: None,
+        usage: prompt.zip(completion).map(|(p, c)| Usage { prompt: p.cast_unsigned(), completion: c.cast_unsigned() }),
+        wasted: Usage { prompt: number(9)?, completion: number(10)? },
+        at_risk: row.get(11)?,
+        reserve: Usage { prompt: number(12)?, completion: number(13)? },
+        attempts: row.get(14)?,
+        refused: row.get(15)?,
+        latency_ms: row.get(16)?,
+        batch: row.get(17)?,
+    })
+}

@@ -1,0 +1,141 @@
+//! Outcomes that no longer stand for a row: what they cost still counts.
+
+use crate::error::Result;
+use crate::outcome::{ErrorCode, Usage};
+use crate::store::JobDb;
+
+/// What was spent on outcomes that no longer stand for a row: those that are alike, so that each can be priced as it was
+/// when it stood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retired {
+    /// The model asked for.
+    pub model: String,
+    /// So many.
+    pub count: u32,
+    /// Whether these were answers.
+    pub ok: bool,
+    /// Usage of each one's answer.
+    pub usage: Option<Usage>,
+    /// Usage of each one's responses that were thrown away.
+    pub wasted: Usage,
+    /// Attempts of all of them whose fate is unknown.
+    pub at_risk: u32,
+    /// What one attempt can cost at most, as [`Outcome::reserve`]; nothing if no attempt is of unknown fate.
+    pub reserve: Usage,
+    /// Requests sent.
+    pub attempts: u64,
+    /// Of those, refused by 429.
+    pub refused: u64,
+    /// At the batch price.
+    pub batch: bool,
+}
+
+impl Retired {
+    /// All tokens that were paid for.
+    #[must_use]
+    pub fn all_usage(&self) -> Usage {
+        let (each, count) = (self.usage.unwrap_or_default(), u64::from(self.count));
+        Usage {
+            prompt: (each.prompt + self.wasted.prompt) * count,
+            completion: (each.completion + self.wasted.completion) * count,
+        }
+    }
+}
+
+/// The columns of `retired`, as `outcome` has them.
+pub(in crate::store) const RETIRED: &str =
+    "model, ok, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, batch";
+
+/// Rows of `tried` that have no outcome, with the columns of `retired`.
+pub(super) const TRIED: &str =
+    "SELECT model, 0, NULL, NULL, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, NULL
+    FROM tried WHERE row NOT IN (SELECT row FROM outcome)";
+
+impl JobDb {
+    /// Sets rows that failed aside, those that `again` picks by their error's code, so that they are sent again; until
+    /// [`Self::settle_aside`] they count as neither answered nor failed, and what they cost is kept.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn set_aside(&mut self, again: impl Fn(ErrorCode) -> bool) -> Result<u64> {
+        let codes: Vec<&str> = ErrorCode::ALL.into_iter().filter(|code| again(*code)).map(ErrorCode::as_str).collect();
+        let codes = serde_json::to_string(&codes).unwrap_or_default();
+        self.begin()?;
+        let gone = self.run(|db| {
+            let failed = "ok = 0 AND code IN (SELECT value FROM json_each(?1))";
+            db.execute(&format!("INSERT INTO set_aside SELECT * FROM outcome WHERE {failed}"), [&codes])?;
+            db.execute(&format!("DELETE FROM outcome WHERE {failed}"), [&codes])
+        })?;
+        self.commit(false)?;
+        Ok(gone as u64)
+    }
+
+    /// Rows that were set aside and have a newer outcome are retired; the others failed as they did before.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn settle_aside(&mut self) -> Result<()> {
+        self.begin()?;
+        self.run(|db| {
+            db.execute_batch(&format!(
+                "INSERT INTO retired SELECT {RETIRED} FROM set_aside
+                    WHERE row IN (SELECT row FROM outcome) AND attempts > 0;
+                 INSERT INTO outcome SELECT * FROM set_aside WHERE row NOT IN (SELECT row FROM outcome);
+                 DELETE FROM set_aside;"
+            ))
+        })?;
+        self.commit(false)
+    }
+
+    /// Takes the outcome of one row out, as [`Self::set_aside`] does. Commits with the open group.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses.
+    pub fn retire_row(&mut self, row: u64) -> Result<()> {
+        self.begin()?;
+        self.run(|db| {
+            db.prepare_cached(&format!(
+                "INSERT INTO retired SELECT {RETIRED} FROM outcome WHERE row = ?1 AND attempts > 0"
+            ))?
+            .execute([row.cast_signed()])?;
+            db.prepare_cached("DELETE FROM outcome WHERE row = ?1")?.execute([row.cast_signed()])
+        })?;
+        Ok(())
+    }
+
+    /// What was spent on outcomes that no longer stand for a row, and on rows that have none yet.
+    ///
+    /// # Errors
+    /// 74 if it cannot be read.
+    pub fn retired(&self) -> Result<Vec<Retired>> {
+        self.run(|db| {
+            let mut statement = db.prepare(&format!(
+                "SELECT model, ok, prompt, completion, wasted_p, wasted_c, sum(at_risk),
+                 CASE WHEN at_risk > 0 OR (ok AND prompt IS NULL) THEN reserve_p ELSE 0 END AS most_p,
+                 CASE WHEN at_risk > 0 OR (ok AND prompt IS NULL) THEN reserve_c ELSE 0 END AS most_c,
+                 sum(attempts), sum(refused), batch IS NOT NULL AS batched, count(*)
+                 FROM (SELECT * FROM retired UNION ALL SELECT {RETIRED} FROM set_aside WHERE attempts > 0 UNION ALL {TRIED})
+                 GROUP BY model, ok, prompt, completion, wasted_p, wasted_c, most_p, most_c, batched",
+            ))?;
+            let rows = statement.query_map([], |row| {
+                let number = |i| row.get::<_, i64>(i).map(i64::cast_unsigned);
+                let (prompt, completion): (Option<i64>, Option<i64>) = (row.get(2)?, row.get(3)?);
+                Ok(Retired {
+                    model: row.get(0)?,
+                    ok: row.get(1)?,
+                    usage: prompt
+                        .zip(completion)
+                        .map(|(p, c)| Usage { prompt: p.cast_unsigned(), completion: c.cast_unsigned() }),
+                    wasted: Usage { prompt: number(4)?, completion: number(5)? },
+                    at_risk: u32::try_from(number(6)?).unwrap_or(u32::MAX),
+                    reserve: Usage { prompt: number(7)?, completion: number(8)? },
+                    attempts: number(9)?,
+                    refused: number(10)?,
+                    batch: row.get(11)?,
+                    count: u32::try_from(number(12)?).unwrap_or(u32::MAX),
+                })
+            })?;
+            rows.collect()
+        })
+    }
+}
