@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Row, params};
+use rusqlite::{CachedStatement, Row, params};
 
 use crate::error::Result;
 use crate::outcome::{ErrorCode, Fingerprint, Outcome, RowError, Usage};
@@ -20,6 +20,37 @@ fn is_plain(outcome: &Outcome) -> bool {
         && (outcome.at_risk, outcome.attempts, outcome.refused, outcome.latency_ms) == (0, 1, 0, 0)
 }
 
+/// An outcome, its columns in their order.
+const INSERT: &str = "INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
+
+fn insert(statement: &mut CachedStatement<'_>, outcome: &Outcome, place: Option<Place>) -> rusqlite::Result<usize> {
+    statement.execute(params![
+        outcome.row.cast_signed(),
+        &outcome.fingerprint.0[..],
+        outcome.ok(),
+        &*outcome.id,
+        &*outcome.model,
+        outcome.error.as_ref().map(|e| e.code.as_str()),
+        outcome.error.as_ref().map(|e| e.message.as_str()),
+        outcome.status,
+        outcome.usage.map(|u| u.prompt.cast_signed()),
+        outcome.usage.map(|u| u.completion.cast_signed()),
+        outcome.wasted.prompt.cast_signed(),
+        outcome.wasted.completion.cast_signed(),
+        outcome.at_risk,
+        outcome.reserve.prompt.cast_signed(),
+        outcome.reserve.completion.cast_signed(),
+        outcome.attempts,
+        outcome.refused,
+        outcome.latency_ms,
+        outcome.body.as_deref(),
+        outcome.batch,
+        place.map(|place| place.errors),
+        place.map(|place| place.at.cast_signed()),
+        place.map(|place| place.len),
+    ])
+}
+
 impl JobDb {
     /// Writes an outcome. Each row is written once: a second outcome of a row would be a mistake of ours, and is refused.
     ///
@@ -28,31 +59,8 @@ impl JobDb {
     pub fn put(&mut self, outcome: &Outcome) -> Result<()> {
         self.begin()?;
         self.run(|db| {
-            db.prepare_cached(
-                // The columns in their order; a short text, because the statement is looked up by it for every row.
-                "INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,NULL,NULL,NULL,NULL)",
-            )?
-            .execute(params![
-                outcome.row.cast_signed(),
-                &outcome.fingerprint.0[..],
-                outcome.ok(),
-                &*outcome.id,
-                &*outcome.model,
-                outcome.error.as_ref().map(|e| e.code.as_str()),
-                outcome.error.as_ref().map(|e| e.message.as_str()),
-                outcome.status,
-                outcome.usage.map(|u| u.prompt.cast_signed()),
-                outcome.usage.map(|u| u.completion.cast_signed()),
-                outcome.wasted.prompt.cast_signed(),
-                outcome.wasted.completion.cast_signed(),
-                outcome.at_risk,
-                outcome.reserve.prompt.cast_signed(),
-                outcome.reserve.completion.cast_signed(),
-                outcome.attempts,
-                outcome.refused,
-                outcome.latency_ms,
-                outcome.body.as_deref(),
-            ])
+            // A statement is looked up by its text.
+            insert(&mut db.prepare_cached(INSERT)?, outcome, None)
         })?;
         Ok(())
     }
@@ -65,8 +73,7 @@ impl JobDb {
     pub fn put_joined<'a>(&mut self, joined: impl IntoIterator<Item = (&'a Outcome, Option<Place>)>) -> Result<()> {
         self.begin()?;
         self.run(|db| {
-            let mut any =
-                db.prepare_cached("INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")?;
+            let mut any = db.prepare_cached(INSERT)?;
             // Nearly every row; half the columns to bind.
             let mut plain = db.prepare_cached(
                 "INSERT INTO outcome VALUES (?,?,1,?,?,NULL,NULL,200,?,?,0,0,0,?,?,1,0,0,NULL,?,?,?,?)",
@@ -89,31 +96,7 @@ impl JobDb {
                     ])?;
                     continue;
                 }
-                any.execute(params![
-                    outcome.row.cast_signed(),
-                    &outcome.fingerprint.0[..],
-                    outcome.ok(),
-                    &*outcome.id,
-                    &*outcome.model,
-                    outcome.error.as_ref().map(|e| e.code.as_str()),
-                    outcome.error.as_ref().map(|e| e.message.as_str()),
-                    outcome.status,
-                    outcome.usage.map(|u| u.prompt.cast_signed()),
-                    outcome.usage.map(|u| u.completion.cast_signed()),
-                    outcome.wasted.prompt.cast_signed(),
-                    outcome.wasted.completion.cast_signed(),
-                    outcome.at_risk,
-                    outcome.reserve.prompt.cast_signed(),
-                    outcome.reserve.completion.cast_signed(),
-                    outcome.attempts,
-                    outcome.refused,
-                    outcome.latency_ms,
-                    outcome.body.as_deref(),
-                    outcome.batch,
-                    place.map(|place| place.errors),
-                    place.map(|place| place.at.cast_signed()),
-                    place.map(|place| place.len),
-                ])?;
+                insert(&mut any, outcome, place)?;
             }
             Ok(())
         })
