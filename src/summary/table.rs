@@ -18,11 +18,12 @@ impl Summary {
     /// and freed of control characters.
     #[must_use]
     pub fn table(&self, width: u16) -> String {
-        self.table_with(width, |_| {})
+        self.table_with(width, Some(self.exit.code), |_| {})
     }
 
-    /// The same with further lines before those about how it ended.
-    pub(super) fn table_with(&self, width: u16, more: impl FnOnce(&mut Table)) -> String {
+    /// The same with further lines before those about how it ended. `exit`: the code that the command which shows this
+    /// ends with for that, if it does.
+    pub(super) fn table_with(&self, width: u16, exit: Option<u8>, more: impl FnOnce(&mut Table)) -> String {
         let mut table = Table { text: String::new(), width: usize::from(width).max(MIN_WIDTH) };
         if let Some(job) = &self.job {
             let transport = self.transport.as_deref().map(|transport| format!(", {transport}")).unwrap_or_default();
@@ -37,8 +38,10 @@ impl Summary {
         table.line("requests", &self.http_parts());
         self.errors(&mut table);
         more(&mut table);
-        if self.exit.code != 0 {
-            table.prose("exit", &format!("{}: {}", self.exit.code, self.exit.reason));
+        match exit {
+            _ if self.exit.code == 0 => {}
+            Some(code) => table.prose("exit", &format!("{code}: {}", self.exit.reason)),
+            None => table.prose("state", &self.exit.reason),
         }
         if let Some(next) = &self.exit.next {
             table.command("next", next);

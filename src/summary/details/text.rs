@@ -13,7 +13,8 @@ impl Report {
     /// The summary's lines and those of the report, as [`super::super::Summary::table`] has them.
     #[must_use]
     pub fn table(&self, width: u16) -> String {
-        self.summary.table_with(width, |table| self.details.lines(self.summary.spelling(), table))
+        // A report has succeeded itself, whatever it reports on.
+        self.summary.table_with(width, None, |table| self.details.lines(self.summary.spelling(), table))
     }
 }
 
