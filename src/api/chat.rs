@@ -13,7 +13,7 @@ use super::Reply;
 
 /// Tokens beyond which a count is an error of the service's: four billion, far above any context or answer, and small
 /// enough that sums over all rows of a job never overflow.
-const MOST_TOKENS: u64 = u32::MAX as u64;
+const BELIEVED_TOKENS: u64 = u32::MAX as u64;
 
 /// What a 200 turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl Body<'_> {
             (None, None) => None,
             (prompt, completion) => Some((prompt.unwrap_or(0), completion.unwrap_or(0))),
         }
-        .filter(|(prompt, completion)| *prompt.max(completion) <= MOST_TOKENS)
+        .filter(|(prompt, completion)| *prompt.max(completion) <= BELIEVED_TOKENS)
     }
 
     fn carries_error(&self) -> bool {

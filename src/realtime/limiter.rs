@@ -224,8 +224,8 @@ struct Tokens {
 const TOKEN_SECONDS: f64 = 2.0;
 /// Seconds' worth of tokens that it is overdrawn by at most: nobody waits for longer than a day.
 const MOST_DEBT: f64 = 86_400.0;
-/// Tokens of one request that are believed. A `max_tokens` may say anything, and so may a server.
-const MOST_TOKENS: u64 = 10_000_000;
+/// Tokens of one request that its pace goes by. A `max_tokens` may say anything, and so may a server.
+const PACED_TOKENS: u64 = 10_000_000;
 /// Rates, in tokens a second, that a header may tell: what is outside is no limit but nonsense.
 const TOKEN_RATES: std::ops::Range<f64> = 1.0..1e12;
 
@@ -247,11 +247,11 @@ impl Tokens {
     }
 
     fn spend(&mut self, tokens: u64) {
-        self.level -= tokens.min(MOST_TOKENS) as f64;
+        self.level -= tokens.min(PACED_TOKENS) as f64;
     }
 
     fn settle(&mut self, reserved: u64, used: u64) {
-        self.level += reserved.min(MOST_TOKENS) as f64 - used.min(MOST_TOKENS) as f64;
+        self.level += reserved.min(PACED_TOKENS) as f64 - used.min(PACED_TOKENS) as f64;
     }
 }
 
