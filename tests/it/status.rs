@@ -48,6 +48,9 @@ fn states_follow_a_job_through_its_life() {
     assert_eq!(state(&home), "running");
     assert_eq!(run.kill(), None);
     until("the lock of the dead to go", || state(&home) == "interrupted");
+    // The index was told nothing in so short a life; the job's own file knows what was answered.
+    let known = status(&home, &["last"])["jobs"][0]["rows"]["succeeded"].as_u64().unwrap();
+    assert!((1..=server.bill()).contains(&known), "{known} of {}", server.bill());
     let out = home.llbatch(&["status"]).code(0);
     assert!(out.stderr.contains("--resume=j-"), "what to do: {}", out.stderr);
     home.run(&server, &args).code(0);

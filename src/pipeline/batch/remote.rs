@@ -12,7 +12,7 @@ use super::{PATIENCE, Remote};
 use crate::batch::courier::{Courier, Options};
 use crate::error::{Error, Exit, Result};
 use crate::pipeline::job::spec_of;
-use crate::store::{BatchJob, Job, Ledger, Lock, State, Step, Store, Transport};
+use crate::store::{BatchJob, Job, JobDb, Ledger, Lock, State, Step, Store, Transport};
 
 /// Jobs asked about at once; each asks for several batches at once.
 const JOBS: usize = 4;
@@ -42,7 +42,8 @@ pub fn look(jobs: Vec<Job>, store: &Store) -> Result<Vec<Seen>> {
     jobs.into_iter()
         .map(|mut job| {
             let busy = store.in_use(&job.id);
-            let batches = if store.job_path(&job.id).exists() { peek(store, &job)?.batches()? } else { Vec::new() };
+            let db = if store.job_path(&job.id).exists() { Some(peek(store, &job)?) } else { None };
+            let batches = db.as_ref().map_or_else(|| Ok(Vec::new()), JobDb::batches)?;
             if job.transport == Transport::Batch {
                 let counts = Counts { total: job.total, succeeded: job.succeeded, failed: job.failed };
                 job.state = state_of(&batches, counts, busy);
@@ -50,6 +51,14 @@ pub fn look(jobs: Vec<Job>, store: &Store) -> Result<Vec<Seen>> {
                 // A job that says it is running and that nobody holds was killed, or waits for its batches.
                 let live = batches.iter().any(|batch| batch.is_open() && batch.step != Step::Planned);
                 job.state = if live { State::Running } else { State::Interrupted };
+            }
+            // A process that was killed may not have told the index its last rows.
+            if let Some(db) = db.filter(|_| !busy && job.state == State::Interrupted) {
+                (job.succeeded, job.failed) = db.counts()?;
+                if job.transport == Transport::Batch {
+                    let counts = Counts { total: job.total, succeeded: job.succeeded, failed: job.failed };
+                    job.state = state_of(&batches, counts, busy);
+                }
             }
             Ok(Seen { job, batches })
         })
