@@ -1,20 +1,24 @@
 //! Flag > environment > config file > default, each value with where it came from. Every environment variable is named here,
 //! and nothing in the working directory is ever read: a repository must not be able to say where a key goes.
 
+mod config;
 mod key;
 mod proxy;
+mod span;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use config::{Budgets, Config, Knob, RunConfig};
+use config::{amount, placed, read_config};
 use etcetera::BaseStrategy;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+pub use span::{duration, long_duration};
 
 use crate::api::canonical_base;
 use crate::error::{Error, Exit, Result};
-use crate::price::{Decimal, Nanos, Overrides, Refreshed, Table};
+use crate::price::{Overrides, Refreshed, Table};
 
 /// Where requests go unless told otherwise (together-wire, "Base").
 const DEFAULT_BASE_URL: &str = "https://api.together.ai/v1";
@@ -68,113 +72,6 @@ pub struct Flags {
     pub api_key_file: Option<PathBuf>,
     /// `--sandbox`
     pub sandbox: bool,
-}
-
-/// The config file.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    base_url: Option<String>,
-    api_key_file: Option<PathBuf>,
-    state_dir: Option<PathBuf>,
-    /// Defaults of `run`.
-    pub run: RunConfig,
-    submit: SubmitConfig,
-    budget: BudgetConfig,
-    models: Overrides,
-}
-
-/// `[budget]` in the config file, in USD.
-#[derive(Debug, Default, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct BudgetConfig {
-    per_day: Option<Decimal>,
-    per_month: Option<Decimal>,
-}
-
-/// What may be spent over all jobs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Budgets {
-    /// From midnight to midnight.
-    pub per_day: Option<Nanos>,
-    /// From the first of the month on.
-    pub per_month: Option<Nanos>,
-}
-
-impl Budgets {
-    /// Whether there is any.
-    #[must_use]
-    pub const fn is_set(&self) -> bool {
-        self.per_day.is_some() || self.per_month.is_some()
-    }
-}
-
-/// `[submit]` in the config file.
-#[derive(Debug, Default, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct SubmitConfig {
-    /// After so long a batch that was created stands in the service's list.
-    settle_after: Option<String>,
-}
-
-/// `[run]` in the config file: the flags of the same names.
-#[derive(Debug, Default, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RunConfig {
-    /// `--model`
-    pub model: Option<String>,
-    /// `--concurrency`
-    pub concurrency: Option<Knob>,
-    /// `--rpm`
-    pub rpm: Option<Knob>,
-    /// `--tpm`
-    pub tpm: Option<Knob>,
-    /// `--retries`
-    pub retries: Option<u32>,
-    /// `--request-timeout`
-    pub request_timeout: Option<String>,
-    /// `--give-up-after`
-    pub give_up_after: Option<String>,
-}
-
-/// A number or `auto`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Knob {
-    /// Found out while running.
-    #[default]
-    Auto,
-    /// As given.
-    Fixed(u64),
-}
-
-impl std::str::FromStr for Knob {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "auto" {
-            return Ok(Self::Auto);
-        }
-        match text.replace('_', "").parse::<u64>() {
-            Ok(0) | Err(_) => Err(format!("`{text}` is neither a positive whole number nor `auto`")),
-            Ok(n) => Ok(Self::Fixed(n)),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Knob {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Raw {
-            Number(u64),
-            Text(String),
-        }
-        let text = match Raw::deserialize(deserializer)? {
-            Raw::Number(n) => n.to_string(),
-            Raw::Text(text) => text,
-        };
-        text.parse().map_err(serde::de::Error::custom)
-    }
 }
 
 /// Everything that does not depend on the subcommand.
@@ -332,26 +229,6 @@ fn at_home(path: &Setting<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Where a path of the config file leads: `~/` home, and what is relative to the place of the file, never to the working
-/// directory.
-fn placed(path: PathBuf, config: &Path, home: &Path) -> PathBuf {
-    match path.strip_prefix("~") {
-        Ok(rest) => home.join(rest),
-        Err(_) => config.parent().unwrap_or(Path::new("")).join(path),
-    }
-}
-
-/// A budget, which must be more than nothing.
-fn amount(name: &str, given: Option<Decimal>) -> Result<Option<Nanos>> {
-    match given {
-        Some(Decimal(usd)) if usd <= Nanos::ZERO => {
-            Err(Error::usage(format!("config file: [budget] {name} = {usd} is no budget"))
-                .hint("an amount in USD above 0"))
-        }
-        given => Ok(given.map(|usd| usd.0)),
-    }
-}
-
 /// Where the list of models of a service is kept.
 #[must_use]
 pub fn models_path(state_dir: &Path, service: &str) -> PathBuf {
@@ -405,117 +282,5 @@ fn pick<T>(
     }
 }
 
-fn read_config(path: &Setting<PathBuf>) -> Result<(Config, bool)> {
-    let shown = path.value.display();
-    let bytes = match std::fs::read(&path.value) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound && path.origin == Origin::Default => {
-            return Ok((Config::default(), false));
-        }
-        Err(e) => {
-            return Err(Error::usage(format!("config file {shown} ({}): cannot be read", path.origin)).because(e));
-        }
-    };
-    let text = std::str::from_utf8(&bytes).map_err(|e| {
-        let line = memchr::memchr_iter(b'\n', &bytes[..e.valid_up_to()]).count() + 1;
-        Error::usage(format!("config file {shown}: line {line} is not UTF-8")).hint("save it again as UTF-8")
-    })?;
-    let config = toml::from_str(text).map_err(|e| {
-        Error::usage(format!("config file {shown}: {}", e.to_string().trim_end()))
-            .hint("keys: base_url, api_key_file, state_dir, [run] model/concurrency/rpm/tpm/retries/request_timeout/give_up_after, [submit] settle_after, [budget] per_day/per_month, [models.\"NAME\"] input/output/batch_discount/batch/context")
-    })?;
-    Ok((config, true))
-}
-
-/// A span of time as people write it: `90s`, `10m`, `1h 30m`; a bare number is seconds.
-///
-/// # Errors
-/// A sentence that says what was expected.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let bad = || format!("`{text}` is no duration such as 90s, 10m or 1h30m");
-    if let Ok(seconds) = text.trim().parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).map_err(|_| bad());
-    }
-    let span: jiff::SignedDuration = text.trim().parse().map_err(|_| bad())?;
-    Duration::try_from(span).map_err(|_| bad())
-}
-
-/// The same, for spans that may be days: `30d`.
-///
-/// # Errors
-/// A sentence that says what was expected.
-pub fn long_duration(text: &str) -> Result<Duration, String> {
-    match text.trim().strip_suffix('d').and_then(|days| days.trim().parse::<f64>().ok()) {
-        Some(days) => Duration::try_from_secs_f64(days * 86_400.0)
-            .map_err(|_| format!("`{text}` is no duration such as 30d or 12h")),
-        None => duration(text),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn resolve(flags: &Flags, vars: &[(&str, &str)]) -> Result<Settings> {
-        let vars: Vec<(String, String)> = vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        Settings::resolve(flags, &|name| vars.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone()))
-    }
-
-    #[test]
-    fn the_nearer_source_wins_and_is_named() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("config.toml");
-        std::fs::write(&path, "base_url = \"https://config/v1\"\n[run]\nrpm = 60\nconcurrency = \"auto\"\n[models.\"x/y\"]\ninput = 0.06\noutput = \"0.12\"\n").expect("a file");
-        let mut flags = Flags { config: Some(path), ..Flags::default() };
-        let settings = resolve(&flags, &[]).expect("settings");
-        assert_eq!(
-            (settings.base_url.value.as_str(), &settings.base_url.origin),
-            ("https://config/v1", &Origin::Config)
-        );
-        assert_eq!(settings.run.rpm, Some(Knob::Fixed(60)));
-        assert_eq!(settings.run.concurrency, Some(Knob::Auto));
-        assert_eq!(
-            settings.prices.get("x/y").and_then(|e| e.price).map(|p| (p.input, p.output)),
-            Some((60_000_000, 120_000_000))
-        );
-        let settings = resolve(&flags, &[("TOGETHER_BASE_URL", "https://env")]).expect("settings");
-        assert_eq!(settings.base_url.origin, Origin::Env("TOGETHER_BASE_URL"));
-        flags.base_url = Some("https://flag".to_owned());
-        let settings = resolve(&flags, &[("TOGETHER_BASE_URL", "https://env")]).expect("settings");
-        assert_eq!(settings.base_url.value, "https://flag");
-        assert_eq!(
-            resolve(&Flags::default(), &[("TOGETHER_BASE_URL", "")]).expect("settings").base_url.origin,
-            Origin::Default
-        );
-    }
-
-    #[test]
-    fn mistakes_in_the_config_file_are_usage_errors_with_their_place() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("config.toml");
-        for text in
-            ["base_ulr = \"x\"", "[run]\nrpm = \"many\"", "[run]\nrpm = 0", "[models.\"x\"]\ninput = -1", "not toml"]
-        {
-            std::fs::write(&path, text).expect("a file");
-            let error = resolve(&Flags { config: Some(path.clone()), ..Flags::default() }, &[]).expect_err(text);
-            assert_eq!(error.exit, Exit::Usage, "{text}");
-        }
-        std::fs::write(&path, b"[run]\nmodel = \"\xff\"").expect("a file");
-        let error = resolve(&Flags { config: Some(path.clone()), ..Flags::default() }, &[]).expect_err("no text");
-        assert!(error.exit == Exit::Usage && error.message.contains("line 2"), "{error}");
-        let missing = Flags { config: Some(dir.path().join("none.toml")), ..Flags::default() };
-        assert_eq!(resolve(&missing, &[]).expect_err("missing").exit, Exit::Usage);
-    }
-
-    #[test]
-    fn durations_are_read_as_people_write_them() {
-        for (text, seconds) in [("90", 90), ("90s", 90), ("10m", 600), ("1h30m", 5400), ("1h 30m", 5400), ("2h", 7200)]
-        {
-            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
-        }
-        assert_eq!(duration("0.5"), Ok(Duration::from_millis(500)));
-        for text in ["", "soon", "-5m", "-1", "NaN"] {
-            assert!(duration(text).is_err(), "{text}");
-        }
-    }
-}
+mod tests;

@@ -1,9 +1,13 @@
 //! `llbatch status`: jobs and where they are.
 
+mod document;
+mod tables;
+
 use std::time::Duration;
 
 use clap::Args;
-use serde::Serialize;
+use document::{Document, RemoteLine, entry, remote_lines};
+use tables::{batches_table, ends_by, errors, jobs_table, remote_table};
 
 use super::service::{self, connect};
 use super::{print_json, print_text, spending};
@@ -13,11 +17,9 @@ use crate::error::{Error, Exit, Result};
 use crate::pipeline::batch::adopt::{find_local, looks_remote};
 use crate::pipeline::batch::remote::{self, Seen};
 use crate::pipeline::job::spec_of;
-use crate::price::Nanos;
 use crate::settings;
-use crate::store::{BatchJob, Job, Ledger, State, Step, Store, Transport};
-use crate::ui::table::{Align, Table};
-use crate::ui::{escape, format};
+use crate::store::{BatchJob, Job, Ledger, State, Store, Transport};
+use crate::ui::format;
 
 /// Show jobs: state, progress, rows, cost, age; batches are asked about first
 #[derive(Debug, Args)]
@@ -56,71 +58,6 @@ pub struct Status {
     /// As CSV, with --cost
     #[arg(long, requires = "cost", conflicts_with = "json")]
     csv: bool,
-}
-
-#[derive(Serialize)]
-pub(super) struct Document {
-    version: u8,
-    jobs: Vec<Entry>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    remote: Option<Vec<RemoteLine>>,
-}
-
-#[derive(Serialize)]
-struct Entry {
-    job: String,
-    name: Option<String>,
-    transport: &'static str,
-    state: &'static str,
-    created_at: String,
-    input: String,
-    rows: Rows,
-    cost: Cost,
-    batches: Vec<BatchLine>,
-}
-
-#[derive(Serialize)]
-struct Rows {
-    total: u64,
-    succeeded: u64,
-    failed: u64,
-    pending: u64,
-}
-
-#[derive(Serialize)]
-struct Cost {
-    estimated_usd: Option<Nanos>,
-    usd: Option<Nanos>,
-}
-
-#[derive(Serialize)]
-struct BatchLine {
-    id: Option<String>,
-    model: String,
-    status: String,
-    progress: Option<f64>,
-    rows: u64,
-    input_file_id: Option<String>,
-    output_file_id: Option<String>,
-    error_file_id: Option<String>,
-    deadline: Option<String>,
-    error: Option<String>,
-}
-
-/// A batch as the service lists it, and the job here that it belongs to.
-#[derive(Serialize)]
-struct RemoteLine {
-    id: String,
-    job: Option<String>,
-    model: Option<String>,
-    status: String,
-    progress: Option<f64>,
-    created_at: Option<String>,
-    input_file_id: Option<String>,
-    output_file_id: Option<String>,
-    error_file_id: Option<String>,
-    deadline: Option<String>,
-    error: Option<String>,
 }
 
 /// Runs the subcommand.
@@ -210,29 +147,6 @@ fn show(args: &Status, store: &Store, ledger: &Ledger, ctx: &Ctx) -> Result<(Exi
     Ok((exit, live))
 }
 
-fn remote_lines(listed: Vec<Batch>, store: &Store, ledger: &Ledger) -> Result<Vec<RemoteLine>> {
-    let mut owners = std::collections::HashMap::new();
-    for seen in remote::look(ledger.recent(u32::MAX)?, store)? {
-        for id in seen.batches.into_iter().filter_map(|batch| batch.id) {
-            owners.insert(id, seen.job.id.clone());
-        }
-    }
-    let line = |batch: Batch| RemoteLine {
-        job: owners.get(&batch.id).cloned(),
-        id: batch.id,
-        model: batch.model_id,
-        status: batch.status.as_str().to_owned(),
-        progress: batch.progress,
-        created_at: batch.created_at,
-        input_file_id: batch.input_file_id,
-        output_file_id: batch.output_file_id,
-        error_file_id: batch.error_file_id,
-        deadline: batch.job_deadline,
-        error: batch.error,
-    };
-    Ok(listed.into_iter().map(line).collect())
-}
-
 /// The document of these jobs, as they are known here.
 pub(super) fn document(names: &[&str], ctx: &Ctx) -> Result<Document> {
     let store = Store::open(&ctx.settings.state_dir.value)?;
@@ -320,189 +234,4 @@ fn hint(seen: &[Seen], offline: bool, ctx: &Ctx) {
 
 fn service_of(seen: &Seen) -> Option<String> {
     spec_of(&seen.job).ok().map(|spec| spec.service)
-}
-
-fn jobs_table(seen: &[Seen]) -> Table {
-    let mut table = Table::new([
-        ("JOB", Align::Left),
-        ("STATE", Align::Left),
-        ("DONE", Align::Right),
-        ("ROWS", Align::Right),
-        ("OK", Align::Right),
-        ("FAILED", Align::Right),
-        ("COST", Align::Right),
-        ("AGE", Align::Right),
-        ("INPUT", Align::Left),
-    ]);
-    for Seen { job, batches } in seen {
-        let input = job.name.as_ref().map_or_else(|| job.input.clone(), |name| format!("{name}: {}", job.input));
-        table.row([
-            job.id.clone(),
-            job.state.as_str().to_owned(),
-            format!("{:.0}%", done(job, batches)),
-            format::count(job.total),
-            taken(job, batches, job.succeeded),
-            taken(job, batches, job.failed),
-            cost(job),
-            age(job),
-            input,
-        ]);
-    }
-    table
-}
-
-/// Rows by fate; of a job that ended and whose results are still with the service nobody knows.
-fn taken(job: &Job, batches: &[BatchJob], rows: u64) -> String {
-    let unknown = job.state.ended() && batches.iter().any(BatchJob::is_open);
-    if unknown && rows == 0 { "–".to_owned() } else { format::count(rows) }
-}
-
-/// Percent of the rows that have come to an end, as far as the service tells.
-fn done(job: &Job, batches: &[BatchJob]) -> f64 {
-    if job.total == 0 {
-        return 0.0;
-    }
-    let open: f64 = batches
-        .iter()
-        .filter(|batch| batch.is_open())
-        .map(|batch| batch.rows as f64 * if batch.ended { 1.0 } else { batch.progress.unwrap_or(0.0) / 100.0 })
-        .sum();
-    // Never rounded up to what it is not.
-    let percent = ((job.succeeded + job.failed) as f64 + open) / job.total as f64 * 100.0;
-    if percent < 100.0 { percent.min(99.0) } else { 100.0 }
-}
-
-/// What it cost, or about what it will.
-fn cost(job: &Job) -> String {
-    match (job.cost, job.estimate) {
-        // What is paid so far, of its rows at realtime, is not what it will come to.
-        (Some(usd), Some(estimate)) if !job.state.ended() => format!("~{}", usd.max(estimate).human()),
-        (Some(usd), _) => usd.human(),
-        (None, Some(estimate)) => format!("~{}", estimate.human()),
-        (None, None) => "?".to_owned(),
-    }
-}
-
-fn batches_table(seen: &[Seen]) -> Table {
-    let mut table = Table::new([
-        ("BATCH", Align::Whole),
-        ("STATUS", Align::Whole),
-        ("DONE", Align::Right),
-        ("ROWS", Align::Right),
-        ("MODEL", Align::Left),
-    ]);
-    for Seen { batches, .. } in seen {
-        for batch in batches {
-            table.row([
-                batch.id.clone().unwrap_or_else(|| format!("({})", batch.number)),
-                word(batch),
-                batch.progress.map_or_else(String::new, |progress| format!("{progress:.0}%")),
-                format::count(batch.rows),
-                short(&batch.model).to_owned(),
-            ]);
-        }
-    }
-    table
-}
-
-fn remote_table(remote: &[RemoteLine]) -> Table {
-    let mut table = Table::new([
-        ("REMOTE BATCH", Align::Whole),
-        ("STATUS", Align::Whole),
-        ("DONE", Align::Right),
-        ("JOB", Align::Whole),
-        ("MODEL", Align::Left),
-        ("CREATED", Align::Whole),
-    ]);
-    for line in remote {
-        table.row([
-            line.id.clone(),
-            line.status.clone(),
-            line.progress.map_or_else(String::new, |progress| format!("{progress:.0}%")),
-            line.job.clone().unwrap_or_else(|| "-".to_owned()),
-            line.model.as_deref().map_or_else(String::new, |model| short(model).to_owned()),
-            line.created_at.as_deref().map_or_else(String::new, clock),
-        ]);
-    }
-    table
-}
-
-/// What the service says is wrong, in full.
-fn errors(seen: &[Seen]) -> String {
-    let line = |batch: &BatchJob| {
-        let id = batch.id.clone().unwrap_or_else(|| format!("({})", batch.number));
-        batch.error.as_ref().map(|error| format!("{id}: {}\n", escape::line(error)))
-    };
-    seen.iter().flat_map(|seen| &seen.batches).filter_map(line).collect()
-}
-
-/// When the service gives up at the latest. RFC 3339 in UTC sorts as text.
-fn ends_by(seen: &[Seen]) -> String {
-    let open = seen.iter().flat_map(|seen| &seen.batches).filter(|batch| !batch.ended);
-    let last = open.filter_map(|batch| batch.deadline.as_deref()).max();
-    last.map_or_else(String::new, |time| format!("to end by {}, or to expire then\n", clock(time)))
-}
-
-/// A model without its maker: the end of its name tells it apart.
-fn short(model: &str) -> &str {
-    model.rsplit('/').next().unwrap_or(model)
-}
-
-/// A time as the clock on the wall shows it.
-fn clock(rfc3339: &str) -> String {
-    let Ok(time) = rfc3339.parse::<jiff::Timestamp>() else { return rfc3339.to_owned() };
-    time.to_zoned(jiff::tz::TimeZone::system()).strftime("%m-%d %H:%M").to_string()
-}
-
-/// The service's word, or how far we are.
-fn word(batch: &BatchJob) -> String {
-    let own = match batch.step {
-        Step::Planned => "PLANNED",
-        Step::Uploaded => "UPLOADED",
-        Step::Creating => "IN DOUBT",
-        Step::Refused => "REFUSED",
-        Step::Submitted | Step::Settled => "CREATED",
-    };
-    batch
-        .status
-        .clone()
-        .unwrap_or_else(|| if batch.error.is_some() && own == "CREATED" { "REFUSED" } else { own }.to_owned())
-}
-
-fn age(job: &Job) -> String {
-    let now = jiff::Timestamp::now().as_millisecond();
-    format::duration(Duration::from_millis(u64::try_from(now - job.created_at).unwrap_or(0)))
-}
-
-fn entry(Seen { job, batches }: &Seen) -> Entry {
-    Entry {
-        job: job.id.clone(),
-        name: job.name.clone(),
-        transport: job.transport.as_str(),
-        state: job.state.as_str(),
-        created_at: jiff::Timestamp::from_millisecond(job.created_at).unwrap_or_default().to_string(),
-        input: job.input.clone(),
-        rows: Rows {
-            total: job.total,
-            succeeded: job.succeeded,
-            failed: job.failed,
-            pending: job.total.saturating_sub(job.succeeded + job.failed),
-        },
-        cost: Cost { estimated_usd: job.estimate, usd: job.cost },
-        batches: batches
-            .iter()
-            .map(|batch| BatchLine {
-                id: batch.id.clone(),
-                model: batch.model.clone(),
-                status: word(batch),
-                progress: batch.progress,
-                rows: batch.rows,
-                input_file_id: batch.file_id.clone(),
-                output_file_id: batch.output_file_id.clone(),
-                error_file_id: batch.error_file_id.clone(),
-                deadline: batch.deadline.clone(),
-                error: batch.error.clone(),
-            })
-            .collect(),
-    }
 }

@@ -2,6 +2,7 @@
 //!
 //! The fold does not depend on the order of the outcomes, and is the same for both transports.
 
+mod charge;
 pub mod details;
 mod document;
 mod histogram;
@@ -11,92 +12,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use charge::Charge;
+use charge::Sum;
 pub use document::{Cost, ErrorLine, ExitLine, Http, Latency, ModelLine, Rows, Summary, Tokens};
 pub use histogram::{Bin, Histogram};
 pub use table::span;
 
 use crate::error::Exit;
 use crate::outcome::{ErrorCode, Outcome, Usage};
-use crate::price::{Nanos, Price};
-
-/// What one row cost. `None` is "not known", never "nothing".
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Charge {
-    /// For the answer, at the price in force for the transport.
-    pub paid: Option<Nanos>,
-    /// For the answer, at the realtime price.
-    pub list: Option<Nanos>,
-    /// For responses that were paid for and thrown away.
-    pub wasted: Option<Nanos>,
-    /// The most that attempts of unknown fate may have cost.
-    pub at_risk: Option<Nanos>,
-    /// Whether the price of a token is known. If so and `paid` is `None`, the server did not say what it used.
-    pub priced: bool,
-    /// Answered by an earlier run: paid then, not now.
-    pub reused: bool,
-}
-
-impl Charge {
-    /// The charge of `outcome` at the prices `paid` (in force) and `list` (realtime). The caller sets `at_risk` where
-    /// the outcome has attempts of unknown fate, and `reused`.
-    #[must_use]
-    pub fn of(outcome: &Outcome, paid: Option<Price>, list: Option<Price>) -> Self {
-        let value = |price: Option<Price>, usage: Usage| {
-            if usage == Usage::default() { Some(Nanos::ZERO) } else { price.map(|price| price.cost(usage)) }
-        };
-        let answer = |price| match outcome.usage {
-            Some(usage) => value(price, usage),
-            None if outcome.ok() => None,
-            None => Some(Nanos::ZERO),
-        };
-        Self {
-            paid: answer(paid),
-            list: answer(list),
-            wasted: value(paid, outcome.wasted),
-            at_risk: if outcome.at_risk == 0 { Some(Nanos::ZERO) } else { None },
-            priced: paid.is_some(),
-            reused: false,
-        }
-    }
-
-    /// All that was paid for the row, for its `cost_usd` column: these add up to the summary's `cost.usd`, but for tries
-    /// before an answer without a usage.
-    #[must_use]
-    pub fn total(&self) -> Option<Nanos> {
-        Some(self.paid? + self.wasted?)
-    }
-}
-
-/// A sum of amounts some of which may be unknown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Sum {
-    known: Nanos,
-    unknown: bool,
-}
-
-impl Sum {
-    fn add(&mut self, amount: Option<Nanos>) {
-        match amount {
-            Some(amount) => self.known += amount,
-            None => self.unknown = true,
-        }
-    }
-
-    fn merge(&mut self, other: Self) {
-        self.known += other.known;
-        self.unknown |= other.unknown;
-    }
-
-    /// The known part; `None` if nothing is known, which must not read as 0.
-    fn known_part(self) -> Option<Nanos> {
-        if self.unknown && self.known == Nanos::ZERO { None } else { Some(self.known) }
-    }
-
-    /// `None` if any part is unknown.
-    fn whole(self) -> Option<Nanos> {
-        if self.unknown { None } else { Some(self.known) }
-    }
-}
+use crate::price::Nanos;
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct ModelTotals {

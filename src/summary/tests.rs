@@ -3,6 +3,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::outcome::RowError;
+use crate::price::Price;
 
 const PRICE: Price = Price { input: 60_000_000, output: 120_000_000 };
 const HALF: Price = Price { input: 30_000_000, output: 60_000_000 };

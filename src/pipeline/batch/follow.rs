@@ -5,7 +5,8 @@
 use std::time::{Duration, Instant};
 
 use super::submit::plural_batches;
-use super::{REMIND, Work, busy};
+use super::tell::REMIND;
+use super::{Work, busy};
 use crate::batch::poll;
 use crate::error::{Error, Exit, Result};
 use crate::store::{BatchJob, Step};

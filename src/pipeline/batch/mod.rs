@@ -6,33 +6,39 @@ mod ahead;
 pub mod collect;
 pub mod deliver;
 pub mod follow;
+mod look;
+mod others;
 pub mod plan;
 pub mod remote;
 pub mod rescue;
 pub mod retry;
+mod runtime;
 pub mod state;
 pub mod submit;
+mod tell;
 
 use std::cell::{Cell, RefCell};
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use runtime::runtime;
 use tokio::runtime::Runtime;
 
 use super::job::{Spec, inputs_of, spec_of};
 use super::signals::Signals;
-use crate::api::{Client, is_id};
-use crate::batch::courier::{self, Courier, Tell};
+use crate::api::Client;
+use crate::batch::courier::{self, Courier};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
 use crate::realtime::Shared;
-use crate::request::shorten;
-use crate::store::{BatchJob, Job, JobDb, Ledger, Lock, State, Step, Store, Transport, Turn};
-use crate::ui::{Progress, Results, Ui, format};
+use crate::store::{Job, JobDb, Ledger, Lock, State, Step, Store, Turn};
+use crate::ui::{Progress, Results};
 use ahead::Fresh;
+use others::{owned, witnesses};
 use state::{Counts, state_of};
+use tell::teller;
 
 /// How long a command waits for failures that may pass before it gives the terminal back.
 pub const PATIENCE: Duration = Duration::from_secs(45);
@@ -42,10 +48,6 @@ pub const UNBOUNDED: Duration = Duration::from_hours(366 * 24);
 const SETTLE_AFTER: Duration = Duration::from_mins(10);
 /// Uploads at once.
 const UPLOADS: usize = 3;
-/// A failure that is waited out for so long is said, ...
-const WORTH_SAYING: Duration = Duration::from_secs(2);
-/// ... and again after this.
-pub const REMIND: Duration = Duration::from_mins(30);
 
 /// The service that a command talks to.
 #[derive(Debug, Clone, Copy)]
@@ -84,30 +86,6 @@ pub struct Work<'a> {
     lock: Option<Lock>,
     /// The state of the database when the lock was given up.
     left_at: i64,
-}
-
-thread_local! {
-    static RUNTIME: RefCell<Weak<Runtime>> = const { RefCell::new(Weak::new()) };
-}
-
-/// The runtime, for as long as somebody holds it. There is one: a connection that the client keeps is driven by the runtime
-/// that it was made on, and would stand still while another one runs.
-///
-/// # Errors
-/// 1 if the system refuses.
-pub fn runtime() -> Result<Rc<Runtime>> {
-    RUNTIME.with_borrow_mut(|shared| {
-        if let Some(runtime) = shared.upgrade() {
-            return Ok(runtime);
-        }
-        let made = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|e| Error::new(Exit::Failure, "the network cannot be set up").because(e))?;
-        let runtime = Rc::new(made);
-        *shared = Rc::downgrade(&runtime);
-        Ok(runtime)
-    })
 }
 
 /// Whether the job may be talked about with this service.
@@ -385,111 +363,4 @@ impl<'a> Work<'a> {
 fn busy(id: &str) -> Error {
     Error::new(Exit::TempFail, format!("{id} is being worked on by another llbatch"))
         .hint("wait for it, then run the same command again")
-}
-
-/// Live batches of other jobs with the same service: a list that lacks them is not to be believed.
-fn witnesses(store: &Store, ledger: &Ledger, but: &str, remote: Remote<'_>) -> Result<Vec<String>> {
-    /// Some are enough.
-    const ENOUGH: usize = 5;
-    let mut found = Vec::new();
-    for job in ledger.recent(200)? {
-        let theirs = job.transport == Transport::Batch && job.id != but && job.state == State::Running;
-        if !theirs || spec_of(&job).map_or(true, |spec| spec.service != remote.name) {
-            continue;
-        }
-        let Ok(db) = JobDb::open(&store.job_path(&job.id)) else { continue };
-        let live = db
-            .batches()?
-            .into_iter()
-            .filter(|b| b.step == Step::Submitted && !b.ended && b.account.as_deref() == Some(remote.account));
-        found.extend(live.filter_map(|b| b.id));
-        if found.len() >= ENOUGH {
-            break;
-        }
-    }
-    Ok(found)
-}
-
-/// The batches of all other jobs.
-fn owned(store: &Store, but: &str) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    for job in store.ledger()?.recent(u32::MAX)? {
-        if job.id != but && store.job_path(&job.id).exists() {
-            let batches = JobDb::open(&store.job_path(&job.id))?.batches()?;
-            found.extend(batches.into_iter().filter_map(|batch| batch.id));
-        }
-    }
-    Ok(found)
-}
-
-/// Says what happens, to people.
-fn teller<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&Tell<'_>) + 'a> {
-    let said = Cell::new(None::<Instant>);
-    Box::new(move |tell| match tell {
-        Tell::Uploading { number, bytes } => {
-            progress.phase(&format!("uploading batch {number}: {}", format::bytes(*bytes)));
-        }
-        Tell::Downloading { number, bytes } => {
-            progress.phase(&format!("downloading the results of batch {number}: {}", format::bytes(*bytes)));
-        }
-        Tell::Created { batch, found, warning } => {
-            let id = batch.id.as_deref().unwrap_or_default();
-            let rows = format::plural(batch.rows, "row");
-            let how = if *found { "was created after all" } else { "created" };
-            ui.note(&format!("batch {} {how}: {id}, {rows} of {}", batch.number, batch.model));
-            if let Some(warning) = warning {
-                ui.warn(&format!("batch {}: the service says: {warning}", batch.number));
-            }
-        }
-        Tell::Refused(batch) => ui.warn(&format!(
-            "batch {} ({} of {}) was refused: {}",
-            batch.number,
-            format::plural(batch.rows, "row"),
-            batch.model,
-            batch.error.as_deref().unwrap_or("no reason given")
-        )),
-        Tell::InDoubt { batch, why } => ui.warn(&format!(
-            "batch {}: whether it was created is not known ({why}); looking for it in the service's list",
-            batch.number
-        )),
-        Tell::Surplus(id) => ui.warn(&format!("batch {id} was created twice over; cancelling it")),
-        Tell::Again { what, failure, wait } => {
-            progress.phase(&format!("{what}: trying again in {}", format::duration(*wait)));
-            let text = format!("{what}: {failure}; trying again in {}", format::duration(*wait));
-            // Soon over, most times; and nobody wants to read it every minute of a night.
-            let due = said.get().is_none_or(|at| at.elapsed() > REMIND);
-            if *wait >= WORTH_SAYING && due {
-                said.set(Some(Instant::now()));
-                ui.warn(&text);
-            } else {
-                ui.detail(&text);
-            }
-        }
-        Tell::Gone { number, file } if !is_id(file) => {
-            let file = shorten(file);
-            ui.warn(&format!(
-                "batch {number}: the service names `{file}` as a file of its results, which is no id of one"
-            ));
-        }
-        Tell::Gone { number, file } => {
-            ui.warn(&format!("batch {number}: the service has not got {file} any more, a file of its results"));
-        }
-        Tell::Moved(batch) => ui.note(&place(batch)),
-        Tell::Progress(before, batch) => {
-            // A bar shows it; in a log every tenth is enough.
-            let tenth = |batch: &BatchJob| batch.progress.map(|p| (p / 10.0) as i64);
-            if !ui.draws() && tenth(before) != tenth(batch) {
-                ui.note(&place(batch));
-            }
-        }
-    })
-}
-
-/// Where a batch is, in a line.
-fn place(batch: &BatchJob) -> String {
-    let id = batch.id.as_deref().unwrap_or_default();
-    let status = batch.status.as_deref().unwrap_or("?");
-    let progress = batch.progress.map(|p| format!(" {p:.0}%")).unwrap_or_default();
-    let error = batch.error.as_deref().map(|e| format!(": {e}")).unwrap_or_default();
-    format!("batch {} ({id}) {status}{progress}{error}", batch.number)
 }

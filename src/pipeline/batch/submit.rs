@@ -1,25 +1,22 @@
 //! From inputs to a job whose batches are planned: checked, compared with what was submitted before, copied, split.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
+use super::look::{Content, Looked, look};
 use super::remote::look as look_at;
 use super::retry::Again;
 use super::state::state_of;
 use super::{Remote, Work};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::input::{Format, Inputs};
-use crate::outcome::Fingerprint;
-use crate::pipeline::job::{Spec, describe, spool_stdin};
-use crate::pipeline::notices::{self, Kind};
+use crate::input::Format;
+use crate::pipeline::budget;
+use crate::pipeline::job::{Spec, describe};
 use crate::pipeline::problems::{self, Deed};
-use crate::pipeline::{Bits, budget};
-use crate::plan::{self, CheckOptions, Checked};
-use crate::price::{Batch, Nanos, Table};
-use crate::request::{Params, Shape};
+use crate::price::Nanos;
+use crate::request::Params;
 use crate::store::{BatchJob, Job, JobDb, Ledger, State, Step, Store, Transport, Turn};
-use crate::ui::{Progress, Results, format};
+use crate::ui::{Results, format};
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -66,22 +63,6 @@ impl std::fmt::Debug for Entered<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Entered").field("job", &self.work.job.id).field("known", &self.known).finish()
     }
-}
-
-/// The inputs, looked at.
-struct Looked {
-    inputs: Inputs,
-    shape: Shape,
-    checked: Checked,
-    key: String,
-    shown: String,
-    stamp: Option<String>,
-    /// With `--via auto`: the rows for realtime.
-    realtime: Option<Bits>,
-    /// ... and why each model goes where it goes.
-    routes: Vec<(String, String)>,
-    /// Keeps what came through a pipe for as long as it is read.
-    _spool: Option<tempfile::NamedTempFile>,
 }
 
 /// Checks the inputs and enters their job into the index with its batches planned; or finds the job that was made of the
@@ -187,106 +168,6 @@ fn living(store: &Store, ledger: &Ledger, key: &str) -> Result<Option<Job>> {
         State::Failed | State::Cancelled => open(job),
     };
     Ok(ledger.all_of(key)?.into_iter().find(lives))
-}
-
-/// Whether a batch serves the model for less.
-fn saves(table: &Table, model: &str) -> bool {
-    table.get(model).is_some_and(|entry| entry.batch == Batch::Discounted)
-}
-
-/// Says which models go where; gives back why.
-fn divide(models: &[(Arc<str>, u64)], table: &Table, ctx: &Ctx) -> Vec<(String, String)> {
-    let mut routes = Vec::with_capacity(models.len());
-    for (model, rows) in models {
-        let entry = table.get(model);
-        let (how, why) = match entry.map_or(Batch::Unknown, |entry| entry.batch) {
-            Batch::Discounted => {
-                let percent = entry.map_or_else(String::new, |entry| entry.discount.percent());
-                ("in batches", format!("a batch saves {percent}"))
-            }
-            Batch::Refused => ("at realtime", "the batch API refuses this model".to_owned()),
-            Batch::FullPrice => ("at realtime", "a batch would cost the same".to_owned()),
-            Batch::Unknown => ("at realtime", "no batch discount is known".to_owned()),
-        };
-        ctx.ui.note(&format!("{model}: {} {how}: {why}", format::plural(*rows, "row")));
-        routes.push((model.to_string(), why));
-    }
-    routes
-}
-
-/// A hash of every row's id and request: the same for the same content, however it is spelled.
-struct Content(blake3::Hasher);
-
-impl Content {
-    fn new(service: &str) -> Self {
-        let mut hasher = blake3::Hasher::new_derive_key("llbatch 2026-11 content of a batch job");
-        hasher.update(service.as_bytes()).update(&[0]);
-        Self(hasher)
-    }
-
-    fn row(&mut self, found: Option<(&str, Fingerprint)>) {
-        match found {
-            Some((id, fp)) => self.0.update(&(id.len() as u64).to_le_bytes()).update(id.as_bytes()).update(&fp.0),
-            None => self.0.update(&u64::MAX.to_le_bytes()),
-        };
-    }
-
-    fn key(&self) -> String {
-        format!("b{}", &self.0.finalize().to_hex()[..31])
-    }
-}
-
-fn look(order: &Order, remote: Remote<'_>, store: &Store, ctx: &Ctx, progress: &Progress) -> Result<Looked> {
-    progress.phase("reading input");
-    let (inputs, spool, shown) = if order.stdin {
-        let (file, _) = spool_stdin(store)?;
-        let format = order.input_format.unwrap_or(Format::Jsonl);
-        (Inputs::spooled(file.path().to_owned(), "-", format), Some(file), "-".to_owned())
-    } else {
-        let shown = order.inputs.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(" ");
-        (Inputs::resolve(&order.inputs, order.input_format)?, None, shown)
-    };
-    let shape = Shape::new(&order.params)?;
-    let stamp = inputs.stamp();
-    progress.phase("checking input");
-    let mut content = Content::new(remote.name);
-    let mut realtime = order.auto.then(Bits::default);
-    let table = &ctx.settings.prices;
-    let in_batch = |model: &str| !order.auto || saves(table, model);
-    let options =
-        CheckOptions { max_problems: order.max_problems, table: Some(&ctx.settings.prices), ..CheckOptions::default() };
-    let checked = plan::check_with(
-        &inputs,
-        &shape,
-        &options,
-        &|draft| (draft.fingerprint(), Box::<str>::from(&*draft.id), in_batch(&draft.model)),
-        &mut |row, found| {
-            if let Some(rows) = realtime.as_mut().filter(|_| found.as_ref().is_some_and(|found| !found.2)) {
-                rows.insert(row);
-            }
-            content.row(found.as_ref().map(|(fp, id, _)| (&**id, *fp)));
-        },
-    )?;
-    problems::report(&checked, order.skip_invalid, order.max_problems, Deed::Send, &ctx.ui)?;
-    problems::say_stream_removed(&checked, &ctx.ui);
-    let found = notices::notices(&checked.models, &ctx.settings.prices);
-    let routes = if order.auto { divide(&checked.models, table, ctx) } else { Vec::new() };
-    if !order.auto {
-        notices::show(&found, &ctx.ui);
-    }
-    let rows: u64 = found.iter().filter(|notice| notice.kind != Kind::Doubtful).map(|notice| notice.rows).sum();
-    if order.require_discount && !order.auto && rows > 0 {
-        return Err(Error::usage(format!(
-            "--require-discount: {} would cost as much as realtime, or be refused; nothing was sent",
-            format::plural(rows, "row")
-        ))
-        .hint("`llbatch run` sends them at realtime; a discount that you know of goes into the config file: [models.\"NAME\"] batch_discount = 0.5"));
-    }
-    if let Some(refused) = found.iter().find(|notice| notice.kind == Kind::Refused && !order.auto) {
-        ctx.ui.hint(&format!("--via auto, or `llbatch run`, answers the rows of {} at realtime", refused.model));
-    }
-    let key = content.key();
-    Ok(Looked { inputs, shape, checked, key, shown, stamp, realtime, routes, _spool: spool })
 }
 
 impl Work<'_> {

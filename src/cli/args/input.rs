@@ -1,0 +1,160 @@
+//! What to read and what to ask.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::error::{Error, Exit, Result};
+use crate::input::Format;
+use crate::request::{Endpoint, Params};
+
+/// What to read and what to ask.
+#[derive(Debug, Args)]
+pub struct InputArgs {
+    /// Files to read (.jsonl .csv .tsv .txt, also .gz and .zst), or `-` for standard input
+    #[arg(value_name = "INPUT")]
+    pub inputs: Vec<PathBuf>,
+    /// Type of the inputs, where the ending does not tell (standard input: jsonl)
+    #[arg(long, value_name = "FORMAT", value_parser = ["jsonl", "csv", "tsv", "lines"])]
+    pub input_format: Option<String>,
+    /// Model for rows that name none
+    #[arg(short, long, value_name = "MODEL", help_heading = "Requests")]
+    pub model: Option<String>,
+    /// Template of the prompt over each record's fields: 'Classify: {{ text }}'
+    #[arg(long, value_name = "TEMPLATE", help_heading = "Requests")]
+    pub prompt: Option<String>,
+    /// System message for rows without one; may be a template
+    #[arg(long, value_name = "TEXT", help_heading = "Requests")]
+    pub system: Option<String>,
+    /// Field that holds the id [default: custom_id, else id, else row-N]
+    #[arg(long, value_name = "FIELD", help_heading = "Requests")]
+    pub id: Option<String>,
+    /// Most tokens to answer with, for rows that do not say
+    #[arg(long, value_name = "N", help_heading = "Requests", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_tokens: Option<u64>,
+    /// Sampling temperature, for rows that do not say
+    #[arg(long, value_name = "X", help_heading = "Requests", allow_hyphen_values = true)]
+    pub temperature: Option<String>,
+    /// Nucleus sampling, for rows that do not say
+    #[arg(long, value_name = "X", help_heading = "Requests")]
+    pub top_p: Option<String>,
+    /// Random seed, for rows that do not say
+    #[arg(long, value_name = "N", help_heading = "Requests", allow_hyphen_values = true)]
+    pub seed: Option<i64>,
+    /// Where to stop; may be repeated
+    #[arg(long, value_name = "TEXT", help_heading = "Requests")]
+    pub stop: Vec<String>,
+    /// JSON schema that answers must follow
+    #[arg(long, value_name = "FILE", help_heading = "Requests")]
+    pub json_schema: Option<PathBuf>,
+    /// Any other field of the request: --set top_k=40; may be repeated
+    #[arg(long, value_name = "KEY=JSON", help_heading = "Requests")]
+    pub set: Vec<String>,
+    /// What to call; realtime serves the first three, batches serve chat and audio
+    #[arg(long, value_name = "ENDPOINT", default_value = "chat", value_parser = ["chat", "completions", "embeddings", "transcriptions", "translations"], help_heading = "Requests")]
+    pub endpoint: String,
+    /// Send the good rows although others are invalid; those are in the results as failed
+    #[arg(long)]
+    pub skip_invalid: bool,
+    /// Problems of the input to list before only counting them
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub max_problems: usize,
+}
+
+impl InputArgs {
+    /// Whether input comes through a pipe.
+    ///
+    /// # Errors
+    /// 2 if `-` stands beside other inputs.
+    pub fn stdin(&self) -> Result<bool> {
+        let dash = self.inputs.iter().any(|p| p.as_os_str() == "-");
+        if dash && self.inputs.len() > 1 {
+            return Err(Error::usage("`-` (standard input) cannot be read beside files")
+                .hint("cat them into one pipe, or name only files"));
+        }
+        Ok(dash)
+    }
+
+    /// Whether any flag says something about requests or how to read them.
+    #[must_use]
+    pub fn shapes_requests(&self) -> bool {
+        let texts =
+            [&self.input_format, &self.model, &self.prompt, &self.system, &self.id, &self.temperature, &self.top_p];
+        texts.into_iter().any(Option::is_some)
+            || self.max_tokens.is_some()
+            || self.seed.is_some()
+            || self.json_schema.is_some()
+            || !self.stop.is_empty()
+            || !self.set.is_empty()
+            || self.endpoint != "chat"
+    }
+
+    /// The type that the user named.
+    #[must_use]
+    pub fn format(&self) -> Option<Format> {
+        self.input_format.as_deref().and_then(|f| f.parse().ok())
+    }
+
+    /// The endpoint of requests over realtime.
+    ///
+    /// # Errors
+    /// 2 if it is one that realtime cannot serve.
+    pub fn realtime_endpoint(&self) -> Result<Endpoint> {
+        let endpoint = self.endpoint.parse::<Endpoint>().map_err(Error::usage)?;
+        if !endpoint.over_realtime() {
+            return Err(Error::usage(format!("--endpoint {endpoint}: over realtime each request would be an upload"))
+                .hint("send it as a batch: llbatch submit; or write the batch's files: llbatch prepare"));
+        }
+        Ok(endpoint)
+    }
+
+    /// The endpoint of requests in batches.
+    ///
+    /// # Errors
+    /// 2 if it is one that batches do not serve.
+    pub fn batch_endpoint(&self) -> Result<Endpoint> {
+        let endpoint = self.endpoint.parse::<Endpoint>().map_err(Error::usage)?;
+        if !endpoint.in_batches() {
+            return Err(Error::usage(format!("--endpoint {endpoint}: Together's batches do not serve it"))
+                .hint("answer it over realtime: llbatch run; batches serve chat, transcriptions and translations"));
+        }
+        Ok(endpoint)
+    }
+
+    /// What the flags ask of every request; `model` is the config file's.
+    ///
+    /// # Errors
+    /// 2 for a malformed `--set`, 66 for a schema that cannot be read.
+    pub fn params(&self, model: Option<&str>) -> Result<Params> {
+        let json_schema = match &self.json_schema {
+            None => None,
+            Some(path) => Some(std::fs::read_to_string(path).map_err(|e| {
+                Error::new(Exit::NoInput, format!("--json-schema {}: cannot be read", path.display())).because(e)
+            })?),
+        };
+        let set = self
+            .set
+            .iter()
+            .map(|pair| {
+                pair.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())).ok_or_else(|| {
+                    Error::usage(format!("--set {pair}: expected KEY=JSON"))
+                        .hint("for example --set top_k=40, or --set 'logit_bias={\"50\": 1}'")
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Params {
+            endpoint: self.endpoint.parse::<Endpoint>().map_err(Error::usage)?,
+            model: self.model.clone().or_else(|| model.map(str::to_owned)),
+            prompt: self.prompt.clone(),
+            system: self.system.clone(),
+            id: self.id.clone(),
+            max_tokens: self.max_tokens,
+            temperature: self.temperature.clone(),
+            top_p: self.top_p.clone(),
+            seed: self.seed,
+            stop: self.stop.clone(),
+            json_schema,
+            set,
+        })
+    }
+}

@@ -1,0 +1,109 @@
+//! How fast to send at realtime.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use crate::context::Ctx;
+use crate::error::{Error, Result};
+use crate::realtime::limiter::Rates;
+use crate::realtime::{AUTO_CONCURRENCY, Options};
+use crate::request::Endpoint;
+use crate::settings::{self, Knob};
+
+/// How fast to send at realtime.
+#[derive(Debug, Args, Default)]
+pub struct SpeedArgs {
+    /// Requests in flight
+    #[arg(long, value_name = "N|auto", help_heading = "Speed")]
+    pub concurrency: Option<Knob>,
+    /// Requests a minute
+    #[arg(long, value_name = "N|auto", help_heading = "Speed")]
+    pub rpm: Option<Knob>,
+    /// Tokens a minute
+    #[arg(long, value_name = "N|auto", help_heading = "Speed")]
+    pub tpm: Option<Knob>,
+    /// Failures of a row before it is given up; being told to wait (429, 503) does not count [default: 5]
+    #[arg(long, value_name = "N", help_heading = "Speed")]
+    pub retries: Option<u32>,
+    /// Time for one request [default: 10m]
+    #[arg(long, value_name = "TIME", help_heading = "Speed")]
+    pub request_timeout: Option<String>,
+    /// Stop, resumable, when nothing at all has succeeded for so long [default: 15m]
+    #[arg(long, value_name = "TIME", help_heading = "Speed")]
+    pub give_up_after: Option<String>,
+}
+
+impl SpeedArgs {
+    /// Whether anything was said of speed.
+    #[must_use]
+    pub fn is_given(&self) -> bool {
+        let texts = [&self.request_timeout, &self.give_up_after];
+        let knobs = [self.concurrency, self.rpm, self.tpm];
+        texts.into_iter().any(Option::is_some) || knobs.iter().any(Option::is_some) || self.retries.is_some()
+    }
+
+    /// Resolved, with the config file's say.
+    ///
+    /// # Errors
+    /// 2 for a time that is none, or more connections than this process may open.
+    pub fn options(&self, endpoint: Endpoint, deadline: Option<Instant>, ctx: &Ctx) -> Result<Options> {
+        let args = self;
+        let config = &ctx.settings.run;
+        let time = |name: &str, flag: &Option<String>, config: &Option<String>, default: u64| {
+            let text = flag.as_ref().or(config.as_ref());
+            text.map_or(Ok(Duration::from_secs(default)), |t| {
+                settings::duration(t).map_err(|e| Error::usage(format!("{name}: {e}")))
+            })
+        };
+        let concurrency = args.concurrency.or(config.concurrency);
+        let rpm = args.rpm.or(config.rpm);
+        // Every request holds a socket; some files are open too.
+        let room = open_files().saturating_sub(64).max(1);
+        let wanted = match concurrency.unwrap_or_default() {
+            Knob::Fixed(n) => usize::try_from(n).unwrap_or(usize::MAX),
+            Knob::Auto => AUTO_CONCURRENCY.min(room),
+        };
+        if wanted > room {
+            return Err(Error::usage(format!("--concurrency {wanted}: this process may open {room} connections"))
+                .hint("raise the limit with `ulimit -n`, or ask for less"));
+        }
+        let rates = Rates {
+            rpm: match rpm {
+                Some(Knob::Fixed(n)) => Some(n as f64),
+                _ => None,
+            },
+            tpm: match args.tpm.or(config.tpm) {
+                Some(Knob::Fixed(n)) => Some(n),
+                _ => None,
+            },
+            // Who names a concurrency or a rate has said how to begin; only otherwise is the rate felt for from below.
+            open: matches!(rpm, Some(Knob::Fixed(_))) || (rpm.is_none() && matches!(concurrency, Some(Knob::Fixed(_)))),
+        };
+        Ok(Options {
+            path: endpoint.path(),
+            concurrency: wanted,
+            rates,
+            retries: args.retries.or(config.retries).unwrap_or(5),
+            request_timeout: time("--request-timeout", &args.request_timeout, &config.request_timeout, 600)?,
+            deadline,
+            give_up_after: time("--give-up-after", &args.give_up_after, &config.give_up_after, 900)?,
+            // About what is in flight is claimed at a time, so that few rows are in doubt after a kill.
+            claim: (wanted as u64).clamp(8, 256),
+            // Known once the input has been checked.
+            last_row: u64::MAX,
+            budget: None,
+            peers: None,
+        })
+    }
+}
+
+/// How many files this process may open, after raising the soft limit as far as it goes.
+fn open_files() -> usize {
+    /// Beyond this nothing is gained, and some systems report "unlimited".
+    const ENOUGH: u64 = 65_536;
+    match rlimit::increase_nofile_limit(ENOUGH) {
+        Ok(limit) => usize::try_from(limit).unwrap_or(usize::MAX),
+        Err(_) => 256,
+    }
+}

@@ -1,0 +1,131 @@
+//! The document of `status --json`.
+
+use serde::Serialize;
+
+use super::tables::word;
+use crate::api::batches::Batch;
+use crate::error::Result;
+use crate::pipeline::batch::remote::{self, Seen};
+use crate::price::Nanos;
+use crate::store::{Ledger, Store};
+
+#[derive(Serialize)]
+pub(in crate::cli) struct Document {
+    pub(super) version: u8,
+    pub(super) jobs: Vec<Entry>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) remote: Option<Vec<RemoteLine>>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Entry {
+    job: String,
+    name: Option<String>,
+    transport: &'static str,
+    state: &'static str,
+    created_at: String,
+    input: String,
+    rows: Rows,
+    cost: Cost,
+    batches: Vec<BatchLine>,
+}
+
+#[derive(Serialize)]
+struct Rows {
+    total: u64,
+    succeeded: u64,
+    failed: u64,
+    pending: u64,
+}
+
+#[derive(Serialize)]
+struct Cost {
+    estimated_usd: Option<Nanos>,
+    usd: Option<Nanos>,
+}
+
+#[derive(Serialize)]
+struct BatchLine {
+    id: Option<String>,
+    model: String,
+    status: String,
+    progress: Option<f64>,
+    rows: u64,
+    input_file_id: Option<String>,
+    output_file_id: Option<String>,
+    error_file_id: Option<String>,
+    deadline: Option<String>,
+    error: Option<String>,
+}
+
+/// A batch as the service lists it, and the job here that it belongs to.
+#[derive(Serialize)]
+pub(super) struct RemoteLine {
+    pub(super) id: String,
+    pub(super) job: Option<String>,
+    pub(super) model: Option<String>,
+    pub(super) status: String,
+    pub(super) progress: Option<f64>,
+    pub(super) created_at: Option<String>,
+    pub(super) input_file_id: Option<String>,
+    pub(super) output_file_id: Option<String>,
+    pub(super) error_file_id: Option<String>,
+    pub(super) deadline: Option<String>,
+    pub(super) error: Option<String>,
+}
+
+pub(super) fn remote_lines(listed: Vec<Batch>, store: &Store, ledger: &Ledger) -> Result<Vec<RemoteLine>> {
+    let mut owners = std::collections::HashMap::new();
+    for seen in remote::look(ledger.recent(u32::MAX)?, store)? {
+        for id in seen.batches.into_iter().filter_map(|batch| batch.id) {
+            owners.insert(id, seen.job.id.clone());
+        }
+    }
+    let line = |batch: Batch| RemoteLine {
+        job: owners.get(&batch.id).cloned(),
+        id: batch.id,
+        model: batch.model_id,
+        status: batch.status.as_str().to_owned(),
+        progress: batch.progress,
+        created_at: batch.created_at,
+        input_file_id: batch.input_file_id,
+        output_file_id: batch.output_file_id,
+        error_file_id: batch.error_file_id,
+        deadline: batch.job_deadline,
+        error: batch.error,
+    };
+    Ok(listed.into_iter().map(line).collect())
+}
+
+pub(super) fn entry(Seen { job, batches }: &Seen) -> Entry {
+    Entry {
+        job: job.id.clone(),
+        name: job.name.clone(),
+        transport: job.transport.as_str(),
+        state: job.state.as_str(),
+        created_at: jiff::Timestamp::from_millisecond(job.created_at).unwrap_or_default().to_string(),
+        input: job.input.clone(),
+        rows: Rows {
+            total: job.total,
+            succeeded: job.succeeded,
+            failed: job.failed,
+            pending: job.total.saturating_sub(job.succeeded + job.failed),
+        },
+        cost: Cost { estimated_usd: job.estimate, usd: job.cost },
+        batches: batches
+            .iter()
+            .map(|batch| BatchLine {
+                id: batch.id.clone(),
+                model: batch.model.clone(),
+                status: word(batch),
+                progress: batch.progress,
+                rows: batch.rows,
+                input_file_id: batch.file_id.clone(),
+                output_file_id: batch.output_file_id.clone(),
+                error_file_id: batch.error_file_id.clone(),
+                deadline: batch.deadline.clone(),
+                error: batch.error.clone(),
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,161 @@
+//! The tables of `status`.
+
+use std::time::Duration;
+
+use super::document::RemoteLine;
+use crate::pipeline::batch::remote::Seen;
+use crate::store::{BatchJob, Job, Step};
+use crate::ui::table::{Align, Table};
+use crate::ui::{escape, format};
+
+pub(super) fn jobs_table(seen: &[Seen]) -> Table {
+    let mut table = Table::new([
+        ("JOB", Align::Left),
+        ("STATE", Align::Left),
+        ("DONE", Align::Right),
+        ("ROWS", Align::Right),
+        ("OK", Align::Right),
+        ("FAILED", Align::Right),
+        ("COST", Align::Right),
+        ("AGE", Align::Right),
+        ("INPUT", Align::Left),
+    ]);
+    for Seen { job, batches } in seen {
+        let input = job.name.as_ref().map_or_else(|| job.input.clone(), |name| format!("{name}: {}", job.input));
+        table.row([
+            job.id.clone(),
+            job.state.as_str().to_owned(),
+            format!("{:.0}%", done(job, batches)),
+            format::count(job.total),
+            taken(job, batches, job.succeeded),
+            taken(job, batches, job.failed),
+            cost(job),
+            age(job),
+            input,
+        ]);
+    }
+    table
+}
+
+/// Rows by fate; of a job that ended and whose results are still with the service nobody knows.
+fn taken(job: &Job, batches: &[BatchJob], rows: u64) -> String {
+    let unknown = job.state.ended() && batches.iter().any(BatchJob::is_open);
+    if unknown && rows == 0 { "–".to_owned() } else { format::count(rows) }
+}
+
+/// Percent of the rows that have come to an end, as far as the service tells.
+fn done(job: &Job, batches: &[BatchJob]) -> f64 {
+    if job.total == 0 {
+        return 0.0;
+    }
+    let open: f64 = batches
+        .iter()
+        .filter(|batch| batch.is_open())
+        .map(|batch| batch.rows as f64 * if batch.ended { 1.0 } else { batch.progress.unwrap_or(0.0) / 100.0 })
+        .sum();
+    // Never rounded up to what it is not.
+    let percent = ((job.succeeded + job.failed) as f64 + open) / job.total as f64 * 100.0;
+    if percent < 100.0 { percent.min(99.0) } else { 100.0 }
+}
+
+/// What it cost, or about what it will.
+fn cost(job: &Job) -> String {
+    match (job.cost, job.estimate) {
+        // What is paid so far, of its rows at realtime, is not what it will come to.
+        (Some(usd), Some(estimate)) if !job.state.ended() => format!("~{}", usd.max(estimate).human()),
+        (Some(usd), _) => usd.human(),
+        (None, Some(estimate)) => format!("~{}", estimate.human()),
+        (None, None) => "?".to_owned(),
+    }
+}
+
+pub(super) fn batches_table(seen: &[Seen]) -> Table {
+    let mut table = Table::new([
+        ("BATCH", Align::Whole),
+        ("STATUS", Align::Whole),
+        ("DONE", Align::Right),
+        ("ROWS", Align::Right),
+        ("MODEL", Align::Left),
+    ]);
+    for Seen { batches, .. } in seen {
+        for batch in batches {
+            table.row([
+                batch.id.clone().unwrap_or_else(|| format!("({})", batch.number)),
+                word(batch),
+                batch.progress.map_or_else(String::new, |progress| format!("{progress:.0}%")),
+                format::count(batch.rows),
+                short(&batch.model).to_owned(),
+            ]);
+        }
+    }
+    table
+}
+
+pub(super) fn remote_table(remote: &[RemoteLine]) -> Table {
+    let mut table = Table::new([
+        ("REMOTE BATCH", Align::Whole),
+        ("STATUS", Align::Whole),
+        ("DONE", Align::Right),
+        ("JOB", Align::Whole),
+        ("MODEL", Align::Left),
+        ("CREATED", Align::Whole),
+    ]);
+    for line in remote {
+        table.row([
+            line.id.clone(),
+            line.status.clone(),
+            line.progress.map_or_else(String::new, |progress| format!("{progress:.0}%")),
+            line.job.clone().unwrap_or_else(|| "-".to_owned()),
+            line.model.as_deref().map_or_else(String::new, |model| short(model).to_owned()),
+            line.created_at.as_deref().map_or_else(String::new, clock),
+        ]);
+    }
+    table
+}
+
+/// What the service says is wrong, in full.
+pub(super) fn errors(seen: &[Seen]) -> String {
+    let line = |batch: &BatchJob| {
+        let id = batch.id.clone().unwrap_or_else(|| format!("({})", batch.number));
+        batch.error.as_ref().map(|error| format!("{id}: {}\n", escape::line(error)))
+    };
+    seen.iter().flat_map(|seen| &seen.batches).filter_map(line).collect()
+}
+
+/// When the service gives up at the latest. RFC 3339 in UTC sorts as text.
+pub(super) fn ends_by(seen: &[Seen]) -> String {
+    let open = seen.iter().flat_map(|seen| &seen.batches).filter(|batch| !batch.ended);
+    let last = open.filter_map(|batch| batch.deadline.as_deref()).max();
+    last.map_or_else(String::new, |time| format!("to end by {}, or to expire then\n", clock(time)))
+}
+
+/// A model without its maker: the end of its name tells it apart.
+fn short(model: &str) -> &str {
+    model.rsplit('/').next().unwrap_or(model)
+}
+
+/// A time as the clock on the wall shows it.
+fn clock(rfc3339: &str) -> String {
+    let Ok(time) = rfc3339.parse::<jiff::Timestamp>() else { return rfc3339.to_owned() };
+    time.to_zoned(jiff::tz::TimeZone::system()).strftime("%m-%d %H:%M").to_string()
+}
+
+/// The service's word, or how far we are.
+pub(super) fn word(batch: &BatchJob) -> String {
+    let own = match batch.step {
+        Step::Planned => "PLANNED",
+        Step::Uploaded => "UPLOADED",
+        Step::Creating => "IN DOUBT",
+        Step::Refused => "REFUSED",
+        Step::Submitted | Step::Settled => "CREATED",
+    };
+    batch
+        .status
+        .clone()
+        .unwrap_or_else(|| if batch.error.is_some() && own == "CREATED" { "REFUSED" } else { own }.to_owned())
+}
+
+fn age(job: &Job) -> String {
+    let now = jiff::Timestamp::now().as_millisecond();
+    format::duration(Duration::from_millis(u64::try_from(now - job.created_at).unwrap_or(0)))
+}

@@ -1,0 +1,158 @@
+//! The config file.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::{Origin, Setting};
+use crate::error::{Error, Result};
+use crate::price::{Decimal, Nanos, Overrides};
+
+/// The config file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    pub(super) base_url: Option<String>,
+    pub(super) api_key_file: Option<PathBuf>,
+    pub(super) state_dir: Option<PathBuf>,
+    /// Defaults of `run`.
+    pub run: RunConfig,
+    pub(super) submit: SubmitConfig,
+    pub(super) budget: BudgetConfig,
+    pub(super) models: Overrides,
+}
+
+/// `[budget]` in the config file, in USD.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct BudgetConfig {
+    pub(super) per_day: Option<Decimal>,
+    pub(super) per_month: Option<Decimal>,
+}
+
+/// What may be spent over all jobs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Budgets {
+    /// From midnight to midnight.
+    pub per_day: Option<Nanos>,
+    /// From the first of the month on.
+    pub per_month: Option<Nanos>,
+}
+
+impl Budgets {
+    /// Whether there is any.
+    #[must_use]
+    pub const fn is_set(&self) -> bool {
+        self.per_day.is_some() || self.per_month.is_some()
+    }
+}
+
+/// `[submit]` in the config file.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SubmitConfig {
+    /// After so long a batch that was created stands in the service's list.
+    pub(super) settle_after: Option<String>,
+}
+
+/// `[run]` in the config file: the flags of the same names.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunConfig {
+    /// `--model`
+    pub model: Option<String>,
+    /// `--concurrency`
+    pub concurrency: Option<Knob>,
+    /// `--rpm`
+    pub rpm: Option<Knob>,
+    /// `--tpm`
+    pub tpm: Option<Knob>,
+    /// `--retries`
+    pub retries: Option<u32>,
+    /// `--request-timeout`
+    pub request_timeout: Option<String>,
+    /// `--give-up-after`
+    pub give_up_after: Option<String>,
+}
+
+/// A number or `auto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Knob {
+    /// Found out while running.
+    #[default]
+    Auto,
+    /// As given.
+    Fixed(u64),
+}
+
+impl std::str::FromStr for Knob {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        match text.replace('_', "").parse::<u64>() {
+            Ok(0) | Err(_) => Err(format!("`{text}` is neither a positive whole number nor `auto`")),
+            Ok(n) => Ok(Self::Fixed(n)),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Knob {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Raw {
+            Number(u64),
+            Text(String),
+        }
+        let text = match Raw::deserialize(deserializer)? {
+            Raw::Number(n) => n.to_string(),
+            Raw::Text(text) => text,
+        };
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+pub(super) fn read_config(path: &Setting<PathBuf>) -> Result<(Config, bool)> {
+    let shown = path.value.display();
+    let bytes = match std::fs::read(&path.value) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && path.origin == Origin::Default => {
+            return Ok((Config::default(), false));
+        }
+        Err(e) => {
+            return Err(Error::usage(format!("config file {shown} ({}): cannot be read", path.origin)).because(e));
+        }
+    };
+    let text = std::str::from_utf8(&bytes).map_err(|e| {
+        let line = memchr::memchr_iter(b'\n', &bytes[..e.valid_up_to()]).count() + 1;
+        Error::usage(format!("config file {shown}: line {line} is not UTF-8")).hint("save it again as UTF-8")
+    })?;
+    let config = toml::from_str(text).map_err(|e| {
+        Error::usage(format!("config file {shown}: {}", e.to_string().trim_end()))
+            .hint("keys: base_url, api_key_file, state_dir, [run] model/concurrency/rpm/tpm/retries/request_timeout/give_up_after, [submit] settle_after, [budget] per_day/per_month, [models.\"NAME\"] input/output/batch_discount/batch/context")
+    })?;
+    Ok((config, true))
+}
+
+/// Where a path of the config file leads: `~/` home, and what is relative to the place of the file, never to the working
+/// directory.
+pub(super) fn placed(path: PathBuf, config: &Path, home: &Path) -> PathBuf {
+    match path.strip_prefix("~") {
+        Ok(rest) => home.join(rest),
+        Err(_) => config.parent().unwrap_or(Path::new("")).join(path),
+    }
+}
+
+/// A budget, which must be more than nothing.
+pub(super) fn amount(name: &str, given: Option<Decimal>) -> Result<Option<Nanos>> {
+    match given {
+        Some(Decimal(usd)) if usd <= Nanos::ZERO => {
+            Err(Error::usage(format!("config file: [budget] {name} = {usd} is no budget"))
+                .hint("an amount in USD above 0"))
+        }
+        given => Ok(given.map(|usd| usd.0)),
+    }
+}
