@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::budget::{Budget, Draw, Short};
 use super::gate::InFlight;
-use super::{Engine, Event, MODEL_REFUSALS, Stopped};
+use super::models::MODEL_REFUSALS;
+use super::{Engine, Event, Stopped};
 use crate::api::chat::{self, Answer};
 use crate::api::error::{Class, Failure, Fault};
 use crate::api::limits::Limits;
@@ -123,62 +123,6 @@ impl Engine {
         drop(self.events.send(Event::Tried(Box::new(so_far), done)));
         // If it cannot be written the run is being stopped already.
         drop(written.await);
-    }
-
-    /// Sets aside what a request may cost at most; waits for others to come back if that is what it takes. `None`: the run
-    /// stops, because the budget is spent or for another reason.
-    async fn afford(&self, model: &Arc<str>, most: Usage) -> Option<Nanos> {
-        loop {
-            let (changed, drawn) = (self.changed.notified(), self.shared.funds.changed.notified());
-            let asked = self.budget.borrow_mut().as_mut().map(|budget| {
-                budget.reserve(model, most, self.shared.funds.drawn()).map_err(|short| (short, budget.idle()))
-            });
-            match asked {
-                None => return Some(Nanos::ZERO),
-                Some(Ok(cost)) => return Some(cost),
-                Some(Err((Short::ForNow, _))) => {}
-                Some(Err((Short::ForGood, _))) => {
-                    let what = self.budget.borrow().as_ref().map_or_else(String::new, Budget::what);
-                    self.stop(Stopped::Cost(what));
-                    return None;
-                }
-                Some(Err((Short::Undrawn(least), idle))) => match self.shared.funds.short(idle) {
-                    // The consumer outlives the engine, or has failed and cancelled it.
-                    Draw::Ask => drop(self.events.send(Event::Draw(least))),
-                    Draw::Wait => {}
-                    Draw::Stop(what) => {
-                        self.stop(Stopped::Cost(what));
-                        return None;
-                    }
-                },
-            }
-            tokio::select! {
-                biased;
-                () = self.shared.stop.cancelled() => return None,
-                () = changed => {}
-                () = drawn => {}
-            }
-        }
-    }
-
-    /// What a request that is over did cost; in doubt, all that was set aside for it.
-    fn spent(&self, outcome: &Outcome, (wasted, at_risk): (Usage, u32), set_aside: Nanos) -> Nanos {
-        if outcome.at_risk > at_risk || (outcome.ok() && outcome.usage.is_none()) {
-            return set_aside;
-        }
-        let mut usage = outcome.usage.unwrap_or_default();
-        usage.prompt += outcome.wasted.prompt - wasted.prompt;
-        usage.completion += outcome.wasted.completion - wasted.completion;
-        self.budget.borrow_mut().as_mut().map_or(Nanos::ZERO, |budget| budget.cost(&outcome.model, usage))
-    }
-
-    fn settle(&self, set_aside: Nanos, spent: Nanos) {
-        if set_aside > Nanos::ZERO
-            && let Some(budget) = self.budget.borrow_mut().as_mut()
-        {
-            budget.settle(set_aside, spent);
-            self.changed.notify_waiters();
-        }
     }
 
     /// The run stops. What may have been spent on the row must not be forgotten; a row that cost nothing is still to be done.
@@ -360,38 +304,6 @@ impl Engine {
             }
         }
         verdict
-    }
-
-    fn served(&self, model: &Arc<str>) {
-        // Nearly always the model of the row before; names are shared, so that looking it up can be spared.
-        if self.last_served.borrow().as_ref().is_some_and(|last| Arc::ptr_eq(last, model)) {
-            return;
-        }
-        *self.last_served.borrow_mut() = Some(Arc::clone(model));
-        let mut models = self.models.borrow_mut();
-        if let Some(state) = models.get_mut(model) {
-            state.answered = true;
-        } else {
-            models.insert(Arc::clone(model), super::ModelState { answered: true, ..Default::default() });
-        }
-    }
-
-    fn refused_model(&self, model: &Arc<str>, words: &str) {
-        self.any_refused.set(true);
-        let mut models = self.models.borrow_mut();
-        let state = models.entry(Arc::clone(model)).or_default();
-        state.refusals += 1;
-        words.clone_into(&mut state.words);
-    }
-
-    /// The service's words if it has refused this model again and again: no row of it will ever be answered.
-    fn unserved(&self, model: &Arc<str>) -> Option<String> {
-        if !self.any_refused.get() {
-            return None;
-        }
-        let models = self.models.borrow();
-        let state = models.get(model)?;
-        (!state.answered && state.refusals >= MODEL_REFUSALS).then(|| state.words.clone())
     }
 }
 

@@ -9,9 +9,11 @@ mod claims;
 pub mod company;
 mod gate;
 pub mod limiter;
+mod models;
 pub mod pace;
 mod pages;
 mod shared;
+mod spending;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -31,6 +33,7 @@ pub use budget::Budget;
 use claims::Claims;
 use company::{Company, Peers};
 use limiter::{Limiter, Rates};
+use models::ModelState;
 pub use shared::{Gauges, Shared};
 
 /// How long requests in flight may take to finish after a first signal: they are paid for.
@@ -39,8 +42,6 @@ const GRACE: Duration = Duration::from_secs(30);
 const BACKLOG: usize = 8192;
 /// Most requests in flight with `--concurrency auto`: the pace decides how many there really are.
 pub const AUTO_CONCURRENCY: usize = 1024;
-/// Rows of one model that are refused as "no such model", with no answer in between, before the rest is not sent.
-const MODEL_REFUSALS: u32 = 5;
 
 /// How to send.
 #[derive(Debug, Clone)]
@@ -135,13 +136,6 @@ struct Engine {
     successes: Cell<u64>,
     last_failure: RefCell<Option<String>>,
     pages: RefCell<pages::Pages>,
-}
-
-#[derive(Debug, Default)]
-struct ModelState {
-    answered: bool,
-    refusals: u32,
-    words: String,
 }
 
 /// Sends every row that arrives; returns when all are finished, or why it stopped before.
