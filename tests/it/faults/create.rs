@@ -4,19 +4,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use super::{broken_answers, home};
-use crate::support::{Canned, FaultServer, Harm, Home, Server, answered, side_by_side, until};
+use super::{harming, home, once, quick_harms};
+use crate::support::{Asked, Canned, FaultServer, Harm, Home, Server, side_by_side, until};
 
 const CREATE: &str = "POST /v1/batches";
 const LIST: &str = "GET /v1/batches";
 
-/// Runs the command until it has settled everything.
+fn created(asked: &Asked<'_>) -> bool {
+    asked.line == CREATE
+}
+
+/// Runs the command until it has settled everything: one batch.
 #[track_caller]
-fn to_the_end(home: &Home, url: &str, what: &str) {
+fn to_the_end(home: &Home, server: &Server, proxy: &FaultServer, harm: &Harm) {
     let args = ["submit", "in.jsonl", "--wait", "--timeout", "30s", "--poll", "50ms", "-o", "out.jsonl"];
-    let out = home.at(url, &args);
-    assert_eq!(out.code, 0, "{what}: {}", out.stderr);
-    answered(&home.read("out.jsonl"), 1..=6);
+    let out = home.at(&proxy.url, &args);
+    assert_eq!(out.code, 0, "{harm}: {}", out.stderr);
+    once(home, server, harm);
 }
 
 /// With a time after which a list that lacks a batch is believed.
@@ -29,25 +33,16 @@ fn patient_home() -> Home {
 
 /// The harms that end by themselves: what hangs is waited for a minute.
 fn quick() -> Vec<Harm> {
-    let hangs = |harm: &Harm| matches!(harm, Harm::Hang | Harm::HangInHead | Harm::HangInBody | Harm::Drip(_));
-    let mut all: Vec<Harm> = broken_answers().into_iter().map(|(harm, _)| harm).filter(|harm| !hangs(harm)).collect();
-    all.extend([Harm::Drip(Duration::from_millis(1)), Harm::After(Canned::status(503)), Harm::Surplus]);
-    all
+    let more = [Harm::Drip(Duration::from_millis(1)), Harm::After(Canned::status(503)), Harm::Surplus];
+    quick_harms().into_iter().chain(more).collect()
 }
 
 #[test]
 fn a_create_whose_reply_is_harmed_makes_one_batch() {
     side_by_side(&quick(), |harm| {
-        let (home, server, done) = (patient_home(), Server::quick(&[]), harm.clone());
-        let proxy =
-            FaultServer::before(
-                &server.address(),
-                move |asked| {
-                    if asked.line == CREATE { done.clone() } else { Harm::None }
-                },
-            );
-        to_the_end(&home, &proxy.url, &harm.to_string());
-        assert_eq!((server.batches().len(), server.bill(), server.paid_again()), (1, 6, 0), "{harm}");
+        let (home, server) = (patient_home(), Server::quick(&[]));
+        let proxy = harming(&server, harm, created);
+        to_the_end(&home, &server, &proxy, harm);
         assert_eq!(proxy.counts().harmed[&harm.to_string()], 1, "{harm}: sent once");
     });
 }
@@ -56,12 +51,9 @@ fn a_create_whose_reply_is_harmed_makes_one_batch() {
 fn a_create_that_never_arrived_is_made_in_the_end_once() {
     let harms = [Harm::ResetEarly, Harm::Instead(Canned::status(500)), Harm::Instead(Canned::page())];
     side_by_side(&harms, |harm| {
-        let (home, server, done) = (patient_home(), Server::quick(&[]), harm.clone());
-        let proxy = FaultServer::before(&server.address(), move |asked| {
-            if asked.line == CREATE && asked.time == 1 { done.clone() } else { Harm::None }
-        });
-        to_the_end(&home, &proxy.url, &harm.to_string());
-        assert_eq!((server.batches().len(), server.bill(), server.paid_again()), (1, 6, 0), "{harm}");
+        let (home, server) = (patient_home(), Server::quick(&[]));
+        let proxy = harming(&server, harm, |asked| created(asked) && asked.time == 1);
+        to_the_end(&home, &server, &proxy, harm);
     });
 }
 
@@ -74,8 +66,7 @@ fn a_list_that_is_harmed_as_well_settles_nothing_too_soon() {
             (LIST, 1..=2) => done.clone(),
             _ => Harm::None,
         });
-        to_the_end(&home, &proxy.url, &harm.to_string());
-        assert_eq!((server.batches().len(), server.bill(), server.paid_again()), (1, 6, 0), "{harm}");
+        to_the_end(&home, &server, &proxy, harm);
     });
 }
 
@@ -83,19 +74,12 @@ fn a_list_that_is_harmed_as_well_settles_nothing_too_soon() {
 fn a_create_that_hangs_until_its_command_is_killed_makes_one_batch() {
     let harms = [Harm::Hang, Harm::HangInHead, Harm::HangInBody, Harm::Drip(Duration::from_millis(500))];
     side_by_side(&harms, |harm| {
-        let (home, server, done) = (patient_home(), Server::quick(&[]), harm.clone());
-        let proxy =
-            FaultServer::before(
-                &server.address(),
-                move |asked| {
-                    if asked.line == CREATE { done.clone() } else { Harm::None }
-                },
-            );
+        let (home, server) = (patient_home(), Server::quick(&[]));
+        let proxy = harming(&server, harm, created);
         let run = home.start(home.command_at(&proxy.url, &["submit", "in.jsonl"]));
         until("a batch", || server.batches().len() == 1);
         assert_eq!(run.kill(), None, "{harm}");
-        to_the_end(&home, &proxy.url, &harm.to_string());
-        assert_eq!((server.batches().len(), server.bill(), server.paid_again()), (1, 6, 0), "{harm}");
+        to_the_end(&home, &server, &proxy, harm);
     });
 }
 

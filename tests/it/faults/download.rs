@@ -4,28 +4,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{broken_answers, home};
-use crate::support::{FaultServer, Harm, Server, answered, side_by_side, until};
+use super::{broken_answers, harming, home, quick_harms};
+use crate::support::{Asked, FaultServer, Harm, Server, answered, side_by_side, until};
 
-fn harms() -> Vec<Harm> {
-    let mut all: Vec<Harm> = broken_answers().into_iter().map(|(harm, _)| harm).collect();
-    all.push(Harm::Bomb(256));
-    all
-}
+const BOMB: Harm = Harm::Bomb(256);
 
-/// Whether it is waited for until it has stood still for a minute.
-const fn hangs(harm: &Harm) -> bool {
-    matches!(harm, Harm::Hang | Harm::HangInHead | Harm::HangInBody | Harm::Drip(_))
+fn downloaded(asked: &Asked<'_>) -> bool {
+    asked.line.ends_with("/content")
 }
 
 #[test]
 fn a_harmed_download_is_repaired() {
-    let quick: Vec<Harm> = harms().into_iter().filter(|harm| !hangs(harm)).collect();
+    let quick: Vec<Harm> = quick_harms().into_iter().chain([BOMB]).collect();
     side_by_side(&quick, |harm| {
-        let (home, server, done) = (home(60), Server::quick(&[]), harm.clone());
-        let proxy = FaultServer::before(&server.address(), move |asked| {
-            if asked.line.ends_with("/content") && asked.time <= 2 { done.clone() } else { Harm::None }
-        });
+        let (home, server) = (home(60), Server::quick(&[]));
+        let proxy = harming(&server, harm, |asked| downloaded(asked) && asked.time <= 2);
         let args = ["submit", "in.jsonl", "--wait", "--timeout", "30s", "--poll", "50ms", "-o", "out.jsonl"];
         home.at(&proxy.url, &args).code(0);
         answered(&home.read("out.jsonl"), 1..=60);
@@ -58,9 +51,7 @@ fn rows_are_not_missing_because_nobody_can_say_how_long_the_file_is() {
 #[test]
 fn a_download_whose_bytes_come_in_outlasts_the_time() {
     let (home, server) = (home(4), Server::quick(&[]));
-    let proxy = FaultServer::before(&server.address(), |asked| {
-        if asked.line.ends_with("/content") { Harm::Drip(Duration::from_millis(1)) } else { Harm::None }
-    });
+    let proxy = harming(&server, &Harm::Drip(Duration::from_millis(1)), downloaded);
     home.at(&proxy.url, &["submit", "in.jsonl"]).code(0);
     until("the batch's end", || server.batches()[0]["status"] == "COMPLETED");
     let began = Instant::now();
@@ -71,11 +62,10 @@ fn a_download_whose_bytes_come_in_outlasts_the_time() {
 
 #[test]
 fn a_download_that_stays_harmed_writes_nothing() {
-    side_by_side(&harms(), |harm| {
-        let (home, server, done) = (home(60), Server::quick(&["--no-ranges"]), harm.clone());
-        let proxy = FaultServer::before(&server.address(), move |asked| {
-            if asked.line.ends_with("/content") { done.clone() } else { Harm::None }
-        });
+    let harms: Vec<Harm> = broken_answers().into_iter().map(|(harm, _)| harm).chain([BOMB]).collect();
+    side_by_side(&harms, |harm| {
+        let (home, server) = (home(60), Server::quick(&["--no-ranges"]));
+        let proxy = harming(&server, harm, downloaded);
         home.at(&proxy.url, &["submit", "in.jsonl"]).code(0);
         until("the batch's end", || server.batches()[0]["status"] == "COMPLETED");
         let began = Instant::now();

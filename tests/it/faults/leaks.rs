@@ -1,6 +1,6 @@
 //! What must not get out: prompts and key to another place, the key into anything that is kept.
 
-use super::{ends, home};
+use super::{ends, harming, home};
 use crate::support::{Canned, FaultServer, Harm, KEY, Recorder, Server, side_by_side};
 
 fn redirect(code: u16, to: &str) -> Canned {
@@ -52,10 +52,8 @@ fn no_redirect_is_followed_with_the_key() {
 #[test]
 fn a_file_that_lies_elsewhere_is_fetched_without_key_or_referer() {
     let (sandbox, other) = (Server::quick(&[]), Recorder::start());
-    let canned = redirect(302, &format!("{}/bucket/out?signature=abc", other.url));
-    let proxy = FaultServer::before(&sandbox.address(), move |asked| {
-        if asked.line.ends_with("/content") { Harm::Instead(canned.clone()) } else { Harm::None }
-    });
+    let moved = Harm::Instead(redirect(302, &format!("{}/bucket/out?signature=abc", other.url)));
+    let proxy = harming(&sandbox, &moved, |asked| asked.line.ends_with("/content"));
     let home = home(2);
     home.at(&proxy.url, &["submit", "in.jsonl"]).code(0);
     crate::support::until("the batch's end", || sandbox.batches()[0]["status"] == "COMPLETED");
@@ -108,10 +106,9 @@ fn a_key_in_an_answer_about_a_batch_is_kept_nowhere() {
         ("/content", echo(500, r#"{"error":{"message":"{key}"}}"#)),
     ];
     side_by_side(&cases, |(part, canned)| {
-        let (server, canned, part) = (Server::quick(&[]), canned.clone(), *part);
-        let proxy = FaultServer::before(&server.address(), move |asked| {
-            let struck = asked.line == part || (part != "POST /v1/batches" && asked.line.contains(part));
-            if struck { Harm::Instead(canned.clone()) } else { Harm::None }
+        let (server, part) = (Server::quick(&[]), *part);
+        let proxy = harming(&server, &Harm::Instead(canned.clone()), move |asked| {
+            asked.line == part || (part != "POST /v1/batches" && asked.line.contains(part))
         });
         let home = home(2);
         let waiting = ["--wait", "--timeout", "1s", "--poll", "50ms", "-o", "out.jsonl", "-vv"];

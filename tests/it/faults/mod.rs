@@ -10,7 +10,7 @@ mod run;
 
 use std::time::Duration;
 
-use crate::support::{Canned, Harm, Home, prompts, rows};
+use crate::support::{Asked, Canned, FaultServer, Harm, Home, Server, answered, prompts, rows};
 
 /// Harms that leave a request without its answer, all of them after it arrived: paid, or for all we know.
 fn broken_answers() -> Vec<(Harm, &'static str)> {
@@ -36,6 +36,29 @@ fn broken_answers() -> Vec<(Harm, &'static str)> {
         (Harm::After(Canned::status(500)), "server_error"),
         (Harm::After(Canned::status(524)), "server_error"),
     ]
+}
+
+/// Whether it leaves a request waiting until a time is up.
+const fn hangs(harm: &Harm) -> bool {
+    matches!(harm, Harm::Hang | Harm::HangInHead | Harm::HangInBody | Harm::Drip(_))
+}
+
+/// Those of the broken answers that end by themselves.
+fn quick_harms() -> Vec<Harm> {
+    broken_answers().into_iter().map(|(harm, _)| harm).filter(|harm| !hangs(harm)).collect()
+}
+
+/// Stands before `server` and does `harm` to whatever it is meant for.
+fn harming(server: &Server, harm: &Harm, meant: impl Fn(&Asked<'_>) -> bool + Send + Sync + 'static) -> FaultServer {
+    let harm = harm.clone();
+    FaultServer::before(&server.address(), move |asked| if meant(asked) { harm.clone() } else { Harm::None })
+}
+
+/// The job of six rows that stood `harm` is one batch, paid once, and every row has its answer.
+#[track_caller]
+fn once(home: &Home, server: &Server, harm: &Harm) {
+    answered(&home.read("out.jsonl"), 1..=6);
+    assert_eq!((server.batches().len(), server.bill(), server.paid_again()), (1, 6, 0), "{harm}");
 }
 
 /// The number of the row `question N`; 0 for another prompt.
