@@ -3,9 +3,8 @@
 import collections
 import shutil
 import subprocess
-import sys
 
-from house import RUN, Violation, must, same
+from house import RUN, must, same
 
 # More in flight than at single points, for there are more rows.
 REALTIME = {"run": (*RUN, "--concurrency", "64")}
@@ -44,31 +43,43 @@ class Tmpfs:
         self.remount(f"size={shutil.disk_usage(self.path).used + size}")
 
 
-def kept(points, desk):
+def tried(desk, count, name, args, where="", under=()):
+    """A command that may find no room, and says so then."""
+    done = desk.run(*args, under=under)
+    count[name + where, done.code] += 1
+    must(done.code in (0, 74), f"{name}{where} ended with {done.code}: {done.err.strip()[-400:]}")
+    return done.code
+
+
+def resumed(points, desk, args):
+    """The same command once there is room: how many rows it names as in doubt."""
+    if points.realtime:
+        return desk.again(*args)
+    desk.until((0,), *args)
+    return 0
+
+
+def paid_twice(points, desk, names):
     """What must hold in the end. Answers that a full disk did not take are paid for again: those in flight, all of them named."""
     expected = points.calm.expected(desk.rows)
     same(desk.results(), expected)
-    if not points.realtime:
-        return desk.account.check(expected, 2)[2]
-    return desk.account.check(expected)[1]
+    twice = desk.account.check(expected)[1] if points.realtime else desk.account.check(expected, 2)[2]
+    must(twice <= names, f"{twice} rows were paid twice, and {names} named")
+    desk.tidy()
+    return twice
 
 
 def small(points, count, kib, rows, most):
     """The state on a disk that is full sooner or later; it is made larger before the command is run again."""
     desk = points.desk(f"disk-{kib}", rows, most)
+    names = 0
     with Tmpfs(desk.state, "1m") as tmpfs:
         for name, args in commands(points).items():
             tmpfs.room(kib * 1024)
-            done = desk.run(*args)
-            count[name, done.code] += 1
-            must(done.code in (0, 74), f"full disk: {name} ended with {done.code}: {done.err.strip()[-400:]}")
+            code = tried(desk, count, name, args)
             tmpfs.remount("size=64m")
-            again = 0
-            if done.code:
-                again = desk.again(*args) if points.realtime else desk.until((0,), *args) and 0
-        twice = kept(points, desk)
-        must(twice <= again, f"{twice} rows were paid twice, and {again} named")
-        desk.tidy()
+            names += resumed(points, desk, args) if code else 0
+        twice = paid_twice(points, desk, names)
     desk.forget()
     return twice
 
@@ -82,34 +93,29 @@ def results(points, count, kib):
     with Tmpfs(desk.dir / "disk", "1m") as tmpfs:
         tmpfs.room(kib * 1024)
         args = [arg.replace("out.jsonl", "disk/out.jsonl") for arg in commands(points)[name]]
-        done = desk.run(*args)
-        count[f"{name}, results", done.code] += 1
-        must(done.code in (0, 74), f"full disk: {name} ended with {done.code}: {done.err.strip()[-400:]}")
-        must((desk.dir / "disk/out.jsonl").exists() == (done.code == 0), "results are there, but not whole")
+        code = tried(desk, count, name, args, ", results")
+        must((desk.dir / "disk/out.jsonl").exists() == (code == 0), "results are there, but not whole")
         tmpfs.remount("size=64m")
-        if done.code:
+        if code:
             desk.until((0,), *args)
         shutil.copy(desk.dir / "disk/out.jsonl", desk.dir)
-        must(kept(points, desk) == 0, "rows were paid twice")
-        desk.tidy()
+        twice = paid_twice(points, desk, 0)
     (desk.dir / "disk").rmdir()
     desk.forget()
+    return twice
 
 
 def limited(points, count, kib):
     """Files may not grow beyond a limit (`ulimit -f`): an error like any other, not a deadly signal."""
     desk = points.desk(f"limit-{kib}", 2000)
+    under = ("sh", "-c", f'ulimit -f {2 * kib}; exec "$@"', "sh")
+    names = 0
     for name, args in commands(points).items():
-        done = desk.run(*args, under=("sh", "-c", f'ulimit -f {2 * kib}; exec "$@"', "sh"))
-        count[f"{name}, ulimit -f", done.code] += 1
-        must(done.code in (0, 74), f"limited files: {name} ended with {done.code}: {done.err.strip()[-400:]}")
-        again = 0
-        if done.code:
-            again = desk.again(*args) if points.realtime else desk.until((0,), *args) and 0
-    twice = kept(points, desk)
-    must(twice <= again, f"{twice} rows were paid twice, and {again} named")
-    desk.tidy()
+        code = tried(desk, count, name, args, ", ulimit -f", under)
+        names += resumed(points, desk, args) if code else 0
+    twice = paid_twice(points, desk, names)
     desk.forget()
+    return twice
 
 
 def refused(points, why_not):
@@ -154,16 +160,10 @@ def go(points, why_not):
         cases += [(f"results with room for {kib} KiB", results, (kib,)) for kib in (16, 128, 512)]
         cases += [(f"files of {kib} KiB at most", limited, (kib,)) for kib in (64, 128, 256, 512, 1024)]
         for what, case, args in cases:
-            try:
-                twice += case(points, count, *args) or 0
-            except Violation as violation:
-                points.house.violations.append(f"{what}: {violation}")
-                print(f"VIOLATION in {points.house.violations[-1]}", file=sys.stderr)
-        try:
+            with points.house.noting(what):
+                twice += case(points, count, *args)
+        with points.house.noting("where nothing can be kept"):
             print("refused before anything was sent: " + "; ".join(refused(points, why_not)))
-        except Violation as violation:
-            points.house.violations.append(str(violation))
-            print(f"VIOLATION in {violation}", file=sys.stderr)
     except NoMount:
         print("skipped: small disks: mounting is not allowed here")
     print(f"disks with room for {SIZES[0]} KiB to {'8' if points.realtime else '1'} MiB; commands by exit code: "

@@ -1,5 +1,6 @@
 """What the crash proofs share: servers, commands that are killed, and what must hold afterwards. Standard library only."""
 
+import contextlib
 import json
 import os
 import random
@@ -8,6 +9,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -81,14 +83,48 @@ class House:
         self.servers.append(server)
         return server
 
-    def close(self):
+    @contextlib.contextmanager
+    def noting(self, what):
+        """A violation in here is told and kept; what comes after is tried all the same."""
+        try:
+            yield
+        except Violation as violation:
+            self.violations.append(f"{what}: {violation}")
+            print(f"VIOLATION in {self.violations[-1]}", file=sys.stderr)
+
+    def enough(self):
+        """Whether so much is wrong that more of it would teach nobody anything."""
+        return len(self.violations) >= 10
+
+    def progress(self, text):
+        if sys.stderr.isatty():
+            print(f"\r{text}", end="", file=sys.stderr)
+
+    def books(self, *servers):
+        """What batches cost, by the servers' own books: nothing twice."""
+        for stats in (server.stats() for server in servers):
+            print(f"by a server's own books: {stats['batches']['created']} batches, {stats['bill']['requests']} rows paid, "
+                  f"{stats['paid_again']} paid twice")
+            if stats["paid_again"]:
+                self.violations.append(f"{stats['paid_again']} prompts were paid twice")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, error, *_):
+        if error:
+            self.violations.append("the script itself was stopped")
         for server in self.servers:
             server.stop()
         if self.violations:
             print(f"\n{len(self.violations)} VIOLATIONS; the evidence stays in {self.dir}")
-            return 1
-        shutil.rmtree(self.dir, ignore_errors=True)
-        return 0
+        else:
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+    def verdict(self, promise):
+        """Says whether it held, and is the exit code."""
+        print(f"{promise}: " + ("NO" if self.violations else "yes"))
+        return 1 if self.violations else 0
 
 
 def rows(tag, count, models, unlucky=0, most=16):

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 
-from house import ROOT, Account, Calm, Desk, House, Violation, must, rows, same, seeded, table, write_rows
+from house import ROOT, Account, Calm, Desk, House, must, rows, same, seeded, table, write_rows
 from realtime import Realtime
 
 # A create that was killed before it was sent can be settled at once: this server lists a batch as soon as it is made.
@@ -135,7 +135,7 @@ class Loop:
     def go(self):
         flows = [self.plain, self.at_once, self.plain, self.retry, self.plain, self.cancel, self.cancel_half]
         turn = 0
-        while sum(self.kills.values()) < self.wanted:
+        while sum(self.kills.values()) < self.wanted and not self.house.enough():
             flow = flows[turn % len(flows)]
             turn += 1
             server = self.slow if flow in (self.cancel, self.cancel_half) else self.server
@@ -143,29 +143,18 @@ class Loop:
             shards = self.chance.choice((2, 3))
             these = rows(f"t{turn}", ROWS, shards, UNLUCKY if flow == self.retry else 0)
             write_rows(desk.dir / "in.jsonl", these)
-            try:
+            with self.house.noting(f"{desk.dir.name} ({flow.__name__})"):
                 self.calm.expected(these)
                 flow(desk, these, Account(server), shards)
                 desk.forget()
-            except Violation as violation:
-                self.house.violations.append(f"{desk.dir.name} ({flow.__name__}): {violation}")
-                print(f"VIOLATION in {self.house.violations[-1]}", file=sys.stderr)
-                if len(self.house.violations) >= 10:
-                    break
-            if sys.stderr.isatty():
-                print(f"\r{sum(self.kills.values())} kills, {turn} jobs", end="", file=sys.stderr)
+            self.house.progress(f"{sum(self.kills.values())} kills, {turn} jobs")
 
     def report(self):
         print(f"\n{sum(self.kills.values())} kills: " + ", ".join(f"{n} of {kind}" for kind, n in sorted(self.kills.items())))
         print("ended by themselves: " + ", ".join(f"{kind} {code}: {n}" for (kind, code), n in sorted(self.codes.items())))
         table(["jobs by what was killed", "jobs", "batches", "rows", "paid once", "paid twice"],
               [[flow, *counts] for flow, counts in sorted(self.done.items())])
-        for server in (self.server, self.slow):
-            stats = server.stats()
-            print(f"by a server's own books: {stats['batches']['created']} batches, {stats['bill']['requests']} rows paid, "
-                  f"{stats['paid_again']} paid twice")
-            if stats["paid_again"]:
-                self.house.violations.append(f"{stats['paid_again']} prompts were paid twice")
+        self.house.books(self.server, self.slow)
 
 
 def main():
@@ -176,21 +165,14 @@ def main():
     parser.add_argument("llbatch", nargs="?", default=ROOT / "target/debug/llbatch")
     args = parser.parse_args()
     seed, chance = seeded(args.seed)
-    house = House(args.llbatch, CONFIG)
     print(f"crash loop: {args.kills} kills of each kind, --seed {seed}")
-    try:
+    with House(args.llbatch, CONFIG) as house:
         for name, kind in (("run", Realtime), ("batch", Loop)):
             if args.only in (None, name):
                 loop = kind(house, chance, args.kills)
                 loop.go()
                 loop.report()
-    except BaseException:
-        house.violations.append("the script itself was stopped")
-        raise
-    finally:
-        code = house.close()
-    print("every row once, nothing lost, one batch per shard: " + ("yes" if code == 0 else "NO"))
-    return code
+    return house.verdict("every row once, nothing lost, one batch per shard")
 
 
 if __name__ == "__main__":

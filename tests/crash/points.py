@@ -8,7 +8,7 @@ import sys
 import disk
 import tracer
 import wire
-from house import ROOT, RUN, SUBMIT, Account, Calm, Desk, House, Meter, Violation, must, rows, same, table, write_rows
+from house import ROOT, RUN, SUBMIT, Account, Calm, Desk, House, Meter, must, rows, same, table, write_rows
 
 # A create that was killed before it was sent can be settled at once: this server lists a batch as soon as it is made.
 CONFIG = '[submit]\nsettle_after = "0s"\n'
@@ -107,7 +107,7 @@ class Points:
     def point(self, name, thread, calls, n, strike, what, good):
         """One point; whether there was such a call at all."""
         desk = self.fresh(name)
-        try:
+        with self.house.noting(f"{desk.dir.name}: {name}, {what} at {calls} number {n} of {thread}"):
             under = self.traced(desk, "--calls", calls, "--thread", thread, "--nth", str(n), "--strike", *strike)
             done = desk.run(*self.commands[name], under=under, sober=False)
             trace = (desk.dir / "trace").read_text(errors="replace").splitlines()
@@ -128,10 +128,7 @@ class Points:
             if (desk.dir / "out.jsonl").exists():
                 same(desk.results(), self.calm.expected(desk.rows))
             return self.finish(desk, name)
-        except Violation as violation:
-            self.house.violations.append(f"{desk.dir.name}: {name}, {what} at {calls} number {n} of {thread}: {violation}")
-            print(f"VIOLATION in {self.house.violations[-1]}", file=sys.stderr)
-            return (0, 0, 0)
+        return (0, 0, 0)
 
     def series(self, calls, strike, what, good, step):
         for name in self.commands:
@@ -141,7 +138,7 @@ class Points:
                 while (found := self.point(name, thread, calls, n, strike, what, good)) is not None:
                     points, batches, paid, twice = points + 1, batches + found[0], paid + found[1], twice + found[2]
                     n += step
-                    if len(self.house.violations) >= 10:
+                    if self.house.enough():
                         return
                 self.lines.append([f"{what} at {calls.split(',')[0]}", f"{name}, {thread}", points, batches, ROWS * points, paid, twice])
                 print(".", end="", file=sys.stderr, flush=True)
@@ -163,10 +160,7 @@ class Points:
         if self.realtime:
             print(f"requests sent after the disk had failed: {self.most_sent} at most")
             return
-        again = self.server.stats()["paid_again"]
-        print(f"by the server's own books: {again} prompts paid twice")
-        if again:
-            self.house.violations.append(f"{again} prompts were paid twice")
+        self.house.books(self.server)
 
 
 def main():
@@ -176,8 +170,7 @@ def main():
     parser.add_argument("--of", choices=["run", "batch"])
     parser.add_argument("llbatch", nargs="?", default=ROOT / "target/debug/llbatch")
     args = parser.parse_args()
-    house = House(args.llbatch, CONFIG)
-    try:
+    with House(args.llbatch, CONFIG) as house:
         if args.only in (None, "wire") and args.of != "run":
             wire.go(house)
         why_not = tracer.usable()
@@ -192,13 +185,7 @@ def main():
             if args.only in (None, "disk"):
                 disk.go(points, why_not)
             points.report()
-    except BaseException:
-        house.violations.append("the script itself was stopped")
-        raise
-    finally:
-        code = house.close()
-    print("every row once, nothing lost, one batch per shard: " + ("yes" if code == 0 else "NO"))
-    return code
+    return house.verdict("every row once, nothing lost, one batch per shard")
 
 
 if __name__ == "__main__":

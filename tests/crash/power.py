@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import tracer
-from house import ROOT, RUN, Calm, Desk, House, Meter, Violation, must, named, rows, same, seeded, table, write_rows
+from house import ROOT, RUN, Calm, Desk, House, Meter, must, named, rows, same, seeded, table, write_rows
 
 ROWS, LATENCY, CONCURRENCY = 80, "150ms", 4
 SECTOR = 512
@@ -130,18 +130,15 @@ class Power:
             line = [what, 0, 0, 0, 0]
             points = sorted(self.chance.sample(range(1, len(self.ops) + 1), min(cuts, len(self.ops))))
             for at in points:
-                try:
+                before = len(self.house.violations)
+                with self.house.noting(f"{what}, cut at {at} {self.ops[at - 1][:2]}"):
                     twice, most, names = self.cut(at, chance)
                     line[1] += 1
                     line[2] += twice
                     line[3] = max(line[3], twice)
                     line[4] += max(0, twice - names)
-                except Violation as violation:
-                    kept = self.house.dir / f"cut-{at}-{'torn' if chance else 'lost'}"
-                    shutil.rmtree(kept, ignore_errors=True)
-                    shutil.copytree(self.desk.dir, kept)
-                    self.house.violations.append(f"{what}, cut at {at} {self.ops[at - 1][:2]}: {violation}")
-                    print(f"VIOLATION in {self.house.violations[-1]}", file=sys.stderr)
+                if len(self.house.violations) > before:
+                    shutil.copytree(self.desk.dir, self.house.dir / f"cut-{at}-{'torn' if chance else 'lost'}")
             lines.append(line)
         table(["after a power failure", "cuts", "paid again", "most at one cut", "of them not named"], lines)
         Meter(self.server).check(self.expected)
@@ -158,17 +155,10 @@ def main():
         print(f"skipped: {why_not}")
         return 0
     seed, chance = seeded(args.seed)
-    house = House(args.llbatch, "")
     print(f"power loss: {args.cuts} cuts, twice, --seed {seed}")
-    try:
+    with House(args.llbatch, "") as house:
         Power(house, chance).go(args.cuts)
-    except BaseException:
-        house.violations.append("the script itself was stopped")
-        raise
-    finally:
-        code = house.close()
-    print("databases whole, every row once, what was synced not paid again: " + ("yes" if code == 0 else "NO"))
-    return code
+    return house.verdict("databases whole, every row once, what was synced not paid again")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,9 @@
 
 import collections
 import shutil
-import sys
 import time
 
-from house import RUN, Calm, Desk, Meter, Violation, must, named, rows, same, table, whole, write_rows
+from house import RUN, Calm, Desk, Meter, must, named, rows, same, table, whole, write_rows
 
 # How long the server takes (and how much that varies), requests in flight, rows.
 SETTINGS = [(0, 0, 8, 4000), (0, 0, 64, 8000), (30, 0.5, 40, 600), (60, 0.9, 3, 60), (200, 0.2, 100, 600),
@@ -97,18 +96,12 @@ class Realtime:
 
     def go(self):
         number = 0
-        while sum(self.kills.values()) < self.wanted:
+        while sum(self.kills.values()) < self.wanted and not self.house.enough():
             number += 1
             setting = SETTINGS[number % len(SETTINGS)]
-            try:
+            with self.house.noting(f"run-{number} {setting}"):
                 self.turn(number, setting)
-            except Violation as violation:
-                self.house.violations.append(f"run-{number} {setting}: {violation}")
-                print(f"VIOLATION in {self.house.violations[-1]}", file=sys.stderr)
-                if len(self.house.violations) >= 10:
-                    break
-            if sys.stderr.isatty():
-                print(f"\r{sum(self.kills.values())} kills, {number} jobs", end="", file=sys.stderr)
+            self.house.progress(f"{sum(self.kills.values())} kills, {number} jobs")
 
     def report(self):
         print(f"\n{sum(self.kills.values())} kills of run; ended by themselves: "

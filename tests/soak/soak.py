@@ -303,19 +303,13 @@ def main():
     args = parser.parse_args()
     seed, _ = seeded(args.seed)
     print(f"seed {seed}")
-    house = House(args.binary, CONFIG)
-    soak = None
-    try:
+    with House(args.binary, CONFIG) as house, house.noting("the soak"):
         soak = Soak(house, args, seed)
-        soak.go()
-    except Violation as violation:
-        house.violations.append(str(violation))
-        print(f"VIOLATION: {violation}", file=sys.stderr)
-    finally:
-        if soak is not None:
+        try:
+            soak.go()
+        finally:
             soak.close()
-        code = house.close()
-    sys.exit(code)
+    sys.exit(1 if house.violations else 0)
 
 
 if __name__ == "__main__":
