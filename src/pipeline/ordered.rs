@@ -73,12 +73,12 @@ pub trait ReadBack {
     /// 74 if they cannot be read.
     fn outcomes(&self, from: u64, limit: u32) -> Result<Vec<Outcome>>;
 
-    /// What a row failed of before it was to be sent again, and was not.
+    /// The first outcome from row `from` on: what a row failed of before it was to be sent again, and was not, still stands.
     ///
     /// # Errors
     /// 74 if it cannot be read.
-    fn before(&self, row: u64) -> Result<Option<Outcome>> {
-        let _ = row;
+    fn standing(&self, from: u64) -> Result<Option<Outcome>> {
+        let _ = from;
         Ok(None)
     }
 }
@@ -88,8 +88,8 @@ impl ReadBack for JobDb {
         Self::outcomes(self, from, limit)
     }
 
-    fn before(&self, row: u64) -> Result<Option<Outcome>> {
-        Ok(Self::outcomes(self, row, 1)?.pop().filter(|before| before.row == row))
+    fn standing(&self, from: u64) -> Result<Option<Outcome>> {
+        Ok(Self::outcomes(self, from, 1)?.pop())
     }
 }
 
@@ -206,23 +206,29 @@ impl Ordered {
     ) -> Result<()> {
         self.advance(db, price)?;
         let unknown: Arc<str> = Arc::from("");
+        // Asked for once, not for every row, of which there may be millions; so is the writing.
+        let mut standing = db.standing(self.next)?;
         while self.next <= self.total {
-            if self.cursor.is_none() {
-                self.cursor = Some(open()?);
-            }
             let row = self.next;
-            // What it failed of before it was to be sent again still stands.
-            if let Some(before) = db.before(row)? {
-                self.emit(&before, price)?;
+            if self.done.contains(row) {
                 self.advance(db, price)?;
                 continue;
+            }
+            if standing.as_ref().is_some_and(|before| before.row < row) {
+                standing = db.standing(row)?;
+            }
+            if let Some(before) = standing.as_ref().filter(|before| before.row == row) {
+                self.emit(before, price)?;
+                continue;
+            }
+            if self.cursor.is_none() {
+                self.cursor = Some(open()?);
             }
             let source = self.source(row)?;
             let id = source.as_ref().map_or_else(|| format!("row-{row}").into(), |s| s.id.clone());
             let outcome = Outcome::unsent(row, id, Arc::clone(&unknown), pending.0, pending.1);
             self.render(&outcome, None, source.as_ref())?;
             self.step();
-            self.advance(db, price)?;
         }
         self.flush()?;
         if let Some(errors) = self.errors.take() {
@@ -293,3 +299,6 @@ fn borrow(value: &Value) -> Field<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
