@@ -40,6 +40,10 @@ pub use shared::{Gauges, Shared};
 const GRACE: Duration = Duration::from_secs(30);
 /// Outcomes that may wait to be written before no more is sent.
 const BACKLOG: usize = 8192;
+/// How often the clock is looked at, and other processes are heard.
+const TICK: Duration = Duration::from_millis(200);
+/// The first request waits no longer than this to hear of other processes.
+const HEARD_WITHIN: Duration = Duration::from_secs(1);
 /// Most requests in flight with `--concurrency auto`: the pace decides how many there really are.
 pub const AUTO_CONCURRENCY: usize = 1024;
 
@@ -174,13 +178,15 @@ pub async fn run(
     let local = LocalSet::new();
     local
         .run_until(async {
-            // Before the first request: what others know holds for it too.
-            engine.consult().await;
             let watch = tokio::task::spawn_local(Rc::clone(&engine).watch());
+            // Before the first request: what others know holds for it too. But it need not wait for a directory that hangs.
+            drop(tokio::time::timeout(HEARD_WITHIN, engine.consult()).await);
+            let listen = tokio::task::spawn_local(Rc::clone(&engine).listen());
             let mut tasks = JoinSet::new();
             Rc::clone(&engine).dispatch(rows, &mut tasks).await;
             engine.drain(&mut tasks).await;
             watch.abort();
+            listen.abort();
         })
         .await;
     let stopped = engine.stopped.borrow().clone();
@@ -266,10 +272,9 @@ impl Engine {
     /// Watches the clock: the deadline, and how long nothing has succeeded.
     async fn watch(self: Rc<Self>) {
         loop {
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            tokio::time::sleep(TICK).await;
             let now = Instant::now();
             self.publish(now);
-            self.consult().await;
             if self.options.deadline.is_some_and(|deadline| now >= deadline) {
                 self.stop(Stopped::Deadline);
             }
@@ -278,6 +283,14 @@ impl Engine {
             {
                 self.stop(Stopped::GaveUp(failure));
             }
+        }
+    }
+
+    /// Keeps up with other processes. Not on the clock's beat: it goes through files, and those may hang.
+    async fn listen(self: Rc<Self>) {
+        loop {
+            tokio::time::sleep(TICK).await;
+            self.consult().await;
         }
     }
 

@@ -67,6 +67,25 @@ fn a_deadline_stops_with_5_and_the_command_goes_on_later() {
 }
 
 #[test]
+fn a_deadline_does_not_wait_for_a_place_to_meet_that_hangs() {
+    let home = Home::new();
+    let server = Server::start(&["--latency", "100ms"]);
+    home.write("in.jsonl", prompts(1..=200));
+    // Who opens it to read waits for somebody who writes.
+    let place = home.state().join("limits");
+    home.write("one.jsonl", prompts(1000..=1000));
+    home.run(&server, &["one.jsonl", "-o", "one-out.jsonl"]).code(0);
+    let place = std::fs::read_dir(place).unwrap().next().unwrap().unwrap().path();
+    assert!(std::process::Command::new("mkfifo").arg(place.join("1-00000000")).status().unwrap().success());
+    let started = Instant::now();
+    let args = ["in.jsonl", "-o", "out.jsonl", "--concurrency", "2", "--deadline", "2s"];
+    home.run(&server, &args).code(5).says(&["deadline"]);
+    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+    let seen = codes(&home.read("out.jsonl"));
+    assert!(seen[0].1 == "ok" && seen.len() == 200, "{seen:?}");
+}
+
+#[test]
 fn a_service_that_is_away_is_given_up_with_75() {
     let home = Home::new();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
