@@ -105,6 +105,8 @@ impl Closing<'_> {
     /// 74 if the store cannot be read or written.
     pub fn finish(self, mut job: Job, mut ending: Ending, consumed: Result<Consumed<'_>>) -> Result<(Summary, Exit)> {
         let Self { plan, ctx, ledger, store, reused, inputs, shape, started, shared, awaited, at_risk, mixed } = self;
+        // Another process finished it; this one only writes its results.
+        let finished = job.state.ended().then(|| job.clone());
         let aborted = shared.abort.is_cancelled() || mixed;
         let duration = started.elapsed();
         job.active_ms += u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -173,25 +175,29 @@ impl Closing<'_> {
             ending.exit = Exit::RowsFailed;
             ending.reason = format!("{} failed", format::plural(totals.failed(), "row"));
         }
-        job.state = match (ended, job.succeeded, job.failed) {
-            (false, _, _) => State::Interrupted,
-            (true, _, 0) => State::Completed,
-            (true, 0, _) => State::Failed,
-            (true, _, _) => State::Partial,
-        };
-        job.cost = totals.usd();
-        if let Err(error) = budget::record(&job, &totals, ledger) {
-            tracing::warn!("{error}");
-        }
-        job.exit = Some(ending.exit.code());
-        job.delivered |= ended && !plan.delivery.nowhere;
-        // New answers that nobody has seen yet.
-        job.delivered &= !(plan.delivery.nowhere && shared.gauges.sent.load(Ordering::Relaxed) > 0);
-        if let Err(error) = ledger.update(&job) {
-            // Said once; the answers are in the job's own file.
-            if ending.exit != Exit::Io {
-                say(&error);
-                ending = Ending::failed(&error);
+        if let Some(before) = finished.filter(|_| !ended) {
+            job = before;
+        } else {
+            job.state = match (ended, job.succeeded, job.failed) {
+                (false, _, _) => State::Interrupted,
+                (true, _, 0) => State::Completed,
+                (true, 0, _) => State::Failed,
+                (true, _, _) => State::Partial,
+            };
+            job.cost = totals.usd();
+            if let Err(error) = budget::record(&job, &totals, ledger) {
+                tracing::warn!("{error}");
+            }
+            job.exit = Some(ending.exit.code());
+            job.delivered |= ended && !plan.delivery.nowhere;
+            // New answers that nobody has seen yet.
+            job.delivered &= !(plan.delivery.nowhere && shared.gauges.sent.load(Ordering::Relaxed) > 0);
+            if let Err(error) = ledger.update(&job) {
+                // Said once; the answers are in the job's own file.
+                if ending.exit != Exit::Io {
+                    say(&error);
+                    ending = Ending::failed(&error);
+                }
             }
         }
 
@@ -199,7 +205,7 @@ impl Closing<'_> {
             tracing::warn!("{error}");
         }
 
-        let next = match (ended, ending.exit) {
+        let next = match (job.state.ended(), ending.exit) {
             (true, Exit::Ok) => None,
             // Rows that came from batches, or from `retry`: their command knows no --resume.
             _ if job.transport == Transport::Batch || plan.delivery.nowhere => {

@@ -295,7 +295,7 @@ fn unsettled(store: &Store, job: &Job) -> Result<()> {
     Ok(())
 }
 
-/// The input is good: the job is written down as running, and its standard input is kept under its name.
+/// The input is good: the job is written down as running unless it is finished, and its standard input is kept under its name.
 ///
 /// # Errors
 /// 74 if that cannot be written.
@@ -308,8 +308,11 @@ pub fn enter(
 ) -> Result<()> {
     claimed.job.spec = describe(&source.spec)?;
     claimed.job.total = checked.rows;
-    claimed.job.state = State::Running;
-    claimed.job.exit = None;
+    // Whatever becomes of its results here, a finished job stays what it is.
+    if !claimed.finished {
+        claimed.job.state = State::Running;
+        claimed.job.exit = None;
+    }
     if claimed.resumed {
         ledger.update(&claimed.job)?;
     } else {

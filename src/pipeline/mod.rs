@@ -284,6 +284,10 @@ impl<'ctx> Consumer<'_, 'ctx> {
     }
 
     fn tell(&mut self, counters: &Counters) -> Result<()> {
+        // Taken over as another process finished it: nothing is sent, and the index knows all of it.
+        if self.job.state.ended() {
+            return Ok(());
+        }
         self.job.succeeded = self.reused.count() + counters.succeeded;
         self.job.failed = counters.failed;
         // Of what is not known a known part may be told all the same: budgets go by it.

@@ -13,7 +13,7 @@ use crate::outcome::{Fingerprint, Usage};
 use crate::plan::{self, CheckOptions, Checked};
 use crate::price::Table;
 use crate::request::{Shape, answer_bound};
-use crate::store::JobDb;
+use crate::store::{Job, JobDb};
 use crate::ui::format;
 
 /// Unanswered rows of a killed run that are named; the others are counted.
@@ -45,6 +45,12 @@ impl Resumed {
     /// 74 if they cannot be read.
     pub fn each_awaited(&self, each: impl FnMut(u64)) -> Result<()> {
         self.db.each_awaited(each)
+    }
+
+    /// Whether every row of the input has come to its end in `job`.
+    #[must_use]
+    pub const fn answers_all(&self, checked: &Checked, job: &Job) -> bool {
+        self.same && checked.rows == job.total && job.succeeded + job.failed == job.total
     }
 
     /// Whether every stored answer stands where it stood.

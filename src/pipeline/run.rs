@@ -109,6 +109,8 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
         let limits = (plan.max_problems, Some(&ctx.settings.prices));
         resume::check(&source.inputs, &shape, limits, earlier, claimed.sound.as_ref())?
     };
+    // The input may be another by now; then the job is not finished any more.
+    claimed.finished &= resumed.as_ref().is_some_and(|resumed| resumed.answers_all(&checked, &claimed.job));
     problems::report(&checked, source.spec.skip_invalid, plan.max_problems, Deed::Send, &ctx.ui)?;
     problems::say_stream_removed(&checked, &ctx.ui);
 

@@ -89,6 +89,61 @@ fn fifty_runs_that_wait_for_each_other_pay_once_and_all_have_the_results() {
     assert_eq!((server.bill(), jobs(&home).len()), (8, 2));
 }
 
+/// A start that waits for the process that worked on the only job; `meanwhile` happens before it gets its turn.
+fn takes_over(home: &Home, command: std::process::Command, meanwhile: impl FnOnce()) -> Out {
+    let mut locks = std::fs::read_dir(home.state().join("locks")).unwrap().map(|entry| entry.unwrap());
+    let of_command = locks.find(|entry| !entry.file_name().to_str().unwrap().starts_with("j-")).unwrap();
+    // That process has not quite gone: it holds the command's lock, in which its job is named.
+    let lock = std::fs::File::open(of_command.path()).unwrap();
+    lock.lock().unwrap();
+    let waiting = home.start(command);
+    until("it to wait", || waiting.stderr().contains("waiting for it"));
+    meanwhile();
+    drop(lock);
+    waiting.wait()
+}
+
+/// A job of three rows that is complete.
+fn completed() -> (Home, Server) {
+    let (home, server) = (Home::new(), Server::start(&[]));
+    home.write("in.jsonl", prompts(1..=3));
+    home.at(&server.url, &["run", "in.jsonl", "-o", "out.jsonl"]).code(0);
+    (home, server)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_finished_job_that_is_taken_over_stays_finished_if_its_results_cannot_be_written() {
+    let (home, server) = completed();
+    let before = jobs(&home);
+    let plain = home.command_at(&server.url, &["run", "in.jsonl", "--summary", "s.json", "--wait-lock"]);
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "exec \"$@\" > /dev/full", "sh"]).arg(plain.get_program()).args(plain.get_args());
+    command.current_dir(home.path("")).env_clear();
+    command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    takes_over(&home, command, || {}).code(74);
+    assert_eq!(jobs(&home), before);
+    let next = home.json("s.json")["exit"]["next"].as_str().unwrap().to_owned();
+    assert!(next.ends_with("--resume"), "{next}");
+    home.at(&server.url, &["run", "in.jsonl", "--resume"]).code(0);
+    assert_eq!((server.bill(), jobs(&home).len()), (3, 1));
+}
+
+#[test]
+fn what_is_new_in_a_finished_job_that_is_taken_over_must_be_affordable() {
+    let (home, server) = completed();
+    let command =
+        home.command_at(&server.url, &["run", "in.jsonl", "-o", "out.jsonl", "--max-cost", "1", "--wait-lock"]);
+    let out = takes_over(&home, command, || {
+        let row =
+            r#"{"custom_id":"new","body":{"model":"nobody/knows-it","messages":[{"role":"user","content":"x"}]}}"#;
+        home.write("in.jsonl", format!("{}{row}\n", prompts(1..=3)));
+    });
+    out.code(2).says(&["nobody/knows-it", "--allow-unpriced"]);
+    let job = &jobs(&home)[0];
+    assert_eq!((job["state"].as_str(), job["rows"]["total"].as_u64(), server.bill()), (Some("completed"), Some(3), 3));
+}
+
 #[test]
 fn a_killed_holder_lets_the_next_one_go_on_at_once() {
     let (home, server) = (Home::new(), Server::start(&["--latency", "100ms"]));
