@@ -190,11 +190,12 @@ pub fn read(reply: &Reply) -> Answer {
 #[must_use]
 pub fn page(reply: &Reply) -> Option<String> {
     const LONGEST: usize = 80;
-    let text = String::from_utf8_lossy(&reply.body);
-    let text = text.trim();
-    if !reply.html && !text.starts_with('<') {
+    // Of an answer, which it nearly always is, no more than the beginning is looked at.
+    if !reply.html && !reply.body.trim_ascii_start().starts_with(b"<") {
         return None;
     }
+    let text = String::from_utf8_lossy(&reply.body);
+    let text = text.trim();
     let title = text.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>"));
     let words = title.map_or(text, |(title, _)| title).split_whitespace().collect::<Vec<_>>().join(" ");
     Some(words.chars().take(LONGEST).collect())
