@@ -24,6 +24,7 @@ use crate::realtime::{self, Budget, Shared, Stopped};
 use crate::request::{Params, Shape};
 use crate::store::{JobDb, Ledger, Roster, Store, Turn};
 use crate::summary::{Summary, Totals};
+use crate::tokens::Estimator;
 use crate::ui::{Results, format};
 
 /// Batches of rows between the reader and the engine.
@@ -301,8 +302,10 @@ fn drive<'ctx>(
         let reader = std::thread::Builder::new().name("reader".to_owned()).spawn_scoped(scope, move || {
             let result =
                 reader::feed(feed.inputs, feed.shape, feed.done, &feed.checked.duplicates, feed.checked.rows, &rows_in);
-            if result.is_err() {
-                shared.stop.cancel();
+            match &result {
+                Err(_) => shared.stop.cancel(),
+                // The end of the run needs it: better made while the last answers are on their way.
+                Ok(()) => _ = Estimator::shared(),
             }
             result
         });
