@@ -1,6 +1,7 @@
 """Power that fails: the log of what a job wrote is replayed up to a cut, less what was not synced by then; see power.sh."""
 
 import argparse
+import contextlib
 import os
 import pickle
 import shutil
@@ -66,7 +67,9 @@ class Disk:
 
     def write(self, under):
         for path in self.dirs:
-            Path(path).mkdir(mode=0o700, exist_ok=True)
+            # A call that failed because the directory above was not there yet fails again; then come that one, and it.
+            with contextlib.suppress(FileNotFoundError):
+                Path(path).mkdir(mode=0o700, exist_ok=True)
         for target, held in self.safe.items():
             # The index of a log is rebuilt by whoever opens the database first.
             if target.startswith(f"{under}/") and not target.endswith("-shm"):
