@@ -6,11 +6,9 @@ import json
 import sys
 import time
 
-from house import ROOT, Account, Calm, Desk, House, must, rows, same, seeded, table, write_rows
+from house import ROOT, SETTLE, Account, Calm, Desk, House, must, rows, same, seeded, table, write_rows
 from realtime import Realtime
 
-# A create that was killed before it was sent can be settled at once: this server lists a batch as soon as it is made.
-CONFIG = '[submit]\nsettle_after = "0s"\n'
 ROWS = 240
 UNLUCKY = 30
 POLL = ("--poll", "100ms")
@@ -166,7 +164,7 @@ def main():
     args = parser.parse_args()
     seed, chance = seeded(args.seed)
     print(f"crash loop: {args.kills} kills of each kind, --seed {seed}")
-    with House(args.llbatch, CONFIG) as house:
+    with House(args.llbatch, SETTLE) as house:
         for name, kind in (("run", Realtime), ("batch", Loop)):
             if args.only in (None, name):
                 loop = kind(house, chance, args.kills)

@@ -8,10 +8,8 @@ import sys
 import disk
 import tracer
 import wire
-from house import ROOT, RUN, SUBMIT, Account, Calm, Desk, House, Meter, must, rows, same, table, write_rows
+from house import ROOT, RUN, SETTLE, SUBMIT, Account, Calm, Desk, House, Meter, must, rows, same, table, write_rows
 
-# A create that was killed before it was sent can be settled at once: this server lists a batch as soon as it is made.
-CONFIG = '[submit]\nsettle_after = "0s"\n'
 ROWS, SHARDS, CONCURRENCY = 20, 2, 4
 CLASSES = ["write", "pwrite64", "fsync,fdatasync", "rename,renameat,renameat2", "sendto,sendmsg,writev",
            "unlink,unlinkat,ftruncate", "mkdir,mkdirat"]
@@ -170,7 +168,7 @@ def main():
     parser.add_argument("--of", choices=["run", "batch"])
     parser.add_argument("llbatch", nargs="?", default=ROOT / "target/debug/llbatch")
     args = parser.parse_args()
-    with House(args.llbatch, CONFIG) as house:
+    with House(args.llbatch, SETTLE) as house:
         if args.only in (None, "wire") and args.of != "run":
             wire.go(house)
         why_not = tracer.usable()

@@ -21,8 +21,8 @@
 # Within a thread the order of calls is the same each time but for how many rows the writer takes in one commit. Writes
 # through mapped memory (SQLite's index of its log, which is rebuilt) are not reached.
 #
-# The configuration says `settle_after = "0s"` where the list does not lag: a create that was killed before it was sent is
-# settled at once. Needs Python 3.9 or newer. It serves on loopback and ends the servers that it started.
+# The configuration says `settle_after = "500ms"` where the list does not lag: a batch is made soon after it was asked for.
+# Needs Python 3.9 or newer. It serves on loopback and ends the servers that it started.
 set -euo pipefail
 export PYTHONDONTWRITEBYTECODE=1
 exec python3 "$(dirname "$0")/points.py" "$@"

@@ -12,8 +12,8 @@
 #   batch  one batch per shard on the server, every prompt paid once.
 # Ends with 1, and keeps the evidence, if anything is not so.
 #
-# The configuration says `settle_after = "0s"`: a create that was killed before it was sent is settled at once, because
-# the sandbox lists a batch as soon as it is made. tests/crash/points.sh has the cases where the list lags.
+# The configuration says `settle_after = "500ms"`: the sandbox lists a batch as soon as it is made, and it makes it soon after
+# it was asked to. tests/crash/points.sh has the cases where the list lags.
 # Needs Python 3.9 or newer; a release build, or the kills at 0 ms find less at work. It serves on loopback and ends the
 # servers that it started.
 set -euo pipefail
