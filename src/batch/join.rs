@@ -101,7 +101,7 @@ pub struct Findings {
     pub duplicates: u64,
     /// Lines that are no result.
     pub garbled: u64,
-    /// Rows that no line mentions although the batch completed.
+    /// Rows that no line mentions although the batch completed, or although its lines name those that were not done.
     pub missing: u64,
     /// Rows with both an answer and an error. The answer stays.
     pub answered_and_failed: u64,
@@ -155,7 +155,7 @@ pub fn join(mut expected: Vec<Expected>, files: &Files<'_>, ending: &Ending<'_>)
         }
     }
     let Table { slots, mut findings, .. } = table;
-    let fate = unmentioned(ending);
+    let fate = unmentioned(ending, &slots);
     let attempts = u32::from(!ending.status.eq_ignore_ascii_case("REFUSED"));
     let joined = expected.into_iter().zip(slots).map(|(row, slot)| {
         let found = slot.found.unwrap_or_else(|| {
@@ -189,11 +189,17 @@ pub fn join(mut expected: Vec<Expected>, files: &Files<'_>, ending: &Ending<'_>)
 }
 
 /// What became of the rows that no line mentions.
-fn unmentioned(ending: &Ending<'_>) -> RowError {
+fn unmentioned(ending: &Ending<'_>, slots: &[Slot]) -> RowError {
+    // Where the service lists the rows that it did not come to, one that it does not list was done, and its line lost.
+    let listed = |code| slots.iter().any(|slot| slot.failed_of(code));
     let status = ending.status.to_ascii_uppercase();
     let (code, what) = match status.as_str() {
-        "EXPIRED" => (ErrorCode::Expired, "the batch expired before this row was answered"),
-        "CANCELLED" | "CANCELED" => (ErrorCode::Cancelled, "the batch was cancelled before this row was answered"),
+        "EXPIRED" if !listed(ErrorCode::Expired) => {
+            (ErrorCode::Expired, "the batch expired before this row was answered")
+        }
+        "CANCELLED" | "CANCELED" if !listed(ErrorCode::Cancelled) => {
+            (ErrorCode::Cancelled, "the batch was cancelled before this row was answered")
+        }
         "FAILED" => (ErrorCode::ServerError, "the batch failed"),
         "REFUSED" => (ErrorCode::ServerError, "the batch was refused"),
         _ => (ErrorCode::Missing, "the batch's results do not mention this row"),
@@ -212,6 +218,12 @@ struct Slot {
     wasted: Usage,
     /// There was an answer and an error.
     both: bool,
+}
+
+impl Slot {
+    fn failed_of(&self, code: ErrorCode) -> bool {
+        self.found.as_ref().and_then(|found| found.error.as_ref()).is_some_and(|error| error.code == code)
+    }
 }
 
 /// The line that stands for its row.

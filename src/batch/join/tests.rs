@@ -162,6 +162,26 @@ fn rows_without_a_line_share_the_fate_of_their_batch() {
 
 /// What two or more lines for one row come to.
 #[test]
+fn a_row_that_is_not_among_those_left_undone_was_done_and_lost() {
+    use ErrorCode as E;
+    for (status, code, lost) in [
+        ("EXPIRED", "expired", E::Missing),
+        ("CANCELLED", "cancelled", E::Missing),
+        // It says nothing of rows that were left undone.
+        ("EXPIRED", "rate_limited", E::Expired),
+    ] {
+        let batch = Batch::new(Some(answer("a", "A").as_bytes()), Some(failure("b", code).as_bytes()));
+        let report = batch.join(rows(&["a", "b", "c"]), &Ending { status, ..COMPLETED });
+        let last = &report.joined[2].outcome;
+        assert_eq!(last.error.as_ref().map(|error| error.code), Some(lost), "{status}, {code}");
+        // It may be on the bill.
+        let lost = u32::from(lost == E::Missing);
+        assert_eq!((last.at_risk, report.findings.missing), (lost, lost.into()), "{status}, {code}");
+        assert!(report.joined[..2].iter().all(|joined| joined.outcome.at_risk == 0), "{report:?}");
+    }
+}
+
+#[test]
 fn several_lines_for_one_row_leave_one_outcome() {
     let wasted = |prompt, completion| Usage { prompt, completion };
     let (a, b, bad) = (answer("a", "A"), answer("a", "BB"), failure("a", "timeout"));
