@@ -5,6 +5,7 @@
 //! reckoned with its own prices. `LLBATCH_CASES=300 cargo test --test it money` tries more; `LLBATCH_SEED=N` one again.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -108,6 +109,8 @@ impl World {
     fn act(&mut self, args: &[&str], kill: bool) {
         let shown = args.join(" ");
         let run = self.home.start(self.home.command_at(&self.server.url, args));
+        // Writing into a String cannot fail.
+        let _ = write!(self.log, "llbatch {shown}: ");
         let code = if kill {
             std::thread::sleep(Duration::from_millis(self.random.u64(5..250)));
             run.kill()
@@ -115,8 +118,7 @@ impl World {
             Some(run.wait().code)
         };
         self.killed = code.is_none();
-        // Writing into a String cannot fail.
-        let _ = writeln!(self.log, "llbatch {shown}: {}", code.map_or("killed".to_owned(), |code| code.to_string()));
+        let _ = writeln!(self.log, "{}", code.map_or("killed".to_owned(), |code| code.to_string()));
     }
 
     fn json(&self, args: &[&str]) -> Value {
@@ -174,6 +176,15 @@ impl World {
             6 => self.act(&[&fetch[..], &["--partial"]].concat(), kill),
             7 => self.act(&[&["wait", "last", "--timeout", "20s"], &poll[..]].concat(), kill),
             _ => self.act(&[&fetch[..], &["--wait", "--timeout", "20s"], &poll].concat(), kill),
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // A command that panicked its test said nothing of how it came to that.
+        if std::thread::panicking() {
+            let _ = std::io::stderr().write_all(self.log.as_bytes());
         }
     }
 }
