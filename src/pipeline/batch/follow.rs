@@ -40,19 +40,23 @@ pub fn follow(works: &mut [Work<'_>], waiting: Waiting) -> Result<bool> {
     let mut said: Option<Instant> = None;
     for asked in 0.. {
         hold_all(works, waiting)?;
-        let mut ended = true;
+        let mut open = None;
         let mut outage = None;
-        for work in works.iter_mut().filter(|work| work.waits()) {
+        for (at, work) in works.iter_mut().enumerate() {
+            if !work.waits()? {
+                continue;
+            }
             // An outage comes back here, to be told and to be held against the time that is left.
             work.courier.options.until = waiting.until;
             match work.advance(waiting.submitting) {
-                Ok(done) => ended &= done,
+                Ok(true) => continue,
+                Ok(false) => {}
                 Err(error) if error.exit == Exit::TempFail => {
-                    ended = false;
                     outage.get_or_insert((error, work.ctx.ui.clone()));
                 }
                 Err(error) => return Err(error),
             }
+            open.get_or_insert(at);
         }
         match outage {
             None => said = None,
@@ -63,9 +67,7 @@ pub fn follow(works: &mut [Work<'_>], waiting: Waiting) -> Result<bool> {
                 }
             }
         }
-        if ended {
-            return Ok(true);
-        }
+        let Some(open) = open else { return Ok(true) };
         let mut wait = poll::interval(asked, waiting.every, fastrand::f64());
         if let Some(left) = waiting.left() {
             if left.is_zero() {
@@ -73,13 +75,12 @@ pub fn follow(works: &mut [Work<'_>], waiting: Waiting) -> Result<bool> {
             }
             wait = wait.min(left);
         }
-        let Some(at) = works.iter().position(Work::waits) else { return Ok(true) };
-        works[at].show(wait)?;
+        works[open].show(wait)?;
         // What was admitted and not sent counts against the budgets only while its job is held.
         if !(waiting.submitting && works.iter().any(Work::has_unsent)) {
             works.iter_mut().try_for_each(Work::release)?;
         }
-        works[at].block_on(works[at].courier.pause(wait))?;
+        works[open].block_on(works[open].courier.pause(wait))?;
     }
     unreachable!("the numbers do not end")
 }
@@ -110,10 +111,10 @@ fn hold_all(works: &mut [Work<'_>], waiting: Waiting) -> Result<()> {
 }
 
 impl Work<'_> {
-    /// Whether results are still to come.
-    fn waits(&self) -> bool {
-        let batches = self.courier.db.borrow().batches();
-        batches.is_ok_and(|batches| batches.iter().any(BatchJob::is_open)) || self.is_unplanned().unwrap_or(false)
+    /// Whether results are still to come. An error is not an end: who cannot read the job does not know.
+    fn waits(&self) -> Result<bool> {
+        let batches = self.courier.db.borrow().batches()?;
+        Ok(batches.iter().any(BatchJob::is_open) || self.is_unplanned()?)
     }
 
     /// Whether batches are planned that the service has not been asked to create.
