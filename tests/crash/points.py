@@ -22,6 +22,8 @@ REALTIME = {"run": (*RUN, "--concurrency", str(CONCURRENCY))}
 # What a failing disk does: which call, with which error, from then on ("+") or once; and how a command may end then.
 ERRORS = [("pwrite64", "ENOSPC", "+", (0, 74)), ("pwrite64", "EIO", "", (0, 74)), ("write", "ENOSPC", "", (0, 74)),
           ("fsync,fdatasync", "EIO", "", (0, 74)), ("rename,renameat,renameat2", "EIO", "", (0, 74)),
+          ("mkdir,mkdirat", "ENOSPC", "", (0, 74)), ("unlink,unlinkat,ftruncate", "EIO", "", (0, 74)),
+          ("pread64", "EIO", "", (0, 74)),
           ("pwrite64", "EINTR", "", (0,)), ("write", "EINTR", "", (0,)), ("fsync,fdatasync", "EINTR", "", (0, 74))]
 
 
@@ -75,7 +77,8 @@ class Points:
     def threads(self, name):
         """The names of the threads that make such calls in an undisturbed command, and the calls of each."""
         desk = self.fresh(name)
-        must(desk.run(*self.commands[name], under=self.traced(desk)).code == 0, f"{name} fails when it is watched")
+        every = self.traced(desk, "--calls", ",".join(tracer.CALLS | tracer.READS))
+        must(desk.run(*self.commands[name], under=every).code == 0, f"{name} fails when it is watched")
         calls = collections.Counter(tuple(line.split()[:2]) for line in (desk.dir / "trace").read_text().splitlines())
         self.finish(desk, name)
         for thread in sorted({thread for thread, _ in calls}):

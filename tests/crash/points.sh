@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A small job (20 rows) is killed at every single write, fsync, rename, send, unlink and mkdir of `run`, and (in 2 shards) of
-# `submit`, of `wait` and of `fetch`; and each of them meets a disk that fails or is full at every one of its writes, fsyncs
-# and renames.
+# `submit`, of `wait` and of `fetch`; and each of them meets a disk that fails or is full at every one of its writes, fsyncs,
+# renames, unlinks and mkdirs, and of the reads of its databases.
 #
 #   tests/crash/points.sh [--of run|batch] [--only kills|errors|disk|wire] [--step N] [PATH-TO-llbatch]
 #
