@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::batch::submit::peek;
+use super::flying::Flying;
 use super::job::spec_of;
-use super::{Bits, money};
+use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::outcome::Usage;
 use crate::price::{Nanos, Price, Spelling, Table};
-use crate::settings::Settings;
-use crate::store::{BatchJob, Job, JobDb, Ledger, Reserve, Spent, Step, Store, Transport};
+use crate::store::{Job, Ledger, Reserve, Spent, Store};
 use crate::summary::Totals;
 use crate::ui::format;
 
@@ -49,6 +48,8 @@ impl Worst {
 pub struct Left {
     /// May still be spent.
     pub amount: Nanos,
+    /// Other processes that live hold so much, of which a part may come back soon.
+    pub returning: Nanos,
     /// For people: `--max-cost $5.00`, or the budget with what is gone of it.
     pub what: String,
 }
@@ -60,17 +61,25 @@ pub struct Own<'a> {
     pub job: &'a str,
     /// What it has reserved.
     pub reserve: Option<i64>,
+    /// It asked before: what is to be said of other jobs has been said.
+    pub again: bool,
 }
 
 /// What is left of the tightest budget of the config file; `None`: there is none. Ask within [`Ledger::decide`].
 ///
 /// # Errors
-/// 74 if the ledger cannot be read.
-pub fn left(store: &Store, ledger: &Ledger, settings: &Settings, own: Own<'_>) -> Result<Option<Left>> {
+/// 74 if the ledger cannot be read, or nobody knows what a job may still cost.
+pub fn left(store: &Store, ledger: &Ledger, ctx: &Ctx, own: Own<'_>) -> Result<Option<Left>> {
+    let (settings, per) = (&ctx.settings, &ctx.settings.budget);
+    if !per.is_set() {
+        return Ok(None);
+    }
+    let flying = Flying { store, ledger, ctx, own };
+    let (reserves, in_batches) = (flying.reserves()?, flying.in_batches()?);
+    let returning = reserves.iter().filter(|(_, returns)| *returns).map(|(reserve, _)| reserve.amount).sum();
     let mut all: Vec<Left> = Vec::new();
     let now = jiff::Zoned::now();
     let month = now.with().day(1).build().map_or_else(|_| now.date(), |day| day.date());
-    let per = &settings.budget;
     let next = |then: std::result::Result<jiff::civil::Date, jiff::Error>| then.unwrap_or(now.date());
     let budgets = [
         ("today", per.per_day, now.date(), next(now.date().tomorrow()), "at midnight"),
@@ -79,8 +88,10 @@ pub fn left(store: &Store, ledger: &Ledger, settings: &Settings, own: Own<'_>) -
     for (when, limit, since, until, then) in budgets {
         let Some(limit) = limit else { continue };
         let spent = spent_since(since, ledger, settings.sandbox)?;
-        let flying =
-            in_flight(store, ledger, settings.sandbox)? + reserved(&since.to_string(), store, ledger, settings, own)?;
+        let day = since.to_string();
+        let counts = |reserve: &Reserve| !reserve.standing.ended() || reserve.day >= day;
+        let reserved: Nanos = reserves.iter().filter(|(r, _)| counts(r)).map(|(r, _)| r.amount).sum();
+        let flying = in_batches + reserved;
         let amount = Nanos((limit.0 - spent.0 - flying.0).max(0));
         let spelling = Spelling::of([limit, spent, flying]);
         let left = until.to_zoned(now.time_zone().clone()).map(|at| at.duration_since(&now).unsigned_abs());
@@ -91,7 +102,7 @@ pub fn left(store: &Store, ledger: &Ledger, settings: &Settings, own: Own<'_>) -
             spelling.show(flying),
             format::about(left.unwrap_or_default())
         );
-        all.push(Left { amount, what });
+        all.push(Left { amount, returning, what });
     }
     Ok(all.into_iter().min_by_key(|left| left.amount.0))
 }
@@ -99,66 +110,13 @@ pub fn left(store: &Store, ledger: &Ledger, settings: &Settings, own: Own<'_>) -
 /// What `--max-cost` leaves for something that has cost nothing so far.
 #[must_use]
 pub fn limit(max_cost: Option<Nanos>) -> Option<Left> {
-    max_cost.map(|limit| Left { amount: limit, what: format!("--max-cost {}", limit.human()) })
+    max_cost.map(|limit| Left { amount: limit, returning: Nanos::ZERO, what: format!("--max-cost {}", limit.human()) })
 }
 
 fn spent_since(day: jiff::civil::Date, ledger: &Ledger, sandbox: bool) -> Result<Nanos> {
     let recorded: Nanos = ledger.spending(&day.to_string(), sandbox)?.iter().filter_map(|line| line.spent.paid).sum();
     let midnight = day.to_zoned(jiff::tz::TimeZone::system()).map_or(0, |at| at.timestamp().as_millisecond());
     Ok(recorded + ledger.unrecorded(midnight, sandbox)?)
-}
-
-/// What processes may still spend, and what those that are gone may have spent since that day.
-fn reserved(since: &str, store: &Store, ledger: &Ledger, settings: &Settings, own: Own<'_>) -> Result<Nanos> {
-    let mut sum = Nanos::ZERO;
-    for mut reserve in ledger.reserves(settings.sandbox)? {
-        let lives = Some(reserve.id) == own.reserve || (reserve.job != own.job && store.in_use(&reserve.job));
-        if !reserve.ended && !lives {
-            reserve.amount = unknown(&reserve, store, ledger, settings)?;
-            reserve.ended = true;
-            ledger.set_reserve(reserve.id, reserve.amount, true)?;
-        }
-        if !reserve.ended || *reserve.day >= *since {
-            sum += reserve.amount;
-        }
-    }
-    Ok(sum)
-}
-
-/// What a process that was killed may have spent at most without its job having told.
-fn unknown(reserve: &Reserve, store: &Store, ledger: &Ledger, settings: &Settings) -> Result<Nanos> {
-    let path = store.job_path(&reserve.job);
-    let Some(job) = ledger.get(&reserve.job)?.filter(|_| path.exists()) else { return Ok(Nanos::ZERO) };
-    let db = JobDb::open(&path)?;
-    let paid = money::fold(&db, settings.prices.clone(), job.total, &Bits::default())?.usd();
-    let untold = paid.unwrap_or(Nanos::ZERO) - job.cost.unwrap_or(Nanos::ZERO);
-    let flying = db.unanswered(usize::MAX)?.len() as i128;
-    let mut worst = Worst::new(settings.prices.clone(), false);
-    let largest = db.largest()?.into_iter().filter_map(|(model, most)| worst.of(&model.into(), most)).max();
-    // Without an answer so far nobody knows how large its requests are.
-    let Some(largest) = largest.or((flying == 0).then_some(Nanos::ZERO)) else { return Ok(reserve.amount) };
-    Ok(Nanos((untold.0.max(0) + largest.0 * flying).min(reserve.amount.0)))
-}
-
-/// The most that batches which have not been settled can cost.
-fn in_flight(store: &Store, ledger: &Ledger, sandbox: bool) -> Result<Nanos> {
-    let mut sum = Nanos::ZERO;
-    for job in ledger.recent(u32::MAX)? {
-        // A job of batches that has been delivered is settled; a realtime job may have been retried in batches.
-        let settled = job.state.ended() && (job.delivered || job.transport == Transport::Realtime);
-        // A rehearsal costs nothing, and what is real is none.
-        let other = spec_of(&job).is_ok_and(|spec| (spec.service == "sandbox") != sandbox);
-        if settled || other || !store.job_path(&job.id).exists() {
-            continue;
-        }
-        let batches = peek(store, &job)?.batches()?;
-        // What was not sent is sent only if the budgets let it, by a process that lives.
-        let unsent = |batch: &BatchJob| matches!(batch.step, Step::Planned | Step::Uploaded);
-        let lives = batches.iter().any(|batch| unsent(batch) && batch.admitted) && store.in_use(&job.id);
-        let counts = |batch: &BatchJob| batch.is_open() && (!unsent(batch) || (batch.admitted && lives));
-        sum += batches.into_iter().filter(counts).filter_map(|batch| batch.most).sum();
-    }
-    Ok(sum)
 }
 
 /// Refuses what could pass the tightest budget.
@@ -221,7 +179,7 @@ mod tests {
 
     #[test]
     fn the_worst_case_fits_or_nothing_is_sent() {
-        let left = Left { amount: Nanos(100), what: "--max-cost $5".into() };
+        let left = Left { amount: Nanos(100), returning: Nanos::ZERO, what: "--max-cost $5".into() };
         assert!(admit(Some(Nanos(100)), Some(&left), false, "m").is_ok());
         assert!(admit(Some(Nanos(101)), None, false, "m").is_ok());
         assert!(admit(None, None, false, "m").is_ok());

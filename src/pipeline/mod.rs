@@ -8,6 +8,7 @@ pub mod check;
 mod columns;
 mod cursor;
 pub mod ending;
+mod flying;
 pub mod job;
 pub mod money;
 pub mod notices;
@@ -194,7 +195,7 @@ impl<'ctx> Consumer<'_, 'ctx> {
                         self.db.put_tried(&so_far)?;
                         tried.push(told);
                     }
-                    Event::Draw(least) => draw = Some(least),
+                    Event::Draw(need) => draw = Some(need),
                 }
             }
             dirty |= claim.is_some() || !group.outcomes.is_empty() || !tried.is_empty();
@@ -226,8 +227,10 @@ impl<'ctx> Consumer<'_, 'ctx> {
                 told = Instant::now();
                 self.tell(&counters)?;
             }
-            if let (Some(least), Some(purse)) = (draw, &mut self.purse) {
-                self.shared.drawn(purse.draw(least)?);
+            if let Some(purse) = &mut self.purse
+                && let Some(answer) = purse.serve(draw)?
+            {
+                self.shared.drawn(answer);
             }
         }
         // The engine has ended, so whatever it sent has been told.

@@ -151,6 +151,11 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
     if purse.is_some() || plan.max_cost.is_some() {
         let sums = money::fold(&db, ctx.settings.prices.clone(), checked.rows, &Bits::default())?;
         at_risk = sums.at_risk();
+        if purse.is_some() {
+            // From here on what a process that was killed had not told counts as spent, and no longer as what it held.
+            claimed.job.cost = sums.usd().or(claimed.job.cost);
+            budget::record(&claimed.job, &sums, &ledger)?;
+        }
         let spent = if plan.whole_job { money::spent(&sums) } else { Nanos::ZERO };
         let limit = plan.max_cost.map(|limit| (limit, spent));
         plan.options.budget = Some(Budget::new(limit, purse.is_some(), ctx.settings.prices.clone()));
@@ -257,9 +262,9 @@ fn refuse(plan: &Plan, checked: &Checked, claimed: &Claimed, store: &Store, ledg
     if !budgets {
         return Ok(());
     }
-    let own = budget::Own { job: &claimed.job.id, reserve: None };
-    match ledger.decide(|| budget::left(store, ledger, &ctx.settings, own))? {
-        Some(left) if left.amount == Nanos::ZERO => {
+    let own = budget::Own { job: &claimed.job.id, ..budget::Own::default() };
+    match ledger.decide(|| budget::left(store, ledger, ctx, own))? {
+        Some(left) if left.amount == Nanos::ZERO && left.returning == Nanos::ZERO => {
             Err(Error::new(Exit::Budget, format!("nothing is left of {}; nothing was sent", left.what))
                 .hint("then the same command goes on; or raise the budget in the config file"))
         }

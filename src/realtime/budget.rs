@@ -58,6 +58,11 @@ impl Budget {
         self.set_aside <= Nanos::ZERO
     }
 
+    /// What was spent, if nothing is in flight that could come back.
+    pub(super) fn spent_idle(&self) -> Option<Nanos> {
+        self.idle().then_some(self.spent)
+    }
+
     fn price(&mut self, model: &Arc<str>) -> Option<(Price, u64)> {
         if let Some(known) = self.known.get(model) {
             return *known;
@@ -113,11 +118,20 @@ struct Drawn {
     refused: Option<String>,
 }
 
+/// What the engine asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Need {
+    /// At least so much more.
+    pub least: Nanos,
+    /// Nothing is in flight that could come back: what was drawn and not spent has been given up, and so much was spent.
+    pub idle: Option<Nanos>,
+}
+
 /// What to do about money that is not drawn.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Draw {
     /// Ask for more.
-    Ask,
+    Ask(Need),
     /// Wait: for an answer, or for what is in flight.
     Wait,
     /// There is no more; of which budget.
@@ -130,8 +144,9 @@ impl Funds {
         self.state.lock().map_or(Nanos::ZERO, |state| state.amount)
     }
 
-    /// What to do when that is too little. `idle`: nothing is in flight that could come back.
-    pub(super) fn short(&self, idle: bool) -> Draw {
+    /// What to do when that is too little by `least`. `idle`: nothing is in flight that could come back, and so much was
+    /// spent; what was drawn beyond that is of no use here then, and perhaps to others.
+    pub(super) fn short(&self, least: Nanos, idle: Option<Nanos>) -> Draw {
         let Ok(mut state) = self.state.lock() else { return Draw::Stop(String::new()) };
         if state.asked {
             return Draw::Wait;
@@ -140,12 +155,15 @@ impl Funds {
             if state.idle {
                 return Draw::Stop(state.refused.take().unwrap_or_default());
             }
-            if !idle {
+            if idle.is_none() {
                 return Draw::Wait;
             }
         }
-        (state.asked, state.idle, state.refused) = (true, idle, None);
-        Draw::Ask
+        (state.asked, state.idle, state.refused) = (true, idle.is_some(), None);
+        let Some(spent) = idle else { return Draw::Ask(Need { least, idle }) };
+        let rest = state.amount - spent;
+        state.amount = spent;
+        Draw::Ask(Need { least: least + rest, idle })
     }
 
     /// The answer: drawn in all, or which budget has no more.
@@ -202,15 +220,20 @@ mod tests {
     #[test]
     fn it_stops_only_when_nothing_can_come_back() {
         let funds = Funds::default();
-        assert_eq!(funds.short(false), Draw::Ask);
-        assert_eq!(funds.short(false), Draw::Wait, "one question at a time");
+        let short = |idle| funds.short(Nanos(9), idle);
+        let busy = Draw::Ask(Need { least: Nanos(9), idle: None });
+        assert_eq!(short(None), busy);
+        assert_eq!(short(None), Draw::Wait, "one question at a time");
         funds.answer(Ok(Nanos(5)));
         assert_eq!(funds.drawn(), Nanos(5));
-        assert_eq!(funds.short(false), Draw::Ask);
+        assert_eq!(short(None), busy);
         funds.answer(Err("today".to_owned()));
-        assert_eq!(funds.short(false), Draw::Wait, "for what is in flight");
-        assert_eq!(funds.short(true), Draw::Ask, "once more at the end");
+        assert_eq!(short(None), Draw::Wait, "for what is in flight");
+        let idle = Some(Nanos(3));
+        assert_eq!(short(idle), Draw::Ask(Need { least: Nanos(11), idle }), "once more at the end");
+        assert_eq!(funds.drawn(), Nanos(3), "others may need what is of no use here");
+        assert_eq!(short(idle), Draw::Wait);
         funds.answer(Err("today".to_owned()));
-        assert_eq!(funds.short(true), Draw::Stop("today".to_owned()));
+        assert_eq!(short(idle), Draw::Stop("today".to_owned()));
     }
 }

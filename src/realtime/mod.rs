@@ -27,9 +27,8 @@ use tokio::task::{JoinSet, LocalSet};
 
 use crate::api::Client;
 use crate::outcome::Outcome;
-use crate::price::Nanos;
 use crate::request::Request;
-pub use budget::Budget;
+pub use budget::{Budget, Need};
 use claims::Claims;
 use company::{Company, Peers};
 use limiter::{Limiter, Rates};
@@ -93,8 +92,8 @@ pub enum Event {
     Claim(u64),
     /// A row will be sent again as soon as it is written down what its tries came to so far; they may have been billed.
     Tried(Box<Outcome>, oneshot::Sender<()>),
-    /// At least so much more is needed of the budgets that others draw on too ([`Shared::drawn`]).
-    Draw(Nanos),
+    /// More is needed of the budgets that others draw on too ([`Shared::drawn`]).
+    Draw(Need),
 }
 
 /// Why the run ended before its last row.

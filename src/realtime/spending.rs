@@ -14,7 +14,7 @@ impl Engine {
         loop {
             let (changed, drawn) = (self.changed.notified(), self.shared.funds.changed.notified());
             let asked = self.budget.borrow_mut().as_mut().map(|budget| {
-                budget.reserve(model, most, self.shared.funds.drawn()).map_err(|short| (short, budget.idle()))
+                budget.reserve(model, most, self.shared.funds.drawn()).map_err(|short| (short, budget.spent_idle()))
             });
             match asked {
                 None => return Some(Nanos::ZERO),
@@ -25,9 +25,9 @@ impl Engine {
                     self.stop(Stopped::Cost(what));
                     return None;
                 }
-                Some(Err((Short::Undrawn(least), idle))) => match self.shared.funds.short(idle) {
+                Some(Err((Short::Undrawn(least), idle))) => match self.shared.funds.short(least, idle) {
                     // The consumer outlives the engine, or has failed and cancelled it.
-                    Draw::Ask => drop(self.events.send(Event::Draw(least))),
+                    Draw::Ask(need) => drop(self.events.send(Event::Draw(need))),
                     Draw::Wait => {}
                     Draw::Stop(what) => {
                         self.stop(Stopped::Cost(what));

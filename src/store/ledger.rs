@@ -19,13 +19,16 @@ pub struct Ledger {
     path: PathBuf,
 }
 
+/// Tables that are not there are made.
+pub(super) const SCHEMA: &str = include_str!("ledger.sql");
+
 /// What format 1 lacked.
 const UPGRADE: &str = "ALTER TABLE job ADD COLUMN estimate INTEGER;
     ALTER TABLE job ADD COLUMN delivered INTEGER NOT NULL DEFAULT 0;";
 
 impl Ledger {
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let db = open_db(path, include_str!("ledger.sql"), UPGRADE)?;
+        let db = open_db(path, SCHEMA, UPGRADE)?;
         // Few and precious commits: each one is on the disk before anything follows from it.
         db.pragma_update(None, "synchronous", "FULL").map_err(|e| damaged(path, &e))?;
         Ok(Self { db, path: path.to_owned() })
@@ -103,6 +106,21 @@ impl Ledger {
     /// 74 if the index cannot be read.
     pub fn recent(&self, limit: u32) -> Result<Vec<Job>> {
         self.many(&format!("SELECT {COLUMNS} FROM job ORDER BY seq DESC LIMIT ?1"), limit)
+    }
+
+    /// Jobs whose batches may still cost something, newest first.
+    ///
+    /// # Errors
+    /// 74 if the index cannot be read.
+    pub fn unsettled(&self) -> Result<Vec<Job>> {
+        // A job of batches that has been delivered is settled; a realtime job may have been retried in batches.
+        let ended: Vec<String> =
+            State::ALL.into_iter().filter(|state| state.ended()).map(|state| format!("'{}'", state.as_str())).collect();
+        let sql = format!(
+            "SELECT {COLUMNS} FROM job WHERE state NOT IN ({}) OR (transport = ?1 AND NOT delivered) ORDER BY seq DESC",
+            ended.join(", ")
+        );
+        self.many(&sql, Transport::Batch.as_str())
     }
 
     /// Gives a job a name.

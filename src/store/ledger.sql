@@ -38,9 +38,18 @@ CREATE TABLE IF NOT EXISTS reserve (
     job         TEXT NOT NULL,
     day         TEXT NOT NULL,      -- a date in the user's time zone
     nanos       INTEGER NOT NULL,
-    ended       INTEGER NOT NULL DEFAULT 0, -- the process is gone: this much may have been spent on that day
+    -- 0: the process lives; 3: and waits for others to give something back; else it is gone: 1: this much may have been
+    -- spent on that day, 2: it was, and its job has not told
+    ended       INTEGER NOT NULL DEFAULT 0,
     sandbox     INTEGER NOT NULL
 ) STRICT;
+-- What the batches of jobs that have not ended may still cost, in 1e-9 USD, as each job's file said.
+CREATE TABLE IF NOT EXISTS held (
+    job         TEXT PRIMARY KEY,
+    stamp       TEXT NOT NULL,      -- of that file; empty: not to be relied on
+    sent        INTEGER NOT NULL,   -- by batches that may have been created
+    admitted    INTEGER NOT NULL    -- by batches that may be
+) STRICT, WITHOUT ROWID;
 -- What jobs have taught about estimates of prompt tokens.
 CREATE TABLE IF NOT EXISTS estimate (
     job         TEXT NOT NULL,

@@ -2,6 +2,7 @@
 
 use rusqlite::params;
 
+use super::ledger::SCHEMA;
 use super::{Ledger, damaged};
 use crate::error::Result;
 use crate::price::Nanos;
@@ -17,8 +18,47 @@ pub struct Reserve {
     pub day: String,
     /// The most.
     pub amount: Nanos,
+    /// What has become of it.
+    pub standing: Standing,
+}
+
+/// What has become of a reserve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Its process may spend it, or give it back.
+    Held,
+    /// Its process can do nothing with it, and waits for others to give something back.
+    Waiting,
+    /// Its process is gone and may have spent it.
+    AtRisk,
+    /// Its process is gone and has spent it, and the job's entry lacks it.
+    Untold,
+}
+
+impl Standing {
+    const fn number(self) -> i64 {
+        match self {
+            Self::Held => 0,
+            Self::AtRisk => 1,
+            Self::Untold => 2,
+            Self::Waiting => 3,
+        }
+    }
+
+    const fn of(number: i64) -> Self {
+        match number {
+            0 => Self::Held,
+            2 => Self::Untold,
+            3 => Self::Waiting,
+            _ => Self::AtRisk,
+        }
+    }
+
     /// The process is gone.
-    pub ended: bool,
+    #[must_use]
+    pub const fn ended(self) -> bool {
+        matches!(self, Self::AtRisk | Self::Untold)
+    }
 }
 
 impl Ledger {
@@ -31,7 +71,7 @@ impl Ledger {
         let act = rusqlite::Transaction::new_unchecked(self.db(), rusqlite::TransactionBehavior::Immediate)
             .map_err(failed)?;
         // An index of the same format may be older than this table.
-        act.execute_batch(include_str!("ledger.sql")).map_err(failed)?;
+        act.execute_batch(SCHEMA).map_err(failed)?;
         let decided = decide()?;
         act.commit().map_err(failed)?;
         Ok(decided)
@@ -51,7 +91,7 @@ impl Ledger {
                         job: row.get(1)?,
                         day: row.get(2)?,
                         amount: Nanos(row.get::<_, i64>(3)?.into()),
-                        ended: row.get(4)?,
+                        standing: Standing::of(row.get(4)?),
                     })
                 })?
                 .collect()
@@ -63,30 +103,32 @@ impl Ledger {
     ///
     /// # Errors
     /// 74 if the disk refuses.
-    pub fn reserve(&self, (job, sandbox): (&str, bool), day: &str, amount: Nanos) -> Result<i64> {
+    pub fn reserve(&self, (job, sandbox): (&str, bool), day: &str, amount: Nanos, standing: Standing) -> Result<i64> {
         let write = self.db().execute(
-            "INSERT INTO reserve (job, day, nanos, sandbox) VALUES (?1, ?2, ?3, ?4)",
-            params![job, day, nanos(amount), sandbox],
+            "INSERT INTO reserve (job, day, nanos, ended, sandbox) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![job, day, nanos(amount), standing.number(), sandbox],
         );
         write.map(|_| self.db().last_insert_rowid()).map_err(|e| damaged(self.path(), &e))
     }
 
-    /// Changes it. Nothing that stays when the process has `ended` takes it away.
+    /// Changes it. Nothing that stays when the process is gone takes it away.
     ///
     /// # Errors
     /// 74 if the disk refuses.
-    pub fn set_reserve(&self, id: i64, amount: Nanos, ended: bool) -> Result<()> {
-        let write = if ended && amount <= Nanos::ZERO {
+    pub fn set_reserve(&self, id: i64, amount: Nanos, standing: Standing) -> Result<()> {
+        let write = if standing.ended() && amount <= Nanos::ZERO {
             self.db().execute("DELETE FROM reserve WHERE id = ?1", [id])
         } else {
-            self.db()
-                .execute("UPDATE reserve SET nanos = ?2, ended = ?3 WHERE id = ?1", params![id, nanos(amount), ended])
+            self.db().execute(
+                "UPDATE reserve SET nanos = ?2, ended = ?3 WHERE id = ?1",
+                params![id, nanos(amount), standing.number()],
+            )
         };
         write.map(drop).map_err(|e| damaged(self.path(), &e))
     }
 }
 
-fn nanos(amount: Nanos) -> i64 {
+pub(super) fn nanos(amount: Nanos) -> i64 {
     i64::try_from(amount.0.max(0)).unwrap_or(i64::MAX)
 }
 
@@ -101,16 +143,18 @@ mod tests {
         let ledger = Ledger::open(&dir.path().join("ledger.db")).expect("a ledger");
         // As an older llbatch of the same format left it.
         ledger.db().execute("DROP TABLE reserve", []).expect("dropped");
-        let reserve = |amount| ledger.reserve(("j-1", false), "2026-11-23", Nanos(amount));
+        let reserve = |amount| ledger.reserve(("j-1", false), "2026-11-23", Nanos(amount), Standing::Held);
         let id = ledger.decide(|| reserve(5)).expect("a decision");
         ledger.decide(|| reserve(7).and_then(|_| Err::<(), _>(Error::usage("no")))).expect_err("refused");
         let amounts =
-            || ledger.reserves(false).expect("rows").iter().map(|r| (r.amount.0, r.ended)).collect::<Vec<_>>();
-        assert_eq!(amounts(), [(5, false)]);
+            || ledger.reserves(false).expect("rows").iter().map(|r| (r.amount.0, r.standing)).collect::<Vec<_>>();
+        assert_eq!(amounts(), [(5, Standing::Held)]);
         assert!(ledger.reserves(true).expect("rows").is_empty());
-        ledger.set_reserve(id, Nanos(3), true).expect("a write");
-        assert_eq!(amounts(), [(3, true)]);
-        ledger.set_reserve(id, Nanos::ZERO, true).expect("a write");
+        for standing in [Standing::Waiting, Standing::AtRisk, Standing::Untold] {
+            ledger.set_reserve(id, Nanos(3), standing).expect("a write");
+            assert_eq!(amounts(), [(3, standing)]);
+        }
+        ledger.set_reserve(id, Nanos::ZERO, Standing::AtRisk).expect("a write");
         assert_eq!(amounts(), []);
     }
 }

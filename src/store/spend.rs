@@ -2,6 +2,7 @@
 
 use rusqlite::params;
 
+use super::ledger::SCHEMA;
 use super::{Ledger, damaged};
 use crate::error::Result;
 use crate::price::Nanos;
@@ -38,7 +39,12 @@ impl Ledger {
     pub fn record_spending(&self, (job, sandbox): (&str, bool), day: &str, totals: &[Spent]) -> Result<()> {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let write = || -> rusqlite::Result<()> {
-            let act = self.db().unchecked_transaction()?;
+            // From the first on it is alone: who looks before it writes may find that another one has written meanwhile.
+            let act = rusqlite::Transaction::new_unchecked(self.db(), rusqlite::TransactionBehavior::Immediate)?;
+            // An index of the same format may be older than one of its tables.
+            act.execute_batch(SCHEMA)?;
+            // What a process that was killed had not told is among the totals.
+            act.execute("DELETE FROM reserve WHERE job = ?1 AND ended = 2", [job])?;
             for spent in totals {
                 let nanos = spent.paid.map(|n| i64::try_from(n.0).unwrap_or(i64::MAX));
                 act.prepare_cached(

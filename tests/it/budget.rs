@@ -262,3 +262,119 @@ fn submissions_at_the_same_time_share_what_is_left_of_the_day() {
     assert!(codes.iter().all(|code| [0, 5].contains(code)), "{codes:?} {said:#?}");
     assert_eq!(server.stats()["batches"]["jobs"].as_array().unwrap().len(), 1);
 }
+
+/// The job's database as a broken disk leaves it.
+fn damage(home: &Home, job: &str) {
+    let path = home.state().join("jobs").join(format!("{job}.db"));
+    std::fs::write(&path, "no database at all, and long enough to be looked at as one: ".repeat(20)).unwrap();
+    for ending in ["db-wal", "db-shm"] {
+        drop(std::fs::remove_file(path.with_extension(ending)));
+    }
+}
+
+#[test]
+fn a_damaged_job_counts_with_what_it_held_and_stops_nobody_else() {
+    let home = Home::new();
+    let server = Server::start(&["--batch-run", "60s", "--latency", "50ms"]);
+    home.write("c.toml", "[budget]\nper_day = 0.001\n");
+    home.write("small.jsonl", rows(2, 50));
+    home.write("large.jsonl", rows(20, 1400));
+    let command = |args: &[&str]| home.at(&server.url, &[args, &["--config", "c.toml"]].concat());
+    let held = command(&["submit", "large.jsonl"]).code(0).stdout.trim().to_owned();
+    damage(&home, &held);
+    let name = format!("jobs/{held}.db");
+    command(&["run", "small.jsonl", "-o", "small.out"]).code(0).says(&[&name, "counts with $0.0008"]);
+    command(&["submit", "large.jsonl", "--again"]).code(5).says(&[&name, "up to $0.0008"]);
+    // Nothing is known of one that no budget was asked about.
+    home.write("other.jsonl", rows(20, 50).replace("question", "other"));
+    let running = home.start(home.command_at(&server.url, &["run", "other.jsonl", "--concurrency", "1"]));
+    server.until_billed(4);
+    running.kill();
+    let unknown = home.llbatch(&["status", "last", "--json"]).code(0).stdout;
+    let unknown: Value = serde_json::from_str(&unknown).unwrap();
+    let unknown = unknown["jobs"][0]["job"].as_str().unwrap().to_owned();
+    damage(&home, &unknown);
+    let name = format!("jobs/{unknown}.db");
+    let before = server.requests();
+    command(&["run", "small.jsonl", "--fresh", "-o", "small.out"]).code(74).says(&[
+        &name,
+        "nobody knows what",
+        "move that file away",
+    ]);
+    assert_eq!(server.requests(), before);
+    std::fs::remove_file(home.state().join(name)).unwrap();
+    command(&["run", "small.jsonl", "--fresh", "-o", "small.out"]).code(0);
+}
+
+#[test]
+fn what_a_killed_run_spent_last_counts_once() {
+    let home = Home::new();
+    let server = Server::start(&["--latency", "25ms"]);
+    home.write("c.toml", "[budget]\nper_day = 0.01\n");
+    home.write("in.jsonl", rows(40, 50));
+    home.write("large.jsonl", rows(200, 5000));
+    let args = ["in.jsonl", "-o", "out.jsonl", "--concurrency", "1", "--config", "c.toml"];
+    let running = home.spawn(&server, &args);
+    // Sooner than the index of jobs is told.
+    server.until_billed(37);
+    running.kill();
+    let refused = || {
+        let out = home.at(&server.url, &["submit", "large.jsonl", "--config", "c.toml"]).code(5);
+        let amount = |end: &str| {
+            let text = out.stderr.split(end).next().unwrap();
+            text.rsplit('$').next().unwrap().trim().parse::<f64>().unwrap()
+        };
+        (amount(" spent,"), amount(" in flight"))
+    };
+    let (spent, flying) = refused();
+    assert!(spent + flying >= billed(&server) * 0.999, "{spent} {flying} {}", billed(&server));
+    home.run(&server, &args).code(0);
+    let (spent, flying) = refused();
+    assert!((spent - billed(&server)).abs() < billed(&server) * 0.15, "{spent} {}", billed(&server));
+    // A few rows were in flight when it died; what it had been answered is not.
+    assert!(flying < billed(&server) / 2.0, "{flying} {}", billed(&server));
+}
+
+#[test]
+fn a_run_waits_for_what_another_one_may_give_back() {
+    let home = Home::new();
+    let server = Server::start(&["--latency", "400ms"]);
+    // Enough for one request at its worst, and for all as they are.
+    home.write("c.toml", "[budget]\nper_day = 0.00014\n");
+    home.write("a.jsonl", rows(3, 1400));
+    home.write("b.jsonl", rows(3, 1400).replace("question", "other"));
+    let start = |name: &str| {
+        let (input, out) = (format!("{name}.jsonl"), format!("{name}.out"));
+        let args = ["run", &input, "-o", &out, "--concurrency", "1", "--config", "c.toml"];
+        home.start(home.command_at(&server.url, &args))
+    };
+    let first = start("a");
+    server.until_billed(1);
+    let second = start("b");
+    crate::support::until("it to say that it waits", || second.stderr().contains("waiting for what they give back"));
+    first.wait().code(0);
+    let out = second.wait().code(0);
+    assert_eq!(out.stderr.matches("waiting for what").count(), 1, "{}", out.stderr);
+    assert!(billed(&server) <= 0.00014, "{}", billed(&server));
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_others() {
+    let home = Home::new();
+    let server = Server::start(&["--latency", "1s"]);
+    home.write("c.toml", "[budget]\nper_day = 0.00014\n");
+    home.write("a.jsonl", rows(3, 1400));
+    home.write("b.jsonl", rows(3, 1400).replace("question", "other"));
+    let start = |name: &str| {
+        let input = format!("{name}.jsonl");
+        let args = ["run", &input, "-o", &format!("{name}.out"), "--concurrency", "1", "--config", "c.toml"];
+        home.start(home.command_at(&server.url, &args))
+    };
+    let first = start("a");
+    server.until_billed(1);
+    let second = start("b");
+    crate::support::until("it to say that it waits", || second.stderr().contains("waiting for what they give back"));
+    second.signal("INT");
+    assert_eq!(second.wait().code, 130);
+    first.kill();
+}

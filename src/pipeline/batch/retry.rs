@@ -13,7 +13,7 @@ use crate::pipeline::{Bits, Money};
 use crate::plan::{self, CheckOptions};
 use crate::price::{Nanos, Table};
 use crate::request::{Endpoint, Shape};
-use crate::store::Step;
+use crate::store::{Standing, Step};
 use crate::tokens::{self, Estimator};
 
 /// Whether sending the row again may help.
@@ -120,12 +120,14 @@ impl Work<'_> {
     pub fn admit_again(&self, again: &Again, max_cost: Option<Nanos>, allow_unpriced: bool) -> Result<i64> {
         budget::admit(again.most, budget::limit(max_cost).as_ref(), allow_unpriced, &again.unpriced)?;
         self.ledger.decide(|| {
-            let own = budget::Own { job: &self.job.id, reserve: None };
-            let left = budget::left(&self.store, &self.ledger, &self.ctx.settings, own)?;
+            let own = budget::Own { job: &self.job.id, ..budget::Own::default() };
+            let left = budget::left(&self.store, &self.ledger, self.ctx, own)?;
             budget::admit(again.most, left.as_ref(), allow_unpriced, &again.unpriced)?;
             let day = jiff::Zoned::now().date().to_string();
             let whose = (self.job.id.as_str(), self.ctx.settings.sandbox);
-            self.ledger.reserve(whose, &day, again.most.unwrap_or(Nanos::ZERO))
+            let most = again.most.unwrap_or(Nanos::ZERO);
+            self.ledger.admitted(&self.job.id, most)?;
+            self.ledger.reserve(whose, &day, most, Standing::Held)
         })
     }
 
@@ -149,7 +151,7 @@ impl Work<'_> {
         db.commit(true)?;
         drop(db);
         // From here on they count themselves.
-        self.ledger.set_reserve(reserve, Nanos::ZERO, true)?;
+        self.ledger.set_reserve(reserve, Nanos::ZERO, Standing::AtRisk)?;
         self.job.delivered = false;
         self.ledger.update(&self.job)
     }

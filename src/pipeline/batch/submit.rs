@@ -259,12 +259,13 @@ impl Work<'_> {
             unsent.iter().find(|batch| batch.most.is_none()).map_or_else(String::new, |batch| batch.model.clone());
         budget::admit(most, budget::limit(max_cost).as_ref(), allow_unpriced, &unpriced)?;
         self.ledger.decide(|| {
-            let own = budget::Own { job: &self.job.id, reserve: None };
-            let left = budget::left(&self.store, &self.ledger, &self.ctx.settings, own)?;
+            let own = budget::Own { job: &self.job.id, ..budget::Own::default() };
+            let left = budget::left(&self.store, &self.ledger, self.ctx, own)?;
             // What was admitted before counts as in flight already.
             let counted: Nanos = unsent.iter().filter(|batch| batch.admitted).filter_map(|batch| batch.most).sum();
             let left = left.map(|left| budget::Left { amount: left.amount + counted, ..left });
             budget::admit(most, left.as_ref(), allow_unpriced, &unpriced)?;
+            self.ledger.admitted(&self.job.id, most.unwrap_or(Nanos::ZERO))?;
             let mut db = self.courier.db.borrow_mut();
             for batch in unsent.iter_mut().filter(|batch| !batch.admitted) {
                 batch.admitted = true;

@@ -46,7 +46,7 @@ pub enum State {
 }
 
 impl State {
-    const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Preparing,
         Self::Running,
         Self::Completed,
