@@ -44,7 +44,7 @@ fn states_follow_a_job_through_its_life() {
     let args = ["in.jsonl", "-o", "out.jsonl", "--concurrency", "4"];
     let state = |home: &Home| status(home, &["last"])["jobs"][0]["state"].as_str().unwrap().to_owned();
     let run = home.spawn(&server, &args);
-    server.until_billed(3);
+    server.until_billed(8);
     assert_eq!(state(&home), "running");
     assert_eq!(run.kill(), None);
     until("the lock of the dead to go", || state(&home) == "interrupted");
