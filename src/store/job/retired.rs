@@ -20,7 +20,7 @@ pub struct Retired {
     pub wasted: Usage,
     /// Attempts of all of them whose fate is unknown.
     pub at_risk: u32,
-    /// What one attempt can cost at most, as [`Outcome::reserve`]; nothing if no attempt is of unknown fate.
+    /// What one attempt can cost at most, as [`Outcome::reserve`](crate::outcome::Outcome::reserve); nothing if no attempt is of unknown fate.
     pub reserve: Usage,
     /// Requests sent.
     pub attempts: u64,
