@@ -201,11 +201,29 @@ impl Courier<'_> {
                 .hint("run the same command again: it downloads the file anew"));
         }
         let kept = |e| Error::io(format!("{}: cannot be kept", path.display()), e);
+        let part = self.without_key(batch, part).map_err(kept)?;
         std::fs::File::open(&part).and_then(|file| file.sync_all()).map_err(kept)?;
         std::fs::rename(&part, &path).map_err(kept)?;
         // The database will point into it: its name must be as durable.
         std::fs::File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(kept)?;
         Ok(Some(path))
+    }
+
+    /// A service that repeats the key must not bring it into results: as at realtime, `[key]` stands in its place, in an
+    /// answer too. But not where the user's own ids hold it: their rows would be lost.
+    fn without_key(&self, batch: &BatchJob, part: PathBuf) -> std::io::Result<PathBuf> {
+        let clean = part.with_extension("clean");
+        if !self.client.copy_without_key(&part, &clean)? {
+            return Ok(part);
+        }
+        let asked = self.db.borrow().asked(batch.number).map_err(std::io::Error::other)?;
+        if asked.iter().any(|asked| self.client.is_key_in(asked.wire.as_deref().unwrap_or(&asked.id))) {
+            std::fs::remove_file(&clean)?;
+            return Ok(part);
+        }
+        // A download goes on from what is in the other file, which is of another length.
+        std::fs::remove_file(&part)?;
+        Ok(clean)
     }
 }
 

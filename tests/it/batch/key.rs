@@ -1,6 +1,6 @@
 //! The key is in no file below the home, what the commands said included.
 
-use super::{POLL, fetch, side_by_side};
+use super::{POLL, ends, fetch, side_by_side, submit};
 use crate::support::{Home, KEY, Server, prompts};
 
 #[test]
@@ -18,6 +18,24 @@ fn the_key_goes_nowhere() {
     assert_eq!(home.files_with(KEY), Vec::<String>::new(), "the key is in these files");
     run(&["clean", &id, "--remote"]).code(0);
     assert_eq!(home.files_with(KEY), Vec::<String>::new(), "the key is in these files");
+}
+
+#[test]
+fn a_key_in_the_results_of_a_batch_is_taken_out() {
+    // The built-in server repeats the model's name in every answer.
+    let (home, server) = (Home::new(), Server::quick(&[]));
+    let row = |id: &str| format!("{{\"id\":\"{id}\",\"prompt\":\"?\",\"model\":\"org/{KEY}\",\"max_tokens\":5}}\n");
+    home.write("in.jsonl", row("a") + &row("b"));
+    let id = submit(&home, &server, &["in.jsonl"]);
+    fetch(&home, &server, &id, &[]).code(0);
+    assert_eq!(home.read("out.jsonl").matches("\"org/[key]\"").count(), 2, "{}", home.read("out.jsonl"));
+    let kept = format!("state/jobs/{id}/batch-1.output.jsonl");
+    assert!(!home.read("out.jsonl").contains(KEY) && !home.read(&kept).contains(KEY));
+    // Whose ids hold it has asked for it, and loses no answer.
+    home.write("own.jsonl", row(&format!("{KEY}-1")));
+    let id = submit(&home, &server, &["own.jsonl"]);
+    fetch(&home, &server, &id, &[]).code(0);
+    assert_eq!(ends(&home), ["ok"]);
 }
 
 #[test]
