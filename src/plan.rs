@@ -56,10 +56,22 @@ pub struct Checked {
     pub duplicates: Vec<u64>,
     /// Ids over the service's 64 characters.
     pub long_ids: u64,
+    /// With what the ids of those rows are told apart in results: no id of the input holds so many `#` in a row.
+    pub marks: usize,
 }
 
 /// Longest `custom_id` that the service takes, in characters (together-wire: "at most 64 characters").
 const ID_LIMIT: usize = 64;
+impl Checked {
+    /// Under what `row` stands in the results if an earlier row has its `id` (two under one could not be told apart): that
+    /// with its number (`id#7`), which is no other row's id. `None`: the id is its own.
+    #[must_use]
+    pub fn stand_in(&self, row: u64, id: &str) -> Option<Box<str>> {
+        self.duplicates.binary_search(&row).ok()?;
+        Some(format!("{id}{}{row}", "#".repeat(self.marks)).into())
+    }
+}
+
 
 /// Checks every row of `inputs` without sending anything. `each` is called in input order with the row and its request,
 /// or `None` for a row with a problem of its own (duplicate ids show only at the end, in [`Checked::duplicates`]).
@@ -129,6 +141,7 @@ pub fn check_by_model<T: Send>(
     checked.duplicates = twice.rows;
     problems.extend(twice.problems);
     problems.sort_by_key(|problem| problem.row);
+    checked.marks = twice.marks;
     problems.truncate(options.max_problems);
     checked.problems = problems;
     let mut models: Vec<_> = models.into_iter().collect();

@@ -8,6 +8,7 @@ use super::bits::Bits;
 use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
 use crate::outcome::{ErrorCode, Outcome};
+use crate::plan::Checked;
 use crate::realtime::Item;
 use crate::request::{Problem, Record, Request, Shape, generated_id};
 
@@ -18,14 +19,8 @@ const HAND: usize = 64;
 ///
 /// # Errors
 /// What stops the reading; also that the input is not what was checked any more.
-pub fn feed(
-    inputs: &Inputs,
-    shape: &Shape,
-    done: &Bits,
-    duplicates: &[u64],
-    expected: u64,
-    out: &Sender<Vec<Item>>,
-) -> Result<()> {
+pub fn feed(inputs: &Inputs, shape: &Shape, done: &Bits, checked: &Checked, out: &Sender<Vec<Item>>) -> Result<()> {
+    let expected = checked.rows;
     let mut blocks = inputs.blocks()?;
     let mut hand = Vec::with_capacity(HAND);
     let mut rows = 0;
@@ -40,13 +35,14 @@ pub fn feed(
                 return;
             }
             let item = match request(shape, record) {
-                Ok(request) if duplicates.binary_search(&this).is_ok() => {
-                    // Two rows of results under one id could not be told apart.
-                    let message = format!("the id {:?} was used by an earlier row", request.id);
-                    failed(this, format!("{}#{this}", request.id).into(), request.model, message)
-                }
-                Ok(request) => Item::Send(request),
-                Err(problem) => bad(this, &problem),
+                Ok(request) => match checked.stand_in(this, &request.id) {
+                    Some(id) => {
+                        let message = format!("the id {:?} was used by an earlier row", request.id);
+                        failed(this, id, request.model, message)
+                    }
+                    None => Item::Send(request),
+                },
+                Err(problem) => bad(this, checked, &problem),
             };
             hand.push(item);
             if hand.len() == HAND {
@@ -75,8 +71,9 @@ fn request(shape: &Shape, record: Result<Record<'_>, Problem>) -> Result<Request
     record.and_then(|record| shape.request(&record))
 }
 
-fn bad(row: u64, problem: &Problem) -> Item {
-    let id = problem.id.clone().map_or_else(|| generated_id(row).into(), String::into_boxed_str);
+fn bad(row: u64, checked: &Checked, problem: &Problem) -> Item {
+    let id = problem.id.clone().unwrap_or_else(|| generated_id(row));
+    let id = checked.stand_in(row, &id).unwrap_or_else(|| id.into());
     failed(row, id, Arc::from(""), problem.to_string())
 }
 

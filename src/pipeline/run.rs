@@ -305,8 +305,7 @@ fn drive<'ctx>(
     let (events_in, events_out) = std::sync::mpsc::channel();
     let driven = std::thread::scope(|scope| {
         let reader = std::thread::Builder::new().name("reader".to_owned()).spawn_scoped(scope, move || {
-            let result =
-                reader::feed(feed.inputs, feed.shape, feed.done, &feed.checked.duplicates, feed.checked.rows, &rows_in);
+            let result = reader::feed(feed.inputs, feed.shape, feed.done, feed.checked, &rows_in);
             match &result {
                 Err(_) => shared.stop.cancel(),
                 // The end of the run needs it: better made while the last answers are on their way.

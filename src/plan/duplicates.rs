@@ -143,6 +143,8 @@ pub struct Twice {
     pub otherwise_good: u64,
     /// The first of their problems.
     pub problems: Vec<Problem>,
+    /// One more than there are `#` in a row in any id.
+    pub marks: usize,
 }
 
 /// A row that may share its id.
@@ -181,7 +183,8 @@ pub fn find(inputs: &Inputs, shape: &Shape, options: &CheckOptions<'_>, mut ids:
 
     let mut first: HashMap<Box<str>, (Arc<str>, u64)> = HashMap::new();
     let work = |block: &crate::input::Block| suspects(block, shape, &candidates);
-    scan::scan(inputs, options.threads, &work, &mut |found: Vec<Suspect>| {
+    scan::scan(inputs, options.threads, &work, &mut |(found, marks): (Vec<Suspect>, usize)| {
+        twice.marks = twice.marks.max(marks + 1);
         for suspect in found {
             match first.entry(suspect.id) {
                 Entry::Vacant(entry) => {
@@ -213,9 +216,10 @@ pub fn find(inputs: &Inputs, shape: &Shape, options: &CheckOptions<'_>, mut ids:
     Ok(twice)
 }
 
-/// The rows of a block whose id is a candidate.
-fn suspects(block: &crate::input::Block, shape: &Shape, candidates: &[u64]) -> Vec<Suspect> {
+/// The rows of a block whose id is a candidate, and the most `#` in a row in any id.
+fn suspects(block: &crate::input::Block, shape: &Shape, candidates: &[u64]) -> (Vec<Suspect>, usize) {
     let mut found = Vec::new();
+    let mut marks = 0;
     let mut file: Option<Arc<str>> = None;
     block.for_each(|record| {
         let (name, line, row, id, good) = match record {
@@ -228,12 +232,13 @@ fn suspects(block: &crate::input::Block, shape: &Shape, candidates: &[u64]) -> V
                 (problem.file.clone(), problem.line, row, own_id(problem, row), false)
             }
         };
+        marks = id.split(|c| c != '#').map(str::len).fold(marks, usize::max);
         if candidates.binary_search(&hash(&id)).is_ok() {
             let file = Arc::clone(file.get_or_insert_with(|| name.into()));
             found.push(Suspect { row, line, file, id: id.into(), good });
         }
     });
-    found
+    (found, marks)
 }
 
 fn own_id(problem: Problem, row: u64) -> String {

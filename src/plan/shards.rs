@@ -158,7 +158,7 @@ pub fn split(
         return Err(too_many_models(checked.models.len()));
     }
     let wires = Wires::find(inputs, shape, checked, options.threads)?;
-    let maker = Maker::new(shape, &wires, &checked.duplicates, options);
+    let maker = Maker::new(shape, &wires, checked, options);
     let mut writer = Writer { options, open: HashMap::new(), done: Vec::new(), next: options.first_number };
     let mut split = Split::default();
     let mut rows = 0;

@@ -67,6 +67,24 @@ fn models_are_counted_however_many_there_are() {
 }
 
 #[test]
+fn no_row_has_the_id_under_which_a_duplicate_is_reported() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let row = |id: &str| format!("{{\"id\":\"{id}\",\"prompt\":\"?\"}}\n");
+    let all = |ids: &[&str]| ids.iter().map(|id| row(id)).collect::<String>();
+    for (ids, marks) in [
+        (&["a", "a#3", "a", "b"][..], "##"),
+        (&["a", "b##9c", "a", "a#3"], "###"),
+        (&["a#", "a##3", "a#"], "###"),
+        (&["a", "b", "a"], "#"),
+    ] {
+        let inputs = inputs(&dir, &[("a.jsonl", all(ids))]);
+        let (checked, _) = run(&inputs, 20, 2);
+        assert_eq!(checked.stand_in(3, ids[2]).as_deref(), Some(&*format!("{}{marks}3", ids[2])), "{ids:?}");
+        assert!(!ids.contains(&&*checked.stand_in(3, ids[2]).expect("a duplicate")), "{ids:?}");
+    }
+}
+
+#[test]
 fn both_lines_of_a_duplicate_are_named() {
     let dir = tempfile::tempdir().expect("a directory");
     let a = "\n{\"id\":\"x\",\"prompt\":\"1\"}\n{\"id\":2,\"prompt\":\"\"}\n".to_owned();
@@ -76,6 +94,7 @@ fn both_lines_of_a_duplicate_are_named() {
         let (checked, rows) = run(&inputs, 20, threads);
         assert_eq!((checked.rows, checked.bad_rows, checked.problem_count), (6, 4, 5));
         assert_eq!(checked.duplicates, [4, 6]);
+        assert_eq!((checked.stand_in(1, "x"), checked.stand_in(4, "x").as_deref()), (None, Some("x#4")));
         let codes: Vec<_> = checked.problems.iter().map(|p| (p.row, p.line, p.code)).collect();
         assert_eq!(
             codes,

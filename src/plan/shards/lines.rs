@@ -6,6 +6,7 @@ use super::wire::Wires;
 use super::{Limits, SplitOptions, generated_id};
 use crate::input::Block;
 use crate::outcome::{Fingerprint, Usage};
+use crate::plan::Checked;
 use crate::request::{Draft, Problem, Record, Shape};
 use crate::tokens;
 
@@ -61,8 +62,7 @@ pub struct Bad {
 pub struct Maker<'a> {
     pub shape: &'a Shape,
     pub wires: &'a Wires,
-    /// Rows whose id is taken, ascending.
-    pub duplicates: &'a [u64],
+    pub checked: &'a Checked,
     pub limits: Limits,
     pub only: Option<&'a (dyn Fn(u64) -> bool + Sync)>,
     pub digests: bool,
@@ -70,9 +70,9 @@ pub struct Maker<'a> {
 }
 
 impl<'a> Maker<'a> {
-    pub fn new(shape: &'a Shape, wires: &'a Wires, duplicates: &'a [u64], options: &SplitOptions<'a>) -> Self {
+    pub fn new(shape: &'a Shape, wires: &'a Wires, checked: &'a Checked, options: &SplitOptions<'a>) -> Self {
         let &SplitOptions { limits, only, digests, max_problems, .. } = options;
-        Self { shape, wires, duplicates, limits, only, digests, max_problems }
+        Self { shape, wires, checked, limits, only, digests, max_problems }
     }
 
     /// The lines of a block.
@@ -96,15 +96,16 @@ impl<'a> Maker<'a> {
                 #[expect(clippy::result_large_err, reason = "a problem is rare")]
                 |record| Ok((record, self.shape.draft(&record)?)),
             ) {
-                Ok((_, draft)) if self.duplicates.binary_search(&this).is_ok() => {
-                    // As realtime has it: two results under one id could not be told apart.
-                    let message = format!("the id {:?} was used by an earlier row", draft.id);
-                    let id = format!("{}#{this}", draft.id).into();
-                    Item::Bad(Box::new(Bad { row: this, id, model: self.shape.shared(&draft.model), message }))
-                }
-                Ok((record, draft)) => self.line(&record, &draft, &mut lines),
+                Ok((record, draft)) => match self.checked.stand_in(this, &draft.id) {
+                    Some(id) => {
+                        let message = format!("the id {:?} was used by an earlier row", draft.id);
+                        Item::Bad(Box::new(Bad { row: this, id, model: self.shape.shared(&draft.model), message }))
+                    }
+                    None => self.line(&record, &draft, &mut lines),
+                },
                 Err(problem) => {
-                    let id = problem.id.clone().unwrap_or_else(|| generated_id(this)).into();
+                    let id = problem.id.clone().unwrap_or_else(|| generated_id(this));
+                    let id = self.checked.stand_in(this, &id).unwrap_or_else(|| id.into());
                     let model = Arc::from("");
                     Item::Bad(Box::new(Bad { row: this, id, model, message: problem.to_string() }))
                 }
