@@ -38,6 +38,8 @@ impl Default for CheckOptions<'_> {
 /// What the check found.
 #[derive(Debug, Default)]
 pub struct Checked {
+    /// What messages call the inputs.
+    pub inputs: String,
     /// All rows, good and bad.
     pub rows: u64,
     /// Size of the input, unpacked.
@@ -54,14 +56,12 @@ pub struct Checked {
     pub stream_removed: u64,
     /// Rows whose id was taken by an earlier row, ascending.
     pub duplicates: Vec<u64>,
-    /// Ids over the service's 64 characters.
-    pub long_ids: u64,
     /// With what the ids of those rows are told apart in results: no id of the input holds so many `#` in a row.
     pub marks: usize,
+    /// Ids over the service's 64 characters.
+    pub long_ids: u64,
 }
 
-/// Longest `custom_id` that the service takes, in characters (together-wire: "at most 64 characters").
-const ID_LIMIT: usize = 64;
 impl Checked {
     /// Under what `row` stands in the results if an earlier row has its `id` (two under one could not be told apart): that
     /// with its number (`id#7`), which is no other row's id. `None`: the id is its own.
@@ -72,6 +72,8 @@ impl Checked {
     }
 }
 
+/// Longest `custom_id` that the service takes, in characters (together-wire: "at most 64 characters").
+const ID_LIMIT: usize = 64;
 
 /// Checks every row of `inputs` without sending anything. `each` is called in input order with the row and its request,
 /// or `None` for a row with a problem of its own (duplicate ids show only at the end, in [`Checked::duplicates`]).
@@ -113,7 +115,7 @@ pub fn check_by_model<T: Send>(
     look: &(dyn Fn(&Draft<'_>) -> T + Sync),
     each: &mut dyn FnMut(u64, Option<(&Arc<str>, T)>),
 ) -> Result<Checked> {
-    let mut checked = Checked::default();
+    let mut checked = Checked { inputs: inputs.shown(), ..Checked::default() };
     let mut ids = duplicates::Ids::default();
     let mut problems = Vec::new();
     let mut models: HashMap<Arc<str>, u64> = HashMap::new();
@@ -139,9 +141,9 @@ pub fn check_by_model<T: Send>(
     checked.problem_count = checked.bad_rows + twice.rows.len() as u64;
     checked.bad_rows += twice.otherwise_good;
     checked.duplicates = twice.rows;
+    checked.marks = twice.marks;
     problems.extend(twice.problems);
     problems.sort_by_key(|problem| problem.row);
-    checked.marks = twice.marks;
     problems.truncate(options.max_problems);
     checked.problems = problems;
     let mut models: Vec<_> = models.into_iter().collect();

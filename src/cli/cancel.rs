@@ -9,9 +9,8 @@ use super::{print_json, status};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::pipeline::batch::follow::{Waiting, follow};
-use crate::pipeline::batch::{PATIENCE, Work, adopt};
-use crate::store::Store;
-use crate::ui::Results;
+use crate::pipeline::batch::{Work, adopt};
+use crate::store::{State, Store, Transport};
 
 /// How long the service may take to end what it was asked to end, before the terminal is given back.
 const GRACE: Duration = Duration::from_secs(30);
@@ -37,14 +36,12 @@ pub fn run(args: &Cancel, ctx: &Ctx) -> Result<Exit> {
             continue;
         }
         ids.push(job.id.clone());
-        let mut work = Work::open(&job, service.remote(), ctx, PATIENCE, Results::Elsewhere).map_err(|error| {
-            match error.exit {
-                Exit::TempFail => Error {
-                    hint: Some("stop that process first (Ctrl-C, or kill its id); its job stays resumable".to_owned()),
-                    ..error
-                },
-                _ => error,
-            }
+        let mut work = Work::open_to_cancel(&job, service.remote(), ctx).map_err(|error| match error.exit {
+            Exit::TempFail => Error {
+                hint: Some("stop that process first (Ctrl-C, or kill its id); its job stays resumable".to_owned()),
+                ..error
+            },
+            _ => error,
         })?;
         if work.is_unplanned()? {
             work.unplan()?;
@@ -53,7 +50,17 @@ pub fn run(args: &Cancel, ctx: &Ctx) -> Result<Exit> {
             continue;
         }
         if work.open_batches()?.0 == 0 {
-            ctx.ui.note(&format!("{}: nothing to cancel, it has ended", work.job.id));
+            let (transport, state) = (work.job.transport, work.tell_ledger(false)?);
+            if transport == Transport::Realtime && state == State::Interrupted {
+                ctx.ui.note(&format!("{0}: nothing to cancel, none of its rows is being answered", work.job.id));
+                ctx.ui.hint(&format!(
+                    "it stays as it is: `llbatch run --resume={0}{1} -o FILE` goes on with it, `llbatch clean {0} --force` removes it",
+                    work.job.id,
+                    work.sandbox_flag()
+                ));
+            } else {
+                ctx.ui.note(&format!("{}: nothing to cancel, it has ended", work.job.id));
+            }
             work.account()?;
             continue;
         }

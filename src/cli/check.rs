@@ -48,6 +48,16 @@ pub fn run(args: &Check, ctx: &Ctx) -> Result<Exit> {
 
 /// Checks, prices and prints; `run --dry-run` and `submit --dry-run` do the same. `most`: what a submission may cost.
 pub(super) fn show(input: &InputArgs, tokenizer: Option<&Path>, most: Option<Nanos>, ctx: &Ctx) -> Result<Exit> {
+    show_via(input, tokenizer, (most, false), ctx)
+}
+
+/// The same; `auto`: also which models would go in batches, and which at realtime.
+pub(super) fn show_via(
+    input: &InputArgs,
+    tokenizer: Option<&Path>,
+    (most, auto): (Option<Nanos>, bool),
+    ctx: &Ctx,
+) -> Result<Exit> {
     if let Some(path) = tokenizer {
         let unusable = |why: String| Error::usage(format!("--tokenizer {}: {why}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|e| {
@@ -55,7 +65,7 @@ pub(super) fn show(input: &InputArgs, tokenizer: Option<&Path>, most: Option<Nan
         })?;
         let estimator = Estimator::from_file(&text).map_err(unusable)?;
         // Exact, so there is nothing to correct.
-        return print(input, most, ctx, (&estimator, &Factors::default()));
+        return print(input, (most, auto), ctx, (&estimator, &Factors::default()));
     }
     // What earlier jobs taught, if there were any; looking leaves nothing behind.
     let dir = &ctx.settings.state_dir.value;
@@ -68,10 +78,15 @@ pub(super) fn show(input: &InputArgs, tokenizer: Option<&Path>, most: Option<Nan
     } else {
         Factors::default()
     };
-    print(input, most, ctx, (Estimator::shared(), &factors))
+    print(input, (most, auto), ctx, (Estimator::shared(), &factors))
 }
 
-fn print(input: &InputArgs, most: Option<Nanos>, ctx: &Ctx, counting: (&Estimator, &Factors)) -> Result<Exit> {
+fn print(
+    input: &InputArgs,
+    (most, auto): (Option<Nanos>, bool),
+    ctx: &Ctx,
+    counting: (&Estimator, &Factors),
+) -> Result<Exit> {
     let stdin = input.stdin()?;
     let shape = Shape::new(&input.params(ctx.settings.run.model.as_deref())?)?;
     let progress = ctx.ui.progress(Results::Elsewhere);
@@ -84,8 +99,11 @@ fn print(input: &InputArgs, most: Option<Nanos>, ctx: &Ctx, counting: (&Estimato
         (Inputs::resolve(&input.inputs, format)?, None)
     };
     progress.phase("checking input");
-    let document = check::check(&inputs, &shape, input.max_problems, &ctx.settings.prices, counting)?;
+    let mut document = check::check(&inputs, &shape, input.max_problems, &ctx.settings.prices, counting)?;
     progress.finish();
+    if auto {
+        document.divide(&ctx.settings.prices);
+    }
     if ctx.json {
         print_json(&document, ctx)?;
     } else {

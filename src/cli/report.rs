@@ -10,6 +10,7 @@ use super::{print_json, print_text};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::output::{AtomicFile, html};
+use crate::pipeline::batch::retry::passes;
 use crate::pipeline::batch::{adopt, remote};
 use crate::pipeline::ending::write_summary;
 use crate::pipeline::job::{inputs_of, spec_of};
@@ -207,10 +208,11 @@ fn from_job(name: &str, ctx: &Ctx) -> Result<Document> {
         }
         _ => ended(folded.totals.failed()),
     };
+    let passes = folded.totals.failures().any(passes);
     let next = match exit {
         Exit::Ok => None,
         Exit::TempFail if batch => Some(format!("llbatch fetch {}{sandbox} --wait -o FILE", job.id)),
-        Exit::RowsFailed => Some(format!("llbatch retry {}{sandbox}", job.id)),
+        Exit::RowsFailed => passes.then(|| format!("llbatch retry {}{sandbox}", job.id)),
         _ if job.state == State::Running => None,
         _ => Some(format!("llbatch run{sandbox} --resume={} -o FILE", job.id)),
     };

@@ -92,8 +92,9 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
     }
     args.input.batch_endpoint()?;
     if args.dry_run {
-        let most = args.cost.max_cost.filter(|_| args.via != "auto");
-        return check::show(&args.input, args.tokenizer.as_deref(), most, ctx);
+        let auto = args.via == "auto";
+        let most = args.cost.max_cost.filter(|_| !auto);
+        return check::show_via(&args.input, args.tokenizer.as_deref(), (most, auto), ctx);
     }
     let params = args.input.params(ctx.settings.run.model.as_deref())?;
     let delivery = if wait { Some(args.results.resolve(ctx.json)?) } else { None };

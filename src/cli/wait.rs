@@ -10,6 +10,7 @@ use super::{print_json, status};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::pipeline::batch::follow::{Waiting, follow};
+use crate::pipeline::batch::unsent::is_claimed_now;
 use crate::pipeline::batch::{PATIENCE, Work, adopt};
 use crate::store::{Job, Store};
 use crate::ui::Results;
@@ -87,7 +88,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Waits while another process works on the job; `false` if the time is up first.
 fn until_free(job: &Job, store: &Store, waiting: Waiting, ctx: &Ctx) -> bool {
     let mut said = false;
-    while store.in_use(&job.id) {
+    while store.in_use(&job.id) || is_claimed_now(store, job).unwrap_or(false) {
         if !said {
             ctx.ui.note(&format!("another llbatch works on {}; waiting for it", job.id));
             said = true;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::batch::retry::passes;
 use super::job::spec_of;
 use super::run::Plan;
 use super::{Bits, Consumed, Cursor, Money, budget, calibrate, money};
@@ -205,10 +206,14 @@ impl Closing<'_> {
             tracing::warn!("{error}");
         }
 
+        // Rows that came from batches, or from `retry`: their command knows no --resume.
+        let by_retry = job.transport == Transport::Batch || plan.delivery.nowhere;
         let next = match (job.state.ended(), ending.exit) {
             (true, Exit::Ok) => None,
-            // Rows that came from batches, or from `retry`: their command knows no --resume.
-            _ if job.transport == Transport::Batch || plan.delivery.nowhere => {
+            // Every one of them would fail again, or not be sent again.
+            (true, Exit::RowsFailed) if totals.invalid() == totals.failed() => None,
+            (true, Exit::RowsFailed) if by_retry && !totals.failures().any(passes) => None,
+            _ if by_retry => {
                 let sandbox = if plan.service == "sandbox" { " --sandbox" } else { "" };
                 Some(format!("llbatch retry {}{sandbox} --via realtime", job.id))
             }

@@ -3,13 +3,14 @@
 use std::time::SystemTime;
 
 use super::batch::submit::peek;
+use super::batch::unsent::{has_claimant, is_unsent};
 use super::budget::{Own, Worst};
 use super::job::spec_of;
 use super::{Bits, money};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::price::Nanos;
-use crate::store::{BatchJob, Held, Job, JobDb, Ledger, Reserve, Standing, Step, Store};
+use crate::store::{BatchJob, Held, Job, JobDb, Ledger, Reserve, Standing, Store};
 
 /// Who asks, and where to look.
 #[derive(Debug, Clone, Copy)]
@@ -97,7 +98,7 @@ impl Flying<'_> {
             let held = self.held(&job)?;
             sum += held.sent;
             // What was not sent is sent only if the budgets let it, by a process that lives.
-            if held.admitted > Nanos::ZERO && self.store.in_use(&job.id) {
+            if held.admitted > Nanos::ZERO && (self.store.in_use(&job.id) || has_claimant(self.store, &job.id)) {
                 sum += held.admitted;
             }
         }
@@ -127,8 +128,11 @@ impl Flying<'_> {
         };
         // Looking may have changed the file: a log that a killed process left is taken into it.
         let stamp = self.store.stamp(&job.id, began).unwrap_or_default();
-        let held =
-            Held { stamp, sent: sum(|batch| !unsent(batch)), admitted: sum(|batch| unsent(batch) && batch.admitted) };
+        let held = Held {
+            stamp,
+            sent: sum(|batch| !is_unsent(batch)),
+            admitted: sum(|batch| is_unsent(batch) && batch.admitted),
+        };
         if known.as_ref() != Some(&held) {
             self.ledger.set_held(&job.id, &held)?;
         }
@@ -144,10 +148,6 @@ impl Flying<'_> {
             ));
         }
     }
-}
-
-fn unsent(batch: &BatchJob) -> bool {
-    matches!(batch.step, Step::Planned | Step::Uploaded)
 }
 
 fn unknown(error: &Error, job: &str) -> Error {

@@ -19,6 +19,7 @@ mod reader;
 pub mod report;
 pub mod results;
 pub mod resume;
+pub mod route;
 pub mod run;
 pub mod shards;
 mod signals;

@@ -255,18 +255,7 @@ mod tests {
     /// Settled and at risk of all that the database holds.
     fn sums(db: &JobDb) -> (Nanos, Nanos) {
         let totals = fold(db, table(), 100, &Bits::default()).expect("a fold");
-        let meta = crate::summary::Meta {
-            job: None,
-            transport: None,
-            state: String::new(),
-            duration: std::time::Duration::ZERO,
-            estimated: false,
-            exit: crate::error::Exit::Ok,
-            reason: String::new(),
-            next: None,
-            routes: Vec::new(),
-        };
-        let cost = totals.summary(&meta).cost;
+        let cost = totals.summary(&crate::summary::Meta::blank()).cost;
         (cost.usd.unwrap_or_default(), cost.at_risk_usd.expect("a bound"))
     }
 

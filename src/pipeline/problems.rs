@@ -22,7 +22,7 @@ pub enum Deed {
 /// 65 if there is no row at all, or an invalid one that is not to be skipped.
 pub fn report(checked: &Checked, skip_invalid: bool, max_problems: usize, deed: Deed, ui: &Ui) -> Result<()> {
     if checked.rows == 0 {
-        return Err(Error::new(Exit::Data, "the input has no rows")
+        return Err(Error::new(Exit::Data, format!("{}: the input has no rows", checked.inputs))
             .hint("each line of JSONL is one request; a CSV needs rows below its header"));
     }
     if checked.problem_count == 0 {

@@ -47,6 +47,8 @@ pub struct Totals {
     total: u64,
     succeeded: u64,
     failed: u64,
+    /// Of those, rows that were never sent because they are invalid.
+    invalid: u64,
     reused: u64,
     usage: Usage,
     paid: Sum,
@@ -73,6 +75,7 @@ impl Totals {
             total: total_rows,
             succeeded: 0,
             failed: 0,
+            invalid: 0,
             reused: 0,
             usage: Usage::default(),
             paid: Sum::default(),
@@ -139,6 +142,7 @@ impl Totals {
             }
             Some(error) => {
                 self.failed += 1;
+                self.invalid += u64::from(outcome.attempts == 0 && error.code == ErrorCode::InvalidRequest);
                 let example = || format!("{}: {}", outcome.id, error.message);
                 match self.errors.get_mut(&error.code) {
                     Some(known) => {
@@ -193,6 +197,7 @@ impl Totals {
     pub fn merge(&mut self, other: Self) {
         self.succeeded += other.succeeded;
         self.failed += other.failed;
+        self.invalid += other.invalid;
         self.reused += other.reused;
         self.usage += other.usage;
         self.paid.merge(other.paid);
@@ -241,6 +246,17 @@ impl Totals {
     #[must_use]
     pub const fn failed(&self) -> u64 {
         self.failed
+    }
+
+    /// Of the rows that failed so far those that were never sent, because they are invalid.
+    #[must_use]
+    pub const fn invalid(&self) -> u64 {
+        self.invalid
+    }
+
+    /// As what rows failed so far.
+    pub fn failures(&self) -> impl Iterator<Item = ErrorCode> {
+        self.errors.keys().copied()
     }
 
     /// Prompt and completion tokens so far.
@@ -352,6 +368,24 @@ pub struct Meta {
     pub next: Option<String>,
     /// Models with why their rows went where they went, if that was chosen for each.
     pub routes: Vec<(String, String)>,
+}
+
+#[cfg(test)]
+impl Meta {
+    /// Says nothing, for tests of what was counted.
+    pub fn blank() -> Self {
+        Self {
+            job: None,
+            transport: None,
+            state: String::new(),
+            duration: Duration::ZERO,
+            estimated: false,
+            exit: Exit::Ok,
+            reason: String::new(),
+            next: None,
+            routes: Vec::new(),
+        }
+    }
 }
 
 #[cfg(test)]

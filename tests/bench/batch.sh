@@ -37,30 +37,12 @@ HELP
 }
 
 bin='' rows=120000 pairs=5 million=''
-while (($#)); do
-    case $1 in --bin | --pairs | --rows) (($# > 1)) || usage_error "$1 takes a value" ;; esac
-    case $1 in
-        --bin) bin=$2; shift ;;
-        --rows) rows=$2; number "$rows" --rows; shift ;;
-        --pairs) pairs=$2; number "$pairs" --pairs; shift ;;
-        --million) million=1 ;;
-        -h | --help) usage; exit 0 ;;
-        *) usage_error "unknown option $1" ;;
-    esac
-    shift
-done
+options million "$@"
 
-# measured EXIT CMD...: runs a command to its end after a sync; sets WALL, CPU (s), PEAK (KiB). Its output is in run.log.
+# measured CMD...: measures a command after a sync.
 measured() {
-    local expected=$1 exit
-    shift
     sync
-    await python3 "$MEASURE" run "$TMP/run.log" "$@" >"$TMP/measured"
-    read -r exit WALL CPU PEAK <"$TMP/measured"
-    if ((exit != expected)); then
-        tail -n 20 "$TMP/run.log" >&2
-        die "$(basename "$1") $2 ended with $exit"
-    fi
+    measure "$(basename "$1") $2" "$@"
 }
 
 # keep NAME [CAT]: adds what was measured to NAME's figures; CAT is the wall time of its yardstick.
@@ -105,25 +87,25 @@ round() {
     [[ -e $INPUT ]] || await python3 "$MEASURE" batch-input "$rows" "$INPUT"
     rm -rf "$TMP/shards" "$TMP/state" "$TMP/waited"
     if [[ -z $ending ]]; then yardstick "$INPUT"; fi
-    measured 0 "$BIN" prepare "$INPUT" -q -o "$TMP/shards"
+    measured "$BIN" prepare "$INPUT" -q -o "$TMP/shards"
     keep "prepare$ending" "${YARD-}"
     rm -rf "$TMP/shards"
     start_server
-    measured 0 "$BIN" submit "$INPUT" -q --base-url "$URL" --state-dir "$TMP/state"
+    measured "$BIN" submit "$INPUT" -q --base-url "$URL" --state-dir "$TMP/state"
     keep "submit$ending"
     cp -r "$TMP/state" "$TMP/waited"
-    measured 0 "$BIN" wait last -q --poll 1s --base-url "$URL" --state-dir "$TMP/waited"
+    measured "$BIN" wait last -q --poll 1s --base-url "$URL" --state-dir "$TMP/waited"
     keep "wait$ending"
     rm -rf "$TMP/waited"
     # The server's production is over: the wait has asked for every batch's end.
-    measured 0 "$BIN" fetch last -q -o "$out" --base-url "$URL" --state-dir "$TMP/state"
+    measured "$BIN" fetch last -q -o "$out" --base-url "$URL" --state-dir "$TMP/state"
     verify "$out" "$rows"
     local wall=$WALL cpu=$CPU peak=$PEAK
     if [[ -z $ending ]]; then yardstick "$out"; fi
     WALL=$wall CPU=$cpu PEAK=$peak
     keep "fetch$ending" "${YARD-}"
     mv "$out" "$out.first"
-    measured 0 "$BIN" fetch last -q -o "$out" --base-url "$URL" --state-dir "$TMP/state"
+    measured "$BIN" fetch last -q -o "$out" --base-url "$URL" --state-dir "$TMP/state"
     keep "again$ending" "${YARD-}"
     cmp "$out" "$out.first" || die 'the second fetch wrote other bytes'
     stop "$SERVER"

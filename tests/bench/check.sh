@@ -34,29 +34,12 @@ HELP
 }
 
 bin='' rows=1000000 pairs=3 jsonl=''
-while (($#)); do
-    case $1 in --bin | --pairs | --rows) (($# > 1)) || usage_error "$1 takes a value" ;; esac
-    case $1 in
-        --bin) bin=$2; shift ;;
-        --rows) rows=$2; number "$rows" --rows; shift ;;
-        --pairs) pairs=$2; number "$pairs" --pairs; shift ;;
-        --jsonl) jsonl=1 ;;
-        -h | --help) usage; exit 0 ;;
-        *) usage_error "unknown option $1" ;;
-    esac
-    shift
-done
+options jsonl "$@"
 
-# measured NAME CMD...: runs a command to its end and keeps its figures under a name; its output is in run.log.
+# measured NAME CMD...: measures a command and keeps its figures under a name.
 measured() {
-    local name=$1 exit
-    shift
-    await python3 "$MEASURE" run "$TMP/run.log" "$@" >"$TMP/measured"
-    read -r exit WALL CPU PEAK <"$TMP/measured"
-    if ((exit != 0)); then
-        tail -n 20 "$TMP/run.log" >&2
-        die "$name ended with $exit"
-    fi
+    local name=$1
+    measure "$@"
     say "  $name: $WALL s, CPU $CPU s, $((PEAK / 1024)) MiB"
     printf '%s %s %s\n' "$WALL" "$CPU" "$PEAK" >>"$TMP/figures-$name"
 }

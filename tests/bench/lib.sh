@@ -102,6 +102,38 @@ release_binary() {
     BIN=${CARGO_TARGET_DIR:-$ROOT/target}/release/llbatch
 }
 
+# Reads the options of a script that measures into bin, rows and pairs; its one switch, named $1, into the variable of that
+# name. options SWITCH "$@"
+options() {
+    local switch=$1
+    shift
+    while (($#)); do
+        case $1 in --bin | --pairs | --rows) (($# > 1)) || usage_error "$1 takes a value" ;; esac
+        case $1 in
+            # shellcheck disable=SC2034 # used by the scripts that source this
+            --bin) bin=$2; shift ;;
+            --rows | --pairs) number "$2" "$1"; printf -v "${1#--}" %s "$2"; shift ;;
+            "--$switch") printf -v "$switch" 1 ;;
+            -h | --help) usage; exit 0 ;;
+            *) usage_error "unknown option $1" ;;
+        esac
+        shift
+    done
+}
+
+# Runs a command to its end; sets WALL, CPU (s) and PEAK (KiB). Its output is in run.log. measure NAME CMD...
+measure() {
+    local name=$1 exit
+    shift
+    await python3 "$MEASURE" run "$TMP/run.log" "$@" >"$TMP/measured"
+    # shellcheck disable=SC2034 # used by the scripts that source this
+    read -r exit WALL CPU PEAK <"$TMP/measured"
+    if ((exit != 0)); then
+        tail -n 20 "$TMP/run.log" >&2
+        die "$name ended with $exit"
+    fi
+}
+
 # Arithmetic with a printf format: calc %.2f '1 / 3'
 calc() { awk "BEGIN { printf \"$1\", $2 }"; }
 # Whether a comparison holds: holds '0.5 <= 1'

@@ -91,6 +91,54 @@ fn without_wait_the_realtime_rows_are_answered_and_the_batch_goes_on() {
 }
 
 #[test]
+fn a_dry_run_shows_which_model_goes_where() {
+    let home = Home::new();
+    let unknown = r#"{"id":"u","prompt":"?","model":"nobody/knows-this","max_tokens":5}"#;
+    home.write("in.jsonl", rows() + unknown + "\n");
+    let dry = ["submit", "in.jsonl", "--via", "auto", "--dry-run"];
+    let text = home.llbatch(&dry).code(0).stdout;
+    let json: Value = serde_json::from_str(&home.llbatch(&[&dry[..], &["--json"]].concat()).code(0).stdout).unwrap();
+    let line = |model: &str| json["models"].as_array().unwrap().iter().find(|m| m["model"] == model).unwrap();
+    for (model, via, how, why) in [
+        (BATCHED, "batch", "in batches", "a batch saves 50%"),
+        (REFUSED, "realtime", "at realtime", "the batch API refuses this model"),
+        (FULL_PRICE, "realtime", "at realtime", "a batch would cost the same"),
+    ] {
+        assert!(text.contains(&format!("{model}: 4 rows {how}: {why}")), "{text}");
+        assert_eq!((&line(model)["via"], &line(model)["why"]), (&via.into(), &why.into()));
+    }
+    assert!(text.contains("(4 rows in batches, 9 at realtime)"), "{text}");
+    let usd = |value: &Value| value.as_f64().unwrap();
+    let cost = &json["cost"];
+    let auto =
+        usd(&line(BATCHED)["batch_usd"]) + usd(&line(REFUSED)["realtime_usd"]) + usd(&line(FULL_PRICE)["realtime_usd"]);
+    assert!((usd(&cost["auto_usd"]["max"]) - auto).abs() < 1e-12, "{json}");
+    // Totals are of what has a price; what has none is named.
+    let all = auto + usd(&line(BATCHED)["realtime_usd"]) - usd(&line(BATCHED)["batch_usd"]);
+    assert!((usd(&cost["realtime_usd"]["max"]) - all).abs() < 1e-12, "{json}");
+    assert_eq!(cost["unpriced_models"], serde_json::json!(["nobody/knows-this"]));
+    assert!(cost["set_aside_usd"]["realtime"].is_null(), "no bound without a part of it: {json}");
+    // Without the flag nothing is divided.
+    let plain: Value = serde_json::from_str(&home.llbatch(&["check", "in.jsonl", "--json"]).code(0).stdout).unwrap();
+    assert!(plain["cost"].get("auto_usd").is_none() && plain["models"][0].get("via").is_none(), "{plain}");
+}
+
+#[test]
+fn what_is_known_of_the_price_is_said_and_a_report_tells_the_same_time() {
+    let (home, server) = (Home::new(), Server::quick(&["--latency", "50ms"]));
+    let unknown = r#"{"id":"u","prompt":"?","model":"nobody/knows-this","max_tokens":5}"#;
+    home.write("in.jsonl", rows() + unknown + "\n");
+    let with = |args: &[&str]| home.llbatch(&[args, &["--base-url", &server.url]].concat()).code(0);
+    let args =
+        ["submit", "in.jsonl", "--via", "auto", "--wait", "--poll", "50ms", "-o", "out.jsonl", "--summary", "s.json"];
+    with(&args).says(&["about $0.000", "and the rows of 1 model without a known price (nobody/knows-this)"]);
+    with(&["report", "last", "--summary", "report.json"]);
+    let seconds = |name: &str| home.json(name)["duration_s"].as_f64().unwrap();
+    assert!(seconds("s.json") > 0.1, "{}", seconds("s.json"));
+    assert!((seconds("report.json") - seconds("s.json")).abs() < 1e-9, "{}", seconds("report.json"));
+}
+
+#[test]
 fn a_dry_run_sends_nothing() {
     let home = Home::new();
     let server = Server::start(&[]);

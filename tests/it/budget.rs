@@ -129,6 +129,37 @@ fn a_submission_that_could_cost_too_much_is_refused_whole() {
 }
 
 #[test]
+fn what_waits_to_be_sent_stays_set_aside_and_can_be_cancelled() {
+    let home = Home::new();
+    // It never takes a file, and wants to be left alone for longer than anybody waits.
+    let server = Server::quick(&["--fault", "status=503,retry-after=600,on=register,times=always"]);
+    home.write("c.toml", "[budget]\nper_day = 0.001\n");
+    home.write("in.jsonl", rows(20, 1400));
+    home.write("other.jsonl", rows(20, 1401));
+    let config = ["--config", "c.toml", "--base-url", &server.url];
+    let args = ["submit", "in.jsonl", "--wait", "--poll", "400ms", "-o", "out.jsonl"];
+    let run = home.start(home.command(&[&args[..], &config].concat()));
+    crate::support::until("it waits", || run.stderr().contains("still trying"));
+    // Each could be sent alone: $0.00084.
+    let other = || home.llbatch(&[&["submit", "other.jsonl"][..], &config].concat());
+    for _ in 0..3 {
+        other().code(5).says(&["up to $0.000", "in flight", "nothing was sent"]);
+    }
+    let state = || {
+        let out = home.llbatch(&["status", "last", "--json", "--offline"]).code(0);
+        serde_json::from_str::<Value>(&out.stdout).unwrap()["jobs"][0]["state"].clone()
+    };
+    assert_eq!(state(), "preparing");
+    home.llbatch(&[&["wait", "last", "--timeout", "100ms"][..], &config].concat()).code(75).says(&["another llbatch"]);
+    home.llbatch(&[&["cancel", "last"][..], &config].concat()).code(0).says(&["cancelled"]);
+    run.wait().code(3);
+    assert_eq!(home.read("out.jsonl").matches("\"code\":\"cancelled\"").count(), 20);
+    assert_eq!(state(), "cancelled");
+    // What it had set aside is free again: now it is the service that will not.
+    other().code(75);
+}
+
+#[test]
 fn the_days_budget_counts_every_job_and_batches_in_flight() {
     let home = Home::new();
     let server = Server::start(&["--batch-run", "60s"]);

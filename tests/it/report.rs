@@ -62,8 +62,8 @@ fn flat_results_tell_the_same() {
 fn the_summary_comes_again() {
     let home = Home::new();
     let server = Server::start(&[]);
-    home.write("in.jsonl", prompts(1..=5).replace("question 2", "[[sandbox:status=400]]"));
-    home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--summary", "s.json"]).code(3);
+    home.write("in.jsonl", prompts(1..=5).replace("question 2", "[[sandbox:status=500,times=always]]"));
+    home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--summary", "s.json", "--retries", "0"]).code(3);
     let out = home.llbatch(&["report", "last", "--json", "--summary", "again.json"]).code(0);
     let (mut first, mut again) = (home.json("s.json"), home.json("again.json"));
     let mut printed: Value = serde_json::from_str(&out.stdout).unwrap();
@@ -225,7 +225,7 @@ fn what_run_wrote_is_reported_as_its_job() {
 #[test]
 fn a_batch_job_says_what_it_saved_and_how_it_goes_on() {
     let home = Home::new();
-    home.write("in.jsonl", prompts(1..=4).replace("question 2", "[[sandbox:status=400]]"));
+    home.write("in.jsonl", prompts(1..=4).replace("question 2", "[[sandbox:status=500]]"));
     let submit = |args: &[&str]| {
         let mut command = home.command(args);
         command.env("LLBATCH_SANDBOX", "validation=0s,run=1s");

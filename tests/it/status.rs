@@ -37,6 +37,22 @@ fn the_document_has_the_members_of_the_contract() {
 }
 
 #[test]
+fn a_rehearsals_money_is_marked() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.write("in.jsonl", prompts(1..=2));
+    home.run(&server, &["in.jsonl", "-o", "out.jsonl"]).code(0);
+    let table = home.llbatch(&["status"]).code(0);
+    assert!(!table.stdout.contains("($") && !table.stderr.contains("in brackets"), "{}", table.stdout);
+    home.llbatch(&["run", "in.jsonl", "--sandbox", "-o", "out.jsonl"]).code(0);
+    let table = home.llbatch(&["status"]).code(0).says(&["in brackets", "nothing was paid"]);
+    assert_eq!(table.stdout.matches("($0.").count(), 1, "{}", table.stdout);
+    let marks: Vec<Value> =
+        status(&home, &[])["jobs"].as_array().unwrap().iter().map(|job| job["sandbox"].clone()).collect();
+    assert_eq!(marks, [Value::Bool(true), Value::Null]);
+}
+
+#[test]
 fn states_follow_a_job_through_its_life() {
     let home = Home::new();
     let server = Server::start(&["--latency", "50ms"]);

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::tables::word;
+use super::tables::{is_rehearsal, word};
 use crate::api::batches::Batch;
 use crate::error::Result;
 use crate::pipeline::batch::remote::{self, Seen};
@@ -27,6 +27,9 @@ pub(super) struct Entry {
     input: String,
     rows: Rows,
     cost: Cost,
+    /// Answered by the built-in server: nothing was paid.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    sandbox: bool,
     batches: Vec<BatchLine>,
 }
 
@@ -112,6 +115,7 @@ pub(super) fn entry(Seen { job, batches }: &Seen) -> Entry {
             pending: job.total.saturating_sub(job.succeeded + job.failed),
         },
         cost: Cost { estimated_usd: job.estimate, usd: job.cost },
+        sandbox: is_rehearsal(job),
         batches: batches
             .iter()
             .map(|batch| BatchLine {

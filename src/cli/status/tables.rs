@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::document::RemoteLine;
 use crate::pipeline::batch::remote::Seen;
+use crate::pipeline::job::spec_of;
 use crate::store::{BatchJob, Job, Step};
 use crate::ui::table::{Align, Table};
 use crate::ui::{escape, format};
@@ -58,15 +59,22 @@ fn done(job: &Job, batches: &[BatchJob]) -> f64 {
     if percent < 100.0 { percent.min(99.0) } else { 100.0 }
 }
 
+/// Whether the built-in server answers it.
+pub(super) fn is_rehearsal(job: &Job) -> bool {
+    spec_of(job).is_ok_and(|spec| spec.service == "sandbox")
+}
+
 /// What it cost, or about what it will.
 fn cost(job: &Job) -> String {
-    match (job.cost, job.estimate) {
+    let cost = match (job.cost, job.estimate) {
         // What is paid so far, of its rows at realtime, is not what it will come to.
         (Some(usd), Some(estimate)) if !job.state.ended() => format!("~{}", usd.max(estimate).human()),
         (Some(usd), _) => usd.human(),
         (None, Some(estimate)) => format!("~{}", estimate.human()),
-        (None, None) => "?".to_owned(),
-    }
+        (None, None) => return "?".to_owned(),
+    };
+    // A rehearsal's money is none.
+    if is_rehearsal(job) { format!("({cost})") } else { cost }
 }
 
 pub(super) fn batches_table(seen: &[Seen]) -> Table {

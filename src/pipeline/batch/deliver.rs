@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::Work;
 use super::ahead::{Ahead, Fresh};
+use super::retry::passes;
 use super::submit::{have, plural_batches};
+use super::unsent::is_unsent;
 use crate::error::{Exit, Result};
 use crate::outcome::ErrorCode;
 use crate::pipeline::money::outstanding;
@@ -14,7 +16,7 @@ use crate::pipeline::{Bits, Cursor, Money};
 use crate::pipeline::{budget, calibrate};
 use crate::price::Nanos;
 use crate::request::Shape;
-use crate::store::{BatchJob, JobDb, State, Step};
+use crate::store::{BatchJob, JobDb, State};
 use crate::summary::{Meta, Summary, Totals};
 use crate::ui::format;
 
@@ -41,7 +43,7 @@ impl Work<'_> {
     pub fn open_batches(&self) -> Result<(usize, usize)> {
         let batches = self.courier.db.borrow().batches()?;
         let open = batches.iter().filter(|batch| batch.is_open());
-        let unsent = open.clone().filter(|batch| matches!(batch.step, Step::Planned | Step::Uploaded));
+        let unsent = open.clone().filter(|batch| is_unsent(batch));
         Ok((open.clone().count(), unsent.count()))
     }
 
@@ -158,10 +160,16 @@ impl Work<'_> {
         let exit = self.verdict(&batches, &totals);
         self.job.cost = totals.usd();
         self.job.exit = Some(exit.0.code());
+        // What was sent at realtime on the way is a part of it; a report says the same later.
+        let elapsed = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if !batches.is_empty() {
+            self.job.active_ms = self.job.active_ms.max(elapsed);
+        }
         self.job.delivered |= open == 0;
         let state = self.tell_ledger(false)?;
         budget::record(&self.job, &totals, &self.ledger)?;
-        let mut summary = totals.summary(&self.meta(state, began.elapsed(), exit));
+        let passes = totals.failures().any(passes);
+        let mut summary = totals.summary(&self.meta(state, passes, exit));
         if open == 0 {
             // Nice to know, and nothing more: an input that is gone by now is no failure.
             let learned = self.inputs().and_then(|inputs| {
@@ -215,21 +223,22 @@ impl Work<'_> {
             .unwrap_or((Exit::Ok, "done".to_owned()))
     }
 
-    fn meta(&self, state: State, duration: Duration, (exit, reason): (Exit, String)) -> Meta {
+    /// `passes`: there are failed rows that another try may help.
+    fn meta(&self, state: State, passes: bool, (exit, reason): (Exit, String)) -> Meta {
         let sandbox = self.sandbox_flag();
         let next = match (exit, state) {
             (Exit::Ok, _) => None,
             // No batch is to come for the rows that are left.
             (Exit::TempFail, State::Interrupted) => Some(format!("llbatch retry {}{sandbox}", self.job.id)),
             (Exit::TempFail, _) => Some(format!("llbatch fetch {}{sandbox} --wait -o FILE", self.job.id)),
-            _ if self.job.failed == 0 => None,
+            _ if !passes => None,
             _ => Some(format!("llbatch retry {}{sandbox}", self.job.id)),
         };
         Meta {
             job: Some(self.job.id.clone()),
             transport: Some(self.job.transport.as_str().to_owned()),
             state: state.as_str().to_owned(),
-            duration,
+            duration: Duration::from_millis(self.job.active_ms),
             estimated: false,
             exit,
             reason,

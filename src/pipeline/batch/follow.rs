@@ -4,12 +4,13 @@
 
 use std::time::{Duration, Instant};
 
+use super::Work;
+use super::hold::busy;
 use super::submit::plural_batches;
 use super::tell::REMIND;
-use super::{Work, busy};
 use crate::batch::poll;
 use crate::error::{Error, Exit, Result};
-use crate::store::{BatchJob, Step};
+use crate::store::BatchJob;
 use crate::ui::format;
 
 /// Before it is tried again to take a job on which another process works.
@@ -76,10 +77,7 @@ pub fn follow(works: &mut [Work<'_>], waiting: Waiting) -> Result<bool> {
             wait = wait.min(left);
         }
         works[open].show(wait)?;
-        // What was admitted and not sent counts against the budgets only while its job is held.
-        if !(waiting.submitting && works.iter().any(Work::has_unsent)) {
-            works.iter_mut().try_for_each(Work::release)?;
-        }
+        works.iter_mut().try_for_each(|work| work.leave(waiting.submitting))?;
         works[open].block_on(works[open].courier.pause(wait))?;
     }
     unreachable!("the numbers do not end")
@@ -115,12 +113,6 @@ impl Work<'_> {
     fn waits(&self) -> Result<bool> {
         let batches = self.courier.db.borrow().batches()?;
         Ok(batches.iter().any(BatchJob::is_open) || self.is_unplanned()?)
-    }
-
-    /// Whether batches are planned that the service has not been asked to create.
-    fn has_unsent(&self) -> bool {
-        let batches = self.courier.db.borrow().batches().unwrap_or_default();
-        batches.iter().any(|batch| batch.is_open() && matches!(batch.step, Step::Planned | Step::Uploaded))
     }
 
     /// Settles doubts, asks once, takes what has ended. Says whether all is in.

@@ -12,8 +12,9 @@ use crate::pipeline::Bits;
 use crate::pipeline::job::spool_stdin;
 use crate::pipeline::notices::{self, Kind};
 use crate::pipeline::problems::{self, Deed};
+use crate::pipeline::route::{self, Route};
 use crate::plan::{self, CheckOptions, Checked};
-use crate::price::{Batch, Table};
+use crate::price::Table;
 use crate::request::Shape;
 use crate::store::Store;
 use crate::ui::{Progress, format};
@@ -50,7 +51,7 @@ pub fn look(order: &Order, remote: Remote<'_>, store: &Store, ctx: &Ctx, progres
     let mut content = Content::new(remote.name);
     let mut realtime = order.auto.then(Bits::default);
     let table = &ctx.settings.prices;
-    let in_batch = |model: &str| !order.auto || saves(table, model);
+    let in_batch = |model: &str| !order.auto || route::saves(table.get(model));
     let options =
         CheckOptions { max_problems: order.max_problems, table: Some(&ctx.settings.prices), ..CheckOptions::default() };
     let checked = plan::check_with(
@@ -87,29 +88,14 @@ pub fn look(order: &Order, remote: Remote<'_>, store: &Store, ctx: &Ctx, progres
     Ok(Looked { inputs, shape, checked, key, shown, stamp, realtime, routes, _spool: spool })
 }
 
-/// Whether a batch serves the model for less.
-fn saves(table: &Table, model: &str) -> bool {
-    table.get(model).is_some_and(|entry| entry.batch == Batch::Discounted)
-}
-
 /// Says which models go where; gives back why.
 fn divide(models: &[(Arc<str>, u64)], table: &Table, ctx: &Ctx) -> Vec<(String, String)> {
-    let mut routes = Vec::with_capacity(models.len());
-    for (model, rows) in models {
-        let entry = table.get(model);
-        let (how, why) = match entry.map_or(Batch::Unknown, |entry| entry.batch) {
-            Batch::Discounted => {
-                let percent = entry.map_or_else(String::new, |entry| entry.discount.percent());
-                ("in batches", format!("a batch saves {percent}"))
-            }
-            Batch::Refused => ("at realtime", "the batch API refuses this model".to_owned()),
-            Batch::FullPrice => ("at realtime", "a batch would cost the same".to_owned()),
-            Batch::Unknown => ("at realtime", "no batch discount is known".to_owned()),
-        };
-        ctx.ui.note(&format!("{model}: {} {how}: {why}", format::plural(*rows, "row")));
-        routes.push((model.to_string(), why));
-    }
-    routes
+    let divided = models.iter().map(|(model, rows)| {
+        let route = Route::of(table.get(model));
+        ctx.ui.note(&route.line(model, *rows));
+        (model.to_string(), route.why)
+    });
+    divided.collect()
 }
 
 /// A hash of every row's id and request: the same for the same content, however it is spelled.

@@ -6,6 +6,7 @@ mod ahead;
 pub mod collect;
 pub mod deliver;
 pub mod follow;
+mod hold;
 mod look;
 mod others;
 pub mod plan;
@@ -16,6 +17,7 @@ mod runtime;
 pub mod state;
 pub mod submit;
 mod tell;
+pub mod unsent;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -25,17 +27,19 @@ use std::time::{Duration, Instant};
 pub use runtime::runtime;
 use tokio::runtime::Runtime;
 
-use super::job::{Spec, inputs_of, spec_of};
+use super::job::{Spec, inputs_of};
 use super::signals::Signals;
 use crate::api::Client;
 use crate::batch::courier::{self, Courier};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
+use crate::price::Nanos;
 use crate::realtime::Shared;
-use crate::store::{Job, JobDb, Ledger, Lock, State, Step, Store, Turn};
+use crate::store::{Job, JobDb, Ledger, Lock, State, Step, Store};
 use crate::ui::{Progress, Results};
 use ahead::Fresh;
+pub use hold::same_service;
 use others::{owned, witnesses};
 use state::{Counts, state_of};
 use tell::teller;
@@ -76,6 +80,10 @@ pub struct Work<'a> {
     pub courier: Courier<'a>,
     /// What is shown meanwhile.
     pub progress: Progress,
+    /// What was planned here may cost about that, ...
+    priced: Nanos,
+    /// ... and what the rows of these models cost, of which no price is known.
+    unpriced: Vec<String>,
     /// Rows answered and failed, once they have been counted: a count reads them all.
     counted: Cell<Option<(u64, u64)>>,
     /// What was collected here, if results are to be written here too.
@@ -84,63 +92,13 @@ pub struct Work<'a> {
     runtime: Rc<Runtime>,
     /// Held while it is worked on; not while it is only waited for.
     lock: Option<Lock>,
+    /// Held while it waits to send more.
+    claim: Option<Lock>,
     /// The state of the database when the lock was given up.
     left_at: i64,
 }
 
-/// Whether the job may be talked about with this service.
-///
-/// # Errors
-/// 2 if it belongs to another one.
-pub fn same_service(job: &Job, spec: &Spec, remote: &str) -> Result<()> {
-    if spec.service == remote {
-        return Ok(());
-    }
-    let hint =
-        if spec.service == "sandbox" { "add --sandbox" } else { "leave --sandbox out, or give the same --base-url" };
-    Err(Error::usage(format!("{} is with {}, this command is for {remote}", job.id, spec.service)).hint(hint))
-}
-
 impl<'a> Work<'a> {
-    /// Takes a job that is in the index.
-    ///
-    /// # Errors
-    /// 75 if another process works on it, 2 if it is none for this service, 74 if its files cannot be read.
-    pub fn open(job: &Job, remote: Remote<'a>, ctx: &'a Ctx, patience: Duration, results: Results) -> Result<Self> {
-        Self::open_in_turn(job, remote, ctx, patience, results, Turn::Now)
-    }
-
-    /// The same, waiting as `turn` says for a process that works on it.
-    ///
-    /// # Errors
-    /// As [`Work::open`].
-    pub fn open_in_turn(
-        job: &Job,
-        remote: Remote<'a>,
-        ctx: &'a Ctx,
-        patience: Duration,
-        results: Results,
-        turn: Turn,
-    ) -> Result<Self> {
-        let store = Store::open(&ctx.settings.state_dir.value)?;
-        let ledger = store.ledger()?;
-        let spec = spec_of(job)?;
-        same_service(job, &spec, remote.name)?;
-        let until = if turn == Turn::Now { Turn::soon() } else { turn };
-        let say = |holder: &str| {
-            if turn != Turn::Now {
-                ctx.ui.note(&format!("{holder} works on {}; waiting for it", job.id));
-            }
-        };
-        let lock = store.lock_in_turn(&job.id, until, &say)?.ok_or_else(|| {
-            Error::new(Exit::TempFail, format!("{} is being worked on by {}", job.id, store.holder(&job.id)))
-                .hint("wait for it, then run the same command again; submit, fetch and retry wait by themselves with --wait-lock")
-        })?;
-        // As it stands now that nobody else changes it.
-        let job = ledger.find(&job.id)?;
-        Self::with(job, spec, remote, ctx, (store, ledger, lock), patience, results)
-    }
-
     fn with(
         job: Job,
         spec: Spec,
@@ -186,11 +144,14 @@ impl<'a> Work<'a> {
             spec,
             courier,
             progress,
+            priced: Nanos::ZERO,
+            unpriced: Vec::new(),
             counted: Cell::default(),
             fresh: Cell::default(),
             signals: Some(signals),
             runtime: runtime()?,
             lock: Some(lock),
+            claim: None,
             left_at: 0,
         })
     }
@@ -219,41 +180,6 @@ impl<'a> Work<'a> {
             );
             Error { exit, hint: Some(hint), ..error }
         })
-    }
-
-    /// Lets others work on the job while this process only waits for it. All that was done is committed.
-    ///
-    /// # Errors
-    /// 74 if the database cannot be read.
-    pub fn release(&mut self) -> Result<()> {
-        if self.lock.is_some() {
-            self.left_at = self.courier.db.borrow().version()?;
-            self.lock = None;
-        }
-        Ok(())
-    }
-
-    /// Takes the job again after [`Self::release`], as others have left it; `false` if another process works on it.
-    ///
-    /// # Errors
-    /// 1 if it was removed meanwhile, 74 if it cannot be read.
-    pub fn hold(&mut self) -> Result<bool> {
-        if self.lock.is_some() {
-            return Ok(true);
-        }
-        let id = &self.job.id;
-        let Some(lock) = self.store.lock(id)? else { return Ok(false) };
-        let gone = |error: Error| match error.exit {
-            Exit::Usage => Error::new(Exit::Failure, format!("{id} was removed by another llbatch meanwhile")),
-            _ => error,
-        };
-        self.job = self.ledger.find(id).map_err(gone)?;
-        self.spec = spec_of(&self.job)?;
-        self.lock = Some(lock);
-        if self.courier.db.borrow().version()? != self.left_at {
-            self.forget_counts();
-        }
-        Ok(true)
     }
 
     /// The inputs as they were submitted, or those that a realtime job read.
@@ -358,9 +284,4 @@ impl<'a> Work<'a> {
         self.tell_ledger(false)?;
         done
     }
-}
-
-fn busy(id: &str) -> Error {
-    Error::new(Exit::TempFail, format!("{id} is being worked on by another llbatch"))
-        .hint("wait for it, then run the same command again")
 }

@@ -49,6 +49,7 @@ impl Work<'_> {
         };
         let mut money = Money::new(self.ctx.settings.prices.clone());
         let mut estimate = Some(Nanos::ZERO);
+        let mut priced = Nanos::ZERO;
         let mut worst = Worst::new(self.ctx.settings.prices.clone(), true);
         let mut most: HashMap<u32, Option<Nanos>> = HashMap::new();
         let mut waiting = 0;
@@ -74,6 +75,7 @@ impl Work<'_> {
                     *sum = sum.zip(worst.of(model, reserve)).map(|(sum, cost)| sum + cost);
                     let cost = money.cost(model, true, about);
                     estimate = estimate.zip(cost).map(|(sum, cost)| sum + cost);
+                    priced += cost.unwrap_or_default();
                 }
                 Placed::Bad { row, id, model, message } => {
                     each(None);
@@ -136,6 +138,7 @@ impl Work<'_> {
         }
         db.commit(true)?;
         drop(db);
+        self.priced = priced;
         self.job.estimate = match (retry, self.job.estimate, estimate) {
             (false, _, estimate) => estimate,
             (true, old, new) => old.zip(new).map(|(old, new)| old + new),

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::state::{Counts, state_of};
 use super::submit::peek;
+use super::unsent::is_claimed;
 use super::{PATIENCE, Remote};
 use crate::batch::courier::{Courier, Options};
 use crate::error::{Error, Exit, Result};
@@ -41,9 +42,9 @@ impl Seen {
 pub fn look(jobs: Vec<Job>, store: &Store) -> Result<Vec<Seen>> {
     jobs.into_iter()
         .map(|mut job| {
-            let busy = store.in_use(&job.id);
             let db = if store.job_path(&job.id).exists() { Some(peek(store, &job)?) } else { None };
             let batches = db.as_ref().map_or_else(|| Ok(Vec::new()), JobDb::batches)?;
+            let busy = store.in_use(&job.id) || is_claimed(store, &job.id, &batches);
             if job.transport == Transport::Batch {
                 let counts = Counts { total: job.total, succeeded: job.succeeded, failed: job.failed };
                 job.state = state_of(&batches, counts, busy);

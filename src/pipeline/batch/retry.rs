@@ -31,6 +31,8 @@ pub struct Again {
     pub left: u64,
     /// Prompts estimated, answers up to their `max_tokens`; `None`: a price is not known.
     pub cost: Option<Nanos>,
+    /// The same without the rows whose price is not known.
+    pub priced: Nanos,
     /// The most that it can cost; `None`: a price is not known.
     pub most: Option<Nanos>,
     /// A model without a known price, if there is one.
@@ -160,7 +162,14 @@ impl Work<'_> {
 impl Again {
     /// These rows, not yet priced.
     pub(super) fn of(rows: Vec<u64>, left: u64) -> Self {
-        Self { rows, left, cost: Some(Nanos::ZERO), most: Some(Nanos::ZERO), unpriced: String::new() }
+        Self {
+            rows,
+            left,
+            cost: Some(Nanos::ZERO),
+            priced: Nanos::ZERO,
+            most: Some(Nanos::ZERO),
+            unpriced: String::new(),
+        }
     }
 
     pub(super) fn price(&mut self, inputs: &Inputs, shape: &Shape, batch: bool, table: &Table) -> Result<()> {
@@ -175,7 +184,9 @@ impl Again {
         };
         plan::check_with(inputs, shape, &options, &look, &mut |row, found| {
             let Some((model, about, bound)) = found.filter(|_| self.rows.binary_search(&row).is_ok()) else { return };
-            self.cost = self.cost.zip(money.cost(&model, batch, about)).map(|(sum, cost)| sum + cost);
+            let cost = money.cost(&model, batch, about);
+            self.cost = self.cost.zip(cost).map(|(sum, cost)| sum + cost);
+            self.priced += cost.unwrap_or_default();
             let most = worst.of(&model, Usage { prompt: bound, ..about });
             if most.is_none() {
                 self.unpriced = model.to_string();

@@ -6,6 +6,7 @@ use super::look::{Content, Looked, look};
 use super::remote::look as look_at;
 use super::retry::Again;
 use super::state::state_of;
+use super::unsent::is_unsent;
 use super::{Remote, Work};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
@@ -235,8 +236,13 @@ impl Work<'_> {
                 return Err(budget::unpriced_error(&beside.unpriced));
             }
             self.job.estimate = self.job.estimate.zip(beside.cost).map(|(batch, realtime)| batch + realtime);
+            self.priced += beside.priced;
             self.ledger.update(&self.job)?;
         }
+        let table = &self.ctx.settings.prices;
+        let unpriced =
+            looked.checked.models.iter().filter(|(model, _)| table.get(model).is_none_or(|e| e.price.is_none()));
+        self.unpriced = unpriced.map(|(model, _)| model.to_string()).collect();
         if let Err(error) = self.admit_unsent(order.max_cost, order.allow_unpriced) {
             self.unplan()?;
             return Err(error);
@@ -250,7 +256,7 @@ impl Work<'_> {
     /// 5 if it could cost more than is left, 2 if a price is not known.
     pub fn admit_unsent(&self, max_cost: Option<Nanos>, allow_unpriced: bool) -> Result<()> {
         let mut unsent = self.courier.db.borrow().batches()?;
-        unsent.retain(|batch| matches!(batch.step, Step::Planned | Step::Uploaded));
+        unsent.retain(is_unsent);
         if unsent.is_empty() {
             return Ok(());
         }
@@ -330,7 +336,15 @@ impl Work<'_> {
         }
         let cost = match self.job.estimate {
             Some(usd) => format!("about {} (prompts estimated, answers up to their max_tokens)", usd.human()),
-            None => "at an unknown price".to_owned(),
+            None if self.unpriced.is_empty() => "at an unknown price".to_owned(),
+            None => {
+                let models = format::plural(self.unpriced.len() as u64, "model");
+                format!(
+                    "about {} and the rows of {models} without a known price ({})",
+                    self.priced.human(),
+                    self.unpriced.join(", ")
+                )
+            }
         };
         ui.note(&format!(
             "job {}: {} in {}, {cost}, with {}",

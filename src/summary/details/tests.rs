@@ -26,18 +26,7 @@ fn detail(rows: &[(Outcome, Said)]) -> Detail {
         details.add(outcome, &Charge::of(outcome, Some(PRICE), Some(PRICE)), *said, || format!("text {}", outcome.row));
     }
     let files = Source::Files { files: Vec::new(), batch_price: false };
-    let meta = Meta {
-        job: None,
-        transport: None,
-        state: String::new(),
-        duration: std::time::Duration::ZERO,
-        estimated: false,
-        exit: crate::error::Exit::Ok,
-        reason: String::new(),
-        next: None,
-        routes: Vec::new(),
-    };
-    details.report(crate::summary::Totals::new(0).summary(&meta), files, Some(2.0)).details
+    details.report(crate::summary::Totals::new(0).summary(&Meta::blank()), files, Some(2.0)).details
 }
 
 #[test]

@@ -60,6 +60,19 @@ fn a_batch_that_ended_meanwhile_is_no_error() {
 }
 
 #[test]
+fn a_run_that_was_killed_is_neither_ended_nor_to_be_cancelled() {
+    let (home, server) = (Home::new(), Server::quick(&["--latency", "100ms"]));
+    home.write("in.jsonl", prompts(1..=40));
+    let run = home.spawn(&server, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "2"]);
+    server.until_billed(3);
+    assert_eq!(run.kill(), None);
+    let out =
+        home.at(&server.url, &["cancel", "last"]).code(0).says(&["is being answered", "--resume=j-", "interrupted"]);
+    assert!(!out.stderr.contains("has ended"), "{}", out.stderr);
+    assert_eq!(state(&home, "last"), "interrupted");
+}
+
+#[test]
 fn several_at_once() {
     let (home, server) = (Home::new(), Server::quick(&["--batch-run", "1h"]));
     let jobs: Vec<String> = (1..=3)

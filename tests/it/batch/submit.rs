@@ -89,6 +89,8 @@ fn nothing_is_sent_of_an_input_with_problems() {
     assert_eq!(server.requests(), 0);
     assert_eq!(status(&home, &server, &[])["jobs"], json!([]), "no job is left behind");
 
+    home.write("empty.jsonl", "");
+    home.at(&server.url, &["submit", "empty.jsonl"]).code(65).says(&["empty.jsonl: the input has no rows"]);
     let id = submit(&home, &server, &["bad.jsonl", "--skip-invalid"]);
     fetch(&home, &server, &id, &[]).code(3);
     assert_eq!(ends(&home), ["ok", "ok", "invalid_request", "invalid_request", "ok"]);

@@ -1,0 +1,54 @@
+//! Batches that were admitted and not sent yet, while the process that is to send them waits and lets others at its job.
+//!
+//! What they may cost stays set aside as long as that process lives, which it says by a lock beside the job's. For others
+//! the job is in use all the same; only `cancel` gets past, since what it leaves costs nothing.
+
+use super::submit::peek;
+use crate::error::Result;
+use crate::store::{BatchJob, Job, Lock, Step, Store, Turn};
+
+fn name(job: &str) -> String {
+    format!("unsent-{job}")
+}
+
+/// Whether the service has not been asked to create it.
+#[must_use]
+pub const fn is_unsent(batch: &BatchJob) -> bool {
+    matches!(batch.step, Step::Planned | Step::Uploaded)
+}
+
+/// Says, until it is dropped, that this process lives to send what is unsent of `job`; `None`: another one says so now.
+///
+/// # Errors
+/// 74 if the lock file cannot be used.
+pub fn claim(store: &Store, job: &str) -> Result<Option<Lock>> {
+    store.lock(&name(job))
+}
+
+/// Whether a process says so of `job`.
+#[must_use]
+pub fn has_claimant(store: &Store, job: &str) -> bool {
+    store.in_use(&name(job))
+}
+
+/// Whether a process waits to send some of these `batches` of `job`.
+#[must_use]
+pub fn is_claimed(store: &Store, job: &str, batches: &[BatchJob]) -> bool {
+    batches.iter().any(is_unsent) && has_claimant(store, job)
+}
+
+/// The same of a job as the store has it.
+///
+/// # Errors
+/// 74 if its database cannot be read.
+pub fn is_claimed_now(store: &Store, job: &Job) -> Result<bool> {
+    Ok(store.job_path(&job.id).exists() && is_claimed(store, &job.id, &peek(store, job)?.batches()?))
+}
+
+/// Waits as `turn` says until nobody claims `job` any more; whether that came.
+///
+/// # Errors
+/// 74 if the lock file cannot be used.
+pub fn wait(store: &Store, job: &str, turn: Turn, say: &dyn Fn(&str)) -> Result<bool> {
+    Ok(store.lock_in_turn(&name(job), turn, say)?.is_some())
+}
