@@ -265,7 +265,7 @@ impl<'ctx> Consumer<'_, 'ctx> {
         let outage = held.as_ref().is_some_and(|(_, hold, _)| *hold == Hold::Outage);
         if let Some((_, _, last)) = held.as_ref().filter(|_| outage && !self.outage) {
             self.ui.warn(&format!(
-                "the service cannot be reached or fails every request; trying once a minute. Last: {last}"
+                "the service cannot be reached or fails every request; trying again after seconds, then once a minute. Last: {last}"
             ));
         }
         if outage || self.shared.gauges.in_flight.load(Ordering::Relaxed) > 1 {

@@ -16,8 +16,10 @@ use crate::api::error::Class;
 use crate::api::limits::Limits;
 use crate::api::retry;
 
-/// An empty retry budget pauses the run for this long, then one request tries.
-const OUTAGE_PAUSE: Duration = Duration::from_mins(1);
+/// An empty retry budget pauses the run for this long, then one request tries. What passes in seconds costs seconds.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+/// Each request that fails then doubles the pause, up to this.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// Seconds' worth of the user's rate that may leave at once.
 const BURST_SECONDS: f64 = 0.1;
 
@@ -68,6 +70,7 @@ pub struct Limiter {
 
 #[derive(Debug)]
 struct Outage {
+    pause: Duration,
     until: Instant,
     probing: bool,
 }
@@ -166,7 +169,7 @@ impl Limiter {
     pub fn failed(&mut self, now: Instant, class: Class) -> bool {
         self.probe_over(now);
         if self.outage.is_none() && !self.budget.take(class) {
-            self.outage = Some(Outage { until: now + OUTAGE_PAUSE, probing: false });
+            self.outage = Some(Outage { pause: FIRST_PAUSE, until: now + FIRST_PAUSE, probing: false });
         }
         self.outage.is_some()
     }
@@ -175,7 +178,8 @@ impl Limiter {
         if let Some(outage) = &mut self.outage
             && outage.probing
         {
-            *outage = Outage { until: now + OUTAGE_PAUSE, probing: false };
+            let pause = (outage.pause * 2).min(LONGEST_PAUSE);
+            *outage = Outage { pause, until: now + pause, probing: false };
         }
     }
 
@@ -322,14 +326,22 @@ mod tests {
         let failures = (1..1000).find(|_| limiter.failed(start, Class::NotSent)).expect("an outage");
         assert_eq!(failures, 41);
         let (until, hold) = limiter.take(start, 1).expect_err("a pause");
-        assert_eq!((until, hold), (start + OUTAGE_PAUSE, Hold::Outage));
-        assert!(limiter.take(until, 1).is_ok());
-        assert!(limiter.take(until, 1).is_err(), "a second probe");
-        assert!(limiter.failed(until, Class::NotSent));
-        assert!(limiter.take(until + Duration::from_secs(59), 1).is_err());
-        assert!(limiter.take(until + OUTAGE_PAUSE, 1).is_ok());
+        assert_eq!((until, hold), (start + FIRST_PAUSE, Hold::Outage));
+        let mut now = until;
+        for pause in [4, 8, 16, 32, 60, 60] {
+            assert!(limiter.take(now, 1).is_ok());
+            assert!(limiter.take(now, 1).is_err(), "a second probe");
+            assert!(limiter.failed(now, Class::NotSent));
+            let (until, _) = limiter.take(now, 1).expect_err("a longer pause");
+            assert_eq!(until, now + Duration::from_secs(pause));
+            now = until;
+        }
+        assert!(limiter.take(now, 1).is_ok());
         limiter.succeeded(true, 0.5);
-        assert!(limiter.take(until + OUTAGE_PAUSE, 1).is_ok());
-        assert!(limiter.take(until + OUTAGE_PAUSE, 1).is_ok());
+        assert!(limiter.take(now, 1).is_ok());
+        assert!(limiter.take(now, 1).is_ok());
+        let again = (1..1000).find(|_| limiter.failed(now, Class::NotSent)).expect("an outage");
+        assert!(again < 41, "what was spent comes back slowly");
+        assert_eq!(limiter.take(now, 1), Err((now + FIRST_PAUSE, Hold::Outage)), "a new one begins anew");
     }
 }
