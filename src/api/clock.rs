@@ -23,17 +23,12 @@ impl Clock {
         }
     }
 
-    /// Whether an answer has told it.
-    pub(super) fn is_set(&self) -> bool {
-        self.0.lock().is_ok_and(|told| told.is_some())
-    }
-
-    /// The service's time; this machine's, `here`, where they agree, because it is finer, or where nothing was told.
-    pub(super) fn now(&self, here: SystemTime) -> SystemTime {
-        let told = self.0.lock().ok().and_then(|told| *told);
-        let Some(there) = told.and_then(|(date, at)| date.checked_add(at.elapsed())) else { return here };
+    /// The service's time, if it was told; this machine's, `here`, where they agree, because it is finer.
+    pub(super) fn now(&self, here: SystemTime) -> Option<SystemTime> {
+        let (date, at) = self.0.lock().ok().and_then(|told| *told)?;
+        let there = date.checked_add(at.elapsed())?;
         let apart = there.duration_since(here).unwrap_or_else(|behind| behind.duration());
-        if apart <= AGREE { here } else { there }
+        Some(if apart <= AGREE { here } else { there })
     }
 }
 
@@ -48,17 +43,17 @@ mod tests {
         let clock = Clock::default();
         let date = SystemTime::UNIX_EPOCH + 20_000 * DAY;
         for here in [date, date + 400 * DAY, date - 400 * DAY] {
-            assert_eq!(clock.now(here), here, "nothing was told");
+            assert_eq!(clock.now(here), None, "nothing was told");
         }
         let told = |text: &str| clock.set(&HeaderMap::from_iter([(DATE, text.parse().expect("a header"))]));
         told(&httpdate::fmt_http_date(date));
         for here in [date + 400 * DAY, date - 400 * DAY, date + Duration::from_mins(10)] {
-            let now = clock.now(here);
+            let now = clock.now(here).expect("a time");
             assert!(now >= date && now < date + Duration::from_mins(1), "{now:?}");
         }
         let finer = date + Duration::from_millis(1250);
-        assert_eq!(clock.now(finer), finer, "they agree");
+        assert_eq!(clock.now(finer), Some(finer), "they agree");
         told("yesterday");
-        assert_eq!(clock.now(finer), finer, "that was no time");
+        assert_eq!(clock.now(finer), Some(finer), "that was no time");
     }
 }

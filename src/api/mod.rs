@@ -178,16 +178,10 @@ impl Client {
         url
     }
 
-    /// What time it is for the service, as far as its answers to anything but [`Client::post`] have told.
+    /// What time it is for the service, if its answers to anything but [`Client::post`] have told.
     #[must_use]
-    pub fn now(&self) -> SystemTime {
+    pub fn now(&self) -> Option<SystemTime> {
         self.clock.now(SystemTime::now())
-    }
-
-    /// Whether the service has told the time.
-    #[must_use]
-    pub fn knows_the_time(&self) -> bool {
-        self.clock.is_set()
     }
 
     /// Sends `body` once and reads the whole answer; any status is a [`Reply`].

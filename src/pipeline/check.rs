@@ -19,8 +19,6 @@ use crate::tokens::Estimator;
 /// The document of `check --json` (contract).
 #[derive(Debug, Serialize)]
 pub struct Document {
-    #[serde(skip)]
-    inputs: String,
     version: u8,
     /// All rows, good and bad.
     pub rows: u64,
@@ -92,6 +90,8 @@ struct ModelLine {
     source: String,
     as_of: String,
     #[serde(skip)]
+    batches: u64,
+    #[serde(skip)]
     realtime: Range,
     #[serde(skip)]
     in_batch: Range,
@@ -154,13 +154,17 @@ impl Document {
             set_aside: Reserved { realtime: sum(&|m| m.reserved.realtime), batch: sum(&|m| m.reserved.batch) },
         };
         let advice = text::advice(&models);
+        let (mut problems, mut problem_count) = (checked.problems, checked.problem_count);
+        if checked.rows == 0 && problem_count == 0 {
+            problems.push(Problem::at(None, &checked.inputs, 1, "no_rows", "the input has no rows"));
+            problem_count = 1;
+        }
         Self {
-            inputs: checked.inputs,
             version: 1,
             rows: checked.rows,
             bytes: checked.bytes,
-            problem_count: checked.problem_count,
-            problems: checked.problems,
+            problem_count,
+            problems,
             tokens: Tokens {
                 prompt: models.iter().map(|model| model.prompt_tokens).sum(),
                 completion_max: models.iter().try_fold(0_u64, |sum, m| Some(sum.saturating_add(m.completion_max?))),
@@ -182,9 +186,11 @@ impl Document {
     pub fn divide(&mut self, table: &Table) {
         let mut lines = Vec::with_capacity(self.models.len());
         let mut ways = Vec::with_capacity(self.models.len());
+        self.batches = 0;
         for model in &mut self.models {
             let route = Route::of(table.get(&model.model));
             lines.push(route.line(&model.model, model.rows));
+            self.batches += if route.batch { model.batches } else { 0 };
             ways.push(if route.batch { model.in_batch } else { model.realtime });
             (model.via, model.why) = (Some(route.via()), Some(route.why));
         }
@@ -234,6 +240,7 @@ impl ModelLine {
             realtime_usd: realtime.max,
             batch_usd: in_batch.max,
             batch: entry.map_or(Batch::Unknown, |entry| entry.batch),
+            batches: model.batches(),
             via: None,
             why: None,
             source: entry.map_or_else(String::new, |entry| entry.source.clone()),

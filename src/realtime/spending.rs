@@ -16,6 +16,7 @@ impl Engine {
             let asked = self.budget.borrow_mut().as_mut().map(|budget| {
                 budget.reserve(model, most, self.shared.funds.drawn()).map_err(|short| (short, budget.spent_idle()))
             });
+            self.short.set(matches!(asked, Some(Err((Short::Undrawn(_), _)))));
             match asked {
                 None => return Some(Nanos::ZERO),
                 Some(Ok(cost)) => return Some(cost),

@@ -59,6 +59,9 @@ pub struct BatchJob {
     /// When its creation was last begun, in milliseconds since 1970.
     #[serde(default)]
     pub begun_at: Option<i64>,
+    /// The same by the service's clock, if it had told the time.
+    #[serde(default)]
+    pub begun_there: Option<i64>,
     /// How often its creation was begun.
     #[serde(default)]
     pub tries: u32,

@@ -116,6 +116,7 @@ fn a_dry_run_shows_which_model_goes_where() {
     // Totals are of what has a price; what has none is named.
     let all = auto + usd(&line(BATCHED)["realtime_usd"]) - usd(&line(BATCHED)["batch_usd"]);
     assert!((usd(&cost["realtime_usd"]["max"]) - all).abs() < 1e-12, "{json}");
+    assert_eq!(json["batches"], 1, "only what goes into batches makes some: {json}");
     assert_eq!(cost["unpriced_models"], serde_json::json!(["nobody/knows-this"]));
     assert!(cost["set_aside_usd"]["realtime"].is_null(), "no bound without a part of it: {json}");
     // Without the flag nothing is divided.

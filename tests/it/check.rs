@@ -54,7 +54,11 @@ fn problems_are_all_listed_and_end_with_65() {
     assert_eq!(document["problem_count"], 2);
     assert_eq!((&document["problems"][1]["line"], &document["problems"][1]["id"]), (&3.into(), &"a".into()));
     home.write("empty.jsonl", "");
-    home.llbatch(&["check", "empty.jsonl"]).code(65);
+    let text = home.llbatch(&["check", "empty.jsonl"]).code(65).stdout;
+    assert_eq!(text.matches("empty.jsonl:1: the input has no rows").count(), 1, "{text}");
+    let json: serde_json::Value =
+        serde_json::from_str(&home.llbatch(&["check", "empty.jsonl", "--json"]).code(65).stdout).unwrap();
+    assert_eq!((&json["problem_count"], &json["problems"][0]["code"]), (&1.into(), &"no_rows".into()), "{json}");
     home.llbatch(&["check", "missing.jsonl"]).code(66);
     home.llbatch(&["check"]).code(2);
 }

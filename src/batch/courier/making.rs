@@ -114,14 +114,15 @@ impl Courier<'_> {
     async fn create(&self, batch: &mut BatchJob, began: Instant) -> Result<()> {
         let what = format!("creating batch {}", batch.number);
         let file_id = batch.file_id.clone().unwrap_or_default();
-        if !self.client.knows_the_time() {
+        if self.client.now().is_none() {
             // The file was uploaded by a command before this one. Whatever the answer is, it carries the time.
             drop(self.in_time(self.client.file(&file_id)).await);
         }
         for failures in 1.. {
             self.stopped()?;
             batch.step = Step::Creating;
-            batch.begun_at = Some(self.now_ms());
+            batch.begun_at = Some(millis(SystemTime::now()));
+            batch.begun_there = self.client.now().map(millis);
             batch.tries += 1;
             batch.account = Some(self.options.account.clone());
             self.save(batch)?;
@@ -275,15 +276,15 @@ impl Courier<'_> {
         Ok(verdict)
     }
 
-    /// Since the request that creates it may have been sent.
+    /// Since the request that creates it may have been sent; by the service's clock, if it told the time then and now.
     fn since(&self, batch: &BatchJob) -> Duration {
-        let millis = batch.begun_at.map_or(i64::MAX, |at| self.now_ms().saturating_sub(at));
-        Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+        let there = batch.begun_there.zip(self.client.now().map(millis)).map(|(begun, now)| now.saturating_sub(begun));
+        let here = || batch.begun_at.map_or(i64::MAX, |begun| millis(SystemTime::now()).saturating_sub(begun));
+        Duration::from_millis(u64::try_from(there.unwrap_or_else(here)).unwrap_or(0))
     }
+}
 
-    /// Milliseconds since 1970 by the service's clock.
-    pub(super) fn now_ms(&self) -> i64 {
-        let since = self.client.now().duration_since(SystemTime::UNIX_EPOCH);
-        since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
-    }
+/// Milliseconds since 1970.
+pub(super) fn millis(time: SystemTime) -> i64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }

@@ -1,10 +1,11 @@
 //! What becomes of batches that were created: asked, cancelled, downloaded.
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use futures_util::stream::{self, StreamExt};
 
+use super::making::millis;
 use super::{Courier, Tell, error, passes};
 use crate::api::batches::Batch;
 use crate::api::error::{Class, Fault};
@@ -52,7 +53,9 @@ impl Courier<'_> {
                     worst.get_or_insert(Error::new(Exit::Auth, why).hint("use the key with which it was submitted"));
                     continue;
                 }
-                Err(failure) if failure.fault == Fault::NotFound => vanish(&mut batch, self.now_ms()),
+                Err(failure) if failure.fault == Fault::NotFound => {
+                    vanish(&mut batch, millis(self.client.now().unwrap_or_else(SystemTime::now)));
+                }
                 Err(failure) => {
                     worst.get_or_insert_with(|| error(&what, &failure));
                     continue;

@@ -151,6 +151,7 @@ impl Work<'_> {
             file_id: batch.input_file_id.clone(),
             others: Vec::new(),
             begun_at: None,
+            begun_there: None,
             tries: 0,
             account: None,
             id: Some(batch.id.clone()),

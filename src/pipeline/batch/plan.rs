@@ -116,6 +116,7 @@ impl Work<'_> {
                 file_id: None,
                 others: Vec::new(),
                 begun_at: None,
+                begun_there: None,
                 tries: 0,
                 account: None,
                 id: None,

@@ -52,7 +52,6 @@ impl Document {
             text.push('\n');
         }
         if self.rows == 0 {
-            let _ = writeln!(text, "{}: the input has no rows", self.inputs);
             return text;
         }
         let mut grid = Grid::new([
