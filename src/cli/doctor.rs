@@ -154,9 +154,18 @@ fn certificates(ctx: &Ctx) -> Check {
     let Some(base) = base.filter(|base| base.scheme() == "https") else {
         return Check::new(name, "none are needed", "");
     };
-    let check = match std::env::var_os("SSL_CERT_FILE") {
-        Some(file) => Check::new(name, Path::new(&file).display().to_string(), "environment, SSL_CERT_FILE"),
-        None => Check::new(name, "the system's", ""),
+    let given: Vec<_> = ["SSL_CERT_FILE", "SSL_CERT_DIR"]
+        .into_iter()
+        .filter_map(|variable| Some((variable, std::path::PathBuf::from(std::env::var_os(variable)?))))
+        .collect();
+    let shown = |(_, path): &(&str, std::path::PathBuf)| {
+        format!("{}{}", path.display(), if path.exists() { "" } else { " (not there)" })
+    };
+    let check = if given.is_empty() {
+        Check::new(name, "the system's", "")
+    } else {
+        let from = given.iter().map(|(variable, _)| *variable).collect::<Vec<_>>().join(", ");
+        Check::new(name, given.iter().map(shown).collect::<Vec<_>>().join(", "), format!("environment, {from}"))
     };
     match connect_to(base.to_string(), None) {
         Ok(_) => check,

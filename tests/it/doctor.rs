@@ -41,7 +41,8 @@ fn what_is_wrong_is_said_with_the_code_that_a_command_would_end_with() {
     home.llbatch(&["doctor", "--state-dir", "file/state"]).code(74).says(&["state directory"]);
     let mut without_authority = home.command(&["doctor", "--base-url", "https://api.example/v1"]);
     without_authority.env("SSL_CERT_FILE", "/nonexistent").env_remove("SSL_CERT_DIR");
-    home.finish(without_authority).code(2).says(&["certificates", "SSL_CERT_FILE"]);
+    let out = home.finish(without_authority).code(2).says(&["certificates", "SSL_CERT_FILE"]);
+    assert!(out.stdout.contains("/nonexistent (not there)"), "{}", out.stdout);
     home.llbatch(&["doctor", "--sandbox", "--online"]).code(0);
 }
 
