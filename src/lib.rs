@@ -40,7 +40,7 @@
 //!
 //! Before rows up to *n* are sent, "rows up to *n* may have been sent" is on disk; so after a kill it is known which rows
 //! may have been paid for without an answer. An answer keeps its place among those in flight until it is committed, so
-//! these rows are no more than `--concurrency`. Requests are rebuilt from the input on a resume and matched to answers by
+//! no more than `--concurrency` of them were. Requests are rebuilt from the input on a resume and matched to answers by
 //! their fingerprint.
 //!
 //! Processes know of each other by kernel locks, which die with them. One works on a job; who waits for it gets that job's

@@ -60,7 +60,10 @@ impl Client {
         let started = Instant::now();
         let exchange = async {
             let mut response = request.send().await.map_err(|e| Failure::from_reqwest(&e))?;
-            self.clock.set(response.headers());
+            if response.status().is_success() {
+                // Others may be the words, and the clock, of a proxy.
+                self.clock.set(response.headers());
+            }
             self.keyless(response.headers_mut());
             let headers = response.headers().clone();
             let mut reply = self.read(response).await?;

@@ -116,7 +116,10 @@ impl Courier<'_> {
         let file_id = batch.file_id.clone().unwrap_or_default();
         if self.client.now().is_none() {
             // The file was uploaded by a command before this one. Whatever the answer is, it carries the time.
-            drop(self.in_time(self.client.file(&file_id)).await);
+            tokio::select! {
+                _ = self.in_time(self.client.file(&file_id)) => {}
+                () = self.stop.cancelled() => {}
+            }
         }
         for failures in 1.. {
             self.stopped()?;

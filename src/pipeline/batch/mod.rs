@@ -36,7 +36,7 @@ use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
 use crate::price::Nanos;
 use crate::realtime::Shared;
-use crate::store::{Job, JobDb, Ledger, Lock, State, Step, Store};
+use crate::store::{Job, JobDb, Ledger, Lock, State, Step, Store, Transport};
 use crate::ui::{Progress, Results};
 use ahead::Fresh;
 pub use hold::same_service;
@@ -228,7 +228,12 @@ impl<'a> Work<'a> {
     pub fn tell_ledger(&mut self, busy: bool) -> Result<State> {
         let batches = self.courier.db.borrow().batches()?;
         let counts = self.counts()?;
-        self.job.state = state_of(&batches, counts, busy);
+        // A run that was stopped before it wrote its answers is not done: its command goes on with it, and pays for nothing.
+        let unwritten = self.job.transport == Transport::Realtime && batches.is_empty() && !self.job.delivered;
+        self.job.state = match state_of(&batches, counts, busy) {
+            state if state.ended() && unwritten && !self.job.state.ended() => State::Interrupted,
+            state => state,
+        };
         self.job.succeeded = counts.succeeded;
         self.job.failed = counts.failed;
         self.ledger.update(&self.job)?;

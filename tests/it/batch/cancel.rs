@@ -1,7 +1,7 @@
 //! `llbatch cancel`.
 
 use super::{POLL, ends, fetch, side_by_side, state, submit, until_said};
-use crate::support::{Home, Server, prompts, until};
+use crate::support::{Home, Server, answered, prompts, until};
 
 #[test]
 fn what_was_answered_is_kept() {
@@ -70,6 +70,22 @@ fn a_run_that_was_killed_is_neither_ended_nor_to_be_cancelled() {
         home.at(&server.url, &["cancel", "last"]).code(0).says(&["is being answered", "--resume=j-", "interrupted"]);
     assert!(!out.stderr.contains("has ended"), "{}", out.stderr);
     assert_eq!(state(&home, "last"), "interrupted");
+}
+
+#[test]
+fn a_run_that_was_killed_before_it_wrote_its_answers_goes_on_after_cancel() {
+    let (home, server) = (Home::new(), Server::quick(&[]));
+    home.write("in.jsonl", prompts(1..=5));
+    let args = ["in.jsonl", "-o", "out.jsonl"];
+    home.run(&server, &args).code(0);
+    // As a kill between the last commit and the rename leaves it.
+    std::fs::remove_file(home.path("out.jsonl")).unwrap();
+    let index = rusqlite::Connection::open(home.state().join("ledger.db")).unwrap();
+    assert_eq!(index.execute("UPDATE job SET state = 'running', delivered = 0, exit = NULL", []).unwrap(), 1);
+    home.at(&server.url, &["cancel", "last"]).code(0).says(&["is being answered", "interrupted"]);
+    home.run(&server, &args).code(0).says(&["5 answered before"]);
+    answered(&home.read("out.jsonl"), 1..=5);
+    assert_eq!(server.bill(), 5, "nothing is paid again");
 }
 
 #[test]
