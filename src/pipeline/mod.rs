@@ -113,8 +113,10 @@ pub struct Consumer<'a, 'ctx> {
     pub totals: Totals,
     /// Prices.
     pub money: Money,
-    /// Rows that an earlier run answered.
+    /// Rows whose outcome stands already.
     pub reused: Arc<Bits>,
+    /// How many of these were answered, and how many failed for good.
+    pub stood: (u64, u64),
     /// The bar.
     pub progress: Progress,
     /// For what must be said at once.
@@ -277,8 +279,8 @@ impl<'ctx> Consumer<'_, 'ctx> {
         self.progress.update(Snapshot {
             total: self.job.total,
             done: self.reused.count() + counters.succeeded + counters.failed,
-            failed: counters.failed,
-            reused: self.reused.count(),
+            failed: self.stood.1 + counters.failed,
+            reused: self.stood.0,
             in_flight: self.shared.gauges.in_flight.load(Ordering::Relaxed) as u64,
             tokens: counters.tokens,
             cost: (!counters.unpriced).then_some(counters.cost),
@@ -292,8 +294,8 @@ impl<'ctx> Consumer<'_, 'ctx> {
         if self.job.state.ended() {
             return Ok(());
         }
-        self.job.succeeded = self.reused.count() + counters.succeeded;
-        self.job.failed = counters.failed;
+        self.job.succeeded = self.stood.0 + counters.succeeded;
+        self.job.failed = self.stood.1 + counters.failed;
         // Of what is not known a known part may be told all the same: budgets go by it.
         let spent = self.spent + counters.cost;
         self.job.cost = (!counters.unpriced || spent > Nanos::ZERO).then_some(spent);

@@ -146,6 +146,7 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
     db.each_fingerprint(|row, _, _| {
         done.insert(row);
     })?;
+    let stood = db.counts()?;
     let purse = Purse::open(&claimed.job.id, &store, ctx)?;
     let mut at_risk = Nanos::ZERO;
     if purse.is_some() || plan.max_cost.is_some() {
@@ -160,7 +161,7 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
         let limit = plan.max_cost.map(|limit| (limit, spent));
         plan.options.budget = Some(Budget::new(limit, purse.is_some(), ctx.settings.prices.clone()));
     }
-    ctx.ui.note(&opening(&claimed, &checked, &done, awaited.count(), &plan));
+    ctx.ui.note(&opening(&claimed, &checked, stood, awaited.count(), &plan));
 
     let cursor = if plan.delivery.form.is_flat() { Some(Cursor::open(inputs, &shape, true)?) } else { None };
     let done = Arc::new(done);
@@ -186,6 +187,7 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
         totals,
         money,
         reused: Arc::clone(&done),
+        stood,
         progress: progress.clone(),
         ui: ctx.ui.clone(),
         outage: false,
@@ -330,17 +332,16 @@ fn drive<'ctx>(
     driven
 }
 
-fn opening(claimed: &Claimed, checked: &Checked, done: &Bits, awaited: u64, plan: &Plan) -> String {
+fn opening(claimed: &Claimed, checked: &Checked, (answered, failed): (u64, u64), awaited: u64, plan: &Plan) -> String {
+    let standing = answered + failed;
     let models: Vec<&str> = checked.models.iter().take(3).map(|(m, _)| &**m).collect();
     let more = if checked.models.len() > 3 { format!(" and {} more", checked.models.len() - 3) } else { String::new() };
-    let rows = if claimed.finished && done.count() == checked.rows {
+    let rows = if claimed.finished && standing == checked.rows {
         "finished by another llbatch while this one waited; its results are written, nothing is sent".to_owned()
     } else if claimed.resumed {
-        format!(
-            "{} answered before, {} to go",
-            format::count(done.count()),
-            format::count(checked.rows - done.count() - awaited)
-        )
+        let failed = if failed > 0 { format!(", {} failed before", format::count(failed)) } else { String::new() };
+        let left = checked.rows - standing - awaited;
+        format!("{} answered before{failed}, {} to go", format::count(answered), format::count(left))
     } else {
         format::plural(checked.rows, "row")
     };

@@ -158,7 +158,7 @@ impl Totals {
             }
         }
         if charge.reused {
-            self.reused += 1;
+            self.reused += u64::from(outcome.ok());
             self.resumed.add(charge.paid);
             self.resumed.add(charge.wasted);
         } else if outcome.batch.is_none() {

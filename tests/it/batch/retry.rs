@@ -70,6 +70,17 @@ fn over_realtime_the_rows_join_the_same_job_at_their_own_price() {
 }
 
 #[test]
+fn over_realtime_what_failed_for_good_is_not_told_as_answered() {
+    let faults = ["status=500,on=row,contains=question 2,times=1", "status=400,on=row,contains=question 3"];
+    let (home, server) = (Home::new(), Server::quick(&["--fault", faults[0], "--fault", faults[1]]));
+    home.write("in.jsonl", prompts(1..=4));
+    let id = submit(&home, &server, &["in.jsonl"]);
+    fetch(&home, &server, &id, &[]).code(3);
+    let out = home.at(&server.url, &["retry", &id, "--via", "realtime"]).code(3);
+    out.says(&["2 answered before, 1 failed before, 1 to go", "3 answered, 2 of them by an earlier run, 1 failed"]);
+}
+
+#[test]
 fn a_realtime_job_goes_on_in_a_batch() {
     let (home, server) = (Home::new(), Server::quick(&["--fault", "status=500,on=chat,contains=question 2"]));
     home.write("in.jsonl", prompts(1..=4));
