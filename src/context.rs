@@ -1,7 +1,7 @@
 //! What every command is given: built once, passed down.
 
 use crate::error::Exit;
-use crate::settings::Settings;
+use crate::settings::{Origin, Settings};
 use crate::ui::Ui;
 
 /// The surroundings of a command.
@@ -26,6 +26,26 @@ impl Ctx {
         let kept = self.argv.iter().filter(|a| !without.iter().any(|w| *a == w || a.starts_with(&format!("{w}="))));
         let words: Vec<String> = kept.chain(more).map(|word| quote(word)).collect();
         format!("llbatch {}", words.join(" "))
+    }
+
+    /// What a command for a person to type must say to find a job of `service` again: the flags that were typed here.
+    #[must_use]
+    pub fn flags(&self, service: &str) -> String {
+        let settings = &self.settings;
+        let bare = |url: &str| url.trim_end_matches('/').trim_end_matches("/v1").to_owned();
+        let typed = |origin: &Origin| matches!(origin, Origin::Flag(_));
+        let mut flags = String::new();
+        if service == "sandbox" {
+            flags.push_str(" --sandbox");
+        } else if typed(&settings.base_url.origin) || bare(&settings.base_url.value) != bare(service) {
+            flags.extend([" --base-url ", &quote(service)]);
+        }
+        for (name, path) in [(" --state-dir ", &settings.state_dir), (" --config ", &settings.config_path)] {
+            if typed(&path.origin) {
+                flags.extend([name, &quote(&path.value.to_string_lossy())]);
+            }
+        }
+        flags
     }
 }
 

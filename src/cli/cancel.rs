@@ -56,7 +56,7 @@ pub fn run(args: &Cancel, ctx: &Ctx) -> Result<Exit> {
                 ctx.ui.hint(&format!(
                     "it stays as it is: `llbatch run --resume={0}{1} -o FILE` goes on with it, `llbatch clean {0} --force` removes it",
                     work.job.id,
-                    work.sandbox_flag()
+                    work.flags()
                 ));
             } else {
                 ctx.ui.note(&format!("{}: nothing to cancel, it has ended", work.job.id));

@@ -196,7 +196,7 @@ fn from_job(name: &str, ctx: &Ctx) -> Result<Document> {
         Ok((inputs_of(&spec, &store, &job.id)?, Shape::new(&spec.params)?))
     };
     let folded = of_job(&db, ctx.settings.prices.clone(), job.total, input)?;
-    let sandbox = if spec_of(&job).is_ok_and(|spec| spec.service == "sandbox") { " --sandbox" } else { "" };
+    let flags = spec_of(&job).map_or_else(|_| String::new(), |spec| ctx.flags(&spec.service));
     let batch = job.transport == Transport::Batch;
     let (exit, reason) = match job.state {
         State::Running | State::Preparing if batch => (Exit::TempFail, "not finished yet".to_owned()),
@@ -211,10 +211,10 @@ fn from_job(name: &str, ctx: &Ctx) -> Result<Document> {
     let passes = folded.totals.failures().any(passes);
     let next = match exit {
         Exit::Ok => None,
-        Exit::TempFail if batch => Some(format!("llbatch fetch {}{sandbox} --wait -o FILE", job.id)),
-        Exit::RowsFailed => passes.then(|| format!("llbatch retry {}{sandbox}", job.id)),
+        Exit::TempFail if batch => Some(format!("llbatch fetch {}{flags} --wait -o FILE", job.id)),
+        Exit::RowsFailed => passes.then(|| format!("llbatch retry {}{flags}", job.id)),
         _ if job.state == State::Running => None,
-        _ => Some(format!("llbatch run{sandbox} --resume={} -o FILE", job.id)),
+        _ => Some(format!("llbatch run{flags} --resume={} -o FILE", job.id)),
     };
     let summary = folded.totals.summary(&Meta {
         job: Some(job.id.clone()),

@@ -69,7 +69,7 @@ pub fn run(args: &Retry, ctx: &Ctx) -> Result<Exit> {
         let (open, _) = work.open_batches()?;
         return Err(Error::new(Exit::TempFail, unended(open, &id)).hint(format!(
             "`llbatch wait {id}{0}` waits for the end, `llbatch cancel {id}{0}` brings it about",
-            work.sandbox_flag()
+            work.flags()
         )));
     }
     if batch && !work.spec.params.endpoint.in_batches() {
@@ -111,7 +111,7 @@ pub fn run(args: &Retry, ctx: &Ctx) -> Result<Exit> {
         let reserve = work.admit_again(&again, args.cost.max_cost, args.cost.allow_unpriced)?;
         work.plan_again(&again.rows, reserve)?;
         work.submit(false)?;
-        let flag = work.sandbox_flag();
+        let flag = work.flags();
         work.progress.finish();
         let refused = work.refused()?;
         drop(work);
@@ -123,7 +123,7 @@ pub fn run(args: &Retry, ctx: &Ctx) -> Result<Exit> {
         return Ok(if refused > 0 { Exit::RowsFailed } else { Exit::Ok });
     }
     let options = args.speed.options(work.spec.params.endpoint, None, ctx)?;
-    let flag = work.sandbox_flag();
+    let flag = work.flags();
     drop(work);
     let cost = (args.cost.max_cost, args.cost.allow_unpriced);
     let (summary, exit) = rescue::realtime(&id, options, cost, (args.all, false, turn), None, service.remote(), ctx)?;

@@ -211,8 +211,7 @@ fn hint(seen: &[Seen], offline: bool, ctx: &Ctx) {
         ctx.ui.hint(&format!("{} is with another service and was not asked about: {how}", seen.job.id));
     }
     for Seen { job, batches } in seen {
-        let sandbox = spec_of(job).is_ok_and(|spec| spec.service == "sandbox");
-        let flag = if sandbox { " --sandbox" } else { "" };
+        let flag = spec_of(job).map_or_else(|_| String::new(), |spec| ctx.flags(&spec.service));
         let settled = !batches.iter().any(BatchJob::is_open);
         match (job.state, job.transport) {
             (State::Interrupted, Transport::Realtime) => ctx.ui.hint(&format!(

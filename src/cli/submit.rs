@@ -160,7 +160,7 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
         } else {
             ctx.ui.hint(&format!(
                 "`llbatch status {id}{0}`, `llbatch wait {id}{0}`, `llbatch fetch {id}{0} -o FILE`",
-                work.sandbox_flag()
+                work.flags()
             ));
         }
         return Ok(if refused > 0 { Exit::RowsFailed } else { Exit::Ok });
@@ -233,6 +233,6 @@ fn too_late(work: &Work<'_>, deadline: bool) -> Result<Exit> {
     Err(Error::new(exit, format!("{what}; {count}, and will go on")).hint(format!(
         "`llbatch wait {0}{1}` goes on waiting; `llbatch fetch {0}{1} --partial -o FILE` writes what there is",
         work.job.id,
-        work.sandbox_flag()
+        work.flags()
     )))
 }

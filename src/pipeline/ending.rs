@@ -213,10 +213,7 @@ impl Closing<'_> {
             // Every one of them would fail again, or not be sent again.
             (true, Exit::RowsFailed) if totals.invalid() == totals.failed() => None,
             (true, Exit::RowsFailed) if by_retry && !totals.failures().any(passes) => None,
-            _ if by_retry => {
-                let sandbox = if plan.service == "sandbox" { " --sandbox" } else { "" };
-                Some(format!("llbatch retry {}{sandbox} --via realtime", job.id))
-            }
+            _ if by_retry => Some(format!("llbatch retry {}{} --via realtime", job.id, ctx.flags(&plan.service))),
             // The same command would stop at once; how much more it may cost is the user's to say.
             (_, Exit::Budget) if ending.cost && plan.max_cost.is_some() => None,
             // `--resume` sends the failed rows again.

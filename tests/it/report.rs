@@ -106,8 +106,8 @@ fn a_killed_job_is_reported_as_far_as_it_came() {
     assert_eq!((total, failed, good + pending), (40, 0, 40));
     assert!((4..40).contains(&good), "{report}");
     let next = report["exit"]["next"].as_str().unwrap().replace("FILE", "out.jsonl");
-    let words: Vec<&str> = next.split(' ').skip(2).collect();
-    home.run(&server, &words).code(0);
+    let words: Vec<&str> = next.split(' ').skip(1).collect();
+    home.llbatch(&words).code(0);
 }
 
 #[test]

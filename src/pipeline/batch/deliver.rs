@@ -225,14 +225,14 @@ impl Work<'_> {
 
     /// `passes`: there are failed rows that another try may help.
     fn meta(&self, state: State, passes: bool, (exit, reason): (Exit, String)) -> Meta {
-        let sandbox = self.sandbox_flag();
+        let flags = self.flags();
         let next = match (exit, state) {
             (Exit::Ok, _) => None,
             // No batch is to come for the rows that are left.
-            (Exit::TempFail, State::Interrupted) => Some(format!("llbatch retry {}{sandbox}", self.job.id)),
-            (Exit::TempFail, _) => Some(format!("llbatch fetch {}{sandbox} --wait -o FILE", self.job.id)),
+            (Exit::TempFail, State::Interrupted) => Some(format!("llbatch retry {}{flags}", self.job.id)),
+            (Exit::TempFail, _) => Some(format!("llbatch fetch {}{flags} --wait -o FILE", self.job.id)),
             _ if !passes => None,
-            _ => Some(format!("llbatch retry {}{sandbox}", self.job.id)),
+            _ => Some(format!("llbatch retry {}{flags}", self.job.id)),
         };
         Meta {
             job: Some(self.job.id.clone()),

@@ -128,7 +128,7 @@ impl Work<'_> {
             )
             .hint(format!(
                 "the same `llbatch submit` again goes on with it; `llbatch cancel {id}{}` forgets it",
-                self.sandbox_flag()
+                self.flags()
             )));
         }
         // A batch that cannot be submitted now does not keep the others from being followed.
@@ -150,7 +150,7 @@ impl Work<'_> {
                     self.job.id
                 ),
             )
-            .hint(format!("`llbatch retry {}{}` submits them", self.job.id, self.sandbox_flag())));
+            .hint(format!("`llbatch retry {}{}` submits them", self.job.id, self.flags())));
         }
         Ok(open == 0)
     }

@@ -176,7 +176,7 @@ impl<'a> Work<'a> {
             let hint = format!(
                 "batches that were created go on; `llbatch fetch {0}{1} --wait -o FILE` takes their results, `llbatch retry {0}{1}` submits what is left",
                 self.job.id,
-                self.sandbox_flag()
+                self.flags()
             );
             Error { exit, hint: Some(hint), ..error }
         })
@@ -192,8 +192,8 @@ impl<'a> Work<'a> {
 
     /// What a command for a person to type must say beside the job's name.
     #[must_use]
-    pub fn sandbox_flag(&self) -> &'static str {
-        if self.spec.service == "sandbox" { " --sandbox" } else { "" }
+    pub fn flags(&self) -> String {
+        self.ctx.flags(&self.spec.service)
     }
 
     /// Rows by fate.

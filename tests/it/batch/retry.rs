@@ -81,6 +81,22 @@ fn over_realtime_what_failed_for_good_is_not_told_as_answered() {
 }
 
 #[test]
+fn the_next_command_does_as_it_is_printed() {
+    let (home, server) = (Home::new(), Server::quick(&["--fault", "status=500,on=row,contains=question 2,times=1"]));
+    home.write("in.jsonl", prompts(1..=3));
+    let id = submit(&home, &server, &["in.jsonl"]);
+    fetch(&home, &server, &id, &[]).code(3);
+    for from in
+        [home.json("s.json"), serde_json::from_str(&home.at(&server.url, &["report", &id, "--json"]).stdout).unwrap()]
+    {
+        let next = from["exit"]["next"].as_str().unwrap().to_owned();
+        let words: Vec<&str> = next.split(' ').skip(1).collect();
+        // Dry, so that it can be typed twice.
+        home.llbatch(&[&words[..], &["--dry-run"]].concat()).code(0).says(&["1 row to send again"]);
+    }
+}
+
+#[test]
 fn a_realtime_job_goes_on_in_a_batch() {
     let (home, server) = (Home::new(), Server::quick(&["--fault", "status=500,on=chat,contains=question 2"]));
     home.write("in.jsonl", prompts(1..=4));
