@@ -8,6 +8,8 @@
     reason = "simulated seconds are small, and rates that must not change are compared as they are"
 )]
 
+mod manners;
+
 use super::*;
 
 /// What decides whether a request is let through.

@@ -211,5 +211,4 @@ fn fair(limit: f64, demands: &[f64]) -> Vec<f64> {
 }
 
 #[cfg(test)]
-#[path = "company_tests.rs"]
 mod tests;

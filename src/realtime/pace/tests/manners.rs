@@ -1,6 +1,6 @@
 //! What the pacer owes the service and the user, call by call.
 
-use super::*;
+use super::super::*;
 
 /// Until when the pacer wants to wait, from `now`; zero if it sends.
 fn waits(pace: &mut Pace, now: Instant) -> Duration {

@@ -366,8 +366,4 @@ impl Pace {
 }
 
 #[cfg(test)]
-#[path = "pace/manners_tests.rs"]
-mod manners;
-#[cfg(test)]
-#[path = "pace_tests.rs"]
 mod tests;
