@@ -50,21 +50,27 @@
 //! `tests/layers.rs` holds the imports against this table.
 
 pub mod api;
+pub mod atomic_file;
 pub mod batch;
+pub mod check;
 pub mod cli;
 pub mod context;
 pub mod error;
 pub mod input;
+pub mod job;
+pub mod money;
 pub mod outcome;
-pub mod output;
-pub mod pipeline;
-pub mod plan;
 pub mod price;
 pub mod realtime;
+pub mod report;
 pub mod request;
+pub mod results;
+pub mod row_set;
 pub mod sandbox;
 pub mod settings;
+pub mod split;
 pub mod store;
 pub mod summary;
+pub mod text;
 pub mod tokens;
 pub mod ui;

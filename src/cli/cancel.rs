@@ -8,8 +8,8 @@ use super::service::connect;
 use super::{print_json, status};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::pipeline::batch::follow::{Waiting, follow};
-use crate::pipeline::batch::{Work, adopt};
+use crate::job::batch::follow::{Waiting, follow};
+use crate::job::batch::{Work, adopt};
 use crate::store::{State, Store, Transport};
 
 /// How long the service may take to end what it was asked to end, before the terminal is given back.

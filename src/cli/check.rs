@@ -6,12 +6,13 @@ use clap::Args;
 
 use super::args::InputArgs;
 use super::{print_json, print_text};
+use crate::check::calibrate::Factors;
+use crate::check::document as check;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Inputs};
-use crate::pipeline::calibrate::Factors;
-use crate::pipeline::job::spool_stdin;
-use crate::pipeline::{budget, check};
+use crate::job::spool_stdin;
+use crate::money::budget;
 use crate::price::Nanos;
 use crate::request::Shape;
 use crate::store::Store;

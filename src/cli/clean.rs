@@ -8,13 +8,13 @@ use super::print_json;
 use super::service::connect;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::pipeline::batch::adopt::find_local;
-use crate::pipeline::batch::submit::peek;
-use crate::pipeline::batch::{self, same_service};
-use crate::pipeline::job::spec_of;
+use crate::job::batch::adopt::find_local;
+use crate::job::batch::submit::peek;
+use crate::job::batch::{self, same_service};
+use crate::job::claim::spec_of;
 use crate::settings;
 use crate::store::{BatchJob, Job, Ledger, Store, Turn};
-use crate::ui::format;
+use crate::text as format;
 
 /// Remove local data of ended jobs, and with --remote their files from the service
 ///

@@ -12,7 +12,7 @@ use crate::api::{canonical_base, proxy_of};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::store::Store;
-use crate::ui::format;
+use crate::text as format;
 use crate::ui::table::{Align, Table};
 
 /// Show what llbatch would use, where each setting is from, and what is wrong with it
@@ -221,7 +221,7 @@ fn online(ctx: &Ctx) -> Check {
     let started = Instant::now();
     let asked = || {
         let service = connect(ctx)?;
-        let runtime = crate::pipeline::batch::runtime()?;
+        let runtime = crate::job::batch::runtime()?;
         runtime
             .block_on(service.client.models())
             .map_err(|failure| crate::batch::courier::error("asking for the list of models", &failure))

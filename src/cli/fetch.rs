@@ -9,9 +9,9 @@ use super::print_summary;
 use super::service::connect;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::pipeline::batch::follow::follow;
-use crate::pipeline::batch::submit::unended;
-use crate::pipeline::batch::{PATIENCE, Work, adopt};
+use crate::job::batch::follow::follow;
+use crate::job::batch::submit::unended;
+use crate::job::batch::{PATIENCE, Work, adopt};
 use crate::store::Turn;
 use crate::ui::Results;
 

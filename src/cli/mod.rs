@@ -192,7 +192,7 @@ fn dispatch(
     let settings = Settings::resolve(&flags, &env)?;
     let argv = argv.iter().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
     let ctx = Ctx { settings, ui, json: global.json, leave, argv };
-    crate::pipeline::outlive_file_limit();
+    crate::job::outlive_file_limit();
     match cli.command {
         Command::Run(args) => run::run(*args, &ctx),
         Command::Check(args) => check::run(&args, &ctx),

@@ -5,13 +5,13 @@ use serde::Serialize;
 
 use super::service::connect;
 use super::{print_json, print_text};
+use crate::atomic_file::AtomicFile;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::output::AtomicFile;
 use crate::price::{Batch, Entry, Listed, Nanos, Refreshed, Table};
 use crate::settings::models_path;
 use crate::store::Store;
-use crate::ui::format;
+use crate::text as format;
 use crate::ui::table::{Align, Table as Grid};
 
 /// Show known models: prices in USD per million tokens, context, batches, and where each figure is from
@@ -126,7 +126,7 @@ fn line(entry: &Entry) -> Line {
 /// Asks the service and keeps what it says beside the jobs.
 fn refresh(ctx: &Ctx) -> Result<Table> {
     let service = connect(ctx)?;
-    let runtime = crate::pipeline::batch::runtime()?;
+    let runtime = crate::job::batch::runtime()?;
     let models = runtime
         .block_on(service.client.models())
         .map_err(|failure| crate::batch::courier::error("asking for the list of models", &failure))?;

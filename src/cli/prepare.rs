@@ -9,20 +9,21 @@ use serde::Serialize;
 
 use super::args::InputArgs;
 use super::print_json;
+use crate::check::notices;
+use crate::check::problems::{self, Deed};
+use crate::check::{CheckOptions, Checked, check_with};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Inputs};
-use crate::pipeline::job::spool_stdin;
-use crate::pipeline::notices;
-use crate::pipeline::problems::{self, Deed};
-use crate::pipeline::results::same_file;
-use crate::pipeline::shards::{Stage, file_name, uncounted};
-use crate::plan::shards::{Limits, Opened, Shard, Split, SplitOptions, split};
-use crate::plan::{CheckOptions, Checked, check_with};
+use crate::job::spool_stdin;
 use crate::request::Shape;
+use crate::results::same_file;
+use crate::split::stage::{Stage, file_name, uncounted};
+use crate::split::{Limits, Opened, Shard, Split, SplitOptions, split};
 use crate::store::Store;
+use crate::text as format;
+use crate::ui::Results;
 use crate::ui::table::{Align, Table};
-use crate::ui::{Results, format};
 
 /// Write the batch files that `submit` would upload, one or more for each model
 ///

@@ -7,20 +7,21 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{print_json, print_text};
+use crate::atomic_file::AtomicFile;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::output::{AtomicFile, html};
-use crate::pipeline::batch::retry::passes;
-use crate::pipeline::batch::{adopt, remote};
-use crate::pipeline::ending::write_summary;
-use crate::pipeline::job::{inputs_of, spec_of};
-use crate::pipeline::report::{of_files, of_job, time_of};
-use crate::pipeline::results::same_file;
+use crate::job::batch::retry::passes;
+use crate::job::batch::{adopt, status as remote};
+use crate::job::claim::{inputs_of, spec_of};
+use crate::report::details::{Report as Document, Source};
+use crate::report::html;
+use crate::report::{of_files, of_job, time_of};
 use crate::request::Shape;
+use crate::results::same_file;
+use crate::results::write_summary;
 use crate::store::{JobDb, State, Store, Transport};
 use crate::summary::Meta;
-use crate::summary::details::{Report as Document, Source};
-use crate::ui::format;
+use crate::text as format;
 
 /// Report on a job or on results files: money, tokens, latency, errors
 ///

@@ -7,10 +7,11 @@ use super::service::connect;
 use super::{print_json, print_summary, print_text, status};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::pipeline::batch::submit::unended;
-use crate::pipeline::batch::{PATIENCE, Work, adopt, rescue};
+use crate::job::batch::submit::unended;
+use crate::job::batch::{PATIENCE, Work, adopt, rescue};
 use crate::store::Transport;
-use crate::ui::{Results, format};
+use crate::text as format;
+use crate::ui::Results;
 
 /// Send failed, missing and expired rows again, within the same job
 ///

@@ -9,8 +9,8 @@ use super::service::connect;
 use super::{check, print_summary};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::pipeline::resume::Again;
-use crate::pipeline::run::{self, Plan, Resume};
+use crate::job::resume::Again;
+use crate::job::run::{self, Plan, Resume};
 
 /// Answer every row over realtime, many requests at a time under a rate limiter
 ///

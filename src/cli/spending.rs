@@ -10,7 +10,7 @@ use crate::error::{Error, Exit, Result};
 use crate::price::{Nanos, Spelling};
 use crate::settings;
 use crate::store::{DayLine, Ledger};
-use crate::ui::format;
+use crate::text as format;
 use crate::ui::table::{Align, Table};
 
 #[derive(Serialize)]

@@ -10,13 +10,14 @@ use super::service::connect;
 use super::{check, print_json, print_summary, print_text, status};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::pipeline::batch::follow::{Waiting, follow};
-use crate::pipeline::batch::rescue::{self, Rescue};
-use crate::pipeline::batch::submit::{self, Entered, Order};
-use crate::pipeline::batch::{PATIENCE, Remote, Work};
+use crate::job::batch::follow::{Waiting, follow};
+use crate::job::batch::rescue::{self, Rescue};
+use crate::job::batch::submit::{self, Entered, Order};
+use crate::job::batch::{PATIENCE, Remote, Work};
 use crate::price::Nanos;
 use crate::store::Turn;
-use crate::ui::{Results, format};
+use crate::text as format;
+use crate::ui::Results;
 
 /// Submit rows as Together batch jobs, at the batch price
 ///

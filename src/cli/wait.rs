@@ -9,9 +9,9 @@ use super::service::connect;
 use super::{print_json, status};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::pipeline::batch::follow::{Waiting, follow};
-use crate::pipeline::batch::unsent::is_claimed_now;
-use crate::pipeline::batch::{PATIENCE, Work, adopt};
+use crate::job::batch::follow::{Waiting, follow};
+use crate::job::batch::unsent::is_claimed_now;
+use crate::job::batch::{PATIENCE, Work, adopt};
 use crate::store::{Job, Store};
 use crate::ui::Results;
 

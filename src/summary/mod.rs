@@ -3,17 +3,16 @@
 //! The fold does not depend on the order of the outcomes, and is the same for both transports.
 
 mod charge;
-pub mod details;
 mod document;
 mod histogram;
-mod table;
+pub mod table;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use charge::Charge;
-use charge::Sum;
+pub use charge::Sum;
 pub use document::{Cost, ErrorLine, ExitLine, Http, Latency, ModelLine, Rows, Summary, Tokens};
 pub use histogram::{Bin, Histogram};
 pub use table::span;

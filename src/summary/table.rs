@@ -23,7 +23,7 @@ impl Summary {
 
     /// The same with further lines before those about how it ended. `exit`: the code that the command which shows this
     /// ends with for that, if it does.
-    pub(super) fn table_with(&self, width: u16, exit: Option<u8>, more: impl FnOnce(&mut Table)) -> String {
+    pub fn table_with(&self, width: u16, exit: Option<u8>, more: impl FnOnce(&mut Table)) -> String {
         let mut table = Table { text: String::new(), width: usize::from(width).max(MIN_WIDTH) };
         if let Some(job) = &self.job {
             let transport = self.transport.as_deref().map(|transport| format!(", {transport}")).unwrap_or_default();
@@ -252,14 +252,14 @@ impl Summary {
 }
 
 /// Labelled lines of a summary.
-pub(super) struct Table {
+pub struct Table {
     text: String,
     width: usize,
 }
 
 impl Table {
     /// Parts joined by commas, broken between parts; nothing if there are none.
-    pub(super) fn line(&mut self, label: &str, parts: &[String]) {
+    pub fn line(&mut self, label: &str, parts: &[String]) {
         let room = self.width - INDENT;
         let mut line = String::new();
         let mut label = label;
@@ -298,7 +298,7 @@ impl Table {
     }
 
     /// One line, cut to the width.
-    pub(super) fn whole(&mut self, label: &str, text: &str) {
+    pub fn whole(&mut self, label: &str, text: &str) {
         let text = shortened(text, self.width - INDENT);
         // Writing into a String cannot fail.
         let _ = writeln!(self.text, "  {label:<9} {text}");
@@ -370,11 +370,11 @@ fn width(character: char) -> usize {
     }
 }
 
-pub(super) fn count(number: u64) -> String {
+pub fn count(number: u64) -> String {
     grouped(u128::from(number))
 }
 
-pub(super) fn plural(number: u64, one: &str, many: &str) -> String {
+pub fn plural(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }
 

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use unicode_width::UnicodeWidthStr;
 
-use super::format::{about, count, duration, percent, plural, rate, short};
 use super::progress::Snapshot;
 use super::rates::Rates;
 use super::table::cut;
 use super::{Paint, escape};
 use crate::price::Nanos;
+use crate::text::{about, count, duration, percent, plural, rate, short};
 
 /// The bar is not drawn in less than this, and not longer than the other: both would only be noise.
 const BAR: std::ops::RangeInclusive<usize> = 8..=50;

@@ -6,7 +6,6 @@
 
 mod bar;
 pub mod escape;
-pub mod format;
 mod progress;
 mod rates;
 mod stdout;

@@ -11,10 +11,10 @@ pub use input::InputArgs;
 pub use speed::SpeedArgs;
 
 use crate::error::{Error, Result};
-use crate::output;
-use crate::pipeline::batch::follow::Waiting;
-use crate::pipeline::results::Delivery;
+use crate::job::batch::follow::Waiting;
 use crate::price::Nanos;
+use crate::results as output;
+use crate::results::Delivery;
 use crate::settings;
 use crate::store::Turn;
 

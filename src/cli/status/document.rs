@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::tables::{is_rehearsal, word};
 use crate::api::batches::Batch;
 use crate::error::Result;
-use crate::pipeline::batch::remote::{self, Seen};
+use crate::job::batch::status::{self as remote, Seen};
 use crate::price::Nanos;
 use crate::store::{Ledger, Store};
 

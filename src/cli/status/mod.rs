@@ -14,12 +14,12 @@ use super::{print_json, print_text, spending};
 use crate::api::batches::Batch;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::pipeline::batch::adopt::{find_local, looks_remote};
-use crate::pipeline::batch::remote::{self, Seen};
-use crate::pipeline::job::spec_of;
+use crate::job::batch::adopt::{find_local, looks_remote};
+use crate::job::batch::status::{self as remote, Seen};
+use crate::job::claim::spec_of;
 use crate::settings;
 use crate::store::{BatchJob, Job, Ledger, State, Store, Transport};
-use crate::ui::format;
+use crate::text as format;
 
 /// Show jobs: state, progress, rows, cost, age; batches are asked about first
 #[derive(Debug, Args)]

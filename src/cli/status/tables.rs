@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::document::RemoteLine;
-use crate::pipeline::batch::remote::Seen;
-use crate::pipeline::job::spec_of;
+use crate::job::batch::status::Seen;
+use crate::job::claim::spec_of;
 use crate::store::{BatchJob, Job, Step};
+use crate::text as format;
+use crate::ui::escape;
 use crate::ui::table::{Align, Table};
-use crate::ui::{escape, format};
 
 pub(super) fn jobs_table(seen: &[Seen]) -> Table {
     let mut table = Table::new([

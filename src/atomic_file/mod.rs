@@ -1,0 +1,365 @@
+//! A result file that is either the old one or the complete new one, whatever is killed and whenever.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, Permissions};
+use std::io::{self, BufWriter, Write};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+mod links;
+
+use crate::error::{Error, Exit, Result};
+use links::follow_links;
+
+/// Fewer, larger writes: result lines are short.
+const BUFFER: usize = 64 * 1024;
+/// Room for our own part of the temporary name: file systems allow 255 bytes.
+const MAX_STEM: usize = 200;
+const SUFFIX: &[u8] = b".tmp";
+
+/// A file that appears under its name only when it is [committed](Self::commit); dropped before that, nothing is left.
+///
+/// What cannot be replaced (a pipe, a device, the standard streams) is written directly.
+#[derive(Debug)]
+pub struct AtomicFile {
+    path: PathBuf,
+    sink: Sink,
+}
+
+#[derive(Debug)]
+enum Sink {
+    /// The file is renamed to `target` when complete. Its kernel lock, held until then, says that its writer lives.
+    Beside {
+        file: BufWriter<NamedTempFile>,
+        target: PathBuf,
+    },
+    Direct(BufWriter<File>),
+}
+
+impl AtomicFile {
+    /// Opens a temporary file beside `path`, named `.NAME.llbatch-XXXXXX.tmp`. It gets the permissions of the file it
+    /// will replace; a new one gets `mode` (such as 0o666) less the umask. A symbolic link stays one: the file it
+    /// points to is replaced.
+    ///
+    /// # Errors
+    /// Usage (2): `path` is a directory. I/O (74): its directory is missing, or it may not be written.
+    pub fn create(path: &Path, mode: u32) -> Result<Self> {
+        let sink = match standard_stream(path).map_err(|error| cannot_write(path, error))? {
+            Some(stream) => Sink::Direct(BufWriter::with_capacity(BUFFER, stream)),
+            None => Sink::open(path, mode)?,
+        };
+        Ok(Self { path: path.to_owned(), sink })
+    }
+
+    /// The name it was created for, as given.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes the file durable, then puts it in place of the old one. On an error the old file is untouched.
+    ///
+    /// # Errors
+    /// I/O (74), or a closed pipe (141).
+    pub fn commit(self) -> Result<()> {
+        let Self { path, sink } = self;
+        sink.commit().map_err(|error| cannot_write(&path, error))
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.sink {
+            Sink::Beside { file, .. } => file.write(bytes),
+            Sink::Direct(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.sink {
+            Sink::Beside { file, .. } => file.flush(),
+            Sink::Direct(file) => file.flush(),
+        }
+    }
+}
+
+impl Sink {
+    fn open(path: &Path, mode: u32) -> Result<Self> {
+        let old = match std::fs::metadata(path) {
+            Ok(old) => Some(old),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(cannot_write(path, error)),
+        };
+        if old.as_ref().is_some_and(std::fs::Metadata::is_dir) || path.as_os_str().as_bytes().ends_with(b"/") {
+            let inside = path.join("results.jsonl");
+            return Err(Error::usage(format!("{} is a directory, not a file to write", path.display()))
+                .hint(format!("name a file in it, such as {}", inside.display())));
+        }
+        if let Some(old) = &old {
+            // Also for a file that will be replaced: a rename would not ask whether the old one may be written.
+            let direct = File::options().write(true).open(path).map_err(|error| cannot_write(path, error))?;
+            if !old.is_file() || is_descriptor(path) {
+                return Ok(Self::Direct(BufWriter::with_capacity(BUFFER, direct)));
+            }
+        }
+        let target = follow_links(path).map_err(|error| cannot_write(path, error))?;
+        let (dir, name) = split(&target).ok_or_else(|| Error::usage(format!("{} is no file name", path.display())))?;
+        if !dir.is_dir() {
+            return Err(Error::new(Exit::Io, format!("{}: there is no directory {}", path.display(), dir.display()))
+                .hint(format!("mkdir -p {}", dir.display())));
+        }
+        let permissions = old.map(|old| old.permissions());
+        let file = temporary(dir, name, mode, permissions).map_err(|error| cannot_write(path, error))?;
+        Ok(Self::Beside { file: BufWriter::with_capacity(BUFFER, file), target })
+    }
+
+    fn commit(self) -> io::Result<()> {
+        match self {
+            Self::Direct(mut file) => file.flush(),
+            Self::Beside { file, target } => {
+                let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+                // Once: after a failed fsync the kernel may have dropped the pages, and a second one would lie.
+                file.as_file().sync_all()?;
+                file.persist(&target).map_err(|error| error.error)?;
+                match split(&target) {
+                    Some((dir, _)) => sync_directory(dir),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+/// Deletes temporary files that killed runs left beside `path`; those of a living writer are locked and stay.
+/// Returns how many were deleted. Never fails: leftovers are untidy, not wrong.
+#[must_use]
+pub fn remove_stale(path: &Path) -> usize {
+    let Ok(target) = follow_links(path) else { return 0 };
+    let Some((dir, name)) = split(&target) else { return 0 };
+    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+    let prefix = prefix(name);
+    let stale = |entry: &std::fs::DirEntry| {
+        let name = entry.file_name();
+        let middle = name.as_bytes().strip_prefix(prefix.as_bytes()).and_then(|rest| rest.strip_suffix(SUFFIX));
+        // Our random part is letters and digits: a longer name is some other file's leftover.
+        middle.is_some_and(|random| !random.is_empty() && random.iter().all(u8::is_ascii_alphanumeric))
+            && entry.file_type().is_ok_and(|kind| kind.is_file())
+    };
+    let remove = |entry: std::fs::DirEntry| {
+        let file = File::open(entry.path()).ok()?;
+        // Deleted under the lock: a writer that has just made it and waits for the lock can see that it is gone.
+        file.try_lock().ok()?;
+        std::fs::remove_file(entry.path()).ok()
+    };
+    entries.flatten().filter(stale).filter_map(remove).count()
+}
+
+/// A temporary file in `dir`, locked until it is closed.
+fn temporary(dir: &Path, name: &OsStr, mode: u32, permissions: Option<Permissions>) -> io::Result<NamedTempFile> {
+    let prefix = prefix(name);
+    loop {
+        let file = tempfile::Builder::new()
+            .prefix(&prefix)
+            .suffix(OsStr::from_bytes(SUFFIX))
+            // A replacement of a private file must not be readable by others even for a moment.
+            .permissions(Permissions::from_mode(if permissions.is_some() { 0o600 } else { mode }))
+            .tempfile_in(dir)?;
+        match file.as_file().lock() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            // No locks on this file system: then `remove_stale` gets none either and leaves the file alone.
+            Ok(()) | Err(_) => {}
+        }
+        if file.as_file().metadata()?.nlink() == 0 {
+            // `remove_stale` of another process was faster than our lock.
+            continue;
+        }
+        if let Some(permissions) = permissions {
+            file.as_file().set_permissions(permissions)?;
+        }
+        return Ok(file);
+    }
+}
+
+fn prefix(name: &OsStr) -> OsString {
+    let stem = name.as_bytes();
+    let mut prefix = b".".to_vec();
+    prefix.extend_from_slice(&stem[..stem.len().min(MAX_STEM)]);
+    prefix.extend_from_slice(b".llbatch-");
+    OsString::from_vec(prefix)
+}
+
+fn split(target: &Path) -> Option<(&Path, &OsStr)> {
+    let name = target.file_name()?;
+    let dir = target.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Some((dir, name))
+}
+
+/// Our own standard output or error, if that is what `path` names. Opening it anew would start at offset 0 of a file
+/// that the shell appends to.
+fn standard_stream(path: &Path) -> io::Result<Option<File>> {
+    let owned = match path.to_str() {
+        Some("/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1") => io::stdout().as_fd().try_clone_to_owned()?,
+        Some("/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2") => io::stderr().as_fd().try_clone_to_owned()?,
+        _ => return Ok(None),
+    };
+    Ok(Some(File::from(owned)))
+}
+
+/// Whether `path` names an open file of a process rather than a place for one.
+fn is_descriptor(path: &Path) -> bool {
+    path.starts_with("/dev/fd") || path.starts_with("/proc")
+}
+
+fn sync_directory(dir: &Path) -> io::Result<()> {
+    match File::open(dir)?.sync_all() {
+        // Some file systems cannot; the rename itself has been done.
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        result => result,
+    }
+}
+
+fn cannot_write(path: &Path, error: io::Error) -> Error {
+    Error::io(format_args!("{}: cannot write", path.display()), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn write(path: &Path, text: &str) -> Result<()> {
+        let mut file = AtomicFile::create(path, 0o666)?;
+        file.write_all(text.as_bytes()).unwrap();
+        file.commit()
+    }
+
+    #[test]
+    fn the_old_file_stays_until_the_new_one_is_complete() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out.jsonl");
+        fs::write(&path, "old").unwrap();
+        let mut file = AtomicFile::create(&path, 0o666).unwrap();
+        file.write_all(&vec![b'x'; 3 * BUFFER]).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(names(dir.path()).len(), 2);
+        assert!(names(dir.path())[0].starts_with(".out.jsonl.llbatch-"));
+        drop(file);
+        assert_eq!(names(dir.path()), ["out.jsonl"], "nothing is left of a dropped file");
+        write(&path, "new").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(names(dir.path()), ["out.jsonl"]);
+    }
+
+    #[test]
+    fn permissions_are_those_of_the_old_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out.csv");
+        write(&path, "1").unwrap();
+        let plain = dir.path().join("plain");
+        fs::write(&plain, "").unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode(&path), mode(&plain), "a new file is like any other new file");
+        for bits in [0o600, 0o664] {
+            fs::set_permissions(&path, Permissions::from_mode(bits)).unwrap();
+            write(&path, "2").unwrap();
+            assert_eq!(mode(&path), bits);
+        }
+    }
+
+    #[test]
+    fn a_link_stays_a_link_even_if_it_points_nowhere_yet() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("real")).unwrap();
+        let link = dir.path().join("link.jsonl");
+        symlink("hop.jsonl", &link).unwrap();
+        symlink("real/out.jsonl", dir.path().join("hop.jsonl")).unwrap();
+        for text in ["first", "second"] {
+            write(&link, text).unwrap();
+            assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+            assert_eq!(fs::read_to_string(dir.path().join("real/out.jsonl")).unwrap(), text);
+        }
+        assert_eq!(names(&dir.path().join("real")), ["out.jsonl"]);
+        let ring = dir.path().join("ring");
+        symlink("ring", &ring).unwrap();
+        assert_eq!(write(&ring, "x").unwrap_err().exit, Exit::Io);
+    }
+
+    #[test]
+    fn what_cannot_be_a_file_is_said_with_a_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = write(dir.path(), "x").unwrap_err();
+        assert_eq!((error.exit, error.hint.is_some()), (Exit::Usage, true));
+        let mut slash = dir.path().join("new").into_os_string();
+        slash.push("/");
+        assert_eq!(write(Path::new(&slash), "x").unwrap_err().exit, Exit::Usage);
+        let error = write(&dir.path().join("no/such/out.csv"), "x").unwrap_err();
+        assert_eq!(error.exit, Exit::Io);
+        assert!(error.hint.unwrap_or_default().starts_with("mkdir -p "));
+        assert!(names(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn devices_and_pipes_are_written_directly() {
+        write(Path::new("/dev/null"), "x").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        // A descriptor of a file: another process may hold it too, so it must not be replaced.
+        let path = dir.path().join("held");
+        let held = File::create(&path).unwrap();
+        let inode = held.metadata().unwrap().ino();
+        write(&PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&held))), "direct").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "direct");
+        assert_eq!(fs::metadata(&path).unwrap().ino(), inode);
+    }
+
+    #[test]
+    fn a_full_disk_is_exit_74() {
+        let mut file = AtomicFile::create(Path::new("/dev/full"), 0o666).unwrap();
+        file.write_all(b"x").unwrap();
+        let error = file.commit().unwrap_err();
+        assert_eq!(error.exit, Exit::Io);
+        assert!(error.to_string().contains("/dev/full") && error.hint.is_some(), "{error}");
+    }
+
+    #[test]
+    fn leftovers_of_the_dead_go_and_the_files_of_the_living_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out.jsonl");
+        let left = ".out.jsonl.llbatch-AAAAAA.tmp";
+        let others =
+            [".out.jsonl.llbatch-.tmp", ".out.jsonl.llbatch-a.b.tmp", ".other.llbatch-AAAAAA.tmp", "out.jsonl"];
+        for name in others.iter().chain([&left]) {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        symlink("out.jsonl", dir.path().join(".out.jsonl.llbatch-LINK.tmp")).unwrap();
+        let mut living = AtomicFile::create(&path, 0o666).unwrap();
+        let before = names(dir.path()).len();
+        assert_eq!(remove_stale(&path), 1);
+        let after = names(dir.path());
+        assert_eq!(after.len(), before - 1);
+        assert!(!after.iter().any(|name| name == left));
+        living.write_all(b"alive").unwrap();
+        living.commit().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "alive");
+    }
+
+    #[test]
+    fn a_name_as_long_as_names_get_still_has_room_for_a_temporary_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("n".repeat(255));
+        write(&path, "long").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "long");
+    }
+}

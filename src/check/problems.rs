@@ -1,0 +1,74 @@
+//! What is wrong with an input, said to people.
+
+use std::collections::HashSet;
+
+use crate::check::Checked;
+use crate::error::{Error, Exit, Result};
+use crate::request::Problem;
+use crate::text as format;
+use crate::ui::Ui;
+
+/// What the command was going to do with the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    /// Send them; invalid ones that are skipped are in the results as failed.
+    Send,
+    /// Write them to files; invalid ones that are skipped are in none.
+    Write,
+}
+
+/// Lists what the check found, up to `max_problems`.
+///
+/// # Errors
+/// 65 if there is no row at all, or an invalid one that is not to be skipped.
+pub fn report(checked: &Checked, skip_invalid: bool, max_problems: usize, deed: Deed, ui: &Ui) -> Result<()> {
+    if checked.rows == 0 {
+        return Err(Error::new(Exit::Data, format!("{}: the input has no rows", checked.inputs))
+            .hint("each line of JSONL is one request; a CSV needs rows below its header"));
+    }
+    if checked.problem_count == 0 {
+        return Ok(());
+    }
+    list(&checked.problems, checked.problem_count, max_problems, ui);
+    judge(checked.bad_rows, checked.rows, skip_invalid, deed, ui)
+}
+
+/// Shows `problems`, the first of `count`; a hint that several share is given once.
+pub fn list(problems: &[Problem], count: u64, max_problems: usize, ui: &Ui) {
+    let mut said = HashSet::new();
+    for problem in problems {
+        ui.warn(&problem.to_string());
+        if let Some(hint) = problem.hint.as_ref().filter(|hint| said.insert(hint.as_str())) {
+            ui.hint(hint);
+        }
+    }
+    let more = count.saturating_sub(problems.len() as u64);
+    if more > 0 {
+        ui.warn(&format!("and {} like these (--max-problems {max_problems})", format::plural(more, "more problem")));
+    }
+}
+
+/// Goes on without the `bad` ones of `rows`, or refuses.
+///
+/// # Errors
+/// 65 unless they are to be skipped.
+pub fn judge(bad: u64, rows: u64, skip_invalid: bool, deed: Deed, ui: &Ui) -> Result<()> {
+    let (skipped, nothing, good) = match deed {
+        Deed::Send => ("will be in the results as failed", "nothing was sent", "send the others"),
+        Deed::Write => ("will be left out", "nothing was written", "write the others"),
+    };
+    if skip_invalid {
+        ui.note(&format!("{} {skipped}", format::plural(bad, "invalid row")));
+        return Ok(());
+    }
+    let text = format!("{} of {} cannot be sent; {nothing}", format::count(bad), format::plural(rows, "row"));
+    Err(Error::new(Exit::Data, text).hint(format!("mend the rows, or give --skip-invalid to {good}")))
+}
+
+/// Says that `stream` was taken out of rows, if it was.
+pub fn say_stream_removed(checked: &Checked, ui: &Ui) {
+    if checked.stream_removed > 0 {
+        let rows = format::plural(checked.stream_removed, "row");
+        ui.note(&format!("{rows}: `stream` was taken out, results come whole"));
+    }
+}

@@ -1,0 +1,49 @@
+//! `--via auto`: which way the rows of a model go, and why.
+
+use crate::price::{Batch, Entry};
+use crate::text as format;
+
+/// A model's way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// In batches, or at realtime.
+    pub batch: bool,
+    /// For people.
+    pub why: String,
+}
+
+impl Route {
+    /// Of a model that prices know as this.
+    #[must_use]
+    pub fn of(entry: Option<&Entry>) -> Self {
+        let why = match entry.map_or(Batch::Unknown, |entry| entry.batch) {
+            Batch::Discounted => {
+                let percent = entry.map_or_else(String::new, |entry| entry.discount.percent());
+                format!("a batch saves {percent}")
+            }
+            Batch::Refused => "the batch API refuses this model".to_owned(),
+            Batch::FullPrice => "a batch would cost the same".to_owned(),
+            Batch::Unknown => "no batch discount is known".to_owned(),
+        };
+        Self { batch: saves(entry), why }
+    }
+
+    /// `batch` or `realtime`.
+    #[must_use]
+    pub const fn via(&self) -> &'static str {
+        if self.batch { "batch" } else { "realtime" }
+    }
+
+    /// A sentence: `org/model: 4 rows in batches: a batch saves 50%`.
+    #[must_use]
+    pub fn line(&self, model: &str, rows: u64) -> String {
+        let how = if self.batch { "in batches" } else { "at realtime" };
+        format!("{model}: {} {how}: {}", format::plural(rows, "row"), self.why)
+    }
+}
+
+/// Whether a batch serves the model for less.
+#[must_use]
+pub fn saves(entry: Option<&Entry>) -> bool {
+    entry.is_some_and(|entry| entry.batch == Batch::Discounted)
+}

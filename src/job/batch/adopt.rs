@@ -1,0 +1,181 @@
+//! Batches that llbatch did not create: taken into the index with the input that the service still has of them.
+
+use super::{Remote, Work};
+use crate::api::batches::Batch;
+use crate::api::error::Fault;
+use crate::batch::courier;
+use crate::check::{self, CheckOptions};
+use crate::context::Ctx;
+use crate::error::{Error, Exit, Result};
+use crate::input::{Format, Inputs};
+use crate::job::claim::{Spec, describe, spec_of};
+use crate::outcome::{ErrorCode, Outcome, Usage};
+use crate::request::{Endpoint, Params, Shape, answer_bound};
+use crate::store::{BatchJob, Job, Ledger, Step, Store, Transport};
+use crate::ui::Results;
+
+/// The job that `name` means: one of the index, the one that has this Together batch, or a new one for a batch that
+/// others created.
+///
+/// # Errors
+/// 2 if there is none.
+pub fn find(name: &str, remote: Remote<'_>, ctx: &Ctx) -> Result<Job> {
+    let store = Store::open(&ctx.settings.state_dir.value)?;
+    let ledger = store.ledger()?;
+    match find_local(name, &store, &ledger) {
+        Err(error) if error.exit == Exit::Usage && looks_remote(name) => adopt(name, remote, ctx, error),
+        found => found,
+    }
+}
+
+/// The same without asking the service.
+///
+/// # Errors
+/// 2 if there is none.
+pub fn find_local(name: &str, store: &Store, ledger: &Ledger) -> Result<Job> {
+    match ledger.find(name) {
+        Err(error) if error.exit == Exit::Usage && looks_remote(name) => {
+            for job in ledger.recent(u32::MAX)? {
+                // Jobs that ran at realtime may have been retried in batches.
+                if store.job_path(&job.id).exists()
+                    && super::submit::peek(store, &job)?.batches()?.iter().any(|b| b.id.as_deref() == Some(name))
+                {
+                    return Ok(job);
+                }
+            }
+            Err(error)
+        }
+        found => found,
+    }
+}
+
+/// Whether this can be an id of the service's.
+#[must_use]
+pub fn looks_remote(name: &str) -> bool {
+    name.len() >= 12 && name.contains('-') && !name.starts_with("j-")
+}
+
+fn adopt(id: &str, remote: Remote<'_>, ctx: &Ctx, unknown: Error) -> Result<Job> {
+    let runtime = super::runtime()?;
+    let batch = match runtime.block_on(remote.client.batch(id)) {
+        Ok(batch) => batch,
+        Err(failure) if failure.fault == Fault::NotFound => return Err(unknown),
+        Err(failure) => return Err(courier::error(&format!("asking about {id}"), &failure)),
+    };
+    let gone = || {
+        Error::new(Exit::Failure, format!("the service has not got the input of {id} any more"))
+            .hint("without it results cannot be put into the order of their rows")
+    };
+    let input = batch.input_file_id.clone().ok_or_else(gone)?;
+    let store = Store::open(&ctx.settings.state_dir.value)?;
+    let spool = store.spool()?;
+    ctx.ui.note(&format!("{id} is not from here; taking over its input"));
+    runtime.block_on(remote.client.download(&input, spool.path(), &|_| ())).map_err(|failure| {
+        if failure.fault == Fault::NotFound { gone() } else { courier::error("downloading its input", &failure) }
+    })?;
+    enter(&batch, &Inputs::spooled(spool.path().to_owned(), id, Format::Jsonl), remote, ctx)
+}
+
+fn enter(batch: &Batch, inputs: &Inputs, remote: Remote<'_>, ctx: &Ctx) -> Result<Job> {
+    let store = Store::open(&ctx.settings.state_dir.value)?;
+    let ledger = store.ledger()?;
+    let endpoint = [Endpoint::Chat, Endpoint::Transcriptions, Endpoint::Translations]
+        .into_iter()
+        .find(|e| batch.endpoint.as_deref().is_some_and(|path| path.ends_with(e.path())))
+        .unwrap_or_default();
+    let params = Params { endpoint, model: batch.model_id.clone(), ..Params::default() };
+    let shape = Shape::new(&params)?;
+    let spec = Spec {
+        version: 1,
+        service: remote.name.to_owned(),
+        inputs: Vec::new(),
+        spooled: true,
+        input_format: None,
+        params,
+        skip_invalid: true,
+        checked: None,
+        kept: Vec::new(),
+        routes: Vec::new(),
+    };
+    let key = format!("adopted-{}", batch.id);
+    let job = ledger.create(Job::new(Transport::Batch, key, batch.id.clone(), describe(&spec)?))?;
+    let id = job.id.clone();
+    let mut work = Work::open(&job, remote, ctx, super::PATIENCE, Results::Elsewhere)?;
+    let rows = work.take_over(batch, inputs, &shape);
+    if rows.is_err() {
+        store.remove_job(&id)?;
+        ledger.forget(&id)?;
+    }
+    rows?;
+    ledger.find(&id)
+}
+
+impl Work<'_> {
+    fn take_over(&mut self, batch: &Batch, inputs: &Inputs, shape: &Shape) -> Result<()> {
+        self.spec = Spec { kept: inputs.keep(&self.courier.dir)?, ..spec_of(&self.job)? };
+        self.job.spec = describe(&self.spec)?;
+        let mut db = self.courier.db.borrow_mut();
+        let mut put = Ok(());
+        let mut asked = 0;
+        let options = CheckOptions { max_problems: 0, threads: 1, table: None };
+        let checked = check::check(inputs, shape, &options, &mut |row, request| {
+            if put.is_err() {
+                return;
+            }
+            put = if let Some(request) = request {
+                asked += 1;
+                let prompt = crate::tokens::bound(&request.body);
+                let reserve =
+                    Usage { prompt, completion: answer_bound(&request.body, request.max_tokens).unwrap_or(0) };
+                db.ask(1, row, &request.id, None, request.fingerprint, reserve)
+            } else {
+                let id = crate::request::generated_id(row).into();
+                let why = "not a line that a batch can answer";
+                db.put(&Outcome::unsent(row, id, "".into(), ErrorCode::InvalidRequest, why))
+            };
+        })?;
+        put?;
+        db.put_batch(&BatchJob {
+            number: 1,
+            model: batch
+                .model_id
+                .clone()
+                .or_else(|| checked.models.first().map(|(m, _)| m.to_string()))
+                .unwrap_or_default(),
+            endpoint: batch.endpoint.clone().unwrap_or_default(),
+            rows: asked,
+            bytes: batch.file_size_bytes.unwrap_or(0),
+            sha256: String::new(),
+            name: String::new(),
+            step: Step::Submitted,
+            file_id: batch.input_file_id.clone(),
+            others: Vec::new(),
+            begun_at: None,
+            begun_there: None,
+            tries: 0,
+            account: None,
+            id: Some(batch.id.clone()),
+            status: Some(batch.status.as_str().to_owned()),
+            progress: batch.progress,
+            output_file_id: batch.output_file_id.clone(),
+            error_file_id: batch.error_file_id.clone(),
+            error: batch.error.clone(),
+            deadline: batch.job_deadline.clone(),
+            created_at: batch.created_at.clone(),
+            completed_at: batch.completed_at.clone(),
+            most: None,
+            admitted: true,
+            cancel: false,
+            ended: batch.status.is_final(),
+            unknown_since: None,
+            unknown_times: 0,
+            broken: None,
+        })?;
+        db.commit(true)?;
+        drop(db);
+        self.forget_counts();
+        self.job.total = checked.rows;
+        self.tell_ledger(false)?;
+        Ok(())
+    }
+}

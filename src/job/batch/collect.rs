@@ -1,0 +1,295 @@
+//! Results of batches that have ended: downloaded, verified, joined with the rows that were asked, written into the store.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::time::{Duration, Instant};
+
+use super::Work;
+use super::ahead::place_of;
+use crate::batch::join::{Ending, Expected, Files, Findings, Joined, join};
+use crate::error::{Error, Exit, Result};
+use crate::outcome::ErrorCode;
+use crate::store::{BatchJob, JobDb, Step};
+use crate::text as format;
+
+/// Waits before a batch whose results lack rows, or hold lines that are none, is asked about and downloaded once more.
+const AGAIN: [Duration; 6] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+    Duration::from_secs(15),
+    Duration::from_secs(30),
+];
+/// So many of them, unless the service says that a batch is completed and names no file at all: that may be only because it
+/// has not come to it yet.
+const USUAL: usize = 3;
+
+/// The file with answers and the one with failures, as far as the service named them.
+type Downloaded = (Option<PathBuf>, Option<PathBuf>);
+
+/// A batch whose files are on their way.
+struct Task {
+    batch: BatchJob,
+    files: Receiver<Downloaded>,
+}
+
+/// A batch whose results were joined. They are in the store, unless something of them is lacking.
+struct Taken {
+    batch: BatchJob,
+    joined: Vec<Joined>,
+    findings: Findings,
+    lacks: bool,
+}
+
+impl Work<'_> {
+    /// Takes the results of every batch that has ended into the store.
+    ///
+    /// # Errors
+    /// 75 if the service cannot be reached, 74 if the disk refuses.
+    pub fn collect(&mut self) -> Result<()> {
+        let ready: Vec<BatchJob> =
+            self.courier.db.borrow().batches()?.into_iter().filter(|batch| batch.ended && batch.is_open()).collect();
+        if !ready.is_empty() {
+            // From here on they are added up.
+            self.counts()?;
+            // After an error more may be in the store than was told.
+            let lacking = self.collect_all(ready).inspect_err(|_| self.forget_counts())?;
+            self.once_more(lacking)?;
+        }
+        self.tell_ledger(false)?;
+        Ok(())
+    }
+
+    /// While one batch is downloaded, the one before is joined, and the one before that stored. Gives those that lack
+    /// something.
+    fn collect_all(&mut self, ready: Vec<BatchJob>) -> Result<Vec<BatchJob>> {
+        let path = self.store.job_path(&self.job.id);
+        std::thread::scope(|scope| {
+            // At most so many wait between any two: their rows are in memory.
+            let (tasks, todo) = sync_channel(1);
+            let (looked_at, to_store) = sync_channel(1);
+            let (tell, told) = channel();
+            let own = path.clone();
+            let joiner = scope.spawn(move || join_all(&JobDb::open(&own)?, &todo, &looked_at));
+            let storer = scope.spawn(move || store_all(&mut JobDb::open(&path)?, &to_store, &tell));
+            let mut lacking = Vec::new();
+            let mut took = |work: &mut Self, taken: Taken| {
+                if taken.lacks {
+                    lacking.push(taken.batch);
+                    return Ok(());
+                }
+                work.settled(taken)
+            };
+            let mut downloaded = Ok(());
+            for batch in ready {
+                let (give, files) = sync_channel(1);
+                if tasks.send(Task { batch: batch.clone(), files }).is_err() {
+                    break;
+                }
+                match self.block_on(self.courier.download(&batch, false)) {
+                    // If nobody takes them, a thread has failed and says why.
+                    Ok(files) => drop(give.send(files)),
+                    Err(error) => {
+                        // One that cannot be had must not keep the others from being had.
+                        let on = matches!(error.exit, Exit::TempFail | Exit::Failure);
+                        if downloaded.is_ok() {
+                            downloaded = Err(error);
+                        }
+                        if !on {
+                            break;
+                        }
+                    }
+                }
+                told.try_iter().try_for_each(|taken| took(self, taken))?;
+            }
+            drop(tasks);
+            told.iter().try_for_each(|taken| took(self, taken))?;
+            for thread in [storer, joiner] {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            }
+            downloaded.map(|()| lacking)
+        })
+    }
+
+    /// The results of a batch are in the store.
+    fn settled(&mut self, taken: Taken) -> Result<()> {
+        self.say(&taken.batch, &taken.findings);
+        let ok = taken.joined.iter().filter(|joined| joined.outcome.ok()).count() as u64;
+        self.count_in(ok, taken.joined.len() as u64 - ok);
+        if let Some(fresh) = self.fresh.get_mut() {
+            fresh.add(taken.joined);
+        }
+        self.tell_ledger(true)?;
+        Ok(())
+    }
+
+    /// What a service has not written or named yet, or a proxy has cut, may come with the next question and download.
+    fn once_more(&mut self, mut lacking: Vec<BatchJob>) -> Result<()> {
+        for (round, wait) in AGAIN.into_iter().enumerate() {
+            if lacking.is_empty() {
+                break;
+            }
+            let late = |until: Instant| Instant::now() + wait > until;
+            if round >= USUAL && self.courier.options.until.is_some_and(late) {
+                return Err(Error::new(
+                    Exit::TempFail,
+                    "a batch is completed, but the service names no results of it yet",
+                )
+                .hint("run the same command again later: it goes on from here"));
+            }
+            self.block_on(self.courier.pause(wait))?;
+            for mut batch in std::mem::take(&mut lacking) {
+                self.ctx.ui.detail(&format!("batch {}: asking for its results once more", batch.number));
+                let seen = self.content(&batch);
+                self.block_on(self.courier.ask(&mut batch))?;
+                let files = self.block_on(self.courier.download(&batch, true))?;
+                let expected = expected(&self.courier.db.borrow(), &batch)?;
+                let mut again = look(batch, expected, &files)?;
+                let nameless = again.batch.status.as_deref() == Some("COMPLETED")
+                    && again.batch.output_file_id.is_none()
+                    && again.batch.error_file_id.is_none();
+                // The same bytes again: they will not change.
+                let same = self.content(&again.batch) == seen && !nameless;
+                let rounds = if nameless { AGAIN.len() } else { USUAL };
+                if again.lacks && !same && round + 1 < rounds {
+                    lacking.push(again.batch);
+                    continue;
+                }
+                again.store(&mut self.courier.db.borrow_mut())?;
+                self.settled(again)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What was downloaded, told apart.
+    fn content(&self, batch: &BatchJob) -> Vec<Option<blake3::Hash>> {
+        use crate::store::kept::{answers_name, failures_name};
+        let hash = |path: &Path| {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update_reader(std::fs::File::open(path).ok()?).ok()?;
+            Some(hasher.finalize())
+        };
+        [answers_name(batch.number), failures_name(batch.number)]
+            .iter()
+            .map(|name| hash(&self.courier.dir.join(name)))
+            .collect()
+    }
+
+    fn say(&self, batch: &BatchJob, findings: &Findings) {
+        let ui = &self.ctx.ui;
+        let name = format!("batch {} ({})", batch.number, batch.id.as_deref().unwrap_or("never created"));
+        if findings.broken_contract() {
+            ui.warn(&format!("{name}: {}", words(findings)));
+        }
+        if findings.duplicates > 0 {
+            let lines = format::plural(findings.duplicates, "line");
+            ui.detail(&format!("{name}: {lines} came twice, word for word"));
+        }
+        if findings.answered_and_failed > 0 {
+            let rows = format::plural(findings.answered_and_failed, "row");
+            ui.warn(&format!("{name}: {rows} both answered and failed; the answers count"));
+        }
+        if findings.missing > 0 && batch.status.as_deref() == Some("COMPLETED") {
+            let rows = format::plural(findings.missing, "row");
+            ui.warn(&format!("{name}: {rows} without any result; `llbatch retry` sends them again"));
+        }
+    }
+}
+
+/// What is wrong with a batch's results.
+fn words(findings: &Findings) -> String {
+    let mut parts = Vec::new();
+    let mut part = |n: u64, what: &str| {
+        if n > 0 {
+            parts.push(format!("{} {what}", format::count(n)));
+        }
+    };
+    part(findings.foreign, "results for rows that were never asked");
+    part(findings.conflicts, "rows with two different answers (the first counts)");
+    part(findings.garbled, "lines that are no results");
+    let examples = findings.examples.join("; ");
+    format!("the service broke its contract: {}: {examples}", parts.join(", "))
+}
+
+/// Joins what comes, one batch after the other.
+fn join_all(db: &JobDb, todo: &Receiver<Task>, to: &SyncSender<Taken>) -> Result<()> {
+    for Task { batch, files } in todo {
+        // While its files come.
+        let expected = expected(db, &batch)?;
+        // The download has failed; whoever sees to it knows.
+        let Ok(files) = files.recv() else { continue };
+        if to.send(look(batch, expected, &files)?).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Stores what comes, unless something of it is lacking.
+fn store_all(db: &mut JobDb, todo: &Receiver<Taken>, tell: &Sender<Taken>) -> Result<()> {
+    for mut taken in todo {
+        if !taken.lacks {
+            taken.store(db)?;
+        }
+        if tell.send(taken).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The rows that were asked in a batch.
+fn expected(db: &JobDb, batch: &BatchJob) -> Result<Vec<Expected>> {
+    let model: Arc<str> = Arc::from(batch.model.as_str());
+    let asked = db.asked(batch.number)?.into_iter();
+    let expected = asked.map(|asked| Expected {
+        row: asked.row,
+        id: asked.id,
+        wire: asked.wire,
+        fingerprint: asked.fingerprint,
+        model: Arc::clone(&model),
+        reserve: asked.reserve,
+    });
+    Ok(expected.collect())
+}
+
+/// Joins the rows of a batch with what was downloaded.
+fn look(batch: BatchJob, expected: Vec<Expected>, (output, errors): &Downloaded) -> Result<Taken> {
+    let status = match batch.step {
+        Step::Refused if batch.status.is_none() => "REFUSED",
+        _ => batch.status.as_deref().unwrap_or("FAILED"),
+    };
+    let ending = Ending { status, error: batch.error.as_deref(), batch: batch.number };
+    let report = join(expected, &Files { output: output.as_deref(), errors: errors.as_deref() }, &ending)?;
+    let findings = report.findings;
+    let unnamed = batch.id.is_some() && (batch.output_file_id.is_none() || batch.error_file_id.is_none());
+    let undone = || {
+        let open = |joined: &Joined| {
+            let code = joined.outcome.error.as_ref().map(|error| error.code);
+            matches!(code, Some(ErrorCode::Expired | ErrorCode::Cancelled | ErrorCode::Missing))
+        };
+        report.joined.iter().any(open)
+    };
+    let short = match batch.status.as_deref() {
+        Some("COMPLETED") => findings.missing > 0,
+        // Some are left undone then; a file that is not named yet may hold what was done.
+        Some("EXPIRED" | "CANCELLED") => unnamed && undone(),
+        _ => false,
+    };
+    let lacks = findings.garbled > 0 || findings.torn || short;
+    Ok(Taken { batch, joined: report.joined, findings, lacks })
+}
+
+impl Taken {
+    /// Writes them into the store: the batch is settled, all or nothing.
+    fn store(&mut self, db: &mut JobDb) -> Result<()> {
+        self.batch.broken = self.findings.broken_contract().then(|| words(&self.findings));
+        self.batch.step = Step::Settled;
+        db.put_joined(self.joined.iter().map(|joined| (&joined.outcome, place_of(joined))))?;
+        db.put_batch(&self.batch)?;
+        db.commit(true)
+    }
+}

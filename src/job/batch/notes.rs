@@ -1,0 +1,88 @@
+//! What a courier tells, to people.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use crate::api::is_id;
+use crate::batch::courier::Tell;
+use crate::request::shorten;
+use crate::store::BatchJob;
+use crate::text as format;
+use crate::ui::{Progress, Ui};
+
+/// A failure that is waited out for so long is said, ...
+const WORTH_SAYING: Duration = Duration::from_secs(2);
+/// ... and again after this.
+pub const REMIND: Duration = Duration::from_mins(30);
+
+/// Says what happens, to people.
+pub fn teller<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&Tell<'_>) + 'a> {
+    let said = Cell::new(None::<Instant>);
+    Box::new(move |tell| match tell {
+        Tell::Uploading { number, bytes } => {
+            progress.phase(&format!("uploading batch {number}: {}", format::bytes(*bytes)));
+        }
+        Tell::Downloading { number, bytes } => {
+            progress.phase(&format!("downloading the results of batch {number}: {}", format::bytes(*bytes)));
+        }
+        Tell::Created { batch, found, warning } => {
+            let id = batch.id.as_deref().unwrap_or_default();
+            let rows = format::plural(batch.rows, "row");
+            let how = if *found { "was created after all" } else { "created" };
+            ui.note(&format!("batch {} {how}: {id}, {rows} of {}", batch.number, batch.model));
+            if let Some(warning) = warning {
+                ui.warn(&format!("batch {}: the service says: {warning}", batch.number));
+            }
+        }
+        Tell::Refused(batch) => ui.warn(&format!(
+            "batch {} ({} of {}) was refused: {}",
+            batch.number,
+            format::plural(batch.rows, "row"),
+            batch.model,
+            batch.error.as_deref().unwrap_or("no reason given")
+        )),
+        Tell::InDoubt { batch, why } => ui.warn(&format!(
+            "batch {}: whether it was created is not known ({why}); looking for it in the service's list",
+            batch.number
+        )),
+        Tell::Surplus(id) => ui.warn(&format!("batch {id} was created twice over; cancelling it")),
+        Tell::Again { what, failure, wait } => {
+            progress.phase(&format!("{what}: trying again in {}", format::duration(*wait)));
+            let text = format!("{what}: {failure}; trying again in {}", format::duration(*wait));
+            // Soon over, most times; and nobody wants to read it every minute of a night.
+            let due = said.get().is_none_or(|at| at.elapsed() > REMIND);
+            if *wait >= WORTH_SAYING && due {
+                said.set(Some(Instant::now()));
+                ui.warn(&text);
+            } else {
+                ui.detail(&text);
+            }
+        }
+        Tell::Gone { number, file } if !is_id(file) => {
+            let file = shorten(file);
+            ui.warn(&format!(
+                "batch {number}: the service names `{file}` as a file of its results, which is no id of one"
+            ));
+        }
+        Tell::Gone { number, file } => {
+            ui.warn(&format!("batch {number}: the service has not got {file} any more, a file of its results"));
+        }
+        Tell::Moved(batch) => ui.note(&place(batch)),
+        Tell::Progress(before, batch) => {
+            // A bar shows it; in a log every tenth is enough.
+            let tenth = |batch: &BatchJob| batch.progress.map(|p| (p / 10.0) as i64);
+            if !ui.draws() && tenth(before) != tenth(batch) {
+                ui.note(&place(batch));
+            }
+        }
+    })
+}
+
+/// Where a batch is, in a line.
+fn place(batch: &BatchJob) -> String {
+    let id = batch.id.as_deref().unwrap_or_default();
+    let status = batch.status.as_deref().unwrap_or("?");
+    let progress = batch.progress.map(|p| format!(" {p:.0}%")).unwrap_or_default();
+    let error = batch.error.as_deref().map(|e| format!(": {e}")).unwrap_or_default();
+    format!("batch {} ({id}) {status}{progress}{error}", batch.number)
+}

@@ -1,0 +1,41 @@
+//! The batches of other jobs.
+
+use super::Remote;
+use crate::error::Result;
+use crate::job::claim::spec_of;
+use crate::store::{JobDb, Ledger, State, Step, Store, Transport};
+
+/// Live batches of other jobs with the same service: a list that lacks them is not to be believed.
+pub fn witnesses(store: &Store, ledger: &Ledger, but: &str, remote: Remote<'_>) -> Result<Vec<String>> {
+    /// Some are enough.
+    const ENOUGH: usize = 5;
+    let mut found = Vec::new();
+    for job in ledger.recent(200)? {
+        let theirs = job.transport == Transport::Batch && job.id != but && job.state == State::Running;
+        if !theirs || spec_of(&job).map_or(true, |spec| spec.service != remote.name) {
+            continue;
+        }
+        let Ok(db) = JobDb::open(&store.job_path(&job.id)) else { continue };
+        let live = db
+            .batches()?
+            .into_iter()
+            .filter(|b| b.step == Step::Submitted && !b.ended && b.account.as_deref() == Some(remote.account));
+        found.extend(live.filter_map(|b| b.id));
+        if found.len() >= ENOUGH {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// The batches of all other jobs.
+pub fn owned(store: &Store, but: &str) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for job in store.ledger()?.recent(u32::MAX)? {
+        if job.id != but && store.job_path(&job.id).exists() {
+            let batches = JobDb::open(&store.job_path(&job.id))?.batches()?;
+            found.extend(batches.into_iter().filter_map(|batch| batch.id));
+        }
+    }
+    Ok(found)
+}

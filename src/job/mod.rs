@@ -1,0 +1,13 @@
+//! A job from its inputs to its summary.
+
+pub mod batch;
+pub mod claim;
+pub mod consumer;
+pub mod finish;
+mod reader;
+pub mod resume;
+pub mod run;
+mod signals;
+
+pub use claim::spool_stdin;
+pub use signals::outlive_file_limit;

@@ -1,0 +1,82 @@
+//! The input on its way to the transport: rows that are done are skipped, rows that are wrong become failed outcomes.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc::Sender;
+
+use crate::check::Checked;
+use crate::error::{Error, Exit, Result};
+use crate::input::Inputs;
+use crate::outcome::{ErrorCode, Outcome};
+use crate::realtime::Item;
+use crate::request::{Problem, Record, Request, Shape, generated_id};
+use crate::row_set::Bits;
+
+/// Rows handed over at a time: few wake-ups, little memory.
+const HAND: usize = 64;
+
+/// Reads all rows and hands over what is still to be done. Ends early, without an error, when nobody takes any more.
+///
+/// # Errors
+/// What stops the reading; also that the input is not what was checked any more.
+pub fn feed(inputs: &Inputs, shape: &Shape, done: &Bits, checked: &Checked, out: &Sender<Vec<Item>>) -> Result<()> {
+    let expected = checked.rows;
+    let mut blocks = inputs.blocks()?;
+    let mut hand = Vec::with_capacity(HAND);
+    let mut rows = 0;
+    let mut open = true;
+    while let Some(block) = blocks.next()? {
+        let mut row = block.first_row();
+        block.for_each(|record| {
+            let this = row;
+            row += 1;
+            rows += 1;
+            if !open || done.contains(this) || this > expected {
+                return;
+            }
+            let item = match request(shape, record) {
+                Ok(request) => match checked.stand_in(this, &request.id) {
+                    Some(id) => {
+                        let message = format!("the id {:?} was used by an earlier row", request.id);
+                        failed(this, id, request.model, message)
+                    }
+                    None => Item::Send(request),
+                },
+                Err(problem) => bad(this, checked, &problem),
+            };
+            hand.push(item);
+            if hand.len() == HAND {
+                open = out.blocking_send(std::mem::replace(&mut hand, Vec::with_capacity(HAND))).is_ok();
+            }
+        });
+        if !open {
+            return Ok(());
+        }
+    }
+    if !hand.is_empty() {
+        open = out.blocking_send(hand).is_ok();
+    }
+    if open && rows != expected {
+        return Err(Error::new(
+            Exit::Failure,
+            format!("the input changed while it was read: {expected} rows when checked, {rows} now"),
+        )
+        .hint("run the same command again: answers whose request is unchanged are kept"));
+    }
+    Ok(())
+}
+
+#[expect(clippy::result_large_err, reason = "a problem is rare, and boxing it would show everywhere")]
+fn request(shape: &Shape, record: Result<Record<'_>, Problem>) -> Result<Request, Problem> {
+    record.and_then(|record| shape.request(&record))
+}
+
+fn bad(row: u64, checked: &Checked, problem: &Problem) -> Item {
+    let id = problem.id.clone().unwrap_or_else(|| generated_id(row));
+    let id = checked.stand_in(row, &id).unwrap_or_else(|| id.into());
+    failed(row, id, Arc::from(""), problem.to_string())
+}
+
+fn failed(row: u64, id: Box<str>, model: Arc<str>, message: String) -> Item {
+    Item::Failed(Box::new(Outcome::unsent(row, id, model, ErrorCode::InvalidRequest, message)))
+}

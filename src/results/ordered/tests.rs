@@ -1,0 +1,99 @@
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Mutex;
+
+use super::*;
+use crate::input::{Format, Inputs};
+use crate::request::{Params, Shape};
+use crate::results::{Format as OutputFormat, Options};
+
+/// Counts how often it is asked; knows one row that failed before and was not sent again.
+struct Stored {
+    failed: u64,
+    asked: Cell<u32>,
+}
+
+impl ReadBack for Stored {
+    fn outcomes(&self, _: u64, _: u32) -> Result<Vec<Outcome>> {
+        Ok(Vec::new())
+    }
+
+    fn standing(&self, from: u64) -> Result<Option<Outcome>> {
+        self.asked.set(self.asked.get() + 1);
+        let code = ErrorCode::ContextLength;
+        Ok((from <= self.failed)
+            .then(|| Outcome::unsent(self.failed, "failed before".into(), Arc::from("m"), code, "too long")))
+    }
+}
+
+/// What was written, and in how many pieces.
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<(Vec<u8>, u32)>>);
+
+impl Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let mut written = self.0.lock().expect("not poisoned");
+        written.0.extend_from_slice(bytes);
+        written.1 += 1;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn rows_that_were_never_sent_cost_neither_a_question_nor_a_write_each() {
+    const ROWS: u64 = 3000;
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("in.jsonl");
+    std::fs::write(&path, "{\"prompt\":\"a\",\"model\":\"m\"}\n".repeat(ROWS as usize)).expect("an input");
+    let inputs = Inputs::resolve(&[path], Some(Format::Jsonl)).expect("inputs");
+    let shape = Arc::new(Shape::new(&Params::default()).expect("a shape"));
+    let form = Options { format: OutputFormat::Jsonl, flat: false, prefix: String::new(), csv_raw: false };
+    let (written, stored) = (Written::default(), Stored { failed: 2000, asked: Cell::new(0) });
+    let mut ordered = Ordered::new(
+        ROWS,
+        Bits::new(ROWS),
+        Renderer::new(&form, &[], None).expect("a renderer"),
+        None,
+        Target::Stream(Box::new(written.clone())),
+        None,
+    );
+    // Two that were answered: one still in its place in memory, in the middle of those that were not.
+    for row in [1, 1000] {
+        let outcome = Outcome::unsent(row, "done".into(), Arc::from("m"), ErrorCode::Timeout, "late");
+        ordered.push(Box::new(outcome));
+    }
+    let priced = Rc::new(Cell::new(0));
+    let mut price = |_: &Outcome| {
+        priced.set(priced.get() + 1);
+        None
+    };
+    let pending = (ErrorCode::Budget, "the deadline was reached");
+    ordered.finish(&stored, &mut price, pending, &mut || Cursor::open(&inputs, &shape, false)).expect("written");
+
+    let (bytes, pieces) = written.0.lock().expect("not poisoned").clone();
+    let codes: Vec<(String, String)> = String::from_utf8(bytes)
+        .expect("text")
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"))
+        .map(|line| {
+            let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
+            (text(&line["custom_id"]), text(&line["error"]["code"]))
+        })
+        .collect();
+    assert_eq!(codes.len() as u64, ROWS);
+    for (row, (id, code)) in (1..).zip(&codes) {
+        let expected = match row {
+            1 | 1000 => ("done".to_owned(), "timeout"),
+            2000 => ("failed before".to_owned(), "context_length"),
+            _ => (format!("row-{row}"), "budget"),
+        };
+        assert_eq!((id.clone(), code.as_str()), expected, "row {row}");
+    }
+    assert_eq!(priced.get(), 3);
+    assert!(stored.asked.get() <= 3, "asked {} times", stored.asked.get());
+    assert!(pieces <= 40, "written in {pieces} pieces");
+}
