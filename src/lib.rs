@@ -49,28 +49,30 @@
 //!
 //! `tests/layers.rs` holds the imports against this table.
 
-pub mod api;
-pub mod atomic_file;
-pub mod batch;
-pub mod check;
+mod api;
+mod atomic_file;
+mod batch;
+mod check;
 pub mod cli;
-pub mod context;
-pub mod error;
-pub mod input;
-pub mod job;
-pub mod money;
-pub mod outcome;
-pub mod price;
-pub mod realtime;
-pub mod report;
-pub mod request;
-pub mod results;
-pub mod row_set;
+mod context;
+#[doc(hidden)]
+pub mod door;
+mod error;
+mod input;
+mod job;
+mod money;
+mod outcome;
+mod price;
+mod realtime;
+mod report;
+mod request;
+mod results;
+mod row_set;
 pub mod sandbox;
-pub mod settings;
-pub mod split;
-pub mod store;
-pub mod summary;
-pub mod text;
-pub mod tokens;
-pub mod ui;
+mod settings;
+mod split;
+mod store;
+mod summary;
+mod text;
+mod tokens;
+mod ui;

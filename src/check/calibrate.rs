@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::input::Inputs;
 use crate::request::{Endpoint, Shape};
 use crate::store::{Estimated, JobDb, Ledger};
-use crate::tokens::{Calibration, Estimator};
+use crate::tokens::Estimator;
 
 /// Rows that are looked at: enough to know, few enough not to be noticed (2048 took 0.03 s at the end of every run).
 const ROWS: u64 = 512;
@@ -32,7 +32,6 @@ pub fn learn(
     let reported = db.prompt_tokens(ROWS, every)?;
     let Some((last, _)) = reported.last() else { return Ok(None) };
     let estimator = Estimator::shared();
-    let mut seen = Calibration::default();
     let mut sums: HashMap<Arc<str>, Estimated> = HashMap::new();
     let mut blocks = inputs.blocks()?;
     while let Some(block) = blocks.next()? {
@@ -45,7 +44,9 @@ pub fn learn(
             let Ok(draft) = shape.draft(&record) else { return };
             let actual = reported[at].1;
             let estimated = estimator.request(&draft.body, draft.endpoint == Endpoint::Chat);
-            seen.add(&draft.model, estimated, actual);
+            if estimated == 0 || actual == 0 {
+                return;
+            }
             let model = shape.shared(&draft.model);
             let sum = sums.entry(Arc::clone(&model)).or_insert_with(|| Estimated {
                 model: model.to_string(),
@@ -59,11 +60,13 @@ pub fn learn(
         });
     }
     let learned: Vec<Estimated> = sums.into_values().collect();
+    let (estimated, actual) = learned.iter().fold((0, 0), |(e, a), sum| (e + sum.estimated, a + sum.actual));
+    let off = (actual > 0).then(|| estimated as f64 / actual as f64 - 1.0);
     // The built-in server counts in a way of its own: a rehearsal teaches nothing.
     if service != "sandbox" {
         ledger.learn_estimates(job, &learned)?;
     }
-    Ok(seen.off())
+    Ok(off)
 }
 
 /// What to multiply estimates of a model by, as far as earlier jobs tell.

@@ -115,7 +115,7 @@ mod tests {
         while let Some(block) = blocks.next().expect("a block") {
             block.for_each(|record| {
                 let record = record.expect("a record");
-                let super::super::Field::Text(text) = &record.fields()[0].1 else { panic!("a text") };
+                let crate::request::Field::Text(text) = &record.fields()[0].1 else { panic!("a text") };
                 seen.push((record.row, text.to_string()));
             });
         }

@@ -19,7 +19,7 @@ pub use kept::Kept;
 pub use source::{Source, unreadable};
 
 use crate::error::{Error, Exit, Result};
-pub use crate::request::{Data, Field, Problem, Record};
+pub use crate::request::{Data, Problem, Record};
 
 /// The inputs of a command, in order, checked to be readable.
 #[derive(Debug, Clone)]

@@ -8,8 +8,8 @@ mod refreshed;
 mod spelling;
 mod table;
 
-pub use money::{Decimal, Nanos, ParseError, Price, grouped};
-pub use overrides::{ModelOverride, Overrides};
+pub use money::{Decimal, Nanos, Price, grouped};
+pub use overrides::Overrides;
 pub use refreshed::{Listed, Refreshed};
 pub use spelling::Spelling;
 pub use table::{Batch, Discount, Entry, Table};

@@ -105,8 +105,6 @@ pub fn time_of(job: &Job, batches: &[BatchJob]) -> Option<Duration> {
 pub struct Read {
     /// Their rows.
     pub folded: Folded,
-    /// How many those are.
-    pub rows: u64,
     /// What a reader of the report should know of the files.
     pub warnings: Vec<String>,
 }
@@ -161,7 +159,7 @@ pub fn of_files(files: &[String], prices: Table, batch: bool) -> Result<Read> {
     }
     let Reading { mut folded, rows, .. } = read;
     folded.totals.set_rows(rows);
-    Ok(Read { folded, rows, warnings })
+    Ok(Read { folded, warnings })
 }
 
 fn more(count: u64) -> String {

@@ -177,7 +177,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::value::RawValue;
 
-    use super::super::{COLUMNS, Format, Options, Renderer};
+    use super::super::format::{COLUMNS, Format, Options, Renderer};
     use super::*;
     use crate::outcome::{ErrorCode, Usage};
 

@@ -193,7 +193,7 @@ pub(super) fn usd_digits(usd: Nanos, out: &mut Vec<u8>) {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::{COLUMNS, Format, Options, Renderer};
+    use super::super::format::{COLUMNS, Format, Options, Renderer};
     use super::*;
     use crate::outcome::{ErrorCode, Usage};
 

@@ -10,7 +10,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use config::{Budgets, Config, Knob, RunConfig};
+pub use config::{Budgets, Knob, RunConfig};
 use config::{amount, placed, read_config};
 use etcetera::BaseStrategy;
 use secrecy::{ExposeSecret, SecretString};

@@ -23,14 +23,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-pub use batches::{Asked, BatchJob, Place, Step};
+pub use batches::{BatchJob, Place, Step};
 pub use calibration::Estimated;
 pub use held::Held;
 pub use job::JobDb;
 pub use ledger::{Job, Ledger, State, Transport};
 pub use lock::{Lock, Turn};
 use open::{damaged, open_db};
-pub use remap::Remap;
 pub use reserve::{Reserve, Standing};
 pub use roster::Roster;
 pub use spend::{DayLine, Spent};

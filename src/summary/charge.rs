@@ -66,11 +66,6 @@ impl Sum {
         }
     }
 
-    pub fn merge(&mut self, other: Self) {
-        self.known += other.known;
-        self.unknown |= other.unknown;
-    }
-
     /// The known part; `None` if nothing is known, which must not read as 0.
     pub fn known_part(self) -> Option<Nanos> {
         if self.unknown && self.known == Nanos::ZERO { None } else { Some(self.known) }

@@ -45,15 +45,6 @@ impl Histogram {
         self.max = self.max.max(value);
     }
 
-    /// Counts all that `other` counted.
-    pub fn merge(&mut self, other: &Self) {
-        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
-            *count += more;
-        }
-        self.total += other.total;
-        self.max = self.max.max(other.max);
-    }
-
     /// The largest value, exactly; `None` if nothing was counted.
     #[must_use]
     pub fn max(&self) -> Option<u32> {
@@ -194,16 +185,10 @@ mod tests {
         ) {
             let mut values = values;
             let mut histogram = Histogram::default();
-            let (mut left, mut right) = (Histogram::default(), Histogram::default());
-            for (i, &value) in values.iter().enumerate() {
-                histogram.add(value);
-                if i % 2 == 0 { &mut left } else { &mut right }.add(value);
-            }
+            values.iter().for_each(|value| histogram.add(*value));
             let bins = histogram.bins();
             prop_assert_eq!(bins.iter().map(|bin| bin.count).sum::<u64>(), values.len() as u64);
             prop_assert!(bins.len() <= 27, "{} bars", bins.len());
-            right.merge(&left);
-            prop_assert_eq!(&right, &histogram);
             values.sort_unstable();
             let exact = f64::from(values[(values.len() * usize::from(percent)).div_ceil(100) - 1]);
             let got = f64::from(histogram.percentile(percent).unwrap());

@@ -192,49 +192,6 @@ impl Totals {
         *count += u64::from(rows);
     }
 
-    /// Counts all that `other` counted of the same job; the job's number of rows stays.
-    pub fn merge(&mut self, other: Self) {
-        self.succeeded += other.succeeded;
-        self.failed += other.failed;
-        self.invalid += other.invalid;
-        self.reused += other.reused;
-        self.usage += other.usage;
-        self.paid.merge(other.paid);
-        self.list.merge(other.list);
-        self.wasted.merge(other.wasted);
-        self.at_risk.merge(other.at_risk);
-        self.resumed.merge(other.resumed);
-        self.unmetered += other.unmetered;
-        self.uncertain += other.uncertain;
-        self.in_batches += other.in_batches;
-        for (name, more) in other.models {
-            let model = self.models.entry(name).or_default();
-            model.rows += more.rows;
-            model.usage += more.usage;
-            model.usd.merge(more.usd);
-            model.unpriced |= more.unpriced;
-            model.batched += more.batched;
-            model.realtime += more.realtime;
-        }
-        for (code, more) in other.errors {
-            match self.errors.get_mut(&code) {
-                Some(known) => {
-                    known.count += more.count;
-                    if more.row < known.row {
-                        (known.row, known.example) = (more.row, more.example);
-                    }
-                }
-                None => {
-                    self.errors.insert(code, more);
-                }
-            }
-        }
-        self.latency.merge(&other.latency);
-        self.http.sent += other.http.sent;
-        self.http.retried += other.http.retried;
-        self.http.rate_limited += other.http.rate_limited;
-    }
-
     /// Rows answered so far, those of an earlier run included.
     #[must_use]
     pub const fn succeeded(&self) -> u64 {
@@ -256,12 +213,6 @@ impl Totals {
     /// As what rows failed so far.
     pub fn failures(&self) -> impl Iterator<Item = ErrorCode> {
         self.errors.keys().copied()
-    }
-
-    /// Prompt and completion tokens so far.
-    #[must_use]
-    pub const fn usage(&self) -> Usage {
-        self.usage
     }
 
     /// What is known to have been paid so far; `None` if nothing is known.

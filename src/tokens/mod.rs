@@ -6,7 +6,6 @@
 //! Llama's own. How far off that is: `tests/tokens/README.md`.
 
 mod body;
-mod calibration;
 mod file;
 mod pieces;
 mod scripts;
@@ -15,8 +14,6 @@ mod tests;
 mod vocabulary;
 
 use std::sync::LazyLock;
-
-pub use calibration::Calibration;
 
 use pieces::Classes;
 use scripts::{Script, Tally};

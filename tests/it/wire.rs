@@ -3,9 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use llbatch::api::batches::{Batch, Created, Status};
-use llbatch::api::error::{Class, Failure, Fault};
-use llbatch::api::{Client, ClientOptions, Upload, Uploaded};
+use llbatch::door::batches::{Batch, Created, Status};
+use llbatch::door::{Class, Client, ClientOptions, Failure, Fault, Upload, Uploaded};
 use llbatch::sandbox::{self, BatchConfig, Config, Handle, Unset};
 use secrecy::SecretString;
 

@@ -103,14 +103,6 @@ impl Work<'_> {
         Ok(self.courier.db.borrow().batches()?.iter().filter_map(|batch| batch.most).sum())
     }
 
-    /// Whether every batch exists, or may.
-    ///
-    /// # Errors
-    /// 74 if the database cannot be read.
-    pub fn all_begun(&self) -> Result<bool> {
-        Ok(self.open_batches()?.1 == 0)
-    }
-
     /// Writes the results of all rows that have one; the others stand there as not answered yet.
     ///
     /// # Errors

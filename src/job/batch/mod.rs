@@ -46,8 +46,6 @@ use state::{Counts, state_of};
 
 /// How long a command waits for failures that may pass before it gives the terminal back.
 pub const PATIENCE: Duration = Duration::from_secs(45);
-/// As long as it takes: for commands that wait anyway.
-pub const UNBOUNDED: Duration = Duration::from_hours(366 * 24);
 /// After so long a batch that was created stands in the service's list. Not publicly known: a generous guess.
 const SETTLE_AFTER: Duration = Duration::from_mins(10);
 /// Uploads at once.

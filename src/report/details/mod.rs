@@ -9,7 +9,7 @@ mod timeline;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use document::{Detail, ModelDetail, Report, Source, Speed, Tokens, Truncated};
+pub use document::{Detail, ModelDetail, Report, Source, Tokens, Truncated};
 pub use samples::{FailedRow, TopRow, TruncatedRow};
 use samples::{Failures, Top, start_of};
 pub use timeline::OverTime;

@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use super::{JobDb, damaged};
 use crate::error::{Error, Exit, Result};
 use crate::price::Nanos;
-pub use asked::Asked;
 
 /// How far a batch has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -51,19 +51,6 @@ impl JobDb {
         self.run(|db| db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())))
     }
 
-    /// Checks the file as `SQLite` can.
-    ///
-    /// # Errors
-    /// 74 if it is damaged.
-    pub fn verify(&self) -> Result<()> {
-        let check = || -> rusqlite::Result<String> { self.db.pragma_query_value(None, "quick_check", |r| r.get(0)) };
-        match check() {
-            Ok(word) if word == "ok" => Ok(()),
-            Ok(_) => Err(damaged(&self.path, &rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(11), None))),
-            Err(e) => Err(damaged(&self.path, &e)),
-        }
-    }
-
     /// Changes whenever another connection has written.
     ///
     /// # Errors

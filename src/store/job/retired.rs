@@ -87,22 +87,6 @@ impl JobDb {
         self.commit(false)
     }
 
-    /// Takes the outcome of one row out, as [`Self::set_aside`] does. Commits with the open group.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
-    pub fn retire_row(&mut self, row: u64) -> Result<()> {
-        self.begin()?;
-        self.run(|db| {
-            db.prepare_cached(&format!(
-                "INSERT INTO retired SELECT {RETIRED} FROM outcome WHERE row = ?1 AND attempts > 0"
-            ))?
-            .execute([row.cast_signed()])?;
-            db.prepare_cached("DELETE FROM outcome WHERE row = ?1")?.execute([row.cast_signed()])
-        })?;
-        Ok(())
-    }
-
     /// What was spent on outcomes that no longer stand for a row, and on rows that have none yet.
     ///
     /// # Errors

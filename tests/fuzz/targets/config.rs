@@ -6,9 +6,7 @@
 use std::path::PathBuf;
 
 use libfuzzer_sys::fuzz_target;
-use llbatch::error::Exit;
-use llbatch::price::Nanos;
-use llbatch::settings::{Flags, Knob, Settings, duration};
+use llbatch::door::{Exit, Flags, Knob, Nanos, Settings, duration};
 use llbatch_fuzz::Scratch;
 
 /// Keys whose values are looked at when the file as a whole is read.

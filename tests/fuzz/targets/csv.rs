@@ -4,9 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::{Corpus, fuzz_target};
-use llbatch::error::Exit;
-use llbatch::input::{Data, Format, Inputs, Record};
-use llbatch::request::{Params, Shape};
+use llbatch::door::{Data, Exit, InputFormat as Format, Inputs, Params, Record, Shape};
 use llbatch_fuzz::{Scratch, choice, find, is_message, members, string};
 
 const FORMATS: [Format; 4] = [Format::Csv, Format::Tsv, Format::Lines, Format::Jsonl];

@@ -8,13 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::{Corpus, fuzz_target};
-use llbatch::api::Reply;
-use llbatch::api::chat::{Answer, read};
-use llbatch::api::error::{Class, Failure};
-use llbatch::api::limits::{Limits, retry_after};
-use llbatch::api::retry::delay;
-use llbatch::batch::poll;
-use llbatch::realtime::limiter::{Limiter, Rates};
+use llbatch::door::{Answer, Class, Failure, Limiter, Limits, Rates, Reply, delay, poll, read, retry_after};
 use llbatch_fuzz::members;
 
 const DAY: Duration = Duration::from_hours(24);

@@ -7,10 +7,10 @@
 use std::sync::Arc;
 
 use libfuzzer_sys::{Corpus, fuzz_target};
-use llbatch::api::chat::one_line;
-use llbatch::batch::join::{Ending, Expected, Files, Joined, Report, Side, join};
-use llbatch::outcome::{ErrorCode, Fingerprint, Usage};
-use llbatch::output::{Format, Options, Renderer};
+use llbatch::door::{
+    Ending, ErrorCode, Expected, Files, Findings, Fingerprint, Joined, Options, Outcome, Renderer, Report, ResultFormat as Format,
+    Side, Usage, join, one_line,
+};
 use llbatch_fuzz::{Scratch, choice, find, is_message, members, string};
 
 /// Own id, and what travelled instead.
@@ -174,7 +174,7 @@ fn again(report: &Report, files: &Files<'_>, ending: &Ending<'_>) {
     let (mut written, mut bodies) = (Vec::new(), Vec::new());
     for joined in &report.joined {
         let body = body(joined, files);
-        let outcome = llbatch::outcome::Outcome { body: body.clone().map(Into::into), ..joined.outcome.clone() };
+        let outcome = Outcome { body: body.clone().map(Into::into), ..joined.outcome.clone() };
         renderer.render(&outcome, None, &[], &mut written);
         bodies.push(body);
     }
@@ -183,7 +183,7 @@ fn again(report: &Report, files: &Files<'_>, ending: &Ending<'_>) {
     let path = file.path();
     let files = Files { output: Some(&path), errors: None };
     let read = join(expected(true), &files, ending).expect("a file that can be read");
-    assert_eq!(read.findings, llbatch::batch::join::Findings::default());
+    assert_eq!(read.findings, Findings::default());
     for ((joined, first), first_body) in read.joined.iter().zip(&report.joined).zip(bodies) {
         // The words of a foreign code may gain the status in front.
         let said = |joined: &Joined| (joined.outcome.status, joined.outcome.error.as_ref().map(|error| error.code));

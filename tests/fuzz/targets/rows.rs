@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::{Corpus, fuzz_target};
-use llbatch::request::{Data, Endpoint, MOST_TOKENS, Params, Record, Request, Shape, fingerprint};
+use llbatch::door::{Data, Endpoint, MOST_TOKENS, Params, Record, Request, Shape, fingerprint};
 use llbatch_fuzz::{choice, find, is_message, members, string};
 
 const ENDPOINTS: [Endpoint; 4] =

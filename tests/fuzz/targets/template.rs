@@ -6,8 +6,7 @@
 use std::sync::Arc;
 
 use libfuzzer_sys::{Corpus, fuzz_target};
-use llbatch::error::Exit;
-use llbatch::request::{Data, Params, Record, Shape};
+use llbatch::door::{Data, Exit, Params, Record, Shape};
 use llbatch_fuzz::{choice, find, is_message, members, string};
 
 fuzz_target!(|data: &[u8]| -> Corpus {
