@@ -6,26 +6,40 @@
 //! flows back:
 //!
 //! ```text
-//! input ─▶ request ─▶ plan (check, shards) ─▶ realtime | batch ─▶ outcome ─▶ pipeline ─▶ store, output, summary, progress
+//! input ─▶ request ─▶ check ─▶ job: realtime | split, batch ─▶ outcome ─▶ store ─▶ results, report
+//!                                                              money beside all of it
 //! ```
 //!
-//! | room | what it knows | may use |
+//! Each room may use the rooms named in its row and nothing else; no two rooms use each other. `tests/layers.rs` reads this
+//! table and holds the code against it. Every room but [`api`] and [`sandbox`] may also use `error` and `text`.
+//!
+//! | room | knows | may use |
 //! | --- | --- | --- |
 //! | [`error`] | what stops a command, and its exit code | – |
-//! | [`outcome`], [`tokens`], [`price`], [`summary`] | what became of a row, what it cost, the fold of all | each other, left to right |
+//! | [`text`] | numbers, counts, durations and widths as people read them | – |
+//! | [`row_set`] | a set of rows at one bit each | – |
+//! | [`atomic_file`] | files that appear when they are complete | – |
+//! | [`outcome`] | the fate of one row: answer or error, usage, attempts | – |
 //! | [`request`] | a record of the input and the request that it stands for, as text, never as a tree | outcome |
+//! | [`tokens`] | estimates and bounds of tokens | request |
+//! | [`price`] | prices per model, money in exact nano-dollars | outcome |
+//! | [`summary`] | the fold of all outcomes: rows, tokens, money, latency, errors by code | outcome, price |
 //! | [`input`] | files, compression, formats; cut into blocks of whole records | request |
-//! | [`plan`] | a pass over all rows before anything is sent: problems, duplicate ids; the lines of batch files | input, request, outcome, tokens |
 //! | [`api`] | the service: requests, files, batches; error classes, limits, when to try again | nothing of ours |
-//! | [`realtime`] | requests in flight under the limiter and the budget; rows in, events out | api, request, outcome, tokens, price |
-//! | [`batch`] | one job's batches as small state machines: upload, create once, look up, ask, download; results joined with their rows | api, outcome, store |
-//! | [`store`] | SQLite: `ledger.db` and a file per job; kernel locks, and what live processes tell each other | outcome, price |
-//! | [`output`] | result lines, the report as a page, and files that appear when they are complete | outcome, price, summary, request (fields) |
-//! | [`ui`] | talk on stderr, data on stdout, progress, tables, escaping | price |
 //! | [`sandbox`] | the built-in Together-compatible server, written from the service's documents | nothing of ours |
-//! | [`pipeline`] | the one consumer of events, and a job from its inputs to its summary | all of the above, settings, context |
-//! | [`settings`], [`context`] | flag > environment > config file > default; what every command is given | error, price, ui |
-//! | [`cli`] | the only user of clap; one file per subcommand | everything |
+//! | [`store`] | SQLite: `ledger.db` and a file per job; kernel locks; what live processes tell each other | outcome, price |
+//! | [`realtime`] | requests in flight under the limiter and the budget; rows in, events out | api, request, outcome, tokens, price, store |
+//! | [`batch`] | one job's batches as small state machines: upload, create once, look up, poll, download, join | api, request, outcome, store |
+//! | [`settings`] | flag > environment > config file > default, each value with its origin | api, price |
+//! | [`ui`] | talk on stderr, data on stdout, progress, tables, escaping | price |
+//! | [`context`] | what every command is given: settings and ui | settings, ui |
+//! | [`check`] | one pass over all rows before anything is sent: problems, duplicate ids, estimates, notices | context, input, outcome, price, request, store, tokens, ui |
+//! | [`split`] | rows divided into batch files within the service's limits | atomic_file, check, input, outcome, request, tokens |
+//! | [`money`] | what work has cost and may still cost: budgets, reservations, exposure | context, input, outcome, price, realtime, request, row_set, store, summary, tokens |
+//! | [`results`] | result lines in input order, and the files they go to | atomic_file, context, input, outcome, price, request, row_set, store, summary |
+//! | [`report`] | figures folded from a job or from results files, as text, JSON and a page | batch, input, money, outcome, price, request, store, summary |
+//! | [`job`] | a job from its inputs to its summary, over either transport | everything but cli and sandbox |
+//! | [`cli`] | clap; one file per subcommand | everything |
 //!
 //! Three threads work on a run. The *reader* parses the input and hands over rows in small batches. The *network* thread
 //! (a current-thread runtime) admits rows (a permit, then the limiter), sends, reads and decides. The *writer* takes
@@ -46,8 +60,6 @@
 //! Processes know of each other by kernel locks, which die with them. One works on a job; who waits for it gets that job's
 //! results. Those with the same key and service tell each other what they learn of its limit, and divide it. What the config
 //! file's budgets leave is drawn from the ledger slice by slice, in one transaction each.
-//!
-//! `tests/layers.rs` holds the imports against this table.
 
 mod api;
 mod atomic_file;

@@ -68,6 +68,11 @@ impl ErrorCode {
         Self::Interrupted,
     ];
 
+    /// Whether sending the row again cannot help.
+    pub const fn is_permanent(self) -> bool {
+        matches!(self, Self::InvalidRequest | Self::NotFound | Self::ContextLength)
+    }
+
     /// The code as it stands in results.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -2,16 +2,42 @@
 
 use std::time::Duration;
 
-use crate::price::grouped;
-
 /// `1234567` as `1,234,567`.
 pub fn count(n: u64) -> String {
     grouped(n.into())
 }
 
+/// Digits in groups of three: `1,234,567`.
+pub fn grouped(number: u128) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// A count with its noun: `1 row`, `523 rows`. The plural is made with an `s`.
 pub fn plural(n: u64, noun: &str) -> String {
     format!("{} {noun}{}", count(n), if n == 1 { "" } else { "s" })
+}
+
+/// A count of batches, as [`plural`] cannot spell it: `1 batch`, `2 batches`.
+pub fn batches(n: usize) -> String {
+    if n == 1 { "1 batch".to_owned() } else { format!("{} batches", count(n as u64)) }
+}
+
+/// The verb for so many: `has`, `have`.
+pub const fn have(n: usize) -> &'static str {
+    if n == 1 { "has" } else { "have" }
+}
+
+/// A sentence without its end: `1 batch of j-… has not ended`.
+pub fn unended(n: usize, of: &str) -> String {
+    format!("{} of {of} {} not ended", batches(n), have(n))
 }
 
 /// A large number in few characters: `999`, `9.4k`, `81k`, `1.2M`. What is no number or below zero is shown as `0`.

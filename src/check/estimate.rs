@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::price::Table;
+use crate::request::batch_line::{self, Limits};
 use crate::request::{Draft, Endpoint};
-use crate::split::Limits;
 use crate::tokens::{self, Estimator};
 
 /// Text that is counted in full; of larger inputs rows are picked by chance, and the others scaled by their bytes. That
@@ -67,7 +67,7 @@ impl<'a> Looker<'a> {
             .then(|| self.estimator.request(&draft.body, draft.endpoint == Endpoint::Chat));
         Sight {
             body: draft.body.len() as u64,
-            line: crate::split::line_bytes(draft),
+            line: batch_line::length(draft),
             max_tokens: draft.answer_bound(),
             tokens: counted,
             tight: self.is_tight(draft, counted),

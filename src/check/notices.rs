@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::price::{Batch, Entry, Table};
-use crate::text as format;
+use crate::text;
 use crate::ui::Ui;
 
 /// The lists that the built-in knowledge was last held against.
@@ -59,11 +59,11 @@ pub fn show(notices: &[Notice], ui: &Ui) {
         let of_kind: Vec<&Notice> = notices.iter().filter(|notice| notice.kind == kind).collect();
         let say = |text: &str| if kind == Kind::Refused { ui.warn(text) } else { ui.note(text) };
         for notice in of_kind.iter().take(SHOWN) {
-            say(&format!("{} ({})", notice.text, format::plural(notice.rows, "row")));
+            say(&format!("{} ({})", notice.text, text::plural(notice.rows, "row")));
         }
         let more = of_kind.len().saturating_sub(SHOWN) as u64;
         if more > 0 {
-            say(&format!("and the same of {}", format::plural(more, "more model")));
+            say(&format!("and the same of {}", text::plural(more, "more model")));
         }
     }
 }

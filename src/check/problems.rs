@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
 use crate::request::Problem;
-use crate::text as format;
+use crate::text;
 use crate::ui::Ui;
 
 /// What the command was going to do with the rows.
@@ -44,7 +44,7 @@ pub fn list(problems: &[Problem], count: u64, max_problems: usize, ui: &Ui) {
     }
     let more = count.saturating_sub(problems.len() as u64);
     if more > 0 {
-        ui.warn(&format!("and {} like these (--max-problems {max_problems})", format::plural(more, "more problem")));
+        ui.warn(&format!("and {} like these (--max-problems {max_problems})", text::plural(more, "more problem")));
     }
 }
 
@@ -58,17 +58,17 @@ pub fn judge(bad: u64, rows: u64, skip_invalid: bool, deed: Deed, ui: &Ui) -> Re
         Deed::Write => ("will be left out", "nothing was written", "write the others"),
     };
     if skip_invalid {
-        ui.note(&format!("{} {skipped}", format::plural(bad, "invalid row")));
+        ui.note(&format!("{} {skipped}", text::plural(bad, "invalid row")));
         return Ok(());
     }
-    let text = format!("{} of {} cannot be sent; {nothing}", format::count(bad), format::plural(rows, "row"));
+    let text = format!("{} of {} cannot be sent; {nothing}", text::count(bad), text::plural(rows, "row"));
     Err(Error::new(Exit::Data, text).hint(format!("mend the rows, or give --skip-invalid to {good}")))
 }
 
 /// Says that `stream` was taken out of rows, if it was.
 pub fn say_stream_removed(checked: &Checked, ui: &Ui) {
     if checked.stream_removed > 0 {
-        let rows = format::plural(checked.stream_removed, "row");
+        let rows = text::plural(checked.stream_removed, "row");
         ui.note(&format!("{rows}: `stream` was taken out, results come whole"));
     }
 }

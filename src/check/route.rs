@@ -1,7 +1,7 @@
 //! `--via auto`: which way the rows of a model go, and why.
 
 use crate::price::{Batch, Entry};
-use crate::text as format;
+use crate::text;
 
 /// A model's way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Route {
     #[must_use]
     pub fn line(&self, model: &str, rows: u64) -> String {
         let how = if self.batch { "in batches" } else { "at realtime" };
-        format!("{model}: {} {how}: {}", format::plural(rows, "row"), self.why)
+        format!("{model}: {} {how}: {}", text::plural(rows, "row"), self.why)
     }
 }
 

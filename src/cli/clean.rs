@@ -9,12 +9,11 @@ use super::service::connect;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::batch::adopt::find_local;
-use crate::job::batch::submit::peek;
 use crate::job::batch::{self, same_service};
-use crate::job::claim::spec_of;
+use crate::job::spec::spec_of;
 use crate::settings;
 use crate::store::{BatchJob, Job, Ledger, Store, Turn};
-use crate::text as format;
+use crate::text;
 
 /// Remove local data of ended jobs, and with --remote their files from the service
 ///
@@ -98,7 +97,7 @@ pub fn run(args: &Clean, ctx: &Ctx) -> Result<Exit> {
             same_service(&job, &spec_of(&job)?, &service.name)?;
             // The same content has the same file: what another job was made from stays for it.
             let shared = files_of_others(&store, &ledger, &job.id)?;
-            for batch in peek(&store, &job)?.batches()? {
+            for batch in store.open_job(&job.id)?.batches()? {
                 let mut files = vec![&batch.output_file_id, &batch.error_file_id];
                 // What others uploaded is theirs.
                 if !batch.sha256.is_empty() {
@@ -130,7 +129,7 @@ pub fn run(args: &Clean, ctx: &Ctx) -> Result<Exit> {
     if removed.is_empty() && kept.is_empty() {
         ctx.ui.note("nothing to remove");
     } else if removed.len() + kept.len() > 1 {
-        ctx.ui.note(&format!("{verb} {}", format::plural(removed.len() as u64, "job")));
+        ctx.ui.note(&format!("{verb} {}", text::plural(removed.len() as u64, "job")));
     }
     Ok(if named && !kept.is_empty() { Exit::TempFail } else { Exit::Ok })
 }
@@ -140,7 +139,7 @@ fn files_of_others(store: &Store, ledger: &Ledger, but: &str) -> Result<HashSet<
     let mut files = HashSet::new();
     for job in ledger.recent(u32::MAX)? {
         if job.id != but && store.job_path(&job.id).exists() {
-            for batch in peek(store, &job)?.batches()? {
+            for batch in store.open_job(&job.id)?.batches()? {
                 files.extend([batch.file_id, batch.output_file_id, batch.error_file_id].into_iter().flatten());
             }
         }
@@ -153,7 +152,7 @@ fn held(job: &Job, store: &Store, force: bool) -> Result<Option<String>> {
     if store.in_use(&job.id) {
         return Ok(Some("another llbatch works on it".to_owned()));
     }
-    let batches = if store.job_path(&job.id).exists() { peek(store, job)?.batches()? } else { Vec::new() };
+    let batches = if store.job_path(&job.id).exists() { store.open_job(&job.id)?.batches()? } else { Vec::new() };
     if batches.iter().any(BatchJob::is_open) {
         return Ok(Some("its batches have not ended, or their results are not in yet".to_owned()));
     }

@@ -12,7 +12,7 @@ use crate::api::{canonical_base, proxy_of};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::store::Store;
-use crate::text as format;
+use crate::text;
 use crate::ui::table::{Align, Table};
 
 /// Show what llbatch would use, where each setting is from, and what is wrong with it
@@ -178,7 +178,7 @@ fn state_dir(ctx: &Ctx) -> Check {
     let shown = dir.value.display();
     let from = dir.origin.to_string();
     match jobs(&dir.value) {
-        Ok(Some(jobs)) => Check::new("state directory", format!("{shown} ({})", format::plural(jobs, "job")), from),
+        Ok(Some(jobs)) => Check::new("state directory", format!("{shown} ({})", text::plural(jobs, "job")), from),
         Ok(None) => Check::new("state directory", format!("{shown} (not there yet)"), from),
         Err(error) => Check::new("state directory", shown.to_string(), from).failed(&error),
     }
@@ -208,7 +208,7 @@ fn prices(ctx: &Ctx) -> Check {
             newest = newest.max(&entry.as_of);
         }
     }
-    Check::new("prices", format!("{}, the newest of {newest}", format::plural(models, "model")), "`llbatch models`")
+    Check::new("prices", format!("{}, the newest of {newest}", text::plural(models, "model")), "`llbatch models`")
 }
 
 fn budgets(ctx: &Ctx) -> Vec<Check> {
@@ -228,7 +228,7 @@ fn online(ctx: &Ctx) -> Check {
     };
     match asked() {
         Ok(models) => {
-            let listed = format::plural(models.len() as u64, "model");
+            let listed = text::plural(models.len() as u64, "model");
             Check::new("service", format!("{listed} listed, in {} ms", started.elapsed().as_millis()), "tried")
         }
         Err(error) => Check::new("service", "no answer that can be used", "tried").failed(&error),

@@ -10,9 +10,9 @@ use super::service::connect;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::batch::follow::follow;
-use crate::job::batch::submit::unended;
 use crate::job::batch::{PATIENCE, Work, adopt};
 use crate::store::Turn;
+use crate::text;
 use crate::ui::Results;
 
 /// Download, verify and write a job's results: every row in input order, answered or with its error
@@ -74,7 +74,7 @@ pub fn run(args: &Fetch, ctx: &Ctx) -> Result<Exit> {
         work.account()?;
         let (open, _) = work.open_batches()?;
         let what = if args.wait { "--timeout is over" } else { "not finished yet" };
-        return Err(Error::new(Exit::TempFail, format!("{what}: {}", unended(open, &work.job.id)))
+        return Err(Error::new(Exit::TempFail, format!("{what}: {}", text::unended(open, &work.job.id)))
             .hint("--wait waits for the end, --partial writes what there is"));
     }
     let (summary, exit) = work.deliver(outputs, delivery.form.is_flat(), began)?;

@@ -11,7 +11,7 @@ use crate::error::{Error, Exit, Result};
 use crate::price::{Batch, Entry, Listed, Nanos, Refreshed, Table};
 use crate::settings::models_path;
 use crate::store::Store;
-use crate::text as format;
+use crate::text;
 use crate::ui::table::{Align, Table as Grid};
 
 /// Show known models: prices in USD per million tokens, context, batches, and where each figure is from
@@ -96,7 +96,7 @@ fn grid(found: &[&Entry]) -> Grid {
             entry.model.clone(),
             price(entry.price.map(|p| p.input)),
             price(entry.price.map(|p| p.output)),
-            entry.context.map_or_else(|| "?".to_owned(), format::count),
+            entry.context.map_or_else(|| "?".to_owned(), text::count),
             batch,
             entry.as_of.clone(),
             if entry.note.is_empty() { entry.source.clone() } else { format!("{}; {}", entry.source, entry.note) },
@@ -145,6 +145,6 @@ fn refresh(ctx: &Ctx) -> Result<Table> {
     serde_json::to_writer(&mut file, &refreshed)
         .map_err(|e| Error::io(format!("{}: cannot be written", path.display()), e.into()))?;
     file.commit()?;
-    ctx.ui.note(&format!("{} listed by {}", format::plural(refreshed.models.len() as u64, "model"), service.name));
+    ctx.ui.note(&format!("{} listed by {}", text::plural(refreshed.models.len() as u64, "model"), service.name));
     ctx.settings.reprice(Some(&refreshed))
 }

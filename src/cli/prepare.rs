@@ -17,11 +17,12 @@ use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Inputs};
 use crate::job::spool_stdin;
 use crate::request::Shape;
+use crate::request::batch_line::Limits;
 use crate::results::same_file;
 use crate::split::stage::{Stage, file_name, uncounted};
-use crate::split::{Limits, Opened, Shard, Split, SplitOptions, split};
+use crate::split::{Opened, Shard, Split, SplitOptions, split};
 use crate::store::Store;
-use crate::text as format;
+use crate::text;
 use crate::ui::Results;
 use crate::ui::table::{Align, Table};
 
@@ -161,7 +162,7 @@ fn table(shards: &[Shard]) -> Table {
     let mut table = Table::new(columns);
     for shard in shards {
         let file = shard.path.display().to_string();
-        table.row([file, shard.model.to_string(), format::count(shard.rows), format::bytes(shard.bytes)]);
+        table.row([file, shard.model.to_string(), text::count(shard.rows), text::bytes(shard.bytes)]);
     }
     table
 }
@@ -233,7 +234,7 @@ impl Place {
                 let text = format!(
                     "-o {}: the input makes {} batches, which do not fit into one file; nothing was written",
                     path.display(),
-                    format::count(shards.len() as u64)
+                    text::count(shards.len() as u64)
                 );
                 let dir = path.with_extension("");
                 Err(Error::new(Exit::Data, text).hint(format!("name a directory: -o {}/", dir.display())))
@@ -255,7 +256,7 @@ impl Place {
             ctx.ui.warn(&format!(
                 "{} also holds {} that this command did not write, such as {}",
                 dir.display(),
-                format::plural(others.len() as u64, "other .jsonl file"),
+                text::plural(others.len() as u64, "other .jsonl file"),
                 first.display()
             ));
         }

@@ -10,9 +10,8 @@ use super::{print_json, print_text};
 use crate::atomic_file::AtomicFile;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::job::batch::retry::passes;
 use crate::job::batch::{adopt, status as remote};
-use crate::job::claim::{inputs_of, spec_of};
+use crate::job::spec::{inputs_of, spec_of};
 use crate::report::details::{Report as Document, Source};
 use crate::report::html;
 use crate::report::{of_files, of_job, time_of};
@@ -21,7 +20,7 @@ use crate::results::same_file;
 use crate::results::write_summary;
 use crate::store::{JobDb, State, Store, Transport};
 use crate::summary::Meta;
-use crate::text as format;
+use crate::text;
 
 /// Report on a job or on results files: money, tokens, latency, errors
 ///
@@ -209,7 +208,7 @@ fn from_job(name: &str, ctx: &Ctx) -> Result<Document> {
         }
         _ => ended(folded.totals.failed()),
     };
-    let passes = folded.totals.failures().any(passes);
+    let passes = folded.totals.failures().any(|code| !code.is_permanent());
     let next = match exit {
         Exit::Ok => None,
         Exit::TempFail if batch => Some(format!("llbatch fetch {}{flags} --wait -o FILE", job.id)),
@@ -241,6 +240,6 @@ fn from_job(name: &str, ctx: &Ctx) -> Result<Document> {
 fn ended(failed: u64) -> (Exit, String) {
     match failed {
         0 => (Exit::Ok, "done".to_owned()),
-        _ => (Exit::RowsFailed, format!("{} failed", format::plural(failed, "row"))),
+        _ => (Exit::RowsFailed, format!("{} failed", text::plural(failed, "row"))),
     }
 }

@@ -7,10 +7,9 @@ use super::service::connect;
 use super::{print_json, print_summary, print_text, status};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::job::batch::submit::unended;
 use crate::job::batch::{PATIENCE, Work, adopt, rescue};
 use crate::store::Transport;
-use crate::text as format;
+use crate::text;
 use crate::ui::Results;
 
 /// Send failed, missing and expired rows again, within the same job
@@ -68,7 +67,7 @@ pub fn run(args: &Retry, ctx: &Ctx) -> Result<Exit> {
     }
     if !work.advance(false)? {
         let (open, _) = work.open_batches()?;
-        return Err(Error::new(Exit::TempFail, unended(open, &id)).hint(format!(
+        return Err(Error::new(Exit::TempFail, text::unended(open, &id)).hint(format!(
             "`llbatch wait {id}{0}` waits for the end, `llbatch cancel {id}{0}` brings it about",
             work.flags()
         )));
@@ -87,7 +86,7 @@ pub fn run(args: &Retry, ctx: &Ctx) -> Result<Exit> {
     }
     let again = work.again(args.all, batch)?;
     let left = if again.left > 0 {
-        format!("; {} failed for good and stay as they are (--all sends them too)", format::plural(again.left, "row"))
+        format!("; {} failed for good and stay as they are (--all sends them too)", text::plural(again.left, "row"))
     } else {
         String::new()
     };
@@ -100,8 +99,7 @@ pub fn run(args: &Retry, ctx: &Ctx) -> Result<Exit> {
     }
     let price = if batch { "at the batch price" } else { "at the realtime price" };
     let cost = again.cost.map_or_else(|| "an unknown amount".to_owned(), |usd| format!("about {}", usd.human()));
-    ctx.ui
-        .note(&format!("{id}: {} to send again, {cost} {price}{left}", format::plural(again.rows.len() as u64, "row")));
+    ctx.ui.note(&format!("{id}: {} to send again, {cost} {price}{left}", text::plural(again.rows.len() as u64, "row")));
     if args.dry_run {
         return Ok(Exit::Ok);
     }

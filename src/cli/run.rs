@@ -9,8 +9,9 @@ use super::service::connect;
 use super::{check, print_summary};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::job::resume::Again;
-use crate::job::run::{self, Plan, Resume};
+use crate::job::ask::Again;
+use crate::job::ask::{Plan, Resume};
+use crate::job::run;
 
 /// Answer every row over realtime, many requests at a time under a rate limiter
 ///

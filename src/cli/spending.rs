@@ -10,7 +10,7 @@ use crate::error::{Error, Exit, Result};
 use crate::price::{Nanos, Spelling};
 use crate::settings;
 use crate::store::{DayLine, Ledger};
-use crate::text as format;
+use crate::text;
 use crate::ui::table::{Align, Table};
 
 #[derive(Serialize)]
@@ -75,8 +75,8 @@ pub(super) fn show(since: Option<&str>, csv: bool, ledger: &Ledger, ctx: &Ctx) -
     for (line, shown) in days.iter().zip(spelling.parts(&amounts)) {
         table.row([
             line.day.clone(),
-            format::count(line.rows),
-            format::count(line.prompt_tokens + line.completion_tokens),
+            text::count(line.rows),
+            text::count(line.prompt_tokens + line.completion_tokens),
             line.usd.map_or_else(|| "?".to_owned(), |usd| spelling.show_as(usd, shown)),
             line.model.clone(),
         ]);

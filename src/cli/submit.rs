@@ -16,7 +16,7 @@ use crate::job::batch::submit::{self, Entered, Order};
 use crate::job::batch::{PATIENCE, Remote, Work};
 use crate::price::Nanos;
 use crate::store::Turn;
-use crate::text as format;
+use crate::text;
 use crate::ui::Results;
 
 /// Submit rows as Together batch jobs, at the batch price
@@ -209,7 +209,7 @@ fn realtime_part<'a>(
     if rows == 0 {
         return Ok(Ok(work));
     }
-    ctx.ui.note(&format!("{} at realtime now", format::plural(rows, "row")));
+    ctx.ui.note(&format!("{} at realtime now", text::plural(rows, "row")));
     // What the batches may cost is gone from the limit, and what an interrupted command has spent at realtime.
     let most = work.most()? + work.spent_at_realtime()?;
     let limit = args.cost.max_cost.map(|limit| Nanos((limit.0 - most.0).max(0)));
@@ -230,7 +230,7 @@ fn too_late(work: &Work<'_>, deadline: bool) -> Result<Exit> {
     let (exit, what) =
         if deadline { (Exit::Budget, "the deadline was reached") } else { (Exit::TempFail, "--timeout is over") };
     let (open, _) = work.open_batches()?;
-    let count = submit::unended(open, &work.job.id);
+    let count = text::unended(open, &work.job.id);
     Err(Error::new(exit, format!("{what}; {count}, and will go on")).hint(format!(
         "`llbatch wait {0}{1}` goes on waiting; `llbatch fetch {0}{1} --partial -o FILE` writes what there is",
         work.job.id,

@@ -10,8 +10,8 @@ use super::{print_json, status};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::batch::follow::{Waiting, follow};
-use crate::job::batch::unsent::is_claimed_now;
 use crate::job::batch::{PATIENCE, Work, adopt};
+use crate::store::unsent::is_claimed_now;
 use crate::store::{Job, Store};
 use crate::ui::Results;
 

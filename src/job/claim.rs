@@ -1,68 +1,14 @@
 //! Which job a command works on: the one it began, another one by name, or a new one.
 
 use std::io::{BufWriter, Read, Write};
-use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
-use super::run::{Plan, Resume};
+use super::ask::{Plan, Resume};
+use super::spec::{Sound, Spec, describe, inputs_of, spec_of};
 use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
-use crate::input::{Format, Inputs, Kept};
-use crate::request::Params;
-use crate::store::{BatchJob, Job, JobDb, Ledger, Lock, State, Store, Transport};
+use crate::input::{Format, Inputs};
+use crate::store::{BatchJob, Job, Ledger, Lock, State, Store, Transport};
 use crate::ui::Ui;
-
-/// What is kept with a job so that it can go on without its flags.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Spec {
-    /// Of this record's shape.
-    pub version: u8,
-    /// The service, as in [`Plan::service`].
-    pub service: String,
-    /// Absolute paths.
-    pub inputs: Vec<PathBuf>,
-    /// The input came through a pipe and is kept with the job.
-    pub spooled: bool,
-    /// `--input-format`
-    pub input_format: Option<Format>,
-    /// What the flags ask of every request.
-    pub params: Params,
-    /// `--skip-invalid`
-    pub skip_invalid: bool,
-    /// What the check found, if it found nothing wrong.
-    #[serde(default)]
-    pub checked: Option<Sound>,
-    /// The copy of the inputs in the job's directory: a batch job's rows are read from there.
-    #[serde(default)]
-    pub kept: Vec<Kept>,
-    /// With `--via auto`: each model, and why its rows went where they went.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub routes: Vec<(String, String)>,
-}
-
-impl Spec {
-    /// Whether both make the same requests of the same input.
-    fn asks_the_same(&self, other: &Self) -> bool {
-        let parts = |spec: &Self| {
-            (spec.service.clone(), spec.inputs.clone(), spec.spooled, spec.input_format, spec.params.clone())
-        };
-        parts(self) == parts(other)
-    }
-}
-
-/// An input without a problem: need not be checked again as long as nobody writes to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sound {
-    /// [`Inputs::stamp`] when it was checked.
-    pub stamp: String,
-    /// Its rows.
-    pub rows: u64,
-    /// Rows by model.
-    pub models: Vec<(String, u64)>,
-    /// Rows from which `stream` is taken out.
-    pub stream_removed: u64,
-}
 
 /// Where the rows come from.
 #[derive(Debug)]
@@ -167,33 +113,6 @@ pub fn source(plan: &Plan, store: &Store, ledger: &Ledger) -> Result<Source> {
     Ok(Source { spec, inputs, spool, named, key, shown, stamp })
 }
 
-/// The inputs that a job read: its own copy, its standard input, or the files that its command named.
-///
-/// # Errors
-/// 66 if they are gone.
-pub fn inputs_of(spec: &Spec, store: &Store, id: &str) -> Result<Inputs> {
-    if !spec.kept.is_empty() {
-        return Inputs::kept(&store.job_dir(id), &spec.kept);
-    }
-    if !spec.spooled {
-        return Inputs::resolve(&spec.inputs, spec.input_format);
-    }
-    let path = store.spool_path(id);
-    if !path.exists() {
-        return Err(Error::new(Exit::NoInput, format!("the input of {id} is not kept any more")));
-    }
-    Ok(Inputs::spooled(path, "-", spec.input_format.unwrap_or(Format::Jsonl)))
-}
-
-/// What is kept of a job's command.
-///
-/// # Errors
-/// 74 if it cannot be read.
-pub fn spec_of(job: &Job) -> Result<Spec> {
-    serde_json::from_str(&job.spec)
-        .map_err(|e| Error::new(Exit::Io, format!("the record of {} cannot be read", job.id)).because(e))
-}
-
 /// The same command has the same key: same inputs, same parameters, same service.
 fn key_of(spec: &Spec, content: &str) -> String {
     let parts = serde_json::json!([spec.service, spec.inputs, spec.input_format, spec.params, content]);
@@ -287,7 +206,7 @@ pub fn claim(store: &Store, ledger: &Ledger, plan: &Plan, source: &Source, ui: &
 
 /// Rows that a batch may still answer must not be sent beside it.
 fn unsettled(store: &Store, job: &Job) -> Result<()> {
-    let batches = JobDb::open(&store.job_path(&job.id))?.batches()?;
+    let batches = store.open_job(&job.id)?.batches()?;
     if batches.iter().any(BatchJob::is_open) {
         return Err(Error::new(Exit::TempFail, format!("{} has batches whose results are not in yet", job.id))
             .hint(format!("`llbatch wait {0}` waits for them, `llbatch cancel {0}` ends them", job.id)));
@@ -330,14 +249,6 @@ pub fn enter(
         source.stamp = source.inputs.stamp();
     }
     Ok(())
-}
-
-/// As it is kept in the index.
-///
-/// # Errors
-/// 1 if it cannot be described.
-pub fn describe(spec: &Spec) -> Result<String> {
-    serde_json::to_string(spec).map_err(|e| Error::new(Exit::Failure, "the job cannot be described").because(e))
 }
 
 /// The job's answers stand at the rows of this input, and no row is wrong: as long as nobody writes to the input, that need

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::batch::retry::passes;
-use super::claim::spec_of;
+use super::ask::Plan;
 use super::consumer::Consumed;
-use super::run::Plan;
+use super::spec::spec_of;
 use crate::check::calibrate;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
@@ -19,9 +18,9 @@ use crate::realtime::{Shared, Stopped};
 use crate::request::Shape;
 use crate::results::Cursor;
 use crate::row_set::Bits;
-use crate::store::{Job, JobDb, Ledger, State, Store, Transport};
+use crate::store::{Job, Ledger, State, Store, Transport};
 use crate::summary::{Http, Meta, Summary, Totals};
-use crate::text as format;
+use crate::text;
 
 /// How a run ended.
 #[derive(Debug)]
@@ -149,8 +148,7 @@ impl Closing<'_> {
             Err(error) => {
                 say(&error);
                 ending = Ending::failed(&error);
-                let folded =
-                    JobDb::open(&store.job_path(&job.id)).and_then(|db| money::fold(&db, prices(), job.total, reused));
+                let folded = store.open_job(&job.id).and_then(|db| money::fold(&db, prices(), job.total, reused));
                 folded.unwrap_or_else(|_| Totals::new(job.total))
             }
         };
@@ -158,7 +156,7 @@ impl Closing<'_> {
         // Budgets count what is in batches by the batches themselves, until those are settled.
         let mut in_batches = Nanos::ZERO;
         // Batches beside which it ran, or what could not be written down any more.
-        if let Ok(db) = JobDb::open(&store.job_path(&job.id)) {
+        if let Ok(db) = store.open_job(&job.id) {
             let input = || Ok((inputs.clone(), Shape::new(&spec_of(&job)?.params)?));
             for open in money::outstanding(&db, job.total, &mut Money::new(prices()), input).unwrap_or_default() {
                 in_batches += open.most.filter(|_| open.batch).unwrap_or_default();
@@ -171,12 +169,12 @@ impl Closing<'_> {
         if ending.exit == Exit::Ok && left > 0 {
             // Cannot happen; if it does, it must not pass for done.
             ending.exit = Exit::Failure;
-            ending.reason = format!("{} came to no end, please report this", format::plural(left, "row"));
+            ending.reason = format!("{} came to no end, please report this", text::plural(left, "row"));
         }
         let ended = ending.exit == Exit::Ok;
         if ended && totals.failed() > 0 {
             ending.exit = Exit::RowsFailed;
-            ending.reason = format!("{} failed", format::plural(totals.failed(), "row"));
+            ending.reason = format!("{} failed", text::plural(totals.failed(), "row"));
         }
         if let Some(before) = finished.filter(|_| !ended) {
             job = before;
@@ -214,7 +212,7 @@ impl Closing<'_> {
             (true, Exit::Ok) => None,
             // Every one of them would fail again, or not be sent again.
             (true, Exit::RowsFailed) if totals.invalid() == totals.failed() => None,
-            (true, Exit::RowsFailed) if by_retry && !totals.failures().any(passes) => None,
+            (true, Exit::RowsFailed) if by_retry && !totals.failures().any(|code| !code.is_permanent()) => None,
             _ if by_retry => Some(format!("llbatch retry {}{} --via realtime", job.id, ctx.flags(&plan.service))),
             // The same command would stop at once; how much more it may cost is the user's to say.
             (_, Exit::Budget) if ending.cost && plan.max_cost.is_some() => None,
@@ -240,7 +238,7 @@ impl Closing<'_> {
         let mut summary = totals.summary(&meta);
         if ended {
             // Nice to know, and nothing more: an input that is gone by now is no failure.
-            let db = JobDb::open(&store.job_path(&job.id));
+            let db = store.open_job(&job.id);
             let learned = db.and_then(|db| calibrate::learn((&job.id, &plan.service), inputs, shape, &db, ledger));
             summary.estimate_off = learned.unwrap_or_else(|error| {
                 tracing::debug!("{error}");

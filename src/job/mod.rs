@@ -1,5 +1,6 @@
 //! A job from its inputs to its summary.
 
+pub mod ask;
 pub mod batch;
 pub mod claim;
 pub mod consumer;
@@ -8,6 +9,7 @@ mod reader;
 pub mod resume;
 pub mod run;
 mod signals;
+pub mod spec;
 
 pub use claim::spool_stdin;
 pub use signals::outlive_file_limit;

@@ -3,33 +3,23 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::batch::retry::passes;
-use super::claim::Sound;
+use super::ask::Again;
+use super::spec::Sound;
 use crate::check::{self, CheckOptions, Checked};
 use crate::context::Ctx;
 use crate::error::Result;
 use crate::input::Inputs;
-use crate::outcome::{Fingerprint, Usage};
+use crate::money::worst::bounds;
+use crate::outcome::Fingerprint;
 use crate::price::Table;
-use crate::request::{Shape, answer_bound};
+use crate::request::Shape;
 use crate::results::Cursor;
 use crate::row_set::Bits;
 use crate::store::{Job, JobDb};
-use crate::text as format;
+use crate::text;
 
 /// Unanswered rows of a killed run that are named; the others are counted.
 const NAMED: usize = 20;
-
-/// Which failed rows are sent again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Again {
-    /// None: the job is taken as it is.
-    None,
-    /// Those where it may help.
-    Passing,
-    /// All.
-    All,
-}
 
 /// What the check found out about the job that is resumed.
 #[derive(Debug)]
@@ -142,7 +132,7 @@ pub fn prepare(
     db.settle_aside()?;
     // Among the answers to another input a failed row stands for nothing.
     if again != Again::None || !same {
-        db.set_aside(|code| again != Again::Passing || passes(code))?;
+        db.set_aside(|code| again != Again::Passing || !code.is_permanent())?;
     }
     if !same {
         let mut kept = 0;
@@ -166,9 +156,9 @@ pub fn prepare(
         let gone = remap.finish()?;
         ctx.ui.note(&format!(
             "the input has changed: {} still fit a row, {} changed or new rows will be sent, {} are of no use any more",
-            format::plural(kept, "answer"),
-            format::count(checked.rows - kept),
-            format::plural(gone, "answer")
+            text::plural(kept, "answer"),
+            text::count(checked.rows - kept),
+            text::plural(gone, "answer")
         ));
     }
     Ok(db)
@@ -203,38 +193,11 @@ fn tell_lost(lost: &[u64], inputs: &Inputs, shape: &Arc<Shape>, ctx: &Ctx) -> Re
         names.push(cursor.at(*row)?.map_or_else(|| format!("row-{row}"), |s| s.id.into_string()));
     }
     let more = lost.len().saturating_sub(NAMED);
-    let tail = if more > 0 { format!(" and {} more", format::count(more as u64)) } else { String::new() };
+    let tail = if more > 0 { format!(" and {} more", text::count(more as u64)) } else { String::new() };
     ctx.ui.warn(&format!(
         "the last run was cut short: {} may have been sent without an answer coming back, and may be billed twice: {}{tail}",
-        format::plural(lost.len() as u64, "row"),
+        text::plural(lost.len() as u64, "row"),
         names.join(", ")
     ));
     Ok(())
-}
-
-/// The model and the most that one request can use, of each of these rows (ascending).
-///
-/// # Errors
-/// 66 if the input is gone.
-pub fn bounds(rows: &[u64], inputs: &Inputs, shape: &Shape) -> Result<Vec<(Arc<str>, Usage)>> {
-    let mut bounds = Vec::with_capacity(rows.len());
-    let Some(last) = rows.last() else { return Ok(bounds) };
-    let mut blocks = inputs.blocks()?;
-    let mut seen = 0;
-    while seen < *last
-        && let Some(block) = blocks.next()?
-    {
-        block.for_each(|record| {
-            let Ok(record) = record else { return };
-            seen = record.row;
-            if rows.binary_search(&record.row).is_err() {
-                return;
-            }
-            let Ok(request) = shape.request(&record) else { return };
-            let prompt = crate::tokens::bound(&request.body);
-            let completion = answer_bound(&request.body, request.max_tokens).unwrap_or(0);
-            bounds.push((request.model, Usage { prompt, completion }));
-        });
-    }
-    Ok(bounds)
 }

@@ -1,97 +1,40 @@
 //! A realtime job from its inputs to its summary.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
 
+use super::ask::{Again, Plan};
 use super::claim::{self as job, Claimed};
 use super::consumer::{Consumed, Consumer};
 use super::finish::{Closing, Ending};
 use super::reader;
-use super::resume::{self, Again};
+use super::resume;
 use super::signals::Signals;
 use crate::api::Client;
 use crate::check::Checked;
 use crate::check::problems::{self, Deed};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::input::{Format, Inputs};
+use crate::input::Inputs;
+use crate::money::exposure::Own;
 use crate::money::reservation::Purse;
 use crate::money::{self, Money, budget};
 use crate::price::Nanos;
 use crate::realtime::company::Peers;
 use crate::realtime::{self, Budget, Shared, Stopped};
-use crate::request::{Params, Shape};
-use crate::results::{Cursor, Delivery};
+use crate::request::Shape;
+use crate::results::Cursor;
 use crate::row_set::Bits;
-use crate::store::{JobDb, Ledger, Roster, Store, Turn};
+use crate::store::{JobDb, Ledger, Roster, Store};
 use crate::summary::{Summary, Totals};
-use crate::text as format;
+use crate::text;
 use crate::tokens::Estimator;
 use crate::ui::Results;
 
 /// Batches of rows between the reader and the engine.
 const READ_AHEAD: usize = 8;
-
-/// What the user asked for.
-#[derive(Debug)]
-pub struct Plan {
-    /// Files.
-    pub inputs: Vec<PathBuf>,
-    /// The input comes through a pipe.
-    pub stdin: bool,
-    /// Flags say something about requests or how to read them.
-    pub shaped: bool,
-    /// `--input-format`
-    pub input_format: Option<Format>,
-    /// What the flags ask of every request.
-    pub params: Params,
-    /// `--skip-invalid`
-    pub skip_invalid: bool,
-    /// `--max-problems`
-    pub max_problems: usize,
-    /// `--name`
-    pub name: Option<String>,
-    /// Which answers to take over.
-    pub resume: Resume,
-    /// Which failed rows are sent again.
-    pub again: Again,
-    /// Rows that a batch may still answer are left to it; otherwise such a job is refused.
-    pub beside_batches: bool,
-    /// How long to wait for another process that works on the same.
-    pub turn: Turn,
-    /// A job that another process finished while this one waited for it is taken as it is: nothing of it is sent again.
-    pub takes_over: bool,
-    /// `--max-cost`
-    pub max_cost: Option<Nanos>,
-    /// It counts what the job has cost from its beginning, not this command alone.
-    pub whole_job: bool,
-    /// `--allow-unpriced`
-    pub allow_unpriced: bool,
-    /// How to send.
-    pub options: realtime::Options,
-    /// Where results go.
-    pub delivery: Delivery,
-    /// The service as it is told apart: its base URL, or `sandbox`.
-    pub service: String,
-    /// As accounts are told apart: a hash of the key.
-    pub account: String,
-}
-
-/// Which answers to take over from earlier runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Resume {
-    /// Those of the same command, if it was interrupted.
-    Auto,
-    /// None.
-    Fresh,
-    /// Those of the same command, however it ended.
-    Last,
-    /// Those of this job.
-    Job(String),
-}
 
 /// Runs the plan to its end.
 ///
@@ -108,7 +51,7 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
     let mut claimed = job::claim(&store, &ledger, &plan, &source, &ctx.ui)?;
     // It may have waited all night, and nothing has been read yet.
     source.stamp = source.inputs.stamp();
-    let earlier = if claimed.resumed { Some(JobDb::open(&store.job_path(&claimed.job.id))?) } else { None };
+    let earlier = if claimed.resumed { Some(store.open_job(&claimed.job.id)?) } else { None };
 
     progress.phase("checking input");
     let (checked, resumed) = {
@@ -269,7 +212,7 @@ fn refuse(plan: &Plan, checked: &Checked, claimed: &Claimed, store: &Store, ledg
     if !budgets {
         return Ok(());
     }
-    let own = budget::Own { job: &claimed.job.id, ..budget::Own::default() };
+    let own = Own { job: &claimed.job.id, ..Own::default() };
     match ledger.decide(|| budget::left(store, ledger, ctx, own))? {
         Some(left) if left.amount == Nanos::ZERO && left.returning == Nanos::ZERO => {
             Err(Error::new(Exit::Budget, format!("nothing is left of {}; nothing was sent", left.what))
@@ -344,11 +287,11 @@ fn opening(claimed: &Claimed, checked: &Checked, (answered, failed): (u64, u64),
     let rows = if claimed.finished && standing == checked.rows {
         "finished by another llbatch while this one waited; its results are written, nothing is sent".to_owned()
     } else if claimed.resumed {
-        let failed = if failed > 0 { format!(", {} failed before", format::count(failed)) } else { String::new() };
+        let failed = if failed > 0 { format!(", {} failed before", text::count(failed)) } else { String::new() };
         let left = checked.rows - standing - awaited;
-        format!("{} answered before{failed}, {} to go", format::count(answered), format::count(left))
+        format!("{} answered before{failed}, {} to go", text::count(answered), text::count(left))
     } else {
-        format::plural(checked.rows, "row")
+        text::plural(checked.rows, "row")
     };
     let verb = match (claimed.resumed, plan.beside_batches) {
         (_, true) => "at realtime, of job",

@@ -1,47 +1,12 @@
 //! What may still be spent: `--max-cost`, and the config file's budgets per day and month over all jobs.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
-use super::exposure::Flying;
+use super::exposure::{Flying, Own};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::job::claim::spec_of;
-use crate::outcome::Usage;
-use crate::price::{Nanos, Price, Spelling, Table};
+use crate::price::{Nanos, Spelling};
 use crate::store::{Job, Ledger, Reserve, Spent, Store};
 use crate::summary::Totals;
-use crate::text as format;
-
-/// The most that requests can cost.
-#[derive(Debug)]
-pub struct Worst {
-    table: Table,
-    known: HashMap<Arc<str>, Option<(Price, u64)>>,
-    batch: bool,
-}
-
-impl Worst {
-    /// At realtime, or in a `batch`.
-    #[must_use]
-    pub fn new(table: Table, batch: bool) -> Self {
-        Self { table, known: HashMap::new(), batch }
-    }
-
-    /// The most that a request can cost, given the bounds that it sets itself (0: none); `None`: no price is known.
-    pub fn of(&mut self, model: &Arc<str>, most: Usage) -> Option<Nanos> {
-        let (table, batch) = (&self.table, self.batch);
-        let known = *self.known.entry(Arc::clone(model)).or_insert_with(|| {
-            let entry = table.get(model)?;
-            let price = if batch { entry.batch_price().or(entry.price) } else { entry.price };
-            Some((price?, entry.longest_answer()))
-        });
-        known.map(|(price, longest)| {
-            let completion = if most.completion == 0 { longest } else { most.completion };
-            price.cost(Usage { completion, ..most })
-        })
-    }
-}
+use crate::text;
 
 /// What is left of a budget, and which one it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,17 +17,6 @@ pub struct Left {
     pub returning: Nanos,
     /// For people: `--max-cost $5.00`, or the budget with what is gone of it.
     pub what: String,
-}
-
-/// Whose question it is: what a process has reserved itself is not against it, and who else held its job's lock is gone.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Own<'a> {
-    /// The job that this process works on.
-    pub job: &'a str,
-    /// What it has reserved.
-    pub reserve: Option<i64>,
-    /// It asked before: what is to be said of other jobs has been said.
-    pub again: bool,
 }
 
 /// What is left of the tightest budget of the config file; `None`: there is none. Ask within [`Ledger::decide`].
@@ -100,7 +54,7 @@ pub fn left(store: &Store, ledger: &Ledger, ctx: &Ctx, own: Own<'_>) -> Result<O
             spelling.show(limit),
             spelling.show(spent),
             spelling.show(flying),
-            format::about(left.unwrap_or_default())
+            text::about(left.unwrap_or_default())
         );
         all.push(Left { amount, returning, what });
     }
@@ -169,8 +123,7 @@ pub fn record(job: &Job, totals: &Totals, ledger: &Ledger) -> Result<()> {
             paid,
         })
         .collect();
-    let sandbox = spec_of(job).is_ok_and(|spec| spec.service == "sandbox");
-    ledger.record_spending((&job.id, sandbox), &jiff::Zoned::now().date().to_string(), &spent)
+    ledger.record_spending((&job.id, job.is_rehearsal()), &jiff::Zoned::now().date().to_string(), &spent)
 }
 
 #[cfg(test)]
@@ -187,16 +140,5 @@ mod tests {
         assert_eq!(admit(Some(Nanos(101)), Some(&left), true, "m").expect_err("over").exit, Exit::Budget);
         let error = admit(None, Some(&left), false, "org/m").expect_err("unknown");
         assert!(error.exit == Exit::Usage && error.message.contains("org/m"), "{error}");
-    }
-
-    #[test]
-    fn an_answer_without_a_bound_may_be_as_long_as_the_model_allows() {
-        let model: Arc<str> = Arc::from("meta-llama/Llama-3.2-3B-Instruct-Turbo");
-        let most =
-            |batch, completion| Worst::new(Table::builtin(), batch).of(&model, Usage { prompt: 1000, completion });
-        assert_eq!(most(false, 1000), Some(Nanos(120_000)));
-        assert_eq!(most(true, 1000), Some(Nanos(60_000)));
-        assert!(most(false, 0).expect("a price").0 > 1_000_000);
-        assert_eq!(Worst::new(Table::builtin(), true).of(&"no/such".into(), Usage::default()), None);
     }
 }

@@ -2,16 +2,25 @@
 
 use std::time::SystemTime;
 
-use super::budget::{Own, Worst};
+use super::worst::Worst;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::job::batch::submit::peek;
-use crate::job::batch::unsent::{has_claimant, is_unsent};
-use crate::job::claim::spec_of;
 use crate::money;
 use crate::price::Nanos;
 use crate::row_set::Bits;
+use crate::store::unsent::{has_claimant, is_unsent};
 use crate::store::{BatchJob, Held, Job, JobDb, Ledger, Reserve, Standing, Store};
+
+/// Whose question it is: what a process has reserved itself is not against it, and who else held its job's lock is gone.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Own<'a> {
+    /// The job that this process works on.
+    pub job: &'a str,
+    /// What it has reserved.
+    pub reserve: Option<i64>,
+    /// It asked before: what is to be said of other jobs has been said.
+    pub again: bool,
+}
 
 /// Who asks, and where to look.
 #[derive(Debug, Clone, Copy)]
@@ -92,7 +101,7 @@ impl Flying<'_> {
         let mut sum = Nanos::ZERO;
         for job in self.ledger.unsettled()? {
             // A rehearsal costs nothing, and what is real is none.
-            let other = spec_of(&job).is_ok_and(|spec| (spec.service == "sandbox") != self.ctx.settings.sandbox);
+            let other = job.service().is_some_and(|service| (service == "sandbox") != self.ctx.settings.sandbox);
             if other {
                 continue;
             }
@@ -114,7 +123,7 @@ impl Flying<'_> {
         if let Some(known) = known.as_ref().filter(|known| !stamp.is_empty() && known.stamp == stamp) {
             return Ok(known.clone());
         }
-        let batches = match peek(self.store, job).and_then(|db| db.batches()) {
+        let batches = match self.store.open_job(&job.id).and_then(|db| db.batches()) {
             Ok(batches) => batches,
             Err(error) if job.id == self.own.job => return Err(error),
             Err(error) => {

@@ -1,15 +1,15 @@
 //! What outcomes cost, at the prices in force.
 
 pub mod budget;
-mod exposure;
+pub mod exposure;
 pub mod reservation;
+pub mod worst;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::error::Result;
 use crate::input::Inputs;
-use crate::job::resume;
 use crate::outcome::{Outcome, Usage};
 use crate::price::{Nanos, Price, Table};
 use crate::request::Shape;
@@ -17,6 +17,7 @@ use crate::row_set::Bits;
 use crate::store::job::Retired;
 use crate::store::{BatchJob, JobDb, Step};
 use crate::summary::{Charge, Totals};
+use worst::bounds;
 
 /// What a model's tokens cost at realtime and in a batch (`None`: not known), and how long its answers can be.
 #[derive(Debug, Clone, Copy, Default)]
@@ -166,7 +167,7 @@ pub fn outstanding(
     let mut awaited = Bits::new(total);
     db.each_awaited(|row| _ = awaited.insert(row))?;
     lost.retain(|row| *row <= total && !awaited.contains(*row));
-    match input().and_then(|(inputs, shape)| resume::bounds(&lost, &inputs, &shape)) {
+    match input().and_then(|(inputs, shape)| bounds(&lost, &inputs, &shape)) {
         Ok(bounds) => all.extend(bounds.into_iter().map(|(model, reserve)| {
             let most = money.prices(&model).most(false, reserve, 1);
             Outstanding { model, rows: 1, most, batch: false }

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::budget::{self, Own};
+use super::budget;
+use super::exposure::Own;
 use crate::context::Ctx;
 use crate::error::Result;
 use crate::price::Nanos;

@@ -8,7 +8,7 @@ mod refreshed;
 mod spelling;
 mod table;
 
-pub use money::{Decimal, Nanos, Price, grouped};
+pub use money::{Decimal, Nanos, Price};
 pub use overrides::Overrides;
 pub use refreshed::{Listed, Refreshed};
 pub use spelling::Spelling;

@@ -36,7 +36,7 @@ impl Nanos {
         let rounded = (amount + unit / 2) / unit * unit;
         let digits = format!("{:09}", rounded % PER_USD);
         let (cents, rest) = digits.split_at(2);
-        format!("{sign}${}.{cents}{}", grouped(rounded / PER_USD), rest.trim_end_matches('0'))
+        format!("{sign}${}.{cents}{}", crate::text::grouped(rounded / PER_USD), rest.trim_end_matches('0'))
     }
 }
 
@@ -85,20 +85,6 @@ impl FromStr for Nanos {
         }
         Ok(Self(if negative { -nanos } else { nanos }))
     }
-}
-
-/// Digits in groups of three: `1,234,567`.
-#[must_use]
-pub fn grouped(number: u128) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 impl Add for Nanos {

@@ -79,7 +79,7 @@ impl Spelling {
 fn digits(amount: Nanos, decimals: usize) -> String {
     let n = amount.0.unsigned_abs();
     let fraction = format!("{:09}", n % 1_000_000_000);
-    format!("{}.{}", super::grouped(n / 1_000_000_000), &fraction[..decimals])
+    format!("{}.{}", crate::text::grouped(n / 1_000_000_000), &fraction[..decimals])
 }
 
 #[cfg(test)]

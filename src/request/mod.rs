@@ -7,6 +7,7 @@
 
 #![expect(clippy::result_large_err, reason = "a problem is rare, and its fields are for the caller to read")]
 
+pub mod batch_line;
 mod body;
 mod flags;
 mod id;

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::wire::Wires;
-use super::{Limits, SplitOptions, generated_id};
+use super::{SplitOptions, generated_id};
 use crate::check::Checked;
 use crate::input::Block;
 use crate::outcome::{Fingerprint, Usage};
+use crate::request::batch_line::{self, Limits};
 use crate::request::{Draft, Problem, Record, Shape};
 use crate::tokens;
 
@@ -118,7 +119,7 @@ impl<'a> Maker<'a> {
     fn line(&self, record: &Record<'_>, draft: &Draft<'_>, lines: &mut Lines) -> Item {
         let start = lines.bytes.len();
         let wire = self.wires.of(draft.row, &draft.id);
-        append(&mut lines.bytes, wire.as_deref().unwrap_or(&draft.id), draft);
+        batch_line::append(&mut lines.bytes, wire.as_deref().unwrap_or(&draft.id), draft);
         let size = (lines.bytes.len() - start) as u64;
         if size > self.limits.bytes {
             lines.bytes.truncate(start);
@@ -146,37 +147,6 @@ impl<'a> Maker<'a> {
             reserve: Usage { prompt: tokens::bound(&draft.body), completion: draft.answer_bound().unwrap_or(0) },
         })
     }
-}
-
-/// Appends a row's line.
-fn append(out: &mut Vec<u8>, id: &str, draft: &Draft<'_>) {
-    out.extend_from_slice(br#"{"custom_id":"#);
-    serde_json::to_writer(&mut *out, id).expect("a text goes to memory without fail");
-    if let Some(method) = draft.endpoint.batch_method() {
-        out.extend_from_slice(br#","method":""#);
-        out.extend_from_slice(method.as_bytes());
-        out.push(b'"');
-    }
-    out.extend_from_slice(br#","body":"#);
-    out.extend_from_slice(draft.body.as_bytes());
-    out.extend_from_slice(b"}\n");
-}
-
-/// Bytes of a row's line, its own id on it.
-pub fn length(draft: &Draft<'_>) -> u64 {
-    const FRAME: usize = r#"{"custom_id":"","body":}"#.len() + 1;
-    // Escapes are rare: `\n` and `\"` take a byte more each, other control characters five.
-    let id: usize = draft
-        .id
-        .bytes()
-        .map(|b| match b {
-            b'"' | b'\\' | 8..=10 | 12 | 13 => 2,
-            0..0x20 => 6,
-            _ => 1,
-        })
-        .sum();
-    let method = draft.endpoint.batch_method().map_or(0, |method| r#","method":"""#.len() + method.len());
-    (FRAME + id + method + draft.body.len()) as u64
 }
 
 fn oversize(record: &Record<'_>, size: u64, limit: u64) -> Problem {

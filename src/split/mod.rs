@@ -17,31 +17,14 @@ use crate::check::{Checked, scan};
 use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
 use crate::outcome::{Fingerprint, Usage};
+use crate::request::batch_line::Limits;
 use crate::request::{Problem, Shape, generated_id};
-pub use lines::length as line_bytes;
 use lines::{Item, Lines, Maker};
 use wire::Wires;
 
 /// Models that one input may ask for. Each has a file open, and is a batch of its own to pay attention to; an input with
 /// more has something else in its field `model`.
 const MOST_MODELS: usize = 1_000;
-
-/// What a batch file may hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Lines.
-    pub rows: u64,
-    /// Bytes, line ends included.
-    pub bytes: u64,
-}
-
-impl Default for Limits {
-    /// Together's "50,000 requests, 100 MB" (its batch overview, read 2026-11), megabytes read as the smaller ones. No
-    /// further margin: the other reading leaves 4.8 % already.
-    fn default() -> Self {
-        Self { rows: 50_000, bytes: 100_000_000 }
-    }
-}
 
 /// A complete file of one batch.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,6 +15,7 @@ mod remap;
 mod reserve;
 mod roster;
 mod spend;
+pub mod unsent;
 mod volume;
 
 use std::fs::DirBuilder;
@@ -97,6 +98,11 @@ impl Store {
     #[must_use]
     pub fn job_path(&self, id: &str) -> PathBuf {
         self.dir.join("jobs").join(format!("{id}.db"))
+    }
+
+    /// Opens the rows of job `id`; makes their file if it is missing.
+    pub fn open_job(&self, id: &str) -> Result<JobDb> {
+        JobDb::open(&self.job_path(id))
     }
 
     /// Where the files of job `id` are: the input as it was submitted, shards, results as the service wrote them.

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::{Cost, Summary};
-use crate::price::{Nanos, Spelling, grouped};
+use crate::price::{Nanos, Spelling};
+use crate::text::grouped;
 
 /// Two blanks, then the label.
 const INDENT: usize = 12;

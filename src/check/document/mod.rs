@@ -12,8 +12,8 @@ use crate::error::{Exit, Result};
 use crate::input::Inputs;
 use crate::outcome::Usage;
 use crate::price::{Batch, Entry, Nanos, Price, Table};
+use crate::request::batch_line::Limits;
 use crate::request::{Problem, Shape};
-use crate::split::Limits;
 use crate::tokens::Estimator;
 
 /// The document of `check --json` (contract).

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::{Document, ModelLine, Range};
 use crate::context::Ctx;
 use crate::price::{Batch, Nanos, Spelling};
-use crate::text as format;
+use crate::text;
 
 impl Document {
     /// A sum of what is known, and what it leaves out: models without a price, or that batches do not serve.
@@ -21,7 +21,7 @@ impl Document {
         };
         for (models, why) in [(out(false), "without a known price"), (out(true), "not served in batches")] {
             if models > 0 {
-                let _ = write!(shown, ", and {} {why}", format::plural(models, "model"));
+                let _ = write!(shown, ", and {} {why}", text::plural(models, "model"));
             }
         }
         shown
@@ -46,7 +46,7 @@ impl Document {
         }
         let more = self.problem_count.saturating_sub(self.problems.len() as u64);
         if more > 0 {
-            let _ = writeln!(text, "and {}", format::plural(more, "more problem"));
+            let _ = writeln!(text, "and {}", text::plural(more, "more problem"));
         }
         if self.problem_count > 0 {
             text.push('\n');
@@ -70,12 +70,11 @@ impl Document {
         };
         let (realtime, in_batch) = (column(|model| model.realtime), column(|model| model.in_batch));
         for ((model, realtime), in_batch) in self.models.iter().zip(realtime).zip(in_batch) {
-            let bound =
-                model.completion_max.map_or_else(|| "no bound".to_owned(), |n| format!("≤ {}", format::count(n)));
+            let bound = model.completion_max.map_or_else(|| "no bound".to_owned(), |n| format!("≤ {}", text::count(n)));
             grid.row([
                 model.model.clone(),
-                format::count(model.rows),
-                format!("~{}", format::count(model.prompt_tokens)),
+                text::count(model.rows),
+                format!("~{}", text::count(model.prompt_tokens)),
                 bound,
                 model.realtime.most(spelling, realtime),
                 if model.batch == Batch::Refused { "–".to_owned() } else { model.in_batch.most(spelling, in_batch) },
@@ -89,14 +88,14 @@ impl Document {
         let _ = writeln!(
             text,
             "{}, {}; {}",
-            format::plural(self.rows, "row"),
-            format::bytes(self.bytes),
+            text::plural(self.rows, "row"),
+            text::bytes(self.bytes),
             match self.problem_count {
                 0 => "no problems".to_owned(),
-                n => format::plural(n, "problem"),
+                n => text::plural(n, "problem"),
             }
         );
-        let batches = crate::job::batch::submit::plural_batches(usize::try_from(self.batches).unwrap_or(usize::MAX));
+        let batches = text::batches(usize::try_from(self.batches).unwrap_or(usize::MAX));
         let realtime = self.known(&|model| model.realtime, false);
         let in_batch = self.known(&|model| model.in_batch, true);
         let _ = writeln!(text, "realtime  {realtime}");
@@ -104,7 +103,7 @@ impl Document {
         if self.cost.auto_usd.is_some() {
             let way = |model: &ModelLine| if model.via == Some("batch") { model.in_batch } else { model.realtime };
             let rows = |via| self.models.iter().filter(|m| m.via == Some(via)).map(|m| m.rows).sum();
-            let (batched, others) = (format::plural(rows("batch"), "row"), format::count(rows("realtime")));
+            let (batched, others) = (text::plural(rows("batch"), "row"), text::count(rows("realtime")));
             let auto = self.known(&way, false);
             let _ = writeln!(text, "auto      {auto} ({batched} in batches, {others} at realtime)");
         }
@@ -172,7 +171,7 @@ pub(super) fn advice(models: &[ModelLine]) -> Vec<String> {
     for model in models.iter().filter(|model| model.near_context > 0) {
         advice.push(format!(
             "{} of {}: near the most that it reads, so the service may refuse them (context_length)",
-            format::plural(model.near_context, "row"),
+            text::plural(model.near_context, "row"),
             model.model
         ));
     }
@@ -200,7 +199,7 @@ pub(super) fn advice(models: &[ModelLine]) -> Vec<String> {
     if unbounded > 0 {
         advice.push(format!(
             "{} set no max_tokens: their answers are counted as long as the model allows; --max-tokens N bounds what they cost",
-            format::plural(unbounded, "row")
+            text::plural(unbounded, "row")
         ));
     }
     advice

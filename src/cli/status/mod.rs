@@ -16,10 +16,10 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::batch::adopt::{find_local, looks_remote};
 use crate::job::batch::status::{self as remote, Seen};
-use crate::job::claim::spec_of;
+use crate::job::spec::spec_of;
 use crate::settings;
 use crate::store::{BatchJob, Job, Ledger, State, Store, Transport};
-use crate::text as format;
+use crate::text;
 
 /// Show jobs: state, progress, rows, cost, age; batches are asked about first
 #[derive(Debug, Args)]
@@ -158,15 +158,15 @@ pub(super) fn document(names: &[&str], ctx: &Ctx) -> Result<Document> {
 
 /// A job in a line, for people.
 pub(super) fn line(job: &Job) -> String {
-    let failed = if job.failed > 0 { format!(", {} failed", format::count(job.failed)) } else { String::new() };
+    let failed = if job.failed > 0 { format!(", {} failed", text::count(job.failed)) } else { String::new() };
     let pending = job.total.saturating_sub(job.succeeded + job.failed);
-    let pending = if pending > 0 { format!(", {} without an end yet", format::count(pending)) } else { String::new() };
+    let pending = if pending > 0 { format!(", {} without an end yet", text::count(pending)) } else { String::new() };
     format!(
         "{} {}: {} of {} answered{failed}{pending}",
         job.id,
         job.state.as_str(),
-        format::count(job.succeeded),
-        format::plural(job.total, "row")
+        text::count(job.succeeded),
+        text::plural(job.total, "row")
     )
 }
 

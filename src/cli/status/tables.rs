@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::document::RemoteLine;
 use crate::job::batch::status::Seen;
-use crate::job::claim::spec_of;
+use crate::job::spec::spec_of;
 use crate::store::{BatchJob, Job, Step};
-use crate::text as format;
+use crate::text;
 use crate::ui::escape;
 use crate::ui::table::{Align, Table};
 
@@ -28,7 +28,7 @@ pub(super) fn jobs_table(seen: &[Seen]) -> Table {
             job.id.clone(),
             job.state.as_str().to_owned(),
             format!("{:.0}%", done(job, batches)),
-            format::count(job.total),
+            text::count(job.total),
             taken(job, batches, job.succeeded),
             taken(job, batches, job.failed),
             cost(job),
@@ -42,7 +42,7 @@ pub(super) fn jobs_table(seen: &[Seen]) -> Table {
 /// Rows by fate; of a job that ended and whose results are still with the service nobody knows.
 fn taken(job: &Job, batches: &[BatchJob], rows: u64) -> String {
     let unknown = job.state.ended() && batches.iter().any(BatchJob::is_open);
-    if unknown && rows == 0 { "–".to_owned() } else { format::count(rows) }
+    if unknown && rows == 0 { "–".to_owned() } else { text::count(rows) }
 }
 
 /// Percent of the rows that have come to an end, as far as the service tells.
@@ -92,7 +92,7 @@ pub(super) fn batches_table(seen: &[Seen]) -> Table {
                 batch.id.clone().unwrap_or_else(|| format!("({})", batch.number)),
                 word(batch),
                 batch.progress.map_or_else(String::new, |progress| format!("{progress:.0}%")),
-                format::count(batch.rows),
+                text::count(batch.rows),
                 short(&batch.model).to_owned(),
             ]);
         }
@@ -166,5 +166,5 @@ pub(super) fn word(batch: &BatchJob) -> String {
 
 fn age(job: &Job) -> String {
     let now = jiff::Timestamp::now().as_millisecond();
-    format::duration(Duration::from_millis(u64::try_from(now - job.created_at).unwrap_or(0)))
+    text::duration(Duration::from_millis(u64::try_from(now - job.created_at).unwrap_or(0)))
 }

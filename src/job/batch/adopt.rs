@@ -8,7 +8,7 @@ use crate::check::{self, CheckOptions};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Inputs};
-use crate::job::claim::{Spec, describe, spec_of};
+use crate::job::spec::{Spec, describe, spec_of};
 use crate::outcome::{ErrorCode, Outcome, Usage};
 use crate::request::{Endpoint, Params, Shape, answer_bound};
 use crate::store::{BatchJob, Job, Ledger, Step, Store, Transport};
@@ -38,7 +38,7 @@ pub fn find_local(name: &str, store: &Store, ledger: &Ledger) -> Result<Job> {
             for job in ledger.recent(u32::MAX)? {
                 // Jobs that ran at realtime may have been retried in batches.
                 if store.job_path(&job.id).exists()
-                    && super::submit::peek(store, &job)?.batches()?.iter().any(|b| b.id.as_deref() == Some(name))
+                    && store.open_job(&job.id)?.batches()?.iter().any(|b| b.id.as_deref() == Some(name))
                 {
                     return Ok(job);
                 }

@@ -11,7 +11,7 @@ use crate::batch::join::{Ending, Expected, Files, Findings, Joined, join};
 use crate::error::{Error, Exit, Result};
 use crate::outcome::ErrorCode;
 use crate::store::{BatchJob, JobDb, Step};
-use crate::text as format;
+use crate::text;
 
 /// Waits before a batch whose results lack rows, or hold lines that are none, is asked about and downloaded once more.
 const AGAIN: [Duration; 6] = [
@@ -185,15 +185,15 @@ impl Work<'_> {
             ui.warn(&format!("{name}: {}", words(findings)));
         }
         if findings.duplicates > 0 {
-            let lines = format::plural(findings.duplicates, "line");
+            let lines = text::plural(findings.duplicates, "line");
             ui.detail(&format!("{name}: {lines} came twice, word for word"));
         }
         if findings.answered_and_failed > 0 {
-            let rows = format::plural(findings.answered_and_failed, "row");
+            let rows = text::plural(findings.answered_and_failed, "row");
             ui.warn(&format!("{name}: {rows} both answered and failed; the answers count"));
         }
         if findings.missing > 0 && batch.status.as_deref() == Some("COMPLETED") {
-            let rows = format::plural(findings.missing, "row");
+            let rows = text::plural(findings.missing, "row");
             ui.warn(&format!("{name}: {rows} without any result; `llbatch retry` sends them again"));
         }
     }
@@ -204,7 +204,7 @@ fn words(findings: &Findings) -> String {
     let mut parts = Vec::new();
     let mut part = |n: u64, what: &str| {
         if n > 0 {
-            parts.push(format!("{} {what}", format::count(n)));
+            parts.push(format!("{} {what}", text::count(n)));
         }
     };
     part(findings.foreign, "results for rows that were never asked");

@@ -5,9 +5,6 @@ use std::time::{Duration, Instant};
 
 use super::Work;
 use super::ahead::{Ahead, Fresh};
-use super::retry::passes;
-use super::submit::{have, plural_batches};
-use super::unsent::is_unsent;
 use crate::check::calibrate;
 use crate::error::{Exit, Result};
 use crate::money::Money;
@@ -19,9 +16,10 @@ use crate::request::Shape;
 use crate::results::Cursor;
 use crate::results::{Delivery, Outputs};
 use crate::row_set::Bits;
+use crate::store::unsent::is_unsent;
 use crate::store::{BatchJob, JobDb, State};
 use crate::summary::{Meta, Summary, Totals};
-use crate::text as format;
+use crate::text;
 
 impl Work<'_> {
     /// Opens the outputs, before anything is done that they could fail.
@@ -133,7 +131,7 @@ impl Work<'_> {
         let open = batches.iter().filter(|batch| batch.is_open()).count();
         let (ordered, summary_file) = outputs.ordered(total, done, cursor);
         let why = if open > 0 {
-            format!("not answered yet: {open} of {} {} not ended", plural_batches(batches.len()), have(open))
+            format!("not answered yet: {open} of {} {} not ended", text::batches(batches.len()), text::have(open))
         } else {
             "not answered yet".to_owned()
         };
@@ -163,7 +161,7 @@ impl Work<'_> {
         self.job.delivered |= open == 0;
         let state = self.tell_ledger(false)?;
         budget::record(&self.job, &totals, &self.ledger)?;
-        let passes = totals.failures().any(passes);
+        let passes = totals.failures().any(|code| !code.is_permanent());
         let mut summary = totals.summary(&self.meta(state, passes, exit));
         if open == 0 {
             // Nice to know, and nothing more: an input that is gone by now is no failure.
@@ -202,14 +200,14 @@ impl Work<'_> {
         }
         if open > 0 || left > 0 {
             let what = if open > 0 {
-                format!("{open} of {} {} not ended", plural_batches(batches.len()), have(open))
+                format!("{open} of {} {} not ended", text::batches(batches.len()), text::have(open))
             } else {
-                format!("{} to do", format::plural(left, "row"))
+                format!("{} to do", text::plural(left, "row"))
             };
             verdicts.push((Exit::TempFail, format!("not finished yet: {what}")));
         }
         if totals.failed() > 0 {
-            verdicts.push((Exit::RowsFailed, format!("{} failed", format::plural(totals.failed(), "row"))));
+            verdicts.push((Exit::RowsFailed, format!("{} failed", text::plural(totals.failed(), "row"))));
         }
         verdicts
             .into_iter()

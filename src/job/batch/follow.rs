@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use super::Work;
 use super::lock::busy;
 use super::notes::REMIND;
-use super::submit::plural_batches;
 use crate::batch::poll;
 use crate::error::{Error, Exit, Result};
 use crate::store::BatchJob;
-use crate::text as format;
+use crate::text;
 
 /// Before it is tried again to take a job on which another process works.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -169,10 +168,10 @@ impl Work<'_> {
         self.progress.phase(&format!(
             "waiting for {}: {ended} of {} ended, about {} of {}; asking again in {}",
             self.job.id,
-            plural_batches(batches.len()),
-            format::count(done as u64),
-            format::plural(rows, "row"),
-            format::duration(wait)
+            text::batches(batches.len()),
+            text::count(done as u64),
+            text::plural(rows, "row"),
+            text::duration(wait)
         ));
         Ok(())
     }

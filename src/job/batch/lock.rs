@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::{PATIENCE, Remote, Work, unsent};
+use super::{PATIENCE, Remote, Work};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::job::claim::{Spec, spec_of};
+use crate::job::spec::{Spec, spec_of};
+use crate::store::unsent;
 use crate::store::{Job, Store, Turn};
 use crate::ui::Results;
 

@@ -17,7 +17,6 @@ mod runtime;
 pub mod state;
 pub mod status;
 pub mod submit;
-pub mod unsent;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -27,8 +26,8 @@ use std::time::{Duration, Instant};
 pub use runtime::runtime;
 use tokio::runtime::Runtime;
 
-use super::claim::{Spec, inputs_of};
 use super::signals::Signals;
+use super::spec::{Spec, inputs_of};
 use crate::api::Client;
 use crate::batch::courier::{self, Courier};
 use crate::context::Ctx;
@@ -36,7 +35,7 @@ use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
 use crate::price::Nanos;
 use crate::realtime::Shared;
-use crate::store::{Job, JobDb, Ledger, Lock, State, Step, Store, Transport};
+use crate::store::{Job, Ledger, Lock, State, Step, Store, Transport};
 use crate::ui::{Progress, Results};
 use ahead::Fresh;
 pub use lock::same_service;
@@ -111,7 +110,7 @@ impl<'a> Work<'a> {
         let signals = Signals::watch(shared, ctx.leave)?;
         let progress = ctx.ui.progress(results);
         let dir = store.make_job_dir(&job.id)?;
-        let mut db = JobDb::open(&store.job_path(&job.id))?;
+        let mut db = store.open_job(&job.id)?;
         // After a realtime retry; one that was killed first has to account for what it had in flight.
         if db.claimed()? == 0 {
             db.settle_aside()?;

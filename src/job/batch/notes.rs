@@ -7,7 +7,7 @@ use crate::api::is_id;
 use crate::batch::courier::Tell;
 use crate::request::shorten;
 use crate::store::BatchJob;
-use crate::text as format;
+use crate::text;
 use crate::ui::{Progress, Ui};
 
 /// A failure that is waited out for so long is said, ...
@@ -20,14 +20,14 @@ pub fn teller<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&Tell<'_>) + 'a> {
     let said = Cell::new(None::<Instant>);
     Box::new(move |tell| match tell {
         Tell::Uploading { number, bytes } => {
-            progress.phase(&format!("uploading batch {number}: {}", format::bytes(*bytes)));
+            progress.phase(&format!("uploading batch {number}: {}", text::bytes(*bytes)));
         }
         Tell::Downloading { number, bytes } => {
-            progress.phase(&format!("downloading the results of batch {number}: {}", format::bytes(*bytes)));
+            progress.phase(&format!("downloading the results of batch {number}: {}", text::bytes(*bytes)));
         }
         Tell::Created { batch, found, warning } => {
             let id = batch.id.as_deref().unwrap_or_default();
-            let rows = format::plural(batch.rows, "row");
+            let rows = text::plural(batch.rows, "row");
             let how = if *found { "was created after all" } else { "created" };
             ui.note(&format!("batch {} {how}: {id}, {rows} of {}", batch.number, batch.model));
             if let Some(warning) = warning {
@@ -37,7 +37,7 @@ pub fn teller<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&Tell<'_>) + 'a> {
         Tell::Refused(batch) => ui.warn(&format!(
             "batch {} ({} of {}) was refused: {}",
             batch.number,
-            format::plural(batch.rows, "row"),
+            text::plural(batch.rows, "row"),
             batch.model,
             batch.error.as_deref().unwrap_or("no reason given")
         )),
@@ -47,8 +47,8 @@ pub fn teller<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&Tell<'_>) + 'a> {
         )),
         Tell::Surplus(id) => ui.warn(&format!("batch {id} was created twice over; cancelling it")),
         Tell::Again { what, failure, wait } => {
-            progress.phase(&format!("{what}: trying again in {}", format::duration(*wait)));
-            let text = format!("{what}: {failure}; trying again in {}", format::duration(*wait));
+            progress.phase(&format!("{what}: trying again in {}", text::duration(*wait)));
+            let text = format!("{what}: {failure}; trying again in {}", text::duration(*wait));
             // Soon over, most times; and nobody wants to read it every minute of a night.
             let due = said.get().is_none_or(|at| at.elapsed() > REMIND);
             if *wait >= WORTH_SAYING && due {

@@ -2,8 +2,8 @@
 
 use super::Remote;
 use crate::error::Result;
-use crate::job::claim::spec_of;
-use crate::store::{JobDb, Ledger, State, Step, Store, Transport};
+use crate::job::spec::spec_of;
+use crate::store::{Ledger, State, Step, Store, Transport};
 
 /// Live batches of other jobs with the same service: a list that lacks them is not to be believed.
 pub fn witnesses(store: &Store, ledger: &Ledger, but: &str, remote: Remote<'_>) -> Result<Vec<String>> {
@@ -15,7 +15,7 @@ pub fn witnesses(store: &Store, ledger: &Ledger, but: &str, remote: Remote<'_>) 
         if !theirs || spec_of(&job).map_or(true, |spec| spec.service != remote.name) {
             continue;
         }
-        let Ok(db) = JobDb::open(&store.job_path(&job.id)) else { continue };
+        let Ok(db) = store.open_job(&job.id) else { continue };
         let live = db
             .batches()?
             .into_iter()
@@ -33,7 +33,7 @@ pub fn owned(store: &Store, but: &str) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for job in store.ledger()?.recent(u32::MAX)? {
         if job.id != but && store.job_path(&job.id).exists() {
-            let batches = JobDb::open(&store.job_path(&job.id))?.batches()?;
+            let batches = store.open_job(&job.id)?.batches()?;
             found.extend(batches.into_iter().filter_map(|batch| batch.id));
         }
     }

@@ -9,12 +9,13 @@ use crate::check::{CheckOptions, Checked};
 use crate::error::Result;
 use crate::input::Inputs;
 use crate::money::Money;
-use crate::money::budget::Worst;
+use crate::money::worst::Worst;
 use crate::outcome::{ErrorCode, Fingerprint, Outcome, Usage};
 use crate::price::Nanos;
 use crate::request::Shape;
+use crate::request::batch_line::Limits;
 use crate::split::stage::Stage;
-use crate::split::{Limits, Opened, Placed, Split, SplitOptions, split};
+use crate::split::{Opened, Placed, Split, SplitOptions, split};
 use crate::store::{BatchJob, Step};
 
 /// Rows written to the database at a time.

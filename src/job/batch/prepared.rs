@@ -17,7 +17,7 @@ use crate::price::Table;
 use crate::request::Shape;
 use crate::row_set::Bits;
 use crate::store::Store;
-use crate::text as format;
+use crate::text;
 use crate::ui::Progress;
 
 /// The inputs, looked at.
@@ -78,7 +78,7 @@ pub fn look(order: &Order, remote: Remote<'_>, store: &Store, ctx: &Ctx, progres
     if order.require_discount && !order.auto && rows > 0 {
         return Err(Error::usage(format!(
             "--require-discount: {} would cost as much as realtime, or be refused; nothing was sent",
-            format::plural(rows, "row")
+            text::plural(rows, "row")
         ))
         .hint("`llbatch run` sends them at realtime; a discount that you know of goes into the config file: [models.\"NAME\"] batch_discount = 0.5"));
     }

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::follow::{Waiting, follow};
-use super::submit::plural_batches;
 use super::{Remote, Work};
 use crate::context::Ctx;
 use crate::error::{Exit, Result};
-use crate::job::resume::Again;
-use crate::job::run::{self, Plan, Resume};
+use crate::job::ask::Again;
+use crate::job::ask::{Plan, Resume};
+use crate::job::run;
 use crate::price::Nanos;
 use crate::realtime;
 use crate::request::Params;
@@ -16,7 +16,7 @@ use crate::results as output;
 use crate::results::{Delivery, Outputs};
 use crate::store::Turn;
 use crate::summary::Summary;
-use crate::text as format;
+use crate::text;
 
 /// How long the service may take to end what it was asked to end. A row of a batch that may still answer it is not sent
 /// beside that.
@@ -62,8 +62,8 @@ pub fn rescue(
     let cost = left.cost.map_or_else(|| "an unknown amount".to_owned(), |usd| format!("about {}", usd.human()));
     ctx.ui.note(&format!(
         "{} were answered by then; {} go to realtime, {cost}",
-        format::plural(work.counts()?.succeeded, "row"),
-        format::count(left.rows.len() as u64)
+        text::plural(work.counts()?.succeeded, "row"),
+        text::count(left.rows.len() as u64)
     ));
     let id = work.job.id.clone();
     // What the batches have cost is gone from the limit.
@@ -82,7 +82,7 @@ fn end(work: &mut Work<'_>, open: usize) -> Result<bool> {
     let ui = &work.ctx.ui;
     ui.warn(&format!(
         "the deadline was reached: cancelling {} of {}, what is not answered will be sent at realtime",
-        plural_batches(open),
+        text::batches(open),
         work.job.id
     ));
     if let Err(error) = work.cancel() {

@@ -6,22 +6,18 @@ use super::Work;
 use crate::check::{self, CheckOptions};
 use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
-use crate::job::claim::describe;
 use crate::job::resume;
+use crate::job::spec::describe;
 use crate::money::Money;
-use crate::money::budget::{self, Worst};
-use crate::outcome::{ErrorCode, Usage};
+use crate::money::budget;
+use crate::money::exposure::Own;
+use crate::money::worst::Worst;
+use crate::outcome::Usage;
 use crate::price::{Nanos, Table};
 use crate::request::{Endpoint, Shape};
 use crate::row_set::Bits;
 use crate::store::{Standing, Step};
 use crate::tokens::{self, Estimator};
-
-/// Whether sending the row again may help.
-#[must_use]
-pub const fn passes(code: ErrorCode) -> bool {
-    !matches!(code, ErrorCode::InvalidRequest | ErrorCode::NotFound | ErrorCode::ContextLength)
-}
 
 /// Rows to be sent again, and what that may cost.
 #[derive(Debug)]
@@ -91,7 +87,7 @@ impl Work<'_> {
     /// # Errors
     /// 65 if the input is not what it was, 66 if it is gone.
     pub fn same_input(&self) -> Result<()> {
-        let db = crate::store::JobDb::open(&self.store.job_path(&self.job.id))?;
+        let db = self.store.open_job(&self.job.id)?;
         let shape = Shape::new(&self.spec.params)?;
         let (checked, resumed) = resume::check(&self.inputs()?, &shape, (0, None), Some(db), None)?;
         if checked.rows != self.job.total || resumed.is_some_and(|resumed| !resumed.is_same()) {
@@ -107,7 +103,7 @@ impl Work<'_> {
     pub fn again(&self, all: bool, batch: bool) -> Result<Again> {
         let mut left = 0;
         let rows = self.courier.db.borrow().to_do(self.job.total, |code| {
-            let take = all || passes(code);
+            let take = all || !code.is_permanent();
             left += u64::from(!take);
             take
         })?;
@@ -123,7 +119,7 @@ impl Work<'_> {
     pub fn admit_again(&self, again: &Again, max_cost: Option<Nanos>, allow_unpriced: bool) -> Result<i64> {
         budget::admit(again.most, budget::limit(max_cost).as_ref(), allow_unpriced, &again.unpriced)?;
         self.ledger.decide(|| {
-            let own = budget::Own { job: &self.job.id, ..budget::Own::default() };
+            let own = Own { job: &self.job.id, ..Own::default() };
             let left = budget::left(&self.store, &self.ledger, self.ctx, own)?;
             budget::admit(again.most, left.as_ref(), allow_unpriced, &again.unpriced)?;
             let day = jiff::Zoned::now().date().to_string();

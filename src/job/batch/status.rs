@@ -7,12 +7,11 @@ use futures_util::stream::{self, StreamExt};
 use tokio_util::sync::CancellationToken;
 
 use super::state::{Counts, state_of};
-use super::submit::peek;
-use super::unsent::is_claimed;
 use super::{PATIENCE, Remote};
 use crate::batch::courier::{Courier, Options};
 use crate::error::{Error, Exit, Result};
-use crate::job::claim::spec_of;
+use crate::job::spec::spec_of;
+use crate::store::unsent::is_claimed;
 use crate::store::{BatchJob, Job, JobDb, Ledger, Lock, State, Step, Store, Transport};
 
 /// Jobs asked about at once; each asks for several batches at once.
@@ -42,7 +41,7 @@ impl Seen {
 pub fn look(jobs: Vec<Job>, store: &Store) -> Result<Vec<Seen>> {
     jobs.into_iter()
         .map(|mut job| {
-            let db = if store.job_path(&job.id).exists() { Some(peek(store, &job)?) } else { None };
+            let db = if store.job_path(&job.id).exists() { Some(store.open_job(&job.id)?) } else { None };
             let batches = db.as_ref().map_or_else(|| Ok(Vec::new()), JobDb::batches)?;
             let busy = store.in_use(&job.id) || is_claimed(store, &job.id, &batches);
             if job.transport == Transport::Batch {
@@ -92,7 +91,7 @@ pub fn refresh(seen: &mut [Seen], store: &Store, ledger: &Ledger, remote: Remote
         };
         let courier = Courier {
             client: remote.client,
-            db: RefCell::new(peek(store, &seen.job)?),
+            db: RefCell::new(store.open_job(&seen.job.id)?),
             dir: store.job_dir(&seen.job.id),
             options,
             // It looks nothing up.

@@ -6,18 +6,19 @@ use super::prepared::{Content, Looked, look};
 use super::retry::Again;
 use super::state::state_of;
 use super::status::look as look_at;
-use super::unsent::is_unsent;
 use super::{Remote, Work};
 use crate::check::problems::{self, Deed};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::Format;
-use crate::job::claim::{Spec, describe};
+use crate::job::spec::{Spec, describe};
 use crate::money::budget;
+use crate::money::exposure::Own;
 use crate::price::Nanos;
 use crate::request::Params;
-use crate::store::{BatchJob, Job, JobDb, Ledger, State, Step, Store, Transport, Turn};
-use crate::text as format;
+use crate::store::unsent::is_unsent;
+use crate::store::{BatchJob, Job, Ledger, State, Step, Store, Transport, Turn};
+use crate::text;
 use crate::ui::Results;
 
 /// What the user asked for.
@@ -161,7 +162,10 @@ fn living(store: &Store, ledger: &Ledger, key: &str) -> Result<Option<Job>> {
     // What a batch says of itself may be wrong, and may be paid for, until its results have been looked at.
     let open = |job: &Job| {
         store.job_path(&job.id).exists()
-            && peek(store, job).and_then(|db| db.batches()).is_ok_and(|batches| batches.iter().any(BatchJob::is_open))
+            && store
+                .open_job(&job.id)
+                .and_then(|db| db.batches())
+                .is_ok_and(|batches| batches.iter().any(BatchJob::is_open))
     };
     let lives = |job: &Job| match job.state {
         State::Preparing | State::Running | State::Interrupted => true,
@@ -266,7 +270,7 @@ impl Work<'_> {
             unsent.iter().find(|batch| batch.most.is_none()).map_or_else(String::new, |batch| batch.model.clone());
         budget::admit(most, budget::limit(max_cost).as_ref(), allow_unpriced, &unpriced)?;
         self.ledger.decide(|| {
-            let own = budget::Own { job: &self.job.id, ..budget::Own::default() };
+            let own = Own { job: &self.job.id, ..Own::default() };
             let left = budget::left(&self.store, &self.ledger, self.ctx, own)?;
             // What was admitted before counts as in flight already.
             let counted: Nanos = unsent.iter().filter(|batch| batch.admitted).filter_map(|batch| batch.most).sum();
@@ -330,7 +334,7 @@ impl Work<'_> {
                 ui.note(&format!(
                     "going on with job {}: {waits} of {} to submit",
                     self.job.id,
-                    plural_batches(batches.len())
+                    text::batches(batches.len())
                 ));
             }
             return Ok(());
@@ -339,7 +343,7 @@ impl Work<'_> {
             Some(usd) => format!("about {} (prompts estimated, answers up to their max_tokens)", usd.human()),
             None if self.unpriced.is_empty() => "at an unknown price".to_owned(),
             None => {
-                let models = format::plural(self.unpriced.len() as u64, "model");
+                let models = text::plural(self.unpriced.len() as u64, "model");
                 format!(
                     "about {} and the rows of {models} without a known price ({})",
                     self.priced.human(),
@@ -350,36 +354,10 @@ impl Work<'_> {
         ui.note(&format!(
             "job {}: {} in {}, {cost}, with {}",
             self.job.id,
-            format::plural(self.job.total, "row"),
-            plural_batches(batches.len()),
+            text::plural(self.job.total, "row"),
+            text::batches(batches.len()),
             self.spec.service
         ));
         Ok(())
     }
-}
-
-/// `1 batch`, `2 batches`.
-#[must_use]
-pub fn plural_batches(n: usize) -> String {
-    if n == 1 { "1 batch".to_owned() } else { format!("{} batches", format::count(n as u64)) }
-}
-
-/// `1 batch of j-… has not ended`.
-#[must_use]
-pub fn unended(n: usize, of: &str) -> String {
-    format!("{} of {of} {} not ended", plural_batches(n), have(n))
-}
-
-/// The verb for so many.
-#[must_use]
-pub const fn have(n: usize) -> &'static str {
-    if n == 1 { "has" } else { "have" }
-}
-
-/// The job's database, for reading, without taking the job.
-///
-/// # Errors
-/// 74 if it cannot be opened.
-pub fn peek(store: &Store, job: &Job) -> Result<JobDb> {
-    JobDb::open(&store.job_path(&job.id))
 }

@@ -2,7 +2,8 @@
 
 use std::fmt::{self, Display, Write as _};
 
-use crate::price::{Nanos, grouped};
+use crate::price::Nanos;
+use crate::text::grouped;
 
 /// A page, or a part of one.
 #[derive(Debug, Default)]

@@ -119,6 +119,20 @@ pub struct Job {
 }
 
 impl Job {
+    /// The service that it is with, as its record names it; `None` if the record cannot be read.
+    pub fn service(&self) -> Option<String> {
+        #[derive(serde::Deserialize)]
+        struct Spec {
+            service: String,
+        }
+        serde_json::from_str(&self.spec).ok().map(|spec: Spec| spec.service)
+    }
+
+    /// Whether it ran against the built-in server, so that nothing was paid.
+    pub fn is_rehearsal(&self) -> bool {
+        self.service().is_some_and(|service| service == "sandbox")
+    }
+
     /// A job that is about to be made: without an id, with nothing done yet. `spec` is its JSON.
     #[must_use]
     pub fn new(transport: Transport, key: String, input: String, spec: String) -> Self {

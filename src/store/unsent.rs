@@ -3,9 +3,8 @@
 //! What they may cost stays set aside as long as that process lives, which it says by a lock beside the job's. For others
 //! the job is in use all the same; only `cancel` gets past, since what it leaves costs nothing.
 
-use super::submit::peek;
+use super::{BatchJob, Job, Lock, Step, Store, Turn};
 use crate::error::Result;
-use crate::store::{BatchJob, Job, Lock, Step, Store, Turn};
 
 fn name(job: &str) -> String {
     format!("unsent-{job}")
@@ -42,7 +41,7 @@ pub fn is_claimed(store: &Store, job: &str, batches: &[BatchJob]) -> bool {
 /// # Errors
 /// 74 if its database cannot be read.
 pub fn is_claimed_now(store: &Store, job: &Job) -> Result<bool> {
-    Ok(store.job_path(&job.id).exists() && is_claimed(store, &job.id, &peek(store, job)?.batches()?))
+    Ok(store.job_path(&job.id).exists() && is_claimed(store, &job.id, &store.open_job(&job.id)?.batches()?))
 }
 
 /// Waits as `turn` says until nobody claims `job` any more; whether that came.
