@@ -21,7 +21,6 @@ pub struct Ctx {
 
 impl Ctx {
     /// The command line as a shell would take it, without the flags in `without` and with `more` behind it.
-    #[must_use]
     pub fn again(&self, without: &[&str], more: &[String]) -> String {
         let kept = self.argv.iter().filter(|a| !without.iter().any(|w| *a == w || a.starts_with(&format!("{w}="))));
         let words: Vec<String> = kept.chain(more).map(|word| quote(word)).collect();
@@ -29,7 +28,6 @@ impl Ctx {
     }
 
     /// What a command for a person to type must say to find a job of `service` again: the flags that were typed here.
-    #[must_use]
     pub fn flags(&self, service: &str) -> String {
         let settings = &self.settings;
         let bare = |url: &str| url.trim_end_matches('/').trim_end_matches("/v1").to_owned();
@@ -50,7 +48,6 @@ impl Ctx {
 }
 
 /// Quotes a word for a shell, if it needs it.
-#[must_use]
 pub fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:@%+,".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

@@ -42,13 +42,11 @@ pub enum Exit {
 
 impl Exit {
     /// The number given to the shell.
-    #[must_use]
     pub const fn code(self) -> u8 {
         self as u8
     }
 
     /// Which of two reasons to report when both hold: the earlier in 74, 4, 5, 76, 75, 3.
-    #[must_use]
     pub fn worst(self, other: Self) -> Self {
         if self.rank() <= other.rank() { self } else { other }
     }
@@ -96,14 +94,12 @@ impl Error {
     }
 
     /// Adds what to do about it.
-    #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
     /// Adds the error behind this one.
-    #[must_use]
     pub fn because(mut self, source: impl Into<anyhow::Error>) -> Self {
         self.source = Some(source.into());
         self

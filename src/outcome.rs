@@ -74,7 +74,6 @@ impl ErrorCode {
     }
 
     /// The code as it stands in results.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::InvalidRequest => "invalid_request",
@@ -97,7 +96,6 @@ impl ErrorCode {
     }
 
     /// The code that `text` names.
-    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|code| code.as_str() == text)
     }
@@ -171,7 +169,6 @@ pub struct Outcome {
 
 impl Outcome {
     /// A failure of a row for which nothing was sent.
-    #[must_use]
     pub fn unsent(row: u64, id: Box<str>, model: Arc<str>, code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             row,
@@ -193,7 +190,6 @@ impl Outcome {
     }
 
     /// Whether the row was answered.
-    #[must_use]
     pub const fn ok(&self) -> bool {
         self.error.is_none()
     }
@@ -207,7 +203,7 @@ mod tests {
     fn codes_are_spelled_the_same_everywhere() {
         for code in ErrorCode::ALL {
             assert_eq!(ErrorCode::parse(code.as_str()), Some(code));
-            assert_eq!(serde_json::to_string(&code).expect("a unit variant"), format!("\"{code}\""));
+            assert_eq!(serde_json::to_string(&code).unwrap(), format!("\"{code}\""));
         }
         assert_eq!(ErrorCode::parse("nonsense"), None);
     }

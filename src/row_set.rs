@@ -9,7 +9,6 @@ pub struct Bits {
 
 impl Bits {
     /// Room for `rows` rows, none in the set.
-    #[must_use]
     pub fn new(rows: u64) -> Self {
         Self { words: vec![0; (rows / 64 + 1) as usize], count: 0 }
     }
@@ -27,13 +26,11 @@ impl Bits {
     }
 
     /// Whether `row` is in.
-    #[must_use]
     pub fn contains(&self, row: u64) -> bool {
         self.words.get((row / 64) as usize).is_some_and(|word| word & (1 << (row % 64)) != 0)
     }
 
     /// How many are in.
-    #[must_use]
     pub const fn count(&self) -> u64 {
         self.count
     }

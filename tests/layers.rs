@@ -27,7 +27,7 @@ fn table() -> BTreeMap<String, Vec<String>> {
                 all.iter().filter(|name| !but.contains(&name.as_str())).cloned().collect()
             }
             None if may == "–" || may == "nothing of ours" => Vec::new(),
-            None => may.split(", ").map(str::to_owned).collect(),
+            None => may.split(", ").map(|name| name.trim_matches('`').to_owned()).collect(),
         };
         if let Some(unknown) = uses.iter().find(|name| !all.contains(name)) {
             panic!("`{room}` may use `{unknown}`, which has no row of its own");

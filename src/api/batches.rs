@@ -81,13 +81,11 @@ impl Status {
     }
 
     /// Whether nothing more will happen.
-    #[must_use]
     pub const fn is_final(&self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Expired | Self::Cancelled)
     }
 
     /// The service's word, in one spelling.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
             Self::Validating => "VALIDATING",

@@ -156,7 +156,6 @@ struct Usage {
 }
 
 /// Reads the body of a 200.
-#[must_use]
 pub fn read(reply: &Reply) -> Answer {
     let bad = |why: &str| Answer::Bad { why: why.to_owned(), body: None, usage: None };
     if reply.body.is_empty() {
@@ -187,7 +186,6 @@ pub fn read(reply: &Reply) -> Answer {
 }
 
 /// What a web page that came in place of an answer calls itself, or how it begins; `None`: it is none.
-#[must_use]
 pub fn page(reply: &Reply) -> Option<String> {
     const LONGEST: usize = 80;
     // Of an answer, which it nearly always is, no more than the beginning is looked at.
@@ -226,7 +224,6 @@ fn answered(Object(choice): &Object<Choice<'_>>) -> bool {
 /// JSON without line breaks: the service pretty-prints, a line of results must stay one line.
 ///
 /// White space outside strings goes; every other byte stays. Already single-line JSON is passed through.
-#[must_use]
 pub fn one_line(json: &str) -> Cow<'_, str> {
     if memchr::memchr2(b'\n', b'\r', json.as_bytes()).is_none() {
         return Cow::Borrowed(json);
@@ -343,7 +340,7 @@ mod tests {
             (r#"{"text":"x","error":"y"}"#, false),
         ];
         for (body, transcript) in cases {
-            let parsed: Body<'_> = serde_json::from_str(body).expect("an object");
+            let parsed: Body<'_> = serde_json::from_str(body).unwrap();
             assert_eq!((parsed.is_transcript(), parsed.flaw().is_some()), (transcript, true), "{body}");
         }
     }
@@ -383,10 +380,10 @@ mod tests {
         #[test]
         fn one_line_keeps_the_value(text in "\\PC*", number in any::<i64>()) {
             let value = serde_json::json!({"a": [text, number, {"k\n": null}], "b\\\"": "\r\n"});
-            let pretty = serde_json::to_string_pretty(&value).expect("a value");
+            let pretty = serde_json::to_string_pretty(&value).unwrap();
             let line = one_line(&pretty);
             prop_assert!(!line.contains('\n'));
-            prop_assert_eq!(serde_json::to_string(&value).expect("a value"), line);
+            prop_assert_eq!(serde_json::to_string(&value).unwrap(), line);
         }
     }
 }

@@ -111,7 +111,6 @@ impl Failure {
     }
 
     /// What may be done about it.
-    #[must_use]
     pub const fn class(&self) -> Class {
         match self.fault {
             Fault::Connect => Class::NotSent,
@@ -125,13 +124,11 @@ impl Failure {
 
     /// For a create: whether the thing may exist although the call failed. Whoever sends again then may get (and pay for)
     /// a second one. A 503 counts here: an overloaded front does not say what those behind it did.
-    #[must_use]
     pub const fn create_unknown(&self) -> bool {
         matches!(self.class(), Class::Ambiguous | Class::NoCapacity)
     }
 
     /// Reads a response whose status is not 200.
-    #[must_use]
     pub fn from_reply(reply: &Reply) -> Self {
         let said = Said::read(&reply.body);
         let (fault, model_unknown) = said.fault(reply.status);
@@ -149,7 +146,6 @@ impl Failure {
 
     /// The same for a call about files or batches: nothing there is too long for a context, so a 403 is about the key, and
     /// a 404 about the file or batch, not a model.
-    #[must_use]
     pub fn from_call(reply: &Reply) -> Self {
         let mut failure = Self::from_reply(reply);
         if failure.fault == Fault::ContextLength {

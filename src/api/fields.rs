@@ -32,7 +32,6 @@ impl<T> IntoIterator for Listed<T> {
 }
 
 /// Whether a text may be an id of the service, and may stand in a path.
-#[must_use]
 pub fn is_id(text: &str) -> bool {
     text.len() <= LONGEST_ID
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -198,7 +197,7 @@ mod tests {
     fn a_broken_character_spoils_no_list() {
         let mut reply = reply("");
         reply.body = Bytes::from_static(b"[{\"id\":\"a\",\"x\":\"\xff\"}]");
-        assert!(list(&reply, |o| text(o, "id")).expect("a list").complete);
+        assert!(list(&reply, |o| text(o, "id")).unwrap().complete);
     }
 
     #[test]

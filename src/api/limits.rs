@@ -33,7 +33,6 @@ pub struct Limits {
 
 impl Limits {
     /// Reads the headers of a response with this status; what is absent, negative, not a number or more than a day is left out.
-    #[must_use]
     pub fn read(status: u16, headers: &HeaderMap, now: impl FnOnce() -> SystemTime) -> Self {
         // Every one of them begins so, but for the standard Retry-After, which means nothing on an answer.
         if status == 200 && !headers.keys().any(|name| name.as_str().starts_with("x-")) {
@@ -65,7 +64,6 @@ impl Limits {
 }
 
 /// Seconds from the value of `Retry-After`: an integer, a float or an HTTP date.
-#[must_use]
 pub fn retry_after(value: &str, server_now: SystemTime) -> Option<f64> {
     if let Ok(seconds) = value.parse::<f64>() {
         return (seconds.is_finite() && seconds >= 0.0).then_some(seconds);
@@ -82,8 +80,7 @@ mod tests {
     fn wait(pairs: &[(&str, &str)]) -> Option<f64> {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
-            headers
-                .insert(reqwest::header::HeaderName::try_from(*name).expect("a name"), value.parse().expect("a value"));
+            headers.insert(reqwest::header::HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
         }
         let now = SystemTime::UNIX_EPOCH + Duration::from_hours(500_000);
         Limits::read(429, &headers, || now).wait.map(|d| d.as_secs_f64())

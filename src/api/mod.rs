@@ -171,7 +171,6 @@ impl Client {
     }
 
     /// The URL of `path` (with its leading slash) under the base.
-    #[must_use]
     pub fn url(&self, path: &str) -> url::Url {
         let mut url = self.base.clone();
         url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
@@ -179,7 +178,6 @@ impl Client {
     }
 
     /// What time it is for the service, if its answers to anything but [`Client::post`] have told.
-    #[must_use]
     pub fn now(&self) -> Option<SystemTime> {
         self.clock.now(SystemTime::now())
     }

@@ -87,7 +87,7 @@ mod tests {
         let entry = r#"{"id":"a/b","type":"chat","created":0,"context_length":131072,"pricing":{"input":1.0399999999999998,"output":0.5,"hourly":0}}"#;
         let bare = format!("[{entry},{{\"id\":\"c\",\"pricing\":null}},{{\"nonsense\":1}},7]");
         for text in [bare.clone(), format!("{{\"object\":\"list\",\"data\":{bare}}}")] {
-            let models = read(text.as_bytes()).expect("a list");
+            let models = read(text.as_bytes()).unwrap();
             assert_eq!(models.len(), 2);
             assert_eq!((models[0].context, models[0].price), (Some(131_072), Some((1.039_999_999_999_999_8, 0.5))));
             assert_eq!((models[1].context, models[1].price), (None, None));

@@ -14,7 +14,6 @@ const CAP: Duration = Duration::from_mins(1);
 /// The wait before attempt number `failures` + 1: full jitter under an exponential, never less than the service's hint.
 ///
 /// `failures` counts from 1; `chance` is uniform in 0..1.
-#[must_use]
 pub fn delay(class: Class, failures: u32, hint: Option<Duration>, chance: f64) -> Duration {
     let base = match class {
         Class::AboveRate | Class::NoCapacity => BASE_THROTTLED,

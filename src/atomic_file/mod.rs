@@ -56,7 +56,6 @@ impl AtomicFile {
     }
 
     /// The name it was created for, as given.
-    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -136,7 +135,6 @@ impl Sink {
 
 /// Deletes temporary files that killed runs left beside `path`; those of a living writer are locked and stay.
 /// Returns how many were deleted. Never fails: leftovers are untidy, not wrong.
-#[must_use]
 pub fn remove_stale(path: &Path) -> usize {
     let Ok(target) = follow_links(path) else { return 0 };
     let Some((dir, name)) = split(&target) else { return 0 };

@@ -138,7 +138,7 @@ mod tests {
         }
         let mut lines = Lines::new(Pieces(text, piece, false), 4, longest);
         let mut found = Vec::new();
-        while let Some(line) = lines.next().expect("memory") {
+        while let Some(line) = lines.next().unwrap() {
             found.push((line.number, line.at, line.bytes.map(<[u8]>::to_vec), line.ended));
         }
         found
@@ -149,9 +149,7 @@ mod tests {
         let text = b"\xEF\xBB\xBF one\r\n\n\t \n\xEF\xBB\xBFtwo\nthree ";
         let shown: Vec<_> = all(text, 3, 99)
             .into_iter()
-            .map(|(number, at, bytes, ended)| {
-                (number, at, String::from_utf8(bytes.expect("short")).expect("text"), ended)
-            })
+            .map(|(number, at, bytes, ended)| (number, at, String::from_utf8(bytes.unwrap()).unwrap(), ended))
             .collect();
         let line = |number, at, text: &str, ended| (number, at, text.to_owned(), ended);
         assert_eq!(
@@ -187,8 +185,8 @@ mod tests {
             }
             prop_assert_eq!(found.len(), split.len());
             for ((number, at, bytes, ended), (i, expected)) in found.iter().zip(split.iter().enumerate()) {
-                let bytes = bytes.as_deref().expect("short");
-                let at = usize::try_from(*at).expect("small");
+                let bytes = bytes.as_deref().unwrap();
+                let at = usize::try_from(*at).unwrap();
                 prop_assert_eq!(*number, i as u64 + 1);
                 prop_assert_eq!(bytes, expected.trim().as_bytes());
                 prop_assert_eq!(bytes, &text.as_bytes()[at..at + bytes.len()]);

@@ -9,7 +9,6 @@ const FIRST: Duration = Duration::from_secs(5);
 
 /// The wait before question number `asked` + 1, `chance` uniform in 0..1. `every`: the user's own interval, kept but for
 /// a tenth of jitter.
-#[must_use]
 pub fn interval(asked: u32, every: Option<Duration>, chance: f64) -> Duration {
     if let Some(every) = every {
         return every.mul_f64(1.0 + 0.1 * chance);

@@ -58,13 +58,11 @@ pub enum Verdict {
 const LONGER: u32 = 6;
 
 /// After so long a batch that was asked for that often stands in the service's list.
-#[must_use]
 pub fn settled_after(settle_after: Duration, tries: u32) -> Duration {
     settle_after.saturating_mul(LONGER.saturating_pow(tries.saturating_sub(1)))
 }
 
 /// Reads the evidence.
-#[must_use]
 pub fn decide(evidence: &Evidence<'_>) -> Verdict {
     let mut found: Vec<&Listed> = evidence
         .listed

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     fn said(error: &str) -> Said {
-        Said::of_error(serde_json::from_str::<&RawValue>(error).expect("JSON"))
+        Said::of_error(serde_json::from_str::<&RawValue>(error).unwrap())
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::input::Inputs;
 use crate::request::{Endpoint, Shape};
-use crate::store::{Estimated, JobDb, Ledger};
+use crate::store::{JobDb, Ledger, ModelEstimates};
 use crate::tokens::Estimator;
 
 /// Rows that are looked at: enough to know, few enough not to be noticed (2048 took 0.03 s at the end of every run).
@@ -32,7 +32,7 @@ pub fn learn(
     let reported = db.prompt_tokens(ROWS, every)?;
     let Some((last, _)) = reported.last() else { return Ok(None) };
     let estimator = Estimator::shared();
-    let mut sums: HashMap<Arc<str>, Estimated> = HashMap::new();
+    let mut sums: HashMap<Arc<str>, ModelEstimates> = HashMap::new();
     let mut blocks = inputs.blocks()?;
     while let Some(block) = blocks.next()? {
         if block.first_row() > *last {
@@ -48,7 +48,7 @@ pub fn learn(
                 return;
             }
             let model = shape.shared(&draft.model);
-            let sum = sums.entry(Arc::clone(&model)).or_insert_with(|| Estimated {
+            let sum = sums.entry(Arc::clone(&model)).or_insert_with(|| ModelEstimates {
                 model: model.to_string(),
                 rows: 0,
                 estimated: 0,
@@ -59,7 +59,7 @@ pub fn learn(
             sum.actual += actual;
         });
     }
-    let learned: Vec<Estimated> = sums.into_values().collect();
+    let learned: Vec<ModelEstimates> = sums.into_values().collect();
     let (estimated, actual) = learned.iter().fold((0, 0), |(e, a), sum| (e + sum.estimated, a + sum.actual));
     let off = (actual > 0).then(|| estimated as f64 / actual as f64 - 1.0);
     // The built-in server counts in a way of its own: a rehearsal teaches nothing.
@@ -78,16 +78,12 @@ impl Factors {
     const ENOUGH: u64 = 200;
 
     /// From the ledger.
-    ///
-    /// # Errors
-    /// 74 if it cannot be read.
     pub fn of(ledger: &Ledger) -> Result<Self> {
         let known = ledger.estimates()?.into_iter().filter(|e| e.rows >= Self::ENOUGH && e.estimated > 0);
         Ok(Self(known.map(|e| (e.model, e.actual as f64 / e.estimated as f64)).collect()))
     }
 
     /// An estimate, corrected.
-    #[must_use]
     pub fn apply(&self, model: &str, tokens: u64) -> u64 {
         self.0.get(model).map_or(tokens, |factor| (tokens as f64 * factor).round() as u64)
     }

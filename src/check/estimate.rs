@@ -37,7 +37,6 @@ pub struct Looker<'a> {
 
 impl<'a> Looker<'a> {
     /// For an input of about `bytes`.
-    #[must_use]
     pub fn new(bytes: u64, estimator: &'a Estimator, table: &'a Table) -> Self {
         Self { every: bytes.div_ceil(COUNTED).max(1), estimator, table }
     }
@@ -58,7 +57,6 @@ impl<'a> Looker<'a> {
     }
 
     /// What a row is like.
-    #[must_use]
     pub fn look(&self, draft: &Draft<'_>) -> Sight {
         // Picked by a hash of the row: models that take turns must not fall between the picks.
         let picked = draft.row.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
@@ -101,7 +99,6 @@ pub struct ModelEstimate {
 
 impl ModelEstimate {
     /// Tokens of all prompts, estimated.
-    #[must_use]
     pub fn prompt_tokens(&self) -> u64 {
         if self.counted_bytes == 0 {
             return crate::tokens::estimate_bytes(self.bytes);
@@ -112,7 +109,6 @@ impl ModelEstimate {
 
     /// The most that all answers may come to, if a row without a bound is answered with up to `limit` tokens. `None`: there
     /// are such rows, and no limit is known.
-    #[must_use]
     pub fn completion_max(&self, limit: Option<u64>) -> Option<u64> {
         if self.unbounded == 0 {
             return Some(self.max_tokens);
@@ -121,7 +117,6 @@ impl ModelEstimate {
     }
 
     /// Batches that its rows make.
-    #[must_use]
     pub const fn batches(&self) -> u64 {
         self.full + (self.batch_rows > 0) as u64
     }
@@ -168,7 +163,6 @@ impl Estimate {
     }
 
     /// By model, most rows first.
-    #[must_use]
     pub fn models(mut self) -> Vec<(Arc<str>, ModelEstimate)> {
         self.models.sort_by(|a, b| b.1.rows.cmp(&a.1.rows).then_with(|| a.0.cmp(&b.0)));
         self.models

@@ -69,7 +69,6 @@ pub struct Checked {
 impl Checked {
     /// Under what `row` stands in the results if an earlier row has its `id` (two under one could not be told apart): that
     /// with its number (`id#7`), which is no other row's id. `None`: the id is its own.
-    #[must_use]
     pub fn stand_in(&self, row: u64, id: &str) -> Option<Box<str>> {
         self.duplicates.binary_search(&row).ok()?;
         Some(format!("{id}{}{row}", "#".repeat(self.marks)).into())
@@ -95,9 +94,6 @@ pub fn check(
 
 /// The same, for what can be told from a row on the thread that parsed it (`look`), such as a token estimate: only what
 /// `look` returns is kept, and no body is copied.
-///
-/// # Errors
-/// As [`check`].
 pub fn check_with<T: Send>(
     inputs: &Inputs,
     shape: &Shape,
@@ -109,9 +105,6 @@ pub fn check_with<T: Send>(
 }
 
 /// The same, and `each` is told the row's model: its one shared name, without a look-up for each row.
-///
-/// # Errors
-/// As [`check`].
 pub fn check_by_model<T: Send>(
     inputs: &Inputs,
     shape: &Shape,

@@ -44,7 +44,6 @@ pub struct Notice {
 }
 
 /// What must be said of `models` (with their rows), in their order; nothing of one whose discount is well known.
-#[must_use]
 pub fn notices(models: &[(Arc<str>, u64)], table: &Table) -> Vec<Notice> {
     let notice = |(model, rows): &(Arc<str>, u64)| {
         let (kind, text) = say(model, table.get(model))?;
@@ -143,11 +142,11 @@ mod tests {
     fn what_the_user_says_is_the_users_word() {
         let config = "[\"deepseek-ai/DeepSeek-R1\"]\nbatch = true\n[\"my/own\"]\nbatch = false\n\
                       [\"a/half\"]\nbatch_discount = 0.5";
-        let overrides: Overrides = toml::from_str(config).expect("well formed");
-        let table = Table::builtin().with(&overrides).expect("sensible");
-        let (kind, text) = said(&table, "deepseek-ai/DeepSeek-R1").expect("no discount");
+        let overrides: Overrides = toml::from_str(config).unwrap();
+        let table = Table::builtin().with(&overrides).unwrap();
+        let (kind, text) = said(&table, "deepseek-ai/DeepSeek-R1").unwrap();
         assert_eq!((kind, text.contains("(config file)"), text.contains("not served")), (Kind::FullPrice, true, false));
-        let (kind, text) = said(&table, "my/own").expect("refused");
+        let (kind, text) = said(&table, "my/own").unwrap();
         assert_eq!((kind, text.contains("(config file)")), (Kind::Refused, true));
         assert_eq!(said(&table, "a/half"), None);
     }

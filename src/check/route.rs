@@ -14,7 +14,6 @@ pub struct Route {
 
 impl Route {
     /// Of a model that prices know as this.
-    #[must_use]
     pub fn of(entry: Option<&Entry>) -> Self {
         let why = match entry.map_or(Batch::Unknown, |entry| entry.batch) {
             Batch::Discounted => {
@@ -29,13 +28,11 @@ impl Route {
     }
 
     /// `batch` or `realtime`.
-    #[must_use]
     pub const fn via(&self) -> &'static str {
         if self.batch { "batch" } else { "realtime" }
     }
 
     /// A sentence: `org/model: 4 rows in batches: a batch saves 50%`.
-    #[must_use]
     pub fn line(&self, model: &str, rows: u64) -> String {
         let how = if self.batch { "in batches" } else { "at realtime" };
         format!("{model}: {} {how}: {}", text::plural(rows, "row"), self.why)
@@ -43,7 +40,6 @@ impl Route {
 }
 
 /// Whether a batch serves the model for less.
-#[must_use]
 pub fn saves(entry: Option<&Entry>) -> bool {
     entry.is_some_and(|entry| entry.batch == Batch::Discounted)
 }

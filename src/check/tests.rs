@@ -8,27 +8,27 @@ use super::*;
 use crate::request::Params;
 
 fn shape() -> Shape {
-    Shape::new(&Params { model: Some("m".into()), ..Params::default() }).expect("a shape")
+    Shape::new(&Params { model: Some("m".into()), ..Params::default() }).unwrap()
 }
 
 fn inputs(dir: &tempfile::TempDir, files: &[(&str, String)]) -> Inputs {
     let paths: Vec<PathBuf> = files.iter().map(|(name, _)| dir.path().join(name)).collect();
     for (path, (_, text)) in paths.iter().zip(files) {
-        fs::write(path, text).expect("written");
+        fs::write(path, text).unwrap();
     }
-    Inputs::resolve(&paths, None).expect("readable")
+    Inputs::resolve(&paths, None).unwrap()
 }
 
 fn run(inputs: &Inputs, max_problems: usize, threads: usize) -> (Checked, Vec<(u64, Option<Request>)>) {
     let mut rows = Vec::new();
     let options = CheckOptions { max_problems, threads, table: None };
     let checked = check(inputs, &shape(), &options, &mut |row, request| rows.push((row, request.cloned())));
-    (checked.expect("read"), rows)
+    (checked.unwrap(), rows)
 }
 
 #[test]
 fn a_bound_beyond_all_numbers_is_too_long_and_overflows_nothing() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().unwrap();
     let known = "meta-llama/Llama-3.2-3B-Instruct-Turbo";
     let row = |model: &str, most: &str| format!("{{\"prompt\":\"x\",\"model\":\"{model}\",\"max_tokens\":{most}}}\n");
     let text = ["18446744073709551615", "123456789012345678901234567890", "5"].map(|most| row(known, most)).concat();
@@ -37,7 +37,7 @@ fn a_bound_beyond_all_numbers_is_too_long_and_overflows_nothing() {
     let options = CheckOptions { table: Some(&table), ..CheckOptions::default() };
     let mut bounds = Vec::new();
     let mut each = |_, bound| bounds.push(bound);
-    let checked = check_with(&inputs, &shape(), &options, &|draft| draft.answer_bound(), &mut each).expect("read");
+    let checked = check_with(&inputs, &shape(), &options, &|draft| draft.answer_bound(), &mut each).unwrap();
     let codes: Vec<_> = checked.problems.iter().map(|p| (p.row, p.code)).collect();
     assert_eq!(codes, [(Some(1), "context_length"), (Some(2), "context_length")]);
     assert_eq!(bounds, [None, None, Some(Some(5)), Some(Some(crate::request::MOST_TOKENS))]);
@@ -45,7 +45,7 @@ fn a_bound_beyond_all_numbers_is_too_long_and_overflows_nothing() {
 
 #[test]
 fn ids_far_apart_are_found_to_be_the_same() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().unwrap();
     let row = |n: u32| format!("{{\"id\":\"{}\",\"prompt\":\"{}\"}}\n", n % 20_000, "x".repeat(60));
     let inputs = inputs(&dir, &[("a.jsonl", (0..20_001).map(row).collect())]);
     let (checked, _) = run(&inputs, 20, 3);
@@ -56,7 +56,7 @@ fn ids_far_apart_are_found_to_be_the_same() {
 
 #[test]
 fn models_are_counted_however_many_there_are() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().unwrap();
     let row = |n: u32| format!("{{\"prompt\":\"x\",\"model\":\"m/{}\"}}\n", n % 3000);
     let inputs = inputs(&dir, &[("a.jsonl", (0..9000).map(row).collect())]);
     for threads in [1, 3] {
@@ -68,7 +68,7 @@ fn models_are_counted_however_many_there_are() {
 
 #[test]
 fn no_row_has_the_id_under_which_a_duplicate_is_reported() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().unwrap();
     let row = |id: &str| format!("{{\"id\":\"{id}\",\"prompt\":\"?\"}}\n");
     let all = |ids: &[&str]| ids.iter().map(|id| row(id)).collect::<String>();
     for (ids, marks) in [
@@ -80,13 +80,13 @@ fn no_row_has_the_id_under_which_a_duplicate_is_reported() {
         let inputs = inputs(&dir, &[("a.jsonl", all(ids))]);
         let (checked, _) = run(&inputs, 20, 2);
         assert_eq!(checked.stand_in(3, ids[2]).as_deref(), Some(&*format!("{}{marks}3", ids[2])), "{ids:?}");
-        assert!(!ids.contains(&&*checked.stand_in(3, ids[2]).expect("a duplicate")), "{ids:?}");
+        assert!(!ids.contains(&&*checked.stand_in(3, ids[2]).unwrap()), "{ids:?}");
     }
 }
 
 #[test]
 fn both_lines_of_a_duplicate_are_named() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().unwrap();
     let a = "\n{\"id\":\"x\",\"prompt\":\"1\"}\n{\"id\":2,\"prompt\":\"\"}\n".to_owned();
     let b = "{\"prompt\":\"3\"}\n{\"id\":\"x\",\"prompt\":\"4\"}\nnonsense\n{\"id\":\"2\"}\n".to_owned();
     let inputs = inputs(&dir, &[("a.jsonl", a), ("b.jsonl", b)]);
@@ -121,21 +121,21 @@ fn both_lines_of_a_duplicate_are_named() {
 
 #[test]
 fn an_empty_input_has_no_rows() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().unwrap();
     let (checked, rows) = run(&inputs(&dir, &[("a.jsonl", String::new()), ("b.csv", String::new())]), 20, 2);
     assert_eq!((checked.rows, checked.problem_count, rows.len()), (0, 0, 0));
 }
 
 #[test]
 fn long_ids_are_counted_in_characters() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().unwrap();
     let lines = [64, 65].map(|n| format!("{{\"id\":\"{}\",\"prompt\":\"p\"}}\n", "é".repeat(n))).concat();
     assert_eq!(run(&inputs(&dir, &[("a.jsonl", lines)]), 20, 1).0.long_ids, 1);
 }
 
 #[test]
 fn a_look_sees_every_good_row_in_order_over_many_blocks() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().unwrap();
     let lines: Vec<String> = (1..=20_000).map(|n| format!("{{\"prompt\":\"{n}{}\"}}\n", "x".repeat(80))).collect();
     let lines = lines.concat();
     let inputs = inputs(&dir, &[("a.jsonl", lines)]);
@@ -146,7 +146,7 @@ fn a_look_sees_every_good_row_in_order_over_many_blocks() {
         assert_eq!((row, seen), (next, Some((next, true))));
         next += 1;
     })
-    .expect("read");
+    .unwrap();
     assert_eq!((checked.rows, checked.problem_count), (20_000, 0));
 }
 
@@ -159,7 +159,7 @@ proptest! {
         prop_oneof![2 => Just(None), 3 => (0..12_u32).prop_map(|n| Some(format!("row-{n}"))), 2 => (0..30_u32).prop_map(|n| Some(format!("k{n}")))],
         0..40,
     ), threads in 1..3_usize) {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().unwrap();
         let line = |id: &Option<String>| match id {
             Some(id) => format!("{{\"prompt\":\"p\",\"id\":\"{id}\"}}\n"),
             None => "{\"prompt\":\"p\"}\n".to_owned(),
@@ -180,13 +180,13 @@ proptest! {
 
 #[test]
 fn a_collision_of_hashes_is_no_duplicate() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().unwrap();
     let lines = ["a", "b"].map(|id| format!("{{\"id\":\"{id}\",\"prompt\":\"p\"}}\n")).concat();
     let inputs = inputs(&dir, &[("a.jsonl", lines)]);
     let mut ids = duplicates::Ids::default();
     // As if `b` had the hash of `a`.
     ids.add(1, duplicates::SeenId::given("a", 1));
     ids.add(2, duplicates::SeenId::given("a", 2));
-    let twice = duplicates::find(&inputs, &shape(), &CheckOptions::default(), ids).expect("read");
+    let twice = duplicates::find(&inputs, &shape(), &CheckOptions::default(), ids).unwrap();
     assert!(twice.rows.is_empty() && twice.problems.is_empty());
 }

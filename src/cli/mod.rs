@@ -123,7 +123,6 @@ enum Command {
 
 /// Runs the command line `argv` (with the program's name in front) and says how it ended. Has printed everything itself.
 /// `leave` ends the process at once.
-#[must_use]
 pub fn main(argv: &[OsString], leave: fn(Exit) -> !) -> Exit {
     let cli = match Cli::try_parse_from(argv) {
         Ok(cli) => cli,

@@ -114,7 +114,6 @@ impl Blocks {
     ///
     /// # Errors
     /// 65 for damaged compression, a JSON array in place of lines, or an impossible CSV header; 66 if a file cannot be read.
-    #[expect(clippy::should_implement_trait, reason = "an iterator would have to go on after an error")]
     pub fn next(&mut self) -> Result<Option<Block>> {
         while let Some(current) = &mut self.current {
             if let Some(mut block) = current.next(self.block, self.longest)? {

@@ -24,7 +24,6 @@ impl Format {
     const ALL: [Self; 4] = [Self::Jsonl, Self::Csv, Self::Tsv, Self::Lines];
 
     /// The flag's value.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Jsonl => "jsonl",
@@ -35,7 +34,6 @@ impl Format {
     }
 
     /// What the ending says, a `.gz` or `.zst` behind it not counted.
-    #[must_use]
     pub fn of_path(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_string_lossy().to_lowercase();
         let name = [".gz", ".zst"].iter().find_map(|packed| name.strip_suffix(packed)).unwrap_or(&name);

@@ -97,31 +97,31 @@ mod tests {
 
     #[test]
     fn a_copy_reads_as_its_original_did() {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().unwrap();
         let (plain, packed) = (dir.path().join("a.jsonl"), dir.path().join("b.csv.gz"));
-        std::fs::write(&plain, "{\"prompt\":\"x\"}\n{\"prompt\":\"y\"}\n").expect("a file");
-        let mut gz = flate2::write::GzEncoder::new(File::create(&packed).expect("a file"), flate2::Compression::fast());
-        gz.write_all(b"prompt\nz\n").expect("bytes");
-        gz.finish().expect("a file");
-        let inputs = Inputs::resolve(&[plain.clone(), packed.clone()], None).expect("inputs");
+        std::fs::write(&plain, "{\"prompt\":\"x\"}\n{\"prompt\":\"y\"}\n").unwrap();
+        let mut gz = flate2::write::GzEncoder::new(File::create(&packed).unwrap(), flate2::Compression::fast());
+        gz.write_all(b"prompt\nz\n").unwrap();
+        gz.finish().unwrap();
+        let inputs = Inputs::resolve(&[plain.clone(), packed.clone()], None).unwrap();
         let copy = dir.path().join("copy");
-        std::fs::create_dir(&copy).expect("a directory");
-        let kept = inputs.keep(&copy).expect("a copy");
-        std::fs::remove_file(plain).expect("gone");
-        std::fs::remove_file(packed).expect("gone");
-        let again = Inputs::kept(&copy, &kept).expect("the copy");
+        std::fs::create_dir(&copy).unwrap();
+        let kept = inputs.keep(&copy).unwrap();
+        std::fs::remove_file(plain).unwrap();
+        std::fs::remove_file(packed).unwrap();
+        let again = Inputs::kept(&copy, &kept).unwrap();
         let mut seen = Vec::new();
-        let mut blocks = again.blocks().expect("blocks");
-        while let Some(block) = blocks.next().expect("a block") {
+        let mut blocks = again.blocks().unwrap();
+        while let Some(block) = blocks.next().unwrap() {
             block.for_each(|record| {
-                let record = record.expect("a record");
+                let record = record.unwrap();
                 let crate::request::Field::Text(text) = &record.fields()[0].1 else { panic!("a text") };
                 seen.push((record.row, text.to_string()));
             });
         }
         assert_eq!(seen, [(1, "x".to_owned()), (2, "y".to_owned()), (3, "z".to_owned())]);
         assert_eq!(kept[1].format, Format::Csv);
-        std::fs::remove_file(copy.join("input-1")).expect("gone");
-        assert_eq!(Inputs::kept(&copy, &kept).expect_err("gone").exit, Exit::NoInput);
+        std::fs::remove_file(copy.join("input-1")).unwrap();
+        assert_eq!(Inputs::kept(&copy, &kept).unwrap_err().exit, Exit::NoInput);
     }
 }

@@ -64,9 +64,6 @@ impl Inputs {
     }
 
     /// The same in blocks of about `block` bytes, where a record of more than `longest` is a problem.
-    ///
-    /// # Errors
-    /// As [`Self::blocks`].
     pub fn blocks_sized(&self, block: usize, longest: usize) -> Result<Blocks> {
         Blocks::with_sizes(self.files.clone(), block, longest)
     }

@@ -124,13 +124,13 @@ mod tests {
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        writer.write_all(bytes).expect("to memory");
-        writer.finish().expect("to memory")
+        writer.write_all(bytes).unwrap();
+        writer.finish().unwrap()
     }
 
     fn read(bytes: &[u8]) -> Result<Vec<u8>> {
-        let file = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(file.path(), bytes).expect("written");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
         let mut source = Source::open(file.path(), "x.gz")?;
         let mut out = Vec::new();
         while source.fill(&mut out, 1000)? == 1000 {}
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn packed_members_follow_each_other() {
         let plain: Vec<u8> = (0..40_000_u32).flat_map(|n| n.to_string().into_bytes()).collect();
-        let zstd = |bytes: &[u8]| zstd::encode_all(bytes, 1).expect("to memory");
+        let zstd = |bytes: &[u8]| zstd::encode_all(bytes, 1).unwrap();
         for packed in [
             plain.clone(),
             gzip(&plain),
@@ -148,10 +148,10 @@ mod tests {
             zstd(&plain),
             [zstd(&plain[..100]), zstd(&plain[100..])].concat(),
         ] {
-            assert_eq!(read(&packed).expect("whole"), plain);
+            assert_eq!(read(&packed).unwrap(), plain);
         }
-        assert_eq!(read(b"").expect("empty"), b"");
-        assert_eq!(read(b"(").expect("short"), b"(");
+        assert_eq!(read(b"").unwrap(), b"");
+        assert_eq!(read(b"(").unwrap(), b"(");
     }
 
     #[test]
@@ -159,16 +159,16 @@ mod tests {
         let plain = vec![b'x'; 50_000];
         let mut packed = gzip(&plain);
         packed.truncate(packed.len() - 5);
-        let cut = read(&packed).expect_err("cut");
+        let cut = read(&packed).unwrap_err();
         assert_eq!(cut.exit, Exit::Data);
         assert!(cut.message.contains("x.gz: the gzip data is cut off, after 50000 "), "{}", cut.message);
         let mut packed = gzip(&plain);
         let crc = packed.len() - 8;
         packed[crc] ^= 1;
-        assert!(read(&packed).expect_err("wrong sum").message.contains("damaged"));
-        let mut packed = zstd::encode_all(&plain[..], 1).expect("to memory");
+        assert!(read(&packed).unwrap_err().message.contains("damaged"));
+        let mut packed = zstd::encode_all(&plain[..], 1).unwrap();
         packed.truncate(packed.len() - 3);
-        assert_eq!(read(&packed).expect_err("cut").exit, Exit::Data);
-        assert_eq!(read(&[gzip(b"a"), b"junk".to_vec()].concat()).expect_err("junk").exit, Exit::Data);
+        assert_eq!(read(&packed).unwrap_err().exit, Exit::Data);
+        assert_eq!(read(&[gzip(b"a"), b"junk".to_vec()].concat()).unwrap_err().exit, Exit::Data);
     }
 }

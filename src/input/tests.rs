@@ -8,8 +8,8 @@ use crate::error::Exit;
 
 /// What a row looks like to the reader of a test.
 fn rows_of(bytes: &[u8], format: Format, block: usize) -> Result<Vec<String>> {
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    fs::write(file.path(), bytes).expect("written");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), bytes).unwrap();
     let inputs = Inputs::spooled(file.path().to_owned(), "x", format);
     rows(&mut Blocks::with_sizes(inputs.files, block, 1 << 20)?)
 }
@@ -43,22 +43,22 @@ fn rows(blocks: &mut Blocks) -> Result<Vec<String>> {
 
 #[test]
 fn what_cannot_be_read_is_said_before_anything_is() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().unwrap();
     let good = dir.path().join("a.jsonl");
-    fs::write(&good, "{}\n").expect("written");
+    fs::write(&good, "{}\n").unwrap();
     let odd = dir.path().join("b.dat");
-    fs::write(&odd, "{}\n").expect("written");
+    fs::write(&odd, "{}\n").unwrap();
     for (path, format, exit, word) in [
         (dir.path().join("none.jsonl"), None, Exit::NoInput, "none.jsonl"),
         (dir.path().to_owned(), None, Exit::NoInput, "directory"),
         ("/dev/null".into(), None, Exit::NoInput, "pipe"),
         (odd.clone(), None, Exit::Usage, "ending"),
     ] {
-        let error = Inputs::resolve(&[good.clone(), path], format).expect_err("unreadable");
+        let error = Inputs::resolve(&[good.clone(), path], format).unwrap_err();
         assert_eq!(error.exit, exit);
         assert!(error.message.contains(word) && error.hint.is_some(), "{error:?}");
     }
-    let inputs = Inputs::resolve(&[good, odd], Some(Format::Jsonl)).expect("readable");
+    let inputs = Inputs::resolve(&[good, odd], Some(Format::Jsonl)).unwrap();
     assert_eq!(inputs.total_bytes(), Some(6));
 }
 
@@ -74,7 +74,7 @@ fn lines_end_in_every_way() {
         (b"\xc3", &["x:1:1 utf8"]),
     ] {
         for block in [1, 2, 3, 1000] {
-            assert_eq!(rows_of(bytes, Format::Lines, block).expect("read"), expected, "{bytes:?} by {block}");
+            assert_eq!(rows_of(bytes, Format::Lines, block).unwrap(), expected, "{bytes:?} by {block}");
         }
     }
 }
@@ -93,11 +93,11 @@ fn csv_records_span_lines_and_name_their_problems() {
         ("\u{feff}\"a\",b\n1,2\n", &["x:2 1|2"]),
     ] {
         for block in [1, 2, 7, 1000] {
-            assert_eq!(rows_of(text.as_bytes(), Format::Csv, block).expect("read"), expected, "{text:?} by {block}");
+            assert_eq!(rows_of(text.as_bytes(), Format::Csv, block).unwrap(), expected, "{text:?} by {block}");
         }
     }
-    assert_eq!(rows_of(b"a\tb\n1,5\t2\n", Format::Tsv, 9).expect("read"), ["x:2 1,5|2"]);
-    assert_eq!(rows_of(b"a,b\n1,\"x\n\xff\"\n2,3\n", Format::Csv, 100).expect("read"), ["x:3:1 utf8", "x:4 2|3"]);
+    assert_eq!(rows_of(b"a\tb\n1,5\t2\n", Format::Tsv, 9).unwrap(), ["x:2 1,5|2"]);
+    assert_eq!(rows_of(b"a,b\n1,\"x\n\xff\"\n2,3\n", Format::Csv, 100).unwrap(), ["x:3:1 utf8", "x:4 2|3"]);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn impossible_files_are_errors_with_a_remedy() {
         (b"\xef\xbb\xbf\xfe\xff\0", Format::Jsonl, "UTF-16", "iconv"),
     ] {
         for block in [3, 1000] {
-            let error = rows_of(bytes, format, block).expect_err("no way to read it");
+            let error = rows_of(bytes, format, block).unwrap_err();
             assert_eq!(error.exit, Exit::Data);
             assert!(error.message.contains(words), "{}", error.message);
             assert!(error.hint.as_deref().is_some_and(|said| said.contains(hint)), "{error:?}");
@@ -129,25 +129,25 @@ fn a_record_beyond_measure_is_one_problem() {
     let long = "y".repeat(3 << 20);
     let text = format!("a\n{long}\nb\n{long}");
     assert_eq!(
-        rows_of(text.as_bytes(), Format::Lines, 1000).expect("read"),
+        rows_of(text.as_bytes(), Format::Lines, 1000).unwrap(),
         ["x:1 a", "x:2:0 too_long", "x:3 b", "x:4:0 too_long"]
     );
     let text = format!("h\n1\n\"{}\n", "z\n".repeat(2 << 20));
-    assert_eq!(rows_of(text.as_bytes(), Format::Csv, 1000).expect("read"), ["x:2 1", "x:3:1 csv_quote"]);
+    assert_eq!(rows_of(text.as_bytes(), Format::Csv, 1000).unwrap(), ["x:2 1", "x:3:1 csv_quote"]);
 }
 
 #[test]
 fn rows_are_numbered_over_files_packed_or_not() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().unwrap();
     let (a, b, c) = (dir.path().join("a.txt"), dir.path().join("b.csv.gz"), dir.path().join("c.jsonl.zst"));
-    fs::write(&a, "one\n\ntwo").expect("written");
+    fs::write(&a, "one\n\ntwo").unwrap();
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    packed.write_all(b"h\n3\n").expect("to memory");
-    fs::write(&b, packed.finish().expect("to memory")).expect("written");
-    fs::write(&c, zstd::encode_all(&b"{}\n"[..], 1).expect("to memory")).expect("written");
-    let inputs = Inputs::resolve(&[a, b, c], None).expect("readable");
+    packed.write_all(b"h\n3\n").unwrap();
+    fs::write(&b, packed.finish().unwrap()).unwrap();
+    fs::write(&c, zstd::encode_all(&b"{}\n"[..], 1).unwrap()).unwrap();
+    let inputs = Inputs::resolve(&[a, b, c], None).unwrap();
     for _ in 0..2 {
-        let rows = rows(&mut inputs.blocks().expect("open")).expect("read");
+        let rows = rows(&mut inputs.blocks().unwrap()).unwrap();
         let tails: Vec<_> = rows.iter().map(|row| row.rsplit('/').next().unwrap_or_default()).collect();
         assert_eq!(tails, ["a.txt:1 one", "a.txt:3 two", "b.csv.gz:2 3", "c.jsonl.zst:1 {}"]);
     }
@@ -170,7 +170,7 @@ proptest! {
             .filter(|(_, line)| !line.trim().is_empty())
             .map(|(n, line)| format!("x:{n} {}", line.strip_suffix('\r').unwrap_or(line)))
             .collect();
-        prop_assert_eq!(rows_of(text.as_bytes(), Format::Lines, block).expect("read"), expected);
+        prop_assert_eq!(rows_of(text.as_bytes(), Format::Lines, block).unwrap(), expected);
     }
 
     /// Of texts without blank lines in front, for which the crate counts lines differently, and without lone carriage returns.
@@ -182,13 +182,13 @@ proptest! {
         let expected: Vec<String> = reader
             .records()
             .map(|record| {
-                let record = record.expect("UTF-8");
+                let record = record.unwrap();
                 if record.len() == 2 { record.iter().collect::<Vec<_>>().join("|") } else { "csv_fields".to_owned() }
             })
             .collect();
-        let rows = rows_of(text.as_bytes(), Format::Csv, block).expect("read");
+        let rows = rows_of(text.as_bytes(), Format::Csv, block).unwrap();
         let open = rows.last().is_some_and(|row| row.ends_with("csv_quote"));
-        let got: Vec<String> = rows.iter().map(|row| row.split_once(' ').expect("a place").1.to_owned()).collect();
+        let got: Vec<String> = rows.iter().map(|row| row.split_once(' ').unwrap().1.to_owned()).collect();
         prop_assert_eq!(got.len(), expected.len());
         let compared = got.len() - usize::from(open);
         prop_assert_eq!(&got[..compared], &expected[..compared]);

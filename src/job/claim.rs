@@ -215,9 +215,6 @@ fn unsettled(store: &Store, job: &Job) -> Result<()> {
 }
 
 /// The input is good: the job is written down as running unless it is finished, and its standard input is kept under its name.
-///
-/// # Errors
-/// 74 if that cannot be written.
 pub fn enter(
     claimed: &mut Claimed,
     source: &mut Source,
@@ -253,9 +250,6 @@ pub fn enter(
 
 /// The job's answers stand at the rows of this input, and no row is wrong: as long as nobody writes to the input, that need
 /// not be found out again.
-///
-/// # Errors
-/// 74 if it cannot be written.
 pub fn settle(claimed: &mut Claimed, source: &Source, checked: &Checked, ledger: &Ledger) -> Result<()> {
     let Some(stamp) = source.stamp.clone().filter(|_| checked.problem_count == 0) else { return Ok(()) };
     let models = checked.models.iter().map(|(model, rows)| (model.to_string(), *rows)).collect();

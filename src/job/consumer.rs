@@ -111,9 +111,6 @@ pub struct Consumer<'a, 'ctx> {
 
 impl<'ctx> Consumer<'_, 'ctx> {
     /// Takes events until the engine is gone; every outcome is on its way to the disk before it is shown.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses, 141 if nobody reads the results. Sending has been stopped then, and what could be kept is kept.
     pub fn consume(mut self, events: &Receiver<Event>) -> Result<Consumed<'ctx>> {
         let mut group = Group::default();
         let result = self.take_all(events, &mut group);

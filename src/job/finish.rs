@@ -35,7 +35,6 @@ pub struct Ending {
 
 impl Ending {
     /// From what the engine, the reader and the signals said.
-    #[must_use]
     pub fn of(stopped: Option<&Stopped>, fed: &Result<()>, signal: i32) -> Self {
         use ErrorCode::{Auth, Budget, Interrupted, Payment};
         let (exit, reason, pending) = match (signal, stopped, fed) {
@@ -102,9 +101,6 @@ pub struct Closing<'a> {
 
 impl Closing<'_> {
     /// Writes the last rows of results and the job's entry; sums up.
-    ///
-    /// # Errors
-    /// 74 if the store cannot be read or written.
     pub fn finish(self, mut job: Job, mut ending: Ending, consumed: Result<Consumed<'_>>) -> Result<(Summary, Exit)> {
         let Self { plan, ctx, ledger, store, reused, inputs, shape, started, shared, awaited, at_risk, mixed } = self;
         // Another process finished it; this one only writes its results.

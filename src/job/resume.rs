@@ -31,21 +31,16 @@ pub struct Resumed {
 
 impl Resumed {
     /// Calls `each` with every row that a batch may still answer.
-    ///
-    /// # Errors
-    /// 74 if they cannot be read.
     pub fn each_awaited(&self, each: impl FnMut(u64)) -> Result<()> {
         self.db.each_awaited(each)
     }
 
     /// Whether every row of the input has come to its end in `job`.
-    #[must_use]
     pub const fn answers_all(&self, checked: &Checked, job: &Job) -> bool {
         self.same && checked.rows == job.total && job.succeeded + job.failed == job.total
     }
 
     /// Whether every stored answer stands where it stood.
-    #[must_use]
     pub const fn is_same(&self) -> bool {
         self.same
     }
@@ -115,9 +110,6 @@ pub fn check(
 }
 
 /// Makes the job's database ready: answers at their rows, failed rows out, what both cost kept.
-///
-/// # Errors
-/// 74 if the disk refuses.
 pub fn prepare(
     resumed: Resumed,
     inputs: &Inputs,
@@ -165,9 +157,6 @@ pub fn prepare(
 }
 
 /// What a killed process had in flight is named, and what it may have cost is kept. Rows that others will answer were not.
-///
-/// # Errors
-/// 74 if it cannot be written down, 66 if the input is gone.
 pub fn account_lost(
     db: &mut JobDb,
     inputs: &Inputs,

@@ -66,7 +66,6 @@ impl Signals {
     }
 
     /// The first signal that came; 0: none.
-    #[must_use]
     pub fn first(&self) -> i32 {
         self.first.load(Ordering::Acquire)
     }

@@ -79,9 +79,6 @@ pub fn inputs_of(spec: &Spec, store: &Store, id: &str) -> Result<Inputs> {
 }
 
 /// What is kept of a job's command.
-///
-/// # Errors
-/// 74 if it cannot be read.
 pub fn spec_of(job: &Job) -> Result<Spec> {
     serde_json::from_str(&job.spec)
         .map_err(|e| Error::new(Exit::Io, format!("the record of {} cannot be read", job.id)).because(e))

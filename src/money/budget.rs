@@ -20,9 +20,6 @@ pub struct Left {
 }
 
 /// What is left of the tightest budget of the config file; `None`: there is none. Ask within [`Ledger::decide`].
-///
-/// # Errors
-/// 74 if the ledger cannot be read, or nobody knows what a job may still cost.
 pub fn left(store: &Store, ledger: &Ledger, ctx: &Ctx, own: Own<'_>) -> Result<Option<Left>> {
     let (settings, per) = (&ctx.settings, &ctx.settings.budget);
     if !per.is_set() {
@@ -62,7 +59,6 @@ pub fn left(store: &Store, ledger: &Ledger, ctx: &Ctx, own: Own<'_>) -> Result<O
 }
 
 /// What `--max-cost` leaves for something that has cost nothing so far.
-#[must_use]
 pub fn limit(max_cost: Option<Nanos>) -> Option<Left> {
     max_cost.map(|limit| Left { amount: limit, returning: Nanos::ZERO, what: format!("--max-cost {}", limit.human()) })
 }
@@ -101,7 +97,6 @@ pub fn admit(most: Option<Nanos>, left: Option<&Left>, allowed: bool, unpriced: 
 }
 
 /// A budget cannot be kept for a model without a price.
-#[must_use]
 pub fn unpriced_error(model: &str) -> Error {
     Error::usage(format!("the price of {model} is not known, so no budget can be kept; nothing was sent")).hint(format!(
         "`llbatch models --refresh` asks the service; or [models.\"{model}\"] input and output in the config file, or --allow-unpriced"
@@ -109,9 +104,6 @@ pub fn unpriced_error(model: &str) -> Error {
 }
 
 /// Writes down what a job has come to.
-///
-/// # Errors
-/// 74 if the disk refuses.
 pub fn record(job: &Job, totals: &Totals, ledger: &Ledger) -> Result<()> {
     let spent: Vec<Spent> = totals
         .by_model()
@@ -137,8 +129,8 @@ mod tests {
         assert!(admit(Some(Nanos(101)), None, false, "m").is_ok());
         assert!(admit(None, None, false, "m").is_ok());
         assert!(admit(None, Some(&left), true, "m").is_ok());
-        assert_eq!(admit(Some(Nanos(101)), Some(&left), true, "m").expect_err("over").exit, Exit::Budget);
-        let error = admit(None, Some(&left), false, "org/m").expect_err("unknown");
+        assert_eq!(admit(Some(Nanos(101)), Some(&left), true, "m").unwrap_err().exit, Exit::Budget);
+        let error = admit(None, Some(&left), false, "org/m").unwrap_err();
         assert!(error.exit == Exit::Usage && error.message.contains("org/m"), "{error}");
     }
 }

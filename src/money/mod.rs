@@ -55,7 +55,6 @@ pub struct Money {
 
 impl Money {
     /// Prices from this table.
-    #[must_use]
     pub fn new(table: Table) -> Self {
         Self { table, known: HashMap::new(), last: None }
     }
@@ -139,9 +138,6 @@ pub struct Outstanding {
 }
 
 /// Everything that is outstanding of a job of `total` rows. `input`: where the rows can be read again.
-///
-/// # Errors
-/// 74 if the database cannot be read.
 pub fn outstanding(
     db: &JobDb,
     total: u64,
@@ -183,9 +179,6 @@ pub fn outstanding(
 }
 
 /// The totals of a job of `rows` rows, folded from its database; `reused` rows were answered by an earlier run.
-///
-/// # Errors
-/// 74 if the database cannot be read.
 pub fn fold(db: &JobDb, table: Table, rows: u64, reused: &Bits) -> Result<Totals> {
     let mut money = Money::new(table);
     let mut totals = Totals::new(rows);
@@ -199,9 +192,6 @@ pub fn fold(db: &JobDb, table: Table, rows: u64, reused: &Bits) -> Result<Totals
 }
 
 /// What a job has cost at realtime so far, what may have been billed included; the known part.
-///
-/// # Errors
-/// 74 if the database cannot be read.
 pub fn at_realtime(db: &JobDb, table: Table) -> Result<Nanos> {
     let mut money = Money::new(table);
     let mut totals = Totals::new(0);
@@ -217,7 +207,6 @@ pub fn at_realtime(db: &JobDb, table: Table) -> Result<Nanos> {
 }
 
 /// What was paid and what may have been billed beyond that, the known parts.
-#[must_use]
 pub fn spent(totals: &Totals) -> Nanos {
     totals.usd().unwrap_or(Nanos::ZERO) + totals.at_risk()
 }
@@ -234,8 +223,8 @@ mod tests {
     const PRICES: &str = "[\"a\"]\ninput = 0.0037\noutput = 0.0011\n[\"b\"]\ninput = 1.000003\noutput = 0.000001\nbatch_discount = 0.3\nbatch = true\n";
 
     fn table() -> Table {
-        let prices: Overrides = toml::from_str(PRICES).expect("prices");
-        Table::builtin().with(&prices).expect("prices")
+        let prices: Overrides = toml::from_str(PRICES).unwrap();
+        Table::builtin().with(&prices).unwrap()
     }
 
     fn outcome() -> impl Strategy<Value = Outcome> {
@@ -260,15 +249,15 @@ mod tests {
 
     /// Settled and at risk of all that the database holds.
     fn sums(db: &JobDb) -> (Nanos, Nanos) {
-        let totals = fold(db, table(), 100, &Bits::default()).expect("a fold");
+        let totals = fold(db, table(), 100, &Bits::default()).unwrap();
         let cost = totals.summary(&crate::summary::Meta::blank()).cost;
-        (cost.usd.unwrap_or_default(), cost.at_risk_usd.expect("a bound"))
+        (cost.usd.unwrap_or_default(), cost.at_risk_usd.unwrap())
     }
 
     fn add((paid, risk): (Nanos, Nanos), outcome: &Outcome) -> (Nanos, Nanos) {
         let charge = Money::new(table()).charge(outcome);
         let known = charge.paid.unwrap_or_default() + charge.wasted.unwrap_or_default();
-        (paid + known, risk + charge.at_risk.expect("a bound"))
+        (paid + known, risk + charge.at_risk.unwrap())
     }
 
     proptest! {
@@ -278,26 +267,26 @@ mod tests {
             first in proptest::collection::vec(outcome(), 1..24),
             again in proptest::collection::vec(proptest::option::of(outcome()), 24),
         ) {
-            let dir = tempfile::tempdir().expect("a directory");
-            let mut db = JobDb::open(&dir.path().join("j.db")).expect("a database");
+            let dir = tempfile::tempdir().unwrap();
+            let mut db = JobDb::open(&dir.path().join("j.db")).unwrap();
             let mut expected = (Nanos::ZERO, Nanos::ZERO);
             for (row, outcome) in (1..).zip(&first) {
-                db.put_joined([(&Outcome { row, ..outcome.clone() }, None)]).expect("a write");
+                db.put_joined([(&Outcome { row, ..outcome.clone() }, None)]).unwrap();
                 expected = add(expected, outcome);
             }
-            db.commit(false).expect("a commit");
+            db.commit(false).unwrap();
             prop_assert_eq!(sums(&db), expected);
             // All that failed is to be sent again; some of it is.
-            db.set_aside(|_| true).expect("a write");
+            db.set_aside(|_| true).unwrap();
             prop_assert_eq!(sums(&db), expected, "set aside");
             for ((row, old), new) in (1..).zip(&first).zip(&again) {
                 let Some(new) = new.as_ref().filter(|_| !old.ok()) else { continue };
-                db.put_joined([(&Outcome { row, ..new.clone() }, None)]).expect("a write");
+                db.put_joined([(&Outcome { row, ..new.clone() }, None)]).unwrap();
                 expected = add(expected, new);
             }
-            db.commit(false).expect("a commit");
+            db.commit(false).unwrap();
             prop_assert_eq!(sums(&db), expected, "sent again");
-            db.settle_aside().expect("a write");
+            db.settle_aside().unwrap();
             prop_assert_eq!(sums(&db), expected, "settled");
         }
     }

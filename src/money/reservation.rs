@@ -47,9 +47,6 @@ enum Drawn {
 
 impl<'a> Purse<'a> {
     /// For a run of this job, which is taken and has asked [`budget::left`] before; `None` if the config file has no budget.
-    ///
-    /// # Errors
-    /// 74 if the ledger cannot be opened.
     pub fn open(job: &str, store: &Store, ctx: &'a Ctx) -> Result<Option<Self>> {
         if !ctx.settings.budget.is_set() {
             return Ok(None);
@@ -70,9 +67,6 @@ impl<'a> Purse<'a> {
 
     /// Draws what is needed now, or what could not be drawn before. What was drawn in all, or which budget has no more;
     /// `None`: nothing is needed, or it must wait for others. Ask again and again.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
     pub fn serve(&mut self, need: Option<Need>) -> Result<Option<std::result::Result<Nanos, String>>> {
         let due = |(need, at): (Need, Instant)| (at.elapsed() >= AGAIN).then_some(need);
         let Some(need) = need.or_else(|| self.waiting.and_then(due)) else { return Ok(None) };
@@ -131,9 +125,6 @@ impl<'a> Purse<'a> {
     }
 
     /// So much of it was spent, and stands in the index of jobs now.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
     pub fn told(&mut self, spent: Nanos) -> Result<()> {
         let Some(id) = self.reserve.filter(|_| spent != self.told) else { return Ok(()) };
         self.told = spent;
@@ -141,9 +132,6 @@ impl<'a> Purse<'a> {
     }
 
     /// The run is over, and what it paid is written down; so much more may have been billed.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
     pub fn close(self, at_risk: Nanos) -> Result<()> {
         self.reserve.map_or(Ok(()), |id| self.ledger.set_reserve(id, at_risk, Standing::AtRisk))
     }

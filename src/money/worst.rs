@@ -19,7 +19,6 @@ pub struct Worst {
 
 impl Worst {
     /// At realtime, or in a `batch`.
-    #[must_use]
     pub fn new(table: Table, batch: bool) -> Self {
         Self { table, known: HashMap::new(), batch }
     }

@@ -20,7 +20,6 @@ impl Nanos {
 
     /// The amount as people read it: cents from a dollar on (`$1,012.40`), below that two significant digits
     /// down to a millionth (`$0.0031`). An amount that is not zero never reads as zero: `<$0.000001`.
-    #[must_use]
     pub fn human(self) -> String {
         const MICRO: u128 = 1_000;
         const CENT: u128 = 10_000_000;
@@ -154,7 +153,6 @@ pub struct Price {
 impl Price {
     /// The cost of `usage`, a half nano-USD rounded up. Rows are rounded one by one, so their sum is the total to the
     /// last digit in any order.
-    #[must_use]
     pub fn cost(self, usage: Usage) -> Nanos {
         const TOKENS: u128 = 1_000_000;
         let input = u128::from(usage.prompt) * u128::from(self.input);

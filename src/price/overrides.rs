@@ -105,7 +105,7 @@ mod tests {
     const TURBO: &str = "meta-llama/Llama-3.2-3B-Instruct-Turbo";
 
     fn with(config: &str) -> Result<Table> {
-        Table::builtin().with(&toml::from_str(config).expect("the test's TOML is well formed"))
+        Table::builtin().with(&toml::from_str(config).unwrap())
     }
 
     #[test]

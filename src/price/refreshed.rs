@@ -28,7 +28,6 @@ pub struct Listed {
 
 impl Table {
     /// With what the service said in place of what was built in; what it does not say of batches stays.
-    #[must_use]
     pub fn refreshed(mut self, refreshed: &Refreshed) -> Self {
         for listed in &refreshed.models {
             let mut entry = self.get(&listed.model).cloned().unwrap_or_else(|| Entry {
@@ -95,11 +94,11 @@ mod tests {
                 listed("no/pricing", None),
             ],
         });
-        let turbo = table.get(TURBO).expect("known");
+        let turbo = table.get(TURBO).unwrap();
         assert_eq!(turbo.price, Some(Price { input: 1_040_000_000, output: 2_000_000_000 }));
         assert_eq!((turbo.batch, turbo.as_of.as_str(), turbo.context), (Batch::Discounted, "2026-11-23", Some(5)));
         assert_eq!(table.get("new/model").map(|e| e.batch), Some(Batch::Unknown));
-        let gone = table.get("meta-llama/Llama-3.2-3B-Instruct-Turbo").expect("known");
+        let gone = table.get("meta-llama/Llama-3.2-3B-Instruct-Turbo").unwrap();
         assert!(gone.price.is_none() && gone.note.contains("no serverless access"), "{gone:?}");
         assert!(table.get("no/pricing").is_none());
     }

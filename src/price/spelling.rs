@@ -15,7 +15,6 @@ const CENT: i128 = 10_000_000;
 impl Spelling {
     /// Cents, or as many digits as leave two to the smallest amount; down to a millionth, and no more than nine to the
     /// largest.
-    #[must_use]
     pub fn of(amounts: impl IntoIterator<Item = Nanos>) -> Self {
         let amounts: Vec<i128> = amounts.into_iter().map(|Nanos(amount)| amount.abs()).filter(|n| *n > 0).collect();
         let (Some(least), Some(most)) = (amounts.iter().min(), amounts.iter().max()) else {
@@ -31,13 +30,11 @@ impl Spelling {
     }
 
     /// The amount as it is shown: a half goes up.
-    #[must_use]
     pub fn round(self, amount: Nanos) -> Nanos {
         Nanos((amount.0 + self.unit / 2).div_euclid(self.unit) * self.unit)
     }
 
     /// Amounts as they are shown, so that they add up to their sum as it is shown: those that are cut most get the rest.
-    #[must_use]
     pub fn parts(self, amounts: &[Nanos]) -> Vec<Nanos> {
         let floor = |amount: &Nanos| Nanos(amount.0.div_euclid(self.unit) * self.unit);
         let mut shown: Vec<Nanos> = amounts.iter().map(floor).collect();
@@ -52,13 +49,11 @@ impl Spelling {
     }
 
     /// An amount for people.
-    #[must_use]
     pub fn show(self, amount: Nanos) -> String {
         self.show_as(amount, self.round(amount))
     }
 
     /// An amount that is shown as [`Self::parts`] rounded it: what is not zero never reads as zero.
-    #[must_use]
     pub fn show_as(self, amount: Nanos, rounded: Nanos) -> String {
         let decimals = 9 - self.unit.ilog10() as usize;
         if rounded.0 == 0 && amount.0 != 0 {
@@ -70,7 +65,6 @@ impl Spelling {
     }
 
     /// What `paid` is less than `list`, as both are shown.
-    #[must_use]
     pub fn less(self, list: (Nanos, Nanos), paid: (Nanos, Nanos)) -> String {
         self.show_as(list.0 - paid.0, list.1 - paid.1)
     }

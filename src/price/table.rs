@@ -27,7 +27,6 @@ pub enum Batch {
 
 impl Batch {
     /// The word used in JSON and in the data file.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Discounted => "discounted",
@@ -50,25 +49,21 @@ impl Discount {
     const WHOLE: u32 = 1_000_000_000;
 
     /// The discount that `part` (0 to 1) is, such as 0.5; `None` when outside.
-    #[must_use]
     pub fn from_part(part: Nanos) -> Option<Self> {
         u32::try_from(part.0).ok().filter(|&billionths| billionths <= Self::WHOLE).map(Self)
     }
 
     /// Whether nothing is taken off.
-    #[must_use]
     pub const fn is_zero(self) -> bool {
         self.0 == 0
     }
 
     /// As people read it: `50%`, `12.5%`.
-    #[must_use]
     pub fn percent(self) -> String {
         format!("{}%", Nanos(i128::from(self.0) * 100))
     }
 
     /// The price that is left, rounded half up to a nano-USD per million tokens.
-    #[must_use]
     pub fn off(self, price: Price) -> Price {
         let left = u128::from(Self::WHOLE - self.0);
         let part = |nanos: u64| {
@@ -107,7 +102,6 @@ pub struct Entry {
 impl Entry {
     /// The price in a batch: less the discount, or the realtime price where no discount is known. `None`: no price is
     /// known, or the model is refused in batches.
-    #[must_use]
     pub fn batch_price(&self) -> Option<Price> {
         match self.batch {
             Batch::Refused => None,
@@ -116,7 +110,6 @@ impl Entry {
     }
 
     /// Tokens of an answer that nothing else bounds.
-    #[must_use]
     pub fn longest_answer(&self) -> u64 {
         /// The longest context that is common: an answer beyond it has not been seen.
         const UNKNOWN: u64 = 131_072;
@@ -160,7 +153,6 @@ pub struct Table {
 
 impl Table {
     /// The table that llbatch was built with.
-    #[must_use]
     pub fn builtin() -> Self {
         PARSED.clone()
     }
@@ -187,7 +179,6 @@ impl Table {
     }
 
     /// What is known of `model`: of that very name, else of one that differs only in case.
-    #[must_use]
     pub fn get(&self, model: &str) -> Option<&Entry> {
         let index = self.exact.get(model).or_else(|| self.folded.get(&model.to_lowercase()))?;
         self.entries.get(*index)

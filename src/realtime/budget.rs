@@ -38,13 +38,11 @@ pub(super) enum Short {
 impl Budget {
     /// May spend up to `limit`, of which so much is gone already, at these prices; and no more than is drawn, if there are
     /// budgets `shared` with others.
-    #[must_use]
     pub fn new(limit: Option<(Nanos, Nanos)>, shared: bool, table: Table) -> Self {
         Self { limit, shared, spent: Nanos::ZERO, set_aside: Nanos::ZERO, table, known: HashMap::new() }
     }
 
     /// For people: which budget it is that nothing is left of.
-    #[must_use]
     pub fn what(&self) -> String {
         let Some((limit, before)) = self.limit else { return String::new() };
         let gone = before + self.spent;
@@ -192,11 +190,11 @@ mod tests {
         let mut budget = Budget::new(Some((Nanos(150_000), Nanos(50_000))), false, Table::builtin());
         let most = Usage { prompt: 500, completion: 500 };
         let reserve = |budget: &mut Budget, most| budget.reserve(&model, most, Nanos::ZERO);
-        let first = reserve(&mut budget, most).expect("room");
+        let first = reserve(&mut budget, most).unwrap();
         assert_eq!(first, Nanos(60_000));
         assert_eq!(reserve(&mut budget, most), Err(Short::ForNow), "it may fit when the first comes back");
         budget.settle(first, Nanos(30_000));
-        let second = reserve(&mut budget, most).expect("room again");
+        let second = reserve(&mut budget, most).unwrap();
         budget.settle(second, Nanos(60_000));
         assert_eq!(reserve(&mut budget, most), Err(Short::ForGood), "nothing is out that could come back");
         assert!(budget.what().contains("--max-cost $0.00015, $0.00014 of it spent"), "{}", budget.what());

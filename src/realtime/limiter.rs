@@ -77,7 +77,6 @@ struct Outage {
 
 impl Limiter {
     /// Limits as the user asked.
-    #[must_use]
     pub fn new(now: Instant, rates: Rates) -> Self {
         let fixed = rates.rpm.and_then(|rpm| {
             let burst = NonZeroU32::new((rpm / 60.0 * BURST_SECONDS) as u32).unwrap_or(NonZeroU32::MIN);
@@ -197,13 +196,11 @@ impl Limiter {
     }
 
     /// Requests a second of the learned pace, of all processes that share it.
-    #[must_use]
     pub fn rate(&self) -> Option<f64> {
         self.pace.rate()
     }
 
     /// Until when nothing is sent, and why, if that is for longer than pacing takes.
-    #[must_use]
     pub fn held(&self, now: Instant) -> Option<(Instant, Hold)> {
         match &self.outage {
             Some(outage) if !outage.probing => Some((outage.until, Hold::Outage)),
@@ -323,16 +320,16 @@ mod tests {
     fn an_outage_lets_one_request_try_and_ends_with_its_success() {
         let start = Instant::now();
         let mut limiter = Limiter::new(start, Rates { rpm: None, tpm: None, open: true });
-        let failures = (1..1000).find(|_| limiter.failed(start, Class::NotSent)).expect("an outage");
+        let failures = (1..1000).find(|_| limiter.failed(start, Class::NotSent)).unwrap();
         assert_eq!(failures, 41);
-        let (until, hold) = limiter.take(start, 1).expect_err("a pause");
+        let (until, hold) = limiter.take(start, 1).unwrap_err();
         assert_eq!((until, hold), (start + FIRST_PAUSE, Hold::Outage));
         let mut now = until;
         for pause in [4, 8, 16, 32, 60, 60] {
             assert!(limiter.take(now, 1).is_ok());
             assert!(limiter.take(now, 1).is_err(), "a second probe");
             assert!(limiter.failed(now, Class::NotSent));
-            let (until, _) = limiter.take(now, 1).expect_err("a longer pause");
+            let (until, _) = limiter.take(now, 1).unwrap_err();
             assert_eq!(until, now + Duration::from_secs(pause));
             now = until;
         }
@@ -340,7 +337,7 @@ mod tests {
         limiter.succeeded(true, 0.5);
         assert!(limiter.take(now, 1).is_ok());
         assert!(limiter.take(now, 1).is_ok());
-        let again = (1..1000).find(|_| limiter.failed(now, Class::NotSent)).expect("an outage");
+        let again = (1..1000).find(|_| limiter.failed(now, Class::NotSent)).unwrap();
         assert!(again < 41, "what was spent comes back slowly");
         assert_eq!(limiter.take(now, 1), Err((now + FIRST_PAUSE, Hold::Outage)), "a new one begins anew");
     }

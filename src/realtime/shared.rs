@@ -87,7 +87,6 @@ impl Shared {
 
 impl Gauges {
     /// Until when and why nothing is sent, and the learned rate in requests a second.
-    #[must_use]
     pub fn held(&self) -> (Option<Held>, Option<f64>) {
         self.held.lock().map(|held| held.clone()).unwrap_or_default()
     }

@@ -55,9 +55,6 @@ impl Folded {
 }
 
 /// A job's rows, and what is outstanding; `input`: where the rows can be read again.
-///
-/// # Errors
-/// 74 if they cannot be read.
 pub fn of_job(db: &JobDb, prices: Table, rows: u64, input: impl FnOnce() -> Result<(Inputs, Shape)>) -> Result<Folded> {
     let mut money = Money::new(prices);
     let mut folded = Folded::new(rows);
@@ -86,7 +83,6 @@ pub fn of_job(db: &JobDb, prices: Table, rows: u64, input: impl FnOnce() -> Resu
 
 /// How long a job took, for tokens a second: the work of its processes, or from the creation of its first batch to the
 /// end of its last. `None`: not known, or some of both.
-#[must_use]
 pub fn time_of(job: &Job, batches: &[BatchJob]) -> Option<Duration> {
     if batches.is_empty() {
         return Some(Duration::from_millis(job.active_ms));

@@ -43,7 +43,6 @@ struct Message<'a> {
 
 impl<'a> Body<'a> {
     /// Looks into `body`; nothing is found in one of another shape.
-    #[must_use]
     pub fn of(body: &'a str) -> Self {
         // Serde would take an array for a struct.
         if body.trim_start().starts_with('{') {
@@ -54,14 +53,12 @@ impl<'a> Body<'a> {
     }
 
     /// The model that it says answered.
-    #[must_use]
     pub fn model(&self) -> Option<Cow<'a, str>> {
         let raw = self.model?.get();
         raw.starts_with('"').then(|| text_of(raw)).filter(|name| !name.is_empty())
     }
 
     /// What an outcome does not keep of it. An answer with several choices is cut off if one of them is.
-    #[must_use]
     pub fn said(&self) -> Said {
         let cut = |choice: &Choice<'_>| choice.finish_reason.is_some_and(|reason| reason.get() == "\"length\"");
         Said {
@@ -72,7 +69,6 @@ impl<'a> Body<'a> {
 
     /// How the answer begins: of a chat its first choice's content or tool calls, of a completion or a transcript its
     /// text; of anything else, `body` as it is spelled.
-    #[must_use]
     pub fn start(&self, body: &str) -> String {
         let choice = self.choices.iter().flatten().next();
         let content = choice.and_then(|choice| match &choice.message {

@@ -26,7 +26,6 @@ impl Endpoint {
     const ALL: [Self; 5] = [Self::Chat, Self::Completions, Self::Embeddings, Self::Transcriptions, Self::Translations];
 
     /// Path below the base URL.
-    #[must_use]
     pub const fn path(self) -> &'static str {
         match self {
             Self::Chat => "/chat/completions",
@@ -38,7 +37,6 @@ impl Endpoint {
     }
 
     /// The flag's value.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Chat => "chat",
@@ -50,20 +48,17 @@ impl Endpoint {
     }
 
     /// Whether batches serve it. Source: the `endpoint` of Together's "Create a batch" (read 2026-11).
-    #[must_use]
     pub const fn in_batches(self) -> bool {
         matches!(self, Self::Chat | Self::Transcriptions | Self::Translations)
     }
 
     /// Whether a request is a JSON body that can be posted; audio needs an upload for each.
-    #[must_use]
     pub const fn over_realtime(self) -> bool {
         !self.is_audio()
     }
 
     /// The `method` that a batch line must carry. Audio lines need `FILE`, so that the service makes a form of the
     /// body; chat lines carry none. Source: Together's batch tutorial, "Prepare a JSONL input file" (read 2026-11).
-    #[must_use]
     pub const fn batch_method(self) -> Option<&'static str> {
         if self.is_audio() { Some("FILE") } else { None }
     }
@@ -216,15 +211,14 @@ mod tests {
 
     #[test]
     fn what_is_kept_of_an_older_job_still_reads() {
-        let params: Params =
-            serde_json::from_str(r#"{"model":"m","endpoint":"embeddings"}"#).expect("defaults fill in");
+        let params: Params = serde_json::from_str(r#"{"model":"m","endpoint":"embeddings"}"#).unwrap();
         assert_eq!(params.endpoint, Endpoint::Embeddings);
         assert_eq!(params.model.as_deref(), Some("m"));
         assert_eq!("chat".parse(), Ok(Endpoint::Chat));
         assert!("chats".parse::<Endpoint>().is_err());
         for endpoint in Endpoint::ALL {
             assert_eq!(endpoint.as_str().parse(), Ok(endpoint));
-            let kept = serde_json::to_string(&endpoint).expect("a unit variant");
+            let kept = serde_json::to_string(&endpoint).unwrap();
             assert_eq!(kept, format!("\"{endpoint}\""), "in a job's record as on the command line");
         }
     }

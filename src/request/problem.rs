@@ -40,14 +40,12 @@ impl Problem {
     }
 
     /// Adds the byte column, 1-based.
-    #[must_use]
     pub fn column(mut self, column: usize) -> Self {
         self.column = Some(column as u64);
         self
     }
 
     /// Adds what to do about it.
-    #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self

@@ -76,7 +76,6 @@ impl Shape {
     }
 
     /// The record's id, whatever else is wrong with it.
-    #[must_use]
     pub fn id(&self, record: &Record<'_>) -> Box<str> {
         let members = match record.data {
             Data::Json(text) => json::members(text).unwrap_or_default(),

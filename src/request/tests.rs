@@ -25,7 +25,7 @@ fn with_model() -> Params {
 }
 
 fn send(params: &Params, data: Data<'_>) -> Result<Request, Problem> {
-    Shape::new(params).expect("a shape").request(&Record { row: 7, file: "x", line: 9, data })
+    Shape::new(params).unwrap().request(&Record { row: 7, file: "x", line: 9, data })
 }
 
 fn body(params: &Params, line: &str) -> Result<String, Problem> {
@@ -42,11 +42,8 @@ fn a_body_passes_byte_for_byte() {
     let inner = r#"{ "messages" : [ {"role":"user","content":"\ud800 \u0000 é"} ] ,"model":"m", "x":123456789012345678901234567890,"y":1E400,"y": 0.10, "\ud800":null }"#;
     assert_eq!(body(&BARE, &format!(r#"{{"custom_id":"a","body":{inner}}}"#)).as_deref(), Ok(inner));
     let record = Record { row: 1, file: "x", line: 1, data: Data::Json(inner) };
-    let shape = Shape::new(&BARE).expect("a shape");
-    assert!(
-        matches!(shape.draft(&record).expect("good").body, Cow::Borrowed(text) if text == inner),
-        "not even copied"
-    );
+    let shape = Shape::new(&BARE).unwrap();
+    assert!(matches!(shape.draft(&record).unwrap().body, Cow::Borrowed(text) if text == inner), "not even copied");
     assert_eq!(body(&BARE, inner).as_deref(), Ok(inner));
     let deep =
         format!(r#"{{"model":"m","messages":[{{"role":"user"}}],"x":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
@@ -69,23 +66,23 @@ fn flags_fill_what_a_row_does_not_set() {
     let tail = r#""max_tokens":5,"temperature":0.10,"top_p":1,"seed":-3,"stop":["\n"],"response_format":{"type":"json_schema","json_schema":{"name":"output","schema":{"type":"object"}}},"reasoning":{"enabled":false}}"#;
     let system = r#"{"role":"system","content":"S \"q\""},"#;
     assert_eq!(
-        body(&all, r#"{"id":1,"messages": [ {"role":"user"}] }"#).expect("good"),
+        body(&all, r#"{"id":1,"messages": [ {"role":"user"}] }"#).unwrap(),
         format!(r#"{{"messages": [{system} {{"role":"user"}}],"model":"m",{tail}"#).replace("false}}", "false} }")
     );
     assert_eq!(
-        body(&all, r#"{"prompt":"p\u00e9"}"#).expect("good"),
+        body(&all, r#"{"prompt":"p\u00e9"}"#).unwrap(),
         format!(r#"{{"model":"m","messages":[{system}{{"role":"user","content":"p\u00e9"}}],{tail}"#)
     );
     // What the row sets wins; null is not set; either bound on tokens counts as one.
     let row = r#"{"model":null,"messages":[{"role":"system"},{"role":"user"}],"max_completion_tokens":9,"temperature":null,"top_p":0.5,"seed":1,"stop":[],"response_format":{},"reasoning":{}}"#;
-    let request = send(&all, Data::Json(row)).expect("good");
+    let request = send(&all, Data::Json(row)).unwrap();
     assert_eq!(
         &*request.body,
         r#"{"messages":[{"role":"system"},{"role":"user"}],"max_completion_tokens":9,"top_p":0.5,"seed":1,"stop":[],"response_format":{},"reasoning":{},"model":"m","temperature":0.10}"#
     );
     assert_eq!((request.max_tokens, &*request.model), (Some(9), "m"));
-    assert_eq!(send(&all, Data::Json(r#"{"prompt":"p"}"#)).expect("good").max_tokens, Some(5));
-    assert_eq!(send(&all, Data::Json(r#"{"messages":[{"role":"user"}]}"#)).expect("good").max_tokens, Some(5));
+    assert_eq!(send(&all, Data::Json(r#"{"prompt":"p"}"#)).unwrap().max_tokens, Some(5));
+    assert_eq!(send(&all, Data::Json(r#"{"messages":[{"role":"user"}]}"#)).unwrap().max_tokens, Some(5));
 }
 
 #[test]
@@ -104,12 +101,12 @@ fn streaming_is_taken_out_wherever_it_stands() {
             r#"{"model":"m","messages":[{"role":"user"}] }"#,
         ),
     ] {
-        let request = send(&BARE, Data::Json(line)).expect("good");
+        let request = send(&BARE, Data::Json(line)).unwrap();
         assert_eq!(&*request.body, expected);
         assert!(request.stream_removed);
     }
     let kept = r#"{"model":"m","messages":[{"role":"user","stream":true}]}"#;
-    assert!(!send(&BARE, Data::Json(kept)).expect("good").stream_removed);
+    assert!(!send(&BARE, Data::Json(kept)).unwrap().stream_removed);
 }
 
 #[test]
@@ -126,7 +123,7 @@ fn of_a_prompt_record_only_parameters_travel() {
 #[test]
 fn columns_are_fields_and_cells_are_typed() {
     let names = ["prompt", "system", "model", "max_tokens", "stop", "logit_bias", "category"];
-    let request = csv(&with_model(), &names, &["p \"q\"", "", "", " 12 ", "END", "{ \"1\": 2 }", "c"]).expect("good");
+    let request = csv(&with_model(), &names, &["p \"q\"", "", "", " 12 ", "END", "{ \"1\": 2 }", "c"]).unwrap();
     assert_eq!(
         &*request.body,
         r#"{"model":"m","messages":[{"role":"user","content":"p \"q\""}],"max_tokens":12,"stop":"END","logit_bias":{"1":2}}"#
@@ -135,7 +132,7 @@ fn columns_are_fields_and_cells_are_typed() {
     for (cell, code) in [("twelve", "value"), ("0", "max_tokens"), ("1.5", "max_tokens"), ("007", "value")] {
         assert_eq!(csv(&with_model(), &["prompt", "max_tokens"], &["p", cell]).expect_err(cell).code, code);
     }
-    let problem = csv(&with_model(), &["text", "label"], &["p", "x"]).expect_err("no prompt");
+    let problem = csv(&with_model(), &["text", "label"], &["p", "x"]).unwrap_err();
     assert!(problem.message.contains("text, label"), "{}", problem.message);
 }
 
@@ -143,15 +140,15 @@ fn columns_are_fields_and_cells_are_typed() {
 fn a_template_takes_the_record_as_data_alone() {
     let params =
         Params { prompt: Some("Car: {{ model }}".into()), system: Some("For {{ id }}".into()), ..with_model() };
-    let request = csv(&params, &["id", "model", "temperature"], &["k", "Golf", "9"]).expect("good");
+    let request = csv(&params, &["id", "model", "temperature"], &["k", "Golf", "9"]).unwrap();
     assert_eq!(
         &*request.body,
         r#"{"model":"m","messages":[{"role":"system","content":"For k"},{"role":"user","content":"Car: Golf"}]}"#
     );
     assert_eq!(&*request.id, "k");
     let lines = Params { prompt: Some("{{ line }}".into()), ..with_model() };
-    assert_eq!(send(&lines, Data::Line(" ")).expect_err("empty").code, "empty_prompt");
-    assert!(send(&with_model(), Data::Line("hi")).expect("good").body.contains(r#""content":"hi""#));
+    assert_eq!(send(&lines, Data::Line(" ")).unwrap_err().code, "empty_prompt");
+    assert!(send(&with_model(), Data::Line("hi")).unwrap().body.contains(r#""content":"hi""#));
 }
 
 #[test]
@@ -164,8 +161,8 @@ fn other_endpoints_have_their_own_subject() {
     let embeddings = Params { endpoint: Endpoint::Embeddings, ..with_model() };
     assert_eq!(body(&embeddings, r#"{"prompt":"p"}"#).as_deref(), Ok(r#"{"model":"m","input":"p"}"#));
     assert_eq!(body(&embeddings, r#"{"input":["a"],"id":3}"#).as_deref(), Ok(r#"{"input":["a"],"model":"m"}"#));
-    assert_eq!(body(&embeddings, r#"{"input":[ ]}"#).expect_err("empty").code, "empty_prompt");
-    assert_eq!(body(&embeddings, r#"{"body":{"messages":[]}}"#).expect_err("wrong").code, "body");
+    assert_eq!(body(&embeddings, r#"{"input":[ ]}"#).unwrap_err().code, "empty_prompt");
+    assert_eq!(body(&embeddings, r#"{"body":{"messages":[]}}"#).unwrap_err().code, "body");
 }
 
 #[test]
@@ -178,7 +175,7 @@ fn ids_come_from_the_first_field_that_has_one() {
         (with_model(), r#"{"prompt":"p","id":"b","custom_id":null}"#, "b"),
         (by("key"), r#"{"prompt":"p","id":"b","key":1.50}"#, "1.50"),
     ] {
-        assert_eq!(&*send(&params, Data::Json(line)).expect("good").id, id, "{line}");
+        assert_eq!(&*send(&params, Data::Json(line)).unwrap().id, id, "{line}");
     }
     for (params, line, code) in [
         (with_model(), r#"{"prompt":"p","id":""}"#, "id"),
@@ -227,7 +224,7 @@ fn bad_rows_say_what_and_where() {
         );
         assert!(problem.message.contains(words) && problem.hint.is_some(), "{problem}");
     }
-    let known = send(&with_model(), Data::Json(r#"{"id":"k","prompt":""}"#)).expect_err("empty");
+    let known = send(&with_model(), Data::Json(r#"{"id":"k","prompt":""}"#)).unwrap_err();
     assert_eq!(known.id.as_deref(), Some("k"));
 }
 
@@ -239,7 +236,7 @@ fn a_message_is_short_whatever_the_line() {
         "[".repeat(5000),
         "1".repeat(5000),
     ] {
-        let problem = send(&BARE, Data::Json(&line)).expect_err("no object");
+        let problem = send(&BARE, Data::Json(&line)).unwrap_err();
         assert!(problem.message.chars().count() < 300, "{}", problem.message);
         assert!(!problem.message.contains(char::is_control), "{:?}", problem.message);
     }
@@ -269,7 +266,7 @@ fn audio_bodies_pass_through_unchanged() {
         assert_eq!(problem.code, code, "{line}: {problem}");
         assert!(problem.message.contains(words) && problem.hint.is_some(), "{problem}");
     }
-    let table = csv(&params, &["file"], &["https://x/a.wav"]).expect_err("no list of columns");
+    let table = csv(&params, &["file"], &["https://x/a.wav"]).unwrap_err();
     assert_eq!((table.code, table.message.contains("JSONL only")), ("no_file", true));
 }
 
@@ -296,7 +293,7 @@ fn flags_that_make_no_sense_are_usage_errors() {
         Params { prompt: Some("{{ text }}".into()), endpoint: Endpoint::Translations, ..BARE },
         Params { json_schema: Some("{}".into()), endpoint: Endpoint::Transcriptions, ..BARE },
     ] {
-        assert_eq!(Shape::new(&params).expect_err("no sense").exit, Exit::Usage, "{params:?}");
+        assert_eq!(Shape::new(&params).unwrap_err().exit, Exit::Usage, "{params:?}");
     }
 }
 
@@ -328,11 +325,11 @@ proptest! {
         parts.insert(at.min(parts.len()), "\"messages\":[{\"role\":\"user\"}]".to_owned());
         let plain = format!("{{{}}}", parts.join(","));
         let params = Params { set: vec![("zz".into(), "1".into())], ..with_model() };
-        let made = body(&params, &plain).expect("good");
+        let made = body(&params, &plain).unwrap();
         prop_assert_eq!(made.replace(",\"model\":\"m\",\"zz\":1}", "}"), plain.clone());
         if let Some(stream) = stream {
             parts.insert(stream.min(parts.len()), "\"stream\":true".to_owned());
-            let streamed = send(&params, Data::Json(&format!("{{{}}}", parts.join(",")))).expect("good");
+            let streamed = send(&params, Data::Json(&format!("{{{}}}", parts.join(",")))).unwrap();
             prop_assert!(streamed.stream_removed);
             // White space before the first name goes with what stood there.
             prop_assert_eq!(streamed.body.trim_start_matches(['{', ' ', '\t']), made.trim_start_matches(['{', ' ', '\t']));

@@ -39,7 +39,6 @@ pub fn columns(inputs: &Inputs) -> Result<Vec<String>> {
 }
 
 /// The field that holds the id, among these columns.
-#[must_use]
 pub fn id_field<'a>(params: &'a Params, columns: &[String]) -> Option<&'a str> {
     params.id.as_deref().or_else(|| ["custom_id", "id"].into_iter().find(|name| columns.iter().any(|c| c == name)))
 }

@@ -93,7 +93,6 @@ impl Delivery {
 impl Outputs {
     /// The writer of `total` rows, of which those in `done` are in the database; and the file for the summary. With flat
     /// results, `cursor` tells the records' own fields.
-    #[must_use]
     pub fn ordered(self, total: u64, done: Bits, cursor: Option<Cursor>) -> (Ordered, SummaryFile) {
         let ordered = Ordered::new(total, done, self.renderer, cursor, self.results, self.errors);
         (ordered, SummaryFile(self.summary))
@@ -119,7 +118,6 @@ impl SummaryFile {
 }
 
 /// Whether two paths name one file, be it there or not.
-#[must_use]
 pub fn same_file(a: &Path, b: &Path) -> bool {
     let real = |path: &Path| {
         path.canonicalize().or_else(|_| {

@@ -42,7 +42,6 @@ pub enum Format {
 
 impl Format {
     /// The format that a file's ending asks for: `.jsonl`, `.ndjson` and `.json`, `.csv`, `.tsv`, in any case.
-    #[must_use]
     pub fn of_path(path: &Path) -> Option<Self> {
         let ending = path.extension()?.to_str()?.to_ascii_lowercase();
         match ending.as_str() {
@@ -82,7 +81,6 @@ pub struct Options {
 
 impl Options {
     /// Whether lines carry the record's own fields, that is, whether [`Renderer::render`] looks at its `fields`.
-    #[must_use]
     pub fn is_flat(&self) -> bool {
         self.flat || self.format != Format::Jsonl
     }

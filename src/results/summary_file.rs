@@ -7,9 +7,6 @@ use crate::error::{Error, Result};
 use crate::summary::Summary;
 
 /// Writes the summary to its file.
-///
-/// # Errors
-/// 74 if it cannot be written.
 pub fn write_summary(summary: &Summary, mut file: AtomicFile) -> Result<()> {
     let path = file.path().to_owned();
     let failed = |e| Error::io(format!("{}: cannot be written", path.display()), e);

@@ -41,7 +41,6 @@ pub struct Budgets {
 
 impl Budgets {
     /// Whether there is any.
-    #[must_use]
     pub const fn is_set(&self) -> bool {
         self.per_day.is_some() || self.per_month.is_some()
     }

@@ -49,26 +49,25 @@ mod tests {
     use super::*;
 
     fn resolve(flags: &Flags, key: Option<&str>) -> Settings {
-        Settings::resolve(flags, &|name| key.filter(|_| name == "TOGETHER_API_KEY").map(str::to_owned))
-            .expect("settings")
+        Settings::resolve(flags, &|name| key.filter(|_| name == "TOGETHER_API_KEY").map(str::to_owned)).unwrap()
     }
 
     #[test]
     fn a_key_file_that_others_can_read_is_refused() {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
-        std::fs::write(&path, "secret\n").expect("a file");
+        std::fs::write(&path, "secret\n").unwrap();
         let flags = Flags { api_key_file: Some(path.clone()), ..Flags::default() };
         let settings = resolve(&flags, Some("other"));
-        let mode = |bits| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(bits)).expect("a mode");
+        let mode = |bits| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(bits)).unwrap();
         for open in [0o644, 0o640, 0o604, 0o620, 0o601] {
             mode(open);
-            let error = settings.key().expect_err("open to others");
+            let error = settings.key().unwrap_err();
             assert_eq!((error.exit, error.hint.is_some()), (Exit::Auth, true), "{open:o}");
         }
         for own in [0o600, 0o400] {
             mode(own);
-            assert_eq!(settings.key().expect("a key").expose_secret(), "secret");
+            assert_eq!(settings.key().unwrap().expose_secret(), "secret");
         }
         let debug = format!("{settings:?}");
         assert!(!debug.contains("secret") && !debug.contains("other"));
@@ -81,8 +80,8 @@ mod tests {
             assert_eq!(error.exit, Exit::Auth);
             assert!(text.trim().is_empty() || !error.to_string().contains(text.trim()), "{error}");
         }
-        assert_eq!(checked(" key_1-x/+=.\r\n", "").expect("a key").expose_secret(), "key_1-x/+=.");
-        let none = resolve(&Flags::default(), None).key().expect_err("none");
+        assert_eq!(checked(" key_1-x/+=.\r\n", "").unwrap().expose_secret(), "key_1-x/+=.");
+        let none = resolve(&Flags::default(), None).key().unwrap_err();
         assert_eq!((none.exit, none.hint.is_some()), (Exit::Auth, true));
         for path in ["/nonexistent/key", "/"] {
             let flags = Flags { api_key_file: Some(path.into()), ..Flags::default() };

@@ -203,7 +203,6 @@ impl Settings {
 
 impl Settings {
     /// Where the key is from, if one was named.
-    #[must_use]
     pub const fn key_origin(&self) -> Option<&Origin> {
         match &self.key {
             KeySource::Env(_) => Some(&Origin::Env("TOGETHER_API_KEY")),
@@ -230,7 +229,6 @@ fn at_home(path: &Setting<PathBuf>) -> Result<()> {
 }
 
 /// Where the list of models of a service is kept.
-#[must_use]
 pub fn models_path(state_dir: &Path, service: &str) -> PathBuf {
     let name = &blake3::hash(service.as_bytes()).to_hex()[..8];
     state_dir.join(format!("models-{name}.json"))
@@ -257,7 +255,6 @@ impl Settings {
     }
 
     /// Tells accounts apart without telling the key: a one-way hash, cut short.
-    #[must_use]
     pub fn account(&self, key: &SecretString) -> String {
         let hash = blake3::derive_key("llbatch 2026-11 account of an API key", key.expose_secret().as_bytes());
         blake3::Hash::from(hash).to_hex()[..16].to_owned()

@@ -7,11 +7,11 @@ fn resolve(flags: &Flags, vars: &[(&str, &str)]) -> Result<Settings> {
 
 #[test]
 fn the_nearer_source_wins_and_is_named() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.toml");
-    std::fs::write(&path, "base_url = \"https://config/v1\"\n[run]\nrpm = 60\nconcurrency = \"auto\"\n[models.\"x/y\"]\ninput = 0.06\noutput = \"0.12\"\n").expect("a file");
+    std::fs::write(&path, "base_url = \"https://config/v1\"\n[run]\nrpm = 60\nconcurrency = \"auto\"\n[models.\"x/y\"]\ninput = 0.06\noutput = \"0.12\"\n").unwrap();
     let mut flags = Flags { config: Some(path), ..Flags::default() };
-    let settings = resolve(&flags, &[]).expect("settings");
+    let settings = resolve(&flags, &[]).unwrap();
     assert_eq!((settings.base_url.value.as_str(), &settings.base_url.origin), ("https://config/v1", &Origin::Config));
     assert_eq!(settings.run.rpm, Some(Knob::Fixed(60)));
     assert_eq!(settings.run.concurrency, Some(Knob::Auto));
@@ -19,33 +19,30 @@ fn the_nearer_source_wins_and_is_named() {
         settings.prices.get("x/y").and_then(|e| e.price).map(|p| (p.input, p.output)),
         Some((60_000_000, 120_000_000))
     );
-    let settings = resolve(&flags, &[("TOGETHER_BASE_URL", "https://env")]).expect("settings");
+    let settings = resolve(&flags, &[("TOGETHER_BASE_URL", "https://env")]).unwrap();
     assert_eq!(settings.base_url.origin, Origin::Env("TOGETHER_BASE_URL"));
     flags.base_url = Some("https://flag".to_owned());
-    let settings = resolve(&flags, &[("TOGETHER_BASE_URL", "https://env")]).expect("settings");
+    let settings = resolve(&flags, &[("TOGETHER_BASE_URL", "https://env")]).unwrap();
     assert_eq!(settings.base_url.value, "https://flag");
-    assert_eq!(
-        resolve(&Flags::default(), &[("TOGETHER_BASE_URL", "")]).expect("settings").base_url.origin,
-        Origin::Default
-    );
+    assert_eq!(resolve(&Flags::default(), &[("TOGETHER_BASE_URL", "")]).unwrap().base_url.origin, Origin::Default);
 }
 
 #[test]
 fn mistakes_in_the_config_file_are_usage_errors_with_their_place() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.toml");
     for text in
         ["base_ulr = \"x\"", "[run]\nrpm = \"many\"", "[run]\nrpm = 0", "[models.\"x\"]\ninput = -1", "not toml"]
     {
-        std::fs::write(&path, text).expect("a file");
+        std::fs::write(&path, text).unwrap();
         let error = resolve(&Flags { config: Some(path.clone()), ..Flags::default() }, &[]).expect_err(text);
         assert_eq!(error.exit, Exit::Usage, "{text}");
     }
-    std::fs::write(&path, b"[run]\nmodel = \"\xff\"").expect("a file");
-    let error = resolve(&Flags { config: Some(path.clone()), ..Flags::default() }, &[]).expect_err("no text");
+    std::fs::write(&path, b"[run]\nmodel = \"\xff\"").unwrap();
+    let error = resolve(&Flags { config: Some(path.clone()), ..Flags::default() }, &[]).unwrap_err();
     assert!(error.exit == Exit::Usage && error.message.contains("line 2"), "{error}");
     let missing = Flags { config: Some(dir.path().join("none.toml")), ..Flags::default() };
-    assert_eq!(resolve(&missing, &[]).expect_err("missing").exit, Exit::Usage);
+    assert_eq!(resolve(&missing, &[]).unwrap_err().exit, Exit::Usage);
 }
 
 #[test]

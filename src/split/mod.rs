@@ -79,9 +79,6 @@ pub enum Placed<'a> {
 /// A file that takes a shard's lines.
 pub trait ShardFile: Write {
     /// All lines are written. Whether the file counts from now on, or only when all shards are complete, is its own affair.
-    ///
-    /// # Errors
-    /// I/O (74).
     fn finish(self: Box<Self>) -> Result<()>;
 }
 

@@ -23,7 +23,6 @@ pub struct Stage {
 
 impl Stage {
     /// Files get `mode` (such as 0o666) less the umask, or keep what they have.
-    #[must_use]
     pub fn new(mode: u32) -> Self {
         // Where it cannot be raised, the error of the file too many says so.
         let _ = rlimit::increase_nofile_limit(OPEN_FILES);
@@ -31,9 +30,6 @@ impl Stage {
     }
 
     /// A shard's file, to be put at `path`.
-    ///
-    /// # Errors
-    /// See [`AtomicFile::create`].
     pub fn open(&self, path: PathBuf) -> Result<Opened> {
         let _ = remove_stale(&path);
         let file = AtomicFile::create(&path, self.mode)?;
@@ -76,7 +72,6 @@ impl ShardFile for Staged {
 }
 
 /// A file that is only counted.
-#[must_use]
 pub fn uncounted(path: &Path) -> Opened {
     struct Nowhere(io::Sink);
     impl Write for Nowhere {
@@ -98,7 +93,6 @@ pub fn uncounted(path: &Path) -> Opened {
 
 /// A file name for a shard: readable, safe in every shell and on every file system, and no other shard's, because of its
 /// number.
-#[must_use]
 pub fn file_name(number: u32, model: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
     let slug: String = model.chars().map(safe).take(SLUG).collect();

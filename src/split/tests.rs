@@ -77,22 +77,22 @@ struct Done {
 impl Done {
     /// The lines of a shard.
     fn lines(&self, number: u32) -> Vec<Value> {
-        let shard = self.split.shards.iter().find(|shard| shard.number == number).expect("a shard");
-        let text = std::str::from_utf8(&self.files[&shard.path]).expect("text");
+        let shard = self.split.shards.iter().find(|shard| shard.number == number).unwrap();
+        let text = std::str::from_utf8(&self.files[&shard.path]).unwrap();
         assert!(text.ends_with('\n'));
-        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
 
 impl Case {
     fn run(&self, text: &str) -> Result<Done> {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("in.jsonl");
-        fs::write(&path, text).expect("written");
-        let inputs = Inputs::resolve(&[path], None).expect("readable");
-        let shape = Shape::new(&self.params).expect("a shape");
+        fs::write(&path, text).unwrap();
+        let inputs = Inputs::resolve(&[path], None).unwrap();
+        let shape = Shape::new(&self.params).unwrap();
         let options = CheckOptions { max_problems: 20, threads: 1, table: None };
-        let checked = check_with(&inputs, &shape, &options, &|_| (), &mut |_, _| ()).expect("read");
+        let checked = check_with(&inputs, &shape, &options, &|_| (), &mut |_, _| ()).unwrap();
         self.split(&inputs, &shape, &checked)
     }
 
@@ -142,7 +142,7 @@ fn a_line_is_the_id_and_the_body_as_realtime_posts_it() {
         r#"{"prompt":"p","max_tokens":7,"model":"n"}"#,
         "\n",
     );
-    let done = Case::default().run(text).expect("split");
+    let done = Case::default().run(text).unwrap();
     let body = r#"{"messages": [{"role":"user","content":"1"}],"x":1E400,"model":"m"}"#;
     let first = format!("{{\"custom_id\":\"a \\\"b\\\" é\",\"body\":{body}}}\n");
     let second = r#"{"messages":[{"role":"user","content":"p"}],"max_tokens":7,"model":"n"}"#;
@@ -167,10 +167,10 @@ fn tokens_of(body: &str) -> u64 {
 fn sha_256_is_sha_256() {
     let done = Case { params: Params { model: Some("m".into()), ..Params::default() }, ..Case::default() }
         .run("{\"custom_id\":\"a\",\"body\":{\"messages\":[{\"role\":\"user\",\"content\":\"1\"}],\"model\":\"m\"}}\n")
-        .expect("split");
+        .unwrap();
     // Computed by coreutils' sha256sum.
     assert_eq!(done.split.shards[0].sha256, "06e9e2bd28141e2c055572988d358bca3da9aefcd0e1d7ec188e2fc7d3bd4099");
-    let cheap = Case { digests: false, ..Case::default() }.run("{\"prompt\":\"p\"}\n").expect("split");
+    let cheap = Case { digests: false, ..Case::default() }.run("{\"prompt\":\"p\"}\n").unwrap();
     assert_eq!(cheap.split.shards[0].sha256, "");
     assert!(matches!(&cheap.seen[0], Seen::Row { zero: true, .. }));
 }
@@ -184,7 +184,7 @@ fn audio_lines_carry_their_method() {
     let plain = format!("{{\"custom_id\":\"a\",\"body\":{body}}}\n");
     let bare = body.replacen('{', "{\"id\":\"a\",", 1) + "\n";
     for text in [&line, &plain, &bare] {
-        let done = case.run(text).expect("split");
+        let done = case.run(text).unwrap();
         assert_eq!(String::from_utf8_lossy(&done.files[&PathBuf::from("w-1")]), line, "{text}");
     }
 }
@@ -193,9 +193,9 @@ fn audio_lines_carry_their_method() {
 fn a_shard_ends_where_a_line_would_pass_a_limit() {
     let line = |n: u32| format!("{{\"id\":\"{n}\",\"prompt\":\"p\"}}\n");
     let text: String = (1..=7).map(line).collect();
-    let one = Case::default().run(&line(1)).expect("split").split.shards[0].bytes;
+    let one = Case::default().run(&line(1)).unwrap().split.shards[0].bytes;
     let sizes = |limits: Limits| {
-        let done = Case { limits, first_number: 5, ..Case::default() }.run(&text).expect("split");
+        let done = Case { limits, first_number: 5, ..Case::default() }.run(&text).unwrap();
         assert!(done.split.shards.iter().zip(5..).all(|(shard, number)| shard.number == number));
         done.split.shards.iter().map(|shard| shard.rows).collect::<Vec<_>>()
     };
@@ -214,7 +214,7 @@ fn what_cannot_be_sent_is_told_in_its_place() {
     );
     for threads in [1, 2] {
         let limits = Limits { rows: 10, bytes: 200 };
-        let done = Case { limits, threads, ..Case::default() }.run(&text).expect("split");
+        let done = Case { limits, threads, ..Case::default() }.run(&text).unwrap();
         let bad: Vec<_> = done
             .seen
             .iter()
@@ -244,12 +244,12 @@ fn what_cannot_be_sent_is_told_in_its_place() {
 fn rows_that_are_not_asked_for_are_passed_over() {
     let line = |n: u32| format!("{{\"id\":\"{}{n}\",\"prompt\":\"p\"}}\n", "x".repeat(70));
     let text: String = (1..=9).map(line).collect();
-    let all = Case::default().run(&text).expect("split");
-    let odd = Case { only: Some(|row| row % 2 == 1), ..Case::default() }.run(&text).expect("split");
+    let all = Case::default().run(&text).unwrap();
+    let odd = Case { only: Some(|row| row % 2 == 1), ..Case::default() }.run(&text).unwrap();
     assert_eq!(odd.seen.iter().map(Seen::row).collect::<Vec<_>>(), [1, 3, 5, 7, 9]);
     let same: Vec<_> = all.seen.iter().filter(|seen| seen.row() % 2 == 1).cloned().collect();
     assert_eq!(odd.seen, same, "ids on the wire too");
-    let none = Case { only: Some(|_| false), ..Case::default() }.run(&text).expect("split");
+    let none = Case { only: Some(|_| false), ..Case::default() }.run(&text).unwrap();
     assert!(none.split.shards.is_empty() && none.seen.is_empty());
 }
 
@@ -257,21 +257,21 @@ fn rows_that_are_not_asked_for_are_passed_over() {
 fn an_input_of_a_thousand_models_is_a_mistake() {
     let line = |n: usize| format!("{{\"prompt\":\"p\",\"model\":\"m{n}\"}}\n");
     let text = |models: usize| -> String { (0..models).map(line).collect() };
-    assert_eq!(Case::default().run(&text(MOST_MODELS)).expect("split").split.shards.len(), MOST_MODELS);
-    let error = Case::default().run(&text(MOST_MODELS + 1)).err().expect("refused");
+    assert_eq!(Case::default().run(&text(MOST_MODELS)).unwrap().split.shards.len(), MOST_MODELS);
+    let error = Case::default().run(&text(MOST_MODELS + 1)).err().unwrap();
     assert_eq!((error.exit, error.hint.is_some()), (Exit::Data, true));
     assert!(error.message.contains("1001 models"), "{}", error.message);
 }
 
 #[test]
 fn an_input_that_changed_since_its_check_is_not_split() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("in.jsonl");
-    fs::write(&path, "{\"prompt\":\"1\"}\n{\"prompt\":\"2\"}\n").expect("written");
-    let inputs = Inputs::resolve(std::slice::from_ref(&path), None).expect("readable");
-    let shape = Shape::new(&Case::default().params).expect("a shape");
+    fs::write(&path, "{\"prompt\":\"1\"}\n{\"prompt\":\"2\"}\n").unwrap();
+    let inputs = Inputs::resolve(std::slice::from_ref(&path), None).unwrap();
+    let shape = Shape::new(&Case::default().params).unwrap();
     let checked = Checked { rows: 3, ..Checked::default() };
-    let error = Case::default().split(&inputs, &shape, &checked).err().expect("refused");
+    let error = Case::default().split(&inputs, &shape, &checked).err().unwrap();
     assert!(error.message.contains("3 rows when checked, 2 now"), "{}", error.message);
 }
 
@@ -292,14 +292,14 @@ fn a_full_disk_stops_the_reading() {
             Ok(())
         }
     }
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("in.jsonl");
     // Several blocks, so that threads are at work when it happens.
     let line = |n: u32| format!("{{\"prompt\":\"{n}{}\"}}\n", "x".repeat(80));
     let text: String = (0..20_000).map(line).collect();
-    fs::write(&path, text).expect("written");
-    let inputs = Inputs::resolve(&[path], None).expect("readable");
-    let shape = Shape::new(&Case::default().params).expect("a shape");
+    fs::write(&path, text).unwrap();
+    let inputs = Inputs::resolve(&[path], None).unwrap();
+    let shape = Shape::new(&Case::default().params).unwrap();
     let options = SplitOptions {
         open: &|_, _| Ok(Opened { path: "shard".into(), file: Box::new(Full) }),
         limits: Limits::default(),
@@ -309,7 +309,7 @@ fn a_full_disk_stops_the_reading() {
         digests: false,
         max_problems: 1,
     };
-    let error = split(&inputs, &shape, &Checked::default(), &options, &mut |_| Ok(())).expect_err("full");
+    let error = split(&inputs, &shape, &Checked::default(), &options, &mut |_| Ok(())).unwrap_err();
     assert_eq!(error.exit, Exit::Io);
     assert!(error.message.starts_with("shard: "), "{}", error.message);
 }
@@ -343,7 +343,7 @@ proptest! {
         };
         let text: String = rows.iter().map(line).collect();
         let limits = Limits { rows: most, bytes };
-        let done = Case { limits, threads, ..Case::default() }.run(&text).expect("split");
+        let done = Case { limits, threads, ..Case::default() }.run(&text).unwrap();
 
         // Every row once, in input order; good are those that are whole, first with their id, and small enough.
         prop_assert_eq!(done.seen.iter().map(Seen::row).collect::<Vec<_>>(), (1..=rows.len() as u64).collect::<Vec<_>>());
@@ -363,7 +363,7 @@ proptest! {
                     expected.entry(*shard).or_default().push((wire, "p".repeat(size + 1)));
                 }
                 Seen::Bad { .. } => {
-                    let earlier = rows[..usize::try_from(seen.row()).expect("small") - 1].iter().zip(1_u64..);
+                    let earlier = rows[..usize::try_from(seen.row()).unwrap() - 1].iter().zip(1_u64..);
                     let twice = earlier.into_iter().any(|((id, ..), n)| id.clone().unwrap_or_else(|| format!("row-{n}")) == own);
                     // A stand-in may be longer than `row-N` by as much as `-9`.
                     let name = if own.chars().count() > 64 { format!("row-{}-9", seen.row()) } else { own };
@@ -387,7 +387,7 @@ proptest! {
             prop_assert!(shard.bytes <= bytes && shard.rows <= most && shard.rows > 0);
             // None was closed while the next row of its model still had room.
             if let Some(room) = rest.get(&*shard.model) {
-                let first = file.iter().position(|byte| *byte == b'\n').expect("a line") as u64 + 1;
+                let first = file.iter().position(|byte| *byte == b'\n').unwrap() as u64 + 1;
                 prop_assert!(first > *room, "{} would have fitted into {}", first, room);
             }
             rest.insert(&shard.model, if shard.rows == most { 0 } else { bytes - shard.bytes });
@@ -395,7 +395,7 @@ proptest! {
             prop_assert_eq!(lines.len() as u64, shard.rows);
             let found: Vec<_> = lines.iter().map(|line| {
                 assert_eq!(line["body"]["model"], *shard.model);
-                let text = |value: &Value| value.as_str().expect("a text").to_owned();
+                let text = |value: &Value| value.as_str().unwrap().to_owned();
                 (text(&line["custom_id"]), text(&line["body"]["messages"][0]["content"]))
             }).collect();
             prop_assert_eq!(&found, &expected[&number]);

@@ -7,7 +7,7 @@ use crate::error::Result;
 
 /// What was estimated and reported of a model's rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Estimated {
+pub struct ModelEstimates {
     /// The model.
     pub model: String,
     /// Rows that were compared.
@@ -20,10 +20,7 @@ pub struct Estimated {
 
 impl Ledger {
     /// Adds what a job has taught. A job that is looked at again replaces what it taught before.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
-    pub fn learn_estimates(&self, job: &str, learned: &[Estimated]) -> Result<()> {
+    pub fn learn_estimates(&self, job: &str, learned: &[ModelEstimates]) -> Result<()> {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let write =
             || -> rusqlite::Result<()> {
@@ -39,16 +36,18 @@ impl Ledger {
     }
 
     /// What all jobs have taught, by model.
-    ///
-    /// # Errors
-    /// 74 if the index cannot be read.
-    pub fn estimates(&self) -> Result<Vec<Estimated>> {
-        let read = || -> rusqlite::Result<Vec<Estimated>> {
+    pub fn estimates(&self) -> Result<Vec<ModelEstimates>> {
+        let read = || -> rusqlite::Result<Vec<ModelEstimates>> {
             self.db()
                 .prepare_cached("SELECT model, sum(rows), sum(estimated), sum(actual) FROM estimate GROUP BY model")?
                 .query_map([], |row| {
                     let number = |i| row.get::<_, i64>(i).map(|n| u64::try_from(n).unwrap_or(0));
-                    Ok(Estimated { model: row.get(0)?, rows: number(1)?, estimated: number(2)?, actual: number(3)? })
+                    Ok(ModelEstimates {
+                        model: row.get(0)?,
+                        rows: number(1)?,
+                        estimated: number(2)?,
+                        actual: number(3)?,
+                    })
                 })?
                 .collect()
         };
@@ -58,9 +57,6 @@ impl Ledger {
 
 impl JobDb {
     /// The prompt tokens that the service reported of up to `most` answered rows, one of `every` so many, ascending.
-    ///
-    /// # Errors
-    /// 74 if they cannot be read.
     pub fn prompt_tokens(&self, most: u64, every: u64) -> Result<Vec<(u64, u64)>> {
         self.run(|db| {
             // Picked by a hash: models that take turns must not fall between the picks.
@@ -82,30 +78,30 @@ mod tests {
     fn rows_are_picked_from_all_of_a_job() {
         let (_dir, mut db) = super::super::job::tests::db();
         for row in 1..=1000 {
-            db.put(&super::super::job::tests::outcome(row, 1, row % 10 > 0)).expect("a write");
+            db.put(&super::super::job::tests::outcome(row, 1, row % 10 > 0)).unwrap();
         }
-        db.commit(false).expect("a commit");
-        let picked = db.prompt_tokens(2048, 9).expect("rows");
+        db.commit(false).unwrap();
+        let picked = db.prompt_tokens(2048, 9).unwrap();
         assert!((60..140).contains(&picked.len()), "{}", picked.len());
         assert!(picked.iter().all(|(row, tokens)| row % 10 > 0 && *tokens == 10));
         for part in 0..10 {
             let some = picked.iter().filter(|(row, _)| (row - 1) / 100 == part).count();
             assert!(some > 2, "{some} of the rows from {} on", part * 100 + 1);
         }
-        assert_eq!(db.prompt_tokens(5, 1).expect("rows").len(), 5);
+        assert_eq!(db.prompt_tokens(5, 1).unwrap().len(), 5);
     }
 
     #[test]
     fn what_jobs_teach_adds_up_and_a_job_teaches_once() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let ledger = Ledger::open(&dir.path().join("ledger.db")).expect("a ledger");
-        let one = |rows, estimated| Estimated { model: "m".into(), rows, estimated, actual: 100 };
-        ledger.learn_estimates("j-1", &[one(5, 90)]).expect("a write");
-        ledger.learn_estimates("j-1", &[one(10, 110)]).expect("a write");
-        ledger.learn_estimates("j-2", &[one(3, 95)]).expect("a write");
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&dir.path().join("ledger.db")).unwrap();
+        let one = |rows, estimated| ModelEstimates { model: "m".into(), rows, estimated, actual: 100 };
+        ledger.learn_estimates("j-1", &[one(5, 90)]).unwrap();
+        ledger.learn_estimates("j-1", &[one(10, 110)]).unwrap();
+        ledger.learn_estimates("j-2", &[one(3, 95)]).unwrap();
         assert_eq!(
-            ledger.estimates().expect("sums"),
-            [Estimated { model: "m".into(), rows: 13, estimated: 205, actual: 200 }]
+            ledger.estimates().unwrap(),
+            [ModelEstimates { model: "m".into(), rows: 13, estimated: 205, actual: 200 }]
         );
     }
 }

@@ -28,7 +28,6 @@ pub struct Held {
 impl Store {
     /// Changes with every write to the job's database; `None`: there is none. Empty if it was written to at or just before
     /// `began`.
-    #[must_use]
     pub fn stamp(&self, id: &str, began: SystemTime) -> Option<String> {
         let db = self.job_path(id);
         let mut stamp = String::new();
@@ -53,9 +52,6 @@ impl Store {
 
 impl Ledger {
     /// What was last known of a job. Ask within [`Ledger::decide`].
-    ///
-    /// # Errors
-    /// 74 if the index cannot be read.
     pub fn held(&self, job: &str) -> Result<Option<Held>> {
         let read = || {
             self.db()
@@ -70,9 +66,6 @@ impl Ledger {
     }
 
     /// Writes it down. Within [`Ledger::decide`].
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
     pub fn set_held(&self, job: &str, held: &Held) -> Result<()> {
         let write = || {
             self.db().execute("DELETE FROM held WHERE job NOT IN (SELECT id FROM job)", [])?;
@@ -85,9 +78,6 @@ impl Ledger {
     }
 
     /// From now on a job may send batches for so much; it counts even if the job's file cannot be read any more.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
     pub fn admitted(&self, job: &str, most: Nanos) -> Result<()> {
         let write = self.db().execute(
             "INSERT INTO held (job, stamp, sent, admitted) VALUES (?1, '', 0, ?2)
@@ -105,29 +95,29 @@ mod tests {
 
     #[test]
     fn what_is_held_is_known_until_the_file_changes_and_goes_with_its_job() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let store = Store::open(dir.path()).expect("a store");
-        let ledger = store.ledger().expect("a ledger");
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let ledger = store.ledger().unwrap();
         let job = || Job::new(Transport::Batch, "k".to_owned(), "in.jsonl".to_owned(), "{}".to_owned());
-        let (first, second) = (ledger.create(job()).expect("a job"), ledger.create(job()).expect("a job"));
+        let (first, second) = (ledger.create(job()).unwrap(), ledger.create(job()).unwrap());
         let held = Held { stamp: "s".to_owned(), sent: Nanos(5), admitted: Nanos(7) };
-        ledger.set_held(&first.id, &held).expect("a write");
-        ledger.admitted(&first.id, Nanos(6)).expect("a write");
-        ledger.admitted(&second.id, Nanos(9)).expect("a write");
-        let known = |id: &str| ledger.held(id).expect("a query");
+        ledger.set_held(&first.id, &held).unwrap();
+        ledger.admitted(&first.id, Nanos(6)).unwrap();
+        ledger.admitted(&second.id, Nanos(9)).unwrap();
+        let known = |id: &str| ledger.held(id).unwrap();
         assert_eq!(known(&first.id), Some(Held { stamp: String::new(), ..held.clone() }));
         assert_eq!(known(&second.id), Some(Held { admitted: Nanos(9), ..Held::default() }));
-        ledger.forget(&second.id).expect("gone");
-        ledger.set_held(&first.id, &held).expect("a write");
+        ledger.forget(&second.id).unwrap();
+        ledger.set_held(&first.id, &held).unwrap();
         assert_eq!(known(&second.id), None);
 
         let (now, later) = (SystemTime::now(), SystemTime::now() + Duration::from_mins(1));
         assert_eq!(store.stamp(&first.id, now), None);
-        std::fs::write(store.job_path(&first.id), "db").expect("a file");
+        std::fs::write(store.job_path(&first.id), "db").unwrap();
         assert_eq!(store.stamp(&first.id, now).as_deref(), Some(""), "it was written to just now");
-        let stamp = store.stamp(&first.id, later).expect("a file");
+        let stamp = store.stamp(&first.id, later).unwrap();
         assert_eq!(store.stamp(&first.id, later), Some(stamp.clone()));
-        std::fs::write(store.job_path(&first.id).with_extension("db-wal"), "log").expect("a file");
+        std::fs::write(store.job_path(&first.id).with_extension("db-wal"), "log").unwrap();
         assert_ne!(store.stamp(&first.id, later), Some(stamp));
     }
 }

@@ -46,13 +46,11 @@ impl Kept {
 }
 
 /// The file with a batch's answers, in the job's directory.
-#[must_use]
 pub fn answers_name(batch: u32) -> String {
     format!("batch-{batch}.output.jsonl")
 }
 
 /// The file with a batch's failures, in the job's directory.
-#[must_use]
 pub fn failures_name(batch: u32) -> String {
     format!("batch-{batch}.errors.jsonl")
 }

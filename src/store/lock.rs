@@ -20,7 +20,6 @@ pub enum Turn {
 
 impl Turn {
     /// For a moment: who only waits for a job has it for an instant each time that it asks.
-    #[must_use]
     pub fn soon() -> Self {
         Self::Wait(Instant::now().checked_add(Duration::from_secs(3)))
     }
@@ -80,15 +79,11 @@ impl Lock {
     }
 
     /// The job of the process that had the lock while this one waited for it.
-    #[must_use]
     pub fn waited_for(&self) -> Option<&str> {
         self.before.as_deref()
     }
 
     /// Tells those who ask or wait on which job its holder works. The lock itself does not depend on it.
-    ///
-    /// # Errors
-    /// 74 if it cannot be written.
     pub fn work_on(&mut self, job: &str) -> Result<()> {
         let text = format!("{}\n{job}\n", std::process::id());
         // In this order: who reads meanwhile finds a whole first line.
@@ -126,21 +121,21 @@ mod tests {
 
     #[test]
     fn who_waited_learns_the_job_and_who_came_later_does_not() {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.lock");
-        let take = |waited| Lock::take(&path, waited).expect("a file");
-        let mut first = take(false).expect("free");
+        let take = |waited| Lock::take(&path, waited).unwrap();
+        let mut first = take(false).unwrap();
         assert!(take(true).is_none());
         assert_eq!(describe(&told(&path), "j-1"), format!("another llbatch (process {})", std::process::id()));
-        first.work_on("j-1").expect("a write");
+        first.work_on("j-1").unwrap();
         assert!(describe(&told(&path), "").ends_with(", job j-1)"));
         drop(first);
-        let second = take(true).expect("free");
+        let second = take(true).unwrap();
         assert_eq!(second.waited_for(), Some("j-1"));
         drop(second);
         // Who waits for the one who waited.
-        assert_eq!(take(true).expect("free").waited_for(), Some("j-1"));
-        assert_eq!(take(false).expect("free").waited_for(), None);
-        assert_eq!(take(true).expect("free").waited_for(), None);
+        assert_eq!(take(true).unwrap().waited_for(), Some("j-1"));
+        assert_eq!(take(false).unwrap().waited_for(), None);
+        assert_eq!(take(true).unwrap().waited_for(), None);
     }
 }

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 pub use batches::{BatchJob, Place, Step};
-pub use calibration::Estimated;
+pub use calibration::ModelEstimates;
 pub use held::Held;
 pub use job::JobDb;
 pub use ledger::{Job, Ledger, State, Transport};
@@ -52,9 +52,6 @@ pub struct Store {
 
 impl Store {
     /// Opens the state directory; makes it if it is not there.
-    ///
-    /// # Errors
-    /// 74 if it cannot be written, or is on a network file system.
     pub fn open(dir: &Path) -> Result<Self> {
         let make =
             |path: &Path| DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| unusable(path, e));
@@ -74,28 +71,22 @@ impl Store {
     }
 
     /// The state directory's path.
-    #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// Where processes that share a rate limit find each other: those of one account (a hash) with one service.
-    #[must_use]
     pub fn limits_dir(&self, account: &str, service: &str) -> PathBuf {
         let hash = blake3::hash(format!("{account}\n{service}").as_bytes()).to_hex();
         self.dir.join("limits").join(&hash[..16])
     }
 
     /// The index of jobs.
-    ///
-    /// # Errors
-    /// 74 if it cannot be opened or is damaged.
     pub fn ledger(&self) -> Result<Ledger> {
         Ledger::open(&self.dir.join("ledger.db"))
     }
 
     /// Where the rows of job `id` are.
-    #[must_use]
     pub fn job_path(&self, id: &str) -> PathBuf {
         self.dir.join("jobs").join(format!("{id}.db"))
     }
@@ -106,15 +97,11 @@ impl Store {
     }
 
     /// Where the files of job `id` are: the input as it was submitted, shards, results as the service wrote them.
-    #[must_use]
     pub fn job_dir(&self, id: &str) -> PathBuf {
         self.dir.join("jobs").join(id)
     }
 
     /// Makes that directory.
-    ///
-    /// # Errors
-    /// 74 if it cannot be made.
     pub fn make_job_dir(&self, id: &str) -> Result<PathBuf> {
         let path = self.job_dir(id);
         DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|e| unusable(&path, e))?;
@@ -122,9 +109,6 @@ impl Store {
     }
 
     /// Removes everything that is kept of job `id` but its entry in the index.
-    ///
-    /// # Errors
-    /// 74 if something cannot be removed.
     pub fn remove_job(&self, id: &str) -> Result<()> {
         let gone = |result: std::io::Result<()>, path: &Path| match result {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
@@ -144,15 +128,11 @@ impl Store {
     }
 
     /// Where the standard input of job `id` is kept.
-    #[must_use]
     pub fn spool_path(&self, id: &str) -> PathBuf {
         self.dir.join("jobs").join(format!("{id}.input"))
     }
 
     /// A new, empty file that only the user can read, for input that comes through a pipe.
-    ///
-    /// # Errors
-    /// 74 if it cannot be made.
     pub fn spool(&self) -> Result<tempfile::NamedTempFile> {
         let jobs = self.dir.join("jobs");
         self.remove_stale_spools();
@@ -179,17 +159,11 @@ impl Store {
     }
 
     /// Takes the lock called `name`, or says that another process has it.
-    ///
-    /// # Errors
-    /// 74 if the lock file cannot be used.
     pub fn lock(&self, name: &str) -> Result<Option<Lock>> {
         self.lock_in_turn(name, Turn::Now, &|_| ())
     }
 
     /// The same, waiting for it as `turn` says. `say` is told once who has it, if that takes longer.
-    ///
-    /// # Errors
-    /// 74 if the lock file cannot be used.
     pub fn lock_in_turn(&self, name: &str, turn: Turn, say: &dyn Fn(&str)) -> Result<Option<Lock>> {
         let mut pause = LOCK_PAUSE;
         for tried in 0.. {
@@ -221,13 +195,11 @@ impl Store {
     }
 
     /// Who has the lock called `name`, in words: `another llbatch (process 123, job j-…)`.
-    #[must_use]
     pub fn holder(&self, name: &str) -> String {
         lock::describe(&lock::told(&self.lock_path(name)), name)
     }
 
     /// Whether a live process works on job `id`.
-    #[must_use]
     pub fn in_use(&self, id: &str) -> bool {
         matches!(self.try_lock(id, false), Ok(None))
     }

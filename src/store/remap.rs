@@ -9,9 +9,6 @@ use crate::outcome::Fingerprint;
 
 impl JobDb {
     /// Begins to lay the answers out anew for an input that has changed. All or nothing: [`Remap::finish`] commits.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
     pub fn remap(&mut self) -> Result<Remap<'_>> {
         self.commit(false)?;
         self.begin()?;
@@ -34,9 +31,6 @@ pub struct Remap<'a> {
 
 impl Remap<'_> {
     /// Gives `row` an answer to the same request, preferably the one that had the same id. Says whether there was one.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
     pub fn place(&mut self, row: u64, id: &str, fp: Fingerprint) -> Result<bool> {
         self.job.run(|db| {
             let found: Option<i64> = db
@@ -55,9 +49,6 @@ impl Remap<'_> {
     }
 
     /// Ends it; answers that no row wanted are retired. Returns how many.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
     pub fn finish(self) -> Result<u64> {
         let left = self.job.run(|db| {
             let left = db.execute(&format!("INSERT INTO retired SELECT {RETIRED} FROM old"), [])?;
@@ -78,19 +69,19 @@ mod tests {
     fn answers_follow_their_requests_through_a_changed_input() {
         let (_dir, mut db) = db();
         for (row, fp) in [(1, 1), (2, 2), (3, 2), (4, 4)] {
-            db.put(&outcome(row, fp, true)).expect("a write");
+            db.put(&outcome(row, fp, true)).unwrap();
         }
-        let mut remap = db.remap().expect("a remap");
+        let mut remap = db.remap().unwrap();
         // A new row in front, the twins apart, row 4 gone.
-        assert!(!remap.place(1, "new", Fingerprint([9; 16])).expect("a query"));
-        assert!(remap.place(2, "id-1", Fingerprint([1; 16])).expect("a query"));
-        assert!(remap.place(3, "id-3", Fingerprint([2; 16])).expect("a query"));
-        assert!(remap.place(4, "other", Fingerprint([2; 16])).expect("a query"));
-        assert!(!remap.place(5, "third twin", Fingerprint([2; 16])).expect("a query"));
-        assert_eq!(remap.finish().expect("a commit"), 1);
-        let rows = db.outcomes(1, 10).expect("rows");
-        let found: Vec<_> = rows.iter().map(|o| (o.row, &*o.id, o.body.as_deref().expect("a body"))).collect();
+        assert!(!remap.place(1, "new", Fingerprint([9; 16])).unwrap());
+        assert!(remap.place(2, "id-1", Fingerprint([1; 16])).unwrap());
+        assert!(remap.place(3, "id-3", Fingerprint([2; 16])).unwrap());
+        assert!(remap.place(4, "other", Fingerprint([2; 16])).unwrap());
+        assert!(!remap.place(5, "third twin", Fingerprint([2; 16])).unwrap());
+        assert_eq!(remap.finish().unwrap(), 1);
+        let rows = db.outcomes(1, 10).unwrap();
+        let found: Vec<_> = rows.iter().map(|o| (o.row, &*o.id, o.body.as_deref().unwrap())).collect();
         assert_eq!(found, [(2, "id-1", "{\"row\":1}"), (3, "id-3", "{\"row\":3}"), (4, "other", "{\"row\":2}")]);
-        assert_eq!(db.retired().expect("sums")[0].attempts, 2);
+        assert_eq!(db.retired().unwrap()[0].attempts, 2);
     }
 }

@@ -55,7 +55,6 @@ impl Standing {
     }
 
     /// The process is gone.
-    #[must_use]
     pub const fn ended(self) -> bool {
         matches!(self, Self::AtRisk | Self::Untold)
     }
@@ -78,9 +77,6 @@ impl Ledger {
     }
 
     /// All of the sandbox, or all that are real.
-    ///
-    /// # Errors
-    /// 74 if the index cannot be read.
     pub fn reserves(&self, sandbox: bool) -> Result<Vec<Reserve>> {
         let read = || -> rusqlite::Result<Vec<Reserve>> {
             self.db()
@@ -100,9 +96,6 @@ impl Ledger {
     }
 
     /// Reserves so much for a job (and whether it is one of the sandbox). Its number.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
     pub fn reserve(&self, (job, sandbox): (&str, bool), day: &str, amount: Nanos, standing: Standing) -> Result<i64> {
         let write = self.db().execute(
             "INSERT INTO reserve (job, day, nanos, ended, sandbox) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -112,9 +105,6 @@ impl Ledger {
     }
 
     /// Changes it. Nothing that stays when the process is gone takes it away.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
     pub fn set_reserve(&self, id: i64, amount: Nanos, standing: Standing) -> Result<()> {
         let write = if standing.ended() && amount <= Nanos::ZERO {
             self.db().execute("DELETE FROM reserve WHERE id = ?1", [id])
@@ -139,22 +129,21 @@ mod tests {
 
     #[test]
     fn a_decision_is_written_whole_or_not_at_all() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let ledger = Ledger::open(&dir.path().join("ledger.db")).expect("a ledger");
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&dir.path().join("ledger.db")).unwrap();
         // As an older llbatch of the same format left it.
-        ledger.db().execute("DROP TABLE reserve", []).expect("dropped");
+        ledger.db().execute("DROP TABLE reserve", []).unwrap();
         let reserve = |amount| ledger.reserve(("j-1", false), "2026-11-23", Nanos(amount), Standing::Held);
-        let id = ledger.decide(|| reserve(5)).expect("a decision");
-        ledger.decide(|| reserve(7).and_then(|_| Err::<(), _>(Error::usage("no")))).expect_err("refused");
-        let amounts =
-            || ledger.reserves(false).expect("rows").iter().map(|r| (r.amount.0, r.standing)).collect::<Vec<_>>();
+        let id = ledger.decide(|| reserve(5)).unwrap();
+        ledger.decide(|| reserve(7).and_then(|_| Err::<(), _>(Error::usage("no")))).unwrap_err();
+        let amounts = || ledger.reserves(false).unwrap().iter().map(|r| (r.amount.0, r.standing)).collect::<Vec<_>>();
         assert_eq!(amounts(), [(5, Standing::Held)]);
-        assert!(ledger.reserves(true).expect("rows").is_empty());
+        assert!(ledger.reserves(true).unwrap().is_empty());
         for standing in [Standing::Waiting, Standing::AtRisk, Standing::Untold] {
-            ledger.set_reserve(id, Nanos(3), standing).expect("a write");
+            ledger.set_reserve(id, Nanos(3), standing).unwrap();
             assert_eq!(amounts(), [(3, standing)]);
         }
-        ledger.set_reserve(id, Nanos::ZERO, Standing::AtRisk).expect("a write");
+        ledger.set_reserve(id, Nanos::ZERO, Standing::AtRisk).unwrap();
         assert_eq!(amounts(), []);
     }
 }

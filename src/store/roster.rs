@@ -100,13 +100,13 @@ mod tests {
 
     #[test]
     fn the_living_hear_each_other_and_bury_the_dead() {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().join("limits/x");
-        let join = || Roster::join(&dir).expect("joined");
+        let join = || Roster::join(&dir).unwrap();
         let (a, b) = (join(), join());
-        assert_eq!(a.exchange("a longer text").expect("alone"), [(b.name.clone(), String::new())]);
+        assert_eq!(a.exchange("a longer text").unwrap(), [(b.name.clone(), String::new())]);
         let heard = |r: &Roster, text: &str| {
-            let mut texts: Vec<_> = r.exchange(text).expect("heard").into_iter().map(|(_, text)| text).collect();
+            let mut texts: Vec<_> = r.exchange(text).unwrap().into_iter().map(|(_, text)| text).collect();
             texts.sort();
             texts
         };
@@ -114,20 +114,20 @@ mod tests {
         assert_eq!(heard(&a, "short"), ["b"]);
         assert_eq!(heard(&b, "b"), ["short"]);
         // A killed process leaves its file without a lock.
-        std::fs::write(dir.join("1-dead"), "nonsense").expect("a file");
+        std::fs::write(dir.join("1-dead"), "nonsense").unwrap();
         assert_eq!(heard(&a, "a"), ["b"]);
         assert!(!dir.join("1-dead").exists());
-        let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&dir), mode(&dir.join(&a.name))), (0o700, 0o600));
         drop(b);
         assert_eq!(heard(&a, "a"), [""; 0]);
-        assert_eq!(std::fs::read_dir(&dir).expect("a directory").count(), 1);
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
     }
 
     #[test]
     fn a_directory_that_cannot_be_made_is_an_error() {
-        let dir = tempfile::tempdir().expect("a directory");
-        std::fs::write(dir.path().join("limits"), "").expect("a file");
-        Roster::join(&dir.path().join("limits/x")).expect_err("a file is in the way");
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("limits"), "").unwrap();
+        Roster::join(&dir.path().join("limits/x")).unwrap_err();
     }
 }

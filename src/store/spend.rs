@@ -33,9 +33,6 @@ pub struct DayLine {
 
 impl Ledger {
     /// Writes down what a job (and whether it is one of the sandbox) has come to; what is new since the last time counts for `day`.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
     pub fn record_spending(&self, (job, sandbox): (&str, bool), day: &str, totals: &[Spent]) -> Result<()> {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let write = || -> rusqlite::Result<()> {
@@ -74,9 +71,6 @@ impl Ledger {
 
     /// What was spent from `since` on (a date), really or in the sandbox, by day and model, oldest first. What jobs have spent and not yet written
     /// down is not in it: see [`Self::unrecorded`].
-    ///
-    /// # Errors
-    /// 74 if the index cannot be read.
     pub fn spending(&self, since: &str, sandbox: bool) -> Result<Vec<DayLine>> {
         let read = || -> rusqlite::Result<Vec<DayLine>> {
             self.db()
@@ -105,9 +99,6 @@ impl Ledger {
 
     /// What jobs that were touched at or after `since` (milliseconds since 1970) have spent without it being in the
     /// history yet: those that run now, and those that were killed.
-    ///
-    /// # Errors
-    /// 74 if the index cannot be read.
     pub fn unrecorded(&self, since: i64, sandbox: bool) -> Result<Nanos> {
         let sum: rusqlite::Result<i64> = self.db().query_row(
             "SELECT coalesce(sum(max(0, coalesce(nanos, 0) - (SELECT coalesce(sum(s.nanos), 0) FROM spend s WHERE s.job = job.id))), 0)
@@ -129,10 +120,10 @@ mod tests {
 
     #[test]
     fn only_what_is_new_counts_for_the_day() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let ledger = Ledger::open(&dir.path().join("ledger.db")).expect("a ledger");
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&dir.path().join("ledger.db")).unwrap();
         let record = |job: &str, day: &str, spent: Spent| {
-            ledger.record_spending((job, false), day, &[spent]).expect("a write");
+            ledger.record_spending((job, false), day, &[spent]).unwrap();
         };
         record("j-1", "2026-11-22", spent("a", 5, Some(50)));
         record("j-1", "2026-11-22", spent("a", 7, Some(70)));
@@ -140,7 +131,7 @@ mod tests {
         record("j-1", "2026-11-23", spent("a", 10, Some(100)));
         record("j-2", "2026-11-23", spent("a", 1, Some(9)));
         record("j-2", "2026-11-23", spent("b", 1, None));
-        let lines = ledger.spending("2026-11-22", false).expect("lines");
+        let lines = ledger.spending("2026-11-22", false).unwrap();
         let seen: Vec<_> =
             lines.iter().map(|l| (l.day.as_str(), l.spent.model.as_str(), l.spent.rows, l.spent.paid)).collect();
         assert_eq!(
@@ -151,7 +142,7 @@ mod tests {
                 ("2026-11-23", "b", 1, None)
             ]
         );
-        assert_eq!(ledger.spending("2026-11-23", false).expect("lines").len(), 2);
-        assert_eq!(ledger.unrecorded(0, false).expect("a sum"), Nanos(0));
+        assert_eq!(ledger.spending("2026-11-23", false).unwrap().len(), 2);
+        assert_eq!(ledger.unrecorded(0, false).unwrap(), Nanos(0));
     }
 }

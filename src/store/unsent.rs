@@ -11,43 +11,31 @@ fn name(job: &str) -> String {
 }
 
 /// Whether the service has not been asked to create it.
-#[must_use]
 pub const fn is_unsent(batch: &BatchJob) -> bool {
     matches!(batch.step, Step::Planned | Step::Uploaded)
 }
 
 /// Says, until it is dropped, that this process lives to send what is unsent of `job`; `None`: another one says so now.
-///
-/// # Errors
-/// 74 if the lock file cannot be used.
 pub fn claim(store: &Store, job: &str) -> Result<Option<Lock>> {
     store.lock(&name(job))
 }
 
 /// Whether a process says so of `job`.
-#[must_use]
 pub fn has_claimant(store: &Store, job: &str) -> bool {
     store.in_use(&name(job))
 }
 
 /// Whether a process waits to send some of these `batches` of `job`.
-#[must_use]
 pub fn is_claimed(store: &Store, job: &str, batches: &[BatchJob]) -> bool {
     batches.iter().any(is_unsent) && has_claimant(store, job)
 }
 
 /// The same of a job as the store has it.
-///
-/// # Errors
-/// 74 if its database cannot be read.
 pub fn is_claimed_now(store: &Store, job: &Job) -> Result<bool> {
     Ok(store.job_path(&job.id).exists() && is_claimed(store, &job.id, &store.open_job(&job.id)?.batches()?))
 }
 
 /// Waits as `turn` says until nobody claims `job` any more; whether that came.
-///
-/// # Errors
-/// 74 if the lock file cannot be used.
 pub fn wait(store: &Store, job: &str, turn: Turn, say: &dyn Fn(&str)) -> Result<bool> {
     Ok(store.lock_in_turn(&name(job), turn, say)?.is_some())
 }

@@ -23,7 +23,6 @@ pub struct Charge {
 impl Charge {
     /// The charge of `outcome` at the prices `paid` (in force) and `list` (realtime). The caller sets `at_risk` where
     /// the outcome has attempts of unknown fate, and `reused`.
-    #[must_use]
     pub fn of(outcome: &Outcome, paid: Option<Price>, list: Option<Price>) -> Self {
         let value = |price: Option<Price>, usage: Usage| {
             if usage == Usage::default() { Some(Nanos::ZERO) } else { price.map(|price| price.cost(usage)) }
@@ -45,7 +44,6 @@ impl Charge {
 
     /// All that was paid for the row, for its `cost_usd` column: these add up to the summary's `cost.usd`, but for tries
     /// before an answer without a usage.
-    #[must_use]
     pub fn total(&self) -> Option<Nanos> {
         Some(self.paid? + self.wasted?)
     }

@@ -46,13 +46,11 @@ impl Histogram {
     }
 
     /// The largest value, exactly; `None` if nothing was counted.
-    #[must_use]
     pub fn max(&self) -> Option<u32> {
         (self.total > 0).then_some(self.max)
     }
 
     /// The value that `percent` % of the values do not exceed (nearest rank), within 1%; `None` if nothing was counted.
-    #[must_use]
     pub fn percentile(&self, percent: u8) -> Option<u32> {
         let rank = (u128::from(self.total) * u128::from(percent)).div_ceil(100).max(1);
         let mut seen = 0;
@@ -68,7 +66,6 @@ impl Histogram {
     /// The counts as bars of one width, which is a round number; empty ones in between are there too. The last bar has
     /// another width if it holds the slowest hundredth, which would push all others together. A value within 1% of a
     /// bar's edge may count for its neighbour.
-    #[must_use]
     pub fn bins(&self) -> Vec<Bin> {
         let (Some(first), Some(p99)) = (self.counts.iter().position(|&count| count > 0), self.percentile(99)) else {
             return Vec::new();
@@ -185,7 +182,9 @@ mod tests {
         ) {
             let mut values = values;
             let mut histogram = Histogram::default();
-            values.iter().for_each(|value| histogram.add(*value));
+            for value in &values {
+                histogram.add(*value);
+            }
             let bins = histogram.bins();
             prop_assert_eq!(bins.iter().map(|bin| bin.count).sum::<u64>(), values.len() as u64);
             prop_assert!(bins.len() <= 27, "{} bars", bins.len());

@@ -68,7 +68,6 @@ pub struct Totals {
 
 impl Totals {
     /// Nothing yet, of a job of `total_rows`.
-    #[must_use]
     pub fn new(total_rows: u64) -> Self {
         Self {
             total: total_rows,
@@ -193,19 +192,16 @@ impl Totals {
     }
 
     /// Rows answered so far, those of an earlier run included.
-    #[must_use]
     pub const fn succeeded(&self) -> u64 {
         self.succeeded
     }
 
     /// Rows that failed so far.
-    #[must_use]
     pub const fn failed(&self) -> u64 {
         self.failed
     }
 
     /// Of the rows that failed so far those that were never sent, because they are invalid.
-    #[must_use]
     pub const fn invalid(&self) -> u64 {
         self.invalid
     }
@@ -216,13 +212,11 @@ impl Totals {
     }
 
     /// What is known to have been paid so far; `None` if nothing is known.
-    #[must_use]
     pub fn usd(&self) -> Option<Nanos> {
         self.paid.known_part()
     }
 
     /// The most that attempts of unknown fate may have cost so far, the known part.
-    #[must_use]
     pub const fn at_risk(&self) -> Nanos {
         self.at_risk.known
     }
@@ -233,7 +227,6 @@ impl Totals {
     }
 
     /// The summary of what was counted.
-    #[must_use]
     pub fn summary(&self, meta: &Meta) -> Summary {
         let usd = self.paid.known_part();
         let realtime_usd = self.list.known_part();

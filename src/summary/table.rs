@@ -17,7 +17,6 @@ const MAX_MODELS: usize = 10;
 impl Summary {
     /// Some lines that fit `width` columns, each with its line end; no colours. Ids, models and messages are shortened
     /// and freed of control characters.
-    #[must_use]
     pub fn table(&self, width: u16) -> String {
         self.table_with(width, Some(self.exit.code), |_| {})
     }
@@ -84,7 +83,6 @@ impl Summary {
     }
 
     /// How all amounts of this receipt are spelled.
-    #[must_use]
     pub fn spelling(&self) -> Spelling {
         let Cost { usd, realtime_usd, saved_usd, at_risk_usd, wasted_usd, resumed_usd, .. } = &self.cost;
         let whole = [usd, realtime_usd, saved_usd, at_risk_usd, wasted_usd, resumed_usd];
@@ -384,7 +382,6 @@ fn requests(number: u64) -> String {
 }
 
 /// A span of milliseconds: `210 ms`, `12.3 s`, `2m 05s`, `3h 10m`.
-#[must_use]
 pub fn span(ms: u128) -> String {
     match ms {
         0..1_000 => format!("{ms} ms"),

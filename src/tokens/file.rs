@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn its_tokens_are_used_as_they_are() {
-        let own = Estimator::from_file(&file(&["he", "ll", "hell", "Ġw", "Îµ"], "BPE", REGEX)).expect("a tokenizer");
+        let own = Estimator::from_file(&file(&["he", "ll", "hell", "Ġw", "Îµ"], "BPE", REGEX)).unwrap();
         // hell, o; Ġw, o, r, l, d.
         assert_eq!(own.text("hello world"), 7);
         // No weights: Greek letters of two bytes, but one that is a token.
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_refused() {
-        let refused = |text: &str| Estimator::from_file(text).map(|_| ()).expect_err("refused");
+        let refused = |text: &str| Estimator::from_file(text).map(|_| ()).unwrap_err();
         assert!(refused("{}").starts_with("is no tokenizer.json"));
         assert!(refused(&file(&[], "WordPiece", REGEX)).contains("byte-pair"));
         assert!(refused(&file(&[], "BPE", r"\s+")).contains("another way"));

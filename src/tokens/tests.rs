@@ -107,17 +107,17 @@ fn quantile(errors: &[f64], share: f64) -> f64 {
 
 /// Seconds that this thread has had a core: others may be using them too.
 fn busy() -> f64 {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
-    stat.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).expect("nanoseconds") / 1e9
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    stat.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).unwrap() / 1e9
 }
 
 /// The error and speed by class and source, and what was counted, for the fit: `tests/tokens/measure.sh`.
 #[test]
 #[ignore = "needs the samples that tests/tokens/gather.py makes, and a release build"]
 fn measure() {
-    let work = std::env::var("TOKEN_SAMPLES").expect("TOKEN_SAMPLES names the folder");
-    let lines = std::fs::read_to_string(Path::new(&work).join("samples.jsonl")).expect("samples.jsonl");
-    let samples: Vec<Sample> = lines.lines().map(|line| serde_json::from_str(line).expect("a sample")).collect();
+    let work = std::env::var("TOKEN_SAMPLES").unwrap();
+    let lines = std::fs::read_to_string(Path::new(&work).join("samples.jsonl")).unwrap();
+    let samples: Vec<Sample> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let started = busy();
     let estimator = Estimator::shared();
     let loading = (busy() - started) * 1e3;

@@ -136,10 +136,10 @@ mod tests {
         let mut sink = Vec::new();
         let mut writer = Writer::new(&mut sink);
         for part in parts {
-            writer.write_all(part).expect("a Vec takes all");
+            writer.write_all(part).unwrap();
         }
         drop(writer);
-        String::from_utf8(sink).expect("only text comes out")
+        String::from_utf8(sink).unwrap()
     }
 
     #[test]
@@ -186,7 +186,7 @@ mod tests {
                 Ok(())
             }
         }
-        let error = Writer::new(Closed).write(b"x").expect_err("nobody reads");
+        let error = Writer::new(Closed).write(b"x").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }
 }

@@ -11,13 +11,13 @@ struct Heard(Arc<Mutex<Vec<u8>>>);
 
 impl Heard {
     fn text(&self) -> String {
-        String::from_utf8(self.0.lock().expect("no test panics while it writes").clone()).expect("talk is text")
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 }
 
 impl Write for Heard {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("no test panics while it writes").write(buf)
+        self.0.lock().unwrap().write(buf)
     }
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
@@ -83,7 +83,7 @@ fn only_our_own_escapes_are_in_talk_wherever_it_goes() {
         ui.hint(hostile);
         ui.block(hostile);
         ui.error(&Error::usage(hostile).hint(hostile));
-        ui.log().write_all(format!("{hostile}\n").as_bytes()).expect("it is only talk");
+        ui.log().write_all(format!("{hostile}\n").as_bytes()).unwrap();
         heard.text()
     };
     for facts in [TERMINAL, PIPE] {
@@ -98,9 +98,9 @@ fn data_is_bytes_for_a_pipe_and_visible_on_a_terminal() {
     for (facts, expected) in [(PIPE, &raw[..]), (TERMINAL, b"a^[[2J\\xff\n")] {
         let out = Heard::default();
         let mut data = Data::new(ui(UiOptions::default(), facts).0, out.clone());
-        data.write_all(raw).expect("a Vec takes all");
-        data.flush().expect("a Vec takes all");
-        assert_eq!(*out.0.lock().expect("free"), expected);
+        data.write_all(raw).unwrap();
+        data.flush().unwrap();
+        assert_eq!(*out.0.lock().unwrap(), expected);
     }
 }
 
@@ -110,13 +110,13 @@ fn beside_a_bar_lines_are_written_whole() {
     let (ui, _) = ui(UiOptions::default(), Facts { movable: false, ..TERMINAL });
     let bar = ui.add_bar(ProgressBar::hidden());
     let mut data = Data::new(ui.clone(), out.clone());
-    data.write_all(b"one\ntw").expect("a Vec takes all");
-    data.flush().expect("a Vec takes all");
+    data.write_all(b"one\ntw").unwrap();
+    data.flush().unwrap();
     assert_eq!(out.text(), "one\n");
-    data.write_all(b"o\nthr").expect("a Vec takes all");
+    data.write_all(b"o\nthr").unwrap();
     assert_eq!(out.text(), "one\ntwo\n");
     ui.remove_bar(&bar);
-    data.flush().expect("a Vec takes all");
+    data.flush().unwrap();
     assert_eq!(out.text(), "one\ntwo\nthr");
     drop(data);
     assert_eq!(out.text(), "one\ntwo\nthr");

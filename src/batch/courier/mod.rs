@@ -122,7 +122,6 @@ pub struct Courier<'a> {
 }
 
 /// An error that stops the command, from a failed call.
-#[must_use]
 pub fn error(what: &str, failure: &Failure) -> Error {
     let exit = match failure.fault {
         Fault::Auth => Exit::Auth,

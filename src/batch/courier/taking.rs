@@ -77,9 +77,6 @@ impl Courier<'_> {
     }
 
     /// Ends every batch that has not ended: those that were never created at once, the others when the service says so.
-    ///
-    /// # Errors
-    /// As [`Self::refresh`].
     pub async fn cancel(&self) -> Result<()> {
         let mut worst = Ok(());
         // What was never sent first: that cannot fail.
@@ -134,9 +131,6 @@ impl Courier<'_> {
     }
 
     /// Asks about one batch that has ended: files of its results may be named only now.
-    ///
-    /// # Errors
-    /// As [`Self::refresh`].
     pub async fn ask(&self, batch: &mut BatchJob) -> Result<()> {
         let Some(id) = batch.id.clone() else { return Ok(()) };
         let what = format!("asking about {id}");

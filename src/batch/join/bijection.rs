@@ -26,7 +26,7 @@ fn fate() -> impl Strategy<Value = Fate> {
 
 /// One line with its body in any spelling: order of members, white space, line end, other members.
 fn spelled(id: &str, text: &str, style: u8) -> String {
-    let (id, body) = (serde_json::to_string(id).expect("text"), body(text));
+    let (id, body) = (serde_json::to_string(id).unwrap(), body(text));
     let response = match style & 3 {
         0 => format!(r#"{{"status_code":200,"body":{body}}}"#),
         1 => format!(r#"{{"body":{body},"status_code":200}}"#),
@@ -53,7 +53,7 @@ proptest! {
         let mut lines: Vec<(bool, String)> = Vec::new();
         for (id, (fate, style)) in &asked {
             let text = format!("the answer to {id}");
-            let quoted = serde_json::to_string(id).expect("text");
+            let quoted = serde_json::to_string(id).unwrap();
             let failed = format!("{{\"custom_id\":{quoted},\"error\":{{\"message\":\"m\",\"code\":\"timeout\"}}}}\n");
             let side = style[0] & 64 == 0;
             let times = match fate {

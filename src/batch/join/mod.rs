@@ -113,7 +113,6 @@ pub struct Findings {
 
 impl Findings {
     /// Whether the service broke its contract (exit code 76).
-    #[must_use]
     pub const fn broken_contract(&self) -> bool {
         self.foreign > 0 || self.conflicts > 0 || self.garbled > 0
     }

@@ -12,10 +12,10 @@ pub(super) struct Batch {
 
 impl Batch {
     pub(super) fn new(output: Option<&[u8]>, errors: Option<&[u8]>) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().unwrap();
         for (name, bytes) in [("output", output), ("errors", errors)] {
             if let Some(bytes) = bytes {
-                std::fs::write(dir.path().join(name), bytes).expect("a file");
+                std::fs::write(dir.path().join(name), bytes).unwrap();
             }
         }
         Self { dir, sides: [output.is_some(), errors.is_some()] }
@@ -29,16 +29,16 @@ impl Batch {
         let (output, errors) = (self.path(Side::Output), self.path(Side::Errors));
         let [has_output, has_errors] = self.sides;
         let files = Files { output: has_output.then_some(&output), errors: has_errors.then_some(&errors) };
-        join(expected, &files, ending).expect("a report")
+        join(expected, &files, ending).unwrap()
     }
 
     /// The body, wherever it is.
     pub(super) fn body(&self, joined: &Joined) -> Option<String> {
         let Some(place) = joined.place else { return joined.outcome.body.as_deref().map(str::to_owned) };
         assert_eq!(joined.outcome.body, None, "a body in two places");
-        let bytes = std::fs::read(self.path(place.side)).expect("a file");
-        let at = usize::try_from(place.at).expect("small");
-        Some(String::from_utf8(bytes[at..at + place.len as usize].to_vec()).expect("text"))
+        let bytes = std::fs::read(self.path(place.side)).unwrap();
+        let at = usize::try_from(place.at).unwrap();
+        Some(String::from_utf8(bytes[at..at + place.len as usize].to_vec()).unwrap())
     }
 }
 
@@ -53,7 +53,7 @@ pub(super) fn rows(ids: &[&str]) -> Vec<Expected> {
 
 /// The body of an answer, one prompt token and as many of the answer as `text` has bytes.
 pub(super) fn body(text: &str) -> String {
-    let text = serde_json::to_string(text).expect("text");
+    let text = serde_json::to_string(text).unwrap();
     let tokens = text.len();
     format!(
         r#"{{"choices":[{{"message":{{"content":{text}}}}}],"usage":{{"prompt_tokens":1,"completion_tokens":{tokens}}}}}"#
@@ -61,11 +61,11 @@ pub(super) fn body(text: &str) -> String {
 }
 
 pub(super) fn tokens(text: &str) -> Usage {
-    Usage { prompt: 1, completion: serde_json::to_string(text).expect("text").len() as u64 }
+    Usage { prompt: 1, completion: serde_json::to_string(text).unwrap().len() as u64 }
 }
 
 fn answer(id: &str, text: &str) -> String {
-    let id = serde_json::to_string(id).expect("text");
+    let id = serde_json::to_string(id).unwrap();
     format!(r#"{{"custom_id":{id},"response":{{"status_code":200,"body":{}}},"error":null}}"#, body(text))
 }
 
@@ -134,7 +134,7 @@ fn an_id_that_travelled_under_another_name_comes_back_as_itself() {
 fn two_rows_under_one_id_are_refused() {
     let mut asked = rows(&["a", "row-1"]);
     asked[0].wire = Some("row-1".into());
-    let error = join(asked, &Files::default(), &COMPLETED).expect_err("ambiguous");
+    let error = join(asked, &Files::default(), &COMPLETED).unwrap_err();
     assert!(error.exit == Exit::Failure && error.message.contains("`row-1`"), "{error}");
 }
 
@@ -237,7 +237,7 @@ fn what_does_not_belong_is_said_with_its_place() {
     assert_eq!((findings.foreign, findings.garbled, findings.conflicts, findings.torn), (5, 2, 1, false));
     assert!(findings.broken_contract());
     let place = batch.path(Side::Output).display().to_string();
-    let said: Vec<_> = findings.examples.iter().map(|text| text.strip_prefix(&place).expect("the file")).collect();
+    let said: Vec<_> = findings.examples.iter().map(|text| text.strip_prefix(&place).unwrap()).collect();
     assert_eq!(
         said,
         [
@@ -307,6 +307,6 @@ fn a_carriage_return_in_a_body_does_not_break_a_line_of_results() {
 #[test]
 fn a_file_that_is_not_there_stops() {
     let files = Files { output: Some(Path::new("no/such/file")), errors: None };
-    let error = join(rows(&["a"]), &files, &COMPLETED).expect_err("no file");
+    let error = join(rows(&["a"]), &files, &COMPLETED).unwrap_err();
     assert!(error.exit == Exit::Io && error.message.contains("no/such/file"), "{error}");
 }

@@ -39,25 +39,24 @@ fn of_members_of_the_same_name_the_last_one_counts() {
     for rest in [r#","error":"late","response":null"#, r#","response":{"status_code":500,"body":null},"error":"late""#]
     {
         let line = answer(rest);
-        let reading = read(line.as_bytes()).expect("a line");
+        let reading = read(line.as_bytes()).unwrap();
         assert_eq!((reading.body, reading.usage, reading.error.is_some()), (None, None, true), "{line}");
     }
     let line = format!(r#"{{"custom_id":"a","response":{{"status_code":200,"body":{BODY},"body":[]}}}}"#);
-    let reading = read(line.as_bytes()).expect("a line");
+    let reading = read(line.as_bytes()).unwrap();
     assert_eq!((reading.body, reading.usage, reading.error.is_some()), (Some("[]"), None, true));
 }
 
 #[test]
 fn an_answer_outweighs_an_error_beside_it() {
     let line = answer(r#","error":{"message":"late","code":"timeout"}"#);
-    let reading = read(line.as_bytes()).expect("a line");
+    let reading = read(line.as_bytes()).unwrap();
     assert_eq!((reading.error, reading.also_failed, reading.usage), (None, true, USAGE));
 }
 
 #[test]
 fn audio_answers_are_answers_and_ids_may_be_numbers() {
-    let reading =
-        read(br#"{"custom_id":-12.50,"response":{"status_code":200,"body":{"text":"hello"}}}"#).expect("a line");
+    let reading = read(br#"{"custom_id":-12.50,"response":{"status_code":200,"body":{"text":"hello"}}}"#).unwrap();
     assert_eq!((&*reading.id, reading.error, reading.usage), ("-12.50", None, None));
 }
 
@@ -171,7 +170,7 @@ fn what_is_no_result_is_said_without_quoting_it() {
     for (line, garbled) in cases {
         let shown = String::from_utf8_lossy(line);
         assert_eq!(read(line).as_ref().map_err(|_| ()), Err(()), "{shown}");
-        assert_eq!(read(line).expect_err("garbled"), *garbled, "{shown}");
+        assert_eq!(read(line).unwrap_err(), *garbled, "{shown}");
     }
 }
 

@@ -177,7 +177,6 @@ impl Document {
     }
 
     /// How the command ends.
-    #[must_use]
     pub fn exit(&self) -> Exit {
         if self.problem_count > 0 || self.rows == 0 { Exit::Data } else { Exit::Ok }
     }
@@ -200,7 +199,6 @@ impl Document {
     }
 
     /// What a submission sets aside of a budget; `None`: not known.
-    #[must_use]
     pub const fn set_aside_in_batches(&self) -> Option<Nanos> {
         self.cost.set_aside.batch
     }

@@ -33,7 +33,6 @@ impl Document {
     }
 
     /// For people.
-    #[must_use]
     pub fn text(&self, ctx: &Ctx) -> String {
         use crate::ui::table::{Align, Table as Grid};
         let mut text = String::new();

@@ -76,7 +76,6 @@ impl InputArgs {
     }
 
     /// Whether any flag says something about requests or how to read them.
-    #[must_use]
     pub fn shapes_requests(&self) -> bool {
         let texts =
             [&self.input_format, &self.model, &self.prompt, &self.system, &self.id, &self.temperature, &self.top_p];
@@ -90,7 +89,6 @@ impl InputArgs {
     }
 
     /// The type that the user named.
-    #[must_use]
     pub fn format(&self) -> Option<Format> {
         self.input_format.as_deref().and_then(|f| f.parse().ok())
     }

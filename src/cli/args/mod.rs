@@ -73,7 +73,6 @@ impl ResultArgs {
 
 impl ResultArgs {
     /// Whether anything was said of results.
-    #[must_use]
     pub fn is_given(&self) -> bool {
         self.output.is_some() || self.format.is_some() || self.flat || self.errors.is_some() || self.summary.is_some()
     }
@@ -92,7 +91,6 @@ pub struct WaitArgs {
 
 impl WaitArgs {
     /// Whether anything was said of waiting.
-    #[must_use]
     pub const fn is_given(&self) -> bool {
         self.timeout.is_some() || self.poll.is_some()
     }
@@ -125,7 +123,6 @@ pub struct LockArgs {
 
 impl LockArgs {
     /// Resolved; `until`: no longer than that.
-    #[must_use]
     pub fn turn(&self, until: Option<Instant>) -> Turn {
         if self.wait_lock { Turn::Wait(until) } else { Turn::Now }
     }

@@ -36,7 +36,6 @@ pub struct SpeedArgs {
 
 impl SpeedArgs {
     /// Whether anything was said of speed.
-    #[must_use]
     pub fn is_given(&self) -> bool {
         let texts = [&self.request_timeout, &self.give_up_after];
         let knobs = [self.concurrency, self.rpm, self.tpm];

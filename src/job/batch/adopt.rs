@@ -50,7 +50,6 @@ pub fn find_local(name: &str, store: &Store, ledger: &Ledger) -> Result<Job> {
 }
 
 /// Whether this can be an id of the service's.
-#[must_use]
 pub fn looks_remote(name: &str) -> bool {
     name.len() >= 12 && name.contains('-') && !name.starts_with("j-")
 }

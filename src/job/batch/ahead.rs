@@ -172,16 +172,16 @@ mod tests {
 
     /// The rows of each chunk, read as results are written: the next chunk is asked for when the last is used up.
     fn chunks(rows: &[u64], collected: Option<Fresh>) -> Vec<Vec<u64>> {
-        let dir = tempfile::tempdir().expect("a directory");
-        let mut db = JobDb::open(&dir.path().join("j.db")).expect("a database");
+        let dir = tempfile::tempdir().unwrap();
+        let mut db = JobDb::open(&dir.path().join("j.db")).unwrap();
         for row in rows {
-            db.put(&joined(*row).outcome).expect("a write");
+            db.put(&joined(*row).outcome).unwrap();
         }
-        db.commit(false).expect("a commit");
+        db.commit(false).unwrap();
         std::thread::scope(|scope| {
             let ahead = Ahead::start(scope, db, collected);
             let next = || {
-                let chunk = ahead.outcomes(0, 0).expect("outcomes");
+                let chunk = ahead.outcomes(0, 0).unwrap();
                 let rows = chunk.iter().map(|outcome| outcome.row).collect::<Vec<_>>();
                 (!rows.is_empty()).then_some(rows)
             };
@@ -208,8 +208,8 @@ mod tests {
 
     #[test]
     fn who_stops_listening_is_not_waited_for() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let db = JobDb::open(&dir.path().join("j.db")).expect("a database");
+        let dir = tempfile::tempdir().unwrap();
+        let db = JobDb::open(&dir.path().join("j.db")).unwrap();
         let rows: Vec<u64> = (1..=u64::from(CHUNK) * 20).collect();
         std::thread::scope(|scope| drop(Ahead::start(scope, db, Some(fresh(&[&rows])))));
     }

@@ -38,9 +38,6 @@ impl Work<'_> {
     }
 
     /// Batches whose results are still to come, and those of them that were never submitted.
-    ///
-    /// # Errors
-    /// 74 if the database cannot be read.
     pub fn open_batches(&self) -> Result<(usize, usize)> {
         let batches = self.courier.db.borrow().batches()?;
         let open = batches.iter().filter(|batch| batch.is_open());
@@ -49,9 +46,6 @@ impl Work<'_> {
     }
 
     /// Writes down what the job has come to, for who does not write results now.
-    ///
-    /// # Errors
-    /// 74 if the store cannot be read or written.
     pub fn account(&mut self) -> Result<()> {
         let totals = {
             let db = self.courier.db.borrow();
@@ -64,9 +58,6 @@ impl Work<'_> {
     }
 
     /// What was paid so far, and may have been billed; the known part.
-    ///
-    /// # Errors
-    /// 74 if the database cannot be read.
     pub fn spent(&self) -> Result<Nanos> {
         let db = self.courier.db.borrow();
         let prices = self.ctx.settings.prices.clone();
@@ -75,17 +66,11 @@ impl Work<'_> {
     }
 
     /// The same at realtime alone.
-    ///
-    /// # Errors
-    /// 74 if the database cannot be read.
     pub fn spent_at_realtime(&self) -> Result<Nanos> {
         crate::money::at_realtime(&self.courier.db.borrow(), self.ctx.settings.prices.clone())
     }
 
     /// Rows without an outcome that no batch is to answer.
-    ///
-    /// # Errors
-    /// 74 if the database cannot be read.
     pub fn beside_batches(&self) -> Result<u64> {
         let counts = self.counts()?;
         let mut awaited = 0;
@@ -94,17 +79,11 @@ impl Work<'_> {
     }
 
     /// The most that the batches can cost; an unknown price counts as nothing.
-    ///
-    /// # Errors
-    /// 74 if the database cannot be read.
     pub fn most(&self) -> Result<Nanos> {
         Ok(self.courier.db.borrow().batches()?.iter().filter_map(|batch| batch.most).sum())
     }
 
     /// Writes the results of all rows that have one; the others stand there as not answered yet.
-    ///
-    /// # Errors
-    /// 74 if they cannot be written, 141 if nobody reads them.
     pub fn deliver(mut self, outputs: Outputs, flat: bool, began: Instant) -> Result<(Summary, Exit)> {
         self.progress.phase("writing results");
         let total = self.job.total;
@@ -180,9 +159,6 @@ impl Work<'_> {
     }
 
     /// How a command ends that has looked at the whole job, and why.
-    ///
-    /// # Errors
-    /// 74 if the database cannot be read.
     pub fn verdict_now(&self) -> Result<(Exit, String)> {
         let db = self.courier.db.borrow();
         let totals = crate::money::fold(&db, self.ctx.settings.prices.clone(), self.job.total, &Bits::default())?;
@@ -190,7 +166,6 @@ impl Work<'_> {
     }
 
     /// The same, from what is at hand.
-    #[must_use]
     pub fn verdict(&self, batches: &[BatchJob], totals: &Totals) -> (Exit, String) {
         let open = batches.iter().filter(|batch| batch.is_open()).count();
         let left = self.job.total.saturating_sub(totals.succeeded() + totals.failed());

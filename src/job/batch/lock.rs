@@ -20,9 +20,6 @@ impl<'a> Work<'a> {
     }
 
     /// The same, waiting as `turn` says for a process that works on it.
-    ///
-    /// # Errors
-    /// As [`Work::open`].
     pub fn open_in_turn(
         job: &Job,
         remote: Remote<'a>,
@@ -35,9 +32,6 @@ impl<'a> Work<'a> {
     }
 
     /// The same, also from a process that only waits to send more of it: to cancel it.
-    ///
-    /// # Errors
-    /// As [`Work::open`].
     pub fn open_to_cancel(job: &Job, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Self> {
         let waits = unsent::is_claimed_now(&Store::open(&ctx.settings.state_dir.value)?, job)?;
         // In an outage that process has the job for as long as a call is tried again.
@@ -85,9 +79,6 @@ impl<'a> Work<'a> {
     }
 
     /// Lets others work on the job while this process only waits for it. All that was done is committed.
-    ///
-    /// # Errors
-    /// 74 if the database cannot be read.
     pub fn release(&mut self) -> Result<()> {
         if self.lock.is_some() {
             self.left_at = self.courier.db.borrow().version()?;
@@ -97,9 +88,6 @@ impl<'a> Work<'a> {
     }
 
     /// The same, and what was admitted and is still to be sent stays claimed meanwhile.
-    ///
-    /// # Errors
-    /// 74 if the database or a lock cannot be used.
     pub fn leave(&mut self, submitting: bool) -> Result<()> {
         let unsent = submitting && self.courier.db.borrow().batches()?.iter().any(unsent::is_unsent);
         if !unsent {

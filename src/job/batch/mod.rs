@@ -188,15 +188,11 @@ impl<'a> Work<'a> {
     }
 
     /// What a command for a person to type must say beside the job's name.
-    #[must_use]
     pub fn flags(&self) -> String {
         self.ctx.flags(&self.spec.service)
     }
 
     /// Rows by fate.
-    ///
-    /// # Errors
-    /// 74 if the database cannot be read.
     pub fn counts(&self) -> Result<Counts> {
         let (succeeded, failed) = match self.counted.get() {
             Some(counted) => counted,
@@ -219,9 +215,6 @@ impl<'a> Work<'a> {
     }
 
     /// Writes where the job is into the index. `busy`: this process goes on with it.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
     pub fn tell_ledger(&mut self, busy: bool) -> Result<State> {
         let batches = self.courier.db.borrow().batches()?;
         let counts = self.counts()?;
@@ -238,9 +231,6 @@ impl<'a> Work<'a> {
     }
 
     /// Brings planned batches to the service, or only settles creates that are in doubt.
-    ///
-    /// # Errors
-    /// As [`Courier::submit`].
     pub fn submit(&mut self, only_doubts: bool) -> Result<()> {
         let done = self.block_on(self.courier.submit(only_doubts));
         self.drop_shards()?;
@@ -260,17 +250,11 @@ impl<'a> Work<'a> {
     }
 
     /// Batches that the service would not have.
-    ///
-    /// # Errors
-    /// 74 if the database cannot be read.
     pub fn refused(&self) -> Result<usize> {
         Ok(self.courier.db.borrow().batches()?.iter().filter(|batch| batch.step == Step::Refused).count())
     }
 
     /// Asks once how the batches are doing; whether all have ended.
-    ///
-    /// # Errors
-    /// As [`Courier::refresh`].
     pub fn refresh(&mut self) -> Result<bool> {
         let ended = self.block_on(self.courier.refresh());
         self.tell_ledger(false)?;
@@ -278,9 +262,6 @@ impl<'a> Work<'a> {
     }
 
     /// Ends what has not ended.
-    ///
-    /// # Errors
-    /// As [`Courier::cancel`].
     pub fn cancel(&mut self) -> Result<()> {
         let done = self.block_on(self.courier.cancel());
         self.tell_ledger(false)?;

@@ -101,9 +101,6 @@ fn end(work: &mut Work<'_>, open: usize) -> Result<bool> {
 
 /// Sends the rows of a job that have no answer at realtime; `all`: also those that were refused for good;
 /// `beside_batches`: but those that a batch may still answer.
-///
-/// # Errors
-/// As [`run::run`].
 pub fn realtime(
     id: &str,
     options: realtime::Options,

@@ -97,9 +97,6 @@ impl Work<'_> {
     }
 
     /// Finds the rows that have no answer; of those that failed, only where sending again may help, or `all`.
-    ///
-    /// # Errors
-    /// 74 if the database or the input's copy cannot be read.
     pub fn again(&self, all: bool, batch: bool) -> Result<Again> {
         let mut left = 0;
         let rows = self.courier.db.borrow().to_do(self.job.total, |code| {
@@ -131,9 +128,6 @@ impl Work<'_> {
     }
 
     /// Plans batches for these rows, for which that was reserved.
-    ///
-    /// # Errors
-    /// As [`Work::plan`].
     pub fn plan_again(&mut self, rows: &[u64], reserve: i64) -> Result<()> {
         let inputs = self.inputs()?;
         let shape = Shape::new(&self.spec.params)?;

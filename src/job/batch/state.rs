@@ -14,7 +14,6 @@ pub struct Counts {
 }
 
 /// The job's state. `busy`: a process works on it.
-#[must_use]
 pub fn state_of(batches: &[BatchJob], counts: Counts, busy: bool) -> State {
     let waits = |batch: &BatchJob| matches!(batch.step, Step::Planned | Step::Uploaded | Step::Creating);
     let whole = counts.total > 0 && counts.succeeded + counts.failed == counts.total;
@@ -61,7 +60,7 @@ mod tests {
         let mut batch: BatchJob = serde_json::from_value(serde_json::json!({
             "number": 1, "model": "m", "endpoint": "", "rows": 2, "bytes": 10, "sha256": "", "name": "", "step": step
         }))
-        .expect("a batch");
+        .unwrap();
         batch.status = status.map(str::to_owned);
         batch.ended = ended;
         batch

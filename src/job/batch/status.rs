@@ -28,16 +28,12 @@ pub struct Seen {
 
 impl Seen {
     /// Whether the service may have news of it.
-    #[must_use]
     pub fn is_live(&self) -> bool {
         self.batches.iter().any(|batch| batch.step == Step::Submitted && !batch.ended)
     }
 }
 
 /// What is known of these jobs without asking anybody.
-///
-/// # Errors
-/// 74 if the store cannot be read.
 pub fn look(jobs: Vec<Job>, store: &Store) -> Result<Vec<Seen>> {
     jobs.into_iter()
         .map(|mut job| {

@@ -178,9 +178,6 @@ fn living(store: &Store, ledger: &Ledger, key: &str) -> Result<Option<Job>> {
 
 impl Work<'_> {
     /// Whether this is a job of batches that was killed before they were planned.
-    ///
-    /// # Errors
-    /// 74 if the database cannot be read.
     pub fn is_unplanned(&self) -> Result<bool> {
         let counts = self.counts()?;
         let none = counts.succeeded + counts.failed == 0 && self.courier.db.borrow().batches()?.is_empty();
@@ -301,9 +298,6 @@ impl Work<'_> {
     }
 
     /// Takes a job that sent nothing out of the index again.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
     pub fn unplan(&mut self) -> Result<()> {
         // Not while another process adds up what is in flight: it would find half a job.
         self.ledger.decide(|| {
@@ -313,9 +307,6 @@ impl Work<'_> {
     }
 
     /// What a job of `rows` rows is about to do, for people.
-    ///
-    /// # Errors
-    /// 74 if the database cannot be read.
     pub fn opening(&self, known: bool) -> Result<()> {
         let ui = &self.ctx.ui;
         let batches = self.courier.db.borrow().batches()?;

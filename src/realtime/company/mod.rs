@@ -28,7 +28,6 @@ pub struct Peers {
 
 impl Peers {
     /// Those that `roster` knows; this one asks these models.
-    #[must_use]
     pub fn new(roster: Roster, mut models: Vec<String>) -> Self {
         if models.len() > MODELS {
             models.clear();

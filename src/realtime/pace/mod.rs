@@ -130,7 +130,6 @@ pub enum Wait {
 
 impl Pace {
     /// A pacer that starts slowly, or with `open` not at all before the first refusal.
-    #[must_use]
     pub fn new(now: Instant, open: bool) -> Self {
         Self {
             phase: if open { Phase::Open } else { Phase::Start },
@@ -157,19 +156,16 @@ impl Pace {
     }
 
     /// Requests a second, unless unlimited.
-    #[must_use]
     pub fn rate(&self) -> Option<f64> {
         (self.phase != Phase::Open).then_some(self.rate)
     }
 
     /// Until when the service asked everyone to wait.
-    #[must_use]
     pub const fn cooldown(&self) -> Instant {
         self.not_before
     }
 
     /// How many refusals in a row there were, with nothing accepted in between.
-    #[must_use]
     pub const fn consecutive(&self) -> u32 {
         self.consecutive
     }

@@ -14,7 +14,6 @@ const LEAST_SHARE: f64 = 1e-4;
 
 impl Pace {
     /// What has been learned of the limit, for other processes.
-    #[must_use]
     pub fn learned(&self, now: Instant) -> Option<Learned> {
         let growth = match self.phase {
             Phase::Open | Phase::Start => return None,
@@ -27,13 +26,11 @@ impl Pace {
     }
 
     /// What was found, and when, if anything was.
-    #[must_use]
     pub fn found(&self) -> Option<(f64, Instant)> {
         (!matches!(self.phase, Phase::Open | Phase::Start)).then_some((self.found, self.settled))
     }
 
     /// Sent so far, and refused of it.
-    #[must_use]
     pub const fn sent(&self) -> (u32, u32) {
         (self.sent, self.refused)
     }
@@ -44,7 +41,6 @@ impl Pace {
     }
 
     /// Whether the pacer, and not the demand, has decided lately how fast we are.
-    #[must_use]
     pub fn wants(&self, now: Instant) -> bool {
         let lately = self.interval() * 2 + Duration::from_secs(1);
         self.waited.is_some_and(|waited| now.saturating_duration_since(waited) < lately)

@@ -127,7 +127,6 @@ pub struct Truncated {
 
 impl Details {
     /// The report of what was counted. `seconds`: how long the job took, if that is known.
-    #[must_use]
     pub fn report(&self, summary: Summary, source: Source, seconds: Option<f64>) -> Report {
         let mut models: Vec<ModelDetail> = self.models.iter().map(|(name, model)| model.detail(name)).collect();
         // Stable: equal ones stay in the order of their names.

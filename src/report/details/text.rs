@@ -11,7 +11,6 @@ const ID: usize = 24;
 
 impl Report {
     /// The summary's lines and those of the report, as [`crate::summary::Summary::table`] has them.
-    #[must_use]
     pub fn table(&self, width: u16) -> String {
         // A report has succeeded itself, whatever it reports on.
         self.summary.table_with(width, None, |table| self.details.lines(self.summary.spelling(), table))

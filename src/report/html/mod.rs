@@ -18,7 +18,6 @@ const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
 /// The page.
-#[must_use]
 pub fn page(report: &Report) -> String {
     let mut page = Markup::default();
     let title = match (&report.summary.job, &report.details.source) {

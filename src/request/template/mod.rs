@@ -303,8 +303,8 @@ mod tests {
 
     fn fill(source: &str, line: &str) -> Result<String, Problem> {
         let record = Record { row: 3, file: "a.jsonl", line: 4, data: Data::Json(line) };
-        let template = Template::new("--prompt", source).expect("parses");
-        template.render(&record, &json::members(line).expect("an object"))
+        let template = Template::new("--prompt", source).unwrap();
+        template.render(&record, &json::members(line).unwrap())
     }
 
     #[test]
@@ -337,7 +337,7 @@ mod tests {
             ("{{ tags[3] }}", "`tags.3`", "`tags` has 1 elements"),
             ("{% for x in nothing %}{% endfor %}", "`nothing`", "it has: title"),
         ] {
-            let problem = fill(source, line).expect_err("a problem");
+            let problem = fill(source, line).unwrap_err();
             assert_eq!((problem.code, problem.row, problem.line), ("template_field", Some(3), 4));
             assert!(problem.message.contains(name) && problem.message.contains(has), "{}", problem.message);
         }
@@ -346,7 +346,7 @@ mod tests {
     #[test]
     fn a_template_that_does_not_parse_is_a_usage_error() {
         for (source, line) in [("{{ a", "line 1"), ("ok\n{% if %}", "line 2"), ("{{ x | nofilter( }}", "line 1")] {
-            let error = Template::new("--prompt", source).expect_err("no template");
+            let error = Template::new("--prompt", source).unwrap_err();
             assert_eq!(error.exit.code(), 2);
             assert!(error.message.starts_with("--prompt: ") && error.message.contains(line), "{}", error.message);
         }
@@ -382,10 +382,10 @@ mod tests {
     #[test]
     fn endless_and_bottomless_rows_are_problems() {
         let deep = format!(r#"{{"a":{}1{},"b":1}}"#, "[".repeat(100_000), "]".repeat(100_000));
-        assert_eq!(fill("{{ a }}", &deep).expect_err("deep").code, "too_deep");
+        assert_eq!(fill("{{ a }}", &deep).unwrap_err().code, "too_deep");
         assert_eq!(fill("{{ b }}", &deep).as_deref(), Ok("1"));
         let source = "{% for a in range(10000) %}{% for b in range(10000) %}{{ b }}{% endfor %}{% endfor %}";
-        assert_eq!(fill(source, "{}").expect_err("endless").code, "template");
-        assert_eq!(fill("{{ a + 1 }}", r#"{"a":"x"}"#).expect_err("adding").code, "template");
+        assert_eq!(fill(source, "{}").unwrap_err().code, "template");
+        assert_eq!(fill("{{ a + 1 }}", r#"{"a":"x"}"#).unwrap_err().code, "template");
     }
 }

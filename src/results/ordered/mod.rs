@@ -69,15 +69,9 @@ impl std::fmt::Debug for Target {
 /// Where outcomes come back from that did not wait for their turn in memory.
 pub trait ReadBack {
     /// Outcomes in order, the first that of row `from`; about `limit` of them.
-    ///
-    /// # Errors
-    /// 74 if they cannot be read.
     fn outcomes(&self, from: u64, limit: u32) -> Result<Vec<Outcome>>;
 
     /// The first outcome from row `from` on: what a row failed of before it was to be sent again, and was not, still stands.
-    ///
-    /// # Errors
-    /// 74 if it cannot be read.
     fn standing(&self, from: u64) -> Result<Option<Outcome>> {
         let _ = from;
         Ok(None)
@@ -118,7 +112,6 @@ pub struct Ordered {
 impl Ordered {
     /// Writes `total` rows to `results`, failed ones to `errors` if that is given. `done` are the rows that are in the database.
     /// With flat results, `cursor` tells the records' own fields.
-    #[must_use]
     pub fn new(
         total: u64,
         done: Bits,
@@ -166,9 +159,6 @@ impl Ordered {
     }
 
     /// Writes every row whose turn has come.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses, 141 if the reader of standard output went away.
     pub fn advance(&mut self, db: &dyn ReadBack, price: &mut Price<'_>) -> Result<()> {
         while self.done.contains(self.next) {
             if let Some(outcome) = self.window.front_mut().and_then(Option::take) {
@@ -195,9 +185,6 @@ impl Ordered {
     }
 
     /// Writes the rest: rows without an outcome get `code` and `why`. Then makes the files appear.
-    ///
-    /// # Errors
-    /// As [`Self::advance`].
     pub fn finish(
         mut self,
         db: &dyn ReadBack,

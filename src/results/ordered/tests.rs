@@ -32,7 +32,7 @@ struct Written(Arc<Mutex<(Vec<u8>, u32)>>);
 
 impl Write for Written {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let mut written = self.0.lock().expect("not poisoned");
+        let mut written = self.0.lock().unwrap();
         written.0.extend_from_slice(bytes);
         written.1 += 1;
         Ok(bytes.len())
@@ -46,17 +46,17 @@ impl Write for Written {
 #[test]
 fn rows_that_were_never_sent_cost_neither_a_question_nor_a_write_each() {
     const ROWS: u64 = 3000;
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("in.jsonl");
-    std::fs::write(&path, "{\"prompt\":\"a\",\"model\":\"m\"}\n".repeat(ROWS as usize)).expect("an input");
-    let inputs = Inputs::resolve(&[path], Some(Format::Jsonl)).expect("inputs");
-    let shape = Arc::new(Shape::new(&Params::default()).expect("a shape"));
+    std::fs::write(&path, "{\"prompt\":\"a\",\"model\":\"m\"}\n".repeat(ROWS as usize)).unwrap();
+    let inputs = Inputs::resolve(&[path], Some(Format::Jsonl)).unwrap();
+    let shape = Arc::new(Shape::new(&Params::default()).unwrap());
     let form = Options { format: OutputFormat::Jsonl, flat: false, prefix: String::new(), csv_raw: false };
     let (written, stored) = (Written::default(), Stored { failed: 2000, asked: Cell::new(0) });
     let mut ordered = Ordered::new(
         ROWS,
         Bits::new(ROWS),
-        Renderer::new(&form, &[], None).expect("a renderer"),
+        Renderer::new(&form, &[], None).unwrap(),
         None,
         Target::Stream(Box::new(written.clone())),
         None,
@@ -72,15 +72,15 @@ fn rows_that_were_never_sent_cost_neither_a_question_nor_a_write_each() {
         None
     };
     let pending = (ErrorCode::Budget, "the deadline was reached");
-    ordered.finish(&stored, &mut price, pending, &mut || Cursor::open(&inputs, &shape, false)).expect("written");
+    ordered.finish(&stored, &mut price, pending, &mut || Cursor::open(&inputs, &shape, false)).unwrap();
 
-    let (bytes, pieces) = written.0.lock().expect("not poisoned").clone();
+    let (bytes, pieces) = written.0.lock().unwrap().clone();
     let codes: Vec<(String, String)> = String::from_utf8(bytes)
-        .expect("text")
+        .unwrap()
         .lines()
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"))
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
         .map(|line| {
-            let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
+            let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
             (text(&line["custom_id"]), text(&line["error"]["code"]))
         })
         .collect();

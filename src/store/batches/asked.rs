@@ -25,9 +25,6 @@ pub struct Asked {
 
 impl JobDb {
     /// Writes down that a row is asked in a batch. Commits with the open group.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
     pub fn ask(
         &mut self,
         batch: u32,
@@ -53,9 +50,6 @@ impl JobDb {
     }
 
     /// The rows that were asked in a batch, ascending.
-    ///
-    /// # Errors
-    /// 74 if they cannot be read.
     pub fn asked(&self, batch: u32) -> Result<Vec<Asked>> {
         self.run(|db| {
             let mut statement = db.prepare_cached(
@@ -78,9 +72,6 @@ impl JobDb {
 
     /// Forgets rows that were to be asked in batches from `number` on, of which none was written down: a plan that was cut
     /// short is made anew.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
     pub fn forget_plan(&mut self, number: u32) -> Result<()> {
         self.begin()?;
         self.run(|db| db.execute("DELETE FROM request WHERE batch >= ?1", [number]))?;
@@ -89,9 +80,6 @@ impl JobDb {
 
     /// Takes the outcomes of all rows out that are asked in batches from `number` on; what they cost is kept. Commits with
     /// the open group.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
     pub fn retire_asked(&mut self, number: u32) -> Result<()> {
         self.begin()?;
         self.run(|db| {
@@ -106,9 +94,6 @@ impl JobDb {
     }
 
     /// Calls `each` with every row that a batch may still answer.
-    ///
-    /// # Errors
-    /// 74 if they cannot be read.
     pub fn each_awaited(&self, mut each: impl FnMut(u64)) -> Result<()> {
         for batch in self.batches()?.into_iter().filter(BatchJob::is_open) {
             self.run(|db| {
@@ -124,9 +109,6 @@ impl JobDb {
     }
 
     /// Rows without an outcome, and failed rows that `again` picks by their error's code: ascending.
-    ///
-    /// # Errors
-    /// 74 if they cannot be read.
     pub fn to_do(&self, total: u64, mut again: impl FnMut(ErrorCode) -> bool) -> Result<Vec<u64>> {
         let mut rows = Vec::new();
         let mut next = 1;

@@ -119,7 +119,6 @@ pub struct BatchJob {
 
 impl BatchJob {
     /// Whether its rows still wait for an end.
-    #[must_use]
     pub fn is_open(&self) -> bool {
         self.step != Step::Settled
     }
@@ -138,9 +137,6 @@ pub struct Place {
 
 impl JobDb {
     /// The job's batches, in their order.
-    ///
-    /// # Errors
-    /// 74 if they cannot be read.
     pub fn batches(&self) -> Result<Vec<BatchJob>> {
         let texts: Vec<String> = self.run(|db| {
             let mut statement = db.prepare_cached("SELECT data FROM batch ORDER BY number")?;
@@ -156,9 +152,6 @@ impl JobDb {
     }
 
     /// Writes a batch, new or changed; with the open group. [`Self::save_batch`] for what must be on the disk at once.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
     pub fn put_batch(&mut self, batch: &BatchJob) -> Result<()> {
         let data = serde_json::to_string(batch)
             .map_err(|e| Error::new(Exit::Failure, "a batch cannot be described").because(e))?;
@@ -171,18 +164,12 @@ impl JobDb {
     }
 
     /// Writes a batch; it is on the disk when this returns.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
     pub fn save_batch(&mut self, batch: &BatchJob) -> Result<()> {
         self.put_batch(batch)?;
         self.commit(true)
     }
 
     /// The body at a place of a batch's files.
-    ///
-    /// # Errors
-    /// 74 if it cannot be read.
     pub fn body(&self, batch: u32, place: Place) -> Result<Box<str>> {
         self.kept.body(batch, place)
     }

@@ -8,27 +8,27 @@ pub(in crate::store) fn batch(number: u32) -> BatchJob {
         "number": number, "model": "m", "endpoint": "/v1/chat/completions", "rows": 2, "bytes": 10, "sha256": "00",
         "name": "llb.jsonl", "step": "planned"
     }))
-    .expect("a batch")
+    .unwrap()
 }
 
 #[test]
 fn a_batch_is_read_back_as_it_was_saved() {
     let (_dir, mut db) = db();
     let mut first = batch(1);
-    db.save_batch(&first).expect("a write");
+    db.save_batch(&first).unwrap();
     first.step = Step::Creating;
     first.others = vec!["theirs".into()];
     first.progress = Some(12.5);
-    db.save_batch(&first).expect("a write");
-    db.save_batch(&batch(2)).expect("a write");
-    assert_eq!(db.batches().expect("batches"), [first, batch(2)]);
+    db.save_batch(&first).unwrap();
+    db.save_batch(&batch(2)).unwrap();
+    assert_eq!(db.batches().unwrap(), [first, batch(2)]);
 }
 
 #[test]
 fn an_answer_like_all_others_is_read_back_as_any_other() {
     let (dir, mut db) = db();
-    std::fs::create_dir(dir.path().join("j")).expect("a directory");
-    std::fs::write(dir.path().join("j").join(failures_name(2)), "{}").expect("a file");
+    std::fs::create_dir(dir.path().join("j")).unwrap();
+    std::fs::write(dir.path().join("j").join(failures_name(2)), "{}").unwrap();
     let mut plain = outcome(1, 1, true);
     plain.body = Some("{}".into());
     (plain.batch, plain.status, plain.attempts, plain.wasted) = (Some(2), Some(200), 1, Usage::default());
@@ -49,13 +49,13 @@ fn an_answer_like_all_others_is_read_back_as_any_other() {
     }
     let place = Place { errors: true, at: 0, len: 2 };
     let stored: Vec<_> = rows.iter().map(|o| Outcome { body: None, ..o.clone() }).collect();
-    db.put_joined(stored.iter().map(|outcome| (outcome, Some(place)))).expect("a write");
+    db.put_joined(stored.iter().map(|outcome| (outcome, Some(place)))).unwrap();
     // Without a place it has no body, and must not get one.
     let bare = Outcome { row: 99, body: None, ..plain };
-    db.put_joined([(&bare, None)]).expect("a write");
-    db.commit(true).expect("a commit");
+    db.put_joined([(&bare, None)]).unwrap();
+    db.commit(true).unwrap();
     rows.push(bare);
-    assert_eq!(db.outcomes(1, 100).expect("rows"), rows);
+    assert_eq!(db.outcomes(1, 100).unwrap(), rows);
 }
 
 #[test]
@@ -63,32 +63,32 @@ fn rows_are_asked_in_several_batches_and_answered_in_one() {
     let (dir, mut db) = db();
     let reserve = Usage { prompt: 3, completion: 4 };
     for (batch, row, wire) in [(1, 1, None), (1, 2, Some("row-2")), (2, 2, None)] {
-        db.ask(batch, row, &format!("id-{row}"), wire, Fingerprint([row as u8; 16]), reserve).expect("a write");
+        db.ask(batch, row, &format!("id-{row}"), wire, Fingerprint([row as u8; 16]), reserve).unwrap();
     }
-    db.commit(true).expect("a commit");
-    let asked = db.asked(1).expect("rows");
+    db.commit(true).unwrap();
+    let asked = db.asked(1).unwrap();
     assert_eq!(asked.len(), 2);
     assert_eq!((asked[1].row, &*asked[1].id, asked[1].wire.as_deref()), (2, "id-2", Some("row-2")));
     assert_eq!((asked[1].fingerprint, asked[1].reserve), (Fingerprint([2; 16]), reserve));
 
-    std::fs::create_dir(dir.path().join("j")).expect("a directory");
-    std::fs::write(dir.path().join("j").join(answers_name(2)), "xx{\"a\":1}yy").expect("a file");
+    std::fs::create_dir(dir.path().join("j")).unwrap();
+    std::fs::write(dir.path().join("j").join(answers_name(2)), "xx{\"a\":1}yy").unwrap();
     let mut answered = outcome(2, 2, true);
     answered.body = None;
     answered.batch = Some(2);
-    db.put_joined([(&answered, Some(Place { errors: false, at: 2, len: 7 }))]).expect("a write");
-    db.commit(true).expect("a commit");
-    let read = db.outcomes(1, 10).expect("rows");
+    db.put_joined([(&answered, Some(Place { errors: false, at: 2, len: 7 }))]).unwrap();
+    db.commit(true).unwrap();
+    let read = db.outcomes(1, 10).unwrap();
     assert_eq!((read[0].batch, read[0].body.as_deref()), (Some(2), Some("{\"a\":1}")));
-    assert_eq!(db.counts().expect("counts"), (1, 0));
-    assert_eq!(db.to_do(4, |_| true).expect("rows"), [1, 3, 4]);
-    db.put_joined([(&outcome(3, 3, false), None)]).expect("a write");
-    assert_eq!(db.to_do(3, |code| code == ErrorCode::Timeout).expect("rows"), [1, 3]);
-    assert_eq!(db.to_do(3, |_| false).expect("rows"), [1]);
-    db.retire_asked(2).expect("a write");
-    db.commit(true).expect("a commit");
-    assert_eq!(db.counts().expect("counts"), (0, 1));
-    let retired = db.retired().expect("sums");
-    let of_batch = retired.iter().find(|r| r.batch).expect("the row of batch 2");
-    assert_eq!(of_batch.usage.expect("a usage").completion, 2, "{retired:?}");
+    assert_eq!(db.counts().unwrap(), (1, 0));
+    assert_eq!(db.to_do(4, |_| true).unwrap(), [1, 3, 4]);
+    db.put_joined([(&outcome(3, 3, false), None)]).unwrap();
+    assert_eq!(db.to_do(3, |code| code == ErrorCode::Timeout).unwrap(), [1, 3]);
+    assert_eq!(db.to_do(3, |_| false).unwrap(), [1]);
+    db.retire_asked(2).unwrap();
+    db.commit(true).unwrap();
+    assert_eq!(db.counts().unwrap(), (0, 1));
+    let retired = db.retired().unwrap();
+    let of_batch = retired.iter().find(|r| r.batch).unwrap();
+    assert_eq!(of_batch.usage.unwrap().completion, 2, "{retired:?}");
 }

@@ -11,9 +11,6 @@ use crate::store::JobDb;
 
 impl JobDb {
     /// Rows up to this one may have been sent.
-    ///
-    /// # Errors
-    /// 74 if it cannot be read.
     pub fn claimed(&self) -> Result<u64> {
         self.run(|db| {
             db.query_row("SELECT value FROM meta WHERE key = 'claimed'", [], |r| r.get::<_, i64>(0)).optional()
@@ -22,9 +19,6 @@ impl JobDb {
     }
 
     /// Says that rows up to `row` may be sent from now on. Commits with the open group.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
     pub fn claim(&mut self, row: u64) -> Result<()> {
         self.begin()?;
         self.run(|db| {
@@ -35,9 +29,6 @@ impl JobDb {
     }
 
     /// Every row that was sent has its outcome: nothing is in doubt. Commits with the open group.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
     pub fn release(&mut self) -> Result<()> {
         self.begin()?;
         self.run(|db| db.execute_batch("DELETE FROM meta WHERE key = 'claimed'; DELETE FROM tried;"))?;
@@ -46,9 +37,6 @@ impl JobDb {
 
     /// What the tries of a row came to that is about to be sent again: known then, should this process die before the row
     /// has its outcome. Commits with the open group.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
     pub fn put_tried(&mut self, so_far: &Outcome) -> Result<()> {
         self.begin()?;
         self.run(|db| {
@@ -69,9 +57,6 @@ impl JobDb {
 
     /// A process that died is accounted for: each of the rows that it may have been sending by its model and what it may
     /// cost, and what earlier tries of such rows came to. Nothing is in doubt then.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
     pub fn retire_lost(&mut self, in_flight: &[(Arc<str>, Usage)]) -> Result<()> {
         self.begin()?;
         for (model, reserve) in in_flight {
@@ -86,9 +71,6 @@ impl JobDb {
     }
 
     /// Rows that may have been sent but have no outcome: what was in flight when the last process died. At most `limit` of them.
-    ///
-    /// # Errors
-    /// 74 if it cannot be read.
     pub fn unanswered(&self, limit: usize) -> Result<Vec<u64>> {
         let claimed = self.claimed()?;
         let mut rows = Vec::new();

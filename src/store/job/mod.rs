@@ -33,9 +33,6 @@ const UPGRADE: &str = "ALTER TABLE outcome ADD COLUMN batch INTEGER; ALTER TABLE
 
 impl JobDb {
     /// Opens or makes the database at `path`.
-    ///
-    /// # Errors
-    /// 74 if it cannot be opened.
     pub fn open(path: &Path) -> Result<Self> {
         let db = open_db(path, include_str!("job.sql"), UPGRADE)?;
         db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(|e| damaged(path, &e))?;
@@ -44,17 +41,11 @@ impl JobDb {
     }
 
     /// Moves the log into the database as far as nobody is in the way. The last to close the database does so at the latest.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
     pub fn checkpoint(&self) -> Result<()> {
         self.run(|db| db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())))
     }
 
     /// Changes whenever another connection has written.
-    ///
-    /// # Errors
-    /// 74 if it cannot be read.
     pub fn version(&self) -> Result<i64> {
         self.run(|db| db.pragma_query_value(None, "data_version", |row| row.get(0)))
     }
@@ -68,9 +59,6 @@ impl JobDb {
     }
 
     /// Begins a group of writes, if none is open.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
     pub fn begin(&mut self) -> Result<()> {
         if !self.writing {
             self.run(|db| db.prepare_cached("BEGIN IMMEDIATE")?.execute([]))?;
@@ -100,9 +88,6 @@ impl JobDb {
     }
 
     /// Takes back an open group, also one whose commit failed.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
     pub fn undo(&mut self) -> Result<()> {
         self.writing = false;
         // After some errors SQLite has done so itself.

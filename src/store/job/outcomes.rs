@@ -53,9 +53,6 @@ fn insert(statement: &mut CachedStatement<'_>, outcome: &Outcome, place: Option<
 
 impl JobDb {
     /// Writes an outcome. Each row is written once: a second outcome of a row would be a mistake of ours, and is refused.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
     pub fn put(&mut self, outcome: &Outcome) -> Result<()> {
         self.begin()?;
         self.run(|db| {
@@ -67,9 +64,6 @@ impl JobDb {
 
     /// Writes the outcomes of rows of a batch, their bodies perhaps left at places of the batch's files. Commits with the
     /// open group.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
     pub fn put_joined<'a>(&mut self, joined: impl IntoIterator<Item = (&'a Outcome, Option<Place>)>) -> Result<()> {
         self.begin()?;
         self.run(|db| {
@@ -103,9 +97,6 @@ impl JobDb {
     }
 
     /// Calls `each` with (row, fingerprint, answered) for every outcome, in order.
-    ///
-    /// # Errors
-    /// 74 if it cannot be read.
     pub fn each_fingerprint(&self, mut each: impl FnMut(u64, Fingerprint, bool)) -> Result<()> {
         self.run(|db| {
             let mut statement = db.prepare_cached("SELECT row, fp, ok FROM outcome ORDER BY row")?;
@@ -118,9 +109,6 @@ impl JobDb {
     }
 
     /// Calls `each` with every row that has an outcome, in order.
-    ///
-    /// # Errors
-    /// 74 if it cannot be read.
     pub fn each_row(&self, mut each: impl FnMut(u64)) -> Result<()> {
         self.run(|db| {
             let mut statement = db.prepare_cached("SELECT row FROM outcome ORDER BY row")?;
@@ -133,9 +121,6 @@ impl JobDb {
     }
 
     /// Up to `limit` answered rows from `from` on, in order, with their fingerprints and ids.
-    ///
-    /// # Errors
-    /// 74 if they cannot be read.
     pub fn answers(&self, from: u64, limit: u32) -> Result<Vec<(u64, Fingerprint, Box<str>)>> {
         self.run(|db| {
             let mut statement =
@@ -149,9 +134,6 @@ impl JobDb {
     }
 
     /// Up to `limit` outcomes from `row` on, in order, with their bodies.
-    ///
-    /// # Errors
-    /// 74 if they cannot be read.
     pub fn outcomes(&self, from: u64, limit: u32) -> Result<Vec<Outcome>> {
         self.run(|db| {
             let sql =
@@ -182,9 +164,6 @@ impl JobDb {
     }
 
     /// Calls `each` with every outcome in order, without its body.
-    ///
-    /// # Errors
-    /// 74 if they cannot be read.
     pub fn each_outcome(&self, mut each: impl FnMut(Outcome)) -> Result<()> {
         self.run(|db| {
             let mut statement = db.prepare(&format!("SELECT {COLUMNS} FROM outcome ORDER BY row"))?;
@@ -198,9 +177,6 @@ impl JobDb {
     }
 
     /// Rows answered, and rows that failed.
-    ///
-    /// # Errors
-    /// 74 if they cannot be read.
     pub fn counts(&self) -> Result<(u64, u64)> {
         self.run(|db| {
             db.query_row("SELECT coalesce(sum(ok), 0), coalesce(sum(NOT ok), 0) FROM outcome", [], |row| {
@@ -210,9 +186,6 @@ impl JobDb {
     }
 
     /// The bounds on requests so far: the largest of each model.
-    ///
-    /// # Errors
-    /// 74 if they cannot be read.
     pub fn largest(&self) -> Result<Vec<(String, Usage)>> {
         self.run(|db| {
             let mut statement = db.prepare(

@@ -32,7 +32,6 @@ pub struct Retired {
 
 impl Retired {
     /// All tokens that were paid for.
-    #[must_use]
     pub fn all_usage(&self) -> Usage {
         let (each, count) = (self.usage.unwrap_or_default(), u64::from(self.count));
         Usage {
@@ -54,9 +53,6 @@ pub(super) const TRIED: &str =
 impl JobDb {
     /// Sets rows that failed aside, those that `again` picks by their error's code, so that they are sent again; until
     /// [`Self::settle_aside`] they count as neither answered nor failed, and what they cost is kept.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
     pub fn set_aside(&mut self, again: impl Fn(ErrorCode) -> bool) -> Result<u64> {
         let codes: Vec<&str> = ErrorCode::ALL.into_iter().filter(|code| again(*code)).map(ErrorCode::as_str).collect();
         let codes = serde_json::to_string(&codes).unwrap_or_default();
@@ -71,9 +67,6 @@ impl JobDb {
     }
 
     /// Rows that were set aside and have a newer outcome are retired; the others failed as they did before.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses.
     pub fn settle_aside(&mut self) -> Result<()> {
         self.begin()?;
         self.run(|db| {
@@ -88,9 +81,6 @@ impl JobDb {
     }
 
     /// What was spent on outcomes that no longer stand for a row, and on rows that have none yet.
-    ///
-    /// # Errors
-    /// 74 if it cannot be read.
     pub fn retired(&self) -> Result<Vec<Retired>> {
         self.run(|db| {
             let mut statement = db.prepare(&format!(

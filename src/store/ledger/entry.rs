@@ -15,7 +15,6 @@ pub enum Transport {
 
 impl Transport {
     /// As it stands in JSON.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Realtime => "realtime",
@@ -58,7 +57,6 @@ impl State {
     ];
 
     /// As it stands in JSON and tables.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Preparing => "preparing",
@@ -73,7 +71,6 @@ impl State {
     }
 
     /// Whether the job has come to its end.
-    #[must_use]
     pub const fn ended(self) -> bool {
         !matches!(self, Self::Preparing | Self::Running | Self::Interrupted)
     }
@@ -134,7 +131,6 @@ impl Job {
     }
 
     /// A job that is about to be made: without an id, with nothing done yet. `spec` is its JSON.
-    #[must_use]
     pub fn new(transport: Transport, key: String, input: String, spec: String) -> Self {
         Self {
             id: String::new(),

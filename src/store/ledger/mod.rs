@@ -35,9 +35,6 @@ impl Ledger {
     }
 
     /// Writes a new job. Its `id` is chosen here; `created_at` and `updated_at` are now.
-    ///
-    /// # Errors
-    /// 74 if it cannot be written.
     pub fn create(&self, mut job: Job) -> Result<Job> {
         job.created_at = now_ms();
         job.updated_at = job.created_at;
@@ -63,9 +60,6 @@ impl Ledger {
     }
 
     /// Writes what changed of a job.
-    ///
-    /// # Errors
-    /// 74 if it cannot be written.
     pub fn update(&self, job: &Job) -> Result<()> {
         self.db
             .execute(
@@ -85,33 +79,21 @@ impl Ledger {
     }
 
     /// The last job of the command with this key.
-    ///
-    /// # Errors
-    /// 74 if the index cannot be read.
     pub fn last_of(&self, key: &str) -> Result<Option<Job>> {
         self.one(&format!("SELECT {COLUMNS} FROM job WHERE key = ?1 ORDER BY seq DESC LIMIT 1"), key)
     }
 
     /// All jobs with this key, newest first.
-    ///
-    /// # Errors
-    /// 74 if the index cannot be read.
     pub fn all_of(&self, key: &str) -> Result<Vec<Job>> {
         self.many(&format!("SELECT {COLUMNS} FROM job WHERE key = ?1 ORDER BY seq DESC"), key)
     }
 
     /// Jobs, newest first.
-    ///
-    /// # Errors
-    /// 74 if the index cannot be read.
     pub fn recent(&self, limit: u32) -> Result<Vec<Job>> {
         self.many(&format!("SELECT {COLUMNS} FROM job ORDER BY seq DESC LIMIT ?1"), limit)
     }
 
     /// Jobs whose batches may still cost something, newest first.
-    ///
-    /// # Errors
-    /// 74 if the index cannot be read.
     pub fn unsettled(&self) -> Result<Vec<Job>> {
         // A job of batches that has been delivered is settled; a realtime job may have been retried in batches.
         let ended: Vec<String> =
@@ -124,18 +106,12 @@ impl Ledger {
     }
 
     /// Gives a job a name.
-    ///
-    /// # Errors
-    /// 74 if it cannot be written.
     pub fn rename(&self, id: &str, name: &str) -> Result<()> {
         let renamed = self.db.execute("UPDATE job SET name = ?2 WHERE id = ?1", [id, name]);
         renamed.map(drop).map_err(|e| damaged(&self.path, &e))
     }
 
     /// Takes a job out of the index.
-    ///
-    /// # Errors
-    /// 74 if it cannot be written.
     pub fn forget(&self, id: &str) -> Result<()> {
         self.db.execute("DELETE FROM job WHERE id = ?1", [id]).map_err(|e| damaged(&self.path, &e))?;
         Ok(())
@@ -176,9 +152,6 @@ impl Ledger {
     }
 
     /// The job with this id.
-    ///
-    /// # Errors
-    /// 74 if the index cannot be read.
     pub fn get(&self, id: &str) -> Result<Option<Job>> {
         self.one(&format!("SELECT {COLUMNS} FROM job WHERE id = ?1"), id)
     }

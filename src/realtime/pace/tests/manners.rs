@@ -19,7 +19,7 @@ fn an_unlimited_service_is_not_kept_waiting() {
     let (mut now, mut sent) = (start, 0);
     while sent < 10_000 {
         while flying.front().is_some_and(|at| *at + Duration::from_millis(1) <= now) {
-            let sent_at = flying.pop_front().expect("not empty");
+            let sent_at = flying.pop_front().unwrap();
             pace.accepted(now, sent_at, &Limits::default());
         }
         while flying.len() < 64 && pace.take(now).is_ok() {
@@ -38,7 +38,7 @@ fn hints_are_kept_and_silence_doubles_the_pause() {
     for (hint, chance) in [(1.0, 0.0), (90.0, 1.0), (0.0, 0.5)] {
         let hint = Duration::from_secs_f64(hint);
         let mut pace = Pace::new(now, false);
-        pace.take(now).expect("the first slot");
+        pace.take(now).unwrap();
         pace.above_rate(now, now, Some(hint), chance);
         let wait = waits(&mut pace, now);
         assert!(wait >= hint && wait <= hint.mul_f64(1.1).max(SHORTEST_PAUSE), "{hint:?}: {wait:?}");
@@ -46,16 +46,16 @@ fn hints_are_kept_and_silence_doubles_the_pause() {
     let mut pace = Pace::new(now, false);
     let (mut at, mut pauses) = (now, Vec::new());
     for _ in 0..14 {
-        pace.take(at).expect("a slot");
+        pace.take(at).unwrap();
         pace.above_rate(at, at, None, 0.5);
         let wait = waits(&mut pace, at);
         pauses.push(wait);
         at += wait;
     }
     assert!(pauses.windows(2).all(|p| p[1] >= p[0].mul_f64(1.2).min(LONGEST_PAUSE)), "{pauses:?}");
-    assert_eq!(*pauses.last().expect("fourteen"), LONGEST_PAUSE);
+    assert_eq!(*pauses.last().unwrap(), LONGEST_PAUSE);
     assert_eq!(pace.consecutive(), 14);
-    pace.take(at).expect("a slot");
+    pace.take(at).unwrap();
     pace.accepted(at, at, &Limits::default());
     assert_eq!(pace.consecutive(), 0);
 }
@@ -66,7 +66,7 @@ fn what_was_in_flight_at_a_refusal_is_no_new_refusal() {
     let later = now + Duration::from_millis(50);
     let mut pace = Pace::new(now, true);
     for _ in 0..20 {
-        pace.take(now).expect("unpaced");
+        pace.take(now).unwrap();
     }
     pace.above_rate(later, now, None, 0.0);
     let (rate, cooldown) = (pace.rate(), pace.cooldown());
@@ -83,11 +83,11 @@ fn what_was_in_flight_at_a_refusal_is_no_new_refusal() {
 fn lacking_capacity_pauses_but_keeps_the_rate() {
     let now = Instant::now();
     let mut pace = Pace::new(now, false);
-    pace.take(now).expect("a slot");
+    pace.take(now).unwrap();
     let rate = pace.rate();
     pace.no_capacity(now, now, Duration::from_secs(3));
     assert_eq!(pace.take(now), Err(Wait::Cooldown(now + Duration::from_secs(3))));
-    pace.take(now + Duration::from_secs(3)).expect("the pause is over");
+    pace.take(now + Duration::from_secs(3)).unwrap();
     assert_eq!((pace.rate(), pace.consecutive()), (rate, 1));
 }
 
@@ -95,7 +95,7 @@ fn lacking_capacity_pauses_but_keeps_the_rate() {
 fn an_accepted_answers_hint_is_not_obeyed() {
     let now = Instant::now();
     let mut pace = Pace::new(now, false);
-    pace.take(now).expect("a slot");
+    pace.take(now).unwrap();
     pace.accepted(now, now, &Limits { wait: Some(Duration::from_secs(10)), ..Limits::default() });
     assert!(waits(&mut pace, now) <= Duration::from_secs(1));
 }
@@ -119,9 +119,9 @@ fn time_that_jumps_or_stands_still_does_no_harm() {
     }
     // After a long sleep there is no burst.
     let mut pace = Pace::new(start, false);
-    pace.take(start).expect("a slot");
+    pace.take(start).unwrap();
     let morning = start + Duration::from_hours(8);
-    pace.take(morning).expect("a slot");
+    pace.take(morning).unwrap();
     assert!(waits(&mut pace, morning) > Duration::from_millis(400));
 }
 
@@ -130,16 +130,16 @@ fn a_rate_that_nobody_uses_does_not_grow() {
     let mut now = Instant::now();
     let mut pace = Pace::new(now, true);
     for _ in 0..200 {
-        pace.take(now).expect("unpaced");
+        pace.take(now).unwrap();
     }
     pace.above_rate(now, now, None, 0.0);
     now += Duration::from_secs(5);
-    pace.take(now).expect("the pause is over");
+    pace.take(now).unwrap();
     let rate = pace.rate();
     assert!(rate.is_some_and(|r| r > 10.0), "{rate:?}");
     for _ in 0..100 {
         now += Duration::from_secs(2);
-        pace.take(now).expect("far below the rate");
+        pace.take(now).unwrap();
         pace.accepted(now, now, &Limits::default());
     }
     assert_eq!(pace.rate(), rate);

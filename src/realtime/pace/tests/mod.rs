@@ -288,7 +288,7 @@ fn a_fixed_window_is_spread_over_its_minute() {
 
 #[test]
 fn demand_below_the_rate_does_not_inflate_it() {
-    let rate = |demand, seconds| run(&Case { rate: 1e6, demand, seconds, ..CASE }).rate.expect("a rate");
+    let rate = |demand, seconds| run(&Case { rate: 1e6, demand, seconds, ..CASE }).rate.unwrap();
     assert_eq!(rate(1.5, 60.0), START * MARGIN);
     // What had piled up is worked off at a growing pace; from then on it does not grow.
     assert_eq!(rate(50.0, 10.0), rate(50.0, 200.0));
