@@ -201,11 +201,6 @@ impl Totals {
         self.failed
     }
 
-    /// Of the rows that failed so far those that were never sent, because they are invalid.
-    pub const fn invalid(&self) -> u64 {
-        self.invalid
-    }
-
     /// As what rows failed so far.
     pub fn failures(&self) -> impl Iterator<Item = ErrorCode> {
         self.errors.keys().copied()

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::document::RemoteLine;
-use crate::job::batch::status::Seen;
+use crate::job::batch::status::JobStatus;
 use crate::job::spec::spec_of;
 use crate::store::{BatchJob, Job, Step};
 use crate::text;
 use crate::ui::escape;
 use crate::ui::table::{Align, Table};
 
-pub(super) fn jobs_table(seen: &[Seen]) -> Table {
+pub(super) fn jobs_table(seen: &[JobStatus]) -> Table {
     let mut table = Table::new([
         ("JOB", Align::Left),
         ("STATE", Align::Left),
@@ -22,7 +22,7 @@ pub(super) fn jobs_table(seen: &[Seen]) -> Table {
         ("AGE", Align::Right),
         ("INPUT", Align::Left),
     ]);
-    for Seen { job, batches } in seen {
+    for JobStatus { job, batches } in seen {
         let input = job.name.as_ref().map_or_else(|| job.input.clone(), |name| format!("{name}: {}", job.input));
         table.row([
             job.id.clone(),
@@ -78,7 +78,7 @@ fn cost(job: &Job) -> String {
     if is_rehearsal(job) { format!("({cost})") } else { cost }
 }
 
-pub(super) fn batches_table(seen: &[Seen]) -> Table {
+pub(super) fn batches_table(seen: &[JobStatus]) -> Table {
     let mut table = Table::new([
         ("BATCH", Align::Whole),
         ("STATUS", Align::Whole),
@@ -86,7 +86,7 @@ pub(super) fn batches_table(seen: &[Seen]) -> Table {
         ("ROWS", Align::Right),
         ("MODEL", Align::Left),
     ]);
-    for Seen { batches, .. } in seen {
+    for JobStatus { batches, .. } in seen {
         for batch in batches {
             table.row([
                 batch.id.clone().unwrap_or_else(|| format!("({})", batch.number)),
@@ -123,7 +123,7 @@ pub(super) fn remote_table(remote: &[RemoteLine]) -> Table {
 }
 
 /// What the service says is wrong, in full.
-pub(super) fn errors(seen: &[Seen]) -> String {
+pub(super) fn errors(seen: &[JobStatus]) -> String {
     let line = |batch: &BatchJob| {
         let id = batch.id.clone().unwrap_or_else(|| format!("({})", batch.number));
         batch.error.as_ref().map(|error| format!("{id}: {}\n", escape::line(error)))
@@ -132,7 +132,7 @@ pub(super) fn errors(seen: &[Seen]) -> String {
 }
 
 /// When the service gives up at the latest. RFC 3339 in UTC sorts as text.
-pub(super) fn ends_by(seen: &[Seen]) -> String {
+pub(super) fn ends_by(seen: &[JobStatus]) -> String {
     let open = seen.iter().flat_map(|seen| &seen.batches).filter(|batch| !batch.ended);
     let last = open.filter_map(|batch| batch.deadline.as_deref()).max();
     last.map_or_else(String::new, |time| format!("to end by {}, or to expire then\n", clock(time)))
