@@ -6,6 +6,7 @@ pub mod claim;
 pub mod consumer;
 pub mod finish;
 mod reader;
+pub mod report;
 pub mod resume;
 pub mod run;
 mod signals;
