@@ -28,8 +28,8 @@ pub struct ReadFiles {
     pub warnings: Vec<String>,
 }
 
-/// Folds the rows of results files, compressed ones included; `-` is standard input. An output file and an error file of the
-/// service have the same kind of lines. A file does not say how its rows were paid for: `batch` says so.
+/// Folds the rows of results files, compressed ones included. The name `-` is standard input. An output file and an error
+/// file of the service have the same kind of lines. A file does not say how its rows were paid for: `batch` does.
 ///
 /// # Errors
 /// 66 if a file cannot be read, 65 if a file has lines and none of them is a result.

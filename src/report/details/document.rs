@@ -55,7 +55,7 @@ pub enum ReportSource {
     },
     /// Results files.
     Files {
-        /// The paths as the user typed them; `-` for standard input.
+        /// The paths as the user typed them, `-` for standard input.
         files: Vec<String>,
         /// Rows are counted at the batch price.
         batch_price: bool,
@@ -110,7 +110,7 @@ impl DetailsFold {
 }
 
 impl Speed {
-    /// `rows` holds the speeds of single answers in tenths of a token per second; `tokens` were answered in `seconds`.
+    /// `rows` holds the speeds of single answers, in tenths of a token per second. All answers together had `tokens`.
     fn of(rows: &Histogram, tokens: u64, seconds: Option<f64>) -> Self {
         let [row_p10, row_p50, row_p90] =
             [10, 50, 90].map(|percent| rows.percentile(percent).map(|tenths| f64::from(tenths) / 10.0));

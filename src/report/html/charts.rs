@@ -31,7 +31,7 @@ struct ChartBar {
     y: f64,
     height: f64,
     label: String,
-    /// The bar is wider than the others: it holds the long tail.
+    /// The bar holds the long tail.
     tail: bool,
 }
 
@@ -64,6 +64,7 @@ struct Distribution {
     chart: BarChart,
     axis: [String; 3],
     bar_width: String,
+    /// The last bar is wider than the others: it holds the long tail.
     tail: bool,
     figures: Vec<Figure>,
 }
@@ -100,35 +101,44 @@ impl HistogramCard {
         percentiles: [Option<u32>; 4],
         show: impl Fn(u64) -> String,
     ) -> Option<Self> {
-        let figure = |bin: &Bin| Figure { from: show(bin.from), below: show(bin.to), answers: bin.count };
+        let card = Self { title, single: None, distribution: None };
         match bins {
             [] => None,
-            [only] => Some(Self { title, single: Some(figure(only)), distribution: None }),
-            [first, .., last] => {
-                let width = first.to - first.from;
-                let tail = last.to - last.from != width;
-                let counts: Vec<u64> = bins.iter().map(|bin| bin.count).collect();
-                let bar_label = |i: usize| {
-                    let Figure { from, below, answers } = figure(&bins[i]);
-                    format!("{from} to {below}: {}", plural(answers, "answer"))
-                };
-                // The axis also spans the places without bars.
-                let places = bins.len().max(PLACES) as u64;
-                let end = if tail { last.to - 1 } else { first.from + places * width };
-                let named = ["p50", "p90", "p99", "max"].into_iter().zip(percentiles);
-                let distribution = Distribution {
-                    percentiles: named
-                        .filter_map(|(name, value)| Some(NamedValue { name, value: show(value?.into()) }))
-                        .collect(),
-                    chart: BarChart::of(title, &counts, tail, bar_label),
-                    axis: [first.from, first.from + places / 2 * width, end].map(&show),
-                    bar_width: show(width),
-                    tail,
-                    figures: bins.iter().filter(|bin| bin.count > 0).map(figure).collect(),
-                };
-                Some(Self { title, single: None, distribution: Some(distribution) })
-            }
+            [only] => Some(Self { single: Some(Figure::of(only, &show)), ..card }),
+            bins => Some(Self { distribution: Some(Distribution::of(title, bins, percentiles, &show)), ..card }),
         }
+    }
+}
+
+impl Distribution {
+    /// `bins` are two or more, and all as wide as the first but for a long tail.
+    fn of(title: &'static str, bins: &[Bin], percentiles: [Option<u32>; 4], show: &impl Fn(u64) -> String) -> Self {
+        let (first, last) = (bins[0], bins[bins.len() - 1]);
+        let width = first.to - first.from;
+        let tail = last.to - last.from != width;
+        // The axis also spans the places without bars.
+        let places = bins.len().max(PLACES) as u64;
+        let end = if tail { last.to - 1 } else { first.from + places * width };
+        let counts: Vec<u64> = bins.iter().map(|bin| bin.count).collect();
+        let bar_label = |i: usize| {
+            let Figure { from, below, answers } = Figure::of(&bins[i], show);
+            format!("{from} to {below}: {}", plural(answers, "answer"))
+        };
+        let named = |(name, value): (_, Option<u32>)| Some(NamedValue { name, value: show(value?.into()) });
+        Self {
+            percentiles: ["p50", "p90", "p99", "max"].into_iter().zip(percentiles).filter_map(named).collect(),
+            chart: BarChart::of(title, &counts, tail, bar_label),
+            axis: [first.from, first.from + places / 2 * width, end].map(show),
+            bar_width: show(width),
+            tail,
+            figures: bins.iter().filter(|bin| bin.count > 0).map(|bin| Figure::of(bin, show)).collect(),
+        }
+    }
+}
+
+impl Figure {
+    fn of(bin: &Bin, show: &impl Fn(u64) -> String) -> Self {
+        Self { from: show(bin.from), below: show(bin.to), answers: bin.count }
     }
 }
 

@@ -107,7 +107,7 @@ mod tests {
         let model = format!("{HOSTILE}{}", row % 60);
         Outcome {
             error,
-            status: (row % 2 == 0).then_some(500),
+            status: row.is_multiple_of(2).then_some(500),
             usage: Some(Usage { prompt: 10, completion: row }),
             attempts: 1,
             latency_ms: row as u32 * 7,
@@ -116,7 +116,7 @@ mod tests {
     }
 
     fn failure(row: u64) -> Option<RowError> {
-        let code = if row % 2 == 0 { ErrorCode::ServerError } else { ErrorCode::Timeout };
+        let code = if row.is_multiple_of(2) { ErrorCode::ServerError } else { ErrorCode::Timeout };
         row.is_multiple_of(3).then(|| RowError { code, message: HOSTILE.to_owned() })
     }
 
