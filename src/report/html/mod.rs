@@ -24,12 +24,9 @@ const TEMPLATE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// Renders the page.
-///
-/// # Panics
-/// Never: the template is part of the program, and a test renders all of its branches.
+/// Renders the page. The template is part of the program, and tests render all of its parts: it cannot fail.
 pub fn page(report: &ReportDocument) -> String {
-    render(&PageView::of(report)).expect("the template is tested with full and empty reports")
+    render(&PageView::of(report)).expect("the template renders every report")
 }
 
 fn render(view: &PageView<'_>) -> Result<String, Error> {
