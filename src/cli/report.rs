@@ -1,4 +1,4 @@
-//! `llbatch report`: what a job came to, or a results file.
+//! `llbatch report`.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -9,11 +9,9 @@ use super::{print_json, print_text};
 use crate::atomic_file::AtomicFile;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::job::batch::adopt;
-use crate::job::report;
+use crate::job::report::report_on;
 use crate::report::html;
 use crate::results::{same_file, write_summary};
-use crate::store::Store;
 
 /// Report on a job or on results files: money, tokens, latency, errors
 ///
@@ -46,13 +44,7 @@ pub struct Report {
 /// Runs the subcommand.
 pub fn run(args: &Report, ctx: &Ctx) -> Result<Exit> {
     distinct(args)?;
-    let document = match files(args, ctx)? {
-        Some(files) => report::of_results(files, args.batch, ctx)?,
-        None if args.batch => {
-            return Err(Error::usage("--batch is for results files; a job knows how it was paid for"));
-        }
-        None => report::of_named(&args.names[0], ctx)?,
-    };
+    let document = report_on(&args.names, args.batch, ctx)?;
     if let Some(path) = &args.summary {
         write_summary(&document.summary, AtomicFile::create(path, 0o666)?)?;
     }
@@ -67,11 +59,11 @@ pub fn run(args: &Report, ctx: &Ctx) -> Result<Exit> {
     } else {
         print_text(&document.table(u16::try_from(ctx.ui.width()).unwrap_or(u16::MAX).min(100)), ctx)?;
     }
-    // The report itself succeeded; how the job ended is in it.
+    // The report succeeded, also if the job failed.
     Ok(Exit::Ok)
 }
 
-/// No file is written over that is read, or written twice.
+/// Rejects an output that is also an input, or named twice.
 fn distinct(args: &Report) -> Result<()> {
     let device = |path: &Path| path.starts_with("/dev");
     let written = [("--html", &args.html), ("--summary", &args.summary)];
@@ -87,61 +79,5 @@ fn distinct(args: &Report) -> Result<()> {
                 .hint("give each a file of its own"))
         }
         _ => Ok(()),
-    }
-}
-
-/// The results files that are meant; `None`: a job. Says which was taken where both could be meant.
-fn files<'a>(args: &'a Report, ctx: &Ctx) -> Result<Option<&'a [String]>> {
-    // A pipe too: `<(zcat FILE)`.
-    let is_file = |name: &str| name == "-" || Path::new(name).metadata().is_ok_and(|file| !file.is_dir());
-    let [name] = args.names.as_slice() else {
-        return match args.names.iter().find(|name| !is_file(name)) {
-            None => Ok(Some(&args.names)),
-            Some(name) => Err(Error::new(Exit::NoInput, format!("{name}: there is no such file"))
-                .hint("a report is about one job, or about any number of results files")),
-        };
-    };
-    if name == "-" {
-        return Ok(Some(&args.names));
-    }
-    let path_like = name.contains(['/', '.']);
-    if path_like && Path::new(name).is_dir() {
-        return Err(Error::new(Exit::NoInput, format!("{name}: is a directory, not a file")).hint("name its files"));
-    }
-    if path_like && is_file(name) {
-        // A file can be read even where the store cannot.
-        if job_named(name, ctx).unwrap_or(false) {
-            ctx.ui.note(&format!("{name}: the file, not the job of that name"));
-        }
-        return Ok(Some(&args.names));
-    }
-    let job = job_named(name, ctx)?;
-    match (job, is_file(name)) {
-        (true, true) => ctx.ui.note(&format!("{name}: the job, not the file of that name, which is ./{name}")),
-        (false, true) => {
-            ctx.ui.note(&format!("{name}: the file; there is no job of that name"));
-            return Ok(Some(&args.names));
-        }
-        (false, false) if path_like => {
-            return Err(Error::new(Exit::NoInput, format!("{name}: there is no such file, and no job of that name"))
-                .hint("check the name; `llbatch status` lists the jobs"));
-        }
-        _ => {}
-    }
-    Ok(None)
-}
-
-fn job_named(name: &str, ctx: &Ctx) -> Result<bool> {
-    let dir = &ctx.settings.state_dir.value;
-    // Whoever looks at a file needs no state directory, and gets none.
-    if !dir.join("ledger.db").exists() {
-        return Ok(false);
-    }
-    let store = Store::open(dir)?;
-    match adopt::find_local(name, &store, &store.ledger()?) {
-        Ok(_) => Ok(true),
-        // There are several: the error that says so comes later.
-        Err(error) if error.exit == Exit::Usage => Ok(error.hint.is_none()),
-        Err(error) => Err(error),
     }
 }

@@ -128,25 +128,17 @@ impl Finish<'_> {
             verdict = Verdict::of(&accounts.facts(&self.job, self.command, self.stop.clone()));
         }
         let state = if untouched { self.job.state } else { verdict.state };
-        let service = &self.spec.service;
-        let mut summary = accounts.totals.summary(&Meta {
-            job: Some(self.job.id.clone()),
-            transport: Some(self.job.transport.as_str().to_owned()),
-            state: state.as_str().to_owned(),
-            duration,
-            estimated: false,
-            exit: verdict.exit,
-            reason: verdict.reason,
-            next: verdict.next.map(|next| next.command(&self.job.id, service, self.desk.ctx)),
-            routes: self.spec.routes.clone(),
-        });
+        let exit = verdict.exit;
+        let meta =
+            Meta { state: state.as_str().to_owned(), ..verdict.meta(&self.job, self.spec, duration, self.desk.ctx) };
+        let mut summary = accounts.totals.summary(&meta);
         if state.ended() {
             summary.estimate_off = self.learn();
         }
         if let Some(http) = self.http {
             summary.http = http;
         }
-        Ended { summary, exit: verdict.exit, stopped: self.stop.is_some() }
+        Ended { summary, exit, stopped: self.stop.is_some() }
     }
 
     /// Says an error that ends the command, once.

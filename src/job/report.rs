@@ -1,5 +1,6 @@
-//! A report on a job or on results files, with the same verdict as the command that wrote them.
+//! The report on a job or on results files, with the same verdict as the command that wrote them.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::batch::adopt::find_local;
@@ -8,17 +9,89 @@ use super::spec::{inputs_of, spec_of};
 use super::verdict::{BatchFacts, Command, Facts, RowFacts, Verdict};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::report::details::{Report, Source};
+use crate::report::details::{ReportDocument, ReportSource};
 use crate::report::{of_files, of_job, time_of};
 use crate::request::Shape;
 use crate::store::{State, Store, Transport};
 use crate::summary::Meta;
 
+/// Makes the report on `names`: one job, or results files. `batch_price` counts the rows of files at the batch price.
+pub fn report_on(names: &[String], batch_price: bool, ctx: &Ctx) -> Result<ReportDocument> {
+    match Named::of(names, ctx)? {
+        Named::Files => of_results(names, batch_price, ctx),
+        Named::Job if batch_price => Err(Error::usage("--batch is for results files; a job knows how it was paid for")),
+        Named::Job => of_named(&names[0], ctx),
+    }
+}
+
+/// The meaning of the names on the command line.
+enum Named {
+    Job,
+    Files,
+}
+
+impl Named {
+    /// Decides between a job and files, and tells the user which was taken where both exist.
+    fn of(names: &[String], ctx: &Ctx) -> Result<Self> {
+        // A pipe is a file too: `<(zcat FILE)`.
+        let is_file = |name: &str| name == "-" || Path::new(name).metadata().is_ok_and(|file| !file.is_dir());
+        let [name] = names else {
+            return match names.iter().find(|name| !is_file(name)) {
+                None => Ok(Self::Files),
+                Some(name) => Err(Error::new(Exit::NoInput, format!("{name}: there is no such file"))
+                    .hint("a report is about one job, or about any number of results files")),
+            };
+        };
+        if name == "-" {
+            return Ok(Self::Files);
+        }
+        let path_like = name.contains(['/', '.']);
+        if path_like && Path::new(name).is_dir() {
+            return Err(Error::new(Exit::NoInput, format!("{name}: is a directory, not a file")).hint("name its files"));
+        }
+        if path_like && is_file(name) {
+            // The file can be read even if the store cannot.
+            if job_exists(name, ctx).unwrap_or(false) {
+                ctx.ui.note(&format!("{name}: the file, not the job of that name"));
+            }
+            return Ok(Self::Files);
+        }
+        match (job_exists(name, ctx)?, is_file(name)) {
+            (true, true) => ctx.ui.note(&format!("{name}: the job, not the file of that name, which is ./{name}")),
+            (false, true) => {
+                ctx.ui.note(&format!("{name}: the file; there is no job of that name"));
+                return Ok(Self::Files);
+            }
+            (false, false) if path_like => {
+                return Err(Error::new(
+                    Exit::NoInput,
+                    format!("{name}: there is no such file, and no job of that name"),
+                )
+                .hint("check the name; `llbatch status` lists the jobs"));
+            }
+            _ => {}
+        }
+        Ok(Self::Job)
+    }
+}
+
+fn job_exists(name: &str, ctx: &Ctx) -> Result<bool> {
+    let dir = &ctx.settings.state_dir.value;
+    // A report on a file needs no state directory, and must not create one.
+    if !dir.join("ledger.db").exists() {
+        return Ok(false);
+    }
+    let store = Store::open(dir)?;
+    match find_local(name, &store, &store.ledger()?) {
+        Ok(_) => Ok(true),
+        // Several jobs have this name: `of_named` finds them again, and its error says so.
+        Err(error) if error.exit == Exit::Usage => Ok(error.hint.is_none()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Reports on results files. They do not say how they were paid for: `batch_price` does.
-///
-/// # Errors
-/// 65 or 66 for files that cannot be read or hold no results.
-pub fn of_results(files: &[String], batch_price: bool, ctx: &Ctx) -> Result<Report> {
+fn of_results(files: &[String], batch_price: bool, ctx: &Ctx) -> Result<ReportDocument> {
     let read = of_files(files, ctx.settings.prices.clone(), batch_price)?;
     for warning in &read.warnings {
         ctx.ui.warn(warning);
@@ -45,14 +118,11 @@ pub fn of_results(files: &[String], batch_price: bool, ctx: &Ctx) -> Result<Repo
         next: None,
         routes: Vec::new(),
     });
-    Ok(read.folded.details.report(summary, Source::Files { files: files.to_vec(), batch_price }, None))
+    Ok(read.folded.details.into_report(summary, ReportSource::Files { files: files.to_vec(), batch_price }, None))
 }
 
 /// Reports on the job that `name` means.
-///
-/// # Errors
-/// 2 if there is none, 66 if its rows were removed.
-pub fn of_named(name: &str, ctx: &Ctx) -> Result<Report> {
+fn of_named(name: &str, ctx: &Ctx) -> Result<ReportDocument> {
     let store = Store::open(&ctx.settings.state_dir.value)?;
     let JobStatus { job, batches } = JobStatus::of(find_local(name, &store, &store.ledger()?)?, &store)?;
     if !store.job_path(&job.id).exists() {
@@ -71,22 +141,15 @@ pub fn of_named(name: &str, ctx: &Ctx) -> Result<Report> {
         busy: matches!(job.state, State::Running | State::Preparing),
         concluded: job.state.ended(),
     });
-    let summary = folded.totals.summary(&Meta {
-        job: Some(job.id.clone()),
-        transport: Some(job.transport.as_str().to_owned()),
-        state: job.state.as_str().to_owned(),
-        duration: Duration::from_millis(job.active_ms),
-        estimated: false,
-        exit: verdict.exit,
-        reason: verdict.reason,
-        next: verdict.next.map(|next| next.command(&job.id, &spec.service, ctx)),
-        routes: spec.routes.clone(),
-    });
+    let duration = Duration::from_millis(job.active_ms);
+    let summary = folded
+        .totals
+        .summary(&Meta { state: job.state.as_str().to_owned(), ..verdict.meta(&job, &spec, duration, ctx) });
     let seconds = time_of(&job, &batches).map(|time| time.as_secs_f64());
-    let source = Source::Job {
+    let source = ReportSource::Job {
         name: job.name.clone(),
         created_at: jiff::Timestamp::from_millisecond(job.created_at).unwrap_or_default().to_string(),
         input: job.input.clone(),
     };
-    Ok(folded.details.report(summary, source, seconds))
+    Ok(folded.details.into_report(summary, source, seconds))
 }

@@ -2,11 +2,14 @@
 //!
 //! One pure function decides for both transports and for every command, so no two reports disagree.
 
+use std::time::Duration;
+
+use super::spec::Spec;
 use super::stop::Stop;
 use crate::context::Ctx;
 use crate::error::Exit;
-use crate::store::{BatchJob, State, Step, Transport};
-use crate::summary::Totals;
+use crate::store::{BatchJob, Job, State, Step, Transport};
+use crate::summary::{Meta, Totals};
 use crate::text;
 
 /// Facts about a job, as one command finds them.
@@ -114,6 +117,21 @@ impl Verdict {
         let state = facts.state();
         let (exit, reason) = facts.exit(state);
         Self { state, exit, reason, next: facts.next(exit, state) }
+    }
+
+    /// What a summary of the job says beside its totals. `duration`: the time shown.
+    pub fn meta(self, job: &Job, spec: &Spec, duration: Duration, ctx: &Ctx) -> Meta {
+        Meta {
+            job: Some(job.id.clone()),
+            transport: Some(job.transport.as_str().to_owned()),
+            state: self.state.as_str().to_owned(),
+            duration,
+            estimated: false,
+            exit: self.exit,
+            reason: self.reason,
+            next: self.next.map(|next| next.command(&job.id, &spec.service, ctx)),
+            routes: spec.routes.clone(),
+        }
     }
 }
 

@@ -2,108 +2,82 @@
 
 use serde::Serialize;
 
-use super::{Details, FailedRow, ModelMoney, OverTime, TopRow, TruncatedRow};
-use crate::price::Nanos;
+use super::{DetailsFold, FailedRow, ModelDetail, OverTime, TopRow, Truncated};
 use crate::summary::{Bin, Histogram, Summary};
 
-/// What `report --json` prints.
+/// A report as `report --json` prints it.
 #[derive(Debug, Clone, Serialize)]
-pub struct Report {
-    /// As a run or a fetch ends with it.
+pub struct ReportDocument {
+    /// The summary, as `run` and `fetch` write it.
     #[serde(flatten)]
     pub summary: Summary,
-    /// The rest.
-    pub details: Detail,
+    /// The figures beyond the summary.
+    pub details: ReportDetails,
 }
 
-/// What a report says beyond the summary.
+/// The figures of a report beyond the summary.
 #[derive(Debug, Clone, Serialize)]
-pub struct Detail {
-    /// Where it is from.
-    pub source: Source,
-    /// Dearest first.
+pub struct ReportDetails {
+    /// The job or the files that the report is about.
+    pub source: ReportSource,
+    /// All models, the dearest first.
     pub models: Vec<ModelDetail>,
-    /// How fast answers came.
+    /// Speed of answers.
     pub tokens_per_s: Speed,
-    /// Of answered rows, in milliseconds; empty if nobody measured it.
+    /// Milliseconds of answered rows. Empty if they were not measured.
     pub latency_histogram: Vec<Bin>,
     /// Lengths of answers.
-    pub answer_tokens: Tokens,
-    /// `None`: answers do not say when they were made, or all say the same.
+    pub answer_tokens: AnswerLengths,
+    /// Answers by time. `None`: answers carry no time, or all the same one.
     pub over_time: Option<OverTime>,
     /// Answers that were cut off.
     pub truncated: Truncated,
-    /// Of answered rows.
+    /// The slowest of the answered rows.
     pub slowest: Vec<TopRow>,
-    /// Of all rows.
+    /// The dearest of all rows.
     pub dearest: Vec<TopRow>,
-    /// Some of those that failed, of every code.
+    /// A sample of the failed rows, with some of every code.
     pub failed_rows: Vec<FailedRow>,
 }
 
-/// What a report is about.
+/// The job or the files that a report is about.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Source {
+pub enum ReportSource {
     /// A job of the ledger.
     Job {
-        /// Its `--name`.
+        /// The job's `--name`.
         name: Option<String>,
         /// RFC 3339.
         created_at: String,
-        /// As typed.
+        /// The input as the user typed it.
         input: String,
     },
     /// Results files.
     Files {
-        /// As typed; `-` for standard input.
+        /// The paths as the user typed them, `-` for standard input.
         files: Vec<String>,
-        /// Whether rows are counted at the batch price.
+        /// Rows are counted at the batch price.
         batch_price: bool,
     },
 }
 
-/// One model's share.
-#[derive(Debug, Clone, Serialize)]
-pub struct ModelDetail {
-    /// Its id.
-    pub model: String,
-    /// Rows.
-    pub answered: u64,
-    /// Rows.
-    pub failed: u64,
-    /// Answers that were cut off.
-    pub truncated: u64,
-    /// Thrown away ones included.
-    pub prompt_tokens: u64,
-    /// Thrown away ones included.
-    pub completion_tokens: u64,
-    /// At the list price, which is that of realtime.
-    pub list_usd: Option<Nanos>,
-    /// Paid.
-    pub usd: Option<Nanos>,
-    /// The difference.
-    pub saved_usd: Option<Nanos>,
-    /// The most that attempts of unknown fate may have cost on top.
-    pub at_risk_usd: Option<Nanos>,
-}
-
-/// Tokens of answers a second.
+/// Completion tokens per second.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Speed {
-    /// Of all rows together, over the time that the job took.
+    /// All answers together, over the time that the job took.
     pub overall: Option<f64>,
-    /// Of a single answer: the slow ones.
+    /// The speed of a slow answer.
     pub row_p10: Option<f64>,
-    /// The median.
+    /// The speed of the median answer.
     pub row_p50: Option<f64>,
-    /// The fast ones.
+    /// The speed of a fast answer.
     pub row_p90: Option<f64>,
 }
 
 /// Lengths of answers in tokens.
 #[derive(Debug, Clone, Serialize)]
-pub struct Tokens {
+pub struct AnswerLengths {
     /// The median.
     pub p50: Option<u32>,
     /// Within 1%.
@@ -112,71 +86,43 @@ pub struct Tokens {
     pub p99: Option<u32>,
     /// Exact.
     pub max: Option<u32>,
-    /// Counts.
+    /// Answers by length.
     pub histogram: Vec<Bin>,
 }
 
-/// Answers with `finish_reason: length`.
-#[derive(Debug, Clone, Serialize)]
-pub struct Truncated {
-    /// All.
-    pub count: u64,
-    /// The first of them.
-    pub rows: Vec<TruncatedRow>,
-}
-
-impl Details {
-    /// The report of what was counted. `seconds`: how long the job took, if that is known.
-    pub fn report(&self, summary: Summary, source: Source, seconds: Option<f64>) -> Report {
-        let mut models: Vec<ModelDetail> = self.models.iter().map(|(name, model)| model.detail(name)).collect();
-        // Stable: equal ones stay in the order of their names.
-        models.sort_by_key(|model| std::cmp::Reverse((model.usd, model.answered + model.failed)));
-        let speed = |percent| self.speeds.percentile(percent).map(|tenths| f64::from(tenths) / 10.0);
-        let overall = seconds.filter(|seconds| *seconds > 0.0 && self.completion > 0);
-        let details = Detail {
+impl DetailsFold {
+    /// Makes the report. `seconds`: the time that the job took, if it is known.
+    pub fn into_report(self, summary: Summary, source: ReportSource, seconds: Option<f64>) -> ReportDocument {
+        let details = ReportDetails {
             source,
-            models,
-            tokens_per_s: Speed {
-                overall: overall.map(|seconds| (self.completion as f64 / seconds * 10.0).round() / 10.0),
-                row_p10: speed(10),
-                row_p50: speed(50),
-                row_p90: speed(90),
-            },
+            models: self.models.details(),
+            tokens_per_s: Speed::of(&self.speeds, self.completion, seconds),
             latency_histogram: self.latency.bins(),
-            answer_tokens: Tokens::of(&self.lengths),
+            answer_tokens: AnswerLengths::of(&self.lengths),
             over_time: self.timeline.over_time(),
-            truncated: Truncated { count: self.truncated, rows: self.truncated_rows.clone() },
-            slowest: self.slowest.rows(),
-            dearest: self.dearest.rows(),
-            failed_rows: self.failures.sample(),
+            truncated: self.truncated,
+            slowest: self.slowest.into_rows(),
+            dearest: self.dearest.into_rows(),
+            failed_rows: self.failures.into_sample(),
         };
-        Report { summary, details }
+        ReportDocument { summary, details }
     }
 }
 
-impl Tokens {
+impl Speed {
+    /// `rows` holds the speeds of single answers, in tenths of a token per second. All answers together had `tokens`.
+    fn of(rows: &Histogram, tokens: u64, seconds: Option<f64>) -> Self {
+        let [row_p10, row_p50, row_p90] =
+            [10, 50, 90].map(|percent| rows.percentile(percent).map(|tenths| f64::from(tenths) / 10.0));
+        let seconds = seconds.filter(|seconds| *seconds > 0.0 && tokens > 0);
+        let overall = seconds.map(|seconds| (tokens as f64 / seconds * 10.0).round() / 10.0);
+        Self { overall, row_p10, row_p50, row_p90 }
+    }
+}
+
+impl AnswerLengths {
     fn of(lengths: &Histogram) -> Self {
         let [p50, p90, p99] = [50, 90, 99].map(|percent| lengths.percentile(percent));
         Self { p50, p90, p99, max: lengths.max(), histogram: lengths.bins() }
-    }
-}
-
-impl ModelMoney {
-    fn detail(&self, name: &str) -> ModelDetail {
-        // An answer without usage leaves the rest known; a price that is not known leaves nothing.
-        let known = |sum: super::Sum| if self.unpriced { sum.whole() } else { sum.known_part() };
-        let (list_usd, usd) = (known(self.list), known(self.paid));
-        ModelDetail {
-            model: name.to_owned(),
-            answered: self.answered,
-            failed: self.failed,
-            truncated: self.truncated,
-            prompt_tokens: self.usage.prompt,
-            completion_tokens: self.usage.completion,
-            list_usd,
-            usd,
-            saved_usd: list_usd.zip(usd).map(|(list, paid)| list - paid),
-            at_risk_usd: self.at_risk.whole(),
-        }
     }
 }

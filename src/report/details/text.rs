@@ -1,6 +1,6 @@
 //! The report for people, in a terminal.
 
-use super::{Detail, Report, TopRow};
+use super::{ReportDetails, ReportDocument, TopRow};
 use crate::price::{Nanos, Spelling};
 use crate::summary::table::{Table, count, plural, span};
 
@@ -9,7 +9,7 @@ const IDS: usize = 5;
 /// Columns of an id there.
 const ID: usize = 24;
 
-impl Report {
+impl ReportDocument {
     /// The summary's lines and those of the report, as [`crate::summary::Summary::table`] has them.
     pub fn table(&self, width: u16) -> String {
         // A report has succeeded itself, whatever it reports on.
@@ -17,7 +17,7 @@ impl Report {
     }
 }
 
-impl Detail {
+impl ReportDetails {
     fn lines(&self, spelling: Spelling, table: &mut Table) {
         self.models_at_both_prices(spelling, table);
         table.line("speed", &self.speed_parts());

@@ -1,34 +1,35 @@
-//! How many answers were made when, in bars that widen as the time grows longer.
+//! The number of answers over time, in bars that widen as the time grows longer.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// More bars are joined to wider ones.
+/// The most bars. When there are more, neighbours are merged into wider ones.
 const BARS: i64 = 60;
-/// Widths in seconds, each a whole number of the one before: to a minute, an hour, a day, a week.
+/// Widths in seconds, up to a week. Each width is a multiple of the one before it.
 const WIDTHS: [i64; 14] = [1, 5, 15, 30, 60, 300, 900, 1_800, 3_600, 10_800, 21_600, 43_200, 86_400, 604_800];
-/// 2020 to 2100: servers that do not know the time write 0.
+/// 2020 to 2100. A server that does not know the time writes 0.
 const PLAUSIBLE: std::ops::Range<i64> = 1_577_836_800..4_102_444_800;
 
-/// Answers by the time that the service wrote on them.
+/// Answers by the time at which the service says it made them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OverTime {
-    /// RFC 3339: where the first bar begins.
+    /// The beginning of the first bar, in RFC 3339.
     pub from: String,
-    /// RFC 3339: where the last bar ends.
+    /// The end of the last bar, in RFC 3339.
     pub to: String,
     /// The width of a bar.
     pub seconds_each: i64,
-    /// Of each bar.
+    /// The number of answers in each bar.
     pub answers: Vec<u64>,
 }
 
+/// Counts answers in bars of equal width.
 #[derive(Debug, Default)]
 pub(super) struct Timeline {
-    /// By the second with which they begin.
+    /// Answers by the second at which their bar begins.
     bars: BTreeMap<i64, u64>,
-    /// An index into [`WIDTHS`]; behind the last of them, weeks are doubled.
+    /// An index into [`WIDTHS`]. Each step past the last one doubles the week.
     step: u32,
 }
 
@@ -52,13 +53,13 @@ impl Timeline {
         }
     }
 
-    /// Bars from the first to the last, empty ones too.
+    /// The number of bars from the first to the last, empty ones included.
     fn count(&self) -> i64 {
         let ends = self.bars.first_key_value().zip(self.bars.last_key_value());
         ends.map_or(0, |((first, _), (last, _))| (last - first) / self.width() + 1)
     }
 
-    /// `None` if there was no more than one moment: then nothing happened over time.
+    /// `None` if all answers fall into one bar: a chart would show nothing.
     pub(super) fn over_time(&self) -> Option<OverTime> {
         let first = *self.bars.first_key_value().filter(|_| self.count() > 1)?.0;
         let width = self.width();

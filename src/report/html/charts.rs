@@ -1,106 +1,179 @@
-//! Charts: plain SVG without text, stretched to whatever width there is, and their labels beside it.
+//! Charts as plain numbers. The template draws them as SVG without text, stretched to the width of the page, and puts their
+//! labels beside them.
 
-use super::markup::{Markup, count, plural, seconds, time};
-use crate::report::details::{OverTime, Report, Tokens};
-use crate::summary::{Bin, span};
+use serde::Serialize;
 
-/// Fewer bars than that would be walls.
-const LEAST: usize = 12;
-/// Units of a bar's place, of which it fills eight.
+use super::view::{hundredths, minute};
+use crate::report::details::{AnswerLengths, OverTime, ReportDetails};
+use crate::summary::{Bin, Summary, span};
+use crate::text::plural;
+
+/// The fewest places for bars: fewer bars would be as wide as walls.
+const PLACES: usize = 12;
+/// The width of a bar's place, of which the bar fills eight.
 const PITCH: usize = 10;
-/// Units of the tallest bar.
+/// The height of the tallest bar.
 const HEIGHT: f64 = 100.0;
-/// A bar that is not empty is not invisible.
+/// The least height of a bar that is not empty.
 const VISIBLE: f64 = 1.5;
 
-pub(super) fn latency(report: &Report, page: &mut Markup) {
-    let latency = &report.summary.latency_ms;
-    let named = [("p50", latency.p50), ("p90", latency.p90), ("p99", latency.p99), ("max", latency.max)];
-    let ms = |ms: u64| span(ms.into());
-    histogram("Latency", &report.details.latency_histogram, &named.map(|(name, ms)| (name, ms)), &ms, page);
+/// A drawing of bars.
+#[derive(Debug, Serialize)]
+struct BarChart {
+    label: &'static str,
+    width: usize,
+    bars: Vec<ChartBar>,
 }
 
-pub(super) fn lengths(tokens: &Tokens, page: &mut Markup) {
-    let named = [("p50", tokens.p50), ("p90", tokens.p90), ("p99", tokens.p99), ("max", tokens.max)];
-    histogram("Length of answers", &tokens.histogram, &named, &|n| plural(n, "token"), page);
+#[derive(Debug, Serialize)]
+struct ChartBar {
+    x: usize,
+    y: f64,
+    height: f64,
+    label: String,
+    /// The bar holds the long tail.
+    tail: bool,
 }
 
-fn histogram(
+impl BarChart {
+    fn of(label: &'static str, counts: &[u64], tail: bool, bar_label: impl Fn(usize) -> String) -> Self {
+        let highest = counts.iter().copied().max().unwrap_or_default().max(1) as f64;
+        let bar = |(i, count): (usize, u64)| {
+            let height = hundredths((count as f64 * HEIGHT / highest).max(VISIBLE));
+            let y = hundredths(HEIGHT - height);
+            ChartBar { x: i * PITCH + 1, y, height, label: bar_label(i), tail: tail && i + 1 == counts.len() }
+        };
+        let bars = counts.iter().copied().enumerate().filter(|(_, count)| *count > 0).map(bar).collect();
+        Self { label, width: counts.len().max(PLACES) * PITCH, bars }
+    }
+}
+
+/// A histogram of answers.
+#[derive(Debug, Serialize)]
+pub(super) struct HistogramCard {
     title: &'static str,
-    bins: &[Bin],
-    named: &[(&'static str, Option<u32>); 4],
-    show: &dyn Fn(u64) -> String,
-    page: &mut Markup,
-) {
-    let [first, .., last] = bins else {
-        if let [only] = bins {
-            page.raw("<section class=\"card\">\n<h2>").raw(title).raw("</h2>\n<p>").text(show(only.from));
-            page.raw(" for each of ").text(plural(only.count, "answer")).raw("</p>\n</section>\n");
+    /// The value and the number of all answers, if they all have the same value. There is no distribution then.
+    single: Option<Figure>,
+    distribution: Option<Distribution>,
+}
+
+/// A histogram with more than one bar.
+#[derive(Debug, Serialize)]
+struct Distribution {
+    percentiles: Vec<NamedValue>,
+    chart: BarChart,
+    axis: [String; 3],
+    bar_width: String,
+    /// The last bar is wider than the others: it holds the long tail.
+    tail: bool,
+    figures: Vec<Figure>,
+}
+
+#[derive(Debug, Serialize)]
+struct NamedValue {
+    name: &'static str,
+    value: String,
+}
+
+/// Answers from one value up to below another.
+#[derive(Debug, Serialize)]
+struct Figure {
+    from: String,
+    below: String,
+    answers: u64,
+}
+
+impl HistogramCard {
+    pub(super) fn latency(summary: &Summary, details: &ReportDetails) -> Option<Self> {
+        let latency = &summary.latency_ms;
+        let percentiles = [latency.p50, latency.p90, latency.p99, latency.max];
+        Self::of("Latency", &details.latency_histogram, percentiles, |ms| span(ms.into()))
+    }
+
+    pub(super) fn lengths(lengths: &AnswerLengths) -> Option<Self> {
+        let percentiles = [lengths.p50, lengths.p90, lengths.p99, lengths.max];
+        Self::of("Length of answers", &lengths.histogram, percentiles, |n| plural(n, "token"))
+    }
+
+    fn of(
+        title: &'static str,
+        bins: &[Bin],
+        percentiles: [Option<u32>; 4],
+        show: impl Fn(u64) -> String,
+    ) -> Option<Self> {
+        let card = Self { title, single: None, distribution: None };
+        match bins {
+            [] => None,
+            [only] => Some(Self { single: Some(Figure::of(only, &show)), ..card }),
+            bins => Some(Self { distribution: Some(Distribution::of(title, bins, percentiles, &show)), ..card }),
         }
-        return;
-    };
-    let width = first.to - first.from;
-    let tail = last.to - last.from != width;
-    page.raw("<section class=\"card\">\n<h2>").raw(title).raw("</h2>\n<p class=\"muted\">");
-    for (i, (name, value)) in named.iter().enumerate() {
-        if let Some(value) = value {
-            page.raw(if i > 0 { ", " } else { "" }).raw(name).raw(" <b>").text(show((*value).into())).raw("</b>");
+    }
+}
+
+impl Distribution {
+    /// `bins` are two or more, and all as wide as the first but for a long tail.
+    fn of(title: &'static str, bins: &[Bin], percentiles: [Option<u32>; 4], show: &impl Fn(u64) -> String) -> Self {
+        let (first, last) = (bins[0], bins[bins.len() - 1]);
+        let width = first.to - first.from;
+        let tail = last.to - last.from != width;
+        // The axis also spans the places without bars.
+        let places = bins.len().max(PLACES) as u64;
+        let end = if tail { last.to - 1 } else { first.from + places * width };
+        let counts: Vec<u64> = bins.iter().map(|bin| bin.count).collect();
+        let bar_label = |i: usize| {
+            let Figure { from, below, answers } = Figure::of(&bins[i], show);
+            format!("{from} to {below}: {}", plural(answers, "answer"))
+        };
+        let named = |(name, value): (_, Option<u32>)| Some(NamedValue { name, value: show(value?.into()) });
+        Self {
+            percentiles: ["p50", "p90", "p99", "max"].into_iter().zip(percentiles).filter_map(named).collect(),
+            chart: BarChart::of(title, &counts, tail, bar_label),
+            axis: [first.from, first.from + places / 2 * width, end].map(show),
+            bar_width: show(width),
+            tail,
+            figures: bins.iter().filter(|bin| bin.count > 0).map(|bin| Figure::of(bin, show)).collect(),
         }
     }
-    page.raw("</p>\n");
-    let counts: Vec<u64> = bins.iter().map(|bin| bin.count).collect();
-    let label =
-        |i: usize| format!("{} to {}: {}", show(bins[i].from), show(bins[i].to), plural(bins[i].count, "answer"));
-    bars(title, &counts, tail, &label, page);
-    // Bars that are only there to fill the width have no figures but a place on the axis.
-    let places = bins.len().max(LEAST) as u64;
-    let end = if tail { last.to - 1 } else { first.from + places * width };
-    page.raw("<p class=\"axis\"><span>").text(show(first.from)).raw("</span><span>");
-    page.text(show(first.from + places / 2 * width)).raw("</span><span>").text(show(end)).raw("</span></p>\n");
-    page.raw("<p class=\"muted small\">Each bar is ").text(show(width)).raw(" wide");
-    page.raw(if tail { "; the last one is the long tail.</p>\n" } else { ".</p>\n" });
-    page.raw("<details><summary>Figures</summary><table><thead><tr><th>from</th><th>below</th><th>answers</th></tr></thead><tbody>\n");
-    for bin in bins.iter().filter(|bin| bin.count > 0) {
-        page.raw("<tr><td>").text(show(bin.from)).raw("</td><td>").text(show(bin.to)).raw("</td><td>");
-        page.text(count(bin.count)).raw("</td></tr>\n");
+}
+
+impl Figure {
+    fn of(bin: &Bin, show: &impl Fn(u64) -> String) -> Self {
+        Self { from: show(bin.from), below: show(bin.to), answers: bin.count }
     }
-    page.raw("</tbody></table></details>\n</section>\n");
 }
 
-pub(super) fn over_time(over_time: Option<&OverTime>, page: &mut Markup) {
-    let Some(OverTime { from, to, seconds_each, answers }) = over_time else { return };
-    page.raw("<section class=\"card\">\n<h2>Answers over time</h2>\n<p class=\"muted\">By the time that the service wrote on each answer.</p>\n");
-    let start: jiff::Timestamp = from.parse().unwrap_or_default();
-    let label = |i: usize| {
-        let begin = start.as_second() + i64::try_from(i).unwrap_or_default() * seconds_each;
-        let begin = jiff::Timestamp::from_second(begin).unwrap_or_default();
-        format!("{}: {}", begin.strftime("%Y-%m-%d %H:%M:%S UTC"), plural(answers[i], "answer"))
-    };
-    bars("Answers over time", answers, false, &label, page);
-    page.raw("<p class=\"axis\"><span>").text(time(from)).raw("</span><span>").text(time(to)).raw("</span></p>\n");
-    page.raw("<p class=\"muted small\">Each bar is ").text(seconds(*seconds_each)).raw("; the tallest holds ");
-    page.text(plural(answers.iter().copied().max().unwrap_or_default(), "answer")).raw(".</p>\n</section>\n");
+/// Answers over time.
+#[derive(Debug, Serialize)]
+pub(super) struct TimelineCard {
+    chart: BarChart,
+    from: String,
+    to: String,
+    bar_width: String,
+    tallest: u64,
 }
 
-fn bars(title: &'static str, counts: &[u64], tail: bool, label: &dyn Fn(usize) -> String, page: &mut Markup) {
-    let highest = counts.iter().copied().max().unwrap_or_default().max(1);
-    let width = counts.len().max(LEAST) * PITCH;
-    page.raw("<svg class=\"chart\" role=\"img\" aria-label=\"").raw(title).raw("\" viewBox=\"0 0 ").text(width);
-    page.raw(" 100\" preserveAspectRatio=\"none\">\n");
-    for (i, &number) in counts.iter().enumerate().filter(|(_, number)| **number > 0) {
-        let height = (number as f64 * HEIGHT / highest as f64).max(VISIBLE);
-        page.raw(if tail && i + 1 == counts.len() { "<rect class=\"tail\" x=\"" } else { "<rect x=\"" });
-        page.text(i * PITCH + 1).raw("\" y=\"").text(format_args!("{:.2}", HEIGHT - height));
-        page.raw("\" width=\"8\" height=\"").text(format_args!("{height:.2}")).raw("\"><title>").text(label(i));
-        page.raw("</title></rect>\n");
+impl TimelineCard {
+    pub(super) fn of(over_time: &OverTime) -> Self {
+        let OverTime { from, to, seconds_each, answers } = over_time;
+        let start: jiff::Timestamp = from.parse().unwrap_or_default();
+        let bar_label = |i: usize| {
+            let begin = start.as_second() + i64::try_from(i).unwrap_or_default() * seconds_each;
+            let begin = jiff::Timestamp::from_second(begin).unwrap_or_default();
+            format!("{}: {}", begin.strftime("%Y-%m-%d %H:%M:%S UTC"), plural(answers[i], "answer"))
+        };
+        Self {
+            chart: BarChart::of("Answers over time", answers, false, bar_label),
+            from: minute(from),
+            to: minute(to),
+            bar_width: whole_units(*seconds_each),
+            tallest: answers.iter().copied().max().unwrap_or_default(),
+        }
     }
-    page.raw("</svg>\n");
 }
 
-/// `paid` of `list` of `most`, as one bar over another.
-pub(super) fn money_bar(paid: f64, list: f64, page: &mut Markup) {
-    page.raw("<svg class=\"bar\" aria-hidden=\"true\" viewBox=\"0 0 100 8\" preserveAspectRatio=\"none\">");
-    page.raw("<rect class=\"track\" width=\"100\" height=\"8\"/><rect class=\"saved\" width=\"");
-    page.text(format_args!("{:.2}", list * 100.0)).raw("\" height=\"8\"/><rect width=\"");
-    page.text(format_args!("{:.2}", paid * 100.0)).raw("\" height=\"8\"/></svg>\n");
+/// A length of time in the largest unit that fits: `15 seconds`, `1 hour`.
+fn whole_units(seconds: i64) -> String {
+    let units = [(604_800, "week"), (86_400, "day"), (3_600, "hour"), (60, "minute")];
+    let (unit, name) = units.into_iter().find(|(unit, _)| seconds % unit == 0).unwrap_or((1, "second"));
+    plural(u64::try_from(seconds / unit).unwrap_or_default(), name)
 }

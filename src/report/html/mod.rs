@@ -1,167 +1,195 @@
-//! The report as one page for browsers: no network, no fonts, and no word of others that could be taken for markup.
+//! The report as one page for browsers. It needs no network, and no text from outside can become markup.
 //!
-//! Everything that is not written here goes through `Markup::text`, which escapes; the policy in the head allows this
-//! page's own style and script by their hashes and nothing else. The same report gives the same bytes.
+//! `page.html` is the template. It prints every value through [`print`], which escapes. Only the page's own style and script
+//! are printed as they are, and the page's policy allows these two by their hashes and nothing else. The same report gives
+//! the same bytes.
 
 mod charts;
-mod lists;
-mod markup;
+mod models;
+mod tiles;
+mod view;
 
-use markup::{Markup, count, plural};
+use std::fmt::{self, Write as _};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value};
 use ring::digest::{SHA256, digest};
 
-use crate::price::Nanos;
-use crate::report::details::{Report, Source};
-use crate::summary::{Summary, span};
+use super::details::ReportDocument;
+use crate::text::{count, plural};
+use view::PageView;
 
+const TEMPLATE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// The page.
-pub fn page(report: &Report) -> String {
-    let mut page = Markup::default();
-    let title = match (&report.summary.job, &report.details.source) {
-        (Some(job), Source::Job { name: Some(name), .. }) => format!("{job} {name}"),
-        (Some(job), _) => job.clone(),
-        (None, Source::Files { files, .. }) => files.join(", "),
-        (None, Source::Job { .. }) => "a job".to_owned(),
-    };
-    head(&title, &mut page);
-    page.raw("<body>\n<main>\n");
-    header(&title, report, &mut page);
-    tiles(report, &mut page);
-    lists::models(report, &mut page);
-    page.raw("<div class=\"pair\">\n");
-    charts::latency(report, &mut page);
-    charts::lengths(&report.details.answer_tokens, &mut page);
-    page.raw("</div>\n");
-    charts::over_time(report.details.over_time.as_ref(), &mut page);
-    page.raw("<div class=\"pair\">\n");
-    lists::top("Slowest answers", &report.details.slowest, &mut page);
-    lists::top("Dearest rows", &report.details.dearest, &mut page);
-    page.raw("</div>\n");
-    lists::truncated(&report.details.truncated, &mut page);
-    lists::errors(report, &mut page);
-    lists::failed(report, &mut page);
-    page.raw("</main>\n<footer>Made by llbatch ").text(env!("CARGO_PKG_VERSION"));
-    page.raw(". Money is computed from the tokens that the server reported.</footer>\n<script>");
-    page.raw(SCRIPT).raw("</script>\n</body>\n</html>\n");
-    page.done()
+/// Renders the page. The template is part of the program, and tests render all of its parts: it cannot fail.
+pub fn page(report: &ReportDocument) -> String {
+    render(&PageView::of(report)).expect("the template renders every report")
 }
 
-fn head(title: &str, page: &mut Markup) {
-    page.raw("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
-    page.raw("<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-");
-    page.text(sha256(STYLE)).raw("'; script-src 'sha256-").text(sha256(SCRIPT));
-    page.raw("'; base-uri 'none'; form-action 'none'\">\n<meta name=\"referrer\" content=\"no-referrer\">\n");
-    page.raw("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
-    page.raw("<meta name=\"color-scheme\" content=\"light dark\">\n<title>")
-        .text(title)
-        .raw(": llbatch report</title>\n");
-    page.raw("<style>").raw(STYLE).raw("</style>\n</head>\n");
+fn render(view: &PageView<'_>) -> Result<String, Error> {
+    let mut engine = Environment::new();
+    engine.set_undefined_behavior(UndefinedBehavior::Strict);
+    engine.set_auto_escape_callback(|_| AutoEscape::Html);
+    engine.set_formatter(print);
+    engine.set_trim_blocks(true);
+    engine.set_lstrip_blocks(true);
+    engine.set_keep_trailing_newline(true);
+    engine.add_filter("count", count);
+    engine.add_filter("plural", |number: u64, noun: &str| plural(number, noun));
+    engine.add_global("version", env!("CARGO_PKG_VERSION"));
+    for (name, text) in [("style", STYLE), ("script", SCRIPT)] {
+        engine.add_global(name, Value::from_safe_string(text.to_owned()));
+        engine.add_global(format!("{name}_hash"), sha256(text));
+    }
+    engine.add_template("page.html", TEMPLATE)?;
+    engine.get_template("page.html")?.render(view)
 }
 
-fn header(title: &str, report: &Report, page: &mut Markup) {
-    let summary = &report.summary;
-    page.raw("<header>\n<p class=\"kicker\">llbatch report</p>\n<h1 class=\"x\">")
-        .text(title)
-        .raw("</h1>\n<p class=\"x muted\">");
-    match &report.details.source {
-        Source::Job { created_at, input, .. } => {
-            page.text(summary.transport.as_deref().unwrap_or_default()).raw(", <b>").text(&summary.state);
-            page.raw("</b>, begun ").text(markup::time(created_at)).raw(", input ").text(input);
+/// Prints a value of the template: markup of this program as it is, everything else escaped.
+fn print(out: &mut Output<'_>, _: &State<'_, '_>, value: &Value) -> Result<(), Error> {
+    if value.is_undefined() {
+        return Err(Error::from(ErrorKind::UndefinedError));
+    }
+    let written = if value.is_safe() { write!(out, "{value}") } else { write!(Escaped(out), "{value}") };
+    written.map_err(Error::from)
+}
+
+/// Escapes text for a place between tags or in a quoted attribute.
+struct Escaped<W>(W);
+
+impl<W: fmt::Write> fmt::Write for Escaped<W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            match c {
+                '&' => self.0.write_str("&amp;")?,
+                '<' => self.0.write_str("&lt;")?,
+                '>' => self.0.write_str("&gt;")?,
+                '"' => self.0.write_str("&quot;")?,
+                '\'' => self.0.write_str("&#39;")?,
+                '\n' | '\t' => self.0.write_char(c)?,
+                // Characters that are invisible, or turn the reading order around, are shown by their number.
+                c if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+                    write!(self.0, "{}", c.escape_unicode())?;
+                }
+                c => self.0.write_char(c)?,
+            }
         }
-        Source::Files { files, batch_price } => {
-            page.text(plural(files.len() as u64, "results file")).raw(", counted at the ");
-            page.text(if *batch_price { "batch" } else { "realtime" }).raw(" price");
-        }
+        Ok(())
     }
-    page.raw("</p>\n");
-    if summary.exit.code != 0 {
-        page.raw("<p class=\"x\">").text(&summary.exit.reason);
-        if let Some(next) = &summary.exit.next {
-            page.raw(". Next: <code>").text(next).raw("</code>");
-        }
-        page.raw("</p>\n");
-    }
-    page.raw("</header>\n");
 }
 
-fn tiles(report: &Report, page: &mut Markup) {
-    let (summary, details) = (&report.summary, &report.details);
-    let rows = &summary.rows;
-    page.raw("<section class=\"tiles\" aria-label=\"Summary\">\n");
-    let pending = if rows.pending > 0 { format!(", {} to do", count(rows.pending)) } else { String::new() };
-    tile(page, "answered", &count(rows.succeeded), &format!("of {}{pending}", plural(rows.total, "row")), false);
-    let part = if rows.total == 0 { 0.0 } else { rows.failed as f64 * 100.0 / rows.total as f64 };
-    tile(page, "failed", &count(rows.failed), &format!("{part:.1}% of all rows"), rows.failed > 0);
-    tile(page, "cost", &cost(summary), &cost_note(summary), false);
-    let tokens = &summary.tokens;
-    let split = format!("{} prompt, {} completion", count(tokens.prompt), count(tokens.completion));
-    tile(page, "tokens", &count(tokens.total), &split, false);
-    let latency = &summary.latency_ms;
-    if let (Some(p50), Some(p90), Some(p99)) = (latency.p50, latency.p90, latency.p99) {
-        let note = format!("median; p90 {}, p99 {}", span(p90.into()), span(p99.into()));
-        tile(page, "latency", &span(p50.into()), &note, false);
-    }
-    let speed = &details.tokens_per_s;
-    if let Some(overall) = speed.overall {
-        let one = speed.row_p50.map(|p50| format!("; one answer {}/s", count(p50.round() as u64))).unwrap_or_default();
-        tile(page, "speed", &format!("{}/s", count(overall.round() as u64)), &format!("tokens of answers{one}"), false);
-    }
-    if details.truncated.count > 0 {
-        tile(page, "cut off", &count(details.truncated.count), "answers that reached max_tokens", true);
-    }
-    page.raw("</section>\n");
-}
-
-fn tile(page: &mut Markup, label: &'static str, value: &str, note: &str, alarming: bool) {
-    page.raw(if alarming { "<div class=\"card tile bad\">" } else { "<div class=\"card tile\">" });
-    page.raw("<p class=\"label\">").text(label).raw("</p><p class=\"value\">").text(value);
-    page.raw("</p><p class=\"muted\">").text(note).raw("</p></div>\n");
-}
-
-fn cost(summary: &Summary) -> String {
-    summary.cost.usd.map_or_else(|| "unknown".to_owned(), |usd| summary.spelling().show(usd))
-}
-
-fn cost_note(summary: &Summary) -> String {
-    let (cost, spelling) = (&summary.cost, summary.spelling());
-    let some = |amount: Option<Nanos>| amount.filter(|amount| amount.0 > 0).map(|amount| spelling.show(amount));
-    let mut notes = Vec::new();
-    if let (Some(_), Some(list), Some(usd)) = (some(cost.saved_usd), cost.realtime_usd, cost.usd) {
-        let shown = |amount: Nanos| (amount, spelling.round(amount));
-        let less = spelling.less(shown(list), shown(usd));
-        notes.push(format!("{less} less than the list price of {}", spelling.show(list)));
-    }
-    notes.extend(some(cost.at_risk_usd).map(|at_risk| format!("up to {at_risk} more at risk")));
-    notes.extend(some(cost.wasted_usd).map(|wasted| format!("{wasted} of it thrown away")));
-    if !cost.unpriced_models.is_empty() {
-        notes.push(format!("without {} of unknown price", plural(cost.unpriced_models.len() as u64, "model")));
-    } else if cost.estimated {
-        notes.push("estimated".to_owned());
-    }
-    if cost.usd == Some(Nanos::ZERO) && notes.is_empty() {
-        return "nothing was used".to_owned();
-    }
-    if notes.is_empty() { "at the list price".to_owned() } else { notes.join("; ") }
-}
-
-/// In base64, as a policy names it.
+/// The SHA-256 of `text` in base64, as a content security policy has it.
 fn sha256(text: &str) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let hash = digest(&SHA256, text.as_bytes());
-    let mut out = String::new();
-    for bytes in hash.as_ref().chunks(3) {
-        let number =
-            bytes.iter().fold(0_usize, |number, byte| number << 8 | usize::from(*byte)) << (8 * (3 - bytes.len()));
-        for letter in 0..4 {
-            let wanted = letter <= bytes.len();
-            out.push(if wanted { char::from(LETTERS[number >> (18 - 6 * letter) & 63]) } else { '=' });
-        }
-    }
-    out
+    STANDARD.encode(digest(&SHA256, text.as_bytes()))
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::error::Exit;
+    use crate::outcome::{ErrorCode, Outcome, RowError, Usage};
+    use crate::price::Price;
+    use crate::report::answer::AnswerBody;
+    use crate::report::details::ReportSource;
+    use crate::report::folded::Folded;
+    use crate::summary::{Charge, Meta};
+
+    /// A text that would run, load or break out of its place if it were taken for markup.
+    const HOSTILE: &str = "</script><img src=x onerror=\"f()\">'{{ title }}\u{202e}";
+
+    fn outcome(row: u64, error: Option<RowError>) -> Outcome {
+        let model = format!("{HOSTILE}{}", row % 60);
+        Outcome {
+            error,
+            status: row.is_multiple_of(2).then_some(500),
+            usage: Some(Usage { prompt: 10, completion: row }),
+            attempts: 1,
+            latency_ms: row as u32 * 7,
+            ..Outcome::unsent(row, format!("{HOSTILE}{row}").into(), model.as_str().into(), ErrorCode::Missing, "")
+        }
+    }
+
+    fn failure(row: u64) -> Option<RowError> {
+        let code = if row.is_multiple_of(2) { ErrorCode::ServerError } else { ErrorCode::Timeout };
+        row.is_multiple_of(3).then(|| RowError { code, message: HOSTILE.to_owned() })
+    }
+
+    /// A report on the first `rows` of many rows: every third failed, every answer was cut off.
+    fn report(rows: u64, source: ReportSource, meta: &Meta) -> ReportDocument {
+        let list = Price { input: 1_000_000_000, output: 2_000_000_000 };
+        let paid = Price { input: 500_000_000, output: 1_000_000_000 };
+        let mut folded = Folded::new(rows + rows / 100);
+        for row in 1..=rows {
+            let created = 1_790_000_000 + row;
+            let choice = serde_json::json!({"text": HOSTILE.repeat(2), "finish_reason": "length"});
+            let body = serde_json::json!({"created": created, "choices": [choice]}).to_string();
+            let outcome = outcome(row, failure(row));
+            let body = (row % 5 > 0).then(|| AnswerBody::of(&body));
+            folded.add(&outcome, &Charge::of(&outcome, Some(paid), Some(list)), body.as_ref());
+        }
+        let summary = folded.totals.summary(meta);
+        folded.details.into_report(summary, source, Some(9.0))
+    }
+
+    fn job() -> ReportSource {
+        let created_at = "2026-09-21T14:13:20Z".to_owned();
+        ReportSource::Job { name: Some(HOSTILE.to_owned()), created_at, input: HOSTILE.to_owned() }
+    }
+
+    fn files() -> ReportSource {
+        ReportSource::Files { files: vec![HOSTILE.to_owned(), "b".to_owned()], batch_price: true }
+    }
+
+    #[test]
+    fn full_report_shows_every_part() {
+        let next = Some(format!("llbatch retry {HOSTILE}"));
+        let meta = Meta { job: Some("j-1".to_owned()), exit: Exit::RowsFailed, next, ..Meta::blank() };
+        let full = page(&report(1_000, job(), &meta));
+        for part in [
+            "begun 2026-09-21 14:13 UTC, input &lt;/script&gt;",
+            "Next: <code>llbatch retry",
+            "of 1,010 rows, 10 to do",
+            "and 20 more models",
+            "saved against the list price",
+            "<h2>Latency</h2>",
+            "<h2>Length of answers</h2>",
+            "<h2>Answers over time</h2>",
+            "Each bar is 30 seconds",
+            "<th>time</th>",
+            "The first 20.",
+            "<a href=\"#search=timeout\">",
+            "<li id=\"search=timeout\">",
+            "300 of 333, some of every code.",
+            "HTTP 500",
+        ] {
+            assert!(full.contains(part), "{part}");
+        }
+        assert_eq!(full.matches("<svg class=\"chart\"").count(), 3);
+        assert!(!full.contains("<img") && !full.contains("onerror=\"") && !full.contains('\u{202e}'));
+        assert_eq!(full.matches("</script>").count(), 1);
+        assert_eq!(full, page(&report(1_000, job(), &meta)), "the same report gives the same bytes");
+    }
+
+    #[test]
+    fn small_and_empty_reports_leave_out_parts() {
+        let one = page(&report(1, files(), &Meta::blank()));
+        assert!(one.contains("2 results files, counted at the batch price"));
+        assert!(one.contains("<p>1 token for each of 1 answer</p>") && !one.contains("Failed rows"));
+        assert!(page(&report(3, files(), &Meta::blank())).contains("All 1."));
+        let empty = page(&report(0, files(), &Meta::blank()));
+        for part in ["<svg", "NaN", "<li", "<h2>", "class=\"pair\""] {
+            assert!(!empty.contains(part), "{part}");
+        }
+        assert!(empty.contains("of 0 rows") && empty.ends_with("</html>\n"));
+    }
+
+    #[test]
+    fn hashes_are_spelled_as_browsers_spell_them() {
+        // The digests of FIPS 180, in base64.
+        assert_eq!(sha256("abc"), "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=");
+        assert_eq!(sha256(""), "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
+    }
+}

@@ -1,0 +1,144 @@
+//! The body of an answer, as far as a report reads it: the model, the time, whether it was cut off, its beginning.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// Bytes of a text that are read: more than a report ever shows of it.
+const LOOK: usize = 4096;
+
+/// The facts of an answer that an outcome does not keep.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AnswerFacts {
+    /// The answer ended at `max_tokens` or at the end of the context (`finish_reason: length`).
+    pub truncated: bool,
+    /// The time at which the service says it made the answer, in seconds since 1970.
+    pub created: Option<i64>,
+}
+
+/// The body of a response.
+#[derive(Debug)]
+pub struct AnswerBody<'a> {
+    text: &'a str,
+    members: AnswerMembers<'a>,
+}
+
+/// The members of a body that a report reads. Leaves stay raw, so that a value of an unexpected type costs no other value.
+#[derive(Debug, Default, Deserialize)]
+struct AnswerMembers<'a> {
+    #[serde(borrow, default)]
+    model: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    created: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    choices: Option<Vec<AnswerChoice<'a>>>,
+    #[serde(borrow, default)]
+    text: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Deserialize)]
+struct AnswerChoice<'a> {
+    #[serde(borrow, default)]
+    message: Option<AnswerMessage<'a>>,
+    #[serde(borrow, default)]
+    text: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    finish_reason: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Deserialize)]
+struct AnswerMessage<'a> {
+    #[serde(borrow, default)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    tool_calls: Option<&'a RawValue>,
+}
+
+impl<'a> AnswerBody<'a> {
+    /// Reads a body. One of an unexpected shape has no members.
+    pub fn of(text: &'a str) -> Self {
+        // Serde would take an array for a struct.
+        let is_object = text.trim_start().starts_with('{');
+        let members = if is_object { serde_json::from_str(text).unwrap_or_default() } else { AnswerMembers::default() };
+        Self { text, members }
+    }
+
+    /// The model that answered, as the body says.
+    pub fn model(&self) -> Option<Cow<'a, str>> {
+        let raw = self.members.model?.get();
+        raw.starts_with('"').then(|| text_of(raw)).filter(|name| !name.is_empty())
+    }
+
+    /// The facts that an outcome does not keep. An answer with several choices is truncated if one of them is.
+    pub fn facts(&self) -> AnswerFacts {
+        let cut = |choice: &AnswerChoice<'_>| choice.finish_reason.is_some_and(|reason| reason.get() == "\"length\"");
+        AnswerFacts {
+            truncated: self.members.choices.iter().flatten().any(cut),
+            created: self.members.created.and_then(|raw| raw.get().parse().ok()),
+        }
+    }
+
+    /// The beginning of the answer: of a chat's first content or tool calls, or of the text of a completion or a transcript.
+    /// Of any other body, the beginning of the body itself.
+    pub fn start(&self) -> String {
+        let choice = self.members.choices.iter().flatten().next();
+        let content = choice.and_then(|choice| match &choice.message {
+            Some(message) => message.content.filter(|content| content.get() != "null").or(message.tool_calls),
+            None => choice.text,
+        });
+        let raw = content.or(self.members.text).map_or(self.text, RawValue::get);
+        text_of(&raw[..raw.floor_char_boundary(LOOK)]).into_owned()
+    }
+}
+
+/// The text that a JSON string spells, also if the string is cut off. Anything else is returned as it is.
+fn text_of(raw: &str) -> Cow<'_, str> {
+    if let Ok(text) = serde_json::from_str::<String>(raw) {
+        return Cow::Owned(text);
+    }
+    let Some(rest) = raw.strip_prefix('"') else { return Cow::Borrowed(raw) };
+    // The cut may have gone through an escape, which is 12 bytes long at most.
+    (rest.len().saturating_sub(12)..=rest.len())
+        .rev()
+        .filter(|end| rest.is_char_boundary(*end))
+        .find_map(|end| serde_json::from_str::<String>(&format!("\"{}\"", &rest[..end])).ok())
+        .map_or(Cow::Borrowed(rest), Cow::Owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_beginning_is_found_in_every_kind_of_body() {
+        let long = format!(r#"{{"choices":[{{"text":"{}"}}]}}"#, r"\u00e9\ud83d\ude00\n".repeat(900));
+        let cases = [
+            (r#"{"choices":[{"message":{"content":"a\n<b>","tool_calls":[]}}]}"#, "a\n<b>"),
+            (r#"{"choices":[{"message":{"content":null,"tool_calls":[{"id":"c"}]}}]}"#, r#"[{"id":"c"}]"#),
+            (r#"{"choices":[{"text":"once"},{"text":"twice"}]}"#, "once"),
+            (r#"{"text":"a transcript"}"#, "a transcript"),
+            (r#"{"error":{"message":"no"}}"#, r#"{"error":{"message":"no"}}"#),
+            (r#""plain \"words\"""#, "plain \"words\""),
+            ("[1]", "[1]"),
+            ("<html>", "<html>"),
+        ];
+        for (body, start) in cases {
+            assert_eq!(AnswerBody::of(body).start(), start, "{body}");
+        }
+        let start = AnswerBody::of(&long).start();
+        assert!(start.starts_with("é😀\né😀\n") && start.chars().count() > 500, "{start}");
+    }
+
+    #[test]
+    fn values_of_another_type_are_ignored() {
+        let body = AnswerBody::of(r#"{"model":7,"created":"x","choices":[{"finish_reason":3}]}"#);
+        assert_eq!((body.model(), body.facts().truncated, body.facts().created), (None, false, None));
+        let body = AnswerBody::of(
+            r#"{"model":"o\/m","created":1790000000,"choices":[{"finish_reason":"stop"},{"finish_reason":"length"}]}"#,
+        );
+        assert_eq!(body.model().as_deref(), Some("o/m"));
+        assert_eq!((body.facts().truncated, body.facts().created), (true, Some(1_790_000_000)));
+        assert!(AnswerBody::of("[[]]").model().is_none());
+    }
+}

@@ -1,0 +1,208 @@
+//! The figures of results files: JSON lines of llbatch or of the service, flat lines, and tables.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use super::answer::AnswerBody;
+use super::flat::FlatRow;
+use super::folded::Folded;
+use crate::batch::line::{self, Garbled, Reading};
+use crate::batch::lines::Lines;
+use crate::error::{Error, Exit, Result};
+use crate::input::{Format, Source};
+use crate::money::Money;
+use crate::outcome::{ErrorCode, Outcome};
+use crate::price::Table;
+
+/// The rows of results files, and the warnings about them.
+#[derive(Debug)]
+pub struct ReadFiles {
+    /// The folded rows.
+    pub folded: Folded,
+    /// Lines that are not results, and ids that occur more than once.
+    pub warnings: Vec<String>,
+}
+
+/// Folds the rows of results files, compressed ones included. The name `-` is standard input. An output file and an error
+/// file of the service have the same kind of lines. A file does not say how its rows were paid for: `batch` does.
+///
+/// # Errors
+/// 66 if a file cannot be read, 65 if a file has lines and none of them is a result.
+pub fn of_files(files: &[String], prices: Table, batch: bool) -> Result<ReadFiles> {
+    let mut reader = FilesReader {
+        money: Money::new(prices),
+        folded: Folded::new(0),
+        batch,
+        rows: 0,
+        ids: HashSet::default(),
+        repeated: Places::default(),
+        warnings: Vec::new(),
+    };
+    for file in files {
+        reader.file(file)?;
+    }
+    Ok(reader.done())
+}
+
+struct FilesReader {
+    money: Money,
+    folded: Folded,
+    batch: bool,
+    rows: u64,
+    /// Hashes of ids, eight bytes per row.
+    ids: HashSet<u64, BuildHasherDefault<DefaultHasher>>,
+    /// Lines whose id an earlier line had.
+    repeated: Places,
+    warnings: Vec<String>,
+}
+
+impl FilesReader {
+    fn file(&mut self, file: &str) -> Result<()> {
+        let (path, shown) = if file == "-" { ("/dev/stdin", "standard input") } else { (file, file) };
+        let path = Path::new(path);
+        let source = Source::open(path, shown)?;
+        match Format::of_path(path) {
+            Some(Format::Csv) => self.table(source, b',', shown),
+            Some(Format::Tsv) => self.table(source, b'\t', shown),
+            _ => self.lines(source, shown),
+        }
+    }
+
+    fn done(mut self) -> ReadFiles {
+        if let Some(first) = &self.repeated.first {
+            let more = self.repeated.more();
+            self.warnings.push(format!("{first}: an id that was there before; each line is counted{more}"));
+        }
+        self.folded.totals.set_rows(self.rows);
+        ReadFiles { folded: self.folded, warnings: self.warnings }
+    }
+
+    fn lines(&mut self, source: Source, shown: &str) -> Result<()> {
+        let mut lines = Lines::of(source);
+        let rows_before = self.rows;
+        let mut bad = Places::default();
+        while let Some(line) = lines.next().map_err(|error| unreadable(shown, error))? {
+            if line.bytes.is_some_and(<[u8]>::is_empty) {
+                continue;
+            }
+            match line.bytes.map_or_else(|| Err(Garbled::TooLong.to_string()), |bytes| self.line(bytes)) {
+                Ok(true) => {}
+                Ok(false) => self.repeated.add(|| format!("{shown}:{}", line.number)),
+                Err(why) => bad.add(|| format!("{shown}:{}: no result line: {why}", line.number)),
+            }
+        }
+        match &bad.first {
+            Some(first) if self.rows == rows_before => Err(Error::new(Exit::Data, first.clone()).hint(
+                "results are JSON lines with custom_id, response and error, or flat rows with our own columns (no --prefix)",
+            )),
+            Some(first) => {
+                self.warnings.push(format!("{first}{}", bad.more()));
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Counts a line. Returns whether its id is new. The error says why the line is not a result.
+    fn line(&mut self, bytes: &[u8]) -> Result<bool, String> {
+        let result = line::read(bytes).map_err(|garbled| garbled.to_string())?;
+        if result.error.is_some() && result.status.is_none() && result.body.is_none() {
+            if let Some(row) = FlatRow::of_line(self.rows + 1, bytes) {
+                return Ok(self.flat(row));
+            }
+            let members: BTreeMap<String, &RawValue> = serde_json::from_slice(bytes).unwrap_or_default();
+            if !members.contains_key("response") && !members.contains_key("error") {
+                return Err("neither response nor error".to_owned());
+            }
+        }
+        Ok(self.result(result))
+    }
+
+    /// Counts a line of the service's shape. Returns whether its id is new.
+    fn result(&mut self, result: Reading<'_>) -> bool {
+        let body = result.body.map(AnswerBody::of);
+        let model: Arc<str> = body.as_ref().and_then(AnswerBody::model).unwrap_or_default().into();
+        let row = Outcome::unsent(self.rows + 1, result.id.into(), model, ErrorCode::Missing, "");
+        let batch = self.batch.then_some(0);
+        let mut outcome = Outcome { error: result.error, status: result.status, usage: result.usage, batch, ..row };
+        let charge = self.money.charge(&outcome);
+        // As for an answer of a batch, the time that it took is unknown.
+        outcome.batch = Some(0);
+        self.folded.add(&outcome, &charge, body.as_ref());
+        self.counted(&outcome)
+    }
+
+    /// Counts a flat row. Returns whether its id is new.
+    fn flat(&mut self, FlatRow { mut outcome, body }: FlatRow) -> bool {
+        // Only an answer of a batch has no latency.
+        let in_batch = self.batch || (outcome.ok() && outcome.latency_ms == 0);
+        outcome.batch = in_batch.then_some(0);
+        let body = body.as_deref().map(AnswerBody::of);
+        self.folded.add(&outcome, &self.money.charge(&outcome), body.as_ref());
+        self.counted(&outcome)
+    }
+
+    fn counted(&mut self, outcome: &Outcome) -> bool {
+        self.rows += 1;
+        self.ids.insert(self.ids.hasher().hash_one(&outcome.id))
+    }
+
+    fn table(&mut self, source: Source, delimiter: u8, shown: &str) -> Result<()> {
+        let mut rows = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(source);
+        let broken = |error: csv::Error| Error::new(Exit::Data, format!("{shown}: no table of results: {error}"));
+        let header = rows.headers().map_err(broken)?.clone();
+        let columns: Vec<&str> = header.iter().collect();
+        for record in rows.records() {
+            let record = record.map_err(broken)?;
+            let line = record.position().map_or(0, csv::Position::line);
+            // llbatch writes its own columns after those of the input.
+            let cell = |name: &str| {
+                let place = columns.iter().rposition(|column| *column == name)?;
+                record.get(place).filter(|text| !text.is_empty()).map(Cow::Borrowed)
+            };
+            let Some(row) = FlatRow::of_cells(self.rows + 1, &cell) else {
+                let message = format!("{shown}:{line}: no row of results: no custom_id or attempts");
+                return Err(Error::new(Exit::Data, message)
+                    .hint("a table of results has our own columns, as `run` and `fetch` write them without --prefix"));
+            };
+            if !self.flat(row) {
+                self.repeated.add(|| format!("{shown}:{line}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The first of many places, and their number.
+#[derive(Default)]
+struct Places {
+    first: Option<String>,
+    count: u64,
+}
+
+impl Places {
+    fn add(&mut self, place: impl FnOnce() -> String) {
+        self.first.get_or_insert_with(place);
+        self.count += 1;
+    }
+
+    /// The end of a sentence about the first place, for the others.
+    fn more(&self) -> String {
+        match self.count {
+            0 | 1 => String::new(),
+            count => format!(" (and {} more such lines)", count - 1),
+        }
+    }
+}
+
+fn unreadable(shown: &str, error: std::io::Error) -> Error {
+    match error.downcast::<Error>() {
+        Ok(ours) => ours,
+        Err(error) => crate::input::unreadable(shown, error),
+    }
+}

@@ -1,0 +1,96 @@
+//! The figures at the top of the page.
+
+use serde::Serialize;
+
+use crate::price::Nanos;
+use crate::report::details::{ReportDetails, ReportDocument};
+use crate::summary::{Summary, span};
+use crate::text::{count, plural};
+
+/// A figure with its label and a note.
+#[derive(Debug, Serialize)]
+pub(super) struct Tile {
+    label: &'static str,
+    value: String,
+    note: String,
+    /// The figure is shown in red.
+    bad: bool,
+}
+
+impl Tile {
+    fn new(label: &'static str, value: String, note: String) -> Self {
+        Self { label, value, note, bad: false }
+    }
+}
+
+pub(super) fn tiles(report: &ReportDocument) -> Vec<Tile> {
+    let ReportDocument { summary, details } = report;
+    let tokens = &summary.tokens;
+    let split = format!("{} prompt, {} completion", count(tokens.prompt), count(tokens.completion));
+    let mut tiles = vec![
+        answered(summary),
+        failed(summary),
+        Tile::new("cost", cost(summary), cost_note(summary)),
+        Tile::new("tokens", count(tokens.total), split),
+    ];
+    tiles.extend(latency(summary));
+    tiles.extend(speed(details));
+    if details.truncated.count > 0 {
+        let note = "answers that reached max_tokens".to_owned();
+        tiles.push(Tile { bad: true, ..Tile::new("cut off", count(details.truncated.count), note) });
+    }
+    tiles
+}
+
+fn answered(summary: &Summary) -> Tile {
+    let rows = &summary.rows;
+    let pending = if rows.pending > 0 { format!(", {} to do", count(rows.pending)) } else { String::new() };
+    Tile::new("answered", count(rows.succeeded), format!("of {}{pending}", plural(rows.total, "row")))
+}
+
+fn failed(summary: &Summary) -> Tile {
+    let rows = &summary.rows;
+    let percent = if rows.total == 0 { 0.0 } else { rows.failed as f64 * 100.0 / rows.total as f64 };
+    let tile = Tile::new("failed", count(rows.failed), format!("{percent:.1}% of all rows"));
+    Tile { bad: rows.failed > 0, ..tile }
+}
+
+fn latency(summary: &Summary) -> Option<Tile> {
+    let latency = &summary.latency_ms;
+    let [p50, p90, p99] = [latency.p50?, latency.p90?, latency.p99?].map(|ms| span(ms.into()));
+    Some(Tile::new("latency", p50, format!("median; p90 {p90}, p99 {p99}")))
+}
+
+fn speed(details: &ReportDetails) -> Option<Tile> {
+    let speed = &details.tokens_per_s;
+    let overall = count(speed.overall?.round() as u64);
+    let one = speed.row_p50.map(|p50| format!("; one answer {}/s", count(p50.round() as u64))).unwrap_or_default();
+    Some(Tile::new("speed", format!("{overall}/s"), format!("tokens of answers{one}")))
+}
+
+fn cost(summary: &Summary) -> String {
+    summary.cost.usd.map_or_else(|| "unknown".to_owned(), |usd| summary.spelling().show(usd))
+}
+
+fn cost_note(summary: &Summary) -> String {
+    let (cost, spelling) = (&summary.cost, summary.spelling());
+    let some = |amount: Option<Nanos>| amount.filter(|amount| amount.0 > 0).map(|amount| spelling.show(amount));
+    let mut notes = Vec::new();
+    if let (Some(_), Some(list), Some(usd)) = (some(cost.saved_usd), cost.realtime_usd, cost.usd) {
+        let shown = |amount: Nanos| (amount, spelling.round(amount));
+        let less = spelling.less(shown(list), shown(usd));
+        notes.push(format!("{less} less than the list price of {}", spelling.show(list)));
+    }
+    notes.extend(some(cost.at_risk_usd).map(|at_risk| format!("up to {at_risk} more at risk")));
+    notes.extend(some(cost.wasted_usd).map(|wasted| format!("{wasted} of it thrown away")));
+    if !cost.unpriced_models.is_empty() {
+        notes.push(format!("without {} of unknown price", plural(cost.unpriced_models.len() as u64, "model")));
+    } else if cost.estimated {
+        notes.push("estimated".to_owned());
+    }
+    match notes.as_slice() {
+        [] if cost.usd == Some(Nanos::ZERO) => "nothing was used".to_owned(),
+        [] => "at the list price".to_owned(),
+        notes => notes.join("; "),
+    }
+}

@@ -1,0 +1,199 @@
+//! The values that the template prints.
+
+use serde::Serialize;
+
+use super::charts::{HistogramCard, TimelineCard};
+use super::models::ModelsCard;
+use super::tiles::{Tile, tiles};
+use crate::outcome::ErrorCode;
+use crate::price::Nanos;
+use crate::report::details::{FailedRow, ReportDetails, ReportDocument, ReportSource, TopRow, Truncated};
+use crate::summary::{ErrorLine, ExitLine, Summary, span};
+
+/// Characters of an error's example.
+const EXAMPLE: usize = 300;
+
+/// The page.
+#[derive(Debug, Serialize)]
+pub(super) struct PageView<'a> {
+    title: String,
+    /// `None` if the report is about files.
+    job: Option<JobLine<'a>>,
+    /// `None` if the report is about a job.
+    files: Option<FilesLine>,
+    /// The exit, unless everything is done.
+    exit: Option<&'a ExitLine>,
+    tiles: Vec<Tile>,
+    models: Option<ModelsCard<'a>>,
+    histograms: Vec<HistogramCard>,
+    over_time: Option<TimelineCard>,
+    tops: Vec<TopCard<'a>>,
+    truncated: &'a Truncated,
+    errors: Vec<ErrorBar<'a>>,
+    failed: FailedCard<'a>,
+}
+
+impl<'a> PageView<'a> {
+    pub(super) fn of(report: &'a ReportDocument) -> Self {
+        let ReportDocument { summary, details } = report;
+        let histograms = [HistogramCard::latency(summary, details), HistogramCard::lengths(&details.answer_tokens)];
+        let tops = [TopCard::of("Slowest answers", &details.slowest), TopCard::of("Dearest rows", &details.dearest)];
+        Self {
+            title: title(summary, details),
+            job: JobLine::of(summary, details),
+            files: FilesLine::of(details),
+            exit: Some(&summary.exit).filter(|exit| exit.code != 0),
+            tiles: tiles(report),
+            models: ModelsCard::of(report),
+            histograms: histograms.into_iter().flatten().collect(),
+            over_time: details.over_time.as_ref().map(TimelineCard::of),
+            tops: tops.into_iter().flatten().collect(),
+            truncated: &details.truncated,
+            errors: ErrorBar::all(&summary.errors),
+            failed: FailedCard { total: summary.rows.failed, rows: FailedItem::all(&details.failed_rows) },
+        }
+    }
+}
+
+fn title(summary: &Summary, details: &ReportDetails) -> String {
+    match (&summary.job, &details.source) {
+        (Some(job), ReportSource::Job { name: Some(name), .. }) => format!("{job} {name}"),
+        (Some(job), _) => job.clone(),
+        (None, ReportSource::Files { files, .. }) => files.join(", "),
+        (None, ReportSource::Job { .. }) => "a job".to_owned(),
+    }
+}
+
+/// The line below the title of a job's report.
+#[derive(Debug, Serialize)]
+struct JobLine<'a> {
+    transport: &'a str,
+    state: &'a str,
+    begun: String,
+    input: &'a str,
+}
+
+impl<'a> JobLine<'a> {
+    fn of(summary: &'a Summary, details: &'a ReportDetails) -> Option<Self> {
+        let ReportSource::Job { created_at, input, .. } = &details.source else { return None };
+        let transport = summary.transport.as_deref().unwrap_or_default();
+        Some(Self { transport, state: &summary.state, begun: minute(created_at), input })
+    }
+}
+
+/// The line below the title of a report on results files.
+#[derive(Debug, Serialize)]
+struct FilesLine {
+    count: usize,
+    batch_price: bool,
+}
+
+impl FilesLine {
+    fn of(details: &ReportDetails) -> Option<Self> {
+        let ReportSource::Files { files, batch_price } = &details.source else { return None };
+        Some(Self { count: files.len(), batch_price: *batch_price })
+    }
+}
+
+/// A table of the slowest or the dearest rows.
+#[derive(Debug, Serialize)]
+struct TopCard<'a> {
+    title: &'static str,
+    /// The rows have a time.
+    timed: bool,
+    rows: Vec<TopItem<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct TopItem<'a> {
+    id: &'a str,
+    time: String,
+    tokens: u64,
+    cost: String,
+}
+
+impl<'a> TopCard<'a> {
+    fn of(title: &'static str, rows: &'a [TopRow]) -> Option<Self> {
+        let item = |row: &'a TopRow| TopItem {
+            id: &row.id,
+            time: row.latency_ms.map(|ms| span(ms.into())).unwrap_or_default(),
+            tokens: row.tokens,
+            cost: row.usd.map_or_else(|| "unknown".to_owned(), Nanos::human),
+        };
+        let timed = rows.iter().any(|row| row.latency_ms.is_some());
+        (!rows.is_empty()).then(|| Self { title, timed, rows: rows.iter().map(item).collect() })
+    }
+}
+
+/// An error code, with a bar as long as its share of the most frequent code.
+#[derive(Debug, Serialize)]
+struct ErrorBar<'a> {
+    code: ErrorCode,
+    count: u64,
+    percent: f64,
+    example: &'a str,
+}
+
+impl<'a> ErrorBar<'a> {
+    fn all(errors: &'a [ErrorLine]) -> Vec<Self> {
+        let most = errors.iter().map(|error| error.count).max().unwrap_or(1).max(1) as f64;
+        let bar = |error: &'a ErrorLine| {
+            let end = error.example.char_indices().nth(EXAMPLE).map_or(error.example.len(), |(end, _)| end);
+            let percent = hundredths(error.count as f64 * 100.0 / most);
+            Self { code: error.code, count: error.count, percent, example: &error.example[..end] }
+        };
+        errors.iter().map(bar).collect()
+    }
+}
+
+/// The sample of failed rows.
+#[derive(Debug, Serialize)]
+struct FailedCard<'a> {
+    /// All failed rows of the report, whether they are shown or not.
+    total: u64,
+    rows: Vec<FailedItem<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct FailedItem<'a> {
+    id: &'a str,
+    code: ErrorCode,
+    /// The row is the first with its code: links from the list of errors lead to it.
+    first: bool,
+    status: Option<u16>,
+    message: &'a str,
+    answer: Option<&'a str>,
+}
+
+impl<'a> FailedItem<'a> {
+    fn all(rows: &'a [FailedRow]) -> Vec<Self> {
+        let previous = [None].into_iter().chain(rows.iter().map(|row| Some(row.code)));
+        let item = |(row, previous): (&'a FailedRow, Option<ErrorCode>)| Self {
+            id: &row.id,
+            code: row.code,
+            first: previous != Some(row.code),
+            status: row.status,
+            message: &row.message,
+            answer: row.answer.as_deref().filter(|answer| !repeats(answer, row)),
+        };
+        rows.iter().zip(previous).map(item).collect()
+    }
+}
+
+/// Tells whether an error's body repeats the message that stands above it, as most do.
+fn repeats(body: &str, row: &FailedRow) -> bool {
+    let status = row.status.map(|status| format!("HTTP {status}: ")).unwrap_or_default();
+    let message = row.message.strip_prefix(&status).unwrap_or(&row.message);
+    !message.is_empty() && body.contains(message)
+}
+
+/// RFC 3339 to the minute: `2026-09-21 14:13 UTC`.
+pub(super) fn minute(rfc3339: &str) -> String {
+    let Ok(time) = rfc3339.parse::<jiff::Timestamp>() else { return rfc3339.to_owned() };
+    time.strftime("%Y-%m-%d %H:%M UTC").to_string()
+}
+
+/// Two decimals, enough for a length in a chart.
+pub(super) fn hundredths(length: f64) -> f64 {
+    (length * 100.0).round() / 100.0
+}

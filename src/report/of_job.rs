@@ -1,0 +1,58 @@
+//! The figures of a job, read from its database.
+
+use std::time::Duration;
+
+use super::answer::AnswerBody;
+use super::folded::Folded;
+use crate::error::Result;
+use crate::input::Inputs;
+use crate::money::{Money, outstanding};
+use crate::outcome::Usage;
+use crate::price::{Nanos, Table};
+use crate::request::Shape;
+use crate::store::{BatchJob, Job, JobDb, Transport};
+
+/// Outcomes read at a time. Their bodies are in memory together.
+const PAGE: u32 = 64;
+
+/// Folds the outcomes of a job of `rows` rows, the money spent on outcomes that were replaced, and the requests whose
+/// outcome is still outstanding. `input` opens the input again, and is called only if a row was sent without an outcome.
+pub fn of_job(db: &JobDb, prices: Table, rows: u64, input: impl FnOnce() -> Result<(Inputs, Shape)>) -> Result<Folded> {
+    let mut money = Money::new(prices);
+    let mut folded = Folded::new(rows);
+    for retired in db.retired()? {
+        let (paid, at_risk) = money.retired(&retired, &mut folded.totals);
+        folded.details.spent(&retired.model, retired.all_usage(), paid, at_risk);
+    }
+    for open in outstanding(db, rows, &mut money, input)? {
+        folded.totals.outstanding(open.rows, open.most, open.batch);
+        if !open.model.is_empty() {
+            folded.details.spent(&open.model, Usage::default(), Some(Nanos::ZERO), open.most);
+        }
+    }
+    let mut next = 0;
+    loop {
+        let page = db.outcomes(next, PAGE)?;
+        let Some(last) = page.last() else { return Ok(folded) };
+        next = last.row + 1;
+        for outcome in &page {
+            let body = outcome.body.as_deref().map(AnswerBody::of);
+            folded.add(outcome, &money.charge(outcome), body.as_ref());
+        }
+    }
+}
+
+/// The time that a job took, for tokens per second: the time that its processes worked, or from the creation of its first
+/// batch to the end of its last. `None`: unknown, or the job used both transports.
+pub fn time_of(job: &Job, batches: &[BatchJob]) -> Option<Duration> {
+    if batches.is_empty() {
+        return Some(Duration::from_millis(job.active_ms));
+    }
+    if job.transport == Transport::Realtime {
+        return None;
+    }
+    let time = |text: &Option<String>| text.as_deref()?.parse::<jiff::Timestamp>().ok();
+    let begin = batches.iter().filter_map(|batch| time(&batch.created_at)).min()?;
+    let ends: Option<Vec<_>> = batches.iter().map(|batch| time(&batch.completed_at)).collect();
+    Duration::try_from(ends?.into_iter().max()?.duration_since(begin)).ok()
+}
