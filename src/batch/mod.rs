@@ -3,7 +3,7 @@
 //! Nothing here knows of inputs, results files or people: whoever calls plans the batches, is told what happens, and takes
 //! outcomes over.
 
-pub mod courier;
+pub mod driver;
 pub mod join;
 pub(crate) mod line;
 pub(crate) mod lines;

@@ -224,7 +224,7 @@ fn online(ctx: &Ctx) -> Check {
         let runtime = crate::job::batch::runtime()?;
         runtime
             .block_on(service.client.models())
-            .map_err(|failure| crate::batch::courier::error("asking for the list of models", &failure))
+            .map_err(|failure| crate::batch::driver::error("asking for the list of models", &failure))
     };
     match asked() {
         Ok(models) => {

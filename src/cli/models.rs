@@ -129,7 +129,7 @@ fn refresh(ctx: &Ctx) -> Result<Table> {
     let runtime = crate::job::batch::runtime()?;
     let models = runtime
         .block_on(service.client.models())
-        .map_err(|failure| crate::batch::courier::error("asking for the list of models", &failure))?;
+        .map_err(|failure| crate::batch::driver::error("asking for the list of models", &failure))?;
     if models.is_empty() {
         return Err(Error::new(Exit::TempFail, "the service lists no models; what was known is kept"));
     }

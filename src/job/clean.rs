@@ -7,7 +7,7 @@ use super::batch::adopt::find_local;
 use super::batch::{runtime, same_service};
 use super::remote::Remote;
 use super::spec::spec_of;
-use crate::batch::courier;
+use crate::batch::driver;
 use crate::context::Ctx;
 use crate::error::Result;
 use crate::store::{BatchJob, Job, Ledger, Store, Turn};
@@ -105,7 +105,7 @@ fn delete_remote_files(job: &Job, remote: Remote<'_>, store: &Store, ledger: &Le
         for file in files.into_iter().flatten().filter(|file| !shared.contains(*file)) {
             runtime
                 .block_on(remote.client.delete_file(file))
-                .map_err(|failure| courier::error(&format!("deleting {file} of {}", job.id), &failure))?;
+                .map_err(|failure| driver::error(&format!("deleting {file} of {}", job.id), &failure))?;
         }
     }
     Ok(())

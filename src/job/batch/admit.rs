@@ -32,7 +32,7 @@ impl Session<'_> {
             let left = left.map(|left| Left { amount: left.amount + counted, ..left });
             budget::admit(most, left.as_ref(), limit.allow_unpriced, &unpriced)?;
             self.ledger.admitted(&self.job.id, most.unwrap_or(Nanos::ZERO))?;
-            let mut db = self.courier.db.borrow_mut();
+            let mut db = self.driver.db.borrow_mut();
             for batch in unsent.iter_mut().filter(|batch| !batch.admitted) {
                 batch.admitted = true;
                 db.put_batch(batch)?;

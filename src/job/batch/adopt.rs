@@ -3,7 +3,7 @@
 use super::session::{Session, SessionOptions};
 use crate::api::batches::Batch;
 use crate::api::error::Fault;
-use crate::batch::courier;
+use crate::batch::driver;
 use crate::check::{self, CheckOptions};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
@@ -74,7 +74,7 @@ fn adopt(id: &str, remote: Remote<'_>, ctx: &Ctx, unknown: Error) -> Result<Job>
     let batch = match runtime.block_on(remote.client.batch(id)) {
         Ok(batch) => batch,
         Err(failure) if failure.fault == Fault::NotFound => return Err(unknown),
-        Err(failure) => return Err(courier::error(&format!("asking about {id}"), &failure)),
+        Err(failure) => return Err(driver::error(&format!("asking about {id}"), &failure)),
     };
     let gone = || {
         Error::new(Exit::Failure, format!("the service has not got the input of {id} any more"))
@@ -85,7 +85,7 @@ fn adopt(id: &str, remote: Remote<'_>, ctx: &Ctx, unknown: Error) -> Result<Job>
     let spool = store.spool()?;
     ctx.ui.note(&format!("{id} is not from here; taking over its input"));
     runtime.block_on(remote.client.download(&input, spool.path(), &|_| ())).map_err(|failure| {
-        if failure.fault == Fault::NotFound { gone() } else { courier::error("downloading its input", &failure) }
+        if failure.fault == Fault::NotFound { gone() } else { driver::error("downloading its input", &failure) }
     })?;
     enter(&batch, &Inputs::spooled(spool.path().to_owned(), id, Format::Jsonl), remote, ctx)
 }
@@ -126,9 +126,9 @@ fn enter(batch: &Batch, inputs: &Inputs, remote: Remote<'_>, ctx: &Ctx) -> Resul
 
 impl Session<'_> {
     fn take_over(&mut self, batch: &Batch, inputs: &Inputs, shape: &Shape) -> Result<()> {
-        self.spec = Spec { kept: inputs.keep(&self.courier.dir)?, ..spec_of(&self.job)? };
+        self.spec = Spec { kept: inputs.keep(&self.driver.dir)?, ..spec_of(&self.job)? };
         self.job.spec = self.spec.describe()?;
-        let mut db = self.courier.db.borrow_mut();
+        let mut db = self.driver.db.borrow_mut();
         let mut put = Ok(());
         let mut asked = 0;
         let options = CheckOptions { max_problems: 0, threads: 1, table: None };

@@ -50,7 +50,7 @@ impl Session<'_> {
     /// 75 if the service cannot be reached, 74 if the disk refuses.
     pub fn collect(&mut self) -> Result<()> {
         let ready: Vec<BatchJob> =
-            self.courier.db.borrow().batches()?.into_iter().filter(|batch| batch.ended && batch.is_open()).collect();
+            self.driver.db.borrow().batches()?.into_iter().filter(|batch| batch.ended && batch.is_open()).collect();
         if !ready.is_empty() {
             // From here on they are added up.
             self.counts()?;
@@ -88,7 +88,7 @@ impl Session<'_> {
                 if tasks.send(Task { batch: batch.clone(), files }).is_err() {
                     break;
                 }
-                match self.block_on(self.courier.download(&batch, false)) {
+                match self.block_on(self.driver.download(&batch, false)) {
                     // If nobody takes them, a thread has failed and says why.
                     Ok(files) => drop(give.send(files)),
                     Err(error) => {
@@ -129,20 +129,20 @@ impl Session<'_> {
                 break;
             }
             let late = |until: Instant| Instant::now() + wait > until;
-            if round >= USUAL && self.courier.options.until.is_some_and(late) {
+            if round >= USUAL && self.driver.options.until.is_some_and(late) {
                 return Err(Error::new(
                     Exit::TempFail,
                     "a batch is completed, but the service names no results of it yet",
                 )
                 .hint("run the same command again later: it goes on from here"));
             }
-            self.block_on(self.courier.pause(wait))?;
+            self.block_on(self.driver.pause(wait))?;
             for mut batch in std::mem::take(&mut lacking) {
                 self.ctx.ui.detail(&format!("batch {}: asking for its results once more", batch.number));
                 let seen = self.content(&batch);
-                self.block_on(self.courier.ask(&mut batch))?;
-                let files = self.block_on(self.courier.download(&batch, true))?;
-                let expected = expected(&self.courier.db.borrow(), &batch)?;
+                self.block_on(self.driver.ask(&mut batch))?;
+                let files = self.block_on(self.driver.download(&batch, true))?;
+                let expected = expected(&self.driver.db.borrow(), &batch)?;
                 let mut again = join_results(batch, expected, &files)?;
                 let nameless = again.batch.status.as_deref() == Some("COMPLETED")
                     && again.batch.output_file_id.is_none()
@@ -154,7 +154,7 @@ impl Session<'_> {
                     lacking.push(again.batch);
                     continue;
                 }
-                again.store(&mut self.courier.db.borrow_mut())?;
+                again.store(&mut self.driver.db.borrow_mut())?;
                 self.settled(again)?;
             }
         }
@@ -171,7 +171,7 @@ impl Session<'_> {
         };
         [answers_name(batch.number), failures_name(batch.number)]
             .iter()
-            .map(|name| hash(&self.courier.dir.join(name)))
+            .map(|name| hash(&self.driver.dir.join(name)))
             .collect()
     }
 

@@ -85,14 +85,14 @@ impl Session<'_> {
 
     /// What the job has cost in real time so far, what may have been billed included; the known part.
     pub fn spent_in_realtime(&self) -> Result<Nanos> {
-        money::at_realtime(&self.courier.db.borrow(), self.ctx.settings.prices.clone())
+        money::at_realtime(&self.driver.db.borrow(), self.ctx.settings.prices.clone())
     }
 
     /// Rows without an outcome that no batch is to answer.
     pub fn rows_beside_batches(&self) -> Result<u64> {
         let (succeeded, failed) = self.counts()?;
         let mut awaited = 0;
-        self.courier.db.borrow().each_awaited(|_| awaited += 1)?;
+        self.driver.db.borrow().each_awaited(|_| awaited += 1)?;
         Ok(self.job.total.saturating_sub(succeeded + failed + awaited))
     }
 
@@ -105,11 +105,11 @@ impl Session<'_> {
         let shape = self.shape()?;
         let cursor = if flat { Some(Cursor::open(&self.inputs()?, &shape, true)?) } else { None };
         let mut done = RowSet::new(self.job.total);
-        self.courier.db.borrow().each_row(|row| _ = done.insert(row))?;
+        self.driver.db.borrow().each_row(|row| _ = done.insert(row))?;
         let (results, summary_file) = outputs.ordered(self.job.total, done, cursor);
         let mut totals = Totals::new(self.job.total);
         let mut money = Money::new(self.ctx.settings.prices.clone());
-        for retired in self.courier.db.borrow().retired()? {
+        for retired in self.driver.db.borrow().retired()? {
             money.retired(&retired, &mut totals);
         }
         let mut price = |outcome: &Outcome| money.count(outcome, false, &mut totals);
@@ -123,7 +123,7 @@ impl Session<'_> {
         self.progress.finish();
         written?;
         let desk = Desk { ctx: self.ctx, store: &self.store, ledger: &self.ledger };
-        let accounts = Accounts::with(totals, desk, &self.courier.db.borrow(), &self.job, &self.spec)?;
+        let accounts = Accounts::with(totals, desk, &self.driver.db.borrow(), &self.job, &self.spec)?;
         if !accounts.batches.is_empty() {
             // What was sent in real time on the way is a part of it; a report says the same later.
             let elapsed = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -51,7 +51,7 @@ pub fn follow(sessions: &mut [Session<'_>], waiting: Waiting) -> Result<bool> {
                 continue;
             }
             // An outage comes back here, to be told and to be held against the time that is left.
-            session.courier.options.until = waiting.until;
+            session.driver.options.until = waiting.until;
             match session.advance(waiting.submitting) {
                 Ok(true) => continue,
                 Ok(false) => {}
@@ -81,7 +81,7 @@ pub fn follow(sessions: &mut [Session<'_>], waiting: Waiting) -> Result<bool> {
         }
         sessions[open].show(wait)?;
         sessions.iter_mut().try_for_each(|session| session.unlock_but_claim(waiting.submitting))?;
-        sessions[open].block_on(sessions[open].courier.pause(wait))?;
+        sessions[open].block_on(sessions[open].driver.pause(wait))?;
     }
     unreachable!("the numbers do not end")
 }
@@ -107,7 +107,7 @@ fn hold_all(sessions: &mut [Session<'_>], waiting: Waiting) -> Result<()> {
             session.ctx.ui.note(&format!("another llbatch works on {taken}; waiting for it"));
             said = true;
         }
-        session.block_on(session.courier.pause(PAUSE.mul_f64(1.0 + fastrand::f64())))?;
+        session.block_on(session.driver.pause(PAUSE.mul_f64(1.0 + fastrand::f64())))?;
     }
 }
 
@@ -167,14 +167,14 @@ fn until_free(job: &Job, store: &Store, waiting: Waiting, ctx: &Ctx) -> bool {
 impl Session<'_> {
     /// Whether results are still to come. An error is not an end: who cannot read the job does not know.
     fn waits(&self) -> Result<bool> {
-        let batches = self.courier.db.borrow().batches()?;
+        let batches = self.driver.db.borrow().batches()?;
         Ok(batches.iter().any(BatchJob::is_open) || self.is_unplanned()?)
     }
 
     /// Settles doubts, asks once, takes what has ended. Says whether all is in.
     ///
     /// # Errors
-    /// As [`crate::batch::courier::Courier::refresh`]; 1 if batches were never submitted.
+    /// As [`crate::batch::driver::Driver::refresh`]; 1 if batches were never submitted.
     pub fn advance(&mut self, submitting: bool) -> Result<bool> {
         if self.is_unplanned()? {
             let id = &self.job.id;
@@ -215,7 +215,7 @@ impl Session<'_> {
         if !self.progress.is_shown() {
             return Ok(());
         }
-        let batches = self.courier.db.borrow().batches()?;
+        let batches = self.driver.db.borrow().batches()?;
         let ended = batches.iter().filter(|batch| batch.ended).count();
         let rows: u64 = batches.iter().map(|batch| batch.rows).sum();
         let done: f64 = batches

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::PATIENCE;
+use super::RETRY_FOR;
 use crate::error::{Error, Exit, Result};
 use crate::store::unsent;
 use crate::store::{BatchJob, Job, Lock, Store, Turn};
@@ -51,7 +51,7 @@ impl JobLock {
     pub fn take_to_cancel(job: &Job, store: &Store, ui: &Ui) -> Result<Self> {
         let waits = unsent::is_claimed_now(store, job)?;
         // In an outage that process holds the job for as long as a call is tried again.
-        let until = if waits { Turn::Wait(Instant::now().checked_add(PATIENCE * 2)) } else { Turn::soon() };
+        let until = if waits { Turn::Wait(Instant::now().checked_add(RETRY_FOR * 2)) } else { Turn::soon() };
         let say = |holder: &str| {
             if waits {
                 ui.note(&format!("{holder} works on {}; waiting for it", job.id));

@@ -37,4 +37,4 @@ pub use runtime::runtime;
 pub use session::same_service;
 
 /// How long a command waits for failures that may pass before it gives the terminal back.
-pub const PATIENCE: Duration = Duration::from_secs(45);
+pub const RETRY_FOR: Duration = Duration::from_secs(45);

@@ -1,10 +1,10 @@
-//! What a courier tells, to people.
+//! What a driver tells, to people.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use crate::api::is_id;
-use crate::batch::courier::Tell;
+use crate::batch::driver::DriverEvent;
 use crate::request::shorten;
 use crate::store::BatchJob;
 use crate::text;
@@ -16,16 +16,16 @@ const WORTH_SAYING: Duration = Duration::from_secs(2);
 pub const REMIND: Duration = Duration::from_mins(30);
 
 /// Says what happens, to people.
-pub fn teller<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&Tell<'_>) + 'a> {
+pub fn notifier<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&DriverEvent<'_>) + 'a> {
     let said = Cell::new(None::<Instant>);
     Box::new(move |tell| match tell {
-        Tell::Uploading { number, bytes } => {
+        DriverEvent::Uploading { number, bytes } => {
             progress.phase(&format!("uploading batch {number}: {}", text::bytes(*bytes)));
         }
-        Tell::Downloading { number, bytes } => {
+        DriverEvent::Downloading { number, bytes } => {
             progress.phase(&format!("downloading the results of batch {number}: {}", text::bytes(*bytes)));
         }
-        Tell::Created { batch, found, warning } => {
+        DriverEvent::Created { batch, found, warning } => {
             let id = batch.id.as_deref().unwrap_or_default();
             let rows = text::plural(batch.rows, "row");
             let how = if *found { "was created after all" } else { "created" };
@@ -34,19 +34,19 @@ pub fn teller<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&Tell<'_>) + 'a> {
                 ui.warn(&format!("batch {}: the service says: {warning}", batch.number));
             }
         }
-        Tell::Refused(batch) => ui.warn(&format!(
+        DriverEvent::Refused(batch) => ui.warn(&format!(
             "batch {} ({} of {}) was refused: {}",
             batch.number,
             text::plural(batch.rows, "row"),
             batch.model,
             batch.error.as_deref().unwrap_or("no reason given")
         )),
-        Tell::InDoubt { batch, why } => ui.warn(&format!(
+        DriverEvent::InDoubt { batch, why } => ui.warn(&format!(
             "batch {}: whether it was created is not known ({why}); looking for it in the service's list",
             batch.number
         )),
-        Tell::Surplus(id) => ui.warn(&format!("batch {id} was created twice over; cancelling it")),
-        Tell::Again { what, failure, wait } => {
+        DriverEvent::Surplus(id) => ui.warn(&format!("batch {id} was created twice over; cancelling it")),
+        DriverEvent::Again { what, failure, wait } => {
             progress.phase(&format!("{what}: trying again in {}", text::duration(*wait)));
             let text = format!("{what}: {failure}; trying again in {}", text::duration(*wait));
             // Soon over, most times; and nobody wants to read it every minute of a night.
@@ -58,17 +58,17 @@ pub fn teller<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&Tell<'_>) + 'a> {
                 ui.detail(&text);
             }
         }
-        Tell::Gone { number, file } if !is_id(file) => {
+        DriverEvent::Gone { number, file } if !is_id(file) => {
             let file = shorten(file);
             ui.warn(&format!(
                 "batch {number}: the service names `{file}` as a file of its results, which is no id of one"
             ));
         }
-        Tell::Gone { number, file } => {
+        DriverEvent::Gone { number, file } => {
             ui.warn(&format!("batch {number}: the service has not got {file} any more, a file of its results"));
         }
-        Tell::Moved(batch) => ui.note(&place(batch)),
-        Tell::Progress(before, batch) => {
+        DriverEvent::Moved(batch) => ui.note(&place(batch)),
+        DriverEvent::Progress(before, batch) => {
             // A bar shows it; in a log every tenth is enough.
             let tenth = |batch: &BatchJob| batch.progress.map(|p| (p / 10.0) as i64);
             if !ui.draws() && tenth(before) != tenth(batch) {

@@ -129,10 +129,10 @@ impl Session<'_> {
     pub fn plan(&mut self, input: PlanInput<'_>, each: &mut dyn FnMut(Option<(&str, Fingerprint)>)) -> Result<Planned> {
         self.progress.phase("writing batch files");
         self.forget_counts();
-        let mut db = self.courier.db.borrow_mut();
+        let mut db = self.driver.db.borrow_mut();
         let first = db.batches()?.last().map_or(1, |batch| batch.number + 1);
         db.forget_plan(first)?;
-        let (dir, job) = (self.courier.dir.clone(), self.job.id.clone());
+        let (dir, job) = (self.driver.dir.clone(), self.job.id.clone());
         let stage = Stage::new(0o600);
         let name = |number: u32| format!("llb-{job}-{number}.jsonl");
         let open = |number: u32, _: &str| -> Result<Opened> { stage.open(dir.join(name(number))) };

@@ -160,7 +160,7 @@ impl Session<'_> {
         let inputs = self.inputs()?;
         let stamp = inputs.stamp();
         self.same_input()?;
-        let kept = inputs.keep(&self.courier.dir)?;
+        let kept = inputs.keep(&self.driver.dir)?;
         if inputs.stamp() != stamp {
             return Err(self.changed());
         }
@@ -174,7 +174,7 @@ impl Session<'_> {
     /// # Errors
     /// 66 if the input is gone.
     fn account_lost(&mut self) -> Result<()> {
-        let mut db = self.courier.db.borrow_mut();
+        let mut db = self.driver.db.borrow_mut();
         if db.claimed()? == 0 {
             return Ok(());
         }
@@ -211,7 +211,7 @@ impl Session<'_> {
     /// Finds the rows that have no answer; of those that failed, only the ones that another try may help, or `all`.
     pub fn retry_set(&self, all: bool, batch: bool) -> Result<RetrySet> {
         let mut left = 0;
-        let rows = self.courier.db.borrow().to_do(self.job.total, |code| {
+        let rows = self.driver.db.borrow().to_do(self.job.total, |code| {
             let take = all || !code.is_permanent();
             left += u64::from(!take);
             take
@@ -231,7 +231,7 @@ impl Session<'_> {
         self.plan(input, &mut |_| {})?;
         let mut batches = self.batches()?;
         batches.retain(|batch| batch.step == Step::Planned);
-        let mut db = self.courier.db.borrow_mut();
+        let mut db = self.driver.db.borrow_mut();
         for batch in &mut batches {
             batch.admitted = true;
             db.put_batch(batch)?;

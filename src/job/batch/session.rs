@@ -4,12 +4,12 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::PATIENCE;
+use super::RETRY_FOR;
 use super::lock::JobLock;
 use super::network::Network;
-use super::notes::teller;
+use super::notes::notifier;
 use super::other_jobs::{owned, witnesses};
-use crate::batch::courier::{self, Courier};
+use crate::batch::driver::{self, Driver};
 use crate::context::Ctx;
 use crate::error::{Error, Result};
 use crate::input::Inputs;
@@ -36,7 +36,7 @@ const UPLOADS: usize = 3;
 #[derive(Debug, Clone, Copy)]
 pub struct SessionOptions {
     /// How long failures that may pass are waited out.
-    pub patience: Duration,
+    pub retry_for: Duration,
     /// Where results go, which decides whether progress may be drawn.
     pub results: Results,
     /// How long to wait for another process that works on the job.
@@ -56,7 +56,7 @@ pub struct Session<'a> {
     /// What is kept of its command.
     pub spec: Spec,
     /// The way to the service, and the job's database.
-    pub courier: Courier<'a>,
+    pub driver: Driver<'a>,
     /// What is shown meanwhile.
     pub progress: Progress,
     /// Locked while it is worked on; not while it is only waited for.
@@ -68,7 +68,7 @@ pub struct Session<'a> {
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { patience: PATIENCE, results: Results::Elsewhere, wait: Turn::Now }
+        Self { retry_for: RETRY_FOR, results: Results::Elsewhere, wait: Turn::Now }
     }
 }
 
@@ -118,27 +118,27 @@ impl<'a> Session<'a> {
         }
         let usual = if remote.name == "sandbox" { SETTLE_AFTER_SANDBOX } else { SETTLE_AFTER };
         let (shelf, id) = (store.clone(), job.id.clone());
-        let courier = Courier {
+        let driver = Driver {
             client: remote.client,
             db: RefCell::new(db),
             dir,
-            options: courier::Options {
+            options: driver::Options {
                 account: remote.account.to_owned(),
                 settle_after: ctx.settings.settle_after.unwrap_or(usual),
-                patience: options.patience,
-                asking: options.patience.min(PATIENCE),
+                retry_for: options.retry_for,
+                asking: options.retry_for.min(RETRY_FOR),
                 until: None,
                 uploads: UPLOADS,
                 witnesses: witnesses(&store, &ledger, &job.id, remote)?,
             },
             owned: Box::new(move || owned(&shelf, &id)),
-            tell: teller(ctx.ui.clone(), progress.clone()),
+            on_event: notifier(ctx.ui.clone(), progress.clone()),
             stop: stop.clone(),
             moved: Cell::new(Instant::now()),
         };
         let network = Network::new(signals, stop)?;
         let spec = spec_of(&job)?;
-        Ok(Self { ctx, store, ledger, job, spec, courier, progress, lock, network, counted: Cell::default() })
+        Ok(Self { ctx, store, ledger, job, spec, driver, progress, lock, network, counted: Cell::default() })
     }
 
     /// Where the job is kept.
@@ -178,14 +178,14 @@ impl<'a> Session<'a> {
 
     /// The job's batches, in their order.
     pub fn batches(&self) -> Result<Vec<BatchJob>> {
-        self.courier.db.borrow().batches()
+        self.driver.db.borrow().batches()
     }
 
     /// Answered and failed rows.
     pub fn counts(&self) -> Result<(u64, u64)> {
         let counted = match self.counted.get() {
             Some(counted) => counted,
-            None => self.courier.db.borrow().counts()?,
+            None => self.driver.db.borrow().counts()?,
         };
         // No other process writes the job while it is locked.
         self.counted.set(Some(counted));
@@ -214,12 +214,12 @@ impl<'a> Session<'a> {
     /// Records what the job has come to, for a command that writes no results, and returns the verdict on it.
     pub fn record(&mut self) -> Result<Verdict> {
         let desk = Desk { ctx: self.ctx, store: &self.store, ledger: &self.ledger };
-        finish::record(desk, &mut self.job, &self.courier.db.borrow(), &self.spec)
+        finish::record(desk, &mut self.job, &self.driver.db.borrow(), &self.spec)
     }
 
     /// What the job has cost so far, what may have been billed included; the known part.
     pub fn spent(&self) -> Result<Nanos> {
-        let accounts = Accounts::of(self.desk(), &self.courier.db.borrow(), &self.job, &self.spec)?;
+        let accounts = Accounts::of(self.desk(), &self.driver.db.borrow(), &self.job, &self.spec)?;
         Ok(money::spent(&accounts.totals))
     }
 
@@ -231,7 +231,7 @@ impl<'a> Session<'a> {
         if self.lock.is_held() {
             return Ok(true);
         }
-        if !self.lock.retake(&self.store, || self.courier.db.borrow().batches())? {
+        if !self.lock.retake(&self.store, || self.driver.db.borrow().batches())? {
             return Ok(false);
         }
         let id = &self.job.id;
@@ -243,7 +243,7 @@ impl<'a> Session<'a> {
         };
         self.job = self.ledger.find(id).map_err(gone)?;
         self.spec = spec_of(&self.job)?;
-        if self.lock.was_changed(self.courier.db.borrow().version()?) {
+        if self.lock.was_changed(self.driver.db.borrow().version()?) {
             self.forget_counts();
         }
         Ok(true)
@@ -251,7 +251,7 @@ impl<'a> Session<'a> {
 
     /// Lets other processes work on the job while this one only waits for it. All that was done is committed.
     pub fn unlock(&mut self) -> Result<()> {
-        let version = self.courier.db.borrow().version()?;
+        let version = self.driver.db.borrow().version()?;
         self.lock.unlock(version);
         Ok(())
     }
@@ -265,9 +265,9 @@ impl<'a> Session<'a> {
     /// Brings planned batches to the service, or only settles creations that are in doubt.
     ///
     /// # Errors
-    /// As [`Courier::submit`].
+    /// As [`Driver::submit`].
     pub fn submit(&mut self, only_doubts: bool) -> Result<()> {
-        let done = self.block_on(self.courier.submit(only_doubts));
+        let done = self.block_on(self.driver.submit(only_doubts));
         self.drop_sent_files()?;
         self.update_index(false)?;
         done
@@ -278,7 +278,7 @@ impl<'a> Session<'a> {
         for batch in self.batches()? {
             if matches!(batch.step, Step::Submitted | Step::Settled) {
                 // A file that cannot be removed is untidy, not wrong.
-                drop(std::fs::remove_file(self.courier.dir.join(&batch.name)));
+                drop(std::fs::remove_file(self.driver.dir.join(&batch.name)));
             }
         }
         Ok(())
@@ -292,9 +292,9 @@ impl<'a> Session<'a> {
     /// Asks the service once about the batches; says whether all have ended.
     ///
     /// # Errors
-    /// As [`Courier::refresh`].
+    /// As [`Driver::refresh`].
     pub fn refresh(&mut self) -> Result<bool> {
-        let ended = self.block_on(self.courier.refresh());
+        let ended = self.block_on(self.driver.refresh());
         self.update_index(false)?;
         ended
     }
@@ -302,9 +302,9 @@ impl<'a> Session<'a> {
     /// Asks the service to end what has not ended.
     ///
     /// # Errors
-    /// As [`Courier::cancel`].
+    /// As [`Driver::cancel`].
     pub fn cancel(&mut self) -> Result<()> {
-        let done = self.block_on(self.courier.cancel());
+        let done = self.block_on(self.driver.cancel());
         self.update_index(false)?;
         done
     }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use futures_util::stream::{self, StreamExt};
 use tokio_util::sync::CancellationToken;
 
-use super::PATIENCE;
-use crate::batch::courier::{Courier, Options};
+use super::RETRY_FOR;
+use crate::batch::driver::{Driver, Options};
 use crate::error::{Error, Exit, Result};
 use crate::job::finish::state_of;
 use crate::job::remote::Remote;
@@ -61,7 +61,7 @@ pub fn inspect(jobs: Vec<Job>, store: &Store) -> Result<Vec<JobStatus>> {
 /// # Errors
 /// 4 or 75 if the service does not answer; what it did answer is kept.
 pub fn refresh(seen: &mut [JobStatus], store: &Store, ledger: &Ledger, remote: Remote<'_>) -> Result<()> {
-    let mut taken: Vec<(usize, Lock, Courier<'_>)> = Vec::new();
+    let mut taken: Vec<(usize, Lock, Driver<'_>)> = Vec::new();
     for (i, seen) in seen.iter_mut().enumerate().filter(|(_, seen)| seen.is_live()) {
         if seen.job.service().is_none_or(|service| service != remote.name) {
             continue;
@@ -71,37 +71,37 @@ pub fn refresh(seen: &mut [JobStatus], store: &Store, ledger: &Ledger, remote: R
         seen.job = ledger.find(&seen.job.id)?;
         let options = Options {
             account: remote.account.to_owned(),
-            settle_after: PATIENCE,
+            settle_after: RETRY_FOR,
             // Somebody sits before it.
-            patience: Duration::from_secs(10),
+            retry_for: Duration::from_secs(10),
             asking: Duration::from_secs(10),
             until: None,
             uploads: 1,
             witnesses: Vec::new(),
         };
-        let courier = Courier {
+        let driver = Driver {
             client: remote.client,
             db: RefCell::new(store.open_job(&seen.job.id)?),
             dir: store.job_dir(&seen.job.id),
             options,
             // It looks nothing up.
             owned: Box::new(|| Ok(Vec::new())),
-            tell: Box::new(|_| ()),
+            on_event: Box::new(|_| ()),
             stop: CancellationToken::new(),
             moved: Cell::new(Instant::now()),
         };
-        taken.push((i, lock, courier));
+        taken.push((i, lock, driver));
     }
     if taken.is_empty() {
         return Ok(());
     }
     let runtime = super::runtime()?;
     let results: Vec<Result<bool>> = runtime.block_on(
-        stream::iter(taken.iter().map(async |(_, _, courier)| courier.refresh().await)).buffered(JOBS).collect(),
+        stream::iter(taken.iter().map(async |(_, _, driver)| driver.refresh().await)).buffered(JOBS).collect(),
     );
-    for (i, _, courier) in &taken {
+    for (i, _, driver) in &taken {
         let seen = &mut seen[*i];
-        let db = courier.db.borrow();
+        let db = driver.db.borrow();
         seen.batches = db.batches()?;
         (seen.job.succeeded, seen.job.failed) = db.counts()?;
         seen.job.state = state_of(&seen.job, &seen.batches, false);
@@ -119,7 +119,7 @@ pub fn list(remote: Remote<'_>) -> Result<Vec<crate::api::batches::Batch>> {
     runtime
         .block_on(remote.client.batches())
         .map(|listed| listed.entries)
-        .map_err(|failure| crate::batch::courier::error("listing the service's batches", &failure))
+        .map_err(|failure| crate::batch::driver::error("listing the service's batches", &failure))
         .map_err(
             |error: Error| if error.exit == Exit::Failure { Error { exit: Exit::TempFail, ..error } } else { error },
         )

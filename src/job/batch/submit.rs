@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::PATIENCE;
+use super::RETRY_FOR;
 use super::follow::{Waiting, follow};
 use super::plan::PlanInput;
 use super::prepared::{Content, Submission};
@@ -148,7 +148,7 @@ impl SubmitAsk {
     fn session(&self) -> SessionOptions {
         let to_stdout = self.delivery.as_ref().is_some_and(|wait| wait.delivery.output.is_none());
         let results = if to_stdout { Results::Stdout } else { Results::Elsewhere };
-        SessionOptions { patience: PATIENCE, results, wait: self.wait }
+        SessionOptions { retry_for: RETRY_FOR, results, wait: self.wait }
     }
 }
 
@@ -243,7 +243,7 @@ fn changed() -> Error {
 
 fn keep(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk) -> Result<()> {
     session.progress.phase("keeping a copy of the input");
-    let kept = submission.inputs.keep(&session.courier.dir)?;
+    let kept = submission.inputs.keep(&session.driver.dir)?;
     if submission.inputs.stamp() != submission.stamp {
         return Err(changed());
     }
@@ -353,9 +353,9 @@ impl Quote {
 
 /// Creates the batches. A failure that may pass is tried again while waiting; at a deadline, the rescue takes over.
 fn create(session: &mut Session<'_>, ask: &SubmitAsk) -> Result<()> {
-    session.courier.options.until = ask.delivery.as_ref().and_then(|wait| wait.waiting.until);
+    session.driver.options.until = ask.delivery.as_ref().and_then(|wait| wait.waiting.until);
     let sent = session.submit(false);
-    session.courier.options.until = None;
+    session.driver.options.until = None;
     match (sent, &ask.delivery) {
         (Err(error), Some(wait))
             if error.exit == Exit::TempFail || (wait.rescue.is_some() && error.exit == Exit::Failure) =>

@@ -5,8 +5,8 @@ use std::time::{Instant, SystemTime};
 
 use futures_util::stream::{self, StreamExt};
 
-use super::making::millis;
-use super::{Courier, Tell, error, passes};
+use super::submit::millis;
+use super::{Driver, DriverEvent, error, passes};
 use crate::api::batches::Batch;
 use crate::api::error::{Class, Fault};
 use crate::api::is_id;
@@ -21,7 +21,7 @@ const VANISHED: i64 = 3_600_000;
 /// ... and so many questions: a clock that jumps is no hour.
 const OFTEN: u32 = 5;
 
-impl Courier<'_> {
+impl Driver<'_> {
     /// Whether this key is the one that created the batch, as far as is known.
     fn is_ours(&self, batch: &BatchJob) -> bool {
         batch.account.as_ref().is_none_or(|account| *account == self.options.account)
@@ -38,7 +38,7 @@ impl Courier<'_> {
             .map(async |batch| {
                 let id = batch.id.clone().unwrap_or_default();
                 let what = format!("asking about {id}");
-                let answer = self.persist(&what, self.options.asking, || self.client.batch(&id)).await;
+                let answer = self.retry(&what, self.options.asking, || self.client.batch(&id)).await;
                 (what, batch, answer)
             })
             .buffer_unordered(CALLS);
@@ -66,7 +66,11 @@ impl Courier<'_> {
                 let ended = batch.ended && !before.ended;
                 if ended || batch.status != before.status || batch.progress != before.progress {
                     let step = batch.status == before.status && !ended;
-                    (self.tell)(&if step { Tell::Progress(&before, &batch) } else { Tell::Moved(&batch) });
+                    (self.on_event)(&if step {
+                        DriverEvent::Progress(&before, &batch)
+                    } else {
+                        DriverEvent::Moved(&batch)
+                    });
                 }
             }
         }
@@ -108,11 +112,11 @@ impl Courier<'_> {
                 self.save(&batch)?;
                 let id = batch.id.clone().unwrap_or_default();
                 let what = format!("cancelling {id}");
-                match self.persist(&what, self.options.asking, || self.client.cancel_batch(&id)).await {
+                match self.retry(&what, self.options.asking, || self.client.cancel_batch(&id)).await {
                     Ok(known) => learn(&mut batch, known),
                     // It ended meanwhile, most likely: asking tells.
                     Err(failure) if failure.class() == Class::RowFatal => {
-                        let known = self.persist(&what, self.options.asking, || self.client.batch(&id)).await;
+                        let known = self.retry(&what, self.options.asking, || self.client.batch(&id)).await;
                         let known = known.map_err(|f| error(&what, &f))?;
                         learn_all(&mut batch, known);
                         if !batch.ended {
@@ -123,7 +127,7 @@ impl Courier<'_> {
                     Err(failure) => return Err(error(&what, &failure)),
                 }
                 self.save(&batch)?;
-                (self.tell)(&Tell::Moved(&batch));
+                (self.on_event)(&DriverEvent::Moved(&batch));
                 Ok(())
             }
             _ => Ok(()),
@@ -134,7 +138,7 @@ impl Courier<'_> {
     pub async fn ask(&self, batch: &mut BatchJob) -> Result<()> {
         let Some(id) = batch.id.clone() else { return Ok(()) };
         let what = format!("asking about {id}");
-        match self.persist(&what, self.options.asking, || self.client.batch(&id)).await {
+        match self.retry(&what, self.options.asking, || self.client.batch(&id)).await {
             Ok(known) if known.status.is_final() => learn_all(batch, known),
             // It has ended for certain; what is said otherwise now is a confusion.
             Ok(_) => {}
@@ -158,7 +162,7 @@ impl Courier<'_> {
         let Some(id) = id else { return Ok(None) };
         if !is_id(id) {
             // Nothing can be asked for under such a name: it is as if there were none.
-            (self.tell)(&Tell::Gone { number: batch.number, file: id });
+            (self.on_event)(&DriverEvent::Gone { number: batch.number, file: id });
             return Ok(None);
         }
         let path = self.dir.join(name);
@@ -173,21 +177,21 @@ impl Courier<'_> {
         let what = format!("downloading the results of {}", batch.id.as_deref().unwrap_or_default());
         let progress = |bytes| {
             self.moved.set(Instant::now());
-            (self.tell)(&Tell::Downloading { number: batch.number, bytes });
+            (self.on_event)(&DriverEvent::Downloading { number: batch.number, bytes });
         };
-        let patience = self.options.asking;
-        let length = self.persist(&what, patience, || self.client.download(id, &part, &progress)).await;
+        let retry_for = self.options.asking;
+        let length = self.retry(&what, retry_for, || self.client.download(id, &part, &progress)).await;
         let length = match length {
             Ok(length) => length,
             // Then it is as if it had never been named: its rows are missing.
             Err(failure) if failure.fault == Fault::NotFound => {
-                (self.tell)(&Tell::Gone { number: batch.number, file: id });
+                (self.on_event)(&DriverEvent::Gone { number: batch.number, file: id });
                 return Ok(None);
             }
             Err(failure) => return Err(error(&what, &failure)),
         };
         // What the service says of the file must agree with what came, if it says anything.
-        let known = match self.persist(&what, patience, || self.client.file(id)).await {
+        let known = match self.retry(&what, retry_for, || self.client.file(id)).await {
             // A copy that lacked rows is not replaced by one that nobody vouches for: what it lacks would be paid for again.
             Err(failure) if anew && passes(&failure) => return Err(error(&what, &failure)),
             known => known.ok(),

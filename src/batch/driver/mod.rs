@@ -4,8 +4,8 @@
 //! before it is done. A batch costs money from its creation on, so that request alone is never sent again blindly: a reply
 //! that is lost is looked up in the service's list ([`super::reconcile`]).
 
-mod making;
-mod taking;
+mod download;
+mod submit;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -31,7 +31,7 @@ pub struct Options {
     /// After so long a batch that was made stands in the service's list.
     pub settle_after: Duration,
     /// How long failures that may pass are waited out when a batch is uploaded or created, one call at a time.
-    pub patience: Duration,
+    pub retry_for: Duration,
     /// The same when something is looked up, asked or fetched: whoever waits longer asks again.
     pub asking: Duration,
     /// Nothing is waited out beyond this, and no call that may be repeated waited for.
@@ -44,7 +44,7 @@ pub struct Options {
 
 /// What happens, for whoever watches.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Tell<'a> {
+pub enum DriverEvent<'a> {
     /// Bytes of a file that are with the service.
     Uploading {
         /// Which batch.
@@ -102,7 +102,7 @@ pub enum Tell<'a> {
 }
 
 /// The acts on one job's batches. Lives on one thread.
-pub struct Courier<'a> {
+pub struct Driver<'a> {
     /// The service.
     pub client: &'a Client,
     /// The job.
@@ -114,7 +114,7 @@ pub struct Courier<'a> {
     /// Batches that other jobs here have: whatever they were made from, they are not this job's.
     pub owned: Box<dyn Fn() -> Result<Vec<String>> + 'a>,
     /// Told of what happens.
-    pub tell: Box<dyn Fn(&Tell<'_>) + 'a>,
+    pub on_event: Box<dyn Fn(&DriverEvent<'_>) + 'a>,
     /// The user wants out: nothing new is begun.
     pub stop: CancellationToken,
     /// When a call was begun, or bytes of one moved, last.
@@ -144,7 +144,7 @@ fn passes(failure: &Failure) -> bool {
     matches!(failure.class(), Class::NotSent | Class::AboveRate | Class::NoCapacity | Class::Ambiguous)
 }
 
-impl Courier<'_> {
+impl Driver<'_> {
     fn batches(&self) -> Result<Vec<BatchJob>> {
         self.db.borrow().batches()
     }
@@ -169,9 +169,9 @@ impl Courier<'_> {
         }
     }
 
-    /// Whether patience would end before another `wait` does.
-    fn too_long(&self, began: Instant, wait: Duration, patience: Duration) -> bool {
-        began.elapsed() + wait > patience || self.options.until.is_some_and(|until| Instant::now() + wait > until)
+    /// Whether retry_for would end before another `wait` does.
+    fn too_long(&self, began: Instant, wait: Duration, retry_for: Duration) -> bool {
+        began.elapsed() + wait > retry_for || self.options.until.is_some_and(|until| Instant::now() + wait > until)
     }
 
     /// Makes a call that may be repeated, and gives it up when the time is over.
@@ -200,11 +200,11 @@ impl Courier<'_> {
         }
     }
 
-    /// Makes a call that may be repeated until it succeeds, fails for good, or patience ends.
-    async fn persist<T, F: Future<Output = Result<T, Failure>>>(
+    /// Makes a call that may be repeated until it succeeds, fails for good, or retry_for ends.
+    async fn retry<T, F: Future<Output = Result<T, Failure>>>(
         &self,
         what: &str,
-        patience: Duration,
+        retry_for: Duration,
         mut call: impl FnMut() -> F,
     ) -> Result<T, Failure> {
         let began = Instant::now();
@@ -214,10 +214,10 @@ impl Courier<'_> {
                 Err(failure) => failure,
             };
             let wait = retry::delay(failure.class(), failures, failure.wait, fastrand::f64());
-            if !passes(&failure) || self.too_long(began, wait, patience) || self.stop.is_cancelled() {
+            if !passes(&failure) || self.too_long(began, wait, retry_for) || self.stop.is_cancelled() {
                 return Err(failure);
             }
-            (self.tell)(&Tell::Again { what, failure: &failure.message, wait });
+            (self.on_event)(&DriverEvent::Again { what, failure: &failure.message, wait });
             if self.sleep(wait).await.is_err() {
                 return Err(failure);
             }

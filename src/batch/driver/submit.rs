@@ -5,8 +5,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::stream::{self, StreamExt};
 
-use super::taking::learn;
-use super::{Courier, Tell, error};
+use super::download::learn;
+use super::{Driver, DriverEvent, error};
 use crate::api::batches::{Batch, Created};
 use crate::api::error::{Class, Failure};
 use crate::api::{Listed as List, Upload, Uploaded, retry};
@@ -17,7 +17,7 @@ use crate::store::{BatchJob, Step};
 /// Waits between looks at the list while a create is in doubt.
 const LOOKS: [u64; 6] = [1, 3, 6, 10, 20, 30];
 
-impl Courier<'_> {
+impl Driver<'_> {
     /// Brings every batch that is planned, or whose creation is in doubt, to the service; or `only_doubts`. Batches that
     /// are refused do not stop the others; what would stop every other one does.
     ///
@@ -36,7 +36,7 @@ impl Courier<'_> {
         let mut acts = stream::iter(todo)
             .map(async |batch| {
                 // Batches under way come to an end of their own: a create that is dropped would be in doubt.
-                if fatal() { Ok(()) } else { self.bring(batch).await }
+                if fatal() { Ok(()) } else { self.advance(batch).await }
             })
             .buffer_unordered(self.options.uploads.max(1));
         while let Some(done) = acts.next().await {
@@ -51,7 +51,7 @@ impl Courier<'_> {
     }
 
     /// One batch, step by step.
-    async fn bring(&self, mut batch: BatchJob) -> Result<()> {
+    async fn advance(&self, mut batch: BatchJob) -> Result<()> {
         let began = Instant::now();
         loop {
             match batch.step {
@@ -72,28 +72,28 @@ impl Courier<'_> {
         let number = batch.number;
         let progress = |bytes| {
             self.moved.set(Instant::now());
-            (self.tell)(&Tell::Uploading { number, bytes });
+            (self.on_event)(&DriverEvent::Uploading { number, bytes });
         };
-        let patience = self.options.patience;
+        let retry_for = self.options.retry_for;
         let sent = tokio::select! {
-            sent = self.persist(&what, patience, || self.client.upload(&upload, &progress)) => sent,
+            sent = self.retry(&what, retry_for, || self.client.upload(&upload, &progress)) => sent,
             () = self.stop.cancelled() => return self.stopped(),
         };
         let sent = sent.map_err(|f| error(&what, &f))?;
         let (Uploaded::New(id) | Uploaded::AlreadyThere(id)) = &sent;
         let failed = |f: Failure| error(&what, &f);
-        let known = self.persist(&what, patience, || self.client.file(id)).await.map_err(failed)?;
+        let known = self.retry(&what, retry_for, || self.client.file(id)).await.map_err(failed)?;
         let there = matches!(sent, Uploaded::AlreadyThere(_));
         if there {
             // The same content was uploaded before, perhaps for another job: its batches are not ours.
-            let listed = self.persist(&what, patience, || self.client.batches()).await.map_err(failed)?;
+            let listed = self.retry(&what, retry_for, || self.client.batches()).await.map_err(failed)?;
             let same = listed.into_iter().filter(|b| b.input_file_id.as_deref() == Some(id)).map(|b| b.id);
             batch.others = same.collect();
         }
         let torn = known.bytes.map_or(there, |bytes| bytes != batch.bytes && (there || bytes > 0));
         if torn && batch.others.is_empty() {
             // An upload that broke off stands in the way of the whole one.
-            self.persist(&what, patience, || self.client.delete_file(id)).await.map_err(failed)?;
+            self.retry(&what, retry_for, || self.client.delete_file(id)).await.map_err(failed)?;
         }
         if torn {
             return Err(Error::new(
@@ -103,7 +103,7 @@ impl Courier<'_> {
             .hint("run the same command again: it uploads the file anew"));
         }
         if there && known.processed == Some(false) {
-            self.persist(&what, patience, || self.client.preprocess(id)).await.map_err(failed)?;
+            self.retry(&what, retry_for, || self.client.preprocess(id)).await.map_err(failed)?;
         }
         batch.file_id = Some(id.clone());
         batch.step = Step::Uploaded;
@@ -134,7 +134,7 @@ impl Courier<'_> {
                     learn(batch, made);
                     batch.step = Step::Submitted;
                     self.save(batch)?;
-                    (self.tell)(&Tell::Created { batch, found: false, warning: warning.as_deref() });
+                    (self.on_event)(&DriverEvent::Created { batch, found: false, warning: warning.as_deref() });
                     return Ok(());
                 }
                 Ok(Created::NotCreated(why)) => return self.refuse(batch, &why),
@@ -147,10 +147,10 @@ impl Courier<'_> {
                     batch.tries -= 1;
                     self.save(batch)?;
                     let wait = retry::delay(failure.class(), failures, failure.wait, fastrand::f64());
-                    if self.too_long(began, wait, self.options.patience) {
+                    if self.too_long(began, wait, self.options.retry_for) {
                         return Err(error(&what, &failure));
                     }
-                    (self.tell)(&Tell::Again { what: &what, failure: &failure.message, wait });
+                    (self.on_event)(&DriverEvent::Again { what: &what, failure: &failure.message, wait });
                     self.sleep(wait).await?;
                 }
                 Class::JobFatal => {
@@ -162,7 +162,7 @@ impl Courier<'_> {
                 Class::RowFatal => return self.refuse(batch, &failure.message),
                 // May have been made all the same ([`Failure::create_unknown`]).
                 Class::NoCapacity | Class::Ambiguous => {
-                    (self.tell)(&Tell::InDoubt { batch, why: &failure.message });
+                    (self.on_event)(&DriverEvent::InDoubt { batch, why: &failure.message });
                     return Ok(());
                 }
             }
@@ -175,7 +175,7 @@ impl Courier<'_> {
         batch.ended = true;
         batch.error = Some(why.to_owned());
         self.save(batch)?;
-        (self.tell)(&Tell::Refused(batch));
+        (self.on_event)(&DriverEvent::Refused(batch));
         Ok(())
     }
 
@@ -185,14 +185,14 @@ impl Courier<'_> {
         let began = Instant::now();
         let mut looks = LOOKS.into_iter();
         loop {
-            let listed = self.persist(&what, self.options.asking, || self.client.batches()).await;
+            let listed = self.retry(&what, self.options.asking, || self.client.batches()).await;
             let listed = listed.map_err(|f| error(&what, &f))?;
             match self.verdict(batch, &listed).await? {
                 Verdict::Adopt { id, surplus } => {
                     for id in &surplus {
-                        (self.tell)(&Tell::Surplus(id));
+                        (self.on_event)(&DriverEvent::Surplus(id));
                         // If it cannot be cancelled now, the warning has said which one it is.
-                        drop(self.persist(&what, self.options.asking, || self.client.cancel_batch(id)).await);
+                        drop(self.retry(&what, self.options.asking, || self.client.cancel_batch(id)).await);
                     }
                     let made = listed.into_iter().find(|b| b.id == id);
                     batch.id = Some(id);
@@ -201,7 +201,7 @@ impl Courier<'_> {
                         learn(batch, made);
                     }
                     self.save(batch)?;
-                    (self.tell)(&Tell::Created { batch, found: true, warning: None });
+                    (self.on_event)(&DriverEvent::Created { batch, found: true, warning: None });
                     return Ok(());
                 }
                 Verdict::Create => {
@@ -222,7 +222,7 @@ impl Courier<'_> {
                         )
                         .hint("run the same command again later, or `llbatch wait JOB`: it looks again, and pays for nothing twice"));
                     }
-                    (self.tell)(&Tell::InDoubt { batch, why });
+                    (self.on_event)(&DriverEvent::InDoubt { batch, why });
                     self.sleep(wait).await?;
                 }
             }
