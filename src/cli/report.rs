@@ -15,7 +15,7 @@ use crate::job::spec::{inputs_of, spec_of};
 use crate::report::details::{Report as Document, Source};
 use crate::report::html;
 use crate::report::{of_files, of_job, time_of};
-use crate::request::Shape;
+use crate::request::RequestBuilder;
 use crate::results::same_file;
 use crate::results::write_summary;
 use crate::store::{JobDb, State, Store, Transport};
@@ -193,7 +193,7 @@ fn from_job(name: &str, ctx: &Ctx) -> Result<Document> {
     let db = JobDb::open(&path)?;
     let input = || {
         let spec = spec_of(&job)?;
-        Ok((inputs_of(&spec, &store, &job.id)?, Shape::new(&spec.params)?))
+        Ok((inputs_of(&spec, &store, &job.id)?, RequestBuilder::new(&spec.params)?))
     };
     let folded = of_job(&db, ctx.settings.prices.clone(), job.total, input)?;
     let flags = spec_of(&job).map_or_else(|_| String::new(), |spec| ctx.flags(&spec.service));

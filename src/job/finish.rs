@@ -15,7 +15,7 @@ use crate::money::{self, Money, budget};
 use crate::outcome::{ErrorCode, Outcome};
 use crate::price::Nanos;
 use crate::realtime::{Shared, Stopped};
-use crate::request::Shape;
+use crate::request::RequestBuilder;
 use crate::results::Cursor;
 use crate::row_set::Bits;
 use crate::store::{Job, Ledger, State, Store, Transport};
@@ -86,7 +86,7 @@ pub struct Closing<'a> {
     /// The input, for the ids of rows that were not answered.
     pub inputs: &'a Inputs,
     /// How ids are read.
-    pub shape: &'a Arc<Shape>,
+    pub shape: &'a Arc<RequestBuilder>,
     /// When the run began.
     pub started: Instant,
     /// What the engine counted, and whether the user wanted out at once: then nothing more is written.
@@ -153,7 +153,7 @@ impl Closing<'_> {
         let mut in_batches = Nanos::ZERO;
         // Batches beside which it ran, or what could not be written down any more.
         if let Ok(db) = store.open_job(&job.id) {
-            let input = || Ok((inputs.clone(), Shape::new(&spec_of(&job)?.params)?));
+            let input = || Ok((inputs.clone(), RequestBuilder::new(&spec_of(&job)?.params)?));
             for open in money::outstanding(&db, job.total, &mut Money::new(prices()), input).unwrap_or_default() {
                 in_batches += open.most.filter(|_| open.batch).unwrap_or_default();
                 totals.outstanding(open.rows, open.most, open.batch);

@@ -9,7 +9,7 @@ use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
 use crate::outcome::{ErrorCode, Outcome};
 use crate::realtime::Item;
-use crate::request::{Problem, Record, Request, Shape, generated_id};
+use crate::request::{Problem, Record, Request, RequestBuilder, generated_id};
 use crate::row_set::Bits;
 
 /// Rows handed over at a time: few wake-ups, little memory.
@@ -19,7 +19,13 @@ const HAND: usize = 64;
 ///
 /// # Errors
 /// What stops the reading; also that the input is not what was checked any more.
-pub fn feed(inputs: &Inputs, shape: &Shape, done: &Bits, checked: &Checked, out: &Sender<Vec<Item>>) -> Result<()> {
+pub fn feed(
+    inputs: &Inputs,
+    shape: &RequestBuilder,
+    done: &Bits,
+    checked: &Checked,
+    out: &Sender<Vec<Item>>,
+) -> Result<()> {
     let expected = checked.rows;
     let mut blocks = inputs.blocks()?;
     let mut hand = Vec::with_capacity(HAND);
@@ -67,7 +73,7 @@ pub fn feed(inputs: &Inputs, shape: &Shape, done: &Bits, checked: &Checked, out:
 }
 
 #[expect(clippy::result_large_err, reason = "a problem is rare, and boxing it would show everywhere")]
-fn request(shape: &Shape, record: Result<Record<'_>, Problem>) -> Result<Request, Problem> {
+fn request(shape: &RequestBuilder, record: Result<Record<'_>, Problem>) -> Result<Request, Problem> {
     record.and_then(|record| shape.request(&record))
 }
 

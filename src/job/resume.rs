@@ -12,7 +12,7 @@ use crate::input::Inputs;
 use crate::money::worst::bounds;
 use crate::outcome::Fingerprint;
 use crate::price::Table;
-use crate::request::Shape;
+use crate::request::RequestBuilder;
 use crate::results::Cursor;
 use crate::row_set::Bits;
 use crate::store::{Job, JobDb};
@@ -74,7 +74,7 @@ impl Stored<'_> {
 /// earlier run found `sound`, and that nobody has written to since, is taken as it is.
 pub fn check(
     inputs: &Inputs,
-    shape: &Shape,
+    shape: &RequestBuilder,
     (max_problems, table): (usize, Option<&Table>),
     old: Option<JobDb>,
     sound: Option<&Sound>,
@@ -113,7 +113,7 @@ pub fn check(
 pub fn prepare(
     resumed: Resumed,
     inputs: &Inputs,
-    shape: &Arc<Shape>,
+    shape: &Arc<RequestBuilder>,
     checked: &Checked,
     (again, awaited): (Again, &Bits),
     ctx: &Ctx,
@@ -160,7 +160,7 @@ pub fn prepare(
 pub fn account_lost(
     db: &mut JobDb,
     inputs: &Inputs,
-    shape: &Arc<Shape>,
+    shape: &Arc<RequestBuilder>,
     (rows, awaited): (u64, &Bits),
     ctx: &Ctx,
 ) -> Result<()> {
@@ -175,7 +175,7 @@ pub fn account_lost(
 }
 
 /// Rows that a killed process had in flight may be billed twice: they are named.
-fn tell_lost(lost: &[u64], inputs: &Inputs, shape: &Arc<Shape>, ctx: &Ctx) -> Result<()> {
+fn tell_lost(lost: &[u64], inputs: &Inputs, shape: &Arc<RequestBuilder>, ctx: &Ctx) -> Result<()> {
     let mut names = Vec::new();
     let mut cursor = Cursor::open(inputs, shape, false)?;
     for row in lost.iter().take(NAMED) {

@@ -24,7 +24,7 @@ use crate::money::{self, Money, budget};
 use crate::price::Nanos;
 use crate::realtime::company::Peers;
 use crate::realtime::{self, Budget, Shared, Stopped};
-use crate::request::Shape;
+use crate::request::RequestBuilder;
 use crate::results::Cursor;
 use crate::row_set::Bits;
 use crate::store::{JobDb, Ledger, Roster, Store};
@@ -47,7 +47,7 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
 
     progress.phase("reading input");
     let mut source = job::source(&plan, &store, &ledger)?;
-    let shape = Arc::new(Shape::new(&source.spec.params)?);
+    let shape = Arc::new(RequestBuilder::new(&source.spec.params)?);
     let mut claimed = job::claim(&store, &ledger, &plan, &source, &ctx.ui)?;
     // It may have waited all night, and nothing has been read yet.
     source.stamp = source.inputs.stamp();
@@ -233,7 +233,7 @@ fn pass_over(awaited: &Bits, passed: &mut Bits, rows: u64) {
 
 struct Feed<'a> {
     inputs: &'a Inputs,
-    shape: &'a Arc<Shape>,
+    shape: &'a Arc<RequestBuilder>,
     done: &'a Bits,
     checked: &'a Checked,
 }

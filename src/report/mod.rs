@@ -18,7 +18,7 @@ use crate::outcome::{ErrorCode, Outcome, Usage};
 use crate::price::{Nanos, Table};
 use crate::report::details::Details;
 use crate::report::read::Body;
-use crate::request::Shape;
+use crate::request::RequestBuilder;
 use crate::store::{BatchJob, Job, JobDb};
 use crate::summary::{Charge, Totals};
 
@@ -55,7 +55,12 @@ impl Folded {
 }
 
 /// A job's rows, and what is outstanding; `input`: where the rows can be read again.
-pub fn of_job(db: &JobDb, prices: Table, rows: u64, input: impl FnOnce() -> Result<(Inputs, Shape)>) -> Result<Folded> {
+pub fn of_job(
+    db: &JobDb,
+    prices: Table,
+    rows: u64,
+    input: impl FnOnce() -> Result<(Inputs, RequestBuilder)>,
+) -> Result<Folded> {
     let mut money = Money::new(prices);
     let mut folded = Folded::new(rows);
     for retired in db.retired()? {

@@ -9,13 +9,13 @@
 
 pub mod batch_line;
 mod body;
+mod builder;
 mod flags;
 mod id;
 pub(crate) mod json;
 mod params;
 mod problem;
 mod record;
-mod shape;
 mod skim;
 mod template;
 pub(crate) mod walk;
@@ -23,13 +23,13 @@ pub(crate) mod walk;
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
+pub use builder::RequestBuilder;
 pub use id::generated as generated_id;
 use memchr::memmem::Finder;
 pub use params::{Endpoint, Params};
 pub use problem::Problem;
 pub(crate) use problem::shorten;
 pub use record::{Data, Field, Record};
-pub use shape::Shape;
 
 use crate::outcome::Fingerprint;
 

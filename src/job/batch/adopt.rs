@@ -10,7 +10,7 @@ use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Inputs};
 use crate::job::spec::{Spec, describe, spec_of};
 use crate::outcome::{ErrorCode, Outcome, Usage};
-use crate::request::{Endpoint, Params, Shape, answer_bound};
+use crate::request::{Endpoint, Params, RequestBuilder, answer_bound};
 use crate::store::{BatchJob, Job, Ledger, Step, Store, Transport};
 use crate::ui::Results;
 
@@ -83,7 +83,7 @@ fn enter(batch: &Batch, inputs: &Inputs, remote: Remote<'_>, ctx: &Ctx) -> Resul
         .find(|e| batch.endpoint.as_deref().is_some_and(|path| path.ends_with(e.path())))
         .unwrap_or_default();
     let params = Params { endpoint, model: batch.model_id.clone(), ..Params::default() };
-    let shape = Shape::new(&params)?;
+    let shape = RequestBuilder::new(&params)?;
     let spec = Spec {
         version: 1,
         service: remote.name.to_owned(),
@@ -110,7 +110,7 @@ fn enter(batch: &Batch, inputs: &Inputs, remote: Remote<'_>, ctx: &Ctx) -> Resul
 }
 
 impl Work<'_> {
-    fn take_over(&mut self, batch: &Batch, inputs: &Inputs, shape: &Shape) -> Result<()> {
+    fn take_over(&mut self, batch: &Batch, inputs: &Inputs, shape: &RequestBuilder) -> Result<()> {
         self.spec = Spec { kept: inputs.keep(&self.courier.dir)?, ..spec_of(&self.job)? };
         self.job.spec = describe(&self.spec)?;
         let mut db = self.courier.db.borrow_mut();

@@ -12,7 +12,7 @@ use crate::money::budget;
 use crate::money::outstanding;
 use crate::outcome::ErrorCode;
 use crate::price::Nanos;
-use crate::request::Shape;
+use crate::request::RequestBuilder;
 use crate::results::Cursor;
 use crate::results::{Delivery, Outputs};
 use crate::row_set::Bits;
@@ -89,13 +89,13 @@ impl Work<'_> {
         let total = self.job.total;
         let mut totals = Totals::new(total);
         let mut money = Money::new(self.ctx.settings.prices.clone());
-        let shape = Arc::new(Shape::new(&self.spec.params)?);
+        let shape = Arc::new(RequestBuilder::new(&self.spec.params)?);
         let cursor = if flat { Some(Cursor::open(&self.inputs()?, &shape, true)?) } else { None };
         let db = self.courier.db.borrow();
         for retired in db.retired()? {
             money.retired(&retired, &mut totals);
         }
-        let input = || Ok((self.inputs()?, Shape::new(&self.spec.params)?));
+        let input = || Ok((self.inputs()?, RequestBuilder::new(&self.spec.params)?));
         for open in outstanding(&db, total, &mut money, input)? {
             totals.outstanding(open.rows, open.most, open.batch);
         }

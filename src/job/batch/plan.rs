@@ -12,7 +12,7 @@ use crate::money::Money;
 use crate::money::worst::Worst;
 use crate::outcome::{ErrorCode, Fingerprint, Outcome, Usage};
 use crate::price::Nanos;
-use crate::request::Shape;
+use crate::request::RequestBuilder;
 use crate::request::batch_line::Limits;
 use crate::split::stage::Stage;
 use crate::split::{Opened, Placed, Split, SplitOptions, split};
@@ -31,7 +31,7 @@ impl Work<'_> {
     pub fn plan(
         &mut self,
         inputs: &Inputs,
-        shape: &Shape,
+        shape: &RequestBuilder,
         checked: &Checked,
         (only, retry): (Option<&(dyn Fn(u64) -> bool + Sync)>, bool),
         each: &mut dyn FnMut(Option<(&str, Fingerprint)>),

@@ -14,7 +14,7 @@ use crate::input::{Format, Inputs};
 use crate::job::spool_stdin;
 use crate::outcome::Fingerprint;
 use crate::price::Table;
-use crate::request::Shape;
+use crate::request::RequestBuilder;
 use crate::row_set::Bits;
 use crate::store::Store;
 use crate::text;
@@ -23,7 +23,7 @@ use crate::ui::Progress;
 /// The inputs, looked at.
 pub struct Looked {
     pub inputs: Inputs,
-    pub shape: Shape,
+    pub shape: RequestBuilder,
     pub checked: Checked,
     pub key: String,
     pub shown: String,
@@ -46,7 +46,7 @@ pub fn look(order: &Order, remote: Remote<'_>, store: &Store, ctx: &Ctx, progres
         let shown = order.inputs.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(" ");
         (Inputs::resolve(&order.inputs, order.input_format)?, None, shown)
     };
-    let shape = Shape::new(&order.params)?;
+    let shape = RequestBuilder::new(&order.params)?;
     let stamp = inputs.stamp();
     progress.phase("checking input");
     let mut content = Content::new(remote.name);

@@ -14,7 +14,7 @@ use crate::money::exposure::Own;
 use crate::money::worst::Worst;
 use crate::outcome::Usage;
 use crate::price::{Nanos, Table};
-use crate::request::{Endpoint, Shape};
+use crate::request::{Endpoint, RequestBuilder};
 use crate::row_set::Bits;
 use crate::store::{Standing, Step};
 use crate::tokens::{self, Estimator};
@@ -68,7 +68,7 @@ impl Work<'_> {
         }
         let mut awaited = Bits::new(self.job.total);
         db.each_awaited(|row| _ = awaited.insert(row))?;
-        let shape = Arc::new(Shape::new(&self.spec.params)?);
+        let shape = Arc::new(RequestBuilder::new(&self.spec.params)?);
         resume::account_lost(&mut db, &self.inputs()?, &shape, (self.job.total, &awaited), self.ctx)?;
         db.settle_aside()?;
         drop(db);
@@ -88,7 +88,7 @@ impl Work<'_> {
     /// 65 if the input is not what it was, 66 if it is gone.
     pub fn same_input(&self) -> Result<()> {
         let db = self.store.open_job(&self.job.id)?;
-        let shape = Shape::new(&self.spec.params)?;
+        let shape = RequestBuilder::new(&self.spec.params)?;
         let (checked, resumed) = resume::check(&self.inputs()?, &shape, (0, None), Some(db), None)?;
         if checked.rows != self.job.total || resumed.is_some_and(|resumed| !resumed.is_same()) {
             return Err(self.changed());
@@ -105,7 +105,7 @@ impl Work<'_> {
             take
         })?;
         let mut again = Again::of(rows, left);
-        again.price(&self.inputs()?, &Shape::new(&self.spec.params)?, batch, &self.ctx.settings.prices)?;
+        again.price(&self.inputs()?, &RequestBuilder::new(&self.spec.params)?, batch, &self.ctx.settings.prices)?;
         Ok(again)
     }
 
@@ -130,7 +130,7 @@ impl Work<'_> {
     /// Plans batches for these rows, for which that was reserved.
     pub fn plan_again(&mut self, rows: &[u64], reserve: i64) -> Result<()> {
         let inputs = self.inputs()?;
-        let shape = Shape::new(&self.spec.params)?;
+        let shape = RequestBuilder::new(&self.spec.params)?;
         let options = CheckOptions { max_problems: 0, ..CheckOptions::default() };
         let checked = check::check_with(&inputs, &shape, &options, &|_| (), &mut |_, _| {})?;
         self.plan(&inputs, &shape, &checked, (Some(&|row| rows.binary_search(&row).is_ok()), true), &mut |_| {})?;
@@ -163,7 +163,7 @@ impl Again {
         }
     }
 
-    pub(super) fn price(&mut self, inputs: &Inputs, shape: &Shape, batch: bool, table: &Table) -> Result<()> {
+    pub(super) fn price(&mut self, inputs: &Inputs, shape: &RequestBuilder, batch: bool, table: &Table) -> Result<()> {
         let (mut money, mut worst) = (Money::new(table.clone()), Worst::new(table.clone(), batch));
         let options = CheckOptions { max_problems: 0, ..CheckOptions::default() };
         let look = |draft: &crate::request::Draft<'_>| -> (Arc<str>, Usage, u64) {

@@ -18,7 +18,7 @@ const SHARED_MODELS: usize = 4096;
 
 /// Turns records into requests. Made once, used by all threads.
 #[derive(Debug)]
-pub struct Shape {
+pub struct RequestBuilder {
     endpoint: Endpoint,
     model: Option<String>,
     prompt: Option<Template>,
@@ -36,7 +36,7 @@ enum System {
     Template(Box<Template>),
 }
 
-impl Shape {
+impl RequestBuilder {
     /// Checks the flags.
     ///
     /// # Errors
