@@ -133,7 +133,7 @@ pub fn of_files(files: &[String], prices: Table, batch: bool) -> Result<Read> {
             if line.bytes.is_some_and(<[u8]>::is_empty) {
                 continue;
             }
-            match line.bytes.map_or(Err(line::Garbled::TooLong.to_string()), |bytes| read.line(bytes)) {
+            match line.bytes.map_or(Err(line::LineError::TooLong.to_string()), |bytes| read.line(bytes)) {
                 Ok(true) => {}
                 Ok(false) => {
                     let (count, _) = again.get_or_insert((0_u64, format!("{shown}:{}", line.number)));

@@ -1,81 +1,47 @@
-//! What a report looks for in the body of an answer: who answered and when, whether it was cut off, how it begins.
+//! Looks into the body of an answer for the report: which model answered and when, whether it was cut off, its beginning.
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::completion::{Choice, Completion};
 use crate::report::details::Said;
 
 /// Bytes of a text that are looked at: more than is ever shown of it.
 const LOOK: usize = 4096;
 
-/// A body, looked into. Leaves stay raw, so that a value of an unexpected type costs no other value.
-#[derive(Debug, Default, Deserialize)]
-pub struct Body<'a> {
-    #[serde(borrow, default)]
-    model: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    created: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    choices: Option<Vec<Choice<'a>>>,
-    #[serde(borrow, default)]
-    text: Option<&'a RawValue>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Choice<'a> {
-    #[serde(borrow, default)]
-    message: Option<Message<'a>>,
-    #[serde(borrow, default)]
-    text: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    finish_reason: Option<&'a RawValue>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Message<'a> {
-    #[serde(borrow, default)]
-    content: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    tool_calls: Option<&'a RawValue>,
-}
+/// A body, looked into for the report.
+#[derive(Debug, Default)]
+pub struct Body<'a>(Completion<'a>);
 
 impl<'a> Body<'a> {
     /// Looks into `body`; nothing is found in one of another shape.
     pub fn of(body: &'a str) -> Self {
-        // Serde would take an array for a struct.
-        if body.trim_start().starts_with('{') {
-            serde_json::from_str(body).unwrap_or_default()
-        } else {
-            Self::default()
-        }
+        Self(Completion::of(body))
     }
 
     /// The model that it says answered.
     pub fn model(&self) -> Option<Cow<'a, str>> {
-        let raw = self.model?.get();
+        let raw = self.0.model?.get();
         raw.starts_with('"').then(|| text_of(raw)).filter(|name| !name.is_empty())
     }
 
-    /// What an outcome does not keep of it. An answer with several choices is cut off if one of them is.
+    /// The facts that an outcome does not keep of it. An answer with several choices is cut off if one of them is.
     pub fn said(&self) -> Said {
-        let cut = |choice: &Choice<'_>| choice.finish_reason.is_some_and(|reason| reason.get() == "\"length\"");
         Said {
-            truncated: self.choices.iter().flatten().any(cut),
-            created: self.created.and_then(|raw| raw.get().parse().ok()),
+            truncated: self.0.choices().iter().any(Choice::is_truncated),
+            created: self.0.created.and_then(|raw| raw.get().parse().ok()),
         }
     }
 
-    /// How the answer begins: of a chat its first choice's content or tool calls, of a completion or a transcript its
+    /// The beginning of the answer: of a chat its first choice's content or tool calls, of a completion or a transcript its
     /// text; of anything else, `body` as it is spelled.
     pub fn start(&self, body: &str) -> String {
-        let choice = self.choices.iter().flatten().next();
-        let content = choice.and_then(|choice| match &choice.message {
-            Some(message) => message.content.filter(|content| content.get() != "null").or(message.tool_calls),
-            None => choice.text,
+        let content = self.0.first().and_then(|choice| match choice.message() {
+            Some(message) => message.content().or(message.tool_calls()),
+            None => choice.text(),
         });
-        let raw = content.or(self.text).map_or(body, RawValue::get);
+        let raw = content.or(self.0.text()).map_or(body, RawValue::get);
         text_of(&raw[..raw.floor_char_boundary(LOOK)]).into_owned()
     }
 }

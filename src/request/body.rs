@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-use super::json::{self, Member};
+use super::messages::{self, MessagesFacts};
 use super::params::Endpoint;
 use super::problem::{Problem, shorten};
 use super::record::Record;
-use super::walk::{self, Messages};
 use super::{CHOICES, MOST_TOKENS};
+use crate::json::{self, Member};
 
 /// A member that a flag adds to bodies that lack it.
 #[derive(Debug)]
@@ -247,11 +247,11 @@ fn lacks_subject(record: &Record<'_>, endpoint: Endpoint) -> Problem {
         .hint("if it is meant for another endpoint, say so with --endpoint chat|completions|embeddings|transcriptions|translations")
 }
 
-fn check_messages(record: &Record<'_>, value: &str) -> Result<Messages, Problem> {
+fn check_messages(record: &Record<'_>, value: &str) -> Result<MessagesFacts, Problem> {
     let bad = |text: String| {
         Err(Problem::new(record, "messages", text).hint(r#"it looks like [{"role": "user", "content": "…"}]"#))
     };
-    match walk::messages(value) {
+    match messages::look_over(value) {
         None => bad(format!("`messages` must be an array, not {}", shorten(value))),
         Some(seen) if seen.odd => bad(format!("message {} of `messages` is no object with a text `role`", seen.count)),
         Some(seen) if seen.count == 0 => bad("`messages` is empty".to_owned()),

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::body::{Built, Fill, Splice};
-use super::json::{self, Line, Member};
 use super::params::{self, Endpoint, Kind, Params};
 use super::problem::{Problem, listed, shorten};
 use super::record::{Data, Record};
 use super::template::Template;
-use super::{Draft, Request, flags, id, walk};
+use super::{Draft, Request, flags, id};
 use crate::error::{Error, Result};
+use crate::json::{self, Member, Nested};
 
 /// Distinct model names that are shared between requests; input with more has nonsense for models.
 const SHARED_MODELS: usize = 4096;
@@ -104,8 +104,8 @@ impl RequestBuilder {
     /// What is wrong with the record.
     pub fn draft<'a>(&self, record: &Record<'a>) -> Result<Draft<'a>, Problem> {
         let line = match record.data {
-            Data::Json(text) => json::line(text).map_err(|error| not_json(record, text, &error))?,
-            Data::Line(_) | Data::Columns { .. } => Line::default(),
+            Data::Json(text) => json::nested(text, "body").map_err(|error| not_json(record, text, &error))?,
+            Data::Line(_) | Data::Columns { .. } => Nested::default(),
         };
         let given = id::given(self.id.as_deref(), record, &line.members)?;
         let built = match self.build(record, &line) {
@@ -155,7 +155,7 @@ impl RequestBuilder {
         Splice { endpoint: self.endpoint, fills: &self.fills, model: self.model.as_deref(), not_ours }
     }
 
-    fn build<'a>(&self, record: &Record<'a>, line: &Line<'a>) -> Result<Built<'a>, Problem> {
+    fn build<'a>(&self, record: &Record<'a>, line: &Nested<'a>) -> Result<Built<'a>, Problem> {
         let members = &line.members;
         if let Some(template) = &self.prompt {
             let prompt = template.render(record, members)?;
@@ -181,7 +181,7 @@ impl RequestBuilder {
     }
 
     /// A JSONL record, by its fields.
-    fn json<'a>(&self, record: &Record<'a>, text: &'a str, line: &Line<'a>) -> Result<Built<'a>, Problem> {
+    fn json<'a>(&self, record: &Record<'a>, text: &'a str, line: &Nested<'a>) -> Result<Built<'a>, Problem> {
         let members = &line.members;
         if let Some(body) = json::find(members, "body") {
             if body.value.starts_with('{') {
@@ -235,7 +235,7 @@ impl RequestBuilder {
         self.splice(&[]).compose(record, prompt.value, system.as_deref(), &params)
     }
 
-    fn batch_line<'a>(&self, record: &Record<'a>, body: &'a str, line: &Line<'a>) -> Result<Built<'a>, Problem> {
+    fn batch_line<'a>(&self, record: &Record<'a>, body: &'a str, line: &Nested<'a>) -> Result<Built<'a>, Problem> {
         let members = &line.members;
         let wanted = self.endpoint.batch_method().unwrap_or("POST");
         if let Some(method) = json::find(members, "method").filter(|member| !member.is_null())
@@ -257,7 +257,7 @@ impl RequestBuilder {
                 return Err(Problem::new(record, "url", text).column(url.start + 1).hint(hint));
             }
         }
-        let inner = line.body.as_deref().map_or_else(|| Cow::Owned(walk::members(body)), Cow::Borrowed);
+        let inner = line.inner.as_deref().map_or_else(|| Cow::Owned(json::trusted_members(body)), Cow::Borrowed);
         self.splice(&[]).pass(record, body, &inner, || self.system(record, members))
     }
 

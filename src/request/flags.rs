@@ -1,10 +1,10 @@
 //! What the parameter flags add to bodies.
 
 use super::body::Fill;
-use super::json;
 use super::params::{Endpoint, Params};
 use super::problem::shorten;
 use crate::error::{Error, Result};
+use crate::json;
 
 /// The members that the flags add, each checked.
 ///

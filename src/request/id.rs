@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::json::{self, Member};
 use super::problem::{Problem, listed, shorten};
 use super::record::{Data, Record};
+use crate::json::{self, Member};
 
 /// The id that a row without one gets.
 pub fn generated(row: u64) -> String {

@@ -12,13 +12,11 @@ mod body;
 mod builder;
 mod flags;
 mod id;
-pub(crate) mod json;
+mod messages;
 mod params;
 mod problem;
 mod record;
-mod skim;
 mod template;
-pub(crate) mod walk;
 
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
@@ -31,6 +29,7 @@ pub use problem::Problem;
 pub(crate) use problem::shorten;
 pub use record::{Data, Field, Record};
 
+use crate::json;
 use crate::outcome::Fingerprint;
 
 /// A request as it will be sent.

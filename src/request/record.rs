@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::json;
+use crate::json;
 
 /// A record and where it stands. It borrows from its block.
 #[derive(Debug, Clone, Copy)]

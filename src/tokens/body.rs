@@ -1,8 +1,7 @@
 //! The prompt tokens of a request's body, walked as text.
 
 use super::Estimator;
-use crate::request::json::{find, string};
-use crate::request::walk::{elements, members};
+use crate::json::{find, string, trusted_elements as elements, trusted_members as members};
 
 /// Llama 3 begins every prompt with a token of its own.
 const BEGIN: u64 = 1;

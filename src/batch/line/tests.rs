@@ -22,7 +22,7 @@ fn answers_are_found_in_every_dress() {
     ];
     for line in lines {
         let reading = read(line.as_bytes()).expect(&line);
-        let expected = Reading {
+        let expected = ResultLine {
             id: "a".into(),
             error: None,
             also_failed: false,
@@ -153,19 +153,19 @@ fn failures_are_told_apart() {
 
 #[test]
 fn what_is_no_result_is_said_without_quoting_it() {
-    let cases: &[(&[u8], Garbled)] = &[
-        (b"nonsense", Garbled::NotJson(1)),
-        (b"\"a\"", Garbled::NotJson(1)),
-        (b"{\"custom_id\":\"a\",}", Garbled::NotJson(18)),
-        (b"{\"custom_id\":\"a\",\"response\":{\"body\":{\"choices\":[}}}", Garbled::NotJson(49)),
-        (b"[\"a\",{\"status_code\":200},null]", Garbled::NotJson(1)),
-        (b"{\"custom_id\":\"a\"", Garbled::NotJson(17)),
-        (b"{\"custom_id\":\"a\"}{\"custom_id\":\"b\"}", Garbled::NotJson(18)),
-        (b"{\"custom_id\":\"a\xff\"}", Garbled::NotJson(16)),
-        (b"{}", Garbled::NoId),
-        (b"{\"custom_id\":null}", Garbled::NoId),
-        (b"{\"custom_id\":[\"a\"]}", Garbled::NoId),
-        (b"{\"custom_id\":\"\\ud800\"}", Garbled::NoId),
+    let cases: &[(&[u8], LineError)] = &[
+        (b"nonsense", LineError::NotJson(1)),
+        (b"\"a\"", LineError::NotJson(1)),
+        (b"{\"custom_id\":\"a\",}", LineError::NotJson(18)),
+        (b"{\"custom_id\":\"a\",\"response\":{\"body\":{\"choices\":[}}}", LineError::NotJson(49)),
+        (b"[\"a\",{\"status_code\":200},null]", LineError::NotJson(1)),
+        (b"{\"custom_id\":\"a\"", LineError::NotJson(17)),
+        (b"{\"custom_id\":\"a\"}{\"custom_id\":\"b\"}", LineError::NotJson(18)),
+        (b"{\"custom_id\":\"a\xff\"}", LineError::NotJson(16)),
+        (b"{}", LineError::NoId),
+        (b"{\"custom_id\":null}", LineError::NoId),
+        (b"{\"custom_id\":[\"a\"]}", LineError::NoId),
+        (b"{\"custom_id\":\"\\ud800\"}", LineError::NoId),
     ];
     for (line, garbled) in cases {
         let shown = String::from_utf8_lossy(line);

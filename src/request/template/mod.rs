@@ -8,11 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use minijinja::value::{Enumerator, Object, ObjectRepr, Value, ValueKind};
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 
-use super::json;
 use super::problem::{Problem, listed, shorten};
 use super::record::{Data, Record};
-use super::walk;
 use crate::error::{Error, Result};
+use crate::json;
 
 /// Steps a template may take for one row: far above any sane prompt, and a fraction of a second.
 const FUEL: u64 = 5_000_000;
@@ -181,7 +180,7 @@ impl Object for Fields {
     fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
         match self.fields.iter().rev().find(|(name, _)| **name == *key) {
             Some((_, Cell::Text(text))) => Some(Value::from(&**text)),
-            Some((name, Cell::Json(text))) if depth(text) > DEPTH => {
+            Some((name, Cell::Json(text))) if json::depth(text) > DEPTH => {
                 note(&self.trace, |trace| trace.too_deep = Some(name.to_string()));
                 None
             }
@@ -203,13 +202,14 @@ impl Object for Fields {
 fn value(text: &str, path: &str, trace: &SharedTrace) -> Value {
     match text.as_bytes().first() {
         Some(b'{') => {
-            let members = walk::members(text);
+            let members = json::trusted_members(text);
             let parts = members.iter().map(|m| (m.key.as_ref().into(), m.value.into())).collect();
             let node = Node { text: text.into(), object: true, parts, path: path.into(), trace: Arc::clone(trace) };
             Value::from_object(node)
         }
         Some(b'[') => {
-            let parts = walk::elements(text).into_iter().map(|element| (Box::default(), element.into())).collect();
+            let parts =
+                json::trusted_elements(text).into_iter().map(|element| (Box::default(), element.into())).collect();
             let node = Node { text: text.into(), object: false, parts, path: path.into(), trace: Arc::clone(trace) };
             Value::from_object(node)
         }
@@ -276,25 +276,6 @@ impl Object for Node {
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
-}
-
-/// How deep the arrays and objects of a JSON text are nested.
-fn depth(text: &str) -> usize {
-    let (mut now, mut most, mut quoted, mut escaped) = (0_usize, 0, false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => quoted = !quoted,
-            b'[' | b'{' if !quoted => {
-                now += 1;
-                most = most.max(now);
-            }
-            b']' | b'}' if !quoted => now = now.saturating_sub(1),
-            _ => {}
-        }
-    }
-    most
 }
 
 #[cfg(test)]
