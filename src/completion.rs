@@ -236,36 +236,13 @@ impl<T> Once<T> {
     }
 }
 
-/// The names of the members that are looked at, in all parts of a body.
-#[derive(serde::Deserialize)]
-#[serde(field_identifier, rename_all = "snake_case")]
-enum Name {
-    Choices,
-    CompletionTokens,
-    Content,
-    Created,
-    Data,
-    Embedding,
-    Error,
-    FinishReason,
-    FunctionCall,
-    Message,
-    Model,
-    PromptTokens,
-    Reasoning,
-    ReasoningContent,
-    Refusal,
-    Text,
-    ToolCalls,
-    Usage,
-    #[serde(other)]
-    Other,
-}
-
 /// A part of a body that is an object. Serde's derived code would take an array for it too, value by value.
 trait ObjectPart<'de>: Default {
+    /// The names of the members that are looked at.
+    type Name: Deserialize<'de>;
+
     /// Reads the value of a member.
-    fn member<A: MapAccess<'de>>(&mut self, name: Name, map: &mut A) -> Result<(), A::Error>;
+    fn member<A: MapAccess<'de>>(&mut self, name: Self::Name, map: &mut A) -> Result<(), A::Error>;
 }
 
 struct ObjectVisitor<T>(PhantomData<T>);
@@ -291,62 +268,126 @@ fn ignore<'de, A: MapAccess<'de>>(map: &mut A) -> Result<(), A::Error> {
     map.next_value::<IgnoredAny>().map(drop)
 }
 
+#[derive(serde::Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum BodyMember {
+    Choices,
+    Created,
+    Data,
+    Error,
+    Model,
+    Text,
+    Usage,
+    #[serde(other)]
+    Other,
+}
+
 impl<'de> ObjectPart<'de> for Completion<'de> {
-    fn member<A: MapAccess<'de>>(&mut self, name: Name, map: &mut A) -> Result<(), A::Error> {
+    type Name = BodyMember;
+
+    fn member<A: MapAccess<'de>>(&mut self, name: BodyMember, map: &mut A) -> Result<(), A::Error> {
         match name {
-            Name::Choices => self.choices.read("choices", map),
-            Name::Data => self.data.read("data", map),
-            Name::Usage => self.usage.read("usage", map),
-            Name::Error => self.error.read("error", map),
-            Name::Text => self.text.read("text", map),
+            BodyMember::Choices => self.choices.read("choices", map),
+            BodyMember::Data => self.data.read("data", map),
+            BodyMember::Usage => self.usage.read("usage", map),
+            BodyMember::Error => self.error.read("error", map),
+            BodyMember::Text => self.text.read("text", map),
             // These decide nothing, so a second one spoils no answer.
-            Name::Model => map.next_value().map(|model| self.model = model),
-            Name::Created => map.next_value().map(|created| self.created = created),
-            _ => ignore(map),
+            BodyMember::Model => map.next_value().map(|model| self.model = model),
+            BodyMember::Created => map.next_value().map(|created| self.created = created),
+            BodyMember::Other => ignore(map),
         }
     }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum ChoiceMember {
+    FinishReason,
+    Message,
+    Text,
+    #[serde(other)]
+    Other,
 }
 
 impl<'de> ObjectPart<'de> for Choice<'de> {
-    fn member<A: MapAccess<'de>>(&mut self, name: Name, map: &mut A) -> Result<(), A::Error> {
+    type Name = ChoiceMember;
+
+    fn member<A: MapAccess<'de>>(&mut self, name: ChoiceMember, map: &mut A) -> Result<(), A::Error> {
         match name {
-            Name::Message => self.message.read("message", map),
-            Name::Text => self.text.read("text", map),
-            Name::FinishReason => map.next_value().map(|reason| self.finish_reason = reason),
-            _ => ignore(map),
+            ChoiceMember::Message => self.message.read("message", map),
+            ChoiceMember::Text => self.text.read("text", map),
+            ChoiceMember::FinishReason => map.next_value().map(|reason| self.finish_reason = reason),
+            ChoiceMember::Other => ignore(map),
         }
     }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum MessageMember {
+    Content,
+    FunctionCall,
+    Reasoning,
+    ReasoningContent,
+    Refusal,
+    ToolCalls,
+    #[serde(other)]
+    Other,
 }
 
 impl<'de> ObjectPart<'de> for Message<'de> {
-    fn member<A: MapAccess<'de>>(&mut self, name: Name, map: &mut A) -> Result<(), A::Error> {
+    type Name = MessageMember;
+
+    fn member<A: MapAccess<'de>>(&mut self, name: MessageMember, map: &mut A) -> Result<(), A::Error> {
         match name {
-            Name::Content => self.content.read("content", map),
-            Name::ToolCalls => self.tool_calls.read("tool_calls", map),
-            Name::Reasoning => self.reasoning.read("reasoning", map),
-            Name::ReasoningContent => self.reasoning_content.read("reasoning_content", map),
-            Name::Refusal => self.refusal.read("refusal", map),
-            Name::FunctionCall => self.function_call.read("function_call", map),
-            _ => ignore(map),
+            MessageMember::Content => self.content.read("content", map),
+            MessageMember::ToolCalls => self.tool_calls.read("tool_calls", map),
+            MessageMember::Reasoning => self.reasoning.read("reasoning", map),
+            MessageMember::ReasoningContent => self.reasoning_content.read("reasoning_content", map),
+            MessageMember::Refusal => self.refusal.read("refusal", map),
+            MessageMember::FunctionCall => self.function_call.read("function_call", map),
+            MessageMember::Other => ignore(map),
         }
     }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum EmbeddingMember {
+    Embedding,
+    #[serde(other)]
+    Other,
 }
 
 impl<'de> ObjectPart<'de> for Embedding<'de> {
-    fn member<A: MapAccess<'de>>(&mut self, name: Name, map: &mut A) -> Result<(), A::Error> {
+    type Name = EmbeddingMember;
+
+    fn member<A: MapAccess<'de>>(&mut self, name: EmbeddingMember, map: &mut A) -> Result<(), A::Error> {
         match name {
-            Name::Embedding => self.embedding.read("embedding", map),
-            _ => ignore(map),
+            EmbeddingMember::Embedding => self.embedding.read("embedding", map),
+            EmbeddingMember::Other => ignore(map),
         }
     }
 }
 
+#[derive(serde::Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum UsageMember {
+    CompletionTokens,
+    PromptTokens,
+    #[serde(other)]
+    Other,
+}
+
 impl<'de> ObjectPart<'de> for Usage {
-    fn member<A: MapAccess<'de>>(&mut self, name: Name, map: &mut A) -> Result<(), A::Error> {
+    type Name = UsageMember;
+
+    fn member<A: MapAccess<'de>>(&mut self, name: UsageMember, map: &mut A) -> Result<(), A::Error> {
         match name {
-            Name::PromptTokens => self.prompt_tokens.read("prompt_tokens", map),
-            Name::CompletionTokens => self.completion_tokens.read("completion_tokens", map),
-            _ => ignore(map),
+            UsageMember::PromptTokens => self.prompt_tokens.read("prompt_tokens", map),
+            UsageMember::CompletionTokens => self.completion_tokens.read("completion_tokens", map),
+            UsageMember::Other => ignore(map),
         }
     }
 }

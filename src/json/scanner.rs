@@ -52,7 +52,7 @@ impl<'a> Scanner<'a> {
 
     /// A scanner that searches all of the text for control characters at once, which is faster for many strings.
     pub(super) fn searched(text: &'a str) -> Self {
-        Self { text, at: 0, controls: text.bytes().fold(u8::MAX, u8::min) < b' ' }
+        Self { text, at: 0, controls: has_controls(text.as_bytes()) }
     }
 
     /// A scanner for text that is known to be JSON. On other text it stops early, and never panics.
@@ -201,7 +201,11 @@ impl<'a> Scanner<'a> {
 
     /// Passes over white space.
     pub(super) fn blanks(&mut self) {
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
+        // Nearly always there is none, or one space.
+        while let Some(byte) = self.peek()
+            && byte <= b' '
+            && matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+        {
             self.at += 1;
         }
     }
@@ -263,9 +267,10 @@ impl<'a> Scanner<'a> {
             let rest = &self.text.as_bytes()[self.at..];
             let plain = memchr::memchr2(b'"', b'\\', rest).ok_or(NotJson(start + 1))?;
             if self.controls
-                && let Some(control) = rest[..plain].iter().position(|byte| *byte < b' ')
+                && has_controls(&rest[..plain])
             {
-                return Err(NotJson(self.at + control + 1));
+                let before = rest.iter().take_while(|byte| **byte >= b' ').count();
+                return Err(NotJson(self.at + before + 1));
             }
             self.at += plain;
             if self.take(b'"') {
@@ -277,14 +282,16 @@ impl<'a> Scanner<'a> {
 
     /// Passes over the escapes here: text in another script is one after the other.
     fn escapes(&mut self) -> Result<(), NotJson> {
-        while self.peek() == Some(b'\\') {
-            let escape = &self.text.as_bytes()[self.at + 1..];
-            self.at += match escape.first() {
+        let bytes = self.text.as_bytes();
+        let mut at = self.at;
+        while bytes.get(at) == Some(&b'\\') {
+            at += match bytes.get(at + 1) {
                 Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
-                Some(b'u') if escape[1..].first_chunk::<4>().is_some_and(all_hex) => 6,
-                _ => return Err(self.here()),
+                Some(b'u') if bytes[at + 2..].first_chunk::<4>().is_some_and(all_hex) => 6,
+                _ => return Err(NotJson(at + 1)),
             };
         }
+        self.at = at;
         Ok(())
     }
 
@@ -337,6 +344,11 @@ impl<'a> Scanner<'a> {
             }
         }
     }
+}
+
+/// Whether a control character is among them; all are looked at, as that is faster than to stop.
+fn has_controls(bytes: &[u8]) -> bool {
+    bytes.iter().copied().fold(u8::MAX, u8::min) < b' '
 }
 
 /// The brackets that are open, however many.
