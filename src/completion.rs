@@ -1,5 +1,5 @@
-//! The body of an answer: whether it answers at all, and its choices, usage and error. Leaves stay raw JSON, so that a value
-//! of an unexpected type costs no other value.
+//! The body of an answer: its choices, usage and error, and whether it is an answer at all. Leaves stay raw JSON, so that a
+//! value of an unexpected type does not hide the others.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -46,7 +46,7 @@ pub struct Message<'a> {
 }
 
 impl<'a> Completion<'a> {
-    /// Looks into `body`; nothing is found in one of another shape.
+    /// Looks into `body`. A body of another shape gives an empty view.
     pub fn of(body: &'a str) -> Self {
         serde_json::from_str(body).unwrap_or_default()
     }
@@ -102,7 +102,7 @@ impl<'a> Completion<'a> {
 
     /// (prompt, completion) tokens, if the service counted them. A count that cannot be true is ignored.
     pub fn usage(&self) -> Option<(u64, u64)> {
-        let usage: Usage = serde_json::from_str(self.usage.get()?.get()).ok()?;
+        let usage: UsageCounts = serde_json::from_str(self.usage.get()?.get()).ok()?;
         match (usage.prompt_tokens.get(), usage.completion_tokens.get()) {
             (None, None) => None,
             (prompt, completion) => Some((prompt.copied().unwrap_or(0), completion.copied().unwrap_or(0))),
@@ -176,7 +176,7 @@ impl Embedding<'_> {
 }
 
 #[derive(Debug, Default)]
-struct Usage {
+struct UsageCounts {
     prompt_tokens: Once<u64>,
     completion_tokens: Once<u64>,
 }
@@ -206,20 +206,19 @@ impl<'de> Deserialize<'de> for ToolCalls<'de> {
     }
 }
 
-/// A member that may stand once. `null` says as little as no member, but counts as one.
-#[derive(Debug)]
-struct Once<T>(Option<Option<T>>);
-
-impl<T> Default for Once<T> {
-    fn default() -> Self {
-        Self(None)
-    }
+/// A member that may stand once.
+#[derive(Debug, Default)]
+enum Once<T> {
+    #[default]
+    Absent,
+    /// The value. It is `None` for `null`, which counts as a member all the same.
+    Read(Option<T>),
 }
 
 impl<T> Once<T> {
     const fn get(&self) -> Option<&T> {
-        match &self.0 {
-            Some(Some(value)) => Some(value),
+        match self {
+            Self::Read(Some(value)) => Some(value),
             _ => None,
         }
     }
@@ -228,10 +227,10 @@ impl<T> Once<T> {
     where
         T: Deserialize<'de>,
     {
-        if self.0.is_some() {
+        if matches!(self, Self::Read(_)) {
             return Err(A::Error::duplicate_field(name));
         }
-        self.0 = Some(map.next_value()?);
+        *self = Self::Read(map.next_value()?);
         Ok(())
     }
 }
@@ -380,7 +379,7 @@ enum UsageMember {
     Other,
 }
 
-impl<'de> ObjectPart<'de> for Usage {
+impl<'de> ObjectPart<'de> for UsageCounts {
     type Name = UsageMember;
 
     fn member<A: MapAccess<'de>>(&mut self, name: UsageMember, map: &mut A) -> Result<(), A::Error> {
@@ -403,7 +402,7 @@ macro_rules! from_objects {
     )*};
 }
 
-from_objects!(Completion<'de>, Choice<'de>, Message<'de>, Embedding<'de>, Usage);
+from_objects!(Completion<'de>, Choice<'de>, Message<'de>, Embedding<'de>, UsageCounts);
 
 #[cfg(test)]
 mod tests {

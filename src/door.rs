@@ -1,4 +1,4 @@
-//! The crate's insides for its own fuzz targets and for tests from outside. Not an interface: anything here may change.
+//! Internals of the crate for its fuzz targets and integration tests. Not an interface: anything here may change.
 
 pub use crate::api::chat::{Answer, read};
 pub use crate::api::error::{Class, Failure, Fault};

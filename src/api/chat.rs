@@ -1,4 +1,4 @@
-//! Reading a 200: whether it is an answer at all, and what it cost in tokens. Bodies stay raw JSON.
+//! Reads a 200: whether it is an answer at all, and the tokens that it cost. Bodies stay raw JSON.
 
 use serde_json::value::RawValue;
 
@@ -6,23 +6,23 @@ use super::Reply;
 use crate::completion::Completion;
 use crate::json::one_line;
 
-/// What a 200 turned out to be.
+/// The content of a 200.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// An answer.
     Good {
         /// The body as one line of JSON.
         body: Box<str>,
-        /// (prompt, completion) tokens, if the server said.
+        /// (prompt, completion) tokens, if the service counted them.
         usage: Option<(u64, u64)>,
     },
     /// Something else.
     Bad {
-        /// What is wrong with it.
+        /// The reason why it is not an answer.
         why: String,
         /// The body as one line of JSON, if it is JSON.
         body: Option<Box<str>>,
-        /// Tokens that were billed for it, if it says so.
+        /// (prompt, completion) tokens that were billed for it, if the service counted them.
         usage: Option<(u64, u64)>,
     },
 }
@@ -48,7 +48,7 @@ pub fn read(reply: &Reply) -> Answer {
                 Some(why) => Answer::Bad { why: format!("HTTP 200 {why}"), body: Some(body), usage: parsed.usage() },
             }
         }
-        // JSON, but of another shape: keep it for the person who has to find out why.
+        // JSON of another shape is kept, so that the user can find out why.
         Err(error) if error.is_data() => {
             let body = serde_json::from_str::<&RawValue>(text.trim()).ok().map(|raw| one_line(raw.get()).into());
             Answer::Bad { why: format!("HTTP 200 with an unexpected shape: {error}"), body, usage: None }
@@ -57,10 +57,10 @@ pub fn read(reply: &Reply) -> Answer {
     }
 }
 
-/// What a web page that came in place of an answer calls itself, or how it begins; `None`: it is none.
+/// The title or the beginning of a web page that came in place of an answer. `None` for anything else.
 pub fn page(reply: &Reply) -> Option<String> {
     const LONGEST: usize = 80;
-    // Of an answer, which it nearly always is, no more than the beginning is looked at.
+    // It is nearly always an answer, of which only the beginning is looked at.
     if !reply.html && !reply.body.trim_ascii_start().starts_with(b"<") {
         return None;
     }

@@ -10,7 +10,7 @@ mod text;
 use std::borrow::Cow;
 use std::fmt;
 
-pub use scanner::{Key, NotJson, Scanner};
+pub use scanner::{MemberKey, NotJson, Scanner};
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 pub use text::{compact, depth, is_blank, is_number, one_line, quote, string, write};
@@ -40,7 +40,7 @@ impl Member<'_> {
 pub struct Nested<'a> {
     /// Its members in order, duplicates included.
     pub members: Vec<Member<'a>>,
-    /// The members of the one that was asked for, if it is an object; of several the last.
+    /// The members of the value that was asked for, if it is an object. Of several the last one counts.
     pub inner: Option<Vec<Member<'a>>>,
 }
 

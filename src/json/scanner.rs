@@ -1,4 +1,4 @@
-//! A walk over JSON text in place: it passes over values, and tells where they stand.
+//! A walk over JSON text in place. It passes over values and gives their spans.
 
 use std::borrow::Cow;
 
@@ -8,8 +8,8 @@ use super::text::string;
 
 /// A position in a JSON text.
 ///
-/// Values come in two kinds. [`check`](Self::check) holds a value against the grammar. [`skip`](Self::skip) is for text that
-/// was checked before: it only looks for quotes and brackets, which is faster where strings are full of escapes.
+/// There are two ways over a value. [`check`](Self::check) holds it against the grammar. [`skip`](Self::skip) is for text
+/// that was checked before: it only looks for quotes and brackets, which is faster where strings are full of escapes.
 #[derive(Debug)]
 pub struct Scanner<'a> {
     text: &'a str,
@@ -24,15 +24,15 @@ pub struct NotJson(pub usize);
 
 /// The name of a member.
 #[derive(Debug, Clone, Copy)]
-pub struct Key<'a> {
+pub struct MemberKey<'a> {
     /// Offset of the opening quote.
     pub start: usize,
     /// The name with its quotes and escapes.
     pub spelled: &'a str,
 }
 
-impl<'a> Key<'a> {
-    /// The name, unescaped; `None` if it holds a lone surrogate.
+impl<'a> MemberKey<'a> {
+    /// The name, unescaped, or `None` if it holds a lone surrogate.
     pub fn name(self) -> Option<Cow<'a, str>> {
         string(self.spelled)
     }
@@ -73,7 +73,7 @@ impl<'a> Scanner<'a> {
     /// Passes over an object. `value` is called before each value, and passes over it.
     pub fn members<E: From<NotJson>>(
         &mut self,
-        mut value: impl FnMut(&mut Self, Key<'a>) -> Result<(), E>,
+        mut value: impl FnMut(&mut Self, MemberKey<'a>) -> Result<(), E>,
     ) -> Result<(), E> {
         self.blanks();
         self.expect(b'{')?;
@@ -86,7 +86,7 @@ impl<'a> Scanner<'a> {
             self.string()?;
             let key = self.spelled(start);
             self.colon()?;
-            value(self, Key { start, spelled: key })?;
+            value(self, MemberKey { start, spelled: key })?;
             self.blanks();
             if !self.take(b',') {
                 return Ok(self.expect(b'}')?);
@@ -119,7 +119,7 @@ impl<'a> Scanner<'a> {
         if self.at == self.text.len() { Ok(()) } else { Err(self.here()) }
     }
 
-    /// Passes over any value, held against the grammar; gives it as spelled.
+    /// Passes over any value and checks its grammar. Returns it as spelled.
     pub fn check(&mut self) -> Result<&'a str, NotJson> {
         let start = self.at;
         let mut open = Brackets::default();
@@ -162,7 +162,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Passes over a value that is known to be JSON; gives it as spelled.
+    /// Passes over a value that is known to be JSON. Returns it as spelled.
     pub fn skip(&mut self) -> Result<&'a str, NotJson> {
         let start = self.at;
         match self.peek() {
@@ -201,7 +201,7 @@ impl<'a> Scanner<'a> {
 
     /// Passes over white space.
     pub(super) fn blanks(&mut self) {
-        // Nearly always there is none, or one space.
+        // There is nearly always one space at most.
         while let Some(byte) = self.peek()
             && byte <= b' '
             && matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
@@ -266,9 +266,7 @@ impl<'a> Scanner<'a> {
         loop {
             let rest = &self.text.as_bytes()[self.at..];
             let plain = memchr::memchr2(b'"', b'\\', rest).ok_or(NotJson(start + 1))?;
-            if self.controls
-                && has_controls(&rest[..plain])
-            {
+            if self.controls && has_controls(&rest[..plain]) {
                 let before = rest.iter().take_while(|byte| **byte >= b' ').count();
                 return Err(NotJson(self.at + before + 1));
             }
@@ -287,7 +285,7 @@ impl<'a> Scanner<'a> {
         while bytes.get(at) == Some(&b'\\') {
             at += match bytes.get(at + 1) {
                 Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
-                Some(b'u') if bytes[at + 2..].first_chunk::<4>().is_some_and(all_hex) => 6,
+                Some(b'u') if bytes[at + 2..].first_chunk::<4>().copied().is_some_and(all_hex) => 6,
                 _ => return Err(NotJson(at + 1)),
             };
         }
@@ -346,14 +344,14 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Whether a control character is among them; all are looked at, as that is faster than to stop.
+/// Whether a control character is among them. All are looked at, as that is faster than to stop.
 fn has_controls(bytes: &[u8]) -> bool {
     bytes.iter().copied().fold(u8::MAX, u8::min) < b' '
 }
 
 /// The brackets that are open, however many.
 struct Brackets {
-    /// The innermost are the lowest bits, 1 for a brace; a 1 stands above them.
+    /// The innermost bracket is the lowest bit, 1 for a brace. A 1 stands above the outermost.
     bits: u64,
     /// Full words of those further out.
     outer: Vec<u64>,
@@ -366,7 +364,7 @@ impl Default for Brackets {
 }
 
 impl Brackets {
-    /// Whether the innermost bracket is a brace; `None` if none is open.
+    /// Whether the innermost bracket is a brace, or `None` if none is open.
     const fn innermost(&self) -> Option<bool> {
         if self.bits > 1 { Some(self.bits & 1 == 1) } else { None }
     }
@@ -397,6 +395,6 @@ const HEX: [bool; 256] = {
     hex
 };
 
-fn all_hex(digits: &[u8; 4]) -> bool {
-    digits.iter().fold(true, |all, digit| all & HEX[usize::from(*digit)])
+fn all_hex(digits: [u8; 4]) -> bool {
+    digits.into_iter().fold(true, |all, digit| all & HEX[usize::from(digit)])
 }

@@ -38,7 +38,7 @@ fn by_serde(text: &str) -> serde_json::Result<Vec<Member<'_>>> {
     Ok(members)
 }
 
-/// Takes what `serde_json` takes, and refuses the rest in its words; says whether it was taken.
+/// Asserts that `text` is taken if `serde_json` takes it, and refused in its words otherwise. Returns whether it was taken.
 fn agrees(text: &str) -> bool {
     let theirs = by_serde(text);
     let nested = match (nested(text, "body"), &theirs) {

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::Scanner;
 
-/// The text of the JSON string `value`; `None` if it is another kind of value or holds a lone surrogate.
+/// The text of the JSON string `value`, or `None` if it is another kind of value or holds a lone surrogate.
 pub fn string(value: &str) -> Option<Cow<'_, str>> {
     let inner = value.strip_prefix('"')?.strip_suffix('"')?;
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
@@ -51,7 +51,8 @@ pub fn compact(text: &str) -> serde_json::Result<String> {
     Ok(without_blanks(text))
 }
 
-/// Valid JSON on one line. White space outside strings goes, every other byte stays; JSON on one line is passed through.
+/// Puts valid JSON on one line. White space outside strings goes, and every other byte stays. JSON that is on one line
+/// already is passed through.
 pub fn one_line(json: &str) -> Cow<'_, str> {
     match memchr::memchr2(b'\n', b'\r', json.as_bytes()) {
         Some(_) => Cow::Owned(without_blanks(json)),
@@ -79,7 +80,7 @@ fn without_blanks(json: &str) -> String {
     out
 }
 
-/// How deep the arrays and objects of valid JSON are nested.
+/// The depth to which the arrays and objects of valid JSON are nested.
 pub fn depth(json: &str) -> usize {
     let (mut now, mut most) = (0_usize, 0);
     let mut scanner = Scanner::trusting(json);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 
 use crate::batch::line;
-use crate::batch::lines::Lines;
+use crate::batch::lines::FileLines;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Inputs, Source};
 use crate::money::{Money, outstanding};
@@ -127,7 +127,7 @@ pub fn of_files(files: &[String], prices: Table, batch: bool) -> Result<Read> {
             again = read.table(source, format, shown)?.or(again);
             continue;
         }
-        let mut lines = Lines::of(source);
+        let mut lines = FileLines::of(source);
         let (before, mut bad, mut first) = (read.rows, 0, None);
         while let Some(line) = lines.next().map_err(|error| unreadable(shown, error))? {
             if line.bytes.is_some_and(<[u8]>::is_empty) {

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use crate::completion::{Choice, Completion};
 use crate::report::details::Said;
 
-/// Bytes of a text that are looked at: more than is ever shown of it.
+/// Bytes of a text that are looked at: more than is ever shown.
 const LOOK: usize = 4096;
 
 /// A body, looked into for the report.
@@ -15,7 +15,7 @@ const LOOK: usize = 4096;
 pub struct Body<'a>(Completion<'a>);
 
 impl<'a> Body<'a> {
-    /// Looks into `body`; nothing is found in one of another shape.
+    /// Looks into `body`. A body of another shape gives an empty view.
     pub fn of(body: &'a str) -> Self {
         Self(Completion::of(body))
     }
@@ -34,8 +34,8 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// The beginning of the answer: of a chat its first choice's content or tool calls, of a completion or a transcript its
-    /// text; of anything else, `body` as it is spelled.
+    /// The beginning of the answer: a chat's first content or tool calls, or the text of a completion or a transcript. For
+    /// anything else `body` as spelled.
     pub fn start(&self, body: &str) -> String {
         let content = self.0.first().and_then(|choice| match choice.message() {
             Some(message) => message.content().or(message.tool_calls()),
@@ -46,13 +46,13 @@ impl<'a> Body<'a> {
     }
 }
 
-/// The text that a JSON string spells; anything else, also one that is cut off, as it stands, escapes of line breaks read.
+/// The text of a JSON string, also of one that is cut off. Anything else stays as spelled.
 fn text_of(raw: &str) -> Cow<'_, str> {
     if let Ok(text) = serde_json::from_str::<String>(raw) {
         return Cow::Owned(text);
     }
     let Some(rest) = raw.strip_prefix('"') else { return Cow::Borrowed(raw) };
-    // A long string: its beginning up to an escape that is cut in two.
+    // A long string is read up to an escape that is cut in two.
     (rest.len().saturating_sub(12)..=rest.len())
         .rev()
         .filter(|end| rest.is_char_boundary(*end))

@@ -11,7 +11,7 @@ pub fn generated(row: u64) -> String {
     format!("row-{row}")
 }
 
-/// The id that `record` gives itself; `None` if it gives none.
+/// The id that `record` has, if it has one.
 pub fn given<'a>(
     field: Option<&str>,
     record: &Record<'a>,

@@ -13,7 +13,7 @@ pub struct MessagesFacts {
     pub odd: bool,
 }
 
-/// Looks over a `messages` value (as spelled, known to be valid); `None` if it is no array.
+/// Looks over a `messages` value (as spelled, known to be valid). `None` if it is not an array.
 pub fn look_over(value: &str) -> Option<MessagesFacts> {
     if !value.starts_with('[') {
         return None;

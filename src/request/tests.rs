@@ -73,7 +73,7 @@ fn flags_fill_what_a_row_does_not_set() {
         body(&all, r#"{"prompt":"p\u00e9"}"#).unwrap(),
         format!(r#"{{"model":"m","messages":[{system}{{"role":"user","content":"p\u00e9"}}],{tail}"#)
     );
-    // What the row sets wins; null is not set; either bound on tokens counts as one.
+    // Members of the row win. A null counts as absent. Either bound on tokens counts as one.
     let row = r#"{"model":null,"messages":[{"role":"system"},{"role":"user"}],"max_completion_tokens":9,"temperature":null,"top_p":0.5,"seed":1,"stop":[],"response_format":{},"reasoning":{}}"#;
     let request = send(&all, Data::Json(row)).unwrap();
     assert_eq!(

@@ -1,4 +1,4 @@
-//! What flat forms take out of an answer, and the flat JSON line.
+//! The columns that flat forms take out of an answer, and the flat JSON line.
 
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -11,7 +11,7 @@ use crate::json;
 use crate::outcome::Outcome;
 use crate::price::Nanos;
 
-/// The value of one of our own columns; `Json` is copied as it stands.
+/// The value of one of llbatch's own columns. `Json` is copied as spelled.
 pub(super) enum Cell<'a> {
     Empty,
     Text(&'a str),
@@ -48,13 +48,13 @@ pub(super) fn own_cells<'a>(outcome: &'a Outcome, cost: Option<Nanos>, error: &'
         usage(|usage| usage.completion),
         cost.map_or(Cell::Empty, Cell::Usd),
         Cell::Integer(u64::from(outcome.attempts)),
-        // Nothing was timed if nothing was sent.
+        // A request that was not sent has no latency.
         if outcome.attempts == 0 { Cell::Empty } else { Cell::Integer(u64::from(outcome.latency_ms)) },
         failure,
     ]
 }
 
-/// The part of an answer that people want in a cell.
+/// The parts of an answer that have columns of their own.
 #[derive(Default)]
 struct ShownAnswer<'a> {
     content: Option<&'a RawValue>,
@@ -62,8 +62,8 @@ struct ShownAnswer<'a> {
 }
 
 impl<'a> ShownAnswer<'a> {
-    /// Takes from a chat the first choice's content, or its tool calls if it has no content; from a completion its text;
-    /// from an embedding the first vector. Empty for any other body.
+    /// Takes the first choice's content or tool calls from a chat, the text from a completion, and the first vector from an
+    /// embedding. Empty for any other body.
     fn of(body: &'a str) -> Self {
         let body = Completion::of(body);
         let Some(choice) = body.first() else { return Self { content: body.embedding(), finish_reason: None } };
@@ -84,14 +84,14 @@ fn content_of<'a>(message: &Message<'a>) -> Option<&'a RawValue> {
 
 /// Writes flat JSON lines.
 #[derive(Debug)]
-pub(super) struct Flat {
-    /// Our own column names as JSON strings, each with its colon.
+pub(super) struct FlatLines {
+    /// The names of llbatch's own columns as JSON strings, each with its colon.
     keys: Vec<Vec<u8>>,
     names: Vec<String>,
     id_field: Option<String>,
 }
 
-impl Flat {
+impl FlatLines {
     pub(super) fn new(own: &[String], id_field: Option<&str>) -> Self {
         let key = |name: &String| {
             let mut key = Vec::new();
@@ -102,8 +102,8 @@ impl Flat {
         Self { keys: own.iter().map(key).collect(), names: own.to_vec(), id_field: id_field.map(str::to_owned) }
     }
 
-    /// Appends the record's fields, then ours. A field with one of our names is left out: the caller has said which
-    /// fields there are, and a key must not occur twice.
+    /// Appends the record's fields, then llbatch's own columns. A field of the same name as a column is left out, as a key
+    /// must not occur twice.
     pub(super) fn line(
         &self,
         outcome: &Outcome,

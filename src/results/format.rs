@@ -95,7 +95,7 @@ pub struct Renderer {
 #[derive(Debug)]
 enum Shape {
     Batch,
-    FlatJson(flat::Flat),
+    FlatJson(flat::FlatLines),
     Table(csv::Table),
 }
 
@@ -117,7 +117,7 @@ impl Renderer {
             return Err(clash(&taken, &options.prefix));
         }
         let shape = match options.format {
-            Format::Jsonl => Shape::FlatJson(flat::Flat::new(&own, id_field)),
+            Format::Jsonl => Shape::FlatJson(flat::FlatLines::new(&own, id_field)),
             Format::Csv => Shape::Table(csv::Table::new(b',', options.csv_raw, &columns, &own)),
             Format::Tsv => Shape::Table(csv::Table::new(b'\t', options.csv_raw, &columns, &own)),
         };

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::line::{self, LineError, ResultLine};
-use super::lines::{Line, Lines};
+use super::lines::{FileLine, FileLines};
 use crate::error::{Error, Exit, Result};
 use crate::json;
 use crate::outcome::{ErrorCode, Fingerprint, Outcome, RowError, Usage};
@@ -248,7 +248,7 @@ struct Table<'a> {
 
 impl Table<'_> {
     fn file(&mut self, side: Side, path: &Path) -> io::Result<()> {
-        let mut lines = Lines::open(path)?;
+        let mut lines = FileLines::open(path)?;
         while let Some(line) = lines.next()? {
             if line.bytes.is_some_and(<[u8]>::is_empty) {
                 continue;
@@ -271,7 +271,7 @@ impl Table<'_> {
         Ok(())
     }
 
-    fn result(&mut self, side: Side, path: &Path, line: &Line<'_>, reading: &ResultLine<'_>) -> io::Result<()> {
+    fn result(&mut self, side: Side, path: &Path, line: &FileLine<'_>, reading: &ResultLine<'_>) -> io::Result<()> {
         let id = || shorten(&reading.id);
         match self.index.get(&*reading.id) {
             None => {
@@ -290,14 +290,14 @@ impl Table<'_> {
         Ok(())
     }
 
-    fn example(&mut self, count: u64, path: &Path, line: &Line<'_>, what: &str) {
+    fn example(&mut self, count: u64, path: &Path, line: &FileLine<'_>, what: &str) {
         if count <= EXAMPLES {
             self.findings.examples.push(format!("{}:{}: {what}", path.display(), line.number));
         }
     }
 
     /// Adds a line to its row; `true` if it is an answer in conflict with another one.
-    fn add(&mut self, at: usize, side: Side, line: &Line<'_>, new: &ResultLine<'_>) -> io::Result<bool> {
+    fn add(&mut self, at: usize, side: Side, line: &FileLine<'_>, new: &ResultLine<'_>) -> io::Result<bool> {
         let good = new.error.is_none();
         let slot = &mut self.slots[at];
         let old = slot.found.as_ref().map(|old| (old, old.error.is_none()));
@@ -322,7 +322,7 @@ impl Table<'_> {
         Ok(conflict)
     }
 
-    fn found(&mut self, side: Side, line: &Line<'_>, new: &ResultLine<'_>) -> Found {
+    fn found(&mut self, side: Side, line: &FileLine<'_>, new: &ResultLine<'_>) -> Found {
         let good = new.error.is_none();
         let mut found = Found {
             error: new.error.clone(),

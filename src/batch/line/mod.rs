@@ -1,6 +1,6 @@
-//! What one line of a batch's results says: whose it is, and the answer or why there is none.
+//! Reads one line of a batch's results: the row that it belongs to, and the answer or the error.
 //!
-//! Answers and errors share one shape and are read alike in whichever file they stand. Nothing is copied from an answer.
+//! Answers and errors share one shape and are read alike from either file. Nothing is copied from an answer.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::words;
 use crate::api::error::ErrorBody;
 use crate::completion::Completion;
-use crate::json::{self, Key, NotJson, Scanner};
+use crate::json::{self, MemberKey, NotJson, Scanner};
 use crate::outcome::{ErrorCode, RowError, Usage};
 
 /// A line, understood.
@@ -20,26 +20,26 @@ use crate::outcome::{ErrorCode, RowError, Usage};
 pub(crate) struct ResultLine<'a> {
     /// `custom_id`, unescaped.
     pub id: Cow<'a, str>,
-    /// Why there is no answer, or `None`.
+    /// The error, or `None` for an answer.
     pub error: Option<RowError>,
-    /// An answer, and beside it an error, which is set aside.
+    /// Whether an error beside the answer was ignored.
     pub also_failed: bool,
     /// HTTP status of the response, if there was one.
     pub status: Option<u16>,
-    /// The response's body as spelled; `None` for `null` too.
+    /// The response's body as spelled. `null` is `None` too.
     pub body: Option<&'a str>,
-    /// As the body reports it; of a failed row only if it was billed.
+    /// The usage that the body reports. A failed row has one only if it was billed.
     pub usage: Option<Usage>,
 }
 
-/// A line of which nobody can say what it is.
+/// The reason why a line cannot be read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum LineError {
-    /// No JSON, from this byte on (1-based).
+    /// Not JSON, from this byte on (1-based).
     NotJson(usize),
-    /// Without a usable `custom_id`.
+    /// The `custom_id` is missing or invalid.
     NoId,
-    /// Longer than any answer; not looked at.
+    /// Longer than any answer, and therefore not read.
     TooLong,
 }
 
@@ -59,7 +59,7 @@ impl From<NotJson> for LineError {
     }
 }
 
-/// Reads a line, white space around it taken off. It is parsed once: the body as it is passed over.
+/// Reads a line, without the white space around it. The body is parsed once, as it is passed over.
 pub(crate) fn read(line: &[u8]) -> Result<ResultLine<'_>, LineError> {
     let text = std::str::from_utf8(line).map_err(|error| LineError::NotJson(error.valid_up_to() + 1))?;
     let (mut custom_id, mut error, mut response) = (None, None, Response::default());
@@ -69,7 +69,7 @@ pub(crate) fn read(line: &[u8]) -> Result<ResultLine<'_>, LineError> {
             "custom_id" => custom_id = Some(value(scanner)?),
             "error" => error = Some(value(scanner)?),
             "response" if scanner.peek() == Some(b'{') => response = Response::read(scanner)?,
-            // Of members of the same name the last one counts, also one that says nothing.
+            // Of members of the same name the last one counts, even if it is empty.
             "response" => {
                 value(scanner)?;
                 response = Response::default();
@@ -83,34 +83,34 @@ pub(crate) fn read(line: &[u8]) -> Result<ResultLine<'_>, LineError> {
     Ok(response.judge(id, error.filter(|error| says_something(error))))
 }
 
-/// The name of a member. One that is no text is damage.
-fn name(key: Key<'_>) -> Result<Cow<'_, str>, LineError> {
+/// The name of a member. A name with a lone surrogate is damage.
+fn name(key: MemberKey<'_>) -> Result<Cow<'_, str>, LineError> {
     key.name().ok_or_else(|| NotJson(key.start + column::<String>(key.spelled)).into())
 }
 
-/// Passes over a value; gives it as spelled.
+/// Passes over a value. Returns it as spelled.
 fn value<'a>(scanner: &mut Scanner<'a>) -> Result<&'a str, LineError> {
     let start = scanner.at();
     scanner.check().map_err(|_| LineError::NotJson(start + column::<&RawValue>(scanner.rest(start))))
 }
 
-/// The column, 1-based, up to which the parser reads a text that begins with something other than a `T`.
+/// The column, 1-based, at which serde refuses a text that does not begin with a `T`.
 #[cold]
 fn column<'a, T: Deserialize<'a>>(text: &'a str) -> usize {
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<T>();
-    // Nothing is left: let the parser say so.
+    // At the end of the text serde has an error for it too.
     let value = values.next().unwrap_or_else(|| serde_json::from_str(""));
     value.err().map_or(1, |error| error.column())
 }
 
-/// A `response`. Anything but an object says as much as one without members.
+/// A `response`. Anything but an object counts as one without members.
 #[derive(Default)]
 struct Response<'a> {
     status: Option<u16>,
     body: Option<&'a str>,
-    /// The body is no answer: why, as the end of "HTTP 200 …".
+    /// The reason why the body is not an answer, as the end of "HTTP 200 …".
     flaw: Option<&'static str>,
-    /// It has `choices`, good or bad.
+    /// Whether the body has `choices`, good or bad.
     completion: bool,
     usage: Option<Usage>,
 }
@@ -121,7 +121,7 @@ impl<'a> Response<'a> {
         scanner.members(|scanner, key| {
             match &*name(key)? {
                 "status_code" => {
-                    // Some write 0 where there was no response.
+                    // Some servers write 0 if there was no response.
                     let status = value(scanner)?.trim_matches('"').parse().ok();
                     response.status = status.filter(|status| (100..600).contains(status));
                 }
@@ -153,7 +153,7 @@ impl<'a> Response<'a> {
         Ok(())
     }
 
-    /// What it says together with the line's `error`, if that says something.
+    /// Decides between answer and error, with the line's `error` if that is not a placeholder.
     fn judge(self, id: Cow<'a, str>, error: Option<&str>) -> ResultLine<'a> {
         let Self { status, body, flaw, completion, usage } = self;
         let good = body.is_some() && flaw.is_none() && matches!(status, None | Some(200));
@@ -172,7 +172,7 @@ impl<'a> Response<'a> {
     }
 }
 
-/// What the line's `error` says, and where that is silent, the body.
+/// The line's `error`, and the body for the members that it lacks.
 fn said(error: Option<&str>, body: Option<&str>) -> ErrorBody {
     let raw = error.and_then(|error| serde_json::from_str::<&RawValue>(error).ok());
     let line = raw.map(ErrorBody::of_error).unwrap_or_default();
@@ -188,7 +188,7 @@ fn said(error: Option<&str>, body: Option<&str>) -> ErrorBody {
     }
 }
 
-/// An id is a string; a number is taken for its spelling.
+/// The id of a line: a string, or a number as spelled.
 fn id(value: &str) -> Option<Cow<'_, str>> {
     match value.as_bytes() {
         [b'"', ..] => json::string(value),
@@ -197,7 +197,7 @@ fn id(value: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Whether an `error` is more than a placeholder beside an answer: servers write `null`, `""`, `{}` and empty members.
+/// Whether an `error` is more than a placeholder. Beside an answer servers write `null`, `""`, `{}` and empty members.
 fn says_something(error: &str) -> bool {
     let blank = |raw: &str| matches!(raw, "null" | "\"\"" | "{}" | "[]" | "false" | "0");
     if !error.starts_with('{') {
