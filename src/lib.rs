@@ -11,21 +11,24 @@
 //! ```
 //!
 //! Each room may use the rooms named in its row and nothing else; no two rooms use each other. `tests/layers.rs` reads this
-//! table and holds the code against it. Every room but [`api`] and [`sandbox`] may also use `error` and `text`.
+//! table and holds the code against it. Every room but [`api`] and [`sandbox`] may also use `error`, `text`, `json` and
+//! `completion`.
 //!
 //! | room | knows | may use |
 //! | --- | --- | --- |
 //! | [`error`] | what stops a command, and its exit code | – |
 //! | [`text`] | numbers, counts, durations and widths as people read them | – |
+//! | [`json`] | JSON text in place: members, spans, white space; never a tree | – |
+//! | [`completion`] | the body of an answer: choices, usage, error, and whether it answers at all | – |
 //! | [`row_set`] | a set of rows at one bit each | – |
 //! | [`atomic_file`] | files that appear when they are complete | – |
 //! | [`outcome`] | the fate of one row: answer or error, usage, attempts | – |
 //! | [`request`] | a record of the input and the request that it stands for, as text, never as a tree | outcome |
-//! | [`tokens`] | estimates and bounds of tokens | request |
+//! | [`tokens`] | estimates and bounds of tokens | – |
 //! | [`price`] | prices per model, money in exact nano-dollars | outcome |
 //! | [`summary`] | the fold of all outcomes: rows, tokens, money, latency, errors by code | outcome, price |
 //! | [`input`] | files, compression, formats; cut into blocks of whole records | request |
-//! | [`api`] | the service: requests, files, batches; error classes, limits, when to try again | nothing of ours |
+//! | [`api`] | the service: requests, files, batches; error classes, limits, when to try again | completion, json |
 //! | [`sandbox`] | the built-in Together-compatible server, written from the service's documents | nothing of ours |
 //! | [`store`] | SQLite: `ledger.db` and a file per job; kernel locks; what live processes tell each other | outcome, price |
 //! | [`realtime`] | requests in flight under the limiter and the budget; rows in, events out | api, request, outcome, tokens, price, store |
@@ -66,12 +69,14 @@ mod atomic_file;
 mod batch;
 mod check;
 pub mod cli;
+mod completion;
 mod context;
 #[doc(hidden)]
 pub mod door;
 mod error;
 mod input;
 mod job;
+mod json;
 mod money;
 mod outcome;
 mod price;

@@ -130,7 +130,7 @@ impl Failure {
 
     /// Reads a response whose status is not 200.
     pub fn from_reply(reply: &Reply) -> Self {
-        let said = Said::read(&reply.body);
+        let said = ErrorBody::read(&reply.body);
         let (fault, model_unknown) = said.fault(reply.status);
         let message = match said.message {
             Some(message) if !message.trim().is_empty() => format!("HTTP {}: {}", reply.status, shorten(&message)),
@@ -158,7 +158,7 @@ impl Failure {
 
 /// What an error body says, in whichever of the service's shapes it comes.
 #[derive(Debug, Default)]
-pub(crate) struct Said {
+pub(crate) struct ErrorBody {
     /// For people.
     pub(crate) message: Option<String>,
     /// `type`, or `error_type`.
@@ -189,7 +189,7 @@ struct Detail<'a> {
     code: Option<&'a RawValue>,
 }
 
-impl Said {
+impl ErrorBody {
     /// Reads a whole body; empty if it is none of the shapes.
     pub(crate) fn read(body: &[u8]) -> Self {
         let Ok(envelope) = serde_json::from_slice::<Envelope<'_>>(body) else { return Self::default() };

@@ -6,17 +6,17 @@ use std::path::Path;
 
 /// Bytes read at a time: far more than most lines, so that few are moved to join their halves.
 const BUFFER: usize = 1 << 20;
-/// Longest line that is looked at. An answer is read up to 64 MiB over realtime; nothing sensible is longer than this.
+/// Longest line that is read. In real time, an answer of up to 64 MiB is read. No useful line is longer than this.
 const LONGEST: usize = 128 << 20;
 
 /// One line, without its end.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Line<'a> {
+pub(crate) struct FileLine<'a> {
     /// 1-based.
     pub number: u64,
     /// Offset of `bytes` in the file.
     pub at: u64,
-    /// White space around it taken off, and a byte order mark. `None`: longer than any answer, and not kept.
+    /// The line without white space around it and without a byte order mark. `None` if it is longer than any answer.
     pub bytes: Option<&'a [u8]>,
     /// Whether a line feed ends it. Only the last can lack it.
     pub ended: bool,
@@ -24,28 +24,28 @@ pub(crate) struct Line<'a> {
 
 /// Reads a file line by line. Memory: one buffer, which grows to the longest line.
 #[derive(Debug)]
-pub(crate) struct Lines<R> {
+pub(crate) struct FileLines<R> {
     source: R,
     buffer: Vec<u8>,
     /// Offset in the file of the buffer's first byte.
     base: u64,
-    /// What is read and not handed out: `buffer[start..end]`; up to `searched` there is no line feed in it.
+    /// Bytes that were read and not handed out: `buffer[start..end]`. There is no line feed before `searched`.
     start: usize,
     searched: usize,
     end: usize,
     number: u64,
-    /// The beginning of a line that is too long, while its end is looked for.
+    /// Offset of a line that is too long, while its end is searched.
     skipping: Option<u64>,
     longest: usize,
 }
 
-impl Lines<File> {
+impl FileLines<File> {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         Ok(Self::of(File::open(path)?))
     }
 }
 
-impl<R: Read> Lines<R> {
+impl<R: Read> FileLines<R> {
     /// The lines of anything that can be read.
     pub(crate) fn of(source: R) -> Self {
         Self::new(source, BUFFER, LONGEST)
@@ -57,7 +57,7 @@ impl<R: Read> Lines<R> {
     }
 
     /// The next line, blank ones too.
-    pub(crate) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
+    pub(crate) fn next(&mut self) -> io::Result<Option<FileLine<'_>>> {
         loop {
             if let Some(found) = memchr::memchr(b'\n', &self.buffer[self.searched..self.end]) {
                 let stop = self.searched + found;
@@ -71,24 +71,24 @@ impl<R: Read> Lines<R> {
         }
     }
 
-    fn take(&mut self, stop: usize, ended: bool) -> Line<'_> {
+    fn take(&mut self, stop: usize, ended: bool) -> FileLine<'_> {
         let mut start = self.start;
         self.number += 1;
         self.start = stop + usize::from(ended);
         self.searched = self.start;
         let number = self.number;
         if let Some(at) = self.skipping.take() {
-            return Line { number, at, bytes: None, ended };
+            return FileLine { number, at, bytes: None, ended };
         }
         if self.base == 0 && start == 0 && self.buffer[..stop].starts_with(b"\xEF\xBB\xBF") {
             start = 3;
         }
         let bytes = self.buffer[start..stop].trim_ascii_end();
         let trimmed = bytes.trim_ascii_start();
-        Line { number, at: self.base + (start + bytes.len() - trimmed.len()) as u64, bytes: Some(trimmed), ended }
+        FileLine { number, at: self.base + (start + bytes.len() - trimmed.len()) as u64, bytes: Some(trimmed), ended }
     }
 
-    /// Reads on behind `end`; `false` at the end of the file.
+    /// Reads on behind `end`. Returns `false` at the end of the file.
     fn more(&mut self) -> io::Result<bool> {
         if self.end - self.start >= self.longest || self.skipping.is_some() {
             self.skipping.get_or_insert(self.base + self.start as u64);
@@ -123,7 +123,7 @@ mod tests {
 
     use super::*;
 
-    /// (number, at, bytes, ended) of every line; reads come in pieces of `piece` bytes.
+    /// (number, at, bytes, ended) of every line. Reads come in pieces of `piece` bytes.
     fn all(text: &[u8], piece: usize, longest: usize) -> Vec<(u64, u64, Option<Vec<u8>>, bool)> {
         struct Pieces<'a>(&'a [u8], usize, bool);
         impl Read for Pieces<'_> {
@@ -136,7 +136,7 @@ mod tests {
                 self.0.read(&mut out[..n])
             }
         }
-        let mut lines = Lines::new(Pieces(text, piece, false), 4, longest);
+        let mut lines = FileLines::new(Pieces(text, piece, false), 4, longest);
         let mut found = Vec::new();
         while let Some(line) = lines.next().unwrap() {
             found.push((line.number, line.at, line.bytes.map(<[u8]>::to_vec), line.ended));

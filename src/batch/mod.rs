@@ -9,5 +9,4 @@ pub(crate) mod line;
 pub(crate) mod lines;
 pub mod poll;
 pub mod reconcile;
-mod walk;
 mod words;

@@ -1,6 +1,6 @@
 //! From the service's words for a failed row to our code and a message. What it calls things is not documented.
 
-use crate::api::error::{Fault, Said, shorten};
+use crate::api::error::{ErrorBody, Fault, shorten};
 use crate::outcome::{ErrorCode, RowError};
 
 /// What a code of the service holds, letters and digits only, and what it means. The first that fits counts.
@@ -25,11 +25,11 @@ const WORDS: &[(&str, ErrorCode)] = &[
 ];
 
 /// Why a row failed: `said` by a line with this HTTP status, if it has one that says something (not 200).
-pub(super) fn row_error(status: Option<u16>, said: &Said) -> RowError {
+pub(super) fn row_error(status: Option<u16>, said: &ErrorBody) -> RowError {
     RowError { code: code(status, said), message: message(status, said) }
 }
 
-fn code(status: Option<u16>, said: &Said) -> ErrorCode {
+fn code(status: Option<u16>, said: &ErrorBody) -> ErrorCode {
     if let Some(own) = said.code.as_deref().and_then(ErrorCode::parse) {
         return own;
     }
@@ -69,7 +69,7 @@ const fn by_fault(fault: Fault) -> ErrorCode {
 }
 
 /// `HTTP 400: invalid_model: the service's words`, as far as there are such.
-fn message(status: Option<u16>, said: &Said) -> String {
+fn message(status: Option<u16>, said: &ErrorBody) -> String {
     let text = |part: &Option<String>| part.as_deref().map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned);
     let message = text(&said.message);
     let code = text(&said.code).filter(|code| ErrorCode::parse(code).is_none() && message.as_ref() != Some(code));
@@ -91,8 +91,8 @@ mod tests {
 
     use super::*;
 
-    fn said(error: &str) -> Said {
-        Said::of_error(serde_json::from_str::<&RawValue>(error).unwrap())
+    fn said(error: &str) -> ErrorBody {
+        ErrorBody::of_error(serde_json::from_str::<&RawValue>(error).unwrap())
     }
 
     #[test]
@@ -152,8 +152,8 @@ mod tests {
 
     #[test]
     fn a_message_is_never_empty_and_never_long() {
-        assert_eq!(row_error(None, &Said::default()).message, "the service gave no reason");
-        assert_eq!(row_error(Some(500), &Said::default()).message, "HTTP 500");
+        assert_eq!(row_error(None, &ErrorBody::default()).message, "the service gave no reason");
+        assert_eq!(row_error(Some(500), &ErrorBody::default()).message, "HTTP 500");
         let long = row_error(Some(500), &said(&format!("\"{}\"", "é".repeat(9000)))).message;
         assert_eq!(long.chars().count(), 501);
     }

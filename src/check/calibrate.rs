@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::input::Inputs;
-use crate::request::{Endpoint, Shape};
+use crate::request::{Endpoint, RequestBuilder};
 use crate::store::{JobDb, Ledger, ModelEstimates};
 use crate::tokens::Estimator;
 
@@ -23,7 +23,7 @@ const SHORT: u64 = 16 << 20;
 pub fn learn(
     (job, service): (&str, &str),
     inputs: &Inputs,
-    shape: &Shape,
+    shape: &RequestBuilder,
     db: &JobDb,
     ledger: &Ledger,
 ) -> Result<Option<f64>> {

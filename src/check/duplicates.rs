@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::{CheckOptions, scan};
 use crate::error::Result;
 use crate::input::Inputs;
-use crate::request::{Problem, Shape, shorten};
+use crate::request::{Problem, RequestBuilder, shorten};
 
 /// RowSet of the hash that choose a bucket, and bits kept in it.
 const BUCKET_BITS: u32 = 12;
@@ -157,7 +157,7 @@ struct Suspect {
 }
 
 /// Compares the candidates among `ids`, reading the inputs again only if there are any.
-pub fn find(inputs: &Inputs, shape: &Shape, options: &CheckOptions<'_>, mut ids: Ids) -> Result<Twice> {
+pub fn find(inputs: &Inputs, shape: &RequestBuilder, options: &CheckOptions<'_>, mut ids: Ids) -> Result<Twice> {
     let mut candidates = ids.repeated();
     if ids.any_row_like && ids.any_generated {
         let work = |block: &crate::input::Block| -> Vec<u64> {
@@ -217,7 +217,7 @@ pub fn find(inputs: &Inputs, shape: &Shape, options: &CheckOptions<'_>, mut ids:
 }
 
 /// The rows of a block whose id is a candidate, and the most `#` in a row in any id.
-fn suspects(block: &crate::input::Block, shape: &Shape, candidates: &[u64]) -> (Vec<Suspect>, usize) {
+fn suspects(block: &crate::input::Block, shape: &RequestBuilder, candidates: &[u64]) -> (Vec<Suspect>, usize) {
     let mut found = Vec::new();
     let mut marks = 0;
     let mut file: Option<Arc<str>> = None;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::input::Inputs;
 use crate::price::Table;
-use crate::request::{Draft, Problem, Request, Shape};
+use crate::request::{Draft, Problem, Request, RequestBuilder};
 
 /// How to check.
 #[derive(Debug, Clone, Copy)]
@@ -85,7 +85,7 @@ const ID_LIMIT: usize = 64;
 /// What stops the reading (see [`crate::input::Blocks::next`]); never a problem of a row.
 pub fn check(
     inputs: &Inputs,
-    shape: &Shape,
+    shape: &RequestBuilder,
     options: &CheckOptions<'_>,
     each: &mut dyn FnMut(u64, Option<&Request>),
 ) -> Result<Checked> {
@@ -96,7 +96,7 @@ pub fn check(
 /// `look` returns is kept, and no body is copied.
 pub fn check_with<T: Send>(
     inputs: &Inputs,
-    shape: &Shape,
+    shape: &RequestBuilder,
     options: &CheckOptions<'_>,
     look: &(dyn Fn(&Draft<'_>) -> T + Sync),
     each: &mut dyn FnMut(u64, Option<T>),
@@ -107,7 +107,7 @@ pub fn check_with<T: Send>(
 /// The same, and `each` is told the row's model: its one shared name, without a look-up for each row.
 pub fn check_by_model<T: Send>(
     inputs: &Inputs,
-    shape: &Shape,
+    shape: &RequestBuilder,
     options: &CheckOptions<'_>,
     look: &(dyn Fn(&Draft<'_>) -> T + Sync),
     each: &mut dyn FnMut(u64, Option<(&Arc<str>, T)>),

@@ -10,7 +10,7 @@ use super::{CheckOptions, ID_LIMIT};
 use crate::error::{Error, Exit, Result};
 use crate::input::{Block, Inputs};
 use crate::price::Table;
-use crate::request::{Draft, Endpoint, Problem, Record, Shape};
+use crate::request::{Draft, Endpoint, Problem, Record, RequestBuilder};
 use crate::tokens::{self, Estimator};
 
 /// What a block held.
@@ -39,7 +39,7 @@ pub struct Seen<T> {
 /// Parses a block.
 pub fn look_over<T>(
     block: &Block,
-    shape: &Shape,
+    shape: &RequestBuilder,
     options: &CheckOptions<'_>,
     look: &(dyn Fn(&Draft<'_>) -> T + Sync),
 ) -> Found<T> {

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::request::Params;
 
-fn shape() -> Shape {
-    Shape::new(&Params { model: Some("m".into()), ..Params::default() }).unwrap()
+fn shape() -> RequestBuilder {
+    RequestBuilder::new(&Params { model: Some("m".into()), ..Params::default() }).unwrap()
 }
 
 fn inputs(dir: &tempfile::TempDir, files: &[(&str, String)]) -> Inputs {

@@ -14,7 +14,7 @@ use crate::input::{Format, Inputs};
 use crate::job::spool_stdin;
 use crate::money::budget;
 use crate::price::Nanos;
-use crate::request::Shape;
+use crate::request::RequestBuilder;
 use crate::store::Store;
 use crate::tokens::Estimator;
 use crate::ui::Results;
@@ -89,7 +89,7 @@ fn print(
     counting: (&Estimator, &Factors),
 ) -> Result<Exit> {
     let stdin = input.stdin()?;
-    let shape = Shape::new(&input.params(ctx.settings.run.model.as_deref())?)?;
+    let shape = RequestBuilder::new(&input.params(ctx.settings.run.model.as_deref())?)?;
     let progress = ctx.ui.progress(Results::Elsewhere);
     progress.phase("reading input");
     let format = input.format();

@@ -16,7 +16,7 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Inputs};
 use crate::job::spool_stdin;
-use crate::request::Shape;
+use crate::request::RequestBuilder;
 use crate::request::batch_line::Limits;
 use crate::results::same_file;
 use crate::split::stage::{Stage, file_name, uncounted};
@@ -78,7 +78,7 @@ pub fn run(args: &Prepare, ctx: &Ctx) -> Result<Exit> {
     }
     args.input.batch_endpoint()?;
     let place = Place::of(&args.output)?;
-    let shape = Shape::new(&args.input.params(ctx.settings.run.model.as_deref())?)?;
+    let shape = RequestBuilder::new(&args.input.params(ctx.settings.run.model.as_deref())?)?;
     let progress = ctx.ui.progress(Results::Elsewhere);
 
     progress.phase("reading input");

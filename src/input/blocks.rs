@@ -12,8 +12,8 @@ use crate::error::{Error, Exit, Result};
 /// A block's usual size: large enough that handing it to a thread costs nothing, small enough for the cache.
 const BLOCK: usize = 256 * 1024;
 
-/// The longest record: a little more than a whole batch may hold. A longer one is no prompt but a mistake, such as a quote
-/// that nobody closed, or a packed file that unpacks to gigabytes without a line end; up to here it is held in memory.
+/// The longest record: a little more than a whole batch may hold. A longer one is a mistake, such as an open quote or a
+/// packed file that unpacks to gigabytes without a line end. A record up to this length is held in memory.
 const LONGEST: usize = 104 * 1024 * 1024;
 
 /// Reads the inputs block by block, in order.
@@ -31,33 +31,33 @@ struct Current {
     source: Source,
     file: Arc<str>,
     cutter: Cutter,
-    /// Read but not yet handed out: the begin of a record.
+    /// Bytes that were read but not handed out yet: the beginning of a record.
     rest: Vec<u8>,
     /// Physical lines handed out so far.
     lines: u64,
     started: bool,
-    /// Something was there that is not blank.
+    /// Whether the file has begun with something that is not blank.
     begun: bool,
     at_end: bool,
 }
 
-/// How records end in this file.
+/// The rule by which records end in this file.
 enum Cutter {
     Lines(Format),
     Csv { delimiter: u8, names: Option<Arc<[String]>> },
 }
 
-/// Whole records, yet to be parsed.
+/// Whole records, not parsed yet.
 pub struct Block {
     file: Arc<str>,
     bytes: Vec<u8>,
     first_row: u64,
     first_line: u64,
     rows: u64,
-    kind: Kind,
+    kind: BlockKind,
 }
 
-enum Kind {
+enum BlockKind {
     Lines(Format),
     Csv {
         delimiter: u8,
@@ -67,9 +67,9 @@ enum Kind {
     Lost(Problem),
 }
 
-/// How far whole records reach in a buffer.
+/// The extent of the whole records in a buffer.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Cut {
+pub struct WholeRecords {
     /// Bytes of whole records.
     pub bytes: usize,
     /// Rows among them.
@@ -119,7 +119,7 @@ impl Blocks {
             if let Some(mut block) = current.next(self.block, self.longest)? {
                 block.first_row = self.rows + 1;
                 self.rows += block.rows;
-                if let Kind::Lost(problem) = &mut block.kind {
+                if let BlockKind::Lost(problem) = &mut block.kind {
                     problem.row = Some(block.first_row);
                 }
                 return Ok(Some(block));
@@ -136,7 +136,7 @@ impl Current {
         // At least two byte order marks: of UTF-8, and one that a converter left behind.
         let mut want = block.saturating_sub(buffer.len()).max(block / 2).max(5);
         loop {
-            // A little beyond the longest record, where its end may be; more would be memory for nothing.
+            // A little beyond the longest record, where its end may be. More would waste memory.
             let room = (longest + block).saturating_sub(buffer.len());
             want = want.min(room.max(5));
             if buffer.len() >= longest / 16 {
@@ -191,19 +191,19 @@ impl Current {
         }
     }
 
-    fn block(&mut self, bytes: Vec<u8>, cut: Cut) -> Block {
+    fn block(&mut self, bytes: Vec<u8>, cut: WholeRecords) -> Block {
         let first_line = self.lines + 1;
         self.lines += cut.lines;
         let kind = match &self.cutter {
-            Cutter::Lines(format) => Kind::Lines(*format),
+            Cutter::Lines(format) => BlockKind::Lines(*format),
             Cutter::Csv { delimiter, names } => {
-                Kind::Csv { delimiter: *delimiter, names: names.clone().unwrap_or_else(|| Arc::from(Vec::new())) }
+                BlockKind::Csv { delimiter: *delimiter, names: names.clone().unwrap_or_else(|| Arc::from(Vec::new())) }
             }
         };
         Block { file: Arc::clone(&self.file), bytes, first_row: 0, first_line, rows: cut.rows, kind }
     }
 
-    /// A record beyond all measure: its row is a problem, and reading goes on behind it, if its end can be told.
+    /// Turns a record that is too long into a problem. Reading goes on behind it, if its end can be found.
     fn lose(&mut self, buffer: &[u8], longest: usize) -> Result<Block> {
         let line = self.lines + 1;
         let problem = match &self.cutter {
@@ -230,11 +230,11 @@ impl Current {
             }
         };
         self.lines += 1;
-        let (file, kind) = (Arc::clone(&self.file), Kind::Lost(problem));
+        let (file, kind) = (Arc::clone(&self.file), BlockKind::Lost(problem));
         Ok(Block { file, bytes: Vec::new(), first_row: 0, first_line: line, rows: 1, kind })
     }
 
-    /// What stands at the very start of a file: a byte order mark.
+    /// Takes a byte order mark off the start of a file.
     fn start(&mut self, buffer: &mut Vec<u8>) -> Result<()> {
         self.started = true;
         if buffer.starts_with(b"\xef\xbb\xbf") {
@@ -248,7 +248,7 @@ impl Current {
         Ok(())
     }
 
-    /// What comes first that is not blank, however far into the file: no JSON array.
+    /// Refuses a JSON array, however many blank lines precede it.
     fn begin(&mut self, buffer: &[u8]) -> Result<()> {
         let Some(first) = buffer.iter().position(|byte| !byte.is_ascii_whitespace()) else { return Ok(()) };
         self.begun = true;
@@ -268,11 +268,11 @@ impl Current {
 impl Block {
     /// Every row of the block, in order.
     pub fn for_each(&self, mut f: impl FnMut(Result<Record<'_>, Problem>)) {
-        let place = Place { file: &self.file, first_row: self.first_row, first_line: self.first_line };
+        let place = BlockPlace { file: &self.file, first_row: self.first_row, first_line: self.first_line };
         match &self.kind {
-            Kind::Lines(format) => jsonl::walk(&self.bytes, *format, &place, &mut f),
-            Kind::Csv { delimiter, names } => csv::walk(&self.bytes, *delimiter, names, &place, &mut f),
-            Kind::Lost(problem) => f(Err(problem.clone())),
+            BlockKind::Lines(format) => jsonl::walk(&self.bytes, *format, &place, &mut f),
+            BlockKind::Csv { delimiter, names } => csv::walk(&self.bytes, *delimiter, names, &place, &mut f),
+            BlockKind::Lost(problem) => f(Err(problem.clone())),
         }
     }
 
@@ -281,7 +281,7 @@ impl Block {
         self.first_row
     }
 
-    /// How many rows it holds.
+    /// The number of rows in it.
     pub const fn rows(&self) -> u64 {
         self.rows
     }
@@ -298,15 +298,15 @@ impl fmt::Debug for Block {
     }
 }
 
-/// Where a block begins.
+/// The place where a block begins.
 #[derive(Debug)]
-pub struct Place<'a> {
+pub struct BlockPlace<'a> {
     pub file: &'a str,
     pub first_row: u64,
     pub first_line: u64,
 }
 
-/// A byte that is no UTF-8 in `text`, of the record that begins at `line`. `at` is the offset of `text` in its record.
+/// The problem of a record with a byte that is not UTF-8. The record begins at `line`.
 pub fn not_utf8(row: u64, file: &str, line: u64, bytes: &[u8], error: std::str::Utf8Error) -> Problem {
     let at = error.valid_up_to();
     // In a record of several lines, the line of the byte.

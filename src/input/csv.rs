@@ -2,19 +2,19 @@
 //!
 //! Read by hand in two steps, because the reader of the `csv` crate is silent about a quote that is never closed and
 //! cannot split its work over threads: [`cut`] finds where records end, [`walk`] parses them. Both follow the same rules as that crate
-//! (tests compare them): a quote counts at the start of a field only, `""` inside is a quote, and what follows a closing quote is taken as it is.
+//! (tests compare them): a quote counts at the start of a field only, `""` inside is a quote, and text behind a closing quote is kept.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use ::csv::StringRecord;
 
-use super::blocks::{Cut, Place, not_utf8};
+use super::blocks::{BlockPlace, WholeRecords, not_utf8};
 use super::{Data, Problem, Record};
 use crate::error::{Error, Exit, Result};
 use crate::request::shorten;
 
-/// Where a record ends.
+/// The end of a record.
 struct End {
     /// Offset behind its line end.
     next: usize,
@@ -24,7 +24,7 @@ struct End {
     open: Option<usize>,
 }
 
-/// The end of the record at `start`; `None` if the buffer ends before it does.
+/// The end of the record at `start`, or `None` if the buffer ends before.
 fn end_of(buffer: &[u8], start: usize, delimiter: u8, at_end: bool) -> Option<End> {
     let mut at = start;
     loop {
@@ -67,8 +67,8 @@ fn newlines(bytes: &[u8]) -> u64 {
 }
 
 /// Whole records of `buffer`.
-pub fn cut(buffer: &[u8], delimiter: u8, at_end: bool) -> Cut {
-    let mut cut = Cut::default();
+pub fn cut(buffer: &[u8], delimiter: u8, at_end: bool) -> WholeRecords {
+    let mut cut = WholeRecords::default();
     while cut.bytes < buffer.len() {
         let Some(end) = end_of(buffer, cut.bytes, delimiter, at_end) else { break };
         cut.rows += u64::from(!trimmed(&buffer[cut.bytes..end.to]).is_empty());
@@ -117,7 +117,7 @@ pub fn walk(
     bytes: &[u8],
     delimiter: u8,
     names: &Arc<[String]>,
-    place: &Place<'_>,
+    place: &BlockPlace<'_>,
     f: &mut impl FnMut(Result<Record<'_>, Problem>),
 ) {
     let (mut row, mut line, mut start) = (place.first_row, place.first_line, 0);
@@ -166,17 +166,17 @@ pub fn unclosed(file: &str, line: u64, buffer: &[u8], delimiter: u8) -> Problem 
         .hint("close it, or write a literal quote as \"\" in a quoted field")
 }
 
-/// What was found where the header should be.
+/// The header of a file, as far as it was read.
 pub enum Header {
     /// It does not end in the buffer.
     Partial,
-    /// There is nothing in the file.
+    /// The file is empty.
     Empty,
     /// The names, and how many bytes and lines they took.
     Read { names: Arc<[String]>, bytes: usize, lines: u64 },
 }
 
-/// The header at `buffer`'s start; blank lines before it are skipped.
+/// The header at `buffer`'s start. Blank lines before it are skipped.
 pub fn header(file: &str, buffer: &[u8], delimiter: u8, at_end: bool) -> Result<Header> {
     let mut start = 0;
     while start < buffer.len() {
@@ -207,7 +207,7 @@ fn bad_header(problem: &Problem) -> Error {
     }
 }
 
-/// No end of the header within all measure.
+/// The error of a header that is too long.
 pub fn no_header(file: &str) -> Error {
     Error::new(Exit::Data, format!("{file}:1: no end of the header line")).hint("is this a text file with a header?")
 }
@@ -215,7 +215,7 @@ pub fn no_header(file: &str) -> Error {
 fn check_names(file: &str, line: u64, names: &[String], delimiter: u8) -> Result<()> {
     let fail = |text: String, hint: String| Err(Error::new(Exit::Data, format!("{file}:{line}: {text}")).hint(hint));
     if let [only] = names {
-        // A wrong delimiter shows as one odd name; guessing it would be worse than asking.
+        // A wrong delimiter shows as one odd name. To ask is safer than to guess.
         let other = [(b';', ';', "semicolons"), (b'\t', '\t', "tabs"), (b',', ',', "commas")]
             .into_iter()
             .find(|(byte, c, _)| *byte != delimiter && only.contains(*c));

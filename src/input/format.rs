@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// How an input's bytes are cut into records.
+/// The rule by which an input's bytes are cut into records.
 #[derive(Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
@@ -33,7 +33,7 @@ impl Format {
         }
     }
 
-    /// What the ending says, a `.gz` or `.zst` behind it not counted.
+    /// The format that a file's ending names. A `.gz` or `.zst` behind it does not count.
     pub fn of_path(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_string_lossy().to_lowercase();
         let name = [".gz", ".zst"].iter().find_map(|packed| name.strip_suffix(packed)).unwrap_or(&name);

@@ -1,6 +1,6 @@
-//! Lines: of JSON, or of plain text. Blank ones are no rows.
+//! Lines of JSON or of plain text. Blank lines are not rows.
 
-use super::blocks::{Cut, Place, not_utf8};
+use super::blocks::{BlockPlace, WholeRecords, not_utf8};
 use super::{Data, Format, Problem, Record};
 
 /// White space that may stand around a record.
@@ -12,8 +12,8 @@ fn is_blank(line: &[u8]) -> bool {
     line.iter().all(|byte| is_space(*byte))
 }
 
-/// Whole lines of `buffer`; at the end of the file the last needs no newline.
-pub fn cut(buffer: &[u8], at_end: bool) -> Cut {
+/// Whole lines of `buffer`. At the end of the file the last one needs no newline.
+pub fn cut(buffer: &[u8], at_end: bool) -> WholeRecords {
     let bytes = if at_end { buffer.len() } else { memchr::memrchr(b'\n', buffer).map_or(0, |end| end + 1) };
     let (mut rows, mut lines, mut start) = (0, 0, 0);
     for end in memchr::memchr_iter(b'\n', &buffer[..bytes]) {
@@ -25,12 +25,12 @@ pub fn cut(buffer: &[u8], at_end: bool) -> Cut {
         lines += 1;
         rows += u64::from(!is_blank(&buffer[start..bytes]));
     }
-    Cut { bytes, rows, lines }
+    WholeRecords { bytes, rows, lines }
 }
 
 /// Every row of a block of whole lines.
-pub fn walk(bytes: &[u8], format: Format, place: &Place<'_>, f: &mut impl FnMut(Result<Record<'_>, Problem>)) {
-    // Checked as a whole, which is fast; line by line only to find the culprit.
+pub fn walk(bytes: &[u8], format: Format, place: &BlockPlace<'_>, f: &mut impl FnMut(Result<Record<'_>, Problem>)) {
+    // The whole block is checked at once, which is fast. Single lines are checked only to find the invalid one.
     let whole = std::str::from_utf8(bytes).ok();
     let (mut row, mut line, mut start) = (place.first_row, place.first_line, 0);
     while start < bytes.len() {

@@ -1,4 +1,4 @@
-//! A copy of the inputs that nobody else writes to: what a batch was made from, for as long as its job is kept.
+//! A copy of the inputs of a batch, which no other program writes to. It is kept as long as its job.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -14,16 +14,16 @@ use crate::error::{Error, Exit, Result};
 /// One copied file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
-    /// In the directory of the copy.
+    /// Its name in the directory of the copy.
     pub name: String,
-    /// What messages call it.
+    /// Its name in messages.
     pub shown: String,
     /// Its format.
     pub format: Format,
 }
 
 impl Inputs {
-    /// Copies all files into `dir`, packed with zstd where they are not packed already; on the disk when this returns.
+    /// Copies all files into `dir`, packed with zstd where they are not packed already. They are on disk when this returns.
     ///
     /// # Errors
     /// 66 if an input cannot be read, 74 if a copy cannot be written.
@@ -55,7 +55,7 @@ impl Inputs {
     /// Inputs from such a copy.
     ///
     /// # Errors
-    /// 66 if a file is not there any more.
+    /// 66 if a file is missing.
     pub fn kept(dir: &Path, kept: &[Kept]) -> Result<Self> {
         let files = kept
             .iter()

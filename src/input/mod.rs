@@ -1,7 +1,7 @@
 //! The input: files with their format and compression decided, read as blocks of whole records.
 //!
-//! One thread cuts blocks ([`Blocks`]), which costs little more than finding the line ends; what is inside is parsed by
-//! whoever walks the block ([`Block::for_each`]), so that work spreads over threads. Memory is a block, whatever the size.
+//! One thread cuts blocks ([`Blocks`]), which costs little more than finding the line ends. The thread that walks a block
+//! ([`Block::for_each`]) parses it, so that work spreads over threads. Memory is one block, whatever the size of the file.
 
 mod blocks;
 mod csv;
@@ -27,35 +27,35 @@ pub struct Inputs {
     files: Vec<Input>,
 }
 
-/// One of them.
+/// One of the files.
 #[derive(Debug, Clone)]
 struct Input {
     path: PathBuf,
-    /// What messages call it.
+    /// Its name in messages.
     shown: String,
     format: Format,
-    /// On disk, in bytes.
+    /// Its size on disk.
     bytes: u64,
 }
 
 impl Inputs {
     /// Decides each file's format, by `format` or by its ending (`.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.txt`, with
-    /// `.gz` or `.zst` behind it or not). Compression is told by the first bytes, not by the ending.
+    /// `.gz` or `.zst` behind it or not). The first bytes show the compression, not the ending.
     ///
     /// # Errors
-    /// Exit 66 for a file that is missing, a directory, a pipe or unreadable; 2 for an ending that says nothing.
+    /// Exit 66 for a file that is missing, a directory, a pipe or unreadable, and 2 for an unknown ending.
     pub fn resolve(paths: &[PathBuf], format: Option<Format>) -> Result<Self> {
         let files = paths.iter().map(|path| Input::resolve(path, format)).collect::<Result<_>>()?;
         Ok(Self { files })
     }
 
-    /// A single file that messages show under another name, such as `-` for what came from stdin.
+    /// A single file that has another name in messages, such as `-` for a copy of stdin.
     pub fn spooled(path: PathBuf, shown: &str, format: Format) -> Self {
         let bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());
         Self { files: vec![Input { path, shown: shown.to_owned(), format, bytes }] }
     }
 
-    /// All blocks of all files, from the start; may be called again.
+    /// All blocks of all files, from the start. May be called again.
     ///
     /// # Errors
     /// Exit 66 if the first file cannot be opened.
@@ -68,13 +68,13 @@ impl Inputs {
         Blocks::with_sizes(self.files.clone(), block, longest)
     }
 
-    /// Size on disk; `None` if there are no files.
+    /// Size on disk, or `None` without files.
     pub fn total_bytes(&self) -> Option<u64> {
         (!self.files.is_empty()).then(|| self.files.iter().map(|file| file.bytes).sum())
     }
 
-    /// Which files these are and how they stand: the same again if none was written to since (their change times tell,
-    /// which no program can set). `None` if one cannot be looked at.
+    /// The identity and state of the files. It stays the same unless one of them is written to, as it holds their change
+    /// times, which no program can set. `None` if one cannot be read.
     pub fn stamp(&self) -> Option<String> {
         use std::os::unix::fs::MetadataExt;
         let mut stamp = String::new();
@@ -95,7 +95,7 @@ impl Inputs {
         Some(stamp)
     }
 
-    /// What messages call them.
+    /// Their names in messages.
     pub fn shown(&self) -> String {
         self.files.iter().map(|file| &*file.shown).collect::<Vec<_>>().join(" ")
     }
@@ -122,7 +122,7 @@ impl Input {
             Error::usage(format!("{shown}: cannot tell the format by the ending"))
                 .hint("say it with --input-format jsonl|csv|tsv|lines")
         })?;
-        // Opened and closed again, so that every unreadable file is known before the first is worked on.
+        // Opened and closed again, so that every unreadable file is found before work on the first begins.
         fs::File::open(path).map_err(|error| source::unreadable(&shown, error))?;
         Ok(Self { path: path.to_owned(), shown, format, bytes: metadata.len() })
     }

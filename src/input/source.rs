@@ -50,12 +50,12 @@ impl Source {
         Ok(Self { shown: shown.to_owned(), reader, packing, read: 0 })
     }
 
-    /// Adds up to `most` bytes to `buffer`, fewer only at the end; says how many.
+    /// Adds up to `most` bytes to `buffer`, fewer only at the end. Returns their number.
     ///
     /// # Errors
     /// 65 for damaged compression, 66 if the system cannot read.
     pub fn fill(&mut self, buffer: &mut Vec<u8>, most: usize) -> Result<usize> {
-        // Callers who read one long record ask for as much again: doubling what they ask for would be memory for nothing.
+        // For one long record, callers double their request each time. To double it here too would waste memory.
         buffer.reserve_exact(most);
         let before = buffer.len();
         let most = most as u64;
@@ -64,12 +64,12 @@ impl Source {
             Reader::Gzip(reader) => reader.take(most).read_to_end(buffer),
             Reader::Zstd(reader) => reader.take(most).read_to_end(buffer),
         };
-        // What came before an error counts too: it tells where that is.
+        // Bytes before an error count too: their number is its place.
         self.read += (buffer.len() - before) as u64;
         got.map_err(|error| self.broken(error))
     }
 
-    /// As [`Self::fill`], for those who want a [`Read`]: its errors hold one of ours.
+    /// The same as [`Self::fill`] for [`Read`].
     fn some(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let got = match &mut self.reader {
             Reader::Plain(reader) => reader.read(buffer),
@@ -101,12 +101,12 @@ impl Read for Source {
     }
 }
 
-/// Whether a file that begins so is packed.
+/// Whether a file with this beginning is packed.
 pub fn is_packed(head: &[u8]) -> bool {
     head.starts_with(GZIP) || head.starts_with(ZSTD)
 }
 
-/// An input that the system refuses to give.
+/// The error of an input that the system cannot read.
 pub fn unreadable(shown: &str, error: io::Error) -> Error {
     let hint = match error.kind() {
         io::ErrorKind::NotFound => "check the name and the directory",

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::error::Exit;
 
-/// What a row looks like to the reader of a test.
+/// The rows as text: place, and record or problem.
 fn rows_of(bytes: &[u8], format: Format, block: usize) -> Result<Vec<String>> {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), bytes).unwrap();
@@ -202,7 +202,7 @@ proptest! {
         block in 1..40_usize,
     ) {
         let text = bytes.concat();
-        // What is said of a whole file is told by its first piece.
+        // Errors about a whole file come from its first block.
         let text = if format == Format::Jsonl { [b"{", &text[..]].concat() } else { text };
         let shown = |rows: Result<Vec<String>>| rows.map_err(|error| error.to_string());
         let whole = shown(rows_of(&text, format, 1 << 20));

@@ -13,7 +13,7 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::money::{self, Money, budget};
 use crate::price::Nanos;
-use crate::request::Shape;
+use crate::request::RequestBuilder;
 use crate::results::SummaryFile;
 use crate::row_set::RowSet;
 use crate::store::{BatchJob, Job, JobDb, Ledger, State, Store};
@@ -50,7 +50,7 @@ impl Accounts {
 
     /// Adds what is outstanding to `totals`.
     pub fn with(mut totals: Totals, desk: Desk<'_>, db: &JobDb, job: &Job, spec: &Spec) -> Result<Self> {
-        let input = || Ok((inputs_of(spec, desk.store, &job.id)?, Shape::new(&spec.params)?));
+        let input = || Ok((inputs_of(spec, desk.store, &job.id)?, RequestBuilder::new(&spec.params)?));
         let mut money = Money::new(desk.ctx.settings.prices.clone());
         let mut in_batches = Nanos::ZERO;
         for open in money::outstanding(db, job.total, &mut money, input)? {
@@ -168,7 +168,7 @@ impl Finish<'_> {
     fn learn(&self) -> Option<f64> {
         let Desk { store, ledger, .. } = self.desk;
         let learned = inputs_of(self.spec, store, &self.job.id).and_then(|inputs| {
-            let shape = Shape::new(&self.spec.params)?;
+            let shape = RequestBuilder::new(&self.spec.params)?;
             let db = store.open_job(&self.job.id)?;
             calibrate::learn((&self.job.id, &self.spec.service), &inputs, &shape, &db, ledger)
         });

@@ -10,7 +10,7 @@ use super::resume::{Checking, Resumed, Rows};
 use crate::check::Checked;
 use crate::check::problems::{self, Deed};
 use crate::error::{Error, Exit, Result};
-use crate::request::Shape;
+use crate::request::RequestBuilder;
 use crate::row_set::RowSet;
 use crate::store::JobDb;
 use crate::text;
@@ -19,7 +19,7 @@ use crate::ui::Progress;
 /// An input that was checked, and the job that it belongs to.
 pub struct Prepared {
     pub source: Source,
-    pub shape: Arc<Shape>,
+    pub shape: Arc<RequestBuilder>,
     pub claimed: Claimed,
     pub checked: Checked,
     pub resumed: Option<Resumed>,
@@ -50,7 +50,7 @@ impl Prepared {
         let Desk { ctx, store, ledger } = desk;
         progress.phase("reading input");
         let mut source = Source::open(&ask.ask, remote.name, store, ledger)?;
-        let shape = Arc::new(Shape::new(&source.spec.params)?);
+        let shape = Arc::new(RequestBuilder::new(&source.spec.params)?);
         let mut claimed = Claimed::take(ask, &source, store, ledger, &ctx.ui)?;
         // It may have waited all night, and nothing has been read yet.
         source.stamp = source.inputs.stamp();

@@ -10,7 +10,7 @@ use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
 use crate::outcome::{ErrorCode, Outcome};
 use crate::realtime::Item;
-use crate::request::{Problem, Record, Request, Shape, generated_id};
+use crate::request::{Problem, Record, Request, RequestBuilder, generated_id};
 
 /// Rows handed over at a time: few wake-ups, little memory.
 const HAND: usize = 64;
@@ -68,7 +68,7 @@ pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<Item>>) -> Result<()> {
 }
 
 #[expect(clippy::result_large_err, reason = "a problem is rare, and boxing it would show everywhere")]
-fn request(shape: &Shape, record: Result<Record<'_>, Problem>) -> Result<Request, Problem> {
+fn request(shape: &RequestBuilder, record: Result<Record<'_>, Problem>) -> Result<Request, Problem> {
     record.and_then(|record| shape.request(&record))
 }
 

@@ -11,7 +11,7 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::report::details::{ReportDocument, ReportSource};
 use crate::report::{of_files, of_job, time_of};
-use crate::request::Shape;
+use crate::request::RequestBuilder;
 use crate::store::{State, Store, Transport};
 use crate::summary::Meta;
 
@@ -130,7 +130,7 @@ fn of_named(name: &str, ctx: &Ctx) -> Result<ReportDocument> {
             .hint("`llbatch report FILE` reports on its results file"));
     }
     let spec = spec_of(&job)?;
-    let input = || Ok((inputs_of(&spec, &store, &job.id)?, Shape::new(&spec.params)?));
+    let input = || Ok((inputs_of(&spec, &store, &job.id)?, RequestBuilder::new(&spec.params)?));
     let folded = of_job(&store.open_job(&job.id)?, ctx.settings.prices.clone(), job.total, input)?;
     let verdict = Verdict::of(&Facts {
         transport: job.transport,

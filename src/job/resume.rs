@@ -12,7 +12,7 @@ use crate::input::Inputs;
 use crate::money::worst::bounds;
 use crate::outcome::Fingerprint;
 use crate::price::Table;
-use crate::request::Shape;
+use crate::request::RequestBuilder;
 use crate::results::Cursor;
 use crate::row_set::RowSet;
 use crate::store::{Job, JobDb};
@@ -27,7 +27,7 @@ pub struct Rows<'a> {
     /// The files.
     pub inputs: &'a Inputs,
     /// How requests are made.
-    pub shape: &'a Arc<Shape>,
+    pub shape: &'a Arc<RequestBuilder>,
 }
 
 /// An earlier run of the job, compared with the input as it is now.

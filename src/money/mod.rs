@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::input::Inputs;
 use crate::outcome::{Outcome, Usage};
 use crate::price::{Nanos, Price, Table};
-use crate::request::Shape;
+use crate::request::RequestBuilder;
 use crate::row_set::RowSet;
 use crate::store::job::Retired;
 use crate::store::{BatchJob, JobDb, Step};
@@ -142,7 +142,7 @@ pub fn outstanding(
     db: &JobDb,
     total: u64,
     money: &mut Money,
-    input: impl FnOnce() -> Result<(Inputs, Shape)>,
+    input: impl FnOnce() -> Result<(Inputs, RequestBuilder)>,
 ) -> Result<Vec<Outstanding>> {
     let begun = |batch: &BatchJob| batch.is_open() && !matches!(batch.step, Step::Planned | Step::Uploaded);
     let mut all: Vec<Outstanding> = db

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::input::Inputs;
 use crate::outcome::Usage;
 use crate::price::{Nanos, Price, Table};
-use crate::request::{Shape, answer_bound};
+use crate::request::{RequestBuilder, answer_bound};
 
 /// The most that requests can cost.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Worst {
 ///
 /// # Errors
 /// 66 if the input is gone.
-pub fn bounds(rows: &[u64], inputs: &Inputs, shape: &Shape) -> Result<Vec<(Arc<str>, Usage)>> {
+pub fn bounds(rows: &[u64], inputs: &Inputs, shape: &RequestBuilder) -> Result<Vec<(Arc<str>, Usage)>> {
     let mut bounds = Vec::with_capacity(rows.len());
     let Some(last) = rows.last() else { return Ok(bounds) };
     let mut blocks = inputs.blocks()?;

@@ -15,6 +15,7 @@ use crate::api::chat::{self, Answer};
 use crate::api::error::{Class, Failure, Fault};
 use crate::api::limits::Limits;
 use crate::api::{Reply, retry};
+use crate::json;
 use crate::outcome::{ErrorCode, Outcome, RowError, Usage};
 use crate::price::Nanos;
 use crate::request::{Request, answer_bound};
@@ -312,7 +313,7 @@ fn json_line(reply: &Reply) -> Option<Box<str>> {
     const LONGEST: usize = 64 << 10;
     let text = std::str::from_utf8(&reply.body).ok().map(str::trim).filter(|t| t.len() <= LONGEST)?;
     serde_json::from_str::<&serde_json::value::RawValue>(text).ok()?;
-    Some(chat::one_line(text).into())
+    Some(json::one_line(text).into())
 }
 
 const fn code(fault: Fault) -> ErrorCode {

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
+
+use crate::completion::{Choice, Completion};
 
 /// Bytes of a text that are read: more than a report ever shows of it.
 const LOOK: usize = 4096;
@@ -21,73 +22,37 @@ pub struct AnswerFacts {
 #[derive(Debug)]
 pub struct AnswerBody<'a> {
     text: &'a str,
-    members: AnswerMembers<'a>,
-}
-
-/// The members of a body that a report reads. Leaves stay raw, so that a value of an unexpected type costs no other value.
-#[derive(Debug, Default, Deserialize)]
-struct AnswerMembers<'a> {
-    #[serde(borrow, default)]
-    model: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    created: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    choices: Option<Vec<AnswerChoice<'a>>>,
-    #[serde(borrow, default)]
-    text: Option<&'a RawValue>,
-}
-
-#[derive(Debug, Deserialize)]
-struct AnswerChoice<'a> {
-    #[serde(borrow, default)]
-    message: Option<AnswerMessage<'a>>,
-    #[serde(borrow, default)]
-    text: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    finish_reason: Option<&'a RawValue>,
-}
-
-#[derive(Debug, Deserialize)]
-struct AnswerMessage<'a> {
-    #[serde(borrow, default)]
-    content: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    tool_calls: Option<&'a RawValue>,
+    answer: Completion<'a>,
 }
 
 impl<'a> AnswerBody<'a> {
-    /// Reads a body. One of an unexpected shape has no members.
+    /// Reads a body. One of an unexpected shape gives an empty view.
     pub fn of(text: &'a str) -> Self {
-        // Serde would take an array for a struct.
-        let is_object = text.trim_start().starts_with('{');
-        let members = if is_object { serde_json::from_str(text).unwrap_or_default() } else { AnswerMembers::default() };
-        Self { text, members }
+        Self { text, answer: Completion::of(text) }
     }
 
     /// The model that answered, as the body says.
     pub fn model(&self) -> Option<Cow<'a, str>> {
-        let raw = self.members.model?.get();
+        let raw = self.answer.model?.get();
         raw.starts_with('"').then(|| text_of(raw)).filter(|name| !name.is_empty())
     }
 
     /// The facts that an outcome does not keep. An answer with several choices is truncated if one of them is.
     pub fn facts(&self) -> AnswerFacts {
-        let cut = |choice: &AnswerChoice<'_>| choice.finish_reason.is_some_and(|reason| reason.get() == "\"length\"");
         AnswerFacts {
-            truncated: self.members.choices.iter().flatten().any(cut),
-            created: self.members.created.and_then(|raw| raw.get().parse().ok()),
+            truncated: self.answer.choices().iter().any(Choice::is_truncated),
+            created: self.answer.created.and_then(|raw| raw.get().parse().ok()),
         }
     }
 
     /// The beginning of the answer: of a chat's first content or tool calls, or of the text of a completion or a transcript.
     /// Of any other body, the beginning of the body itself.
     pub fn start(&self) -> String {
-        let choice = self.members.choices.iter().flatten().next();
-        let content = choice.and_then(|choice| match &choice.message {
-            Some(message) => message.content.filter(|content| content.get() != "null").or(message.tool_calls),
-            None => choice.text,
+        let content = self.answer.first().and_then(|choice| match choice.message() {
+            Some(message) => message.content().or(message.tool_calls()),
+            None => choice.text(),
         });
-        let raw = content.or(self.members.text).map_or(self.text, RawValue::get);
+        let raw = content.or(self.answer.text()).map_or(self.text, RawValue::get);
         text_of(&raw[..raw.floor_char_boundary(LOOK)]).into_owned()
     }
 }

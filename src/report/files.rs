@@ -11,8 +11,8 @@ use serde_json::value::RawValue;
 use super::answer::AnswerBody;
 use super::flat::FlatRow;
 use super::folded::Folded;
-use crate::batch::line::{self, Garbled, Reading};
-use crate::batch::lines::Lines;
+use crate::batch::line::{self, LineError, ResultLine};
+use crate::batch::lines::FileLines;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Source};
 use crate::money::Money;
@@ -83,14 +83,14 @@ impl FilesReader {
     }
 
     fn lines(&mut self, source: Source, shown: &str) -> Result<()> {
-        let mut lines = Lines::of(source);
+        let mut lines = FileLines::of(source);
         let rows_before = self.rows;
         let mut bad = Places::default();
         while let Some(line) = lines.next().map_err(|error| unreadable(shown, error))? {
             if line.bytes.is_some_and(<[u8]>::is_empty) {
                 continue;
             }
-            match line.bytes.map_or_else(|| Err(Garbled::TooLong.to_string()), |bytes| self.line(bytes)) {
+            match line.bytes.map_or_else(|| Err(LineError::TooLong.to_string()), |bytes| self.line(bytes)) {
                 Ok(true) => {}
                 Ok(false) => self.repeated.add(|| format!("{shown}:{}", line.number)),
                 Err(why) => bad.add(|| format!("{shown}:{}: no result line: {why}", line.number)),
@@ -124,7 +124,7 @@ impl FilesReader {
     }
 
     /// Counts a line of the service's shape. Returns whether its id is new.
-    fn result(&mut self, result: Reading<'_>) -> bool {
+    fn result(&mut self, result: ResultLine<'_>) -> bool {
         let body = result.body.map(AnswerBody::of);
         let model: Arc<str> = body.as_ref().and_then(AnswerBody::model).unwrap_or_default().into();
         let row = Outcome::unsent(self.rows + 1, result.id.into(), model, ErrorCode::Missing, "");

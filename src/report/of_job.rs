@@ -9,7 +9,7 @@ use crate::input::Inputs;
 use crate::money::{Money, outstanding};
 use crate::outcome::Usage;
 use crate::price::{Nanos, Table};
-use crate::request::Shape;
+use crate::request::RequestBuilder;
 use crate::store::{BatchJob, Job, JobDb, Transport};
 
 /// Outcomes read at a time. Their bodies are in memory together.
@@ -17,7 +17,12 @@ const PAGE: u32 = 64;
 
 /// Folds the outcomes of a job of `rows` rows, the money spent on outcomes that were replaced, and the requests whose
 /// outcome is still outstanding. `input` opens the input again, and is called only if a row was sent without an outcome.
-pub fn of_job(db: &JobDb, prices: Table, rows: u64, input: impl FnOnce() -> Result<(Inputs, Shape)>) -> Result<Folded> {
+pub fn of_job(
+    db: &JobDb,
+    prices: Table,
+    rows: u64,
+    input: impl FnOnce() -> Result<(Inputs, RequestBuilder)>,
+) -> Result<Folded> {
     let mut money = Money::new(prices);
     let mut folded = Folded::new(rows);
     for retired in db.retired()? {

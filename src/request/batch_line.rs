@@ -1,6 +1,7 @@
 //! A request as a line of a batch file.
 
 use super::Draft;
+use crate::json;
 
 /// Limits of one batch file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +23,7 @@ impl Default for Limits {
 /// Appends the line of `draft`, named `id`, with its line end.
 pub fn append(out: &mut Vec<u8>, id: &str, draft: &Draft<'_>) {
     out.extend_from_slice(br#"{"custom_id":"#);
-    serde_json::to_writer(&mut *out, id).expect("a text goes to memory without fail");
+    json::write(id, out);
     if let Some(method) = draft.endpoint.batch_method() {
         out.extend_from_slice(br#","method":""#);
         out.extend_from_slice(method.as_bytes());

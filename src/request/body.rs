@@ -1,24 +1,24 @@
-//! Bodies as text: what the flags add, what is taken out, and the checks that spare a paid refusal.
+//! Bodies as text: the members that the flags add, those that are taken out, and the checks that spare a paid refusal.
 
 use std::borrow::Cow;
 
-use super::json::{self, Member};
+use super::messages::{self, MessagesFacts};
 use super::params::Endpoint;
 use super::problem::{Problem, shorten};
 use super::record::Record;
-use super::walk::{self, Messages};
 use super::{CHOICES, MOST_TOKENS};
+use crate::json::{self, Member};
 
 /// A member that a flag adds to bodies that lack it.
 #[derive(Debug)]
-pub struct Fill {
-    /// Names that count as having it; the first is the one added.
+pub struct DefaultMember {
+    /// The names of members that count as it. The first one is added.
     pub names: Vec<Cow<'static, str>>,
     /// `"name":value`.
     pub text: String,
 }
 
-impl Fill {
+impl DefaultMember {
     /// A member `name` with a JSON `value`.
     pub fn new(name: impl Into<Cow<'static, str>>, value: &str) -> Self {
         let name = name.into();
@@ -35,9 +35,15 @@ impl Fill {
     fn names(&self, key: &str) -> bool {
         self.names.iter().any(|name| *name == key)
     }
+
+    /// Its number of tokens, if it bounds the answer.
+    fn answer_bound(&self) -> Option<u64> {
+        let bounds = is_answer_bound(&self.names[0]);
+        self.text.rsplit_once(':').filter(|_| bounds).map(|(_, digits)| tokens(digits))
+    }
 }
 
-/// A body that is ready, with what else must be known of it.
+/// A body that is ready, and the facts about it that its sender needs.
 #[derive(Debug)]
 pub struct Built<'a> {
     pub body: Cow<'a, str>,
@@ -48,18 +54,38 @@ pub struct Built<'a> {
     pub stream_removed: bool,
 }
 
-/// What a pass-through body is made with.
+/// The changes that the flags make to every body.
 #[derive(Debug)]
-pub struct Splice<'s> {
+pub struct BodyPatch<'s> {
     pub endpoint: Endpoint,
-    pub fills: &'s [Fill],
+    pub defaults: &'s [DefaultMember],
     /// The model for bodies without one.
     pub model: Option<&'s str>,
     /// Top-level members that are the record's, not the request's.
     pub not_ours: &'s [&'s str],
 }
 
-impl Splice<'_> {
+/// The facts about the members of a body.
+struct Survey<'m, 'a> {
+    model: Option<Cow<'a, str>>,
+    max_tokens: Option<u64>,
+    /// The member that the endpoint answers.
+    subject: Option<&'m Member<'a>>,
+    choices: bool,
+    any_removed: bool,
+    stream_removed: bool,
+}
+
+/// The parts that are new in a body.
+struct Additions<'s> {
+    /// The content of a system message, as JSON.
+    system: Option<String>,
+    /// Offset of the member `messages`, which takes the system message.
+    messages: usize,
+    defaults: Vec<&'s DefaultMember>,
+}
+
+impl BodyPatch<'_> {
     /// The request of a body that the user wrote. `system` makes the content of a system message (as JSON), if needed.
     pub fn pass<'a>(
         &self,
@@ -68,32 +94,8 @@ impl Splice<'_> {
         members: &[Member<'a>],
         system: impl FnOnce() -> Result<Option<String>, Problem>,
     ) -> Result<Built<'a>, Problem> {
-        let removed = |member: &Member<'_>| {
-            is_stream(member)
-                || self.not_ours.contains(&&*member.key)
-                || (member.is_null() && self.fills.iter().any(|fill| fill.names(&member.key)))
-        };
-        let mut model = None;
-        let mut max_tokens = None;
-        let mut subject = None;
-        let (mut any_removed, mut stream_removed) = (false, false);
-        let mut choices = self.fills_choices();
-        for member in members {
-            if removed(member) {
-                any_removed = true;
-                stream_removed |= is_stream(member);
-                continue;
-            }
-            match &*member.key {
-                "model" => model = Some(model_of(record, member.value)?),
-                "max_tokens" | "max_completion_tokens" if !member.is_null() => {
-                    max_tokens = Some(bound(record, &member.key, member.value)?);
-                }
-                name if CHOICES.contains(&name) => choices = true,
-                name if name == self.endpoint.subject() => subject = Some(member),
-                _ => {}
-            }
-        }
+        let Survey { model, max_tokens, subject, choices, any_removed, stream_removed } =
+            self.survey(record, members)?;
         let subject = subject.ok_or_else(|| lacks_subject(record, self.endpoint))?;
         let system = if self.endpoint == Endpoint::Chat {
             if check_messages(record, subject.value)?.has_system { None } else { system()? }
@@ -105,26 +107,65 @@ impl Splice<'_> {
             Some(model) => model,
             None => Cow::Owned(self.model.ok_or_else(|| no_model(record))?.to_owned()),
         };
-        let missing = |fill: &&Fill| !members.iter().any(|m| fill.names(&m.key) && !removed(m));
-        if !any_removed && system.is_none() && self.fills.iter().find(missing).is_none() {
+        let set = |default: &DefaultMember| members.iter().any(|m| default.names(&m.key) && !self.removes(m));
+        let defaults: Vec<_> = self.defaults.iter().filter(|default| !set(default)).collect();
+        if !any_removed && system.is_none() && defaults.is_empty() {
             return Ok(Built { body: Cow::Borrowed(text), model, max_tokens, choices, stream_removed });
         }
+        let max_tokens = max_tokens.or_else(|| defaults.iter().find_map(|default| default.answer_bound()));
+        let body = self.rewrite(text, members, &Additions { system, messages: subject.start, defaults });
+        Ok(Built { body: Cow::Owned(body), model, max_tokens, choices, stream_removed })
+    }
 
-        let mut out = String::with_capacity(text.len() + 64 + system.as_ref().map_or(0, String::len));
+    fn removes(&self, member: &Member<'_>) -> bool {
+        is_stream(member)
+            || self.not_ours.contains(&&*member.key)
+            || (member.is_null() && self.defaults.iter().any(|default| default.names(&member.key)))
+    }
+
+    fn survey<'m, 'a>(&self, record: &Record<'_>, members: &'m [Member<'a>]) -> Result<Survey<'m, 'a>, Problem> {
+        let mut survey = Survey {
+            model: None,
+            max_tokens: None,
+            subject: None,
+            choices: self.asks_for_choices(),
+            any_removed: false,
+            stream_removed: false,
+        };
+        for member in members {
+            if self.removes(member) {
+                survey.any_removed = true;
+                survey.stream_removed |= is_stream(member);
+                continue;
+            }
+            match &*member.key {
+                "model" => survey.model = Some(model_of(record, member.value)?),
+                name if is_answer_bound(name) && !member.is_null() => {
+                    survey.max_tokens = Some(bound(record, name, member.value)?);
+                }
+                name if CHOICES.contains(&name) => survey.choices = true,
+                name if name == self.endpoint.subject() => survey.subject = Some(member),
+                _ => {}
+            }
+        }
+        Ok(survey)
+    }
+
+    /// The body without the members that are removed, and with the additions.
+    fn rewrite(&self, text: &str, members: &[Member<'_>], new: &Additions<'_>) -> String {
+        let mut out = String::with_capacity(text.len() + 64 + new.system.as_ref().map_or(0, String::len));
         out.push_str(&text[..members.first().map_or(1, |first| first.start)]);
         let (mut kept_any, mut before) = (false, 0);
         for member in members {
-            if !removed(member) {
+            if !self.removes(member) {
                 // The first one kept comes without the comma before it.
                 let from = if kept_any { before } else { member.start };
                 kept_any = true;
-                match &system {
-                    Some(system) if member.start == subject.start => {
+                match &new.system {
+                    Some(system) if member.start == new.messages => {
                         let open = member.end - member.value.len() + 1;
                         out.push_str(&text[from..open]);
-                        out.push_str(r#"{"role":"system","content":"#);
-                        out.push_str(system);
-                        out.push_str("},");
+                        out.extend([r#"{"role":"system","content":"#, system, "},"]);
                         out.push_str(&text[open..member.end]);
                     }
                     _ => out.push_str(&text[from..member.end]),
@@ -132,21 +173,15 @@ impl Splice<'_> {
             }
             before = member.end;
         }
-        for fill in self.fills.iter().filter(missing) {
+        for default in &new.defaults {
             if kept_any {
                 out.push(',');
             }
             kept_any = true;
-            out.push_str(&fill.text);
+            out.push_str(&default.text);
         }
         out.push_str(&text[members.last().map_or(1, |last| last.end)..]);
-        let filled = |names: &[&str]| self.fills.iter().filter(missing).find(|f| names.contains(&&*f.names[0]));
-        if max_tokens.is_none() {
-            max_tokens = filled(&["max_tokens", "max_completion_tokens"])
-                .and_then(|fill| fill.text.rsplit_once(':'))
-                .map(|(_, digits)| tokens(digits));
-        }
-        Ok(Built { body: Cow::Owned(out), model, max_tokens, choices, stream_removed })
+        out
     }
 
     /// The request of a prompt (as JSON text) with its parameters (name, JSON text) in order.
@@ -160,7 +195,7 @@ impl Splice<'_> {
         let mut out = String::with_capacity(prompt.len() + system.map_or(0, str::len) + 128);
         out.push('{');
         let set = |name: &str| params.iter().any(|(key, value)| key == name && value != "null");
-        let missing = |fill: &&Fill| !fill.names.iter().any(|name| set(name));
+        let missing = |default: &&DefaultMember| !default.names.iter().any(|name| set(name));
         if !set("model") {
             let model = self.model.ok_or_else(|| no_model(record))?;
             out.push_str("\"model\":");
@@ -181,34 +216,38 @@ impl Splice<'_> {
         for (name, value) in params.iter().filter(|(_, value)| value != "null") {
             match &**name {
                 "model" => model = Some(model_of(record, value)?.into_owned()),
-                "max_tokens" | "max_completion_tokens" => max_tokens = Some(bound(record, name, value)?),
+                name if is_answer_bound(name) => max_tokens = Some(bound(record, name, value)?),
                 _ => {}
             }
             out.extend([",", &json::quote(name), ":", value]);
         }
-        for fill in self.fills.iter().filter(missing) {
-            if fill.names[0] == "model" {
+        for default in self.defaults.iter().filter(missing) {
+            if default.names[0] == "model" {
                 continue;
             }
-            if matches!(&*fill.names[0], "max_tokens" | "max_completion_tokens") {
-                max_tokens = fill.text.rsplit_once(':').map(|(_, digits)| tokens(digits));
-            }
-            out.extend([",", &fill.text]);
+            max_tokens = default.answer_bound().or(max_tokens);
+            out.extend([",", &default.text]);
         }
         out.push('}');
         let model = model.or_else(|| self.model.map(str::to_owned)).ok_or_else(|| no_model(record))?;
-        let choices = self.fills_choices() || params.iter().any(|(name, _)| CHOICES.contains(&&**name));
+        let choices = self.asks_for_choices() || params.iter().any(|(name, _)| CHOICES.contains(&&**name));
         Ok(Built { body: Cow::Owned(out), model: Cow::Owned(model), max_tokens, choices, stream_removed: false })
     }
 
-    fn fills_choices(&self) -> bool {
-        self.fills.iter().any(|fill| CHOICES.iter().any(|name| fill.names(name)))
+    /// Whether a flag asks for more than one answer.
+    fn asks_for_choices(&self) -> bool {
+        self.defaults.iter().any(|default| CHOICES.iter().any(|name| default.names(name)))
     }
 }
 
 /// Answers are read whole, so streaming is taken out of a body.
 fn is_stream(member: &Member<'_>) -> bool {
     matches!(&*member.key, "stream" | "stream_options")
+}
+
+/// Whether the parameter bounds the tokens of an answer.
+fn is_answer_bound(name: &str) -> bool {
+    matches!(name, "max_tokens" | "max_completion_tokens")
 }
 
 fn no_model(record: &Record<'_>) -> Problem {
@@ -247,11 +286,11 @@ fn lacks_subject(record: &Record<'_>, endpoint: Endpoint) -> Problem {
         .hint("if it is meant for another endpoint, say so with --endpoint chat|completions|embeddings|transcriptions|translations")
 }
 
-fn check_messages(record: &Record<'_>, value: &str) -> Result<Messages, Problem> {
+fn check_messages(record: &Record<'_>, value: &str) -> Result<MessagesFacts, Problem> {
     let bad = |text: String| {
         Err(Problem::new(record, "messages", text).hint(r#"it looks like [{"role": "user", "content": "…"}]"#))
     };
-    match walk::messages(value) {
+    match messages::look_over(value) {
         None => bad(format!("`messages` must be an array, not {}", shorten(value))),
         Some(seen) if seen.odd => bad(format!("message {} of `messages` is no object with a text `role`", seen.count)),
         Some(seen) if seen.count == 0 => bad("`messages` is empty".to_owned()),
@@ -259,7 +298,7 @@ fn check_messages(record: &Record<'_>, value: &str) -> Result<Messages, Problem>
     }
 }
 
-/// `prompt` and `input` are texts or arrays; nothing is no request.
+/// Checks `prompt`, `input` or `file`: a text or an array, and not empty.
 fn check_subject(record: &Record<'_>, endpoint: Endpoint, value: &str) -> Result<(), Problem> {
     let subject = endpoint.subject();
     if endpoint.is_audio() {

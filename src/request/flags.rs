@@ -1,25 +1,25 @@
-//! What the parameter flags add to bodies.
+//! The members that the parameter flags add to bodies.
 
-use super::body::Fill;
-use super::json;
+use super::body::DefaultMember;
 use super::params::{Endpoint, Params};
 use super::problem::shorten;
 use crate::error::{Error, Result};
+use crate::json;
 
 /// The members that the flags add, each checked.
 ///
 /// # Errors
 /// A usage error that names the flag.
-pub fn fills(params: &Params) -> Result<Vec<Fill>> {
-    let mut fills = Vec::new();
+pub fn defaults(params: &Params) -> Result<Vec<DefaultMember>> {
+    let mut defaults = Vec::new();
     if let Some(model) = &params.model {
-        fills.push(Fill::new("model", &json::quote(model)));
+        defaults.push(DefaultMember::new("model", &json::quote(model)));
     }
     if let Some(bound) = params.max_tokens {
         if bound == 0 {
             return Err(Error::usage("--max-tokens must be at least 1"));
         }
-        fills.push(Fill::new("max_tokens", &bound.to_string()));
+        defaults.push(DefaultMember::new("max_tokens", &bound.to_string()));
     }
     for (flag, name, value) in
         [("--temperature", "temperature", &params.temperature), ("--top-p", "top_p", &params.top_p)]
@@ -28,15 +28,15 @@ pub fn fills(params: &Params) -> Result<Vec<Fill>> {
             if !json::is_number(value) {
                 return Err(Error::usage(format!("{flag} must be a number, not {:?}", shorten(value))));
             }
-            fills.push(Fill::new(name, value));
+            defaults.push(DefaultMember::new(name, value));
         }
     }
     if let Some(seed) = params.seed {
-        fills.push(Fill::new("seed", &seed.to_string()));
+        defaults.push(DefaultMember::new("seed", &seed.to_string()));
     }
     if !params.stop.is_empty() {
         let texts: Vec<String> = params.stop.iter().map(|text| json::quote(text)).collect();
-        fills.push(Fill::new("stop", &format!("[{}]", texts.join(","))));
+        defaults.push(DefaultMember::new("stop", &format!("[{}]", texts.join(","))));
     }
     if let Some(schema) = &params.json_schema {
         let schema = json::compact(schema)
@@ -54,15 +54,15 @@ pub fn fills(params: &Params) -> Result<Vec<Fill>> {
         }
         // The nested shape with a name is what Together documents (same source as the list of parameters).
         let value = format!(r#"{{"type":"json_schema","json_schema":{{"name":"output","schema":{schema}}}}}"#);
-        fills.push(Fill::new("response_format", &value));
+        defaults.push(DefaultMember::new("response_format", &value));
     }
     for (name, value) in &params.set {
-        fills.push(set(params, name, value, &fills)?);
+        defaults.push(set(params, name, value, &defaults)?);
     }
-    Ok(fills)
+    Ok(defaults)
 }
 
-fn set(params: &Params, name: &str, value: &str, fills: &[Fill]) -> Result<Fill> {
+fn set(params: &Params, name: &str, value: &str, defaults: &[DefaultMember]) -> Result<DefaultMember> {
     let instead = match name {
         "" => Some("write --set KEY=JSON"),
         "messages" | "prompt" | "input" => Some("the input's rows make it; see --prompt and --system"),
@@ -79,8 +79,8 @@ fn set(params: &Params, name: &str, value: &str, fills: &[Fill]) -> Result<Fill>
             .hint(format!("a text needs quotes of its own: --set '{name}=\"…\"'"))
             .because(error)
     })?;
-    let fill = Fill::new(name.to_owned(), &value);
-    if fills.iter().any(|other| other.names[0] == name) {
+    let default = DefaultMember::new(name.to_owned(), &value);
+    if defaults.iter().any(|other| other.names[0] == name) {
         return Err(Error::usage(format!("`{name}` is set twice")).hint("give it once, by its flag or by --set"));
     }
     if name.starts_with("max_") && matches!(name, "max_tokens" | "max_completion_tokens") {
@@ -89,5 +89,5 @@ fn set(params: &Params, name: &str, value: &str, fills: &[Fill]) -> Result<Fill>
             return Err(Error::usage(format!("--set {name}={value}: it must be a positive whole number, given once")));
         }
     }
-    Ok(fill)
+    Ok(default)
 }

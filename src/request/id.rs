@@ -2,16 +2,16 @@
 
 use std::borrow::Cow;
 
-use super::json::{self, Member};
 use super::problem::{Problem, listed, shorten};
 use super::record::{Data, Record};
+use crate::json::{self, Member};
 
 /// The id that a row without one gets.
 pub fn generated(row: u64) -> String {
     format!("row-{row}")
 }
 
-/// The id that `record` gives itself; `None` if it gives none.
+/// The id that `record` has, if it has one.
 pub fn given<'a>(
     field: Option<&str>,
     record: &Record<'a>,

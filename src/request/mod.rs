@@ -1,36 +1,35 @@
-//! From a record to exactly what is sent: id, model, body, fingerprint.
+//! Turns a record into the request that is sent: id, model, body, fingerprint.
 //!
-//! A record is, by its fields, a batch line (`body`), a request body (`messages`), or a prompt (`prompt`); with
-//! `--prompt` it is data for a template, and then nothing else of it but its id is used (so that the column `model` of
-//! a table of cars is not taken for the model that answers). Flags fill what a row does not set. Bodies are spliced as
-//! text and never parsed into a tree, so what the user wrote is what travels.
+//! llbatch recognises a record by its fields: a batch line (`body`), a request body (`messages`), or a prompt (`prompt`).
+//! With `--prompt` a record is data for a template. Then only its id is used otherwise, so that the column `model` of a
+//! table of cars is not taken for the model that answers. Flags fill the members that a row does not set. Bodies are
+//! edited as text and never parsed into a tree, so they travel as the user wrote them.
 
 #![expect(clippy::result_large_err, reason = "a problem is rare, and its fields are for the caller to read")]
 
 pub mod batch_line;
 mod body;
+mod builder;
 mod flags;
 mod id;
-pub(crate) mod json;
+mod messages;
 mod params;
 mod problem;
 mod record;
-mod shape;
-mod skim;
 mod template;
-pub(crate) mod walk;
 
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
+pub use builder::RequestBuilder;
 pub use id::generated as generated_id;
 use memchr::memmem::Finder;
 pub use params::{Endpoint, Params};
 pub use problem::Problem;
 pub(crate) use problem::shorten;
 pub use record::{Data, Field, Record};
-pub use shape::Shape;
 
+use crate::json;
 use crate::outcome::Fingerprint;
 
 /// A request as it will be sent.
@@ -40,11 +39,11 @@ pub struct Request {
     pub row: u64,
     /// The user's id, or `row-N`.
     pub id: Box<str>,
-    /// Whether the id is ours.
+    /// Whether llbatch made the id.
     pub generated_id: bool,
     /// The model asked for.
     pub model: Arc<str>,
-    /// Exactly what is posted: JSON on one line.
+    /// The body that is posted: JSON on one line.
     pub body: Box<str>,
     /// Equal for equal requests.
     pub fingerprint: Fingerprint,
@@ -54,20 +53,20 @@ pub struct Request {
     pub max_tokens: Option<u64>,
 }
 
-/// A [`Request`] that still borrows from its record where it can: what a check looks at.
+/// A [`Request`] that still borrows from its record where it can. A check needs no more.
 #[derive(Debug, Clone)]
 pub struct Draft<'a> {
     /// 1-based over all inputs.
     pub row: u64,
     /// The user's id, or `row-N`.
     pub id: Cow<'a, str>,
-    /// Whether the id is ours.
+    /// Whether llbatch made the id.
     pub generated_id: bool,
     /// The model asked for.
     pub model: Cow<'a, str>,
-    /// Exactly what is posted.
+    /// The body that is posted.
     pub body: Cow<'a, str>,
-    /// Who will answer it.
+    /// The endpoint that answers it.
     pub endpoint: Endpoint,
     /// Whether a `stream` or `stream_options` member was taken out.
     pub stream_removed: bool,
@@ -78,9 +77,9 @@ pub struct Draft<'a> {
 }
 
 impl Draft<'_> {
-    /// The most tokens that all answers come to; `None`: no bound is set.
+    /// The most tokens that all answers come to, or `None` without a bound.
     pub fn answer_bound(&self) -> Option<u64> {
-        // Most do not, and need not be searched for it.
+        // Most requests ask for one answer, and are not searched for more.
         if self.choices { answer_bound(&self.body, self.max_tokens) } else { self.max_tokens }
     }
 
@@ -90,13 +89,13 @@ impl Draft<'_> {
     }
 }
 
-/// What is reckoned with where a request allows more tokens than this: no model answers with so many, and the sums over
-/// all rows stay within 64 bits.
+/// The largest number of tokens that is calculated with, whatever a request allows. No model answers with so many, and the
+/// sums over all rows stay within 64 bits.
 pub const MOST_TOKENS: u64 = 1 << 40;
 
-/// The most tokens that all answers to a request come to: `n` of them, each up to `max_tokens`; `None`: it sets no bound.
+/// The most tokens that all answers to a request come to: `n` of them, each up to `max_tokens`. `None` without a bound.
 pub fn answer_bound(body: &str, max_tokens: Option<u64>) -> Option<u64> {
-    /// No model answers with more.
+    /// Tokens of the longest answer that a model gives.
     const LONGEST: u64 = 131_072;
     let choices = choices(body);
     let most = max_tokens.or((choices > 1).then_some(LONGEST))?;
@@ -106,10 +105,10 @@ pub fn answer_bound(body: &str, max_tokens: Option<u64>) -> Option<u64> {
 /// Parameters that ask for more than one answer.
 const CHOICES: [&str; 2] = ["n", "best_of"];
 
-/// Answers that the request asks for.
+/// The number of answers that the request asks for.
 fn choices(body: &str) -> u64 {
     static NAMED: LazyLock<[Finder<'static>; 2]> = LazyLock::new(|| ["\"n\"", "\"best_of\""].map(Finder::new));
-    // Rarely there, and then looked for where it counts.
+    // Rarely in the text. Only the members of the body itself count.
     if NAMED.iter().all(|name| name.find(body.as_bytes()).is_none()) {
         return 1;
     }

@@ -1,9 +1,12 @@
-//! What the flags ask of every request, and the parameters that the service knows.
+//! The flags that concern requests, and the parameters that the service knows.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::json;
 
 /// The service's endpoint that answers the rows.
 #[derive(Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -16,9 +19,9 @@ pub enum Endpoint {
     Completions,
     /// Embeddings: `input`.
     Embeddings,
-    /// Speech to text in its own language: `file`. Over batches only.
+    /// Speech to text in its own language: `file`. In batches only.
     Transcriptions,
-    /// Speech to English text: `file`. Over batches only.
+    /// Speech to English text: `file`. In batches only.
     Translations,
 }
 
@@ -52,7 +55,7 @@ impl Endpoint {
         matches!(self, Self::Chat | Self::Transcriptions | Self::Translations)
     }
 
-    /// Whether a request is a JSON body that can be posted; audio needs an upload for each.
+    /// Whether a request is a JSON body that can be posted. Audio needs an upload for each.
     pub const fn over_realtime(self) -> bool {
         !self.is_audio()
     }
@@ -63,7 +66,7 @@ impl Endpoint {
         if self.is_audio() { Some("FILE") } else { None }
     }
 
-    /// Whether it takes sound.
+    /// Whether it takes audio.
     pub(super) const fn is_audio(self) -> bool {
         matches!(self, Self::Transcriptions | Self::Translations)
     }
@@ -102,13 +105,13 @@ impl FromStr for Endpoint {
     }
 }
 
-/// What the flags say about requests. Kept with a job, so that it can be resumed without its flags.
+/// The flags that concern requests. Kept with a job, so that it can be resumed without its flags.
 #[derive(Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
 #[serde(default)]
 pub struct Params {
-    /// Which endpoint answers.
+    /// The endpoint that answers.
     pub endpoint: Endpoint,
-    /// For rows that name no model.
+    /// The model for rows that name none.
     pub model: Option<String>,
     /// Template of the prompt: records are its data.
     pub prompt: Option<String>,
@@ -116,7 +119,7 @@ pub struct Params {
     pub system: Option<String>,
     /// Name of the field that holds the id.
     pub id: Option<String>,
-    /// Most tokens to answer with.
+    /// The bound on the tokens of an answer.
     pub max_tokens: Option<u64>,
     /// A JSON number as the user spelled it.
     pub temperature: Option<String>,
@@ -124,7 +127,7 @@ pub struct Params {
     pub top_p: Option<String>,
     /// Seed of the sampling.
     pub seed: Option<i64>,
-    /// Where the answer stops.
+    /// The texts at which an answer stops.
     pub stop: Vec<String>,
     /// The JSON Schema's text.
     pub json_schema: Option<String>,
@@ -132,9 +135,9 @@ pub struct Params {
     pub set: Vec<(String, String)>,
 }
 
-/// How a CSV cell becomes the value of a parameter.
+/// The kind of value that a CSV cell holds for a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ParameterKind {
     /// Must be a JSON number.
     Number,
     /// Taken as a string.
@@ -145,45 +148,62 @@ pub enum Kind {
     Either,
 }
 
+impl ParameterKind {
+    /// The JSON value that a cell spells.
+    ///
+    /// # Errors
+    /// The kind of value that is wanted.
+    pub fn value(self, cell: &str) -> Result<Cow<'_, str>, &'static str> {
+        let trimmed = cell.trim();
+        match self {
+            Self::Text => Ok(Cow::Owned(json::quote(cell))),
+            Self::Number if json::is_number(trimmed) => Ok(Cow::Borrowed(trimmed)),
+            Self::Number => Err("a number"),
+            Self::Json => json::compact(trimmed).map(Cow::Owned).map_err(|_| "JSON"),
+            Self::Either => Ok(Cow::Owned(json::compact(trimmed).unwrap_or_else(|_| json::quote(cell)))),
+        }
+    }
+}
+
 /// The parameters that travel when a prompt record or a CSV row has a field of that name. Source: Together's chat
 /// parameters (their published agent skill `together-chat-completions`, "API parameters", read 2026-11), the
 /// completions' `suffix`, the embeddings' `dimensions`, and the names of `OpenAI` that compatible servers take.
 /// `stream` is left out on purpose: answers are never streamed.
-const PARAMETERS: &[(&str, Kind)] = &[
-    ("model", Kind::Text),
-    ("max_tokens", Kind::Number),
-    ("max_completion_tokens", Kind::Number),
-    ("temperature", Kind::Number),
-    ("top_p", Kind::Number),
-    ("top_k", Kind::Number),
-    ("min_p", Kind::Number),
-    ("repetition_penalty", Kind::Number),
-    ("presence_penalty", Kind::Number),
-    ("frequency_penalty", Kind::Number),
-    ("stop", Kind::Either),
-    ("n", Kind::Number),
-    ("seed", Kind::Number),
-    ("logprobs", Kind::Json),
-    ("top_logprobs", Kind::Number),
-    ("echo", Kind::Json),
-    ("logit_bias", Kind::Json),
-    ("response_format", Kind::Json),
-    ("tools", Kind::Json),
-    ("tool_choice", Kind::Either),
-    ("parallel_tool_calls", Kind::Json),
-    ("function_call", Kind::Either),
-    ("safety_model", Kind::Text),
-    ("compliance", Kind::Text),
-    ("reasoning_effort", Kind::Text),
-    ("reasoning", Kind::Json),
-    ("chat_template_kwargs", Kind::Json),
-    ("context_length_exceeded_behavior", Kind::Text),
-    ("suffix", Kind::Text),
-    ("dimensions", Kind::Number),
+const PARAMETERS: &[(&str, ParameterKind)] = &[
+    ("model", ParameterKind::Text),
+    ("max_tokens", ParameterKind::Number),
+    ("max_completion_tokens", ParameterKind::Number),
+    ("temperature", ParameterKind::Number),
+    ("top_p", ParameterKind::Number),
+    ("top_k", ParameterKind::Number),
+    ("min_p", ParameterKind::Number),
+    ("repetition_penalty", ParameterKind::Number),
+    ("presence_penalty", ParameterKind::Number),
+    ("frequency_penalty", ParameterKind::Number),
+    ("stop", ParameterKind::Either),
+    ("n", ParameterKind::Number),
+    ("seed", ParameterKind::Number),
+    ("logprobs", ParameterKind::Json),
+    ("top_logprobs", ParameterKind::Number),
+    ("echo", ParameterKind::Json),
+    ("logit_bias", ParameterKind::Json),
+    ("response_format", ParameterKind::Json),
+    ("tools", ParameterKind::Json),
+    ("tool_choice", ParameterKind::Either),
+    ("parallel_tool_calls", ParameterKind::Json),
+    ("function_call", ParameterKind::Either),
+    ("safety_model", ParameterKind::Text),
+    ("compliance", ParameterKind::Text),
+    ("reasoning_effort", ParameterKind::Text),
+    ("reasoning", ParameterKind::Json),
+    ("chat_template_kwargs", ParameterKind::Json),
+    ("context_length_exceeded_behavior", ParameterKind::Text),
+    ("suffix", ParameterKind::Text),
+    ("dimensions", ParameterKind::Number),
 ];
 
-/// How the parameter `name` is spelled in a cell; `None` if it is no parameter.
-pub fn kind(name: &str) -> Option<Kind> {
+/// The kind of value of the parameter `name`, or `None` if it is not a parameter.
+pub fn kind(name: &str) -> Option<ParameterKind> {
     PARAMETERS.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind)
 }
 

@@ -1,4 +1,4 @@
-//! What is wrong with one row of the input, and where.
+//! One problem of one row of the input, and its place.
 
 use std::fmt;
 
@@ -6,25 +6,25 @@ use serde::Serialize;
 
 use super::record::Record;
 
-/// One mistake in the input: data to list, not an error that stops.
+/// One mistake in the input. It is listed, and stops nothing by itself.
 #[derive(Serialize, Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The row, 1-based over all inputs; `None` if no row can be told.
+    /// The row, 1-based over all inputs, or `None` where no row can be named.
     #[serde(skip)]
     pub row: Option<u64>,
     /// The input as the user named it.
     pub file: String,
     /// Physical line where the record begins, 1-based.
     pub line: u64,
-    /// Byte column in that line, 1-based, where one is known.
+    /// Byte column in that line, 1-based, if it is known.
     pub column: Option<u64>,
     /// The row's own id, once it is known.
     pub id: Option<String>,
     /// Stable name of the kind of mistake, such as `json` or `duplicate_id`.
     pub code: &'static str,
-    /// What is wrong, with the offending value shortened.
+    /// The mistake, with the invalid value shortened.
     pub message: String,
-    /// What to do about it.
+    /// The remedy.
     pub hint: Option<String>,
 }
 
@@ -34,7 +34,7 @@ impl Problem {
         Self::at(Some(record.row), record.file, record.line, code, message)
     }
 
-    /// A mistake at a place that is no whole record.
+    /// A mistake at a place that is not a whole record.
     pub fn at(row: Option<u64>, file: &str, line: u64, code: &'static str, message: impl Into<String>) -> Self {
         Self { row, file: file.to_owned(), line, column: None, id: None, code, message: message.into(), hint: None }
     }
@@ -45,7 +45,7 @@ impl Problem {
         self
     }
 
-    /// Adds what to do about it.
+    /// Adds the remedy.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
@@ -74,7 +74,7 @@ pub fn shorten(text: &str) -> String {
             out.push('…');
             break;
         }
-        // Also what turns the reading order, which would make another value of it, and a mark that nobody sees.
+        // Also marks that change the reading order, and so the value that people see, and the byte order mark.
         let odd = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
         if c.is_control() || odd { out.extend(c.escape_default()) } else { out.push(c) }
     }

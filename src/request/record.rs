@@ -1,16 +1,16 @@
-//! One record of the input, before it is a request.
+//! One record of the input, before it becomes a request.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::json;
+use crate::json;
 
 /// A record and where it stands. It borrows from its block.
 #[derive(Debug, Clone, Copy)]
 pub struct Record<'a> {
-    /// 1-based over all inputs; blank lines are no rows.
+    /// 1-based over all inputs. Blank lines are not counted.
     pub row: u64,
     /// The input as the user named it.
     pub file: &'a str,
@@ -20,7 +20,7 @@ pub struct Record<'a> {
     pub data: Data<'a>,
 }
 
-/// What the input's format makes of a record.
+/// A record as its format has it.
 #[derive(Debug, Clone, Copy)]
 pub enum Data<'a> {
     /// A line of JSONL as it stands, not yet parsed.

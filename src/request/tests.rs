@@ -25,7 +25,7 @@ fn with_model() -> Params {
 }
 
 fn send(params: &Params, data: Data<'_>) -> Result<Request, Problem> {
-    Shape::new(params).unwrap().request(&Record { row: 7, file: "x", line: 9, data })
+    RequestBuilder::new(params).unwrap().request(&Record { row: 7, file: "x", line: 9, data })
 }
 
 fn body(params: &Params, line: &str) -> Result<String, Problem> {
@@ -42,7 +42,7 @@ fn a_body_passes_byte_for_byte() {
     let inner = r#"{ "messages" : [ {"role":"user","content":"\ud800 \u0000 é"} ] ,"model":"m", "x":123456789012345678901234567890,"y":1E400,"y": 0.10, "\ud800":null }"#;
     assert_eq!(body(&BARE, &format!(r#"{{"custom_id":"a","body":{inner}}}"#)).as_deref(), Ok(inner));
     let record = Record { row: 1, file: "x", line: 1, data: Data::Json(inner) };
-    let shape = Shape::new(&BARE).unwrap();
+    let shape = RequestBuilder::new(&BARE).unwrap();
     assert!(matches!(shape.draft(&record).unwrap().body, Cow::Borrowed(text) if text == inner), "not even copied");
     assert_eq!(body(&BARE, inner).as_deref(), Ok(inner));
     let deep =
@@ -73,7 +73,7 @@ fn flags_fill_what_a_row_does_not_set() {
         body(&all, r#"{"prompt":"p\u00e9"}"#).unwrap(),
         format!(r#"{{"model":"m","messages":[{system}{{"role":"user","content":"p\u00e9"}}],{tail}"#)
     );
-    // What the row sets wins; null is not set; either bound on tokens counts as one.
+    // Members of the row win. A null counts as absent. Either bound on tokens counts as one.
     let row = r#"{"model":null,"messages":[{"role":"system"},{"role":"user"}],"max_completion_tokens":9,"temperature":null,"top_p":0.5,"seed":1,"stop":[],"response_format":{},"reasoning":{}}"#;
     let request = send(&all, Data::Json(row)).unwrap();
     assert_eq!(
@@ -293,7 +293,7 @@ fn flags_that_make_no_sense_are_usage_errors() {
         Params { prompt: Some("{{ text }}".into()), endpoint: Endpoint::Translations, ..BARE },
         Params { json_schema: Some("{}".into()), endpoint: Endpoint::Transcriptions, ..BARE },
     ] {
-        assert_eq!(Shape::new(&params).unwrap_err().exit, Exit::Usage, "{params:?}");
+        assert_eq!(RequestBuilder::new(&params).unwrap_err().exit, Exit::Usage, "{params:?}");
     }
 }
 

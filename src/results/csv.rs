@@ -6,8 +6,9 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Visitor};
 
+use super::Field;
 use super::flat::{Cell, own_cells, usd_digits};
-use super::{Field, jsonl};
+use crate::json;
 use crate::outcome::Outcome;
 use crate::price::Nanos;
 
@@ -69,7 +70,7 @@ impl Table {
                 Cell::Empty => {}
                 Cell::Text(text) => self.text(text, out),
                 Cell::Json(json) => self.json(json.get(), out),
-                Cell::Integer(number) => jsonl::integer(number, out),
+                Cell::Integer(number) => json::write(&number, out),
                 Cell::Usd(usd) => usd_digits(usd, out),
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::input::{Blocks, Inputs};
-use crate::request::{Shape, generated_id};
+use crate::request::{RequestBuilder, generated_id};
 
 /// What a row of results takes from its record.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub enum Value {
 pub struct Cursor {
     blocks: Blocks,
     ready: VecDeque<Source>,
-    shape: Arc<Shape>,
+    shape: Arc<RequestBuilder>,
     with_fields: bool,
 }
 
@@ -49,7 +49,7 @@ impl Cursor {
     ///
     /// # Errors
     /// 66 if the input cannot be opened.
-    pub fn open(inputs: &Inputs, shape: &Arc<Shape>, with_fields: bool) -> Result<Self> {
+    pub fn open(inputs: &Inputs, shape: &Arc<RequestBuilder>, with_fields: bool) -> Result<Self> {
         Ok(Self { blocks: inputs.blocks()?, ready: VecDeque::new(), shape: Arc::clone(shape), with_fields })
     }
 

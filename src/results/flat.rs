@@ -1,16 +1,17 @@
-//! What flat forms take out of an answer, and the flat JSON line.
+//! The columns that flat forms take out of an answer, and the flat JSON line.
 
 use std::borrow::Cow;
 use std::io::Write as _;
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Field, jsonl};
+use super::Field;
+use crate::completion::{Completion, Message};
+use crate::json;
 use crate::outcome::Outcome;
 use crate::price::Nanos;
 
-/// The value of one of our own columns; `Json` is copied as it stands.
+/// The value of one of llbatch's own columns. `Json` is copied as spelled.
 pub(super) enum Cell<'a> {
     Empty,
     Text(&'a str),
@@ -22,8 +23,8 @@ pub(super) enum Cell<'a> {
 /// The values of [`super::COLUMNS`] in their order. `error` is scratch space for the last of them.
 pub(super) fn own_cells<'a>(outcome: &'a Outcome, cost: Option<Nanos>, error: &'a mut String) -> [Cell<'a>; 10] {
     let answer = match (&outcome.error, &outcome.body) {
-        (None, Some(body)) => Answer::of(body),
-        _ => Answer::default(),
+        (None, Some(body)) => ShownAnswer::of(body),
+        _ => ShownAnswer::default(),
     };
     let json = |value: Option<&'a RawValue>| value.map_or(Cell::Empty, Cell::Json);
     let usage = |count: fn(&crate::outcome::Usage) -> u64| {
@@ -47,104 +48,62 @@ pub(super) fn own_cells<'a>(outcome: &'a Outcome, cost: Option<Nanos>, error: &'
         usage(|usage| usage.completion),
         cost.map_or(Cell::Empty, Cell::Usd),
         Cell::Integer(u64::from(outcome.attempts)),
-        // Nothing was timed if nothing was sent.
+        // A request that was not sent has no latency.
         if outcome.attempts == 0 { Cell::Empty } else { Cell::Integer(u64::from(outcome.latency_ms)) },
         failure,
     ]
 }
 
-/// The part of an answer that people want in a cell.
+/// The parts of an answer that have columns of their own.
 #[derive(Default)]
-struct Answer<'a> {
+struct ShownAnswer<'a> {
     content: Option<&'a RawValue>,
     finish_reason: Option<&'a RawValue>,
 }
 
-/// An answer's body. Leaves stay raw, so that a value of an unexpected type costs no other value.
-#[derive(Deserialize)]
-struct Body<'a> {
-    #[serde(borrow, default)]
-    choices: Option<Vec<Choice<'a>>>,
-    #[serde(borrow, default)]
-    data: Option<Vec<Datum<'a>>>,
-}
-
-#[derive(Deserialize)]
-struct Choice<'a> {
-    #[serde(borrow, default)]
-    message: Option<Message<'a>>,
-    #[serde(borrow, default)]
-    text: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    finish_reason: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Message<'a> {
-    #[serde(borrow, default)]
-    content: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    tool_calls: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Datum<'a> {
-    #[serde(borrow, default)]
-    embedding: Option<&'a RawValue>,
-}
-
-impl<'a> Answer<'a> {
-    /// Of a chat, the first choice's content, or its tool calls if it has no content; of a completion, its text; of an
-    /// embedding, the first vector. Empty for any other body.
+impl<'a> ShownAnswer<'a> {
+    /// Takes the first choice's content or tool calls from a chat, the text from a completion, and the first vector from an
+    /// embedding. Empty for any other body.
     fn of(body: &'a str) -> Self {
-        let Ok(body) = serde_json::from_str::<Body<'a>>(body) else { return Self::default() };
-        if let Some(choice) = body.choices.and_then(|choices| choices.into_iter().next()) {
-            let content = match choice.message {
-                Some(message) => message.content(),
-                None => choice.text,
-            };
-            return Self { content, finish_reason: choice.finish_reason };
-        }
-        let datum = body.data.and_then(|data| data.into_iter().next());
-        Self { content: datum.and_then(|datum| datum.embedding), finish_reason: None }
+        let body = Completion::of(body);
+        let Some(choice) = body.first() else { return Self { content: body.embedding(), finish_reason: None } };
+        let content = match choice.message() {
+            Some(message) => content_of(message),
+            None => choice.text(),
+        };
+        Self { content, finish_reason: choice.finish_reason }
     }
 }
 
-impl<'a> Message<'a> {
-    fn content(self) -> Option<&'a RawValue> {
-        // Some servers send "" beside tool calls, and [] for no tool calls.
-        let text = self.content.filter(|content| content.get() != "\"\"");
-        let calls = self.tool_calls.filter(|calls| !is_empty_array(calls.get()));
-        text.or(calls).or(self.content)
-    }
-}
-
-fn is_empty_array(json: &str) -> bool {
-    json.strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with(']'))
+fn content_of<'a>(message: &Message<'a>) -> Option<&'a RawValue> {
+    // Some servers send "" beside tool calls, and [] for no tool calls.
+    let text = message.content().filter(|content| content.get() != "\"\"");
+    let calls = message.tool_calls().filter(|_| message.calls_tools());
+    text.or(calls).or(message.content())
 }
 
 /// Writes flat JSON lines.
 #[derive(Debug)]
-pub(super) struct Flat {
-    /// Our own column names as JSON strings, each with its colon.
+pub(super) struct FlatLines {
+    /// The names of llbatch's own columns as JSON strings, each with its colon.
     keys: Vec<Vec<u8>>,
     names: Vec<String>,
     id_field: Option<String>,
 }
 
-impl Flat {
+impl FlatLines {
     pub(super) fn new(own: &[String], id_field: Option<&str>) -> Self {
         let key = |name: &String| {
             let mut key = Vec::new();
-            jsonl::string(name, &mut key);
+            json::write(name, &mut key);
             key.push(b':');
             key
         };
         Self { keys: own.iter().map(key).collect(), names: own.to_vec(), id_field: id_field.map(str::to_owned) }
     }
 
-    /// Appends the record's fields, then ours. A field with one of our names is left out: the caller has said which
-    /// fields there are, and a key must not occur twice.
+    /// Appends the record's fields, then llbatch's own columns. A field of the same name as a column is left out, as a key
+    /// must not occur twice.
     pub(super) fn line(
         &self,
         outcome: &Outcome,
@@ -157,10 +116,10 @@ impl Flat {
             if self.id_field.as_deref() == Some(name) || self.names.iter().any(|own| own == name) {
                 continue;
             }
-            jsonl::string(name, out);
+            json::write(name, out);
             out.push(b':');
             match value {
-                Field::Text(text) => jsonl::string(text, out),
+                Field::Text(text) => json::write(text, out),
                 Field::Json(json) => out.extend_from_slice(json.get().as_bytes()),
             }
             out.push(b',');
@@ -173,9 +132,9 @@ impl Flat {
             out.extend_from_slice(key);
             match cell {
                 Cell::Empty => out.extend_from_slice(b"null"),
-                Cell::Text(text) => jsonl::string(text, out),
+                Cell::Text(text) => json::write(text, out),
                 Cell::Json(json) => out.extend_from_slice(json.get().as_bytes()),
-                Cell::Integer(number) => jsonl::integer(number, out),
+                Cell::Integer(number) => json::write(&number, out),
                 Cell::Usd(usd) => usd_digits(usd, out),
             }
         }

@@ -89,13 +89,13 @@ impl Options {
 /// Turns outcomes into lines.
 #[derive(Debug)]
 pub struct Renderer {
-    shape: Shape,
+    shape: RequestBuilder,
 }
 
 #[derive(Debug)]
-enum Shape {
+enum RequestBuilder {
     Batch,
-    FlatJson(flat::Flat),
+    FlatJson(flat::FlatLines),
     Table(csv::Table),
 }
 
@@ -107,7 +107,7 @@ impl Renderer {
     /// Data (65): a flat form whose own column names are taken by the record.
     pub fn new(options: &Options, columns: &[String], id_field: Option<&str>) -> Result<Self> {
         if !options.is_flat() {
-            return Ok(Self { shape: Shape::Batch });
+            return Ok(Self { shape: RequestBuilder::Batch });
         }
         let own: Vec<String> = COLUMNS.iter().map(|name| format!("{}{name}", options.prefix)).collect();
         let columns: Vec<&str> = columns.iter().map(String::as_str).filter(|&name| Some(name) != id_field).collect();
@@ -117,16 +117,16 @@ impl Renderer {
             return Err(clash(&taken, &options.prefix));
         }
         let shape = match options.format {
-            Format::Jsonl => Shape::FlatJson(flat::Flat::new(&own, id_field)),
-            Format::Csv => Shape::Table(csv::Table::new(b',', options.csv_raw, &columns, &own)),
-            Format::Tsv => Shape::Table(csv::Table::new(b'\t', options.csv_raw, &columns, &own)),
+            Format::Jsonl => RequestBuilder::FlatJson(flat::FlatLines::new(&own, id_field)),
+            Format::Csv => RequestBuilder::Table(csv::Table::new(b',', options.csv_raw, &columns, &own)),
+            Format::Tsv => RequestBuilder::Table(csv::Table::new(b'\t', options.csv_raw, &columns, &own)),
         };
         Ok(Self { shape })
     }
 
     /// Appends the header line of csv and tsv; nothing for jsonl.
     pub fn header(&self, out: &mut Vec<u8>) {
-        if let Shape::Table(table) = &self.shape {
+        if let RequestBuilder::Table(table) = &self.shape {
             table.header(out);
         }
     }
@@ -144,9 +144,9 @@ impl Renderer {
         out: &mut Vec<u8>,
     ) {
         match &self.shape {
-            Shape::Batch => jsonl::batch_line(outcome, out),
-            Shape::FlatJson(flat) => flat.line(outcome, cost, fields, out),
-            Shape::Table(table) => table.line(outcome, cost, fields, out),
+            RequestBuilder::Batch => jsonl::batch_line(outcome, out),
+            RequestBuilder::FlatJson(flat) => flat.line(outcome, cost, fields, out),
+            RequestBuilder::Table(table) => table.line(outcome, cost, fields, out),
         }
     }
 }

@@ -1,19 +1,20 @@
-//! The batch output line, and JSON text written by hand: this is the hot path of a run.
+//! The batch output line.
 
+use crate::json;
 use crate::outcome::{Outcome, RowError};
 
 /// Appends `{"custom_id":…,"response":…,"error":…}` and a line end. The body's bytes are copied as they are.
 pub(super) fn batch_line(outcome: &Outcome, out: &mut Vec<u8>) {
     out.reserve(outcome.id.len() + outcome.body.as_ref().map_or(0, |body| body.len()) + 96);
     out.extend_from_slice(b"{\"custom_id\":");
-    string(&outcome.id, out);
+    json::write(&outcome.id, out);
     out.extend_from_slice(b",\"response\":");
     match (outcome.status, &outcome.body) {
         (None, None) => out.extend_from_slice(b"null"),
         (status, body) => {
             out.extend_from_slice(b"{\"status_code\":");
             match status {
-                Some(status) => integer(u64::from(status), out),
+                Some(status) => json::write(&status, out),
                 None => out.extend_from_slice(b"null"),
             }
             out.extend_from_slice(b",\"body\":");
@@ -28,64 +29,15 @@ pub(super) fn batch_line(outcome: &Outcome, out: &mut Vec<u8>) {
             out.extend_from_slice(b"{\"code\":\"");
             out.extend_from_slice(code.as_str().as_bytes());
             out.extend_from_slice(b"\",\"message\":");
-            string(message, out);
+            json::write(message, out);
             out.push(b'}');
         }
     }
     out.extend_from_slice(b"}\n");
 }
 
-/// Appends `text` as a JSON string. Escaped is only what JSON demands, so other bytes stay as they came.
-pub(super) fn string(text: &str, out: &mut Vec<u8>) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    out.push(b'"');
-    let bytes = text.as_bytes();
-    let mut copied = 0;
-    for (i, &byte) in bytes.iter().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-            continue;
-        }
-        out.extend_from_slice(&bytes[copied..i]);
-        copied = i + 1;
-        match byte {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            _ => {
-                out.extend_from_slice(b"\\u00");
-                out.push(HEX[usize::from(byte >> 4)]);
-                out.push(HEX[usize::from(byte & 0xf)]);
-            }
-        }
-    }
-    out.extend_from_slice(&bytes[copied..]);
-    out.push(b'"');
-}
-
-/// Appends decimal digits.
-pub(super) fn integer(mut number: u64, out: &mut Vec<u8>) {
-    // u64::MAX has 20 digits.
-    let mut digits = [b'0'; 20];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        // A remainder of ten is one digit.
-        digits[start] = b'0' + u8::try_from(number % 10).unwrap_or_default();
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[start..]);
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use serde_json::Value;
-
     use super::*;
     use crate::outcome::ErrorCode;
 
@@ -122,25 +74,6 @@ mod tests {
             let mut out = b"before".to_vec();
             batch_line(&outcome, &mut out);
             assert_eq!(String::from_utf8(out).unwrap(), format!("before{line}"));
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_survives_as_a_json_string(text in any::<String>()) {
-            let mut out = Vec::new();
-            string(&text, &mut out);
-            prop_assert!(!out.contains(&b'\n'));
-            prop_assert_eq!(serde_json::from_slice::<Value>(&out).unwrap(), Value::String(text));
-        }
-
-        #[test]
-        fn any_integer_survives(number in any::<u64>()) {
-            for number in [number, number >> 40, 0, u64::MAX] {
-                let mut out = Vec::new();
-                integer(number, &mut out);
-                prop_assert_eq!(String::from_utf8(out).unwrap(), number.to_string());
-            }
         }
     }
 }

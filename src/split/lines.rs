@@ -8,7 +8,7 @@ use crate::check::Checked;
 use crate::input::Block;
 use crate::outcome::{Fingerprint, Usage};
 use crate::request::batch_line::{self, Limits};
-use crate::request::{Draft, Problem, Record, Shape};
+use crate::request::{Draft, Problem, Record, RequestBuilder};
 use crate::tokens;
 
 /// What a line adds to its body, about: for the first guess of a buffer's size.
@@ -61,7 +61,7 @@ pub struct Bad {
 
 /// What lines are made with; shared by the threads.
 pub struct Maker<'a> {
-    pub shape: &'a Shape,
+    pub shape: &'a RequestBuilder,
     pub wires: &'a Wires,
     pub checked: &'a Checked,
     pub limits: Limits,
@@ -71,7 +71,7 @@ pub struct Maker<'a> {
 }
 
 impl<'a> Maker<'a> {
-    pub fn new(shape: &'a Shape, wires: &'a Wires, checked: &'a Checked, options: &SplitOptions<'a>) -> Self {
+    pub fn new(shape: &'a RequestBuilder, wires: &'a Wires, checked: &'a Checked, options: &SplitOptions<'a>) -> Self {
         let &SplitOptions { limits, only, digests, max_problems, .. } = options;
         Self { shape, wires, checked, limits, only, digests, max_problems }
     }

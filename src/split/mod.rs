@@ -18,7 +18,7 @@ use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
 use crate::outcome::{Fingerprint, Usage};
 use crate::request::batch_line::Limits;
-use crate::request::{Problem, Shape, generated_id};
+use crate::request::{Problem, RequestBuilder, generated_id};
 use lines::{Item, Lines, Maker};
 use wire::Wires;
 
@@ -130,7 +130,7 @@ pub struct Split {
 /// and the errors of `each` and of the files.
 pub fn split(
     inputs: &Inputs,
-    shape: &Shape,
+    shape: &RequestBuilder,
     checked: &Checked,
     options: &SplitOptions<'_>,
     each: &mut dyn FnMut(Placed<'_>) -> Result<()>,

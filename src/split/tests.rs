@@ -90,13 +90,13 @@ impl Case {
         let path = dir.path().join("in.jsonl");
         fs::write(&path, text).unwrap();
         let inputs = Inputs::resolve(&[path], None).unwrap();
-        let shape = Shape::new(&self.params).unwrap();
+        let shape = RequestBuilder::new(&self.params).unwrap();
         let options = CheckOptions { max_problems: 20, threads: 1, table: None };
         let checked = check_with(&inputs, &shape, &options, &|_| (), &mut |_, _| ()).unwrap();
         self.split(&inputs, &shape, &checked)
     }
 
-    fn split(&self, inputs: &Inputs, shape: &Shape, checked: &Checked) -> Result<Done> {
+    fn split(&self, inputs: &Inputs, shape: &RequestBuilder, checked: &Checked) -> Result<Done> {
         let files = Files::default();
         let open = |number: u32, model: &str| {
             let path = PathBuf::from(format!("{model}-{number}"));
@@ -269,7 +269,7 @@ fn an_input_that_changed_since_its_check_is_not_split() {
     let path = dir.path().join("in.jsonl");
     fs::write(&path, "{\"prompt\":\"1\"}\n{\"prompt\":\"2\"}\n").unwrap();
     let inputs = Inputs::resolve(std::slice::from_ref(&path), None).unwrap();
-    let shape = Shape::new(&Case::default().params).unwrap();
+    let shape = RequestBuilder::new(&Case::default().params).unwrap();
     let checked = Checked { rows: 3, ..Checked::default() };
     let error = Case::default().split(&inputs, &shape, &checked).err().unwrap();
     assert!(error.message.contains("3 rows when checked, 2 now"), "{}", error.message);
@@ -299,7 +299,7 @@ fn a_full_disk_stops_the_reading() {
     let text: String = (0..20_000).map(line).collect();
     fs::write(&path, text).unwrap();
     let inputs = Inputs::resolve(&[path], None).unwrap();
-    let shape = Shape::new(&Case::default().params).unwrap();
+    let shape = RequestBuilder::new(&Case::default().params).unwrap();
     let options = SplitOptions {
         open: &|_, _| Ok(Opened { path: "shard".into(), file: Box::new(Full) }),
         limits: Limits::default(),

@@ -6,7 +6,7 @@ use super::{Checked, Inputs, generated_id};
 use crate::check::scan::{is_long, scan};
 use crate::error::Result;
 use crate::input::Block;
-use crate::request::Shape;
+use crate::request::RequestBuilder;
 
 /// Knows which stand-ins for long ids are taken by other rows' own ids.
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ struct Look {
 impl Wires {
     /// Reads all ids, only if there are long ones; and again, only if some look like our stand-ins. Keeps a bit a row
     /// meanwhile, and afterwards the few ids that are in the way.
-    pub fn find(inputs: &Inputs, shape: &Shape, checked: &Checked, threads: usize) -> Result<Self> {
+    pub fn find(inputs: &Inputs, shape: &RequestBuilder, checked: &Checked, threads: usize) -> Result<Self> {
         let mut wires = Self::default();
         if checked.long_ids == 0 {
             return Ok(wires);
@@ -88,7 +88,7 @@ fn row_of(id: &str) -> Option<u64> {
 }
 
 /// The ids of a block's good rows: those of others never travel.
-fn each_id(block: &Block, shape: &Shape, mut f: impl FnMut(u64, &str)) {
+fn each_id(block: &Block, shape: &RequestBuilder, mut f: impl FnMut(u64, &str)) {
     block.for_each(|record| {
         if let Some(draft) = record.ok().and_then(|record| shape.draft(&record).ok()) {
             f(draft.row, &draft.id);

@@ -1,8 +1,7 @@
-//! The prompt tokens of a request's body, walked as text.
+//! The prompt tokens of a request's body, which is walked as text.
 
 use super::Estimator;
-use crate::request::json::{find, string};
-use crate::request::walk::{elements, members};
+use crate::json::{find, string, trusted_elements as elements, trusted_members as members};
 
 /// Llama 3 begins every prompt with a token of its own.
 const BEGIN: u64 = 1;
@@ -10,12 +9,12 @@ const BEGIN: u64 = 1;
 const MESSAGE: u64 = 4;
 /// The header of the answer that is asked for: as a message's, with `assistant`, and not ended.
 const ANSWER: u64 = 4;
-/// What comes to text outside of messages.
+/// Members outside of messages that become part of the prompt.
 const SCHEMAS: [&str; 3] = ["tools", "functions", "response_format"];
-/// What comes to JSON in a message.
+/// Members of a message that become part of the prompt as JSON.
 const CALLS: [&str; 2] = ["tool_calls", "function_call"];
 
-/// The prompt tokens of `body`; for a `chat` with those of the template.
+/// The prompt tokens of `body`. A `chat` includes those of the template.
 pub fn count(estimator: &Estimator, body: &str, chat: bool) -> u64 {
     let all = members(body);
     let value = |name| find(&all, name).map(|member| member.value).filter(|value| *value != "null");
@@ -27,7 +26,7 @@ pub fn count(estimator: &Estimator, body: &str, chat: bool) -> u64 {
             elements(messages).into_iter().map(|one| message(estimator, one, chat)).sum()
         }
         (None, Some(prompt)) => content(estimator, prompt, false),
-        // No request that we know of: any of it may become a prompt.
+        // An unknown kind of request: any of it may become a prompt.
         _ => return estimator.text(body),
     };
     BEGIN + if chat { ANSWER } else { 0 } + asked + json(&SCHEMAS)
@@ -55,12 +54,12 @@ fn content(estimator: &Estimator, value: &str, trim: bool) -> u64 {
 
 fn item(estimator: &Estimator, value: &str, trim: bool) -> u64 {
     match value.as_bytes().first() {
-        // With half a character in it: as spelled.
+        // A string with half a character in it counts as spelled.
         Some(b'"') => match string(value).as_deref().unwrap_or(value.trim_matches('"')) {
             text if trim => estimator.text(text.trim()),
             text => estimator.text(text),
         },
-        // A part of a message. What an image comes to can't be told from here.
+        // A part of a message. The tokens of an image are unknown here.
         Some(b'{') => {
             let text = find(&members(value), "text").map_or("null", |member| member.value);
             if text.starts_with('"') { item(estimator, text, trim) } else { 0 }

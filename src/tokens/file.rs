@@ -8,16 +8,16 @@ use serde_json::value::RawValue;
 use super::pieces::REGEX;
 use super::vocabulary::{MOST, Vocabulary};
 
-/// As much of the file as is used.
+/// The members of the file that are used.
 #[derive(Deserialize)]
-struct File<'a> {
-    model: Model,
+struct TokenizerFile<'a> {
+    model: TokenizerModel,
     #[serde(borrow)]
     pre_tokenizer: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
-struct Model {
+struct TokenizerModel {
     #[serde(rename = "type")]
     kind: Option<String>,
     vocab: HashMap<String, u32>,
@@ -26,9 +26,9 @@ struct Model {
 /// The vocabulary of a `tokenizer.json` that cuts text as Llama 3 does.
 ///
 /// # Errors
-/// Why it can't be used, to be put behind the file's name.
+/// The reason why it can't be used, which follows the file's name.
 pub fn vocabulary(text: &str) -> Result<Vocabulary, String> {
-    let File { model, pre_tokenizer } =
+    let TokenizerFile { model, pre_tokenizer } =
         serde_json::from_str(text).map_err(|problem| format!("is no tokenizer.json with a vocabulary: {problem}"))?;
     if model.kind.is_some_and(|kind| kind != "BPE") {
         return Err("is no byte-pair encoding".to_owned());
@@ -52,7 +52,7 @@ pub fn vocabulary(text: &str) -> Result<Vocabulary, String> {
     Ok(Vocabulary::new(tokens.iter().map(|(_, token)| &**token)))
 }
 
-/// How such a file writes a byte: as itself where it can be seen, else as a letter from U+0100 on.
+/// The letter that such a file writes for a byte: the byte itself if it is visible, else a letter from U+0100 on.
 fn letter(byte: u8) -> char {
     let seen = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..);
     if seen(byte) {

@@ -1,9 +1,9 @@
-//! How many tokens a request may be, before the server counts them.
+//! Estimates the tokens of a request, before the server counts them.
 //!
 //! [`estimate`] and [`bound`] only look at a body's length and are for pacing and reserves, on every row of a run.
 //! [`Estimator`] is for prices: it cuts a text as Llama 3 does, and counts by the vocabulary that Llama 3's was built on
 //! (cl100k, with some of o200k for the scripts that it splits too finely), scaled by script where that vocabulary is not
-//! Llama's own. How far off that is: `tests/tokens/README.md`.
+//! Llama's own. Its errors are measured in `tests/tokens/README.md`.
 
 mod body;
 mod file;
@@ -15,13 +15,13 @@ mod vocabulary;
 
 use std::sync::LazyLock;
 
-use pieces::Classes;
-use scripts::{Script, Tally};
+use pieces::CharClasses;
+use scripts::{Script, ScriptTally};
 use vocabulary::Vocabulary;
 
-/// Bytes a token in ordinary English prose and JSON, about; only pacing depends on it.
+/// Bytes a token in ordinary English prose and JSON, roughly. Only pacing depends on it.
 const USUAL_BYTES: u64 = 4;
-/// Fewest bytes a token that ordinary text of any script comes to; bounds what an unanswered request may have cost.
+/// Fewest bytes a token in ordinary text of any script. It bounds the cost of an unanswered request.
 const FEWEST_BYTES: u64 = 2;
 
 /// A middling estimate of the tokens of a request body.
@@ -34,7 +34,7 @@ pub const fn bound(body: &str) -> u64 {
     (body.len() as u64).div_ceil(FEWEST_BYTES)
 }
 
-/// The same of so many bytes.
+/// A middling estimate of the tokens of a request body of that length.
 pub const fn estimate_bytes(bytes: u64) -> u64 {
     bytes.div_ceil(USUAL_BYTES)
 }
@@ -42,27 +42,30 @@ pub const fn estimate_bytes(bytes: u64) -> u64 {
 /// Estimates what a tokenizer of the Llama 3 family makes of a text.
 #[derive(Debug)]
 pub struct Estimator {
-    classes: Classes,
+    classes: CharClasses,
     vocabulary: Vocabulary,
-    /// Whether the vocabulary is ours, and stands for Llama's only by its weights.
+    /// Whether the vocabulary is the bundled one, whose counts are weighted by script.
     weighed: bool,
 }
 
 impl Estimator {
-    /// The one there is; its tables (3 MB) are unpacked at the first use.
+    /// The shared estimator. Its tables (3 MB) are unpacked at the first use.
     pub fn shared() -> &'static Self {
-        static SHARED: LazyLock<Estimator> =
-            LazyLock::new(|| Estimator { classes: Classes::new(), vocabulary: Vocabulary::bundled(), weighed: true });
+        static SHARED: LazyLock<Estimator> = LazyLock::new(|| Estimator {
+            classes: CharClasses::new(),
+            vocabulary: Vocabulary::bundled(),
+            weighed: true,
+        });
         &SHARED
     }
 
-    /// One that counts by the `tokenizer.json` of a model that cuts text as Llama 3 does: exactly, but for its own
-    /// special tokens and template.
+    /// An estimator for the `tokenizer.json` of a model that cuts text as Llama 3 does. It is exact but for special tokens
+    /// and the template.
     ///
     /// # Errors
-    /// Why it can't be used, to be put behind the file's name.
+    /// The reason why it can't be used, which follows the file's name.
     pub fn from_file(text: &str) -> Result<Self, String> {
-        Ok(Self { classes: Classes::new(), vocabulary: file::vocabulary(text)?, weighed: false })
+        Ok(Self { classes: CharClasses::new(), vocabulary: file::vocabulary(text)?, weighed: false })
     }
 
     /// The tokens of a text.
@@ -72,13 +75,13 @@ impl Estimator {
 
     /// The prompt tokens of a request: of its texts, its tools and schema, and, for a `chat`, of the template around them.
     ///
-    /// Takes any body, and counts what is no message or prompt as the JSON text that it is.
+    /// Takes any body. Without messages or a prompt it is counted as JSON text.
     pub fn request(&self, body: &str, chat: bool) -> u64 {
         body::count(self, body, chat)
     }
 
-    fn tally(&self, text: &str) -> Tally {
-        let mut tally = Tally::default();
+    fn tally(&self, text: &str) -> ScriptTally {
+        let mut tally = ScriptTally::default();
         let mut at = 0;
         while at < text.len() {
             let piece = self.classes.piece(text.as_bytes(), at);

@@ -1,13 +1,13 @@
-//! Cuts a text into the pieces that are tokenized each for itself: a word with the space before it, up to three digits,
-//! a run of marks, white space. By hand in place of their regular expression, the cut that cl100k and Llama 3 share.
+//! Cuts a text into the pieces that are tokenized one by one: a word with the space before it, up to three digits, a run of
+//! marks, white space. Written by hand in place of the regular expression that cl100k and Llama 3 share.
 
 use super::scripts::Script;
 
 /// The cut, as tokenizers' files have it.
 pub const REGEX: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// What is alphabetic for Unicode, but a combining mark or a symbol and no letter (`\p{L}`), below U+10000; gaps hold
-/// nothing alphabetic.
+/// Characters below U+10000 that are alphabetic for Unicode but not letters (`\p{L}`): combining marks and symbols. Gaps
+/// hold nothing alphabetic.
 #[rustfmt::skip]
 const NO_LETTERS: [(u16, u16); 110] = [
     (0x345, 0x36f), (0x5b0, 0x5c9), (0x610, 0x61a), (0x64b, 0x65f), (0x670, 0x670), (0x6d6, 0x6e4), (0x6e7, 0x6ed),
@@ -29,9 +29,9 @@ const NO_LETTERS: [(u16, u16); 110] = [
     (0xaab7, 0xaab8), (0xaabe, 0xaabe), (0xaaeb, 0xaaef), (0xaaf5, 0xaaf5), (0xabe3, 0xabea), (0xfb1e, 0xfb1e),
 ];
 
-/// What a character is to the cut.
+/// The class of a character, as the cut distinguishes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Class {
+enum CharClass {
     Letter,
     Digit,
     Space,
@@ -41,43 +41,43 @@ enum Class {
 
 /// A character as the cut sees it.
 #[derive(Debug, Clone, Copy)]
-struct Seen {
-    class: Class,
+struct CharFacts {
+    class: CharClass,
     script: Script,
 }
 
 /// A piece of a text.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Piece {
-    /// Where it ends, in bytes of the text.
+    /// Its end, in bytes of the text.
     pub end: usize,
     /// The script it is counted under.
     pub script: Script,
-    /// Its characters.
+    /// The number of its characters.
     pub chars: u64,
 }
 
-/// What every character is.
+/// The class of every character.
 #[derive(Debug)]
-pub struct Classes {
+pub struct CharClasses {
     /// Below U+10000.
-    low: Box<[Seen]>,
+    low: Box<[CharFacts]>,
 }
 
-impl Classes {
+impl CharClasses {
     /// Asks the standard library about 65,536 characters: some milliseconds.
     pub fn new() -> Self {
-        Self { low: (0..=0xffff).map(|code| char::from_u32(code).map_or(Seen::NOTHING, Seen::new)).collect() }
+        Self { low: (0..=0xffff).map(|code| char::from_u32(code).map_or(CharFacts::NOTHING, CharFacts::new)).collect() }
     }
 
     /// The piece that starts at `at`, which is inside `text` (UTF-8) and where a character starts.
     pub fn piece(&self, text: &[u8], at: usize) -> Piece {
-        let mut cut = Cut { classes: self, text, at, script: Script::Plain, chars: 0 };
+        let mut cut = PieceCutter { classes: self, text, at, script: Script::Plain, chars: 0 };
         cut.one();
         Piece { end: cut.at, script: cut.script, chars: cut.chars }
     }
 
-    fn seen(&self, text: &[u8], at: usize) -> Option<(Seen, usize)> {
+    fn seen(&self, text: &[u8], at: usize) -> Option<(CharFacts, usize)> {
         let byte = |offset: usize| u32::from(text.get(at + offset).copied().unwrap_or(0) & 0x3f);
         let lead = *text.get(at)?;
         let (code, width) = match lead {
@@ -88,15 +88,15 @@ impl Classes {
         };
         let seen = match self.low.get(code as usize) {
             Some(seen) => *seen,
-            None => char::from_u32(code).map_or(Seen::NOTHING, Seen::new),
+            None => char::from_u32(code).map_or(CharFacts::NOTHING, CharFacts::new),
         };
         Some((seen, width))
     }
 }
 
-impl Seen {
-    /// For what is no character.
-    const NOTHING: Self = Self { class: Class::Mark, script: Script::Plain };
+impl CharFacts {
+    /// For invalid code points.
+    const NOTHING: Self = Self { class: CharClass::Mark, script: Script::Plain };
 
     fn new(c: char) -> Self {
         let no_letter = |c: char| {
@@ -104,27 +104,27 @@ impl Seen {
             behind > 0 && u32::from(NO_LETTERS[behind - 1].1) >= u32::from(c)
         };
         let class = match c {
-            '\r' | '\n' => Class::Newline,
-            _ if c.is_whitespace() => Class::Space,
-            _ if c.is_numeric() => Class::Digit,
-            _ if c.is_alphabetic() && !no_letter(c) => Class::Letter,
-            _ => Class::Mark,
+            '\r' | '\n' => CharClass::Newline,
+            _ if c.is_whitespace() => CharClass::Space,
+            _ if c.is_numeric() => CharClass::Digit,
+            _ if c.is_alphabetic() && !no_letter(c) => CharClass::Letter,
+            _ => CharClass::Mark,
         };
         Self { class, script: Script::of(c) }
     }
 }
 
 /// A piece while it grows.
-struct Cut<'a> {
-    classes: &'a Classes,
+struct PieceCutter<'a> {
+    classes: &'a CharClasses,
     text: &'a [u8],
     at: usize,
     script: Script,
     chars: u64,
 }
 
-impl Cut<'_> {
-    fn next(&self) -> Option<(Class, Script, usize)> {
+impl PieceCutter<'_> {
+    fn next(&self) -> Option<(CharClass, Script, usize)> {
         self.classes.seen(self.text, self.at).map(|(seen, width)| (seen.class, seen.script, width))
     }
 
@@ -135,7 +135,7 @@ impl Cut<'_> {
     }
 
     /// Takes characters while they are as asked, `most` at most.
-    fn run(&mut self, most: usize, is: impl Fn(Class) -> bool) {
+    fn run(&mut self, most: usize, is: impl Fn(CharClass) -> bool) {
         for _ in 0..most {
             match self.next() {
                 Some((class, script, width)) if is(class) => self.take(script, width),
@@ -148,19 +148,19 @@ impl Cut<'_> {
         let Some((class, script, width)) = self.next() else { return };
         let following = self.classes.seen(self.text, self.at + width).map(|(seen, _)| seen.class);
         match class {
-            Class::Letter => self.run(usize::MAX, |class| class == Class::Letter),
-            Class::Digit => self.run(3, |class| class == Class::Digit),
-            Class::Mark if self.contraction() => {}
-            Class::Mark | Class::Space if following == Some(Class::Letter) => {
+            CharClass::Letter => self.run(usize::MAX, |class| class == CharClass::Letter),
+            CharClass::Digit => self.run(3, |class| class == CharClass::Digit),
+            CharClass::Mark if self.contraction() => {}
+            CharClass::Mark | CharClass::Space if following == Some(CharClass::Letter) => {
                 self.take(script, width);
-                self.run(usize::MAX, |class| class == Class::Letter);
+                self.run(usize::MAX, |class| class == CharClass::Letter);
             }
-            Class::Mark => self.marks(),
-            Class::Space if self.text[self.at] == b' ' && following == Some(Class::Mark) => {
+            CharClass::Mark => self.marks(),
+            CharClass::Space if self.text[self.at] == b' ' && following == Some(CharClass::Mark) => {
                 self.take(script, width);
                 self.marks();
             }
-            Class::Space | Class::Newline => self.space(),
+            CharClass::Space | CharClass::Newline => self.space(),
         }
     }
 
@@ -178,19 +178,19 @@ impl Cut<'_> {
     }
 
     fn marks(&mut self) {
-        self.run(usize::MAX, |class| class == Class::Mark);
-        self.run(usize::MAX, |class| class == Class::Newline);
+        self.run(usize::MAX, |class| class == CharClass::Mark);
+        self.run(usize::MAX, |class| class == CharClass::Newline);
     }
 
-    /// White space, up to its last line break; without one, all but the last space, which goes with what follows.
+    /// Takes white space up to its last line break. Without one, the last space is left to the following piece.
     fn space(&mut self) {
         let (mut last, mut broken) = ((self.at, self.chars), None);
         loop {
             match self.next() {
-                Some((class @ (Class::Space | Class::Newline), script, width)) => {
+                Some((class @ (CharClass::Space | CharClass::Newline), script, width)) => {
                     last = (self.at, self.chars);
                     self.take(script, width);
-                    if class == Class::Newline {
+                    if class == CharClass::Newline {
                         broken = Some((self.at, self.chars));
                     }
                 }
@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     fn cut(text: &str) -> Vec<&str> {
-        let classes = Classes::new();
+        let classes = CharClasses::new();
         let (mut at, mut pieces) = (0, Vec::new());
         while at < text.len() {
             let piece = classes.piece(text.as_bytes(), at);
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_language_with_letters_of_its_own_has_the_word() {
-        let script = |text: &str| Classes::new().piece(text.as_bytes(), 0).script;
+        let script = |text: &str| CharClasses::new().piece(text.as_bytes(), 0).script;
         assert_eq!(script(" привет"), Script::Cyrillic);
         assert_eq!(script(" київ"), Script::Ukrainian);
         assert_eq!(script("東京へ"), Script::Kana);

@@ -1,8 +1,8 @@
-//! Scripts that Llama 3's vocabulary knows more of than ours, and what that comes to.
+//! Scripts for which Llama 3's vocabulary has more tokens than the bundled one, and the weights that correct for it.
 
-/// Of a piece of text: the last of these that one of its characters belongs to.
+/// The script of a piece of text: the last of these that one of its characters belongs to.
 ///
-/// So a language with letters of its own stands behind the one whose script it shares.
+/// A language with letters of its own therefore follows the one whose script it shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Script {
     /// ASCII, western European, and scripts that both vocabularies split alike: counted as found.
@@ -21,7 +21,7 @@ pub enum Script {
     Kana,
 }
 
-/// One for each [`Script`]: tokens a character, and tokens of Llama 3 for one of ours.
+/// One for each [`Script`]: tokens a character, and tokens of Llama 3 for a bundled one.
 ///
 /// Least squares over the samples of half 0 (`tests/tokens/`), every source of a class weighing the same.
 const WEIGHTS: [(f64, f64); Script::COUNT] = [
@@ -41,10 +41,10 @@ const WEIGHTS: [(f64, f64); Script::COUNT] = [
 ];
 
 impl Script {
-    /// How many there are.
+    /// The number of scripts.
     pub const COUNT: usize = Self::Kana as usize + 1;
 
-    /// The script that a character speaks for.
+    /// The script that a character belongs to.
     pub const fn of(c: char) -> Self {
         match c {
             'ğ' | 'Ğ' | 'ı' | 'İ' | 'ş' | 'Ş' => Self::Turkish,
@@ -68,9 +68,9 @@ impl Script {
 
 /// Characters and tokens found, by script.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Tally([(u64, u64); Script::COUNT]);
+pub struct ScriptTally([(u64, u64); Script::COUNT]);
 
-impl Tally {
+impl ScriptTally {
     /// Counts a piece of text in.
     pub fn add(&mut self, script: Script, chars: u64, tokens: u64) {
         let found = &mut self.0[script as usize];
@@ -78,7 +78,7 @@ impl Tally {
         found.1 += tokens;
     }
 
-    /// What that comes to in tokens of Llama 3.
+    /// The estimate in tokens of Llama 3.
     pub fn tokens(&self) -> u64 {
         let weighed =
             |(found, weight): (&(u64, u64), &(f64, f64))| found.0 as f64 * weight.0 + found.1 as f64 * weight.1;

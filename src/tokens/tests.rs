@@ -85,7 +85,7 @@ fn remembered_pieces_count_the_same() {
     let estimator = Estimator::shared();
     let first: Vec<u64> = KNOWN.iter().map(|known| estimator.text(known.3)).collect();
     let again: Vec<u64> = KNOWN.iter().map(|known| estimator.text(known.3)).collect();
-    let alone = Estimator { classes: Classes::new(), vocabulary: Vocabulary::bundled(), weighed: true };
+    let alone = Estimator { classes: CharClasses::new(), vocabulary: Vocabulary::bundled(), weighed: true };
     assert_eq!(first, again);
     assert_eq!(first, KNOWN.iter().map(|known| alone.text(known.3)).collect::<Vec<_>>());
 }

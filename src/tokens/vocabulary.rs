@@ -1,4 +1,4 @@
-//! The tokens that there are, and how many of them a piece of text becomes.
+//! A vocabulary of tokens, and the number of them that a piece of text becomes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const PACKED: &[u8] = include_bytes!("vocabulary.zst");
 /// About twice what is packed, so that a look-up meets one slot or two.
 const SLOTS: usize = 1 << 18;
-/// RowSet of a slot that hold the rank; those above hold some of the hash.
+/// Bits of a slot that hold the rank. Those above hold a part of the hash.
 const RANK_BITS: u32 = 20;
 /// The most tokens there may be.
 pub const MOST: usize = SLOTS / 4 * 3;
@@ -14,13 +14,13 @@ pub const MOST: usize = SLOTS / 4 * 3;
 const EMPTY: u64 = u64::MAX;
 /// No token.
 const NONE: u32 = u32::MAX;
-/// Longer pieces are cut into such, as merging takes the square of the length; no token of letters comes near it.
+/// Longer pieces are cut to this length, as merging takes the square of the length. No token of letters comes near it.
 const LONGEST: usize = 240;
-/// Pieces that are remembered, as words come again: doubles the speed where words are no tokens.
+/// Pieces that are remembered, as words come again. This doubles the speed where words are not tokens.
 const REMEMBERED: usize = 1 << 14;
 
-/// Ranks by a hash of the token. The tokens themselves are not kept: that two are taken for one another, once in 2⁴⁴
-/// look-ups, no estimate shows.
+/// Ranks by a hash of the token. The tokens themselves are not kept. Two are confused once in 2⁴⁴ look-ups, which no
+/// estimate shows.
 #[derive(Debug)]
 pub struct Vocabulary {
     slots: Box<[u64]>,
@@ -31,14 +31,14 @@ pub struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// The one that is part of the program.
+    /// The vocabulary that is part of the program.
     pub fn bundled() -> Self {
         let unpacked = zstd::decode_all(PACKED).expect("packed when the program was built");
         let (bytes, longer) = unpacked.split_at(256);
         Self::new(bytes.chunks(1).chain(longer[1..].split(|byte| *byte == 0xff)))
     }
 
-    /// Of tokens in the order in which they are merged, [`MOST`] at most.
+    /// A vocabulary of tokens in the order in which they are merged, [`MOST`] at most.
     pub fn new<'a>(tokens: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut slots = vec![EMPTY; SLOTS].into_boxed_slice();
         let mut pairs = vec![NONE; 1 << 16].into_boxed_slice();
@@ -89,7 +89,7 @@ impl Vocabulary {
         if self.rank_of(hash) != NONE {
             return 1;
         }
-        // What is read is a whole entry or an older one, and either is right.
+        // An entry is read whole, be it the newest or an older one, and either is right.
         let entry = &self.remembered[hash as usize % REMEMBERED];
         let known = entry.load(Ordering::Relaxed);
         if (known ^ hash) >> 8 == 0 {
@@ -116,7 +116,7 @@ impl Vocabulary {
     }
 
     fn merged(&self, piece: &[u8], whole: bool) -> u64 {
-        // Where each part starts, and the rank of it joined with the next one; the last two only mark the end.
+        // The start of each part, and the rank of it joined with the next one. The last two only mark the end.
         let mut starts = [0_u8; LONGEST + 1];
         let mut ranks = [NONE; LONGEST + 1];
         let (mut parts, mut at) = (0, 0);
@@ -156,7 +156,7 @@ impl Vocabulary {
     }
 }
 
-/// The bytes of the character that starts with this one; 1 inside of one.
+/// The bytes of the character that starts with this one, or 1 inside of one.
 const fn width(lead: u8) -> usize {
     match lead {
         0xc0..0xe0 => 2,
@@ -166,12 +166,12 @@ const fn width(lead: u8) -> usize {
     }
 }
 
-/// Where the rank of a token of these two bytes is.
+/// The index of the rank of a token of these two bytes.
 const fn pair(first: u8, second: u8) -> usize {
     u16::from_be_bytes([first, second]) as usize
 }
 
-/// Of a few bytes, all of which tell in all bits.
+/// A hash of a few bytes, each of which changes all bits.
 fn hash(token: &[u8]) -> u64 {
     const ODD: [u64; 3] = [0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93, 0xa076_1d64_78bd_642f];
     let mix = |a: u64, b: u64| {

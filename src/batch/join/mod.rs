@@ -10,10 +10,10 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::line::{self, Garbled, Reading};
-use super::lines::{Line, Lines};
-use crate::api::chat;
+use super::line::{self, LineError, ResultLine};
+use super::lines::{FileLine, FileLines};
 use crate::error::{Error, Exit, Result};
+use crate::json;
 use crate::outcome::{ErrorCode, Fingerprint, Outcome, RowError, Usage};
 use crate::request::shorten;
 
@@ -248,12 +248,12 @@ struct Table<'a> {
 
 impl Table<'_> {
     fn file(&mut self, side: Side, path: &Path) -> io::Result<()> {
-        let mut lines = Lines::open(path)?;
+        let mut lines = FileLines::open(path)?;
         while let Some(line) = lines.next()? {
             if line.bytes.is_some_and(<[u8]>::is_empty) {
                 continue;
             }
-            let why = match line.bytes.map_or(Err(Garbled::TooLong), line::read) {
+            let why = match line.bytes.map_or(Err(LineError::TooLong), line::read) {
                 Ok(reading) => {
                     self.result(side, path, &line, &reading)?;
                     continue;
@@ -261,7 +261,7 @@ impl Table<'_> {
                 Err(why) => why,
             };
             // Whatever is cut off in the middle is no JSON; what is JSON was written so.
-            if !line.ended && matches!(why, Garbled::NotJson(_) | Garbled::TooLong) {
+            if !line.ended && matches!(why, LineError::NotJson(_) | LineError::TooLong) {
                 self.findings.torn = true;
             } else {
                 self.findings.garbled += 1;
@@ -271,7 +271,7 @@ impl Table<'_> {
         Ok(())
     }
 
-    fn result(&mut self, side: Side, path: &Path, line: &Line<'_>, reading: &Reading<'_>) -> io::Result<()> {
+    fn result(&mut self, side: Side, path: &Path, line: &FileLine<'_>, reading: &ResultLine<'_>) -> io::Result<()> {
         let id = || shorten(&reading.id);
         match self.index.get(&*reading.id) {
             None => {
@@ -290,14 +290,14 @@ impl Table<'_> {
         Ok(())
     }
 
-    fn example(&mut self, count: u64, path: &Path, line: &Line<'_>, what: &str) {
+    fn example(&mut self, count: u64, path: &Path, line: &FileLine<'_>, what: &str) {
         if count <= EXAMPLES {
             self.findings.examples.push(format!("{}:{}: {what}", path.display(), line.number));
         }
     }
 
     /// Adds a line to its row; `true` if it is an answer in conflict with another one.
-    fn add(&mut self, at: usize, side: Side, line: &Line<'_>, new: &Reading<'_>) -> io::Result<bool> {
+    fn add(&mut self, at: usize, side: Side, line: &FileLine<'_>, new: &ResultLine<'_>) -> io::Result<bool> {
         let good = new.error.is_none();
         let slot = &mut self.slots[at];
         let old = slot.found.as_ref().map(|old| (old, old.error.is_none()));
@@ -322,7 +322,7 @@ impl Table<'_> {
         Ok(conflict)
     }
 
-    fn found(&mut self, side: Side, line: &Line<'_>, new: &Reading<'_>) -> Found {
+    fn found(&mut self, side: Side, line: &FileLine<'_>, new: &ResultLine<'_>) -> Found {
         let good = new.error.is_none();
         let mut found = Found {
             error: new.error.clone(),
@@ -339,7 +339,7 @@ impl Table<'_> {
         let broken = memchr::memchr(b'\r', body.as_bytes()).is_some();
         if broken || (!good && body.len() <= LONGEST_BODY && self.bodies + body.len() <= MOST_BODIES) {
             self.bodies += if good { 0 } else { body.len() };
-            found.body = Some(chat::one_line(body).into());
+            found.body = Some(json::one_line(body).into());
         } else {
             let inside = line.bytes.map_or(0, |bytes| body.as_ptr().addr() - bytes.as_ptr().addr());
             let len = u32::try_from(body.len()).expect("a line is far shorter than 4 GiB");
@@ -351,9 +351,9 @@ impl Table<'_> {
 
 impl Found {
     /// Whether `new` has the very same body. Reads an answer again rather than keeping a digest of every one.
-    fn is(&self, new: &Reading<'_>, files: &Files<'_>) -> io::Result<bool> {
+    fn is(&self, new: &ResultLine<'_>, files: &Files<'_>) -> io::Result<bool> {
         let body = new.body.unwrap_or_default();
-        let Some(place) = self.place else { return Ok(self.body.as_deref() == Some(&*chat::one_line(body))) };
+        let Some(place) = self.place else { return Ok(self.body.as_deref() == Some(&*json::one_line(body))) };
         if place.len as usize != body.len() {
             return Ok(false);
         }

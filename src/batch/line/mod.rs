@@ -1,48 +1,49 @@
-//! What one line of a batch's results says: whose it is, and the answer or why there is none.
+//! Reads one line of a batch's results: the row that it belongs to, and the answer or the error.
 //!
-//! Answers and errors share one shape and are read alike in whichever file they stand. Nothing is copied from an answer.
+//! Answers and errors share one shape and are read alike from either file. Nothing is copied from an answer.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::walk::Walk;
 use super::words;
-use crate::api::chat::Body;
-use crate::api::error::Said;
+use crate::api::error::ErrorBody;
+use crate::completion::Completion;
+use crate::json::{self, MemberKey, NotJson, Scanner};
 use crate::outcome::{ErrorCode, RowError, Usage};
 
 /// A line, understood.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Reading<'a> {
+pub(crate) struct ResultLine<'a> {
     /// `custom_id`, unescaped.
     pub id: Cow<'a, str>,
-    /// Why there is no answer, or `None`.
+    /// The error, or `None` for an answer.
     pub error: Option<RowError>,
-    /// An answer, and beside it an error, which is set aside.
+    /// Whether an error beside the answer was ignored.
     pub also_failed: bool,
     /// HTTP status of the response, if there was one.
     pub status: Option<u16>,
-    /// The response's body as spelled; `None` for `null` too.
+    /// The response's body as spelled. `null` is `None` too.
     pub body: Option<&'a str>,
-    /// As the body reports it; of a failed row only if it was billed.
+    /// The usage that the body reports. A failed row has one only if it was billed.
     pub usage: Option<Usage>,
 }
 
-/// A line of which nobody can say what it is.
+/// The reason why a line cannot be read.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Garbled {
-    /// No JSON, from this byte on (1-based).
+pub(crate) enum LineError {
+    /// Not JSON, from this byte on (1-based).
     NotJson(usize),
-    /// Without a usable `custom_id`.
+    /// The `custom_id` is missing or invalid.
     NoId,
-    /// Longer than any answer; not looked at.
+    /// Longer than any answer, and therefore not read.
     TooLong,
 }
 
-impl fmt::Display for Garbled {
+impl fmt::Display for LineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotJson(column) => write!(f, "not JSON from column {column} on"),
@@ -52,73 +53,98 @@ impl fmt::Display for Garbled {
     }
 }
 
-/// Reads a line, white space around it taken off. It is parsed once: the body as it is passed over.
-pub(crate) fn read(line: &[u8]) -> Result<Reading<'_>, Garbled> {
-    let text = std::str::from_utf8(line).map_err(|error| Garbled::NotJson(error.valid_up_to() + 1))?;
-    let (mut custom_id, mut error, mut response) = (None, None, Response::default());
-    let mut walk = Walk::new(text);
-    walk.members(|walk, key| {
-        match key {
-            "custom_id" => custom_id = Some(walk.raw()?),
-            "error" => error = Some(walk.raw()?),
-            "response" if walk.peek() == Some(b'{') => response = Response::read(walk)?,
-            // Of members of the same name the last one counts, also one that says nothing.
-            "response" => {
-                walk.raw()?;
-                response = Response::default();
-            }
-            _ => drop(walk.raw()?),
-        }
-        Ok(())
-    })?;
-    walk.end()?;
-    let id = custom_id.and_then(|raw| id(raw.get())).ok_or(Garbled::NoId)?;
-    Ok(response.judge(id, error.filter(|raw| says_something(raw.get()))))
+impl From<NotJson> for LineError {
+    fn from(NotJson(column): NotJson) -> Self {
+        Self::NotJson(column)
+    }
 }
 
-/// A `response`. Anything but an object says as much as one without members.
+/// Reads a line, without the white space around it. The body is parsed once, as it is passed over.
+pub(crate) fn read(line: &[u8]) -> Result<ResultLine<'_>, LineError> {
+    let text = std::str::from_utf8(line).map_err(|error| LineError::NotJson(error.valid_up_to() + 1))?;
+    let (mut custom_id, mut error, mut response) = (None, None, Response::default());
+    let mut scanner = Scanner::new(text);
+    scanner.members(|scanner, key| {
+        match &*name(key)? {
+            "custom_id" => custom_id = Some(value(scanner)?),
+            "error" => error = Some(value(scanner)?),
+            "response" if scanner.peek() == Some(b'{') => response = Response::read(scanner)?,
+            // Of members of the same name the last one counts, even if it is empty.
+            "response" => {
+                value(scanner)?;
+                response = Response::default();
+            }
+            _ => drop(value(scanner)?),
+        }
+        Ok::<_, LineError>(())
+    })?;
+    scanner.end()?;
+    let id = custom_id.and_then(id).ok_or(LineError::NoId)?;
+    Ok(response.judge(id, error.filter(|error| says_something(error))))
+}
+
+/// The name of a member. A name with a lone surrogate is damage.
+fn name(key: MemberKey<'_>) -> Result<Cow<'_, str>, LineError> {
+    key.name().ok_or_else(|| NotJson(key.start + column::<String>(key.spelled)).into())
+}
+
+/// Passes over a value. Returns it as spelled.
+fn value<'a>(scanner: &mut Scanner<'a>) -> Result<&'a str, LineError> {
+    let start = scanner.at();
+    scanner.check().map_err(|_| LineError::NotJson(start + column::<&RawValue>(scanner.rest(start))))
+}
+
+/// The column, 1-based, at which serde refuses a text that does not begin with a `T`.
+#[cold]
+fn column<'a, T: Deserialize<'a>>(text: &'a str) -> usize {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<T>();
+    // At the end of the text serde has an error for it too.
+    let value = values.next().unwrap_or_else(|| serde_json::from_str(""));
+    value.err().map_or(1, |error| error.column())
+}
+
+/// A `response`. Anything but an object counts as one without members.
 #[derive(Default)]
 struct Response<'a> {
     status: Option<u16>,
     body: Option<&'a str>,
-    /// The body is no answer: why, as the end of "HTTP 200 …".
+    /// The reason why the body is not an answer, as the end of "HTTP 200 …".
     flaw: Option<&'static str>,
-    /// It has `choices`, good or bad.
+    /// Whether the body has `choices`, good or bad.
     completion: bool,
     usage: Option<Usage>,
 }
 
 impl<'a> Response<'a> {
-    fn read(walk: &mut Walk<'a>) -> Result<Self, Garbled> {
+    fn read(scanner: &mut Scanner<'a>) -> Result<Self, LineError> {
         let mut response = Self { flaw: Some("with an empty body"), ..Self::default() };
-        walk.members(|walk, key| {
-            match key {
+        scanner.members(|scanner, key| {
+            match &*name(key)? {
                 "status_code" => {
-                    // Some write 0 where there was no response.
-                    let status = walk.raw()?.get().trim_matches('"').parse().ok();
+                    // Some servers write 0 if there was no response.
+                    let status = value(scanner)?.trim_matches('"').parse().ok();
                     response.status = status.filter(|status| (100..600).contains(status));
                 }
-                "body" => response.body(walk)?,
-                _ => drop(walk.raw()?),
+                "body" => response.body(scanner)?,
+                _ => drop(value(scanner)?),
             }
-            Ok(())
+            Ok::<_, LineError>(())
         })?;
         Ok(response)
     }
 
-    fn body(&mut self, walk: &mut Walk<'a>) -> Result<(), Garbled> {
-        let start = walk.at();
+    fn body(&mut self, scanner: &mut Scanner<'a>) -> Result<(), LineError> {
+        let start = scanner.at();
         *self = Self { status: self.status, ..Self::default() };
-        // Serde would take an array for a struct.
-        let typed = walk.peek() == Some(b'{');
-        if typed && let Some(body) = walk.typed::<Body<'_>>() {
-            self.body = Some(walk.since(start));
+        let typed = scanner.peek() == Some(b'{');
+        if typed && let Some(body) = scanner.typed::<Completion<'_>>() {
+            self.body = Some(scanner.spelled(start));
             self.flaw = body.flaw().filter(|_| !body.is_transcript());
-            self.completion = body.is_completion();
+            self.completion = body.has_choices();
             self.usage = body.usage().map(|(prompt, completion)| Usage { prompt, completion });
             return Ok(());
         }
-        let body = walk.raw()?.get();
+        let body = value(scanner)?;
         (self.body, self.flaw) = match body {
             "null" => (None, Some("with an empty body")),
             _ if typed => (Some(body), Some("with an unexpected shape")),
@@ -127,53 +153,51 @@ impl<'a> Response<'a> {
         Ok(())
     }
 
-    /// What it says together with the line's `error`, if that says something.
-    fn judge(self, id: Cow<'a, str>, error: Option<&'a RawValue>) -> Reading<'a> {
+    /// Decides between answer and error, with the line's `error` if that is not a placeholder.
+    fn judge(self, id: Cow<'a, str>, error: Option<&str>) -> ResultLine<'a> {
         let Self { status, body, flaw, completion, usage } = self;
         let good = body.is_some() && flaw.is_none() && matches!(status, None | Some(200));
         if good {
-            return Reading { id, error: None, also_failed: error.is_some(), status: Some(200), body, usage };
+            return ResultLine { id, error: None, also_failed: error.is_some(), status: Some(200), body, usage };
         }
         let answered = status == Some(200) || (status.is_none() && completion);
         if answered && error.is_none() {
             let why = format!("HTTP 200 {}", flaw.unwrap_or_default());
             let error = Some(RowError { code: ErrorCode::BadResponse, message: why });
-            return Reading { id, error, also_failed: false, status: Some(200), body, usage };
+            return ResultLine { id, error, also_failed: false, status: Some(200), body, usage };
         }
         let error = words::row_error(status.filter(|status| *status != 200), &said(error, body));
         let billed = usage.filter(|_| matches!(status, None | Some(200)));
-        Reading { id, error: Some(error), also_failed: false, status, body, usage: billed }
+        ResultLine { id, error: Some(error), also_failed: false, status, body, usage: billed }
     }
 }
 
-/// What the line's `error` says, and where that is silent, the body.
-fn said(error: Option<&RawValue>, body: Option<&str>) -> Said {
-    let line = error.map(Said::of_error).unwrap_or_default();
+/// The line's `error`, and the body for the members that it lacks.
+fn said(error: Option<&str>, body: Option<&str>) -> ErrorBody {
+    let raw = error.and_then(|error| serde_json::from_str::<&RawValue>(error).ok());
+    let line = raw.map(ErrorBody::of_error).unwrap_or_default();
     let Some(body) = body else { return line };
-    let mut inner = Said::read(body.as_bytes());
+    let mut inner = ErrorBody::read(body.as_bytes());
     if inner.message.is_none() && error.is_none() {
         inner.message = Some(serde_json::from_str(body).unwrap_or_else(|_| body.to_owned()));
     }
-    Said {
+    ErrorBody {
         message: line.message.filter(|text| !text.trim().is_empty()).or(inner.message),
         kind: line.kind.or(inner.kind),
         code: line.code.or(inner.code),
     }
 }
 
-/// An id is a string; a number is taken for its spelling.
-fn id(raw: &str) -> Option<Cow<'_, str>> {
-    match raw.as_bytes() {
-        [b'"', inner @ .., b'"'] if memchr::memchr(b'\\', inner).is_none() => {
-            Some(Cow::Borrowed(&raw[1..raw.len() - 1]))
-        }
-        [b'"', ..] => serde_json::from_str(raw).ok().map(Cow::Owned),
-        [b'-' | b'0'..=b'9', ..] => Some(Cow::Borrowed(raw)),
+/// The id of a line: a string, or a number as spelled.
+fn id(value: &str) -> Option<Cow<'_, str>> {
+    match value.as_bytes() {
+        [b'"', ..] => json::string(value),
+        [b'-' | b'0'..=b'9', ..] => Some(Cow::Borrowed(value)),
         _ => None,
     }
 }
 
-/// Whether an `error` is more than a placeholder beside an answer: servers write `null`, `""`, `{}` and empty members.
+/// Whether an `error` is more than a placeholder. Beside an answer servers write `null`, `""`, `{}` and empty members.
 fn says_something(error: &str) -> bool {
     let blank = |raw: &str| matches!(raw, "null" | "\"\"" | "{}" | "[]" | "false" | "0");
     if !error.starts_with('{') {

@@ -21,8 +21,8 @@ fn answers_are_found_in_every_dress() {
         format!(r#"{{"response":{{"body":{BODY},"status_code":0}},"custom_id":"a"}}"#),
     ];
     for line in lines {
-        let reading = read(line.as_bytes()).expect(&line);
-        let expected = Reading {
+        let result = read(line.as_bytes()).unwrap();
+        let expected = ResultLine {
             id: "a".into(),
             error: None,
             also_failed: false,
@@ -30,7 +30,7 @@ fn answers_are_found_in_every_dress() {
             body: Some(BODY),
             usage: USAGE,
         };
-        assert_eq!(reading, expected, "{line}");
+        assert_eq!(result, expected, "{line}");
     }
 }
 
@@ -39,32 +39,32 @@ fn of_members_of_the_same_name_the_last_one_counts() {
     for rest in [r#","error":"late","response":null"#, r#","response":{"status_code":500,"body":null},"error":"late""#]
     {
         let line = answer(rest);
-        let reading = read(line.as_bytes()).unwrap();
-        assert_eq!((reading.body, reading.usage, reading.error.is_some()), (None, None, true), "{line}");
+        let result = read(line.as_bytes()).unwrap();
+        assert_eq!((result.body, result.usage, result.error.is_some()), (None, None, true), "{line}");
     }
     let line = format!(r#"{{"custom_id":"a","response":{{"status_code":200,"body":{BODY},"body":[]}}}}"#);
-    let reading = read(line.as_bytes()).unwrap();
-    assert_eq!((reading.body, reading.usage, reading.error.is_some()), (Some("[]"), None, true));
+    let result = read(line.as_bytes()).unwrap();
+    assert_eq!((result.body, result.usage, result.error.is_some()), (Some("[]"), None, true));
 }
 
 #[test]
 fn an_answer_outweighs_an_error_beside_it() {
     let line = answer(r#","error":{"message":"late","code":"timeout"}"#);
-    let reading = read(line.as_bytes()).unwrap();
-    assert_eq!((reading.error, reading.also_failed, reading.usage), (None, true, USAGE));
+    let result = read(line.as_bytes()).unwrap();
+    assert_eq!((result.error, result.also_failed, result.usage), (None, true, USAGE));
 }
 
 #[test]
 fn audio_answers_are_answers_and_ids_may_be_numbers() {
-    let reading = read(br#"{"custom_id":-12.50,"response":{"status_code":200,"body":{"text":"hello"}}}"#).unwrap();
-    assert_eq!((&*reading.id, reading.error, reading.usage), ("-12.50", None, None));
+    let result = read(br#"{"custom_id":-12.50,"response":{"status_code":200,"body":{"text":"hello"}}}"#).unwrap();
+    assert_eq!((&*result.id, result.error, result.usage), ("-12.50", None, None));
 }
 
 #[test]
 fn failures_are_told_apart() {
     use ErrorCode as E;
     // The rest of the line, code, message, status, whether there is a body, whether it was billed.
-    let cases: &[(&str, E, &str, Option<u16>, bool, bool)] = &[
+    let cases = [
         (r#""error":{"message":"no","code":"invalid_model"}"#, E::NotFound, "invalid_model: no", None, false, false),
         (r#""error":"no luck","response":null"#, E::ServerError, "no luck", None, false, false),
         (r#""error":"late","response":"x""#, E::ServerError, "late", None, false, false),
@@ -140,32 +140,28 @@ fn failures_are_told_apart() {
     ];
     for (rest, code, message, status, body, billed) in cases {
         let line = format!(r#"{{"custom_id":"a",{rest}}}"#);
-        let reading = read(line.as_bytes()).expect(rest);
-        let error = Some(RowError { code: *code, message: (*message).to_owned() });
-        assert_eq!(reading.error, error, "{rest}");
-        assert_eq!(
-            (reading.status, reading.body.is_some(), reading.usage.is_some()),
-            (*status, *body, *billed),
-            "{rest}"
-        );
+        let result = read(line.as_bytes()).unwrap();
+        let error = Some(RowError { code, message: message.to_owned() });
+        assert_eq!(result.error, error, "{rest}");
+        assert_eq!((result.status, result.body.is_some(), result.usage.is_some()), (status, body, billed), "{rest}");
     }
 }
 
 #[test]
 fn what_is_no_result_is_said_without_quoting_it() {
-    let cases: &[(&[u8], Garbled)] = &[
-        (b"nonsense", Garbled::NotJson(1)),
-        (b"\"a\"", Garbled::NotJson(1)),
-        (b"{\"custom_id\":\"a\",}", Garbled::NotJson(18)),
-        (b"{\"custom_id\":\"a\",\"response\":{\"body\":{\"choices\":[}}}", Garbled::NotJson(49)),
-        (b"[\"a\",{\"status_code\":200},null]", Garbled::NotJson(1)),
-        (b"{\"custom_id\":\"a\"", Garbled::NotJson(17)),
-        (b"{\"custom_id\":\"a\"}{\"custom_id\":\"b\"}", Garbled::NotJson(18)),
-        (b"{\"custom_id\":\"a\xff\"}", Garbled::NotJson(16)),
-        (b"{}", Garbled::NoId),
-        (b"{\"custom_id\":null}", Garbled::NoId),
-        (b"{\"custom_id\":[\"a\"]}", Garbled::NoId),
-        (b"{\"custom_id\":\"\\ud800\"}", Garbled::NoId),
+    let cases: &[(&[u8], LineError)] = &[
+        (b"nonsense", LineError::NotJson(1)),
+        (b"\"a\"", LineError::NotJson(1)),
+        (b"{\"custom_id\":\"a\",}", LineError::NotJson(18)),
+        (b"{\"custom_id\":\"a\",\"response\":{\"body\":{\"choices\":[}}}", LineError::NotJson(49)),
+        (b"[\"a\",{\"status_code\":200},null]", LineError::NotJson(1)),
+        (b"{\"custom_id\":\"a\"", LineError::NotJson(17)),
+        (b"{\"custom_id\":\"a\"}{\"custom_id\":\"b\"}", LineError::NotJson(18)),
+        (b"{\"custom_id\":\"a\xff\"}", LineError::NotJson(16)),
+        (b"{}", LineError::NoId),
+        (b"{\"custom_id\":null}", LineError::NoId),
+        (b"{\"custom_id\":[\"a\"]}", LineError::NoId),
+        (b"{\"custom_id\":\"\\ud800\"}", LineError::NoId),
     ];
     for (line, garbled) in cases {
         let shown = String::from_utf8_lossy(line);
@@ -181,6 +177,6 @@ fn depth_does_not_matter() {
         format!(r#"{{"custom_id":"a","response":{deep},"error":"x"}}"#),
         format!(r#"{{"custom_id":"a","response":{{"status_code":500,"body":{deep}}},"error":{{"message":{deep}}}}}"#),
     ] {
-        assert!(read(line.as_bytes()).is_ok_and(|reading| reading.error.is_some()));
+        assert!(read(line.as_bytes()).is_ok_and(|result| result.error.is_some()));
     }
 }

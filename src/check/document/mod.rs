@@ -13,7 +13,7 @@ use crate::input::Inputs;
 use crate::outcome::Usage;
 use crate::price::{Batch, Entry, Nanos, Price, Table};
 use crate::request::batch_line::Limits;
-use crate::request::{Problem, Shape};
+use crate::request::{Problem, RequestBuilder};
 use crate::tokens::Estimator;
 
 /// The document of `check --json` (contract).
@@ -115,7 +115,7 @@ fn is_none(count: &u64) -> bool {
 /// What stops the reading; problems of rows are in the document.
 pub fn check(
     inputs: &Inputs,
-    shape: &Shape,
+    shape: &RequestBuilder,
     max_problems: usize,
     table: &Table,
     (estimator, factors): (&Estimator, &Factors),

@@ -11,7 +11,7 @@ use crate::input::{Format, Inputs};
 use crate::job::remote::Remote;
 use crate::job::spec::{Spec, spec_of};
 use crate::outcome::{ErrorCode, Outcome, Usage};
-use crate::request::{Endpoint, Params, Shape, answer_bound};
+use crate::request::{Endpoint, Params, RequestBuilder, answer_bound};
 use crate::store::{BatchJob, Job, Ledger, Step, Store, Transport};
 
 /// The job that `name` means: one of the index, the one that has this Together batch, or a new one for a batch that
@@ -98,7 +98,7 @@ fn enter(batch: &Batch, inputs: &Inputs, remote: Remote<'_>, ctx: &Ctx) -> Resul
         .find(|e| batch.endpoint.as_deref().is_some_and(|path| path.ends_with(e.path())))
         .unwrap_or_default();
     let params = Params { endpoint, model: batch.model_id.clone(), ..Params::default() };
-    let shape = Shape::new(&params)?;
+    let shape = RequestBuilder::new(&params)?;
     let spec = Spec {
         version: 1,
         service: remote.name.to_owned(),
@@ -125,7 +125,7 @@ fn enter(batch: &Batch, inputs: &Inputs, remote: Remote<'_>, ctx: &Ctx) -> Resul
 }
 
 impl Session<'_> {
-    fn take_over(&mut self, batch: &Batch, inputs: &Inputs, shape: &Shape) -> Result<()> {
+    fn take_over(&mut self, batch: &Batch, inputs: &Inputs, shape: &RequestBuilder) -> Result<()> {
         self.spec = Spec { kept: inputs.keep(&self.driver.dir)?, ..spec_of(&self.job)? };
         self.job.spec = self.spec.describe()?;
         let mut db = self.driver.db.borrow_mut();

@@ -11,7 +11,7 @@ use crate::money::Money;
 use crate::money::worst::Worst;
 use crate::outcome::{ErrorCode, Fingerprint, Outcome, Usage};
 use crate::price::{Nanos, Table};
-use crate::request::Shape;
+use crate::request::RequestBuilder;
 use crate::request::batch_line::Limits;
 use crate::split::stage::Stage;
 use crate::split::{Opened, Placed, Split, SplitOptions, split};
@@ -26,7 +26,7 @@ pub struct PlanInput<'a> {
     /// The input.
     pub inputs: &'a Inputs,
     /// How requests are made of it.
-    pub shape: &'a Shape,
+    pub shape: &'a RequestBuilder,
     /// What the check found.
     pub checked: &'a Checked,
     /// Picks the rows; none: all.

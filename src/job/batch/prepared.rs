@@ -14,7 +14,7 @@ use crate::job::ask::InputSource;
 use crate::job::finish::Desk;
 use crate::outcome::Fingerprint;
 use crate::price::Table;
-use crate::request::Shape;
+use crate::request::RequestBuilder;
 use crate::row_set::RowSet;
 use crate::text;
 use crate::ui::Progress;
@@ -24,7 +24,7 @@ pub struct Submission {
     /// The files to read.
     pub inputs: Inputs,
     /// How requests are made of them.
-    pub shape: Arc<Shape>,
+    pub shape: Arc<RequestBuilder>,
     /// What the check found.
     pub checked: Checked,
     /// The key of its content: see [`Content`].
@@ -57,7 +57,7 @@ impl Submission {
             }
             InputSource::Files(files) => (Inputs::resolve(files, ask.input.flags.format)?, None),
         };
-        let shape = Arc::new(Shape::new(&ask.input.flags.params)?);
+        let shape = Arc::new(RequestBuilder::new(&ask.input.flags.params)?);
         let stamp = inputs.stamp();
         progress.phase("checking input");
         let mut content = Content::new(service);

@@ -18,7 +18,7 @@ use crate::money::worst::Worst;
 use crate::outcome::Usage;
 use crate::price::{Nanos, Table};
 use crate::realtime;
-use crate::request::{Draft, Endpoint, Shape};
+use crate::request::{Draft, Endpoint, RequestBuilder};
 use crate::row_set::RowSet;
 use crate::store::{Job, Standing, Step, Turn};
 use crate::text;
@@ -253,7 +253,7 @@ impl RetrySet {
     }
 
     /// Adds up what the rows cost in batches or in real time.
-    pub fn price(&mut self, inputs: &Inputs, shape: &Shape, batch: bool, table: &Table) -> Result<()> {
+    pub fn price(&mut self, inputs: &Inputs, shape: &RequestBuilder, batch: bool, table: &Table) -> Result<()> {
         let (mut money, mut worst) = (Money::new(table.clone()), Worst::new(table.clone(), batch));
         let options = CheckOptions { max_problems: 0, ..CheckOptions::default() };
         let inspect = |draft: &Draft<'_>| -> (Arc<str>, Usage, u64) {

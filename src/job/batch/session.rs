@@ -21,7 +21,7 @@ use crate::job::verdict::Verdict;
 use crate::money;
 use crate::price::Nanos;
 use crate::realtime::Shared;
-use crate::request::Shape;
+use crate::request::RequestBuilder;
 use crate::store::{BatchJob, Job, Ledger, State, Step, Store, Turn};
 use crate::ui::{Progress, Results};
 
@@ -167,8 +167,8 @@ impl<'a> Session<'a> {
     }
 
     /// How requests are made of the inputs.
-    pub fn shape(&self) -> Result<Arc<Shape>> {
-        Shape::new(&self.spec.params).map(Arc::new)
+    pub fn shape(&self) -> Result<Arc<RequestBuilder>> {
+        RequestBuilder::new(&self.spec.params).map(Arc::new)
     }
 
     /// Flags that a command for a person to type needs beside the job's name.

@@ -1,12 +1,12 @@
-//! Bounds that the template engine does not set itself. Its fuel counts steps; a single step could still ask for more
-//! memory than there is, and the number that asks for it may come from a row.
+//! Bounds that the template engine does not set itself. Its fuel counts steps, but a single step could ask for more memory
+//! than there is, with a number that comes from a row.
 
 use std::io;
 
 use minijinja::value::{Kwargs, Rest};
 use minijinja::{Environment, Error, ErrorKind, State, Value, filters};
 
-/// Widest indentation, padding or batch of a list: beyond any use.
+/// Widest indentation, padding or batch of a list: more than any template needs.
 const WIDEST: u64 = 10_000;
 
 /// Most text that a template may make of one row: as much as the longest context there is, ten million tokens, can hold.
@@ -54,16 +54,16 @@ fn too_wide() -> Error {
 
 /// A text that takes no more than [`LONGEST`].
 #[derive(Debug, Default)]
-pub(super) struct Text(Vec<u8>);
+pub(super) struct BoundedText(Vec<u8>);
 
-impl Text {
+impl BoundedText {
     pub(super) fn into_string(self) -> String {
-        // The engine writes text; nothing is lost.
+        // The engine writes valid text.
         String::from_utf8(self.0).unwrap_or_default()
     }
 }
 
-impl io::Write for Text {
+impl io::Write for BoundedText {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.0.len() + bytes.len() > LONGEST {
             return Err(io::ErrorKind::StorageFull.into());

@@ -1,4 +1,4 @@
-//! `--prompt` and `--system`: Jinja templates over a record's fields. An unknown field is a problem, not a blank.
+//! `--prompt` and `--system`: Jinja templates over a record's fields. An unknown field is a problem, not an empty text.
 
 mod bounds;
 
@@ -8,11 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use minijinja::value::{Enumerator, Object, ObjectRepr, Value, ValueKind};
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 
-use super::json;
 use super::problem::{Problem, listed, shorten};
 use super::record::{Data, Record};
-use super::walk;
 use crate::error::{Error, Result};
+use crate::json;
 
 /// Steps a template may take for one row: far above any sane prompt, and a fraction of a second.
 const FUEL: u64 = 5_000_000;
@@ -50,7 +49,7 @@ impl Template {
         Ok(Self { engine, flag })
     }
 
-    /// Whether `source` has anything to fill in.
+    /// Whether `source` has placeholders.
     pub fn is_one(source: &str) -> bool {
         ["{{", "{%", "{#"].iter().any(|mark| source.contains(mark))
     }
@@ -59,24 +58,24 @@ impl Template {
     pub fn render(&self, record: &Record<'_>, members: &[json::Member<'_>]) -> Result<String, Problem> {
         let trace = Arc::new(Mutex::new(Trace::default()));
         let context = match record.data {
-            Data::Json(_) => Value::from_object(Fields {
-                fields: members.iter().map(|m| (m.key.as_ref().into(), Cell::Json(m.value.into()))).collect(),
+            Data::Json(_) => Value::from_object(RecordFields {
+                fields: members.iter().map(|m| (m.key.as_ref().into(), FieldValue::Json(m.value.into()))).collect(),
                 trace: Arc::clone(&trace),
             }),
-            Data::Line(text) => Value::from_object(Fields {
-                fields: vec![("line".into(), Cell::Text(text.into()))],
+            Data::Line(text) => Value::from_object(RecordFields {
+                fields: vec![("line".into(), FieldValue::Text(text.into()))],
                 trace: Arc::clone(&trace),
             }),
-            Data::Columns { names, values } => Value::from_object(Fields {
+            Data::Columns { names, values } => Value::from_object(RecordFields {
                 fields: names
                     .iter()
                     .map(|n| n.as_str().into())
-                    .zip(values.iter().map(|v| Cell::Text(v.into())))
+                    .zip(values.iter().map(|v| FieldValue::Text(v.into())))
                     .collect(),
                 trace: Arc::clone(&trace),
             }),
         };
-        let mut text = bounds::Text::default();
+        let mut text = bounds::BoundedText::default();
         let rendered =
             self.engine.get_template(self.flag).and_then(|t| t.render_captured_to(context, &mut text).map(drop));
         let trace = std::mem::take(&mut *trace.lock().unwrap_or_else(PoisonError::into_inner));
@@ -139,14 +138,14 @@ fn json_text(value: &Value) -> Result<String, minijinja::Error> {
         .map_err(|error| minijinja::Error::new(ErrorKind::BadSerialization, "not printable as JSON").with_source(error))
 }
 
-/// What happened while a template ran, for the message if it fails.
+/// Events while a template ran, for the message if it fails.
 #[derive(Debug, Default)]
 struct Trace {
     missed: Option<Missed>,
     too_deep: Option<String>,
 }
 
-/// The last name that was asked for and not there.
+/// The last name that the template asked for and the record lacks.
 #[derive(Debug)]
 struct Missed {
     name: String,
@@ -161,31 +160,31 @@ fn note(trace: &SharedTrace, write: impl FnOnce(&mut Trace)) {
 
 /// A field's content, read only if the template asks for it.
 #[derive(Debug)]
-enum Cell {
+enum FieldValue {
     Text(Box<str>),
     Json(Box<str>),
 }
 
-/// The record: the names a template sees.
+/// A record, as the names that a template sees.
 #[derive(Debug)]
-struct Fields {
-    fields: Vec<(Box<str>, Cell)>,
+struct RecordFields {
+    fields: Vec<(Box<str>, FieldValue)>,
     trace: SharedTrace,
 }
 
-impl Object for Fields {
+impl Object for RecordFields {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
         self.get_value_by_str(key.as_str()?)
     }
 
     fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
         match self.fields.iter().rev().find(|(name, _)| **name == *key) {
-            Some((_, Cell::Text(text))) => Some(Value::from(&**text)),
-            Some((name, Cell::Json(text))) if depth(text) > DEPTH => {
+            Some((_, FieldValue::Text(text))) => Some(Value::from(&**text)),
+            Some((name, FieldValue::Json(text))) if json::depth(text) > DEPTH => {
                 note(&self.trace, |trace| trace.too_deep = Some(name.to_string()));
                 None
             }
-            Some((name, Cell::Json(text))) => Some(value(text, name, &self.trace)),
+            Some((name, FieldValue::Json(text))) => Some(value(text, name, &self.trace)),
             None => {
                 let has = format!("it has: {}", listed(self.fields.iter().map(|(name, _)| &**name)));
                 note(&self.trace, |trace| trace.missed = Some(Missed { name: key.to_owned(), has }));
@@ -203,13 +202,14 @@ impl Object for Fields {
 fn value(text: &str, path: &str, trace: &SharedTrace) -> Value {
     match text.as_bytes().first() {
         Some(b'{') => {
-            let members = walk::members(text);
+            let members = json::trusted_members(text);
             let parts = members.iter().map(|m| (m.key.as_ref().into(), m.value.into())).collect();
             let node = Node { text: text.into(), object: true, parts, path: path.into(), trace: Arc::clone(trace) };
             Value::from_object(node)
         }
         Some(b'[') => {
-            let parts = walk::elements(text).into_iter().map(|element| (Box::default(), element.into())).collect();
+            let parts =
+                json::trusted_elements(text).into_iter().map(|element| (Box::default(), element.into())).collect();
             let node = Node { text: text.into(), object: false, parts, path: path.into(), trace: Arc::clone(trace) };
             Value::from_object(node)
         }
@@ -276,25 +276,6 @@ impl Object for Node {
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
-}
-
-/// How deep the arrays and objects of a JSON text are nested.
-fn depth(text: &str) -> usize {
-    let (mut now, mut most, mut quoted, mut escaped) = (0_usize, 0, false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => quoted = !quoted,
-            b'[' | b'{' if !quoted => {
-                now += 1;
-                most = most.max(now);
-            }
-            b']' | b'}' if !quoted => now = now.saturating_sub(1),
-            _ => {}
-        }
-    }
-    most
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::input::{Format, Inputs};
-use crate::request::{Params, Shape};
+use crate::request::{Params, RequestBuilder};
 use crate::results::{Format as OutputFormat, Options};
 
 /// Counts how often it is asked; knows one row that failed before and was not sent again.
@@ -50,7 +50,7 @@ fn rows_that_were_never_sent_cost_neither_a_question_nor_a_write_each() {
     let path = dir.path().join("in.jsonl");
     std::fs::write(&path, "{\"prompt\":\"a\",\"model\":\"m\"}\n".repeat(ROWS as usize)).unwrap();
     let inputs = Inputs::resolve(&[path], Some(Format::Jsonl)).unwrap();
-    let shape = Arc::new(Shape::new(&Params::default()).unwrap());
+    let shape = Arc::new(RequestBuilder::new(&Params::default()).unwrap());
     let form = Options { format: OutputFormat::Jsonl, flat: false, prefix: String::new(), csv_raw: false };
     let (written, stored) = (Written::default(), Stored { failed: 2000, asked: Cell::new(0) });
     let mut ordered = Ordered::new(

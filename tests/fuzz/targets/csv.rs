@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::{Corpus, fuzz_target};
-use llbatch::door::{Data, Exit, InputFormat as Format, Inputs, Params, Record, Shape};
+use llbatch::door::{Data, Exit, InputFormat as Format, Inputs, Params, Record, RequestBuilder};
 use llbatch_fuzz::{Scratch, choice, find, is_message, members, string};
 
 const FORMATS: [Format; 4] = [Format::Csv, Format::Tsv, Format::Lines, Format::Jsonl];
@@ -33,7 +33,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
 
 /// All rows, or why there are none.
 fn read(inputs: &Inputs, block: usize, bytes: &[u8]) -> Result<Vec<Row>, String> {
-    let shape = Shape::new(&Params { model: Some("m".to_owned()), ..Params::default() }).expect("a shape");
+    let shape = RequestBuilder::new(&Params { model: Some("m".to_owned()), ..Params::default() }).expect("a shape");
     let lines = bytes.iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
     let mut blocks = inputs.blocks_sized(block, LONGEST).expect("a file");
     let (mut rows, mut last): (Vec<Row>, _) = (Vec::new(), 0);
@@ -72,7 +72,7 @@ fn read(inputs: &Inputs, block: usize, bytes: &[u8]) -> Result<Vec<Row>, String>
     }
 }
 
-fn cells(shape: &Shape, record: &Record<'_>) -> Vec<String> {
+fn cells(shape: &RequestBuilder, record: &Record<'_>) -> Vec<String> {
     match record.data {
         Data::Json(text) | Data::Line(text) => {
             assert!(!text.contains('\n') && !text.trim_matches([' ', '\t', '\r']).is_empty());

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use libfuzzer_sys::{Corpus, fuzz_target};
 use llbatch::door::{
-    Ending, ErrorCode, Expected, Files, Findings, Fingerprint, Joined, Options, Outcome, Renderer, Report, ResultFormat as Format,
-    Side, Usage, join, one_line,
+    Ending, ErrorCode, Expected, Files, Findings, Fingerprint, Joined, Options, Outcome, Renderer, Report,
+    ResultFormat as Format, Side, Usage, join, one_line,
 };
 use llbatch_fuzz::{Scratch, choice, find, is_message, members, string};
 

@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::{Corpus, fuzz_target};
-use llbatch::door::{Data, Endpoint, MOST_TOKENS, Params, Record, Request, Shape, fingerprint};
+use llbatch::door::{Data, Endpoint, MOST_TOKENS, Params, Record, Request, RequestBuilder, fingerprint};
 use llbatch_fuzz::{choice, find, is_message, members, string};
 
 const ENDPOINTS: [Endpoint; 4] =
@@ -34,7 +34,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
         return Corpus::Reject;
     }
     let params = params(flags);
-    let shape = Shape::new(&params).expect("the flags make sense");
+    let shape = RequestBuilder::new(&params).expect("the flags make sense");
     let record = Record { row: ROW, file: "f", line: 9, data: Data::Json(line) };
 
     // The record's fields are its members, whatever becomes of it.

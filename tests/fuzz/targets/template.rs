@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use libfuzzer_sys::{Corpus, fuzz_target};
-use llbatch::door::{Data, Exit, Params, Record, Shape};
+use llbatch::door::{Data, Exit, Params, Record, RequestBuilder};
 use llbatch_fuzz::{choice, find, is_message, members, string};
 
 fuzz_target!(|data: &[u8]| -> Corpus {
@@ -38,7 +38,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
 /// The prompt that a template makes of a record; `None` if it does not parse.
 fn fill(template: &str, record: &Record<'_>) -> Option<Result<String, String>> {
     let params = Params { prompt: Some(template.to_owned()), model: Some("m".to_owned()), ..Params::default() };
-    let shape = match Shape::new(&params) {
+    let shape = match RequestBuilder::new(&params) {
         Ok(shape) => shape,
         Err(error) => {
             assert_eq!(error.exit, Exit::Usage);

@@ -1,30 +1,30 @@
-//! The flags, checked once, and what they make of each record.
+//! Checks the flags once, and builds the request of each record from them.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::body::{Built, Fill, Splice};
-use super::json::{self, Line, Member};
-use super::params::{self, Endpoint, Kind, Params};
+use super::body::{BodyPatch, Built, DefaultMember};
+use super::params::{self, Endpoint, ParameterKind, Params};
 use super::problem::{Problem, listed, shorten};
 use super::record::{Data, Record};
 use super::template::Template;
-use super::{Draft, Request, flags, id, walk};
+use super::{Draft, Request, flags, id};
 use crate::error::{Error, Result};
+use crate::json::{self, Member, Nested};
 
-/// Distinct model names that are shared between requests; input with more has nonsense for models.
+/// Distinct model names that are shared between requests. Input with more does not name real models.
 const SHARED_MODELS: usize = 4096;
 
 /// Turns records into requests. Made once, used by all threads.
 #[derive(Debug)]
-pub struct Shape {
+pub struct RequestBuilder {
     endpoint: Endpoint,
     model: Option<String>,
     prompt: Option<Template>,
     system: Option<System>,
     id: Option<String>,
-    fills: Vec<Fill>,
+    defaults: Vec<DefaultMember>,
     models: RwLock<HashMap<Box<str>, Arc<str>>>,
 }
 
@@ -36,7 +36,7 @@ enum System {
     Template(Box<Template>),
 }
 
-impl Shape {
+impl RequestBuilder {
     /// Checks the flags.
     ///
     /// # Errors
@@ -70,7 +70,7 @@ impl Shape {
             prompt,
             system,
             id: params.id.clone(),
-            fills: flags::fills(params)?,
+            defaults: flags::defaults(params)?,
             models: RwLock::default(),
         })
     }
@@ -93,19 +93,19 @@ impl Shape {
     /// The request that `record` stands for.
     ///
     /// # Errors
-    /// What is wrong with the record.
+    /// The problem of the record.
     pub fn request(&self, record: &Record<'_>) -> Result<Request, Problem> {
         self.draft(record).map(|draft| self.own(&draft))
     }
 
-    /// The same, borrowing from the record what needs no change.
+    /// The same, borrowed from the record as far as nothing changes.
     ///
     /// # Errors
-    /// What is wrong with the record.
+    /// The problem of the record.
     pub fn draft<'a>(&self, record: &Record<'a>) -> Result<Draft<'a>, Problem> {
         let line = match record.data {
-            Data::Json(text) => json::line(text).map_err(|error| not_json(record, text, &error))?,
-            Data::Line(_) | Data::Columns { .. } => Line::default(),
+            Data::Json(text) => json::nested(text, "body").map_err(|error| not_json(record, text, &error))?,
+            Data::Line(_) | Data::Columns { .. } => Nested::default(),
         };
         let given = id::given(self.id.as_deref(), record, &line.members)?;
         let built = match self.build(record, &line) {
@@ -125,7 +125,7 @@ impl Shape {
         })
     }
 
-    /// A draft's own copy; its model's name is shared.
+    /// Copies a draft. Requests share the names of their models.
     pub fn own(&self, draft: &Draft<'_>) -> Request {
         Request {
             row: draft.row,
@@ -151,11 +151,11 @@ impl Shape {
         Arc::clone(models.entry(model.into()).or_insert_with(|| Arc::from(model)))
     }
 
-    fn splice<'s>(&'s self, not_ours: &'s [&'s str]) -> Splice<'s> {
-        Splice { endpoint: self.endpoint, fills: &self.fills, model: self.model.as_deref(), not_ours }
+    fn patch<'s>(&'s self, not_ours: &'s [&'s str]) -> BodyPatch<'s> {
+        BodyPatch { endpoint: self.endpoint, defaults: &self.defaults, model: self.model.as_deref(), not_ours }
     }
 
-    fn build<'a>(&self, record: &Record<'a>, line: &Line<'a>) -> Result<Built<'a>, Problem> {
+    fn build<'a>(&self, record: &Record<'a>, line: &Nested<'a>) -> Result<Built<'a>, Problem> {
         let members = &line.members;
         if let Some(template) = &self.prompt {
             let prompt = template.render(record, members)?;
@@ -163,25 +163,25 @@ impl Shape {
                 return Err(empty_prompt(record, "--prompt gives an empty text for this row"));
             }
             let system = self.system(record, members)?;
-            return self.splice(&[]).compose(record, &json::quote(&prompt), system.as_deref(), &[]);
+            return self.patch(&[]).compose(record, &json::quote(&prompt), system.as_deref(), &[]);
         }
         match record.data {
             Data::Json(text) => self.json(record, text, line),
-            // A table's columns would have to be told from the service's fields, whose list for audio is not settled.
+            // Columns of a table cannot be told from the service's fields, whose list for audio is not settled.
             Data::Line(_) | Data::Columns { .. } if self.endpoint.is_audio() => {
                 let text = format!("--endpoint {} reads JSONL only", self.endpoint);
                 Err(Problem::new(record, "no_file", text).hint(AUDIO))
             }
             Data::Line(text) => {
                 let system = self.system(record, members)?;
-                self.splice(&[]).compose(record, &json::quote(text), system.as_deref(), &[])
+                self.patch(&[]).compose(record, &json::quote(text), system.as_deref(), &[])
             }
             Data::Columns { names, values } => self.columns(record, names, values),
         }
     }
 
-    /// A JSONL record, by its fields.
-    fn json<'a>(&self, record: &Record<'a>, text: &'a str, line: &Line<'a>) -> Result<Built<'a>, Problem> {
+    /// The request of a JSONL record, recognised by its fields.
+    fn json<'a>(&self, record: &Record<'a>, text: &'a str, line: &Nested<'a>) -> Result<Built<'a>, Problem> {
         let members = &line.members;
         if let Some(body) = json::find(members, "body") {
             if body.value.starts_with('{') {
@@ -198,9 +198,9 @@ impl Shape {
         if subject != "prompt" && json::find(members, subject).is_some() {
             let mut not_ours = vec!["custom_id", "id"];
             not_ours.extend(self.id.as_deref().filter(|name| *name != subject && *name != "model"));
-            return self.splice(&not_ours).pass(record, text, members, || self.system(record, members));
+            return self.patch(&not_ours).pass(record, text, members, || self.system(record, members));
         }
-        // Beside a `file`, a `prompt` is a parameter; alone it is no request for a listener.
+        // Beside a `file`, a `prompt` is a parameter. Alone it is no request for audio.
         let prompt = json::find(members, "prompt").filter(|_| !self.endpoint.is_audio());
         let Some(prompt) = prompt else {
             return Err(self.unknown_form(record, members));
@@ -232,10 +232,10 @@ impl Shape {
             |member: &&Member<'a>| params::kind(&member.key).is_some() && self.id.as_deref() != Some(&*member.key);
         let params: Vec<_> =
             members.iter().filter(travels).map(|member| (member.key.clone(), Cow::Borrowed(member.value))).collect();
-        self.splice(&[]).compose(record, prompt.value, system.as_deref(), &params)
+        self.patch(&[]).compose(record, prompt.value, system.as_deref(), &params)
     }
 
-    fn batch_line<'a>(&self, record: &Record<'a>, body: &'a str, line: &Line<'a>) -> Result<Built<'a>, Problem> {
+    fn batch_line<'a>(&self, record: &Record<'a>, body: &'a str, line: &Nested<'a>) -> Result<Built<'a>, Problem> {
         let members = &line.members;
         let wanted = self.endpoint.batch_method().unwrap_or("POST");
         if let Some(method) = json::find(members, "method").filter(|member| !member.is_null())
@@ -257,8 +257,8 @@ impl Shape {
                 return Err(Problem::new(record, "url", text).column(url.start + 1).hint(hint));
             }
         }
-        let inner = line.body.as_deref().map_or_else(|| Cow::Owned(walk::members(body)), Cow::Borrowed);
-        self.splice(&[]).pass(record, body, &inner, || self.system(record, members))
+        let inner = line.inner.as_deref().map_or_else(|| Cow::Owned(json::trusted_members(body)), Cow::Borrowed);
+        self.patch(&[]).pass(record, body, &inner, || self.system(record, members))
     }
 
     fn columns<'a>(
@@ -292,7 +292,7 @@ impl Shape {
                 params.push((Cow::Borrowed(name), cell_value(record, name, cell, kind)?));
             }
         }
-        self.splice(&[]).compose(record, &json::quote(prompt), system.as_deref(), &params)
+        self.patch(&[]).compose(record, &json::quote(prompt), system.as_deref(), &params)
     }
 
     /// The content of the flags' system message, as JSON text.
@@ -330,20 +330,16 @@ fn empty_prompt(record: &Record<'_>, text: &str) -> Problem {
 }
 
 /// A cell as the JSON value of the parameter that its column names.
-fn cell_value<'a>(record: &Record<'_>, name: &str, cell: &'a str, kind: Kind) -> Result<Cow<'a, str>, Problem> {
-    let trimmed = cell.trim();
-    let wants = match kind {
-        Kind::Text => return Ok(Cow::Owned(json::quote(cell))),
-        Kind::Number if json::is_number(trimmed) => return Ok(Cow::Borrowed(trimmed)),
-        Kind::Number => "a number",
-        Kind::Json | Kind::Either => match json::compact(trimmed) {
-            Ok(value) => return Ok(Cow::Owned(value)),
-            Err(_) if kind == Kind::Either => return Ok(Cow::Owned(json::quote(cell))),
-            Err(_) => "JSON",
-        },
-    };
-    Err(Problem::new(record, "value", format!("the column `{name}` must hold {wants}, not {}", shorten(cell)))
-        .hint("correct the cell, or empty it to leave the parameter unset"))
+fn cell_value<'a>(
+    record: &Record<'_>,
+    name: &str,
+    cell: &'a str,
+    kind: ParameterKind,
+) -> Result<Cow<'a, str>, Problem> {
+    kind.value(cell).map_err(|wants| {
+        Problem::new(record, "value", format!("the column `{name}` must hold {wants}, not {}", shorten(cell)))
+            .hint("correct the cell, or empty it to leave the parameter unset")
+    })
 }
 
 fn not_json(record: &Record<'_>, text: &str, error: &serde_json::Error) -> Problem {
@@ -354,18 +350,18 @@ fn not_json(record: &Record<'_>, text: &str, error: &serde_json::Error) -> Probl
     };
     let problem = |column: usize, text: String| Problem::new(record, "json", text).column(column).hint(hint);
     if error.is_data() {
-        // Serde's own words would repeat a text in full.
+        // Serde's message would repeat a text in full.
         let begin = text.len() - text.trim_start().len();
         return problem(begin + 1, format!("not an object: {}", shorten(text.trim_start())));
     }
-    // The place is in our own fields; serde repeats it at the end of its text.
+    // The problem has fields for the place, which serde repeats at the end of its message.
     let said = error.to_string();
     let what = said.rsplit_once(" at line ").map_or(said.as_str(), |(what, _)| what);
     let mut from = (error.column().max(1) - 1).min(text.len());
     while !text.is_char_boundary(from) {
         from -= 1;
     }
-    // The parser stops inside a word such as `nope`; the word is what a person looks for.
+    // The parser stops inside a word such as `nope`. People look for the whole word.
     let word = |at: usize| text.as_bytes().get(at).is_some_and(u8::is_ascii_alphanumeric);
     while word(from) && from > 0 && word(from - 1) {
         from -= 1;

@@ -1,0 +1,481 @@
+//! The body of an answer: its choices, usage and error, and whether it is an answer at all. Leaves stay raw JSON, so that a
+//! value of an unexpected type does not hide the others.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// Tokens beyond which a count is an error of the service's: four billion, far above any context or answer, and small
+/// enough that sums over all rows of a job never overflow.
+const BELIEVED_TOKENS: u64 = u32::MAX as u64;
+
+/// A body, looked into.
+#[derive(Debug, Default)]
+pub struct Completion<'a> {
+    /// The model that the service says answered, as spelled.
+    pub model: Option<&'a RawValue>,
+    /// When it answered, as spelled.
+    pub created: Option<&'a RawValue>,
+    choices: Once<Vec<Choice<'a>>>,
+    data: Once<Vec<Embedding<'a>>>,
+    usage: Once<&'a RawValue>,
+    error: Once<&'a RawValue>,
+    text: Once<&'a RawValue>,
+}
+
+/// One of the answers to a request.
+#[derive(Debug, Default)]
+pub struct Choice<'a> {
+    /// Why it ends, as spelled.
+    pub finish_reason: Option<&'a RawValue>,
+    message: Once<Message<'a>>,
+    text: Once<&'a RawValue>,
+}
+
+/// The message of a chat's choice.
+#[derive(Debug, Default)]
+pub struct Message<'a> {
+    content: Once<&'a RawValue>,
+    tool_calls: Once<ToolCalls<'a>>,
+    reasoning: Once<IgnoredAny>,
+    reasoning_content: Once<IgnoredAny>,
+    refusal: Once<IgnoredAny>,
+    function_call: Once<IgnoredAny>,
+}
+
+impl<'a> Completion<'a> {
+    /// Looks into `body`. A body of another shape gives an empty view.
+    pub fn of(body: &'a str) -> Self {
+        serde_json::from_str(body).unwrap_or_default()
+    }
+
+    /// The first of the choices.
+    pub fn first(&self) -> Option<&Choice<'a>> {
+        self.choices().first()
+    }
+
+    /// All choices, good or bad.
+    pub fn choices(&self) -> &[Choice<'a>] {
+        self.choices.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether it has `choices`, good or bad.
+    pub fn has_choices(&self) -> bool {
+        self.choices.get().is_some()
+    }
+
+    /// The first embedding, as spelled.
+    pub fn embedding(&self) -> Option<&'a RawValue> {
+        self.data.get()?.first()?.embedding.get().copied()
+    }
+
+    /// The text of a transcript, as spelled.
+    pub fn text(&self) -> Option<&'a RawValue> {
+        self.text.get().copied()
+    }
+
+    /// The reason why it is no answer, as the end of a sentence that begins with "HTTP 200".
+    pub fn flaw(&self) -> Option<&'static str> {
+        if self.carries_error() {
+            return Some("that carries an error");
+        }
+        match (self.choices.get(), self.data.get()) {
+            (Some(choices), _) if choices.is_empty() => Some("with no choices"),
+            (Some(choices), _) if choices.iter().all(Choice::answers) => None,
+            (Some(_), _) => Some("with a choice that says nothing"),
+            (None, Some(data)) if data.is_empty() => Some("with no embeddings"),
+            (None, Some(data)) if data.iter().all(Embedding::is_one) => None,
+            (None, Some(_)) => Some("with an entry that is no embedding"),
+            (None, None) => Some("with neither choices nor embeddings"),
+        }
+    }
+
+    /// Whether it is an answer of the audio endpoints: a text without an error, and no completion.
+    pub fn is_transcript(&self) -> bool {
+        !self.carries_error()
+            && self.choices.get().is_none()
+            && self.data.get().is_none()
+            && self.text().is_some_and(|text| text.get().starts_with('"'))
+    }
+
+    /// (prompt, completion) tokens, if the service counted them. A count that cannot be true is ignored.
+    pub fn usage(&self) -> Option<(u64, u64)> {
+        let usage: UsageCounts = serde_json::from_str(self.usage.get()?.get()).ok()?;
+        match (usage.prompt_tokens.get(), usage.completion_tokens.get()) {
+            (None, None) => None,
+            (prompt, completion) => Some((prompt.copied().unwrap_or(0), completion.copied().unwrap_or(0))),
+        }
+        .filter(|(prompt, completion)| *prompt.max(completion) <= BELIEVED_TOKENS)
+    }
+
+    fn carries_error(&self) -> bool {
+        self.error.get().is_some_and(|error| error.get() != "null")
+    }
+}
+
+impl<'a> Choice<'a> {
+    /// Its message, in a chat.
+    pub fn message(&self) -> Option<&Message<'a>> {
+        self.message.get()
+    }
+
+    /// Its text, in a text completion, as spelled.
+    pub fn text(&self) -> Option<&'a RawValue> {
+        self.text.get().copied()
+    }
+
+    /// Whether the answer was cut off at its bound on tokens.
+    pub fn is_truncated(&self) -> bool {
+        self.finish_reason.is_some_and(|reason| reason.get() == "\"length\"")
+    }
+
+    fn answers(&self) -> bool {
+        match self.text() {
+            Some(text) => text.get().starts_with('"'),
+            None => self.message().is_some_and(Message::answers),
+        }
+    }
+}
+
+impl<'a> Message<'a> {
+    /// Its content, as spelled.
+    pub fn content(&self) -> Option<&'a RawValue> {
+        self.content.get().copied()
+    }
+
+    /// Its tool calls, as spelled: an array.
+    pub fn tool_calls(&self) -> Option<&'a RawValue> {
+        self.tool_calls.get().map(|calls| calls.spelled)
+    }
+
+    /// Whether it has tool calls that are more than an empty array.
+    pub fn calls_tools(&self) -> bool {
+        self.tool_calls.get().is_some_and(|calls| !calls.is_empty())
+    }
+
+    fn answers(&self) -> bool {
+        self.content().is_some_and(|content| content.get().starts_with(['"', '[']))
+            || self.calls_tools()
+            || [&self.reasoning, &self.reasoning_content, &self.refusal, &self.function_call]
+                .iter()
+                .any(|other| other.get().is_some())
+    }
+}
+
+#[derive(Debug, Default)]
+struct Embedding<'a> {
+    embedding: Once<&'a RawValue>,
+}
+
+impl Embedding<'_> {
+    fn is_one(&self) -> bool {
+        self.embedding.get().is_some_and(|numbers| numbers.get().starts_with(['[', '"']))
+    }
+}
+
+#[derive(Debug, Default)]
+struct UsageCounts {
+    prompt_tokens: Once<u64>,
+    completion_tokens: Once<u64>,
+}
+
+/// An array, as spelled.
+#[derive(Debug)]
+struct ToolCalls<'a> {
+    spelled: &'a RawValue,
+}
+
+impl ToolCalls<'_> {
+    fn is_empty(&self) -> bool {
+        self.spelled.get()[1..].trim_start().starts_with(']')
+    }
+}
+
+impl<'de> Deserialize<'de> for ToolCalls<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spelled = <&RawValue>::deserialize(deserializer)?;
+        if spelled.get().starts_with('[') {
+            return Ok(Self { spelled });
+        }
+        let error = serde_json::from_str::<Vec<IgnoredAny>>(spelled.get()).err();
+        let error = error.map(|error| error.to_string()).unwrap_or_default();
+        // The place is that of the body, which serde adds.
+        Err(D::Error::custom(error.split(" at line ").next().unwrap_or_default()))
+    }
+}
+
+/// A member that may stand once.
+#[derive(Debug, Default)]
+enum Once<T> {
+    #[default]
+    Absent,
+    /// The value. It is `None` for `null`, which counts as a member all the same.
+    Read(Option<T>),
+}
+
+impl<T> Once<T> {
+    const fn get(&self) -> Option<&T> {
+        match self {
+            Self::Read(Some(value)) => Some(value),
+            _ => None,
+        }
+    }
+
+    fn read<'de, A: MapAccess<'de>>(&mut self, name: &'static str, map: &mut A) -> Result<(), A::Error>
+    where
+        T: Deserialize<'de>,
+    {
+        if matches!(self, Self::Read(_)) {
+            return Err(A::Error::duplicate_field(name));
+        }
+        *self = Self::Read(map.next_value()?);
+        Ok(())
+    }
+}
+
+/// A part of a body that is an object. Serde's derived code would take an array for it too, value by value.
+trait ObjectPart<'de>: Default {
+    /// The names of the members that are looked at.
+    type Name: Deserialize<'de>;
+
+    /// Reads the value of a member.
+    fn member<A: MapAccess<'de>>(&mut self, name: Self::Name, map: &mut A) -> Result<(), A::Error>;
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: ObjectPart<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
+        let mut part = T::default();
+        while let Some(name) = map.next_key()? {
+            part.member(name, &mut map)?;
+        }
+        Ok(part)
+    }
+}
+
+/// Passes over a value that is not looked at.
+fn ignore<'de, A: MapAccess<'de>>(map: &mut A) -> Result<(), A::Error> {
+    map.next_value::<IgnoredAny>().map(drop)
+}
+
+#[derive(serde::Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum BodyMember {
+    Choices,
+    Created,
+    Data,
+    Error,
+    Model,
+    Text,
+    Usage,
+    #[serde(other)]
+    Other,
+}
+
+impl<'de> ObjectPart<'de> for Completion<'de> {
+    type Name = BodyMember;
+
+    fn member<A: MapAccess<'de>>(&mut self, name: BodyMember, map: &mut A) -> Result<(), A::Error> {
+        match name {
+            BodyMember::Choices => self.choices.read("choices", map),
+            BodyMember::Data => self.data.read("data", map),
+            BodyMember::Usage => self.usage.read("usage", map),
+            BodyMember::Error => self.error.read("error", map),
+            BodyMember::Text => self.text.read("text", map),
+            // These decide nothing, so a second one spoils no answer.
+            BodyMember::Model => map.next_value().map(|model| self.model = model),
+            BodyMember::Created => map.next_value().map(|created| self.created = created),
+            BodyMember::Other => ignore(map),
+        }
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum ChoiceMember {
+    FinishReason,
+    Message,
+    Text,
+    #[serde(other)]
+    Other,
+}
+
+impl<'de> ObjectPart<'de> for Choice<'de> {
+    type Name = ChoiceMember;
+
+    fn member<A: MapAccess<'de>>(&mut self, name: ChoiceMember, map: &mut A) -> Result<(), A::Error> {
+        match name {
+            ChoiceMember::Message => self.message.read("message", map),
+            ChoiceMember::Text => self.text.read("text", map),
+            ChoiceMember::FinishReason => map.next_value().map(|reason| self.finish_reason = reason),
+            ChoiceMember::Other => ignore(map),
+        }
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum MessageMember {
+    Content,
+    FunctionCall,
+    Reasoning,
+    ReasoningContent,
+    Refusal,
+    ToolCalls,
+    #[serde(other)]
+    Other,
+}
+
+impl<'de> ObjectPart<'de> for Message<'de> {
+    type Name = MessageMember;
+
+    fn member<A: MapAccess<'de>>(&mut self, name: MessageMember, map: &mut A) -> Result<(), A::Error> {
+        match name {
+            MessageMember::Content => self.content.read("content", map),
+            MessageMember::ToolCalls => self.tool_calls.read("tool_calls", map),
+            MessageMember::Reasoning => self.reasoning.read("reasoning", map),
+            MessageMember::ReasoningContent => self.reasoning_content.read("reasoning_content", map),
+            MessageMember::Refusal => self.refusal.read("refusal", map),
+            MessageMember::FunctionCall => self.function_call.read("function_call", map),
+            MessageMember::Other => ignore(map),
+        }
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum EmbeddingMember {
+    Embedding,
+    #[serde(other)]
+    Other,
+}
+
+impl<'de> ObjectPart<'de> for Embedding<'de> {
+    type Name = EmbeddingMember;
+
+    fn member<A: MapAccess<'de>>(&mut self, name: EmbeddingMember, map: &mut A) -> Result<(), A::Error> {
+        match name {
+            EmbeddingMember::Embedding => self.embedding.read("embedding", map),
+            EmbeddingMember::Other => ignore(map),
+        }
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum UsageMember {
+    CompletionTokens,
+    PromptTokens,
+    #[serde(other)]
+    Other,
+}
+
+impl<'de> ObjectPart<'de> for UsageCounts {
+    type Name = UsageMember;
+
+    fn member<A: MapAccess<'de>>(&mut self, name: UsageMember, map: &mut A) -> Result<(), A::Error> {
+        match name {
+            UsageMember::PromptTokens => self.prompt_tokens.read("prompt_tokens", map),
+            UsageMember::CompletionTokens => self.completion_tokens.read("completion_tokens", map),
+            UsageMember::Other => ignore(map),
+        }
+    }
+}
+
+/// Reads each part from an object alone.
+macro_rules! from_objects {
+    ($($part:ty),*) => {$(
+        impl<'de> Deserialize<'de> for $part {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_map(ObjectVisitor(PhantomData))
+            }
+        }
+    )*};
+}
+
+from_objects!(Completion<'de>, Choice<'de>, Message<'de>, Embedding<'de>, UsageCounts);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transcript_is_told_from_an_empty_completion() {
+        let cases = [
+            (r#"{"text":"hello"}"#, true),
+            (r#"{"text":"","segments":[],"choices":null,"error":null}"#, true),
+            (r#"{"text":null}"#, false),
+            (r#"{"text":"x","choices":[]}"#, false),
+            (r#"{"text":"x","error":"y"}"#, false),
+        ];
+        for (body, transcript) in cases {
+            let parsed: Completion<'_> = serde_json::from_str(body).unwrap();
+            assert_eq!((parsed.is_transcript(), parsed.flaw().is_some()), (transcript, true), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_second_member_spoils_an_answer_only_if_it_decides_something() {
+        let body = |more: &str, choice: &str| format!(r#"{{"choices":[{{"text":"x"{choice}}}]{more}}}"#);
+        for (more, choice, name) in [
+            (r#","choices":[]"#, "", "`choices`"),
+            (r#","usage":null,"usage":{}"#, "", "`usage`"),
+            (r#","error":null,"error":null"#, "", "`error`"),
+            ("", r#","text":"y""#, "`text`"),
+            ("", r#","message":{"content":"x","content":"x"}"#, "`content`"),
+        ] {
+            let error = serde_json::from_str::<Completion<'_>>(&body(more, choice)).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("duplicate field {name} at line 1 column ")), "{error}");
+        }
+        let body = body(r#","model":"a","model":"b","object":1,"object":2"#, r#","finish_reason":1,"finish_reason":2"#);
+        let parsed = Completion::of(&body);
+        assert_eq!((parsed.flaw(), parsed.model.map(RawValue::get)), (None, Some("\"b\"")));
+        assert_eq!(parsed.first().and_then(|choice| choice.finish_reason).map(RawValue::get), Some("2"));
+    }
+
+    #[test]
+    fn a_part_of_another_type_is_named() {
+        for (body, error) in [
+            (r#"{"choices":"x"}"#, r#"invalid type: string "x", expected a sequence at line 1 column 14"#),
+            (r#"{"choices":[["x"]]}"#, "invalid type: sequence, expected an object at line 1 column 12"),
+            (
+                r#"{"choices":[{"message":{"tool_calls":"x"}}]}"#,
+                r#"invalid type: string "x", expected a sequence at line 1 column 41"#,
+            ),
+        ] {
+            let found = serde_json::from_str::<Completion<'_>>(body).unwrap_err();
+            assert!(found.is_data(), "{body}");
+            assert_eq!(found.to_string(), error, "{body}");
+            assert!(!Completion::of(body).has_choices());
+        }
+    }
+
+    #[test]
+    fn usage_is_believed_only_where_it_can_be_true() {
+        for (usage, tokens) in [
+            (r#"{"prompt_tokens":5,"completion_tokens":1}"#, Some((5, 1))),
+            (r#"{"prompt_tokens":5}"#, Some((5, 0))),
+            (r#"{"prompt_tokens":4294967295,"completion_tokens":0}"#, Some((u64::from(u32::MAX), 0))),
+            (r#"{"prompt_tokens":4294967296,"completion_tokens":0}"#, None),
+            (r#"{"prompt_tokens":1,"completion_tokens":18446744073709551615}"#, None),
+            (r#"{"prompt_tokens":-1,"completion_tokens":1}"#, None),
+            (r#"{"prompt_tokens":1.0,"completion_tokens":1}"#, None),
+            ("[5,1]", None),
+            ("{}", None),
+            ("7", None),
+        ] {
+            let body = format!(r#"{{"choices":[{{"text":"x"}}],"usage":{usage}}}"#);
+            let parsed: Completion<'_> = serde_json::from_str(&body).unwrap();
+            assert_eq!((parsed.flaw(), parsed.usage()), (None, tokens), "{usage}");
+        }
+    }
+}

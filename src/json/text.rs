@@ -1,0 +1,159 @@
+//! JSON text as text: strings with and without their escapes, and white space taken out.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::Scanner;
+
+/// The text of the JSON string `value`, or `None` if it is another kind of value or holds a lone surrogate.
+pub fn string(value: &str) -> Option<Cow<'_, str>> {
+    let inner = value.strip_prefix('"')?.strip_suffix('"')?;
+    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
+        return Some(Cow::Borrowed(inner));
+    }
+    serde_json::from_str::<String>(value).ok().map(Cow::Owned)
+}
+
+/// `text` as a JSON string.
+pub fn quote(text: &str) -> String {
+    // Writing to memory a type that is a JSON string already cannot fail.
+    serde_json::to_string(text).unwrap_or_default()
+}
+
+/// Appends `value` as JSON: a text with its quotes and escapes, a number as its digits.
+pub fn write(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
+    // Texts and numbers go to memory without fail.
+    let _ = serde_json::to_writer(out, value);
+}
+
+/// Whether the JSON string `value` (as spelled) holds nothing but white space.
+pub fn is_blank(value: &str) -> bool {
+    /// Longer strings count as text without being unescaped.
+    const LOOKED_AT: usize = 256;
+    value.len() <= LOOKED_AT && string(value).is_some_and(|text| text.trim().is_empty())
+}
+
+/// Whether `text` is exactly one JSON number.
+pub fn is_number(text: &str) -> bool {
+    let mut scanner = Scanner::new(text);
+    text.starts_with(|c: char| c == '-' || c.is_ascii_digit())
+        && scanner.check().is_ok_and(|number| number.len() == text.len())
+}
+
+/// `text` without the white space between its tokens, so that it fits into a JSON line.
+///
+/// # Errors
+/// `text` is not JSON.
+pub fn compact(text: &str) -> serde_json::Result<String> {
+    serde_json::from_str::<&RawValue>(text)?;
+    Ok(without_blanks(text))
+}
+
+/// Puts valid JSON on one line. White space outside strings goes, and every other byte stays. JSON that is on one line
+/// already is passed through.
+pub fn one_line(json: &str) -> Cow<'_, str> {
+    match memchr::memchr2(b'\n', b'\r', json.as_bytes()) {
+        Some(_) => Cow::Owned(without_blanks(json)),
+        None => Cow::Borrowed(json),
+    }
+}
+
+/// Takes the white space out that stands outside of strings.
+fn without_blanks(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    let mut scanner = Scanner::trusting(json);
+    let mut from = 0;
+    loop {
+        match scanner.peek() {
+            None => break,
+            Some(b' ' | b'\t' | b'\n' | b'\r') => {
+                out.push_str(scanner.spelled(from));
+                scanner.blanks();
+                from = scanner.at();
+            }
+            Some(_) => scanner.token(),
+        }
+    }
+    out.push_str(scanner.spelled(from));
+    out
+}
+
+/// The depth to which the arrays and objects of valid JSON are nested.
+pub fn depth(json: &str) -> usize {
+    let (mut now, mut most) = (0_usize, 0);
+    let mut scanner = Scanner::trusting(json);
+    while let Some(byte) = scanner.peek() {
+        match byte {
+            b'[' | b'{' => {
+                now += 1;
+                most = most.max(now);
+            }
+            b']' | b'}' => now = now.saturating_sub(1),
+            _ => {}
+        }
+        scanner.token();
+    }
+    most
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn white_space_inside_of_strings_stays() {
+        let text = "{ \"a b\" :\n [1, 1E400],\t\"c\\\" \\\\\" : \" \\\" \" }";
+        let compacted = "{\"a b\":[1,1E400],\"c\\\" \\\\\":\" \\\" \"}";
+        assert_eq!((&*compact(text).unwrap(), &*one_line(text)), (compacted, compacted));
+        assert!(compact("{").is_err());
+        assert_eq!(one_line("{ }"), "{ }");
+    }
+
+    #[test]
+    fn numbers_blanks_and_strings_are_told_apart() {
+        for (text, is) in [
+            ("1", true),
+            ("-0.5e3", true),
+            ("01", false),
+            ("1 ", false),
+            (" 1", false),
+            ("\"1\"", false),
+            ("", false),
+            ("1 2", false),
+            ("-", false),
+            ("1x", false),
+        ] {
+            assert_eq!(is_number(text), is, "{text:?}");
+        }
+        assert!(is_blank(r#"" \n\t""#) && !is_blank(r#""x""#) && !is_blank("1"));
+        assert_eq!(string(r#""a\u0062""#).as_deref(), Some("ab"));
+        assert_eq!(string(r#""\ud800""#), None);
+        assert_eq!(string("12"), None);
+    }
+
+    #[test]
+    fn brackets_inside_of_strings_are_not_depth() {
+        for (text, deep) in [("1", 0), (r#"{"[[\"[":[{}, []]}"#, 3), (r"[[1],[2]]", 2), ("[\"\\", 1)] {
+            assert_eq!(depth(text), deep, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn one_line_keeps_the_value(text in "\\PC*", number in any::<i64>()) {
+            let value = serde_json::json!({"a": [text, number, {"k\n": null}], "b\\\"": "\r\n"});
+            let pretty = serde_json::to_string_pretty(&value).unwrap();
+            prop_assert_eq!(serde_json::to_string(&value).unwrap(), one_line(&pretty));
+        }
+
+        #[test]
+        fn nonsense_is_survived(text in "[\\[\\]{}\":,\\\\a1 \né]{0,30}") {
+            prop_assert!(one_line(&text).len() <= text.len());
+            depth(&text);
+        }
+    }
+}

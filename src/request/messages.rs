@@ -1,0 +1,78 @@
+//! The checks of a `messages` value, which spare a paid refusal.
+
+use crate::json::{NotJson, Scanner};
+
+/// The facts about a `messages` value that decide whether it can be sent.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct MessagesFacts {
+    /// The number of messages, up to the odd one.
+    pub count: usize,
+    /// Whether one is the system's (or developer's).
+    pub has_system: bool,
+    /// Whether the last one counted is no object with a string `role`.
+    pub odd: bool,
+}
+
+/// Looks over a `messages` value (as spelled, known to be valid). `None` if it is not an array.
+pub fn look_over(value: &str) -> Option<MessagesFacts> {
+    if !value.starts_with('[') {
+        return None;
+    }
+    let mut facts = MessagesFacts::default();
+    // Stops at the first odd one.
+    let _ = Scanner::trusting(value).elements(|scanner| {
+        facts.count += 1;
+        facts.odd = true;
+        let mut role = "";
+        scanner.members(|scanner, key| {
+            let value = scanner.skip()?;
+            if key.is("role") {
+                role = value;
+            }
+            Ok::<_, NotJson>(())
+        })?;
+        facts.odd = !role.starts_with('"');
+        facts.has_system |= matches!(role, "\"system\"" | "\"developer\"");
+        if facts.odd { Err(NotJson(0)) } else { Ok(()) }
+    });
+    Some(facts)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn messages_are_looked_over() {
+        let facts = |count, has_system, odd| Some(MessagesFacts { count, has_system, odd });
+        for (value, expected) in [
+            ("{}", None),
+            ("[]", facts(0, false, false)),
+            (r#"[{"role":"user"},{"role":"system","content":1E400}]"#, facts(2, true, false)),
+            (r#"[{"r\u006fle":"developer"}]"#, facts(1, true, false)),
+            (r#"[{"role":"user"},1E400,{"role":"user"}]"#, facts(2, false, true)),
+            (r#"[{"role":"user"},"\ud800"]"#, facts(2, false, true)),
+            (r#"[{"role":1}]"#, facts(1, false, true)),
+            (r"[[]]", facts(1, false, true)),
+            (r"[null]", facts(1, false, true)),
+            (r"[{}]", facts(1, false, true)),
+        ] {
+            assert_eq!(look_over(value), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn deep_messages_are_looked_over() {
+        let value = format!(r#"[{{"role":"user","content":{}1{}}}]"#, "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(look_over(&value), Some(MessagesFacts { count: 1, has_system: false, odd: false }));
+    }
+
+    proptest! {
+        #[test]
+        fn nonsense_is_survived(text in "[\\[\\]{}\":,\\\\a1 é]{0,30}") {
+            look_over(&text);
+        }
+    }
+}
