@@ -18,7 +18,7 @@ use crate::results::Ordered;
 use crate::row_set::Bits;
 use crate::store::{Job, JobDb, Ledger};
 use crate::summary::Totals;
-use crate::ui::{Progress, Snapshot, Ui};
+use crate::ui::{Progress, RunCounts, Ui};
 
 /// How long the first outcome of a group waits for company at full speed: a commit then serves some thirty rows. No longer,
 /// because nothing is sent in their place until they are committed; and at the pace of a language model nobody waits.
@@ -245,7 +245,7 @@ impl<'ctx> Consumer<'_, 'ctx> {
         if !self.progress.is_shown() {
             return;
         }
-        self.progress.update(Snapshot {
+        self.progress.update(RunCounts {
             total: self.job.total,
             done: self.reused.count() + counters.succeeded + counters.failed,
             failed: self.stood.1 + counters.failed,

@@ -19,7 +19,7 @@ use crate::request::Shape;
 use crate::results::Cursor;
 use crate::row_set::Bits;
 use crate::store::{Job, Ledger, State, Store, Transport};
-use crate::summary::{Http, Meta, Summary, Totals};
+use crate::summary::{HttpCounts, Meta, Summary, Totals};
 use crate::text;
 
 /// How a run ended.
@@ -243,7 +243,7 @@ impl Closing<'_> {
         }
         // Outcomes do not know of requests whose rows are still to be done.
         let gauges = &shared.gauges;
-        summary.http = Http {
+        summary.http = HttpCounts {
             sent: gauges.sent.load(Ordering::Relaxed),
             retried: gauges.retried.load(Ordering::Relaxed),
             rate_limited: gauges.refused.load(Ordering::Relaxed),

@@ -2,7 +2,8 @@
 
 use super::markup::{Markup, count, plural, seconds, time};
 use crate::report::details::{OverTime, Report, Tokens};
-use crate::summary::{Bin, span};
+use crate::summary::Bin;
+use crate::text::millis;
 
 /// Fewer bars than that would be walls.
 const LEAST: usize = 12;
@@ -16,8 +17,7 @@ const VISIBLE: f64 = 1.5;
 pub(super) fn latency(report: &Report, page: &mut Markup) {
     let latency = &report.summary.latency_ms;
     let named = [("p50", latency.p50), ("p90", latency.p90), ("p99", latency.p99), ("max", latency.max)];
-    let ms = |ms: u64| span(ms.into());
-    histogram("Latency", &report.details.latency_histogram, &named.map(|(name, ms)| (name, ms)), &ms, page);
+    histogram("Latency", &report.details.latency_histogram, &named, &millis, page);
 }
 
 pub(super) fn lengths(tokens: &Tokens, page: &mut Markup) {

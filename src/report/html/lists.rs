@@ -5,7 +5,7 @@ use super::markup::{Markup, count, money, plural};
 use crate::outcome::ErrorCode;
 use crate::price::{Nanos, Spelling};
 use crate::report::details::{ModelDetail, Report, TopRow, Truncated};
-use crate::summary::span;
+use crate::text::millis;
 
 /// More models than that are counted, not listed.
 const MODELS: usize = 40;
@@ -74,7 +74,7 @@ pub(super) fn top(title: &'static str, rows: &[TopRow], page: &mut Markup) {
     for row in rows {
         page.raw("<tr><td class=\"x\">").text(&row.id).raw("</td>");
         if timed {
-            page.raw("<td>").text(row.latency_ms.map(|ms| span(ms.into())).unwrap_or_default()).raw("</td>");
+            page.raw("<td>").text(row.latency_ms.map(|ms| millis(ms.into())).unwrap_or_default()).raw("</td>");
         }
         page.raw("<td>").text(count(row.tokens)).raw("</td><td>").text(money(row.usd)).raw("</td></tr>\n");
     }

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Write as _};
 
 use crate::price::Nanos;
-use crate::text::grouped;
+pub(super) use crate::text::{count, plural};
 
 /// A page, or a part of one.
 #[derive(Debug, Default)]
@@ -49,14 +49,6 @@ impl fmt::Write for Escape<'_> {
         }
         Ok(())
     }
-}
-
-pub(super) fn count(number: u64) -> String {
-    grouped(number.into())
-}
-
-pub(super) fn plural(number: u64, one: &str) -> String {
-    format!("{} {one}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
 pub(super) fn money(usd: Option<Nanos>) -> String {

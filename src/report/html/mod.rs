@@ -12,7 +12,8 @@ use ring::digest::{SHA256, digest};
 
 use crate::price::Nanos;
 use crate::report::details::{Report, Source};
-use crate::summary::{Summary, span};
+use crate::summary::Summary;
+use crate::text::millis;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -101,8 +102,8 @@ fn tiles(report: &Report, page: &mut Markup) {
     tile(page, "tokens", &count(tokens.total), &split, false);
     let latency = &summary.latency_ms;
     if let (Some(p50), Some(p90), Some(p99)) = (latency.p50, latency.p90, latency.p99) {
-        let note = format!("median; p90 {}, p99 {}", span(p90.into()), span(p99.into()));
-        tile(page, "latency", &span(p50.into()), &note, false);
+        let note = format!("median; p90 {}, p99 {}", millis(p90.into()), millis(p99.into()));
+        tile(page, "latency", &millis(p50.into()), &note, false);
     }
     let speed = &details.tokens_per_s;
     if let Some(overall) = speed.overall {
