@@ -13,7 +13,7 @@ const ID: usize = 25;
 const MODELS: usize = 10;
 
 /// An amount of money, exact and rounded.
-type Amount = (Nanos, Nanos);
+type ShownAmount = (Nanos, Nanos);
 
 impl Report {
     /// Writes the lines of [`crate::summary::Summary::table`] and those of the report.
@@ -67,7 +67,7 @@ impl Detail {
     }
 
     /// Returns the list price and the paid price of each model, rounded so that the models add up.
-    pub fn amounts(&self, spelling: Spelling) -> Vec<(Option<Amount>, Option<Amount>)> {
+    pub fn amounts(&self, spelling: Spelling) -> Vec<(Option<ShownAmount>, Option<ShownAmount>)> {
         let rounded = |part: fn(&ModelDetail) -> Option<Nanos>| {
             let all: Vec<Nanos> = self.models.iter().map(|model| part(model).unwrap_or_default()).collect();
             let shown = spelling.parts(&all);
