@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::input::Inputs;
 use crate::request::{Problem, Shape, shorten};
 
-/// Bits of the hash that choose a bucket, and bits kept in it.
+/// RowSet of the hash that choose a bucket, and bits kept in it.
 const BUCKET_BITS: u32 = 12;
 const KEPT_BITS: u32 = 32;
 

@@ -1,7 +1,5 @@
 //! `llbatch fetch`: a job's results.
 
-use std::time::Instant;
-
 use clap::Args;
 
 use super::args::{LockArgs, ResultArgs, WaitArgs};
@@ -9,11 +7,8 @@ use super::print_summary;
 use super::service::connect;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::job::batch::follow::follow;
-use crate::job::batch::{PATIENCE, Work, adopt};
-use crate::store::Turn;
-use crate::text;
-use crate::ui::Results;
+use crate::job::batch::adopt;
+use crate::job::batch::deliver::{FetchAsk, fetch};
 
 /// Download, verify and write a job's results: every row in input order, answered or with its error
 ///
@@ -45,38 +40,19 @@ pub struct Fetch {
 
 /// Runs the subcommand.
 pub fn run(args: &Fetch, ctx: &Ctx) -> Result<Exit> {
-    let began = Instant::now();
     if args.waiting.is_given() && !args.wait {
         return Err(Error::usage("--timeout and --poll need --wait"));
     }
     let delivery = args.results.resolve(ctx.json)?;
     let waiting = args.waiting.resolve(None, ctx.settings.sandbox)?;
     let service = connect(ctx)?;
-    let job = adopt::find(&args.job, service.remote(), ctx)?;
-    let shown = if delivery.output.is_some() { Results::Elsewhere } else { Results::Stdout };
-    // Who waits for the batches waits for others who do.
-    let turn = if args.wait { Turn::Wait(waiting.until) } else { args.lock.turn(None) };
-    let mut work = Work::open_in_turn(&job, service.remote(), ctx, PATIENCE, shown, turn)?;
-    let outputs = work.outputs(&delivery)?;
-    let ended = if args.wait {
-        follow(std::slice::from_mut(&mut work), waiting)?
-    } else {
-        match work.advance(false) {
-            // What there is can be written all the same.
-            Err(error) if args.partial && matches!(error.exit, Exit::TempFail | Exit::Failure) => {
-                ctx.ui.warn(&error.to_string());
-                false
-            }
-            ended => ended?,
-        }
+    let ask = FetchAsk {
+        job: adopt::find(&args.job, service.remote(), ctx)?,
+        delivery,
+        waiting: args.wait.then_some(waiting),
+        partial: args.partial,
+        wait: args.lock.turn(None),
     };
-    if !ended && !args.partial {
-        work.account()?;
-        let (open, _) = work.open_batches()?;
-        let what = if args.wait { "--timeout is over" } else { "not finished yet" };
-        return Err(Error::new(Exit::TempFail, format!("{what}: {}", text::unended(open, &work.job.id)))
-            .hint("--wait waits for the end, --partial writes what there is"));
-    }
-    let (summary, exit) = work.deliver(outputs, delivery.form.is_flat(), began)?;
-    print_summary(&summary, exit, ctx)
+    let ended = fetch(&ask, service.remote(), ctx)?;
+    print_summary(&ended.summary, ended.exit, ctx)
 }

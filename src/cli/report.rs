@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::Args;
 
@@ -10,17 +9,11 @@ use super::{print_json, print_text};
 use crate::atomic_file::AtomicFile;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::job::batch::{adopt, status as remote};
-use crate::job::spec::{inputs_of, spec_of};
-use crate::report::details::{Report as Document, Source};
+use crate::job::batch::adopt;
+use crate::job::report;
 use crate::report::html;
-use crate::report::{of_files, of_job, time_of};
-use crate::request::Shape;
-use crate::results::same_file;
-use crate::results::write_summary;
-use crate::store::{JobDb, State, Store, Transport};
-use crate::summary::Meta;
-use crate::text;
+use crate::results::{same_file, write_summary};
+use crate::store::Store;
 
 /// Report on a job or on results files: money, tokens, latency, errors
 ///
@@ -54,11 +47,11 @@ pub struct Report {
 pub fn run(args: &Report, ctx: &Ctx) -> Result<Exit> {
     distinct(args)?;
     let document = match files(args, ctx)? {
-        Some(files) => from_files(files, args.batch, ctx)?,
+        Some(files) => report::of_results(files, args.batch, ctx)?,
         None if args.batch => {
             return Err(Error::usage("--batch is for results files; a job knows how it was paid for"));
         }
-        None => from_job(&args.names[0], ctx)?,
+        None => report::of_named(&args.names[0], ctx)?,
     };
     if let Some(path) = &args.summary {
         write_summary(&document.summary, AtomicFile::create(path, 0o666)?)?;
@@ -150,96 +143,5 @@ fn job_named(name: &str, ctx: &Ctx) -> Result<bool> {
         // There are several: the error that says so comes later.
         Err(error) if error.exit == Exit::Usage => Ok(error.hint.is_none()),
         Err(error) => Err(error),
-    }
-}
-
-fn from_files(files: &[String], batch_price: bool, ctx: &Ctx) -> Result<Document> {
-    let read = of_files(files, ctx.settings.prices.clone(), batch_price)?;
-    for warning in &read.warnings {
-        ctx.ui.warn(warning);
-    }
-    let (answered, failed) = (read.folded.totals.succeeded(), read.folded.totals.failed());
-    let state = match (answered, failed) {
-        (_, 0) => State::Completed,
-        (0, _) => State::Failed,
-        _ => State::Partial,
-    };
-    let (exit, reason) = ended(failed);
-    let summary = read.folded.totals.summary(&Meta {
-        job: None,
-        transport: None,
-        state: state.as_str().to_owned(),
-        duration: Duration::ZERO,
-        estimated: false,
-        exit,
-        reason,
-        next: None,
-        routes: Vec::new(),
-    });
-    Ok(read.folded.details.report(summary, Source::Files { files: files.to_vec(), batch_price }, None))
-}
-
-fn from_job(name: &str, ctx: &Ctx) -> Result<Document> {
-    let store = Store::open(&ctx.settings.state_dir.value)?;
-    let job = adopt::find_local(name, &store, &store.ledger()?)?;
-    let Some(remote::Seen { job, batches }) = remote::look(vec![job], &store)?.pop() else {
-        return Err(Error::usage(format!("no job `{name}`")));
-    };
-    let path = store.job_path(&job.id);
-    if !path.exists() {
-        return Err(Error::new(Exit::NoInput, format!("{}: its rows are not here any more", job.id))
-            .hint("`llbatch report FILE` reports on its results file"));
-    }
-    let db = JobDb::open(&path)?;
-    let input = || {
-        let spec = spec_of(&job)?;
-        Ok((inputs_of(&spec, &store, &job.id)?, Shape::new(&spec.params)?))
-    };
-    let folded = of_job(&db, ctx.settings.prices.clone(), job.total, input)?;
-    let flags = spec_of(&job).map_or_else(|_| String::new(), |spec| ctx.flags(&spec.service));
-    let batch = job.transport == Transport::Batch;
-    let (exit, reason) = match job.state {
-        State::Running | State::Preparing if batch => (Exit::TempFail, "not finished yet".to_owned()),
-        State::Running | State::Preparing => (Exit::TempFail, "still running".to_owned()),
-        State::Interrupted => (Exit::TempFail, "not finished; its command, typed again, goes on".to_owned()),
-        _ if folded.totals.succeeded() + folded.totals.failed() < job.total => {
-            let why = if batch { "its results have not been fetched yet" } else { "not finished" };
-            (Exit::TempFail, why.to_owned())
-        }
-        _ => ended(folded.totals.failed()),
-    };
-    let passes = folded.totals.failures().any(|code| !code.is_permanent());
-    let next = match exit {
-        Exit::Ok => None,
-        Exit::TempFail if batch => Some(format!("llbatch fetch {}{flags} --wait -o FILE", job.id)),
-        Exit::RowsFailed => passes.then(|| format!("llbatch retry {}{flags}", job.id)),
-        _ if job.state == State::Running => None,
-        _ => Some(format!("llbatch run{flags} --resume={} -o FILE", job.id)),
-    };
-    let summary = folded.totals.summary(&Meta {
-        job: Some(job.id.clone()),
-        transport: Some(job.transport.as_str().to_owned()),
-        state: job.state.as_str().to_owned(),
-        duration: Duration::from_millis(job.active_ms),
-        estimated: false,
-        exit,
-        reason,
-        next,
-        routes: spec_of(&job).map_or_else(|_| Vec::new(), |spec| spec.routes),
-    });
-    let seconds = time_of(&job, &batches).map(|time| time.as_secs_f64());
-    let source = Source::Job {
-        name: job.name.clone(),
-        created_at: jiff::Timestamp::from_millisecond(job.created_at).unwrap_or_default().to_string(),
-        input: job.input.clone(),
-    };
-    Ok(folded.details.report(summary, source, seconds))
-}
-
-/// How something ended of which every row has its end.
-fn ended(failed: u64) -> (Exit, String) {
-    match failed {
-        0 => (Exit::Ok, "done".to_owned()),
-        _ => (Exit::RowsFailed, format!("{} failed", text::plural(failed, "row"))),
     }
 }

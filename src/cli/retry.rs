@@ -7,10 +7,9 @@ use super::service::connect;
 use super::{print_json, print_summary, print_text, status};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::job::batch::{PATIENCE, Work, adopt, rescue};
+use crate::job::batch::adopt;
+use crate::job::batch::retry::{Retried, RetryAsk, Via, retry};
 use crate::store::Transport;
-use crate::text;
-use crate::ui::Results;
 
 /// Send failed, missing and expired rows again, within the same job
 ///
@@ -47,86 +46,37 @@ pub struct Retry {
 pub fn run(args: &Retry, ctx: &Ctx) -> Result<Exit> {
     let service = connect(ctx)?;
     let job = adopt::find(&args.job, service.remote(), ctx)?;
-    let batch = match args.via.as_deref() {
-        Some(via) => via == "batch",
-        None => job.transport == Transport::Batch,
-    };
+    let batch = args.via.as_deref().map_or(job.transport == Transport::Batch, |via| via == "batch");
     if batch && args.speed.is_given() {
         return Err(
             Error::usage("batches have no --concurrency, rates or timeouts").hint("these go with --via realtime")
         );
     }
+    let via = if batch { Via::Batch } else { Via::Realtime(args.speed.options(None, ctx)?) };
     let id = job.id.clone();
-    let turn = args.lock.turn(None);
-    let mut work = Work::open_in_turn(&job, service.remote(), ctx, PATIENCE, Results::Elsewhere, turn)?;
-    if work.open_batches()?.1 > 0 {
-        // Its submission was cut short: that comes first, and may be all there is to do.
-        work.admit_unsent(args.cost.max_cost, args.cost.allow_unpriced)?;
-        ctx.ui.note(&format!("{id}: submitting what its command did not get to"));
-        work.submit(false)?;
-    }
-    if !work.advance(false)? {
-        let (open, _) = work.open_batches()?;
-        return Err(Error::new(Exit::TempFail, text::unended(open, &id)).hint(format!(
-            "`llbatch wait {id}{0}` waits for the end, `llbatch cancel {id}{0}` brings it about",
-            work.flags()
-        )));
-    }
-    if batch && !work.spec.params.endpoint.in_batches() {
-        return Err(Error::usage(format!(
-            "{id} asks {}, which Together's batches do not serve",
-            work.spec.params.endpoint
-        ))
-        .hint("--via realtime"));
-    }
-    work.account()?;
-    if !args.dry_run && batch {
-        work.keep_input()?;
-        work.account_lost()?;
-    }
-    let again = work.again(args.all, batch)?;
-    let left = if again.left > 0 {
-        format!("; {} failed for good and stay as they are (--all sends them too)", text::plural(again.left, "row"))
-    } else {
-        String::new()
+    let ask = RetryAsk {
+        job,
+        via,
+        all: args.all,
+        dry_run: args.dry_run,
+        limit: args.cost.limit(),
+        wait: args.lock.turn(None),
     };
-    if again.rows.is_empty() {
-        ctx.ui.note(&format!("{id}: no row to send again{left}"));
-        if !ctx.json {
-            print_text(&format!("{id}\n"), ctx)?;
+    let announce = |job: &str| if ctx.json { Ok(()) } else { print_text(&format!("{job}\n"), ctx) };
+    match retry(ask, service.remote(), ctx, &announce)? {
+        Retried::Nothing(exit) => Ok(exit),
+        Retried::Batches { flags, refused } => {
+            if ctx.json {
+                print_json(&status::document(&[id.as_str()], ctx)?, ctx)?;
+            } else {
+                ctx.ui.hint(&format!("`llbatch wait {id}{flags}`, then `llbatch fetch {id}{flags} -o FILE`"));
+            }
+            Ok(if refused > 0 { Exit::RowsFailed } else { Exit::Ok })
         }
-        return Ok(if again.left > 0 { Exit::RowsFailed } else { Exit::Ok });
-    }
-    let price = if batch { "at the batch price" } else { "at the realtime price" };
-    let cost = again.cost.map_or_else(|| "an unknown amount".to_owned(), |usd| format!("about {}", usd.human()));
-    ctx.ui.note(&format!("{id}: {} to send again, {cost} {price}{left}", text::plural(again.rows.len() as u64, "row")));
-    if args.dry_run {
-        return Ok(Exit::Ok);
-    }
-    if !ctx.json {
-        print_text(&format!("{id}\n"), ctx)?;
-    }
-    if batch {
-        let reserve = work.admit_again(&again, args.cost.max_cost, args.cost.allow_unpriced)?;
-        work.plan_again(&again.rows, reserve)?;
-        work.submit(false)?;
-        let flag = work.flags();
-        work.progress.finish();
-        let refused = work.refused()?;
-        drop(work);
-        if ctx.json {
-            print_json(&status::document(&[id.as_str()], ctx)?, ctx)?;
-        } else {
-            ctx.ui.hint(&format!("`llbatch wait {id}{flag}`, then `llbatch fetch {id}{flag} -o FILE`"));
+        Retried::Answered { flags, ended } => {
+            let exit = print_summary(&ended.summary, ended.exit, ctx)?;
+            ctx.ui.hint(&format!("`llbatch fetch {id}{flags} -o FILE` writes the results"));
+            Ok(exit)
         }
-        return Ok(if refused > 0 { Exit::RowsFailed } else { Exit::Ok });
     }
-    let options = args.speed.options(work.spec.params.endpoint, None, ctx)?;
-    let flag = work.flags();
-    drop(work);
-    let cost = (args.cost.max_cost, args.cost.allow_unpriced);
-    let (summary, exit) = rescue::realtime(&id, options, cost, (args.all, false, turn), None, service.remote(), ctx)?;
-    let exit = print_summary(&summary, exit, ctx)?;
-    ctx.ui.hint(&format!("`llbatch fetch {id}{flag} -o FILE` writes the results"));
-    Ok(exit)
 }

@@ -1,4 +1,4 @@
-//! `llbatch run`: flags become a [`Plan`].
+//! `llbatch run`
 
 use std::path::PathBuf;
 
@@ -9,8 +9,7 @@ use super::service::connect;
 use super::{check, print_summary};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::job::ask::Again;
-use crate::job::ask::{Plan, Resume};
+use crate::job::ask::{Ask, RetryFilter, Reuse, Role, RunAsk, Start};
 use crate::job::run;
 
 /// Answer every row over realtime, many requests at a time under a rate limiter
@@ -64,14 +63,9 @@ Examples:
 
 /// Runs the subcommand.
 pub fn run(args: Run, ctx: &Ctx) -> Result<Exit> {
-    let stdin = args.input.stdin()?;
-    let resume = match (&args.resume, args.fresh) {
-        (_, true) => Resume::Fresh,
-        (None, false) => Resume::Auto,
-        (Some(job), false) if job.is_empty() => Resume::Last,
-        (Some(job), false) => Resume::Job(job.clone()),
-    };
-    if args.input.inputs.is_empty() && !matches!(resume, Resume::Job(_)) {
+    args.input.stdin()?;
+    let named = args.resume.clone().filter(|job| !job.is_empty());
+    if args.input.inputs.is_empty() && named.is_none() {
         return Err(Error::usage("no INPUT: name files, or `-` for standard input")
             .hint("llbatch run prompts.jsonl -o out.jsonl"));
     }
@@ -80,32 +74,29 @@ pub fn run(args: Run, ctx: &Ctx) -> Result<Exit> {
     if args.dry && !args.input.inputs.is_empty() {
         return check::show(&args.input, args.tokenizer.as_deref(), None, ctx);
     }
-    let params = args.input.params(ctx.settings.run.model.as_deref())?;
+    let input = args.input.spec(ctx.settings.run.model.as_deref())?;
     let deadline = args.deadline.as_deref().map(deadline).transpose()?;
-    let options = args.speed.options(params.endpoint, deadline, ctx)?;
+    let options = args.speed.options(deadline, ctx)?;
     let service = connect(ctx)?;
-    let plan = Plan {
-        inputs: if stdin { Vec::new() } else { args.input.inputs.clone() },
-        stdin,
-        shaped: args.input.shapes_requests(),
-        input_format: args.input.format(),
-        params,
-        skip_invalid: args.input.skip_invalid,
-        max_problems: args.input.max_problems,
-        name: args.name,
-        resume,
-        again: Again::All,
-        beside_batches: false,
-        turn: args.lock.turn(deadline),
-        takes_over: true,
-        max_cost: args.cost.max_cost,
-        whole_job: true,
-        allow_unpriced: args.cost.allow_unpriced,
-        options,
-        delivery,
-        service: service.name.clone(),
-        account: service.account.clone(),
+    let start = match named {
+        Some(job) if args.input.inputs.is_empty() => {
+            Start::Continue { job, flags: args.input.shapes_requests().then_some(input.flags) }
+        }
+        resume => Start::New { input, resume },
     };
-    let (summary, exit) = run::run(plan, &service.client, ctx)?;
-    print_summary(&summary, exit, ctx)
+    let ask = Ask {
+        start,
+        problems: args.input.problems(),
+        name: args.name,
+        limit: args.cost.limit(),
+        wait: args.lock.turn(deadline),
+    };
+    let reuse = match (args.resume, args.fresh) {
+        (_, true) => Reuse::Nothing,
+        (None, false) => Reuse::Interrupted,
+        (Some(_), false) => Reuse::Last,
+    };
+    let ask = RunAsk { ask, reuse, retry: RetryFilter::All, role: Role::Run, options, delivery };
+    let ended = run::run(ask, service.remote(), ctx)?;
+    print_summary(&ended.summary, ended.exit, ctx)
 }

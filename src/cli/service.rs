@@ -6,7 +6,7 @@ use super::sandbox;
 use crate::api::{Client, ClientOptions, canonical_base};
 use crate::context::Ctx;
 use crate::error::{Error, Result};
-use crate::job::batch::Remote;
+use crate::job::remote::Remote;
 use crate::sandbox::Handle;
 
 /// A client and who is at the other end.

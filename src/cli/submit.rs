@@ -1,23 +1,17 @@
 //! `llbatch submit`: inputs become Together batches.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::args::{CostArgs, InputArgs, LockArgs, ResultArgs, WaitArgs, deadline};
+use super::args::{CostArgs, InputArgs, LockArgs, ResultArgs, SpeedArgs, WaitArgs, deadline};
 use super::service::connect;
 use super::{check, print_json, print_summary, print_text, status};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::job::batch::follow::{Waiting, follow};
-use crate::job::batch::rescue::{self, Rescue};
-use crate::job::batch::submit::{self, Entered, Order};
-use crate::job::batch::{PATIENCE, Remote, Work};
-use crate::price::Nanos;
-use crate::store::Turn;
-use crate::text;
-use crate::ui::Results;
+use crate::job::batch::follow::Waiting;
+use crate::job::batch::rescue::RescueAsk;
+use crate::job::batch::submit::{self, SubmitAsk, Submitted, WaitAsk};
 
 /// Submit rows as Together batch jobs, at the batch price
 ///
@@ -79,161 +73,73 @@ Examples:
 
 /// Runs the subcommand.
 pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
-    let began = Instant::now();
-    let stdin = args.input.stdin()?;
-    if args.input.inputs.is_empty() {
-        return Err(
-            Error::usage("no INPUT: name files, or `-` for standard input").hint("llbatch submit prompts.jsonl")
-        );
-    }
     let wait = args.wait || args.deadline.is_some();
-    if !wait && (args.results.is_given() || args.waiting.is_given()) {
-        return Err(Error::usage("results and waiting need --wait")
-            .hint("without it, `llbatch fetch last -o FILE` gets the results later"));
-    }
-    args.input.batch_endpoint()?;
+    args.checked(wait)?;
+    let auto = args.via == "auto";
     if args.dry_run {
-        let auto = args.via == "auto";
         let most = args.cost.max_cost.filter(|_| !auto);
         return check::show_via(&args.input, args.tokenizer.as_deref(), (most, auto), ctx);
     }
-    let params = args.input.params(ctx.settings.run.model.as_deref())?;
-    let delivery = if wait { Some(args.results.resolve(ctx.json)?) } else { None };
+    let input = args.input.spec(ctx.settings.run.model.as_deref())?;
     let until = args.deadline.as_deref().map(deadline).transpose()?;
     let waiting = args.waiting.resolve(until, ctx.settings.sandbox)?;
+    let speed = || SpeedArgs::default().options(None, ctx);
+    let delivery = if wait { Some(args.delivery(waiting, ctx)?) } else { None };
     let service = connect(ctx)?;
-    let to_stdout = delivery.as_ref().is_some_and(|delivery| delivery.output.is_none());
-    let shown = if to_stdout { Results::Stdout } else { Results::Elsewhere };
-    let order = Order {
-        inputs: if stdin { Vec::new() } else { args.input.inputs.clone() },
-        stdin,
-        input_format: args.input.format(),
-        params,
-        skip_invalid: args.input.skip_invalid,
-        max_problems: args.input.max_problems,
+    let to_stdout = delivery.as_ref().is_some_and(|wait| wait.delivery.output.is_none());
+    let ask = SubmitAsk {
+        input,
+        problems: args.input.problems(),
         name: args.name.clone(),
         again: args.again,
         require_discount: args.require_discount,
-        auto: args.via == "auto",
-        max_cost: args.cost.max_cost,
-        allow_unpriced: args.cost.allow_unpriced,
-        patience: PATIENCE,
-        turn: args.lock.turn(waiting.until),
+        auto: auto.then(speed).transpose()?,
+        limit: args.cost.limit(),
+        wait: args.lock.turn(waiting.until),
+        delivery,
     };
-    let Entered { mut work, known } = submit::enter(&order, service.remote(), ctx, shown)?;
-    // Before money is spent.
-    let outputs = match delivery.as_ref().map(|delivery| work.outputs(delivery)).transpose() {
-        Ok(outputs) => outputs,
-        // Nothing has been sent: no trace is left of a job that cannot be delivered.
-        Err(error) if !known => {
-            work.unplan()?;
-            return Err(error);
-        }
-        Err(error) => return Err(error),
-    };
-    work.opening(known)?;
-    let id = work.job.id.clone();
-    if !to_stdout && !ctx.json {
-        print_text(&format!("{id}\n"), ctx)?;
-    }
-    work.courier.options.until = waiting.until;
-    let sent = work.submit(false);
-    match sent {
-        // It is tried again while waiting for the others; at the deadline, if there is one, the rescue takes over.
-        Err(error) if wait && (error.exit == Exit::TempFail || (args.rescue && error.exit == Exit::Failure)) => {
-            ctx.ui.warn(&error.to_string());
-        }
-        sent => sent?,
-    }
-    work.courier.options.until = None;
-    if args.via == "auto" {
-        work = match realtime_part(work, args, order.turn, service.remote(), shown, ctx)? {
-            Ok(work) => work,
-            Err(stopped) => return Ok(stopped),
-        };
-    }
-    let (Some(outputs), Some(delivery)) = (outputs, delivery) else {
-        work.progress.finish();
-        let refused = work.refused()?;
-        if ctx.json {
-            drop(work);
-            print_json(&status::document(&[id.as_str()], ctx)?, ctx)?;
-        } else {
-            ctx.ui.hint(&format!(
-                "`llbatch status {id}{0}`, `llbatch wait {id}{0}`, `llbatch fetch {id}{0} -o FILE`",
-                work.flags()
-            ));
-        }
-        return Ok(if refused > 0 { Exit::RowsFailed } else { Exit::Ok });
-    };
-    let flat = delivery.form.is_flat();
-    let waiting = Waiting { submitting: true, ..waiting };
-    let ended = match follow(std::slice::from_mut(&mut work), waiting) {
-        Err(error) if args.rescue && matches!(error.exit, Exit::TempFail | Exit::Failure) => {
-            ctx.ui.warn(&error.to_string());
-            while !work.hold()? {
-                std::thread::sleep(Duration::from_millis(500));
+    let announce = |job: &str| if to_stdout || ctx.json { Ok(()) } else { print_text(&format!("{job}\n"), ctx) };
+    match submit::submit(ask, service.remote(), ctx, &announce)? {
+        Submitted::Delivered(ended) => print_summary(&ended.summary, ended.exit, ctx),
+        Submitted::Stopped(exit) => Ok(exit),
+        Submitted::Created { job, flags, refused } => {
+            if ctx.json {
+                print_json(&status::document(&[job.as_str()], ctx)?, ctx)?;
+            } else {
+                ctx.ui.hint(&format!(
+                    "`llbatch status {job}{flags}`, `llbatch wait {job}{flags}`, `llbatch fetch {job}{flags} -o FILE`"
+                ));
             }
-            false
+            Ok(if refused > 0 { Exit::RowsFailed } else { Exit::Ok })
         }
-        ended => ended?,
-    };
-    // What expired or failed before the deadline is rescued as well.
-    if args.rescue && !(ended && work.again(false, false)?.rows.is_empty()) {
-        let options = super::args::SpeedArgs::default().options(work.spec.params.endpoint, None, ctx)?;
-        // The deadline is over by now; whoever still works on the job will not take long.
-        let turn = args.lock.turn(None);
-        let (max_cost, allow_unpriced) = (args.cost.max_cost, args.cost.allow_unpriced);
-        let rescue = Rescue { delivery, options, max_cost, allow_unpriced, turn };
-        let (summary, exit) = rescue::rescue(work, rescue, outputs, service.remote(), ctx)?;
-        return print_summary(&summary, exit, ctx);
     }
-    if ended {
-        let (summary, exit) = work.deliver(outputs, flat, began)?;
-        return print_summary(&summary, exit, ctx);
-    }
-    work.account()?;
-    too_late(&work, args.deadline.is_some())
 }
 
-/// `--via auto`: the rows that no batch is to answer, now. An exit code if that was stopped.
-fn realtime_part<'a>(
-    work: Work<'a>,
-    args: &Submit,
-    turn: Turn,
-    remote: Remote<'a>,
-    shown: Results,
-    ctx: &'a Ctx,
-) -> Result<Result<Work<'a>, Exit>> {
-    let rows = work.beside_batches()?;
-    if rows == 0 {
-        return Ok(Ok(work));
+impl Submit {
+    /// Refuses flags that do not go together. `wait`: the results are wanted at once.
+    fn checked(&self, wait: bool) -> Result<()> {
+        self.input.stdin()?;
+        if self.input.inputs.is_empty() {
+            return Err(
+                Error::usage("no INPUT: name files, or `-` for standard input").hint("llbatch submit prompts.jsonl")
+            );
+        }
+        if !wait && (self.results.is_given() || self.waiting.is_given()) {
+            return Err(Error::usage("results and waiting need --wait")
+                .hint("without it, `llbatch fetch last -o FILE` gets the results later"));
+        }
+        self.input.batch_endpoint()?;
+        Ok(())
     }
-    ctx.ui.note(&format!("{} at realtime now", text::plural(rows, "row")));
-    // What the batches may cost is gone from the limit, and what an interrupted command has spent at realtime.
-    let most = work.most()? + work.spent_at_realtime()?;
-    let limit = args.cost.max_cost.map(|limit| Nanos((limit.0 - most.0).max(0)));
-    let options = super::args::SpeedArgs::default().options(work.spec.params.endpoint, None, ctx)?;
-    let (job, patience) = (work.job.clone(), work.courier.options.patience);
-    work.progress.finish();
-    drop(work);
-    let cost = (limit, args.cost.allow_unpriced);
-    let (summary, exit) = rescue::realtime(&job.id, options, cost, (false, true, turn), None, remote, ctx)?;
-    if !matches!(exit, Exit::Ok | Exit::RowsFailed) {
-        ctx.ui.warn(&format!("the rows for realtime: {}", summary.exit.reason));
-        return Ok(Err(exit));
-    }
-    Work::open_in_turn(&job, remote, ctx, patience, shown, turn).map(Ok)
-}
 
-fn too_late(work: &Work<'_>, deadline: bool) -> Result<Exit> {
-    let (exit, what) =
-        if deadline { (Exit::Budget, "the deadline was reached") } else { (Exit::TempFail, "--timeout is over") };
-    let (open, _) = work.open_batches()?;
-    let count = text::unended(open, &work.job.id);
-    Err(Error::new(exit, format!("{what}; {count}, and will go on")).hint(format!(
-        "`llbatch wait {0}{1}` goes on waiting; `llbatch fetch {0}{1} --partial -o FILE` writes what there is",
-        work.job.id,
-        work.flags()
-    )))
+    fn delivery(&self, waiting: Waiting, ctx: &Ctx) -> Result<WaitAsk> {
+        // The deadline is over when a rescue begins; a process that still works on the job will not take long.
+        let rescue = || Ok(RescueAsk { speed: SpeedArgs::default().options(None, ctx)?, wait: self.lock.turn(None) });
+        Ok(WaitAsk {
+            delivery: self.results.resolve(ctx.json)?,
+            waiting,
+            deadline: self.deadline.is_some(),
+            rescue: self.rescue.then(rescue).transpose()?,
+        })
+    }
 }

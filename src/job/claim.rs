@@ -1,23 +1,30 @@
-//! Which job a command works on: the one it began, another one by name, or a new one.
+//! The job that a command works on: the one it began, another one by name, or a new one.
+//!
+//! # What a claim is
+//!
+//! A *lock* says which process works on a job; it is the kernel's and dies with the process. A *claim* says which rows may
+//! have been sent. Before rows up to *n* are sent, "rows up to *n*" is on disk in the job's file. After a kill, the rows of
+//! the claim without an outcome are those that may have been paid for without an answer: the next run names them, counts
+//! their worst cost as at risk, and sends them again. A finished run releases its claim.
 
-use std::io::{BufWriter, Read, Write};
-
-use super::ask::{Plan, Resume};
-use super::spec::{Sound, Spec, describe, inputs_of, spec_of};
+use super::ask::{Ask, InputSource, Reuse, Role, RunAsk, Start};
+use super::spec::{CleanCheck, Spec, inputs_of, spec_of};
 use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Inputs};
-use crate::store::{BatchJob, Job, Ledger, Lock, State, Store, Transport};
+use crate::store::{BatchJob, Job, Ledger, Lock, State, Store, Transport, Turn};
 use crate::ui::Ui;
 
-/// Where the rows come from.
+/// The rows of a run: files, standard input kept in a file, or what an earlier job read.
 #[derive(Debug)]
 pub struct Source {
     /// What is kept of the command.
     pub spec: Spec,
     /// The files to read.
     pub inputs: Inputs,
-    /// Standard input, not yet kept under its job's name.
+    /// [`Inputs::stamp`] before anything was read.
+    pub stamp: Option<String>,
+    /// Standard input, not yet kept under the name of its job.
     spool: Option<tempfile::NamedTempFile>,
     /// The job that `--resume=JOB` names.
     named: Option<Job>,
@@ -25,8 +32,6 @@ pub struct Source {
     key: String,
     /// The inputs as typed.
     shown: String,
-    /// [`Inputs::stamp`] before anything was read.
-    pub stamp: Option<String>,
 }
 
 /// A job that this process alone works on.
@@ -39,221 +44,207 @@ pub struct Claimed {
     /// Another process finished it while this one waited: it is taken as it is.
     pub finished: bool,
     /// What an earlier check of the input found.
-    pub sound: Option<Sound>,
+    pub clean: Option<CleanCheck>,
     locks: Vec<Lock>,
 }
 
-/// Finds out what to read: files, standard input (kept in a file), or what an earlier job read.
-///
-/// # Errors
-/// 2 for a job that is not there or belongs to another service, 66 for input that cannot be read.
-pub fn source(plan: &Plan, store: &Store, ledger: &Ledger) -> Result<Source> {
-    let named = match &plan.resume {
-        Resume::Job(name) => Some(ledger.find(name)?),
-        _ => None,
-    };
-    let again = named.as_ref().filter(|_| plan.inputs.is_empty() && !plan.stdin);
-    let mut spec = match again {
-        Some(job) => spec_of(job)?,
-        None => Spec {
-            version: 1,
-            service: plan.service.clone(),
-            inputs: plan.inputs.iter().map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone())).collect(),
-            spooled: plan.stdin,
-            input_format: plan.input_format,
-            params: plan.params.clone(),
-            skip_invalid: false,
-            checked: None,
-            kept: Vec::new(),
-            routes: Vec::new(),
-        },
-    };
-    if let Some(job) = named.as_ref().filter(|job| again.is_none() && job.transport == Transport::Batch) {
-        return Err(
-            Error::usage(format!("{} is a batch job: its input is kept with it", job.id)).hint("leave INPUT out")
-        );
-    }
-    if again.is_some() && plan.shaped && (plan.params != spec.params || plan.input_format != spec.input_format) {
-        return Err(Error::usage(
-            "without INPUT a job goes on with the requests it began with; these flags would change them",
-        )
-        .hint("name the INPUT as well: rows whose request changes are sent, the others keep their answers"));
-    }
-    spec.checked = None;
-    spec.skip_invalid |= plan.skip_invalid;
-    let service = named.as_ref().map(spec_of).transpose()?.map_or_else(|| spec.service.clone(), |spec| spec.service);
-    if service != plan.service {
-        let hint =
-            if service == "sandbox" { "add --sandbox" } else { "leave --sandbox out, or give the same --base-url" };
-        return Err(
-            Error::usage(format!("that job ran against {service}, this command is for {}", plan.service)).hint(hint)
-        );
-    }
-    let format = spec.input_format.unwrap_or(Format::Jsonl);
-    let (inputs, spool, content) = match again {
-        // Messages name files as they were typed.
-        Some(job) => (inputs_of(&spec, store, &job.id)?, None, String::new()),
-        _ if spec.spooled => {
-            let (file, hash) = spool_stdin(store)?;
-            (Inputs::spooled(file.path().to_owned(), "-", format), Some(file), hash)
+impl Source {
+    /// Finds out what to read.
+    ///
+    /// # Errors
+    /// 2 for a job that is unknown or belongs to another service, 66 for input that cannot be read.
+    pub fn open(ask: &Ask, service: &str, store: &Store, ledger: &Ledger) -> Result<Self> {
+        match &ask.start {
+            Start::Continue { job, flags } => {
+                let job = ledger.find(job)?;
+                let spec = spec_of(&job)?;
+                if flags.as_ref().is_some_and(|flags| flags.params != spec.params || flags.format != spec.input_format)
+                {
+                    return Err(Error::usage(
+                        "without INPUT a job goes on with the requests it began with; these flags would change them",
+                    )
+                    .hint(
+                        "name the INPUT as well: rows whose request changes are sent, the others keep their answers",
+                    ));
+                }
+                Self::of_job(job, spec, ask, service, store)
+            }
+            Start::New { input, resume } => {
+                let named = resume.as_ref().map(|name| ledger.find(name)).transpose()?;
+                if let Some(job) = &named {
+                    if job.transport == Transport::Batch {
+                        return Err(Error::usage(format!("{} is a batch job: its input is kept with it", job.id))
+                            .hint("leave INPUT out"));
+                    }
+                    same_service(&spec_of(job)?.service, service)?;
+                }
+                let spec = Spec::new(service, input, ask.problems.skip_invalid);
+                Self::of_input(&input.source, spec, named, store)
+            }
         }
-        None => (Inputs::resolve(&plan.inputs, spec.input_format)?, None, String::new()),
-    };
-    let typed = if plan.inputs.is_empty() { &spec.inputs } else { &plan.inputs };
-    let shown = if spec.spooled {
-        "-".to_owned()
-    } else {
-        typed.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(" ")
-    };
-    let key = match again {
-        Some(job) => job.key.clone(),
-        None => key_of(&spec, &content),
-    };
-    let stamp = inputs.stamp();
-    Ok(Source { spec, inputs, spool, named, key, shown, stamp })
-}
-
-/// The same command has the same key: same inputs, same parameters, same service.
-fn key_of(spec: &Spec, content: &str) -> String {
-    let parts = serde_json::json!([spec.service, spec.inputs, spec.input_format, spec.params, content]);
-    blake3::hash(parts.to_string().as_bytes()).to_hex()[..32].to_owned()
-}
-
-/// Keeps standard input in a file; says what its content's hash is.
-///
-/// # Errors
-/// 66 if it cannot be read, 74 if it cannot be kept.
-pub fn spool_stdin(store: &Store) -> Result<(tempfile::NamedTempFile, String)> {
-    let file = store.spool()?;
-    let mut writer = BufWriter::with_capacity(256 << 10, file);
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 64 << 10];
-    let mut stdin = std::io::stdin().lock();
-    loop {
-        let read = match stdin.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(n) => n,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(Error::new(Exit::NoInput, "standard input cannot be read").because(e)),
-        };
-        hasher.update(&buffer[..read]);
-        writer.write_all(&buffer[..read]).map_err(|e| Error::io("standard input cannot be kept", e))?;
     }
-    let file = writer.into_inner().map_err(|e| Error::io("standard input cannot be kept", e.into_error()))?;
-    file.as_file().sync_all().map_err(|e| Error::io("standard input cannot be kept", e))?;
-    Ok((file, hasher.finalize().to_hex().to_string()))
+
+    fn of_job(job: Job, mut spec: Spec, ask: &Ask, service: &str, store: &Store) -> Result<Self> {
+        same_service(&spec.service, service)?;
+        spec.checked = None;
+        spec.skip_invalid |= ask.problems.skip_invalid;
+        let inputs = inputs_of(&spec, store, &job.id)?;
+        let shown = if spec.spooled { InputSource::Stdin } else { InputSource::Files(spec.inputs.clone()) }.shown();
+        Ok(Self { stamp: inputs.stamp(), inputs, spool: None, key: job.key.clone(), named: Some(job), spec, shown })
+    }
+
+    fn of_input(source: &InputSource, spec: Spec, named: Option<Job>, store: &Store) -> Result<Self> {
+        let (inputs, spool, content) = match source {
+            // Messages name files as they were typed.
+            InputSource::Files(files) => (Inputs::resolve(files, spec.input_format)?, None, String::new()),
+            InputSource::Stdin => {
+                let spooled = store.spool_stdin()?;
+                let format = spec.input_format.unwrap_or(Format::Jsonl);
+                (Inputs::spooled(spooled.file.path().to_owned(), "-", format), Some(spooled.file), spooled.hash)
+            }
+        };
+        let key = spec.key(&content);
+        Ok(Self { stamp: inputs.stamp(), inputs, spool, named, key, spec, shown: source.shown() })
+    }
 }
 
-/// Finds the job to go on with, or describes a new one; nobody else can do the same at the same time.
-///
-/// # Errors
-/// 75 if another process works on it, 2 if there is nothing to resume.
-pub fn claim(store: &Store, ledger: &Ledger, plan: &Plan, source: &Source, ui: &Ui) -> Result<Claimed> {
-    let take = |name: &str, what: &str| {
-        let say = |holder: &str| ui.note(&format!("{holder} works on {what}; waiting for it"));
-        store.lock_in_turn(name, plan.turn, &say)?.ok_or_else(|| {
-            let hint = if plan.takes_over {
+/// Refuses a job of another service.
+fn same_service(theirs: &str, ours: &str) -> Result<()> {
+    if theirs == ours {
+        return Ok(());
+    }
+    let hint = if theirs == "sandbox" { "add --sandbox" } else { "leave --sandbox out, or give the same --base-url" };
+    Err(Error::usage(format!("that job ran against {theirs}, this command is for {ours}")).hint(hint))
+}
+
+/// Takes the locks of a command and of its job, one after the other.
+struct Locks<'a> {
+    store: &'a Store,
+    ui: &'a Ui,
+    wait: Turn,
+    role: Role,
+    taken: Vec<Lock>,
+}
+
+impl Locks<'_> {
+    fn take(&mut self, name: &str, what: &str) -> Result<()> {
+        let say = |holder: &str| self.ui.note(&format!("{holder} works on {what}; waiting for it"));
+        let lock = self.store.lock_in_turn(name, self.wait, &say)?.ok_or_else(|| {
+            let hint = if self.role.adopts_result() {
                 "--wait-lock waits for it, and writes the same results without paying again; --fresh starts a second job, and pays for it"
             } else {
                 "--wait-lock waits for it"
             };
-            Error::new(Exit::TempFail, format!("{what} is being worked on by {}", store.holder(name))).hint(hint)
-        })
-    };
-    let mut locks = Vec::new();
-    if plan.resume != Resume::Fresh {
-        locks.push(take(&source.key, "this very command")?);
+            Error::new(Exit::TempFail, format!("{what} is being worked on by {}", self.store.holder(name))).hint(hint)
+        })?;
+        self.taken.push(lock);
+        Ok(())
     }
-    // Who waited for that process waited for its job: what it has ended is not to be paid for again.
-    let waited_for = match locks.first().and_then(Lock::waited_for).filter(|_| plan.takes_over) {
-        Some(id) => ledger.get(id)?,
-        None => None,
-    };
-    let found = match (&plan.resume, &source.named) {
-        // As it stands now: this process may have waited.
-        (_, Some(job)) => Some(ledger.find(&job.id)?),
-        (Resume::Fresh | Resume::Job(_), None) => None,
-        (Resume::Auto, None) => match &waited_for {
-            Some(job) => Some(job.clone()),
-            None => ledger.last_of(&source.key)?.filter(|job| !job.state.ended()),
-        },
-        (Resume::Last, None) => Some(ledger.last_of(&source.key)?.ok_or_else(|| {
-            Error::usage("this command has no earlier job to resume")
-                .hint("leave --resume out, or name a job: --resume=JOB")
-        })?),
-    };
-    let spec = describe(&source.spec)?;
-    if let Some(mut job) = found {
-        locks.push(take(&job.id, &job.id)?);
-        if let Some(command) = locks.first_mut() {
-            command.work_on(&job.id)?;
-        }
-        if !plan.beside_batches {
-            unsettled(store, &job)?;
-        }
-        let old = spec_of(&job)?;
-        let sound = old.checked.clone().filter(|_| old.asks_the_same(&source.spec));
-        job.spec = spec;
-        let finished = job.state.ended() && waited_for.is_some_and(|waited| waited.id == job.id);
-        return Ok(Claimed { job, resumed: true, finished, sound, locks });
+
+    /// The job on which the process worked that this one has waited for.
+    fn waited_for(&self, ledger: &Ledger) -> Result<Option<Job>> {
+        let id = self.taken.first().and_then(Lock::waited_for).filter(|_| self.role.adopts_result());
+        id.map_or(Ok(None), |id| ledger.get(id))
     }
-    let job = Job {
-        name: plan.name.clone(),
-        ..Job::new(Transport::Realtime, source.key.clone(), source.shown.clone(), spec)
-    };
-    Ok(Claimed { job, resumed: false, finished: false, sound: None, locks })
+
+    /// Notes beside the command's lock which job it works on.
+    fn work_on(&mut self, id: &str) -> Result<()> {
+        self.taken.first_mut().map_or(Ok(()), |command| command.work_on(id))
+    }
 }
 
-/// Rows that a batch may still answer must not be sent beside it.
-fn unsettled(store: &Store, job: &Job) -> Result<()> {
-    let batches = store.open_job(&job.id)?.batches()?;
-    if batches.iter().any(BatchJob::is_open) {
+impl Claimed {
+    /// Finds the job to go on with, or describes a new one. No other process can do the same at the same time.
+    ///
+    /// # Errors
+    /// 75 if another process works on it, 2 if there is nothing to resume.
+    pub fn take(ask: &RunAsk, source: &Source, store: &Store, ledger: &Ledger, ui: &Ui) -> Result<Self> {
+        let mut locks = Locks { store, ui, wait: ask.ask.wait, role: ask.role, taken: Vec::new() };
+        if ask.reuse != Reuse::Nothing {
+            locks.take(&source.key, "this very command")?;
+        }
+        // What the process has finished that this one waited for is not to be paid for again.
+        let waited_for = locks.waited_for(ledger)?;
+        let Some(mut job) = find(ask.reuse, source, waited_for.as_ref(), ledger)? else {
+            let spec = source.spec.describe()?;
+            let new = Job::new(Transport::Realtime, source.key.clone(), source.shown.clone(), spec);
+            let job = Job { name: ask.ask.name.clone(), ..new };
+            return Ok(Self { job, resumed: false, finished: false, clean: None, locks: locks.taken });
+        };
+        locks.take(&job.id, &job.id)?;
+        locks.work_on(&job.id)?;
+        if ask.role != Role::BesideBatches {
+            no_open_batches(store, &job)?;
+        }
+        let old = spec_of(&job)?;
+        let clean = old.checked.clone().filter(|_| old.asks_the_same(&source.spec));
+        job.spec = source.spec.describe()?;
+        let finished = job.state.ended() && waited_for.is_some_and(|waited| waited.id == job.id);
+        Ok(Self { job, resumed: true, finished, clean, locks: locks.taken })
+    }
+
+    /// Enters the job into the index as running, unless it is finished, and keeps its standard input under its name.
+    pub fn enter(&mut self, source: &mut Source, checked: &Checked, store: &Store, ledger: &Ledger) -> Result<()> {
+        self.job.spec = source.spec.describe()?;
+        self.job.total = checked.rows;
+        // A finished job stays what it is, whatever becomes of its results here.
+        if !self.finished {
+            self.job.state = State::Running;
+            self.job.exit = None;
+        }
+        if self.resumed {
+            ledger.update(&self.job)?;
+        } else {
+            self.job = ledger.create(self.job.clone())?;
+            // Locked under its own name too, so that `--resume=JOB` and the command exclude each other.
+            self.locks.extend(store.lock(&self.job.id)?);
+            if let Some(command) = self.locks.first_mut() {
+                command.work_on(&self.job.id)?;
+            }
+        }
+        if let Some(file) = source.spool.take() {
+            let path = store.spool_path(&self.job.id);
+            file.persist(&path).map_err(|e| Error::io("standard input cannot be kept", e.error))?;
+            source.inputs = Inputs::spooled(path, "-", source.spec.input_format.unwrap_or(Format::Jsonl));
+            source.stamp = source.inputs.stamp();
+        }
+        Ok(())
+    }
+
+    /// Records that the job's answers fit the rows of this input and that no row is invalid: that need not be checked again
+    /// until somebody writes to the input.
+    pub fn record_clean(&mut self, source: &Source, checked: &Checked, ledger: &Ledger) -> Result<()> {
+        let Some(stamp) = source.stamp.clone().filter(|_| checked.problem_count == 0) else { return Ok(()) };
+        let models = checked.models.iter().map(|(model, rows)| (model.to_string(), *rows)).collect();
+        let clean = CleanCheck { stamp, rows: checked.rows, models, stream_removed: checked.stream_removed };
+        self.job.spec = Spec { checked: Some(clean), ..source.spec.clone() }.describe()?;
+        ledger.update(&self.job)
+    }
+}
+
+/// The job to go on with, as it stands now: this process may have waited.
+fn find(reuse: Reuse, source: &Source, waited_for: Option<&Job>, ledger: &Ledger) -> Result<Option<Job>> {
+    if let Some(job) = &source.named {
+        return ledger.find(&job.id).map(Some);
+    }
+    match reuse {
+        Reuse::Nothing => Ok(None),
+        Reuse::Interrupted => match waited_for {
+            Some(job) => Ok(Some(job.clone())),
+            None => Ok(ledger.last_of(&source.key)?.filter(|job| !job.state.ended())),
+        },
+        Reuse::Last => ledger.last_of(&source.key)?.map(Some).ok_or_else(|| {
+            Error::usage("this command has no earlier job to resume")
+                .hint("leave --resume out, or name a job: --resume=JOB")
+        }),
+    }
+}
+
+/// Refuses a job with rows that a batch may still answer: they must not be sent beside it.
+fn no_open_batches(store: &Store, job: &Job) -> Result<()> {
+    if store.open_job(&job.id)?.batches()?.iter().any(BatchJob::is_open) {
         return Err(Error::new(Exit::TempFail, format!("{} has batches whose results are not in yet", job.id))
             .hint(format!("`llbatch wait {0}` waits for them, `llbatch cancel {0}` ends them", job.id)));
     }
     Ok(())
-}
-
-/// The input is good: the job is written down as running unless it is finished, and its standard input is kept under its name.
-pub fn enter(
-    claimed: &mut Claimed,
-    source: &mut Source,
-    checked: &Checked,
-    store: &Store,
-    ledger: &Ledger,
-) -> Result<()> {
-    claimed.job.spec = describe(&source.spec)?;
-    claimed.job.total = checked.rows;
-    // Whatever becomes of its results here, a finished job stays what it is.
-    if !claimed.finished {
-        claimed.job.state = State::Running;
-        claimed.job.exit = None;
-    }
-    if claimed.resumed {
-        ledger.update(&claimed.job)?;
-    } else {
-        claimed.job = ledger.create(claimed.job.clone())?;
-        // It is worked on under its own name too, so that `--resume JOB` and the command exclude each other.
-        claimed.locks.extend(store.lock(&claimed.job.id)?);
-        if let Some(command) = claimed.locks.first_mut() {
-            command.work_on(&claimed.job.id)?;
-        }
-    }
-    if let Some(file) = source.spool.take() {
-        let path = store.spool_path(&claimed.job.id);
-        file.persist(&path).map_err(|e| Error::io("standard input cannot be kept", e.error))?;
-        source.inputs = Inputs::spooled(path, "-", source.spec.input_format.unwrap_or(Format::Jsonl));
-        source.stamp = source.inputs.stamp();
-    }
-    Ok(())
-}
-
-/// The job's answers stand at the rows of this input, and no row is wrong: as long as nobody writes to the input, that need
-/// not be found out again.
-pub fn settle(claimed: &mut Claimed, source: &Source, checked: &Checked, ledger: &Ledger) -> Result<()> {
-    let Some(stamp) = source.stamp.clone().filter(|_| checked.problem_count == 0) else { return Ok(()) };
-    let models = checked.models.iter().map(|(model, rows)| (model.to_string(), *rows)).collect();
-    let sound = Sound { stamp, rows: checked.rows, models, stream_removed: checked.stream_removed };
-    claimed.job.spec = describe(&Spec { checked: Some(sound), ..source.spec.clone() })?;
-    ledger.update(&claimed.job)
 }

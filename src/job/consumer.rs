@@ -1,60 +1,100 @@
-//! The one consumer: event → store → results → summary → progress. Modes differ in what they feed it, not in how it works.
+//! The consumer of a run's events: event → store → results → summary → progress.
+//!
+//! It lives on a thread of its own and owns the database, the results and the totals.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::entry::JobEntry;
+use super::screen::Screen;
+use super::tally::Tally;
 use crate::error::{Exit, Result};
-use crate::money::Money;
 use crate::money::reservation::Purse;
 use crate::outcome::Outcome;
-use crate::price::Nanos;
-use crate::realtime::limiter::Hold;
-use crate::realtime::{Event, Shared};
+use crate::realtime::{Event, Need, Shared};
 use crate::results::Ordered;
-use crate::row_set::Bits;
-use crate::store::{Job, JobDb, Ledger};
+use crate::store::JobDb;
 use crate::summary::Totals;
-use crate::ui::{Progress, RunCounts, Ui};
 
-/// How long the first outcome of a group waits for company at full speed: a commit then serves some thirty rows. No longer,
-/// because nothing is sent in their place until they are committed; and at the pace of a language model nobody waits.
+/// How long the first outcome of a group waits for others at full speed: a commit then serves some thirty rows. No longer,
+/// because nothing is sent in their place until they are committed. At the pace of a language model nothing waits.
 const GROUP: Duration = Duration::from_micros(100);
 /// A group of so many rows says that more are coming.
 const FULL: usize = 8;
 /// Largest group.
 const GROUP_ROWS: usize = 4096;
-/// Commits survive a killed process at once, and a dead machine after this long.
+/// Commits survive a killed process at once, and a power cut after this long.
 const SYNC: Duration = Duration::from_secs(1);
-/// How often the index of jobs is told.
-const TELL: Duration = Duration::from_secs(2);
+/// Time between updates of the index of jobs.
+const UPDATE: Duration = Duration::from_secs(2);
+/// Longest wait for an event before the screen is updated.
+const IDLE: Duration = Duration::from_millis(200);
 
-/// Rows and money so far, new ones only.
-#[derive(Debug, Default, Clone, Copy)]
-struct Counters {
-    succeeded: u64,
-    failed: u64,
-    tokens: u64,
-    cost: Nanos,
-    unpriced: bool,
+/// The consumer of one run's events.
+pub struct Consumer<'a, 'ctx> {
+    /// The job's rows.
+    pub db: JobDb,
+    /// The results.
+    pub results: Ordered,
+    /// The fold of all outcomes.
+    pub tally: Tally,
+    /// What the user sees meanwhile.
+    pub screen: Screen,
+    /// The job's entry in the index.
+    pub entry: JobEntry<'a>,
+    /// Money reserved from the config file's budgets.
+    pub purse: Option<Purse<'ctx>>,
+    /// The way back to the engine.
+    pub shared: Arc<Shared>,
 }
 
-/// Outcomes that came and are not committed yet, and the permits of those that keep their place until they are.
+/// What a consumer leaves for the end of the run.
+#[derive(Debug)]
+pub struct Consumed<'ctx> {
+    /// The job's rows.
+    pub db: JobDb,
+    /// Results that may still lack rows.
+    pub results: Ordered,
+    /// The fold of all rows whose turn has come.
+    pub totals: Totals,
+    /// The reservation; its rest is to be released.
+    pub purse: Option<Purse<'ctx>>,
+}
+
+/// Outcomes that are not committed yet, and the permits of those that stay in flight until they are.
 #[derive(Debug, Default)]
 struct Group {
-    #[expect(clippy::vec_box, reason = "they come in boxes, and go on in them")]
+    #[expect(clippy::vec_box, reason = "outcomes arrive boxed and are passed on boxed")]
     outcomes: Vec<Box<Outcome>>,
-    held: Option<OwnedSemaphorePermit>,
+    permits: Option<OwnedSemaphorePermit>,
+}
+
+/// Events of one round that are answered after the commit.
+#[derive(Default)]
+struct Round {
+    claim: Option<u64>,
+    tried: Vec<oneshot::Sender<()>>,
+    draw: Option<Need>,
+}
+
+/// What was committed, and when it was last made safe against a power cut and written to the index.
+struct Progress {
+    /// Something was committed since the last sync.
+    dirty: bool,
+    /// The last group was full.
+    busy: bool,
+    synced: Instant,
+    updated: Instant,
 }
 
 impl Group {
     fn push(&mut self, outcome: Box<Outcome>, permit: Option<OwnedSemaphorePermit>) -> &Outcome {
-        match (&mut self.held, permit) {
+        match (&mut self.permits, permit) {
             (Some(all), Some(one)) => all.merge(one),
-            (_, Some(one)) => self.held = Some(one),
+            (_, Some(one)) => self.permits = Some(one),
             (_, None) => {}
         }
         self.outcomes.push(outcome);
@@ -62,215 +102,141 @@ impl Group {
     }
 }
 
-/// What the consumer ends with, for the summary.
-#[derive(Debug)]
-pub struct Consumed<'ctx> {
-    /// The job's rows.
-    pub db: JobDb,
-    /// Results that may still lack rows.
-    pub ordered: Ordered,
-    /// The fold of all rows whose turn has come.
-    pub totals: Totals,
-    /// What is left in it goes back.
-    pub purse: Option<Purse<'ctx>>,
-}
-
-/// The consumer of one run's events. Lives on its own thread; owns the database, the results, the totals.
-pub struct Consumer<'a, 'ctx> {
-    /// The job's rows.
-    pub db: JobDb,
-    /// The results.
-    pub ordered: Ordered,
-    /// The fold.
-    pub totals: Totals,
-    /// Prices.
-    pub money: Money,
-    /// Rows whose outcome stands already.
-    pub reused: Arc<Bits>,
-    /// How many of these were answered, and how many failed for good.
-    pub stood: (u64, u64),
-    /// The bar.
-    pub progress: Progress,
-    /// For what must be said at once.
-    pub ui: Ui,
-    /// The service is known not to answer.
-    pub outage: bool,
-    /// What the engine is told.
-    pub shared: Arc<Shared>,
-    /// The index of jobs, and this job as it stands there.
-    pub ledger: Ledger,
-    /// This job's entry.
-    pub job: &'a mut Job,
-    /// Money out of the config file's budgets.
-    pub purse: Option<Purse<'ctx>>,
-    /// Spent by earlier runs.
-    pub spent: Nanos,
-    /// When this run began.
-    pub started: Instant,
-}
-
 impl<'ctx> Consumer<'_, 'ctx> {
-    /// Takes events until the engine is gone; every outcome is on its way to the disk before it is shown.
+    /// Takes events until the engine is gone. Every outcome is on its way to the disk before it is shown.
+    ///
+    /// # Errors
+    /// 74 if the disk refuses, 141 if nobody reads the results. Sending has been stopped then, and what could be kept is kept.
     pub fn consume(mut self, events: &Receiver<Event>) -> Result<Consumed<'ctx>> {
         let mut group = Group::default();
-        let result = self.take_all(events, &mut group);
-        if let Err(error) = &result {
-            // First of all stop spending.
-            self.shared.stop.cancel();
-            // After a failed fsync a second one might only seem to succeed.
-            let sync = error.exit == Exit::ClosedPipe;
-            // What came in or is in flight is paid for: keep it if the disk lets us (a closed pipe does). If it does not,
-            // the claim stays, and the next run names the rows in doubt.
-            let mut kept = self.db.undo();
-            for outcome in &group.outcomes {
-                kept = kept.and_then(|()| self.db.put(outcome));
-            }
-            while let Ok(event) = events.recv() {
-                if let Event::Outcome(outcome, _) = event {
-                    self.shared.written(1);
-                    kept = kept.and_then(|()| self.db.put(&outcome));
-                }
-            }
-            let kept = kept.and_then(|()| self.db.release()).and_then(|()| self.db.commit(sync));
-            if let Err(error) = kept {
-                tracing::warn!("{error}");
-            }
+        if let Err(error) = self.take_all(events, &mut group) {
+            self.rescue(&error.exit, &group, events);
+            return Err(error);
         }
-        result.map(|()| Consumed { db: self.db, ordered: self.ordered, totals: self.totals, purse: self.purse })
+        Ok(Consumed { db: self.db, results: self.results, totals: self.tally.totals, purse: self.purse })
     }
 
     fn take_all(&mut self, events: &Receiver<Event>, group: &mut Group) -> Result<()> {
-        let mut counters = Counters::default();
-        let (mut synced, mut told) = (Instant::now(), Instant::now());
-        let (mut dirty, mut busy) = (false, false);
+        let now = Instant::now();
+        let mut progress = Progress { dirty: false, busy: false, synced: now, updated: now };
         let mut stored: Vec<Box<Outcome>> = Vec::new();
         self.advance()?;
         loop {
-            self.show(&counters);
-            let (mut claim, mut tried, mut draw) = (None, Vec::new(), None);
-            let first = match events.recv_timeout(Duration::from_millis(200)) {
+            self.screen.show(&self.tally, &self.shared, self.entry.job.total);
+            let first = match events.recv_timeout(IDLE) {
                 Ok(event) => Some(event),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
-            if busy && matches!(first, Some(Event::Outcome(..))) {
+            if progress.busy && matches!(first, Some(Event::Outcome(..))) {
                 std::thread::sleep(GROUP);
             }
-            for event in first.into_iter().chain(events.try_iter().take(GROUP_ROWS)) {
-                match event {
-                    Event::Claim(row) => {
-                        self.db.claim(row)?;
-                        claim = Some(row);
-                    }
-                    Event::Outcome(outcome, permit) => self.db.put(group.push(outcome, permit))?,
-                    Event::Tried(so_far, told) => {
-                        self.db.put_tried(&so_far)?;
-                        tried.push(told);
-                    }
-                    Event::Draw(need) => draw = Some(need),
-                }
-            }
-            dirty |= claim.is_some() || !group.outcomes.is_empty() || !tried.is_empty();
-            self.db.commit(false)?;
-            // From here on they survive us, and are not in flight any more.
-            drop(group.held.take());
-            if let Some(row) = claim {
-                self.shared.claimed(row);
-            }
-            // Who has given up waiting need not be told.
-            for told in tried {
-                let _ = told.send(());
-            }
-            self.shared.written(group.outcomes.len());
-            busy = group.outcomes.len() >= FULL;
+            let mut round = self.store(first.into_iter().chain(events.try_iter().take(GROUP_ROWS)), group)?;
+            self.commit(&mut round, group, &mut progress)?;
             stored.append(&mut group.outcomes);
-            if dirty && synced.elapsed() >= SYNC {
-                self.db.commit(true)?;
-                synced = Instant::now();
-                dirty = false;
-            }
             for outcome in stored.drain(..) {
-                self.count(&outcome, &mut counters);
-                self.ordered.push(outcome);
+                self.tally.add_new(&outcome);
+                self.results.push(outcome);
             }
             self.advance()?;
-            // What was spent is told first, or it would count twice.
-            if told.elapsed() >= TELL || draw.is_some() {
-                told = Instant::now();
-                self.tell(&counters)?;
-            }
-            if let Some(purse) = &mut self.purse
-                && let Some(answer) = purse.serve(draw)?
-            {
-                self.shared.drawn(answer);
-            }
+            self.update(round.draw, &mut progress)?;
         }
-        // The engine has ended, so whatever it sent has been told.
+        // The engine has ended, so all that it sent has arrived.
         self.db.release()?;
         self.db.commit(true)?;
-        self.tell(&counters)
+        self.record()
+    }
+
+    /// Writes the events of a round into the open transaction.
+    fn store(&mut self, events: impl Iterator<Item = Event>, group: &mut Group) -> Result<Round> {
+        let mut round = Round::default();
+        for event in events {
+            match event {
+                Event::Claim(row) => {
+                    self.db.claim(row)?;
+                    round.claim = Some(row);
+                }
+                Event::Outcome(outcome, permit) => self.db.put(group.push(outcome, permit))?,
+                Event::Tried(so_far, told) => {
+                    self.db.put_tried(&so_far)?;
+                    round.tried.push(told);
+                }
+                Event::Draw(need) => round.draw = Some(need),
+            }
+        }
+        Ok(round)
+    }
+
+    /// Commits a round. From then on its outcomes survive a kill, and are not in flight any more.
+    fn commit(&mut self, round: &mut Round, group: &mut Group, progress: &mut Progress) -> Result<()> {
+        progress.dirty |= round.claim.is_some() || !group.outcomes.is_empty() || !round.tried.is_empty();
+        self.db.commit(false)?;
+        drop(group.permits.take());
+        if let Some(row) = round.claim {
+            self.shared.claimed(row);
+        }
+        for told in round.tried.drain(..) {
+            // A row that has given up waiting need not hear it.
+            let _ = told.send(());
+        }
+        self.shared.written(group.outcomes.len());
+        progress.busy = group.outcomes.len() >= FULL;
+        if progress.dirty && progress.synced.elapsed() >= SYNC {
+            self.db.commit(true)?;
+            progress.synced = Instant::now();
+            progress.dirty = false;
+        }
+        Ok(())
+    }
+
+    /// Updates the index now and then, and answers the engine's wish for money. What was spent is recorded first: otherwise it
+    /// would count twice.
+    fn update(&mut self, draw: Option<Need>, progress: &mut Progress) -> Result<()> {
+        if progress.updated.elapsed() >= UPDATE || draw.is_some() {
+            progress.updated = Instant::now();
+            self.record()?;
+        }
+        if let Some(purse) = &mut self.purse
+            && let Some(answer) = purse.serve(draw)?
+        {
+            self.shared.drawn(answer);
+        }
+        Ok(())
+    }
+
+    fn record(&mut self) -> Result<()> {
+        if self.entry.record(&self.tally)?
+            && let Some(purse) = &mut self.purse
+        {
+            purse.told(self.tally.new.cost)?;
+        }
+        Ok(())
     }
 
     fn advance(&mut self) -> Result<()> {
-        let (money, totals, reused) = (&mut self.money, &mut self.totals, &self.reused);
-        self.ordered.advance(&self.db, &mut |outcome| money.count(outcome, reused.contains(outcome.row), totals))
+        let tally = &mut self.tally;
+        self.results.advance(&self.db, &mut |outcome| tally.count(outcome))
     }
 
-    fn count(&mut self, outcome: &Outcome, counters: &mut Counters) {
-        if outcome.ok() {
-            counters.succeeded += 1;
-        } else {
-            counters.failed += 1;
+    /// Stops spending and keeps what came in or is in flight, because it is paid for, as far as the disk allows. If it does
+    /// not, the claim stays, and the next run names the rows in doubt.
+    fn rescue(&mut self, exit: &Exit, group: &Group, events: &Receiver<Event>) {
+        self.shared.stop.cancel();
+        // After a failed fsync a second one might only seem to succeed.
+        let sync = *exit == Exit::ClosedPipe;
+        let mut kept = self.db.undo();
+        for outcome in &group.outcomes {
+            kept = kept.and_then(|()| self.db.put(outcome));
         }
-        let usage = outcome.usage.unwrap_or_default();
-        counters.tokens += usage.prompt + usage.completion;
-        match self.money.charge(outcome).total() {
-            Some(cost) => counters.cost += cost,
-            None => counters.unpriced = true,
+        while let Ok(event) = events.recv() {
+            if let Event::Outcome(outcome, _) = event {
+                self.shared.written(1);
+                kept = kept.and_then(|()| self.db.put(&outcome));
+            }
         }
-    }
-
-    fn show(&mut self, counters: &Counters) {
-        let (held, rate) = self.shared.gauges.held();
-        // Said when it begins, and again only after things were well in between.
-        let outage = held.as_ref().is_some_and(|(_, hold, _)| *hold == Hold::Outage);
-        if let Some((_, _, last)) = held.as_ref().filter(|_| outage && !self.outage) {
-            self.ui.warn(&format!(
-                "the service cannot be reached or fails every request; trying again after seconds, then once a minute. Last: {last}"
-            ));
+        let kept = kept.and_then(|()| self.db.release()).and_then(|()| self.db.commit(sync));
+        if let Err(error) = kept {
+            tracing::warn!("{error}");
         }
-        if outage || self.shared.gauges.in_flight.load(Ordering::Relaxed) > 1 {
-            self.outage = outage;
-        }
-        if !self.progress.is_shown() {
-            return;
-        }
-        self.progress.update(RunCounts {
-            total: self.job.total,
-            done: self.reused.count() + counters.succeeded + counters.failed,
-            failed: self.stood.1 + counters.failed,
-            reused: self.stood.0,
-            in_flight: self.shared.gauges.in_flight.load(Ordering::Relaxed) as u64,
-            tokens: counters.tokens,
-            cost: (!counters.unpriced).then_some(counters.cost),
-            waiting: held.map(|(until, hold, _)| (hold.to_string(), until)),
-            rate_limit: rate,
-        });
-    }
-
-    fn tell(&mut self, counters: &Counters) -> Result<()> {
-        // Taken over as another process finished it: nothing is sent, and the index knows all of it.
-        if self.job.state.ended() {
-            return Ok(());
-        }
-        self.job.succeeded = self.stood.0 + counters.succeeded;
-        self.job.failed = self.stood.1 + counters.failed;
-        // Of what is not known a known part may be told all the same: budgets go by it.
-        let spent = self.spent + counters.cost;
-        self.job.cost = (!counters.unpriced || spent > Nanos::ZERO).then_some(spent);
-        let mut job = self.job.clone();
-        job.active_ms += u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.ledger.update(&job)?;
-        self.purse.as_mut().map_or(Ok(()), |purse| purse.told(counters.cost))
     }
 }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc::Sender;
 
+use super::drive::Feed;
+use super::resume::Rows;
 use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
-use crate::input::Inputs;
 use crate::outcome::{ErrorCode, Outcome};
 use crate::realtime::Item;
 use crate::request::{Problem, Record, Request, Shape, generated_id};
-use crate::row_set::Bits;
 
 /// Rows handed over at a time: few wake-ups, little memory.
 const HAND: usize = 64;
@@ -19,7 +19,8 @@ const HAND: usize = 64;
 ///
 /// # Errors
 /// What stops the reading; also that the input is not what was checked any more.
-pub fn feed(inputs: &Inputs, shape: &Shape, done: &Bits, checked: &Checked, out: &Sender<Vec<Item>>) -> Result<()> {
+pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<Item>>) -> Result<()> {
+    let Feed { rows: Rows { inputs, shape }, done, checked, .. } = *feed;
     let expected = checked.rows;
     let mut blocks = inputs.blocks()?;
     let mut hand = Vec::with_capacity(HAND);

@@ -1,10 +1,10 @@
-//! Going on: which answers of an earlier run still stand, which rows it may have paid for without an answer.
+//! Going on with a job: which answers of an earlier run still fit, and which rows it may have paid for without an answer.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::ask::Again;
-use super::spec::Sound;
+use super::ask::RetryFilter;
+use super::spec::CleanCheck;
 use crate::check::{self, CheckOptions, Checked};
 use crate::context::Ctx;
 use crate::error::Result;
@@ -14,14 +14,23 @@ use crate::outcome::Fingerprint;
 use crate::price::Table;
 use crate::request::Shape;
 use crate::results::Cursor;
-use crate::row_set::Bits;
+use crate::row_set::RowSet;
 use crate::store::{Job, JobDb};
 use crate::text;
 
 /// Unanswered rows of a killed run that are named; the others are counted.
 const NAMED: usize = 20;
 
-/// What the check found out about the job that is resumed.
+/// The input of a job and the requests made of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    /// The files.
+    pub inputs: &'a Inputs,
+    /// How requests are made.
+    pub shape: &'a Arc<Shape>,
+}
+
+/// An earlier run of the job, compared with the input as it is now.
 #[derive(Debug)]
 pub struct Resumed {
     db: JobDb,
@@ -29,21 +38,15 @@ pub struct Resumed {
     same: bool,
 }
 
-impl Resumed {
-    /// Calls `each` with every row that a batch may still answer.
-    pub fn each_awaited(&self, each: impl FnMut(u64)) -> Result<()> {
-        self.db.each_awaited(each)
-    }
-
-    /// Whether every row of the input has come to its end in `job`.
-    pub const fn answers_all(&self, checked: &Checked, job: &Job) -> bool {
-        self.same && checked.rows == job.total && job.succeeded + job.failed == job.total
-    }
-
-    /// Whether every stored answer stands where it stood.
-    pub const fn is_same(&self) -> bool {
-        self.same
-    }
+/// How to check the rows of a job.
+#[derive(Debug, Clone, Copy)]
+pub struct Checking<'a> {
+    /// Problems to list.
+    pub listed: usize,
+    /// Context lengths of the models; none: rows are not held against them.
+    pub table: Option<&'a Table>,
+    /// The last check of this input, if it found no problem.
+    pub clean: Option<&'a CleanCheck>,
 }
 
 /// The fingerprints and ids of stored answers, read page by page beside the rows of the input.
@@ -55,7 +58,7 @@ struct Stored<'a> {
 }
 
 impl Stored<'_> {
-    /// The stored answer at `row`, which ascends. An answer at a row that was passed over stays in front and is found at the end.
+    /// The stored answer at `row`, which ascends. An answer at a row that was skipped stays in front and is found at the end.
     fn at(&mut self, row: u64) -> Result<Option<(Fingerprint, Box<str>)>> {
         const PAGE: u32 = 4096;
         if self.page.is_empty() && !self.ended {
@@ -70,80 +73,126 @@ impl Stored<'_> {
     }
 }
 
-/// Checks all rows; beside that, whether the answers of an earlier run still stand at their rows. An input that the
-/// earlier run found `sound`, and that nobody has written to since, is taken as it is.
-pub fn check(
-    inputs: &Inputs,
-    shape: &Shape,
-    (max_problems, table): (usize, Option<&Table>),
-    old: Option<JobDb>,
-    sound: Option<&Sound>,
-) -> Result<(Checked, Option<Resumed>)> {
-    let options = CheckOptions { max_problems, table, ..CheckOptions::default() };
-    let Some(db) = old else {
-        let checked = check::check_with(inputs, shape, &options, &|_| (), &mut |_, _| {})?;
-        return Ok((checked, None));
-    };
-    if let Some(sound) = sound
-        && inputs.stamp().is_some_and(|stamp| stamp == sound.stamp)
-    {
-        let models = sound.models.iter().map(|(model, rows)| (model.as_str().into(), *rows)).collect();
-        let checked = Checked { rows: sound.rows, models, stream_removed: sound.stream_removed, ..Checked::default() };
-        return Ok((checked, Some(Resumed { db, same: true })));
-    }
-    let mut stored = Stored { db: &db, page: VecDeque::new(), from: 1, ended: false };
-    let mut same = Ok(true);
-    let checked = check::check_with(
-        inputs,
-        shape,
-        &options,
-        &|draft| (draft.fingerprint(), Box::<str>::from(&*draft.id)),
-        &mut |row, found| {
-            if let Ok(true) = same {
-                same = stored.at(row).map(|answer| answer.is_none_or(|stored| found == Some(stored)));
-            }
-        },
-    )?;
-    // Answers behind the last row mean that rows are gone.
-    let same = same? && stored.at(u64::MAX)?.is_none() && stored.page.is_empty();
-    Ok((checked, Some(Resumed { db, same })))
-}
-
-/// Makes the job's database ready: answers at their rows, failed rows out, what both cost kept.
-pub fn prepare(
-    resumed: Resumed,
-    inputs: &Inputs,
-    shape: &Arc<Shape>,
-    checked: &Checked,
-    (again, awaited): (Again, &Bits),
-    ctx: &Ctx,
-) -> Result<JobDb> {
-    let Resumed { mut db, same } = resumed;
-    // Rows that were being sent again count as in flight too, so this comes first.
-    account_lost(&mut db, inputs, shape, (checked.rows, awaited), ctx)?;
-    db.settle_aside()?;
-    // Among the answers to another input a failed row stands for nothing.
-    if again != Again::None || !same {
-        db.set_aside(|code| again != Again::Passing || !code.is_permanent())?;
-    }
-    if !same {
-        let mut kept = 0;
-        let mut remap = db.remap()?;
-        let mut result = Ok(());
-        check::check(
-            inputs,
-            shape,
-            &CheckOptions { max_problems: 0, threads: 1, table: None },
-            &mut |row, request| {
-                let Some(request) = request.filter(|_| checked.duplicates.binary_search(&row).is_err()) else { return };
-                if result.is_ok() {
-                    match remap.place(row, &request.id, request.fingerprint) {
-                        Ok(found) => kept += u64::from(found),
-                        Err(e) => result = Err(e),
-                    }
+impl Rows<'_> {
+    /// Checks all rows and, beside that, whether the answers of an earlier run (`old`) still fit them. An input that was clean
+    /// and that nobody has written to since is not read.
+    pub fn check(self, old: Option<JobDb>, how: Checking<'_>) -> Result<(Checked, Option<Resumed>)> {
+        let options = CheckOptions { max_problems: how.listed, table: how.table, ..CheckOptions::default() };
+        let Some(db) = old else {
+            let checked = check::check_with(self.inputs, self.shape, &options, &|_| (), &mut |_, _| {})?;
+            return Ok((checked, None));
+        };
+        if let Some(clean) = how.clean
+            && self.inputs.stamp().is_some_and(|stamp| stamp == clean.stamp)
+        {
+            return Ok((clean.to_checked(), Some(Resumed { db, same: true })));
+        }
+        let mut stored = Stored { db: &db, page: VecDeque::new(), from: 1, ended: false };
+        let mut same = Ok(true);
+        let checked = check::check_with(
+            self.inputs,
+            self.shape,
+            &options,
+            &|draft| (draft.fingerprint(), Box::<str>::from(&*draft.id)),
+            &mut |row, found| {
+                if let Ok(true) = same {
+                    same = stored.at(row).map(|answer| answer.is_none_or(|stored| found == Some(stored)));
                 }
             },
         )?;
+        // Answers behind the last row mean that rows are gone.
+        let same = same? && stored.at(u64::MAX)?.is_none() && stored.page.is_empty();
+        Ok((checked, Some(Resumed { db, same })))
+    }
+
+    /// Names the rows that a killed process had in flight, and keeps what they may have cost. Rows that batches will answer
+    /// (`awaited`) were not in flight.
+    ///
+    /// # Errors
+    /// 66 if the input is gone.
+    pub fn account_lost(self, db: &mut JobDb, total: u64, awaited: &RowSet, ctx: &Ctx) -> Result<()> {
+        let mut lost = db.unanswered(usize::MAX)?;
+        // Rows that an input has lost since cannot be named.
+        lost.retain(|row| *row <= total && !awaited.contains(*row));
+        if !lost.is_empty() {
+            self.warn_lost(&lost, ctx)?;
+        }
+        let bounds = bounds(&lost, self.inputs, self.shape)?;
+        db.retire_lost(&bounds)
+    }
+
+    fn warn_lost(self, lost: &[u64], ctx: &Ctx) -> Result<()> {
+        let mut names = Vec::new();
+        let mut cursor = Cursor::open(self.inputs, self.shape, false)?;
+        for row in lost.iter().take(NAMED) {
+            names.push(cursor.at(*row)?.map_or_else(|| format!("row-{row}"), |source| source.id.into_string()));
+        }
+        let more = lost.len().saturating_sub(NAMED);
+        let tail = if more > 0 { format!(" and {} more", text::count(more as u64)) } else { String::new() };
+        ctx.ui.warn(&format!(
+            "the last run was cut short: {} may have been sent without an answer coming back, and may be billed twice: {}{tail}",
+            text::plural(lost.len() as u64, "row"),
+            names.join(", ")
+        ));
+        Ok(())
+    }
+}
+
+impl Resumed {
+    /// Rows that a batch may still answer.
+    pub fn awaited(&self) -> Result<RowSet> {
+        let mut awaited = RowSet::default();
+        self.db.each_awaited(|row| _ = awaited.insert(row))?;
+        Ok(awaited)
+    }
+
+    /// Whether every row of the input has come to its end in `job`.
+    pub const fn answers_all(&self, checked: &Checked, job: &Job) -> bool {
+        self.same && checked.rows == job.total && job.succeeded + job.failed == job.total
+    }
+
+    /// Whether every stored answer fits its row.
+    pub const fn is_same(&self) -> bool {
+        self.same
+    }
+
+    /// Makes the job's database ready: answers at their rows, failed rows that are sent again out, what both cost kept.
+    pub fn prepare(
+        mut self,
+        rows: Rows<'_>,
+        checked: &Checked,
+        retry: RetryFilter,
+        awaited: &RowSet,
+        ctx: &Ctx,
+    ) -> Result<JobDb> {
+        // Rows that were being sent again count as in flight too, so this comes first.
+        rows.account_lost(&mut self.db, checked.rows, awaited, ctx)?;
+        self.db.settle_aside()?;
+        // Among the answers to another input a failed row says nothing.
+        if retry != RetryFilter::Nothing || !self.same {
+            self.db.set_aside(|code| retry != RetryFilter::Retryable || !code.is_permanent())?;
+        }
+        if !self.same {
+            self.remap(rows, checked, ctx)?;
+        }
+        Ok(self.db)
+    }
+
+    /// Puts the stored answers at the rows whose request they fit.
+    fn remap(&mut self, rows: Rows<'_>, checked: &Checked, ctx: &Ctx) -> Result<()> {
+        let mut kept = 0;
+        let mut remap = self.db.remap()?;
+        let mut result = Ok(());
+        let options = CheckOptions { max_problems: 0, threads: 1, table: None };
+        check::check(rows.inputs, rows.shape, &options, &mut |row, request| {
+            let Some(request) = request.filter(|_| checked.duplicates.binary_search(&row).is_err()) else { return };
+            if result.is_ok() {
+                match remap.place(row, &request.id, request.fingerprint) {
+                    Ok(found) => kept += u64::from(found),
+                    Err(e) => result = Err(e),
+                }
+            }
+        })?;
         result?;
         let gone = remap.finish()?;
         ctx.ui.note(&format!(
@@ -152,41 +201,6 @@ pub fn prepare(
             text::count(checked.rows - kept),
             text::plural(gone, "answer")
         ));
+        Ok(())
     }
-    Ok(db)
-}
-
-/// What a killed process had in flight is named, and what it may have cost is kept. Rows that others will answer were not.
-pub fn account_lost(
-    db: &mut JobDb,
-    inputs: &Inputs,
-    shape: &Arc<Shape>,
-    (rows, awaited): (u64, &Bits),
-    ctx: &Ctx,
-) -> Result<()> {
-    let mut lost = db.unanswered(usize::MAX)?;
-    // Rows that an input has lost since cannot be named.
-    lost.retain(|row| *row <= rows && !awaited.contains(*row));
-    if !lost.is_empty() {
-        tell_lost(&lost, inputs, shape, ctx)?;
-    }
-    let bounds = bounds(&lost, inputs, shape)?;
-    db.retire_lost(&bounds)
-}
-
-/// Rows that a killed process had in flight may be billed twice: they are named.
-fn tell_lost(lost: &[u64], inputs: &Inputs, shape: &Arc<Shape>, ctx: &Ctx) -> Result<()> {
-    let mut names = Vec::new();
-    let mut cursor = Cursor::open(inputs, shape, false)?;
-    for row in lost.iter().take(NAMED) {
-        names.push(cursor.at(*row)?.map_or_else(|| format!("row-{row}"), |s| s.id.into_string()));
-    }
-    let more = lost.len().saturating_sub(NAMED);
-    let tail = if more > 0 { format!(" and {} more", text::count(more as u64)) } else { String::new() };
-    ctx.ui.warn(&format!(
-        "the last run was cut short: {} may have been sent without an answer coming back, and may be billed twice: {}{tail}",
-        text::plural(lost.len() as u64, "row"),
-        names.join(", ")
-    ));
-    Ok(())
 }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::ask::{InputSource, InputSpec};
+use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Inputs, Kept};
 use crate::request::Params;
@@ -12,9 +14,9 @@ use crate::store::{Job, Store};
 /// What is kept with a job so that it can go on without its flags.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Spec {
-    /// Of this record's shape.
+    /// Version of this record.
     pub version: u8,
-    /// The service, as in [`Plan::service`].
+    /// The base URL of the service, or `sandbox`.
     pub service: String,
     /// Absolute paths.
     pub inputs: Vec<PathBuf>,
@@ -22,22 +24,53 @@ pub struct Spec {
     pub spooled: bool,
     /// `--input-format`
     pub input_format: Option<Format>,
-    /// What the flags ask of every request.
+    /// What every request gets.
     pub params: Params,
     /// `--skip-invalid`
     pub skip_invalid: bool,
-    /// What the check found, if it found nothing wrong.
+    /// The last check of the input, if it found no problem.
     #[serde(default)]
-    pub checked: Option<Sound>,
+    pub checked: Option<CleanCheck>,
     /// The copy of the inputs in the job's directory: a batch job's rows are read from there.
     #[serde(default)]
     pub kept: Vec<Kept>,
-    /// With `--via auto`: each model, and why its rows went where they went.
+    /// With `--via auto`: each model, and why its rows took their transport.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<(String, String)>,
 }
 
 impl Spec {
+    /// The record of a new job.
+    pub fn new(service: &str, input: &InputSpec, skip_invalid: bool) -> Self {
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        Self {
+            version: 1,
+            service: service.to_owned(),
+            inputs: input.source.files().iter().map(absolute).collect(),
+            spooled: input.source == InputSource::Stdin,
+            input_format: input.flags.format,
+            params: input.flags.params.clone(),
+            skip_invalid,
+            checked: None,
+            kept: Vec::new(),
+            routes: Vec::new(),
+        }
+    }
+
+    /// The key of the command: the same inputs, parameters and service have the same one. `content`: a hash of standard input.
+    pub fn key(&self, content: &str) -> String {
+        let parts = serde_json::json!([self.service, self.inputs, self.input_format, self.params, content]);
+        blake3::hash(parts.to_string().as_bytes()).to_hex()[..32].to_owned()
+    }
+
+    /// The record as the index keeps it.
+    ///
+    /// # Errors
+    /// 1 if it cannot be written as JSON.
+    pub fn describe(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(|e| Error::new(Exit::Failure, "the job cannot be described").because(e))
+    }
+
     /// Whether both make the same requests of the same input.
     pub fn asks_the_same(&self, other: &Self) -> bool {
         let parts = |spec: &Self| {
@@ -47,9 +80,9 @@ impl Spec {
     }
 }
 
-/// An input without a problem: need not be checked again as long as nobody writes to it.
+/// A check of an input that found no problem; it holds until somebody writes to the input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sound {
+pub struct CleanCheck {
     /// [`Inputs::stamp`] when it was checked.
     pub stamp: String,
     /// Its rows.
@@ -60,7 +93,24 @@ pub struct Sound {
     pub stream_removed: u64,
 }
 
-/// The inputs that a job read: its own copy, its standard input, or the files that its command named.
+impl CleanCheck {
+    /// The result of the check, as it was.
+    pub fn to_checked(&self) -> Checked {
+        let models = self.models.iter().map(|(model, rows)| (model.as_str().into(), *rows)).collect();
+        Checked { rows: self.rows, models, stream_removed: self.stream_removed, ..Checked::default() }
+    }
+}
+
+/// Reads the record of a job.
+///
+/// # Errors
+/// 74 if it cannot be read.
+pub fn spec_of(job: &Job) -> Result<Spec> {
+    serde_json::from_str(&job.spec)
+        .map_err(|e| Error::new(Exit::Io, format!("the record of {} cannot be read", job.id)).because(e))
+}
+
+/// Opens the inputs that a job read: its own copy, its standard input, or the files that its command named.
 ///
 /// # Errors
 /// 66 if they are gone.
@@ -76,18 +126,4 @@ pub fn inputs_of(spec: &Spec, store: &Store, id: &str) -> Result<Inputs> {
         return Err(Error::new(Exit::NoInput, format!("the input of {id} is not kept any more")));
     }
     Ok(Inputs::spooled(path, "-", spec.input_format.unwrap_or(Format::Jsonl)))
-}
-
-/// What is kept of a job's command.
-pub fn spec_of(job: &Job) -> Result<Spec> {
-    serde_json::from_str(&job.spec)
-        .map_err(|e| Error::new(Exit::Io, format!("the record of {} cannot be read", job.id)).because(e))
-}
-
-/// As it is kept in the index.
-///
-/// # Errors
-/// 1 if it cannot be described.
-pub fn describe(spec: &Spec) -> Result<String> {
-    serde_json::to_string(spec).map_err(|e| Error::new(Exit::Failure, "the job cannot be described").because(e))
 }

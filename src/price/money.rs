@@ -86,6 +86,13 @@ impl FromStr for Nanos {
     }
 }
 
+impl Nanos {
+    /// What is left of this amount, 0 if more than that is taken.
+    pub fn saturating_sub(self, taken: Self) -> Self {
+        Self((self.0 - taken.0).max(0))
+    }
+}
+
 impl Add for Nanos {
     type Output = Self;
     fn add(self, other: Self) -> Self {

@@ -33,7 +33,7 @@ use claims::Claims;
 use company::{Company, Peers};
 use limiter::{Limiter, Rates};
 use models::ModelState;
-pub use shared::Shared;
+pub use shared::{Gauges, Shared};
 
 /// How long requests in flight may take to finish after a first signal: they are paid for.
 const GRACE: Duration = Duration::from_secs(30);

@@ -15,6 +15,7 @@ mod remap;
 mod reserve;
 mod roster;
 mod spend;
+mod spool;
 pub mod unsent;
 mod volume;
 

@@ -39,9 +39,9 @@ pub struct Summary {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub estimate_off: Option<f64>,
     /// Failures by code, the most frequent first.
-    pub errors: Vec<ErrorSummary>,
+    pub errors: Vec<ErrorLine>,
     /// The end of the command.
-    pub exit: ExitSummary,
+    pub exit: ExitLine,
     /// Rows answered by an earlier run.
     #[serde(skip)]
     pub reused: u64,
@@ -146,7 +146,7 @@ pub struct HttpCounts {
 
 /// One kind of failure.
 #[derive(Debug, Clone, Serialize)]
-pub struct ErrorSummary {
+pub struct ErrorLine {
     /// The code, as in the results.
     pub code: ErrorCode,
     /// Rows with this code.
@@ -157,7 +157,7 @@ pub struct ErrorSummary {
 
 /// The end of a command.
 #[derive(Debug, Clone, Serialize)]
-pub struct ExitSummary {
+pub struct ExitLine {
     /// The exit code.
     pub code: u8,
     /// The reason.
@@ -239,7 +239,7 @@ impl Totals {
             http: self.http,
             estimate_off: None,
             errors: self.error_summaries(),
-            exit: ExitSummary { code: meta.exit.code(), reason: meta.reason.clone(), next: meta.next.clone() },
+            exit: ExitLine { code: meta.exit.code(), reason: meta.reason.clone(), next: meta.next.clone() },
             reused: self.reused,
             uncertain: self.uncertain,
             in_batches: self.in_batches,
@@ -279,11 +279,11 @@ impl Totals {
         models
     }
 
-    fn error_summaries(&self) -> Vec<ErrorSummary> {
+    fn error_summaries(&self) -> Vec<ErrorLine> {
         let mut errors: Vec<_> = self
             .errors
             .iter()
-            .map(|(code, error)| ErrorSummary { code: *code, count: error.count, example: error.example.clone() })
+            .map(|(code, error)| ErrorLine { code: *code, count: error.count, example: error.example.clone() })
             .collect();
         // Stable: equal counts stay in the contract's order of codes.
         errors.sort_by_key(|error| std::cmp::Reverse(error.count));

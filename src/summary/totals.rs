@@ -14,8 +14,6 @@ pub struct Totals {
     pub(super) rows: u64,
     pub(super) succeeded: u64,
     pub(super) failed: u64,
-    /// Failed rows that were never sent because they are invalid.
-    invalid: u64,
     /// Rows answered by an earlier run.
     pub(super) reused: u64,
     /// Answers without a usage.
@@ -96,7 +94,6 @@ impl Totals {
         }
         if let Some(error) = &outcome.error {
             self.failed += 1;
-            self.invalid += u64::from(outcome.attempts == 0 && error.code == ErrorCode::InvalidRequest);
             self.errors.entry(error.code).or_default().add(outcome, error);
         } else {
             self.succeeded += 1;
@@ -144,11 +141,6 @@ impl Totals {
     /// Returns the rows that failed so far.
     pub const fn failed(&self) -> u64 {
         self.failed
-    }
-
-    /// Returns the failed rows that were never sent because they are invalid.
-    pub const fn invalid(&self) -> u64 {
-        self.invalid
     }
 
     /// Returns the codes with which rows failed so far.

@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::error::{Error, Exit, Result};
 use crate::input::Format;
+use crate::job::ask::{InputSource, InputSpec, ProblemPolicy, RequestFlags};
 use crate::request::{Endpoint, Params};
 
 /// What to read and what to ask.
@@ -86,6 +87,20 @@ impl InputArgs {
             || !self.stop.is_empty()
             || !self.set.is_empty()
             || self.endpoint != "chat"
+    }
+
+    /// The input and what to ask of it; `model` is the config file's.
+    ///
+    /// # Errors
+    /// As [`Self::params`]; 2 if `-` stands beside other inputs.
+    pub fn spec(&self, model: Option<&str>) -> Result<InputSpec> {
+        let source = if self.stdin()? { InputSource::Stdin } else { InputSource::Files(self.inputs.clone()) };
+        Ok(InputSpec { source, flags: RequestFlags { format: self.format(), params: self.params(model)? } })
+    }
+
+    /// Treatment of invalid rows.
+    pub const fn problems(&self) -> ProblemPolicy {
+        ProblemPolicy { skip_invalid: self.skip_invalid, listed: self.max_problems }
     }
 
     /// The type that the user named.

@@ -11,6 +11,7 @@ pub use input::InputArgs;
 pub use speed::SpeedArgs;
 
 use crate::error::{Error, Result};
+use crate::job::ask::CostLimit;
 use crate::job::batch::follow::Waiting;
 use crate::price::Nanos;
 use crate::results as output;
@@ -137,6 +138,13 @@ pub struct CostArgs {
     /// Send rows of models whose price is not known, uncounted, although there is a budget
     #[arg(long, help_heading = "Cost")]
     pub allow_unpriced: bool,
+}
+
+impl CostArgs {
+    /// Resolved.
+    pub const fn limit(&self) -> CostLimit {
+        CostLimit { max_cost: self.max_cost, allow_unpriced: self.allow_unpriced }
+    }
 }
 
 /// An amount of money.

@@ -8,7 +8,6 @@ use crate::context::Ctx;
 use crate::error::{Error, Result};
 use crate::realtime::limiter::Rates;
 use crate::realtime::{AUTO_CONCURRENCY, Options};
-use crate::request::Endpoint;
 use crate::settings::{self, Knob};
 
 /// How fast to send at realtime.
@@ -46,7 +45,7 @@ impl SpeedArgs {
     ///
     /// # Errors
     /// 2 for a time that is none, or more connections than this process may open.
-    pub fn options(&self, endpoint: Endpoint, deadline: Option<Instant>, ctx: &Ctx) -> Result<Options> {
+    pub fn options(&self, deadline: Option<Instant>, ctx: &Ctx) -> Result<Options> {
         let args = self;
         let config = &ctx.settings.run;
         let time = |name: &str, flag: &Option<String>, config: &Option<String>, default: u64| {
@@ -80,7 +79,8 @@ impl SpeedArgs {
             open: matches!(rpm, Some(Knob::Fixed(_))) || (rpm.is_none() && matches!(concurrency, Some(Knob::Fixed(_)))),
         };
         Ok(Options {
-            path: endpoint.path(),
+            // Known once the requests are.
+            path: "",
             concurrency: wanted,
             rates,
             retries: args.retries.or(config.retries).unwrap_or(5),

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::tables::{is_rehearsal, word};
 use crate::api::batches::Batch;
 use crate::error::Result;
-use crate::job::batch::status::{self as remote, Seen};
+use crate::job::batch::status::{self, JobStatus};
 use crate::price::Nanos;
 use crate::store::{Ledger, Store};
 
@@ -79,7 +79,7 @@ pub(super) struct RemoteLine {
 
 pub(super) fn remote_lines(listed: Vec<Batch>, store: &Store, ledger: &Ledger) -> Result<Vec<RemoteLine>> {
     let mut owners = std::collections::HashMap::new();
-    for seen in remote::look(ledger.recent(u32::MAX)?, store)? {
+    for seen in status::inspect(ledger.recent(u32::MAX)?, store)? {
         for id in seen.batches.into_iter().filter_map(|batch| batch.id) {
             owners.insert(id, seen.job.id.clone());
         }
@@ -100,7 +100,7 @@ pub(super) fn remote_lines(listed: Vec<Batch>, store: &Store, ledger: &Ledger) -
     Ok(listed.into_iter().map(line).collect())
 }
 
-pub(super) fn entry(Seen { job, batches }: &Seen) -> Entry {
+pub(super) fn entry(JobStatus { job, batches }: &JobStatus) -> Entry {
     Entry {
         job: job.id.clone(),
         name: job.name.clone(),

@@ -15,8 +15,7 @@ use crate::api::batches::Batch;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::batch::adopt::{find_local, looks_remote};
-use crate::job::batch::status::{self as remote, Seen};
-use crate::job::spec::spec_of;
+use crate::job::batch::status::{self, JobStatus};
 use crate::settings;
 use crate::store::{BatchJob, Job, Ledger, State, Store, Transport};
 use crate::text;
@@ -98,9 +97,9 @@ fn show(args: &Status, store: &Store, ledger: &Ledger, ctx: &Ctx) -> Result<(Exi
             Err(error) => return Err(error),
         }
     }
-    let mut seen = remote::look(jobs, store)?;
+    let mut seen = status::inspect(jobs, store)?;
     let here = service::name(ctx);
-    let mine = |seen: &Seen| seen.is_live() && service_of(seen) == here;
+    let mine = |seen: &JobStatus| seen.is_live() && service_of(seen) == here;
     let ask = !args.offline && (args.remote || !foreign.is_empty() || seen.iter().any(mine));
     let mut trouble = None;
     let mut listed: Option<Vec<Batch>> = None;
@@ -108,9 +107,9 @@ fn show(args: &Status, store: &Store, ledger: &Ledger, ctx: &Ctx) -> Result<(Exi
         // What is known is shown even if there is no key and no network.
         match connect(ctx) {
             Ok(service) => {
-                trouble = remote::refresh(&mut seen, store, ledger, service.remote()).err();
+                trouble = status::refresh(&mut seen, store, ledger, service.remote()).err();
                 if args.remote || !foreign.is_empty() {
-                    listed = Some(remote::list(service.remote())?);
+                    listed = Some(status::list(service.remote())?);
                 }
             }
             Err(error) if seen.is_empty() => return Err(error),
@@ -152,12 +151,24 @@ pub(super) fn document(names: &[&str], ctx: &Ctx) -> Result<Document> {
     let store = Store::open(&ctx.settings.state_dir.value)?;
     let ledger = store.ledger()?;
     let jobs = names.iter().map(|name| ledger.find(name)).collect::<Result<Vec<_>>>()?;
-    let seen = remote::look(jobs, &store)?;
+    let seen = status::inspect(jobs, &store)?;
     Ok(Document { version: 1, jobs: seen.iter().map(entry).collect(), remote: None })
 }
 
+/// Prints these jobs: their document, or a line each.
+pub(super) fn print_jobs(ids: &[&str], ctx: &Ctx) -> Result<()> {
+    if ctx.json {
+        return print_json(&document(ids, ctx)?, ctx);
+    }
+    let ledger = Store::open(&ctx.settings.state_dir.value)?.ledger()?;
+    for id in ids {
+        ctx.ui.note(&line(&ledger.find(id)?));
+    }
+    Ok(())
+}
+
 /// A job in a line, for people.
-pub(super) fn line(job: &Job) -> String {
+fn line(job: &Job) -> String {
     let failed = if job.failed > 0 { format!(", {} failed", text::count(job.failed)) } else { String::new() };
     let pending = job.total.saturating_sub(job.succeeded + job.failed);
     let pending = if pending > 0 { format!(", {} without an end yet", text::count(pending)) } else { String::new() };
@@ -170,7 +181,7 @@ pub(super) fn line(job: &Job) -> String {
     )
 }
 
-fn print(args: &Status, seen: &[Seen], remote: Option<&[RemoteLine]>, ctx: &Ctx) -> Result<()> {
+fn print(args: &Status, seen: &[JobStatus], remote: Option<&[RemoteLine]>, ctx: &Ctx) -> Result<()> {
     if seen.is_empty() && remote.is_none() {
         ctx.ui.note("no jobs yet");
         ctx.ui.hint(
@@ -200,8 +211,8 @@ fn print(args: &Status, seen: &[Seen], remote: Option<&[RemoteLine]>, ctx: &Ctx)
     Ok(())
 }
 
-fn hint(seen: &[Seen], offline: bool, ctx: &Ctx) {
-    let elsewhere = |seen: &&Seen| seen.is_live() && service_of(seen) != service::name(ctx);
+fn hint(seen: &[JobStatus], offline: bool, ctx: &Ctx) {
+    let elsewhere = |seen: &&JobStatus| seen.is_live() && service_of(seen) != service::name(ctx);
     if let Some(seen) = seen.iter().find(elsewhere).filter(|_| !offline) {
         let how = match service_of(seen).as_deref() {
             Some("sandbox") => "add --sandbox".to_owned(),
@@ -210,8 +221,8 @@ fn hint(seen: &[Seen], offline: bool, ctx: &Ctx) {
         };
         ctx.ui.hint(&format!("{} is with another service and was not asked about: {how}", seen.job.id));
     }
-    for Seen { job, batches } in seen {
-        let flag = spec_of(job).map_or_else(|_| String::new(), |spec| ctx.flags(&spec.service));
+    for JobStatus { job, batches } in seen {
+        let flag = job.service().map_or_else(String::new, |service| ctx.flags(&service));
         let settled = !batches.iter().any(BatchJob::is_open);
         match (job.state, job.transport) {
             (State::Interrupted, Transport::Realtime) => ctx.ui.hint(&format!(
@@ -234,6 +245,6 @@ fn hint(seen: &[Seen], offline: bool, ctx: &Ctx) {
     }
 }
 
-fn service_of(seen: &Seen) -> Option<String> {
-    spec_of(&seen.job).ok().map(|spec| spec.service)
+fn service_of(seen: &JobStatus) -> Option<String> {
+    seen.job.service()
 }

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::document::RemoteLine;
-use crate::job::batch::status::Seen;
+use crate::job::batch::status::JobStatus;
 use crate::job::spec::spec_of;
 use crate::store::{BatchJob, Job, Step};
 use crate::text::{self, Align, Grid};
 
-pub(super) fn jobs_table(seen: &[Seen]) -> Grid {
+pub(super) fn jobs_table(seen: &[JobStatus]) -> Grid {
     let mut table = Grid::new([
         ("JOB", Align::Left),
         ("STATE", Align::Left),
@@ -20,7 +20,7 @@ pub(super) fn jobs_table(seen: &[Seen]) -> Grid {
         ("AGE", Align::Right),
         ("INPUT", Align::Left),
     ]);
-    for Seen { job, batches } in seen {
+    for JobStatus { job, batches } in seen {
         let input = job.name.as_ref().map_or_else(|| job.input.clone(), |name| format!("{name}: {}", job.input));
         table.row([
             job.id.clone(),
@@ -76,7 +76,7 @@ fn cost(job: &Job) -> String {
     if is_rehearsal(job) { format!("({cost})") } else { cost }
 }
 
-pub(super) fn batches_table(seen: &[Seen]) -> Grid {
+pub(super) fn batches_table(seen: &[JobStatus]) -> Grid {
     let mut table = Grid::new([
         ("BATCH", Align::Whole),
         ("STATUS", Align::Whole),
@@ -84,7 +84,7 @@ pub(super) fn batches_table(seen: &[Seen]) -> Grid {
         ("ROWS", Align::Right),
         ("MODEL", Align::Left),
     ]);
-    for Seen { batches, .. } in seen {
+    for JobStatus { batches, .. } in seen {
         for batch in batches {
             table.row([
                 batch.id.clone().unwrap_or_else(|| format!("({})", batch.number)),
@@ -121,7 +121,7 @@ pub(super) fn remote_table(remote: &[RemoteLine]) -> Grid {
 }
 
 /// What the service says is wrong, in full.
-pub(super) fn errors(seen: &[Seen]) -> String {
+pub(super) fn errors(seen: &[JobStatus]) -> String {
     let line = |batch: &BatchJob| {
         let id = batch.id.clone().unwrap_or_else(|| format!("({})", batch.number));
         batch.error.as_ref().map(|error| format!("{id}: {}\n", text::one_line(error)))
@@ -130,7 +130,7 @@ pub(super) fn errors(seen: &[Seen]) -> String {
 }
 
 /// When the service gives up at the latest. RFC 3339 in UTC sorts as text.
-pub(super) fn ends_by(seen: &[Seen]) -> String {
+pub(super) fn ends_by(seen: &[JobStatus]) -> String {
     let open = seen.iter().flat_map(|seen| &seen.batches).filter(|batch| !batch.ended);
     let last = open.filter_map(|batch| batch.deadline.as_deref()).max();
     last.map_or_else(String::new, |time| format!("to end by {}, or to expire then\n", clock(time)))

@@ -1,6 +1,6 @@
 //! Batches that llbatch did not create: taken into the index with the input that the service still has of them.
 
-use super::{Remote, Work};
+use super::session::{Session, SessionOptions};
 use crate::api::batches::Batch;
 use crate::api::error::Fault;
 use crate::batch::courier;
@@ -8,11 +8,11 @@ use crate::check::{self, CheckOptions};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Inputs};
-use crate::job::spec::{Spec, describe, spec_of};
+use crate::job::remote::Remote;
+use crate::job::spec::{Spec, spec_of};
 use crate::outcome::{ErrorCode, Outcome, Usage};
 use crate::request::{Endpoint, Params, Shape, answer_bound};
 use crate::store::{BatchJob, Job, Ledger, Step, Store, Transport};
-use crate::ui::Results;
 
 /// The job that `name` means: one of the index, the one that has this Together batch, or a new one for a batch that
 /// others created.
@@ -26,6 +26,21 @@ pub fn find(name: &str, remote: Remote<'_>, ctx: &Ctx) -> Result<Job> {
         Err(error) if error.exit == Exit::Usage && looks_remote(name) => adopt(name, remote, ctx, error),
         found => found,
     }
+}
+
+/// The jobs that `names` mean, each once.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_all(names: &[String], remote: Remote<'_>, ctx: &Ctx) -> Result<Vec<Job>> {
+    let mut jobs: Vec<Job> = Vec::new();
+    for name in names {
+        let job = find(name, remote, ctx)?;
+        if jobs.iter().all(|known| known.id != job.id) {
+            jobs.push(job);
+        }
+    }
+    Ok(jobs)
 }
 
 /// The same without asking the service.
@@ -97,10 +112,10 @@ fn enter(batch: &Batch, inputs: &Inputs, remote: Remote<'_>, ctx: &Ctx) -> Resul
         routes: Vec::new(),
     };
     let key = format!("adopted-{}", batch.id);
-    let job = ledger.create(Job::new(Transport::Batch, key, batch.id.clone(), describe(&spec)?))?;
+    let job = ledger.create(Job::new(Transport::Batch, key, batch.id.clone(), spec.describe()?))?;
     let id = job.id.clone();
-    let mut work = Work::open(&job, remote, ctx, super::PATIENCE, Results::Elsewhere)?;
-    let rows = work.take_over(batch, inputs, &shape);
+    let mut session = Session::open(&job, remote, ctx, SessionOptions::default())?;
+    let rows = session.take_over(batch, inputs, &shape);
     if rows.is_err() {
         store.remove_job(&id)?;
         ledger.forget(&id)?;
@@ -109,10 +124,10 @@ fn enter(batch: &Batch, inputs: &Inputs, remote: Remote<'_>, ctx: &Ctx) -> Resul
     ledger.find(&id)
 }
 
-impl Work<'_> {
+impl Session<'_> {
     fn take_over(&mut self, batch: &Batch, inputs: &Inputs, shape: &Shape) -> Result<()> {
         self.spec = Spec { kept: inputs.keep(&self.courier.dir)?, ..spec_of(&self.job)? };
-        self.job.spec = describe(&self.spec)?;
+        self.job.spec = self.spec.describe()?;
         let mut db = self.courier.db.borrow_mut();
         let mut put = Ok(());
         let mut asked = 0;
@@ -174,7 +189,7 @@ impl Work<'_> {
         drop(db);
         self.forget_counts();
         self.job.total = checked.rows;
-        self.tell_ledger(false)?;
+        self.update_index(false)?;
         Ok(())
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
 
-use super::Work;
 use super::ahead::place_of;
+use super::session::Session;
 use crate::batch::join::{Ending, Expected, Files, Findings, Joined, join};
 use crate::error::{Error, Exit, Result};
 use crate::outcome::ErrorCode;
@@ -43,7 +43,7 @@ struct Taken {
     lacks: bool,
 }
 
-impl Work<'_> {
+impl Session<'_> {
     /// Takes the results of every batch that has ended into the store.
     ///
     /// # Errors
@@ -58,7 +58,7 @@ impl Work<'_> {
             let lacking = self.collect_all(ready).inspect_err(|_| self.forget_counts())?;
             self.once_more(lacking)?;
         }
-        self.tell_ledger(false)?;
+        self.update_index(false)?;
         Ok(())
     }
 
@@ -69,18 +69,18 @@ impl Work<'_> {
         std::thread::scope(|scope| {
             // At most so many wait between any two: their rows are in memory.
             let (tasks, todo) = sync_channel(1);
-            let (looked_at, to_store) = sync_channel(1);
+            let (joined, to_store) = sync_channel(1);
             let (tell, told) = channel();
             let own = path.clone();
-            let joiner = scope.spawn(move || join_all(&JobDb::open(&own)?, &todo, &looked_at));
+            let joiner = scope.spawn(move || join_all(&JobDb::open(&own)?, &todo, &joined));
             let storer = scope.spawn(move || store_all(&mut JobDb::open(&path)?, &to_store, &tell));
             let mut lacking = Vec::new();
-            let mut took = |work: &mut Self, taken: Taken| {
+            let mut took = |session: &mut Self, taken: Taken| {
                 if taken.lacks {
                     lacking.push(taken.batch);
                     return Ok(());
                 }
-                work.settled(taken)
+                session.settled(taken)
             };
             let mut downloaded = Ok(());
             for batch in ready {
@@ -118,10 +118,7 @@ impl Work<'_> {
         self.say(&taken.batch, &taken.findings);
         let ok = taken.joined.iter().filter(|joined| joined.outcome.ok()).count() as u64;
         self.count_in(ok, taken.joined.len() as u64 - ok);
-        if let Some(fresh) = self.fresh.get_mut() {
-            fresh.add(taken.joined);
-        }
-        self.tell_ledger(true)?;
+        self.update_index(true)?;
         Ok(())
     }
 
@@ -146,7 +143,7 @@ impl Work<'_> {
                 self.block_on(self.courier.ask(&mut batch))?;
                 let files = self.block_on(self.courier.download(&batch, true))?;
                 let expected = expected(&self.courier.db.borrow(), &batch)?;
-                let mut again = look(batch, expected, &files)?;
+                let mut again = join_results(batch, expected, &files)?;
                 let nameless = again.batch.status.as_deref() == Some("COMPLETED")
                     && again.batch.output_file_id.is_none()
                     && again.batch.error_file_id.is_none();
@@ -221,7 +218,7 @@ fn join_all(db: &JobDb, todo: &Receiver<Task>, to: &SyncSender<Taken>) -> Result
         let expected = expected(db, &batch)?;
         // The download has failed; whoever sees to it knows.
         let Ok(files) = files.recv() else { continue };
-        if to.send(look(batch, expected, &files)?).is_err() {
+        if to.send(join_results(batch, expected, &files)?).is_err() {
             break;
         }
     }
@@ -257,7 +254,7 @@ fn expected(db: &JobDb, batch: &BatchJob) -> Result<Vec<Expected>> {
 }
 
 /// Joins the rows of a batch with what was downloaded.
-fn look(batch: BatchJob, expected: Vec<Expected>, (output, errors): &Downloaded) -> Result<Taken> {
+fn join_results(batch: BatchJob, expected: Vec<Expected>, (output, errors): &Downloaded) -> Result<Taken> {
     let status = match batch.step {
         Step::Refused if batch.status.is_none() => "REFUSED",
         _ => batch.status.as_deref().unwrap_or("FAILED"),

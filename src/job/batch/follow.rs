@@ -4,15 +4,19 @@
 
 use std::time::{Duration, Instant};
 
-use super::Work;
 use super::lock::busy;
 use super::notes::REMIND;
+use super::session::{OpenBatches, Session, SessionOptions};
 use crate::batch::poll;
+use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
+use crate::job::remote::Remote;
 use crate::store::BatchJob;
+use crate::store::unsent::is_claimed_now;
+use crate::store::{Job, Store};
 use crate::text;
 
-/// Before it is tried again to take a job on which another process works.
+/// Before it is tried again to take a job on which another process sessions.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// How long to wait and how often to ask.
@@ -36,23 +40,23 @@ impl Waiting {
 ///
 /// # Errors
 /// 4 for the key, 74 if the disk refuses, 130 if interrupted. An outage is waited out.
-pub fn follow(works: &mut [Work<'_>], waiting: Waiting) -> Result<bool> {
+pub fn follow(sessions: &mut [Session<'_>], waiting: Waiting) -> Result<bool> {
     let mut said: Option<Instant> = None;
     for asked in 0.. {
-        hold_all(works, waiting)?;
+        hold_all(sessions, waiting)?;
         let mut open = None;
         let mut outage = None;
-        for (at, work) in works.iter_mut().enumerate() {
-            if !work.waits()? {
+        for (at, session) in sessions.iter_mut().enumerate() {
+            if !session.waits()? {
                 continue;
             }
             // An outage comes back here, to be told and to be held against the time that is left.
-            work.courier.options.until = waiting.until;
-            match work.advance(waiting.submitting) {
+            session.courier.options.until = waiting.until;
+            match session.advance(waiting.submitting) {
                 Ok(true) => continue,
                 Ok(false) => {}
                 Err(error) if error.exit == Exit::TempFail => {
-                    outage.get_or_insert((error, work.ctx.ui.clone()));
+                    outage.get_or_insert((error, session.ctx.ui.clone()));
                 }
                 Err(error) => return Err(error),
             }
@@ -75,39 +79,92 @@ pub fn follow(works: &mut [Work<'_>], waiting: Waiting) -> Result<bool> {
             }
             wait = wait.min(left);
         }
-        works[open].show(wait)?;
-        works.iter_mut().try_for_each(|work| work.leave(waiting.submitting))?;
-        works[open].block_on(works[open].courier.pause(wait))?;
+        sessions[open].show(wait)?;
+        sessions.iter_mut().try_for_each(|session| session.unlock_but_claim(waiting.submitting))?;
+        sessions[open].block_on(sessions[open].courier.pause(wait))?;
     }
     unreachable!("the numbers do not end")
 }
 
 /// Takes all of these jobs again. None is held while another one is waited for: two such commands would wait for each other.
-fn hold_all(works: &mut [Work<'_>], waiting: Waiting) -> Result<()> {
+fn hold_all(sessions: &mut [Session<'_>], waiting: Waiting) -> Result<()> {
     let mut said = false;
     loop {
         let mut taken = None;
-        for work in works.iter_mut() {
-            if !work.hold()? {
-                taken = Some(work.job.id.clone());
+        for session in sessions.iter_mut() {
+            if !session.relock()? {
+                taken = Some(session.job.id.clone());
                 break;
             }
         }
         let Some(taken) = taken else { return Ok(()) };
-        works.iter_mut().try_for_each(Work::release)?;
-        let work = &works[0];
+        sessions.iter_mut().try_for_each(Session::unlock)?;
+        let session = &sessions[0];
         if waiting.left().is_some_and(|left| left.is_zero()) {
             return Err(busy(&taken));
         }
         if !said {
-            work.ctx.ui.note(&format!("another llbatch works on {taken}; waiting for it"));
+            session.ctx.ui.note(&format!("another llbatch works on {taken}; waiting for it"));
             said = true;
         }
-        work.block_on(work.courier.pause(PAUSE.mul_f64(1.0 + fastrand::f64())))?;
+        session.block_on(session.courier.pause(PAUSE.mul_f64(1.0 + fastrand::f64())))?;
     }
 }
 
-impl Work<'_> {
+/// Waits until these jobs have ended, their results in the store; returns the worst exit code of them.
+///
+/// # Errors
+/// 75 if the time is up while another process works on one of them; otherwise as [`follow`].
+pub fn wait<'a>(jobs: &[Job], waiting: Waiting, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Waited> {
+    let store = Store::open(&ctx.settings.state_dir.value)?;
+    // None is locked while another one is waited for: two such commands would wait for each other.
+    let mut sessions = loop {
+        for job in jobs {
+            if !until_free(job, &store, waiting, ctx) {
+                return Err(Error::new(Exit::TempFail, "--timeout is over; another llbatch still works on the job"));
+            }
+        }
+        let open = |job| Session::open(job, remote, ctx, SessionOptions::default());
+        match jobs.iter().map(open).collect::<Result<Vec<_>>>() {
+            Err(error) if error.exit == Exit::TempFail => std::thread::sleep(PAUSE),
+            sessions => break sessions?,
+        }
+    };
+    let ended = follow(&mut sessions, waiting)?;
+    let mut exit = Exit::Ok;
+    for mut session in sessions {
+        exit = exit.worst(session.record()?.exit);
+        session.progress.finish();
+    }
+    Ok(Waited { ended, exit })
+}
+
+/// How a wait for several jobs ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Waited {
+    /// All have ended.
+    pub ended: bool,
+    /// The worst exit code of them.
+    pub exit: Exit,
+}
+
+/// Waits while another process works on the job; `false` if the time is up first.
+fn until_free(job: &Job, store: &Store, waiting: Waiting, ctx: &Ctx) -> bool {
+    let mut said = false;
+    while store.in_use(&job.id) || is_claimed_now(store, job).unwrap_or(false) {
+        if !said {
+            ctx.ui.note(&format!("another llbatch works on {}; waiting for it", job.id));
+            said = true;
+        }
+        if waiting.until.is_some_and(|until| Instant::now() >= until) {
+            return false;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    true
+}
+
+impl Session<'_> {
     /// Whether results are still to come. An error is not an end: who cannot read the job does not know.
     fn waits(&self) -> Result<bool> {
         let batches = self.courier.db.borrow().batches()?;
@@ -117,7 +174,7 @@ impl Work<'_> {
     /// Settles doubts, asks once, takes what has ended. Says whether all is in.
     ///
     /// # Errors
-    /// As [`super::courier::Courier::refresh`]; 1 if batches were never submitted.
+    /// As [`crate::batch::courier::Courier::refresh`]; 1 if batches were never submitted.
     pub fn advance(&mut self, submitting: bool) -> Result<bool> {
         if self.is_unplanned()? {
             let id = &self.job.id;
@@ -140,7 +197,7 @@ impl Work<'_> {
         self.collect()?;
         asked?;
         sent?;
-        let (open, unsent) = self.open_batches()?;
+        let OpenBatches { all: open, unsent } = self.open_batches()?;
         if open > 0 && open == unsent {
             return Err(Error::new(
                 Exit::Failure,

@@ -1,147 +1,117 @@
-//! Whose a job is: one process works on it at a time, and who only waits lets others at it.
+//! The lock of a batch job. One process works on a job at a time, and one that only waits lets others at it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::{PATIENCE, Remote, Work};
-use crate::context::Ctx;
+use super::PATIENCE;
 use crate::error::{Error, Exit, Result};
-use crate::job::spec::{Spec, spec_of};
 use crate::store::unsent;
-use crate::store::{Job, Store, Turn};
-use crate::ui::Results;
+use crate::store::{BatchJob, Job, Lock, Store, Turn};
+use crate::ui::Ui;
 
-impl<'a> Work<'a> {
-    /// Takes a job that is in the index.
+/// The lock of a batch job, held or given up for a while.
+#[derive(Debug)]
+pub struct JobLock {
+    job: String,
+    /// Held while the job is worked on.
+    lock: Option<Lock>,
+    /// Held while this process waits to send more of it.
+    claim: Option<Lock>,
+    /// The version of the database when the lock was given up.
+    left_at: i64,
+}
+
+impl JobLock {
+    /// Takes the lock of a job, waiting as `wait` says for a process that works on it.
     ///
     /// # Errors
-    /// 75 if another process works on it, 2 if it is none for this service, 74 if its files cannot be read.
-    pub fn open(job: &Job, remote: Remote<'a>, ctx: &'a Ctx, patience: Duration, results: Results) -> Result<Self> {
-        Self::open_in_turn(job, remote, ctx, patience, results, Turn::Now)
-    }
-
-    /// The same, waiting as `turn` says for a process that works on it.
-    pub fn open_in_turn(
-        job: &Job,
-        remote: Remote<'a>,
-        ctx: &'a Ctx,
-        patience: Duration,
-        results: Results,
-        turn: Turn,
-    ) -> Result<Self> {
-        Self::take(job, remote, ctx, patience, results, turn, false)
-    }
-
-    /// The same, also from a process that only waits to send more of it: to cancel it.
-    pub fn open_to_cancel(job: &Job, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Self> {
-        let waits = unsent::is_claimed_now(&Store::open(&ctx.settings.state_dir.value)?, job)?;
-        // In an outage that process has the job for as long as a call is tried again.
-        let until = || Turn::Wait(Instant::now().checked_add(PATIENCE * 2));
-        let turn = if waits { until() } else { Turn::Now };
-        Self::take(job, remote, ctx, PATIENCE, Results::Elsewhere, turn, true)
-    }
-
-    fn take(
-        job: &Job,
-        remote: Remote<'a>,
-        ctx: &'a Ctx,
-        patience: Duration,
-        results: Results,
-        turn: Turn,
-        past_claims: bool,
-    ) -> Result<Self> {
-        let store = Store::open(&ctx.settings.state_dir.value)?;
-        let ledger = store.ledger()?;
-        let spec = spec_of(job)?;
-        same_service(job, &spec, remote.name)?;
-        let until = if turn == Turn::Now { Turn::soon() } else { turn };
+    /// 75 if another process works on it.
+    pub fn take(job: &Job, store: &Store, ui: &Ui, wait: Turn) -> Result<Self> {
+        let until = if wait == Turn::Now { Turn::soon() } else { wait };
         let say = |holder: &str| {
-            if turn != Turn::Now {
-                ctx.ui.note(&format!("{holder} works on {}; waiting for it", job.id));
+            if wait != Turn::Now {
+                ui.note(&format!("{holder} works on {}; waiting for it", job.id));
             }
         };
-        let in_use = || {
-            Error::new(Exit::TempFail, format!("{} is being worked on by {}", job.id, store.holder(&job.id)))
-                .hint("wait for it, then run the same command again; submit, fetch and retry wait by themselves with --wait-lock")
-        };
-        let lock = loop {
-            let lock = store.lock_in_turn(&job.id, until, &say)?.ok_or_else(in_use)?;
-            if past_claims || !unsent::is_claimed_now(&store, job)? {
-                break lock;
+        loop {
+            let lock = store.lock_in_turn(&job.id, until, &say)?.ok_or_else(|| in_use(job, store))?;
+            if !unsent::is_claimed_now(store, job)? {
+                return Ok(Self::holding(job, lock));
             }
             drop(lock);
-            if !unsent::wait(&store, &job.id, until, &say)? {
-                return Err(in_use());
+            if !unsent::wait(store, &job.id, until, &say)? {
+                return Err(in_use(job, store));
+            }
+        }
+    }
+
+    /// Takes the lock to cancel the job, also while a process waits to send more of it.
+    ///
+    /// # Errors
+    /// 75 if another process works on it.
+    pub fn take_to_cancel(job: &Job, store: &Store, ui: &Ui) -> Result<Self> {
+        let waits = unsent::is_claimed_now(store, job)?;
+        // In an outage that process holds the job for as long as a call is tried again.
+        let until = if waits { Turn::Wait(Instant::now().checked_add(PATIENCE * 2)) } else { Turn::soon() };
+        let say = |holder: &str| {
+            if waits {
+                ui.note(&format!("{holder} works on {}; waiting for it", job.id));
             }
         };
-        // As it stands now that nobody else changes it.
-        let job = ledger.find(&job.id)?;
-        Self::with(job, spec, remote, ctx, (store, ledger, lock), patience, results)
+        let lock = store.lock_in_turn(&job.id, until, &say)?.ok_or_else(|| in_use(job, store))?;
+        Ok(Self::holding(job, lock))
     }
 
-    /// Lets others work on the job while this process only waits for it. All that was done is committed.
-    pub fn release(&mut self) -> Result<()> {
-        if self.lock.is_some() {
-            self.left_at = self.courier.db.borrow().version()?;
-            self.lock = None;
+    fn holding(job: &Job, lock: Lock) -> Self {
+        Self { job: job.id.clone(), lock: Some(lock), claim: None, left_at: 0 }
+    }
+
+    /// Whether this process holds the lock.
+    pub const fn is_held(&self) -> bool {
+        self.lock.is_some()
+    }
+
+    /// Lets other processes work on the job. `version`: that of its database.
+    pub fn unlock(&mut self, version: i64) {
+        if self.lock.take().is_some() {
+            self.left_at = version;
         }
-        Ok(())
     }
 
-    /// The same, and what was admitted and is still to be sent stays claimed meanwhile.
-    pub fn leave(&mut self, submitting: bool) -> Result<()> {
-        let unsent = submitting && self.courier.db.borrow().batches()?.iter().any(unsent::is_unsent);
+    /// Whether another process has written the job since it was unlocked.
+    pub const fn was_changed(&self, version: i64) -> bool {
+        self.left_at != version
+    }
+
+    /// Takes the lock again; `false` if another process works on the job or waits to send more of it.
+    pub fn retake(&mut self, store: &Store, batches: impl FnOnce() -> Result<Vec<BatchJob>>) -> Result<bool> {
+        let Some(lock) = store.lock(&self.job)? else { return Ok(false) };
+        if self.claim.is_none() && unsent::is_claimed(store, &self.job, &batches()?) {
+            return Ok(false);
+        }
+        self.lock = Some(lock);
+        Ok(true)
+    }
+
+    /// Claims what is `unsent` of the job, or gives the claim up if nothing is. `false` if it cannot be claimed at this moment,
+    /// because another process looks whether it is.
+    pub fn claim_unsent(&mut self, store: &Store, unsent: bool) -> Result<bool> {
         if !unsent {
             self.claim = None;
         } else if self.claim.is_none() {
-            self.claim = unsent::claim(&self.store, &self.job.id)?;
-            // Somebody looks whether it is claimed, this very moment.
-            if self.claim.is_none() {
-                return Ok(());
-            }
-        }
-        self.release()
-    }
-
-    /// Takes the job again after [`Self::release`], as others have left it; `false` if another process works on it.
-    ///
-    /// # Errors
-    /// 1 if it was removed meanwhile, 74 if it cannot be read.
-    pub fn hold(&mut self) -> Result<bool> {
-        if self.lock.is_some() {
-            return Ok(true);
-        }
-        let id = &self.job.id;
-        let Some(lock) = self.store.lock(id)? else { return Ok(false) };
-        if self.claim.is_none() && unsent::is_claimed(&self.store, id, &self.courier.db.borrow().batches()?) {
-            return Ok(false);
-        }
-        let gone = |error: Error| match error.exit {
-            Exit::Usage => Error::new(Exit::Failure, format!("{id} was removed by another llbatch meanwhile")),
-            _ => error,
-        };
-        self.job = self.ledger.find(id).map_err(gone)?;
-        self.spec = spec_of(&self.job)?;
-        self.lock = Some(lock);
-        if self.courier.db.borrow().version()? != self.left_at {
-            self.forget_counts();
+            self.claim = unsent::claim(store, &self.job)?;
+            return Ok(self.claim.is_some());
         }
         Ok(true)
     }
 }
 
-/// Whether the job may be talked about with this service.
-///
-/// # Errors
-/// 2 if it belongs to another one.
-pub fn same_service(job: &Job, spec: &Spec, remote: &str) -> Result<()> {
-    if spec.service == remote {
-        return Ok(());
-    }
-    let hint =
-        if spec.service == "sandbox" { "add --sandbox" } else { "leave --sandbox out, or give the same --base-url" };
-    Err(Error::usage(format!("{} is with {}, this command is for {remote}", job.id, spec.service)).hint(hint))
+fn in_use(job: &Job, store: &Store) -> Error {
+    Error::new(Exit::TempFail, format!("{} is being worked on by {}", job.id, store.holder(&job.id))).hint(
+        "wait for it, then run the same command again; submit, fetch and retry wait by themselves with --wait-lock",
+    )
 }
 
+/// The error of a job that another process works on.
 pub fn busy(id: &str) -> Error {
     Error::new(Exit::TempFail, format!("{id} is being worked on by another llbatch"))
         .hint("wait for it, then run the same command again")

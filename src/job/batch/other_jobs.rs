@@ -1,8 +1,7 @@
 //! The batches of other jobs.
 
-use super::Remote;
 use crate::error::Result;
-use crate::job::spec::spec_of;
+use crate::job::remote::Remote;
 use crate::store::{Ledger, State, Step, Store, Transport};
 
 /// Live batches of other jobs with the same service: a list that lacks them is not to be believed.
@@ -12,7 +11,7 @@ pub fn witnesses(store: &Store, ledger: &Ledger, but: &str, remote: Remote<'_>) 
     let mut found = Vec::new();
     for job in ledger.recent(200)? {
         let theirs = job.transport == Transport::Batch && job.id != but && job.state == State::Running;
-        if !theirs || spec_of(&job).map_or(true, |spec| spec.service != remote.name) {
+        if !theirs || job.service().is_none_or(|service| service != remote.name) {
             continue;
         }
         let Ok(db) = store.open_job(&job.id) else { continue };

@@ -1,41 +1,132 @@
 //! Batches written down, with their files and rows, before the first of them is sent.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::Work;
+use super::session::Session;
 use crate::check::{CheckOptions, Checked};
 use crate::error::Result;
 use crate::input::Inputs;
 use crate::money::Money;
 use crate::money::worst::Worst;
 use crate::outcome::{ErrorCode, Fingerprint, Outcome, Usage};
-use crate::price::Nanos;
+use crate::price::{Nanos, Table};
 use crate::request::Shape;
 use crate::request::batch_line::Limits;
 use crate::split::stage::Stage;
 use crate::split::{Opened, Placed, Split, SplitOptions, split};
-use crate::store::{BatchJob, Step};
+use crate::store::{BatchJob, JobDb, Step};
 
 /// Rows written to the database at a time.
 const GROUP: u64 = 65_536;
 
-impl Work<'_> {
-    /// Plans batches for the rows of `inputs` that `only` picks (none: all); in a `retry` the others have their outcomes
-    /// already. Their files are on the disk and they are
-    /// written down when this returns, all or none. `each` is told of every row, in order.
+/// Rows to plan batches for.
+#[derive(Clone, Copy)]
+pub struct PlanInput<'a> {
+    /// The input.
+    pub inputs: &'a Inputs,
+    /// How requests are made of it.
+    pub shape: &'a Shape,
+    /// What the check found.
+    pub checked: &'a Checked,
+    /// Picks the rows; none: all.
+    pub only: Option<&'a (dyn Fn(u64) -> bool + Sync)>,
+    /// The other rows have their outcomes already.
+    pub retry: bool,
+}
+
+/// Batches that were planned.
+#[derive(Debug)]
+pub struct Planned {
+    /// Their files.
+    pub split: Split,
+    /// About what their rows cost, as far as prices are known.
+    pub priced: Nanos,
+}
+
+/// Writes rows down as they are placed into files, and adds up what they cost.
+struct Planner<'a> {
+    db: &'a mut JobDb,
+    retry: bool,
+    money: Money,
+    worst: Worst,
+    /// About what all rows cost; `None`: a price is not known.
+    estimate: Option<Nanos>,
+    /// The known part of it.
+    priced: Nanos,
+    /// The most that each batch can cost.
+    most: HashMap<u32, Option<Nanos>>,
+    /// Rows that cannot be sent are outcomes at once; a retry leaves them as they are.
+    bad: Vec<Outcome>,
+    uncommitted: u64,
+}
+
+impl<'a> Planner<'a> {
+    fn new(db: &'a mut JobDb, retry: bool, prices: &Table) -> Self {
+        Self {
+            db,
+            retry,
+            money: Money::new(prices.clone()),
+            worst: Worst::new(prices.clone(), true),
+            estimate: Some(Nanos::ZERO),
+            priced: Nanos::ZERO,
+            most: HashMap::new(),
+            bad: Vec::new(),
+            uncommitted: 0,
+        }
+    }
+
+    fn place(&mut self, placed: Placed<'_>) -> Result<()> {
+        match placed {
+            Placed::Row { row, shard, id, wire, fingerprint, model, reserve } => {
+                self.db.ask(shard, row, id, wire, fingerprint, reserve)?;
+                self.price(shard, model, reserve);
+            }
+            Placed::Bad { row, id, model, message } if !self.retry => {
+                let code = ErrorCode::InvalidRequest;
+                self.bad.push(Outcome::unsent(row, id.into(), Arc::clone(model), code, message));
+            }
+            Placed::Bad { .. } => {}
+        }
+        self.uncommitted += 1;
+        if self.uncommitted >= GROUP {
+            self.uncommitted = 0;
+            self.db.commit(false)?;
+        }
+        Ok(())
+    }
+
+    fn price(&mut self, shard: u32, model: &Arc<str>, reserve: Usage) {
+        // The bound on prompt tokens is about twice what they come to.
+        let about = Usage { prompt: reserve.prompt / 2, completion: reserve.completion };
+        let sum = self.most.entry(shard).or_insert(Some(Nanos::ZERO));
+        *sum = sum.zip(self.worst.of(model, reserve)).map(|(sum, cost)| sum + cost);
+        let cost = self.money.cost(model, true, about);
+        self.estimate = self.estimate.zip(cost).map(|(sum, cost)| sum + cost);
+        self.priced += cost.unwrap_or_default();
+    }
+
+    /// Writes the batches down, all or none: from here to the commit is one transaction.
+    fn store(&mut self, first: u32, batches: impl Iterator<Item = BatchJob>) -> Result<()> {
+        self.db.retire_asked(first)?;
+        for outcome in &self.bad {
+            self.db.put(outcome)?;
+        }
+        for mut batch in batches {
+            batch.most = self.most.get(&batch.number).copied().flatten();
+            self.db.put_batch(&batch)?;
+        }
+        self.db.commit(true)
+    }
+}
+
+impl Session<'_> {
+    /// Plans batches. When this returns, their files are on the disk and they are written down, all or none. `each` is called
+    /// for every row, in order.
     ///
     /// # Errors
-    /// 65 for more models than fit, 74 if the disk refuses.
-    pub fn plan(
-        &mut self,
-        inputs: &Inputs,
-        shape: &Shape,
-        checked: &Checked,
-        (only, retry): (Option<&(dyn Fn(u64) -> bool + Sync)>, bool),
-        each: &mut dyn FnMut(Option<(&str, Fingerprint)>),
-    ) -> Result<Split> {
+    /// 65 for more models than fit.
+    pub fn plan(&mut self, input: PlanInput<'_>, each: &mut dyn FnMut(Option<(&str, Fingerprint)>)) -> Result<Planned> {
         self.progress.phase("writing batch files");
         self.forget_counts();
         let mut db = self.courier.db.borrow_mut();
@@ -44,108 +135,66 @@ impl Work<'_> {
         let (dir, job) = (self.courier.dir.clone(), self.job.id.clone());
         let stage = Stage::new(0o600);
         let name = |number: u32| format!("llb-{job}-{number}.jsonl");
-        let open = |number: u32, _: &str| -> Result<Opened> {
-            let path: PathBuf = dir.join(name(number));
-            stage.open(path)
-        };
-        let mut money = Money::new(self.ctx.settings.prices.clone());
-        let mut estimate = Some(Nanos::ZERO);
-        let mut priced = Nanos::ZERO;
-        let mut worst = Worst::new(self.ctx.settings.prices.clone(), true);
-        let mut most: HashMap<u32, Option<Nanos>> = HashMap::new();
-        let mut waiting = 0;
-        // Rows that cannot be sent are outcomes at once; a retry leaves them as they are.
-        let mut bad: Vec<Outcome> = Vec::new();
+        let open = |number: u32, _: &str| -> Result<Opened> { stage.open(dir.join(name(number))) };
         let options = SplitOptions {
             open: &open,
             limits: Limits::default(),
             threads: CheckOptions::default().threads,
             first_number: first,
-            only,
+            only: input.only,
             digests: true,
             max_problems: 20,
         };
-        let split = split(inputs, shape, checked, &options, &mut |placed| {
-            match placed {
-                Placed::Row { row, shard, id, wire, fingerprint, model, reserve } => {
-                    each(Some((id, fingerprint)));
-                    db.ask(shard, row, id, wire, fingerprint, reserve)?;
-                    // The bound on prompt tokens is about twice what they come to.
-                    let about = Usage { prompt: reserve.prompt / 2, completion: reserve.completion };
-                    let sum = most.entry(shard).or_insert(Some(Nanos::ZERO));
-                    *sum = sum.zip(worst.of(model, reserve)).map(|(sum, cost)| sum + cost);
-                    let cost = money.cost(model, true, about);
-                    estimate = estimate.zip(cost).map(|(sum, cost)| sum + cost);
-                    priced += cost.unwrap_or_default();
-                }
-                Placed::Bad { row, id, model, message } => {
-                    each(None);
-                    if !retry {
-                        bad.push(Outcome::unsent(
-                            row,
-                            id.into(),
-                            Arc::clone(model),
-                            ErrorCode::InvalidRequest,
-                            message,
-                        ));
-                    }
-                }
-            }
-            waiting += 1;
-            if waiting >= GROUP {
-                waiting = 0;
-                db.commit(false)?;
-            }
-            Ok(())
+        let mut planner = Planner::new(&mut db, input.retry, &self.ctx.settings.prices);
+        let split = split(input.inputs, input.shape, input.checked, &options, &mut |placed| {
+            each(match &placed {
+                Placed::Row { id, fingerprint, .. } => Some((id, *fingerprint)),
+                Placed::Bad { .. } => None,
+            });
+            planner.place(placed)
         })?;
         stage.commit()?;
-        // All or none: from here to the commit is one transaction.
-        db.retire_asked(first)?;
-        for outcome in &bad {
-            db.put(outcome)?;
-        }
-        for shard in &split.shards {
-            db.put_batch(&BatchJob {
-                number: shard.number,
-                model: shard.model.to_string(),
-                endpoint: format!("/v1{}", shape.endpoint().path()),
-                rows: shard.rows,
-                bytes: shard.bytes,
-                sha256: shard.sha256.clone(),
-                name: name(shard.number),
-                step: Step::Planned,
-                file_id: None,
-                others: Vec::new(),
-                begun_at: None,
-                begun_there: None,
-                tries: 0,
-                account: None,
-                id: None,
-                status: None,
-                progress: None,
-                output_file_id: None,
-                error_file_id: None,
-                error: None,
-                deadline: None,
-                created_at: None,
-                completed_at: None,
-                most: most.get(&shard.number).copied().flatten(),
-                admitted: false,
-                cancel: false,
-                ended: false,
-                unknown_since: None,
-                unknown_times: 0,
-                broken: None,
-            })?;
-        }
-        db.commit(true)?;
+        let endpoint = format!("/v1{}", input.shape.endpoint().path());
+        let batches = split.shards.iter().map(|shard| BatchJob {
+            number: shard.number,
+            model: shard.model.to_string(),
+            endpoint: endpoint.clone(),
+            rows: shard.rows,
+            bytes: shard.bytes,
+            sha256: shard.sha256.clone(),
+            name: name(shard.number),
+            step: Step::Planned,
+            file_id: None,
+            others: Vec::new(),
+            begun_at: None,
+            begun_there: None,
+            tries: 0,
+            account: None,
+            id: None,
+            status: None,
+            progress: None,
+            output_file_id: None,
+            error_file_id: None,
+            error: None,
+            deadline: None,
+            created_at: None,
+            completed_at: None,
+            most: None,
+            admitted: false,
+            cancel: false,
+            ended: false,
+            unknown_since: None,
+            unknown_times: 0,
+            broken: None,
+        });
+        planner.store(first, batches)?;
+        let (estimate, priced) = (planner.estimate, planner.priced);
         drop(db);
-        self.priced = priced;
-        self.job.estimate = match (retry, self.job.estimate, estimate) {
-            (false, _, estimate) => estimate,
-            (true, old, new) => old.zip(new).map(|(old, new)| old + new),
+        self.job.estimate = match (input.retry, self.job.estimate) {
+            (false, _) => estimate,
+            (true, old) => old.zip(estimate).map(|(old, new)| old + new),
         };
-        self.tell_ledger(true)?;
-        Ok(split)
+        self.update_index(true)?;
+        Ok(Planned { split, priced })
     }
 }

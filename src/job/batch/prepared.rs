@@ -1,9 +1,8 @@
-//! The inputs of a submission, looked at: checked, told apart by their content, divided between batches and realtime.
+//! The input of a submission: checked, its content identified, its rows divided between batches and realtime.
 
 use std::sync::Arc;
 
-use super::Remote;
-use super::submit::Order;
+use super::submit::SubmitAsk;
 use crate::check::notices::{self, Kind};
 use crate::check::problems::{self, Deed};
 use crate::check::route::{self, Route};
@@ -11,85 +10,105 @@ use crate::check::{self, CheckOptions, Checked};
 use crate::context::Ctx;
 use crate::error::{Error, Result};
 use crate::input::{Format, Inputs};
-use crate::job::spool_stdin;
+use crate::job::ask::InputSource;
+use crate::job::finish::Desk;
 use crate::outcome::Fingerprint;
 use crate::price::Table;
 use crate::request::Shape;
-use crate::row_set::Bits;
-use crate::store::Store;
+use crate::row_set::RowSet;
 use crate::text;
 use crate::ui::Progress;
 
-/// The inputs, looked at.
-pub struct Looked {
+/// The input of a submission.
+pub struct Submission {
+    /// The files to read.
     pub inputs: Inputs,
-    pub shape: Shape,
+    /// How requests are made of them.
+    pub shape: Arc<Shape>,
+    /// What the check found.
     pub checked: Checked,
+    /// The key of its content: see [`Content`].
     pub key: String,
+    /// The inputs as typed.
     pub shown: String,
+    /// [`Inputs::stamp`] before anything was read.
     pub stamp: Option<String>,
     /// With `--via auto`: the rows for realtime.
-    pub realtime: Option<Bits>,
-    /// ... and why each model goes where it goes.
+    pub realtime: Option<RowSet>,
+    /// With `--via auto`: each model, and why its rows took their transport.
     pub routes: Vec<(String, String)>,
-    /// Keeps what came through a pipe for as long as it is read.
+    /// Keeps standard input for as long as it is read.
     _spool: Option<tempfile::NamedTempFile>,
 }
 
-pub fn look(order: &Order, remote: Remote<'_>, store: &Store, ctx: &Ctx, progress: &Progress) -> Result<Looked> {
-    progress.phase("reading input");
-    let (inputs, spool, shown) = if order.stdin {
-        let (file, _) = spool_stdin(store)?;
-        let format = order.input_format.unwrap_or(Format::Jsonl);
-        (Inputs::spooled(file.path().to_owned(), "-", format), Some(file), "-".to_owned())
-    } else {
-        let shown = order.inputs.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(" ");
-        (Inputs::resolve(&order.inputs, order.input_format)?, None, shown)
-    };
-    let shape = Shape::new(&order.params)?;
-    let stamp = inputs.stamp();
-    progress.phase("checking input");
-    let mut content = Content::new(remote.name);
-    let mut realtime = order.auto.then(Bits::default);
-    let table = &ctx.settings.prices;
-    let in_batch = |model: &str| !order.auto || route::saves(table.get(model));
-    let options =
-        CheckOptions { max_problems: order.max_problems, table: Some(&ctx.settings.prices), ..CheckOptions::default() };
-    let checked = check::check_with(
-        &inputs,
-        &shape,
-        &options,
-        &|draft| (draft.fingerprint(), Box::<str>::from(&*draft.id), in_batch(&draft.model)),
-        &mut |row, found| {
-            if let Some(rows) = realtime.as_mut().filter(|_| found.as_ref().is_some_and(|found| !found.2)) {
-                rows.insert(row);
+impl Submission {
+    /// Reads and checks the input.
+    ///
+    /// # Errors
+    /// 65 for invalid rows, 66 for an input that cannot be read, 2 with `--require-discount`.
+    pub fn of(ask: &SubmitAsk, service: &str, desk: Desk<'_>, progress: &Progress) -> Result<Self> {
+        progress.phase("reading input");
+        let source = &ask.input.source;
+        let (inputs, spool) = match source {
+            InputSource::Stdin => {
+                let spooled = desk.store.spool_stdin()?;
+                let format = ask.input.flags.format.unwrap_or(Format::Jsonl);
+                (Inputs::spooled(spooled.file.path().to_owned(), "-", format), Some(spooled.file))
             }
-            content.row(found.as_ref().map(|(fp, id, _)| (&**id, *fp)));
-        },
-    )?;
-    problems::report(&checked, order.skip_invalid, order.max_problems, Deed::Send, &ctx.ui)?;
-    problems::say_stream_removed(&checked, &ctx.ui);
-    let found = notices::notices(&checked.models, &ctx.settings.prices);
-    let routes = if order.auto { divide(&checked.models, table, ctx) } else { Vec::new() };
-    if !order.auto {
-        notices::show(&found, &ctx.ui);
+            InputSource::Files(files) => (Inputs::resolve(files, ask.input.flags.format)?, None),
+        };
+        let shape = Arc::new(Shape::new(&ask.input.flags.params)?);
+        let stamp = inputs.stamp();
+        progress.phase("checking input");
+        let mut content = Content::new(service);
+        let mut realtime = ask.auto.is_some().then(RowSet::default);
+        let table = &desk.ctx.settings.prices;
+        let in_batch = |model: &str| ask.auto.is_none() || route::saves(table.get(model));
+        let listed = ask.problems.listed;
+        let options = CheckOptions { max_problems: listed, table: Some(table), ..CheckOptions::default() };
+        let checked = check::check_with(
+            &inputs,
+            &shape,
+            &options,
+            &|draft| (draft.fingerprint(), Box::<str>::from(&*draft.id), in_batch(&draft.model)),
+            &mut |row, found| {
+                if let Some(rows) = realtime.as_mut().filter(|_| found.as_ref().is_some_and(|found| !found.2)) {
+                    rows.insert(row);
+                }
+                content.row(found.as_ref().map(|(fp, id, _)| (&**id, *fp)));
+            },
+        )?;
+        problems::report(&checked, ask.problems.skip_invalid, listed, Deed::Send, &desk.ctx.ui)?;
+        problems::say_stream_removed(&checked, &desk.ctx.ui);
+        let routes = if ask.auto.is_some() {
+            divide(&checked.models, table, desk.ctx)
+        } else {
+            notice(ask, &checked, desk.ctx)?
+        };
+        let (key, shown) = (content.key(), source.shown());
+        Ok(Self { inputs, shape, checked, key, shown, stamp, realtime, routes, _spool: spool })
     }
+}
+
+/// Shows what must be said of the models before they go into batches; no model is routed.
+fn notice(ask: &SubmitAsk, checked: &Checked, ctx: &Ctx) -> Result<Vec<(String, String)>> {
+    let found = notices::notices(&checked.models, &ctx.settings.prices);
+    notices::show(&found, &ctx.ui);
     let rows: u64 = found.iter().filter(|notice| notice.kind != Kind::Doubtful).map(|notice| notice.rows).sum();
-    if order.require_discount && !order.auto && rows > 0 {
+    if ask.require_discount && rows > 0 {
         return Err(Error::usage(format!(
             "--require-discount: {} would cost as much as realtime, or be refused; nothing was sent",
             text::plural(rows, "row")
         ))
         .hint("`llbatch run` sends them at realtime; a discount that you know of goes into the config file: [models.\"NAME\"] batch_discount = 0.5"));
     }
-    if let Some(refused) = found.iter().find(|notice| notice.kind == Kind::Refused && !order.auto) {
+    if let Some(refused) = found.iter().find(|notice| notice.kind == Kind::Refused) {
         ctx.ui.hint(&format!("--via auto, or `llbatch run`, answers the rows of {} at realtime", refused.model));
     }
-    let key = content.key();
-    Ok(Looked { inputs, shape, checked, key, shown, stamp, realtime, routes, _spool: spool })
+    Ok(Vec::new())
 }
 
-/// Says which models go where; gives back why.
+/// Says which models go where; returns each with the reason.
 fn divide(models: &[(Arc<str>, u64)], table: &Table, ctx: &Ctx) -> Vec<(String, String)> {
     let divided = models.iter().map(|(model, rows)| {
         let route = Route::of(table.get(model));
@@ -103,12 +122,14 @@ fn divide(models: &[(Arc<str>, u64)], table: &Table, ctx: &Ctx) -> Vec<(String, 
 pub struct Content(blake3::Hasher);
 
 impl Content {
+    /// Of an input for this service.
     pub fn new(service: &str) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("llbatch 2026-11 content of a batch job");
         hasher.update(service.as_bytes()).update(&[0]);
         Self(hasher)
     }
 
+    /// Adds the next row: its id and request, or none for an invalid one.
     pub fn row(&mut self, found: Option<(&str, Fingerprint)>) {
         match found {
             Some((id, fp)) => self.0.update(&(id.len() as u64).to_le_bytes()).update(id.as_bytes()).update(&fp.0),
@@ -116,6 +137,7 @@ impl Content {
         };
     }
 
+    /// The key of all rows so far.
     pub fn key(&self) -> String {
         format!("b{}", &self.0.finalize().to_hex()[..31])
     }

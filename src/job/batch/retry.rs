@@ -1,28 +1,70 @@
-//! Rows that failed, sent again as new batches of the same job.
+//! A retry: the rows that failed, sent again within the same job, as new batches or in real time.
 
 use std::sync::Arc;
 
-use super::Work;
+use super::plan::PlanInput;
+use super::session::{Session, SessionOptions};
 use crate::check::{self, CheckOptions};
+use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
-use crate::job::resume;
-use crate::job::spec::describe;
+use crate::job::ask::{CostLimit, RetryFilter, Role, RunAsk};
+use crate::job::finish::Ended;
+use crate::job::remote::Remote;
+use crate::job::resume::{Checking, Rows};
+use crate::job::run::run;
 use crate::money::Money;
-use crate::money::budget;
-use crate::money::exposure::Own;
 use crate::money::worst::Worst;
 use crate::outcome::Usage;
 use crate::price::{Nanos, Table};
-use crate::request::{Endpoint, Shape};
-use crate::row_set::Bits;
-use crate::store::{Standing, Step};
+use crate::realtime;
+use crate::request::{Draft, Endpoint, Shape};
+use crate::row_set::RowSet;
+use crate::store::{Job, Standing, Step, Turn};
+use crate::text;
 use crate::tokens::{self, Estimator};
 
-/// Rows to be sent again, and what that may cost.
+/// A request to send the failed rows of a job again.
 #[derive(Debug)]
-pub struct Again {
-    /// Ascending.
+pub struct RetryAsk {
+    /// The job.
+    pub job: Job,
+    /// How to send them.
+    pub via: Via,
+    /// Also rows that were refused for good.
+    pub all: bool,
+    /// Only say what it would cost.
+    pub dry_run: bool,
+    /// Limits of cost.
+    pub limit: CostLimit,
+    /// How long to wait for another process that works on the job.
+    pub wait: Turn,
+}
+
+/// How failed rows are sent again.
+#[derive(Debug)]
+pub enum Via {
+    /// As new batches.
+    Batch,
+    /// In real time.
+    Realtime(realtime::Options),
+}
+
+/// A retry that has ended.
+#[derive(Debug)]
+pub enum Retried {
+    /// Nothing was sent: there is no row to send, or only the cost was asked for.
+    Nothing(Exit),
+    /// New batches exist; `refused` of them the service would not have. `flags`: what another command needs beside the id.
+    Batches { flags: String, refused: usize },
+    /// The rows were sent in real time; the results are in the store.
+    Answered { flags: String, ended: Box<Ended> },
+}
+
+/// Rows to send again, and what that may cost.
+#[derive(Debug)]
+pub struct RetrySet {
+    /// The rows, ascending.
     pub rows: Vec<u64>,
     /// Failed rows that are left as they are.
     pub left: u64,
@@ -36,12 +78,82 @@ pub struct Again {
     pub unpriced: String,
 }
 
-impl Work<'_> {
-    /// The input of a job that ran at realtime is copied, so that it can go on in batches.
+/// Sends the failed rows of a job again. `announce` is called with the id of the job before anything is sent, or when there is
+/// nothing to send.
+///
+/// # Errors
+/// 75 if the job has not ended, 5 beyond a budget, 2 for a job that batches do not serve.
+pub fn retry(ask: RetryAsk, remote: Remote<'_>, ctx: &Ctx, announce: &dyn Fn(&str) -> Result<()>) -> Result<Retried> {
+    let id = ask.job.id.clone();
+    let batch = matches!(ask.via, Via::Batch);
+    let options = SessionOptions { wait: ask.wait, ..SessionOptions::default() };
+    let mut session = Session::open(&ask.job, remote, ctx, options)?;
+    bring_to_end(&mut session, batch, ask.limit)?;
+    session.record()?;
+    if !ask.dry_run && batch {
+        session.keep_input()?;
+        session.account_lost()?;
+    }
+    let set = session.retry_set(ask.all, batch)?;
+    ctx.ui.note(&format!("{id}: {}", set.summary(batch)));
+    if set.rows.is_empty() {
+        announce(&id)?;
+        return Ok(Retried::Nothing(if set.left > 0 { Exit::RowsFailed } else { Exit::Ok }));
+    }
+    if ask.dry_run {
+        return Ok(Retried::Nothing(Exit::Ok));
+    }
+    announce(&id)?;
+    let flags = session.flags();
+    match ask.via {
+        Via::Batch => {
+            let reservation = session.admit_retry(&set, ask.limit)?;
+            session.plan_retry(&set.rows, reservation)?;
+            session.submit(false)?;
+            session.progress.finish();
+            Ok(Retried::Batches { flags, refused: session.refused()? })
+        }
+        Via::Realtime(speed) => {
+            drop(session);
+            let part = RunAsk::part_of(id, Role::Retry, ask.limit, ask.wait, speed);
+            let filter = if ask.all { RetryFilter::All } else { RetryFilter::Retryable };
+            let ended = Box::new(run(RunAsk { retry: filter, ..part }, remote, ctx)?);
+            Ok(Retried::Answered { flags, ended })
+        }
+    }
+}
+
+/// Submits what the job's command did not get to, and takes what has ended.
+fn bring_to_end(session: &mut Session<'_>, batch: bool, limit: CostLimit) -> Result<()> {
+    let id = session.job.id.clone();
+    if session.open_batches()?.unsent > 0 {
+        // Its submission was cut short: that comes first, and may be all there is to do.
+        session.admit_unsent(limit)?;
+        session.ctx.ui.note(&format!("{id}: submitting what its command did not get to"));
+        session.submit(false)?;
+    }
+    if !session.advance(false)? {
+        let open = session.open_batches()?.all;
+        return Err(Error::new(Exit::TempFail, text::unended(open, &id)).hint(format!(
+            "`llbatch wait {id}{0}` waits for the end, `llbatch cancel {id}{0}` brings it about",
+            session.flags()
+        )));
+    }
+    let endpoint = session.spec.params.endpoint;
+    if batch && !endpoint.in_batches() {
+        return Err(
+            Error::usage(format!("{id} asks {endpoint}, which Together's batches do not serve")).hint("--via realtime")
+        );
+    }
+    Ok(())
+}
+
+impl Session<'_> {
+    /// Copies the input of a job that ran in real time, so that it can go on in batches.
     ///
     /// # Errors
     /// 65 if the input is not what it was, 66 if it is gone.
-    pub fn keep_input(&mut self) -> Result<()> {
+    fn keep_input(&mut self) -> Result<()> {
         if !self.spec.kept.is_empty() {
             return Ok(());
         }
@@ -53,23 +165,23 @@ impl Work<'_> {
             return Err(self.changed());
         }
         self.spec.kept = kept;
-        self.job.spec = describe(&self.spec)?;
+        self.job.spec = self.spec.describe()?;
         self.ledger.update(&self.job)
     }
 
-    /// What a killed run had in flight is accounted for before its rows go on in batches.
+    /// Accounts for what a killed run had in flight, before its rows go on in batches.
     ///
     /// # Errors
-    /// 66 if the input is gone, 74 if the disk refuses.
-    pub fn account_lost(&mut self) -> Result<()> {
+    /// 66 if the input is gone.
+    fn account_lost(&mut self) -> Result<()> {
         let mut db = self.courier.db.borrow_mut();
         if db.claimed()? == 0 {
             return Ok(());
         }
-        let mut awaited = Bits::new(self.job.total);
+        let mut awaited = RowSet::new(self.job.total);
         db.each_awaited(|row| _ = awaited.insert(row))?;
-        let shape = Arc::new(Shape::new(&self.spec.params)?);
-        resume::account_lost(&mut db, &self.inputs()?, &shape, (self.job.total, &awaited), self.ctx)?;
+        let rows = Rows { inputs: &self.inputs()?, shape: &self.shape()? };
+        rows.account_lost(&mut db, self.job.total, &awaited, self.ctx)?;
         db.settle_aside()?;
         drop(db);
         self.forget_counts();
@@ -82,59 +194,42 @@ impl Work<'_> {
         )
     }
 
-    /// The answers of a job that ran at realtime still stand at the rows of its input.
+    /// Checks that the answers of a job that ran in real time still fit the rows of its input.
     ///
     /// # Errors
-    /// 65 if the input is not what it was, 66 if it is gone.
+    /// 65 if they do not, 66 if the input is gone.
     pub fn same_input(&self) -> Result<()> {
         let db = self.store.open_job(&self.job.id)?;
-        let shape = Shape::new(&self.spec.params)?;
-        let (checked, resumed) = resume::check(&self.inputs()?, &shape, (0, None), Some(db), None)?;
+        let rows = Rows { inputs: &self.inputs()?, shape: &self.shape()? };
+        let (checked, resumed) = rows.check(Some(db), Checking { listed: 0, table: None, clean: None })?;
         if checked.rows != self.job.total || resumed.is_some_and(|resumed| !resumed.is_same()) {
             return Err(self.changed());
         }
         Ok(())
     }
 
-    /// Finds the rows that have no answer; of those that failed, only where sending again may help, or `all`.
-    pub fn again(&self, all: bool, batch: bool) -> Result<Again> {
+    /// Finds the rows that have no answer; of those that failed, only the ones that another try may help, or `all`.
+    pub fn retry_set(&self, all: bool, batch: bool) -> Result<RetrySet> {
         let mut left = 0;
         let rows = self.courier.db.borrow().to_do(self.job.total, |code| {
             let take = all || !code.is_permanent();
             left += u64::from(!take);
             take
         })?;
-        let mut again = Again::of(rows, left);
-        again.price(&self.inputs()?, &Shape::new(&self.spec.params)?, batch, &self.ctx.settings.prices)?;
-        Ok(again)
-    }
-
-    /// Whether these rows may be sent again; so much is reserved for them, under this number.
-    ///
-    /// # Errors
-    /// 5 if it could cost more than is left, 2 if a price is not known.
-    pub fn admit_again(&self, again: &Again, max_cost: Option<Nanos>, allow_unpriced: bool) -> Result<i64> {
-        budget::admit(again.most, budget::limit(max_cost).as_ref(), allow_unpriced, &again.unpriced)?;
-        self.ledger.decide(|| {
-            let own = Own { job: &self.job.id, ..Own::default() };
-            let left = budget::left(&self.store, &self.ledger, self.ctx, own)?;
-            budget::admit(again.most, left.as_ref(), allow_unpriced, &again.unpriced)?;
-            let day = jiff::Zoned::now().date().to_string();
-            let whose = (self.job.id.as_str(), self.ctx.settings.sandbox);
-            let most = again.most.unwrap_or(Nanos::ZERO);
-            self.ledger.admitted(&self.job.id, most)?;
-            self.ledger.reserve(whose, &day, most, Standing::Held)
-        })
+        let mut set = RetrySet::of(rows, left);
+        set.price(&self.inputs()?, &*self.shape()?, batch, &self.ctx.settings.prices)?;
+        Ok(set)
     }
 
     /// Plans batches for these rows, for which that was reserved.
-    pub fn plan_again(&mut self, rows: &[u64], reserve: i64) -> Result<()> {
-        let inputs = self.inputs()?;
-        let shape = Shape::new(&self.spec.params)?;
+    fn plan_retry(&mut self, rows: &[u64], reservation: i64) -> Result<()> {
+        let (inputs, shape) = (self.inputs()?, self.shape()?);
         let options = CheckOptions { max_problems: 0, ..CheckOptions::default() };
         let checked = check::check_with(&inputs, &shape, &options, &|_| (), &mut |_, _| {})?;
-        self.plan(&inputs, &shape, &checked, (Some(&|row| rows.binary_search(&row).is_ok()), true), &mut |_| {})?;
-        let mut batches = self.courier.db.borrow().batches()?;
+        let only = |row| rows.binary_search(&row).is_ok();
+        let input = PlanInput { inputs: &inputs, shape: &shape, checked: &checked, only: Some(&only), retry: true };
+        self.plan(input, &mut |_| {})?;
+        let mut batches = self.batches()?;
         batches.retain(|batch| batch.step == Step::Planned);
         let mut db = self.courier.db.borrow_mut();
         for batch in &mut batches {
@@ -144,36 +239,31 @@ impl Work<'_> {
         db.commit(true)?;
         drop(db);
         // From here on they count themselves.
-        self.ledger.set_reserve(reserve, Nanos::ZERO, Standing::AtRisk)?;
+        self.ledger.set_reserve(reservation, Nanos::ZERO, Standing::AtRisk)?;
         self.job.delivered = false;
         self.ledger.update(&self.job)
     }
 }
 
-impl Again {
+impl RetrySet {
     /// These rows, not yet priced.
-    pub(super) fn of(rows: Vec<u64>, left: u64) -> Self {
-        Self {
-            rows,
-            left,
-            cost: Some(Nanos::ZERO),
-            priced: Nanos::ZERO,
-            most: Some(Nanos::ZERO),
-            unpriced: String::new(),
-        }
+    pub fn of(rows: Vec<u64>, left: u64) -> Self {
+        let zero = Some(Nanos::ZERO);
+        Self { rows, left, cost: zero, priced: Nanos::ZERO, most: zero, unpriced: String::new() }
     }
 
-    pub(super) fn price(&mut self, inputs: &Inputs, shape: &Shape, batch: bool, table: &Table) -> Result<()> {
+    /// Adds up what the rows cost in batches or in real time.
+    pub fn price(&mut self, inputs: &Inputs, shape: &Shape, batch: bool, table: &Table) -> Result<()> {
         let (mut money, mut worst) = (Money::new(table.clone()), Worst::new(table.clone(), batch));
         let options = CheckOptions { max_problems: 0, ..CheckOptions::default() };
-        let look = |draft: &crate::request::Draft<'_>| -> (Arc<str>, Usage, u64) {
+        let inspect = |draft: &Draft<'_>| -> (Arc<str>, Usage, u64) {
             let usage = Usage {
                 prompt: Estimator::shared().request(&draft.body, draft.endpoint == Endpoint::Chat),
                 completion: draft.answer_bound().unwrap_or(0),
             };
             (shape.shared(&draft.model), usage, tokens::bound(&draft.body))
         };
-        check::check_with(inputs, shape, &options, &look, &mut |row, found| {
+        check::check_with(inputs, shape, &options, &inspect, &mut |row, found| {
             let Some((model, about, bound)) = found.filter(|_| self.rows.binary_search(&row).is_ok()) else { return };
             let cost = money.cost(&model, batch, about);
             self.cost = self.cost.zip(cost).map(|(sum, cost)| sum + cost);
@@ -185,5 +275,19 @@ impl Again {
             self.most = self.most.zip(most).map(|(sum, cost)| sum + cost);
         })?;
         Ok(())
+    }
+
+    /// A line about what is sent again and what is not.
+    fn summary(&self, batch: bool) -> String {
+        let left = match self.left {
+            0 => String::new(),
+            n => format!("; {} failed for good and stay as they are (--all sends them too)", text::plural(n, "row")),
+        };
+        if self.rows.is_empty() {
+            return format!("no row to send again{left}");
+        }
+        let price = if batch { "at the batch price" } else { "at the realtime price" };
+        let cost = self.cost.map_or_else(|| "an unknown amount".to_owned(), |usd| format!("about {}", usd.human()));
+        format!("{} to send again, {cost} {price}{left}", text::plural(self.rows.len() as u64, "row"))
     }
 }

@@ -6,59 +6,53 @@ use std::time::{Duration, Instant};
 use futures_util::stream::{self, StreamExt};
 use tokio_util::sync::CancellationToken;
 
-use super::state::{Counts, state_of};
-use super::{PATIENCE, Remote};
+use super::PATIENCE;
 use crate::batch::courier::{Courier, Options};
 use crate::error::{Error, Exit, Result};
-use crate::job::spec::spec_of;
+use crate::job::finish::state_of;
+use crate::job::remote::Remote;
 use crate::store::unsent::is_claimed;
-use crate::store::{BatchJob, Job, JobDb, Ledger, Lock, State, Step, Store, Transport};
+use crate::store::{BatchJob, Job, JobDb, Ledger, Lock, State, Step, Store};
 
 /// Jobs asked about at once; each asks for several batches at once.
 const JOBS: usize = 4;
 
 /// A job and its batches as they are known here.
 #[derive(Debug)]
-pub struct Seen {
+pub struct JobStatus {
     /// Its entry, with the state that it is in now.
     pub job: Job,
-    /// In their order; none for a job that has only run at realtime.
+    /// In their order; none for a job that has only run in real time.
     pub batches: Vec<BatchJob>,
 }
 
-impl Seen {
+impl JobStatus {
+    /// Reads what is known of a job without asking the service.
+    pub fn of(mut job: Job, store: &Store) -> Result<Self> {
+        let db = if store.job_path(&job.id).exists() { Some(store.open_job(&job.id)?) } else { None };
+        let batches = db.as_ref().map_or_else(|| Ok(Vec::new()), JobDb::batches)?;
+        let busy = store.in_use(&job.id) || is_claimed(store, &job.id, &batches);
+        // An ended job without its rows stays what it was.
+        if db.is_some() || !job.state.ended() {
+            job.state = state_of(&job, &batches, busy);
+        }
+        // A process that was killed may not have recorded its last rows.
+        if let Some(db) = db.filter(|_| !busy && job.state == State::Interrupted) {
+            (job.succeeded, job.failed) = db.counts()?;
+            job.state = state_of(&job, &batches, busy);
+        }
+        Ok(Self { job, batches })
+    }
+
     /// Whether the service may have news of it.
     pub fn is_live(&self) -> bool {
         self.batches.iter().any(|batch| batch.step == Step::Submitted && !batch.ended)
     }
 }
 
-/// What is known of these jobs without asking anybody.
-pub fn look(jobs: Vec<Job>, store: &Store) -> Result<Vec<Seen>> {
-    jobs.into_iter()
-        .map(|mut job| {
-            let db = if store.job_path(&job.id).exists() { Some(store.open_job(&job.id)?) } else { None };
-            let batches = db.as_ref().map_or_else(|| Ok(Vec::new()), JobDb::batches)?;
-            let busy = store.in_use(&job.id) || is_claimed(store, &job.id, &batches);
-            if job.transport == Transport::Batch {
-                let counts = Counts { total: job.total, succeeded: job.succeeded, failed: job.failed };
-                job.state = state_of(&batches, counts, busy);
-            } else if !busy && matches!(job.state, State::Running | State::Preparing) {
-                // A job that says it is running and that nobody holds was killed, or waits for its batches.
-                let live = batches.iter().any(|batch| batch.is_open() && batch.step != Step::Planned);
-                job.state = if live { State::Running } else { State::Interrupted };
-            }
-            // A process that was killed may not have told the index its last rows.
-            if let Some(db) = db.filter(|_| !busy && job.state == State::Interrupted) {
-                (job.succeeded, job.failed) = db.counts()?;
-                if job.transport == Transport::Batch {
-                    let counts = Counts { total: job.total, succeeded: job.succeeded, failed: job.failed };
-                    job.state = state_of(&batches, counts, busy);
-                }
-            }
-            Ok(Seen { job, batches })
-        })
-        .collect()
+/// Reads what is known of these jobs without asking the service.
+pub fn inspect(jobs: Vec<Job>, store: &Store) -> Result<Vec<JobStatus>> {
+    jobs.into_iter().map(|job| JobStatus::of(job, store)).collect()
 }
 
 /// Asks the service about every live batch of these jobs. Jobs that another process works on are left to it, and so are
@@ -66,10 +60,10 @@ pub fn look(jobs: Vec<Job>, store: &Store) -> Result<Vec<Seen>> {
 ///
 /// # Errors
 /// 4 or 75 if the service does not answer; what it did answer is kept.
-pub fn refresh(seen: &mut [Seen], store: &Store, ledger: &Ledger, remote: Remote<'_>) -> Result<()> {
+pub fn refresh(seen: &mut [JobStatus], store: &Store, ledger: &Ledger, remote: Remote<'_>) -> Result<()> {
     let mut taken: Vec<(usize, Lock, Courier<'_>)> = Vec::new();
     for (i, seen) in seen.iter_mut().enumerate().filter(|(_, seen)| seen.is_live()) {
-        if spec_of(&seen.job)?.service != remote.name {
+        if seen.job.service().is_none_or(|service| service != remote.name) {
             continue;
         }
         let Some(lock) = store.lock(&seen.job.id)? else { continue };
@@ -109,10 +103,8 @@ pub fn refresh(seen: &mut [Seen], store: &Store, ledger: &Ledger, remote: Remote
         let seen = &mut seen[*i];
         let db = courier.db.borrow();
         seen.batches = db.batches()?;
-        let (succeeded, failed) = db.counts()?;
-        let counts = Counts { total: seen.job.total, succeeded, failed };
-        seen.job.state = state_of(&seen.batches, counts, false);
-        (seen.job.succeeded, seen.job.failed) = (succeeded, failed);
+        (seen.job.succeeded, seen.job.failed) = db.counts()?;
+        seen.job.state = state_of(&seen.job, &seen.batches, false);
         ledger.update(&seen.job)?;
     }
     results.into_iter().find_map(Result::err).map_or(Ok(()), Err)

@@ -1,354 +1,429 @@
-//! From inputs to a job whose batches are planned: checked, compared with what was submitted before, copied, split.
+//! A submission: its input becomes a job whose batches are planned, created, and, if the user waits, delivered.
 
-use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use super::prepared::{Content, Looked, look};
-use super::retry::Again;
-use super::state::state_of;
-use super::status::look as look_at;
-use super::{Remote, Work};
+use super::PATIENCE;
+use super::follow::{Waiting, follow};
+use super::plan::PlanInput;
+use super::prepared::{Content, Submission};
+use super::rescue::{Rescue, RescueAsk, rescue};
+use super::retry::RetrySet;
+use super::session::{Session, SessionOptions};
+use super::submitted::{free_name, living, take_name};
 use crate::check::problems::{self, Deed};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::input::Format;
-use crate::job::spec::{Spec, describe};
+use crate::job::ask::{CostLimit, InputSpec, ProblemPolicy, Role, RunAsk};
+use crate::job::finish::{Desk, Ended, state_of};
+use crate::job::remote::Remote;
+use crate::job::run::run;
+use crate::job::spec::Spec;
 use crate::money::budget;
-use crate::money::exposure::Own;
 use crate::price::Nanos;
-use crate::request::Params;
-use crate::store::unsent::is_unsent;
-use crate::store::{BatchJob, Job, Ledger, State, Step, Store, Transport, Turn};
+use crate::realtime;
+use crate::results::Delivery;
+use crate::store::{Job, Lock, Step, Store, Transport, Turn};
 use crate::text;
 use crate::ui::Results;
 
-/// What the user asked for.
+/// A request to submit an input as batches.
 #[derive(Debug)]
-pub struct Order {
-    /// Files.
-    pub inputs: Vec<PathBuf>,
-    /// The input comes through a pipe.
-    pub stdin: bool,
-    /// `--input-format`
-    pub input_format: Option<Format>,
-    /// What the flags ask of every request.
-    pub params: Params,
-    /// `--skip-invalid`
-    pub skip_invalid: bool,
-    /// `--max-problems`
-    pub max_problems: usize,
+pub struct SubmitAsk {
+    /// The rows, and what to ask of each.
+    pub input: InputSpec,
+    /// Treatment of invalid rows.
+    pub problems: ProblemPolicy,
     /// `--name`
     pub name: Option<String>,
     /// `--again`: a second job of the same content.
     pub again: bool,
     /// `--require-discount`
     pub require_discount: bool,
-    /// `--via auto`: rows that a batch would not serve, or not for less, go to realtime.
-    pub auto: bool,
-    /// `--max-cost`: the most that the batches may cost.
-    pub max_cost: Option<Nanos>,
-    /// `--allow-unpriced`
-    pub allow_unpriced: bool,
-    /// How long failures that may pass are waited out.
-    pub patience: std::time::Duration,
-    /// How long to wait for another process that works on the same.
-    pub turn: Turn,
+    /// `--via auto`, and how to send then: rows that a batch would not serve, or not for less, are answered in real time.
+    pub auto: Option<realtime::Options>,
+    /// Limits of cost.
+    pub limit: CostLimit,
+    /// How long to wait for another process that works on the same content.
+    pub wait: Turn,
+    /// `--wait`: the results are wanted at once.
+    pub delivery: Option<WaitAsk>,
 }
 
-/// A job that stands in the index.
-pub struct Entered<'a> {
-    /// The job, taken.
-    pub work: Work<'a>,
+/// A request to wait for the results of a submission.
+#[derive(Debug)]
+pub struct WaitAsk {
+    /// Where results go.
+    pub delivery: Delivery,
+    /// How long to wait, and how often to ask.
+    pub waiting: Waiting,
+    /// The limit is `--deadline`, not `--timeout`.
+    pub deadline: bool,
+    /// `--rescue`: at the deadline, what is left is answered in real time.
+    pub rescue: Option<RescueAsk>,
+}
+
+/// A submission that has ended.
+#[derive(Debug)]
+pub enum Submitted {
+    /// Its batches exist; `refused` of them the service would not have. `flags`: what another command needs beside its id.
+    Created { job: String, flags: String, refused: usize },
+    /// Its results were written.
+    Delivered(Box<Ended>),
+    /// Its realtime part was stopped.
+    Stopped(Exit),
+}
+
+/// A job of this submission in the index.
+#[derive(Debug)]
+struct Entered<'a> {
+    session: Session<'a>,
     /// It was there before this command.
-    pub known: bool,
+    known: bool,
+    quote: Quote,
 }
 
-impl std::fmt::Debug for Entered<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Entered").field("job", &self.work.job.id).field("known", &self.known).finish()
+/// What the planned rows cost, for the opening line.
+#[derive(Debug, Default)]
+struct Quote {
+    /// The known part.
+    priced: Nanos,
+    /// Models without a known price.
+    unpriced: Vec<String>,
+}
+
+/// Submits, and waits for the results if they are wanted. `announce` is called with the id of the job before anything is sent.
+///
+/// # Errors
+/// 65 or 66 for inputs, 2 with `--require-discount`, 5 beyond a budget, 75 if another process submits the same or the
+/// outcome of a creation is unknown.
+pub fn submit<'a>(
+    ask: SubmitAsk,
+    remote: Remote<'a>,
+    ctx: &'a Ctx,
+    announce: &dyn Fn(&str) -> Result<()>,
+) -> Result<Submitted> {
+    let began = Instant::now();
+    let mut entered = enter(&ask, remote, ctx)?;
+    // Outputs are opened before money is spent.
+    let opened = ask.delivery.as_ref().map(|wait| entered.session.outputs(&wait.delivery)).transpose();
+    let outputs = opened.or_else(|error| {
+        if !entered.known {
+            // Nothing has been sent: no trace is left of a job that cannot be delivered.
+            entered.session.forget()?;
+        }
+        Err(error)
+    })?;
+    entered.open()?;
+    let Entered { mut session, .. } = entered;
+    let job = session.job.id.clone();
+    announce(&job)?;
+    create(&mut session, &ask)?;
+    if let Some(speed) = &ask.auto {
+        session = match answer_beside(session, &ask, speed.clone(), remote, ctx)? {
+            Beside::Done(session) => *session,
+            Beside::Stopped(exit) => return Ok(Submitted::Stopped(exit)),
+        };
+    }
+    let (Some(outputs), Some(wait)) = (outputs, ask.delivery) else {
+        session.progress.finish();
+        return Ok(Submitted::Created { refused: session.refused()?, flags: session.flags(), job });
+    };
+    let ended = wait_for(&mut session, &wait)?;
+    // What expired or failed before the deadline is rescued as well.
+    let left = wait.rescue.is_some() && !(ended && session.retry_set(false, false)?.rows.is_empty());
+    let ended = match wait.rescue {
+        Some(how) if left => {
+            rescue(session, Rescue { how, delivery: wait.delivery, limit: ask.limit }, outputs, remote, ctx)?
+        }
+        _ if ended => session.deliver(outputs, wait.delivery.form.is_flat(), began)?,
+        _ => {
+            session.record()?;
+            return Err(too_late(&session, wait.deadline)?);
+        }
+    };
+    Ok(Submitted::Delivered(Box::new(ended)))
+}
+
+impl SubmitAsk {
+    fn session(&self) -> SessionOptions {
+        let to_stdout = self.delivery.as_ref().is_some_and(|wait| wait.delivery.output.is_none());
+        let results = if to_stdout { Results::Stdout } else { Results::Elsewhere };
+        SessionOptions { patience: PATIENCE, results, wait: self.wait }
     }
 }
 
-/// Checks the inputs and enters their job into the index with its batches planned; or finds the job that was made of the
-/// same content and still lives. Nothing is sent.
-///
-/// # Errors
-/// 65 or 66 for inputs, 2 with `--require-discount`, 74 if the disk refuses, 75 if another process submits the same.
-pub fn enter<'a>(order: &Order, remote: Remote<'a>, ctx: &'a Ctx, results: Results) -> Result<Entered<'a>> {
+/// Checks the inputs and enters their job into the index with its batches planned; or finds the job of the same content that
+/// still lives. Nothing is sent.
+fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Entered<'a>> {
     let store = Store::open(&ctx.settings.state_dir.value)?;
     let ledger = store.ledger()?;
-    let progress = ctx.ui.progress(results);
-    let looked = look(order, remote, &store, ctx, &progress)?;
+    let desk = Desk { ctx, store: &store, ledger: &ledger };
+    let progress = ctx.ui.progress(ask.session().results);
+    let submission = Submission::of(ask, remote.name, desk, &progress)?;
     progress.finish();
-    // Two commands with the same content must not both find that there is no job yet.
-    let name = format!("content-{}", looked.key);
-    let say = |holder: &str| ctx.ui.note(&format!("{holder} submits this very content; waiting for it"));
-    let Some(mut content) = store.lock_in_turn(&name, order.turn, &say)? else {
-        let job = living(&store, &ledger, &looked.key)?.filter(|_| !order.again);
-        return Err(busy(job.as_ref().map_or("this very content", |job| &job.id), &store.holder(&name)));
-    };
-    // Who waited for the process that made a job waited for that job, even if it has ended and was delivered by now.
+    let mut content = lock_content(ask, &submission.key, desk)?;
+    // A process that waited for another one's submission waited for its job, even if that has ended and was delivered by now.
     let waited_for = match content.waited_for() {
         Some(id) => ledger.get(id)?.filter(|job| store.job_path(&job.id).exists()),
         None => None,
     };
-    let known = if waited_for.is_some() { waited_for } else { living(&store, &ledger, &looked.key)? };
-    if let Some(job) = known.filter(|_| !order.again) {
+    let known = if waited_for.is_some() { waited_for } else { living(&store, &ledger, &submission.key)? };
+    if let Some(job) = known.filter(|_| !ask.again) {
         content.work_on(&job.id)?;
-        // It may take all night: others find the job without this lock.
+        // It may take all night: other processes find the job without this lock.
         drop(content);
-        let mut work = Work::open_in_turn(&job, remote, ctx, order.patience, results, order.turn)?;
-        if let Some(name) = &order.name {
-            work.take_name(name)?;
-        }
-        if work.is_unplanned()? {
-            // It was killed before its batches were planned; nothing has been sent.
-            work.keep_and_plan(&looked, order)?;
-        } else {
-            work.admit_unsent(order.max_cost, order.allow_unpriced)?;
-        }
-        return Ok(Entered { work, known: true });
+        return go_on(&job, ask, &submission, remote, ctx);
     }
-    if let Some(name) = &order.name {
+    if let Some(name) = &ask.name {
         free_name(name, &store, &ledger)?;
     }
-    let spec = Spec {
-        version: 1,
-        service: remote.name.to_owned(),
-        inputs: order.inputs.iter().map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone())).collect(),
-        spooled: order.stdin,
-        input_format: order.input_format,
-        params: order.params.clone(),
-        skip_invalid: order.skip_invalid,
-        checked: None,
-        kept: Vec::new(),
-        routes: looked.routes.clone(),
-    };
-    let job = ledger.create(Job {
-        name: order.name.clone(),
-        total: looked.checked.rows,
-        ..Job::new(Transport::Batch, looked.key.clone(), looked.shown.clone(), describe(&spec)?)
-    })?;
+    let spec =
+        Spec { routes: submission.routes.clone(), ..Spec::new(remote.name, &ask.input, ask.problems.skip_invalid) };
+    let new = Job::new(Transport::Batch, submission.key.clone(), submission.shown.clone(), spec.describe()?);
+    let job = ledger.create(Job { name: ask.name.clone(), total: submission.checked.rows, ..new })?;
     content.work_on(&job.id)?;
-    let mut work = Work::open(&job, remote, ctx, order.patience, results)?;
-    work.keep_and_plan(&looked, order)?;
+    let mut session = Session::open(&job, remote, ctx, SessionOptions { wait: Turn::Now, ..ask.session() })?;
+    let quote = keep_and_plan(&mut session, &submission, ask)?;
     drop(content);
-    Ok(Entered { work, known: false })
+    Ok(Entered { session, known: false, quote })
 }
 
-/// Whether a new job may have this name.
-fn free_name(name: &str, store: &Store, ledger: &Ledger) -> Result<()> {
-    if name == "last" || name.starts_with("j-") {
-        return Err(
-            Error::usage(format!("--name {name}: that would be mistaken for a job's id")).hint("choose another")
-        );
+/// Locks the content: two commands with the same one must not both find that there is no job yet.
+fn lock_content(ask: &SubmitAsk, key: &str, desk: Desk<'_>) -> Result<Lock> {
+    let name = format!("content-{key}");
+    let say = |holder: &str| desk.ctx.ui.note(&format!("{holder} submits this very content; waiting for it"));
+    if let Some(lock) = desk.store.lock_in_turn(&name, ask.wait, &say)? {
+        return Ok(lock);
     }
-    for seen in look_at(ledger.recent(u32::MAX)?, store)? {
-        let lives = matches!(seen.job.state, State::Running | State::Preparing);
-        if lives && seen.job.name.as_deref() == Some(name) {
-            return Err(Error::usage(format!("--name {name}: {} has that name and has not ended", seen.job.id))
-                .hint("choose another, or leave it out"));
-        }
+    let job = living(desk.store, desk.ledger, key)?.filter(|_| !ask.again);
+    let what = job.as_ref().map_or("this very content", |job| &job.id);
+    Err(Error::new(Exit::TempFail, format!("{what} is being submitted by {}", desk.store.holder(&name)))
+        .hint("--wait-lock waits for it, and finds its job; so does the same command later"))
+}
+
+/// Goes on with a job of the same content.
+fn go_on<'a>(
+    job: &Job,
+    ask: &SubmitAsk,
+    submission: &Submission,
+    remote: Remote<'a>,
+    ctx: &'a Ctx,
+) -> Result<Entered<'a>> {
+    let mut session = Session::open(job, remote, ctx, ask.session())?;
+    if let Some(name) = &ask.name {
+        take_name(&mut session, name)?;
     }
-    Ok(())
+    let mut quote = Quote::default();
+    if session.is_unplanned()? {
+        // It was killed before its batches were planned; nothing has been sent.
+        quote = keep_and_plan(&mut session, submission, ask)?;
+    } else {
+        session.admit_unsent(ask.limit)?;
+    }
+    Ok(Entered { session, known: true, quote })
 }
 
-fn busy(what: &str, holder: &str) -> Error {
-    Error::new(Exit::TempFail, format!("{what} is being submitted by {holder}"))
-        .hint("--wait-lock waits for it, and finds its job; so does the same command later")
+/// Copies the input into the job's directory and plans batches from that copy. If that fails, the job is forgotten.
+fn keep_and_plan(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk) -> Result<Quote> {
+    keep(session, submission, ask)?;
+    let planned = plan_copy(session, submission, ask).and_then(|quote| {
+        session.admit_unsent(ask.limit)?;
+        Ok(quote)
+    });
+    planned.or_else(|error| {
+        session.forget()?;
+        Err(error)
+    })
 }
 
-/// The last job of this content whose answers are still to come or have not been taken yet.
-fn living(store: &Store, ledger: &Ledger, key: &str) -> Result<Option<Job>> {
-    // What a batch says of itself may be wrong, and may be paid for, until its results have been looked at.
-    let open = |job: &Job| {
-        store.job_path(&job.id).exists()
-            && store
-                .open_job(&job.id)
-                .and_then(|db| db.batches())
-                .is_ok_and(|batches| batches.iter().any(BatchJob::is_open))
+fn changed() -> Error {
+    Error::new(Exit::Failure, "the input was written to while it was read; nothing was sent")
+        .hint("run the same command again")
+}
+
+fn keep(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk) -> Result<()> {
+    session.progress.phase("keeping a copy of the input");
+    let kept = submission.inputs.keep(&session.courier.dir)?;
+    if submission.inputs.stamp() != submission.stamp {
+        return Err(changed());
+    }
+    session.spec.kept = kept;
+    session.spec.skip_invalid = ask.problems.skip_invalid;
+    session.job.spec = session.spec.describe()?;
+    session.job.total = submission.checked.rows;
+    session.ledger.update(&session.job)
+}
+
+fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk) -> Result<Quote> {
+    let inputs = session.inputs()?;
+    let mut content = Content::new(&session.spec.service);
+    let only = submission.realtime.as_ref().map(|realtime| |row: u64| !realtime.contains(row));
+    let input = PlanInput {
+        inputs: &inputs,
+        shape: &submission.shape,
+        checked: &submission.checked,
+        only: only.as_ref().map(|only| only as &(dyn Fn(u64) -> bool + Sync)),
+        retry: false,
     };
-    let lives = |job: &Job| match job.state {
-        State::Preparing | State::Running | State::Interrupted => true,
-        // Paid for, and not looked at by anybody.
-        State::Completed | State::Partial | State::Expired => !job.delivered,
-        State::Failed | State::Cancelled => open(job),
-    };
-    Ok(ledger.all_of(key)?.into_iter().find(lives))
+    let planned = session.plan(input, &mut |found| content.row(found))?;
+    let split = &planned.split;
+    if split.oversize_count > 0 && !ask.problems.skip_invalid {
+        let ui = &session.ctx.ui;
+        problems::list(&split.oversize, split.oversize_count, split.oversize.len(), ui);
+        problems::judge(split.oversize_count, submission.checked.rows, false, Deed::Send, ui)?;
+    }
+    let whole = submission.checked.bad_rows == 0 && split.oversize_count == 0;
+    // Rows for realtime are skipped, so they are not compared.
+    if submission.realtime.is_none() && whole && content.key() != submission.key {
+        return Err(changed());
+    }
+    let none_beside = submission.realtime.as_ref().is_none_or(|rows| rows.count() == 0);
+    if split.shards.is_empty() && none_beside {
+        return Err(Error::new(Exit::Data, "no row of the input can be sent"));
+    }
+    let table = &session.ctx.settings.prices;
+    let unpriced = submission.checked.models.iter().filter(|(m, _)| table.get(m).is_none_or(|e| e.price.is_none()));
+    let unpriced = unpriced.map(|(model, _)| model.to_string()).collect();
+    let mut quote = Quote { priced: planned.priced, unpriced };
+    if let Some(realtime) = &submission.realtime {
+        let beside = price_beside(session, submission, realtime, ask.limit)?;
+        session.job.estimate = session.job.estimate.zip(beside.cost).map(|(batch, realtime)| batch + realtime);
+        quote.priced += beside.priced;
+        session.ledger.update(&session.job)?;
+    }
+    Ok(quote)
 }
 
-impl Work<'_> {
-    /// Whether this is a job of batches that was killed before they were planned.
-    pub fn is_unplanned(&self) -> Result<bool> {
-        let counts = self.counts()?;
-        let none = counts.succeeded + counts.failed == 0 && self.courier.db.borrow().batches()?.is_empty();
-        Ok(self.job.transport == Transport::Batch && none)
+/// Prices the rows for realtime, and refuses them before anything is sent if no budget can be kept for them: the batches
+/// would be on their way when their turn comes.
+fn price_beside(
+    session: &Session<'_>,
+    submission: &Submission,
+    realtime: &crate::row_set::RowSet,
+    limit: CostLimit,
+) -> Result<RetrySet> {
+    let settings = &session.ctx.settings;
+    let mut beside = RetrySet::of(realtime.iter().collect(), 0);
+    beside.price(&session.inputs()?, &submission.shape, false, &settings.prices)?;
+    let bounded = limit.max_cost.is_some() || settings.budget.is_set();
+    if beside.most.is_none() && bounded && !limit.allow_unpriced {
+        return Err(budget::unpriced_error(&beside.unpriced));
     }
+    Ok(beside)
+}
 
-    /// Copies the input into the job's directory and plans batches from that copy.
-    fn keep_and_plan(&mut self, looked: &Looked, order: &Order) -> Result<()> {
-        let skip_invalid = order.skip_invalid;
-        self.progress.phase("keeping a copy of the input");
-        let kept = looked.inputs.keep(&self.courier.dir)?;
-        let changed = || {
-            Error::new(Exit::Failure, "the input was written to while it was read; nothing was sent")
-                .hint("run the same command again")
-        };
-        if looked.inputs.stamp() != looked.stamp {
-            return Err(changed());
-        }
-        self.spec.kept = kept;
-        self.spec.skip_invalid = skip_invalid;
-        self.job.spec = describe(&self.spec)?;
-        self.job.total = looked.checked.rows;
-        self.ledger.update(&self.job)?;
-        let inputs = self.inputs()?;
-        let mut content = Content::new(&self.spec.service);
-        let only = looked.realtime.as_ref().map(|realtime| |row: u64| !realtime.contains(row));
-        let only = only.as_ref().map(|only| only as &(dyn Fn(u64) -> bool + Sync));
-        let split =
-            self.plan(&inputs, &looked.shape, &looked.checked, (only, false), &mut |found| content.row(found))?;
-        if split.oversize_count > 0 && !skip_invalid {
-            self.unplan()?;
-            let ui = &self.ctx.ui;
-            problems::list(&split.oversize, split.oversize_count, split.oversize.len(), ui);
-            return problems::judge(split.oversize_count, looked.checked.rows, false, Deed::Send, ui);
-        }
-        // Rows for realtime are passed over, so they are not compared.
-        if looked.realtime.is_none()
-            && looked.checked.bad_rows == 0
-            && split.oversize_count == 0
-            && content.key() != looked.key
-        {
-            self.unplan()?;
-            return Err(changed());
-        }
-        if split.shards.is_empty() && looked.realtime.as_ref().is_none_or(|rows| rows.count() == 0) {
-            self.unplan()?;
-            return Err(Error::new(Exit::Data, "no row of the input can be sent"));
-        }
-        if let Some(realtime) = &looked.realtime {
-            // What is said beforehand is the price of all rows.
-            let rows = (1..=looked.checked.rows).filter(|row| realtime.contains(*row)).collect();
-            let mut beside = Again::of(rows, 0);
-            beside.price(&inputs, &looked.shape, false, &self.ctx.settings.prices)?;
-            // Before anything is sent: the batches would be on their way when their turn comes.
-            let bounded = order.max_cost.is_some() || self.ctx.settings.budget.is_set();
-            if beside.most.is_none() && bounded && !order.allow_unpriced {
-                self.unplan()?;
-                return Err(budget::unpriced_error(&beside.unpriced));
-            }
-            self.job.estimate = self.job.estimate.zip(beside.cost).map(|(batch, realtime)| batch + realtime);
-            self.priced += beside.priced;
-            self.ledger.update(&self.job)?;
-        }
-        let table = &self.ctx.settings.prices;
-        let unpriced =
-            looked.checked.models.iter().filter(|(model, _)| table.get(model).is_none_or(|e| e.price.is_none()));
-        self.unpriced = unpriced.map(|(model, _)| model.to_string()).collect();
-        if let Err(error) = self.admit_unsent(order.max_cost, order.allow_unpriced) {
-            self.unplan()?;
-            return Err(error);
-        }
-        Ok(())
-    }
-
-    /// Whether what was planned and never sent may be sent now; from then on it counts against the budgets.
-    ///
-    /// # Errors
-    /// 5 if it could cost more than is left, 2 if a price is not known.
-    pub fn admit_unsent(&self, max_cost: Option<Nanos>, allow_unpriced: bool) -> Result<()> {
-        let mut unsent = self.courier.db.borrow().batches()?;
-        unsent.retain(is_unsent);
-        if unsent.is_empty() {
-            return Ok(());
-        }
-        let most = unsent.iter().try_fold(Nanos::ZERO, |sum, batch| Some(sum + batch.most?));
-        let unpriced =
-            unsent.iter().find(|batch| batch.most.is_none()).map_or_else(String::new, |batch| batch.model.clone());
-        budget::admit(most, budget::limit(max_cost).as_ref(), allow_unpriced, &unpriced)?;
-        self.ledger.decide(|| {
-            let own = Own { job: &self.job.id, ..Own::default() };
-            let left = budget::left(&self.store, &self.ledger, self.ctx, own)?;
-            // What was admitted before counts as in flight already.
-            let counted: Nanos = unsent.iter().filter(|batch| batch.admitted).filter_map(|batch| batch.most).sum();
-            let left = left.map(|left| budget::Left { amount: left.amount + counted, ..left });
-            budget::admit(most, left.as_ref(), allow_unpriced, &unpriced)?;
-            self.ledger.admitted(&self.job.id, most.unwrap_or(Nanos::ZERO))?;
-            let mut db = self.courier.db.borrow_mut();
-            for batch in unsent.iter_mut().filter(|batch| !batch.admitted) {
-                batch.admitted = true;
-                db.put_batch(batch)?;
-            }
-            db.commit(true)
-        })
-    }
-
-    /// Gives a job that was there before the name that its command asks for.
-    fn take_name(&mut self, name: &str) -> Result<()> {
-        match &self.job.name {
-            Some(own) if own == name => {}
-            Some(own) => self.ctx.ui.warn(&format!("{} keeps its name {own}; it is not called {name}", self.job.id)),
-            None => {
-                free_name(name, &self.store, &self.ledger)?;
-                self.ledger.rename(&self.job.id, name)?;
-                self.job.name = Some(name.to_owned());
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes a job that sent nothing out of the index again.
-    pub fn unplan(&mut self) -> Result<()> {
-        // Not while another process adds up what is in flight: it would find half a job.
-        self.ledger.decide(|| {
-            self.store.remove_job(&self.job.id)?;
-            self.ledger.forget(&self.job.id)
-        })
-    }
-
-    /// What a job of `rows` rows is about to do, for people.
-    pub fn opening(&self, known: bool) -> Result<()> {
-        let ui = &self.ctx.ui;
-        let batches = self.courier.db.borrow().batches()?;
-        let counts = self.counts()?;
-        if known {
-            let state = state_of(&batches, counts, false);
-            let waits =
-                batches.iter().filter(|b| matches!(b.step, Step::Planned | Step::Uploaded | Step::Creating)).count();
-            if waits == 0 {
-                ui.note(&format!(
+impl Entered<'_> {
+    /// Says what the job is about to do.
+    fn open(&self) -> Result<()> {
+        let Session { ctx, job, spec, .. } = &self.session;
+        let batches = self.session.batches()?;
+        let text = if self.known {
+            let waits = |b: &&crate::store::BatchJob| matches!(b.step, Step::Planned | Step::Uploaded | Step::Creating);
+            let count = text::batches(batches.len());
+            match batches.iter().filter(waits).count() {
+                0 => format!(
                     "this content is job {} already ({}); nothing is sent again. --again makes a second job of it, and pays again",
-                    self.job.id,
-                    state.as_str()
-                ));
-            } else {
-                ui.note(&format!(
-                    "going on with job {}: {waits} of {} to submit",
-                    self.job.id,
-                    text::batches(batches.len())
-                ));
+                    job.id,
+                    state_of(job, &batches, false).as_str()
+                ),
+                waiting => format!("going on with job {}: {waiting} of {count} to submit", job.id),
             }
-            return Ok(());
-        }
-        let cost = match self.job.estimate {
+        } else {
+            let (rows, count) = (text::plural(job.total, "row"), text::batches(batches.len()));
+            format!("job {}: {rows} in {count}, {}, with {}", job.id, self.quote.text(job.estimate), spec.service)
+        };
+        ctx.ui.note(&text);
+        Ok(())
+    }
+}
+
+impl Quote {
+    fn text(&self, estimate: Option<Nanos>) -> String {
+        match estimate {
             Some(usd) => format!("about {} (prompts estimated, answers up to their max_tokens)", usd.human()),
             None if self.unpriced.is_empty() => "at an unknown price".to_owned(),
             None => {
                 let models = text::plural(self.unpriced.len() as u64, "model");
-                format!(
-                    "about {} and the rows of {models} without a known price ({})",
-                    self.priced.human(),
-                    self.unpriced.join(", ")
-                )
+                let (priced, names) = (self.priced.human(), self.unpriced.join(", "));
+                format!("about {priced} and the rows of {models} without a known price ({names})")
             }
-        };
-        ui.note(&format!(
-            "job {}: {} in {}, {cost}, with {}",
-            self.job.id,
-            text::plural(self.job.total, "row"),
-            text::batches(batches.len()),
-            self.spec.service
-        ));
-        Ok(())
+        }
     }
+}
+
+/// Creates the batches. A failure that may pass is tried again while waiting; at a deadline, the rescue takes over.
+fn create(session: &mut Session<'_>, ask: &SubmitAsk) -> Result<()> {
+    session.courier.options.until = ask.delivery.as_ref().and_then(|wait| wait.waiting.until);
+    let sent = session.submit(false);
+    session.courier.options.until = None;
+    match (sent, &ask.delivery) {
+        (Err(error), Some(wait))
+            if error.exit == Exit::TempFail || (wait.rescue.is_some() && error.exit == Exit::Failure) =>
+        {
+            session.ctx.ui.warn(&error.to_string());
+            Ok(())
+        }
+        (sent, _) => sent,
+    }
+}
+
+/// Waits for the end of all batches; `false` if the time is up first.
+fn wait_for(session: &mut Session<'_>, wait: &WaitAsk) -> Result<bool> {
+    let waiting = Waiting { submitting: true, ..wait.waiting };
+    match follow(std::slice::from_mut(session), waiting) {
+        Err(error) if wait.rescue.is_some() && matches!(error.exit, Exit::TempFail | Exit::Failure) => {
+            session.ctx.ui.warn(&error.to_string());
+            while !session.relock()? {
+                std::thread::sleep(Duration::from_millis(500));
+            }
+            Ok(false)
+        }
+        ended => ended,
+    }
+}
+
+/// How the realtime part of `--via auto` ended.
+enum Beside<'a> {
+    Done(Box<Session<'a>>),
+    Stopped(Exit),
+}
+
+/// Answers the rows that no batch is to answer, now.
+fn answer_beside<'a>(
+    session: Session<'a>,
+    ask: &SubmitAsk,
+    speed: realtime::Options,
+    remote: Remote<'a>,
+    ctx: &'a Ctx,
+) -> Result<Beside<'a>> {
+    let rows = session.rows_beside_batches()?;
+    if rows == 0 {
+        return Ok(Beside::Done(Box::new(session)));
+    }
+    ctx.ui.note(&format!("{} at realtime now", text::plural(rows, "row")));
+    // What the batches may cost is gone from the limit, and what an interrupted command has spent in real time.
+    let most: Nanos = session.batches()?.iter().filter_map(|batch| batch.most).sum();
+    let gone = most + session.spent_in_realtime()?;
+    let limit = CostLimit { max_cost: ask.limit.max_cost.map(|limit| limit.saturating_sub(gone)), ..ask.limit };
+    let job = session.job.clone();
+    session.progress.finish();
+    drop(session);
+    let part = RunAsk::part_of(job.id.clone(), Role::BesideBatches, limit, ask.wait, speed);
+    let ended = run(part, remote, ctx)?;
+    if ended.stopped {
+        ctx.ui.warn(&format!("the rows for realtime: {}", ended.summary.exit.reason));
+        return Ok(Beside::Stopped(ended.exit));
+    }
+    Session::open(&job, remote, ctx, ask.session()).map(|session| Beside::Done(Box::new(session)))
+}
+
+fn too_late(session: &Session<'_>, deadline: bool) -> Result<Error> {
+    let (exit, what) =
+        if deadline { (Exit::Budget, "the deadline was reached") } else { (Exit::TempFail, "--timeout is over") };
+    let count = text::unended(session.open_batches()?.all, &session.job.id);
+    Ok(Error::new(exit, format!("{what}; {count}, and will go on")).hint(format!(
+        "`llbatch wait {0}{1}` goes on waiting; `llbatch fetch {0}{1} --partial -o FILE` writes what there is",
+        session.job.id,
+        session.flags()
+    )))
 }

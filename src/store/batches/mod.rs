@@ -168,11 +168,6 @@ impl JobDb {
         self.put_batch(batch)?;
         self.commit(true)
     }
-
-    /// The body at a place of a batch's files.
-    pub fn body(&self, batch: u32, place: Place) -> Result<Box<str>> {
-        self.kept.body(batch, place)
-    }
 }
 
 #[cfg(test)]

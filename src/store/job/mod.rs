@@ -40,11 +40,6 @@ impl JobDb {
         Ok(Self { db, kept: Kept::new(path), path: path.to_owned(), writing: false })
     }
 
-    /// Moves the log into the database as far as nobody is in the way. The last to close the database does so at the latest.
-    pub fn checkpoint(&self) -> Result<()> {
-        self.run(|db| db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())))
-    }
-
     /// Changes whenever another connection has written.
     pub fn version(&self) -> Result<i64> {
         self.run(|db| db.pragma_query_value(None, "data_version", |row| row.get(0)))

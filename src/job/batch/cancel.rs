@@ -1,0 +1,72 @@
+//! Cancelling jobs: what has not ended is ended, what was answered is kept.
+
+use std::time::{Duration, Instant};
+
+use super::follow::{Waiting, follow};
+use super::session::Session;
+use crate::context::Ctx;
+use crate::error::{Exit, Result};
+use crate::job::remote::Remote;
+use crate::store::{Job, State, Transport};
+
+/// How long the service may take to end what it was asked to end, before the terminal is given back.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// Jobs that were cancelled.
+#[derive(Debug)]
+pub struct Cancelled {
+    /// Those that still exist: a job that had sent nothing is forgotten.
+    pub jobs: Vec<String>,
+    /// All of their batches have ended.
+    pub ended: bool,
+}
+
+/// Cancels what has not ended of these jobs and takes what was answered.
+///
+/// # Errors
+/// 75 if another process works on one of them or the service does not answer.
+pub fn cancel<'a>(jobs: &[Job], remote: Remote<'a>, ctx: &'a Ctx) -> Result<Cancelled> {
+    let mut sessions = Vec::new();
+    let mut kept = Vec::new();
+    for job in jobs {
+        let mut session = Session::open_to_cancel(job, remote, ctx).map_err(|error| match error.exit {
+            Exit::TempFail => error.hint("stop that process first (Ctrl-C, or kill its id); its job stays resumable"),
+            _ => error,
+        })?;
+        if session.is_unplanned()? {
+            session.forget()?;
+            ctx.ui.note(&format!("{}: its command was stopped before anything was sent; it is forgotten", job.id));
+            continue;
+        }
+        kept.push(job.id.clone());
+        if session.open_batches()?.all == 0 {
+            nothing_to_cancel(&mut session)?;
+            continue;
+        }
+        session.cancel()?;
+        sessions.push(session);
+    }
+    let until = Some(Instant::now() + GRACE);
+    let ended = follow(&mut sessions, Waiting { until, every: Some(Duration::from_secs(2)), submitting: false })?;
+    for mut session in sessions {
+        session.record()?;
+        session.progress.finish();
+    }
+    Ok(Cancelled { jobs: kept, ended })
+}
+
+fn nothing_to_cancel(session: &mut Session<'_>) -> Result<()> {
+    let state = session.update_index(false)?;
+    let (id, ui) = (&session.job.id, &session.ctx.ui);
+    if session.job.transport == Transport::Realtime && state == State::Interrupted {
+        ui.note(&format!("{id}: nothing to cancel, none of its rows is being answered"));
+        ui.hint(&format!(
+            "it stays as it is: `llbatch run --resume={id}{} -o FILE` goes on with it, `llbatch clean {id} --force` removes it",
+            session.flags()
+        ));
+    } else {
+        ui.note(&format!("{id}: nothing to cancel, it has ended"));
+    }
+    session.record()?;
+    Ok(())
+}

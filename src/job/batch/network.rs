@@ -1,0 +1,46 @@
+//! The network of a batch command: its runtime, and the signals that end it.
+
+use std::rc::Rc;
+
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+use super::runtime;
+use crate::error::{Error, Exit, Result};
+use crate::job::signals::Signals;
+
+/// The network of a batch command.
+pub struct Network {
+    runtime: Rc<Runtime>,
+    signals: Signals,
+    /// Cancelled when the user wants out.
+    stop: CancellationToken,
+}
+
+impl Network {
+    /// A network whose calls end when `stop` is cancelled, which `signals` do.
+    ///
+    /// # Errors
+    /// 1 if the system refuses.
+    pub fn new(signals: Signals, stop: CancellationToken) -> Result<Self> {
+        Ok(Self { runtime: runtime()?, signals, stop })
+    }
+
+    /// Does something over the network. A signal that ends it decides the exit code; `hint` says then what goes on.
+    pub fn block_on<T>(&self, act: impl Future<Output = Result<T>>, hint: impl FnOnce() -> String) -> Result<T> {
+        self.runtime.block_on(act).map_err(|error| {
+            // What was being tried again when the user wanted out failed because of that.
+            let error = match error.exit {
+                Exit::Interrupt => error,
+                Exit::TempFail if self.stop.is_cancelled() => Error::new(Exit::Interrupt, "interrupted"),
+                _ => return error,
+            };
+            let exit = match self.signals.first() {
+                1 => Exit::Hangup,
+                15 => Exit::Terminate,
+                _ => Exit::Interrupt,
+            };
+            Error { exit, hint: Some(hint()), ..error }
+        })
+    }
+}

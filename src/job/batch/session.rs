@@ -1,0 +1,357 @@
+//! A batch job that this process works on: its record, its database, the way to the service, the lock.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::PATIENCE;
+use super::lock::JobLock;
+use super::network::Network;
+use super::notes::teller;
+use super::other_jobs::{owned, witnesses};
+use crate::batch::courier::{self, Courier};
+use crate::context::Ctx;
+use crate::error::{Error, Result};
+use crate::input::Inputs;
+use crate::job::finish::{self, Accounts, Desk};
+use crate::job::remote::Remote;
+use crate::job::signals::Signals;
+use crate::job::spec::{Spec, inputs_of, spec_of};
+use crate::job::verdict::Verdict;
+use crate::money;
+use crate::price::Nanos;
+use crate::realtime::Shared;
+use crate::request::Shape;
+use crate::store::{BatchJob, Job, Ledger, State, Step, Store, Turn};
+use crate::ui::{Progress, Results};
+
+/// After so long a batch that was created stands in the service's list. Not publicly known: a generous guess.
+const SETTLE_AFTER: Duration = Duration::from_mins(10);
+/// The same for the built-in server.
+const SETTLE_AFTER_SANDBOX: Duration = Duration::from_secs(1);
+/// Uploads at once.
+const UPLOADS: usize = 3;
+
+/// How to open a session.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionOptions {
+    /// How long failures that may pass are waited out.
+    pub patience: Duration,
+    /// Where results go, which decides whether progress may be drawn.
+    pub results: Results,
+    /// How long to wait for another process that works on the job.
+    pub wait: Turn,
+}
+
+/// A batch job that this process works on.
+pub struct Session<'a> {
+    /// Settings and ui.
+    pub ctx: &'a Ctx,
+    /// The state directory.
+    pub store: Store,
+    /// The index of jobs.
+    pub ledger: Ledger,
+    /// Its entry in the index.
+    pub job: Job,
+    /// What is kept of its command.
+    pub spec: Spec,
+    /// The way to the service, and the job's database.
+    pub courier: Courier<'a>,
+    /// What is shown meanwhile.
+    pub progress: Progress,
+    /// Locked while it is worked on; not while it is only waited for.
+    pub lock: JobLock,
+    network: Network,
+    /// Answered and failed rows, once they have been counted: a count reads them all.
+    counted: Cell<Option<(u64, u64)>>,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        Self { patience: PATIENCE, results: Results::Elsewhere, wait: Turn::Now }
+    }
+}
+
+impl std::fmt::Debug for Session<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("job", &self.job.id).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Session<'a> {
+    /// Takes a job that is in the index.
+    ///
+    /// # Errors
+    /// 75 if another process works on it, 2 if it belongs to another service, 74 if its files cannot be read.
+    pub fn open(job: &Job, remote: Remote<'a>, ctx: &'a Ctx, options: SessionOptions) -> Result<Self> {
+        let store = Store::open(&ctx.settings.state_dir.value)?;
+        same_service(job, &spec_of(job)?, remote.name)?;
+        let lock = JobLock::take(job, &store, &ctx.ui, options.wait)?;
+        Self::with(job, lock, remote, ctx, options)
+    }
+
+    /// Takes a job to cancel it, also from a process that only waits to send more of it.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub fn open_to_cancel(job: &Job, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Self> {
+        let store = Store::open(&ctx.settings.state_dir.value)?;
+        same_service(job, &spec_of(job)?, remote.name)?;
+        let lock = JobLock::take_to_cancel(job, &store, &ctx.ui)?;
+        Self::with(job, lock, remote, ctx, SessionOptions::default())
+    }
+
+    fn with(job: &Job, lock: JobLock, remote: Remote<'a>, ctx: &'a Ctx, options: SessionOptions) -> Result<Self> {
+        let store = Store::open(&ctx.settings.state_dir.value)?;
+        let ledger = store.ledger()?;
+        // As it stands now that no other process changes it.
+        let job = ledger.find(&job.id)?;
+        let shared = Arc::new(Shared::default());
+        let stop = shared.stop.clone();
+        let signals = Signals::watch(shared, ctx.leave)?;
+        let progress = ctx.ui.progress(options.results);
+        let dir = store.make_job_dir(&job.id)?;
+        let mut db = store.open_job(&job.id)?;
+        // After a realtime retry; one that was killed first has to account for what it had in flight.
+        if db.claimed()? == 0 {
+            db.settle_aside()?;
+        }
+        let usual = if remote.name == "sandbox" { SETTLE_AFTER_SANDBOX } else { SETTLE_AFTER };
+        let (shelf, id) = (store.clone(), job.id.clone());
+        let courier = Courier {
+            client: remote.client,
+            db: RefCell::new(db),
+            dir,
+            options: courier::Options {
+                account: remote.account.to_owned(),
+                settle_after: ctx.settings.settle_after.unwrap_or(usual),
+                patience: options.patience,
+                asking: options.patience.min(PATIENCE),
+                until: None,
+                uploads: UPLOADS,
+                witnesses: witnesses(&store, &ledger, &job.id, remote)?,
+            },
+            owned: Box::new(move || owned(&shelf, &id)),
+            tell: teller(ctx.ui.clone(), progress.clone()),
+            stop: stop.clone(),
+            moved: Cell::new(Instant::now()),
+        };
+        let network = Network::new(signals, stop)?;
+        let spec = spec_of(&job)?;
+        Ok(Self { ctx, store, ledger, job, spec, courier, progress, lock, network, counted: Cell::default() })
+    }
+
+    /// Where the job is kept.
+    pub fn desk(&self) -> Desk<'_> {
+        Desk { ctx: self.ctx, store: &self.store, ledger: &self.ledger }
+    }
+
+    /// Does something over the network. A signal that ends it decides the exit code.
+    pub fn block_on<T>(&self, act: impl Future<Output = Result<T>>) -> Result<T> {
+        // Not "the same command": with --again that would be a job of its own.
+        self.network.block_on(act, || {
+            format!(
+                "batches that were created go on; `llbatch fetch {0}{1} --wait -o FILE` takes their results, `llbatch retry {0}{1}` submits what is left",
+                self.job.id,
+                self.flags()
+            )
+        })
+    }
+
+    /// The inputs as they were submitted, or those that a realtime job read.
+    ///
+    /// # Errors
+    /// 66 if they are gone.
+    pub fn inputs(&self) -> Result<Inputs> {
+        inputs_of(&self.spec, &self.store, &self.job.id)
+    }
+
+    /// How requests are made of the inputs.
+    pub fn shape(&self) -> Result<Arc<Shape>> {
+        Shape::new(&self.spec.params).map(Arc::new)
+    }
+
+    /// Flags that a command for a person to type needs beside the job's name.
+    pub fn flags(&self) -> String {
+        self.ctx.flags(&self.spec.service)
+    }
+
+    /// The job's batches, in their order.
+    pub fn batches(&self) -> Result<Vec<BatchJob>> {
+        self.courier.db.borrow().batches()
+    }
+
+    /// Answered and failed rows.
+    pub fn counts(&self) -> Result<(u64, u64)> {
+        let counted = match self.counted.get() {
+            Some(counted) => counted,
+            None => self.courier.db.borrow().counts()?,
+        };
+        // No other process writes the job while it is locked.
+        self.counted.set(Some(counted));
+        Ok(counted)
+    }
+
+    /// Adds outcomes that are in the store now.
+    pub fn count_in(&self, succeeded: u64, failed: u64) {
+        self.counted.set(self.counted.get().map(|(s, f)| (s + succeeded, f + failed)));
+    }
+
+    /// The outcomes in the store may not be what was counted.
+    pub fn forget_counts(&self) {
+        self.counted.set(None);
+    }
+
+    /// Writes the state and the counts of the job into the index. `busy`: this process goes on with it.
+    pub fn update_index(&mut self, busy: bool) -> Result<State> {
+        let batches = self.batches()?;
+        (self.job.succeeded, self.job.failed) = self.counts()?;
+        self.job.state = finish::state_of(&self.job, &batches, busy);
+        self.ledger.update(&self.job)?;
+        Ok(self.job.state)
+    }
+
+    /// Records what the job has come to, for a command that writes no results, and returns the verdict on it.
+    pub fn record(&mut self) -> Result<Verdict> {
+        let desk = Desk { ctx: self.ctx, store: &self.store, ledger: &self.ledger };
+        finish::record(desk, &mut self.job, &self.courier.db.borrow(), &self.spec)
+    }
+
+    /// What the job has cost so far, what may have been billed included; the known part.
+    pub fn spent(&self) -> Result<Nanos> {
+        let accounts = Accounts::of(self.desk(), &self.courier.db.borrow(), &self.job, &self.spec)?;
+        Ok(money::spent(&accounts.totals))
+    }
+
+    /// Takes the job again after it was unlocked, as other processes have left it; `false` if one of them works on it.
+    ///
+    /// # Errors
+    /// 1 if it was removed meanwhile.
+    pub fn relock(&mut self) -> Result<bool> {
+        if self.lock.is_held() {
+            return Ok(true);
+        }
+        if !self.lock.retake(&self.store, || self.courier.db.borrow().batches())? {
+            return Ok(false);
+        }
+        let id = &self.job.id;
+        let gone = |error: Error| match error.exit {
+            crate::error::Exit::Usage => {
+                Error::new(crate::error::Exit::Failure, format!("{id} was removed by another llbatch meanwhile"))
+            }
+            _ => error,
+        };
+        self.job = self.ledger.find(id).map_err(gone)?;
+        self.spec = spec_of(&self.job)?;
+        if self.lock.was_changed(self.courier.db.borrow().version()?) {
+            self.forget_counts();
+        }
+        Ok(true)
+    }
+
+    /// Lets other processes work on the job while this one only waits for it. All that was done is committed.
+    pub fn unlock(&mut self) -> Result<()> {
+        let version = self.courier.db.borrow().version()?;
+        self.lock.unlock(version);
+        Ok(())
+    }
+
+    /// The same; what was admitted and is still to be sent (`submitting`) stays claimed by this process meanwhile.
+    pub fn unlock_but_claim(&mut self, submitting: bool) -> Result<()> {
+        let unsent = submitting && self.batches()?.iter().any(crate::store::unsent::is_unsent);
+        if self.lock.claim_unsent(&self.store, unsent)? { self.unlock() } else { Ok(()) }
+    }
+
+    /// Brings planned batches to the service, or only settles creations that are in doubt.
+    ///
+    /// # Errors
+    /// As [`Courier::submit`].
+    pub fn submit(&mut self, only_doubts: bool) -> Result<()> {
+        let done = self.block_on(self.courier.submit(only_doubts));
+        self.drop_sent_files()?;
+        self.update_index(false)?;
+        done
+    }
+
+    /// Removes batch files that are with the service in batches: they can be made again from the input.
+    fn drop_sent_files(&self) -> Result<()> {
+        for batch in self.batches()? {
+            if matches!(batch.step, Step::Submitted | Step::Settled) {
+                // A file that cannot be removed is untidy, not wrong.
+                drop(std::fs::remove_file(self.courier.dir.join(&batch.name)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Batches that the service refused.
+    pub fn refused(&self) -> Result<usize> {
+        Ok(self.batches()?.iter().filter(|batch| batch.step == Step::Refused).count())
+    }
+
+    /// Asks the service once about the batches; says whether all have ended.
+    ///
+    /// # Errors
+    /// As [`Courier::refresh`].
+    pub fn refresh(&mut self) -> Result<bool> {
+        let ended = self.block_on(self.courier.refresh());
+        self.update_index(false)?;
+        ended
+    }
+
+    /// Asks the service to end what has not ended.
+    ///
+    /// # Errors
+    /// As [`Courier::cancel`].
+    pub fn cancel(&mut self) -> Result<()> {
+        let done = self.block_on(self.courier.cancel());
+        self.update_index(false)?;
+        done
+    }
+
+    /// Takes a job that has sent nothing out of the index again.
+    pub fn forget(&mut self) -> Result<()> {
+        // Not while another process adds up what is in flight: it would find half a job.
+        self.ledger.decide(|| {
+            self.store.remove_job(&self.job.id)?;
+            self.ledger.forget(&self.job.id)
+        })
+    }
+
+    /// Whether this is a job of batches that was killed before they were planned.
+    pub fn is_unplanned(&self) -> Result<bool> {
+        let (succeeded, failed) = self.counts()?;
+        let batch = self.job.transport == crate::store::Transport::Batch;
+        Ok(batch && succeeded + failed == 0 && self.batches()?.is_empty())
+    }
+
+    /// Batches whose results are still to come.
+    pub fn open_batches(&self) -> Result<OpenBatches> {
+        let mut open = self.batches()?;
+        open.retain(BatchJob::is_open);
+        let unsent = open.iter().filter(|batch| crate::store::unsent::is_unsent(batch)).count();
+        Ok(OpenBatches { all: open.len(), unsent })
+    }
+}
+
+/// Batches whose results are still to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenBatches {
+    /// All of them.
+    pub all: usize,
+    /// Those that the service has not been asked to create.
+    pub unsent: usize,
+}
+
+/// Refuses a job of another service.
+///
+/// # Errors
+/// 2 if it belongs to another one.
+pub fn same_service(job: &Job, spec: &Spec, remote: &str) -> Result<()> {
+    if spec.service == remote {
+        return Ok(());
+    }
+    let hint =
+        if spec.service == "sandbox" { "add --sandbox" } else { "leave --sandbox out, or give the same --base-url" };
+    Err(Error::usage(format!("{} is with {}, this command is for {remote}", job.id, spec.service)).hint(hint))
+}

@@ -1,0 +1,38 @@
+//! The entry of a running job in the index, updated every few seconds.
+
+use std::time::Instant;
+
+use super::tally::Tally;
+use crate::error::Result;
+use crate::price::Nanos;
+use crate::store::{Job, Ledger};
+
+/// The entry of a running job in the index.
+pub struct JobEntry<'a> {
+    /// The index.
+    pub ledger: Ledger,
+    /// The job as it stands there.
+    pub job: &'a mut Job,
+    /// Spent by earlier runs.
+    pub spent_before: Nanos,
+    /// When this run began.
+    pub started: Instant,
+}
+
+impl JobEntry<'_> {
+    /// Writes the counts and the cost so far. A job that another process has finished is left as it is, which `false` says.
+    pub fn record(&mut self, tally: &Tally) -> Result<bool> {
+        if self.job.state.ended() {
+            return Ok(false);
+        }
+        self.job.succeeded = tally.answered_before + tally.new.succeeded;
+        self.job.failed = tally.failed_before + tally.new.failed;
+        // The known part of an unknown sum is recorded all the same: budgets go by it.
+        let spent = self.spent_before + tally.new.cost;
+        self.job.cost = (!tally.new.unpriced || spent > Nanos::ZERO).then_some(spent);
+        let mut job = self.job.clone();
+        job.active_ms += u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.ledger.update(&job)?;
+        Ok(true)
+    }
+}

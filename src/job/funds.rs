@@ -1,0 +1,70 @@
+//! The money of a realtime run: `--max-cost`, and a reservation from the config file's budgets.
+
+use super::ask::{CostLimit, RunAsk};
+use super::finish::Desk;
+use crate::check::Checked;
+use crate::error::{Error, Exit, Result};
+use crate::money::exposure::Own;
+use crate::money::reservation::Purse;
+use crate::money::{self, budget};
+use crate::price::Nanos;
+use crate::realtime::Budget;
+use crate::row_set::RowSet;
+use crate::store::{Job, JobDb};
+
+/// The money of a realtime run.
+pub struct RunFunds<'ctx> {
+    /// The reservation, if the config file has a budget.
+    pub purse: Option<Purse<'ctx>>,
+    /// What earlier runs of the job may have been billed for beyond what they know.
+    pub at_risk: Nanos,
+}
+
+impl<'ctx> RunFunds<'ctx> {
+    /// Refuses a run that no budget can be kept for, or that the config file's budgets have nothing left for.
+    ///
+    /// # Errors
+    /// 2 for a model without a price, 5 for a spent budget.
+    pub fn refuse(checked: &Checked, job: &str, limit: CostLimit, desk: Desk<'_>) -> Result<()> {
+        let settings = &desk.ctx.settings;
+        let budgets = settings.budget.is_set();
+        if !budgets && limit.max_cost.is_none() {
+            return Ok(());
+        }
+        let unpriced = checked.models.iter().find(|(m, _)| settings.prices.get(m).is_none_or(|e| e.price.is_none()));
+        if let Some((model, _)) = unpriced.filter(|_| !limit.allow_unpriced) {
+            return Err(budget::unpriced_error(model));
+        }
+        if !budgets {
+            return Ok(());
+        }
+        let own = Own { job, ..Own::default() };
+        match desk.ledger.decide(|| budget::left(desk.store, desk.ledger, desk.ctx, own))? {
+            Some(left) if left.amount == Nanos::ZERO && left.returning == Nanos::ZERO => {
+                Err(Error::new(Exit::Budget, format!("nothing is left of {}; nothing was sent", left.what))
+                    .hint("then the same command goes on; or raise the budget in the config file"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens the reservation and gives the engine its limits. Under a budget, what a killed process had not recorded counts
+    /// as spent from here on.
+    pub fn open(ask: &mut RunAsk, job: &mut Job, db: &JobDb, desk: Desk<'ctx>) -> Result<Self> {
+        let purse = Purse::open(&job.id, desk.store, desk.ctx)?;
+        let max_cost = ask.ask.limit.max_cost;
+        if purse.is_none() && max_cost.is_none() {
+            return Ok(Self { purse, at_risk: Nanos::ZERO });
+        }
+        let prices = &desk.ctx.settings.prices;
+        let sums = money::fold(db, prices.clone(), job.total, &RowSet::default())?;
+        if purse.is_some() {
+            job.cost = sums.usd().or(job.cost);
+            budget::record(job, &sums, desk.ledger)?;
+        }
+        let spent = if ask.role.limits_whole_job() { money::spent(&sums) } else { Nanos::ZERO };
+        let limit = max_cost.map(|limit| (limit, spent));
+        ask.options.budget = Some(Budget::new(limit, purse.is_some(), prices.clone()));
+        Ok(Self { purse, at_risk: sums.at_risk() })
+    }
+}

@@ -1,0 +1,134 @@
+//! A realtime run before its first request: its input checked, its job claimed, its earlier answers sorted out.
+
+use std::sync::Arc;
+
+use super::ask::{RetryFilter, Role, RunAsk};
+use super::claim::{Claimed, Source};
+use super::finish::Desk;
+use super::remote::Remote;
+use super::resume::{Checking, Resumed, Rows};
+use crate::check::Checked;
+use crate::check::problems::{self, Deed};
+use crate::error::{Error, Exit, Result};
+use crate::request::Shape;
+use crate::row_set::RowSet;
+use crate::store::JobDb;
+use crate::text;
+use crate::ui::Progress;
+
+/// An input that was checked, and the job that it belongs to.
+pub struct Prepared {
+    pub source: Source,
+    pub shape: Arc<Shape>,
+    pub claimed: Claimed,
+    pub checked: Checked,
+    pub resumed: Option<Resumed>,
+}
+
+/// Rows that stand as they are when a run begins.
+pub struct Standing {
+    pub db: JobDb,
+    /// Rows with an outcome.
+    pub done: Arc<RowSet>,
+    /// Rows that batches will answer.
+    pub awaited: RowSet,
+    pub answered: u64,
+    pub failed: u64,
+}
+
+impl Prepared {
+    /// The rows of the job.
+    pub fn rows(&self) -> Rows<'_> {
+        Rows { inputs: &self.source.inputs, shape: &self.shape }
+    }
+
+    /// Reads and checks the input, and claims the job that it belongs to.
+    ///
+    /// # Errors
+    /// 65 for invalid rows, 66 for an input that cannot be read, 75 if another process works on the job.
+    pub fn of(ask: &RunAsk, remote: Remote<'_>, desk: Desk<'_>, progress: &Progress) -> Result<Self> {
+        let Desk { ctx, store, ledger } = desk;
+        progress.phase("reading input");
+        let mut source = Source::open(&ask.ask, remote.name, store, ledger)?;
+        let shape = Arc::new(Shape::new(&source.spec.params)?);
+        let mut claimed = Claimed::take(ask, &source, store, ledger, &ctx.ui)?;
+        // It may have waited all night, and nothing has been read yet.
+        source.stamp = source.inputs.stamp();
+        let earlier = if claimed.resumed { Some(store.open_job(&claimed.job.id)?) } else { None };
+        progress.phase("checking input");
+        let listed = ask.ask.problems.listed;
+        let rows = Rows { inputs: &source.inputs, shape: &shape };
+        let how = Checking { listed, table: Some(&ctx.settings.prices), clean: claimed.clean.as_ref() };
+        let (checked, resumed) = rows.check(earlier, how)?;
+        // The input may have changed by now; then the job is not finished any more.
+        claimed.finished &= resumed.as_ref().is_some_and(|resumed| resumed.answers_all(&checked, &claimed.job));
+        problems::report(&checked, source.spec.skip_invalid, listed, Deed::Send, &ctx.ui)?;
+        problems::say_stream_removed(&checked, &ctx.ui);
+        Ok(Self { source, shape, claimed, checked, resumed })
+    }
+
+    /// Makes the job's database ready, and says which rows stand as they are.
+    pub fn stand(&mut self, ask: &RunAsk, desk: Desk<'_>) -> Result<Standing> {
+        let rows = Rows { inputs: &self.source.inputs, shape: &self.shape };
+        let (db, awaited) = match self.resumed.take() {
+            Some(resumed) => {
+                let awaited = resumed.awaited()?;
+                let retry = if self.claimed.finished { RetryFilter::Nothing } else { ask.retry };
+                (resumed.prepare(rows, &self.checked, retry, &awaited, desk.ctx)?, awaited)
+            }
+            None => (desk.store.open_job(&self.claimed.job.id)?, RowSet::default()),
+        };
+        self.claimed.record_clean(&self.source, &self.checked, desk.ledger)?;
+        let mut done = RowSet::new(self.checked.rows);
+        // Rows that failed and are to be sent again have been taken out.
+        db.each_fingerprint(|row, _, _| _ = done.insert(row))?;
+        let (answered, failed) = db.counts()?;
+        Ok(Standing { db, done: Arc::new(done), awaited, answered, failed })
+    }
+
+    /// The error to end with if somebody has written to the input since it was checked.
+    pub fn changed(&self) -> Option<Error> {
+        let changed = self.source.inputs.stamp() != self.source.stamp;
+        changed.then(|| {
+            Error::new(Exit::Failure, "the input was written to while it was read; no results were written")
+                .hint("run the same command again: answers whose request is unchanged are kept")
+        })
+    }
+
+    /// The line that opens the run.
+    pub fn opening(&self, standing: &Standing, role: Role, service: &str) -> String {
+        let Self { claimed, checked, .. } = self;
+        let done = standing.answered + standing.failed;
+        let models: Vec<&str> = checked.models.iter().take(3).map(|(model, _)| &**model).collect();
+        let more =
+            if checked.models.len() > 3 { format!(" and {} more", checked.models.len() - 3) } else { String::new() };
+        let rows = if claimed.finished && done == checked.rows {
+            "finished by another llbatch while this one waited; its results are written, nothing is sent".to_owned()
+        } else if claimed.resumed {
+            let failed = if standing.failed > 0 {
+                format!(", {} failed before", text::count(standing.failed))
+            } else {
+                String::new()
+            };
+            let left = checked.rows - done - standing.awaited.count();
+            format!("{} answered before{failed}, {} to go", text::count(standing.answered), text::count(left))
+        } else {
+            text::plural(checked.rows, "row")
+        };
+        let verb = match (claimed.resumed, role) {
+            (_, Role::BesideBatches) => "at realtime, of job",
+            (true, _) if !claimed.finished => "resuming job",
+            _ => "job",
+        };
+        format!("{verb} {}: {rows}, {}{more}, against {service}", claimed.job.id, models.join(", "))
+    }
+}
+
+impl Standing {
+    /// Rows that are not sent: those that are done, and those that batches will answer.
+    pub fn skipped(&self) -> RowSet {
+        let mut skipped = (*self.done).clone();
+        self.awaited.iter().for_each(|row| _ = skipped.insert(row));
+        skipped
+    }
+}

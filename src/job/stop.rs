@@ -1,0 +1,72 @@
+//! Why a realtime run stopped before its end.
+
+use crate::error::{Error, Exit, Result};
+use crate::outcome::ErrorCode;
+use crate::realtime::Stopped;
+
+/// Why a command stopped before the end of its job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stop {
+    /// How the command ends.
+    pub exit: Exit,
+    /// Why, in a few words.
+    pub reason: String,
+    /// The error code of rows that were not answered.
+    pub pending: ErrorCode,
+    /// A limit of cost is reached.
+    pub over_budget: bool,
+}
+
+impl Stop {
+    /// Judges what the signals, the reader and the engine reported, in this order; `None` if the run came to its end.
+    pub fn of(signal: i32, fed: &Result<()>, stopped: Option<&Stopped>) -> Option<Self> {
+        let by_signal = match signal {
+            1 => Some((Exit::Hangup, "the terminal went away (SIGHUP)")),
+            2 => Some((Exit::Interrupt, "interrupted (SIGINT)")),
+            15 => Some((Exit::Terminate, "terminated (SIGTERM)")),
+            _ => None,
+        };
+        if let Some((exit, reason)) = by_signal {
+            return Some(Self::new(exit, reason.to_owned()));
+        }
+        if let Err(error) = fed {
+            return Some(Self::by(error));
+        }
+        stopped.map(Self::by_engine)
+    }
+
+    /// Because of this error.
+    pub fn by(error: &Error) -> Self {
+        Self::new(error.exit, error.to_string())
+    }
+
+    fn by_engine(stopped: &Stopped) -> Self {
+        let (exit, reason, pending) = match stopped {
+            Stopped::Auth(words) => (Exit::Auth, format!("the service refused the key: {words}"), ErrorCode::Auth),
+            Stopped::Payment(words) => {
+                (Exit::Budget, format!("the service asks for payment: {words}"), ErrorCode::Payment)
+            }
+            Stopped::Cost(what) => (Exit::Budget, format!("the next request could pass {what}"), ErrorCode::Budget),
+            Stopped::Deadline => (Exit::Budget, "the deadline was reached".to_owned(), ErrorCode::Budget),
+            Stopped::GaveUp(words) => (
+                Exit::TempFail,
+                format!("nothing succeeded for --give-up-after; last: {words}"),
+                ErrorCode::Interrupted,
+            ),
+            Stopped::Pages(words) => (
+                Exit::Protocol,
+                format!(
+                    "one row after another is answered with a web page (\"{words}\"), not by the API: is there a login page in \
+                     the way, or is the base URL wrong?"
+                ),
+                ErrorCode::Interrupted,
+            ),
+            Stopped::Cancelled => (Exit::Failure, "stopped".to_owned(), ErrorCode::Interrupted),
+        };
+        Self { exit, reason, pending, over_budget: matches!(stopped, Stopped::Cost(_)) }
+    }
+
+    const fn new(exit: Exit, reason: String) -> Self {
+        Self { exit, reason, pending: ErrorCode::Interrupted, over_budget: false }
+    }
+}

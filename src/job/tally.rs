@@ -1,0 +1,64 @@
+//! The fold of a run's outcomes: the totals of the job, and the counts of this run for its display.
+
+use std::sync::Arc;
+
+use crate::money::Money;
+use crate::outcome::Outcome;
+use crate::price::Nanos;
+use crate::row_set::RowSet;
+use crate::summary::Totals;
+
+/// The fold of a run's outcomes.
+#[derive(Debug)]
+pub struct Tally {
+    /// The totals of all rows whose turn has come.
+    pub totals: Totals,
+    /// Prices.
+    pub money: Money,
+    /// Rows whose outcome was there before this run.
+    pub reused: Arc<RowSet>,
+    /// Of these the answered ones.
+    pub answered_before: u64,
+    /// Of these the failed ones.
+    pub failed_before: u64,
+    /// What this run has added.
+    pub new: NewRows,
+}
+
+/// Rows and money of this run alone.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct NewRows {
+    /// Answered rows.
+    pub succeeded: u64,
+    /// Failed rows.
+    pub failed: u64,
+    /// Tokens of both directions.
+    pub tokens: u64,
+    /// The known part of their cost.
+    pub cost: Nanos,
+    /// The cost of some row is not known.
+    pub unpriced: bool,
+}
+
+impl Tally {
+    /// Adds a row of this run that was committed.
+    pub fn add_new(&mut self, outcome: &Outcome) {
+        let new = &mut self.new;
+        if outcome.ok() {
+            new.succeeded += 1;
+        } else {
+            new.failed += 1;
+        }
+        let usage = outcome.usage.unwrap_or_default();
+        new.tokens += usage.prompt + usage.completion;
+        match self.money.charge(outcome).total() {
+            Some(cost) => new.cost += cost,
+            None => new.unpriced = true,
+        }
+    }
+
+    /// Adds a row to the totals as its turn comes; returns what it cost.
+    pub fn count(&mut self, outcome: &Outcome) -> Option<Nanos> {
+        self.money.count(outcome, self.reused.contains(outcome.row), &mut self.totals)
+    }
+}

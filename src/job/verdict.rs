@@ -1,0 +1,509 @@
+//! The verdict on a job: its state, the exit code of a command that has looked at it, the reason, and the next command.
+//!
+//! One pure function decides for both transports and for every command, so no two reports disagree.
+
+use super::stop::Stop;
+use crate::context::Ctx;
+use crate::error::Exit;
+use crate::store::{BatchJob, State, Step, Transport};
+use crate::summary::Totals;
+use crate::text;
+
+/// Facts about a job, as one command finds them.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// How the job began.
+    pub transport: Transport,
+    /// Its rows by fate.
+    pub rows: RowFacts,
+    /// Its batches by progress.
+    pub batches: BatchFacts,
+    /// The command that asks.
+    pub command: Command,
+    /// Why the command stopped before the end of the job, if it did.
+    pub stop: Option<Stop>,
+    /// A process works on the job at this moment.
+    pub busy: bool,
+    /// A command has brought the job to its end. A realtime run does so after it has written the results.
+    pub concluded: bool,
+}
+
+/// Rows of a job by fate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RowFacts {
+    /// All rows.
+    pub total: u64,
+    /// Answered rows.
+    pub succeeded: u64,
+    /// Rows with an error.
+    pub failed: u64,
+    /// Some failed row may be answered if it is sent again.
+    pub retryable: bool,
+}
+
+/// Batches of a job by progress.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BatchFacts {
+    /// All batches.
+    pub total: usize,
+    /// Batches that are still to be created, or may have been.
+    pub waiting: usize,
+    /// Batches that the service works on.
+    pub live: usize,
+    /// Batches that have ended and whose results are not in the store yet.
+    pub uncollected: usize,
+    /// The end that the service reports: of the uncollected batches if there are any, else of all.
+    pub word: Option<State>,
+    /// The user has cancelled one of them.
+    pub cancelled: bool,
+    /// How the service broke its contract, if it did.
+    pub broken: Option<String>,
+}
+
+/// The command that asks for a verdict, as far as the next command depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// `run`
+    Run {
+        /// Its command line names the input.
+        input: bool,
+        /// It has a `--max-cost`.
+        max_cost: bool,
+    },
+    /// The realtime part of `retry`, `submit --via auto` or `submit --rescue`.
+    RealtimePart,
+    /// Any command that sends nothing in real time.
+    Other,
+}
+
+/// The state of a job, how a command ends that has looked at all of it, why, and the command that goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Where the job is.
+    pub state: State,
+    /// How the command ends.
+    pub exit: Exit,
+    /// Why, in a few words.
+    pub reason: String,
+    /// The command that goes on from here, if there is one.
+    pub next: Option<Next>,
+}
+
+/// A command that goes on with a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// The same command again; it resumes by itself.
+    SameCommand,
+    /// The same command with `--resume`: it sends the failed rows again.
+    SameCommandResume,
+    /// The same command with `--resume=JOB` in place of its input.
+    SameCommandResumeJob,
+    /// `llbatch run --resume=JOB -o FILE`
+    ResumeRun,
+    /// `llbatch retry JOB`
+    Retry,
+    /// `llbatch retry JOB --via realtime`
+    RetryRealtime,
+    /// `llbatch fetch JOB --wait -o FILE`
+    FetchWait,
+}
+
+impl Verdict {
+    /// Decides from the facts alone.
+    pub fn of(facts: &Facts) -> Self {
+        let state = facts.state();
+        let (exit, reason) = facts.exit(state);
+        Self { state, exit, reason, next: facts.next(exit, state) }
+    }
+}
+
+impl Facts {
+    /// The state alone, for those who list many jobs.
+    pub fn state(&self) -> State {
+        let (rows, batches) = (self.rows, &self.batches);
+        let unfinished = |working| if self.busy { working } else { State::Interrupted };
+        if batches.waiting > 0 {
+            return unfinished(State::Preparing);
+        }
+        if batches.live > 0 {
+            return State::Running;
+        }
+        if batches.uncollected > 0 {
+            return batches.word.unwrap_or(State::Failed);
+        }
+        if !rows.all_ended() {
+            let planned = self.transport == Transport::Realtime || batches.total > 0;
+            return unfinished(if planned { State::Running } else { State::Preparing });
+        }
+        if !self.is_written() {
+            return unfinished(State::Running);
+        }
+        match (rows.succeeded, rows.failed) {
+            (_, 0) => State::Completed,
+            _ if batches.cancelled => State::Cancelled,
+            (0, _) if batches.word == Some(State::Expired) => State::Expired,
+            (0, _) => State::Failed,
+            _ => State::Partial,
+        }
+    }
+
+    /// A realtime run that was stopped before it wrote its results has not ended: the same command goes on and pays nothing.
+    const fn is_written(&self) -> bool {
+        self.concluded || self.batches.total > 0 || matches!(self.transport, Transport::Batch)
+    }
+
+    fn exit(&self, state: State) -> (Exit, String) {
+        let mut all = Vec::new();
+        if let Some(stop) = &self.stop {
+            // It explains the rows that are left.
+            all.push((stop.exit, stop.reason.clone()));
+        } else if let Some(why) = self.unfinished(state) {
+            all.push((Exit::TempFail, why));
+        } else if self.rows.left() > 0 {
+            let rows = text::plural(self.rows.left(), "row");
+            all.push((Exit::Failure, format!("{rows} came to no end, please report this")));
+        } else if self.rows.failed > 0 {
+            all.push((Exit::RowsFailed, format!("{} failed", text::plural(self.rows.failed, "row"))));
+        }
+        if let Some(broken) = &self.batches.broken {
+            all.push((Exit::Protocol, broken.clone()));
+        }
+        let worst = all.into_iter().reduce(|a, b| if a.0.worst(b.0) == a.0 { a } else { b });
+        worst.unwrap_or((Exit::Ok, "done".to_owned()))
+    }
+
+    /// Why the job has not ended; `None` if it has, or should have.
+    fn unfinished(&self, state: State) -> Option<String> {
+        let BatchFacts { total, waiting, live, uncollected, .. } = self.batches;
+        let open = waiting + live + uncollected;
+        let left = self.rows.left();
+        if open > 0 && open == uncollected {
+            return Some("not finished yet: its results have not been fetched".to_owned());
+        }
+        if open > 0 {
+            return Some(format!(
+                "not finished yet: {open} of {} {} not ended",
+                text::batches(total),
+                text::have(open)
+            ));
+        }
+        if self.busy {
+            return (!state.ended()).then(|| "still running".to_owned());
+        }
+        if left > 0 && !(self.concluded && matches!(self.command, Command::Run { .. } | Command::RealtimePart)) {
+            return Some(format!("not finished yet: {} to do", text::plural(left, "row")));
+        }
+        (!self.is_written()).then(|| "not finished yet: its results were not written".to_owned())
+    }
+
+    fn next(&self, exit: Exit, state: State) -> Option<Next> {
+        if exit == Exit::Ok {
+            return None;
+        }
+        if state.ended() && self.batches.uncollected == 0 && self.stop.is_none() {
+            return self.rows.retryable.then(|| self.send_again());
+        }
+        match self.command {
+            // How much more it may cost is for the user to say.
+            Command::Run { max_cost: true, .. } if self.stop.as_ref().is_some_and(|stop| stop.over_budget) => None,
+            Command::Run { input: true, .. } if state.ended() => Some(Next::SameCommandResume),
+            Command::Run { input: true, .. } => Some(Next::SameCommand),
+            Command::Run { input: false, .. } => Some(Next::SameCommandResumeJob),
+            Command::RealtimePart => Some(Next::RetryRealtime),
+            Command::Other => self.go_on(),
+        }
+    }
+
+    /// Sends the failed rows of a job again that has ended.
+    const fn send_again(&self) -> Next {
+        match self.command {
+            Command::Run { input: true, .. } => Next::SameCommandResume,
+            Command::Run { input: false, .. } => Next::SameCommandResumeJob,
+            Command::RealtimePart => Next::RetryRealtime,
+            Command::Other => Next::Retry,
+        }
+    }
+
+    /// Goes on with a job that has not ended, for a command that has sent nothing itself.
+    fn go_on(&self) -> Option<Next> {
+        let BatchFacts { waiting, live, uncollected, .. } = self.batches;
+        if waiting > 0 && !self.busy {
+            return Some(Next::Retry);
+        }
+        if waiting + live + uncollected > 0 {
+            return Some(Next::FetchWait);
+        }
+        match self.transport {
+            _ if self.busy => None,
+            Transport::Batch => Some(Next::Retry),
+            Transport::Realtime => Some(Next::ResumeRun),
+        }
+    }
+}
+
+impl RowFacts {
+    /// From the fold of all outcomes.
+    pub fn of(total: u64, totals: &Totals) -> Self {
+        let retryable = totals.failures().any(|code| !code.is_permanent());
+        Self { total, succeeded: totals.succeeded(), failed: totals.failed(), retryable }
+    }
+
+    const fn left(self) -> u64 {
+        self.total.saturating_sub(self.succeeded + self.failed)
+    }
+
+    const fn all_ended(self) -> bool {
+        self.total > 0 && self.left() == 0
+    }
+}
+
+impl BatchFacts {
+    /// From the job's batches.
+    pub fn of(batches: &[BatchJob]) -> Self {
+        let waits = |batch: &&BatchJob| matches!(batch.step, Step::Planned | Step::Uploaded | Step::Creating);
+        let ended = |batch: &&BatchJob| batch.is_open() && batch.ended && !waits(batch);
+        let uncollected = batches.iter().filter(ended).count();
+        let word = if uncollected > 0 { word_of(batches.iter().filter(ended)) } else { word_of(batches.iter()) };
+        Self {
+            total: batches.len(),
+            waiting: batches.iter().filter(waits).count(),
+            live: batches.iter().filter(|batch| batch.is_open() && !batch.ended && !waits(batch)).count(),
+            uncollected,
+            word,
+            cancelled: batches.iter().any(|batch| batch.cancel),
+            broken: batches.iter().find_map(|batch| batch.broken.clone()),
+        }
+    }
+}
+
+/// The end that the service reports of these batches, before anybody has looked at their rows.
+fn word_of<'a>(batches: impl Iterator<Item = &'a BatchJob>) -> Option<State> {
+    let mut states = batches.map(|batch| match batch.status.as_deref() {
+        Some("COMPLETED") => State::Completed,
+        Some("EXPIRED") => State::Expired,
+        Some("CANCELLED") => State::Cancelled,
+        _ => State::Failed,
+    });
+    let first = states.next()?;
+    Some(if states.all(|state| state == first) { first } else { State::Partial })
+}
+
+impl Next {
+    /// Spells the command for a person to type, about the job `id` of `service`.
+    pub fn command(self, id: &str, service: &str, ctx: &Ctx) -> String {
+        let flags = ctx.flags(service);
+        match self {
+            Self::SameCommand => ctx.again(&["--fresh"], &[]),
+            Self::SameCommandResume => ctx.again(&["--resume", "--fresh"], &["--resume".to_owned()]),
+            Self::SameCommandResumeJob => ctx.again(&["--resume", "--fresh", "-"], &[format!("--resume={id}")]),
+            Self::ResumeRun => format!("llbatch run{flags} --resume={id} -o FILE"),
+            Self::Retry => format!("llbatch retry {id}{flags}"),
+            Self::RetryRealtime => format!("llbatch retry {id}{flags} --via realtime"),
+            Self::FetchWait => format!("llbatch fetch {id}{flags} --wait -o FILE"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::ErrorCode;
+
+    const RUN: Command = Command::Run { input: true, max_cost: false };
+    const RUN_JOB: Command = Command::Run { input: false, max_cost: false };
+
+    fn rows(succeeded: u64, failed: u64) -> RowFacts {
+        RowFacts { total: 4, succeeded, failed, retryable: failed > 0 }
+    }
+
+    fn none() -> BatchFacts {
+        BatchFacts::default()
+    }
+
+    /// Two batches: so many wait, are live, have ended without being collected; the others are settled.
+    fn batches(waiting: usize, live: usize, uncollected: usize, word: State) -> BatchFacts {
+        BatchFacts { total: 2, waiting, live, uncollected, word: Some(word), ..BatchFacts::default() }
+    }
+
+    fn stop(exit: Exit) -> Stop {
+        Stop {
+            exit,
+            reason: "stopped here".to_owned(),
+            pending: ErrorCode::Interrupted,
+            over_budget: exit == Exit::Budget,
+        }
+    }
+
+    fn facts(transport: Transport, rows: RowFacts, batches: BatchFacts, command: Command) -> Facts {
+        Facts { transport, rows, batches, command, stop: None, busy: false, concluded: true }
+    }
+
+    fn realtime(rows: RowFacts, command: Command) -> Facts {
+        facts(Transport::Realtime, rows, none(), command)
+    }
+
+    fn batch(rows: RowFacts, batches: BatchFacts) -> Facts {
+        facts(Transport::Batch, rows, batches, Command::Other)
+    }
+
+    fn stopped(exit: Exit, facts: Facts) -> Facts {
+        Facts { stop: Some(stop(exit)), concluded: false, ..facts }
+    }
+
+    fn open(facts: Facts) -> Facts {
+        Facts { concluded: false, ..facts }
+    }
+
+    fn busy(facts: Facts) -> Facts {
+        Facts { busy: true, concluded: false, ..facts }
+    }
+
+    fn permanent(facts: Facts) -> Facts {
+        Facts { rows: RowFacts { retryable: false, ..facts.rows }, ..facts }
+    }
+
+    #[test]
+    fn every_end_has_one_verdict() {
+        use State::{Cancelled, Completed, Expired, Failed, Interrupted, Partial, Preparing, Running};
+        let settled = |word| batches(0, 0, 0, word);
+        let cancelled = BatchFacts { cancelled: true, ..settled(Cancelled) };
+        let broken = BatchFacts { broken: Some("two answers".to_owned()), ..settled(Completed) };
+        let capped = Command::Run { input: true, max_cost: true };
+        let cases = [
+            // A realtime run that came to its end.
+            (realtime(rows(4, 0), RUN), Completed, Exit::Ok, None),
+            (realtime(rows(3, 1), RUN), Partial, Exit::RowsFailed, Some(Next::SameCommandResume)),
+            (realtime(rows(3, 1), RUN_JOB), Partial, Exit::RowsFailed, Some(Next::SameCommandResumeJob)),
+            (realtime(rows(0, 4), RUN), Failed, Exit::RowsFailed, Some(Next::SameCommandResume)),
+            (permanent(realtime(rows(0, 4), RUN)), Failed, Exit::RowsFailed, None),
+            (realtime(rows(3, 0), RUN), Interrupted, Exit::Failure, Some(Next::SameCommand)),
+            // One that was stopped.
+            (
+                stopped(Exit::Interrupt, realtime(rows(1, 1), RUN)),
+                Interrupted,
+                Exit::Interrupt,
+                Some(Next::SameCommand),
+            ),
+            (
+                stopped(Exit::Auth, realtime(rows(0, 0), RUN_JOB)),
+                Interrupted,
+                Exit::Auth,
+                Some(Next::SameCommandResumeJob),
+            ),
+            (stopped(Exit::Budget, realtime(rows(1, 0), RUN)), Interrupted, Exit::Budget, Some(Next::SameCommand)),
+            (stopped(Exit::Budget, realtime(rows(1, 0), capped)), Interrupted, Exit::Budget, None),
+            (
+                stopped(Exit::Interrupt, realtime(rows(1, 0), capped)),
+                Interrupted,
+                Exit::Interrupt,
+                Some(Next::SameCommand),
+            ),
+            (stopped(Exit::Io, realtime(rows(4, 0), RUN)), Interrupted, Exit::Io, Some(Next::SameCommand)),
+            (stopped(Exit::Failure, realtime(rows(4, 0), RUN)), Interrupted, Exit::Failure, Some(Next::SameCommand)),
+            // The realtime part of a retry or a rescue.
+            (realtime(rows(3, 1), Command::RealtimePart), Partial, Exit::RowsFailed, Some(Next::RetryRealtime)),
+            (
+                stopped(Exit::TempFail, facts(Transport::Batch, rows(2, 1), settled(Expired), Command::RealtimePart)),
+                Interrupted,
+                Exit::TempFail,
+                Some(Next::RetryRealtime),
+            ),
+            // A realtime job that another command looks at.
+            (realtime(rows(4, 0), Command::Other), Completed, Exit::Ok, None),
+            (realtime(rows(3, 1), Command::Other), Partial, Exit::RowsFailed, Some(Next::Retry)),
+            (permanent(realtime(rows(3, 1), Command::Other)), Partial, Exit::RowsFailed, None),
+            (open(realtime(rows(2, 1), Command::Other)), Interrupted, Exit::TempFail, Some(Next::ResumeRun)),
+            (open(realtime(rows(4, 0), Command::Other)), Interrupted, Exit::TempFail, Some(Next::ResumeRun)),
+            (busy(realtime(rows(2, 1), Command::Other)), Running, Exit::TempFail, None),
+            // A batch job before its end.
+            (busy(batch(rows(0, 0), none())), Preparing, Exit::TempFail, None),
+            (batch(rows(0, 0), none()), Interrupted, Exit::TempFail, Some(Next::Retry)),
+            (batch(rows(0, 0), batches(1, 1, 0, Failed)), Interrupted, Exit::TempFail, Some(Next::Retry)),
+            (busy(batch(rows(0, 0), batches(2, 0, 0, Failed))), Preparing, Exit::TempFail, Some(Next::FetchWait)),
+            (batch(rows(0, 0), batches(0, 1, 1, Completed)), Running, Exit::TempFail, Some(Next::FetchWait)),
+            (batch(rows(0, 0), batches(0, 0, 2, Completed)), Completed, Exit::TempFail, Some(Next::FetchWait)),
+            (batch(rows(2, 0), batches(0, 0, 1, Expired)), Expired, Exit::TempFail, Some(Next::FetchWait)),
+            (batch(rows(3, 0), settled(Completed)), Interrupted, Exit::TempFail, Some(Next::Retry)),
+            // A batch job whose results are all in.
+            (batch(rows(4, 0), settled(Completed)), Completed, Exit::Ok, None),
+            (batch(rows(3, 1), settled(Completed)), Partial, Exit::RowsFailed, Some(Next::Retry)),
+            (permanent(batch(rows(3, 1), settled(Completed))), Partial, Exit::RowsFailed, None),
+            (batch(rows(0, 4), settled(Expired)), Expired, Exit::RowsFailed, Some(Next::Retry)),
+            (batch(rows(0, 4), settled(Failed)), Failed, Exit::RowsFailed, Some(Next::Retry)),
+            (batch(rows(3, 1), cancelled.clone()), Cancelled, Exit::RowsFailed, Some(Next::Retry)),
+            (batch(rows(4, 0), cancelled), Completed, Exit::Ok, None),
+            (batch(rows(3, 1), broken.clone()), Partial, Exit::Protocol, Some(Next::Retry)),
+            (batch(rows(4, 0), broken), Completed, Exit::Protocol, None),
+            // A realtime job that was retried in batches.
+            (
+                open(facts(Transport::Realtime, rows(3, 0), batches(0, 1, 0, Failed), Command::Other)),
+                Running,
+                Exit::TempFail,
+                Some(Next::FetchWait),
+            ),
+        ];
+        for (facts, state, exit, next) in cases {
+            let verdict = Verdict::of(&facts);
+            assert_eq!(
+                (verdict.state, verdict.exit, verdict.next),
+                (state, exit, next),
+                "{facts:?}\n{}",
+                verdict.reason
+            );
+        }
+    }
+
+    /// Holds over all combinations, also those that the table does not name.
+    #[test]
+    fn a_verdict_never_contradicts_itself() {
+        let counts = [rows(0, 0), rows(2, 1), rows(4, 0), rows(3, 1), rows(0, 4)];
+        let words = [State::Completed, State::Failed, State::Expired, State::Cancelled];
+        let mut progress = vec![none()];
+        for word in words {
+            progress.extend(
+                [(0, 0, 0), (2, 0, 0), (1, 1, 0), (0, 1, 1), (0, 0, 2)].map(|(w, l, u)| batches(w, l, u, word)),
+            );
+        }
+        let stops = [None, Some(stop(Exit::Interrupt)), Some(stop(Exit::Budget)), Some(stop(Exit::Io))];
+        let commands = [RUN, RUN_JOB, Command::RealtimePart, Command::Other];
+        let mut seen = 0;
+        for transport in [Transport::Realtime, Transport::Batch] {
+            for (rows, batches) in counts.iter().flat_map(|rows| progress.iter().map(move |batches| (rows, batches))) {
+                for (stop, command) in
+                    stops.iter().flat_map(|stop| commands.iter().map(move |command| (stop, *command)))
+                {
+                    for (busy, concluded) in [(false, false), (false, true), (true, false)] {
+                        let (rows, batches, stop) = (*rows, batches.clone(), stop.clone());
+                        let facts = Facts { transport, rows, batches, command, stop, busy, concluded };
+                        consistent(&facts);
+                        seen += 1;
+                    }
+                }
+            }
+        }
+        assert!(seen > 5_000, "{seen}");
+    }
+
+    fn consistent(facts: &Facts) {
+        let verdict = Verdict::of(facts);
+        let open = facts.batches.waiting + facts.batches.live + facts.batches.uncollected > 0;
+        assert!(!verdict.reason.is_empty(), "{facts:?}");
+        if verdict.exit == Exit::Ok {
+            assert_eq!((verdict.state, verdict.next), (State::Completed, None), "{facts:?}");
+            assert!(!open && facts.stop.is_none(), "{facts:?}");
+        }
+        if verdict.exit == Exit::RowsFailed {
+            assert!(verdict.state.ended() && facts.rows.failed > 0, "{facts:?}: {verdict:?}");
+            assert_eq!(verdict.next.is_some(), facts.rows.retryable, "{facts:?}: {verdict:?}");
+        }
+        if let Some(stop) = &facts.stop {
+            assert_eq!(verdict.exit, stop.exit, "{facts:?}");
+        }
+        if facts.rows.left() > 0 && !open {
+            assert!(!verdict.state.ended(), "rows are left: {facts:?}: {verdict:?}");
+        }
+        if open && facts.stop.is_none() {
+            assert_eq!(verdict.exit, Exit::TempFail, "{facts:?}: {verdict:?}");
+        }
+    }
+}
