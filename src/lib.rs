@@ -17,7 +17,7 @@
 //! | room | knows | may use |
 //! | --- | --- | --- |
 //! | [`error`] | what stops a command, and its exit code | – |
-//! | [`text`] | numbers, counts, durations and widths as people read them | – |
+//! | [`text`] | numbers, durations, widths and aligned columns as people read them | – |
 //! | [`json`] | JSON text in place: members, spans, white space; never a tree | – |
 //! | [`completion`] | the body of an answer: choices, usage, error, and whether it answers at all | – |
 //! | [`row_set`] | a set of rows at one bit each | – |
@@ -34,7 +34,7 @@
 //! | [`realtime`] | requests in flight under the limiter and the budget; rows in, events out | api, request, outcome, tokens, price, store |
 //! | [`batch`] | one job's batches as small state machines: upload, create once, look up, poll, download, join | api, request, outcome, store |
 //! | [`settings`] | flag > environment > config file > default, each value with its origin | api, price |
-//! | [`ui`] | talk on stderr, data on stdout, progress, tables, escaping | price |
+//! | [`ui`] | talk on stderr, data on stdout, progress | price |
 //! | [`context`] | what every command is given: settings and ui | settings, ui |
 //! | [`check`] | one pass over all rows before anything is sent: problems, duplicate ids, estimates, notices | context, input, outcome, price, request, store, tokens, ui |
 //! | [`split`] | rows divided into batch files within the service's limits | `atomic_file`, check, input, outcome, request, tokens |

@@ -12,8 +12,7 @@ use crate::api::{canonical_base, proxy_of};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::store::Store;
-use crate::text;
-use crate::ui::table::{Align, Table};
+use crate::text::{self, Align, Grid};
 
 /// Show what llbatch would use, where each setting is from, and what is wrong with it
 ///
@@ -87,7 +86,7 @@ pub fn run(args: &Doctor, ctx: &Ctx) -> Result<Exit> {
         print_json(&Document { version: 1, exit_code: exit.code(), checks }, ctx)?;
         return Ok(exit);
     }
-    let mut table = Table::new([("CHECK", Align::Whole), ("VALUE", Align::Whole), ("FROM", Align::Left)]);
+    let mut table = Grid::new([("CHECK", Align::Whole), ("VALUE", Align::Whole), ("FROM", Align::Left)]);
     for check in &checks {
         table.row([check.name, &check.value, &check.from]);
     }
@@ -229,7 +228,11 @@ fn online(ctx: &Ctx) -> Check {
     match asked() {
         Ok(models) => {
             let listed = text::plural(models.len() as u64, "model");
-            Check::new("service", format!("{listed} listed, in {} ms", started.elapsed().as_millis()), "tried")
+            Check::new(
+                "service",
+                format!("{listed} listed, in {}", text::millis(started.elapsed().as_millis() as u64)),
+                "tried",
+            )
         }
         Err(error) => Check::new("service", "no answer that can be used", "tried").failed(&error),
     }

@@ -32,7 +32,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::settings::{Flags, Settings};
-use crate::ui::{Ui, UiOptions, When, escape};
+use crate::text;
+use crate::ui::{AutoSwitch, Ui, UiOptions};
 
 /// Run LLM prompts from JSONL and CSV on Together AI: N rows in, N rows out, in input order, nothing lost, nothing paid twice.
 #[derive(Debug, Parser)]
@@ -75,10 +76,10 @@ struct Global {
     verbose: u8,
     /// Progress display
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", value_parser = when())]
-    progress: When,
+    progress: AutoSwitch,
     /// Colours; NO_COLOR is honoured
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", value_parser = when())]
-    color: When,
+    color: AutoSwitch,
     /// Config file [env: LLBATCH_CONFIG] [default: ~/.config/llbatch/config.toml]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -96,9 +97,9 @@ struct Global {
     sandbox: bool,
 }
 
-fn when() -> impl clap::builder::TypedValueParser<Value = When> {
+fn when() -> impl clap::builder::TypedValueParser<Value = AutoSwitch> {
     use clap::builder::TypedValueParser;
-    clap::builder::PossibleValuesParser::new(["auto", "always", "never"]).try_map(|text| text.parse::<When>())
+    clap::builder::PossibleValuesParser::new(["auto", "always", "never"]).try_map(|text| text.parse::<AutoSwitch>())
 }
 
 #[derive(Debug, Subcommand)]
@@ -159,12 +160,12 @@ pub fn main(argv: &[OsString], leave: fn(Exit) -> !) -> Exit {
 /// What clap says of a command line. It repeats words of it, which may be file names from anywhere (`llbatch run *`).
 fn explain(error: &clap::Error, argv: &[OsString]) -> std::io::Result<()> {
     use std::io::Write;
-    let safe = |word: &OsString| matches!(escape::visible(&word.to_string_lossy()), std::borrow::Cow::Borrowed(_));
+    let safe = |word: &OsString| matches!(text::visible(&word.to_string_lossy()), std::borrow::Cow::Borrowed(_));
     if argv.iter().all(safe) {
         return error.print();
     }
     // Without colours: they could not be told from those of the words.
-    std::io::stderr().write_all(escape::visible(&error.render().to_string()).as_bytes())
+    std::io::stderr().write_all(text::visible(&error.render().to_string()).as_bytes())
 }
 
 fn dispatch(

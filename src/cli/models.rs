@@ -11,8 +11,7 @@ use crate::error::{Error, Exit, Result};
 use crate::price::{Batch, Entry, Listed, Nanos, Refreshed, Table};
 use crate::settings::models_path;
 use crate::store::Store;
-use crate::text;
-use crate::ui::table::{Align, Table as Grid};
+use crate::text::{self, Align, Grid};
 
 /// Show known models: prices in USD per million tokens, context, batches, and where each figure is from
 ///

@@ -22,9 +22,8 @@ use crate::results::same_file;
 use crate::split::stage::{Stage, file_name, uncounted};
 use crate::split::{Opened, Shard, Split, SplitOptions, split};
 use crate::store::Store;
-use crate::text;
+use crate::text::{self, Align, Grid};
 use crate::ui::Results;
-use crate::ui::table::{Align, Table};
 
 /// Write the batch files that `submit` would upload, one or more for each model
 ///
@@ -157,9 +156,9 @@ fn judge(written: &Split, checked: &Checked, args: &Prepare, ctx: &Ctx) -> Resul
     Ok(())
 }
 
-fn table(shards: &[Shard]) -> Table {
+fn table(shards: &[Shard]) -> Grid {
     let columns = [("FILE", Align::Whole), ("MODEL", Align::Left), ("ROWS", Align::Right), ("SIZE", Align::Right)];
-    let mut table = Table::new(columns);
+    let mut table = Grid::new(columns);
     for shard in shards {
         let file = shard.path.display().to_string();
         table.row([file, shard.model.to_string(), text::count(shard.rows), text::bytes(shard.bytes)]);

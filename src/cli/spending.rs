@@ -10,8 +10,7 @@ use crate::error::{Error, Exit, Result};
 use crate::price::{Nanos, Spelling};
 use crate::settings;
 use crate::store::{DayLine, Ledger};
-use crate::text;
-use crate::ui::table::{Align, Table};
+use crate::text::{self, Align, Grid};
 
 #[derive(Serialize)]
 struct Document {
@@ -63,7 +62,7 @@ pub(super) fn show(since: Option<&str>, csv: bool, ledger: &Ledger, ctx: &Ctx) -
         ctx.ui.note(&format!("nothing was spent since {day}"));
         return Ok(Exit::Ok);
     }
-    let mut table = Table::new([
+    let mut table = Grid::new([
         ("DAY", Align::Left),
         ("ROWS", Align::Right),
         ("TOKENS", Align::Right),

@@ -17,7 +17,7 @@ use crate::request::RequestBuilder;
 use crate::results::SummaryFile;
 use crate::row_set::RowSet;
 use crate::store::{BatchJob, Job, JobDb, Ledger, State, Store};
-use crate::summary::{Http, Meta, Summary, Totals};
+use crate::summary::{HttpCounts, Meta, Summary, Totals};
 
 /// Where a job is kept.
 #[derive(Debug, Clone, Copy)]
@@ -88,7 +88,7 @@ pub struct Finish<'a> {
     /// Why it stopped before the end of the job, if it did.
     pub stop: Option<Stop>,
     /// What this command has sent; `None` for a command that sends nothing itself.
-    pub http: Option<Http>,
+    pub http: Option<HttpCounts>,
     /// Nobody wanted results now: they stay in the store.
     pub nowhere: bool,
 }

@@ -25,7 +25,7 @@ use crate::realtime::company::Peers;
 use crate::realtime::{Gauges, Shared};
 use crate::results::{Cursor, Ordered, Outputs};
 use crate::store::{Job, Roster, Store};
-use crate::summary::{Http, Totals};
+use crate::summary::{HttpCounts, Totals};
 use crate::ui::{Progress, Results};
 
 /// Answers the rows that are asked for in real time.
@@ -180,7 +180,7 @@ fn command(ask: &RunAsk) -> Command {
 }
 
 /// What the engine has counted.
-fn http(gauges: &Gauges) -> Http {
+fn http(gauges: &Gauges) -> HttpCounts {
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    Http { sent: read(&gauges.sent), retried: read(&gauges.retried), rate_limited: read(&gauges.refused) }
+    HttpCounts { sent: read(&gauges.sent), retried: read(&gauges.retried), rate_limited: read(&gauges.refused) }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::tally::Tally;
 use crate::realtime::Shared;
 use crate::realtime::limiter::Hold;
-use crate::ui::{Progress, Snapshot, Ui};
+use crate::ui::{Progress, RunCounts, Ui};
 
 /// What the user sees of a run while it works.
 pub struct Screen {
@@ -39,7 +39,7 @@ impl Screen {
             return;
         }
         let new = tally.new;
-        self.progress.update(Snapshot {
+        self.progress.update(RunCounts {
             total,
             done: tally.reused.count() + new.succeeded + new.failed,
             failed: tally.failed_before + new.failed,

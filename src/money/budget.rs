@@ -51,7 +51,7 @@ pub fn left(store: &Store, ledger: &Ledger, ctx: &Ctx, own: Own<'_>) -> Result<O
             spelling.show(limit),
             spelling.show(spent),
             spelling.show(flying),
-            text::about(left.unwrap_or_default())
+            text::duration(left.unwrap_or_default())
         );
         all.push(Left { amount, returning, what });
     }

@@ -1,28 +1,28 @@
-//! What one row cost, and sums of that.
+//! The cost of one row, and sums of costs.
 
 use crate::outcome::{Outcome, Usage};
 use crate::price::{Nanos, Price};
 
-/// What one row cost. `None` is "not known", never "nothing".
+/// The cost of one row. `None` means "not known", never "nothing".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Charge {
-    /// For the answer, at the price in force for the transport.
+    /// Paid for the answer, at the price in force for the transport.
     pub paid: Option<Nanos>,
-    /// For the answer, at the realtime price.
+    /// The answer at the realtime price.
     pub list: Option<Nanos>,
-    /// For responses that were paid for and thrown away.
+    /// Paid for responses that were thrown away.
     pub wasted: Option<Nanos>,
     /// The most that attempts of unknown fate may have cost.
     pub at_risk: Option<Nanos>,
-    /// Whether the price of a token is known. If so and `paid` is `None`, the server did not say what it used.
+    /// Whether the price of a token is known. If so and `paid` is `None`, the answer came without a usage.
     pub priced: bool,
-    /// Answered by an earlier run: paid then, not now.
+    /// Whether an earlier run answered the row and paid for it.
     pub reused: bool,
 }
 
 impl Charge {
-    /// The charge of `outcome` at the prices `paid` (in force) and `list` (realtime). The caller sets `at_risk` where
-    /// the outcome has attempts of unknown fate, and `reused`.
+    /// Computes the charge of `outcome` at the prices `paid` (in force) and `list` (realtime). The caller sets `at_risk`
+    /// where the outcome has attempts of unknown fate, and `reused`.
     pub fn of(outcome: &Outcome, paid: Option<Price>, list: Option<Price>) -> Self {
         let value = |price: Option<Price>, usage: Usage| {
             if usage == Usage::default() { Some(Nanos::ZERO) } else { price.map(|price| price.cost(usage)) }
@@ -42,21 +42,24 @@ impl Charge {
         }
     }
 
-    /// All that was paid for the row, for its `cost_usd` column: these add up to the summary's `cost.usd`, but for tries
-    /// before an answer without a usage.
+    /// Returns everything that was paid for the row, for its `cost_usd` column. These add up to the summary's `cost.usd`,
+    /// except for attempts before an answer without a usage.
     pub fn total(&self) -> Option<Nanos> {
         Some(self.paid? + self.wasted?)
     }
 }
 
-/// A sum of amounts some of which may be unknown.
+/// A sum of amounts, some of which may be unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sum {
+    /// The sum of the known amounts.
     pub known: Nanos,
+    /// Whether any amount is unknown.
     pub unknown: bool,
 }
 
 impl Sum {
+    /// Adds one amount.
     pub fn add(&mut self, amount: Option<Nanos>) {
         match amount {
             Some(amount) => self.known += amount,
@@ -64,12 +67,12 @@ impl Sum {
         }
     }
 
-    /// The known part; `None` if nothing is known, which must not read as 0.
+    /// Returns the known part; `None` if nothing is known, because that must not read as 0.
     pub fn known_part(self) -> Option<Nanos> {
         if self.unknown && self.known == Nanos::ZERO { None } else { Some(self.known) }
     }
 
-    /// `None` if any part is unknown.
+    /// Returns the sum; `None` if any part is unknown.
     pub fn whole(self) -> Option<Nanos> {
         if self.unknown { None } else { Some(self.known) }
     }

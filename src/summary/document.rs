@@ -1,17 +1,19 @@
 //! The summary's JSON document, field by field as it is written.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{ErrorTotals, ModelTotals};
+use super::Totals;
+use super::totals::ModelTotals;
+use crate::error::Exit;
 use crate::outcome::ErrorCode;
 use crate::price::Nanos;
 
-/// The summary as `--summary FILE` and `--json` write it (contract, "Summary"); [`Summary::table`] is for people.
+/// The summary as `--summary FILE` and `--json` write it; [`Summary::table`] is for people.
 #[derive(Debug, Clone, Serialize)]
 pub struct Summary {
-    /// Of this document's shape.
+    /// The version of this document's shape.
     pub version: u8,
     /// The job's id.
     pub job: Option<String>,
@@ -20,25 +22,25 @@ pub struct Summary {
     /// The job's state.
     pub state: String,
     /// Rows by fate.
-    pub rows: Rows,
-    /// As the server counted them, thrown away ones included.
-    pub tokens: Tokens,
+    pub rows: RowCounts,
+    /// Tokens, those of responses that were thrown away included.
+    pub tokens: TokenCounts,
     /// Money.
-    pub cost: Cost,
-    /// By model, most rows first.
-    pub models: Vec<ModelLine>,
-    /// Of answered rows, in milliseconds.
-    pub latency_ms: Latency,
-    /// Of this run, in seconds.
+    pub cost: CostSummary,
+    /// Models, the one with the most rows first.
+    pub models: Vec<ModelSummary>,
+    /// Latency of answered rows.
+    pub latency_ms: LatencySummary,
+    /// Duration of this run in seconds.
     pub duration_s: f64,
     /// Requests of this run.
-    pub http: Http,
-    /// How far the estimate of prompt tokens was above what was reported (negative: below), as a share of it.
+    pub http: HttpCounts,
+    /// How far the estimate of prompt tokens was above the service's count (negative: below), as a share of that count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub estimate_off: Option<f64>,
-    /// By code, most frequent first.
+    /// Failures by code, the most frequent first.
     pub errors: Vec<ErrorLine>,
-    /// How the command ended.
+    /// The end of the command.
     pub exit: ExitLine,
     /// Rows answered by an earlier run.
     #[serde(skip)]
@@ -56,23 +58,23 @@ pub struct Summary {
 
 /// Rows by fate.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct Rows {
-    /// Of the job.
+pub struct RowCounts {
+    /// Rows of the job.
     pub total: u64,
-    /// Answered.
+    /// Answered rows.
     pub succeeded: u64,
-    /// With an error.
+    /// Rows with an error.
     pub failed: u64,
-    /// Without an outcome yet.
+    /// Rows without an outcome yet.
     pub pending: u64,
 }
 
-/// Tokens as the server counted them.
+/// Tokens as the service counted them.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct Tokens {
-    /// Of requests.
+pub struct TokenCounts {
+    /// Tokens of requests.
     pub prompt: u64,
-    /// Of answers.
+    /// Tokens of answers.
     pub completion: u64,
     /// Both.
     pub total: u64,
@@ -80,61 +82,47 @@ pub struct Tokens {
 
 /// Money in USD; `None` where nothing is known.
 #[derive(Debug, Clone, Serialize)]
-pub struct Cost {
-    /// Paid for all rows, whenever that was; the known part if some models have no known price.
+pub struct CostSummary {
+    /// Paid for all rows, by earlier runs too; the known part if some models have no known price.
     pub usd: Option<Nanos>,
     /// The same at realtime prices.
     pub realtime_usd: Option<Nanos>,
     /// The difference.
     pub saved_usd: Option<Nanos>,
-    /// Whether `usd` is not the exact price of what was used.
+    /// Whether `usd` is not the exact price of the tokens.
     pub estimated: bool,
     /// Models that were used and have no known price.
     pub unpriced_models: Vec<String>,
     /// The most that attempts of unknown fate may have cost on top of `usd`.
     pub at_risk_usd: Option<Nanos>,
-    /// The part of `usd` that responses cost which were thrown away.
+    /// The part of `usd` for responses that were thrown away.
     pub wasted_usd: Option<Nanos>,
-    /// The part of `usd` that was paid by earlier runs, for answers used again.
+    /// The part of `usd` that earlier runs paid, for answers used again.
     pub resumed_usd: Option<Nanos>,
 }
 
 /// One model's share.
 #[derive(Debug, Clone, Serialize)]
-pub struct ModelLine {
-    /// Its id.
+pub struct ModelSummary {
+    /// The model's id.
     pub model: String,
     /// Rows that asked for it.
     pub rows: u64,
-    /// Prompt and completion.
+    /// Prompt and completion tokens.
     pub tokens: u64,
-    /// `None`: not known.
+    /// Paid; `None`: not known.
     pub usd: Option<Nanos>,
-    /// `batch`, `realtime` or `both`; `None`: nothing was sent, or nobody knows.
+    /// `batch`, `realtime` or `both`; `None`: nothing was sent, or the transport is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub via: Option<&'static str>,
-    /// Why, where that was chosen for each model (`submit --via auto`).
+    /// The reason for `via`, if llbatch chose it for each model (`submit --via auto`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
 
-impl ModelLine {
-    pub(super) fn of((name, model): (&Arc<str>, &ModelTotals)) -> Self {
-        let usd = if model.unpriced { model.usd.whole() } else { model.usd.known_part() };
-        let via = match (model.batched, model.realtime) {
-            (0, 0) => None,
-            (_, 0) => Some("batch"),
-            (0, _) => Some("realtime"),
-            _ => Some("both"),
-        };
-        let tokens = model.usage.prompt + model.usage.completion;
-        Self { model: name.to_string(), rows: model.rows, tokens, usd, via, why: None }
-    }
-}
-
 /// Percentiles in milliseconds; `None` if no row was answered.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct Latency {
+pub struct LatencySummary {
     /// The median, within 1%.
     pub p50: Option<u32>,
     /// Within 1%.
@@ -147,39 +135,169 @@ pub struct Latency {
 
 /// Requests: `sent` is one per row that was tried, plus `retried`, plus `rate_limited` where the row was tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Http {
-    /// All.
+pub struct HttpCounts {
+    /// All requests.
     pub sent: u64,
-    /// Sent again for another reason than a 429.
+    /// Requests sent again for another reason than a 429.
     pub retried: u64,
-    /// Refused by 429.
+    /// Requests refused by 429.
     pub rate_limited: u64,
 }
 
 /// One kind of failure.
 #[derive(Debug, Clone, Serialize)]
 pub struct ErrorLine {
-    /// As in the results.
+    /// The code, as in the results.
     pub code: ErrorCode,
-    /// Rows.
+    /// Rows with this code.
     pub count: u64,
     /// The first such row's id and message.
     pub example: String,
 }
 
-impl ErrorLine {
-    pub(super) fn of((&code, error): (&ErrorCode, &ErrorTotals)) -> Self {
-        Self { code, count: error.count, example: error.example.clone() }
+/// The end of a command.
+#[derive(Debug, Clone, Serialize)]
+pub struct ExitLine {
+    /// The exit code.
+    pub code: u8,
+    /// The reason.
+    pub reason: String,
+    /// The command that continues from here.
+    pub next: Option<String>,
+}
+
+/// The facts of a summary that outcomes do not hold.
+#[derive(Debug, Clone)]
+pub struct Meta {
+    /// The job's id; `None` for a results file.
+    pub job: Option<String>,
+    /// `realtime` or `batch`; `None` for a results file.
+    pub transport: Option<String>,
+    /// The state as in `status`: `completed`, `partial`, ...
+    pub state: String,
+    /// Duration of this run by the clock.
+    pub duration: Duration,
+    /// Whether the price itself is a guess.
+    pub estimated: bool,
+    /// The exit code of the command.
+    pub exit: Exit,
+    /// The reason for the exit code, in a few words.
+    pub reason: String,
+    /// The command that continues from here.
+    pub next: Option<String>,
+    /// Models with the reason for their transport, if llbatch chose it for each model.
+    pub routes: Vec<(String, String)>,
+}
+
+#[cfg(test)]
+impl Meta {
+    /// Makes facts without content, for tests of what was counted.
+    pub fn blank() -> Self {
+        Self {
+            job: None,
+            transport: None,
+            state: String::new(),
+            duration: Duration::ZERO,
+            estimated: false,
+            exit: Exit::Ok,
+            reason: String::new(),
+            next: None,
+            routes: Vec::new(),
+        }
     }
 }
 
-/// How the command ended.
-#[derive(Debug, Clone, Serialize)]
-pub struct ExitLine {
-    /// The number given to the shell.
-    pub code: u8,
-    /// Why.
-    pub reason: String,
-    /// The command that goes on from here.
-    pub next: Option<String>,
+impl Totals {
+    /// Makes the summary of everything that was counted.
+    pub fn summary(&self, meta: &Meta) -> Summary {
+        let elapsed = u64::try_from(meta.duration.as_millis()).unwrap_or(u64::MAX);
+        Summary {
+            version: 1,
+            job: meta.job.clone(),
+            transport: meta.transport.clone(),
+            state: meta.state.clone(),
+            rows: RowCounts {
+                total: self.rows,
+                succeeded: self.succeeded,
+                failed: self.failed,
+                pending: self.rows.saturating_sub(self.succeeded + self.failed),
+            },
+            tokens: TokenCounts {
+                prompt: self.usage.prompt,
+                completion: self.usage.completion,
+                total: self.usage.prompt + self.usage.completion,
+            },
+            cost: self.cost(meta.estimated),
+            models: self.model_summaries(meta),
+            latency_ms: LatencySummary {
+                p50: self.latency.percentile(50),
+                p90: self.latency.percentile(90),
+                p99: self.latency.percentile(99),
+                max: self.latency.max(),
+            },
+            duration_s: elapsed as f64 / 1000.0,
+            http: self.http,
+            estimate_off: None,
+            errors: self.error_summaries(),
+            exit: ExitLine { code: meta.exit.code(), reason: meta.reason.clone(), next: meta.next.clone() },
+            reused: self.reused,
+            uncertain: self.uncertain,
+            in_batches: self.in_batches,
+            unmetered: self.unmetered,
+        }
+    }
+
+    fn cost(&self, estimated: bool) -> CostSummary {
+        let (usd, realtime_usd) = (self.money.paid.known_part(), self.money.list.known_part());
+        let unpriced = self.models.iter().filter(|(_, model)| model.unpriced);
+        CostSummary {
+            usd,
+            realtime_usd,
+            saved_usd: realtime_usd.zip(usd).map(|(realtime, usd)| realtime - usd),
+            estimated: estimated || self.unmetered > 0,
+            unpriced_models: unpriced.map(|(name, _)| name.to_string()).collect(),
+            // The known part alone would not be an upper bound.
+            at_risk_usd: self.money.at_risk.whole(),
+            wasted_usd: self.money.wasted.known_part(),
+            resumed_usd: self.money.resumed.known_part(),
+        }
+    }
+
+    fn model_summaries(&self, meta: &Meta) -> Vec<ModelSummary> {
+        let summary = |name: &str, model: &ModelTotals| ModelSummary {
+            model: name.to_owned(),
+            rows: model.rows,
+            tokens: model.usage.prompt + model.usage.completion,
+            usd: if model.unpriced { model.usd.whole() } else { model.usd.known_part() },
+            // A results file does not name the transport.
+            via: model.via().filter(|_| meta.job.is_some()),
+            why: meta.routes.iter().find(|(routed, _)| routed == name).map(|(_, why)| why.clone()),
+        };
+        let mut models: Vec<_> = self.models.iter().map(|(name, model)| summary(name, model)).collect();
+        // Stable: equal counts stay in the order of the models' names.
+        models.sort_by_key(|model| std::cmp::Reverse(model.rows));
+        models
+    }
+
+    fn error_summaries(&self) -> Vec<ErrorLine> {
+        let mut errors: Vec<_> = self
+            .errors
+            .iter()
+            .map(|(code, error)| ErrorLine { code: *code, count: error.count, example: error.example.clone() })
+            .collect();
+        // Stable: equal counts stay in the contract's order of codes.
+        errors.sort_by_key(|error| std::cmp::Reverse(error.count));
+        errors
+    }
+}
+
+impl ModelTotals {
+    fn via(&self) -> Option<&'static str> {
+        match (self.batched, self.realtime) {
+            (0, 0) => None,
+            (_, 0) => Some("batch"),
+            (0, _) => Some("realtime"),
+            _ => Some("both"),
+        }
+    }
 }

@@ -4,22 +4,22 @@ use serde::Serialize;
 
 /// Values below this have a bucket each.
 const EXACT: u32 = 128;
-/// Every power of two above is cut into so many buckets: a bucket's middle is off by at most 1/128 of its values.
+/// Buckets for each power of two above: the middle of a bucket differs from its values by at most 1/128 of them.
 const PARTS: u32 = 64;
 /// 128 exact ones, and 64 for each of the powers 2^7 to 2^31.
 const BUCKETS: usize = 128 + 25 * 64;
 
-/// About so many bars are what a chart on a telephone has room for.
+/// Bars for which a chart on a telephone has room, approximately.
 const BARS: u64 = 24;
 
-/// One bar of a chart: values from `from` on, below `to`.
+/// One bar of a chart: values from `from` to below `to`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Bin {
-    /// The least of them.
+    /// The least value.
     pub from: u64,
-    /// The first that is not in it.
+    /// The first value that is not in the bar.
     pub to: u64,
-    /// How many values there were.
+    /// The number of values.
     pub count: u64,
 }
 
@@ -45,12 +45,13 @@ impl Histogram {
         self.max = self.max.max(value);
     }
 
-    /// The largest value, exactly; `None` if nothing was counted.
+    /// Returns the largest value, exactly; `None` if nothing was counted.
     pub fn max(&self) -> Option<u32> {
         (self.total > 0).then_some(self.max)
     }
 
-    /// The value that `percent` % of the values do not exceed (nearest rank), within 1%; `None` if nothing was counted.
+    /// Returns the value that `percent` % of the values do not exceed (nearest rank), within 1%; `None` if nothing was
+    /// counted.
     pub fn percentile(&self, percent: u8) -> Option<u32> {
         let rank = (u128::from(self.total) * u128::from(percent)).div_ceil(100).max(1);
         let mut seen = 0;
@@ -63,9 +64,8 @@ impl Histogram {
         None
     }
 
-    /// The counts as bars of one width, which is a round number; empty ones in between are there too. The last bar has
-    /// another width if it holds the slowest hundredth, which would push all others together. A value within 1% of a
-    /// bar's edge may count for its neighbour.
+    /// Returns the counts as bars of one round width, empty bars included. The last bar is wider if it holds the slowest
+    /// hundredth, because that would squeeze all others. A value within 1% of a bar's edge may count for the next bar.
     pub fn bins(&self) -> Vec<Bin> {
         let (Some(first), Some(p99)) = (self.counts.iter().position(|&count| count > 0), self.percentile(99)) else {
             return Vec::new();
@@ -91,7 +91,7 @@ impl Histogram {
     }
 }
 
-/// The least of 1, 2, 5, 10, 20, 50, … that is no less than `width`.
+/// Returns the least of 1, 2, 5, 10, 20, 50, … that is at least `width`.
 fn round_width(width: u64) -> u64 {
     let mut unit = 1;
     loop {

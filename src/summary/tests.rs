@@ -1,9 +1,12 @@
+use std::time::Duration;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::outcome::RowError;
-use crate::price::Price;
+use crate::error::Exit;
+use crate::outcome::{ErrorCode, Outcome, RowError, Usage};
+use crate::price::{Nanos, Price};
 
 const PRICE: Price = Price { input: 60_000_000, output: 120_000_000 };
 const HALF: Price = Price { input: 30_000_000, output: 60_000_000 };
@@ -164,8 +167,8 @@ fn the_table_reads_well_in_80_columns() {
               2 rows       0 tokens  $0.000000  a
               1 row       10 tokens    unknown  c/unpriced
   via       realtime: no batch discount is known  b/small
-  time      12.3 s, 81 rows/s
-  latency   p50 700 ms, p90 1.0 s, p99 1.1 s, max 1.1 s
+  time      12.3s, 81 rows/s
+  latency   p50 700ms, p90 1.0s, p99 1.1s, max 1.1s
   requests  1,007 sent, 1 retried, 5 told to wait
   errors    1 rate_limited  e.g. row-999: slow down very very very very very ve…
             1 bad_response  e.g. row-1000: 無効な応答無効な応答無効な応答無効な…

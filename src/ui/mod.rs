@@ -1,96 +1,35 @@
-//! All that people see: stdout is data, stderr is talk, and both go through one [`Ui`].
+//! Output for people and scripts: data on stdout, talk on stderr, both through one [`Ui`].
 //!
-//! It decides once what is quiet, coloured and how wide. Texts may hold words of users and servers: in talk, and in data
-//! on a terminal, their control characters are shown, not obeyed ([`escape`]); only colours of our own get through. Talk lifts the
-//! progress bar for a moment, so that neither tears the other.
+//! [`Ui`] decides once about quietness, colours and width. Texts may hold words of users and servers: in talk, and in data
+//! on a terminal, their control characters are made visible; only llbatch's own colours get through. Talk takes the
+//! progress bar off the screen for a moment, so that they do not overwrite each other.
 
-mod bar;
-pub mod escape;
+mod escape;
+mod options;
 mod progress;
-mod rates;
+mod speed;
 mod stdout;
-pub mod table;
+mod view;
 
 use std::fmt;
-use std::io::{self, IsTerminal, Write};
-use std::str::FromStr;
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 
 use crate::error::Error;
-use progress::Mode;
-pub use progress::{Progress, Snapshot};
-pub use stdout::Data;
+use crate::text::visible;
+pub use options::{AutoSwitch, Results, UiOptions};
+use options::{Streams, terminal_columns};
+use progress::{LOG_INTERVAL, ProgressMode};
+pub use progress::{Progress, RunCounts};
+pub use stdout::StdoutWriter;
 
-/// Assumed where there is no terminal to ask.
+/// Columns where there is no terminal to ask.
 const WIDTH: u16 = 80;
 
-/// A choice that a terminal can make: `--color`, `--progress`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum When {
-    /// If it goes to a terminal.
-    #[default]
-    Auto,
-    /// Wherever it goes.
-    Always,
-    /// Not at all.
-    Never,
-}
-
-impl FromStr for When {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "always" => Ok(Self::Always),
-            "never" => Ok(Self::Never),
-            _ => Err(format!("`{}` is none of auto, always, never", escape::line(text))),
-        }
-    }
-}
-
-impl fmt::Display for When {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Auto => "auto",
-            Self::Always => "always",
-            Self::Never => "never",
-        })
-    }
-}
-
-/// What the user asked for.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct UiOptions {
-    /// `-q`: only warnings and errors.
-    pub quiet: bool,
-    /// How many `-v`.
-    pub verbose: u8,
-    /// `--color`.
-    pub color: When,
-    /// `--progress`.
-    pub progress: When,
-    /// Whether `NO_COLOR` is set and not empty; `--color always` is stronger.
-    pub no_color_env: bool,
-    /// `COLUMNS`, if it is a number.
-    pub columns: Option<u16>,
-    /// `--json`: a document on stdout takes the place of [`Ui::block`].
-    pub json: bool,
-}
-
-/// Where a run's results go: a bar and results on one terminal would tear each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Results {
-    /// To stdout, row by row.
-    Stdout,
-    /// To a file, or there are none.
-    Elsewhere,
-}
-
-/// A colour of ours.
+/// A colour of llbatch's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Paint {
     Red,
@@ -109,43 +48,15 @@ impl Paint {
     }
 }
 
-/// What the surroundings are; looked up once.
-#[derive(Debug, Clone, Copy)]
-struct Facts {
-    stderr_terminal: bool,
-    stdout_terminal: bool,
-    /// Whether stderr's terminal can move its cursor (`TERM=dumb` cannot).
-    movable: bool,
-    /// Columns of the terminal, if there is one.
-    columns: Option<u16>,
-}
-
-impl Facts {
-    fn look() -> Self {
-        Self {
-            stderr_terminal: io::stderr().is_terminal(),
-            stdout_terminal: io::stdout().is_terminal(),
-            movable: !ProgressDrawTarget::stderr().is_hidden(),
-            columns: terminal_columns(),
-        }
-    }
-}
-
-fn terminal_columns() -> Option<u16> {
-    let size = terminal_size::terminal_size_of(io::stderr()).or_else(|| terminal_size::terminal_size_of(io::stdout()));
-    // Some pseudo terminals (serial lines, `script`) report 0.
-    size.map(|(width, _)| width.0).filter(|width| *width > 0)
-}
-
-/// The one way to talk to people and to write data; cheap to clone.
+/// The only way to write talk and data; cheap to clone.
 #[derive(Clone)]
-pub struct Ui(Arc<Inner>);
+pub struct Ui(Arc<UiInner>);
 
-struct Inner {
+struct UiInner {
     options: UiOptions,
-    facts: Facts,
+    streams: Streams,
     colour: bool,
-    /// Also holds the lock under which everybody writes to the terminal.
+    /// Also holds the lock under which all threads write to the terminal.
     bars: MultiProgress,
     /// Whether a bar is on the screen.
     drawn: AtomicBool,
@@ -154,63 +65,57 @@ struct Inner {
 
 impl fmt::Debug for Ui {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { options, facts, colour, .. } = &*self.0;
-        f.debug_struct("Ui").field("options", options).field("facts", facts).field("colour", colour).finish()
+        let UiInner { options, streams, colour, .. } = &*self.0;
+        f.debug_struct("Ui").field("options", options).field("streams", streams).field("colour", colour).finish()
     }
 }
 
 impl Ui {
-    /// Looks at stdout and stderr and decides.
+    /// Inspects stdout and stderr and applies the options to them.
     pub fn new(options: UiOptions) -> Self {
         // Stderr has no buffer of its own: one write is one piece.
-        Self::with(options, Facts::look(), Box::new(io::stderr()))
+        Self::with(options, Streams::inspect(), Box::new(io::stderr()))
     }
 
-    fn with(options: UiOptions, facts: Facts, stderr: Box<dyn Write + Send>) -> Self {
-        let colour = match options.color {
-            When::Always => true,
-            When::Never => false,
-            When::Auto => facts.stderr_terminal && facts.movable && !options.no_color_env,
-        };
-        let target = if facts.movable { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bars = MultiProgress::with_draw_target(target);
-        Self(Arc::new(Inner {
+    fn with(options: UiOptions, streams: Streams, stderr: Box<dyn Write + Send>) -> Self {
+        let target = if streams.movable { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        Self(Arc::new(UiInner {
             options,
-            facts,
-            colour,
-            bars,
+            streams,
+            colour: options.colour(streams),
+            bars: MultiProgress::with_draw_target(target),
             drawn: AtomicBool::new(false),
             stderr: Mutex::new(stderr),
         }))
     }
 
-    /// Says something to people; silent with `--quiet`.
+    /// Says something; silent with `--quiet`.
     pub fn note(&self, text: &str) {
         if !self.0.options.quiet {
             self.say(None, "", text);
         }
     }
 
-    /// Says something to those who gave `-v`.
+    /// Says something with `-v` only.
     pub fn detail(&self, text: &str) {
         if self.0.options.verbose > 0 {
             self.note(text);
         }
     }
 
-    /// `warning: …`; also with `--quiet`.
+    /// Writes `warning: …`, also with `--quiet`.
     pub fn warn(&self, text: &str) {
         self.say(Some(Paint::Yellow), "warning:", text);
     }
 
-    /// `hint: …`, what could be done next; silent with `--quiet`.
+    /// Writes `hint: …`, a possible next step; silent with `--quiet`.
     pub fn hint(&self, text: &str) {
         if !self.0.options.quiet {
             self.say(Some(Paint::Cyan), "hint:", text);
         }
     }
 
-    /// `error: …` with its causes, and the remedy below it; also with `--quiet`.
+    /// Writes `error: …` with its causes, and the remedy below it, also with `--quiet`.
     pub fn error(&self, error: &Error) {
         let mut text = self.line(Some(Paint::Red), "error:", &error.to_string());
         if let Some(hint) = &error.hint {
@@ -220,97 +125,86 @@ impl Ui {
         self.write(&text);
     }
 
-    /// A preformatted text for people, such as the summary; silent with `--quiet`, and with `--json`, whose document
-    /// says the same.
+    /// Writes a preformatted text, such as the summary; silent with `--quiet`, and with `--json`, whose document holds
+    /// the same.
     pub fn block(&self, text: &str) {
         if !self.0.options.json {
             self.note(text);
         }
     }
 
-    /// Starts the progress display of a run, or one that shows nothing: by `--progress`, `--quiet`, what stderr is,
-    /// and whether results go to the same terminal.
+    /// Starts the progress display of a run. Its form depends on `--progress`, `--quiet`, stderr, and the place of the
+    /// results.
     pub fn progress(&self, results: Results) -> Progress {
-        Progress::start(self, self.mode(results))
+        Progress::start(self, self.mode(results), LOG_INTERVAL)
     }
 
-    /// Columns for text on a terminal: `COLUMNS`, else the terminal's own, else 80. As it was at the start.
+    /// Returns the columns for text: `COLUMNS`, else the terminal's columns at the start, else 80.
     pub fn width(&self) -> usize {
-        let columns = self.0.options.columns.filter(|columns| *columns > 0);
-        usize::from(columns.or(self.0.facts.columns).unwrap_or(WIDTH))
+        usize::from(self.0.options.columns().or(self.0.streams.columns).unwrap_or(WIDTH))
     }
 
-    /// Columns for a table on stdout: [`Ui::width`] for a terminal or if `COLUMNS` says so, else no bound, so that
+    /// Returns the columns for a table on stdout: [`Ui::width`] for a terminal or with `COLUMNS`, else no bound, so that
     /// `grep` and `awk` get whole values.
     pub fn table_width(&self) -> usize {
-        let bound = self.0.facts.stdout_terminal || self.0.options.columns.is_some_and(|columns| columns > 0);
+        let bound = self.0.streams.stdout_terminal || self.0.options.columns().is_some();
         if bound { self.width() } else { usize::MAX }
     }
 
-    /// Whether a person reads stdout.
+    /// Returns whether stdout is a terminal.
     pub fn stdout_is_terminal(&self) -> bool {
-        self.0.facts.stdout_terminal
+        self.0.streams.stdout_terminal
     }
 
-    /// Whether a bar is drawn while something takes long.
+    /// Returns whether long work draws a bar.
     pub fn draws(&self) -> bool {
-        self.mode(Results::Elsewhere) == Mode::Bar
+        self.mode(Results::Elsewhere) == ProgressMode::Bar
     }
 
-    /// Whether talk is coloured.
+    /// Returns whether talk is coloured.
     pub fn colour(&self) -> bool {
         self.0.colour
     }
 
-    /// Stdout. The caller buffers; a closed pipe is an [`io::ErrorKind::BrokenPipe`]. On a terminal control characters
-    /// are made visible.
-    pub fn data(&self) -> Data<io::Stdout> {
-        Data::new(self.clone(), io::stdout())
+    /// Returns a writer for stdout without a buffer. A closed pipe is an [`io::ErrorKind::BrokenPipe`]. On a terminal,
+    /// control characters are made visible.
+    pub fn data(&self) -> StdoutWriter<io::Stdout> {
+        StdoutWriter::new(self.clone(), io::stdout())
     }
 
-    /// Clears the terminal that stdout is, for a display that is drawn again and again.
+    /// Clears the screen if stdout is a terminal, for a display that is drawn again and again.
     pub fn clear_screen(&self) {
-        use io::Write;
-        if self.0.facts.stdout_terminal && !self.0.options.json {
-            // Home, then everything below. If the terminal is gone, the next write tells.
+        if self.0.streams.stdout_terminal && !self.0.options.json {
+            // Home, then everything below. If the terminal is gone, the next write reports it.
             let _ = io::stdout().write_all(b"\x1b[H\x1b[J");
         }
     }
 
-    /// A writer for log lines, one `write` each: escaped like talk and kept apart from the bar. Colours of the
-    /// logger's own would be escaped too; turn them off there.
-    pub fn log(&self) -> Log {
-        Log(self.clone())
+    /// Returns a writer for log lines, one `write` each: escaped like talk and kept apart from the bar. The logger's own
+    /// colours would be escaped too: turn them off there.
+    pub fn log(&self) -> LogWriter {
+        LogWriter(self.clone())
     }
 
-    /// Takes the bar off the screen for good; before an exit that does not wait for anybody.
+    /// Takes the bar off the screen for good, before an exit that does not wait for other threads.
     pub fn end(&self) {
         // If the terminal is gone there is nothing to clean.
         let _ = self.0.bars.clear();
         self.0.bars.set_draw_target(ProgressDrawTarget::hidden());
     }
 
-    fn mode(&self, results: Results) -> Mode {
-        let Inner { options, facts, .. } = &*self.0;
-        let shared = results == Results::Stdout && facts.stdout_terminal && facts.stderr_terminal;
-        match options.progress {
-            _ if options.quiet => Mode::Hidden,
-            When::Never => Mode::Hidden,
-            // The results themselves show how it goes.
-            When::Auto if shared => Mode::Hidden,
-            When::Auto | When::Always if facts.movable => Mode::Bar,
-            When::Auto | When::Always => Mode::Lines,
-        }
+    fn mode(&self, results: Results) -> ProgressMode {
+        self.0.options.progress_mode(self.0.streams, results)
     }
 
     fn say(&self, paint: Option<Paint>, label: &str, text: &str) {
         self.write(&self.line(paint, label, text));
     }
 
-    /// `label text`, escaped (also for a log: somebody reads it on a terminal later), with one newline at the end.
+    /// Writes `label text`, escaped (also for a log: people read it on a terminal later), with one newline at the end.
     fn line(&self, paint: Option<Paint>, label: &str, text: &str) -> String {
         let text = text.strip_suffix('\n').unwrap_or(text);
-        let text = escape::visible(text);
+        let text = visible(text);
         match paint {
             None => format!("{text}\n"),
             Some(paint) if self.0.colour => format!("{} {text}\n", paint.apply(label)),
@@ -318,21 +212,21 @@ impl Ui {
         }
     }
 
-    /// In one piece, so that it stays whole beside other processes' talk.
+    /// Writes a text in one piece, so that other processes' talk does not split it.
     fn write(&self, text: &str) {
         self.apart(|| {
             let mut stderr = self.0.stderr.lock().unwrap_or_else(PoisonError::into_inner);
-            // Talk that nobody can hear is no reason to stop.
+            // A run goes on even if nothing can be written to stderr.
             let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
         });
     }
 
-    /// Does something to the terminal while no bar is on it.
+    /// Runs `f` while no bar is on the terminal.
     fn apart<R>(&self, f: impl FnOnce() -> R) -> R {
         self.0.bars.suspend(f)
     }
 
-    /// Whether a bar is on the screen at the moment.
+    /// Returns whether a bar is on the screen at the moment.
     fn is_drawn(&self) -> bool {
         self.0.drawn.load(Ordering::Acquire)
     }
@@ -347,7 +241,7 @@ impl Ui {
         self.0.drawn.store(false, Ordering::Release);
     }
 
-    /// Columns for the bar at this moment: the terminal may have been resized, and `COLUMNS` may be out of date.
+    /// Returns the columns for the bar at this moment: the terminal may have been resized, and `COLUMNS` may be out of date.
     fn bar_width(&self) -> usize {
         let now = terminal_columns().map_or(usize::MAX, usize::from);
         // A full last column makes some terminals wrap.
@@ -355,7 +249,7 @@ impl Ui {
     }
 
     fn width_for_bar(&self, now: usize) -> usize {
-        let asked = self.0.options.columns.filter(|columns| *columns > 0).map_or(usize::MAX, usize::from);
+        let asked = self.0.options.columns().map_or(usize::MAX, usize::from);
         match now.min(asked) {
             usize::MAX => usize::from(WIDTH),
             width => width,
@@ -363,11 +257,11 @@ impl Ui {
     }
 }
 
-/// See [`Ui::log`].
+/// A writer for log lines; see [`Ui::log`].
 #[derive(Debug, Clone)]
-pub struct Log(Ui);
+pub struct LogWriter(Ui);
 
-impl Write for Log {
+impl Write for LogWriter {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.0.say(None, "", &String::from_utf8_lossy(buf));
         Ok(buf.len())

@@ -1,43 +1,44 @@
-//! Stdout as a place for data: bytes for files and pipes, visible text for a terminal.
+//! Stdout for data: bytes for files and pipes, visible text for a terminal.
 
 use std::io::{self, Write};
 
-use super::{Ui, escape};
+use super::Ui;
+use super::escape::EscapingWriter;
 
-/// A line longer than this is not held back for the sake of the bar.
+/// The longest beginning of a line that is held back because of the bar.
 const HELD: usize = 64 * 1024;
 
-/// Where results and documents are written; see [`Ui::data`].
+/// A writer for results and documents; see [`Ui::data`].
 #[derive(Debug)]
-pub struct Data<W: Write> {
+pub struct StdoutWriter<W: Write> {
     ui: Ui,
-    out: Out<W>,
+    out: StdoutKind<W>,
 }
 
 #[derive(Debug)]
-enum Out<W: Write> {
+enum StdoutKind<W: Write> {
     /// A file or a pipe.
     Bytes(W),
-    /// A terminal. While a bar is drawn, `held` keeps the beginning of a line: the bar would wipe it out.
-    Terminal { out: escape::Writer<W>, held: Vec<u8> },
+    /// A terminal. While a bar is drawn, `held` keeps the beginning of a line: the bar would overwrite it.
+    Terminal { out: EscapingWriter<W>, held: Vec<u8> },
 }
 
-impl<W: Write> Data<W> {
+impl<W: Write> StdoutWriter<W> {
     pub(super) fn new(ui: Ui, inner: W) -> Self {
         let out = if ui.stdout_is_terminal() {
-            Out::Terminal { out: escape::Writer::new(inner), held: Vec::new() }
+            StdoutKind::Terminal { out: EscapingWriter::new(inner), held: Vec::new() }
         } else {
-            Out::Bytes(inner)
+            StdoutKind::Bytes(inner)
         };
         Self { ui, out }
     }
 }
 
-impl<W: Write> Write for Data<W> {
+impl<W: Write> Write for StdoutWriter<W> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         match &mut self.out {
-            Out::Bytes(out) => out.write(buf),
-            Out::Terminal { out, held } => {
+            StdoutKind::Bytes(out) => out.write(buf),
+            StdoutKind::Terminal { out, held } => {
                 held.extend_from_slice(buf);
                 let whole = if self.ui.is_drawn() && held.len() <= HELD {
                     held.iter().rposition(|byte| *byte == b'\n').map_or(0, |i| i + 1)
@@ -45,7 +46,7 @@ impl<W: Write> Write for Data<W> {
                     held.len()
                 };
                 if whole > 0 {
-                    // Taken out first: after an error it is not shown twice.
+                    // Removed first: after an error it is not shown twice.
                     let ready: Vec<u8> = held.drain(..whole).collect();
                     self.ui.apart(|| out.write_all(&ready).and_then(|()| out.flush()))?;
                 }
@@ -57,23 +58,23 @@ impl<W: Write> Write for Data<W> {
     /// The beginning of a line may stay held back until its end comes or this is dropped.
     fn flush(&mut self) -> io::Result<()> {
         match &mut self.out {
-            Out::Bytes(out) => out.flush(),
-            Out::Terminal { out, held } if !self.ui.is_drawn() => {
+            StdoutKind::Bytes(out) => out.flush(),
+            StdoutKind::Terminal { out, held } if !self.ui.is_drawn() => {
                 let rest = std::mem::take(held);
                 out.write_all(&rest)?;
                 out.flush()
             }
-            Out::Terminal { out, .. } => out.flush(),
+            StdoutKind::Terminal { out, .. } => out.flush(),
         }
     }
 }
 
-impl<W: Write> Drop for Data<W> {
+impl<W: Write> Drop for StdoutWriter<W> {
     fn drop(&mut self) {
-        if let Out::Terminal { out, held } = &mut self.out
+        if let StdoutKind::Terminal { out, held } = &mut self.out
             && !held.is_empty()
         {
-            // Nobody is left to tell: whoever cares about errors has flushed before.
+            // A caller who wants to see errors has flushed before.
             let _ = self.ui.apart(|| out.write_all(held).and_then(|()| out.flush()));
         }
     }

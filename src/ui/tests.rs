@@ -1,4 +1,4 @@
-//! What the [`Ui`] decides and what comes out of it.
+//! Tests of the decisions and the output of [`Ui`].
 
 use std::time::{Duration, Instant};
 
@@ -24,16 +24,16 @@ impl Write for Heard {
     }
 }
 
-const PIPE: Facts = Facts { stderr_terminal: false, stdout_terminal: false, movable: false, columns: None };
-const TERMINAL: Facts = Facts { stderr_terminal: true, stdout_terminal: true, movable: true, columns: Some(132) };
+const PIPE: Streams = Streams { stderr_terminal: false, stdout_terminal: false, movable: false, columns: None };
+const TERMINAL: Streams = Streams { stderr_terminal: true, stdout_terminal: true, movable: true, columns: Some(132) };
 
-fn ui(options: UiOptions, facts: Facts) -> (Ui, Heard) {
+fn ui(options: UiOptions, streams: Streams) -> (Ui, Heard) {
     let heard = Heard::default();
-    (Ui::with(options, facts, Box::new(heard.clone())), heard)
+    (Ui::with(options, streams, Box::new(heard.clone())), heard)
 }
 
-fn say_all(options: UiOptions, facts: Facts) -> String {
-    let (ui, heard) = ui(options, facts);
+fn say_all(options: UiOptions, streams: Streams) -> String {
+    let (ui, heard) = ui(options, streams);
     ui.note("a note");
     ui.detail("a detail");
     ui.warn("a warning");
@@ -57,18 +57,18 @@ fn everything_is_said_once_and_quiet_keeps_what_matters() {
 
 #[test]
 fn colour_is_for_capable_terminals_unless_told_otherwise() {
-    let dumb = Facts { movable: false, ..TERMINAL };
-    for (color, no_color_env, facts, expected) in [
-        (When::Auto, false, TERMINAL, true),
-        (When::Auto, true, TERMINAL, false),
-        (When::Auto, false, PIPE, false),
-        (When::Auto, false, dumb, false),
-        (When::Always, true, PIPE, true),
-        (When::Never, false, TERMINAL, false),
+    let dumb = Streams { movable: false, ..TERMINAL };
+    for (color, no_color_env, streams, expected) in [
+        (AutoSwitch::Auto, false, TERMINAL, true),
+        (AutoSwitch::Auto, true, TERMINAL, false),
+        (AutoSwitch::Auto, false, PIPE, false),
+        (AutoSwitch::Auto, false, dumb, false),
+        (AutoSwitch::Always, true, PIPE, true),
+        (AutoSwitch::Never, false, TERMINAL, false),
     ] {
-        let (ui, heard) = ui(UiOptions { color, no_color_env, ..UiOptions::default() }, facts);
+        let (ui, heard) = ui(UiOptions { color, no_color_env, ..UiOptions::default() }, streams);
         ui.warn("x");
-        assert_eq!(ui.colour(), expected, "{color} {no_color_env} {facts:?}");
+        assert_eq!(ui.colour(), expected, "{color} {no_color_env} {streams:?}");
         assert_eq!(heard.text(), if expected { "\x1b[33mwarning:\x1b[0m x\n" } else { "warning: x\n" });
     }
 }
@@ -76,8 +76,8 @@ fn colour_is_for_capable_terminals_unless_told_otherwise() {
 #[test]
 fn only_our_own_escapes_are_in_talk_wherever_it_goes() {
     let hostile = "\x1b]52;c;eA==\x07\x1b[2J";
-    let talk = |facts| {
-        let (ui, heard) = ui(UiOptions { color: When::Never, ..UiOptions::default() }, facts);
+    let talk = |streams| {
+        let (ui, heard) = ui(UiOptions { color: AutoSwitch::Never, ..UiOptions::default() }, streams);
         ui.note(hostile);
         ui.warn(hostile);
         ui.hint(hostile);
@@ -86,18 +86,18 @@ fn only_our_own_escapes_are_in_talk_wherever_it_goes() {
         ui.log().write_all(format!("{hostile}\n").as_bytes()).unwrap();
         heard.text()
     };
-    for facts in [TERMINAL, PIPE] {
-        assert!(!talk(facts).contains(['\x1b', '\x07']), "{:?}", talk(facts));
-        assert_eq!(talk(facts).matches("^[]52;c;eA==^G^[[2J").count(), 7);
+    for streams in [TERMINAL, PIPE] {
+        assert!(!talk(streams).contains(['\x1b', '\x07']), "{:?}", talk(streams));
+        assert_eq!(talk(streams).matches("^[]52;c;eA==^G^[[2J").count(), 7);
     }
 }
 
 #[test]
 fn data_is_bytes_for_a_pipe_and_visible_on_a_terminal() {
     let raw = b"a\x1b[2J\xff\n";
-    for (facts, expected) in [(PIPE, &raw[..]), (TERMINAL, b"a^[[2J\\xff\n")] {
+    for (streams, expected) in [(PIPE, &raw[..]), (TERMINAL, b"a^[[2J\\xff\n")] {
         let out = Heard::default();
-        let mut data = Data::new(ui(UiOptions::default(), facts).0, out.clone());
+        let mut data = StdoutWriter::new(ui(UiOptions::default(), streams).0, out.clone());
         data.write_all(raw).unwrap();
         data.flush().unwrap();
         assert_eq!(*out.0.lock().unwrap(), expected);
@@ -107,9 +107,9 @@ fn data_is_bytes_for_a_pipe_and_visible_on_a_terminal() {
 #[test]
 fn beside_a_bar_lines_are_written_whole() {
     let out = Heard::default();
-    let (ui, _) = ui(UiOptions::default(), Facts { movable: false, ..TERMINAL });
+    let (ui, _) = ui(UiOptions::default(), Streams { movable: false, ..TERMINAL });
     let bar = ui.add_bar(ProgressBar::hidden());
-    let mut data = Data::new(ui.clone(), out.clone());
+    let mut data = StdoutWriter::new(ui.clone(), out.clone());
     data.write_all(b"one\ntw").unwrap();
     data.flush().unwrap();
     assert_eq!(out.text(), "one\n");
@@ -124,29 +124,29 @@ fn beside_a_bar_lines_are_written_whole() {
 
 #[test]
 fn progress_is_shown_where_it_does_no_harm() {
-    let to_file = Facts { stdout_terminal: false, ..TERMINAL };
-    let dumb = Facts { movable: false, ..to_file };
-    for (progress, quiet, facts, results, expected) in [
-        (When::Auto, false, TERMINAL, Results::Elsewhere, Mode::Bar),
-        (When::Auto, false, TERMINAL, Results::Stdout, Mode::Hidden),
-        (When::Auto, false, to_file, Results::Stdout, Mode::Bar),
-        (When::Auto, false, dumb, Results::Stdout, Mode::Lines),
-        (When::Auto, false, PIPE, Results::Stdout, Mode::Lines),
-        (When::Auto, false, Facts { stdout_terminal: true, ..PIPE }, Results::Stdout, Mode::Lines),
-        (When::Always, false, TERMINAL, Results::Stdout, Mode::Bar),
-        (When::Always, false, PIPE, Results::Elsewhere, Mode::Lines),
-        (When::Never, false, TERMINAL, Results::Elsewhere, Mode::Hidden),
-        (When::Always, true, TERMINAL, Results::Elsewhere, Mode::Hidden),
+    let to_file = Streams { stdout_terminal: false, ..TERMINAL };
+    let dumb = Streams { movable: false, ..to_file };
+    for (progress, quiet, streams, results, expected) in [
+        (AutoSwitch::Auto, false, TERMINAL, Results::Elsewhere, ProgressMode::Bar),
+        (AutoSwitch::Auto, false, TERMINAL, Results::Stdout, ProgressMode::Hidden),
+        (AutoSwitch::Auto, false, to_file, Results::Stdout, ProgressMode::Bar),
+        (AutoSwitch::Auto, false, dumb, Results::Stdout, ProgressMode::Lines),
+        (AutoSwitch::Auto, false, PIPE, Results::Stdout, ProgressMode::Lines),
+        (AutoSwitch::Auto, false, Streams { stdout_terminal: true, ..PIPE }, Results::Stdout, ProgressMode::Lines),
+        (AutoSwitch::Always, false, TERMINAL, Results::Stdout, ProgressMode::Bar),
+        (AutoSwitch::Always, false, PIPE, Results::Elsewhere, ProgressMode::Lines),
+        (AutoSwitch::Never, false, TERMINAL, Results::Elsewhere, ProgressMode::Hidden),
+        (AutoSwitch::Always, true, TERMINAL, Results::Elsewhere, ProgressMode::Hidden),
     ] {
-        let (ui, _) = ui(UiOptions { quiet, progress, ..UiOptions::default() }, facts);
-        assert_eq!(ui.mode(results), expected, "{progress} quiet={quiet} {facts:?} {results:?}");
+        let (ui, _) = ui(UiOptions { quiet, progress, ..UiOptions::default() }, streams);
+        assert_eq!(ui.mode(results), expected, "{progress} quiet={quiet} {streams:?} {results:?}");
     }
 }
 
 #[test]
 fn a_log_gets_a_line_now_and_then_and_finish_ends_it() {
     let (ui, heard) = ui(UiOptions::default(), PIPE);
-    let progress = Progress::with(&ui, Mode::Lines, Duration::from_millis(5));
+    let progress = Progress::start(&ui, ProgressMode::Lines, Duration::from_millis(5));
     let until = |text: &str| {
         let end = Instant::now() + Duration::from_secs(10);
         while !heard.text().contains(text) {
@@ -156,12 +156,12 @@ fn a_log_gets_a_line_now_and_then_and_finish_ends_it() {
     };
     progress.phase("checking input");
     until("llbatch: checking input\n");
-    progress.update(Snapshot { total: 10, done: 4, ..Snapshot::default() });
+    progress.update(RunCounts { total: 10, done: 4, ..RunCounts::default() });
     until("llbatch: 4 of 10 rows, ");
     progress.clone().finish();
     let said = heard.text();
     progress.finish();
-    progress.update(Snapshot::default());
+    progress.update(RunCounts::default());
     std::thread::sleep(Duration::from_millis(30));
     assert_eq!(heard.text(), said);
     assert!(said.ends_with('\n'));
@@ -172,7 +172,7 @@ fn a_short_run_says_nothing_and_ends_at_once() {
     let (ui, heard) = ui(UiOptions::default(), PIPE);
     let start = Instant::now();
     let progress = ui.progress(Results::Elsewhere);
-    progress.update(Snapshot { total: 1, ..Snapshot::default() });
+    progress.update(RunCounts { total: 1, ..RunCounts::default() });
     assert!(progress.is_shown());
     drop(progress);
     assert!(start.elapsed() < Duration::from_secs(5), "it does not wait for its tick");
@@ -181,14 +181,14 @@ fn a_short_run_says_nothing_and_ends_at_once() {
 
 #[test]
 fn columns_beat_the_terminal_and_pipes_get_whole_values() {
-    for (columns, facts, width, table) in [
+    for (columns, streams, width, table) in [
         (None, TERMINAL, 132, 132),
         (Some(60), TERMINAL, 60, 60),
         (Some(0), TERMINAL, 132, 132),
         (None, PIPE, 80, usize::MAX),
         (Some(60), PIPE, 60, 60),
     ] {
-        let (ui, _) = ui(UiOptions { columns, ..UiOptions::default() }, facts);
+        let (ui, _) = ui(UiOptions { columns, ..UiOptions::default() }, streams);
         assert_eq!((ui.width(), ui.table_width()), (width, table), "{columns:?}");
     }
     let (ui, _) = ui(UiOptions { columns: Some(100), ..UiOptions::default() }, TERMINAL);
@@ -197,8 +197,8 @@ fn columns_beat_the_terminal_and_pipes_get_whole_values() {
 
 #[test]
 fn a_choice_is_read_as_it_is_written() {
-    for when in [When::Auto, When::Always, When::Never] {
+    for when in [AutoSwitch::Auto, AutoSwitch::Always, AutoSwitch::Never] {
         assert_eq!(when.to_string().parse(), Ok(when));
     }
-    assert!("Sometimes\x1b".parse::<When>().is_err_and(|text| text.contains("`Sometimes^[`")));
+    assert!("Sometimes\x1b".parse::<AutoSwitch>().is_err_and(|text| text.contains("`Sometimes^[`")));
 }

@@ -34,7 +34,7 @@ impl Document {
 
     /// For people.
     pub fn text(&self, ctx: &Ctx) -> String {
-        use crate::ui::table::{Align, Table as Grid};
+        use crate::text::{Align, Grid};
         let mut text = String::new();
         let mut said = std::collections::HashSet::new();
         for problem in &self.problems {

@@ -6,12 +6,10 @@ use super::document::RemoteLine;
 use crate::job::batch::status::JobStatus;
 use crate::job::spec::spec_of;
 use crate::store::{BatchJob, Job, Step};
-use crate::text;
-use crate::ui::escape;
-use crate::ui::table::{Align, Table};
+use crate::text::{self, Align, Grid};
 
-pub(super) fn jobs_table(seen: &[JobStatus]) -> Table {
-    let mut table = Table::new([
+pub(super) fn jobs_table(seen: &[JobStatus]) -> Grid {
+    let mut table = Grid::new([
         ("JOB", Align::Left),
         ("STATE", Align::Left),
         ("DONE", Align::Right),
@@ -78,8 +76,8 @@ fn cost(job: &Job) -> String {
     if is_rehearsal(job) { format!("({cost})") } else { cost }
 }
 
-pub(super) fn batches_table(seen: &[JobStatus]) -> Table {
-    let mut table = Table::new([
+pub(super) fn batches_table(seen: &[JobStatus]) -> Grid {
+    let mut table = Grid::new([
         ("BATCH", Align::Whole),
         ("STATUS", Align::Whole),
         ("DONE", Align::Right),
@@ -100,8 +98,8 @@ pub(super) fn batches_table(seen: &[JobStatus]) -> Table {
     table
 }
 
-pub(super) fn remote_table(remote: &[RemoteLine]) -> Table {
-    let mut table = Table::new([
+pub(super) fn remote_table(remote: &[RemoteLine]) -> Grid {
+    let mut table = Grid::new([
         ("REMOTE BATCH", Align::Whole),
         ("STATUS", Align::Whole),
         ("DONE", Align::Right),
@@ -126,7 +124,7 @@ pub(super) fn remote_table(remote: &[RemoteLine]) -> Table {
 pub(super) fn errors(seen: &[JobStatus]) -> String {
     let line = |batch: &BatchJob| {
         let id = batch.id.clone().unwrap_or_else(|| format!("({})", batch.number));
-        batch.error.as_ref().map(|error| format!("{id}: {}\n", escape::line(error)))
+        batch.error.as_ref().map(|error| format!("{id}: {}\n", text::one_line(error)))
     };
     seen.iter().flat_map(|seen| &seen.batches).filter_map(line).collect()
 }

@@ -1,26 +1,32 @@
 //! The report for people, in a terminal.
 
-use super::{ReportDetails, ReportDocument, TopRow};
+use super::{ModelDetail, ReportDetails, ReportDocument, TopRow};
 use crate::price::{Nanos, Spelling};
-use crate::summary::table::{Table, count, plural, span};
+use crate::summary::Sheet;
+use crate::text::{Align, Grid, count, cut, millis, plural};
 
 /// Ids of truncated answers in a terminal; JSON and HTML have more.
 const IDS: usize = 5;
-/// Columns of an id there.
-const ID: usize = 24;
+/// Columns of an id, the mark of a cut included.
+const ID: usize = 25;
+/// Models that have a line with both prices.
+const MODELS: usize = 10;
+
+/// An amount of money, exact and rounded.
+type ShownAmount = (Nanos, Nanos);
 
 impl ReportDocument {
-    /// The summary's lines and those of the report, as [`crate::summary::Summary::table`] has them.
+    /// Writes the lines of [`crate::summary::Summary::table`] and those of the report.
     pub fn table(&self, width: u16) -> String {
-        // A report has succeeded itself, whatever it reports on.
-        self.summary.table_with(width, None, |table| self.details.lines(self.summary.spelling(), table))
+        // The report command succeeds even if the job that it shows failed.
+        self.summary.table_with(width, None, |sheet| self.details.lines(self.summary.spelling(), sheet))
     }
 }
 
 impl ReportDetails {
-    fn lines(&self, spelling: Spelling, table: &mut Table) {
-        self.models_at_both_prices(spelling, table);
-        table.line("speed", &self.speed_parts());
+    fn lines(&self, spelling: Spelling, sheet: &mut Sheet) {
+        self.models_at_both_prices(spelling, sheet);
+        sheet.list("speed", &self.speed_parts());
         let lengths = &self.answer_tokens;
         let named = [("p50", lengths.p50), ("p90", lengths.p90), ("p99", lengths.p99), ("max", lengths.max)];
         let mut parts: Vec<String> =
@@ -28,25 +34,25 @@ impl ReportDetails {
         if let Some(last) = parts.last_mut() {
             last.push_str(" tokens");
         }
-        table.line("answers", &parts);
-        table.line("truncated", &self.truncated_parts());
-        top("slowest", &self.slowest, table);
-        top("dearest", &self.dearest, table);
+        sheet.list("answers", &parts);
+        sheet.list("truncated", &self.truncated_parts());
+        sheet.grid("slowest", &top(&self.slowest));
+        sheet.grid("dearest", &top(&self.dearest));
     }
 
-    /// List price, paid, saved and at risk, where the summary's one line does not say it all.
-    fn models_at_both_prices(&self, spelling: Spelling, table: &mut Table) {
-        let some = |usd: Option<Nanos>| usd.is_some_and(|usd| usd.0 > 0);
-        let told = |model: &&super::ModelDetail| some(model.saved_usd) || some(model.at_risk_usd);
+    /// Adds the list price, the paid price, the saving and the risk of models about which the summary says less.
+    fn models_at_both_prices(&self, spelling: Spelling, sheet: &mut Sheet) {
         if self.models.len() < 2 {
             return;
         }
+        let some = |usd: Option<Nanos>| usd.filter(|usd| usd.0 > 0);
+        let told = |model: &&ModelDetail| some(model.saved_usd).or(some(model.at_risk_usd)).is_some();
         let amounts = self.amounts(spelling);
-        let shown = self.models.iter().zip(amounts).filter(|(model, _)| told(model)).take(10);
+        let shown = self.models.iter().zip(amounts).filter(|(model, _)| told(model)).take(MODELS);
         for (i, (model, (list, paid))) in shown.enumerate() {
             let mut parts = Vec::new();
-            match (list, paid, model.saved_usd) {
-                (Some(list), Some(paid), Some(saved)) if saved.0 > 0 => {
+            match (list, paid, some(model.saved_usd)) {
+                (Some(list), Some(paid), Some(_)) => {
                     let less = spelling.less(list, paid);
                     let [list, paid] = [list, paid].map(|(usd, shown)| spelling.show_as(usd, shown));
                     parts.push(format!("{list} list, {paid} paid, {less} saved"));
@@ -54,17 +60,15 @@ impl ReportDetails {
                 (_, Some((usd, shown)), _) => parts.push(format!("{} paid", spelling.show_as(usd, shown))),
                 _ => {}
             }
-            parts.extend(
-                model.at_risk_usd.filter(|usd| usd.0 > 0).map(|at_risk| format!("{} at risk", spelling.show(at_risk))),
-            );
-            let text = parts.join(", ");
-            table.whole(if i == 0 { "prices" } else { "" }, &format!("{text}  {}", model.model));
+            parts.extend(some(model.at_risk_usd).map(|usd| format!("{} at risk", spelling.show(usd))));
+            let label = if i == 0 { "prices" } else { "" };
+            sheet.whole(label, &format!("{}  {}", parts.join(", "), model.model));
         }
     }
 
-    /// What each model cost at the list price and what was paid: as it is, and rounded so that all of them add up.
-    pub fn amounts(&self, spelling: Spelling) -> Vec<(Option<(Nanos, Nanos)>, Option<(Nanos, Nanos)>)> {
-        let rounded = |part: fn(&super::ModelDetail) -> Option<Nanos>| {
+    /// Returns the list price and the paid price of each model, rounded so that the models add up.
+    pub fn amounts(&self, spelling: Spelling) -> Vec<(Option<ShownAmount>, Option<ShownAmount>)> {
+        let rounded = |part: fn(&ModelDetail) -> Option<Nanos>| {
             let all: Vec<Nanos> = self.models.iter().map(|model| part(model).unwrap_or_default()).collect();
             let shown = spelling.parts(&all);
             self.models.iter().zip(shown).map(move |(model, shown)| part(model).map(|usd| (usd, shown)))
@@ -87,7 +91,7 @@ impl ReportDetails {
         if truncated.count == 0 {
             return Vec::new();
         }
-        let mut parts = vec![format!("{} cut off by max_tokens", plural(truncated.count, "answer", "answers"))];
+        let mut parts = vec![format!("{} cut off by max_tokens", plural(truncated.count, "answer"))];
         parts.extend(truncated.rows.iter().take(IDS).map(|row| row.id.clone()));
         if truncated.count > IDS as u64 {
             parts.push("…".to_owned());
@@ -96,27 +100,24 @@ impl ReportDetails {
     }
 }
 
-fn top(label: &str, rows: &[TopRow], table: &mut Table) {
-    let cells: Vec<[String; 4]> = rows
-        .iter()
-        .map(|row| {
-            let usd = row.usd.map_or_else(|| "unknown".to_owned(), Nanos::human);
-            let id = match row.id.char_indices().nth(ID) {
-                Some((end, _)) => format!("{}…", &row.id[..end]),
-                None => row.id.clone(),
-            };
-            [row.latency_ms.map_or_else(String::new, |ms| span(ms.into())), count(row.tokens), usd, id]
-        })
-        .collect();
-    let widest = |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let (ms, tokens, usd) = (widest(0), widest(1), widest(2));
-    for (i, [m, t, u, id]) in cells.iter().enumerate() {
-        let time = if ms == 0 { String::new() } else { format!("{m:>ms$}  ") };
-        table.whole(if i == 0 { label } else { "" }, &format!("{time}{t:>tokens$} tokens  {u:>usd$}  {id}"));
+fn top(rows: &[TopRow]) -> Grid {
+    // Batches and results files do not say how long an answer took.
+    let timed = rows.iter().any(|row| row.latency_ms.is_some());
+    let mut align = vec![Align::Right, Align::Right, Align::Left];
+    if timed {
+        align.insert(0, Align::Right);
     }
+    let mut grid = Grid::bare(align);
+    for row in rows {
+        let time = timed.then(|| row.latency_ms.map_or_else(String::new, |ms| millis(ms.into())));
+        let usd = row.usd.map_or_else(|| "unknown".to_owned(), Nanos::human);
+        let id = cut(&row.id, ID);
+        grid.row(time.into_iter().chain([format!("{} tokens", count(row.tokens)), usd, id]));
+    }
+    grid
 }
 
-/// A digit behind the point below ten.
-pub fn rate(per_second: f64) -> String {
+/// Formats a rate with one decimal below ten.
+fn rate(per_second: f64) -> String {
     if per_second < 10.0 { format!("{per_second:.1}") } else { count(per_second.round() as u64) }
 }

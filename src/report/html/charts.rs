@@ -5,7 +5,8 @@ use serde::Serialize;
 
 use super::view::{hundredths, minute};
 use crate::report::details::{AnswerLengths, OverTime, ReportDetails};
-use crate::summary::{Bin, Summary, span};
+use crate::summary::{Bin, Summary};
+use crate::text;
 use crate::text::plural;
 
 /// The fewest places for bars: fewer bars would be as wide as walls.
@@ -87,7 +88,7 @@ impl HistogramCard {
     pub(super) fn latency(summary: &Summary, details: &ReportDetails) -> Option<Self> {
         let latency = &summary.latency_ms;
         let percentiles = [latency.p50, latency.p90, latency.p99, latency.max];
-        Self::of("Latency", &details.latency_histogram, percentiles, |ms| span(ms.into()))
+        Self::of("Latency", &details.latency_histogram, percentiles, |ms| text::millis(ms.into()))
     }
 
     pub(super) fn lengths(lengths: &AnswerLengths) -> Option<Self> {

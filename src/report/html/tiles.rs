@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use crate::price::Nanos;
 use crate::report::details::{ReportDetails, ReportDocument};
-use crate::summary::{Summary, span};
+use crate::summary::Summary;
+use crate::text;
 use crate::text::{count, plural};
 
 /// A figure with its label and a note.
@@ -57,7 +58,7 @@ fn failed(summary: &Summary) -> Tile {
 
 fn latency(summary: &Summary) -> Option<Tile> {
     let latency = &summary.latency_ms;
-    let [p50, p90, p99] = [latency.p50?, latency.p90?, latency.p99?].map(|ms| span(ms.into()));
+    let [p50, p90, p99] = [latency.p50?, latency.p90?, latency.p99?].map(|ms| text::millis(ms.into()));
     Some(Tile::new("latency", p50, format!("median; p90 {p90}, p99 {p99}")))
 }
 

@@ -8,7 +8,8 @@ use super::tiles::{Tile, tiles};
 use crate::outcome::ErrorCode;
 use crate::price::Nanos;
 use crate::report::details::{FailedRow, ReportDetails, ReportDocument, ReportSource, TopRow, Truncated};
-use crate::summary::{ErrorLine, ExitLine, Summary, span};
+use crate::summary::{ErrorLine, ExitLine, Summary};
+use crate::text;
 
 /// Characters of an error's example.
 const EXAMPLE: usize = 300;
@@ -116,7 +117,7 @@ impl<'a> TopCard<'a> {
     fn of(title: &'static str, rows: &'a [TopRow]) -> Option<Self> {
         let item = |row: &'a TopRow| TopItem {
             id: &row.id,
-            time: row.latency_ms.map(|ms| span(ms.into())).unwrap_or_default(),
+            time: row.latency_ms.map(|ms| text::millis(ms.into())).unwrap_or_default(),
             tokens: row.tokens,
             cost: row.usd.map_or_else(|| "unknown".to_owned(), Nanos::human),
         };

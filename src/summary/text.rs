@@ -1,0 +1,235 @@
+//! The summary for people.
+
+use std::time::Duration;
+
+use super::document::CostSummary;
+use super::{Sheet, Summary};
+use crate::price::{Nanos, Spelling};
+use crate::text::{Align, Grid, count, grouped, millis, plural};
+
+/// Models that are listed; the others are counted.
+const MAX_MODELS: usize = 10;
+
+impl Summary {
+    /// Writes the summary as lines of at most `width` columns, without colours. Long models and messages are cut.
+    pub fn table(&self, width: u16) -> String {
+        self.table_with(width, Some(self.exit.code), |_| {})
+    }
+
+    /// Writes the same with further lines before those about the end. `exit`: the exit code of the command that shows
+    /// this, if the code comes from this summary.
+    pub fn table_with(&self, width: u16, exit: Option<u8>, more: impl FnOnce(&mut Sheet)) -> String {
+        let mut sheet = Sheet::new(width);
+        if let Some(job) = &self.job {
+            let transport = self.transport.as_deref().map(|transport| format!(", {transport}")).unwrap_or_default();
+            sheet.whole("job", &format!("{job}{transport}: {}", self.state));
+        }
+        sheet.list("rows", &self.row_parts());
+        sheet.list("tokens", &self.token_parts());
+        sheet.list("cost", &self.cost_parts());
+        self.models(&mut sheet);
+        sheet.list("time", &self.time_parts());
+        sheet.list("latency", &self.latency_parts());
+        sheet.list("requests", &self.http_parts());
+        self.errors(&mut sheet);
+        more(&mut sheet);
+        match exit {
+            _ if self.exit.code == 0 => {}
+            Some(code) => sheet.prose("exit", &format!("{code}: {}", self.exit.reason)),
+            None => sheet.prose("state", &self.exit.reason),
+        }
+        if let Some(next) = &self.exit.next {
+            sheet.command("next", next);
+        }
+        sheet.finish()
+    }
+
+    fn row_parts(&self) -> Vec<String> {
+        let rows = &self.rows;
+        let mut parts = vec![format!("{}: {} answered", count(rows.total), count(rows.succeeded))];
+        if self.reused > 0 {
+            parts.push(format!("{} of them by an earlier run", count(self.reused)));
+        }
+        if rows.failed > 0 {
+            parts.push(format!("{} failed", count(rows.failed)));
+        }
+        if rows.pending > 0 {
+            parts.push(format!("{} still to do", count(rows.pending)));
+        }
+        parts
+    }
+
+    fn token_parts(&self) -> Vec<String> {
+        let tokens = &self.tokens;
+        if tokens.total == 0 {
+            return Vec::new();
+        }
+        let (prompt, completion) = (count(tokens.prompt), count(tokens.completion));
+        let mut parts = vec![format!("{}: {prompt} prompt + {completion} completion", count(tokens.total))];
+        if let Some(off) = self.estimate_off {
+            let percent = (off.abs() * 1000.0).round() / 10.0;
+            parts.push(match off {
+                _ if percent < 0.1 => "prompts estimated right".to_owned(),
+                off if off > 0.0 => format!("prompts estimated {percent}% too high"),
+                _ => format!("prompts estimated {percent}% too low"),
+            });
+        }
+        parts
+    }
+
+    /// Chooses the spelling of all amounts of this summary.
+    pub fn spelling(&self) -> Spelling {
+        let CostSummary { usd, realtime_usd, saved_usd, at_risk_usd, wasted_usd, resumed_usd, .. } = &self.cost;
+        let whole = [usd, realtime_usd, saved_usd, at_risk_usd, wasted_usd, resumed_usd];
+        Spelling::of(whole.into_iter().copied().chain(self.models.iter().map(|model| model.usd)).flatten())
+    }
+
+    fn cost_parts(&self) -> Vec<String> {
+        let spelling = self.spelling();
+        let CostSummary { usd, realtime_usd, saved_usd, unpriced_models, .. } = &self.cost;
+        let mut parts = Vec::new();
+        match usd {
+            Some(usd) if *usd == Nanos::ZERO && self.tokens.total == 0 => parts.push("nothing".to_owned()),
+            Some(usd) => parts.push(spelling.show(*usd)),
+            None if unpriced_models.is_empty() => parts.push("unknown".to_owned()),
+            None => {}
+        }
+        if let (Some(realtime), Some(usd), Some(_)) = (realtime_usd, usd, saved_usd.filter(|saved| saved.0 > 0)) {
+            let shown = |amount: Nanos| (amount, spelling.round(amount));
+            let less = spelling.less(shown(*realtime), shown(*usd));
+            parts.push(format!("{less} less than the {} of realtime", spelling.show(*realtime)));
+        }
+        let part = |amount: Option<Nanos>, what: &str| {
+            amount.filter(|amount| amount.0 > 0).map(|amount| format!("{} {what}", spelling.show(amount)))
+        };
+        parts.extend(part(self.cost.resumed_usd, "of it paid by earlier runs"));
+        parts.extend(part(self.cost.wasted_usd, "of it for responses thrown away"));
+        parts.extend(self.open_part(spelling));
+        if self.unmetered == 0 && self.cost.estimated {
+            parts.push("estimated".to_owned());
+        }
+        parts.extend(self.unpriced_parts());
+        parts
+    }
+
+    /// Names the most that requests without a known cost may add.
+    fn open_part(&self, spelling: Spelling) -> Option<String> {
+        let mut open = Vec::new();
+        if self.uncertain > 0 {
+            open.push(format!("{} of unknown fate", plural(self.uncertain, "request")));
+        }
+        if self.unmetered > 0 {
+            open.push(format!("{} that came without a usage", plural(self.unmetered, "answer")));
+        }
+        if self.in_batches > 0 {
+            open.push(format!("{} in batches that are not fetched yet", plural(self.in_batches, "row")));
+        }
+        let most = match self.cost.at_risk_usd {
+            Some(usd) => format!("up to {}", spelling.show(usd)),
+            None => "an unknown amount".to_owned(),
+        };
+        (!open.is_empty()).then(|| format!("{most} more for {}", open.join(" and ")))
+    }
+
+    fn unpriced_parts(&self) -> Vec<String> {
+        let CostSummary { usd, unpriced_models, .. } = &self.cost;
+        let mut parts: Vec<String> = unpriced_models.iter().take(MAX_MODELS + 1).cloned().collect();
+        if let Some(first) = parts.first_mut() {
+            let prefix = if usd.is_some() { "not counting" } else { "unknown: no known price for" };
+            *first = format!("{prefix} {first}");
+            if unpriced_models.len() > MAX_MODELS + 1 {
+                parts.push(format!("{} more", unpriced_models.len() - MAX_MODELS - 1));
+            }
+            if usd.is_some() {
+                parts.push("whose price is not known".to_owned());
+            }
+        }
+        parts
+    }
+
+    fn models(&self, sheet: &mut Sheet) {
+        if let [model] = self.models.as_slice() {
+            sheet.whole("model", &model.model);
+        } else {
+            let spelling = self.spelling();
+            let all: Vec<Nanos> = self.models.iter().map(|model| model.usd.unwrap_or_default()).collect();
+            let mut grid = Grid::bare([Align::Right, Align::Right, Align::Right, Align::Left]);
+            for (model, part) in self.models.iter().zip(spelling.parts(&all)).take(MAX_MODELS) {
+                let unit = if model.rows == 1 { "row " } else { "rows" };
+                let usd = model.usd.map_or_else(|| "unknown".to_owned(), |usd| spelling.show_as(usd, part));
+                let tokens = format!("{} tokens", count(model.tokens));
+                grid.row([format!("{} {unit}", count(model.rows)), tokens, usd, model.model.clone()]);
+            }
+            sheet.grid("models", &grid);
+            if self.models.len() > MAX_MODELS {
+                sheet.whole("", &format!("and {} more models", self.models.len() - MAX_MODELS));
+            }
+        }
+        self.routes(sheet);
+    }
+
+    /// Adds each model's transport and the reason, where llbatch chose the transport for each model.
+    fn routes(&self, sheet: &mut Sheet) {
+        let mut grid = Grid::bare([Align::Left, Align::Left]);
+        let chosen = self.models.iter().filter_map(|model| Some((model.via?, model.why.as_ref()?, &model.model)));
+        for (via, why, model) in chosen.take(MAX_MODELS) {
+            let via = if via == "both" { "batch and realtime" } else { via };
+            grid.row([&format!("{via}: {why}"), model]);
+        }
+        sheet.grid("via", &grid);
+    }
+
+    fn time_parts(&self) -> Vec<String> {
+        let elapsed = Duration::try_from_secs_f64(self.duration_s).unwrap_or_default().as_millis();
+        let done = u128::from((self.rows.succeeded + self.rows.failed).saturating_sub(self.reused));
+        if elapsed == 0 {
+            return Vec::new();
+        }
+        let mut parts = vec![millis(elapsed as u64)];
+        // The service works on a batch: this command's time says nothing about the rows' speed.
+        if done > 0 && self.transport.as_deref() != Some("batch") {
+            let tenths = done * 10_000 / elapsed;
+            let (whole, tenth) = (tenths / 10, tenths % 10);
+            parts.push(match whole {
+                // Less than one row in ten seconds is shown per hour.
+                0 if tenth == 0 => format!("{} rows/h", grouped(done * 3_600_000 / elapsed)),
+                0..=9 => format!("{whole}.{tenth} rows/s"),
+                _ => format!("{} rows/s", grouped(whole)),
+            });
+        }
+        parts
+    }
+
+    fn latency_parts(&self) -> Vec<String> {
+        let latency = &self.latency_ms;
+        [("p50", latency.p50), ("p90", latency.p90), ("p99", latency.p99), ("max", latency.max)]
+            .into_iter()
+            .filter_map(|(name, ms)| ms.map(|ms| format!("{name} {}", millis(ms.into()))))
+            .collect()
+    }
+
+    fn http_parts(&self) -> Vec<String> {
+        if self.http.sent == 0 {
+            return Vec::new();
+        }
+        let mut parts = vec![format!("{} sent", count(self.http.sent))];
+        if self.http.retried > 0 {
+            parts.push(format!("{} retried", count(self.http.retried)));
+        }
+        if self.http.rate_limited > 0 {
+            parts.push(format!("{} told to wait", count(self.http.rate_limited)));
+        }
+        parts
+    }
+
+    fn errors(&self, sheet: &mut Sheet) {
+        // The most frequent code comes first.
+        let digits = self.errors.first().map_or(0, |error| count(error.count).len());
+        let mut grid = Grid::bare([Align::Whole, Align::Left]);
+        for error in &self.errors {
+            let example = format!("e.g. {}", error.example.replace(char::is_control, " "));
+            grid.row([format!("{:>digits$} {}", count(error.count), error.code.as_str()), example]);
+        }
+        sheet.grid("errors", &grid);
+    }
+}

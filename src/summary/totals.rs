@@ -1,0 +1,216 @@
+//! The fold of a job's outcomes. It does not depend on their order, and is the same for both transports.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Charge, Histogram, HttpCounts, Sum};
+use crate::outcome::{ErrorCode, Outcome, RowError, Usage};
+use crate::price::Nanos;
+
+/// Everything that is counted about a job's outcomes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Rows of the job.
+    pub(super) rows: u64,
+    pub(super) succeeded: u64,
+    pub(super) failed: u64,
+    /// Rows answered by an earlier run.
+    pub(super) reused: u64,
+    /// Answers without a usage.
+    pub(super) unmetered: u64,
+    /// Attempts of unknown fate.
+    pub(super) uncertain: u64,
+    /// Rows in batches that have not been fetched.
+    pub(super) in_batches: u64,
+    pub(super) usage: Usage,
+    pub(super) money: MoneyTotals,
+    pub(super) models: BTreeMap<Arc<str>, ModelTotals>,
+    pub(super) errors: BTreeMap<ErrorCode, ErrorTotals>,
+    pub(super) latency: Histogram,
+    pub(super) http: HttpCounts,
+}
+
+/// Sums of what outcomes cost.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct MoneyTotals {
+    /// At the prices in force.
+    pub(super) paid: Sum,
+    /// At realtime prices, for the rows whose paid price is known.
+    pub(super) list: Sum,
+    pub(super) wasted: Sum,
+    pub(super) at_risk: Sum,
+    /// The part of `paid` that earlier runs paid.
+    pub(super) resumed: Sum,
+}
+
+/// One model's share.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct ModelTotals {
+    pub(super) rows: u64,
+    pub(super) usage: Usage,
+    pub(super) usd: Sum,
+    pub(super) unpriced: bool,
+    /// Rows with an outcome from a batch.
+    pub(super) batched: u64,
+    /// Rows that were sent in real time.
+    pub(super) realtime: u64,
+}
+
+/// The rows that failed with one code.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct ErrorTotals {
+    pub(super) count: u64,
+    /// The row of the example: the first in input order.
+    row: u64,
+    /// That row's id and message.
+    pub(super) example: String,
+}
+
+impl Totals {
+    /// Makes the totals of a job of `rows` rows without any outcome.
+    pub fn new(rows: u64) -> Self {
+        Self { rows, ..Self::default() }
+    }
+
+    /// Sets the number of rows, where it is known only at the end.
+    pub const fn set_rows(&mut self, rows: u64) {
+        self.rows = rows;
+    }
+
+    /// Counts the outcome of one row.
+    pub fn add(&mut self, outcome: &Outcome, charge: &Charge) {
+        self.usage += outcome.usage.unwrap_or_default();
+        self.usage += outcome.wasted;
+        self.uncertain += u64::from(outcome.at_risk);
+        self.unmetered += u64::from(charge.priced && charge.total().is_none());
+        self.money.add(charge);
+        // A row that names no model was never sent.
+        if !outcome.model.is_empty() {
+            let model = match self.models.get_mut(&outcome.model) {
+                Some(model) => model,
+                None => self.models.entry(Arc::clone(&outcome.model)).or_default(),
+            };
+            model.add(outcome, charge);
+        }
+        if let Some(error) = &outcome.error {
+            self.failed += 1;
+            self.errors.entry(error.code).or_default().add(outcome, error);
+        } else {
+            self.succeeded += 1;
+            self.reused += u64::from(charge.reused);
+            // The service does not say when it began to work on a row of a batch.
+            if outcome.batch.is_none() {
+                self.latency.add(outcome.latency_ms);
+            }
+        }
+        // An earlier run sent the requests of a reused row.
+        if !charge.reused && outcome.batch.is_none() {
+            self.http.add(outcome);
+        }
+    }
+
+    /// Counts money spent on outcomes that no longer stand for a row: `usage` was paid for and thrown away, `uncertain`
+    /// attempts may have cost up to `at_risk`.
+    pub fn spent(&mut self, model: &str, usage: Usage, paid: Option<Nanos>, at_risk: Option<Nanos>, uncertain: u32) {
+        self.usage += usage;
+        self.money.paid.add(paid);
+        self.money.list.add(paid);
+        self.money.wasted.add(paid);
+        self.money.at_risk.add(at_risk);
+        self.uncertain += u64::from(uncertain);
+        if usage != Usage::default() {
+            let model = self.models.entry(Arc::from(model)).or_default();
+            model.usage += usage;
+            model.usd.add(paid);
+            model.unpriced |= paid.is_none();
+        }
+    }
+
+    /// Counts what the service may bill for `rows` rows without an outcome, sent in a `batch` or one by one.
+    pub fn outstanding(&mut self, rows: u32, at_risk: Option<Nanos>, batch: bool) {
+        self.money.at_risk.add(at_risk);
+        let count = if batch { &mut self.in_batches } else { &mut self.uncertain };
+        *count += u64::from(rows);
+    }
+
+    /// Returns the rows answered so far, those of an earlier run included.
+    pub const fn succeeded(&self) -> u64 {
+        self.succeeded
+    }
+
+    /// Returns the rows that failed so far.
+    pub const fn failed(&self) -> u64 {
+        self.failed
+    }
+
+    /// Returns the codes with which rows failed so far.
+    pub fn failures(&self) -> impl Iterator<Item = ErrorCode> {
+        self.errors.keys().copied()
+    }
+
+    /// Returns the known part of what was paid so far; `None` if nothing is known.
+    pub fn usd(&self) -> Option<Nanos> {
+        self.money.paid.known_part()
+    }
+
+    /// Returns the known part of the most that attempts of unknown fate may have cost so far.
+    pub const fn at_risk(&self) -> Nanos {
+        self.money.at_risk.known
+    }
+
+    /// Returns for each model its rows, tokens, and the known part of what was paid.
+    pub fn by_model(&self) -> impl Iterator<Item = (&str, u64, Usage, Option<Nanos>)> {
+        self.models.iter().map(|(name, model)| (&**name, model.rows, model.usage, model.usd.known_part()))
+    }
+}
+
+impl MoneyTotals {
+    fn add(&mut self, charge: &Charge) {
+        // The wasted part may be known where the answer's own part is not.
+        self.paid.add(charge.paid);
+        self.paid.add(charge.wasted);
+        // A price unknown on one side is left out of both, or "saved" would compare different rows.
+        self.list.add(charge.paid.and(charge.list));
+        self.list.add(charge.wasted);
+        self.wasted.add(charge.wasted);
+        self.at_risk.add(charge.at_risk);
+        if charge.reused {
+            self.resumed.add(charge.paid);
+            self.resumed.add(charge.wasted);
+        }
+    }
+}
+
+impl ModelTotals {
+    fn add(&mut self, outcome: &Outcome, charge: &Charge) {
+        self.rows += 1;
+        self.usage += outcome.usage.unwrap_or_default();
+        self.usage += outcome.wasted;
+        self.usd.add(charge.paid);
+        self.usd.add(charge.wasted);
+        self.unpriced |= !charge.priced && charge.total().is_none();
+        match outcome.batch {
+            Some(_) => self.batched += 1,
+            None => self.realtime += u64::from(outcome.attempts > 0),
+        }
+    }
+}
+
+impl ErrorTotals {
+    fn add(&mut self, outcome: &Outcome, error: &RowError) {
+        if self.count == 0 || outcome.row < self.row {
+            self.row = outcome.row;
+            self.example = format!("{}: {}", outcome.id, error.message);
+        }
+        self.count += 1;
+    }
+}
+
+impl HttpCounts {
+    fn add(&mut self, outcome: &Outcome) {
+        let (attempts, refused) = (u64::from(outcome.attempts), u64::from(outcome.refused));
+        self.sent += attempts;
+        self.rate_limited += refused;
+        self.retried += attempts.saturating_sub(1).saturating_sub(refused);
+    }
+}
