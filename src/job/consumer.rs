@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::error::{Exit, Result};
-use crate::money::Money;
-use crate::money::reservation::Purse;
+use crate::money::reservation::Reservation;
+use crate::money::{Accounts, charge};
 use crate::outcome::Outcome;
 use crate::price::Nanos;
 use crate::realtime::limiter::Hold;
@@ -17,7 +17,6 @@ use crate::realtime::{Event, Shared};
 use crate::results::Ordered;
 use crate::row_set::Bits;
 use crate::store::{Job, JobDb, Ledger};
-use crate::summary::Totals;
 use crate::ui::{Progress, Snapshot, Ui};
 
 /// How long the first outcome of a group waits for company at full speed: a commit then serves some thirty rows. No longer,
@@ -69,10 +68,10 @@ pub struct Consumed<'ctx> {
     pub db: JobDb,
     /// Results that may still lack rows.
     pub ordered: Ordered,
-    /// The fold of all rows whose turn has come.
-    pub totals: Totals,
-    /// What is left in it goes back.
-    pub purse: Option<Purse<'ctx>>,
+    /// The accounts of all rows whose turn has come.
+    pub accounts: Accounts,
+    /// Money to give back at the end.
+    pub reservation: Option<Reservation<'ctx>>,
 }
 
 /// The consumer of one run's events. Lives on its own thread; owns the database, the results, the totals.
@@ -81,10 +80,8 @@ pub struct Consumer<'a, 'ctx> {
     pub db: JobDb,
     /// The results.
     pub ordered: Ordered,
-    /// The fold.
-    pub totals: Totals,
-    /// Prices.
-    pub money: Money,
+    /// The accounts of the job.
+    pub accounts: Accounts,
     /// Rows whose outcome stands already.
     pub reused: Arc<Bits>,
     /// How many of these were answered, and how many failed for good.
@@ -102,7 +99,7 @@ pub struct Consumer<'a, 'ctx> {
     /// This job's entry.
     pub job: &'a mut Job,
     /// Money out of the config file's budgets.
-    pub purse: Option<Purse<'ctx>>,
+    pub reservation: Option<Reservation<'ctx>>,
     /// Spent by earlier runs.
     pub spent: Nanos,
     /// When this run began.
@@ -136,7 +133,8 @@ impl<'ctx> Consumer<'_, 'ctx> {
                 tracing::warn!("{error}");
             }
         }
-        result.map(|()| Consumed { db: self.db, ordered: self.ordered, totals: self.totals, purse: self.purse })
+        let Self { db, ordered, accounts, reservation, .. } = self;
+        result.map(|()| Consumed { db, ordered, accounts, reservation })
     }
 
     fn take_all(&mut self, events: &Receiver<Event>, group: &mut Group) -> Result<()> {
@@ -199,8 +197,8 @@ impl<'ctx> Consumer<'_, 'ctx> {
                 told = Instant::now();
                 self.tell(&counters)?;
             }
-            if let Some(purse) = &mut self.purse
-                && let Some(answer) = purse.serve(draw)?
+            if let Some(reservation) = &mut self.reservation
+                && let Some(answer) = reservation.poll(draw)?
             {
                 self.shared.drawn(answer);
             }
@@ -212,8 +210,8 @@ impl<'ctx> Consumer<'_, 'ctx> {
     }
 
     fn advance(&mut self) -> Result<()> {
-        let (money, totals, reused) = (&mut self.money, &mut self.totals, &self.reused);
-        self.ordered.advance(&self.db, &mut |outcome| money.count(outcome, reused.contains(outcome.row), totals))
+        let (accounts, reused) = (&mut self.accounts, &self.reused);
+        self.ordered.advance(&self.db, &mut |outcome| accounts.add(outcome, reused.contains(outcome.row)))
     }
 
     fn count(&mut self, outcome: &Outcome, counters: &mut Counters) {
@@ -224,7 +222,7 @@ impl<'ctx> Consumer<'_, 'ctx> {
         }
         let usage = outcome.usage.unwrap_or_default();
         counters.tokens += usage.prompt + usage.completion;
-        match self.money.charge(outcome).total() {
+        match charge(outcome, &mut self.accounts.prices).total() {
             Some(cost) => counters.cost += cost,
             None => counters.unpriced = true,
         }
@@ -271,6 +269,6 @@ impl<'ctx> Consumer<'_, 'ctx> {
         let mut job = self.job.clone();
         job.active_ms += u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.ledger.update(&job)?;
-        self.purse.as_mut().map_or(Ok(()), |purse| purse.told(counters.cost))
+        self.reservation.as_mut().map_or(Ok(()), |reservation| reservation.record_spent(counters.cost))
     }
 }

@@ -11,15 +11,15 @@ use crate::check::calibrate;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
-use crate::money::{self, Money, budget};
-use crate::outcome::{ErrorCode, Outcome};
-use crate::price::Nanos;
+use crate::money::{Accounts, Outstanding};
+use crate::outcome::{ErrorCode, Outcome, Transport};
+use crate::price::{Nanos, PriceBook};
 use crate::realtime::{Shared, Stopped};
 use crate::request::Shape;
 use crate::results::Cursor;
 use crate::row_set::Bits;
-use crate::store::{Job, Ledger, State, Store, Transport};
-use crate::summary::{Http, Meta, Summary, Totals};
+use crate::store::{Job, Ledger, State, Store};
+use crate::summary::{Http, Meta, Summary};
 use crate::text;
 
 /// How a run ended.
@@ -114,51 +114,49 @@ impl Closing<'_> {
                 ctx.ui.error(error);
             }
         };
-        let mut purse = None;
+        let mut reservation = None;
         let consumed = consumed.map(|mut consumed| {
-            purse = consumed.purse.take();
+            reservation = consumed.reservation.take();
             consumed
         });
-        let totals = match consumed {
+        let mut accounts = match consumed {
             // Nothing to write is not worth overwriting yesterday's results for.
-            Ok(Consumed { mut db, ordered, mut totals, .. })
+            Ok(Consumed { mut db, ordered, mut accounts, .. })
                 if ending.exit == Exit::Ok || (job.succeeded > 0 && !aborted) =>
             {
                 db.settle_aside()?;
-                let mut money = Money::new(prices());
-                for retired in db.retired()? {
-                    money.retired(&retired, &mut totals);
-                }
-                let mut price = |outcome: &Outcome| money.count(outcome, reused.contains(outcome.row), &mut totals);
+                accounts.add_retired(&db)?;
+                let mut price = |outcome: &Outcome| accounts.add(outcome, reused.contains(outcome.row));
                 let mut open = || Cursor::open(inputs, shape, false);
                 if let Err(error) = ordered.finish(&db, &mut price, (ending.pending, &ending.reason), &mut open) {
                     say(&error);
                     ending = Ending::failed(&error);
                 }
-                totals
+                accounts
             }
             Ok(Consumed { mut db, .. }) => {
                 db.settle_aside()?;
-                money::fold(&db, prices(), job.total, reused)?
+                Accounts::of(&db, prices(), job.total, reused)?
             }
             Err(error) => {
                 say(&error);
                 ending = Ending::failed(&error);
-                let folded = store.open_job(&job.id).and_then(|db| money::fold(&db, prices(), job.total, reused));
-                folded.unwrap_or_else(|_| Totals::new(job.total))
+                let folded = store.open_job(&job.id).and_then(|db| Accounts::of(&db, prices(), job.total, reused));
+                folded.unwrap_or_else(|_| Accounts::new(prices(), job.total))
             }
         };
-        let mut totals = totals;
         // Budgets count what is in batches by the batches themselves, until those are settled.
         let mut in_batches = Nanos::ZERO;
         // Batches beside which it ran, or what could not be written down any more.
         if let Ok(db) = store.open_job(&job.id) {
             let input = || Ok((inputs.clone(), Shape::new(&spec_of(&job)?.params)?));
-            for open in money::outstanding(&db, job.total, &mut Money::new(prices()), input).unwrap_or_default() {
-                in_batches += open.most.filter(|_| open.batch).unwrap_or_default();
-                totals.outstanding(open.rows, open.most, open.batch);
-            }
+            let mut book = PriceBook::new(prices());
+            let outstanding = Outstanding::of_job(&db, job.total, &mut book, input).unwrap_or_default();
+            let batches = outstanding.iter().filter(|requests| requests.transport == Transport::Batch);
+            in_batches = batches.filter_map(|requests| requests.most).sum();
+            accounts.add_outstanding(&outstanding);
         }
+        let totals = &accounts.totals;
         job.succeeded = totals.succeeded();
         job.failed = totals.failed();
         let left = job.total.saturating_sub(job.succeeded + job.failed + awaited);
@@ -182,7 +180,7 @@ impl Closing<'_> {
                 (true, _, _) => State::Partial,
             };
             job.cost = totals.usd();
-            if let Err(error) = budget::record(&job, &totals, ledger) {
+            if let Err(error) = accounts.record(&job, ledger) {
                 tracing::warn!("{error}");
             }
             job.exit = Some(ending.exit.code());
@@ -198,7 +196,7 @@ impl Closing<'_> {
             }
         }
 
-        if let Some(Err(error)) = purse.map(|purse| purse.close(totals.at_risk() - in_batches - at_risk)) {
+        if let Some(Err(error)) = reservation.map(|money| money.release(totals.at_risk() - in_batches - at_risk)) {
             tracing::warn!("{error}");
         }
 

@@ -18,9 +18,10 @@ use crate::check::problems::{self, Deed};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
-use crate::money::exposure::Own;
-use crate::money::reservation::Purse;
-use crate::money::{self, Money, budget};
+use crate::money::Accounts;
+use crate::money::budget::{Remaining, unpriced_error};
+use crate::money::exposure::Requester;
+use crate::money::reservation::Reservation;
 use crate::price::Nanos;
 use crate::realtime::company::Peers;
 use crate::realtime::{self, Budget, Shared, Stopped};
@@ -28,7 +29,7 @@ use crate::request::Shape;
 use crate::results::Cursor;
 use crate::row_set::Bits;
 use crate::store::{JobDb, Ledger, Roster, Store};
-use crate::summary::{Summary, Totals};
+use crate::summary::Summary;
 use crate::text;
 use crate::tokens::Estimator;
 use crate::ui::Results;
@@ -71,9 +72,8 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
     // From here on there is a job.
     job::enter(&mut claimed, &mut source, &checked, &store, &ledger)?;
     let inputs = &source.inputs;
-    let money = Money::new(ctx.settings.prices.clone());
     // What earlier runs threw away comes to this at the end: until then nobody knows which failed rows stand as they are.
-    let totals = Totals::new(checked.rows);
+    let accounts = Accounts::new(ctx.settings.prices.clone(), checked.rows);
     let path = store.job_path(&claimed.job.id);
     let mut awaited = Bits::default();
     if let Some(resumed) = &resumed {
@@ -95,19 +95,19 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
         done.insert(row);
     })?;
     let stood = db.counts()?;
-    let purse = Purse::open(&claimed.job.id, &store, ctx)?;
+    let reservation = Reservation::open(&claimed.job.id, &store, ctx)?;
     let mut at_risk = Nanos::ZERO;
-    if purse.is_some() || plan.max_cost.is_some() {
-        let sums = money::fold(&db, ctx.settings.prices.clone(), checked.rows, &Bits::default())?;
-        at_risk = sums.at_risk();
-        if purse.is_some() {
+    if reservation.is_some() || plan.max_cost.is_some() {
+        let sums = Accounts::of(&db, ctx.settings.prices.clone(), checked.rows, &Bits::default())?;
+        at_risk = sums.totals.at_risk();
+        if reservation.is_some() {
             // From here on what a process that was killed had not told counts as spent, and no longer as what it held.
-            claimed.job.cost = sums.usd().or(claimed.job.cost);
-            budget::record(&claimed.job, &sums, &ledger)?;
+            claimed.job.cost = sums.totals.usd().or(claimed.job.cost);
+            sums.record(&claimed.job, &ledger)?;
         }
-        let spent = if plan.whole_job { money::spent(&sums) } else { Nanos::ZERO };
+        let spent = if plan.whole_job { sums.spent() } else { Nanos::ZERO };
         let limit = plan.max_cost.map(|limit| (limit, spent));
-        plan.options.budget = Some(Budget::new(limit, purse.is_some(), ctx.settings.prices.clone()));
+        plan.options.budget = Some(Budget::new(limit, reservation.is_some(), ctx.settings.prices.clone()));
     }
     ctx.ui.note(&opening(&claimed, &checked, stood, awaited.count(), &plan));
 
@@ -132,8 +132,7 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
     let consumer = Consumer {
         db,
         ordered,
-        totals,
-        money,
+        accounts,
         reused: Arc::clone(&done),
         stood,
         progress: progress.clone(),
@@ -143,7 +142,7 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
         ledger: store.ledger()?,
         spent: claimed.job.cost.unwrap_or(Nanos::ZERO),
         job: &mut claimed.job,
-        purse,
+        reservation,
         started,
     };
     let mut passed = (*done).clone();
@@ -207,13 +206,13 @@ fn refuse(plan: &Plan, checked: &Checked, claimed: &Claimed, store: &Store, ledg
     }
     let unpriced = checked.models.iter().find(|(m, _)| ctx.settings.prices.get(m).is_none_or(|e| e.price.is_none()));
     if let Some((model, _)) = unpriced.filter(|_| !plan.allow_unpriced) {
-        return Err(budget::unpriced_error(model));
+        return Err(unpriced_error(model));
     }
     if !budgets {
         return Ok(());
     }
-    let own = Own { job: &claimed.job.id, ..Own::default() };
-    match ledger.decide(|| budget::left(store, ledger, ctx, own))? {
+    let requester = Requester { job: &claimed.job.id, ..Requester::default() };
+    match ledger.decide(|| Remaining::of_budgets(store, ledger, ctx, requester))? {
         Some(left) if left.amount == Nanos::ZERO && left.returning == Nanos::ZERO => {
             Err(Error::new(Exit::Budget, format!("nothing is left of {}; nothing was sent", left.what))
                 .hint("then the same command goes on; or raise the budget in the config file"))

@@ -18,6 +18,11 @@ impl Nanos {
     /// Nothing.
     pub const ZERO: Self = Self(0);
 
+    /// `count` times this amount.
+    pub fn times(self, count: u32) -> Self {
+        Self(self.0 * i128::from(count))
+    }
+
     /// The amount as people read it: cents from a dollar on (`$1,012.40`), below that two significant digits
     /// down to a millionth (`$0.0031`). An amount that is not zero never reads as zero: `<$0.000001`.
     pub fn human(self) -> String {

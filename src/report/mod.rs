@@ -13,9 +13,9 @@ use crate::batch::line;
 use crate::batch::lines::Lines;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Inputs, Source};
-use crate::money::{Money, outstanding};
-use crate::outcome::{ErrorCode, Outcome, Usage};
-use crate::price::{Nanos, Table};
+use crate::money::{Outstanding, RetiredCost, charge};
+use crate::outcome::{ErrorCode, Outcome, Transport, Usage};
+use crate::price::{Nanos, PriceBook, Table};
 use crate::report::details::Details;
 use crate::report::read::Body;
 use crate::request::Shape;
@@ -56,14 +56,15 @@ impl Folded {
 
 /// A job's rows, and what is outstanding; `input`: where the rows can be read again.
 pub fn of_job(db: &JobDb, prices: Table, rows: u64, input: impl FnOnce() -> Result<(Inputs, Shape)>) -> Result<Folded> {
-    let mut money = Money::new(prices);
+    let mut prices = PriceBook::new(prices);
     let mut folded = Folded::new(rows);
     for retired in db.retired()? {
-        let (paid, at_risk) = money.retired(&retired, &mut folded.totals);
-        folded.details.spent(&retired.model, retired.all_usage(), paid, at_risk);
+        let cost = RetiredCost::of(&retired, &mut prices);
+        cost.add_to(&mut folded.totals);
+        folded.details.spent(&retired.model, retired.all_usage(), cost.paid, cost.at_risk);
     }
-    for open in outstanding(db, rows, &mut money, input)? {
-        folded.totals.outstanding(open.rows, open.most, open.batch);
+    for open in Outstanding::of_job(db, rows, &mut prices, input)? {
+        folded.totals.outstanding(open.rows, open.most, open.transport == Transport::Batch);
         if !open.model.is_empty() {
             folded.details.spent(&open.model, Usage::default(), Some(Nanos::ZERO), open.most);
         }
@@ -74,7 +75,7 @@ pub fn of_job(db: &JobDb, prices: Table, rows: u64, input: impl FnOnce() -> Resu
         let Some(last) = page.last() else { return Ok(folded) };
         next = last.row + 1;
         for outcome in &page {
-            let charge = money.charge(outcome);
+            let charge = charge(outcome, &mut prices);
             let body = outcome.body.as_deref().map(|text| (Body::of(text), text));
             folded.add(outcome, &charge, body.as_ref().map(|(body, text)| (body, *text)));
         }
@@ -87,7 +88,7 @@ pub fn time_of(job: &Job, batches: &[BatchJob]) -> Option<Duration> {
     if batches.is_empty() {
         return Some(Duration::from_millis(job.active_ms));
     }
-    if job.transport == crate::store::Transport::Realtime {
+    if job.transport == Transport::Realtime {
         return None;
     }
     let time = |text: &Option<String>| text.as_deref()?.parse::<jiff::Timestamp>().ok();
@@ -112,7 +113,7 @@ pub struct Read {
 /// 66 if one cannot be read, 65 if one holds not one result line.
 pub fn of_files(files: &[String], prices: Table, batch: bool) -> Result<Read> {
     let mut read =
-        Reading { money: Money::new(prices), folded: Folded::new(0), batch, rows: 0, ids: HashSet::default() };
+        Reading { prices: PriceBook::new(prices), folded: Folded::new(0), batch, rows: 0, ids: HashSet::default() };
     let mut warnings = Vec::new();
     let mut again = None;
     for file in files {
@@ -170,7 +171,7 @@ fn unreadable(shown: &str, error: std::io::Error) -> Error {
 }
 
 struct Reading {
-    money: Money,
+    prices: PriceBook,
     folded: Folded,
     batch: bool,
     rows: u64,
@@ -202,7 +203,7 @@ impl Reading {
         let priced = self.batch.then_some(0);
         let mut outcome =
             Outcome { error: reading.error, status: reading.status, usage: reading.usage, batch: priced, ..row };
-        let charge = self.money.charge(&outcome);
+        let charge = charge(&outcome, &mut self.prices);
         // Like an answer of a batch in that nobody knows how long it took.
         outcome.batch = Some(0);
         self.folded.add(&outcome, &charge, body.as_ref().map(|(body, text)| (body, *text)));
@@ -216,7 +217,7 @@ impl Reading {
         // Only an answer of a batch took no time.
         let in_batch = self.batch || (outcome.ok() && outcome.latency_ms == 0);
         outcome.batch = in_batch.then_some(0);
-        let charge = self.money.charge(&outcome);
+        let charge = charge(&outcome, &mut self.prices);
         self.folded.add(
             &outcome,
             &charge,

@@ -3,16 +3,16 @@
 //! Directories are 0700 and files 0600 under any umask. One process writes a job at a time, held to that by a kernel lock
 //! that dies with its holder; readers never wait.
 
+pub mod answer_files;
 pub mod batches;
 mod calibration;
-mod held;
+mod exposure_cache;
 pub mod job;
-pub mod kept;
 pub mod ledger;
 mod lock;
 mod open;
 mod remap;
-mod reserve;
+mod reservations;
 mod roster;
 mod spend;
 pub mod unsent;
@@ -24,16 +24,17 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-pub use batches::{BatchJob, Place, Step};
+pub use crate::outcome::Transport;
+pub use batches::{BatchJob, BodyPlace, Step};
 pub use calibration::ModelEstimates;
-pub use held::Held;
+pub use exposure_cache::CachedExposure;
 pub use job::JobDb;
-pub use ledger::{Job, Ledger, State, Transport};
+pub use ledger::{Job, Ledger, State};
 pub use lock::{Lock, Turn};
 use open::{damaged, open_db};
-pub use reserve::{Reserve, Standing};
+pub use reservations::{ReservationState, ReservedMoney};
 pub use roster::Roster;
-pub use spend::{DayLine, Spent};
+pub use spend::{DayLine, Payer, Spent};
 
 /// How files with standard input are called until they have a job.
 const SPOOL: (&str, &str) = ("input-", ".tmp");

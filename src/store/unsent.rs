@@ -3,16 +3,11 @@
 //! What they may cost stays set aside as long as that process lives, which it says by a lock beside the job's. For others
 //! the job is in use all the same; only `cancel` gets past, since what it leaves costs nothing.
 
-use super::{BatchJob, Job, Lock, Step, Store, Turn};
+use super::{BatchJob, Job, Lock, Store, Turn};
 use crate::error::Result;
 
 fn name(job: &str) -> String {
     format!("unsent-{job}")
-}
-
-/// Whether the service has not been asked to create it.
-pub const fn is_unsent(batch: &BatchJob) -> bool {
-    matches!(batch.step, Step::Planned | Step::Uploaded)
 }
 
 /// Says, until it is dropped, that this process lives to send what is unsent of `job`; `None`: another one says so now.
@@ -27,7 +22,7 @@ pub fn has_claimant(store: &Store, job: &str) -> bool {
 
 /// Whether a process waits to send some of these `batches` of `job`.
 pub fn is_claimed(store: &Store, job: &str, batches: &[BatchJob]) -> bool {
-    batches.iter().any(is_unsent) && has_claimant(store, job)
+    batches.iter().any(BatchJob::is_unsent) && has_claimant(store, job)
 }
 
 /// The same of a job as the store has it.

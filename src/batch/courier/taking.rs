@@ -11,7 +11,7 @@ use crate::api::batches::Batch;
 use crate::api::error::{Class, Fault};
 use crate::api::is_id;
 use crate::error::{Error, Exit, Result};
-use crate::store::kept::{answers_name, failures_name};
+use crate::store::answer_files::{answers_name, failures_name};
 use crate::store::{BatchJob, Step};
 
 /// Small calls under way at once.

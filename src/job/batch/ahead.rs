@@ -10,7 +10,7 @@ use crate::batch::join::{Joined, Side};
 use crate::error::Result;
 use crate::outcome::Outcome;
 use crate::results::ReadBack;
-use crate::store::{JobDb, Place};
+use crate::store::{BodyPlace, JobDb};
 
 /// Outcomes read at a time.
 const CHUNK: u32 = 128;
@@ -21,8 +21,8 @@ const WAITING: usize = 2;
 const MOST: usize = 48 << 20;
 
 /// Where the store has the body of what was joined.
-pub(super) fn place_of(joined: &Joined) -> Option<Place> {
-    joined.place.map(|p| Place { errors: p.side == Side::Errors, at: p.at, len: p.len })
+pub(super) fn place_of(joined: &Joined) -> Option<BodyPlace> {
+    joined.place.map(|p| BodyPlace { errors: p.side == Side::Errors, at: p.at, len: p.len })
 }
 
 /// What this process has collected itself: it is in the store, and need not be read back from there.

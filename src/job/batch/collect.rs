@@ -166,7 +166,7 @@ impl Work<'_> {
 
     /// What was downloaded, told apart.
     fn content(&self, batch: &BatchJob) -> Vec<Option<blake3::Hash>> {
-        use crate::store::kept::{answers_name, failures_name};
+        use crate::store::answer_files::{answers_name, failures_name};
         let hash = |path: &Path| {
             let mut hasher = blake3::Hasher::new();
             hasher.update_reader(std::fs::File::open(path).ok()?).ok()?;

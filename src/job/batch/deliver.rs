@@ -7,16 +7,13 @@ use super::Work;
 use super::ahead::{Ahead, Fresh};
 use crate::check::calibrate;
 use crate::error::{Exit, Result};
-use crate::money::Money;
-use crate::money::budget;
-use crate::money::outstanding;
+use crate::money::{Accounts, Outstanding};
 use crate::outcome::ErrorCode;
 use crate::price::Nanos;
 use crate::request::Shape;
 use crate::results::Cursor;
 use crate::results::{Delivery, Outputs};
 use crate::row_set::Bits;
-use crate::store::unsent::is_unsent;
 use crate::store::{BatchJob, JobDb, State};
 use crate::summary::{Meta, Summary, Totals};
 use crate::text;
@@ -41,33 +38,33 @@ impl Work<'_> {
     pub fn open_batches(&self) -> Result<(usize, usize)> {
         let batches = self.courier.db.borrow().batches()?;
         let open = batches.iter().filter(|batch| batch.is_open());
-        let unsent = open.clone().filter(|batch| is_unsent(batch));
+        let unsent = open.clone().filter(|batch| batch.is_unsent());
         Ok((open.clone().count(), unsent.count()))
     }
 
     /// Writes down what the job has come to, for who does not write results now.
     pub fn account(&mut self) -> Result<()> {
-        let totals = {
-            let db = self.courier.db.borrow();
-            let prices = self.ctx.settings.prices.clone();
-            crate::money::fold(&db, prices, self.job.total, &Bits::default())?
-        };
-        self.job.cost = totals.usd();
+        let accounts = self.accounts()?;
+        self.job.cost = accounts.totals.usd();
         self.tell_ledger(false)?;
-        budget::record(&self.job, &totals, &self.ledger)
+        accounts.record(&self.job, &self.ledger)
     }
 
     /// What was paid so far, and may have been billed; the known part.
     pub fn spent(&self) -> Result<Nanos> {
-        let db = self.courier.db.borrow();
+        Ok(self.accounts()?.spent())
+    }
+
+    /// The accounts of all outcomes so far.
+    fn accounts(&self) -> Result<Accounts> {
         let prices = self.ctx.settings.prices.clone();
-        let totals = crate::money::fold(&db, prices, self.job.total, &Bits::default())?;
-        Ok(crate::money::spent(&totals))
+        Accounts::of(&self.courier.db.borrow(), prices, self.job.total, &Bits::default())
     }
 
     /// The same at realtime alone.
     pub fn spent_at_realtime(&self) -> Result<Nanos> {
-        crate::money::at_realtime(&self.courier.db.borrow(), self.ctx.settings.prices.clone())
+        let prices = self.ctx.settings.prices.clone();
+        Ok(Accounts::of_realtime(&self.courier.db.borrow(), prices)?.spent())
     }
 
     /// Rows without an outcome that no batch is to answer.
@@ -87,18 +84,14 @@ impl Work<'_> {
     pub fn deliver(mut self, outputs: Outputs, flat: bool, began: Instant) -> Result<(Summary, Exit)> {
         self.progress.phase("writing results");
         let total = self.job.total;
-        let mut totals = Totals::new(total);
-        let mut money = Money::new(self.ctx.settings.prices.clone());
+        let mut accounts = Accounts::new(self.ctx.settings.prices.clone(), total);
         let shape = Arc::new(Shape::new(&self.spec.params)?);
         let cursor = if flat { Some(Cursor::open(&self.inputs()?, &shape, true)?) } else { None };
         let db = self.courier.db.borrow();
-        for retired in db.retired()? {
-            money.retired(&retired, &mut totals);
-        }
+        accounts.add_retired(&db)?;
         let input = || Ok((self.inputs()?, Shape::new(&self.spec.params)?));
-        for open in outstanding(&db, total, &mut money, input)? {
-            totals.outstanding(open.rows, open.most, open.batch);
-        }
+        let outstanding = Outstanding::of_job(&db, total, &mut accounts.prices, input)?;
+        accounts.add_outstanding(&outstanding);
         let counts = self.counts()?;
         let fresh = self.fresh.take().filter(|fresh| fresh.is_all(counts.succeeded + counts.failed));
         let mut done = Bits::new(total);
@@ -114,7 +107,7 @@ impl Work<'_> {
         } else {
             "not answered yet".to_owned()
         };
-        let mut price = |outcome: &crate::outcome::Outcome| money.count(outcome, false, &mut totals);
+        let mut price = |outcome: &crate::outcome::Outcome| accounts.add(outcome, false);
         let mut open_cursor = || Cursor::open(&self.inputs()?, &shape, false);
         drop(db);
         let path = self.store.job_path(&self.job.id);
@@ -129,7 +122,8 @@ impl Work<'_> {
         });
         self.progress.finish();
         written?;
-        let exit = self.verdict(&batches, &totals);
+        let totals = &accounts.totals;
+        let exit = self.verdict(&batches, totals);
         self.job.cost = totals.usd();
         self.job.exit = Some(exit.0.code());
         // What was sent at realtime on the way is a part of it; a report says the same later.
@@ -139,7 +133,7 @@ impl Work<'_> {
         }
         self.job.delivered |= open == 0;
         let state = self.tell_ledger(false)?;
-        budget::record(&self.job, &totals, &self.ledger)?;
+        accounts.record(&self.job, &self.ledger)?;
         let passes = totals.failures().any(|code| !code.is_permanent());
         let mut summary = totals.summary(&self.meta(state, passes, exit));
         if open == 0 {
@@ -160,9 +154,8 @@ impl Work<'_> {
 
     /// How a command ends that has looked at the whole job, and why.
     pub fn verdict_now(&self) -> Result<(Exit, String)> {
-        let db = self.courier.db.borrow();
-        let totals = crate::money::fold(&db, self.ctx.settings.prices.clone(), self.job.total, &Bits::default())?;
-        Ok(self.verdict(&db.batches()?, &totals))
+        let accounts = self.accounts()?;
+        Ok(self.verdict(&self.courier.db.borrow().batches()?, &accounts.totals))
     }
 
     /// The same, from what is at hand.

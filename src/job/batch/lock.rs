@@ -7,7 +7,7 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::spec::{Spec, spec_of};
 use crate::store::unsent;
-use crate::store::{Job, Store, Turn};
+use crate::store::{BatchJob, Job, Store, Turn};
 use crate::ui::Results;
 
 impl<'a> Work<'a> {
@@ -89,7 +89,7 @@ impl<'a> Work<'a> {
 
     /// The same, and what was admitted and is still to be sent stays claimed meanwhile.
     pub fn leave(&mut self, submitting: bool) -> Result<()> {
-        let unsent = submitting && self.courier.db.borrow().batches()?.iter().any(unsent::is_unsent);
+        let unsent = submitting && self.courier.db.borrow().batches()?.iter().any(BatchJob::is_unsent);
         if !unsent {
             self.claim = None;
         } else if self.claim.is_none() {

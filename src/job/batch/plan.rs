@@ -8,10 +8,8 @@ use super::Work;
 use crate::check::{CheckOptions, Checked};
 use crate::error::Result;
 use crate::input::Inputs;
-use crate::money::Money;
-use crate::money::worst::Worst;
-use crate::outcome::{ErrorCode, Fingerprint, Outcome, Usage};
-use crate::price::Nanos;
+use crate::outcome::{ErrorCode, Fingerprint, Outcome, Transport, Usage};
+use crate::price::{Nanos, PriceBook};
 use crate::request::Shape;
 use crate::request::batch_line::Limits;
 use crate::split::stage::Stage;
@@ -48,10 +46,9 @@ impl Work<'_> {
             let path: PathBuf = dir.join(name(number));
             stage.open(path)
         };
-        let mut money = Money::new(self.ctx.settings.prices.clone());
+        let mut prices = PriceBook::new(self.ctx.settings.prices.clone());
         let mut estimate = Some(Nanos::ZERO);
         let mut priced = Nanos::ZERO;
-        let mut worst = Worst::new(self.ctx.settings.prices.clone(), true);
         let mut most: HashMap<u32, Option<Nanos>> = HashMap::new();
         let mut waiting = 0;
         // Rows that cannot be sent are outcomes at once; a retry leaves them as they are.
@@ -73,8 +70,8 @@ impl Work<'_> {
                     // The bound on prompt tokens is about twice what they come to.
                     let about = Usage { prompt: reserve.prompt / 2, completion: reserve.completion };
                     let sum = most.entry(shard).or_insert(Some(Nanos::ZERO));
-                    *sum = sum.zip(worst.of(model, reserve)).map(|(sum, cost)| sum + cost);
-                    let cost = money.cost(model, true, about);
+                    *sum = sum.zip(prices.most(model, Transport::Batch, reserve, 1)).map(|(sum, cost)| sum + cost);
+                    let cost = prices.cost(model, Transport::Batch, about);
                     estimate = estimate.zip(cost).map(|(sum, cost)| sum + cost);
                     priced += cost.unwrap_or_default();
                 }

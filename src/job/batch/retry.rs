@@ -8,15 +8,13 @@ use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
 use crate::job::resume;
 use crate::job::spec::describe;
-use crate::money::Money;
-use crate::money::budget;
-use crate::money::exposure::Own;
-use crate::money::worst::Worst;
-use crate::outcome::Usage;
-use crate::price::{Nanos, Table};
+use crate::money::budget::{Remaining, admit};
+use crate::money::exposure::Requester;
+use crate::outcome::{Transport, Usage};
+use crate::price::{Nanos, PriceBook, Table};
 use crate::request::{Endpoint, Shape};
 use crate::row_set::Bits;
-use crate::store::{Standing, Step};
+use crate::store::{Payer, ReservationState, Step};
 use crate::tokens::{self, Estimator};
 
 /// Rows to be sent again, and what that may cost.
@@ -114,16 +112,16 @@ impl Work<'_> {
     /// # Errors
     /// 5 if it could cost more than is left, 2 if a price is not known.
     pub fn admit_again(&self, again: &Again, max_cost: Option<Nanos>, allow_unpriced: bool) -> Result<i64> {
-        budget::admit(again.most, budget::limit(max_cost).as_ref(), allow_unpriced, &again.unpriced)?;
+        admit(again.most, Remaining::of_max_cost(max_cost).as_ref(), allow_unpriced, &again.unpriced)?;
         self.ledger.decide(|| {
-            let own = Own { job: &self.job.id, ..Own::default() };
-            let left = budget::left(&self.store, &self.ledger, self.ctx, own)?;
-            budget::admit(again.most, left.as_ref(), allow_unpriced, &again.unpriced)?;
+            let requester = Requester { job: &self.job.id, ..Requester::default() };
+            let left = Remaining::of_budgets(&self.store, &self.ledger, self.ctx, requester)?;
+            admit(again.most, left.as_ref(), allow_unpriced, &again.unpriced)?;
             let day = jiff::Zoned::now().date().to_string();
-            let whose = (self.job.id.as_str(), self.ctx.settings.sandbox);
+            let payer = Payer { job: &self.job.id, sandbox: self.ctx.settings.sandbox };
             let most = again.most.unwrap_or(Nanos::ZERO);
-            self.ledger.admitted(&self.job.id, most)?;
-            self.ledger.reserve(whose, &day, most, Standing::Held)
+            self.ledger.admit_batches(&self.job.id, most)?;
+            self.ledger.reserve(payer, &day, most, ReservationState::Active)
         })
     }
 
@@ -144,7 +142,7 @@ impl Work<'_> {
         db.commit(true)?;
         drop(db);
         // From here on they count themselves.
-        self.ledger.set_reserve(reserve, Nanos::ZERO, Standing::AtRisk)?;
+        self.ledger.set_reservation(reserve, Nanos::ZERO, ReservationState::AtRisk)?;
         self.job.delivered = false;
         self.ledger.update(&self.job)
     }
@@ -164,7 +162,8 @@ impl Again {
     }
 
     pub(super) fn price(&mut self, inputs: &Inputs, shape: &Shape, batch: bool, table: &Table) -> Result<()> {
-        let (mut money, mut worst) = (Money::new(table.clone()), Worst::new(table.clone(), batch));
+        let mut prices = PriceBook::new(table.clone());
+        let transport = if batch { Transport::Batch } else { Transport::Realtime };
         let options = CheckOptions { max_problems: 0, ..CheckOptions::default() };
         let look = |draft: &crate::request::Draft<'_>| -> (Arc<str>, Usage, u64) {
             let usage = Usage {
@@ -175,10 +174,10 @@ impl Again {
         };
         check::check_with(inputs, shape, &options, &look, &mut |row, found| {
             let Some((model, about, bound)) = found.filter(|_| self.rows.binary_search(&row).is_ok()) else { return };
-            let cost = money.cost(&model, batch, about);
+            let cost = prices.cost(&model, transport, about);
             self.cost = self.cost.zip(cost).map(|(sum, cost)| sum + cost);
             self.priced += cost.unwrap_or_default();
-            let most = worst.of(&model, Usage { prompt: bound, ..about });
+            let most = prices.most(&model, transport, Usage { prompt: bound, ..about }, 1);
             if most.is_none() {
                 self.unpriced = model.to_string();
             }

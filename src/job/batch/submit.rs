@@ -12,11 +12,10 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::Format;
 use crate::job::spec::{Spec, describe};
-use crate::money::budget;
-use crate::money::exposure::Own;
+use crate::money::budget::{Remaining, admit, unpriced_error};
+use crate::money::exposure::Requester;
 use crate::price::Nanos;
 use crate::request::Params;
-use crate::store::unsent::is_unsent;
 use crate::store::{BatchJob, Job, Ledger, State, Step, Store, Transport, Turn};
 use crate::text;
 use crate::ui::Results;
@@ -235,7 +234,7 @@ impl Work<'_> {
             let bounded = order.max_cost.is_some() || self.ctx.settings.budget.is_set();
             if beside.most.is_none() && bounded && !order.allow_unpriced {
                 self.unplan()?;
-                return Err(budget::unpriced_error(&beside.unpriced));
+                return Err(unpriced_error(&beside.unpriced));
             }
             self.job.estimate = self.job.estimate.zip(beside.cost).map(|(batch, realtime)| batch + realtime);
             self.priced += beside.priced;
@@ -258,22 +257,22 @@ impl Work<'_> {
     /// 5 if it could cost more than is left, 2 if a price is not known.
     pub fn admit_unsent(&self, max_cost: Option<Nanos>, allow_unpriced: bool) -> Result<()> {
         let mut unsent = self.courier.db.borrow().batches()?;
-        unsent.retain(is_unsent);
+        unsent.retain(BatchJob::is_unsent);
         if unsent.is_empty() {
             return Ok(());
         }
         let most = unsent.iter().try_fold(Nanos::ZERO, |sum, batch| Some(sum + batch.most?));
         let unpriced =
             unsent.iter().find(|batch| batch.most.is_none()).map_or_else(String::new, |batch| batch.model.clone());
-        budget::admit(most, budget::limit(max_cost).as_ref(), allow_unpriced, &unpriced)?;
+        admit(most, Remaining::of_max_cost(max_cost).as_ref(), allow_unpriced, &unpriced)?;
         self.ledger.decide(|| {
-            let own = Own { job: &self.job.id, ..Own::default() };
-            let left = budget::left(&self.store, &self.ledger, self.ctx, own)?;
+            let requester = Requester { job: &self.job.id, ..Requester::default() };
+            let left = Remaining::of_budgets(&self.store, &self.ledger, self.ctx, requester)?;
             // What was admitted before counts as in flight already.
             let counted: Nanos = unsent.iter().filter(|batch| batch.admitted).filter_map(|batch| batch.most).sum();
-            let left = left.map(|left| budget::Left { amount: left.amount + counted, ..left });
-            budget::admit(most, left.as_ref(), allow_unpriced, &unpriced)?;
-            self.ledger.admitted(&self.job.id, most.unwrap_or(Nanos::ZERO))?;
+            let left = left.map(|left| Remaining { amount: left.amount + counted, ..left });
+            admit(most, left.as_ref(), allow_unpriced, &unpriced)?;
+            self.ledger.admit_batches(&self.job.id, most.unwrap_or(Nanos::ZERO))?;
             let mut db = self.courier.db.borrow_mut();
             for batch in unsent.iter_mut().filter(|batch| !batch.admitted) {
                 batch.admitted = true;

@@ -118,15 +118,20 @@ pub struct BatchJob {
 }
 
 impl BatchJob {
-    /// Whether its rows still wait for an end.
+    /// Returns whether its rows still wait for an outcome.
     pub fn is_open(&self) -> bool {
         self.step != Step::Settled
+    }
+
+    /// Returns whether llbatch has not asked the service to create it yet.
+    pub const fn is_unsent(&self) -> bool {
+        matches!(self.step, Step::Planned | Step::Uploaded)
     }
 }
 
 /// Where in a batch's files a body stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct BodyPlace {
     /// In the file of failures, not in that of answers.
     pub errors: bool,
     /// From this byte on.
@@ -170,8 +175,8 @@ impl JobDb {
     }
 
     /// The body at a place of a batch's files.
-    pub fn body(&self, batch: u32, place: Place) -> Result<Box<str>> {
-        self.kept.body(batch, place)
+    pub fn body(&self, batch: u32, place: BodyPlace) -> Result<Box<str>> {
+        self.answers.body(batch, place)
     }
 }
 

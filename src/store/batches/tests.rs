@@ -1,7 +1,7 @@
 use super::*;
 use crate::outcome::{ErrorCode, Fingerprint, Outcome, Usage};
+use crate::store::answer_files::{answers_name, failures_name};
 use crate::store::job::tests::{db, outcome};
-use crate::store::kept::{answers_name, failures_name};
 
 pub(in crate::store) fn batch(number: u32) -> BatchJob {
     serde_json::from_value(serde_json::json!({
@@ -47,7 +47,7 @@ fn an_answer_like_all_others_is_read_back_as_any_other() {
         change(&mut other);
         rows.push(other);
     }
-    let place = Place { errors: true, at: 0, len: 2 };
+    let place = BodyPlace { errors: true, at: 0, len: 2 };
     let stored: Vec<_> = rows.iter().map(|o| Outcome { body: None, ..o.clone() }).collect();
     db.put_joined(stored.iter().map(|outcome| (outcome, Some(place)))).unwrap();
     // Without a place it has no body, and must not get one.
@@ -76,7 +76,7 @@ fn rows_are_asked_in_several_batches_and_answered_in_one() {
     let mut answered = outcome(2, 2, true);
     answered.body = None;
     answered.batch = Some(2);
-    db.put_joined([(&answered, Some(Place { errors: false, at: 2, len: 7 }))]).unwrap();
+    db.put_joined([(&answered, Some(BodyPlace { errors: false, at: 2, len: 7 }))]).unwrap();
     db.commit(true).unwrap();
     let read = db.outcomes(1, 10).unwrap();
     assert_eq!((read[0].batch, read[0].body.as_deref()), (Some(2), Some("{\"a\":1}")));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use super::kept::Kept;
+use super::answer_files::AnswerFiles;
 use super::{damaged, open_db};
 use crate::error::Result;
 pub(super) use retired::RETIRED;
@@ -23,7 +23,7 @@ pub struct JobDb {
     db: Connection,
     path: PathBuf,
     writing: bool,
-    pub(super) kept: Kept,
+    pub(super) answers: AnswerFiles,
 }
 
 /// What format 1 lacked; whole tables are made by the schema.
@@ -37,7 +37,7 @@ impl JobDb {
         let db = open_db(path, include_str!("job.sql"), UPGRADE)?;
         db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(|e| damaged(path, &e))?;
         db.set_prepared_statement_cache_capacity(32);
-        Ok(Self { db, kept: Kept::new(path), path: path.to_owned(), writing: false })
+        Ok(Self { db, answers: AnswerFiles::new(path), path: path.to_owned(), writing: false })
     }
 
     /// Moves the log into the database as far as nobody is in the way. The last to close the database does so at the latest.

@@ -7,7 +7,7 @@ use rusqlite::{CachedStatement, Row, params};
 use crate::error::Result;
 use crate::outcome::{ErrorCode, Fingerprint, Outcome, RowError, Usage};
 use crate::store::JobDb;
-use crate::store::batches::Place;
+use crate::store::batches::BodyPlace;
 
 const COLUMNS: &str = "row, fp, id, model, code, message, status, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, latency_ms, batch";
 
@@ -23,7 +23,7 @@ fn is_plain(outcome: &Outcome) -> bool {
 /// An outcome, its columns in their order.
 const INSERT: &str = "INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
 
-fn insert(statement: &mut CachedStatement<'_>, outcome: &Outcome, place: Option<Place>) -> rusqlite::Result<usize> {
+fn insert(statement: &mut CachedStatement<'_>, outcome: &Outcome, place: Option<BodyPlace>) -> rusqlite::Result<usize> {
     statement.execute(params![
         outcome.row.cast_signed(),
         &outcome.fingerprint.0[..],
@@ -64,7 +64,7 @@ impl JobDb {
 
     /// Writes the outcomes of rows of a batch, their bodies perhaps left at places of the batch's files. Commits with the
     /// open group.
-    pub fn put_joined<'a>(&mut self, joined: impl IntoIterator<Item = (&'a Outcome, Option<Place>)>) -> Result<()> {
+    pub fn put_joined<'a>(&mut self, joined: impl IntoIterator<Item = (&'a Outcome, Option<BodyPlace>)>) -> Result<()> {
         self.begin()?;
         self.run(|db| {
             let mut any = db.prepare_cached(INSERT)?;
@@ -146,7 +146,7 @@ impl JobDb {
                 let place = match row.get::<_, Option<bool>>(19)? {
                     None => None,
                     Some(errors) => {
-                        Some(Place { errors, at: row.get::<_, i64>(20)?.cast_unsigned(), len: row.get(21)? })
+                        Some(BodyPlace { errors, at: row.get::<_, i64>(20)?.cast_unsigned(), len: row.get(21)? })
                     }
                 };
                 Ok((outcome, place))
@@ -156,7 +156,7 @@ impl JobDb {
         .into_iter()
         .map(|(mut outcome, place)| {
             if let (Some(batch), Some(place)) = (outcome.batch, place) {
-                outcome.body = Some(self.kept.body(batch, place)?);
+                outcome.body = Some(self.answers.body(batch, place)?);
             }
             Ok(outcome)
         })

@@ -2,26 +2,8 @@
 
 use rusqlite::Row;
 
+use crate::outcome::Transport;
 use crate::price::Nanos;
-
-/// How a job is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
-    /// Requests in flight now.
-    Realtime,
-    /// Together batch jobs.
-    Batch,
-}
-
-impl Transport {
-    /// As it stands in JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Realtime => "realtime",
-            Self::Batch => "batch",
-        }
-    }
-}
 
 /// Where a job is (contract, `status --json`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

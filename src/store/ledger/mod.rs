@@ -9,8 +9,9 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::{damaged, open_db};
 use crate::error::{Error, Exit, Result};
+use crate::outcome::Transport;
 use entry::{COLUMNS, nanos, read};
-pub use entry::{Job, State, Transport};
+pub use entry::{Job, State};
 
 /// The open index.
 #[derive(Debug)]
