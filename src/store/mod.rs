@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 pub use crate::outcome::Transport;
-pub use batches::{BatchJob, BodyPlace, Step};
+pub use batches::{Asked, BatchJob, BodyPlace, Step};
 pub use calibration::ModelEstimates;
 pub use exposure_cache::CachedExposure;
 pub use job::JobDb;

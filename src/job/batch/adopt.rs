@@ -11,7 +11,7 @@ use crate::input::{Format, Inputs};
 use crate::job::spec::{Spec, describe, spec_of};
 use crate::outcome::{ErrorCode, Outcome, Usage};
 use crate::request::{Endpoint, Params, Shape, answer_bound};
-use crate::store::{BatchJob, Job, Ledger, Step, Store, Transport};
+use crate::store::{Asked, BatchJob, Job, Ledger, Step, Store, Transport};
 use crate::ui::Results;
 
 /// The job that `name` means: one of the index, the one that has this Together batch, or a new one for a batch that
@@ -126,7 +126,8 @@ impl Work<'_> {
                 let prompt = crate::tokens::bound(&request.body);
                 let reserve =
                     Usage { prompt, completion: answer_bound(&request.body, request.max_tokens).unwrap_or(0) };
-                db.ask(1, row, &request.id, None, request.fingerprint, reserve)
+                let fingerprint = request.fingerprint;
+                db.ask(1, &Asked { row, id: &request.id, wire: None, fingerprint, reserve })
             } else {
                 let id = crate::request::generated_id(row).into();
                 let why = "not a line that a batch can answer";
@@ -144,15 +145,8 @@ impl Work<'_> {
             endpoint: batch.endpoint.clone().unwrap_or_default(),
             rows: asked,
             bytes: batch.file_size_bytes.unwrap_or(0),
-            sha256: String::new(),
-            name: String::new(),
             step: Step::Submitted,
             file_id: batch.input_file_id.clone(),
-            others: Vec::new(),
-            begun_at: None,
-            begun_there: None,
-            tries: 0,
-            account: None,
             id: Some(batch.id.clone()),
             status: Some(batch.status.as_str().to_owned()),
             progress: batch.progress,
@@ -162,13 +156,9 @@ impl Work<'_> {
             deadline: batch.job_deadline.clone(),
             created_at: batch.created_at.clone(),
             completed_at: batch.completed_at.clone(),
-            most: None,
             admitted: true,
-            cancel: false,
             ended: batch.status.is_final(),
-            unknown_since: None,
-            unknown_times: 0,
-            broken: None,
+            ..BatchJob::default()
         })?;
         db.commit(true)?;
         drop(db);

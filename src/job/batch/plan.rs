@@ -14,7 +14,7 @@ use crate::request::Shape;
 use crate::request::batch_line::Limits;
 use crate::split::stage::Stage;
 use crate::split::{Opened, Placed, Split, SplitOptions, split};
-use crate::store::{BatchJob, Step};
+use crate::store::{Asked, BatchJob};
 
 /// Rows written to the database at a time.
 const GROUP: u64 = 65_536;
@@ -66,7 +66,7 @@ impl Work<'_> {
             match placed {
                 Placed::Row { row, shard, id, wire, fingerprint, model, reserve } => {
                     each(Some((id, fingerprint)));
-                    db.ask(shard, row, id, wire, fingerprint, reserve)?;
+                    db.ask(shard, &Asked { row, id, wire, fingerprint, reserve })?;
                     // The bound on prompt tokens is about twice what they come to.
                     let about = Usage { prompt: reserve.prompt / 2, completion: reserve.completion };
                     let sum = most.entry(shard).or_insert(Some(Nanos::ZERO));
@@ -110,29 +110,8 @@ impl Work<'_> {
                 bytes: shard.bytes,
                 sha256: shard.sha256.clone(),
                 name: name(shard.number),
-                step: Step::Planned,
-                file_id: None,
-                others: Vec::new(),
-                begun_at: None,
-                begun_there: None,
-                tries: 0,
-                account: None,
-                id: None,
-                status: None,
-                progress: None,
-                output_file_id: None,
-                error_file_id: None,
-                error: None,
-                deadline: None,
-                created_at: None,
-                completed_at: None,
                 most: most.get(&shard.number).copied().flatten(),
-                admitted: false,
-                cancel: false,
-                ended: false,
-                unknown_since: None,
-                unknown_times: 0,
-                broken: None,
+                ..BatchJob::default()
             })?;
         }
         db.commit(true)?;

@@ -57,13 +57,8 @@ mod tests {
     use super::*;
 
     fn batch(step: Step, status: Option<&str>, ended: bool) -> BatchJob {
-        let mut batch: BatchJob = serde_json::from_value(serde_json::json!({
-            "number": 1, "model": "m", "endpoint": "", "rows": 2, "bytes": 10, "sha256": "", "name": "", "step": step
-        }))
-        .unwrap();
-        batch.status = status.map(str::to_owned);
-        batch.ended = ended;
-        batch
+        let status = status.map(str::to_owned);
+        BatchJob { number: 1, rows: 2, step, status, ended, ..BatchJob::default() }
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! The Together batches of a job: what is intended, what is known of each, which rows it was asked, what it answered.
+//! The Together batches of a job: their plan, their state at the service, their rows.
 //!
-//! A batch is written down before each act on it, and on the disk before the act: whoever comes after a killed process
-//! finds what may have happened.
+//! llbatch records each step of a batch on disk before it takes the step. A process that resumes the job after a kill
+//! therefore knows what may have happened.
 
 mod asked;
 
@@ -11,109 +11,95 @@ use serde::{Deserialize, Serialize};
 use super::{JobDb, damaged};
 use crate::error::{Error, Exit, Result};
 use crate::price::Nanos;
+pub use asked::Asked;
 
-/// How far a batch has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// The steps of a batch, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
-    /// Its file is on our disk; it may be uploaded any number of times.
+    /// Its file is on the local disk. llbatch may upload it any number of times.
+    #[default]
     Planned,
-    /// Its file is with the service.
+    /// The service has its file.
     Uploaded,
-    /// The request that creates it may have been sent. Whether it was received, the service's list must tell.
+    /// The request that creates it may have been sent. Only the service's list tells whether the service received it.
     Creating,
-    /// It has an id.
+    /// The service has given it an id.
     Submitted,
-    /// The service said that it will not have it.
+    /// The service has rejected it.
     Refused,
-    /// It ended, and its results are among the job's outcomes.
+    /// It has ended, and its results are among the job's outcomes.
     Settled,
 }
 
-/// One Together batch of a job.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// One Together batch of a job, stored as JSON. The default is a planned batch.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct BatchJob {
-    /// 1-based over all submissions of the job.
+    /// Number of the batch, 1-based over all submissions of the job.
     pub number: u32,
     /// The model of all its rows.
     pub model: String,
-    /// As the service is told: `/v1/chat/completions`.
+    /// The endpoint as the service spells it: `/v1/chat/completions`.
     pub endpoint: String,
-    /// Its rows.
+    /// Number of its rows.
     pub rows: u64,
     /// Size of its file.
     pub bytes: u64,
-    /// Of its file, lower-case hex.
+    /// Hash of its file, in lower-case hex.
     pub sha256: String,
-    /// Its file's name, unique to this batch.
+    /// Name of its file, unique to this batch.
     pub name: String,
-    /// How far it has come.
+    /// The step that it has reached.
     pub step: Step,
     /// The service's id of its file.
-    #[serde(default)]
     pub file_id: Option<String>,
-    /// Batches that the service listed with this file before ours was created: they are not ours.
+    /// Batches of other programs: the service listed them with this file before llbatch created its own.
     #[serde(default)]
     pub others: Vec<String>,
-    /// When its creation was last begun, in milliseconds since 1970.
-    #[serde(default)]
+    /// Time of the last request that creates it, in milliseconds since 1970.
     pub begun_at: Option<i64>,
-    /// The same by the service's clock, if it had told the time.
-    #[serde(default)]
+    /// The same time by the service's clock, if known.
     pub begun_there: Option<i64>,
-    /// How often its creation was begun.
+    /// Number of requests that create it.
     #[serde(default)]
     pub tries: u32,
-    /// Tells accounts apart: a hash of the key that was used.
-    #[serde(default)]
+    /// A hash of the key, which tells accounts apart.
     pub account: Option<String>,
     /// The service's id.
-    #[serde(default)]
     pub id: Option<String>,
-    /// The service's last word on where it is, in capitals.
-    #[serde(default)]
+    /// The service's last status, in capitals.
     pub status: Option<String>,
-    /// Percent.
-    #[serde(default)]
+    /// Progress in percent.
     pub progress: Option<f64>,
-    /// Answers.
-    #[serde(default)]
+    /// The service's id of the file of answers.
     pub output_file_id: Option<String>,
-    /// Failures.
-    #[serde(default)]
+    /// The service's id of the file of failures.
     pub error_file_id: Option<String>,
-    /// Why it failed or was refused.
-    #[serde(default)]
+    /// The reason of its failure or rejection.
     pub error: Option<String>,
-    /// RFC 3339.
-    #[serde(default)]
+    /// Deadline in RFC 3339.
     pub deadline: Option<String>,
-    /// RFC 3339.
-    #[serde(default)]
+    /// Creation time in RFC 3339.
     pub created_at: Option<String>,
-    /// RFC 3339.
-    #[serde(default)]
+    /// Completion time in RFC 3339.
     pub completed_at: Option<String>,
-    /// The most that it can cost; `None`: not known.
-    #[serde(default)]
+    /// The most that it can cost; `None`: unknown.
     pub most: Option<Nanos>,
-    /// The budgets let it be submitted.
+    /// The budgets admit it.
     #[serde(default)]
     pub admitted: bool,
-    /// The user wants it to end.
+    /// The user has cancelled it.
     #[serde(default)]
     pub cancel: bool,
-    /// The service has ended it (its status is final), or will never begin it.
+    /// It has a final status, or the service will never begin it.
     #[serde(default)]
     pub ended: bool,
-    /// Since when the service does not know its id, in milliseconds since 1970.
-    #[serde(default)]
+    /// Time since which the service does not know its id, in milliseconds since 1970.
     pub unknown_since: Option<i64>,
-    /// How often it said so, one after the other.
+    /// Number of answers in a row by which the service did not know its id.
     #[serde(default)]
     pub unknown_times: u32,
-    /// The service broke its contract in the results.
-    #[serde(default)]
+    /// The breach of contract that the service committed in its results.
     pub broken: Option<String>,
 }
 
@@ -129,19 +115,19 @@ impl BatchJob {
     }
 }
 
-/// Where in a batch's files a body stands.
+/// The place of a body in the downloaded files of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BodyPlace {
-    /// In the file of failures, not in that of answers.
+    /// It is in the file of failures, not in the file of answers.
     pub errors: bool,
-    /// From this byte on.
+    /// Offset of its first byte.
     pub at: u64,
-    /// Bytes.
+    /// Length in bytes.
     pub len: u32,
 }
 
 impl JobDb {
-    /// The job's batches, in their order.
+    /// All batches of the job, by number.
     pub fn batches(&self) -> Result<Vec<BatchJob>> {
         let texts: Vec<String> = self.run(|db| {
             let mut statement = db.prepare_cached("SELECT data FROM batch ORDER BY number")?;
@@ -156,7 +142,7 @@ impl JobDb {
             .collect()
     }
 
-    /// Writes a batch, new or changed; with the open group. [`Self::save_batch`] for what must be on the disk at once.
+    /// Writes a new or changed batch, and commits it with the open group. See [`Self::save_batch`].
     pub fn put_batch(&mut self, batch: &BatchJob) -> Result<()> {
         let data = serde_json::to_string(batch)
             .map_err(|e| Error::new(Exit::Failure, "a batch cannot be described").because(e))?;
@@ -168,13 +154,13 @@ impl JobDb {
         Ok(())
     }
 
-    /// Writes a batch; it is on the disk when this returns.
+    /// Writes a batch to the disk at once.
     pub fn save_batch(&mut self, batch: &BatchJob) -> Result<()> {
         self.put_batch(batch)?;
         self.commit(true)
     }
 
-    /// The body at a place of a batch's files.
+    /// The body at a place in a batch's files.
     pub fn body(&self, batch: u32, place: BodyPlace) -> Result<Box<str>> {
         self.answers.body(batch, place)
     }

@@ -4,15 +4,33 @@ use crate::store::answer_files::{answers_name, failures_name};
 use crate::store::job::tests::{db, outcome};
 
 pub(in crate::store) fn batch(number: u32) -> BatchJob {
-    serde_json::from_value(serde_json::json!({
-        "number": number, "model": "m", "endpoint": "/v1/chat/completions", "rows": 2, "bytes": 10, "sha256": "00",
-        "name": "llb.jsonl", "step": "planned"
-    }))
-    .unwrap()
+    BatchJob { number, model: "m".into(), rows: 2, bytes: 10, name: "llb.jsonl".into(), ..BatchJob::default() }
 }
 
 #[test]
-fn a_batch_is_read_back_as_it_was_saved() {
+fn record_of_the_first_version_is_read() {
+    let old =
+        r#"{"number":1,"model":"m","endpoint":"","rows":2,"bytes":10,"sha256":"","name":"llb.jsonl","step":"planned"}"#;
+    assert_eq!(serde_json::from_str::<BatchJob>(old).unwrap(), batch(1));
+}
+
+/// Other versions of llbatch read and write this text.
+#[test]
+fn record_is_written_as_it_was_read() {
+    let full = concat!(
+        r#"{"number":3,"model":"org/m","endpoint":"/v1/chat/completions","rows":2,"bytes":10,"sha256":"00","#,
+        r#""name":"llb-j-1-3.jsonl","step":"submitted","file_id":"file-1","others":["theirs"],"begun_at":1790000000000,"#,
+        r#""begun_there":null,"tries":1,"account":"acc","id":"b-1","status":"IN_PROGRESS","progress":12.5,"#,
+        r#""output_file_id":null,"error_file_id":null,"error":null,"deadline":"2026-11-24T00:00:00Z","#,
+        r#""created_at":"2026-11-23T00:00:00Z","completed_at":null,"most":0.00006,"admitted":true,"cancel":false,"#,
+        r#""ended":false,"unknown_since":null,"unknown_times":0,"broken":null}"#,
+    );
+    let read: BatchJob = serde_json::from_str(full).unwrap();
+    assert_eq!(serde_json::to_string(&read).unwrap(), full);
+}
+
+#[test]
+fn batch_is_read_back_as_it_was_saved() {
     let (_dir, mut db) = db();
     let mut first = batch(1);
     db.save_batch(&first).unwrap();
@@ -25,7 +43,7 @@ fn a_batch_is_read_back_as_it_was_saved() {
 }
 
 #[test]
-fn an_answer_like_all_others_is_read_back_as_any_other() {
+fn common_answer_is_read_back_like_any_other() {
     let (dir, mut db) = db();
     std::fs::create_dir(dir.path().join("j")).unwrap();
     std::fs::write(dir.path().join("j").join(failures_name(2)), "{}").unwrap();
@@ -50,7 +68,7 @@ fn an_answer_like_all_others_is_read_back_as_any_other() {
     let place = BodyPlace { errors: true, at: 0, len: 2 };
     let stored: Vec<_> = rows.iter().map(|o| Outcome { body: None, ..o.clone() }).collect();
     db.put_joined(stored.iter().map(|outcome| (outcome, Some(place)))).unwrap();
-    // Without a place it has no body, and must not get one.
+    // An outcome without a place has no body, and must not get one.
     let bare = Outcome { row: 99, body: None, ..plain };
     db.put_joined([(&bare, None)]).unwrap();
     db.commit(true).unwrap();
@@ -59,11 +77,13 @@ fn an_answer_like_all_others_is_read_back_as_any_other() {
 }
 
 #[test]
-fn rows_are_asked_in_several_batches_and_answered_in_one() {
+fn row_may_be_asked_in_several_batches_and_answered_in_one() {
     let (dir, mut db) = db();
     let reserve = Usage { prompt: 3, completion: 4 };
     for (batch, row, wire) in [(1, 1, None), (1, 2, Some("row-2")), (2, 2, None)] {
-        db.ask(batch, row, &format!("id-{row}"), wire, Fingerprint([row as u8; 16]), reserve).unwrap();
+        let id = format!("id-{row}");
+        let fingerprint = Fingerprint([row as u8; 16]);
+        db.ask(batch, &Asked { row, id: &id, wire, fingerprint, reserve }).unwrap();
     }
     db.commit(true).unwrap();
     let asked = db.asked(1).unwrap();
