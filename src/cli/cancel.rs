@@ -10,7 +10,7 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::batch::follow::{Waiting, follow};
 use crate::job::batch::{Work, adopt};
-use crate::store::{State, Store, Transport};
+use crate::store::{JobState, Store, Transport};
 
 /// How long the service may take to end what it was asked to end, before the terminal is given back.
 const GRACE: Duration = Duration::from_secs(30);
@@ -51,7 +51,7 @@ pub fn run(args: &Cancel, ctx: &Ctx) -> Result<Exit> {
         }
         if work.open_batches()?.0 == 0 {
             let (transport, state) = (work.job.transport, work.tell_ledger(false)?);
-            if transport == Transport::Realtime && state == State::Interrupted {
+            if transport == Transport::Realtime && state == JobState::Interrupted {
                 ctx.ui.note(&format!("{0}: nothing to cancel, none of its rows is being answered", work.job.id));
                 ctx.ui.hint(&format!(
                     "it stays as it is: `llbatch run --resume={0}{1} -o FILE` goes on with it, `llbatch clean {0} --force` removes it",

@@ -12,7 +12,7 @@ use crate::job::batch::adopt::find_local;
 use crate::job::batch::{self, same_service};
 use crate::job::spec::spec_of;
 use crate::settings;
-use crate::store::{BatchJob, Job, Ledger, Store, Turn};
+use crate::store::{BatchJob, Job, Ledger, LockWait, Store};
 use crate::text;
 
 /// Remove local data of ended jobs, and with --remote their files from the service
@@ -89,7 +89,7 @@ pub fn run(args: &Clean, ctx: &Ctx) -> Result<Exit> {
             removed.push(job.id);
             continue;
         }
-        let Some(_lock) = store.lock_in_turn(&job.id, Turn::soon(), &|_| ())? else {
+        let Some(_lock) = store.wait_for_lock(&job.id, LockWait::briefly(), &|_| ())? else {
             kept.push(Kept { job: job.id.clone(), reason: "another llbatch works on it".to_owned() });
             continue;
         };

@@ -11,7 +11,7 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::batch::follow::follow;
 use crate::job::batch::{PATIENCE, Work, adopt};
-use crate::store::Turn;
+use crate::store::LockWait;
 use crate::text;
 use crate::ui::Results;
 
@@ -55,8 +55,8 @@ pub fn run(args: &Fetch, ctx: &Ctx) -> Result<Exit> {
     let job = adopt::find(&args.job, service.remote(), ctx)?;
     let shown = if delivery.output.is_some() { Results::Elsewhere } else { Results::Stdout };
     // Who waits for the batches waits for others who do.
-    let turn = if args.wait { Turn::Wait(waiting.until) } else { args.lock.turn(None) };
-    let mut work = Work::open_in_turn(&job, service.remote(), ctx, PATIENCE, shown, turn)?;
+    let wait = if args.wait { LockWait::until(waiting.until) } else { args.lock.wait(None) };
+    let mut work = Work::open_waiting(&job, service.remote(), ctx, PATIENCE, shown, wait)?;
     let outputs = work.outputs(&delivery)?;
     let ended = if args.wait {
         follow(std::slice::from_mut(&mut work), waiting)?

@@ -18,7 +18,7 @@ use crate::report::{of_files, of_job, time_of};
 use crate::request::Shape;
 use crate::results::same_file;
 use crate::results::write_summary;
-use crate::store::{JobDb, State, Store, Transport};
+use crate::store::{JobDb, JobState, Store, Transport};
 use crate::summary::Meta;
 use crate::text;
 
@@ -160,9 +160,9 @@ fn from_files(files: &[String], batch_price: bool, ctx: &Ctx) -> Result<Document
     }
     let (answered, failed) = (read.folded.totals.succeeded(), read.folded.totals.failed());
     let state = match (answered, failed) {
-        (_, 0) => State::Completed,
-        (0, _) => State::Failed,
-        _ => State::Partial,
+        (_, 0) => JobState::Completed,
+        (0, _) => JobState::Failed,
+        _ => JobState::Partial,
     };
     let (exit, reason) = ended(failed);
     let summary = read.folded.totals.summary(&Meta {
@@ -199,9 +199,9 @@ fn from_job(name: &str, ctx: &Ctx) -> Result<Document> {
     let flags = spec_of(&job).map_or_else(|_| String::new(), |spec| ctx.flags(&spec.service));
     let batch = job.transport == Transport::Batch;
     let (exit, reason) = match job.state {
-        State::Running | State::Preparing if batch => (Exit::TempFail, "not finished yet".to_owned()),
-        State::Running | State::Preparing => (Exit::TempFail, "still running".to_owned()),
-        State::Interrupted => (Exit::TempFail, "not finished; its command, typed again, goes on".to_owned()),
+        JobState::Running | JobState::Preparing if batch => (Exit::TempFail, "not finished yet".to_owned()),
+        JobState::Running | JobState::Preparing => (Exit::TempFail, "still running".to_owned()),
+        JobState::Interrupted => (Exit::TempFail, "not finished; its command, typed again, goes on".to_owned()),
         _ if folded.totals.succeeded() + folded.totals.failed() < job.total => {
             let why = if batch { "its results have not been fetched yet" } else { "not finished" };
             (Exit::TempFail, why.to_owned())
@@ -213,7 +213,7 @@ fn from_job(name: &str, ctx: &Ctx) -> Result<Document> {
         Exit::Ok => None,
         Exit::TempFail if batch => Some(format!("llbatch fetch {}{flags} --wait -o FILE", job.id)),
         Exit::RowsFailed => passes.then(|| format!("llbatch retry {}{flags}", job.id)),
-        _ if job.state == State::Running => None,
+        _ if job.state == JobState::Running => None,
         _ => Some(format!("llbatch run{flags} --resume={} -o FILE", job.id)),
     };
     let summary = folded.totals.summary(&Meta {

@@ -57,8 +57,8 @@ pub fn run(args: &Retry, ctx: &Ctx) -> Result<Exit> {
         );
     }
     let id = job.id.clone();
-    let turn = args.lock.turn(None);
-    let mut work = Work::open_in_turn(&job, service.remote(), ctx, PATIENCE, Results::Elsewhere, turn)?;
+    let wait = args.lock.wait(None);
+    let mut work = Work::open_waiting(&job, service.remote(), ctx, PATIENCE, Results::Elsewhere, wait)?;
     if work.open_batches()?.1 > 0 {
         // Its submission was cut short: that comes first, and may be all there is to do.
         work.admit_unsent(args.cost.max_cost, args.cost.allow_unpriced)?;
@@ -125,7 +125,7 @@ pub fn run(args: &Retry, ctx: &Ctx) -> Result<Exit> {
     let flag = work.flags();
     drop(work);
     let cost = (args.cost.max_cost, args.cost.allow_unpriced);
-    let (summary, exit) = rescue::realtime(&id, options, cost, (args.all, false, turn), None, service.remote(), ctx)?;
+    let (summary, exit) = rescue::realtime(&id, options, cost, (args.all, false, wait), None, service.remote(), ctx)?;
     let exit = print_summary(&summary, exit, ctx)?;
     ctx.ui.hint(&format!("`llbatch fetch {id}{flag} -o FILE` writes the results"));
     Ok(exit)

@@ -96,7 +96,7 @@ pub fn run(args: Run, ctx: &Ctx) -> Result<Exit> {
         resume,
         again: Again::All,
         beside_batches: false,
-        turn: args.lock.turn(deadline),
+        wait: args.lock.wait(deadline),
         takes_over: true,
         max_cost: args.cost.max_cost,
         whole_job: true,

@@ -15,7 +15,7 @@ use crate::job::batch::rescue::{self, Rescue};
 use crate::job::batch::submit::{self, Entered, Order};
 use crate::job::batch::{PATIENCE, Remote, Work};
 use crate::price::Nanos;
-use crate::store::Turn;
+use crate::store::LockWait;
 use crate::text;
 use crate::ui::Results;
 
@@ -118,7 +118,7 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
         max_cost: args.cost.max_cost,
         allow_unpriced: args.cost.allow_unpriced,
         patience: PATIENCE,
-        turn: args.lock.turn(waiting.until),
+        wait: args.lock.wait(waiting.until),
     };
     let Entered { mut work, known } = submit::enter(&order, service.remote(), ctx, shown)?;
     // Before money is spent.
@@ -147,7 +147,7 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
     }
     work.courier.options.until = None;
     if args.via == "auto" {
-        work = match realtime_part(work, args, order.turn, service.remote(), shown, ctx)? {
+        work = match realtime_part(work, args, order.wait, service.remote(), shown, ctx)? {
             Ok(work) => work,
             Err(stopped) => return Ok(stopped),
         };
@@ -182,9 +182,9 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
     if args.rescue && !(ended && work.again(false, false)?.rows.is_empty()) {
         let options = super::args::SpeedArgs::default().options(work.spec.params.endpoint, None, ctx)?;
         // The deadline is over by now; whoever still works on the job will not take long.
-        let turn = args.lock.turn(None);
+        let wait = args.lock.wait(None);
         let (max_cost, allow_unpriced) = (args.cost.max_cost, args.cost.allow_unpriced);
-        let rescue = Rescue { delivery, options, max_cost, allow_unpriced, turn };
+        let rescue = Rescue { delivery, options, max_cost, allow_unpriced, wait };
         let (summary, exit) = rescue::rescue(work, rescue, outputs, service.remote(), ctx)?;
         return print_summary(&summary, exit, ctx);
     }
@@ -200,7 +200,7 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
 fn realtime_part<'a>(
     work: Work<'a>,
     args: &Submit,
-    turn: Turn,
+    wait: LockWait,
     remote: Remote<'a>,
     shown: Results,
     ctx: &'a Ctx,
@@ -218,12 +218,12 @@ fn realtime_part<'a>(
     work.progress.finish();
     drop(work);
     let cost = (limit, args.cost.allow_unpriced);
-    let (summary, exit) = rescue::realtime(&job.id, options, cost, (false, true, turn), None, remote, ctx)?;
+    let (summary, exit) = rescue::realtime(&job.id, options, cost, (false, true, wait), None, remote, ctx)?;
     if !matches!(exit, Exit::Ok | Exit::RowsFailed) {
         ctx.ui.warn(&format!("the rows for realtime: {}", summary.exit.reason));
         return Ok(Err(exit));
     }
-    Work::open_in_turn(&job, remote, ctx, patience, shown, turn).map(Ok)
+    Work::open_waiting(&job, remote, ctx, patience, shown, wait).map(Ok)
 }
 
 fn too_late(work: &Work<'_>, deadline: bool) -> Result<Exit> {

@@ -7,7 +7,7 @@ use crate::price::Nanos;
 use crate::realtime;
 use crate::request::Params;
 use crate::results::Delivery;
-use crate::store::Turn;
+use crate::store::LockWait;
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub struct Plan {
     /// Rows that a batch may still answer are left to it; otherwise such a job is refused.
     pub beside_batches: bool,
     /// How long to wait for another process that works on the same.
-    pub turn: Turn,
+    pub wait: LockWait,
     /// A job that another process finished while this one waited for it is taken as it is: nothing of it is sent again.
     pub takes_over: bool,
     /// `--max-cost`

@@ -7,7 +7,7 @@ use super::spec::{Sound, Spec, describe, inputs_of, spec_of};
 use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Inputs};
-use crate::store::{BatchJob, Job, Ledger, Lock, State, Store, Transport};
+use crate::store::{BatchJob, Job, JobState, Ledger, Lock, Store, Transport};
 use crate::ui::Ui;
 
 /// Where the rows come from.
@@ -151,7 +151,7 @@ pub fn spool_stdin(store: &Store) -> Result<(tempfile::NamedTempFile, String)> {
 pub fn claim(store: &Store, ledger: &Ledger, plan: &Plan, source: &Source, ui: &Ui) -> Result<Claimed> {
     let take = |name: &str, what: &str| {
         let say = |holder: &str| ui.note(&format!("{holder} works on {what}; waiting for it"));
-        store.lock_in_turn(name, plan.turn, &say)?.ok_or_else(|| {
+        store.wait_for_lock(name, plan.wait, &say)?.ok_or_else(|| {
             let hint = if plan.takes_over {
                 "--wait-lock waits for it, and writes the same results without paying again; --fresh starts a second job, and pays for it"
             } else {
@@ -226,7 +226,7 @@ pub fn enter(
     claimed.job.total = checked.rows;
     // Whatever becomes of its results here, a finished job stays what it is.
     if !claimed.finished {
-        claimed.job.state = State::Running;
+        claimed.job.state = JobState::Running;
         claimed.job.exit = None;
     }
     if claimed.resumed {

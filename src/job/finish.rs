@@ -18,7 +18,7 @@ use crate::realtime::{Shared, Stopped};
 use crate::request::Shape;
 use crate::results::Cursor;
 use crate::row_set::Bits;
-use crate::store::{Job, Ledger, State, Store};
+use crate::store::{Job, JobState, Ledger, Store};
 use crate::summary::{Http, Meta, Summary};
 use crate::text;
 
@@ -174,10 +174,10 @@ impl Closing<'_> {
             job = before;
         } else {
             job.state = match (ended, job.succeeded, job.failed) {
-                (false, _, _) => State::Interrupted,
-                (true, _, 0) => State::Completed,
-                (true, 0, _) => State::Failed,
-                (true, _, _) => State::Partial,
+                (false, _, _) => JobState::Interrupted,
+                (true, _, 0) => JobState::Completed,
+                (true, 0, _) => JobState::Failed,
+                (true, _, _) => JobState::Partial,
             };
             job.cost = totals.usd();
             if let Err(error) = accounts.record(&job, ledger) {

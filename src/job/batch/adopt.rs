@@ -11,7 +11,7 @@ use crate::input::{Format, Inputs};
 use crate::job::spec::{Spec, describe, spec_of};
 use crate::outcome::{ErrorCode, Outcome, Usage};
 use crate::request::{Endpoint, Params, Shape, answer_bound};
-use crate::store::{Asked, BatchJob, Job, Ledger, Step, Store, Transport};
+use crate::store::{Asked, BatchJob, BatchStep, Job, Ledger, Store, Transport};
 use crate::ui::Results;
 
 /// The job that `name` means: one of the index, the one that has this Together batch, or a new one for a batch that
@@ -145,7 +145,7 @@ impl Work<'_> {
             endpoint: batch.endpoint.clone().unwrap_or_default(),
             rows: asked,
             bytes: batch.file_size_bytes.unwrap_or(0),
-            step: Step::Submitted,
+            step: BatchStep::Submitted,
             file_id: batch.input_file_id.clone(),
             id: Some(batch.id.clone()),
             status: Some(batch.status.as_str().to_owned()),

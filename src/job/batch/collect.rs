@@ -10,7 +10,7 @@ use super::ahead::place_of;
 use crate::batch::join::{Ending, Expected, Files, Findings, Joined, join};
 use crate::error::{Error, Exit, Result};
 use crate::outcome::ErrorCode;
-use crate::store::{BatchJob, JobDb, Step};
+use crate::store::{BatchJob, BatchStep, JobDb};
 use crate::text;
 
 /// Waits before a batch whose results lack rows, or hold lines that are none, is asked about and downloaded once more.
@@ -259,7 +259,7 @@ fn expected(db: &JobDb, batch: &BatchJob) -> Result<Vec<Expected>> {
 /// Joins the rows of a batch with what was downloaded.
 fn look(batch: BatchJob, expected: Vec<Expected>, (output, errors): &Downloaded) -> Result<Taken> {
     let status = match batch.step {
-        Step::Refused if batch.status.is_none() => "REFUSED",
+        BatchStep::Refused if batch.status.is_none() => "REFUSED",
         _ => batch.status.as_deref().unwrap_or("FAILED"),
     };
     let ending = Ending { status, error: batch.error.as_deref(), batch: batch.number };
@@ -287,7 +287,7 @@ impl Taken {
     /// Writes them into the store: the batch is settled, all or nothing.
     fn store(&mut self, db: &mut JobDb) -> Result<()> {
         self.batch.broken = self.findings.broken_contract().then(|| words(&self.findings));
-        self.batch.step = Step::Settled;
+        self.batch.step = BatchStep::Settled;
         db.put_joined(self.joined.iter().map(|joined| (&joined.outcome, place_of(joined))))?;
         db.put_batch(&self.batch)?;
         db.commit(true)

@@ -14,7 +14,7 @@ use crate::request::Shape;
 use crate::results::Cursor;
 use crate::results::{Delivery, Outputs};
 use crate::row_set::Bits;
-use crate::store::{BatchJob, JobDb, State};
+use crate::store::{BatchJob, JobDb, JobState};
 use crate::summary::{Meta, Summary, Totals};
 use crate::text;
 
@@ -184,12 +184,12 @@ impl Work<'_> {
     }
 
     /// `passes`: there are failed rows that another try may help.
-    fn meta(&self, state: State, passes: bool, (exit, reason): (Exit, String)) -> Meta {
+    fn meta(&self, state: JobState, passes: bool, (exit, reason): (Exit, String)) -> Meta {
         let flags = self.flags();
         let next = match (exit, state) {
             (Exit::Ok, _) => None,
             // No batch is to come for the rows that are left.
-            (Exit::TempFail, State::Interrupted) => Some(format!("llbatch retry {}{flags}", self.job.id)),
+            (Exit::TempFail, JobState::Interrupted) => Some(format!("llbatch retry {}{flags}", self.job.id)),
             (Exit::TempFail, _) => Some(format!("llbatch fetch {}{flags} --wait -o FILE", self.job.id)),
             _ if !passes => None,
             _ => Some(format!("llbatch retry {}{flags}", self.job.id)),

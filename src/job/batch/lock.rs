@@ -7,7 +7,7 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::spec::{Spec, spec_of};
 use crate::store::unsent;
-use crate::store::{BatchJob, Job, Store, Turn};
+use crate::store::{BatchJob, Job, LockWait, Store};
 use crate::ui::Results;
 
 impl<'a> Work<'a> {
@@ -16,28 +16,28 @@ impl<'a> Work<'a> {
     /// # Errors
     /// 75 if another process works on it, 2 if it is none for this service, 74 if its files cannot be read.
     pub fn open(job: &Job, remote: Remote<'a>, ctx: &'a Ctx, patience: Duration, results: Results) -> Result<Self> {
-        Self::open_in_turn(job, remote, ctx, patience, results, Turn::Now)
+        Self::open_waiting(job, remote, ctx, patience, results, LockWait::Now)
     }
 
     /// The same, waiting as `turn` says for a process that works on it.
-    pub fn open_in_turn(
+    pub fn open_waiting(
         job: &Job,
         remote: Remote<'a>,
         ctx: &'a Ctx,
         patience: Duration,
         results: Results,
-        turn: Turn,
+        wait: LockWait,
     ) -> Result<Self> {
-        Self::take(job, remote, ctx, patience, results, turn, false)
+        Self::take(job, remote, ctx, patience, results, wait, false)
     }
 
     /// The same, also from a process that only waits to send more of it: to cancel it.
     pub fn open_to_cancel(job: &Job, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Self> {
         let waits = unsent::is_claimed_now(&Store::open(&ctx.settings.state_dir.value)?, job)?;
         // In an outage that process has the job for as long as a call is tried again.
-        let until = || Turn::Wait(Instant::now().checked_add(PATIENCE * 2));
-        let turn = if waits { until() } else { Turn::Now };
-        Self::take(job, remote, ctx, PATIENCE, Results::Elsewhere, turn, true)
+        let until = || LockWait::until(Instant::now().checked_add(PATIENCE * 2));
+        let wait = if waits { until() } else { LockWait::Now };
+        Self::take(job, remote, ctx, PATIENCE, Results::Elsewhere, wait, true)
     }
 
     fn take(
@@ -46,16 +46,16 @@ impl<'a> Work<'a> {
         ctx: &'a Ctx,
         patience: Duration,
         results: Results,
-        turn: Turn,
+        wait: LockWait,
         past_claims: bool,
     ) -> Result<Self> {
         let store = Store::open(&ctx.settings.state_dir.value)?;
         let ledger = store.ledger()?;
         let spec = spec_of(job)?;
         same_service(job, &spec, remote.name)?;
-        let until = if turn == Turn::Now { Turn::soon() } else { turn };
+        let until = if wait == LockWait::Now { LockWait::briefly() } else { wait };
         let say = |holder: &str| {
-            if turn != Turn::Now {
+            if wait != LockWait::Now {
                 ctx.ui.note(&format!("{holder} works on {}; waiting for it", job.id));
             }
         };
@@ -64,7 +64,7 @@ impl<'a> Work<'a> {
                 .hint("wait for it, then run the same command again; submit, fetch and retry wait by themselves with --wait-lock")
         };
         let lock = loop {
-            let lock = store.lock_in_turn(&job.id, until, &say)?.ok_or_else(in_use)?;
+            let lock = store.wait_for_lock(&job.id, until, &say)?.ok_or_else(in_use)?;
             if past_claims || !unsent::is_claimed_now(&store, job)? {
                 break lock;
             }

@@ -35,7 +35,7 @@ use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
 use crate::price::Nanos;
 use crate::realtime::Shared;
-use crate::store::{Job, Ledger, Lock, State, Step, Store, Transport};
+use crate::store::{BatchStep, Job, JobState, Ledger, Lock, Store, Transport};
 use crate::ui::{Progress, Results};
 use ahead::Fresh;
 pub use lock::same_service;
@@ -215,13 +215,13 @@ impl<'a> Work<'a> {
     }
 
     /// Writes where the job is into the index. `busy`: this process goes on with it.
-    pub fn tell_ledger(&mut self, busy: bool) -> Result<State> {
+    pub fn tell_ledger(&mut self, busy: bool) -> Result<JobState> {
         let batches = self.courier.db.borrow().batches()?;
         let counts = self.counts()?;
         // A run that was stopped before it wrote its answers is not done: its command goes on with it, and pays for nothing.
         let unwritten = self.job.transport == Transport::Realtime && batches.is_empty() && !self.job.delivered;
         self.job.state = match state_of(&batches, counts, busy) {
-            state if state.ended() && unwritten && !self.job.state.ended() => State::Interrupted,
+            state if state.ended() && unwritten && !self.job.state.ended() => JobState::Interrupted,
             state => state,
         };
         self.job.succeeded = counts.succeeded;
@@ -241,7 +241,7 @@ impl<'a> Work<'a> {
     /// Files that are with the service, in batches, can be made again from the input.
     fn drop_shards(&self) -> Result<()> {
         for batch in self.courier.db.borrow().batches()? {
-            if matches!(batch.step, Step::Submitted | Step::Settled) {
+            if matches!(batch.step, BatchStep::Submitted | BatchStep::Settled) {
                 // If it cannot be removed it is untidy, not wrong.
                 drop(std::fs::remove_file(self.courier.dir.join(&batch.name)));
             }
@@ -251,7 +251,7 @@ impl<'a> Work<'a> {
 
     /// Batches that the service would not have.
     pub fn refused(&self) -> Result<usize> {
-        Ok(self.courier.db.borrow().batches()?.iter().filter(|batch| batch.step == Step::Refused).count())
+        Ok(self.courier.db.borrow().batches()?.iter().filter(|batch| batch.step == BatchStep::Refused).count())
     }
 
     /// Asks once how the batches are doing; whether all have ended.

@@ -3,7 +3,7 @@
 use super::Remote;
 use crate::error::Result;
 use crate::job::spec::spec_of;
-use crate::store::{Ledger, State, Step, Store, Transport};
+use crate::store::{BatchStep, JobState, Ledger, Store, Transport};
 
 /// Live batches of other jobs with the same service: a list that lacks them is not to be believed.
 pub fn witnesses(store: &Store, ledger: &Ledger, but: &str, remote: Remote<'_>) -> Result<Vec<String>> {
@@ -11,7 +11,7 @@ pub fn witnesses(store: &Store, ledger: &Ledger, but: &str, remote: Remote<'_>) 
     const ENOUGH: usize = 5;
     let mut found = Vec::new();
     for job in ledger.recent(200)? {
-        let theirs = job.transport == Transport::Batch && job.id != but && job.state == State::Running;
+        let theirs = job.transport == Transport::Batch && job.id != but && job.state == JobState::Running;
         if !theirs || spec_of(&job).map_or(true, |spec| spec.service != remote.name) {
             continue;
         }
@@ -19,7 +19,7 @@ pub fn witnesses(store: &Store, ledger: &Ledger, but: &str, remote: Remote<'_>) 
         let live = db
             .batches()?
             .into_iter()
-            .filter(|b| b.step == Step::Submitted && !b.ended && b.account.as_deref() == Some(remote.account));
+            .filter(|b| b.step == BatchStep::Submitted && !b.ended && b.account.as_deref() == Some(remote.account));
         found.extend(live.filter_map(|b| b.id));
         if found.len() >= ENOUGH {
             break;

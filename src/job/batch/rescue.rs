@@ -14,7 +14,7 @@ use crate::realtime;
 use crate::request::Params;
 use crate::results as output;
 use crate::results::{Delivery, Outputs};
-use crate::store::Turn;
+use crate::store::LockWait;
 use crate::summary::Summary;
 use crate::text;
 
@@ -34,7 +34,7 @@ pub struct Rescue {
     /// `--allow-unpriced`
     pub allow_unpriced: bool,
     /// How long to wait for another process that works on the job.
-    pub turn: Turn,
+    pub wait: LockWait,
 }
 
 /// The deadline has come, or all has ended before: cancels what has not, takes what was answered, sends the rest at realtime.
@@ -74,7 +74,7 @@ pub fn rescue(
     drop(work);
     drop(outputs);
     let cost = (max_cost, rescue.allow_unpriced);
-    realtime(&id, rescue.options, cost, (false, false, rescue.turn), Some(rescue.delivery), remote, ctx)
+    realtime(&id, rescue.options, cost, (false, false, rescue.wait), Some(rescue.delivery), remote, ctx)
 }
 
 /// Cancels what is open and takes what was answered of it; `false` if the service does not get to it.
@@ -105,7 +105,7 @@ pub fn realtime(
     id: &str,
     options: realtime::Options,
     (max_cost, allow_unpriced): (Option<Nanos>, bool),
-    (all, beside_batches, turn): (bool, bool, Turn),
+    (all, beside_batches, wait): (bool, bool, LockWait),
     delivery: Option<Delivery>,
     remote: Remote<'_>,
     ctx: &Ctx,
@@ -129,7 +129,7 @@ pub fn realtime(
         resume: Resume::Job(id.to_owned()),
         again: if all { Again::All } else { Again::Passing },
         beside_batches,
-        turn,
+        wait,
         takes_over: false,
         max_cost,
         whole_job: false,

@@ -14,7 +14,7 @@ use crate::outcome::{Transport, Usage};
 use crate::price::{Nanos, PriceBook, Table};
 use crate::request::{Endpoint, Shape};
 use crate::row_set::Bits;
-use crate::store::{Payer, ReservationState, Step};
+use crate::store::{BatchStep, Payer, ReservationState};
 use crate::tokens::{self, Estimator};
 
 /// Rows to be sent again, and what that may cost.
@@ -133,7 +133,7 @@ impl Work<'_> {
         let checked = check::check_with(&inputs, &shape, &options, &|_| (), &mut |_, _| {})?;
         self.plan(&inputs, &shape, &checked, (Some(&|row| rows.binary_search(&row).is_ok()), true), &mut |_| {})?;
         let mut batches = self.courier.db.borrow().batches()?;
-        batches.retain(|batch| batch.step == Step::Planned);
+        batches.retain(|batch| batch.step == BatchStep::Planned);
         let mut db = self.courier.db.borrow_mut();
         for batch in &mut batches {
             batch.admitted = true;

@@ -12,7 +12,7 @@ use crate::batch::courier::{Courier, Options};
 use crate::error::{Error, Exit, Result};
 use crate::job::spec::spec_of;
 use crate::store::unsent::is_claimed;
-use crate::store::{BatchJob, Job, JobDb, Ledger, Lock, State, Step, Store, Transport};
+use crate::store::{BatchJob, BatchStep, Job, JobDb, JobState, Ledger, Lock, Store, Transport};
 
 /// Jobs asked about at once; each asks for several batches at once.
 const JOBS: usize = 4;
@@ -29,7 +29,7 @@ pub struct Seen {
 impl Seen {
     /// Whether the service may have news of it.
     pub fn is_live(&self) -> bool {
-        self.batches.iter().any(|batch| batch.step == Step::Submitted && !batch.ended)
+        self.batches.iter().any(|batch| batch.step == BatchStep::Submitted && !batch.ended)
     }
 }
 
@@ -43,13 +43,13 @@ pub fn look(jobs: Vec<Job>, store: &Store) -> Result<Vec<Seen>> {
             if job.transport == Transport::Batch {
                 let counts = Counts { total: job.total, succeeded: job.succeeded, failed: job.failed };
                 job.state = state_of(&batches, counts, busy);
-            } else if !busy && matches!(job.state, State::Running | State::Preparing) {
+            } else if !busy && matches!(job.state, JobState::Running | JobState::Preparing) {
                 // A job that says it is running and that nobody holds was killed, or waits for its batches.
-                let live = batches.iter().any(|batch| batch.is_open() && batch.step != Step::Planned);
-                job.state = if live { State::Running } else { State::Interrupted };
+                let live = batches.iter().any(|batch| batch.is_open() && batch.step != BatchStep::Planned);
+                job.state = if live { JobState::Running } else { JobState::Interrupted };
             }
             // A process that was killed may not have told the index its last rows.
-            if let Some(db) = db.filter(|_| !busy && job.state == State::Interrupted) {
+            if let Some(db) = db.filter(|_| !busy && job.state == JobState::Interrupted) {
                 (job.succeeded, job.failed) = db.counts()?;
                 if job.transport == Transport::Batch {
                     let counts = Counts { total: job.total, succeeded: job.succeeded, failed: job.failed };

@@ -16,7 +16,7 @@ use crate::money::budget::{Remaining, admit, unpriced_error};
 use crate::money::exposure::Requester;
 use crate::price::Nanos;
 use crate::request::Params;
-use crate::store::{BatchJob, Job, Ledger, State, Step, Store, Transport, Turn};
+use crate::store::{BatchJob, BatchStep, Job, JobState, Ledger, LockWait, Store, Transport};
 use crate::text;
 use crate::ui::Results;
 
@@ -50,7 +50,7 @@ pub struct Order {
     /// How long failures that may pass are waited out.
     pub patience: std::time::Duration,
     /// How long to wait for another process that works on the same.
-    pub turn: Turn,
+    pub wait: LockWait,
 }
 
 /// A job that stands in the index.
@@ -81,7 +81,7 @@ pub fn enter<'a>(order: &Order, remote: Remote<'a>, ctx: &'a Ctx, results: Resul
     // Two commands with the same content must not both find that there is no job yet.
     let name = format!("content-{}", looked.key);
     let say = |holder: &str| ctx.ui.note(&format!("{holder} submits this very content; waiting for it"));
-    let Some(mut content) = store.lock_in_turn(&name, order.turn, &say)? else {
+    let Some(mut content) = store.wait_for_lock(&name, order.wait, &say)? else {
         let job = living(&store, &ledger, &looked.key)?.filter(|_| !order.again);
         return Err(busy(job.as_ref().map_or("this very content", |job| &job.id), &store.holder(&name)));
     };
@@ -95,7 +95,7 @@ pub fn enter<'a>(order: &Order, remote: Remote<'a>, ctx: &'a Ctx, results: Resul
         content.work_on(&job.id)?;
         // It may take all night: others find the job without this lock.
         drop(content);
-        let mut work = Work::open_in_turn(&job, remote, ctx, order.patience, results, order.turn)?;
+        let mut work = Work::open_waiting(&job, remote, ctx, order.patience, results, order.wait)?;
         if let Some(name) = &order.name {
             work.take_name(name)?;
         }
@@ -142,7 +142,7 @@ fn free_name(name: &str, store: &Store, ledger: &Ledger) -> Result<()> {
         );
     }
     for seen in look_at(ledger.recent(u32::MAX)?, store)? {
-        let lives = matches!(seen.job.state, State::Running | State::Preparing);
+        let lives = matches!(seen.job.state, JobState::Running | JobState::Preparing);
         if lives && seen.job.name.as_deref() == Some(name) {
             return Err(Error::usage(format!("--name {name}: {} has that name and has not ended", seen.job.id))
                 .hint("choose another, or leave it out"));
@@ -167,10 +167,10 @@ fn living(store: &Store, ledger: &Ledger, key: &str) -> Result<Option<Job>> {
                 .is_ok_and(|batches| batches.iter().any(BatchJob::is_open))
     };
     let lives = |job: &Job| match job.state {
-        State::Preparing | State::Running | State::Interrupted => true,
+        JobState::Preparing | JobState::Running | JobState::Interrupted => true,
         // Paid for, and not looked at by anybody.
-        State::Completed | State::Partial | State::Expired => !job.delivered,
-        State::Failed | State::Cancelled => open(job),
+        JobState::Completed | JobState::Partial | JobState::Expired => !job.delivered,
+        JobState::Failed | JobState::Cancelled => open(job),
     };
     Ok(ledger.all_of(key)?.into_iter().find(lives))
 }
@@ -312,8 +312,10 @@ impl Work<'_> {
         let counts = self.counts()?;
         if known {
             let state = state_of(&batches, counts, false);
-            let waits =
-                batches.iter().filter(|b| matches!(b.step, Step::Planned | Step::Uploaded | Step::Creating)).count();
+            let waits = batches
+                .iter()
+                .filter(|b| matches!(b.step, BatchStep::Planned | BatchStep::Uploaded | BatchStep::Creating))
+                .count();
             if waits == 0 {
                 ui.note(&format!(
                     "this content is job {} already ({}); nothing is sent again. --again makes a second job of it, and pays again",

@@ -16,7 +16,7 @@ pub use asked::Asked;
 /// The steps of a batch, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Step {
+pub enum BatchStep {
     /// Its file is on the local disk. llbatch may upload it any number of times.
     #[default]
     Planned,
@@ -50,7 +50,7 @@ pub struct BatchJob {
     /// Name of its file, unique to this batch.
     pub name: String,
     /// The step that it has reached.
-    pub step: Step,
+    pub step: BatchStep,
     /// The service's id of its file.
     pub file_id: Option<String>,
     /// Batches of other programs: the service listed them with this file before llbatch created its own.
@@ -106,12 +106,12 @@ pub struct BatchJob {
 impl BatchJob {
     /// Returns whether its rows still wait for an outcome.
     pub fn is_open(&self) -> bool {
-        self.step != Step::Settled
+        self.step != BatchStep::Settled
     }
 
     /// Returns whether llbatch has not asked the service to create it yet.
     pub const fn is_unsent(&self) -> bool {
-        matches!(self.step, Step::Planned | Step::Uploaded)
+        matches!(self.step, BatchStep::Planned | BatchStep::Uploaded)
     }
 }
 

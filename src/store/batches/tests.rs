@@ -34,7 +34,7 @@ fn batch_is_read_back_as_it_was_saved() {
     let (_dir, mut db) = db();
     let mut first = batch(1);
     db.save_batch(&first).unwrap();
-    first.step = Step::Creating;
+    first.step = BatchStep::Creating;
     first.others = vec!["theirs".into()];
     first.progress = Some(12.5);
     db.save_batch(&first).unwrap();

@@ -7,7 +7,7 @@ use crate::price::Nanos;
 
 /// Where a job is (contract, `status --json`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum JobState {
     /// Being set up.
     Preparing,
     /// Being answered.
@@ -26,7 +26,7 @@ pub enum State {
     Interrupted,
 }
 
-impl State {
+impl JobState {
     pub(super) const ALL: [Self; 8] = [
         Self::Preparing,
         Self::Running,
@@ -70,7 +70,7 @@ pub struct Job {
     /// How it is answered.
     pub transport: Transport,
     /// Where it is. A `Running` job whose lock is free was killed.
-    pub state: State,
+    pub state: JobState,
     /// Milliseconds since 1970.
     pub created_at: i64,
     /// Milliseconds since 1970.
@@ -119,7 +119,7 @@ impl Job {
             name: None,
             key,
             transport,
-            state: State::Preparing,
+            state: JobState::Preparing,
             created_at: 0,
             updated_at: 0,
             input,
@@ -150,7 +150,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Job> {
         name: row.get(1)?,
         key: row.get(2)?,
         transport: if transport == "batch" { Transport::Batch } else { Transport::Realtime },
-        state: State::ALL.into_iter().find(|s| s.as_str() == state).unwrap_or(State::Interrupted),
+        state: JobState::ALL.into_iter().find(|s| s.as_str() == state).unwrap_or(JobState::Interrupted),
         created_at: row.get(5)?,
         updated_at: row.get(6)?,
         input: row.get(7)?,

@@ -11,7 +11,7 @@ use super::{damaged, open_db};
 use crate::error::{Error, Exit, Result};
 use crate::outcome::Transport;
 use entry::{COLUMNS, nanos, read};
-pub use entry::{Job, State};
+pub use entry::{Job, JobState};
 
 /// The open index.
 #[derive(Debug)]
@@ -97,8 +97,11 @@ impl Ledger {
     /// Jobs whose batches may still cost something, newest first.
     pub fn unsettled(&self) -> Result<Vec<Job>> {
         // A job of batches that has been delivered is settled; a realtime job may have been retried in batches.
-        let ended: Vec<String> =
-            State::ALL.into_iter().filter(|state| state.ended()).map(|state| format!("'{}'", state.as_str())).collect();
+        let ended: Vec<String> = JobState::ALL
+            .into_iter()
+            .filter(|state| state.ended())
+            .map(|state| format!("'{}'", state.as_str()))
+            .collect();
         let sql = format!(
             "SELECT {COLUMNS} FROM job WHERE state NOT IN ({}) OR (transport = ?1 AND NOT delivered) ORDER BY seq DESC",
             ended.join(", ")

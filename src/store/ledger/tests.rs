@@ -4,7 +4,7 @@ use crate::price::Nanos;
 fn job(name: Option<&str>, key: &str) -> Job {
     Job {
         name: name.map(str::to_owned),
-        state: State::Running,
+        state: JobState::Running,
         total: 3,
         ..Job::new(Transport::Realtime, key.to_owned(), "in.jsonl".to_owned(), "{}".to_owned())
     }
@@ -71,7 +71,7 @@ fn what_is_updated_is_read_back() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(&dir.path().join("ledger.db")).unwrap();
     let mut job = ledger.create(job(None, "k")).unwrap();
-    job.state = State::Partial;
+    job.state = JobState::Partial;
     job.cost = Some(Nanos(1_234_567_890_123));
     job.succeeded = 2;
     job.failed = 1;
