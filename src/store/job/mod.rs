@@ -1,4 +1,4 @@
-//! The rows of one job and what became of them.
+//! The database of one job: its rows, their outcomes, its batches.
 
 mod claims;
 mod outcomes;
@@ -14,7 +14,8 @@ use crate::error::Result;
 pub(super) use retired::RETIRED;
 pub use retired::Retired;
 
-/// Pages written before `SQLite` moves the log into the database: 64 MiB, so that a fast run is not stopped every few thousand rows.
+/// The pages in the log at which `SQLite` merges it into the database. 64 MiB keep a fast run from stalling every few
+/// thousand rows.
 const CHECKPOINT_PAGES: u32 = 8192;
 
 /// The open database of one job.
@@ -26,13 +27,13 @@ pub struct JobDb {
     pub(super) answers: AnswerFiles,
 }
 
-/// What format 1 lacked; whole tables are made by the schema.
+/// The columns that format 1 lacks. The schema creates missing tables.
 const UPGRADE: &str = "ALTER TABLE outcome ADD COLUMN batch INTEGER; ALTER TABLE outcome ADD COLUMN side INTEGER;
     ALTER TABLE outcome ADD COLUMN at INTEGER;
     ALTER TABLE outcome ADD COLUMN len INTEGER; ALTER TABLE retired ADD COLUMN batch INTEGER;";
 
 impl JobDb {
-    /// Opens or makes the database at `path`.
+    /// Opens the database at `path`, and creates it if it is missing.
     pub fn open(path: &Path) -> Result<Self> {
         let db = open_db(path, include_str!("job.sql"), UPGRADE)?;
         db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(|e| damaged(path, &e))?;
@@ -40,12 +41,12 @@ impl JobDb {
         Ok(Self { db, answers: AnswerFiles::new(path), path: path.to_owned(), writing: false })
     }
 
-    /// Moves the log into the database as far as nobody is in the way. The last to close the database does so at the latest.
+    /// Merges the log into the database as far as other connections allow. The last one to close merges the rest.
     pub fn checkpoint(&self) -> Result<()> {
         self.run(|db| db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())))
     }
 
-    /// Changes whenever another connection has written.
+    /// A number that changes when another connection writes.
     pub fn version(&self) -> Result<i64> {
         self.run(|db| db.pragma_query_value(None, "data_version", |row| row.get(0)))
     }
@@ -58,7 +59,7 @@ impl JobDb {
         act(&self.db).map_err(|e| damaged(&self.path, &e))
     }
 
-    /// Begins a group of writes, if none is open.
+    /// Begins a group of writes, unless one is open.
     pub fn begin(&mut self) -> Result<()> {
         if !self.writing {
             self.run(|db| db.prepare_cached("BEGIN IMMEDIATE")?.execute([]))?;
@@ -67,10 +68,8 @@ impl JobDb {
         Ok(())
     }
 
-    /// Commits the group: it survives the death of this process; with `sync` also that of the machine.
-    ///
-    /// # Errors
-    /// 74 if the disk refuses; the group is not written then.
+    /// Commits the group, which then survives the death of this process. With `sync`, it also survives a power loss. After
+    /// an error the group is not written.
     pub fn commit(&mut self, sync: bool) -> Result<()> {
         if self.writing {
             self.run(|db| db.prepare_cached("COMMIT")?.execute([]))?;
@@ -87,10 +86,10 @@ impl JobDb {
         Ok(())
     }
 
-    /// Takes back an open group, also one whose commit failed.
+    /// Rolls back an open group, or one whose commit failed.
     pub fn undo(&mut self) -> Result<()> {
         self.writing = false;
-        // After some errors SQLite has done so itself.
+        // After some errors SQLite has rolled back by itself.
         if self.db.is_autocommit() { Ok(()) } else { self.run(|db| db.execute_batch("ROLLBACK")) }
     }
 }

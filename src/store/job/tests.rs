@@ -38,7 +38,7 @@ fn outcomes_come_back_as_they_went_in() {
 }
 
 #[test]
-fn what_is_not_committed_is_not_there() {
+fn uncommitted_outcome_is_not_there() {
     let (dir, mut db) = db();
     db.put(&outcome(1, 1, true)).unwrap();
     db.commit(false).unwrap();
@@ -49,12 +49,12 @@ fn what_is_not_committed_is_not_there() {
 }
 
 #[test]
-fn a_group_that_failed_can_be_taken_back_and_written_again() {
+fn failed_group_can_be_rolled_back_and_written_again() {
     let (dir, mut db) = db();
     db.put(&outcome(1, 1, true)).unwrap();
     db.commit(false).unwrap();
     db.put(&outcome(2, 2, true)).unwrap();
-    // As SQLite does itself after some errors of the disk.
+    // SQLite does so by itself after some errors of the disk.
     db.run(|db| db.execute_batch("ROLLBACK")).unwrap();
     db.commit(false).unwrap_err();
     for _ in 0..2 {
@@ -68,7 +68,7 @@ fn a_group_that_failed_can_be_taken_back_and_written_again() {
 }
 
 #[test]
-fn a_failed_row_is_sent_again_and_its_cost_is_kept() {
+fn failed_row_is_set_aside_and_its_cost_is_kept() {
     let (_dir, mut db) = db();
     db.put(&outcome(1, 1, true)).unwrap();
     db.put(&outcome(2, 2, false)).unwrap();
@@ -79,7 +79,7 @@ fn a_failed_row_is_sent_again_and_its_cost_is_kept() {
 }
 
 #[test]
-fn what_was_tried_counts_until_there_is_an_outcome() {
+fn attempts_count_until_there_is_an_outcome() {
     let (_dir, mut db) = db();
     let reserve = Usage { prompt: 7, completion: 5 };
     let mut so_far = Outcome { at_risk: 1, reserve, ..outcome(3, 3, false) };
@@ -95,7 +95,7 @@ fn what_was_tried_counts_until_there_is_an_outcome() {
         all.iter().map(|r| (r.at_risk, r.wasted.prompt * u64::from(r.count), r.reserve)).collect::<Vec<_>>()
     };
     assert_eq!(risk(&db), [(2, 1, reserve)]);
-    // The process died: row 3 was on its way once more, and row 5 for the first time.
+    // The process dies while row 3 is in flight once more, and row 5 for the first time.
     db.retire_lost(&[("m".into(), reserve), ("m".into(), Usage { prompt: 9, completion: 0 })]).unwrap();
     assert_eq!((db.claimed().unwrap(), db.unanswered(9).unwrap().len()), (0, 0));
     let seen = risk(&db);

@@ -1,28 +1,28 @@
-//! A job as the index knows it.
+//! The entry of a job in the index.
 
 use rusqlite::Row;
 
 use crate::outcome::Transport;
 use crate::price::Nanos;
 
-/// Where a job is (contract, `status --json`).
+/// The state of a job (contract, `status --json`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobState {
-    /// Being set up.
+    /// llbatch is setting it up.
     Preparing,
-    /// Being answered.
+    /// Its rows are being answered.
     Running,
-    /// Ended; every row was answered.
+    /// It has ended, and every row is answered.
     Completed,
-    /// Ended; some rows failed.
+    /// It has ended, and some rows failed.
     Partial,
-    /// Ended; every row failed.
+    /// It has ended, and every row failed.
     Failed,
-    /// Cancelled by the user.
+    /// The user cancelled it.
     Cancelled,
     /// The service gave up on it.
     Expired,
-    /// Stopped before its end; the same command goes on.
+    /// It stopped before its end. The same command resumes it.
     Interrupted,
 }
 
@@ -38,7 +38,7 @@ impl JobState {
         Self::Interrupted,
     ];
 
-    /// As it stands in JSON and tables.
+    /// The name in JSON documents, in tables and in the ledger.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Preparing => "preparing",
@@ -52,53 +52,53 @@ impl JobState {
         }
     }
 
-    /// Whether the job has come to its end.
+    /// Returns whether the job has ended.
     pub const fn ended(self) -> bool {
         !matches!(self, Self::Preparing | Self::Running | Self::Interrupted)
     }
 }
 
-/// A job as the index knows it.
+/// The entry of a job in the index.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {
     /// `j-` and 8 characters.
     pub id: String,
-    /// Given by `--name`.
+    /// Name from `--name`.
     pub name: Option<String>,
-    /// Same for the same command.
+    /// A hash that is equal for equal commands.
     pub key: String,
-    /// How it is answered.
+    /// Transport of its requests.
     pub transport: Transport,
-    /// Where it is. A `Running` job whose lock is free was killed.
+    /// State of the job. A `Running` job without a lock holder was killed.
     pub state: JobState,
-    /// Milliseconds since 1970.
+    /// Creation time, in milliseconds since 1970.
     pub created_at: i64,
-    /// Milliseconds since 1970.
+    /// Time of the last change, in milliseconds since 1970.
     pub updated_at: i64,
-    /// The inputs as typed.
+    /// The inputs as the user typed them.
     pub input: String,
-    /// JSON: what is needed to go on.
+    /// The job's specification as JSON, from which llbatch resumes it.
     pub spec: String,
-    /// Rows of the input.
+    /// Number of rows of the input.
     pub total: u64,
-    /// Rows answered.
+    /// Number of answered rows.
     pub succeeded: u64,
-    /// Rows that failed.
+    /// Number of failed rows.
     pub failed: u64,
-    /// Spent so far; `None`: unknown price.
+    /// Cost so far; `None`: the price is unknown.
     pub cost: Option<Nanos>,
-    /// Time that some process worked on it.
+    /// Milliseconds that processes worked on it.
     pub active_ms: u64,
-    /// How its last command ended.
+    /// Exit code of its last command.
     pub exit: Option<u8>,
-    /// What it may cost; `None`: not known.
+    /// Estimated cost; `None`: unknown.
     pub estimate: Option<Nanos>,
-    /// Whether its results were written somewhere.
+    /// Its results were written to an output.
     pub delivered: bool,
 }
 
 impl Job {
-    /// The service that it is with, as its record names it; `None` if the record cannot be read.
+    /// The service in its specification; `None` if that cannot be read.
     pub fn service(&self) -> Option<String> {
         #[derive(serde::Deserialize)]
         struct Spec {
@@ -107,12 +107,12 @@ impl Job {
         serde_json::from_str(&self.spec).ok().map(|spec: Spec| spec.service)
     }
 
-    /// Whether it ran against the built-in server, so that nothing was paid.
+    /// Returns whether its service is the sandbox, where nothing is charged.
     pub fn is_rehearsal(&self) -> bool {
         self.service().is_some_and(|service| service == "sandbox")
     }
 
-    /// A job that is about to be made: without an id, with nothing done yet. `spec` is its JSON.
+    /// A new job, without an id and without progress. `spec` is its specification as JSON.
     pub fn new(transport: Transport, key: String, input: String, spec: String) -> Self {
         Self {
             id: String::new(),

@@ -1,4 +1,4 @@
-//! The index of jobs.
+//! The ledger: the index of jobs, in `ledger.db`.
 
 mod entry;
 
@@ -13,29 +13,29 @@ use crate::outcome::Transport;
 use entry::{COLUMNS, nanos, read};
 pub use entry::{Job, JobState};
 
-/// The open index.
+/// The open ledger.
 #[derive(Debug)]
 pub struct Ledger {
     db: Connection,
     path: PathBuf,
 }
 
-/// Tables that are not there are made.
+/// Creates missing tables.
 pub(super) const SCHEMA: &str = include_str!("ledger.sql");
 
-/// What format 1 lacked.
+/// The columns that format 1 lacks.
 const UPGRADE: &str = "ALTER TABLE job ADD COLUMN estimate INTEGER;
     ALTER TABLE job ADD COLUMN delivered INTEGER NOT NULL DEFAULT 0;";
 
 impl Ledger {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let db = open_db(path, SCHEMA, UPGRADE)?;
-        // Few and precious commits: each one is on the disk before anything follows from it.
+        // Commits are few and precious: each must be on the disk before llbatch acts on it.
         db.pragma_update(None, "synchronous", "FULL").map_err(|e| damaged(path, &e))?;
         Ok(Self { db, path: path.to_owned() })
     }
 
-    /// Writes a new job. Its `id` is chosen here; `created_at` and `updated_at` are now.
+    /// Writes a new job, and gives it its id and its creation time.
     pub fn create(&self, mut job: Job) -> Result<Job> {
         job.created_at = now_ms();
         job.updated_at = job.created_at;
@@ -60,7 +60,7 @@ impl Ledger {
         Err(Error::new(Exit::Failure, "no free job id was found in 20 tries"))
     }
 
-    /// Writes what changed of a job.
+    /// Writes the changes of a job.
     pub fn update(&self, job: &Job) -> Result<()> {
         self.db
             .execute(
@@ -79,7 +79,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// The last job of the command with this key.
+    /// The newest job with this key.
     pub fn last_of(&self, key: &str) -> Result<Option<Job>> {
         self.one(&format!("SELECT {COLUMNS} FROM job WHERE key = ?1 ORDER BY seq DESC LIMIT 1"), key)
     }
@@ -89,14 +89,14 @@ impl Ledger {
         self.many(&format!("SELECT {COLUMNS} FROM job WHERE key = ?1 ORDER BY seq DESC"), key)
     }
 
-    /// Jobs, newest first.
+    /// The newest jobs, newest first.
     pub fn recent(&self, limit: u32) -> Result<Vec<Job>> {
         self.many(&format!("SELECT {COLUMNS} FROM job ORDER BY seq DESC LIMIT ?1"), limit)
     }
 
-    /// Jobs whose batches may still cost something, newest first.
+    /// The jobs whose batches may still cost money, newest first.
     pub fn unsettled(&self) -> Result<Vec<Job>> {
-        // A job of batches that has been delivered is settled; a realtime job may have been retried in batches.
+        // A batch job is settled when its results were delivered. A realtime job may have been retried in batches.
         let ended: Vec<String> = JobState::ALL
             .into_iter()
             .filter(|state| state.ended())
@@ -109,19 +109,19 @@ impl Ledger {
         self.many(&sql, Transport::Batch.as_str())
     }
 
-    /// Gives a job a name.
+    /// Names a job.
     pub fn rename(&self, id: &str, name: &str) -> Result<()> {
         let renamed = self.db.execute("UPDATE job SET name = ?2 WHERE id = ?1", [id, name]);
         renamed.map(drop).map_err(|e| damaged(&self.path, &e))
     }
 
-    /// Takes a job out of the index.
+    /// Removes a job from the index.
     pub fn forget(&self, id: &str) -> Result<()> {
         self.db.execute("DELETE FROM job WHERE id = ?1", [id]).map_err(|e| damaged(&self.path, &e))?;
         Ok(())
     }
 
-    /// The job that a user names: by id, a unique prefix of it, its name, or `last`.
+    /// Finds the job that a user names by its id, a unique prefix of its id, its name, or `last`.
     ///
     /// # Errors
     /// 2 if there is none or more than one.
@@ -179,7 +179,7 @@ impl Ledger {
     }
 }
 
-/// Eight characters that nobody mistakes for others when reading them aloud.
+/// A random id of eight characters that are hard to mix up when read aloud.
 fn new_id() -> String {
     const LETTERS: &[u8] = b"abcdefghjkmnpqrstvwxyz0123456789";
     let tail: String = (0..8).map(|_| char::from(LETTERS[fastrand::usize(..LETTERS.len())])).collect();

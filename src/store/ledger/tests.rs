@@ -11,7 +11,7 @@ fn job(name: Option<&str>, key: &str) -> Job {
 }
 
 #[test]
-fn a_job_is_found_by_every_name_it_has() {
+fn job_is_found_by_every_name_it_has() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(&dir.path().join("ledger.db")).unwrap();
     assert_eq!(ledger.find("last").unwrap_err().exit, Exit::Usage);
@@ -31,12 +31,12 @@ fn a_job_is_found_by_every_name_it_has() {
 }
 
 #[test]
-fn many_may_bring_up_an_old_index_at_once() {
+fn many_processes_may_upgrade_an_old_index_at_once() {
     for _ in 0..6 {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ledger.db");
         let kept = Ledger::open(&path).unwrap().create(job(None, "k")).unwrap().id;
-        // As an earlier llbatch left it.
+        // An earlier llbatch left the index without these columns.
         let old = rusqlite::Connection::open(&path).unwrap();
         for added in UPGRADE.split(';').filter(|text| !text.trim().is_empty()) {
             let words: Vec<&str> = added.split_whitespace().collect();
@@ -53,7 +53,7 @@ fn many_may_bring_up_an_old_index_at_once() {
 }
 
 #[test]
-fn many_may_open_a_new_index_at_once() {
+fn many_processes_may_open_a_new_index_at_once() {
     for _ in 0..10 {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ledger.db");
@@ -67,7 +67,7 @@ fn many_may_open_a_new_index_at_once() {
 }
 
 #[test]
-fn what_is_updated_is_read_back() {
+fn updated_job_is_read_back() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(&dir.path().join("ledger.db")).unwrap();
     let mut job = ledger.create(job(None, "k")).unwrap();
