@@ -6,15 +6,15 @@ fn resolve(flags: &Flags, vars: &[(&str, &str)]) -> Result<Settings> {
 }
 
 #[test]
-fn the_nearer_source_wins_and_is_named() {
+fn nearer_source_wins_and_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.toml");
     std::fs::write(&path, "base_url = \"https://config/v1\"\n[run]\nrpm = 60\nconcurrency = \"auto\"\n[models.\"x/y\"]\ninput = 0.06\noutput = \"0.12\"\n").unwrap();
     let mut flags = Flags { config: Some(path), ..Flags::default() };
     let settings = resolve(&flags, &[]).unwrap();
     assert_eq!((settings.base_url.value.as_str(), &settings.base_url.origin), ("https://config/v1", &Origin::Config));
-    assert_eq!(settings.run.rpm, Some(Knob::Fixed(60)));
-    assert_eq!(settings.run.concurrency, Some(Knob::Auto));
+    assert_eq!(settings.run.rpm, Some(AutoOr::Fixed(60)));
+    assert_eq!(settings.run.concurrency, Some(AutoOr::Auto));
     assert_eq!(
         settings.prices.get("x/y").and_then(|e| e.price).map(|p| (p.input, p.output)),
         Some((60_000_000, 120_000_000))
@@ -28,7 +28,7 @@ fn the_nearer_source_wins_and_is_named() {
 }
 
 #[test]
-fn mistakes_in_the_config_file_are_usage_errors_with_their_place() {
+fn invalid_config_file_is_a_usage_error_with_its_place() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.toml");
     for text in
@@ -46,7 +46,7 @@ fn mistakes_in_the_config_file_are_usage_errors_with_their_place() {
 }
 
 #[test]
-fn durations_are_read_as_people_write_them() {
+fn durations_are_parsed_as_people_write_them() {
     for (text, seconds) in [("90", 90), ("90s", 90), ("10m", 600), ("1h30m", 5400), ("1h 30m", 5400), ("2h", 7200)] {
         assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
     }
