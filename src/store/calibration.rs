@@ -1,40 +1,41 @@
-//! Calibration: estimates of prompt tokens beside the counts that the service reported, by model, over all jobs.
+//! How estimates of prompt tokens compared with what the service reported, by model, over all jobs.
 
 use rusqlite::params;
 
 use super::{JobDb, Ledger, damaged};
 use crate::error::Result;
 
-/// The estimated and the reported prompt tokens of one model's rows.
+/// What was estimated and reported of a model's rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelEstimates {
     /// The model.
     pub model: String,
-    /// Number of compared rows.
+    /// Rows that were compared.
     pub rows: u64,
-    /// Estimated tokens of their requests.
+    /// Tokens of their requests, estimated.
     pub estimated: u64,
-    /// Reported tokens of their requests.
+    /// Tokens of their requests, reported.
     pub actual: u64,
 }
 
 impl Ledger {
-    /// Records the estimates of a job, in place of what was recorded for it before.
+    /// Adds what a job has taught. A job that is looked at again replaces what it taught before.
     pub fn learn_estimates(&self, job: &str, learned: &[ModelEstimates]) -> Result<()> {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        let write = || -> rusqlite::Result<()> {
-            let transaction = self.db().unchecked_transaction()?;
-            for one in learned {
-                transaction
-                    .prepare_cached("INSERT OR REPLACE INTO estimate VALUES (?1, ?2, ?3, ?4, ?5)")?
-                    .execute(params![job, one.model, number(one.rows), number(one.estimated), number(one.actual)])?;
-            }
-            transaction.commit()
-        };
+        let write =
+            || -> rusqlite::Result<()> {
+                let act = self.db().unchecked_transaction()?;
+                for one in learned {
+                    act.prepare_cached("INSERT OR REPLACE INTO estimate VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(
+                        params![job, one.model, number(one.rows), number(one.estimated), number(one.actual)],
+                    )?;
+                }
+                act.commit()
+            };
         write().map_err(|e| damaged(self.path(), &e))
     }
 
-    /// The sums over all jobs, by model.
+    /// What all jobs have taught, by model.
     pub fn estimates(&self) -> Result<Vec<ModelEstimates>> {
         let read = || -> rusqlite::Result<Vec<ModelEstimates>> {
             self.db()
@@ -55,10 +56,10 @@ impl Ledger {
 }
 
 impl JobDb {
-    /// A sample of answered rows and their reported prompt tokens: one row in `every`, at most `most`, in ascending order.
+    /// The prompt tokens that the service reported of up to `most` answered rows, one of `every` so many, ascending.
     pub fn prompt_tokens(&self, most: u64, every: u64) -> Result<Vec<(u64, u64)>> {
         self.run(|db| {
-            // The hash keeps the sample fair where models alternate from row to row.
+            // Picked by a hash: models that take turns must not fall between the picks.
             let picked = "ok AND prompt > 0 AND ((row * 2654435761) >> 7) % ?2 = 0";
             db.prepare_cached(&format!("SELECT row, prompt FROM outcome WHERE {picked} ORDER BY row LIMIT ?1"))?
                 .query_map([most.cast_signed(), every.cast_signed()], |found| {
@@ -74,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sample_comes_from_all_parts_of_a_job() {
+    fn rows_are_picked_from_all_of_a_job() {
         let (_dir, mut db) = super::super::job::tests::db();
         for row in 1..=1000 {
             db.put(&super::super::job::tests::outcome(row, 1, row % 10 > 0)).unwrap();
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn estimates_of_jobs_add_up_and_each_job_counts_once() {
+    fn what_jobs_teach_adds_up_and_a_job_teaches_once() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(&dir.path().join("ledger.db")).unwrap();
         let one = |rows, estimated| ModelEstimates { model: "m".into(), rows, estimated, actual: 100 };
