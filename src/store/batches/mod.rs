@@ -167,4 +167,118 @@ impl JobDb {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::outcome::{ErrorCode, Fingerprint, Outcome, Usage};
+    use crate::store::answer_files::{answers_name, failures_name};
+    use crate::store::job::tests::{db, outcome};
+
+    pub(in crate::store) fn batch(number: u32) -> BatchJob {
+        BatchJob { number, model: "m".into(), rows: 2, bytes: 10, name: "llb.jsonl".into(), ..BatchJob::default() }
+    }
+
+    #[test]
+    fn record_of_the_first_version_is_read() {
+        let old = r#"{"number":1,"model":"m","endpoint":"","rows":2,"bytes":10,"sha256":"","name":"llb.jsonl","step":"planned"}"#;
+        assert_eq!(serde_json::from_str::<BatchJob>(old).unwrap(), batch(1));
+    }
+
+    /// Other versions of llbatch read and write this text.
+    #[test]
+    fn record_is_written_as_it_was_read() {
+        let full = concat!(
+            r#"{"number":3,"model":"org/m","endpoint":"/v1/chat/completions","rows":2,"bytes":10,"sha256":"00","#,
+            r#""name":"llb-j-1-3.jsonl","step":"submitted","file_id":"file-1","others":["theirs"],"begun_at":1790000000000,"#,
+            r#""begun_there":null,"tries":1,"account":"acc","id":"b-1","status":"IN_PROGRESS","progress":12.5,"#,
+            r#""output_file_id":null,"error_file_id":null,"error":null,"deadline":"2026-11-24T00:00:00Z","#,
+            r#""created_at":"2026-11-23T00:00:00Z","completed_at":null,"most":0.00006,"admitted":true,"cancel":false,"#,
+            r#""ended":false,"unknown_since":null,"unknown_times":0,"broken":null}"#,
+        );
+        let read: BatchJob = serde_json::from_str(full).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), full);
+    }
+
+    #[test]
+    fn batch_is_read_back_as_it_was_saved() {
+        let (_dir, mut db) = db();
+        let mut first = batch(1);
+        db.save_batch(&first).unwrap();
+        first.step = BatchStep::Creating;
+        first.others = vec!["theirs".into()];
+        first.progress = Some(12.5);
+        db.save_batch(&first).unwrap();
+        db.save_batch(&batch(2)).unwrap();
+        assert_eq!(db.batches().unwrap(), [first, batch(2)]);
+    }
+
+    #[test]
+    fn common_answer_is_read_back_like_any_other() {
+        let (dir, mut db) = db();
+        std::fs::create_dir(dir.path().join("j")).unwrap();
+        std::fs::write(dir.path().join("j").join(failures_name(2)), "{}").unwrap();
+        let mut plain = outcome(1, 1, true);
+        plain.body = Some("{}".into());
+        (plain.batch, plain.status, plain.attempts, plain.wasted) = (Some(2), Some(200), 1, Usage::default());
+        plain.usage = Some(Usage { prompt: 7, completion: 8 });
+        plain.reserve = Usage { prompt: 9, completion: 10 };
+        let mut rows = vec![plain.clone()];
+        let changes: [fn(&mut Outcome); 5] = [
+            |o| o.usage = None,
+            |o| o.status = Some(201),
+            |o| o.wasted.completion = 3,
+            |o| o.attempts = 2,
+            |o| o.latency_ms = 4,
+        ];
+        for change in changes {
+            let mut other = Outcome { row: rows.len() as u64 + 1, ..plain.clone() };
+            change(&mut other);
+            rows.push(other);
+        }
+        let place = BodyPlace { errors: true, at: 0, len: 2 };
+        let stored: Vec<_> = rows.iter().map(|o| Outcome { body: None, ..o.clone() }).collect();
+        db.put_joined(stored.iter().map(|outcome| (outcome, Some(place)))).unwrap();
+        // An outcome without a place has no body, and must not get one.
+        let bare = Outcome { row: 99, body: None, ..plain };
+        db.put_joined([(&bare, None)]).unwrap();
+        db.commit(true).unwrap();
+        rows.push(bare);
+        assert_eq!(db.outcomes(1, 100).unwrap(), rows);
+    }
+
+    #[test]
+    fn row_may_be_asked_in_several_batches_and_answered_in_one() {
+        let (dir, mut db) = db();
+        let reserve = Usage { prompt: 3, completion: 4 };
+        for (batch, row, wire) in [(1, 1, None), (1, 2, Some("row-2")), (2, 2, None)] {
+            let id = format!("id-{row}");
+            let fingerprint = Fingerprint([row as u8; 16]);
+            db.ask(batch, &Asked { row, id: &id, wire, fingerprint, reserve }).unwrap();
+        }
+        db.commit(true).unwrap();
+        let asked = db.asked(1).unwrap();
+        assert_eq!(asked.len(), 2);
+        assert_eq!((asked[1].row, &*asked[1].id, asked[1].wire.as_deref()), (2, "id-2", Some("row-2")));
+        assert_eq!((asked[1].fingerprint, asked[1].reserve), (Fingerprint([2; 16]), reserve));
+
+        std::fs::create_dir(dir.path().join("j")).unwrap();
+        std::fs::write(dir.path().join("j").join(answers_name(2)), "xx{\"a\":1}yy").unwrap();
+        let mut answered = outcome(2, 2, true);
+        answered.body = None;
+        answered.batch = Some(2);
+        db.put_joined([(&answered, Some(BodyPlace { errors: false, at: 2, len: 7 }))]).unwrap();
+        db.commit(true).unwrap();
+        let read = db.outcomes(1, 10).unwrap();
+        assert_eq!((read[0].batch, read[0].body.as_deref()), (Some(2), Some("{\"a\":1}")));
+        assert_eq!(db.counts().unwrap(), (1, 0));
+        assert_eq!(db.to_do(4, |_| true).unwrap(), [1, 3, 4]);
+        db.put_joined([(&outcome(3, 3, false), None)]).unwrap();
+        assert_eq!(db.to_do(3, |code| code == ErrorCode::Timeout).unwrap(), [1, 3]);
+        assert_eq!(db.to_do(3, |_| false).unwrap(), [1]);
+        db.retire_asked(2).unwrap();
+        db.commit(true).unwrap();
+        assert_eq!(db.counts().unwrap(), (0, 1));
+        let retired = db.retired().unwrap();
+        let of_batch = retired.iter().find(|r| r.batch).unwrap();
+        assert_eq!(of_batch.usage.unwrap().completion, 2, "{retired:?}");
+    }
+}
