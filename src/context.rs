@@ -1,33 +1,33 @@
-//! What every command is given: built once, passed down.
+//! The context of a command: settings and user interface, built once and passed down.
 
 use crate::error::Exit;
 use crate::settings::{Origin, Settings};
 use crate::ui::Ui;
 
-/// The surroundings of a command.
+/// The context of a command.
 #[derive(Debug)]
 pub struct Ctx {
-    /// Flags, environment and config file put together.
+    /// Settings resolved from flags, environment and config file.
     pub settings: Settings,
-    /// The way to talk.
+    /// The user interface.
     pub ui: Ui,
-    /// `--json`: one document on stdout instead of text.
+    /// `--json`: print one document on stdout instead of text.
     pub json: bool,
-    /// Ends the process at once; for a second signal.
+    /// Ends the process at once, after a second signal.
     pub leave: fn(Exit) -> !,
-    /// The command line as typed, for "run this again".
+    /// The command line as the user typed it, to repeat in hints.
     pub argv: Vec<String>,
 }
 
 impl Ctx {
-    /// The command line as a shell would take it, without the flags in `without` and with `more` behind it.
+    /// The command line in shell syntax, without the flags in `without` and with `more` at its end.
     pub fn again(&self, without: &[&str], more: &[String]) -> String {
         let kept = self.argv.iter().filter(|a| !without.iter().any(|w| *a == w || a.starts_with(&format!("{w}="))));
         let words: Vec<String> = kept.chain(more).map(|word| quote(word)).collect();
         format!("llbatch {}", words.join(" "))
     }
 
-    /// What a command for a person to type must say to find a job of `service` again: the flags that were typed here.
+    /// The flags that the user must type again in another command so that it finds a job of `service`.
     pub fn flags(&self, service: &str) -> String {
         let settings = &self.settings;
         let bare = |url: &str| url.trim_end_matches('/').trim_end_matches("/v1").to_owned();
@@ -47,7 +47,7 @@ impl Ctx {
     }
 }
 
-/// Quotes a word for a shell, if it needs it.
+/// Quotes a word for a shell where that is needed.
 pub fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:@%+,".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
@@ -59,7 +59,7 @@ pub fn quote(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn words_survive_a_shell() {
+    fn quoted_words_survive_a_shell() {
         for (word, quoted) in
             [("a.jsonl", "a.jsonl"), ("", "''"), ("it's", r"'it'\''s'"), ("{{ text }}", "'{{ text }}'"), ("$x", "'$x'")]
         {

@@ -15,4 +15,4 @@ pub use crate::price::Nanos;
 pub use crate::realtime::limiter::{Limiter, Rates};
 pub use crate::request::{Endpoint, MOST_TOKENS, Params, Record, Request, RequestBuilder, fingerprint};
 pub use crate::results::{Format as ResultFormat, Options, Renderer};
-pub use crate::settings::{Flags, Knob, Settings, duration};
+pub use crate::settings::{AutoOr, Flags, Settings, duration};

@@ -1,52 +1,52 @@
-//! The one error type: what happened, where, and what to do next.
+//! The error type of the crate: what happened, where, and what to do next.
 //!
-//! A failed *row* is not an error, it is data ([`crate::outcome`]); an [`Error`] is what stops a command.
+//! An [`Error`] stops a command. A failed *row* is data ([`crate::outcome`]).
 
 use std::fmt;
 
-/// How a command ended, as users script against it (README, "Exit codes").
+/// The exit codes, on which scripts rely (README, "Exit codes").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Exit {
-    /// Done; every row succeeded.
+    /// The command is done, and every row succeeded.
     Ok = 0,
-    /// Failed for a reason that has no code of its own.
+    /// The command failed for a reason without a code of its own.
     Failure = 1,
-    /// Flags, arguments or the config file are wrong.
+    /// Flags, arguments or the config file are invalid.
     Usage = 2,
-    /// Finished, but rows failed or are missing.
+    /// The command is done, but rows failed or are missing.
     RowsFailed = 3,
-    /// No key, or the service refused it.
+    /// The API key is missing, or the service rejected it.
     Auth = 4,
-    /// Payment required, or the user's own budget or deadline was reached.
+    /// The service asks for payment, or the user's budget or deadline was reached.
     Budget = 5,
-    /// Invalid input: nothing was sent.
+    /// The input is invalid, and llbatch sent nothing.
     Data = 65,
     /// An input cannot be read.
     NoInput = 66,
     /// Local I/O failed.
     Io = 74,
-    /// Try again later.
+    /// A later retry may succeed.
     TempFail = 75,
-    /// The server broke its contract.
+    /// The service broke its contract.
     Protocol = 76,
-    /// Stopped by SIGHUP.
+    /// SIGHUP stopped the command.
     Hangup = 129,
-    /// Stopped by SIGINT.
+    /// SIGINT stopped the command.
     Interrupt = 130,
-    /// The reader of our output went away.
+    /// The reader of the output closed its pipe.
     ClosedPipe = 141,
-    /// Stopped by SIGTERM.
+    /// SIGTERM stopped the command.
     Terminate = 143,
 }
 
 impl Exit {
-    /// The number given to the shell.
+    /// The number that the shell gets.
     pub const fn code(self) -> u8 {
         self as u8
     }
 
-    /// Which of two reasons to report when both hold: the earlier in 74, 4, 5, 76, 75, 3.
+    /// The exit code to report when two apply: the earlier one in 74, 4, 5, 76, 75, 3.
     pub fn worst(self, other: Self) -> Self {
         if self.rank() <= other.rank() { self } else { other }
     }
@@ -66,46 +66,46 @@ impl Exit {
     }
 }
 
-/// What stops a command: a sentence, its exit code, its cause and a remedy.
+/// An error that stops a command: a sentence, its exit code, its cause and a remedy.
 #[derive(Debug)]
 pub struct Error {
-    /// Decides the exit code.
+    /// The exit code.
     pub exit: Exit,
-    /// What happened and where (<file:line>, id, URL); no final full stop.
+    /// The sentence: what happened and where (file and line, id, URL), without a final full stop.
     pub message: String,
-    /// What the user can do about it.
+    /// The remedy.
     pub hint: Option<String>,
-    /// The cause, if another error is behind this one.
+    /// The error that caused this one.
     pub source: Option<anyhow::Error>,
 }
 
-/// A result whose error stops the command.
+/// The result of a step whose error stops the command.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An error that ends the command with `exit`.
+    /// An error with this exit code.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, message: message.into(), hint: None, source: None }
     }
 
-    /// A mistake in flags, arguments or the config file.
+    /// An error in flags, arguments or the config file.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)
     }
 
-    /// Adds what to do about it.
+    /// Adds a remedy.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// Adds the error behind this one.
+    /// Adds the cause.
     pub fn because(mut self, source: impl Into<anyhow::Error>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// A failure to read or write something local, told apart by what the system said.
+    /// An error of local I/O. Its exit code and its remedy depend on the kind of `source`.
     pub fn io(what: impl fmt::Display, source: std::io::Error) -> Self {
         if source.kind() == std::io::ErrorKind::BrokenPipe {
             return Self::new(Exit::ClosedPipe, format!("{what}: the reader went away")).because(source);
@@ -131,7 +131,7 @@ impl fmt::Display for Error {
         f.write_str(&self.message)?;
         for cause in self.source.iter().flat_map(anyhow::Error::chain) {
             let text = cause.to_string();
-            // Libraries tend to repeat their cause in their own text.
+            // Many libraries repeat the cause in their own text.
             if !self.message.contains(&text) {
                 write!(f, ": {text}")?;
             }
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_graver_exit_wins_in_the_order_of_the_contract() {
+    fn graver_exit_wins_in_the_order_of_the_contract() {
         let order = [Exit::Io, Exit::Auth, Exit::Budget, Exit::Protocol, Exit::TempFail, Exit::RowsFailed, Exit::Ok];
         for (i, a) in order.iter().enumerate() {
             for b in &order[i..] {
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_pipe_is_not_a_disk_error() {
+    fn closed_pipe_is_not_a_disk_error() {
         let error = Error::io("writing results", std::io::ErrorKind::BrokenPipe.into());
         assert_eq!(error.exit.code(), 141);
         let error = Error::io("writing results", std::io::ErrorKind::StorageFull.into());
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_carries_the_cause_once() {
+    fn text_carries_the_cause_once() {
         let cause = std::io::Error::other("no such luck");
         let error = Error::new(Exit::Io, "in.jsonl: cannot read").because(cause);
         assert_eq!(error.to_string(), "in.jsonl: cannot read: no such luck");

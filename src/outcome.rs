@@ -1,49 +1,68 @@
-//! What became of a row: its answer or its error, what it cost in tries, time and tokens.
+//! The outcome of a row: its answer or its error, and what it cost in attempts, time and tokens.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// blake3 of endpoint, model and body, cut to 16 bytes: two requests with the same one are the same request.
+/// The way in which requests reach the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// One HTTP request per row.
+    Realtime,
+    /// Together batch jobs.
+    Batch,
+}
+
+impl Transport {
+    /// The name in JSON documents and in the ledger.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Realtime => "realtime",
+            Self::Batch => "batch",
+        }
+    }
+}
+
+/// A blake3 hash of endpoint, model and body, cut to 16 bytes. Requests with equal fingerprints are the same request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
 pub struct Fingerprint(pub [u8; 16]);
 
-/// Why a row has no answer (contract, "Results").
+/// The reason why a row has no answer (contract, "Results").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
-    /// The service or the input check refused the request itself.
+    /// The service or the input check rejected the request.
     InvalidRequest,
-    /// The key was refused.
+    /// The service rejected the key.
     Auth,
-    /// Credits are needed (402).
+    /// The service asks for credits (402).
     Payment,
-    /// No such model or path.
+    /// The model or the path does not exist.
     NotFound,
     /// Prompt and `max_tokens` exceed the model's context.
     ContextLength,
-    /// Told to slow down until nothing was left to wait for.
+    /// The service answered 429 until the retries ran out.
     RateLimited,
     /// The service lacked capacity.
     Overloaded,
-    /// A 5xx that was not one of the above.
+    /// The service failed with another 5xx.
     ServerError,
-    /// No answer in time.
+    /// No answer came in time.
     Timeout,
     /// The connection failed.
     Network,
-    /// A 200 that is no answer: HTML, truncated, no choices, wrong shape.
+    /// A 200 carried no valid answer: HTML, truncated JSON, no choices.
     BadResponse,
-    /// The batch ended before this row was reached.
+    /// The batch ended before the service reached this row.
     Expired,
-    /// Cancelled by the user.
+    /// The user cancelled the row.
     Cancelled,
-    /// The service's results do not mention the row.
+    /// The results of the batch lack this row.
     Missing,
-    /// Not sent: the user's budget or deadline was reached.
+    /// The user's budget or deadline was reached first.
     Budget,
-    /// Not sent, or not answered: the run was stopped.
+    /// The run stopped before the row was answered.
     Interrupted,
 }
 
@@ -68,12 +87,12 @@ impl ErrorCode {
         Self::Interrupted,
     ];
 
-    /// Whether sending the row again cannot help.
+    /// Returns whether a retry cannot help.
     pub const fn is_permanent(self) -> bool {
         matches!(self, Self::InvalidRequest | Self::NotFound | Self::ContextLength)
     }
 
-    /// The code as it stands in results.
+    /// The code as results spell it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::InvalidRequest => "invalid_request",
@@ -95,7 +114,7 @@ impl ErrorCode {
         }
     }
 
-    /// The code that `text` names.
+    /// The code that `text` spells.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|code| code.as_str() == text)
     }
@@ -107,16 +126,16 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// Why one row failed.
+/// The error of one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowError {
-    /// What kind of failure.
+    /// The kind of failure.
     pub code: ErrorCode,
-    /// The service's words, or ours; never the key, never the prompt.
+    /// Words of the service or of llbatch; never the key, never the prompt.
     pub message: String,
 }
 
-/// Tokens as the server counted them.
+/// Token counts as the service reports them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Usage {
     /// Tokens of the request.
@@ -132,43 +151,43 @@ impl std::ops::AddAssign for Usage {
     }
 }
 
-/// What became of one row. It succeeded if `error` is `None`.
+/// The outcome of one row: an answer, or an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// 1-based over all inputs.
+    /// Number of the row, 1-based over all inputs.
     pub row: u64,
-    /// The user's own id, or `row-N`.
+    /// The user's id, or `row-N`.
     pub id: Box<str>,
-    /// Of the request that was sent.
+    /// Fingerprint of the request that was sent.
     pub fingerprint: Fingerprint,
-    /// The model asked for.
+    /// The requested model.
     pub model: Arc<str>,
-    /// Why there is no answer, or `None`.
+    /// `None`: the row is answered.
     pub error: Option<RowError>,
-    /// HTTP status of the last response, if there was one.
+    /// HTTP status of the last response, if one came.
     pub status: Option<u16>,
-    /// The last response's body: JSON on a single line, otherwise as the server sent it. `None`: there was none, or it was no JSON.
+    /// Body of the last response: JSON on a single line, otherwise the bytes of the server. `None`: no response, or not JSON.
     pub body: Option<Box<str>>,
-    /// Usage of the answer as the server reported it.
+    /// Usage of the answer as the service reported it.
     pub usage: Option<Usage>,
-    /// Usage of responses that were paid for and thrown away.
+    /// Usage of responses that were paid for and discarded.
     pub wasted: Usage,
-    /// Attempts whose fate is unknown: sent, never answered; the service may have billed them.
+    /// Attempts that were sent and never answered. The service may have billed them.
     pub at_risk: u32,
-    /// What one attempt could cost at most, as far as known: estimated prompt tokens, and `max_tokens` (0: not given).
+    /// Upper bound of one attempt: estimated prompt tokens, and `max_tokens` (0: not given).
     pub reserve: Usage,
     /// Requests sent for this row.
     pub attempts: u32,
-    /// Of those, refused by 429.
+    /// Attempts that the service answered with 429.
     pub refused: u32,
-    /// From the last attempt's first byte out to its last byte in, in milliseconds. 0 for an answer of a batch.
+    /// Milliseconds of the last attempt, from its first byte out to its last byte in. 0 for an answer of a batch.
     pub latency_ms: u32,
-    /// The batch that it came from, as the job counts them; `None`: realtime.
+    /// Number of the batch, within its job, that this outcome came from. `None`: realtime.
     pub batch: Option<u32>,
 }
 
 impl Outcome {
-    /// A failure of a row for which nothing was sent.
+    /// The failure of a row for which llbatch sent nothing.
     pub fn unsent(row: u64, id: Box<str>, model: Arc<str>, code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             row,
@@ -189,9 +208,14 @@ impl Outcome {
         }
     }
 
-    /// Whether the row was answered.
+    /// Returns whether the row is answered.
     pub const fn ok(&self) -> bool {
         self.error.is_none()
+    }
+
+    /// The transport that brought this outcome.
+    pub const fn transport(&self) -> Transport {
+        if self.batch.is_some() { Transport::Batch } else { Transport::Realtime }
     }
 }
 

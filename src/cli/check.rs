@@ -12,7 +12,7 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Inputs};
 use crate::job::spool_stdin;
-use crate::money::budget;
+use crate::money::budget::{Remaining, admit};
 use crate::price::Nanos;
 use crate::request::RequestBuilder;
 use crate::store::Store;
@@ -110,9 +110,9 @@ fn print(
     } else {
         print_text(&document.text(ctx), ctx)?;
     }
-    let limit = budget::limit(most);
+    let limit = Remaining::of_max_cost(most);
     if document.exit() == Exit::Ok && limit.is_some() && document.set_aside_in_batches().is_some() {
-        budget::admit(document.set_aside_in_batches(), limit.as_ref(), false, "")?;
+        admit(document.set_aside_in_batches(), limit.as_ref(), false, "")?;
     }
     Ok(document.exit())
 }

@@ -51,7 +51,7 @@ pub fn run(args: &Fetch, ctx: &Ctx) -> Result<Exit> {
         delivery,
         waiting: args.wait.then_some(waiting),
         partial: args.partial,
-        wait: args.lock.turn(None),
+        wait: args.lock.wait(None),
     };
     let ended = fetch(&ask, service.remote(), ctx)?;
     print_summary(&ended.summary, ended.exit, ctx)

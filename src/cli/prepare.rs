@@ -63,7 +63,7 @@ struct Entry<'a> {
 }
 
 /// Where the files go.
-enum Place {
+enum BodyPlace {
     File(PathBuf),
     Dir(PathBuf),
 }
@@ -76,7 +76,7 @@ pub fn run(args: &Prepare, ctx: &Ctx) -> Result<Exit> {
             .hint("llbatch prepare prompts.jsonl -o shards/"));
     }
     args.input.batch_endpoint()?;
-    let place = Place::of(&args.output)?;
+    let place = BodyPlace::of(&args.output)?;
     let shape = RequestBuilder::new(&args.input.params(ctx.settings.run.model.as_deref())?)?;
     let progress = ctx.ui.progress(Results::Elsewhere);
 
@@ -178,7 +178,7 @@ impl<'a> Document<'a> {
     }
 }
 
-impl Place {
+impl BodyPlace {
     /// A `.jsonl` name is a file, as is what exists and is none that could be lost, such as `/dev/stdout`; everything else
     /// is a directory.
     fn of(path: &Path) -> Result<Self> {

@@ -60,7 +60,7 @@ pub fn run(args: &Retry, ctx: &Ctx) -> Result<Exit> {
         all: args.all,
         dry_run: args.dry_run,
         limit: args.cost.limit(),
-        wait: args.lock.turn(None),
+        wait: args.lock.wait(None),
     };
     let announce = |job: &str| if ctx.json { Ok(()) } else { print_text(&format!("{job}\n"), ctx) };
     match retry(ask, service.remote(), ctx, &announce)? {

@@ -89,7 +89,7 @@ pub fn run(args: Run, ctx: &Ctx) -> Result<Exit> {
         problems: args.input.problems(),
         name: args.name,
         limit: args.cost.limit(),
-        wait: args.lock.turn(deadline),
+        wait: args.lock.wait(deadline),
     };
     let reuse = match (args.resume, args.fresh) {
         (_, true) => Reuse::Nothing,

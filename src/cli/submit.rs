@@ -95,7 +95,7 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
         require_discount: args.require_discount,
         auto: auto.then(speed).transpose()?,
         limit: args.cost.limit(),
-        wait: args.lock.turn(waiting.until),
+        wait: args.lock.wait(waiting.until),
         delivery,
     };
     let announce = |job: &str| if to_stdout || ctx.json { Ok(()) } else { print_text(&format!("{job}\n"), ctx) };
@@ -134,7 +134,7 @@ impl Submit {
 
     fn delivery(&self, waiting: Waiting, ctx: &Ctx) -> Result<WaitAsk> {
         // The deadline is over when a rescue begins; a process that still works on the job will not take long.
-        let rescue = || Ok(RescueAsk { speed: SpeedArgs::default().options(None, ctx)?, wait: self.lock.turn(None) });
+        let rescue = || Ok(RescueAsk { speed: SpeedArgs::default().options(None, ctx)?, wait: self.lock.wait(None) });
         Ok(WaitAsk {
             delivery: self.results.resolve(ctx.json)?,
             waiting,

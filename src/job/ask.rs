@@ -7,7 +7,7 @@ use crate::price::Nanos;
 use crate::realtime;
 use crate::request::Params;
 use crate::results::Delivery;
-use crate::store::Turn;
+use crate::store::LockWait;
 
 /// A request to start a job or to go on with one.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct Ask {
     /// Limits of cost.
     pub limit: CostLimit,
     /// How long to wait for another process that works on the same job.
-    pub wait: Turn,
+    pub wait: LockWait,
 }
 
 /// The rows that a job works on.
@@ -142,7 +142,13 @@ pub enum Role {
 impl RunAsk {
     /// The realtime part of a command on a job that exists: it sends the rows without an answer, and leaves the results in the
     /// store.
-    pub const fn part_of(job: String, role: Role, limit: CostLimit, wait: Turn, options: realtime::Options) -> Self {
+    pub const fn part_of(
+        job: String,
+        role: Role,
+        limit: CostLimit,
+        wait: LockWait,
+        options: realtime::Options,
+    ) -> Self {
         Self {
             ask: Ask {
                 start: Start::Continue { job, flags: None },

@@ -12,7 +12,7 @@ use super::spec::{CleanCheck, Spec, inputs_of, spec_of};
 use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Inputs};
-use crate::store::{BatchJob, Job, Ledger, Lock, State, Store, Transport, Turn};
+use crate::store::{BatchJob, Job, JobState, Ledger, Lock, LockWait, Store, Transport};
 use crate::ui::Ui;
 
 /// The rows of a run: files, standard input kept in a file, or what an earlier job read.
@@ -121,7 +121,7 @@ fn same_service(theirs: &str, ours: &str) -> Result<()> {
 struct Locks<'a> {
     store: &'a Store,
     ui: &'a Ui,
-    wait: Turn,
+    wait: LockWait,
     role: Role,
     taken: Vec<Lock>,
 }
@@ -129,7 +129,7 @@ struct Locks<'a> {
 impl Locks<'_> {
     fn take(&mut self, name: &str, what: &str) -> Result<()> {
         let say = |holder: &str| self.ui.note(&format!("{holder} works on {what}; waiting for it"));
-        let lock = self.store.lock_in_turn(name, self.wait, &say)?.ok_or_else(|| {
+        let lock = self.store.wait_for_lock(name, self.wait, &say)?.ok_or_else(|| {
             let hint = if self.role.adopts_result() {
                 "--wait-lock waits for it, and writes the same results without paying again; --fresh starts a second job, and pays for it"
             } else {
@@ -189,7 +189,7 @@ impl Claimed {
         self.job.total = checked.rows;
         // A finished job stays what it is, whatever becomes of its results here.
         if !self.finished {
-            self.job.state = State::Running;
+            self.job.state = JobState::Running;
             self.job.exit = None;
         }
         if self.resumed {

@@ -10,7 +10,7 @@ use super::spec::spec_of;
 use crate::batch::driver;
 use crate::context::Ctx;
 use crate::error::Result;
-use crate::store::{BatchJob, Job, Ledger, Store, Turn};
+use crate::store::{BatchJob, Job, Ledger, LockWait, Store};
 
 /// A request to remove jobs.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ pub fn clean(ask: &CleanAsk<'_>, remote: Option<Remote<'_>>, ctx: &Ctx) -> Resul
             removed.push(job.id);
             continue;
         }
-        let Some(_lock) = store.lock_in_turn(&job.id, Turn::soon(), &|_| ())? else {
+        let Some(_lock) = store.wait_for_lock(&job.id, LockWait::briefly(), &|_| ())? else {
             kept.push(KeptJob { job: job.id, reason: "another llbatch works on it".to_owned() });
             continue;
         };

@@ -12,12 +12,12 @@ use super::entry::JobEntry;
 use super::screen::Screen;
 use super::tally::Tally;
 use crate::error::{Exit, Result};
-use crate::money::reservation::Purse;
+use crate::money::Accounts;
+use crate::money::reservation::Reservation;
 use crate::outcome::Outcome;
 use crate::realtime::{Event, Need, Shared};
 use crate::results::Ordered;
 use crate::store::JobDb;
-use crate::summary::Totals;
 
 /// How long the first outcome of a group waits for others at full speed: a commit then serves some thirty rows. No longer,
 /// because nothing is sent in their place until they are committed. At the pace of a language model nothing waits.
@@ -46,7 +46,7 @@ pub struct Consumer<'a, 'ctx> {
     /// The job's entry in the index.
     pub entry: JobEntry<'a>,
     /// Money reserved from the config file's budgets.
-    pub purse: Option<Purse<'ctx>>,
+    pub reservation: Option<Reservation<'ctx>>,
     /// The way back to the engine.
     pub shared: Arc<Shared>,
 }
@@ -58,10 +58,10 @@ pub struct Consumed<'ctx> {
     pub db: JobDb,
     /// Results that may still lack rows.
     pub results: Ordered,
-    /// The fold of all rows whose turn has come.
-    pub totals: Totals,
+    /// The accounts of all rows whose turn has come.
+    pub accounts: Accounts,
     /// The reservation; its rest is to be released.
-    pub purse: Option<Purse<'ctx>>,
+    pub reservation: Option<Reservation<'ctx>>,
 }
 
 /// Outcomes that are not committed yet, and the permits of those that stay in flight until they are.
@@ -113,7 +113,12 @@ impl<'ctx> Consumer<'_, 'ctx> {
             self.rescue(&error.exit, &group, events);
             return Err(error);
         }
-        Ok(Consumed { db: self.db, results: self.results, totals: self.tally.totals, purse: self.purse })
+        Ok(Consumed {
+            db: self.db,
+            results: self.results,
+            accounts: self.tally.accounts,
+            reservation: self.reservation,
+        })
     }
 
     fn take_all(&mut self, events: &Receiver<Event>, group: &mut Group) -> Result<()> {
@@ -196,8 +201,8 @@ impl<'ctx> Consumer<'_, 'ctx> {
             progress.updated = Instant::now();
             self.record()?;
         }
-        if let Some(purse) = &mut self.purse
-            && let Some(answer) = purse.serve(draw)?
+        if let Some(reservation) = &mut self.reservation
+            && let Some(answer) = reservation.poll(draw)?
         {
             self.shared.drawn(answer);
         }
@@ -206,9 +211,9 @@ impl<'ctx> Consumer<'_, 'ctx> {
 
     fn record(&mut self) -> Result<()> {
         if self.entry.record(&self.tally)?
-            && let Some(purse) = &mut self.purse
+            && let Some(reservation) = &mut self.reservation
         {
-            purse.told(self.tally.new.cost)?;
+            reservation.record_spent(self.tally.new.cost)?;
         }
         Ok(())
     }

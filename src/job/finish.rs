@@ -11,13 +11,13 @@ use super::verdict::{BatchFacts, Command, Facts, RowFacts, Verdict};
 use crate::check::calibrate;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::money::{self, Money, budget};
+use crate::money::{Accounts, Outstanding};
 use crate::price::Nanos;
 use crate::request::RequestBuilder;
 use crate::results::SummaryFile;
 use crate::row_set::RowSet;
-use crate::store::{BatchJob, Job, JobDb, Ledger, State, Store};
-use crate::summary::{HttpCounts, Meta, Summary, Totals};
+use crate::store::{BatchJob, Job, JobDb, JobState, Ledger, Store, Transport};
+use crate::summary::{HttpCounts, Meta, Summary};
 
 /// Where a job is kept.
 #[derive(Debug, Clone, Copy)]
@@ -30,41 +30,39 @@ pub struct Desk<'a> {
     pub ledger: &'a Ledger,
 }
 
-/// The accounts of a job: what it has come to, and what it may still come to.
+/// The accounts of a job with what it may still come to.
 #[derive(Debug)]
-pub struct Accounts {
+pub struct JobAccounts {
     /// The fold of all outcomes, and what is outstanding.
-    pub totals: Totals,
+    pub accounts: Accounts,
     /// The job's batches.
     pub batches: Vec<BatchJob>,
     /// The most that open batches can cost. Budgets count it by the batches themselves.
     pub in_batches: Nanos,
 }
 
-impl Accounts {
+impl JobAccounts {
     /// Folds everything from the job's database.
     pub fn of(desk: Desk<'_>, db: &JobDb, job: &Job, spec: &Spec) -> Result<Self> {
-        let totals = money::fold(db, desk.ctx.settings.prices.clone(), job.total, &RowSet::default())?;
-        Self::with(totals, desk, db, job, spec)
+        let accounts = Accounts::of(db, desk.ctx.settings.prices.clone(), job.total, &RowSet::default())?;
+        Self::with(accounts, desk, db, job, spec)
     }
 
-    /// Adds what is outstanding to `totals`.
-    pub fn with(mut totals: Totals, desk: Desk<'_>, db: &JobDb, job: &Job, spec: &Spec) -> Result<Self> {
+    /// Adds what is outstanding to `accounts`.
+    pub fn with(mut accounts: Accounts, desk: Desk<'_>, db: &JobDb, job: &Job, spec: &Spec) -> Result<Self> {
         let input = || Ok((inputs_of(spec, desk.store, &job.id)?, RequestBuilder::new(&spec.params)?));
-        let mut money = Money::new(desk.ctx.settings.prices.clone());
-        let mut in_batches = Nanos::ZERO;
-        for open in money::outstanding(db, job.total, &mut money, input)? {
-            in_batches += open.most.filter(|_| open.batch).unwrap_or_default();
-            totals.outstanding(open.rows, open.most, open.batch);
-        }
-        Ok(Self { totals, batches: db.batches()?, in_batches })
+        let outstanding = Outstanding::of_job(db, job.total, &mut accounts.prices, input)?;
+        accounts.add_outstanding(&outstanding);
+        let batched = outstanding.iter().filter(|requests| requests.transport == Transport::Batch);
+        let in_batches = batched.filter_map(|requests| requests.most).sum();
+        Ok(Self { accounts, batches: db.batches()?, in_batches })
     }
 
     /// The facts that a verdict on the job rests on.
     pub fn facts(&self, job: &Job, command: Command, stop: Option<Stop>) -> Facts {
         Facts {
             transport: job.transport,
-            rows: RowFacts::of(job.total, &self.totals),
+            rows: RowFacts::of(job.total, &self.accounts.totals),
             batches: BatchFacts::of(&self.batches),
             command,
             concluded: stop.is_none() || job.state.ended(),
@@ -119,7 +117,7 @@ impl Ended {
 
 impl Finish<'_> {
     /// Decides, records and sums up. `duration`: the time shown in the summary.
-    pub fn conclude(mut self, accounts: &Accounts, duration: Duration) -> Ended {
+    pub fn conclude(mut self, accounts: &JobAccounts, duration: Duration) -> Ended {
         let mut verdict = Verdict::of(&accounts.facts(&self.job, self.command, self.stop.clone()));
         // Another process has finished it; a failure to write its results here changes nothing.
         let untouched = self.job.state.ended() && self.stop.is_some();
@@ -131,7 +129,7 @@ impl Finish<'_> {
         let exit = verdict.exit;
         let meta =
             Meta { state: state.as_str().to_owned(), ..verdict.meta(&self.job, self.spec, duration, self.desk.ctx) };
-        let mut summary = accounts.totals.summary(&meta);
+        let mut summary = accounts.accounts.totals.summary(&meta);
         if state.ended() {
             summary.estimate_off = self.learn();
         }
@@ -150,17 +148,17 @@ impl Finish<'_> {
         self.stop = Some(Stop::by(error));
     }
 
-    fn record(&mut self, verdict: &Verdict, accounts: &Accounts) -> Result<()> {
+    fn record(&mut self, verdict: &Verdict, accounts: &JobAccounts) -> Result<()> {
         let job = &mut self.job;
-        job.succeeded = accounts.totals.succeeded();
-        job.failed = accounts.totals.failed();
+        job.succeeded = accounts.accounts.totals.succeeded();
+        job.failed = accounts.accounts.totals.failed();
         job.state = verdict.state;
-        job.cost = accounts.totals.usd();
+        job.cost = accounts.accounts.totals.usd();
         job.exit = Some(verdict.exit.code());
         let written = self.stop.is_none() && !self.nowhere && verdict.state.ended();
         let unseen = self.nowhere && self.http.as_ref().is_some_and(|http| http.sent > 0);
         job.delivered = (job.delivered || written) && !unseen;
-        budget::record(job, &accounts.totals, self.desk.ledger)?;
+        accounts.accounts.record(job, self.desk.ledger)?;
         self.desk.ledger.update(job)
     }
 
@@ -181,21 +179,21 @@ impl Finish<'_> {
 
 /// Records what a job has come to, for a command that writes no results, and returns the verdict on it.
 pub fn record(desk: Desk<'_>, job: &mut Job, db: &JobDb, spec: &Spec) -> Result<Verdict> {
-    let accounts = Accounts::of(desk, db, job, spec)?;
+    let accounts = JobAccounts::of(desk, db, job, spec)?;
     let mut facts = accounts.facts(job, Command::Other, None);
     facts.concluded = job.delivered || job.state.ended();
     let verdict = Verdict::of(&facts);
     job.succeeded = facts.rows.succeeded;
     job.failed = facts.rows.failed;
     job.state = verdict.state;
-    job.cost = accounts.totals.usd();
+    job.cost = accounts.accounts.totals.usd();
     desk.ledger.update(job)?;
-    budget::record(job, &accounts.totals, desk.ledger)?;
+    accounts.accounts.record(job, desk.ledger)?;
     Ok(verdict)
 }
 
 /// The state of a job by its batches and counts, for commands that are still at work on it or only list it.
-pub fn state_of(job: &Job, batches: &[BatchJob], busy: bool) -> State {
+pub fn state_of(job: &Job, batches: &[BatchJob], busy: bool) -> JobState {
     let facts = Facts {
         transport: job.transport,
         rows: RowFacts { total: job.total, succeeded: job.succeeded, failed: job.failed, retryable: false },

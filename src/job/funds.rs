@@ -4,9 +4,10 @@ use super::ask::{CostLimit, RunAsk};
 use super::finish::Desk;
 use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
-use crate::money::exposure::Own;
-use crate::money::reservation::Purse;
-use crate::money::{self, budget};
+use crate::money::Accounts;
+use crate::money::budget::{Remaining, unpriced_error};
+use crate::money::exposure::Requester;
+use crate::money::reservation::Reservation;
 use crate::price::Nanos;
 use crate::realtime::Budget;
 use crate::row_set::RowSet;
@@ -15,7 +16,7 @@ use crate::store::{Job, JobDb};
 /// The money of a realtime run.
 pub struct RunFunds<'ctx> {
     /// The reservation, if the config file has a budget.
-    pub purse: Option<Purse<'ctx>>,
+    pub reservation: Option<Reservation<'ctx>>,
     /// What earlier runs of the job may have been billed for beyond what they know.
     pub at_risk: Nanos,
 }
@@ -33,13 +34,13 @@ impl<'ctx> RunFunds<'ctx> {
         }
         let unpriced = checked.models.iter().find(|(m, _)| settings.prices.get(m).is_none_or(|e| e.price.is_none()));
         if let Some((model, _)) = unpriced.filter(|_| !limit.allow_unpriced) {
-            return Err(budget::unpriced_error(model));
+            return Err(unpriced_error(model));
         }
         if !budgets {
             return Ok(());
         }
-        let own = Own { job, ..Own::default() };
-        match desk.ledger.decide(|| budget::left(desk.store, desk.ledger, desk.ctx, own))? {
+        let requester = Requester { job, ..Requester::default() };
+        match desk.ledger.decide(|| Remaining::of_budgets(desk.store, desk.ledger, desk.ctx, requester))? {
             Some(left) if left.amount == Nanos::ZERO && left.returning == Nanos::ZERO => {
                 Err(Error::new(Exit::Budget, format!("nothing is left of {}; nothing was sent", left.what))
                     .hint("then the same command goes on; or raise the budget in the config file"))
@@ -51,20 +52,20 @@ impl<'ctx> RunFunds<'ctx> {
     /// Opens the reservation and gives the engine its limits. Under a budget, what a killed process had not recorded counts
     /// as spent from here on.
     pub fn open(ask: &mut RunAsk, job: &mut Job, db: &JobDb, desk: Desk<'ctx>) -> Result<Self> {
-        let purse = Purse::open(&job.id, desk.store, desk.ctx)?;
+        let reservation = Reservation::open(&job.id, desk.store, desk.ctx)?;
         let max_cost = ask.ask.limit.max_cost;
-        if purse.is_none() && max_cost.is_none() {
-            return Ok(Self { purse, at_risk: Nanos::ZERO });
+        if reservation.is_none() && max_cost.is_none() {
+            return Ok(Self { reservation, at_risk: Nanos::ZERO });
         }
         let prices = &desk.ctx.settings.prices;
-        let sums = money::fold(db, prices.clone(), job.total, &RowSet::default())?;
-        if purse.is_some() {
-            job.cost = sums.usd().or(job.cost);
-            budget::record(job, &sums, desk.ledger)?;
+        let accounts = Accounts::of(db, prices.clone(), job.total, &RowSet::default())?;
+        if reservation.is_some() {
+            job.cost = accounts.totals.usd().or(job.cost);
+            accounts.record(job, desk.ledger)?;
         }
-        let spent = if ask.role.limits_whole_job() { money::spent(&sums) } else { Nanos::ZERO };
+        let spent = if ask.role.limits_whole_job() { accounts.spent() } else { Nanos::ZERO };
         let limit = max_cost.map(|limit| (limit, spent));
-        ask.options.budget = Some(Budget::new(limit, purse.is_some(), prices.clone()));
-        Ok(Self { purse, at_risk: sums.at_risk() })
+        ask.options.budget = Some(Budget::new(limit, reservation.is_some(), prices.clone()));
+        Ok(Self { reservation, at_risk: accounts.totals.at_risk() })
     }
 }

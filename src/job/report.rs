@@ -12,7 +12,7 @@ use crate::error::{Error, Exit, Result};
 use crate::report::details::{ReportDocument, ReportSource};
 use crate::report::{of_files, of_job, time_of};
 use crate::request::RequestBuilder;
-use crate::store::{State, Store, Transport};
+use crate::store::{JobState, Store, Transport};
 use crate::summary::Meta;
 
 /// Makes the report on `names`: one job, or results files. `batch_price` counts the rows of files at the batch price.
@@ -138,7 +138,7 @@ fn of_named(name: &str, ctx: &Ctx) -> Result<ReportDocument> {
         batches: BatchFacts::of(&batches),
         command: Command::Other,
         stop: None,
-        busy: matches!(job.state, State::Running | State::Preparing),
+        busy: matches!(job.state, JobState::Running | JobState::Preparing),
         concluded: job.state.ended(),
     });
     let duration = Duration::from_millis(job.active_ms);

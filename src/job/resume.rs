@@ -9,7 +9,7 @@ use crate::check::{self, CheckOptions, Checked};
 use crate::context::Ctx;
 use crate::error::Result;
 use crate::input::Inputs;
-use crate::money::worst::bounds;
+use crate::money::bounds;
 use crate::outcome::Fingerprint;
 use crate::price::Table;
 use crate::request::RequestBuilder;

@@ -20,12 +20,12 @@ use super::tally::{NewRows, Tally};
 use super::verdict::Command;
 use crate::context::Ctx;
 use crate::error::Result;
-use crate::money::Money;
+use crate::money::Accounts;
 use crate::realtime::company::Peers;
 use crate::realtime::{Gauges, Shared};
 use crate::results::{Cursor, Ordered, Outputs};
 use crate::store::{Job, Roster, Store};
-use crate::summary::{HttpCounts, Totals};
+use crate::summary::HttpCounts;
 use crate::ui::{Progress, Results};
 
 /// Answers the rows that are asked for in real time.
@@ -80,7 +80,7 @@ impl Run<'_> {
         let (results, summary_file) = outputs.ordered(self.prepared.checked.rows, (*standing.done).clone(), cursor);
         let (skipped, reused) = (standing.skipped(), Arc::clone(&standing.done));
         let mut consumer = self.consumer(standing, results, &mut job, Arc::clone(&shared), started)?;
-        consumer.purse = funds.purse;
+        consumer.reservation = funds.reservation;
         let rows = self.prepared.rows();
         let feed = Feed { rows, done: &skipped, checked: &self.prepared.checked, options: &self.ask.options };
         let mut driven = drive(consumer, self.remote.client, &feed, &shared)?;
@@ -122,8 +122,7 @@ impl Run<'_> {
             results,
             tally: Tally {
                 // What earlier runs threw away is added at the end: until then it is open which failed rows stay as they are.
-                totals: Totals::new(self.prepared.checked.rows),
-                money: Money::new(ctx.settings.prices.clone()),
+                accounts: Accounts::new(ctx.settings.prices.clone(), self.prepared.checked.rows),
                 reused: standing.done,
                 answered_before: standing.answered,
                 failed_before: standing.failed,
@@ -131,7 +130,7 @@ impl Run<'_> {
             },
             screen: Screen::new(self.progress.clone(), ctx.ui.clone()),
             entry: JobEntry { ledger: store.ledger()?, spent_before: job.cost.unwrap_or_default(), job, started },
-            purse: None,
+            reservation: None,
             shared,
         })
     }

@@ -2,19 +2,16 @@
 
 use std::sync::Arc;
 
-use crate::money::Money;
+use crate::money::{Accounts, charge};
 use crate::outcome::Outcome;
 use crate::price::Nanos;
 use crate::row_set::RowSet;
-use crate::summary::Totals;
 
 /// The fold of a run's outcomes.
 #[derive(Debug)]
 pub struct Tally {
-    /// The totals of all rows whose turn has come.
-    pub totals: Totals,
-    /// Prices.
-    pub money: Money,
+    /// The accounts of all rows whose turn has come.
+    pub accounts: Accounts,
     /// Rows whose outcome was there before this run.
     pub reused: Arc<RowSet>,
     /// Of these the answered ones.
@@ -51,7 +48,7 @@ impl Tally {
         }
         let usage = outcome.usage.unwrap_or_default();
         new.tokens += usage.prompt + usage.completion;
-        match self.money.charge(outcome).total() {
+        match charge(outcome, &mut self.accounts.prices).total() {
             Some(cost) => new.cost += cost,
             None => new.unpriced = true,
         }
@@ -59,6 +56,6 @@ impl Tally {
 
     /// Adds a row to the totals as its turn comes; returns what it cost.
     pub fn count(&mut self, outcome: &Outcome) -> Option<Nanos> {
-        self.money.count(outcome, self.reused.contains(outcome.row), &mut self.totals)
+        self.accounts.add(outcome, self.reused.contains(outcome.row))
     }
 }

@@ -8,7 +8,7 @@ use super::spec::Spec;
 use super::stop::Stop;
 use crate::context::Ctx;
 use crate::error::Exit;
-use crate::store::{BatchJob, Job, State, Step, Transport};
+use crate::store::{BatchJob, BatchStep, Job, JobState, Transport};
 use crate::summary::{Meta, Totals};
 use crate::text;
 
@@ -56,7 +56,7 @@ pub struct BatchFacts {
     /// Batches that have ended and whose results are not in the store yet.
     pub uncollected: usize,
     /// The end that the service reports: of the uncollected batches if there are any, else of all.
-    pub word: Option<State>,
+    pub word: Option<JobState>,
     /// The user has cancelled one of them.
     pub cancelled: bool,
     /// How the service broke its contract, if it did.
@@ -83,7 +83,7 @@ pub enum Command {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     /// Where the job is.
-    pub state: State,
+    pub state: JobState,
     /// How the command ends.
     pub exit: Exit,
     /// Why, in a few words.
@@ -137,31 +137,31 @@ impl Verdict {
 
 impl Facts {
     /// The state alone, for those who list many jobs.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> JobState {
         let (rows, batches) = (self.rows, &self.batches);
-        let unfinished = |working| if self.busy { working } else { State::Interrupted };
+        let unfinished = |working| if self.busy { working } else { JobState::Interrupted };
         if batches.waiting > 0 {
-            return unfinished(State::Preparing);
+            return unfinished(JobState::Preparing);
         }
         if batches.live > 0 {
-            return State::Running;
+            return JobState::Running;
         }
         if batches.uncollected > 0 {
-            return batches.word.unwrap_or(State::Failed);
+            return batches.word.unwrap_or(JobState::Failed);
         }
         if !rows.all_ended() {
             let planned = self.transport == Transport::Realtime || batches.total > 0;
-            return unfinished(if planned { State::Running } else { State::Preparing });
+            return unfinished(if planned { JobState::Running } else { JobState::Preparing });
         }
         if !self.is_written() {
-            return unfinished(State::Running);
+            return unfinished(JobState::Running);
         }
         match (rows.succeeded, rows.failed) {
-            (_, 0) => State::Completed,
-            _ if batches.cancelled => State::Cancelled,
-            (0, _) if batches.word == Some(State::Expired) => State::Expired,
-            (0, _) => State::Failed,
-            _ => State::Partial,
+            (_, 0) => JobState::Completed,
+            _ if batches.cancelled => JobState::Cancelled,
+            (0, _) if batches.word == Some(JobState::Expired) => JobState::Expired,
+            (0, _) => JobState::Failed,
+            _ => JobState::Partial,
         }
     }
 
@@ -170,7 +170,7 @@ impl Facts {
         self.concluded || self.batches.total > 0 || matches!(self.transport, Transport::Batch)
     }
 
-    fn exit(&self, state: State) -> (Exit, String) {
+    fn exit(&self, state: JobState) -> (Exit, String) {
         let mut all = Vec::new();
         if let Some(stop) = &self.stop {
             // It explains the rows that are left.
@@ -191,7 +191,7 @@ impl Facts {
     }
 
     /// Why the job has not ended; `None` if it has, or should have.
-    fn unfinished(&self, state: State) -> Option<String> {
+    fn unfinished(&self, state: JobState) -> Option<String> {
         let BatchFacts { total, waiting, live, uncollected, .. } = self.batches;
         let open = waiting + live + uncollected;
         let left = self.rows.left();
@@ -214,7 +214,7 @@ impl Facts {
         (!self.is_written()).then(|| "not finished yet: its results were not written".to_owned())
     }
 
-    fn next(&self, exit: Exit, state: State) -> Option<Next> {
+    fn next(&self, exit: Exit, state: JobState) -> Option<Next> {
         if exit == Exit::Ok {
             return None;
         }
@@ -278,7 +278,8 @@ impl RowFacts {
 impl BatchFacts {
     /// From the job's batches.
     pub fn of(batches: &[BatchJob]) -> Self {
-        let waits = |batch: &&BatchJob| matches!(batch.step, Step::Planned | Step::Uploaded | Step::Creating);
+        let waits =
+            |batch: &&BatchJob| matches!(batch.step, BatchStep::Planned | BatchStep::Uploaded | BatchStep::Creating);
         let ended = |batch: &&BatchJob| batch.is_open() && batch.ended && !waits(batch);
         let uncollected = batches.iter().filter(ended).count();
         let word = if uncollected > 0 { word_of(batches.iter().filter(ended)) } else { word_of(batches.iter()) };
@@ -295,15 +296,15 @@ impl BatchFacts {
 }
 
 /// The end that the service reports of these batches, before anybody has looked at their rows.
-fn word_of<'a>(batches: impl Iterator<Item = &'a BatchJob>) -> Option<State> {
+fn word_of<'a>(batches: impl Iterator<Item = &'a BatchJob>) -> Option<JobState> {
     let mut states = batches.map(|batch| match batch.status.as_deref() {
-        Some("COMPLETED") => State::Completed,
-        Some("EXPIRED") => State::Expired,
-        Some("CANCELLED") => State::Cancelled,
-        _ => State::Failed,
+        Some("COMPLETED") => JobState::Completed,
+        Some("EXPIRED") => JobState::Expired,
+        Some("CANCELLED") => JobState::Cancelled,
+        _ => JobState::Failed,
     });
     let first = states.next()?;
-    Some(if states.all(|state| state == first) { first } else { State::Partial })
+    Some(if states.all(|state| state == first) { first } else { JobState::Partial })
 }
 
 impl Next {
@@ -339,7 +340,7 @@ mod tests {
     }
 
     /// Two batches: so many wait, are live, have ended without being collected; the others are settled.
-    fn batches(waiting: usize, live: usize, uncollected: usize, word: State) -> BatchFacts {
+    fn batches(waiting: usize, live: usize, uncollected: usize, word: JobState) -> BatchFacts {
         BatchFacts { total: 2, waiting, live, uncollected, word: Some(word), ..BatchFacts::default() }
     }
 
@@ -382,7 +383,7 @@ mod tests {
 
     #[test]
     fn every_end_has_one_verdict() {
-        use State::{Cancelled, Completed, Expired, Failed, Interrupted, Partial, Preparing, Running};
+        use JobState::{Cancelled, Completed, Expired, Failed, Interrupted, Partial, Preparing, Running};
         let settled = |word| batches(0, 0, 0, word);
         let cancelled = BatchFacts { cancelled: true, ..settled(Cancelled) };
         let broken = BatchFacts { broken: Some("two answers".to_owned()), ..settled(Completed) };
@@ -475,7 +476,7 @@ mod tests {
     #[test]
     fn a_verdict_never_contradicts_itself() {
         let counts = [rows(0, 0), rows(2, 1), rows(4, 0), rows(3, 1), rows(0, 4)];
-        let words = [State::Completed, State::Failed, State::Expired, State::Cancelled];
+        let words = [JobState::Completed, JobState::Failed, JobState::Expired, JobState::Cancelled];
         let mut progress = vec![none()];
         for word in words {
             progress.extend(
@@ -507,7 +508,7 @@ mod tests {
         let open = facts.batches.waiting + facts.batches.live + facts.batches.uncollected > 0;
         assert!(!verdict.reason.is_empty(), "{facts:?}");
         if verdict.exit == Exit::Ok {
-            assert_eq!((verdict.state, verdict.next), (State::Completed, None), "{facts:?}");
+            assert_eq!((verdict.state, verdict.next), (JobState::Completed, None), "{facts:?}");
             assert!(!open && facts.stop.is_none(), "{facts:?}");
         }
         if verdict.exit == Exit::RowsFailed {

@@ -1,121 +1,143 @@
-//! What may still be spent: `--max-cost`, and the config file's budgets per day and month over all jobs.
+//! The remaining budget: `--max-cost`, or the config file's budgets per day and month, which all jobs share.
 
-use super::exposure::{Flying, Own};
+use std::time::Duration;
+
+use jiff::civil::Date;
+
+use super::exposure::{Exposure, Requester};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::price::{Nanos, Spelling};
-use crate::store::{Job, Ledger, Reserve, Spent, Store};
-use crate::summary::Totals;
+use crate::store::{Ledger, ReservedMoney, Store};
 use crate::text;
 
-/// What is left of a budget, and which one it is.
+/// The money that a budget still allows to spend.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Left {
-    /// May still be spent.
+pub struct Remaining {
+    /// The amount that may still be spent.
     pub amount: Nanos,
-    /// Other processes that live hold so much, of which a part may come back soon.
+    /// The amount that other live processes have reserved. They may give back a part of it soon.
     pub returning: Nanos,
-    /// For people: `--max-cost $5.00`, or the budget with what is gone of it.
+    /// The budget in words: `--max-cost $5.00`, or the config file's budget with what is spent of it.
     pub what: String,
 }
 
-/// What is left of the tightest budget of the config file; `None`: there is none. Ask within [`Ledger::decide`].
-pub fn left(store: &Store, ledger: &Ledger, ctx: &Ctx, own: Own<'_>) -> Result<Option<Left>> {
-    let (settings, per) = (&ctx.settings, &ctx.settings.budget);
-    if !per.is_set() {
-        return Ok(None);
+impl Remaining {
+    /// The whole of `--max-cost`, for work that has cost nothing so far.
+    pub fn of_max_cost(max_cost: Option<Nanos>) -> Option<Self> {
+        let what = |limit: Nanos| format!("--max-cost {}", limit.human());
+        max_cost.map(|limit| Self { amount: limit, returning: Nanos::ZERO, what: what(limit) })
     }
-    let flying = Flying { store, ledger, ctx, own };
-    let (reserves, in_batches) = (flying.reserves()?, flying.in_batches()?);
-    let returning = reserves.iter().filter(|(_, returns)| *returns).map(|(reserve, _)| reserve.amount).sum();
-    let mut all: Vec<Left> = Vec::new();
-    let now = jiff::Zoned::now();
-    let month = now.with().day(1).build().map_or_else(|_| now.date(), |day| day.date());
-    let next = |then: std::result::Result<jiff::civil::Date, jiff::Error>| then.unwrap_or(now.date());
-    let budgets = [
-        ("today", per.per_day, now.date(), next(now.date().tomorrow()), "at midnight"),
-        ("this month", per.per_month, month, next(month.checked_add(jiff::Span::new().months(1))), "on the first"),
-    ];
-    for (when, limit, since, until, then) in budgets {
-        let Some(limit) = limit else { continue };
-        let spent = spent_since(since, ledger, settings.sandbox)?;
-        let day = since.to_string();
-        let counts = |reserve: &Reserve| !reserve.standing.ended() || reserve.day >= day;
-        let reserved: Nanos = reserves.iter().filter(|(r, _)| counts(r)).map(|(r, _)| r.amount).sum();
-        let flying = in_batches + reserved;
-        let amount = Nanos((limit.0 - spent.0 - flying.0).max(0));
-        let spelling = Spelling::of([limit, spent, flying]);
-        let left = until.to_zoned(now.time_zone().clone()).map(|at| at.duration_since(&now).unsigned_abs());
-        let what = format!(
+
+    /// The rest of the tightest budget in the config file. `None`: the file sets no budget. Call it within
+    /// [`Ledger::decide`].
+    pub fn of_budgets(store: &Store, ledger: &Ledger, ctx: &Ctx, requester: Requester<'_>) -> Result<Option<Self>> {
+        let settings = &ctx.settings;
+        if !settings.budget.is_set() {
+            return Ok(None);
+        }
+        let exposure = Exposure { store, ledger, ctx, requester };
+        let (reservations, in_batches) = (exposure.reservations()?, exposure.in_batches()?);
+        let returning = reservations.iter().filter(|money| money.returns).map(|money| money.reserved.amount).sum();
+        let now = jiff::Zoned::now();
+        let mut tightest: Option<Self> = None;
+        for period in [Period::today(&now), Period::this_month(&now)] {
+            let limit = if period.is_day { settings.budget.per_day } else { settings.budget.per_month };
+            let Some(limit) = limit else { continue };
+            let spent = spent_since(period.since, ledger, settings.sandbox)?;
+            let reserved: Nanos = reservations
+                .iter()
+                .filter(|money| period.counts(&money.reserved))
+                .map(|money| money.reserved.amount)
+                .sum();
+            let in_flight = in_batches + reserved;
+            let amount = Nanos((limit.0 - spent.0 - in_flight.0).max(0));
+            if tightest.as_ref().is_none_or(|other| amount < other.amount) {
+                let what = period.describe(limit, spent, in_flight);
+                tightest = Some(Self { amount, returning, what });
+            }
+        }
+        Ok(tightest)
+    }
+}
+
+/// The day or the month that a budget is for.
+struct Period {
+    is_day: bool,
+    since: Date,
+    /// Time until the budget is whole again.
+    left: Duration,
+}
+
+impl Period {
+    fn today(now: &jiff::Zoned) -> Self {
+        let since = now.date();
+        Self { is_day: true, since, left: Self::until(since.tomorrow(), now) }
+    }
+
+    fn this_month(now: &jiff::Zoned) -> Self {
+        let since = now.with().day(1).build().map_or_else(|_| now.date(), |day| day.date());
+        let next = since.checked_add(jiff::Span::new().months(1));
+        Self { is_day: false, since, left: Self::until(next, now) }
+    }
+
+    fn until(next: std::result::Result<Date, jiff::Error>, now: &jiff::Zoned) -> Duration {
+        let end = next.unwrap_or(now.date()).to_zoned(now.time_zone().clone());
+        end.map(|end| end.duration_since(now).unsigned_abs()).unwrap_or_default()
+    }
+
+    /// Returns whether `reserved` counts in this period: the process lives, or ended within it.
+    fn counts(&self, reserved: &ReservedMoney) -> bool {
+        !reserved.state.has_ended() || reserved.day >= self.since.to_string()
+    }
+
+    fn describe(&self, limit: Nanos, spent: Nanos, in_flight: Nanos) -> String {
+        let (when, then) = if self.is_day { ("today", "at midnight") } else { ("this month", "on the first") };
+        let spelling = Spelling::of([limit, spent, in_flight]);
+        format!(
             "the config file's budget of {} for {when} ({} spent, up to {} in flight, of which a part may come back; free again {then}, in {})",
             spelling.show(limit),
             spelling.show(spent),
-            spelling.show(flying),
-            text::duration(left.unwrap_or_default())
-        );
-        all.push(Left { amount, returning, what });
+            spelling.show(in_flight),
+            text::duration(self.left)
+        )
     }
-    Ok(all.into_iter().min_by_key(|left| left.amount.0))
 }
 
-/// What `--max-cost` leaves for something that has cost nothing so far.
-pub fn limit(max_cost: Option<Nanos>) -> Option<Left> {
-    max_cost.map(|limit| Left { amount: limit, returning: Nanos::ZERO, what: format!("--max-cost {}", limit.human()) })
-}
-
-fn spent_since(day: jiff::civil::Date, ledger: &Ledger, sandbox: bool) -> Result<Nanos> {
+fn spent_since(day: Date, ledger: &Ledger, sandbox: bool) -> Result<Nanos> {
     let recorded: Nanos = ledger.spending(&day.to_string(), sandbox)?.iter().filter_map(|line| line.spent.paid).sum();
     let midnight = day.to_zoned(jiff::tz::TimeZone::system()).map_or(0, |at| at.timestamp().as_millisecond());
     Ok(recorded + ledger.unrecorded(midnight, sandbox)?)
 }
 
-/// Refuses what could pass the tightest budget.
+/// Refuses work that could cost more than the remaining budget.
 ///
 /// # Errors
-/// 5 if `most` is more than what is left, 2 if it is not known (`None`) and that is not `allowed`.
-pub fn admit(most: Option<Nanos>, left: Option<&Left>, allowed: bool, unpriced: &str) -> Result<()> {
-    let Some(left) = left else { return Ok(()) };
-    let Some(most) = most else {
-        if allowed {
-            return Ok(());
-        }
-        return Err(unpriced_error(unpriced));
-    };
-    if most.0 <= left.amount.0 {
-        return Ok(());
+/// 5 if `most` exceeds the budget, 2 if it is unknown (`None`) and the user has not allowed that.
+pub fn admit(most: Option<Nanos>, remaining: Option<&Remaining>, allow_unpriced: bool, unpriced: &str) -> Result<()> {
+    let Some(remaining) = remaining else { return Ok(()) };
+    match most {
+        None if allow_unpriced => Ok(()),
+        None => Err(unpriced_error(unpriced)),
+        Some(most) if most <= remaining.amount => Ok(()),
+        Some(most) => Err(Error::new(
+            Exit::Budget,
+            format!(
+                "this may cost up to {}, and {} is left of {}; nothing was sent",
+                most.human(),
+                remaining.amount.human(),
+                remaining.what
+            ),
+        )
+        .hint("--max-tokens bounds the answers; `llbatch check` shows what a budget sets aside; or raise the limit")),
     }
-    Err(Error::new(
-        Exit::Budget,
-        format!(
-            "this may cost up to {}, and {} is left of {}; nothing was sent",
-            most.human(),
-            left.amount.human(),
-            left.what
-        ),
-    )
-    .hint("--max-tokens bounds the answers; `llbatch check` shows what a budget sets aside; or raise the limit"))
 }
 
-/// A budget cannot be kept for a model without a price.
+/// The error for a budget and a model without a known price.
 pub fn unpriced_error(model: &str) -> Error {
     Error::usage(format!("the price of {model} is not known, so no budget can be kept; nothing was sent")).hint(format!(
         "`llbatch models --refresh` asks the service; or [models.\"{model}\"] input and output in the config file, or --allow-unpriced"
     ))
-}
-
-/// Writes down what a job has come to.
-pub fn record(job: &Job, totals: &Totals, ledger: &Ledger) -> Result<()> {
-    let spent: Vec<Spent> = totals
-        .by_model()
-        .map(|(model, rows, usage, paid)| Spent {
-            model: model.to_owned(),
-            rows,
-            prompt: usage.prompt,
-            completion: usage.completion,
-            paid,
-        })
-        .collect();
-    ledger.record_spending((&job.id, job.is_rehearsal()), &jiff::Zoned::now().date().to_string(), &spent)
 }
 
 #[cfg(test)]
@@ -124,7 +146,7 @@ mod tests {
 
     #[test]
     fn the_worst_case_fits_or_nothing_is_sent() {
-        let left = Left { amount: Nanos(100), returning: Nanos::ZERO, what: "--max-cost $5".into() };
+        let left = Remaining::of_max_cost(Some(Nanos(100))).unwrap();
         assert!(admit(Some(Nanos(100)), Some(&left), false, "m").is_ok());
         assert!(admit(Some(Nanos(101)), None, false, "m").is_ok());
         assert!(admit(None, None, false, "m").is_ok());

@@ -1,156 +1,171 @@
-//! What may still be spent by others, or may have been: what processes have reserved, and batches that are not settled.
+//! The exposure of the budgets: money that is not spent yet, but reserved by a process or at stake in an open batch.
 
 use std::time::SystemTime;
 
-use super::worst::Worst;
+use super::Accounts;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::money;
-use crate::price::Nanos;
+use crate::outcome::Transport;
+use crate::price::{Nanos, PriceBook};
 use crate::row_set::RowSet;
-use crate::store::unsent::{has_claimant, is_unsent};
-use crate::store::{BatchJob, Held, Job, JobDb, Ledger, Reserve, Standing, Store};
+use crate::store::unsent::has_claimant;
+use crate::store::{BatchJob, CachedExposure, Job, JobDb, Ledger, Payer, ReservationState, ReservedMoney, Store};
 
-/// Whose question it is: what a process has reserved itself is not against it, and who else held its job's lock is gone.
+/// The process that asks for the remaining budget. Its own reservation does not count against it. It holds the lock of
+/// its job, so another reservation for that job belongs to a dead process.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Own<'a> {
+pub struct Requester<'a> {
     /// The job that this process works on.
     pub job: &'a str,
-    /// What it has reserved.
-    pub reserve: Option<i64>,
-    /// It asked before: what is to be said of other jobs has been said.
-    pub again: bool,
+    /// The reservation of this process.
+    pub reservation: Option<i64>,
+    /// Show no warnings: an earlier call has shown them.
+    pub quiet: bool,
 }
 
-/// Who asks, and where to look.
+/// The exposure of the budgets, as one requester sees it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Flying<'a> {
+pub(super) struct Exposure<'a> {
     pub(super) store: &'a Store,
     pub(super) ledger: &'a Ledger,
     pub(super) ctx: &'a Ctx,
-    pub(super) own: Own<'a>,
+    pub(super) requester: Requester<'a>,
 }
 
-/// What a process that was killed has spent without its job having told, and may have spent beyond that.
+/// A reservation, and whether its process may soon give back a part of it.
+#[derive(Debug)]
+pub(super) struct Exposed {
+    pub(super) reserved: ReservedMoney,
+    pub(super) returns: bool,
+}
+
+/// The money of a killed process.
 #[derive(Debug, Clone, Copy)]
-struct Lost {
-    untold: Nanos,
+struct LostMoney {
+    /// It spent this much more than its job's entry in the ledger says.
+    unrecorded: Nanos,
+    /// It may have spent this much beyond that.
     at_risk: Nanos,
 }
 
-impl Flying<'_> {
-    /// What processes have reserved, and whether a part of it may come back soon. Those that are gone are settled.
-    pub(super) fn reserves(&self) -> Result<Vec<(Reserve, bool)>> {
+impl Exposure<'_> {
+    /// All reservations. Those of killed processes are settled first.
+    pub(super) fn reservations(&self) -> Result<Vec<Exposed>> {
         let sandbox = self.ctx.settings.sandbox;
         let mut all = Vec::new();
-        for mut reserve in self.ledger.reserves(sandbox)? {
-            let ours = Some(reserve.id) == self.own.reserve;
-            if reserve.standing.ended() || ours {
-                all.push((reserve, false));
-            } else if reserve.job != self.own.job && self.store.in_use(&reserve.job) {
-                let returns = reserve.standing == Standing::Held;
-                all.push((reserve, returns));
+        for mut reserved in self.ledger.reservations(sandbox)? {
+            let own = Some(reserved.id) == self.requester.reservation;
+            if reserved.state.has_ended() || own {
+                all.push(Exposed { reserved, returns: false });
+            } else if reserved.job != self.requester.job && self.store.in_use(&reserved.job) {
+                let returns = reserved.state == ReservationState::Active;
+                all.push(Exposed { reserved, returns });
             } else {
-                let lost = self.lost(&reserve);
-                (reserve.amount, reserve.standing) = (lost.at_risk, Standing::AtRisk);
-                self.ledger.set_reserve(reserve.id, reserve.amount, reserve.standing)?;
-                if lost.untold > Nanos::ZERO {
-                    let whose = (reserve.job.as_str(), sandbox);
-                    let id = self.ledger.reserve(whose, &reserve.day, lost.untold, Standing::Untold)?;
-                    let standing = Standing::Untold;
-                    all.push((Reserve { id, amount: lost.untold, standing, ..reserve.clone() }, false));
+                let lost = self.lost(&reserved);
+                (reserved.amount, reserved.state) = (lost.at_risk, ReservationState::AtRisk);
+                self.ledger.set_reservation(reserved.id, reserved.amount, reserved.state)?;
+                if lost.unrecorded > Nanos::ZERO {
+                    let (amount, state) = (lost.unrecorded, ReservationState::Unrecorded);
+                    let payer = Payer { job: &reserved.job, sandbox };
+                    let id = self.ledger.reserve(payer, &reserved.day, amount, state)?;
+                    all.push(Exposed {
+                        reserved: ReservedMoney { id, amount, state, ..reserved.clone() },
+                        returns: false,
+                    });
                 }
-                all.push((reserve, false));
+                all.push(Exposed { reserved, returns: false });
             }
         }
         Ok(all)
     }
 
-    /// What became of the reserve of a process that was killed; all of it may be spent if its job's file does not tell.
-    fn lost(&self, reserve: &Reserve) -> Lost {
-        self.told_by_file(reserve).unwrap_or_else(|error| {
-            self.warn(&error, &reserve.job, reserve.amount);
-            Lost { untold: Nanos::ZERO, at_risk: reserve.amount }
+    /// The money of a killed process. If its job cannot be read, the whole reservation is at risk.
+    fn lost(&self, reserved: &ReservedMoney) -> LostMoney {
+        self.lost_by_job(reserved).unwrap_or_else(|error| {
+            self.warn(&error, &reserved.job, reserved.amount);
+            LostMoney { unrecorded: Nanos::ZERO, at_risk: reserved.amount }
         })
     }
 
-    fn told_by_file(&self, reserve: &Reserve) -> Result<Lost> {
-        let (path, prices) = (self.store.job_path(&reserve.job), &self.ctx.settings.prices);
-        let Some(job) = self.ledger.get(&reserve.job)?.filter(|_| path.exists()) else {
-            return Ok(Lost { untold: Nanos::ZERO, at_risk: Nanos::ZERO });
+    fn lost_by_job(&self, reserved: &ReservedMoney) -> Result<LostMoney> {
+        let (path, prices) = (self.store.job_path(&reserved.job), &self.ctx.settings.prices);
+        let Some(job) = self.ledger.get(&reserved.job)?.filter(|_| path.exists()) else {
+            return Ok(LostMoney { unrecorded: Nanos::ZERO, at_risk: Nanos::ZERO });
         };
         let db = JobDb::open(&path)?;
-        let paid = money::fold(&db, prices.clone(), job.total, &RowSet::default())?.usd();
-        let untold = paid.unwrap_or(Nanos::ZERO) - job.cost.unwrap_or(Nanos::ZERO);
-        let untold = Nanos(untold.0.clamp(0, reserve.amount.0));
-        let flying = db.unanswered(usize::MAX)?.len() as i128;
-        let mut worst = Worst::new(prices.clone(), false);
-        let largest = db.largest()?.into_iter().filter_map(|(model, most)| worst.of(&model.into(), most)).max();
-        let rest = reserve.amount - untold;
-        // Without an answer so far nobody knows how large its requests are.
+        let paid = Accounts::of(&db, prices.clone(), job.total, &RowSet::default())?.totals.usd();
+        let unrecorded = paid.unwrap_or(Nanos::ZERO) - job.cost.unwrap_or(Nanos::ZERO);
+        let unrecorded = Nanos(unrecorded.0.clamp(0, reserved.amount.0));
+        let in_flight = db.unanswered(usize::MAX)?.len() as i128;
+        let mut book = PriceBook::new(prices.clone());
+        let mut most = |(model, most): (String, _)| book.most(&model.into(), Transport::Realtime, most, 1);
+        let largest = db.largest()?.into_iter().filter_map(&mut most).max();
+        let rest = reserved.amount - unrecorded;
         let at_risk = match largest {
-            Some(largest) => Nanos((largest.0 * flying).min(rest.0)),
-            None if flying == 0 => Nanos::ZERO,
+            Some(largest) => Nanos((largest.0 * in_flight).min(rest.0)),
+            None if in_flight == 0 => Nanos::ZERO,
+            // Without any answer so far, the size of its requests is unknown.
             None => rest,
         };
-        Ok(Lost { untold, at_risk })
+        Ok(LostMoney { unrecorded, at_risk })
     }
 
-    /// The most that batches which have not been settled can cost.
+    /// The most that all open batches can cost.
     pub(super) fn in_batches(&self) -> Result<Nanos> {
         let mut sum = Nanos::ZERO;
         for job in self.ledger.unsettled()? {
-            // A rehearsal costs nothing, and what is real is none.
+            // The sandbox has budgets of its own: its jobs cost nothing.
             let other = job.service().is_some_and(|service| (service == "sandbox") != self.ctx.settings.sandbox);
             if other {
                 continue;
             }
-            let held = self.held(&job)?;
-            sum += held.sent;
-            // What was not sent is sent only if the budgets let it, by a process that lives.
-            if held.admitted > Nanos::ZERO && (self.store.in_use(&job.id) || has_claimant(self.store, &job.id)) {
-                sum += held.admitted;
+            let exposure = self.of_job(&job)?;
+            sum += exposure.sent;
+            // A live process may still send admitted batches. Without one, they need a new admission.
+            let live = || self.store.in_use(&job.id) || has_claimant(self.store, &job.id);
+            if exposure.admitted > Nanos::ZERO && live() {
+                sum += exposure.admitted;
             }
         }
         Ok(sum)
     }
 
-    /// What a job's batches may still cost, from its file if that has changed since the index was told.
-    fn held(&self, job: &Job) -> Result<Held> {
+    /// The exposure of one job's batches. Its file is read only if it has changed since the cache was written.
+    fn of_job(&self, job: &Job) -> Result<CachedExposure> {
         let began = SystemTime::now();
-        let Some(stamp) = self.store.stamp(&job.id, began) else { return Ok(Held::default()) };
-        let known = self.ledger.held(&job.id)?;
-        if let Some(known) = known.as_ref().filter(|known| !stamp.is_empty() && known.stamp == stamp) {
-            return Ok(known.clone());
+        let Some(version) = self.store.job_version(&job.id, began) else { return Ok(CachedExposure::default()) };
+        let cached = self.ledger.cached_exposure(&job.id)?;
+        if let Some(cached) = cached.as_ref().filter(|cached| !version.is_empty() && cached.version == version) {
+            return Ok(cached.clone());
         }
         let batches = match self.store.open_job(&job.id).and_then(|db| db.batches()) {
             Ok(batches) => batches,
-            Err(error) if job.id == self.own.job => return Err(error),
+            Err(error) if job.id == self.requester.job => return Err(error),
             Err(error) => {
-                let Some(known) = known else { return Err(unknown(&error, &job.id)) };
-                let most = known.sent + known.admitted;
+                let Some(cached) = cached else { return Err(unknown(&error, &job.id)) };
+                let most = cached.sent + cached.admitted;
                 self.warn(&error, &job.id, most);
-                return Ok(Held { sent: most, ..Held::default() });
+                return Ok(CachedExposure { sent: most, ..CachedExposure::default() });
             }
         };
         let sum = |counts: fn(&BatchJob) -> bool| {
             batches.iter().filter(|batch| batch.is_open() && counts(batch)).filter_map(|batch| batch.most).sum()
         };
-        // Looking may have changed the file: a log that a killed process left is taken into it.
-        let stamp = self.store.stamp(&job.id, began).unwrap_or_default();
-        let held = Held {
-            stamp,
-            sent: sum(|batch| !is_unsent(batch)),
-            admitted: sum(|batch| is_unsent(batch) && batch.admitted),
+        // Opening the file may have changed it: SQLite merges the log that a killed process left.
+        let version = self.store.job_version(&job.id, began).unwrap_or_default();
+        let exposure = CachedExposure {
+            version,
+            sent: sum(|batch| !batch.is_unsent()),
+            admitted: sum(|batch| batch.is_unsent() && batch.admitted),
         };
-        if known.as_ref() != Some(&held) {
-            self.ledger.set_held(&job.id, &held)?;
+        if cached.as_ref() != Some(&exposure) {
+            self.ledger.cache_exposure(&job.id, &exposure)?;
         }
-        Ok(held)
+        Ok(exposure)
     }
 
     fn warn(&self, error: &Error, job: &str, amount: Nanos) {
-        if !self.own.again {
+        if !self.requester.quiet {
             self.ctx.ui.warn(&format!(
                 "{}; {job} counts with {} in the config file's budget, the most that it was known to hold",
                 error.message,

@@ -1,52 +1,58 @@
-//! Money for one run out of the config file's budgets, drawn slice by slice: commands that run at the same time share
-//! what is left, and together never pass it.
+//! The reservation of one run: money that it draws from the config file's budgets, slice by slice. Commands that run at
+//! the same time share the remaining budget, and together never exceed it.
 
 use std::time::{Duration, Instant};
 
-use super::budget;
-use super::exposure::Own;
+use super::budget::Remaining;
+use super::exposure::Requester;
 use crate::context::Ctx;
 use crate::error::Result;
 use crate::price::Nanos;
 use crate::realtime::Need;
-use crate::store::{Ledger, Standing, Store};
+use crate::store::{Ledger, Payer, ReservationState, Store};
 
-/// This share of what is left is drawn at a time: little lies idle with one while another stops for want of it.
+/// The divisor of the remaining budget that gives one slice: a small one, so that no run stops for money that lies idle
+/// with another.
 const SLICE: i128 = 16;
-/// At least so many requests' worth is drawn, if there is as much.
+/// The fewest requests that a slice pays for, if the budget allows.
 const FEWEST: i128 = 8;
+/// The pause before a run that waits for other runs looks at the budget again.
+const POLL_EVERY: Duration = Duration::from_millis(250);
 
-/// How often a run that waits for what others may give back looks again.
-const AGAIN: Duration = Duration::from_millis(250);
-
-/// What one run has drawn. Dropped without [`Purse::close`], its rest is freed by the end of the process.
+/// Money that one run has drawn. A reservation that is dropped without [`Reservation::release`] lasts until the process
+/// ends.
 #[derive(Debug)]
-pub struct Purse<'a> {
+pub struct Reservation<'a> {
     ctx: &'a Ctx,
     store: Store,
     ledger: Ledger,
     job: String,
-    reserve: Option<i64>,
-    standing: Standing,
+    /// Its number in the ledger, once money was drawn.
+    id: Option<i64>,
+    state: ReservationState,
+    /// The amount drawn in all.
     drawn: Nanos,
-    told: Nanos,
-    /// What others may make possible, and when it was last looked at.
+    /// The part of it that the job's entry in the ledger counts as spent.
+    recorded: Nanos,
+    /// A need that other runs may make it possible to meet, and the time of the last attempt.
     waiting: Option<(Need, Instant)>,
-    said: bool,
+    /// The user knows that this run waits.
+    told: bool,
 }
 
-/// What came of a wish to draw.
-enum Drawn {
-    /// So much is drawn in all.
-    Enough(Nanos),
-    /// Not now, but others may give back what is needed of this budget.
+/// The result of an attempt to draw money.
+enum DrawResult {
+    /// Drawn in all.
+    Drawn(Nanos),
+    /// Other runs may give back enough money of this budget.
     Later(String),
-    /// No; which budget has no more.
+    /// This budget has no more money.
     Never(String),
 }
 
-impl<'a> Purse<'a> {
-    /// For a run of this job, which is taken and has asked [`budget::left`] before; `None` if the config file has no budget.
+impl<'a> Reservation<'a> {
+    /// Opens the reservation of a run that holds the lock of `job` and has called [`Remaining::of_budgets`] before.
+    /// `None`: the config file sets no budget.
     pub fn open(job: &str, store: &Store, ctx: &'a Ctx) -> Result<Option<Self>> {
         if !ctx.settings.budget.is_set() {
             return Ok(None);
@@ -56,83 +62,83 @@ impl<'a> Purse<'a> {
             store: store.clone(),
             ledger: store.ledger()?,
             job: job.to_owned(),
-            reserve: None,
-            standing: Standing::Held,
+            id: None,
+            state: ReservationState::Active,
             drawn: Nanos::ZERO,
-            told: Nanos::ZERO,
+            recorded: Nanos::ZERO,
             waiting: None,
-            said: false,
+            told: false,
         }))
     }
 
-    /// Draws what is needed now, or what could not be drawn before. What was drawn in all, or which budget has no more;
-    /// `None`: nothing is needed, or it must wait for others. Ask again and again.
-    pub fn serve(&mut self, need: Option<Need>) -> Result<Option<std::result::Result<Nanos, String>>> {
-        let due = |(need, at): (Need, Instant)| (at.elapsed() >= AGAIN).then_some(need);
+    /// Meets a need for money, or one that had to wait. Returns the amount drawn in all, or the budget that has no more
+    /// money. `None`: there is no need, or it must wait for other runs. Call it regularly.
+    pub fn poll(&mut self, need: Option<Need>) -> Result<Option<std::result::Result<Nanos, String>>> {
+        let due = |(need, at): (Need, Instant)| (at.elapsed() >= POLL_EVERY).then_some(need);
         let Some(need) = need.or_else(|| self.waiting.and_then(due)) else { return Ok(None) };
         self.waiting = None;
         Ok(match self.draw(need)? {
-            Drawn::Enough(drawn) => Some(Ok(drawn)),
-            Drawn::Never(what) => Some(Err(what)),
-            Drawn::Later(what) => {
-                if !self.said {
+            DrawResult::Drawn(amount) => Some(Ok(amount)),
+            DrawResult::Never(what) => Some(Err(what)),
+            DrawResult::Later(what) => {
+                if !self.told {
                     let text = format!("other commands hold what is left of {what}; waiting for what they give back");
                     self.ctx.ui.note(&text);
                 }
-                self.said = true;
+                self.told = true;
                 self.waiting = Some((need, Instant::now()));
                 None
             }
         })
     }
 
-    fn draw(&mut self, Need { least, idle }: Need) -> Result<Drawn> {
-        // What the engine has given up nobody uses here.
-        let drawn = idle.unwrap_or(self.drawn);
-        let rest = drawn - self.told;
-        let (reserve, mut standing) = (self.reserve, Standing::Held);
-        let (id, came) = self.ledger.decide(|| {
-            let keep = |rest, standing| reserve.map_or(Ok(()), |id| self.ledger.set_reserve(id, rest, standing));
-            keep(rest, standing)?;
-            let own = Own { job: &self.job, reserve, again: true };
-            let Some(left) = budget::left(&self.store, &self.ledger, self.ctx, own)? else {
-                return Ok((reserve, Drawn::Enough(drawn)));
+    fn draw(&mut self, need: Need) -> Result<DrawResult> {
+        // An idle engine has given up all that it drew and did not spend.
+        let drawn = need.idle.unwrap_or(self.drawn);
+        let unspent = drawn - self.recorded;
+        let (mut id, mut state) = (self.id, ReservationState::Active);
+        let result = self.ledger.decide(|| {
+            let keep = |amount, state| id.map_or(Ok(()), |id| self.ledger.set_reservation(id, amount, state));
+            keep(unspent, state)?;
+            let requester = Requester { job: &self.job, reservation: id, quiet: true };
+            let Some(left) = Remaining::of_budgets(&self.store, &self.ledger, self.ctx, requester)? else {
+                return Ok(DrawResult::Drawn(drawn));
             };
-            if least > left.amount {
-                if idle.is_none() || least > left.amount + left.returning {
-                    return Ok((reserve, Drawn::Never(left.what)));
+            if need.least > left.amount {
+                if need.idle.is_none() || need.least > left.amount + left.returning {
+                    return Ok(DrawResult::Never(left.what));
                 }
-                // Two that wait for each other would wait for ever.
-                standing = Standing::Waiting;
-                keep(rest, standing)?;
-                return Ok((reserve, Drawn::Later(left.what)));
+                // A waiting run promises nothing to others: two runs would wait for each other forever.
+                state = ReservationState::Waiting;
+                keep(unspent, state)?;
+                return Ok(DrawResult::Later(left.what));
             }
-            // Not too little either: each draw looks at every job.
-            let enough = Nanos((least.0 * FEWEST).min(left.amount.0));
+            // Each draw looks at every job, so a slice must not be too small either.
+            let enough = Nanos((need.least.0 * FEWEST).min(left.amount.0));
             let more = enough.max(Nanos(left.amount.0 / SLICE));
-            let id = if let Some(id) = reserve {
-                keep(rest + more, standing)?;
-                id
+            if id.is_some() {
+                keep(unspent + more, state)?;
             } else {
+                let payer = Payer { job: &self.job, sandbox: self.ctx.settings.sandbox };
                 let day = jiff::Zoned::now().date().to_string();
-                self.ledger.reserve((&self.job, self.ctx.settings.sandbox), &day, rest + more, standing)?
-            };
-            Ok((Some(id), Drawn::Enough(drawn + more)))
+                id = Some(self.ledger.reserve(payer, &day, unspent + more, state)?);
+            }
+            Ok(DrawResult::Drawn(drawn + more))
         })?;
-        (self.reserve, self.standing) = (id, standing);
-        self.drawn = if let Drawn::Enough(all) = came { all } else { drawn };
-        Ok(came)
+        (self.id, self.state) = (id, state);
+        self.drawn = if let DrawResult::Drawn(all) = result { all } else { drawn };
+        Ok(result)
     }
 
-    /// So much of it was spent, and stands in the index of jobs now.
-    pub fn told(&mut self, spent: Nanos) -> Result<()> {
-        let Some(id) = self.reserve.filter(|_| spent != self.told) else { return Ok(()) };
-        self.told = spent;
-        self.ledger.set_reserve(id, self.drawn - spent, self.standing)
+    /// Takes note that the job's entry in the ledger now counts `spent` of this money as spent.
+    pub fn record_spent(&mut self, spent: Nanos) -> Result<()> {
+        let Some(id) = self.id.filter(|_| spent != self.recorded) else { return Ok(()) };
+        self.recorded = spent;
+        self.ledger.set_reservation(id, self.drawn - spent, self.state)
     }
 
-    /// The run is over, and what it paid is written down; so much more may have been billed.
-    pub fn close(self, at_risk: Nanos) -> Result<()> {
-        self.reserve.map_or(Ok(()), |id| self.ledger.set_reserve(id, at_risk, Standing::AtRisk))
+    /// Ends the run, whose cost is recorded. The service may have billed `at_risk` beyond that.
+    pub fn release(self, at_risk: Nanos) -> Result<()> {
+        self.id.map_or(Ok(()), |id| self.ledger.set_reservation(id, at_risk, ReservationState::AtRisk))
     }
 }

@@ -1,13 +1,15 @@
-//! Money in integer nano-USD, what a token costs, and how well that is known.
+//! Prices of models, and money in integer nano-USD.
 //!
-//! A price is known or it is not: nothing here turns an unknown price into 0.
+//! An unknown price is `None`. Nothing here turns it into 0.
 
+mod book;
 mod money;
 mod overrides;
 mod refreshed;
 mod spelling;
 mod table;
 
+pub use book::PriceBook;
 pub use money::{Decimal, Nanos, Price};
 pub use overrides::Overrides;
 pub use refreshed::{Listed, Refreshed};

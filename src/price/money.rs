@@ -1,4 +1,4 @@
-//! Nano-USD, their decimal spelling, and the price of a token.
+//! Amounts of money, their decimal spelling, and the price of a token.
 
 use std::fmt;
 use std::iter::Sum;
@@ -10,16 +10,21 @@ use serde::{Serialize, Serializer};
 
 use crate::outcome::Usage;
 
-/// Nano-USD (1e-9 USD): $0.06 per million tokens is exactly 60 of them a token.
+/// An amount in nano-USD (1e-9 USD). At $0.06 per million tokens, a token costs exactly 60 of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
 pub struct Nanos(pub i128);
 
 impl Nanos {
-    /// Nothing.
+    /// Zero.
     pub const ZERO: Self = Self(0);
 
-    /// The amount as people read it: cents from a dollar on (`$1,012.40`), below that two significant digits
-    /// down to a millionth (`$0.0031`). An amount that is not zero never reads as zero: `<$0.000001`.
+    /// `count` times this amount.
+    pub fn times(self, count: u32) -> Self {
+        Self(self.0 * i128::from(count))
+    }
+
+    /// The amount for people: cents from a dollar on (`$1,012.40`), below that two significant digits down to a millionth
+    /// (`$0.0031`). An amount that is not zero never reads as zero: `<$0.000001`.
     pub fn human(self) -> String {
         const MICRO: u128 = 1_000;
         const CENT: u128 = 10_000_000;
@@ -42,26 +47,26 @@ impl Nanos {
 /// Nano-USD in one USD.
 const PER_USD: u128 = 1_000_000_000;
 
-/// Why a text is no amount of money.
+/// The error for a text that is not a valid amount.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ParseError {
-    /// Not digits with at most one point.
+pub enum AmountError {
+    /// The text is not made of digits with at most one point.
     #[error("`{0}` is not a decimal amount such as 0.06")]
     Malformed(String),
-    /// Finer than a nano-USD: it could not be kept exactly.
+    /// The amount is finer than a nano-USD, and cannot be kept exactly.
     #[error("`{0}` has more than nine decimals")]
     TooFine(String),
-    /// Beyond what we count.
+    /// The amount is too large.
     #[error("`{0}` is too large")]
     TooLarge(String),
 }
 
-/// Exact: what cannot be kept to the last digit is refused. No floats are involved.
+/// Parses an amount exactly, without floats. An amount that cannot be kept to its last digit is an error.
 impl FromStr for Nanos {
-    type Err = ParseError;
+    type Err = AmountError;
 
-    fn from_str(text: &str) -> Result<Self, ParseError> {
-        let malformed = || ParseError::Malformed(text.to_owned());
+    fn from_str(text: &str) -> Result<Self, AmountError> {
+        let malformed = || AmountError::Malformed(text.to_owned());
         let (negative, digits) = match text.strip_prefix('-') {
             Some(rest) => (true, rest),
             None => (false, text),
@@ -73,9 +78,9 @@ impl FromStr for Nanos {
         }
         let fraction = fraction.trim_end_matches('0');
         if fraction.len() > 9 {
-            return Err(ParseError::TooFine(text.to_owned()));
+            return Err(AmountError::TooFine(text.to_owned()));
         }
-        let too_large = || ParseError::TooLarge(text.to_owned());
+        let too_large = || AmountError::TooLarge(text.to_owned());
         let mut nanos =
             whole.parse::<i128>().ok().and_then(|usd| usd.checked_mul(1_000_000_000)).ok_or_else(too_large)?;
         if !fraction.is_empty() {
@@ -134,7 +139,6 @@ impl fmt::Display for Nanos {
 
 /// A JSON number with the exact digits.
 impl<'de> Deserialize<'de> for Nanos {
-    /// From the exact digits that [`Serialize`] writes.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = <&serde_json::value::RawValue>::deserialize(deserializer)?;
         raw.get().parse().map_err(de::Error::custom)
@@ -148,32 +152,32 @@ impl Serialize for Nanos {
     }
 }
 
-/// What tokens of a model cost, in nano-USD per **million** tokens.
+/// The price of tokens, in nano-USD per **million** tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Price {
-    /// Of the prompt.
+    /// Price of tokens of the prompt.
     pub input: u64,
-    /// Of the answer.
+    /// Price of tokens of the answer.
     pub output: u64,
 }
 
 impl Price {
-    /// The cost of `usage`, a half nano-USD rounded up. Rows are rounded one by one, so their sum is the total to the
-    /// last digit in any order.
+    /// The cost of `usage`; half a nano-USD rounds up. Each row is rounded on its own, so the order of rows does not change
+    /// their sum.
     pub fn cost(self, usage: Usage) -> Nanos {
         const TOKENS: u128 = 1_000_000;
         let input = u128::from(usage.prompt) * u128::from(self.input);
         let output = u128::from(usage.completion) * u128::from(self.output);
         let nanos = input.saturating_add(output).saturating_add(TOKENS / 2) / TOKENS;
-        // Cannot fail: the quotient is below 2^128 / 10^6.
+        // This cannot fail: the quotient is below 2^128 / 10^6.
         Nanos(i128::try_from(nanos).unwrap_or(i128::MAX))
     }
 }
 
-/// A decimal from a config file, exact: `"0.06"` or the number `0.06`.
+/// An exact decimal in the config file: `"0.06"` or the number `0.06`.
 ///
-/// TOML reads numbers as binary floats; the shortest text that reads back as the same float is what the user typed,
-/// so the value goes through that text.
+/// TOML reads numbers as binary floats. The user typed the shortest text that reads back as the same float, so the value is
+/// parsed from that text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decimal(pub Nanos);
 

@@ -1,4 +1,4 @@
-//! Prices from the user's config file: `[models."org/name"] input, output, batch_discount, batch`.
+//! The user's own prices in the config file: `[models."org/name"] input, output, batch_discount, batch`.
 
 use std::collections::BTreeMap;
 
@@ -12,27 +12,27 @@ use crate::error::{Error, Result};
 #[serde(transparent)]
 pub struct Overrides(pub BTreeMap<String, ModelOverride>);
 
-/// What the user says of one model; what is left out stays as built in.
+/// The user's facts of one model. A missing key keeps the built-in value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelOverride {
-    /// USD per million prompt tokens.
+    /// Price in USD per million prompt tokens.
     pub input: Option<Decimal>,
-    /// USD per million completion tokens.
+    /// Price in USD per million completion tokens.
     pub output: Option<Decimal>,
-    /// Part of the price that batches take off, 0 to 1: `0.5` is half.
+    /// Discount of batches, 0 to 1: `0.5` is half.
     pub batch_discount: Option<Decimal>,
-    /// Whether batches serve the model at all.
+    /// Batches serve the model.
     pub batch: Option<bool>,
-    /// Tokens of prompt and answer together.
+    /// Context length: tokens of prompt and answer together.
     pub context: Option<u64>,
 }
 
 impl Table {
-    /// This table with the user's own prices over it.
+    /// This table with the user's own prices.
     ///
     /// # Errors
-    /// Usage: a negative price, a discount outside 0 to 1, or only one of two prices where the other is not known.
+    /// 2 for a negative price, a discount outside 0 to 1, or one price of two where the other is unknown.
     pub fn with(mut self, overrides: &Overrides) -> Result<Self> {
         for (model, over) in &overrides.0 {
             let entry = over.apply(model, self.get(model))?;
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_users_price_wins_and_says_so() {
+    fn users_price_wins_and_names_its_source() {
         let turbo = format!("[\"{TURBO}\"]\ninput = 0.07\noutput = \"0.08\"\n");
         let own = "[\"my/own\"]\ninput = 1\noutput = 2.5\nbatch_discount = 0.25";
         let table = with(&(turbo + own)).unwrap();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_a_usage_error_that_names_the_model() {
+    fn invalid_price_is_a_usage_error_that_names_the_model() {
         for line in
             ["input = 0.1", "output = 3", "input = -1\noutput = 1", "batch_discount = 50", "batch_discount = -0.1"]
         {

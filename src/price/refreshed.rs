@@ -1,17 +1,17 @@
-//! Prices as the service itself listed them, kept from an earlier question.
+//! Prices that the service has listed, saved by `models --refresh`.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Batch, Discount, Entry, Nanos, Price, Table};
 
-/// What the service said of its models, and when.
+/// The service's list of models, and its date.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Refreshed {
-    /// The service that was asked, as jobs tell services apart.
+    /// The service, by the name that jobs use.
     pub service: String,
-    /// A date.
+    /// The date of the list.
     pub as_of: String,
-    /// In the service's order.
+    /// The models in the service's order.
     pub models: Vec<Listed>,
 }
 
@@ -27,7 +27,7 @@ pub struct Listed {
 }
 
 impl Table {
-    /// With what the service said in place of what was built in; what it does not say of batches stays.
+    /// This table with the service's prices in place of the built-in ones. Built-in terms of batches stay.
     pub fn refreshed(mut self, refreshed: &Refreshed) -> Self {
         for listed in &refreshed.models {
             let mut entry = self.get(&listed.model).cloned().unwrap_or_else(|| Entry {
@@ -44,7 +44,7 @@ impl Table {
             listed.model.clone_into(&mut entry.model);
             entry.context = listed.context.or(entry.context);
             match listed.price {
-                // Together lists models without serverless access at no price.
+                // Together lists a model without serverless access at a price of 0.
                 Some((input, output)) if input == 0.0 && output == 0.0 => {
                     entry.price = None;
                     note(&mut entry, "listed without a price: no serverless access");
@@ -70,7 +70,7 @@ fn note(entry: &mut Entry, text: &str) {
     }
 }
 
-/// The nearest price in whole micro-USD: 1.0399999999999998 was typed as 1.04.
+/// The nearest price in whole micro-USD: the service means 1.04 by 1.0399999999999998.
 fn per_million(usd: f64) -> Option<u64> {
     let text = format!("{usd:.6}");
     text.parse::<Nanos>().ok().and_then(|nanos| u64::try_from(nanos.0).ok())
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_service_knows_its_prices_and_we_its_batches() {
+    fn service_decides_prices_and_the_built_in_table_terms_of_batches() {
         const TURBO: &str = "meta-llama/Llama-3.3-70B-Instruct-Turbo";
         let listed = |model: &str, price| Listed { model: model.into(), context: Some(5), price };
         let table = Table::builtin().refreshed(&Refreshed {

@@ -1,11 +1,11 @@
-//! How the amounts of one receipt are spelled: alike, and so that what is shown adds up.
+//! The spelling of amounts that stand together: with the same number of digits, and so that their sum agrees.
 
 use super::Nanos;
 
-/// The digits of all amounts that are shown together. [`Nanos::human`] spells an amount that stands alone.
+/// The number of digits of amounts that are shown together. [`Nanos::human`] spells an amount that stands alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spelling {
-    /// What the last digit counts, in nano-USD: a power of ten.
+    /// The value of the last digit in nano-USD, a power of ten.
     unit: i128,
 }
 
@@ -13,8 +13,8 @@ const MICRO: i128 = 1_000;
 const CENT: i128 = 10_000_000;
 
 impl Spelling {
-    /// Cents, or as many digits as leave two to the smallest amount; down to a millionth, and no more than nine to the
-    /// largest.
+    /// The spelling of these amounts: cents, or more digits if the smallest amount needs them to show two. The last digit is
+    /// at least a millionth, and the largest amount gets at most nine digits.
     pub fn of(amounts: impl IntoIterator<Item = Nanos>) -> Self {
         let amounts: Vec<i128> = amounts.into_iter().map(|Nanos(amount)| amount.abs()).filter(|n| *n > 0).collect();
         let (Some(least), Some(most)) = (amounts.iter().min(), amounts.iter().max()) else {
@@ -22,19 +22,19 @@ impl Spelling {
         };
         let below = |amount: i128, digits: u32| 10_i128.pow((amount.ilog10() + 1).saturating_sub(digits));
         let mut unit = below(*least, 2).max(below(*most, 9)).clamp(MICRO, CENT);
-        // A digit that is a zero everywhere says nothing.
+        // A digit that is zero in every amount is dropped.
         while unit < CENT && amounts.iter().all(|amount| amount % (10 * unit) == 0) {
             unit *= 10;
         }
         Self { unit }
     }
 
-    /// The amount as it is shown: a half goes up.
+    /// Rounds an amount to its shown digits; a half goes up.
     pub fn round(self, amount: Nanos) -> Nanos {
         Nanos((amount.0 + self.unit / 2).div_euclid(self.unit) * self.unit)
     }
 
-    /// Amounts as they are shown, so that they add up to their sum as it is shown: those that are cut most get the rest.
+    /// Rounds amounts so that they add up to their rounded sum. The amounts that lost most by the cut get the rest.
     pub fn parts(self, amounts: &[Nanos]) -> Vec<Nanos> {
         let floor = |amount: &Nanos| Nanos(amount.0.div_euclid(self.unit) * self.unit);
         let mut shown: Vec<Nanos> = amounts.iter().map(floor).collect();
@@ -48,12 +48,12 @@ impl Spelling {
         shown
     }
 
-    /// An amount for people.
+    /// Shows an amount.
     pub fn show(self, amount: Nanos) -> String {
         self.show_as(amount, self.round(amount))
     }
 
-    /// An amount that is shown as [`Self::parts`] rounded it: what is not zero never reads as zero.
+    /// Shows an amount as [`Self::parts`] rounded it. An amount that is not zero never reads as zero.
     pub fn show_as(self, amount: Nanos, rounded: Nanos) -> String {
         let decimals = 9 - self.unit.ilog10() as usize;
         if rounded.0 == 0 && amount.0 != 0 {
@@ -64,7 +64,7 @@ impl Spelling {
         format!("{sign}${}", digits(rounded, decimals))
     }
 
-    /// What `paid` is less than `list`, as both are shown.
+    /// Shows the difference of two amounts, each given with its rounded value.
     pub fn less(self, list: (Nanos, Nanos), paid: (Nanos, Nanos)) -> String {
         self.show_as(list.0 - paid.0, list.1 - paid.1)
     }
@@ -94,7 +94,7 @@ mod tests {
             (&["24.8", "0.31"], &["$24.80", "$0.31"]),
             (&["0.0038", "0.00006"], &["$0.00380", "$0.00006"]),
             (&["0.0038", "0.0025"], &["$0.0038", "$0.0025"]),
-            // Nine digits are enough: the small one is told to be there.
+            // The largest amount has its nine digits, so the small one only shows that it is there.
             (&["1234567.891", "0.0003"], &["$1,234,567.89", "<$0.01"]),
             (&["0.000000004", "-0.01"], &["<$0.000001", "-$0.010000"]),
         ];
@@ -118,7 +118,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_adds_up(amounts in proptest::collection::vec(0_i128..5_000_000_000, 0..12)) {
+        fn shown_amounts_add_up(amounts in proptest::collection::vec(0_i128..5_000_000_000, 0..12)) {
             let amounts: Vec<Nanos> = amounts.into_iter().map(Nanos).collect();
             let whole: Nanos = amounts.iter().copied().sum();
             let spelling = Spelling::of(amounts.iter().copied().chain([whole]));

@@ -1,27 +1,27 @@
-//! What is known of each model's price: built in with source and date, and overridden by the user.
+//! The price table: known facts of each model, built in with source and date, or set by the user.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use super::{Nanos, Price};
 
-/// The data file: one model a line. Its first lines say what the columns are.
+/// The data file, with one model per line. Its first lines name the columns.
 const BUILTIN: &str = include_str!("builtin.tsv");
 
 static PARSED: LazyLock<Table> =
     LazyLock::new(|| Table::parse(BUILTIN).expect("the built-in table is well formed: a test reads it"));
 
-/// How a model is served in batches.
+/// The terms on which the service runs batches of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Batch {
-    /// At [`Entry::discount`] off.
+    /// At the realtime price less [`Entry::discount`].
     Discounted,
     /// At the realtime price.
     FullPrice,
-    /// Not at all: the service fails the batch.
+    /// Not at all: the service rejects the batch.
     Refused,
-    /// We do not know; counted at the realtime price.
+    /// Unknown, and counted at the realtime price.
     Unknown,
 }
 
@@ -41,57 +41,57 @@ impl Batch {
     }
 }
 
-/// A part taken off a price, in billionths: 500,000,000 is half.
+/// A discount, in billionths of the price: 500,000,000 is half.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Discount(u32);
 
 impl Discount {
     const WHOLE: u32 = 1_000_000_000;
 
-    /// The discount that `part` (0 to 1) is, such as 0.5; `None` when outside.
+    /// The discount of `part` of the price, such as 0.5. `None`: it is not between 0 and 1.
     pub fn from_part(part: Nanos) -> Option<Self> {
         u32::try_from(part.0).ok().filter(|&billionths| billionths <= Self::WHOLE).map(Self)
     }
 
-    /// Whether nothing is taken off.
+    /// Returns whether the discount is zero.
     pub const fn is_zero(self) -> bool {
         self.0 == 0
     }
 
-    /// As people read it: `50%`, `12.5%`.
+    /// The discount for people: `50%`, `12.5%`.
     pub fn percent(self) -> String {
         format!("{}%", Nanos(i128::from(self.0) * 100))
     }
 
-    /// The price that is left, rounded half up to a nano-USD per million tokens.
+    /// The discounted price. Half a nano-USD per million tokens rounds up.
     pub fn off(self, price: Price) -> Price {
         let left = u128::from(Self::WHOLE - self.0);
         let part = |nanos: u64| {
             let exact = u128::from(nanos) * left;
             let rounded = (exact + u128::from(Self::WHOLE / 2)) / u128::from(Self::WHOLE);
-            // Cannot fail: no more than `nanos`.
+            // This cannot fail: the result is at most `nanos`.
             u64::try_from(rounded).unwrap_or(nanos)
         };
         Price { input: part(price.input), output: part(price.output) }
     }
 }
 
-/// What is known of one model.
+/// The known facts of one model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The id as the service spells it.
+    /// The model's id as the service spells it.
     pub model: String,
-    /// At realtime; `None`: not known (a list price of 0 is not known either).
+    /// Realtime price. `None`: unknown. A list price of 0 counts as unknown.
     pub price: Option<Price>,
-    /// Tokens of prompt and answer together.
+    /// Context length: tokens of prompt and answer together.
     pub context: Option<u64>,
-    /// Most tokens of an answer.
+    /// Longest answer in tokens.
     pub max_output: Option<u64>,
-    /// Where the price is from; `config file` for the user's own.
+    /// Source of the price; `config file` for the user's own.
     pub source: String,
-    /// When the source said so: a date, a month, or `undated`; empty for the user's own.
+    /// Date of the source: a day, a month, or `undated`. It is empty for the user's own.
     pub as_of: String,
-    /// How it is served in batches.
+    /// Terms in batches.
     pub batch: Batch,
     /// Off the realtime price in batches; nothing unless `batch` is `Discounted`.
     pub discount: Discount,
@@ -109,9 +109,9 @@ impl Entry {
         }
     }
 
-    /// Tokens of an answer that nothing else bounds.
+    /// The tokens of the longest answer, for a request without a bound of its own.
     pub fn longest_answer(&self) -> u64 {
-        /// The longest context that is common: an answer beyond it has not been seen.
+        /// The longest common context. No longer answer has been seen.
         const UNKNOWN: u64 = 131_072;
         self.max_output.or(self.context).unwrap_or(UNKNOWN)
     }
@@ -142,17 +142,17 @@ fn per_million(usd: &str) -> Option<u64> {
     usd.parse::<Nanos>().ok().and_then(|nanos| u64::try_from(nanos.0).ok())
 }
 
-/// Every model of which something is known.
+/// The known facts of all models.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
-    /// Sorted as the data file is (by name, case aside), then the user's own.
+    /// In the order of the data file (by name, ignoring case), then the user's own.
     entries: Vec<Entry>,
     exact: HashMap<String, usize>,
     folded: HashMap<String, usize>,
 }
 
 impl Table {
-    /// The table that llbatch was built with.
+    /// The built-in table.
     pub fn builtin() -> Self {
         PARSED.clone()
     }
@@ -165,7 +165,7 @@ impl Table {
         Some(table)
     }
 
-    /// Adds an entry in place of the one with exactly that name.
+    /// Adds an entry, or replaces the one with exactly that name.
     pub fn insert(&mut self, entry: Entry) {
         if let Some(&index) = self.exact.get(&entry.model) {
             self.entries[index] = entry;
@@ -173,12 +173,12 @@ impl Table {
         }
         let index = self.entries.len();
         self.exact.insert(entry.model.clone(), index);
-        // Of two names that differ only in case the first is found by a third spelling.
+        // Of two names that differ only in case, a third spelling finds the first.
         self.folded.entry(entry.model.to_lowercase()).or_insert(index);
         self.entries.push(entry);
     }
 
-    /// What is known of `model`: of that very name, else of one that differs only in case.
+    /// The entry with exactly this name, or else one whose name differs only in case.
     pub fn get(&self, model: &str) -> Option<&Entry> {
         let index = self.exact.get(model).or_else(|| self.folded.get(&model.to_lowercase()))?;
         self.entries.get(*index)
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_found_by_its_spelling_first_then_by_any_case() {
+    fn name_is_found_by_its_spelling_first_then_by_any_case() {
         let mut table = Table::builtin();
         let known = table.get("Qwen/QwQ-32B").unwrap().clone();
         assert_eq!(table.get("qwen/qwq-32b"), Some(&known));

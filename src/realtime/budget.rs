@@ -3,13 +3,12 @@
 //! The most that a request can cost is set aside before it is sent, and given back but for what it did cost. Of a budget
 //! that others draw on too, only what was drawn for this run can be set aside; the consumer draws more.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
-use crate::outcome::Usage;
-use crate::price::{Nanos, Price, Table};
+use crate::outcome::{Transport, Usage};
+use crate::price::{Nanos, PriceBook, Table};
 
 /// Money that may be spent.
 #[derive(Debug, Clone)]
@@ -20,8 +19,7 @@ pub struct Budget {
     shared: bool,
     spent: Nanos,
     set_aside: Nanos,
-    table: Table,
-    known: HashMap<Arc<str>, Option<(Price, u64)>>,
+    prices: PriceBook,
 }
 
 /// Why nothing is set aside.
@@ -39,7 +37,7 @@ impl Budget {
     /// May spend up to `limit`, of which so much is gone already, at these prices; and no more than is drawn, if there are
     /// budgets `shared` with others.
     pub fn new(limit: Option<(Nanos, Nanos)>, shared: bool, table: Table) -> Self {
-        Self { limit, shared, spent: Nanos::ZERO, set_aside: Nanos::ZERO, table, known: HashMap::new() }
+        Self { limit, shared, spent: Nanos::ZERO, set_aside: Nanos::ZERO, prices: PriceBook::new(table) }
     }
 
     /// For people: which budget it is that nothing is left of.
@@ -61,26 +59,15 @@ impl Budget {
         self.idle().then_some(self.spent)
     }
 
-    fn price(&mut self, model: &Arc<str>) -> Option<(Price, u64)> {
-        if let Some(known) = self.known.get(model) {
-            return *known;
-        }
-        let found = self.table.get(model).and_then(|entry| Some((entry.price?, entry.longest_answer())));
-        self.known.insert(Arc::clone(model), found);
-        found
-    }
-
     /// What so many tokens cost; nothing is known of an unpriced model, whose rows are not let in at all.
     pub fn cost(&mut self, model: &Arc<str>, usage: Usage) -> Nanos {
-        self.price(model).map_or(Nanos::ZERO, |(price, _)| price.cost(usage))
+        self.prices.cost(model, Transport::Realtime, usage).unwrap_or(Nanos::ZERO)
     }
 
     /// Sets aside the most that a request can cost, given how much was drawn in all.
     pub(super) fn reserve(&mut self, model: &Arc<str>, most: Usage, drawn: Nanos) -> Result<Nanos, Short> {
         // Whoever let unpriced rows in does not count them.
-        let Some((price, answer)) = self.price(model) else { return Ok(Nanos::ZERO) };
-        let completion = if most.completion == 0 { answer } else { most.completion };
-        let cost = price.cost(Usage { completion, ..most });
+        let Some(cost) = self.prices.most(model, Transport::Realtime, most, 1) else { return Ok(Nanos::ZERO) };
         let gone = self.spent + self.set_aside + cost;
         if self.limit.is_some_and(|(limit, before)| before + gone > limit) {
             return Err(if self.idle() { Short::ForGood } else { Short::ForNow });

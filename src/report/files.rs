@@ -15,9 +15,9 @@ use crate::batch::line::{self, LineError, ResultLine};
 use crate::batch::lines::FileLines;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Source};
-use crate::money::Money;
+use crate::money::charge;
 use crate::outcome::{ErrorCode, Outcome};
-use crate::price::Table;
+use crate::price::{PriceBook, Table};
 
 /// The rows of results files, and the warnings about them.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub struct ReadFiles {
 /// 66 if a file cannot be read, 65 if a file has lines and none of them is a result.
 pub fn of_files(files: &[String], prices: Table, batch: bool) -> Result<ReadFiles> {
     let mut reader = FilesReader {
-        money: Money::new(prices),
+        prices: PriceBook::new(prices),
         folded: Folded::new(0),
         batch,
         rows: 0,
@@ -50,7 +50,7 @@ pub fn of_files(files: &[String], prices: Table, batch: bool) -> Result<ReadFile
 }
 
 struct FilesReader {
-    money: Money,
+    prices: PriceBook,
     folded: Folded,
     batch: bool,
     rows: u64,
@@ -130,7 +130,7 @@ impl FilesReader {
         let row = Outcome::unsent(self.rows + 1, result.id.into(), model, ErrorCode::Missing, "");
         let batch = self.batch.then_some(0);
         let mut outcome = Outcome { error: result.error, status: result.status, usage: result.usage, batch, ..row };
-        let charge = self.money.charge(&outcome);
+        let charge = charge(&outcome, &mut self.prices);
         // As for an answer of a batch, the time that it took is unknown.
         outcome.batch = Some(0);
         self.folded.add(&outcome, &charge, body.as_ref());
@@ -143,7 +143,7 @@ impl FilesReader {
         let in_batch = self.batch || (outcome.ok() && outcome.latency_ms == 0);
         outcome.batch = in_batch.then_some(0);
         let body = body.as_deref().map(AnswerBody::of);
-        self.folded.add(&outcome, &self.money.charge(&outcome), body.as_ref());
+        self.folded.add(&outcome, &charge(&outcome, &mut self.prices), body.as_ref());
         self.counted(&outcome)
     }
 

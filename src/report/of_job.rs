@@ -6,9 +6,9 @@ use super::answer::AnswerBody;
 use super::folded::Folded;
 use crate::error::Result;
 use crate::input::Inputs;
-use crate::money::{Money, outstanding};
+use crate::money::{Outstanding, RetiredCost, charge};
 use crate::outcome::Usage;
-use crate::price::{Nanos, Table};
+use crate::price::{Nanos, PriceBook, Table};
 use crate::request::RequestBuilder;
 use crate::store::{BatchJob, Job, JobDb, Transport};
 
@@ -23,14 +23,15 @@ pub fn of_job(
     rows: u64,
     input: impl FnOnce() -> Result<(Inputs, RequestBuilder)>,
 ) -> Result<Folded> {
-    let mut money = Money::new(prices);
+    let mut prices = PriceBook::new(prices);
     let mut folded = Folded::new(rows);
     for retired in db.retired()? {
-        let (paid, at_risk) = money.retired(&retired, &mut folded.totals);
-        folded.details.spent(&retired.model, retired.all_usage(), paid, at_risk);
+        let cost = RetiredCost::of(&retired, &mut prices);
+        cost.add_to(&mut folded.totals);
+        folded.details.spent(&retired.model, retired.all_usage(), cost.paid, cost.at_risk);
     }
-    for open in outstanding(db, rows, &mut money, input)? {
-        folded.totals.outstanding(open.rows, open.most, open.batch);
+    for open in Outstanding::of_job(db, rows, &mut prices, input)? {
+        folded.totals.outstanding(open.rows, open.most, open.transport == Transport::Batch);
         if !open.model.is_empty() {
             folded.details.spent(&open.model, Usage::default(), Some(Nanos::ZERO), open.most);
         }
@@ -42,7 +43,7 @@ pub fn of_job(
         next = last.row + 1;
         for outcome in &page {
             let body = outcome.body.as_deref().map(AnswerBody::of);
-            folded.add(outcome, &money.charge(outcome), body.as_ref());
+            folded.add(outcome, &charge(outcome, &mut prices), body.as_ref());
         }
     }
 }

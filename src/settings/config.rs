@@ -1,4 +1,4 @@
-//! The config file.
+//! The config file: its keys and its errors.
 
 use std::path::{Path, PathBuf};
 
@@ -8,15 +8,14 @@ use super::{Origin, Setting};
 use crate::error::{Error, Result};
 use crate::price::{Decimal, Nanos, Overrides};
 
-/// The config file.
+/// The keys of the config file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Config {
+pub(super) struct ConfigFile {
     pub(super) base_url: Option<String>,
     pub(super) api_key_file: Option<PathBuf>,
     pub(super) state_dir: Option<PathBuf>,
-    /// Defaults of `run`.
-    pub run: RunConfig,
+    pub(super) run: RunConfig,
     pub(super) submit: SubmitConfig,
     pub(super) budget: BudgetConfig,
     pub(super) models: Overrides,
@@ -30,17 +29,17 @@ pub(super) struct BudgetConfig {
     pub(super) per_month: Option<Decimal>,
 }
 
-/// What may be spent over all jobs.
+/// The budgets that all jobs share.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Budgets {
-    /// From midnight to midnight.
+    /// Budget from midnight to midnight.
     pub per_day: Option<Nanos>,
-    /// From the first of the month on.
+    /// Budget from the first of the month on.
     pub per_month: Option<Nanos>,
 }
 
 impl Budgets {
-    /// Whether there is any.
+    /// Returns whether any budget is set.
     pub const fn is_set(&self) -> bool {
         self.per_day.is_some() || self.per_month.is_some()
     }
@@ -50,22 +49,22 @@ impl Budgets {
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct SubmitConfig {
-    /// After so long a batch that was created stands in the service's list.
+    /// The time after which a created batch must be in the service's list.
     pub(super) settle_after: Option<String>,
 }
 
-/// `[run]` in the config file: the flags of the same names.
+/// `[run]` in the config file: defaults of the flags with the same names.
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunConfig {
     /// `--model`
     pub model: Option<String>,
     /// `--concurrency`
-    pub concurrency: Option<Knob>,
+    pub concurrency: Option<AutoOr<u64>>,
     /// `--rpm`
-    pub rpm: Option<Knob>,
+    pub rpm: Option<AutoOr<u64>>,
     /// `--tpm`
-    pub tpm: Option<Knob>,
+    pub tpm: Option<AutoOr<u64>>,
     /// `--retries`
     pub retries: Option<u32>,
     /// `--request-timeout`
@@ -74,17 +73,17 @@ pub struct RunConfig {
     pub give_up_after: Option<String>,
 }
 
-/// A number or `auto`.
+/// `auto`, or a value that the user has fixed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Knob {
-    /// Found out while running.
+pub enum AutoOr<T> {
+    /// llbatch finds the value while it runs.
     #[default]
     Auto,
-    /// As given.
-    Fixed(u64),
+    /// The user's value.
+    Fixed(T),
 }
 
-impl std::str::FromStr for Knob {
+impl std::str::FromStr for AutoOr<u64> {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -98,7 +97,7 @@ impl std::str::FromStr for Knob {
     }
 }
 
-impl<'de> Deserialize<'de> for Knob {
+impl<'de> Deserialize<'de> for AutoOr<u64> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
@@ -114,12 +113,13 @@ impl<'de> Deserialize<'de> for Knob {
     }
 }
 
-pub(super) fn read_config(path: &Setting<PathBuf>) -> Result<(Config, bool)> {
+/// Reads the config file. `None`: there is no file at the default path.
+pub(super) fn read_config(path: &Setting<PathBuf>) -> Result<Option<ConfigFile>> {
     let shown = path.value.display();
     let bytes = match std::fs::read(&path.value) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && path.origin == Origin::Default => {
-            return Ok((Config::default(), false));
+            return Ok(None);
         }
         Err(e) => {
             return Err(Error::usage(format!("config file {shown} ({}): cannot be read", path.origin)).because(e));
@@ -133,25 +133,25 @@ pub(super) fn read_config(path: &Setting<PathBuf>) -> Result<(Config, bool)> {
         Error::usage(format!("config file {shown}: {}", e.to_string().trim_end()))
             .hint("keys: base_url, api_key_file, state_dir, [run] model/concurrency/rpm/tpm/retries/request_timeout/give_up_after, [submit] settle_after, [budget] per_day/per_month, [models.\"NAME\"] input/output/batch_discount/batch/context")
     })?;
-    Ok((config, true))
+    Ok(Some(config))
 }
 
-/// Where a path of the config file leads: `~/` home, and what is relative to the place of the file, never to the working
-/// directory.
-pub(super) fn placed(path: PathBuf, config: &Path, home: &Path) -> PathBuf {
+/// Resolves a path in the config file: `~/` is the home directory, and a relative path starts at the file's own directory,
+/// never at the working directory.
+pub(super) fn resolve_path(path: PathBuf, config: &Path, home: &Path) -> PathBuf {
     match path.strip_prefix("~") {
         Ok(rest) => home.join(rest),
         Err(_) => config.parent().unwrap_or(Path::new("")).join(path),
     }
 }
 
-/// A budget, which must be more than nothing.
-pub(super) fn amount(name: &str, given: Option<Decimal>) -> Result<Option<Nanos>> {
-    match given {
+pub(super) fn budgets(config: &BudgetConfig) -> Result<Budgets> {
+    let amount = |name: &str, given: Option<Decimal>| match given {
         Some(Decimal(usd)) if usd <= Nanos::ZERO => {
             Err(Error::usage(format!("config file: [budget] {name} = {usd} is no budget"))
                 .hint("an amount in USD above 0"))
         }
         given => Ok(given.map(|usd| usd.0)),
-    }
+    };
+    Ok(Budgets { per_day: amount("per_day", config.per_day)?, per_month: amount("per_month", config.per_month)? })
 }

@@ -9,15 +9,15 @@ use secrecy::SecretString;
 
 use crate::error::{Error, Exit, Result};
 
-/// More than any key has: a file that goes on is some other file.
+/// The longest key file. A longer file is not a key file.
 const MOST: u64 = 16 << 10;
 
-/// The key in the file `path`. It may be a pipe, such as a shell's `<(pass together)`.
+/// Reads the key from the file `path`, which may be a pipe, such as a shell's `<(pass together)`.
 pub(super) fn read(path: &Path) -> Result<SecretString> {
     let from = format!("API key file {}", path.display());
     let unreadable = |e: io::Error| Error::new(Exit::Auth, format!("{from}: cannot be read")).because(e);
     let file = File::open(path).map_err(unreadable)?;
-    // Asked of the open file: what stands under the name may be another one by now.
+    // The mode of the open file: another file may have its name by now.
     let mode = file.metadata().map_err(unreadable)?.mode();
     if mode & 0o077 != 0 {
         let message = format!("{from} can be read or written by others (mode {:o})", mode & 0o777);
@@ -28,10 +28,10 @@ pub(super) fn read(path: &Path) -> Result<SecretString> {
     checked(&String::from_utf8_lossy(&text), &from)
 }
 
-/// The key that `text` is, with the white space around it taken away. The error never repeats it.
+/// Checks the key in `text`, and trims it. The error never repeats it.
 pub(super) fn checked(text: &str, from: &str) -> Result<SecretString> {
     let key = text.trim();
-    // An HTTP header could carry a little more, but no key of the service has it; a line break would be a second header.
+    // A line break would begin a second HTTP header. Keys of the service have no other such characters.
     if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         let message = format!("{from}: expected the key alone, on one line, in ASCII characters without spaces");
         return Err(Error::new(Exit::Auth, message));
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_file_that_others_can_read_is_refused() {
+    fn key_file_that_others_can_read_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
         std::fs::write(&path, "secret\n").unwrap();
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_4_and_not_repeated() {
+    fn invalid_key_is_exit_4_and_not_repeated() {
         for text in ["two\nlines", "k\r\nX-Header: evil", "with space", "kéy", "k\0y", "", " \n", "k\u{7f}"] {
             let error = checked(text, "TOGETHER_API_KEY").expect_err(text);
             assert_eq!(error.exit, Exit::Auth);

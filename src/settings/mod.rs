@@ -1,5 +1,7 @@
-//! Flag > environment > config file > default, each value with where it came from. Every environment variable is named here,
-//! and nothing in the working directory is ever read: a repository must not be able to say where a key goes.
+//! Settings, each with its origin: flag, then environment, then config file, then default.
+//!
+//! Every environment variable is named here. llbatch reads no settings from the working directory, because a repository
+//! must not decide where a key is sent.
 
 mod config;
 mod key;
@@ -10,8 +12,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use config::{Budgets, Knob, RunConfig};
-use config::{amount, placed, read_config};
+pub use config::{AutoOr, Budgets, RunConfig};
+use config::{ConfigFile, budgets, read_config, resolve_path};
 use etcetera::BaseStrategy;
 use secrecy::{ExposeSecret, SecretString};
 pub use span::{duration, long_duration};
@@ -20,13 +22,13 @@ use crate::api::canonical_base;
 use crate::error::{Error, Exit, Result};
 use crate::price::{Overrides, Refreshed, Table};
 
-/// Where requests go unless told otherwise (together-wire, "Base").
+/// The default base URL of the service (together-wire, "Base").
 const DEFAULT_BASE_URL: &str = "https://api.together.ai/v1";
 
-/// Scripts the built-in server of `--sandbox`.
+/// The variable with a script for the sandbox.
 pub const SANDBOX_ENV: &str = "LLBATCH_SANDBOX";
 
-/// Where a value came from.
+/// The origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// A command-line flag.
@@ -35,7 +37,7 @@ pub enum Origin {
     Env(&'static str),
     /// The config file.
     Config,
-    /// Built in.
+    /// The default.
     Default,
 }
 
@@ -55,11 +57,21 @@ impl fmt::Display for Origin {
 pub struct Setting<T> {
     /// The value in force.
     pub value: T,
-    /// Where it came from.
+    /// Its origin.
     pub origin: Origin,
 }
 
-/// What the global flags said.
+impl<T> Setting<T> {
+    fn of(value: Option<T>, origin: Origin) -> Option<Self> {
+        value.map(|value| Self { value, origin })
+    }
+
+    fn default(value: T) -> Self {
+        Self { value, origin: Origin::Default }
+    }
+}
+
+/// The values of the global flags.
 #[derive(Debug, Clone, Default)]
 pub struct Flags {
     /// `--config`
@@ -74,36 +86,35 @@ pub struct Flags {
     pub sandbox: bool,
 }
 
-/// Everything that does not depend on the subcommand.
+/// The settings that all subcommands share.
 #[derive(Debug)]
 pub struct Settings {
-    /// The config file that was looked for, and whether it was there.
+    /// Path of the config file.
     pub config_path: Setting<PathBuf>,
-    /// Whether there is a config file.
+    /// The config file exists.
     pub config_found: bool,
     /// Base URL of the service, as given.
     pub base_url: Setting<String>,
     /// State directory.
     pub state_dir: Setting<PathBuf>,
-    /// Where the key is to be found.
     key: KeySource,
-    /// The variable that names a proxy, and the proxy.
-    proxy: Option<(&'static str, SecretString)>,
-    /// Use the built-in server.
+    proxy: Option<ProxyVariable>,
+    /// Use the sandbox in place of the service.
     pub sandbox: bool,
-    /// How the built-in server is to behave ([`SANDBOX_ENV`]), as text that only the sandbox can read.
+    /// The script of the sandbox ([`SANDBOX_ENV`]), which only the sandbox reads.
     pub sandbox_script: Option<String>,
     /// Defaults of `run`.
     pub run: RunConfig,
-    /// After so long a batch that was created is believed to stand in the service's list.
+    /// The time after which a created batch must be in the service's list.
     pub settle_after: Option<Duration>,
-    /// Budgets over all jobs.
+    /// Budgets that all jobs share.
     pub budget: Budgets,
-    /// Prices: built in, as the service last listed them, and the user's own, which win.
+    /// Prices: the user's own, then those that the service last listed, then the built-in ones.
     pub prices: Table,
     overrides: Overrides,
 }
 
+/// The source of the API key.
 #[derive(Debug)]
 enum KeySource {
     File(Setting<PathBuf>),
@@ -111,85 +122,71 @@ enum KeySource {
     None,
 }
 
-/// Reads a variable of the environment.
+/// The environment variable that sets a proxy.
+#[derive(Debug)]
+struct ProxyVariable {
+    name: &'static str,
+    proxy: SecretString,
+}
+
+/// Reads an environment variable.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 impl Settings {
-    /// Puts flags, environment and config file together.
+    /// Resolves the settings from flags, environment and config file.
     ///
     /// # Errors
-    /// 2 if the config file is wrong or one that was asked for is not there.
+    /// 2 if the config file is invalid, or the one that the user named is missing.
     pub fn resolve(flags: &Flags, env: Env<'_>) -> Result<Self> {
         let env = |name: &'static str| env(name).filter(|v| !v.is_empty());
         let base = etcetera::base_strategy::Xdg::new()
             .map_err(|e| Error::usage("the home directory cannot be told; set HOME").because(e))?;
-        let config_path = pick(
-            (flags.config.clone(), "--config"),
-            (env("LLBATCH_CONFIG").map(PathBuf::from), "LLBATCH_CONFIG"),
-            None,
-            || base.config_dir().join("llbatch").join("config.toml"),
-        );
-        at_home(&config_path)?;
-        let (config, config_found) = read_config(&config_path)?;
-        let beside = |path| placed(path, &config_path.value, base.home_dir());
-        let state_dir = pick(
-            (flags.state_dir.clone(), "--state-dir"),
-            (env("LLBATCH_STATE_DIR").map(PathBuf::from), "LLBATCH_STATE_DIR"),
-            config.state_dir.map(beside),
-            || base.state_dir().unwrap_or_else(|| base.data_dir()).join("llbatch"),
-        );
-        at_home(&state_dir)?;
-        let base_url = pick(
-            (flags.base_url.clone(), "--base-url"),
-            (env("TOGETHER_BASE_URL"), "TOGETHER_BASE_URL"),
-            config.base_url,
-            || DEFAULT_BASE_URL.to_owned(),
-        );
-        let key = match (&flags.api_key_file, env("TOGETHER_API_KEY"), config.api_key_file) {
-            (Some(path), _, _) => {
-                KeySource::File(Setting { value: path.clone(), origin: Origin::Flag("--api-key-file") })
-            }
-            (None, Some(key), _) => KeySource::Env(SecretString::from(key)),
-            (None, None, Some(path)) => KeySource::File(Setting { value: beside(path), origin: Origin::Config }),
-            (None, None, None) => KeySource::None,
-        };
+        let config_path = Setting::of(flags.config.clone(), Origin::Flag("--config"))
+            .or(Setting::of(env("LLBATCH_CONFIG").map(PathBuf::from), Origin::Env("LLBATCH_CONFIG")))
+            .unwrap_or_else(|| Setting::default(base.config_dir().join("llbatch").join("config.toml")));
+        check_home(&config_path)?;
+        let file = read_config(&config_path)?;
+        let config_found = file.is_some();
+        let config = file.unwrap_or_default();
+        let path_in_config = |path| resolve_path(path, &config_path.value, base.home_dir());
+        let state_dir = Setting::of(flags.state_dir.clone(), Origin::Flag("--state-dir"))
+            .or(Setting::of(env("LLBATCH_STATE_DIR").map(PathBuf::from), Origin::Env("LLBATCH_STATE_DIR")))
+            .or(Setting::of(config.state_dir.clone().map(path_in_config), Origin::Config))
+            .unwrap_or_else(|| Setting::default(base.state_dir().unwrap_or_else(|| base.data_dir()).join("llbatch")));
+        check_home(&state_dir)?;
+        let base_url = Setting::of(flags.base_url.clone(), Origin::Flag("--base-url"))
+            .or(Setting::of(env("TOGETHER_BASE_URL"), Origin::Env("TOGETHER_BASE_URL")))
+            .or(Setting::of(config.base_url.clone(), Origin::Config))
+            .unwrap_or_else(|| Setting::default(DEFAULT_BASE_URL.to_owned()));
+        let key = KeySource::of(flags, env("TOGETHER_API_KEY"), config.api_key_file.clone().map(path_in_config));
         let service = if flags.sandbox {
             Some("sandbox".to_owned())
         } else {
             canonical_base(&base_url.value).ok().map(String::from)
         };
         let refreshed = service.as_deref().and_then(|service| read_refreshed(&state_dir.value, service));
-        let prices = reprice(refreshed.as_ref(), &config.models)?;
+        let find_proxy = |name: &&'static str| Some(ProxyVariable { name, proxy: SecretString::from(env(name)?) });
         Ok(Self {
-            config_path,
             config_found,
             base_url,
-            state_dir,
             key,
-            proxy: proxy::VARIABLES.iter().find_map(|name| Some((*name, SecretString::from(env(name)?)))),
+            proxy: proxy::VARIABLES.iter().find_map(find_proxy),
             sandbox: flags.sandbox,
             sandbox_script: env(SANDBOX_ENV),
+            settle_after: settle_after(&config)?,
+            budget: budgets(&config.budget)?,
+            prices: reprice(refreshed.as_ref(), &config.models)?,
             run: config.run,
-            settle_after: config
-                .submit
-                .settle_after
-                .as_deref()
-                .map(duration)
-                .transpose()
-                .map_err(|e| Error::usage(format!("config file: [submit] settle_after: {e}")))?,
-            budget: Budgets {
-                per_day: amount("per_day", config.budget.per_day)?,
-                per_month: amount("per_month", config.budget.per_month)?,
-            },
-            prices,
             overrides: config.models,
+            config_path,
+            state_dir,
         })
     }
 
-    /// The key.
+    /// Reads the API key.
     ///
     /// # Errors
-    /// 4 if there is none that can be used: no text that is a key, a file that cannot be read, or that others can read too.
+    /// 4 if there is no valid key, or others than its owner can read the key file.
     pub fn key(&self) -> Result<SecretString> {
         match &self.key {
             KeySource::Env(key) => key::checked(key.expose_secret(), "TOGETHER_API_KEY"),
@@ -199,10 +196,8 @@ impl Settings {
             )),
         }
     }
-}
 
-impl Settings {
-    /// Where the key is from, if one was named.
+    /// The origin of the API key, if the user named one.
     pub const fn key_origin(&self) -> Option<&Origin> {
         match &self.key {
             KeySource::Env(_) => Some(&Origin::Env("TOGETHER_API_KEY")),
@@ -211,30 +206,60 @@ impl Settings {
         }
     }
 
-    /// A proxy that cannot be used must not be passed by in silence: who named one does not want to go without.
+    /// Refuses an invalid proxy. The HTTP library would ignore it silently, against the user's will.
     ///
     /// # Errors
-    /// 2 if the environment names a proxy that is none.
+    /// 2 if the environment names an invalid proxy.
     pub fn check_proxy(&self) -> Result<()> {
-        self.proxy.as_ref().map_or(Ok(()), |(name, proxy)| proxy::check(name, proxy.expose_secret()))
+        self.proxy.as_ref().map_or(Ok(()), |given| proxy::check(given.name, given.proxy.expose_secret()))
+    }
+
+    /// The prices with those that the service has just listed.
+    ///
+    /// # Errors
+    /// 2 if the config file's own prices are invalid beside them.
+    pub fn reprice(&self, refreshed: Option<&Refreshed>) -> Result<Table> {
+        reprice(refreshed, &self.overrides)
+    }
+
+    /// A one-way hash of the key, cut short, that tells accounts apart.
+    pub fn account(&self, key: &SecretString) -> String {
+        let hash = blake3::derive_key("llbatch 2026-11 account of an API key", key.expose_secret().as_bytes());
+        blake3::Hash::from(hash).to_hex()[..16].to_owned()
     }
 }
 
-/// With an empty `HOME` the default places would lie in the working directory, which decides nothing.
-fn at_home(path: &Setting<PathBuf>) -> Result<()> {
+impl KeySource {
+    fn of(flags: &Flags, env: Option<String>, config: Option<PathBuf>) -> Self {
+        match (&flags.api_key_file, env, config) {
+            (Some(path), _, _) => Self::File(Setting { value: path.clone(), origin: Origin::Flag("--api-key-file") }),
+            (None, Some(key), _) => Self::Env(SecretString::from(key)),
+            (None, None, Some(path)) => Self::File(Setting { value: path, origin: Origin::Config }),
+            (None, None, None) => Self::None,
+        }
+    }
+}
+
+/// Refuses a relative default path. With an empty `HOME` it would lead to the working directory.
+fn check_home(path: &Setting<PathBuf>) -> Result<()> {
     if path.origin == Origin::Default && !path.value.is_absolute() {
         return Err(Error::usage("the home directory cannot be told; set HOME"));
     }
     Ok(())
 }
 
-/// Where the list of models of a service is kept.
+fn settle_after(config: &ConfigFile) -> Result<Option<Duration>> {
+    let text = config.submit.settle_after.as_deref();
+    text.map(duration).transpose().map_err(|e| Error::usage(format!("config file: [submit] settle_after: {e}")))
+}
+
+/// The path of the saved list of a service's models.
 pub fn models_path(state_dir: &Path, service: &str) -> PathBuf {
     let name = &blake3::hash(service.as_bytes()).to_hex()[..8];
     state_dir.join(format!("models-{name}.json"))
 }
 
-/// What the service last said of its models, if it was asked.
+/// Reads the saved list of the service's models, if there is one.
 fn read_refreshed(state_dir: &Path, service: &str) -> Option<Refreshed> {
     let text = std::fs::read(models_path(state_dir, service)).ok()?;
     serde_json::from_slice::<Refreshed>(&text).ok().filter(|refreshed| refreshed.service == service)
@@ -245,39 +270,67 @@ fn reprice(refreshed: Option<&Refreshed>, overrides: &Overrides) -> Result<Table
     refreshed.map_or_else(|| table.clone(), |refreshed| table.clone().refreshed(refreshed)).with(overrides)
 }
 
-impl Settings {
-    /// Prices anew, with what the service has just said.
-    ///
-    /// # Errors
-    /// 2 if the config file's own prices make no sense with it.
-    pub fn reprice(&self, refreshed: Option<&Refreshed>) -> Result<Table> {
-        reprice(refreshed, &self.overrides)
-    }
-
-    /// Tells accounts apart without telling the key: a one-way hash, cut short.
-    pub fn account(&self, key: &SecretString) -> String {
-        let hash = blake3::derive_key("llbatch 2026-11 account of an API key", key.expose_secret().as_bytes());
-        blake3::Hash::from(hash).to_hex()[..16].to_owned()
-    }
-}
-
-fn pick<T>(
-    flag: (Option<T>, &'static str),
-    env: (Option<T>, &'static str),
-    config: Option<T>,
-    default: impl FnOnce() -> T,
-) -> Setting<T> {
-    if let Some(value) = flag.0 {
-        return Setting { value, origin: Origin::Flag(flag.1) };
-    }
-    if let Some(value) = env.0 {
-        return Setting { value, origin: Origin::Env(env.1) };
-    }
-    match config {
-        Some(value) => Setting { value, origin: Origin::Config },
-        None => Setting { value: default(), origin: Origin::Default },
-    }
-}
-
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    fn resolve(flags: &Flags, vars: &[(&str, &str)]) -> Result<Settings> {
+        let vars: Vec<(String, String)> = vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Settings::resolve(flags, &|name| vars.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone()))
+    }
+
+    #[test]
+    fn nearer_source_wins_and_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, "base_url = \"https://config/v1\"\n[run]\nrpm = 60\nconcurrency = \"auto\"\n[models.\"x/y\"]\ninput = 0.06\noutput = \"0.12\"\n").unwrap();
+        let mut flags = Flags { config: Some(path), ..Flags::default() };
+        let settings = resolve(&flags, &[]).unwrap();
+        assert_eq!(
+            (settings.base_url.value.as_str(), &settings.base_url.origin),
+            ("https://config/v1", &Origin::Config)
+        );
+        assert_eq!(settings.run.rpm, Some(AutoOr::Fixed(60)));
+        assert_eq!(settings.run.concurrency, Some(AutoOr::Auto));
+        assert_eq!(
+            settings.prices.get("x/y").and_then(|e| e.price).map(|p| (p.input, p.output)),
+            Some((60_000_000, 120_000_000))
+        );
+        let settings = resolve(&flags, &[("TOGETHER_BASE_URL", "https://env")]).unwrap();
+        assert_eq!(settings.base_url.origin, Origin::Env("TOGETHER_BASE_URL"));
+        flags.base_url = Some("https://flag".to_owned());
+        let settings = resolve(&flags, &[("TOGETHER_BASE_URL", "https://env")]).unwrap();
+        assert_eq!(settings.base_url.value, "https://flag");
+        assert_eq!(resolve(&Flags::default(), &[("TOGETHER_BASE_URL", "")]).unwrap().base_url.origin, Origin::Default);
+    }
+
+    #[test]
+    fn invalid_config_file_is_a_usage_error_with_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        for text in
+            ["base_ulr = \"x\"", "[run]\nrpm = \"many\"", "[run]\nrpm = 0", "[models.\"x\"]\ninput = -1", "not toml"]
+        {
+            std::fs::write(&path, text).unwrap();
+            let error = resolve(&Flags { config: Some(path.clone()), ..Flags::default() }, &[]).expect_err(text);
+            assert_eq!(error.exit, Exit::Usage, "{text}");
+        }
+        std::fs::write(&path, b"[run]\nmodel = \"\xff\"").unwrap();
+        let error = resolve(&Flags { config: Some(path.clone()), ..Flags::default() }, &[]).unwrap_err();
+        assert!(error.exit == Exit::Usage && error.message.contains("line 2"), "{error}");
+        let missing = Flags { config: Some(dir.path().join("none.toml")), ..Flags::default() };
+        assert_eq!(resolve(&missing, &[]).unwrap_err().exit, Exit::Usage);
+    }
+
+    #[test]
+    fn durations_are_parsed_as_people_write_them() {
+        for (text, seconds) in [("90", 90), ("90s", 90), ("10m", 600), ("1h30m", 5400), ("1h 30m", 5400), ("2h", 7200)]
+        {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        assert_eq!(duration("0.5"), Ok(Duration::from_millis(500)));
+        for text in ["", "soon", "-5m", "-1", "NaN"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,16 +1,16 @@
-//! The proxy that the environment names. Whether it is used, and for which hosts, is the HTTP library's business; one that
-//! it cannot read it passes by, and this is where that is noticed.
+//! The proxy that the environment names. The HTTP library uses it, and silently ignores an invalid one. This check does
+//! not.
 
 use crate::error::{Error, Result};
 
-/// Where a proxy for `https` is looked for, the first one that is set. `HTTP_PROXY` is never used: plain HTTP goes to this
-/// machine alone.
+/// The variables with a proxy for `https`; the first one that is set counts. `HTTP_PROXY` is not used, because llbatch
+/// sends plain HTTP to the local machine only.
 pub(super) const VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
-/// Beside letters and digits, what may stand between `//` and the next `/`.
+/// The characters between `//` and the next `/`, beside letters and digits.
 const AUTHORITY: &[u8] = b"-._~:!$&'()*+,;=%[]@";
 
-/// Whether the library takes `text` for a proxy. The error does not repeat it: it may hold a password.
+/// Checks that the library accepts `text` as a proxy. The error does not repeat it, since it may hold a password.
 pub(super) fn check(name: &str, text: &str) -> Result<()> {
     let hint = "such as http://proxy.example:3128, a user and password before the host percent-encoded";
     let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
@@ -36,7 +36,7 @@ mod tests {
     use crate::error::Exit;
 
     #[test]
-    fn a_proxy_that_would_be_passed_by_is_told() {
+    fn proxy_that_the_library_would_ignore_is_an_error() {
         for good in [
             "http://proxy.example:3128",
             "HTTP://proxy.example",

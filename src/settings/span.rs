@@ -1,11 +1,8 @@
-//! Spans of time as people write them.
+//! Durations as people write them.
 
 use std::time::Duration;
 
-/// A span of time as people write it: `90s`, `10m`, `1h 30m`; a bare number is seconds.
-///
-/// # Errors
-/// A sentence that says what was expected.
+/// Parses a duration such as `90s`, `10m` or `1h 30m`. A bare number is seconds. The error is a sentence.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let bad = || format!("`{text}` is no duration such as 90s, 10m or 1h30m");
     if let Ok(seconds) = text.trim().parse::<f64>() {
@@ -15,10 +12,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(span).map_err(|_| bad())
 }
 
-/// The same, for spans that may be days: `30d`.
-///
-/// # Errors
-/// A sentence that says what was expected.
+/// Parses a duration that may also be in days: `30d`. The error is a sentence.
 pub fn long_duration(text: &str) -> Result<Duration, String> {
     match text.trim().strip_suffix('d').and_then(|days| days.trim().parse::<f64>().ok()) {
         Some(days) => Duration::try_from_secs_f64(days * 86_400.0)

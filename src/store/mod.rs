@@ -1,18 +1,18 @@
-//! What survives: `ledger.db`, the index of jobs, and one `jobs/<id>.db` per job, the truth about its rows.
+//! The state directory: `ledger.db`, the index of jobs, and one `jobs/<id>.db` per job with its rows.
 //!
-//! Directories are 0700 and files 0600 under any umask. One process writes a job at a time, held to that by a kernel lock
-//! that dies with its holder; readers never wait.
+//! Directories have mode 0700 and files 0600 under any umask. A kernel lock lets one process at a time write to a job.
+//! The lock is freed when its holder dies. Readers never wait.
 
+pub mod answer_files;
 pub mod batches;
 mod calibration;
-mod held;
+mod exposure_cache;
 pub mod job;
-pub mod kept;
 pub mod ledger;
 mod lock;
 mod open;
 mod remap;
-mod reserve;
+mod reservations;
 mod roster;
 mod spend;
 mod spool;
@@ -22,28 +22,22 @@ mod volume;
 use std::fs::DirBuilder;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-pub use batches::{BatchJob, Place, Step};
+pub use crate::outcome::Transport;
+pub use batches::{Asked, BatchJob, BatchStep, BodyPlace};
 pub use calibration::ModelEstimates;
-pub use held::Held;
+pub use exposure_cache::CachedExposure;
 pub use job::JobDb;
-pub use ledger::{Job, Ledger, State, Transport};
-pub use lock::{Lock, Turn};
+pub use ledger::{Job, JobState, Ledger};
+pub use lock::{Lock, LockWait};
 use open::{damaged, open_db};
-pub use reserve::{Reserve, Standing};
+pub use reservations::{ReservationState, ReservedMoney};
 pub use roster::Roster;
-pub use spend::{DayLine, Spent};
+pub use spend::{DayLine, Payer, Spent};
 
-/// How files with standard input are called until they have a job.
+/// Prefix and suffix of the names of spool files, which hold standard input until it belongs to a job.
 const SPOOL: (&str, &str) = ("input-", ".tmp");
-
-/// `status` holds a lock for an instant to see whether it is held; a writer outwaits that.
-const LOCK_TRIES: u32 = 10;
-const LOCK_PAUSE: Duration = Duration::from_millis(20);
-/// Longest pause between tries where the lock is waited for.
-const LOCK_PATIENCE: Duration = Duration::from_millis(200);
 
 /// The state directory.
 #[derive(Debug, Clone)]
@@ -52,7 +46,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the state directory; makes it if it is not there.
+    /// Opens the state directory, and creates it if it is missing.
     pub fn open(dir: &Path) -> Result<Self> {
         let make =
             |path: &Path| DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| unusable(path, e));
@@ -60,7 +54,7 @@ impl Store {
         volume::must_be_local(dir)?;
         for sub in ["jobs", "locks"] {
             make(&dir.join(sub))?;
-            // An umask cannot widen, only narrow; an old directory may be wider than we would make it.
+            // A umask only narrows the mode of a new directory, but an old directory may have a wider one.
             let path = dir.join(sub);
             let wide = std::fs::metadata(&path).is_ok_and(|m| m.permissions().mode() & 0o777 != 0o700);
             if wide {
@@ -76,40 +70,40 @@ impl Store {
         &self.dir
     }
 
-    /// Where processes that share a rate limit find each other: those of one account (a hash) with one service.
+    /// The directory where processes find each other that share a rate limit: those with one account (a hash) and service.
     pub fn limits_dir(&self, account: &str, service: &str) -> PathBuf {
         let hash = blake3::hash(format!("{account}\n{service}").as_bytes()).to_hex();
         self.dir.join("limits").join(&hash[..16])
     }
 
-    /// The index of jobs.
+    /// Opens the index of jobs.
     pub fn ledger(&self) -> Result<Ledger> {
         Ledger::open(&self.dir.join("ledger.db"))
     }
 
-    /// Where the rows of job `id` are.
+    /// The path of the database of job `id`.
     pub fn job_path(&self, id: &str) -> PathBuf {
         self.dir.join("jobs").join(format!("{id}.db"))
     }
 
-    /// Opens the rows of job `id`; makes their file if it is missing.
+    /// Opens the database of job `id`, and creates it if it is missing.
     pub fn open_job(&self, id: &str) -> Result<JobDb> {
         JobDb::open(&self.job_path(id))
     }
 
-    /// Where the files of job `id` are: the input as it was submitted, shards, results as the service wrote them.
+    /// The directory of job `id`: its input, its batch files, and the results as the service wrote them.
     pub fn job_dir(&self, id: &str) -> PathBuf {
         self.dir.join("jobs").join(id)
     }
 
-    /// Makes that directory.
+    /// Creates the directory of job `id`.
     pub fn make_job_dir(&self, id: &str) -> Result<PathBuf> {
         let path = self.job_dir(id);
         DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|e| unusable(&path, e))?;
         Ok(path)
     }
 
-    /// Removes everything that is kept of job `id` but its entry in the index.
+    /// Removes all files of job `id`. Its entry in the index stays.
     pub fn remove_job(&self, id: &str) -> Result<()> {
         let gone = |result: std::io::Result<()>, path: &Path| match result {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
@@ -128,81 +122,35 @@ impl Store {
         gone(std::fs::remove_file(&spool), &spool)
     }
 
-    /// Where the standard input of job `id` is kept.
+    /// The path of the standard input of job `id`.
     pub fn spool_path(&self, id: &str) -> PathBuf {
         self.dir.join("jobs").join(format!("{id}.input"))
     }
 
-    /// A new, empty file that only the user can read, for input that comes through a pipe.
+    /// Creates an empty spool file, which only the user can read, for input from a pipe.
     pub fn spool(&self) -> Result<tempfile::NamedTempFile> {
         let jobs = self.dir.join("jobs");
         self.remove_stale_spools();
         let make = || {
             let file = tempfile::Builder::new().prefix(SPOOL.0).suffix(SPOOL.1).tempfile_in(&jobs)?;
-            // Says that a live process is filling it; see `remove_stale_spools`.
+            // The lock keeps `remove_stale_spools` of other processes away.
             file.as_file().try_lock().map_err(std::io::Error::other)?;
             Ok(file)
         };
         make().map_err(|e| unusable(&self.dir, e))
     }
 
-    /// What killed processes left of their standard input is of no use, and may be long and private.
+    /// Removes spool files of killed processes. They have no use any more, and may be long and private.
     fn remove_stale_spools(&self) {
         let Ok(entries) = std::fs::read_dir(self.dir.join("jobs")) else { return };
         for path in entries.flatten().map(|entry| entry.path()) {
             let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
             let stale = || std::fs::File::open(&path).is_ok_and(|file| file.try_lock().is_ok());
             if name.starts_with(SPOOL.0) && name.ends_with(SPOOL.1) && stale() {
-                // If it cannot be removed now, the next run tries again.
+                // After a failure, the next run tries again.
                 drop(std::fs::remove_file(&path));
             }
         }
-    }
-
-    /// Takes the lock called `name`, or says that another process has it.
-    pub fn lock(&self, name: &str) -> Result<Option<Lock>> {
-        self.lock_in_turn(name, Turn::Now, &|_| ())
-    }
-
-    /// The same, waiting for it as `turn` says. `say` is told once who has it, if that takes longer.
-    pub fn lock_in_turn(&self, name: &str, turn: Turn, say: &dyn Fn(&str)) -> Result<Option<Lock>> {
-        let mut pause = LOCK_PAUSE;
-        for tried in 0.. {
-            if let Some(lock) = self.try_lock(name, tried > 0)? {
-                return Ok(Some(lock));
-            }
-            match turn {
-                Turn::Now if tried >= LOCK_TRIES => break,
-                Turn::Wait(Some(until)) if Instant::now() >= until => break,
-                Turn::Wait(_) if tried >= LOCK_TRIES => {
-                    if tried == LOCK_TRIES {
-                        say(&self.holder(name));
-                    }
-                    pause = (pause * 2).min(LOCK_PATIENCE);
-                }
-                _ => {}
-            }
-            std::thread::sleep(pause);
-        }
-        Ok(None)
-    }
-
-    fn try_lock(&self, name: &str, waited: bool) -> Result<Option<Lock>> {
-        Lock::take(&self.lock_path(name), waited)
-    }
-
-    fn lock_path(&self, name: &str) -> PathBuf {
-        self.dir.join("locks").join(format!("{name}.lock"))
-    }
-
-    /// Who has the lock called `name`, in words: `another llbatch (process 123, job j-…)`.
-    pub fn holder(&self, name: &str) -> String {
-        lock::describe(&lock::told(&self.lock_path(name)), name)
-    }
-
-    /// Whether a live process works on job `id`.
-    pub fn in_use(&self, id: &str) -> bool {
-        matches!(self.try_lock(id, false), Ok(None))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Opening a database, and what `SQLite` says is wrong with it.
+//! Opens databases, and turns errors of `SQLite` into errors with a remedy.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -9,18 +9,18 @@ use rusqlite::Connection;
 
 use crate::error::{Error, Exit, Result};
 
-/// How long a writer of the ledger waits for another one; their transactions take milliseconds.
+/// The time that a writer waits for another one. Transactions take milliseconds.
 const BUSY: Duration = Duration::from_secs(20);
 
 const MUST_BE_WRITABLE: &str =
     "the state directory must be writable; choose another one with --state-dir or LLBATCH_STATE_DIR";
 
-/// Between two tries to open a file that another process is making.
+/// The pause between tries to open a file that another process is creating.
 const OPEN_PAUSE: Duration = Duration::from_millis(5);
 
-/// Opens a database that only the user can read; `upgrade` brings the tables of format 1 to what `schema` says.
+/// Opens a database that only the user can read. `upgrade` adds to tables of format 1 the columns that `schema` has.
 pub(super) fn open_db(path: &Path, schema: &str, upgrade: &str) -> Result<Connection> {
-    // SQLite gives its side files the mode of the main one, so it is enough to make that one first.
+    // SQLite gives its side files the mode of the main file, so the main file is created first.
     OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(|e| {
         use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
         let unwritable = matches!(e.kind(), PermissionDenied | ReadOnlyFilesystem);
@@ -30,7 +30,7 @@ pub(super) fn open_db(path: &Path, schema: &str, upgrade: &str) -> Result<Connec
     let open = || -> rusqlite::Result<(Connection, i64)> {
         let db = Connection::open(path)?;
         db.busy_timeout(BUSY)?;
-        // Takes effect on a new file only: results are longer than the default page likes.
+        // Results are long for the default page size. This has an effect on new files only.
         db.pragma_update(None, "page_size", 8192)?;
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "NORMAL")?;
@@ -40,24 +40,23 @@ pub(super) fn open_db(path: &Path, schema: &str, upgrade: &str) -> Result<Connec
     let began = Instant::now();
     let (db, version) = loop {
         match open() {
-            // Who makes a file a log-keeping one is alone with it, and SQLite does not wait for that by itself.
+            // The switch of a new file to WAL mode needs the file alone, and SQLite does not wait for that by itself.
             Err(e) if is_busy(&e) && began.elapsed() < BUSY => std::thread::sleep(OPEN_PAUSE),
             opened => break opened.map_err(|e| damaged(path, &e))?,
         }
     };
     match version {
         0 => db.execute_batch(&format!("BEGIN IMMEDIATE; {schema} COMMIT;")).map_err(|e| damaged(path, &e))?,
-        // What is new in the schema is made beside what was there.
         1 => {
-            let bring_up = || {
+            let upgrade_tables = || {
                 db.execute_batch("BEGIN IMMEDIATE")?;
-                // Another process may have done it meanwhile, and no column is added twice.
-                let still: i64 = db.pragma_query_value(None, "user_version", |r| r.get(0))?;
-                db.execute_batch(&format!("{} {schema} COMMIT;", if still == 1 { upgrade } else { "" }))
+                // Another process may have upgraded it meanwhile, and a column cannot be added twice.
+                let version: i64 = db.pragma_query_value(None, "user_version", |r| r.get(0))?;
+                db.execute_batch(&format!("{} {schema} COMMIT;", if version == 1 { upgrade } else { "" }))
             };
-            bring_up().map_err(|e| damaged(path, &e))?;
+            upgrade_tables().map_err(|e| damaged(path, &e))?;
         }
-        // Tables that are new are made.
+        // The schema creates missing tables.
         2 => db.execute_batch(&format!("BEGIN IMMEDIATE; {schema} COMMIT;")).map_err(|e| damaged(path, &e))?,
         3 => {}
         newer => {
@@ -76,7 +75,7 @@ fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked))
 }
 
-/// An error of `SQLite`, told apart from a full disk.
+/// Turns an error of `SQLite` into one with a remedy that fits its cause.
 pub(super) fn damaged(path: &Path, error: &rusqlite::Error) -> Error {
     use rusqlite::ErrorCode;
     let hint = match error.sqlite_error_code() {
@@ -91,7 +90,7 @@ pub(super) fn damaged(path: &Path, error: &rusqlite::Error) -> Error {
         }
         _ => "nothing more was sent; the same command goes on from here once this is mended",
     };
-    // SQLite's code has a text of its own, which its message repeats.
+    // The message repeats the text of SQLite's code.
     let words = match error {
         rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),
         other => other.to_string(),

@@ -1,4 +1,4 @@
-//! Laying a job's answers out anew for an input that has changed: by fingerprint, all or nothing.
+//! The remap of a job's answers to the rows of a changed input: by fingerprint, all or nothing.
 
 use rusqlite::{OptionalExtension, params};
 
@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::outcome::Fingerprint;
 
 impl JobDb {
-    /// Begins to lay the answers out anew for an input that has changed. All or nothing: [`Remap::finish`] commits.
+    /// Begins to remap the answers. Nothing is written before [`Remap::finish`] commits.
     pub fn remap(&mut self) -> Result<Remap<'_>> {
         self.commit(false)?;
         self.begin()?;
@@ -23,14 +23,15 @@ impl JobDb {
     }
 }
 
-/// The answers of a job being matched to a changed input, by fingerprint; each answer serves one row.
+/// A remap in progress. Each answer serves one row.
 #[derive(Debug)]
 pub struct Remap<'a> {
     job: &'a mut JobDb,
 }
 
 impl Remap<'_> {
-    /// Gives `row` an answer to the same request, preferably the one that had the same id. Says whether there was one.
+    /// Gives `row` an answer to the same request, if there is one, and returns whether it did. An answer with the same id is
+    /// preferred.
     pub fn place(&mut self, row: u64, id: &str, fp: Fingerprint) -> Result<bool> {
         self.job.run(|db| {
             let found: Option<i64> = db
@@ -48,7 +49,7 @@ impl Remap<'_> {
         })
     }
 
-    /// Ends it; answers that no row wanted are retired. Returns how many.
+    /// Commits the remap, retires the answers that fit no row, and returns their number.
     pub fn finish(self) -> Result<u64> {
         let left = self.job.run(|db| {
             let left = db.execute(&format!("INSERT INTO retired SELECT {RETIRED} FROM old"), [])?;
@@ -72,7 +73,7 @@ mod tests {
             db.put(&outcome(row, fp, true)).unwrap();
         }
         let mut remap = db.remap().unwrap();
-        // A new row in front, the twins apart, row 4 gone.
+        // There is a new first row, the twin requests stand apart, and row 4 is gone.
         assert!(!remap.place(1, "new", Fingerprint([9; 16])).unwrap());
         assert!(remap.place(2, "id-1", Fingerprint([1; 16])).unwrap());
         assert!(remap.place(3, "id-3", Fingerprint([2; 16])).unwrap());

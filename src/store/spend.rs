@@ -1,4 +1,4 @@
-//! What was spent, by day, job and model: the history that budgets and `status --cost` read. It outlives the jobs.
+//! The spending history, by day, job and model. Budgets and `status --cost` read it. It outlives the jobs.
 
 use rusqlite::params;
 
@@ -7,18 +7,27 @@ use super::{Ledger, damaged};
 use crate::error::Result;
 use crate::price::Nanos;
 
-/// What a job has come to with one model, from its beginning.
+/// The job that spends money.
+#[derive(Debug, Clone, Copy)]
+pub struct Payer<'a> {
+    /// Its id.
+    pub job: &'a str,
+    /// Its service is the sandbox, where nothing is charged.
+    pub sandbox: bool,
+}
+
+/// The cost of a job with one model, from its beginning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spent {
     /// The model.
     pub model: String,
-    /// Rows with an outcome.
+    /// Number of rows with an outcome.
     pub rows: u64,
     /// Tokens of requests.
     pub prompt: u64,
     /// Tokens of answers.
     pub completion: u64,
-    /// Paid; `None`: the price is not known.
+    /// The paid amount; `None`: the price is unknown.
     pub paid: Option<Nanos>,
 }
 
@@ -27,50 +36,52 @@ pub struct Spent {
 pub struct DayLine {
     /// A date, in the user's time zone.
     pub day: String,
-    /// What was spent on it.
+    /// The cost of that day.
     pub spent: Spent,
 }
 
 impl Ledger {
-    /// Writes down what a job (and whether it is one of the sandbox) has come to; what is new since the last time counts for `day`.
-    pub fn record_spending(&self, (job, sandbox): (&str, bool), day: &str, totals: &[Spent]) -> Result<()> {
+    /// Records the totals of a job. Their growth since the last record counts for `day`.
+    pub fn record_spending(&self, payer: Payer<'_>, day: &str, totals: &[Spent]) -> Result<()> {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let write = || -> rusqlite::Result<()> {
-            // From the first on it is alone: who looks before it writes may find that another one has written meanwhile.
-            let act = rusqlite::Transaction::new_unchecked(self.db(), rusqlite::TransactionBehavior::Immediate)?;
-            // An index of the same format may be older than one of its tables.
-            act.execute_batch(SCHEMA)?;
-            // What a process that was killed had not told is among the totals.
-            act.execute("DELETE FROM reserve WHERE job = ?1 AND ended = 2", [job])?;
+            // The transaction is exclusive from its first read on: another process may write between a read and a write.
+            let transaction =
+                rusqlite::Transaction::new_unchecked(self.db(), rusqlite::TransactionBehavior::Immediate)?;
+            // A ledger of the same format may be older than one of its tables.
+            transaction.execute_batch(SCHEMA)?;
+            // The totals include the spending that a killed process left unrecorded.
+            transaction.execute("DELETE FROM reserve WHERE job = ?1 AND ended = 2", [payer.job])?;
             for spent in totals {
                 let nanos = spent.paid.map(|n| i64::try_from(n.0).unwrap_or(i64::MAX));
-                act.prepare_cached(
-                    "INSERT INTO spend (job, day, model, rows, prompt, completion, nanos, unpriced, sandbox)
+                transaction
+                    .prepare_cached(
+                        "INSERT INTO spend (job, day, model, rows, prompt, completion, nanos, unpriced, sandbox)
                      SELECT ?1, ?2, ?3, ?4 - coalesce(sum(rows), 0), ?5 - coalesce(sum(prompt), 0),
                             ?6 - coalesce(sum(completion), 0), coalesce(?7, 0) - coalesce(sum(nanos), 0), ?7 IS NULL, ?8
                      FROM spend WHERE job = ?1 AND model = ?3
                      ON CONFLICT (job, day, model) DO UPDATE SET rows = rows + excluded.rows,
                         prompt = prompt + excluded.prompt, completion = completion + excluded.completion,
                         nanos = nanos + excluded.nanos, unpriced = excluded.unpriced",
-                )?
-                .execute(params![
-                    job,
-                    day,
-                    spent.model,
-                    number(spent.rows),
-                    number(spent.prompt),
-                    number(spent.completion),
-                    nanos,
-                    sandbox
-                ])?;
+                    )?
+                    .execute(params![
+                        payer.job,
+                        day,
+                        spent.model,
+                        number(spent.rows),
+                        number(spent.prompt),
+                        number(spent.completion),
+                        nanos,
+                        payer.sandbox
+                    ])?;
             }
-            act.commit()
+            transaction.commit()
         };
         write().map_err(|e| damaged(self.path(), &e))
     }
 
-    /// What was spent from `since` on (a date), really or in the sandbox, by day and model, oldest first. What jobs have spent and not yet written
-    /// down is not in it: see [`Self::unrecorded`].
+    /// The history from the date `since` on, of the sandbox or of real services, by day and model, oldest first. It lacks
+    /// what jobs have not recorded yet: see [`Self::unrecorded`].
     pub fn spending(&self, since: &str, sandbox: bool) -> Result<Vec<DayLine>> {
         let read = || -> rusqlite::Result<Vec<DayLine>> {
             self.db()
@@ -97,8 +108,8 @@ impl Ledger {
         read().map_err(|e| damaged(self.path(), &e))
     }
 
-    /// What jobs that were touched at or after `since` (milliseconds since 1970) have spent without it being in the
-    /// history yet: those that run now, and those that were killed.
+    /// The spending that the history lacks: of jobs that run now or were killed, and that changed at or after `since`
+    /// (milliseconds since 1970).
     pub fn unrecorded(&self, since: i64, sandbox: bool) -> Result<Nanos> {
         let sum: rusqlite::Result<i64> = self.db().query_row(
             "SELECT coalesce(sum(max(0, coalesce(nanos, 0) - (SELECT coalesce(sum(s.nanos), 0) FROM spend s WHERE s.job = job.id))), 0)
@@ -119,11 +130,11 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_new_counts_for_the_day() {
+    fn only_growth_counts_for_the_day() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(&dir.path().join("ledger.db")).unwrap();
         let record = |job: &str, day: &str, spent: Spent| {
-            ledger.record_spending((job, false), day, &[spent]).unwrap();
+            ledger.record_spending(Payer { job, sandbox: false }, day, &[spent]).unwrap();
         };
         record("j-1", "2026-11-22", spent("a", 5, Some(50)));
         record("j-1", "2026-11-22", spent("a", 7, Some(70)));

@@ -1,41 +1,37 @@
-//! Batches that were admitted and not sent yet, while the process that is to send them waits and lets others at its job.
+//! The claim on a job's unsent batches: batches that the budgets admit, and that a live process is going to send.
 //!
-//! What they may cost stays set aside as long as that process lives, which it says by a lock beside the job's. For others
-//! the job is in use all the same; only `cancel` gets past, since what it leaves costs nothing.
+//! While that process waits, for instance for room at the service, it frees the job's lock. It then holds the claim, a lock
+//! of its own beside the job's lock, and the batches' cost stays reserved. Other commands treat the job as in use. Only
+//! `cancel` may pass, because what it leaves behind costs nothing.
 
-use super::{BatchJob, Job, Lock, Step, Store, Turn};
+use super::{BatchJob, Job, Lock, LockWait, Store};
 use crate::error::Result;
 
 fn name(job: &str) -> String {
     format!("unsent-{job}")
 }
 
-/// Whether the service has not been asked to create it.
-pub const fn is_unsent(batch: &BatchJob) -> bool {
-    matches!(batch.step, Step::Planned | Step::Uploaded)
-}
-
-/// Says, until it is dropped, that this process lives to send what is unsent of `job`; `None`: another one says so now.
+/// Claims the unsent batches of `job` until the lock is dropped. `None`: another process has claimed them.
 pub fn claim(store: &Store, job: &str) -> Result<Option<Lock>> {
     store.lock(&name(job))
 }
 
-/// Whether a process says so of `job`.
+/// Returns whether a live process claims the unsent batches of `job`.
 pub fn has_claimant(store: &Store, job: &str) -> bool {
     store.in_use(&name(job))
 }
 
-/// Whether a process waits to send some of these `batches` of `job`.
+/// Returns whether some of these batches of `job` are unsent and claimed.
 pub fn is_claimed(store: &Store, job: &str, batches: &[BatchJob]) -> bool {
-    batches.iter().any(is_unsent) && has_claimant(store, job)
+    batches.iter().any(BatchJob::is_unsent) && has_claimant(store, job)
 }
 
-/// The same of a job as the store has it.
+/// Returns whether `job` has unsent batches that are claimed, by what the store holds now.
 pub fn is_claimed_now(store: &Store, job: &Job) -> Result<bool> {
     Ok(store.job_path(&job.id).exists() && is_claimed(store, &job.id, &store.open_job(&job.id)?.batches()?))
 }
 
-/// Waits as `turn` says until nobody claims `job` any more; whether that came.
-pub fn wait(store: &Store, job: &str, turn: Turn, say: &dyn Fn(&str)) -> Result<bool> {
-    Ok(store.lock_in_turn(&name(job), turn, say)?.is_some())
+/// Waits until nobody claims `job`, and returns whether that came to pass. If the wait lasts, `tell` gets the claimant once.
+pub fn wait(store: &Store, job: &str, wait: LockWait, tell: &dyn Fn(&str)) -> Result<bool> {
+    Ok(store.wait_for_lock(&name(job), wait, tell)?.is_some())
 }

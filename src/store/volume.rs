@@ -1,11 +1,11 @@
-//! The file system that the state directory is on: `SQLite`'s log must not be shared between machines.
+//! The file system of the state directory. Machines must not share `SQLite`'s log.
 
 use std::path::Path;
 
 use crate::error::{Error, Exit, Result};
 
-/// Network file systems, by the number that `statfs` gives. FUSE is not among them: what is behind it may as well be local
-/// (rootless containers, encrypted homes).
+/// Network file systems, by their number in `statfs`. FUSE is not among them: it often holds a local directory, such as
+/// that of a rootless container or an encrypted home.
 const REMOTE: [(u64, &str); 7] = [
     (0x6969, "NFS"),
     (0x517b, "SMB"),
@@ -16,7 +16,7 @@ const REMOTE: [(u64, &str); 7] = [
     (0x6b41_4653, "AFS"),
 ];
 
-/// Refuses a directory on a network file system: another machine's llbatch would not see our locks or our log.
+/// Refuses a directory on a network file system, where llbatch on another machine would not see these locks and logs.
 pub(super) fn must_be_local(dir: &Path) -> Result<()> {
     match remote(kind(dir)) {
         None => Ok(()),
@@ -35,10 +35,10 @@ fn remote(kind: u64) -> Option<&'static str> {
     REMOTE.iter().find(|(number, _)| *number == kind).map(|(_, name)| *name)
 }
 
-/// What `statfs` says; 0 if it says nothing.
+/// The number of the file system by `statfs`; 0 if unknown.
 #[cfg(target_os = "linux")]
 fn kind(dir: &Path) -> u64 {
-    // 32 bits, which some machines extend with the sign.
+    // The number has 32 bits, and some platforms sign-extend it.
     rustix::fs::statfs(dir).map_or(0, |stat| u64::from(stat.f_type as u32))
 }
 

@@ -11,8 +11,8 @@ use crate::api::batches::Batch;
 use crate::api::error::{Class, Fault};
 use crate::api::is_id;
 use crate::error::{Error, Exit, Result};
-use crate::store::kept::{answers_name, failures_name};
-use crate::store::{BatchJob, Step};
+use crate::store::answer_files::{answers_name, failures_name};
+use crate::store::{BatchJob, BatchStep};
 
 /// Small calls under way at once.
 const CALLS: usize = 8;
@@ -32,7 +32,7 @@ impl Driver<'_> {
     /// # Errors
     /// 4 for the key, 75 if the service cannot be reached; what could be learned is kept.
     pub async fn refresh(&self) -> Result<bool> {
-        let open = |batch: &BatchJob| batch.step == Step::Submitted && !batch.ended;
+        let open = |batch: &BatchJob| batch.step == BatchStep::Submitted && !batch.ended;
         let todo: Vec<BatchJob> = self.batches()?.into_iter().filter(open).collect();
         let mut asked = stream::iter(todo)
             .map(async |batch| {
@@ -76,7 +76,7 @@ impl Driver<'_> {
         }
         match worst {
             Some(error) => Err(error),
-            None => Ok(self.batches()?.iter().all(|batch| batch.ended || batch.step == Step::Settled)),
+            None => Ok(self.batches()?.iter().all(|batch| batch.ended || batch.step == BatchStep::Settled)),
         }
     }
 
@@ -85,7 +85,7 @@ impl Driver<'_> {
         let mut worst = Ok(());
         // What was never sent first: that cannot fail.
         let mut batches = self.batches()?;
-        batches.sort_by_key(|batch| !matches!(batch.step, Step::Planned | Step::Uploaded));
+        batches.sort_by_key(|batch| !matches!(batch.step, BatchStep::Planned | BatchStep::Uploaded));
         for batch in batches {
             let done = self.cancel_one(batch).await;
             if worst.is_ok() {
@@ -96,18 +96,18 @@ impl Driver<'_> {
     }
 
     async fn cancel_one(&self, mut batch: BatchJob) -> Result<()> {
-        if batch.step == Step::Creating {
+        if batch.step == BatchStep::Creating {
             self.look_up(&mut batch).await?;
         }
         match batch.step {
-            Step::Planned | Step::Uploaded => {
-                batch.step = Step::Refused;
+            BatchStep::Planned | BatchStep::Uploaded => {
+                batch.step = BatchStep::Refused;
                 batch.cancel = true;
                 batch.ended = true;
                 batch.status = Some("CANCELLED".to_owned());
                 self.save(&batch)
             }
-            Step::Submitted if !batch.ended => {
+            BatchStep::Submitted if !batch.ended => {
                 batch.cancel = true;
                 self.save(&batch)?;
                 let id = batch.id.clone().unwrap_or_default();

@@ -1,6 +1,6 @@
 //! What is done about a job's batches with the service: upload, create, look up, ask, cancel, download.
 //!
-//! Each batch is a small state machine kept in the job's database ([`crate::store::Step`]); what is about to be done is on the disk
+//! Each batch is a small state machine kept in the job's database ([`crate::store::BatchStep`]); what is about to be done is on the disk
 //! before it is done. A batch costs money from its creation on, so that request alone is never sent again blindly: a reply
 //! that is lost is looked up in the service's list ([`super::reconcile`]).
 

@@ -12,7 +12,7 @@ use crate::api::error::{Class, Failure};
 use crate::api::{Listed as List, Upload, Uploaded, retry};
 use crate::batch::reconcile::{self, Evidence, Listed, Verdict, decide};
 use crate::error::{Error, Exit, Result};
-use crate::store::{BatchJob, Step};
+use crate::store::{BatchJob, BatchStep};
 
 /// Waits between looks at the list while a create is in doubt.
 const LOOKS: [u64; 6] = [1, 3, 6, 10, 20, 30];
@@ -25,9 +25,9 @@ impl Driver<'_> {
     /// 4 or 5 for key and money, 75 if the service cannot be reached or a create stays in doubt, 130 if interrupted.
     pub async fn submit(&self, only_doubts: bool) -> Result<()> {
         let waits = |batch: &BatchJob| match batch.step {
-            Step::Creating => true,
-            Step::Planned | Step::Uploaded => !only_doubts,
-            Step::Submitted | Step::Refused | Step::Settled => false,
+            BatchStep::Creating => true,
+            BatchStep::Planned | BatchStep::Uploaded => !only_doubts,
+            BatchStep::Submitted | BatchStep::Refused | BatchStep::Settled => false,
         };
         let todo: Vec<BatchJob> = self.batches()?.into_iter().filter(waits).collect();
         // Key, money, the disk and the user's own wish hold for all batches; a doubt about one does not.
@@ -55,10 +55,10 @@ impl Driver<'_> {
         let began = Instant::now();
         loop {
             match batch.step {
-                Step::Planned => self.upload(&mut batch).await?,
-                Step::Uploaded => self.create(&mut batch, began).await?,
-                Step::Creating => self.look_up(&mut batch).await?,
-                Step::Submitted | Step::Refused | Step::Settled => return Ok(()),
+                BatchStep::Planned => self.upload(&mut batch).await?,
+                BatchStep::Uploaded => self.create(&mut batch, began).await?,
+                BatchStep::Creating => self.look_up(&mut batch).await?,
+                BatchStep::Submitted | BatchStep::Refused | BatchStep::Settled => return Ok(()),
             }
         }
     }
@@ -106,7 +106,7 @@ impl Driver<'_> {
             self.retry(&what, retry_for, || self.client.preprocess(id)).await.map_err(failed)?;
         }
         batch.file_id = Some(id.clone());
-        batch.step = Step::Uploaded;
+        batch.step = BatchStep::Uploaded;
         self.save(batch)
     }
 
@@ -123,7 +123,7 @@ impl Driver<'_> {
         }
         for failures in 1.. {
             self.stopped()?;
-            batch.step = Step::Creating;
+            batch.step = BatchStep::Creating;
             batch.begun_at = Some(millis(SystemTime::now()));
             batch.begun_there = self.client.now().map(millis);
             batch.tries += 1;
@@ -132,7 +132,7 @@ impl Driver<'_> {
             let failure = match self.client.create_batch(&file_id, &batch.endpoint).await {
                 Ok(Created::Batch { batch: made, warning }) => {
                     learn(batch, made);
-                    batch.step = Step::Submitted;
+                    batch.step = BatchStep::Submitted;
                     self.save(batch)?;
                     (self.on_event)(&DriverEvent::Created { batch, found: false, warning: warning.as_deref() });
                     return Ok(());
@@ -143,7 +143,7 @@ impl Driver<'_> {
             match failure.class() {
                 // It never arrived, or was turned away at the door: it may be sent again.
                 Class::NotSent | Class::AboveRate => {
-                    batch.step = Step::Uploaded;
+                    batch.step = BatchStep::Uploaded;
                     batch.tries -= 1;
                     self.save(batch)?;
                     let wait = retry::delay(failure.class(), failures, failure.wait, fastrand::f64());
@@ -154,7 +154,7 @@ impl Driver<'_> {
                     self.sleep(wait).await?;
                 }
                 Class::JobFatal => {
-                    batch.step = Step::Uploaded;
+                    batch.step = BatchStep::Uploaded;
                     batch.tries -= 1;
                     self.save(batch)?;
                     return Err(error(&what, &failure));
@@ -171,7 +171,7 @@ impl Driver<'_> {
     }
 
     fn refuse(&self, batch: &mut BatchJob, why: &str) -> Result<()> {
-        batch.step = Step::Refused;
+        batch.step = BatchStep::Refused;
         batch.ended = true;
         batch.error = Some(why.to_owned());
         self.save(batch)?;
@@ -196,7 +196,7 @@ impl Driver<'_> {
                     }
                     let made = listed.into_iter().find(|b| b.id == id);
                     batch.id = Some(id);
-                    batch.step = Step::Submitted;
+                    batch.step = BatchStep::Submitted;
                     if let Some(made) = made {
                         learn(batch, made);
                     }
@@ -205,7 +205,7 @@ impl Driver<'_> {
                     return Ok(());
                 }
                 Verdict::Create => {
-                    batch.step = Step::Uploaded;
+                    batch.step = BatchStep::Uploaded;
                     return self.save(batch);
                 }
                 Verdict::Wait(why) => {
@@ -253,8 +253,9 @@ impl Driver<'_> {
             others.extend(self.batches()?.into_iter().filter_map(|b| b.id));
         }
         let mut witnesses = self.options.witnesses.clone();
-        witnesses
-            .extend(self.batches()?.into_iter().filter(|b| b.step == Step::Submitted && !b.ended).filter_map(|b| b.id));
+        witnesses.extend(
+            self.batches()?.into_iter().filter(|b| b.step == BatchStep::Submitted && !b.ended).filter_map(|b| b.id),
+        );
         let mut evidence = Evidence {
             listed: &list,
             file_id: &file_id,

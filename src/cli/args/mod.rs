@@ -17,7 +17,7 @@ use crate::price::Nanos;
 use crate::results as output;
 use crate::results::Delivery;
 use crate::settings;
-use crate::store::Turn;
+use crate::store::LockWait;
 
 /// Where results go, and in which form.
 #[derive(Debug, Args)]
@@ -124,8 +124,8 @@ pub struct LockArgs {
 
 impl LockArgs {
     /// Resolved; `until`: no longer than that.
-    pub fn turn(&self, until: Option<Instant>) -> Turn {
-        if self.wait_lock { Turn::Wait(until) } else { Turn::Now }
+    pub fn wait(&self, until: Option<Instant>) -> LockWait {
+        if self.wait_lock { LockWait::until(until) } else { LockWait::Now }
     }
 }
 

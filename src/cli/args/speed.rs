@@ -8,20 +8,20 @@ use crate::context::Ctx;
 use crate::error::{Error, Result};
 use crate::realtime::limiter::Rates;
 use crate::realtime::{AUTO_CONCURRENCY, Options};
-use crate::settings::{self, Knob};
+use crate::settings::{self, AutoOr};
 
 /// How fast to send at realtime.
 #[derive(Debug, Args, Default)]
 pub struct SpeedArgs {
     /// Requests in flight
     #[arg(long, value_name = "N|auto", help_heading = "Speed")]
-    pub concurrency: Option<Knob>,
+    pub concurrency: Option<AutoOr<u64>>,
     /// Requests a minute
     #[arg(long, value_name = "N|auto", help_heading = "Speed")]
-    pub rpm: Option<Knob>,
+    pub rpm: Option<AutoOr<u64>>,
     /// Tokens a minute
     #[arg(long, value_name = "N|auto", help_heading = "Speed")]
-    pub tpm: Option<Knob>,
+    pub tpm: Option<AutoOr<u64>>,
     /// Failures of a row before it is given up; being told to wait (429, 503) does not count [default: 5]
     #[arg(long, value_name = "N", help_heading = "Speed")]
     pub retries: Option<u32>,
@@ -59,8 +59,8 @@ impl SpeedArgs {
         // Every request holds a socket; some files are open too.
         let room = open_files().saturating_sub(64).max(1);
         let wanted = match concurrency.unwrap_or_default() {
-            Knob::Fixed(n) => usize::try_from(n).unwrap_or(usize::MAX),
-            Knob::Auto => AUTO_CONCURRENCY.min(room),
+            AutoOr::Fixed(n) => usize::try_from(n).unwrap_or(usize::MAX),
+            AutoOr::Auto => AUTO_CONCURRENCY.min(room),
         };
         if wanted > room {
             return Err(Error::usage(format!("--concurrency {wanted}: this process may open {room} connections"))
@@ -68,15 +68,16 @@ impl SpeedArgs {
         }
         let rates = Rates {
             rpm: match rpm {
-                Some(Knob::Fixed(n)) => Some(n as f64),
+                Some(AutoOr::Fixed(n)) => Some(n as f64),
                 _ => None,
             },
             tpm: match args.tpm.or(config.tpm) {
-                Some(Knob::Fixed(n)) => Some(n),
+                Some(AutoOr::Fixed(n)) => Some(n),
                 _ => None,
             },
             // Who names a concurrency or a rate has said how to begin; only otherwise is the rate felt for from below.
-            open: matches!(rpm, Some(Knob::Fixed(_))) || (rpm.is_none() && matches!(concurrency, Some(Knob::Fixed(_)))),
+            open: matches!(rpm, Some(AutoOr::Fixed(_)))
+                || (rpm.is_none() && matches!(concurrency, Some(AutoOr::Fixed(_)))),
         };
         Ok(Options {
             // Known once the requests are.

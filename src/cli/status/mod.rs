@@ -17,7 +17,7 @@ use crate::error::{Error, Exit, Result};
 use crate::job::batch::adopt::{find_local, looks_remote};
 use crate::job::batch::status::{self, JobStatus};
 use crate::settings;
-use crate::store::{BatchJob, Job, Ledger, State, Store, Transport};
+use crate::store::{BatchJob, Job, JobState, Ledger, Store, Transport};
 use crate::text;
 
 /// Show jobs: state, progress, rows, cost, age; batches are asked about first
@@ -127,7 +127,7 @@ fn show(args: &Status, store: &Store, ledger: &Ledger, ctx: &Ctx) -> Result<(Exi
         listed.retain(|batch| args.jobs.contains(&batch.id));
     }
     let remote = listed.map(|listed| remote_lines(listed, store, ledger)).transpose()?;
-    let live = seen.iter().any(|seen| matches!(seen.job.state, State::Running | State::Preparing));
+    let live = seen.iter().any(|seen| matches!(seen.job.state, JobState::Running | JobState::Preparing));
     if ctx.json {
         print_json(&Document { version: 1, jobs: seen.iter().map(entry).collect(), remote }, ctx)?;
     } else {
@@ -225,11 +225,11 @@ fn hint(seen: &[JobStatus], offline: bool, ctx: &Ctx) {
         let flag = job.service().map_or_else(String::new, |service| ctx.flags(&service));
         let settled = !batches.iter().any(BatchJob::is_open);
         match (job.state, job.transport) {
-            (State::Interrupted, Transport::Realtime) => ctx.ui.hint(&format!(
+            (JobState::Interrupted, Transport::Realtime) => ctx.ui.hint(&format!(
                 "{0} goes on when its command is typed again, or with `llbatch run --resume={0}{flag} -o FILE`",
                 job.id
             )),
-            (State::Interrupted, Transport::Batch) => {
+            (JobState::Interrupted, Transport::Batch) => {
                 ctx.ui.hint(&format!(
                     "{0} goes on when its command is typed again, or with `llbatch retry {0}{flag}`",
                     job.id

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::document::RemoteLine;
 use crate::job::batch::status::JobStatus;
 use crate::job::spec::spec_of;
-use crate::store::{BatchJob, Job, Step};
+use crate::store::{BatchJob, BatchStep, Job};
 use crate::text::{self, Align, Grid};
 
 pub(super) fn jobs_table(seen: &[JobStatus]) -> Grid {
@@ -150,11 +150,11 @@ fn clock(rfc3339: &str) -> String {
 /// The service's word, or how far we are.
 pub(super) fn word(batch: &BatchJob) -> String {
     let own = match batch.step {
-        Step::Planned => "PLANNED",
-        Step::Uploaded => "UPLOADED",
-        Step::Creating => "IN DOUBT",
-        Step::Refused => "REFUSED",
-        Step::Submitted | Step::Settled => "CREATED",
+        BatchStep::Planned => "PLANNED",
+        BatchStep::Uploaded => "UPLOADED",
+        BatchStep::Creating => "IN DOUBT",
+        BatchStep::Refused => "REFUSED",
+        BatchStep::Submitted | BatchStep::Settled => "CREATED",
     };
     batch
         .status

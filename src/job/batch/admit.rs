@@ -4,11 +4,10 @@ use super::retry::RetrySet;
 use super::session::Session;
 use crate::error::Result;
 use crate::job::ask::CostLimit;
-use crate::money::budget::{self, Left};
-use crate::money::exposure::Own;
+use crate::money::budget::{Remaining, admit};
+use crate::money::exposure::Requester;
 use crate::price::Nanos;
-use crate::store::Standing;
-use crate::store::unsent::is_unsent;
+use crate::store::{BatchJob, Payer, ReservationState};
 
 impl Session<'_> {
     /// Admits what was planned and never sent; from then on it counts against the budgets.
@@ -17,21 +16,21 @@ impl Session<'_> {
     /// 5 if it could cost more than is left, 2 if a price is not known.
     pub fn admit_unsent(&self, limit: CostLimit) -> Result<()> {
         let mut unsent = self.batches()?;
-        unsent.retain(is_unsent);
+        unsent.retain(BatchJob::is_unsent);
         if unsent.is_empty() {
             return Ok(());
         }
         let most = unsent.iter().try_fold(Nanos::ZERO, |sum, batch| Some(sum + batch.most?));
         let unpriced =
             unsent.iter().find(|batch| batch.most.is_none()).map_or_else(String::new, |batch| batch.model.clone());
-        budget::admit(most, budget::limit(limit.max_cost).as_ref(), limit.allow_unpriced, &unpriced)?;
+        admit(most, Remaining::of_max_cost(limit.max_cost).as_ref(), limit.allow_unpriced, &unpriced)?;
         self.ledger.decide(|| {
             let left = self.budget_left()?;
             // What was admitted before counts as in flight already.
             let counted: Nanos = unsent.iter().filter(|batch| batch.admitted).filter_map(|batch| batch.most).sum();
-            let left = left.map(|left| Left { amount: left.amount + counted, ..left });
-            budget::admit(most, left.as_ref(), limit.allow_unpriced, &unpriced)?;
-            self.ledger.admitted(&self.job.id, most.unwrap_or(Nanos::ZERO))?;
+            let left = left.map(|left| Remaining { amount: left.amount + counted, ..left });
+            admit(most, left.as_ref(), limit.allow_unpriced, &unpriced)?;
+            self.ledger.admit_batches(&self.job.id, most.unwrap_or(Nanos::ZERO))?;
             let mut db = self.driver.db.borrow_mut();
             for batch in unsent.iter_mut().filter(|batch| !batch.admitted) {
                 batch.admitted = true;
@@ -47,20 +46,20 @@ impl Session<'_> {
     /// 5 if they could cost more than is left, 2 if a price is not known.
     pub fn admit_retry(&self, rows: &RetrySet, limit: CostLimit) -> Result<i64> {
         let CostLimit { max_cost, allow_unpriced } = limit;
-        budget::admit(rows.most, budget::limit(max_cost).as_ref(), allow_unpriced, &rows.unpriced)?;
+        admit(rows.most, Remaining::of_max_cost(max_cost).as_ref(), allow_unpriced, &rows.unpriced)?;
         self.ledger.decide(|| {
-            budget::admit(rows.most, self.budget_left()?.as_ref(), allow_unpriced, &rows.unpriced)?;
+            admit(rows.most, self.budget_left()?.as_ref(), allow_unpriced, &rows.unpriced)?;
             let day = jiff::Zoned::now().date().to_string();
-            let whose = (self.job.id.as_str(), self.ctx.settings.sandbox);
+            let payer = Payer { job: &self.job.id, sandbox: self.ctx.settings.sandbox };
             let most = rows.most.unwrap_or(Nanos::ZERO);
-            self.ledger.admitted(&self.job.id, most)?;
-            self.ledger.reserve(whose, &day, most, Standing::Held)
+            self.ledger.admit_batches(&self.job.id, most)?;
+            self.ledger.reserve(payer, &day, most, ReservationState::Active)
         })
     }
 
     /// What is left of the config file's budgets for this job.
-    fn budget_left(&self) -> Result<Option<Left>> {
-        let own = Own { job: &self.job.id, ..Own::default() };
-        budget::left(&self.store, &self.ledger, self.ctx, own)
+    fn budget_left(&self) -> Result<Option<Remaining>> {
+        let requester = Requester { job: &self.job.id, ..Requester::default() };
+        Remaining::of_budgets(&self.store, &self.ledger, self.ctx, requester)
     }
 }

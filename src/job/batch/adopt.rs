@@ -12,7 +12,7 @@ use crate::job::remote::Remote;
 use crate::job::spec::{Spec, spec_of};
 use crate::outcome::{ErrorCode, Outcome, Usage};
 use crate::request::{Endpoint, Params, RequestBuilder, answer_bound};
-use crate::store::{BatchJob, Job, Ledger, Step, Store, Transport};
+use crate::store::{Asked, BatchJob, BatchStep, Job, Ledger, Store, Transport};
 
 /// The job that `name` means: one of the index, the one that has this Together batch, or a new one for a batch that
 /// others created.
@@ -141,7 +141,8 @@ impl Session<'_> {
                 let prompt = crate::tokens::bound(&request.body);
                 let reserve =
                     Usage { prompt, completion: answer_bound(&request.body, request.max_tokens).unwrap_or(0) };
-                db.ask(1, row, &request.id, None, request.fingerprint, reserve)
+                let (id, fingerprint) = (&*request.id, request.fingerprint);
+                db.ask(1, &Asked { row, id, wire: None, fingerprint, reserve })
             } else {
                 let id = crate::request::generated_id(row).into();
                 let why = "not a line that a batch can answer";
@@ -159,15 +160,8 @@ impl Session<'_> {
             endpoint: batch.endpoint.clone().unwrap_or_default(),
             rows: asked,
             bytes: batch.file_size_bytes.unwrap_or(0),
-            sha256: String::new(),
-            name: String::new(),
-            step: Step::Submitted,
+            step: BatchStep::Submitted,
             file_id: batch.input_file_id.clone(),
-            others: Vec::new(),
-            begun_at: None,
-            begun_there: None,
-            tries: 0,
-            account: None,
             id: Some(batch.id.clone()),
             status: Some(batch.status.as_str().to_owned()),
             progress: batch.progress,
@@ -177,13 +171,9 @@ impl Session<'_> {
             deadline: batch.job_deadline.clone(),
             created_at: batch.created_at.clone(),
             completed_at: batch.completed_at.clone(),
-            most: None,
             admitted: true,
-            cancel: false,
             ended: batch.status.is_final(),
-            unknown_since: None,
-            unknown_times: 0,
-            broken: None,
+            ..BatchJob::default()
         })?;
         db.commit(true)?;
         drop(db);

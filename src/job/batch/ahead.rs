@@ -8,7 +8,7 @@ use crate::batch::join::{Joined, Side};
 use crate::error::Result;
 use crate::outcome::Outcome;
 use crate::results::ReadBack;
-use crate::store::{JobDb, Place};
+use crate::store::{BodyPlace, JobDb};
 
 /// Outcomes read at a time.
 const CHUNK: u32 = 128;
@@ -16,8 +16,8 @@ const CHUNK: u32 = 128;
 const WAITING: usize = 2;
 
 /// Where the store has the body of what was joined.
-pub(super) fn place_of(joined: &Joined) -> Option<Place> {
-    joined.place.map(|p| Place { errors: p.side == Side::Errors, at: p.at, len: p.len })
+pub(super) fn place_of(joined: &Joined) -> Option<BodyPlace> {
+    joined.place.map(|p| BodyPlace { errors: p.side == Side::Errors, at: p.at, len: p.len })
 }
 
 /// Receives what the thread has read.

@@ -7,7 +7,7 @@ use super::session::Session;
 use crate::context::Ctx;
 use crate::error::{Exit, Result};
 use crate::job::remote::Remote;
-use crate::store::{Job, State, Transport};
+use crate::store::{Job, JobState, Transport};
 
 /// How long the service may take to end what it was asked to end, before the terminal is given back.
 const GRACE: Duration = Duration::from_secs(30);
@@ -58,7 +58,7 @@ pub fn cancel<'a>(jobs: &[Job], remote: Remote<'a>, ctx: &'a Ctx) -> Result<Canc
 fn nothing_to_cancel(session: &mut Session<'_>) -> Result<()> {
     let state = session.update_index(false)?;
     let (id, ui) = (&session.job.id, &session.ctx.ui);
-    if session.job.transport == Transport::Realtime && state == State::Interrupted {
+    if session.job.transport == Transport::Realtime && state == JobState::Interrupted {
         ui.note(&format!("{id}: nothing to cancel, none of its rows is being answered"));
         ui.hint(&format!(
             "it stays as it is: `llbatch run --resume={id}{} -o FILE` goes on with it, `llbatch clean {id} --force` removes it",

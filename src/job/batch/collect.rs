@@ -10,7 +10,7 @@ use super::session::Session;
 use crate::batch::join::{Ending, Expected, Files, Findings, Joined, join};
 use crate::error::{Error, Exit, Result};
 use crate::outcome::ErrorCode;
-use crate::store::{BatchJob, JobDb, Step};
+use crate::store::{BatchJob, BatchStep, JobDb};
 use crate::text;
 
 /// Waits before a batch whose results lack rows, or hold lines that are none, is asked about and downloaded once more.
@@ -163,7 +163,7 @@ impl Session<'_> {
 
     /// What was downloaded, told apart.
     fn content(&self, batch: &BatchJob) -> Vec<Option<blake3::Hash>> {
-        use crate::store::kept::{answers_name, failures_name};
+        use crate::store::answer_files::{answers_name, failures_name};
         let hash = |path: &Path| {
             let mut hasher = blake3::Hasher::new();
             hasher.update_reader(std::fs::File::open(path).ok()?).ok()?;
@@ -256,7 +256,7 @@ fn expected(db: &JobDb, batch: &BatchJob) -> Result<Vec<Expected>> {
 /// Joins the rows of a batch with what was downloaded.
 fn join_results(batch: BatchJob, expected: Vec<Expected>, (output, errors): &Downloaded) -> Result<Taken> {
     let status = match batch.step {
-        Step::Refused if batch.status.is_none() => "REFUSED",
+        BatchStep::Refused if batch.status.is_none() => "REFUSED",
         _ => batch.status.as_deref().unwrap_or("FAILED"),
     };
     let ending = Ending { status, error: batch.error.as_deref(), batch: batch.number };
@@ -284,7 +284,7 @@ impl Taken {
     /// Writes them into the store: the batch is settled, all or nothing.
     fn store(&mut self, db: &mut JobDb) -> Result<()> {
         self.batch.broken = self.findings.broken_contract().then(|| words(&self.findings));
-        self.batch.step = Step::Settled;
+        self.batch.step = BatchStep::Settled;
         db.put_joined(self.joined.iter().map(|joined| (&joined.outcome, place_of(joined))))?;
         db.put_batch(&self.batch)?;
         db.commit(true)

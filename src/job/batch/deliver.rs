@@ -7,16 +7,15 @@ use super::follow::{Waiting, follow};
 use super::session::{Session, SessionOptions};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::job::finish::{Accounts, Desk, Ended, Finish};
+use crate::job::finish::{Desk, Ended, Finish, JobAccounts};
 use crate::job::remote::Remote;
 use crate::job::verdict::Command;
-use crate::money::{self, Money};
+use crate::money::Accounts;
 use crate::outcome::{ErrorCode, Outcome};
 use crate::price::Nanos;
 use crate::results::{Cursor, Delivery, Outputs};
 use crate::row_set::RowSet;
-use crate::store::{BatchJob, Job, Turn};
-use crate::summary::Totals;
+use crate::store::{BatchJob, Job, LockWait};
 use crate::text;
 use crate::ui::Results;
 
@@ -32,7 +31,7 @@ pub struct FetchAsk {
     /// `--partial`: what there is.
     pub partial: bool,
     /// How long to wait for another process that works on the job.
-    pub wait: Turn,
+    pub wait: LockWait,
 }
 
 /// Takes what has ended and writes the results.
@@ -43,7 +42,7 @@ pub fn fetch(ask: &FetchAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
     let began = Instant::now();
     let results = if ask.delivery.output.is_some() { Results::Elsewhere } else { Results::Stdout };
     // A command that waits for the batches also waits for other processes that do.
-    let wait = ask.waiting.map_or(ask.wait, |waiting| Turn::Wait(waiting.until));
+    let wait = ask.waiting.map_or(ask.wait, |waiting| LockWait::until(waiting.until));
     let mut session =
         Session::open(&ask.job, remote, ctx, SessionOptions { results, wait, ..SessionOptions::default() })?;
     let outputs = session.outputs(&ask.delivery)?;
@@ -85,7 +84,8 @@ impl Session<'_> {
 
     /// What the job has cost in real time so far, what may have been billed included; the known part.
     pub fn spent_in_realtime(&self) -> Result<Nanos> {
-        money::at_realtime(&self.driver.db.borrow(), self.ctx.settings.prices.clone())
+        let accounts = Accounts::of_realtime(&self.driver.db.borrow(), self.ctx.settings.prices.clone())?;
+        Ok(accounts.spent())
     }
 
     /// Rows without an outcome that no batch is to answer.
@@ -107,12 +107,9 @@ impl Session<'_> {
         let mut done = RowSet::new(self.job.total);
         self.driver.db.borrow().each_row(|row| _ = done.insert(row))?;
         let (results, summary_file) = outputs.ordered(self.job.total, done, cursor);
-        let mut totals = Totals::new(self.job.total);
-        let mut money = Money::new(self.ctx.settings.prices.clone());
-        for retired in self.driver.db.borrow().retired()? {
-            money.retired(&retired, &mut totals);
-        }
-        let mut price = |outcome: &Outcome| money.count(outcome, false, &mut totals);
+        let mut accounts = Accounts::new(self.ctx.settings.prices.clone(), self.job.total);
+        accounts.add_retired(&self.driver.db.borrow())?;
+        let mut price = |outcome: &Outcome| accounts.add(outcome, false);
         let mut open = || Cursor::open(&self.inputs()?, &shape, false);
         let pending = not_answered(&self.batches()?);
         let reader = self.store.open_job(&self.job.id)?;
@@ -123,7 +120,7 @@ impl Session<'_> {
         self.progress.finish();
         written?;
         let desk = Desk { ctx: self.ctx, store: &self.store, ledger: &self.ledger };
-        let accounts = Accounts::with(totals, desk, &self.driver.db.borrow(), &self.job, &self.spec)?;
+        let accounts = JobAccounts::with(accounts, desk, &self.driver.db.borrow(), &self.job, &self.spec)?;
         if !accounts.batches.is_empty() {
             // What was sent in real time on the way is a part of it; a report says the same later.
             let elapsed = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::RETRY_FOR;
 use crate::error::{Error, Exit, Result};
 use crate::store::unsent;
-use crate::store::{BatchJob, Job, Lock, Store, Turn};
+use crate::store::{BatchJob, Job, Lock, LockWait, Store};
 use crate::ui::Ui;
 
 /// The lock of a batch job, held or given up for a while.
@@ -25,15 +25,15 @@ impl JobLock {
     ///
     /// # Errors
     /// 75 if another process works on it.
-    pub fn take(job: &Job, store: &Store, ui: &Ui, wait: Turn) -> Result<Self> {
-        let until = if wait == Turn::Now { Turn::soon() } else { wait };
+    pub fn take(job: &Job, store: &Store, ui: &Ui, wait: LockWait) -> Result<Self> {
+        let until = if wait == LockWait::Now { LockWait::briefly() } else { wait };
         let say = |holder: &str| {
-            if wait != Turn::Now {
+            if wait != LockWait::Now {
                 ui.note(&format!("{holder} works on {}; waiting for it", job.id));
             }
         };
         loop {
-            let lock = store.lock_in_turn(&job.id, until, &say)?.ok_or_else(|| in_use(job, store))?;
+            let lock = store.wait_for_lock(&job.id, until, &say)?.ok_or_else(|| in_use(job, store))?;
             if !unsent::is_claimed_now(store, job)? {
                 return Ok(Self::holding(job, lock));
             }
@@ -51,13 +51,14 @@ impl JobLock {
     pub fn take_to_cancel(job: &Job, store: &Store, ui: &Ui) -> Result<Self> {
         let waits = unsent::is_claimed_now(store, job)?;
         // In an outage that process holds the job for as long as a call is tried again.
-        let until = if waits { Turn::Wait(Instant::now().checked_add(RETRY_FOR * 2)) } else { Turn::soon() };
+        let until =
+            if waits { LockWait::until(Instant::now().checked_add(RETRY_FOR * 2)) } else { LockWait::briefly() };
         let say = |holder: &str| {
             if waits {
                 ui.note(&format!("{holder} works on {}; waiting for it", job.id));
             }
         };
-        let lock = store.lock_in_turn(&job.id, until, &say)?.ok_or_else(|| in_use(job, store))?;
+        let lock = store.wait_for_lock(&job.id, until, &say)?.ok_or_else(|| in_use(job, store))?;
         Ok(Self::holding(job, lock))
     }
 

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::job::remote::Remote;
-use crate::store::{Ledger, State, Step, Store, Transport};
+use crate::store::{BatchStep, JobState, Ledger, Store, Transport};
 
 /// Live batches of other jobs with the same service: a list that lacks them is not to be believed.
 pub fn witnesses(store: &Store, ledger: &Ledger, but: &str, remote: Remote<'_>) -> Result<Vec<String>> {
@@ -10,7 +10,7 @@ pub fn witnesses(store: &Store, ledger: &Ledger, but: &str, remote: Remote<'_>) 
     const ENOUGH: usize = 5;
     let mut found = Vec::new();
     for job in ledger.recent(200)? {
-        let theirs = job.transport == Transport::Batch && job.id != but && job.state == State::Running;
+        let theirs = job.transport == Transport::Batch && job.id != but && job.state == JobState::Running;
         if !theirs || job.service().is_none_or(|service| service != remote.name) {
             continue;
         }
@@ -18,7 +18,7 @@ pub fn witnesses(store: &Store, ledger: &Ledger, but: &str, remote: Remote<'_>) 
         let live = db
             .batches()?
             .into_iter()
-            .filter(|b| b.step == Step::Submitted && !b.ended && b.account.as_deref() == Some(remote.account));
+            .filter(|b| b.step == BatchStep::Submitted && !b.ended && b.account.as_deref() == Some(remote.account));
         found.extend(live.filter_map(|b| b.id));
         if found.len() >= ENOUGH {
             break;

@@ -7,15 +7,13 @@ use super::session::Session;
 use crate::check::{CheckOptions, Checked};
 use crate::error::Result;
 use crate::input::Inputs;
-use crate::money::Money;
-use crate::money::worst::Worst;
 use crate::outcome::{ErrorCode, Fingerprint, Outcome, Usage};
-use crate::price::{Nanos, Table};
+use crate::price::{Nanos, PriceBook, Table};
 use crate::request::RequestBuilder;
 use crate::request::batch_line::Limits;
 use crate::split::stage::Stage;
 use crate::split::{Opened, Placed, Split, SplitOptions, split};
-use crate::store::{BatchJob, JobDb, Step};
+use crate::store::{Asked, BatchJob, JobDb, Transport};
 
 /// Rows written to the database at a time.
 const GROUP: u64 = 65_536;
@@ -48,8 +46,7 @@ pub struct Planned {
 struct Planner<'a> {
     db: &'a mut JobDb,
     retry: bool,
-    money: Money,
-    worst: Worst,
+    prices: PriceBook,
     /// About what all rows cost; `None`: a price is not known.
     estimate: Option<Nanos>,
     /// The known part of it.
@@ -66,8 +63,7 @@ impl<'a> Planner<'a> {
         Self {
             db,
             retry,
-            money: Money::new(prices.clone()),
-            worst: Worst::new(prices.clone(), true),
+            prices: PriceBook::new(prices.clone()),
             estimate: Some(Nanos::ZERO),
             priced: Nanos::ZERO,
             most: HashMap::new(),
@@ -79,7 +75,7 @@ impl<'a> Planner<'a> {
     fn place(&mut self, placed: Placed<'_>) -> Result<()> {
         match placed {
             Placed::Row { row, shard, id, wire, fingerprint, model, reserve } => {
-                self.db.ask(shard, row, id, wire, fingerprint, reserve)?;
+                self.db.ask(shard, &Asked { row, id, wire, fingerprint, reserve })?;
                 self.price(shard, model, reserve);
             }
             Placed::Bad { row, id, model, message } if !self.retry => {
@@ -100,8 +96,8 @@ impl<'a> Planner<'a> {
         // The bound on prompt tokens is about twice what they come to.
         let about = Usage { prompt: reserve.prompt / 2, completion: reserve.completion };
         let sum = self.most.entry(shard).or_insert(Some(Nanos::ZERO));
-        *sum = sum.zip(self.worst.of(model, reserve)).map(|(sum, cost)| sum + cost);
-        let cost = self.money.cost(model, true, about);
+        *sum = sum.zip(self.prices.most(model, Transport::Batch, reserve, 1)).map(|(sum, cost)| sum + cost);
+        let cost = self.prices.cost(model, Transport::Batch, about);
         self.estimate = self.estimate.zip(cost).map(|(sum, cost)| sum + cost);
         self.priced += cost.unwrap_or_default();
     }
@@ -163,29 +159,7 @@ impl Session<'_> {
             bytes: shard.bytes,
             sha256: shard.sha256.clone(),
             name: name(shard.number),
-            step: Step::Planned,
-            file_id: None,
-            others: Vec::new(),
-            begun_at: None,
-            begun_there: None,
-            tries: 0,
-            account: None,
-            id: None,
-            status: None,
-            progress: None,
-            output_file_id: None,
-            error_file_id: None,
-            error: None,
-            deadline: None,
-            created_at: None,
-            completed_at: None,
-            most: None,
-            admitted: false,
-            cancel: false,
-            ended: false,
-            unknown_since: None,
-            unknown_times: 0,
-            broken: None,
+            ..BatchJob::default()
         });
         planner.store(first, batches)?;
         let (estimate, priced) = (planner.estimate, planner.priced);

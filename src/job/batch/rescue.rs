@@ -12,7 +12,7 @@ use crate::job::remote::Remote;
 use crate::job::run::run;
 use crate::realtime;
 use crate::results::{Delivery, Outputs};
-use crate::store::Turn;
+use crate::store::{LockWait, Transport};
 use crate::text;
 
 /// How long the service may take to end what it was asked to end. A row of a batch that may still answer it is not sent
@@ -25,7 +25,7 @@ pub struct RescueAsk {
     /// How to send.
     pub speed: realtime::Options,
     /// How long to wait for another process that works on the job.
-    pub wait: Turn,
+    pub wait: LockWait,
 }
 
 /// A rescue of one job.
@@ -58,7 +58,7 @@ pub fn rescue(
             .warn("the service has not ended all batches yet; their rows may still be answered and are not sent again");
         return session.deliver(outputs, flat, began);
     }
-    let left = session.retry_set(false, false)?;
+    let left = session.retry_set(false, Transport::Realtime)?;
     if left.rows.is_empty() {
         return session.deliver(outputs, flat, began);
     }

@@ -13,14 +13,12 @@ use crate::job::finish::Ended;
 use crate::job::remote::Remote;
 use crate::job::resume::{Checking, Rows};
 use crate::job::run::run;
-use crate::money::Money;
-use crate::money::worst::Worst;
 use crate::outcome::Usage;
-use crate::price::{Nanos, Table};
+use crate::price::{Nanos, PriceBook, Table};
 use crate::realtime;
 use crate::request::{Draft, Endpoint, RequestBuilder};
 use crate::row_set::RowSet;
-use crate::store::{Job, Standing, Step, Turn};
+use crate::store::{BatchStep, Job, LockWait, ReservationState, Transport};
 use crate::text;
 use crate::tokens::{self, Estimator};
 
@@ -38,7 +36,7 @@ pub struct RetryAsk {
     /// Limits of cost.
     pub limit: CostLimit,
     /// How long to wait for another process that works on the job.
-    pub wait: Turn,
+    pub wait: LockWait,
 }
 
 /// How failed rows are sent again.
@@ -94,7 +92,7 @@ pub fn retry(ask: RetryAsk, remote: Remote<'_>, ctx: &Ctx, announce: &dyn Fn(&st
         session.keep_input()?;
         session.account_lost()?;
     }
-    let set = session.retry_set(ask.all, batch)?;
+    let set = session.retry_set(ask.all, if batch { Transport::Batch } else { Transport::Realtime })?;
     ctx.ui.note(&format!("{id}: {}", set.summary(batch)));
     if set.rows.is_empty() {
         announce(&id)?;
@@ -209,7 +207,7 @@ impl Session<'_> {
     }
 
     /// Finds the rows that have no answer; of those that failed, only the ones that another try may help, or `all`.
-    pub fn retry_set(&self, all: bool, batch: bool) -> Result<RetrySet> {
+    pub fn retry_set(&self, all: bool, transport: Transport) -> Result<RetrySet> {
         let mut left = 0;
         let rows = self.driver.db.borrow().to_do(self.job.total, |code| {
             let take = all || !code.is_permanent();
@@ -217,7 +215,7 @@ impl Session<'_> {
             take
         })?;
         let mut set = RetrySet::of(rows, left);
-        set.price(&self.inputs()?, &*self.shape()?, batch, &self.ctx.settings.prices)?;
+        set.price(&self.inputs()?, &*self.shape()?, transport, &self.ctx.settings.prices)?;
         Ok(set)
     }
 
@@ -230,7 +228,7 @@ impl Session<'_> {
         let input = PlanInput { inputs: &inputs, shape: &shape, checked: &checked, only: Some(&only), retry: true };
         self.plan(input, &mut |_| {})?;
         let mut batches = self.batches()?;
-        batches.retain(|batch| batch.step == Step::Planned);
+        batches.retain(|batch| batch.step == BatchStep::Planned);
         let mut db = self.driver.db.borrow_mut();
         for batch in &mut batches {
             batch.admitted = true;
@@ -239,7 +237,7 @@ impl Session<'_> {
         db.commit(true)?;
         drop(db);
         // From here on they count themselves.
-        self.ledger.set_reserve(reservation, Nanos::ZERO, Standing::AtRisk)?;
+        self.ledger.set_reservation(reservation, Nanos::ZERO, ReservationState::AtRisk)?;
         self.job.delivered = false;
         self.ledger.update(&self.job)
     }
@@ -253,8 +251,14 @@ impl RetrySet {
     }
 
     /// Adds up what the rows cost in batches or in real time.
-    pub fn price(&mut self, inputs: &Inputs, shape: &RequestBuilder, batch: bool, table: &Table) -> Result<()> {
-        let (mut money, mut worst) = (Money::new(table.clone()), Worst::new(table.clone(), batch));
+    pub fn price(
+        &mut self,
+        inputs: &Inputs,
+        shape: &RequestBuilder,
+        transport: Transport,
+        table: &Table,
+    ) -> Result<()> {
+        let mut prices = PriceBook::new(table.clone());
         let options = CheckOptions { max_problems: 0, ..CheckOptions::default() };
         let inspect = |draft: &Draft<'_>| -> (Arc<str>, Usage, u64) {
             let usage = Usage {
@@ -265,10 +269,10 @@ impl RetrySet {
         };
         check::check_with(inputs, shape, &options, &inspect, &mut |row, found| {
             let Some((model, about, bound)) = found.filter(|_| self.rows.binary_search(&row).is_ok()) else { return };
-            let cost = money.cost(&model, batch, about);
+            let cost = prices.cost(&model, transport, about);
             self.cost = self.cost.zip(cost).map(|(sum, cost)| sum + cost);
             self.priced += cost.unwrap_or_default();
-            let most = worst.of(&model, Usage { prompt: bound, ..about });
+            let most = prices.most(&model, transport, Usage { prompt: bound, ..about }, 1);
             if most.is_none() {
                 self.unpriced = model.to_string();
             }

@@ -13,16 +13,15 @@ use crate::batch::driver::{self, Driver};
 use crate::context::Ctx;
 use crate::error::{Error, Result};
 use crate::input::Inputs;
-use crate::job::finish::{self, Accounts, Desk};
+use crate::job::finish::{self, Desk, JobAccounts};
 use crate::job::remote::Remote;
 use crate::job::signals::Signals;
 use crate::job::spec::{Spec, inputs_of, spec_of};
 use crate::job::verdict::Verdict;
-use crate::money;
 use crate::price::Nanos;
 use crate::realtime::Shared;
 use crate::request::RequestBuilder;
-use crate::store::{BatchJob, Job, Ledger, State, Step, Store, Turn};
+use crate::store::{BatchJob, BatchStep, Job, JobState, Ledger, LockWait, Store};
 use crate::ui::{Progress, Results};
 
 /// After so long a batch that was created stands in the service's list. Not publicly known: a generous guess.
@@ -40,7 +39,7 @@ pub struct SessionOptions {
     /// Where results go, which decides whether progress may be drawn.
     pub results: Results,
     /// How long to wait for another process that works on the job.
-    pub wait: Turn,
+    pub wait: LockWait,
 }
 
 /// A batch job that this process works on.
@@ -68,7 +67,7 @@ pub struct Session<'a> {
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { retry_for: RETRY_FOR, results: Results::Elsewhere, wait: Turn::Now }
+        Self { retry_for: RETRY_FOR, results: Results::Elsewhere, wait: LockWait::Now }
     }
 }
 
@@ -203,7 +202,7 @@ impl<'a> Session<'a> {
     }
 
     /// Writes the state and the counts of the job into the index. `busy`: this process goes on with it.
-    pub fn update_index(&mut self, busy: bool) -> Result<State> {
+    pub fn update_index(&mut self, busy: bool) -> Result<JobState> {
         let batches = self.batches()?;
         (self.job.succeeded, self.job.failed) = self.counts()?;
         self.job.state = finish::state_of(&self.job, &batches, busy);
@@ -219,8 +218,8 @@ impl<'a> Session<'a> {
 
     /// What the job has cost so far, what may have been billed included; the known part.
     pub fn spent(&self) -> Result<Nanos> {
-        let accounts = Accounts::of(self.desk(), &self.driver.db.borrow(), &self.job, &self.spec)?;
-        Ok(money::spent(&accounts.totals))
+        let accounts = JobAccounts::of(self.desk(), &self.driver.db.borrow(), &self.job, &self.spec)?;
+        Ok(accounts.accounts.spent())
     }
 
     /// Takes the job again after it was unlocked, as other processes have left it; `false` if one of them works on it.
@@ -258,7 +257,7 @@ impl<'a> Session<'a> {
 
     /// The same; what was admitted and is still to be sent (`submitting`) stays claimed by this process meanwhile.
     pub fn unlock_but_claim(&mut self, submitting: bool) -> Result<()> {
-        let unsent = submitting && self.batches()?.iter().any(crate::store::unsent::is_unsent);
+        let unsent = submitting && self.batches()?.iter().any(BatchJob::is_unsent);
         if self.lock.claim_unsent(&self.store, unsent)? { self.unlock() } else { Ok(()) }
     }
 
@@ -276,7 +275,7 @@ impl<'a> Session<'a> {
     /// Removes batch files that are with the service in batches: they can be made again from the input.
     fn drop_sent_files(&self) -> Result<()> {
         for batch in self.batches()? {
-            if matches!(batch.step, Step::Submitted | Step::Settled) {
+            if matches!(batch.step, BatchStep::Submitted | BatchStep::Settled) {
                 // A file that cannot be removed is untidy, not wrong.
                 drop(std::fs::remove_file(self.driver.dir.join(&batch.name)));
             }
@@ -286,7 +285,7 @@ impl<'a> Session<'a> {
 
     /// Batches that the service refused.
     pub fn refused(&self) -> Result<usize> {
-        Ok(self.batches()?.iter().filter(|batch| batch.step == Step::Refused).count())
+        Ok(self.batches()?.iter().filter(|batch| batch.step == BatchStep::Refused).count())
     }
 
     /// Asks the service once about the batches; says whether all have ended.
@@ -329,7 +328,7 @@ impl<'a> Session<'a> {
     pub fn open_batches(&self) -> Result<OpenBatches> {
         let mut open = self.batches()?;
         open.retain(BatchJob::is_open);
-        let unsent = open.iter().filter(|batch| crate::store::unsent::is_unsent(batch)).count();
+        let unsent = open.iter().filter(|batch| batch.is_unsent()).count();
         Ok(OpenBatches { all: open.len(), unsent })
     }
 }

@@ -12,7 +12,7 @@ use crate::error::{Error, Exit, Result};
 use crate::job::finish::state_of;
 use crate::job::remote::Remote;
 use crate::store::unsent::is_claimed;
-use crate::store::{BatchJob, Job, JobDb, Ledger, Lock, State, Step, Store};
+use crate::store::{BatchJob, BatchStep, Job, JobDb, JobState, Ledger, Lock, Store};
 
 /// Jobs asked about at once; each asks for several batches at once.
 const JOBS: usize = 4;
@@ -37,7 +37,7 @@ impl JobStatus {
             job.state = state_of(&job, &batches, busy);
         }
         // A process that was killed may not have recorded its last rows.
-        if let Some(db) = db.filter(|_| !busy && job.state == State::Interrupted) {
+        if let Some(db) = db.filter(|_| !busy && job.state == JobState::Interrupted) {
             (job.succeeded, job.failed) = db.counts()?;
             job.state = state_of(&job, &batches, busy);
         }
@@ -46,7 +46,7 @@ impl JobStatus {
 
     /// Whether the service may have news of it.
     pub fn is_live(&self) -> bool {
-        self.batches.iter().any(|batch| batch.step == Step::Submitted && !batch.ended)
+        self.batches.iter().any(|batch| batch.step == BatchStep::Submitted && !batch.ended)
     }
 }
 

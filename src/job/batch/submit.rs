@@ -22,7 +22,7 @@ use crate::money::budget;
 use crate::price::Nanos;
 use crate::realtime;
 use crate::results::Delivery;
-use crate::store::{Job, Lock, Step, Store, Transport, Turn};
+use crate::store::{BatchStep, Job, Lock, LockWait, Store, Transport};
 use crate::text;
 use crate::ui::Results;
 
@@ -44,7 +44,7 @@ pub struct SubmitAsk {
     /// Limits of cost.
     pub limit: CostLimit,
     /// How long to wait for another process that works on the same content.
-    pub wait: Turn,
+    pub wait: LockWait,
     /// `--wait`: the results are wanted at once.
     pub delivery: Option<WaitAsk>,
 }
@@ -130,7 +130,7 @@ pub fn submit<'a>(
     };
     let ended = wait_for(&mut session, &wait)?;
     // What expired or failed before the deadline is rescued as well.
-    let left = wait.rescue.is_some() && !(ended && session.retry_set(false, false)?.rows.is_empty());
+    let left = wait.rescue.is_some() && !(ended && session.retry_set(false, Transport::Realtime)?.rows.is_empty());
     let ended = match wait.rescue {
         Some(how) if left => {
             rescue(session, Rescue { how, delivery: wait.delivery, limit: ask.limit }, outputs, remote, ctx)?
@@ -182,7 +182,7 @@ fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Entere
     let new = Job::new(Transport::Batch, submission.key.clone(), submission.shown.clone(), spec.describe()?);
     let job = ledger.create(Job { name: ask.name.clone(), total: submission.checked.rows, ..new })?;
     content.work_on(&job.id)?;
-    let mut session = Session::open(&job, remote, ctx, SessionOptions { wait: Turn::Now, ..ask.session() })?;
+    let mut session = Session::open(&job, remote, ctx, SessionOptions { wait: LockWait::Now, ..ask.session() })?;
     let quote = keep_and_plan(&mut session, &submission, ask)?;
     drop(content);
     Ok(Entered { session, known: false, quote })
@@ -192,7 +192,7 @@ fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Entere
 fn lock_content(ask: &SubmitAsk, key: &str, desk: Desk<'_>) -> Result<Lock> {
     let name = format!("content-{key}");
     let say = |holder: &str| desk.ctx.ui.note(&format!("{holder} submits this very content; waiting for it"));
-    if let Some(lock) = desk.store.lock_in_turn(&name, ask.wait, &say)? {
+    if let Some(lock) = desk.store.wait_for_lock(&name, ask.wait, &say)? {
         return Ok(lock);
     }
     let job = living(desk.store, desk.ledger, key)?.filter(|_| !ask.again);
@@ -304,7 +304,7 @@ fn price_beside(
 ) -> Result<RetrySet> {
     let settings = &session.ctx.settings;
     let mut beside = RetrySet::of(realtime.iter().collect(), 0);
-    beside.price(&session.inputs()?, &submission.shape, false, &settings.prices)?;
+    beside.price(&session.inputs()?, &submission.shape, Transport::Realtime, &settings.prices)?;
     let bounded = limit.max_cost.is_some() || settings.budget.is_set();
     if beside.most.is_none() && bounded && !limit.allow_unpriced {
         return Err(budget::unpriced_error(&beside.unpriced));
@@ -318,7 +318,9 @@ impl Entered<'_> {
         let Session { ctx, job, spec, .. } = &self.session;
         let batches = self.session.batches()?;
         let text = if self.known {
-            let waits = |b: &&crate::store::BatchJob| matches!(b.step, Step::Planned | Step::Uploaded | Step::Creating);
+            let waits = |b: &&crate::store::BatchJob| {
+                matches!(b.step, BatchStep::Planned | BatchStep::Uploaded | BatchStep::Creating)
+            };
             let count = text::batches(batches.len());
             match batches.iter().filter(waits).count() {
                 0 => format!(

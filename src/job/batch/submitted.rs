@@ -3,7 +3,7 @@
 use super::session::Session;
 use super::status::inspect;
 use crate::error::{Error, Result};
-use crate::store::{BatchJob, Job, Ledger, State, Store};
+use crate::store::{BatchJob, Job, JobState, Ledger, Store};
 
 /// Finds the last job of this content whose answers are still to come or have not been fetched yet.
 pub fn living(store: &Store, ledger: &Ledger, key: &str) -> Result<Option<Job>> {
@@ -16,10 +16,10 @@ pub fn living(store: &Store, ledger: &Ledger, key: &str) -> Result<Option<Job>> 
                 .is_ok_and(|batches| batches.iter().any(BatchJob::is_open))
     };
     let lives = |job: &Job| match job.state {
-        State::Preparing | State::Running | State::Interrupted => true,
+        JobState::Preparing | JobState::Running | JobState::Interrupted => true,
         // Paid for, and not fetched by anybody.
-        State::Completed | State::Partial | State::Expired => !job.delivered,
-        State::Failed | State::Cancelled => open(job),
+        JobState::Completed | JobState::Partial | JobState::Expired => !job.delivered,
+        JobState::Failed | JobState::Cancelled => open(job),
     };
     Ok(ledger.all_of(key)?.into_iter().find(lives))
 }
@@ -35,7 +35,7 @@ pub fn free_name(name: &str, store: &Store, ledger: &Ledger) -> Result<()> {
         );
     }
     for job in inspect(ledger.recent(u32::MAX)?, store)?.into_iter().map(|status| status.job) {
-        let lives = matches!(job.state, State::Running | State::Preparing);
+        let lives = matches!(job.state, JobState::Running | JobState::Preparing);
         if lives && job.name.as_deref() == Some(name) {
             return Err(Error::usage(format!("--name {name}: {} has that name and has not ended", job.id))
                 .hint("choose another, or leave it out"));

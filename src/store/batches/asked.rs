@@ -1,4 +1,4 @@
-//! Which rows were asked in which batch, and which are still to be.
+//! The rows of each batch, and the rows that are left to do.
 
 use rusqlite::params;
 
@@ -8,48 +8,40 @@ use crate::outcome::{ErrorCode, Fingerprint, Usage};
 use crate::store::JobDb;
 use crate::store::job::RETIRED;
 
-/// A row as it was asked in a batch.
+/// A row as a batch asks it. `S` is the type of its texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
-    /// 1-based over all inputs.
+pub struct Asked<S = Box<str>> {
+    /// Number of the row, 1-based over all inputs.
     pub row: u64,
     /// The user's id.
-    pub id: Box<str>,
-    /// What travelled in its place.
-    pub wire: Option<Box<str>>,
-    /// Of the request.
+    pub id: S,
+    /// The `custom_id` in the file, where it differs from the user's id.
+    pub wire: Option<S>,
+    /// Fingerprint of the request.
     pub fingerprint: Fingerprint,
-    /// Most that it can cost.
+    /// Upper bound of the request.
     pub reserve: Usage,
 }
 
 impl JobDb {
-    /// Writes down that a row is asked in a batch. Commits with the open group.
-    pub fn ask(
-        &mut self,
-        batch: u32,
-        row: u64,
-        id: &str,
-        wire: Option<&str>,
-        fp: Fingerprint,
-        reserve: Usage,
-    ) -> Result<()> {
+    /// Records that a batch asks a row. It is committed with the open group.
+    pub fn ask(&mut self, batch: u32, asked: &Asked<&str>) -> Result<()> {
         self.begin()?;
         self.run(|db| {
             db.prepare_cached("INSERT INTO request VALUES (?,?,?,?,?,?,?)")?.execute(params![
                 batch,
-                row.cast_signed(),
-                &fp.0[..],
-                id,
-                wire,
-                reserve.prompt.cast_signed(),
-                reserve.completion.cast_signed()
+                asked.row.cast_signed(),
+                &asked.fingerprint.0[..],
+                asked.id,
+                asked.wire,
+                asked.reserve.prompt.cast_signed(),
+                asked.reserve.completion.cast_signed()
             ])
         })?;
         Ok(())
     }
 
-    /// The rows that were asked in a batch, ascending.
+    /// The rows of a batch, in ascending order.
     pub fn asked(&self, batch: u32) -> Result<Vec<Asked>> {
         self.run(|db| {
             let mut statement = db.prepare_cached(
@@ -70,16 +62,15 @@ impl JobDb {
         })
     }
 
-    /// Forgets rows that were to be asked in batches from `number` on, of which none was written down: a plan that was cut
-    /// short is made anew.
+    /// Deletes the rows of batches from `number` on. A killed process left them of a plan that it had not finished.
     pub fn forget_plan(&mut self, number: u32) -> Result<()> {
         self.begin()?;
         self.run(|db| db.execute("DELETE FROM request WHERE batch >= ?1", [number]))?;
         self.commit(false)
     }
 
-    /// Takes the outcomes of all rows out that are asked in batches from `number` on; what they cost is kept. Commits with
-    /// the open group.
+    /// Retires the outcomes of all rows that batches from `number` on ask; their cost is kept. It is committed with the
+    /// open group.
     pub fn retire_asked(&mut self, number: u32) -> Result<()> {
         self.begin()?;
         self.run(|db| {
@@ -93,7 +84,7 @@ impl JobDb {
         Ok(())
     }
 
-    /// Calls `each` with every row that a batch may still answer.
+    /// Calls `each` with every row that an open batch may still answer.
     pub fn each_awaited(&self, mut each: impl FnMut(u64)) -> Result<()> {
         for batch in self.batches()?.into_iter().filter(BatchJob::is_open) {
             self.run(|db| {
@@ -108,8 +99,8 @@ impl JobDb {
         Ok(())
     }
 
-    /// Rows without an outcome, and failed rows that `again` picks by their error's code: ascending.
-    pub fn to_do(&self, total: u64, mut again: impl FnMut(ErrorCode) -> bool) -> Result<Vec<u64>> {
+    /// The rows without an outcome, and the failed rows that `retry` picks by their error code, in ascending order.
+    pub fn to_do(&self, total: u64, mut retry: impl FnMut(ErrorCode) -> bool) -> Result<Vec<u64>> {
         let mut rows = Vec::new();
         let mut next = 1;
         self.run(|db| {
@@ -120,7 +111,7 @@ impl JobDb {
                 rows.extend(next..row);
                 next = row + 1;
                 if let Some(code) = outcome.get_ref(1)?.as_str_or_null()?
-                    && again(ErrorCode::parse(code).unwrap_or(ErrorCode::BadResponse))
+                    && retry(ErrorCode::parse(code).unwrap_or(ErrorCode::BadResponse))
                 {
                     rows.push(row);
                 }

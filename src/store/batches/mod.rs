@@ -1,7 +1,7 @@
-//! The Together batches of a job: what is intended, what is known of each, which rows it was asked, what it answered.
+//! The Together batches of a job: their plan, their state at the service, their rows.
 //!
-//! A batch is written down before each act on it, and on the disk before the act: whoever comes after a killed process
-//! finds what may have happened.
+//! llbatch records each step of a batch on disk before it takes the step. A process that resumes the job after a kill
+//! therefore knows what may have happened.
 
 mod asked;
 
@@ -11,132 +11,123 @@ use serde::{Deserialize, Serialize};
 use super::{JobDb, damaged};
 use crate::error::{Error, Exit, Result};
 use crate::price::Nanos;
+pub use asked::Asked;
 
-/// How far a batch has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// The steps of a batch, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Step {
-    /// Its file is on our disk; it may be uploaded any number of times.
+pub enum BatchStep {
+    /// Its file is on the local disk. llbatch may upload it any number of times.
+    #[default]
     Planned,
-    /// Its file is with the service.
+    /// The service has its file.
     Uploaded,
-    /// The request that creates it may have been sent. Whether it was received, the service's list must tell.
+    /// The request that creates it may have been sent. Only the service's list tells whether the service received it.
     Creating,
-    /// It has an id.
+    /// The service has given it an id.
     Submitted,
-    /// The service said that it will not have it.
+    /// The service has rejected it.
     Refused,
-    /// It ended, and its results are among the job's outcomes.
+    /// It has ended, and its results are among the job's outcomes.
     Settled,
 }
 
-/// One Together batch of a job.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// One Together batch of a job, stored as JSON. The default is a planned batch.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct BatchJob {
-    /// 1-based over all submissions of the job.
+    /// Number of the batch, 1-based over all submissions of the job.
     pub number: u32,
     /// The model of all its rows.
     pub model: String,
-    /// As the service is told: `/v1/chat/completions`.
+    /// The endpoint as the service spells it: `/v1/chat/completions`.
     pub endpoint: String,
-    /// Its rows.
+    /// Number of its rows.
     pub rows: u64,
     /// Size of its file.
     pub bytes: u64,
-    /// Of its file, lower-case hex.
+    /// Hash of its file, in lower-case hex.
     pub sha256: String,
-    /// Its file's name, unique to this batch.
+    /// Name of its file, unique to this batch.
     pub name: String,
-    /// How far it has come.
-    pub step: Step,
+    /// The step that it has reached.
+    pub step: BatchStep,
     /// The service's id of its file.
-    #[serde(default)]
     pub file_id: Option<String>,
-    /// Batches that the service listed with this file before ours was created: they are not ours.
+    /// Batches of other programs: the service listed them with this file before llbatch created its own.
     #[serde(default)]
     pub others: Vec<String>,
-    /// When its creation was last begun, in milliseconds since 1970.
-    #[serde(default)]
+    /// Time of the last request that creates it, in milliseconds since 1970.
     pub begun_at: Option<i64>,
-    /// The same by the service's clock, if it had told the time.
-    #[serde(default)]
+    /// The same time by the service's clock, if known.
     pub begun_there: Option<i64>,
-    /// How often its creation was begun.
+    /// Number of requests that create it.
     #[serde(default)]
     pub tries: u32,
-    /// Tells accounts apart: a hash of the key that was used.
-    #[serde(default)]
+    /// A hash of the key, which tells accounts apart.
     pub account: Option<String>,
     /// The service's id.
-    #[serde(default)]
     pub id: Option<String>,
-    /// The service's last word on where it is, in capitals.
-    #[serde(default)]
+    /// The service's last status, in capitals.
     pub status: Option<String>,
-    /// Percent.
-    #[serde(default)]
+    /// Progress in percent.
     pub progress: Option<f64>,
-    /// Answers.
-    #[serde(default)]
+    /// The service's id of the file of answers.
     pub output_file_id: Option<String>,
-    /// Failures.
-    #[serde(default)]
+    /// The service's id of the file of failures.
     pub error_file_id: Option<String>,
-    /// Why it failed or was refused.
-    #[serde(default)]
+    /// The reason of its failure or rejection.
     pub error: Option<String>,
-    /// RFC 3339.
-    #[serde(default)]
+    /// Deadline in RFC 3339.
     pub deadline: Option<String>,
-    /// RFC 3339.
-    #[serde(default)]
+    /// Creation time in RFC 3339.
     pub created_at: Option<String>,
-    /// RFC 3339.
-    #[serde(default)]
+    /// Completion time in RFC 3339.
     pub completed_at: Option<String>,
-    /// The most that it can cost; `None`: not known.
-    #[serde(default)]
+    /// The most that it can cost; `None`: unknown.
     pub most: Option<Nanos>,
-    /// The budgets let it be submitted.
+    /// The budgets admit it.
     #[serde(default)]
     pub admitted: bool,
-    /// The user wants it to end.
+    /// The user has cancelled it.
     #[serde(default)]
     pub cancel: bool,
-    /// The service has ended it (its status is final), or will never begin it.
+    /// It has a final status, or the service will never begin it.
     #[serde(default)]
     pub ended: bool,
-    /// Since when the service does not know its id, in milliseconds since 1970.
-    #[serde(default)]
+    /// Time since which the service does not know its id, in milliseconds since 1970.
     pub unknown_since: Option<i64>,
-    /// How often it said so, one after the other.
+    /// Number of answers in a row by which the service did not know its id.
     #[serde(default)]
     pub unknown_times: u32,
-    /// The service broke its contract in the results.
-    #[serde(default)]
+    /// The breach of contract that the service committed in its results.
     pub broken: Option<String>,
 }
 
 impl BatchJob {
-    /// Whether its rows still wait for an end.
+    /// Returns whether its rows still wait for an outcome.
     pub fn is_open(&self) -> bool {
-        self.step != Step::Settled
+        self.step != BatchStep::Settled
+    }
+
+    /// Returns whether llbatch has not asked the service to create it yet.
+    pub const fn is_unsent(&self) -> bool {
+        matches!(self.step, BatchStep::Planned | BatchStep::Uploaded)
     }
 }
 
-/// Where in a batch's files a body stands.
+/// The place of a body in the downloaded files of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// In the file of failures, not in that of answers.
+pub struct BodyPlace {
+    /// It is in the file of failures, not in the file of answers.
     pub errors: bool,
-    /// From this byte on.
+    /// Offset of its first byte.
     pub at: u64,
-    /// Bytes.
+    /// Length in bytes.
     pub len: u32,
 }
 
 impl JobDb {
-    /// The job's batches, in their order.
+    /// All batches of the job, by number.
     pub fn batches(&self) -> Result<Vec<BatchJob>> {
         let texts: Vec<String> = self.run(|db| {
             let mut statement = db.prepare_cached("SELECT data FROM batch ORDER BY number")?;
@@ -151,7 +142,7 @@ impl JobDb {
             .collect()
     }
 
-    /// Writes a batch, new or changed; with the open group. [`Self::save_batch`] for what must be on the disk at once.
+    /// Writes a new or changed batch, and commits it with the open group. See [`Self::save_batch`].
     pub fn put_batch(&mut self, batch: &BatchJob) -> Result<()> {
         let data = serde_json::to_string(batch)
             .map_err(|e| Error::new(Exit::Failure, "a batch cannot be described").because(e))?;
@@ -163,12 +154,131 @@ impl JobDb {
         Ok(())
     }
 
-    /// Writes a batch; it is on the disk when this returns.
+    /// Writes a batch to the disk at once.
     pub fn save_batch(&mut self, batch: &BatchJob) -> Result<()> {
         self.put_batch(batch)?;
         self.commit(true)
     }
+
+    /// The body at a place in a batch's files.
+    pub fn body(&self, batch: u32, place: BodyPlace) -> Result<Box<str>> {
+        self.answers.body(batch, place)
+    }
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::outcome::{ErrorCode, Fingerprint, Outcome, Usage};
+    use crate::store::answer_files::{answers_name, failures_name};
+    use crate::store::job::tests::{db, outcome};
+
+    pub(in crate::store) fn batch(number: u32) -> BatchJob {
+        BatchJob { number, model: "m".into(), rows: 2, bytes: 10, name: "llb.jsonl".into(), ..BatchJob::default() }
+    }
+
+    #[test]
+    fn record_of_the_first_version_is_read() {
+        let old = r#"{"number":1,"model":"m","endpoint":"","rows":2,"bytes":10,"sha256":"","name":"llb.jsonl","step":"planned"}"#;
+        assert_eq!(serde_json::from_str::<BatchJob>(old).unwrap(), batch(1));
+    }
+
+    /// Other versions of llbatch read and write this text.
+    #[test]
+    fn record_is_written_as_it_was_read() {
+        let full = concat!(
+            r#"{"number":3,"model":"org/m","endpoint":"/v1/chat/completions","rows":2,"bytes":10,"sha256":"00","#,
+            r#""name":"llb-j-1-3.jsonl","step":"submitted","file_id":"file-1","others":["theirs"],"begun_at":1790000000000,"#,
+            r#""begun_there":null,"tries":1,"account":"acc","id":"b-1","status":"IN_PROGRESS","progress":12.5,"#,
+            r#""output_file_id":null,"error_file_id":null,"error":null,"deadline":"2026-11-24T00:00:00Z","#,
+            r#""created_at":"2026-11-23T00:00:00Z","completed_at":null,"most":0.00006,"admitted":true,"cancel":false,"#,
+            r#""ended":false,"unknown_since":null,"unknown_times":0,"broken":null}"#,
+        );
+        let read: BatchJob = serde_json::from_str(full).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), full);
+    }
+
+    #[test]
+    fn batch_is_read_back_as_it_was_saved() {
+        let (_dir, mut db) = db();
+        let mut first = batch(1);
+        db.save_batch(&first).unwrap();
+        first.step = BatchStep::Creating;
+        first.others = vec!["theirs".into()];
+        first.progress = Some(12.5);
+        db.save_batch(&first).unwrap();
+        db.save_batch(&batch(2)).unwrap();
+        assert_eq!(db.batches().unwrap(), [first, batch(2)]);
+    }
+
+    #[test]
+    fn common_answer_is_read_back_like_any_other() {
+        let (dir, mut db) = db();
+        std::fs::create_dir(dir.path().join("j")).unwrap();
+        std::fs::write(dir.path().join("j").join(failures_name(2)), "{}").unwrap();
+        let mut plain = outcome(1, 1, true);
+        plain.body = Some("{}".into());
+        (plain.batch, plain.status, plain.attempts, plain.wasted) = (Some(2), Some(200), 1, Usage::default());
+        plain.usage = Some(Usage { prompt: 7, completion: 8 });
+        plain.reserve = Usage { prompt: 9, completion: 10 };
+        let mut rows = vec![plain.clone()];
+        let changes: [fn(&mut Outcome); 5] = [
+            |o| o.usage = None,
+            |o| o.status = Some(201),
+            |o| o.wasted.completion = 3,
+            |o| o.attempts = 2,
+            |o| o.latency_ms = 4,
+        ];
+        for change in changes {
+            let mut other = Outcome { row: rows.len() as u64 + 1, ..plain.clone() };
+            change(&mut other);
+            rows.push(other);
+        }
+        let place = BodyPlace { errors: true, at: 0, len: 2 };
+        let stored: Vec<_> = rows.iter().map(|o| Outcome { body: None, ..o.clone() }).collect();
+        db.put_joined(stored.iter().map(|outcome| (outcome, Some(place)))).unwrap();
+        // An outcome without a place has no body, and must not get one.
+        let bare = Outcome { row: 99, body: None, ..plain };
+        db.put_joined([(&bare, None)]).unwrap();
+        db.commit(true).unwrap();
+        rows.push(bare);
+        assert_eq!(db.outcomes(1, 100).unwrap(), rows);
+    }
+
+    #[test]
+    fn row_may_be_asked_in_several_batches_and_answered_in_one() {
+        let (dir, mut db) = db();
+        let reserve = Usage { prompt: 3, completion: 4 };
+        for (batch, row, wire) in [(1, 1, None), (1, 2, Some("row-2")), (2, 2, None)] {
+            let id = format!("id-{row}");
+            let fingerprint = Fingerprint([row as u8; 16]);
+            db.ask(batch, &Asked { row, id: &id, wire, fingerprint, reserve }).unwrap();
+        }
+        db.commit(true).unwrap();
+        let asked = db.asked(1).unwrap();
+        assert_eq!(asked.len(), 2);
+        assert_eq!((asked[1].row, &*asked[1].id, asked[1].wire.as_deref()), (2, "id-2", Some("row-2")));
+        assert_eq!((asked[1].fingerprint, asked[1].reserve), (Fingerprint([2; 16]), reserve));
+
+        std::fs::create_dir(dir.path().join("j")).unwrap();
+        std::fs::write(dir.path().join("j").join(answers_name(2)), "xx{\"a\":1}yy").unwrap();
+        let mut answered = outcome(2, 2, true);
+        answered.body = None;
+        answered.batch = Some(2);
+        db.put_joined([(&answered, Some(BodyPlace { errors: false, at: 2, len: 7 }))]).unwrap();
+        db.commit(true).unwrap();
+        let read = db.outcomes(1, 10).unwrap();
+        assert_eq!((read[0].batch, read[0].body.as_deref()), (Some(2), Some("{\"a\":1}")));
+        assert_eq!(db.counts().unwrap(), (1, 0));
+        assert_eq!(db.to_do(4, |_| true).unwrap(), [1, 3, 4]);
+        db.put_joined([(&outcome(3, 3, false), None)]).unwrap();
+        assert_eq!(db.to_do(3, |code| code == ErrorCode::Timeout).unwrap(), [1, 3]);
+        assert_eq!(db.to_do(3, |_| false).unwrap(), [1]);
+        db.retire_asked(2).unwrap();
+        db.commit(true).unwrap();
+        assert_eq!(db.counts().unwrap(), (0, 1));
+        let retired = db.retired().unwrap();
+        let of_batch = retired.iter().find(|r| r.batch).unwrap();
+        assert_eq!(of_batch.usage.unwrap().completion, 2, "{retired:?}");
+    }
+}

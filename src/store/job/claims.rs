@@ -1,4 +1,4 @@
-//! Rows on their way: which may have been sent, and what their tries came to so far.
+//! Claims: the rows that may have been sent, and the cost of their attempts so far.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::outcome::{Outcome, Usage};
 use crate::store::JobDb;
 
 impl JobDb {
-    /// Rows up to this one may have been sent.
+    /// The last row that may have been sent; 0: none.
     pub fn claimed(&self) -> Result<u64> {
         self.run(|db| {
             db.query_row("SELECT value FROM meta WHERE key = 'claimed'", [], |r| r.get::<_, i64>(0)).optional()
@@ -18,7 +18,7 @@ impl JobDb {
         .map(|n| n.unwrap_or(0).cast_unsigned())
     }
 
-    /// Says that rows up to `row` may be sent from now on. Commits with the open group.
+    /// Claims the rows up to `row`, which may be sent from now on. It is committed with the open group.
     pub fn claim(&mut self, row: u64) -> Result<()> {
         self.begin()?;
         self.run(|db| {
@@ -28,15 +28,15 @@ impl JobDb {
         Ok(())
     }
 
-    /// Every row that was sent has its outcome: nothing is in doubt. Commits with the open group.
+    /// Drops the claim, once every row that was sent has its outcome. It is committed with the open group.
     pub fn release(&mut self) -> Result<()> {
         self.begin()?;
         self.run(|db| db.execute_batch("DELETE FROM meta WHERE key = 'claimed'; DELETE FROM tried;"))?;
         Ok(())
     }
 
-    /// What the tries of a row came to that is about to be sent again: known then, should this process die before the row
-    /// has its outcome. Commits with the open group.
+    /// Records the attempts of a row before llbatch sends it again. Their cost is then known even if this process dies
+    /// before the row has an outcome. It is committed with the open group.
     pub fn put_tried(&mut self, so_far: &Outcome) -> Result<()> {
         self.begin()?;
         self.run(|db| {
@@ -55,8 +55,8 @@ impl JobDb {
         Ok(())
     }
 
-    /// A process that died is accounted for: each of the rows that it may have been sending by its model and what it may
-    /// cost, and what earlier tries of such rows came to. Nothing is in doubt then.
+    /// Retires the requests of a killed process, and drops its claim. `in_flight` names the model and the upper bound of each
+    /// request that may have been sent. Earlier attempts of such rows are retired too.
     pub fn retire_lost(&mut self, in_flight: &[(Arc<str>, Usage)]) -> Result<()> {
         self.begin()?;
         for (model, reserve) in in_flight {
@@ -70,7 +70,7 @@ impl JobDb {
         self.commit(false)
     }
 
-    /// Rows that may have been sent but have no outcome: what was in flight when the last process died. At most `limit` of them.
+    /// The claimed rows without an outcome, at most `limit`: they were in flight when the last process died.
     pub fn unanswered(&self, limit: usize) -> Result<Vec<u64>> {
         let claimed = self.claimed()?;
         let mut rows = Vec::new();

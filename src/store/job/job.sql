@@ -1,4 +1,4 @@
--- One job: a row per outcome, in the order of the input.
+-- The outcomes of one job, one per row of its input.
 CREATE TABLE IF NOT EXISTS outcome (
     row         INTEGER PRIMARY KEY, -- 1-based over all inputs
     fp          BLOB NOT NULL,       -- fingerprint of the request
@@ -8,30 +8,30 @@ CREATE TABLE IF NOT EXISTS outcome (
     code        TEXT,                -- error code; NULL: answered
     message     TEXT,
     status      INTEGER,             -- HTTP
-    prompt      INTEGER,             -- tokens; NULL: the server did not say
+    prompt      INTEGER,             -- tokens; NULL: the service did not report them
     completion  INTEGER,
-    wasted_p    INTEGER NOT NULL,    -- tokens of answers that were thrown away
+    wasted_p    INTEGER NOT NULL,    -- tokens of discarded answers
     wasted_c    INTEGER NOT NULL,
-    at_risk     INTEGER NOT NULL,    -- attempts whose fate is unknown
-    reserve_p   INTEGER NOT NULL,    -- most that one attempt can cost
+    at_risk     INTEGER NOT NULL,    -- attempts without an answer, which the service may have billed
+    reserve_p   INTEGER NOT NULL,    -- upper bound of one attempt
     reserve_c   INTEGER NOT NULL,
     attempts    INTEGER NOT NULL,
     refused     INTEGER NOT NULL,
     latency_ms  INTEGER NOT NULL,
     body        TEXT,
     batch       INTEGER,             -- number of the batch that answered; NULL: realtime
-    side        INTEGER,             -- in which file of that batch the body stands, if not here: 0 output, 1 errors
-    at          INTEGER,             -- from which byte on
+    side        INTEGER,             -- the file of that batch that holds the body, if `body` does not: 0 output, 1 errors
+    at          INTEGER,             -- offset of the body in that file
     len         INTEGER
 ) STRICT;
--- Failed rows that are being sent again: what they failed of stands until there is something newer. Columns as in outcome.
+-- Old outcomes of failed rows that are being retried: each stands until there is a new one. Columns as in outcome.
 CREATE TABLE IF NOT EXISTS set_aside (
     row INTEGER PRIMARY KEY, fp BLOB NOT NULL, ok INTEGER NOT NULL, id TEXT NOT NULL, model TEXT NOT NULL, code TEXT,
     message TEXT, status INTEGER, prompt INTEGER, completion INTEGER, wasted_p INTEGER NOT NULL, wasted_c INTEGER NOT NULL,
     at_risk INTEGER NOT NULL, reserve_p INTEGER NOT NULL, reserve_c INTEGER NOT NULL, attempts INTEGER NOT NULL,
     refused INTEGER NOT NULL, latency_ms INTEGER NOT NULL, body TEXT, batch INTEGER, side INTEGER, at INTEGER, len INTEGER
 ) STRICT;
--- Outcomes that no longer stand for a row (sent again, or gone from the input): what they cost still counts.
+-- Outcomes that no longer stand for a row, because it was retried or left the input. Their cost still counts.
 CREATE TABLE IF NOT EXISTS retired (
     model       TEXT NOT NULL,
     ok          INTEGER NOT NULL,
@@ -46,24 +46,24 @@ CREATE TABLE IF NOT EXISTS retired (
     refused     INTEGER NOT NULL,
     batch       INTEGER              -- as in outcome
 ) STRICT;
--- Rows that are sent again after a try that may have been billed, while they have no outcome: what their tries came to so far.
+-- Attempts so far of rows without an outcome that are sent again after an attempt that may have been billed.
 CREATE TABLE IF NOT EXISTS tried (
     row INTEGER PRIMARY KEY, model TEXT NOT NULL, wasted_p INTEGER NOT NULL, wasted_c INTEGER NOT NULL,
     at_risk INTEGER NOT NULL, reserve_p INTEGER NOT NULL, reserve_c INTEGER NOT NULL, attempts INTEGER NOT NULL,
     refused INTEGER NOT NULL
 ) STRICT;
--- Together batches of this job; each change is on the disk before the act that follows from it.
+-- The Together batches of this job. Each change is on the disk before llbatch acts on it.
 CREATE TABLE IF NOT EXISTS batch (
     number      INTEGER PRIMARY KEY, -- 1-based over all submissions of the job
     data        TEXT NOT NULL        -- JSON
 ) STRICT;
--- Which rows were asked in which batch.
+-- The rows of each batch.
 CREATE TABLE IF NOT EXISTS request (
     batch       INTEGER NOT NULL,
     row         INTEGER NOT NULL,
     fp          BLOB NOT NULL,
     id          TEXT NOT NULL,
-    wire        TEXT,                -- what travelled as custom_id, where it is not the id
+    wire        TEXT,                -- custom_id in the file, where it differs from the id
     reserve_p   INTEGER NOT NULL,
     reserve_c   INTEGER NOT NULL,
     PRIMARY KEY (batch, row)

@@ -1,4 +1,4 @@
-//! Outcomes: a row each, written once.
+//! Outcomes in the job's database. Each row gets one, which is written once.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use rusqlite::{CachedStatement, Row, params};
 use crate::error::Result;
 use crate::outcome::{ErrorCode, Fingerprint, Outcome, RowError, Usage};
 use crate::store::JobDb;
-use crate::store::batches::Place;
+use crate::store::batches::BodyPlace;
 
 const COLUMNS: &str = "row, fp, id, model, code, message, status, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, latency_ms, batch";
 
-/// An answer like nearly all: what is not written with it is the same for all of them.
-fn is_plain(outcome: &Outcome) -> bool {
+/// Returns whether `outcome` is a common answer of a batch. All of these share the values of most columns.
+fn is_common(outcome: &Outcome) -> bool {
     outcome.ok()
         && outcome.status == Some(200)
         && outcome.body.is_none()
@@ -20,10 +20,10 @@ fn is_plain(outcome: &Outcome) -> bool {
         && (outcome.at_risk, outcome.attempts, outcome.refused, outcome.latency_ms) == (0, 1, 0, 0)
 }
 
-/// An outcome, its columns in their order.
+/// Inserts an outcome. The parameters are in the order of the columns.
 const INSERT: &str = "INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
 
-fn insert(statement: &mut CachedStatement<'_>, outcome: &Outcome, place: Option<Place>) -> rusqlite::Result<usize> {
+fn insert(statement: &mut CachedStatement<'_>, outcome: &Outcome, place: Option<BodyPlace>) -> rusqlite::Result<usize> {
     statement.execute(params![
         outcome.row.cast_signed(),
         &outcome.fingerprint.0[..],
@@ -52,29 +52,26 @@ fn insert(statement: &mut CachedStatement<'_>, outcome: &Outcome, place: Option<
 }
 
 impl JobDb {
-    /// Writes an outcome. Each row is written once: a second outcome of a row would be a mistake of ours, and is refused.
+    /// Writes an outcome. A second outcome of a row is an error.
     pub fn put(&mut self, outcome: &Outcome) -> Result<()> {
         self.begin()?;
-        self.run(|db| {
-            // A statement is looked up by its text.
-            insert(&mut db.prepare_cached(INSERT)?, outcome, None)
-        })?;
+        self.run(|db| insert(&mut db.prepare_cached(INSERT)?, outcome, None))?;
         Ok(())
     }
 
-    /// Writes the outcomes of rows of a batch, their bodies perhaps left at places of the batch's files. Commits with the
-    /// open group.
-    pub fn put_joined<'a>(&mut self, joined: impl IntoIterator<Item = (&'a Outcome, Option<Place>)>) -> Result<()> {
+    /// Writes outcomes of a batch. Where an outcome comes with a place, its body stays in the batch's files. They are
+    /// committed with the open group.
+    pub fn put_joined<'a>(&mut self, joined: impl IntoIterator<Item = (&'a Outcome, Option<BodyPlace>)>) -> Result<()> {
         self.begin()?;
         self.run(|db| {
             let mut any = db.prepare_cached(INSERT)?;
-            // Nearly every row; half the columns to bind.
-            let mut plain = db.prepare_cached(
+            // For common answers, which have half the columns to bind.
+            let mut common = db.prepare_cached(
                 "INSERT INTO outcome VALUES (?,?,1,?,?,NULL,NULL,200,?,?,0,0,0,?,?,1,0,0,NULL,?,?,?,?)",
             )?;
             for (outcome, place) in joined {
-                if let Some(place) = place.filter(|_| is_plain(outcome)) {
-                    plain.execute(params![
+                if let Some(place) = place.filter(|_| is_common(outcome)) {
+                    common.execute(params![
                         outcome.row.cast_signed(),
                         &outcome.fingerprint.0[..],
                         &*outcome.id,
@@ -96,7 +93,7 @@ impl JobDb {
         })
     }
 
-    /// Calls `each` with (row, fingerprint, answered) for every outcome, in order.
+    /// Calls `each` with (row, fingerprint, answered) of every outcome, by row.
     pub fn each_fingerprint(&self, mut each: impl FnMut(u64, Fingerprint, bool)) -> Result<()> {
         self.run(|db| {
             let mut statement = db.prepare_cached("SELECT row, fp, ok FROM outcome ORDER BY row")?;
@@ -120,7 +117,7 @@ impl JobDb {
         })
     }
 
-    /// Up to `limit` answered rows from `from` on, in order, with their fingerprints and ids.
+    /// The answered rows from `from` on, at most `limit`, by row, with their fingerprints and ids.
     pub fn answers(&self, from: u64, limit: u32) -> Result<Vec<(u64, Fingerprint, Box<str>)>> {
         self.run(|db| {
             let mut statement =
@@ -133,20 +130,20 @@ impl JobDb {
         })
     }
 
-    /// Up to `limit` outcomes from `row` on, in order, with their bodies.
+    /// The outcomes from row `from` on, at most `limit`, by row, with their bodies.
     pub fn outcomes(&self, from: u64, limit: u32) -> Result<Vec<Outcome>> {
         self.run(|db| {
             let sql =
                 format!("SELECT {COLUMNS}, body, side, at, len FROM outcome WHERE row >= ?1 ORDER BY row LIMIT ?2");
             let mut statement = db.prepare_cached(&sql)?;
-            let mut names = Models::default();
+            let mut names = ModelNames::default();
             let rows = statement.query_map(params![from.cast_signed(), limit], |row| {
                 let mut outcome = read(row, &mut names)?;
                 outcome.body = row.get::<_, Option<String>>(18)?.map(String::into_boxed_str);
                 let place = match row.get::<_, Option<bool>>(19)? {
                     None => None,
                     Some(errors) => {
-                        Some(Place { errors, at: row.get::<_, i64>(20)?.cast_unsigned(), len: row.get(21)? })
+                        Some(BodyPlace { errors, at: row.get::<_, i64>(20)?.cast_unsigned(), len: row.get(21)? })
                     }
                 };
                 Ok((outcome, place))
@@ -156,19 +153,19 @@ impl JobDb {
         .into_iter()
         .map(|(mut outcome, place)| {
             if let (Some(batch), Some(place)) = (outcome.batch, place) {
-                outcome.body = Some(self.kept.body(batch, place)?);
+                outcome.body = Some(self.answers.body(batch, place)?);
             }
             Ok(outcome)
         })
         .collect()
     }
 
-    /// Calls `each` with every outcome in order, without its body.
+    /// Calls `each` with every outcome, by row, without its body.
     pub fn each_outcome(&self, mut each: impl FnMut(Outcome)) -> Result<()> {
         self.run(|db| {
             let mut statement = db.prepare(&format!("SELECT {COLUMNS} FROM outcome ORDER BY row"))?;
             let mut rows = statement.query([])?;
-            let mut names = Models::default();
+            let mut names = ModelNames::default();
             while let Some(row) = rows.next()? {
                 each(read(row, &mut names)?);
             }
@@ -176,7 +173,7 @@ impl JobDb {
         })
     }
 
-    /// Rows answered, and rows that failed.
+    /// The number of answered rows, and of failed rows.
     pub fn counts(&self) -> Result<(u64, u64)> {
         self.run(|db| {
             db.query_row("SELECT coalesce(sum(ok), 0), coalesce(sum(NOT ok), 0) FROM outcome", [], |row| {
@@ -185,7 +182,7 @@ impl JobDb {
         })
     }
 
-    /// The bounds on requests so far: the largest of each model.
+    /// The largest upper bound of any realtime request so far, by model.
     pub fn largest(&self) -> Result<Vec<(String, Usage)>> {
         self.run(|db| {
             let mut statement = db.prepare(
@@ -200,11 +197,11 @@ impl JobDb {
     }
 }
 
-/// One copy of each model's name.
+/// Shared names of models, one copy of each.
 #[derive(Default)]
-struct Models(Vec<Arc<str>>);
+struct ModelNames(Vec<Arc<str>>);
 
-impl Models {
+impl ModelNames {
     fn get(&mut self, name: &str) -> Arc<str> {
         if let Some(known) = self.0.iter().find(|m| &***m == name) {
             return Arc::clone(known);
@@ -224,7 +221,7 @@ fn fingerprint(row: &Row<'_>, at: usize) -> rusqlite::Result<Fingerprint> {
         .ok_or(rusqlite::Error::InvalidQuery)
 }
 
-fn read(row: &Row<'_>, models: &mut Models) -> rusqlite::Result<Outcome> {
+fn read(row: &Row<'_>, models: &mut ModelNames) -> rusqlite::Result<Outcome> {
     let number = |i| row.get::<_, i64>(i).map(i64::cast_unsigned);
     let code: Option<String> = row.get(4)?;
     let error = match code {

@@ -1,37 +1,36 @@
-//! Outcomes that no longer stand for a row: what they cost still counts.
+//! Retired outcomes: they no longer stand for a row, but their cost still counts.
 
 use crate::error::Result;
 use crate::outcome::{ErrorCode, Usage};
 use crate::store::JobDb;
 
-/// What was spent on outcomes that no longer stand for a row: those that are alike, so that each can be priced as it was
-/// when it stood.
+/// A group of equal outcomes that no longer stand for a row. Each can still be priced as it was when it stood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retired {
-    /// The model asked for.
+    /// The requested model.
     pub model: String,
-    /// So many.
+    /// Number of outcomes.
     pub count: u32,
-    /// Whether these were answers.
+    /// They were answers.
     pub ok: bool,
-    /// Usage of each one's answer.
+    /// Usage of each answer.
     pub usage: Option<Usage>,
-    /// Usage of each one's responses that were thrown away.
+    /// Usage of the discarded responses of each outcome.
     pub wasted: Usage,
-    /// Attempts of all of them whose fate is unknown.
+    /// Attempts, of all outcomes, that the service may have billed without an answer.
     pub at_risk: u32,
-    /// What one attempt can cost at most, as [`Outcome::reserve`](crate::outcome::Outcome::reserve); nothing if no attempt is of unknown fate.
+    /// Upper bound of one such attempt, as [`Outcome::reserve`](crate::outcome::Outcome::reserve); 0 if there is none.
     pub reserve: Usage,
-    /// Requests sent.
+    /// Requests sent for all outcomes.
     pub attempts: u64,
-    /// Of those, refused by 429.
+    /// Requests that the service answered with 429.
     pub refused: u64,
-    /// At the batch price.
+    /// They came from batches, and cost the batch price.
     pub batch: bool,
 }
 
 impl Retired {
-    /// All tokens that were paid for.
+    /// All paid tokens.
     pub fn all_usage(&self) -> Usage {
         let (each, count) = (self.usage.unwrap_or_default(), u64::from(self.count));
         Usage {
@@ -41,20 +40,20 @@ impl Retired {
     }
 }
 
-/// The columns of `retired`, as `outcome` has them.
+/// The columns of `retired`, by their names in `outcome`.
 pub(in crate::store) const RETIRED: &str =
     "model, ok, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, batch";
 
-/// Rows of `tried` that have no outcome, with the columns of `retired`.
+/// The rows of `tried` without an outcome, with the columns of `retired`.
 pub(super) const TRIED: &str =
     "SELECT model, 0, NULL, NULL, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, NULL
     FROM tried WHERE row NOT IN (SELECT row FROM outcome)";
 
 impl JobDb {
-    /// Sets rows that failed aside, those that `again` picks by their error's code, so that they are sent again; until
-    /// [`Self::settle_aside`] they count as neither answered nor failed, and what they cost is kept.
-    pub fn set_aside(&mut self, again: impl Fn(ErrorCode) -> bool) -> Result<u64> {
-        let codes: Vec<&str> = ErrorCode::ALL.into_iter().filter(|code| again(*code)).map(ErrorCode::as_str).collect();
+    /// Sets failed rows aside for a retry, where `retry` picks their error code. Until [`Self::settle_aside`] they count as
+    /// neither answered nor failed, and their cost is kept.
+    pub fn set_aside(&mut self, retry: impl Fn(ErrorCode) -> bool) -> Result<u64> {
+        let codes: Vec<&str> = ErrorCode::ALL.into_iter().filter(|code| retry(*code)).map(ErrorCode::as_str).collect();
         let codes = serde_json::to_string(&codes).unwrap_or_default();
         self.begin()?;
         let gone = self.run(|db| {
@@ -66,7 +65,7 @@ impl JobDb {
         Ok(gone as u64)
     }
 
-    /// Rows that were set aside and have a newer outcome are retired; the others failed as they did before.
+    /// Ends a retry: rows with a new outcome retire their old one, and the other rows get their old one back.
     pub fn settle_aside(&mut self) -> Result<()> {
         self.begin()?;
         self.run(|db| {
@@ -80,7 +79,7 @@ impl JobDb {
         self.commit(false)
     }
 
-    /// What was spent on outcomes that no longer stand for a row, and on rows that have none yet.
+    /// All retired outcomes, and the attempts of rows that have no outcome yet.
     pub fn retired(&self) -> Result<Vec<Retired>> {
         self.run(|db| {
             let mut statement = db.prepare(&format!(

@@ -1,50 +1,32 @@
-//! A job as the index knows it.
+//! The entry of a job in the index.
 
 use rusqlite::Row;
 
+use crate::outcome::Transport;
 use crate::price::Nanos;
 
-/// How a job is answered.
+/// The state of a job (contract, `status --json`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
-    /// Requests in flight now.
-    Realtime,
-    /// Together batch jobs.
-    Batch,
-}
-
-impl Transport {
-    /// As it stands in JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Realtime => "realtime",
-            Self::Batch => "batch",
-        }
-    }
-}
-
-/// Where a job is (contract, `status --json`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// Being set up.
+pub enum JobState {
+    /// llbatch is setting it up.
     Preparing,
-    /// Being answered.
+    /// Its rows are being answered.
     Running,
-    /// Ended; every row was answered.
+    /// It has ended, and every row is answered.
     Completed,
-    /// Ended; some rows failed.
+    /// It has ended, and some rows failed.
     Partial,
-    /// Ended; every row failed.
+    /// It has ended, and every row failed.
     Failed,
-    /// Cancelled by the user.
+    /// The user cancelled it.
     Cancelled,
     /// The service gave up on it.
     Expired,
-    /// Stopped before its end; the same command goes on.
+    /// It stopped before its end. The same command resumes it.
     Interrupted,
 }
 
-impl State {
+impl JobState {
     pub(super) const ALL: [Self; 8] = [
         Self::Preparing,
         Self::Running,
@@ -56,7 +38,7 @@ impl State {
         Self::Interrupted,
     ];
 
-    /// As it stands in JSON and tables.
+    /// The name in JSON documents, in tables and in the ledger.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Preparing => "preparing",
@@ -70,53 +52,53 @@ impl State {
         }
     }
 
-    /// Whether the job has come to its end.
+    /// Returns whether the job has ended.
     pub const fn ended(self) -> bool {
         !matches!(self, Self::Preparing | Self::Running | Self::Interrupted)
     }
 }
 
-/// A job as the index knows it.
+/// The entry of a job in the index.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {
     /// `j-` and 8 characters.
     pub id: String,
-    /// Given by `--name`.
+    /// Name from `--name`.
     pub name: Option<String>,
-    /// Same for the same command.
+    /// A hash that is equal for equal commands.
     pub key: String,
-    /// How it is answered.
+    /// Transport of its requests.
     pub transport: Transport,
-    /// Where it is. A `Running` job whose lock is free was killed.
-    pub state: State,
-    /// Milliseconds since 1970.
+    /// State of the job. A `Running` job without a lock holder was killed.
+    pub state: JobState,
+    /// Creation time, in milliseconds since 1970.
     pub created_at: i64,
-    /// Milliseconds since 1970.
+    /// Time of the last change, in milliseconds since 1970.
     pub updated_at: i64,
-    /// The inputs as typed.
+    /// The inputs as the user typed them.
     pub input: String,
-    /// JSON: what is needed to go on.
+    /// The job's specification as JSON, from which llbatch resumes it.
     pub spec: String,
-    /// Rows of the input.
+    /// Number of rows of the input.
     pub total: u64,
-    /// Rows answered.
+    /// Number of answered rows.
     pub succeeded: u64,
-    /// Rows that failed.
+    /// Number of failed rows.
     pub failed: u64,
-    /// Spent so far; `None`: unknown price.
+    /// Cost so far; `None`: the price is unknown.
     pub cost: Option<Nanos>,
-    /// Time that some process worked on it.
+    /// Milliseconds that processes worked on it.
     pub active_ms: u64,
-    /// How its last command ended.
+    /// Exit code of its last command.
     pub exit: Option<u8>,
-    /// What it may cost; `None`: not known.
+    /// Estimated cost; `None`: unknown.
     pub estimate: Option<Nanos>,
-    /// Whether its results were written somewhere.
+    /// Its results were written to an output.
     pub delivered: bool,
 }
 
 impl Job {
-    /// The service that it is with, as its record names it; `None` if the record cannot be read.
+    /// The service in its specification; `None` if that cannot be read.
     pub fn service(&self) -> Option<String> {
         #[derive(serde::Deserialize)]
         struct Spec {
@@ -125,19 +107,19 @@ impl Job {
         serde_json::from_str(&self.spec).ok().map(|spec: Spec| spec.service)
     }
 
-    /// Whether it ran against the built-in server, so that nothing was paid.
+    /// Returns whether its service is the sandbox, where nothing is charged.
     pub fn is_rehearsal(&self) -> bool {
         self.service().is_some_and(|service| service == "sandbox")
     }
 
-    /// A job that is about to be made: without an id, with nothing done yet. `spec` is its JSON.
+    /// A new job, without an id and without progress. `spec` is its specification as JSON.
     pub fn new(transport: Transport, key: String, input: String, spec: String) -> Self {
         Self {
             id: String::new(),
             name: None,
             key,
             transport,
-            state: State::Preparing,
+            state: JobState::Preparing,
             created_at: 0,
             updated_at: 0,
             input,
@@ -168,7 +150,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Job> {
         name: row.get(1)?,
         key: row.get(2)?,
         transport: if transport == "batch" { Transport::Batch } else { Transport::Realtime },
-        state: State::ALL.into_iter().find(|s| s.as_str() == state).unwrap_or(State::Interrupted),
+        state: JobState::ALL.into_iter().find(|s| s.as_str() == state).unwrap_or(JobState::Interrupted),
         created_at: row.get(5)?,
         updated_at: row.get(6)?,
         input: row.get(7)?,

@@ -1,4 +1,4 @@
-//! The index of jobs.
+//! The ledger: the index of jobs, in `ledger.db`.
 
 mod entry;
 
@@ -9,32 +9,33 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::{damaged, open_db};
 use crate::error::{Error, Exit, Result};
+use crate::outcome::Transport;
 use entry::{COLUMNS, nanos, read};
-pub use entry::{Job, State, Transport};
+pub use entry::{Job, JobState};
 
-/// The open index.
+/// The open ledger.
 #[derive(Debug)]
 pub struct Ledger {
     db: Connection,
     path: PathBuf,
 }
 
-/// Tables that are not there are made.
+/// Creates missing tables.
 pub(super) const SCHEMA: &str = include_str!("ledger.sql");
 
-/// What format 1 lacked.
+/// The columns that format 1 lacks.
 const UPGRADE: &str = "ALTER TABLE job ADD COLUMN estimate INTEGER;
     ALTER TABLE job ADD COLUMN delivered INTEGER NOT NULL DEFAULT 0;";
 
 impl Ledger {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let db = open_db(path, SCHEMA, UPGRADE)?;
-        // Few and precious commits: each one is on the disk before anything follows from it.
+        // Commits are few and precious: each must be on the disk before llbatch acts on it.
         db.pragma_update(None, "synchronous", "FULL").map_err(|e| damaged(path, &e))?;
         Ok(Self { db, path: path.to_owned() })
     }
 
-    /// Writes a new job. Its `id` is chosen here; `created_at` and `updated_at` are now.
+    /// Writes a new job, and gives it its id and its creation time.
     pub fn create(&self, mut job: Job) -> Result<Job> {
         job.created_at = now_ms();
         job.updated_at = job.created_at;
@@ -59,7 +60,7 @@ impl Ledger {
         Err(Error::new(Exit::Failure, "no free job id was found in 20 tries"))
     }
 
-    /// Writes what changed of a job.
+    /// Writes the changes of a job.
     pub fn update(&self, job: &Job) -> Result<()> {
         self.db
             .execute(
@@ -78,7 +79,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// The last job of the command with this key.
+    /// The newest job with this key.
     pub fn last_of(&self, key: &str) -> Result<Option<Job>> {
         self.one(&format!("SELECT {COLUMNS} FROM job WHERE key = ?1 ORDER BY seq DESC LIMIT 1"), key)
     }
@@ -88,16 +89,19 @@ impl Ledger {
         self.many(&format!("SELECT {COLUMNS} FROM job WHERE key = ?1 ORDER BY seq DESC"), key)
     }
 
-    /// Jobs, newest first.
+    /// The newest jobs, newest first.
     pub fn recent(&self, limit: u32) -> Result<Vec<Job>> {
         self.many(&format!("SELECT {COLUMNS} FROM job ORDER BY seq DESC LIMIT ?1"), limit)
     }
 
-    /// Jobs whose batches may still cost something, newest first.
+    /// The jobs whose batches may still cost money, newest first.
     pub fn unsettled(&self) -> Result<Vec<Job>> {
-        // A job of batches that has been delivered is settled; a realtime job may have been retried in batches.
-        let ended: Vec<String> =
-            State::ALL.into_iter().filter(|state| state.ended()).map(|state| format!("'{}'", state.as_str())).collect();
+        // A batch job is settled when its results were delivered. A realtime job may have been retried in batches.
+        let ended: Vec<String> = JobState::ALL
+            .into_iter()
+            .filter(|state| state.ended())
+            .map(|state| format!("'{}'", state.as_str()))
+            .collect();
         let sql = format!(
             "SELECT {COLUMNS} FROM job WHERE state NOT IN ({}) OR (transport = ?1 AND NOT delivered) ORDER BY seq DESC",
             ended.join(", ")
@@ -105,19 +109,19 @@ impl Ledger {
         self.many(&sql, Transport::Batch.as_str())
     }
 
-    /// Gives a job a name.
+    /// Names a job.
     pub fn rename(&self, id: &str, name: &str) -> Result<()> {
         let renamed = self.db.execute("UPDATE job SET name = ?2 WHERE id = ?1", [id, name]);
         renamed.map(drop).map_err(|e| damaged(&self.path, &e))
     }
 
-    /// Takes a job out of the index.
+    /// Removes a job from the index.
     pub fn forget(&self, id: &str) -> Result<()> {
         self.db.execute("DELETE FROM job WHERE id = ?1", [id]).map_err(|e| damaged(&self.path, &e))?;
         Ok(())
     }
 
-    /// The job that a user names: by id, a unique prefix of it, its name, or `last`.
+    /// Finds the job that a user names by its id, a unique prefix of its id, its name, or `last`.
     ///
     /// # Errors
     /// 2 if there is none or more than one.
@@ -175,7 +179,7 @@ impl Ledger {
     }
 }
 
-/// Eight characters that nobody mistakes for others when reading them aloud.
+/// A random id of eight characters that are hard to mix up when read aloud.
 fn new_id() -> String {
     const LETTERS: &[u8] = b"abcdefghjkmnpqrstvwxyz0123456789";
     let tail: String = (0..8).map(|_| char::from(LETTERS[fastrand::usize(..LETTERS.len())])).collect();
@@ -188,4 +192,90 @@ fn now_ms() -> i64 {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::price::Nanos;
+
+    fn job(name: Option<&str>, key: &str) -> Job {
+        Job {
+            name: name.map(str::to_owned),
+            state: JobState::Running,
+            total: 3,
+            ..Job::new(Transport::Realtime, key.to_owned(), "in.jsonl".to_owned(), "{}".to_owned())
+        }
+    }
+
+    #[test]
+    fn job_is_found_by_every_name_it_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&dir.path().join("ledger.db")).unwrap();
+        assert_eq!(ledger.find("last").unwrap_err().exit, Exit::Usage);
+        let first = ledger.create(job(Some("nightly"), "k")).unwrap();
+        let second = ledger.create(job(None, "k")).unwrap();
+        assert_ne!(first.id, second.id);
+        assert_eq!(ledger.find("last").unwrap().id, second.id);
+        assert_eq!(ledger.find("nightly").unwrap().id, first.id);
+        assert_eq!(ledger.find(&first.id).unwrap().id, first.id);
+        assert_eq!(ledger.find(&first.id[..8]).unwrap().id, first.id);
+        assert_eq!(ledger.find(&first.id[2..9]).unwrap().id, first.id);
+        assert!(ledger.find("j-").unwrap_err().message.contains(&second.id));
+        assert!(ledger.find("%").is_err());
+        let all: Vec<String> = ledger.all_of("k").unwrap().into_iter().map(|j| j.id).collect();
+        assert_eq!(all, [second.id.clone(), first.id.clone()]);
+        assert_eq!(ledger.last_of("k").unwrap().map(|j| j.id), Some(second.id));
+    }
+
+    #[test]
+    fn many_processes_may_upgrade_an_old_index_at_once() {
+        for _ in 0..6 {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("ledger.db");
+            let kept = Ledger::open(&path).unwrap().create(job(None, "k")).unwrap().id;
+            // An earlier llbatch left the index without these columns.
+            let old = rusqlite::Connection::open(&path).unwrap();
+            for added in UPGRADE.split(';').filter(|text| !text.trim().is_empty()) {
+                let words: Vec<&str> = added.split_whitespace().collect();
+                old.execute_batch(&format!("ALTER TABLE {} DROP COLUMN {}", words[2], words[5])).unwrap();
+            }
+            old.pragma_update(None, "user_version", 1).unwrap();
+            drop(old);
+            std::thread::scope(|scope| {
+                for _ in 0..16 {
+                    scope.spawn(|| Ledger::open(&path).unwrap().find(&kept).unwrap());
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn many_processes_may_open_a_new_index_at_once() {
+        for _ in 0..10 {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("ledger.db");
+            std::thread::scope(|scope| {
+                for _ in 0..16 {
+                    scope.spawn(|| Ledger::open(&path).unwrap().create(job(None, "k")).unwrap());
+                }
+            });
+            assert_eq!(Ledger::open(&path).unwrap().all_of("k").unwrap().len(), 16);
+        }
+    }
+
+    #[test]
+    fn updated_job_is_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&dir.path().join("ledger.db")).unwrap();
+        let mut job = ledger.create(job(None, "k")).unwrap();
+        job.state = JobState::Partial;
+        job.cost = Some(Nanos(1_234_567_890_123));
+        job.succeeded = 2;
+        job.failed = 1;
+        job.exit = Some(3);
+        job.estimate = Some(Nanos(7));
+        job.delivered = true;
+        ledger.update(&job).unwrap();
+        let mut read = ledger.find(&job.id).unwrap();
+        read.updated_at = job.updated_at;
+        assert_eq!(read, job);
+    }
+}

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use libfuzzer_sys::fuzz_target;
-use llbatch::door::{Exit, Flags, Knob, Nanos, Settings, duration};
+use llbatch::door::{AutoOr, Exit, Flags, Nanos, Settings, duration};
 use llbatch_fuzz::Scratch;
 
 /// Keys whose values are looked at when the file as a whole is read.
@@ -37,7 +37,7 @@ fuzz_target!(|data: &[u8]| {
         Ok(settings) => {
             assert!(settings.config_found);
             for knob in [settings.run.concurrency, settings.run.rpm, settings.run.tpm] {
-                assert_ne!(knob, Some(Knob::Fixed(0)));
+                assert_ne!(knob, Some(AutoOr::Fixed(0)));
             }
             for budget in [settings.budget.per_day, settings.budget.per_month].into_iter().flatten() {
                 assert!(budget > Nanos::ZERO);

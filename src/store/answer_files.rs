@@ -1,4 +1,4 @@
-//! The answers of batches, left in the files in which they came.
+//! The downloaded files of a job's batches, where the bodies of answers stay.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -7,24 +7,25 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::batches::Place;
+use super::batches::BodyPlace;
 use crate::error::{Error, Exit, Result};
 
-/// The answers that stay in the files in which they came.
+/// The answer files of one job, opened as they are needed.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct AnswerFiles {
     dir: PathBuf,
     open: RefCell<HashMap<(u32, bool), Arc<File>>>,
 }
 
-impl Kept {
+impl AnswerFiles {
+    /// The answer files beside a job's database.
     pub(super) fn new(db: &Path) -> Self {
         Self { dir: db.with_extension(""), open: RefCell::default() }
     }
 
-    /// The body at that place of a batch's files.
-    pub(super) fn body(&self, batch: u32, place: Place) -> Result<Box<str>> {
-        let Place { errors, at, len } = place;
+    /// Reads the body at a place in a batch's files.
+    pub(super) fn body(&self, batch: u32, place: BodyPlace) -> Result<Box<str>> {
+        let BodyPlace { errors, at, len } = place;
         let path = self.dir.join(if errors { failures_name(batch) } else { answers_name(batch) });
         let unreadable = |e: std::io::Error| {
             Error::io(format!("{}: the answers that were downloaded cannot be read", path.display()), e)
@@ -45,12 +46,12 @@ impl Kept {
     }
 }
 
-/// The file with a batch's answers, in the job's directory.
+/// The name of the file with a batch's answers, in the job's directory.
 pub fn answers_name(batch: u32) -> String {
     format!("batch-{batch}.output.jsonl")
 }
 
-/// The file with a batch's failures, in the job's directory.
+/// The name of the file with a batch's failures, in the job's directory.
 pub fn failures_name(batch: u32) -> String {
     format!("batch-{batch}.errors.jsonl")
 }

@@ -1,0 +1,57 @@
+//! The cost of a single outcome, and of outcomes that no longer stand for a row.
+
+use std::sync::Arc;
+
+use crate::outcome::{Outcome, Transport, Usage};
+use crate::price::{Nanos, PriceBook};
+use crate::store::job::Retired;
+use crate::summary::{Charge, Totals};
+
+/// Prices an outcome.
+pub fn charge(outcome: &Outcome, prices: &mut PriceBook) -> Charge {
+    let transport = outcome.transport();
+    let paid = prices.price(&outcome.model, transport);
+    let list = prices.price(&outcome.model, Transport::Realtime);
+    let mut charge = Charge::of(outcome, paid, list);
+    // The cost of an answer without a usage is unknown, except for its upper bound.
+    let unmetered = u32::from(outcome.ok() && outcome.usage.is_none());
+    charge.at_risk = prices.most(&outcome.model, transport, outcome.reserve, outcome.at_risk + unmetered);
+    charge
+}
+
+/// The cost of outcomes that no longer stand for a row.
+#[derive(Debug)]
+pub struct RetiredCost<'a> {
+    retired: &'a Retired,
+    /// The paid amount; `None`: the price is unknown.
+    pub paid: Option<Nanos>,
+    /// Attempts that the service may have billed.
+    uncertain: u32,
+    /// The most that those attempts can have cost; `None`: the price is unknown.
+    pub at_risk: Option<Nanos>,
+}
+
+impl<'a> RetiredCost<'a> {
+    /// Prices retired outcomes.
+    pub fn of(retired: &'a Retired, prices: &mut PriceBook) -> Self {
+        let model = Arc::from(retired.model.as_str());
+        let transport = if retired.batch { Transport::Batch } else { Transport::Realtime };
+        let mut paid = Some(Nanos::ZERO);
+        // Each outcome is rounded on its own, as it was when it stood for its row.
+        for part in [retired.usage.unwrap_or_default(), retired.wasted] {
+            if part != Usage::default() {
+                let cost = prices.cost(&model, transport, part).map(|each| each.times(retired.count));
+                paid = paid.zip(cost).map(|(sum, cost)| sum + cost);
+            }
+        }
+        let unmetered = if retired.ok && retired.usage.is_none() { retired.count } else { 0 };
+        let uncertain = retired.at_risk + unmetered;
+        let at_risk = prices.most(&model, transport, retired.reserve, uncertain);
+        Self { retired, paid, uncertain, at_risk }
+    }
+
+    /// Adds this cost to the totals of a job.
+    pub fn add_to(&self, totals: &mut Totals) {
+        totals.spent(&self.retired.model, self.retired.all_usage(), self.paid, self.at_risk, self.uncertain);
+    }
+}
