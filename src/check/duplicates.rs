@@ -13,8 +13,9 @@ use super::{CheckOptions, scan};
 use crate::error::Result;
 use crate::input::Inputs;
 use crate::request::{Problem, Shape, shorten};
+use crate::row_set::RowSet;
 
-/// Bits of the hash that choose a bucket, and bits kept in it.
+/// RowSet of the hash that choose a bucket, and bits kept in it.
 const BUCKET_BITS: u32 = 12;
 const KEPT_BITS: u32 = 32;
 
@@ -53,8 +54,8 @@ fn hash(id: &str) -> u64 {
 pub struct Ids {
     /// By their upper bits, hashes of given ids. Empty while no row gives one.
     buckets: Vec<Vec<u32>>,
-    /// A bit for each row: whether its id is generated. Kept up to the first row only as `all_generated`.
-    generated: Vec<u64>,
+    /// Rows behind `all_generated` whose ids are generated, counted from there.
+    generated: RowSet,
     /// Rows at the start that are all generated.
     all_generated: u64,
     any_given: bool,
@@ -69,7 +70,7 @@ impl Ids {
             SeenId::Generated => {
                 self.any_generated = true;
                 if self.any_given {
-                    self.mark(row);
+                    self.generated.insert(row - self.all_generated);
                 } else {
                     self.all_generated = row;
                 }
@@ -91,20 +92,11 @@ impl Ids {
         self.buckets[bucket].push(kept);
     }
 
-    fn mark(&mut self, row: u64) {
-        let (word, bit) = place(row - self.all_generated);
-        if self.generated.len() <= word {
-            self.generated.resize(word + 1, 0);
-        }
-        self.generated[word] |= bit;
-    }
-
     fn is_generated(&self, row: u64) -> bool {
         if row <= self.all_generated {
             return row > 0;
         }
-        let (word, bit) = place(row - self.all_generated);
-        self.generated.get(word).is_some_and(|bits| bits & bit != 0)
+        self.generated.contains(row - self.all_generated)
     }
 
     /// Hashes that came more than once, ascending. Frees the rest.
@@ -128,10 +120,6 @@ fn halves(hash: u64) -> (usize, u32) {
 
 const fn whole(bucket: usize, kept: u32) -> u64 {
     ((bucket as u64) << KEPT_BITS) | kept as u64
-}
-
-fn place(distance: u64) -> (usize, u64) {
-    (usize::try_from(distance / 64).unwrap_or(usize::MAX), 1 << (distance % 64))
 }
 
 /// Rows with an id that an earlier row has.

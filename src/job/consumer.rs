@@ -15,7 +15,7 @@ use crate::price::Nanos;
 use crate::realtime::limiter::Hold;
 use crate::realtime::{Event, Shared};
 use crate::results::Ordered;
-use crate::row_set::Bits;
+use crate::row_set::RowSet;
 use crate::store::{Job, JobDb, Ledger};
 use crate::summary::Totals;
 use crate::ui::{Progress, Snapshot, Ui};
@@ -86,7 +86,7 @@ pub struct Consumer<'a, 'ctx> {
     /// Prices.
     pub money: Money,
     /// Rows whose outcome stands already.
-    pub reused: Arc<Bits>,
+    pub reused: Arc<RowSet>,
     /// How many of these were answered, and how many failed for good.
     pub stood: (u64, u64),
     /// The bar.

@@ -17,7 +17,7 @@ use crate::price::Nanos;
 use crate::realtime::{Shared, Stopped};
 use crate::request::Shape;
 use crate::results::Cursor;
-use crate::row_set::Bits;
+use crate::row_set::RowSet;
 use crate::store::{Job, Ledger, State, Store, Transport};
 use crate::summary::{Http, Meta, Summary, Totals};
 use crate::text;
@@ -82,7 +82,7 @@ pub struct Closing<'a> {
     /// The store.
     pub store: &'a Store,
     /// Rows that an earlier run answered.
-    pub reused: &'a Bits,
+    pub reused: &'a RowSet,
     /// The input, for the ids of rows that were not answered.
     pub inputs: &'a Inputs,
     /// How ids are read.

@@ -10,7 +10,7 @@ use crate::input::Inputs;
 use crate::outcome::{ErrorCode, Outcome};
 use crate::realtime::Item;
 use crate::request::{Problem, Record, Request, Shape, generated_id};
-use crate::row_set::Bits;
+use crate::row_set::RowSet;
 
 /// Rows handed over at a time: few wake-ups, little memory.
 const HAND: usize = 64;
@@ -19,7 +19,7 @@ const HAND: usize = 64;
 ///
 /// # Errors
 /// What stops the reading; also that the input is not what was checked any more.
-pub fn feed(inputs: &Inputs, shape: &Shape, done: &Bits, checked: &Checked, out: &Sender<Vec<Item>>) -> Result<()> {
+pub fn feed(inputs: &Inputs, shape: &Shape, done: &RowSet, checked: &Checked, out: &Sender<Vec<Item>>) -> Result<()> {
     let expected = checked.rows;
     let mut blocks = inputs.blocks()?;
     let mut hand = Vec::with_capacity(HAND);

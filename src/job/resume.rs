@@ -14,7 +14,7 @@ use crate::outcome::Fingerprint;
 use crate::price::Table;
 use crate::request::Shape;
 use crate::results::Cursor;
-use crate::row_set::Bits;
+use crate::row_set::RowSet;
 use crate::store::{Job, JobDb};
 use crate::text;
 
@@ -115,7 +115,7 @@ pub fn prepare(
     inputs: &Inputs,
     shape: &Arc<Shape>,
     checked: &Checked,
-    (again, awaited): (Again, &Bits),
+    (again, awaited): (Again, &RowSet),
     ctx: &Ctx,
 ) -> Result<JobDb> {
     let Resumed { mut db, same } = resumed;
@@ -161,7 +161,7 @@ pub fn account_lost(
     db: &mut JobDb,
     inputs: &Inputs,
     shape: &Arc<Shape>,
-    (rows, awaited): (u64, &Bits),
+    (rows, awaited): (u64, &RowSet),
     ctx: &Ctx,
 ) -> Result<()> {
     let mut lost = db.unanswered(usize::MAX)?;

@@ -26,7 +26,7 @@ use crate::realtime::company::Peers;
 use crate::realtime::{self, Budget, Shared, Stopped};
 use crate::request::Shape;
 use crate::results::Cursor;
-use crate::row_set::Bits;
+use crate::row_set::RowSet;
 use crate::store::{JobDb, Ledger, Roster, Store};
 use crate::summary::{Summary, Totals};
 use crate::text;
@@ -75,7 +75,7 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
     // What earlier runs threw away comes to this at the end: until then nobody knows which failed rows stand as they are.
     let totals = Totals::new(checked.rows);
     let path = store.job_path(&claimed.job.id);
-    let mut awaited = Bits::default();
+    let mut awaited = RowSet::default();
     if let Some(resumed) = &resumed {
         resumed.each_awaited(|row| {
             awaited.insert(row);
@@ -89,7 +89,7 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
         None => JobDb::open(&path)?,
     };
     job::settle(&mut claimed, &source, &checked, &ledger)?;
-    let mut done = Bits::new(checked.rows);
+    let mut done = RowSet::new(checked.rows);
     // Rows that failed and are to be sent again have been taken out.
     db.each_fingerprint(|row, _, _| {
         done.insert(row);
@@ -98,7 +98,7 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
     let purse = Purse::open(&claimed.job.id, &store, ctx)?;
     let mut at_risk = Nanos::ZERO;
     if purse.is_some() || plan.max_cost.is_some() {
-        let sums = money::fold(&db, ctx.settings.prices.clone(), checked.rows, &Bits::default())?;
+        let sums = money::fold(&db, ctx.settings.prices.clone(), checked.rows, &RowSet::default())?;
         at_risk = sums.at_risk();
         if purse.is_some() {
             // From here on what a process that was killed had not told counts as spent, and no longer as what it held.
@@ -223,7 +223,7 @@ fn refuse(plan: &Plan, checked: &Checked, claimed: &Claimed, store: &Store, ledg
 }
 
 /// Rows that others will answer are passed over like those that are done.
-fn pass_over(awaited: &Bits, passed: &mut Bits, rows: u64) {
+fn pass_over(awaited: &RowSet, passed: &mut RowSet, rows: u64) {
     if awaited.count() > 0 {
         (1..=rows).filter(|row| awaited.contains(*row)).for_each(|row| {
             passed.insert(row);
@@ -234,7 +234,7 @@ fn pass_over(awaited: &Bits, passed: &mut Bits, rows: u64) {
 struct Feed<'a> {
     inputs: &'a Inputs,
     shape: &'a Arc<Shape>,
-    done: &'a Bits,
+    done: &'a RowSet,
     checked: &'a Checked,
 }
 

@@ -7,7 +7,7 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::money;
 use crate::price::Nanos;
-use crate::row_set::Bits;
+use crate::row_set::RowSet;
 use crate::store::unsent::{has_claimant, is_unsent};
 use crate::store::{BatchJob, Held, Job, JobDb, Ledger, Reserve, Standing, Store};
 
@@ -80,7 +80,7 @@ impl Flying<'_> {
             return Ok(Lost { untold: Nanos::ZERO, at_risk: Nanos::ZERO });
         };
         let db = JobDb::open(&path)?;
-        let paid = money::fold(&db, prices.clone(), job.total, &Bits::default())?.usd();
+        let paid = money::fold(&db, prices.clone(), job.total, &RowSet::default())?.usd();
         let untold = paid.unwrap_or(Nanos::ZERO) - job.cost.unwrap_or(Nanos::ZERO);
         let untold = Nanos(untold.0.clamp(0, reserve.amount.0));
         let flying = db.unanswered(usize::MAX)?.len() as i128;

@@ -13,7 +13,7 @@ use crate::input::Inputs;
 use crate::outcome::{Outcome, Usage};
 use crate::price::{Nanos, Price, Table};
 use crate::request::Shape;
-use crate::row_set::Bits;
+use crate::row_set::RowSet;
 use crate::store::job::Retired;
 use crate::store::{BatchJob, JobDb, Step};
 use crate::summary::{Charge, Totals};
@@ -160,7 +160,7 @@ pub fn outstanding(
         return Ok(all);
     }
     let mut lost = db.unanswered(usize::MAX)?;
-    let mut awaited = Bits::new(total);
+    let mut awaited = RowSet::new(total);
     db.each_awaited(|row| _ = awaited.insert(row))?;
     lost.retain(|row| *row <= total && !awaited.contains(*row));
     match input().and_then(|(inputs, shape)| bounds(&lost, &inputs, &shape)) {
@@ -179,7 +179,7 @@ pub fn outstanding(
 }
 
 /// The totals of a job of `rows` rows, folded from its database; `reused` rows were answered by an earlier run.
-pub fn fold(db: &JobDb, table: Table, rows: u64, reused: &Bits) -> Result<Totals> {
+pub fn fold(db: &JobDb, table: Table, rows: u64, reused: &RowSet) -> Result<Totals> {
     let mut money = Money::new(table);
     let mut totals = Totals::new(rows);
     for retired in db.retired()? {
@@ -249,7 +249,7 @@ mod tests {
 
     /// Settled and at risk of all that the database holds.
     fn sums(db: &JobDb) -> (Nanos, Nanos) {
-        let totals = fold(db, table(), 100, &Bits::default()).unwrap();
+        let totals = fold(db, table(), 100, &RowSet::default()).unwrap();
         let cost = totals.summary(&crate::summary::Meta::blank()).cost;
         (cost.usd.unwrap_or_default(), cost.at_risk_usd.unwrap())
     }

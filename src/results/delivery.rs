@@ -11,7 +11,7 @@ use crate::context::Ctx;
 use crate::error::{Error, Result};
 use crate::input::Inputs;
 use crate::request::Params;
-use crate::row_set::Bits;
+use crate::row_set::RowSet;
 use crate::summary::Summary;
 
 /// What the user wants of the results.
@@ -93,7 +93,7 @@ impl Delivery {
 impl Outputs {
     /// The writer of `total` rows, of which those in `done` are in the database; and the file for the summary. With flat
     /// results, `cursor` tells the records' own fields.
-    pub fn ordered(self, total: u64, done: Bits, cursor: Option<Cursor>) -> (Ordered, SummaryFile) {
+    pub fn ordered(self, total: u64, done: RowSet, cursor: Option<Cursor>) -> (Ordered, SummaryFile) {
         let ordered = Ordered::new(total, done, self.renderer, cursor, self.results, self.errors);
         (ordered, SummaryFile(self.summary))
     }

@@ -7,6 +7,7 @@ use crate::check::scan::{is_long, scan};
 use crate::error::Result;
 use crate::input::Block;
 use crate::request::Shape;
+use crate::row_set::RowSet;
 
 /// Knows which stand-ins for long ids are taken by other rows' own ids.
 #[derive(Debug, Default)]
@@ -29,7 +30,7 @@ impl Wires {
         if checked.long_ids == 0 {
             return Ok(wires);
         }
-        let mut long = Rows::default();
+        let mut long = RowSet::default();
         let mut any_alike = false;
         let look = |block: &Block| {
             let mut look = Look::default();
@@ -42,7 +43,7 @@ impl Wires {
             look
         };
         scan(inputs, threads, &look, &mut |look: Look| {
-            look.long.into_iter().for_each(|row| long.insert(row));
+            look.long.into_iter().for_each(|row| _ = long.insert(row));
             any_alike |= look.any_alike;
             Ok(())
         })?;
@@ -94,23 +95,4 @@ fn each_id(block: &Block, shape: &Shape, mut f: impl FnMut(u64, &str)) {
             f(draft.row, &draft.id);
         }
     });
-}
-
-/// A set of rows, a bit each.
-#[derive(Default)]
-struct Rows(Vec<u64>);
-
-impl Rows {
-    fn insert(&mut self, row: u64) {
-        let word = usize::try_from(row / 64).unwrap_or(usize::MAX);
-        if self.0.len() <= word {
-            self.0.resize(word + 1, 0);
-        }
-        self.0[word] |= 1 << (row % 64);
-    }
-
-    fn contains(&self, row: u64) -> bool {
-        let word = usize::try_from(row / 64).unwrap_or(usize::MAX);
-        self.0.get(word).is_some_and(|bits| bits & (1 << (row % 64)) != 0)
-    }
 }

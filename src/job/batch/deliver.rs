@@ -15,7 +15,7 @@ use crate::price::Nanos;
 use crate::request::Shape;
 use crate::results::Cursor;
 use crate::results::{Delivery, Outputs};
-use crate::row_set::Bits;
+use crate::row_set::RowSet;
 use crate::store::unsent::is_unsent;
 use crate::store::{BatchJob, JobDb, State};
 use crate::summary::{Meta, Summary, Totals};
@@ -50,7 +50,7 @@ impl Work<'_> {
         let totals = {
             let db = self.courier.db.borrow();
             let prices = self.ctx.settings.prices.clone();
-            crate::money::fold(&db, prices, self.job.total, &Bits::default())?
+            crate::money::fold(&db, prices, self.job.total, &RowSet::default())?
         };
         self.job.cost = totals.usd();
         self.tell_ledger(false)?;
@@ -61,7 +61,7 @@ impl Work<'_> {
     pub fn spent(&self) -> Result<Nanos> {
         let db = self.courier.db.borrow();
         let prices = self.ctx.settings.prices.clone();
-        let totals = crate::money::fold(&db, prices, self.job.total, &Bits::default())?;
+        let totals = crate::money::fold(&db, prices, self.job.total, &RowSet::default())?;
         Ok(crate::money::spent(&totals))
     }
 
@@ -101,7 +101,7 @@ impl Work<'_> {
         }
         let counts = self.counts()?;
         let fresh = self.fresh.take().filter(|fresh| fresh.is_all(counts.succeeded + counts.failed));
-        let mut done = Bits::new(total);
+        let mut done = RowSet::new(total);
         match &fresh {
             Some(fresh) => fresh.rows().for_each(|row| _ = done.insert(row)),
             None => db.each_row(|row| _ = done.insert(row))?,
@@ -161,7 +161,7 @@ impl Work<'_> {
     /// How a command ends that has looked at the whole job, and why.
     pub fn verdict_now(&self) -> Result<(Exit, String)> {
         let db = self.courier.db.borrow();
-        let totals = crate::money::fold(&db, self.ctx.settings.prices.clone(), self.job.total, &Bits::default())?;
+        let totals = crate::money::fold(&db, self.ctx.settings.prices.clone(), self.job.total, &RowSet::default())?;
         Ok(self.verdict(&db.batches()?, &totals))
     }
 

@@ -15,7 +15,7 @@ use crate::job::spool_stdin;
 use crate::outcome::Fingerprint;
 use crate::price::Table;
 use crate::request::Shape;
-use crate::row_set::Bits;
+use crate::row_set::RowSet;
 use crate::store::Store;
 use crate::text;
 use crate::ui::Progress;
@@ -29,7 +29,7 @@ pub struct Looked {
     pub shown: String,
     pub stamp: Option<String>,
     /// With `--via auto`: the rows for realtime.
-    pub realtime: Option<Bits>,
+    pub realtime: Option<RowSet>,
     /// ... and why each model goes where it goes.
     pub routes: Vec<(String, String)>,
     /// Keeps what came through a pipe for as long as it is read.
@@ -50,7 +50,7 @@ pub fn look(order: &Order, remote: Remote<'_>, store: &Store, ctx: &Ctx, progres
     let stamp = inputs.stamp();
     progress.phase("checking input");
     let mut content = Content::new(remote.name);
-    let mut realtime = order.auto.then(Bits::default);
+    let mut realtime = order.auto.then(RowSet::default);
     let table = &ctx.settings.prices;
     let in_batch = |model: &str| !order.auto || route::saves(table.get(model));
     let options =

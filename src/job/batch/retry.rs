@@ -15,7 +15,7 @@ use crate::money::worst::Worst;
 use crate::outcome::Usage;
 use crate::price::{Nanos, Table};
 use crate::request::{Endpoint, Shape};
-use crate::row_set::Bits;
+use crate::row_set::RowSet;
 use crate::store::{Standing, Step};
 use crate::tokens::{self, Estimator};
 
@@ -66,7 +66,7 @@ impl Work<'_> {
         if db.claimed()? == 0 {
             return Ok(());
         }
-        let mut awaited = Bits::new(self.job.total);
+        let mut awaited = RowSet::new(self.job.total);
         db.each_awaited(|row| _ = awaited.insert(row))?;
         let shape = Arc::new(Shape::new(&self.spec.params)?);
         resume::account_lost(&mut db, &self.inputs()?, &shape, (self.job.total, &awaited), self.ctx)?;

@@ -16,7 +16,7 @@ use crate::atomic_file::AtomicFile;
 use crate::error::{Error, Exit, Result};
 use crate::outcome::{ErrorCode, Outcome};
 use crate::price::Nanos;
-use crate::row_set::Bits;
+use crate::row_set::RowSet;
 use crate::store::JobDb;
 
 /// Bytes of answers that wait for their turn in memory.
@@ -96,7 +96,7 @@ pub type Price<'a> = dyn FnMut(&Outcome) -> Option<Nanos> + 'a;
 pub struct Ordered {
     next: u64,
     total: u64,
-    done: Bits,
+    done: RowSet,
     /// From `next` on; the first place is that of `next`.
     window: VecDeque<Option<Box<Outcome>>>,
     window_bytes: usize,
@@ -114,7 +114,7 @@ impl Ordered {
     /// With flat results, `cursor` tells the records' own fields.
     pub fn new(
         total: u64,
-        done: Bits,
+        done: RowSet,
         renderer: Renderer,
         cursor: Option<Cursor>,
         results: Target,

@@ -55,7 +55,7 @@ fn rows_that_were_never_sent_cost_neither_a_question_nor_a_write_each() {
     let (written, stored) = (Written::default(), Stored { failed: 2000, asked: Cell::new(0) });
     let mut ordered = Ordered::new(
         ROWS,
-        Bits::new(ROWS),
+        RowSet::new(ROWS),
         Renderer::new(&form, &[], None).unwrap(),
         None,
         Target::Stream(Box::new(written.clone())),
