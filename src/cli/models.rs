@@ -92,6 +92,7 @@ fn grid(found: &[&Entry]) -> Grid {
             }
             (batch, _) => batch.as_str().replace('_', " "),
         };
+        let remarks = entry.remarks();
         grid.row([
             entry.model.clone(),
             price(entry.price.map(|p| p.input)),
@@ -99,7 +100,7 @@ fn grid(found: &[&Entry]) -> Grid {
             entry.context.map_or_else(|| "?".to_owned(), text::count),
             batch,
             entry.as_of.clone(),
-            if entry.note.is_empty() { entry.source.clone() } else { format!("{}; {}", entry.source, entry.note) },
+            if remarks.is_empty() { entry.source.clone() } else { format!("{}; {remarks}", entry.source) },
         ]);
     }
     grid
@@ -119,7 +120,7 @@ fn line(entry: &Entry) -> Line {
         batch: entry.batch,
         source: entry.source.clone(),
         as_of: entry.as_of.clone(),
-        note: entry.note.clone(),
+        note: entry.remarks(),
     }
 }
 

@@ -2,12 +2,14 @@
 //!
 //! A price is known or it is not: nothing here turns an unknown price into 0.
 
+mod batch_fact;
 mod money;
 mod overrides;
 mod refreshed;
 mod spelling;
 mod table;
 
+pub use batch_fact::{BatchFact, BatchFinding};
 pub use money::{Decimal, Nanos, Price};
 pub use overrides::Overrides;
 pub use refreshed::{Listed, Refreshed};

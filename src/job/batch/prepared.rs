@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Remote;
 use super::submit::Order;
-use crate::check::notices::{self, Kind};
+use crate::check::notices;
 use crate::check::problems::{self, Deed};
 use crate::check::route::{self, Route};
 use crate::check::{self, CheckOptions, Checked};
@@ -74,7 +74,7 @@ pub fn look(order: &Order, remote: Remote<'_>, store: &Store, ctx: &Ctx, progres
     if !order.auto {
         notices::show(&found, &ctx.ui);
     }
-    let rows: u64 = found.iter().filter(|notice| notice.kind != Kind::Doubtful).map(|notice| notice.rows).sum();
+    let rows: u64 = found.iter().filter(|notice| !notice.is_discounted()).map(|notice| notice.rows).sum();
     if order.require_discount && !order.auto && rows > 0 {
         return Err(Error::usage(format!(
             "--require-discount: {} would cost as much as realtime, or be refused; nothing was sent",
@@ -82,7 +82,7 @@ pub fn look(order: &Order, remote: Remote<'_>, store: &Store, ctx: &Ctx, progres
         ))
         .hint("`llbatch run` sends them at realtime; a discount that you know of goes into the config file: [models.\"NAME\"] batch_discount = 0.5"));
     }
-    if let Some(refused) = found.iter().find(|notice| notice.kind == Kind::Refused && !order.auto) {
+    if let Some(refused) = found.iter().find(|notice| notice.is_refused() && !order.auto) {
         ctx.ui.hint(&format!("--via auto, or `llbatch run`, answers the rows of {} at realtime", refused.model));
     }
     let key = content.key();
