@@ -15,7 +15,7 @@ use crate::input::Inputs;
 use crate::request::{Problem, Shape, shorten};
 use crate::row_set::RowSet;
 
-/// RowSet of the hash that choose a bucket, and bits kept in it.
+/// Bits of the hash that choose a bucket, and bits kept in it.
 const BUCKET_BITS: u32 = 12;
 const KEPT_BITS: u32 = 32;
 
