@@ -37,6 +37,18 @@ fn is_planted(link: &Path) -> bool {
     dir.mode() & 0o1002 == 0o1002 && link.uid() != me.uid() && link.uid() != dir.uid()
 }
 
+/// Tests whether two paths name one file; it need not exist.
+pub fn same_file(a: &Path, b: &Path) -> bool {
+    let real = |path: &Path| {
+        path.canonicalize().or_else(|_| {
+            let path = std::path::absolute(path)?;
+            let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return Ok(path) };
+            dir.canonicalize().map(|dir| dir.join(name))
+        })
+    };
+    matches!((real(a), real(b)), (Ok(a), Ok(b)) if a == b)
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::{self, Permissions};

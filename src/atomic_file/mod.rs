@@ -14,6 +14,7 @@ mod links;
 
 use crate::error::{Error, Exit, Result};
 use links::follow_links;
+pub use links::same_file;
 
 /// Fewer, larger writes: result lines are short.
 const BUFFER: usize = 64 * 1024;

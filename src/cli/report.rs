@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{print_json, print_text};
-use crate::atomic_file::AtomicFile;
+use crate::atomic_file::{AtomicFile, same_file};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::batch::{adopt, status as remote};
@@ -16,7 +16,6 @@ use crate::report::details::{Report as Document, Source};
 use crate::report::html;
 use crate::report::{of_files, of_job, time_of};
 use crate::request::Shape;
-use crate::results::same_file;
 use crate::results::write_summary;
 use crate::store::{JobDb, State, Store, Transport};
 use crate::summary::Meta;

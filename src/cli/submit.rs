@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::args::{CostArgs, InputArgs, LockArgs, ResultArgs, WaitArgs, deadline};
+use super::check::DryRun;
 use super::service::connect;
-use super::{check, print_json, print_summary, print_text, status};
+use super::{print_json, print_summary, print_text, status};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::batch::follow::{Waiting, follow};
@@ -94,8 +95,8 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
     args.input.batch_endpoint()?;
     if args.dry_run {
         let auto = args.via == "auto";
-        let most = args.cost.max_cost.filter(|_| !auto);
-        return check::show_via(&args.input, args.tokenizer.as_deref(), (most, auto), ctx);
+        let max_cost = args.cost.max_cost.filter(|_| !auto);
+        return DryRun { input: &args.input, tokenizer: args.tokenizer.as_deref(), max_cost, auto }.show(ctx);
     }
     let params = args.input.params(ctx.settings.run.model.as_deref())?;
     let delivery = if wait { Some(args.results.resolve(ctx.json)?) } else { None };

@@ -1,12 +1,10 @@
 //! Which job a command works on: the one it began, another one by name, or a new one.
 
-use std::io::{BufWriter, Read, Write};
-
 use super::ask::{Plan, Resume};
 use super::spec::{Sound, Spec, describe, inputs_of, spec_of};
 use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
-use crate::input::{Format, Inputs};
+use crate::input::{Format, Inputs, OpenedInputs};
 use crate::store::{BatchJob, Job, Ledger, Lock, State, Store, Transport};
 use crate::ui::Ui;
 
@@ -89,16 +87,12 @@ pub fn source(plan: &Plan, store: &Store, ledger: &Ledger) -> Result<Source> {
             Error::usage(format!("that job ran against {service}, this command is for {}", plan.service)).hint(hint)
         );
     }
-    let format = spec.input_format.unwrap_or(Format::Jsonl);
-    let (inputs, spool, content) = match again {
+    let opened = match again {
         // Messages name files as they were typed.
-        Some(job) => (inputs_of(&spec, store, &job.id)?, None, String::new()),
-        _ if spec.spooled => {
-            let (file, hash) = spool_stdin(store)?;
-            (Inputs::spooled(file.path().to_owned(), "-", format), Some(file), hash)
-        }
-        None => (Inputs::resolve(&plan.inputs, spec.input_format)?, None, String::new()),
+        Some(job) => OpenedInputs { inputs: inputs_of(&spec, store, &job.id)?, stdin: None },
+        None => OpenedInputs::open(&plan.inputs, spec.spooled, spec.input_format, || store.spool())?,
     };
+    let (spool, content) = opened.stdin.map(|copy| (copy.file, copy.hash)).unzip();
     let typed = if plan.inputs.is_empty() { &spec.inputs } else { &plan.inputs };
     let shown = if spec.spooled {
         "-".to_owned()
@@ -107,8 +101,9 @@ pub fn source(plan: &Plan, store: &Store, ledger: &Ledger) -> Result<Source> {
     };
     let key = match again {
         Some(job) => job.key.clone(),
-        None => key_of(&spec, &content),
+        None => key_of(&spec, &content.unwrap_or_default()),
     };
+    let inputs = opened.inputs;
     let stamp = inputs.stamp();
     Ok(Source { spec, inputs, spool, named, key, shown, stamp })
 }
@@ -117,31 +112,6 @@ pub fn source(plan: &Plan, store: &Store, ledger: &Ledger) -> Result<Source> {
 fn key_of(spec: &Spec, content: &str) -> String {
     let parts = serde_json::json!([spec.service, spec.inputs, spec.input_format, spec.params, content]);
     blake3::hash(parts.to_string().as_bytes()).to_hex()[..32].to_owned()
-}
-
-/// Keeps standard input in a file; says what its content's hash is.
-///
-/// # Errors
-/// 66 if it cannot be read, 74 if it cannot be kept.
-pub fn spool_stdin(store: &Store) -> Result<(tempfile::NamedTempFile, String)> {
-    let file = store.spool()?;
-    let mut writer = BufWriter::with_capacity(256 << 10, file);
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 64 << 10];
-    let mut stdin = std::io::stdin().lock();
-    loop {
-        let read = match stdin.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(n) => n,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(Error::new(Exit::NoInput, "standard input cannot be read").because(e)),
-        };
-        hasher.update(&buffer[..read]);
-        writer.write_all(&buffer[..read]).map_err(|e| Error::io("standard input cannot be kept", e))?;
-    }
-    let file = writer.into_inner().map_err(|e| Error::io("standard input cannot be kept", e.into_error()))?;
-    file.as_file().sync_all().map_err(|e| Error::io("standard input cannot be kept", e))?;
-    Ok((file, hasher.finalize().to_hex().to_string()))
 }
 
 /// Finds the job to go on with, or describes a new one; nobody else can do the same at the same time.

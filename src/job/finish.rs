@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::ask::Plan;
 use super::consumer::Consumed;
 use super::spec::spec_of;
-use crate::check::calibrate;
+use crate::check::calibrate::{self, SentJob};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
@@ -235,7 +235,8 @@ impl Closing<'_> {
         if ended {
             // Nice to know, and nothing more: an input that is gone by now is no failure.
             let db = store.open_job(&job.id);
-            let learned = db.and_then(|db| calibrate::learn((&job.id, &plan.service), inputs, shape, &db, ledger));
+            let sent = SentJob { id: &job.id, service: &plan.service, inputs, shape };
+            let learned = db.and_then(|db| calibrate::learn(&sent, &db, ledger));
             summary.estimate_off = learned.unwrap_or_else(|error| {
                 tracing::debug!("{error}");
                 None

@@ -5,11 +5,11 @@ pub mod batch;
 pub mod claim;
 pub mod consumer;
 pub mod finish;
+pub mod prepare;
 mod reader;
 pub mod resume;
 pub mod run;
 mod signals;
 pub mod spec;
 
-pub use claim::spool_stdin;
 pub use signals::outlive_file_limit;

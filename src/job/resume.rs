@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::ask::Again;
 use super::spec::Sound;
-use crate::check::{self, CheckOptions, Checked};
+use crate::check::{Checked, Pass};
 use crate::context::Ctx;
 use crate::error::Result;
 use crate::input::Inputs;
@@ -79,10 +79,9 @@ pub fn check(
     old: Option<JobDb>,
     sound: Option<&Sound>,
 ) -> Result<(Checked, Option<Resumed>)> {
-    let options = CheckOptions { max_problems, table, ..CheckOptions::default() };
+    let pass = Pass { max_problems, table, ..Pass::new(inputs, shape) };
     let Some(db) = old else {
-        let checked = check::check_with(inputs, shape, &options, &|_| (), &mut |_, _| {})?;
-        return Ok((checked, None));
+        return Ok((pass.run()?, None));
     };
     if let Some(sound) = sound
         && inputs.stamp().is_some_and(|stamp| stamp == sound.stamp)
@@ -93,17 +92,12 @@ pub fn check(
     }
     let mut stored = Stored { db: &db, page: VecDeque::new(), from: 1, ended: false };
     let mut same = Ok(true);
-    let checked = check::check_with(
-        inputs,
-        shape,
-        &options,
-        &|draft| (draft.fingerprint(), Box::<str>::from(&*draft.id)),
-        &mut |row, found| {
-            if let Ok(true) = same {
-                same = stored.at(row).map(|answer| answer.is_none_or(|stored| found == Some(stored)));
-            }
-        },
-    )?;
+    let checked = pass.inspect(&|draft| (draft.fingerprint(), Box::<str>::from(&*draft.id)), &mut |row, found| {
+        if let Ok(true) = same {
+            let found = found.map(|found| found.value);
+            same = stored.at(row).map(|answer| answer.is_none_or(|stored| found == Some(stored)));
+        }
+    })?;
     // Answers behind the last row mean that rows are gone.
     let same = same? && stored.at(u64::MAX)?.is_none() && stored.page.is_empty();
     Ok((checked, Some(Resumed { db, same })))
@@ -130,20 +124,17 @@ pub fn prepare(
         let mut kept = 0;
         let mut remap = db.remap()?;
         let mut result = Ok(());
-        check::check(
-            inputs,
-            shape,
-            &CheckOptions { max_problems: 0, threads: 1, table: None },
-            &mut |row, request| {
-                let Some(request) = request.filter(|_| checked.duplicates.binary_search(&row).is_err()) else { return };
-                if result.is_ok() {
-                    match remap.place(row, &request.id, request.fingerprint) {
-                        Ok(found) => kept += u64::from(found),
-                        Err(e) => result = Err(e),
-                    }
+        let pass = Pass { max_problems: 0, threads: 1, ..Pass::new(inputs, shape) };
+        pass.inspect(&|draft| (Box::<str>::from(&*draft.id), draft.fingerprint()), &mut |row, found| {
+            let Some(found) = found.filter(|_| checked.duplicates.binary_search(&row).is_err()) else { return };
+            let (id, fingerprint) = found.value;
+            if result.is_ok() {
+                match remap.place(row, &id, fingerprint) {
+                    Ok(found) => kept += u64::from(found),
+                    Err(e) => result = Err(e),
                 }
-            },
-        )?;
+            }
+        })?;
         result?;
         let gone = remap.finish()?;
         ctx.ui.note(&format!(

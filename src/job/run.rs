@@ -14,7 +14,7 @@ use super::resume;
 use super::signals::Signals;
 use crate::api::Client;
 use crate::check::Checked;
-use crate::check::problems::{self, Deed};
+use crate::check::problems::{self, Action};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
@@ -60,7 +60,7 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
     };
     // The input may be another by now; then the job is not finished any more.
     claimed.finished &= resumed.as_ref().is_some_and(|resumed| resumed.answers_all(&checked, &claimed.job));
-    problems::report(&checked, source.spec.skip_invalid, plan.max_problems, Deed::Send, &ctx.ui)?;
+    problems::report(&checked, source.spec.skip_invalid, plan.max_problems, Action::Send, &ctx.ui)?;
     problems::say_stream_removed(&checked, &ctx.ui);
 
     // Outputs are opened before money is spent.

@@ -6,7 +6,7 @@ use super::format::{self as output, Renderer};
 use super::ordered::Target;
 use super::summary_file::write_summary;
 use super::{Cursor, Ordered, columns};
-use crate::atomic_file::{AtomicFile, remove_stale};
+use crate::atomic_file::{AtomicFile, remove_stale, same_file};
 use crate::context::Ctx;
 use crate::error::{Error, Result};
 use crate::input::Inputs;
@@ -115,16 +115,4 @@ impl SummaryFile {
             error.hint(format!("the job itself is not affected: `llbatch report {job} --summary FILE` writes it"))
         })
     }
-}
-
-/// Whether two paths name one file, be it there or not.
-pub fn same_file(a: &Path, b: &Path) -> bool {
-    let real = |path: &Path| {
-        path.canonicalize().or_else(|_| {
-            let path = std::path::absolute(path)?;
-            let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return Ok(path) };
-            dir.canonicalize().map(|dir| dir.join(name))
-        })
-    };
-    matches!((real(a), real(b)), (Ok(a), Ok(b)) if a == b)
 }

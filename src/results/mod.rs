@@ -11,7 +11,7 @@ mod ordered;
 mod summary_file;
 
 pub use cursor::Cursor;
-pub use delivery::{Delivery, Outputs, same_file};
+pub use delivery::{Delivery, Outputs};
 pub use format::{Field, Format, Options, Renderer};
 pub use ordered::{Ordered, ReadBack};
 pub use summary_file::write_summary;

@@ -4,7 +4,7 @@ use super::{Remote, Work};
 use crate::api::batches::Batch;
 use crate::api::error::Fault;
 use crate::batch::courier;
-use crate::check::{self, CheckOptions};
+use crate::check::Pass;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Inputs};
@@ -116,12 +116,12 @@ impl Work<'_> {
         let mut db = self.courier.db.borrow_mut();
         let mut put = Ok(());
         let mut asked = 0;
-        let options = CheckOptions { max_problems: 0, threads: 1, table: None };
-        let checked = check::check(inputs, shape, &options, &mut |row, request| {
+        let pass = Pass { max_problems: 0, threads: 1, ..Pass::new(inputs, shape) };
+        let checked = pass.inspect(&|draft| shape.own(draft), &mut |row, request| {
             if put.is_err() {
                 return;
             }
-            put = if let Some(request) = request {
+            put = if let Some(request) = request.map(|found| found.value) {
                 asked += 1;
                 let prompt = crate::tokens::bound(&request.body);
                 let reserve =

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Work;
 use super::ahead::{Ahead, Fresh};
-use crate::check::calibrate;
+use crate::check::calibrate::{self, SentJob};
 use crate::error::{Exit, Result};
 use crate::money::Money;
 use crate::money::budget;
@@ -145,8 +145,9 @@ impl Work<'_> {
         if open == 0 {
             // Nice to know, and nothing more: an input that is gone by now is no failure.
             let learned = self.inputs().and_then(|inputs| {
-                let job = (&*self.job.id, &*self.spec.service);
-                calibrate::learn(job, &inputs, &shape, &self.courier.db.borrow(), &self.ledger)
+                let (id, service) = (&*self.job.id, &*self.spec.service);
+                let sent = SentJob { id, service, inputs: &inputs, shape: &shape };
+                calibrate::learn(&sent, &self.courier.db.borrow(), &self.ledger)
             });
             summary.estimate_off = learned.unwrap_or(None);
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Work;
-use crate::check::{CheckOptions, Checked};
+use crate::check::{Checked, Pass};
 use crate::error::Result;
 use crate::input::Inputs;
 use crate::money::Money;
@@ -14,8 +14,8 @@ use crate::outcome::{ErrorCode, Fingerprint, Outcome, Usage};
 use crate::price::Nanos;
 use crate::request::Shape;
 use crate::request::batch_line::Limits;
-use crate::split::stage::Stage;
-use crate::split::{Opened, Placed, Split, SplitOptions, split};
+use crate::split::stage::{NewBatchFile, Stage};
+use crate::split::{Split, SplitOptions, SplitRow, split};
 use crate::store::{BatchJob, Step};
 
 /// Rows written to the database at a time.
@@ -44,7 +44,7 @@ impl Work<'_> {
         let (dir, job) = (self.courier.dir.clone(), self.job.id.clone());
         let stage = Stage::new(0o600);
         let name = |number: u32| format!("llb-{job}-{number}.jsonl");
-        let open = |number: u32, _: &str| -> Result<Opened> {
+        let open = |number: u32, _: &str| -> Result<NewBatchFile> {
             let path: PathBuf = dir.join(name(number));
             stage.open(path)
         };
@@ -59,7 +59,7 @@ impl Work<'_> {
         let options = SplitOptions {
             open: &open,
             limits: Limits::default(),
-            threads: CheckOptions::default().threads,
+            threads: Pass::default_threads(),
             first_number: first,
             only,
             digests: true,
@@ -67,26 +67,26 @@ impl Work<'_> {
         };
         let split = split(inputs, shape, checked, &options, &mut |placed| {
             match placed {
-                Placed::Row { row, shard, id, wire, fingerprint, model, reserve } => {
+                SplitRow::Line { row, file, id, wire_id, fingerprint, model, reserve } => {
                     each(Some((id, fingerprint)));
-                    db.ask(shard, row, id, wire, fingerprint, reserve)?;
+                    db.ask(file, row, id, wire_id, fingerprint, reserve)?;
                     // The bound on prompt tokens is about twice what they come to.
                     let about = Usage { prompt: reserve.prompt / 2, completion: reserve.completion };
-                    let sum = most.entry(shard).or_insert(Some(Nanos::ZERO));
+                    let sum = most.entry(file).or_insert(Some(Nanos::ZERO));
                     *sum = sum.zip(worst.of(model, reserve)).map(|(sum, cost)| sum + cost);
                     let cost = money.cost(model, true, about);
                     estimate = estimate.zip(cost).map(|(sum, cost)| sum + cost);
                     priced += cost.unwrap_or_default();
                 }
-                Placed::Bad { row, id, model, message } => {
+                SplitRow::Invalid(invalid) => {
                     each(None);
                     if !retry {
                         bad.push(Outcome::unsent(
-                            row,
-                            id.into(),
-                            Arc::clone(model),
+                            invalid.row,
+                            invalid.id.clone(),
+                            Arc::clone(&invalid.model),
                             ErrorCode::InvalidRequest,
-                            message,
+                            invalid.message.clone(),
                         ));
                     }
                 }
@@ -104,7 +104,7 @@ impl Work<'_> {
         for outcome in &bad {
             db.put(outcome)?;
         }
-        for shard in &split.shards {
+        for shard in &split.files {
             db.put_batch(&BatchJob {
                 number: shard.number,
                 model: shard.model.to_string(),

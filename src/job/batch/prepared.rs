@@ -5,13 +5,12 @@ use std::sync::Arc;
 use super::Remote;
 use super::submit::Order;
 use crate::check::notices;
-use crate::check::problems::{self, Deed};
+use crate::check::problems::{self, Action};
 use crate::check::route::{self, Route};
-use crate::check::{self, CheckOptions, Checked};
+use crate::check::{Checked, Pass};
 use crate::context::Ctx;
 use crate::error::{Error, Result};
-use crate::input::{Format, Inputs};
-use crate::job::spool_stdin;
+use crate::input::{Inputs, OpenedInputs, StdinCopy};
 use crate::outcome::Fingerprint;
 use crate::price::Table;
 use crate::request::Shape;
@@ -33,19 +32,14 @@ pub struct Looked {
     /// ... and why each model goes where it goes.
     pub routes: Vec<(String, String)>,
     /// Keeps what came through a pipe for as long as it is read.
-    _spool: Option<tempfile::NamedTempFile>,
+    _stdin: Option<StdinCopy>,
 }
 
 pub fn look(order: &Order, remote: Remote<'_>, store: &Store, ctx: &Ctx, progress: &Progress) -> Result<Looked> {
     progress.phase("reading input");
-    let (inputs, spool, shown) = if order.stdin {
-        let (file, _) = spool_stdin(store)?;
-        let format = order.input_format.unwrap_or(Format::Jsonl);
-        (Inputs::spooled(file.path().to_owned(), "-", format), Some(file), "-".to_owned())
-    } else {
-        let shown = order.inputs.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(" ");
-        (Inputs::resolve(&order.inputs, order.input_format)?, None, shown)
-    };
+    let OpenedInputs { inputs, stdin } =
+        OpenedInputs::open(&order.inputs, order.stdin, order.input_format, || store.spool())?;
+    let shown = inputs.shown();
     let shape = Shape::new(&order.params)?;
     let stamp = inputs.stamp();
     progress.phase("checking input");
@@ -53,21 +47,18 @@ pub fn look(order: &Order, remote: Remote<'_>, store: &Store, ctx: &Ctx, progres
     let mut realtime = order.auto.then(RowSet::default);
     let table = &ctx.settings.prices;
     let in_batch = |model: &str| !order.auto || route::saves(table.get(model));
-    let options =
-        CheckOptions { max_problems: order.max_problems, table: Some(&ctx.settings.prices), ..CheckOptions::default() };
-    let checked = check::check_with(
-        &inputs,
-        &shape,
-        &options,
+    let pass = Pass { max_problems: order.max_problems, table: Some(table), ..Pass::new(&inputs, &shape) };
+    let checked = pass.inspect(
         &|draft| (draft.fingerprint(), Box::<str>::from(&*draft.id), in_batch(&draft.model)),
         &mut |row, found| {
+            let found = found.map(|found| found.value);
             if let Some(rows) = realtime.as_mut().filter(|_| found.as_ref().is_some_and(|found| !found.2)) {
                 rows.insert(row);
             }
             content.row(found.as_ref().map(|(fp, id, _)| (&**id, *fp)));
         },
     )?;
-    problems::report(&checked, order.skip_invalid, order.max_problems, Deed::Send, &ctx.ui)?;
+    problems::report(&checked, order.skip_invalid, order.max_problems, Action::Send, &ctx.ui)?;
     problems::say_stream_removed(&checked, &ctx.ui);
     let found = notices::notices(&checked.models, &ctx.settings.prices);
     let routes = if order.auto { divide(&checked.models, table, ctx) } else { Vec::new() };
@@ -86,7 +77,7 @@ pub fn look(order: &Order, remote: Remote<'_>, store: &Store, ctx: &Ctx, progres
         ctx.ui.hint(&format!("--via auto, or `llbatch run`, answers the rows of {} at realtime", refused.model));
     }
     let key = content.key();
-    Ok(Looked { inputs, shape, checked, key, shown, stamp, realtime, routes, _spool: spool })
+    Ok(Looked { inputs, shape, checked, key, shown, stamp, realtime, routes, _stdin: stdin })
 }
 
 /// Says which models go where; gives back why.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Work;
-use crate::check::{self, CheckOptions};
+use crate::check::Pass;
 use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
 use crate::job::resume;
@@ -131,8 +131,7 @@ impl Work<'_> {
     pub fn plan_again(&mut self, rows: &[u64], reserve: i64) -> Result<()> {
         let inputs = self.inputs()?;
         let shape = Shape::new(&self.spec.params)?;
-        let options = CheckOptions { max_problems: 0, ..CheckOptions::default() };
-        let checked = check::check_with(&inputs, &shape, &options, &|_| (), &mut |_, _| {})?;
+        let checked = Pass { max_problems: 0, ..Pass::new(&inputs, &shape) }.run()?;
         self.plan(&inputs, &shape, &checked, (Some(&|row| rows.binary_search(&row).is_ok()), true), &mut |_| {})?;
         let mut batches = self.courier.db.borrow().batches()?;
         batches.retain(|batch| batch.step == Step::Planned);
@@ -165,20 +164,21 @@ impl Again {
 
     pub(super) fn price(&mut self, inputs: &Inputs, shape: &Shape, batch: bool, table: &Table) -> Result<()> {
         let (mut money, mut worst) = (Money::new(table.clone()), Worst::new(table.clone(), batch));
-        let options = CheckOptions { max_problems: 0, ..CheckOptions::default() };
-        let look = |draft: &crate::request::Draft<'_>| -> (Arc<str>, Usage, u64) {
+        let pass = Pass { max_problems: 0, ..Pass::new(inputs, shape) };
+        let inspect = |draft: &crate::request::Draft<'_>| -> (Usage, u64) {
             let usage = Usage {
                 prompt: Estimator::shared().request(&draft.body, draft.endpoint == Endpoint::Chat),
                 completion: draft.answer_bound().unwrap_or(0),
             };
-            (shape.shared(&draft.model), usage, tokens::bound(&draft.body))
+            (usage, tokens::bound(&draft.body))
         };
-        check::check_with(inputs, shape, &options, &look, &mut |row, found| {
-            let Some((model, about, bound)) = found.filter(|_| self.rows.binary_search(&row).is_ok()) else { return };
-            let cost = money.cost(&model, batch, about);
+        pass.inspect(&inspect, &mut |row, found| {
+            let Some(found) = found.filter(|_| self.rows.binary_search(&row).is_ok()) else { return };
+            let (model, (about, bound)) = (found.model, found.value);
+            let cost = money.cost(model, batch, about);
             self.cost = self.cost.zip(cost).map(|(sum, cost)| sum + cost);
             self.priced += cost.unwrap_or_default();
-            let most = worst.of(&model, Usage { prompt: bound, ..about });
+            let most = worst.of(model, Usage { prompt: bound, ..about });
             if most.is_none() {
                 self.unpriced = model.to_string();
             }

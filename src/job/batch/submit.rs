@@ -7,7 +7,7 @@ use super::retry::Again;
 use super::state::state_of;
 use super::status::look as look_at;
 use super::{Remote, Work};
-use crate::check::problems::{self, Deed};
+use crate::check::problems::{self, Action};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::Format;
@@ -211,7 +211,7 @@ impl Work<'_> {
             self.unplan()?;
             let ui = &self.ctx.ui;
             problems::list(&split.oversize, split.oversize_count, split.oversize.len(), ui);
-            return problems::judge(split.oversize_count, looked.checked.rows, false, Deed::Send, ui);
+            return problems::judge(split.oversize_count, looked.checked.rows, false, Action::Send, ui);
         }
         // Rows for realtime are passed over, so they are not compared.
         if looked.realtime.is_none()
@@ -222,7 +222,7 @@ impl Work<'_> {
             self.unplan()?;
             return Err(changed());
         }
-        if split.shards.is_empty() && looked.realtime.as_ref().is_none_or(|rows| rows.count() == 0) {
+        if split.files.is_empty() && looked.realtime.as_ref().is_none_or(|rows| rows.count() == 0) {
             self.unplan()?;
             return Err(Error::new(Exit::Data, "no row of the input can be sent"));
         }
