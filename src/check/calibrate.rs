@@ -1,9 +1,9 @@
 //! Corrections of token estimates by the token counts that the service reported for earlier jobs.
 //!
-//! The built-in vocabulary is that of Llama 3, and other families have others. Against their tokenizers the sum over a job was
-//! off by 8% to 16% for half of 24 kinds of text (`DeepSeek`, Gemma, gpt-oss, Mistral, Qwen), and by up to 399% for Tamil.
-//! After a job with the same kind of text it was off by less than 1% for half of them, and by 4% at most. After a job with
-//! another kind of text it stays as far off as before (`tests/tokens/families.py`).
+//! The built-in vocabulary is that of Llama 3, and other families have others. For DeepSeek, Gemma, gpt-oss, Mistral and
+//! Qwen the sum over a job was off by 8% to 16% in the middle of 24 kinds of text, and by up to 399%. Corrected by a job with
+//! the same kind of text it was off by less than 1%, and by 4% at most. A job with another kind of text gains nothing
+//! (`tests/tokens/README.md`).
 
 use std::collections::HashMap;
 
