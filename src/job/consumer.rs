@@ -14,7 +14,7 @@ use crate::outcome::Outcome;
 use crate::price::Nanos;
 use crate::realtime::limiter::Hold;
 use crate::realtime::{Event, Shared};
-use crate::results::Ordered;
+use crate::results::OrderedWriter;
 use crate::row_set::RowSet;
 use crate::store::{Job, JobDb, Ledger};
 use crate::summary::Totals;
@@ -68,7 +68,7 @@ pub struct Consumed<'ctx> {
     /// The job's rows.
     pub db: JobDb,
     /// Results that may still lack rows.
-    pub ordered: Ordered,
+    pub ordered: OrderedWriter,
     /// The fold of all rows whose turn has come.
     pub totals: Totals,
     /// What is left in it goes back.
@@ -80,7 +80,7 @@ pub struct Consumer<'a, 'ctx> {
     /// The job's rows.
     pub db: JobDb,
     /// The results.
-    pub ordered: Ordered,
+    pub ordered: OrderedWriter,
     /// The fold.
     pub totals: Totals,
     /// Prices.

@@ -16,7 +16,7 @@ use crate::outcome::{ErrorCode, Outcome};
 use crate::price::Nanos;
 use crate::realtime::{Shared, Stopped};
 use crate::request::Shape;
-use crate::results::Cursor;
+use crate::results::{RowReader, Unanswered};
 use crate::row_set::RowSet;
 use crate::store::{Job, Ledger, State, Store, Transport};
 use crate::summary::{Http, Meta, Summary, Totals};
@@ -130,8 +130,9 @@ impl Closing<'_> {
                     money.retired(&retired, &mut totals);
                 }
                 let mut price = |outcome: &Outcome| money.count(outcome, reused.contains(outcome.row), &mut totals);
-                let mut open = || Cursor::open(inputs, shape, false);
-                if let Err(error) = ordered.finish(&db, &mut price, (ending.pending, &ending.reason), &mut open) {
+                let mut open = || RowReader::open(inputs, shape, false);
+                let unanswered = Unanswered { code: ending.pending, reason: &ending.reason, open_reader: &mut open };
+                if let Err(error) = ordered.finish(&db, &mut price, unanswered) {
                     say(&error);
                     ending = Ending::failed(&error);
                 }

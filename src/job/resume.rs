@@ -13,7 +13,7 @@ use crate::money::worst::bounds;
 use crate::outcome::Fingerprint;
 use crate::price::Table;
 use crate::request::Shape;
-use crate::results::Cursor;
+use crate::results::RowReader;
 use crate::row_set::RowSet;
 use crate::store::{Job, JobDb};
 use crate::text;
@@ -168,7 +168,7 @@ pub fn account_lost(
 /// Rows that a killed process had in flight may be billed twice: they are named.
 fn tell_lost(lost: &[u64], inputs: &Inputs, shape: &Arc<Shape>, ctx: &Ctx) -> Result<()> {
     let mut names = Vec::new();
-    let mut cursor = Cursor::open(inputs, shape, false)?;
+    let mut cursor = RowReader::open(inputs, shape, false)?;
     for row in lost.iter().take(NAMED) {
         names.push(cursor.at(*row)?.map_or_else(|| format!("row-{row}"), |s| s.id.into_string()));
     }

@@ -25,7 +25,7 @@ use crate::price::Nanos;
 use crate::realtime::company::Peers;
 use crate::realtime::{self, Budget, Shared, Stopped};
 use crate::request::Shape;
-use crate::results::Cursor;
+use crate::results::RowReader;
 use crate::row_set::RowSet;
 use crate::store::{JobDb, Ledger, Roster, Store};
 use crate::summary::{Summary, Totals};
@@ -111,7 +111,7 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
     }
     ctx.ui.note(&opening(&claimed, &checked, stood, awaited.count(), &plan));
 
-    let cursor = if plan.delivery.form.is_flat() { Some(Cursor::open(inputs, &shape, true)?) } else { None };
+    let cursor = if plan.delivery.form.is_flat() { Some(RowReader::open(inputs, &shape, true)?) } else { None };
     let done = Arc::new(done);
     let shared = Arc::new(Shared::default());
     let signals = Signals::watch(Arc::clone(&shared), ctx.leave)?;

@@ -13,8 +13,7 @@ use crate::money::outstanding;
 use crate::outcome::ErrorCode;
 use crate::price::Nanos;
 use crate::request::Shape;
-use crate::results::Cursor;
-use crate::results::{Delivery, Outputs};
+use crate::results::{Delivery, Outputs, RowReader, Unanswered};
 use crate::row_set::RowSet;
 use crate::store::unsent::is_unsent;
 use crate::store::{BatchJob, JobDb, State};
@@ -90,7 +89,7 @@ impl Work<'_> {
         let mut totals = Totals::new(total);
         let mut money = Money::new(self.ctx.settings.prices.clone());
         let shape = Arc::new(Shape::new(&self.spec.params)?);
-        let cursor = if flat { Some(Cursor::open(&self.inputs()?, &shape, true)?) } else { None };
+        let cursor = if flat { Some(RowReader::open(&self.inputs()?, &shape, true)?) } else { None };
         let db = self.courier.db.borrow();
         for retired in db.retired()? {
             money.retired(&retired, &mut totals);
@@ -115,7 +114,7 @@ impl Work<'_> {
             "not answered yet".to_owned()
         };
         let mut price = |outcome: &crate::outcome::Outcome| money.count(outcome, false, &mut totals);
-        let mut open_cursor = || Cursor::open(&self.inputs()?, &shape, false);
+        let mut open_cursor = || RowReader::open(&self.inputs()?, &shape, false);
         drop(db);
         let path = self.store.job_path(&self.job.id);
         let reader = JobDb::open(&path)?;
@@ -125,7 +124,8 @@ impl Work<'_> {
                 scope.spawn(move || JobDb::open(&path).and_then(|db| db.checkpoint()));
             }
             let ahead = Ahead::start(scope, reader, fresh);
-            ordered.finish(&ahead, &mut price, (ErrorCode::Interrupted, &why), &mut open_cursor)
+            let unanswered = Unanswered { code: ErrorCode::Interrupted, reason: &why, open_reader: &mut open_cursor };
+            ordered.finish(&ahead, &mut price, unanswered)
         });
         self.progress.finish();
         written?;

@@ -12,8 +12,7 @@ use crate::job::run;
 use crate::price::Nanos;
 use crate::realtime;
 use crate::request::Params;
-use crate::results as output;
-use crate::results::{Delivery, Outputs};
+use crate::results::{Delivery, Outputs, ResultFormat, ResultOptions};
 use crate::store::Turn;
 use crate::summary::Summary;
 use crate::text;
@@ -113,7 +112,7 @@ pub fn realtime(
     let nowhere = || Delivery {
         output: None,
         errors: None,
-        form: output::Options { format: output::Format::Jsonl, flat: false, prefix: String::new(), csv_raw: false },
+        form: ResultOptions { format: ResultFormat::Jsonl, flat: false, prefix: String::new(), csv_raw: false },
         summary: None,
         nowhere: true,
     };
