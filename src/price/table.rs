@@ -72,7 +72,7 @@ impl Discount {
     }
 }
 
-/// What is known of one model.
+/// Price and other facts of one model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The id as the service spells it.

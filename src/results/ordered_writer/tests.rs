@@ -27,7 +27,7 @@ impl StoredOutcomes for Stored {
     }
 }
 
-/// What was written, and in how many pieces.
+/// The bytes written, and the number of pieces.
 #[derive(Clone, Default)]
 struct Written(Arc<Mutex<(Vec<u8>, u32)>>);
 
