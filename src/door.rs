@@ -14,5 +14,5 @@ pub use crate::outcome::{ErrorCode, Fingerprint, Outcome, Usage};
 pub use crate::price::Nanos;
 pub use crate::realtime::limiter::{Limiter, Rates};
 pub use crate::request::{Endpoint, MOST_TOKENS, Params, Record, Request, RequestBuilder, fingerprint};
-pub use crate::results::{Format as ResultFormat, Options, Renderer};
+pub use crate::results::{Renderer, ResultFormat, ResultOptions as Options};
 pub use crate::settings::{AutoOr, Flags, Settings, duration};

@@ -1,6 +1,6 @@
 //! A set of rows at one bit each.
 
-/// Which of the rows 1..=n are in the set.
+/// Row numbers from 1 on.
 #[derive(Debug, Clone, Default)]
 pub struct RowSet {
     words: Vec<u64>,
@@ -8,12 +8,12 @@ pub struct RowSet {
 }
 
 impl RowSet {
-    /// Room for `rows` rows, none in the set.
+    /// An empty set with room for the rows up to `rows`.
     pub fn new(rows: u64) -> Self {
         Self { words: vec![0; (rows / 64 + 1) as usize], count: 0 }
     }
 
-    /// Puts `row` in; `false` if it was there.
+    /// Adds `row`; `false` if the set had it.
     pub fn insert(&mut self, row: u64) -> bool {
         let (word, bit) = ((row / 64) as usize, 1 << (row % 64));
         if word >= self.words.len() {
@@ -25,12 +25,12 @@ impl RowSet {
         new
     }
 
-    /// Whether `row` is in.
+    /// Tests whether the set has `row`.
     pub fn contains(&self, row: u64) -> bool {
         self.words.get((row / 64) as usize).is_some_and(|word| word & (1 << (row % 64)) != 0)
     }
 
-    /// The rows in the set, ascending.
+    /// Lists the rows in the set, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u64> {
         let rows = |(at, word): (usize, &u64)| {
             let word = *word;
@@ -39,7 +39,7 @@ impl RowSet {
         self.words.iter().enumerate().flat_map(rows)
     }
 
-    /// How many are in.
+    /// Number of rows in the set.
     pub const fn count(&self) -> u64 {
         self.count
     }
@@ -51,10 +51,10 @@ mod tests {
 
     #[test]
     fn rows_are_counted_once() {
-        let mut bits = RowSet::new(3);
-        assert!(bits.insert(1) && bits.insert(64) && bits.insert(1000));
-        assert!(!bits.insert(64));
-        assert!(bits.contains(64) && !bits.contains(63) && !bits.contains(1_000_000));
-        assert_eq!(bits.count(), 3);
+        let mut rows = RowSet::new(3);
+        assert!(rows.insert(1) && rows.insert(64) && rows.insert(1000));
+        assert!(!rows.insert(64));
+        assert!(rows.contains(64) && !rows.contains(63) && !rows.contains(1_000_000));
+        assert_eq!(rows.count(), 3);
     }
 }

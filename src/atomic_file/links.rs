@@ -1,13 +1,13 @@
-//! Where symbolic links lead.
+//! The ends of symbolic links, and paths that name one file.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// As the kernel bounds them.
+/// The kernel's own bound on a chain of links.
 const MAX_LINKS: usize = 40;
 
-/// The path at the end of a chain of links; it need not exist.
+/// Follows a chain of links to its end, which need not exist.
 pub(super) fn follow_links(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -18,15 +18,16 @@ pub(super) fn follow_links(path: &Path) -> io::Result<PathBuf> {
             }
             // `join` takes an absolute link as it is.
             Ok(next) => path = path.parent().unwrap_or(Path::new("")).join(next),
-            // Not a link, or nothing there.
+            // Not a link, or a path that does not exist.
             Err(_) => return Ok(path),
         }
     }
     Err(io::Error::other("too many levels of symbolic links"))
 }
 
-/// Whether a link is one that the kernel itself would not follow (`fs.protected_symlinks`); we read links ourselves, so it
-/// is not asked: in a sticky directory that all may write, such as `/tmp`, only one's own and the directory owner's count.
+/// Tests for a link that the kernel would not follow (`fs.protected_symlinks`): in a sticky directory that all users may
+/// write, such as `/tmp`, only links of this user and of the directory's owner count. llbatch reads links itself, so the
+/// kernel does not check them.
 fn is_planted(link: &Path) -> bool {
     let dir = link.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let (Ok(link), Ok(dir), Ok(me)) =
@@ -35,6 +36,18 @@ fn is_planted(link: &Path) -> bool {
         return false;
     };
     dir.mode() & 0o1002 == 0o1002 && link.uid() != me.uid() && link.uid() != dir.uid()
+}
+
+/// Tests whether two paths name one file; it need not exist.
+pub fn same_file(a: &Path, b: &Path) -> bool {
+    let real = |path: &Path| {
+        path.canonicalize().or_else(|_| {
+            let path = std::path::absolute(path)?;
+            let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return Ok(path) };
+            dir.canonicalize().map(|dir| dir.join(name))
+        })
+    };
+    matches!((real(a), real(b)), (Ok(a), Ok(b)) if a == b)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A result file that is either the old one or the complete new one, whatever is killed and whenever.
+//! A file that is either the old one or the complete new one, even if llbatch is killed.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Permissions};
@@ -14,16 +14,17 @@ mod links;
 
 use crate::error::{Error, Exit, Result};
 use links::follow_links;
+pub use links::same_file;
 
-/// Fewer, larger writes: result lines are short.
+/// Bytes of one write: result lines are short.
 const BUFFER: usize = 64 * 1024;
-/// Room for our own part of the temporary name: file systems allow 255 bytes.
+/// Bytes of the name that go into the temporary one; the rest of the 255 that file systems allow is for llbatch's part.
 const MAX_STEM: usize = 200;
 const SUFFIX: &[u8] = b".tmp";
 
-/// A file that appears under its name only when it is [committed](Self::commit); dropped before that, nothing is left.
+/// A file that appears under its name only when it is [committed](Self::commit). If it is dropped before, nothing is left.
 ///
-/// What cannot be replaced (a pipe, a device, the standard streams) is written directly.
+/// A pipe, a device and the standard streams cannot be replaced, so they are written directly.
 #[derive(Debug)]
 pub struct AtomicFile {
     path: PathBuf,
@@ -32,7 +33,7 @@ pub struct AtomicFile {
 
 #[derive(Debug)]
 enum Sink {
-    /// The file is renamed to `target` when complete. Its kernel lock, held until then, says that its writer lives.
+    /// The file is renamed to `target` when complete. Its kernel lock, held until then, shows that its writer lives.
     Beside {
         file: BufWriter<NamedTempFile>,
         target: PathBuf,
@@ -41,12 +42,12 @@ enum Sink {
 }
 
 impl AtomicFile {
-    /// Opens a temporary file beside `path`, named `.NAME.llbatch-XXXXXX.tmp`. It gets the permissions of the file it
-    /// will replace; a new one gets `mode` (such as 0o666) less the umask. A symbolic link stays one: the file it
+    /// Opens a temporary file beside `path`, named `.NAME.llbatch-XXXXXX.tmp`. It gets the permissions of the file that it
+    /// will replace; a new one gets `mode` (such as 0o666) less the umask. A symbolic link stays a link: the file that it
     /// points to is replaced.
     ///
     /// # Errors
-    /// Usage (2): `path` is a directory. I/O (74): its directory is missing, or it may not be written.
+    /// 2 if `path` is a directory; 74 if its directory is missing, or it may not be written.
     pub fn create(path: &Path, mode: u32) -> Result<Self> {
         let sink = match standard_stream(path).map_err(|error| cannot_write(path, error))? {
             Some(stream) => Sink::Direct(BufWriter::with_capacity(BUFFER, stream)),
@@ -55,7 +56,7 @@ impl AtomicFile {
         Ok(Self { path: path.to_owned(), sink })
     }
 
-    /// The name it was created for, as given.
+    /// The path as given to [`Self::create`].
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -63,7 +64,7 @@ impl AtomicFile {
     /// Makes the file durable, then puts it in place of the old one. On an error the old file is untouched.
     ///
     /// # Errors
-    /// I/O (74), or a closed pipe (141).
+    /// 74 if that fails, 141 for a closed pipe.
     pub fn commit(self) -> Result<()> {
         let Self { path, sink } = self;
         sink.commit().map_err(|error| cannot_write(&path, error))
@@ -99,7 +100,7 @@ impl Sink {
                 .hint(format!("name a file in it, such as {}", inside.display())));
         }
         if let Some(old) = &old {
-            // Also for a file that will be replaced: a rename would not ask whether the old one may be written.
+            // Also for a file that will be replaced: a rename does not check the permission to write the old one.
             let direct = File::options().write(true).open(path).map_err(|error| cannot_write(path, error))?;
             if !old.is_file() || is_descriptor(path) {
                 return Ok(Self::Direct(BufWriter::with_capacity(BUFFER, direct)));
@@ -133,8 +134,8 @@ impl Sink {
     }
 }
 
-/// Deletes temporary files that killed runs left beside `path`; those of a living writer are locked and stay.
-/// Returns how many were deleted. Never fails: leftovers are untidy, not wrong.
+/// Deletes temporary files that killed runs left beside `path`, and returns their number. Those of a living writer are
+/// locked and stay. Errors are ignored: leftovers are untidy, not wrong.
 pub fn remove_stale(path: &Path) -> usize {
     let Ok(target) = follow_links(path) else { return 0 };
     let Some((dir, name)) = split(&target) else { return 0 };
@@ -143,20 +144,20 @@ pub fn remove_stale(path: &Path) -> usize {
     let stale = |entry: &std::fs::DirEntry| {
         let name = entry.file_name();
         let middle = name.as_bytes().strip_prefix(prefix.as_bytes()).and_then(|rest| rest.strip_suffix(SUFFIX));
-        // Our random part is letters and digits: a longer name is some other file's leftover.
+        // The random part is letters and digits: a longer name belongs to another file.
         middle.is_some_and(|random| !random.is_empty() && random.iter().all(u8::is_ascii_alphanumeric))
             && entry.file_type().is_ok_and(|kind| kind.is_file())
     };
     let remove = |entry: std::fs::DirEntry| {
         let file = File::open(entry.path()).ok()?;
-        // Deleted under the lock: a writer that has just made it and waits for the lock can see that it is gone.
+        // Deleted under the lock: a writer that has just made it and waits for the lock sees that it is gone.
         file.try_lock().ok()?;
         std::fs::remove_file(entry.path()).ok()
     };
     entries.flatten().filter(stale).filter_map(remove).count()
 }
 
-/// A temporary file in `dir`, locked until it is closed.
+/// Makes a temporary file in `dir`, locked until it is closed.
 fn temporary(dir: &Path, name: &OsStr, mode: u32, permissions: Option<Permissions>) -> io::Result<NamedTempFile> {
     let prefix = prefix(name);
     loop {
@@ -168,11 +169,11 @@ fn temporary(dir: &Path, name: &OsStr, mode: u32, permissions: Option<Permission
             .tempfile_in(dir)?;
         match file.as_file().lock() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            // No locks on this file system: then `remove_stale` gets none either and leaves the file alone.
+            // On a file system without locks `remove_stale` gets none either, and leaves the file alone.
             Ok(()) | Err(_) => {}
         }
         if file.as_file().metadata()?.nlink() == 0 {
-            // `remove_stale` of another process was faster than our lock.
+            // `remove_stale` of another process came before the lock.
             continue;
         }
         if let Some(permissions) = permissions {
@@ -196,8 +197,8 @@ fn split(target: &Path) -> Option<(&Path, &OsStr)> {
     Some((dir, name))
 }
 
-/// Our own standard output or error, if that is what `path` names. Opening it anew would start at offset 0 of a file
-/// that the shell appends to.
+/// Opens standard output or error, if `path` names it. Opening the path itself would start at offset 0 of a file to which
+/// the shell appends.
 fn standard_stream(path: &Path) -> io::Result<Option<File>> {
     let owned = match path.to_str() {
         Some("/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1") => io::stdout().as_fd().try_clone_to_owned()?,
@@ -207,14 +208,14 @@ fn standard_stream(path: &Path) -> io::Result<Option<File>> {
     Ok(Some(File::from(owned)))
 }
 
-/// Whether `path` names an open file of a process rather than a place for one.
+/// Tests whether `path` names an open file of a process, which cannot be replaced.
 fn is_descriptor(path: &Path) -> bool {
     path.starts_with("/dev/fd") || path.starts_with("/proc")
 }
 
 fn sync_directory(dir: &Path) -> io::Result<()> {
     match File::open(dir)?.sync_all() {
-        // Some file systems cannot; the rename itself has been done.
+        // Some file systems cannot do that; the rename itself is done.
         Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
         result => result,
     }

@@ -1,38 +1,41 @@
-//! Ids used twice, found among millions in a few bytes a row.
+//! Duplicate ids, found among millions in a few bytes a row.
 //!
-//! The first pass keeps 44 bits of a hash of each given id. Hashes that come twice, and ids of our own form `row-N` that
-//! may meet a generated one, are candidates; only if there are any, a second pass compares the ids themselves. So a collision
-//! of hashes costs a pass but is never reported.
+//! The first pass keeps 44 bits of a hash of each given id. Hashes that come twice are candidates, and so are ids of the
+//! form `row-N`, which may equal a generated one. If there are candidates, a second pass compares the ids themselves. A
+//! collision of hashes costs a pass but is never reported.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
-use super::{CheckOptions, scan};
+use super::pass::Pass;
+use super::scan;
 use crate::error::Result;
-use crate::input::Inputs;
-use crate::request::{Problem, RequestBuilder, shorten};
+use crate::input::Block;
+use crate::request::{Problem, RequestBuilder, generated_id, shorten};
+use crate::row_set::RowSet;
 
-/// RowSet of the hash that choose a bucket, and bits kept in it.
+/// Bits of the hash that choose a bucket, and bits kept in the bucket.
 const BUCKET_BITS: u32 = 12;
 const KEPT_BITS: u32 = 32;
 
 /// A row's id as the first pass keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SeenId {
-    /// The row gives none.
+    /// The row gives no id.
     Generated,
-    /// Its hash.
+    /// The hash of the row's id.
     Given(u64),
-    /// Its hash; it looks like a generated id, of the row N.
+    /// The hash of an id that looks like the generated one of row N, and N.
     RowLike(u64, u64),
 }
 
 impl SeenId {
-    /// Of the id that `row` gives itself.
+    /// Reads the id that `row` gives itself.
     pub fn given(id: &str, row: u64) -> Self {
-        // `row-7` given to row 7 meets nobody: that row generates none.
+        // `row-7` given to row 7 has no generated twin: that row generates none.
         let like = id.strip_prefix("row-").filter(|digits| !digits.starts_with(['0', '+']));
         match like.and_then(|digits| digits.parse().ok()).filter(|n| *n != row) {
             Some(n) => Self::RowLike(hash(id), n),
@@ -41,7 +44,7 @@ impl SeenId {
     }
 }
 
-/// 44 bits of an id.
+/// Hashes an id to 44 bits.
 fn hash(id: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(id.as_bytes());
@@ -51,11 +54,11 @@ fn hash(id: &str) -> u64 {
 /// All ids of the input.
 #[derive(Debug, Default)]
 pub struct Ids {
-    /// By their upper bits, hashes of given ids. Empty while no row gives one.
+    /// Hashes of given ids by their upper bits. Empty while no row gives an id.
     buckets: Vec<Vec<u32>>,
-    /// A bit for each row: whether its id is generated. Kept up to the first row only as `all_generated`.
-    generated: Vec<u64>,
-    /// Rows at the start that are all generated.
+    /// Rows behind `all_generated` whose ids are generated, counted from there.
+    generated: RowSet,
+    /// Number of rows at the start whose ids are all generated.
     all_generated: u64,
     any_given: bool,
     any_generated: bool,
@@ -63,13 +66,13 @@ pub struct Ids {
 }
 
 impl Ids {
-    /// Notes the id of `row`, which must be the next.
+    /// Adds the id of `row`, which must be the next row.
     pub fn add(&mut self, row: u64, id: SeenId) {
         match id {
             SeenId::Generated => {
                 self.any_generated = true;
                 if self.any_given {
-                    self.mark(row);
+                    self.generated.insert(row - self.all_generated);
                 } else {
                     self.all_generated = row;
                 }
@@ -91,23 +94,14 @@ impl Ids {
         self.buckets[bucket].push(kept);
     }
 
-    fn mark(&mut self, row: u64) {
-        let (word, bit) = place(row - self.all_generated);
-        if self.generated.len() <= word {
-            self.generated.resize(word + 1, 0);
-        }
-        self.generated[word] |= bit;
-    }
-
     fn is_generated(&self, row: u64) -> bool {
         if row <= self.all_generated {
             return row > 0;
         }
-        let (word, bit) = place(row - self.all_generated);
-        self.generated.get(word).is_some_and(|bits| bits & bit != 0)
+        self.generated.contains(row - self.all_generated)
     }
 
-    /// Hashes that came more than once, ascending. Frees the rest.
+    /// Takes the hashes that came more than once, ascending, and frees the rest.
     fn repeated(&mut self) -> Vec<u64> {
         let mut repeated = Vec::new();
         for (bucket, kept) in std::mem::take(&mut self.buckets).into_iter().enumerate() {
@@ -130,117 +124,154 @@ const fn whole(bucket: usize, kept: u32) -> u64 {
     ((bucket as u64) << KEPT_BITS) | kept as u64
 }
 
-fn place(distance: u64) -> (usize, u64) {
-    (usize::try_from(distance / 64).unwrap_or(usize::MAX), 1 << (distance % 64))
-}
-
 /// Rows with an id that an earlier row has.
 #[derive(Debug, Default)]
-pub struct Twice {
+pub(super) struct Duplicates {
     /// Ascending.
     pub rows: Vec<u64>,
     /// Of those, rows without another problem.
     pub otherwise_good: u64,
     /// The first of their problems.
     pub problems: Vec<Problem>,
-    /// One more than there are `#` in a row in any id.
+    /// One more than the longest sequence of `#` in any id.
     pub marks: usize,
 }
 
-/// A row that may share its id.
-struct Suspect {
-    row: u64,
-    line: u64,
-    file: Arc<str>,
-    id: Box<str>,
-    good: bool,
-}
-
-/// Compares the candidates among `ids`, reading the inputs again only if there are any.
-pub fn find(inputs: &Inputs, shape: &RequestBuilder, options: &CheckOptions<'_>, mut ids: Ids) -> Result<Twice> {
+/// Finds duplicates among the candidates in `ids`. Reads the inputs again only if there are any.
+pub(super) fn find(pass: &Pass<'_>, mut ids: Ids) -> Result<Duplicates> {
     let mut candidates = ids.repeated();
     if ids.any_row_like && ids.any_generated {
-        let work = |block: &crate::input::Block| -> Vec<u64> {
-            let found =
-                scan::look_over(block, shape, &CheckOptions { max_problems: 0, table: None, ..*options }, &|_| ());
-            let met = found.rows.into_iter().filter_map(|seen| match seen.id {
-                SeenId::RowLike(hash, n) if ids.is_generated(n) => Some(hash),
-                _ => None,
-            });
-            met.collect()
-        };
-        scan::scan(inputs, options.threads, &work, &mut |met: Vec<u64>| {
-            candidates.extend(met);
-            Ok(())
-        })?;
+        candidates.extend(met_by_generated(pass, &ids)?);
         candidates.sort_unstable();
         candidates.dedup();
     }
-    let mut twice = Twice::default();
+    let mut duplicates = Duplicates::default();
     if candidates.is_empty() {
-        return Ok(twice);
+        return Ok(duplicates);
     }
-
-    let mut first: HashMap<Box<str>, (Arc<str>, u64)> = HashMap::new();
-    let work = |block: &crate::input::Block| suspects(block, shape, &candidates);
-    scan::scan(inputs, options.threads, &work, &mut |(found, marks): (Vec<Suspect>, usize)| {
-        twice.marks = twice.marks.max(marks + 1);
-        for suspect in found {
+    let mut first: HashMap<Box<str>, FirstUse> = HashMap::new();
+    let work = |block: &Block| Suspects::of(block, pass.shape, &candidates);
+    scan::scan(pass.inputs, pass.threads, &work, &mut |found: Suspects| {
+        duplicates.marks = duplicates.marks.max(found.marks + 1);
+        for suspect in found.rows {
             match first.entry(suspect.id) {
                 Entry::Vacant(entry) => {
-                    entry.insert((suspect.file, suspect.line));
+                    entry.insert(suspect.at);
                 }
                 Entry::Occupied(entry) => {
-                    twice.rows.push(suspect.row);
-                    twice.otherwise_good += u64::from(suspect.good);
-                    if twice.problems.len() < options.max_problems {
-                        let (file, line) = entry.get();
-                        let id = entry.key();
-                        let text = format!(
-                            "id \"{}\" is used twice: first at {file}:{line}, again at {}:{}",
-                            shorten(id),
-                            suspect.file,
-                            suspect.line
-                        );
-                        let problem =
-                            Problem::at(Some(suspect.row), &suspect.file, suspect.line, "duplicate_id", text).hint(
-                                "give each row an id of its own; --id FIELD takes another field, or leave ids out for row-N",
-                            );
-                        twice.problems.push(Problem { id: Some(id.to_string()), ..problem });
+                    duplicates.rows.push(suspect.row);
+                    duplicates.otherwise_good += u64::from(suspect.good);
+                    if duplicates.problems.len() < pass.max_problems {
+                        duplicates.problems.push(entry.get().problem(entry.key(), suspect.row, &suspect.at));
                     }
                 }
             }
         }
         Ok(())
     })?;
-    Ok(twice)
+    Ok(duplicates)
 }
 
-/// The rows of a block whose id is a candidate, and the most `#` in a row in any id.
-fn suspects(block: &crate::input::Block, shape: &RequestBuilder, candidates: &[u64]) -> (Vec<Suspect>, usize) {
-    let mut found = Vec::new();
-    let mut marks = 0;
-    let mut file: Option<Arc<str>> = None;
-    block.for_each(|record| {
-        let (name, line, row, id, good) = match record {
-            Ok(record) => match shape.draft(&record) {
-                Ok(draft) => (record.file.to_owned(), record.line, record.row, draft.id.into_owned(), true),
-                Err(problem) => (record.file.to_owned(), record.line, record.row, own_id(problem, record.row), false),
-            },
-            Err(problem) => {
-                let row = problem.row.unwrap_or(0);
-                (problem.file.clone(), problem.line, row, own_id(problem, row), false)
+/// Finds the hashes of given ids that are the generated id of another row.
+fn met_by_generated(pass: &Pass<'_>, ids: &Ids) -> Result<Vec<u64>> {
+    let mut all = Vec::new();
+    let work = |block: &Block| {
+        let mut met = Vec::new();
+        each_id(block, pass.shape, |id| {
+            if let Some(SeenId::RowLike(hash, n)) = id.given.map(|given| SeenId::given(&given, id.row))
+                && ids.is_generated(n)
+            {
+                met.push(hash);
             }
-        };
-        marks = id.split(|c| c != '#').map(str::len).fold(marks, usize::max);
-        if candidates.binary_search(&hash(&id)).is_ok() {
-            let file = Arc::clone(file.get_or_insert_with(|| name.into()));
-            found.push(Suspect { row, line, file, id: id.into(), good });
-        }
-    });
-    (found, marks)
+        });
+        met
+    };
+    scan::scan(pass.inputs, pass.threads, &work, &mut |met: Vec<u64>| {
+        all.extend(met);
+        Ok(())
+    })?;
+    Ok(all)
 }
 
-fn own_id(problem: Problem, row: u64) -> String {
-    problem.id.unwrap_or_else(|| crate::request::generated_id(row))
+/// A place in the inputs where an id stands.
+struct FirstUse {
+    file: Arc<str>,
+    line: u64,
+}
+
+impl FirstUse {
+    /// Makes the problem of `row`, which uses the `id` again.
+    fn problem(&self, id: &str, row: u64, again: &Self) -> Problem {
+        let text = format!(
+            "id \"{}\" is used twice: first at {}:{}, again at {}:{}",
+            shorten(id),
+            self.file,
+            self.line,
+            again.file,
+            again.line
+        );
+        let problem = Problem::at(Some(row), &again.file, again.line, "duplicate_id", text)
+            .hint("give each row an id of its own; --id FIELD takes another field, or leave ids out for row-N");
+        Problem { id: Some(id.to_owned()), ..problem }
+    }
+}
+
+/// A row that may share its id.
+struct Suspect {
+    row: u64,
+    at: FirstUse,
+    id: Box<str>,
+    good: bool,
+}
+
+/// The rows of a block whose ids are candidates.
+struct Suspects {
+    rows: Vec<Suspect>,
+    /// The longest sequence of `#` in any id of the block.
+    marks: usize,
+}
+
+impl Suspects {
+    fn of(block: &Block, shape: &RequestBuilder, candidates: &[u64]) -> Self {
+        let mut suspects = Self { rows: Vec::new(), marks: 0 };
+        let mut file: Option<Arc<str>> = None;
+        each_id(block, shape, |found| {
+            let id = found.given.unwrap_or_else(|| generated_id(found.row).into());
+            suspects.marks = id.split(|c| c != '#').map(str::len).fold(suspects.marks, usize::max);
+            if candidates.binary_search(&hash(&id)).is_ok() {
+                let file = Arc::clone(file.get_or_insert_with(|| found.file.into()));
+                let at = FirstUse { file, line: found.line };
+                suspects.rows.push(Suspect { row: found.row, at, id: id.into(), good: found.good });
+            }
+        });
+        suspects
+    }
+}
+
+/// The id of a row, and the place where the row stands.
+struct IdOfRow<'a> {
+    row: u64,
+    file: &'a str,
+    line: u64,
+    /// `None`: the row gives no id.
+    given: Option<Cow<'a, str>>,
+    /// The row has no problem of its own.
+    good: bool,
+}
+
+fn each_id(block: &Block, shape: &RequestBuilder, mut f: impl FnMut(IdOfRow<'_>)) {
+    block.for_each(|record| {
+        let problem = match record {
+            Ok(record) => match shape.draft(&record) {
+                Ok(draft) => {
+                    let given = (!draft.generated_id).then(|| draft.id.clone());
+                    return f(IdOfRow { row: record.row, file: record.file, line: record.line, given, good: true });
+                }
+                Err(problem) => problem,
+            },
+            Err(problem) => problem,
+        };
+        let given = problem.id.as_deref().map(Cow::Borrowed);
+        f(IdOfRow { row: problem.row.unwrap_or(0), file: &problem.file, line: problem.line, given, good: false });
+    });
 }

@@ -1,77 +1,68 @@
-//! What a pass over all rows adds up to: tokens, the bound of the answers, batches, by model.
+//! Sums over all rows, by model: tokens, the bound of the answers, batches.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::context_length::is_near_limit;
 use crate::price::Table;
 use crate::request::batch_line::{self, Limits};
 use crate::request::{Draft, Endpoint};
 use crate::tokens::{self, Estimator};
 
-/// Text that is counted in full; of larger inputs rows are picked by chance, and the others scaled by their bytes. That
-/// took the sum of no model further off than 1.1% where a million rows (`tests/bench/check.sh`: prose, code, JSON, ten other
-/// languages, three models) were counted in full beside it. Counting all of 1 GB would take 10 s.
+/// Bytes of an input that is counted in full. Of a larger input, rows are picked by a hash, and the others are scaled by
+/// their bytes. In a million rows (`tests/bench/check.sh`: prose, code, JSON, ten other languages, three models) the sum of
+/// no model was further than 1.1% from a full count. Counting all of 1 GB would take 10 s.
 const COUNTED: u64 = 16 << 20;
 
-/// What is seen of one row, on the thread that parsed it.
+/// Figures of one row, made on the thread that parsed it.
 #[derive(Debug)]
-pub struct Sight {
+pub struct RowStats {
     body: u64,
+    /// Bytes of its line in a batch file.
     line: u64,
     max_tokens: Option<u64>,
+    /// Estimated prompt tokens; `None`: the row was not picked.
     tokens: Option<u64>,
     /// Prompt and answer may be more than the model reads.
-    tight: bool,
+    near_limit: bool,
+    /// Bound on the prompt's tokens ([`tokens::bound`]).
     bound: u64,
 }
 
-/// Looks at rows; shared by threads.
+/// Makes the figures of rows; threads share it.
 #[derive(Debug)]
-pub struct Looker<'a> {
+pub struct RowInspector<'a> {
     /// One row of so many is counted.
     every: u64,
     estimator: &'a Estimator,
-    /// For what models read.
+    /// Context lengths of the models.
     table: &'a Table,
 }
 
-impl<'a> Looker<'a> {
+impl<'a> RowInspector<'a> {
     /// For an input of about `bytes`.
     pub fn new(bytes: u64, estimator: &'a Estimator, table: &'a Table) -> Self {
         Self { every: bytes.div_ceil(COUNTED).max(1), estimator, table }
     }
 
-    /// Whether prompt and answer may be more than the model reads: an estimate may be a tenth too low.
-    fn is_tight(&self, draft: &Draft<'_>, counted: Option<u64>) -> bool {
-        let answer = draft.max_tokens.unwrap_or(0);
-        let most = tokens::bound(&draft.body).saturating_add(answer);
-        if most <= super::scan::SHORT || draft.body.len() > super::scan::COUNTABLE {
-            return false;
-        }
-        let Some(context) = self.table.get(&draft.model).and_then(|entry| entry.context) else { return false };
-        if most <= context {
-            return false;
-        }
-        let prompt = counted.unwrap_or_else(|| self.estimator.request(&draft.body, draft.endpoint == Endpoint::Chat));
-        prompt + prompt / 10 + answer > context
-    }
-
-    /// What a row is like.
-    pub fn look(&self, draft: &Draft<'_>) -> Sight {
-        // Picked by a hash of the row: models that take turns must not fall between the picks.
-        let picked = draft.row.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let counted = picked
-            .is_multiple_of(self.every)
+    /// Makes the figures of a row.
+    pub fn inspect(&self, draft: &Draft<'_>) -> RowStats {
+        let counted = is_picked(draft.row, self.every)
             .then(|| self.estimator.request(&draft.body, draft.endpoint == Endpoint::Chat));
-        Sight {
+        RowStats {
             body: draft.body.len() as u64,
             line: batch_line::length(draft),
             max_tokens: draft.answer_bound(),
             tokens: counted,
-            tight: self.is_tight(draft, counted),
+            near_limit: is_near_limit(draft, self.table, self.estimator, counted),
             bound: tokens::bound(&draft.body),
         }
     }
+}
+
+/// Picks one row of `every` so many, by a hash of its number: models that take turns must not fall between the picks.
+const fn is_picked(row: u64, every: u64) -> bool {
+    (row.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32).is_multiple_of(every)
 }
 
 /// One model's rows.
@@ -79,17 +70,17 @@ impl<'a> Looker<'a> {
 pub struct ModelEstimate {
     /// Good rows.
     pub rows: u64,
-    /// Of their bodies.
+    /// Size of their bodies.
     pub bytes: u64,
     counted_bytes: u64,
     counted_tokens: u64,
     /// The sum of the bounds that rows set on their answers.
     pub max_tokens: u64,
-    /// Rows that set none.
+    /// Rows that set no bound.
     pub unbounded: u64,
-    /// Rows that may be more than the model reads.
-    pub tight: u64,
-    /// What budgets take the prompts' tokens for ([`tokens::bound`]).
+    /// Rows that may be longer than the model reads.
+    pub near_limit: u64,
+    /// Prompt tokens as budgets count them ([`tokens::bound`]).
     pub bound: u64,
     /// Batches that are full.
     full: u64,
@@ -98,7 +89,7 @@ pub struct ModelEstimate {
 }
 
 impl ModelEstimate {
-    /// Tokens of all prompts, estimated.
+    /// Estimated tokens of all prompts.
     pub fn prompt_tokens(&self) -> u64 {
         if self.counted_bytes == 0 {
             return crate::tokens::estimate_bytes(self.bytes);
@@ -107,8 +98,8 @@ impl ModelEstimate {
         u64::try_from(exact).unwrap_or(u64::MAX)
     }
 
-    /// The most that all answers may come to, if a row without a bound is answered with up to `limit` tokens. `None`: there
-    /// are such rows, and no limit is known.
+    /// Most tokens of all answers, if a row without a bound gets up to `limit`. `None`: there are such rows, and no limit
+    /// is known.
     pub fn completion_max(&self, limit: Option<u64>) -> Option<u64> {
         if self.unbounded == 0 {
             return Some(self.max_tokens);
@@ -116,7 +107,7 @@ impl ModelEstimate {
         limit.map(|limit| self.max_tokens.saturating_add(self.unbounded.saturating_mul(limit)))
     }
 
-    /// Batches that its rows make.
+    /// Number of batches that its rows make.
     pub const fn batches(&self) -> u64 {
         self.full + (self.batch_rows > 0) as u64
     }
@@ -131,8 +122,8 @@ pub struct Estimate {
 
 impl Estimate {
     /// Adds a row.
-    pub fn add(&mut self, model: &Arc<str>, sight: &Sight, limits: Limits) {
-        /// Models that are told apart by where their names are; more are looked up.
+    pub fn add(&mut self, model: &Arc<str>, row: &RowStats, limits: Limits) {
+        /// Models that are found by the address of their name; more are looked up.
         const FEW: usize = 8;
         let same = |(known, _): &(Arc<str>, ModelEstimate)| Arc::ptr_eq(known, model);
         let at = self.models.iter().take(FEW).position(same).unwrap_or_else(|| {
@@ -143,26 +134,26 @@ impl Estimate {
         });
         let Some((_, model)) = self.models.get_mut(at) else { return };
         model.rows += 1;
-        model.bytes += sight.body;
-        model.tight += u64::from(sight.tight);
-        model.bound += sight.bound;
-        if let Some(tokens) = sight.tokens {
-            model.counted_bytes += sight.body;
+        model.bytes += row.body;
+        model.near_limit += u64::from(row.near_limit);
+        model.bound += row.bound;
+        if let Some(tokens) = row.tokens {
+            model.counted_bytes += row.body;
             model.counted_tokens += tokens;
         }
-        match sight.max_tokens {
+        match row.max_tokens {
             Some(tokens) => model.max_tokens = model.max_tokens.saturating_add(tokens),
             None => model.unbounded += 1,
         }
-        if model.batch_rows + 1 > limits.rows || model.batch_bytes + sight.line > limits.bytes {
+        if model.batch_rows + 1 > limits.rows || model.batch_bytes + row.line > limits.bytes {
             model.full += u64::from(model.batch_rows > 0);
             (model.batch_rows, model.batch_bytes) = (0, 0);
         }
         model.batch_rows += 1;
-        model.batch_bytes += sight.line;
+        model.batch_bytes += row.line;
     }
 
-    /// By model, most rows first.
+    /// Takes the models, most rows first.
     pub fn models(mut self) -> Vec<(Arc<str>, ModelEstimate)> {
         self.models.sort_by(|a, b| b.1.rows.cmp(&a.1.rows).then_with(|| a.0.cmp(&b.0)));
         self.models
@@ -173,22 +164,22 @@ impl Estimate {
 mod tests {
     use super::*;
 
-    fn sight(body: u64, max_tokens: Option<u64>, tokens: Option<u64>) -> Sight {
-        Sight { body, line: body + 40, max_tokens, tokens, tight: false, bound: body.div_ceil(2) }
+    fn row(body: u64, max_tokens: Option<u64>, tokens: Option<u64>) -> RowStats {
+        RowStats { body, line: body + 40, max_tokens, tokens, near_limit: false, bound: body.div_ceil(2) }
     }
 
     #[test]
     fn rows_that_were_not_counted_are_scaled_by_their_bytes() {
         let mut sum = Estimate::default();
         let limits = Limits { rows: 2, bytes: 1000 };
-        for (model, row) in [
-            ("a", sight(100, Some(10), Some(25))),
-            ("a", sight(300, None, None)),
-            ("a", sight(400, Some(5), Some(125))),
-            ("b", sight(900, Some(1), None)),
+        for (model, stats) in [
+            ("a", row(100, Some(10), Some(25))),
+            ("a", row(300, None, None)),
+            ("a", row(400, Some(5), Some(125))),
+            ("b", row(900, Some(1), None)),
         ] {
             // Names that are not shared, as beyond the first thousands, are still one model.
-            sum.add(&model.into(), &row, limits);
+            sum.add(&model.into(), &stats, limits);
         }
         let models = sum.models();
         let (name, a) = &models[0];
@@ -203,13 +194,9 @@ mod tests {
 
     #[test]
     fn no_period_of_the_input_falls_between_the_picks() {
-        let looker = Looker { every: 32, estimator: Estimator::shared(), table: &Table::builtin() };
         for period in [2_u64, 3, 16, 32, 64] {
-            let picked = (0..100_000_u64)
-                .map(|row| (row * period).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32)
-                .filter(|picked| picked.is_multiple_of(32))
-                .count();
-            assert!((2_500..3_800).contains(&picked), "one in {} of every {period}th row: {picked}", looker.every);
+            let picked = (0..100_000_u64).filter(|row| is_picked(row * period, 32)).count();
+            assert!((2_500..3_800).contains(&picked), "one in 32 of every {period}th row: {picked}");
         }
     }
 }

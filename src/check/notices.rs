@@ -1,96 +1,132 @@
-//! What must be said of models before they go into batches: no service, no discount, or nothing known.
+//! Notices about models before they go into batches: refused, without a discount, or of unknown price.
 
+use std::fmt;
 use std::sync::Arc;
 
-use crate::price::{Batch, Entry, Table};
+use crate::price::{Batch, BatchFact, BatchFinding, Entry, Table};
 use crate::text;
 use crate::ui::Ui;
 
-/// The lists that the built-in knowledge was last held against.
+/// The lists with which the built-in table was last compared.
 const LISTS: &str = "Together's batch guide as of 2026-08";
-/// How the data file's notes speak of batches; what follows in brackets or behind it is for people.
-const REFUSED: &str = "not served in batches";
-const LAPSED: &str = "half price in batches only in older lists";
-const DOUBTFUL: &str = "later lists leave it out";
-const DISCOUNT: &str = "batch discount from ";
+const SAME_COST: &str = "a batch costs the same as realtime";
 
-/// Notices shown of each kind before they are only counted.
+/// Notices shown of each kind; more are only counted.
 const SHOWN: usize = 10;
 
-/// What is the matter with a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// The service fails its batches.
-    Refused,
-    /// A batch costs the same as realtime.
-    FullPrice,
-    /// We do not know; counted as the same price.
-    Unknown,
-    /// A discount is counted on, which newer lists do not name.
-    Doubtful,
-}
+/// Kinds of notices that are shown one after the other; see [`Notice::rank`].
+const RANKS: usize = 4;
 
-/// One model that is not plainly discounted.
+/// A model without a well-known batch discount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
     /// As the input spells it.
     pub model: Arc<str>,
     /// Rows that ask for it.
     pub rows: u64,
-    /// What is the matter.
-    pub kind: Kind,
-    /// The same for people, with source and date.
-    pub text: String,
+    /// The reason for the notice.
+    pub reason: Reason,
 }
 
-/// What must be said of `models` (with their rows), in their order; nothing of one whose discount is well known.
-pub fn notices(models: &[(Arc<str>, u64)], table: &Table) -> Vec<Notice> {
-    let notice = |(model, rows): &(Arc<str>, u64)| {
-        let (kind, text) = say(model, table.get(model))?;
-        Some(Notice { model: Arc::clone(model), rows: *rows, kind, text })
-    };
-    models.iter().filter_map(notice).collect()
+/// The reason for a notice, with the fact behind it where the built-in table has one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// The service fails its batches. `None`: the config file says so.
+    Refused(Option<BatchFact>),
+    /// llbatch counts on a discount that newer lists do not name.
+    Doubtful(BatchFact),
+    /// Only older lists name a discount: a batch costs the same as realtime.
+    Lapsed(BatchFact),
+    /// By the config file a batch costs the same as realtime.
+    FullPrice,
+    /// No discount is known; counted at the same price.
+    Unknown,
 }
 
-/// Shows notices: refusals as warnings, the rest as notes, each kind cut after some.
-pub fn show(notices: &[Notice], ui: &Ui) {
-    for kind in [Kind::Refused, Kind::Doubtful, Kind::FullPrice, Kind::Unknown] {
-        let of_kind: Vec<&Notice> = notices.iter().filter(|notice| notice.kind == kind).collect();
-        let say = |text: &str| if kind == Kind::Refused { ui.warn(text) } else { ui.note(text) };
-        for notice in of_kind.iter().take(SHOWN) {
-            say(&format!("{} ({})", notice.text, text::plural(notice.rows, "row")));
-        }
-        let more = of_kind.len().saturating_sub(SHOWN) as u64;
-        if more > 0 {
-            say(&format!("and the same of {}", text::plural(more, "more model")));
+impl Notice {
+    /// Tests whether the service refuses the model in batches.
+    pub const fn is_refused(&self) -> bool {
+        matches!(self.reason, Reason::Refused(_))
+    }
+
+    /// Tests whether llbatch counts on a discount.
+    pub const fn is_discounted(&self) -> bool {
+        matches!(self.reason, Reason::Doubtful(_))
+    }
+
+    /// Orders notices for display; those of one rank are cut together.
+    const fn rank(&self) -> usize {
+        match self.reason {
+            Reason::Refused(_) => 0,
+            Reason::Doubtful(_) => 1,
+            Reason::Lapsed(_) | Reason::FullPrice => 2,
+            Reason::Unknown => 3,
         }
     }
 }
 
-fn say(model: &str, entry: Option<&Entry>) -> Option<(Kind, String)> {
-    let same = "a batch costs the same as realtime";
-    Some(match entry.map_or(Batch::Unknown, |entry| entry.batch) {
-        Batch::Refused => {
-            let from = source(entry, REFUSED).unwrap_or_else(|| " (config file)".to_owned());
-            (Kind::Refused, format!("{model}: {REFUSED}{from}; the service would fail the whole batch"))
+impl Reason {
+    /// Finds the reason for a notice about a model with this price entry; `None`: its discount is well known.
+    fn of(entry: Option<&Entry>) -> Option<Self> {
+        let fact = |finding| {
+            let fact = entry.and_then(|entry| entry.batch_fact.as_ref());
+            fact.filter(|fact| fact.finding == finding).cloned()
+        };
+        match entry.map_or(Batch::Unknown, |entry| entry.batch) {
+            Batch::Refused => Some(Self::Refused(fact(BatchFinding::Refused))),
+            Batch::FullPrice => Some(fact(BatchFinding::Lapsed).map_or(Self::FullPrice, Self::Lapsed)),
+            Batch::Unknown => Some(Self::Unknown),
+            Batch::Discounted => fact(BatchFinding::Doubtful).map(Self::Doubtful),
         }
-        Batch::FullPrice if source(entry, LAPSED).is_some() => {
-            (Kind::FullPrice, format!("{model}: {LAPSED}, not in {LISTS}; counted as: {same}"))
-        }
-        Batch::FullPrice => (Kind::FullPrice, format!("{model}: no batch discount (config file); {same}")),
-        Batch::Unknown => (Kind::Unknown, format!("{model}: no batch discount known ({LISTS}); counted as: {same}")),
-        Batch::Discounted => {
-            let note = &entry?.note;
-            let from = note.find(DISCOUNT).filter(|_| note.contains(DOUBTFUL))?;
-            (Kind::Doubtful, format!("{model}: {}", &note[from..]))
-        }
-    })
+    }
 }
 
-/// What stands behind `what` in the entry's note, up to the next remark.
-fn source(entry: Option<&Entry>, what: &str) -> Option<String> {
-    let (_, rest) = entry?.note.split_once(what)?;
-    Some(rest.split(';').next().unwrap_or(rest).to_owned())
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(Some(fact)) => write!(f, "{fact}; the service would fail the whole batch"),
+            Self::Refused(None) => {
+                f.write_str("not served in batches (config file); the service would fail the whole batch")
+            }
+            Self::Doubtful(fact) => write!(f, "{fact}"),
+            Self::Lapsed(BatchFact { source, as_of, .. }) => write!(
+                f,
+                "half price in batches only in older lists, not in {source} as of {as_of}; counted as: {SAME_COST}"
+            ),
+            Self::FullPrice => write!(f, "no batch discount (config file); {SAME_COST}"),
+            Self::Unknown => write!(f, "no batch discount known ({LISTS}); counted as: {SAME_COST}"),
+        }
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} ({})", self.model, self.reason, text::plural(self.rows, "row"))
+    }
+}
+
+/// Lists the notices about `models` (each with its rows), in their order.
+pub fn notices(models: &[(Arc<str>, u64)], table: &Table) -> Vec<Notice> {
+    let notice = |(model, rows): &(Arc<str>, u64)| {
+        Some(Notice { model: Arc::clone(model), rows: *rows, reason: Reason::of(table.get(model))? })
+    };
+    models.iter().filter_map(notice).collect()
+}
+
+/// Shows notices: refusals as warnings, the rest as notes, each rank cut after some.
+pub fn show(notices: &[Notice], ui: &Ui) {
+    for rank in 0..RANKS {
+        let of_rank: Vec<&Notice> = notices.iter().filter(|notice| notice.rank() == rank).collect();
+        let refused = of_rank.first().is_some_and(|notice| notice.is_refused());
+        let say = |text: &str| if refused { ui.warn(text) } else { ui.note(text) };
+        for notice in of_rank.iter().take(SHOWN) {
+            say(&notice.to_string());
+        }
+        let more = of_rank.len().saturating_sub(SHOWN) as u64;
+        if more > 0 {
+            say(&format!("and the same of {}", text::plural(more, "more model")));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -98,56 +134,67 @@ mod tests {
     use super::*;
     use crate::price::Overrides;
 
-    fn said(table: &Table, model: &str) -> Option<(Kind, String)> {
+    fn notice(table: &Table, model: &str) -> Option<Notice> {
         let mut found = notices(&[(model.into(), 7)], table);
         assert!(found.iter().all(|notice| &*notice.model == model && notice.rows == 7));
-        found.pop().map(|notice| (notice.kind, notice.text))
+        found.pop()
     }
 
     #[test]
-    fn every_kind_is_said_with_its_source() {
+    fn every_notice_names_its_source() {
         let table = Table::builtin();
-        for (model, kind, parts) in [
-            ("deepseek-ai/DeepSeek-V3.1", Kind::Refused, "not served in batches (Together batch skill, 2026); the"),
-            ("DEEPSEEK-AI/deepseek-r1", Kind::Refused, "DEEPSEEK-AI/deepseek-r1: not served"),
+        for (model, text) in [
+            (
+                "deepseek-ai/DeepSeek-V3.1",
+                "not served in batches (Together batch skill, 2026); the service would fail the whole batch",
+            ),
+            (
+                "DEEPSEEK-AI/deepseek-r1",
+                "not served in batches (Together batch skill, 2026); the service would fail the whole batch",
+            ),
             (
                 "meta-llama/Llama-3-70b-chat-hf",
-                Kind::FullPrice,
-                "only in older lists, not in Together's batch guide as of",
+                "half price in batches only in older lists, not in Together's batch guide as of 2026-08; \
+                 counted as: a batch costs the same as realtime",
             ),
-            ("arcee-ai/trinity-mini", Kind::Unknown, "no batch discount known (Together's batch guide as of 2026-"),
-            ("nobody/nothing", Kind::Unknown, "costs the same as realtime"),
+            (
+                "arcee-ai/trinity-mini",
+                "no batch discount known (Together's batch guide as of 2026-08); \
+                 counted as: a batch costs the same as realtime",
+            ),
+            (
+                "nobody/nothing",
+                "no batch discount known (Together's batch guide as of 2026-08); \
+                 counted as: a batch costs the same as realtime",
+            ),
             (
                 "meta-llama/Llama-3.2-3B-Instruct-Turbo",
-                Kind::Doubtful,
-                "from its model card of 2025-07; later lists leave it out",
+                "batch discount from its model card of 2025-07; later lists leave it out",
             ),
         ] {
-            let (is, text) = said(&table, model).unwrap_or_else(|| panic!("{model}"));
-            assert_eq!(is, kind, "{model}");
-            assert!(text.starts_with(model) && text.contains(parts), "{text}");
+            assert_eq!(notice(&table, model).unwrap().to_string(), format!("{model}: {text} (7 rows)"));
         }
-        assert_eq!(said(&table, "meta-llama/Llama-3.3-70B-Instruct-Turbo"), None, "its discount is well known");
+        assert_eq!(notice(&table, "meta-llama/Llama-3.3-70B-Instruct-Turbo"), None, "its discount is well known");
     }
 
     #[test]
-    fn the_built_in_notes_use_the_words_that_are_looked_for() {
-        for entry in Table::builtin().iter() {
-            let text = said(&Table::builtin(), &entry.model).map(|(_, text)| text).unwrap_or_default();
-            assert!(!text.contains("config file"), "{text}");
+    fn built_in_models_have_built_in_sources() {
+        let table = Table::builtin();
+        for notice in table.iter().filter_map(|entry| notice(&table, &entry.model)) {
+            assert!(!notice.to_string().contains("config file"), "{notice}");
         }
     }
 
     #[test]
-    fn what_the_user_says_is_the_users_word() {
+    fn settings_of_the_user_are_named_as_such() {
         let config = "[\"deepseek-ai/DeepSeek-R1\"]\nbatch = true\n[\"my/own\"]\nbatch = false\n\
                       [\"a/half\"]\nbatch_discount = 0.5";
         let overrides: Overrides = toml::from_str(config).unwrap();
         let table = Table::builtin().with(&overrides).unwrap();
-        let (kind, text) = said(&table, "deepseek-ai/DeepSeek-R1").unwrap();
-        assert_eq!((kind, text.contains("(config file)"), text.contains("not served")), (Kind::FullPrice, true, false));
-        let (kind, text) = said(&table, "my/own").unwrap();
-        assert_eq!((kind, text.contains("(config file)")), (Kind::Refused, true));
-        assert_eq!(said(&table, "a/half"), None);
+        let full = notice(&table, "deepseek-ai/DeepSeek-R1").unwrap();
+        assert!(full.reason == Reason::FullPrice && full.to_string().contains("(config file)"), "{full}");
+        let refused = notice(&table, "my/own").unwrap();
+        assert!(refused.reason == Reason::Refused(None) && refused.to_string().contains("(config file)"), "{refused}");
+        assert_eq!(notice(&table, "a/half"), None);
     }
 }

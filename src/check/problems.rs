@@ -1,27 +1,27 @@
-//! What is wrong with an input, said to people.
+//! Problems of an input, shown to people.
 
 use std::collections::HashSet;
 
-use crate::check::Checked;
+use super::Checked;
 use crate::error::{Error, Exit, Result};
 use crate::request::Problem;
 use crate::text;
 use crate::ui::Ui;
 
-/// What the command was going to do with the rows.
+/// The command's intent for the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deed {
-    /// Send them; invalid ones that are skipped are in the results as failed.
+pub enum Action {
+    /// Sends them; skipped invalid rows are in the results as failed.
     Send,
-    /// Write them to files; invalid ones that are skipped are in none.
+    /// Writes them to files; skipped invalid rows are left out.
     Write,
 }
 
-/// Lists what the check found, up to `max_problems`.
+/// Lists the problems that a check found, up to `max_problems`.
 ///
 /// # Errors
-/// 65 if there is no row at all, or an invalid one that is not to be skipped.
-pub fn report(checked: &Checked, skip_invalid: bool, max_problems: usize, deed: Deed, ui: &Ui) -> Result<()> {
+/// 65 if there is no row, or an invalid row that is not to be skipped.
+pub fn report(checked: &Checked, skip_invalid: bool, max_problems: usize, action: Action, ui: &Ui) -> Result<()> {
     if checked.rows == 0 {
         return Err(Error::new(Exit::Data, format!("{}: the input has no rows", checked.inputs))
             .hint("each line of JSONL is one request; a CSV needs rows below its header"));
@@ -30,15 +30,15 @@ pub fn report(checked: &Checked, skip_invalid: bool, max_problems: usize, deed: 
         return Ok(());
     }
     list(&checked.problems, checked.problem_count, max_problems, ui);
-    judge(checked.bad_rows, checked.rows, skip_invalid, deed, ui)
+    judge(checked.bad_rows, checked.rows, skip_invalid, action, ui)
 }
 
-/// Shows `problems`, the first of `count`; a hint that several share is given once.
+/// Shows `problems`, the first of `count`; a hint that several share comes once.
 pub fn list(problems: &[Problem], count: u64, max_problems: usize, ui: &Ui) {
-    let mut said = HashSet::new();
+    let mut given = HashSet::new();
     for problem in problems {
         ui.warn(&problem.to_string());
-        if let Some(hint) = problem.hint.as_ref().filter(|hint| said.insert(hint.as_str())) {
+        if let Some(hint) = problem.hint.as_ref().filter(|hint| given.insert(hint.as_str())) {
             ui.hint(hint);
         }
     }
@@ -48,14 +48,14 @@ pub fn list(problems: &[Problem], count: u64, max_problems: usize, ui: &Ui) {
     }
 }
 
-/// Goes on without the `bad` ones of `rows`, or refuses.
+/// Allows the command to continue without the `bad` ones of `rows`.
 ///
 /// # Errors
-/// 65 unless they are to be skipped.
-pub fn judge(bad: u64, rows: u64, skip_invalid: bool, deed: Deed, ui: &Ui) -> Result<()> {
-    let (skipped, nothing, good) = match deed {
-        Deed::Send => ("will be in the results as failed", "nothing was sent", "send the others"),
-        Deed::Write => ("will be left out", "nothing was written", "write the others"),
+/// 65 unless invalid rows are to be skipped.
+pub fn judge(bad: u64, rows: u64, skip_invalid: bool, action: Action, ui: &Ui) -> Result<()> {
+    let (skipped, nothing, good) = match action {
+        Action::Send => ("will be in the results as failed", "nothing was sent", "send the others"),
+        Action::Write => ("will be left out", "nothing was written", "write the others"),
     };
     if skip_invalid {
         ui.note(&format!("{} {skipped}", text::plural(bad, "invalid row")));
@@ -65,7 +65,7 @@ pub fn judge(bad: u64, rows: u64, skip_invalid: bool, deed: Deed, ui: &Ui) -> Re
     Err(Error::new(Exit::Data, text).hint(format!("mend the rows, or give --skip-invalid to {good}")))
 }
 
-/// Says that `stream` was taken out of rows, if it was.
+/// Tells the user if `stream` was removed from rows.
 pub fn say_stream_removed(checked: &Checked, ui: &Ui) {
     if checked.stream_removed > 0 {
         let rows = text::plural(checked.stream_removed, "row");

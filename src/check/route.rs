@@ -1,19 +1,19 @@
-//! `--via auto`: which way the rows of a model go, and why.
+//! The division of models between batches and realtime with `--via auto`.
 
 use crate::price::{Batch, Entry};
 use crate::text;
 
-/// A model's way.
+/// The way of a model's rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// In batches, or at realtime.
+    /// In batches; otherwise at realtime.
     pub batch: bool,
-    /// For people.
+    /// The reason, for people.
     pub why: String,
 }
 
 impl Route {
-    /// Of a model that prices know as this.
+    /// Decides for a model with this price entry.
     pub fn of(entry: Option<&Entry>) -> Self {
         let why = match entry.map_or(Batch::Unknown, |entry| entry.batch) {
             Batch::Discounted => {
@@ -27,7 +27,7 @@ impl Route {
         Self { batch: saves(entry), why }
     }
 
-    /// `batch` or `realtime`.
+    /// The word for the way: `batch` or `realtime`.
     pub const fn via(&self) -> &'static str {
         if self.batch { "batch" } else { "realtime" }
     }
@@ -39,7 +39,7 @@ impl Route {
     }
 }
 
-/// Whether a batch serves the model for less.
+/// Tests whether a batch serves the model for less.
 pub fn saves(entry: Option<&Entry>) -> bool {
     entry.is_some_and(|entry| entry.batch == Batch::Discounted)
 }

@@ -1,11 +1,15 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use super::pass::Inspected;
 use super::*;
-use crate::request::Params;
+use crate::input::Inputs;
+use crate::price::Table;
+use crate::request::{Draft, Params, Request, RequestBuilder};
 
 fn shape() -> RequestBuilder {
     RequestBuilder::new(&Params { model: Some("m".into()), ..Params::default() }).unwrap()
@@ -21,8 +25,10 @@ fn inputs(dir: &tempfile::TempDir, files: &[(&str, String)]) -> Inputs {
 
 fn run(inputs: &Inputs, max_problems: usize, threads: usize) -> (Checked, Vec<(u64, Option<Request>)>) {
     let mut rows = Vec::new();
-    let options = CheckOptions { max_problems, threads, table: None };
-    let checked = check(inputs, &shape(), &options, &mut |row, request| rows.push((row, request.cloned())));
+    let shape = shape();
+    let pass = Pass { max_problems, threads, ..Pass::new(inputs, &shape) };
+    let checked =
+        pass.inspect(&|draft| shape.own(draft), &mut |row, found| rows.push((row, found.map(|found| found.value))));
     (checked.unwrap(), rows)
 }
 
@@ -34,10 +40,11 @@ fn a_bound_beyond_all_numbers_is_too_long_and_overflows_nothing() {
     let text = ["18446744073709551615", "123456789012345678901234567890", "5"].map(|most| row(known, most)).concat();
     let inputs = inputs(&dir, &[("a.jsonl", text + &row("m/unknown", "18446744073709551615"))]);
     let table = Table::builtin();
-    let options = CheckOptions { table: Some(&table), ..CheckOptions::default() };
+    let shape = shape();
+    let pass = Pass { table: Some(&table), ..Pass::new(&inputs, &shape) };
     let mut bounds = Vec::new();
-    let mut each = |_, bound| bounds.push(bound);
-    let checked = check_with(&inputs, &shape(), &options, &|draft| draft.answer_bound(), &mut each).unwrap();
+    let mut each = |_, found: Option<Inspected<'_, _>>| bounds.push(found.map(|found| found.value));
+    let checked = pass.inspect(&|draft| draft.answer_bound(), &mut each).unwrap();
     let codes: Vec<_> = checked.problems.iter().map(|p| (p.row, p.code)).collect();
     assert_eq!(codes, [(Some(1), "context_length"), (Some(2), "context_length")]);
     assert_eq!(bounds, [None, None, Some(Some(5)), Some(Some(crate::request::MOST_TOKENS))]);
@@ -134,19 +141,20 @@ fn long_ids_are_counted_in_characters() {
 }
 
 #[test]
-fn a_look_sees_every_good_row_in_order_over_many_blocks() {
+fn an_inspection_sees_every_good_row_in_order_over_many_blocks() {
     let dir = tempfile::tempdir().unwrap();
     let lines: Vec<String> = (1..=20_000).map(|n| format!("{{\"prompt\":\"{n}{}\"}}\n", "x".repeat(80))).collect();
     let lines = lines.concat();
     let inputs = inputs(&dir, &[("a.jsonl", lines)]);
     let mut next = 1;
-    let options = CheckOptions { max_problems: 1, threads: 3, table: None };
-    let look = |draft: &Draft<'_>| (draft.row, draft.body.contains(&format!("\"{}x", draft.row)));
-    let checked = check_with(&inputs, &shape(), &options, &look, &mut |row, seen| {
-        assert_eq!((row, seen), (next, Some((next, true))));
+    let shape = shape();
+    let pass = Pass { max_problems: 1, threads: 3, ..Pass::new(&inputs, &shape) };
+    let inspect = |draft: &Draft<'_>| (draft.row, draft.body.contains(&format!("\"{}x", draft.row)));
+    let mut each = |row, found: Option<Inspected<'_, _>>| {
+        assert_eq!((row, found.map(|found| found.value)), (next, Some((next, true))));
         next += 1;
-    })
-    .unwrap();
+    };
+    let checked = pass.inspect(&inspect, &mut each).unwrap();
     assert_eq!((checked.rows, checked.problem_count), (20_000, 0));
 }
 
@@ -187,6 +195,6 @@ fn a_collision_of_hashes_is_no_duplicate() {
     // As if `b` had the hash of `a`.
     ids.add(1, duplicates::SeenId::given("a", 1));
     ids.add(2, duplicates::SeenId::given("a", 2));
-    let twice = duplicates::find(&inputs, &shape(), &CheckOptions::default(), ids).unwrap();
-    assert!(twice.rows.is_empty() && twice.problems.is_empty());
+    let found = duplicates::find(&Pass::new(&inputs, &shape()), ids).unwrap();
+    assert!(found.rows.is_empty() && found.problems.is_empty());
 }

@@ -1,4 +1,4 @@
-//! `llbatch check`: what a job would be and cost, without sending anything.
+//! `llbatch check`: the forecast of a job, without sending anything.
 
 use std::path::{Path, PathBuf};
 
@@ -6,12 +6,12 @@ use clap::Args;
 
 use super::args::InputArgs;
 use super::{print_json, print_text};
+use crate::check::Pass;
 use crate::check::calibrate::Factors;
-use crate::check::document as check;
+use crate::check::document::{CheckDocument, Counting};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::input::{Format, Inputs};
-use crate::job::spool_stdin;
+use crate::input::OpenedInputs;
 use crate::money::budget::{Remaining, admit};
 use crate::price::Nanos;
 use crate::request::RequestBuilder;
@@ -44,75 +44,74 @@ pub fn run(args: &Check, ctx: &Ctx) -> Result<Exit> {
     if args.input.inputs.is_empty() {
         return Err(Error::usage("no INPUT: name files, or `-` for standard input").hint("llbatch check prompts.jsonl"));
     }
-    show(&args.input, args.tokenizer.as_deref(), None, ctx)
+    DryRun { input: &args.input, tokenizer: args.tokenizer.as_deref(), max_cost: None, auto: false }.show(ctx)
 }
 
-/// Checks, prices and prints; `run --dry-run` and `submit --dry-run` do the same. `most`: what a submission may cost.
-pub(super) fn show(input: &InputArgs, tokenizer: Option<&Path>, most: Option<Nanos>, ctx: &Ctx) -> Result<Exit> {
-    show_via(input, tokenizer, (most, false), ctx)
+/// A command that only says what it would do: `check`, and `run` and `submit` with `--dry-run`.
+pub(super) struct DryRun<'a> {
+    /// The rows.
+    pub input: &'a InputArgs,
+    /// `--tokenizer`
+    pub tokenizer: Option<&'a Path>,
+    /// Most that a submission may cost.
+    pub max_cost: Option<Nanos>,
+    /// Also shows which models `--via auto` would put into batches.
+    pub auto: bool,
 }
 
-/// The same; `auto`: also which models would go in batches, and which at realtime.
-pub(super) fn show_via(
-    input: &InputArgs,
-    tokenizer: Option<&Path>,
-    (most, auto): (Option<Nanos>, bool),
-    ctx: &Ctx,
-) -> Result<Exit> {
-    if let Some(path) = tokenizer {
-        let unusable = |why: String| Error::usage(format!("--tokenizer {}: {why}", path.display()));
-        let text = std::fs::read_to_string(path).map_err(|e| {
-            Error::new(Exit::NoInput, format!("--tokenizer {}: cannot be read", path.display())).because(e)
-        })?;
-        let estimator = Estimator::from_file(&text).map_err(unusable)?;
-        // Exact, so there is nothing to correct.
-        return print(input, (most, auto), ctx, (&estimator, &Factors::default()));
+impl DryRun<'_> {
+    /// Checks, prices and prints.
+    pub fn show(&self, ctx: &Ctx) -> Result<Exit> {
+        let document = match self.tokenizer.map(estimator).transpose()? {
+            // An exact count needs no correction.
+            Some(exact) => self.document(&Counting { estimator: &exact, factors: Factors::default() }, ctx),
+            None => self.document(&Counting { estimator: Estimator::shared(), factors: learned(ctx) }, ctx),
+        }?;
+        if ctx.json {
+            print_json(&document, ctx)?;
+        } else {
+            print_text(&document.text(ctx.ui.table_width()), ctx)?;
+        }
+        let limit = Remaining::of_max_cost(self.max_cost);
+        if document.exit() == Exit::Ok && limit.is_some() && document.set_aside_in_batches().is_some() {
+            admit(document.set_aside_in_batches(), limit.as_ref(), false, "")?;
+        }
+        Ok(document.exit())
     }
-    // What earlier jobs taught, if there were any; looking leaves nothing behind.
+
+    fn document(&self, counting: &Counting<'_>, ctx: &Ctx) -> Result<CheckDocument> {
+        let stdin = self.input.stdin()?;
+        let shape = RequestBuilder::new(&self.input.params(ctx.settings.run.model.as_deref())?)?;
+        let progress = ctx.ui.progress(Results::Elsewhere);
+        progress.phase("reading input");
+        let new_file = || Store::open(&ctx.settings.state_dir.value)?.spool();
+        let opened = OpenedInputs::open(&self.input.inputs, stdin, self.input.format(), new_file)?;
+        progress.phase("checking input");
+        let pass = Pass { max_problems: self.input.max_problems, ..Pass::new(&opened.inputs, &shape) };
+        let mut document = CheckDocument::of(&pass, &ctx.settings.prices, counting)?;
+        progress.finish();
+        if self.auto {
+            document.divide(&ctx.settings.prices);
+        }
+        Ok(document)
+    }
+}
+
+/// Reads the file of `--tokenizer`.
+fn estimator(path: &Path) -> Result<Estimator> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::new(Exit::NoInput, format!("--tokenizer {}: cannot be read", path.display())).because(e))?;
+    Estimator::from_file(&text).map_err(|why| Error::usage(format!("--tokenizer {}: {why}", path.display())))
+}
+
+/// Reads the corrections that earlier jobs taught, if there were any. A directory without jobs stays untouched.
+fn learned(ctx: &Ctx) -> Factors {
     let dir = &ctx.settings.state_dir.value;
-    let learned = || Factors::of(&Store::open(dir)?.ledger()?);
-    let factors = if dir.join("ledger.db").exists() {
-        learned().unwrap_or_else(|error| {
-            ctx.ui.detail(&format!("{error}; estimates do without what earlier jobs taught"));
-            Factors::default()
-        })
-    } else {
+    if !dir.join("ledger.db").exists() {
+        return Factors::default();
+    }
+    Store::open(dir).and_then(|store| Factors::of(&store.ledger()?)).unwrap_or_else(|error| {
+        ctx.ui.detail(&format!("{error}; estimates do without what earlier jobs taught"));
         Factors::default()
-    };
-    print(input, (most, auto), ctx, (Estimator::shared(), &factors))
-}
-
-fn print(
-    input: &InputArgs,
-    (most, auto): (Option<Nanos>, bool),
-    ctx: &Ctx,
-    counting: (&Estimator, &Factors),
-) -> Result<Exit> {
-    let stdin = input.stdin()?;
-    let shape = RequestBuilder::new(&input.params(ctx.settings.run.model.as_deref())?)?;
-    let progress = ctx.ui.progress(Results::Elsewhere);
-    progress.phase("reading input");
-    let format = input.format();
-    let (inputs, _spool) = if stdin {
-        let (file, _) = spool_stdin(&Store::open(&ctx.settings.state_dir.value)?)?;
-        (Inputs::spooled(file.path().to_owned(), "-", format.unwrap_or(Format::Jsonl)), Some(file))
-    } else {
-        (Inputs::resolve(&input.inputs, format)?, None)
-    };
-    progress.phase("checking input");
-    let mut document = check::check(&inputs, &shape, input.max_problems, &ctx.settings.prices, counting)?;
-    progress.finish();
-    if auto {
-        document.divide(&ctx.settings.prices);
-    }
-    if ctx.json {
-        print_json(&document, ctx)?;
-    } else {
-        print_text(&document.text(ctx), ctx)?;
-    }
-    let limit = Remaining::of_max_cost(most);
-    if document.exit() == Exit::Ok && limit.is_some() && document.set_aside_in_batches().is_some() {
-        admit(document.set_aside_in_batches(), limit.as_ref(), false, "")?;
-    }
-    Ok(document.exit())
+    })
 }

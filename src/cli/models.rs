@@ -1,4 +1,4 @@
-//! `llbatch models`: what is known of models, and from where.
+//! `llbatch models`: prices and other facts of models, with their sources.
 
 use clap::Args;
 use serde::Serialize;
@@ -32,13 +32,13 @@ pub struct Models {
 }
 
 #[derive(Serialize)]
-struct Document {
+struct ModelsDocument {
     version: u8,
-    models: Vec<Line>,
+    models: Vec<ModelEntry>,
 }
 
 #[derive(Serialize)]
-struct Line {
+struct ModelEntry {
     model: String,
     /// USD per million tokens.
     input: Option<Nanos>,
@@ -61,7 +61,7 @@ pub fn run(args: &Models, ctx: &Ctx) -> Result<Exit> {
     let mut found: Vec<&Entry> = table.iter().filter(|entry| entry.model.to_lowercase().contains(&wanted)).collect();
     found.sort_by_key(|entry| entry.model.to_lowercase());
     if ctx.json {
-        print_json(&Document { version: 1, models: found.into_iter().map(line).collect() }, ctx)?;
+        print_json(&ModelsDocument { version: 1, models: found.into_iter().map(ModelEntry::of).collect() }, ctx)?;
         return Ok(Exit::Ok);
     }
     if found.is_empty() {
@@ -91,6 +91,7 @@ fn grid(found: &[&Entry]) -> Grid {
             }
             (batch, _) => batch.as_str().replace('_', " "),
         };
+        let remarks = entry.remarks();
         grid.row([
             entry.model.clone(),
             price(entry.price.map(|p| p.input)),
@@ -98,31 +99,33 @@ fn grid(found: &[&Entry]) -> Grid {
             entry.context.map_or_else(|| "?".to_owned(), text::count),
             batch,
             entry.as_of.clone(),
-            if entry.note.is_empty() { entry.source.clone() } else { format!("{}; {}", entry.source, entry.note) },
+            if remarks.is_empty() { entry.source.clone() } else { format!("{}; {remarks}", entry.source) },
         ]);
     }
     grid
 }
 
-fn line(entry: &Entry) -> Line {
-    let usd = |nanos: u64| Nanos(nanos.into());
-    let batch = entry.batch_price();
-    Line {
-        model: entry.model.clone(),
-        input: entry.price.map(|price| usd(price.input)),
-        output: entry.price.map(|price| usd(price.output)),
-        batch_input: batch.map(|price| usd(price.input)),
-        batch_output: batch.map(|price| usd(price.output)),
-        context: entry.context,
-        max_output: entry.max_output,
-        batch: entry.batch,
-        source: entry.source.clone(),
-        as_of: entry.as_of.clone(),
-        note: entry.note.clone(),
+impl ModelEntry {
+    fn of(entry: &Entry) -> Self {
+        let usd = |nanos: u64| Nanos(nanos.into());
+        let batch = entry.batch_price();
+        Self {
+            model: entry.model.clone(),
+            input: entry.price.map(|price| usd(price.input)),
+            output: entry.price.map(|price| usd(price.output)),
+            batch_input: batch.map(|price| usd(price.input)),
+            batch_output: batch.map(|price| usd(price.output)),
+            context: entry.context,
+            max_output: entry.max_output,
+            batch: entry.batch,
+            source: entry.source.clone(),
+            as_of: entry.as_of.clone(),
+            note: entry.remarks(),
+        }
     }
 }
 
-/// Asks the service and keeps what it says beside the jobs.
+/// Asks the service for its list, and keeps the answer beside the jobs.
 fn refresh(ctx: &Ctx) -> Result<Table> {
     let service = connect(ctx)?;
     let runtime = crate::job::batch::runtime()?;
@@ -137,7 +140,7 @@ fn refresh(ctx: &Ctx) -> Result<Table> {
         as_of: jiff::Zoned::now().date().to_string(),
         models: models.into_iter().map(|m| Listed { model: m.id, context: m.context, price: m.price }).collect(),
     };
-    // Makes the directory if need be.
+    // Makes the directory if it is missing.
     Store::open(&ctx.settings.state_dir.value)?;
     let path = models_path(&ctx.settings.state_dir.value, &service.name);
     let mut file = AtomicFile::create(&path, 0o600)?;

@@ -7,11 +7,12 @@ use clap::Args;
 
 use super::{print_json, print_text};
 use crate::atomic_file::AtomicFile;
+use crate::atomic_file::same_file;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::report::report_on;
 use crate::report::html;
-use crate::results::{same_file, write_summary};
+use crate::results::write_summary;
 
 /// Report on a job or on results files: money, tokens, latency, errors
 ///

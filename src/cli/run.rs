@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::args::{CostArgs, InputArgs, LockArgs, ResultArgs, SpeedArgs, deadline};
+use super::check::DryRun;
+use super::print_summary;
 use super::service::connect;
-use super::{check, print_summary};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::ask::{Ask, RetryFilter, Reuse, Role, RunAsk, Start};
@@ -72,7 +73,8 @@ pub fn run(args: Run, ctx: &Ctx) -> Result<Exit> {
     let delivery = args.results.resolve(ctx.json)?;
     args.input.realtime_endpoint()?;
     if args.dry && !args.input.inputs.is_empty() {
-        return check::show(&args.input, args.tokenizer.as_deref(), None, ctx);
+        let tokenizer = args.tokenizer.as_deref();
+        return DryRun { input: &args.input, tokenizer, max_cost: None, auto: false }.show(ctx);
     }
     let input = args.input.spec(ctx.settings.run.model.as_deref())?;
     let deadline = args.deadline.as_deref().map(deadline).transpose()?;

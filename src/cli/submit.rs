@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::args::{CostArgs, InputArgs, LockArgs, ResultArgs, SpeedArgs, WaitArgs, deadline};
+use super::check::DryRun;
 use super::service::connect;
-use super::{check, print_json, print_summary, print_text, status};
+use super::{print_json, print_summary, print_text, status};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::batch::follow::Waiting;
@@ -77,8 +78,8 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
     args.checked(wait)?;
     let auto = args.via == "auto";
     if args.dry_run {
-        let most = args.cost.max_cost.filter(|_| !auto);
-        return check::show_via(&args.input, args.tokenizer.as_deref(), (most, auto), ctx);
+        let max_cost = args.cost.max_cost.filter(|_| !auto);
+        return DryRun { input: &args.input, tokenizer: args.tokenizer.as_deref(), max_cost, auto }.show(ctx);
     }
     let input = args.input.spec(ctx.settings.run.model.as_deref())?;
     let until = args.deadline.as_deref().map(deadline).transpose()?;

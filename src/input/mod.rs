@@ -8,6 +8,7 @@ mod csv;
 mod format;
 mod jsonl;
 mod kept;
+mod opened;
 mod source;
 
 use std::fs;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 pub use blocks::{Block, Blocks};
 pub use format::Format;
 pub use kept::Kept;
+pub use opened::{OpenedInputs, StdinCopy};
 pub use source::{Source, unreadable};
 
 use crate::error::{Error, Exit, Result};

@@ -11,7 +11,7 @@ use super::ask::{Ask, InputSource, Reuse, Role, RunAsk, Start};
 use super::spec::{CleanCheck, Spec, inputs_of, spec_of};
 use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
-use crate::input::{Format, Inputs};
+use crate::input::{Format, Inputs, OpenedInputs};
 use crate::store::{BatchJob, Job, JobState, Ledger, Lock, LockWait, Store, Transport};
 use crate::ui::Ui;
 
@@ -94,15 +94,11 @@ impl Source {
     }
 
     fn of_input(source: &InputSource, spec: Spec, named: Option<Job>, store: &Store) -> Result<Self> {
-        let (inputs, spool, content) = match source {
-            // Messages name files as they were typed.
-            InputSource::Files(files) => (Inputs::resolve(files, spec.input_format)?, None, String::new()),
-            InputSource::Stdin => {
-                let spooled = store.spool_stdin()?;
-                let format = spec.input_format.unwrap_or(Format::Jsonl);
-                (Inputs::spooled(spooled.file.path().to_owned(), "-", format), Some(spooled.file), spooled.hash)
-            }
-        };
+        let stdin = *source == InputSource::Stdin;
+        // Messages name files as they were typed.
+        let opened = OpenedInputs::open(source.files(), stdin, spec.input_format, || store.spool())?;
+        let content = opened.stdin.as_ref().map_or_else(String::new, |copy| copy.hash.clone());
+        let (inputs, spool) = (opened.inputs, opened.stdin.map(|copy| copy.file));
         let key = spec.key(&content);
         Ok(Self { stamp: inputs.stamp(), inputs, spool, named, key, spec, shown: source.shown() })
     }

@@ -16,7 +16,7 @@ use crate::money::Accounts;
 use crate::money::reservation::Reservation;
 use crate::outcome::Outcome;
 use crate::realtime::{Event, Need, Shared};
-use crate::results::Ordered;
+use crate::results::OrderedWriter;
 use crate::store::JobDb;
 
 /// How long the first outcome of a group waits for others at full speed: a commit then serves some thirty rows. No longer,
@@ -38,7 +38,7 @@ pub struct Consumer<'a, 'ctx> {
     /// The job's rows.
     pub db: JobDb,
     /// The results.
-    pub results: Ordered,
+    pub results: OrderedWriter,
     /// The fold of all outcomes.
     pub tally: Tally,
     /// What the user sees meanwhile.
@@ -57,7 +57,7 @@ pub struct Consumed<'ctx> {
     /// The job's rows.
     pub db: JobDb,
     /// Results that may still lack rows.
-    pub results: Ordered,
+    pub results: OrderedWriter,
     /// The accounts of all rows whose turn has come.
     pub accounts: Accounts,
     /// The reservation; its rest is to be released.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::spec::{Spec, inputs_of};
 use super::stop::Stop;
 use super::verdict::{BatchFacts, Command, Facts, RowFacts, Verdict};
-use crate::check::calibrate;
+use crate::check::calibrate::{self, SentJob};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::money::{Accounts, Outstanding};
@@ -167,8 +167,8 @@ impl Finish<'_> {
         let Desk { store, ledger, .. } = self.desk;
         let learned = inputs_of(self.spec, store, &self.job.id).and_then(|inputs| {
             let shape = RequestBuilder::new(&self.spec.params)?;
-            let db = store.open_job(&self.job.id)?;
-            calibrate::learn((&self.job.id, &self.spec.service), &inputs, &shape, &db, ledger)
+            let job = SentJob { id: &self.job.id, service: &self.spec.service, inputs: &inputs, shape: &shape };
+            calibrate::learn(&job, &store.open_job(&self.job.id)?, ledger)
         });
         learned.unwrap_or_else(|error| {
             tracing::debug!("{error}");

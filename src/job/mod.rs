@@ -9,6 +9,7 @@ mod drive;
 mod entry;
 pub mod finish;
 mod funds;
+pub mod prepare;
 mod prepared;
 mod reader;
 pub mod remote;
@@ -23,11 +24,4 @@ mod stop;
 mod tally;
 pub mod verdict;
 
-use crate::error::Result;
-use crate::store::Store;
 pub use signals::outlive_file_limit;
-
-/// Keeps standard input in a file; returns it and the hash of its content.
-pub fn spool_stdin(store: &Store) -> Result<(tempfile::NamedTempFile, String)> {
-    store.spool_stdin().map(|spooled| (spooled.file, spooled.hash))
-}

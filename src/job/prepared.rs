@@ -8,7 +8,7 @@ use super::finish::Desk;
 use super::remote::Remote;
 use super::resume::{Checking, Resumed, Rows};
 use crate::check::Checked;
-use crate::check::problems::{self, Deed};
+use crate::check::problems::{self, Action};
 use crate::error::{Error, Exit, Result};
 use crate::request::RequestBuilder;
 use crate::row_set::RowSet;
@@ -62,7 +62,7 @@ impl Prepared {
         let (checked, resumed) = rows.check(earlier, how)?;
         // The input may have changed by now; then the job is not finished any more.
         claimed.finished &= resumed.as_ref().is_some_and(|resumed| resumed.answers_all(&checked, &claimed.job));
-        problems::report(&checked, source.spec.skip_invalid, listed, Deed::Send, &ctx.ui)?;
+        problems::report(&checked, source.spec.skip_invalid, listed, Action::Send, &ctx.ui)?;
         problems::say_stream_removed(&checked, &ctx.ui);
         Ok(Self { source, shape, claimed, checked, resumed })
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::ask::RetryFilter;
 use super::spec::CleanCheck;
-use crate::check::{self, CheckOptions, Checked};
+use crate::check::{Checked, Pass};
 use crate::context::Ctx;
 use crate::error::Result;
 use crate::input::Inputs;
@@ -13,7 +13,7 @@ use crate::money::bounds;
 use crate::outcome::Fingerprint;
 use crate::price::Table;
 use crate::request::RequestBuilder;
-use crate::results::Cursor;
+use crate::results::RowReader;
 use crate::row_set::RowSet;
 use crate::store::{Job, JobDb};
 use crate::text;
@@ -77,10 +77,9 @@ impl Rows<'_> {
     /// Checks all rows and, beside that, whether the answers of an earlier run (`old`) still fit them. An input that was clean
     /// and that nobody has written to since is not read.
     pub fn check(self, old: Option<JobDb>, how: Checking<'_>) -> Result<(Checked, Option<Resumed>)> {
-        let options = CheckOptions { max_problems: how.listed, table: how.table, ..CheckOptions::default() };
+        let pass = Pass { max_problems: how.listed, table: how.table, ..Pass::new(self.inputs, self.shape) };
         let Some(db) = old else {
-            let checked = check::check_with(self.inputs, self.shape, &options, &|_| (), &mut |_, _| {})?;
-            return Ok((checked, None));
+            return Ok((pass.run()?, None));
         };
         if let Some(clean) = how.clean
             && self.inputs.stamp().is_some_and(|stamp| stamp == clean.stamp)
@@ -89,17 +88,13 @@ impl Rows<'_> {
         }
         let mut stored = Stored { db: &db, page: VecDeque::new(), from: 1, ended: false };
         let mut same = Ok(true);
-        let checked = check::check_with(
-            self.inputs,
-            self.shape,
-            &options,
-            &|draft| (draft.fingerprint(), Box::<str>::from(&*draft.id)),
-            &mut |row, found| {
+        let checked =
+            pass.inspect(&|draft| (draft.fingerprint(), Box::<str>::from(&*draft.id)), &mut |row, found| {
+                let found = found.map(|found| found.value);
                 if let Ok(true) = same {
                     same = stored.at(row).map(|answer| answer.is_none_or(|stored| found == Some(stored)));
                 }
-            },
-        )?;
+            })?;
         // Answers behind the last row mean that rows are gone.
         let same = same? && stored.at(u64::MAX)?.is_none() && stored.page.is_empty();
         Ok((checked, Some(Resumed { db, same })))
@@ -123,7 +118,7 @@ impl Rows<'_> {
 
     fn warn_lost(self, lost: &[u64], ctx: &Ctx) -> Result<()> {
         let mut names = Vec::new();
-        let mut cursor = Cursor::open(self.inputs, self.shape, false)?;
+        let mut cursor = RowReader::open(self.inputs, self.shape, false)?;
         for row in lost.iter().take(NAMED) {
             names.push(cursor.at(*row)?.map_or_else(|| format!("row-{row}"), |source| source.id.into_string()));
         }
@@ -183,9 +178,13 @@ impl Resumed {
         let mut kept = 0;
         let mut remap = self.db.remap()?;
         let mut result = Ok(());
-        let options = CheckOptions { max_problems: 0, threads: 1, table: None };
-        check::check(rows.inputs, rows.shape, &options, &mut |row, request| {
-            let Some(request) = request.filter(|_| checked.duplicates.binary_search(&row).is_err()) else { return };
+        let pass = Pass { max_problems: 0, threads: 1, ..Pass::new(rows.inputs, rows.shape) };
+        pass.inspect(&|draft| rows.shape.own(draft), &mut |row, found| {
+            let Some(request) =
+                found.map(|found| found.value).filter(|_| checked.duplicates.binary_search(&row).is_err())
+            else {
+                return;
+            };
             if result.is_ok() {
                 match remap.place(row, &request.id, request.fingerprint) {
                     Ok(found) => kept += u64::from(found),

@@ -23,7 +23,7 @@ use crate::error::Result;
 use crate::money::Accounts;
 use crate::realtime::company::Peers;
 use crate::realtime::{Gauges, Shared};
-use crate::results::{Cursor, Ordered, Outputs};
+use crate::results::{OrderedWriter, Outputs, RowReader};
 use crate::store::{Job, Roster, Store};
 use crate::summary::HttpCounts;
 use crate::ui::{Progress, Results};
@@ -69,7 +69,7 @@ impl Run<'_> {
         ctx.ui.note(&self.prepared.opening(&standing, self.ask.role, self.remote.name));
         let rows = self.prepared.rows();
         let flat = self.ask.delivery.form.is_flat();
-        let cursor = if flat { Some(Cursor::open(rows.inputs, rows.shape, true)?) } else { None };
+        let cursor = if flat { Some(RowReader::open(rows.inputs, rows.shape, true)?) } else { None };
         let shared = Arc::new(Shared::default());
         let signals = Signals::watch(Arc::clone(&shared), ctx.leave)?;
         let started = Instant::now();
@@ -111,7 +111,7 @@ impl Run<'_> {
     fn consumer<'j, 'ctx>(
         &self,
         standing: Standing,
-        results: Ordered,
+        results: OrderedWriter,
         job: &'j mut Job,
         shared: Arc<Shared>,
         started: Instant,

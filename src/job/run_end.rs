@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::money::Accounts;
 use crate::outcome::{ErrorCode, Outcome};
 use crate::price::Nanos;
-use crate::results::Cursor;
+use crate::results::{RowReader, Unanswered};
 use crate::row_set::RowSet;
 
 /// The end of a realtime run.
@@ -63,12 +63,12 @@ impl RunEnd<'_> {
         let Consumed { db, results, mut accounts, .. } = consumed;
         accounts.add_retired(&db)?;
         let mut price = |outcome: &Outcome| accounts.add(outcome, self.reused.contains(outcome.row));
-        let mut open = || Cursor::open(self.rows.inputs, self.rows.shape, false);
-        let pending = match &finish.stop {
+        let mut open = || RowReader::open(self.rows.inputs, self.rows.shape, false);
+        let (code, reason) = match &finish.stop {
             Some(stop) => (stop.pending, stop.reason.as_str()),
             None => (ErrorCode::Interrupted, "done"),
         };
-        if let Err(error) = results.finish(&db, &mut price, pending, &mut open) {
+        if let Err(error) = results.finish(&db, &mut price, Unanswered { code, reason, open_reader: &mut open }) {
             finish.fail(&error);
         }
         Ok(accounts)

@@ -2,6 +2,7 @@
 //!
 //! An unknown price is `None`. Nothing here turns it into 0.
 
+mod batch_fact;
 mod book;
 mod money;
 mod overrides;
@@ -9,6 +10,7 @@ mod refreshed;
 mod spelling;
 mod table;
 
+pub use batch_fact::{BatchFact, BatchFinding};
 pub use book::PriceBook;
 pub use money::{Decimal, Nanos, Price};
 pub use overrides::Overrides;

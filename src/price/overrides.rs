@@ -53,6 +53,8 @@ impl ModelOverride {
             as_of: String::new(),
             batch: Batch::Unknown,
             discount: Discount::default(),
+            batch_fact: None,
+            without_access: false,
             note: String::new(),
         });
         model.clone_into(&mut entry.model);
@@ -68,8 +70,9 @@ impl ModelOverride {
             entry.price = Some(Price { input, output });
             "config file".clone_into(&mut entry.source);
             entry.as_of.clear();
-            // What the built-in sources said of the price is no longer about this price.
+            // Remarks of the built-in sources were on their own price.
             entry.note.clear();
+            (entry.batch_fact, entry.without_access) = (None, false);
         }
         entry.context = self.context.or(entry.context);
         if let Some(Decimal(part)) = self.batch_discount {

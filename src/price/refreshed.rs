@@ -39,6 +39,8 @@ impl Table {
                 as_of: String::new(),
                 batch: Batch::Unknown,
                 discount: Discount::default(),
+                batch_fact: None,
+                without_access: false,
                 note: String::new(),
             });
             listed.model.clone_into(&mut entry.model);
@@ -47,7 +49,7 @@ impl Table {
                 // Together lists a model without serverless access at a price of 0.
                 Some((input, output)) if input == 0.0 && output == 0.0 => {
                     entry.price = None;
-                    note(&mut entry, "listed without a price: no serverless access");
+                    entry.without_access = true;
                 }
                 Some((input, output)) => {
                     let Some(price) = per_million(input).zip(per_million(output)) else { continue };
@@ -63,14 +65,7 @@ impl Table {
     }
 }
 
-fn note(entry: &mut Entry, text: &str) {
-    if !entry.note.contains(text) {
-        let space = if entry.note.is_empty() { "" } else { "; " };
-        entry.note = format!("{}{space}{text}", entry.note);
-    }
-}
-
-/// The nearest price in whole micro-USD: the service means 1.04 by 1.0399999999999998.
+/// The nearest price in whole micro-USD: 1.0399999999999998 was typed as 1.04.
 fn per_million(usd: f64) -> Option<u64> {
     let text = format!("{usd:.6}");
     text.parse::<Nanos>().ok().and_then(|nanos| u64::try_from(nanos.0).ok())
@@ -99,7 +94,7 @@ mod tests {
         assert_eq!((turbo.batch, turbo.as_of.as_str(), turbo.context), (Batch::Discounted, "2026-11-23", Some(5)));
         assert_eq!(table.get("new/model").map(|e| e.batch), Some(Batch::Unknown));
         let gone = table.get("meta-llama/Llama-3.2-3B-Instruct-Turbo").unwrap();
-        assert!(gone.price.is_none() && gone.note.contains("no serverless access"), "{gone:?}");
+        assert!(gone.price.is_none() && gone.remarks().contains("no serverless access"), "{gone:?}");
         assert!(table.get("no/pricing").is_none());
     }
 }

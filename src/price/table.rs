@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use super::{Nanos, Price};
+use super::{BatchFact, BatchFinding, Nanos, Price};
 
 /// The data file, with one model per line. Its first lines name the columns.
 const BUILTIN: &str = include_str!("builtin.tsv");
@@ -26,7 +26,7 @@ pub enum Batch {
 }
 
 impl Batch {
-    /// The word used in JSON and in the data file.
+    /// The word for it in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Discounted => "discounted",
@@ -34,10 +34,6 @@ impl Batch {
             Self::Refused => "refused",
             Self::Unknown => "unknown",
         }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        [Self::Discounted, Self::FullPrice, Self::Refused, Self::Unknown].into_iter().find(|b| b.as_str() == text)
     }
 }
 
@@ -95,11 +91,23 @@ pub struct Entry {
     pub batch: Batch,
     /// Off the realtime price in batches; nothing unless `batch` is `Discounted`.
     pub discount: Discount,
-    /// What else a reader of the price should know; may be empty.
+    /// What the built-in table knows of it in batches; `None`: nothing, or the user's price replaced what it knew.
+    pub batch_fact: Option<BatchFact>,
+    /// The service lists it without a price.
+    pub without_access: bool,
+    /// Further remarks on the price; may be empty.
     pub note: String,
 }
 
 impl Entry {
+    /// All remarks on the model, for people.
+    pub fn remarks(&self) -> String {
+        let note = (!self.note.is_empty()).then(|| self.note.clone());
+        let access = self.without_access.then(|| "listed without a price: no serverless access".to_owned());
+        let remarks = [note, self.batch_fact.as_ref().map(ToString::to_string), access];
+        remarks.into_iter().flatten().collect::<Vec<_>>().join("; ")
+    }
+
     /// The price in a batch: less the discount, or the realtime price where no discount is known. `None`: no price is
     /// known, or the model is refused in batches.
     pub fn batch_price(&self) -> Option<Price> {
@@ -127,13 +135,29 @@ impl Entry {
         let count = |text: &str| if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) };
         let (context, max_output) = (count(next()?)?, count(next()?)?);
         let (source, as_of) = (next()?.to_owned(), next()?.to_owned());
-        let batch = Batch::parse(next()?)?;
+        let finding = match next()? {
+            "unknown" => None,
+            word => Some(BatchFinding::parse(word)?),
+        };
         let discount = match next()? {
             "" => Discount::default(),
             part => Discount::from_part(part.parse().ok()?)?,
         };
-        let note = next()?.to_owned();
-        let entry = Self { model, price, context, max_output, source, as_of, batch, discount, note };
+        let (batch_source, batch_as_of) = (next()?.to_owned(), next()?.to_owned());
+        let batch_fact = finding.map(|finding| BatchFact { finding, source: batch_source, as_of: batch_as_of });
+        let entry = Self {
+            model,
+            price,
+            context,
+            max_output,
+            source,
+            as_of,
+            batch: finding.map_or(Batch::Unknown, BatchFinding::batch),
+            discount,
+            batch_fact,
+            without_access: false,
+            note: next()?.to_owned(),
+        };
         cells.next().is_none().then_some(entry)
     }
 }
@@ -204,6 +228,8 @@ mod tests {
             assert!(!entry.source.is_empty() && !entry.as_of.is_empty(), "{} says where it is from", entry.model);
             assert!(entry.price.is_none_or(|p| p.input > 0 && p.output > 0), "{} is not free", entry.model);
             assert_eq!(entry.batch == Batch::Discounted, !entry.discount.is_zero(), "{}", entry.model);
+            let dated = entry.batch_fact.as_ref().is_none_or(|fact| !fact.source.is_empty() && !fact.as_of.is_empty());
+            assert!(dated, "{} says where its batch fact is from", entry.model);
         }
     }
 
@@ -261,15 +287,15 @@ mod tests {
 
     #[test]
     fn a_broken_line_is_not_half_read() {
-        let good = "a/b\t1\t2\t\t\tsomewhere\t2026-01\tunknown\t\t";
+        let good = "a/b\t1\t2\t\t\tsomewhere\t2026-01\tunknown\t\t\t\t";
         assert!(Table::parse(good).is_some());
         for bad in [
             "a/b",
-            "a/b\t1\t\t\t\ts\td\tunknown\t\t",
-            "a/b\t1\t2\tx\t\ts\td\tunknown\t\t",
-            "a/b\t1\t2\t\t\ts\td\tmaybe\t\t",
-            "a/b\t1\t2\t\t\ts\td\tunknown\t1.5\t",
-            "a/b\t1\t2\t\t\ts\td\tunknown\t\tnote\tmore",
+            "a/b\t1\t\t\t\ts\td\tunknown\t\t\t\t",
+            "a/b\t1\t2\tx\t\ts\td\tunknown\t\t\t\t",
+            "a/b\t1\t2\t\t\ts\td\tmaybe\t\t\t\t",
+            "a/b\t1\t2\t\t\ts\td\tunknown\t1.5\t\t\t",
+            "a/b\t1\t2\t\t\ts\td\tunknown\t\t\t\tnote\tmore",
         ] {
             assert!(Table::parse(bad).is_none(), "{bad:?}");
         }

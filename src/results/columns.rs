@@ -1,4 +1,4 @@
-//! The columns of a flat table of results, which must be known before its first row.
+//! The columns of a flat table of results, known before its first row is written.
 
 use std::collections::HashSet;
 
@@ -6,13 +6,13 @@ use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
 use crate::request::Params;
 
-/// Most columns of a flat table; more is no table.
+/// Most columns of a flat table; input with more is not a table.
 const COLUMNS: usize = 10_000;
 
-/// All field names of all records, first seen first.
+/// Collects all field names of all records, first seen first.
 ///
 /// # Errors
-/// 65 if there are too many, 66 or 74 if the input cannot be read.
+/// 65 for more than 10,000 names.
 pub fn columns(inputs: &Inputs) -> Result<Vec<String>> {
     let mut seen = HashSet::new();
     let mut columns = Vec::new();
@@ -38,7 +38,7 @@ pub fn columns(inputs: &Inputs) -> Result<Vec<String>> {
     Ok(columns)
 }
 
-/// The field that holds the id, among these columns.
+/// Finds the field that holds the id, among these columns.
 pub fn id_field<'a>(params: &'a Params, columns: &[String]) -> Option<&'a str> {
     params.id.as_deref().or_else(|| ["custom_id", "id"].into_iter().find(|name| columns.iter().any(|c| c == name)))
 }

@@ -1,12 +1,14 @@
-//! Where results go: files that appear when they are complete, or standard output.
+//! The destinations of results: files that appear when they are complete, or standard output.
 
 use std::path::{Path, PathBuf};
 
-use super::format::{self as output, Renderer};
-use super::ordered::Target;
+use super::columns;
+use super::format::{Renderer, ResultFormat, ResultOptions};
+use super::ordered_writer::{OrderedWriter, ResultTargets};
+use super::row_reader::RowReader;
 use super::summary_file::write_summary;
-use super::{Cursor, Ordered, columns};
-use crate::atomic_file::{AtomicFile, remove_stale};
+use super::target::Target;
+use crate::atomic_file::{AtomicFile, remove_stale, same_file};
 use crate::context::Ctx;
 use crate::error::{Error, Result};
 use crate::input::Inputs;
@@ -14,42 +16,39 @@ use crate::request::Params;
 use crate::row_set::RowSet;
 use crate::summary::Summary;
 
-/// What the user wants of the results.
+/// The user's wishes for the results.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// `-o`; none: standard output.
+    /// `-o`; `None`: standard output.
     pub output: Option<PathBuf>,
     /// `--errors`
     pub errors: Option<PathBuf>,
     /// The form of results.
-    pub form: output::Options,
+    pub form: ResultOptions,
     /// `--summary`
     pub summary: Option<PathBuf>,
-    /// Nobody wants them now: they stay in the store.
+    /// Writes no results now: they stay in the store.
     pub nowhere: bool,
 }
 
 /// Outputs, open and empty.
 #[derive(Debug)]
 pub struct Outputs {
-    renderer: Renderer,
-    results: Target,
-    errors: Option<Target>,
+    targets: ResultTargets,
     summary: Option<AtomicFile>,
 }
 
 impl Delivery {
     /// Results that stay in the store.
     pub const fn nowhere() -> Self {
-        let form =
-            output::Options { format: output::Format::Jsonl, flat: false, prefix: String::new(), csv_raw: false };
+        let form = ResultOptions { format: ResultFormat::Jsonl, flat: false, prefix: String::new(), csv_raw: false };
         Self { output: None, errors: None, form, summary: None, nowhere: true }
     }
 
-    /// Opens the outputs, before money is spent. `paths`: the files that were read; `inputs` are needed for flat results only.
+    /// Opens the outputs, before money is spent. `paths` are the files that were read. Only flat results need `inputs`.
     ///
     /// # Errors
-    /// 2 if a file would be written twice or over an input, 65 if columns clash, 74 if one cannot be written.
+    /// 2 if a file would be written twice or over an input, 65 if columns clash, 74 if a file cannot be written.
     pub fn open(&self, paths: &[PathBuf], inputs: Option<&Inputs>, params: &Params, ctx: &Ctx) -> Result<Outputs> {
         self.distinct(paths)?;
         let columns = match inputs.filter(|_| self.form.is_flat()) {
@@ -58,7 +57,7 @@ impl Delivery {
         };
         let renderer = Renderer::new(&self.form, &columns, columns::id_field(params, &columns))?;
         let open = |path: &Path| {
-            // What a killed run left of its results is of no use: they are in the store.
+            // The partial file of a killed run is of no use: its results are in the store.
             let _ = remove_stale(path);
             AtomicFile::create(path, 0o666)
         };
@@ -69,10 +68,10 @@ impl Delivery {
         };
         let errors = self.errors.as_deref().map(open).transpose()?.map(Target::File);
         let summary = self.summary.as_deref().map(open).transpose()?;
-        Ok(Outputs { renderer, results, errors, summary })
+        Ok(Outputs { targets: ResultTargets { renderer, results, errors }, summary })
     }
 
-    /// No file is written twice, and no input is written over.
+    /// Checks that no file is written twice, and no input is written over.
     fn distinct(&self, inputs: &[PathBuf]) -> Result<()> {
         let outputs: Vec<(&str, &PathBuf)> =
             [("-o", &self.output), ("--errors", &self.errors), ("--summary", &self.summary)]
@@ -98,23 +97,19 @@ impl Delivery {
 }
 
 impl Outputs {
-    /// The writer of `total` rows, of which those in `done` are in the database; and the file for the summary. With flat
-    /// results, `cursor` tells the records' own fields.
-    pub fn ordered(self, total: u64, done: RowSet, cursor: Option<Cursor>) -> (Ordered, SummaryFile) {
-        let ordered = Ordered::new(total, done, self.renderer, cursor, self.results, self.errors);
-        (ordered, SummaryFile(self.summary))
+    /// Makes the writer of `total` rows, of which those in `done` are in the database, and the file for the summary. Flat
+    /// results need a `reader` for the records' own fields.
+    pub fn ordered(self, total: u64, done: RowSet, reader: Option<RowReader>) -> (OrderedWriter, SummaryFile) {
+        (OrderedWriter::new(self.targets, total, done, reader), SummaryFile(self.summary))
     }
 }
 
-/// The file of `--summary`, if there is to be one.
+/// The file of `--summary`, if the user wants one.
 #[derive(Debug)]
 pub struct SummaryFile(Option<AtomicFile>);
 
 impl SummaryFile {
-    /// Writes it.
-    ///
-    /// # Errors
-    /// 74 if it cannot be written; the job itself is not affected.
+    /// Writes the summary; an error does not affect the job itself.
     pub fn write(self, summary: &Summary) -> Result<()> {
         let Some(file) = self.0 else { return Ok(()) };
         write_summary(summary, file).map_err(|error| {
@@ -122,16 +117,4 @@ impl SummaryFile {
             error.hint(format!("the job itself is not affected: `llbatch report {job} --summary FILE` writes it"))
         })
     }
-}
-
-/// Whether two paths name one file, be it there or not.
-pub fn same_file(a: &Path, b: &Path) -> bool {
-    let real = |path: &Path| {
-        path.canonicalize().or_else(|_| {
-            let path = std::path::absolute(path)?;
-            let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return Ok(path) };
-            dir.canonicalize().map(|dir| dir.join(name))
-        })
-    };
-    matches!((real(a), real(b)), (Ok(a), Ok(b)) if a == b)
 }

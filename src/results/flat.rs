@@ -152,7 +152,7 @@ pub(super) fn usd_digits(usd: Nanos, out: &mut Vec<u8>) {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::format::{COLUMNS, Format, Options, Renderer};
+    use super::super::format::{COLUMNS, Renderer, ResultFormat, ResultOptions};
     use super::*;
     use crate::outcome::{ErrorCode, Usage};
 
@@ -170,7 +170,7 @@ mod tests {
     }
 
     fn line(outcome: &Outcome, cost: Option<Nanos>, fields: &[(Cow<'_, str>, Field<'_>)]) -> String {
-        let options = Options { format: Format::Jsonl, flat: true, prefix: String::new(), csv_raw: false };
+        let options = ResultOptions { format: ResultFormat::Jsonl, flat: true, prefix: String::new(), csv_raw: false };
         let mut out = Vec::new();
         Renderer::new(&options, &[], Some("id")).unwrap().render(outcome, cost, fields, &mut out);
         String::from_utf8(out).unwrap()

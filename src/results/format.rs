@@ -1,4 +1,4 @@
-//! Result lines: one [`Outcome`] in, one line out, in the shape the user asked for.
+//! Result lines in the form that the user asked for: one [`Outcome`] in, one line out.
 //!
 //! - **jsonl**: the line of a Together batch output file; bodies are copied as the server sent them.
 //! - **flat jsonl**: the record's own fields, then [`COLUMNS`], in one flat object.
@@ -15,7 +15,7 @@ use crate::outcome::Outcome;
 use crate::price::Nanos;
 pub use crate::request::Field;
 
-/// The columns we add to a record in flat forms, in this order, each after [`Options::prefix`].
+/// The columns that llbatch adds to a record in flat forms, in this order, each after [`ResultOptions::prefix`].
 pub const COLUMNS: [&str; 10] = [
     "custom_id",
     "model",
@@ -29,9 +29,9 @@ pub const COLUMNS: [&str; 10] = [
     "error",
 ];
 
-/// How results are spelled.
+/// The format of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum ResultFormat {
     /// One JSON object a line.
     Jsonl,
     /// Comma-separated, with a header line.
@@ -40,8 +40,8 @@ pub enum Format {
     Tsv,
 }
 
-impl Format {
-    /// The format that a file's ending asks for: `.jsonl`, `.ndjson` and `.json`, `.csv`, `.tsv`, in any case.
+impl ResultFormat {
+    /// Reads the format from a file's ending: `.jsonl`, `.ndjson` and `.json`, `.csv`, `.tsv`, in any case.
     pub fn of_path(path: &Path) -> Option<Self> {
         let ending = path.extension()?.to_str()?.to_ascii_lowercase();
         match ending.as_str() {
@@ -53,7 +53,7 @@ impl Format {
     }
 }
 
-impl FromStr for Format {
+impl FromStr for ResultFormat {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
@@ -66,48 +66,48 @@ impl FromStr for Format {
     }
 }
 
-/// What the user asked of the results.
+/// The form that the user asked for.
 #[derive(Debug, Clone)]
-pub struct Options {
-    /// How lines are spelled.
-    pub format: Format,
-    /// Flat objects in jsonl; csv and tsv are flat either way.
+pub struct ResultOptions {
+    /// The format of lines.
+    pub format: ResultFormat,
+    /// Makes flat objects in jsonl; csv and tsv are always flat.
     pub flat: bool,
-    /// Put before our own column names in flat forms; mostly empty.
+    /// Prefix of llbatch's own column names in flat forms; mostly empty.
     pub prefix: String,
-    /// Do not guard text cells that a spreadsheet would run as a formula.
+    /// Leaves text cells as they are that a spreadsheet would run as a formula.
     pub csv_raw: bool,
 }
 
-impl Options {
-    /// Whether lines carry the record's own fields, that is, whether [`Renderer::render`] looks at its `fields`.
+impl ResultOptions {
+    /// Tests whether lines carry the record's own fields, that is, whether [`Renderer::render`] reads its `fields`.
     pub fn is_flat(&self) -> bool {
-        self.flat || self.format != Format::Jsonl
+        self.flat || self.format != ResultFormat::Jsonl
     }
 }
 
 /// Turns outcomes into lines.
 #[derive(Debug)]
 pub struct Renderer {
-    shape: RequestBuilder,
+    form: LineForm,
 }
 
 #[derive(Debug)]
-enum RequestBuilder {
+enum LineForm {
     Batch,
     FlatJson(flat::FlatLines),
-    Table(csv::Table),
+    Table(csv::CsvLines),
 }
 
 impl Renderer {
-    /// A renderer for records whose fields are `columns` (all that occur, in the order first seen; only flat forms look
-    /// at them). The field named `id_field` is left out: it is the `custom_id` column.
+    /// Makes a renderer for records whose fields are `columns` (all that occur, in the order first seen; only flat forms
+    /// read them). The field `id_field` is left out: it is the `custom_id` column.
     ///
     /// # Errors
-    /// Data (65): a flat form whose own column names are taken by the record.
-    pub fn new(options: &Options, columns: &[String], id_field: Option<&str>) -> Result<Self> {
+    /// 65 for a flat form whose own column names are taken by the records.
+    pub fn new(options: &ResultOptions, columns: &[String], id_field: Option<&str>) -> Result<Self> {
         if !options.is_flat() {
-            return Ok(Self { shape: RequestBuilder::Batch });
+            return Ok(Self { form: LineForm::Batch });
         }
         let own: Vec<String> = COLUMNS.iter().map(|name| format!("{}{name}", options.prefix)).collect();
         let columns: Vec<&str> = columns.iter().map(String::as_str).filter(|&name| Some(name) != id_field).collect();
@@ -116,26 +116,26 @@ impl Renderer {
         if !taken.is_empty() {
             return Err(clash(&taken, &options.prefix));
         }
-        let shape = match options.format {
-            Format::Jsonl => RequestBuilder::FlatJson(flat::FlatLines::new(&own, id_field)),
-            Format::Csv => RequestBuilder::Table(csv::Table::new(b',', options.csv_raw, &columns, &own)),
-            Format::Tsv => RequestBuilder::Table(csv::Table::new(b'\t', options.csv_raw, &columns, &own)),
+        let form = match options.format {
+            ResultFormat::Jsonl => LineForm::FlatJson(flat::FlatLines::new(&own, id_field)),
+            ResultFormat::Csv => LineForm::Table(csv::CsvLines::new(b',', options.csv_raw, &columns, &own)),
+            ResultFormat::Tsv => LineForm::Table(csv::CsvLines::new(b'\t', options.csv_raw, &columns, &own)),
         };
-        Ok(Self { shape })
+        Ok(Self { form })
     }
 
     /// Appends the header line of csv and tsv; nothing for jsonl.
     pub fn header(&self, out: &mut Vec<u8>) {
-        if let RequestBuilder::Table(table) = &self.shape {
+        if let LineForm::Table(table) = &self.form {
             table.header(out);
         }
     }
 
     /// Appends the line of one row, with its line end.
     ///
-    /// `cost`: of all that was paid for the row, `None` if not known. `fields`: the record's own, in order; only flat
-    /// forms look at them. In csv and tsv a field that is not among the columns is left out, and of two fields with the
-    /// same name the later one counts, as JSON parsers have it.
+    /// `cost` is all that was paid for the row, `None` if not known. `fields` are the record's own, in order; only flat
+    /// forms read them. In csv and tsv a field that is not among the columns is left out, and of two fields with the same
+    /// name the later one counts, as in JSON parsers.
     pub fn render(
         &self,
         outcome: &Outcome,
@@ -143,10 +143,10 @@ impl Renderer {
         fields: &[(Cow<'_, str>, Field<'_>)],
         out: &mut Vec<u8>,
     ) {
-        match &self.shape {
-            RequestBuilder::Batch => jsonl::batch_line(outcome, out),
-            RequestBuilder::FlatJson(flat) => flat.line(outcome, cost, fields, out),
-            RequestBuilder::Table(table) => table.line(outcome, cost, fields, out),
+        match &self.form {
+            LineForm::Batch => jsonl::batch_line(outcome, out),
+            LineForm::FlatJson(flat) => flat.line(outcome, cost, fields, out),
+            LineForm::Table(table) => table.line(outcome, cost, fields, out),
         }
     }
 }
@@ -163,34 +163,34 @@ fn clash(taken: &[String], prefix: &str) -> Error {
 mod tests {
     use super::*;
 
-    fn options(format: Format, prefix: &str) -> Options {
-        Options { format, flat: true, prefix: prefix.to_owned(), csv_raw: false }
+    fn options(format: ResultFormat, prefix: &str) -> ResultOptions {
+        ResultOptions { format, flat: true, prefix: prefix.to_owned(), csv_raw: false }
     }
 
     #[test]
     fn the_ending_decides_the_format() {
         let cases = [
-            ("out.jsonl", Some(Format::Jsonl)),
-            ("a.b/out.NDJSON", Some(Format::Jsonl)),
-            ("out.json", Some(Format::Jsonl)),
-            ("out.csv", Some(Format::Csv)),
-            ("out.Tsv", Some(Format::Tsv)),
+            ("out.jsonl", Some(ResultFormat::Jsonl)),
+            ("a.b/out.NDJSON", Some(ResultFormat::Jsonl)),
+            ("out.json", Some(ResultFormat::Jsonl)),
+            ("out.csv", Some(ResultFormat::Csv)),
+            ("out.Tsv", Some(ResultFormat::Tsv)),
             ("out.txt", None),
             ("csv", None),
             (".csv", None),
         ];
         for (path, format) in cases {
-            assert_eq!(Format::of_path(Path::new(path)), format, "{path}");
+            assert_eq!(ResultFormat::of_path(Path::new(path)), format, "{path}");
         }
-        assert_eq!("tsv".parse::<Format>().unwrap(), Format::Tsv);
-        assert_eq!("xml".parse::<Format>().unwrap_err().exit, Exit::Usage);
+        assert_eq!("tsv".parse::<ResultFormat>().unwrap(), ResultFormat::Tsv);
+        assert_eq!("xml".parse::<ResultFormat>().unwrap_err().exit, Exit::Usage);
     }
 
     #[test]
     fn a_taken_name_is_an_error_unless_it_is_the_id_or_prefixed() {
         let columns: Vec<String> = ["custom_id", "model", "text"].map(str::to_owned).into();
-        let all_clear = |options: &Options, id| Renderer::new(options, &columns, id).map(|_| ());
-        for format in [Format::Jsonl, Format::Csv, Format::Tsv] {
+        let all_clear = |options: &ResultOptions, id| Renderer::new(options, &columns, id).map(|_| ());
+        for format in [ResultFormat::Jsonl, ResultFormat::Csv, ResultFormat::Tsv] {
             let error = all_clear(&options(format, ""), Some("custom_id")).unwrap_err();
             assert_eq!(error.exit, Exit::Data);
             assert!(error.message.contains("`model`") && !error.message.contains("`custom_id`"), "{error}");
@@ -199,7 +199,7 @@ mod tests {
             assert!(error.message.contains("`custom_id`, `model`"), "{error}");
             assert!(all_clear(&options(format, "llm_"), Some("text")).is_ok());
         }
-        let batch = Options { format: Format::Jsonl, flat: false, prefix: String::new(), csv_raw: false };
+        let batch = ResultOptions { format: ResultFormat::Jsonl, flat: false, prefix: String::new(), csv_raw: false };
         assert!(all_clear(&batch, None).is_ok(), "the batch line has no columns to clash with");
     }
 }

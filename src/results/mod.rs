@@ -1,17 +1,18 @@
-//! Result lines, and where they go.
+//! Result lines, in input order, and the files that they go to.
 
 mod columns;
 mod csv;
-mod cursor;
 mod delivery;
 mod flat;
 mod format;
 mod jsonl;
-mod ordered;
+mod ordered_writer;
+mod row_reader;
 mod summary_file;
+mod target;
 
-pub use cursor::Cursor;
-pub use delivery::{Delivery, Outputs, SummaryFile, same_file};
-pub use format::{Field, Format, Options, Renderer};
-pub use ordered::{Ordered, ReadBack};
+pub use delivery::{Delivery, Outputs, SummaryFile};
+pub use format::{Field, Renderer, ResultFormat, ResultOptions};
+pub use ordered_writer::{OrderedWriter, StoredOutcomes, Unanswered};
+pub use row_reader::RowReader;
 pub use summary_file::write_summary;

@@ -1,35 +1,34 @@
 //! An input split into the files of Together batches: a line for each good row, grouped by model, within the limits of a
-//! batch. Which files these are is the caller's affair; here they are only written to.
+//! batch. The caller opens the files; this room writes to them.
 
-mod lines;
+mod block_lines;
+pub mod destination;
 pub mod stage;
-mod wire;
+mod wire_ids;
+mod writer;
 
-use std::collections::HashMap;
-use std::fmt::Write as _;
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-use ring::digest;
 
 use crate::check::{Checked, scan};
 use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
 use crate::outcome::{Fingerprint, Usage};
 use crate::request::batch_line::Limits;
-use crate::request::{Problem, RequestBuilder, generated_id};
-use lines::{Item, Lines, Maker};
-use wire::Wires;
+use crate::request::{Problem, RequestBuilder};
+use block_lines::{BlockLines, BlockRow, LineMaker};
+use stage::NewBatchFile;
+use wire_ids::WireIds;
+use writer::BatchFileWriter;
 
-/// Models that one input may ask for. Each has a file open, and is a batch of its own to pay attention to; an input with
-/// more has something else in its field `model`.
+/// Models that one input may ask for. Each has a file open and is a batch of its own to watch; an input with more has
+/// other values in its field `model`.
 const MOST_MODELS: usize = 1_000;
 
 /// A complete file of one batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shard {
-    /// From [`SplitOptions::first_number`], in the order in which their first rows stand in the input.
+pub struct BatchFile {
+    /// Number, from [`SplitOptions::first_number`], in the order of the files' first rows in the input.
     pub number: u32,
     /// The one model of all its rows.
     pub model: Arc<str>,
@@ -37,130 +36,117 @@ pub struct Shard {
     pub rows: u64,
     /// Size.
     pub bytes: u64,
-    /// Of the bytes, lower-case hex; empty unless [`SplitOptions::digests`].
+    /// SHA-256 of the bytes, lower-case hex; empty unless [`SplitOptions::digests`].
     pub sha256: String,
-    /// As [`SplitOptions::open`] named it.
+    /// The name that [`SplitOptions::open`] gave it.
     pub path: PathBuf,
 }
 
-/// Where a row went.
+/// The place of a row after a split.
 #[derive(Debug)]
-pub enum Placed<'a> {
-    /// Into a shard.
-    Row {
+pub enum SplitRow<'a> {
+    /// A line of a batch file.
+    Line {
         /// 1-based over all inputs.
         row: u64,
-        /// The number of its shard.
-        shard: u32,
+        /// The number of its file.
+        file: u32,
         /// The user's own id, or `row-N`.
         id: &'a str,
-        /// The id on the wire, if it is another one: the user's is too long.
-        wire: Option<&'a str>,
-        /// Of its request; all zero unless [`SplitOptions::digests`].
+        /// The id on the wire, if the user's is too long.
+        wire_id: Option<&'a str>,
+        /// Digest of its request; all zero unless [`SplitOptions::digests`].
         fingerprint: Fingerprint,
         /// The model asked for.
         model: &'a Arc<str>,
-        /// At most so many tokens of the request, and of the answer (0: no bound is set).
+        /// Bounds on the tokens of the request, and of the answer (0: no bound is set).
         reserve: Usage,
     },
-    /// Nowhere: it has a problem, shares its id with an earlier row, or is too large for any batch.
-    Bad {
-        /// 1-based over all inputs.
-        row: u64,
-        /// For its result: its own id, `row-N`, or `ID#N` for one whose id is taken.
-        id: &'a str,
-        /// The model asked for; empty if that cannot be told.
-        model: &'a Arc<str>,
-        /// What is wrong, where, for people.
-        message: String,
-    },
+    /// No file: the row has a problem, shares its id with an earlier row, or is too large for any batch.
+    Invalid(&'a InvalidRow),
 }
 
-/// A file that takes a shard's lines.
-pub trait ShardFile: Write {
-    /// All lines are written. Whether the file counts from now on, or only when all shards are complete, is its own affair.
-    fn finish(self: Box<Self>) -> Result<()>;
+/// A row that no batch can answer.
+#[derive(Debug)]
+pub struct InvalidRow {
+    /// 1-based over all inputs.
+    pub row: u64,
+    /// The id of its result: its own id, `row-N`, or `ID#N` for one whose id is taken.
+    pub id: Box<str>,
+    /// The model asked for; empty if that is not known.
+    pub model: Arc<str>,
+    /// The problem, with its place, for people.
+    pub message: String,
 }
 
-/// A shard's file, open and empty.
-pub struct Opened {
-    /// What it is called.
-    pub path: PathBuf,
-    /// It buffers; lines come one by one.
-    pub file: Box<dyn ShardFile>,
-}
-
-/// How to split.
+/// Options of a split.
 pub struct SplitOptions<'a> {
-    /// Makes the file of a new shard, given its number and model.
-    pub open: &'a dyn Fn(u32, &str) -> Result<Opened>,
-    /// Of each file.
+    /// Opens the file of a new batch, given its number and model.
+    pub open: &'a dyn Fn(u32, &str) -> Result<NewBatchFile>,
+    /// Limits of each file.
     pub limits: Limits,
-    /// Threads that parse. 0 and 1 do all in the caller's.
+    /// Threads that parse. With 0 or 1 the caller's thread does all.
     pub threads: usize,
-    /// The first shard's number: 1, or behind the shards that an earlier split of the same job made.
+    /// The first file's number: 1, or behind the files of an earlier split of the same job.
     pub first_number: u32,
-    /// The rows to take; others are passed over in silence. Ids on the wire do not depend on it.
+    /// The rows to take; others are skipped. Ids on the wire do not depend on it.
     pub only: Option<&'a (dyn Fn(u64) -> bool + Sync)>,
-    /// Whether to compute [`Shard::sha256`] and fingerprints.
+    /// Computes [`BatchFile::sha256`] and fingerprints.
     pub digests: bool,
     /// Problems kept in [`Split::oversize`]; all are counted.
     pub max_problems: usize,
 }
 
-/// What came of a split.
+/// The result of a split.
 #[derive(Debug, Default)]
 pub struct Split {
     /// By number.
-    pub shards: Vec<Shard>,
-    /// The first rows that are too large for any batch. They were told as [`Placed::Bad`]; unless invalid rows are to be
-    /// skipped, the shards must not be used.
+    pub files: Vec<BatchFile>,
+    /// The first rows that are too large for any batch. They came as [`SplitRow::Invalid`] too. Unless invalid rows are to
+    /// be skipped, the files must not be used.
     pub oversize: Vec<Problem>,
-    /// How many there are in all.
+    /// Number of all such rows.
     pub oversize_count: u64,
 }
 
-/// Writes the batch files of `inputs`. `each` is told where every row went, in input order.
+/// Writes the batch files of `inputs`, and passes every row to `each`, in input order.
 ///
-/// A line is `{"custom_id":"…","body":{…}}`, its body exactly what realtime would post (audio carries a `method` too).
-/// `checked` must be of the same inputs and shape.
+/// A line is `{"custom_id":"…","body":{…}}`, its body exactly the one that a realtime request would post (audio carries a
+/// `method` too). `checked` must be of the same inputs and shape.
 ///
 /// # Errors
-/// 65 for more than 1,000 models; 1 if the input has more or fewer rows than when it was checked; what stops the reading;
-/// and the errors of `each` and of the files.
+/// 65 for more than 1,000 models; 1 if the input has more or fewer rows than when it was checked; 66 or 74 if it cannot be
+/// read; the errors of `each` and of the files.
 pub fn split(
     inputs: &Inputs,
     shape: &RequestBuilder,
     checked: &Checked,
     options: &SplitOptions<'_>,
-    each: &mut dyn FnMut(Placed<'_>) -> Result<()>,
+    each: &mut dyn FnMut(SplitRow<'_>) -> Result<()>,
 ) -> Result<Split> {
     if checked.models.len() > MOST_MODELS {
         return Err(too_many_models(checked.models.len()));
     }
-    let wires = Wires::find(inputs, shape, checked, options.threads)?;
-    let maker = Maker::new(shape, &wires, checked, options);
-    let mut writer = Writer { options, open: HashMap::new(), done: Vec::new(), next: options.first_number };
+    let wire_ids = WireIds::find(inputs, shape, checked, options.threads)?;
+    let maker = LineMaker { shape, wire_ids: &wire_ids, checked, options: options.into() };
+    let mut writer = BatchFileWriter::new(options);
     let mut split = Split::default();
     let mut rows = 0;
-    scan::scan(inputs, options.threads, &|block| maker.lines(block), &mut |lines: Lines| {
+    scan::scan(inputs, options.threads, &|block| maker.lines(block), &mut |lines: BlockLines| {
         rows += lines.rows;
-        let (mut from, mut id_from) = (0, 0);
-        for item in &lines.items {
-            match item {
-                Item::Line(line) => {
-                    let model = &lines.models[line.model];
-                    let shard = writer.place(model, &lines.bytes[from..line.end])?;
-                    let (id, wire) = (&lines.ids[id_from..line.id_end], line.wire.as_deref());
-                    let (fingerprint, reserve) = (line.fingerprint, line.reserve);
-                    (from, id_from) = (line.end, line.id_end);
-                    each(Placed::Row { row: line.row, shard, id, wire, fingerprint, model, reserve })?;
-                }
-                Item::Bad(bad) => {
-                    let message = bad.message.clone();
-                    each(Placed::Bad { row: bad.row, id: &bad.id, model: &bad.model, message })?;
-                }
-            }
+        for row in &lines.items {
+            each(match row {
+                BlockRow::Invalid(invalid) => SplitRow::Invalid(invalid),
+                BlockRow::Line(line) => SplitRow::Line {
+                    row: line.row,
+                    file: writer.append(&lines.models[line.model], &lines.bytes[line.bytes.clone()])?,
+                    id: &lines.ids[line.id.clone()],
+                    wire_id: line.wire_id.as_deref(),
+                    fingerprint: line.fingerprint,
+                    model: &lines.models[line.model],
+                    reserve: line.reserve,
+                },
+            })?;
         }
         split.oversize_count += lines.oversize_count;
         let room = options.max_problems.saturating_sub(split.oversize.len());
@@ -174,7 +160,7 @@ pub fn split(
         )
         .hint("run the same command again, when nobody writes to the input"));
     }
-    split.shards = writer.finish()?;
+    split.files = writer.finish()?;
     Ok(split)
 }
 
@@ -184,85 +170,6 @@ fn too_many_models(models: usize) -> Error {
         format!("the input asks for {models} models; a batch serves one, and more than {MOST_MODELS} batches at once are a mistake"),
     )
     .hint("is the field `model` the model that answers? For data with a column of that name give --prompt and -m MODEL")
-}
-
-/// The shards that are open, one a model at most.
-struct Writer<'a> {
-    options: &'a SplitOptions<'a>,
-    open: HashMap<Arc<str>, Filling>,
-    done: Vec<Shard>,
-    next: u32,
-}
-
-struct Filling {
-    shard: Shard,
-    file: Box<dyn ShardFile>,
-    sha256: Option<digest::Context>,
-}
-
-impl Writer<'_> {
-    /// Appends a line to the shard that has room for it; says which one.
-    fn place(&mut self, model: &Arc<str>, line: &[u8]) -> Result<u32> {
-        let Limits { rows, bytes } = self.options.limits;
-        let size = line.len() as u64;
-        let has_room = |shard: &Shard| shard.rows < rows && shard.bytes + size <= bytes;
-        if let Some(filling) = self.open.get_mut(model) {
-            if has_room(&filling.shard) {
-                filling.append(line)?;
-                return Ok(filling.shard.number);
-            }
-        } else if self.open.len() == MOST_MODELS {
-            // It was checked with fewer, so somebody writes to it: no need to count on.
-            return Err(too_many_models(MOST_MODELS + 1));
-        }
-        let number = self.next;
-        self.next = number.checked_add(1).ok_or_else(|| Error::new(Exit::Data, "the input makes too many batches"))?;
-        if let Some(full) = self.open.remove(model) {
-            self.done.push(full.finish()?);
-        }
-        let Opened { path, file } = (self.options.open)(number, model)?;
-        let shard = Shard { number, model: Arc::clone(model), rows: 0, bytes: 0, sha256: String::new(), path };
-        let sha256 = self.options.digests.then(|| digest::Context::new(&digest::SHA256));
-        let mut filling = Filling { shard, file, sha256 };
-        filling.append(line)?;
-        self.open.insert(Arc::clone(model), filling);
-        Ok(number)
-    }
-
-    /// Closes the files that are still open.
-    fn finish(self) -> Result<Vec<Shard>> {
-        let mut last: Vec<Filling> = self.open.into_values().collect();
-        last.sort_by_key(|filling| filling.shard.number);
-        let mut shards = self.done;
-        for filling in last {
-            shards.push(filling.finish()?);
-        }
-        shards.sort_by_key(|shard| shard.number);
-        Ok(shards)
-    }
-}
-
-impl Filling {
-    fn append(&mut self, line: &[u8]) -> Result<()> {
-        if let Some(sha256) = &mut self.sha256 {
-            sha256.update(line);
-        }
-        self.shard.rows += 1;
-        self.shard.bytes += line.len() as u64;
-        let path = &self.shard.path;
-        self.file.write_all(line).map_err(|e| Error::io(format_args!("{}: cannot write", path.display()), e))
-    }
-
-    fn finish(mut self) -> Result<Shard> {
-        self.file.finish()?;
-        if let Some(sha256) = self.sha256 {
-            for byte in sha256.finish().as_ref() {
-                // Writing to memory cannot fail.
-                let _ = write!(self.shard.sha256, "{byte:02x}");
-            }
-        }
-        Ok(self.shard)
-    }
 }
 
 #[cfg(test)]

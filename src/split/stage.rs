@@ -1,4 +1,4 @@
-//! Where batch files lie: written beside their places, and put there all together when the last one is complete.
+//! Batch files on their way to their places: written beside them, and put there together when the last one is complete.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -6,51 +6,64 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::atomic_file::{AtomicFile, remove_stale};
-use crate::error::Result;
-use crate::split::{Opened, ShardFile};
+use crate::error::{Error, Result};
 
-/// Files that may be open at the same time: those being filled, and those that wait to be put in place.
+/// Files that may be open at the same time: those being filled, and those that wait for the others.
 const OPEN_FILES: u64 = 65_536;
 /// Characters of a model's name in a file's name.
 const SLUG: usize = 100;
 
-/// Batch files on their way to their places. Dropped before [`Stage::commit`], none is left.
+/// A file that takes the lines of a batch.
+pub trait BatchFileSink: Write {
+    /// Ends the file: all lines are written.
+    fn finish(self: Box<Self>) -> Result<()>;
+}
+
+/// The file of a new batch, open and empty.
+pub struct NewBatchFile {
+    /// Its name.
+    pub path: PathBuf,
+    /// Takes the lines; it buffers, since they come one by one.
+    pub sink: Box<dyn BatchFileSink>,
+}
+
+/// Batch files that appear together. If it is dropped before [`Stage::commit`], no file is left.
 #[derive(Debug, Default)]
 pub struct Stage {
     mode: u32,
-    held: Rc<RefCell<Vec<AtomicFile>>>,
+    complete: Rc<RefCell<Vec<AtomicFile>>>,
 }
 
 impl Stage {
-    /// Files get `mode` (such as 0o666) less the umask, or keep what they have.
+    /// Gives new files `mode` (such as 0o666) less the umask; replaced files keep theirs.
     pub fn new(mode: u32) -> Self {
-        // Where it cannot be raised, the error of the file too many says so.
+        // If the limit cannot be raised, opening one file too many gives an error.
         let _ = rlimit::increase_nofile_limit(OPEN_FILES);
-        Self { mode, held: Rc::default() }
+        Self { mode, complete: Rc::default() }
     }
 
-    /// A shard's file, to be put at `path`.
-    pub fn open(&self, path: PathBuf) -> Result<Opened> {
+    /// Opens a file that [`Stage::commit`] puts at `path`.
+    pub fn open(&self, path: PathBuf) -> Result<NewBatchFile> {
         let _ = remove_stale(&path);
         let file = AtomicFile::create(&path, self.mode)?;
-        Ok(Opened { path, file: Box::new(Staged { file, held: Rc::clone(&self.held) }) })
+        Ok(NewBatchFile { path, sink: Box::new(StagedFile { file, complete: Rc::clone(&self.complete) }) })
     }
 
-    /// Makes every finished file durable and puts it in its place.
+    /// Makes every complete file durable and puts it in its place.
     ///
     /// # Errors
-    /// I/O (74); files up to that one are in place.
+    /// 74 if that fails; files up to that one are in place.
     pub fn commit(self) -> Result<()> {
-        self.held.take().into_iter().try_for_each(AtomicFile::commit)
+        self.complete.take().into_iter().try_for_each(AtomicFile::commit)
     }
 }
 
-struct Staged {
+struct StagedFile {
     file: AtomicFile,
-    held: Rc<RefCell<Vec<AtomicFile>>>,
+    complete: Rc<RefCell<Vec<AtomicFile>>>,
 }
 
-impl Write for Staged {
+impl Write for StagedFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.write(bytes)
     }
@@ -60,19 +73,19 @@ impl Write for Staged {
     }
 }
 
-impl ShardFile for Staged {
+impl BatchFileSink for StagedFile {
     fn finish(mut self: Box<Self>) -> Result<()> {
         self.file.flush().map_err(|e| {
             let path = self.file.path().display();
-            crate::error::Error::io(format_args!("{path}: cannot write"), e)
+            Error::io(format_args!("{path}: cannot write"), e)
         })?;
-        self.held.borrow_mut().push(self.file);
+        self.complete.borrow_mut().push(self.file);
         Ok(())
     }
 }
 
-/// A file that is only counted.
-pub fn uncounted(path: &Path) -> Opened {
+/// Makes a file that takes lines and keeps none of them.
+pub fn uncounted(path: &Path) -> NewBatchFile {
     struct Nowhere(io::Sink);
     impl Write for Nowhere {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -83,20 +96,19 @@ pub fn uncounted(path: &Path) -> Opened {
             Ok(())
         }
     }
-    impl ShardFile for Nowhere {
+    impl BatchFileSink for Nowhere {
         fn finish(self: Box<Self>) -> Result<()> {
             Ok(())
         }
     }
-    Opened { path: path.to_owned(), file: Box::new(Nowhere(io::sink())) }
+    NewBatchFile { path: path.to_owned(), sink: Box::new(Nowhere(io::sink())) }
 }
 
-/// A file name for a shard: readable, safe in every shell and on every file system, and no other shard's, because of its
-/// number.
+/// Makes the file name of a batch: readable, safe in every shell and on every file system, and unique by its number.
 pub fn file_name(number: u32, model: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
     let slug: String = model.chars().map(safe).take(SLUG).collect();
-    // No hidden file, and nothing that reads as a flag.
+    // Neither a hidden file nor a name that reads as a flag.
     let slug = slug.trim_matches(['.', '-']);
     let slug = if slug.is_empty() { "model" } else { slug };
     format!("{slug}-{number:03}.jsonl")
@@ -126,8 +138,8 @@ mod tests {
         let names = || std::fs::read_dir(dir.path()).unwrap().count();
         let fill = |stage: &Stage, name: &str| {
             let mut opened = stage.open(dir.path().join(name)).unwrap();
-            opened.file.write_all(name.as_bytes()).unwrap();
-            opened.file.finish().unwrap();
+            opened.sink.write_all(name.as_bytes()).unwrap();
+            opened.sink.finish().unwrap();
         };
         let stage = Stage::new(0o666);
         fill(&stage, "a");

@@ -1,14 +1,15 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::rc::Rc;
 
 use proptest::prelude::*;
 use serde_json::Value;
 
+use super::stage::BatchFileSink;
 use super::*;
-use crate::check::{CheckOptions, check_with};
+use crate::check::Pass;
 use crate::request::{Endpoint, Params};
 
 /// The files of a split, by path.
@@ -30,7 +31,7 @@ impl Write for Memory {
     }
 }
 
-impl ShardFile for Memory {
+impl BatchFileSink for Memory {
     fn finish(self: Box<Self>) -> Result<()> {
         assert!(self.files.borrow_mut().insert(self.path, self.bytes).is_none(), "finished twice");
         Ok(())
@@ -77,7 +78,7 @@ struct Done {
 impl Done {
     /// The lines of a shard.
     fn lines(&self, number: u32) -> Vec<Value> {
-        let shard = self.split.shards.iter().find(|shard| shard.number == number).unwrap();
+        let shard = self.split.files.iter().find(|shard| shard.number == number).unwrap();
         let text = std::str::from_utf8(&self.files[&shard.path]).unwrap();
         assert!(text.ends_with('\n'));
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -91,8 +92,7 @@ impl Case {
         fs::write(&path, text).unwrap();
         let inputs = Inputs::resolve(&[path], None).unwrap();
         let shape = RequestBuilder::new(&self.params).unwrap();
-        let options = CheckOptions { max_problems: 20, threads: 1, table: None };
-        let checked = check_with(&inputs, &shape, &options, &|_| (), &mut |_, _| ()).unwrap();
+        let checked = Pass { threads: 1, ..Pass::new(&inputs, &shape) }.run().unwrap();
         self.split(&inputs, &shape, &checked)
     }
 
@@ -101,7 +101,7 @@ impl Case {
         let open = |number: u32, model: &str| {
             let path = PathBuf::from(format!("{model}-{number}"));
             let file = Box::new(Memory { path: path.clone(), bytes: Vec::new(), files: Rc::clone(&files) });
-            Ok(Opened { path, file })
+            Ok(NewBatchFile { path, sink: file })
         };
         let options = SplitOptions {
             open: &open,
@@ -115,7 +115,7 @@ impl Case {
         let mut seen = Vec::new();
         let split = split(inputs, shape, checked, &options, &mut |placed| {
             seen.push(match placed {
-                Placed::Row { row, shard, id, wire, fingerprint, model, reserve } => Seen::Row {
+                SplitRow::Line { row, file: shard, id, wire_id: wire, fingerprint, model, reserve } => Seen::Row {
                     row,
                     shard,
                     id: id.to_owned(),
@@ -124,8 +124,8 @@ impl Case {
                     reserve,
                     zero: fingerprint == Fingerprint::default(),
                 },
-                Placed::Bad { row, id, model, message } => {
-                    Seen::Bad { row, id: id.to_owned(), model: model.to_string(), message }
+                SplitRow::Invalid(InvalidRow { row, id, model, message }) => {
+                    Seen::Bad { row: *row, id: id.to_string(), model: model.to_string(), message: message.clone() }
                 }
             });
             Ok(())
@@ -151,7 +151,7 @@ fn a_line_is_the_id_and_the_body_as_realtime_posts_it() {
         String::from_utf8_lossy(&done.files[&PathBuf::from("n-2")]),
         format!("{{\"custom_id\":\"row-2\",\"body\":{second}}}\n")
     );
-    let shards: Vec<_> = done.split.shards.iter().map(|s| (s.number, &*s.model, s.rows, s.bytes)).collect();
+    let shards: Vec<_> = done.split.files.iter().map(|s| (s.number, &*s.model, s.rows, s.bytes)).collect();
     assert_eq!(shards[0], (1, "m", 1, first.len() as u64));
     assert_eq!((shards[1].0, shards[1].1), (2, "n"));
     let Seen::Row { reserve, zero, .. } = &done.seen[1] else { panic!("{:?}", done.seen) };
@@ -169,9 +169,9 @@ fn sha_256_is_sha_256() {
         .run("{\"custom_id\":\"a\",\"body\":{\"messages\":[{\"role\":\"user\",\"content\":\"1\"}],\"model\":\"m\"}}\n")
         .unwrap();
     // Computed by coreutils' sha256sum.
-    assert_eq!(done.split.shards[0].sha256, "06e9e2bd28141e2c055572988d358bca3da9aefcd0e1d7ec188e2fc7d3bd4099");
+    assert_eq!(done.split.files[0].sha256, "06e9e2bd28141e2c055572988d358bca3da9aefcd0e1d7ec188e2fc7d3bd4099");
     let cheap = Case { digests: false, ..Case::default() }.run("{\"prompt\":\"p\"}\n").unwrap();
-    assert_eq!(cheap.split.shards[0].sha256, "");
+    assert_eq!(cheap.split.files[0].sha256, "");
     assert!(matches!(&cheap.seen[0], Seen::Row { zero: true, .. }));
 }
 
@@ -193,11 +193,11 @@ fn audio_lines_carry_their_method() {
 fn a_shard_ends_where_a_line_would_pass_a_limit() {
     let line = |n: u32| format!("{{\"id\":\"{n}\",\"prompt\":\"p\"}}\n");
     let text: String = (1..=7).map(line).collect();
-    let one = Case::default().run(&line(1)).unwrap().split.shards[0].bytes;
+    let one = Case::default().run(&line(1)).unwrap().split.files[0].bytes;
     let sizes = |limits: Limits| {
         let done = Case { limits, first_number: 5, ..Case::default() }.run(&text).unwrap();
-        assert!(done.split.shards.iter().zip(5..).all(|(shard, number)| shard.number == number));
-        done.split.shards.iter().map(|shard| shard.rows).collect::<Vec<_>>()
+        assert!(done.split.files.iter().zip(5..).all(|(shard, number)| shard.number == number));
+        done.split.files.iter().map(|shard| shard.rows).collect::<Vec<_>>()
     };
     assert_eq!(sizes(Limits { rows: 3, bytes: 1_000_000 }), [3, 3, 1]);
     assert_eq!(sizes(Limits { rows: 7, bytes: 1_000_000 }), [7]);
@@ -236,7 +236,7 @@ fn what_cannot_be_sent_is_told_in_its_place() {
             (Some(4), 4, "too_large", Some("b"))
         );
         assert_eq!(done.lines(1).iter().map(|line| line["custom_id"].clone()).collect::<Vec<_>>(), ["a", "row-6"]);
-        assert_eq!(done.split.shards.len(), 1, "no file for a model whose rows are all bad");
+        assert_eq!(done.split.files.len(), 1, "no file for a model whose rows are all bad");
     }
 }
 
@@ -250,14 +250,14 @@ fn rows_that_are_not_asked_for_are_passed_over() {
     let same: Vec<_> = all.seen.iter().filter(|seen| seen.row() % 2 == 1).cloned().collect();
     assert_eq!(odd.seen, same, "ids on the wire too");
     let none = Case { only: Some(|_| false), ..Case::default() }.run(&text).unwrap();
-    assert!(none.split.shards.is_empty() && none.seen.is_empty());
+    assert!(none.split.files.is_empty() && none.seen.is_empty());
 }
 
 #[test]
 fn an_input_of_a_thousand_models_is_a_mistake() {
     let line = |n: usize| format!("{{\"prompt\":\"p\",\"model\":\"m{n}\"}}\n");
     let text = |models: usize| -> String { (0..models).map(line).collect() };
-    assert_eq!(Case::default().run(&text(MOST_MODELS)).unwrap().split.shards.len(), MOST_MODELS);
+    assert_eq!(Case::default().run(&text(MOST_MODELS)).unwrap().split.files.len(), MOST_MODELS);
     let error = Case::default().run(&text(MOST_MODELS + 1)).err().unwrap();
     assert_eq!((error.exit, error.hint.is_some()), (Exit::Data, true));
     assert!(error.message.contains("1001 models"), "{}", error.message);
@@ -287,7 +287,7 @@ fn a_full_disk_stops_the_reading() {
             Ok(())
         }
     }
-    impl ShardFile for Full {
+    impl BatchFileSink for Full {
         fn finish(self: Box<Self>) -> Result<()> {
             Ok(())
         }
@@ -301,7 +301,7 @@ fn a_full_disk_stops_the_reading() {
     let inputs = Inputs::resolve(&[path], None).unwrap();
     let shape = RequestBuilder::new(&Case::default().params).unwrap();
     let options = SplitOptions {
-        open: &|_, _| Ok(Opened { path: "shard".into(), file: Box::new(Full) }),
+        open: &|_, _| Ok(NewBatchFile { path: "shard".into(), sink: Box::new(Full) }),
         limits: Limits::default(),
         threads: 2,
         first_number: 1,
@@ -377,10 +377,10 @@ proptest! {
                 }
             }
         }
-        prop_assert_eq!(done.split.shards.len(), expected.len());
+        prop_assert_eq!(done.split.files.len(), expected.len());
         prop_assert_eq!(done.files.len(), expected.len());
         let mut rest: BTreeMap<&str, u64> = BTreeMap::new();
-        for (shard, number) in done.split.shards.iter().zip(1..) {
+        for (shard, number) in done.split.files.iter().zip(1..) {
             prop_assert_eq!(shard.number, number);
             let file = &done.files[&shard.path];
             prop_assert_eq!(shard.bytes, file.len() as u64);

@@ -1,47 +1,46 @@
-//! How estimates of prompt tokens compared with what the service reported, by model, over all jobs.
+//! Comparisons of estimated prompt tokens with those that the service reported, by model, over all jobs.
 
 use rusqlite::params;
 
 use super::{JobDb, Ledger, damaged};
 use crate::error::Result;
 
-/// What was estimated and reported of a model's rows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Estimated and reported prompt tokens of some rows of a model.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModelEstimates {
-    /// The model.
+    /// The model's name.
     pub model: String,
     /// Rows that were compared.
     pub rows: u64,
-    /// Tokens of their requests, estimated.
+    /// Estimated tokens of their requests.
     pub estimated: u64,
-    /// Tokens of their requests, reported.
+    /// Reported tokens of their requests.
     pub actual: u64,
 }
 
 impl Ledger {
-    /// Adds what a job has taught. A job that is looked at again replaces what it taught before.
+    /// Adds the comparisons of a job, in place of those that it added before.
     pub fn learn_estimates(&self, job: &str, learned: &[ModelEstimates]) -> Result<()> {
-        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        let write =
-            || -> rusqlite::Result<()> {
-                let act = self.db().unchecked_transaction()?;
-                for one in learned {
-                    act.prepare_cached("INSERT OR REPLACE INTO estimate VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(
-                        params![job, one.model, number(one.rows), number(one.estimated), number(one.actual)],
-                    )?;
-                }
-                act.commit()
-            };
+        let write = || -> rusqlite::Result<()> {
+            let act = self.db().unchecked_transaction()?;
+            let mut insert = act.prepare_cached("INSERT OR REPLACE INTO estimate VALUES (?1, ?2, ?3, ?4, ?5)")?;
+            for ModelEstimates { model, rows, estimated, actual } in learned {
+                let [rows, estimated, actual] = [rows, estimated, actual].map(|n| n.cast_signed());
+                insert.execute(params![job, model, rows, estimated, actual])?;
+            }
+            drop(insert);
+            act.commit()
+        };
         write().map_err(|e| damaged(self.path(), &e))
     }
 
-    /// What all jobs have taught, by model.
+    /// Sums the comparisons of all jobs, by model.
     pub fn estimates(&self) -> Result<Vec<ModelEstimates>> {
         let read = || -> rusqlite::Result<Vec<ModelEstimates>> {
             self.db()
                 .prepare_cached("SELECT model, sum(rows), sum(estimated), sum(actual) FROM estimate GROUP BY model")?
                 .query_map([], |row| {
-                    let number = |i| row.get::<_, i64>(i).map(|n| u64::try_from(n).unwrap_or(0));
+                    let number = |i| row.get::<_, i64>(i).map(i64::cast_unsigned);
                     Ok(ModelEstimates {
                         model: row.get(0)?,
                         rows: number(1)?,
@@ -56,7 +55,7 @@ impl Ledger {
 }
 
 impl JobDb {
-    /// The prompt tokens that the service reported of up to `most` answered rows, one of `every` so many, ascending.
+    /// Reads (row, reported prompt tokens) for up to `most` answered rows, one in `every`, ascending.
     pub fn prompt_tokens(&self, most: u64, every: u64) -> Result<Vec<(u64, u64)>> {
         self.run(|db| {
             // Picked by a hash: models that take turns must not fall between the picks.
@@ -92,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_jobs_teach_adds_up_and_a_job_teaches_once() {
+    fn comparisons_add_up_and_a_job_counts_once() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(&dir.path().join("ledger.db")).unwrap();
         let one = |rows, estimated| ModelEstimates { model: "m".into(), rows, estimated, actual: 100 };

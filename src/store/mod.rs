@@ -15,7 +15,6 @@ mod remap;
 mod reservations;
 mod roster;
 mod spend;
-mod spool;
 pub mod unsent;
 mod volume;
 

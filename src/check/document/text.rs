@@ -1,45 +1,41 @@
-//! What a job would be, for people.
+//! The forecast of a job as text.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 
-use super::{Document, ModelLine, Range};
-use crate::context::Ctx;
+use super::advice::spelling;
+use super::{CheckDocument, CheckedModel, CostRange};
 use crate::price::{Batch, Nanos, Spelling};
 use crate::text;
+use crate::text::{Align, Grid};
 
-impl Document {
-    /// A sum of what is known, and what it leaves out: models without a price, or that batches do not serve.
-    fn known(&self, part: &dyn Fn(&ModelLine) -> Range, batch: bool) -> String {
-        let sum = Range::total(self.models.iter().map(part));
-        let mut shown = sum.shown(self.spelling());
-        if sum.min.is_none() {
-            return shown;
+impl CheckDocument {
+    /// Writes the document for people, its table at most `width` wide.
+    pub fn text(&self, width: usize) -> String {
+        let mut text = self.problem_list();
+        if self.rows == 0 {
+            return text;
         }
-        let out = |refused| {
-            let left = self.models.iter().filter(|model| part(model).min.is_none());
-            left.filter(|model| (batch && model.batch == Batch::Refused) == refused).count() as u64
-        };
-        for (models, why) in [(out(false), "without a known price"), (out(true), "not served in batches")] {
-            if models > 0 {
-                let _ = write!(shown, ", and {} {why}", text::plural(models, "model"));
-            }
+        let grid = self.grid();
+        if !grid.is_empty() {
+            text.push_str(&grid.render(width));
+            text.push('\n');
         }
-        shown
+        text.push_str(&self.totals());
+        text.push_str(&self.costs());
+        for line in &self.advice {
+            let _ = writeln!(text, "- {line}");
+        }
+        text
     }
 
-    /// How all amounts are spelled.
-    fn spelling(&self) -> Spelling {
-        spelling(&self.models)
-    }
-
-    /// For people.
-    pub fn text(&self, ctx: &Ctx) -> String {
-        use crate::text::{Align, Grid};
+    /// Lists the problems; a hint that several share comes once.
+    fn problem_list(&self) -> String {
         let mut text = String::new();
-        let mut said = std::collections::HashSet::new();
+        let mut given = HashSet::new();
         for problem in &self.problems {
             let _ = writeln!(text, "{problem}");
-            if let Some(hint) = problem.hint.as_ref().filter(|hint| said.insert(hint.as_str())) {
+            if let Some(hint) = problem.hint.as_ref().filter(|hint| given.insert(hint.as_str())) {
                 let _ = writeln!(text, "  hint: {hint}");
             }
         }
@@ -50,9 +46,10 @@ impl Document {
         if self.problem_count > 0 {
             text.push('\n');
         }
-        if self.rows == 0 {
-            return text;
-        }
+        text
+    }
+
+    fn grid(&self) -> Grid {
         let mut grid = Grid::new([
             ("MODEL", Align::Left),
             ("ROWS", Align::Right),
@@ -63,7 +60,7 @@ impl Document {
             ("", Align::Left),
         ]);
         let spelling = self.spelling();
-        let column = |part: fn(&ModelLine) -> Range| {
+        let column = |part: fn(&CheckedModel) -> CostRange| {
             let all: Vec<Nanos> = self.models.iter().map(|model| part(model).max.unwrap_or_default()).collect();
             spelling.parts(&all)
         };
@@ -75,135 +72,65 @@ impl Document {
                 text::count(model.rows),
                 format!("~{}", text::count(model.prompt_tokens)),
                 bound,
-                model.realtime.most(spelling, realtime),
-                if model.batch == Batch::Refused { "–".to_owned() } else { model.in_batch.most(spelling, in_batch) },
+                model.realtime.cell(spelling, realtime),
+                if model.batch == Batch::Refused { "–".to_owned() } else { model.in_batch.cell(spelling, in_batch) },
                 model.batch.as_str().replace('_', " "),
             ]);
         }
-        if !grid.is_empty() {
-            text.push_str(&grid.render(ctx.ui.table_width()));
-            text.push('\n');
-        }
-        let _ = writeln!(
-            text,
-            "{}, {}; {}",
-            text::plural(self.rows, "row"),
-            text::bytes(self.bytes),
-            match self.problem_count {
-                0 => "no problems".to_owned(),
-                n => text::plural(n, "problem"),
-            }
-        );
+        grid
+    }
+
+    /// Rows, bytes and problems, in a line.
+    fn totals(&self) -> String {
+        let problems = match self.problem_count {
+            0 => "no problems".to_owned(),
+            n => text::plural(n, "problem"),
+        };
+        format!("{}, {}; {problems}\n", text::plural(self.rows, "row"), text::bytes(self.bytes))
+    }
+
+    /// A line for each way to run the job, and one for its budget.
+    fn costs(&self) -> String {
+        let mut text = String::new();
         let batches = text::batches(usize::try_from(self.batches).unwrap_or(usize::MAX));
-        let realtime = self.known(&|model| model.realtime, false);
-        let in_batch = self.known(&|model| model.in_batch, true);
+        let realtime = self.sum(|model| model.realtime, |_| false);
+        let in_batch = self.sum(|model| model.in_batch, |model| model.batch == Batch::Refused);
         let _ = writeln!(text, "realtime  {realtime}");
         let _ = writeln!(text, "batch     {in_batch} ({batches})");
         if self.cost.auto_usd.is_some() {
-            let way = |model: &ModelLine| if model.via == Some("batch") { model.in_batch } else { model.realtime };
+            let way = |model: &CheckedModel| if model.via == Some("batch") { model.in_batch } else { model.realtime };
             let rows = |via| self.models.iter().filter(|m| m.via == Some(via)).map(|m| m.rows).sum();
             let (batched, others) = (text::plural(rows("batch"), "row"), text::count(rows("realtime")));
-            let auto = self.known(&way, false);
+            let auto = self.sum(way, |_| false);
             let _ = writeln!(text, "auto      {auto} ({batched} in batches, {others} at realtime)");
         }
-        let reserved = self.cost.set_aside;
-        if let (Some(realtime), Some(batch)) = (reserved.realtime, reserved.batch) {
+        let set_aside = self.cost.set_aside;
+        if let (Some(realtime), Some(batch)) = (set_aside.realtime, set_aside.batch) {
             let spelling = Spelling::of([realtime, batch]);
             let (realtime, batch) = (spelling.show(realtime), spelling.show(batch));
             let _ = writeln!(text, "budget    sets aside up to {realtime} at realtime, {batch} in batches");
         }
-        for line in &self.advice {
-            let _ = writeln!(text, "- {line}");
-        }
         text
     }
-}
 
-impl Range {
-    /// In a column whose rounded amounts add up.
-    fn most(self, spelling: Spelling, rounded: Nanos) -> String {
-        match (self.min, self.max) {
-            (_, Some(max)) => format!("≤ {}", spelling.show_as(max, rounded)),
-            (Some(_), None) => self.shown(spelling),
-            (None, None) => "unknown".to_owned(),
+    /// Adds up the known costs and names the models that the sum leaves out: those without a price, and those refused.
+    fn sum(&self, part: fn(&CheckedModel) -> CostRange, is_refused: fn(&CheckedModel) -> bool) -> String {
+        let sum = CostRange::total(self.models.iter().map(part));
+        let mut shown = sum.shown(self.spelling());
+        if sum.min.is_none() {
+            return shown;
         }
-    }
-
-    fn shown(self, spelling: Spelling) -> String {
-        match (self.min, self.max) {
-            (None, _) => "unknown".to_owned(),
-            (Some(min), None) => format!("from {}", spelling.show(min)),
-            (Some(min), Some(max)) if min == max => spelling.show(max),
-            (Some(min), Some(max)) => format!("{} to {}", spelling.show(min), spelling.show(max)),
+        let left_out = self.models.iter().filter(|model| part(model).min.is_none());
+        let (refused, unpriced): (Vec<_>, Vec<_>) = left_out.partition(|model| is_refused(model));
+        for (models, why) in [(unpriced, "without a known price"), (refused, "not served in batches")] {
+            if !models.is_empty() {
+                let _ = write!(shown, ", and {} {why}", text::plural(models.len() as u64, "model"));
+            }
         }
+        shown
     }
-}
 
-fn spelling(models: &[ModelLine]) -> Spelling {
-    let ranges = models.iter().flat_map(|model| [model.realtime, model.in_batch]);
-    Spelling::of(ranges.flat_map(|range| [range.min, range.max]).flatten())
-}
-
-/// What a person would conclude.
-pub(super) fn advice(models: &[ModelLine]) -> Vec<String> {
-    let mut advice = Vec::new();
-    let names = |some: &[&ModelLine]| {
-        let mut names: Vec<String> = some.iter().take(4).map(|m| m.model.clone()).collect();
-        if some.len() > 4 {
-            names.push(format!("and {} more", some.len() - 4));
-        }
-        names.join(", ")
-    };
-    let of = |batch: Batch| models.iter().filter(|m| m.batch == batch).collect::<Vec<_>>();
-    let (mut saved, mut whole) = (Nanos::ZERO, Nanos::ZERO);
-    for model in models {
-        let price = |range: Range| range.max.or(range.min);
-        if let Some(realtime) = price(model.realtime) {
-            whole += realtime;
-            saved += price(model.in_batch).map_or(Nanos::ZERO, |batch| realtime - batch);
-        }
+    fn spelling(&self) -> Spelling {
+        spelling(&self.models)
     }
-    if saved > Nanos::ZERO {
-        let spelling = spelling(models);
-        advice.push(format!("batch saves up to {} of {}", spelling.show(saved), spelling.show(whole)));
-    }
-    for model in models.iter().filter(|model| model.near_context > 0) {
-        advice.push(format!(
-            "{} of {}: near the most that it reads, so the service may refuse them (context_length)",
-            text::plural(model.near_context, "row"),
-            model.model
-        ));
-    }
-    let refused = of(Batch::Refused);
-    if !refused.is_empty() {
-        advice.push(format!("{} not served in batches, run at realtime: {}", are(refused.len()), names(&refused)));
-    }
-    let mut full = of(Batch::FullPrice);
-    full.extend(of(Batch::Unknown));
-    if !full.is_empty() {
-        let get = if full.len() == 1 { "1 model gets" } else { "some models get" };
-        advice.push(format!(
-            "{get} no batch discount that is known of, so run at realtime unless there is no hurry: {}",
-            names(&full)
-        ));
-    }
-    let unpriced: Vec<&ModelLine> = models.iter().filter(|m| m.realtime.min.is_none()).collect();
-    if !unpriced.is_empty() {
-        advice.push(format!(
-            "no price is known of {}: `llbatch models --refresh` asks the service, or give it in the config file",
-            names(&unpriced)
-        ));
-    }
-    let unbounded: u64 = models.iter().map(|m| m.unbounded).sum();
-    if unbounded > 0 {
-        advice.push(format!(
-            "{} set no max_tokens: their answers are counted as long as the model allows; --max-tokens N bounds what they cost",
-            text::plural(unbounded, "row")
-        ));
-    }
-    advice
-}
-
-fn are(models: usize) -> String {
-    if models == 1 { "1 model is".to_owned() } else { format!("{models} models are") }
 }

@@ -14,8 +14,7 @@ use crate::error::{Error, Result};
 use crate::job::ask::CostLimit;
 use crate::job::batch::follow::Waiting;
 use crate::price::Nanos;
-use crate::results as output;
-use crate::results::Delivery;
+use crate::results::{Delivery, ResultFormat, ResultOptions};
 use crate::settings;
 use crate::store::LockWait;
 
@@ -55,7 +54,7 @@ impl ResultArgs {
             Some(text) => {
                 text.parse().map_err(|_| Error::usage(format!("--format {text}: expected jsonl, csv or tsv")))?
             }
-            None => self.output.as_deref().and_then(output::Format::of_path).unwrap_or(output::Format::Jsonl),
+            None => self.output.as_deref().and_then(ResultFormat::of_path).unwrap_or(ResultFormat::Jsonl),
         };
         let output = self.output.clone().filter(|p| p.as_os_str() != "-");
         let packed = |path: &std::path::Path| path.extension().is_some_and(|e| e == "gz" || e == "zst");
@@ -67,7 +66,7 @@ impl ResultArgs {
             return Err(Error::usage("--json and results on stdout would be mixed up")
                 .hint("give -o FILE, or --summary FILE in place of --json"));
         }
-        let form = output::Options { format, flat: self.flat, prefix: self.prefix.clone(), csv_raw: self.csv_raw };
+        let form = ResultOptions { format, flat: self.flat, prefix: self.prefix.clone(), csv_raw: self.csv_raw };
         Ok(Delivery { output, errors: self.errors.clone(), form, summary: self.summary.clone(), nowhere: false })
     }
 }

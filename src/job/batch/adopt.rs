@@ -4,7 +4,7 @@ use super::session::{Session, SessionOptions};
 use crate::api::batches::Batch;
 use crate::api::error::Fault;
 use crate::batch::driver;
-use crate::check::{self, CheckOptions};
+use crate::check::Pass;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Inputs};
@@ -131,8 +131,9 @@ impl Session<'_> {
         let mut db = self.driver.db.borrow_mut();
         let mut put = Ok(());
         let mut asked = 0;
-        let options = CheckOptions { max_problems: 0, threads: 1, table: None };
-        let checked = check::check(inputs, shape, &options, &mut |row, request| {
+        let pass = Pass { max_problems: 0, threads: 1, ..Pass::new(inputs, shape) };
+        let checked = pass.inspect(&|draft| shape.own(draft), &mut |row, found| {
+            let request = found.map(|found| found.value);
             if put.is_err() {
                 return;
             }

@@ -7,7 +7,7 @@ use std::thread::Scope;
 use crate::batch::join::{Joined, Side};
 use crate::error::Result;
 use crate::outcome::Outcome;
-use crate::results::ReadBack;
+use crate::results::StoredOutcomes;
 use crate::store::{BodyPlace, JobDb};
 
 /// Outcomes read at a time.
@@ -38,7 +38,7 @@ impl Ahead {
     }
 }
 
-impl ReadBack for Ahead {
+impl StoredOutcomes for Ahead {
     /// Asked for every stretch of rows in its turn, so the next chunk begins with `from`.
     fn outcomes(&self, _: u64, _: u32) -> Result<Vec<Outcome>> {
         self.0.borrow_mut().recv().unwrap_or_else(|_| Ok(Vec::new()))

@@ -13,7 +13,7 @@ use crate::job::verdict::Command;
 use crate::money::Accounts;
 use crate::outcome::{ErrorCode, Outcome};
 use crate::price::Nanos;
-use crate::results::{Cursor, Delivery, Outputs};
+use crate::results::{Delivery, Outputs, RowReader, Unanswered};
 use crate::row_set::RowSet;
 use crate::store::{BatchJob, Job, LockWait};
 use crate::text;
@@ -103,19 +103,20 @@ impl Session<'_> {
     pub fn deliver(mut self, outputs: Outputs, flat: bool, began: Instant) -> Result<Ended> {
         self.progress.phase("writing results");
         let shape = self.shape()?;
-        let cursor = if flat { Some(Cursor::open(&self.inputs()?, &shape, true)?) } else { None };
+        let cursor = if flat { Some(RowReader::open(&self.inputs()?, &shape, true)?) } else { None };
         let mut done = RowSet::new(self.job.total);
         self.driver.db.borrow().each_row(|row| _ = done.insert(row))?;
         let (results, summary_file) = outputs.ordered(self.job.total, done, cursor);
         let mut accounts = Accounts::new(self.ctx.settings.prices.clone(), self.job.total);
         accounts.add_retired(&self.driver.db.borrow())?;
         let mut price = |outcome: &Outcome| accounts.add(outcome, false);
-        let mut open = || Cursor::open(&self.inputs()?, &shape, false);
+        let mut open = || RowReader::open(&self.inputs()?, &shape, false);
         let pending = not_answered(&self.batches()?);
         let reader = self.store.open_job(&self.job.id)?;
         let written = std::thread::scope(|scope| {
             let ahead = Ahead::start(scope, reader);
-            results.finish(&ahead, &mut price, (ErrorCode::Interrupted, &pending), &mut open)
+            let unanswered = Unanswered { code: ErrorCode::Interrupted, reason: &pending, open_reader: &mut open };
+            results.finish(&ahead, &mut price, unanswered)
         });
         self.progress.finish();
         written?;

@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::session::Session;
-use crate::check::{CheckOptions, Checked};
+use crate::check::{Checked, Pass};
 use crate::error::Result;
 use crate::input::Inputs;
 use crate::outcome::{ErrorCode, Fingerprint, Outcome, Usage};
 use crate::price::{Nanos, PriceBook, Table};
 use crate::request::RequestBuilder;
 use crate::request::batch_line::Limits;
-use crate::split::stage::Stage;
-use crate::split::{Opened, Placed, Split, SplitOptions, split};
+use crate::split::stage::{NewBatchFile, Stage};
+use crate::split::{Split, SplitOptions, SplitRow, split};
 use crate::store::{Asked, BatchJob, JobDb, Transport};
 
 /// Rows written to the database at a time.
@@ -72,17 +72,18 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn place(&mut self, placed: Placed<'_>) -> Result<()> {
-        match placed {
-            Placed::Row { row, shard, id, wire, fingerprint, model, reserve } => {
-                self.db.ask(shard, &Asked { row, id, wire, fingerprint, reserve })?;
-                self.price(shard, model, reserve);
+    fn place(&mut self, row: SplitRow<'_>) -> Result<()> {
+        match row {
+            SplitRow::Line { row, file, id, wire_id, fingerprint, model, reserve } => {
+                self.db.ask(file, &Asked { row, id, wire: wire_id, fingerprint, reserve })?;
+                self.price(file, model, reserve);
             }
-            Placed::Bad { row, id, model, message } if !self.retry => {
+            SplitRow::Invalid(row) if !self.retry => {
+                let (id, model) = (row.id.clone(), Arc::clone(&row.model));
                 let code = ErrorCode::InvalidRequest;
-                self.bad.push(Outcome::unsent(row, id.into(), Arc::clone(model), code, message));
+                self.bad.push(Outcome::unsent(row.row, id, model, code, row.message.clone()));
             }
-            Placed::Bad { .. } => {}
+            SplitRow::Invalid(_) => {}
         }
         self.uncommitted += 1;
         if self.uncommitted >= GROUP {
@@ -92,10 +93,10 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    fn price(&mut self, shard: u32, model: &Arc<str>, reserve: Usage) {
+    fn price(&mut self, file: u32, model: &Arc<str>, reserve: Usage) {
         // The bound on prompt tokens is about twice what they come to.
         let about = Usage { prompt: reserve.prompt / 2, completion: reserve.completion };
-        let sum = self.most.entry(shard).or_insert(Some(Nanos::ZERO));
+        let sum = self.most.entry(file).or_insert(Some(Nanos::ZERO));
         *sum = sum.zip(self.prices.most(model, Transport::Batch, reserve, 1)).map(|(sum, cost)| sum + cost);
         let cost = self.prices.cost(model, Transport::Batch, about);
         self.estimate = self.estimate.zip(cost).map(|(sum, cost)| sum + cost);
@@ -131,34 +132,34 @@ impl Session<'_> {
         let (dir, job) = (self.driver.dir.clone(), self.job.id.clone());
         let stage = Stage::new(0o600);
         let name = |number: u32| format!("llb-{job}-{number}.jsonl");
-        let open = |number: u32, _: &str| -> Result<Opened> { stage.open(dir.join(name(number))) };
+        let open = |number: u32, _: &str| -> Result<NewBatchFile> { stage.open(dir.join(name(number))) };
         let options = SplitOptions {
             open: &open,
             limits: Limits::default(),
-            threads: CheckOptions::default().threads,
+            threads: Pass::default_threads(),
             first_number: first,
             only: input.only,
             digests: true,
             max_problems: 20,
         };
         let mut planner = Planner::new(&mut db, input.retry, &self.ctx.settings.prices);
-        let split = split(input.inputs, input.shape, input.checked, &options, &mut |placed| {
-            each(match &placed {
-                Placed::Row { id, fingerprint, .. } => Some((id, *fingerprint)),
-                Placed::Bad { .. } => None,
+        let split = split(input.inputs, input.shape, input.checked, &options, &mut |row| {
+            each(match &row {
+                SplitRow::Line { id, fingerprint, .. } => Some((id, *fingerprint)),
+                SplitRow::Invalid(_) => None,
             });
-            planner.place(placed)
+            planner.place(row)
         })?;
         stage.commit()?;
         let endpoint = format!("/v1{}", input.shape.endpoint().path());
-        let batches = split.shards.iter().map(|shard| BatchJob {
-            number: shard.number,
-            model: shard.model.to_string(),
+        let batches = split.files.iter().map(|file| BatchJob {
+            number: file.number,
+            model: file.model.to_string(),
             endpoint: endpoint.clone(),
-            rows: shard.rows,
-            bytes: shard.bytes,
-            sha256: shard.sha256.clone(),
-            name: name(shard.number),
+            rows: file.rows,
+            bytes: file.bytes,
+            sha256: file.sha256.clone(),
+            name: name(file.number),
             ..BatchJob::default()
         });
         planner.store(first, batches)?;

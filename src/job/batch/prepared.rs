@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::submit::SubmitAsk;
-use crate::check::notices::{self, Kind};
-use crate::check::problems::{self, Deed};
+use crate::check::notices;
+use crate::check::problems::{self, Action};
 use crate::check::route::{self, Route};
-use crate::check::{self, CheckOptions, Checked};
+use crate::check::{Checked, Pass};
 use crate::context::Ctx;
 use crate::error::{Error, Result};
-use crate::input::{Format, Inputs};
+use crate::input::{Inputs, OpenedInputs, StdinCopy};
 use crate::job::ask::InputSource;
 use crate::job::finish::Desk;
 use crate::outcome::Fingerprint;
@@ -38,7 +38,7 @@ pub struct Submission {
     /// With `--via auto`: each model, and why its rows took their transport.
     pub routes: Vec<(String, String)>,
     /// Keeps standard input for as long as it is read.
-    _spool: Option<tempfile::NamedTempFile>,
+    _stdin: Option<StdinCopy>,
 }
 
 impl Submission {
@@ -48,15 +48,9 @@ impl Submission {
     /// 65 for invalid rows, 66 for an input that cannot be read, 2 with `--require-discount`.
     pub fn of(ask: &SubmitAsk, service: &str, desk: Desk<'_>, progress: &Progress) -> Result<Self> {
         progress.phase("reading input");
-        let source = &ask.input.source;
-        let (inputs, spool) = match source {
-            InputSource::Stdin => {
-                let spooled = desk.store.spool_stdin()?;
-                let format = ask.input.flags.format.unwrap_or(Format::Jsonl);
-                (Inputs::spooled(spooled.file.path().to_owned(), "-", format), Some(spooled.file))
-            }
-            InputSource::Files(files) => (Inputs::resolve(files, ask.input.flags.format)?, None),
-        };
+        let (source, format) = (&ask.input.source, ask.input.flags.format);
+        let stdin = *source == InputSource::Stdin;
+        let OpenedInputs { inputs, stdin } = OpenedInputs::open(source.files(), stdin, format, || desk.store.spool())?;
         let shape = Arc::new(RequestBuilder::new(&ask.input.flags.params)?);
         let stamp = inputs.stamp();
         progress.phase("checking input");
@@ -65,20 +59,18 @@ impl Submission {
         let table = &desk.ctx.settings.prices;
         let in_batch = |model: &str| ask.auto.is_none() || route::saves(table.get(model));
         let listed = ask.problems.listed;
-        let options = CheckOptions { max_problems: listed, table: Some(table), ..CheckOptions::default() };
-        let checked = check::check_with(
-            &inputs,
-            &shape,
-            &options,
+        let pass = Pass { max_problems: listed, table: Some(table), ..Pass::new(&inputs, &shape) };
+        let checked = pass.inspect(
             &|draft| (draft.fingerprint(), Box::<str>::from(&*draft.id), in_batch(&draft.model)),
             &mut |row, found| {
+                let found = found.map(|found| found.value);
                 if let Some(rows) = realtime.as_mut().filter(|_| found.as_ref().is_some_and(|found| !found.2)) {
                     rows.insert(row);
                 }
                 content.row(found.as_ref().map(|(fp, id, _)| (&**id, *fp)));
             },
         )?;
-        problems::report(&checked, ask.problems.skip_invalid, listed, Deed::Send, &desk.ctx.ui)?;
+        problems::report(&checked, ask.problems.skip_invalid, listed, Action::Send, &desk.ctx.ui)?;
         problems::say_stream_removed(&checked, &desk.ctx.ui);
         let routes = if ask.auto.is_some() {
             divide(&checked.models, table, desk.ctx)
@@ -86,7 +78,7 @@ impl Submission {
             notice(ask, &checked, desk.ctx)?
         };
         let (key, shown) = (content.key(), source.shown());
-        Ok(Self { inputs, shape, checked, key, shown, stamp, realtime, routes, _spool: spool })
+        Ok(Self { inputs, shape, checked, key, shown, stamp, realtime, routes, _stdin: stdin })
     }
 }
 
@@ -94,7 +86,7 @@ impl Submission {
 fn notice(ask: &SubmitAsk, checked: &Checked, ctx: &Ctx) -> Result<Vec<(String, String)>> {
     let found = notices::notices(&checked.models, &ctx.settings.prices);
     notices::show(&found, &ctx.ui);
-    let rows: u64 = found.iter().filter(|notice| notice.kind != Kind::Doubtful).map(|notice| notice.rows).sum();
+    let rows: u64 = found.iter().filter(|notice| !notice.is_discounted()).map(|notice| notice.rows).sum();
     if ask.require_discount && rows > 0 {
         return Err(Error::usage(format!(
             "--require-discount: {} would cost as much as realtime, or be refused; nothing was sent",
@@ -102,7 +94,7 @@ fn notice(ask: &SubmitAsk, checked: &Checked, ctx: &Ctx) -> Result<Vec<(String, 
         ))
         .hint("`llbatch run` sends them at realtime; a discount that you know of goes into the config file: [models.\"NAME\"] batch_discount = 0.5"));
     }
-    if let Some(refused) = found.iter().find(|notice| notice.kind == Kind::Refused) {
+    if let Some(refused) = found.iter().find(|notice| notice.is_refused()) {
         ctx.ui.hint(&format!("--via auto, or `llbatch run`, answers the rows of {} at realtime", refused.model));
     }
     Ok(Vec::new())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::plan::PlanInput;
 use super::session::{Session, SessionOptions};
-use crate::check::{self, CheckOptions};
+use crate::check::Pass;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
@@ -222,8 +222,7 @@ impl Session<'_> {
     /// Plans batches for these rows, for which that was reserved.
     fn plan_retry(&mut self, rows: &[u64], reservation: i64) -> Result<()> {
         let (inputs, shape) = (self.inputs()?, self.shape()?);
-        let options = CheckOptions { max_problems: 0, ..CheckOptions::default() };
-        let checked = check::check_with(&inputs, &shape, &options, &|_| (), &mut |_, _| {})?;
+        let checked = Pass { max_problems: 0, ..Pass::new(&inputs, &shape) }.run()?;
         let only = |row| rows.binary_search(&row).is_ok();
         let input = PlanInput { inputs: &inputs, shape: &shape, checked: &checked, only: Some(&only), retry: true };
         self.plan(input, &mut |_| {})?;
@@ -259,7 +258,6 @@ impl RetrySet {
         table: &Table,
     ) -> Result<()> {
         let mut prices = PriceBook::new(table.clone());
-        let options = CheckOptions { max_problems: 0, ..CheckOptions::default() };
         let inspect = |draft: &Draft<'_>| -> (Arc<str>, Usage, u64) {
             let usage = Usage {
                 prompt: Estimator::shared().request(&draft.body, draft.endpoint == Endpoint::Chat),
@@ -267,8 +265,12 @@ impl RetrySet {
             };
             (shape.shared(&draft.model), usage, tokens::bound(&draft.body))
         };
-        check::check_with(inputs, shape, &options, &inspect, &mut |row, found| {
-            let Some((model, about, bound)) = found.filter(|_| self.rows.binary_search(&row).is_ok()) else { return };
+        Pass { max_problems: 0, ..Pass::new(inputs, shape) }.inspect(&inspect, &mut |row, found| {
+            let Some((model, about, bound)) =
+                found.map(|found| found.value).filter(|_| self.rows.binary_search(&row).is_ok())
+            else {
+                return;
+            };
             let cost = prices.cost(&model, transport, about);
             self.cost = self.cost.zip(cost).map(|(sum, cost)| sum + cost);
             self.priced += cost.unwrap_or_default();

@@ -10,7 +10,7 @@ use super::rescue::{Rescue, RescueAsk, rescue};
 use super::retry::RetrySet;
 use super::session::{Session, SessionOptions};
 use super::submitted::{free_name, living, take_name};
-use crate::check::problems::{self, Deed};
+use crate::check::problems::{self, Action};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::ask::{CostLimit, InputSpec, ProblemPolicy, Role, RunAsk};
@@ -270,7 +270,7 @@ fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk
     if split.oversize_count > 0 && !ask.problems.skip_invalid {
         let ui = &session.ctx.ui;
         problems::list(&split.oversize, split.oversize_count, split.oversize.len(), ui);
-        problems::judge(split.oversize_count, submission.checked.rows, false, Deed::Send, ui)?;
+        problems::judge(split.oversize_count, submission.checked.rows, false, Action::Send, ui)?;
     }
     let whole = submission.checked.bad_rows == 0 && split.oversize_count == 0;
     // Rows for realtime are skipped, so they are not compared.
@@ -278,7 +278,7 @@ fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk
         return Err(changed());
     }
     let none_beside = submission.realtime.as_ref().is_none_or(|rows| rows.count() == 0);
-    if split.shards.is_empty() && none_beside {
+    if split.files.is_empty() && none_beside {
         return Err(Error::new(Exit::Data, "no row of the input can be sent"));
     }
     let table = &session.ctx.settings.prices;

@@ -159,11 +159,6 @@ impl JobDb {
         self.put_batch(batch)?;
         self.commit(true)
     }
-
-    /// The body at a place in a batch's files.
-    pub fn body(&self, batch: u32, place: BodyPlace) -> Result<Box<str>> {
-        self.answers.body(batch, place)
-    }
 }
 
 #[cfg(test)]

@@ -41,11 +41,6 @@ impl JobDb {
         Ok(Self { db, answers: AnswerFiles::new(path), path: path.to_owned(), writing: false })
     }
 
-    /// Merges the log into the database as far as other connections allow. The last one to close merges the rest.
-    pub fn checkpoint(&self) -> Result<()> {
-        self.run(|db| db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())))
-    }
-
     /// A number that changes when another connection writes.
     pub fn version(&self) -> Result<i64> {
         self.run(|db| db.pragma_query_value(None, "data_version", |row| row.get(0)))

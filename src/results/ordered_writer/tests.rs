@@ -1,11 +1,12 @@
 use std::cell::Cell;
+use std::io::Write;
 use std::rc::Rc;
 use std::sync::Mutex;
 
 use super::*;
 use crate::input::{Format, Inputs};
 use crate::request::{Params, RequestBuilder};
-use crate::results::{Format as OutputFormat, Options};
+use crate::results::{ResultFormat, ResultOptions};
 
 /// Counts how often it is asked; knows one row that failed before and was not sent again.
 struct Stored {
@@ -13,7 +14,7 @@ struct Stored {
     asked: Cell<u32>,
 }
 
-impl ReadBack for Stored {
+impl StoredOutcomes for Stored {
     fn outcomes(&self, _: u64, _: u32) -> Result<Vec<Outcome>> {
         Ok(Vec::new())
     }
@@ -26,7 +27,7 @@ impl ReadBack for Stored {
     }
 }
 
-/// What was written, and in how many pieces.
+/// The bytes written, and the number of pieces.
 #[derive(Clone, Default)]
 struct Written(Arc<Mutex<(Vec<u8>, u32)>>);
 
@@ -51,28 +52,24 @@ fn rows_that_were_never_sent_cost_neither_a_question_nor_a_write_each() {
     std::fs::write(&path, "{\"prompt\":\"a\",\"model\":\"m\"}\n".repeat(ROWS as usize)).unwrap();
     let inputs = Inputs::resolve(&[path], Some(Format::Jsonl)).unwrap();
     let shape = Arc::new(RequestBuilder::new(&Params::default()).unwrap());
-    let form = Options { format: OutputFormat::Jsonl, flat: false, prefix: String::new(), csv_raw: false };
+    let form = ResultOptions { format: ResultFormat::Jsonl, flat: false, prefix: String::new(), csv_raw: false };
     let (written, stored) = (Written::default(), Stored { failed: 2000, asked: Cell::new(0) });
-    let mut ordered = Ordered::new(
-        ROWS,
-        RowSet::new(ROWS),
-        Renderer::new(&form, &[], None).unwrap(),
-        None,
-        Target::Stream(Box::new(written.clone())),
-        None,
-    );
+    let renderer = Renderer::new(&form, &[], None).unwrap();
+    let targets = ResultTargets { renderer, results: Target::Stream(Box::new(written.clone())), errors: None };
+    let mut writer = OrderedWriter::new(targets, ROWS, RowSet::new(ROWS), None);
     // Two that were answered: one still in its place in memory, in the middle of those that were not.
     for row in [1, 1000] {
         let outcome = Outcome::unsent(row, "done".into(), Arc::from("m"), ErrorCode::Timeout, "late");
-        ordered.push(Box::new(outcome));
+        writer.push(Box::new(outcome));
     }
     let priced = Rc::new(Cell::new(0));
     let mut price = |_: &Outcome| {
         priced.set(priced.get() + 1);
         None
     };
-    let pending = (ErrorCode::Budget, "the deadline was reached");
-    ordered.finish(&stored, &mut price, pending, &mut || Cursor::open(&inputs, &shape, false)).unwrap();
+    let mut open = || RowReader::open(&inputs, &shape, false);
+    let unanswered = Unanswered { code: ErrorCode::Budget, reason: "the deadline was reached", open_reader: &mut open };
+    writer.finish(&stored, &mut price, unanswered).unwrap();
 
     let (bytes, pieces) = written.0.lock().unwrap().clone();
     let codes: Vec<(String, String)> = String::from_utf8(bytes)

@@ -1,0 +1,103 @@
+//! The findings in one block of an input, made on one of several threads.
+
+use std::sync::Arc;
+
+use super::context_length::too_long;
+use super::duplicates::SeenId;
+use super::pass::Pass;
+use crate::input::Block;
+use crate::request::{Draft, Problem};
+
+/// Longest `custom_id` that the service takes, in characters (together-wire: "at most 64 characters").
+const ID_LIMIT: usize = 64;
+
+/// Models of a block that are compared one by one; a block with more has other values in the field `model`.
+const MODELS_AT_HAND: usize = 16;
+
+/// The findings in a block.
+pub(super) struct BlockFindings<T> {
+    pub rows: Vec<SeenRow<T>>,
+    /// The block's first problems.
+    pub problems: Vec<Problem>,
+    pub bad_rows: u64,
+    pub bytes: u64,
+    pub long_ids: u64,
+    pub stream_removed: u64,
+    /// Rows by model; a model may have several entries.
+    pub models: Vec<(Arc<str>, u64)>,
+}
+
+/// A row of a block.
+pub(super) struct SeenRow<T> {
+    pub id: SeenId,
+    /// `None`: the row has a problem.
+    pub good: Option<GoodRow<T>>,
+}
+
+/// The inspection's result for a row without a problem.
+pub(super) struct GoodRow<T> {
+    /// Index into [`BlockFindings::models`].
+    pub model: usize,
+    pub value: T,
+}
+
+impl<T> BlockFindings<T> {
+    /// Parses a block and inspects its good rows.
+    pub fn of(block: &Block, pass: &Pass<'_>, inspect: &(dyn Fn(&Draft<'_>) -> T + Sync)) -> Self {
+        let mut found = Self {
+            rows: Vec::with_capacity(usize::try_from(block.rows()).unwrap_or(0)),
+            problems: Vec::new(),
+            bad_rows: 0,
+            bytes: block.bytes(),
+            long_ids: 0,
+            stream_removed: 0,
+            models: Vec::new(),
+        };
+        block.for_each(|record| {
+            match record.and_then(
+                #[expect(clippy::result_large_err, reason = "a problem is rare")]
+                |record| {
+                    let draft = pass.shape.draft(&record)?;
+                    match pass.table.and_then(|table| too_long(&record, &draft, table)) {
+                        Some(problem) => Err(problem),
+                        None => Ok(draft),
+                    }
+                },
+            ) {
+                Ok(draft) => found.good(&draft, pass, inspect(&draft)),
+                Err(problem) => found.bad(problem, pass.max_problems),
+            }
+        });
+        found
+    }
+
+    fn good(&mut self, draft: &Draft<'_>, pass: &Pass<'_>, value: T) {
+        self.stream_removed += u64::from(draft.stream_removed);
+        self.long_ids += u64::from(is_long(&draft.id));
+        let at_hand = self.models.len().saturating_sub(MODELS_AT_HAND);
+        let known = self.models[at_hand..].iter().position(|(known, _)| **known == *draft.model);
+        let model = known.map_or(self.models.len(), |place| at_hand + place);
+        if known.is_none() {
+            self.models.push((pass.shape.shared(&draft.model), 0));
+        }
+        self.models[model].1 += 1;
+        let id = if draft.generated_id { SeenId::Generated } else { SeenId::given(&draft.id, draft.row) };
+        self.rows.push(SeenRow { id, good: Some(GoodRow { model, value }) });
+    }
+
+    fn bad(&mut self, problem: Problem, max_problems: usize) {
+        self.bad_rows += 1;
+        self.long_ids += u64::from(problem.id.as_deref().is_some_and(is_long));
+        let row = problem.row.unwrap_or(0);
+        let id = problem.id.as_deref().map_or(SeenId::Generated, |id| SeenId::given(id, row));
+        self.rows.push(SeenRow { id, good: None });
+        if self.problems.len() < max_problems {
+            self.problems.push(problem);
+        }
+    }
+}
+
+/// Tests whether an id is longer than the service takes.
+pub fn is_long(id: &str) -> bool {
+    id.len() > ID_LIMIT && id.chars().nth(ID_LIMIT).is_some()
+}

@@ -1,0 +1,60 @@
+//! Requests that are longer than their model reads, and those that may be.
+
+use crate::price::Table;
+use crate::request::{Draft, Endpoint, Problem, Record};
+use crate::tokens::{self, Estimator};
+
+/// Requests below this many tokens fit every model that there is, and need not be looked up.
+const SHORT: u64 = 2048;
+
+/// Larger bodies are not counted: that takes longer than the service takes to refuse them.
+const COUNTABLE: usize = 8 << 20;
+
+/// Bytes of a token on average, at most: even one letter over and over makes tokens of 8 to 16.
+const LONGEST_TOKEN: u64 = 32;
+
+/// Makes the problem of a row whose prompt and answer are surely more than its model reads.
+pub(super) fn too_long(record: &Record<'_>, draft: &Draft<'_>, table: &Table) -> Option<Problem> {
+    let context = passable_context(draft, table)?;
+    let prompt = if draft.body.len() > COUNTABLE {
+        draft.body.len() as u64 / LONGEST_TOKEN
+    } else {
+        Estimator::shared().request(&draft.body, draft.endpoint == Endpoint::Chat)
+    };
+    // An estimate may be a tenth too high.
+    if (prompt - prompt / 10).saturating_add(answer(draft)) <= context {
+        return None;
+    }
+    let bound = draft.max_tokens.map_or_else(String::new, |n| format!(" and max_tokens of {n}"));
+    let text = format!("about {prompt} prompt tokens{bound} are more than the {context} that {} reads", draft.model);
+    let mut problem = Problem::new(record, "context_length", text).hint(format!(
+        "shorten it, or lower max_tokens; if the model reads more: [models.\"{}\"] context = N in the config file",
+        draft.model
+    ));
+    problem.id = Some(draft.id.to_string());
+    Some(problem)
+}
+
+/// Tests whether prompt and answer may be more than the model reads: an estimate may be a tenth too low.
+/// `counted`: the estimate of the prompt, if there is one already.
+pub(super) fn is_near_limit(draft: &Draft<'_>, table: &Table, estimator: &Estimator, counted: Option<u64>) -> bool {
+    if draft.body.len() > COUNTABLE {
+        return false;
+    }
+    let Some(context) = passable_context(draft, table) else { return false };
+    let prompt = counted.unwrap_or_else(|| estimator.request(&draft.body, draft.endpoint == Endpoint::Chat));
+    prompt + prompt / 10 + answer(draft) > context
+}
+
+/// The context length of the model, if the request might be longer; most requests are known to fit by their bytes alone.
+fn passable_context(draft: &Draft<'_>, table: &Table) -> Option<u64> {
+    let most = tokens::bound(&draft.body).saturating_add(answer(draft));
+    if most <= SHORT {
+        return None;
+    }
+    table.get(&draft.model)?.context.filter(|context| most > *context)
+}
+
+fn answer(draft: &Draft<'_>) -> u64 {
+    draft.max_tokens.unwrap_or(0)
+}

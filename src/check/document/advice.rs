@@ -1,0 +1,91 @@
+//! Conclusions from a forecast, in sentences.
+
+use super::CheckedModel;
+use crate::price::{Batch, Nanos, Spelling};
+use crate::text;
+
+/// Names of models in a sentence; more are only counted.
+const NAMED: usize = 4;
+
+/// Draws all conclusions.
+pub(super) fn advice(models: &[CheckedModel]) -> Vec<String> {
+    let near_limit = models.iter().filter(|model| model.near_context > 0).map(|model| {
+        format!(
+            "{} of {}: near the most that it reads, so the service may refuse them (context_length)",
+            text::plural(model.near_context, "row"),
+            model.model
+        )
+    });
+    let others = [refused(models), undiscounted(models), unpriced(models), unbounded(models)];
+    saving(models).into_iter().chain(near_limit).chain(others.into_iter().flatten()).collect()
+}
+
+/// Finds the one spelling of all amounts.
+pub(super) fn spelling(models: &[CheckedModel]) -> Spelling {
+    let ranges = models.iter().flat_map(|model| [model.realtime, model.in_batch]);
+    Spelling::of(ranges.flat_map(|range| [range.min, range.max]).flatten())
+}
+
+fn saving(models: &[CheckedModel]) -> Option<String> {
+    let (mut saved, mut whole) = (Nanos::ZERO, Nanos::ZERO);
+    for model in models {
+        if let Some(realtime) = model.realtime.max.or(model.realtime.min) {
+            whole += realtime;
+            let in_batch = model.in_batch.max.or(model.in_batch.min);
+            saved += in_batch.map_or(Nanos::ZERO, |batch| realtime - batch);
+        }
+    }
+    let spelling = spelling(models);
+    (saved > Nanos::ZERO).then(|| format!("batch saves up to {} of {}", spelling.show(saved), spelling.show(whole)))
+}
+
+fn refused(models: &[CheckedModel]) -> Option<String> {
+    let refused = select(models, |model| model.batch == Batch::Refused)?;
+    let are = match refused.len() {
+        1 => "1 model is".to_owned(),
+        n => format!("{n} models are"),
+    };
+    Some(format!("{are} not served in batches, run at realtime: {}", names(&refused)))
+}
+
+fn undiscounted(models: &[CheckedModel]) -> Option<String> {
+    let mut full = select(models, |model| matches!(model.batch, Batch::FullPrice | Batch::Unknown))?;
+    full.sort_by_key(|model| model.batch == Batch::Unknown);
+    let get = if full.len() == 1 { "1 model gets" } else { "some models get" };
+    Some(format!(
+        "{get} no batch discount that is known of, so run at realtime unless there is no hurry: {}",
+        names(&full)
+    ))
+}
+
+fn unpriced(models: &[CheckedModel]) -> Option<String> {
+    let unpriced = select(models, |model| model.realtime.min.is_none())?;
+    Some(format!(
+        "no price is known of {}: `llbatch models --refresh` asks the service, or give it in the config file",
+        names(&unpriced)
+    ))
+}
+
+fn unbounded(models: &[CheckedModel]) -> Option<String> {
+    let rows: u64 = models.iter().map(|model| model.unbounded).sum();
+    (rows > 0).then(|| {
+        format!(
+            "{} set no max_tokens: their answers are counted as long as the model allows; --max-tokens N bounds what they cost",
+            text::plural(rows, "row")
+        )
+    })
+}
+
+/// Selects models; `None` if there are none.
+fn select(models: &[CheckedModel], wanted: fn(&CheckedModel) -> bool) -> Option<Vec<&CheckedModel>> {
+    let selected: Vec<&CheckedModel> = models.iter().filter(|model| wanted(model)).collect();
+    (!selected.is_empty()).then_some(selected)
+}
+
+fn names(models: &[&CheckedModel]) -> String {
+    let mut names: Vec<String> = models.iter().take(NAMED).map(|model| model.model.clone()).collect();
+    if models.len() > NAMED {
+        names.push(format!("and {} more", models.len() - NAMED));
+    }
+    names.join(", ")
+}

@@ -1,0 +1,143 @@
+//! One pass over all rows of an input, and its findings.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::block::BlockFindings;
+use super::{duplicates, scan};
+use crate::error::Result;
+use crate::input::Inputs;
+use crate::price::Table;
+use crate::request::{Draft, Problem, RequestBuilder};
+
+/// A check of every row, without sending anything.
+#[derive(Debug, Clone, Copy)]
+pub struct Pass<'a> {
+    /// The rows.
+    pub inputs: &'a Inputs,
+    /// The requests that they stand for.
+    pub shape: &'a RequestBuilder,
+    /// Problems kept in [`Checked::problems`]; all are counted.
+    pub max_problems: usize,
+    /// Threads that parse. With 0 or 1 the caller's thread does all.
+    pub threads: usize,
+    /// Context lengths of the models; a row that is surely longer is a problem. `None`: rows may have any length.
+    pub table: Option<&'a Table>,
+}
+
+/// A good row, on its way to the caller of a pass.
+#[derive(Debug)]
+pub struct Inspected<'a, T> {
+    /// The model asked for, under the one name that all its rows share.
+    pub model: &'a Arc<str>,
+    /// The result of the caller's inspection.
+    pub value: T,
+}
+
+/// The findings of a pass.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// The inputs as messages name them.
+    pub inputs: String,
+    /// All rows, good and bad.
+    pub rows: u64,
+    /// Size of the input, unpacked.
+    pub bytes: u64,
+    /// Good rows by model, most first; duplicate ids are not subtracted.
+    pub models: Vec<(Arc<str>, u64)>,
+    /// The first problems in input order.
+    pub problems: Vec<Problem>,
+    /// Number of all problems.
+    pub problem_count: u64,
+    /// Rows that have one or more.
+    pub bad_rows: u64,
+    /// Rows from which llbatch removed `stream` or `stream_options`.
+    pub stream_removed: u64,
+    /// Rows whose id was taken by an earlier row, ascending.
+    pub duplicates: Vec<u64>,
+    /// Number of `#` that mark those rows in results; no id of the input holds so many in a row.
+    pub marks: usize,
+    /// Ids over the service's 64 characters.
+    pub long_ids: u64,
+}
+
+impl<'a> Pass<'a> {
+    /// Keeps 20 problems, and starts a thread for each processor, up to 8: one thread cuts blocks for all, so more would
+    /// only wait.
+    pub fn new(inputs: &'a Inputs, shape: &'a RequestBuilder) -> Self {
+        Self { inputs, shape, max_problems: 20, threads: Self::default_threads(), table: None }
+    }
+
+    /// Number of threads that parse unless the caller sets another.
+    pub fn default_threads() -> usize {
+        std::thread::available_parallelism().map_or(1, |n| n.get().min(8))
+    }
+
+    /// Checks every row, and nothing beside.
+    ///
+    /// # Errors
+    /// An input that cannot be read; never a problem of a row.
+    pub fn run(&self) -> Result<Checked> {
+        self.inspect(&|_| (), &mut |_, _| ())
+    }
+
+    /// Checks every row. `inspect` sees each good row on the thread that parsed it; `each` gets its result in input order,
+    /// or `None` for a row with a problem. Rows with a duplicate id count as good here: they are known only at the end, in
+    /// [`Checked::duplicates`].
+    ///
+    /// # Errors
+    /// An input that cannot be read; never a problem of a row.
+    pub fn inspect<T: Send>(
+        &self,
+        inspect: &(dyn Fn(&Draft<'_>) -> T + Sync),
+        each: &mut dyn FnMut(u64, Option<Inspected<'_, T>>),
+    ) -> Result<Checked> {
+        let mut checked = Checked { inputs: self.inputs.shown(), ..Checked::default() };
+        let mut ids = duplicates::Ids::default();
+        let mut models: HashMap<Arc<str>, u64> = HashMap::new();
+        let work = |block: &_| BlockFindings::of(block, self, inspect);
+        scan::scan(self.inputs, self.threads, &work, &mut |found: BlockFindings<T>| {
+            for row in found.rows {
+                checked.rows += 1;
+                ids.add(checked.rows, row.id);
+                let good = row
+                    .good
+                    .and_then(|good| Some(Inspected { model: &found.models.get(good.model)?.0, value: good.value }));
+                each(checked.rows, good);
+            }
+            checked.bytes += found.bytes;
+            checked.long_ids += found.long_ids;
+            checked.stream_removed += found.stream_removed;
+            checked.bad_rows += found.bad_rows;
+            for (model, rows) in found.models {
+                *models.entry(model).or_default() += rows;
+            }
+            let room = self.max_problems.saturating_sub(checked.problems.len());
+            checked.problems.extend(found.problems.into_iter().take(room));
+            Ok(())
+        })?;
+        checked.models = models.into_iter().collect();
+        checked.models.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        checked.add(duplicates::find(self, ids)?, self.max_problems);
+        Ok(checked)
+    }
+}
+
+impl Checked {
+    fn add(&mut self, duplicates: duplicates::Duplicates, max_problems: usize) {
+        self.problem_count = self.bad_rows + duplicates.rows.len() as u64;
+        self.bad_rows += duplicates.otherwise_good;
+        self.duplicates = duplicates.rows;
+        self.marks = duplicates.marks;
+        self.problems.extend(duplicates.problems);
+        self.problems.sort_by_key(|problem| problem.row);
+        self.problems.truncate(max_problems);
+    }
+
+    /// Makes the id under which results show `row` if an earlier row has its `id`: the id and the row's number (`id#7`),
+    /// which no other row has. `None`: the id is the row's own.
+    pub fn stand_in(&self, row: u64, id: &str) -> Option<Box<str>> {
+        self.duplicates.binary_search(&row).ok()?;
+        Some(format!("{id}{}{row}", "#".repeat(self.marks)).into())
+    }
+}

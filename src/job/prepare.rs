@@ -1,0 +1,122 @@
+//! Batch files without a job: the work of `llbatch prepare`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::check::problems::{self, Action};
+use crate::check::{Checked, Pass, notices};
+use crate::context::Ctx;
+use crate::error::{Error, Exit, Result};
+use crate::input::{Format, OpenedInputs};
+use crate::request::batch_line::Limits;
+use crate::request::{Params, RequestBuilder};
+use crate::split::destination::Destination;
+use crate::split::stage::Stage;
+use crate::split::{BatchFile, Split, SplitOptions, split};
+use crate::store::Store;
+use crate::ui::Results;
+
+/// The rows to write, and the place to write them to.
+#[derive(Debug)]
+pub struct PrepareOrder<'a> {
+    /// Files of the input.
+    pub inputs: &'a [PathBuf],
+    /// The input is standard input.
+    pub stdin: bool,
+    /// The type of the input, if the user named it.
+    pub input_format: Option<Format>,
+    /// The request that each row stands for.
+    pub params: Params,
+    /// Leaves invalid rows out.
+    pub skip_invalid: bool,
+    /// Problems that are shown.
+    pub max_problems: usize,
+    /// `-o`
+    pub output: &'a Path,
+}
+
+/// The files of all batches, complete.
+#[derive(Debug)]
+pub struct WrittenBatches {
+    /// By number.
+    pub files: Vec<BatchFile>,
+    /// All rows of the input, good and bad.
+    pub rows: u64,
+    /// Rows that were left out.
+    pub bad_rows: u64,
+    /// Other `.jsonl` files in the same directory.
+    pub others: Vec<PathBuf>,
+}
+
+/// Writes the batch files of the input; all appear when the last one is complete.
+///
+/// # Errors
+/// 65 for invalid rows that are not to be skipped, and for batches that do not fit into one file; 1 if the input changed.
+pub fn prepare(order: &PrepareOrder<'_>, ctx: &Ctx) -> Result<WrittenBatches> {
+    let destination = Destination::of(order.output)?;
+    let shape = RequestBuilder::new(&order.params)?;
+    let progress = ctx.ui.progress(Results::Elsewhere);
+
+    progress.phase("reading input");
+    let new_file = || Store::open(&ctx.settings.state_dir.value)?.spool();
+    let opened = OpenedInputs::open(order.inputs, order.stdin, order.input_format, new_file)?;
+    let inputs = &opened.inputs;
+    let stamp = inputs.stamp();
+
+    progress.phase("checking input");
+    let prices = &ctx.settings.prices;
+    let checked = Pass { max_problems: order.max_problems, table: Some(prices), ..Pass::new(inputs, &shape) }.run()?;
+    problems::report(&checked, order.skip_invalid, order.max_problems, Action::Write, &ctx.ui)?;
+    problems::say_stream_removed(&checked, &ctx.ui);
+    notices::show(&notices::notices(&checked.models, prices), &ctx.ui);
+
+    progress.phase("writing batch files");
+    let made = destination.make()?;
+    let stage = Stage::new(0o666);
+    let options = SplitOptions {
+        open: &|number, model| destination.open(number, model, &stage, order.inputs),
+        limits: Limits::default(),
+        threads: Pass::default_threads(),
+        first_number: 1,
+        only: None,
+        digests: false,
+        max_problems: order.max_problems,
+    };
+    let written = split(inputs, &shape, &checked, &options, &mut |_| Ok(())).and_then(|written| {
+        if inputs.stamp() != stamp {
+            return Err(Error::new(Exit::Failure, "the input was written to while it was read; nothing was written")
+                .hint("run the same command again, when nobody writes to the input"));
+        }
+        judge(&written, &checked, order, ctx)?;
+        destination.fits(&written.files)?;
+        Ok(written)
+    });
+    progress.finish();
+    match written.and_then(|written| stage.commit().map(|()| written)) {
+        Ok(written) => Ok(WrittenBatches {
+            others: destination.others(&written.files),
+            rows: checked.rows,
+            bad_rows: checked.bad_rows + written.oversize_count,
+            files: written.files,
+        }),
+        Err(error) => {
+            if let Some(dir) = made {
+                // Fails, as it should, if others put files into it meanwhile.
+                let _ = fs::remove_dir(dir);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Allows the rest of an input to be written, or refuses it.
+fn judge(written: &Split, checked: &Checked, order: &PrepareOrder<'_>, ctx: &Ctx) -> Result<()> {
+    if written.oversize_count > 0 {
+        problems::list(&written.oversize, written.oversize_count, order.max_problems, &ctx.ui);
+        problems::judge(written.oversize_count, checked.rows, order.skip_invalid, Action::Write, &ctx.ui)?;
+    }
+    if written.files.is_empty() {
+        return Err(Error::new(Exit::Data, "every row is invalid; nothing was written").hint("mend the rows"));
+    }
+    Ok(())
+}

@@ -1,0 +1,204 @@
+//! Results in input order while rows are answered in any order.
+//!
+//! An outcome that comes ahead of its turn waits in a small window. If it does not fit there, it is read back from the
+//! job's database when its turn comes. So memory does not grow with the lead of other rows over a slow one.
+
+mod window;
+
+use std::sync::Arc;
+
+use super::format::Renderer;
+use super::row_reader::{RowReader, SourceRow};
+use super::target::{BufferedTarget, Target};
+use crate::error::{Error, Exit, Result};
+use crate::outcome::{ErrorCode, Outcome};
+use crate::price::Nanos;
+use crate::request::generated_id;
+use crate::row_set::RowSet;
+use crate::store::JobDb;
+use window::Window;
+
+/// Outcomes read back at a time.
+const READ_BACK: u32 = 128;
+
+/// The store of outcomes that did not wait in memory for their turn.
+pub trait StoredOutcomes {
+    /// Reads outcomes in order, the first that of row `from`; about `limit` of them.
+    fn outcomes(&self, from: u64, limit: u32) -> Result<Vec<Outcome>>;
+
+    /// Reads the first outcome from row `from` on that still stands: the error of a row that was to be sent again and was
+    /// not.
+    fn standing(&self, from: u64) -> Result<Option<Outcome>> {
+        let _ = from;
+        Ok(None)
+    }
+}
+
+impl StoredOutcomes for JobDb {
+    fn outcomes(&self, from: u64, limit: u32) -> Result<Vec<Outcome>> {
+        Self::outcomes(self, from, limit)
+    }
+
+    fn standing(&self, from: u64) -> Result<Option<Outcome>> {
+        Ok(Self::outcomes(self, from, 1)?.pop())
+    }
+}
+
+/// Sees every outcome as its turn comes, and returns its cost.
+pub type CostOf<'a> = dyn FnMut(&Outcome) -> Option<Nanos> + 'a;
+
+/// The lines of rows without an outcome.
+pub struct Unanswered<'a> {
+    /// Their error.
+    pub code: ErrorCode,
+    /// The reason, for people.
+    pub reason: &'a str,
+    /// Opens the input for their ids.
+    pub open_reader: &'a mut dyn FnMut() -> Result<RowReader>,
+}
+
+/// The lines that a writer makes, and the places that they go to.
+#[derive(Debug)]
+pub struct ResultTargets {
+    /// Makes the lines.
+    pub renderer: Renderer,
+    /// The place of all lines, or of good ones if there is a place for `errors`.
+    pub results: Target,
+    /// The place of lines of failed rows.
+    pub errors: Option<Target>,
+}
+
+/// The writer of results.
+#[derive(Debug)]
+pub struct OrderedWriter {
+    next: u64,
+    total: u64,
+    /// Rows that are in the database.
+    done: RowSet,
+    window: Window,
+    renderer: Renderer,
+    flat: bool,
+    reader: Option<RowReader>,
+    results: BufferedTarget,
+    errors: Option<BufferedTarget>,
+}
+
+impl OrderedWriter {
+    /// Writes `total` rows, of which those in `done` are in the database. Flat results need a `reader` for the records' own
+    /// fields.
+    pub fn new(targets: ResultTargets, total: u64, done: RowSet, reader: Option<RowReader>) -> Self {
+        let ResultTargets { renderer, results, errors } = targets;
+        let open = |target| BufferedTarget::new(target, |lines| renderer.header(lines));
+        Self {
+            next: 1,
+            total,
+            done,
+            window: Window::default(),
+            flat: reader.is_some(),
+            reader,
+            results: open(results),
+            errors: errors.map(open),
+            renderer,
+        }
+    }
+
+    /// Takes an outcome that has been committed to the database.
+    pub fn push(&mut self, outcome: Box<Outcome>) {
+        self.done.insert(outcome.row);
+        // A row is written once: an outcome behind its turn is not written again.
+        if let Some(ahead) = outcome.row.checked_sub(self.next).and_then(|ahead| usize::try_from(ahead).ok()) {
+            self.window.put(ahead, outcome);
+        }
+    }
+
+    /// Writes every row whose turn has come.
+    pub fn advance(&mut self, stored: &dyn StoredOutcomes, cost: &mut CostOf<'_>) -> Result<()> {
+        while self.done.contains(self.next) {
+            if let Some(outcome) = self.window.take() {
+                self.answered(&outcome, cost)?;
+                continue;
+            }
+            let turn = self.next;
+            for outcome in stored.outcomes(turn, READ_BACK)? {
+                // A row that is not done ends the sequence.
+                if outcome.row != self.next {
+                    break;
+                }
+                self.answered(&outcome, cost)?;
+            }
+            if self.next == turn {
+                return Err(Error::new(Exit::Io, format!("row {turn} was stored and cannot be read back")));
+            }
+        }
+        self.flush()
+    }
+
+    /// Writes the rest, and makes the files appear.
+    pub fn finish(
+        mut self,
+        stored: &dyn StoredOutcomes,
+        cost: &mut CostOf<'_>,
+        mut unanswered: Unanswered<'_>,
+    ) -> Result<()> {
+        self.advance(stored, cost)?;
+        // Read once for many rows, since millions may be unanswered; flushed once for the same reason.
+        let mut standing = stored.standing(self.next)?;
+        while self.next <= self.total {
+            let row = self.next;
+            if self.done.contains(row) {
+                self.advance(stored, cost)?;
+                continue;
+            }
+            if standing.as_ref().is_some_and(|before| before.row < row) {
+                standing = stored.standing(row)?;
+            }
+            match standing.as_ref().filter(|before| before.row == row) {
+                Some(before) => self.answered(before, cost)?,
+                None => self.unanswered(&mut unanswered)?,
+            }
+        }
+        if let Some(errors) = self.errors {
+            errors.commit()?;
+        }
+        self.results.commit()
+    }
+
+    fn answered(&mut self, outcome: &Outcome, cost: &mut CostOf<'_>) -> Result<()> {
+        let cost = cost(outcome);
+        let source = if self.flat { self.source(outcome.row)? } else { None };
+        self.write(outcome, cost, source.as_ref())
+    }
+
+    /// Writes the next row without an outcome.
+    fn unanswered(&mut self, unanswered: &mut Unanswered<'_>) -> Result<()> {
+        if self.reader.is_none() {
+            self.reader = Some((unanswered.open_reader)()?);
+        }
+        let source = self.source(self.next)?;
+        let id = source.as_ref().map_or_else(|| generated_id(self.next).into(), |source| source.id.clone());
+        let outcome = Outcome::unsent(self.next, id, Arc::from(""), unanswered.code, unanswered.reason);
+        self.write(&outcome, None, source.as_ref())
+    }
+
+    fn source(&mut self, row: u64) -> Result<Option<SourceRow>> {
+        self.reader.as_mut().map_or(Ok(None), |reader| reader.at(row))
+    }
+
+    /// Writes the next row, and moves on.
+    fn write(&mut self, outcome: &Outcome, cost: Option<Nanos>, source: Option<&SourceRow>) -> Result<()> {
+        let fields = source.map(SourceRow::fields).unwrap_or_default();
+        let target = self.errors.as_mut().filter(|_| !outcome.ok()).unwrap_or(&mut self.results);
+        target.append(|lines| self.renderer.render(outcome, cost, &fields, lines))?;
+        self.next += 1;
+        self.window.step();
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.results.flush()?;
+        self.errors.as_mut().map_or(Ok(()), BufferedTarget::flush)
+    }
+}
+
+#[cfg(test)]
+mod tests;
