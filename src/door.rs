@@ -11,7 +11,7 @@ pub use crate::error::Exit;
 pub use crate::input::{Data, Format as InputFormat, Inputs};
 pub use crate::outcome::{ErrorCode, Fingerprint, Outcome, Usage};
 pub use crate::price::Nanos;
-pub use crate::realtime::limiter::{Limiter, Rates};
+pub use crate::realtime::limiter::{Delay, Limiter, RateOptions};
 pub use crate::request::{Endpoint, MOST_TOKENS, Params, Record, Request, Shape, fingerprint};
 pub use crate::results::{Format as ResultFormat, Options, Renderer};
 pub use crate::settings::{Flags, Knob, Settings, duration};

@@ -1,6 +1,7 @@
 //! From the service's words for a failed row to our code and a message. What it calls things is not documented.
 
-use crate::api::error::{Fault, Said, shorten};
+use crate::api::error::{ErrorBody, shorten};
+use crate::fault::code_of;
 use crate::outcome::{ErrorCode, RowError};
 
 /// What a code of the service holds, letters and digits only, and what it means. The first that fits counts.
@@ -25,17 +26,17 @@ const WORDS: &[(&str, ErrorCode)] = &[
 ];
 
 /// Why a row failed: `said` by a line with this HTTP status, if it has one that says something (not 200).
-pub(super) fn row_error(status: Option<u16>, said: &Said) -> RowError {
+pub(super) fn row_error(status: Option<u16>, said: &ErrorBody) -> RowError {
     RowError { code: code(status, said), message: message(status, said) }
 }
 
-fn code(status: Option<u16>, said: &Said) -> ErrorCode {
+fn code(status: Option<u16>, said: &ErrorBody) -> ErrorCode {
     if let Some(own) = said.code.as_deref().and_then(ErrorCode::parse) {
         return own;
     }
     let numeric = || said.code.as_deref()?.parse().ok().filter(|code| (400..600).contains(code));
     if let Some(status) = status.or_else(numeric) {
-        return by_fault(said.fault(status).0);
+        return code_of(said.fault(status).0);
     }
     // Some errors are nothing but a code.
     let bare = said.message.as_deref().filter(|text| !text.contains(char::is_whitespace));
@@ -52,24 +53,8 @@ fn by_word(text: &str) -> Option<ErrorCode> {
     ErrorCode::parse(text).or_else(|| WORDS.iter().find(|(word, _)| plain.contains(word)).map(|(_, code)| *code))
 }
 
-const fn by_fault(fault: Fault) -> ErrorCode {
-    match fault {
-        Fault::Connect | Fault::Broken | Fault::Local => ErrorCode::Network,
-        Fault::Timeout => ErrorCode::Timeout,
-        Fault::BadResponse => ErrorCode::BadResponse,
-        Fault::InvalidRequest => ErrorCode::InvalidRequest,
-        Fault::ContextLength => ErrorCode::ContextLength,
-        Fault::NotFound => ErrorCode::NotFound,
-        Fault::Auth => ErrorCode::Auth,
-        Fault::Payment => ErrorCode::Payment,
-        Fault::RateLimited => ErrorCode::RateLimited,
-        Fault::Overloaded => ErrorCode::Overloaded,
-        Fault::Server => ErrorCode::ServerError,
-    }
-}
-
 /// `HTTP 400: invalid_model: the service's words`, as far as there are such.
-fn message(status: Option<u16>, said: &Said) -> String {
+fn message(status: Option<u16>, said: &ErrorBody) -> String {
     let text = |part: &Option<String>| part.as_deref().map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned);
     let message = text(&said.message);
     let code = text(&said.code).filter(|code| ErrorCode::parse(code).is_none() && message.as_ref() != Some(code));
@@ -91,8 +76,8 @@ mod tests {
 
     use super::*;
 
-    fn said(error: &str) -> Said {
-        Said::of_error(serde_json::from_str::<&RawValue>(error).unwrap())
+    fn said(error: &str) -> ErrorBody {
+        ErrorBody::of_error(serde_json::from_str::<&RawValue>(error).unwrap())
     }
 
     #[test]
@@ -152,8 +137,8 @@ mod tests {
 
     #[test]
     fn a_message_is_never_empty_and_never_long() {
-        assert_eq!(row_error(None, &Said::default()).message, "the service gave no reason");
-        assert_eq!(row_error(Some(500), &Said::default()).message, "HTTP 500");
+        assert_eq!(row_error(None, &ErrorBody::default()).message, "the service gave no reason");
+        assert_eq!(row_error(Some(500), &ErrorBody::default()).message, "HTTP 500");
         let long = row_error(Some(500), &said(&format!("\"{}\"", "é".repeat(9000)))).message;
         assert_eq!(long.chars().count(), 501);
     }

@@ -45,7 +45,7 @@ pub struct Plan {
     /// `--allow-unpriced`
     pub allow_unpriced: bool,
     /// How to send.
-    pub options: realtime::Options,
+    pub options: realtime::SendOptions,
     /// Where results go.
     pub delivery: Delivery,
     /// The service as it is told apart: its base URL, or `sandbox`.

@@ -13,7 +13,7 @@ use crate::money::reservation::Purse;
 use crate::outcome::Outcome;
 use crate::price::Nanos;
 use crate::realtime::limiter::Hold;
-use crate::realtime::{Event, Shared};
+use crate::realtime::{Event, Paused, Shared};
 use crate::results::Ordered;
 use crate::row_set::Bits;
 use crate::store::{Job, JobDb, Ledger};
@@ -231,10 +231,10 @@ impl<'ctx> Consumer<'_, 'ctx> {
     }
 
     fn show(&mut self, counters: &Counters) {
-        let (held, rate) = self.shared.gauges.held();
+        let pace = self.shared.gauges.pace();
         // Said when it begins, and again only after things were well in between.
-        let outage = held.as_ref().is_some_and(|(_, hold, _)| *hold == Hold::Outage);
-        if let Some((_, _, last)) = held.as_ref().filter(|_| outage && !self.outage) {
+        let outage = pace.paused.as_ref().is_some_and(|paused| paused.delay.hold == Hold::Outage);
+        if let Some(Paused { last_failure: last, .. }) = pace.paused.as_ref().filter(|_| outage && !self.outage) {
             self.ui.warn(&format!(
                 "the service cannot be reached or fails every request; trying again after seconds, then once a minute. Last: {last}"
             ));
@@ -253,8 +253,8 @@ impl<'ctx> Consumer<'_, 'ctx> {
             in_flight: self.shared.gauges.in_flight.load(Ordering::Relaxed) as u64,
             tokens: counters.tokens,
             cost: (!counters.unpriced).then_some(counters.cost),
-            waiting: held.map(|(until, hold, _)| (hold.to_string(), until)),
-            rate_limit: rate,
+            waiting: pace.paused.map(|paused| (paused.delay.hold.to_string(), paused.delay.until)),
+            rate_limit: pace.rate,
         });
     }
 

@@ -8,7 +8,7 @@ use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
 use crate::outcome::{ErrorCode, Outcome};
-use crate::realtime::Item;
+use crate::realtime::QueuedRow;
 use crate::request::{Problem, Record, Request, Shape, generated_id};
 use crate::row_set::Bits;
 
@@ -19,7 +19,13 @@ const HAND: usize = 64;
 ///
 /// # Errors
 /// What stops the reading; also that the input is not what was checked any more.
-pub fn feed(inputs: &Inputs, shape: &Shape, done: &Bits, checked: &Checked, out: &Sender<Vec<Item>>) -> Result<()> {
+pub fn feed(
+    inputs: &Inputs,
+    shape: &Shape,
+    done: &Bits,
+    checked: &Checked,
+    out: &Sender<Vec<QueuedRow>>,
+) -> Result<()> {
     let expected = checked.rows;
     let mut blocks = inputs.blocks()?;
     let mut hand = Vec::with_capacity(HAND);
@@ -40,7 +46,7 @@ pub fn feed(inputs: &Inputs, shape: &Shape, done: &Bits, checked: &Checked, out:
                         let message = format!("the id {:?} was used by an earlier row", request.id);
                         failed(this, id, request.model, message)
                     }
-                    None => Item::Send(request),
+                    None => QueuedRow::Send(request),
                 },
                 Err(problem) => bad(this, checked, &problem),
             };
@@ -71,12 +77,12 @@ fn request(shape: &Shape, record: Result<Record<'_>, Problem>) -> Result<Request
     record.and_then(|record| shape.request(&record))
 }
 
-fn bad(row: u64, checked: &Checked, problem: &Problem) -> Item {
+fn bad(row: u64, checked: &Checked, problem: &Problem) -> QueuedRow {
     let id = problem.id.clone().unwrap_or_else(|| generated_id(row));
     let id = checked.stand_in(row, &id).unwrap_or_else(|| id.into());
     failed(row, id, Arc::from(""), problem.to_string())
 }
 
-fn failed(row: u64, id: Box<str>, model: Arc<str>, message: String) -> Item {
-    Item::Failed(Box::new(Outcome::unsent(row, id, model, ErrorCode::InvalidRequest, message)))
+fn failed(row: u64, id: Box<str>, model: Arc<str>, message: String) -> QueuedRow {
+    QueuedRow::Failed(Box::new(Outcome::unsent(row, id, model, ErrorCode::InvalidRequest, message)))
 }

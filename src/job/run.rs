@@ -22,12 +22,12 @@ use crate::money::exposure::Own;
 use crate::money::reservation::Purse;
 use crate::money::{self, Money, budget};
 use crate::price::Nanos;
-use crate::realtime::company::Peers;
-use crate::realtime::{self, Budget, Shared, Stopped};
+use crate::realtime::peers::Peers;
+use crate::realtime::{self, Budget, MaxCost, Shared, Stopped};
 use crate::request::Shape;
 use crate::results::Cursor;
 use crate::row_set::Bits;
-use crate::store::{JobDb, Ledger, Roster, Store};
+use crate::store::{JobDb, Ledger, Presence, Store};
 use crate::summary::{Summary, Totals};
 use crate::text;
 use crate::tokens::Estimator;
@@ -106,7 +106,7 @@ pub fn run(mut plan: Plan, client: &Client, ctx: &Ctx) -> Result<(Summary, Exit)
             budget::record(&claimed.job, &sums, &ledger)?;
         }
         let spent = if plan.whole_job { money::spent(&sums) } else { Nanos::ZERO };
-        let limit = plan.max_cost.map(|limit| (limit, spent));
+        let limit = plan.max_cost.map(|limit| MaxCost { limit, before: spent });
         plan.options.budget = Some(Budget::new(limit, purse.is_some(), ctx.settings.prices.clone()));
     }
     ctx.ui.note(&opening(&claimed, &checked, stood, awaited.count(), &plan));
@@ -186,8 +186,8 @@ fn peers(plan: &Plan, checked: &Checked, store: &Store, ctx: &Ctx) -> Option<Pee
         return None;
     }
     let models = checked.models.iter().map(|(model, _)| model.to_string()).collect();
-    match Roster::join(&store.limits_dir(&plan.account, &plan.service)) {
-        Ok(roster) => Some(Peers::new(roster, models)),
+    match Presence::join(&store.limits_dir(&plan.account, &plan.service)) {
+        Ok(presence) => Some(Peers::new(presence, models)),
         Err(error) => {
             ctx.ui.detail(&format!(
                 "{}: cannot be used ({error}); other processes with this key and this one know nothing of each other",
@@ -243,7 +243,7 @@ type Driven<'ctx> = (Option<Stopped>, Result<()>, Result<Consumed<'ctx>>);
 fn drive<'ctx>(
     consumer: Consumer<'_, 'ctx>,
     client: &Client,
-    options: &realtime::Options,
+    options: &realtime::SendOptions,
     feed: &Feed<'_>,
     shared: &Arc<Shared>,
 ) -> Result<Driven<'ctx>> {

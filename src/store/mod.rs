@@ -11,9 +11,9 @@ pub mod kept;
 pub mod ledger;
 mod lock;
 mod open;
+mod presence;
 mod remap;
 mod reserve;
-mod roster;
 mod spend;
 pub mod unsent;
 mod volume;
@@ -31,8 +31,8 @@ pub use job::JobDb;
 pub use ledger::{Job, Ledger, State, Transport};
 pub use lock::{Lock, Turn};
 use open::{damaged, open_db};
+pub use presence::Presence;
 pub use reserve::{Reserve, Standing};
-pub use roster::Roster;
 pub use spend::{DayLine, Spent};
 
 /// How files with standard input are called until they have a job.

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::walk::Walk;
 use super::words;
 use crate::api::chat::Body;
-use crate::api::error::Said;
+use crate::api::error::ErrorBody;
 use crate::outcome::{ErrorCode, RowError, Usage};
 
 /// A line, understood.
@@ -147,14 +147,14 @@ impl<'a> Response<'a> {
 }
 
 /// What the line's `error` says, and where that is silent, the body.
-fn said(error: Option<&RawValue>, body: Option<&str>) -> Said {
-    let line = error.map(Said::of_error).unwrap_or_default();
+fn said(error: Option<&RawValue>, body: Option<&str>) -> ErrorBody {
+    let line = error.map(ErrorBody::of_error).unwrap_or_default();
     let Some(body) = body else { return line };
-    let mut inner = Said::read(body.as_bytes());
+    let mut inner = ErrorBody::read(body.as_bytes());
     if inner.message.is_none() && error.is_none() {
         inner.message = Some(serde_json::from_str(body).unwrap_or_else(|_| body.to_owned()));
     }
-    Said {
+    ErrorBody {
         message: line.message.filter(|text| !text.trim().is_empty()).or(inner.message),
         kind: line.kind.or(inner.kind),
         code: line.code.or(inner.code),

@@ -6,8 +6,8 @@ use clap::Args;
 
 use crate::context::Ctx;
 use crate::error::{Error, Result};
-use crate::realtime::limiter::Rates;
-use crate::realtime::{AUTO_CONCURRENCY, Options};
+use crate::realtime::limiter::RateOptions;
+use crate::realtime::{AUTO_CONCURRENCY, SendOptions};
 use crate::request::Endpoint;
 use crate::settings::{self, Knob};
 
@@ -46,7 +46,7 @@ impl SpeedArgs {
     ///
     /// # Errors
     /// 2 for a time that is none, or more connections than this process may open.
-    pub fn options(&self, endpoint: Endpoint, deadline: Option<Instant>, ctx: &Ctx) -> Result<Options> {
+    pub fn options(&self, endpoint: Endpoint, deadline: Option<Instant>, ctx: &Ctx) -> Result<SendOptions> {
         let args = self;
         let config = &ctx.settings.run;
         let time = |name: &str, flag: &Option<String>, config: &Option<String>, default: u64| {
@@ -67,7 +67,7 @@ impl SpeedArgs {
             return Err(Error::usage(format!("--concurrency {wanted}: this process may open {room} connections"))
                 .hint("raise the limit with `ulimit -n`, or ask for less"));
         }
-        let rates = Rates {
+        let rates = RateOptions {
             rpm: match rpm {
                 Some(Knob::Fixed(n)) => Some(n as f64),
                 _ => None,
@@ -79,7 +79,7 @@ impl SpeedArgs {
             // Who names a concurrency or a rate has said how to begin; only otherwise is the rate felt for from below.
             open: matches!(rpm, Some(Knob::Fixed(_))) || (rpm.is_none() && matches!(concurrency, Some(Knob::Fixed(_)))),
         };
-        Ok(Options {
+        Ok(SendOptions {
             path: endpoint.path(),
             concurrency: wanted,
             rates,

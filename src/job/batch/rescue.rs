@@ -28,7 +28,7 @@ pub struct Rescue {
     /// Where results go.
     pub delivery: Delivery,
     /// How to send.
-    pub options: realtime::Options,
+    pub options: realtime::SendOptions,
     /// Most that it may cost.
     pub max_cost: Option<Nanos>,
     /// `--allow-unpriced`
@@ -103,7 +103,7 @@ fn end(work: &mut Work<'_>, open: usize) -> Result<bool> {
 /// `beside_batches`: but those that a batch may still answer.
 pub fn realtime(
     id: &str,
-    options: realtime::Options,
+    options: realtime::SendOptions,
     (max_cost, allow_unpriced): (Option<Nanos>, bool),
     (all, beside_batches, turn): (bool, bool, Turn),
     delivery: Option<Delivery>,
