@@ -30,9 +30,10 @@
 //! | [`input`] | files, compression, formats; cut into blocks of whole records | request |
 //! | [`api`] | the service: requests, files, batches; error classes, limits, when to try again | completion, json |
 //! | [`sandbox`] | the built-in Together-compatible server, written from the service's documents | nothing of ours |
+//! | [`fault`] | the error code of a failed request | api, outcome |
 //! | [`store`] | SQLite: `ledger.db` and a file per job; kernel locks; what live processes tell each other | outcome, price |
-//! | [`realtime`] | requests in flight under the limiter and the budget; rows in, events out | api, request, outcome, tokens, price, store |
-//! | [`batch`] | one job's batches as small state machines: upload, create once, look up, poll, download, join | api, request, outcome, store |
+//! | [`realtime`] | requests in flight under the limiter and the budget; rows in, events out | api, fault, request, outcome, tokens, price, store |
+//! | [`batch`] | one job's batches as small state machines: upload, create once, look up, poll, download, join | api, fault, request, outcome, store |
 //! | [`settings`] | flag > environment > config file > default, each value with its origin | api, price |
 //! | [`ui`] | talk on stderr, data on stdout, progress | price |
 //! | [`context`] | what every command is given: settings and ui | settings, ui |
@@ -74,6 +75,7 @@ mod context;
 #[doc(hidden)]
 pub mod door;
 mod error;
+mod fault;
 mod input;
 mod job;
 mod json;

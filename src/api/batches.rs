@@ -1,4 +1,4 @@
-//! Batch jobs at the service: create, look, list, cancel.
+//! Batch jobs at the service: create, get, list, cancel.
 
 use std::fmt;
 
@@ -7,24 +7,24 @@ use serde_json::{Value, json};
 
 use super::call::SMALL_CALL;
 use super::error::Failure;
-use super::fields::{self, Listed, Object, checked};
+use super::fields::{self, Listing, Object, checked};
 use super::{Client, Reply};
 
-/// The one window that the service has.
+/// The only completion window of the service.
 const WINDOW: &str = "24h";
 
-/// A batch job as the service describes it; what it does not say (left out, null or empty) is `None`.
+/// A batch job as the service describes it. Fields that are missing, null or empty are `None`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
-    /// Fit for a path.
+    /// The id, safe in a path.
     pub id: String,
-    /// Where it is.
-    pub status: Status,
-    /// The file that it works on.
+    /// Its state.
+    pub status: BatchStatus,
+    /// The input file.
     pub input_file_id: Option<String>,
-    /// Where answers are. A finished job may have none.
+    /// The file of answers. A finished job may have none.
     pub output_file_id: Option<String>,
-    /// Where errors are.
+    /// The file of errors.
     pub error_file_id: Option<String>,
     /// 0 to 100.
     pub progress: Option<f64>,
@@ -32,40 +32,40 @@ pub struct Batch {
     pub endpoint: Option<String>,
     /// The model, when known.
     pub model_id: Option<String>,
-    /// Why it failed, shortened.
+    /// The error, shortened.
     pub error: Option<String>,
     /// RFC 3339, as sent.
     pub created_at: Option<String>,
     /// RFC 3339, as sent.
     pub completed_at: Option<String>,
-    /// RFC 3339, as sent; may lie a little below a whole hour.
+    /// RFC 3339, as sent. It may be a little short of a whole hour.
     pub job_deadline: Option<String>,
     /// Length of the input file.
     pub file_size_bytes: Option<u64>,
 }
 
-/// Where a batch is.
+/// The state of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Status {
-    /// The input is being checked.
+pub enum BatchStatus {
+    /// The service checks the input.
     Validating,
-    /// Rows are being answered.
+    /// The service answers rows.
     InProgress,
-    /// Over; rows may have failed.
+    /// Finished; rows may have failed.
     Completed,
-    /// Over, refused as a whole.
+    /// Refused as a whole.
     Failed,
-    /// Over because its time was; what was answered is there.
+    /// Out of time. The answers so far are available.
     Expired,
-    /// Over because somebody said so; what was answered is there, and billed.
+    /// Cancelled by a user. The answers so far are available, and billed.
     Cancelled,
-    /// It will be [`Status::Cancelled`].
+    /// On the way to [`BatchStatus::Cancelled`].
     Canceling,
-    /// A word that is new to us, in capitals: taken for "not over yet".
+    /// An unknown status, in capitals. It counts as not final.
     Other(String),
 }
 
-impl Status {
+impl BatchStatus {
     fn read(text: &str) -> Self {
         let text = text.trim().to_ascii_uppercase();
         match text.as_str() {
@@ -80,12 +80,12 @@ impl Status {
         }
     }
 
-    /// Whether nothing more will happen.
+    /// Whether the status is final.
     pub const fn is_final(&self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Expired | Self::Cancelled)
     }
 
-    /// The service's word, in one spelling.
+    /// The service's name of the status, in one spelling.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Validating => "VALIDATING",
@@ -100,34 +100,34 @@ impl Status {
     }
 }
 
-impl fmt::Display for Status {
+impl fmt::Display for BatchStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-/// What a create that was answered led to.
+/// The result of a create call that was answered.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is taken apart at once")]
+#[expect(clippy::large_enum_variant, reason = "only one exists at a time, and it is taken apart at once")]
 pub enum Created {
-    /// A job.
+    /// A new batch.
     Batch {
-        /// The job.
+        /// The batch.
         batch: Batch,
-        /// What the service remarked.
+        /// The service's warning.
         warning: Option<String>,
     },
-    /// None, and why.
+    /// No batch, and the service's reason.
     NotCreated(String),
 }
 
 impl Batch {
-    /// `None` if there is no usable id.
+    /// Reads a batch; `None` without a usable id.
     fn read(object: &Object) -> Option<Self> {
         let text = |name| fields::text(object, name);
         Some(Self {
             id: text("id").filter(|id| fields::is_id(id))?,
-            status: Status::read(&text("status").unwrap_or_default()),
+            status: BatchStatus::read(&text("status").unwrap_or_default()),
             input_file_id: text("input_file_id"),
             output_file_id: text("output_file_id"),
             error_file_id: text("error_file_id"),
@@ -142,7 +142,7 @@ impl Batch {
         })
     }
 
-    /// The batch `id`, out of the answer to a call about it; bare, or within `job`.
+    /// Reads the batch `id` from an answer: bare, or within `job`.
     fn of(id: &str, reply: &Reply) -> Result<Self, Failure> {
         let object = fields::object(reply)?;
         let job = object.get("job").and_then(Value::as_object).unwrap_or(&object);
@@ -162,7 +162,7 @@ impl Created {
             (Some(Value::Null), Some(warning)) => return Ok(Self::NotCreated(warning.clone())),
             (Some(Value::Object(job)), _) => job,
             (None, _) => &object,
-            // A null without a word is not known to mean "not created": let the caller look.
+            // A null without a reason may not mean "not created". The caller must look the batch up.
             (Some(_), _) => return Err(Failure::bad(reply.status, "neither a batch nor a reason why there is none")),
         };
         match Batch::read(job) {
@@ -173,38 +173,35 @@ impl Created {
 }
 
 impl Client {
-    /// Creates a batch of a file that was uploaded. Sends once: the service knows no idempotency key.
+    /// Creates a batch from an uploaded file. Sends once: the service has no idempotency keys.
     ///
     /// # Errors
-    /// [`Failure::create_unknown`] tells whether the batch may exist all the same; then look it up by its input file
-    /// before anything else.
+    /// If [`Failure::create_unknown`], the batch may exist all the same. Then look it up by its input file first.
     pub async fn create_batch(&self, input_file_id: &str, endpoint: &str) -> Result<Created, Failure> {
         let id = checked("file", input_file_id)?;
         let body = json!({"endpoint": endpoint, "input_file_id": id, "completion_window": WINDOW});
         Created::read(&self.post_json("/batches", body.to_string()).await?)
     }
 
-    /// The batch `id`.
+    /// Gets the batch `id`.
     ///
     /// # Errors
-    /// [`Fault::NotFound`](super::error::Fault::NotFound) if there is none; otherwise as for any call.
+    /// [`Fault::NotFound`](super::error::Fault::NotFound) if it does not exist; otherwise as for any call.
     pub async fn batch(&self, id: &str) -> Result<Batch, Failure> {
         Batch::of(id, &self.get(&format!("/batches/{}", checked("batch", id)?), SMALL_CALL).await?)
     }
 
-    /// All batches of the account, newest first.
+    /// Lists all batches of the account, newest first.
     ///
-    /// # Errors
-    /// No answer, a refusal, or no list. An entry that cannot be read is no error: see [`Listed::complete`], before a
-    /// batch that is not in here is taken for one that does not exist.
-    pub async fn batches(&self) -> Result<Listed<Batch>, Failure> {
+    /// An unreadable entry is left out: check [`Listing::complete`] before you conclude that a batch does not exist.
+    pub async fn batches(&self) -> Result<Listing<Batch>, Failure> {
         fields::list(&self.get("/batches", SMALL_CALL).await?, Batch::read)
     }
 
-    /// Asks for an end of batch `id`; it is `CANCELING` for a while. What was answered is kept, and billed.
+    /// Cancels the batch `id`. It is `CANCELING` for a while; its answers so far are kept, and billed.
     ///
     /// # Errors
-    /// As for [`Client::batch`]; a batch that is over may be refused.
+    /// As for [`Client::batch`]. The service may refuse to cancel a finished batch.
     pub async fn cancel_batch(&self, id: &str) -> Result<Batch, Failure> {
         Batch::of(id, &self.bodiless(Method::POST, &format!("/batches/{}/cancel", checked("batch", id)?)).await?)
     }
@@ -223,7 +220,7 @@ mod tests {
     fn job() -> Batch {
         Batch {
             id: "b-1".into(),
-            status: Status::InProgress,
+            status: BatchStatus::InProgress,
             input_file_id: Some("file-1".into()),
             output_file_id: None,
             error_file_id: None,
@@ -239,29 +236,29 @@ mod tests {
     }
 
     #[test]
-    fn only_the_four_known_ends_are_ends() {
+    fn only_the_four_known_final_states_are_final() {
         let cases = [
-            ("validating", Status::Validating, false),
-            ("IN_PROGRESS", Status::InProgress, false),
-            ("Completed", Status::Completed, true),
-            ("FAILED", Status::Failed, true),
-            ("EXPIRED", Status::Expired, true),
-            ("CANCELLED", Status::Cancelled, true),
-            ("CANCELED", Status::Cancelled, true),
-            ("CANCELING", Status::Canceling, false),
-            ("cancelling", Status::Canceling, false),
-            ("Paused", Status::Other("PAUSED".into()), false),
-            ("", Status::Other(String::new()), false),
+            ("validating", BatchStatus::Validating, false),
+            ("IN_PROGRESS", BatchStatus::InProgress, false),
+            ("Completed", BatchStatus::Completed, true),
+            ("FAILED", BatchStatus::Failed, true),
+            ("EXPIRED", BatchStatus::Expired, true),
+            ("CANCELLED", BatchStatus::Cancelled, true),
+            ("CANCELED", BatchStatus::Cancelled, true),
+            ("CANCELING", BatchStatus::Canceling, false),
+            ("cancelling", BatchStatus::Canceling, false),
+            ("Paused", BatchStatus::Other("PAUSED".into()), false),
+            ("", BatchStatus::Other(String::new()), false),
         ];
         for (text, status, over) in cases {
-            let read = Status::read(text);
+            let read = BatchStatus::read(text);
             assert_eq!((read.is_final(), &read), (over, &status), "{text}");
-            assert_eq!(Status::read(read.as_str()), status);
+            assert_eq!(BatchStatus::read(read.as_str()), status);
         }
     }
 
     #[tokio::test]
-    async fn a_created_batch_comes_in_a_job_or_bare() {
+    async fn a_created_batch_is_read_within_a_job_or_bare() {
         let wrapped = format!(r#"{{"job": {JOB}, "warning": "slow today"}}"#);
         let plain = format!(r#"{{"job": {JOB}}}"#);
         let cases = [
@@ -284,12 +281,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_create_tells_what_is_certain() {
+    async fn a_failed_create_says_whether_the_batch_may_exist() {
         let not = r#"{"job": null, "warning": "quota"}"#;
         let server = Scripted::start(|_| vec![answer("201 Created", "", not)]);
         let created = client(&server.base).create_batch("file-1", "/e").await.unwrap();
         assert_eq!(created, Created::NotCreated("quota".into()));
-        // Status, headers, body; whether a batch may exist, and the class.
+        // BatchStatus, headers, body; whether a batch may exist; the class.
         let cases = [
             ("201 Created", "", r#"{"job": null}"#, true, Class::Ambiguous),
             ("200 OK", "", r#"{"result": 1}"#, true, Class::Ambiguous),
@@ -312,7 +309,7 @@ mod tests {
             assert_eq!((failure.create_unknown(), failure.class()), (unknown, class), "{status} {body}");
             assert_eq!(server.seen().len(), 1, "{status}");
         }
-        // Cut off, and nobody there.
+        // A broken connection, and no connection at all.
         let cut = "HTTP/1.1 201 Created\r\ncontent-length: 500\r\n\r\n{\"job\"".to_owned();
         let server = Scripted::start(|_| vec![cut]);
         assert!(client(&server.base).create_batch("file-1", "/e").await.unwrap_err().create_unknown());
@@ -321,7 +318,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_batch_is_looked_at_and_cancelled() {
+    async fn a_batch_is_read_and_cancelled() {
         let failed = r#"{"id":"b-1","status":"FAILED","error":{"message":"line 3 is no JSON","code":1}}"#;
         let canceling = r#"{"job":{"id":"b-1","status":"CANCELING"}}"#;
         let other = r#"{"id":"b-2","status":"COMPLETED"}"#;
@@ -333,7 +330,7 @@ mod tests {
         let client = client(&server.base);
         assert_eq!(client.batch("b-1").await.unwrap(), job());
         assert_eq!(client.batch("b-1").await.unwrap().error.as_deref(), Some("line 3 is no JSON"));
-        assert_eq!(client.cancel_batch("b-1").await.unwrap().status, Status::Canceling);
+        assert_eq!(client.cancel_batch("b-1").await.unwrap().status, BatchStatus::Canceling);
         assert_eq!(client.batch("b-1").await.unwrap_err().fault, Fault::BadResponse);
         assert_eq!(client.batch("b-1").await.unwrap_err().fault, Fault::NotFound);
         assert!(client.batch("b-1/cancel").await.is_err());
@@ -344,7 +341,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_strange_entry_does_not_hide_the_others() {
+    async fn one_unreadable_entry_does_not_hide_the_others() {
         let list = format!(r#"[{{"id":"b-0","status":7}},{{"status":"COMPLETED"}},{JOB}]"#);
         let server = Scripted::start(|_| vec![answer("200 OK", "", &list), answer("200 OK", "", "null")]);
         let client = client(&server.base);
@@ -352,6 +349,6 @@ mod tests {
         assert!(!listed.complete);
         assert_eq!(listed.entries.iter().map(|b| b.id.as_str()).collect::<Vec<_>>(), ["b-0", "b-1"]);
         assert_eq!(listed.entries[1], job());
-        assert_eq!(client.batches().await.unwrap(), Listed { entries: vec![], complete: true });
+        assert_eq!(client.batches().await.unwrap(), Listing { entries: vec![], complete: true });
     }
 }

@@ -1,4 +1,4 @@
-//! Small calls: one request, one answer that fits in memory, one line in the log.
+//! Small calls: one request, one answer in memory, one line in the log.
 
 use std::time::{Duration, Instant};
 
@@ -13,32 +13,32 @@ use super::{Client, Reply};
 pub(super) const SMALL_CALL: Duration = Duration::from_mins(1);
 
 impl Client {
-    /// `GET` of `path` (with its leading slash) with the key; the whole answer, of any status, in memory (64 MiB at most).
+    /// Sends a `GET` of `path` (with its leading slash) with the key. Any status is a [`Reply`].
     ///
     /// # Errors
-    /// No answer within `timeout`, or none that arrived whole.
+    /// No whole answer within `timeout`.
     pub async fn get(&self, path: &str, timeout: Duration) -> Result<Reply, Failure> {
         let request = self.http.get(self.url(path));
         Ok(self.exchange(request, &Method::GET, path, timeout).await?.1)
     }
 
-    /// `POST` of JSON.
+    /// Sends a `POST` of JSON.
     pub(super) async fn post_json(&self, path: &str, body: impl Into<Bytes>) -> Result<Reply, Failure> {
         let request = self.http.post(self.url(path)).body(body.into());
         Ok(self.exchange(request, &Method::POST, path, SMALL_CALL).await?.1)
     }
 
-    /// A call without a body. It goes without `Content-Type` too: some servers take "JSON, but empty" for a mistake.
+    /// Sends a call without a body, and without `Content-Type`: some servers reject empty JSON.
     pub(super) async fn bodiless(&self, method: Method, path: &str) -> Result<Reply, Failure> {
         let mut request = self.authorized(method.clone(), path)?;
         if method == Method::POST {
-            // HTTP leaves it out otherwise, and some fronts answer 411 then.
+            // Without it, some proxies answer 411.
             request = request.header(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         Ok(self.exchange(request, &method, path, SMALL_CALL).await?.1)
     }
 
-    /// A request to the API over the bare connections, with the key and nothing else of our standing headers.
+    /// Prepares a request over the bare connections, with the key and no other standing header.
     pub(super) fn authorized(&self, method: Method, path: &str) -> Result<RequestBuilder, Failure> {
         let url = self.url(path);
         let request = self.bare.http(&url)?.request(method, url);
@@ -49,7 +49,7 @@ impl Client {
         })
     }
 
-    /// Sends once and reads the whole answer; any status is a [`Reply`].
+    /// Sends once and reads the whole answer. Any status is a [`Reply`].
     pub(super) async fn exchange(
         &self,
         request: RequestBuilder,
@@ -61,7 +61,7 @@ impl Client {
         let exchange = async {
             let mut response = request.send().await.map_err(|e| Failure::from_reqwest(&e))?;
             if response.status().is_success() {
-                // Others may be the words, and the clock, of a proxy.
+                // Other answers may come from a proxy, with its clock.
                 self.clock.set(response.headers());
             }
             self.keyless(response.headers_mut());
@@ -80,7 +80,7 @@ impl Client {
     }
 }
 
-/// The one line that a call leaves; `path` comes without its query, which may hold a signature.
+/// Logs a call. `path` has no query, which may hold a signature.
 pub(super) fn logged(method: &Method, path: &str, status: Option<u16>, started: Instant) {
     let ms = started.elapsed().as_millis();
     let outcome = status.map_or("no answer".to_owned(), |status| format!("HTTP {status}"));
@@ -94,7 +94,7 @@ mod tests {
     use crate::api::scripted::{Scripted, client};
 
     #[tokio::test]
-    async fn a_get_carries_the_key_and_any_status_is_an_answer() {
+    async fn a_get_carries_the_key_and_any_status_is_a_reply() {
         let server = Scripted::start(|_| vec!["HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}".into()]);
         let reply = client(&server.base).get("/models", SMALL_CALL).await.unwrap();
         assert_eq!((reply.status, &reply.body[..]), (404, &b"{}"[..]));
@@ -104,14 +104,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_never_comes_is_given_up() {
+    async fn a_call_without_an_answer_times_out() {
         let server = Scripted::start(|_| vec![String::new()]);
         let failure = client(&server.base).get("/models", Duration::from_millis(20)).await.unwrap_err();
         assert_eq!(failure.fault, Fault::Timeout);
     }
 
     #[tokio::test]
-    async fn a_post_without_a_body_says_so_and_is_no_json() {
+    async fn a_post_without_a_body_has_a_length_and_no_content_type() {
         let server = Scripted::start(|_| vec!["HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}".into()]);
         client(&server.base).bodiless(Method::POST, "/files/file-1/preprocess").await.unwrap();
         let seen = server.seen();
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_repeated_key_does_not_come_back() {
+    async fn a_repeated_key_is_taken_out_of_the_reply() {
         let body = "test-key-0123456789 is wrong";
         let length = body.len();
         let server = Scripted::start(|_| vec![format!("HTTP/1.1 401 No\r\ncontent-length: {length}\r\n\r\n{body}")]);
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn about_files_and_batches_403_is_the_key_and_404_no_model() {
+    fn for_files_and_batches_403_is_the_key_and_404_no_model() {
         let call = |status, body: &str| {
             let limits = Limits { wait: Some(Duration::from_secs(7)), ..Limits::default() };
             Failure::from_call(&Reply { status, limits, html: false, body: Bytes::copy_from_slice(body.as_bytes()) })

@@ -1,20 +1,20 @@
-//! What time it is for the service. Decisions that take minutes and cost money go by its clock: the one of this machine may
-//! be set, by months even, while they last.
+//! The service's clock. Decisions that take minutes and cost money go by it: this machine's clock may be changed meanwhile, even
+//! by months.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
 use reqwest::header::{DATE, HeaderMap};
 
-/// `Date` is in whole seconds, and on its way for a while: clocks that differ by less agree.
+/// Clocks that differ by less agree: `Date` is in whole seconds, and arrives late.
 const AGREE: Duration = Duration::from_secs(2);
 
-/// The service's clock, as the last answer told it.
+/// The service's clock, as of the last answer.
 #[derive(Debug, Default)]
 pub(super) struct Clock(Mutex<Option<(SystemTime, Instant)>>);
 
 impl Clock {
-    /// Takes the time that an answer carries, if it does.
+    /// Sets the clock from an answer's `Date`, if it has one.
     pub(super) fn set(&self, headers: &HeaderMap) {
         let date = headers.get(DATE).and_then(|value| value.to_str().ok());
         let date = date.and_then(|text| httpdate::parse_http_date(text.trim()).ok());
@@ -23,7 +23,8 @@ impl Clock {
         }
     }
 
-    /// The service's time, if it was told; this machine's, `here`, where they agree, because it is finer.
+    /// The service's time, if it is known. Where the clocks agree, this machine's time `here` is returned, because it is
+    /// finer.
     pub(super) fn now(&self, here: SystemTime) -> Option<SystemTime> {
         let (date, at) = self.0.lock().ok().and_then(|told| *told)?;
         let there = date.checked_add(at.elapsed())?;
@@ -39,11 +40,11 @@ mod tests {
     const DAY: Duration = Duration::from_hours(24);
 
     #[test]
-    fn the_service_tells_the_time_wherever_this_machine_is() {
+    fn the_services_time_counts_whatever_this_machine_shows() {
         let clock = Clock::default();
         let date = SystemTime::UNIX_EPOCH + 20_000 * DAY;
         for here in [date, date + 400 * DAY, date - 400 * DAY] {
-            assert_eq!(clock.now(here), None, "nothing was told");
+            assert_eq!(clock.now(here), None, "no answer yet");
         }
         let told = |text: &str| clock.set(&HeaderMap::from_iter([(DATE, text.parse().unwrap())]));
         told(&httpdate::fmt_http_date(date));
@@ -54,6 +55,6 @@ mod tests {
         let finer = date + Duration::from_millis(1250);
         assert_eq!(clock.now(finer), Some(finer), "they agree");
         told("yesterday");
-        assert_eq!(clock.now(finer), Some(finer), "that was no time");
+        assert_eq!(clock.now(finer), Some(finer), "an invalid date");
     }
 }

@@ -1,4 +1,4 @@
-//! What went wrong with a request, told apart by what can be done about it, never by matching on text.
+//! Failures of requests, classified by the remedy and never by their text.
 
 use std::error::Error as StdError;
 use std::path::Path;
@@ -9,27 +9,27 @@ use serde_json::value::RawValue;
 
 use super::Reply;
 
-/// Longest server message kept: enough to understand, too little to fill a disk with.
+/// Longest server message that is kept: enough to understand, too little to fill a disk.
 const MAX_MESSAGE: usize = 500;
 
-/// What may be done about a failed request (reliability: "was it sent?" decides).
+/// The remedies for a failed request. Whether it was sent decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// Never reached the service: send again freely.
     NotSent,
-    /// Refused unpaid because we are above our rate (429): slow down, then send again.
+    /// Refused without a charge because the rate was too high (429): slow down, then send again.
     AboveRate,
-    /// Refused unpaid because the service lacks capacity (503): wait, then send again.
+    /// Refused without a charge because the service lacks capacity (503): wait, then send again.
     NoCapacity,
     /// It may have been worked on and billed: sending again may pay twice.
     Ambiguous,
     /// This request will never be answered.
     RowFatal,
-    /// No request will be answered: key, money, or a file of ours.
+    /// No request will be answered: the reason is the key, money, or a local file.
     JobFatal,
 }
 
-/// What kind of failure it was.
+/// The kind of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// DNS, connect, TLS or proxy: nothing was sent.
@@ -38,17 +38,17 @@ pub enum Fault {
     Broken,
     /// No answer in time.
     Timeout,
-    /// An answer that is none.
+    /// An invalid answer.
     BadResponse,
     /// The service refused the request itself.
     InvalidRequest,
-    /// 403 and the like, for length.
+    /// Too long for the context (403 and others).
     ContextLength,
     /// No such model or path.
     NotFound,
-    /// The key.
+    /// The key is not accepted.
     Auth,
-    /// Money.
+    /// Payment is required.
     Payment,
     /// 429.
     RateLimited,
@@ -56,22 +56,22 @@ pub enum Fault {
     Overloaded,
     /// Any other 5xx.
     Server,
-    /// A file on this machine that cannot be read or written: nothing about the service.
+    /// A local file cannot be read or written; the service is not involved.
     Local,
 }
 
 /// A request without an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What kind.
+    /// The kind.
     pub fault: Fault,
     /// HTTP status, if a response began.
     pub status: Option<u16>,
-    /// The service's words or the transport's, shortened.
+    /// The message of the service or the transport, shortened.
     pub message: String,
-    /// The service says that this model does not exist or is not served (404, or `model_not_available`).
+    /// The model does not exist or is not served (404, or `model_not_available`).
     pub model_unknown: bool,
-    /// How long the service asks to wait before the next request (on 429 and 503 alone; elsewhere it means nothing).
+    /// The wait that the service asks for; only 429 and 503 have one.
     pub wait: Option<Duration>,
 }
 
@@ -80,13 +80,13 @@ impl Failure {
         Self { fault, status: None, message, model_unknown: false, wait: None }
     }
 
-    /// An answer that is none.
+    /// An invalid answer.
     pub(super) fn bad(status: u16, why: &str) -> Self {
         let message = format!("HTTP {status}: {}", shorten(why));
         Self { status: Some(status), ..Self::new(Fault::BadResponse, message) }
     }
 
-    /// `doing`: "cannot read", "cannot write".
+    /// A local file that fails; `doing` is "cannot read" or "cannot write".
     pub(super) fn local(doing: &str, path: &Path, error: &std::io::Error) -> Self {
         Self::new(Fault::Local, format!("{doing} {}: {error}", path.display()))
     }
@@ -110,7 +110,7 @@ impl Failure {
         failure
     }
 
-    /// What may be done about it.
+    /// The remedy.
     pub const fn class(&self) -> Class {
         match self.fault {
             Fault::Connect => Class::NotSent,
@@ -122,13 +122,13 @@ impl Failure {
         }
     }
 
-    /// For a create: whether the thing may exist although the call failed. Whoever sends again then may get (and pay for)
-    /// a second one. A 503 counts here: an overloaded front does not say what those behind it did.
+    /// Whether a failed create may have created something. Sending again could create (and bill) a second one. A 503 counts
+    /// here: an overloaded front does not know what the servers behind it did.
     pub const fn create_unknown(&self) -> bool {
         matches!(self.class(), Class::Ambiguous | Class::NoCapacity)
     }
 
-    /// Reads a response whose status is not 200.
+    /// Reads a response with a status other than 200.
     pub fn from_reply(reply: &Reply) -> Self {
         let said = ErrorBody::read(&reply.body);
         let (fault, model_unknown) = said.fault(reply.status);
@@ -144,8 +144,8 @@ impl Failure {
         Self { fault, status: Some(reply.status), message, model_unknown, wait }
     }
 
-    /// The same for a call about files or batches: nothing there is too long for a context, so a 403 is about the key, and
-    /// a 404 about the file or batch, not a model.
+    /// Reads the response of a call about files or batches. Nothing there is too long for a context, so a 403 is about the
+    /// key, and a 404 is about the file or batch, not a model.
     pub fn from_call(reply: &Reply) -> Self {
         let mut failure = Self::from_reply(reply);
         if failure.fault == Fault::ContextLength {
@@ -156,7 +156,7 @@ impl Failure {
     }
 }
 
-/// What an error body says, in whichever of the service's shapes it comes.
+/// The content of an error body, in any of the service's shapes.
 #[derive(Debug, Default)]
 pub(crate) struct ErrorBody {
     /// For people.
@@ -168,7 +168,7 @@ pub(crate) struct ErrorBody {
 }
 
 #[derive(Deserialize)]
-struct Envelope<'a> {
+struct ErrorEnvelope<'a> {
     #[serde(borrow, default)]
     error: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -180,7 +180,7 @@ struct Envelope<'a> {
 }
 
 #[derive(Deserialize)]
-struct Detail<'a> {
+struct ErrorDetail<'a> {
     #[serde(borrow, default)]
     message: Option<&'a RawValue>,
     #[serde(borrow, default, alias = "error_type")]
@@ -190,9 +190,9 @@ struct Detail<'a> {
 }
 
 impl ErrorBody {
-    /// Reads a whole body; empty if it is none of the shapes.
+    /// Reads a whole body. The result is empty if the shape is unknown.
     pub(crate) fn read(body: &[u8]) -> Self {
-        let Ok(envelope) = serde_json::from_slice::<Envelope<'_>>(body) else { return Self::default() };
+        let Ok(envelope) = serde_json::from_slice::<ErrorEnvelope<'_>>(body) else { return Self::default() };
         let mut said = Self { kind: envelope.error_type.and_then(scalar), ..Self::default() };
         match envelope.error {
             Some(raw) => said.read_error(raw, 0),
@@ -201,14 +201,14 @@ impl ErrorBody {
         said
     }
 
-    /// Reads what stands behind `"error":` (`raw` is one JSON value).
+    /// Reads the value of `"error":` (`raw` is one JSON value).
     pub(crate) fn of_error(raw: &RawValue) -> Self {
         let mut said = Self::default();
         said.read_error(raw, 0);
         said
     }
 
-    /// What an error of this HTTP status is, and whether it says that the model does not exist or is not served.
+    /// The fault of this error with this HTTP status, and whether the model does not exist or is not served.
     pub(crate) fn fault(&self, status: u16) -> (Fault, bool) {
         let told = |kind: &str| self.kind.as_deref() == Some(kind) || self.code.as_deref() == Some(kind);
         let fault = match status {
@@ -220,7 +220,7 @@ impl ErrorBody {
             404 => return (Fault::NotFound, true),
             400 if told("model_not_available") => return (Fault::NotFound, true),
             400 | 413 | 422 if self.about_context() => Fault::ContextLength,
-            // A request timeout before the work began, and a conflict, may both be sent again.
+            // After a request timeout (before the work began) or a conflict, the request may be sent again.
             408 => Fault::Timeout,
             409 => Fault::Server,
             429 => Fault::RateLimited,
@@ -233,9 +233,9 @@ impl ErrorBody {
         (fault, false)
     }
 
-    /// `error` is a text, an object, or an object whose `message` is an object again (engine errors passed through).
+    /// Reads `error`: a text, an object, or an object whose `message` is an object again (errors of the engine).
     fn read_error(&mut self, raw: &RawValue, depth: u8) {
-        let Ok(detail) = serde_json::from_str::<Detail<'_>>(raw.get()) else {
+        let Ok(detail) = serde_json::from_str::<ErrorDetail<'_>>(raw.get()) else {
             self.message = Some(text(raw));
             return;
         };
@@ -248,13 +248,13 @@ impl ErrorBody {
         }
     }
 
-    /// Whether the refusal is about the context's length. The service has no code of its own for that, so this is the one
-    /// place that looks at words; it only chooses between two codes for a row that has failed either way.
+    /// Whether the refusal is about the context's length. The service has no code for that, so this place alone looks at the
+    /// text. It only chooses between two codes for a row that has failed either way.
     pub(crate) fn about_context(&self) -> bool {
         let words = |t: &Option<String>| {
             t.as_deref().is_some_and(|t| {
                 let t = t.to_ascii_lowercase();
-                // Go's words for a timeout are about another context.
+                // Go's timeout messages are about another kind of context.
                 t.contains("context") && !t.contains("context deadline") && !t.contains("context cancel")
                     || t.contains("max_tokens")
                     || t.contains("max_new_tokens")
@@ -265,7 +265,7 @@ impl ErrorBody {
     }
 }
 
-/// A JSON string's text, or the JSON itself.
+/// The text of a JSON string, or the JSON itself.
 fn text(raw: &RawValue) -> String {
     serde_json::from_str::<String>(raw.get()).unwrap_or_else(|_| raw.get().to_owned())
 }
@@ -274,7 +274,7 @@ fn scalar(raw: &RawValue) -> Option<String> {
     (raw.get() != "null").then(|| text(raw))
 }
 
-/// `text`, cut to the length of a message that is kept.
+/// Cuts `text` to the longest message that is kept.
 pub(crate) fn shorten(text: &str) -> String {
     match text.char_indices().nth(MAX_MESSAGE) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -282,13 +282,13 @@ pub(crate) fn shorten(text: &str) -> String {
     }
 }
 
-/// An error with its causes, the URL left out (it may carry a signature).
+/// An error's causes, without the URL (which may hold a signature).
 pub(super) fn chain(error: &reqwest::Error) -> String {
     let mut causes: Vec<String> = Vec::new();
     let mut next: Option<&dyn StdError> = error.source();
     while let Some(cause) = next {
         let text = cause.to_string();
-        // reqwest's own word for "what follows is the reason".
+        // reqwest's prefix to the actual reason.
         if !text.starts_with("client error (") && !causes.iter().any(|c| c.contains(&text)) {
             causes.push(text);
         }
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn every_recorded_shape_is_read() {
+    fn every_recorded_error_shape_is_read() {
         let cases = [
             (401, r#"{"error": {"message": "Unauthorized"}}"#, Fault::Auth, "HTTP 401: Unauthorized"),
             (
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_is_not_served_is_told_from_other_refusals() {
+    fn an_unserved_model_is_distinguished_from_other_refusals() {
         assert!(failure(404, r#"{"error":{"message":"no such model","code":"model_not_available"}}"#).model_unknown);
         let found = failure(
             400,
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_never_sent_or_was_refused_is_free_to_resend() {
+    fn only_unsent_requests_are_free_to_resend() {
         let class = |fault| Failure::new(fault, String::new()).class();
         assert_eq!(class(Fault::Connect), Class::NotSent);
         for fault in [Fault::Broken, Fault::Timeout, Fault::BadResponse, Fault::Server] {

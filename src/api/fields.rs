@@ -1,4 +1,4 @@
-//! Reading answers that may lack fields, hold other types than documented, or hold them under another spelling.
+//! Tolerant reading of answers: fields may be missing, of another type, or spelled differently than documented.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -10,19 +10,19 @@ use super::error::{Failure, Fault, shorten};
 /// A JSON object.
 pub(super) type Object = Map<String, Value>;
 
-/// Longest id that goes into a path: the service's are UUIDs and such.
+/// Longest id that goes into a path. The service's ids are UUIDs and the like.
 const LONGEST_ID: usize = 128;
 
 /// A list from the service.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Listed<T> {
-    /// What could be read, in the service's order.
+pub struct Listing<T> {
+    /// The readable entries, in the service's order.
     pub entries: Vec<T>,
-    /// Whether that is all. If not (an entry made no sense, or the service has more), what is missing here may exist.
+    /// Whether these are all. If not (an entry was unreadable, or there are more pages), a missing entry may exist.
     pub complete: bool,
 }
 
-impl<T> IntoIterator for Listed<T> {
+impl<T> IntoIterator for Listing<T> {
     type Item = T;
     type IntoIter = std::vec::IntoIter<T>;
 
@@ -31,14 +31,14 @@ impl<T> IntoIterator for Listed<T> {
     }
 }
 
-/// Whether a text may be an id of the service, and may stand in a path.
+/// Whether a text is a valid id, safe in a path.
 pub fn is_id(text: &str) -> bool {
     text.len() <= LONGEST_ID
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 
-/// `id`, if it may stand in a path.
+/// Checks that `id` is safe in a path.
 pub(super) fn checked<'a>(what: &str, id: &'a str) -> Result<&'a str, Failure> {
     if is_id(id) {
         return Ok(id);
@@ -47,7 +47,7 @@ pub(super) fn checked<'a>(what: &str, id: &'a str) -> Result<&'a str, Failure> {
     Err(Failure::new(Fault::InvalidRequest, format!("{shown:?} is not an id of a {what}: it was not sent")))
 }
 
-/// The object that a call answered.
+/// Reads the object in an answer.
 pub(super) fn object(reply: &Reply) -> Result<Object, Failure> {
     let text = success(reply)?;
     match serde_json::from_str(&text) {
@@ -57,11 +57,11 @@ pub(super) fn object(reply: &Reply) -> Result<Object, Failure> {
     }
 }
 
-/// The list that a call answered: an array, an object with `data`, or `null` for an empty one.
-pub(super) fn list<T>(reply: &Reply, read: impl Fn(&Object) -> Option<T>) -> Result<Listed<T>, Failure> {
+/// Reads the list in an answer: an array, an object with `data`, or `null` for an empty one.
+pub(super) fn list<T>(reply: &Reply, read: impl Fn(&Object) -> Option<T>) -> Result<Listing<T>, Failure> {
     #[derive(Deserialize)]
     struct Page<'a> {
-        // Required: an object without it is no list, and must not read as an empty one.
+        // Required: an object without it must not pass for an empty list.
         #[serde(borrow)]
         data: &'a RawValue,
         #[serde(borrow, default)]
@@ -77,7 +77,7 @@ pub(super) fn list<T>(reply: &Reply, read: impl Fn(&Object) -> Option<T>) -> Res
         complete = page.has_more.is_none_or(|more| more.get() != "true");
         text = page.data.get();
     }
-    // Entries are read one by one: what is wrong with one must not hide the others.
+    // Entries are read one by one, so that a bad one does not hide the others.
     let raw: Vec<&RawValue> = serde_json::from_str::<Option<_>>(text).map_err(bad)?.unwrap_or_default();
     let mut entries = Vec::with_capacity(raw.len());
     for entry in raw {
@@ -88,10 +88,10 @@ pub(super) fn list<T>(reply: &Reply, read: impl Fn(&Object) -> Option<T>) -> Res
             tracing::warn!("an entry of the service's list cannot be read: {}", shorten(entry.get()));
         }
     }
-    Ok(Listed { entries, complete })
+    Ok(Listing { entries, complete })
 }
 
-/// The text of a 2xx that can be JSON. A broken character spoils its own string, not the answer.
+/// The text of a 2xx that may be JSON. A broken character spoils its own string only.
 fn success(reply: &Reply) -> Result<std::borrow::Cow<'_, str>, Failure> {
     if !(200..300).contains(&reply.status) {
         return Err(Failure::from_call(reply));
@@ -105,7 +105,7 @@ fn success(reply: &Reply) -> Result<std::borrow::Cow<'_, str>, Failure> {
     Ok(String::from_utf8_lossy(&reply.body))
 }
 
-/// A text that is there and not empty; unset fields are left out, null or `""`.
+/// A text field; `None` if it is missing, null or empty.
 pub(super) fn text(object: &Object, name: &str) -> Option<String> {
     match object.get(name)? {
         Value::String(text) if !text.trim().is_empty() => Some(text.clone()),
@@ -114,7 +114,7 @@ pub(super) fn text(object: &Object, name: &str) -> Option<String> {
     }
 }
 
-/// A number, or a text that is one.
+/// A number field; it may be written as a text.
 pub(super) fn number(object: &Object, name: &str) -> Option<f64> {
     match object.get(name)? {
         Value::Number(number) => number.as_f64(),
@@ -124,12 +124,12 @@ pub(super) fn number(object: &Object, name: &str) -> Option<f64> {
     .filter(|number: &f64| number.is_finite())
 }
 
-/// A count of bytes.
+/// A whole number of bytes.
 pub(super) fn count(object: &Object, name: &str) -> Option<u64> {
     number(object, name).filter(|n| *n >= 0.0 && n.fract() == 0.0 && *n < 9e15).map(|n| n as u64)
 }
 
-/// Words for people: a text, an object's `message` at any depth, or else the JSON itself; shortened.
+/// A message for people, shortened: a text, an object's `message` at any depth, or else the JSON itself.
 pub(super) fn words(value: &Value) -> Option<String> {
     match value {
         Value::Null => None,
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_nothing_that_could_move_a_path() {
+    fn an_id_cannot_change_the_path() {
         for good in ["file-1", "0", "6b9e0d5c-1234-4abc-8def-001122334455", "a.b_c"] {
             assert!(is_id(good), "{good}");
         }
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_come_in_three_shapes_and_keep_what_can_be_read() {
+    fn lists_have_three_shapes_and_keep_the_readable_entries() {
         let cases: &[(&str, &[&str], bool)] = &[
             ("null", &[], true),
             (" [] ", &[], true),
@@ -180,28 +180,28 @@ mod tests {
             (r#"[{"id":"a"},7,{"id":null},null,"x",{"id":"b"}]"#, &["a", "b"], false),
         ];
         for (body, ids, complete) in cases {
-            let listed = list(&reply(body), |o| text(o, "id")).expect(body);
+            let listed = list(&reply(body), |o| text(o, "id")).unwrap();
             assert_eq!((listed.entries, listed.complete), (ids.iter().map(ToString::to_string).collect(), *complete));
         }
     }
 
     #[test]
-    fn what_is_no_list_is_never_an_empty_one() {
+    fn an_answer_without_a_list_is_never_an_empty_list() {
         for body in ["", "{}", r#"{"error":"x"}"#, r#"{"data":{}}"#, "7", "\"\"", "[{]", "<html>", r#"[{"id":"a"}"#] {
-            let failure = list(&reply(body), |o| text(o, "id")).expect_err(body);
+            let failure = list(&reply(body), |o| text(o, "id")).unwrap_err();
             assert_eq!(failure.fault, Fault::BadResponse, "{body}");
         }
     }
 
     #[test]
-    fn a_broken_character_spoils_no_list() {
+    fn a_broken_character_does_not_spoil_a_list() {
         let mut reply = reply("");
         reply.body = Bytes::from_static(b"[{\"id\":\"a\",\"x\":\"\xff\"}]");
         assert!(list(&reply, |o| text(o, "id")).unwrap().complete);
     }
 
     #[test]
-    fn unset_is_absent_null_or_empty() {
+    fn missing_null_and_empty_fields_are_unset() {
         let Value::Object(object) = json!({
             "null": null, "empty": "", "blank": " ", "text": "t", "number": 7, "float": 1.5, "digits": "12", "minus": -1,
         }) else {
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_found_at_any_depth() {
+    fn messages_are_found_at_any_depth() {
         let cases = [
             (json!(null), None),
             (json!(""), None),

@@ -1,31 +1,31 @@
-//! Files at the service: what it knows of one, the list, and deleting. Their bytes go by upload and download.
+//! Files at the service: get, list, delete. See upload and download for their bytes.
 
 use reqwest::Method;
 
 use super::call::SMALL_CALL;
 use super::error::{Failure, Fault};
-use super::fields::{self, Listed, Object, checked};
+use super::fields::{self, Listing, Object, checked};
 use super::{Client, Reply};
 
-/// A file as the service describes it; what it does not say is `None`.
+/// A file as the service describes it. Missing fields are `None`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileObject {
-    /// Fit for a path.
+    /// The id, safe in a path.
     pub id: String,
-    /// The name that it was registered under; output files may share one.
+    /// The name from its registration; output files may share one.
     pub filename: String,
     /// Its length.
     pub bytes: Option<u64>,
-    /// `batch-api` for ours.
+    /// `batch-api` for the input of a batch.
     pub purpose: Option<String>,
-    /// Whether the service has taken it in.
+    /// Whether the service has processed it.
     pub processed: Option<bool>,
     /// Unix seconds.
     pub created_at: Option<i64>,
 }
 
 impl FileObject {
-    /// `None` if there is no usable id.
+    /// Reads a file; `None` without a usable id.
     pub(super) fn read(object: &Object) -> Option<Self> {
         let flag = |name| object.get(name).and_then(serde_json::Value::as_bool);
         Some(Self {
@@ -38,7 +38,7 @@ impl FileObject {
         })
     }
 
-    /// The file `id`, out of the answer to a call about it.
+    /// Reads the file `id` from an answer.
     pub(super) fn of(id: &str, reply: &Reply) -> Result<Self, Failure> {
         match Self::read(&fields::object(reply)?) {
             Some(file) if file.id == id => Ok(file),
@@ -49,33 +49,25 @@ impl FileObject {
 }
 
 impl Client {
-    /// What the service knows of file `id`.
+    /// Gets the file `id`.
     ///
     /// # Errors
-    /// [`Fault::NotFound`] if there is none; otherwise as for any call.
+    /// [`Fault::NotFound`] if it does not exist; otherwise as for any call.
     pub async fn file(&self, id: &str) -> Result<FileObject, Failure> {
         let reply = self.get(&format!("/files/{}", checked("file", id)?), SMALL_CALL).await?;
         FileObject::of(id, &reply)
     }
 
-    /// All files of the account.
-    ///
-    /// # Errors
-    /// No answer, a refusal, or no list. An entry that cannot be read is no error: see [`Listed::complete`].
-    pub async fn files(&self) -> Result<Listed<FileObject>, Failure> {
+    /// Lists all files of the account. An unreadable entry is left out: see [`Listing::complete`].
+    pub async fn files(&self) -> Result<Listing<FileObject>, Failure> {
         fields::list(&self.get("/files", SMALL_CALL).await?, FileObject::read)
     }
 
-    /// Deletes file `id`; one that is not there counts as deleted.
-    ///
-    /// # Errors
-    /// No answer, a refusal, or an answer that it was not deleted.
+    /// Deletes the file `id`. A file that does not exist counts as deleted.
     pub async fn delete_file(&self, id: &str) -> Result<(), Failure> {
         let reply = self.bodiless(Method::DELETE, &format!("/files/{}", checked("file", id)?)).await?;
         match reply.status {
-            404 => Ok(()),
-            // Nothing to read, and nothing missing.
-            204 => Ok(()),
+            204 | 404 => Ok(()),
             _ => match fields::object(&reply)?.get("deleted") {
                 Some(serde_json::Value::Bool(false)) => {
                     Err(Failure { status: Some(reply.status), ..Failure::new(Fault::Server, not_deleted(id)) })
@@ -99,7 +91,7 @@ mod tests {
         "purpose":"batch-api","FileType":"jsonl","Processed":true,"LineCount":1,"new":{"x":[]}}"#;
 
     #[tokio::test]
-    async fn a_file_is_read_whatever_else_is_said() {
+    async fn a_file_is_read_despite_missing_and_unknown_fields() {
         let sparse = r#"{"id":"file-1","filename":null,"bytes":"12","processed":false}"#;
         let server = Scripted::start(|_| vec![answer("200 OK", "", FILE), answer("200 OK", "", sparse)]);
         let client = client(&server.base);
@@ -119,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_is_gone_or_another_is_told() {
+    async fn a_missing_file_and_another_file_are_failures() {
         let gone = r#"{"error":{"message":"file not found"}}"#;
         let server = Scripted::start(|_| vec![answer("404 Not Found", "", gone), answer("200 OK", "", FILE)]);
         let client = client(&server.base);
@@ -131,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn deleting_what_is_gone_is_done() {
+    async fn deleting_a_missing_file_succeeds() {
         let cases = [
             ("200 OK", r#"{"id":"file-1","deleted":true}"#, true),
             ("404 Not Found", r#"{"error":"no such file"}"#, true),

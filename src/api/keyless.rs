@@ -1,4 +1,4 @@
-//! The key taken out of what a service writes.
+//! Removal of the key from the texts of a service.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
@@ -10,28 +10,25 @@ use secrecy::ExposeSecret;
 
 use super::Client;
 
-/// Anything shorter is no key but a test's placeholder, and would be found in ordinary words.
+/// A shorter key is a test's placeholder, and would occur in ordinary words.
 const SHORTEST_KEY: usize = 8;
 
-/// Bytes looked at at a time.
+/// Bytes searched at a time.
 const WINDOW: u64 = 1 << 20;
 
 impl Client {
-    /// What is taken out, if there is a key.
+    /// The key to remove, if there is one.
     pub(super) fn secret(&self) -> Option<&[u8]> {
         self.key.as_ref().map(|key| key.expose_secret().as_bytes()).filter(|key| key.len() >= SHORTEST_KEY)
     }
 
-    /// Whether the key stands in `text`.
+    /// Whether `text` contains the key.
     pub fn is_key_in(&self, text: &str) -> bool {
         self.secret().is_some_and(|key| find(text.as_bytes(), key).is_some())
     }
 
-    /// Makes `clean`, a copy of `file` without the key, which is on the disk then; `false`: the key is not there, and
-    /// neither is a copy.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Writes `clean`, a copy of `file` without the key, and syncs it. Returns `false`, without a copy, if `file` does not
+    /// contain the key.
     pub fn copy_without_key(&self, file: &Path, clean: &Path) -> io::Result<bool> {
         let Some(key) = self.secret() else { return Ok(false) };
         if !copy_without(key, File::open(file)?, &mut io::sink())? {
@@ -45,7 +42,7 @@ impl Client {
     }
 }
 
-/// Copies `from` to `to`, with `[key]` where `key` stands; whether it stood anywhere.
+/// Copies `from` to `to` with `[key]` in place of `key`. Returns whether `key` occurred.
 pub(super) fn copy_without(key: &[u8], mut from: impl Read, to: &mut impl Write) -> io::Result<bool> {
     let finder = Finder::new(key);
     let mut window = Vec::new();
@@ -75,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_found_wherever_it_lies() {
+    fn a_key_is_found_across_window_borders() {
         let key = b"canary-key";
         let window = usize::try_from(WINDOW).unwrap();
         for before in [0, 1, window - 10, window - 9, window - 5, window - 1, window, 2 * window - 5] {

@@ -1,14 +1,14 @@
-//! What response headers say of limits and of waiting. All of it is optional; none of it is required.
+//! Limits and waits in response headers. All of them are optional.
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 
-/// A hint longer than this is a mistake or an attack, not advice.
+/// A longer hint is a mistake or an attack.
 const LONGEST_HINT: Duration = Duration::from_hours(24);
 
-/// A rate below this (one in a day) or above that is no limit but a mistake; with either, times would leave all bounds.
+/// Believable rates, from one a day. Rates outside are mistakes, and would overflow times.
 const RATES: RangeInclusive<f64> = 1.0 / 86_400.0..=1e12;
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
@@ -18,12 +18,12 @@ const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
-/// The headers of one response.
+/// The limits in the headers of one response.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Limits {
-    /// How long the service asks to wait. Means something on 429 and 503 only: Together sends it on 200s as well.
+    /// The wait that the service asks for. It has a meaning on errors only: Together sends it with 200s as well.
     pub wait: Option<Duration>,
-    /// Requests a second (`x-ratelimit-limit`), may be a fraction.
+    /// Requests a second (`x-ratelimit-limit`), which may be a fraction.
     pub requests_per_second: Option<f64>,
     /// Tokens a second (`x-ratelimit-limit-tokens`, `x-tokenlimit-limit`).
     pub tokens_per_second: Option<f64>,
@@ -32,9 +32,9 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Reads the headers of a response with this status; what is absent, negative, not a number or more than a day is left out.
+    /// Reads the headers of a response with this status. Missing, negative, invalid and absurd values are left out.
     pub fn read(status: u16, headers: &HeaderMap, now: impl FnOnce() -> SystemTime) -> Self {
-        // Every one of them begins so, but for the standard Retry-After, which means nothing on an answer.
+        // All of these names begin so, except the standard Retry-After, which has no meaning on an answer.
         if status == 200 && !headers.keys().any(|name| name.as_str().starts_with("x-")) {
             return Self::default();
         }
@@ -47,11 +47,11 @@ impl Limits {
             tokens_per_second: rate(LIMIT_TOKENS).or_else(|| rate(TOKEN_LIMIT)),
             should_retry: None,
         };
-        // On an answer a hint to wait means nothing; not looking for it is also faster.
+        // On an answer, a hint to wait has no meaning. Skipping it is also faster.
         if status == 200 {
             return rates;
         }
-        // A date is meant against the server's own clock, which its Date header tells.
+        // A date is relative to the server's clock, which its Date header shows.
         let server_now = text(DATE).and_then(|v| httpdate::parse_http_date(v).ok()).unwrap_or_else(now);
         let wait = number(RETRY_AFTER_MS)
             .map(|ms| ms / 1000.0)
@@ -63,13 +63,13 @@ impl Limits {
     }
 }
 
-/// Seconds from the value of `Retry-After`: an integer, a float or an HTTP date.
+/// Reads the seconds in `Retry-After`: an integer, a float or an HTTP date.
 pub fn retry_after(value: &str, server_now: SystemTime) -> Option<f64> {
     if let Ok(seconds) = value.parse::<f64>() {
         return (seconds.is_finite() && seconds >= 0.0).then_some(seconds);
     }
     let at = httpdate::parse_http_date(value).ok()?;
-    // A date in the past means: now.
+    // A date in the past means now.
     Some(at.duration_since(server_now).unwrap_or_default().as_secs_f64())
 }
 
@@ -77,7 +77,9 @@ pub fn retry_after(value: &str, server_now: SystemTime) -> Option<f64> {
 mod tests {
     use super::*;
 
-    fn wait(pairs: &[(&str, &str)]) -> Option<f64> {
+    type Headers = &'static [(&'static str, &'static str)];
+
+    fn wait(pairs: Headers) -> Option<f64> {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
             headers.insert(reqwest::header::HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
@@ -88,7 +90,7 @@ mod tests {
 
     #[test]
     fn every_form_of_hint_is_read() {
-        let cases: &[(&[(&str, &str)], Option<f64>)] = &[
+        let cases: &[(Headers, Option<f64>)] = &[
             (&[], None),
             (&[("retry-after", "2")], Some(2.0)),
             (&[("retry-after", " 0.5 ")], Some(0.5)),

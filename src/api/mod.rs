@@ -1,7 +1,7 @@
-//! The service: one [`Client`], wire types and error classes. It knows nothing else of ours.
+//! The service: one [`Client`], wire types and error classes. This room uses nothing else of ours.
 //!
-//! No request is ever retried in here: who calls decides ([`retry`] says how long to wait). Only the bytes of files follow
-//! redirects, since storage is elsewhere; the key never does.
+//! The client never retries a request: the caller decides, with [`retry`] for the waits. Only transfers of files follow
+//! redirects, to storage; the key is never sent there.
 
 pub mod batches;
 mod call;
@@ -33,28 +33,28 @@ use clock::Clock;
 use error::{Failure, Fault};
 use limits::Limits;
 
-pub use fields::{Listed, is_id};
+pub use fields::{Listing, is_id};
 pub use proxy::proxy_of;
 pub use upload::{Upload, Uploaded};
 
-/// Longest answer that is read, decompressed: far above any completion, far below what would hurt this machine.
+/// Longest answer, decompressed: far above any completion, and small enough for this machine.
 const MAX_BODY: usize = 64 << 20;
-/// No completion comes near it. Answers beyond are read one at a time, so that many that grow without end (a megabyte of zip
-/// is a gigabyte of text) do not fill the memory together.
+/// Larger than any completion. Answers beyond are read one at a time, so that several endless ones (a megabyte of zip is a
+/// gigabyte of text) do not fill the memory together.
 const LARGE: usize = 4 << 20;
-/// Time for DNS, TCP and TLS together; nothing has been sent yet when it runs out.
+/// Time for DNS, TCP and TLS together. Nothing is sent before.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Cloudflare closes idle connections after minutes; giving them up earlier avoids sending into a closing one.
+/// Cloudflare closes idle connections after minutes. Closing them earlier avoids sending into a closing one.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Where and as whom to call.
+/// The service's address and the user's key.
 #[derive(Debug)]
 pub struct ClientOptions {
     /// Base URL; a final `/v1` is added where it is missing.
     pub base_url: String,
     /// The API key, if there is one.
     pub key: Option<SecretString>,
-    /// What `User-Agent` says.
+    /// The `User-Agent` header.
     pub user_agent: String,
 }
 
@@ -66,10 +66,10 @@ pub struct Client {
     key: Option<SecretString>,
     /// `Authorization`, marked sensitive.
     bearer: Option<HeaderValue>,
-    /// For the one answer beyond [`LARGE`] that is being read.
+    /// Permit for reading an answer beyond [`LARGE`].
     large: Arc<Semaphore>,
     clock: Arc<Clock>,
-    /// For calls without a JSON body, and for storage, which must not see our standing headers.
+    /// Connections for calls without a JSON body, and for storage, which must not see the standing headers.
     bare: transfer::Bare,
 }
 
@@ -78,18 +78,18 @@ pub struct Client {
 pub struct Reply {
     /// HTTP status.
     pub status: u16,
-    /// What the headers say of limits and waiting.
+    /// Limits and waits in the headers.
     pub limits: Limits,
-    /// Whether `Content-Type` says that this is a web page.
+    /// Whether it is a web page, by its `Content-Type`.
     pub html: bool,
     /// The body, decompressed.
     pub body: Bytes,
 }
 
-/// The base URL in its one canonical form: no final slash, ending in `/v1`.
+/// Brings a base URL into its canonical form: no final slash, ending in `/v1`.
 ///
 /// # Errors
-/// A sentence that says what is wrong with the URL.
+/// A sentence about the problem with the URL.
 pub fn canonical_base(text: &str) -> Result<url::Url, String> {
     let trimmed = text.trim().trim_end_matches('/');
     let with_version = if trimmed.ends_with("/v1") { trimmed.to_owned() } else { format!("{trimmed}/v1") };
@@ -111,8 +111,8 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// What all our connections have in common: nothing is resent, and nothing redirected, behind our back. Those to this
-/// machine go there straight, whatever proxy there is for others; plain ones need no certificates to trust.
+/// Settings of all connections: they never resend or redirect by themselves. Connections to this machine bypass any proxy,
+/// and plain ones need no trusted certificates.
 fn connections(user_agent: &str, to: &url::Url) -> reqwest::ClientBuilder {
     let mut builder = reqwest::Client::builder();
     if to.host_str().is_some_and(is_loopback) {
@@ -138,12 +138,12 @@ fn connections(user_agent: &str, to: &url::Url) -> reqwest::ClientBuilder {
 }
 
 impl Client {
-    /// A client; connects when first used.
+    /// Makes a client. It connects when first used.
     ///
     /// # Errors
-    /// A sentence: the URL or the key cannot be used, or TLS cannot be set up.
+    /// A sentence: the URL or the key is invalid, or TLS cannot be set up.
     pub fn new(options: &ClientOptions) -> Result<Self, String> {
-        // Only the first call installs; later ones find it there.
+        // Only the first call installs it.
         drop(rustls::crypto::ring::default_provider().install_default());
         let bearer = options.key.as_ref().map(bearer).transpose()?;
         let mut headers = HeaderMap::new();
@@ -177,12 +177,12 @@ impl Client {
         url
     }
 
-    /// What time it is for the service, if its answers to anything but [`Client::post`] have told.
+    /// The service's time, if an answer to anything but [`Client::post`] has shown it.
     pub fn now(&self) -> Option<SystemTime> {
         self.clock.now(SystemTime::now())
     }
 
-    /// Sends `body` once and reads the whole answer; any status is a [`Reply`].
+    /// Sends `body` once and reads the whole answer. Any status is a [`Reply`].
     ///
     /// # Errors
     /// A [`Failure`] that says whether the request can have reached the service.
@@ -199,10 +199,8 @@ impl Client {
             Err(_) => Err(Failure::new(Fault::Timeout, format!("no answer within {} s", timeout.as_secs_f64()))),
         }
     }
-}
 
-impl Client {
-    /// The whole answer, in memory.
+    /// Reads the whole answer into memory.
     async fn read(&self, mut response: reqwest::Response) -> Result<Reply, Failure> {
         let status = response.status().as_u16();
         let limits = Limits::read(status, response.headers(), SystemTime::now);
@@ -226,7 +224,7 @@ impl Client {
             }
             if length > LARGE && alone.is_none() {
                 alone = self.large.acquire().await.ok();
-                // All at once: memory that is not written to is not there, and nothing is copied as it grows.
+                // Reserved at once: untouched memory costs nothing, and the buffer is not copied as it grows.
                 if let Some(buffer) = &mut more {
                     buffer.reserve(MAX_BODY - buffer.len());
                 }
@@ -245,7 +243,7 @@ impl Client {
         Ok(Reply { status, limits, html, body: more.map_or(body, BytesMut::freeze) })
     }
 
-    /// The same for headers, which end up in messages and ids.
+    /// Removes the key from headers, which go into messages and ids.
     fn keyless(&self, headers: &mut HeaderMap) {
         for value in headers.values_mut() {
             let clean = self.without_key(Bytes::copy_from_slice(value.as_bytes()));
@@ -255,7 +253,7 @@ impl Client {
         }
     }
 
-    /// A service that repeats the key must not bring it into results, logs or the ledger.
+    /// Removes the key from a body: a service that repeats it must not bring it into results, logs or the ledger.
     fn without_key(&self, body: Bytes) -> Bytes {
         let Some(key) = self.secret().filter(|key| memchr::memmem::find(&body, key).is_some()) else { return body };
         let mut clean = Vec::with_capacity(body.len());
@@ -283,36 +281,36 @@ mod tests {
             "https://api.together.ai/v1",
             "https://api.together.ai/v1/",
         ] {
-            assert_eq!(canonical_base(text).expect(text).as_str(), "https://api.together.ai/v1");
+            assert_eq!(canonical_base(text).unwrap().as_str(), "https://api.together.ai/v1");
         }
-        assert_eq!(canonical_base("http://127.0.0.1:8080").expect("loopback").as_str(), "http://127.0.0.1:8080/v1");
+        assert_eq!(canonical_base("http://127.0.0.1:8080").unwrap().as_str(), "http://127.0.0.1:8080/v1");
         assert!(canonical_base("http://[::1]:1/v1").is_ok());
     }
 
     #[test]
-    fn a_panic_with_what_holds_the_key_in_its_message_says_nothing_of_it() {
+    fn a_panic_message_never_shows_the_key() {
         let key = Some(SecretString::from("tgp_v1_canary".to_owned()));
         let options = ClientOptions { base_url: "http://127.0.0.1:1".into(), key, user_agent: "t".into() };
-        let client = Client::new(&options).expect("a client");
-        let authorization = client.bearer.clone().expect("a key was given");
+        let client = Client::new(&options).unwrap();
+        let authorization = client.bearer.clone().unwrap();
         assert!(authorization.as_bytes().ends_with(b"canary"));
         let request = client.http.get(client.base.clone()).header("authorization", authorization);
         let holders: [&dyn std::fmt::Debug; 4] =
             [&options, &client, &request, &request.try_clone().map(reqwest::RequestBuilder::build)];
         for holder in holders {
             let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| panic!("{holder:?}")));
-            let message = panicked.expect_err("it panics").downcast::<String>().expect("a message");
+            let message = panicked.unwrap_err().downcast::<String>().unwrap();
             assert!(message.contains("127.0.0.1") && !message.contains("canary"), "{message}");
         }
     }
 
     #[test]
-    fn a_key_that_the_service_repeats_is_taken_out() {
+    fn a_repeated_key_is_removed_from_bodies() {
         let key = Some(SecretString::from("tgp_v1_canary".to_owned()));
-        let client = Client::new(&ClientOptions { base_url: "http://127.0.0.1:1".into(), key, user_agent: "t".into() })
-            .expect("a client");
+        let client =
+            Client::new(&ClientOptions { base_url: "http://127.0.0.1:1".into(), key, user_agent: "t".into() }).unwrap();
         let clean = |body: &'static str| {
-            String::from_utf8(client.without_key(Bytes::from_static(body.as_bytes())).to_vec()).expect("text")
+            String::from_utf8(client.without_key(Bytes::from_static(body.as_bytes())).to_vec()).unwrap()
         };
         assert_eq!(clean("tgp_v1_canary and tgp_v1_canary"), "[key] and [key]");
         assert_eq!(clean("tgp_v1_canar"), "tgp_v1_canar");
@@ -320,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_url_that_would_leak_is_refused() {
+    fn a_base_url_that_would_leak_the_key_is_refused() {
         for text in [
             "http://api.together.ai/v1",
             "ftp://x",

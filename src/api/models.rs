@@ -1,4 +1,4 @@
-//! The service's list of models: what they cost and how much they read.
+//! The service's list of models, with their prices and context lengths.
 
 use std::time::Duration;
 
@@ -8,22 +8,22 @@ use serde_json::value::RawValue;
 use super::Client;
 use super::error::{Failure, Fault};
 
-/// A list is small; it need not take longer.
+/// Time for the list, which is small.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A model as the service lists it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Model {
+pub struct ServedModel {
     /// Its name.
     pub id: String,
     /// Tokens of prompt and answer together.
     pub context: Option<u64>,
-    /// USD per million tokens, (input, output), as the service spells them: with the noise of binary fractions.
+    /// USD per million tokens (input, output), with the service's rounding noise.
     pub price: Option<(f64, f64)>,
 }
 
 #[derive(Deserialize)]
-struct Entry {
+struct ModelEntry {
     id: String,
     #[serde(default)]
     context_length: Option<f64>,
@@ -46,11 +46,8 @@ struct Wrapped<'a> {
 }
 
 impl Client {
-    /// Every model that the service lists.
-    ///
-    /// # Errors
-    /// A [`Failure`]; a list that is none is a bad response.
-    pub async fn models(&self) -> Result<Vec<Model>, Failure> {
+    /// Lists the service's models.
+    pub async fn models(&self) -> Result<Vec<ServedModel>, Failure> {
         let reply = self.get("/models", TIMEOUT).await?;
         if reply.status != 200 {
             return Err(Failure::from_reply(&reply));
@@ -60,16 +57,16 @@ impl Client {
     }
 }
 
-/// An array, or an object around one. An entry that makes no sense is left out.
-fn read(body: &[u8]) -> Option<Vec<Model>> {
+/// Reads an array, or an object around one. Unreadable entries are left out.
+fn read(body: &[u8]) -> Option<Vec<ServedModel>> {
     let raw: Vec<&RawValue> = match serde_json::from_slice::<Vec<&RawValue>>(body) {
         Ok(list) => list,
         Err(_) => serde_json::from_slice::<Wrapped<'_>>(body).ok()?.data,
     };
-    let entries = raw.into_iter().filter_map(|raw| serde_json::from_str::<Entry>(raw.get()).ok());
+    let entries = raw.into_iter().filter_map(|raw| serde_json::from_str::<ModelEntry>(raw.get()).ok());
     Some(
         entries
-            .map(|entry| Model {
+            .map(|entry| ServedModel {
                 id: entry.id,
                 context: entry.context_length.filter(|n| n.is_finite() && *n >= 1.0).map(|n| n as u64),
                 price: entry.pricing.and_then(|p| p.input.zip(p.output)),
@@ -83,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_shape_of_the_list_is_read() {
+    fn every_shape_of_the_model_list_is_read() {
         let entry = r#"{"id":"a/b","type":"chat","created":0,"context_length":131072,"pricing":{"input":1.0399999999999998,"output":0.5,"hourly":0}}"#;
         let bare = format!("[{entry},{{\"id\":\"c\",\"pricing\":null}},{{\"nonsense\":1}},7]");
         for text in [bare.clone(), format!("{{\"object\":\"list\",\"data\":{bare}}}")] {

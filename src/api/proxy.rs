@@ -1,9 +1,9 @@
-//! The proxy between here and the service, if the environment names one.
+//! The proxy between this machine and the service, if the environment names one.
 
 use hyper_util::client::proxy::matcher::Matcher;
 
-/// The proxy through which requests to `base` go, without its user and password: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`
-/// and `NO_PROXY`, in either case, read as the connections themselves read them.
+/// The proxy for requests to `base`, without its user and password. It is read from `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`
+/// and `NO_PROXY`, in upper or lower case, as the connections themselves read them.
 pub fn proxy_of(base: &url::Url) -> Option<String> {
     shown(&Matcher::from_system(), base)
 }

@@ -1,17 +1,18 @@
-//! How long to wait before sending again: a pure decision. Sleeping is elsewhere, and so is chance.
+//! The wait before the next try, and the budget of retries. Both are pure: the caller sleeps, and supplies the chance.
 
 use std::time::Duration;
 
 use super::error::Class;
 
-/// A failed connection is cheap for everyone; nobody is waiting for us either.
+/// First ceiling after a failed connection, which costs nobody much.
 const BASE_TRANSIENT: Duration = Duration::from_millis(250);
-/// Being told to wait without being told how long.
+/// First ceiling after a refusal without a hint.
 const BASE_THROTTLED: Duration = Duration::from_secs(1);
-/// Longest wait that we choose ourselves; a hint may be longer.
+/// Longest ceiling; a hint may be longer.
 const CAP: Duration = Duration::from_mins(1);
 
-/// The wait before attempt number `failures` + 1: full jitter under an exponential, never less than the service's hint.
+/// Computes the wait after `failures` failures: full jitter under an exponential ceiling, and never less than the service's
+/// hint.
 ///
 /// `failures` counts from 1; `chance` is uniform in 0..1.
 pub fn delay(class: Class, failures: u32, hint: Option<Duration>, chance: f64) -> Duration {
@@ -27,32 +28,31 @@ pub fn delay(class: Class, failures: u32, hint: Option<Duration>, chance: f64) -
     }
 }
 
-/// A bucket that limits how much retrying a run may do, so that an outage is met with a pause and not with a storm.
+/// A budget that limits the retries of a run, so that an outage leads to a pause and not to a storm of requests.
 ///
-/// A retry takes from it, a success gives back. When it is empty, the run pauses and probes.
+/// A retry takes from it, and a success pays back. When it is empty, the run pauses and probes.
 #[derive(Debug, Clone)]
-pub struct Budget {
+pub struct RetryBudget {
     left: u32,
 }
 
-/// Retries of requests that may have been worked on, before anything succeeds: some hundred rows may fail for good without
-/// the run coming to a stop.
+/// Retries of ambiguous requests before anything succeeds: some hundred rows may fail for good without a pause.
 const BUDGET: u32 = 400;
-/// A service that cannot be reached at all is known to be so much sooner.
+/// The price of a request that was not sent: an unreachable service is recognised sooner.
 const NOT_SENT: u32 = 10;
 
-impl Default for Budget {
+impl Default for RetryBudget {
     fn default() -> Self {
         Self { left: BUDGET }
     }
 }
 
-impl Budget {
+impl RetryBudget {
     const fn cost(class: Class) -> u32 {
         if matches!(class, Class::NotSent) { NOT_SENT } else { 1 }
     }
 
-    /// Takes the price of one retry; `false` if there is too little left.
+    /// Takes the price of one retry; `false` if too little is left.
     pub const fn take(&mut self, class: Class) -> bool {
         let enough = self.left >= Self::cost(class);
         if enough {
@@ -61,7 +61,7 @@ impl Budget {
         enough
     }
 
-    /// A request succeeded: ten successes pay for a retry.
+    /// Pays back after a success: ten successes pay for a retry.
     pub fn refund(&mut self, retried: bool, chance: f64) {
         let back = u32::from(retried || chance < 0.1);
         self.left = (self.left + back).min(BUDGET);
@@ -93,11 +93,11 @@ mod tests {
     #[test]
     fn an_outage_empties_the_budget_and_successes_fill_it() {
         let retries = |class| {
-            let mut budget = Budget::default();
+            let mut budget = RetryBudget::default();
             std::iter::repeat_with(|| budget.take(class)).take_while(|ok| *ok).count()
         };
         assert_eq!((retries(Class::Ambiguous), retries(Class::NotSent)), (400, 40));
-        let mut budget = Budget { left: 0 };
+        let mut budget = RetryBudget { left: 0 };
         assert!(!budget.take(Class::Ambiguous));
         budget.refund(true, 0.9);
         assert!(budget.take(Class::Ambiguous));

@@ -1,6 +1,6 @@
-//! For tests: a server that says what it is told to, one connection an answer, and keeps what it was asked.
+//! For tests: a server that sends scripted answers, one for each connection, and records the requests.
 //!
-//! It knows nothing of the service, so that mistakes of ours do not meet the same mistakes there.
+//! It knows nothing about the service, so that it cannot share our mistakes.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,20 +10,20 @@ use secrecy::SecretString;
 
 use super::{Client, ClientOptions};
 
-/// The key that [`client`] has.
+/// The key of [`client`].
 const KEY: &str = "test-key-0123456789";
 
-/// One request as it came.
+/// A recorded request.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct SeenRequest {
     /// The request line.
     pub line: String,
-    /// Names in lower case.
+    /// Headers, with names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
-impl Seen {
+impl SeenRequest {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
@@ -33,12 +33,12 @@ impl Seen {
 pub struct Scripted {
     /// `http://127.0.0.1:PORT`
     pub base: String,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Arc<Mutex<Vec<SeenRequest>>>,
 }
 
 impl Scripted {
-    /// The n-th connection gets the n-th answer, byte for byte, and is closed; an empty one hangs, one that ends in
-    /// `<hang>` hangs after the rest. `answers` is given the base URL, for redirects.
+    /// Starts the server. The n-th connection gets the n-th answer, byte for byte, and is closed. An empty answer hangs, and
+    /// one that ends in `<hang>` hangs after the rest. `answers` receives the base URL, for redirects.
     pub fn start(answers: impl FnOnce(&str) -> Vec<String>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
@@ -60,7 +60,7 @@ impl Scripted {
                     hanging.push(stream);
                 }
             }
-            // Hanging connections stay open until nobody waits any more.
+            // Hanging connections stay open until the clients close them.
             for mut stream in hanging {
                 let _ = stream.read(&mut [0]);
             }
@@ -68,13 +68,13 @@ impl Scripted {
         Self { base, seen }
     }
 
-    /// What was asked so far.
-    pub fn seen(&self) -> Vec<Seen> {
+    /// The requests so far.
+    pub fn seen(&self) -> Vec<SeenRequest> {
         self.seen.lock().unwrap().clone()
     }
 }
 
-fn request(stream: &TcpStream) -> Option<Seen> {
+fn request(stream: &TcpStream) -> Option<SeenRequest> {
     let mut reader = BufReader::new(stream);
     let mut lines = Vec::new();
     loop {
@@ -94,16 +94,16 @@ fn request(stream: &TcpStream) -> Option<Seen> {
     let length = headers.iter().find(|(name, _)| name == "content-length").map_or(0, |(_, v)| v.parse().unwrap());
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    Some(Seen { line: lines.swap_remove(0), headers, body })
+    Some(SeenRequest { line: lines.swap_remove(0), headers, body })
 }
 
-/// A client of the server at `base`, with a key.
+/// Makes a client of the server at `base`, with a key.
 pub fn client(base: &str) -> Client {
     let key = Some(SecretString::from(KEY.to_owned()));
     Client::new(&ClientOptions { base_url: base.to_owned(), key, user_agent: "test".to_owned() }).unwrap()
 }
 
-/// A whole answer with these extra headers (`name: value\r\n` each).
+/// Makes a whole answer with these extra headers (`name: value\r\n` each).
 pub fn answer(status: &str, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n{body}", body.len())
 }

@@ -1,5 +1,5 @@
-//! What uploads and downloads share: connections without our standing headers, redirects that the key does not follow,
-//! and the words of object stores.
+//! The common part of uploads and downloads: connections without standing headers, redirects without the key, and the errors
+//! of object stores.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -11,20 +11,20 @@ use super::error::{Failure, Fault, chain, shorten};
 use super::limits::Limits;
 use super::{Client, Reply, connections, is_loopback};
 
-/// A transfer may take its time, but not without a byte moving for so long.
+/// A transfer fails if no byte moves for this long.
 const STALL: Duration = Duration::from_mins(1);
-/// Redirects that one transfer follows: to storage, within it to another region, and one to spare.
+/// Redirects that one transfer follows: to storage, to another region, and one to spare.
 pub(super) const MAX_HOPS: usize = 3;
-/// Shorter parts of a query are no secrets but numbers and names, and would be found in ordinary words.
+/// Shorter parts of a query are numbers and names, and would occur in ordinary words.
 const SHORTEST_SECRET: usize = 12;
 
-/// Connections that decompress nothing and carry no header by themselves; made when first needed, since `run` does not.
+/// Connections without decompression and standing headers. They are made when first needed; `run` does not need them.
 #[derive(Debug, Clone)]
 pub(super) struct Bare {
-    /// To this machine, plain and encrypted, and to others: see [`connections`].
+    /// Connections to this machine, plain and encrypted, and to others: see [`connections`].
     http: Arc<[OnceLock<reqwest::Client>; 3]>,
     user_agent: Arc<str>,
-    /// See [`STALL`]; a field for the tests.
+    /// [`STALL`], or a shorter time in tests.
     pub(super) stall: Duration,
 }
 
@@ -46,19 +46,19 @@ impl Bare {
         Ok(self.http[kind].get_or_init(|| http))
     }
 
-    /// What a transfer that stands still ends with.
+    /// The failure of a transfer that stands still.
     pub(super) fn stalled(&self, what: &str, url: &Url) -> Failure {
         let seconds = self.stall.as_secs_f64();
         Failure::new(Fault::Timeout, format!("the {what} {} stood still for {seconds} s", host(url)))
     }
 }
 
-/// For messages; the rest of a presigned URL is a secret.
+/// The host, for messages. The rest of a presigned URL is a secret.
 pub(super) fn host(url: &Url) -> &str {
     url.host_str().unwrap_or("nowhere")
 }
 
-/// The statuses that say "elsewhere" to a transfer.
+/// Whether a transfer follows this status.
 pub(super) const fn is_redirect(status: u16) -> bool {
     matches!(status, 301 | 302 | 303 | 307 | 308)
 }
@@ -68,36 +68,36 @@ pub(super) fn too_many_hops(url: &Url) -> Failure {
 }
 
 impl Client {
-    /// Whether the key may go there: the API's own scheme, host and port.
+    /// Whether the key may be sent there: it has the API's scheme, host and port.
     pub(super) fn is_api(&self, url: &Url) -> bool {
         url.origin() == self.base.origin()
     }
 
-    /// Where an answer from `from` sends us, if we go there at all.
+    /// The target of a redirect from `from`, if it is one to follow.
     pub(super) fn redirected(&self, from: &Url, status: u16, headers: &HeaderMap) -> Result<Url, Failure> {
         let bad = |why: &str| Failure::bad(status, &format!("{} redirects {why}", host(from)));
         let location = headers.get(LOCATION).ok_or_else(|| bad("without saying where"))?;
         let text = location.to_str().map_err(|_| bad("to something that is no URL"))?;
         let mut url = from.join(text).map_err(|_| bad("to something that is no URL"))?;
         url.set_fragment(None);
-        // The tests and `--sandbox` are the ones who talk plain HTTP, and only to this machine.
+        // Only tests and `--sandbox` use plain HTTP, and only on this machine.
         let plain = self.base.scheme() == "http" && url.scheme() == "http" && url.host_str().is_some_and(is_loopback);
         if url.scheme() != "https" && !plain {
             return Err(bad(&format!("to {}://{}: only https is followed", url.scheme(), host(&url))));
         }
-        // They would become an Authorization header.
+        // They would turn into an Authorization header.
         if !url.username().is_empty() || url.password().is_some() {
             return Err(bad(&format!("to {} with a user name or password", host(&url))));
         }
         Ok(url)
     }
 
-    /// The failure that an answer to a transfer is.
+    /// Reads the failure in a response to a transfer.
     pub(super) async fn refused(&self, response: reqwest::Response, url: &Url) -> Failure {
         let status = response.status().as_u16();
         let limits = Limits::read(status, response.headers(), std::time::SystemTime::now);
         let whole = tokio::time::timeout(self.bare.stall, self.read(response)).await;
-        // The status says enough if its explanation does not arrive.
+        // The status is enough if the body does not arrive.
         let body = bytes::Bytes::new();
         let mut reply = whole.ok().and_then(Result::ok).unwrap_or(Reply { status, limits, html: false, body });
         reply.body = self.without_key(reply.body);
@@ -105,7 +105,7 @@ impl Client {
     }
 }
 
-/// Whether the body is as the file is: we ask for no encoding, and a length would not fit an encoded one.
+/// Checks that the body is the bare file: llbatch asks for no encoding, and lengths would not match an encoded one.
 pub(super) fn plain(response: &reqwest::Response) -> Result<(), Failure> {
     let status = response.status().as_u16();
     let header = |name| response.headers().get(name).map_or("", |v| v.to_str().unwrap_or("?").trim());
@@ -119,15 +119,15 @@ pub(super) fn plain(response: &reqwest::Response) -> Result<(), Failure> {
     Ok(())
 }
 
-/// An object store's refusal. It is never about our key or money: what it refuses is a signature of the service's, and
-/// the service gives new ones.
+/// Reads an object store's refusal. It is never about the key or money: the store refuses a signature of the service, and the
+/// service gives new ones.
 fn from_storage(reply: &Reply, url: &Url) -> Failure {
     let body = String::from_utf8_lossy(&reply.body);
     let code = element(&body, "Code");
     let mut failure = Failure::from_call(reply);
     failure.fault = match failure.fault {
         Fault::Auth | Fault::Payment => Fault::Server,
-        // S3 says so when an upload was too slow for it.
+        // S3's code for an upload that is too slow.
         _ if code.as_deref() == Some("RequestTimeout") => Fault::Timeout,
         fault => fault,
     };
@@ -138,19 +138,19 @@ fn from_storage(reply: &Reply, url: &Url) -> Failure {
     failure
 }
 
-/// The text of the first such element of an XML error.
+/// The text of the first element of this name in an XML error.
 fn element(xml: &str, name: &str) -> Option<String> {
     let (_, rest) = xml.split_once(&format!("<{name}>"))?;
     let (text, _) = rest.split_once(&format!("</{name}>"))?;
     let mut text = text.trim().to_owned();
-    // The ampersand last: what it stands before is text then.
+    // The ampersand comes last: a decoded one begins no entity.
     for (entity, c) in [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&apos;", "'"), ("&amp;", "&")] {
         text = text.replace(entity, c);
     }
     (!text.is_empty()).then_some(text)
 }
 
-/// A store that repeats the URL's signature must not bring it into messages and logs.
+/// Removes the URL's signature from a store's message, which goes into logs.
 fn without_query(text: &str, url: &Url) -> String {
     let mut clean = text.to_owned();
     let Some(query) = url.query().filter(|query| !query.is_empty()) else { return clean };
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn storage_is_understood_and_never_speaks_of_our_key() {
+    fn storage_errors_are_understood_and_never_blame_the_key() {
         let expired = "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code><Message>Request has expired &amp; more</Message><HostId>x</HostId></Error>";
         let cases = [
             (
@@ -236,7 +236,7 @@ mod tests {
         let secure = client("https://api.together.ai");
         let local = client("http://127.0.0.1:9");
         let at = Url::parse("https://api.together.ai/v1/files/f/content").unwrap();
-        // Where to, whether the service may send us there, whether a server on this machine may.
+        // The target; whether the service may redirect there; whether a server on this machine may.
         let cases = [
             ("https://bucket.example/a?sig=1", true, true),
             ("/v2/x", true, true),
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_for_one_origin() {
+    fn the_key_is_sent_to_one_origin_only() {
         let client = client("https://api.together.ai");
         for (url, ours) in [
             ("https://api.together.ai/v1/files", true),

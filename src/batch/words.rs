@@ -1,6 +1,7 @@
 //! From the service's words for a failed row to our code and a message. What it calls things is not documented.
 
-use crate::api::error::{ErrorBody, Fault, shorten};
+use crate::api::error::{ErrorBody, shorten};
+use crate::fault::code_of;
 use crate::outcome::{ErrorCode, RowError};
 
 /// What a code of the service holds, letters and digits only, and what it means. The first that fits counts.
@@ -35,7 +36,7 @@ fn code(status: Option<u16>, said: &ErrorBody) -> ErrorCode {
     }
     let numeric = || said.code.as_deref()?.parse().ok().filter(|code| (400..600).contains(code));
     if let Some(status) = status.or_else(numeric) {
-        return by_fault(said.fault(status).0);
+        return code_of(said.fault(status).0);
     }
     // Some errors are nothing but a code.
     let bare = said.message.as_deref().filter(|text| !text.contains(char::is_whitespace));
@@ -50,22 +51,6 @@ fn code(status: Option<u16>, said: &ErrorBody) -> ErrorCode {
 fn by_word(text: &str) -> Option<ErrorCode> {
     let plain: String = text.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
     ErrorCode::parse(text).or_else(|| WORDS.iter().find(|(word, _)| plain.contains(word)).map(|(_, code)| *code))
-}
-
-const fn by_fault(fault: Fault) -> ErrorCode {
-    match fault {
-        Fault::Connect | Fault::Broken | Fault::Local => ErrorCode::Network,
-        Fault::Timeout => ErrorCode::Timeout,
-        Fault::BadResponse => ErrorCode::BadResponse,
-        Fault::InvalidRequest => ErrorCode::InvalidRequest,
-        Fault::ContextLength => ErrorCode::ContextLength,
-        Fault::NotFound => ErrorCode::NotFound,
-        Fault::Auth => ErrorCode::Auth,
-        Fault::Payment => ErrorCode::Payment,
-        Fault::RateLimited => ErrorCode::RateLimited,
-        Fault::Overloaded => ErrorCode::Overloaded,
-        Fault::Server => ErrorCode::ServerError,
-    }
 }
 
 /// `HTTP 400: invalid_model: the service's words`, as far as there are such.

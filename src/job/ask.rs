@@ -100,7 +100,7 @@ pub struct RunAsk {
     /// The command that asks.
     pub role: Role,
     /// How to send.
-    pub options: realtime::Options,
+    pub options: realtime::SendOptions,
     /// Where results go.
     pub delivery: Delivery,
 }
@@ -147,7 +147,7 @@ impl RunAsk {
         role: Role,
         limit: CostLimit,
         wait: LockWait,
-        options: realtime::Options,
+        options: realtime::SendOptions,
     ) -> Self {
         Self {
             ask: Ask {

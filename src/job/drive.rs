@@ -10,7 +10,7 @@ use super::resume::Rows;
 use crate::api::Client;
 use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
-use crate::realtime::{self, Options, Shared, Stopped};
+use crate::realtime::{self, SendOptions, Shared, Stopped};
 use crate::row_set::RowSet;
 use crate::tokens::Estimator;
 
@@ -26,7 +26,7 @@ pub struct Feed<'a> {
     /// What the check found.
     pub checked: &'a Checked,
     /// How to send.
-    pub options: &'a Options,
+    pub options: &'a SendOptions,
 }
 
 /// How the three threads ended.

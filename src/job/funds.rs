@@ -9,7 +9,7 @@ use crate::money::budget::{Remaining, unpriced_error};
 use crate::money::exposure::Requester;
 use crate::money::reservation::Reservation;
 use crate::price::Nanos;
-use crate::realtime::Budget;
+use crate::realtime::{Budget, MaxCost};
 use crate::row_set::RowSet;
 use crate::store::{Job, JobDb};
 
@@ -64,7 +64,7 @@ impl<'ctx> RunFunds<'ctx> {
             accounts.record(job, desk.ledger)?;
         }
         let spent = if ask.role.limits_whole_job() { accounts.spent() } else { Nanos::ZERO };
-        let limit = max_cost.map(|limit| (limit, spent));
+        let limit = max_cost.map(|limit| MaxCost { limit, before: spent });
         ask.options.budget = Some(Budget::new(limit, reservation.is_some(), prices.clone()));
         Ok(Self { reservation, at_risk: accounts.totals.at_risk() })
     }

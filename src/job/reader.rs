@@ -9,7 +9,7 @@ use super::resume::Rows;
 use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
 use crate::outcome::{ErrorCode, Outcome};
-use crate::realtime::Item;
+use crate::realtime::QueuedRow;
 use crate::request::{Problem, Record, Request, RequestBuilder, generated_id};
 
 /// Rows handed over at a time: few wake-ups, little memory.
@@ -19,7 +19,7 @@ const HAND: usize = 64;
 ///
 /// # Errors
 /// What stops the reading; also that the input is not what was checked any more.
-pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<Item>>) -> Result<()> {
+pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<QueuedRow>>) -> Result<()> {
     let Feed { rows: Rows { inputs, shape }, done, checked, .. } = *feed;
     let expected = checked.rows;
     let mut blocks = inputs.blocks()?;
@@ -41,7 +41,7 @@ pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<Item>>) -> Result<()> {
                         let message = format!("the id {:?} was used by an earlier row", request.id);
                         failed(this, id, request.model, message)
                     }
-                    None => Item::Send(request),
+                    None => QueuedRow::Send(request),
                 },
                 Err(problem) => bad(this, checked, &problem),
             };
@@ -72,12 +72,12 @@ fn request(shape: &RequestBuilder, record: Result<Record<'_>, Problem>) -> Resul
     record.and_then(|record| shape.request(&record))
 }
 
-fn bad(row: u64, checked: &Checked, problem: &Problem) -> Item {
+fn bad(row: u64, checked: &Checked, problem: &Problem) -> QueuedRow {
     let id = problem.id.clone().unwrap_or_else(|| generated_id(row));
     let id = checked.stand_in(row, &id).unwrap_or_else(|| id.into());
     failed(row, id, Arc::from(""), problem.to_string())
 }
 
-fn failed(row: u64, id: Box<str>, model: Arc<str>, message: String) -> Item {
-    Item::Failed(Box::new(Outcome::unsent(row, id, model, ErrorCode::InvalidRequest, message)))
+fn failed(row: u64, id: Box<str>, model: Arc<str>, message: String) -> QueuedRow {
+    QueuedRow::Failed(Box::new(Outcome::unsent(row, id, model, ErrorCode::InvalidRequest, message)))
 }

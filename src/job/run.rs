@@ -21,10 +21,10 @@ use super::verdict::Command;
 use crate::context::Ctx;
 use crate::error::Result;
 use crate::money::Accounts;
-use crate::realtime::company::Peers;
+use crate::realtime::peers::Peers;
 use crate::realtime::{Gauges, Shared};
 use crate::results::{OrderedWriter, Outputs, RowReader};
-use crate::store::{Job, Roster, Store};
+use crate::store::{Job, Presence, Store};
 use crate::summary::HttpCounts;
 use crate::ui::{Progress, Results};
 
@@ -154,7 +154,7 @@ impl Run<'_> {
         }
         let store = self.desk.store;
         let models = self.prepared.checked.models.iter().map(|(model, _)| model.to_string()).collect();
-        match Roster::join(&store.limits_dir(self.remote.account, self.remote.name)) {
+        match Presence::join(&store.limits_dir(self.remote.account, self.remote.name)) {
             Ok(roster) => Some(Peers::new(roster, models)),
             Err(error) => {
                 self.desk.ctx.ui.detail(&format!(

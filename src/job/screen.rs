@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use super::tally::Tally;
-use crate::realtime::Shared;
 use crate::realtime::limiter::Hold;
+use crate::realtime::{Paused, Shared};
 use crate::ui::{Progress, RunCounts, Ui};
 
 /// What the user sees of a run while it works.
@@ -23,11 +23,11 @@ impl Screen {
 
     /// Shows how a job of `total` rows stands.
     pub fn show(&mut self, tally: &Tally, shared: &Shared, total: u64) {
-        let (held, rate) = shared.gauges.held();
+        let pace = shared.gauges.pace();
         let in_flight = shared.gauges.in_flight.load(Ordering::Relaxed);
         // Warned of when it begins, and again only after requests went through in between.
-        let outage = held.as_ref().is_some_and(|(_, hold, _)| *hold == Hold::Outage);
-        if let Some((_, _, last)) = held.as_ref().filter(|_| outage && !self.outage) {
+        let outage = pace.paused.as_ref().is_some_and(|paused| paused.delay.hold == Hold::Outage);
+        if let Some(Paused { last_failure: last, .. }) = pace.paused.as_ref().filter(|_| outage && !self.outage) {
             self.ui.warn(&format!(
                 "the service cannot be reached or fails every request; trying again after seconds, then once a minute. Last: {last}"
             ));
@@ -47,8 +47,8 @@ impl Screen {
             in_flight: in_flight as u64,
             tokens: new.tokens,
             cost: (!new.unpriced).then_some(new.cost),
-            waiting: held.map(|(until, hold, _)| (hold.to_string(), until)),
-            rate_limit: rate,
+            waiting: pace.paused.map(|paused| (paused.delay.hold.to_string(), paused.delay.until)),
+            rate_limit: pace.rate,
         });
     }
 }

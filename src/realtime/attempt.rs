@@ -1,334 +1,228 @@
-//! One row: send, read, decide, perhaps send again, and say once what became of it.
+//! One try of one row: send, read, decide, and carry out the decision.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
-
-use super::gate::InFlight;
-use super::models::MODEL_REFUSALS;
-use super::{Engine, Event, Stopped};
+use super::Stopped;
+use super::decision::{Decision, Facts, decide};
+use super::limiter::Limiter;
+use super::row::RowTask;
+use crate::api::Reply;
 use crate::api::chat::{self, Answer};
 use crate::api::error::{Class, Failure, Fault};
 use crate::api::limits::Limits;
-use crate::api::{Reply, retry};
+use crate::fault::code_of;
 use crate::json;
-use crate::outcome::{ErrorCode, Outcome, RowError, Usage};
-use crate::price::Nanos;
-use crate::request::{Request, answer_bound};
-use crate::tokens;
+use crate::outcome::{ErrorCode, RowError, Usage};
 
-/// Times that a row is sent again although an earlier request may have been worked on and billed.
-const AMBIGUOUS_RESENDS: u32 = 3;
-
-/// Refusals (429, 503) of one row with answers to others in between, after which they are this row's and not everybody's.
-const ALONE: u32 = 3;
-/// ... and after which the row has failed: it has then waited for minutes, while others were answered.
-const ALONE_FOR_GOOD: u32 = 12;
-
-/// What the tries of one row came to so far.
-struct Tally {
-    outcome: Outcome,
-    failures: u32,
-    ambiguous: u32,
-    /// Refusals with answers to others in between, and how many answers there were at the last one.
-    alone: u32,
-    answers: Option<u64>,
-    /// Tokens that the limiter set aside for the try.
-    about: u64,
+/// The departure of a request, and the arrival of its response.
+#[derive(Debug, Clone, Copy)]
+struct Timing {
+    sent_at: Instant,
+    now: Instant,
 }
 
-/// What one try came to.
-enum Verdict {
-    Done,
-    /// Send again, after this long.
-    Again(Duration),
+/// The result of one request.
+enum Tried {
+    Answered(GoodAnswer),
+    Failed(FailedTry),
 }
 
-impl Engine {
-    /// Sends `request` until it is answered, has failed for good, or the run stops; emits its outcome.
-    ///
-    /// A row that has cost nothing when the run stops emits nothing: it is still to be done.
-    pub(super) async fn answer(self: Rc<Self>, request: Request, permit: OwnedSemaphorePermit) {
-        let mut permit = Some(permit);
-        let reserve = Usage {
-            prompt: tokens::bound(&request.body),
-            completion: answer_bound(&request.body, request.max_tokens).unwrap_or(0),
-        };
-        let about = tokens::estimate(&request.body) + reserve.completion / 2;
-        let mut tally = Tally {
-            outcome: Outcome {
-                fingerprint: request.fingerprint,
-                reserve,
-                ..Outcome::unsent(request.row, request.id, request.model, ErrorCode::Interrupted, "")
-            },
-            failures: 0,
-            ambiguous: 0,
-            alone: 0,
-            answers: None,
-            about: 0,
-        };
-        let row = request.row;
-        let body = Bytes::from(request.body.into_string());
-        loop {
-            if let Some(words) = self.unserved(&tally.outcome.model) {
-                let message =
-                    format!("not sent, because the service refused this model {MODEL_REFUSALS} times: {words}");
-                tally.outcome.error = Some(RowError { code: ErrorCode::NotFound, message });
-                break;
-            }
-            if !self.gate(row, about).await {
-                return self.abandon(tally);
-            }
-            // Not before its turn: what waits for the limiter must not hold money that others could spend.
-            let Some(set_aside) = self.afford(&tally.outcome.model, reserve).await else {
-                return self.abandon(tally);
-            };
-            let before = (tally.outcome.wasted, tally.outcome.at_risk);
-            let verdict = {
-                let _in_flight = InFlight::new(&self);
-                self.attempt(&body, about, &mut tally).await
-            };
-            if set_aside > Nanos::ZERO {
-                let spent = self.spent(&tally.outcome, before, set_aside);
-                self.settle(set_aside, spent);
-            }
-            let Verdict::Again(wait) = verdict else { break };
-            // Whoever waits for another try lets others go ahead.
-            drop(permit.take());
-            if before != (tally.outcome.wasted, tally.outcome.at_risk) {
-                self.remember(&tally.outcome).await;
-            }
-            let stop = &self.shared.stop;
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return self.abandon(tally),
-                () = tokio::time::sleep(wait) => {}
-            }
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return self.abandon(tally),
-                free = Arc::clone(&self.permits).acquire_owned() => permit = free.ok(),
-            }
-        }
-        self.emit(tally.outcome, permit);
-    }
+struct GoodAnswer {
+    body: Box<str>,
+    usage: Option<Usage>,
+    limits: Limits,
+}
 
-    /// Waits until it is on disk what the tries of a row came to: a kill must not make anyone forget what may have been billed.
-    async fn remember(&self, so_far: &Outcome) {
-        let (done, written) = oneshot::channel();
-        let so_far = Outcome { body: None, ..so_far.clone() };
-        drop(self.events.send(Event::Tried(Box::new(so_far), done)));
-        // If it cannot be written the run is being stopped already.
-        drop(written.await);
-    }
+struct FailedTry {
+    failure: Failure,
+    limits: Limits,
+    /// The body, if it fits into a line of results.
+    body: Option<Box<str>>,
+    /// The tokens that the service billed for it.
+    billed: Option<Usage>,
+    /// The text of a web page that came instead of an answer.
+    page: Option<String>,
+}
 
-    /// The run stops. What may have been spent on the row must not be forgotten; a row that cost nothing is still to be done.
-    fn abandon(&self, mut tally: Tally) {
-        if tally.outcome.at_risk == 0 && tally.outcome.wasted == Usage::default() {
-            return;
-        }
-        let last = tally.outcome.error.take().map(|e| e.message).unwrap_or_default();
-        let message = if last.is_empty() {
-            "the run was stopped".to_owned()
-        } else {
-            format!("the run was stopped; before that: {last}")
-        };
-        tally.outcome.error = Some(RowError { code: ErrorCode::Interrupted, message });
-        self.emit(tally.outcome, None);
-    }
-
-    async fn attempt(&self, body: &Bytes, about: u64, tally: &mut Tally) -> Verdict {
-        tally.outcome.attempts += 1;
-        tally.about = about;
-        let gauges = &self.shared.gauges;
-        gauges.sent.fetch_add(1, Ordering::Relaxed);
-        // After a refusal the row is not tried again but tried at last.
-        gauges.retried.fetch_add(u64::from(tally.outcome.attempts > tally.outcome.refused + 1), Ordering::Relaxed);
+impl RowTask {
+    /// Sends the request once. Returns the wait before the next try, if there is to be one.
+    pub(super) async fn attempt(&mut self) -> Option<Duration> {
+        let engine = Rc::clone(&self.engine);
+        self.count_request();
         let sent_at = Instant::now();
-        let abort = &self.shared.abort;
         let result = tokio::select! {
             biased;
-            () = abort.cancelled() => {
-                tally.outcome.at_risk += 1;
-                tally.outcome.error = Some(RowError { code: ErrorCode::Interrupted, message: "stopped while the request was in flight".to_owned() });
-                return Verdict::Done;
+            () = engine.shared.abort.cancelled() => {
+                self.interrupted();
+                return None;
             }
-            result = self.client.post(&self.url, body.clone(), self.options.request_timeout) => result,
+            result = engine.client.post(&engine.url, self.body.clone(), engine.options.request_timeout) => result,
         };
-        let now = Instant::now();
-        tally.outcome.latency_ms = u32::try_from(now.duration_since(sent_at).as_millis()).unwrap_or(u32::MAX);
-        tally.outcome.status = None;
-        tally.outcome.body = None;
-        match result {
-            Ok(reply) if reply.status == 200 => match chat::read(&reply) {
-                Answer::Good { body, usage } => {
-                    let usage = usage.map(|(prompt, completion)| Usage { prompt, completion });
-                    let used = usage.map(|u| u.prompt + u.completion);
-                    let mut limiter = self.limiter.borrow_mut();
-                    limiter.accepted(now, sent_at, &reply.limits, about, used);
-                    limiter.succeeded(tally.failures > 0, fastrand::f64());
-                    self.successes.set(self.successes.get() + 1);
-                    drop(limiter);
-                    self.relearn();
-                    self.last_success.set(now);
-                    self.pages.borrow_mut().forget();
-                    self.served(&tally.outcome.model);
-                    tally.outcome.status = Some(200);
-                    tally.outcome.body = Some(body);
-                    tally.outcome.usage = usage;
-                    tally.outcome.error = None;
-                    tracing::debug!("{}: answered in {} ms", tally.outcome.id, tally.outcome.latency_ms);
-                    Verdict::Done
-                }
-                Answer::Bad { why, body, usage } => {
-                    tally.outcome.body = body;
-                    if let Some((prompt, completion)) = usage {
-                        tally.outcome.wasted += Usage { prompt, completion };
-                    }
-                    let failure = Failure {
-                        fault: Fault::BadResponse,
-                        status: Some(200),
-                        message: why,
-                        model_unknown: false,
-                        wait: None,
-                    };
-                    let verdict = self.failed(tally, &failure, &reply.limits, sent_at, usage.is_some());
-                    if let Some(words) = chat::page(&reply)
-                        && self.pages.borrow_mut().seen(tally.outcome.row, sent_at, now)
-                    {
-                        self.stop(Stopped::Pages(words));
-                    }
-                    verdict
-                }
-            },
-            Ok(reply) => {
-                tally.outcome.body = json_line(&reply);
-                let failure = Failure::from_reply(&reply);
-                self.failed(tally, &failure, &reply.limits, sent_at, false)
+        let timing = Timing { sent_at, now: Instant::now() };
+        let latency = timing.now.duration_since(sent_at);
+        self.outcome.latency_ms = u32::try_from(latency.as_millis()).unwrap_or(u32::MAX);
+        match read(result) {
+            Tried::Answered(answer) => {
+                self.answered(answer, timing);
+                None
             }
-            Err(failure) => self.failed(tally, &failure, &Limits::default(), sent_at, false),
+            Tried::Failed(failed) => {
+                let facts = self.learn(&failed, timing);
+                self.tries.count(failed.failure.class(), &facts);
+                let decision = decide(&failed.failure, &failed.limits, &self.tries, &facts);
+                self.apply(decision, failed, timing, facts.chance)
+            }
         }
     }
 
-    /// Decides what follows from a failure. `billed`: the service said what it charged for it.
-    fn failed(&self, tally: &mut Tally, failure: &Failure, limits: &Limits, sent_at: Instant, billed: bool) -> Verdict {
-        let now = Instant::now();
-        let chance = fastrand::f64();
-        let class = failure.class();
-        let outcome = &mut tally.outcome;
-        outcome.status = failure.status;
-        outcome.error = Some(RowError { code: code(failure.fault), message: failure.message.clone() });
-        *self.last_failure.borrow_mut() = Some(failure.message.clone());
-        let mut limiter = self.limiter.borrow_mut();
-        // What is refused, or never arrived, counts against no limit of tokens.
-        if class != Class::Ambiguous {
-            limiter.give_back(tally.about);
-        }
-        let verdict = match class {
-            Class::AboveRate | Class::NoCapacity => {
-                let refused = class == Class::AboveRate;
-                outcome.refused += u32::from(refused);
-                self.shared.gauges.refused.fetch_add(u64::from(refused), Ordering::Relaxed);
-                // Others are answered while this row is refused again and again: then it is about this row.
-                let answers = self.successes.get();
-                tally.alone += u32::from(tally.alone >= ALONE || tally.answers.is_some_and(|before| before < answers));
-                tally.answers = Some(answers);
-                if tally.alone > ALONE_FOR_GOOD {
-                    Verdict::Done
-                } else if tally.alone >= ALONE {
-                    Verdict::Again(retry::delay(class, tally.alone - ALONE + 1, limits.wait, chance))
-                } else {
-                    limiter.told_to_wait(now, sent_at, class, limits.wait, chance);
-                    // The limiter holds everyone back, this row too.
-                    Verdict::Again(Duration::ZERO)
-                }
+    fn count_request(&mut self) {
+        self.outcome.attempts += 1;
+        let gauges = &self.engine.shared.gauges;
+        gauges.sent.fetch_add(1, Ordering::Relaxed);
+        // A try after a refusal is no retry: the refused one never counted.
+        let retried = self.outcome.attempts > self.outcome.refused + 1;
+        gauges.retried.fetch_add(u64::from(retried), Ordering::Relaxed);
+    }
+
+    fn interrupted(&mut self) {
+        self.outcome.at_risk += 1;
+        let message = "stopped while the request was in flight".to_owned();
+        self.outcome.error = Some(RowError { code: ErrorCode::Interrupted, message });
+    }
+
+    fn answered(&mut self, answer: GoodAnswer, timing: Timing) {
+        let used = answer.usage.map(|usage| usage.prompt + usage.completion);
+        self.engine.gate.learn(|limiter| {
+            limiter.accepted(timing.now, timing.sent_at, &answer.limits, self.about, used);
+            limiter.succeeded(self.tries.failures > 0, fastrand::f64());
+        });
+        self.engine.health.borrow_mut().answered(timing.now, &self.outcome.model);
+        self.outcome.status = Some(200);
+        self.outcome.body = Some(answer.body);
+        self.outcome.usage = answer.usage;
+        self.outcome.error = None;
+        tracing::debug!("{}: answered in {} ms", self.outcome.id, self.outcome.latency_ms);
+    }
+
+    /// Tells the limiter of a failure, and gathers the facts for the decision.
+    fn learn(&self, failed: &FailedTry, timing: Timing) -> Facts {
+        let (class, chance) = (failed.failure.class(), fastrand::f64());
+        let within_limits =
+            |limiter: &mut Limiter| limiter.accepted(timing.now, timing.sent_at, &failed.limits, 0, None);
+        let outage = self.engine.gate.learn(|limiter| {
+            // A request that was refused or never arrived counts against no limit of tokens.
+            if class != Class::Ambiguous {
+                limiter.give_back(self.about);
             }
-            Class::NotSent | Class::Ambiguous => {
-                let ambiguous = class == Class::Ambiguous;
-                if ambiguous {
-                    tally.ambiguous += 1;
-                    outcome.at_risk += u32::from(!billed);
+            match class {
+                Class::NotSent | Class::Ambiguous => {
+                    if failed.failure.status.is_some() {
+                        within_limits(limiter);
+                    }
+                    limiter.failed(timing.now, class)
                 }
-                if failure.status.is_some() {
-                    limiter.accepted(now, sent_at, limits, 0, None);
+                Class::RowFatal => {
+                    within_limits(limiter);
+                    limiter.succeeded(false, chance);
+                    false
                 }
-                let outage = limiter.failed(now, class);
-                // While nothing gets through at all, it is not this row's fault.
-                if !(outage && class == Class::NotSent) {
-                    tally.failures += 1;
-                }
-                let forbidden = limits.should_retry == Some(false);
-                if forbidden || tally.failures > self.options.retries || tally.ambiguous > AMBIGUOUS_RESENDS {
-                    Verdict::Done
-                } else {
-                    Verdict::Again(retry::delay(
-                        class,
-                        tally.failures.max(1),
-                        limits.wait.filter(|_| limits.should_retry == Some(true)),
-                        chance,
-                    ))
-                }
+                Class::AboveRate | Class::NoCapacity | Class::JobFatal => false,
             }
-            Class::RowFatal => {
-                limiter.accepted(now, sent_at, limits, 0, None);
-                limiter.succeeded(false, chance);
-                self.last_success.set(now);
-                self.pages.borrow_mut().forget();
-                if failure.model_unknown {
-                    self.refused_model(&outcome.model, &failure.message);
-                }
-                Verdict::Done
+        });
+        let answers = self.engine.health.borrow().answers();
+        Facts { retries: self.engine.options.retries, outage, answers, chance }
+    }
+
+    /// Carries out a decision. Returns the wait before the next try, if there is to be one.
+    fn apply(&mut self, decision: Decision, failed: FailedTry, timing: Timing, chance: f64) -> Option<Duration> {
+        let class = failed.failure.class();
+        self.record(&failed, timing);
+        let again = match decision {
+            Decision::Fail => None,
+            Decision::Resend(wait) => Some(wait),
+            Decision::HoldAll => {
+                let hint = failed.limits.wait;
+                self.engine.gate.learn(|l| l.throttled(timing.now, timing.sent_at, class, hint, chance));
+                Some(Duration::ZERO)
             }
-            Class::JobFatal => {
-                let why = failure.message.clone();
-                self.stop(if failure.fault == Fault::Payment { Stopped::Payment(why) } else { Stopped::Auth(why) });
-                Verdict::Done
+            Decision::StopRun(reason) => {
+                self.engine.stop(reason);
+                None
             }
         };
-        drop(limiter);
-        self.relearn();
-        match &verdict {
-            Verdict::Again(wait) => {
-                tracing::info!(
-                    "{}: {}; again in {} ms or when the limiter lets it",
-                    outcome.id,
-                    failure.message,
-                    wait.as_millis()
-                );
-            }
-            Verdict::Done => {
-                tracing::info!("{}: {}; given up after {} requests", outcome.id, failure.message, outcome.attempts);
-            }
+        let (id, message) = (&self.outcome.id, &failed.failure.message);
+        if let Some(wait) = again {
+            tracing::info!("{id}: {message}; again in {} ms or when the limiter lets it", wait.as_millis());
+        } else {
+            tracing::info!("{id}: {message}; given up after {} requests", self.outcome.attempts);
         }
-        verdict
+        if let Some(words) = failed.page
+            && self.engine.health.borrow_mut().got_page(self.outcome.row, timing.sent_at, timing.now)
+        {
+            self.engine.stop(Stopped::Pages(words));
+        }
+        self.outcome.body = failed.body;
+        again
+    }
+
+    /// Records a failure in the row's outcome and in the health of the run.
+    fn record(&mut self, failed: &FailedTry, timing: Timing) {
+        let (failure, outcome) = (&failed.failure, &mut self.outcome);
+        outcome.status = failure.status;
+        outcome.error = Some(RowError { code: code_of(failure.fault), message: failure.message.clone() });
+        if let Some(billed) = failed.billed {
+            outcome.wasted += billed;
+        }
+        let mut health = self.engine.health.borrow_mut();
+        health.failed(&failure.message);
+        match failure.class() {
+            Class::AboveRate => {
+                outcome.refused += 1;
+                self.engine.shared.gauges.refused.fetch_add(1, Ordering::Relaxed);
+            }
+            Class::Ambiguous => outcome.at_risk += u32::from(failed.billed.is_none()),
+            Class::RowFatal => {
+                health.reached(timing.now);
+                if failure.model_unknown {
+                    health.refused_model(&outcome.model, &failure.message);
+                }
+            }
+            Class::NotSent | Class::NoCapacity | Class::JobFatal => {}
+        }
     }
 }
 
-/// The body of a failed response, if it is JSON and of a sensible length for a line of results.
+/// Reads the response to a request.
+fn read(result: Result<Reply, Failure>) -> Tried {
+    let reply = match result {
+        Ok(reply) => reply,
+        Err(failure) => {
+            let limits = Limits::default();
+            return Tried::Failed(FailedTry { failure, limits, body: None, billed: None, page: None });
+        }
+    };
+    let limits = reply.limits;
+    if reply.status != 200 {
+        let failure = Failure::from_reply(&reply);
+        return Tried::Failed(FailedTry { failure, limits, body: json_line(&reply), billed: None, page: None });
+    }
+    let usage = |tokens: Option<(u64, u64)>| tokens.map(|(prompt, completion)| Usage { prompt, completion });
+    match chat::read(&reply) {
+        Answer::Good { body, usage: tokens } => Tried::Answered(GoodAnswer { body, usage: usage(tokens), limits }),
+        Answer::Bad { why, body, usage: tokens } => {
+            let (status, fault) = (Some(200), Fault::BadResponse);
+            let failure = Failure { fault, status, message: why, model_unknown: false, wait: None };
+            Tried::Failed(FailedTry { failure, limits, body, billed: usage(tokens), page: chat::page(&reply) })
+        }
+    }
+}
+
+/// The body of a failed response, if it is JSON and short enough for a line of results.
 fn json_line(reply: &Reply) -> Option<Box<str>> {
     const LONGEST: usize = 64 << 10;
     let text = std::str::from_utf8(&reply.body).ok().map(str::trim).filter(|t| t.len() <= LONGEST)?;
     serde_json::from_str::<&serde_json::value::RawValue>(text).ok()?;
     Some(json::one_line(text).into())
-}
-
-const fn code(fault: Fault) -> ErrorCode {
-    match fault {
-        // A row's request touches no file of ours.
-        Fault::Connect | Fault::Broken | Fault::Local => ErrorCode::Network,
-        Fault::Timeout => ErrorCode::Timeout,
-        Fault::BadResponse => ErrorCode::BadResponse,
-        Fault::InvalidRequest => ErrorCode::InvalidRequest,
-        Fault::ContextLength => ErrorCode::ContextLength,
-        Fault::NotFound => ErrorCode::NotFound,
-        Fault::Auth => ErrorCode::Auth,
-        Fault::Payment => ErrorCode::Payment,
-        Fault::RateLimited => ErrorCode::RateLimited,
-        Fault::Overloaded => ErrorCode::Overloaded,
-        Fault::Server => ErrorCode::ServerError,
-    }
 }

@@ -1,10 +1,10 @@
-//! How far ahead rows are claimed: far enough that nobody waits for the disk, and no further, because a claimed row without
-//! an answer is in doubt after a kill.
+//! Claims of rows, made ahead of sending: far enough that nobody waits for the disk, and no further, because a claimed row
+//! without an answer is in doubt after a kill.
 
 use std::time::{Duration, Instant};
 
-/// A block that was used up faster than this was too small for the disk to keep up: measured, a block of 64 rows at 40,000
-/// rows a second costs two fifths of the speed.
+/// A block used up faster than this was too small for the disk to keep up. Measured: a block of 64 rows at 40,000 rows a
+/// second costs two fifths of the speed.
 const TOO_FAST: Duration = Duration::from_millis(30);
 /// Largest block.
 const MOST: u64 = 512;
@@ -20,14 +20,15 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    /// Blocks of at least `least` rows, none behind `last_row`.
+    /// Claims blocks of at least `least` rows, and no row behind `last_row`.
     pub(super) fn new(least: u64, last_row: u64) -> Self {
         Self { least, block: least, last_row, asked: 0, at: None }
     }
 
-    /// The row up to which to claim now that `row` is about to be sent; `None` if enough is claimed. Asks half a block ahead.
+    /// The row up to which to claim now that `row` is about to be sent; `None` if enough is claimed. It asks half a block
+    /// ahead.
     pub(super) fn ask(&mut self, row: u64, now: Instant) -> Option<u64> {
-        // A row that is tried again was claimed long ago.
+        // A row that is sent again was claimed long ago.
         if self.asked > 0 && (row + self.block / 2).min(self.last_row) <= self.asked {
             return None;
         }
@@ -43,7 +44,7 @@ impl Claims {
 mod tests {
     use super::*;
 
-    /// Sends `rows` rows, one every `pause`; returns the most that was claimed ahead towards the end, and the last claim.
+    /// Sends `rows` rows, one every `pause`. Returns the largest lead of the claims in the second half, and the last claim.
     fn run(rows: u64, pause: Duration) -> (u64, u64) {
         let mut claims = Claims::new(16, rows);
         let (mut now, mut claimed, mut ahead) = (Instant::now(), 0, 0);

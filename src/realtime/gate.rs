@@ -1,34 +1,69 @@
-//! Waiting for the limiter, one row at a time and in order.
+//! The gate: a request leaves when it has a permit, its claim is committed, and the limiter has a slot.
 
+use std::cell::{Ref, RefCell};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
 use std::time::Instant;
 
-use super::{Engine, Event};
+use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore};
 
-/// Counts a request as in flight for as long as it lives.
-pub(super) struct InFlight<'a>(&'a Engine);
+use super::claims::Claims;
+use super::limiter::Limiter;
+use super::{Event, SendOptions, Shared};
 
-impl<'a> InFlight<'a> {
-    pub(super) fn new(engine: &'a Engine) -> Self {
-        engine.shared.gauges.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self(engine)
-    }
+/// The gate of one run.
+pub(super) struct Gate {
+    shared: Arc<Shared>,
+    events: Sender<Event>,
+    permits: Arc<Semaphore>,
+    claims: RefCell<Claims>,
+    limiter: RefCell<Limiter>,
+    /// One request waits for the limiter; the others queue behind it.
+    turnstile: Mutex<()>,
+    /// The limiter has learned something: ask it again.
+    changed: Notify,
 }
 
-impl Drop for InFlight<'_> {
+/// Counts a request as in flight while it lives.
+pub(super) struct InFlightGuard<'a>(&'a Shared);
+
+impl Drop for InFlightGuard<'_> {
     fn drop(&mut self) {
-        self.0.shared.gauges.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.gauges.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Engine {
-    /// Waits until a request for `row` of about `tokens` tokens may leave: its claim is on disk and the limiter has a slot.
-    /// `false` if the run stops first.
-    pub(super) async fn gate(&self, row: u64, tokens: u64) -> bool {
+impl Gate {
+    pub(super) fn new(now: Instant, options: &SendOptions, shared: Arc<Shared>, events: Sender<Event>) -> Self {
+        Self {
+            shared,
+            events,
+            permits: Arc::new(Semaphore::new(options.concurrency)),
+            claims: RefCell::new(Claims::new(options.claim, options.last_row)),
+            limiter: RefCell::new(Limiter::new(now, options.rates)),
+            turnstile: Mutex::new(()),
+            changed: Notify::new(),
+        }
+    }
+
+    /// Waits for a permit. The row keeps it until its outcome is committed.
+    pub(super) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.permits).acquire_owned().await.ok()
+    }
+
+    /// Counts a request as in flight.
+    pub(super) fn in_flight(&self) -> InFlightGuard<'_> {
+        self.shared.gauges.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlightGuard(&self.shared)
+    }
+
+    /// Waits until a request for `row` of about `tokens` tokens may leave. `false` if the run stops first.
+    pub(super) async fn pass(&self, row: u64, tokens: u64) -> bool {
         if self.shared.stop.is_cancelled() {
             return false;
         }
-        // Nobody queues and there is room: the usual case.
+        // The usual case: nobody queues, and there is room.
         if let Ok(_turn) = self.turnstile.try_lock() {
             self.claim(row);
             if self.shared.claimed.load(Ordering::Acquire) >= row
@@ -37,29 +72,29 @@ impl Engine {
                 return true;
             }
         }
-        let stop = &self.shared.stop;
-        let turn = async {
-            let _turn = self.turnstile.lock().await;
-            self.claim(row);
-            self.shared.until_claimed(row).await;
-            loop {
-                let taken = self.limiter.borrow_mut().take(Instant::now(), tokens);
-                let Err((until, _)) = taken else { return };
-                tokio::select! {
-                    () = tokio::time::sleep_until(until.into()) => {}
-                    () = self.changed.notified() => {}
-                }
-            }
-        };
         tokio::select! {
             biased;
-            () = stop.cancelled() => false,
-            () = turn => true,
+            () = self.shared.stop.cancelled() => false,
+            () = self.queue(row, tokens) => true,
         }
     }
 
-    /// Asks for the claims that rows from `row` on will need soon. Whoever is at the turnstile does, so that rows which only
-    /// queue are not claimed.
+    async fn queue(&self, row: u64, tokens: u64) {
+        let _turn = self.turnstile.lock().await;
+        self.claim(row);
+        self.shared.until_claimed(row).await;
+        loop {
+            let taken = self.limiter.borrow_mut().take(Instant::now(), tokens);
+            let Err(delay) = taken else { return };
+            tokio::select! {
+                () = tokio::time::sleep_until(delay.until.into()) => {}
+                () = self.changed.notified() => {}
+            }
+        }
+    }
+
+    /// Asks for the claims that rows from `row` on need soon. Only the row at the turnstile asks, so that queued rows are not
+    /// claimed.
     fn claim(&self, row: u64) {
         if let Some(upto) = self.claims.borrow_mut().ask(row, Instant::now()) {
             // The consumer outlives the engine, or has failed and cancelled it.
@@ -67,8 +102,15 @@ impl Engine {
         }
     }
 
-    /// The limiter learned something: whoever waits at the turnstile asks again.
-    pub(super) fn relearn(&self) {
+    /// The limiter, to read.
+    pub(super) fn limiter(&self) -> Ref<'_, Limiter> {
+        self.limiter.borrow()
+    }
+
+    /// Lets the limiter learn, and lets the row at the turnstile ask it again.
+    pub(super) fn learn<T>(&self, lesson: impl FnOnce(&mut Limiter) -> T) -> T {
+        let learned = lesson(&mut self.limiter.borrow_mut());
         self.changed.notify_waiters();
+        learned
     }
 }

@@ -1,48 +1,36 @@
-//! Everything that says "not yet": the user's own limits, the learned pace, an outage.
-//!
-//! A user's `--rpm` is governor's (a fixed quota with a small burst). What is learned changes all the time, and governor
-//! forgets its state when its quota is swapped, so that part is [`Pace`].
+//! All reasons to delay a request: the user's limits, the learned rate, an outage.
 
-use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use governor::clock::{Clock, MonotonicClock};
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
-
-use super::company::Advice;
-use super::pace::{Pace, Wait};
+use super::breaker::Breaker;
+use super::pace::{Pace, PaceWait};
+use super::peers::Advice;
+use super::quota::{RequestQuota, TokenQuota};
 use crate::api::error::Class;
 use crate::api::limits::Limits;
 use crate::api::retry;
 
-/// An empty retry budget pauses the run for this long, then one request tries. What passes in seconds costs seconds.
-const FIRST_PAUSE: Duration = Duration::from_secs(2);
-/// Each request that fails then doubles the pause, up to this.
-const LONGEST_PAUSE: Duration = Duration::from_mins(1);
-/// Seconds' worth of the user's rate that may leave at once.
-const BURST_SECONDS: f64 = 0.1;
+/// Believable token limits of a header, in tokens a second. Anything else is a mistake and sets no limit.
+const TOKEN_RATES: std::ops::Range<f64> = 1.0..1e12;
 
-type Fixed = RateLimiter<NotKeyed, InMemoryState, MonotonicClock>;
-
-/// What the user asked for; `None` is "auto".
+/// Limits that the user set; `None` is "auto".
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Rates {
+pub struct RateOptions {
     /// Requests a minute.
     pub rpm: Option<f64>,
     /// Tokens a minute.
     pub tpm: Option<u64>,
-    /// Do not start slowly: pace only after a refusal.
+    /// Start at full speed, and pace only after a refusal.
     pub open: bool,
 }
 
-/// Why nothing is sent at the moment.
+/// The reason why nothing is sent at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
-    /// Pacing; too short to speak of.
+    /// The next slot of the pace; too short to report.
     Pace,
-    /// The service said 429 or 503.
-    Told,
+    /// A wait that the service asked for (429, 503).
+    Cooldown,
     /// The service cannot be reached or fails too often.
     Outage,
 }
@@ -51,146 +39,124 @@ impl std::fmt::Display for Hold {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Pace => "pacing",
-            Self::Told => "told to wait",
+            Self::Cooldown => "told to wait",
             Self::Outage => "service unreachable or failing",
         })
+    }
+}
+
+/// The time until which nothing is sent, and the reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delay {
+    /// Ask again then.
+    pub until: Instant,
+    /// The reason.
+    pub hold: Hold,
+}
+
+impl Delay {
+    const fn pace(until: Instant) -> Self {
+        Self { until, hold: Hold::Pace }
     }
 }
 
 /// All limits of one key. (Together's are per model as well; one limiter for all models errs on the polite side.)
 #[derive(Debug)]
 pub struct Limiter {
-    fixed: Option<Fixed>,
-    tokens: Option<Tokens>,
+    requests: Option<RequestQuota>,
+    tokens: Option<TokenQuota>,
+    /// The user set no limit of tokens, so that a header may.
     learn_tokens: bool,
     pace: Pace,
-    budget: retry::Budget,
-    outage: Option<Outage>,
-}
-
-#[derive(Debug)]
-struct Outage {
-    pause: Duration,
-    until: Instant,
-    probing: bool,
+    breaker: Breaker,
 }
 
 impl Limiter {
-    /// Limits as the user asked.
-    pub fn new(now: Instant, rates: Rates) -> Self {
-        let fixed = rates.rpm.and_then(|rpm| {
-            let burst = NonZeroU32::new((rpm / 60.0 * BURST_SECONDS) as u32).unwrap_or(NonZeroU32::MIN);
-            let quota = Quota::with_period(Duration::from_secs_f64(60.0 / rpm))?.allow_burst(burst);
-            Some(RateLimiter::direct_with_clock(quota, MonotonicClock))
-        });
+    /// Makes a limiter with the user's limits.
+    pub fn new(now: Instant, rates: RateOptions) -> Self {
         Self {
-            fixed,
-            tokens: rates.tpm.map(|tpm| Tokens::new(now, tpm as f64 / 60.0)),
+            requests: rates.rpm.and_then(|rpm| RequestQuota::new(now, rpm)),
+            tokens: rates.tpm.map(|tpm| TokenQuota::new(now, tpm as f64 / 60.0)),
             learn_tokens: rates.tpm.is_none(),
             pace: Pace::new(now, rates.open),
-            budget: retry::Budget::default(),
-            outage: None,
+            breaker: Breaker::default(),
         }
     }
 
-    /// Takes a slot for a request of about `tokens` tokens, or says until when to wait and why; then ask again.
+    /// Takes a slot for a request of about `tokens` tokens.
     ///
     /// # Errors
-    /// The wait.
-    pub fn take(&mut self, now: Instant, tokens: u64) -> Result<(), (Instant, Hold)> {
-        if let Some(outage) = &mut self.outage {
-            if outage.probing || now < outage.until {
-                return Err((outage.until.max(now + Duration::from_secs(1)), Hold::Outage));
-            }
-            outage.probing = true;
-            return Ok(());
+    /// The delay. Ask again after it: the limits may have changed.
+    pub fn take(&mut self, now: Instant, tokens: u64) -> Result<(), Delay> {
+        if self.breaker.is_open() {
+            return self.breaker.probe(now).map_err(|until| Delay { until, hold: Hold::Outage });
         }
-        if let Some(bucket) = &mut self.tokens {
-            bucket.ready(now).map_err(|until| (until, Hold::Pace))?;
+        if let Some(quota) = &mut self.tokens {
+            quota.check(now).map_err(Delay::pace)?;
         }
         self.pace.take(now).map_err(|wait| match wait {
-            Wait::Slot(until) => (until, Hold::Pace),
-            Wait::Cooldown(until) => (until, Hold::Told),
+            PaceWait::Slot(until) => Delay::pace(until),
+            PaceWait::Cooldown(until) => Delay { until, hold: Hold::Cooldown },
         })?;
-        if let Some(fixed) = &self.fixed
-            && let Err(not_until) = fixed.check()
-        {
-            let clock = MonotonicClock;
-            return Err((now + not_until.wait_time_from(clock.now()), Hold::Pace));
+        if let Some(quota) = &self.requests {
+            quota.take(now).map_err(Delay::pace)?;
         }
-        if let Some(bucket) = &mut self.tokens {
-            bucket.spend(tokens);
+        if let Some(quota) = &mut self.tokens {
+            quota.spend(tokens);
         }
         Ok(())
     }
 
-    /// A request was answered, well or badly, within the limits. `used` are its tokens if the server told.
+    /// Learns from an answer within the limits, good or bad. `used` are its tokens, if the service reported them.
     pub fn accepted(&mut self, now: Instant, sent_at: Instant, limits: &Limits, reserved: u64, used: Option<u64>) {
         if self.learn_tokens
             && let Some(rate) = limits.tokens_per_second.filter(|rate| TOKEN_RATES.contains(rate))
         {
-            match &mut self.tokens {
-                Some(bucket) => bucket.rate = rate,
-                None => self.tokens = Some(Tokens::new(now, rate)),
-            }
+            self.tokens.get_or_insert_with(|| TokenQuota::new(now, rate)).set_rate(rate);
         }
-        if let (Some(bucket), Some(used)) = (&mut self.tokens, used) {
-            bucket.settle(reserved, used);
+        if let (Some(quota), Some(used)) = (&mut self.tokens, used) {
+            quota.correct(reserved, used);
         }
         self.pace.accepted(now, sent_at, limits);
     }
 
-    /// A request for which so many tokens were set aside used none.
+    /// Takes back the charge of a request that used no tokens.
     pub fn give_back(&mut self, reserved: u64) {
-        if let Some(bucket) = &mut self.tokens {
-            bucket.settle(reserved, 0);
+        if let Some(quota) = &mut self.tokens {
+            quota.correct(reserved, 0);
         }
     }
 
-    /// A request was answered well.
+    /// Learns that a request succeeded.
     pub fn succeeded(&mut self, retried: bool, chance: f64) {
-        self.budget.refund(retried, chance);
-        self.outage = None;
+        self.breaker.succeeded(retried, chance);
     }
 
-    /// A 429 or 503. Nobody sends before the wait is over.
-    pub fn told_to_wait(&mut self, now: Instant, sent_at: Instant, class: Class, hint: Option<Duration>, chance: f64) {
+    /// Learns of a 429 or 503: nobody sends before the wait is over.
+    pub fn throttled(&mut self, now: Instant, sent_at: Instant, class: Class, hint: Option<Duration>, chance: f64) {
         if class == Class::AboveRate {
             self.pace.above_rate(now, sent_at, hint, chance);
         } else {
             let wait = retry::delay(class, self.pace.consecutive() + 1, hint, 0.5 + chance / 2.0);
             self.pace.no_capacity(now, sent_at, wait);
         }
-        self.probe_over(now);
+        self.breaker.end_probe(now);
     }
 
-    /// A request failed in a way that is worth a retry. Says whether the whole run is in trouble now.
+    /// Learns of a failure that is worth a retry, and says whether there is an outage now.
     pub fn failed(&mut self, now: Instant, class: Class) -> bool {
-        self.probe_over(now);
-        if self.outage.is_none() && !self.budget.take(class) {
-            self.outage = Some(Outage { pause: FIRST_PAUSE, until: now + FIRST_PAUSE, probing: false });
-        }
-        self.outage.is_some()
+        self.breaker.failed(now, class)
     }
 
-    fn probe_over(&mut self, now: Instant) {
-        if let Some(outage) = &mut self.outage
-            && outage.probing
-        {
-            let pause = (outage.pause * 2).min(LONGEST_PAUSE);
-            *outage = Outage { pause, until: now + pause, probing: false };
+    /// Applies what other processes report: see [`Pace::apply`]. A learned limit of tokens is shared likewise.
+    pub(super) fn apply(&mut self, now: Instant, advice: &Advice) {
+        self.pace.apply(now, advice);
+        if let Some(quota) = self.tokens.as_mut().filter(|_| self.learn_tokens) {
+            quota.set_share(advice.share);
         }
     }
 
-    /// Other processes are there: see [`Pace::heed`]. A limit of tokens that was learned is shared likewise.
-    pub(super) fn heed(&mut self, now: Instant, advice: &Advice) {
-        self.pace.heed(now, advice);
-        if let Some(bucket) = self.tokens.as_mut().filter(|_| self.learn_tokens) {
-            bucket.share = advice.share;
-        }
-    }
-
-    /// The pace itself, to tell others of it.
+    /// The pace itself, for the report to other processes.
     pub(super) const fn pace(&self) -> &Pace {
         &self.pace
     }
@@ -200,65 +166,20 @@ impl Limiter {
         self.pace.rate()
     }
 
-    /// Until when nothing is sent, and why, if that is for longer than pacing takes.
-    pub fn held(&self, now: Instant) -> Option<(Instant, Hold)> {
-        match &self.outage {
-            Some(outage) if !outage.probing => Some((outage.until, Hold::Outage)),
-            Some(_) => None,
-            None => Some((self.pace.cooldown(), Hold::Told)).filter(|(until, _)| *until > now),
+    /// The delay of everyone at the moment, if it is longer than pacing takes.
+    pub fn delay(&self, now: Instant) -> Option<Delay> {
+        if self.breaker.is_open() {
+            return self.breaker.paused_until().map(|until| Delay { until, hold: Hold::Outage });
         }
-    }
-}
-
-/// A bucket of tokens that may be overdrawn: a request's length is known only afterwards, so it is settled then.
-#[derive(Debug)]
-struct Tokens {
-    /// Tokens a second.
-    rate: f64,
-    /// Of these, ours.
-    share: f64,
-    level: f64,
-    at: Instant,
-}
-
-/// Seconds' worth of tokens that the bucket holds.
-const TOKEN_SECONDS: f64 = 2.0;
-/// Seconds' worth of tokens that it is overdrawn by at most: nobody waits for longer than a day.
-const MOST_DEBT: f64 = 86_400.0;
-/// Tokens of one request that its pace goes by. A `max_tokens` may say anything, and so may a server.
-const PACED_TOKENS: u64 = 10_000_000;
-/// Rates, in tokens a second, that a header may tell: what is outside is no limit but nonsense.
-const TOKEN_RATES: std::ops::Range<f64> = 1.0..1e12;
-
-impl Tokens {
-    fn new(now: Instant, rate: f64) -> Self {
-        Self { rate, share: 1.0, level: rate * TOKEN_SECONDS, at: now }
-    }
-
-    fn ready(&mut self, now: Instant) -> Result<(), Instant> {
-        let passed = now.saturating_duration_since(self.at).as_secs_f64();
-        let rate = self.rate * self.share;
-        let level = self.level.max(-rate * MOST_DEBT) + passed * rate;
-        self.level = level.min(rate * TOKEN_SECONDS);
-        self.at = now;
-        if self.level > 0.0 {
-            return Ok(());
-        }
-        Err(now + Duration::from_secs_f64((1.0 - self.level) / rate))
-    }
-
-    fn spend(&mut self, tokens: u64) {
-        self.level -= tokens.min(PACED_TOKENS) as f64;
-    }
-
-    fn settle(&mut self, reserved: u64, used: u64) {
-        self.level += reserved.min(PACED_TOKENS) as f64 - used.min(PACED_TOKENS) as f64;
+        let until = self.pace.cooldown();
+        (until > now).then_some(Delay { until, hold: Hold::Cooldown })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::realtime::breaker::FIRST_PAUSE;
 
     fn count(limiter: &mut Limiter, start: Instant, seconds: f64, tokens: u64) -> u32 {
         let mut now = start;
@@ -266,7 +187,7 @@ mod tests {
         while now < start + Duration::from_secs_f64(seconds) {
             match limiter.take(now, tokens) {
                 Ok(()) => taken += 1,
-                Err((until, _)) => now = until.max(now + Duration::from_micros(100)),
+                Err(Delay { until, .. }) => now = until.max(now + Duration::from_micros(100)),
             }
         }
         taken
@@ -275,25 +196,14 @@ mod tests {
     #[test]
     fn tokens_a_minute_are_kept_even_by_requests_larger_than_the_bucket() {
         let start = Instant::now();
-        let mut limiter = Limiter::new(start, Rates { rpm: None, tpm: Some(6_000), open: true });
+        let mut limiter = Limiter::new(start, RateOptions { rpm: None, tpm: Some(6_000), open: true });
         // 100 tokens a second, 500 a request: one every five seconds, after a full bucket.
         let taken = count(&mut limiter, start, 100.0, 500);
         assert!((20..=22).contains(&taken), "{taken}");
     }
 
     #[test]
-    fn what_was_reserved_and_not_used_comes_back() {
-        let start = Instant::now();
-        let mut bucket = Tokens::new(start, 100.0);
-        bucket.spend(1000);
-        bucket.settle(1000, 150);
-        assert!(bucket.ready(start).is_ok());
-        bucket.settle(0, 100);
-        assert!(bucket.ready(start).is_err());
-    }
-
-    #[test]
-    fn nonsense_about_tokens_is_no_limit_and_no_debt_for_ever() {
+    fn absurd_token_counts_set_no_limit_and_no_endless_debt() {
         let start = Instant::now();
         let few = 100;
         for (rate, reserved, used) in [
@@ -303,33 +213,34 @@ mod tests {
             (100.0, few, Some(u64::MAX)),
             (100.0, u64::MAX, None),
         ] {
-            let mut limiter = Limiter::new(start, Rates { open: true, ..Rates::default() });
-            let told = Limits { tokens_per_second: Some(rate), ..Limits::default() };
+            let mut limiter = Limiter::new(start, RateOptions { open: true, ..RateOptions::default() });
+            let header = Limits { tokens_per_second: Some(rate), ..Limits::default() };
             let mut now = start;
             for _ in 0..3 {
-                while let Err((until, _)) = limiter.take(now, reserved) {
+                while let Err(Delay { until, .. }) = limiter.take(now, reserved) {
                     assert!(until > now && until <= start + Duration::from_hours(72), "{rate} {reserved} {used:?}");
                     now = until;
                 }
-                limiter.accepted(now, now, &told, reserved, used);
+                limiter.accepted(now, now, &header, reserved, used);
             }
         }
     }
 
     #[test]
-    fn an_outage_lets_one_request_try_and_ends_with_its_success() {
+    fn an_outage_lets_one_request_probe_and_ends_with_its_success() {
         let start = Instant::now();
-        let mut limiter = Limiter::new(start, Rates { rpm: None, tpm: None, open: true });
+        let mut limiter = Limiter::new(start, RateOptions { rpm: None, tpm: None, open: true });
         let failures = (1..1000).find(|_| limiter.failed(start, Class::NotSent)).unwrap();
         assert_eq!(failures, 41);
-        let (until, hold) = limiter.take(start, 1).unwrap_err();
-        assert_eq!((until, hold), (start + FIRST_PAUSE, Hold::Outage));
-        let mut now = until;
+        let outage = |until| Delay { until, hold: Hold::Outage };
+        let delay = limiter.take(start, 1).unwrap_err();
+        assert_eq!(delay, outage(start + FIRST_PAUSE));
+        let mut now = delay.until;
         for pause in [4, 8, 16, 32, 60, 60] {
             assert!(limiter.take(now, 1).is_ok());
             assert!(limiter.take(now, 1).is_err(), "a second probe");
             assert!(limiter.failed(now, Class::NotSent));
-            let (until, _) = limiter.take(now, 1).unwrap_err();
+            let until = limiter.take(now, 1).unwrap_err().until;
             assert_eq!(until, now + Duration::from_secs(pause));
             now = until;
         }
@@ -339,6 +250,6 @@ mod tests {
         assert!(limiter.take(now, 1).is_ok());
         let again = (1..1000).find(|_| limiter.failed(now, Class::NotSent)).unwrap();
         assert!(again < 41, "what was spent comes back slowly");
-        assert_eq!(limiter.take(now, 1), Err((now + FIRST_PAUSE, Hold::Outage)), "a new one begins anew");
+        assert_eq!(limiter.take(now, 1), Err(outage(now + FIRST_PAUSE)), "a new one begins anew");
     }
 }

@@ -1,49 +1,70 @@
-//! Models that the service does not know: what of the job asks for them need not be sent.
+//! Models that the service does not know: rows that ask for them are not sent.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Engine;
-
-/// Rows of one model that are refused as "no such model", with no answer in between, before the rest is not sent.
+/// Refusals of one model as "no such model", with no answer in between, after which its other rows are not sent.
 pub(super) const MODEL_REFUSALS: u32 = 5;
 
+/// The models of a run that were answered or refused.
 #[derive(Debug, Default)]
-pub(super) struct ModelState {
-    answered: bool,
-    refusals: u32,
-    words: String,
+pub(super) struct Models {
+    known: HashMap<Arc<str>, ModelRecord>,
+    last_answered: Option<Arc<str>>,
+    any_refused: bool,
 }
 
-impl Engine {
-    pub(super) fn served(&self, model: &Arc<str>) {
-        // Nearly always the model of the row before; names are shared, so that looking it up can be spared.
-        if self.last_served.borrow().as_ref().is_some_and(|last| Arc::ptr_eq(last, model)) {
+#[derive(Debug, Default)]
+struct ModelRecord {
+    answered: bool,
+    refusals: u32,
+    message: String,
+}
+
+impl Models {
+    /// Records an answer.
+    pub(super) fn answered(&mut self, model: &Arc<str>) {
+        // Nearly always this is the model of the row before. Names are shared, so that no look-up is needed.
+        if self.last_answered.as_ref().is_some_and(|last| Arc::ptr_eq(last, model)) {
             return;
         }
-        *self.last_served.borrow_mut() = Some(Arc::clone(model));
-        let mut models = self.models.borrow_mut();
-        if let Some(state) = models.get_mut(model) {
-            state.answered = true;
-        } else {
-            models.insert(Arc::clone(model), ModelState { answered: true, ..Default::default() });
-        }
+        self.last_answered = Some(Arc::clone(model));
+        self.known.entry(Arc::clone(model)).or_default().answered = true;
     }
 
-    pub(super) fn refused_model(&self, model: &Arc<str>, words: &str) {
-        self.any_refused.set(true);
-        let mut models = self.models.borrow_mut();
-        let state = models.entry(Arc::clone(model)).or_default();
-        state.refusals += 1;
-        words.clone_into(&mut state.words);
+    /// Records a refusal as "no such model".
+    pub(super) fn refused(&mut self, model: &Arc<str>, message: &str) {
+        self.any_refused = true;
+        let record = self.known.entry(Arc::clone(model)).or_default();
+        record.refusals += 1;
+        message.clone_into(&mut record.message);
     }
 
-    /// The service's words if it has refused this model again and again: no row of it will ever be answered.
-    pub(super) fn unserved(&self, model: &Arc<str>) -> Option<String> {
-        if !self.any_refused.get() {
+    /// The service's message if it has refused this model again and again: no row of it will ever be answered.
+    pub(super) fn unserved(&self, model: &Arc<str>) -> Option<&str> {
+        if !self.any_refused {
             return None;
         }
-        let models = self.models.borrow();
-        let state = models.get(model)?;
-        (!state.answered && state.refusals >= MODEL_REFUSALS).then(|| state.words.clone())
+        let record = self.known.get(model)?;
+        (!record.answered && record.refusals >= MODEL_REFUSALS).then_some(&record.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_without_an_answer_is_given_up_after_five_refusals() {
+        let (unknown, answered): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        let mut models = Models::default();
+        models.answered(&answered);
+        for _ in 0..MODEL_REFUSALS {
+            assert_eq!(models.unserved(&unknown), None);
+            models.refused(&unknown, "no such model");
+            models.refused(&answered, "no such model");
+        }
+        assert_eq!(models.unserved(&unknown), Some("no such model"));
+        assert_eq!(models.unserved(&answered), None);
     }
 }

@@ -1,12 +1,12 @@
-//! Web pages in place of answers: a login page in the way, a base URL that is not the API's, a notice of maintenance. They
-//! look like answers (200) and may even be billed; sending more of the job into them helps nobody.
+//! Web pages in place of answers: a login page, a base URL that is not the API's, a maintenance notice. They look like answers
+//! (200) and may even be billed. Sending more rows into them helps nobody.
 
 use std::time::Instant;
 
-/// Pages in a row, each for another row, after which it is not the rows.
+/// After this many pages in a row, each for another row, the rows are not the reason.
 pub(super) const ENOUGH: usize = 3;
 
-/// The pages since the last answer.
+/// The web pages since the last answer.
 #[derive(Debug, Default)]
 pub(super) struct Pages {
     rows: Vec<u64>,
@@ -14,10 +14,10 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    /// The request of `row` that left at `sent_at` came back as a page at `now`. Whether that settles it.
+    /// Records that a request of `row` which left at `sent_at` got a page at `now`. Returns whether there are enough.
     ///
-    /// A row that gets one each time counts once: its prompt may be what some filter does not like. Requests that were under
-    /// way together count once: they met the same moment.
+    /// A row counts once: a filter may dislike its prompt. Requests in flight at the same time count once: they met the same
+    /// moment.
     pub(super) fn seen(&mut self, row: u64, sent_at: Instant, now: Instant) -> bool {
         if !self.rows.contains(&row) && self.last.is_none_or(|last| sent_at >= last) {
             self.rows.push(row);
@@ -26,7 +26,7 @@ impl Pages {
         self.rows.len() >= ENOUGH
     }
 
-    /// The API itself has answered.
+    /// Starts anew: the API itself has answered.
     pub(super) fn forget(&mut self) {
         self.rows.clear();
         self.last = None;
@@ -40,12 +40,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_rows_one_after_another_with_nothing_between() {
+    fn three_rows_in_sequence_without_an_answer_are_enough() {
         let began = Instant::now();
         let at = |ms| began + Duration::from_millis(ms);
         let mut pages = Pages::default();
         assert!(!pages.seen(1, at(0), at(10)));
-        assert!(!pages.seen(2, at(5), at(11)), "under way together");
+        assert!(!pages.seen(2, at(5), at(11)), "in flight at the same time");
         assert!(!pages.seen(1, at(20), at(30)), "the same row again");
         assert!(!pages.seen(2, at(31), at(40)));
         assert!(!pages.seen(2, at(41), at(50)));

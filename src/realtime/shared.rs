@@ -1,36 +1,50 @@
-//! What the engine's thread and the consumer's thread tell each other: counters and cancellation, no lock on the way of a row.
+//! State shared by the network thread and the consumer's thread: counters and cancellation, without a lock for each row.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::budget::Funds;
-use super::limiter::Hold;
+use super::funds::Funds;
+use super::limiter::Delay;
 use crate::price::Nanos;
 
 /// Shared by the engine and the consumer of its events.
 #[derive(Debug, Default)]
 pub struct Shared {
-    /// Rows up to this one may be sent: the consumer has written that down.
+    /// Rows up to this one may be sent: the consumer has committed their claim.
     pub(super) claimed: AtomicU64,
     /// Outcomes emitted and not yet written.
     pub(super) backlog: AtomicUsize,
     claimed_more: Notify,
     written_more: Notify,
     pub(super) funds: Funds,
-    /// Start nothing more; what is in flight finishes.
+    /// Start nothing more; requests in flight finish.
     pub stop: CancellationToken,
-    /// Give up what is in flight as well.
+    /// Abort the requests in flight as well.
     pub abort: CancellationToken,
     /// For the progress line.
     pub gauges: Gauges,
 }
 
-/// Until when nothing is sent, why, and the last failure.
-pub type Held = (Instant, Hold, String);
+/// A pause longer than pacing takes.
+#[derive(Debug, Clone)]
+pub struct Paused {
+    /// Its end and its reason.
+    pub delay: Delay,
+    /// The last failure.
+    pub last_failure: String,
+}
+
+/// The limiter's state, for the progress line.
+#[derive(Debug, Clone, Default)]
+pub struct PaceGauge {
+    /// The pause, if nothing is sent at the moment.
+    pub paused: Option<Paused>,
+    /// The learned rate, in requests a second.
+    pub rate: Option<f64>,
+}
 
 /// Counters for the progress line.
 #[derive(Debug, Default)]
@@ -39,11 +53,11 @@ pub struct Gauges {
     pub in_flight: AtomicUsize,
     /// Requests sent by this run.
     pub sent: AtomicU64,
-    /// Of those, refused by 429.
+    /// Requests refused with 429.
     pub refused: AtomicU64,
-    /// Of those, sent again after a failure that was no 429.
+    /// Requests sent again after a failure other than a 429.
     pub retried: AtomicU64,
-    held: Mutex<(Option<Held>, Option<f64>)>,
+    pace: Mutex<PaceGauge>,
 }
 
 impl Shared {
@@ -53,7 +67,7 @@ impl Shared {
         self.claimed_more.notify_one();
     }
 
-    /// The answer to [`super::Event::Draw`]: what has been drawn in all, or which budget has no more.
+    /// The consumer's answer to [`super::Event::Draw`]: the money drawn so far, or the budget that has no more.
     pub fn drawn(&self, answer: Result<Nanos, String>) {
         self.funds.answer(answer);
     }
@@ -64,30 +78,30 @@ impl Shared {
         self.written_more.notify_one();
     }
 
-    /// Waits until `row` may be sent. One waiter at a time.
+    /// Waits until `row` may be sent. There may be one waiter at a time.
     pub(super) async fn until_claimed(&self, row: u64) {
         while self.claimed.load(Ordering::Acquire) < row {
             self.claimed_more.notified().await;
         }
     }
 
-    /// Waits until fewer than `most` outcomes wait to be written. One waiter at a time.
+    /// Waits until fewer than `most` outcomes wait to be written. There may be one waiter at a time.
     pub(super) async fn until_written(&self, most: usize) {
         while self.backlog.load(Ordering::Acquire) >= most {
             self.written_more.notified().await;
         }
     }
-
-    pub(super) fn publish(&self, held: Option<Held>, rate: Option<f64>) {
-        if let Ok(mut slot) = self.gauges.held.lock() {
-            *slot = (held, rate);
-        }
-    }
 }
 
 impl Gauges {
-    /// Until when and why nothing is sent, and the learned rate in requests a second.
-    pub fn held(&self) -> (Option<Held>, Option<f64>) {
-        self.held.lock().map(|held| held.clone()).unwrap_or_default()
+    /// The limiter's state.
+    pub fn pace(&self) -> PaceGauge {
+        self.pace.lock().map(|pace| pace.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn set_pace(&self, pace: PaceGauge) {
+        if let Ok(mut slot) = self.pace.lock() {
+            *slot = pace;
+        }
     }
 }

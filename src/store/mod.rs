@@ -11,9 +11,9 @@ pub mod job;
 pub mod ledger;
 mod lock;
 mod open;
+mod presence;
 mod remap;
 mod reservations;
-mod roster;
 mod spend;
 pub mod unsent;
 mod volume;
@@ -31,8 +31,8 @@ pub use job::JobDb;
 pub use ledger::{Job, JobState, Ledger};
 pub use lock::{Lock, LockWait};
 use open::{damaged, open_db};
+pub use presence::Presence;
 pub use reservations::{ReservationState, ReservedMoney};
-pub use roster::Roster;
 pub use spend::{DayLine, Payer, Spent};
 
 /// Prefix and suffix of the names of spool files, which hold standard input until it belongs to a job.

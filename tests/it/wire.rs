@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use llbatch::door::batches::{Batch, Created, Status};
+use llbatch::door::batches::{Batch, BatchStatus, Created};
 use llbatch::door::{Class, Client, ClientOptions, Failure, Fault, Upload, Uploaded};
 use llbatch::sandbox::{self, BatchConfig, Config, Handle, Unset};
 use secrecy::SecretString;
@@ -109,7 +109,7 @@ async fn a_batch_goes_all_the_way() {
         let listed = client.batches().await.unwrap();
         assert!(listed.complete && listed.entries.iter().map(|b| &b.id).eq([&batch.id]));
         let batch = ended(&client, &batch.id).await;
-        assert_eq!((batch.status, batch.error_file_id), (Status::Completed, None));
+        assert_eq!((batch.status, batch.error_file_id), (BatchStatus::Completed, None));
         let output = batch.output_file_id.expect("an output file");
         let dir = tempfile::tempdir().unwrap();
         let part = dir.path().join("part");
@@ -145,8 +145,8 @@ async fn a_cancelled_batch_ends_as_such() {
     let (_server, client) = start(Config { batch, ..config });
     let batch = created(&client, &uploaded(&client, 3).await).await;
     let status = client.cancel_batch(&batch.id).await.unwrap().status;
-    assert!(matches!(status, Status::Canceling | Status::Cancelled), "{status}");
-    assert_eq!(ended(&client, &batch.id).await.status, Status::Cancelled);
+    assert!(matches!(status, BatchStatus::Canceling | BatchStatus::Cancelled), "{status}");
+    assert_eq!(ended(&client, &batch.id).await.status, BatchStatus::Cancelled);
 }
 
 #[tokio::test]
@@ -156,7 +156,7 @@ async fn a_failed_batch_says_why() {
     let (_server, client) = start(Config { batch, ..config });
     let batch = created(&client, &uploaded(&client, 1).await).await;
     let batch = ended(&client, &batch.id).await;
-    assert_eq!((batch.status, batch.error.as_deref()), (Status::Failed, Some("line 1 is bad")));
+    assert_eq!((batch.status, batch.error.as_deref()), (BatchStatus::Failed, Some("line 1 is bad")));
 }
 
 #[tokio::test]
@@ -214,7 +214,7 @@ async fn an_upload_that_fails_halfway_can_be_made_again() {
         };
         assert_eq!(client.file(&id).await.unwrap().processed, Some(true), "{fault}");
         let batch = created(&client, &id).await;
-        assert_eq!(ended(&client, &batch.id).await.status, Status::Completed, "{fault}");
+        assert_eq!(ended(&client, &batch.id).await.status, BatchStatus::Completed, "{fault}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Fetching a file of the service, going on from what an earlier try left.
+//! Downloads: a file of the service, resumed from the bytes of an earlier try.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -18,17 +18,17 @@ use super::fields::checked;
 use super::transfer::{MAX_HOPS, host, is_redirect, plain, too_many_hops};
 
 impl Client {
-    /// Fetches file `id` into `part` and gives its whole length; goes on from what is in `part` already, if the server
-    /// goes along. `progress` is given the bytes that are in `part`.
+    /// Downloads file `id` into `part`, and returns its length. If the server can, it resumes after the bytes in `part`.
+    /// `progress` receives the number of bytes in `part`.
     ///
-    /// `Ok` means that the length is the one the server announced. It may announce none: compare with
+    /// The length is the one that the server announced. It may announce none: compare with
     /// [`FileObject::bytes`](super::files::FileObject::bytes). Nothing is flushed to the disk here.
     ///
     /// # Errors
-    /// After one, the bytes that came stay in `part` for the next try, unless they cannot be right.
+    /// The bytes received stay in `part` for the next try, unless they cannot be right.
     pub async fn download(&self, id: &str, part: &Path, progress: &dyn Fn(u64)) -> Result<u64, Failure> {
         let url = self.url(&format!("/files/{}/content", checked("file", id)?));
-        let mut part = Part::open(part)?;
+        let mut part = PartialFile::open(part)?;
         let mut from = (part.length > 0).then_some(part.length);
         loop {
             let (response, place) = self.content(&url, from).await?;
@@ -54,13 +54,13 @@ impl Client {
                 (416, Some(_)) => {}
                 _ => return Err(self.refused(response, &place).await),
             }
-            // What the server has and what we have do not fit together.
+            // The server's file and the bytes in `part` do not match.
             tracing::debug!("file {id}: the server does not go on from byte {}; from the start", part.length);
             from = None;
         }
     }
 
-    /// Asks for a file's bytes from `from` on, wherever they are; gives the answer and who gave it.
+    /// Requests a file's bytes from `from` on, and follows redirects. Returns the response and its URL.
     async fn content(&self, url: &Url, from: Option<u64>) -> Result<(Response, Url), Failure> {
         let mut url = url.clone();
         for _ in 0..=MAX_HOPS {
@@ -89,12 +89,12 @@ impl Client {
         Err(too_many_hops(&url))
     }
 
-    /// Appends a body to `part`, up to byte `end` if that was announced.
+    /// Appends a body to `part`, up to byte `end` if the server announced it.
     async fn receive(
         &self,
         mut response: Response,
         place: &Url,
-        part: &mut Part<'_>,
+        part: &mut PartialFile<'_>,
         end: Option<u64>,
         progress: &dyn Fn(u64),
     ) -> Result<(), Failure> {
@@ -112,7 +112,7 @@ impl Client {
             })?;
             let Some(piece) = piece else { break };
             if end.is_some_and(|end| part.length + piece.len() as u64 > end) {
-                // Which of the two is wrong cannot be known, so nothing of it is kept.
+                // Either the bytes or the length is wrong, so nothing is kept.
                 part.restart()?;
                 return Err(Failure::bad(status, &format!("{} sent more bytes than it announced", host(place))));
             }
@@ -131,7 +131,7 @@ fn cut(place: &Url, length: u64, whole: u64) -> Failure {
     Failure::new(Fault::Broken, message)
 }
 
-/// Where a 206 that goes on from byte `have` ends, and the length of the whole; `None` if it is something else.
+/// The end of a 206 that continues from byte `have`, and the length of the file; `None` if it does not continue there.
 fn continues(response: &Response, have: u64) -> Option<(u64, u64)> {
     let (range, whole) = content_range(response.headers())?;
     let (first, last) = range.split_once('-')?;
@@ -141,12 +141,12 @@ fn continues(response: &Response, have: u64) -> Option<(u64, u64)> {
     (first == have && last < whole && agrees).then_some((last + 1, whole))
 }
 
-/// The length of the whole that a 416 tells.
+/// The length of the file in a 416.
 fn whole_of(headers: &HeaderMap) -> Option<u64> {
     content_range(headers).filter(|(range, _)| *range == "*").and_then(|(_, whole)| number(whole))
 }
 
-/// `bytes RANGE/WHOLE`
+/// Splits `bytes RANGE/WHOLE`.
 fn content_range(headers: &HeaderMap) -> Option<(&str, &str)> {
     headers.get(CONTENT_RANGE)?.to_str().ok()?.trim().strip_prefix("bytes ")?.trim().split_once('/')
 }
@@ -156,14 +156,14 @@ fn number(digits: &str) -> Option<u64> {
     digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
-/// The file that grows.
-struct Part<'a> {
+/// A partial file on disk.
+struct PartialFile<'a> {
     file: File,
     path: &'a Path,
     length: u64,
 }
 
-impl<'a> Part<'a> {
+impl<'a> PartialFile<'a> {
     fn open(path: &'a Path) -> Result<Self, Failure> {
         let unusable = |error: io::Error| Failure::local("cannot write", path, &error);
         let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
@@ -179,7 +179,7 @@ impl<'a> Part<'a> {
     }
 
     fn write(&mut self, piece: &[u8]) -> Result<(), Failure> {
-        // Written at once: what arrived outlives a kill. The page cache takes it, so the network thread does not wait.
+        // Written at once, so that it survives a kill. The page cache takes it, and the network thread does not wait.
         self.file.write_all(piece).map_err(|error| Failure::local("cannot write", self.path, &error))?;
         self.length += piece.len() as u64;
         Ok(())

@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::*;
 use crate::api::scripted::{Scripted, answer, client};
 
-/// Fetches `file-1` with `had` in the part; the result, what is in the part then, and the last progress.
+/// Downloads `file-1` with `had` in the part. Returns the result, the part's content, and the last progress.
 async fn fetch(server: &Scripted, had: &str) -> (Result<u64, Failure>, String, u64) {
     let dir = tempfile::tempdir().unwrap();
     let part = dir.path().join("part");
@@ -23,7 +23,7 @@ fn ranges(server: &Scripted) -> Vec<Option<String>> {
 }
 
 #[tokio::test]
-async fn a_file_comes_whole() {
+async fn a_file_is_downloaded_whole() {
     let server = Scripted::start(|_| vec![answer("200 OK", "", "hello\n")]);
     assert_eq!(fetch(&server, "").await, (Ok(6), "hello\n".into(), 6));
     let seen = &server.seen()[0];
@@ -39,7 +39,7 @@ async fn a_file_comes_whole() {
 }
 
 #[tokio::test]
-async fn a_part_is_gone_on_with_if_the_server_goes_along() {
+async fn a_part_is_resumed_if_the_server_can() {
     let part = |range: &str, body: &str| answer("206 Partial", &format!("content-range: bytes {range}\r\n"), body);
     let whole = || answer("200 OK", "", "abcdef");
     let past = |range: &str| answer("416 No", &format!("content-range: bytes {range}\r\n"), "");
@@ -72,7 +72,7 @@ async fn a_part_is_gone_on_with_if_the_server_goes_along() {
 }
 
 #[tokio::test]
-async fn what_came_before_a_break_is_kept() {
+async fn bytes_before_a_break_are_kept() {
     let cut = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nabcd";
     let cut_range = "HTTP/1.1 206 Partial\r\ncontent-range: bytes 2-5/6\r\ncontent-length: 4\r\n\r\ncd";
     let less = answer("206 Partial", "content-range: bytes 2-3/6\r\n", "cd");
@@ -94,7 +94,7 @@ async fn what_came_before_a_break_is_kept() {
 }
 
 #[tokio::test]
-async fn more_than_announced_is_nothing() {
+async fn more_bytes_than_announced_are_discarded() {
     let long =
         "HTTP/1.1 206 Partial\r\ntransfer-encoding: chunked\r\ncontent-range: bytes 2-3/4\r\n\r\n3\r\ncde\r\n0\r\n\r\n";
     let server = Scripted::start(|_| vec![long.into()]);
@@ -103,7 +103,7 @@ async fn more_than_announced_is_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_no_file_leaves_the_part_alone() {
+async fn a_response_without_a_file_leaves_the_part_alone() {
     let cases = [
         ("200 OK", "content-encoding: gzip\r\n", "xyz", Fault::BadResponse),
         ("206 Partial", "content-encoding: gzip\r\ncontent-range: bytes 2-4/5\r\n", "xyz", Fault::BadResponse),
@@ -123,7 +123,7 @@ async fn what_is_no_file_leaves_the_part_alone() {
 }
 
 #[tokio::test]
-async fn the_key_stays_with_the_api() {
+async fn the_key_is_sent_to_the_api_only() {
     for status in ["301 Moved", "302 Found", "303 Other", "307 Temporary", "308 Permanent"] {
         let storage = Scripted::start(|base| {
             let onward = answer("302 Found", &format!("location: {base}/second?sig=1\r\n"), "");
@@ -143,7 +143,7 @@ async fn the_key_stays_with_the_api() {
 }
 
 #[tokio::test]
-async fn storage_speaks_for_itself_and_never_of_our_key() {
+async fn a_storage_error_is_reported_as_storage_and_never_as_the_key() {
     let expired = "<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>";
     let storage = Scripted::start(|_| vec![answer("403 Forbidden", "", expired)]);
     let there = format!("location: {}/x?sig=verysecretsignature\r\n", storage.base);
@@ -154,7 +154,7 @@ async fn storage_speaks_for_itself_and_never_of_our_key() {
 }
 
 #[tokio::test]
-async fn a_service_that_only_sends_around_is_left() {
+async fn endless_redirects_end_the_download() {
     let server = Scripted::start(|_| vec![answer("302 Found", "location: /x\r\n", ""); 30]);
     assert_eq!(fetch(&server, "").await.0.unwrap_err().fault, Fault::BadResponse);
     assert_eq!(server.seen().len(), 1 + MAX_HOPS);
@@ -163,7 +163,7 @@ async fn a_service_that_only_sends_around_is_left() {
 }
 
 #[tokio::test]
-async fn a_part_that_cannot_be_written_is_told_before_anything_is_asked() {
+async fn an_unwritable_part_fails_before_any_request() {
     let server = Scripted::start(|_| vec![answer("200 OK", "", "x")]);
     let failure = client(&server.base).download("file-1", Path::new("no/such/dir/part"), &|_| ()).await.unwrap_err();
     assert_eq!(failure.fault, Fault::Local);

@@ -1,4 +1,4 @@
-//! Bringing a file to the service: registered without its bytes, put into storage, taken in by the service.
+//! Uploads in three steps: register the file, put its bytes into storage, let the service process it.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -20,17 +20,17 @@ use super::files::FileObject;
 use super::transfer::{MAX_HOPS, host, is_redirect, too_many_hops};
 use super::{Client, Reply};
 
-/// Where the answer to a registration says which file it is about.
+/// The header with the id of a registered file.
 const FILE_ID: &str = "x-together-file-id";
-/// The piece that is read and sent at a time.
+/// Bytes read and sent at a time.
 const PIECE: u64 = 128 << 10;
 
-/// A file to bring.
+/// A file to upload.
 #[derive(Debug, Clone, Copy)]
 pub struct Upload<'a> {
-    /// Where it is here.
+    /// Its local path.
     pub path: &'a Path,
-    /// What the service shall call it: a base name.
+    /// Its name at the service: a base name.
     pub name: &'a str,
     /// Its length.
     pub bytes: u64,
@@ -41,22 +41,22 @@ pub struct Upload<'a> {
 /// The file's id at the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Uploaded {
-    /// It was brought.
+    /// A new file.
     New(String),
-    /// The service says that it knows these bytes (409), from an earlier upload of the account; nothing was sent, and the
-    /// name is the earlier one. That upload may have broken off: ask [`Client::file`] whether all bytes are there (if not,
-    /// delete it and upload again) and whether they were taken in (if not, [`Client::preprocess`]).
+    /// The service has these bytes from an earlier upload of the account (409). Nothing was sent, and the name is the earlier
+    /// one. That upload may have broken off. Ask [`Client::file`] whether all bytes are there (if not, delete the file and
+    /// upload again) and whether they were processed (if not, call [`Client::preprocess`]).
     AlreadyThere(String),
 }
 
 impl Client {
-    /// One whole upload. `progress` is given the bytes handed to the network so far; after a redirect it starts over.
+    /// Uploads a file. `progress` receives the bytes handed to the network so far; after a redirect it starts over.
     ///
     /// # Errors
-    /// Nothing depends on half an upload, so any failure but [`Fault::Local`], key and money may be met with another try.
+    /// Half an upload does no harm, so the caller may try again after any failure but [`Fault::Local`], key and money.
     pub async fn upload(&self, upload: &Upload<'_>, progress: &dyn Fn(u64)) -> Result<Uploaded, Failure> {
-        // Before the service hears of it: a file that is not what it should be goes nowhere.
-        drop(Pieces::open(upload)?);
+        // Checked before the registration: a file that was changed is not uploaded.
+        drop(FilePieces::open(upload)?);
         let (id, place) = match self.register(upload).await? {
             Registered::At(id, place) => (id, place),
             Registered::AlreadyThere(id) => return Ok(Uploaded::AlreadyThere(id)),
@@ -66,16 +66,16 @@ impl Client {
         Ok(Uploaded::New(id))
     }
 
-    /// The last step of an upload: the service takes in the bytes of file `id`.
+    /// Lets the service process the file `id`: the last step of an upload.
     ///
     /// # Errors
-    /// As for any call; nothing is harmed by another try.
+    /// As for any call; another try does no harm.
     pub async fn preprocess(&self, id: &str) -> Result<FileObject, Failure> {
         let reply = self.bodiless(Method::POST, &format!("/files/{}/preprocess", checked("file", id)?)).await?;
         FileObject::of(id, &reply)
     }
 
-    /// Tells the service what will come; it answers where to.
+    /// Registers the file; the service answers with the place for its bytes.
     async fn register(&self, upload: &Upload<'_>) -> Result<Registered, Failure> {
         let form = multipart::Form::new()
             .text("purpose", "batch-api")
@@ -106,10 +106,10 @@ impl Client {
         }
     }
 
-    /// Puts the bytes where the service said, without the key: the URL is the permission.
+    /// Puts the bytes into storage, without the key: the URL is the permission.
     async fn put(&self, mut url: Url, upload: &Upload<'_>, progress: &dyn Fn(u64)) -> Result<(), Failure> {
         for _ in 0..=MAX_HOPS {
-            let (pieces, moved) = Pieces::open(upload)?;
+            let (pieces, moved) = FilePieces::open(upload)?;
             let (status, response) = self.put_once(&url, pieces, &moved, progress).await?;
             match status {
                 200 if moved.borrow().bytes == upload.bytes => return Ok(()),
@@ -120,7 +120,7 @@ impl Client {
                 status if is_redirect(status) => url = self.redirected(&url, status, response.headers())?,
                 _ => {
                     let mut failure = self.refused(response, &url).await;
-                    // What is not found is the place, not a file of the service.
+                    // The place is missing, not a file of the service.
                     if failure.fault == Fault::NotFound {
                         failure.fault = Fault::Server;
                     }
@@ -134,7 +134,7 @@ impl Client {
     async fn put_once(
         &self,
         url: &Url,
-        pieces: Pieces,
+        pieces: FilePieces,
         moved: &watch::Receiver<Moved>,
         progress: &dyn Fn(u64),
     ) -> Result<(u16, reqwest::Response), Failure> {
@@ -149,7 +149,7 @@ impl Client {
                 answer = &mut sending => break answer,
                 changed = news.changed(), if !over => match changed {
                     Ok(()) => progress(news.borrow_and_update().bytes),
-                    // The last piece is out; what is left is to wait for the answer.
+                    // The last piece is sent; only the answer is missing.
                     Err(_) => over = true,
                 },
                 () = tokio::time::sleep(self.bare.stall) => {
@@ -171,37 +171,37 @@ impl Client {
 }
 
 enum Registered {
-    /// The new file's id, and where its bytes go.
+    /// The new file's id, and the place for its bytes.
     At(String, Url),
     AlreadyThere(String),
 }
 
-/// The file that a 409 names.
+/// The id in a 409.
 fn same_file(reply: &Reply) -> Option<String> {
     let object: fields::Object = serde_json::from_slice(&reply.body).ok()?;
     fields::text(&object, "file_id").filter(|id| is_id(id))
 }
 
-/// How far the pieces are.
+/// The progress of the pieces.
 #[derive(Debug, Default)]
 struct Moved {
     bytes: u64,
-    /// What is wrong with the file.
+    /// The error of the file.
     trouble: Option<String>,
 }
 
-/// A file as a request body of known length, read piece by piece.
+/// A file as a request body of known length, read in pieces.
 ///
-/// It is read on the network thread: the pieces come from the page cache, where the file was just written.
+/// It is read on the network thread: the file was just written, so the pieces come from the page cache.
 #[derive(Debug)]
-struct Pieces {
+struct FilePieces {
     file: File,
     left: u64,
     shown: String,
     moved: watch::Sender<Moved>,
 }
 
-impl Pieces {
+impl FilePieces {
     fn open(upload: &Upload<'_>) -> Result<(Self, watch::Receiver<Moved>), Failure> {
         let unreadable = |error: io::Error| Failure::local("cannot read", upload.path, &error);
         let file = File::open(upload.path).map_err(unreadable)?;
@@ -225,7 +225,7 @@ impl Pieces {
     }
 }
 
-impl http_body::Body for Pieces {
+impl http_body::Body for FilePieces {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -246,7 +246,7 @@ impl http_body::Body for Pieces {
         self.left == 0
     }
 
-    // What makes the request carry a Content-Length: stores refuse chunked bodies.
+    // This makes the request carry a Content-Length: stores refuse chunked bodies.
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left)
     }

@@ -3,17 +3,17 @@ use std::time::Duration;
 
 use super::*;
 use crate::api::error::Class;
-use crate::api::scripted::{Scripted, Seen, answer, client};
+use crate::api::scripted::{Scripted, SeenRequest, answer, client};
 
 const SUM: &str = "ab12";
 const TAKEN: &str = r#"{"id":"file-1","bytes":3}"#;
 
-/// The 302 that sends an upload to `place`.
+/// Makes the 302 that sends an upload to `place`.
 fn sent_to(place: &str) -> String {
     answer("302 Found", &format!("location: {place}\r\nx-together-file-id: file-1\r\n"), "")
 }
 
-/// Uploads these bytes; what came of it, and the last progress of each way they went.
+/// Uploads these bytes. Returns the result, and the last progress of each attempt.
 async fn upload(server: &Scripted, bytes: &[u8], stall: Duration) -> (Result<Uploaded, Failure>, Vec<u64>) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
@@ -29,7 +29,7 @@ async fn quick(server: &Scripted) -> Result<Uploaded, Failure> {
     upload(server, b"abc", Duration::from_mins(1)).await.0
 }
 
-fn lines(seen: &[Seen]) -> Vec<&str> {
+fn lines(seen: &[SeenRequest]) -> Vec<&str> {
     seen.iter().map(|seen| seen.line.as_str()).collect()
 }
 
@@ -63,7 +63,7 @@ async fn the_bytes_go_to_storage_without_the_key() {
 }
 
 #[tokio::test]
-async fn storage_may_move_the_upload_and_gets_all_of_it_again() {
+async fn a_redirected_upload_is_sent_again_as_a_whole() {
     for status in ["301 Moved", "302 Found", "303 Other", "307 Temporary", "308 Permanent"] {
         let server = Scripted::start(|base| {
             let place = format!("{base}/first");
@@ -79,7 +79,7 @@ async fn storage_may_move_the_upload_and_gets_all_of_it_again() {
 }
 
 #[tokio::test]
-async fn a_storage_that_only_sends_around_is_left() {
+async fn endless_redirects_end_the_upload() {
     let server = Scripted::start(|base| {
         let around = || answer("307 Temporary", "location: /again\r\n", "");
         let first = sent_to(&format!("{base}/again"));
@@ -101,7 +101,7 @@ async fn the_same_bytes_are_not_sent_twice() {
 }
 
 #[tokio::test]
-async fn a_registration_that_leads_nowhere_is_told() {
+async fn a_registration_without_a_place_is_a_failure() {
     let id = "x-together-file-id: file-1\r\n";
     let cases = [
         ("200 OK", id.to_owned(), Fault::BadResponse),
@@ -124,7 +124,7 @@ async fn a_registration_that_leads_nowhere_is_told() {
 }
 
 #[tokio::test]
-async fn only_a_200_of_storage_is_an_upload() {
+async fn only_a_200_of_storage_completes_an_upload() {
     let expired = "<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>";
     let cases = [
         ("403 Forbidden", expired, Fault::Server, "storage at 127.0.0.1: HTTP 403: AccessDenied: Request has expired"),
@@ -145,7 +145,7 @@ async fn only_a_200_of_storage_is_an_upload() {
 }
 
 #[tokio::test]
-async fn a_storage_that_stands_still_or_breaks_off_is_told() {
+async fn a_stalled_or_broken_upload_is_a_failure() {
     for (said, fault) in [("", Fault::Timeout), ("HTTP/1.1 200", Fault::Broken)] {
         let server = Scripted::start(|base| vec![sent_to(&format!("{base}/x")), said.to_owned()]);
         let (result, _) = upload(&server, b"abc", Duration::from_millis(40)).await;
@@ -154,7 +154,7 @@ async fn a_storage_that_stands_still_or_breaks_off_is_told() {
 }
 
 #[tokio::test]
-async fn a_file_that_was_not_taken_in_is_not_uploaded() {
+async fn an_unprocessed_file_is_not_uploaded() {
     for body in [r#"{"id":"file-2"}"#, "<html>", ""] {
         let server = Scripted::start(|base| {
             vec![sent_to(&format!("{base}/x")), answer("200 OK", "", ""), answer("200 OK", "", body)]
@@ -164,7 +164,7 @@ async fn a_file_that_was_not_taken_in_is_not_uploaded() {
 }
 
 #[tokio::test]
-async fn a_file_that_changed_goes_nowhere() {
+async fn a_changed_file_is_not_uploaded() {
     let server = Scripted::start(|_| vec![answer("200 OK", "", "")]);
     let client = client(&server.base);
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -179,12 +179,12 @@ async fn a_file_that_changed_goes_nowhere() {
 }
 
 #[tokio::test]
-async fn a_file_that_shrinks_on_the_way_is_not_the_networks_fault() {
+async fn a_file_that_shrinks_meanwhile_is_a_local_fault() {
     let server = Scripted::start(|_| vec![answer("200 OK", "", "")]);
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), vec![b'x'; 1000]).unwrap();
     let upload = Upload { path: file.path(), name: "x", bytes: 1000, sha256: SUM };
-    let (pieces, moved) = Pieces::open(&upload).unwrap();
+    let (pieces, moved) = FilePieces::open(&upload).unwrap();
     std::fs::write(file.path(), "").unwrap();
     let url = Url::parse(&server.base).unwrap();
     let failure = client(&server.base).put_once(&url, pieces, &moved, &|_| ()).await.unwrap_err();

@@ -9,7 +9,7 @@ use super::download::learn;
 use super::{Driver, DriverEvent, error};
 use crate::api::batches::{Batch, Created};
 use crate::api::error::{Class, Failure};
-use crate::api::{Listed as List, Upload, Uploaded, retry};
+use crate::api::{Listing, Upload, Uploaded, retry};
 use crate::batch::reconcile::{self, Evidence, Listed, Verdict, decide};
 use crate::error::{Error, Exit, Result};
 use crate::store::{BatchJob, BatchStep};
@@ -234,7 +234,7 @@ impl Driver<'_> {
         reconcile::settled_after(self.options.settle_after, batch.tries).saturating_sub(self.since(batch))
     }
 
-    async fn verdict(&self, batch: &BatchJob, listed: &List<Batch>) -> Result<Verdict> {
+    async fn verdict(&self, batch: &BatchJob, listed: &Listing<Batch>) -> Result<Verdict> {
         let list: Vec<Listed> = listed
             .entries
             .iter()

@@ -6,8 +6,8 @@ use clap::Args;
 
 use crate::context::Ctx;
 use crate::error::{Error, Result};
-use crate::realtime::limiter::Rates;
-use crate::realtime::{AUTO_CONCURRENCY, Options};
+use crate::realtime::limiter::RateOptions;
+use crate::realtime::{AUTO_CONCURRENCY, SendOptions};
 use crate::settings::{self, AutoOr};
 
 /// How fast to send at realtime.
@@ -45,7 +45,7 @@ impl SpeedArgs {
     ///
     /// # Errors
     /// 2 for a time that is none, or more connections than this process may open.
-    pub fn options(&self, deadline: Option<Instant>, ctx: &Ctx) -> Result<Options> {
+    pub fn options(&self, deadline: Option<Instant>, ctx: &Ctx) -> Result<SendOptions> {
         let args = self;
         let config = &ctx.settings.run;
         let time = |name: &str, flag: &Option<String>, config: &Option<String>, default: u64| {
@@ -66,7 +66,7 @@ impl SpeedArgs {
             return Err(Error::usage(format!("--concurrency {wanted}: this process may open {room} connections"))
                 .hint("raise the limit with `ulimit -n`, or ask for less"));
         }
-        let rates = Rates {
+        let rates = RateOptions {
             rpm: match rpm {
                 Some(AutoOr::Fixed(n)) => Some(n as f64),
                 _ => None,
@@ -79,7 +79,7 @@ impl SpeedArgs {
             open: matches!(rpm, Some(AutoOr::Fixed(_)))
                 || (rpm.is_none() && matches!(concurrency, Some(AutoOr::Fixed(_)))),
         };
-        Ok(Options {
+        Ok(SendOptions {
             // Known once the requests are.
             path: "",
             concurrency: wanted,

@@ -23,7 +23,7 @@ const GRACE: Duration = Duration::from_mins(15);
 #[derive(Debug)]
 pub struct RescueAsk {
     /// How to send.
-    pub speed: realtime::Options,
+    pub speed: realtime::SendOptions,
     /// How long to wait for another process that works on the job.
     pub wait: LockWait,
 }

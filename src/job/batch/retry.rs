@@ -45,7 +45,7 @@ pub enum Via {
     /// As new batches.
     Batch,
     /// In real time.
-    Realtime(realtime::Options),
+    Realtime(realtime::SendOptions),
 }
 
 /// A retry that has ended.

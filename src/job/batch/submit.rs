@@ -40,7 +40,7 @@ pub struct SubmitAsk {
     /// `--require-discount`
     pub require_discount: bool,
     /// `--via auto`, and how to send then: rows that a batch would not serve, or not for less, are answered in real time.
-    pub auto: Option<realtime::Options>,
+    pub auto: Option<realtime::SendOptions>,
     /// Limits of cost.
     pub limit: CostLimit,
     /// How long to wait for another process that works on the same content.
@@ -394,7 +394,7 @@ enum Beside<'a> {
 fn answer_beside<'a>(
     session: Session<'a>,
     ask: &SubmitAsk,
-    speed: realtime::Options,
+    speed: realtime::SendOptions,
     remote: Remote<'a>,
     ctx: &'a Ctx,
 ) -> Result<Beside<'a>> {

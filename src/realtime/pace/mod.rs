@@ -1,53 +1,54 @@
-//! How fast to send: a pacer that learns the service's rate from its refusals, and from its headers where they are there.
+//! A pacer that learns the service's rate from its refusals, and from its headers if there are any.
 //!
-//! Pure: it is told the time and never sleeps. What carries the search:
+//! It is pure: it is given the time and never sleeps. The search has four rules:
 //!
-//! 1. On the way up every answer adds to the pace, the more the quicker it came: what is refused before we know is
-//!    (pace - limit) x latency.
-//! 2. A refusal ends the climb. Everyone pauses until what was in flight is answered; then `bucket` tells which rates explain all
-//!    that was sent and refused. The pace is taken from their middle; while they are far apart it creeps up to the next
-//!    refusal, which tells them apart.
+//! 1. On the way up every answer raises the pace, and a quick answer raises it more: the number of requests refused before
+//!    the pacer knows is (pace - limit) x latency.
+//! 2. A refusal ends the climb. Everyone pauses until the requests in flight are answered. Then [`RateFit`] finds the rates
+//!    that explain all requests and refusals, and the pace is taken from their middle. While they are far apart, the pace
+//!    creeps up to the next refusal, which narrows them down.
 //! 3. Refusals are a budget: a measured rate is held, and probed when one more refusal is affordable.
-//! 4. A 429 says "above your rate": slow down. A 503 says "no capacity": wait, keep the rate.
+//! 4. A 429 means "above your rate": slow down. A 503 means "no capacity": wait, and keep the rate.
 
-mod bucket;
-mod judge;
-mod others;
+mod estimate;
+mod fit;
+mod shared;
 
 use std::time::{Duration, Instant};
 
-use bucket::Log;
-use others::JOIN;
+use fit::RateFit;
+use shared::JOIN;
 
+use super::peers::Traffic;
 use crate::api::limits::Limits;
 
-/// Requests a second at which an unknown service is met: the slowest documented tier allows little more.
+/// First requests a second at an unknown service: the slowest documented tier allows little more.
 const START: f64 = 2.0;
-/// Share of a measured rate that is used: leaves room for jitter between the two clocks.
+/// The share of a measured rate that is used. The rest is room for jitter between the two clocks.
 const MARGIN: f64 = 0.98;
 /// Growth a second of a pace that is not measured yet: this share for each request a second above one, within these bounds.
 /// At a low pace a step too far is a large share of all requests.
 const SEARCH: f64 = 0.05;
 const SEARCH_LEAST: f64 = 0.03;
 const SEARCH_MOST: f64 = 0.2;
-/// ... and no more than this share of what is unknown.
+/// The growth is no more than this share of the unknown range.
 const SEARCH_SPREAD: f64 = 0.1;
-/// Growth a second above a measured rate; doubled every ten seconds that it meets no refusal.
+/// Growth a second above a measured rate; it doubles every ten seconds without a refusal.
 const PROBE: f64 = 0.01;
-/// How long a measured rate is held before it is probed.
+/// A measured rate is held for this long before it is probed.
 const HOLD: Duration = Duration::from_secs(50);
-/// Probing waits while more than this share of all requests was refused, but no longer than `PATIENCE`.
+/// Probing waits while more than this share of all requests was refused, but no longer than [`PATIENCE`].
 const REFUSED_SHARE: f64 = 0.004;
 const PATIENCE: Duration = Duration::from_mins(1);
-/// While searching, this share of what a minute allows may be refused.
+/// While searching, refusals may be this share of the requests that a minute allows.
 const SEARCH_SHARE: f64 = 0.0172;
-/// The rate is never lower than one request a minute: something must be tried.
+/// The rate is never lower than one request a minute: the pacer must try something.
 const SLOWEST: f64 = 1.0 / 60.0;
 const FASTEST: f64 = 1e6;
-/// Shortest pause after a refusal that gives no hint, and the longest that is ours; a hint may be longer.
+/// Shortest and longest pause after a refusal without a hint; a hint may be longer.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
-/// A refusal so soon after a change among the processes tells of that change, not of the limit.
+/// A refusal this soon after a change of the shares is caused by the change, and says nothing about the limit.
 const SHIFT: Duration = Duration::from_millis(1500);
 /// A day: a longer hint is a mistake.
 const LONGEST_HINT: Duration = Duration::from_hours(24);
@@ -56,9 +57,9 @@ const LONGEST_HINT: Duration = Duration::from_hours(24);
 enum Phase {
     /// No pacing until the first refusal: the user chose a concurrency.
     Open,
-    /// Growing with every answer until the first refusal, or up to the limit that a header told.
+    /// Growing with every answer until the first refusal, or up to the limit in a header.
     Start,
-    /// Refused, but the rate is not measured yet: creeping up, by this share a second.
+    /// Refused, and the rate is not measured yet: creeping up by this share a second.
     Search { growth: f64 },
     /// The rate was measured, or read from a header.
     Known,
@@ -69,47 +70,63 @@ enum Phase {
 pub struct Pace {
     phase: Phase,
     rate: f64,
-    /// When the next request may leave.
+    /// The departure of the next request.
     next: Instant,
     /// Nobody sends before this.
     not_before: Instant,
-    /// Requests that left before this belong to a refusal already acted on.
+    /// Requests that left before this belong to a refusal that the pacer has acted on.
     epoch: Instant,
-    log: Log,
-    /// A refusal to be judged when the pause is over: the pace that was refused, and the service's hint.
-    judge: Option<(f64, Option<Duration>)>,
-    /// When the rate was last settled or grown, and what left since.
-    tick: Tally,
-    /// When the rate was last settled, ...
-    settled: Instant,
-    /// ... and at what.
-    found: f64,
-    /// Our share of the rate: other processes have the rest.
+    fit: RateFit,
+    /// The refusal from which to estimate the rate when the pause is over.
+    refusal: Option<Refusal>,
+    /// Requests since the rate last changed.
+    tick: CountSince,
+    /// The rate as it was last set, before any growth.
+    found: FoundLimit,
+    /// The share of this process in the rate; other processes have the rest.
     share: f64,
-    /// When that changed by much, or a rate was taken over.
+    /// The last great change of the share, or adoption of another process's rate.
     shifted: Option<Instant>,
-    /// When we last heard of the others.
+    /// The last report of the other processes.
     heard: Instant,
     sent: u32,
     refused: u32,
-    /// The same of other processes, while we knew of them.
-    others: (f64, f64),
+    /// Requests of the other processes while they were known.
+    others: Traffic,
     consecutive: u32,
     header_limit: Option<f64>,
-    /// When a request last had to wait for its slot: the pacer, and not the demand, decides how fast we are.
+    /// The last wait of a request for its slot: then the pacer, and not the demand, decides the speed.
     waited: Option<Instant>,
-    /// Since when, and how many were accepted before that: what a fixed window allows is counted from its start.
-    window: (Instant, u32),
+    /// The start of a fixed window, and the number of requests accepted before it.
+    window: CountSince,
 }
 
-/// A count since a moment.
+/// A requests-a-second limit, and the time at which it was found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FoundLimit {
+    /// Requests a second.
+    pub limit: f64,
+    /// The time.
+    pub at: Instant,
+}
+
+/// A refusal to learn from.
 #[derive(Debug, Clone, Copy)]
-struct Tally {
+struct Refusal {
+    /// The rate that was too fast.
+    rate: f64,
+    /// The wait that the service asked for.
+    hint: Option<Duration>,
+}
+
+/// A count and the moment from which it is meant.
+#[derive(Debug, Clone, Copy)]
+struct CountSince {
     since: Instant,
     count: u32,
 }
 
-impl Tally {
+impl CountSince {
     const fn new(since: Instant) -> Self {
         Self { since, count: 0 }
     }
@@ -119,9 +136,9 @@ impl Tally {
     }
 }
 
-/// Why sending must wait.
+/// A wait before the next request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wait {
+pub enum PaceWait {
     /// The next slot of the pace.
     Slot(Instant),
     /// A pause that the service asked for.
@@ -129,7 +146,7 @@ pub enum Wait {
 }
 
 impl Pace {
-    /// A pacer that starts slowly, or with `open` not at all before the first refusal.
+    /// Makes a pacer that starts slowly, or with `open` paces only after the first refusal.
     pub fn new(now: Instant, open: bool) -> Self {
         Self {
             phase: if open { Phase::Open } else { Phase::Start },
@@ -137,55 +154,54 @@ impl Pace {
             next: now,
             not_before: now,
             epoch: now,
-            log: Log::new(),
-            judge: None,
-            tick: Tally::new(now),
-            settled: now,
-            found: START * MARGIN,
+            fit: RateFit::new(),
+            refusal: None,
+            tick: CountSince::new(now),
+            found: FoundLimit { limit: START * MARGIN, at: now },
             share: 1.0,
             shifted: None,
             heard: now,
             sent: 0,
             refused: 0,
-            others: (0.0, 0.0),
+            others: Traffic::default(),
             consecutive: 0,
             header_limit: None,
             waited: None,
-            window: (now, 0),
+            window: CountSince::new(now),
         }
     }
 
-    /// Requests a second, unless unlimited.
+    /// Requests a second; `None` before any limit is known.
     pub fn rate(&self) -> Option<f64> {
         (self.phase != Phase::Open).then_some(self.rate)
     }
 
-    /// Until when the service asked everyone to wait.
+    /// The end of the pause that the service asked for.
     pub const fn cooldown(&self) -> Instant {
         self.not_before
     }
 
-    /// How many refusals in a row there were, with nothing accepted in between.
+    /// The number of refusals in a row, with nothing accepted in between.
     pub const fn consecutive(&self) -> u32 {
         self.consecutive
     }
 
-    /// Takes the next slot, or says until when to wait. After a wait, ask again: the rate may have changed.
+    /// Takes the next slot.
     ///
     /// # Errors
-    /// The wait.
-    pub fn take(&mut self, now: Instant) -> Result<(), Wait> {
+    /// The wait. Ask again after it: the rate may have changed.
+    pub fn take(&mut self, now: Instant) -> Result<(), PaceWait> {
         if now < self.not_before {
-            return Err(Wait::Cooldown(self.not_before));
+            return Err(PaceWait::Cooldown(self.not_before));
         }
         if self.phase != Phase::Open {
-            self.judge(now);
+            self.estimate(now);
             self.grow(now);
             if now < self.next {
                 self.waited = Some(now);
-                return Err(Wait::Slot(self.next));
+                return Err(PaceWait::Slot(self.next));
             }
-            // A late timer is made up for; slots that nobody wanted are not saved up: that would be a burst.
+            // A late timer is made up for. Unused slots are not saved up: that would make a burst.
             let interval = self.interval();
             let late = now.saturating_duration_since(self.next);
             let allowance = if self.rate * self.share < 20.0 { interval / 20 } else { Duration::from_millis(20) };
@@ -193,12 +209,12 @@ impl Pace {
             self.next = slot + interval;
         }
         self.sent = self.sent.saturating_add(1);
-        self.log.sent(now, 1.0 / self.share - 1.0);
+        self.fit.sent(now, 1.0 / self.share - 1.0);
         self.tick.count = self.tick.count.saturating_add(1);
         Ok(())
     }
 
-    /// A response that was neither 429 nor 503: within the limit, whatever else it says.
+    /// Learns of a response other than 429 and 503: the request was within the limit.
     pub fn accepted(&mut self, now: Instant, sent_at: Instant, limits: &Limits) {
         if sent_at >= self.epoch {
             self.consecutive = 0;
@@ -211,36 +227,45 @@ impl Pace {
         }
     }
 
-    /// A 429: above our rate. `chance` is uniform in 0..1.
+    /// Learns of a 429: the rate was too high. `chance` is uniform in 0..1.
     pub fn above_rate(&mut self, now: Instant, sent_at: Instant, hint: Option<Duration>, chance: f64) {
         self.refused = self.refused.saturating_add(1);
-        self.log.refused(sent_at);
+        self.fit.refused(sent_at);
         if sent_at < self.epoch {
-            // Sent before the last refusal was known: it tells nothing new, but its hint may be longer.
+            // This request left before the last refusal was known. It says nothing new, but its hint may be longer.
             self.pause(now, hint.unwrap_or_default());
             return;
         }
         self.consecutive = self.consecutive.saturating_add(1);
         self.epoch = now;
-        // While several find their shares, too much may be sent at the right rate.
+        // While several processes find their shares, they may send too much at the right rate.
         let shifting = matches!(self.phase, Phase::Known | Phase::Search { .. })
             && self.shifted.is_some_and(|at| sent_at.saturating_duration_since(at) < SHIFT);
         if !shifting {
-            self.log.mark(sent_at);
-            let high = match self.phase {
-                Phase::Open => self.log.pace().max(SLOWEST),
-                _ => self.rate,
-            };
-            self.judge = Some((high, hint));
-            self.header_limit = None;
-            if let Phase::Open | Phase::Start = self.phase {
-                self.settle(now, high * 0.5, Phase::Search { growth: SEARCH_MOST });
-            }
+            self.learn_from_refusal(now, sent_at, hint);
         }
-        // Unhinted: long enough for the bucket to hold a request again and for those in flight to be answered;
-        // doubled while nothing gets through.
+        self.pause_after_refusal(now, sent_at, hint, chance);
+    }
+
+    /// Remembers a refusal for the estimate, and slows down until then.
+    fn learn_from_refusal(&mut self, now: Instant, sent_at: Instant, hint: Option<Duration>) {
+        self.fit.mark(sent_at);
+        let rate = match self.phase {
+            Phase::Open => self.fit.pace().max(SLOWEST),
+            _ => self.rate,
+        };
+        self.refusal = Some(Refusal { rate, hint });
+        self.header_limit = None;
+        if let Phase::Open | Phase::Start = self.phase {
+            self.set_rate(now, rate * 0.5, Phase::Search { growth: SEARCH_MOST });
+        }
+    }
+
+    fn pause_after_refusal(&mut self, now: Instant, sent_at: Instant, hint: Option<Duration>, chance: f64) {
+        // Without a hint the pause is long enough for the bucket to hold a request again, and for those in flight to be
+        // answered. It doubles while nothing gets through.
         let latency = now.saturating_duration_since(sent_at).min(Duration::from_secs(1));
-        // Among others, until it is known what they sent meanwhile.
+        // With other processes, the pause lasts until their requests are known.
         let least = if self.share < 1.0 { JOIN } else { SHORTEST_PAUSE };
         let own = self.interval().mul_f64(1.5).max(least).max(latency);
         let own = own.saturating_mul(1 << (self.consecutive - 1).min(10)).min(LONGEST_PAUSE);
@@ -254,29 +279,31 @@ impl Pace {
         );
     }
 
-    fn settle(&mut self, now: Instant, rate: f64, phase: Phase) {
+    /// Sets the rate and the phase.
+    fn set_rate(&mut self, now: Instant, rate: f64, phase: Phase) {
         self.rate = if rate.is_finite() { rate.clamp(SLOWEST, FASTEST) } else { START };
         self.phase = phase;
-        (self.settled, self.found) = (now, self.rate);
-        self.tick = Tally::new(now);
+        self.found = FoundLimit { limit: self.rate, at: now };
+        self.tick = CountSince::new(now);
     }
 
-    /// A 503: the service lacks capacity; our rate is not the reason.
+    /// Learns of a 503: the service lacks capacity, and the rate is not the reason.
     pub fn no_capacity(&mut self, now: Instant, sent_at: Instant, wait: Duration) {
         if sent_at >= self.epoch {
             self.consecutive = self.consecutive.saturating_add(1);
             self.epoch = now;
         }
-        self.log.withdraw(sent_at);
+        self.fit.withdraw(sent_at);
         self.pause(now, wait);
     }
 
-    /// Everyone waits at least so long from now.
+    /// Makes everyone wait at least this long from now.
     pub fn pause(&mut self, now: Instant, wait: Duration) {
         self.not_before = self.not_before.max(now + wait.min(LONGEST_HINT * 2));
         self.next = self.next.max(self.not_before);
     }
 
+    /// Whether the pace, and not the demand, decides the speed.
     fn binding(&self, now: Instant) -> bool {
         let recent = self.interval() * 2 + Duration::from_millis(20);
         self.waited.is_some_and(|waited| now.saturating_duration_since(waited) < recent)
@@ -286,12 +313,12 @@ impl Pace {
         Duration::from_secs_f64(1.0 / (self.rate * self.share))
     }
 
-    /// An answer without a refusal so far.
+    /// Raises the pace after an answer, before the first refusal.
     fn climb(&mut self, latency: Duration, now: Instant) {
         let seconds = latency.as_secs_f64();
         let step = match self.header_limit {
             Some(_) => self.rate,
-            // Doubles in about 0.12 s at no latency, 0.5 s at 0.2 s, 1 s at 1 s; and never by more than a third at once.
+            // The pace doubles in about 0.12 s at no latency, 0.5 s at 0.2 s, 1 s at 1 s. It never grows by more than a third.
             None => (6.0 / 10.0f64.mul_add(seconds, 1.0)).max(1.6).min(self.rate / 3.0),
         };
         self.rate = (self.rate + step).min(FASTEST);
@@ -304,16 +331,16 @@ impl Pace {
         self.next = self.next.min(now + self.interval());
     }
 
-    /// Growth by time, after the first refusal.
+    /// Raises the pace with time, after the first refusal.
     fn grow(&mut self, now: Instant) {
         let seconds = self.tick.seconds(now);
         if seconds < (2.0 / (self.rate * self.share)).max(0.25) {
             return;
         }
-        // Only what was used can be too slow.
+        // A pace that was not used cannot be too slow.
         let used = f64::from(self.tick.count) >= 0.8 * self.rate * self.share * seconds - 1.0;
-        self.tick = Tally::new(now);
-        let quiet = now.saturating_duration_since(self.settled);
+        self.tick = CountSince::new(now);
+        let quiet = now.saturating_duration_since(self.found.at);
         let growth = match self.phase {
             Phase::Search { growth } if self.may_search() => growth,
             Phase::Search { .. } | Phase::Known if quiet > HOLD && self.may_probe(quiet) => {
@@ -326,28 +353,29 @@ impl Pace {
         }
     }
 
-    /// Whether one more refusal would be affordable within a minute, or of all that was sent.
+    /// Whether one more refusal is affordable within a minute, or among all requests.
     fn may_search(&self) -> bool {
-        let (sent, refused) = self.all_sent();
-        refused + 1.0 <= (self.rate * 60.0).max(sent) * SEARCH_SHARE
+        let all = self.all_sent();
+        all.refused + 1.0 <= (self.rate * 60.0).max(all.sent) * SEARCH_SHARE
     }
 
-    /// Whether one more refusal would be affordable in the long run.
+    /// Whether one more refusal is affordable in the long run.
     fn may_probe(&self, quiet: Duration) -> bool {
-        let (sent, refused) = self.all_sent();
-        self.header_limit.is_none() && (quiet > PATIENCE || refused + 1.0 < sent * REFUSED_SHARE)
+        let all = self.all_sent();
+        self.header_limit.is_none() && (quiet > PATIENCE || all.refused + 1.0 < all.sent * REFUSED_SHARE)
     }
 
+    /// Takes over a limit from a header.
     fn read_header(&mut self, limit: f64) {
         if self.header_limit == Some(limit) || self.refused > 0 {
-            // After a refusal, the measurement is believed instead.
+            // After a refusal the pacer believes its own measurement.
             return;
         }
         match self.phase {
             Phase::Start | Phase::Known => {
                 self.header_limit = Some(limit);
                 if limit * MARGIN <= self.rate {
-                    // The next slot was planned at a faster pace.
+                    // The next slot was planned at the faster pace.
                     let planned = self.interval();
                     self.rate = limit * MARGIN;
                     self.phase = Phase::Known;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::{Corpus, fuzz_target};
-use llbatch::door::{Answer, Class, Failure, Limiter, Limits, Rates, Reply, delay, poll, read, retry_after};
+use llbatch::door::{Answer, Class, Delay, Failure, Limiter, Limits, RateOptions, Reply, delay, poll, read, retry_after};
 use llbatch_fuzz::members;
 
 const DAY: Duration = Duration::from_hours(24);
@@ -103,7 +103,7 @@ fn reply(status: u16, limits: Limits, body: &[u8]) {
 /// Whatever is answered, the limiter lets a request through after the waits that it names.
 fn pace(limits: &Limits, steps: &[u8]) {
     let mut now = Instant::now();
-    let rates = Rates { open: steps.first().is_some_and(|step| step & 1 == 0), ..Rates::default() };
+    let rates = RateOptions { open: steps.first().is_some_and(|step| step & 1 == 0), ..RateOptions::default() };
     let mut limiter = Limiter::new(now, rates);
     let mut sent_at = now;
     for step in steps.iter().take(64) {
@@ -114,7 +114,7 @@ fn pace(limits: &Limits, steps: &[u8]) {
             1 => drop(limiter.failed(now, CLASSES[usize::from(step >> 3) % 4])),
             2 | 3 => {
                 let (began, mut asked) = (now, 0);
-                while let Err((until, _)) = limiter.take(now, much) {
+                while let Err(Delay { until, .. }) = limiter.take(now, much) {
                     assert!(until > now && until <= began + DAY * 3, "a wait of {:?}", until - began);
                     now = until;
                     asked += 1;
@@ -128,8 +128,8 @@ fn pace(limits: &Limits, steps: &[u8]) {
             }
             4 => limiter.succeeded(step & 8 != 0, chance),
             5 => limiter.accepted(now, sent_at, limits, 0, Some(much)),
-            6 => limiter.told_to_wait(now, sent_at, Class::AboveRate, limits.wait, chance),
-            _ => limiter.told_to_wait(now, sent_at, Class::NoCapacity, limits.wait, chance),
+            6 => limiter.throttled(now, sent_at, Class::AboveRate, limits.wait, chance),
+            _ => limiter.throttled(now, sent_at, Class::NoCapacity, limits.wait, chance),
         }
         assert!(limiter.rate().is_none_or(|rate| rate > 0.01 && rate <= 1e6), "{:?}", limiter.rate());
     }

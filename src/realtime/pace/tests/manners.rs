@@ -1,29 +1,29 @@
-//! What the pacer owes the service and the user, call by call.
+//! The pacer's duties to the service and the user, call by call.
 
 use super::super::*;
 
-/// Until when the pacer wants to wait, from `now`; zero if it sends.
+/// The wait that the pacer asks for; zero if it sends.
 fn waits(pace: &mut Pace, now: Instant) -> Duration {
     match pace.take(now) {
         Ok(()) => Duration::ZERO,
-        Err(Wait::Slot(until) | Wait::Cooldown(until)) => until.saturating_duration_since(now),
+        Err(PaceWait::Slot(until) | PaceWait::Cooldown(until)) => until.saturating_duration_since(now),
     }
 }
 
 #[test]
 fn an_unlimited_service_is_not_kept_waiting() {
-    // 64 workers, 1 ms: all that is sent is answered a millisecond later.
+    // 64 workers: every request is answered after a millisecond.
     let start = Instant::now();
     let mut pace = Pace::new(start, false);
-    let mut flying = std::collections::VecDeque::new();
+    let mut in_flight = std::collections::VecDeque::new();
     let (mut now, mut sent) = (start, 0);
     while sent < 10_000 {
-        while flying.front().is_some_and(|at| *at + Duration::from_millis(1) <= now) {
-            let sent_at = flying.pop_front().unwrap();
+        while in_flight.front().is_some_and(|at| *at + Duration::from_millis(1) <= now) {
+            let sent_at = in_flight.pop_front().unwrap();
             pace.accepted(now, sent_at, &Limits::default());
         }
-        while flying.len() < 64 && pace.take(now).is_ok() {
-            flying.push_back(now);
+        while in_flight.len() < 64 && pace.take(now).is_ok() {
+            in_flight.push_back(now);
             sent += 1;
         }
         now += Duration::from_micros(250);
@@ -33,7 +33,7 @@ fn an_unlimited_service_is_not_kept_waiting() {
 }
 
 #[test]
-fn hints_are_kept_and_silence_doubles_the_pause() {
+fn hints_are_obeyed_and_refusals_without_one_double_the_pause() {
     let now = Instant::now();
     for (hint, chance) in [(1.0, 0.0), (90.0, 1.0), (0.0, 0.5)] {
         let hint = Duration::from_secs_f64(hint);
@@ -61,7 +61,7 @@ fn hints_are_kept_and_silence_doubles_the_pause() {
 }
 
 #[test]
-fn what_was_in_flight_at_a_refusal_is_no_new_refusal() {
+fn refusals_of_requests_in_flight_count_once() {
     let now = Instant::now();
     let later = now + Duration::from_millis(50);
     let mut pace = Pace::new(now, true);
@@ -86,13 +86,13 @@ fn lacking_capacity_pauses_but_keeps_the_rate() {
     pace.take(now).unwrap();
     let rate = pace.rate();
     pace.no_capacity(now, now, Duration::from_secs(3));
-    assert_eq!(pace.take(now), Err(Wait::Cooldown(now + Duration::from_secs(3))));
+    assert_eq!(pace.take(now), Err(PaceWait::Cooldown(now + Duration::from_secs(3))));
     pace.take(now + Duration::from_secs(3)).unwrap();
     assert_eq!((pace.rate(), pace.consecutive()), (rate, 1));
 }
 
 #[test]
-fn an_accepted_answers_hint_is_not_obeyed() {
+fn the_hint_of_an_accepted_answer_is_ignored() {
     let now = Instant::now();
     let mut pace = Pace::new(now, false);
     pace.take(now).unwrap();
@@ -101,14 +101,14 @@ fn an_accepted_answers_hint_is_not_obeyed() {
 }
 
 #[test]
-fn time_that_jumps_or_stands_still_does_no_harm() {
+fn a_clock_that_jumps_or_stands_still_keeps_the_rate_in_bounds() {
     let start = Instant::now();
     let mut pace = Pace::new(start, false);
     let mut now = start;
     for (i, jump) in [0.0, 0.3, 1e6, 0.0, 1e-9, 86_400.0, 5.0].into_iter().cycle().take(700).enumerate() {
         now += Duration::from_secs_f64(jump);
         let sent = pace.take(now).is_ok();
-        // Sent "after" it was answered, and answered long ago.
+        // The answer comes before its request, or long before.
         match i % 5 {
             0 => pace.above_rate(now, now + Duration::from_secs(5), None, f64::NAN),
             1 => pace.above_rate(start, now, Some(Duration::MAX), 1.0),
@@ -126,7 +126,7 @@ fn time_that_jumps_or_stands_still_does_no_harm() {
 }
 
 #[test]
-fn a_rate_that_nobody_uses_does_not_grow() {
+fn an_unused_rate_does_not_grow() {
     let mut now = Instant::now();
     let mut pace = Pace::new(now, true);
     for _ in 0..200 {

@@ -12,39 +12,39 @@ mod manners;
 
 use super::*;
 
-/// What decides whether a request is let through.
+/// The rule by which the service lets requests through.
 #[derive(Clone, Copy)]
-enum Limit {
+enum SimLimit {
     /// A bucket of so many seconds' worth, at least one token.
     Bucket(f64),
-    /// A minute's worth in every minute by the clock, as some proxies count; refusals tell the minute's end.
+    /// A minute's worth in every minute of the clock, as some proxies count. Refusals give the minute's end as the hint.
     Minute,
 }
 
 #[derive(Clone, Copy)]
-struct Case {
+struct PaceCase {
     /// Requests a second, and from `change.0` seconds on `change.1`.
     rate: f64,
     change: (f64, f64),
-    limit: Limit,
+    limit: SimLimit,
     latency: f64,
-    /// How much longer an answer takes than a refusal.
+    /// Seconds that an answer takes longer than a refusal.
     thinking: f64,
     headers: bool,
     hint: Option<f64>,
     open: Option<usize>,
-    /// Requests a second that there are to send.
+    /// Requests a second to send.
     demand: f64,
-    /// How late a timer may be, in seconds.
+    /// Seconds by which a timer may be late.
     late: f64,
     seconds: f64,
     seed: u64,
 }
 
-const CASE: Case = Case {
+const CASE: PaceCase = PaceCase {
     rate: 100.0,
     change: (f64::MAX, 0.0),
-    limit: Limit::Bucket(1.0),
+    limit: SimLimit::Bucket(1.0),
     latency: 0.05,
     thinking: 0.0,
     headers: false,
@@ -56,28 +56,28 @@ const CASE: Case = Case {
     seed: 7,
 };
 
-struct Service {
+struct SimService {
     tokens: f64,
     at: f64,
 }
 
-impl Service {
-    fn new(case: &Case) -> Self {
+impl SimService {
+    fn new(case: &PaceCase) -> Self {
         let tokens = match case.limit {
-            Limit::Bucket(seconds) => (case.rate * seconds).max(1.0),
-            Limit::Minute => case.rate * 60.0,
+            SimLimit::Bucket(seconds) => (case.rate * seconds).max(1.0),
+            SimLimit::Minute => case.rate * 60.0,
         };
         Self { tokens, at: 0.0 }
     }
 
-    fn ask(&mut self, case: &Case, at: f64) -> bool {
+    fn ask(&mut self, case: &PaceCase, at: f64) -> bool {
         let rate = rate_at(case, at);
         match case.limit {
-            Limit::Bucket(seconds) => {
+            SimLimit::Bucket(seconds) => {
                 self.tokens = (self.tokens + (at - self.at) * rate).min((rate * seconds).max(1.0));
             }
-            Limit::Minute if (at / 60.0).floor() > (self.at / 60.0).floor() => self.tokens = rate * 60.0,
-            Limit::Minute => {}
+            SimLimit::Minute if (at / 60.0).floor() > (self.at / 60.0).floor() => self.tokens = rate * 60.0,
+            SimLimit::Minute => {}
         }
         self.at = at;
         let ok = self.tokens >= 1.0;
@@ -86,19 +86,19 @@ impl Service {
     }
 }
 
-fn rate_at(case: &Case, at: f64) -> f64 {
+fn rate_at(case: &PaceCase, at: f64) -> f64 {
     if at < case.change.0 { case.rate } else { case.change.1 }
 }
 
-/// What happened: for every second, requests sent, accepted and refused; and the pacer as it was at the end.
-struct Run {
+/// The requests sent, accepted and refused in every second, and the rate at the end.
+struct PaceRun {
     seconds: Vec<(u32, u32, u32)>,
     allowed: f64,
     rate: Option<f64>,
 }
 
-impl Run {
-    /// Shares of what was allowed that was used, and of what was sent that was refused.
+impl PaceRun {
+    /// The share of the limit that was used, and the share of all requests that was refused.
     fn shares(&self) -> (f64, f64) {
         let (sent, ok, refused) = self.between(0, self.seconds.len());
         (ok / self.allowed, refused / sent)
@@ -111,22 +111,22 @@ impl Run {
     }
 }
 
-fn run(case: &Case) -> Run {
+fn run(case: &PaceCase) -> PaceRun {
     let start = Instant::now();
     let at = |t: f64| start + Duration::from_secs_f64(t);
-    let mut service = Service::new(case);
+    let mut service = SimService::new(case);
     let mut pace = Pace::new(start, case.open.is_some());
-    // (when the answer is in, when it was sent, accepted, hint)
-    let mut flying: std::collections::VecDeque<(f64, f64, bool, Option<f64>)> = std::collections::VecDeque::new();
+    // (arrival of the answer, departure of the request, accepted, hint)
+    let mut in_flight: std::collections::VecDeque<(f64, f64, bool, Option<f64>)> = std::collections::VecDeque::new();
     let mut seconds = vec![(0, 0, 0); case.seconds as usize];
     let mut rng = fastrand::Rng::with_seed(case.seed);
     let (mut now, mut sent) = (0.0, 0.0);
     while now < case.seconds {
-        while let Some(&(back, sent_at, ok, hint)) = flying.front() {
+        while let Some(&(back, sent_at, ok, hint)) = in_flight.front() {
             if back > now {
                 break;
             }
-            flying.pop_front();
+            in_flight.pop_front();
             if ok {
                 let limits =
                     Limits { requests_per_second: case.headers.then(|| rate_at(case, sent_at)), ..Limits::default() };
@@ -135,19 +135,19 @@ fn run(case: &Case) -> Run {
                 pace.above_rate(at(back), at(sent_at), hint.map(Duration::from_secs_f64), rng.f64());
             }
         }
-        let room = case.open.is_none_or(|c| flying.len() < c);
+        let room = case.open.is_none_or(|c| in_flight.len() < c);
         let wanted = sent / case.demand;
         let wake = match (room, wanted <= now) {
             (true, true) => pace.take(at(now)),
-            (true, false) => Err(Wait::Slot(at(wanted))),
-            _ => Err(Wait::Slot(at(now + 1.0))),
+            (true, false) => Err(PaceWait::Slot(at(wanted))),
+            _ => Err(PaceWait::Slot(at(now + 1.0))),
         };
         match wake {
             Ok(()) => {
                 let ok = service.ask(case, now + case.latency / 2.0);
                 let hint = match case.limit {
-                    Limit::Minute => Some(60.0 - now % 60.0),
-                    Limit::Bucket(_) => case.hint,
+                    SimLimit::Minute => Some(60.0 - now % 60.0),
+                    SimLimit::Bucket(_) => case.hint,
                 };
                 let second = &mut seconds[now as usize];
                 second.0 += 1;
@@ -155,10 +155,10 @@ fn run(case: &Case) -> Run {
                 second.2 += u32::from(!ok);
                 sent += 1.0;
                 let back = now + case.latency + if ok { case.thinking } else { 0.0 };
-                flying.insert(flying.partition_point(|f| f.0 <= back), (back, now, ok, hint));
+                in_flight.insert(in_flight.partition_point(|f| f.0 <= back), (back, now, ok, hint));
             }
-            Err(Wait::Slot(until) | Wait::Cooldown(until)) => {
-                let next_answer = flying.front().map_or(f64::MAX, |f| f.0);
+            Err(PaceWait::Slot(until) | PaceWait::Cooldown(until)) => {
+                let next_answer = in_flight.front().map_or(f64::MAX, |f| f.0);
                 let until = until.saturating_duration_since(start).as_secs_f64();
                 now = if next_answer < until {
                     next_answer.max(now)
@@ -169,17 +169,17 @@ fn run(case: &Case) -> Run {
         }
     }
     let first = case.change.0.min(case.seconds);
-    Run { seconds, allowed: case.rate * first + case.change.1 * (case.seconds - first), rate: pace.rate() }
+    PaceRun { seconds, allowed: case.rate * first + case.change.1 * (case.seconds - first), rate: pace.rate() }
 }
 
-/// Runs every combination and names those that use less than `used` or are refused more than `refused`.
-fn expect(cases: &[Case], rates: &[f64], sizes: &[f64], latencies: &[f64], used: f64, refused: f64) {
+/// Runs every combination, and names those that use less than `used` or are refused more than `refused`.
+fn expect(cases: &[PaceCase], rates: &[f64], sizes: &[f64], latencies: &[f64], used: f64, refused: f64) {
     let mut failures = Vec::new();
     for case in cases {
         for (i, &rate) in rates.iter().enumerate() {
             for &size in sizes {
                 for &latency in latencies {
-                    let case = Case { rate, latency, limit: Limit::Bucket(size), seed: i as u64, ..*case };
+                    let case = PaceCase { rate, latency, limit: SimLimit::Bucket(size), seed: i as u64, ..*case };
                     let (u, r) = run(&case).shares();
                     if u < used || r > refused {
                         let hint = case.hint;
@@ -194,7 +194,7 @@ fn expect(cases: &[Case], rates: &[f64], sizes: &[f64], latencies: &[f64], used:
     assert!(failures.is_empty(), "wanted {used} and {refused}, but\n{}", failures.join("\n"));
 }
 
-const HINTED: Case = Case { hint: Some(1.0), ..CASE };
+const HINTED: PaceCase = PaceCase { hint: Some(1.0), ..CASE };
 
 #[test]
 fn an_unknown_limit_is_found_by_its_refusals() {
@@ -210,48 +210,48 @@ fn an_unknown_limit_is_found_by_its_refusals() {
 #[test]
 fn at_a_low_limit_few_refusals_are_spent() {
     expect(&[CASE, HINTED], &[2.0], &[0.1, 0.25], &[0.005, 0.05, 0.2], 0.9, 0.02);
-    // Two to five refusals of 120: what a full bucket takes before the first one misleads.
+    // Two to five refusals of 120: the first requests find a full bucket, which misleads.
     expect(&[CASE, HINTED], &[2.0], &[1.0, 2.0], &[0.005, 0.05, 0.2], 0.94, 0.05);
     expect(&[CASE, HINTED], &[3.0, 7.0], &[0.1, 1.0, 2.0], &[0.005, 0.2], 0.81, 0.04);
     expect(&[CASE, HINTED], &[0.5], &[1.0], &[0.05, 0.2], 0.8, 0.2);
 }
 
 #[test]
-fn late_answers_cost_more() {
+fn late_answers_cost_more_refusals() {
     expect(&[CASE, HINTED], &[10.0, 100.0, 1000.0], &[0.1, 1.0, 2.0], &[0.2], 0.83, 0.03);
     expect(&[CASE, HINTED], &[100.0, 700.0], &[0.1, 1.0, 2.0], &[1.0], 0.78, 0.09);
 }
 
 #[test]
-fn answers_may_take_longer_than_refusals() {
-    let case = Case { thinking: 3.0, ..CASE };
-    expect(&[case, Case { hint: Some(1.0), ..case }], &[10.0, 37.0, 100.0], &[0.1, 1.0], &[0.05], 0.6, 0.02);
-    // Once it has settled, nothing is lost.
+fn answers_slower_than_refusals_do_not_mislead_the_estimate() {
+    let case = PaceCase { thinking: 3.0, ..CASE };
+    expect(&[case, PaceCase { hint: Some(1.0), ..case }], &[10.0, 37.0, 100.0], &[0.1, 1.0], &[0.05], 0.6, 0.02);
+    // Later nothing is lost.
     for rate in [10.0, 100.0] {
-        let (used, refused) = shares(&run(&Case { rate, ..case }), 30, 60, rate);
+        let (used, refused) = shares(&run(&PaceCase { rate, ..case }), 30, 60, rate);
         assert!(used >= 0.9 && refused <= 0.02, "{rate}: used {used} refused {refused}");
     }
 }
 
 #[test]
 fn a_limit_in_the_headers_is_kept_from_the_start() {
-    let case = Case { headers: true, ..CASE };
+    let case = PaceCase { headers: true, ..CASE };
     expect(&[case], &[2.0, 3.0, 7.0, 10.0, 37.0, 100.0, 1000.0], &[0.1, 1.0], &[0.005, 0.05, 0.2], 0.95, 0.0);
     expect(&[case], &[2.0, 10.0, 100.0], &[0.1, 1.0], &[1.0], 0.93, 0.0);
     // The slot after the first was planned before the header was seen.
     expect(&[case], &[0.5], &[0.1, 1.0], &[0.05, 0.2], 0.93, 0.0);
 }
 
-/// Shares of the seconds from..to: used of `rate`, and refused of what was sent.
-fn shares(run: &Run, from: usize, to: usize, rate: f64) -> (f64, f64) {
+/// The share of `rate` that was used in the seconds from..to, and the share of the requests that was refused.
+fn shares(run: &PaceRun, from: usize, to: usize, rate: f64) -> (f64, f64) {
     let (sent, ok, refused) = run.between(from, to);
     (ok / (rate * (to - from) as f64), refused / sent.max(1.0))
 }
 
 #[test]
-fn after_an_unpaced_start_it_settles() {
+fn an_unpaced_start_ends_at_the_limit() {
     for (rate, hint) in [(2.0, None), (10.0, None), (100.0, None), (100.0, Some(1.0)), (250.0, Some(1.0))] {
-        let case = Case { rate, hint, open: Some(64), ..CASE };
+        let case = PaceCase { rate, hint, open: Some(64), ..CASE };
         let (used, refused) = shares(&run(&case), 20, 60, rate);
         assert!(used >= 0.9 && refused <= 0.02, "R {rate} hint {hint:?}: used {used} refused {refused}");
     }
@@ -262,13 +262,13 @@ fn a_limit_that_changes_is_followed() {
     for rate in [10.0, 100.0] {
         for latency in [0.005, 0.2] {
             for hint in [None, Some(1.0)] {
-                let case = Case { rate, latency, hint, seconds: 160.0, ..CASE };
-                let half = run(&Case { change: (60.0, rate / 2.0), ..case });
+                let case = PaceCase { rate, latency, hint, seconds: 160.0, ..CASE };
+                let half = run(&PaceCase { change: (60.0, rate / 2.0), ..case });
                 let (_, refused) = shares(&half, 60, 70, rate / 2.0);
                 assert!(refused <= 0.2, "R {rate} latency {latency} hint {hint:?}: refused {refused} right after");
                 let (used, refused) = shares(&half, 70, 100, rate / 2.0);
                 assert!(used >= 0.92 && refused <= 0.02, "halved {rate} {latency} {hint:?}: {used} {refused}");
-                let double = run(&Case { change: (60.0, rate * 2.0), ..case });
+                let double = run(&PaceCase { change: (60.0, rate * 2.0), ..case });
                 let (used, refused) = shares(&double, 130, 160, rate * 2.0);
                 assert!(used >= 0.9 && refused <= 0.02, "doubled {rate} {latency} {hint:?}: {used} {refused}");
             }
@@ -279,7 +279,7 @@ fn a_limit_that_changes_is_followed() {
 #[test]
 fn a_fixed_window_is_spread_over_its_minute() {
     for rate in [2.0, 10.0] {
-        let run = run(&Case { rate, limit: Limit::Minute, latency: 0.005, seconds: 600.0, ..CASE });
+        let run = run(&PaceCase { rate, limit: SimLimit::Minute, latency: 0.005, seconds: 600.0, ..CASE });
         let (used, refused) = shares(&run, 0, 600, rate);
         assert!(used >= 0.95 && refused <= 0.02, "{rate}: used {used} refused {refused}");
         assert!(run.rate.is_some_and(|r| r < rate * 1.2), "{rate}: sent as a burst, {:?}", run.rate);
@@ -288,8 +288,8 @@ fn a_fixed_window_is_spread_over_its_minute() {
 
 #[test]
 fn demand_below_the_rate_does_not_inflate_it() {
-    let rate = |demand, seconds| run(&Case { rate: 1e6, demand, seconds, ..CASE }).rate.unwrap();
+    let rate = |demand, seconds| run(&PaceCase { rate: 1e6, demand, seconds, ..CASE }).rate.unwrap();
     assert_eq!(rate(1.5, 60.0), START * MARGIN);
-    // What had piled up is worked off at a growing pace; from then on it does not grow.
+    // The pace grows while it works off the backlog. From then on it does not grow.
     assert_eq!(rate(50.0, 10.0), rate(50.0, 200.0));
 }

@@ -1,4 +1,4 @@
-//! Processes that live and share something: each has a small file of its own in one directory, held by a kernel lock that
+//! The presence of processes that share something: each has a small file in one directory, held by a kernel lock that
 //! dies with it. Each writes its own file and reads the others'.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
@@ -7,28 +7,25 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, Per
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A file whose lock was taken by somebody who thought it dead is given up; so often.
+/// Attempts to keep a file: another process may take its lock first, and remove it as dead.
 const TRIES: u32 = 20;
-/// Nobody has that much to say.
+/// Longest text that is read.
 const LONGEST: usize = 16 << 10;
 
-/// This process among the others. Its file is gone when this is dropped.
+/// This process among the others. Dropping this removes its file.
 #[derive(Debug)]
-pub struct Roster {
+pub struct Presence {
     dir: PathBuf,
     name: String,
     file: File,
     longest: AtomicUsize,
 }
 
-impl Roster {
-    /// Joins those in `dir`, which is made if it is not there.
-    ///
-    /// # Errors
-    /// What the system says.
+impl Presence {
+    /// Joins the processes in `dir`, and creates it if it is missing.
     pub fn join(dir: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        // An umask cannot widen, only narrow; an old directory may be wider than we would make it.
+        // A umask only narrows the mode, but an older directory may be too open.
         std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))?;
         for _ in 0..TRIES {
             let name = format!("{}-{:08x}", std::process::id(), fastrand::u32(..));
@@ -39,7 +36,7 @@ impl Roster {
                 Err(TryLockError::WouldBlock) => false,
                 Err(TryLockError::Error(e)) => return Err(e),
             };
-            // Between its making and its lock it looked dead.
+            // Between its creation and its lock it looked dead, and another process may have removed it.
             if locked && std::fs::metadata(&path).is_ok_and(|m| file.metadata().is_ok_and(|own| own.ino() == m.ino())) {
                 return Ok(Self { dir: dir.to_owned(), name, file, longest: AtomicUsize::new(0) });
             }
@@ -47,12 +44,9 @@ impl Roster {
         Err(io::Error::other("no file of our own could be kept"))
     }
 
-    /// Says `text`, and hears what the others said last: their names with their texts. The files of the dead are removed.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Publishes `text`, and reads the last texts of the others, with their names. Removes the files of dead processes.
     pub fn exchange(&self, text: &str) -> io::Result<Vec<(String, String)>> {
-        // In place and padded: nobody reads half of it.
+        // Written in place and padded, so that nobody reads half of it.
         let longest = self.longest.fetch_max(text.len(), Ordering::Relaxed).max(text.len());
         self.file.write_all_at(format!("{text:longest$}").as_bytes(), 0)?;
         let mut others = Vec::new();
@@ -61,15 +55,15 @@ impl Roster {
             if name == self.name {
                 continue;
             }
-            // What is not one of us, or has just gone, says nothing.
-            if let Ok(Some(text)) = self.hear(&name) {
+            // A foreign file, or one that has just gone, is skipped.
+            if let Ok(Some(text)) = self.read(&name) {
                 others.push((name, text));
             }
         }
         Ok(others)
     }
 
-    fn hear(&self, name: &str) -> io::Result<Option<String>> {
+    fn read(&self, name: &str) -> io::Result<Option<String>> {
         let path = self.dir.join(name);
         let file = OpenOptions::new().read(true).custom_flags(NO_FOLLOW).open(&path)?;
         match file.try_lock() {
@@ -84,12 +78,12 @@ impl Roster {
     }
 }
 
-/// `O_NOFOLLOW` of Linux; elsewhere the directory's mode must do.
+/// `O_NOFOLLOW` of Linux; elsewhere the directory's mode must suffice.
 const NO_FOLLOW: i32 = if cfg!(target_os = "linux") { 0o400_000 } else { 0 };
 
-impl Drop for Roster {
+impl Drop for Presence {
     fn drop(&mut self) {
-        // If it stays, the next one finds it dead.
+        // If it stays, the next process finds it dead.
         drop(std::fs::remove_file(self.dir.join(&self.name)));
     }
 }
@@ -99,14 +93,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_living_hear_each_other_and_bury_the_dead() {
+    fn live_processes_read_each_other_and_remove_dead_files() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().join("limits/x");
-        let join = || Roster::join(&dir).unwrap();
+        let join = || Presence::join(&dir).unwrap();
         let (a, b) = (join(), join());
         assert_eq!(a.exchange("a longer text").unwrap(), [(b.name.clone(), String::new())]);
-        let heard = |r: &Roster, text: &str| {
-            let mut texts: Vec<_> = r.exchange(text).unwrap().into_iter().map(|(_, text)| text).collect();
+        let heard = |presence: &Presence, text: &str| {
+            let mut texts: Vec<_> = presence.exchange(text).unwrap().into_iter().map(|(_, text)| text).collect();
             texts.sort();
             texts
         };
@@ -128,6 +122,6 @@ mod tests {
     fn a_directory_that_cannot_be_made_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("limits"), "").unwrap();
-        Roster::join(&dir.path().join("limits/x")).unwrap_err();
+        Presence::join(&dir.path().join("limits/x")).unwrap_err();
     }
 }

@@ -1,0 +1,72 @@
+//! A circuit breaker: when too many requests fail, the run pauses, and single requests probe until one succeeds.
+
+use std::time::{Duration, Instant};
+
+use crate::api::error::Class;
+use crate::api::retry::RetryBudget;
+
+/// First pause after the retry budget is empty. A fault that passes in seconds costs seconds.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(2);
+/// Each probe that fails doubles the pause, up to this.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// While a probe is in flight, the others ask again after this time.
+const PROBE_CHECK: Duration = Duration::from_secs(1);
+
+/// The breaker of one run.
+#[derive(Debug, Default)]
+pub(super) struct Breaker {
+    budget: RetryBudget,
+    outage: Option<Outage>,
+}
+
+#[derive(Debug)]
+struct Outage {
+    pause: Duration,
+    until: Instant,
+    probing: bool,
+}
+
+impl Breaker {
+    /// Whether requests are held back.
+    pub(super) const fn is_open(&self) -> bool {
+        self.outage.is_some()
+    }
+
+    /// Lets one request probe during an outage. The error says when to ask again.
+    pub(super) fn probe(&mut self, now: Instant) -> Result<(), Instant> {
+        let Some(outage) = &mut self.outage else { return Ok(()) };
+        if outage.probing || now < outage.until {
+            return Err(outage.until.max(now + PROBE_CHECK));
+        }
+        outage.probing = true;
+        Ok(())
+    }
+
+    /// Ends an outage, and pays back into the retry budget.
+    pub(super) fn succeeded(&mut self, retried: bool, chance: f64) {
+        self.budget.refund(retried, chance);
+        self.outage = None;
+    }
+
+    /// Takes a retry from the budget, and says whether there is an outage now.
+    pub(super) fn failed(&mut self, now: Instant, class: Class) -> bool {
+        self.end_probe(now);
+        if self.outage.is_none() && !self.budget.take(class) {
+            self.outage = Some(Outage { pause: FIRST_PAUSE, until: now + FIRST_PAUSE, probing: false });
+        }
+        self.is_open()
+    }
+
+    /// A probe was not answered well: the pause doubles.
+    pub(super) fn end_probe(&mut self, now: Instant) {
+        if let Some(outage) = self.outage.as_mut().filter(|outage| outage.probing) {
+            let pause = (outage.pause * 2).min(LONGEST_PAUSE);
+            *outage = Outage { pause, until: now + pause, probing: false };
+        }
+    }
+
+    /// The end of the pause; `None` while a probe is in flight.
+    pub(super) fn paused_until(&self) -> Option<Instant> {
+        self.outage.as_ref().filter(|outage| !outage.probing).map(|outage| outage.until)
+    }
+}

@@ -1,0 +1,182 @@
+//! The decision after a failed try: pure, from the failure and the earlier tries of the row.
+
+use std::time::Duration;
+
+use super::Stopped;
+use crate::api::error::{Class, Failure, Fault};
+use crate::api::limits::Limits;
+use crate::api::retry;
+
+/// A row is sent again this often although an earlier request may have been worked on and billed.
+const AMBIGUOUS_RESENDS: u32 = 3;
+/// After this many refusals (429, 503) of one row while others were answered, the row itself is the reason.
+const ALONE: u32 = 3;
+/// After this many, the row fails: it has waited for minutes while others were answered.
+const ALONE_FOR_GOOD: u32 = 12;
+
+/// The failed tries of one row.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Tries {
+    /// Failures that count against `--retries`.
+    pub(super) failures: u32,
+    /// Requests that may have been worked on.
+    ambiguous: u32,
+    /// Refusals while others were answered.
+    alone: u32,
+    /// The number of answers to all rows at the last refusal.
+    answers: Option<u64>,
+}
+
+/// The state of the run, as far as a decision depends on it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Facts {
+    /// `--retries`
+    pub(super) retries: u32,
+    /// The limiter sees an outage.
+    pub(super) outage: bool,
+    /// The number of answers to all rows.
+    pub(super) answers: u64,
+    /// Jitter, uniform in 0..1.
+    pub(super) chance: f64,
+}
+
+/// The next step after a failed try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// The row has failed.
+    Fail,
+    /// Send this row again after this wait.
+    Resend(Duration),
+    /// Everyone waits for the limiter, this row too.
+    HoldAll,
+    /// No row will be answered: the run stops.
+    StopRun(Stopped),
+}
+
+impl Tries {
+    /// Counts a failed try.
+    pub(super) fn count(&mut self, class: Class, facts: &Facts) {
+        match class {
+            Class::AboveRate | Class::NoCapacity => {
+                let others_answered = self.answers.is_some_and(|before| before < facts.answers);
+                self.alone += u32::from(self.alone >= ALONE || others_answered);
+                self.answers = Some(facts.answers);
+            }
+            Class::NotSent => {
+                // While nothing gets through at all, the row is not the reason.
+                self.failures += u32::from(!facts.outage);
+            }
+            Class::Ambiguous => {
+                self.failures += 1;
+                self.ambiguous += 1;
+            }
+            Class::RowFatal | Class::JobFatal => {}
+        }
+    }
+}
+
+/// Decides the next step after `failure`, which `tries` has counted. `headers` are those of the response.
+pub(super) fn decide(failure: &Failure, headers: &Limits, tries: &Tries, facts: &Facts) -> Decision {
+    let class = failure.class();
+    match class {
+        Class::AboveRate | Class::NoCapacity => match tries.alone {
+            0..ALONE => Decision::HoldAll,
+            ALONE..=ALONE_FOR_GOOD => {
+                Decision::Resend(retry::delay(class, tries.alone - ALONE + 1, headers.wait, facts.chance))
+            }
+            _ => Decision::Fail,
+        },
+        Class::NotSent | Class::Ambiguous => {
+            let forbidden = headers.should_retry == Some(false);
+            if forbidden || tries.failures > facts.retries || tries.ambiguous > AMBIGUOUS_RESENDS {
+                return Decision::Fail;
+            }
+            let hint = headers.wait.filter(|_| headers.should_retry == Some(true));
+            Decision::Resend(retry::delay(class, tries.failures.max(1), hint, facts.chance))
+        }
+        Class::RowFatal => Decision::Fail,
+        Class::JobFatal if failure.fault == Fault::Payment => {
+            Decision::StopRun(Stopped::Payment(failure.message.clone()))
+        }
+        Class::JobFatal => Decision::StopRun(Stopped::Auth(failure.message.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FACTS: Facts = Facts { retries: 5, outage: false, answers: 0, chance: 1.0 };
+    const NO_HEADERS: Limits =
+        Limits { wait: None, requests_per_second: None, tokens_per_second: None, should_retry: None };
+
+    fn failure(fault: Fault) -> Failure {
+        Failure { fault, status: None, message: "why".to_owned(), model_unknown: false, wait: None }
+    }
+
+    const fn tries(failures: u32, ambiguous: u32, alone: u32) -> Tries {
+        Tries { failures, ambiguous, alone, answers: None }
+    }
+
+    #[test]
+    fn every_failure_leads_to_its_decision() {
+        let resend = |ms| Decision::Resend(Duration::from_millis(ms));
+        let stop = |reason: fn(String) -> Stopped| Decision::StopRun(reason("why".to_owned()));
+        let retry = Limits { should_retry: Some(true), wait: Some(Duration::from_secs(10)), ..NO_HEADERS };
+        let wait = Limits { should_retry: None, ..retry };
+        let no_retry = Limits { should_retry: Some(false), ..NO_HEADERS };
+        let cases = [
+            // Never sent: only `--retries` limits it.
+            (Fault::Connect, NO_HEADERS, tries(1, 0, 0), resend(250)),
+            (Fault::Connect, NO_HEADERS, tries(5, 0, 0), resend(4000)),
+            (Fault::Connect, NO_HEADERS, tries(6, 0, 0), Decision::Fail),
+            (Fault::Connect, NO_HEADERS, tries(0, 0, 0), resend(250)),
+            // Perhaps billed: fewer tries.
+            (Fault::Server, NO_HEADERS, tries(3, 3, 0), resend(1000)),
+            (Fault::Timeout, NO_HEADERS, tries(4, 4, 0), Decision::Fail),
+            (Fault::BadResponse, no_retry, tries(1, 1, 0), Decision::Fail),
+            (Fault::Broken, retry, tries(1, 1, 0), resend(11_000)),
+            (Fault::Broken, wait, tries(1, 1, 0), resend(250)),
+            // Refused: everyone waits, until the row is the reason.
+            (Fault::RateLimited, NO_HEADERS, tries(0, 0, 0), Decision::HoldAll),
+            (Fault::Overloaded, NO_HEADERS, tries(0, 0, 2), Decision::HoldAll),
+            (Fault::RateLimited, NO_HEADERS, tries(0, 0, 3), resend(1000)),
+            (Fault::Overloaded, wait, tries(0, 0, 4), resend(11_000)),
+            (Fault::RateLimited, NO_HEADERS, tries(0, 0, 12), resend(60_000)),
+            (Fault::RateLimited, NO_HEADERS, tries(0, 0, 13), Decision::Fail),
+            (Fault::RateLimited, NO_HEADERS, tries(9, 9, 0), Decision::HoldAll),
+            // Hopeless.
+            (Fault::InvalidRequest, NO_HEADERS, tries(0, 0, 0), Decision::Fail),
+            (Fault::ContextLength, retry, tries(0, 0, 0), Decision::Fail),
+            (Fault::NotFound, NO_HEADERS, tries(0, 0, 0), Decision::Fail),
+            (Fault::Auth, NO_HEADERS, tries(0, 0, 0), stop(Stopped::Auth)),
+            (Fault::Payment, NO_HEADERS, tries(0, 0, 0), stop(Stopped::Payment)),
+            (Fault::Local, NO_HEADERS, tries(0, 0, 0), stop(Stopped::Auth)),
+        ];
+        for (fault, headers, tries, expected) in cases {
+            assert_eq!(decide(&failure(fault), &headers, &tries, &FACTS), expected, "{fault:?} {headers:?} {tries:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_sent_in_an_outage_keeps_its_retries() {
+        let outage = Facts { outage: true, ..FACTS };
+        let mut row = Tries::default();
+        row.count(Class::NotSent, &outage);
+        assert_eq!(row, tries(0, 0, 0));
+        row.count(Class::NotSent, &FACTS);
+        row.count(Class::Ambiguous, &outage);
+        assert_eq!(row, tries(2, 1, 0));
+    }
+
+    #[test]
+    fn refusals_count_against_a_row_only_while_others_are_answered() {
+        let mut row = Tries::default();
+        let mut refuse = |answers| {
+            row.count(Class::AboveRate, &Facts { answers, ..FACTS });
+            row.alone
+        };
+        assert_eq!([5, 5, 6, 6, 7, 8].map(&mut refuse), [0, 0, 1, 1, 2, 3]);
+        assert_eq!(refuse(8), 4, "from then on every refusal counts");
+    }
+}

@@ -1,0 +1,223 @@
+//! The engine of one run: it starts a task for each row as permits come free, and watches the clock and the other processes.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, atomic::Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::{JoinSet, LocalSet};
+
+use super::gate::Gate;
+use super::health::Health;
+use super::peers::PeerView;
+use super::row::RowTask;
+use super::shared::{PaceGauge, Paused};
+use super::wallet::Wallet;
+use super::{Event, QueuedRow, SendOptions, Shared, Stopped};
+use crate::api::Client;
+use crate::outcome::Outcome;
+
+/// Requests in flight may take this long to finish after a first signal: they are paid for.
+const GRACE: Duration = Duration::from_secs(30);
+/// Outcomes that may wait to be written before sending pauses.
+const BACKLOG: usize = 8192;
+/// Interval at which the clock is checked, and the other processes are read.
+const TICK: Duration = Duration::from_millis(200);
+/// The first request waits no longer than this for the reports of other processes.
+const FIRST_REPORTS: Duration = Duration::from_secs(1);
+
+/// One run, shared by the tasks of its rows; they all live on one thread.
+pub(super) struct Engine {
+    pub(super) client: Client,
+    pub(super) url: url::Url,
+    pub(super) options: SendOptions,
+    pub(super) shared: Arc<Shared>,
+    pub(super) events: Sender<Event>,
+    pub(super) gate: Gate,
+    pub(super) health: RefCell<Health>,
+    pub(super) wallet: Wallet,
+    peers: RefCell<PeerView>,
+}
+
+impl Engine {
+    pub(super) fn new(client: Client, options: SendOptions, events: Sender<Event>, shared: Arc<Shared>) -> Self {
+        let now = Instant::now();
+        Self {
+            url: client.url(options.path),
+            client,
+            gate: Gate::new(now, &options, Arc::clone(&shared), events.clone()),
+            health: RefCell::new(Health::new(now, options.give_up_after)),
+            wallet: Wallet::new(options.budget.clone(), Arc::clone(&shared), events.clone()),
+            peers: RefCell::default(),
+            options,
+            shared,
+            events,
+        }
+    }
+
+    /// Sends every row that arrives, and waits for all of them.
+    pub(super) async fn run(self: Rc<Self>, rows: mpsc::Receiver<Vec<QueuedRow>>) -> Option<Stopped> {
+        let work = async {
+            let watch = tokio::task::spawn_local(Rc::clone(&self).watch());
+            // The first request already obeys the limits that others know. But it does not wait for a directory that hangs.
+            drop(tokio::time::timeout(FIRST_REPORTS, self.consult()).await);
+            let listen = tokio::task::spawn_local(Rc::clone(&self).listen());
+            let mut tasks = JoinSet::new();
+            self.dispatch(rows, &mut tasks).await;
+            self.drain(&mut tasks).await;
+            watch.abort();
+            listen.abort();
+        };
+        LocalSet::new().run_until(work).await;
+        let stopped = self.health.borrow().stopped();
+        stopped.or_else(|| self.shared.stop.is_cancelled().then_some(Stopped::Cancelled))
+    }
+
+    /// Starts a task for each row, as permits come free.
+    async fn dispatch(self: &Rc<Self>, mut rows: mpsc::Receiver<Vec<QueuedRow>>, tasks: &mut JoinSet<()>) {
+        let stop = self.shared.stop.clone();
+        let mut queue: VecDeque<QueuedRow> = VecDeque::new();
+        loop {
+            while let Some(ended) = tasks.try_join_next() {
+                propagate_panic(ended);
+            }
+            let Some(row) = queue.pop_front() else {
+                let batch = tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return,
+                    batch = rows.recv() => batch,
+                };
+                let Some(batch) = batch else { return };
+                queue = batch.into();
+                continue;
+            };
+            let request = match row {
+                QueuedRow::Send(request) => request,
+                QueuedRow::Failed(outcome) => {
+                    self.emit(*outcome, None);
+                    continue;
+                }
+            };
+            let permit = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                permit = self.admitted(tasks) => permit,
+            };
+            let Some(permit) = permit else { return };
+            tasks.spawn_local(RowTask::new(Rc::clone(self), request).run(permit));
+        }
+    }
+
+    /// Waits until one more row may start: outcomes are written, not too many rows are open, and a permit is free.
+    async fn admitted(&self, tasks: &mut JoinSet<()>) -> Option<OwnedSemaphorePermit> {
+        self.shared.until_written(BACKLOG).await;
+        // Rows that wait for their next try hold no permit, but they hold memory.
+        while tasks.len() > 2 * self.options.concurrency + 64 {
+            if let Some(ended) = tasks.join_next().await {
+                propagate_panic(ended);
+            }
+        }
+        self.gate.permit().await
+    }
+
+    /// Lets the requests in flight finish, within the grace time after a stop.
+    async fn drain(&self, tasks: &mut JoinSet<()>) {
+        let ended = async {
+            while let Some(ended) = tasks.join_next().await {
+                propagate_panic(ended);
+            }
+        };
+        tokio::pin!(ended);
+        tokio::select! {
+            () = &mut ended => return,
+            () = self.shared.stop.cancelled() => {}
+        }
+        if tokio::time::timeout(GRACE, &mut ended).await.is_err() {
+            self.shared.abort.cancel();
+            ended.await;
+        }
+    }
+
+    /// Watches the clock: the deadline, and the time since the last success.
+    async fn watch(self: Rc<Self>) {
+        loop {
+            tokio::time::sleep(TICK).await;
+            let now = Instant::now();
+            self.publish(now);
+            if self.options.deadline.is_some_and(|deadline| now >= deadline) {
+                self.stop(Stopped::Deadline);
+            }
+            if self.wallet.is_short() && self.shared.gauges.in_flight.load(Ordering::Relaxed) == 0 {
+                // Nothing succeeds because nothing is sent. That is no failure of the service.
+                self.health.borrow_mut().excuse(now);
+            }
+            let gave_up = self.health.borrow().gave_up(now);
+            if let Some(failure) = gave_up {
+                self.stop(Stopped::GaveUp(failure));
+            }
+        }
+    }
+
+    /// Keeps up with the other processes. This is not part of the watch: it reads files, which may hang.
+    async fn listen(self: Rc<Self>) {
+        loop {
+            tokio::time::sleep(TICK).await;
+            self.consult().await;
+        }
+    }
+
+    /// Updates the progress line.
+    fn publish(&self, now: Instant) {
+        let limiter = self.gate.limiter();
+        let paused = limiter
+            .delay(now)
+            .map(|delay| Paused { delay, last_failure: self.health.borrow().last_failure().unwrap_or_default() });
+        self.shared.gauges.set_pace(PaceGauge { paused, rate: limiter.rate() });
+    }
+
+    /// Reports to the other processes, and applies their reports.
+    async fn consult(&self) {
+        let Some(peers) = self.options.peers.clone() else { return };
+        let report = self.peers.borrow_mut().report(Instant::now(), self.gate.limiter().pace());
+        // Even small files may make a reader wait.
+        let others = match tokio::task::spawn_blocking(move || peers.exchange(report)).await {
+            Ok(Ok(others)) => others,
+            Ok(Err(error)) => return tracing::debug!("other processes cannot be heard: {error}"),
+            Err(_) => return,
+        };
+        self.gate.learn(|limiter| {
+            let now = Instant::now();
+            let advice = self.peers.borrow_mut().advise(now, &others, limiter.rate(), limiter.pace().found());
+            if let Some(adopted) = advice.adopt {
+                let rate = adopted.estimate.rate;
+                tracing::debug!("another process has learned a limit of {rate:.3} requests a second");
+            }
+            limiter.apply(now, &advice);
+        });
+    }
+
+    /// Hands over a finished row.
+    pub(super) fn emit(&self, outcome: Outcome, permit: Option<OwnedSemaphorePermit>) {
+        self.shared.backlog.fetch_add(1, Ordering::AcqRel);
+        // The consumer outlives the engine, or has failed and cancelled it.
+        drop(self.events.send(Event::Outcome(Box::new(outcome), permit)));
+    }
+
+    /// Ends the run. Only the first reason counts.
+    pub(super) fn stop(&self, reason: Stopped) {
+        self.health.borrow_mut().stop(reason);
+        self.shared.stop.cancel();
+    }
+}
+
+/// Passes on the panic of a row's task: a run that lost a row must not look complete.
+fn propagate_panic(task: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = task
+        && error.is_panic()
+    {
+        std::panic::resume_unwind(error.into_panic());
+    }
+}

@@ -1,0 +1,168 @@
+//! One row: it is sent until it is answered, has failed for good, or the run stops.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::decision::Tries;
+use super::engine::Engine;
+use super::models::MODEL_REFUSALS;
+use super::wallet::Unaffordable;
+use super::{Event, Stopped};
+use crate::outcome::{ErrorCode, Outcome, RowError, Usage};
+use crate::price::Nanos;
+use crate::request::{Request, answer_bound};
+use crate::tokens;
+
+/// The task of one row.
+pub(super) struct RowTask {
+    pub(super) engine: Rc<Engine>,
+    pub(super) outcome: Outcome,
+    pub(super) tries: Tries,
+    pub(super) body: Bytes,
+    /// Tokens that the limiter sets aside for a try.
+    pub(super) about: u64,
+}
+
+/// Cost of a row beside its answer: answers that were billed and useless, and requests that may have been billed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Waste {
+    usage: Usage,
+    at_risk: u32,
+}
+
+impl Waste {
+    const fn of(outcome: &Outcome) -> Self {
+        Self { usage: outcome.wasted, at_risk: outcome.at_risk }
+    }
+}
+
+impl RowTask {
+    pub(super) fn new(engine: Rc<Engine>, request: Request) -> Self {
+        let reserve = Usage {
+            prompt: tokens::bound(&request.body),
+            completion: answer_bound(&request.body, request.max_tokens).unwrap_or(0),
+        };
+        Self {
+            engine,
+            about: tokens::estimate(&request.body) + reserve.completion / 2,
+            tries: Tries::default(),
+            outcome: Outcome {
+                fingerprint: request.fingerprint,
+                reserve,
+                ..Outcome::unsent(request.row, request.id, request.model, ErrorCode::Interrupted, "")
+            },
+            body: Bytes::from(request.body.into_string()),
+        }
+    }
+
+    /// Works on the row to its end, and emits its outcome with the permit.
+    ///
+    /// If the run stops, a row that has cost nothing emits nothing: the next run sends it.
+    pub(super) async fn run(mut self, permit: OwnedSemaphorePermit) {
+        let mut permit = Some(permit);
+        loop {
+            if let Some(error) = self.unserved() {
+                self.outcome.error = Some(error);
+                break;
+            }
+            let Some(set_aside) = self.admit().await else { return self.abandon() };
+            let before = Waste::of(&self.outcome);
+            let again = {
+                let engine = Rc::clone(&self.engine);
+                let _in_flight = engine.gate.in_flight();
+                self.attempt().await
+            };
+            if set_aside > Nanos::ZERO {
+                self.engine.wallet.release(set_aside, self.cost_since(before, set_aside));
+            }
+            let Some(wait) = again else { break };
+            // A row that waits for its next try lets others go ahead.
+            drop(permit.take());
+            if before != Waste::of(&self.outcome) {
+                self.save_tries().await;
+            }
+            permit = self.wait(wait).await;
+            if permit.is_none() {
+                return self.abandon();
+            }
+        }
+        self.engine.emit(self.outcome, permit);
+    }
+
+    /// The error of a row whose model the service has refused again and again.
+    fn unserved(&self) -> Option<RowError> {
+        let health = self.engine.health.borrow();
+        let words = health.unserved(&self.outcome.model)?;
+        let message = format!("not sent, because the service refused this model {MODEL_REFUSALS} times: {words}");
+        Some(RowError { code: ErrorCode::NotFound, message })
+    }
+
+    /// Waits until the request may leave and its maximum cost is set aside. `None` if the run stops.
+    async fn admit(&self) -> Option<Nanos> {
+        let engine = &self.engine;
+        if !engine.gate.pass(self.outcome.row, self.about).await {
+            return None;
+        }
+        // Only now: a row that waits for the limiter must not hold money that others could spend.
+        match engine.wallet.reserve(&self.outcome.model, self.outcome.reserve).await {
+            Ok(set_aside) => Some(set_aside),
+            Err(Unaffordable::Stopping) => None,
+            Err(Unaffordable::Spent(budget)) => {
+                engine.stop(Stopped::Cost(budget));
+                None
+            }
+        }
+    }
+
+    /// The cost of the last request; if it is unknown, all the money that was set aside.
+    fn cost_since(&self, before: Waste, set_aside: Nanos) -> Nanos {
+        let outcome = &self.outcome;
+        if outcome.at_risk > before.at_risk || (outcome.ok() && outcome.usage.is_none()) {
+            return set_aside;
+        }
+        let mut usage = outcome.usage.unwrap_or_default();
+        usage.prompt += outcome.wasted.prompt - before.usage.prompt;
+        usage.completion += outcome.wasted.completion - before.usage.completion;
+        self.engine.wallet.cost(&outcome.model, usage)
+    }
+
+    /// Waits until the tries so far are on disk: after a kill, nobody must forget requests that may have been billed.
+    async fn save_tries(&self) {
+        let (done, written) = oneshot::channel();
+        let so_far = Outcome { body: None, ..self.outcome.clone() };
+        drop(self.engine.events.send(Event::Tried(Box::new(so_far), done)));
+        // If it cannot be written, the run is being stopped already.
+        drop(written.await);
+    }
+
+    /// Waits for the next try, and for a permit. `None` if the run stops.
+    async fn wait(&self, wait: Duration) -> Option<OwnedSemaphorePermit> {
+        let next = async {
+            tokio::time::sleep(wait).await;
+            self.engine.gate.permit().await
+        };
+        tokio::select! {
+            biased;
+            () = self.engine.shared.stop.cancelled() => None,
+            permit = next => permit,
+        }
+    }
+
+    /// Ends the row because the run stops. A row that may have cost something is emitted, so that its cost is not forgotten.
+    fn abandon(mut self) {
+        if self.outcome.at_risk == 0 && self.outcome.wasted == Usage::default() {
+            return;
+        }
+        let last = self.outcome.error.take().map(|e| e.message).unwrap_or_default();
+        let message = if last.is_empty() {
+            "the run was stopped".to_owned()
+        } else {
+            format!("the run was stopped; before that: {last}")
+        };
+        self.outcome.error = Some(RowError { code: ErrorCode::Interrupted, message });
+        self.engine.emit(self.outcome, None);
+    }
+}
