@@ -39,8 +39,10 @@ impl<'a> MemberKey<'a> {
 
     /// Whether this is `name`, which needs no escapes.
     pub fn is(self, name: &str) -> bool {
-        let inner = &self.spelled[1..self.spelled.len() - 1];
-        inner == name || (inner.contains('\\') && self.name().is_some_and(|own| own == name))
+        let inner = &self.spelled.as_bytes()[1..self.spelled.len() - 1];
+        // A name with escapes is longer.
+        inner == name.as_bytes()
+            || (inner.len() > name.len() && inner.contains(&b'\\') && self.name().is_some_and(|own| own == name))
     }
 }
 
@@ -201,11 +203,7 @@ impl<'a> Scanner<'a> {
 
     /// Passes over white space.
     pub(super) fn blanks(&mut self) {
-        // There is nearly always one space at most.
-        while let Some(byte) = self.peek()
-            && byte <= b' '
-            && matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
-        {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
             self.at += 1;
         }
     }
@@ -285,7 +283,7 @@ impl<'a> Scanner<'a> {
         while bytes.get(at) == Some(&b'\\') {
             at += match bytes.get(at + 1) {
                 Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
-                Some(b'u') if bytes[at + 2..].first_chunk::<4>().copied().is_some_and(all_hex) => 6,
+                Some(b'u') if bytes.get(at + 2..at + 6).is_some_and(all_hex) => 6,
                 _ => return Err(NotJson(at + 1)),
             };
         }
@@ -395,6 +393,6 @@ const HEX: [bool; 256] = {
     hex
 };
 
-fn all_hex(digits: [u8; 4]) -> bool {
-    digits.into_iter().fold(true, |all, digit| all & HEX[usize::from(digit)])
+fn all_hex(digits: &[u8]) -> bool {
+    digits.iter().fold(true, |all, digit| all & HEX[usize::from(*digit)])
 }
