@@ -7,11 +7,11 @@
 
 use crate::context::Ctx;
 use crate::error::{Error, Result};
-use crate::sandbox::{self, Config, Handle};
+use crate::sandbox::{self, Config, Sandbox};
 use crate::settings::SANDBOX_ENV;
 
 /// Starts the built-in server if `--sandbox` was given, and says so.
-pub(super) fn start_if_asked(ctx: &Ctx) -> Result<Option<Handle>> {
+pub(super) fn start_if_asked(ctx: &Ctx) -> Result<Option<Sandbox>> {
     if !ctx.settings.sandbox {
         return Ok(None);
     }

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::print_text;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::sandbox::{self, BatchConfig, Config, Fault, HintStyle, Unset};
+use crate::sandbox::{self, BatchConfig, Config, Downloads, HintStyle, ScriptedFault, Unset};
 use crate::settings::SANDBOX_ENV;
 
 /// A local Together-compatible server for rehearsals and tests
@@ -54,7 +54,7 @@ pub struct Serve {
     gzip: bool,
     /// A scripted fault; may be repeated (see --help)
     #[arg(long, value_name = "SPEC")]
-    fault: Vec<Fault>,
+    fault: Vec<ScriptedFault>,
     /// Where chance starts from
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -160,8 +160,7 @@ pub fn run(args: Serve, ctx: &Ctx) -> Result<Exit> {
         track: args.track,
         batch: args.batches.config(),
         state_dir: args.batches.keep,
-        content_redirect: args.batches.content_redirect,
-        ranges: !args.batches.no_ranges,
+        downloads: Downloads { redirect: args.batches.content_redirect, ignore_ranges: args.batches.no_ranges },
         ..Config::default()
     };
     let handle = sandbox::start(config)

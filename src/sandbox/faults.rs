@@ -1,12 +1,12 @@
-//! Faults: what goes wrong, for which requests, how often. Their text form is in [`super::script`].
+//! Faults: the damage, the requests that it hits, and the number of times. Their text form is in [`super::script`].
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::limits::HintStyle;
+use super::hint::Hint;
 
-/// Where a fault applies.
+/// The requests that a fault applies to. Serialized names stand in kept batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Scope {
     /// Chat, completions and embeddings.
@@ -49,20 +49,30 @@ impl Scope {
         matches!(self, Self::Create | Self::Batch | Self::List | Self::Cancel)
     }
 
+    /// Whether this is one of the inference routes.
+    fn is_inference(self) -> bool {
+        matches!(self, Self::Chat | Self::Completions | Self::Embeddings)
+    }
+
+    /// Whether a prompt stands behind the request, which may hold a directive.
+    pub fn has_prompt(self) -> bool {
+        self.is_inference() || self == Self::Row
+    }
+
     /// Whether a fault of this scope concerns a request of `other`.
     pub fn covers(self, other: Self) -> bool {
         match self {
             Self::Any => other != Self::Row,
-            Self::Inference => matches!(other, Self::Chat | Self::Completions | Self::Embeddings),
+            Self::Inference => other.is_inference(),
             _ => self == other,
         }
     }
 }
 
-/// Which requests are picked.
+/// The choice of requests within the scope.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum When {
-    /// All.
+pub enum Trigger {
+    /// All requests.
     Always,
     /// Every n-th.
     Every(u64),
@@ -74,7 +84,7 @@ pub enum When {
     Contains(String),
 }
 
-/// How often a picked request fails.
+/// The number of times that a picked request fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Times {
     /// Each attempt is picked or not for itself.
@@ -84,47 +94,43 @@ pub enum Times {
 }
 
 /// The body of a scripted error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Shape {
-    /// What is usual for the status and the route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum ErrorShape {
+    /// The usual body for the status and the route.
+    #[default]
     Usual,
-    /// `error` is a string, as the batch routes say it.
+    /// `error` is a string, as on the batch routes.
     Bare,
     /// `error.message` is a string.
     Text,
-    /// `error.message` is an object, as engine errors passed through are.
+    /// `error.message` is an object, as in engine errors passed through.
     Object,
-    /// `text/plain`, as the edge says it.
+    /// `text/plain`, as from the edge.
     Plain,
     /// An HTML page.
     Html,
-    /// Nothing.
+    /// An empty body.
     Empty,
 }
 
-/// When the client is told to come back.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Hint {
-    /// In which header.
-    pub style: HintStyle,
-    /// How long to wait.
-    pub wait: Duration,
+/// An error response that a script asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct ScriptedError {
+    /// HTTP status.
+    pub code: u16,
+    /// The time to wait.
+    pub hint: Option<Hint>,
+    /// The form of the body.
+    pub shape: ErrorShape,
+    /// Bytes that are added to the message.
+    pub padding: usize,
 }
 
-/// What goes wrong.
+/// The damage of a fault.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum Kind {
+pub enum FaultKind {
     /// An error status.
-    Status {
-        /// HTTP status.
-        code: u16,
-        /// When to come back.
-        hint: Option<Hint>,
-        /// Body.
-        shape: Shape,
-        /// Bytes by which the message is blown up.
-        padding: usize,
-    },
+    Status(ScriptedError),
     /// RST instead of an answer.
     Reset,
     /// FIN instead of an answer.
@@ -139,7 +145,7 @@ pub enum Kind {
     Hang,
     /// Half an answer, then nothing.
     Stall,
-    /// A byte at a time, so long apart.
+    /// One byte at a time, with this pause between them.
     Drip(Duration),
     /// The answer, later.
     Delay(Duration),
@@ -157,7 +163,7 @@ pub enum Kind {
     NoUsage,
     /// `Content-Encoding: gzip` over bytes that are not.
     BadGzip,
-    /// A 200 with so many bytes of content.
+    /// A 200 with this many bytes of content.
     Huge(usize),
     /// A 401 that repeats the key.
     EchoKey,
@@ -169,14 +175,14 @@ pub enum Kind {
     Duplicate,
     /// Batch row: two different lines.
     Conflict,
-    /// Batch row: besides, a line for an unknown id.
+    /// Batch row: an extra line for an unknown id.
     Foreign,
     /// Batch row: a line that is not JSON.
     Garble,
 }
 
-impl Kind {
-    /// Whether the answer is generated (and billed) before this goes wrong, even without `after`.
+impl FaultKind {
+    /// Whether the answer is generated (and billed) before the damage, even without `after`.
     pub fn generates(&self) -> bool {
         matches!(
             self,
@@ -194,35 +200,23 @@ impl Kind {
         )
     }
 
-    /// Whether this can only happen to a row of a batch.
-    pub fn row_only(&self) -> bool {
+    /// Whether only a row of a batch can have this damage.
+    pub fn is_for_rows(&self) -> bool {
         matches!(self, Self::Missing | Self::Duplicate | Self::Conflict | Self::Foreign | Self::Garble)
     }
 }
 
 /// One scripted fault.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Fault {
-    /// Where.
+pub struct ScriptedFault {
+    /// The requests that it applies to.
     pub on: Scope,
-    /// For which requests.
-    pub when: When,
-    /// What.
-    pub kind: Kind,
-    /// How often.
+    /// The choice among them.
+    pub when: Trigger,
+    /// The damage.
+    pub kind: FaultKind,
+    /// The number of times that a picked request fails.
     pub times: Times,
-    /// The work is done and kept before it goes wrong.
+    /// Whether the work is done and kept before the damage.
     pub after: bool,
-}
-
-impl Fault {
-    /// A fault of this kind for every inference request.
-    pub fn new(kind: Kind) -> Self {
-        Self { on: Scope::Inference, when: When::Always, kind, times: Times::Each, after: false }
-    }
-
-    /// An error status with its usual body.
-    pub fn status(code: u16) -> Self {
-        Self::new(Kind::Status { code, hint: None, shape: Shape::Usual, padding: 0 })
-    }
 }

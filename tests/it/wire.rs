@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use llbatch::api::batches::{Batch, Created, Status};
 use llbatch::api::error::{Class, Failure, Fault};
 use llbatch::api::{Client, ClientOptions, Upload, Uploaded};
-use llbatch::sandbox::{self, BatchConfig, Config, Handle, Unset};
+use llbatch::sandbox::{self, BatchConfig, Config, Downloads, Sandbox, Unset};
 use secrecy::SecretString;
 
 use super::support::{KEY, MODEL, PATIENCE};
@@ -23,7 +23,7 @@ fn quick() -> Config {
     Config { batch, ..Config::default() }
 }
 
-fn start(config: Config) -> (Handle, Client) {
+fn start(config: Config) -> (Sandbox, Client) {
     let server = sandbox::start(config).unwrap();
     let key = Some(SecretString::from(KEY.to_owned()));
     let client =
@@ -93,12 +93,12 @@ async fn fetched(client: &Client, id: &str, part: &Path) -> (u64, u32) {
 
 #[tokio::test]
 async fn a_batch_goes_all_the_way() {
-    for (content_redirect, ranges, unset) in
-        [(false, true, Unset::Omit), (true, true, Unset::Null), (true, false, Unset::Empty)]
+    for (redirect, ignore_ranges, unset) in
+        [(false, false, Unset::Omit), (true, false, Unset::Null), (true, true, Unset::Empty)]
     {
         let config = quick();
         let batch = BatchConfig { unset, ..config.batch.clone() };
-        let (_server, client) = start(Config { content_redirect, ranges, batch, ..config });
+        let (_server, client) = start(Config { downloads: Downloads { redirect, ignore_ranges }, batch, ..config });
         assert!(client.batches().await.unwrap().entries.is_empty());
         let file = uploaded(&client, 50).await;
         let object = client.file(&file).await.unwrap();
@@ -183,9 +183,10 @@ async fn a_create_whose_reply_is_lost_is_found_in_the_list() {
 
 #[tokio::test]
 async fn a_download_that_breaks_goes_on() {
-    for ranges in [true, false] {
+    for ignore_ranges in [false, true] {
         for fault in ["truncate,on=content,times=2", "reset-late,on=content,times=2"] {
-            let (_server, client) = start(Config { ranges, ..faulty(&[fault]) });
+            let (_server, client) =
+                start(Config { downloads: Downloads { redirect: false, ignore_ranges }, ..faulty(&[fault]) });
             let batch = created(&client, &uploaded(&client, 200).await).await;
             let output = ended(&client, &batch.id).await.output_file_id.expect("an output file");
             let dir = tempfile::tempdir().unwrap();

@@ -35,7 +35,7 @@ pub(super) fn sha256(bytes: &[u8]) -> String {
     storage::hex(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
 }
 
-pub(super) fn register(handle: &Handle, name: &str, checksum: &str) -> Seen {
+pub(super) fn register(handle: &Sandbox, name: &str, checksum: &str) -> Seen {
     let body = format!("purpose=batch-api&file_name={name}&file_type=jsonl&checksum={checksum}");
     send(handle, "POST", "/v1/files", &format!("{KEY}{FORM}"), body.as_bytes())
 }
@@ -52,7 +52,7 @@ pub(super) fn put(seen: &Seen, headers: &str, bytes: &[u8]) -> Seen {
 }
 
 /// All steps of an upload; the file's id.
-pub(super) fn upload(handle: &Handle, bytes: &[u8]) -> String {
+pub(super) fn upload(handle: &Sandbox, bytes: &[u8]) -> String {
     let seen = register(handle, "in.jsonl", &sha256(bytes));
     assert_eq!(seen.status, 302, "{}", seen.text());
     assert_eq!(put(&seen, "", bytes).status, 200);
@@ -62,23 +62,23 @@ pub(super) fn upload(handle: &Handle, bytes: &[u8]) -> String {
     id
 }
 
-pub(super) fn create(handle: &Handle, file: &str) -> Seen {
+pub(super) fn create(handle: &Sandbox, file: &str) -> Seen {
     let body = json!({"endpoint": "/v1/chat/completions", "input_file_id": file}).to_string();
     send(handle, "POST", "/v1/batches", KEY, body.as_bytes())
 }
 
-pub(super) fn submit(handle: &Handle, bytes: &[u8]) -> String {
+pub(super) fn submit(handle: &Sandbox, bytes: &[u8]) -> String {
     let seen = create(handle, &upload(handle, bytes));
     assert_eq!(seen.status, 201, "{}", seen.text());
     seen.json()["job"]["id"].as_str().unwrap().to_owned()
 }
 
-pub(super) fn job(handle: &Handle, id: &str) -> Value {
+pub(super) fn job(handle: &Sandbox, id: &str) -> Value {
     send(handle, "GET", &format!("/v1/batches/{id}"), KEY, b"").json()
 }
 
 /// Asks until the job has ended.
-pub(super) fn ended(handle: &Handle, id: &str) -> Value {
+pub(super) fn ended(handle: &Sandbox, id: &str) -> Value {
     let begun = Instant::now();
     loop {
         let job = job(handle, id);
@@ -90,13 +90,13 @@ pub(super) fn ended(handle: &Handle, id: &str) -> Value {
     }
 }
 
-pub(super) fn content_of(handle: &Handle, file: &Value) -> Vec<u8> {
+pub(super) fn content_of(handle: &Sandbox, file: &Value) -> Vec<u8> {
     let seen = send(handle, "GET", &format!("/v1/files/{}/content", file.as_str().unwrap()), KEY, b"");
     assert_eq!(seen.status, 200);
     seen.body
 }
 
-pub(super) fn lines(handle: &Handle, file: &Value) -> Vec<Value> {
+pub(super) fn lines(handle: &Sandbox, file: &Value) -> Vec<Value> {
     let text = String::from_utf8(content_of(handle, file)).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap_or(Value::Null)).collect()
 }
@@ -319,8 +319,11 @@ fn rows_go_wrong_as_scripted() {
 
 #[test]
 fn downloads_redirect_and_resume() {
-    let config =
-        Config { content_redirect: true, faults: vec!["truncate,on=content,times=1".parse().unwrap()], ..quick() };
+    let config = Config {
+        downloads: Downloads { redirect: true, ..Downloads::default() },
+        faults: vec!["truncate,on=content,times=1".parse().unwrap()],
+        ..quick()
+    };
     let handle = start(config).unwrap();
     let text = input(30);
     let file = upload(&handle, text.as_bytes());
@@ -337,7 +340,8 @@ fn downloads_redirect_and_resume() {
     let beyond = send_to(&host, "GET", &path, &format!("range: bytes={length}-\r\n"), b"");
     assert_eq!(beyond.status, 416);
 
-    let handle = start(Config { ranges: false, ..quick() }).unwrap();
+    let handle =
+        start(Config { downloads: Downloads { ignore_ranges: true, ..Downloads::default() }, ..quick() }).unwrap();
     let file = upload(&handle, text.as_bytes());
     let headers = format!("{KEY}range: bytes=100-\r\n");
     let seen = send(&handle, "GET", &format!("/v1/files/{file}/content"), &headers, b"");

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
-mod batch;
-mod exact;
+mod batches;
+mod proof;
 
 /// What came back: head, body and how the connection ended.
 struct Seen {
@@ -34,12 +34,12 @@ impl Seen {
     }
 }
 
-fn address(handle: &Handle) -> String {
+fn address(handle: &Sandbox) -> String {
     handle.url.trim_start_matches("http://").trim_end_matches("/v1").to_owned()
 }
 
 /// Sends one request on a connection of its own and reads until the server closes it.
-fn send(handle: &Handle, method: &str, path: &str, headers: &str, body: &[u8]) -> Seen {
+fn send(handle: &Sandbox, method: &str, path: &str, headers: &str, body: &[u8]) -> Seen {
     send_to(&address(handle), method, path, headers, body)
 }
 
@@ -74,7 +74,7 @@ fn chat_body(prompt: &str) -> String {
         .to_string()
 }
 
-fn chat(handle: &Handle, prompt: &str) -> Seen {
+fn chat(handle: &Sandbox, prompt: &str) -> Seen {
     send(handle, "POST", "/v1/chat/completions", KEY, chat_body(prompt).as_bytes())
 }
 
@@ -86,7 +86,7 @@ fn digest(prompt: &str) -> String {
     blake3::hash(prompt.as_bytes()).to_hex()[..16].to_owned()
 }
 
-fn with(faults: &[&str]) -> Handle {
+fn with(faults: &[&str]) -> Sandbox {
     let faults = faults.iter().map(|spec| spec.parse().unwrap()).collect();
     start(Config { faults, track: true, ..Config::default() }).unwrap()
 }

@@ -1,6 +1,6 @@
-//! A batch job as it is kept, and what becomes of it as time passes.
+//! A batch job as it is kept, and its state at a given time.
 //!
-//! Nothing runs while a job "runs": its state is computed from the clock whenever somebody asks. So a job lives on
+//! Nothing runs while a job "runs": its state is computed from the clock whenever a client asks. So a job lives on
 //! while no sandbox is up at all.
 
 use std::time::Duration;
@@ -8,92 +8,31 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::faults::Fault;
+use super::batch_config::Unset;
+use super::faults::ScriptedFault;
 use super::stats::Bill;
 
-/// How batch jobs go.
-#[derive(Debug, Clone, PartialEq)]
-pub struct BatchConfig {
-    /// Time in `VALIDATING`.
-    pub validation: Duration,
-    /// Time in `IN_PROGRESS`.
-    pub run: Duration,
-    /// Time in `CANCELING`.
-    pub cancel: Duration,
-    /// Jobs end as `EXPIRED` with this fraction of their rows done; none: they complete.
-    pub expires_at: Option<f64>,
-    /// Jobs end as `FAILED` with this text after validation.
-    pub fails: Option<String>,
-    /// Whether rows left undone by `EXPIRED` or `CANCELLED` stand in the error file.
-    pub list_undone: bool,
-    /// For so long a new job is missing from the list.
-    pub list_lag: Duration,
-    /// How fields without a value are shown.
-    pub unset: Unset,
-}
-
-impl Default for BatchConfig {
-    fn default() -> Self {
-        Self {
-            validation: Duration::from_millis(500),
-            run: Duration::from_secs(3),
-            cancel: Duration::from_millis(500),
-            expires_at: None,
-            fails: None,
-            list_undone: false,
-            list_lag: Duration::ZERO,
-            unset: Unset::Omit,
-        }
-    }
-}
-
-/// How fields without a value are shown; the service is not known to keep to one way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Unset {
-    /// They are left out.
-    #[default]
-    Omit,
-    /// `null`.
-    Null,
-    /// `""`.
-    Empty,
-}
-
-impl std::str::FromStr for Unset {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "omit" => Ok(Self::Omit),
-            "null" => Ok(Self::Null),
-            "empty" => Ok(Self::Empty),
-            _ => Err(format!("unset fields {text:?}: use omit, null or empty")),
-        }
-    }
-}
-
-/// The states of the API.
+/// The states of a job in the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
+pub enum BatchStatus {
     /// The input is being checked.
     Validating,
     /// Rows are being answered.
     InProgress,
-    /// Asked to stop.
+    /// The client asked to cancel.
     Canceling,
-    /// Ended as it should.
+    /// All rows are done.
     Completed,
-    /// The input was refused, or the job broke.
+    /// The input was refused, or the job failed.
     Failed,
-    /// Its time was up.
+    /// The job ran out of time.
     Expired,
-    /// Stopped as asked.
+    /// The job was cancelled.
     Cancelled,
 }
 
-impl Status {
-    /// As the API spells it.
+impl BatchStatus {
+    /// The spelling of the API.
     pub fn name(self) -> &'static str {
         match self {
             Self::Validating => "VALIDATING",
@@ -107,57 +46,57 @@ impl Status {
     }
 }
 
-/// A batch job as it is kept. What it will be is decided when it is created: times, faults and chance are part of it.
+/// A batch job as it is kept. Its course is decided when it is created: times, faults and chance are part of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BatchRecord {
     /// UUID.
     pub id: String,
     /// Milliseconds since 1970.
     pub created_ms: u64,
-    /// Which sandbox made it.
+    /// The sandbox that created it.
     pub instance: String,
-    /// The input.
+    /// The input file.
     pub input_file_id: String,
-    /// Its size.
+    /// Bytes of the input.
     pub file_size_bytes: u64,
     /// `/v1/chat/completions`, …
     pub endpoint: String,
-    /// The only model of the input, if there is one only.
+    /// The model, if all rows have the same.
     pub model_id: Option<String>,
     /// Rows of the input.
     pub rows: u64,
-    /// Why it fails.
+    /// The error with which it fails.
     pub failure: Option<String>,
     /// Milliseconds in `VALIDATING`, `IN_PROGRESS` and `CANCELING`.
     pub phases: [u64; 3],
-    /// The fraction of rows done when it expires.
+    /// The fraction of rows that are done when it expires.
     pub expires_at: Option<f64>,
-    /// Whether undone rows stand in the error file.
+    /// Whether the error file lists undone rows.
     pub list_undone: bool,
-    /// For so many milliseconds it is missing from the list.
+    /// The milliseconds for which it is missing from the list.
     pub list_lag: u64,
-    /// How fields without a value are shown.
+    /// The form of fields without a value.
     pub unset: Unset,
-    /// Where chance starts from.
+    /// The seed of chance.
     pub seed: u64,
-    /// What happens to rows.
-    pub faults: Vec<Fault>,
-    /// When it was asked to stop, in milliseconds since 1970.
+    /// The faults of its rows.
+    pub faults: Vec<ScriptedFault>,
+    /// The time of the request to cancel, in milliseconds since 1970.
     pub cancelled_ms: Option<u64>,
-    /// What came of it, once somebody asked after its end.
-    pub result: Option<Outcome>,
+    /// The result, once a client asked after the end.
+    pub result: Option<BatchResult>,
 }
 
-/// What came of a job.
+/// The result of a job.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Outcome {
-    /// Answers; none if there are none.
+pub struct BatchResult {
+    /// The answers, if there are any.
     pub output_file_id: Option<String>,
-    /// Failures; none if there are none.
+    /// The failed rows, if there are any.
     pub error_file_id: Option<String>,
-    /// What it cost.
+    /// The cost.
     pub bill: Bill,
-    /// Which sandbox wrote it down.
+    /// The sandbox that wrote the result.
     pub instance: String,
 }
 
@@ -177,20 +116,20 @@ impl BatchRecord {
     }
 
     /// The state at `now`, in milliseconds since 1970.
-    pub fn status(&self, now: u64) -> Status {
+    pub fn status(&self, now: u64) -> BatchStatus {
         if let Some(asked) = self.cancelled_ms {
-            return if now < asked + self.phases[2] { Status::Canceling } else { Status::Cancelled };
+            return if now < asked + self.phases[2] { BatchStatus::Canceling } else { BatchStatus::Cancelled };
         }
         if now < self.run_begins() {
-            return Status::Validating;
+            return BatchStatus::Validating;
         }
         if self.failure.is_some() {
-            return Status::Failed;
+            return BatchStatus::Failed;
         }
         if now < self.run_begins() + self.phases[1] {
-            return Status::InProgress;
+            return BatchStatus::InProgress;
         }
-        if self.expires_at.is_some() { Status::Expired } else { Status::Completed }
+        if self.expires_at.is_some() { BatchStatus::Expired } else { BatchStatus::Completed }
     }
 
     /// The fraction of its rows that are answered, or will ever be.
@@ -200,19 +139,19 @@ impl BatchRecord {
         if self.failure.is_some() { 0.0 } else { (self.elapsed(now) * most).min(most) }
     }
 
-    /// When it ended, if it has.
+    /// The time of its end, if it has ended.
     fn ended(&self, now: u64) -> Option<u64> {
         match self.status(now) {
-            Status::Validating | Status::InProgress | Status::Canceling => None,
-            Status::Failed => Some(self.run_begins()),
-            Status::Cancelled => self.cancelled_ms.map(|asked| asked + self.phases[2]),
-            Status::Completed | Status::Expired => Some(self.run_begins() + self.phases[1]),
+            BatchStatus::Validating | BatchStatus::InProgress | BatchStatus::Canceling => None,
+            BatchStatus::Failed => Some(self.run_begins()),
+            BatchStatus::Cancelled => self.cancelled_ms.map(|asked| asked + self.phases[2]),
+            BatchStatus::Completed | BatchStatus::Expired => Some(self.run_begins() + self.phases[1]),
         }
     }
 
-    /// Whether rows were answered that nobody has written down yet.
+    /// Whether the job has ended and its result is not yet written.
     pub fn is_due(&self, now: u64) -> bool {
-        self.result.is_none() && self.ended(now).is_some() && self.status(now) != Status::Failed
+        self.result.is_none() && self.ended(now).is_some() && self.status(now) != BatchStatus::Failed
     }
 
     /// The job as the API shows it.
@@ -231,12 +170,12 @@ impl BatchRecord {
         put("job_deadline", json!(timestamp(self.created_ms + 24 * 3_600_000, -7)));
         put("created_at", json!(timestamp(self.created_ms, 0)));
         put("endpoint", json!(self.endpoint));
-        let progress = if status == Status::Completed { 100.0 } else { (self.done(now) * 1000.0).floor() / 10.0 };
+        let progress = if status == BatchStatus::Completed { 100.0 } else { (self.done(now) * 1000.0).floor() / 10.0 };
         put("progress", json!(progress));
         let result = self.result.as_ref();
-        let failure = self.failure.clone().filter(|_| status == Status::Failed);
+        let failure = self.failure.clone().filter(|_| status == BatchStatus::Failed);
         for (name, value) in [
-            ("model_id", self.model_id.clone().filter(|_| status != Status::Validating)),
+            ("model_id", self.model_id.clone().filter(|_| status != BatchStatus::Validating)),
             ("output_file_id", result.and_then(|result| result.output_file_id.clone())),
             ("error_file_id", result.and_then(|result| result.error_file_id.clone())),
             ("error", failure),
@@ -288,7 +227,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn states_follow_the_clock() {
+    fn a_job_changes_state_with_the_clock() {
         let plain = record();
         let failing = BatchRecord { failure: Some("bad".to_owned()), ..record() };
         let expiring = BatchRecord { expires_at: Some(0.5), ..record() };
@@ -297,22 +236,22 @@ pub(super) mod tests {
         let instant = BatchRecord { phases: [0, 0, 0], ..record() };
         let instant_but_checked = BatchRecord { phases: [1000, 0, 0], ..record() };
         let cases = [
-            (&plain, 0, Status::Validating, 0.0),
-            (&plain, 1000, Status::InProgress, 0.0),
-            (&plain, 6000, Status::InProgress, 0.5),
-            (&plain, 11_000, Status::Completed, 1.0),
-            (&failing, 999, Status::Validating, 0.0),
-            (&failing, 1000, Status::Failed, 0.0),
-            (&expiring, 6000, Status::InProgress, 0.25),
-            (&expiring, 99_000, Status::Expired, 0.5),
-            (&stopped, 6000, Status::Canceling, 0.5),
-            (&stopped, 7999, Status::Canceling, 0.5),
-            (&stopped, 8000, Status::Cancelled, 0.5),
-            (&early, 500, Status::Canceling, 0.0),
-            (&early, 2500, Status::Cancelled, 0.0),
-            (&instant, 0, Status::Completed, 1.0),
-            (&instant_but_checked, 999, Status::Validating, 0.0),
-            (&instant_but_checked, 1000, Status::Completed, 1.0),
+            (&plain, 0, BatchStatus::Validating, 0.0),
+            (&plain, 1000, BatchStatus::InProgress, 0.0),
+            (&plain, 6000, BatchStatus::InProgress, 0.5),
+            (&plain, 11_000, BatchStatus::Completed, 1.0),
+            (&failing, 999, BatchStatus::Validating, 0.0),
+            (&failing, 1000, BatchStatus::Failed, 0.0),
+            (&expiring, 6000, BatchStatus::InProgress, 0.25),
+            (&expiring, 99_000, BatchStatus::Expired, 0.5),
+            (&stopped, 6000, BatchStatus::Canceling, 0.5),
+            (&stopped, 7999, BatchStatus::Canceling, 0.5),
+            (&stopped, 8000, BatchStatus::Cancelled, 0.5),
+            (&early, 500, BatchStatus::Canceling, 0.0),
+            (&early, 2500, BatchStatus::Cancelled, 0.0),
+            (&instant, 0, BatchStatus::Completed, 1.0),
+            (&instant_but_checked, 999, BatchStatus::Validating, 0.0),
+            (&instant_but_checked, 1000, BatchStatus::Completed, 1.0),
         ];
         for (record, after, status, done) in cases {
             let now = record.created_ms + after;
@@ -322,7 +261,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_job_is_shown_as_recorded() {
+    fn a_job_is_shown_with_the_recorded_fields() {
         let job = record().shown(1_006_000);
         assert_eq!(job["status"], "IN_PROGRESS");
         assert_eq!(job["progress"], 50.0);

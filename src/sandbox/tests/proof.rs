@@ -3,19 +3,21 @@
 
 use serde_json::{Value, json};
 
-use super::batch::{content_of, create, ended, input, job, kept, lines, put, quick, register, sha256, submit, upload};
+use super::batches::{
+    content_of, create, ended, input, job, kept, lines, put, quick, register, sha256, submit, upload,
+};
 use super::*;
 
-fn stats(handle: &Handle) -> Value {
+fn stats(handle: &Sandbox) -> Value {
     send(handle, "GET", "/sandbox/stats", "", b"").json()
 }
 
-fn list(handle: &Handle) -> Vec<Value> {
+fn list(handle: &Sandbox) -> Vec<Value> {
     let seen = send(handle, "GET", "/v1/batches", KEY, b"").json();
     seen.as_array().cloned().unwrap_or_default()
 }
 
-fn scripted(faults: &[&str]) -> Handle {
+fn scripted(faults: &[&str]) -> Sandbox {
     start(Config { faults: faults.iter().map(|spec| spec.parse().unwrap()).collect(), ..quick() }).unwrap()
 }
 
@@ -82,7 +84,7 @@ fn an_upload_may_break_in_the_middle() {
     let handle = scripted(&["reset,on=put,nth=1"]);
     let text = input(20_000);
     let first = register(&handle, "in.jsonl", &sha256(text.as_bytes()));
-    let (host, path) = super::batch::split(first.header("location").unwrap());
+    let (host, path) = super::batches::split(first.header("location").unwrap());
     let mut stream = TcpStream::connect(host).unwrap();
     let head = format!("PUT {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", text.len());
     let mut answer = Vec::new();
@@ -112,13 +114,14 @@ fn a_broken_download_goes_on_by_range() {
     for redirect in [false, true] {
         for what in ["truncate", "reset-late", "short"] {
             let faults = vec![format!("{what},on=content,times=2").parse().unwrap()];
-            let handle = start(Config { content_redirect: redirect, faults, ..quick() }).unwrap();
+            let handle =
+                start(Config { downloads: Downloads { redirect, ..Downloads::default() }, faults, ..quick() }).unwrap();
             let text = input(30);
             let mut path = format!("/v1/files/{}/content", upload(&handle, text.as_bytes()));
             let (mut host, mut key) = (address(&handle), KEY);
             if redirect {
                 let there = send(&handle, "GET", &path, KEY, b"");
-                (host, path) = super::batch::split(there.header("location").unwrap());
+                (host, path) = super::batches::split(there.header("location").unwrap());
                 key = "";
             }
             let mut got = Vec::new();

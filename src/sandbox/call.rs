@@ -1,0 +1,117 @@
+//! An HTTP request to any route but inference: counted, met by its fault, and done if its key is right.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
+use axum::response::Response;
+
+use super::app::{App, bearer};
+use super::errors;
+use super::faults::{ErrorShape, FaultKind, Scope};
+use super::injector::Subject;
+use super::listener::Conn;
+use super::reply::{HttpReply, Refused};
+use super::request::hash;
+use super::spoil;
+
+/// A route as the counters and the faults know it.
+#[derive(Debug, Clone, Copy)]
+pub struct ApiRoute {
+    /// The path, with placeholders.
+    pub path: &'static str,
+    /// The scope of its faults.
+    pub scope: Scope,
+}
+
+impl ApiRoute {
+    /// A route by its counted path and the scope of its faults.
+    pub const fn new(path: &'static str, scope: Scope) -> Self {
+        Self { path, scope }
+    }
+}
+
+/// A request to one of the routes, without its body.
+#[derive(Debug)]
+pub struct Call {
+    /// The server.
+    pub app: Arc<App>,
+    /// The connection that the request came on.
+    pub conn: Conn,
+    /// The request's headers.
+    pub headers: HeaderMap,
+    /// The query of the URL, or an empty text.
+    pub query: String,
+}
+
+impl FromRequestParts<Arc<App>> for Call {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Infallible> {
+        let conn = parts.extensions.get::<ConnectInfo<Conn>>().map(|ConnectInfo(conn)| conn.clone());
+        Ok(Self {
+            app: Arc::clone(app),
+            conn: conn.unwrap_or_default(),
+            headers: std::mem::take(&mut parts.headers),
+            query: parts.uri.query().unwrap_or_default().to_owned(),
+        })
+    }
+}
+
+impl Call {
+    /// Answers with the result of `work`, which may block on the disk. Faults of one `subject` share their attempts.
+    pub async fn answer<W>(self, route: ApiRoute, subject: &str, work: W) -> Response
+    where
+        W: FnOnce(&App) -> Result<HttpReply, Refused> + Send + 'static,
+    {
+        self.keyed(route, subject, self.app.blocking(work)).await
+    }
+
+    /// Answers with the result of `work` on the object with this id.
+    pub async fn about<W>(self, route: ApiRoute, id: String, work: W) -> Response
+    where
+        W: FnOnce(&App, &str) -> Result<HttpReply, Refused> + Send + 'static,
+    {
+        let subject = id.clone();
+        self.answer(route, &subject, move |app| work(app, &id)).await
+    }
+
+    /// Runs `work` if the request's key is right.
+    pub async fn keyed(&self, route: ApiRoute, subject: &str, work: impl Future<Output = HttpReply>) -> Response {
+        let work = async {
+            if self.app.key(&self.headers).is_none() {
+                return errors::unauthorized(route.scope);
+            }
+            work.await
+        };
+        self.serve(route, subject, work).await
+    }
+
+    /// Counts the request and answers it with `work`, or with the fault that strikes it.
+    pub async fn serve(&self, route: ApiRoute, subject: &str, work: impl Future<Output = HttpReply>) -> Response {
+        let counted = self.app.stats.request(route.path);
+        let subject = Subject { scope: route.scope, key: hash(subject) ^ hash(route.path), text: subject };
+        let response = match self.app.faults.pick(subject).unwrap_or_default() {
+            None => work.await.into_response(),
+            Some(mut fault) => {
+                self.app.stats.fault();
+                if let FaultKind::Status(error) = &mut fault.kind
+                    && error.shape == ErrorShape::Usual
+                    && route.scope.is_batches()
+                {
+                    error.shape = ErrorShape::Bare;
+                }
+                let key = bearer(&self.headers).unwrap_or_default();
+                if fault.after || fault.kind.generates() {
+                    spoil::spoil(&fault.kind, work.await, &self.conn, key).await
+                } else {
+                    spoil::instead(&fault.kind, &self.conn, key).await
+                }
+            }
+        };
+        counted.answered(self.conn.shown_status(&response));
+        response
+    }
+}
