@@ -26,14 +26,10 @@ const WORDS: [&str; 64] = [
 /// A way in which an answer can be wrong in itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Flaw {
-    /// The answer is right.
     #[default]
     None,
-    /// `choices: []`.
     EmptyChoices,
-    /// `content: null`.
     NullContent,
-    /// No `usage`.
     NoUsage,
     /// At least this many bytes of content.
     Huge(usize),
@@ -44,9 +40,7 @@ pub enum Flaw {
 pub struct GeneratedAnswer {
     /// The body, pretty-printed as live.
     pub body: String,
-    /// Tokens of the request.
     pub prompt_tokens: u64,
-    /// Tokens of the answer.
     pub completion_tokens: u64,
 }
 
@@ -86,6 +80,7 @@ enum Content {
 }
 
 #[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "the names of the API")]
 struct Usage {
     prompt_tokens: u64,
     total_tokens: u64,
@@ -98,13 +93,13 @@ struct Usage {
 #[derive(Serialize)]
 struct EmbeddingsBody<'a> {
     object: &'static str,
-    data: Vec<Embedding>,
+    data: Vec<EmbeddingItem>,
     model: &'a str,
     usage: Usage,
 }
 
 #[derive(Serialize)]
-struct Embedding {
+struct EmbeddingItem {
     object: &'static str,
     index: usize,
     embedding: Box<RawValue>,
@@ -202,7 +197,7 @@ fn cut(text: &mut String, max: Option<u64>) -> bool {
 }
 
 fn embeddings(request: &InferenceRequest<'_>) -> GeneratedAnswer {
-    let embedding = |(index, input): (usize, &std::borrow::Cow<'_, str>)| Embedding {
+    let embedding = |(index, input): (usize, &std::borrow::Cow<'_, str>)| EmbeddingItem {
         object: "embedding",
         index,
         embedding: vector(input),

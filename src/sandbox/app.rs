@@ -16,17 +16,13 @@ use super::stats::Stats;
 /// Everything that a handler needs.
 #[derive(Debug)]
 pub struct App {
-    /// The configuration as given.
     pub config: Config,
-    /// The counters.
     pub stats: Arc<Stats>,
     /// The limit of requests a second, if there is one.
     pub requests: Option<KeyLimiter>,
     /// The limit of tokens a second, if there is one.
     pub tokens: Option<KeyLimiter>,
-    /// The scripted faults.
     pub faults: Injector,
-    /// The files and batches.
     pub store: StateDir,
     /// The origin of the object store, `http://127.0.0.1:PORT`.
     pub storage: String,

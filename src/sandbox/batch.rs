@@ -15,24 +15,16 @@ use super::stats::Bill;
 /// The states of a job in the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BatchStatus {
-    /// The input is being checked.
     Validating,
-    /// Rows are being answered.
     InProgress,
-    /// The client asked to cancel.
     Canceling,
-    /// All rows are done.
     Completed,
-    /// The input was refused, or the job failed.
     Failed,
-    /// The job ran out of time.
     Expired,
-    /// The job was cancelled.
     Cancelled,
 }
 
 impl BatchStatus {
-    /// The spelling of the API.
     pub fn name(self) -> &'static str {
         match self {
             Self::Validating => "VALIDATING",
@@ -49,21 +41,17 @@ impl BatchStatus {
 /// A batch job as it is kept. Its course is decided when it is created: times, faults and chance are part of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BatchRecord {
-    /// UUID.
     pub id: String,
     /// Milliseconds since 1970.
     pub created_ms: u64,
     /// The sandbox that created it.
     pub instance: String,
-    /// The input file.
     pub input_file_id: String,
-    /// Bytes of the input.
     pub file_size_bytes: u64,
     /// `/v1/chat/completions`, …
     pub endpoint: String,
     /// The model, if all rows have the same.
     pub model_id: Option<String>,
-    /// Rows of the input.
     pub rows: u64,
     /// The error with which it fails.
     pub failure: Option<String>,
@@ -71,15 +59,12 @@ pub struct BatchRecord {
     pub phases: [u64; 3],
     /// The fraction of rows that are done when it expires.
     pub expires_at: Option<f64>,
-    /// Whether the error file lists undone rows.
     pub list_undone: bool,
     /// The milliseconds for which it is missing from the list.
     pub list_lag: u64,
     /// The form of fields without a value.
     pub unset: Unset,
-    /// The seed of chance.
     pub seed: u64,
-    /// The faults of its rows.
     pub faults: Vec<ScriptedFault>,
     /// The time of the request to cancel, in milliseconds since 1970.
     pub cancelled_ms: Option<u64>,
@@ -94,7 +79,6 @@ pub struct BatchResult {
     pub output_file_id: Option<String>,
     /// The failed rows, if there are any.
     pub error_file_id: Option<String>,
-    /// The cost.
     pub bill: Bill,
     /// The sandbox that wrote the result.
     pub instance: String,

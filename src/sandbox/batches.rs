@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::app::App;
 use super::batch::{BatchRecord, BatchStatus};
-use super::body::read;
+use super::body::{Unread, read};
 use super::call::{ApiRoute, Call};
 use super::errors;
 use super::faults::Scope;
@@ -47,7 +47,7 @@ pub async fn create(call: Call, body: Body) -> Response {
     let body = read(body, MAX_CREATE).await;
     let subject = body.as_ref().map(|body| String::from_utf8_lossy(body).into_owned()).unwrap_or_default();
     call.answer(ApiRoute::new("/v1/batches (POST)", Scope::Create), &subject, |app| {
-        let body = body.map_err(|unread| unread.reply())?;
+        let body = body.map_err(Unread::reply)?;
         let wanted: Create =
             serde_json::from_slice(&body).map_err(|why| bad_request(&format!("The request is not valid: {why}")))?;
         if InferenceKind::of_batch(&wanted.endpoint).is_none() {

@@ -18,7 +18,6 @@ pub enum Unread {
 }
 
 impl Unread {
-    /// The refusal.
     pub fn reply(self) -> HttpReply {
         match self {
             Self::Gone => ApiError::invalid("The request body did not arrive").reply(StatusCode::BAD_REQUEST),

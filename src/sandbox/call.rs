@@ -20,14 +20,11 @@ use super::spoil;
 /// A route as the counters and the faults know it.
 #[derive(Debug, Clone, Copy)]
 pub struct ApiRoute {
-    /// The path, with placeholders.
     pub path: &'static str,
-    /// The scope of its faults.
     pub scope: Scope,
 }
 
 impl ApiRoute {
-    /// A route by its counted path and the scope of its faults.
     pub const fn new(path: &'static str, scope: Scope) -> Self {
         Self { path, scope }
     }
@@ -36,11 +33,8 @@ impl ApiRoute {
 /// A request to one of the routes, without its body.
 #[derive(Debug)]
 pub struct Call {
-    /// The server.
     pub app: Arc<App>,
-    /// The connection that the request came on.
     pub conn: Conn,
-    /// The request's headers.
     pub headers: HeaderMap,
     /// The query of the URL, or an empty text.
     pub query: String,

@@ -9,14 +9,10 @@ use super::reply::HttpReply;
 /// The error object of the inference routes.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct ApiError<'a> {
-    /// The text for people.
     pub message: &'a str,
-    /// The class of error.
     #[serde(rename = "type")]
     pub kind: &'a str,
-    /// The field at fault.
     pub param: Option<&'a str>,
-    /// A code for programs.
     pub code: Option<&'a str>,
 }
 
@@ -27,12 +23,10 @@ struct ErrorDocument<'a> {
 }
 
 impl<'a> ApiError<'a> {
-    /// An error without a field or a code.
     pub fn new(kind: &'a str, message: &'a str) -> Self {
         Self { message, kind, param: None, code: None }
     }
 
-    /// An error in the request.
     pub fn invalid(message: &'a str) -> Self {
         Self::new("invalid_request_error", message)
     }
@@ -43,7 +37,6 @@ impl<'a> ApiError<'a> {
         serde_json::to_string_pretty(&document).unwrap_or_default()
     }
 
-    /// The refusal with this error.
     pub fn reply(self, status: StatusCode) -> HttpReply {
         HttpReply::json(status, self.body())
     }
@@ -85,7 +78,6 @@ pub fn request_id(seed: &str) -> String {
 /// The body of a scripted status.
 #[derive(Debug, PartialEq, Eq)]
 pub enum TypicalBody {
-    /// An error object of the API.
     Json(String),
     /// The plain text of the edge in front of the service.
     Plain(String),

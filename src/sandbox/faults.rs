@@ -11,13 +11,9 @@ use super::hint::Hint;
 pub enum Scope {
     /// Chat, completions and embeddings.
     Inference,
-    /// `POST /chat/completions`.
     Chat,
-    /// `POST /completions`.
     Completions,
-    /// `POST /embeddings`.
     Embeddings,
-    /// `GET /models`.
     Models,
     /// The first step of an upload, `POST /files`, and `POST /files/upload`.
     Register,
@@ -27,15 +23,10 @@ pub enum Scope {
     Preprocess,
     /// `GET` or `DELETE` of a file, and the list of files.
     Files,
-    /// The content of a file.
     Content,
-    /// `POST /batches`.
     Create,
-    /// `GET /batches/{id}`.
     Batch,
-    /// `GET /batches`.
     List,
-    /// `POST /batches/{id}/cancel`.
     Cancel,
     /// A row of a batch.
     Row,
@@ -72,11 +63,8 @@ impl Scope {
 /// The choice of requests within the scope.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Trigger {
-    /// All requests.
     Always,
-    /// Every n-th.
     Every(u64),
-    /// The n-th alone.
     Nth(u64),
     /// With this probability, drawn from the seed and the request.
     Rate(f64),
@@ -107,77 +95,49 @@ pub enum ErrorShape {
     Object,
     /// `text/plain`, as from the edge.
     Plain,
-    /// An HTML page.
     Html,
-    /// An empty body.
     Empty,
 }
 
 /// An error response that a script asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct ScriptedError {
-    /// HTTP status.
     pub code: u16,
-    /// The time to wait.
     pub hint: Option<Hint>,
-    /// The form of the body.
     pub shape: ErrorShape,
     /// Bytes that are added to the message.
     pub padding: usize,
 }
 
-/// The damage of a fault.
+/// The damage of a fault. [`HELP`](super::script::HELP) describes each kind by its word.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum FaultKind {
-    /// An error status.
     Status(ScriptedError),
-    /// RST instead of an answer.
     Reset,
-    /// FIN instead of an answer.
     Close,
-    /// RST within the body.
     ResetLate,
-    /// FIN within the body.
     Truncate,
-    /// A body cut in half whose length is announced as the half.
     Short,
-    /// No answer.
     Hang,
-    /// Half an answer, then nothing.
     Stall,
-    /// One byte at a time, with this pause between them.
+    /// With the pause between two bytes.
     Drip(Duration),
-    /// The answer, later.
     Delay(Duration),
-    /// A 200 with an HTML page.
     Html,
-    /// A 200 without a body.
     EmptyBody,
-    /// A 200 with JSON of another shape.
     WrongShape,
-    /// `choices: []`.
     EmptyChoices,
-    /// `content: null`.
     NullContent,
-    /// No `usage`.
     NoUsage,
-    /// `Content-Encoding: gzip` over bytes that are not.
     BadGzip,
-    /// A 200 with this many bytes of content.
+    /// With the bytes of content.
     Huge(usize),
-    /// A 401 that repeats the key.
     EchoKey,
-    /// Create: no job, but a warning.
     NullJob,
-    /// Batch row: no line.
     Missing,
-    /// Batch row: the line twice.
     Duplicate,
-    /// Batch row: two different lines.
     Conflict,
-    /// Batch row: an extra line for an unknown id.
     Foreign,
-    /// Batch row: a line that is not JSON.
     Garble,
 }
 

@@ -25,7 +25,6 @@ pub struct FileRecord {
     pub id: String,
     /// Milliseconds since 1970.
     pub created_ms: u64,
-    /// The client's name for it.
     pub filename: String,
     /// Bytes that are stored; 0 before.
     pub bytes: u64,
@@ -39,7 +38,6 @@ pub struct FileRecord {
     pub stored: bool,
     /// Whether the last step was done.
     pub processed: bool,
-    /// Lines, once stored.
     pub lines: u64,
 }
 

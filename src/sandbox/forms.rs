@@ -20,9 +20,7 @@ const MAX_UPLOAD: usize = 160 << 20;
 /// A file that came with a form.
 #[derive(Debug)]
 pub struct FormFile {
-    /// The name that the client gave it.
     pub name: String,
-    /// Its content.
     pub bytes: Bytes,
 }
 

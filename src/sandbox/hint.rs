@@ -39,9 +39,7 @@ impl std::str::FromStr for HintStyle {
 /// The time that the client is told to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Hint {
-    /// The header.
     pub style: HintStyle,
-    /// The time to wait.
     pub wait: Duration,
 }
 

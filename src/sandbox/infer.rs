@@ -189,9 +189,7 @@ fn limited(app: &App, kind: &str, admission: Admission) -> HttpReply {
 /// The refusal of a model.
 #[derive(Debug)]
 pub struct ModelRefusal {
-    /// HTTP status.
     pub status: StatusCode,
-    /// The reason.
     pub message: String,
     code: Option<&'static str>,
 }

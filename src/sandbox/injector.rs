@@ -11,7 +11,6 @@ use super::faults::{Scope, ScriptedFault, Times, Trigger};
 /// The facts of a request that faults are matched against.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
-    /// The kind of request.
     pub scope: Scope,
     /// A number that is the same for each attempt of one request.
     pub key: u64,

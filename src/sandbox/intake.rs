@@ -19,11 +19,9 @@ const MAX_ID: usize = 64;
 /// The facts of a job's input.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Intake {
-    /// Rows.
     pub rows: u64,
     /// The model, if all rows have the same.
     pub model: Option<String>,
-    /// The reason why the job fails.
     pub failure: Option<String>,
 }
 
@@ -45,7 +43,6 @@ impl<'a> BatchLine<'a> {
         Ok(Self { id, body })
     }
 
-    /// The model of the row.
     fn model(&self) -> Result<String, String> {
         let members = ObjectMembers::parse(self.body).map_err(|why| format!("body: {why}"))?;
         let model = members.get("model").and_then(string).unwrap_or_default();
@@ -81,9 +78,7 @@ struct Rows {
     count: u64,
     /// 64 bits of a hash instead of the id: among 50,000 ids no two share them.
     ids: HashSet<u64>,
-    /// The model of the first row.
     model: Option<String>,
-    /// Whether another row has another model.
     mixed: bool,
 }
 

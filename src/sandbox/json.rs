@@ -40,7 +40,6 @@ pub struct ObjectMembers<'a>(Vec<(Key<'a>, &'a str)>);
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<'a> ObjectMembers<'a> {
-    /// Reads an object.
     pub fn parse(text: &'a str) -> serde_json::Result<Self> {
         let mut reader = serde_json::Deserializer::from_str(text);
         let members = reader.deserialize_map(MemberVisitor)?;

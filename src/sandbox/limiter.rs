@@ -12,7 +12,6 @@ use super::app::lock;
 /// The limiter's answer to one request.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Admission {
-    /// Whether the request may pass.
     pub allowed: bool,
     /// Units that could still pass at once.
     pub remaining: f64,
@@ -40,7 +39,6 @@ impl KeyLimiter {
         Self { rate, burst: burst.unwrap_or(rate).max(1.0), buckets: Mutex::default() }
     }
 
-    /// Units a second.
     pub fn rate(&self) -> f64 {
         self.rate
     }

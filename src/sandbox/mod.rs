@@ -67,12 +67,12 @@ use tokio_util::sync::CancellationToken;
 use app::App;
 pub use batch_config::{BatchConfig, Unset};
 pub use config::{Config, Downloads, SCRIPT_HELP};
-pub use faults::{ErrorShape, FaultKind, Scope, ScriptedError, ScriptedFault, Times, Trigger};
-pub use hint::{Hint, HintStyle};
+pub use faults::ScriptedFault;
+pub use hint::HintStyle;
 use listener::{Accept, Conn};
 pub use script::HELP as FAULT_HELP;
 use state_dir::StateDir;
-pub use stats::{Bill, Stats, StatsSnapshot};
+use stats::{Stats, StatsSnapshot};
 pub use units::{duration, fraction};
 
 /// A running server. It stops when this is dropped.

@@ -13,7 +13,6 @@ struct ListedModel {
     /// USD per million tokens as the list spells it, with the binary noise that was recorded live.
     input: &'static str,
     output: &'static str,
-    /// Whether batch jobs serve it.
     batch: bool,
 }
 
@@ -67,12 +66,7 @@ const MODELS: &[ListedModel] = &[
 pub enum Availability {
     /// The model answers. So does any name of the form `owner/model` that is not in the list, without a bound on its
     /// context.
-    Serves {
-        /// Tokens.
-        context: Option<u64>,
-        /// Whether batch jobs serve it.
-        batch: bool,
-    },
+    Serves { context: Option<u64>, batch: bool },
     /// The model is in the list but has no serverless endpoint.
     Dedicated,
     /// The model is unknown: a name without `/`, or one that contains `no-such`.
@@ -99,9 +93,7 @@ const HALF: [&str; 2] = ["meta-llama/Llama-3.3-70B-Instruct-Turbo", "meta-llama/
 /// The price of one token, in billionths of a US dollar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenPrice {
-    /// A token of the prompt.
     pub input: u64,
-    /// A token of the answer.
     pub output: u64,
 }
 
@@ -121,7 +113,8 @@ fn billionths(per_million: &str) -> Option<u64> {
 
 /// The body of `GET /models`: a bare array.
 pub fn list() -> String {
-    let number = |text: &str| text.parse::<serde_json::Number>().map_or(Value::Null, Value::Number);
+    // A whole number stays one, and a decimal keeps all its digits: serde_json's own parser rounds the last one.
+    let number = |text: &str| text.parse::<u64>().map_or_else(|_| json!(text.parse::<f64>().ok()), Value::from);
     let shown = |model: &ListedModel| {
         let (organization, name) = model.id.split_once('/').unwrap_or(("", model.id));
         let mut shown = json!({

@@ -21,14 +21,12 @@ const PACK_FROM: usize = 256;
 /// The body of a reply.
 #[derive(Debug)]
 pub enum Payload {
-    /// Bytes in memory.
     Bytes(Bytes),
     /// This many bytes of an open file, from its position on.
     File(File, u64),
 }
 
 impl Payload {
-    /// Bytes to send.
     pub fn len(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
@@ -61,23 +59,19 @@ impl Payload {
 /// A status, headers and a payload.
 #[derive(Debug)]
 pub struct HttpReply {
-    /// HTTP status.
     pub status: StatusCode,
     /// Headers, without `content-length`.
     pub headers: HeaderMap,
-    /// The body.
     pub payload: Payload,
 }
 
 impl HttpReply {
-    /// A reply with this content type.
     pub fn new(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         Self { status, headers, payload: Payload::Bytes(body.into()) }
     }
 
-    /// A JSON reply.
     pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Self {
         Self::new(status, "application/json", body)
     }
@@ -113,7 +107,6 @@ impl HttpReply {
         self
     }
 
-    /// The response as it should be.
     pub fn into_response(self) -> Response {
         match self.payload {
             Payload::Bytes(bytes) => respond(self.status, self.headers, Body::from(bytes)),
@@ -145,7 +138,6 @@ fn respond(status: StatusCode, headers: HeaderMap, body: Body) -> Response {
 /// The reason why a request got no answer of its own.
 #[derive(Debug)]
 pub enum Refused {
-    /// The request is refused with this reply.
     Reply(Box<HttpReply>),
     /// The sandbox's disk failed.
     Disk(io::Error),

@@ -10,11 +10,8 @@ use super::json::{ObjectMembers, elements, string};
 /// The inference endpoint that reads a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InferenceKind {
-    /// `/chat/completions`
     Chat,
-    /// `/completions`
     Completions,
-    /// `/embeddings`
     Embeddings,
     /// `/audio/transcriptions` and `/audio/translations`, in batch jobs only.
     Audio,
@@ -36,9 +33,7 @@ impl InferenceKind {
 /// The shape that an answer's text must have.
 #[derive(Debug, Clone, Copy)]
 pub enum AnswerFormat<'a> {
-    /// Free text.
     Text,
-    /// Some JSON object.
     Object,
     /// JSON by this schema.
     Schema(&'a str),
@@ -47,19 +42,13 @@ pub enum AnswerFormat<'a> {
 /// A request, as far as the answer depends on it.
 #[derive(Debug)]
 pub struct InferenceRequest<'a> {
-    /// The model's name.
     pub model: Cow<'a, str>,
     /// The text that decides the answer: the last user message, the prompt, the first input.
     pub prompt: Cow<'a, str>,
-    /// The inputs of an embeddings request.
     pub inputs: Vec<Cow<'a, str>>,
-    /// Tokens of everything that was sent.
     pub prompt_tokens: u64,
-    /// The client's bound on the answer.
     pub max_tokens: Option<u64>,
-    /// Shape of the answer's text.
     pub format: AnswerFormat<'a>,
-    /// Choices wanted.
     pub n: u64,
 }
 
@@ -79,9 +68,7 @@ pub fn hash(text: &str) -> u64 {
 /// The reason why a body is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub struct InvalidBody {
-    /// The member at fault.
     pub param: Option<&'static str>,
-    /// The error in it.
     pub message: String,
 }
 

@@ -195,11 +195,11 @@ impl Production {
         let answer = answers::answer(&request, kind, Flaw::None);
         self.bill.add(Bill::of(&request.model, true, answer.prompt_tokens, answer.completion_tokens));
         self.paid.push(hash);
-        self.success(id, &compact(&answer.body), fault)
+        self.success(id, &compact(&answer.body), fault.as_ref())
     }
 
     /// Adds the lines of an answered row, damaged by its fault.
-    fn success(&mut self, id: &str, body: &str, fault: Option<FaultKind>) -> io::Result<()> {
+    fn success(&mut self, id: &str, body: &str, fault: Option<&FaultKind>) -> io::Result<()> {
         let line = answered(id, 200, body);
         let extra = match fault {
             Some(FaultKind::Missing) => return Ok(()),

@@ -17,7 +17,6 @@ use super::reply::HttpReply;
 use super::request::InferenceKind;
 use super::{audit, batches, errors, files, infer, models, storage};
 
-/// The routes of the API.
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(|call, body| infer::infer(InferenceKind::Chat, call, body)))

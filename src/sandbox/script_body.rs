@@ -20,7 +20,6 @@ const FLUSH: Duration = Duration::from_millis(20);
 pub struct Delivery {
     /// The bytes that are sent before the end; all without a value.
     pub cut: Option<u64>,
-    /// The end.
     pub end: BodyEnd,
     /// The pause between two bytes, if it is sent byte by byte.
     pub drip: Option<Duration>,
@@ -29,12 +28,9 @@ pub struct Delivery {
 /// The end of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BodyEnd {
-    /// The body is complete.
     #[default]
     Complete,
-    /// The connection is closed.
     Break,
-    /// The connection is reset.
     Reset,
     /// Nothing more comes, for ever.
     Stall,
@@ -51,7 +47,6 @@ pub struct ScriptBody {
 }
 
 impl ScriptBody {
-    /// A body on this connection.
     pub fn new(payload: Payload, conn: Conn, delivery: Delivery) -> Self {
         let len = payload.len();
         let left = delivery.cut.map_or(len, |cut| cut.min(len));

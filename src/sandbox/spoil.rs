@@ -73,7 +73,6 @@ const HTML: &str =
 const PLAIN: &str = "text/plain; charset=UTF-8";
 
 impl ScriptedError {
-    /// The response.
     pub fn reply(&self) -> HttpReply {
         let mut reply = self.without_hint();
         if let Some(hint) = self.hint {

@@ -22,14 +22,11 @@ use super::sweep;
 /// A kind of object; each has its own folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Folder {
-    /// File objects and their bytes.
     Files,
-    /// Batch jobs.
     Batches,
 }
 
 impl Folder {
-    /// The name of its directory.
     pub fn name(self) -> &'static str {
         match self {
             Self::Files => "files",
@@ -47,21 +44,24 @@ pub struct StateDir {
 }
 
 #[derive(Debug)]
-enum Root {
-    /// A directory with the lock that tells others that it is in use.
-    Kept {
-        path: PathBuf,
-        _in_use: File,
-    },
-    Temporary(tempfile::TempDir),
+struct Root {
+    path: PathBuf,
+    /// The lock that tells others that a kept directory is in use.
+    _in_use: Option<File>,
+    /// The guard that removes a temporary directory.
+    _temporary: Option<tempfile::TempDir>,
 }
 
 impl Root {
-    fn path(&self) -> &Path {
-        match self {
-            Self::Kept { path, .. } => path,
-            Self::Temporary(dir) => dir.path(),
-        }
+    fn kept(path: &Path) -> io::Result<Self> {
+        make_folders(path)?;
+        Ok(Self { path: path.to_owned(), _in_use: Some(sweep::enter(path)?), _temporary: None })
+    }
+
+    fn temporary() -> io::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("llbatch-sandbox-").tempdir()?;
+        make_folders(dir.path())?;
+        Ok(Self { path: dir.path().to_owned(), _in_use: None, _temporary: Some(dir) })
     }
 }
 
@@ -84,23 +84,12 @@ impl StateDir {
 
     fn root(&self) -> io::Result<PathBuf> {
         let mut made = lock(&self.made);
-        if let Some(root) = &*made {
-            return Ok(root.path().to_owned());
+        if made.is_none() {
+            *made = Some(self.wanted.as_deref().map_or_else(Root::temporary, Root::kept)?);
         }
-        let root = if let Some(dir) = &self.wanted {
-            make_folders(dir)?;
-            Root::Kept { path: dir.clone(), _in_use: sweep::enter(dir)? }
-        } else {
-            let dir = tempfile::Builder::new().prefix("llbatch-sandbox-").tempdir()?;
-            make_folders(dir.path())?;
-            Root::Temporary(dir)
-        };
-        let path = root.path().to_owned();
-        *made = Some(root);
-        Ok(path)
+        made.as_ref().map(|root| root.path.clone()).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// Waits for the lock.
     pub fn lock(&self) -> io::Result<Guard> {
         let file = private_file(&self.root()?.join("lock"))?;
         file.lock()?;
@@ -115,7 +104,6 @@ impl StateDir {
         Ok(self.root()?.join(folder.name()).join(format!("{id}.{ending}")))
     }
 
-    /// An object, if it is there.
     pub fn get<T: DeserializeOwned>(&self, folder: Folder, id: &str) -> io::Result<Option<T>> {
         let text = if_found(self.path(folder, id, "json").and_then(fs::read))?;
         Ok(text.map(|text| serde_json::from_slice(&text)).transpose()?)

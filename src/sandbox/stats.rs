@@ -1,9 +1,9 @@
 //! Counters: requests by path and status, and the bill.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::app::lock;
 use super::models;
@@ -13,9 +13,7 @@ use super::models;
 pub struct Bill {
     /// Requests whose body arrived in full and whose answer was generated, delivered or not.
     pub requests: u64,
-    /// Their prompt tokens.
     pub prompt_tokens: u64,
-    /// Their completion tokens.
     pub completion_tokens: u64,
     /// The cost by the sandbox's own price list, in billionths of a US dollar. It is exact: the price of every token is
     /// a whole number of them.
@@ -34,7 +32,6 @@ impl Bill {
         Self { requests: 1, prompt_tokens, completion_tokens, nano_usd, unpriced: u64::from(price.is_none()) }
     }
 
-    /// Adds another bill.
     pub fn add(&mut self, other: Self) {
         self.requests += other.requests;
         self.prompt_tokens += other.prompt_tokens;
@@ -50,40 +47,46 @@ pub struct StatsSnapshot {
     /// HTTP requests.
     pub requests: u64,
     /// Requests by path and status; status 0 is a request without an answer (reset, closed, given up).
-    pub by_path: BTreeMap<String, BTreeMap<u16, u64>>,
+    pub by_path: BTreeMap<&'static str, BTreeMap<u16, u64>>,
     /// Requests that the rate limit refused (not a scripted fault).
     pub refused: u64,
     /// Scripted faults that struck.
     pub faults: u64,
     /// Inference requests in progress.
     pub in_flight: u64,
-    /// The most requests that were in progress at once.
+    /// The most inference requests that were in progress at once.
     pub peak_in_flight: u64,
     /// The cost of all answers, in real time and in batches. A batch is billed when a client first asks after its end.
     pub bill: Bill,
     /// Payments of each prompt, in real time and in batches, by the 16 hex digits that its answer carries; only if
     /// tracked.
-    pub paid: BTreeMap<String, u32>,
+    #[serde(serialize_with = "by_hex")]
+    pub paid: BTreeMap<u64, u32>,
     /// Prompts that were paid for more than once; only if tracked.
     pub paid_again: u64,
+}
+
+fn by_hex<S: Serializer>(paid: &BTreeMap<u64, u32>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(paid.iter().map(|(hash, count)| (format!("{hash:016x}"), count)))
+}
+
+impl StatsSnapshot {
+    /// Adds a bill, and a payment for each of these prompts.
+    fn pay(&mut self, bill: Bill, hashes: &[u64]) {
+        self.bill.add(bill);
+        for hash in hashes {
+            let count = self.paid.entry(*hash).or_default();
+            *count += 1;
+            self.paid_again += u64::from(*count == 2);
+        }
+    }
 }
 
 /// Shared counters.
 #[derive(Debug, Default)]
 pub struct Stats {
     track: bool,
-    counters: Mutex<Counters>,
-}
-
-#[derive(Debug, Default)]
-struct Counters {
-    routes: HashMap<(&'static str, u16), u64>,
-    refused: u64,
-    faults: u64,
-    in_flight: u64,
-    peak: u64,
-    bill: Bill,
-    paid: HashMap<u64, u32>,
+    counters: Mutex<StatsSnapshot>,
 }
 
 impl Stats {
@@ -92,76 +95,44 @@ impl Stats {
         Self { track, counters: Mutex::default() }
     }
 
-    fn counters(&self) -> MutexGuard<'_, Counters> {
-        lock(&self.counters)
-    }
-
     /// Counts a request on `path` when the guard is dropped.
     pub fn request(&self, path: &'static str) -> Counted<'_> {
         Counted { stats: self, path, status: 0 }
     }
 
-    /// Counts a refusal by the rate limit.
     pub fn refused(&self) {
-        self.counters().refused += 1;
+        lock(&self.counters).refused += 1;
     }
 
-    /// Counts a scripted fault that struck.
     pub fn fault(&self) {
-        self.counters().faults += 1;
+        lock(&self.counters).faults += 1;
     }
 
     /// Counts answers that were generated, with their bill and the hashes of their prompts.
     pub fn paid(&self, bill: Bill, hashes: &[u64]) {
-        let mut counters = self.counters();
-        counters.bill.add(bill);
-        if self.track {
-            for hash in hashes {
-                *counters.paid.entry(*hash).or_default() += 1;
-            }
-        }
+        lock(&self.counters).pay(bill, if self.track { hashes } else { &[] });
     }
 
     /// Counts a request as in flight until the guard is dropped, unless `most` are already.
     pub fn enter(&self, most: Option<u64>) -> Option<InFlightGuard<'_>> {
-        let mut counters = self.counters();
+        let mut counters = lock(&self.counters);
         if most.is_some_and(|most| counters.in_flight >= most) {
             return None;
         }
         counters.in_flight += 1;
-        counters.peak = counters.peak.max(counters.in_flight);
+        counters.peak_in_flight = counters.peak_in_flight.max(counters.in_flight);
         Some(InFlightGuard(self))
     }
 
-    /// The counters now.
     pub fn snapshot(&self) -> StatsSnapshot {
-        self.snapshot_with(Bill::default(), &[])
+        lock(&self.counters).clone()
     }
 
     /// The counters now, with the bill and the hashes of another sandbox on the same state.
     pub fn snapshot_with(&self, bill: Bill, hashes: &[u64]) -> StatsSnapshot {
-        let counters = self.counters();
-        let mut paid = counters.paid.clone();
-        for hash in hashes {
-            *paid.entry(*hash).or_default() += 1;
-        }
-        let mut all = counters.bill;
-        all.add(bill);
-        let mut by_path: BTreeMap<String, BTreeMap<u16, u64>> = BTreeMap::new();
-        for ((path, status), count) in &counters.routes {
-            by_path.entry((*path).to_owned()).or_default().insert(*status, *count);
-        }
-        StatsSnapshot {
-            requests: counters.routes.values().sum(),
-            by_path,
-            refused: counters.refused,
-            faults: counters.faults,
-            in_flight: counters.in_flight,
-            peak_in_flight: counters.peak,
-            bill: all,
-            paid: paid.iter().map(|(hash, n)| (format!("{hash:016x}"), *n)).collect(),
-            paid_again: paid.values().filter(|n| **n > 1).count() as u64,
-        }
+        let mut counters = self.snapshot();
+        counters.pay(bill, hashes);
+        counters
     }
 }
 
@@ -174,7 +145,6 @@ pub struct Counted<'a> {
 }
 
 impl Counted<'_> {
-    /// Sets the status of the answer.
     pub fn answered(mut self, status: u16) {
         self.status = status;
     }
@@ -182,17 +152,18 @@ impl Counted<'_> {
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        *self.stats.counters().routes.entry((self.path, self.status)).or_default() += 1;
+        let mut counters = lock(&self.stats.counters);
+        counters.requests += 1;
+        *counters.by_path.entry(self.path).or_default().entry(self.status).or_default() += 1;
     }
 }
 
-/// A request in progress.
 #[derive(Debug)]
 pub struct InFlightGuard<'a>(&'a Stats);
 
 impl Drop for InFlightGuard<'_> {
     fn drop(&mut self) {
-        self.0.counters().in_flight -= 1;
+        lock(&self.0.counters).in_flight -= 1;
     }
 }
 
@@ -211,7 +182,7 @@ mod tests {
         // $0.06 a million: 60 a token.
         let bill = Bill { requests: 3, prompt_tokens: 21, completion_tokens: 5, nano_usd: 24 * 60, unpriced: 1 };
         assert_eq!(seen.bill, bill);
-        assert_eq!(seen.paid["00000000000000ab"], 2);
+        assert_eq!(seen.paid[&0xab], 2);
         assert_eq!(seen.paid_again, 1);
     }
 
