@@ -90,22 +90,27 @@ impl Call {
         let response = match self.app.faults.pick(subject).unwrap_or_default() {
             None => work.await.into_response(),
             Some(mut fault) => {
-                self.app.stats.fault();
                 if let FaultKind::Status(error) = &mut fault.kind
                     && error.shape == ErrorShape::Usual
                     && route.scope.is_batches()
                 {
                     error.shape = ErrorShape::Bare;
                 }
-                let key = bearer(&self.headers).unwrap_or_default();
-                if fault.after || fault.kind.generates() {
-                    spoil::spoil(&fault.kind, work.await, &self.conn, key).await
-                } else {
-                    spoil::instead(&fault.kind, &self.conn, key).await
-                }
+                let reply = if fault.works_first() { Some(work.await) } else { None };
+                self.strike(&fault.kind, reply).await
             }
         };
         counted.answered(self.conn.shown_status(&response));
         response
+    }
+
+    /// Counts a fault and answers with it. The `reply` is the right one, if the work was done.
+    pub async fn strike(&self, kind: &FaultKind, reply: Option<HttpReply>) -> Response {
+        self.app.stats.fault();
+        let key = bearer(&self.headers).unwrap_or_default();
+        match reply {
+            Some(reply) => spoil::spoil(kind, reply, &self.conn, key).await,
+            None => spoil::instead(kind, &self.conn, key).await,
+        }
     }
 }

@@ -143,7 +143,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// Whether the answer is generated (and billed) before the damage, even without `after`.
-    pub fn generates(&self) -> bool {
+    fn generates(&self) -> bool {
         matches!(
             self,
             Self::ResetLate
@@ -179,4 +179,11 @@ pub struct ScriptedFault {
     pub times: Times,
     /// Whether the work is done and kept before the damage.
     pub after: bool,
+}
+
+impl ScriptedFault {
+    /// Whether the work is done before the damage.
+    pub fn works_first(&self) -> bool {
+        self.after || self.kind.generates()
+    }
 }

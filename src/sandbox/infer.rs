@@ -7,11 +7,11 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 
 use super::answers::{self, Flaw};
-use super::app::{App, bearer};
+use super::app::App;
 use super::body::read;
 use super::call::{ApiRoute, Call};
 use super::errors::{self, ApiError};
-use super::faults::{FaultKind, Scope, ScriptedError, ScriptedFault};
+use super::faults::{FaultKind, Scope, ScriptedError};
 use super::hint::Hint;
 use super::injector::Subject;
 use super::limiter::Admission;
@@ -40,14 +40,7 @@ pub async fn infer(kind: InferenceKind, call: Call, body: Body) -> Response {
     };
     let mut response = match outcome {
         InferOutcome::Reply(reply) => reply.packed(&call.app.config, &call.headers).into_response(),
-        InferOutcome::Faulty(fault, reply) => {
-            call.app.stats.fault();
-            let key = bearer(&call.headers).unwrap_or_default();
-            match reply {
-                Some(reply) => spoil::spoil(&fault.kind, reply, &call.conn, key).await,
-                None => spoil::instead(&fault.kind, &call.conn, key).await,
-            }
-        }
+        InferOutcome::Faulty(kind, reply) => call.strike(&kind, reply).await,
     };
     if call.app.config.rate_headers {
         let is_limited = response.status() == StatusCode::TOO_MANY_REQUESTS;
@@ -60,7 +53,7 @@ pub async fn infer(kind: InferenceKind, call: Call, body: Body) -> Response {
 enum InferOutcome {
     Reply(HttpReply),
     /// A fault, with the right answer if it was generated.
-    Faulty(ScriptedFault, Option<HttpReply>),
+    Faulty(FaultKind, Option<HttpReply>),
 }
 
 impl From<HttpReply> for InferOutcome {
@@ -88,11 +81,8 @@ async fn work<'a>(call: &'a Call, kind: InferenceKind, body: &[u8], limits: &mut
         Ok(fault) => fault,
         Err(message) => return errors::invalid(Some("messages"), &message).into(),
     };
-    if let Some(fault) = &fault
-        && !fault.after
-        && !fault.kind.generates()
-    {
-        return InferOutcome::Faulty(fault.clone(), None);
+    if let Some(fault) = fault.as_ref().filter(|fault| !fault.works_first()) {
+        return InferOutcome::Faulty(fault.kind.clone(), None);
     }
     if let Some(refusal) = unfit(&request, kind) {
         return refusal.reply().into();
@@ -111,7 +101,7 @@ async fn work<'a>(call: &'a Call, kind: InferenceKind, body: &[u8], limits: &mut
     }
     let reply = HttpReply::json(StatusCode::OK, answer.body);
     match fault {
-        Some(fault) => InferOutcome::Faulty(fault, Some(reply)),
+        Some(fault) => InferOutcome::Faulty(fault.kind, Some(reply)),
         None => reply.into(),
     }
 }

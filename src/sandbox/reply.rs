@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::Config;
 use super::listener::Conn;
-use super::script_body::{Delivery, ScriptBody};
+use super::script_body::{Delivery, script_body};
 
 /// The most that is read of a file at a time.
 const CHUNK: usize = 256 << 10;
@@ -118,8 +118,7 @@ impl HttpReply {
     pub fn delivered(mut self, conn: &Conn, delivery: Delivery) -> Response {
         let len = HeaderValue::from(self.payload.len());
         self.headers.insert(header::CONTENT_LENGTH, len);
-        let body = ScriptBody::new(self.payload, conn.clone(), delivery);
-        respond(self.status, self.headers, Body::new(body))
+        respond(self.status, self.headers, script_body(self.payload, conn.clone(), delivery))
     }
 }
 

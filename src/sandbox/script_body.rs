@@ -1,13 +1,12 @@
 //! A response body that can be slow, end early or break on the way.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::body::Body;
 use bytes::Bytes;
-use http_body::Frame;
-use tokio::time::Sleep;
+use futures_util::stream;
+use tokio::time::sleep;
 
 use super::listener::Conn;
 use super::reply::Payload;
@@ -30,69 +29,58 @@ pub struct Delivery {
 pub enum BodyEnd {
     #[default]
     Complete,
+    /// The connection is closed.
     Break,
+    /// The connection is reset.
     Reset,
     /// Nothing more comes, for ever.
     Stall,
 }
 
-/// A body with its delivery.
-pub struct ScriptBody {
+/// A body on its way.
+struct Sending {
     payload: Payload,
     conn: Conn,
+    delivery: Delivery,
+    sent: u64,
     left: u64,
-    end: BodyEnd,
-    drip: Option<Duration>,
-    sleep: Option<Pin<Box<Sleep>>>,
 }
 
-impl ScriptBody {
-    pub fn new(payload: Payload, conn: Conn, delivery: Delivery) -> Self {
-        let len = payload.len();
-        let left = delivery.cut.map_or(len, |cut| cut.min(len));
-        Self { payload, conn, left, end: delivery.end, drip: delivery.drip, sleep: None }
-    }
-
-    /// Waits until the current pause is over, if there is one.
-    fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(sleep) = &mut self.sleep {
-            std::task::ready!(sleep.as_mut().poll(cx));
-            self.sleep = None;
-        }
-        Poll::Ready(())
-    }
-
-    fn poll_break(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(FLUSH)));
-        std::task::ready!(sleep.as_mut().poll(cx));
-        if self.end == BodyEnd::Reset {
-            self.conn.reset();
-        }
-        Poll::Ready(io::ErrorKind::ConnectionAborted.into())
-    }
+/// The body of `payload`, sent on `conn` as scripted.
+pub fn script_body(payload: Payload, conn: Conn, delivery: Delivery) -> Body {
+    let len = payload.len();
+    let left = delivery.cut.map_or(len, |cut| cut.min(len));
+    let sending = Sending { payload, conn, delivery, sent: 0, left };
+    Body::from_stream(stream::unfold(sending, async |mut sending| {
+        let piece = if sending.left > 0 { Some(sending.piece().await) } else { sending.end().await };
+        piece.map(|piece| (piece, sending))
+    }))
 }
 
-impl http_body::Body for ScriptBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        if self.left > 0 {
-            std::task::ready!(self.poll_pause(cx));
-            let most = if self.drip.is_some() { 1 } else { self.left };
-            let chunk = self.payload.take(most)?;
-            self.left -= chunk.len() as u64;
-            self.sleep = self.drip.map(|pause| Box::pin(tokio::time::sleep(pause)));
-            return Poll::Ready(Some(Ok(Frame::data(chunk))));
+impl Sending {
+    async fn piece(&mut self) -> io::Result<Bytes> {
+        if let Some(pause) = self.delivery.drip.filter(|_| self.sent > 0) {
+            sleep(pause).await;
         }
-        match self.end {
-            BodyEnd::Complete => Poll::Ready(None),
-            BodyEnd::Stall => Poll::Pending,
-            BodyEnd::Break | BodyEnd::Reset => self.poll_break(cx).map(|error| Some(Err(error))),
-        }
+        let most = if self.delivery.drip.is_some() { 1 } else { self.left };
+        let piece = self.payload.take(most)?;
+        self.sent += piece.len() as u64;
+        self.left -= piece.len() as u64;
+        Ok(piece)
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.left == 0 && self.end == BodyEnd::Complete
+    /// Waits for the end of the body. Returns the error of a broken one.
+    async fn end(&self) -> Option<io::Result<Bytes>> {
+        match self.delivery.end {
+            BodyEnd::Complete => None,
+            BodyEnd::Stall => std::future::pending().await,
+            BodyEnd::Break | BodyEnd::Reset => {
+                sleep(FLUSH).await;
+                if self.delivery.end == BodyEnd::Reset {
+                    self.conn.reset();
+                }
+                Some(Err(io::ErrorKind::ConnectionAborted.into()))
+            }
+        }
     }
 }
