@@ -28,7 +28,7 @@ pub struct App {
     pub storage: String,
     /// An id that tells this server from others on the same state.
     pub instance: String,
-    /// A lock for whoever writes results: two requests at once need not both write them.
+    /// The lock for writing results: two requests at once need not both write them.
     finishing: Mutex<()>,
 }
 
@@ -61,7 +61,7 @@ impl App {
         good.then_some(given)
     }
 
-    /// Waits until no other request writes results.
+    /// Waits until no other request writes results, and keeps others from it.
     pub fn finishing(&self) -> MutexGuard<'_, ()> {
         lock(&self.finishing)
     }
@@ -100,7 +100,7 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// Locks counters, which stay usable even if another holder panicked.
+/// Locks state that stays usable even if another holder panicked.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

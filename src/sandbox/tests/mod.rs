@@ -1,24 +1,31 @@
 //! The server over TCP, seen by a client that knows no more of HTTP than it must.
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
 
 use super::*;
 
 mod batches;
-mod proof;
+mod files;
+mod inference;
+mod state;
 
-/// What came back: head, body and how the connection ended.
+/// An answer, with the error that ended the connection.
 struct Seen {
     status: u16,
+    /// Status line and headers.
     head: String,
     body: Vec<u8>,
     end: Option<ErrorKind>,
 }
 
 impl Seen {
-    fn json(&self) -> serde_json::Value {
+    fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()))
     }
 
@@ -70,12 +77,11 @@ fn send_to(address: &str, method: &str, path: &str, headers: &str, body: &[u8]) 
 const KEY: &str = "authorization: Bearer test-key\r\n";
 
 fn chat_body(prompt: &str) -> String {
-    serde_json::json!({"model": "Qwen/Qwen2.5-7B-Instruct-Turbo", "messages": [{"role": "user", "content": prompt}]})
-        .to_string()
+    json!({"model": "Qwen/Qwen2.5-7B-Instruct-Turbo", "messages": [{"role": "user", "content": prompt}]}).to_string()
 }
 
 fn chat(handle: &Sandbox, prompt: &str) -> Seen {
-    send(handle, "POST", "/v1/chat/completions", KEY, chat_body(prompt).as_bytes())
+    post(handle, "/v1/chat/completions", &chat_body(prompt))
 }
 
 fn content(seen: &Seen) -> String {
@@ -90,276 +96,117 @@ fn digest(prompt: &str) -> String {
     blake3::hash(prompt.as_bytes()).to_hex()[..16].to_owned()
 }
 
-fn with(faults: &[&str]) -> Sandbox {
-    let faults = faults.iter().map(|spec| spec.parse().unwrap()).collect();
-    start(Config { faults, track: true, ..Config::default() }).unwrap()
+fn get(handle: &Sandbox, path: &str) -> Seen {
+    send(handle, "GET", path, KEY, b"")
 }
 
-#[test]
-fn answers_carry_their_prompts_hash() {
-    let handle = with(&[]);
-    let seen = chat(&handle, "What is a lamp?");
+fn post(handle: &Sandbox, path: &str, body: &str) -> Seen {
+    send(handle, "POST", path, KEY, body.as_bytes())
+}
+
+const FORM: &str = "content-type: application/x-www-form-urlencoded\r\n";
+
+fn quick() -> Config {
+    let batch = BatchConfig {
+        validation: Duration::from_millis(100),
+        run: Duration::from_millis(300),
+        cancel: Duration::from_millis(100),
+        ..BatchConfig::default()
+    };
+    Config { batch, track: true, ..Config::default() }
+}
+
+fn kept(dir: &Path) -> Config {
+    Config { state_dir: Some(dir.to_owned()), ..quick() }
+}
+
+fn input(rows: usize) -> String {
+    let row = |i| {
+        let body = json!({"model": "a/b", "messages": [{"role": "user", "content": format!("prompt {i}")}]});
+        json!({"custom_id": format!("row-{i}"), "body": body}).to_string() + "\n"
+    };
+    (1..=rows).map(row).collect()
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    storage::hex(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
+}
+
+fn register(handle: &Sandbox, name: &str, checksum: &str) -> Seen {
+    let body = format!("purpose=batch-api&file_name={name}&file_type=jsonl&checksum={checksum}");
+    send(handle, "POST", "/v1/files", &format!("{KEY}{FORM}"), body.as_bytes())
+}
+
+/// Host and path of a URL.
+fn split(url: &str) -> (String, String) {
+    let (host, path) = url.trim_start_matches("http://").split_once('/').unwrap();
+    (host.to_owned(), format!("/{path}"))
+}
+
+fn put(seen: &Seen, headers: &str, bytes: &[u8]) -> Seen {
+    let (host, path) = split(seen.header("location").unwrap());
+    send_to(&host, "PUT", &path, headers, bytes)
+}
+
+/// All steps of an upload; the file's id.
+fn upload(handle: &Sandbox, bytes: &[u8]) -> String {
+    let seen = register(handle, "in.jsonl", &sha256(bytes));
+    assert_eq!(seen.status, 302, "{}", seen.text());
+    assert_eq!(put(&seen, "", bytes).status, 200);
+    let id = seen.header("x-together-file-id").unwrap().to_owned();
+    let done = post(handle, &format!("/v1/files/{id}/preprocess"), "");
+    assert_eq!((done.status, &done.json()["Processed"]), (200, &json!(true)));
+    id
+}
+
+fn create(handle: &Sandbox, file: &str) -> Seen {
+    let body = json!({"endpoint": "/v1/chat/completions", "input_file_id": file}).to_string();
+    post(handle, "/v1/batches", &body)
+}
+
+fn submit(handle: &Sandbox, bytes: &[u8]) -> String {
+    let seen = create(handle, &upload(handle, bytes));
+    assert_eq!(seen.status, 201, "{}", seen.text());
+    seen.json()["job"]["id"].as_str().unwrap().to_owned()
+}
+
+fn job(handle: &Sandbox, id: &str) -> Value {
+    get(handle, &format!("/v1/batches/{id}")).json()
+}
+
+/// Asks until the job has ended.
+fn ended(handle: &Sandbox, id: &str) -> Value {
+    let begun = Instant::now();
+    loop {
+        let job = job(handle, id);
+        if !["VALIDATING", "IN_PROGRESS", "CANCELING"].contains(&job["status"].as_str().unwrap()) {
+            return job;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "{job}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn content_of(handle: &Sandbox, file: &Value) -> Vec<u8> {
+    let seen = send(handle, "GET", &format!("/v1/files/{}/content", file.as_str().unwrap()), KEY, b"");
     assert_eq!(seen.status, 200);
-    assert!(content(&seen).starts_with(&format!("[{}]", digest("What is a lamp?"))));
-    assert_eq!(seen.body, chat(&handle, "What is a lamp?").body);
-
-    let body = br#"{"model":"a/b","prompt":"once"}"#;
-    let seen = send(&handle, "POST", "/v1/completions", KEY, body);
-    assert!(seen.json()["choices"][0]["text"].as_str().unwrap().contains(&digest("once")));
-
-    let body = br#"{"model":"intfloat/multilingual-e5-large-instruct","input":["x","y"]}"#;
-    let seen = send(&handle, "POST", "/v1/embeddings", KEY, body);
-    assert_eq!(seen.json()["data"].as_array().unwrap().len(), 2);
+    seen.body
 }
 
-#[test]
-fn the_bill_counts_what_was_generated() {
-    let handle = with(&["status=500,contains=unpaid", "status=500,contains=paid,after"]);
-    for prompt in ["one", "one", "two", "unpaid", "paid"] {
-        chat(&handle, prompt);
-    }
-    let stats = handle.stats();
-    assert_eq!(stats.bill.requests, 4);
-    assert_eq!(stats.paid[&hash_of("one")], 2);
-    assert_eq!(stats.paid[&hash_of("paid")], 1);
-    assert!(!stats.paid.contains_key(&hash_of("unpaid")));
-    assert_eq!(stats.paid_again, 1);
-    assert_eq!(stats.by_path["/v1/chat/completions"][&500], 2);
-    let served = send(&handle, "GET", "/sandbox/stats", "", b"").json();
-    assert_eq!(served["bill"]["requests"], 4);
+fn lines(handle: &Sandbox, file: &Value) -> Vec<Value> {
+    let text = String::from_utf8(content_of(handle, file)).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or(Value::Null)).collect()
 }
 
-#[test]
-fn refusals_have_status_and_code() {
-    let handle = start(Config { key: Some("right".to_owned()), ..Config::default() }).unwrap();
-    let right = "authorization: bearer right\r\n";
-    let ok = chat_body("x");
-    let unknown = ok.replace("Qwen/Qwen2.5-7B-Instruct-Turbo", "a/no-such-model");
-    let dedicated = ok.replace("Qwen/Qwen2.5-7B-Instruct-Turbo", "meta-llama/Llama-3-8b-hf");
-    let long = ok.replace("{\"model\"", "{\"max_tokens\":99999,\"model\"");
-    let chat = "/v1/chat/completions";
-    let cases = [
-        ("POST", chat, right, ok.as_str(), 200, ""),
-        ("POST", chat, "", &ok, 401, "invalid_api_key"),
-        ("POST", chat, KEY, &ok, 401, "invalid_api_key"),
-        ("POST", chat, right, &unknown, 404, "model_not_available"),
-        ("POST", chat, right, &dedicated, 400, "model_not_available"),
-        ("POST", chat, right, &long, 403, ""),
-        ("POST", chat, right, "{\"model\":\"a/b\"}", 400, ""),
-        ("POST", "/v1/nothing", right, &ok, 404, "not_found"),
-        ("GET", chat, right, "", 405, ""),
-    ];
-    for (method, path, headers, body, status, code) in cases {
-        let seen = send(&handle, method, path, headers, body.as_bytes());
-        assert_eq!(seen.status, status, "{method} {path} {body}: {}", seen.text());
-        if status != 200 {
-            let error = &seen.json()["error"];
-            assert!(error["message"].is_string() && error["type"].is_string(), "{error}");
-            assert_eq!(error["code"].as_str().unwrap_or(""), code);
-        }
-    }
-    assert_eq!(handle.stats().bill.requests, 1);
+fn stats(handle: &Sandbox) -> Value {
+    send(handle, "GET", "/sandbox/stats", "", b"").json()
 }
 
-#[test]
-fn a_body_may_be_too_large_or_no_text() {
-    let handle = start(Config { max_body: 1000, ..Config::default() }).unwrap();
-    let large = chat(&handle, &"x".repeat(1000));
-    assert_eq!((large.status, handle.stats().bill.requests), (413, 0));
-    assert_eq!(chat(&handle, &"x".repeat(800)).status, 200);
-    assert_eq!(send(&handle, "POST", "/v1/chat/completions", KEY, b"{\"model\": \"\xff\"}").status, 400);
+fn list(handle: &Sandbox) -> Vec<Value> {
+    let seen = get(handle, "/v1/batches").json();
+    seen.as_array().cloned().unwrap_or_default()
 }
 
-#[test]
-fn starts_and_fails_within_another_runtime() {
-    let outer = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    outer.block_on(async {
-        let handle = start(Config::default()).unwrap();
-        let taken = Config { listen: address(&handle).parse().unwrap(), ..Config::default() };
-        assert!(start(taken).unwrap_err().to_string().contains("cannot listen"));
-        assert_eq!(chat(&handle, "x").status, 200);
-    });
-}
-
-#[test]
-fn the_models_list_and_its_own_401() {
-    let handle = with(&[]);
-    let list = send(&handle, "GET", "/v1/models", KEY, b"");
-    assert!(list.json().as_array().unwrap().len() > 10);
-    let refused = send(&handle, "GET", "/v1/models", "authorization: Bearer bad-key\r\n", b"");
-    assert_eq!(refused.status, 401);
-    assert_eq!(refused.json(), serde_json::json!({"error": {"message": "Unauthorized"}}));
-}
-
-#[test]
-fn broken_connections_break_as_scripted() {
-    let handle = with(&[
-        "reset,contains=A",
-        "close,contains=B",
-        "reset-late,contains=C",
-        "truncate,contains=D",
-        "stall,contains=E",
-        "hang,contains=F",
-        "short,contains=G",
-    ]);
-    let whole = chat(&handle, "0").body.len();
-    let cases: [(&str, u16, Option<ErrorKind>, bool); 7] = [
-        ("A", 0, Some(ErrorKind::ConnectionReset), false),
-        ("B", 0, None, false),
-        ("C", 200, Some(ErrorKind::ConnectionReset), true),
-        ("D", 200, None, true),
-        ("E", 200, Some(ErrorKind::WouldBlock), true),
-        ("F", 0, Some(ErrorKind::WouldBlock), false),
-        ("G", 200, None, true),
-    ];
-    for (prompt, status, end, some_body) in cases {
-        let seen = chat(&handle, prompt);
-        assert_eq!((seen.status, seen.end), (status, end), "{prompt}");
-        assert_eq!(!seen.body.is_empty(), some_body, "{prompt}");
-        assert!(seen.body.len() < whole, "{prompt}");
-        if some_body {
-            let announced: usize = seen.header("content-length").unwrap().parse().unwrap();
-            assert_eq!(announced == seen.body.len(), prompt == "G", "{prompt}");
-        }
-    }
-    // Those that broke within the body had been generated.
-    let paid = handle.stats().paid;
-    for (prompt, paid_for) in [("A", false), ("B", false), ("C", true), ("D", true), ("E", true), ("F", false)] {
-        assert_eq!(paid.contains_key(&hash_of(prompt)), paid_for, "{prompt}");
-    }
-}
-
-#[test]
-fn wrong_200s_are_wrong() {
-    let handle = with(&[
-        "html,contains=A",
-        "empty-body,contains=B",
-        "wrong-shape,contains=C",
-        "empty-choices,contains=D",
-        "null-content,contains=E",
-        "no-usage,contains=F",
-        "huge=3,contains=G",
-        "bad-gzip,contains=H",
-        "echo-key,contains=I",
-    ]);
-    assert!(chat(&handle, "A").text().contains("<html>"));
-    assert!(chat(&handle, "B").body.is_empty());
-    assert!(chat(&handle, "C").json().get("choices").is_none());
-    assert_eq!(chat(&handle, "D").json()["choices"], serde_json::json!([]));
-    assert!(chat(&handle, "E").json()["choices"][0]["message"]["content"].is_null());
-    assert!(chat(&handle, "F").json().get("usage").is_none());
-    assert!(content(&chat(&handle, "G")).len() > 3 << 20);
-    assert_eq!(chat(&handle, "H").header("content-encoding"), Some("gzip"));
-    let echoed = chat(&handle, "I");
-    assert_eq!(echoed.status, 401);
-    assert!(echoed.text().contains("test-key"));
-}
-
-#[test]
-fn a_request_fails_as_often_as_asked_and_then_passes() {
-    let handle = with(&["status=503,times=2,retry-after=3"]);
-    let statuses: Vec<_> = (0..3).map(|_| chat(&handle, "x")).collect();
-    assert_eq!(statuses.iter().map(|seen| seen.status).collect::<Vec<_>>(), [503, 503, 200]);
-    assert_eq!(statuses[0].header("retry-after"), Some("3"));
-    assert_eq!(chat(&handle, "[[sandbox:status=418]]").status, 418, "a prompt's own directive comes first");
-    assert_eq!(chat(&handle, "[[sandbox:nonsense]]").status, 400);
-    assert_eq!(handle.stats().faults, 3);
-}
-
-#[test]
-fn the_rate_limit_is_real() {
-    let config = Config { rps: Some(5.0), burst: Some(2.0), rate_headers: true, ..Config::default() };
-    let handle = start(config).unwrap();
-    let statuses: Vec<_> = (0..4).map(|i| chat(&handle, &i.to_string())).collect();
-    assert_eq!(statuses.iter().map(|seen| seen.status).collect::<Vec<_>>(), [200, 200, 429, 429]);
-    let (passed, refused) = (&statuses[0], &statuses[2]);
-    assert_eq!(passed.header("x-ratelimit-limit"), Some("5"));
-    assert_eq!(passed.header("x-ratelimit-remaining"), Some("1"));
-    assert_eq!(passed.header("retry-after"), Some("2"), "recorded on 200 too");
-    assert_eq!(refused.header("x-ratelimit"), Some("true"));
-    assert_eq!(refused.header("retry-after"), Some("1"));
-    assert_eq!(refused.json()["error"]["type"], "dynamic_request_limited");
-    std::thread::sleep(Duration::from_millis(250));
-    assert_eq!(chat(&handle, "later").status, 200);
-    assert_eq!((handle.stats().refused, handle.stats().bill.requests), (2, 3));
-}
-
-#[test]
-fn tokens_are_limited_too() {
-    let config = Config { tokens_per_second: Some(20.0), rate_headers: true, ..Config::default() };
-    let handle = start(config).unwrap();
-    let first = chat(&handle, &"long ".repeat(40));
-    assert_eq!((first.status, first.header("x-ratelimit-remaining-tokens")), (200, Some("20")));
-    let second = chat(&handle, "x");
-    assert_eq!((second.status, second.header("x-ratelimit-remaining-tokens")), (429, Some("0")));
-    assert_eq!(second.json()["error"]["type"], "dynamic_token_limited");
-    assert!(second.header("retry-after").unwrap().parse::<u64>().unwrap() >= 2, "the debt takes seconds to pay");
-}
-
-#[test]
-fn too_many_at_once_is_a_503() {
-    let config = Config { capacity: Some(1), latency: Duration::from_millis(300), ..Config::default() };
-    let handle = start(config).unwrap();
-    std::thread::scope(|scope| {
-        let first = scope.spawn(|| chat(&handle, "a").status);
-        std::thread::sleep(Duration::from_millis(100));
-        assert_eq!(chat(&handle, "b").status, 503);
-        assert_eq!(first.join().unwrap(), 200);
-    });
-    assert_eq!(chat(&handle, "c").status, 200);
-}
-
-#[test]
-fn latency_is_kept_and_a_lost_client_still_pays() {
-    let config = Config { latency: Duration::from_millis(200), track: true, ..Config::default() };
-    let handle = start(config).unwrap();
-    let begun = Instant::now();
-    chat(&handle, "slow");
-    assert!(begun.elapsed() >= Duration::from_millis(200));
-    {
-        let body = chat_body("gone");
-        let mut stream = TcpStream::connect(address(&handle)).unwrap();
-        let head =
-            format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n{KEY}\r\n", body.len());
-        stream.write_all(head.as_bytes()).unwrap();
-        stream.write_all(body.as_bytes()).unwrap();
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    {
-        // Half a request costs nothing.
-        let mut stream = TcpStream::connect(address(&handle)).unwrap();
-        stream.write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n\r\n{").unwrap();
-    }
-    std::thread::sleep(Duration::from_millis(100));
-    assert_eq!(handle.stats().bill.requests, 2);
-    assert_eq!(handle.stats().paid[&hash_of("gone")], 1);
-}
-
-#[test]
-fn gzip_only_for_those_who_ask() {
-    let handle = start(Config { gzip: true, ..Config::default() }).unwrap();
-    let plain = chat(&handle, "x");
-    assert_eq!(plain.header("content-encoding"), None);
-    let headers = format!("{KEY}accept-encoding: br, gzip\r\n");
-    let packed = send(&handle, "POST", "/v1/chat/completions", &headers, chat_body("x").as_bytes());
-    assert_eq!(packed.header("content-encoding"), Some("gzip"));
-    let mut text = String::new();
-    flate2::read::GzDecoder::new(&packed.body[..]).read_to_string(&mut text).unwrap();
-    assert_eq!(text.as_bytes(), plain.body);
-}
-
-#[test]
-fn loopback_only_and_stops_when_dropped() {
-    let open = Config { listen: "0.0.0.0:0".parse().unwrap(), ..Config::default() };
-    assert_eq!(start(open).unwrap_err().kind(), ErrorKind::InvalidInput);
-    let handle = with(&["hang"]);
-    let address = address(&handle);
-    let mut stream = TcpStream::connect(&address).unwrap();
-    let body = chat_body("x");
-    let head = format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n{KEY}\r\n", body.len());
-    stream.write_all((head + &body).as_bytes()).unwrap();
-    let begun = Instant::now();
-    drop(handle);
-    assert!(begun.elapsed() < Duration::from_secs(3), "a hanging request must not keep the server");
-    assert!(TcpStream::connect(&address).is_err());
+fn scripted(faults: &[&str]) -> Sandbox {
+    start(Config { faults: faults.iter().map(|spec| spec.parse().unwrap()).collect(), ..quick() }).unwrap()
 }
