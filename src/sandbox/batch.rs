@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::batch_config::Unset;
 use super::faults::ScriptedFault;
@@ -141,21 +141,19 @@ impl BatchRecord {
     /// The job as the API shows it.
     pub fn shown(&self, now: u64) -> Value {
         let status = self.status(now);
-        let mut job = Map::new();
-        let mut put = |name: &str, value: Value| {
-            job.insert(name.to_owned(), value);
-        };
-        put("id", json!(self.id));
-        put("user_id", json!("sandbox-user"));
-        put("input_file_id", json!(self.input_file_id));
-        put("file_size_bytes", json!(self.file_size_bytes));
-        put("status", json!(status.name()));
-        // The deadline was seen microseconds below the whole hour.
-        put("job_deadline", json!(timestamp(self.created_ms + 24 * 3_600_000, -7)));
-        put("created_at", json!(timestamp(self.created_ms, 0)));
-        put("endpoint", json!(self.endpoint));
         let progress = if status == BatchStatus::Completed { 100.0 } else { (self.done(now) * 1000.0).floor() / 10.0 };
-        put("progress", json!(progress));
+        let mut job = json!({
+            "id": self.id,
+            "user_id": "sandbox-user",
+            "input_file_id": self.input_file_id,
+            "file_size_bytes": self.file_size_bytes,
+            "status": status.name(),
+            // The deadline was seen microseconds below the whole hour.
+            "job_deadline": timestamp(self.created_ms + 24 * 3_600_000, -7),
+            "created_at": timestamp(self.created_ms, 0),
+            "endpoint": self.endpoint,
+            "progress": progress,
+        });
         let result = self.result.as_ref();
         let failure = self.failure.clone().filter(|_| status == BatchStatus::Failed);
         for (name, value) in [
@@ -165,14 +163,11 @@ impl BatchRecord {
             ("error", failure),
             ("completed_at", self.ended(now).map(|ms| timestamp(ms, 0))),
         ] {
-            match (value, self.unset) {
-                (Some(value), _) => put(name, json!(value)),
-                (None, Unset::Omit) => {}
-                (None, Unset::Null) => put(name, Value::Null),
-                (None, Unset::Empty) => put(name, json!("")),
+            if let Some(value) = value.map(Value::from).or_else(|| self.unset.value()) {
+                job[name] = value;
             }
         }
-        Value::Object(job)
+        job
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 /// The course of batch jobs.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +52,17 @@ pub enum Unset {
     Null,
     /// `""`.
     Empty,
+}
+
+impl Unset {
+    /// The value of a field without a value, unless it is left out.
+    pub(super) fn value(self) -> Option<Value> {
+        match self {
+            Self::Omit => None,
+            Self::Null => Some(Value::Null),
+            Self::Empty => Some(json!("")),
+        }
+    }
 }
 
 impl std::str::FromStr for Unset {

@@ -2,8 +2,7 @@
 //!
 //! It was written from public knowledge of the service, not from our client, and it imports nothing of ours: a mistake
 //! must be made twice to go unseen. An answer depends on the request alone. Faults are scripted ([`ScriptedFault`]),
-//! rates are really limited, and every answer that was generated is billed ([`StatsSnapshot`]), even if the client never
-//! got it.
+//! rates are really limited, and every answer that was generated is billed, even if the client never got it.
 //!
 //! ```text
 //! listener     sockets that can be reset          routes       the table of routes
