@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::print_text;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::sandbox::{self, BatchConfig, Config, Downloads, ScriptedFault, Unset};
+use crate::sandbox::{self, BatchConfig, Downloads, SandboxConfig, ScriptedFault, Unset};
 use crate::settings::SANDBOX_ENV;
 
 /// A local Together-compatible server for rehearsals and tests
@@ -143,10 +143,10 @@ fn long_help() -> String {
 }
 
 impl Serve {
-    fn config(self) -> Result<Config> {
+    fn config(self) -> Result<SandboxConfig> {
         let latency = sandbox::duration(&self.latency).map_err(|e| Error::usage(format!("--latency: {e}")))?;
         let retry_after = self.retry_after.parse().map_err(|e| Error::usage(format!("--retry-after: {e}")))?;
-        Ok(Config {
+        Ok(SandboxConfig {
             listen: self.listen,
             key: self.key,
             latency,
@@ -164,7 +164,7 @@ impl Serve {
             batch: self.batches.config(),
             state_dir: self.batches.keep,
             downloads: Downloads { redirect: self.batches.content_redirect, ignore_ranges: self.batches.no_ranges },
-            ..Config::default()
+            ..SandboxConfig::default()
         })
     }
 }

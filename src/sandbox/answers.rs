@@ -52,9 +52,9 @@ struct CompletionBody<'a> {
     model: &'a str,
     metadata: Metadata,
     prompt: [(); 0],
-    choices: Vec<Choice>,
+    choices: Vec<CompletionChoice>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<Usage>,
+    usage: Option<TokenUsage>,
 }
 
 #[derive(Serialize)]
@@ -63,10 +63,10 @@ struct Metadata {
 }
 
 #[derive(Serialize)]
-struct Choice {
+struct CompletionChoice {
     index: u64,
     #[serde(flatten)]
-    content: Content,
+    content: ChoiceContent,
     logprobs: (),
     finish_reason: &'static str,
     seed: (),
@@ -74,14 +74,14 @@ struct Choice {
 
 #[derive(Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Content {
+enum ChoiceContent {
     Message { role: &'static str, content: Option<String>, tool_calls: [(); 0] },
     Text(Option<String>),
 }
 
 #[derive(Serialize)]
 #[expect(clippy::struct_field_names, reason = "the names of the API")]
-struct Usage {
+struct TokenUsage {
     prompt_tokens: u64,
     total_tokens: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,7 +95,7 @@ struct EmbeddingsBody<'a> {
     object: &'static str,
     data: Vec<EmbeddingItem>,
     model: &'a str,
-    usage: Usage,
+    usage: TokenUsage,
 }
 
 #[derive(Serialize)]
@@ -136,13 +136,13 @@ fn completion(request: &InferenceRequest<'_>, kind: InferenceKind, flaw: Flaw) -
         completion_tokens += tokens(&text);
         let content = Some(text).filter(|_| flaw != Flaw::NullContent);
         let content = if is_chat {
-            Content::Message { role: "assistant", content, tool_calls: [] }
+            ChoiceContent::Message { role: "assistant", content, tool_calls: [] }
         } else {
-            Content::Text(content)
+            ChoiceContent::Text(content)
         };
-        choices.push(Choice { index, content, logprobs: (), finish_reason, seed: () });
+        choices.push(CompletionChoice { index, content, logprobs: (), finish_reason, seed: () });
     }
-    let usage = Usage {
+    let usage = TokenUsage {
         prompt_tokens,
         total_tokens: prompt_tokens + completion_tokens,
         completion_tokens: Some(completion_tokens),
@@ -207,7 +207,12 @@ fn embeddings(request: &InferenceRequest<'_>) -> GeneratedAnswer {
         object: "list",
         data: request.inputs.iter().enumerate().map(embedding).collect(),
         model: &request.model,
-        usage: Usage { prompt_tokens: tokens, total_tokens: tokens, completion_tokens: None, reasoning_tokens: None },
+        usage: TokenUsage {
+            prompt_tokens: tokens,
+            total_tokens: tokens,
+            completion_tokens: None,
+            reasoning_tokens: None,
+        },
     });
     GeneratedAnswer { body, prompt_tokens: tokens, completion_tokens: 0 }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::http::{HeaderMap, StatusCode, header};
 
-use super::Config;
+use super::SandboxConfig;
 use super::errors::ApiError;
 use super::injector::Injector;
 use super::limiter::KeyLimiter;
@@ -16,7 +16,7 @@ use super::stats::Stats;
 /// Everything that a handler needs.
 #[derive(Debug)]
 pub struct App {
-    pub config: Config,
+    pub config: SandboxConfig,
     pub stats: Arc<Stats>,
     /// The limit of requests a second, if there is one.
     pub requests: Option<KeyLimiter>,
@@ -34,7 +34,7 @@ pub struct App {
 
 impl App {
     /// The state behind the routes.
-    pub fn new(config: Config, stats: Arc<Stats>, store: StateDir, storage: String) -> Self {
+    pub fn new(config: SandboxConfig, stats: Arc<Stats>, store: StateDir, storage: String) -> Self {
         let requests = config.rps.map(|rate| KeyLimiter::new(rate, config.burst));
         let tokens = config.tokens_per_second.map(|rate| KeyLimiter::new(rate, None));
         let faults = Injector::new(&config.faults, config.seed);

@@ -11,7 +11,7 @@ use super::units::{duration, fraction};
 
 /// The behaviour of the server.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub struct SandboxConfig {
     /// The address to listen on: a loopback address; port 0 takes a free one.
     pub listen: SocketAddr,
     /// The only key that is accepted; by default any bearer token but one that begins with `bad-key`.
@@ -60,7 +60,7 @@ pub struct Downloads {
     pub ignore_ranges: bool,
 }
 
-impl Default for Config {
+impl Default for SandboxConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -102,7 +102,7 @@ const WITH_VALUE: [&str; 11] =
 const UNKNOWN: &str = "no such setting; there are validation, run, cancel, expires-at, fails, list-undone, list-lag, \
                        unset, content-redirect, no-ranges, latency, rps, seed and fault";
 
-impl Config {
+impl SandboxConfig {
     /// Changes the settings that `text` names (see [`SCRIPT_HELP`]). The error names the part that is invalid, and why.
     pub fn script(&mut self, text: &str) -> Result<(), String> {
         for part in text.split(';') {
@@ -173,13 +173,13 @@ mod tests {
 
     #[test]
     fn a_script_sets_the_values_that_it_names() {
-        let mut config = Config::default();
+        let mut config = SandboxConfig::default();
         config.script("run=1s, expires-at=0.5,fault=status=500,on=row,rate=0.1").unwrap();
         assert_eq!((config.batch.run, config.batch.expires_at), (Duration::from_secs(1), Some(0.5)));
         assert_eq!(config.faults, ["status=500,on=row,rate=0.1".parse().unwrap()]);
         assert_eq!(config.batch.validation, BatchConfig::default().validation);
 
-        let mut config = Config::default();
+        let mut config = SandboxConfig::default();
         let text = "validation=0; cancel=20ms ;list-undone,no-ranges;;content-redirect;unset=null;list-lag=1m,latency=5ms;\
                     rps=2.5,seed=7; fault=hang,on=list ; fails=no, not today; fault=missing,nth=3";
         config.script(text).unwrap();
@@ -207,7 +207,7 @@ mod tests {
             ("seed=-1", "whole number"),
         ];
         for (text, part) in cases {
-            let error = Config::default().script(text).unwrap_err();
+            let error = SandboxConfig::default().script(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
         }
     }
@@ -217,10 +217,10 @@ mod tests {
         for word in SCRIPT_HELP.split([' ', ',', '\n']).filter(|word| word.ends_with("=TIME") || word.ends_with("=N")) {
             let value = if word.ends_with("=N") { "1" } else { "1s" };
             let text = format!("{}={value}", word.split('=').next().unwrap());
-            Config::default().script(&text).unwrap_or_else(|why| panic!("{why}"));
+            SandboxConfig::default().script(&text).unwrap_or_else(|why| panic!("{why}"));
         }
         let example = SCRIPT_HELP.split('\'').nth(1).unwrap();
-        let mut config = Config::default();
+        let mut config = SandboxConfig::default();
         config.script(example).unwrap();
         assert_eq!(config.faults.len(), 1);
     }

@@ -33,7 +33,7 @@ fn route(kind: InferenceKind) -> ApiRoute {
 /// Answers one inference request, from its first byte to its response.
 pub async fn infer(kind: InferenceKind, call: Call, body: Body) -> Response {
     let counted = call.app.stats.request(route(kind).path);
-    let mut limits = Limits::default();
+    let mut limits = RequestLimits::default();
     let outcome = match read(body, call.app.config.max_body).await {
         Ok(body) => work(&call, kind, &body, &mut limits).await,
         Err(unread) => InferOutcome::Reply(unread.reply()),
@@ -62,7 +62,7 @@ impl From<HttpReply> for InferOutcome {
     }
 }
 
-async fn work<'a>(call: &'a Call, kind: InferenceKind, body: &[u8], limits: &mut Limits<'a>) -> InferOutcome {
+async fn work<'a>(call: &'a Call, kind: InferenceKind, body: &[u8], limits: &mut RequestLimits<'a>) -> InferOutcome {
     let app = &*call.app;
     let scope = route(kind).scope;
     let Some(key) = app.key(&call.headers) else { return errors::unauthorized(scope).into() };
@@ -118,13 +118,13 @@ fn flaw(kind: &FaultKind) -> Flaw {
 
 /// The limits' answers to a request. The request counts as in progress until this is dropped.
 #[derive(Default)]
-struct Limits<'a> {
+struct RequestLimits<'a> {
     requests: Option<Admission>,
     tokens: Option<Admission>,
     in_flight: Option<InFlightGuard<'a>>,
 }
 
-impl<'a> Limits<'a> {
+impl<'a> RequestLimits<'a> {
     /// Passes the request through all limits. Returns the refusal of the first that is reached.
     fn enter(&mut self, app: &'a App, key: &str) -> Option<HttpReply> {
         let now = Instant::now();

@@ -27,14 +27,14 @@ pub struct Intake {
 
 /// One line of the input as it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BatchLine<'a> {
+pub struct BatchInputLine<'a> {
     /// The id as a JSON string.
     pub id: &'a str,
     /// The body as JSON.
     pub body: &'a str,
 }
 
-impl<'a> BatchLine<'a> {
+impl<'a> BatchInputLine<'a> {
     /// Finds the id and the body of a line.
     pub fn parse(text: &'a str) -> Result<Self, String> {
         let members = ObjectMembers::parse(text).map_err(|why| format!("not a JSON object: {why}"))?;
@@ -59,7 +59,7 @@ pub fn check(path: &Path, bytes: u64) -> io::Result<Intake> {
         let failure = Some(format!("The input has {bytes} bytes, more than {MAX_BYTES}"));
         return Ok(Intake { failure, ..Intake::default() });
     }
-    let mut rows = Rows::default();
+    let mut rows = IntakeRows::default();
     if let Some(failure) = rows.read(BufReader::with_capacity(1 << 18, File::open(path)?))? {
         return Ok(Intake { rows: rows.count, model: None, failure: Some(failure) });
     }
@@ -74,7 +74,7 @@ pub fn check(path: &Path, bytes: u64) -> io::Result<Intake> {
 
 /// The rows that were read so far.
 #[derive(Default)]
-struct Rows {
+struct IntakeRows {
     count: u64,
     /// 64 bits of a hash instead of the id: among 50,000 ids no two share them.
     ids: HashSet<u64>,
@@ -82,7 +82,7 @@ struct Rows {
     mixed: bool,
 }
 
-impl Rows {
+impl IntakeRows {
     /// Reads all rows. Returns the reason why the job fails, if a line is invalid.
     fn read(&mut self, mut reader: impl BufRead) -> io::Result<Option<String>> {
         let mut text = String::new();
@@ -106,7 +106,7 @@ impl Rows {
     }
 
     fn add(&mut self, text: &str) -> Result<(), String> {
-        let line = BatchLine::parse(text)?;
+        let line = BatchInputLine::parse(text)?;
         let id = string(line.id).ok_or("custom_id cannot be read")?;
         if id.is_empty() || id.chars().count() > MAX_ID {
             return Err(format!("custom_id must have 1 to {MAX_ID} characters"));

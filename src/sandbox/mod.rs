@@ -65,7 +65,7 @@ use tokio_util::sync::CancellationToken;
 
 use app::App;
 pub use batch_config::{BatchConfig, Unset};
-pub use config::{Config, Downloads, SCRIPT_HELP};
+pub use config::{Downloads, SCRIPT_HELP, SandboxConfig};
 pub use faults::ScriptedFault;
 pub use hint::HintStyle;
 use listener::{Accept, Conn};
@@ -88,7 +88,7 @@ pub struct Sandbox {
 ///
 /// # Errors
 /// The address is not a loopback one or cannot be bound, or the state directory cannot be used.
-pub fn start(config: Config) -> io::Result<Sandbox> {
+pub fn start(config: SandboxConfig) -> io::Result<Sandbox> {
     if !config.listen.ip().is_loopback() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -151,7 +151,7 @@ impl Sockets {
     }
 
     /// Serves until `stopped`.
-    async fn serve(self, config: Config, stats: Arc<Stats>, store: StateDir, stopped: CancellationToken) {
+    async fn serve(self, config: SandboxConfig, stats: Arc<Stats>, store: StateDir, stopped: CancellationToken) {
         let app = Arc::new(App::new(config, stats, store, self.storage_url));
         let service = |routes: Router| routes.into_make_service_with_connect_info::<Conn>();
         tokio::select! {

@@ -16,14 +16,14 @@ struct ListedModel {
     batch: bool,
 }
 
-type Prices = [&'static str; 2];
+type ListPrices = [&'static str; 2];
 
-const fn model(id: &'static str, kind: &'static str, context: Option<u64>, price: Prices) -> ListedModel {
+const fn model(id: &'static str, kind: &'static str, context: Option<u64>, price: ListPrices) -> ListedModel {
     let [input, output] = price;
     ListedModel { id, kind, context, input, output, batch: true }
 }
 
-const fn chat(id: &'static str, context: u64, price: Prices) -> ListedModel {
+const fn chat(id: &'static str, context: u64, price: ListPrices) -> ListedModel {
     model(id, "chat", Some(context), price)
 }
 

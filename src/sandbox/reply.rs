@@ -9,9 +9,9 @@ use axum::response::Response;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::Config;
+use super::SandboxConfig;
 use super::listener::Conn;
-use super::script_body::{Delivery, script_body};
+use super::script_body::{BodyDelivery, script_body};
 
 /// The most that is read of a file at a time.
 const CHUNK: usize = 256 << 10;
@@ -90,7 +90,7 @@ impl HttpReply {
     }
 
     /// Compresses the body if the sandbox is set to and the client accepts it.
-    pub fn packed(mut self, config: &Config, request: &HeaderMap) -> Self {
+    pub fn packed(mut self, config: &SandboxConfig, request: &HeaderMap) -> Self {
         if let Payload::Bytes(bytes) = &self.payload
             && config.gzip
             && bytes.len() >= PACK_FROM
@@ -110,12 +110,12 @@ impl HttpReply {
     pub fn into_response(self) -> Response {
         match self.payload {
             Payload::Bytes(bytes) => respond(self.status, self.headers, Body::from(bytes)),
-            Payload::File(..) => self.delivered(&Conn::default(), Delivery::default()),
+            Payload::File(..) => self.delivered(&Conn::default(), BodyDelivery::default()),
         }
     }
 
     /// The response, delivered as scripted. The announced length is the whole one.
-    pub fn delivered(mut self, conn: &Conn, delivery: Delivery) -> Response {
+    pub fn delivered(mut self, conn: &Conn, delivery: BodyDelivery) -> Response {
         let len = HeaderValue::from(self.payload.len());
         self.headers.insert(header::CONTENT_LENGTH, len);
         respond(self.status, self.headers, script_body(self.payload, conn.clone(), delivery))

@@ -15,7 +15,7 @@ use super::faults::{ErrorShape, FaultKind, Scope, ScriptedError};
 use super::files::FileRecord;
 use super::infer::unfit;
 use super::injector::{Injector, Subject};
-use super::intake::BatchLine;
+use super::intake::BatchInputLine;
 use super::request::{InferenceKind, parse};
 use super::state_dir::{Folder, derived_id, if_found, now_ms};
 use super::stats::Bill;
@@ -159,7 +159,7 @@ impl Production {
             file.read_exact_at(&mut text, *at)?;
             let text = String::from_utf8_lossy(&text);
             // Every line was read when the job was made.
-            let Ok(line) = BatchLine::parse(text.trim()) else { continue };
+            let Ok(line) = BatchInputLine::parse(text.trim()) else { continue };
             if i < done {
                 made.row(line, record, faults)?;
             } else if record.list_undone {
@@ -172,7 +172,7 @@ impl Production {
         Ok(made)
     }
 
-    fn row(&mut self, line: BatchLine<'_>, record: &BatchRecord, faults: &Injector) -> io::Result<()> {
+    fn row(&mut self, line: BatchInputLine<'_>, record: &BatchRecord, faults: &Injector) -> io::Result<()> {
         let id = line.id;
         // No other endpoint was accepted.
         let kind = InferenceKind::of_batch(&record.endpoint).unwrap_or(InferenceKind::Chat);

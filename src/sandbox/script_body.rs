@@ -16,7 +16,7 @@ const FLUSH: Duration = Duration::from_millis(20);
 
 /// The way in which a body is sent: by default whole and as fast as possible.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Delivery {
+pub struct BodyDelivery {
     /// The bytes that are sent before the end; all without a value.
     pub cut: Option<u64>,
     pub end: BodyEnd,
@@ -41,13 +41,13 @@ pub enum BodyEnd {
 struct Sending {
     payload: Payload,
     conn: Conn,
-    delivery: Delivery,
+    delivery: BodyDelivery,
     sent: u64,
     left: u64,
 }
 
 /// The body of `payload`, sent on `conn` as scripted.
-pub fn script_body(payload: Payload, conn: Conn, delivery: Delivery) -> Body {
+pub fn script_body(payload: Payload, conn: Conn, delivery: BodyDelivery) -> Body {
     let len = payload.len();
     let left = delivery.cut.map_or(len, |cut| cut.min(len));
     let sending = Sending { payload, conn, delivery, sent: 0, left };

@@ -11,7 +11,7 @@ use super::errors::{self, ApiError, TypicalBody};
 use super::faults::{ErrorShape, FaultKind, ScriptedError};
 use super::listener::Conn;
 use super::reply::{HttpReply, Payload};
-use super::script_body::{BodyEnd, Delivery};
+use super::script_body::{BodyDelivery, BodyEnd};
 
 /// The response in place of an answer that was not (or need not be) generated.
 pub async fn instead(kind: &FaultKind, conn: &Conn, key: &str) -> Response {
@@ -45,13 +45,13 @@ pub async fn instead(kind: &FaultKind, conn: &Conn, key: &str) -> Response {
 /// A right answer, damaged on its way out.
 pub async fn spoil(kind: &FaultKind, mut reply: HttpReply, conn: &Conn, key: &str) -> Response {
     let half = reply.payload.len() / 2;
-    let cut = |end| Delivery { cut: Some(half), end, drip: None };
+    let cut = |end| BodyDelivery { cut: Some(half), end, drip: None };
     match kind {
         FaultKind::ResetLate => return reply.delivered(conn, cut(BodyEnd::Reset)),
         FaultKind::Truncate => return reply.delivered(conn, cut(BodyEnd::Break)),
         FaultKind::Stall => return reply.delivered(conn, cut(BodyEnd::Stall)),
         FaultKind::Drip(pause) => {
-            return reply.delivered(conn, Delivery { drip: Some(*pause), ..Delivery::default() });
+            return reply.delivered(conn, BodyDelivery { drip: Some(*pause), ..BodyDelivery::default() });
         }
         FaultKind::Short => match &mut reply.payload {
             Payload::Bytes(bytes) => bytes.truncate(usize::try_from(half).unwrap_or(0)),

@@ -16,7 +16,7 @@ mod inference;
 mod state;
 
 /// An answer, with the error that ended the connection.
-struct Seen {
+struct RawResponse {
     status: u16,
     /// Status line and headers.
     head: String,
@@ -24,7 +24,7 @@ struct Seen {
     end: Option<ErrorKind>,
 }
 
-impl Seen {
+impl RawResponse {
     fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()))
     }
@@ -41,16 +41,16 @@ impl Seen {
     }
 }
 
-fn address(handle: &Sandbox) -> String {
-    handle.url.trim_start_matches("http://").trim_end_matches("/v1").to_owned()
+fn address(server: &Sandbox) -> String {
+    server.url.trim_start_matches("http://").trim_end_matches("/v1").to_owned()
 }
 
 /// Sends one request on a connection of its own and reads until the server closes it.
-fn send(handle: &Sandbox, method: &str, path: &str, headers: &str, body: &[u8]) -> Seen {
-    send_to(&address(handle), method, path, headers, body)
+fn send(server: &Sandbox, method: &str, path: &str, headers: &str, body: &[u8]) -> RawResponse {
+    send_to(&address(server), method, path, headers, body)
 }
 
-fn send_to(address: &str, method: &str, path: &str, headers: &str, body: &[u8]) -> Seen {
+fn send_to(address: &str, method: &str, path: &str, headers: &str, body: &[u8]) -> RawResponse {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_millis(1500))).unwrap();
     let length = body.len();
@@ -71,7 +71,7 @@ fn send_to(address: &str, method: &str, path: &str, headers: &str, body: &[u8]) 
     let split = all.windows(4).position(|w| w == b"\r\n\r\n").map_or(all.len(), |at| at + 4);
     let head = String::from_utf8_lossy(&all[..split]).into_owned();
     let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
-    Seen { status, head, body: all[split..].to_vec(), end }
+    RawResponse { status, head, body: all[split..].to_vec(), end }
 }
 
 const KEY: &str = "authorization: Bearer test-key\r\n";
@@ -80,11 +80,11 @@ fn chat_body(prompt: &str) -> String {
     json!({"model": "Qwen/Qwen2.5-7B-Instruct-Turbo", "messages": [{"role": "user", "content": prompt}]}).to_string()
 }
 
-fn chat(handle: &Sandbox, prompt: &str) -> Seen {
-    post(handle, "/v1/chat/completions", &chat_body(prompt))
+fn chat(server: &Sandbox, prompt: &str) -> RawResponse {
+    post(server, "/v1/chat/completions", &chat_body(prompt))
 }
 
-fn content(seen: &Seen) -> String {
+fn content(seen: &RawResponse) -> String {
     seen.json()["choices"][0]["message"]["content"].as_str().unwrap().to_owned()
 }
 
@@ -96,28 +96,28 @@ fn digest(prompt: &str) -> String {
     blake3::hash(prompt.as_bytes()).to_hex()[..16].to_owned()
 }
 
-fn get(handle: &Sandbox, path: &str) -> Seen {
-    send(handle, "GET", path, KEY, b"")
+fn get(server: &Sandbox, path: &str) -> RawResponse {
+    send(server, "GET", path, KEY, b"")
 }
 
-fn post(handle: &Sandbox, path: &str, body: &str) -> Seen {
-    send(handle, "POST", path, KEY, body.as_bytes())
+fn post(server: &Sandbox, path: &str, body: &str) -> RawResponse {
+    send(server, "POST", path, KEY, body.as_bytes())
 }
 
 const FORM: &str = "content-type: application/x-www-form-urlencoded\r\n";
 
-fn quick() -> Config {
+fn quick() -> SandboxConfig {
     let batch = BatchConfig {
         validation: Duration::from_millis(100),
         run: Duration::from_millis(300),
         cancel: Duration::from_millis(100),
         ..BatchConfig::default()
     };
-    Config { batch, track: true, ..Config::default() }
+    SandboxConfig { batch, track: true, ..SandboxConfig::default() }
 }
 
-fn kept(dir: &Path) -> Config {
-    Config { state_dir: Some(dir.to_owned()), ..quick() }
+fn kept(dir: &Path) -> SandboxConfig {
+    SandboxConfig { state_dir: Some(dir.to_owned()), ..quick() }
 }
 
 fn input(rows: usize) -> String {
@@ -132,9 +132,9 @@ fn sha256(bytes: &[u8]) -> String {
     storage::hex(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
 }
 
-fn register(handle: &Sandbox, name: &str, checksum: &str) -> Seen {
+fn register(server: &Sandbox, name: &str, checksum: &str) -> RawResponse {
     let body = format!("purpose=batch-api&file_name={name}&file_type=jsonl&checksum={checksum}");
-    send(handle, "POST", "/v1/files", &format!("{KEY}{FORM}"), body.as_bytes())
+    send(server, "POST", "/v1/files", &format!("{KEY}{FORM}"), body.as_bytes())
 }
 
 /// Host and path of a URL.
@@ -143,42 +143,42 @@ fn split(url: &str) -> (String, String) {
     (host.to_owned(), format!("/{path}"))
 }
 
-fn put(seen: &Seen, headers: &str, bytes: &[u8]) -> Seen {
+fn put(seen: &RawResponse, headers: &str, bytes: &[u8]) -> RawResponse {
     let (host, path) = split(seen.header("location").unwrap());
     send_to(&host, "PUT", &path, headers, bytes)
 }
 
 /// All steps of an upload; the file's id.
-fn upload(handle: &Sandbox, bytes: &[u8]) -> String {
-    let seen = register(handle, "in.jsonl", &sha256(bytes));
+fn upload(server: &Sandbox, bytes: &[u8]) -> String {
+    let seen = register(server, "in.jsonl", &sha256(bytes));
     assert_eq!(seen.status, 302, "{}", seen.text());
     assert_eq!(put(&seen, "", bytes).status, 200);
     let id = seen.header("x-together-file-id").unwrap().to_owned();
-    let done = post(handle, &format!("/v1/files/{id}/preprocess"), "");
+    let done = post(server, &format!("/v1/files/{id}/preprocess"), "");
     assert_eq!((done.status, &done.json()["Processed"]), (200, &json!(true)));
     id
 }
 
-fn create(handle: &Sandbox, file: &str) -> Seen {
+fn create(server: &Sandbox, file: &str) -> RawResponse {
     let body = json!({"endpoint": "/v1/chat/completions", "input_file_id": file}).to_string();
-    post(handle, "/v1/batches", &body)
+    post(server, "/v1/batches", &body)
 }
 
-fn submit(handle: &Sandbox, bytes: &[u8]) -> String {
-    let seen = create(handle, &upload(handle, bytes));
+fn submit(server: &Sandbox, bytes: &[u8]) -> String {
+    let seen = create(server, &upload(server, bytes));
     assert_eq!(seen.status, 201, "{}", seen.text());
     seen.json()["job"]["id"].as_str().unwrap().to_owned()
 }
 
-fn job(handle: &Sandbox, id: &str) -> Value {
-    get(handle, &format!("/v1/batches/{id}")).json()
+fn job(server: &Sandbox, id: &str) -> Value {
+    get(server, &format!("/v1/batches/{id}")).json()
 }
 
 /// Asks until the job has ended.
-fn ended(handle: &Sandbox, id: &str) -> Value {
+fn ended(server: &Sandbox, id: &str) -> Value {
     let begun = Instant::now();
     loop {
-        let job = job(handle, id);
+        let job = job(server, id);
         if !["VALIDATING", "IN_PROGRESS", "CANCELING"].contains(&job["status"].as_str().unwrap()) {
             return job;
         }
@@ -187,26 +187,26 @@ fn ended(handle: &Sandbox, id: &str) -> Value {
     }
 }
 
-fn content_of(handle: &Sandbox, file: &Value) -> Vec<u8> {
-    let seen = send(handle, "GET", &format!("/v1/files/{}/content", file.as_str().unwrap()), KEY, b"");
+fn content_of(server: &Sandbox, file: &Value) -> Vec<u8> {
+    let seen = send(server, "GET", &format!("/v1/files/{}/content", file.as_str().unwrap()), KEY, b"");
     assert_eq!(seen.status, 200);
     seen.body
 }
 
-fn lines(handle: &Sandbox, file: &Value) -> Vec<Value> {
-    let text = String::from_utf8(content_of(handle, file)).unwrap();
+fn lines(server: &Sandbox, file: &Value) -> Vec<Value> {
+    let text = String::from_utf8(content_of(server, file)).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap_or(Value::Null)).collect()
 }
 
-fn stats(handle: &Sandbox) -> Value {
-    send(handle, "GET", "/sandbox/stats", "", b"").json()
+fn stats(server: &Sandbox) -> Value {
+    send(server, "GET", "/sandbox/stats", "", b"").json()
 }
 
-fn list(handle: &Sandbox) -> Vec<Value> {
-    let seen = get(handle, "/v1/batches").json();
+fn list(server: &Sandbox) -> Vec<Value> {
+    let seen = get(server, "/v1/batches").json();
     seen.as_array().cloned().unwrap_or_default()
 }
 
 fn scripted(faults: &[&str]) -> Sandbox {
-    start(Config { faults: faults.iter().map(|spec| spec.parse().unwrap()).collect(), ..quick() }).unwrap()
+    start(SandboxConfig { faults: faults.iter().map(|spec| spec.parse().unwrap()).collect(), ..quick() }).unwrap()
 }

@@ -5,12 +5,13 @@ use super::*;
 #[test]
 fn a_job_outlives_its_server() {
     let dir = tempfile::tempdir().unwrap();
-    let config = Config { faults: vec!["status=500,on=row,contains=prompt 2".parse().unwrap()], ..kept(dir.path()) };
+    let config =
+        SandboxConfig { faults: vec!["status=500,on=row,contains=prompt 2".parse().unwrap()], ..kept(dir.path()) };
     let first = start(config).unwrap();
     let id = submit(&first, input(3).as_bytes());
     first.stop();
     std::thread::sleep(Duration::from_millis(450));
-    // Two at a time, without the first one's script: what happens was settled when the job was made.
+    // Two servers at a time, without the script of the first: the faults were kept with the job.
     let (second, third) = (start(kept(dir.path())).unwrap(), start(kept(dir.path())).unwrap());
     let (a, b) = std::thread::scope(|scope| {
         let a = scope.spawn(|| job(&second, &id));
@@ -38,7 +39,7 @@ fn the_stats_count_batches_and_realtime_together() {
     let first = start(kept(dir.path())).unwrap();
     let file = upload(&first, input(3).as_bytes());
     let id = create(&first, &file).json()["job"]["id"].as_str().unwrap().to_owned();
-    // The same row, as `batch::input` asks it, in realtime.
+    // The same request as that of the second row, in real time.
     let body = json!({"model": "a/b", "messages": [{"role": "user", "content": "prompt 2"}]}).to_string();
     assert_eq!(post(&first, "/v1/chat/completions", &body).status, 200);
     let seen = stats(&first);
@@ -53,7 +54,7 @@ fn the_stats_count_batches_and_realtime_together() {
     assert_eq!(seen["batches"]["bill"]["requests"], 3);
     assert_eq!(seen["batches"]["jobs"][0]["status"], "COMPLETED");
     first.stop();
-    // Realtime ends with its server; the bill of the job stays, and asking again makes nothing new.
+    // The realtime bill ends with its server. That of the job stays, and a second question adds nothing.
     let second = start(kept(dir.path())).unwrap();
     for _ in 0..2 {
         let seen = stats(&second);
@@ -72,7 +73,7 @@ fn a_server_killed_while_it_writes_results_leaves_them_to_the_next() {
     let before = ended(&first, &id);
     let bytes = content_of(&first, &before["output_file_id"]);
     first.stop();
-    // As a kill before the last step leaves it: the files are there, and the job does not know of them.
+    // A kill before the last step leaves files that the job does not name.
     let path = dir.path().join("batches").join(format!("{id}.json"));
     let mut record: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     record["result"] = Value::Null;
@@ -106,7 +107,7 @@ fn two_servers_at_once_do_not_lose_each_others_work() {
         seen.into_iter().map(|seen| seen.join().unwrap()).collect::<Vec<_>>()
     });
     assert_eq!(all[0].len(), 10);
-    assert_eq!(all[0], all[1], "whoever writes a result down, both show it");
+    assert_eq!(all[0], all[1], "both servers show a result, whichever wrote it");
     for server in &servers {
         let seen = stats(server);
         assert_eq!((&seen["bill"]["requests"], &seen["paid_again"]), (&json!(10), &json!(0)));
