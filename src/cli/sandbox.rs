@@ -7,15 +7,16 @@
 
 use crate::context::Ctx;
 use crate::error::{Error, Result};
-use crate::sandbox::{self, Config, Handle};
+use crate::sandbox::{self, Sandbox, SandboxConfig};
 use crate::settings::SANDBOX_ENV;
 
 /// Starts the built-in server if `--sandbox` was given, and says so.
-pub(super) fn start_if_asked(ctx: &Ctx) -> Result<Option<Handle>> {
+pub(super) fn start_if_asked(ctx: &Ctx) -> Result<Option<Sandbox>> {
     if !ctx.settings.sandbox {
         return Ok(None);
     }
-    let mut config = Config { state_dir: Some(ctx.settings.state_dir.value.join("sandbox")), ..Config::default() };
+    let mut config =
+        SandboxConfig { state_dir: Some(ctx.settings.state_dir.value.join("sandbox")), ..SandboxConfig::default() };
     if let Some(script) = &ctx.settings.sandbox_script {
         config.script(script).map_err(|why| {
             Error::usage(format!("{SANDBOX_ENV}: {why}")).hint("`llbatch serve --help` lists what can be scripted")

@@ -2,15 +2,18 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use super::print_text;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::sandbox::{self, BatchConfig, Config, Fault, HintStyle, Unset};
+use crate::sandbox::{self, BatchConfig, Downloads, SandboxConfig, ScriptedFault, Unset};
 use crate::settings::SANDBOX_ENV;
 
 /// A local Together-compatible server for rehearsals and tests
@@ -54,7 +57,7 @@ pub struct Serve {
     gzip: bool,
     /// A scripted fault; may be repeated (see --help)
     #[arg(long, value_name = "SPEC")]
-    fault: Vec<Fault>,
+    fault: Vec<ScriptedFault>,
     /// Where chance starts from
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -65,7 +68,7 @@ pub struct Serve {
     batches: Box<Batches>,
 }
 
-/// How batch jobs and files go.
+/// The options for batch jobs and files.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Batches")]
 struct Batches {
@@ -139,59 +142,68 @@ fn long_help() -> String {
     )
 }
 
+impl Serve {
+    fn config(self) -> Result<SandboxConfig> {
+        let latency = sandbox::duration(&self.latency).map_err(|e| Error::usage(format!("--latency: {e}")))?;
+        let retry_after = self.retry_after.parse().map_err(|e| Error::usage(format!("--retry-after: {e}")))?;
+        Ok(SandboxConfig {
+            listen: self.listen,
+            key: self.key,
+            latency,
+            latency_jitter: self.jitter,
+            rps: self.rps,
+            burst: self.burst,
+            tokens_per_second: self.tokens_per_second,
+            capacity: self.capacity,
+            rate_headers: self.rate_headers,
+            retry_after,
+            gzip: self.gzip,
+            faults: self.fault,
+            seed: self.seed,
+            track: self.track,
+            batch: self.batches.config(),
+            state_dir: self.batches.keep,
+            downloads: Downloads { redirect: self.batches.content_redirect, ignore_ranges: self.batches.no_ranges },
+            ..SandboxConfig::default()
+        })
+    }
+}
+
 /// Runs the subcommand.
 pub fn run(args: Serve, ctx: &Ctx) -> Result<Exit> {
-    let latency: Duration = sandbox::duration(&args.latency).map_err(|e| Error::usage(format!("--latency: {e}")))?;
-    let retry_after: HintStyle = args.retry_after.parse().map_err(|e| Error::usage(format!("--retry-after: {e}")))?;
-    let config = Config {
-        listen: args.listen,
-        key: args.key,
-        latency,
-        latency_jitter: args.jitter,
-        rps: args.rps,
-        burst: args.burst,
-        tokens_per_second: args.tokens_per_second,
-        capacity: args.capacity,
-        rate_headers: args.rate_headers,
-        retry_after,
-        gzip: args.gzip,
-        faults: args.fault,
-        seed: args.seed,
-        track: args.track,
-        batch: args.batches.config(),
-        state_dir: args.batches.keep,
-        content_redirect: args.batches.content_redirect,
-        ranges: !args.batches.no_ranges,
-        ..Config::default()
-    };
-    let handle = sandbox::start(config)
-        .map_err(|e| Error::new(Exit::Failure, format!("cannot serve on {}", args.listen)).because(e))?;
-    let stopper = handle.stopper();
-    let (ready, is_ready) = std::sync::mpsc::channel::<()>();
-    let waiter = std::thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-            runtime.block_on(async {
-                let mut int = signal(SignalKind::interrupt()).ok()?;
-                let mut term = signal(SignalKind::terminate()).ok()?;
-                drop(ready);
-                let exit = tokio::select! {
-                    _ = int.recv() => Exit::Interrupt,
-                    _ = term.recv() => Exit::Terminate,
-                };
-                stopper.cancel();
-                Some(exit)
-            })
-        })
-        .map_err(|e| Error::new(Exit::Failure, "a thread cannot be started").because(e))?;
-    // Who has read the address may send a signal at once: signals are caught before it is shown. Nothing is ever sent
-    // through the channel; it closes when the thread is ready, or has failed.
-    let _ = is_ready.recv();
-    print_text(&format!("{}\n", handle.url), ctx)?;
+    let listen = args.listen;
+    let server = sandbox::start(args.config()?)
+        .map_err(|e| Error::new(Exit::Failure, format!("cannot serve on {listen}")).because(e))?;
+    let signals = stop_on_signal(server.stopper())?;
+    print_text(&format!("{}\n", server.url), ctx)?;
     ctx.ui.note("serving until interrupted; use it with --base-url and any key in TOGETHER_API_KEY");
-    handle.wait();
-    Ok(waiter.join().ok().flatten().unwrap_or(Exit::Failure))
+    server.wait();
+    Ok(signals.join().ok().flatten().unwrap_or(Exit::Failure))
+}
+
+/// Starts a thread that cancels `stopper` on SIGINT or SIGTERM and returns the exit code of that signal. It catches
+/// signals when this returns, because a program that has read the printed address may send one at once.
+fn stop_on_signal(stopper: CancellationToken) -> Result<JoinHandle<Option<Exit>>> {
+    let (ready, is_ready) = mpsc::channel::<()>();
+    let wait = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+        runtime.block_on(async {
+            let mut int = signal(SignalKind::interrupt()).ok()?;
+            let mut term = signal(SignalKind::terminate()).ok()?;
+            drop(ready);
+            let exit = tokio::select! {
+                _ = int.recv() => Exit::Interrupt,
+                _ = term.recv() => Exit::Terminate,
+            };
+            stopper.cancel();
+            Some(exit)
+        })
+    };
+    let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(wait);
+    let thread = thread.map_err(|e| Error::new(Exit::Failure, "a thread cannot be started").because(e))?;
+    // Nothing is sent through the channel; it closes when the thread is ready, or has failed.
+    let _ = is_ready.recv();
+    Ok(thread)
 }
 
 #[cfg(test)]
@@ -201,14 +213,14 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Parser)]
-    struct Line {
+    struct ServeLine {
         #[command(flatten)]
         batches: Batches,
     }
 
     #[test]
     fn the_flags_default_to_what_the_sandbox_does() {
-        let line = Line::try_parse_from(["serve"]).unwrap();
+        let line = ServeLine::try_parse_from(["serve"]).unwrap();
         assert_eq!(line.batches.config(), BatchConfig::default());
     }
 }

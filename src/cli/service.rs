@@ -7,7 +7,7 @@ use crate::api::{Client, ClientOptions, canonical_base};
 use crate::context::Ctx;
 use crate::error::{Error, Result};
 use crate::job::remote::Remote;
-use crate::sandbox::Handle;
+use crate::sandbox::Sandbox;
 
 /// A client and who is at the other end.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(super) struct Service {
     pub name: String,
     /// As accounts are told apart: a hash of the key.
     pub account: String,
-    _sandbox: Option<Handle>,
+    _sandbox: Option<Sandbox>,
 }
 
 impl Service {

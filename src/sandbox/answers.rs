@@ -1,8 +1,14 @@
-//! Answers: text that depends on the request alone, so that a test can tell whose answer it holds.
+//! Answers: text that depends on the request alone, so that a test can tell to which prompt an answer belongs.
 
 use std::fmt::Write as _;
 
-use super::request::{Endpoint, Format, Parsed, hash, tokens};
+use serde::Serialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::dice::Dice;
+use super::request::{AnswerFormat, InferenceKind, InferenceRequest, hash, tokens};
+use super::schema;
 
 /// The time that every answer carries (2026-01-01): the same request gives the same bytes.
 const CREATED: u64 = 1_767_225_600;
@@ -17,51 +23,154 @@ const WORDS: [&str; 64] = [
     "dragon", "engine", "fossil", "glider", "hammer", "indigo", "jigsaw",
 ];
 
-/// Ways in which an answer can be wrong in itself.
+/// A way in which an answer can be wrong in itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Flaw {
-    /// It is right.
     #[default]
     None,
-    /// `choices: []`.
     EmptyChoices,
-    /// `content: null`.
     NullContent,
-    /// Without `usage`.
     NoUsage,
-    /// So many bytes of content.
+    /// At least this many bytes of content.
     Huge(usize),
 }
 
-/// An answer and what it costs.
+/// An answer and its tokens.
 #[derive(Debug)]
-pub struct Answer {
+pub struct GeneratedAnswer {
     /// The body, pretty-printed as live.
     pub body: String,
-    /// Tokens of the request.
     pub prompt_tokens: u64,
-    /// Tokens of the answer.
     pub completion_tokens: u64,
 }
 
-/// A small generator of numbers that depend on the seed alone (splitmix64).
-#[derive(Debug, Clone)]
-pub struct Dice(pub u64);
+#[derive(Serialize)]
+struct CompletionBody<'a> {
+    id: String,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    metadata: Metadata,
+    prompt: [(); 0],
+    choices: Vec<CompletionChoice>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<TokenUsage>,
+}
 
-impl Dice {
-    /// The next number.
-    pub fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+#[derive(Serialize)]
+struct Metadata {
+    weight_version: &'static str,
+}
+
+#[derive(Serialize)]
+struct CompletionChoice {
+    index: u64,
+    #[serde(flatten)]
+    content: ChoiceContent,
+    logprobs: (),
+    finish_reason: &'static str,
+    seed: (),
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum ChoiceContent {
+    Message { role: &'static str, content: Option<String>, tool_calls: [(); 0] },
+    Text(Option<String>),
+}
+
+#[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "the names of the API")]
+struct TokenUsage {
+    prompt_tokens: u64,
+    total_tokens: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completion_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_tokens: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct EmbeddingsBody<'a> {
+    object: &'static str,
+    data: Vec<EmbeddingItem>,
+    model: &'a str,
+    usage: TokenUsage,
+}
+
+#[derive(Serialize)]
+struct EmbeddingItem {
+    object: &'static str,
+    index: usize,
+    embedding: Box<RawValue>,
+}
+
+/// The answer to `request`.
+pub fn answer(request: &InferenceRequest<'_>, kind: InferenceKind, flaw: Flaw) -> GeneratedAnswer {
+    match kind {
+        InferenceKind::Embeddings => embeddings(request),
+        InferenceKind::Audio => {
+            let body = pretty(&json!({"text": sentence(request.hash(), 0)}));
+            GeneratedAnswer { body, prompt_tokens: 0, completion_tokens: 0 }
+        }
+        InferenceKind::Chat | InferenceKind::Completions => completion(request, kind, flaw),
     }
+}
 
-    /// The next number in `0.0..1.0`.
-    pub fn unit(&mut self) -> f64 {
-        // 32 bits fit a double exactly and are fine enough.
-        f64::from((self.roll() >> 32) as u32) / 4_294_967_296.0
+fn pretty(body: &impl Serialize) -> String {
+    serde_json::to_string_pretty(body).unwrap_or_default()
+}
+
+fn completion(request: &InferenceRequest<'_>, kind: InferenceKind, flaw: Flaw) -> GeneratedAnswer {
+    let hash = request.hash();
+    let is_chat = kind == InferenceKind::Chat;
+    let prompt_tokens = request.prompt_tokens;
+    let mut completion_tokens = 0;
+    let mut choices = Vec::new();
+    for index in 0..if flaw == Flaw::EmptyChoices { 0 } else { request.n } {
+        let mut text = text(request, hash, index);
+        if let Flaw::Huge(bytes) = flaw {
+            text.push_str(&"all work and no play ".repeat(bytes / 21 + 1));
+        }
+        let finish_reason = if cut(&mut text, request.max_tokens) { "length" } else { "stop" };
+        completion_tokens += tokens(&text);
+        let content = Some(text).filter(|_| flaw != Flaw::NullContent);
+        let content = if is_chat {
+            ChoiceContent::Message { role: "assistant", content, tool_calls: [] }
+        } else {
+            ChoiceContent::Text(content)
+        };
+        choices.push(CompletionChoice { index, content, logprobs: (), finish_reason, seed: () });
+    }
+    let usage = TokenUsage {
+        prompt_tokens,
+        total_tokens: prompt_tokens + completion_tokens,
+        completion_tokens: Some(completion_tokens),
+        reasoning_tokens: Some(0),
+    };
+    let body = pretty(&CompletionBody {
+        id: format!("s{hash:016x}-sandbox"),
+        object: if is_chat { "chat.completion" } else { "text.completion" },
+        created: CREATED,
+        model: &request.model,
+        metadata: Metadata { weight_version: "default" },
+        prompt: [],
+        choices,
+        usage: Some(usage).filter(|_| flaw != Flaw::NoUsage),
+    });
+    GeneratedAnswer { body, prompt_tokens, completion_tokens }
+}
+
+/// The text of one choice before any cut.
+fn text(request: &InferenceRequest<'_>, hash: u64, choice: u64) -> String {
+    let sentence = sentence(hash, choice);
+    match request.format {
+        AnswerFormat::Text => sentence,
+        AnswerFormat::Object => json!({"answer": sentence, "hash": format!("{hash:016x}")}).to_string(),
+        AnswerFormat::Schema(schema) => match serde_json::from_str(schema) {
+            Ok(schema) => schema::instance(&schema, &sentence).to_string(),
+            Err(_) => sentence,
+        },
     }
 }
 
@@ -71,28 +180,13 @@ fn sentence(hash: u64, choice: u64) -> String {
     let mut text = format!("[{hash:016x}] The");
     for _ in 0..count {
         text.push(' ');
-        // The modulus is 64.
-        text.push_str(WORDS[(dice.roll() % 64) as usize]);
+        text.push_str(WORDS[(dice.roll() % WORDS.len() as u64) as usize]);
     }
     text.push('.');
     text
 }
 
-/// The text of one choice before any cut.
-fn text(request: &Parsed<'_>, hash: u64, choice: u64) -> String {
-    match request.format {
-        Format::Text => sentence(hash, choice),
-        Format::Object => {
-            serde_json::json!({"answer": sentence(hash, choice), "hash": format!("{hash:016x}")}).to_string()
-        }
-        Format::Schema(schema) => match serde_json::from_str(schema) {
-            Ok(schema) => super::schema::instance(&schema, &sentence(hash, choice)).to_string(),
-            Err(_) => sentence(hash, choice),
-        },
-    }
-}
-
-/// Cuts `text` to `max` tokens; whether it was cut.
+/// Cuts `text` to `max` tokens. Returns whether it was cut.
 fn cut(text: &mut String, max: Option<u64>) -> bool {
     let Some(bytes) = max.and_then(|max| usize::try_from(max.saturating_mul(4)).ok()) else { return false };
     if text.len() <= bytes {
@@ -102,104 +196,37 @@ fn cut(text: &mut String, max: Option<u64>) -> bool {
     true
 }
 
-/// The answer to `request`.
-pub fn answer(request: &Parsed<'_>, endpoint: Endpoint, flaw: Flaw) -> Answer {
-    match endpoint {
-        Endpoint::Embeddings => return embeddings(request),
-        Endpoint::Audio => {
-            let body = format!("{{\n  \"text\": {}\n}}", super::errors::quote(&sentence(request.hash(), 0)));
-            return Answer { body, prompt_tokens: 0, completion_tokens: 0 };
-        }
-        Endpoint::Chat | Endpoint::Completions => {}
-    }
-    let hash = request.hash();
-    let mut body = String::with_capacity(1024);
-    let chat = endpoint == Endpoint::Chat;
-    let object = if chat { "chat.completion" } else { "text.completion" };
-    // Writing to a String cannot fail, here and below.
-    let _ = write!(
-        body,
-        "{{\n  \"id\": \"s{hash:016x}-sandbox\",\n  \"object\": \"{object}\",\n  \"created\": {CREATED},\n  \"model\": "
-    );
-    push_quoted(&mut body, &request.model);
-    body.push_str(
-        ",\n  \"metadata\": {\n    \"weight_version\": \"default\"\n  },\n  \"prompt\": [],\n  \"choices\": [",
-    );
-    let mut completion_tokens = 0;
-    if flaw != Flaw::EmptyChoices {
-        for index in 0..request.n {
-            let mut text = text(request, hash, index);
-            if let Flaw::Huge(bytes) = flaw {
-                text.push_str(&"all work and no play ".repeat(bytes / 21 + 1));
-            }
-            let finish = if cut(&mut text, request.max_tokens) { "length" } else { "stop" };
-            completion_tokens += tokens(&text);
-            body.push_str(if index == 0 { "\n" } else { ",\n" });
-            let _ = write!(body, "    {{\n      \"index\": {index},\n      ");
-            body.push_str(if chat {
-                "\"message\": {\n        \"role\": \"assistant\",\n        \"content\": "
-            } else {
-                "\"text\": "
-            });
-            if flaw == Flaw::NullContent {
-                body.push_str("null");
-            } else {
-                push_quoted(&mut body, &text);
-            }
-            if chat {
-                body.push_str(",\n        \"tool_calls\": []\n      }");
-            }
-            let _ = write!(
-                body,
-                ",\n      \"logprobs\": null,\n      \"finish_reason\": \"{finish}\",\n      \"seed\": null\n    }}"
-            );
-        }
-        body.push_str("\n  ");
-    }
-    body.push(']');
-    let prompt_tokens = request.prompt_tokens;
-    if flaw != Flaw::NoUsage {
-        let total = prompt_tokens + completion_tokens;
-        let _ = write!(
-            body,
-            ",\n  \"usage\": {{\n    \"prompt_tokens\": {prompt_tokens},\n    \"total_tokens\": {total},\n    \
-             \"completion_tokens\": {completion_tokens},\n    \"reasoning_tokens\": 0\n  }}"
-        );
-    }
-    body.push_str("\n}");
-    Answer { body, prompt_tokens, completion_tokens }
-}
-
-fn embeddings(request: &Parsed<'_>) -> Answer {
-    let mut body = String::from("{\n  \"object\": \"list\",\n  \"data\": [");
-    for (index, input) in request.inputs.iter().enumerate() {
-        let mut dice = Dice(hash(input));
-        let comma = if index == 0 { "" } else { "," };
-        let _ = write!(body, "{comma}\n    {{\n      \"object\": \"embedding\",\n      \"index\": {index},\n      ");
-        body.push_str("\"embedding\": [");
-        for i in 0..16 {
-            let comma = if i == 0 { "" } else { ", " };
-            let _ = write!(body, "{comma}{:.6}", dice.unit() * 2.0 - 1.0);
-        }
-        body.push_str("]\n    }");
-    }
-    body.push_str("\n  ],\n  \"model\": ");
-    push_quoted(&mut body, &request.model);
+fn embeddings(request: &InferenceRequest<'_>) -> GeneratedAnswer {
+    let embedding = |(index, input): (usize, &std::borrow::Cow<'_, str>)| EmbeddingItem {
+        object: "embedding",
+        index,
+        embedding: vector(input),
+    };
     let tokens = request.prompt_tokens;
-    let _ =
-        write!(body, ",\n  \"usage\": {{\n    \"prompt_tokens\": {tokens},\n    \"total_tokens\": {tokens}\n  }}\n}}");
-    Answer { body, prompt_tokens: tokens, completion_tokens: 0 }
+    let body = pretty(&EmbeddingsBody {
+        object: "list",
+        data: request.inputs.iter().enumerate().map(embedding).collect(),
+        model: &request.model,
+        usage: TokenUsage {
+            prompt_tokens: tokens,
+            total_tokens: tokens,
+            completion_tokens: None,
+            reasoning_tokens: None,
+        },
+    });
+    GeneratedAnswer { body, prompt_tokens: tokens, completion_tokens: 0 }
 }
 
-/// Appends `text` as a JSON string.
-pub fn push_quoted(out: &mut String, text: &str) {
-    if text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
-        out.push('"');
-        out.push_str(text);
-        out.push('"');
-    } else {
-        out.push_str(&super::errors::quote(text));
+/// 16 numbers from -1 to 1 on one line, six digits each.
+fn vector(input: &str) -> Box<RawValue> {
+    let mut dice = Dice(hash(input));
+    let mut text = String::from("[");
+    for i in 0..16 {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{}{:.6}", if i == 0 { "" } else { ", " }, dice.unit() * 2.0 - 1.0);
     }
+    text.push(']');
+    RawValue::from_string(text).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -209,7 +236,7 @@ mod tests {
 
     fn chat(extra: &str, flaw: Flaw) -> serde_json::Value {
         let body = format!(r#"{{"model":"a/b","messages":[{{"role":"user","content":"hi \"you\""}}]{extra}}}"#);
-        let answer = answer(&parse(&body, Endpoint::Chat).unwrap(), Endpoint::Chat, flaw);
+        let answer = answer(&parse(&body, InferenceKind::Chat).unwrap(), InferenceKind::Chat, flaw);
         serde_json::from_str(&answer.body).unwrap()
     }
 
@@ -222,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shape_is_the_recorded_one() {
+    fn an_answer_has_the_recorded_members() {
         let value = chat("", Flaw::None);
         assert_eq!(value["prompt"], serde_json::json!([]));
         assert!(value["choices"][0]["seed"].is_null() && value["choices"][0].get("seed").is_some());
@@ -233,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn max_tokens_cuts_and_says_so() {
+    fn max_tokens_cuts_the_text_with_finish_reason_length() {
         let value = chat(r#","max_tokens":5"#, Flaw::None);
         assert_eq!(value["choices"][0]["finish_reason"], "length");
         assert_eq!(value["usage"]["completion_tokens"], 5);
@@ -241,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn choices_and_formats() {
+    fn a_request_gets_its_choices_and_its_format() {
         assert_eq!(chat(r#","n":3"#, Flaw::None)["choices"].as_array().unwrap().len(), 3);
         let object = chat(r#","response_format":{"type":"json_object"}"#, Flaw::None);
         let text = object["choices"][0]["message"]["content"].as_str().unwrap();
@@ -249,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn flaws() {
+    fn each_flaw_shows_in_the_body() {
         assert_eq!(chat("", Flaw::EmptyChoices)["choices"], serde_json::json!([]));
         assert!(chat("", Flaw::NullContent)["choices"][0]["message"]["content"].is_null());
         assert!(chat("", Flaw::NoUsage).get("usage").is_none());

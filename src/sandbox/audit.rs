@@ -1,4 +1,4 @@
-//! `GET /sandbox/stats`: what was asked, made and paid for, for tests that prove that nothing was lost or paid twice.
+//! `GET /sandbox/stats`: requests, answers and payments, for tests that prove that nothing was lost or paid twice.
 
 use std::io;
 use std::sync::Arc;
@@ -9,36 +9,27 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::app::App;
-use super::lifecycle::BatchRecord;
-use super::produce::{kept_paid, settle};
-use super::reply::Reply;
-use super::state::{Folder, now_ms};
+use super::batch::BatchRecord;
+use super::reply::HttpReply;
+use super::results::{finish_due, kept_paid};
+use super::state_dir::{Folder, now_ms};
 use super::stats::Bill;
 
-/// The counters of this server, and every batch job of its state, also those that another server made or ended.
+/// The counters of this server, and every batch job of its state, even if another server made or ended it.
 pub async fn stats(State(app): State<Arc<App>>) -> Response {
-    let _one = app.settling.lock().await;
-    let work = Arc::clone(&app);
-    app.blocking(move || {
-        let document = document(&work)?;
-        Ok(Reply::json(StatusCode::OK, serde_json::to_string_pretty(&document)?))
-    })
-    .await
-    .into_response()
+    let work = |app: &App| Ok(HttpReply::pretty(StatusCode::OK, &document(app)?));
+    app.blocking(work).await.into_response()
 }
 
 fn document(app: &App) -> io::Result<Value> {
+    let _one = app.finishing();
     let now = now_ms();
     let mut jobs: Vec<BatchRecord> = app.store.all(Folder::Batches)?;
     jobs.sort_by(|a, b| (a.created_ms, &a.id).cmp(&(b.created_ms, &b.id)));
+    // A job that ended unseen has its price all the same.
+    finish_due(app, &mut jobs, now)?;
     let (mut batches, mut elsewhere, mut paid) = (Bill::default(), Bill::default(), Vec::new());
-    for job in &mut jobs {
-        // A job that ended unseen has its price all the same.
-        if job.is_due(now)
-            && let Some(settled) = settle(app, &job.id)?
-        {
-            *job = settled;
-        }
+    for job in &jobs {
         let Some(result) = &job.result else { continue };
         batches.add(result.bill);
         if result.instance != app.instance {

@@ -1,60 +1,66 @@
-//! How the server behaves, and the text form of it that an environment variable can carry.
+//! The behaviour of the server, and the text form of it that an environment variable can carry.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::faults::Fault;
-use super::lifecycle::BatchConfig;
-use super::limits::HintStyle;
-use super::script::duration;
+use super::batch_config::BatchConfig;
+use super::faults::ScriptedFault;
+use super::hint::HintStyle;
+use super::units::{duration, fraction};
 
-/// How the server behaves.
+/// The behaviour of the server.
 #[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "independent switches, set by name")]
-pub struct Config {
-    /// Where to listen: a loopback address; port 0 takes a free one.
+pub struct SandboxConfig {
+    /// The address to listen on: a loopback address; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// The only key that is taken. None: any bearer token but one that begins with `bad-key`.
+    /// The only key that is accepted; by default any bearer token but one that begins with `bad-key`.
     pub key: Option<String>,
     /// Time from a request's arrival to its answer.
     pub latency: Duration,
     /// Fraction by which the latency varies in either direction, from 0 to 1.
     pub latency_jitter: f64,
-    /// Requests a second and key; none: no limit.
+    /// Requests a second and key; by default without a limit.
     pub rps: Option<f64>,
-    /// Requests that may come at once; none: one second's worth, at least one.
+    /// Requests that may come at once; by default one second's worth, at least one.
     pub burst: Option<f64>,
-    /// Tokens a second and key; none: no limit.
+    /// Tokens a second and key; by default without a limit.
     pub tokens_per_second: Option<f64>,
-    /// Inference requests worked on at once; one more is answered 503. None: no limit.
+    /// Inference requests worked on at once; one more is answered 503. By default there is no limit.
     pub capacity: Option<u64>,
     /// Whether every answer carries the `X-Ratelimit-*` headers.
     pub rate_headers: bool,
-    /// How a 429 of the rate limit says when to come back.
+    /// The header by which a 429 of the rate limit tells when to retry.
     pub retry_after: HintStyle,
-    /// Whether answers are compressed for clients that take gzip.
+    /// Whether answers are compressed for clients that accept gzip.
     pub gzip: bool,
     /// Scripted faults; the first that strikes counts.
-    pub faults: Vec<Fault>,
-    /// Where chance starts from.
+    pub faults: Vec<ScriptedFault>,
+    /// The seed of chance.
     pub seed: u64,
     /// Whether payments are counted per prompt.
     pub track: bool,
     /// The largest inference body, in bytes.
     pub max_body: usize,
-    /// Where files and batches are kept, for any number of servers, one after the other or at once; what is older than a
-    /// week goes when a server starts. None: a temporary directory that goes with the server.
+    /// The directory of files and batches, for any number of servers, one after the other or at once. Objects older
+    /// than a week are removed when a server starts. By default a temporary directory is removed with the server.
     pub state_dir: Option<PathBuf>,
-    /// How batch jobs go.
+    /// The course of batch jobs.
     pub batch: BatchConfig,
-    /// Whether file contents are redirected to the object store, as uploads are.
-    pub content_redirect: bool,
-    /// Whether downloads honour `Range`.
-    pub ranges: bool,
+    /// The handling of downloads.
+    pub downloads: Downloads,
 }
 
-impl Default for Config {
+/// The handling of downloads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Downloads {
+    /// Whether file contents are redirected to the object store, as uploads are.
+    pub redirect: bool,
+    /// Whether `Range` is ignored.
+    pub ignore_ranges: bool,
+}
+
+impl Default for SandboxConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -75,8 +81,7 @@ impl Default for Config {
             max_body: 64 << 20,
             state_dir: None,
             batch: BatchConfig::default(),
-            content_redirect: false,
-            ranges: true,
+            downloads: Downloads::default(),
         }
     }
 }
@@ -91,17 +96,14 @@ Between semicolons, or between commas up to the first fault= or fails=:
   fault=SPEC                                 may be repeated
   LLBATCH_SANDBOX='run=1s,expires-at=0.5;fault=status=500,on=row,nth=3'";
 
-/// Reads a number from 0 to 1.
-pub fn fraction(text: &str) -> Result<f64, String> {
-    let value = text.parse().ok().filter(|value| (0.0..=1.0).contains(value));
-    value.ok_or_else(|| format!("{text}: not a number from 0 to 1"))
-}
+/// The settings of a script that have a value.
+const WITH_VALUE: [&str; 11] =
+    ["validation", "run", "cancel", "expires-at", "fails", "list-lag", "unset", "latency", "rps", "seed", "fault"];
+const UNKNOWN: &str = "no such setting; there are validation, run, cancel, expires-at, fails, list-undone, list-lag, \
+                       unset, content-redirect, no-ranges, latency, rps, seed and fault";
 
-impl Config {
-    /// Changes what `text` names (see [`SCRIPT_HELP`]).
-    ///
-    /// # Errors
-    /// The part that cannot be read, and why.
+impl SandboxConfig {
+    /// Changes the settings that `text` names (see [`SCRIPT_HELP`]). The error names the part that is invalid, and why.
     pub fn script(&mut self, text: &str) -> Result<(), String> {
         for part in text.split(';') {
             let mut rest = part.trim();
@@ -111,7 +113,7 @@ impl Config {
                 let (word, more) = if takes_all { (rest, "") } else { rest.split_once(',').unwrap_or((rest, "")) };
                 let word = word.trim();
                 if !word.is_empty() {
-                    self.set(word).map_err(|why| format!("{word:?}: {why}"))?;
+                    self.read(word).map_err(|why| format!("{word:?}: {why}"))?;
                 }
                 rest = more.trim();
             }
@@ -119,42 +121,46 @@ impl Config {
         Ok(())
     }
 
-    fn set(&mut self, word: &str) -> Result<(), String> {
+    fn read(&mut self, word: &str) -> Result<(), String> {
         let (key, value) = match word.split_once('=') {
             Some((key, value)) => (key.trim(), Some(value.trim())),
             None => (word, None),
         };
-        match (key, value) {
-            ("list-undone", None) => self.batch.list_undone = true,
-            ("content-redirect", None) => self.content_redirect = true,
-            ("no-ranges", None) => self.ranges = false,
-            ("validation", Some(value)) => self.batch.validation = duration(value)?,
-            ("run", Some(value)) => self.batch.run = duration(value)?,
-            ("cancel", Some(value)) => self.batch.cancel = duration(value)?,
-            ("expires-at", Some(value)) => self.batch.expires_at = Some(fraction(value)?),
-            ("fails", Some(value)) => self.batch.fails = Some(value.to_owned()),
-            ("list-lag", Some(value)) => self.batch.list_lag = duration(value)?,
-            ("unset", Some(value)) => self.batch.unset = value.parse()?,
-            ("latency", Some(value)) => self.latency = duration(value)?,
-            ("rps", Some(value)) => {
+        let flag = match key {
+            "list-undone" => Some(&mut self.batch.list_undone),
+            "content-redirect" => Some(&mut self.downloads.redirect),
+            "no-ranges" => Some(&mut self.downloads.ignore_ranges),
+            _ => None,
+        };
+        match (flag, value) {
+            (Some(flag), None) => {
+                *flag = true;
+                Ok(())
+            }
+            (Some(_), Some(_)) => Err("takes no value: it stands alone".to_owned()),
+            (None, Some(value)) => self.set(key, value),
+            (None, None) if WITH_VALUE.contains(&key) => Err("needs a value, as in run=1s".to_owned()),
+            (None, None) => Err(UNKNOWN.to_owned()),
+        }
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+        match key {
+            "validation" => self.batch.validation = duration(value)?,
+            "run" => self.batch.run = duration(value)?,
+            "cancel" => self.batch.cancel = duration(value)?,
+            "expires-at" => self.batch.expires_at = Some(fraction(value)?),
+            "fails" => self.batch.fails = Some(value.to_owned()),
+            "list-lag" => self.batch.list_lag = duration(value)?,
+            "unset" => self.batch.unset = value.parse()?,
+            "latency" => self.latency = duration(value)?,
+            "rps" => {
                 let rate = value.parse().ok().filter(|rate: &f64| *rate > 0.0 && rate.is_finite());
                 self.rps = Some(rate.ok_or_else(|| format!("{value}: not a number of requests a second"))?);
             }
-            ("seed", Some(value)) => self.seed = value.parse().map_err(|_| format!("{value}: not a whole number"))?,
-            ("fault", Some(value)) => self.faults.push(value.parse::<Fault>()?),
-            ("list-undone" | "content-redirect" | "no-ranges", Some(_)) => {
-                return Err("takes no value: it stands alone".to_owned());
-            }
-            (
-                "validation" | "run" | "cancel" | "expires-at" | "fails" | "list-lag" | "unset" | "latency" | "rps"
-                | "seed" | "fault",
-                None,
-            ) => return Err("needs a value, as in run=1s".to_owned()),
-            _ => {
-                return Err("no such setting; there are validation, run, cancel, expires-at, fails, list-undone, \
-                            list-lag, unset, content-redirect, no-ranges, latency, rps, seed and fault"
-                    .to_owned());
-            }
+            "seed" => self.seed = value.parse().map_err(|_| format!("{value}: not a whole number"))?,
+            "fault" => self.faults.push(value.parse()?),
+            _ => return Err(UNKNOWN.to_owned()),
         }
         Ok(())
     }
@@ -162,23 +168,23 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lifecycle::Unset;
+    use super::super::batch_config::Unset;
     use super::*;
 
     #[test]
-    fn a_text_sets_what_it_names() {
-        let mut config = Config::default();
+    fn a_script_sets_the_values_that_it_names() {
+        let mut config = SandboxConfig::default();
         config.script("run=1s, expires-at=0.5,fault=status=500,on=row,rate=0.1").unwrap();
         assert_eq!((config.batch.run, config.batch.expires_at), (Duration::from_secs(1), Some(0.5)));
         assert_eq!(config.faults, ["status=500,on=row,rate=0.1".parse().unwrap()]);
         assert_eq!(config.batch.validation, BatchConfig::default().validation);
 
-        let mut config = Config::default();
+        let mut config = SandboxConfig::default();
         let text = "validation=0; cancel=20ms ;list-undone,no-ranges;;content-redirect;unset=null;list-lag=1m,latency=5ms;\
                     rps=2.5,seed=7; fault=hang,on=list ; fails=no, not today; fault=missing,nth=3";
         config.script(text).unwrap();
         assert_eq!((config.batch.validation, config.batch.cancel), (Duration::ZERO, Duration::from_millis(20)));
-        assert!(config.batch.list_undone && config.content_redirect && !config.ranges);
+        assert!(config.batch.list_undone && config.downloads == Downloads { redirect: true, ignore_ranges: true });
         assert_eq!((config.batch.unset, config.batch.list_lag), (Unset::Null, Duration::from_mins(1)));
         assert_eq!((config.latency, config.rps, config.seed), (Duration::from_millis(5), Some(2.5), 7));
         assert_eq!(config.batch.fails.as_deref(), Some("no, not today"));
@@ -187,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_name_the_part() {
+    fn an_invalid_part_is_named() {
         let cases = [
             ("run=1s,run=soon", "\"run=soon\": soon: not a time"),
             ("expires-at=2", "from 0 to 1"),
@@ -201,7 +207,7 @@ mod tests {
             ("seed=-1", "whole number"),
         ];
         for (text, part) in cases {
-            let error = Config::default().script(text).unwrap_err();
+            let error = SandboxConfig::default().script(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
         }
     }
@@ -211,10 +217,10 @@ mod tests {
         for word in SCRIPT_HELP.split([' ', ',', '\n']).filter(|word| word.ends_with("=TIME") || word.ends_with("=N")) {
             let value = if word.ends_with("=N") { "1" } else { "1s" };
             let text = format!("{}={value}", word.split('=').next().unwrap());
-            Config::default().script(&text).unwrap_or_else(|why| panic!("{why}"));
+            SandboxConfig::default().script(&text).unwrap_or_else(|why| panic!("{why}"));
         }
         let example = SCRIPT_HELP.split('\'').nth(1).unwrap();
-        let mut config = Config::default();
+        let mut config = SandboxConfig::default();
         config.script(example).unwrap();
         assert_eq!(config.faults.len(), 1);
     }

@@ -1,62 +1,72 @@
 //! Refusals in the shapes that the live service was seen to use.
 
-use std::fmt::Write as _;
-
 use axum::http::StatusCode;
+use serde::Serialize;
 
-use super::reply::Reply;
+use super::faults::Scope;
+use super::reply::HttpReply;
+
+/// The error object of the inference routes.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct ApiError<'a> {
+    pub message: &'a str,
+    #[serde(rename = "type")]
+    pub kind: &'a str,
+    pub param: Option<&'a str>,
+    pub code: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct ErrorDocument<'a> {
+    id: &'a str,
+    error: ApiError<'a>,
+}
+
+impl<'a> ApiError<'a> {
+    pub fn new(kind: &'a str, message: &'a str) -> Self {
+        Self { message, kind, param: None, code: None }
+    }
+
+    pub fn invalid(message: &'a str) -> Self {
+        Self::new("invalid_request_error", message)
+    }
+
+    /// The whole body, pretty-printed as live.
+    pub fn body(self) -> String {
+        let document = ErrorDocument { id: &request_id(self.message), error: self };
+        serde_json::to_string_pretty(&document).unwrap_or_default()
+    }
+
+    pub fn reply(self, status: StatusCode) -> HttpReply {
+        HttpReply::json(status, self.body())
+    }
+}
+
+/// A request that the service cannot read; `param` names the field.
+pub fn invalid(param: Option<&str>, message: &str) -> HttpReply {
+    ApiError { param, ..ApiError::invalid(message) }.reply(StatusCode::BAD_REQUEST)
+}
+
+const REFUSED_KEY: &str = "The sandbox refuses this API key";
+
+/// A missing or wrong key, in the shape of the route.
+pub fn unauthorized(scope: Scope) -> HttpReply {
+    let status = StatusCode::UNAUTHORIZED;
+    match scope {
+        Scope::Models => HttpReply::json(status, "{\"error\": {\"message\": \"Unauthorized\"}}"),
+        _ if scope.is_batches() => plain(status, REFUSED_KEY),
+        _ => ApiError { code: Some("invalid_api_key"), ..ApiError::invalid(REFUSED_KEY) }.reply(status),
+    }
+}
+
+/// A refusal by the batch routes: a bare text.
+pub fn plain(status: StatusCode, message: &str) -> HttpReply {
+    HttpReply::json(status, format!("{{\"error\": {}}}", quote(message)))
+}
 
 /// A JSON string literal.
 pub fn quote(text: &str) -> String {
     serde_json::Value::from(text).to_string()
-}
-
-/// The inference error body, pretty-printed as live.
-pub fn body(id: &str, kind: &str, param: Option<&str>, code: Option<&str>, message: &str) -> String {
-    let or_null = |text: Option<&str>| text.map_or_else(|| "null".to_owned(), quote);
-    let mut out = String::with_capacity(192 + message.len());
-    // Writing to a String cannot fail.
-    let _ = write!(
-        out,
-        "{{\n  \"id\": {},\n  \"error\": {{\n    \"message\": {},\n    \"type\": {},\n    \"param\": {},\n    \"code\": {}\n  }}\n}}",
-        quote(id),
-        quote(message),
-        quote(kind),
-        or_null(param),
-        or_null(code)
-    );
-    out
-}
-
-/// A refusal of an inference request.
-pub fn inference(status: StatusCode, kind: &str, param: Option<&str>, code: Option<&str>, message: &str) -> Reply {
-    Reply::json(status, body(&request_id(message), kind, param, code, message))
-}
-
-/// A request that the service cannot read; `param` names the field.
-pub fn invalid(param: Option<&str>, message: &str) -> Reply {
-    inference(StatusCode::BAD_REQUEST, "invalid_request_error", param, None, message)
-}
-
-/// A missing or wrong key.
-pub fn unauthorized() -> Reply {
-    inference(
-        StatusCode::UNAUTHORIZED,
-        "invalid_request_error",
-        None,
-        Some("invalid_api_key"),
-        "The sandbox refuses this API key",
-    )
-}
-
-/// The models list has a shape of its own for a missing or wrong key.
-pub fn unauthorized_models() -> Reply {
-    Reply::json(StatusCode::UNAUTHORIZED, "{\"error\": {\"message\": \"Unauthorized\"}}")
-}
-
-/// A refusal by the batch routes: a bare text.
-pub fn plain(status: StatusCode, message: &str) -> Reply {
-    Reply::json(status, format!("{{\"error\": {}}}", quote(message)))
 }
 
 /// An id that is the same for the same text, in the live spelling of three groups.
@@ -65,12 +75,19 @@ pub fn request_id(seed: &str) -> String {
     format!("s{}-{}-{}", &hex[..6], &hex[6..12], &hex[12..28])
 }
 
-/// The body of a scripted status as the layer that usually speaks with it would write it.
-/// The flag is true for plain text.
-pub fn typical(status: u16) -> (String, bool) {
+/// The body of a scripted status.
+#[derive(Debug, PartialEq, Eq)]
+pub enum TypicalBody {
+    Json(String),
+    /// The plain text of the edge in front of the service.
+    Plain(String),
+}
+
+/// The body of a status as the layer that usually answers with it writes it.
+pub fn typical(status: u16) -> TypicalBody {
     let (kind, code, message) = match status {
         400 => ("invalid_request_error", None, "The request is not valid"),
-        401 => ("invalid_request_error", Some("invalid_api_key"), "The sandbox refuses this API key"),
+        401 => ("invalid_request_error", Some("invalid_api_key"), REFUSED_KEY),
         402 => ("credit_limit", None, "The account has no credit left"),
         403 => ("invalid_request_error", None, "Prompt and max_tokens together are longer than the model's context"),
         404 => ("invalid_request_error", Some("model_not_available"), "No such model, or none that you may use"),
@@ -81,11 +98,10 @@ pub fn typical(status: u16) -> (String, bool) {
         500 => ("server_error", None, "The server had an error"),
         503 => ("service_unavailable", None, "The service is overloaded, try again later"),
         504 => ("server_error", None, "The model did not answer in time"),
-        // What the edge in front of the service says for itself.
-        502 | 520..=530 => return (format!("error code: {status}"), true),
+        502 | 520..=530 => return TypicalBody::Plain(format!("error code: {status}")),
         _ => ("server_error", None, "Scripted by the sandbox"),
     };
-    (body(&request_id(message), kind, None, code, message), false)
+    TypicalBody::Json(ApiError { code, ..ApiError::new(kind, message) }.body())
 }
 
 #[cfg(test)]
@@ -93,8 +109,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bodies_have_the_recorded_members() {
-        let text = body("x", "t", None, Some("c"), "say \"hi\"\n");
+    fn error_bodies_have_the_recorded_members() {
+        let text = ApiError { code: Some("c"), ..ApiError::new("t", "say \"hi\"\n") }.body();
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["error"]["message"], "say \"hi\"\n");
         assert_eq!(value["error"]["code"], "c");
@@ -103,8 +119,8 @@ mod tests {
     }
 
     #[test]
-    fn the_edge_speaks_plain_text() {
-        assert_eq!(typical(521), ("error code: 521".to_owned(), true));
-        assert!(!typical(503).1);
+    fn the_edge_answers_in_plain_text() {
+        assert_eq!(typical(521), TypicalBody::Plain("error code: 521".to_owned()));
+        assert!(matches!(typical(503), TypicalBody::Json(_)));
     }
 }

@@ -1,23 +1,19 @@
-//! Faults: what goes wrong, for which requests, how often. Their text form is in [`super::script`].
+//! Faults: the damage, the requests that it hits, and the number of times. Their text form is in [`super::script`].
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::limits::HintStyle;
+use super::hint::Hint;
 
-/// Where a fault applies.
+/// The requests that a fault applies to. Serialized names stand in kept batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Scope {
     /// Chat, completions and embeddings.
     Inference,
-    /// `POST /chat/completions`.
     Chat,
-    /// `POST /completions`.
     Completions,
-    /// `POST /embeddings`.
     Embeddings,
-    /// `GET /models`.
     Models,
     /// The first step of an upload, `POST /files`, and `POST /files/upload`.
     Register,
@@ -27,15 +23,10 @@ pub enum Scope {
     Preprocess,
     /// `GET` or `DELETE` of a file, and the list of files.
     Files,
-    /// The content of a file.
     Content,
-    /// `POST /batches`.
     Create,
-    /// `GET /batches/{id}`.
     Batch,
-    /// `GET /batches`.
     List,
-    /// `POST /batches/{id}/cancel`.
     Cancel,
     /// A row of a batch.
     Row,
@@ -49,24 +40,31 @@ impl Scope {
         matches!(self, Self::Create | Self::Batch | Self::List | Self::Cancel)
     }
 
+    /// Whether this is one of the inference routes.
+    fn is_inference(self) -> bool {
+        matches!(self, Self::Chat | Self::Completions | Self::Embeddings)
+    }
+
+    /// Whether a prompt stands behind the request, which may hold a directive.
+    pub fn has_prompt(self) -> bool {
+        self.is_inference() || self == Self::Row
+    }
+
     /// Whether a fault of this scope concerns a request of `other`.
     pub fn covers(self, other: Self) -> bool {
         match self {
             Self::Any => other != Self::Row,
-            Self::Inference => matches!(other, Self::Chat | Self::Completions | Self::Embeddings),
+            Self::Inference => other.is_inference(),
             _ => self == other,
         }
     }
 }
 
-/// Which requests are picked.
+/// The choice of requests within the scope.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum When {
-    /// All.
+pub enum Trigger {
     Always,
-    /// Every n-th.
     Every(u64),
-    /// The n-th alone.
     Nth(u64),
     /// With this probability, drawn from the seed and the request.
     Rate(f64),
@@ -74,7 +72,7 @@ pub enum When {
     Contains(String),
 }
 
-/// How often a picked request fails.
+/// The number of times that a picked request fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Times {
     /// Each attempt is picked or not for itself.
@@ -84,100 +82,68 @@ pub enum Times {
 }
 
 /// The body of a scripted error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Shape {
-    /// What is usual for the status and the route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum ErrorShape {
+    /// The usual body for the status and the route.
+    #[default]
     Usual,
-    /// `error` is a string, as the batch routes say it.
+    /// `error` is a string, as on the batch routes.
     Bare,
     /// `error.message` is a string.
     Text,
-    /// `error.message` is an object, as engine errors passed through are.
+    /// `error.message` is an object, as in engine errors passed through.
     Object,
-    /// `text/plain`, as the edge says it.
+    /// `text/plain`, as from the edge.
     Plain,
-    /// An HTML page.
     Html,
-    /// Nothing.
     Empty,
 }
 
-/// When the client is told to come back.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Hint {
-    /// In which header.
-    pub style: HintStyle,
-    /// How long to wait.
-    pub wait: Duration,
+/// An error response that a script asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct ScriptedError {
+    pub code: u16,
+    pub hint: Option<Hint>,
+    pub shape: ErrorShape,
+    /// Bytes that are added to the message.
+    pub padding: usize,
 }
 
-/// What goes wrong.
+/// The damage of a fault. [`HELP`](super::script::HELP) describes each kind by its word.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum Kind {
-    /// An error status.
-    Status {
-        /// HTTP status.
-        code: u16,
-        /// When to come back.
-        hint: Option<Hint>,
-        /// Body.
-        shape: Shape,
-        /// Bytes by which the message is blown up.
-        padding: usize,
-    },
-    /// RST instead of an answer.
+pub enum FaultKind {
+    Status(ScriptedError),
     Reset,
-    /// FIN instead of an answer.
     Close,
-    /// RST within the body.
     ResetLate,
-    /// FIN within the body.
     Truncate,
-    /// A body cut in half whose length is announced as the half.
     Short,
-    /// No answer.
     Hang,
-    /// Half an answer, then nothing.
     Stall,
-    /// A byte at a time, so long apart.
+    /// With the pause between two bytes.
     Drip(Duration),
-    /// The answer, later.
     Delay(Duration),
-    /// A 200 with an HTML page.
     Html,
-    /// A 200 without a body.
     EmptyBody,
-    /// A 200 with JSON of another shape.
     WrongShape,
-    /// `choices: []`.
     EmptyChoices,
-    /// `content: null`.
     NullContent,
-    /// No `usage`.
     NoUsage,
-    /// `Content-Encoding: gzip` over bytes that are not.
     BadGzip,
-    /// A 200 with so many bytes of content.
+    /// With the bytes of content.
     Huge(usize),
-    /// A 401 that repeats the key.
     EchoKey,
-    /// Create: no job, but a warning.
     NullJob,
-    /// Batch row: no line.
     Missing,
-    /// Batch row: the line twice.
     Duplicate,
-    /// Batch row: two different lines.
     Conflict,
-    /// Batch row: besides, a line for an unknown id.
     Foreign,
-    /// Batch row: a line that is not JSON.
     Garble,
 }
 
-impl Kind {
-    /// Whether the answer is generated (and billed) before this goes wrong, even without `after`.
-    pub fn generates(&self) -> bool {
+impl FaultKind {
+    /// Whether the answer is generated (and billed) before the damage, even without `after`.
+    fn generates(&self) -> bool {
         matches!(
             self,
             Self::ResetLate
@@ -194,35 +160,30 @@ impl Kind {
         )
     }
 
-    /// Whether this can only happen to a row of a batch.
-    pub fn row_only(&self) -> bool {
+    /// Whether only a row of a batch can have this damage.
+    pub fn is_for_rows(&self) -> bool {
         matches!(self, Self::Missing | Self::Duplicate | Self::Conflict | Self::Foreign | Self::Garble)
     }
 }
 
 /// One scripted fault.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Fault {
-    /// Where.
+pub struct ScriptedFault {
+    /// The requests that it applies to.
     pub on: Scope,
-    /// For which requests.
-    pub when: When,
-    /// What.
-    pub kind: Kind,
-    /// How often.
+    /// The choice among them.
+    pub when: Trigger,
+    /// The damage.
+    pub kind: FaultKind,
+    /// The number of times that a picked request fails.
     pub times: Times,
-    /// The work is done and kept before it goes wrong.
+    /// Whether the work is done and kept before the damage.
     pub after: bool,
 }
 
-impl Fault {
-    /// A fault of this kind for every inference request.
-    pub fn new(kind: Kind) -> Self {
-        Self { on: Scope::Inference, when: When::Always, kind, times: Times::Each, after: false }
-    }
-
-    /// An error status with its usual body.
-    pub fn status(code: u16) -> Self {
-        Self::new(Kind::Status { code, hint: None, shape: Shape::Usual, padding: 0 })
+impl ScriptedFault {
+    /// Whether the work is done before the damage.
+    pub fn works_first(&self) -> bool {
+        self.after || self.kind.generates()
     }
 }

@@ -1,24 +1,22 @@
 //! Files: the two-step upload, the file objects and their content.
 
-use std::sync::Arc;
+use std::io::Write as _;
 
-use axum::extract::{ConnectInfo, Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, header, request::Parts};
+use axum::body::Body;
+use axum::extract::Path;
+use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::app::{App, Route, read};
-use super::errors;
+use super::app::App;
+use super::call::{ApiRoute, Call};
+use super::errors::{self, ApiError};
 use super::faults::Scope;
 use super::forms::Form;
-use super::listener::Conn;
-use super::reply::Reply;
-use super::state::{Folder, new_id, now_ms};
+use super::reply::{HttpReply, Refused};
+use super::state_dir::{Folder, new_id, now_ms};
 use super::storage;
-
-/// A plain upload may be as large as the service's limit for a batch, and a little more to be refused properly.
-const MAX_UPLOAD: usize = 160 << 20;
 
 /// A file as it is kept.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -27,7 +25,6 @@ pub struct FileRecord {
     pub id: String,
     /// Milliseconds since 1970.
     pub created_ms: u64,
-    /// As the client named it.
     pub filename: String,
     /// Bytes that are stored; 0 before.
     pub bytes: u64,
@@ -41,29 +38,37 @@ pub struct FileRecord {
     pub stored: bool,
     /// Whether the last step was done.
     pub processed: bool,
-    /// Lines, once stored.
     pub lines: u64,
 }
 
 impl FileRecord {
     /// A new record without bytes.
-    pub fn new(filename: &str, purpose: &str, file_type: &str, checksum: Option<String>) -> Self {
+    pub fn new(filename: &str, purpose: &str) -> Self {
         Self {
             id: format!("file-{}", new_id()),
             created_ms: now_ms(),
             filename: filename.to_owned(),
             bytes: 0,
             purpose: purpose.to_owned(),
-            file_type: file_type.to_owned(),
-            checksum,
+            file_type: "jsonl".to_owned(),
+            checksum: None,
             stored: false,
             processed: false,
             lines: 0,
         }
     }
 
+    /// The new record that a form asks for.
+    fn of_form(form: &Form, filename: &str, purpose: &str) -> Self {
+        let mut file = Self::new(filename, purpose);
+        if let Some(file_type) = form.get("file_type") {
+            file_type.clone_into(&mut file.file_type);
+        }
+        file
+    }
+
     /// The object as the API shows it.
-    pub fn shown(&self) -> Value {
+    fn shown(&self) -> Value {
         json!({
             "id": self.id,
             "object": "file",
@@ -76,219 +81,126 @@ impl FileRecord {
             "LineCount": self.lines,
         })
     }
-}
 
-fn pretty(status: StatusCode, value: &Value) -> Reply {
-    Reply::json(status, serde_json::to_string_pretty(value).unwrap_or_default())
-}
-
-/// The refusal for an id that is not there.
-pub fn no_file(id: &str) -> Reply {
-    let message = format!("There is no file {id}");
-    errors::inference(StatusCode::NOT_FOUND, "invalid_request_error", None, Some("not_found"), &message)
-}
-
-async fn form(parts: &Parts, body: axum::body::Body) -> Result<(Form, bytes::Bytes), Box<Reply>> {
-    let body = read(body, MAX_UPLOAD).await.map_err(|unread| Box::new(unread.reply()))?;
-    let mut form = Form::default();
-    form.add_encoded(parts.uri.query().unwrap_or_default());
-    let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if kind.starts_with("multipart/form-data") {
-        form.add_multipart(kind, &body).map_err(|why| Box::new(errors::invalid(None, why)))?;
-    } else if kind.starts_with("application/x-www-form-urlencoded") {
-        form.add_encoded(&String::from_utf8_lossy(&body));
+    fn reply(&self) -> HttpReply {
+        HttpReply::pretty(StatusCode::OK, &self.shown())
     }
-    Ok((form, body))
 }
 
-fn required(form: &Form, name: &'static str) -> Result<String, Box<Reply>> {
-    let value = form.get(name).map(str::to_owned);
-    value.ok_or_else(|| Box::new(errors::invalid(Some(name), &format!("{name} is missing"))))
+fn no_file(id: &str) -> HttpReply {
+    let message = format!("There is no file {id}");
+    ApiError { code: Some("not_found"), ..ApiError::invalid(&message) }.reply(StatusCode::NOT_FOUND)
 }
 
-/// `POST /v1/files`: registers an upload and says where the bytes go.
-pub async fn register(State(app): State<Arc<App>>, ConnectInfo(conn): ConnectInfo<Conn>, request: Request) -> Response {
-    let route = Route { path: "/v1/files (POST)", scope: Scope::Register };
-    let (parts, body) = request.into_parts();
-    let form = form(&parts, body).await;
-    let subject = form.as_ref().ok().and_then(|(form, _)| form.get("checksum")).unwrap_or_default().to_owned();
-    app.serve(route, &conn, &parts.headers, subject.as_bytes(), async |app| {
-        if app.key(&parts.headers).is_none() {
-            return errors::unauthorized();
+/// A redirect to the object store.
+fn to_storage(app: &App, id: &str) -> HttpReply {
+    HttpReply::new(StatusCode::FOUND, "text/plain", "").header("location", &storage::location(app, id))
+}
+
+/// `POST /v1/files`: registers an upload and redirects it to the object store.
+pub async fn register(call: Call, body: Body) -> Response {
+    let form = Form::read(&call, body).await;
+    let subject = form.as_ref().ok().and_then(|form| form.get("checksum")).unwrap_or_default().to_owned();
+    let route = ApiRoute::new("/v1/files (POST)", Scope::Register);
+    call.answer(route, &subject, |app| begin_upload(app, &form?)).await
+}
+
+fn begin_upload(app: &App, form: &Form) -> Result<HttpReply, Refused> {
+    let purpose = form.required("purpose")?;
+    let name = form.required("file_name")?;
+    let checksum = form.get("checksum").map(str::to_ascii_lowercase);
+    let _guard = app.store.lock()?;
+    if checksum.is_some() {
+        let known: Vec<FileRecord> = app.store.all(Folder::Files)?;
+        let same = |file: &&FileRecord| file.stored && file.checksum == checksum && file.purpose == purpose;
+        if let Some(same) = known.iter().find(same) {
+            let body = json!({"error": "The same file is there already", "file_id": same.id});
+            return Ok(HttpReply::pretty(StatusCode::CONFLICT, &body));
         }
-        let (form, _) = match form {
-            Ok(form) => form,
-            Err(refusal) => return *refusal,
-        };
-        let (purpose, name) = match (required(&form, "purpose"), required(&form, "file_name")) {
-            (Ok(purpose), Ok(name)) => (purpose, name),
-            (Err(refusal), _) | (_, Err(refusal)) => return *refusal,
-        };
-        let checksum = form.get("checksum").map(str::to_ascii_lowercase);
-        app.local(|| {
-            let _guard = app.store.lock()?;
-            if checksum.is_some() {
-                let known: Vec<FileRecord> = app.store.all(Folder::Files)?;
-                let same = |file: &&FileRecord| file.stored && file.checksum == checksum && file.purpose == purpose;
-                if let Some(same) = known.iter().find(same) {
-                    let body = json!({"error": "The same file is there already", "file_id": same.id});
-                    return Ok(pretty(StatusCode::CONFLICT, &body));
-                }
-            }
-            let file = FileRecord::new(&name, &purpose, form.get("file_type").unwrap_or("jsonl"), checksum);
-            app.store.put(Folder::Files, &file.id, &file)?;
-            Ok(Reply::new(StatusCode::FOUND, "text/plain", "")
-                .header("location", &storage::location(&app, &file.id))
-                .header("x-together-file-id", &file.id))
-        })
-    })
-    .await
+    }
+    let file = FileRecord { checksum, ..FileRecord::of_form(form, name, purpose) };
+    app.store.put(Folder::Files, &file.id, &file)?;
+    Ok(to_storage(app, &file.id).header("x-together-file-id", &file.id))
 }
 
 /// `POST /v1/files/upload`: a file in one multipart request.
-pub async fn upload(State(app): State<Arc<App>>, ConnectInfo(conn): ConnectInfo<Conn>, request: Request) -> Response {
-    let route = Route { path: "/v1/files/upload", scope: Scope::Register };
-    let (parts, body) = request.into_parts();
-    let form = form(&parts, body).await;
-    app.serve(route, &conn, &parts.headers, b"upload", async |app| {
-        if app.key(&parts.headers).is_none() {
-            return errors::unauthorized();
-        }
-        let (form, body) = match form {
-            Ok(form) => form,
-            Err(refusal) => return *refusal,
-        };
-        let purpose = match required(&form, "purpose") {
-            Ok(purpose) => purpose,
-            Err(refusal) => return *refusal,
-        };
-        let Some((span, part_name)) = &form.file else { return errors::invalid(Some("file"), "file is missing") };
-        let name = form.get("file_name").unwrap_or(part_name);
-        app.local(|| {
-            let mut file = FileRecord::new(name, &purpose, form.get("file_type").unwrap_or("jsonl"), None);
-            let bytes = body.get(span.clone()).unwrap_or_default();
-            let mut scratch = app.store.scratch(Folder::Files)?;
-            std::io::Write::write_all(&mut scratch, bytes)?;
-            file.bytes = bytes.len() as u64;
-            file.lines = memchr::memchr_iter(b'\n', bytes).count() as u64;
-            (file.stored, file.processed) = (true, true);
-            scratch.persist(app.store.path(Folder::Files, &file.id, "bin")?)?;
-            app.store.put(Folder::Files, &file.id, &file)?;
-            Ok(pretty(StatusCode::OK, &file.shown()))
-        })
-    })
-    .await
+pub async fn upload(call: Call, body: Body) -> Response {
+    let form = Form::read(&call, body).await;
+    let route = ApiRoute::new("/v1/files/upload", Scope::Register);
+    call.answer(route, "upload", |app| store_upload(app, &form?)).await
+}
+
+fn store_upload(app: &App, form: &Form) -> Result<HttpReply, Refused> {
+    let purpose = form.required("purpose")?;
+    let part = form.file.as_ref().ok_or_else(|| errors::invalid(Some("file"), "file is missing"))?;
+    let mut file = FileRecord::of_form(form, form.get("file_name").unwrap_or(&part.name), purpose);
+    let mut scratch = app.store.scratch(Folder::Files)?;
+    scratch.write_all(&part.bytes)?;
+    file.bytes = part.bytes.len() as u64;
+    file.lines = memchr::memchr_iter(b'\n', &part.bytes).count() as u64;
+    file.stored = true;
+    file.processed = true;
+    app.store.keep(scratch, Folder::Files, &file.id, "bin")?;
+    app.store.put(Folder::Files, &file.id, &file)?;
+    Ok(file.reply())
 }
 
 /// `POST /v1/files/{id}/preprocess`: the last step of an upload.
-pub async fn preprocess(
-    State(app): State<Arc<App>>,
-    ConnectInfo(conn): ConnectInfo<Conn>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Response {
-    let route = Route { path: "/v1/files/{id}/preprocess", scope: Scope::Preprocess };
-    app.serve(route, &conn, &headers, id.as_bytes(), async |app| {
-        if app.key(&headers).is_none() {
-            return errors::unauthorized();
+pub async fn preprocess(Path(id): Path<String>, call: Call) -> Response {
+    let route = ApiRoute::new("/v1/files/{id}/preprocess", Scope::Preprocess);
+    call.about(route, id, |app, id| {
+        let _guard = app.store.lock()?;
+        let mut file: FileRecord = app.store.get(Folder::Files, id)?.ok_or_else(|| no_file(id))?;
+        if !file.stored {
+            return Ok(errors::invalid(None, "The bytes of this file have not arrived"));
         }
-        app.local(|| {
-            let _guard = app.store.lock()?;
-            let Some(mut file) = app.store.get::<FileRecord>(Folder::Files, &id)? else { return Ok(no_file(&id)) };
-            if !file.stored {
-                return Ok(errors::invalid(None, "The bytes of this file have not arrived"));
-            }
-            file.processed = true;
-            app.store.put(Folder::Files, &id, &file)?;
-            Ok(pretty(StatusCode::OK, &file.shown()))
-        })
+        file.processed = true;
+        app.store.put(Folder::Files, id, &file)?;
+        Ok(file.reply())
     })
     .await
 }
 
 /// `GET /v1/files`: all files, newest first.
-pub async fn list(State(app): State<Arc<App>>, ConnectInfo(conn): ConnectInfo<Conn>, headers: HeaderMap) -> Response {
-    let route = Route { path: "/v1/files", scope: Scope::Files };
-    app.serve(route, &conn, &headers, b"list", async |app| {
-        if app.key(&headers).is_none() {
-            return errors::unauthorized();
-        }
-        app.local(|| {
-            let mut files: Vec<FileRecord> = app.store.all(Folder::Files)?;
-            files.sort_by(|a, b| (b.created_ms, &b.id).cmp(&(a.created_ms, &a.id)));
-            let shown: Vec<_> = files.iter().map(FileRecord::shown).collect();
-            Ok(pretty(StatusCode::OK, &json!({"data": shown})))
-        })
+pub async fn list(call: Call) -> Response {
+    call.answer(ApiRoute::new("/v1/files", Scope::Files), "list", |app| {
+        let mut files: Vec<FileRecord> = app.store.all(Folder::Files)?;
+        files.sort_by(|a, b| (b.created_ms, &b.id).cmp(&(a.created_ms, &a.id)));
+        let shown: Vec<_> = files.iter().map(FileRecord::shown).collect();
+        Ok(HttpReply::pretty(StatusCode::OK, &json!({"data": shown})))
     })
     .await
 }
 
 /// `GET /v1/files/{id}`.
-pub async fn retrieve(
-    State(app): State<Arc<App>>,
-    ConnectInfo(conn): ConnectInfo<Conn>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Response {
-    let route = Route { path: "/v1/files/{id}", scope: Scope::Files };
-    app.serve(route, &conn, &headers, id.as_bytes(), async |app| {
-        if app.key(&headers).is_none() {
-            return errors::unauthorized();
-        }
-        app.local(|| {
-            let file = app.store.get::<FileRecord>(Folder::Files, &id)?;
-            Ok(file.map_or_else(|| no_file(&id), |file| pretty(StatusCode::OK, &file.shown())))
-        })
+pub async fn retrieve(Path(id): Path<String>, call: Call) -> Response {
+    call.about(ApiRoute::new("/v1/files/{id}", Scope::Files), id, |app, id| {
+        let file: FileRecord = app.store.get(Folder::Files, id)?.ok_or_else(|| no_file(id))?;
+        Ok(file.reply())
     })
     .await
 }
 
 /// `DELETE /v1/files/{id}`.
-pub async fn delete(
-    State(app): State<Arc<App>>,
-    ConnectInfo(conn): ConnectInfo<Conn>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Response {
-    let route = Route { path: "/v1/files/{id} (DELETE)", scope: Scope::Files };
-    app.serve(route, &conn, &headers, id.as_bytes(), async |app| {
-        if app.key(&headers).is_none() {
-            return errors::unauthorized();
-        }
-        app.local(|| {
-            let _guard = app.store.lock()?;
-            if !app.store.remove(Folder::Files, &id)? {
-                return Ok(no_file(&id));
-            }
-            Ok(pretty(StatusCode::OK, &json!({"id": id, "object": "file", "deleted": true})))
-        })
+pub async fn delete(Path(id): Path<String>, call: Call) -> Response {
+    call.about(ApiRoute::new("/v1/files/{id} (DELETE)", Scope::Files), id, |app, id| {
+        let _guard = app.store.lock()?;
+        app.store.remove(Folder::Files, id)?.then_some(()).ok_or_else(|| no_file(id))?;
+        Ok(HttpReply::pretty(StatusCode::OK, &json!({"id": id, "object": "file", "deleted": true})))
     })
     .await
 }
 
-/// `GET /v1/files/{id}/content`: the bytes, or the way to them.
-pub async fn content(
-    State(app): State<Arc<App>>,
-    ConnectInfo(conn): ConnectInfo<Conn>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Response {
+/// `GET /v1/files/{id}/content`: the bytes, or a redirect to them.
+pub async fn content(Path(id): Path<String>, call: Call) -> Response {
+    let redirect = call.app.config.downloads.redirect;
     // With redirects the bytes come from storage, and so do faults of content.
-    let scope = if app.config.content_redirect { Scope::Files } else { Scope::Content };
-    let route = Route { path: "/v1/files/{id}/content", scope };
-    app.serve(route, &conn, &headers, id.as_bytes(), async |app| {
-        if app.key(&headers).is_none() {
-            return errors::unauthorized();
-        }
-        app.local(|| {
-            let file = app.store.get::<FileRecord>(Folder::Files, &id)?;
-            let Some(file) = file.filter(|file| file.stored) else { return Ok(no_file(&id)) };
-            if app.config.content_redirect {
-                return Ok(Reply::new(StatusCode::FOUND, "text/plain", "")
-                    .header("location", &storage::location(&app, &file.id)));
-            }
-            storage::bytes(&app, &file, &headers)
-        })
+    let scope = if redirect { Scope::Files } else { Scope::Content };
+    let range = storage::asked_range(&call.headers);
+    call.about(ApiRoute::new("/v1/files/{id}/content", scope), id, move |app, id| {
+        let file = app.store.get::<FileRecord>(Folder::Files, id)?.filter(|file| file.stored);
+        let file = file.ok_or_else(|| no_file(id))?;
+        Ok(if redirect { to_storage(app, id) } else { storage::bytes(app, &file, range)? })
     })
     .await
 }

@@ -1,12 +1,13 @@
-//! Reading a batch's input: lines, their ids, and what makes the whole job fail.
+//! The check of a batch's input: its lines, their ids, and the reason why the whole job fails.
 
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
-use super::json::{each_member, string};
-use super::models::{Standing, standing};
+use super::json::{ObjectMembers, string};
+use super::models::{Availability, availability};
+use super::request::hash;
 
 /// Rows in a job.
 const MAX_ROWS: u64 = 50_000;
@@ -15,111 +16,111 @@ const MAX_BYTES: u64 = 100 << 20;
 /// Characters of an id.
 const MAX_ID: usize = 64;
 
-/// What a job's input is like.
+/// The facts of a job's input.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Intake {
-    /// Rows.
     pub rows: u64,
     /// The model, if all rows have the same.
     pub model: Option<String>,
-    /// Why the job fails.
     pub failure: Option<String>,
 }
 
 /// One line of the input as it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Line<'a> {
+pub struct BatchInputLine<'a> {
     /// The id as a JSON string.
     pub id: &'a str,
     /// The body as JSON.
     pub body: &'a str,
 }
 
-/// Takes a line apart.
-pub fn line(text: &str) -> Result<Line<'_>, String> {
-    let (mut id, mut body) = (None, None);
-    each_member(text, |key, value| match key {
-        "custom_id" => id = Some(value),
-        "body" => body = Some(value),
-        _ => {}
-    })
-    .map_err(|why| format!("not a JSON object: {why}"))?;
-    let id = id.filter(|id| id.starts_with('"')).ok_or("custom_id must be a string")?;
-    let body = body.filter(|body| body.starts_with('{')).ok_or("body must be an object")?;
-    Ok(Line { id, body })
+impl<'a> BatchInputLine<'a> {
+    /// Finds the id and the body of a line.
+    pub fn parse(text: &'a str) -> Result<Self, String> {
+        let members = ObjectMembers::parse(text).map_err(|why| format!("not a JSON object: {why}"))?;
+        let id = members.get("custom_id").filter(|id| id.starts_with('"')).ok_or("custom_id must be a string")?;
+        let body = members.get("body").filter(|body| body.starts_with('{')).ok_or("body must be an object")?;
+        Ok(Self { id, body })
+    }
+
+    fn model(&self) -> Result<String, String> {
+        let members = ObjectMembers::parse(self.body).map_err(|why| format!("body: {why}"))?;
+        let model = members.get("model").and_then(string).unwrap_or_default();
+        match availability(&model) {
+            Availability::Serves { batch: false, .. } => Err(format!("{model} is not served in batch jobs")),
+            _ => Ok(model.into_owned()),
+        }
+    }
 }
 
-/// Reads the input once and says whether the job can start.
+/// Reads the input once. The error is that of the disk; an invalid input is a failure of the job.
 pub fn check(path: &Path, bytes: u64) -> io::Result<Intake> {
-    let mut intake = Intake::default();
     if bytes > MAX_BYTES {
-        intake.failure = Some(format!("The input has {bytes} bytes, more than {MAX_BYTES}"));
-        return Ok(intake);
+        let failure = Some(format!("The input has {bytes} bytes, more than {MAX_BYTES}"));
+        return Ok(Intake { failure, ..Intake::default() });
     }
-    let mut reader = BufReader::with_capacity(1 << 18, File::open(path)?);
-    let mut ids = HashSet::new();
-    let mut text = String::new();
-    let mut models: Option<String> = None;
-    let mut mixed = false;
-    for number in 1_u64.. {
-        text.clear();
-        match reader.read_line(&mut text) {
-            Ok(0) => break,
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                intake.failure = Some(format!("Line {number} is not UTF-8"));
-                return Ok(intake);
-            }
-            Err(error) => return Err(error),
-        }
-        if text.trim().is_empty() {
-            continue;
-        }
-        match row(text.trim_end(), &mut ids) {
-            Err(why) => {
-                intake.failure = Some(format!("Line {number}: {why}"));
-                return Ok(intake);
-            }
-            Ok(model) => {
-                intake.rows += 1;
-                match &models {
-                    None => models = Some(model),
-                    Some(first) => mixed |= *first != model,
-                }
-            }
-        }
+    let mut rows = IntakeRows::default();
+    if let Some(failure) = rows.read(BufReader::with_capacity(1 << 18, File::open(path)?))? {
+        return Ok(Intake { rows: rows.count, model: None, failure: Some(failure) });
     }
-    if intake.rows == 0 {
-        intake.failure = Some("The input has no rows".to_owned());
-    } else if intake.rows > MAX_ROWS {
-        intake.failure = Some(format!("The input has {} rows, more than {MAX_ROWS}", intake.rows));
-    }
-    intake.model = models.filter(|model| !mixed && !model.is_empty());
-    Ok(intake)
+    let failure = match rows.count {
+        0 => Some("The input has no rows".to_owned()),
+        1..=MAX_ROWS => None,
+        more => Some(format!("The input has {more} rows, more than {MAX_ROWS}")),
+    };
+    let model = rows.model.filter(|model| !rows.mixed && !model.is_empty());
+    Ok(Intake { rows: rows.count, model, failure })
 }
 
-/// The row's model.
-fn row(text: &str, ids: &mut HashSet<u64>) -> Result<String, String> {
-    let line = line(text)?;
-    let id = string(line.id).ok_or("custom_id cannot be read")?;
-    if id.is_empty() || id.chars().count() > MAX_ID {
-        return Err(format!("custom_id must have 1 to {MAX_ID} characters"));
-    }
-    // 64 bits of a hash instead of the id: among 50,000 ids no two share them.
-    if !ids.insert(super::request::hash(&id)) {
-        return Err(format!("custom_id {id:?} is used twice"));
-    }
-    let mut model = None;
-    each_member(line.body, |key, value| {
-        if key == "model" {
-            model = string(value);
+/// The rows that were read so far.
+#[derive(Default)]
+struct IntakeRows {
+    count: u64,
+    /// 64 bits of a hash instead of the id: among 50,000 ids no two share them.
+    ids: HashSet<u64>,
+    model: Option<String>,
+    mixed: bool,
+}
+
+impl IntakeRows {
+    /// Reads all rows. Returns the reason why the job fails, if a line is invalid.
+    fn read(&mut self, mut reader: impl BufRead) -> io::Result<Option<String>> {
+        let mut text = String::new();
+        for number in 1_u64.. {
+            text.clear();
+            match reader.read_line(&mut text) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    return Ok(Some(format!("Line {number} is not UTF-8")));
+                }
+                Err(error) => return Err(error),
+            }
+            if !text.trim().is_empty()
+                && let Err(why) = self.add(text.trim_end())
+            {
+                return Ok(Some(format!("Line {number}: {why}")));
+            }
         }
-    })
-    .map_err(|why| format!("body: {why}"))?;
-    let model = model.unwrap_or_default();
-    match standing(&model) {
-        Standing::Serves { batch: false, .. } => Err(format!("{model} is not served in batch jobs")),
-        _ => Ok(model.into_owned()),
+        Ok(None)
+    }
+
+    fn add(&mut self, text: &str) -> Result<(), String> {
+        let line = BatchInputLine::parse(text)?;
+        let id = string(line.id).ok_or("custom_id cannot be read")?;
+        if id.is_empty() || id.chars().count() > MAX_ID {
+            return Err(format!("custom_id must have 1 to {MAX_ID} characters"));
+        }
+        if !self.ids.insert(hash(&id)) {
+            return Err(format!("custom_id {id:?} is used twice"));
+        }
+        let model = line.model()?;
+        self.count += 1;
+        match &self.model {
+            None => self.model = Some(model),
+            Some(first) => self.mixed |= *first != model,
+        }
+        Ok(())
     }
 }
 
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn good_inputs() {
+    fn a_valid_input_is_counted() {
         let one = checked((row("1", "a/b") + "\n" + &row("2", "a/b")).as_bytes());
         assert_eq!(one, Intake { rows: 2, model: Some("a/b".to_owned()), failure: None });
         let mixed = checked((row("1", "a/b") + &row("2", "a/c")).as_bytes());
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_inputs_say_which_line() {
+    fn an_invalid_input_names_the_line() {
         let good = row("1", "a/b");
         let long = row(&"x".repeat(65), "a/b");
         let many: String = (0..50_001).map(|i| row(&i.to_string(), "a/b")).collect();

@@ -3,22 +3,23 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The text of a JSON string; none for any other value. A lone surrogate becomes U+FFFD instead of an error.
+/// The text of a JSON string, or `None` for any other value. A lone surrogate becomes U+FFFD instead of an error.
 pub fn string(raw: &str) -> Option<Cow<'_, str>> {
     let inside = raw.strip_prefix('"')?.strip_suffix('"')?;
     if !inside.as_bytes().contains(&b'\\') {
         return Some(Cow::Borrowed(inside));
     }
-    let bytes = serde_json::Deserializer::from_str(raw).deserialize_bytes(Bytes).ok()?;
+    let bytes = serde_json::Deserializer::from_str(raw).deserialize_bytes(StringBytes).ok()?;
     Some(Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-struct Bytes;
+struct StringBytes;
 
-impl Visitor<'_> for Bytes {
+impl Visitor<'_> for StringBytes {
     type Value = Vec<u8>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -30,80 +31,56 @@ impl Visitor<'_> for Bytes {
     }
 }
 
-/// Calls `f` with each member of an object: its key and its value as it is written.
-pub fn each_member<'a>(text: &'a str, f: impl FnMut(&str, &'a str)) -> serde_json::Result<()> {
-    let mut reader = serde_json::Deserializer::from_str(text);
-    reader.deserialize_map(MemberVisitor(f))?;
-    reader.end()
+/// The members of an object in their order, each value as it is written.
+#[derive(Debug)]
+pub struct ObjectMembers<'a>(Vec<(Key<'a>, &'a str)>);
+
+/// A key, borrowed unless it has escapes.
+#[derive(Debug, Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'a> ObjectMembers<'a> {
+    pub fn parse(text: &'a str) -> serde_json::Result<Self> {
+        let mut reader = serde_json::Deserializer::from_str(text);
+        let members = reader.deserialize_map(MemberVisitor)?;
+        reader.end()?;
+        Ok(Self(members))
+    }
+
+    /// The value of the last member with this name.
+    pub fn get(&self, name: &str) -> Option<&'a str> {
+        self.last_of(&[name])
+    }
+
+    /// The value of the last member with one of these names.
+    pub fn last_of(&self, names: &[&str]) -> Option<&'a str> {
+        let found = self.0.iter().rev().find(|(key, _)| names.contains(&&*key.0));
+        found.map(|(_, value)| *value)
+    }
 }
 
-struct MemberVisitor<F>(F);
+struct MemberVisitor;
 
-impl<'a, F: FnMut(&str, &'a str)> Visitor<'a> for MemberVisitor<F> {
-    type Value = ();
+impl<'a> Visitor<'a> for MemberVisitor {
+    type Value = Vec<(Key<'a>, &'a str)>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'a>>(mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key_seed(Key)? {
-            let value: &RawValue = map.next_value()?;
-            (self.0)(&key, value.get());
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::new();
+        while let Some((key, value)) = map.next_entry::<Key<'a>, &RawValue>()? {
+            members.push((key, value.get()));
         }
-        Ok(())
+        Ok(members)
     }
 }
 
-/// A key, borrowed unless it has escapes.
-struct Key;
-
-impl<'a> DeserializeSeed<'a> for Key {
-    type Value = Cow<'a, str>;
-
-    fn deserialize<D: Deserializer<'a>>(self, reader: D) -> Result<Cow<'a, str>, D::Error> {
-        reader.deserialize_str(self)
-    }
-}
-
-impl<'a> Visitor<'a> for Key {
-    type Value = Cow<'a, str>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'a str) -> Result<Cow<'a, str>, E> {
-        Ok(Cow::Borrowed(text))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Cow<'a, str>, E> {
-        Ok(Cow::Owned(text.to_owned()))
-    }
-}
-
-/// Calls `f` with each element of an array as it is written.
-pub fn each_element<'a>(text: &'a str, f: impl FnMut(&'a str)) -> serde_json::Result<()> {
-    let mut reader = serde_json::Deserializer::from_str(text);
-    reader.deserialize_seq(ElementVisitor(f))?;
-    reader.end()
-}
-
-struct ElementVisitor<F>(F);
-
-impl<'a, F: FnMut(&'a str)> Visitor<'a> for ElementVisitor<F> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'a>>(mut self, mut seq: A) -> Result<(), A::Error> {
-        while let Some(value) = seq.next_element::<&RawValue>()? {
-            (self.0)(value.get());
-        }
-        Ok(())
-    }
+/// The elements of an array, each as it is written.
+pub fn elements(text: &str) -> serde_json::Result<Vec<&str>> {
+    let elements: Vec<&RawValue> = serde_json::from_str(text)?;
+    Ok(elements.into_iter().map(RawValue::get).collect())
 }
 
 #[cfg(test)]
@@ -111,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strings_and_what_is_none() {
+    fn strings_are_decoded_and_other_values_are_not() {
         let cases = [
             (r#""plain""#, Some("plain")),
             (r#""tab\t \u00e9""#, Some("tab\t é")),
@@ -126,13 +103,13 @@ mod tests {
 
     #[test]
     fn values_come_as_they_are_written() {
-        let mut seen = Vec::new();
-        each_member(r#"{"a": 1E400, "b":[1,  2], "\u0061": 123456789012345678901234567890}"#, |key, value| {
-            seen.push(format!("{key}={value}"));
-        })
-        .unwrap();
+        let text = r#"{"a": 1E400, "b":[1,  2], "\u0061": 123456789012345678901234567890}"#;
+        let members = ObjectMembers::parse(text).unwrap();
+        let seen: Vec<_> = members.0.iter().map(|(key, value)| format!("{}={value}", key.0)).collect();
         assert_eq!(seen, ["a=1E400", "b=[1,  2]", "a=123456789012345678901234567890"]);
-        assert!(each_member("{} x", |_, _| {}).is_err());
-        assert!(each_element("[1,]", |_| {}).is_err());
+        assert_eq!(members.get("a"), Some("123456789012345678901234567890"), "the last one counts");
+        assert_eq!(members.last_of(&["c", "b"]), Some("[1,  2]"));
+        assert!(ObjectMembers::parse("{} x").is_err());
+        assert!(elements("[1,]").is_err());
     }
 }

@@ -1,7 +1,7 @@
-//! The socket under a connection, with a lever by which a request's handler can break it.
+//! The socket under a connection, which the handler of a request can break.
 //!
-//! An HTTP library never resets a connection of its own will. Here every accepted socket is wrapped, and the handler
-//! of a request gets a [`Conn`] by which the next write fails: with a reset (RST) or a plain close (FIN).
+//! An HTTP library never resets a connection by itself. Here every accepted socket is wrapped, and the handler of a
+//! request gets a [`Conn`] that makes the next write fail: with a reset (RST) or a plain close (FIN).
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::extract::connect_info::Connected;
+use axum::response::Response;
 use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -24,24 +25,24 @@ const HEALTHY: u8 = 0;
 const CLOSE: u8 = 1;
 const RESET: u8 = 2;
 
-/// A handler's lever on its own connection.
+/// A handler's control of its own connection.
 #[derive(Clone, Debug, Default)]
 pub struct Conn(Arc<AtomicU8>);
 
 impl Conn {
-    /// From now on nothing is written and the connection ends with a reset.
+    /// Ends the connection with a reset instead of the next write.
     pub fn reset(&self) {
         self.0.store(RESET, Ordering::Relaxed);
     }
 
-    /// From now on nothing is written and the connection ends as if the server had closed it.
+    /// Closes the connection instead of the next write.
     pub fn close(&self) {
         self.0.store(CLOSE, Ordering::Relaxed);
     }
 
-    /// Whether either was asked for.
-    pub fn is_broken(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != HEALTHY
+    /// The status as the client sees it: 0 on a broken connection.
+    pub fn shown_status(&self, response: &Response) -> u16 {
+        if self.0.load(Ordering::Relaxed) == HEALTHY { response.status().as_u16() } else { 0 }
     }
 }
 
@@ -51,12 +52,12 @@ impl Connected<IncomingStream<'_, Accept>> for Conn {
     }
 }
 
-/// Accepts connections and wraps each in an [`Io`].
+/// Accepts connections and wraps each in a [`BreakableStream`].
 #[derive(Debug)]
 pub struct Accept(TcpListener);
 
 impl Accept {
-    /// Listens on `address`; within a runtime.
+    /// Listens on `address`. Needs a runtime.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_reuseaddr(true)?;
@@ -66,19 +67,19 @@ impl Accept {
 }
 
 impl Listener for Accept {
-    type Io = Io;
+    type Io = BreakableStream;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Io, SocketAddr) {
+    async fn accept(&mut self) -> (BreakableStream, SocketAddr) {
         loop {
             match self.0.accept().await {
                 Ok((stream, addr)) => {
                     // Answers are small and written once: waiting for more to send only costs latency. A socket that
                     // refuses the option still works.
                     let _ = stream.set_nodelay(true);
-                    return (Io { stream, conn: Conn::default() }, addr);
+                    return (BreakableStream { stream, conn: Conn::default() }, addr);
                 }
-                // Out of descriptors or a connection that died in the queue: the next one may do.
+                // Out of descriptors, or the connection died in the queue: the next one may work.
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         }
@@ -89,24 +90,25 @@ impl Listener for Accept {
     }
 }
 
-/// A socket that fails to write once its [`Conn`] was told so.
+/// A socket whose writes fail once its [`Conn`] is broken.
 #[derive(Debug)]
-pub struct Io {
+pub struct BreakableStream {
     stream: TcpStream,
     conn: Conn,
 }
 
-impl Io {
-    fn broken(&self) -> Option<io::Error> {
+impl BreakableStream {
+    /// The stream, unless it is broken.
+    fn healthy(&mut self) -> io::Result<Pin<&mut TcpStream>> {
         match self.conn.0.load(Ordering::Relaxed) {
-            HEALTHY => None,
-            RESET => Some(io::ErrorKind::ConnectionReset.into()),
-            _ => Some(io::ErrorKind::BrokenPipe.into()),
+            HEALTHY => Ok(Pin::new(&mut self.stream)),
+            RESET => Err(io::ErrorKind::ConnectionReset.into()),
+            _ => Err(io::ErrorKind::BrokenPipe.into()),
         }
     }
 }
 
-impl Drop for Io {
+impl Drop for BreakableStream {
     fn drop(&mut self) {
         if self.conn.0.load(Ordering::Relaxed) == RESET {
             // With a zero linger time the close that follows sends RST instead of FIN.
@@ -115,18 +117,15 @@ impl Drop for Io {
     }
 }
 
-impl AsyncRead for Io {
+impl AsyncRead for BreakableStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Io {
+impl AsyncWrite for BreakableStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.broken() {
-            Some(error) => Poll::Ready(Err(error)),
-            None => Pin::new(&mut self.stream).poll_write(cx, buf),
-        }
+        self.healthy()?.poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -134,10 +133,7 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.broken() {
-            Some(error) => Poll::Ready(Err(error)),
-            None => Pin::new(&mut self.stream).poll_write_vectored(cx, bufs),
-        }
+        self.healthy()?.poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -149,9 +145,6 @@ impl AsyncWrite for Io {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.broken() {
-            Some(error) => Poll::Ready(Err(error)),
-            None => Pin::new(&mut self.stream).poll_shutdown(cx),
-        }
+        self.healthy()?.poll_shutdown(cx)
     }
 }

@@ -1,47 +1,57 @@
 //! A Together-compatible server on loopback, for tests and rehearsals.
 //!
-//! It was written from what is publicly known of the service, not from our client, and it imports nothing of ours: a
-//! mistake has to be made twice to go unseen. Answers depend on the request alone. Faults are scripted ([`Fault`]),
-//! rates are really limited, and every answer that was generated is billed ([`Snapshot`]), delivered or not.
+//! It was written from public knowledge of the service, not from our client, and it imports nothing of ours: a mistake
+//! must be made twice to go unseen. An answer depends on the request alone. Faults are scripted ([`ScriptedFault`]),
+//! rates are really limited, and every answer that was generated is billed, even if the client never got it.
 //!
 //! ```text
-//! app        routes, key, body, counters       listener  sockets that can be reset
-//! config     how it behaves, also as text      audit     what was made and paid, for tests
-//! chat       inference                         reply     answers that can break on the way
-//! request    what is read of a body (by json)  answers   what comes back (schema: as JSON)
-//! faults     what goes wrong (script: as text) inject    for which request, and how
-//! limits     token buckets                     stats     counts and the bill
-//! files      uploads, file objects             storage   their bytes, on an origin of its own
-//! batches    jobs: the routes                  lifecycle, intake, produce: states by the clock, inputs, results
-//! state      one small file per object, for any number of sandboxes on one directory (tidy: what must not stay)
+//! listener     sockets that can be reset          routes       the table of routes
+//! app          the state behind the routes        call         a request: counted, its fault, its key
+//! body, forms  request bodies                     reply        answers (script_body: slow or broken ones)
+//! config       the behaviour, also as text        audit        counters and payments, for tests (stats)
+//! infer        inference                          limiter      token buckets (hint: when to retry)
+//! request      the members of a body (json)       answers      its answer (schema: as JSON), models
+//! faults       what can go wrong (script: as text) injector    for which request; spoil: as a response
+//! files        uploads, file objects              storage      their bytes, on an origin of its own
+//! batches      the routes of jobs                 batch        a job by the clock; intake: input; results: output
+//! state_dir    one small file per object, for any number of sandboxes on one directory (sweep: removal)
 //! ```
 
 mod answers;
 mod app;
 mod audit;
+mod batch;
+mod batch_config;
 mod batches;
-mod chat;
+mod body;
+mod call;
 mod config;
+mod dice;
 mod errors;
 mod faults;
 mod files;
 mod forms;
-mod inject;
+mod hint;
+mod infer;
+mod injector;
 mod intake;
 mod json;
-mod lifecycle;
-mod limits;
+mod limiter;
 mod listener;
 mod models;
-mod produce;
 mod reply;
 mod request;
+mod results;
+mod routes;
 mod schema;
 mod script;
-mod state;
+mod script_body;
+mod spoil;
+mod state_dir;
 mod stats;
 mod storage;
-mod tidy;
+mod sweep;
+mod units;
 
 use std::io;
 use std::net::SocketAddr;
@@ -49,19 +59,24 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use axum::Router;
 use axum::serve::Listener as _;
 use tokio_util::sync::CancellationToken;
 
-pub use config::{Config, SCRIPT_HELP, fraction};
-pub use faults::{Fault, Hint, Kind, Scope, Shape, Times, When};
-pub use lifecycle::{BatchConfig, Unset};
-pub use limits::HintStyle;
-pub use script::{HELP as FAULT_HELP, duration};
-pub use stats::{Bill, Snapshot, Stats};
+use app::App;
+pub use batch_config::{BatchConfig, Unset};
+pub use config::{Downloads, SCRIPT_HELP, SandboxConfig};
+pub use faults::ScriptedFault;
+pub use hint::HintStyle;
+use listener::{Accept, Conn};
+pub use script::HELP as FAULT_HELP;
+use state_dir::StateDir;
+use stats::{Stats, StatsSnapshot};
+pub use units::{duration, fraction};
 
 /// A running server. It stops when this is dropped.
 #[derive(Debug)]
-pub struct Handle {
+pub struct Sandbox {
     /// The base URL for a client, `http://127.0.0.1:PORT/v1`.
     pub url: String,
     stats: Arc<Stats>,
@@ -69,18 +84,18 @@ pub struct Handle {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Starts a server on its own thread; it takes connections when this returns.
+/// Starts a server on its own thread. It accepts connections when this returns.
 ///
 /// # Errors
-/// An address that is not a loopback one, or that cannot be bound; a state directory that cannot be used.
-pub fn start(config: Config) -> io::Result<Handle> {
+/// The address is not a loopback one or cannot be bound, or the state directory cannot be used.
+pub fn start(config: SandboxConfig) -> io::Result<Sandbox> {
     if !config.listen.ip().is_loopback() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             format!("the sandbox listens on loopback only, not on {}: use 127.0.0.1", config.listen.ip()),
         ));
     }
-    let store = state::Store::new(config.state_dir.clone());
+    let store = StateDir::new(config.state_dir.clone());
     if let Some(dir) = &config.state_dir {
         store.open().map_err(|error| {
             let dir = dir.display();
@@ -88,24 +103,20 @@ pub fn start(config: Config) -> io::Result<Handle> {
         })?;
     }
     let stats = Arc::new(Stats::new(config.track));
-    let counted = Arc::clone(&stats);
     let stop = CancellationToken::new();
-    let stopped = stop.clone();
-    // The runtime is made, and ends, on its own thread: the caller may be within another one.
+    // The runtime starts and ends on its own thread, since the caller may be within another runtime.
     let (ready, is_ready) = mpsc::channel();
+    let (counted, stopped) = (Arc::clone(&stats), stop.clone());
     let thread = std::thread::Builder::new().name("sandbox".to_owned()).spawn(move || {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => return drop(ready.send(Err(error))),
         };
         runtime.block_on(async {
-            let listeners =
-                bind(config.listen).and_then(|api| Ok((api, bind(SocketAddr::new(config.listen.ip(), 0))?)));
-            match listeners {
-                Ok(((address, api), (storage_address, storage))) => {
-                    let app = Arc::new(app::App::new(config, counted, store, format!("http://{storage_address}")));
-                    drop(ready.send(Ok(address)));
-                    serve(app, api, storage, stopped).await;
+            match Sockets::bind(config.listen) {
+                Ok(sockets) => {
+                    let _ = ready.send(sockets.api.local_addr());
+                    sockets.serve(config, counted, store, stopped).await;
                 }
                 Err(error) => drop(ready.send(Err(error))),
             }
@@ -114,34 +125,51 @@ pub fn start(config: Config) -> io::Result<Handle> {
         runtime.shutdown_timeout(Duration::from_secs(1));
     })?;
     let address = is_ready.recv().map_err(io::Error::other)??;
-    Ok(Handle { url: format!("http://{address}/v1"), stats, stop, thread: Some(thread) })
+    Ok(Sandbox { url: format!("http://{address}/v1"), stats, stop, thread: Some(thread) })
 }
 
-fn bind(address: SocketAddr) -> io::Result<(SocketAddr, listener::Accept)> {
-    let accept = listener::Accept::bind(address).map_err(|error| {
-        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}; port 0 takes a free one"))
-    })?;
-    Ok((accept.local_addr()?, accept))
+/// The sockets of a server.
+struct Sockets {
+    api: Accept,
+    storage: Accept,
+    /// The origin of the object store.
+    storage_url: String,
 }
 
-async fn serve(app: Arc<app::App>, api: listener::Accept, storage: listener::Accept, stopped: CancellationToken) {
-    let api_routes = app::router(Arc::clone(&app)).into_make_service_with_connect_info::<listener::Conn>();
-    let storage_routes = app::storage_router(app).into_make_service_with_connect_info::<listener::Conn>();
-    tokio::select! {
-        // They end only when they are stopped.
-        _ = axum::serve(api, api_routes) => {}
-        _ = axum::serve(storage, storage_routes) => {}
-        () = stopped.cancelled() => {}
+impl Sockets {
+    fn bind(listen: SocketAddr) -> io::Result<Self> {
+        let bind = |address: SocketAddr| {
+            Accept::bind(address).map_err(|error| {
+                let message = format!("cannot listen on {address}: {error}; port 0 takes a free one");
+                io::Error::new(error.kind(), message)
+            })
+        };
+        let api = bind(listen)?;
+        let storage = bind(SocketAddr::new(listen.ip(), 0))?;
+        let storage_url = format!("http://{}", storage.local_addr()?);
+        Ok(Self { api, storage, storage_url })
+    }
+
+    /// Serves until `stopped`.
+    async fn serve(self, config: SandboxConfig, stats: Arc<Stats>, store: StateDir, stopped: CancellationToken) {
+        let app = Arc::new(App::new(config, stats, store, self.storage_url));
+        let service = |routes: Router| routes.into_make_service_with_connect_info::<Conn>();
+        tokio::select! {
+            // They end only when they are stopped.
+            _ = axum::serve(self.api, service(routes::router(Arc::clone(&app)))) => {}
+            _ = axum::serve(self.storage, service(routes::storage_router(app))) => {}
+            () = stopped.cancelled() => {}
+        }
     }
 }
 
-impl Handle {
-    /// What the server has seen so far.
-    pub fn stats(&self) -> Snapshot {
+impl Sandbox {
+    /// The counters now.
+    pub fn stats(&self) -> StatsSnapshot {
         self.stats.snapshot()
     }
 
-    /// Cancelling this stops the server; for signal handlers beside [`Handle::wait`].
+    /// A token that stops the server when it is cancelled; for signal handlers beside [`Sandbox::wait`].
     pub fn stopper(&self) -> CancellationToken {
         self.stop.clone()
     }
@@ -151,8 +179,12 @@ impl Handle {
         drop(self);
     }
 
-    /// Waits until the server is stopped by its [`Handle::stopper`].
+    /// Waits until the server is stopped by its [`Sandbox::stopper`].
     pub fn wait(mut self) {
+        self.join();
+    }
+
+    fn join(&mut self) {
         if let Some(thread) = self.thread.take() {
             // A panic of the server thread has already been shown; there is nothing to add.
             let _ = thread.join();
@@ -160,12 +192,10 @@ impl Handle {
     }
 }
 
-impl Drop for Handle {
+impl Drop for Sandbox {
     fn drop(&mut self) {
         self.stop.cancel();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.join();
     }
 }
 

@@ -1,36 +1,32 @@
-//! An answer before it is an HTTP response, and the body that can be made to break on the way.
+//! An answer before it is an HTTP response.
 
 use std::fs::File;
-use std::io::{self, Read};
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::io::{self, Read as _, Write as _};
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
-use http_body::Frame;
-use tokio::time::Sleep;
+use serde_json::Value;
 
+use super::SandboxConfig;
 use super::listener::Conn;
+use super::script_body::{BodyDelivery, script_body};
 
-/// How much of a file is read at a time.
+/// The most that is read of a file at a time.
 const CHUNK: usize = 256 << 10;
-/// What was sent before a break must leave the process first: the HTTP library drops what it still holds.
-const FLUSH: Duration = Duration::from_millis(20);
+/// The smallest body that is worth packing.
+const PACK_FROM: usize = 256;
 
-/// What a reply carries.
+/// The body of a reply.
 #[derive(Debug)]
 pub enum Payload {
-    /// Bytes in memory.
     Bytes(Bytes),
-    /// So many bytes of an open file, from where it stands.
+    /// This many bytes of an open file, from its position on.
     File(File, u64),
 }
 
 impl Payload {
-    /// Bytes to send.
     pub fn len(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
@@ -38,7 +34,8 @@ impl Payload {
         }
     }
 
-    fn take(&mut self, most: u64) -> io::Result<Bytes> {
+    /// Takes at most `most` bytes from the front.
+    pub fn take(&mut self, most: u64) -> io::Result<Bytes> {
         match self {
             Self::Bytes(bytes) => {
                 let n = usize::try_from(most).unwrap_or(usize::MAX).min(bytes.len());
@@ -61,30 +58,30 @@ impl Payload {
 
 /// A status, headers and a payload.
 #[derive(Debug)]
-pub struct Reply {
-    /// HTTP status.
+pub struct HttpReply {
     pub status: StatusCode,
     /// Headers, without `content-length`.
     pub headers: HeaderMap,
-    /// The body.
     pub payload: Payload,
 }
 
-impl Reply {
-    /// A reply of one kind of content.
+impl HttpReply {
     pub fn new(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         Self { status, headers, payload: Payload::Bytes(body.into()) }
     }
 
-    /// A JSON reply.
     pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Self {
         Self::new(status, "application/json", body)
     }
 
+    /// A JSON reply over several lines.
+    pub fn pretty(status: StatusCode, value: &Value) -> Self {
+        Self::json(status, serde_json::to_string_pretty(value).unwrap_or_default())
+    }
+
     /// Adds or replaces a header; a value that no header can hold is left out.
-    #[must_use]
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
             self.headers.insert(HeaderName::from_static(name), value);
@@ -92,23 +89,42 @@ impl Reply {
         self
     }
 
-    /// The response as it should be.
+    /// Compresses the body if the sandbox is set to and the client accepts it.
+    pub fn packed(mut self, config: &SandboxConfig, request: &HeaderMap) -> Self {
+        if let Payload::Bytes(bytes) = &self.payload
+            && config.gzip
+            && bytes.len() >= PACK_FROM
+            && accepts_gzip(request)
+        {
+            let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            if packer.write_all(bytes).is_ok()
+                && let Ok(packed) = packer.finish()
+            {
+                self.payload = Payload::Bytes(packed.into());
+                self.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            }
+        }
+        self
+    }
+
     pub fn into_response(self) -> Response {
         match self.payload {
             Payload::Bytes(bytes) => respond(self.status, self.headers, Body::from(bytes)),
-            Payload::File(..) => self.scripted(&Conn::default(), None, End::Complete, None),
+            Payload::File(..) => self.delivered(&Conn::default(), BodyDelivery::default()),
         }
     }
 
-    /// The response, ending after `cut` bytes (all, if none) in the way of `end`, sent in pieces by `pace`.
-    /// The announced length is the whole one.
-    pub fn scripted(mut self, conn: &Conn, cut: Option<u64>, end: End, pace: Option<Pace>) -> Response {
-        let len = self.payload.len();
-        self.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
-        let left = cut.map_or(len, |cut| cut.min(len));
-        let body = ScriptBody { payload: self.payload, left, end, pace, sleep: None, conn: conn.clone() };
-        respond(self.status, self.headers, Body::new(body))
+    /// The response, delivered as scripted. The announced length is the whole one.
+    pub fn delivered(mut self, conn: &Conn, delivery: BodyDelivery) -> Response {
+        let len = HeaderValue::from(self.payload.len());
+        self.headers.insert(header::CONTENT_LENGTH, len);
+        respond(self.status, self.headers, script_body(self.payload, conn.clone(), delivery))
     }
+}
+
+fn accepts_gzip(request: &HeaderMap) -> bool {
+    let accepted = request.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
+    accepted.is_some_and(|list| list.split(',').any(|item| item.trim().starts_with("gzip")))
 }
 
 fn respond(status: StatusCode, headers: HeaderMap, body: Body) -> Response {
@@ -118,75 +134,22 @@ fn respond(status: StatusCode, headers: HeaderMap, body: Body) -> Response {
     response
 }
 
-/// How a body ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// As it should.
-    Complete,
-    /// The connection is closed.
-    Break,
-    /// The connection is reset.
-    Reset,
-    /// Nothing more comes, for ever.
-    Stall,
+/// The reason why a request got no answer of its own.
+#[derive(Debug)]
+pub enum Refused {
+    Reply(Box<HttpReply>),
+    /// The sandbox's disk failed.
+    Disk(io::Error),
 }
 
-/// So many bytes at a time, so long apart.
-#[derive(Debug, Clone, Copy)]
-pub struct Pace {
-    /// Bytes in a piece.
-    pub bytes: u64,
-    /// Time between two pieces.
-    pub every: Duration,
-}
-
-struct ScriptBody {
-    payload: Payload,
-    left: u64,
-    end: End,
-    pace: Option<Pace>,
-    sleep: Option<Pin<Box<Sleep>>>,
-    conn: Conn,
-}
-
-impl http_body::Body for ScriptBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        if self.left > 0 {
-            if let Some(sleep) = &mut self.sleep {
-                if sleep.as_mut().poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                self.sleep = None;
-            }
-            let most = self.pace.map_or(self.left, |pace| pace.bytes.min(self.left));
-            let chunk = self.payload.take(most)?;
-            self.left -= chunk.len() as u64;
-            self.sleep = self.pace.map(|pace| Box::pin(tokio::time::sleep(pace.every)));
-            return Poll::Ready(Some(Ok(Frame::data(chunk))));
-        }
-        match self.end {
-            End::Complete => Poll::Ready(None),
-            End::Stall => Poll::Pending,
-            End::Break | End::Reset => {
-                if self.pace.take().is_some() {
-                    self.sleep = None;
-                }
-                let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(FLUSH)));
-                if sleep.as_mut().poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                if self.end == End::Reset {
-                    self.conn.reset();
-                }
-                Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into())))
-            }
-        }
+impl From<HttpReply> for Refused {
+    fn from(reply: HttpReply) -> Self {
+        Self::Reply(Box::new(reply))
     }
+}
 
-    fn is_end_stream(&self) -> bool {
-        self.left == 0 && self.end == End::Complete
+impl From<io::Error> for Refused {
+    fn from(error: io::Error) -> Self {
+        Self::Disk(error)
     }
 }

@@ -1,8 +1,8 @@
-//! A small instance of a simple JSON schema.
+//! A small instance of a simple JSON schema: the text of an answer that must follow it.
 
 use serde_json::{Map, Value, json};
 
-/// How deep an instance may get: a schema may refer to itself.
+/// The depth of an instance: a schema may refer to itself.
 const DEPTH: usize = 12;
 
 /// An instance of `schema`; free strings get `text`.
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn instances_fit_their_schema() {
+    fn an_instance_fits_its_schema() {
         let cases = [
             (
                 json!({"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "string"}}}),

@@ -4,8 +4,9 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::faults::{Fault, Hint, Kind, Scope, Shape, Times, When};
-use super::limits::HintStyle;
+use super::faults::{ErrorShape, FaultKind, Scope, ScriptedError, ScriptedFault, Times, Trigger};
+use super::hint::{Hint, HintStyle};
+use super::units::duration;
 
 /// The text form, for a help text.
 pub const HELP: &str = "\
@@ -46,81 +47,114 @@ More:
                    empty makes the error a bare string
 In a prompt: [[sandbox:status=503,times=2]] scripts that one request.";
 
-impl FromStr for Scope {
-    type Err = String;
+/// Words that stand for themselves.
+const KINDS: [(&str, FaultKind); 22] = [
+    ("reset", FaultKind::Reset),
+    ("close", FaultKind::Close),
+    ("reset-late", FaultKind::ResetLate),
+    ("truncate", FaultKind::Truncate),
+    ("short", FaultKind::Short),
+    ("hang", FaultKind::Hang),
+    ("stall", FaultKind::Stall),
+    ("drip", FaultKind::Drip(Duration::from_millis(100))),
+    ("html", FaultKind::Html),
+    ("empty-body", FaultKind::EmptyBody),
+    ("wrong-shape", FaultKind::WrongShape),
+    ("empty-choices", FaultKind::EmptyChoices),
+    ("null-content", FaultKind::NullContent),
+    ("no-usage", FaultKind::NoUsage),
+    ("bad-gzip", FaultKind::BadGzip),
+    ("echo-key", FaultKind::EchoKey),
+    ("null-job", FaultKind::NullJob),
+    ("missing", FaultKind::Missing),
+    ("duplicate", FaultKind::Duplicate),
+    ("conflict", FaultKind::Conflict),
+    ("foreign", FaultKind::Foreign),
+    ("garble", FaultKind::Garble),
+];
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        Ok(match text {
-            "inference" => Self::Inference,
-            "chat" => Self::Chat,
-            "completions" => Self::Completions,
-            "embeddings" => Self::Embeddings,
-            "models" => Self::Models,
-            "register" => Self::Register,
-            "put" => Self::Put,
-            "preprocess" => Self::Preprocess,
-            "files" => Self::Files,
-            "content" => Self::Content,
-            "create" => Self::Create,
-            "batch" => Self::Batch,
-            "list" => Self::List,
-            "cancel" => Self::Cancel,
-            "row" => Self::Row,
-            "any" => Self::Any,
-            _ => return Err(format!("on={text}: no such place; use inference, chat, register, create, row …")),
-        })
-    }
+/// The places of `on=`.
+const SCOPES: [(&str, Scope); 16] = [
+    ("inference", Scope::Inference),
+    ("chat", Scope::Chat),
+    ("completions", Scope::Completions),
+    ("embeddings", Scope::Embeddings),
+    ("models", Scope::Models),
+    ("register", Scope::Register),
+    ("put", Scope::Put),
+    ("preprocess", Scope::Preprocess),
+    ("files", Scope::Files),
+    ("content", Scope::Content),
+    ("create", Scope::Create),
+    ("batch", Scope::Batch),
+    ("list", Scope::List),
+    ("cancel", Scope::Cancel),
+    ("row", Scope::Row),
+    ("any", Scope::Any),
+];
+
+/// The bodies of `shape=`.
+const SHAPES: [(&str, ErrorShape); 6] = [
+    ("string", ErrorShape::Text),
+    ("object", ErrorShape::Object),
+    ("bare", ErrorShape::Bare),
+    ("text", ErrorShape::Plain),
+    ("html", ErrorShape::Html),
+    ("empty", ErrorShape::Empty),
+];
+
+/// The keys of a hint.
+const HINTS: [(&str, HintStyle); 4] = [
+    ("retry-after", HintStyle::Seconds),
+    ("retry-after-date", HintStyle::Date),
+    ("retry-after-ms", HintStyle::Millis),
+    ("reset-after", HintStyle::Reset),
+];
+
+fn find<T: Clone>(table: &[(&str, T)], word: &str) -> Option<T> {
+    table.iter().find(|(name, _)| *name == word).map(|(_, value)| value.clone())
 }
 
 fn number<T: FromStr>(key: &str, value: &str, what: &str) -> Result<T, String> {
     value.parse().map_err(|_| format!("{key}={value}: not {what}"))
 }
 
-/// Reads `2s`, `500ms`, `1.5m` or plain seconds.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let (digits, unit) = match text.find(|c: char| c.is_ascii_alphabetic()) {
-        Some(at) => text.split_at(at),
-        None => (text, "s"),
-    };
-    let scale = match unit {
-        "ms" => 0.001,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return Err(format!("{text}: not a time such as 2s, 500ms or 1m")),
-    };
-    let value: f64 = digits.parse().map_err(|_| format!("{text}: not a time such as 2s, 500ms or 1m"))?;
-    Duration::try_from_secs_f64(value * scale).map_err(|_| format!("{text}: not a time such as 2s, 500ms or 1m"))
+fn millis(key: &str, value: &str) -> Result<Duration, String> {
+    Ok(Duration::from_millis(number(key, value, "milliseconds")?))
 }
 
-/// What has been read of a fault's text so far.
+/// A fault's text as far as it is read.
 #[derive(Default)]
-struct Draft {
-    kind: Option<Kind>,
+struct FaultDraft {
+    kind: Option<FaultKind>,
     status: Option<u16>,
     huge: Option<usize>,
     hint: Option<Hint>,
-    shape: Option<Shape>,
-    when: Option<When>,
+    shape: Option<ErrorShape>,
+    when: Option<Trigger>,
     on: Option<Scope>,
     times: Option<Times>,
     after: bool,
 }
 
-impl Draft {
-    fn take(&mut self, word: &str) -> Result<(), String> {
-        let (key, value) = match word.split_once('=') {
-            Some((key, value)) => (key.trim(), Some(value.trim())),
-            None => (word.trim(), None),
-        };
-        let Some(value) = value else {
-            if key == "after" {
-                self.after = true;
-                return Ok(());
-            }
-            let kind = bare(key).ok_or_else(|| format!("{key:?}: no such fault"))?;
-            return self.set_kind(kind);
-        };
+impl FaultDraft {
+    fn read(&mut self, word: &str) -> Result<(), String> {
+        if let Some((key, value)) = word.split_once('=') {
+            return self.set(key.trim(), value.trim());
+        }
+        match word.trim() {
+            "after" => self.after = true,
+            word => self.set_kind(find(&KINDS, word).ok_or_else(|| format!("{word:?}: no such fault"))?)?,
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+        if let Some(style) = find(&HINTS, key) {
+            let wait = if style == HintStyle::Millis { millis(key, value)? } else { duration(value)? };
+            self.hint = Some(Hint { style, wait });
+            return Ok(());
+        }
         match key {
             "status" => {
                 let code = number(key, value, "an HTTP status")?;
@@ -129,24 +163,23 @@ impl Draft {
                 }
                 self.status = Some(code);
             }
-            "drip" => self.set_kind(Kind::Drip(Duration::from_millis(number(key, value, "milliseconds")?)))?,
-            "delay" => self.set_kind(Kind::Delay(duration(value)?))?,
+            "drip" => self.set_kind(FaultKind::Drip(millis(key, value)?))?,
+            "delay" => self.set_kind(FaultKind::Delay(duration(value)?))?,
             "huge" => self.huge = Some(number::<usize>(key, value, "a number of MiB")?.min(1024) << 20),
-            "retry-after" => self.hint = Some(Hint { style: HintStyle::Seconds, wait: duration(value)? }),
-            "retry-after-date" => self.hint = Some(Hint { style: HintStyle::Date, wait: duration(value)? }),
-            "retry-after-ms" => {
-                let wait = Duration::from_millis(number(key, value, "milliseconds")?);
-                self.hint = Some(Hint { style: HintStyle::Millis, wait });
+            "shape" => {
+                let shape = find(&SHAPES, value);
+                let unknown = || format!("shape={value}: use string, object, bare, text, html or empty");
+                self.shape = Some(shape.ok_or_else(unknown)?);
             }
-            "reset-after" => self.hint = Some(Hint { style: HintStyle::Reset, wait: duration(value)? }),
-            "shape" => self.shape = Some(shape(value)?),
             "every" | "nth" | "rate" | "contains" => {
-                let when = when(key, value)?;
-                if self.when.replace(when).is_some() {
+                if self.when.replace(trigger(key, value)?).is_some() {
                     return Err("more than one of every, nth, rate and contains".to_owned());
                 }
             }
-            "on" => self.on = Some(value.parse()?),
+            "on" => {
+                let unknown = || format!("on={value}: no such place; use inference, chat, register, create, row …");
+                self.on = Some(find(&SCOPES, value).ok_or_else(unknown)?);
+            }
             "times" if value == "always" => self.times = Some(Times::First(u32::MAX)),
             "times" => self.times = Some(Times::First(number(key, value, "a number or `always`")?)),
             _ => return Err(format!("{key:?}: no such setting of a fault")),
@@ -154,126 +187,77 @@ impl Draft {
         Ok(())
     }
 
-    fn set_kind(&mut self, kind: Kind) -> Result<(), String> {
-        match self.kind.replace(kind) {
-            Some(_) => Err("more than one thing that goes wrong".to_owned()),
-            None => Ok(()),
-        }
+    fn set_kind(&mut self, kind: FaultKind) -> Result<(), String> {
+        self.kind.replace(kind).map_or(Ok(()), |_| Err(TWO_KINDS.to_owned()))
     }
 
-    fn finish(self) -> Result<Fault, String> {
+    fn finish(self) -> Result<ScriptedFault, String> {
         let kind = match (self.kind, self.status, self.huge) {
-            (None, Some(code), padding) => Kind::Status {
+            (None, Some(code), padding) => FaultKind::Status(ScriptedError {
                 code,
                 hint: self.hint,
-                shape: self.shape.unwrap_or(Shape::Usual),
+                shape: self.shape.unwrap_or_default(),
                 padding: padding.unwrap_or(0),
-            },
-            (None, None, Some(bytes)) => Kind::Huge(bytes),
+            }),
+            (None, None, Some(bytes)) => FaultKind::Huge(bytes),
             (Some(kind), None, None) => kind,
             (None, None, None) => return Err("nothing goes wrong: name a status or a word such as reset".to_owned()),
-            _ => return Err("more than one thing that goes wrong".to_owned()),
+            _ => return Err(TWO_KINDS.to_owned()),
         };
-        if !matches!(kind, Kind::Status { .. }) && (self.hint.is_some() || self.shape.is_some()) {
+        if !matches!(kind, FaultKind::Status(_)) && (self.hint.is_some() || self.shape.is_some()) {
             return Err("retry-after and shape need a status".to_owned());
         }
-        let home = match kind {
-            Kind::NullJob => Scope::Create,
-            _ if kind.row_only() => Scope::Row,
-            _ => Scope::Inference,
-        };
-        let on = self.on.unwrap_or(home);
-        if kind == Kind::NullJob && on != Scope::Create {
-            return Err("null-job is for creating a batch only (on=create)".to_owned());
-        }
-        if kind.row_only() && on != Scope::Row {
-            return Err("this fault is for rows of a batch only (on=row)".to_owned());
-        }
-        if on == Scope::Row && !kind.row_only() && !matches!(kind, Kind::Status { .. }) {
-            return Err(
-                "a row of a batch can have a status, missing, duplicate, conflict, foreign or garble".to_owned()
-            );
-        }
-        Ok(Fault {
-            on,
-            when: self.when.unwrap_or(When::Always),
-            kind,
-            times: self.times.unwrap_or(Times::Each),
-            after: self.after,
-        })
+        let on = place(&kind, self.on)?;
+        let when = self.when.unwrap_or(Trigger::Always);
+        Ok(ScriptedFault { on, when, kind, times: self.times.unwrap_or(Times::Each), after: self.after })
     }
 }
 
-/// Words that stand for themselves.
-const BARE: [(&str, Kind); 22] = [
-    ("reset", Kind::Reset),
-    ("close", Kind::Close),
-    ("reset-late", Kind::ResetLate),
-    ("truncate", Kind::Truncate),
-    ("short", Kind::Short),
-    ("hang", Kind::Hang),
-    ("stall", Kind::Stall),
-    ("drip", Kind::Drip(Duration::from_millis(100))),
-    ("html", Kind::Html),
-    ("empty-body", Kind::EmptyBody),
-    ("wrong-shape", Kind::WrongShape),
-    ("empty-choices", Kind::EmptyChoices),
-    ("null-content", Kind::NullContent),
-    ("no-usage", Kind::NoUsage),
-    ("bad-gzip", Kind::BadGzip),
-    ("echo-key", Kind::EchoKey),
-    ("null-job", Kind::NullJob),
-    ("missing", Kind::Missing),
-    ("duplicate", Kind::Duplicate),
-    ("conflict", Kind::Conflict),
-    ("foreign", Kind::Foreign),
-    ("garble", Kind::Garble),
-];
+const TWO_KINDS: &str = "more than one thing that goes wrong";
 
-fn bare(word: &str) -> Option<Kind> {
-    BARE.iter().find(|(name, _)| *name == word).map(|(_, kind)| kind.clone())
+/// The scope of a fault: the one that was `asked` for if it fits the kind, or the kind's own.
+fn place(kind: &FaultKind, asked: Option<Scope>) -> Result<Scope, String> {
+    let own = match kind {
+        FaultKind::NullJob => Scope::Create,
+        _ if kind.is_for_rows() => Scope::Row,
+        _ => Scope::Inference,
+    };
+    let on = asked.unwrap_or(own);
+    let error = match own {
+        Scope::Create if on != own => "null-job is for creating a batch only (on=create)",
+        Scope::Row if on != own => "this fault is for rows of a batch only (on=row)",
+        Scope::Inference if on == Scope::Row && !matches!(kind, FaultKind::Status(_)) => {
+            "a row of a batch can have a status, missing, duplicate, conflict, foreign or garble"
+        }
+        _ => return Ok(on),
+    };
+    Err(error.to_owned())
 }
 
-fn shape(value: &str) -> Result<Shape, String> {
-    Ok(match value {
-        "string" => Shape::Text,
-        "object" => Shape::Object,
-        "bare" => Shape::Bare,
-        "text" => Shape::Plain,
-        "html" => Shape::Html,
-        "empty" => Shape::Empty,
-        _ => return Err(format!("shape={value}: use string, object, bare, text, html or empty")),
-    })
-}
-
-fn when(key: &str, value: &str) -> Result<When, String> {
+fn trigger(key: &str, value: &str) -> Result<Trigger, String> {
     match key {
         "every" | "nth" => match number(key, value, "a number")? {
             0 => Err(format!("{key}=0: count from 1")),
-            n if key == "every" => Ok(When::Every(n)),
-            n => Ok(When::Nth(n)),
+            n if key == "every" => Ok(Trigger::Every(n)),
+            n => Ok(Trigger::Nth(n)),
         },
         "rate" => {
             let rate: f64 = number(key, value, "a number from 0 to 1")?;
-            if (0.0..=1.0).contains(&rate) {
-                Ok(When::Rate(rate))
-            } else {
-                Err(format!("rate={value}: not from 0 to 1"))
-            }
+            let rate = Some(rate).filter(|rate| (0.0..=1.0).contains(rate));
+            rate.map(Trigger::Rate).ok_or_else(|| format!("rate={value}: not from 0 to 1"))
         }
-        _ => Ok(When::Contains(value.to_owned())),
+        _ => Ok(Trigger::Contains(value.to_owned())),
     }
 }
 
-impl FromStr for Fault {
+impl FromStr for ScriptedFault {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut draft = Draft::default();
-        for word in text.split(',').filter(|word| !word.trim().is_empty()) {
-            draft.take(word).map_err(|why| format!("fault {text:?}: {why}"))?;
-        }
-        draft.finish().map_err(|why| format!("fault {text:?}: {why}"))
+        let mut draft = FaultDraft::default();
+        let mut words = text.split(',').filter(|word| !word.trim().is_empty());
+        let read = words.try_for_each(|word| draft.read(word));
+        read.and_then(|()| draft.finish()).map_err(|why| format!("fault {text:?}: {why}"))
     }
 }
 
@@ -281,42 +265,60 @@ impl FromStr for Fault {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Fault {
+    fn read(text: &str) -> ScriptedFault {
         text.parse().unwrap()
     }
 
+    fn on_inference(kind: FaultKind) -> ScriptedFault {
+        ScriptedFault { on: Scope::Inference, when: Trigger::Always, kind, times: Times::Each, after: false }
+    }
+
     #[test]
-    fn reads_what_the_help_shows() {
-        let status = |code, hint| Kind::Status { code, hint, shape: Shape::Usual, padding: 0 };
+    fn the_examples_of_the_help_are_read() {
+        let status = |code, hint| FaultKind::Status(ScriptedError { code, hint, ..ScriptedError::default() });
         let hint = |style, millis| Some(Hint { style, wait: Duration::from_millis(millis) });
         let cases = [
-            ("status=503", Fault::status(503)),
+            ("status=503", on_inference(status(503, None))),
             (
                 "status=503,rate=0.05,retry-after=2",
-                Fault { when: When::Rate(0.05), ..Fault::new(status(503, hint(HintStyle::Seconds, 2000))) },
+                ScriptedFault {
+                    when: Trigger::Rate(0.05),
+                    ..on_inference(status(503, hint(HintStyle::Seconds, 2000)))
+                },
             ),
-            (" truncate , every=50 ", Fault { when: When::Every(50), ..Fault::new(Kind::Truncate) }),
-            ("hang,contains=foo", Fault { when: When::Contains("foo".to_owned()), ..Fault::new(Kind::Hang) }),
+            (" truncate , every=50 ", ScriptedFault { when: Trigger::Every(50), ..on_inference(FaultKind::Truncate) }),
+            (
+                "hang,contains=foo",
+                ScriptedFault { when: Trigger::Contains("foo".to_owned()), ..on_inference(FaultKind::Hang) },
+            ),
             (
                 "reset,on=create,after,times=1",
-                Fault { on: Scope::Create, after: true, times: Times::First(1), ..Fault::new(Kind::Reset) },
+                ScriptedFault {
+                    on: Scope::Create,
+                    after: true,
+                    times: Times::First(1),
+                    ..on_inference(FaultKind::Reset)
+                },
             ),
-            ("delay=1.5s", Fault::new(Kind::Delay(Duration::from_millis(1500)))),
-            ("status=429,retry-after-ms=250", Fault::new(status(429, hint(HintStyle::Millis, 250)))),
-            ("status=429,retry-after-date=4", Fault::new(status(429, hint(HintStyle::Date, 4000)))),
-            ("missing,nth=3", Fault { on: Scope::Row, when: When::Nth(3), ..Fault::new(Kind::Missing) }),
-            ("huge=2", Fault::new(Kind::Huge(2 << 20))),
-            ("close,times=always", Fault { times: Times::First(u32::MAX), ..Fault::new(Kind::Close) }),
+            ("delay=1.5s", on_inference(FaultKind::Delay(Duration::from_millis(1500)))),
+            ("status=429,retry-after-ms=250", on_inference(status(429, hint(HintStyle::Millis, 250)))),
+            ("status=429,retry-after-date=4", on_inference(status(429, hint(HintStyle::Date, 4000)))),
+            (
+                "missing,nth=3",
+                ScriptedFault { on: Scope::Row, when: Trigger::Nth(3), ..on_inference(FaultKind::Missing) },
+            ),
+            ("huge=2", on_inference(FaultKind::Huge(2 << 20))),
+            ("close,times=always", ScriptedFault { times: Times::First(u32::MAX), ..on_inference(FaultKind::Close) }),
         ];
         for (text, expected) in cases {
             assert_eq!(read(text), expected, "{text}");
         }
-        let shaped = read("status=500,shape=object,huge=1");
-        assert_eq!(shaped.kind, Kind::Status { code: 500, hint: None, shape: Shape::Object, padding: 1 << 20 });
+        let expected = ScriptedError { code: 500, hint: None, shape: ErrorShape::Object, padding: 1 << 20 };
+        assert_eq!(read("status=500,shape=object,huge=1").kind, FaultKind::Status(expected));
     }
 
     #[test]
-    fn mistakes_say_what_is_wrong() {
+    fn an_invalid_fault_is_explained() {
         let cases = [
             ("", "nothing goes wrong"),
             ("rate=0.5", "nothing goes wrong"),
@@ -335,7 +337,7 @@ mod tests {
             ("delay=soon", "not a time"),
         ];
         for (text, part) in cases {
-            let error = text.parse::<Fault>().unwrap_err();
+            let error = text.parse::<ScriptedFault>().unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
             assert!(error.contains(&format!("{text:?}")), "the text itself is shown: {error}");
         }
@@ -343,7 +345,7 @@ mod tests {
 
     #[test]
     fn the_help_names_every_word() {
-        for (word, kind) in &BARE {
+        for (word, kind) in &KINDS {
             assert!(HELP.split(|c: char| !c.is_ascii_lowercase() && c != '-').any(|w| w == *word), "{word}");
             assert_eq!(read(word).kind, *kind);
         }

@@ -2,103 +2,90 @@
 //! downloads use it. Like such stores it refuses a second kind of authorization, and bodies without a length.
 
 use std::io::{self, Seek, SeekFrom, Write};
-use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, Path, Request, State};
+use axum::body::Body;
+use axum::extract::Path;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
+use futures_util::TryStreamExt as _;
 use ring::digest::{Context, SHA256};
 
-use super::app::{App, Route, chunk};
+use super::app::App;
+use super::call::{ApiRoute, Call};
 use super::faults::Scope;
 use super::files::FileRecord;
-use super::listener::Conn;
-use super::reply::{Payload, Reply};
-use super::state::Folder;
+use super::reply::{HttpReply, Payload, Refused};
+use super::state_dir::Folder;
 
 /// The presigned URL of a file.
 pub fn location(app: &App, id: &str) -> String {
     format!("{}/storage/{id}?X-Sandbox-Expires=3600&X-Sandbox-Signature={}", app.storage, signature(app, id))
 }
 
-/// It binds a URL to its file; there is no secret to keep on a loopback rehearsal.
+/// The text that binds a URL to its file; there is no secret to keep on a loopback rehearsal.
 fn signature(app: &App, id: &str) -> String {
     blake3::hash(format!("{} {id}", app.config.seed).as_bytes()).to_hex()[..32].to_owned()
 }
 
-fn refusal(status: StatusCode, code: &str, message: &str) -> Reply {
+fn refusal(status: StatusCode, code: &str, message: &str) -> HttpReply {
     let body = format!("<?xml version=\"1.0\"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>\n");
-    Reply::new(status, "application/xml", body)
+    HttpReply::new(status, "application/xml", body)
 }
 
-fn admit(app: &App, id: &str, query: &str, headers: &HeaderMap) -> Result<(), Box<Reply>> {
-    if headers.contains_key(header::AUTHORIZATION) {
+/// Checks the signature of a request's URL.
+fn check_signature(call: &Call, id: &str) -> Result<(), Refused> {
+    if call.headers.contains_key(header::AUTHORIZATION) {
         let message = "Only one kind of authorization is allowed: this URL is signed, send no Authorization header";
-        return Err(Box::new(refusal(StatusCode::BAD_REQUEST, "InvalidArgument", message)));
+        return Err(refusal(StatusCode::BAD_REQUEST, "InvalidArgument", message).into());
     }
-    let expected = signature(app, id);
-    let given = query.split('&').find_map(|pair| pair.strip_prefix("X-Sandbox-Signature="));
-    if given == Some(expected.as_str()) {
-        Ok(())
-    } else {
-        let message = "The signature does not fit this URL";
-        Err(Box::new(refusal(StatusCode::FORBIDDEN, "SignatureDoesNotMatch", message)))
+    let given = call.query.split('&').find_map(|pair| pair.strip_prefix("X-Sandbox-Signature="));
+    if given == Some(signature(&call.app, id).as_str()) {
+        return Ok(());
     }
+    let message = "The signature does not fit this URL";
+    Err(refusal(StatusCode::FORBIDDEN, "SignatureDoesNotMatch", message).into())
 }
 
 /// `PUT /storage/{id}`: the bytes of an upload.
-pub async fn put(
-    State(app): State<Arc<App>>,
-    ConnectInfo(conn): ConnectInfo<Conn>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Response {
-    let route = Route { path: "/storage/{id} (PUT)", scope: Scope::Put };
-    let (parts, mut body) = request.into_parts();
-    app.serve(route, &conn, &parts.headers, id.as_bytes(), async |app| {
-        if let Err(refused) = admit(&app, &id, parts.uri.query().unwrap_or_default(), &parts.headers) {
-            return *refused;
-        }
-        let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        let Some(length): Option<u64> = length else {
-            return refusal(StatusCode::LENGTH_REQUIRED, "MissingContentLength", "Send a Content-Length");
-        };
-        match store(&app, &id, length, &mut body).await {
-            Ok(reply) => reply,
-            Err(error) => app.broken_disk(&error),
-        }
-    })
-    .await
+pub async fn put(Path(id): Path<String>, call: Call, body: Body) -> Response {
+    let work = async { call.app.reply_of(store(&call, &id, body).await) };
+    call.serve(ApiRoute::new("/storage/{id} (PUT)", Scope::Put), &id, work).await
 }
 
-async fn store(app: &App, id: &str, length: u64, body: &mut axum::body::Body) -> io::Result<Reply> {
-    let mut scratch = app.store.scratch(Folder::Files)?;
+async fn store(call: &Call, id: &str, body: Body) -> Result<HttpReply, Refused> {
+    check_signature(call, id)?;
+    let length = call.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let length =
+        length.ok_or_else(|| refusal(StatusCode::LENGTH_REQUIRED, "MissingContentLength", "Send a Content-Length"))?;
+    let store = &call.app.store;
+    let mut scratch = store.scratch(Folder::Files)?;
     let mut digest = Context::new(&SHA256);
     let (mut bytes, mut lines, mut last) = (0, 0, b'\n');
-    while let Some(piece) = chunk(body).await.map_err(io::Error::other)? {
+    let mut pieces = body.into_data_stream();
+    while let Some(piece) = pieces.try_next().await.map_err(io::Error::other)? {
         scratch.write_all(&piece)?;
         digest.update(&piece);
         bytes += piece.len() as u64;
         lines += memchr::memchr_iter(b'\n', &piece).count() as u64;
         last = piece.last().copied().unwrap_or(last);
     }
+    let bad = |code, message| refusal(StatusCode::BAD_REQUEST, code, message).into();
     if bytes != length {
-        return Ok(refusal(StatusCode::BAD_REQUEST, "IncompleteBody", "Fewer bytes came than were announced"));
+        return Err(bad("IncompleteBody", "Fewer bytes came than were announced"));
     }
-    let _guard = app.store.lock()?;
-    let Some(mut file) = app.store.get::<FileRecord>(Folder::Files, id)? else {
-        return Ok(refusal(StatusCode::NOT_FOUND, "NoSuchKey", "There is no such upload"));
-    };
+    let _guard = store.lock()?;
+    let file: Option<FileRecord> = store.get(Folder::Files, id)?;
+    let mut file = file.ok_or_else(|| refusal(StatusCode::NOT_FOUND, "NoSuchKey", "There is no such upload"))?;
     let sum = hex(digest.finish().as_ref());
     if file.checksum.as_ref().is_some_and(|announced| *announced != sum) {
-        return Ok(refusal(StatusCode::BAD_REQUEST, "BadDigest", "The bytes do not have the announced checksum"));
+        return Err(bad("BadDigest", "The bytes do not have the announced checksum"));
     }
-    scratch.persist(app.store.path(Folder::Files, id, "bin")?)?;
+    store.keep(scratch, Folder::Files, id, "bin")?;
     file.bytes = bytes;
     file.lines = lines + u64::from(last != b'\n');
     file.stored = true;
-    app.store.put(Folder::Files, id, &file)?;
-    Ok(Reply::new(StatusCode::OK, "text/plain", "").header("etag", &format!("\"{}\"", &sum[..32])))
+    store.put(Folder::Files, id, &file)?;
+    Ok(HttpReply::new(StatusCode::OK, "text/plain", "").header("etag", &format!("\"{}\"", &sum[..32])))
 }
 
 /// Lower-case hex.
@@ -107,63 +94,73 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
-/// `GET /storage/{id}`: where a redirected download ends.
-pub async fn get(
-    State(app): State<Arc<App>>,
-    ConnectInfo(conn): ConnectInfo<Conn>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Response {
-    let route = Route { path: "/storage/{id}", scope: Scope::Content };
-    let (parts, _) = request.into_parts();
-    app.serve(route, &conn, &parts.headers, id.as_bytes(), async |app| {
-        if let Err(refused) = admit(&app, &id, parts.uri.query().unwrap_or_default(), &parts.headers) {
-            return *refused;
+/// `GET /storage/{id}`: the target of a redirected download.
+pub async fn get(Path(id): Path<String>, call: Call) -> Response {
+    let work = async {
+        if let Err(refused) = check_signature(&call, &id) {
+            return call.app.reply_of(Err(refused));
         }
-        app.local(|| match app.store.get::<FileRecord>(Folder::Files, &id)? {
-            Some(file) if file.stored => bytes(&app, &file, &parts.headers),
-            _ => Ok(refusal(StatusCode::NOT_FOUND, "NoSuchKey", "There is no such object")),
-        })
-    })
-    .await
+        let range = asked_range(&call.headers);
+        let id = id.clone();
+        call.app
+            .blocking(move |app| {
+                let file = app.store.get::<FileRecord>(Folder::Files, &id)?.filter(|file| file.stored);
+                let file =
+                    file.ok_or_else(|| refusal(StatusCode::NOT_FOUND, "NoSuchKey", "There is no such object"))?;
+                bytes(app, &file, range)
+            })
+            .await
+    };
+    call.serve(ApiRoute::new("/storage/{id}", Scope::Content), &id, work).await
+}
+
+/// A range of bytes as a client asks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByteRange {
+    first: u64,
+    /// The last byte, or `None` for all that follow.
+    last: Option<u64>,
+}
+
+impl ByteRange {
+    /// Reads `bytes=FIRST-[LAST]`; any other form is ignored, as HTTP allows.
+    fn parse(text: &str) -> Option<Self> {
+        let (first, last) = text.strip_prefix("bytes=")?.split_once('-')?;
+        let first = first.parse().ok()?;
+        if last.is_empty() {
+            return Some(Self { first, last: None });
+        }
+        let last = last.parse().ok().filter(|last| *last >= first)?;
+        Some(Self { first, last: Some(last) })
+    }
+}
+
+/// The range that a request asks for.
+pub fn asked_range(headers: &HeaderMap) -> Option<ByteRange> {
+    headers.get(header::RANGE).and_then(|value| ByteRange::parse(value.to_str().ok()?))
 }
 
 /// The bytes of a file, or the range of them that was asked for.
-pub fn bytes(app: &App, file: &FileRecord, headers: &HeaderMap) -> io::Result<Reply> {
+pub fn bytes(app: &App, file: &FileRecord, range: Option<ByteRange>) -> Result<HttpReply, Refused> {
     let mut opened = std::fs::File::open(app.store.path(Folder::Files, &file.id, "bin")?)?;
     let whole = opened.metadata()?.len();
-    let reply = |status, opened, len| {
-        let mut reply = Reply::new(status, "text/plain; charset=utf-8", "");
-        reply.payload = Payload::File(opened, len);
-        reply
+    let ignored = app.config.downloads.ignore_ranges;
+    let reply = |status, opened, len| HttpReply {
+        payload: Payload::File(opened, len),
+        ..HttpReply::new(status, "text/plain; charset=utf-8", "")
     };
-    if !app.config.ranges {
-        return Ok(reply(StatusCode::OK, opened, whole));
+    let Some(range) = range.filter(|_| !ignored) else {
+        let all = reply(StatusCode::OK, opened, whole);
+        return Ok(if ignored { all } else { all.header("accept-ranges", "bytes") });
+    };
+    if range.first >= whole {
+        let refused = refusal(StatusCode::RANGE_NOT_SATISFIABLE, "InvalidRange", "The file ends before");
+        return Ok(refused.header("content-range", &format!("bytes */{whole}")));
     }
-    let asked = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
-    match asked.and_then(range) {
-        None => Ok(reply(StatusCode::OK, opened, whole).header("accept-ranges", "bytes")),
-        Some((start, _)) if start >= whole => {
-            let refused = refusal(StatusCode::RANGE_NOT_SATISFIABLE, "InvalidRange", "The file ends before");
-            Ok(refused.header("content-range", &format!("bytes */{whole}")))
-        }
-        Some((start, end)) => {
-            let end = end.unwrap_or(u64::MAX).min(whole - 1);
-            opened.seek(SeekFrom::Start(start))?;
-            let shown = format!("bytes {start}-{end}/{whole}");
-            Ok(reply(StatusCode::PARTIAL_CONTENT, opened, end - start + 1).header("content-range", &shown))
-        }
-    }
-}
-
-/// `bytes=FIRST-[LAST]`; any other form is ignored, as HTTP allows.
-fn range(text: &str) -> Option<(u64, Option<u64>)> {
-    let (first, last) = text.strip_prefix("bytes=")?.split_once('-')?;
-    let first = first.parse().ok()?;
-    match last {
-        "" => Some((first, None)),
-        last => last.parse().ok().filter(|last| *last >= first).map(|last| (first, Some(last))),
-    }
+    let last = range.last.unwrap_or(u64::MAX).min(whole - 1);
+    opened.seek(SeekFrom::Start(range.first))?;
+    let part = reply(StatusCode::PARTIAL_CONTENT, opened, last - range.first + 1);
+    Ok(part.header("content-range", &format!("bytes {}-{last}/{whole}", range.first)))
 }
 
 #[cfg(test)]
@@ -171,17 +168,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges() {
+    fn only_simple_ranges_are_honoured() {
         let cases = [
-            ("bytes=0-", Some((0, None))),
-            ("bytes=5-9", Some((5, Some(9)))),
+            ("bytes=0-", Some(ByteRange { first: 0, last: None })),
+            ("bytes=5-9", Some(ByteRange { first: 5, last: Some(9) })),
             ("bytes=9-5", None),
             ("bytes=-5", None),
             ("bytes=0-1,3-4", None),
             ("lines=1-2", None),
         ];
         for (text, expected) in cases {
-            assert_eq!(range(text), expected, "{text}");
+            assert_eq!(ByteRange::parse(text), expected, "{text}");
         }
     }
 

@@ -5,24 +5,24 @@ use std::time::{Duration, Instant};
 
 use llbatch::door::batches::{Batch, BatchStatus, Created};
 use llbatch::door::{Class, Client, ClientOptions, Failure, Fault, Upload, Uploaded};
-use llbatch::sandbox::{self, BatchConfig, Config, Handle, Unset};
+use llbatch::sandbox::{self, BatchConfig, Downloads, Sandbox, SandboxConfig, Unset};
 use secrecy::SecretString;
 
 use super::support::{KEY, MODEL, PATIENCE};
 
 const ENDPOINT: &str = "/v1/chat/completions";
 
-fn quick() -> Config {
+fn quick() -> SandboxConfig {
     let batch = BatchConfig {
         validation: Duration::from_millis(5),
         run: Duration::from_millis(20),
         cancel: Duration::from_millis(5),
         ..BatchConfig::default()
     };
-    Config { batch, ..Config::default() }
+    SandboxConfig { batch, ..SandboxConfig::default() }
 }
 
-fn start(config: Config) -> (Handle, Client) {
+fn start(config: SandboxConfig) -> (Sandbox, Client) {
     let server = sandbox::start(config).unwrap();
     let key = Some(SecretString::from(KEY.to_owned()));
     let client =
@@ -30,8 +30,8 @@ fn start(config: Config) -> (Handle, Client) {
     (server, client)
 }
 
-fn faulty(faults: &[&str]) -> Config {
-    Config { faults: faults.iter().map(|fault| fault.parse().unwrap()).collect(), ..quick() }
+fn faulty(faults: &[&str]) -> SandboxConfig {
+    SandboxConfig { faults: faults.iter().map(|fault| fault.parse().unwrap()).collect(), ..quick() }
 }
 
 /// Batch lines for so many rows.
@@ -92,12 +92,13 @@ async fn fetched(client: &Client, id: &str, part: &Path) -> (u64, u32) {
 
 #[tokio::test]
 async fn a_batch_goes_all_the_way() {
-    for (content_redirect, ranges, unset) in
-        [(false, true, Unset::Omit), (true, true, Unset::Null), (true, false, Unset::Empty)]
+    for (redirect, ignore_ranges, unset) in
+        [(false, false, Unset::Omit), (true, false, Unset::Null), (true, true, Unset::Empty)]
     {
         let config = quick();
         let batch = BatchConfig { unset, ..config.batch.clone() };
-        let (_server, client) = start(Config { content_redirect, ranges, batch, ..config });
+        let (_server, client) =
+            start(SandboxConfig { downloads: Downloads { redirect, ignore_ranges }, batch, ..config });
         assert!(client.batches().await.unwrap().entries.is_empty());
         let file = uploaded(&client, 50).await;
         let object = client.file(&file).await.unwrap();
@@ -142,7 +143,7 @@ async fn the_same_bytes_are_one_file() {
 async fn a_cancelled_batch_ends_as_such() {
     let config = quick();
     let batch = BatchConfig { run: Duration::from_mins(10), ..config.batch.clone() };
-    let (_server, client) = start(Config { batch, ..config });
+    let (_server, client) = start(SandboxConfig { batch, ..config });
     let batch = created(&client, &uploaded(&client, 3).await).await;
     let status = client.cancel_batch(&batch.id).await.unwrap().status;
     assert!(matches!(status, BatchStatus::Canceling | BatchStatus::Cancelled), "{status}");
@@ -153,7 +154,7 @@ async fn a_cancelled_batch_ends_as_such() {
 async fn a_failed_batch_says_why() {
     let config = quick();
     let batch = BatchConfig { fails: Some("line 1 is bad".to_owned()), ..config.batch.clone() };
-    let (_server, client) = start(Config { batch, ..config });
+    let (_server, client) = start(SandboxConfig { batch, ..config });
     let batch = created(&client, &uploaded(&client, 1).await).await;
     let batch = ended(&client, &batch.id).await;
     assert_eq!((batch.status, batch.error.as_deref()), (BatchStatus::Failed, Some("line 1 is bad")));
@@ -182,9 +183,10 @@ async fn a_create_whose_reply_is_lost_is_found_in_the_list() {
 
 #[tokio::test]
 async fn a_download_that_breaks_goes_on() {
-    for ranges in [true, false] {
+    for ignore_ranges in [false, true] {
         for fault in ["truncate,on=content,times=2", "reset-late,on=content,times=2"] {
-            let (_server, client) = start(Config { ranges, ..faulty(&[fault]) });
+            let (_server, client) =
+                start(SandboxConfig { downloads: Downloads { redirect: false, ignore_ranges }, ..faulty(&[fault]) });
             let batch = created(&client, &uploaded(&client, 200).await).await;
             let output = ended(&client, &batch.id).await.output_file_id.expect("an output file");
             let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! `llbatch serve` as a child, and the little HTTP that is needed to ask it for its counts.
+//! `llbatch serve` as a child process, and a small HTTP client for its counters.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -32,7 +32,7 @@ impl Server {
         Self { child, url, _home: home }
     }
 
-    /// The same with batches that run 100 ms, but for what `args` say.
+    /// A server whose batches run for 100 ms, unless `args` set their times.
     pub fn quick(args: &[&str]) -> Self {
         let mut all = args.to_vec();
         for (flag, value) in [("--batch-validation", "0s"), ("--batch-run", "100ms"), ("--batch-cancel", "20ms")] {
@@ -43,18 +43,18 @@ impl Server {
         Self::start(&all)
     }
 
-    /// An address that no other server gets, so that one can come back where it was: all of 127/8 is loopback.
+    /// An address that no other server gets, so that a server can restart on it: all of 127/8 is loopback.
     pub fn own_address() -> String {
         let part = || fastrand::u8(1..=254);
         format!("127.{}.{}.{}:0", part(), part(), part())
     }
 
-    /// Every batch that was made, oldest first: `id`, `input_file_id`, `rows`, `status`.
+    /// All batches, oldest first: `id`, `input_file_id`, `rows`, `status`.
     pub fn batches(&self) -> Vec<Value> {
         self.stats()["batches"]["jobs"].as_array().unwrap().clone()
     }
 
-    /// Requests on `path` (`/v1/batches (POST)`) that were answered with `status`; 0: not at all.
+    /// Requests on `path` (`/v1/batches (POST)`) that were answered with `status`, or with no answer for 0.
     pub fn count(&self, path: &str, status: u16) -> u64 {
         self.stats()["by_path"][path][status.to_string()].as_u64().unwrap_or(0)
     }
@@ -84,12 +84,12 @@ impl Server {
         self.stats()["bill"]["requests"].as_u64().unwrap()
     }
 
-    /// HTTP requests of any kind that came to their end.
+    /// HTTP requests of any kind that have ended.
     pub fn requests(&self) -> u64 {
         self.stats()["requests"].as_u64().unwrap()
     }
 
-    /// How often each prompt was paid for, by the hash that its answer carries.
+    /// Payments of each prompt, by the hash that its answer carries.
     pub fn paid(&self) -> BTreeMap<String, u64> {
         let stats = self.stats();
         let paid = stats["paid"].as_object().unwrap();
@@ -101,17 +101,17 @@ impl Server {
         self.paid().values().map(|count| count - 1).sum()
     }
 
-    /// Stops answering, until [`Self::thaw`]: what is sent meanwhile waits in the kernel.
+    /// Stops the process until [`Self::thaw`]; the kernel keeps what clients send meanwhile.
     pub fn freeze(&self) {
         signal(self.child.id(), "STOP");
     }
 
-    /// Goes on after [`Self::freeze`].
+    /// Continues the process after [`Self::freeze`].
     pub fn thaw(&self) {
         signal(self.child.id(), "CONT");
     }
 
-    /// Waits until so many answers were generated.
+    /// Waits until the server has generated `count` answers.
     pub fn until_billed(&self, count: u64) {
         until(&format!("{count} answers"), || self.bill() >= count);
     }
@@ -142,7 +142,7 @@ pub fn post(address: &str, path: &str, key: Option<&str>, body: &str) -> (u16, S
     (answer.status, answer.body)
 }
 
-/// What came back.
+/// An HTTP response.
 pub struct Answer {
     pub status: u16,
     /// Status line and headers.
@@ -165,12 +165,12 @@ impl Answer {
     }
 }
 
-/// One request of any method on a connection of its own; each line of `headers` has its `\r\n`. No redirect is followed.
+/// Sends one request on a connection of its own; each line of `headers` ends with `\r\n`. Follows no redirect.
 pub fn request(address: &str, method: &str, path: &str, headers: &str, body: &str) -> Answer {
     try_request(address, method, path, headers, body).unwrap()
 }
 
-/// The same where the server may go away meanwhile.
+/// Sends one request to a server that may end meanwhile.
 pub fn try_request(address: &str, method: &str, path: &str, headers: &str, body: &str) -> std::io::Result<Answer> {
     let mut stream = TcpStream::connect(address)?;
     let length = body.len();

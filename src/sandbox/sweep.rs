@@ -1,24 +1,24 @@
-//! What must not stay in a state directory for ever: old objects, and what a killed sandbox left half done.
+//! The sweep of a state directory: it removes old objects, and files that a killed sandbox left half done.
 //!
-//! Whoever works on a directory holds a shared lock on its file `in-use`; who finds it alone sweeps first. So nothing
-//! that another sandbox is just writing is ever swept, and nothing has to be guessed from ages.
+//! A sandbox that uses a directory holds a shared lock on its file `in-use`; a sandbox that is alone sweeps first. So a
+//! sweep never removes a file that another sandbox is writing, and need not guess from ages.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::batch::BatchRecord;
 use super::files::FileRecord;
-use super::lifecycle::BatchRecord;
-use super::state::{Folder, now_ms, private_file};
+use super::state_dir::{Folder, if_found, now_ms, objects, private_file};
 
-/// How long jobs and files are kept: longer than a rehearsal goes on, even one over a weekend.
+/// The age up to which jobs and files are kept: longer than any rehearsal, even one over a weekend.
 const KEPT_MS: u64 = 7 * 24 * 3_600_000;
 
 /// The beginning of the name of a file in the making.
 pub const PART: &str = ".part-";
 
-/// Sweeps `dir` if nobody else is at work on it; at work on it as long as the returned file is open.
+/// Sweeps `dir` if no other sandbox uses it. This one uses it as long as the returned file is open.
 pub fn enter(dir: &Path) -> io::Result<File> {
     let in_use = private_file(&dir.join("in-use"))?;
     if in_use.try_lock().is_ok() {
@@ -29,7 +29,7 @@ pub fn enter(dir: &Path) -> io::Result<File> {
     Ok(in_use)
 }
 
-/// Removes jobs and files that are older than a week, what cannot be read, and what nothing names.
+/// Removes jobs and files that are older than a week, unreadable objects, and bytes that no object names.
 fn sweep(dir: &Path, now: u64) -> io::Result<()> {
     let is_old = |created_ms: u64| created_ms.saturating_add(KEPT_MS) < now;
     let mut named = HashSet::new();
@@ -64,34 +64,20 @@ fn sweep(dir: &Path, now: u64) -> io::Result<()> {
     Ok(())
 }
 
-fn objects(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|ending| ending == "json") {
-            found.push(path);
-        }
-    }
-    Ok(found)
-}
-
-/// The object, or none if it is not one: a half-written file, or the record of another version.
+/// The object, or `None` for a half-written file or the record of another version.
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     Ok(serde_json::from_slice(&fs::read(path)?).ok())
 }
 
 fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    if_found(fs::remove_file(path)).map(drop)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::lifecycle::Outcome;
-    use super::super::lifecycle::tests::record;
-    use super::super::state::Store;
+    use super::super::batch::BatchResult;
+    use super::super::batch::tests::record;
+    use super::super::state_dir::StateDir;
     use super::*;
 
     const NOW: u64 = 100 * 24 * 3_600_000;
@@ -107,27 +93,26 @@ mod tests {
     }
 
     #[test]
-    fn the_old_the_broken_and_the_half_done_go() {
+    fn old_broken_and_half_written_files_are_swept() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::new(Some(dir.path().to_owned()));
+        let store = StateDir::new(Some(dir.path().to_owned()));
         let put = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
         let file = |id: &str, created_ms| {
-            let record =
-                FileRecord { id: id.to_owned(), created_ms, ..FileRecord::new("x", "batch-api", "jsonl", None) };
+            let record = FileRecord { id: id.to_owned(), created_ms, ..FileRecord::new("x", "batch-api") };
             store.put(Folder::Files, id, &record).unwrap();
             put(&format!("files/{id}.bin"), "x");
         };
         let (old, young) = (NOW - KEPT_MS - 1, NOW - KEPT_MS + 1);
         file("file-old", old);
         file("file-young", young);
-        // A week-old file that yesterday's job is made from, and what came of that job.
+        // A week-old input of yesterday's job, and the result of that job.
         for id in ["file-in", "file-out", "file-err"] {
             file(id, old);
         }
-        let result = Outcome {
+        let result = BatchResult {
             output_file_id: Some("file-out".to_owned()),
             error_file_id: Some("file-err".to_owned()),
-            ..Outcome::default()
+            ..BatchResult::default()
         };
         let job = |id: &str, created_ms, result| {
             let input_file_id = "file-in".to_owned();
@@ -158,17 +143,17 @@ mod tests {
     }
 
     #[test]
-    fn only_who_is_alone_sweeps() {
+    fn a_sandbox_sweeps_only_when_it_is_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Store::new(Some(dir.path().to_owned()));
+        let first = StateDir::new(Some(dir.path().to_owned()));
         let part = first.scratch(Folder::Files).unwrap();
-        let second = Store::new(Some(dir.path().to_owned()));
+        let second = StateDir::new(Some(dir.path().to_owned()));
         second.put(Folder::Files, "a", &1).unwrap();
         assert!(part.path().exists(), "another sandbox is writing it");
-        // As a kill would leave it.
+        // A kill would leave the file like this.
         let (_, left) = part.keep().unwrap();
         drop((first, second));
-        Store::new(Some(dir.path().to_owned())).scratch(Folder::Files).unwrap();
+        StateDir::new(Some(dir.path().to_owned())).scratch(Folder::Files).unwrap();
         assert!(!left.exists());
     }
 }

@@ -1,34 +1,32 @@
-//! What outlives a request: one small JSON file per object, and the bytes of files.
+//! The state directory: one small JSON file per object, and the bytes of files.
 //!
 //! Everything is on disk and nothing in memory, so that a sandbox that starts a minute later, or runs beside this one,
-//! sees the same files and batches. Objects are replaced by rename; whoever reads one to change it holds the kernel
-//! lock of the directory meanwhile. A sandbox may be killed at any moment: bytes stand before the object that names
-//! them, and leave after it; what it was writing is swept by the next one ([`super::tidy`]).
+//! sees the same files and batches. Objects are replaced by rename; a change of one holds the kernel lock of the
+//! directory. A sandbox may be killed at any moment: bytes are written before the object that names them and removed
+//! after it. The next sandbox sweeps what a killed one was writing ([`super::sweep`]).
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::tidy;
+use super::app::lock;
+use super::sweep;
 
-/// What kinds of objects there are; each has its own folder.
+/// A kind of object; each has its own folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Folder {
-    /// File objects and their bytes.
     Files,
-    /// Batch jobs.
     Batches,
 }
 
 impl Folder {
-    /// Its directory.
     pub fn name(self) -> &'static str {
         match self {
             Self::Files => "files",
@@ -39,74 +37,66 @@ impl Folder {
 
 /// A state directory.
 #[derive(Debug)]
-pub struct Store {
+pub struct StateDir {
     wanted: Option<PathBuf>,
-    /// A temporary one is made when it is first needed: most servers only answer prompts.
+    /// The directory once it is used: most servers only answer prompts and need none.
     made: Mutex<Option<Root>>,
 }
 
 #[derive(Debug)]
-enum Root {
-    /// With the lock that tells others that somebody is at work here.
-    Kept {
-        path: PathBuf,
-        _in_use: File,
-    },
-    Temporary(tempfile::TempDir),
+struct Root {
+    path: PathBuf,
+    /// The lock that tells others that a kept directory is in use.
+    _in_use: Option<File>,
+    /// The guard that removes a temporary directory.
+    _temporary: Option<tempfile::TempDir>,
 }
 
 impl Root {
-    fn path(&self) -> &Path {
-        match self {
-            Self::Kept { path, .. } => path,
-            Self::Temporary(dir) => dir.path(),
-        }
+    fn kept(path: &Path) -> io::Result<Self> {
+        make_folders(path)?;
+        Ok(Self { path: path.to_owned(), _in_use: Some(sweep::enter(path)?), _temporary: None })
+    }
+
+    fn temporary() -> io::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("llbatch-sandbox-").tempdir()?;
+        make_folders(dir.path())?;
+        Ok(Self { path: dir.path().to_owned(), _in_use: None, _temporary: Some(dir) })
     }
 }
 
-/// While this lives, no other process or thread changes objects.
+/// The lock of the directory: no other process or thread changes objects while this lives.
 #[derive(Debug)]
 pub struct Guard {
     _locked: File,
 }
 
-impl Store {
-    /// State in `dir`, or in a temporary directory that goes with the store.
+impl StateDir {
+    /// State in `dir`, or in a temporary directory that is removed with the state.
     pub fn new(dir: Option<PathBuf>) -> Self {
         Self { wanted: dir, made: Mutex::default() }
     }
 
-    /// Makes the directory, if need be, and sweeps it; without this it happens when the first object is asked for.
+    /// Creates the directory, if needed, and sweeps it. The first use of an object does the same.
     pub fn open(&self) -> io::Result<()> {
         self.root().map(drop)
     }
 
     fn root(&self) -> io::Result<PathBuf> {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(root) = &*made {
-            return Ok(root.path().to_owned());
+        let mut made = lock(&self.made);
+        if made.is_none() {
+            *made = Some(self.wanted.as_deref().map_or_else(Root::temporary, Root::kept)?);
         }
-        let root = if let Some(dir) = &self.wanted {
-            make_folders(dir)?;
-            Root::Kept { path: dir.clone(), _in_use: tidy::enter(dir)? }
-        } else {
-            let dir = tempfile::Builder::new().prefix("llbatch-sandbox-").tempdir()?;
-            make_folders(dir.path())?;
-            Root::Temporary(dir)
-        };
-        let path = root.path().to_owned();
-        *made = Some(root);
-        Ok(path)
+        made.as_ref().map(|root| root.path.clone()).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// Waits for the lock.
     pub fn lock(&self) -> io::Result<Guard> {
         let file = private_file(&self.root()?.join("lock"))?;
         file.lock()?;
         Ok(Guard { _locked: file })
     }
 
-    /// Where an object or its bytes live; an error for an id that could leave the folder.
+    /// The path of an object or its bytes. An id that could leave the folder is an error.
     pub fn path(&self, folder: Folder, id: &str, ending: &str) -> io::Result<PathBuf> {
         if !plausible(id) {
             return Err(io::ErrorKind::NotFound.into());
@@ -114,54 +104,44 @@ impl Store {
         Ok(self.root()?.join(folder.name()).join(format!("{id}.{ending}")))
     }
 
-    /// An object, if it is there.
     pub fn get<T: DeserializeOwned>(&self, folder: Folder, id: &str) -> io::Result<Option<T>> {
-        if !plausible(id) {
-            return Ok(None);
-        }
-        match fs::read(self.path(folder, id, "json")?) {
-            Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        let text = if_found(self.path(folder, id, "json").and_then(fs::read))?;
+        Ok(text.map(|text| serde_json::from_slice(&text)).transpose()?)
     }
 
     /// Writes an object, new or changed.
     pub fn put<T: Serialize>(&self, folder: Folder, id: &str, object: &T) -> io::Result<()> {
-        let path = self.path(folder, id, "json")?;
         let mut file = self.scratch(folder)?;
         file.write_all(&serde_json::to_vec_pretty(object)?)?;
-        file.persist(path)?;
+        self.keep(file, folder, id, "json")
+    }
+
+    /// A file in the folder that is to be kept under its name.
+    pub fn scratch(&self, folder: Folder) -> io::Result<tempfile::NamedTempFile> {
+        tempfile::Builder::new().prefix(sweep::PART).tempfile_in(self.root()?.join(folder.name()))
+    }
+
+    /// Gives a scratch file the name of an object or its bytes.
+    pub fn keep(&self, scratch: tempfile::NamedTempFile, folder: Folder, id: &str, ending: &str) -> io::Result<()> {
+        scratch.persist(self.path(folder, id, ending)?)?;
         Ok(())
     }
 
-    /// An unnamed-yet file in the folder, to be persisted under its name.
-    pub fn scratch(&self, folder: Folder) -> io::Result<tempfile::NamedTempFile> {
-        tempfile::Builder::new().prefix(tidy::PART).tempfile_in(self.root()?.join(folder.name()))
-    }
-
-    /// Removes an object and its bytes; whether it was there.
+    /// Removes an object and its bytes. Returns whether it was there.
     pub fn remove(&self, folder: Folder, id: &str) -> io::Result<bool> {
-        if !plausible(id) {
-            return Ok(false);
+        let removed = if_found(self.path(folder, id, "json").and_then(fs::remove_file))?;
+        if removed.is_some() {
+            // Bytes that no object names are swept if they stay.
+            let _ = fs::remove_file(self.path(folder, id, "bin")?);
         }
-        match fs::remove_file(self.path(folder, id, "json")?) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(error),
-        }
-        // Bytes that nothing names any more are swept if they stay.
-        let _ = fs::remove_file(self.path(folder, id, "bin")?);
-        Ok(true)
+        Ok(removed.is_some())
     }
 
-    /// All objects of a folder, in no order. One that vanishes meanwhile is left out.
+    /// All objects of a folder, in no order. An object that is removed meanwhile is left out.
     pub fn all<T: DeserializeOwned>(&self, folder: Folder) -> io::Result<Vec<T>> {
         let mut all = Vec::new();
-        for entry in fs::read_dir(self.root()?.join(folder.name()))? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|ending| ending == "json")
-                && let Some(id) = path.file_stem().and_then(|name| name.to_str())
+        for path in objects(&self.root()?.join(folder.name()))? {
+            if let Some(id) = path.file_stem().and_then(|name| name.to_str())
                 && let Some(object) = self.get(folder, id)?
             {
                 all.push(object);
@@ -171,7 +151,28 @@ impl Store {
     }
 }
 
-/// The folders of a state directory, for its owner alone.
+/// The paths of a folder's objects.
+pub fn objects(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|ending| ending == "json") {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// The value, or `None` if there is no such file.
+pub fn if_found<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Creates the folders of a state directory, for its owner alone.
 fn make_folders(dir: &Path) -> io::Result<()> {
     for folder in [Folder::Files, Folder::Batches] {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir.join(folder.name()))?;
@@ -179,24 +180,24 @@ fn make_folders(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens a file without content, making it if need be: something to lock.
+/// Opens an empty file to lock, and creates it if needed.
 pub fn private_file(path: &Path) -> io::Result<File> {
     File::options().create(true).append(true).mode(0o600).open(path)
 }
 
-/// Whether `id` is one that the sandbox could have given; anything else never becomes a path.
+/// Whether the sandbox could have given this id; no other text becomes a path.
 fn plausible(id: &str) -> bool {
     (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-/// A new id in UUID form. Unique across processes: time, process and a counter go into it.
+/// A new id in UUID form, made of time, process and a counter, so that it is unique across processes.
 pub fn new_id() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     derived_id(&format!("{:?} {} {count}", SystemTime::now(), std::process::id()))
 }
 
-/// The id in UUID form that belongs to `seed`: who makes the same object twice makes it under the same name.
+/// The id in UUID form that belongs to `seed`: an object that is made twice gets the same name twice.
 pub fn derived_id(seed: &str) -> String {
     let hex = blake3::hash(seed.as_bytes()).to_hex();
     format!("{}-{}-4{}-a{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..32])
@@ -215,10 +216,10 @@ mod tests {
     #[test]
     fn objects_are_kept_replaced_and_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::new(Some(dir.path().join("new")));
+        let store = StateDir::new(Some(dir.path().join("new")));
         store.put(Folder::Files, "a-1", &1).unwrap();
         store.put(Folder::Files, "a-1", &2).unwrap();
-        let other = Store::new(Some(dir.path().join("new")));
+        let other = StateDir::new(Some(dir.path().join("new")));
         assert_eq!(other.get::<u8>(Folder::Files, "a-1").unwrap(), Some(2));
         assert_eq!(other.all::<u8>(Folder::Files).unwrap(), [2]);
         assert_eq!(other.get::<u8>(Folder::Batches, "a-1").unwrap(), None);
@@ -232,7 +233,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state").join("sandbox");
-        let store = Store::new(Some(state.clone()));
+        let store = StateDir::new(Some(state.clone()));
         store.put(Folder::Files, "a", &1).unwrap();
         drop(store.lock().unwrap());
         let mut seen = Vec::new();
@@ -252,7 +253,7 @@ mod tests {
 
     #[test]
     fn an_id_never_leaves_its_folder() {
-        let store = Store::new(None);
+        let store = StateDir::new(None);
         for id in ["..", "../x", "a/b", "", "a.b", "é"] {
             assert!(store.path(Folder::Files, id, "json").is_err(), "{id}");
             assert_eq!(store.get::<u8>(Folder::Files, id).unwrap(), None);
@@ -260,9 +261,9 @@ mod tests {
     }
 
     #[test]
-    fn the_lock_keeps_others_out() {
+    fn the_lock_excludes_other_holders() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::new(Some(dir.path().to_owned()));
+        let store = StateDir::new(Some(dir.path().to_owned()));
         let guard = store.lock().unwrap();
         let file = File::open(dir.path().join("lock")).unwrap();
         assert!(file.try_lock().is_err());
