@@ -23,4 +23,5 @@ mod status;
 mod support;
 mod turns;
 mod usage;
+mod voice;
 mod wire;
