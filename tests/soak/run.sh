@@ -3,10 +3,10 @@
 #
 #   tests/soak/run.sh [--minutes 60] [--rate 8] [--seed N] [PATH-TO-llbatch]
 #
-#   - one `run` of as many rows as fill the time, against a server that harms one request in twelve; near the end it is
+#   - one `run` of as many rows as fill the time, against a server that spoils one request in twelve; near the end it is
 #     interrupted (SIGINT), and the same command ends it;
-#   - one `wait` for a batch that takes nearly all of the time, its questions harmed likewise;
-#   - small jobs over and over: submit, wait, fetch, retry of the rows that failed, clean; every call harmed likewise, by the
+#   - one `wait` for a batch that takes nearly all of the time, its questions spoiled likewise;
+#   - small jobs over and over: submit, wait, fetch, retry of the rows that failed, clean; every call spoiled likewise, by the
 #     sandbox's own faults too.
 #
 # It fails if a row is lost, doubled, out of order or carries another's answer; if more was paid than was promised; if a

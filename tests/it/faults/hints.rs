@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::home;
-use crate::support::{Canned, FaultServer, Harm, answered, side_by_side};
+use crate::support::{Canned, Fault, FaultServer, answered, side_by_side};
 
 /// One refusal, of the third request; how long the run took.
 fn took(code: u16, headers: &[(&str, &str)]) -> Duration {
     let canned = Canned::with(code, headers);
     let refuse = move |asked: &crate::support::Asked<'_>| match asked.number {
-        3 => Harm::Instead(canned.clone()),
-        _ => Harm::None,
+        3 => Fault::Instead(canned.clone()),
+        _ => Fault::None,
     };
     let (home, server) = (home(4), FaultServer::start(refuse));
     let args = ["in.jsonl", "-o", "out.jsonl", "--summary", "s.json", "--concurrency", "1", "--retries", "0"];

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{ends, home, number};
-use crate::support::{Canned, FaultServer, Harm, answered};
+use crate::support::{Canned, Fault, FaultServer, answered};
 
 const ARGS: [&str; 5] = ["in.jsonl", "-o", "out.jsonl", "--summary", "s.json"];
 
@@ -14,8 +14,8 @@ fn pages_for_one_row_after_another_stop_the_run_and_it_goes_on_later() {
         let portal = Arc::new(AtomicBool::new(true));
         let shut = Arc::clone(&portal);
         let server = FaultServer::start(move |asked| match asked.number {
-            11.. if shut.load(Ordering::Relaxed) => Harm::Instead(Canned::page()),
-            _ => Harm::None,
+            11.. if shut.load(Ordering::Relaxed) => Fault::Instead(Canned::page()),
+            _ => Fault::None,
         });
         let home = home(200);
         let run = || home.finish(home.run_command(&server.url, &[&ARGS[..], &["--concurrency", concurrency]].concat()));
@@ -38,8 +38,8 @@ fn pages_for_one_row_after_another_stop_the_run_and_it_goes_on_later() {
 fn pages_for_some_rows_are_about_those_rows() {
     // A filter that does not like two prompts, and a moment in which many were under way.
     let server = FaultServer::start(|asked| match (number(asked.prompt), asked.time) {
-        (3 | 4, _) | (20..=30, 1) => Harm::Instead(Canned::page()),
-        _ => Harm::None,
+        (3 | 4, _) | (20..=30, 1) => Fault::Instead(Canned::page()),
+        _ => Fault::None,
     });
     let home = home(60);
     home.finish(home.run_command(&server.url, &[&ARGS[..], &["--concurrency", "20"]].concat())).code(3);

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use flate2::{Compress, Compression, FlushCompress, write::GzEncoder};
 
-use super::Harm;
+use super::Fault;
 
 /// A request that has arrived whole.
 pub struct Request {
@@ -27,7 +27,7 @@ impl Request {
     }
 }
 
-/// An answer that is right, before it is harmed.
+/// An answer that is right, before a fault is applied.
 pub struct Answer {
     /// Status line without its version.
     pub status: String,
@@ -116,70 +116,72 @@ pub fn send(stream: &mut TcpStream, answer: &Answer) -> io::Result<()> {
     stream.write_all(&whole)
 }
 
-/// Sends an answer, harmed. Whether the connection goes on; otherwise it is to be dropped: what is still unread in it
+/// Sends an answer with its fault. Whether the connection goes on; otherwise it is to be dropped: what is still unread in it
 /// decides how it ends.
-pub fn harmed(stream: &mut TcpStream, answer: &Answer, harm: &Harm) -> io::Result<bool> {
+pub fn send_faulty(stream: &mut TcpStream, answer: &Answer, fault: &Fault) -> io::Result<bool> {
     let body = &answer.body[..];
     let half = body.len() / 2;
     let head = answer.head_for(body.len());
-    let resets =
-        matches!(harm, Harm::ResetEarly | Harm::Reset | Harm::ResetInHead | Harm::ResetAfterHead | Harm::ResetInBody);
+    let resets = matches!(
+        fault,
+        Fault::ResetEarly | Fault::Reset | Fault::ResetInHead | Fault::ResetAfterHead | Fault::ResetInBody
+    );
     if !resets {
         finish(stream)?;
     }
-    match harm {
-        Harm::None | Harm::Instead(_) | Harm::After(_) => {
+    match fault {
+        Fault::None | Fault::Instead(_) | Fault::After(_) => {
             send(stream, answer)?;
             return Ok(true);
         }
-        Harm::Clock(off) => {
+        Fault::Clock(off) => {
             send(stream, &answer.dated(*off))?;
             return Ok(true);
         }
-        Harm::Away(_) | Harm::ResetEarly | Harm::Reset | Harm::Close => {}
-        Harm::ResetInHead => stream.write_all(&head[..head.len() / 2])?,
-        Harm::ResetAfterHead => stream.write_all(&head)?,
-        Harm::ResetInBody => stream.write_all(&[&head, &body[..half]].concat())?,
-        Harm::Hang => hang(stream),
-        Harm::HangInHead => {
+        Fault::Away(_) | Fault::ResetEarly | Fault::Reset | Fault::Close => {}
+        Fault::ResetInHead => stream.write_all(&head[..head.len() / 2])?,
+        Fault::ResetAfterHead => stream.write_all(&head)?,
+        Fault::ResetInBody => stream.write_all(&[&head, &body[..half]].concat())?,
+        Fault::Hang => hang(stream),
+        Fault::HangInHead => {
             stream.write_all(&head[..head.len() / 2])?;
             hang(stream);
         }
-        Harm::HangInBody => {
+        Fault::HangInBody => {
             stream.write_all(&[&head, &body[..half]].concat())?;
             hang(stream);
         }
-        Harm::Drip(pause) => {
+        Fault::Drip(pause) => {
             for byte in [&head, body].concat() {
                 stream.write_all(&[byte])?;
                 thread::sleep(*pause);
             }
         }
-        Harm::LongLength => stream.write_all(&[&answer.head_for(body.len() + 100), body].concat())?,
-        Harm::ShortLength => stream.write_all(&[&answer.head_for(half), body].concat())?,
-        Harm::CutLines => stream.write_all(&[&answer.head_for(answer.half().len()), answer.half()].concat())?,
-        Harm::EofLines => stream.write_all(&[&answer.head("connection: close\r\n"), answer.half()].concat())?,
-        Harm::CutChunk => chunked(stream, answer, body.len(), &body[..half])?,
-        Harm::LostChunk => {
+        Fault::LongLength => stream.write_all(&[&answer.head_for(body.len() + 100), body].concat())?,
+        Fault::ShortLength => stream.write_all(&[&answer.head_for(half), body].concat())?,
+        Fault::CutLines => stream.write_all(&[&answer.head_for(answer.half().len()), answer.half()].concat())?,
+        Fault::EofLines => stream.write_all(&[&answer.head("connection: close\r\n"), answer.half()].concat())?,
+        Fault::CutChunk => chunked(stream, answer, body.len(), &body[..half])?,
+        Fault::LostChunk => {
             chunked(stream, answer, answer.half().len(), answer.half())?;
             stream.write_all(b"\r\n")?;
         }
-        Harm::GzipLie => stream.write_all(&[&packed(answer, body.len()), body].concat())?,
-        Harm::GzipCut => {
+        Fault::GzipLie => stream.write_all(&[&packed(answer, body.len()), body].concat())?,
+        Fault::GzipCut => {
             let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
             gzip.write_all(body)?;
             let gzip = gzip.finish()?;
             let half = gzip.len() / 2;
             stream.write_all(&[&packed(answer, half), &gzip[..half]].concat())?;
         }
-        Harm::Surplus => {
+        Fault::Surplus => {
             let stray = super::answer::completion("nobody's prompt");
             let stray = [&stray.head_for(stray.body.len()), &stray.body[..]].concat();
             stream.write_all(&[&head, body, &stray].concat())?;
             return Ok(true);
         }
-        Harm::Bomb(size) => bomb(stream, answer, *size)?,
-        Harm::ZstdBomb(size) => {
+        Fault::Bomb(size) => bomb(stream, answer, *size)?,
+        Fault::ZstdBomb(size) => {
             stream.write_all(&answer.head("content-encoding: zstd\r\nconnection: close\r\n"))?;
             let mut zstd = zstd::Encoder::new(stream, 1)?;
             zstd.write_all(BOMB)?;
