@@ -8,7 +8,7 @@ use crate::support::{Fault, Server, side_by_side};
 const POLL: [&str; 2] = ["--poll", "50ms"];
 
 #[test]
-fn a_timeout_holds_though_the_service_takes_connections_and_says_nothing() {
+fn timeout_ends_the_wait_for_a_silent_service() {
     let all = [
         &["wait", "last"][..],
         &["fetch", "last", "--wait", "-o", "out.jsonl"],
@@ -27,7 +27,7 @@ fn a_timeout_holds_though_the_service_takes_connections_and_says_nothing() {
 }
 
 #[test]
-fn questions_with_harmed_answers_are_asked_again() {
+fn polls_with_broken_answers_are_repeated() {
     side_by_side(&quick_faults(), |fault| {
         let (home, server) = (home(6), Server::quick(&[]));
         // The first of each question, of any kind, but for the create and the bytes of files, which have tests of their own.
@@ -41,7 +41,7 @@ fn questions_with_harmed_answers_are_asked_again() {
 }
 
 #[test]
-fn a_bomb_in_an_answer_about_a_batch_is_not_unpacked_to_its_end() {
+fn decompression_bomb_in_a_poll_is_not_unpacked_to_its_end() {
     let server = Server::quick(&[]);
     let proxy = before(&server, &Fault::Bomb(1024), |asked| asked.line.starts_with("GET /v1/batches/"));
     let home = home(3);
