@@ -14,7 +14,7 @@ fn downloaded(asked: &Asked<'_>) -> bool {
 }
 
 #[test]
-fn a_harmed_download_is_repaired() {
+fn broken_download_is_repaired() {
     let quick: Vec<Fault> = quick_faults().into_iter().chain([BOMB]).collect();
     side_by_side(&quick, |fault| {
         let (home, server) = (home(60), Server::quick(&[]));
@@ -28,7 +28,7 @@ fn a_harmed_download_is_repaired() {
 }
 
 #[test]
-fn rows_are_not_missing_because_nobody_can_say_how_long_the_file_is() {
+fn download_of_unknown_length_loses_no_row() {
     let (home, server, ill) = (home(60), Server::quick(&[]), Arc::new(AtomicBool::new(false)));
     let sick = Arc::clone(&ill);
     let proxy = FaultServer::before(&server.address(), move |asked| match asked.line {
@@ -49,7 +49,7 @@ fn rows_are_not_missing_because_nobody_can_say_how_long_the_file_is() {
 }
 
 #[test]
-fn a_download_whose_bytes_come_in_outlasts_the_time() {
+fn slow_but_steady_download_outlasts_the_timeout() {
     let (home, server) = (home(4), Server::quick(&[]));
     let proxy = before(&server, &Fault::Drip(Duration::from_millis(1)), downloaded);
     home.at(&proxy.url, &["submit", "in.jsonl"]).code(0);
@@ -61,7 +61,7 @@ fn a_download_whose_bytes_come_in_outlasts_the_time() {
 }
 
 #[test]
-fn a_download_that_stays_harmed_writes_nothing() {
+fn download_that_stays_broken_writes_nothing() {
     let faults: Vec<Fault> = broken_answers().into_iter().map(|(fault, _)| fault).chain([BOMB]).collect();
     side_by_side(&faults, |fault| {
         let (home, server) = (home(60), Server::quick(&["--no-ranges"]));
