@@ -25,7 +25,7 @@ fn took(code: u16, headers: &[(&str, &str)]) -> Duration {
 }
 
 #[test]
-fn a_hint_is_kept_to() {
+fn retry_after_hint_is_respected() {
     // A server whose clock is a year behind.
     let then = SystemTime::now() - Duration::from_hours(365 * 24);
     let date = |seconds| httpdate::fmt_http_date(then + Duration::from_secs(seconds));
@@ -49,7 +49,7 @@ fn a_hint_is_kept_to() {
 }
 
 #[test]
-fn a_hint_that_makes_no_sense_is_none() {
+fn invalid_retry_after_hint_is_ignored() {
     let all: [&[(&str, &str)]; 10] = [
         &[],
         &[("retry-after", "-5")],
