@@ -38,7 +38,7 @@ fn quick() -> Vec<Fault> {
 }
 
 #[test]
-fn a_create_whose_reply_is_harmed_makes_one_batch() {
+fn create_with_a_broken_reply_makes_one_batch() {
     side_by_side(&quick(), |fault| {
         let (home, server) = (patient_home(), Server::quick(&[]));
         let proxy = before(&server, fault, created);
@@ -48,7 +48,7 @@ fn a_create_whose_reply_is_harmed_makes_one_batch() {
 }
 
 #[test]
-fn a_create_that_never_arrived_is_made_in_the_end_once() {
+fn create_that_never_arrived_is_repeated_once() {
     let faults = [Fault::ResetEarly, Fault::Instead(Canned::status(500)), Fault::Instead(Canned::page())];
     side_by_side(&faults, |fault| {
         let (home, server) = (patient_home(), Server::quick(&[]));
@@ -58,7 +58,7 @@ fn a_create_that_never_arrived_is_made_in_the_end_once() {
 }
 
 #[test]
-fn a_list_that_is_harmed_as_well_settles_nothing_too_soon() {
+fn broken_batch_list_settles_nothing_too_soon() {
     side_by_side(&quick(), |fault| {
         let (home, server, done) = (patient_home(), Server::quick(&[]), fault.clone());
         let proxy = FaultServer::before(&server.address(), move |asked| match (asked.line, asked.time) {
@@ -71,7 +71,7 @@ fn a_list_that_is_harmed_as_well_settles_nothing_too_soon() {
 }
 
 #[test]
-fn a_create_that_hangs_until_its_command_is_killed_makes_one_batch() {
+fn create_killed_while_it_hangs_makes_one_batch() {
     let faults = [Fault::Hang, Fault::HangInHead, Fault::HangInBody, Fault::Drip(Duration::from_millis(500))];
     side_by_side(&faults, |fault| {
         let (home, server) = (patient_home(), Server::quick(&[]));
@@ -101,7 +101,7 @@ fn looked_up(settle_after: &str, before: i64, after: i64) -> (i32, usize) {
 }
 
 #[test]
-fn a_clock_that_jumps_is_no_reason_to_create_a_batch_again() {
+fn clock_jump_creates_no_second_batch() {
     // Here a second passes, there none: the list, which lags, is not to be believed yet.
     assert_eq!(looked_up("1s", 3600, 0), (75, 1));
     // Here none, there an hour.
