@@ -50,7 +50,7 @@ fn no_redirect_is_followed_with_the_key() {
 }
 
 #[test]
-fn a_file_that_lies_elsewhere_is_fetched_without_key_or_referer() {
+fn redirected_file_is_fetched_without_key_or_referer() {
     let (sandbox, other) = (Server::quick(&[]), Recorder::start());
     let moved = Fault::Instead(redirect(302, &format!("{}/bucket/out?signature=abc", other.url)));
     let proxy = before(&sandbox, &moved, |asked| asked.line.ends_with("/content"));
@@ -70,7 +70,7 @@ fn a_file_that_lies_elsewhere_is_fetched_without_key_or_referer() {
 }
 
 #[test]
-fn a_key_in_an_answer_of_any_kind_is_kept_nowhere() {
+fn key_in_an_answer_is_stored_nowhere() {
     let canned = |code: u16, body: &str| Canned { body: body.to_owned(), ..Canned::status(code) };
     let page = Canned { body: "<html><title>{key}</title>".to_owned(), ..Canned::page() };
     let chat = Recorder::chat("\"your {key}\"");
@@ -95,7 +95,7 @@ fn a_key_in_an_answer_of_any_kind_is_kept_nowhere() {
 }
 
 #[test]
-fn a_key_in_an_answer_about_a_batch_is_kept_nowhere() {
+fn key_in_an_answer_about_a_batch_is_stored_nowhere() {
     let echo = |code: u16, body: &str| Canned { body: body.to_owned(), ..Canned::status(code) };
     let cases = [
         ("POST /v1/batches", echo(400, r#"{"error":"bad {key}"}"#)),
