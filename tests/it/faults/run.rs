@@ -21,7 +21,7 @@ fn each(times: u64) -> impl Fn(&Asked<'_>) -> Fault + Send + Sync {
 }
 
 #[test]
-fn a_harm_that_stays_fails_its_row_alone_and_with_its_code() {
+fn permanent_fault_fails_only_its_row_with_its_code() {
     let faults = broken_answers();
     let count = faults.len() as u32;
     let (home, server) = (home(count + 10), FaultServer::start(each(u64::MAX)));
@@ -47,7 +47,7 @@ fn a_harm_that_stays_fails_its_row_alone_and_with_its_code() {
 }
 
 #[test]
-fn a_harm_that_passes_costs_one_more_request_and_no_row() {
+fn transient_fault_costs_one_extra_request() {
     let count = broken_answers().len() as u32;
     let (home, server) = (home(count + 10), FaultServer::start(each(1)));
     run(&home, &server, &["--request-timeout", "1s", "--concurrency", "40"]).code(0);
@@ -63,7 +63,7 @@ fn a_harm_that_passes_costs_one_more_request_and_no_row() {
 }
 
 #[test]
-fn what_may_have_been_paid_is_sent_four_times_at_most() {
+fn ambiguous_request_is_sent_at_most_four_times() {
     let faults = [Fault::Reset, Fault::Hang, Fault::CutLines, Fault::LostChunk, Fault::GzipLie, Fault::ResetAfterHead];
     let count = faults.len() as u32;
     let server = FaultServer::start(move |asked| faults[number(asked.prompt) - 1].clone());
@@ -76,7 +76,7 @@ fn what_may_have_been_paid_is_sent_four_times_at_most() {
 }
 
 #[test]
-fn a_service_that_goes_away_for_a_moment_is_paid_once_for_each_row() {
+fn short_outage_costs_no_second_payment() {
     let gone = |asked: &Asked<'_>| match asked.number {
         4 | 9 => Fault::Away(Duration::from_millis(300)),
         _ => Fault::None,
@@ -90,7 +90,7 @@ fn a_service_that_goes_away_for_a_moment_is_paid_once_for_each_row() {
 }
 
 #[test]
-fn an_answer_that_nobody_asked_for_is_nobodys() {
+fn unsolicited_answer_belongs_to_no_row() {
     // One connection, used again and again: what is left over in it must not be taken for the next row's answer.
     let surplus = |asked: &Asked<'_>| if asked.number.is_multiple_of(2) { Fault::Surplus } else { Fault::None };
     let (home, server) = (home(20), FaultServer::start(surplus));
@@ -99,7 +99,7 @@ fn an_answer_that_nobody_asked_for_is_nobodys() {
 }
 
 #[test]
-fn a_service_that_takes_connections_and_says_nothing_is_given_up() {
+fn silent_service_is_given_up() {
     let home = home(8);
     let began = Instant::now();
     let url = FaultServer::deaf();
@@ -113,7 +113,7 @@ fn a_service_that_takes_connections_and_says_nothing_is_given_up() {
 }
 
 #[test]
-fn a_bomb_fails_its_row_and_not_the_machine() {
+fn decompression_bomb_fails_only_its_row() {
     let bombs = |asked: &Asked<'_>| match number(asked.prompt) {
         // At once, a gigabyte each.
         1..=4 => Fault::ZstdBomb(1024),
