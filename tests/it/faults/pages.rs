@@ -9,7 +9,7 @@ use crate::support::{Canned, Fault, FaultServer, answered};
 const ARGS: [&str; 5] = ["in.jsonl", "-o", "out.jsonl", "--summary", "s.json"];
 
 #[test]
-fn pages_for_one_row_after_another_stop_the_run_and_it_goes_on_later() {
+fn html_pages_for_every_row_stop_the_run_resumably() {
     for concurrency in ["1", "40"] {
         let portal = Arc::new(AtomicBool::new(true));
         let shut = Arc::clone(&portal);
@@ -35,7 +35,7 @@ fn pages_for_one_row_after_another_stop_the_run_and_it_goes_on_later() {
 }
 
 #[test]
-fn pages_for_some_rows_are_about_those_rows() {
+fn html_pages_for_some_rows_fail_only_those() {
     // A filter that does not like two prompts, and a moment in which many were under way.
     let server = FaultServer::start(|asked| match (number(asked.prompt), asked.time) {
         (3 | 4, _) | (20..=30, 1) => Fault::Instead(Canned::page()),
