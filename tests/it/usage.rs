@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use crate::support::{Home, MODEL, Server, prompts};
 
 #[test]
-fn a_mistaken_flag_is_2_with_a_way_out() {
+fn invalid_flag_exits_2_with_a_remedy() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", prompts(1..=2));
@@ -43,7 +43,7 @@ fn a_mistaken_flag_is_2_with_a_way_out() {
 }
 
 #[test]
-fn a_key_file_is_read_if_it_is_the_users_alone() {
+fn key_file_must_be_private() {
     let home = Home::new();
     let server = Server::start(&["--key", "the-key"]);
     home.write("in.jsonl", prompts(1..=1));
@@ -61,7 +61,7 @@ fn a_key_file_is_read_if_it_is_the_users_alone() {
 }
 
 #[test]
-fn a_base_url_that_would_leak_is_refused() {
+fn leaking_base_url_is_refused() {
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=1));
     for url in ["http://example.org/v1", "https://user:pass@127.0.0.1/v1", "ftp://127.0.0.1", "nonsense"] {
@@ -71,7 +71,7 @@ fn a_base_url_that_would_leak_is_refused() {
 }
 
 #[test]
-fn the_config_file_fills_in_and_the_flag_wins() {
+fn config_file_fills_in_and_flags_win() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.txt", "one\n");
@@ -95,7 +95,7 @@ fn the_config_file_fills_in_and_the_flag_wins() {
 }
 
 #[test]
-fn colour_is_asked_for_or_absent() {
+fn colour_needs_a_terminal_or_a_flag() {
     let home = Home::new();
     let coloured = |args: &[&str], env: Option<(&str, &str)>| {
         let mut command = home.command(&[args, &["run", "none.jsonl"]].concat());
