@@ -21,7 +21,7 @@ fn billed(server: &Server) -> f64 {
 }
 
 #[test]
-fn a_run_stops_before_it_could_pass_its_limit_and_goes_on_with_more() {
+fn run_stops_before_max_cost_and_resumes_with_more() {
     let home = Home::new();
     let server = Server::start(&["--latency", "5ms"]);
     home.write("in.jsonl", rows(60, 50));
@@ -41,7 +41,7 @@ fn a_run_stops_before_it_could_pass_its_limit_and_goes_on_with_more() {
 }
 
 #[test]
-fn a_retry_that_does_not_reach_a_row_leaves_it_its_error() {
+fn unreached_row_keeps_its_error_after_a_retry() {
     let home = Home::new();
     let server = Server::start(&["--fault", "status=500,contains=question 7,times=always"]);
     home.write("in.jsonl", rows(9, 50));
@@ -60,7 +60,7 @@ fn a_retry_that_does_not_reach_a_row_leaves_it_its_error() {
 }
 
 #[test]
-fn an_unknown_price_and_a_budget_do_not_go_together() {
+fn unknown_price_is_refused_under_a_budget() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", rows(3, 5).replace(TURBO, "nobody/knows-this"));
@@ -96,7 +96,7 @@ fn an_unknown_price_and_a_budget_do_not_go_together() {
 }
 
 #[test]
-fn what_a_budget_sets_aside_is_said_beforehand() {
+fn reserved_amount_is_shown_before_sending() {
     let home = Home::new();
     home.write("in.jsonl", rows(60, 50));
     let out = home.llbatch(&["check", "in.jsonl", "--json"]).code(0);
@@ -115,7 +115,7 @@ fn what_a_budget_sets_aside_is_said_beforehand() {
 }
 
 #[test]
-fn a_submission_that_could_cost_too_much_is_refused_whole() {
+fn submission_over_budget_is_refused_whole() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", rows(20, 1000));
@@ -129,7 +129,7 @@ fn a_submission_that_could_cost_too_much_is_refused_whole() {
 }
 
 #[test]
-fn what_waits_to_be_sent_stays_set_aside_and_can_be_cancelled() {
+fn unsent_batches_stay_reserved_until_cancelled() {
     let home = Home::new();
     // It never takes a file, and wants to be left alone for longer than anybody waits.
     let server = Server::quick(&["--fault", "status=503,retry-after=600,on=register,times=always"]);
@@ -160,7 +160,7 @@ fn what_waits_to_be_sent_stays_set_aside_and_can_be_cancelled() {
 }
 
 #[test]
-fn the_days_budget_counts_every_job_and_batches_in_flight() {
+fn daily_budget_counts_all_jobs_and_batches_in_flight() {
     let home = Home::new();
     let server = Server::start(&["--batch-run", "60s"]);
     home.write("c.toml", "[budget]\nper_day = 0.001\n");
@@ -191,7 +191,7 @@ fn the_days_budget_counts_every_job_and_batches_in_flight() {
 }
 
 #[test]
-fn an_unpriced_row_hides_no_spending_from_the_days_budget() {
+fn unpriced_row_hides_no_spending_from_the_daily_budget() {
     let home = Home::new();
     let server = Server::start(&["--latency", "5ms"]);
     home.write("c.toml", "[budget]\nper_day = 0.00005\n");
@@ -204,7 +204,7 @@ fn an_unpriced_row_hides_no_spending_from_the_days_budget() {
 }
 
 #[test]
-fn batches_that_are_settled_hold_back_nothing_of_the_day() {
+fn settled_batches_release_their_reservation() {
     let home = Home::new();
     let server = Server::quick(&[]);
     home.write("c.toml", "[budget]\nper_day = 0.0015\n");
@@ -218,7 +218,7 @@ fn batches_that_are_settled_hold_back_nothing_of_the_day() {
 }
 
 #[test]
-fn a_resumed_run_goes_on_counting_and_says_how_to_go_on() {
+fn resumed_run_keeps_counting_and_names_the_next_command() {
     let home = Home::new();
     let server = Server::start(&["--latency", "5ms"]);
     home.write("in.jsonl", rows(60, 50));
@@ -241,7 +241,7 @@ fn a_resumed_run_goes_on_counting_and_says_how_to_go_on() {
 }
 
 #[test]
-fn commands_at_the_same_time_share_what_is_left_of_the_day() {
+fn simultaneous_commands_share_the_daily_budget() {
     let home = Home::new();
     let server = Server::start(&["--latency", "20ms"]);
     home.write("c.toml", "[budget]\nper_day = 0.0005\n");
@@ -275,7 +275,7 @@ fn commands_at_the_same_time_share_what_is_left_of_the_day() {
 }
 
 #[test]
-fn submissions_at_the_same_time_share_what_is_left_of_the_day() {
+fn simultaneous_submissions_share_the_daily_budget() {
     let home = Home::new();
     let server = Server::start(&["--batch-run", "60s"]);
     // One fits, two do not.
@@ -304,7 +304,7 @@ fn damage(home: &Home, job: &str) {
 }
 
 #[test]
-fn a_damaged_job_counts_with_what_it_held_and_stops_nobody_else() {
+fn damaged_job_counts_its_reservation_and_blocks_no_other() {
     let home = Home::new();
     let server = Server::start(&["--batch-run", "60s", "--latency", "50ms"]);
     home.write("c.toml", "[budget]\nper_day = 0.001\n");
@@ -338,7 +338,7 @@ fn a_damaged_job_counts_with_what_it_held_and_stops_nobody_else() {
 }
 
 #[test]
-fn what_a_killed_run_spent_last_counts_once() {
+fn last_spending_of_a_killed_run_counts_once() {
     let home = Home::new();
     let server = Server::start(&["--latency", "25ms"]);
     home.write("c.toml", "[budget]\nper_day = 0.01\n");
@@ -367,7 +367,7 @@ fn what_a_killed_run_spent_last_counts_once() {
 }
 
 #[test]
-fn a_run_waits_for_what_another_one_may_give_back() {
+fn run_waits_for_a_reservation_that_may_be_released() {
     let home = Home::new();
     let server = Server::start(&["--latency", "400ms"]);
     // Enough for one request at its worst, and for all as they are.
@@ -390,7 +390,7 @@ fn a_run_waits_for_what_another_one_may_give_back() {
 }
 
 #[test]
-fn a_signal_ends_the_wait_for_others() {
+fn signal_ends_the_wait_for_a_reservation() {
     let home = Home::new();
     let server = Server::start(&["--latency", "1s"]);
     home.write("c.toml", "[budget]\nper_day = 0.00014\n");
