@@ -217,7 +217,7 @@ fn story(seed: u64) {
 }
 
 #[test]
-fn what_is_told_is_billed_and_what_is_billed_is_told() {
+fn reported_cost_brackets_the_bill() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     if let Some(seed) = number("LLBATCH_SEED") {
         return story(seed);
