@@ -28,7 +28,7 @@ fn waiting_outlasts_an_outage() {
 }
 
 #[test]
-fn a_timeout_holds_during_an_outage() {
+fn timeout_holds_during_an_outage() {
     let (home, dir) = (Home::new(), tempfile::tempdir().unwrap());
     let gone = server(&Server::own_address(), dir.path());
     let url = gone.url.clone();
@@ -45,7 +45,7 @@ fn a_timeout_holds_during_an_outage() {
 }
 
 #[test]
-fn submit_waits_a_little_for_a_service_that_is_away() {
+fn submit_waits_briefly_for_an_unreachable_service() {
     let (home, dir) = (Home::new(), tempfile::tempdir().unwrap());
     let gone = server(&Server::own_address(), dir.path());
     let (address, url) = (gone.address(), gone.url.clone());
@@ -59,7 +59,7 @@ fn submit_waits_a_little_for_a_service_that_is_away() {
 }
 
 #[test]
-fn a_submission_that_is_cut_short_goes_on_where_it_was() {
+fn interrupted_submission_resumes() {
     let (home, dir) = (Home::new(), tempfile::tempdir().unwrap());
     let gone = server(&Server::own_address(), dir.path());
     let (address, url) = (gone.address(), gone.url.clone());
@@ -80,7 +80,7 @@ fn a_submission_that_is_cut_short_goes_on_where_it_was() {
 }
 
 #[test]
-fn what_is_known_is_shown_without_service_or_key() {
+fn status_needs_neither_service_nor_key() {
     let (home, dir) = (Home::new(), tempfile::tempdir().unwrap());
     let gone = server(&Server::own_address(), dir.path());
     let url = gone.url.clone();
@@ -98,7 +98,7 @@ fn what_is_known_is_shown_without_service_or_key() {
 }
 
 #[test]
-fn a_job_that_was_killed_before_its_batches_were_planned_has_no_results() {
+fn job_killed_before_planning_has_no_results() {
     let (home, server) = (Home::new(), Server::quick(&[]));
     home.write("in.jsonl", prompts(1..=20_000));
     // Between the job's entry and its plan lies the copy of its input.
