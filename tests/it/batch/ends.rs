@@ -42,7 +42,7 @@ fn every_end_accounts_for_every_row() {
 }
 
 #[test]
-fn a_failed_batch_gives_each_row_its_words() {
+fn failed_batch_gives_each_row_its_message() {
     let (home, server) = (Home::new(), Server::quick(&["--batch-fails", "no room today"]));
     home.write("in.jsonl", prompts(1..=2));
     let id = submit(&home, &server, &["in.jsonl"]);
