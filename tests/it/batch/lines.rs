@@ -52,7 +52,7 @@ fn failed_rows_are_read_in_every_shape() {
 }
 
 #[test]
-fn rows_that_are_missing_can_be_had_by_a_retry() {
+fn missing_rows_are_answered_by_a_retry() {
     let (home, server) = (Home::new(), Server::quick(&["--fault", "missing,on=row,contains=question 2,times=1"]));
     home.write("in.jsonl", prompts(1..=3));
     let id = submit(&home, &server, &["in.jsonl"]);
