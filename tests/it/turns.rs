@@ -43,7 +43,7 @@ fn jobs(home: &Home) -> Vec<Value> {
 }
 
 #[test]
-fn fifty_starts_of_a_run_are_one_job_and_one_payment() {
+fn fifty_starts_of_a_run_make_one_job_and_one_payment() {
     let (home, server) = (Home::new(), Server::start(&[]));
     home.write("in.jsonl", prompts(1..=5));
     // No answer comes before all others have given up.
@@ -67,7 +67,7 @@ fn fifty_starts_of_a_run_are_one_job_and_one_payment() {
 }
 
 #[test]
-fn fifty_runs_that_wait_for_each_other_pay_once_and_all_have_the_results() {
+fn fifty_waiting_runs_pay_once_and_all_get_the_results() {
     let (home, server) = (Home::new(), Server::start(&["--fault", "status=400,contains=question 3,times=always"]));
     home.write("in.jsonl", prompts(1..=5));
     server.freeze();
@@ -113,7 +113,7 @@ fn completed() -> (Home, Server) {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_finished_job_that_is_taken_over_stays_finished_if_its_results_cannot_be_written() {
+fn adopted_job_stays_finished_if_its_output_fails() {
     let (home, server) = completed();
     let before = jobs(&home);
     let plain = home.command_at(&server.url, &["run", "in.jsonl", "--summary", "s.json", "--wait-lock"]);
@@ -130,7 +130,7 @@ fn a_finished_job_that_is_taken_over_stays_finished_if_its_results_cannot_be_wri
 }
 
 #[test]
-fn what_is_new_in_a_finished_job_that_is_taken_over_must_be_affordable() {
+fn new_rows_of_an_adopted_job_must_fit_the_budget() {
     let (home, server) = completed();
     let command =
         home.command_at(&server.url, &["run", "in.jsonl", "-o", "out.jsonl", "--max-cost", "1", "--wait-lock"]);
@@ -145,7 +145,7 @@ fn what_is_new_in_a_finished_job_that_is_taken_over_must_be_affordable() {
 }
 
 #[test]
-fn a_killed_holder_lets_the_next_one_go_on_at_once() {
+fn killed_lock_holder_frees_the_next_at_once() {
     let (home, server) = (Home::new(), Server::start(&["--latency", "100ms"]));
     home.write("in.jsonl", prompts(1..=20));
     let args = ["run", "in.jsonl", "-o", "out.jsonl", "--concurrency", "2", "--wait-lock"];
@@ -165,7 +165,7 @@ fn a_killed_holder_lets_the_next_one_go_on_at_once() {
 }
 
 #[test]
-fn fifty_submissions_are_one_job_and_one_batch() {
+fn fifty_submissions_make_one_job_and_one_batch() {
     let (home, server) = (Home::new(), Server::quick(&["--batch-run", "60s"]));
     home.write("in.jsonl", prompts(1..=5));
     server.freeze();
@@ -186,7 +186,7 @@ fn fifty_submissions_are_one_job_and_one_batch() {
 }
 
 #[test]
-fn fifty_nights_that_wait_for_each_other_are_one_batch_and_all_have_the_results() {
+fn fifty_waiting_nights_make_one_batch_and_all_get_the_results() {
     let (home, server) = (Home::new(), Server::quick(&[]));
     home.write("in.jsonl", prompts(1..=5));
     server.freeze();
@@ -227,7 +227,7 @@ fn fetches_and_retries_take_turns() {
 }
 
 #[test]
-fn two_runs_share_the_limit_that_one_of_them_learned() {
+fn two_runs_share_a_learned_limit() {
     const LIMIT: f64 = 20.0;
     let rate = LIMIT.to_string();
     let (home, server) = (Home::new(), Server::start(&["--rps", &rate, "--retry-after", "none", "--latency", "20ms"]));
@@ -276,7 +276,7 @@ fn two_runs_share_the_limit_that_one_of_them_learned() {
 }
 
 #[test]
-fn without_a_place_to_meet_a_run_goes_its_own_way() {
+fn run_without_a_peer_directory_works_alone() {
     let (home, server) = (Home::new(), Server::start(&[]));
     home.write("in.jsonl", prompts(1..=3));
     std::fs::create_dir(home.state()).unwrap();
