@@ -38,7 +38,7 @@ fn prompts_stay_out_of_logs_and_ledgers() {
 }
 
 #[test]
-fn a_mistake_in_a_row_shows_the_mistake_and_not_the_prompt() {
+fn row_problem_shows_the_mistake_and_not_the_prompt() {
     let home = Home::new();
     let good = row("a", "x");
     let bad = [
