@@ -28,7 +28,7 @@ proptest! {
 
     /// Through the binary: own fields, their names, ids, answers and errors, in csv and tsv.
     #[test]
-    fn no_text_of_anybody_is_a_formula(
+    fn no_text_becomes_a_formula(
         fields in prop::collection::vec(texts(), 40),
         answers in prop::collection::vec(texts(), 40),
         tabs in any::<bool>(),
