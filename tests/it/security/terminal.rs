@@ -51,7 +51,7 @@ fn json(text: &str) -> String {
 }
 
 #[test]
-fn answers_ids_models_and_refusals_are_shown_and_not_obeyed() {
+fn answers_ids_models_and_refusals_are_escaped() {
     let home = Home::new();
     let service = Recorder::answering(|request| {
         if request.body.contains("refuse") {
@@ -100,7 +100,7 @@ fn answers_ids_models_and_refusals_are_shown_and_not_obeyed() {
 }
 
 #[test]
-fn names_of_files_and_of_flags_are_shown_and_not_obeyed() {
+fn names_of_files_and_flags_are_escaped() {
     let home = Home::new();
     let server = Server::start(&[]);
     let name = format!("in{}.jsonl", EVIL.replace('/', "-"));
@@ -125,7 +125,7 @@ fn names_of_files_and_of_flags_are_shown_and_not_obeyed() {
 }
 
 #[test]
-fn a_batch_services_words_are_shown_and_not_obeyed() {
+fn texts_of_a_batch_service_are_escaped() {
     let home = Home::new();
     let service = service(|_, line| {
         let evil = json(EVIL);
