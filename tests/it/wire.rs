@@ -91,7 +91,7 @@ async fn fetched(client: &Client, id: &str, part: &Path) -> (u64, u32) {
 }
 
 #[tokio::test]
-async fn a_batch_goes_all_the_way() {
+async fn batch_runs_from_upload_to_results() {
     for (content_redirect, ranges, unset) in
         [(false, true, Unset::Omit), (true, true, Unset::Null), (true, false, Unset::Empty)]
     {
@@ -132,14 +132,14 @@ async fn a_batch_goes_all_the_way() {
 }
 
 #[tokio::test]
-async fn the_same_bytes_are_one_file() {
+async fn same_bytes_are_one_file() {
     let (_server, client) = start(quick());
     let file = uploaded(&client, 2).await;
     assert_eq!(upload(&client, &input(2)).await, Ok(Uploaded::AlreadyThere(file)));
 }
 
 #[tokio::test]
-async fn a_cancelled_batch_ends_as_such() {
+async fn cancelled_batch_ends_as_cancelled() {
     let config = quick();
     let batch = BatchConfig { run: Duration::from_mins(10), ..config.batch.clone() };
     let (_server, client) = start(Config { batch, ..config });
@@ -150,7 +150,7 @@ async fn a_cancelled_batch_ends_as_such() {
 }
 
 #[tokio::test]
-async fn a_failed_batch_says_why() {
+async fn failed_batch_carries_its_reason() {
     let config = quick();
     let batch = BatchConfig { fails: Some("line 1 is bad".to_owned()), ..config.batch.clone() };
     let (_server, client) = start(Config { batch, ..config });
@@ -160,7 +160,7 @@ async fn a_failed_batch_says_why() {
 }
 
 #[tokio::test]
-async fn a_create_whose_reply_is_lost_is_found_in_the_list() {
+async fn lost_create_is_found_in_the_list() {
     for fault in ["reset,on=create,after,times=1", "status=500,on=create,after,times=1", "html,on=create,after,times=1"]
     {
         let (_server, client) = start(faulty(&[fault]));
@@ -181,7 +181,7 @@ async fn a_create_whose_reply_is_lost_is_found_in_the_list() {
 }
 
 #[tokio::test]
-async fn a_download_that_breaks_goes_on() {
+async fn broken_download_resumes() {
     for ranges in [true, false] {
         for fault in ["truncate,on=content,times=2", "reset-late,on=content,times=2"] {
             let (_server, client) = start(Config { ranges, ..faulty(&[fault]) });
@@ -197,7 +197,7 @@ async fn a_download_that_breaks_goes_on() {
 }
 
 #[tokio::test]
-async fn an_upload_that_fails_halfway_can_be_made_again() {
+async fn half_failed_upload_is_repeated() {
     for fault in
         ["reset,on=put,nth=1", "status=503,on=put,nth=1", "status=500,on=preprocess,nth=1", "close,on=register,nth=1"]
     {
@@ -219,7 +219,7 @@ async fn an_upload_that_fails_halfway_can_be_made_again() {
 }
 
 #[tokio::test]
-async fn what_is_unknown_is_not_found() {
+async fn unknown_batch_is_not_found() {
     let (_server, client) = start(quick());
     let unknown = "00000000-0000-4000-8000-000000000000";
     let dir = tempfile::tempdir().unwrap();
