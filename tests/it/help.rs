@@ -1,4 +1,4 @@
-//! Help texts, as they stand: a change here is a change of what users read.
+//! The help texts as they stand: a change of a snapshot is a change of what users read.
 
 use crate::support::Home;
 
@@ -12,55 +12,33 @@ fn help(args: &[&str]) -> String {
     out.stdout.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
+/// The commands whose `--help` has a snapshot of the same name.
+const COMMANDS: [&str; 16] = [
+    "run",
+    "submit",
+    "wait",
+    "fetch",
+    "retry",
+    "cancel",
+    "status",
+    "report",
+    "prepare",
+    "check",
+    "models",
+    "serve",
+    "clean",
+    "doctor",
+    "man",
+    "completions",
+];
+
 #[test]
-fn help_of_the_program() {
+fn help_of_every_command() {
+    for command in COMMANDS {
+        insta::assert_snapshot!(command, help(&[command, "--help"]));
+    }
     insta::assert_snapshot!("help", help(&["--help"]));
-}
-
-#[test]
-fn help_of_run() {
-    insta::assert_snapshot!("run", help(&["run", "--help"]));
-}
-
-#[test]
-fn short_help_of_run() {
     insta::assert_snapshot!("run_short", help(&["run", "-h"]));
-}
-
-#[test]
-fn help_of_serve() {
-    insta::assert_snapshot!("serve", help(&["serve", "--help"]));
-}
-
-#[test]
-fn help_of_status_and_report() {
-    insta::assert_snapshot!("status", help(&["status", "--help"]));
-    insta::assert_snapshot!("report", help(&["report", "--help"]));
-}
-
-#[test]
-fn help_of_prepare() {
-    insta::assert_snapshot!("prepare", help(&["prepare", "--help"]));
-}
-
-#[test]
-fn help_of_the_batch_commands() {
-    for command in ["submit", "wait", "fetch", "retry", "cancel", "clean"] {
-        insta::assert_snapshot!(command, help(&[command, "--help"]));
-    }
-}
-
-#[test]
-fn help_of_check_and_models() {
-    insta::assert_snapshot!("check", help(&["check", "--help"]));
-    insta::assert_snapshot!("models", help(&["models", "--help"]));
-}
-
-#[test]
-fn help_of_doctor_completions_and_man() {
-    for command in ["doctor", "completions", "man"] {
-        insta::assert_snapshot!(command, help(&[command, "--help"]));
-    }
 }
 
 #[test]
@@ -71,12 +49,8 @@ fn version_is_that_of_the_crate() {
 
 #[test]
 fn readme_shows_the_current_help() {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("a README");
-    let block = readme
-        .split_once("<!-- help -->\n```text\n")
-        .and_then(|(_, rest)| rest.split_once("\n```"))
-        .expect("the block")
-        .0;
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let block = readme.split_once("<!-- help -->\n```text\n").and_then(|(_, rest)| rest.split_once("\n```")).unwrap().0;
     let shown: Vec<&str> = block.lines().map(str::trim_end).collect();
     assert_eq!(shown.join("\n"), help(&["--help"]).trim_end());
 }

@@ -110,7 +110,7 @@ async fn batch_runs_from_upload_to_results() {
         assert!(listed.complete && listed.entries.iter().map(|b| &b.id).eq([&batch.id]));
         let batch = ended(&client, &batch.id).await;
         assert_eq!((batch.status, batch.error_file_id), (Status::Completed, None));
-        let output = batch.output_file_id.expect("an output file");
+        let output = batch.output_file_id.unwrap();
         let dir = tempfile::tempdir().unwrap();
         let part = dir.path().join("part");
         let (length, _) = fetched(&client, &output, &part).await;
@@ -186,7 +186,7 @@ async fn broken_download_resumes() {
         for fault in ["truncate,on=content,times=2", "reset-late,on=content,times=2"] {
             let (_server, client) = start(Config { ranges, ..faulty(&[fault]) });
             let batch = created(&client, &uploaded(&client, 200).await).await;
-            let output = ended(&client, &batch.id).await.output_file_id.expect("an output file");
+            let output = ended(&client, &batch.id).await.output_file_id.unwrap();
             let dir = tempfile::tempdir().unwrap();
             let part = dir.path().join("part");
             let (length, tries) = fetched(&client, &output, &part).await;

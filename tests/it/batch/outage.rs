@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{POLL, fetch, state, submit, until_said};
-use crate::support::{Home, Server, answered, prompts, until};
+use crate::support::{Home, Running, Server, answered, prompts, until};
 
 /// A server on that address whose batches outlive it; the same again after it has gone.
 fn server(address: &str, dir: &std::path::Path) -> Server {
@@ -44,15 +44,21 @@ fn timeout_holds_during_an_outage() {
     assert_eq!(state(&home, &id), "running");
 }
 
+/// `llbatch submit -v` of four rows, which waits for the service at `url` to come back.
+fn waiting_submit(home: &Home, url: &str) -> Running {
+    home.write("in.jsonl", prompts(1..=4));
+    let run = home.start(home.command_at(url, &["submit", "in.jsonl", "-v"]));
+    until_said(&run, "again in");
+    run
+}
+
 #[test]
 fn submit_waits_briefly_for_an_unreachable_service() {
     let (home, dir) = (Home::new(), tempfile::tempdir().unwrap());
     let gone = server(&Server::own_address(), dir.path());
     let (address, url) = (gone.address(), gone.url.clone());
     drop(gone);
-    home.write("in.jsonl", prompts(1..=4));
-    let run = home.start(home.command_at(&url, &["submit", "in.jsonl", "-v"]));
-    until_said(&run, "again in");
+    let run = waiting_submit(&home, &url);
     let back = server(&address, dir.path());
     run.wait().code(0);
     assert_eq!(back.batches().len(), 1);
@@ -64,9 +70,7 @@ fn interrupted_submission_resumes() {
     let gone = server(&Server::own_address(), dir.path());
     let (address, url) = (gone.address(), gone.url.clone());
     drop(gone);
-    home.write("in.jsonl", prompts(1..=4));
-    let run = home.start(home.command_at(&url, &["submit", "in.jsonl", "-v"]));
-    until_said(&run, "again in");
+    let run = waiting_submit(&home, &url);
     run.signal("TERM");
     let id = run.wait().code(143).stdout.trim_end().to_owned();
     assert_eq!(state(&home, &id), "interrupted");

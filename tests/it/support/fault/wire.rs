@@ -61,6 +61,11 @@ impl Answer {
         self.head(&format!("content-length: {length}\r\n"))
     }
 
+    /// Head and body.
+    fn whole(&self) -> Vec<u8> {
+        [&self.head_for(self.body.len()), &self.body[..]].concat()
+    }
+
     /// The first half of the lines of the body; half of the bytes if there is only one line.
     fn half(&self) -> &[u8] {
         let middle = self.body.len() / 2;
@@ -111,17 +116,12 @@ pub fn finish(stream: &mut TcpStream) -> io::Result<()> {
 
 /// Sends an answer as it is.
 pub fn send(stream: &mut TcpStream, answer: &Answer) -> io::Result<()> {
-    let mut whole = answer.head_for(answer.body.len());
-    whole.extend_from_slice(&answer.body);
-    stream.write_all(&whole)
+    stream.write_all(&answer.whole())
 }
 
-/// Sends an answer with its fault. Whether the connection goes on; otherwise it is to be dropped: what is still unread in it
-/// decides how it ends.
+/// Sends an answer with its fault. Returns whether the connection goes on. Otherwise the caller drops it, and the bytes
+/// still unread in it decide how it ends.
 pub fn send_faulty(stream: &mut TcpStream, answer: &Answer, fault: &Fault) -> io::Result<bool> {
-    let body = &answer.body[..];
-    let half = body.len() / 2;
-    let head = answer.head_for(body.len());
     let resets = matches!(
         fault,
         Fault::ResetEarly | Fault::Reset | Fault::ResetInHead | Fault::ResetAfterHead | Fault::ResetInBody
@@ -130,70 +130,71 @@ pub fn send_faulty(stream: &mut TcpStream, answer: &Answer, fault: &Fault) -> io
         finish(stream)?;
     }
     match fault {
-        Fault::None | Fault::Instead(_) | Fault::After(_) => {
-            send(stream, answer)?;
-            return Ok(true);
+        Fault::None | Fault::Instead(_) | Fault::After(_) => send(stream, answer)?,
+        Fault::Clock(off) => send(stream, &answer.dated(*off))?,
+        Fault::Surplus => {
+            let stray = super::answer::completion("nobody's prompt");
+            stream.write_all(&[answer.whole(), stray.whole()].concat())?;
         }
-        Fault::Clock(off) => {
-            send(stream, &answer.dated(*off))?;
-            return Ok(true);
+        fault => {
+            send_broken(stream, answer, fault)?;
+            return Ok(false);
         }
-        Fault::Away(_) | Fault::ResetEarly | Fault::Reset | Fault::Close => {}
-        Fault::ResetInHead => stream.write_all(&head[..head.len() / 2])?,
-        Fault::ResetAfterHead => stream.write_all(&head)?,
-        Fault::ResetInBody => stream.write_all(&[&head, &body[..half]].concat())?,
-        Fault::Hang => hang(stream),
-        Fault::HangInHead => {
-            stream.write_all(&head[..head.len() / 2])?;
-            hang(stream);
-        }
-        Fault::HangInBody => {
-            stream.write_all(&[&head, &body[..half]].concat())?;
-            hang(stream);
-        }
-        Fault::Drip(pause) => {
-            for byte in [&head, body].concat() {
-                stream.write_all(&[byte])?;
-                thread::sleep(*pause);
-            }
-        }
-        Fault::LongLength => stream.write_all(&[&answer.head_for(body.len() + 100), body].concat())?,
-        Fault::ShortLength => stream.write_all(&[&answer.head_for(half), body].concat())?,
-        Fault::CutLines => stream.write_all(&[&answer.head_for(answer.half().len()), answer.half()].concat())?,
-        Fault::EofLines => stream.write_all(&[&answer.head("connection: close\r\n"), answer.half()].concat())?,
-        Fault::CutChunk => chunked(stream, answer, body.len(), &body[..half])?,
+    }
+    Ok(true)
+}
+
+/// Sends an answer that no client may take for a whole one.
+fn send_broken(stream: &mut TcpStream, answer: &Answer, fault: &Fault) -> io::Result<()> {
+    let body = &answer.body[..];
+    let half = body.len() / 2;
+    let head = answer.head_for(body.len());
+    match fault {
+        Fault::ResetInHead => stream.write_all(&head[..head.len() / 2]),
+        Fault::ResetAfterHead => stream.write_all(&head),
+        Fault::ResetInBody => stream.write_all(&[&head, &body[..half]].concat()),
+        Fault::Hang => hang(stream, &[]),
+        Fault::HangInHead => hang(stream, &head[..head.len() / 2]),
+        Fault::HangInBody => hang(stream, &[&head, &body[..half]].concat()),
+        Fault::Drip(pause) => [&head, body].concat().iter().try_for_each(|byte| {
+            stream.write_all(&[*byte])?;
+            thread::sleep(*pause);
+            Ok(())
+        }),
+        Fault::LongLength => stream.write_all(&[&answer.head_for(body.len() + 100), body].concat()),
+        Fault::ShortLength => stream.write_all(&[&answer.head_for(half), body].concat()),
+        Fault::CutLines => stream.write_all(&[&answer.head_for(answer.half().len()), answer.half()].concat()),
+        Fault::EofLines => stream.write_all(&[&answer.head("connection: close\r\n"), answer.half()].concat()),
+        Fault::CutChunk => chunked(stream, answer, body.len(), &body[..half]),
         Fault::LostChunk => {
             chunked(stream, answer, answer.half().len(), answer.half())?;
-            stream.write_all(b"\r\n")?;
+            stream.write_all(b"\r\n")
         }
-        Fault::GzipLie => stream.write_all(&[&packed(answer, body.len()), body].concat())?,
+        Fault::GzipLie => stream.write_all(&[&packed(answer, body.len()), body].concat()),
         Fault::GzipCut => {
             let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
             gzip.write_all(body)?;
             let gzip = gzip.finish()?;
             let half = gzip.len() / 2;
-            stream.write_all(&[&packed(answer, half), &gzip[..half]].concat())?;
+            stream.write_all(&[&packed(answer, half), &gzip[..half]].concat())
         }
-        Fault::Surplus => {
-            let stray = super::answer::completion("nobody's prompt");
-            let stray = [&stray.head_for(stray.body.len()), &stray.body[..]].concat();
-            stream.write_all(&[&head, body, &stray].concat())?;
-            return Ok(true);
-        }
-        Fault::Bomb(size) => bomb(stream, answer, *size)?,
+        Fault::Bomb(size) => bomb(stream, answer, *size),
         Fault::ZstdBomb(size) => {
             stream.write_all(&answer.head("content-encoding: zstd\r\nconnection: close\r\n"))?;
             let mut zstd = zstd::Encoder::new(stream, 1)?;
             zstd.write_all(BOMB)?;
-            (0..*size).try_for_each(|_| zstd.write_all(&vec![b'a'; 1 << 20]))?;
+            (0..*size).try_for_each(|_| zstd.write_all(&vec![b'a'; 1 << 20]))
         }
+        // The connection ends without an answer.
+        _ => Ok(()),
     }
-    Ok(false)
 }
 
-/// Waits until the client has had enough.
-fn hang(stream: &mut TcpStream) {
+/// Sends `start` and then nothing, until the client goes away.
+fn hang(stream: &mut TcpStream, start: &[u8]) -> io::Result<()> {
+    stream.write_all(start)?;
     while stream.read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
+    Ok(())
 }
 
 /// Begins a chunk of `length` bytes and sends `body` of it.
