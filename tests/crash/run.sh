@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A crash loop: `run`, and then `submit`, `wait`, `fetch`, `retry`, `cancel` and `submit --wait -o`, are killed (SIGKILL) at
-# random instants, up to five (batches: three) times in a row, their going on included, and run again until they succeed.
+# random instants, up to five (batches: three) times in a row, their resumption included, and run again until they succeed.
 #
 #   tests/crash/run.sh [--only run|batch] [--kills 200] [--seed N] [PATH-TO-llbatch]
 #

@@ -1,4 +1,4 @@
-//! `submit --via auto`: batches where they save, realtime where they do not, one set of results.
+//! `submit --via auto`: each model goes where it costs less, and the results are one set.
 
 use serde_json::Value;
 

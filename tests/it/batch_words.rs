@@ -1,4 +1,4 @@
-//! What the batch commands say: the job that is there already, what to type next, ids that can be copied.
+//! Messages of the batch commands: the existing job, the next command, ids that can be copied.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! `llbatch check` and `llbatch models`: knowing beforehand, without sending anything.
+//! `llbatch check` and `llbatch models`: prices and problems before anything is sent.
 
 use serde_json::Value;
 

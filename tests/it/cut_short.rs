@@ -1,5 +1,5 @@
-//! Batch commands that were cut short: what their second run must not take for the end. The crash loops in `tests/crash`
-//! found these; here each is made to happen every time.
+//! Batch commands that were cut short: the second run must not mistake this for the end. The crash loops in `tests/crash`
+//! found these cases; here each happens every time.
 
 use crate::support::{Home, Server, answered, codes, post, prompts, request, until};
 

@@ -1,4 +1,4 @@
-//! `doctor`, `completions`, `man`: what surrounds the work.
+//! `doctor`, `completions` and `man`.
 
 use std::process::Command;
 

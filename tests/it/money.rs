@@ -1,8 +1,8 @@
-//! Whatever goes wrong and whatever is done about it: what llbatch says was spent is on the service's bill, and the bill holds
-//! nothing beyond that but what llbatch says is at risk.
+//! Costs under random faults, kills, limits, retries and cancellations. After every step, what llbatch reports as spent is
+//! on the bill of the service, and the bill holds nothing beyond that but what llbatch reports at risk.
 //!
-//! Random faults, kills, limits, retries and cancellations, checked after every step against the sandbox's own bill, which is
-//! reckoned with its own prices. `LLBATCH_CASES=300 cargo test --test it money` tries more; `LLBATCH_SEED=N` one again.
+//! The bill is the sandbox's own, at its own prices. `LLBATCH_CASES=300 cargo test --test it money` tries more nights,
+//! `LLBATCH_SEED=N` repeats one.
 
 use std::fmt::Write as _;
 use std::io::Write as _;

@@ -1,4 +1,4 @@
-//! `samples/nightly.sh`, through the nights that a cron job meets.
+//! `samples/nightly.sh` through the nights that a cron job meets.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Many starts of one command at once: one job, one payment, and a word to each that makes sense the next morning.
+//! Simultaneous starts of one command: one job, one payment, and a clear message for each.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};

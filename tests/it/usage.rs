@@ -1,4 +1,4 @@
-//! Mistakes on the command line, in the environment and in the config file.
+//! Mistakes in flags, in the environment and in the config file.
 
 use std::os::unix::fs::PermissionsExt;
 

@@ -1,4 +1,4 @@
-//! The client's half of files and batches against the sandbox's half; each was written from what is known of the service.
+//! The client for files and batches against the sandbox; each was written independently from the API of the service.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

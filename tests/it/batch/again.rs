@@ -1,4 +1,4 @@
-//! The same content once more: the same job for as long as it lives.
+//! Submitting the same content again: it is the same job while that job is active.
 
 use super::{fetch, status, submit};
 use crate::support::{Home, Server, answered, prompts};

@@ -1,4 +1,5 @@
-//! Creation, the one request that costs money: its reply may be lost, the command killed, the list behind. One batch each.
+//! Creating a batch, the one request that costs money. The reply may be lost, the command killed, the list late. Each shard
+//! still becomes one batch.
 
 use std::time::Duration;
 

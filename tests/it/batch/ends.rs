@@ -1,4 +1,4 @@
-//! The ways in which a batch ends: every row is accounted for in each.
+//! The ends of a batch. Each of them accounts for every row.
 
 use super::{ends, fetch, side_by_side, state, submit};
 use crate::support::{Home, MODEL, Server, answered, ids, prompts, rows};

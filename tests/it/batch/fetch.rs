@@ -1,4 +1,4 @@
-//! `llbatch fetch`: results as often as they are asked for, whatever happens on the way.
+//! `llbatch fetch`: the same results every time, whatever happens to the download.
 
 use serde_json::json;
 

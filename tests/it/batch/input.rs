@@ -1,4 +1,4 @@
-//! What goes in through `submit` comes out of `fetch` beside its own answer.
+//! Inputs of `submit`: `fetch` returns each row beside its own answer.
 
 use super::{POLL, fetch, submit};
 use crate::support::{Home, MODEL, Server, answered, csv_rows, lines, paid_hash, prompts, rows};

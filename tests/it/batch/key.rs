@@ -1,4 +1,4 @@
-//! The key is in no file below the home, what the commands said included.
+//! The key is in no file below the home, the output of the commands included.
 
 use super::{POLL, ends, fetch, side_by_side, submit};
 use crate::support::{Home, KEY, Server, prompts};

@@ -1,4 +1,4 @@
-//! What the service writes into its files: lines that are missing, twice there, at odds, of others, or no lines at all.
+//! Result files with missing, duplicate, contradictory, foreign and invalid lines.
 
 use super::{ends, fetch, side_by_side, submit};
 use crate::support::{Home, Server, answered, codes, prompts, rows};

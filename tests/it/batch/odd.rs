@@ -1,4 +1,4 @@
-//! What the sandbox never says: words, shapes and lists that are not known of the service, but that nothing rules out.
+//! Replies that the sandbox never gives: statuses, shapes and lists that a service may send all the same.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,5 +1,5 @@
-//! Result files that no honest service writes: every row still ends answered or with its error, under its own id, in the
-//! results and nowhere else, and what is said about it commands no terminal.
+//! Result files of a dishonest service. Every row still ends with its answer or its error, under its own id. No text of the
+//! service controls the terminal.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! The service is away for a while.
+//! Outages of the service.
 
 use std::time::{Duration, Instant};
 

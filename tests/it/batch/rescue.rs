@@ -1,4 +1,4 @@
-//! `submit --deadline --rescue`: complete by then, within a budget.
+//! `submit --deadline --rescue`: the results are complete at the deadline, within a budget.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! `llbatch retry`: rows without an answer, sent again within their job.
+//! `llbatch retry`: unanswered rows are sent again within their job.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! What a review of the batch commands found: each of these lost or paid for something once.
+//! Regressions: each of these once lost a row or paid for one twice.
 
 use serde_json::Value;
 

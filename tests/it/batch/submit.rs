@@ -1,4 +1,4 @@
-//! `llbatch submit`: what it says, what it sends, and what it refuses to send.
+//! `llbatch submit`: its output, its requests and its refusals.
 
 use serde_json::{Value, json};
 

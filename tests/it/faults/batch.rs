@@ -1,4 +1,4 @@
-//! Questions about batches that get no answer, or a harmed one.
+//! Polls of batches that get no answer, or a broken one.
 
 use std::time::{Duration, Instant};
 

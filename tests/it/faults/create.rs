@@ -1,4 +1,4 @@
-//! The one request of a batch job that costs money, with every fault done to its reply: one batch, whatever becomes of it.
+//! The create request, which costs money, with every fault applied to its reply. There is one batch every time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -1,4 +1,4 @@
-//! Results on their way here, with every fault done to their bytes: never a file that lacks a row.
+//! Downloads of results with every fault applied. A file that lacks a row is never written.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! When to come back, in every way in which a service may say it, and in those that say nothing.
+//! Retry hints in every style of a service, and responses without one.
 
 use std::time::{Duration, Instant, SystemTime};
 

@@ -1,4 +1,4 @@
-//! What must not get out: prompts and key to another place, the key into anything that is kept.
+//! Leaks: prompts and key go to no other place, and the key is stored nowhere.
 
 use super::{before, ends, home};
 use crate::support::{Canned, Fault, FaultServer, KEY, Recorder, Server, side_by_side};

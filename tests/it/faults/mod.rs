@@ -1,4 +1,4 @@
-//! What a network can do to requests and answers, done to `run` and to the batch commands by a server on plain TCP.
+//! Network faults, applied to `run` and to the batch commands by a server on plain TCP.
 
 mod batch;
 mod create;

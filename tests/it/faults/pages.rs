@@ -1,4 +1,4 @@
-//! Web pages where the API should be.
+//! HTML pages in place of the API.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

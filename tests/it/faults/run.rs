@@ -1,4 +1,4 @@
-//! Each fault, done to rows of `run`.
+//! Every fault, applied to rows of `run`.
 
 use std::time::{Duration, Instant};
 

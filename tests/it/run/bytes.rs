@@ -1,4 +1,4 @@
-//! Bytes go through as they are: bodies on their way out, answers on their way back.
+//! Bodies and answers keep their bytes.
 
 use crate::support::{Home, Recorder, lines, rows};
 

@@ -1,5 +1,5 @@
-//! A disk that takes nothing: what cannot be kept is not asked for, and what fails half-way is said and goes on.
-//! Every single write, sync and rename that fails: `tests/crash/points.sh`.
+//! Disks that fail: nothing is sent that cannot be stored, and a run that fails half-way is resumable.
+//! `tests/crash/points.sh` fails every single write, sync and rename.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;

@@ -1,4 +1,4 @@
-//! What the service does wrong: each kind with its error code in the row, or gone after a retry.
+//! Errors of the service: each becomes an error code of its row, or passes with a retry.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What goes in: record forms, formats, compression, standard input, flags. A recorder shows what was sent.
+//! Inputs: record forms, formats, compression, standard input, flags. A recorder shows the requests.
 
 use std::io::Write as _;
 

@@ -1,5 +1,5 @@
-//! Answers that no honest service gives to `run`: the row still ends answered or with its error, money stays money, and
-//! nothing that is said commands a terminal.
+//! Answers of a dishonest service to `run`. The row still ends with its answer or its error, costs stay true, and no text
+//! controls the terminal.
 
 use serde_json::Value;
 

@@ -1,5 +1,5 @@
-//! Input that nobody means: told with its place and a remedy, and nothing sent; or, with `--skip-invalid`, an error beside
-//! the answers of the others. What is odd but valid travels as it is.
+//! Odd input. An invalid row is reported with its place and a remedy, and nothing is sent. With `--skip-invalid` it becomes
+//! an error beside the answers of the others. Odd but valid rows travel unchanged.
 
 use std::io::Write as _;
 use std::os::unix::fs::symlink;

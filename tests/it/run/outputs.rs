@@ -1,4 +1,4 @@
-//! What comes out: forms, files that appear whole or not at all, standard output in order.
+//! Outputs: formats, files that appear whole or not at all, standard output in order.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;

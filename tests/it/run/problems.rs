@@ -1,4 +1,4 @@
-//! Invalid input: all problems at once, each with its place and a remedy, and nothing sent.
+//! Invalid input: all problems at once, each with its place and a remedy. Nothing is sent.
 
 use crate::support::{Home, MODEL, Server, codes, csv_rows, lines, prompts, rows};
 

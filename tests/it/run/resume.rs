@@ -1,4 +1,4 @@
-//! The same command again: what was answered is reused, only the rest is sent.
+//! Running the same command again: answered rows are reused, only the others are sent.
 
 use crate::support::{Home, MODEL, Server, answered, codes, lines, paid_hash, prompts, questions, rows};
 

@@ -1,4 +1,4 @@
-//! What stops a run before its end: the key, money, time, a service that is away, a disk, another run.
+//! Reasons to stop a run before its end: the key, money, time, an unreachable service, a disk, another run.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};

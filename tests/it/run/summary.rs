@@ -1,4 +1,4 @@
-//! The summary: its shape, its money, its words.
+//! The summary: its shape, its costs, its text.
 
 use serde_json::Value;
 

@@ -1,5 +1,5 @@
-//! The key is seen by the service alone. What servers repeat of it is held by `run/faults.rs` and `batch/key.rs`, what a
-//! proxy and a redirect see by their own tests; these are the other ways out.
+//! Only the service sees the key. `run/faults.rs` and `batch/key.rs` test keys that a server repeats; proxies and redirects
+//! have their own tests. These are the other ways out.
 
 use std::os::unix::fs::PermissionsExt;
 

@@ -1,4 +1,4 @@
-//! Files and directories of the state are the user's alone under any umask; results are like any other new file.
+//! Files and directories of the state are private under any umask. Results follow the umask like any new file.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What a server says is never a path, here or there.
+//! Text of a server is never a path, at the service or on this machine.
 
 use std::collections::BTreeSet;
 use std::path::Path;

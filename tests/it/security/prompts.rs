@@ -1,4 +1,4 @@
-//! Prompts are private too: they are in no log, no message, no ledger and no summary.
+//! Prompts are private: no log, message, ledger or summary contains one.
 
 use crate::support::{Home, MODEL, Server, lines};
 

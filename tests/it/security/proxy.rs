@@ -1,5 +1,4 @@
-//! Proxies: HTTPS goes through the one that the environment names, this machine is reached straight, and a proxy's password
-//! is for the proxy alone.
+//! Proxies: HTTPS uses the proxy of the environment, loopback does not, and only the proxy sees its password.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! Redirects: the API's are not followed at all; those of files are, without anything of ours.
+//! Redirects: those of the API are not followed. Those of files are, without credentials.
 
 use super::service::{content, ok, service};
 use crate::support::{Home, KEY, Recorder, prompts, until};

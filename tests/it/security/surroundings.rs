@@ -1,4 +1,4 @@
-//! What lies in the working directory decides nothing: a repository must not be able to say where a key goes.
+//! Files in the working directory decide nothing: a repository must not be able to name the host that gets the key.
 
 use std::os::unix::fs::PermissionsExt;
 

@@ -1,4 +1,4 @@
-//! Tables: no cell of text may be a formula where a spreadsheet opens it.
+//! Tables: a spreadsheet runs no text cell as a formula.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Words of others on a terminal: shown, never obeyed. Needs `script` (util-linux), which lends a terminal.
+//! Foreign text on a terminal is shown and cannot control it. Needs `script` (util-linux), which provides a terminal.
 
 use std::process::{Command, Stdio};
 

@@ -1,4 +1,4 @@
-//! Certificates: nothing is sent to a server that cannot prove who it is.
+//! Certificates: an unverified server is sent nothing.
 
 use std::net::TcpStream;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! The binary in surroundings of its own: nothing of the user's environment, home or state gets in.
+//! The binary in a hermetic environment: no variable, home or state of the user gets in.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

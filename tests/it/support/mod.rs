@@ -1,4 +1,4 @@
-//! What the tests share: a hermetic command, servers to talk to, files to make and results to read.
+//! Shared helpers: a hermetic command, servers, inputs and readers of results.
 
 mod command;
 pub mod fault;

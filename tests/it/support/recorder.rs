@@ -1,4 +1,4 @@
-//! A server of a few lines that keeps every byte it is sent, and answers what the test wants.
+//! A small server that keeps every byte it receives, and answers as the test says.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

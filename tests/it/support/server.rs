@@ -1,4 +1,4 @@
-//! `llbatch serve` as a child, and the little HTTP that is needed to ask it for its counts.
+//! `llbatch serve` as a child process, and a small HTTP client for its counters.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
