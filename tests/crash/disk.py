@@ -1,4 +1,4 @@
-"""Disks that are full, read-only, limited or far away; see points.sh."""
+"""Disks that are full, read-only, limited or remote; see points.sh."""
 
 import collections
 import shutil

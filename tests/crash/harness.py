@@ -1,4 +1,4 @@
-"""What the crash proofs share: servers, commands that are killed, and what must hold afterwards. Standard library only."""
+"""The harness of the crash proofs: servers, commands to kill, and checks for afterwards. Standard library only."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""SIGKILL at random instants, again and again; see run.sh."""
+"""Repeated SIGKILL at random instants of the batch commands; see run.sh."""
 
 import argparse
 import collections

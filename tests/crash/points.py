@@ -1,4 +1,4 @@
-"""A SIGKILL, or an error of the disk, at every single write, fsync, rename and send of a small job; see points.sh."""
+"""A SIGKILL or a disk error at every single write, fsync, rename and send of a small job; see points.sh."""
 
 import argparse
 import collections

@@ -1,4 +1,4 @@
-"""Power that fails: the log of what a job wrote is replayed up to a cut, less what was not synced by then; see power.sh."""
+"""Power failures: the recorded writes of a job are replayed up to a cut, without those not synced by then; see power.sh."""
 
 import argparse
 import contextlib

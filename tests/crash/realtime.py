@@ -1,4 +1,4 @@
-"""SIGKILL at random instants of `run`, again and again, its own resumption included; see run.sh."""
+"""Repeated SIGKILL at random instants of `run`, its resumption included; see run.sh."""
 
 import collections
 import shutil

@@ -1,4 +1,4 @@
-"""Creates whose reply is lost: the server makes the batch and then answers with something else, or late, or its list lags."""
+"""Create requests whose reply is lost: the server makes the batch, then answers wrongly or late, or its list lags."""
 
 import shutil
 

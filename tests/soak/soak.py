@@ -1,4 +1,4 @@
-"""An hour of mixed faults; see run.sh. What it shares with the crash proofs comes from there."""
+"""An hour of mixed faults; see run.sh. The harness is that of the crash proofs."""
 
 import argparse
 import collections
