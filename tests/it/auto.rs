@@ -79,7 +79,7 @@ fn without_wait_realtime_rows_are_answered_and_the_batch_continues() {
     let status: Value = serde_json::from_str(&with(&["status", "last", "--json", "--offline"]).code(0).stdout).unwrap();
     assert_eq!(status["jobs"][0]["rows"]["succeeded"], 8, "{status}");
     assert_eq!(status["jobs"][0]["state"], "running");
-    // What it will come to, not what was paid so far.
+    // The expected total, not the payments so far.
     let table = with(&["status", "--offline"]).code(0).stdout;
     assert!(table.contains("~$"), "{table}");
     // The same command is the same job, and sends nothing again.

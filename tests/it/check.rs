@@ -134,7 +134,7 @@ fn row_over_the_context_length_is_invalid_before_sending() {
     let said = home.llbatch(&["check", "huge.jsonl"]).code(65).stdout;
     assert!(said.contains("are more than the 131072 that"), "{said}");
     assert_eq!(server.requests(), 0);
-    // What an estimate cannot tell is no problem, and is said.
+    // A doubtful estimate is a notice, not a problem.
     home.write("near.jsonl", [row("c", 60_000, 1000), row("d", 60_000, 68_000)].concat());
     let out = home.llbatch(&["check", "near.jsonl", "--json"]).code(0);
     let document: Value = serde_json::from_str(&out.stdout).unwrap();

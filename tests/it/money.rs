@@ -22,7 +22,7 @@ const AT_ONCE: u64 = 3;
 const MODELS: [&str; 3] =
     ["meta-llama/Llama-3.2-3B-Instruct-Turbo", "Qwen/Qwen2.5-7B-Instruct-Turbo", "deepseek-ai/DeepSeek-R1"];
 
-/// What requests may meet. Refusals are few: whoever is told to wait waits for a second and more.
+/// Faults of requests. Refusals are few, because a throttled request waits for a second and more.
 const FAULTS: [&str; 16] = [
     "status=429,nth=4",
     "status=500,rate=0.15",
@@ -45,7 +45,7 @@ const FAULTS: [&str; 16] = [
 /// Answers that no file of a batch mentions.
 const LOST: &str = "missing,on=row,rate=0.2";
 
-/// What rows of batches may meet, and batches.
+/// Faults of batches and of their rows.
 const BATCH_FAULTS: [&[&str]; 8] = [
     &["--fault", "status=500,on=row,rate=0.3"],
     &["--fault", LOST],
@@ -62,7 +62,7 @@ struct World {
     home: Home,
     server: Server,
     random: Rng,
-    /// What was done, for whoever looks for the mistake.
+    /// The steps so far, for the message of a failure.
     log: String,
     /// The last command was killed: not everything is in the ledger yet.
     killed: bool,
@@ -87,7 +87,7 @@ impl World {
                 args.extend(more);
             }
         }
-        // Where a batch that was cut short does not list what it left undone, nobody can tell what is missing from it.
+        // If a batch that was cut short does not list its undone rows, a missing row cannot be told from an undone one.
         if args.contains(&LOST) && !args.contains(&"--list-undone") {
             args.push("--list-undone");
         }

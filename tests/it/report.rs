@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Home, MODEL, Recorder, Server, lines, prompts};
 
-/// What `report ARGS --json` prints.
+/// The document of `report ARGS --json`.
 #[track_caller]
 fn report(home: &Home, args: &[&str]) -> Value {
     let mut all = vec!["report", "--json"];
@@ -305,7 +305,7 @@ fn foreign_lines_are_named_and_a_file_without_results_is_refused() {
         .says(&["twice.jsonl:4: an id that was there before", "and 2 more"]);
 }
 
-/// What would run, load or break out if it were taken for markup.
+/// Texts that would run, load or break out as markup.
 const HOSTILE: &str =
     r#"</script></style><script>document.title='OWNED'</script><img src=x onerror="document.title='OWNED'">'"&lt;"#;
 

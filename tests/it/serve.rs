@@ -147,7 +147,7 @@ fn kept_batch_is_seen_by_the_next_server() {
     let first = Server::start(&[&QUICK[..], &["--keep", dir, "--batch-run", "200ms"]].concat());
     let id = submit(&first, &batch("kept", 4));
     drop(first);
-    // What becomes of a job was settled when it was made: this server's own ways are for its own jobs.
+    // The end of a job was settled when it was made: the flags of this server apply to its own jobs only.
     let second = Server::start(&["--keep", dir, "--batch-run", "1h", "--batch-fails", "not this one"]);
     let last = ended(&second, &id);
     assert_eq!(last["status"], "COMPLETED");

@@ -93,7 +93,7 @@ fn fifty_waiting_runs_pay_once_and_all_get_the_results() {
 fn takes_over(home: &Home, command: std::process::Command, meanwhile: impl FnOnce()) -> Out {
     let mut locks = std::fs::read_dir(home.state().join("locks")).unwrap().map(|entry| entry.unwrap());
     let of_command = locks.find(|entry| !entry.file_name().to_str().unwrap().starts_with("j-")).unwrap();
-    // That process has not quite gone: it holds the command's lock, in which its job is named.
+    // The killed process still holds the lock of the command, which names its job.
     let lock = std::fs::File::open(of_command.path()).unwrap();
     lock.lock().unwrap();
     let waiting = home.start(command);
@@ -177,7 +177,7 @@ fn fifty_submissions_make_one_job_and_one_batch() {
     for out in refused {
         out.code(75).says(&["another llbatch (process ", "--wait-lock"]);
     }
-    // Those that wait find the job.
+    // The waiting commands find the job.
     let starts = start(&home, &server, &["submit", "in.jsonl", "--wait-lock"]);
     let (known, others) = ends(starts, 0);
     assert!(others.is_empty(), "{}", others[0].stderr);
@@ -200,7 +200,7 @@ fn fifty_waiting_nights_make_one_batch_and_all_get_the_results() {
     assert_eq!((server.batches().len(), server.paid_again(), jobs(&home).len()), (1, 0, 1));
     answered(&home.read("out.jsonl"), 1..=5);
 
-    // Those that do not wait are told to come back.
+    // The others exit with 75.
     server.freeze();
     let mut starts = start(&home, &server, &args);
     until_ended(&mut starts, STARTS - 1);
@@ -239,7 +239,7 @@ fn two_runs_share_a_learned_limit() {
     until("a refusal", || refused() > 0);
     std::thread::sleep(Duration::from_secs(1));
     let _b = start("b.jsonl");
-    // What each was answered: results come in input order, so a refused row holds up those behind it.
+    // The answers of each run: results keep the input order, so a refused row delays those behind it.
     let hashes = |range: std::ops::RangeInclusive<u32>| -> HashSet<String> {
         range.map(|n| paid_hash(&format!("question {n}"))).collect()
     };

@@ -88,7 +88,7 @@ fn config_file_fills_in_and_flags_win() {
     home.write("bad.toml", "[run]\nmodle = \"x\"\n");
     home.run(&server, &["in.txt", "--config", "bad.toml"]).code(2).says(&["bad.toml", "modle"]);
     home.run(&server, &["in.txt", "--config", "none.toml"]).code(2).says(&["none.toml"]);
-    // What lies in the working directory decides nothing.
+    // Files in the working directory decide nothing.
     home.write("config.toml", "base_url = \"http://127.0.0.1:1/v1\"\n");
     home.write(".env", "TOGETHER_BASE_URL=http://127.0.0.1:1/v1\n");
     home.run(&server, &["in.txt", "-m", MODEL]).code(0);

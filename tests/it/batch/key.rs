@@ -31,7 +31,7 @@ fn key_in_batch_results_is_redacted() {
     assert_eq!(home.read("out.jsonl").matches("\"org/[key]\"").count(), 2, "{}", home.read("out.jsonl"));
     let kept = format!("state/jobs/{id}/batch-1.output.jsonl");
     assert!(!home.read("out.jsonl").contains(KEY) && !home.read(&kept).contains(KEY));
-    // Whose ids hold it has asked for it, and loses no answer.
+    // A user whose ids contain the key loses no answer.
     home.write("own.jsonl", row(&format!("{KEY}-1")));
     let id = submit(&home, &server, &["own.jsonl"]);
     fetch(&home, &server, &id, &[]).code(0);

@@ -19,7 +19,7 @@ fn stdout_is_only_the_job_id() {
     assert_eq!(batches.len(), 1);
     assert_eq!(batches[0]["rows"], 3);
     let out = out.says(&[batches[0]["id"].as_str().unwrap(), "3 rows"]);
-    // What is known of the price comes before anything is sent.
+    // The notice about the price comes before anything is sent.
     let at = |text: &str| out.stderr.find(text).unwrap_or_else(|| panic!("no {text:?}: {}", out.stderr));
     assert!(at("2025-07") < at("created"), "{}", out.stderr);
     for name in [id, &id[..7], "nightly", "last", batches[0]["id"].as_str().unwrap()] {
@@ -134,7 +134,7 @@ fn models_without_a_discount_are_reported_or_refused() {
         let out = require(&home).code(0);
         assert_eq!(out.stderr.contains("2025-07"), name == MODEL, "{}", out.stderr);
     }
-    // What the user knows is the user's word.
+    // A price in the config file takes precedence.
     home.write("config.toml", "[models.\"nobody/nothing\"]\ninput = 1\noutput = 1\nbatch_discount = 0.5\n");
     home.write("in.jsonl", model("nobody/nothing"));
     let args = ["submit", "in.jsonl", "--require-discount", "--config", "config.toml"];

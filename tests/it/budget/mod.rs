@@ -16,7 +16,7 @@ fn rows(count: u32, max_tokens: u32) -> String {
     (1..=count).map(row).collect::<Vec<_>>().concat()
 }
 
-/// What the server billed, in USD at realtime.
+/// The bill of the server in USD, at the realtime price.
 fn billed(server: &Server) -> f64 {
     let bill = &server.stats()["bill"];
     (bill["prompt_tokens"].as_f64().unwrap() + bill["completion_tokens"].as_f64().unwrap()) * 0.06 / 1e6
@@ -157,7 +157,7 @@ fn unsent_batches_stay_reserved_until_cancelled() {
     run.wait().code(3);
     assert_eq!(home.read("out.jsonl").matches("\"code\":\"cancelled\"").count(), 20);
     assert_eq!(state(), "cancelled");
-    // What it had set aside is free again: now it is the service that will not.
+    // The reservation is released: now only the service refuses.
     other().code(75);
 }
 

@@ -28,7 +28,7 @@ fn simultaneous_commands_share_the_daily_budget() {
         assert!(out.code == 0 || (out.code == 5 && out.stderr.contains("for today")), "{} {}", out.code, out.stderr);
     }
     assert!(billed(&server) <= 0.0005, "{}", billed(&server));
-    // What the dead one held is free, but for what it may have in flight: nearly all of the budget can be used.
+    // The reservation of the killed run is released, except for requests in flight: nearly all of the budget is free.
     home.finish({
         let args = ["run", "d.jsonl", "-o", "d.out", "--concurrency", "4", "--config", "c.toml"];
         home.command_at(&server.url, &args)
@@ -122,13 +122,13 @@ fn last_spending_of_a_killed_run_counts_once() {
         };
         (amount(" spent,"), amount(" in flight"))
     };
-    let (spent, flying) = refused();
-    assert!(spent + flying >= billed(&server) * 0.999, "{spent} {flying} {}", billed(&server));
+    let (spent, in_flight) = refused();
+    assert!(spent + in_flight >= billed(&server) * 0.999, "{spent} {in_flight} {}", billed(&server));
     home.run(&server, &args).code(0);
-    let (spent, flying) = refused();
+    let (spent, in_flight) = refused();
     assert!((spent - billed(&server)).abs() < billed(&server) * 0.15, "{spent} {}", billed(&server));
     // A few rows were in flight when it died; what it had been answered is not.
-    assert!(flying < billed(&server) / 2.0, "{flying} {}", billed(&server));
+    assert!(in_flight < billed(&server) / 2.0, "{in_flight} {}", billed(&server));
 }
 
 /// Two runs whose budget is enough for one request at its worst, and for all as they are: the second one waits.

@@ -57,7 +57,7 @@ fn redirected_file_is_fetched_without_key_or_referer() {
     let home = home(2);
     home.at(&proxy.url, &["submit", "in.jsonl"]).code(0);
     crate::support::until("the batch's end", || sandbox.batches()[0]["status"] == "COMPLETED");
-    // What lies there is no file of results.
+    // The redirect leads to a file that is no results file.
     home.at(&proxy.url, &["fetch", "last", "--wait", "--timeout", "1s", "-o", "out.jsonl"]).code(75);
     assert!(!home.exists("out.jsonl"));
     let seen = other.requests();

@@ -43,7 +43,7 @@ const fn hangs(fault: &Fault) -> bool {
     matches!(fault, Fault::Hang | Fault::HangInHead | Fault::HangInBody | Fault::Drip(_))
 }
 
-/// Those of the broken answers that end by themselves.
+/// The broken answers that end by themselves.
 fn quick_faults() -> Vec<Fault> {
     broken_answers().into_iter().map(|(fault, _)| fault).filter(|fault| !hangs(fault)).collect()
 }

@@ -2,7 +2,7 @@
 
 use crate::support::{Home, Recorder, lines, rows};
 
-/// What JSON libraries like to mend: long numbers, infinite ones, keys that come twice, escapes, white space.
+/// JSON that libraries like to repair: long and infinite numbers, duplicate keys, escapes, white space.
 const ODD: &str = r#"{"model":"m/x" , "messages":[{"role":"user","content":"caf\u00e9 \ud83d\ude00 \/ \u2028 é"}],"big":123456789012345678901234567890,"huge":1E400,"exact":1.10,"dup":1,"dup":2, "z":[ 1 ,2 ],"b":{"y":0,"a":-0.0}}"#;
 
 #[test]

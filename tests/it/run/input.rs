@@ -97,7 +97,7 @@ fn flags_fill_what_a_row_does_not_set() {
     assert_eq!(bare["response_format"]["type"], "json_schema");
     assert_eq!(bare["response_format"]["json_schema"]["schema"], serde_json::json!({"type": "object"}));
     assert!(bodies[0].contains(r#""temperature":0.70"#), "the number as it was spelled: {}", bodies[0]);
-    // What the row sets stays, to the byte; only what it lacks is added behind it.
+    // Fields of the row keep their bytes; missing fields are added behind them.
     let own = r#"{"messages": [{"role":"user","content":"x"}], "model": "m/own", "max_tokens": 9, "temperature": 0.10, "top_p": 1, "seed": 1, "stop": ["own"], "top_k": 1, "response_format": {"type":"text"},"logit_bias":"#;
     assert!(bodies[1].starts_with(own), "{}", bodies[1]);
 }

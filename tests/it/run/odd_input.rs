@@ -21,7 +21,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// What `--skip-invalid` makes of each row; `None`: the file as a whole is no input, whatever the flag.
+/// The outcome of each row with `--skip-invalid`. `None`: the whole file is invalid, whatever the flag.
 type Ends = Option<&'static [&'static str]>;
 
 const BAD: &str = "invalid_request";
@@ -201,7 +201,7 @@ fn non_files_exit_66_at_once() {
 
 #[test]
 fn changed_input_never_mixes_two_files_in_one_result() {
-    // What happens to it, and what the run may end with: 66 only if it could not be opened any more.
+    // The change, and the exit codes that the run may have: 66 only if the file can no longer be opened.
     let changes: &[(&str, fn(&Home), &[i32])] = &[
         (
             "grows",

@@ -130,7 +130,7 @@ fn output_file_appears_only_when_complete() {
     server.until_billed(12);
     assert_eq!(run.kill(), None);
     assert!(!home.exists("new.jsonl"));
-    // What was left lying beside them goes with the next run.
+    // The next run removes temporary files left beside them.
     home.run(&server, &["in.jsonl", "-o", "old.jsonl", "--concurrency", "8"]).code(0);
     home.run(&server, &["in.jsonl", "-o", "new.jsonl", "--concurrency", "8", "--fresh"]).code(0);
     answered(&home.read("old.jsonl"), 1..=40);

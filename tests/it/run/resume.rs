@@ -42,7 +42,7 @@ fn killed_run_resumes_where_it_stopped() {
         assert!(words.contains(&format!("q{n}").as_str()), "q{n} is not named in {warning:?}");
     }
     assert!(words.iter().filter(|word| word.starts_with('q')).count() > 0, "{}", out.stderr);
-    // What may be lost is money: it stays visible.
+    // The money at risk stays visible.
     assert!(home.json("s.json")["cost"]["at_risk_usd"].as_f64().unwrap() > 0.0);
     assert_eq!(home.json("s.json")["rows"]["succeeded"], 40);
 }
@@ -263,7 +263,7 @@ fn resume_of_a_complete_job_rewrites_results_for_free() {
     home.run(&server, &[&ARGS[..], &["--resume"]].concat()).code(0);
     assert_eq!(home.read("out.jsonl"), first);
     assert_eq!((sent(&home), server.bill()), (0, 5));
-    // What the answers cost then stays in the sum, and is told apart.
+    // The earlier cost of the answers stays in the total and is shown apart.
     let cost = &home.json("s.json")["cost"];
     assert_eq!(cost["usd"], cost["resumed_usd"]);
     assert!(cost["usd"].as_f64().unwrap() > 0.0);

@@ -114,7 +114,7 @@ fn inherited_ignore_of_a_signal_is_respected() {
     let home = Home::new();
     let server = Server::start(&["--latency", "50ms"]);
     home.write("in.jsonl", prompts(1..=30));
-    // What nohup does.
+    // This is what nohup does.
     let run = home.run_command(&server.url, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "4"]);
     let mut nohup = std::process::Command::new("/bin/sh");
     nohup.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(run.get_program()).args(run.get_args());

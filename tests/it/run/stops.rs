@@ -71,7 +71,7 @@ fn deadline_does_not_wait_for_a_hanging_peer_directory() {
     let home = Home::new();
     let server = Server::start(&["--latency", "100ms"]);
     home.write("in.jsonl", prompts(1..=200));
-    // Who opens it to read waits for somebody who writes.
+    // Opening a FIFO to read waits for a writer.
     let place = home.state().join("limits");
     home.write("one.jsonl", prompts(1000..=1000));
     home.run(&server, &["one.jsonl", "-o", "one-out.jsonl"]).code(0);

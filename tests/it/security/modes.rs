@@ -20,12 +20,12 @@ fn mode(path: &Path) -> u32 {
     std::fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-/// How many files there are; all of them 0600, in directories of 0700.
+/// The number of files. All must be 0600, in directories of 0700.
 #[track_caller]
 fn private(dir: &Path) -> usize {
     let (mut left, mut files) = (vec![dir.to_owned()], 0);
     while let Some(path) = left.pop() {
-        // What is temporary may be gone by now.
+        // A temporary file may be gone by now.
         let Ok(meta) = std::fs::symlink_metadata(&path) else { continue };
         let mode = meta.permissions().mode() & 0o7777;
         if meta.is_dir() {

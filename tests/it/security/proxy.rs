@@ -36,7 +36,7 @@ impl Proxy {
         Self { address, heads }
     }
 
-    /// What it was asked, first lines and headers.
+    /// The requests to it: first lines and headers.
     pub fn heads(&self) -> Vec<String> {
         self.heads.lock().unwrap().clone()
     }
@@ -171,7 +171,7 @@ fn loopback_is_reached_without_a_proxy() {
     }
     let localhost = server.url.replace("127.0.0.1", "localhost");
     start(&["models", "--refresh", "--base-url", &localhost], 0);
-    // What is malformed harms nobody who does not need it.
+    // A malformed proxy variable does not affect commands that need no proxy.
     let mut command = home.command(&["run", "in.jsonl", "--sandbox", "--fresh", "-o", "out.jsonl"]);
     command.env("HTTPS_PROXY", "socks5://x");
     home.finish(command).code(0);

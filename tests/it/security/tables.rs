@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use crate::support::{Home, Recorder, csv_rows, lines};
 
-/// What makes a spreadsheet run a cell (OWASP ASVS 1.2.10).
+/// The characters that make a spreadsheet run a cell (OWASP ASVS 1.2.10).
 const STARTS: [char; 7] = ['=', '+', '-', '@', '\t', '\r', '\0'];
 
 /// Texts of which many begin like formulas, some like numbers.

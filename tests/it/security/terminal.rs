@@ -9,7 +9,7 @@ use crate::support::{Home, Out, Recorder, Server, lines, prompts, rows, until};
 /// the beginning of the line, deletes.
 const EVIL: &str = "E\u{1b}]52;c;ZXZpbA==\u{7}\u{1b}]8;;http://evil.example\u{1b}\\x\u{1b}]8;;\u{1b}\\\u{1b}[2J\u{9b}2J\u{202e}\u{2066}\r\u{8}\u{7f}Z";
 
-/// What the shell on the terminal says when the command is done.
+/// The line that the shell prints after the command.
 const LAST: &str = "that-was-all";
 
 /// `llbatch ARGS` on a terminal of its own; all that came to it is the stdout.

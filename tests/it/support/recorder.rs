@@ -87,7 +87,7 @@ impl Recorder {
         self.seen.lock().unwrap().clone()
     }
 
-    /// How many requests began with this method and path.
+    /// The number of requests that began with this method and path.
     pub fn count(&self, start: &str) -> usize {
         self.requests().iter().filter(|request| request.head.starts_with(start)).count()
     }

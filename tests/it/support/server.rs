@@ -89,7 +89,7 @@ impl Server {
         self.stats()["requests"].as_u64().unwrap()
     }
 
-    /// How often each prompt was paid for, by the hash that its answer carries.
+    /// Payments of each prompt, by the hash in its answer.
     pub fn paid(&self) -> BTreeMap<String, u64> {
         let stats = self.stats();
         let paid = stats["paid"].as_object().unwrap();
@@ -142,7 +142,7 @@ pub fn post(address: &str, path: &str, key: Option<&str>, body: &str) -> (u16, S
     (answer.status, answer.body)
 }
 
-/// What came back.
+/// A response.
 pub struct Answer {
     pub status: u16,
     /// Status line and headers.

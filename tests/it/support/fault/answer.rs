@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::wire::{Answer, Request};
 
-/// Where right answers come from.
+/// The source of right answers.
 pub enum Source {
     /// Chat completions, made here.
     Oracle,

@@ -37,16 +37,16 @@ pub struct Asked<'a> {
 
 type Script = dyn Fn(&Asked<'_>) -> Fault + Send + Sync;
 
-/// What was asked so far.
+/// The counters so far.
 #[derive(Debug, Clone, Default)]
 pub struct Counts {
     /// Requests that arrived.
     pub requests: u64,
-    /// How often each prompt was paid, by [`paid_hash`].
+    /// Payments of each prompt, by [`paid_hash`].
     pub paid: BTreeMap<String, u64>,
-    /// How often each fault was applied.
+    /// Uses of each fault.
     pub faults: BTreeMap<String, u64>,
-    /// How often each prompt, or each method and path, was asked for.
+    /// Requests of each prompt, or of each method and path.
     asked: BTreeMap<String, u64>,
 }
 
@@ -64,7 +64,7 @@ struct Shared {
     counts: Mutex<Counts>,
     /// Connections, to be cut when the server goes away for a while.
     open: Mutex<Vec<TcpStream>>,
-    /// How long the server will be away, once a fault says so.
+    /// The length of the outage that a fault has asked for.
     away: Mutex<Option<Duration>>,
 }
 
@@ -108,12 +108,12 @@ impl FaultServer {
         url
     }
 
-    /// What was asked so far.
+    /// The counters so far.
     pub fn counts(&self) -> Counts {
         self.shared.counts.lock().unwrap().clone()
     }
 
-    /// How often `prompt` was paid.
+    /// Payments of `prompt`.
     pub fn paid(&self, prompt: &str) -> u64 {
         self.counts().paid.get(&paid_hash(prompt)).copied().unwrap_or(0)
     }

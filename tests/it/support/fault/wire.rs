@@ -207,7 +207,7 @@ fn packed(answer: &Answer, length: usize) -> Vec<u8> {
     answer.head(&format!("content-encoding: gzip\r\ncontent-length: {length}\r\n"))
 }
 
-/// How a bomb begins.
+/// The beginning of a bomb.
 const BOMB: &[u8] = br#"{"choices":[{"message":{"content":""#;
 
 /// So many MiB of one letter. A block that ends on a byte and looks at nothing before it can be sent again and again.
