@@ -163,7 +163,7 @@ fn blank(text: &str) -> String {
     out
 }
 
-/// Where the literal that begins `rest` ends.
+/// The end of the literal that begins `rest`.
 fn quoted(rest: &str, quote: char) -> usize {
     let mut escaped = false;
     for (at, c) in rest.char_indices().skip(1) {

@@ -1,10 +1,10 @@
-"""Disks that are full, read-only, limited or far away; see points.sh."""
+"""Disks that are full, read-only, limited or remote; see points.sh."""
 
 import collections
 import shutil
 import subprocess
 
-from house import RUN, must, same
+from harness import RUN, must, same
 
 # More in flight than at single points, for there are more rows.
 REALTIME = {"run": (*RUN, "--concurrency", "64")}
@@ -160,9 +160,9 @@ def go(points, why_not):
         cases += [(f"results with room for {kib} KiB", results, (kib,)) for kib in (16, 128, 512)]
         cases += [(f"files of {kib} KiB at most", limited, (kib,)) for kib in (64, 128, 256, 512, 1024)]
         for what, case, args in cases:
-            with points.house.noting(what):
+            with points.harness.noting(what):
                 twice += case(points, count, *args)
-        with points.house.noting("where nothing can be kept"):
+        with points.harness.noting("where nothing can be kept"):
             print("refused before anything was sent: " + "; ".join(refused(points, why_not)))
     except NoMount:
         print("skipped: small disks: mounting is not allowed here")

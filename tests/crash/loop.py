@@ -1,4 +1,4 @@
-"""SIGKILL at random instants, again and again; see run.sh."""
+"""Repeated SIGKILL at random instants of the batch commands; see run.sh."""
 
 import argparse
 import collections
@@ -6,7 +6,7 @@ import json
 import sys
 import time
 
-from house import ROOT, SETTLE, Account, Calm, Desk, House, must, rows, same, seeded, table, write_rows
+from harness import ROOT, SETTLE, Account, Calm, Desk, Harness, must, rows, same, seeded, table, write_rows
 from realtime import Realtime
 
 ROWS = 240
@@ -15,16 +15,16 @@ POLL = ("--poll", "100ms")
 
 
 class Loop:
-    def __init__(self, house, chance, kills):
-        self.house, self.chance, self.wanted = house, chance, kills
-        self.server = house.serve(
-            "server", "--keep", str(house.dir / "service"), "--track", "--batch-validation", "60ms", "--batch-run", "200ms",
+    def __init__(self, harness, chance, kills):
+        self.harness, self.chance, self.wanted = harness, chance, kills
+        self.server = harness.serve(
+            "server", "--keep", str(harness.dir / "service"), "--track", "--batch-validation", "60ms", "--batch-run", "200ms",
             "--batch-cancel", "100ms", "--fault", "status=500,on=row,contains=unlucky,times=1")
         # There is something left to cancel, however slow the machine is.
-        self.slow = house.serve(
-            "slow", "--keep", str(house.dir / "slow-service"), "--track", "--batch-validation", "0s", "--batch-run", "6s",
+        self.slow = harness.serve(
+            "slow", "--keep", str(harness.dir / "slow-service"), "--track", "--batch-validation", "0s", "--batch-run", "6s",
             "--batch-cancel", "100ms")
-        self.calm = Calm(house)
+        self.calm = Calm(harness)
         self.kills, self.survived, self.codes = collections.Counter(), collections.Counter(), collections.Counter()
         self.done = collections.defaultdict(lambda: [0] * 5)
         # How long a command takes: the most seen of late. Kills fall anywhere in it.
@@ -133,26 +133,26 @@ class Loop:
     def go(self):
         flows = [self.plain, self.at_once, self.plain, self.retry, self.plain, self.cancel, self.cancel_half]
         turn = 0
-        while sum(self.kills.values()) < self.wanted and not self.house.enough():
+        while sum(self.kills.values()) < self.wanted and not self.harness.enough():
             flow = flows[turn % len(flows)]
             turn += 1
             server = self.slow if flow in (self.cancel, self.cancel_half) else self.server
-            desk = Desk(self.house, server, f"turn-{turn}")
+            desk = Desk(self.harness, server, f"turn-{turn}")
             shards = self.chance.choice((2, 3))
             these = rows(f"t{turn}", ROWS, shards, UNLUCKY if flow == self.retry else 0)
             write_rows(desk.dir / "in.jsonl", these)
-            with self.house.noting(f"{desk.dir.name} ({flow.__name__})"):
+            with self.harness.noting(f"{desk.dir.name} ({flow.__name__})"):
                 self.calm.expected(these)
                 flow(desk, these, Account(server), shards)
                 desk.forget()
-            self.house.progress(f"{sum(self.kills.values())} kills, {turn} jobs")
+            self.harness.progress(f"{sum(self.kills.values())} kills, {turn} jobs")
 
     def report(self):
         print(f"\n{sum(self.kills.values())} kills: " + ", ".join(f"{n} of {kind}" for kind, n in sorted(self.kills.items())))
         print("ended by themselves: " + ", ".join(f"{kind} {code}: {n}" for (kind, code), n in sorted(self.codes.items())))
         table(["jobs by what was killed", "jobs", "batches", "rows", "paid once", "paid twice"],
               [[flow, *counts] for flow, counts in sorted(self.done.items())])
-        self.house.books(self.server, self.slow)
+        self.harness.print_counters(self.server, self.slow)
 
 
 def main():
@@ -164,13 +164,13 @@ def main():
     args = parser.parse_args()
     seed, chance = seeded(args.seed)
     print(f"crash loop: {args.kills} kills of each kind, --seed {seed}")
-    with House(args.llbatch, SETTLE) as house:
+    with Harness(args.llbatch, SETTLE) as harness:
         for name, kind in (("run", Realtime), ("batch", Loop)):
             if args.only in (None, name):
-                loop = kind(house, chance, args.kills)
+                loop = kind(harness, chance, args.kills)
                 loop.go()
                 loop.report()
-    return house.verdict("every row once, nothing lost, one batch per shard")
+    return harness.verdict("every row once, nothing lost, one batch per shard")
 
 
 if __name__ == "__main__":

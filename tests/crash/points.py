@@ -1,4 +1,4 @@
-"""A SIGKILL, or an error of the disk, at every single write, fsync, rename and send of a small job; see points.sh."""
+"""A SIGKILL or a disk error at every single write, fsync, rename and send of a small job; see points.sh."""
 
 import argparse
 import collections
@@ -8,7 +8,7 @@ import sys
 import disk
 import tracer
 import wire
-from house import ROOT, RUN, SETTLE, SUBMIT, Account, Calm, Desk, House, Meter, must, rows, same, table, write_rows
+from harness import ROOT, RUN, SETTLE, SUBMIT, Account, Calm, Desk, Harness, Meter, must, rows, same, table, write_rows
 
 ROWS, SHARDS, CONCURRENCY = 20, 2, 4
 CLASSES = ["write", "pwrite64", "fsync,fdatasync", "rename,renameat,renameat2", "sendto,sendmsg,writev",
@@ -28,13 +28,13 @@ ERRORS = [("pwrite64", "ENOSPC", "+", (0, 74)), ("pwrite64", "EIO", "", (0, 74))
 
 
 class Points:
-    def __init__(self, house, commands):
-        self.house, self.commands, self.realtime = house, commands, "run" in commands
+    def __init__(self, harness, commands):
+        self.harness, self.commands, self.realtime = harness, commands, "run" in commands
         kind = "run" if self.realtime else "batch"
         # Slow enough that an answer keeps its place until it is on the disk.
         times = ("--latency", "25ms") if self.realtime else ("--batch-validation", "20ms", "--batch-run", "60ms")
-        self.server = house.serve(f"server-{kind}", "--keep", str(house.dir / f"service-{kind}"), "--track", *times)
-        self.calm = Calm(house, RUN if self.realtime else SUBMIT)
+        self.server = harness.serve(f"server-{kind}", "--keep", str(harness.dir / f"service-{kind}"), "--track", *times)
+        self.calm = Calm(harness, RUN if self.realtime else SUBMIT)
         self.turn, self.lines, self.codes = 0, [], collections.Counter()
         self.most_sent = 0
         # Jobs that were submitted (and waited for), for the commands after it: each point gets a copy.
@@ -42,7 +42,7 @@ class Points:
 
     def desk(self, name, count=ROWS, most=16):
         self.turn += 1
-        desk = Desk(self.house, self.server, f"{name}-{self.turn}")
+        desk = Desk(self.harness, self.server, f"{name}-{self.turn}")
         desk.rows = rows(f"{'r' if self.realtime else 'p'}{self.turn}", count, SHARDS, most=most)
         desk.account = Meter(self.server) if self.realtime else Account(self.server)
         write_rows(desk.dir / "in.jsonl", desk.rows)
@@ -64,7 +64,7 @@ class Points:
             return self.desk(name)
         mold = self.molds[name]
         self.turn += 1
-        desk = Desk(self.house, self.server, f"{name}-{self.turn}")
+        desk = Desk(self.harness, self.server, f"{name}-{self.turn}")
         desk.rows, desk.account = mold.rows, Account(self.server)
         desk.account.known -= mold.made
         shutil.copy(mold.dir / "in.jsonl", desk.dir)
@@ -108,7 +108,7 @@ class Points:
     def point(self, name, thread, calls, n, strike, what, good):
         """One point; whether there was such a call at all."""
         desk = self.fresh(name)
-        with self.house.noting(f"{desk.dir.name}: {name}, {what} at {calls} number {n} of {thread}"):
+        with self.harness.noting(f"{desk.dir.name}: {name}, {what} at {calls} number {n} of {thread}"):
             under = self.traced(desk, "--calls", calls, "--thread", thread, "--nth", str(n), "--strike", *strike)
             done = desk.run(*self.commands[name], under=under, sober=False)
             trace = (desk.dir / "trace").read_text(errors="replace").splitlines()
@@ -139,7 +139,7 @@ class Points:
                 while (found := self.point(name, thread, calls, n, strike, what, good)) is not None:
                     points, batches, paid, twice = points + 1, batches + found[0], paid + found[1], twice + found[2]
                     n += step
-                    if self.house.enough():
+                    if self.harness.enough():
                         return
                 self.lines.append([f"{what} at {calls.split(',')[0]}", f"{name}, {thread}", points, batches, ROWS * points, paid, twice])
                 print(".", end="", file=sys.stderr, flush=True)
@@ -161,7 +161,7 @@ class Points:
         if self.realtime:
             print(f"requests sent after the disk had failed: {self.most_sent} at most")
             return
-        self.house.books(self.server)
+        self.harness.print_counters(self.server)
 
 
 def main():
@@ -171,14 +171,14 @@ def main():
     parser.add_argument("--of", choices=["run", "batch"])
     parser.add_argument("llbatch", nargs="?", default=ROOT / "target/debug/llbatch")
     args = parser.parse_args()
-    with House(args.llbatch, SETTLE) as house:
+    with Harness(args.llbatch, SETTLE) as harness:
         if args.only in (None, "wire") and args.of != "run":
-            wire.go(house)
+            wire.go(harness)
         why_not = tracer.usable()
         for of, commands in (("run", REALTIME), ("batch", BATCH)):
             if args.only == "wire" or args.of not in (None, of):
                 continue
-            points = Points(house, commands)
+            points = Points(harness, commands)
             if why_not:
                 print(f"skipped: no single points: {why_not}")
             elif args.only != "disk":
@@ -186,7 +186,7 @@ def main():
             if args.only in (None, "disk"):
                 disk.go(points, why_not)
             points.report()
-    return house.verdict("every row once, nothing lost, one batch per shard")
+    return harness.verdict("every row once, nothing lost, one batch per shard")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Power that fails: the log of what a job wrote is replayed up to a cut, less what was not synced by then; see power.sh."""
+"""Power failures: the recorded writes of a job are replayed up to a cut, without those not synced by then; see power.sh."""
 
 import argparse
 import contextlib
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import tracer
-from house import ROOT, RUN, Calm, Desk, House, Meter, must, named, rows, same, seeded, table, write_rows
+from harness import ROOT, RUN, Calm, Desk, Harness, Meter, must, named, rows, same, seeded, table, write_rows
 
 ROWS, LATENCY, CONCURRENCY = 80, "150ms", 4
 SECTOR = 512
@@ -78,15 +78,15 @@ class Disk:
 
 
 class Power:
-    def __init__(self, house, chance):
-        self.house, self.chance = house, chance
-        self.server = house.serve("server", "--track", "--latency", LATENCY)
-        self.calm = Calm(house, RUN)
-        self.desk = Desk(house, self.server, "desk")
+    def __init__(self, harness, chance):
+        self.harness, self.chance = harness, chance
+        self.server = harness.serve("server", "--track", "--latency", LATENCY)
+        self.calm = Calm(harness, RUN)
+        self.desk = Desk(harness, self.server, "desk")
         self.rows = rows("power", ROWS, 1)
         write_rows(self.desk.dir / "in.jsonl", self.rows)
         self.expected = self.calm.expected(self.rows)
-        log = house.dir / "writes"
+        log = harness.dir / "writes"
         under = (sys.executable, tracer.__file__, "--log", str(self.desk.dir / "trace"), "--record", str(log))
         done = self.desk.run(*RUN, "--concurrency", str(CONCURRENCY), under=under)
         must(done.code == 0, f"it fails when it is watched: {done.err}")
@@ -133,15 +133,15 @@ class Power:
             line = [what, 0, 0, 0, 0]
             points = sorted(self.chance.sample(range(1, len(self.ops) + 1), min(cuts, len(self.ops))))
             for at in points:
-                before = len(self.house.violations)
-                with self.house.noting(f"{what}, cut at {at} {self.ops[at - 1][:2]}"):
+                before = len(self.harness.violations)
+                with self.harness.noting(f"{what}, cut at {at} {self.ops[at - 1][:2]}"):
                     twice, most, names = self.cut(at, chance)
                     line[1] += 1
                     line[2] += twice
                     line[3] = max(line[3], twice)
                     line[4] += max(0, twice - names)
-                if len(self.house.violations) > before:
-                    shutil.copytree(self.desk.dir, self.house.dir / f"cut-{at}-{'torn' if chance else 'lost'}")
+                if len(self.harness.violations) > before:
+                    shutil.copytree(self.desk.dir, self.harness.dir / f"cut-{at}-{'torn' if chance else 'lost'}")
             lines.append(line)
         table(["after a power failure", "cuts", "paid again", "most at one cut", "of them not named"], lines)
         Meter(self.server).check(self.expected)
@@ -159,9 +159,9 @@ def main():
         return 0
     seed, chance = seeded(args.seed)
     print(f"power loss: {args.cuts} cuts, twice, --seed {seed}")
-    with House(args.llbatch, "") as house:
-        Power(house, chance).go(args.cuts)
-    return house.verdict("databases whole, every row once, what was synced not paid again")
+    with Harness(args.llbatch, "") as harness:
+        Power(harness, chance).go(args.cuts)
+    return harness.verdict("databases whole, every row once, what was synced not paid again")
 
 
 if __name__ == "__main__":

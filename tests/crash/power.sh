@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Power that fails: all that a job of 80 rows writes, syncs, renames and removes is recorded; then it is replayed up to a
-# random cut, less what had not been synced by then (all of it; or random parts of it, torn at sectors), and the job goes on.
+# Power failures: records every write, sync, rename and removal of a job of 80 rows. Then it replays them up to a random cut,
+# without those not synced by then (all of them, or random parts torn at sectors), and resumes the job.
 #
 #   tests/crash/power.sh [--cuts 100] [--seed N] [PATH-TO-llbatch]
 #

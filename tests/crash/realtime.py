@@ -1,10 +1,10 @@
-"""SIGKILL at random instants of `run`, again and again, its own resumption included; see run.sh."""
+"""Repeated SIGKILL at random instants of `run`, its resumption included; see run.sh."""
 
 import collections
 import shutil
 import time
 
-from house import RUN, Calm, Desk, Meter, must, named, rows, same, table, whole, write_rows
+from harness import RUN, Calm, Desk, Meter, must, named, rows, same, table, whole, write_rows
 
 # How long the server takes (and how much that varies), requests in flight, rows.
 SETTINGS = [(0, 0, 8, 4000), (0, 0, 64, 8000), (30, 0.5, 40, 600), (60, 0.9, 3, 60), (200, 0.2, 100, 600),
@@ -13,9 +13,9 @@ MOST_IN_A_ROW = 5
 
 
 class Realtime:
-    def __init__(self, house, chance, kills):
-        self.house, self.chance, self.wanted = house, chance, kills
-        self.calm = Calm(house, RUN)
+    def __init__(self, harness, chance, kills):
+        self.harness, self.chance, self.wanted = harness, chance, kills
+        self.calm = Calm(harness, RUN)
         self.kills, self.codes, self.spans = collections.Counter(), collections.Counter(), {}
         self.lines = {}
 
@@ -47,8 +47,8 @@ class Realtime:
 
     def turn(self, number, setting):
         ms, jitter, concurrency, count = setting
-        server = self.house.serve(f"run-{number}", "--track", "--latency", f"{ms}ms", "--jitter", str(jitter))
-        desk = Desk(self.house, server, f"run-{number}-desk")
+        server = self.harness.serve(f"run-{number}", "--track", "--latency", f"{ms}ms", "--jitter", str(jitter))
+        desk = Desk(self.harness, server, f"run-{number}-desk")
         these = rows(f"r{number}", count, 3)
         write_rows(desk.dir / "in.jsonl", these)
         expected = self.calm.expected(these)
@@ -96,12 +96,12 @@ class Realtime:
 
     def go(self):
         number = 0
-        while sum(self.kills.values()) < self.wanted and not self.house.enough():
+        while sum(self.kills.values()) < self.wanted and not self.harness.enough():
             number += 1
             setting = SETTINGS[number % len(SETTINGS)]
-            with self.house.noting(f"run-{number} {setting}"):
+            with self.harness.noting(f"run-{number} {setting}"):
                 self.turn(number, setting)
-            self.house.progress(f"{sum(self.kills.values())} kills, {number} jobs")
+            self.harness.progress(f"{sum(self.kills.values())} kills, {number} jobs")
 
     def report(self):
         print(f"\n{sum(self.kills.values())} kills of run; ended by themselves: "

@@ -1,8 +1,8 @@
-"""Creates whose reply is lost: the server makes the batch and then answers with something else, or late, or its list lags."""
+"""Create requests whose reply is lost: the server makes the batch, then answers wrongly or late, or its list lags."""
 
 import shutil
 
-from house import Account, Calm, Desk, must, rows, same, table, write_rows
+from harness import Account, Calm, Desk, must, rows, same, table, write_rows
 
 ROWS, SHARDS = 60, 3
 TIMES = ("--batch-validation", "50ms", "--batch-run", "200ms")
@@ -35,12 +35,12 @@ HANGS = [
 ]
 
 
-def case(house, calm, number, name, faults, flags, settle, hangs):
-    house.config.write_text(f'[submit]\nsettle_after = "{settle}"\n')
-    keep = house.dir / f"service-{number}"
+def case(harness, calm, number, name, faults, flags, settle, hangs):
+    harness.config.write_text(f'[submit]\nsettle_after = "{settle}"\n')
+    keep = harness.dir / f"service-{number}"
     script = [part for fault in faults for part in ("--fault", fault)]
-    server = house.serve(f"wire-{number}", "--keep", str(keep), "--track", *TIMES, *flags, *script)
-    desk = Desk(house, server, f"wire-{number}-desk")
+    server = harness.serve(f"wire-{number}", "--keep", str(keep), "--track", *TIMES, *flags, *script)
+    desk = Desk(harness, server, f"wire-{number}-desk")
     these = rows(f"w{number}", ROWS, SHARDS)
     write_rows(desk.dir / "in.jsonl", these)
     account = Account(server)
@@ -51,7 +51,7 @@ def case(house, calm, number, name, faults, flags, settle, hangs):
         # The same address, the same service, without the fault.
         server.stop()
         address = server.url.removeprefix("http://").removesuffix("/v1")
-        server = desk.server = house.serve(f"wire-{number}-again", "--listen", address, "--keep", str(keep), "--track",
+        server = desk.server = harness.serve(f"wire-{number}-again", "--listen", address, "--keep", str(keep), "--track",
                                            *TIMES, *flags)
         account.server = server
     desk.until((0,), "submit", "in.jsonl")
@@ -69,12 +69,12 @@ def case(house, calm, number, name, faults, flags, settle, hangs):
     return [name, kills, struck, found[0], ROWS, *found[1:]]
 
 
-def go(house):
-    config = house.config.read_text()
-    calm, lines = Calm(house), []
+def go(harness):
+    config = harness.config.read_text()
+    calm, lines = Calm(harness), []
     cases = [(*one, False) for one in CASES] + [(*one, True) for one in HANGS]
     for number, (name, faults, flags, settle, hangs) in enumerate(cases, 1):
-        with house.noting(f"create: {name}"):
-            lines.append(case(house, calm, number, name, faults, flags, settle, hangs))
-    house.config.write_text(config)
+        with harness.noting(f"create: {name}"):
+            lines.append(case(harness, calm, number, name, faults, flags, settle, hangs))
+    harness.config.write_text(config)
     table(["a create's reply", "kills", "faults", "batches", "rows", "paid once", "paid twice"], lines)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Input and results of a size that no test can wait for: whether they come through, in how much memory, and how fast.
+# Inputs and results too large for a test: measures whether they come through, in how much memory, and how fast.
 # See usage below for what it needs and how long it takes.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../bench/lib.sh"

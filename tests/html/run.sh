@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes reports as pages and looks at them in a real browser: nothing from a row may run, the search has to work, nothing
-# may stick out on a telephone, light and dark have to differ. Leaves screenshots.
+# Opens HTML reports in a real browser: no text of a row may run, the search must work, the page must fit a telephone, and
+# light and dark must differ. Leaves screenshots.
 #
 #   tests/html/run.sh [PATH-TO-llbatch] [DIRECTORY-FOR-SCREENSHOTS]      default: target/html
 #

@@ -1,4 +1,4 @@
-//! `submit --via auto`: batches where they save, realtime where they do not, one set of results.
+//! `submit --via auto`: each model goes where it costs less, and the results are one set.
 
 use serde_json::Value;
 
@@ -70,7 +70,7 @@ fn every_model_goes_where_it_costs_least() {
 }
 
 #[test]
-fn without_wait_the_realtime_rows_are_answered_and_the_batch_goes_on() {
+fn without_wait_realtime_rows_are_answered_and_the_batch_continues() {
     let home = Home::new();
     let server = Server::start(&["--batch-validation", "0s", "--batch-run", "400ms"]);
     home.write("in.jsonl", rows());
@@ -79,7 +79,7 @@ fn without_wait_the_realtime_rows_are_answered_and_the_batch_goes_on() {
     let status: Value = serde_json::from_str(&with(&["status", "last", "--json", "--offline"]).code(0).stdout).unwrap();
     assert_eq!(status["jobs"][0]["rows"]["succeeded"], 8, "{status}");
     assert_eq!(status["jobs"][0]["state"], "running");
-    // What it will come to, not what was paid so far.
+    // The expected total, not the payments so far.
     let table = with(&["status", "--offline"]).code(0).stdout;
     assert!(table.contains("~$"), "{table}");
     // The same command is the same job, and sends nothing again.
@@ -91,7 +91,7 @@ fn without_wait_the_realtime_rows_are_answered_and_the_batch_goes_on() {
 }
 
 #[test]
-fn a_dry_run_shows_which_model_goes_where() {
+fn dry_run_shows_the_transport_of_each_model() {
     let home = Home::new();
     let unknown = r#"{"id":"u","prompt":"?","model":"nobody/knows-this","max_tokens":5}"#;
     home.write("in.jsonl", rows() + unknown + "\n");
@@ -125,7 +125,7 @@ fn a_dry_run_shows_which_model_goes_where() {
 }
 
 #[test]
-fn what_is_known_of_the_price_is_said_and_a_report_tells_the_same_time() {
+fn known_part_of_the_price_is_shown_and_report_repeats_the_duration() {
     let (home, server) = (Home::new(), Server::quick(&["--latency", "50ms"]));
     let unknown = r#"{"id":"u","prompt":"?","model":"nobody/knows-this","max_tokens":5}"#;
     home.write("in.jsonl", rows() + unknown + "\n");
@@ -140,7 +140,7 @@ fn what_is_known_of_the_price_is_said_and_a_report_tells_the_same_time() {
 }
 
 #[test]
-fn a_dry_run_sends_nothing() {
+fn dry_run_sends_nothing() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", rows());

@@ -1,4 +1,4 @@
-//! What the batch commands say: the job that is there already, what to type next, ids that can be copied.
+//! Messages of the batch commands: the existing job, the next command, ids that can be copied.
 
 use std::process::Command;
 
@@ -14,7 +14,7 @@ fn sandbox(home: &Home, script: &str, args: &[&str]) -> Command {
 }
 
 #[test]
-fn content_that_is_submitted_already_is_said_to_be() {
+fn resubmitted_content_names_the_existing_job() {
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=3));
     let first = home.finish(sandbox(&home, "run=10m", &["submit", "in.jsonl"])).code(0);
@@ -27,7 +27,7 @@ fn content_that_is_submitted_already_is_said_to_be() {
 }
 
 #[test]
-fn a_running_job_is_shown_with_its_whole_batch_id_and_deadline() {
+fn running_job_shows_its_whole_batch_id_and_deadline() {
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=3));
     home.finish(sandbox(&home, "run=10m", &["submit", "in.jsonl"])).code(0);
@@ -44,7 +44,7 @@ fn a_running_job_is_shown_with_its_whole_batch_id_and_deadline() {
 }
 
 #[test]
-fn an_error_of_the_service_stands_there_in_full() {
+fn service_errors_are_shown_in_full() {
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=2));
     let why = "line 2 of the input file names a model that batches do not serve at all, nor ever did";
@@ -59,7 +59,7 @@ fn an_error_of_the_service_stands_there_in_full() {
 }
 
 #[test]
-fn a_retry_keeps_to_its_budget() {
+fn retry_respects_its_budget() {
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=4));
     let script = "validation=50ms,run=200ms;fault=status=500,on=row,contains=question 2";

@@ -1,4 +1,4 @@
-//! `llbatch check` and `llbatch models`: knowing beforehand, without sending anything.
+//! `llbatch check` and `llbatch models`: prices and problems before anything is sent.
 
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ fn row(id: &str, model: &str, max_tokens: Option<u64>) -> String {
 }
 
 #[test]
-fn the_document_of_the_contract() {
+fn document_has_the_members_of_the_contract() {
     let home = Home::new();
     let text: String = [row("a", TURBO, Some(100)), row("b", TURBO, Some(100)), row("c", REFUSED, None)].concat();
     home.write("in.jsonl", text);
@@ -44,7 +44,7 @@ fn the_document_of_the_contract() {
 }
 
 #[test]
-fn problems_are_all_listed_and_end_with_65() {
+fn all_problems_are_listed_and_exit_65() {
     let home = Home::new();
     home.write("in.jsonl", format!("{}{{nonsense\n{}", row("a", TURBO, None), row("a", TURBO, None)));
     let out = home.llbatch(&["estimate", "in.jsonl"]).code(65);
@@ -64,7 +64,7 @@ fn problems_are_all_listed_and_end_with_65() {
 }
 
 #[test]
-fn batches_are_counted_as_they_will_be_made() {
+fn batch_count_equals_the_batches_made() {
     let home = Home::new();
     let line = |n| format!("{{\"id\":\"{n}\",\"prompt\":\"x\",\"model\":\"{TURBO}\"}}\n");
     let rows = (0..50_001).map(line).collect::<Vec<_>>().concat();
@@ -76,7 +76,7 @@ fn batches_are_counted_as_they_will_be_made() {
 }
 
 #[test]
-fn models_say_where_their_figures_are_from() {
+fn model_figures_carry_their_source() {
     let home = Home::new();
     let models = |args: &[&str]| -> Vec<Value> {
         let out = home.llbatch(&[&["models", "--json"], args].concat()).code(0);
@@ -109,7 +109,7 @@ fn models_say_where_their_figures_are_from() {
 }
 
 #[test]
-fn a_row_that_its_model_cannot_read_is_a_problem_before_anything_is_sent() {
+fn row_over_the_context_length_is_invalid_before_sending() {
     let home = Home::new();
     let server = Server::start(&[]);
     // A context of 131,072 tokens: the prompt alone is over it, the next one with its answer, the third fits.
@@ -134,7 +134,7 @@ fn a_row_that_its_model_cannot_read_is_a_problem_before_anything_is_sent() {
     let said = home.llbatch(&["check", "huge.jsonl"]).code(65).stdout;
     assert!(said.contains("are more than the 131072 that"), "{said}");
     assert_eq!(server.requests(), 0);
-    // What an estimate cannot tell is no problem, and is said.
+    // A doubtful estimate is a notice, not a problem.
     home.write("near.jsonl", [row("c", 60_000, 1000), row("d", 60_000, 68_000)].concat());
     let out = home.llbatch(&["check", "near.jsonl", "--json"]).code(0);
     let document: Value = serde_json::from_str(&out.stdout).unwrap();
@@ -146,7 +146,7 @@ fn a_row_that_its_model_cannot_read_is_a_problem_before_anything_is_sent() {
 }
 
 #[test]
-fn a_dry_run_counts_with_the_tokenizer_that_it_is_given() {
+fn dry_run_counts_with_the_given_tokenizer() {
     let home = Home::new();
     home.write("in.jsonl", format!("{{\"prompt\":\"x\",\"model\":\"{TURBO}\"}}\n"));
     home.write("t.json", "{\"model\": {\"type\": \"WordPiece\"}}");
@@ -160,7 +160,7 @@ fn a_dry_run_counts_with_the_tokenizer_that_it_is_given() {
 }
 
 #[test]
-fn a_rehearsal_teaches_nothing_about_the_service() {
+fn sandbox_run_does_not_calibrate_estimates() {
     let home = Home::new();
     let row = |n: u32| {
         format!(

@@ -1,5 +1,5 @@
-//! Batch commands that were cut short: what their second run must not take for the end. The crash loops in `tests/crash`
-//! found these; here each is made to happen every time.
+//! Batch commands that were cut short: the second run must not mistake this for the end. The crash loops in `tests/crash`
+//! found these cases; here each happens every time.
 
 use crate::support::{Home, Server, answered, codes, post, prompts, request, until};
 
@@ -17,7 +17,7 @@ fn batches(server: &Server) -> Vec<String> {
 }
 
 #[test]
-fn a_cancel_that_comes_second_keeps_what_was_answered() {
+fn second_cancel_keeps_the_answers() {
     let server = Server::start(&["--batch-validation", "0s", "--batch-run", "4s", "--batch-cancel", "0s"]);
     let home = Home::new();
     submitted(&home, &server);
@@ -40,7 +40,7 @@ fn a_cancel_that_comes_second_keeps_what_was_answered() {
 }
 
 #[test]
-fn a_batch_that_has_ended_in_reply_to_its_creation_has_results() {
+fn batch_that_ended_in_its_create_reply_has_results() {
     let server = Server::start(&["--batch-validation", "0s", "--batch-run", "0s"]);
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=5));
@@ -50,7 +50,7 @@ fn a_batch_that_has_ended_in_reply_to_its_creation_has_results() {
 }
 
 #[test]
-fn a_job_that_was_killed_before_it_was_planned_says_so_and_can_be_forgotten() {
+fn job_killed_before_planning_says_so_and_can_be_cleaned() {
     let server = Server::start(&["--batch-validation", "0s", "--batch-run", "1m"]);
     let home = Home::new();
     let job = submitted(&home, &server);

@@ -1,4 +1,4 @@
-//! `doctor`, `completions`, `man`: what surrounds the work.
+//! `doctor`, `completions` and `man`.
 
 use std::process::Command;
 
@@ -13,7 +13,7 @@ fn check<'a>(document: &'a Value, name: &str) -> &'a Value {
 }
 
 #[test]
-fn it_says_what_would_be_used_and_where_it_is_from() {
+fn doctor_shows_settings_with_their_origin() {
     let home = Home::new();
     home.write("home/llbatch.toml", "state_dir = \"elsewhere\"\n[budget]\nper_day = 2.5\n");
     let recorder = Recorder::start();
@@ -31,7 +31,7 @@ fn it_says_what_would_be_used_and_where_it_is_from() {
 }
 
 #[test]
-fn what_is_wrong_is_said_with_the_code_that_a_command_would_end_with() {
+fn doctor_exits_with_the_code_that_a_command_would() {
     let home = Home::new();
     let mut without_key = home.command(&["doctor"]);
     without_key.env_remove("TOGETHER_API_KEY");
@@ -47,7 +47,7 @@ fn what_is_wrong_is_said_with_the_code_that_a_command_would_end_with() {
 }
 
 #[test]
-fn online_the_key_is_tried() {
+fn online_tries_the_key() {
     let home = Home::new();
     let other = Server::start(&["--key", "another-key"]);
     home.at(&other.url, &["doctor", "--online"]).code(4).says(&["401"]);
@@ -59,7 +59,7 @@ fn online_the_key_is_tried() {
 }
 
 #[test]
-fn a_proxy_is_shown_without_its_password() {
+fn proxy_is_shown_without_its_password() {
     let home = Home::new();
     let mut command = home.command(&["doctor", "--base-url", "https://api.example/v1"]);
     command.env("HTTPS_PROXY", "http://me:hidden@proxy.example:3128");

@@ -1,6 +1,6 @@
-//! llbatch as its users meet it: the built binary, its files, its exit codes, against a server on loopback.
+//! The built binary against a server on loopback: its output, its files and its exit codes.
 //!
-//! Every test has a directory, a state directory and a port of its own, so all of them run at once.
+//! Every test has its own directory, state directory and port, so all tests run at once.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod auto;
@@ -23,4 +23,5 @@ mod status;
 mod support;
 mod turns;
 mod usage;
+mod voice;
 mod wire;

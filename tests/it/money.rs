@@ -1,8 +1,8 @@
-//! Whatever goes wrong and whatever is done about it: what llbatch says was spent is on the service's bill, and the bill holds
-//! nothing beyond that but what llbatch says is at risk.
+//! Costs under random faults, kills, limits, retries and cancellations. After every step, what llbatch reports as spent is
+//! on the bill of the service, and the bill holds nothing beyond that but what llbatch reports at risk.
 //!
-//! Random faults, kills, limits, retries and cancellations, checked after every step against the sandbox's own bill, which is
-//! reckoned with its own prices. `LLBATCH_CASES=300 cargo test --test it money` tries more; `LLBATCH_SEED=N` one again.
+//! The bill is the sandbox's own, at its own prices. `LLBATCH_CASES=300 cargo test --test it money` tries more nights,
+//! `LLBATCH_SEED=N` repeats one.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -22,7 +22,7 @@ const AT_ONCE: u64 = 3;
 const MODELS: [&str; 3] =
     ["meta-llama/Llama-3.2-3B-Instruct-Turbo", "Qwen/Qwen2.5-7B-Instruct-Turbo", "deepseek-ai/DeepSeek-R1"];
 
-/// What requests may meet. Refusals are few: whoever is told to wait waits for a second and more.
+/// Faults of requests. Refusals are few, because a throttled request waits for a second and more.
 const FAULTS: [&str; 16] = [
     "status=429,nth=4",
     "status=500,rate=0.15",
@@ -45,7 +45,7 @@ const FAULTS: [&str; 16] = [
 /// Answers that no file of a batch mentions.
 const LOST: &str = "missing,on=row,rate=0.2";
 
-/// What rows of batches may meet, and batches.
+/// Faults of batches and of their rows.
 const BATCH_FAULTS: [&[&str]; 8] = [
     &["--fault", "status=500,on=row,rate=0.3"],
     &["--fault", LOST],
@@ -62,7 +62,7 @@ struct World {
     home: Home,
     server: Server,
     random: Rng,
-    /// What was done, for whoever looks for the mistake.
+    /// The steps so far, for the message of a failure.
     log: String,
     /// The last command was killed: not everything is in the ledger yet.
     killed: bool,
@@ -87,7 +87,7 @@ impl World {
                 args.extend(more);
             }
         }
-        // Where a batch that was cut short does not list what it left undone, nobody can tell what is missing from it.
+        // If a batch that was cut short does not list its undone rows, a missing row cannot be told from an undone one.
         if args.contains(&LOST) && !args.contains(&"--list-undone") {
             args.push("--list-undone");
         }
@@ -217,7 +217,7 @@ fn story(seed: u64) {
 }
 
 #[test]
-fn what_is_told_is_billed_and_what_is_billed_is_told() {
+fn reported_cost_brackets_the_bill() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     if let Some(seed) = number("LLBATCH_SEED") {
         return story(seed);

@@ -1,4 +1,4 @@
-//! `samples/nightly.sh`, through the nights that a cron job meets.
+//! `samples/nightly.sh` through the nights that a cron job meets.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -63,7 +63,7 @@ fn assert_at_rest(home: &Home) {
 }
 
 #[test]
-fn a_plain_night_is_published_whole_and_once() {
+fn undisturbed_night_is_published_whole_and_once() {
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=6));
     let rehearsal = || {
@@ -90,7 +90,7 @@ fn a_plain_night_is_published_whole_and_once() {
 }
 
 #[test]
-fn two_starts_at_once_are_one_batch_and_one_result() {
+fn two_starts_at_once_make_one_batch_and_one_result() {
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=5));
     let server = server(&home, "500ms", &[]);
@@ -103,7 +103,7 @@ fn two_starts_at_once_are_one_batch_and_one_result() {
 }
 
 #[test]
-fn tonights_input_is_not_lost_while_last_night_still_runs() {
+fn tonights_input_survives_a_batch_of_last_night() {
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=4));
     let server = server(&home, "4s", &[]);
@@ -128,7 +128,7 @@ fn tonights_input_is_not_lost_while_last_night_still_runs() {
 }
 
 #[test]
-fn a_night_that_loses_the_server_goes_on_when_it_is_started_again() {
+fn night_that_loses_the_server_resumes_when_started_again() {
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=5));
     let first = server(&home, "1s", &[]);
@@ -153,7 +153,7 @@ fn a_night_that_loses_the_server_goes_on_when_it_is_started_again() {
 }
 
 #[test]
-fn a_key_that_is_refused_stops_the_night_and_nothing_is_lost() {
+fn refused_key_stops_the_night_and_loses_nothing() {
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=3));
     let server = server(&home, "500ms", &["--key", KEY]);
@@ -166,7 +166,7 @@ fn a_key_that_is_refused_stops_the_night_and_nothing_is_lost() {
 }
 
 #[test]
-fn rows_that_fail_are_sent_once_more_at_realtime() {
+fn failed_rows_are_sent_once_more_in_real_time() {
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=6));
     let server = server(
@@ -182,7 +182,7 @@ fn rows_that_fail_are_sent_once_more_at_realtime() {
 }
 
 #[test]
-fn what_still_fails_is_published_as_a_list() {
+fn rows_that_still_fail_are_published_as_a_list() {
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=6));
     // At realtime they fail as well.
@@ -199,7 +199,7 @@ fn what_still_fails_is_published_as_a_list() {
 }
 
 #[test]
-fn the_budget_for_rows_that_failed_is_kept() {
+fn budget_for_failed_rows_is_respected() {
     for (budget, code) in [("0", 3), ("0.0000001", 5)] {
         let home = Home::new();
         home.write("in.jsonl", prompts(1..=6));
@@ -221,7 +221,7 @@ fn the_budget_for_rows_that_failed_is_kept() {
 }
 
 #[test]
-fn a_service_that_breaks_its_contract_is_not_published() {
+fn contract_violation_publishes_nothing() {
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=4));
     let server = server(&home, "500ms", &["--fault", "foreign,on=row,contains=question 2"]);
@@ -232,7 +232,7 @@ fn a_service_that_breaks_its_contract_is_not_published() {
 }
 
 #[test]
-fn an_input_that_is_missing_or_wrong_publishes_nothing() {
+fn missing_or_invalid_input_publishes_nothing() {
     let home = Home::new();
     let server = server(&home, "500ms", &[]);
     home.finish(night(&home, &server.url, "in.jsonl")).code(66).says(&["in.jsonl cannot be read"]);

@@ -35,7 +35,7 @@ fn two_models(rows: u32) -> String {
 }
 
 #[test]
-fn a_directory_gets_a_file_for_each_model() {
+fn directory_gets_one_file_per_model() {
     let home = Home::new();
     home.write("in.jsonl", two_models(5));
     let out = home.llbatch(&["prepare", "in.jsonl", "-o", "new/shards", "--json"]).code(0);
@@ -64,7 +64,7 @@ fn a_directory_gets_a_file_for_each_model() {
 }
 
 #[test]
-fn lines_are_what_realtime_posts() {
+fn prepared_bodies_equal_realtime_bodies() {
     let home = Home::new();
     let recorder = crate::support::Recorder::start();
     let body = r#"{"messages": [{"role":"user","content":"é \u00e9"}],"x":1E400,"stream":true}"#;
@@ -77,7 +77,7 @@ fn lines_are_what_realtime_posts() {
 }
 
 #[test]
-fn a_single_file_holds_a_single_batch() {
+fn single_file_holds_only_a_single_batch() {
     let home = Home::new();
     home.write("one.jsonl", prompts(1..=3));
     home.write("two.jsonl", two_models(4));
@@ -92,7 +92,7 @@ fn a_single_file_holds_a_single_batch() {
 }
 
 #[test]
-fn a_batch_ends_at_fifty_thousand_rows() {
+fn batch_ends_at_fifty_thousand_rows() {
     let home = Home::new();
     home.write("in.txt", "x\n".repeat(100_001));
     home.llbatch(&["prepare", "in.txt", "-m", "m", "-o", "out.jsonl"]).code(65).says(&["3 batches"]);
@@ -104,7 +104,7 @@ fn a_batch_ends_at_fifty_thousand_rows() {
 }
 
 #[test]
-fn nothing_is_written_of_an_input_with_problems() {
+fn invalid_input_writes_nothing() {
     let home = Home::new();
     let good = |n: u32| format!(r#"{{"id":"q{n}","model":"m","prompt":"x"}}"#);
     // The last is valid, but larger than a batch.
@@ -131,7 +131,7 @@ fn nothing_is_written_of_an_input_with_problems() {
 }
 
 #[test]
-fn places_that_are_none_are_2() {
+fn unusable_output_path_is_a_usage_error() {
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=2));
     home.write("notes.txt", "dear diary\n");
@@ -160,7 +160,7 @@ fn places_that_are_none_are_2() {
 }
 
 #[test]
-fn files_of_an_earlier_input_are_pointed_out() {
+fn files_of_an_earlier_input_are_reported() {
     let home = Home::new();
     home.write("in.jsonl", two_models(2));
     home.llbatch(&["prepare", "in.jsonl", "-o", "out"]).code(0);
@@ -171,7 +171,7 @@ fn files_of_an_earlier_input_are_pointed_out() {
 }
 
 #[test]
-fn what_is_known_of_models_in_batches_is_said_first() {
+fn batch_notices_come_before_the_table() {
     let home = Home::new();
     let row = |model: &str| format!(r#"{{"model":"{model}","prompt":"x"}}"#);
     let models =
@@ -187,7 +187,7 @@ fn what_is_known_of_models_in_batches_is_said_first() {
 }
 
 #[test]
-fn long_ids_travel_as_rows_and_stdin_is_an_input() {
+fn long_ids_travel_as_row_numbers_and_stdin_is_read() {
     let home = Home::new();
     let row = |id: &str| format!(r#"{{"id":"{id}","model":"m","prompt":"x"}}"#);
     let long = "x".repeat(65);
@@ -202,7 +202,7 @@ fn long_ids_travel_as_rows_and_stdin_is_an_input() {
 }
 
 #[test]
-fn audio_is_for_batches() {
+fn audio_endpoints_are_prepared_for_batches() {
     let home = Home::new();
     let server = Server::start(&[]);
     let line = r#"{"custom_id":"a","method":"FILE","url":"/v1/audio/transcriptions","body":{"file":"https://x/a.wav","model":"w"}}"#;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Home, MODEL, Recorder, Server, lines, prompts};
 
-/// What `report ARGS --json` prints.
+/// The document of `report ARGS --json`.
 #[track_caller]
 fn report(home: &Home, args: &[&str]) -> Value {
     let mut all = vec!["report", "--json"];
@@ -38,7 +38,7 @@ fn official() -> (String, String) {
 }
 
 #[test]
-fn flat_results_tell_the_same() {
+fn flat_results_give_the_same_report() {
     let home = Home::new();
     let server = Server::start(&["--latency", "3ms"]);
     let row = |n: u32| format!("{{\"id\":\"q{n}\",\"prompt\":\"question {n}\"}}\n");
@@ -59,7 +59,7 @@ fn flat_results_tell_the_same() {
 }
 
 #[test]
-fn the_summary_comes_again() {
+fn report_repeats_the_summary() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", prompts(1..=5).replace("question 2", "[[sandbox:status=500,times=always]]"));
@@ -92,7 +92,7 @@ fn the_summary_comes_again() {
 }
 
 #[test]
-fn a_killed_job_is_reported_as_far_as_it_came() {
+fn killed_job_is_reported_up_to_its_last_answer() {
     let home = Home::new();
     let server = Server::start(&["--latency", "50ms"]);
     home.write("in.jsonl", prompts(1..=40));
@@ -111,7 +111,7 @@ fn a_killed_job_is_reported_as_far_as_it_came() {
 }
 
 #[test]
-fn a_job_that_is_not_there_is_a_usage_error() {
+fn unknown_job_is_a_usage_error() {
     let home = Home::new();
     home.llbatch(&["report", "last"]).code(2).says(&["no job"]);
     home.llbatch(&["report", "nobody"]).code(2).says(&["nobody", "llbatch status"]);
@@ -119,7 +119,7 @@ fn a_job_that_is_not_there_is_a_usage_error() {
 }
 
 #[test]
-fn an_output_file_and_an_error_file_of_the_service_are_one_report() {
+fn output_and_error_file_make_one_report() {
     let home = Home::new();
     let (output, errors) = official();
     home.write("output.jsonl", output);
@@ -173,7 +173,7 @@ fn an_output_file_and_an_error_file_of_the_service_are_one_report() {
 }
 
 #[test]
-fn packed_files_and_standard_input_are_read_alike() {
+fn compressed_files_and_stdin_are_read_alike() {
     let home = Home::new();
     let (output, _) = official();
     home.write("plain.jsonl", &output);
@@ -197,7 +197,7 @@ fn packed_files_and_standard_input_are_read_alike() {
 }
 
 #[test]
-fn what_run_wrote_is_reported_as_its_job() {
+fn results_of_run_give_the_report_of_its_job() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", prompts(1..=6).replace("question 2", "[[sandbox:status=400]]"));
@@ -223,7 +223,7 @@ fn what_run_wrote_is_reported_as_its_job() {
 }
 
 #[test]
-fn a_batch_job_says_what_it_saved_and_how_it_goes_on() {
+fn batch_report_shows_savings_and_next_command() {
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=4).replace("question 2", "[[sandbox:status=500]]"));
     let submit = |args: &[&str]| {
@@ -244,7 +244,7 @@ fn a_batch_job_says_what_it_saved_and_how_it_goes_on() {
 }
 
 #[test]
-fn a_job_in_a_batch_that_runs_is_not_called_interrupted() {
+fn running_batch_is_not_called_interrupted() {
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=2));
     let mut command = home.command(&["submit", "in.jsonl", "--sandbox"]);
@@ -257,7 +257,7 @@ fn a_job_in_a_batch_that_runs_is_not_called_interrupted() {
 }
 
 #[test]
-fn a_path_is_a_file_and_a_bare_name_is_a_job() {
+fn path_names_a_file_and_bare_name_a_job() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", prompts(1..=2));
@@ -286,7 +286,7 @@ fn a_path_is_a_file_and_a_bare_name_is_a_job() {
 }
 
 #[test]
-fn lines_that_are_no_results_are_named_and_a_file_without_any_is_refused() {
+fn foreign_lines_are_named_and_a_file_without_results_is_refused() {
     let home = Home::new();
     let (output, errors) = official();
     home.write("torn.jsonl", format!("\n{output}nonsense\n{errors}{{\"custom_id\":\"z\",\"respo"));
@@ -305,12 +305,12 @@ fn lines_that_are_no_results_are_named_and_a_file_without_any_is_refused() {
         .says(&["twice.jsonl:4: an id that was there before", "and 2 more"]);
 }
 
-/// What would run, load or break out if it were taken for markup.
+/// Texts that would run, load or break out as markup.
 const HOSTILE: &str =
     r#"</script></style><script>document.title='OWNED'</script><img src=x onerror="document.title='OWNED'">'"&lt;"#;
 
 #[test]
-fn nothing_from_outside_is_markup() {
+fn outside_text_is_escaped_in_html() {
     let home = Home::new();
     let hostile = Recorder::answering(|request| {
         let content = serde_json::to_string(&format!("{HOSTILE}\u{202e}\u{0}")).unwrap();
@@ -354,7 +354,7 @@ fn nothing_from_outside_is_markup() {
 }
 
 #[test]
-fn a_page_without_rows_is_a_page() {
+fn html_page_without_rows_is_complete() {
     let home = Home::new();
     home.write("empty.jsonl", "");
     home.llbatch(&["report", "empty.jsonl", "--html", "page.html", "--summary", "s.json"]).code(0);

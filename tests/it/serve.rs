@@ -13,7 +13,7 @@ fn chat(prompt: &str) -> String {
 }
 
 #[test]
-fn it_answers_as_together_would() {
+fn answers_have_the_shape_of_together() {
     let server = Server::start(&[]);
     let (status, body) = post(&server.address(), "/v1/chat/completions", Some("any"), &chat("hello"));
     let answer: Value = serde_json::from_str(&body).unwrap();
@@ -34,7 +34,7 @@ fn it_answers_as_together_would() {
 }
 
 #[test]
-fn only_its_own_key_is_taken_when_one_is_named() {
+fn named_key_is_the_only_one_accepted() {
     let server = Server::start(&["--key", "right"]);
     for (key, status) in [("right", 200), ("wrong", 401)] {
         assert_eq!(post(&server.address(), "/v1/chat/completions", Some(key), &chat("x")).0, status, "{key}");
@@ -42,7 +42,7 @@ fn only_its_own_key_is_taken_when_one_is_named() {
 }
 
 #[test]
-fn the_rate_is_a_limit() {
+fn rate_limit_refuses_surplus_requests() {
     let server = Server::start(&["--rps", "1", "--burst", "2"]);
     let ask = || post(&server.address(), "/v1/chat/completions", Some("k"), &chat("x")).0;
     let statuses = [ask(), ask(), ask(), ask()];
@@ -51,7 +51,7 @@ fn the_rate_is_a_limit() {
 }
 
 #[test]
-fn a_signal_stops_it_with_its_code() {
+fn signal_stops_the_server_with_its_code() {
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let home = Home::new();
         let run = home.start(home.command(&["serve"]));
@@ -62,7 +62,7 @@ fn a_signal_stops_it_with_its_code() {
 }
 
 #[test]
-fn what_it_cannot_do_is_said() {
+fn invalid_options_are_refused() {
     let home = Home::new();
     home.llbatch(&["serve", "--fault", "explode"]).code(2).says(&["explode"]);
     home.llbatch(&["serve", "--batch-run", "soon"]).code(2).says(&["--batch-run", "soon"]);
@@ -140,14 +140,14 @@ fn names(dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_kept_job_is_seen_by_the_next_server() {
+fn kept_batch_is_seen_by_the_next_server() {
     let home = Home::new();
     let dir = home.path("service");
     let dir = dir.to_str().unwrap();
     let first = Server::start(&[&QUICK[..], &["--keep", dir, "--batch-run", "200ms"]].concat());
     let id = submit(&first, &batch("kept", 4));
     drop(first);
-    // What becomes of a job was settled when it was made: this server's own ways are for its own jobs.
+    // The end of a job was settled when it was made: the flags of this server apply to its own jobs only.
     let second = Server::start(&["--keep", dir, "--batch-run", "1h", "--batch-fails", "not this one"]);
     let last = ended(&second, &id);
     assert_eq!(last["status"], "COMPLETED");
@@ -160,7 +160,7 @@ fn a_kept_job_is_seen_by_the_next_server() {
 }
 
 #[test]
-fn a_server_may_be_killed_at_any_moment() {
+fn kill_at_any_instant_loses_no_batch() {
     const ROWS: usize = 200;
     let home = Home::new();
     let dir = home.path("service");
@@ -198,7 +198,7 @@ fn a_server_may_be_killed_at_any_moment() {
 }
 
 #[test]
-fn batches_expire_as_asked() {
+fn batches_expire_as_scripted() {
     let server = Server::start(&[&QUICK[..], &["--batch-run", "0s", "--expires-at", "0.5", "--list-undone"]].concat());
     let last = ended(&server, &submit(&server, &batch("late", 10)));
     assert_eq!(last["status"], "EXPIRED");
@@ -207,7 +207,7 @@ fn batches_expire_as_asked() {
 }
 
 #[test]
-fn batches_fail_as_asked() {
+fn batches_fail_as_scripted() {
     let server = Server::start(&[&QUICK[..], &["--batch-fails", "no room today", "--unset", "null"]].concat());
     let last = ended(&server, &submit(&server, &batch("failing", 1)));
     assert_eq!((&last["status"], &last["error"]), (&json!("FAILED"), &json!("no room today")));
@@ -216,7 +216,7 @@ fn batches_fail_as_asked() {
 }
 
 #[test]
-fn the_list_of_batches_may_lag_while_a_create_is_uncertain() {
+fn batch_list_lags_as_scripted() {
     let server = Server::start(&["--list-lag", "1h", "--fault", "status=500,on=create,after"]);
     let file = upload(&server, &batch("unseen", 1));
     assert_eq!(create(&server, &file).status, 500);
@@ -227,7 +227,7 @@ fn the_list_of_batches_may_lag_while_a_create_is_uncertain() {
 }
 
 #[test]
-fn a_cancelled_batch_takes_the_time_it_is_given() {
+fn cancelling_takes_the_scripted_time() {
     let server = Server::start(&["--batch-validation", "0s", "--batch-run", "1h", "--batch-cancel", "1h"]);
     let id = submit(&server, &batch("cancelled", 1));
     assert_eq!(job(&server, &id)["status"], "IN_PROGRESS");
@@ -236,7 +236,7 @@ fn a_cancelled_batch_takes_the_time_it_is_given() {
 }
 
 #[test]
-fn downloads_may_be_redirected_and_ignore_ranges() {
+fn downloads_redirect_and_ignore_ranges_as_scripted() {
     let server = Server::start(&["--content-redirect", "--no-ranges"]);
     let text = batch("download", 2);
     let path = format!("/v1/files/{}/content", upload(&server, &text));
@@ -249,7 +249,7 @@ fn downloads_may_be_redirected_and_ignore_ranges() {
 }
 
 #[test]
-fn the_sandbox_is_scripted_by_the_environment() {
+fn environment_scripts_the_sandbox() {
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=3));
     let run = |script: &str| {

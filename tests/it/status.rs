@@ -10,7 +10,7 @@ fn status(home: &Home, args: &[&str]) -> Value {
 }
 
 #[test]
-fn the_document_has_the_members_of_the_contract() {
+fn document_has_the_members_of_the_contract() {
     let home = Home::new();
     assert_eq!(status(&home, &[]), serde_json::json!({"version": 1, "jobs": []}));
     let server = Server::start(&[]);
@@ -37,7 +37,7 @@ fn the_document_has_the_members_of_the_contract() {
 }
 
 #[test]
-fn a_rehearsals_money_is_marked() {
+fn sandbox_costs_are_marked() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", prompts(1..=2));
@@ -53,7 +53,7 @@ fn a_rehearsals_money_is_marked() {
 }
 
 #[test]
-fn states_follow_a_job_through_its_life() {
+fn state_follows_the_job() {
     let home = Home::new();
     let server = Server::start(&["--latency", "50ms"]);
     home.write("in.jsonl", prompts(1..=40));
@@ -79,7 +79,7 @@ fn states_follow_a_job_through_its_life() {
 }
 
 #[test]
-fn looking_does_not_disturb_a_run_that_starts() {
+fn status_does_not_disturb_a_starting_run() {
     let home = Home::new();
     let server = Server::start(&["--latency", "20ms"]);
     home.write("in.jsonl", prompts(1..=200));
@@ -96,7 +96,7 @@ fn looking_does_not_disturb_a_run_that_starts() {
 }
 
 #[test]
-fn the_table_fits_eighty_columns() {
+fn table_fits_eighty_columns() {
     let home = Home::new();
     let server = Server::start(&[]);
     let name = format!("{}.jsonl", "a-long-name-".repeat(10));
@@ -111,7 +111,7 @@ fn the_table_fits_eighty_columns() {
 }
 
 #[test]
-fn without_jobs_it_says_how_to_make_one() {
+fn status_without_jobs_says_how_to_make_one() {
     let home = Home::new();
     let out = home.llbatch(&["status"]).code(0).says(&["no jobs", "llbatch run"]);
     assert_eq!(out.stdout, "");

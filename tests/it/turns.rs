@@ -1,4 +1,4 @@
-//! Many starts of one command at once: one job, one payment, and a word to each that makes sense the next morning.
+//! Simultaneous starts of one command: one job, one payment, and a clear message for each.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -43,7 +43,7 @@ fn jobs(home: &Home) -> Vec<Value> {
 }
 
 #[test]
-fn fifty_starts_of_a_run_are_one_job_and_one_payment() {
+fn fifty_starts_of_a_run_make_one_job_and_one_payment() {
     let (home, server) = (Home::new(), Server::start(&[]));
     home.write("in.jsonl", prompts(1..=5));
     // No answer comes before all others have given up.
@@ -67,7 +67,7 @@ fn fifty_starts_of_a_run_are_one_job_and_one_payment() {
 }
 
 #[test]
-fn fifty_runs_that_wait_for_each_other_pay_once_and_all_have_the_results() {
+fn fifty_waiting_runs_pay_once_and_all_get_the_results() {
     let (home, server) = (Home::new(), Server::start(&["--fault", "status=400,contains=question 3,times=always"]));
     home.write("in.jsonl", prompts(1..=5));
     server.freeze();
@@ -93,7 +93,7 @@ fn fifty_runs_that_wait_for_each_other_pay_once_and_all_have_the_results() {
 fn takes_over(home: &Home, command: std::process::Command, meanwhile: impl FnOnce()) -> Out {
     let mut locks = std::fs::read_dir(home.state().join("locks")).unwrap().map(|entry| entry.unwrap());
     let of_command = locks.find(|entry| !entry.file_name().to_str().unwrap().starts_with("j-")).unwrap();
-    // That process has not quite gone: it holds the command's lock, in which its job is named.
+    // The killed process still holds the lock of the command, which names its job.
     let lock = std::fs::File::open(of_command.path()).unwrap();
     lock.lock().unwrap();
     let waiting = home.start(command);
@@ -113,7 +113,7 @@ fn completed() -> (Home, Server) {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_finished_job_that_is_taken_over_stays_finished_if_its_results_cannot_be_written() {
+fn adopted_job_stays_finished_if_its_output_fails() {
     let (home, server) = completed();
     let before = jobs(&home);
     let plain = home.command_at(&server.url, &["run", "in.jsonl", "--summary", "s.json", "--wait-lock"]);
@@ -130,7 +130,7 @@ fn a_finished_job_that_is_taken_over_stays_finished_if_its_results_cannot_be_wri
 }
 
 #[test]
-fn what_is_new_in_a_finished_job_that_is_taken_over_must_be_affordable() {
+fn new_rows_of_an_adopted_job_must_fit_the_budget() {
     let (home, server) = completed();
     let command =
         home.command_at(&server.url, &["run", "in.jsonl", "-o", "out.jsonl", "--max-cost", "1", "--wait-lock"]);
@@ -145,7 +145,7 @@ fn what_is_new_in_a_finished_job_that_is_taken_over_must_be_affordable() {
 }
 
 #[test]
-fn a_killed_holder_lets_the_next_one_go_on_at_once() {
+fn killed_lock_holder_frees_the_next_at_once() {
     let (home, server) = (Home::new(), Server::start(&["--latency", "100ms"]));
     home.write("in.jsonl", prompts(1..=20));
     let args = ["run", "in.jsonl", "-o", "out.jsonl", "--concurrency", "2", "--wait-lock"];
@@ -165,7 +165,7 @@ fn a_killed_holder_lets_the_next_one_go_on_at_once() {
 }
 
 #[test]
-fn fifty_submissions_are_one_job_and_one_batch() {
+fn fifty_submissions_make_one_job_and_one_batch() {
     let (home, server) = (Home::new(), Server::quick(&["--batch-run", "60s"]));
     home.write("in.jsonl", prompts(1..=5));
     server.freeze();
@@ -177,7 +177,7 @@ fn fifty_submissions_are_one_job_and_one_batch() {
     for out in refused {
         out.code(75).says(&["another llbatch (process ", "--wait-lock"]);
     }
-    // Those that wait find the job.
+    // The waiting commands find the job.
     let starts = start(&home, &server, &["submit", "in.jsonl", "--wait-lock"]);
     let (known, others) = ends(starts, 0);
     assert!(others.is_empty(), "{}", others[0].stderr);
@@ -186,7 +186,7 @@ fn fifty_submissions_are_one_job_and_one_batch() {
 }
 
 #[test]
-fn fifty_nights_that_wait_for_each_other_are_one_batch_and_all_have_the_results() {
+fn fifty_waiting_nights_make_one_batch_and_all_get_the_results() {
     let (home, server) = (Home::new(), Server::quick(&[]));
     home.write("in.jsonl", prompts(1..=5));
     server.freeze();
@@ -200,7 +200,7 @@ fn fifty_nights_that_wait_for_each_other_are_one_batch_and_all_have_the_results(
     assert_eq!((server.batches().len(), server.paid_again(), jobs(&home).len()), (1, 0, 1));
     answered(&home.read("out.jsonl"), 1..=5);
 
-    // Those that do not wait are told to come back.
+    // The others exit with 75.
     server.freeze();
     let mut starts = start(&home, &server, &args);
     until_ended(&mut starts, STARTS - 1);
@@ -227,7 +227,7 @@ fn fetches_and_retries_take_turns() {
 }
 
 #[test]
-fn two_runs_share_the_limit_that_one_of_them_learned() {
+fn two_runs_share_a_learned_limit() {
     const LIMIT: f64 = 20.0;
     let rate = LIMIT.to_string();
     let (home, server) = (Home::new(), Server::start(&["--rps", &rate, "--retry-after", "none", "--latency", "20ms"]));
@@ -239,7 +239,7 @@ fn two_runs_share_the_limit_that_one_of_them_learned() {
     until("a refusal", || refused() > 0);
     std::thread::sleep(Duration::from_secs(1));
     let _b = start("b.jsonl");
-    // What each was answered: results come in input order, so a refused row holds up those behind it.
+    // The answers of each run: results keep the input order, so a refused row delays those behind it.
     let hashes = |range: std::ops::RangeInclusive<u32>| -> HashSet<String> {
         range.map(|n| paid_hash(&format!("question {n}"))).collect()
     };
@@ -276,7 +276,7 @@ fn two_runs_share_the_limit_that_one_of_them_learned() {
 }
 
 #[test]
-fn without_a_place_to_meet_a_run_goes_its_own_way() {
+fn run_without_a_peer_directory_works_alone() {
     let (home, server) = (Home::new(), Server::start(&[]));
     home.write("in.jsonl", prompts(1..=3));
     std::fs::create_dir(home.state()).unwrap();

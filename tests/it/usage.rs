@@ -1,11 +1,11 @@
-//! Mistakes on the command line, in the environment and in the config file.
+//! Mistakes in flags, in the environment and in the config file.
 
 use std::os::unix::fs::PermissionsExt;
 
 use crate::support::{Home, MODEL, Server, prompts};
 
 #[test]
-fn a_mistaken_flag_is_2_with_a_way_out() {
+fn invalid_flag_exits_2_with_a_remedy() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", prompts(1..=2));
@@ -43,7 +43,7 @@ fn a_mistaken_flag_is_2_with_a_way_out() {
 }
 
 #[test]
-fn a_key_file_is_read_if_it_is_the_users_alone() {
+fn key_file_must_be_private() {
     let home = Home::new();
     let server = Server::start(&["--key", "the-key"]);
     home.write("in.jsonl", prompts(1..=1));
@@ -61,7 +61,7 @@ fn a_key_file_is_read_if_it_is_the_users_alone() {
 }
 
 #[test]
-fn a_base_url_that_would_leak_is_refused() {
+fn leaking_base_url_is_refused() {
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=1));
     for url in ["http://example.org/v1", "https://user:pass@127.0.0.1/v1", "ftp://127.0.0.1", "nonsense"] {
@@ -71,7 +71,7 @@ fn a_base_url_that_would_leak_is_refused() {
 }
 
 #[test]
-fn the_config_file_fills_in_and_the_flag_wins() {
+fn config_file_fills_in_and_flags_win() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.txt", "one\n");
@@ -88,14 +88,14 @@ fn the_config_file_fills_in_and_the_flag_wins() {
     home.write("bad.toml", "[run]\nmodle = \"x\"\n");
     home.run(&server, &["in.txt", "--config", "bad.toml"]).code(2).says(&["bad.toml", "modle"]);
     home.run(&server, &["in.txt", "--config", "none.toml"]).code(2).says(&["none.toml"]);
-    // What lies in the working directory decides nothing.
+    // Files in the working directory decide nothing.
     home.write("config.toml", "base_url = \"http://127.0.0.1:1/v1\"\n");
     home.write(".env", "TOGETHER_BASE_URL=http://127.0.0.1:1/v1\n");
     home.run(&server, &["in.txt", "-m", MODEL]).code(0);
 }
 
 #[test]
-fn colour_is_asked_for_or_absent() {
+fn colour_needs_a_terminal_or_a_flag() {
     let home = Home::new();
     let coloured = |args: &[&str], env: Option<(&str, &str)>| {
         let mut command = home.command(&[args, &["run", "none.jsonl"]].concat());

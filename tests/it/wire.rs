@@ -1,4 +1,4 @@
-//! The client's half of files and batches against the sandbox's half; each was written from what is known of the service.
+//! The client for files and batches against the sandbox; each was written independently from the API of the service.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -91,7 +91,7 @@ async fn fetched(client: &Client, id: &str, part: &Path) -> (u64, u32) {
 }
 
 #[tokio::test]
-async fn a_batch_goes_all_the_way() {
+async fn batch_runs_from_upload_to_results() {
     for (redirect, ignore_ranges, unset) in
         [(false, false, Unset::Omit), (true, false, Unset::Null), (true, true, Unset::Empty)]
     {
@@ -111,7 +111,7 @@ async fn a_batch_goes_all_the_way() {
         assert!(listed.complete && listed.entries.iter().map(|b| &b.id).eq([&batch.id]));
         let batch = ended(&client, &batch.id).await;
         assert_eq!((batch.status, batch.error_file_id), (BatchStatus::Completed, None));
-        let output = batch.output_file_id.expect("an output file");
+        let output = batch.output_file_id.unwrap();
         let dir = tempfile::tempdir().unwrap();
         let part = dir.path().join("part");
         let (length, _) = fetched(&client, &output, &part).await;
@@ -133,14 +133,14 @@ async fn a_batch_goes_all_the_way() {
 }
 
 #[tokio::test]
-async fn the_same_bytes_are_one_file() {
+async fn same_bytes_are_one_file() {
     let (_server, client) = start(quick());
     let file = uploaded(&client, 2).await;
     assert_eq!(upload(&client, &input(2)).await, Ok(Uploaded::AlreadyThere(file)));
 }
 
 #[tokio::test]
-async fn a_cancelled_batch_ends_as_such() {
+async fn cancelled_batch_ends_as_cancelled() {
     let config = quick();
     let batch = BatchConfig { run: Duration::from_mins(10), ..config.batch.clone() };
     let (_server, client) = start(SandboxConfig { batch, ..config });
@@ -151,7 +151,7 @@ async fn a_cancelled_batch_ends_as_such() {
 }
 
 #[tokio::test]
-async fn a_failed_batch_says_why() {
+async fn failed_batch_carries_its_reason() {
     let config = quick();
     let batch = BatchConfig { fails: Some("line 1 is bad".to_owned()), ..config.batch.clone() };
     let (_server, client) = start(SandboxConfig { batch, ..config });
@@ -161,7 +161,7 @@ async fn a_failed_batch_says_why() {
 }
 
 #[tokio::test]
-async fn a_create_whose_reply_is_lost_is_found_in_the_list() {
+async fn lost_create_is_found_in_the_list() {
     for fault in ["reset,on=create,after,times=1", "status=500,on=create,after,times=1", "html,on=create,after,times=1"]
     {
         let (_server, client) = start(faulty(&[fault]));
@@ -182,13 +182,13 @@ async fn a_create_whose_reply_is_lost_is_found_in_the_list() {
 }
 
 #[tokio::test]
-async fn a_download_that_breaks_goes_on() {
+async fn broken_download_resumes() {
     for ignore_ranges in [false, true] {
         for fault in ["truncate,on=content,times=2", "reset-late,on=content,times=2"] {
             let (_server, client) =
                 start(SandboxConfig { downloads: Downloads { redirect: false, ignore_ranges }, ..faulty(&[fault]) });
             let batch = created(&client, &uploaded(&client, 200).await).await;
-            let output = ended(&client, &batch.id).await.output_file_id.expect("an output file");
+            let output = ended(&client, &batch.id).await.output_file_id.unwrap();
             let dir = tempfile::tempdir().unwrap();
             let part = dir.path().join("part");
             let (length, tries) = fetched(&client, &output, &part).await;
@@ -199,7 +199,7 @@ async fn a_download_that_breaks_goes_on() {
 }
 
 #[tokio::test]
-async fn an_upload_that_fails_halfway_can_be_made_again() {
+async fn half_failed_upload_is_repeated() {
     for fault in
         ["reset,on=put,nth=1", "status=503,on=put,nth=1", "status=500,on=preprocess,nth=1", "close,on=register,nth=1"]
     {
@@ -221,7 +221,7 @@ async fn an_upload_that_fails_halfway_can_be_made_again() {
 }
 
 #[tokio::test]
-async fn what_is_unknown_is_not_found() {
+async fn unknown_batch_is_not_found() {
     let (_server, client) = start(quick());
     let unknown = "00000000-0000-4000-8000-000000000000";
     let dir = tempfile::tempdir().unwrap();

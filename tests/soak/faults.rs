@@ -1,7 +1,7 @@
 //! The fault server of the tests as a program, for scripts: it prints its base URL and serves until it is killed.
 //!
-//! `faults [--before HOST:PORT] [--rate 0.1] [--on TEXT] [--seed N] HARM...`: one request in ten (whose method and path
-//! contain TEXT) meets one of these harms, drawn at random. `GET /faults/stats` tells what was asked, paid and harmed.
+//! `faults [--before HOST:PORT] [--rate 0.1] [--on TEXT] [--seed N] FAULT...`: one request in ten (whose method and path
+//! contain TEXT) meets one of these faults, drawn at random. `GET /faults/stats` counts requests, payments and faults.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::print_stdout, reason = "a program of one line")]
 
@@ -11,11 +11,11 @@ mod fault;
 
 use std::sync::Mutex;
 
-use fault::{FaultServer, Harm, Source};
+use fault::{Fault, FaultServer, Source};
 
 fn main() {
     let (mut source, mut rate, mut on, mut seed) = (Source::Oracle, 0.1, String::new(), 1);
-    let mut harms: Vec<Harm> = Vec::new();
+    let mut faults: Vec<Fault> = Vec::new();
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().unwrap_or_else(|| panic!("{word} lacks its value"));
@@ -24,17 +24,17 @@ fn main() {
             "--rate" => rate = value().parse().unwrap(),
             "--on" => on = value(),
             "--seed" => seed = value().parse().unwrap(),
-            harm => harms.push(harm.parse().unwrap()),
+            fault => faults.push(fault.parse().unwrap()),
         }
     }
-    assert!(!harms.is_empty(), "no harm is named");
+    assert!(!faults.is_empty(), "no fault is named");
     let random = Mutex::new(fastrand::Rng::with_seed(seed));
     let script = move |asked: &fault::Asked<'_>| {
         let mut random = random.lock().unwrap();
         if asked.line.contains(&on) && random.f64() < rate {
-            return harms[random.usize(..harms.len())].clone();
+            return faults[random.usize(..faults.len())].clone();
         }
-        Harm::None
+        Fault::None
     };
     let server = FaultServer::serving("127.0.0.1:0", source, script).unwrap();
     println!("{}", server.url);

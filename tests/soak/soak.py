@@ -1,4 +1,4 @@
-"""An hour of mixed faults; see run.sh. What it shares with the crash proofs comes from there."""
+"""An hour of mixed faults; see run.sh. The harness is that of the crash proofs."""
 
 import argparse
 import collections
@@ -15,7 +15,7 @@ import urllib.request
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "crash"))
-from house import (ROOT, Account, Calm, Desk, House, Violation, must, paid_hash, rows, same,  # noqa: E402
+from harness import (ROOT, Account, Calm, Desk, Harness, Violation, must, paid_hash, rows, same,  # noqa: E402
                    seeded, table, write_rows)
 
 CONFIG = '[submit]\nsettle_after = "2s"\n'
@@ -24,7 +24,7 @@ SOON = ["reset-early", "reset", "close", "reset-in-head", "reset-after-head", "r
         "instead=500", "instead=429", "instead=503", "away=200"]
 HANGS = ["hang", "hang-in-head", "hang-in-body"]
 BOMBS = ["bomb=80", "zstd-bomb=80"]
-# Harms after which nothing was paid.
+# Faults after which nothing was paid.
 FREE = ("reset-early", "instead=", "away=")
 # A row that failed for good did so for one of these reasons.
 CODES = {"network", "timeout", "bad_response", "server_error"}
@@ -37,9 +37,9 @@ SMALL, SHARDS = 60, 2
 class Faults:
     """The fault server, ours from its start to its end."""
 
-    def __init__(self, harms, *flags):
+    def __init__(self, faults, *flags):
         program = ROOT / "target" / "debug" / "examples" / "faults"
-        self.process = subprocess.Popen([program, *flags, *harms], stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([program, *flags, *faults], stdout=subprocess.PIPE, text=True)
         self.url = self.process.stdout.readline().strip()
         if not self.url:
             raise SystemExit("error: the fault server does not start")
@@ -116,9 +116,9 @@ class Long:
         logs.mkdir(exist_ok=True)
         self.err = logs / f"long-{self.name}.err"
         self.process = subprocess.Popen(
-            [desk.house.binary, "--state-dir", desk.state, "--base-url", desk.server.url, *args],
+            [desk.harness.binary, "--state-dir", desk.state, "--base-url", desk.server.url, *args],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.err.open("a"), cwd=desk.dir,
-            env=desk.house.env(desk.dir))
+            env=desk.harness.env(desk.dir))
 
     def running(self):
         return self.process.poll() is None
@@ -135,27 +135,27 @@ class Long:
 
 
 class Soak:
-    def __init__(self, house, args, seed):
-        self.house, self.args = house, args
+    def __init__(self, harness, args, seed):
+        self.harness, self.args = harness, args
         self.end = time.monotonic() + args.minutes * 60
         self.faults, flags = [], ("--rate", "0.083", "--seed", str(seed))
         quick = ("--batch-validation", "200ms", "--batch-run", "1s", "--batch-cancel", "100ms")
         row_fault = ("--fault", "status=500,on=row,contains=unlucky,times=1")
         own = ("--fault", "status=503,rate=0.02,on=put", "--fault", "reset,rate=0.02,on=register,after",
                "--fault", "status=500,rate=0.02,on=preprocess", "--fault", "status=503,rate=0.02,on=row,times=1")
-        self.sandbox = house.serve("sandbox", "--keep", str(house.dir / "service"), "--track", *quick, *row_fault, *own)
-        self.slow = house.serve("slow", "--keep", str(house.dir / "slow-service"), "--track", "--batch-validation", "1s",
+        self.sandbox = harness.serve("sandbox", "--keep", str(harness.dir / "service"), "--track", *quick, *row_fault, *own)
+        self.slow = harness.serve("slow", "--keep", str(harness.dir / "slow-service"), "--track", "--batch-validation", "1s",
                                 "--batch-run", f"{max(1, int(args.minutes * 54))}s")
         self.oracle = self.fault_server(SOON + HANGS, *flags)
         # What hangs is waited for a minute here: less often. Memory that held a bomb goes back to the system when the allocator
         # next looks, which may take minutes: bombs are for commands that end.
         self.proxy = self.fault_server(SOON * 8 + HANGS + BOMBS, "--before", address(self.sandbox), *flags)
         self.slow_proxy = self.fault_server(SOON * 8 + HANGS, "--before", address(self.slow), *flags)
-        self.calm = Calm(house)
+        self.calm = Calm(harness)
         self.cycles, self.small_rows, self.retried = 0, 0, 0
 
-    def fault_server(self, harms, *flags):
-        server = Faults(harms, *flags)
+    def fault_server(self, faults, *flags):
+        server = Faults(faults, *flags)
         self.faults.append(server)
         return server
 
@@ -166,7 +166,7 @@ class Soak:
     # The long run.
 
     def begin_run(self):
-        self.desk = Desk(self.house, self.oracle, "run")
+        self.desk = Desk(self.harness, self.oracle, "run")
         self.rows = rows("long", int(self.args.rate * self.args.minutes * 60), 1)
         write_rows(self.desk.dir / "in.jsonl", self.rows)
         return Long(self.desk, *RUN, "--rpm", str(int(self.args.rate * 60)))
@@ -205,10 +205,10 @@ class Soak:
             above += times > MOST
         must(above <= 16, f"{above} rows were paid more than {MOST} times")
         paid = sum(stats["paid"].values())
-        harmed = sum(times for name, times in stats["harmed"].items() if not name.startswith(FREE))
+        faulty = sum(times for name, times in stats["faults"].items() if not name.startswith(FREE))
         # A service that goes away cuts what it was answering at that moment.
-        cut = 16 * sum(times for name, times in stats["harmed"].items() if name.startswith("away="))
-        must(paid - answered <= harmed + cut, f"{paid} paid, {answered} answered, only {harmed} harmed")
+        cut = 16 * sum(times for name, times in stats["faults"].items() if name.startswith("away="))
+        must(paid - answered <= faulty + cut, f"{paid} paid, {answered} answered, only {faulty} faulty")
         failed = len(found) - answered
         must(failed <= len(found) // 50, f"{failed} of {len(found)} rows failed")
         summary = json.loads((self.desk.dir / "s.json").read_text())
@@ -216,12 +216,12 @@ class Soak:
         must(paid == answered or summary["cost"]["at_risk_usd"] > 0, "money was at risk, and it is not said")
         (self.desk.dir / "s.json").unlink()
         self.desk.tidy()
-        return [len(found), answered, failed, paid, paid - answered, sum(stats["harmed"].values()), stats["requests"]]
+        return [len(found), answered, failed, paid, paid - answered, sum(stats["faults"].values()), stats["requests"]]
 
     # The long wait.
 
     def begin_wait(self):
-        self.waiting = Desk(self.house, self.slow_proxy, "waiting")
+        self.waiting = Desk(self.harness, self.slow_proxy, "waiting")
         self.waiting.rows = rows("slow", SMALL, 1)
         write_rows(self.waiting.dir / "in.jsonl", self.waiting.rows)
         self.waiting.account = Account(self.slow)
@@ -241,7 +241,7 @@ class Soak:
 
     def cycle(self):
         self.cycles += 1
-        desk = Desk(self.house, self.proxy, f"job-{self.cycles}")
+        desk = Desk(self.harness, self.proxy, f"job-{self.cycles}")
         these = rows(f"c{self.cycles}", SMALL, SHARDS, unlucky=self.cycles % 2)
         write_rows(desk.dir / "in.jsonl", these)
         account = Account(self.sandbox)
@@ -265,7 +265,7 @@ class Soak:
         self.small_rows += len(these)
 
     def go(self):
-        watch = Watch(self.house.binary)
+        watch = Watch(self.harness.binary)
         watch.start()
         run, wait = self.begin_run(), self.begin_wait()
         began = told = time.monotonic()
@@ -284,9 +284,9 @@ class Soak:
         interrupted = self.end_run(run)
         self.end_wait(wait)
         line = self.account_run(interrupted)
-        table(["rows of run", "answered", "failed", "paid", "paid again", "harmed", "requests"], [line])
-        harmed = sum(sum(server.stats()["harmed"].values()) for server in (self.proxy, self.slow_proxy))
-        table(["small jobs", "rows", "retries", "harmed calls"], [[self.cycles, self.small_rows, self.retried, harmed]])
+        table(["rows of run", "answered", "failed", "paid", "paid again", "faults", "requests"], [line])
+        faulty = sum(sum(server.stats()["faults"].values()) for server in (self.proxy, self.slow_proxy))
+        table(["small jobs", "rows", "retries", "faulty calls"], [[self.cycles, self.small_rows, self.retried, faulty]])
         watch.verdict()
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         print(f"CPU of the commands: {(used.ru_utime + used.ru_stime) / (time.monotonic() - began):.0%} of a core")
@@ -303,13 +303,13 @@ def main():
     args = parser.parse_args()
     seed, _ = seeded(args.seed)
     print(f"seed {seed}")
-    with House(args.binary, CONFIG) as house, house.noting("the soak"):
-        soak = Soak(house, args, seed)
+    with Harness(args.binary, CONFIG) as harness, harness.noting("the soak"):
+        soak = Soak(harness, args, seed)
         try:
             soak.go()
         finally:
             soak.close()
-    sys.exit(1 if house.violations else 0)
+    sys.exit(1 if harness.violations else 0)
 
 
 if __name__ == "__main__":

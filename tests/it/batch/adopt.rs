@@ -30,7 +30,7 @@ fn lines(range: std::ops::RangeInclusive<u32>) -> String {
 }
 
 #[test]
-fn its_results_are_fetched_by_its_id() {
+fn foreign_batch_is_fetched_by_its_id() {
     let (home, server) = (Home::new(), Server::quick(&[]));
     let id = foreign(&server, &lines(1..=6));
     home.at(&server.url, &["status", &id]).code(0);
@@ -49,7 +49,7 @@ fn its_results_are_fetched_by_its_id() {
 }
 
 #[test]
-fn what_failed_of_it_is_retried() {
+fn failed_rows_of_a_foreign_batch_are_retried() {
     let (home, server) = (Home::new(), Server::quick(&["--fault", "status=500,on=row,contains=question 2,times=1"]));
     let id = foreign(&server, &lines(1..=3));
     let fetch = || home.at(&server.url, &[&["fetch", &id, "--wait", "-o", "out.jsonl"], &POLL[..]].concat());
@@ -62,7 +62,7 @@ fn what_failed_of_it_is_retried() {
 }
 
 #[test]
-fn it_is_waited_for_and_cancelled_like_any_other() {
+fn foreign_batch_is_waited_for_and_cancelled() {
     let (home, server) = (Home::new(), Server::quick(&["--batch-run", "1h"]));
     let id = foreign(&server, &lines(1..=3));
     home.at(&server.url, &["wait", &id, "--timeout", "300ms", "--poll", "50ms"]).code(75);
@@ -73,7 +73,7 @@ fn it_is_waited_for_and_cancelled_like_any_other() {
 }
 
 #[test]
-fn what_nobody_knows_is_said() {
+fn unknown_batch_id_is_a_usage_error() {
     let (home, server) = (Home::new(), Server::quick(&[]));
     let unknown = "00000000-0000-4000-8000-000000000000";
     for command in ["fetch", "wait", "retry", "cancel"] {

@@ -1,10 +1,10 @@
-//! The same content once more: the same job for as long as it lives.
+//! Submitting the same content again: it is the same job while that job is active.
 
 use super::{fetch, status, submit};
 use crate::support::{Home, Server, answered, prompts};
 
 #[test]
-fn the_same_content_is_the_same_job_while_it_lives() {
+fn same_content_is_the_same_active_job() {
     let (home, server) = (Home::new(), Server::quick(&[]));
     home.write("in.jsonl", prompts(1..=3));
     let id = submit(&home, &server, &["in.jsonl"]);
@@ -27,7 +27,7 @@ fn the_same_content_is_the_same_job_while_it_lives() {
 }
 
 #[test]
-fn a_finished_job_lives_until_its_answers_are_taken() {
+fn finished_job_stays_active_until_it_is_fetched() {
     let (home, server) = (Home::new(), Server::quick(&[]));
     home.write("in.jsonl", prompts(1..=3));
     let id = submit(&home, &server, &["in.jsonl"]);
@@ -46,7 +46,7 @@ fn a_finished_job_lives_until_its_answers_are_taken() {
 }
 
 #[test]
-fn again_means_it() {
+fn again_flag_makes_a_second_job() {
     let (home, server) = (Home::new(), Server::quick(&[]));
     home.write("in.jsonl", prompts(1..=3));
     let first = submit(&home, &server, &["in.jsonl"]);
@@ -62,7 +62,7 @@ fn again_means_it() {
 }
 
 #[test]
-fn an_older_job_of_the_content_lives_beside_a_newer_one_that_was_taken() {
+fn older_active_job_survives_a_newer_fetched_one() {
     let (home, server) = (Home::new(), Server::quick(&[]));
     home.write("in.jsonl", prompts(1..=3));
     let first = submit(&home, &server, &["in.jsonl"]);
@@ -73,7 +73,7 @@ fn an_older_job_of_the_content_lives_beside_a_newer_one_that_was_taken() {
 }
 
 #[test]
-fn two_at_once_are_one_job() {
+fn two_submits_at_once_make_one_job() {
     let (home, server) = (Home::new(), Server::quick(&["--latency", "50ms"]));
     home.write("in.jsonl", prompts(1..=30));
     let started: Vec<_> = (0..4).map(|_| home.start(home.command_at(&server.url, &["submit", "in.jsonl"]))).collect();
@@ -92,7 +92,7 @@ fn two_at_once_are_one_job() {
 }
 
 #[test]
-fn cron_jobs_that_overlap_pay_once() {
+fn overlapping_cron_jobs_pay_once() {
     let (home, server) = (Home::new(), Server::quick(&["--batch-run", "2s"]));
     home.write("in.jsonl", prompts(1..=5));
     let start = |n: u32| {

@@ -4,7 +4,7 @@ use super::{POLL, ends, fetch, side_by_side, state, submit, until_said};
 use crate::support::{Home, Server, answered, prompts, until};
 
 #[test]
-fn what_was_answered_is_kept() {
+fn cancel_keeps_the_answered_rows() {
     let (home, server) = (Home::new(), Server::quick(&["--batch-run", "3s", "--batch-cancel", "300ms"]));
     home.write("in.jsonl", prompts(1..=50));
     let id = submit(&home, &server, &["in.jsonl"]);
@@ -27,7 +27,7 @@ fn what_was_answered_is_kept() {
 }
 
 #[test]
-fn batches_that_were_never_made_end_at_once() {
+fn batches_never_created_are_cancelled_at_once() {
     let home = Home::new();
     let gone = Server::quick(&["--listen", &Server::own_address()]);
     let (address, url) = (gone.address(), gone.url.clone());
@@ -49,7 +49,7 @@ fn batches_that_were_never_made_end_at_once() {
 }
 
 #[test]
-fn a_batch_that_ended_meanwhile_is_no_error() {
+fn cancel_of_a_batch_that_just_ended_is_no_error() {
     let (home, server) = (Home::new(), Server::quick(&["--fault", "status=400,on=cancel"]));
     home.write("in.jsonl", prompts(1..=4));
     let id = submit(&home, &server, &["in.jsonl"]);
@@ -60,7 +60,7 @@ fn a_batch_that_ended_meanwhile_is_no_error() {
 }
 
 #[test]
-fn a_run_that_was_killed_is_neither_ended_nor_to_be_cancelled() {
+fn killed_run_is_interrupted_and_not_cancelled() {
     let (home, server) = (Home::new(), Server::quick(&["--latency", "100ms"]));
     home.write("in.jsonl", prompts(1..=40));
     let run = home.spawn(&server, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "2"]);
@@ -73,7 +73,7 @@ fn a_run_that_was_killed_is_neither_ended_nor_to_be_cancelled() {
 }
 
 #[test]
-fn a_run_that_was_killed_before_it_wrote_its_answers_goes_on_after_cancel() {
+fn killed_run_still_writes_its_answers_after_cancel() {
     let (home, server) = (Home::new(), Server::quick(&[]));
     home.write("in.jsonl", prompts(1..=5));
     let args = ["in.jsonl", "-o", "out.jsonl"];
@@ -89,7 +89,7 @@ fn a_run_that_was_killed_before_it_wrote_its_answers_goes_on_after_cancel() {
 }
 
 #[test]
-fn several_at_once() {
+fn several_jobs_are_cancelled_at_once() {
     let (home, server) = (Home::new(), Server::quick(&["--batch-run", "1h"]));
     let jobs: Vec<String> = (1..=3)
         .map(|n| {
@@ -103,7 +103,7 @@ fn several_at_once() {
 }
 
 #[test]
-fn who_only_waits_is_in_nobodys_way() {
+fn waiting_command_blocks_no_other() {
     let slow = ["--batch-run", "1h", "--batch-cancel", "100ms"];
     side_by_side(&["wait", "fetch", "submit"], |how| {
         let (home, server) = (Home::new(), Server::quick(&slow));
@@ -139,7 +139,7 @@ fn who_only_waits_is_in_nobodys_way() {
 }
 
 #[test]
-fn a_job_that_is_removed_while_it_is_waited_for_ends_the_wait() {
+fn removed_job_ends_the_wait() {
     let (home, server) = (Home::new(), Server::quick(&["--batch-run", "1h"]));
     home.write("in.jsonl", prompts(1..=4));
     let id = submit(&home, &server, &["in.jsonl"]);

@@ -15,7 +15,7 @@ fn files(server: &Server) -> usize {
 }
 
 #[test]
-fn what_lives_or_was_never_taken_stays() {
+fn running_and_unfetched_jobs_are_kept() {
     let (home, server) = (Home::new(), Server::quick(&["--batch-run", "500ms"]));
     home.write("in.jsonl", prompts(1..=4));
     let id = submit(&home, &server, &["in.jsonl"]);
@@ -37,7 +37,7 @@ fn what_lives_or_was_never_taken_stays() {
 }
 
 #[test]
-fn remote_files_go_on_demand() {
+fn remote_flag_deletes_the_uploaded_files() {
     let (home, server) = (Home::new(), Server::quick(&["--fault", "status=400,on=row,contains=question 2"]));
     home.write("in.jsonl", prompts(1..=4));
     let id = submit(&home, &server, &["in.jsonl"]);
@@ -50,7 +50,7 @@ fn remote_files_go_on_demand() {
 }
 
 #[test]
-fn old_jobs_go_together() {
+fn older_than_removes_only_fetched_jobs() {
     let (home, server) = (Home::new(), Server::quick(&["--batch-run", "0s"]));
     for n in 1..=3 {
         home.write("in.jsonl", prompts(n..=n + 1));

@@ -1,4 +1,5 @@
-//! Creation, the one request that costs money: its reply may be lost, the command killed, the list behind. One batch each.
+//! Creating a batch, the one request that costs money. The reply may be lost, the command killed, the list late. Each shard
+//! still becomes one batch.
 
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ fn in_doubt(home: &Home, server: &Server, args: &[&str]) {
 }
 
 #[test]
-fn a_reply_that_is_lost_is_looked_up() {
+fn lost_create_reply_is_looked_up() {
     side_by_side(
         &["status=500", "status=503", "status=524,shape=html", "reset", "close", "html", "empty-body", "truncate"],
         |fault| {
@@ -41,7 +42,7 @@ fn a_reply_that_is_lost_is_looked_up() {
 }
 
 #[test]
-fn a_create_that_came_to_nothing_is_made_again_once_that_is_certain() {
+fn failed_create_is_repeated_once_that_is_certain() {
     let (home, server) = (home("700ms"), Server::quick(&["--fault", "status=500,on=create,nth=1"]));
     home.write("in.jsonl", prompts(1..=3));
     let started = std::time::Instant::now();
@@ -52,7 +53,7 @@ fn a_create_that_came_to_nothing_is_made_again_once_that_is_certain() {
 }
 
 #[test]
-fn a_list_that_lags_is_waited_for() {
+fn lagging_list_is_waited_for() {
     let args = ["--list-lag", "1500ms", "--fault", "reset,on=create,after,times=1"];
     let (home, server) = (home("1h"), Server::quick(&args));
     home.write("in.jsonl", prompts(1..=3));
@@ -63,7 +64,7 @@ fn a_list_that_lags_is_waited_for() {
 }
 
 #[test]
-fn whoever_comes_next_settles_a_doubt() {
+fn next_command_settles_a_create_in_doubt() {
     side_by_side(&["submit", "wait", "fetch", "retry", "cancel"], |&command| {
         let server = Server::quick(&["--list-lag", "1s", "--fault", "reset,on=create,after,times=1"]);
         let home = home("1h");
@@ -91,7 +92,7 @@ fn whoever_comes_next_settles_a_doubt() {
 }
 
 #[test]
-fn while_in_doubt_it_says_75_and_sends_nothing() {
+fn create_in_doubt_exits_75_and_sends_nothing() {
     let server = Server::quick(&["--list-lag", "1h", "--fault", "reset,on=create,after,times=1"]);
     let home = home("1h");
     home.write("in.jsonl", prompts(1..=3));
@@ -114,7 +115,7 @@ fn while_in_doubt_it_says_75_and_sends_nothing() {
 }
 
 #[test]
-fn an_interrupted_doubt_is_resumable() {
+fn interrupt_during_doubt_is_resumable() {
     let server = Server::quick(&["--list-lag", "4s", "--fault", "reset,on=create,after,times=1"]);
     let home = home("1h");
     home.write("in.jsonl", prompts(1..=3));
@@ -127,7 +128,7 @@ fn an_interrupted_doubt_is_resumable() {
 }
 
 #[test]
-fn a_second_job_never_adopts_the_batch_of_a_first_one_in_doubt() {
+fn second_job_never_adopts_the_batch_of_a_first_in_doubt() {
     // Both are made from the same file, as the service keeps the same bytes once.
     let server = Server::quick(&["--list-lag", "1s", "--batch-run", "6s", "--fault", "reset,on=create,after,times=1"]);
     let home = home("1h");
@@ -138,7 +139,7 @@ fn a_second_job_never_adopts_the_batch_of_a_first_one_in_doubt() {
 }
 
 #[test]
-fn a_second_job_in_doubt_never_adopts_the_batch_of_the_first() {
+fn second_job_in_doubt_never_adopts_the_batch_of_the_first() {
     let server = Server::quick(&["--list-lag", "1s", "--batch-run", "6s", "--fault", "reset,on=create,after,nth=2"]);
     let home = home("1h");
     home.write("in.jsonl", prompts(1..=3));
@@ -148,7 +149,7 @@ fn a_second_job_in_doubt_never_adopts_the_batch_of_the_first() {
 }
 
 #[test]
-fn two_jobs_in_doubt_share_nothing() {
+fn two_jobs_in_doubt_share_no_batch() {
     let server = Server::quick(&["--list-lag", "1s", "--batch-run", "6s", "--fault", "reset,on=create,after,times=2"]);
     let home = home("1h");
     home.write("in.jsonl", prompts(1..=3));
@@ -171,7 +172,7 @@ fn each_has_its_own(home: &Home, server: &Server) {
 }
 
 #[test]
-fn a_create_without_a_job_is_refused_with_the_words_of_the_service() {
+fn create_reply_without_a_batch_is_a_refusal() {
     let (home, server) = (Home::new(), Server::quick(&["--fault", "null-job,on=create,nth=1"]));
     home.write("in.jsonl", prompts(1..=2));
     let out = home.at(&server.url, &["submit", "in.jsonl"]).code(3).says(&["refused"]);
@@ -185,7 +186,7 @@ fn a_create_without_a_job_is_refused_with_the_words_of_the_service() {
 }
 
 #[test]
-fn being_told_to_wait_is_no_doubt() {
+fn throttled_create_is_not_in_doubt() {
     let (home, server) = (Home::new(), Server::quick(&["--fault", "status=429,on=create,times=2,retry-after-ms=50"]));
     home.write("in.jsonl", prompts(1..=2));
     let out = home.at(&server.url, &["submit", "in.jsonl"]).code(0);
@@ -194,7 +195,7 @@ fn being_told_to_wait_is_no_doubt() {
 }
 
 #[test]
-fn a_key_or_money_that_is_lacking_stops_it_and_the_same_command_goes_on() {
+fn refused_key_or_payment_stops_submit_resumably() {
     for (fault, code) in [("status=401", 4), ("status=402", 5)] {
         let (home, server) = (Home::new(), Server::quick(&["--fault", &format!("{fault},on=create,nth=1")]));
         home.write("in.jsonl", prompts(1..=2));
@@ -205,7 +206,7 @@ fn a_key_or_money_that_is_lacking_stops_it_and_the_same_command_goes_on() {
 }
 
 #[test]
-fn uploads_that_fail_halfway_are_made_again() {
+fn half_failed_uploads_are_repeated() {
     side_by_side(
         &[
             "reset,on=put",

@@ -1,9 +1,9 @@
-//! The ways in which a batch ends: every row is accounted for in each.
+//! The ends of a batch. Each of them accounts for every row.
 
 use super::{ends, fetch, side_by_side, state, submit};
 use crate::support::{Home, MODEL, Server, answered, ids, prompts, rows};
 
-/// What is asked of the server, the exit code of `fetch`, the job's state, and how many rows have which code.
+/// The flags of the server, the exit code of `fetch`, the state of the job, and the number of rows by error code.
 type Case<'a> = (&'a [&'a str], i32, &'a str, &'a [(&'a str, usize)]);
 
 #[test]
@@ -36,13 +36,13 @@ fn every_end_accounts_for_every_row() {
         let paid = seen.iter().filter(|code| *code == "ok").count() as u64;
         assert_eq!(server.bill(), paid, "{args:?}");
         assert_eq!(home.json("s.json")["rows"]["succeeded"], paid);
-        // What `wait` says of it is what `fetch` says.
+        // `wait` agrees with `fetch`.
         home.at(&server.url, &["wait", &id]).code(*code);
     });
 }
 
 #[test]
-fn a_failed_batch_gives_each_row_its_words() {
+fn failed_batch_gives_each_row_its_message() {
     let (home, server) = (Home::new(), Server::quick(&["--batch-fails", "no room today"]));
     home.write("in.jsonl", prompts(1..=2));
     let id = submit(&home, &server, &["in.jsonl"]);
@@ -70,7 +70,7 @@ fn rows_of_several_batches_with_different_ends_stay_in_order() {
     let seen = ends(&home);
     assert_eq!(seen.iter().filter(|code| *code == "ok").count(), 4);
     assert!((0..8).all(|i| (seen[i] == "ok") == (seen[i % 2] == "ok")), "{seen:?}");
-    // What was refused is sent again, alone.
+    // Only the refused rows are sent again.
     home.at(&server.url, &["retry", &id]).code(0);
     fetch(&home, &server, &id, &[]).code(0);
     answered(&home.read("out.jsonl"), 1..=8);

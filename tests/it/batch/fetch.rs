@@ -1,4 +1,4 @@
-//! `llbatch fetch`: results as often as they are asked for, whatever happens on the way.
+//! `llbatch fetch`: the same results every time, whatever happens to the download.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use super::{POLL, ends, fetch, side_by_side, submit};
 use crate::support::{Home, MODEL, Server, answered, codes, prompts, questions};
 
 #[test]
-fn twice_gives_the_same_bytes_without_input_or_service() {
+fn second_fetch_gives_the_same_bytes_without_input_or_service() {
     let (home, server) = (Home::new(), Server::quick(&["--fault", "status=400,on=row,contains=question 7"]));
     home.write("in.jsonl", questions(1..=30));
     let id = submit(&home, &server, &["in.jsonl", "-m", MODEL]);
@@ -26,7 +26,7 @@ fn twice_gives_the_same_bytes_without_input_or_service() {
 }
 
 #[test]
-fn what_has_not_ended_is_75() {
+fn fetch_of_a_running_batch_exits_75() {
     let (home, server) = (Home::new(), Server::quick(&["--batch-run", "1h", "--fault", "status=400,on=create,nth=1"]));
     let text = prompts(1..=2).replace(MODEL, "a/x") + &prompts(3..=4).replace(MODEL, "b/y");
     home.write("in.jsonl", text);
@@ -50,7 +50,7 @@ fn what_has_not_ended_is_75() {
 }
 
 #[test]
-fn the_summary_is_a_receipt() {
+fn summary_shows_cost_and_savings() {
     let (home, server) = (Home::new(), Server::quick(&["--fault", "status=400,on=row,contains=question 2"]));
     home.write("in.jsonl", prompts(1..=5));
     let id = submit(&home, &server, &["in.jsonl", "--name", "night"]);
@@ -76,7 +76,7 @@ fn the_summary_is_a_receipt() {
 }
 
 #[test]
-fn downloads_that_break_are_gone_on_with() {
+fn broken_downloads_are_resumed() {
     let cases = [
         ("truncate", "--content-redirect"),
         ("truncate", "--no-ranges"),
@@ -103,7 +103,7 @@ fn downloads_that_break_are_gone_on_with() {
 }
 
 #[test]
-fn content_from_storage_is_taken_without_the_key() {
+fn download_from_storage_carries_no_key() {
     let (home, server) = (Home::new(), Server::quick(&["--content-redirect"]));
     home.write("in.jsonl", prompts(1..=5));
     let id = submit(&home, &server, &["in.jsonl"]);
@@ -115,7 +115,7 @@ fn content_from_storage_is_taken_without_the_key() {
 }
 
 #[test]
-fn a_reader_that_goes_away_loses_nothing() {
+fn closed_stdout_of_fetch_loses_nothing() {
     let (home, server) = (Home::new(), Server::quick(&[]));
     home.write("in.jsonl", prompts(1..=3000));
     let id = submit(&home, &server, &["in.jsonl"]);

@@ -1,10 +1,10 @@
-//! What goes in through `submit` comes out of `fetch` beside its own answer.
+//! Inputs of `submit`: `fetch` returns each row beside its own answer.
 
 use super::{POLL, fetch, submit};
 use crate::support::{Home, MODEL, Server, answered, csv_rows, lines, paid_hash, prompts, rows};
 
 #[test]
-fn ids_that_are_too_long_travel_under_another_name() {
+fn long_ids_travel_under_another_name() {
     let (home, server) = (Home::new(), Server::quick(&[]));
     let (long, edge, wide) = ("l".repeat(65), "e".repeat(64), "ü".repeat(65));
     let all = ["row-2".to_owned(), long, edge, wide, "row-4".to_owned()];
@@ -29,7 +29,7 @@ fn ids_that_are_too_long_travel_under_another_name() {
 }
 
 #[test]
-fn a_table_comes_back_with_its_own_columns() {
+fn table_comes_back_with_its_own_columns() {
     let (home, server) = (Home::new(), Server::quick(&["--fault", "status=400,on=row,contains=third"]));
     home.write("in.csv", "id,text,note\na,\"first, with comma\",1\nb,\"second\nline\",2\nc,third,=3\n");
     let args = ["in.csv", "--prompt", "Classify: {{ text }}", "-m", MODEL, "--max-tokens", "16"];
@@ -56,7 +56,7 @@ fn a_table_comes_back_with_its_own_columns() {
 }
 
 #[test]
-fn standard_input_is_kept_with_the_job() {
+fn submitted_stdin_is_kept_with_the_job() {
     let (home, server) = (Home::new(), Server::quick(&[]));
     let submit = |args: &[&str]| {
         home.write("stdin", prompts(1..=4));

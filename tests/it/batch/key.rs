@@ -1,10 +1,10 @@
-//! The key is in no file below the home, what the commands said included.
+//! The key is in no file below the home, the output of the commands included.
 
 use super::{POLL, ends, fetch, side_by_side, submit};
 use crate::support::{Home, KEY, Server, prompts};
 
 #[test]
-fn the_key_goes_nowhere() {
+fn key_is_stored_nowhere() {
     let (home, server) = (Home::new(), Server::quick(&["--content-redirect", "--fault", "status=500,on=row,nth=2"]));
     home.write("in.jsonl", prompts(1..=4));
     let run = |args: &[&str]| home.at(&server.url, &[args, &["-vv"]].concat());
@@ -21,7 +21,7 @@ fn the_key_goes_nowhere() {
 }
 
 #[test]
-fn a_key_in_the_results_of_a_batch_is_taken_out() {
+fn key_in_batch_results_is_redacted() {
     // The built-in server repeats the model's name in every answer.
     let (home, server) = (Home::new(), Server::quick(&[]));
     let row = |id: &str| format!("{{\"id\":\"{id}\",\"prompt\":\"?\",\"model\":\"org/{KEY}\",\"max_tokens\":5}}\n");
@@ -31,7 +31,7 @@ fn a_key_in_the_results_of_a_batch_is_taken_out() {
     assert_eq!(home.read("out.jsonl").matches("\"org/[key]\"").count(), 2, "{}", home.read("out.jsonl"));
     let kept = format!("state/jobs/{id}/batch-1.output.jsonl");
     assert!(!home.read("out.jsonl").contains(KEY) && !home.read(&kept).contains(KEY));
-    // Whose ids hold it has asked for it, and loses no answer.
+    // A user whose ids contain the key loses no answer.
     home.write("own.jsonl", row(&format!("{KEY}-1")));
     let id = submit(&home, &server, &["own.jsonl"]);
     fetch(&home, &server, &id, &[]).code(0);
@@ -39,7 +39,7 @@ fn a_key_in_the_results_of_a_batch_is_taken_out() {
 }
 
 #[test]
-fn nor_does_a_key_that_the_service_repeats() {
+fn key_repeated_by_the_service_is_stored_nowhere() {
     side_by_side(&["register", "preprocess", "files", "create", "batch", "list", "cancel", "content"], |scope| {
         // Results are downloaded of what ended; only what runs is cancelled.
         let run = if *scope == "content" { "100ms" } else { "1h" };

@@ -1,4 +1,4 @@
-//! What the service writes into its files: lines that are missing, twice there, at odds, of others, or no lines at all.
+//! Result files with missing, duplicate, contradictory, foreign and invalid lines.
 
 use super::{ends, fetch, side_by_side, submit};
 use crate::support::{Home, Server, answered, codes, prompts, rows};
@@ -52,7 +52,7 @@ fn failed_rows_are_read_in_every_shape() {
 }
 
 #[test]
-fn rows_that_are_missing_can_be_had_by_a_retry() {
+fn missing_rows_are_answered_by_a_retry() {
     let (home, server) = (Home::new(), Server::quick(&["--fault", "missing,on=row,contains=question 2,times=1"]));
     home.write("in.jsonl", prompts(1..=3));
     let id = submit(&home, &server, &["in.jsonl"]);

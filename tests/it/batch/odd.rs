@@ -1,4 +1,4 @@
-//! What the sandbox never says: words, shapes and lists that are not known of the service, but that nothing rules out.
+//! Replies that the sandbox never gives: statuses, shapes and lists that a service may send all the same.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -64,7 +64,7 @@ fn night_of(timeout: &str, home: &Home, service: &Recorder) -> Out {
 }
 
 #[test]
-fn words_that_are_new_are_not_an_end() {
+fn unknown_status_is_not_an_end() {
     let words = ["QUEUED", "validating", "", "FINALIZING", "completed"];
     let service = service(move |line, before| {
         let word = words[before.min(4)];
@@ -80,7 +80,7 @@ fn words_that_are_new_are_not_an_end() {
 }
 
 #[test]
-fn fields_that_are_null_or_empty_or_of_another_kind_say_nothing() {
+fn null_empty_or_mistyped_fields_are_ignored() {
     for nothing in [json!(null), json!(""), json!({}), json!([])] {
         let service = service(move |line, before| {
             let mut batch = batch(if before > 0 { "COMPLETED" } else { "IN_PROGRESS" });
@@ -96,7 +96,7 @@ fn fields_that_are_null_or_empty_or_of_another_kind_say_nothing() {
 }
 
 #[test]
-fn an_error_is_read_in_any_shape() {
+fn errors_are_read_in_any_shape() {
     for error in [
         json!("no quota"),
         json!({"message": "no quota", "code": "quota"}),
@@ -119,7 +119,7 @@ fn an_error_is_read_in_any_shape() {
 }
 
 #[test]
-fn a_created_job_is_read_bare_or_wrapped() {
+fn created_batch_is_read_bare_or_wrapped() {
     let bare = |line: &str, _| (line == "POST /v1/batches").then(|| ("201 Created", batch("VALIDATING")));
     let home = Home::new();
     night(&home, &service(bare)).code(0);
@@ -131,7 +131,7 @@ fn a_created_job_is_read_bare_or_wrapped() {
 }
 
 #[test]
-fn an_empty_list_is_believed_once_it_must_be_true() {
+fn empty_list_is_believed_only_after_the_settle_time() {
     let service = service(|line, before| {
         (line == "POST /v1/batches" && before == 0).then(|| ("500 Internal Server Error", json!({"error": "oh"})))
     });
@@ -144,7 +144,7 @@ fn an_empty_list_is_believed_once_it_must_be_true() {
 }
 
 #[test]
-fn a_list_that_cannot_be_read_never_says_that_nothing_was_made() {
+fn unreadable_list_never_settles_a_create() {
     side_by_side(&[json!([{"status": "VALIDATING"}]), json!("<html>"), json!({"error": "no"}), json!([1])], |list| {
         let (shown, list) = (list, list.clone());
         let service = service(move |line, _| match line {
@@ -162,7 +162,7 @@ fn a_list_that_cannot_be_read_never_says_that_nothing_was_made() {
 }
 
 #[test]
-fn a_batch_that_the_service_does_not_know_for_a_while_is_not_given_up() {
+fn batch_unknown_for_a_while_is_not_given_up() {
     let service = service(|line, before| {
         (line == format!("GET /v1/batches/{ID}") && before < 5)
             .then(|| ("404 Not Found", json!({"error": {"message": "none"}})))
@@ -186,7 +186,7 @@ fn files_may_end_without_a_line_feed_and_hold_blank_lines() {
 }
 
 #[test]
-fn ids_that_are_no_names_never_become_paths() {
+fn hostile_ids_never_become_paths() {
     let evil = |line: &str, _| {
         (line == "POST /v1/batches")
             .then(|| ("201 Created", json!({"job": {"id": "../files/x", "status": "COMPLETED"}})))

@@ -1,5 +1,5 @@
-//! Result files that no honest service writes: every row still ends answered or with its error, under its own id, in the
-//! results and nowhere else, and what is said about it commands no terminal.
+//! Result files of a dishonest service. Every row still ends with its answer or its error, under its own id. No text of the
+//! service controls the terminal.
 
 use serde_json::{Value, json};
 
@@ -35,7 +35,7 @@ fn line(id: &str, body: &str) -> String {
 }
 
 #[test]
-fn a_foreign_id_is_named_harmlessly_and_costs_no_row() {
+fn foreign_id_is_shown_escaped_and_costs_no_row() {
     let long = "x".repeat(10_000);
     let ids = [
         "../x",
@@ -66,7 +66,7 @@ fn a_foreign_id_is_named_harmlessly_and_costs_no_row() {
 }
 
 #[test]
-fn usage_that_cannot_be_true_is_unknown_and_never_negative() {
+fn impossible_usage_is_unknown_and_never_negative() {
     let cases = [
         ("", None),
         (r#""usage":null,"#, None),
@@ -107,7 +107,7 @@ fn usage_that_cannot_be_true_is_unknown_and_never_negative() {
 }
 
 #[test]
-fn a_body_of_another_shape_is_an_error_of_its_row_alone() {
+fn malformed_body_fails_only_its_row() {
     let deep = "[".repeat(100_000) + &"]".repeat(100_000);
     let cases = [
         (r#"{"choices":[]}"#.to_owned(), "bad_response"),
@@ -144,7 +144,7 @@ fn a_body_of_another_shape_is_an_error_of_its_row_alone() {
 }
 
 #[test]
-fn lines_that_are_no_results_are_counted_and_shown_harmlessly() {
+fn invalid_lines_are_counted_and_shown_escaped() {
     let long = format!("{{\"custom_id\":\"q1\",\"response\":\"{}", "y".repeat(2 << 20));
     let deep = "{\"custom_id\":".repeat(100_000);
     let junk = [
@@ -166,7 +166,7 @@ fn lines_that_are_no_results_are_counted_and_shown_harmlessly() {
 }
 
 #[test]
-fn an_answer_of_20_mb_comes_through_whole() {
+fn answer_of_20_mb_comes_through_whole() {
     let text = "é\\n🦀 word ".repeat(1_500_000);
     let (home, _service, out) = with(&(line("q1", &Recorder::chat(&format!("\"{text}\""))) + &answers(&["q2", "q3"])));
     out.code(0);
@@ -176,7 +176,7 @@ fn an_answer_of_20_mb_comes_through_whole() {
 }
 
 #[test]
-fn both_files_empty_or_both_full() {
+fn both_result_files_may_be_empty_or_full() {
     let error = |id: &str| {
         format!("{{\"custom_id\":\"{id}\",\"error\":{{\"message\":\"no \\u001b[31m\",\"code\":\"timeout\"}}}}\n")
     };
@@ -203,7 +203,7 @@ fn both_files_empty_or_both_full() {
 }
 
 #[test]
-fn file_ids_that_are_no_names_are_never_asked_for() {
+fn hostile_file_ids_are_never_requested() {
     let long = "f".repeat(10_000);
     let ids = ["../../etc/x", "/etc/passwd", "a/../b", "a?b", "a%2fb", "..", "a\r\nx: y", "\u{1b}[2J", &long];
     side_by_side(&ids, |id| {
@@ -226,7 +226,7 @@ fn file_ids_that_are_no_names_are_never_asked_for() {
 }
 
 #[test]
-fn the_file_of_another_batch_answers_nobody() {
+fn file_of_another_batch_answers_no_row() {
     let (home, service, out) = with(&answers(&["x1", "x2", "x3"]));
     out.code(76).says(&["never asked"]);
     assert_eq!(ends(&home), ["missing"; 3]);
@@ -235,7 +235,7 @@ fn the_file_of_another_batch_answers_nobody() {
 }
 
 #[test]
-fn words_and_numbers_of_a_batch_command_nothing() {
+fn batch_fields_cannot_control_the_terminal() {
     for progress in [json!(-5), json!(1e300), json!("\u{1b}[2J"), json!({"a": 1})] {
         let service = service(move |line, before| {
             let evil = "\u{1b}]0;x\u{7}\u{9b}2J\u{202e}\r\n../";

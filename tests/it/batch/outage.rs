@@ -1,9 +1,9 @@
-//! The service is away for a while.
+//! Outages of the service.
 
 use std::time::{Duration, Instant};
 
 use super::{POLL, fetch, state, submit, until_said};
-use crate::support::{Home, Server, answered, prompts, until};
+use crate::support::{Home, Running, Server, answered, prompts, until};
 
 /// A server on that address whose batches outlive it; the same again after it has gone.
 fn server(address: &str, dir: &std::path::Path) -> Server {
@@ -28,7 +28,7 @@ fn waiting_outlasts_an_outage() {
 }
 
 #[test]
-fn a_timeout_holds_during_an_outage() {
+fn timeout_holds_during_an_outage() {
     let (home, dir) = (Home::new(), tempfile::tempdir().unwrap());
     let gone = server(&Server::own_address(), dir.path());
     let url = gone.url.clone();
@@ -44,29 +44,33 @@ fn a_timeout_holds_during_an_outage() {
     assert_eq!(state(&home, &id), "running");
 }
 
+/// `llbatch submit -v` of four rows, which waits for the service at `url` to come back.
+fn waiting_submit(home: &Home, url: &str) -> Running {
+    home.write("in.jsonl", prompts(1..=4));
+    let run = home.start(home.command_at(url, &["submit", "in.jsonl", "-v"]));
+    until_said(&run, "again in");
+    run
+}
+
 #[test]
-fn submit_waits_a_little_for_a_service_that_is_away() {
+fn submit_waits_briefly_for_an_unreachable_service() {
     let (home, dir) = (Home::new(), tempfile::tempdir().unwrap());
     let gone = server(&Server::own_address(), dir.path());
     let (address, url) = (gone.address(), gone.url.clone());
     drop(gone);
-    home.write("in.jsonl", prompts(1..=4));
-    let run = home.start(home.command_at(&url, &["submit", "in.jsonl", "-v"]));
-    until_said(&run, "again in");
+    let run = waiting_submit(&home, &url);
     let back = server(&address, dir.path());
     run.wait().code(0);
     assert_eq!(back.batches().len(), 1);
 }
 
 #[test]
-fn a_submission_that_is_cut_short_goes_on_where_it_was() {
+fn interrupted_submission_resumes() {
     let (home, dir) = (Home::new(), tempfile::tempdir().unwrap());
     let gone = server(&Server::own_address(), dir.path());
     let (address, url) = (gone.address(), gone.url.clone());
     drop(gone);
-    home.write("in.jsonl", prompts(1..=4));
-    let run = home.start(home.command_at(&url, &["submit", "in.jsonl", "-v"]));
-    until_said(&run, "again in");
+    let run = waiting_submit(&home, &url);
     run.signal("TERM");
     let id = run.wait().code(143).stdout.trim_end().to_owned();
     assert_eq!(state(&home, &id), "interrupted");
@@ -80,7 +84,7 @@ fn a_submission_that_is_cut_short_goes_on_where_it_was() {
 }
 
 #[test]
-fn what_is_known_is_shown_without_service_or_key() {
+fn status_needs_neither_service_nor_key() {
     let (home, dir) = (Home::new(), tempfile::tempdir().unwrap());
     let gone = server(&Server::own_address(), dir.path());
     let url = gone.url.clone();
@@ -98,7 +102,7 @@ fn what_is_known_is_shown_without_service_or_key() {
 }
 
 #[test]
-fn a_job_that_was_killed_before_its_batches_were_planned_has_no_results() {
+fn job_killed_before_planning_has_no_results() {
     let (home, server) = (Home::new(), Server::quick(&[]));
     home.write("in.jsonl", prompts(1..=20_000));
     // Between the job's entry and its plan lies the copy of its input.

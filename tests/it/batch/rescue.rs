@@ -1,4 +1,4 @@
-//! `submit --deadline --rescue`: complete by then, within a budget.
+//! `submit --deadline --rescue`: the results are complete at the deadline, within a budget.
 
 use serde_json::{Value, json};
 
@@ -29,7 +29,7 @@ fn receipt(home: &Home, batch: u64, realtime: u64) {
 }
 
 #[test]
-fn what_is_not_answered_by_then_is_finished_at_realtime() {
+fn rows_unanswered_at_the_deadline_finish_in_real_time() {
     let (home, server) = (Home::new(), Server::quick(&["--batch-run", "3s"]));
     night(&home, &server, 60, &["--deadline", "1s", "--rescue", "--max-cost", "1"])
         .code(0)
@@ -50,7 +50,7 @@ fn what_is_not_answered_by_then_is_finished_at_realtime() {
 }
 
 #[test]
-fn what_expired_before_the_deadline_is_rescued_too() {
+fn rows_expired_before_the_deadline_are_rescued() {
     let (home, server) = (Home::new(), Server::quick(&["--expires-at", "0.5"]));
     night(&home, &server, 10, &["--deadline", "30s", "--rescue", "--max-cost", "1"]).code(0);
     answered(&home.read("out.jsonl"), 1..=10);
@@ -59,7 +59,7 @@ fn what_expired_before_the_deadline_is_rescued_too() {
 }
 
 #[test]
-fn what_failed_before_the_deadline_is_rescued_too() {
+fn rows_failed_before_the_deadline_are_rescued() {
     let (home, server) = (Home::new(), Server::quick(&["--batch-fails", "no room today"]));
     night(&home, &server, 5, &["--deadline", "30s", "--rescue", "--max-cost", "1"]).code(0).says(&["no room today"]);
     answered(&home.read("out.jsonl"), 1..=5);
@@ -67,7 +67,7 @@ fn what_failed_before_the_deadline_is_rescued_too() {
 }
 
 #[test]
-fn what_is_done_in_time_costs_the_batch_price_alone() {
+fn rows_done_in_time_cost_only_the_batch_price() {
     let (home, server) = (Home::new(), Server::quick(&[]));
     night(&home, &server, 10, &["--deadline", "30s", "--rescue", "--max-cost", "1"]).code(0);
     answered(&home.read("out.jsonl"), 1..=10);
@@ -76,7 +76,7 @@ fn what_is_done_in_time_costs_the_batch_price_alone() {
 }
 
 #[test]
-fn a_budget_that_is_too_small_sends_nothing() {
+fn too_small_a_budget_rescues_nothing() {
     let (home, server) = (Home::new(), Server::quick(&["--batch-run", "1h"]));
     let out = night(&home, &server, 6, &["--deadline", "500ms", "--rescue", "--max-cost", "0.0000001"]);
     assert_eq!(out.code, 5, "{}", out.stderr);
@@ -85,7 +85,7 @@ fn a_budget_that_is_too_small_sends_nothing() {
 }
 
 #[test]
-fn part_of_the_rows_when_the_budget_is_enough_for_part() {
+fn budget_for_part_rescues_part_of_the_rows() {
     let (home, server) = (Home::new(), Server::quick(&["--expires-at", "0"]));
     home.write("in.jsonl", prompts(1..=60));
     let id = super::submit(&home, &server, &["in.jsonl"]);
@@ -110,7 +110,7 @@ fn part_of_the_rows_when_the_budget_is_enough_for_part() {
 }
 
 #[test]
-fn a_deadline_alone_gives_the_terminal_back() {
+fn deadline_alone_ends_the_wait() {
     let (home, server) = (Home::new(), Server::quick(&["--batch-run", "1500ms"]));
     let out = night(&home, &server, 4, &["--deadline", "300ms"]).code(5).says(&["deadline", "go on", "llbatch wait"]);
     assert!(!home.exists("out.jsonl"));

@@ -1,4 +1,4 @@
-//! `llbatch retry`: rows without an answer, sent again within their job.
+//! `llbatch retry`: unanswered rows are sent again within their job.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use super::{ends, fetch, submit};
 use crate::support::{Home, Server, answered, prompts};
 
 #[test]
-fn only_what_failed_and_may_pass_is_sent_again() {
+fn only_retryable_rows_are_sent_again() {
     let faults = [
         "--fault",
         "status=500,on=row,contains=question 2,times=1",
@@ -47,7 +47,7 @@ fn only_what_failed_and_may_pass_is_sent_again() {
 }
 
 #[test]
-fn over_realtime_the_rows_join_the_same_job_at_their_own_price() {
+fn realtime_retry_joins_the_job_at_its_own_price() {
     let (home, server) = (Home::new(), Server::quick(&["--fault", "status=500,on=row,contains=question 2"]));
     home.write("in.jsonl", prompts(1..=4));
     let id = submit(&home, &server, &["in.jsonl"]);
@@ -70,7 +70,7 @@ fn over_realtime_the_rows_join_the_same_job_at_their_own_price() {
 }
 
 #[test]
-fn over_realtime_what_failed_for_good_is_not_told_as_answered() {
+fn realtime_retry_counts_permanent_failures_as_failed() {
     let faults = ["status=500,on=row,contains=question 2,times=1", "status=400,on=row,contains=question 3"];
     let (home, server) = (Home::new(), Server::quick(&["--fault", faults[0], "--fault", faults[1]]));
     home.write("in.jsonl", prompts(1..=4));
@@ -81,7 +81,7 @@ fn over_realtime_what_failed_for_good_is_not_told_as_answered() {
 }
 
 #[test]
-fn the_next_command_does_as_it_is_printed() {
+fn printed_next_command_works() {
     let (home, server) = (Home::new(), Server::quick(&["--fault", "status=500,on=row,contains=question 2,times=1"]));
     home.write("in.jsonl", prompts(1..=3));
     let id = submit(&home, &server, &["in.jsonl"]);
@@ -97,7 +97,7 @@ fn the_next_command_does_as_it_is_printed() {
 }
 
 #[test]
-fn a_realtime_job_goes_on_in_a_batch() {
+fn realtime_job_continues_in_a_batch() {
     let (home, server) = (Home::new(), Server::quick(&["--fault", "status=500,on=chat,contains=question 2"]));
     home.write("in.jsonl", prompts(1..=4));
     home.run(&server, &["in.jsonl", "-o", "first.jsonl", "--retries", "0"]).code(3);
@@ -111,7 +111,7 @@ fn a_realtime_job_goes_on_in_a_batch() {
 }
 
 #[test]
-fn a_realtime_job_whose_input_changed_is_not_mixed_up() {
+fn changed_input_of_a_realtime_job_mixes_up_nothing() {
     let (home, server) = (Home::new(), Server::quick(&["--fault", "status=500,on=chat,contains=question 2"]));
     home.write("in.jsonl", prompts(1..=4));
     home.run(&server, &["in.jsonl", "-o", "first.jsonl", "--retries", "0"]).code(3);
@@ -123,7 +123,7 @@ fn a_realtime_job_whose_input_changed_is_not_mixed_up() {
 }
 
 #[test]
-fn nothing_is_sent_beside_a_batch_that_may_still_answer() {
+fn nothing_is_sent_while_a_batch_may_still_answer() {
     let (home, server) = (Home::new(), Server::quick(&["--batch-run", "1h"]));
     home.write("in.jsonl", prompts(1..=4));
     let id = submit(&home, &server, &["in.jsonl"]);
@@ -134,7 +134,7 @@ fn nothing_is_sent_beside_a_batch_that_may_still_answer() {
 }
 
 #[test]
-fn what_expired_is_sent_again() {
+fn expired_rows_are_sent_again() {
     let (home, server) = (Home::new(), Server::quick(&["--expires-at", "0.5"]));
     home.write("in.jsonl", prompts(1..=8));
     let id = submit(&home, &server, &["in.jsonl"]);
@@ -154,7 +154,7 @@ fn what_expired_is_sent_again() {
 }
 
 #[test]
-fn a_retry_that_is_killed_is_no_second_payment() {
+fn killed_retry_pays_nothing_twice() {
     let server = Server::quick(&["--latency", "30ms", "--fault", "status=500,on=row,contains=question 2,times=1"]);
     let seed = fastrand::u64(..);
     let mut random = fastrand::Rng::with_seed(seed);

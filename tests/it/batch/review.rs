@@ -1,4 +1,4 @@
-//! What a review of the batch commands found: each of these lost or paid for something once.
+//! Regressions: each of these once lost a row or paid for one twice.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use super::{POLL, fetch, status, submit};
 use crate::support::{Home, Recorder, Server, answered, prompts};
 
 #[test]
-fn cleaning_a_job_leaves_the_file_that_another_job_was_made_from() {
+fn clean_keeps_a_file_that_another_job_uses() {
     let (home, server) = (Home::new(), Server::quick(&["--batch-run", "1500ms"]));
     home.write("in.jsonl", prompts(1..=3));
     let first = submit(&home, &server, &["in.jsonl"]);
@@ -20,7 +20,7 @@ fn cleaning_a_job_leaves_the_file_that_another_job_was_made_from() {
 }
 
 #[test]
-fn the_rescue_comes_although_nothing_could_be_submitted() {
+fn rescue_runs_although_nothing_could_be_submitted() {
     let (home, server) = (Home::new(), Server::quick(&["--fault", "status=500,on=register,times=always"]));
     home.write("in.jsonl", prompts(1..=5));
     let args = ["submit", "in.jsonl", "--deadline", "2s", "--rescue", "-o", "out.jsonl"];
@@ -30,7 +30,7 @@ fn the_rescue_comes_although_nothing_could_be_submitted() {
 }
 
 #[test]
-fn a_submission_that_goes_on_keeps_to_its_budget() {
+fn resumed_submission_respects_its_budget() {
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=5));
     // Planned, and refused at the door.
@@ -46,7 +46,7 @@ fn a_submission_that_goes_on_keeps_to_its_budget() {
 }
 
 #[test]
-fn waiting_for_a_and_b_and_for_b_and_a_comes_to_an_end() {
+fn waits_in_opposite_order_both_end() {
     let (home, server) = (Home::new(), Server::quick(&["--batch-run", "600ms"]));
     home.write("a.jsonl", prompts(1..=2));
     home.write("b.jsonl", prompts(3..=4));
@@ -61,7 +61,7 @@ fn waiting_for_a_and_b_and_for_b_and_a_comes_to_an_end() {
 }
 
 #[test]
-fn files_that_are_named_late_are_waited_for() {
+fn result_files_named_late_are_waited_for() {
     let (home, server) = (Home::new(), names_its_files_after(2));
     home.write("in.jsonl", prompts(1..=2));
     let args = ["submit", "in.jsonl", "--wait", "-o", "out.jsonl", "--summary", "s.json"];
@@ -72,7 +72,7 @@ fn files_that_are_named_late_are_waited_for() {
 }
 
 #[test]
-fn files_that_are_not_named_in_time_are_left_for_later() {
+fn result_files_not_named_in_time_are_left_for_later() {
     let (home, server) = (Home::new(), names_its_files_after(u32::MAX));
     home.write("in.jsonl", prompts(1..=2));
     let args = ["submit", "in.jsonl", "--wait", "--timeout", "5s", "-o", "out.jsonl"];
@@ -126,7 +126,7 @@ fn status_offline(home: &Home) -> Value {
 }
 
 #[test]
-fn a_results_file_that_is_gone_does_not_keep_the_others_from_being_fetched() {
+fn missing_results_file_does_not_block_the_others() {
     let (home, server) = (Home::new(), Server::quick(&[]));
     let other = prompts(3..=4).replace("3.2-3B-Instruct", "3.3-70B-Instruct");
     home.write("in.jsonl", prompts(1..=2) + &other);

@@ -6,7 +6,7 @@ use super::{fetch, status, submit};
 use crate::support::{Home, MODEL, Server, post, prompts};
 
 #[test]
-fn the_document_has_the_members_of_the_contract() {
+fn document_of_a_batch_job_has_the_members_of_the_contract() {
     let (home, server) = (Home::new(), Server::quick(&["--fault", "status=400,on=row,contains=question 2"]));
     home.write("in.jsonl", prompts(1..=4));
     let id = submit(&home, &server, &["in.jsonl", "--name", "night"]);
@@ -54,7 +54,7 @@ fn the_document_has_the_members_of_the_contract() {
 }
 
 #[test]
-fn it_asks_the_service_unless_told_not_to() {
+fn status_asks_the_service_unless_offline() {
     let (home, server) = (Home::new(), Server::quick(&["--batch-run", "1h"]));
     home.write("in.jsonl", prompts(1..=4));
     submit(&home, &server, &["in.jsonl"]);
@@ -97,7 +97,7 @@ fn foreign_batches_are_listed_on_demand() {
 }
 
 #[test]
-fn watching_ends_with_the_jobs() {
+fn watch_ends_with_the_jobs() {
     let (home, server) = (Home::new(), Server::quick(&["--batch-run", "800ms"]));
     home.write("in.jsonl", prompts(1..=2));
     let id = submit(&home, &server, &["in.jsonl"]);
@@ -109,7 +109,7 @@ fn watching_ends_with_the_jobs() {
 }
 
 #[test]
-fn people_get_a_table_of_eighty_columns() {
+fn batch_table_fits_eighty_columns() {
     let (home, server) = (Home::new(), Server::quick(&[]));
     home.write("in.jsonl", prompts(1..=4));
     let id = submit(&home, &server, &["in.jsonl"]);

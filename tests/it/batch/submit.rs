@@ -1,4 +1,4 @@
-//! `llbatch submit`: what it says, what it sends, and what it refuses to send.
+//! `llbatch submit`: its output, its requests and its refusals.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::support::{Home, MODEL, Server, answered, ids, prompts, questions, row
 const WELL_KNOWN: &str = "meta-llama/Llama-3.3-70B-Instruct-Turbo";
 
 #[test]
-fn the_id_is_alone_on_stdout() {
+fn stdout_is_only_the_job_id() {
     let (home, server) = (Home::new(), Server::quick(&[]));
     home.write("in.jsonl", prompts(1..=3));
     let out = home.at(&server.url, &["submit", "in.jsonl", "--name", "nightly"]).code(0);
@@ -19,7 +19,7 @@ fn the_id_is_alone_on_stdout() {
     assert_eq!(batches.len(), 1);
     assert_eq!(batches[0]["rows"], 3);
     let out = out.says(&[batches[0]["id"].as_str().unwrap(), "3 rows"]);
-    // What is known of the price comes before anything is sent.
+    // The notice about the price comes before anything is sent.
     let at = |text: &str| out.stderr.find(text).unwrap_or_else(|| panic!("no {text:?}: {}", out.stderr));
     assert!(at("2025-07") < at("created"), "{}", out.stderr);
     for name in [id, &id[..7], "nightly", "last", batches[0]["id"].as_str().unwrap()] {
@@ -30,7 +30,7 @@ fn the_id_is_alone_on_stdout() {
 }
 
 #[test]
-fn what_is_uploaded_is_what_prepare_writes() {
+fn upload_equals_the_prepared_file() {
     let (home, server) = (Home::new(), Server::quick(&[]));
     home.write("in.jsonl", prompts(1..=3));
     home.llbatch(&["prepare", "in.jsonl", "-o", "shard.jsonl"]).code(0);
@@ -42,7 +42,7 @@ fn what_is_uploaded_is_what_prepare_writes() {
 }
 
 #[test]
-fn its_document_is_that_of_status() {
+fn submit_json_equals_status_json() {
     let (home, server) = (Home::new(), Server::quick(&["--batch-run", "1h"]));
     home.write("in.jsonl", prompts(1..=2));
     let out = home.at(&server.url, &["submit", "in.jsonl", "--json"]).code(0);
@@ -54,7 +54,7 @@ fn its_document_is_that_of_status() {
 }
 
 #[test]
-fn the_whole_night_is_one_command() {
+fn submit_wait_writes_results_in_one_command() {
     let (home, server) = (Home::new(), Server::quick(&[]));
     home.write("in.jsonl", prompts(1..=20));
     let args = ["submit", "in.jsonl", "--wait", "--poll", "50ms", "--summary", "s.json"];
@@ -71,7 +71,7 @@ fn the_whole_night_is_one_command() {
 }
 
 #[test]
-fn an_output_that_cannot_be_written_costs_nothing() {
+fn unwritable_output_sends_nothing() {
     let (home, server) = (Home::new(), Server::quick(&[]));
     home.write("in.jsonl", prompts(1..=2));
     let out = home.at(&server.url, &["submit", "in.jsonl", "--wait", "-o", "no/such/dir/out.jsonl"]);
@@ -80,7 +80,7 @@ fn an_output_that_cannot_be_written_costs_nothing() {
 }
 
 #[test]
-fn nothing_is_sent_of_an_input_with_problems() {
+fn invalid_input_sends_nothing() {
     let (home, server) = (Home::new(), Server::quick(&[]));
     home.write("bad.jsonl", prompts(1..=2) + "nonsense\n" + &prompts(2..=3));
     home.at(&server.url, &["submit", "bad.jsonl"]).code(65).says(&["bad.jsonl:3:", "bad.jsonl:4", "nothing was sent"]);
@@ -98,7 +98,7 @@ fn nothing_is_sent_of_an_input_with_problems() {
 }
 
 #[test]
-fn a_row_larger_than_a_batch_is_a_problem() {
+fn row_larger_than_a_batch_is_invalid() {
     let (home, server) = (Home::new(), Server::quick(&[]));
     let large = format!("{{\"id\":\"large\",\"model\":\"{MODEL}\",\"prompt\":\"{}\"}}\n", "x".repeat(100_000_000));
     home.write("in.jsonl", prompts(1..=1) + &large + &prompts(2..=2));
@@ -118,7 +118,7 @@ fn a_row_larger_than_a_batch_is_a_problem() {
 }
 
 #[test]
-fn models_without_a_discount_are_said_or_refused() {
+fn models_without_a_discount_are_reported_or_refused() {
     let (home, server) = (Home::new(), Server::quick(&["--batch-run", "1h"]));
     let model =
         |name: &str| questions(1..=2).replace("\"max_tokens\"", &format!("\"model\":\"{name}\",\"max_tokens\""));
@@ -134,7 +134,7 @@ fn models_without_a_discount_are_said_or_refused() {
         let out = require(&home).code(0);
         assert_eq!(out.stderr.contains("2025-07"), name == MODEL, "{}", out.stderr);
     }
-    // What the user knows is the user's word.
+    // A price in the config file takes precedence.
     home.write("config.toml", "[models.\"nobody/nothing\"]\ninput = 1\noutput = 1\nbatch_discount = 0.5\n");
     home.write("in.jsonl", model("nobody/nothing"));
     let args = ["submit", "in.jsonl", "--require-discount", "--config", "config.toml"];
@@ -142,7 +142,7 @@ fn models_without_a_discount_are_said_or_refused() {
 }
 
 #[test]
-fn each_model_is_a_batch_and_the_rows_come_back_in_their_order() {
+fn each_model_is_a_batch_and_rows_keep_their_order() {
     let (home, server) = (Home::new(), Server::quick(&[]));
     let text: String = prompts(1..=9)
         .lines()
@@ -165,7 +165,7 @@ fn each_model_is_a_batch_and_the_rows_come_back_in_their_order() {
 }
 
 #[test]
-fn a_batch_ends_at_fifty_thousand_rows() {
+fn batch_ends_at_fifty_thousand_rows() {
     let (home, server) = (Home::new(), Server::quick(&[]));
     let text = (1..=50_001).fold(String::new(), |all, n| all + &format!("w{n}\n"));
     home.write("in.txt", text);
@@ -182,7 +182,7 @@ fn a_batch_ends_at_fifty_thousand_rows() {
 }
 
 #[test]
-fn a_batch_that_is_refused_is_accounted_for() {
+fn refused_batch_fails_its_rows() {
     let (home, server) = (Home::new(), Server::quick(&["--fault", "status=400,on=create,nth=1"]));
     home.write("in.jsonl", prompts(1..=2));
     let out = home.at(&server.url, &["submit", "in.jsonl"]).code(3).says(&["refused"]);

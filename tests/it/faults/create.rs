@@ -1,11 +1,11 @@
-//! The one request of a batch job that costs money, with every harm done to its reply: one batch, whatever becomes of it.
+//! The create request, which costs money, with every fault applied to its reply. There is one batch every time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use super::{harming, home, once, quick_harms};
-use crate::support::{Asked, Canned, FaultServer, Harm, Home, Server, side_by_side, until};
+use super::{before, home, once, quick_faults};
+use crate::support::{Asked, Canned, Fault, FaultServer, Home, Server, side_by_side, until};
 
 const CREATE: &str = "POST /v1/batches";
 const LIST: &str = "GET /v1/batches";
@@ -16,11 +16,11 @@ fn created(asked: &Asked<'_>) -> bool {
 
 /// Runs the command until it has settled everything: one batch.
 #[track_caller]
-fn to_the_end(home: &Home, server: &Server, proxy: &FaultServer, harm: &Harm) {
+fn to_the_end(home: &Home, server: &Server, proxy: &FaultServer, fault: &Fault) {
     let args = ["submit", "in.jsonl", "--wait", "--timeout", "30s", "--poll", "50ms", "-o", "out.jsonl"];
     let out = home.at(&proxy.url, &args);
-    assert_eq!(out.code, 0, "{harm}: {}", out.stderr);
-    once(home, server, harm);
+    assert_eq!(out.code, 0, "{fault}: {}", out.stderr);
+    once(home, server, fault);
 }
 
 /// With a time after which a list that lacks a batch is believed.
@@ -31,55 +31,55 @@ fn patient_home() -> Home {
     home
 }
 
-/// The harms that end by themselves: what hangs is waited for a minute.
-fn quick() -> Vec<Harm> {
-    let more = [Harm::Drip(Duration::from_millis(1)), Harm::After(Canned::status(503)), Harm::Surplus];
-    quick_harms().into_iter().chain(more).collect()
+/// The faults that end by themselves: what hangs is waited for a minute.
+fn quick() -> Vec<Fault> {
+    let more = [Fault::Drip(Duration::from_millis(1)), Fault::After(Canned::status(503)), Fault::Surplus];
+    quick_faults().into_iter().chain(more).collect()
 }
 
 #[test]
-fn a_create_whose_reply_is_harmed_makes_one_batch() {
-    side_by_side(&quick(), |harm| {
+fn create_with_a_broken_reply_makes_one_batch() {
+    side_by_side(&quick(), |fault| {
         let (home, server) = (patient_home(), Server::quick(&[]));
-        let proxy = harming(&server, harm, created);
-        to_the_end(&home, &server, &proxy, harm);
-        assert_eq!(proxy.counts().harmed[&harm.to_string()], 1, "{harm}: sent once");
+        let proxy = before(&server, fault, created);
+        to_the_end(&home, &server, &proxy, fault);
+        assert_eq!(proxy.counts().faults[&fault.to_string()], 1, "{fault}: sent once");
     });
 }
 
 #[test]
-fn a_create_that_never_arrived_is_made_in_the_end_once() {
-    let harms = [Harm::ResetEarly, Harm::Instead(Canned::status(500)), Harm::Instead(Canned::page())];
-    side_by_side(&harms, |harm| {
+fn create_that_never_arrived_is_repeated_once() {
+    let faults = [Fault::ResetEarly, Fault::Instead(Canned::status(500)), Fault::Instead(Canned::page())];
+    side_by_side(&faults, |fault| {
         let (home, server) = (patient_home(), Server::quick(&[]));
-        let proxy = harming(&server, harm, |asked| created(asked) && asked.time == 1);
-        to_the_end(&home, &server, &proxy, harm);
+        let proxy = before(&server, fault, |asked| created(asked) && asked.time == 1);
+        to_the_end(&home, &server, &proxy, fault);
     });
 }
 
 #[test]
-fn a_list_that_is_harmed_as_well_settles_nothing_too_soon() {
-    side_by_side(&quick(), |harm| {
-        let (home, server, done) = (patient_home(), Server::quick(&[]), harm.clone());
+fn broken_batch_list_settles_nothing_too_soon() {
+    side_by_side(&quick(), |fault| {
+        let (home, server, done) = (patient_home(), Server::quick(&[]), fault.clone());
         let proxy = FaultServer::before(&server.address(), move |asked| match (asked.line, asked.time) {
-            (CREATE, _) => Harm::Reset,
+            (CREATE, _) => Fault::Reset,
             (LIST, 1..=2) => done.clone(),
-            _ => Harm::None,
+            _ => Fault::None,
         });
-        to_the_end(&home, &server, &proxy, harm);
+        to_the_end(&home, &server, &proxy, fault);
     });
 }
 
 #[test]
-fn a_create_that_hangs_until_its_command_is_killed_makes_one_batch() {
-    let harms = [Harm::Hang, Harm::HangInHead, Harm::HangInBody, Harm::Drip(Duration::from_millis(500))];
-    side_by_side(&harms, |harm| {
+fn create_killed_while_it_hangs_makes_one_batch() {
+    let faults = [Fault::Hang, Fault::HangInHead, Fault::HangInBody, Fault::Drip(Duration::from_millis(500))];
+    side_by_side(&faults, |fault| {
         let (home, server) = (patient_home(), Server::quick(&[]));
-        let proxy = harming(&server, harm, created);
+        let proxy = before(&server, fault, created);
         let run = home.start(home.command_at(&proxy.url, &["submit", "in.jsonl"]));
         until("a batch", || server.batches().len() == 1);
-        assert_eq!(run.kill(), None, "{harm}");
-        to_the_end(&home, &server, &proxy, harm);
+        assert_eq!(run.kill(), None, "{fault}");
+        to_the_end(&home, &server, &proxy, fault);
     });
 }
 
@@ -91,7 +91,7 @@ fn looked_up(settle_after: &str, before: i64, after: i64) -> (i32, usize) {
     home.write("home/config/llbatch/config.toml", format!("[submit]\nsettle_after = \"{settle_after}\"\n"));
     let now = Arc::new(AtomicI64::new(before));
     let off = Arc::clone(&now);
-    let proxy = FaultServer::before(&server.address(), move |_| Harm::Clock(off.load(Ordering::Relaxed)));
+    let proxy = FaultServer::before(&server.address(), move |_| Fault::Clock(off.load(Ordering::Relaxed)));
     let submit = home.start(home.command_at(&proxy.url, &["submit", "in.jsonl"]));
     until("a doubt", || submit.stderr().contains("whether it was created is not known"));
     submit.kill();
@@ -101,7 +101,7 @@ fn looked_up(settle_after: &str, before: i64, after: i64) -> (i32, usize) {
 }
 
 #[test]
-fn a_clock_that_jumps_is_no_reason_to_create_a_batch_again() {
+fn clock_jump_creates_no_second_batch() {
     // Here a second passes, there none: the list, which lags, is not to be believed yet.
     assert_eq!(looked_up("1s", 3600, 0), (75, 1));
     // Here none, there an hour.

@@ -1,16 +1,16 @@
-//! When to come back, in every way in which a service may say it, and in those that say nothing.
+//! Retry hints in every style of a service, and responses without one.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use super::home;
-use crate::support::{Canned, FaultServer, Harm, answered, side_by_side};
+use crate::support::{Canned, Fault, FaultServer, answered, side_by_side};
 
 /// One refusal, of the third request; how long the run took.
 fn took(code: u16, headers: &[(&str, &str)]) -> Duration {
     let canned = Canned::with(code, headers);
     let refuse = move |asked: &crate::support::Asked<'_>| match asked.number {
-        3 => Harm::Instead(canned.clone()),
-        _ => Harm::None,
+        3 => Fault::Instead(canned.clone()),
+        _ => Fault::None,
     };
     let (home, server) = (home(4), FaultServer::start(refuse));
     let args = ["in.jsonl", "-o", "out.jsonl", "--summary", "s.json", "--concurrency", "1", "--retries", "0"];
@@ -25,7 +25,7 @@ fn took(code: u16, headers: &[(&str, &str)]) -> Duration {
 }
 
 #[test]
-fn a_hint_is_kept_to() {
+fn retry_after_hint_is_respected() {
     // A server whose clock is a year behind.
     let then = SystemTime::now() - Duration::from_hours(365 * 24);
     let date = |seconds| httpdate::fmt_http_date(then + Duration::from_secs(seconds));
@@ -49,7 +49,7 @@ fn a_hint_is_kept_to() {
 }
 
 #[test]
-fn a_hint_that_makes_no_sense_is_none() {
+fn invalid_retry_after_hint_is_ignored() {
     let all: [&[(&str, &str)]; 10] = [
         &[],
         &[("retry-after", "-5")],

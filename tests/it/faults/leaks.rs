@@ -1,7 +1,7 @@
-//! What must not get out: prompts and key to another place, the key into anything that is kept.
+//! Leaks: prompts and key go to no other place, and the key is stored nowhere.
 
-use super::{ends, harming, home};
-use crate::support::{Canned, FaultServer, Harm, KEY, Recorder, Server, side_by_side};
+use super::{before, ends, home};
+use crate::support::{Canned, Fault, FaultServer, KEY, Recorder, Server, side_by_side};
 
 fn redirect(code: u16, to: &str) -> Canned {
     Canned::with(code, &[("location", to)])
@@ -12,7 +12,7 @@ fn no_redirect_is_followed_with_a_prompt() {
     side_by_side(&[301, 302, 303, 307, 308], |code| {
         let other = Recorder::start();
         let canned = redirect(*code, &format!("{}/chat/completions", other.url));
-        let server = FaultServer::start(move |_| Harm::Instead(canned.clone()));
+        let server = FaultServer::start(move |_| Fault::Instead(canned.clone()));
         let home = home(2);
         let args = ["in.jsonl", "-o", "out.jsonl", "--retries", "1"];
         home.finish(home.run_command(&server.url, &args)).code(3);
@@ -31,17 +31,17 @@ fn no_redirect_is_followed_with_the_key() {
         let (sandbox, canned) = (Server::quick(&[]), redirect(307, &format!("{}/elsewhere", other.url)));
         let proxy = FaultServer::before(&sandbox.address(), move |asked| match asked.line {
             // A create whose reply is lost brings the list into play.
-            "POST /v1/batches" if line != "POST /v1/batches" && line.ends_with("batches") => Harm::Reset,
-            l if l == line || (line.ends_with('/') && l.starts_with(line)) => Harm::Instead(canned.clone()),
-            _ => Harm::None,
+            "POST /v1/batches" if line != "POST /v1/batches" && line.ends_with("batches") => Fault::Reset,
+            l if l == line || (line.ends_with('/') && l.starts_with(line)) => Fault::Instead(canned.clone()),
+            _ => Fault::None,
         });
         let home = home(2);
         let args = ["submit", "in.jsonl", "--wait", "--timeout", "1s", "--poll", "100ms"];
         let mut run = home.start(home.command_at(&proxy.url, &args));
-        crate::support::until("a redirect", || proxy.counts().harmed.contains_key("instead=307"));
+        crate::support::until("a redirect", || proxy.counts().faults.contains_key("instead=307"));
         // Some of these are tried for a while; what matters has been seen then.
         crate::support::until("the end, or another try", || {
-            !run.is_running() || proxy.counts().harmed["instead=307"] > 1 || line == "POST /v1/batches"
+            !run.is_running() || proxy.counts().faults["instead=307"] > 1 || line == "POST /v1/batches"
         });
         assert_eq!(other.requests().len(), 0, "{line}");
         drop(run);
@@ -50,14 +50,14 @@ fn no_redirect_is_followed_with_the_key() {
 }
 
 #[test]
-fn a_file_that_lies_elsewhere_is_fetched_without_key_or_referer() {
+fn redirected_file_is_fetched_without_key_or_referer() {
     let (sandbox, other) = (Server::quick(&[]), Recorder::start());
-    let moved = Harm::Instead(redirect(302, &format!("{}/bucket/out?signature=abc", other.url)));
-    let proxy = harming(&sandbox, &moved, |asked| asked.line.ends_with("/content"));
+    let moved = Fault::Instead(redirect(302, &format!("{}/bucket/out?signature=abc", other.url)));
+    let proxy = before(&sandbox, &moved, |asked| asked.line.ends_with("/content"));
     let home = home(2);
     home.at(&proxy.url, &["submit", "in.jsonl"]).code(0);
     crate::support::until("the batch's end", || sandbox.batches()[0]["status"] == "COMPLETED");
-    // What lies there is no file of results.
+    // The redirect leads to a file that is no results file.
     home.at(&proxy.url, &["fetch", "last", "--wait", "--timeout", "1s", "-o", "out.jsonl"]).code(75);
     assert!(!home.exists("out.jsonl"));
     let seen = other.requests();
@@ -70,7 +70,7 @@ fn a_file_that_lies_elsewhere_is_fetched_without_key_or_referer() {
 }
 
 #[test]
-fn a_key_in_an_answer_of_any_kind_is_kept_nowhere() {
+fn key_in_an_answer_is_stored_nowhere() {
     let canned = |code: u16, body: &str| Canned { body: body.to_owned(), ..Canned::status(code) };
     let page = Canned { body: "<html><title>{key}</title>".to_owned(), ..Canned::page() };
     let chat = Recorder::chat("\"your {key}\"");
@@ -84,7 +84,7 @@ fn a_key_in_an_answer_of_any_kind_is_kept_nowhere() {
         page,
         canned(307, "{key}"),
     ];
-    let server = FaultServer::start(move |asked| Harm::Instead(answers[super::number(asked.prompt) - 1].clone()));
+    let server = FaultServer::start(move |asked| Fault::Instead(answers[super::number(asked.prompt) - 1].clone()));
     let home = home(8);
     let args = ["in.jsonl", "-o", "out.jsonl", "--summary", "s.json", "--retries", "1", "-vv"];
     home.finish(home.run_command(&server.url, &args)).code(3);
@@ -95,7 +95,7 @@ fn a_key_in_an_answer_of_any_kind_is_kept_nowhere() {
 }
 
 #[test]
-fn a_key_in_an_answer_about_a_batch_is_kept_nowhere() {
+fn key_in_an_answer_about_a_batch_is_stored_nowhere() {
     let echo = |code: u16, body: &str| Canned { body: body.to_owned(), ..Canned::status(code) };
     let cases = [
         ("POST /v1/batches", echo(400, r#"{"error":"bad {key}"}"#)),
@@ -107,7 +107,7 @@ fn a_key_in_an_answer_about_a_batch_is_kept_nowhere() {
     ];
     side_by_side(&cases, |(part, canned)| {
         let (server, part) = (Server::quick(&[]), *part);
-        let proxy = harming(&server, &Harm::Instead(canned.clone()), move |asked| {
+        let proxy = before(&server, &Fault::Instead(canned.clone()), move |asked| {
             asked.line == part || (part != "POST /v1/batches" && asked.line.contains(part))
         });
         let home = home(2);
@@ -121,7 +121,7 @@ fn a_key_in_an_answer_about_a_batch_is_kept_nowhere() {
         };
         let out = home.at(&proxy.url, &[&command[..], &waiting].concat());
         assert_ne!(out.code, 0, "{part}: {}", out.stderr);
-        assert!(!proxy.counts().harmed.is_empty(), "{part}");
+        assert!(!proxy.counts().faults.is_empty(), "{part}");
         home.llbatch(&["status", "--json", "--offline"]).code(0);
         assert_eq!(home.files_with(KEY), Vec::<String>::new(), "{part}: the key is in these files");
     });

@@ -1,4 +1,4 @@
-//! What a network can do to requests and answers, done to `run` and to the batch commands by a server on plain TCP.
+//! Network faults, applied to `run` and to the batch commands by a server on plain TCP.
 
 mod batch;
 mod create;
@@ -10,55 +10,55 @@ mod run;
 
 use std::time::Duration;
 
-use crate::support::{Asked, Canned, FaultServer, Harm, Home, Server, answered, prompts, rows};
+use crate::support::{Asked, Canned, Fault, FaultServer, Home, Server, answered, prompts, rows};
 
-/// Harms that leave a request without its answer, all of them after it arrived: paid, or for all we know.
-fn broken_answers() -> Vec<(Harm, &'static str)> {
+/// Faults that leave a request without its answer after it arrived: it is paid, or may be.
+fn broken_answers() -> Vec<(Fault, &'static str)> {
     vec![
-        (Harm::Reset, "network"),
-        (Harm::Close, "network"),
-        (Harm::ResetInHead, "network"),
-        (Harm::ResetAfterHead, "bad_response"),
-        (Harm::ResetInBody, "bad_response"),
-        (Harm::Hang, "timeout"),
-        (Harm::HangInHead, "timeout"),
-        (Harm::HangInBody, "timeout"),
-        (Harm::Drip(Duration::from_millis(50)), "timeout"),
-        (Harm::LongLength, "bad_response"),
-        (Harm::ShortLength, "bad_response"),
-        (Harm::CutLines, "bad_response"),
-        (Harm::EofLines, "bad_response"),
-        (Harm::CutChunk, "bad_response"),
-        (Harm::LostChunk, "bad_response"),
-        (Harm::GzipLie, "bad_response"),
-        (Harm::GzipCut, "bad_response"),
-        (Harm::After(Canned::page()), "bad_response"),
-        (Harm::After(Canned::status(500)), "server_error"),
-        (Harm::After(Canned::status(524)), "server_error"),
+        (Fault::Reset, "network"),
+        (Fault::Close, "network"),
+        (Fault::ResetInHead, "network"),
+        (Fault::ResetAfterHead, "bad_response"),
+        (Fault::ResetInBody, "bad_response"),
+        (Fault::Hang, "timeout"),
+        (Fault::HangInHead, "timeout"),
+        (Fault::HangInBody, "timeout"),
+        (Fault::Drip(Duration::from_millis(50)), "timeout"),
+        (Fault::LongLength, "bad_response"),
+        (Fault::ShortLength, "bad_response"),
+        (Fault::CutLines, "bad_response"),
+        (Fault::EofLines, "bad_response"),
+        (Fault::CutChunk, "bad_response"),
+        (Fault::LostChunk, "bad_response"),
+        (Fault::GzipLie, "bad_response"),
+        (Fault::GzipCut, "bad_response"),
+        (Fault::After(Canned::page()), "bad_response"),
+        (Fault::After(Canned::status(500)), "server_error"),
+        (Fault::After(Canned::status(524)), "server_error"),
     ]
 }
 
 /// Whether it leaves a request waiting until a time is up.
-const fn hangs(harm: &Harm) -> bool {
-    matches!(harm, Harm::Hang | Harm::HangInHead | Harm::HangInBody | Harm::Drip(_))
+const fn hangs(fault: &Fault) -> bool {
+    matches!(fault, Fault::Hang | Fault::HangInHead | Fault::HangInBody | Fault::Drip(_))
 }
 
-/// Those of the broken answers that end by themselves.
-fn quick_harms() -> Vec<Harm> {
-    broken_answers().into_iter().map(|(harm, _)| harm).filter(|harm| !hangs(harm)).collect()
+/// The broken answers that end by themselves.
+fn quick_faults() -> Vec<Fault> {
+    broken_answers().into_iter().map(|(fault, _)| fault).filter(|fault| !hangs(fault)).collect()
 }
 
-/// Stands before `server` and does `harm` to whatever it is meant for.
-fn harming(server: &Server, harm: &Harm, meant: impl Fn(&Asked<'_>) -> bool + Send + Sync + 'static) -> FaultServer {
-    let harm = harm.clone();
-    FaultServer::before(&server.address(), move |asked| if meant(asked) { harm.clone() } else { Harm::None })
+/// Stands before `server` and applies `fault` to the requests that `meant` picks.
+fn before(server: &Server, fault: &Fault, meant: impl Fn(&Asked<'_>) -> bool + Send + Sync + 'static) -> FaultServer {
+    let fault = fault.clone();
+    FaultServer::before(&server.address(), move |asked| if meant(asked) { fault.clone() } else { Fault::None })
 }
 
-/// The job of six rows that stood `harm` is one batch, paid once, and every row has its answer.
+/// The job of six rows that met `fault` is one batch, paid once, and every row has its answer.
 #[track_caller]
-fn once(home: &Home, server: &Server, harm: &Harm) {
+fn once(home: &Home, server: &Server, fault: &Fault) {
     answered(&home.read("out.jsonl"), 1..=6);
-    assert_eq!((server.batches().len(), server.bill(), server.paid_again()), (1, 6, 0), "{harm}");
+    assert_eq!((server.batches().len(), server.bill(), server.paid_again()), (1, 6, 0), "{fault}");
 }
 
 /// The number of the row `question N`; 0 for another prompt.

@@ -1,21 +1,21 @@
-//! Web pages where the API should be.
+//! HTML pages in place of the API.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{ends, home, number};
-use crate::support::{Canned, FaultServer, Harm, answered};
+use crate::support::{Canned, Fault, FaultServer, answered};
 
 const ARGS: [&str; 5] = ["in.jsonl", "-o", "out.jsonl", "--summary", "s.json"];
 
 #[test]
-fn pages_for_one_row_after_another_stop_the_run_and_it_goes_on_later() {
+fn html_pages_for_every_row_stop_the_run_resumably() {
     for concurrency in ["1", "40"] {
         let portal = Arc::new(AtomicBool::new(true));
         let shut = Arc::clone(&portal);
         let server = FaultServer::start(move |asked| match asked.number {
-            11.. if shut.load(Ordering::Relaxed) => Harm::Instead(Canned::page()),
-            _ => Harm::None,
+            11.. if shut.load(Ordering::Relaxed) => Fault::Instead(Canned::page()),
+            _ => Fault::None,
         });
         let home = home(200);
         let run = || home.finish(home.run_command(&server.url, &[&ARGS[..], &["--concurrency", concurrency]].concat()));
@@ -35,11 +35,11 @@ fn pages_for_one_row_after_another_stop_the_run_and_it_goes_on_later() {
 }
 
 #[test]
-fn pages_for_some_rows_are_about_those_rows() {
+fn html_pages_for_some_rows_fail_only_those() {
     // A filter that does not like two prompts, and a moment in which many were under way.
     let server = FaultServer::start(|asked| match (number(asked.prompt), asked.time) {
-        (3 | 4, _) | (20..=30, 1) => Harm::Instead(Canned::page()),
-        _ => Harm::None,
+        (3 | 4, _) | (20..=30, 1) => Fault::Instead(Canned::page()),
+        _ => Fault::None,
     });
     let home = home(60);
     home.finish(home.run_command(&server.url, &[&ARGS[..], &["--concurrency", "20"]].concat())).code(3);

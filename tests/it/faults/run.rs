@@ -1,9 +1,9 @@
-//! Each harm, done to rows of `run`.
+//! Every fault, applied to rows of `run`.
 
 use std::time::{Duration, Instant};
 
 use super::{broken_answers, ends, home, number};
-use crate::support::{Asked, FaultServer, Harm, answered, ids, rows};
+use crate::support::{Asked, Fault, FaultServer, answered, ids, rows};
 
 const ARGS: [&str; 5] = ["in.jsonl", "-o", "out.jsonl", "--summary", "s.json"];
 
@@ -11,19 +11,19 @@ fn run(home: &crate::support::Home, server: &FaultServer, args: &[&str]) -> crat
     home.finish(home.run_command(&server.url, &[&ARGS[..], args].concat()))
 }
 
-/// Row n meets harm n, and those behind none: so many times, at first.
-fn each(times: u64) -> impl Fn(&Asked<'_>) -> Harm + Send + Sync {
-    let harms = broken_answers();
-    move |asked: &Asked<'_>| match number(asked.prompt).checked_sub(1).and_then(|n| harms.get(n)) {
-        Some((harm, _)) if asked.time <= times => harm.clone(),
-        _ => Harm::None,
+/// Row n meets fault n, and those behind none: so many times, at first.
+fn each(times: u64) -> impl Fn(&Asked<'_>) -> Fault + Send + Sync {
+    let faults = broken_answers();
+    move |asked: &Asked<'_>| match number(asked.prompt).checked_sub(1).and_then(|n| faults.get(n)) {
+        Some((fault, _)) if asked.time <= times => fault.clone(),
+        _ => Fault::None,
     }
 }
 
 #[test]
-fn a_harm_that_stays_fails_its_row_alone_and_with_its_code() {
-    let harms = broken_answers();
-    let count = harms.len() as u32;
+fn permanent_fault_fails_only_its_row_with_its_code() {
+    let faults = broken_answers();
+    let count = faults.len() as u32;
     let (home, server) = (home(count + 10), FaultServer::start(each(u64::MAX)));
     let began = Instant::now();
     run(&home, &server, &["--retries", "0", "--request-timeout", "1s", "--concurrency", "40"]).code(3);
@@ -31,12 +31,12 @@ fn a_harm_that_stays_fails_its_row_alone_and_with_its_code() {
     let found = ends(&home);
     let seen: Vec<String> = rows(&home.read("out.jsonl")).into_iter().map(|row| row.id).collect();
     assert_eq!(seen, ids(1..=count + 10));
-    for ((harm, code), found) in harms.iter().zip(&found) {
+    for ((fault, code), found) in faults.iter().zip(&found) {
         // A connection that broke in the middle of an answer may be called either.
-        let either = matches!(harm, Harm::ResetAfterHead | Harm::ResetInBody | Harm::ResetInHead);
-        assert!(found == code || (either && found == "network"), "{harm}: {found}, not {code}");
+        let either = matches!(fault, Fault::ResetAfterHead | Fault::ResetInBody | Fault::ResetInHead);
+        assert!(found == code || (either && found == "network"), "{fault}: {found}, not {code}");
     }
-    assert!(found[harms.len()..].iter().all(|code| code == "ok"), "{found:?}");
+    assert!(found[faults.len()..].iter().all(|code| code == "ok"), "{found:?}");
     let counts = server.counts();
     assert!(counts.paid.values().all(|times| *times == 1), "without retries nothing is sent twice: {counts:?}");
     assert_eq!(counts.requests, u64::from(count) + 10);
@@ -47,7 +47,7 @@ fn a_harm_that_stays_fails_its_row_alone_and_with_its_code() {
 }
 
 #[test]
-fn a_harm_that_passes_costs_one_more_request_and_no_row() {
+fn transient_fault_costs_one_extra_request() {
     let count = broken_answers().len() as u32;
     let (home, server) = (home(count + 10), FaultServer::start(each(1)));
     run(&home, &server, &["--request-timeout", "1s", "--concurrency", "40"]).code(0);
@@ -63,10 +63,10 @@ fn a_harm_that_passes_costs_one_more_request_and_no_row() {
 }
 
 #[test]
-fn what_may_have_been_paid_is_sent_four_times_at_most() {
-    let harms = [Harm::Reset, Harm::Hang, Harm::CutLines, Harm::LostChunk, Harm::GzipLie, Harm::ResetAfterHead];
-    let count = harms.len() as u32;
-    let server = FaultServer::start(move |asked| harms[number(asked.prompt) - 1].clone());
+fn ambiguous_request_is_sent_at_most_four_times() {
+    let faults = [Fault::Reset, Fault::Hang, Fault::CutLines, Fault::LostChunk, Fault::GzipLie, Fault::ResetAfterHead];
+    let count = faults.len() as u32;
+    let server = FaultServer::start(move |asked| faults[number(asked.prompt) - 1].clone());
     let home = home(count);
     run(&home, &server, &["--retries", "9", "--request-timeout", "300ms"]).code(3);
     assert!(ends(&home).iter().all(|code| code != "ok"));
@@ -76,30 +76,30 @@ fn what_may_have_been_paid_is_sent_four_times_at_most() {
 }
 
 #[test]
-fn a_service_that_goes_away_for_a_moment_is_paid_once_for_each_row() {
+fn short_outage_costs_no_second_payment() {
     let gone = |asked: &Asked<'_>| match asked.number {
-        4 | 9 => Harm::Away(Duration::from_millis(300)),
-        _ => Harm::None,
+        4 | 9 => Fault::Away(Duration::from_millis(300)),
+        _ => Fault::None,
     };
     let (home, server) = (home(12), FaultServer::start(gone));
     run(&home, &server, &["--concurrency", "1"]).code(0);
     answered(&home.read("out.jsonl"), 1..=12);
     let counts = server.counts();
     assert!(counts.paid.len() == 12 && counts.paid.values().all(|times| *times == 1), "{counts:?}");
-    assert_eq!(counts.harmed["away=300"], 2);
+    assert_eq!(counts.faults["away=300"], 2);
 }
 
 #[test]
-fn an_answer_that_nobody_asked_for_is_nobodys() {
+fn unsolicited_answer_belongs_to_no_row() {
     // One connection, used again and again: what is left over in it must not be taken for the next row's answer.
-    let surplus = |asked: &Asked<'_>| if asked.number.is_multiple_of(2) { Harm::Surplus } else { Harm::None };
+    let surplus = |asked: &Asked<'_>| if asked.number.is_multiple_of(2) { Fault::Surplus } else { Fault::None };
     let (home, server) = (home(20), FaultServer::start(surplus));
     run(&home, &server, &["--concurrency", "1"]).code(0);
     answered(&home.read("out.jsonl"), 1..=20);
 }
 
 #[test]
-fn a_service_that_takes_connections_and_says_nothing_is_given_up() {
+fn silent_service_is_given_up() {
     let home = home(8);
     let began = Instant::now();
     let url = FaultServer::deaf();
@@ -113,13 +113,13 @@ fn a_service_that_takes_connections_and_says_nothing_is_given_up() {
 }
 
 #[test]
-fn a_bomb_fails_its_row_and_not_the_machine() {
+fn decompression_bomb_fails_only_its_row() {
     let bombs = |asked: &Asked<'_>| match number(asked.prompt) {
         // At once, a gigabyte each.
-        1..=4 => Harm::ZstdBomb(1024),
+        1..=4 => Fault::ZstdBomb(1024),
         // Something that outlasts them: the memory of a process that has ended cannot be read.
-        5 => Harm::Hang,
-        _ => Harm::None,
+        5 => Fault::Hang,
+        _ => Fault::None,
     };
     let (home, server) = (home(12), FaultServer::start(bombs));
     let args = ["--retries", "0", "--request-timeout", "15s", "--concurrency", "12", "-v"];

@@ -1,12 +1,12 @@
-//! Bytes go through as they are: bodies on their way out, answers on their way back.
+//! Bodies and answers keep their bytes.
 
 use crate::support::{Home, Recorder, lines, rows};
 
-/// What JSON libraries like to mend: long numbers, infinite ones, keys that come twice, escapes, white space.
+/// JSON that libraries like to repair: long and infinite numbers, duplicate keys, escapes, white space.
 const ODD: &str = r#"{"model":"m/x" , "messages":[{"role":"user","content":"caf\u00e9 \ud83d\ude00 \/ \u2028 é"}],"big":123456789012345678901234567890,"huge":1E400,"exact":1.10,"dup":1,"dup":2, "z":[ 1 ,2 ],"b":{"y":0,"a":-0.0}}"#;
 
 #[test]
-fn a_body_is_sent_byte_for_byte() {
+fn body_is_sent_byte_for_byte() {
     let home = Home::new();
     let recorder = Recorder::start();
     home.write("in.jsonl", format!("{{\"custom_id\": \"a\", \"body\": {ODD}}}\n{ODD}\n"));
@@ -15,7 +15,7 @@ fn a_body_is_sent_byte_for_byte() {
 }
 
 #[test]
-fn a_flag_adds_its_field_and_touches_nothing_else() {
+fn flag_adds_its_field_and_touches_nothing_else() {
     let home = Home::new();
     let recorder = Recorder::start();
     home.write("in.jsonl", format!("{ODD}\n"));
@@ -25,7 +25,7 @@ fn a_flag_adds_its_field_and_touches_nothing_else() {
 }
 
 #[test]
-fn stream_is_taken_out_and_said_once() {
+fn stream_is_removed_with_one_notice() {
     let home = Home::new();
     let recorder = Recorder::start();
     home.write(
@@ -51,7 +51,7 @@ fn stream_is_taken_out_and_said_once() {
 }
 
 #[test]
-fn an_answer_is_kept_byte_for_byte_on_one_line() {
+fn answer_is_kept_byte_for_byte_on_one_line() {
     let home = Home::new();
     let body = "{\n  \"choices\": [\n    {\"message\": {\"content\": \"caf\\u00e9 \\/ \u{e9} \\u001b[31m\", \"role\": \"assistant\"}}\n  ],\n  \"big\": 123456789012345678901234567890, \"huge\":1E400, \"dup\": 1, \"dup\": 2\n}";
     let recorder = Recorder::answering(move |_| ("200 OK", String::new(), body.to_owned()));

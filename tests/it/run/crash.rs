@@ -78,7 +78,7 @@ fn kills_while_the_input_keeps_changing_misattribute_nothing() {
 }
 
 #[test]
-fn a_kill_while_standard_input_is_read_leaves_nothing_behind() {
+fn kill_while_reading_stdin_leaves_nothing_behind() {
     let home = Home::new();
     let server = Server::start(&[]);
     let mut command = home.run_command(&server.url, &["-"]);

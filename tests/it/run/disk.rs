@@ -1,5 +1,5 @@
-//! A disk that takes nothing: what cannot be kept is not asked for, and what fails half-way is said and goes on.
-//! Every single write, sync and rename that fails: `tests/crash/points.sh`.
+//! Disks that fail: nothing is sent that cannot be stored, and a run that fails half-way is resumable.
+//! `tests/crash/points.sh` fails every single write, sync and rename.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -50,7 +50,7 @@ fn run_limited(home: &Home, server: &Server, args: &[&str], kib: u32) -> Out {
 }
 
 #[test]
-fn what_cannot_be_kept_is_not_sent() {
+fn nothing_is_sent_that_cannot_be_stored() {
     let (home, server) = (Home::new(), Server::start(&[]));
     home.write("in.jsonl", prompts(1..=3));
     std::fs::create_dir(home.path("results")).unwrap();
@@ -72,7 +72,7 @@ fn what_cannot_be_kept_is_not_sent() {
 }
 
 #[test]
-fn a_file_that_may_not_grow_stops_with_74_and_the_command_goes_on() {
+fn full_disk_stops_with_74_resumably() {
     const CONCURRENCY: u64 = 8;
     let (home, server) = (Home::new(), Server::start(&["--latency", "25ms"]));
     home.write("in.jsonl", prompts(1..=400));

@@ -1,4 +1,4 @@
-//! What the service does wrong: each kind with its error code in the row, or gone after a retry.
+//! Errors of the service: each becomes an error code of its row, or passes with a retry.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ fn http(home: &Home) -> [u64; 3] {
 }
 
 #[test]
-fn a_refused_request_is_never_sent_again() {
+fn refused_request_is_never_sent_again() {
     let home = Home::new();
     let server = Server::start(&[]);
     let cases = [
@@ -57,7 +57,7 @@ fn a_refused_request_is_never_sent_again() {
 }
 
 #[test]
-fn tokens_set_aside_for_a_refused_row_come_back() {
+fn reserved_tokens_of_a_refused_row_are_released() {
     let home = Home::new();
     let server = Server::start(&["--fault", "status=400,contains=question,times=always"]);
     // Each sets aside what takes minutes to grow again at 100 tokens a second.
@@ -69,7 +69,7 @@ fn tokens_set_aside_for_a_refused_row_come_back() {
 }
 
 #[test]
-fn what_keeps_failing_ends_with_its_code_and_its_words() {
+fn permanent_failure_keeps_its_code_and_message() {
     let home = Home::new();
     let server = Server::start(&[]);
     let cases = [
@@ -115,7 +115,7 @@ fn what_keeps_failing_ends_with_its_code_and_its_words() {
 }
 
 #[test]
-fn what_passes_is_sent_again_and_counted() {
+fn transient_failure_is_retried_and_counted() {
     for fault in ["status=500", "reset", "truncate", "html", "empty-choices", "bad-gzip", "status=503"] {
         let home = Home::new();
         let server = Server::start(&["--fault", &format!("{fault},times=1,contains=question 2")]);
@@ -128,7 +128,7 @@ fn what_passes_is_sent_again_and_counted() {
 }
 
 #[test]
-fn an_ambiguous_failure_is_sent_again_at_most_three_times() {
+fn ambiguous_failure_is_retried_at_most_three_times() {
     let home = Home::new();
     let server = Server::start(&["--fault", "status=500,after"]);
     home.write("in.jsonl", prompts(1..=1));
@@ -141,7 +141,7 @@ fn an_ambiguous_failure_is_sent_again_at_most_three_times() {
 }
 
 #[test]
-fn a_429_in_any_style_is_waited_for_and_costs_no_retry() {
+fn any_429_is_waited_for_and_costs_no_retry() {
     for (hint, wait) in [
         ("retry-after=1", 1000),
         ("retry-after=0.4", 400),
@@ -165,7 +165,7 @@ fn a_429_in_any_style_is_waited_for_and_costs_no_retry() {
 }
 
 #[test]
-fn no_row_is_lost_to_a_limit_that_says_nothing() {
+fn limit_without_a_hint_loses_no_row() {
     let home = Home::new();
     let server = Server::start(&["--rps", "20", "--burst", "2", "--retry-after", "none"]);
     home.write("in.jsonl", prompts(1..=40));
@@ -178,7 +178,7 @@ fn no_row_is_lost_to_a_limit_that_says_nothing() {
 }
 
 #[test]
-fn a_server_without_capacity_is_waited_for() {
+fn server_without_capacity_is_waited_for() {
     let home = Home::new();
     let server = Server::start(&["--capacity", "2", "--latency", "20ms"]);
     home.write("in.jsonl", prompts(1..=12));
@@ -189,7 +189,7 @@ fn a_server_without_capacity_is_waited_for() {
 }
 
 #[test]
-fn a_request_that_hangs_ends_with_its_time() {
+fn hanging_request_ends_at_its_timeout() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", lines(&[&row("hang"), &row("stall"), &row("delay=10ms")]));
@@ -202,7 +202,7 @@ fn a_request_that_hangs_ends_with_its_time() {
 }
 
 #[test]
-fn a_key_that_the_service_repeats_goes_nowhere() {
+fn key_repeated_by_the_service_is_stored_nowhere() {
     let home = Home::new();
     let server = Server::start(&["--fault", "echo-key,nth=4"]);
     home.write("in.jsonl", prompts(1..=8));
@@ -224,7 +224,7 @@ fn a_key_that_the_service_repeats_goes_nowhere() {
 }
 
 #[test]
-fn a_redirect_is_not_followed() {
+fn redirect_is_not_followed() {
     let home = Home::new();
     let other = Recorder::start();
     let target = format!("location: {}/chat/completions\r\n", other.url);
@@ -236,7 +236,7 @@ fn a_redirect_is_not_followed() {
 }
 
 #[test]
-fn a_model_that_nobody_serves_is_not_asked_for_a_thousand_times() {
+fn unserved_model_is_asked_for_only_a_few_times() {
     let home = Home::new();
     let server = Server::start(&[]);
     let good = prompts(1..=3);
@@ -250,7 +250,7 @@ fn a_model_that_nobody_serves_is_not_asked_for_a_thousand_times() {
 }
 
 #[test]
-fn answers_that_come_packed_are_unpacked() {
+fn compressed_answers_are_unpacked() {
     let home = Home::new();
     let server = Server::start(&["--gzip"]);
     home.write("in.jsonl", prompts(1..=5));

@@ -1,4 +1,4 @@
-//! What goes in: record forms, formats, compression, standard input, flags. A recorder shows what was sent.
+//! Inputs: record forms, formats, compression, standard input, flags. A recorder shows the requests.
 
 use std::io::Write as _;
 
@@ -97,7 +97,7 @@ fn flags_fill_what_a_row_does_not_set() {
     assert_eq!(bare["response_format"]["type"], "json_schema");
     assert_eq!(bare["response_format"]["json_schema"]["schema"], serde_json::json!({"type": "object"}));
     assert!(bodies[0].contains(r#""temperature":0.70"#), "the number as it was spelled: {}", bodies[0]);
-    // What the row sets stays, to the byte; only what it lacks is added behind it.
+    // Fields of the row keep their bytes; missing fields are added behind them.
     let own = r#"{"messages": [{"role":"user","content":"x"}], "model": "m/own", "max_tokens": 9, "temperature": 0.10, "top_p": 1, "seed": 1, "stop": ["own"], "top_k": 1, "response_format": {"type":"text"},"logit_bias":"#;
     assert!(bodies[1].starts_with(own), "{}", bodies[1]);
 }
@@ -143,7 +143,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn packed_files_pipes_and_several_files_are_read_as_one() {
+fn compressed_files_pipes_and_several_files_are_read_as_one() {
     let home = Home::new();
     let server = Server::start(&[]);
     // Two members in one gzip file, as `cat a.gz b.gz` makes them.
@@ -172,7 +172,7 @@ fn generated_ids_count_over_all_files() {
 }
 
 #[test]
-fn an_id_of_any_length_comes_back_as_itself() {
+fn id_of_any_length_comes_back_unchanged() {
     let home = Home::new();
     let server = Server::start(&[]);
     let long = "ä".repeat(65);
@@ -182,7 +182,7 @@ fn an_id_of_any_length_comes_back_as_itself() {
 }
 
 #[test]
-fn other_endpoints_get_their_bodies_as_they_are() {
+fn other_endpoints_get_their_bodies_unchanged() {
     let home = Home::new();
     let server = Server::start(&[]);
     let model = "intfloat/multilingual-e5-large-instruct";
@@ -201,7 +201,7 @@ fn other_endpoints_get_their_bodies_as_they_are() {
 }
 
 #[test]
-fn a_request_carries_the_key_and_says_who_asks() {
+fn request_carries_key_and_user_agent() {
     let home = Home::new();
     let recorder = Recorder::start();
     home.write("in.jsonl", prompts(1..=1));

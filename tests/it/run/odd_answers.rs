@@ -1,5 +1,5 @@
-//! Answers that no honest service gives to `run`: the row still ends answered or with its error, money stays money, and
-//! nothing that is said commands a terminal.
+//! Answers of a dishonest service to `run`. The row still ends with its answer or its error, costs stay true, and no text
+//! controls the terminal.
 
 use serde_json::Value;
 
@@ -28,7 +28,7 @@ fn exit(end: &str) -> i32 {
 }
 
 #[test]
-fn a_body_of_another_shape_is_an_error_of_its_row_alone() {
+fn malformed_body_fails_only_its_row() {
     let deep = "[".repeat(100_000) + &"]".repeat(100_000);
     let chat = |rest: &str| format!(r#"{{"choices":[{{"message":{{"content":{rest}}}]}}"#);
     let cases = [
@@ -71,7 +71,7 @@ fn a_body_of_another_shape_is_an_error_of_its_row_alone() {
 }
 
 #[test]
-fn words_of_an_error_are_data() {
+fn error_texts_are_data() {
     let long = format!("{{\"error\":{{\"message\":\"{}\"}}}}", "\\u001b[31m".repeat(100_000));
     let deep = format!("{{\"error\":{}1{}}}", "{\"message\":".repeat(50_000), "}".repeat(50_000));
     for body in
@@ -87,7 +87,7 @@ fn words_of_an_error_are_data() {
 }
 
 #[test]
-fn usage_that_cannot_be_true_is_unknown_and_never_negative() {
+fn impossible_usage_is_unknown_and_never_negative() {
     for (usage, tokens) in [
         (r#"{"prompt_tokens":-5,"completion_tokens":-7}"#, None),
         (r#"{"prompt_tokens":18446744073709551615,"completion_tokens":18446744073709551615}"#, None),
@@ -113,7 +113,7 @@ fn usage_that_cannot_be_true_is_unknown_and_never_negative() {
 }
 
 #[test]
-fn headers_that_cannot_be_true_are_not_believed() {
+fn impossible_headers_are_ignored() {
     let odd = ["1e-300", "5e-324", "1e300", "-1", "inf", "NaN", "999999999999999999999999"];
     side_by_side(&odd, |odd| {
         let home = Home::new();

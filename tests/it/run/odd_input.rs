@@ -1,5 +1,5 @@
-//! Input that nobody means: told with its place and a remedy, and nothing sent; or, with `--skip-invalid`, an error beside
-//! the answers of the others. What is odd but valid travels as it is.
+//! Odd input. An invalid row is reported with its place and a remedy, and nothing is sent. With `--skip-invalid` it becomes
+//! an error beside the answers of the others. Odd but valid rows travel unchanged.
 
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
@@ -21,7 +21,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// What `--skip-invalid` makes of each row; `None`: the file as a whole is no input, whatever the flag.
+/// The outcome of each row with `--skip-invalid`. `None`: the whole file is invalid, whatever the flag.
 type Ends = Option<&'static [&'static str]>;
 
 const BAD: &str = "invalid_request";
@@ -69,7 +69,7 @@ const fn good_two() -> &'static [u8] {
 }
 
 #[test]
-fn what_is_wrong_is_said_with_its_place_and_nothing_is_sent() {
+fn invalid_rows_are_named_with_their_place_and_nothing_is_sent() {
     let recorder = Recorder::start();
     side_by_side(&cases(), |(name, content, words, _)| {
         let home = Home::new();
@@ -92,7 +92,7 @@ fn what_is_wrong_is_said_with_its_place_and_nothing_is_sent() {
 }
 
 #[test]
-fn what_is_wrong_costs_only_its_own_row() {
+fn invalid_row_costs_only_itself_when_skipped() {
     let server = Server::start(&[]);
     side_by_side(&cases(), |(name, content, words, ends)| {
         let home = Home::new();
@@ -112,7 +112,7 @@ fn what_is_wrong_costs_only_its_own_row() {
 }
 
 #[test]
-fn what_is_odd_but_valid_travels_as_it_is() {
+fn odd_but_valid_rows_travel_unchanged() {
     let deep = "[".repeat(100_000) + &"]".repeat(100_000);
     let message = |content: &str| format!(r#"{{"model":"m/x","messages":[{{"role":"user","content":{content}}}]}}"#);
     let long = format!("\"{}\"", "x y ".repeat(2_000_000));
@@ -138,7 +138,7 @@ fn what_is_odd_but_valid_travels_as_it_is() {
 }
 
 #[test]
-fn tables_hold_anything_in_their_cells() {
+fn table_cells_may_hold_anything() {
     let (home, recorder) = (Home::new(), Recorder::start());
     let columns: Vec<String> = (0..4998).map(|n| format!("c{n}")).collect();
     let cells = "v,".repeat(4997) + "w";
@@ -165,7 +165,7 @@ fn tables_hold_anything_in_their_cells() {
 }
 
 #[test]
-fn what_is_no_file_is_66_at_once() {
+fn non_files_exit_66_at_once() {
     let home = Home::new();
     let made = std::process::Command::new("mkfifo").arg(home.path("fifo.jsonl")).status().unwrap();
     assert!(made.success());
@@ -200,8 +200,8 @@ fn what_is_no_file_is_66_at_once() {
 }
 
 #[test]
-fn a_file_that_changes_under_the_run_makes_no_results_of_two_files() {
-    // What happens to it, and what the run may end with: 66 only if it could not be opened any more.
+fn changed_input_never_mixes_two_files_in_one_result() {
+    // The change, and the exit codes that the run may have: 66 only if the file can no longer be opened.
     let changes: &[(&str, fn(&Home), &[i32])] = &[
         (
             "grows",

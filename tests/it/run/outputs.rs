@@ -1,4 +1,4 @@
-//! What comes out: forms, files that appear whole or not at all, standard output in order.
+//! Outputs: formats, files that appear whole or not at all, standard output in order.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -10,7 +10,7 @@ use crate::support::{
 const FATAL: &str = "[[sandbox:status=400]]";
 
 #[test]
-fn the_form_follows_the_ending_or_the_flag() {
+fn format_follows_the_ending_or_the_flag() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", questions(1..=3));
@@ -29,7 +29,7 @@ fn the_form_follows_the_ending_or_the_flag() {
 }
 
 #[test]
-fn flat_lines_carry_the_record_and_ours() {
+fn flat_lines_carry_the_record_and_llbatch_columns() {
     let home = Home::new();
     let recorder = Recorder::answering(|_| ("200 OK", String::new(), Recorder::chat(r#""say \"hi\"\n""#)));
     home.write("in.jsonl", lines(&[r#"{"id":"a","prompt":"x","n":1E400,"deep":{"a":[1]},"none":null}"#]));
@@ -44,7 +44,7 @@ fn flat_lines_carry_the_record_and_ours() {
 }
 
 #[test]
-fn a_column_that_is_taken_is_named_with_its_way_out() {
+fn taken_column_is_named_with_a_remedy() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.csv", format!("id,prompt,content,error,model\na,x,mine,mine too,{MODEL}\n"));
@@ -60,7 +60,7 @@ fn a_column_that_is_taken_is_named_with_its_way_out() {
 }
 
 #[test]
-fn failed_rows_go_to_a_file_of_their_own() {
+fn errors_flag_moves_failed_rows_to_its_file() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", prompts(1..=4).replace("question 2", FATAL));
@@ -86,7 +86,7 @@ fn one_file_cannot_take_both_results_and_errors() {
 }
 
 #[test]
-fn results_do_not_replace_the_input() {
+fn output_that_is_the_input_is_refused() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", prompts(1..=3));
@@ -96,7 +96,7 @@ fn results_do_not_replace_the_input() {
 }
 
 #[test]
-fn a_spreadsheet_runs_nothing_of_an_answer() {
+fn answers_never_become_spreadsheet_formulas() {
     let home = Home::new();
     let recorder = Recorder::answering(|_| ("200 OK", String::new(), Recorder::chat("\"=HYPERLINK(1)\"")));
     home.write("in.jsonl", questions(1..=1));
@@ -113,7 +113,7 @@ fn a_spreadsheet_runs_nothing_of_an_answer() {
 }
 
 #[test]
-fn a_file_appears_when_it_is_complete() {
+fn output_file_appears_only_when_complete() {
     let home = Home::new();
     let server = Server::start(&["--latency", "50ms"]);
     home.write("in.jsonl", prompts(1..=40));
@@ -130,7 +130,7 @@ fn a_file_appears_when_it_is_complete() {
     server.until_billed(12);
     assert_eq!(run.kill(), None);
     assert!(!home.exists("new.jsonl"));
-    // What was left lying beside them goes with the next run.
+    // The next run removes temporary files left beside them.
     home.run(&server, &["in.jsonl", "-o", "old.jsonl", "--concurrency", "8"]).code(0);
     home.run(&server, &["in.jsonl", "-o", "new.jsonl", "--concurrency", "8", "--fresh"]).code(0);
     answered(&home.read("old.jsonl"), 1..=40);
@@ -139,7 +139,7 @@ fn a_file_appears_when_it_is_complete() {
 }
 
 #[test]
-fn a_place_that_cannot_be_written_is_said_before_anything_is_sent() {
+fn unwritable_output_is_refused_before_sending() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", prompts(1..=2));
@@ -159,7 +159,7 @@ fn a_place_that_cannot_be_written_is_said_before_anything_is_sent() {
 }
 
 #[test]
-fn standard_output_comes_in_order_while_rows_are_answered() {
+fn stdout_streams_rows_in_input_order() {
     let home = Home::new();
     // The first row takes longer than all others together.
     let server = Server::start(&["--fault", "delay=700ms,contains=question 2."]);
@@ -176,7 +176,7 @@ fn standard_output_comes_in_order_while_rows_are_answered() {
 }
 
 #[test]
-fn a_reader_that_leaves_ends_it_quietly_and_loses_nothing() {
+fn closed_stdout_ends_quietly_and_loses_nothing() {
     let home = Home::new();
     let server = Server::start(&["--latency", "30ms"]);
     home.write("in.jsonl", prompts(1..=60));

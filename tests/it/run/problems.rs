@@ -1,4 +1,4 @@
-//! Invalid input: all problems at once, each with its place and a remedy, and nothing sent.
+//! Invalid input: all problems at once, each with its place and a remedy. Nothing is sent.
 
 use crate::support::{Home, MODEL, Server, codes, csv_rows, lines, prompts, rows};
 
@@ -76,7 +76,7 @@ fn skip_invalid_sends_the_others_and_loses_no_row() {
 }
 
 #[test]
-fn a_field_that_the_template_misses_lists_those_that_are_there() {
+fn missing_template_field_lists_the_existing_ones() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.csv", "id,text\na,x\nb,y\n");
@@ -102,7 +102,7 @@ fn ids_must_differ_over_all_files_and_from_generated_ones() {
 }
 
 #[test]
-fn text_that_is_not_utf_8_is_named() {
+fn invalid_utf_8_is_named() {
     let home = Home::new();
     let server = Server::start(&[]);
     let mut bytes = prompts(1..=2).into_bytes();
@@ -115,7 +115,7 @@ fn text_that_is_not_utf_8_is_named() {
 }
 
 #[test]
-fn rows_of_a_table_that_do_not_fit_its_header_are_named() {
+fn table_rows_that_do_not_fit_the_header_are_named() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.csv", "id,prompt,note\na,x,y\nb,x\nc,x,y,more\n");
@@ -127,7 +127,7 @@ fn rows_of_a_table_that_do_not_fit_its_header_are_named() {
 }
 
 #[test]
-fn input_without_rows_is_no_job() {
+fn input_without_rows_is_refused() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", "\n\n");
@@ -140,7 +140,7 @@ fn input_without_rows_is_no_job() {
 }
 
 #[test]
-fn input_that_cannot_be_read_is_66() {
+fn unreadable_input_exits_66() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.run(&server, &["none.jsonl"]).code(66).says(&["none.jsonl"]);
@@ -152,7 +152,7 @@ fn input_that_cannot_be_read_is_66() {
 }
 
 #[test]
-fn a_packed_file_that_is_cut_or_damaged_is_no_shorter_file() {
+fn truncated_compressed_file_is_refused() {
     let home = Home::new();
     let server = Server::start(&[]);
     let packed = zstd::encode_all(prompts(1..=200).as_bytes(), 1).unwrap();
@@ -162,7 +162,7 @@ fn a_packed_file_that_is_cut_or_damaged_is_no_shorter_file() {
 }
 
 #[test]
-fn a_duplicate_that_is_skipped_does_not_share_an_id_with_anybody() {
+fn skipped_duplicate_gets_an_id_of_its_own() {
     let home = Home::new();
     let server = Server::start(&[]);
     let row = |id: &str, prompt: &str| format!("{{\"id\":\"{id}\",\"model\":\"{MODEL}\",\"prompt\":\"{prompt}\"}}\n");

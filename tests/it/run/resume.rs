@@ -1,4 +1,4 @@
-//! The same command again: what was answered is reused, only the rest is sent.
+//! Running the same command again: answered rows are reused, only the others are sent.
 
 use crate::support::{Home, MODEL, Server, answered, codes, lines, paid_hash, prompts, questions, rows};
 
@@ -23,7 +23,7 @@ fn sent(home: &Home) -> u64 {
 }
 
 #[test]
-fn a_killed_run_goes_on_where_it_stopped() {
+fn killed_run_resumes_where_it_stopped() {
     let home = Home::new();
     let server = Server::start(&["--latency", "50ms"]);
     let paid = killed(&home, &server);
@@ -42,13 +42,13 @@ fn a_killed_run_goes_on_where_it_stopped() {
         assert!(words.contains(&format!("q{n}").as_str()), "q{n} is not named in {warning:?}");
     }
     assert!(words.iter().filter(|word| word.starts_with('q')).count() > 0, "{}", out.stderr);
-    // What may be lost is money: it stays visible.
+    // The money at risk stays visible.
     assert!(home.json("s.json")["cost"]["at_risk_usd"].as_f64().unwrap() > 0.0);
     assert_eq!(home.json("s.json")["rows"]["succeeded"], 40);
 }
 
 #[test]
-fn an_edited_row_is_sent_again_and_only_that() {
+fn only_the_edited_row_is_sent_again() {
     let home = Home::new();
     let server = Server::start(&["--latency", "50ms"]);
     let paid = killed(&home, &server);
@@ -63,7 +63,7 @@ fn an_edited_row_is_sent_again_and_only_that() {
 }
 
 #[test]
-fn rows_may_move_come_and_go() {
+fn moved_added_and_removed_rows_keep_their_answers() {
     let home = Home::new();
     let server = Server::start(&["--latency", "50ms"]);
     let paid = killed(&home, &server);
@@ -91,7 +91,7 @@ fn rows_may_move_come_and_go() {
 }
 
 #[test]
-fn an_id_that_changed_comes_with_the_old_answer() {
+fn changed_id_keeps_its_answer() {
     let home = Home::new();
     let server = Server::start(&["--latency", "50ms"]);
     killed(&home, &server);
@@ -104,7 +104,7 @@ fn an_id_that_changed_comes_with_the_old_answer() {
 }
 
 #[test]
-fn a_finished_command_starts_a_new_job() {
+fn finished_command_starts_a_new_job() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", prompts(1..=5));
@@ -136,7 +136,7 @@ fn resume_sends_failed_rows_only() {
 }
 
 #[test]
-fn fresh_pays_again() {
+fn fresh_sends_and_pays_again() {
     let home = Home::new();
     let server = Server::start(&["--latency", "50ms"]);
     let paid = killed(&home, &server);
@@ -147,7 +147,7 @@ fn fresh_pays_again() {
 }
 
 #[test]
-fn a_resume_of_nothing_is_a_usage_error() {
+fn resume_without_an_earlier_job_is_a_usage_error() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", prompts(1..=2));
@@ -158,7 +158,7 @@ fn a_resume_of_nothing_is_a_usage_error() {
 }
 
 #[test]
-fn standard_input_is_kept_with_its_job() {
+fn stdin_is_kept_with_its_job() {
     let home = Home::new();
     let server = Server::start(&["--latency", "50ms"]);
     let args = ["-", "-o", "out.jsonl", "--summary", "s.json", "--concurrency", "4", "--name", "piped"];
@@ -182,7 +182,7 @@ fn standard_input_is_kept_with_its_job() {
 }
 
 #[test]
-fn a_piped_command_typed_again_goes_on() {
+fn repeated_piped_command_resumes() {
     let home = Home::new();
     let server = Server::start(&["--latency", "50ms"]);
     let args = ["-", "-o", "out.jsonl", "--summary", "s.json", "--concurrency", "4"];
@@ -202,7 +202,7 @@ fn a_piped_command_typed_again_goes_on() {
 }
 
 #[test]
-fn other_flags_for_the_requests_are_another_command() {
+fn different_request_flags_make_another_job() {
     let home = Home::new();
     let server = Server::start(&["--latency", "50ms"]);
     killed(&home, &server);
@@ -213,7 +213,7 @@ fn other_flags_for_the_requests_are_another_command() {
 }
 
 #[test]
-fn resume_takes_a_job_with_its_table() {
+fn resume_of_a_job_reads_its_table() {
     let home = Home::new();
     let server = Server::start(&["--latency", "50ms"]);
     home.write("in.jsonl", questions(1..=40));
@@ -228,7 +228,7 @@ fn resume_takes_a_job_with_its_table() {
 }
 
 #[test]
-fn rows_that_ask_the_same_keep_their_own_ids() {
+fn identical_requests_keep_their_own_ids() {
     let home = Home::new();
     let server = Server::start(&["--latency", "50ms"]);
     let same = |ids: &[&str]| {
@@ -252,7 +252,7 @@ fn rows_that_ask_the_same_keep_their_own_ids() {
 }
 
 #[test]
-fn resume_of_a_job_without_failures_writes_it_again_for_nothing() {
+fn resume_of_a_complete_job_rewrites_results_for_free() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", prompts(1..=5));
@@ -262,14 +262,14 @@ fn resume_of_a_job_without_failures_writes_it_again_for_nothing() {
     home.run(&server, &[&ARGS[..], &["--resume"]].concat()).code(0);
     assert_eq!(home.read("out.jsonl"), first);
     assert_eq!((sent(&home), server.bill()), (0, 5));
-    // What the answers cost then stays in the sum, and is told apart.
+    // The earlier cost of the answers stays in the total and is shown apart.
     let cost = &home.json("s.json")["cost"];
     assert_eq!(cost["usd"], cost["resumed_usd"]);
     assert!(cost["usd"].as_f64().unwrap() > 0.0);
 }
 
 #[test]
-fn an_input_that_went_away_is_66() {
+fn vanished_input_exits_66() {
     let home = Home::new();
     let server = Server::start(&["--latency", "50ms"]);
     killed(&home, &server);
@@ -279,7 +279,7 @@ fn an_input_that_went_away_is_66() {
 }
 
 #[test]
-fn an_answer_is_never_reused_for_another_request() {
+fn answer_is_never_reused_for_another_request() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", prompts(1..=6));
@@ -309,7 +309,7 @@ fn an_answer_is_never_reused_for_another_request() {
 }
 
 #[test]
-fn a_resume_that_is_killed_while_it_lays_out_answers_anew_loses_nothing() {
+fn resume_killed_while_rearranging_answers_loses_nothing() {
     let home = Home::new();
     let server = Server::start(&["--latency", "50ms"]);
     killed(&home, &server);

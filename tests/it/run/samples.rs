@@ -53,7 +53,7 @@ fn every_sample_is_answered_in_order_without_a_key() {
 }
 
 #[test]
-fn the_first_command_of_the_readme_answers_and_sums_up() {
+fn first_readme_command_answers_and_summarises() {
     let home = Home::new();
     std::fs::create_dir(home.path("samples")).unwrap();
     home.write("samples/prompts.jsonl", std::fs::read(samples().join("prompts.jsonl")).unwrap());
@@ -65,7 +65,7 @@ fn the_first_command_of_the_readme_answers_and_sums_up() {
 }
 
 #[test]
-fn a_table_goes_in_and_a_table_comes_out() {
+fn table_in_gives_table_out() {
     let home = Home::new();
     home.write("reviews.csv", std::fs::read(samples().join("reviews.csv")).unwrap());
     let args =

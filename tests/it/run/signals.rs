@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::support::{Home, Server, answered, codes, prompts, until};
 
 #[test]
-fn one_signal_finishes_what_is_in_flight_and_the_command_goes_on() {
+fn one_signal_finishes_requests_in_flight_and_is_resumable() {
     for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
         let home = Home::new();
         let server = Server::start(&["--latency", "100ms"]);
@@ -36,7 +36,7 @@ fn one_signal_finishes_what_is_in_flight_and_the_command_goes_on() {
 }
 
 #[test]
-fn the_command_that_the_summary_names_goes_on() {
+fn next_command_of_the_summary_resumes() {
     let home = Home::new();
     let server = Server::start(&["--latency", "50ms"]);
     home.write("in.jsonl", prompts(1..=30));
@@ -53,7 +53,7 @@ fn the_command_that_the_summary_names_goes_on() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn second_signal_ends_the_run_at_once() {
     let home = Home::new();
     // Row 4 hangs, the first time.
     let server = Server::start(&["--fault", "hang,contains=question 4,times=1"]);
@@ -78,7 +78,7 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn after_a_signal_nothing_is_in_doubt() {
+fn signalled_run_leaves_nothing_in_doubt() {
     let home = Home::new();
     let server = Server::start(&["--latency", "50ms"]);
     home.write("in.jsonl", prompts(1..=60));
@@ -96,7 +96,7 @@ fn after_a_signal_nothing_is_in_doubt() {
 }
 
 #[test]
-fn standard_output_gets_every_row_on_a_signal() {
+fn stdout_gets_every_row_after_a_signal() {
     let home = Home::new();
     let server = Server::start(&["--latency", "50ms"]);
     home.write("in.jsonl", prompts(1..=40));
@@ -110,11 +110,11 @@ fn standard_output_gets_every_row_on_a_signal() {
 }
 
 #[test]
-fn whoever_ignores_a_signal_for_us_is_heeded() {
+fn inherited_ignore_of_a_signal_is_respected() {
     let home = Home::new();
     let server = Server::start(&["--latency", "50ms"]);
     home.write("in.jsonl", prompts(1..=30));
-    // What nohup does.
+    // This is what nohup does.
     let run = home.run_command(&server.url, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "4"]);
     let mut nohup = std::process::Command::new("/bin/sh");
     nohup.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(run.get_program()).args(run.get_args());
@@ -128,7 +128,7 @@ fn whoever_ignores_a_signal_for_us_is_heeded() {
 }
 
 #[test]
-fn a_reader_that_stands_still_cannot_hold_it() {
+fn stalled_reader_cannot_hold_the_run() {
     let home = Home::new();
     let server = Server::start(&[]);
     // More than a pipe holds: some 25 of these rows do so.
@@ -154,7 +154,7 @@ fn a_reader_that_stands_still_cannot_hold_it() {
 }
 
 #[test]
-fn a_closed_pipe_leaves_nothing_in_doubt() {
+fn closed_pipe_leaves_nothing_in_doubt() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", prompts(1..=500));

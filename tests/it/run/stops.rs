@@ -1,4 +1,4 @@
-//! What stops a run before its end: the key, money, time, a service that is away, a disk, another run.
+//! Reasons to stop a run before its end: the key, money, time, an unreachable service, a disk, another run.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::support::{Home, MODEL, Server, answered, codes, prompts};
 
 #[test]
-fn a_refused_key_stops_at_once_with_4() {
+fn refused_key_stops_at_once_with_4() {
     let home = Home::new();
     let server = Server::start(&["--key", "another-key"]);
     home.write("in.jsonl", prompts(1..=30));
@@ -23,7 +23,7 @@ fn a_refused_key_stops_at_once_with_4() {
 }
 
 #[test]
-fn money_that_runs_out_stops_with_5_and_keeps_what_was_answered() {
+fn payment_required_stops_with_5_and_keeps_answers() {
     let home = Home::new();
     let server = Server::start(&["--fault", "status=402,nth=6"]);
     home.write("in.jsonl", prompts(1..=20));
@@ -45,7 +45,7 @@ fn money_that_runs_out_stops_with_5_and_keeps_what_was_answered() {
 }
 
 #[test]
-fn a_deadline_stops_with_5_and_the_command_goes_on_later() {
+fn deadline_stops_with_5_resumably() {
     let home = Home::new();
     let server = Server::start(&["--latency", "200ms"]);
     home.write("in.jsonl", prompts(1..=40));
@@ -67,11 +67,11 @@ fn a_deadline_stops_with_5_and_the_command_goes_on_later() {
 }
 
 #[test]
-fn a_deadline_does_not_wait_for_a_place_to_meet_that_hangs() {
+fn deadline_does_not_wait_for_a_hanging_peer_directory() {
     let home = Home::new();
     let server = Server::start(&["--latency", "100ms"]);
     home.write("in.jsonl", prompts(1..=200));
-    // Who opens it to read waits for somebody who writes.
+    // Opening a FIFO to read waits for a writer.
     let place = home.state().join("limits");
     home.write("one.jsonl", prompts(1000..=1000));
     home.run(&server, &["one.jsonl", "-o", "one-out.jsonl"]).code(0);
@@ -86,7 +86,7 @@ fn a_deadline_does_not_wait_for_a_place_to_meet_that_hangs() {
 }
 
 #[test]
-fn a_service_that_is_away_is_given_up_with_75() {
+fn unreachable_service_is_given_up_with_75() {
     let home = Home::new();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let base = format!("http://127.0.0.1:{port}/v1");
@@ -107,7 +107,7 @@ fn a_service_that_is_away_is_given_up_with_75() {
 }
 
 #[test]
-fn a_service_that_comes_back_in_time_is_waited_for() {
+fn service_that_returns_in_time_is_waited_for() {
     let home = Home::new();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let base = format!("http://127.0.0.1:{port}/v1");
@@ -121,7 +121,7 @@ fn a_service_that_comes_back_in_time_is_waited_for() {
 }
 
 #[test]
-fn without_a_key_nothing_starts() {
+fn run_without_a_key_exits_4() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", prompts(1..=2));
@@ -135,7 +135,7 @@ fn without_a_key_nothing_starts() {
 }
 
 #[test]
-fn a_state_directory_that_cannot_be_used_is_74() {
+fn unusable_state_directory_exits_74() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", prompts(1..=2));
@@ -148,7 +148,7 @@ fn a_state_directory_that_cannot_be_used_is_74() {
 }
 
 #[test]
-fn what_is_kept_is_for_the_user_alone() {
+fn state_directory_is_private() {
     use std::os::unix::fs::PermissionsExt;
     let home = Home::new();
     let server = Server::start(&[]);
@@ -189,7 +189,7 @@ fn two_runs_of_one_command_do_not_both_pay() {
 }
 
 #[test]
-fn a_service_that_only_says_wait_is_given_up_too() {
+fn endless_429_or_503_is_given_up_with_75() {
     for fault in ["status=503", "status=429,retry-after=0.2"] {
         let home = Home::new();
         let server = Server::start(&["--fault", fault]);
@@ -202,7 +202,7 @@ fn a_service_that_only_says_wait_is_given_up_too() {
 }
 
 #[test]
-fn nobody_waits_out_a_hint_for_nothing() {
+fn deadline_and_signal_cut_a_retry_after_wait() {
     for (args, signal, code) in [(&["--deadline", "1s"][..], None, 5), (&[], Some("INT"), 130)] {
         let home = Home::new();
         let server = Server::start(&["--fault", "status=429,retry-after=50,contains=question 3"]);
@@ -223,7 +223,7 @@ fn nobody_waits_out_a_hint_for_nothing() {
 }
 
 #[test]
-fn a_403_that_is_not_about_length_is_about_the_key() {
+fn other_403_counts_as_a_refused_key() {
     let home = Home::new();
     let server = Server::start(&["--fault", "status=403,shape=empty"]);
     home.write("in.jsonl", prompts(1..=5));
@@ -232,7 +232,7 @@ fn a_403_that_is_not_about_length_is_about_the_key() {
 }
 
 #[test]
-fn a_row_that_alone_is_told_to_wait_does_not_hold_the_others() {
+fn single_throttled_row_does_not_delay_the_others() {
     let home = Home::new();
     let server = Server::start(&["--latency", "20ms", "--fault", "status=503,contains=POISON"]);
     home.write("in.jsonl", prompts(1..=300).replace("question 3\"", "question 3 POISON\""));
@@ -245,7 +245,7 @@ fn a_row_that_alone_is_told_to_wait_does_not_hold_the_others() {
 }
 
 #[test]
-fn a_small_job_that_fails_altogether_ends_with_its_errors() {
+fn small_job_that_fails_wholly_ends_with_its_errors() {
     let home = Home::new();
     let server = Server::start(&["--fault", "status=500"]);
     home.write("in.jsonl", prompts(1..=30));
@@ -257,7 +257,7 @@ fn a_small_job_that_fails_altogether_ends_with_its_errors() {
 }
 
 #[test]
-fn an_input_that_is_written_to_while_it_is_read_makes_no_results() {
+fn input_written_during_the_run_makes_no_results() {
     let home = Home::new();
     let server = Server::start(&["--latency", "50ms"]);
     home.write("in.jsonl", prompts(1..=60));
@@ -273,7 +273,7 @@ fn an_input_that_is_written_to_while_it_is_read_makes_no_results() {
 }
 
 #[test]
-fn an_outage_is_said_with_its_reason() {
+fn outage_is_reported_with_its_reason() {
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=200));
     let args = ["in.jsonl", "-o", "out.jsonl", "--concurrency", "50", "--give-up-after", "4s", "--retries", "100"];

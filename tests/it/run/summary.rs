@@ -1,4 +1,4 @@
-//! The summary: its shape, its money, its words.
+//! The summary: its shape, its costs, its text.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ fn keys(value: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn the_document_has_the_members_of_the_contract() {
+fn summary_has_the_members_of_the_contract() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", prompts(1..=4).replace("question 2", "[[sandbox:status=400]]"));
@@ -82,7 +82,7 @@ fn cost_is_usage_times_price_to_the_last_digit() {
 }
 
 #[test]
-fn the_sandbox_and_the_summary_agree_on_the_tokens() {
+fn summary_tokens_equal_the_servers_count() {
     let home = Home::new();
     let server = Server::start(&["--fault", "empty-choices,times=1,contains=question 3"]);
     home.write("in.jsonl", prompts(1..=5));
@@ -99,7 +99,7 @@ fn the_sandbox_and_the_summary_agree_on_the_tokens() {
 }
 
 #[test]
-fn an_unknown_price_is_unknown_and_never_nothing() {
+fn unknown_price_is_shown_as_unknown_never_as_zero() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", questions(1..=2));
@@ -126,7 +126,7 @@ fn an_unknown_price_is_unknown_and_never_nothing() {
 }
 
 #[test]
-fn an_answer_without_usage_makes_the_cost_an_estimate() {
+fn answer_without_usage_makes_the_cost_an_estimate() {
     let home = Home::new();
     let server = Server::start(&["--fault", "no-usage,contains=question 2"]);
     home.write("in.jsonl", prompts(1..=2));
@@ -138,7 +138,7 @@ fn an_answer_without_usage_makes_the_cost_an_estimate() {
 }
 
 #[test]
-fn the_table_fits_eighty_columns() {
+fn summary_table_fits_eighty_columns() {
     let home = Home::new();
     let server = Server::start(&[]);
     let long = format!("acme/{}", "a-very-long-name-of-a-model-".repeat(5));
@@ -155,7 +155,7 @@ fn the_table_fits_eighty_columns() {
 }
 
 #[test]
-fn words_of_the_server_cannot_paint_the_terminal() {
+fn server_text_is_escaped_in_the_summary() {
     let home = Home::new();
     let body = serde_json::json!({"error": {"message": "no \u{1b}[2J\u{1b}]0;title\u{7} \u{202e}txet"}}).to_string();
     let recorder = Recorder::answering(move |_| ("400 Bad Request", String::new(), body.clone()));

@@ -1,12 +1,12 @@
-//! The key is seen by the service alone. What servers repeat of it is held by `run/faults.rs` and `batch/key.rs`, what a
-//! proxy and a redirect see by their own tests; these are the other ways out.
+//! Only the service sees the key. `run/faults.rs` and `batch/key.rs` test keys that a server repeats; proxies and redirects
+//! have their own tests. These are the other ways out.
 
 use std::os::unix::fs::PermissionsExt;
 
 use crate::support::{Home, KEY, Server, prompts, until};
 
 #[test]
-fn the_key_is_in_no_command_line() {
+fn key_is_in_no_command_line() {
     let server = Server::start(&["--latency", "300ms"]);
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=20));
@@ -39,7 +39,7 @@ fn the_key_is_in_no_command_line() {
 }
 
 #[test]
-fn a_key_that_is_none_is_4_and_said_without_it() {
+fn invalid_key_exits_4_without_showing_it() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", prompts(1..=1));
@@ -63,7 +63,7 @@ fn a_key_that_is_none_is_4_and_said_without_it() {
 }
 
 #[test]
-fn a_key_given_as_a_flag_is_not_repeated() {
+fn key_given_as_a_flag_is_not_repeated() {
     let home = Home::new();
     for args in [&["run", "--api-key", KEY, "in.jsonl"][..], &["run", &format!("--api-key={KEY}"), "in.jsonl"]] {
         let out = home.llbatch(args).code(2).says(&["--api-key-file"]);
@@ -72,7 +72,7 @@ fn a_key_given_as_a_flag_is_not_repeated() {
 }
 
 #[test]
-fn what_breaks_on_the_way_does_not_show_the_key() {
+fn transport_errors_do_not_show_the_key() {
     // No room for a thread's stack: as near to a panic as this program can be brought from outside.
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=1));
@@ -89,7 +89,7 @@ fn what_breaks_on_the_way_does_not_show_the_key() {
 }
 
 #[test]
-fn the_config_files_own_server_gets_the_key_as_its_owner_said() {
+fn server_named_in_the_config_file_gets_the_key() {
     // The config file is the user's, not a repository's: where it says, the key goes.
     let home = Home::new();
     let server = Server::start(&["--key", KEY]);

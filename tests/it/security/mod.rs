@@ -1,5 +1,5 @@
-//! What must not leak, be obeyed or be trusted: the key, prompts, redirects, certificates, proxies, the working directory,
-//! terminals, spreadsheets, paths and modes.
+//! Security: keys, prompts, redirects, certificates, proxies, the working directory, terminals, spreadsheets, paths and
+//! file modes.
 
 mod key;
 mod modes;

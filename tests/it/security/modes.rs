@@ -1,4 +1,4 @@
-//! Files and directories of the state are the user's alone under any umask; results are like any other new file.
+//! Files and directories of the state are private under any umask. Results follow the umask like any new file.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
@@ -20,12 +20,12 @@ fn mode(path: &Path) -> u32 {
     std::fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-/// How many files there are; all of them 0600, in directories of 0700.
+/// The number of files. All must be 0600, in directories of 0700.
 #[track_caller]
 fn private(dir: &Path) -> usize {
     let (mut left, mut files) = (vec![dir.to_owned()], 0);
     while let Some(path) = left.pop() {
-        // What is temporary may be gone by now.
+        // A temporary file may be gone by now.
         let Ok(meta) = std::fs::symlink_metadata(&path) else { continue };
         let mode = meta.permissions().mode() & 0o7777;
         if meta.is_dir() {
@@ -40,7 +40,7 @@ fn private(dir: &Path) -> usize {
 }
 
 #[test]
-fn the_state_is_private_and_results_follow_the_umask() {
+fn state_is_private_and_results_follow_the_umask() {
     let server = Server::quick(&[]);
     for (umask, result) in [("000", 0o666), ("027", 0o640), ("077", 0o600)] {
         let home = Home::new();
@@ -62,7 +62,7 @@ fn the_state_is_private_and_results_follow_the_umask() {
 }
 
 #[test]
-fn what_is_kept_while_it_works_is_private_too() {
+fn files_of_a_running_command_are_private_too() {
     let server = Server::start(&["--latency", "300ms"]);
     let home = Home::new();
     home.write("stdin.bytes", prompts(1..=40));
@@ -81,7 +81,7 @@ fn what_is_kept_while_it_works_is_private_too() {
 }
 
 #[test]
-fn a_private_result_stays_private_while_it_is_replaced() {
+fn private_result_stays_private_while_it_is_replaced() {
     let server = Server::start(&["--latency", "300ms"]);
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=20));
@@ -98,7 +98,7 @@ fn a_private_result_stays_private_while_it_is_replaced() {
 }
 
 #[test]
-fn links_are_followed_where_the_user_put_them_and_nowhere_else() {
+fn only_links_of_the_user_are_followed() {
     let server = Server::start(&[]);
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=3));

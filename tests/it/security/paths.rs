@@ -1,4 +1,4 @@
-//! What a server says is never a path, here or there.
+//! Text of a server is never a path, at the service or on this machine.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -60,7 +60,7 @@ fn files(dir: &Path, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn no_id_of_a_server_leads_anywhere() {
+fn server_ids_never_become_paths() {
     side_by_side(&["file", "batch", "output", "errors"], |kind| {
         for id in evil() {
             let (home, service) = (Home::new(), naming(kind, &id));

@@ -1,4 +1,4 @@
-//! Prompts are private too: they are in no log, no message, no ledger and no summary.
+//! Prompts are private: no log, message, ledger or summary contains one.
 
 use crate::support::{Home, MODEL, Server, lines};
 
@@ -38,7 +38,7 @@ fn prompts_stay_out_of_logs_and_ledgers() {
 }
 
 #[test]
-fn a_mistake_in_a_row_shows_the_mistake_and_not_the_prompt() {
+fn row_problem_shows_the_mistake_and_not_the_prompt() {
     let home = Home::new();
     let good = row("a", "x");
     let bad = [

@@ -1,5 +1,4 @@
-//! Proxies: HTTPS goes through the one that the environment names, this machine is reached straight, and a proxy's password
-//! is for the proxy alone.
+//! Proxies: HTTPS uses the proxy of the environment, loopback does not, and only the proxy sees its password.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -37,7 +36,7 @@ impl Proxy {
         Self { address, heads }
     }
 
-    /// What it was asked, first lines and headers.
+    /// The requests to it: first lines and headers.
     pub fn heads(&self) -> Vec<String> {
         self.heads.lock().unwrap().clone()
     }
@@ -87,7 +86,7 @@ fn keeps_its_secrets(home: &Home) {
 }
 
 #[test]
-fn https_goes_through_the_proxy_and_its_password_no_further() {
+fn https_uses_the_proxy_and_its_password_goes_no_further() {
     for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"] {
         let (home, service) = (Home::new(), secure("good"));
         let proxy = Proxy::start(service.address(), None);
@@ -108,7 +107,7 @@ fn https_goes_through_the_proxy_and_its_password_no_further() {
 }
 
 #[test]
-fn no_proxy_is_honoured() {
+fn no_proxy_variable_is_honoured() {
     let (home, service) = (Home::new(), secure("good"));
     let proxy = Proxy::start(service.address(), None);
     let variables = [("HTTPS_PROXY", proxy.url()), ("NO_PROXY", ".llbatch.test".to_owned())];
@@ -119,7 +118,7 @@ fn no_proxy_is_honoured() {
 }
 
 #[test]
-fn a_proxy_that_refuses_is_told_without_its_password() {
+fn refusing_proxy_is_reported_without_its_password() {
     let refusals = [
         ("HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n", "proxy authorization required"),
         ("HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n", "tunnel"),
@@ -140,7 +139,7 @@ fn a_proxy_that_refuses_is_told_without_its_password() {
 }
 
 #[test]
-fn a_proxy_that_cannot_be_used_is_not_passed_by() {
+fn unusable_proxy_is_not_bypassed() {
     let (home, service) = (Home::new(), secure("good"));
     let address = service.address();
     let at = format!("http://user:canary@password@{address}");
@@ -153,7 +152,7 @@ fn a_proxy_that_cannot_be_used_is_not_passed_by() {
 }
 
 #[test]
-fn this_machine_is_reached_straight() {
+fn loopback_is_reached_without_a_proxy() {
     let (home, server, proxy) = (Home::new(), Server::quick(&["--content-redirect"]), Recorder::start());
     home.write("in.jsonl", prompts(1..=2));
     let start = |args: &[&str], expected| {
@@ -172,7 +171,7 @@ fn this_machine_is_reached_straight() {
     }
     let localhost = server.url.replace("127.0.0.1", "localhost");
     start(&["models", "--refresh", "--base-url", &localhost], 0);
-    // What is malformed harms nobody who does not need it.
+    // A malformed proxy variable does not affect commands that need no proxy.
     let mut command = home.command(&["run", "in.jsonl", "--sandbox", "--fresh", "-o", "out.jsonl"]);
     command.env("HTTPS_PROXY", "socks5://x");
     home.finish(command).code(0);

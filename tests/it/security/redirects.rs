@@ -1,4 +1,4 @@
-//! Redirects: the API's are not followed at all; those of files are, without anything of ours.
+//! Redirects: those of the API are not followed. Those of files are, without credentials.
 
 use super::service::{content, ok, service};
 use crate::support::{Home, KEY, Recorder, prompts, until};
@@ -8,7 +8,7 @@ fn to(url: &str, path: &str) -> String {
 }
 
 #[test]
-fn no_call_of_the_api_goes_on_to_another_origin() {
+fn api_calls_follow_no_redirect_to_another_origin() {
     for status in
         ["301 Moved Permanently", "302 Found", "303 See Other", "307 Temporary Redirect", "308 Permanent Redirect"]
     {
@@ -45,7 +45,7 @@ fn storage() -> Recorder {
 }
 
 #[test]
-fn storage_gets_the_file_and_nothing_of_ours() {
+fn storage_gets_the_file_and_no_credentials() {
     let (home, storage) = (Home::new(), storage());
     let service = split(&storage.url, |_| None);
     home.write("in.jsonl", prompts(1..=1));
@@ -65,7 +65,7 @@ fn storage_gets_the_file_and_nothing_of_ours() {
 }
 
 #[test]
-fn headers_that_repeat_the_key_take_it_nowhere() {
+fn key_in_response_headers_is_not_forwarded() {
     let cases = [
         ("POST /v1/files", format!("location: https://{KEY}.example/x\r\nx-together-file-id: {KEY}\r\n")),
         ("POST /v1/files", format!("location: ftp://{KEY}/x\r\nx-together-file-id: file-1\r\n")),

@@ -1,4 +1,4 @@
-//! What lies in the working directory decides nothing: a repository must not be able to say where a key goes.
+//! Files in the working directory decide nothing: a repository must not be able to name the host that gets the key.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -33,7 +33,7 @@ fn trap(home: &Home, evil: &str) {
 }
 
 #[test]
-fn hostile_files_in_the_working_directory_lead_nowhere() {
+fn hostile_files_in_the_working_directory_are_ignored() {
     let (home, evil, good) = (Home::new(), Recorder::start(), Recorder::start());
     trap(&home, &evil.url);
     home.write("in.jsonl", prompts(1..=1));
@@ -62,7 +62,7 @@ fn hostile_files_in_the_working_directory_lead_nowhere() {
 }
 
 #[test]
-fn a_home_that_is_no_place_is_not_the_working_directory() {
+fn invalid_home_does_not_become_the_working_directory() {
     let (home, evil) = (Home::new(), Recorder::start());
     trap(&home, &evil.url);
     home.write("in.jsonl", prompts(1..=1));
@@ -78,7 +78,7 @@ fn a_home_that_is_no_place_is_not_the_working_directory() {
 }
 
 #[test]
-fn paths_of_the_config_file_do_not_depend_on_where_one_stands() {
+fn config_file_paths_do_not_depend_on_the_working_directory() {
     let home = Home::new();
     let server = Server::start(&["--key", KEY]);
     home.write("in.jsonl", prompts(1..=1));

@@ -1,10 +1,10 @@
-//! Tables: no cell of text may be a formula where a spreadsheet opens it.
+//! Tables: a spreadsheet runs no text cell as a formula.
 
 use proptest::prelude::*;
 
 use crate::support::{Home, Recorder, csv_rows, lines};
 
-/// What makes a spreadsheet run a cell (OWASP ASVS 1.2.10).
+/// The characters that make a spreadsheet run a cell (OWASP ASVS 1.2.10).
 const STARTS: [char; 7] = ['=', '+', '-', '@', '\t', '\r', '\0'];
 
 /// Texts of which many begin like formulas, some like numbers.
@@ -28,7 +28,7 @@ proptest! {
 
     /// Through the binary: own fields, their names, ids, answers and errors, in csv and tsv.
     #[test]
-    fn no_text_of_anybody_is_a_formula(
+    fn no_text_becomes_a_formula(
         fields in prop::collection::vec(texts(), 40),
         answers in prop::collection::vec(texts(), 40),
         tabs in any::<bool>(),

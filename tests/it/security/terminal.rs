@@ -1,4 +1,4 @@
-//! Words of others on a terminal: shown, never obeyed. Needs `script` (util-linux), which lends a terminal.
+//! Foreign text on a terminal is shown and cannot control it. Needs `script` (util-linux), which provides a terminal.
 
 use std::process::{Command, Stdio};
 
@@ -9,7 +9,7 @@ use crate::support::{Home, Out, Recorder, Server, lines, prompts, rows, until};
 /// the beginning of the line, deletes.
 const EVIL: &str = "E\u{1b}]52;c;ZXZpbA==\u{7}\u{1b}]8;;http://evil.example\u{1b}\\x\u{1b}]8;;\u{1b}\\\u{1b}[2J\u{9b}2J\u{202e}\u{2066}\r\u{8}\u{7f}Z";
 
-/// What the shell on the terminal says when the command is done.
+/// The line that the shell prints after the command.
 const LAST: &str = "that-was-all";
 
 /// `llbatch ARGS` on a terminal of its own; all that came to it is the stdout.
@@ -51,7 +51,7 @@ fn json(text: &str) -> String {
 }
 
 #[test]
-fn answers_ids_models_and_refusals_are_shown_and_not_obeyed() {
+fn answers_ids_models_and_refusals_are_escaped() {
     let home = Home::new();
     let service = Recorder::answering(|request| {
         if request.body.contains("refuse") {
@@ -100,7 +100,7 @@ fn answers_ids_models_and_refusals_are_shown_and_not_obeyed() {
 }
 
 #[test]
-fn names_of_files_and_of_flags_are_shown_and_not_obeyed() {
+fn names_of_files_and_flags_are_escaped() {
     let home = Home::new();
     let server = Server::start(&[]);
     let name = format!("in{}.jsonl", EVIL.replace('/', "-"));
@@ -125,7 +125,7 @@ fn names_of_files_and_of_flags_are_shown_and_not_obeyed() {
 }
 
 #[test]
-fn a_batch_services_words_are_shown_and_not_obeyed() {
+fn texts_of_a_batch_service_are_escaped() {
     let home = Home::new();
     let service = service(|_, line| {
         let evil = json(EVIL);

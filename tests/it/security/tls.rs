@@ -1,4 +1,4 @@
-//! Certificates: nothing is sent to a server that cannot prove who it is.
+//! Certificates: an unverified server is sent nothing.
 
 use std::net::TcpStream;
 use std::path::PathBuf;
@@ -37,7 +37,7 @@ fn run(home: &Home, url: &str, trusted: &str) -> Out {
 }
 
 #[test]
-fn an_authority_of_ones_own_is_named_by_ssl_cert_file() {
+fn ssl_cert_file_names_a_private_authority() {
     let (home, server) = (Home::new(), secure("good"));
     for url in [server.url.clone(), server.url.replace("127.0.0.1", "localhost")] {
         run(&home, &url, pem("ca").to_str().unwrap()).code(0);
@@ -47,7 +47,7 @@ fn an_authority_of_ones_own_is_named_by_ssl_cert_file() {
 }
 
 #[test]
-fn a_server_that_proves_nothing_is_sent_nothing() {
+fn unverified_server_is_sent_nothing() {
     let cases = [("expired", "expired"), ("other-host", "not valid for name"), ("self-signed", "UnknownIssuer")];
     for (certificate, why) in cases {
         let (home, server) = (Home::new(), secure(certificate));
@@ -63,7 +63,7 @@ fn a_server_that_proves_nothing_is_sent_nothing() {
 }
 
 #[test]
-fn batches_are_as_careful() {
+fn batch_commands_verify_certificates_too() {
     for certificate in ["expired", "other-host", "self-signed"] {
         let (home, server) = (Home::new(), secure(certificate));
         home.write("in.jsonl", prompts(1..=1));
@@ -78,7 +78,7 @@ fn batches_are_as_careful() {
 }
 
 #[test]
-fn without_any_authority_nothing_is_sent_and_the_sandbox_still_works() {
+fn without_authorities_nothing_is_sent_and_the_sandbox_works() {
     let (home, server) = (Home::new(), secure("good"));
     run(&home, &server.url, "/nonexistent").code(2).says(&["certificates", "SSL_CERT_FILE"]);
     assert_eq!(server.connections(), 0);
@@ -88,7 +88,7 @@ fn without_any_authority_nothing_is_sent_and_the_sandbox_still_works() {
 }
 
 #[test]
-fn nothing_turns_the_checks_off() {
+fn no_setting_turns_certificate_checks_off() {
     let help = Home::new().llbatch(&["run", "--help"]).code(0).stdout.to_ascii_lowercase();
     assert!(!help.contains("insecure") && !help.contains("no-verify"), "{help}");
 }

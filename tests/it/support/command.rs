@@ -1,4 +1,4 @@
-//! The binary in surroundings of its own: nothing of the user's environment, home or state gets in.
+//! The binary in a hermetic environment: no variable, home or state of the user gets in.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{PATIENCE, Server};
 
-/// The key that every command gets; nothing may ever repeat it.
+/// The key of every command. It may appear nowhere.
 pub const KEY: &str = "canary-key-3f9a1c77";
 
 const BINARY: &str = env!("CARGO_BIN_EXE_llbatch");
@@ -19,7 +19,7 @@ pub struct Home {
     started: AtomicU32,
 }
 
-/// What a command came to.
+/// The outcome of a command.
 pub struct Out {
     pub code: i32,
     pub stdout: String,
@@ -27,7 +27,7 @@ pub struct Out {
 }
 
 impl Out {
-    /// Panics with all that was said unless the command ended with `code`.
+    /// Panics with the whole output unless the command ended with `code`.
     #[track_caller]
     pub fn code(self, code: i32) -> Self {
         assert_eq!(self.code, code, "exit code\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
@@ -150,7 +150,7 @@ impl Home {
         self.start(command).wait()
     }
 
-    /// Starts `command`; what it says goes to files, so that no pipe fills up.
+    /// Starts `command`. Its output goes to files, so that no pipe fills up.
     pub fn start(&self, mut command: Command) -> Running {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let (stdout, stderr) = (self.path(&format!("tmp/stdout-{number}")), self.path(&format!("tmp/stderr-{number}")));
@@ -177,7 +177,7 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
-/// A command at work. Dropped, it is killed.
+/// A running command. It is killed when dropped.
 pub struct Running {
     child: Child,
     stdout: PathBuf,
@@ -207,12 +207,12 @@ impl Running {
         peak.map_or(0, |peak| peak.trim().trim_end_matches(" kB").parse().unwrap())
     }
 
-    /// What it has said on stderr so far.
+    /// Its stderr so far.
     pub fn stderr(&self) -> String {
         text(&self.stderr)
     }
 
-    /// What it has written to stdout so far.
+    /// Its stdout so far.
     pub fn stdout(&self) -> String {
         text(&self.stdout)
     }

@@ -1,4 +1,4 @@
-//! What the tests share: a hermetic command, servers to talk to, files to make and results to read.
+//! Shared helpers: a hermetic command, servers, inputs and readers of results.
 
 mod command;
 pub mod fault;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use command::signal;
 pub use command::{Home, KEY, Out, Running};
-pub use fault::{Asked, Canned, FaultServer, Harm, paid_hash};
+pub use fault::{Asked, Canned, Fault, FaultServer, paid_hash};
 pub use files::{MODEL, Row, answered, codes, csv_rows, harmless, ids, lines, prompts, questions, raw_codes, rows};
 pub use recorder::{Recorder, Request as Recorded};
 pub use server::{Answer, Server, get, post, request, try_request};

@@ -1,4 +1,4 @@
-//! A server of a few lines that keeps every byte it is sent, and answers what the test wants.
+//! A small server that keeps every byte it receives, and answers as the test says.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -87,7 +87,7 @@ impl Recorder {
         self.seen.lock().unwrap().clone()
     }
 
-    /// How many requests began with this method and path.
+    /// The number of requests that began with this method and path.
     pub fn count(&self, start: &str) -> usize {
         self.requests().iter().filter(|request| request.head.starts_with(start)).count()
     }

@@ -1,4 +1,4 @@
-//! Where right answers come from: made here, or asked of the server behind.
+//! The source of right answers: made here, or fetched from the server behind.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::wire::{Answer, Request};
 
-/// Where right answers come from.
+/// The source of right answers.
 pub enum Source {
     /// Chat completions, made here.
     Oracle,

@@ -1,16 +1,16 @@
 //! A server that does everything wrong that a network can do wrong, on plain TCP: no HTTP library softens it.
 //!
-//! It answers chat completions itself, with the hash of the prompt, or stands before another server and harms what that one
-//! answers. A prompt is **paid** once its request has arrived whole and an answer was made, whatever becomes of the answer;
-//! so double payment shows in the counts, and a misplaced answer in its text.
+//! It answers chat completions itself, with the hash of the prompt, or stands before another server and spoils that
+//! server's answers. A prompt is **paid** once its request has arrived whole and an answer was made, whatever becomes of
+//! the answer. The counters therefore show a double payment, and the text of an answer shows whose it is.
 //!
 //! ```text
-//! mod     connections, what was asked and paid      wire    requests read to the last byte but one, answers broken
-//! harm    what goes wrong, also as text             answer  where right answers come from
+//! mod     connections and counters             wire    requests read to the last byte but one, answers spoiled
+//! kinds   the kinds of fault, also as text     answer  the source of right answers
 //! ```
 
 mod answer;
-mod harm;
+mod kinds;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -21,13 +21,13 @@ use std::thread;
 use std::time::Duration;
 
 pub use answer::{Source, paid_hash};
-pub use harm::{Canned, Harm};
+pub use kinds::{Canned, Fault};
 
-/// A request, for whoever decides what becomes of it.
+/// A request, for the script that decides its fault.
 pub struct Asked<'a> {
-    /// Which one, from 1.
+    /// The number of the request, from 1.
     pub number: u64,
-    /// Which one of this prompt (of this method and path, if there is none), from 1.
+    /// The number of the request among those with this prompt (or this method and path, without a prompt), from 1.
     pub time: u64,
     /// Method and path.
     pub line: &'a str,
@@ -35,18 +35,18 @@ pub struct Asked<'a> {
     pub prompt: &'a str,
 }
 
-type Script = dyn Fn(&Asked<'_>) -> Harm + Send + Sync;
+type Script = dyn Fn(&Asked<'_>) -> Fault + Send + Sync;
 
-/// What was asked so far.
+/// The counters so far.
 #[derive(Debug, Clone, Default)]
 pub struct Counts {
     /// Requests that arrived.
     pub requests: u64,
-    /// How often each prompt was paid, by [`paid_hash`].
+    /// Payments of each prompt, by [`paid_hash`].
     pub paid: BTreeMap<String, u64>,
-    /// How often each harm was done.
-    pub harmed: BTreeMap<String, u64>,
-    /// How often each prompt, or each method and path, was asked for.
+    /// Uses of each fault.
+    pub faults: BTreeMap<String, u64>,
+    /// Requests of each prompt, or of each method and path.
     asked: BTreeMap<String, u64>,
 }
 
@@ -54,28 +54,28 @@ pub struct Counts {
 pub struct FaultServer {
     /// Base URL.
     pub url: String,
-    house: Arc<House>,
+    shared: Arc<Shared>,
 }
 
-struct House {
+struct Shared {
     address: SocketAddr,
     source: Source,
     script: Box<Script>,
     counts: Mutex<Counts>,
     /// Connections, to be cut when the server goes away for a while.
     open: Mutex<Vec<TcpStream>>,
-    /// How long it will be away, once it has been told so.
+    /// The length of the outage that a fault has asked for.
     away: Mutex<Option<Duration>>,
 }
 
 impl FaultServer {
     /// Answers chat completions, each as `script` says.
-    pub fn start(script: impl Fn(&Asked<'_>) -> Harm + Send + Sync + 'static) -> Self {
+    pub fn start(script: impl Fn(&Asked<'_>) -> Fault + Send + Sync + 'static) -> Self {
         Self::serving("127.0.0.1:0", Source::Oracle, script).unwrap()
     }
 
     /// Stands before the server at `HOST:PORT`.
-    pub fn before(upstream: &str, script: impl Fn(&Asked<'_>) -> Harm + Send + Sync + 'static) -> Self {
+    pub fn before(upstream: &str, script: impl Fn(&Asked<'_>) -> Fault + Send + Sync + 'static) -> Self {
         Self::serving("127.0.0.1:0", Source::Upstream(upstream.to_owned()), script).unwrap()
     }
 
@@ -83,11 +83,11 @@ impl FaultServer {
     pub fn serving(
         address: &str,
         source: Source,
-        script: impl Fn(&Asked<'_>) -> Harm + Send + Sync + 'static,
+        script: impl Fn(&Asked<'_>) -> Fault + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;
-        let house = Arc::new(House {
+        let shared = Arc::new(Shared {
             address,
             source,
             script: Box::new(script),
@@ -95,12 +95,12 @@ impl FaultServer {
             open: Mutex::default(),
             away: Mutex::default(),
         });
-        let inside = Arc::clone(&house);
+        let inside = Arc::clone(&shared);
         thread::spawn(move || inside.listen(listener));
-        Ok(Self { url: format!("http://{address}/v1"), house })
+        Ok(Self { url: format!("http://{address}/v1"), shared })
     }
 
-    /// Takes connections and reads nothing from them.
+    /// Accepts connections and reads nothing from them.
     pub fn deaf() -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/v1", listener.local_addr().unwrap());
@@ -108,24 +108,24 @@ impl FaultServer {
         url
     }
 
-    /// What was asked so far.
+    /// The counters so far.
     pub fn counts(&self) -> Counts {
-        self.house.counts.lock().unwrap().clone()
+        self.shared.counts.lock().unwrap().clone()
     }
 
-    /// How often `prompt` was paid.
+    /// Payments of `prompt`.
     pub fn paid(&self, prompt: &str) -> u64 {
         self.counts().paid.get(&paid_hash(prompt)).copied().unwrap_or(0)
     }
 }
 
-impl House {
+impl Shared {
     fn listen(self: &Arc<Self>, mut listener: TcpListener) {
         loop {
             let Ok((stream, _)) = listener.accept() else { continue };
             let away = self.away.lock().unwrap().take();
             if let Some(away) = away {
-                // Nobody listens: connections are refused. Those that are open are cut.
+                // Without a listener, connections are refused. Open ones are cut.
                 drop((stream, listener));
                 self.open.lock().unwrap().drain(..).for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
                 thread::sleep(away);
@@ -138,9 +138,9 @@ impl House {
                 continue;
             }
             self.open.lock().unwrap().extend(stream.try_clone());
-            let house = Arc::clone(self);
-            // An error is a client that went away, which is its right.
-            thread::spawn(move || drop(house.serve(stream)));
+            let shared = Arc::clone(self);
+            // An error means that the client went away, which it may.
+            thread::spawn(move || drop(shared.serve(stream)));
         }
     }
 
@@ -160,30 +160,30 @@ impl House {
                 wire::send(stream, &self.stats())?;
                 continue;
             }
-            let harm = self.decide(&request);
-            if let Harm::Away(time) = harm {
+            let fault = self.decide(&request);
+            if let Fault::Away(time) = fault {
                 *self.away.lock().unwrap() = Some(time);
-                // Whoever takes connections is woken by one.
+                // A connection wakes the listener.
                 drop(TcpStream::connect(self.address));
                 return Ok(());
             }
-            let answer = match &harm {
-                Harm::ResetEarly => return Ok(()),
-                Harm::Instead(canned) => canned.answer(&request),
-                Harm::After(canned) => {
+            let answer = match &fault {
+                Fault::ResetEarly => return Ok(()),
+                Fault::Instead(canned) => canned.answer(&request),
+                Fault::After(canned) => {
                     self.answer(&request)?;
                     canned.answer(&request)
                 }
                 _ => self.answer(&request)?,
             };
-            if !wire::harmed(stream, &answer, &harm)? {
+            if !wire::send_faulty(stream, &answer, &fault)? {
                 return Ok(());
             }
         }
         Ok(())
     }
 
-    fn decide(&self, request: &wire::Request) -> Harm {
+    fn decide(&self, request: &wire::Request) -> Fault {
         let prompt = answer::prompt(request);
         let mut counts = self.counts.lock().unwrap();
         counts.requests += 1;
@@ -193,11 +193,11 @@ impl House {
         *time += 1;
         let time = *time;
         drop(counts);
-        let harm = (self.script)(&Asked { number, time, line: &request.line, prompt: &prompt });
-        if !matches!(harm, Harm::None) {
-            *self.counts.lock().unwrap().harmed.entry(harm.to_string()).or_default() += 1;
+        let fault = (self.script)(&Asked { number, time, line: &request.line, prompt: &prompt });
+        if !matches!(fault, Fault::None) {
+            *self.counts.lock().unwrap().faults.entry(fault.to_string()).or_default() += 1;
         }
-        harm
+        fault
     }
 
     fn answer(&self, request: &wire::Request) -> io::Result<wire::Answer> {
@@ -210,7 +210,7 @@ impl House {
 
     fn stats(&self) -> wire::Answer {
         let counts = self.counts.lock().unwrap();
-        let body = serde_json::json!({"requests": counts.requests, "paid": counts.paid, "harmed": counts.harmed});
+        let body = serde_json::json!({"requests": counts.requests, "paid": counts.paid, "faults": counts.faults});
         wire::Answer::json("200 OK", &body.to_string())
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use flate2::{Compress, Compression, FlushCompress, write::GzEncoder};
 
-use super::Harm;
+use super::Fault;
 
 /// A request that has arrived whole.
 pub struct Request {
@@ -27,7 +27,7 @@ impl Request {
     }
 }
 
-/// An answer that is right, before it is harmed.
+/// An answer that is right, before a fault is applied.
 pub struct Answer {
     /// Status line without its version.
     pub status: String,
@@ -59,6 +59,11 @@ impl Answer {
 
     fn head_for(&self, length: usize) -> Vec<u8> {
         self.head(&format!("content-length: {length}\r\n"))
+    }
+
+    /// Head and body.
+    fn whole(&self) -> Vec<u8> {
+        [&self.head_for(self.body.len()), &self.body[..]].concat()
     }
 
     /// The first half of the lines of the body; half of the bytes if there is only one line.
@@ -111,87 +116,85 @@ pub fn finish(stream: &mut TcpStream) -> io::Result<()> {
 
 /// Sends an answer as it is.
 pub fn send(stream: &mut TcpStream, answer: &Answer) -> io::Result<()> {
-    let mut whole = answer.head_for(answer.body.len());
-    whole.extend_from_slice(&answer.body);
-    stream.write_all(&whole)
+    stream.write_all(&answer.whole())
 }
 
-/// Sends an answer, harmed. Whether the connection goes on; otherwise it is to be dropped: what is still unread in it
-/// decides how it ends.
-pub fn harmed(stream: &mut TcpStream, answer: &Answer, harm: &Harm) -> io::Result<bool> {
-    let body = &answer.body[..];
-    let half = body.len() / 2;
-    let head = answer.head_for(body.len());
-    let resets =
-        matches!(harm, Harm::ResetEarly | Harm::Reset | Harm::ResetInHead | Harm::ResetAfterHead | Harm::ResetInBody);
+/// Sends an answer with its fault. Returns whether the connection goes on. Otherwise the caller drops it, and the bytes
+/// still unread in it decide how it ends.
+pub fn send_faulty(stream: &mut TcpStream, answer: &Answer, fault: &Fault) -> io::Result<bool> {
+    let resets = matches!(
+        fault,
+        Fault::ResetEarly | Fault::Reset | Fault::ResetInHead | Fault::ResetAfterHead | Fault::ResetInBody
+    );
     if !resets {
         finish(stream)?;
     }
-    match harm {
-        Harm::None | Harm::Instead(_) | Harm::After(_) => {
-            send(stream, answer)?;
-            return Ok(true);
+    match fault {
+        Fault::None | Fault::Instead(_) | Fault::After(_) => send(stream, answer)?,
+        Fault::Clock(off) => send(stream, &answer.dated(*off))?,
+        Fault::Surplus => {
+            let stray = super::answer::completion("nobody's prompt");
+            stream.write_all(&[answer.whole(), stray.whole()].concat())?;
         }
-        Harm::Clock(off) => {
-            send(stream, &answer.dated(*off))?;
-            return Ok(true);
+        fault => {
+            send_broken(stream, answer, fault)?;
+            return Ok(false);
         }
-        Harm::Away(_) | Harm::ResetEarly | Harm::Reset | Harm::Close => {}
-        Harm::ResetInHead => stream.write_all(&head[..head.len() / 2])?,
-        Harm::ResetAfterHead => stream.write_all(&head)?,
-        Harm::ResetInBody => stream.write_all(&[&head, &body[..half]].concat())?,
-        Harm::Hang => hang(stream),
-        Harm::HangInHead => {
-            stream.write_all(&head[..head.len() / 2])?;
-            hang(stream);
-        }
-        Harm::HangInBody => {
-            stream.write_all(&[&head, &body[..half]].concat())?;
-            hang(stream);
-        }
-        Harm::Drip(pause) => {
-            for byte in [&head, body].concat() {
-                stream.write_all(&[byte])?;
-                thread::sleep(*pause);
-            }
-        }
-        Harm::LongLength => stream.write_all(&[&answer.head_for(body.len() + 100), body].concat())?,
-        Harm::ShortLength => stream.write_all(&[&answer.head_for(half), body].concat())?,
-        Harm::CutLines => stream.write_all(&[&answer.head_for(answer.half().len()), answer.half()].concat())?,
-        Harm::EofLines => stream.write_all(&[&answer.head("connection: close\r\n"), answer.half()].concat())?,
-        Harm::CutChunk => chunked(stream, answer, body.len(), &body[..half])?,
-        Harm::LostChunk => {
+    }
+    Ok(true)
+}
+
+/// Sends an answer that no client may take for a whole one.
+fn send_broken(stream: &mut TcpStream, answer: &Answer, fault: &Fault) -> io::Result<()> {
+    let body = &answer.body[..];
+    let half = body.len() / 2;
+    let head = answer.head_for(body.len());
+    match fault {
+        Fault::ResetInHead => stream.write_all(&head[..head.len() / 2]),
+        Fault::ResetAfterHead => stream.write_all(&head),
+        Fault::ResetInBody => stream.write_all(&[&head, &body[..half]].concat()),
+        Fault::Hang => hang(stream, &[]),
+        Fault::HangInHead => hang(stream, &head[..head.len() / 2]),
+        Fault::HangInBody => hang(stream, &[&head, &body[..half]].concat()),
+        Fault::Drip(pause) => [&head, body].concat().iter().try_for_each(|byte| {
+            stream.write_all(&[*byte])?;
+            thread::sleep(*pause);
+            Ok(())
+        }),
+        Fault::LongLength => stream.write_all(&[&answer.head_for(body.len() + 100), body].concat()),
+        Fault::ShortLength => stream.write_all(&[&answer.head_for(half), body].concat()),
+        Fault::CutLines => stream.write_all(&[&answer.head_for(answer.half().len()), answer.half()].concat()),
+        Fault::EofLines => stream.write_all(&[&answer.head("connection: close\r\n"), answer.half()].concat()),
+        Fault::CutChunk => chunked(stream, answer, body.len(), &body[..half]),
+        Fault::LostChunk => {
             chunked(stream, answer, answer.half().len(), answer.half())?;
-            stream.write_all(b"\r\n")?;
+            stream.write_all(b"\r\n")
         }
-        Harm::GzipLie => stream.write_all(&[&packed(answer, body.len()), body].concat())?,
-        Harm::GzipCut => {
+        Fault::GzipLie => stream.write_all(&[&packed(answer, body.len()), body].concat()),
+        Fault::GzipCut => {
             let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
             gzip.write_all(body)?;
             let gzip = gzip.finish()?;
             let half = gzip.len() / 2;
-            stream.write_all(&[&packed(answer, half), &gzip[..half]].concat())?;
+            stream.write_all(&[&packed(answer, half), &gzip[..half]].concat())
         }
-        Harm::Surplus => {
-            let stray = super::answer::completion("nobody's prompt");
-            let stray = [&stray.head_for(stray.body.len()), &stray.body[..]].concat();
-            stream.write_all(&[&head, body, &stray].concat())?;
-            return Ok(true);
-        }
-        Harm::Bomb(size) => bomb(stream, answer, *size)?,
-        Harm::ZstdBomb(size) => {
+        Fault::Bomb(size) => bomb(stream, answer, *size),
+        Fault::ZstdBomb(size) => {
             stream.write_all(&answer.head("content-encoding: zstd\r\nconnection: close\r\n"))?;
             let mut zstd = zstd::Encoder::new(stream, 1)?;
             zstd.write_all(BOMB)?;
-            (0..*size).try_for_each(|_| zstd.write_all(&vec![b'a'; 1 << 20]))?;
+            (0..*size).try_for_each(|_| zstd.write_all(&vec![b'a'; 1 << 20]))
         }
+        // The connection ends without an answer.
+        _ => Ok(()),
     }
-    Ok(false)
 }
 
-/// Waits until the client has had enough.
-fn hang(stream: &mut TcpStream) {
+/// Sends `start` and then nothing, until the client goes away.
+fn hang(stream: &mut TcpStream, start: &[u8]) -> io::Result<()> {
+    stream.write_all(start)?;
     while stream.read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
+    Ok(())
 }
 
 /// Begins a chunk of `length` bytes and sends `body` of it.
@@ -204,7 +207,7 @@ fn packed(answer: &Answer, length: usize) -> Vec<u8> {
     answer.head(&format!("content-encoding: gzip\r\ncontent-length: {length}\r\n"))
 }
 
-/// How a bomb begins.
+/// The beginning of a bomb.
 const BOMB: &[u8] = br#"{"choices":[{"message":{"content":""#;
 
 /// So many MiB of one letter. A block that ends on a byte and looks at nothing before it can be sent again and again.

@@ -1,4 +1,6 @@
-//! Budgets: nothing is sent that could pass them, and what was spent is known afterwards.
+//! Budgets: nothing is sent that could exceed them, and the spending is known afterwards.
+
+mod shared;
 
 use serde_json::Value;
 
@@ -14,14 +16,14 @@ fn rows(count: u32, max_tokens: u32) -> String {
     (1..=count).map(row).collect::<Vec<_>>().concat()
 }
 
-/// What the server billed, in USD at realtime.
+/// The bill of the server in USD, at the realtime price.
 fn billed(server: &Server) -> f64 {
     let bill = &server.stats()["bill"];
     (bill["prompt_tokens"].as_f64().unwrap() + bill["completion_tokens"].as_f64().unwrap()) * 0.06 / 1e6
 }
 
 #[test]
-fn a_run_stops_before_it_could_pass_its_limit_and_goes_on_with_more() {
+fn run_stops_before_max_cost_and_resumes_with_more() {
     let home = Home::new();
     let server = Server::start(&["--latency", "5ms"]);
     home.write("in.jsonl", rows(60, 50));
@@ -41,7 +43,7 @@ fn a_run_stops_before_it_could_pass_its_limit_and_goes_on_with_more() {
 }
 
 #[test]
-fn a_retry_that_does_not_reach_a_row_leaves_it_its_error() {
+fn unreached_row_keeps_its_error_after_a_retry() {
     let home = Home::new();
     let server = Server::start(&["--fault", "status=500,contains=question 7,times=always"]);
     home.write("in.jsonl", rows(9, 50));
@@ -60,7 +62,7 @@ fn a_retry_that_does_not_reach_a_row_leaves_it_its_error() {
 }
 
 #[test]
-fn an_unknown_price_and_a_budget_do_not_go_together() {
+fn unknown_price_is_refused_under_a_budget() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", rows(3, 5).replace(TURBO, "nobody/knows-this"));
@@ -96,7 +98,7 @@ fn an_unknown_price_and_a_budget_do_not_go_together() {
 }
 
 #[test]
-fn what_a_budget_sets_aside_is_said_beforehand() {
+fn reserved_amount_is_shown_before_sending() {
     let home = Home::new();
     home.write("in.jsonl", rows(60, 50));
     let out = home.llbatch(&["check", "in.jsonl", "--json"]).code(0);
@@ -115,7 +117,7 @@ fn what_a_budget_sets_aside_is_said_beforehand() {
 }
 
 #[test]
-fn a_submission_that_could_cost_too_much_is_refused_whole() {
+fn submission_over_budget_is_refused_whole() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", rows(20, 1000));
@@ -129,7 +131,7 @@ fn a_submission_that_could_cost_too_much_is_refused_whole() {
 }
 
 #[test]
-fn what_waits_to_be_sent_stays_set_aside_and_can_be_cancelled() {
+fn unsent_batches_stay_reserved_until_cancelled() {
     let home = Home::new();
     // It never takes a file, and wants to be left alone for longer than anybody waits.
     let server = Server::quick(&["--fault", "status=503,retry-after=600,on=register,times=always"]);
@@ -155,12 +157,12 @@ fn what_waits_to_be_sent_stays_set_aside_and_can_be_cancelled() {
     run.wait().code(3);
     assert_eq!(home.read("out.jsonl").matches("\"code\":\"cancelled\"").count(), 20);
     assert_eq!(state(), "cancelled");
-    // What it had set aside is free again: now it is the service that will not.
+    // The reservation is released: now only the service refuses.
     other().code(75);
 }
 
 #[test]
-fn the_days_budget_counts_every_job_and_batches_in_flight() {
+fn daily_budget_counts_all_jobs_and_batches_in_flight() {
     let home = Home::new();
     let server = Server::start(&["--batch-run", "60s"]);
     home.write("c.toml", "[budget]\nper_day = 0.001\n");
@@ -191,7 +193,7 @@ fn the_days_budget_counts_every_job_and_batches_in_flight() {
 }
 
 #[test]
-fn an_unpriced_row_hides_no_spending_from_the_days_budget() {
+fn unpriced_row_hides_no_spending_from_the_daily_budget() {
     let home = Home::new();
     let server = Server::start(&["--latency", "5ms"]);
     home.write("c.toml", "[budget]\nper_day = 0.00005\n");
@@ -204,7 +206,7 @@ fn an_unpriced_row_hides_no_spending_from_the_days_budget() {
 }
 
 #[test]
-fn batches_that_are_settled_hold_back_nothing_of_the_day() {
+fn settled_batches_release_their_reservation() {
     let home = Home::new();
     let server = Server::quick(&[]);
     home.write("c.toml", "[budget]\nper_day = 0.0015\n");
@@ -218,7 +220,7 @@ fn batches_that_are_settled_hold_back_nothing_of_the_day() {
 }
 
 #[test]
-fn a_resumed_run_goes_on_counting_and_says_how_to_go_on() {
+fn resumed_run_keeps_counting_and_names_the_next_command() {
     let home = Home::new();
     let server = Server::start(&["--latency", "5ms"]);
     home.write("in.jsonl", rows(60, 50));
@@ -238,174 +240,4 @@ fn a_resumed_run_goes_on_counting_and_says_how_to_go_on() {
     assert!(billed(&server) <= 0.0002, "{}", billed(&server));
     run("1").code(0);
     assert_eq!(home.read("out.jsonl").lines().count(), 60);
-}
-
-#[test]
-fn commands_at_the_same_time_share_what_is_left_of_the_day() {
-    let home = Home::new();
-    let server = Server::start(&["--latency", "20ms"]);
-    home.write("c.toml", "[budget]\nper_day = 0.0005\n");
-    let names = ["a", "b", "c", "d"].map(|name| format!("{name}.jsonl"));
-    for name in &names {
-        // Each would spend more than half of it.
-        home.write(name, rows(80, 50).replace("question", name));
-    }
-    let start = |name: &String| {
-        let args = ["run", name, "-o", &format!("{name}.out"), "--concurrency", "4", "--config", "c.toml"];
-        home.start(home.command_at(&server.url, &args))
-    };
-    let mut running: Vec<_> = names.iter().map(start).collect();
-    server.until_billed(20);
-    // One of them dies with what it has reserved.
-    running.pop().unwrap().kill();
-    for run in running {
-        let out = run.wait();
-        assert!(out.code == 0 || (out.code == 5 && out.stderr.contains("for today")), "{} {}", out.code, out.stderr);
-    }
-    assert!(billed(&server) <= 0.0005, "{}", billed(&server));
-    // What the dead one held is free, but for what it may have in flight: nearly all of the budget can be used.
-    home.finish({
-        let args = ["run", "d.jsonl", "-o", "d.out", "--concurrency", "4", "--config", "c.toml"];
-        home.command_at(&server.url, &args)
-    })
-    .code(5)
-    .says(&["for today"]);
-    let spent = billed(&server);
-    assert!((0.0004..=0.0005).contains(&spent), "{spent}");
-}
-
-#[test]
-fn submissions_at_the_same_time_share_what_is_left_of_the_day() {
-    let home = Home::new();
-    let server = Server::start(&["--batch-run", "60s"]);
-    // One fits, two do not.
-    home.write("c.toml", "[budget]\nper_day = 0.001\n");
-    let names = ["a", "b", "c", "d", "e", "f"].map(|name| format!("{name}.jsonl"));
-    for name in &names {
-        home.write(name, rows(20, 1000).replace("question", name));
-    }
-    let starts =
-        names.each_ref().map(|name| home.start(home.command_at(&server.url, &["submit", name, "--config", "c.toml"])));
-    let ends = starts.map(crate::support::Running::wait);
-    let said: Vec<&str> = ends.iter().map(|out| out.stderr.as_str()).collect();
-    let codes = ends.each_ref().map(|out| out.code);
-    assert_eq!(codes.iter().filter(|code| **code == 0).count(), 1, "{codes:?}");
-    assert!(codes.iter().all(|code| [0, 5].contains(code)), "{codes:?} {said:#?}");
-    assert_eq!(server.stats()["batches"]["jobs"].as_array().unwrap().len(), 1);
-}
-
-/// The job's database as a broken disk leaves it.
-fn damage(home: &Home, job: &str) {
-    let path = home.state().join("jobs").join(format!("{job}.db"));
-    std::fs::write(&path, "no database at all, and long enough to be looked at as one: ".repeat(20)).unwrap();
-    for ending in ["db-wal", "db-shm"] {
-        drop(std::fs::remove_file(path.with_extension(ending)));
-    }
-}
-
-#[test]
-fn a_damaged_job_counts_with_what_it_held_and_stops_nobody_else() {
-    let home = Home::new();
-    let server = Server::start(&["--batch-run", "60s", "--latency", "50ms"]);
-    home.write("c.toml", "[budget]\nper_day = 0.001\n");
-    home.write("small.jsonl", rows(2, 50));
-    home.write("large.jsonl", rows(20, 1400));
-    let command = |args: &[&str]| home.at(&server.url, &[args, &["--config", "c.toml"]].concat());
-    let held = command(&["submit", "large.jsonl"]).code(0).stdout.trim().to_owned();
-    damage(&home, &held);
-    let name = format!("jobs/{held}.db");
-    command(&["run", "small.jsonl", "-o", "small.out"]).code(0).says(&[&name, "counts with $0.0008"]);
-    command(&["submit", "large.jsonl", "--again"]).code(5).says(&[&name, "up to $0.0008"]);
-    // Nothing is known of one that no budget was asked about.
-    home.write("other.jsonl", rows(20, 50).replace("question", "other"));
-    let running = home.start(home.command_at(&server.url, &["run", "other.jsonl", "--concurrency", "1"]));
-    server.until_billed(4);
-    running.kill();
-    let unknown = home.llbatch(&["status", "last", "--json"]).code(0).stdout;
-    let unknown: Value = serde_json::from_str(&unknown).unwrap();
-    let unknown = unknown["jobs"][0]["job"].as_str().unwrap().to_owned();
-    damage(&home, &unknown);
-    let name = format!("jobs/{unknown}.db");
-    let before = server.requests();
-    command(&["run", "small.jsonl", "--fresh", "-o", "small.out"]).code(74).says(&[
-        &name,
-        "nobody knows what",
-        "move that file away",
-    ]);
-    assert_eq!(server.requests(), before);
-    std::fs::remove_file(home.state().join(name)).unwrap();
-    command(&["run", "small.jsonl", "--fresh", "-o", "small.out"]).code(0);
-}
-
-#[test]
-fn what_a_killed_run_spent_last_counts_once() {
-    let home = Home::new();
-    let server = Server::start(&["--latency", "25ms"]);
-    home.write("c.toml", "[budget]\nper_day = 0.01\n");
-    home.write("in.jsonl", rows(40, 50));
-    home.write("large.jsonl", rows(200, 5000));
-    let args = ["in.jsonl", "-o", "out.jsonl", "--concurrency", "1", "--config", "c.toml"];
-    let running = home.spawn(&server, &args);
-    // Sooner than the index of jobs is told.
-    server.until_billed(37);
-    running.kill();
-    let refused = || {
-        let out = home.at(&server.url, &["submit", "large.jsonl", "--config", "c.toml"]).code(5);
-        let amount = |end: &str| {
-            let text = out.stderr.split(end).next().unwrap();
-            text.rsplit('$').next().unwrap().trim().parse::<f64>().unwrap()
-        };
-        (amount(" spent,"), amount(" in flight"))
-    };
-    let (spent, flying) = refused();
-    assert!(spent + flying >= billed(&server) * 0.999, "{spent} {flying} {}", billed(&server));
-    home.run(&server, &args).code(0);
-    let (spent, flying) = refused();
-    assert!((spent - billed(&server)).abs() < billed(&server) * 0.15, "{spent} {}", billed(&server));
-    // A few rows were in flight when it died; what it had been answered is not.
-    assert!(flying < billed(&server) / 2.0, "{flying} {}", billed(&server));
-}
-
-#[test]
-fn a_run_waits_for_what_another_one_may_give_back() {
-    let home = Home::new();
-    let server = Server::start(&["--latency", "400ms"]);
-    // Enough for one request at its worst, and for all as they are.
-    home.write("c.toml", "[budget]\nper_day = 0.00014\n");
-    home.write("a.jsonl", rows(3, 1400));
-    home.write("b.jsonl", rows(3, 1400).replace("question", "other"));
-    let start = |name: &str| {
-        let (input, out) = (format!("{name}.jsonl"), format!("{name}.out"));
-        let args = ["run", &input, "-o", &out, "--concurrency", "1", "--config", "c.toml"];
-        home.start(home.command_at(&server.url, &args))
-    };
-    let first = start("a");
-    server.until_billed(1);
-    let second = start("b");
-    crate::support::until("it to say that it waits", || second.stderr().contains("waiting for what they give back"));
-    first.wait().code(0);
-    let out = second.wait().code(0);
-    assert_eq!(out.stderr.matches("waiting for what").count(), 1, "{}", out.stderr);
-    assert!(billed(&server) <= 0.00014, "{}", billed(&server));
-}
-
-#[test]
-fn a_signal_ends_the_wait_for_others() {
-    let home = Home::new();
-    let server = Server::start(&["--latency", "1s"]);
-    home.write("c.toml", "[budget]\nper_day = 0.00014\n");
-    home.write("a.jsonl", rows(3, 1400));
-    home.write("b.jsonl", rows(3, 1400).replace("question", "other"));
-    let start = |name: &str| {
-        let input = format!("{name}.jsonl");
-        let args = ["run", &input, "-o", &format!("{name}.out"), "--concurrency", "1", "--config", "c.toml"];
-        home.start(home.command_at(&server.url, &args))
-    };
-    let first = start("a");
-    server.until_billed(1);
-    let second = start("b");
-    crate::support::until("it to say that it waits", || second.stderr().contains("waiting for what they give back"));
-    second.signal("INT");
-    assert_eq!(second.wait().code, 130);
-    first.kill();
 }

@@ -1,4 +1,4 @@
-"""What the crash proofs share: servers, commands that are killed, and what must hold afterwards. Standard library only."""
+"""The harness of the crash proofs: servers, commands to kill, and checks for afterwards. Standard library only."""
 
 import contextlib
 import json
@@ -38,11 +38,11 @@ def must(fact, text):
 class Server:
     """`llbatch serve`, ours from its start to its end."""
 
-    def __init__(self, house, name, *flags):
-        self.log = house.dir / f"{name}.log"
+    def __init__(self, harness, name, *flags):
+        self.log = harness.dir / f"{name}.log"
         self.process = subprocess.Popen(
-            [house.binary, "--state-dir", house.dir / "serve-state", "serve", *flags],
-            stdout=subprocess.PIPE, stderr=self.log.open("w"), text=True, env=house.env(house.dir))
+            [harness.binary, "--state-dir", harness.dir / "serve-state", "serve", *flags],
+            stdout=subprocess.PIPE, stderr=self.log.open("w"), text=True, env=harness.env(harness.dir))
         self.url = self.process.stdout.readline().strip()
         if not self.url:
             raise SystemExit(f"error: the sandbox does not start: {self.log.read_text()}")
@@ -61,7 +61,7 @@ class Server:
             self.process.wait()
 
 
-class House:
+class Harness:
     """A directory for everything; it is kept as evidence if something was violated."""
 
     def __init__(self, binary, config):
@@ -103,10 +103,10 @@ class House:
         if sys.stderr.isatty():
             print(f"\r{text}", end="", file=sys.stderr)
 
-    def books(self, *servers):
-        """What batches cost, by the servers' own books: nothing twice."""
+    def print_counters(self, *servers):
+        """What batches cost, by the servers' own counters: nothing twice."""
         for stats in (server.stats() for server in servers):
-            print(f"by a server's own books: {stats['batches']['created']} batches, {stats['bill']['requests']} rows paid, "
+            print(f"by a server's own counters: {stats['batches']['created']} batches, {stats['bill']['requests']} rows paid, "
                   f"{stats['paid_again']} paid twice")
             if stats["paid_again"]:
                 self.violations.append(f"{stats['paid_again']} prompts were paid twice")
@@ -147,13 +147,13 @@ RUN = ("run", "in.jsonl", "-o", "out.jsonl")
 class Calm:
     """Undisturbed runs: their results are what disturbed ones must come to, byte for byte."""
 
-    def __init__(self, house, command=SUBMIT):
-        self.server = house.serve(f"calm-{command[0]}", "--batch-validation", "0s", "--batch-run", "20ms")
-        self.house, self.command, self.lines, self.turn = house, command, {}, 0
+    def __init__(self, harness, command=SUBMIT):
+        self.server = harness.serve(f"calm-{command[0]}", "--batch-validation", "0s", "--batch-run", "20ms")
+        self.harness, self.command, self.lines, self.turn = harness, command, {}, 0
 
     def learn(self, these):
         self.turn += 1
-        desk = Desk(self.house, self.server, f"calm-{self.command[0]}-{self.turn}")
+        desk = Desk(self.harness, self.server, f"calm-{self.command[0]}-{self.turn}")
         write_rows(desk.dir / "in.jsonl", these)
         done = desk.run(*self.command)
         if done.code != 0:
@@ -182,9 +182,9 @@ class Done:
 class Desk:
     """One user with a working directory, a state directory and a diary of every command."""
 
-    def __init__(self, house, server, name):
-        self.house, self.server = house, server
-        self.dir = house.dir / name
+    def __init__(self, harness, server, name):
+        self.harness, self.server = harness, server
+        self.dir = harness.dir / name
         self.dir.mkdir()
         self.state = self.dir / "state"
         self.turn = 0
@@ -198,8 +198,8 @@ class Desk:
         began = time.monotonic()
         with out.open("w") as to, err.open("w") as talk:
             process = subprocess.Popen(
-                [*under, self.house.binary, "--state-dir", self.state, "--base-url", self.server.url, *args],
-                stdin=subprocess.DEVNULL, stdout=to, stderr=talk, cwd=self.dir, env=self.house.env(self.dir))
+                [*under, self.harness.binary, "--state-dir", self.state, "--base-url", self.server.url, *args],
+                stdin=subprocess.DEVNULL, stdout=to, stderr=talk, cwd=self.dir, env=self.harness.env(self.dir))
             try:
                 code = process.wait(timeout if kill_after is None else kill_after)
             except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-//! What goes wrong with one request, and its name for scripts and counts.
+//! The faults that a request can meet, and their names for scripts and counters.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::wire::{Answer, Request};
 
-/// What goes wrong.
+/// A fault.
 #[derive(Debug, Clone)]
-pub enum Harm {
+pub enum Fault {
     /// Nothing.
     None,
     /// The connection is cut, and for so long new ones are refused. Nothing was paid.
@@ -103,29 +103,29 @@ impl Canned {
     }
 }
 
-/// Those that need no words of their own.
-const PLAIN: [(&str, Harm); 18] = [
-    ("reset-early", Harm::ResetEarly),
-    ("reset", Harm::Reset),
-    ("close", Harm::Close),
-    ("reset-in-head", Harm::ResetInHead),
-    ("reset-after-head", Harm::ResetAfterHead),
-    ("reset-in-body", Harm::ResetInBody),
-    ("hang", Harm::Hang),
-    ("hang-in-head", Harm::HangInHead),
-    ("hang-in-body", Harm::HangInBody),
-    ("long-length", Harm::LongLength),
-    ("short-length", Harm::ShortLength),
-    ("cut-lines", Harm::CutLines),
-    ("eof-lines", Harm::EofLines),
-    ("cut-chunk", Harm::CutChunk),
-    ("lost-chunk", Harm::LostChunk),
-    ("gzip-lie", Harm::GzipLie),
-    ("gzip-cut", Harm::GzipCut),
-    ("surplus", Harm::Surplus),
+/// Faults without a value.
+const PLAIN: [(&str, Fault); 18] = [
+    ("reset-early", Fault::ResetEarly),
+    ("reset", Fault::Reset),
+    ("close", Fault::Close),
+    ("reset-in-head", Fault::ResetInHead),
+    ("reset-after-head", Fault::ResetAfterHead),
+    ("reset-in-body", Fault::ResetInBody),
+    ("hang", Fault::Hang),
+    ("hang-in-head", Fault::HangInHead),
+    ("hang-in-body", Fault::HangInBody),
+    ("long-length", Fault::LongLength),
+    ("short-length", Fault::ShortLength),
+    ("cut-lines", Fault::CutLines),
+    ("eof-lines", Fault::EofLines),
+    ("cut-chunk", Fault::CutChunk),
+    ("lost-chunk", Fault::LostChunk),
+    ("gzip-lie", Fault::GzipLie),
+    ("gzip-cut", Fault::GzipCut),
+    ("surplus", Fault::Surplus),
 ];
 
-impl fmt::Display for Harm {
+impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let status = |canned: &Canned| match canned.status.split(' ').next() {
             Some("200") => "page".to_owned(),
@@ -148,13 +148,13 @@ impl fmt::Display for Harm {
     }
 }
 
-impl FromStr for Harm {
+impl FromStr for Fault {
     type Err = String;
 
     /// `reset-in-body`, `drip=20`, `away=300` (milliseconds), `clock=-60` (seconds), `bomb=512` (MiB), `instead=503`, `after=500`, `after=page`.
     fn from_str(text: &str) -> Result<Self, String> {
-        if let Some((_, harm)) = PLAIN.iter().find(|(name, _)| *name == text) {
-            return Ok(harm.clone());
+        if let Some((_, fault)) = PLAIN.iter().find(|(name, _)| *name == text) {
+            return Ok(fault.clone());
         }
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
         let number = || value.parse::<u32>().map_err(|e| format!("`{text}`: {e}"));
@@ -172,7 +172,7 @@ impl FromStr for Harm {
             "zstd-bomb" => Ok(Self::ZstdBomb(number()?)),
             "instead" => Ok(Self::Instead(canned()?)),
             "after" => Ok(Self::After(canned()?)),
-            _ => Err(format!("no harm is called `{text}`")),
+            _ => Err(format!("unknown fault `{text}`")),
         }
     }
 }
