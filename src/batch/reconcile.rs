@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// What the service's list says about one batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
+pub struct ListedBatches {
     /// Its id.
     pub id: String,
     /// The file that it was made from.
@@ -18,7 +18,7 @@ pub struct Listed {
 #[derive(Debug, Clone, Copy)]
 pub struct Evidence<'a> {
     /// The list.
-    pub listed: &'a [Listed],
+    pub listed: &'a [ListedBatches],
     /// The file that our batch would be made from.
     pub file_id: &'a str,
     /// Batches of that file that are not ours.
@@ -39,7 +39,7 @@ pub struct Evidence<'a> {
 
 /// What follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum CreationVerdict {
     /// It was made: this is it. More than one: the oldest, and the others are to be cancelled.
     Adopt {
         /// Ours from now on.
@@ -63,8 +63,8 @@ pub fn settled_after(settle_after: Duration, tries: u32) -> Duration {
 }
 
 /// Reads the evidence.
-pub fn decide(evidence: &Evidence<'_>) -> Verdict {
-    let mut found: Vec<&Listed> = evidence
+pub fn decide(evidence: &Evidence<'_>) -> CreationVerdict {
+    let mut found: Vec<&ListedBatches> = evidence
         .listed
         .iter()
         .filter(|batch| batch.input_file_id.as_deref() == Some(evidence.file_id))
@@ -72,40 +72,40 @@ pub fn decide(evidence: &Evidence<'_>) -> Verdict {
         .collect();
     // Times are RFC 3339 in UTC, so their text sorts; one without a time comes last.
     found.sort_by(|a, b| {
-        let key = |batch: &Listed| (batch.created_at.is_none(), batch.created_at.clone(), batch.id.clone());
+        let key = |batch: &ListedBatches| (batch.created_at.is_none(), batch.created_at.clone(), batch.id.clone());
         key(a).cmp(&key(b))
     });
     let mut ids = found.into_iter().map(|batch| batch.id.clone());
     if let Some(id) = ids.next() {
         // No more can be surplus than was asked for: the rest is another job's, of the same content and also in doubt.
         let most = evidence.tries.saturating_sub(1) as usize;
-        return Verdict::Adopt { id, surplus: ids.take(most).collect() };
+        return CreationVerdict::Adopt { id, surplus: ids.take(most).collect() };
     }
     if !evidence.complete {
-        return Verdict::Wait("the service's list cannot be read as a whole");
+        return CreationVerdict::Wait("the service's list cannot be read as a whole");
     }
     if !evidence.same_account {
-        return Verdict::Wait("this key is not of the account that asked for it");
+        return CreationVerdict::Wait("this key is not of the account that asked for it");
     }
     if evidence.witnesses.iter().any(|id| !evidence.listed.iter().any(|batch| batch.id == *id)) {
-        return Verdict::Wait("the service's list lacks batches that are known to live");
+        return CreationVerdict::Wait("the service's list lacks batches that are known to live");
     }
     if evidence.since < settled_after(evidence.settle_after, evidence.tries) {
-        return Verdict::Wait(if evidence.tries > 1 {
+        return CreationVerdict::Wait(if evidence.tries > 1 {
             "it was asked for more than once, so the service's list is given longer"
         } else {
             "a new batch may be missing from the service's list for a while"
         });
     }
-    Verdict::Create
+    CreationVerdict::Create
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn listed(id: &str, file: &str, at: Option<&str>) -> Listed {
-        Listed { id: id.into(), input_file_id: Some(file.into()), created_at: at.map(str::to_owned) }
+    fn listed(id: &str, file: &str, at: Option<&str>) -> ListedBatches {
+        ListedBatches { id: id.into(), input_file_id: Some(file.into()), created_at: at.map(str::to_owned) }
     }
 
     #[test]
@@ -125,29 +125,32 @@ mod tests {
             same_account: true,
             tries: 1,
         };
-        assert_eq!(decide(&base), Verdict::Create);
-        assert_eq!(decide(&Evidence { witnesses: &[], ..base }), Verdict::Create);
-        assert!(matches!(decide(&Evidence { witnesses: &gone, ..base }), Verdict::Wait(_)));
+        assert_eq!(decide(&base), CreationVerdict::Create);
+        assert_eq!(decide(&Evidence { witnesses: &[], ..base }), CreationVerdict::Create);
+        assert!(matches!(decide(&Evidence { witnesses: &gone, ..base }), CreationVerdict::Wait(_)));
         assert!(
-            matches!(decide(&Evidence { listed: &[], ..base }), Verdict::Wait(_)),
+            matches!(decide(&Evidence { listed: &[], ..base }), CreationVerdict::Wait(_)),
             "an empty list lacks the witness"
         );
-        assert!(matches!(decide(&Evidence { since: Duration::from_secs(599), ..base }), Verdict::Wait(_)));
-        assert!(matches!(decide(&Evidence { same_account: false, ..base }), Verdict::Wait(_)));
+        assert!(matches!(decide(&Evidence { since: Duration::from_secs(599), ..base }), CreationVerdict::Wait(_)));
+        assert!(matches!(decide(&Evidence { same_account: false, ..base }), CreationVerdict::Wait(_)));
         let again = Evidence { tries: 2, since: Duration::from_mins(59), ..base };
-        assert!(matches!(decide(&again), Verdict::Wait(_)), "twice: the list is given an hour");
-        assert_eq!(decide(&Evidence { since: Duration::from_hours(1), ..again }), Verdict::Create);
+        assert!(matches!(decide(&again), CreationVerdict::Wait(_)), "twice: the list is given an hour");
+        assert_eq!(decide(&Evidence { since: Duration::from_hours(1), ..again }), CreationVerdict::Create);
         assert!(matches!(
             decide(&Evidence { tries: 200, since: Duration::from_hours(9999), ..base }),
-            Verdict::Wait(_)
+            CreationVerdict::Wait(_)
         ));
-        assert!(matches!(decide(&Evidence { complete: false, ..base }), Verdict::Wait(_)));
+        assert!(matches!(decide(&Evidence { complete: false, ..base }), CreationVerdict::Wait(_)));
         // Found is found, whatever else is wrong.
-        let adopt = |id: &str| Verdict::Adopt { id: id.into(), surplus: Vec::new() };
+        let adopt = |id: &str| CreationVerdict::Adopt { id: id.into(), surplus: Vec::new() };
         let doubtful =
             Evidence { file_id: "f1", since: Duration::ZERO, same_account: false, complete: false, tries: 2, ..base };
         assert_eq!(decide(&doubtful), adopt("a"));
-        assert!(matches!(decide(&Evidence { others: &others, ..doubtful }), Verdict::Wait(_)), "that one is not ours");
+        assert!(
+            matches!(decide(&Evidence { others: &others, ..doubtful }), CreationVerdict::Wait(_)),
+            "that one is not ours"
+        );
     }
 
     #[test]
@@ -168,7 +171,7 @@ mod tests {
             same_account: true,
             tries: 3,
         };
-        let adopt = |surplus: &[&str]| Verdict::Adopt {
+        let adopt = |surplus: &[&str]| CreationVerdict::Adopt {
             id: "early".into(),
             surplus: surplus.iter().map(|id| (*id).to_owned()).collect(),
         };

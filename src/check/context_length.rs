@@ -1,6 +1,6 @@
 //! Requests that are longer than their model reads, and those that may be.
 
-use crate::price::Table;
+use crate::price::PriceTable;
 use crate::request::{Draft, Endpoint, Problem, Record};
 use crate::tokens::{self, Estimator};
 
@@ -14,7 +14,7 @@ const COUNTABLE: usize = 8 << 20;
 const LONGEST_TOKEN: u64 = 32;
 
 /// Makes the problem of a row whose prompt and answer are surely more than its model reads.
-pub(super) fn too_long(record: &Record<'_>, draft: &Draft<'_>, table: &Table) -> Option<Problem> {
+pub(super) fn too_long(record: &Record<'_>, draft: &Draft<'_>, table: &PriceTable) -> Option<Problem> {
     let context = passable_context(draft, table)?;
     let prompt = if draft.body.len() > COUNTABLE {
         draft.body.len() as u64 / LONGEST_TOKEN
@@ -37,7 +37,12 @@ pub(super) fn too_long(record: &Record<'_>, draft: &Draft<'_>, table: &Table) ->
 
 /// Tests whether prompt and answer may be more than the model reads: an estimate may be a tenth too low.
 /// `counted`: the estimate of the prompt, if there is one already.
-pub(super) fn is_near_limit(draft: &Draft<'_>, table: &Table, estimator: &Estimator, counted: Option<u64>) -> bool {
+pub(super) fn is_near_limit(
+    draft: &Draft<'_>,
+    table: &PriceTable,
+    estimator: &Estimator,
+    counted: Option<u64>,
+) -> bool {
     if draft.body.len() > COUNTABLE {
         return false;
     }
@@ -47,7 +52,7 @@ pub(super) fn is_near_limit(draft: &Draft<'_>, table: &Table, estimator: &Estima
 }
 
 /// The context length of the model, if the request might be longer; most requests are known to fit by their bytes alone.
-fn passable_context(draft: &Draft<'_>, table: &Table) -> Option<u64> {
+fn passable_context(draft: &Draft<'_>, table: &PriceTable) -> Option<u64> {
     let most = tokens::bound(&draft.body).saturating_add(answer(draft));
     if most <= SHORT {
         return None;

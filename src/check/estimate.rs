@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::context_length::is_near_limit;
-use crate::price::Table;
-use crate::request::batch_line::{self, Limits};
+use crate::price::PriceTable;
+use crate::request::batch_line::{self, BatchFileLimits};
 use crate::request::{Draft, Endpoint};
 use crate::tokens::{self, Estimator};
 
@@ -36,12 +36,12 @@ pub struct RowInspector<'a> {
     every: u64,
     estimator: &'a Estimator,
     /// Context lengths of the models.
-    table: &'a Table,
+    table: &'a PriceTable,
 }
 
 impl<'a> RowInspector<'a> {
     /// For an input of about `bytes`.
-    pub fn new(bytes: u64, estimator: &'a Estimator, table: &'a Table) -> Self {
+    pub fn new(bytes: u64, estimator: &'a Estimator, table: &'a PriceTable) -> Self {
         Self { every: bytes.div_ceil(COUNTED).max(1), estimator, table }
     }
 
@@ -122,7 +122,7 @@ pub struct Estimate {
 
 impl Estimate {
     /// Adds a row.
-    pub fn add(&mut self, model: &Arc<str>, row: &RowStats, limits: Limits) {
+    pub fn add(&mut self, model: &Arc<str>, row: &RowStats, limits: BatchFileLimits) {
         /// Models that are found by the address of their name; more are looked up.
         const FEW: usize = 8;
         let same = |(known, _): &(Arc<str>, ModelEstimate)| Arc::ptr_eq(known, model);
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn rows_that_were_not_counted_are_scaled_by_their_bytes() {
         let mut sum = Estimate::default();
-        let limits = Limits { rows: 2, bytes: 1000 };
+        let limits = BatchFileLimits { rows: 2, bytes: 1000 };
         for (model, stats) in [
             ("a", row(100, Some(10), Some(25))),
             ("a", row(300, None, None)),

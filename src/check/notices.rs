@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::price::{Batch, BatchFact, BatchFinding, Entry, Table};
+use crate::price::{BatchFact, BatchFinding, BatchTerms, PriceEntry, PriceTable};
 use crate::text;
 use crate::ui::Ui;
 
@@ -67,16 +67,16 @@ impl Notice {
 
 impl Reason {
     /// Finds the reason for a notice about a model with this price entry; `None`: its discount is well known.
-    fn of(entry: Option<&Entry>) -> Option<Self> {
+    fn of(entry: Option<&PriceEntry>) -> Option<Self> {
         let fact = |finding| {
             let fact = entry.and_then(|entry| entry.batch_fact.as_ref());
             fact.filter(|fact| fact.finding == finding).cloned()
         };
-        match entry.map_or(Batch::Unknown, |entry| entry.batch) {
-            Batch::Refused => Some(Self::Refused(fact(BatchFinding::Refused))),
-            Batch::FullPrice => Some(fact(BatchFinding::Lapsed).map_or(Self::FullPrice, Self::Lapsed)),
-            Batch::Unknown => Some(Self::Unknown),
-            Batch::Discounted => fact(BatchFinding::Doubtful).map(Self::Doubtful),
+        match entry.map_or(BatchTerms::Unknown, |entry| entry.batch) {
+            BatchTerms::Refused => Some(Self::Refused(fact(BatchFinding::Refused))),
+            BatchTerms::FullPrice => Some(fact(BatchFinding::Lapsed).map_or(Self::FullPrice, Self::Lapsed)),
+            BatchTerms::Unknown => Some(Self::Unknown),
+            BatchTerms::Discounted => fact(BatchFinding::Doubtful).map(Self::Doubtful),
         }
     }
 }
@@ -106,7 +106,7 @@ impl fmt::Display for Notice {
 }
 
 /// Lists the notices about `models` (each with its rows), in their order.
-pub fn notices(models: &[(Arc<str>, u64)], table: &Table) -> Vec<Notice> {
+pub fn notices(models: &[(Arc<str>, u64)], table: &PriceTable) -> Vec<Notice> {
     let notice = |(model, rows): &(Arc<str>, u64)| {
         Some(Notice { model: Arc::clone(model), rows: *rows, reason: Reason::of(table.get(model))? })
     };
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
     use crate::price::Overrides;
 
-    fn notice(table: &Table, model: &str) -> Option<Notice> {
+    fn notice(table: &PriceTable, model: &str) -> Option<Notice> {
         let mut found = notices(&[(model.into(), 7)], table);
         assert!(found.iter().all(|notice| &*notice.model == model && notice.rows == 7));
         found.pop()
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn every_notice_names_its_source() {
-        let table = Table::builtin();
+        let table = PriceTable::builtin();
         for (model, text) in [
             (
                 "deepseek-ai/DeepSeek-V3.1",
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn built_in_models_have_built_in_sources() {
-        let table = Table::builtin();
+        let table = PriceTable::builtin();
         for notice in table.iter().filter_map(|entry| notice(&table, &entry.model)) {
             assert!(!notice.to_string().contains("config file"), "{notice}");
         }
@@ -190,7 +190,7 @@ mod tests {
         let config = "[\"deepseek-ai/DeepSeek-R1\"]\nbatch = true\n[\"my/own\"]\nbatch = false\n\
                       [\"a/half\"]\nbatch_discount = 0.5";
         let overrides: Overrides = toml::from_str(config).unwrap();
-        let table = Table::builtin().with(&overrides).unwrap();
+        let table = PriceTable::builtin().with(&overrides).unwrap();
         let full = notice(&table, "deepseek-ai/DeepSeek-R1").unwrap();
         assert!(full.reason == Reason::FullPrice && full.to_string().contains("(config file)"), "{full}");
         let refused = notice(&table, "my/own").unwrap();

@@ -7,7 +7,7 @@ use super::block::BlockFindings;
 use super::{duplicates, scan};
 use crate::error::Result;
 use crate::input::Inputs;
-use crate::price::Table;
+use crate::price::PriceTable;
 use crate::request::{Draft, Problem, RequestBuilder};
 
 /// A check of every row, without sending anything.
@@ -22,7 +22,7 @@ pub struct Pass<'a> {
     /// Threads that parse. With 0 or 1 the caller's thread does all.
     pub threads: usize,
     /// Context lengths of the models; a row that is surely longer is a problem. `None`: rows may have any length.
-    pub table: Option<&'a Table>,
+    pub table: Option<&'a PriceTable>,
 }
 
 /// A good row, on its way to the caller of a pass.

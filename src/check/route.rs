@@ -1,6 +1,6 @@
 //! The division of models between batches and realtime with `--via auto`.
 
-use crate::price::{Batch, Entry};
+use crate::price::{BatchTerms, PriceEntry};
 use crate::text;
 
 /// The way of a model's rows.
@@ -14,15 +14,15 @@ pub struct Route {
 
 impl Route {
     /// Decides for a model with this price entry.
-    pub fn of(entry: Option<&Entry>) -> Self {
-        let why = match entry.map_or(Batch::Unknown, |entry| entry.batch) {
-            Batch::Discounted => {
+    pub fn of(entry: Option<&PriceEntry>) -> Self {
+        let why = match entry.map_or(BatchTerms::Unknown, |entry| entry.batch) {
+            BatchTerms::Discounted => {
                 let percent = entry.map_or_else(String::new, |entry| entry.discount.percent());
                 format!("a batch saves {percent}")
             }
-            Batch::Refused => "the batch API refuses this model".to_owned(),
-            Batch::FullPrice => "a batch would cost the same".to_owned(),
-            Batch::Unknown => "no batch discount is known".to_owned(),
+            BatchTerms::Refused => "the batch API refuses this model".to_owned(),
+            BatchTerms::FullPrice => "a batch would cost the same".to_owned(),
+            BatchTerms::Unknown => "no batch discount is known".to_owned(),
         };
         Self { batch: saves(entry), why }
     }
@@ -40,6 +40,6 @@ impl Route {
 }
 
 /// Tests whether a batch serves the model for less.
-pub fn saves(entry: Option<&Entry>) -> bool {
-    entry.is_some_and(|entry| entry.batch == Batch::Discounted)
+pub fn saves(entry: Option<&PriceEntry>) -> bool {
+    entry.is_some_and(|entry| entry.batch == BatchTerms::Discounted)
 }

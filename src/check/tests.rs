@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::pass::Inspected;
 use super::*;
 use crate::input::Inputs;
-use crate::price::Table;
+use crate::price::PriceTable;
 use crate::request::{Draft, Params, Request, RequestBuilder};
 
 fn shape() -> RequestBuilder {
@@ -39,7 +39,7 @@ fn a_bound_beyond_all_numbers_is_too_long_and_overflows_nothing() {
     let row = |model: &str, most: &str| format!("{{\"prompt\":\"x\",\"model\":\"{model}\",\"max_tokens\":{most}}}\n");
     let text = ["18446744073709551615", "123456789012345678901234567890", "5"].map(|most| row(known, most)).concat();
     let inputs = inputs(&dir, &[("a.jsonl", text + &row("m/unknown", "18446744073709551615"))]);
-    let table = Table::builtin();
+    let table = PriceTable::builtin();
     let shape = shape();
     let pass = Pass { table: Some(&table), ..Pass::new(&inputs, &shape) };
     let mut bounds = Vec::new();

@@ -11,14 +11,14 @@ use crate::job::batch::cancel::cancel;
 
 /// Cancel what has not ended; answers that were given are kept, and billed
 #[derive(Debug, Args)]
-pub struct Cancel {
+pub struct CancelArgs {
     /// A job's id, a unique beginning of it, its --name, `last`, or a Together batch id
     #[arg(value_name = "JOB", required = true)]
     jobs: Vec<String>,
 }
 
 /// Runs the subcommand.
-pub fn run(args: &Cancel, ctx: &Ctx) -> Result<Exit> {
+pub fn run(args: &CancelArgs, ctx: &Ctx) -> Result<Exit> {
     let service = connect(ctx)?;
     let jobs = adopt::find_all(&args.jobs, service.remote(), ctx)?;
     let cancelled = cancel(&jobs, service.remote(), ctx)?;

@@ -31,7 +31,7 @@ Examples:
   llbatch check reviews.csv --prompt 'Classify: {{ text }}' -m meta-llama/Llama-3.2-3B-Instruct-Turbo --max-tokens 5
   llbatch check big.jsonl --json | jq '.cost.batch_usd.max'"
 )]
-pub struct Check {
+pub struct CheckArgs {
     #[command(flatten)]
     input: InputArgs,
     /// Count tokens with this tokenizer.json (of Hugging Face, for the Llama 3 family) instead of the built-in estimate
@@ -40,7 +40,7 @@ pub struct Check {
 }
 
 /// Runs the subcommand.
-pub fn run(args: &Check, ctx: &Ctx) -> Result<Exit> {
+pub fn run(args: &CheckArgs, ctx: &Ctx) -> Result<Exit> {
     if args.input.inputs.is_empty() {
         return Err(Error::usage("no INPUT: name files, or `-` for standard input").hint("llbatch check prompts.jsonl"));
     }

@@ -18,7 +18,7 @@ use crate::text;
 Examples:
   llbatch clean --older-than 30d            everything that ended and was not touched for 30 days
   llbatch clean j-abcd1234 --remote         also its uploaded and result files with the service")]
-pub struct Clean {
+pub struct CleanArgs {
     /// A job's id, a unique beginning of it, its --name, `last`, or a Together batch id
     #[arg(value_name = "JOB", required_unless_present = "older_than")]
     jobs: Vec<String>,
@@ -37,7 +37,7 @@ pub struct Clean {
 }
 
 /// Runs the subcommand.
-pub fn run(args: &Clean, ctx: &Ctx) -> Result<Exit> {
+pub fn run(args: &CleanArgs, ctx: &Ctx) -> Result<Exit> {
     let age = args
         .older_than
         .as_deref()

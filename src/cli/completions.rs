@@ -16,7 +16,7 @@ Examples:
   llbatch completions bash > ~/.local/share/bash-completion/completions/llbatch
   llbatch completions zsh > ~/.zfunc/_llbatch
   llbatch completions fish > ~/.config/fish/completions/llbatch.fish")]
-pub struct Completions {
+pub struct CompletionsArgs {
     /// The shell
     #[arg(value_name = "SHELL")]
     shell: Shell,
@@ -39,7 +39,7 @@ pub struct Man {
 }
 
 /// Runs `completions`.
-pub fn completions(args: &Completions, ui: &Ui) -> Result<Exit> {
+pub fn completions(args: &CompletionsArgs, ui: &Ui) -> Result<Exit> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "llbatch", &mut script);
     print_on(&String::from_utf8_lossy(&script), ui)?;

@@ -24,7 +24,7 @@ Examples:
   llbatch doctor
   llbatch doctor --online && llbatch submit prompts.jsonl
   llbatch doctor --json | jq '.checks[] | select(.problem)'")]
-pub struct Doctor {
+pub struct DoctorArgs {
     /// Also ask the service for its list of models, with the key
     #[arg(long)]
     online: bool,
@@ -64,7 +64,7 @@ impl Check {
 }
 
 /// Runs the subcommand.
-pub fn run(args: &Doctor, ctx: &Ctx) -> Result<Exit> {
+pub fn run(args: &DoctorArgs, ctx: &Ctx) -> Result<Exit> {
     let mut checks = vec![
         Check::new("version", env!("CARGO_PKG_VERSION"), ""),
         config(ctx),

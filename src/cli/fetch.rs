@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::args::{LockArgs, ResultArgs, WaitArgs};
+use super::args::{LockArgs, ResultArgs, WaitingArgs};
 use super::print_summary;
 use super::service::connect;
 use crate::context::Ctx;
@@ -20,7 +20,7 @@ Examples:
   llbatch fetch nightly -o out.csv --errors failed.csv
   llbatch fetch j-abcd1234 --wait --timeout 6h -o out.jsonl
   llbatch fetch 4cc8ee1a-7a66-4c2f-9c11-b2a7a3b4a6b1 -o out.jsonl      a batch that others created")]
-pub struct Fetch {
+pub struct FetchArgs {
     /// A job's id, a unique beginning of it, its --name, `last`, or a Together batch id
     #[arg(value_name = "JOB")]
     job: String,
@@ -31,7 +31,7 @@ pub struct Fetch {
     #[arg(long)]
     wait: bool,
     #[command(flatten)]
-    waiting: WaitArgs,
+    waiting: WaitingArgs,
     #[command(flatten)]
     lock: LockArgs,
     #[command(flatten)]
@@ -39,7 +39,7 @@ pub struct Fetch {
 }
 
 /// Runs the subcommand.
-pub fn run(args: &Fetch, ctx: &Ctx) -> Result<Exit> {
+pub fn run(args: &FetchArgs, ctx: &Ctx) -> Result<Exit> {
     if args.waiting.is_given() && !args.wait {
         return Err(Error::usage("--timeout and --poll need --wait"));
     }

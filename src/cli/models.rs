@@ -8,7 +8,7 @@ use super::{print_json, print_text};
 use crate::atomic_file::AtomicFile;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::price::{Batch, Entry, Listed, Nanos, Refreshed, Table};
+use crate::price::{BatchTerms, ListedPrice, Nanos, PriceEntry, PriceTable, Refreshed};
 use crate::settings::models_path;
 use crate::store::Store;
 use crate::text::{self, Align, Grid};
@@ -22,7 +22,7 @@ Examples:
   llbatch models llama
   llbatch models --refresh
   llbatch models --json | jq '.models[] | select(.batch == \"discounted\") | .model'")]
-pub struct Models {
+pub struct ModelsArgs {
     /// Only models whose name contains this, in any case
     #[arg(value_name = "FILTER")]
     filter: Option<String>,
@@ -47,18 +47,19 @@ struct ModelEntry {
     batch_output: Option<Nanos>,
     context: Option<u64>,
     max_output: Option<u64>,
-    batch: Batch,
+    batch: BatchTerms,
     source: String,
     as_of: String,
     note: String,
 }
 
 /// Runs the subcommand.
-pub fn run(args: &Models, ctx: &Ctx) -> Result<Exit> {
+pub fn run(args: &ModelsArgs, ctx: &Ctx) -> Result<Exit> {
     let refreshed = if args.refresh { Some(refresh(ctx)?) } else { None };
     let table = refreshed.as_ref().unwrap_or(&ctx.settings.prices);
     let wanted = args.filter.as_deref().unwrap_or_default().to_lowercase();
-    let mut found: Vec<&Entry> = table.iter().filter(|entry| entry.model.to_lowercase().contains(&wanted)).collect();
+    let mut found: Vec<&PriceEntry> =
+        table.iter().filter(|entry| entry.model.to_lowercase().contains(&wanted)).collect();
     found.sort_by_key(|entry| entry.model.to_lowercase());
     if ctx.json {
         print_json(&ModelsDocument { version: 1, models: found.into_iter().map(ModelEntry::of).collect() }, ctx)?;
@@ -73,7 +74,7 @@ pub fn run(args: &Models, ctx: &Ctx) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-fn grid(found: &[&Entry]) -> Grid {
+fn grid(found: &[&PriceEntry]) -> Grid {
     let mut grid = Grid::new([
         ("MODEL", Align::Whole),
         ("INPUT", Align::Right),
@@ -86,7 +87,7 @@ fn grid(found: &[&Entry]) -> Grid {
     for entry in found {
         let price = |nanos: Option<u64>| nanos.map_or_else(|| "?".to_owned(), |n| Nanos(n.into()).human());
         let batch = match (entry.batch, entry.batch_price()) {
-            (Batch::Discounted, Some(price)) => {
+            (BatchTerms::Discounted, Some(price)) => {
                 format!("{} / {}", Nanos(price.input.into()).human(), Nanos(price.output.into()).human())
             }
             (batch, _) => batch.as_str().replace('_', " "),
@@ -106,7 +107,7 @@ fn grid(found: &[&Entry]) -> Grid {
 }
 
 impl ModelEntry {
-    fn of(entry: &Entry) -> Self {
+    fn of(entry: &PriceEntry) -> Self {
         let usd = |nanos: u64| Nanos(nanos.into());
         let batch = entry.batch_price();
         Self {
@@ -126,7 +127,7 @@ impl ModelEntry {
 }
 
 /// Asks the service for its list, and keeps the answer beside the jobs.
-fn refresh(ctx: &Ctx) -> Result<Table> {
+fn refresh(ctx: &Ctx) -> Result<PriceTable> {
     let service = connect(ctx)?;
     let runtime = crate::job::batch::runtime()?;
     let models = runtime
@@ -138,7 +139,7 @@ fn refresh(ctx: &Ctx) -> Result<Table> {
     let refreshed = Refreshed {
         service: service.name.clone(),
         as_of: jiff::Zoned::now().date().to_string(),
-        models: models.into_iter().map(|m| Listed { model: m.id, context: m.context, price: m.price }).collect(),
+        models: models.into_iter().map(|m| ListedPrice { model: m.id, context: m.context, price: m.price }).collect(),
     };
     // Makes the directory if it is missing.
     Store::open(&ctx.settings.state_dir.value)?;

@@ -20,7 +20,7 @@ use crate::text::{Align, Grid};
 /// while there is an invalid row, none does (--skip-invalid leaves such rows out, exit 3).
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Prepare {
+pub struct PrepareArgs {
     #[command(flatten)]
     input: InputArgs,
 
@@ -52,7 +52,7 @@ struct FileEntry<'a> {
 }
 
 /// Runs the subcommand.
-pub fn run(args: &Prepare, ctx: &Ctx) -> Result<Exit> {
+pub fn run(args: &PrepareArgs, ctx: &Ctx) -> Result<Exit> {
     let stdin = args.input.stdin()?;
     if args.input.inputs.is_empty() {
         return Err(Error::usage("no INPUT: name files, or `-` for standard input")

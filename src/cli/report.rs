@@ -27,7 +27,7 @@ Examples:
   llbatch report out.jsonl
   llbatch report output.jsonl errors.jsonl --batch        both files of a Together batch, at the batch price
   zcat old/*.jsonl.gz | llbatch report - --json")]
-pub struct Report {
+pub struct ReportArgs {
     /// A job (its id, a unique beginning of it, its --name, `last`, or a Together batch id), or results files; `-`: stdin
     #[arg(value_name = "JOB|RESULTS", required = true)]
     names: Vec<String>,
@@ -43,7 +43,7 @@ pub struct Report {
 }
 
 /// Runs the subcommand.
-pub fn run(args: &Report, ctx: &Ctx) -> Result<Exit> {
+pub fn run(args: &ReportArgs, ctx: &Ctx) -> Result<Exit> {
     distinct(args)?;
     let document = report_on(&args.names, args.batch, ctx)?;
     if let Some(path) = &args.summary {
@@ -65,7 +65,7 @@ pub fn run(args: &Report, ctx: &Ctx) -> Result<Exit> {
 }
 
 /// Rejects an output that is also an input, or named twice.
-fn distinct(args: &Report) -> Result<()> {
+fn distinct(args: &ReportArgs) -> Result<()> {
     let device = |path: &Path| path.starts_with("/dev");
     let written = [("--html", &args.html), ("--summary", &args.summary)];
     for (flag, path) in written.iter().filter_map(|(flag, path)| Some((flag, path.as_deref()?))) {

@@ -21,7 +21,7 @@ Examples:
   llbatch retry last --via realtime         now, at the realtime price; then: fetch last -o FILE
   llbatch retry last --via realtime --max-cost 2
   llbatch retry last --dry-run              only say what it would cost")]
-pub struct Retry {
+pub struct RetryArgs {
     /// A job's id, a unique beginning of it, its --name, `last`, or a Together batch id
     #[arg(value_name = "JOB")]
     job: String,
@@ -43,7 +43,7 @@ pub struct Retry {
 }
 
 /// Runs the subcommand.
-pub fn run(args: &Retry, ctx: &Ctx) -> Result<Exit> {
+pub fn run(args: &RetryArgs, ctx: &Ctx) -> Result<Exit> {
     let service = connect(ctx)?;
     let job = adopt::find(&args.job, service.remote(), ctx)?;
     let batch = args.via.as_deref().map_or(job.transport == Transport::Batch, |via| via == "batch");

@@ -19,7 +19,7 @@ use crate::job::run;
 /// answered are not sent again. A finished command, typed again, starts a new job.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Run {
+pub struct RunArgs {
     #[command(flatten)]
     input: InputArgs,
 
@@ -63,7 +63,7 @@ Examples:
   llbatch run big.jsonl -o out.jsonl --resume      after it finished: send only the failed rows again";
 
 /// Runs the subcommand.
-pub fn run(args: Run, ctx: &Ctx) -> Result<Exit> {
+pub fn run(args: RunArgs, ctx: &Ctx) -> Result<Exit> {
     args.input.stdin()?;
     let named = args.resume.clone().filter(|job| !job.is_empty());
     if args.input.inputs.is_empty() && named.is_none() {

@@ -21,7 +21,7 @@ use crate::settings::SANDBOX_ENV;
 /// Prints its base URL on stdout and serves until interrupted. Answers are made up from the prompt, the same every time.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, after_long_help = long_help())]
-pub struct Serve {
+pub struct ServeArgs {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
@@ -142,7 +142,7 @@ fn long_help() -> String {
     )
 }
 
-impl Serve {
+impl ServeArgs {
     fn config(self) -> Result<SandboxConfig> {
         let latency = sandbox::duration(&self.latency).map_err(|e| Error::usage(format!("--latency: {e}")))?;
         let retry_after = self.retry_after.parse().map_err(|e| Error::usage(format!("--retry-after: {e}")))?;
@@ -170,7 +170,7 @@ impl Serve {
 }
 
 /// Runs the subcommand.
-pub fn run(args: Serve, ctx: &Ctx) -> Result<Exit> {
+pub fn run(args: ServeArgs, ctx: &Ctx) -> Result<Exit> {
     let listen = args.listen;
     let server = sandbox::start(args.config()?)
         .map_err(|e| Error::new(Exit::Failure, format!("cannot serve on {listen}")).because(e))?;

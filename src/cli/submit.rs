@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::args::{CostArgs, InputArgs, LockArgs, ResultArgs, SpeedArgs, WaitArgs, deadline};
+use super::args::{CostArgs, InputArgs, LockArgs, ResultArgs, SpeedArgs, WaitingArgs, deadline};
 use super::check::DryRun;
 use super::service::connect;
 use super::{print_json, print_summary, print_text, status};
@@ -20,7 +20,7 @@ use crate::job::batch::submit::{self, SubmitAsk, Submitted, WaitAsk};
 /// prints the job's id. The same content submitted again while its job lives is that job: nothing is sent or paid twice.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Submit {
+pub struct SubmitArgs {
     #[command(flatten)]
     input: InputArgs,
 
@@ -28,7 +28,7 @@ pub struct Submit {
     #[arg(long, help_heading = "Waiting")]
     wait: bool,
     #[command(flatten)]
-    waiting: WaitArgs,
+    waiting: WaitingArgs,
     /// Wait no longer than this: a span (8h) or a time of day (06:00); then exit 5, the batches go on
     #[arg(long, value_name = "TIME", help_heading = "Waiting", conflicts_with = "timeout")]
     deadline: Option<String>,
@@ -73,7 +73,7 @@ Examples:
                                                                complete by morning, whatever it takes";
 
 /// Runs the subcommand.
-pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
+pub fn run(args: &SubmitArgs, ctx: &Ctx) -> Result<Exit> {
     let wait = args.wait || args.deadline.is_some();
     args.checked(wait)?;
     let auto = args.via == "auto";
@@ -116,7 +116,7 @@ pub fn run(args: &Submit, ctx: &Ctx) -> Result<Exit> {
     }
 }
 
-impl Submit {
+impl SubmitArgs {
     /// Refuses flags that do not go together. `wait`: the results are wanted at once.
     fn checked(&self, wait: bool) -> Result<()> {
         self.input.stdin()?;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::args::WaitArgs;
+use super::args::WaitingArgs;
 use super::service::connect;
 use super::status;
 use crate::context::Ctx;
@@ -19,16 +19,16 @@ use crate::job::batch::follow::wait;
 Examples:
   llbatch wait last --timeout 6h && llbatch fetch last -o out.jsonl
   llbatch wait nightly j-abcd1234")]
-pub struct Wait {
+pub struct WaitArgs {
     /// A job's id, a unique beginning of it, its --name, `last`, or a Together batch id
     #[arg(value_name = "JOB", required = true)]
     jobs: Vec<String>,
     #[command(flatten)]
-    waiting: WaitArgs,
+    waiting: WaitingArgs,
 }
 
 /// Runs the subcommand.
-pub fn run(args: &Wait, ctx: &Ctx) -> Result<Exit> {
+pub fn run(args: &WaitArgs, ctx: &Ctx) -> Result<Exit> {
     let waiting = args.waiting.resolve(None, ctx.settings.sandbox)?;
     let service = connect(ctx)?;
     let jobs = adopt::find_all(&args.jobs, service.remote(), ctx)?;

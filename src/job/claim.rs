@@ -17,7 +17,7 @@ use crate::ui::Ui;
 
 /// The rows of a run: files, standard input kept in a file, or what an earlier job read.
 #[derive(Debug)]
-pub struct Source {
+pub struct RunSource {
     /// What is kept of the command.
     pub spec: Spec,
     /// The files to read.
@@ -48,7 +48,7 @@ pub struct Claimed {
     locks: Vec<Lock>,
 }
 
-impl Source {
+impl RunSource {
     /// Finds out what to read.
     ///
     /// # Errors
@@ -154,7 +154,7 @@ impl Claimed {
     ///
     /// # Errors
     /// 75 if another process works on it, 2 if there is nothing to resume.
-    pub fn take(ask: &RunAsk, source: &Source, store: &Store, ledger: &Ledger, ui: &Ui) -> Result<Self> {
+    pub fn take(ask: &RunAsk, source: &RunSource, store: &Store, ledger: &Ledger, ui: &Ui) -> Result<Self> {
         let mut locks = Locks { store, ui, wait: ask.ask.wait, role: ask.role, taken: Vec::new() };
         if ask.reuse != Reuse::Nothing {
             locks.take(&source.key, "this very command")?;
@@ -180,7 +180,7 @@ impl Claimed {
     }
 
     /// Enters the job into the index as running, unless it is finished, and keeps its standard input under its name.
-    pub fn enter(&mut self, source: &mut Source, checked: &Checked, store: &Store, ledger: &Ledger) -> Result<()> {
+    pub fn enter(&mut self, source: &mut RunSource, checked: &Checked, store: &Store, ledger: &Ledger) -> Result<()> {
         self.job.spec = source.spec.describe()?;
         self.job.total = checked.rows;
         // A finished job stays what it is, whatever becomes of its results here.
@@ -209,7 +209,7 @@ impl Claimed {
 
     /// Records that the job's answers fit the rows of this input and that no row is invalid: that need not be checked again
     /// until somebody writes to the input.
-    pub fn record_clean(&mut self, source: &Source, checked: &Checked, ledger: &Ledger) -> Result<()> {
+    pub fn record_clean(&mut self, source: &RunSource, checked: &Checked, ledger: &Ledger) -> Result<()> {
         let Some(stamp) = source.stamp.clone().filter(|_| checked.problem_count == 0) else { return Ok(()) };
         let models = checked.models.iter().map(|(model, rows)| (model.to_string(), *rows)).collect();
         let clean = CleanCheck { stamp, rows: checked.rows, models, stream_removed: checked.stream_removed };
@@ -219,7 +219,7 @@ impl Claimed {
 }
 
 /// The job to go on with, as it stands now: this process may have waited.
-fn find(reuse: Reuse, source: &Source, waited_for: Option<&Job>, ledger: &Ledger) -> Result<Option<Job>> {
+fn find(reuse: Reuse, source: &RunSource, waited_for: Option<&Job>, ledger: &Ledger) -> Result<Option<Job>> {
     if let Some(job) = &source.named {
         return ledger.find(&job.id).map(Some);
     }

@@ -81,7 +81,7 @@ struct Round {
 }
 
 /// What was committed, and when it was last made safe against a power cut and written to the index.
-struct Progress {
+struct CommitState {
     /// Something was committed since the last sync.
     dirty: bool,
     /// The last group was full.
@@ -123,7 +123,7 @@ impl<'ctx> Consumer<'_, 'ctx> {
 
     fn take_all(&mut self, events: &Receiver<Event>, group: &mut Group) -> Result<()> {
         let now = Instant::now();
-        let mut progress = Progress { dirty: false, busy: false, synced: now, updated: now };
+        let mut progress = CommitState { dirty: false, busy: false, synced: now, updated: now };
         let mut stored: Vec<Box<Outcome>> = Vec::new();
         self.advance()?;
         loop {
@@ -173,7 +173,7 @@ impl<'ctx> Consumer<'_, 'ctx> {
     }
 
     /// Commits a round. From then on its outcomes survive a kill, and are not in flight any more.
-    fn commit(&mut self, round: &mut Round, group: &mut Group, progress: &mut Progress) -> Result<()> {
+    fn commit(&mut self, round: &mut Round, group: &mut Group, progress: &mut CommitState) -> Result<()> {
         progress.dirty |= round.claim.is_some() || !group.outcomes.is_empty() || !round.tried.is_empty();
         self.db.commit(false)?;
         drop(group.permits.take());
@@ -196,7 +196,7 @@ impl<'ctx> Consumer<'_, 'ctx> {
 
     /// Updates the index now and then, and answers the engine's wish for money. What was spent is recorded first: otherwise it
     /// would count twice.
-    fn update(&mut self, draw: Option<Need>, progress: &mut Progress) -> Result<()> {
+    fn update(&mut self, draw: Option<Need>, progress: &mut CommitState) -> Result<()> {
         if progress.updated.elapsed() >= UPDATE || draw.is_some() {
             progress.updated = Instant::now();
             self.record()?;

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::consumer::{Consumed, Consumer};
 use super::reader;
-use super::resume::Rows;
+use super::resume::JobRows;
 use crate::api::Client;
 use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
@@ -20,7 +20,7 @@ const READ_AHEAD: usize = 8;
 /// What a run sends, and how.
 pub struct Feed<'a> {
     /// The rows of the job.
-    pub rows: Rows<'a>,
+    pub rows: JobRows<'a>,
     /// Rows that are not sent.
     pub done: &'a RowSet,
     /// What the check found.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::spec::{Spec, inputs_of};
 use super::stop::Stop;
-use super::verdict::{BatchFacts, Command, Facts, RowFacts, Verdict};
+use super::verdict::{Asker, BatchFacts, JobFacts, RowFacts, Verdict};
 use crate::check::calibrate::{self, SentJob};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
@@ -59,8 +59,8 @@ impl JobAccounts {
     }
 
     /// The facts that a verdict on the job rests on.
-    pub fn facts(&self, job: &Job, command: Command, stop: Option<Stop>) -> Facts {
-        Facts {
+    pub fn facts(&self, job: &Job, command: Asker, stop: Option<Stop>) -> JobFacts {
+        JobFacts {
             transport: job.transport,
             rows: RowFacts::of(job.total, &self.accounts.totals),
             batches: BatchFacts::of(&self.batches),
@@ -82,7 +82,7 @@ pub struct Finish<'a> {
     /// What is kept of its command.
     pub spec: &'a Spec,
     /// The command that ends.
-    pub command: Command,
+    pub command: Asker,
     /// Why it stopped before the end of the job, if it did.
     pub stop: Option<Stop>,
     /// What this command has sent; `None` for a command that sends nothing itself.
@@ -180,7 +180,7 @@ impl Finish<'_> {
 /// Records what a job has come to, for a command that writes no results, and returns the verdict on it.
 pub fn record(desk: Desk<'_>, job: &mut Job, db: &JobDb, spec: &Spec) -> Result<Verdict> {
     let accounts = JobAccounts::of(desk, db, job, spec)?;
-    let mut facts = accounts.facts(job, Command::Other, None);
+    let mut facts = accounts.facts(job, Asker::Other, None);
     facts.concluded = job.delivered || job.state.ended();
     let verdict = Verdict::of(&facts);
     job.succeeded = facts.rows.succeeded;
@@ -194,11 +194,11 @@ pub fn record(desk: Desk<'_>, job: &mut Job, db: &JobDb, spec: &Spec) -> Result<
 
 /// The state of a job by its batches and counts, for commands that are still at work on it or only list it.
 pub fn state_of(job: &Job, batches: &[BatchJob], busy: bool) -> JobState {
-    let facts = Facts {
+    let facts = JobFacts {
         transport: job.transport,
         rows: RowFacts { total: job.total, succeeded: job.succeeded, failed: job.failed, retryable: false },
         batches: BatchFacts::of(batches),
-        command: Command::Other,
+        command: Asker::Other,
         stop: None,
         busy,
         concluded: job.delivered || job.state.ended(),

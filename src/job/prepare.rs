@@ -8,7 +8,7 @@ use crate::check::{Checked, Pass, notices};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, OpenedInputs};
-use crate::request::batch_line::Limits;
+use crate::request::batch_line::BatchFileLimits;
 use crate::request::{Params, RequestBuilder};
 use crate::split::destination::Destination;
 use crate::split::stage::Stage;
@@ -75,7 +75,7 @@ pub fn prepare(order: &PrepareOrder<'_>, ctx: &Ctx) -> Result<WrittenBatches> {
     let stage = Stage::new(0o666);
     let options = SplitOptions {
         open: &|number, model| destination.open(number, model, &stage, order.inputs),
-        limits: Limits::default(),
+        limits: BatchFileLimits::default(),
         threads: Pass::default_threads(),
         first_number: 1,
         only: None,

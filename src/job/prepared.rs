@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::ask::{RetryFilter, Role, RunAsk};
-use super::claim::{Claimed, Source};
+use super::claim::{Claimed, RunSource};
 use super::finish::Desk;
 use super::remote::Remote;
-use super::resume::{Checking, Resumed, Rows};
+use super::resume::{Checking, JobRows, Resumed};
 use crate::check::Checked;
 use crate::check::problems::{self, Action};
 use crate::error::{Error, Exit, Result};
@@ -18,7 +18,7 @@ use crate::ui::Progress;
 
 /// An input that was checked, and the job that it belongs to.
 pub struct Prepared {
-    pub source: Source,
+    pub source: RunSource,
     pub shape: Arc<RequestBuilder>,
     pub claimed: Claimed,
     pub checked: Checked,
@@ -38,8 +38,8 @@ pub struct Standing {
 
 impl Prepared {
     /// The rows of the job.
-    pub fn rows(&self) -> Rows<'_> {
-        Rows { inputs: &self.source.inputs, shape: &self.shape }
+    pub fn rows(&self) -> JobRows<'_> {
+        JobRows { inputs: &self.source.inputs, shape: &self.shape }
     }
 
     /// Reads and checks the input, and claims the job that it belongs to.
@@ -49,7 +49,7 @@ impl Prepared {
     pub fn of(ask: &RunAsk, remote: Remote<'_>, desk: Desk<'_>, progress: &Progress) -> Result<Self> {
         let Desk { ctx, store, ledger } = desk;
         progress.phase("reading input");
-        let mut source = Source::open(&ask.ask, remote.name, store, ledger)?;
+        let mut source = RunSource::open(&ask.ask, remote.name, store, ledger)?;
         let shape = Arc::new(RequestBuilder::new(&source.spec.params)?);
         let mut claimed = Claimed::take(ask, &source, store, ledger, &ctx.ui)?;
         // It may have waited all night, and nothing has been read yet.
@@ -57,7 +57,7 @@ impl Prepared {
         let earlier = if claimed.resumed { Some(store.open_job(&claimed.job.id)?) } else { None };
         progress.phase("checking input");
         let listed = ask.ask.problems.listed;
-        let rows = Rows { inputs: &source.inputs, shape: &shape };
+        let rows = JobRows { inputs: &source.inputs, shape: &shape };
         let how = Checking { listed, table: Some(&ctx.settings.prices), clean: claimed.clean.as_ref() };
         let (checked, resumed) = rows.check(earlier, how)?;
         // The input may have changed by now; then the job is not finished any more.
@@ -69,7 +69,7 @@ impl Prepared {
 
     /// Makes the job's database ready, and says which rows stand as they are.
     pub fn stand(&mut self, ask: &RunAsk, desk: Desk<'_>) -> Result<Standing> {
-        let rows = Rows { inputs: &self.source.inputs, shape: &self.shape };
+        let rows = JobRows { inputs: &self.source.inputs, shape: &self.shape };
         let (db, awaited) = match self.resumed.take() {
             Some(resumed) => {
                 let awaited = resumed.awaited()?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc::Sender;
 
 use super::drive::Feed;
-use super::resume::Rows;
+use super::resume::JobRows;
 use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
 use crate::outcome::{ErrorCode, Outcome};
@@ -20,7 +20,7 @@ const HAND: usize = 64;
 /// # Errors
 /// What stops the reading; also that the input is not what was checked any more.
 pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<QueuedRow>>) -> Result<()> {
-    let Feed { rows: Rows { inputs, shape }, done, checked, .. } = *feed;
+    let Feed { rows: JobRows { inputs, shape }, done, checked, .. } = *feed;
     let expected = checked.rows;
     let mut blocks = inputs.blocks()?;
     let mut hand = Vec::with_capacity(HAND);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::batch::adopt::find_local;
 use super::batch::status::JobStatus;
 use super::spec::{inputs_of, spec_of};
-use super::verdict::{BatchFacts, Command, Facts, RowFacts, Verdict};
+use super::verdict::{Asker, BatchFacts, JobFacts, RowFacts, Verdict};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::report::details::{ReportDocument, ReportSource};
@@ -98,11 +98,11 @@ fn of_results(files: &[String], batch_price: bool, ctx: &Ctx) -> Result<ReportDo
     }
     let totals = &read.folded.totals;
     let rows = RowFacts::of(totals.succeeded() + totals.failed(), totals);
-    let verdict = Verdict::of(&Facts {
+    let verdict = Verdict::of(&JobFacts {
         transport: Transport::Realtime,
         rows,
         batches: BatchFacts::default(),
-        command: Command::Other,
+        command: Asker::Other,
         stop: None,
         busy: false,
         concluded: true,
@@ -132,11 +132,11 @@ fn of_named(name: &str, ctx: &Ctx) -> Result<ReportDocument> {
     let spec = spec_of(&job)?;
     let input = || Ok((inputs_of(&spec, &store, &job.id)?, RequestBuilder::new(&spec.params)?));
     let folded = of_job(&store.open_job(&job.id)?, ctx.settings.prices.clone(), job.total, input)?;
-    let verdict = Verdict::of(&Facts {
+    let verdict = Verdict::of(&JobFacts {
         transport: job.transport,
         rows: RowFacts::of(job.total, &folded.totals),
         batches: BatchFacts::of(&batches),
-        command: Command::Other,
+        command: Asker::Other,
         stop: None,
         busy: matches!(job.state, JobState::Running | JobState::Preparing),
         concluded: job.state.ended(),

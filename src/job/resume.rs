@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::input::Inputs;
 use crate::money::bounds;
 use crate::outcome::Fingerprint;
-use crate::price::Table;
+use crate::price::PriceTable;
 use crate::request::RequestBuilder;
 use crate::results::RowReader;
 use crate::row_set::RowSet;
@@ -23,7 +23,7 @@ const NAMED: usize = 20;
 
 /// The input of a job and the requests made of it.
 #[derive(Debug, Clone, Copy)]
-pub struct Rows<'a> {
+pub struct JobRows<'a> {
     /// The files.
     pub inputs: &'a Inputs,
     /// How requests are made.
@@ -44,7 +44,7 @@ pub struct Checking<'a> {
     /// Problems to list.
     pub listed: usize,
     /// Context lengths of the models; none: rows are not held against them.
-    pub table: Option<&'a Table>,
+    pub table: Option<&'a PriceTable>,
     /// The last check of this input, if it found no problem.
     pub clean: Option<&'a CleanCheck>,
 }
@@ -73,7 +73,7 @@ impl Stored<'_> {
     }
 }
 
-impl Rows<'_> {
+impl JobRows<'_> {
     /// Checks all rows and, beside that, whether the answers of an earlier run (`old`) still fit them. An input that was clean
     /// and that nobody has written to since is not read.
     pub fn check(self, old: Option<JobDb>, how: Checking<'_>) -> Result<(Checked, Option<Resumed>)> {
@@ -154,7 +154,7 @@ impl Resumed {
     /// Makes the job's database ready: answers at their rows, failed rows that are sent again out, what both cost kept.
     pub fn prepare(
         mut self,
-        rows: Rows<'_>,
+        rows: JobRows<'_>,
         checked: &Checked,
         retry: RetryFilter,
         awaited: &RowSet,
@@ -174,7 +174,7 @@ impl Resumed {
     }
 
     /// Puts the stored answers at the rows whose request they fit.
-    fn remap(&mut self, rows: Rows<'_>, checked: &Checked, ctx: &Ctx) -> Result<()> {
+    fn remap(&mut self, rows: JobRows<'_>, checked: &Checked, ctx: &Ctx) -> Result<()> {
         let mut kept = 0;
         let mut remap = self.db.remap()?;
         let mut result = Ok(());

@@ -17,7 +17,7 @@ use super::screen::Screen;
 use super::signals::Signals;
 use super::stop::Stop;
 use super::tally::{NewRows, Tally};
-use super::verdict::Command;
+use super::verdict::Asker;
 use crate::context::Ctx;
 use crate::error::Result;
 use crate::money::Accounts;
@@ -48,11 +48,11 @@ pub fn run(ask: RunAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
     // From here on there is a job.
     prepared.claimed.enter(&mut prepared.source, &prepared.checked, &store, &ledger)?;
     let standing = prepared.stand(&ask, desk)?;
-    Run { ask, remote, desk, progress, prepared }.answer(standing, outputs)
+    ActiveRun { ask, remote, desk, progress, prepared }.answer(standing, outputs)
 }
 
 /// A run whose job is ready.
-struct Run<'a> {
+struct ActiveRun<'a> {
     ask: RunAsk,
     remote: Remote<'a>,
     desk: Desk<'a>,
@@ -60,7 +60,7 @@ struct Run<'a> {
     prepared: Prepared,
 }
 
-impl Run<'_> {
+impl ActiveRun<'_> {
     /// Sends what is to be sent, writes the results and sums up.
     fn answer(mut self, standing: Standing, outputs: Outputs) -> Result<Ended> {
         let ctx = self.desk.ctx;
@@ -167,14 +167,14 @@ impl Run<'_> {
     }
 }
 
-fn command(ask: &RunAsk) -> Command {
+fn command(ask: &RunAsk) -> Asker {
     let named = |start: &Start| match start {
         Start::New { input, .. } => input.source != InputSource::Stdin,
         Start::Continue { .. } => false,
     };
     match ask.role {
-        Role::Run => Command::Run { input: named(&ask.ask.start), max_cost: ask.ask.limit.max_cost.is_some() },
-        Role::Retry | Role::BesideBatches => Command::RealtimePart,
+        Role::Run => Asker::Run { input: named(&ask.ask.start), max_cost: ask.ask.limit.max_cost.is_some() },
+        Role::Retry | Role::BesideBatches => Asker::RealtimePart,
     }
 }
 

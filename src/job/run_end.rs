@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::consumer::Consumed;
 use super::finish::{Ended, Finish, JobAccounts};
-use super::resume::Rows;
+use super::resume::JobRows;
 use crate::error::Result;
 use crate::money::Accounts;
 use crate::outcome::{ErrorCode, Outcome};
@@ -15,7 +15,7 @@ use crate::row_set::RowSet;
 /// The end of a realtime run.
 pub struct RunEnd<'a> {
     /// The rows of the job.
-    pub rows: Rows<'a>,
+    pub rows: JobRows<'a>,
     /// Rows that an earlier run answered.
     pub reused: &'a RowSet,
     /// No results may be written: the input changed, or the user wanted out at once.

@@ -14,7 +14,7 @@ use crate::text;
 
 /// Facts about a job, as one command finds them.
 #[derive(Debug, Clone)]
-pub struct Facts {
+pub struct JobFacts {
     /// How the job began.
     pub transport: Transport,
     /// Its rows by fate.
@@ -22,7 +22,7 @@ pub struct Facts {
     /// Its batches by progress.
     pub batches: BatchFacts,
     /// The command that asks.
-    pub command: Command,
+    pub command: Asker,
     /// Why the command stopped before the end of the job, if it did.
     pub stop: Option<Stop>,
     /// A process works on the job at this moment.
@@ -65,7 +65,7 @@ pub struct BatchFacts {
 
 /// The command that asks for a verdict, as far as the next command depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
+pub enum Asker {
     /// `run`
     Run {
         /// Its command line names the input.
@@ -113,7 +113,7 @@ pub enum Next {
 
 impl Verdict {
     /// Decides from the facts alone.
-    pub fn of(facts: &Facts) -> Self {
+    pub fn of(facts: &JobFacts) -> Self {
         let state = facts.state();
         let (exit, reason) = facts.exit(state);
         Self { state, exit, reason, next: facts.next(exit, state) }
@@ -135,7 +135,7 @@ impl Verdict {
     }
 }
 
-impl Facts {
+impl JobFacts {
     /// The state alone, for those who list many jobs.
     pub fn state(&self) -> JobState {
         let (rows, batches) = (self.rows, &self.batches);
@@ -208,7 +208,7 @@ impl Facts {
         if self.busy {
             return (!state.ended()).then(|| "still running".to_owned());
         }
-        if left > 0 && !(self.concluded && matches!(self.command, Command::Run { .. } | Command::RealtimePart)) {
+        if left > 0 && !(self.concluded && matches!(self.command, Asker::Run { .. } | Asker::RealtimePart)) {
             return Some(format!("not finished yet: {} to do", text::plural(left, "row")));
         }
         (!self.is_written()).then(|| "not finished yet: its results were not written".to_owned())
@@ -223,22 +223,22 @@ impl Facts {
         }
         match self.command {
             // How much more it may cost is for the user to say.
-            Command::Run { max_cost: true, .. } if self.stop.as_ref().is_some_and(|stop| stop.over_budget) => None,
-            Command::Run { input: true, .. } if state.ended() => Some(Next::SameCommandResume),
-            Command::Run { input: true, .. } => Some(Next::SameCommand),
-            Command::Run { input: false, .. } => Some(Next::SameCommandResumeJob),
-            Command::RealtimePart => Some(Next::RetryRealtime),
-            Command::Other => self.go_on(),
+            Asker::Run { max_cost: true, .. } if self.stop.as_ref().is_some_and(|stop| stop.over_budget) => None,
+            Asker::Run { input: true, .. } if state.ended() => Some(Next::SameCommandResume),
+            Asker::Run { input: true, .. } => Some(Next::SameCommand),
+            Asker::Run { input: false, .. } => Some(Next::SameCommandResumeJob),
+            Asker::RealtimePart => Some(Next::RetryRealtime),
+            Asker::Other => self.go_on(),
         }
     }
 
     /// Sends the failed rows of a job again that has ended.
     const fn send_again(&self) -> Next {
         match self.command {
-            Command::Run { input: true, .. } => Next::SameCommandResume,
-            Command::Run { input: false, .. } => Next::SameCommandResumeJob,
-            Command::RealtimePart => Next::RetryRealtime,
-            Command::Other => Next::Retry,
+            Asker::Run { input: true, .. } => Next::SameCommandResume,
+            Asker::Run { input: false, .. } => Next::SameCommandResumeJob,
+            Asker::RealtimePart => Next::RetryRealtime,
+            Asker::Other => Next::Retry,
         }
     }
 
@@ -328,8 +328,8 @@ mod tests {
     use super::*;
     use crate::outcome::ErrorCode;
 
-    const RUN: Command = Command::Run { input: true, max_cost: false };
-    const RUN_JOB: Command = Command::Run { input: false, max_cost: false };
+    const RUN: Asker = Asker::Run { input: true, max_cost: false };
+    const RUN_JOB: Asker = Asker::Run { input: false, max_cost: false };
 
     fn rows(succeeded: u64, failed: u64) -> RowFacts {
         RowFacts { total: 4, succeeded, failed, retryable: failed > 0 }
@@ -353,32 +353,32 @@ mod tests {
         }
     }
 
-    fn facts(transport: Transport, rows: RowFacts, batches: BatchFacts, command: Command) -> Facts {
-        Facts { transport, rows, batches, command, stop: None, busy: false, concluded: true }
+    fn facts(transport: Transport, rows: RowFacts, batches: BatchFacts, command: Asker) -> JobFacts {
+        JobFacts { transport, rows, batches, command, stop: None, busy: false, concluded: true }
     }
 
-    fn realtime(rows: RowFacts, command: Command) -> Facts {
+    fn realtime(rows: RowFacts, command: Asker) -> JobFacts {
         facts(Transport::Realtime, rows, none(), command)
     }
 
-    fn batch(rows: RowFacts, batches: BatchFacts) -> Facts {
-        facts(Transport::Batch, rows, batches, Command::Other)
+    fn batch(rows: RowFacts, batches: BatchFacts) -> JobFacts {
+        facts(Transport::Batch, rows, batches, Asker::Other)
     }
 
-    fn stopped(exit: Exit, facts: Facts) -> Facts {
-        Facts { stop: Some(stop(exit)), concluded: false, ..facts }
+    fn stopped(exit: Exit, facts: JobFacts) -> JobFacts {
+        JobFacts { stop: Some(stop(exit)), concluded: false, ..facts }
     }
 
-    fn open(facts: Facts) -> Facts {
-        Facts { concluded: false, ..facts }
+    fn open(facts: JobFacts) -> JobFacts {
+        JobFacts { concluded: false, ..facts }
     }
 
-    fn busy(facts: Facts) -> Facts {
-        Facts { busy: true, concluded: false, ..facts }
+    fn busy(facts: JobFacts) -> JobFacts {
+        JobFacts { busy: true, concluded: false, ..facts }
     }
 
-    fn permanent(facts: Facts) -> Facts {
-        Facts { rows: RowFacts { retryable: false, ..facts.rows }, ..facts }
+    fn permanent(facts: JobFacts) -> JobFacts {
+        JobFacts { rows: RowFacts { retryable: false, ..facts.rows }, ..facts }
     }
 
     #[test]
@@ -387,7 +387,7 @@ mod tests {
         let settled = |word| batches(0, 0, 0, word);
         let cancelled = BatchFacts { cancelled: true, ..settled(Cancelled) };
         let broken = BatchFacts { broken: Some("two answers".to_owned()), ..settled(Completed) };
-        let capped = Command::Run { input: true, max_cost: true };
+        let capped = Asker::Run { input: true, max_cost: true };
         let cases = [
             // A realtime run that came to its end.
             (realtime(rows(4, 0), RUN), Completed, Exit::Ok, None),
@@ -420,20 +420,20 @@ mod tests {
             (stopped(Exit::Io, realtime(rows(4, 0), RUN)), Interrupted, Exit::Io, Some(Next::SameCommand)),
             (stopped(Exit::Failure, realtime(rows(4, 0), RUN)), Interrupted, Exit::Failure, Some(Next::SameCommand)),
             // The realtime part of a retry or a rescue.
-            (realtime(rows(3, 1), Command::RealtimePart), Partial, Exit::RowsFailed, Some(Next::RetryRealtime)),
+            (realtime(rows(3, 1), Asker::RealtimePart), Partial, Exit::RowsFailed, Some(Next::RetryRealtime)),
             (
-                stopped(Exit::TempFail, facts(Transport::Batch, rows(2, 1), settled(Expired), Command::RealtimePart)),
+                stopped(Exit::TempFail, facts(Transport::Batch, rows(2, 1), settled(Expired), Asker::RealtimePart)),
                 Interrupted,
                 Exit::TempFail,
                 Some(Next::RetryRealtime),
             ),
             // A realtime job that another command looks at.
-            (realtime(rows(4, 0), Command::Other), Completed, Exit::Ok, None),
-            (realtime(rows(3, 1), Command::Other), Partial, Exit::RowsFailed, Some(Next::Retry)),
-            (permanent(realtime(rows(3, 1), Command::Other)), Partial, Exit::RowsFailed, None),
-            (open(realtime(rows(2, 1), Command::Other)), Interrupted, Exit::TempFail, Some(Next::ResumeRun)),
-            (open(realtime(rows(4, 0), Command::Other)), Interrupted, Exit::TempFail, Some(Next::ResumeRun)),
-            (busy(realtime(rows(2, 1), Command::Other)), Running, Exit::TempFail, None),
+            (realtime(rows(4, 0), Asker::Other), Completed, Exit::Ok, None),
+            (realtime(rows(3, 1), Asker::Other), Partial, Exit::RowsFailed, Some(Next::Retry)),
+            (permanent(realtime(rows(3, 1), Asker::Other)), Partial, Exit::RowsFailed, None),
+            (open(realtime(rows(2, 1), Asker::Other)), Interrupted, Exit::TempFail, Some(Next::ResumeRun)),
+            (open(realtime(rows(4, 0), Asker::Other)), Interrupted, Exit::TempFail, Some(Next::ResumeRun)),
+            (busy(realtime(rows(2, 1), Asker::Other)), Running, Exit::TempFail, None),
             // A batch job before its end.
             (busy(batch(rows(0, 0), none())), Preparing, Exit::TempFail, None),
             (batch(rows(0, 0), none()), Interrupted, Exit::TempFail, Some(Next::Retry)),
@@ -455,7 +455,7 @@ mod tests {
             (batch(rows(4, 0), broken), Completed, Exit::Protocol, None),
             // A realtime job that was retried in batches.
             (
-                open(facts(Transport::Realtime, rows(3, 0), batches(0, 1, 0, Failed), Command::Other)),
+                open(facts(Transport::Realtime, rows(3, 0), batches(0, 1, 0, Failed), Asker::Other)),
                 Running,
                 Exit::TempFail,
                 Some(Next::FetchWait),
@@ -484,7 +484,7 @@ mod tests {
             );
         }
         let stops = [None, Some(stop(Exit::Interrupt)), Some(stop(Exit::Budget)), Some(stop(Exit::Io))];
-        let commands = [RUN, RUN_JOB, Command::RealtimePart, Command::Other];
+        let commands = [RUN, RUN_JOB, Asker::RealtimePart, Asker::Other];
         let mut seen = 0;
         for transport in [Transport::Realtime, Transport::Batch] {
             for (rows, batches) in counts.iter().flat_map(|rows| progress.iter().map(move |batches| (rows, batches))) {
@@ -493,7 +493,7 @@ mod tests {
                 {
                     for (busy, concluded) in [(false, false), (false, true), (true, false)] {
                         let (rows, batches, stop) = (*rows, batches.clone(), stop.clone());
-                        let facts = Facts { transport, rows, batches, command, stop, busy, concluded };
+                        let facts = JobFacts { transport, rows, batches, command, stop, busy, concluded };
                         consistent(&facts);
                         seen += 1;
                     }
@@ -503,7 +503,7 @@ mod tests {
         assert!(seen > 5_000, "{seen}");
     }
 
-    fn consistent(facts: &Facts) {
+    fn consistent(facts: &JobFacts) {
         let verdict = Verdict::of(facts);
         let open = facts.batches.waiting + facts.batches.live + facts.batches.uncollected > 0;
         assert!(!verdict.reason.is_empty(), "{facts:?}");

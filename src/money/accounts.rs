@@ -4,7 +4,7 @@ use super::charge::{RetiredCost, charge};
 use super::outstanding::Outstanding;
 use crate::error::Result;
 use crate::outcome::{Outcome, Transport};
-use crate::price::{Nanos, PriceBook, Table};
+use crate::price::{Nanos, PriceBook, PriceTable};
 use crate::row_set::RowSet;
 use crate::store::{Job, JobDb, Ledger, Payer, Spent};
 use crate::summary::Totals;
@@ -20,12 +20,12 @@ pub struct Accounts {
 
 impl Accounts {
     /// Empty accounts of a job of `rows` rows.
-    pub fn new(prices: Table, rows: u64) -> Self {
+    pub fn new(prices: PriceTable, rows: u64) -> Self {
         Self { prices: PriceBook::new(prices), totals: Totals::new(rows) }
     }
 
     /// The accounts of all outcomes in a job's database. An earlier run answered the rows in `reused`.
-    pub fn of(db: &JobDb, prices: Table, rows: u64, reused: &RowSet) -> Result<Self> {
+    pub fn of(db: &JobDb, prices: PriceTable, rows: u64, reused: &RowSet) -> Result<Self> {
         let mut accounts = Self::new(prices, rows);
         accounts.add_retired(db)?;
         db.each_outcome(|outcome| {
@@ -35,7 +35,7 @@ impl Accounts {
     }
 
     /// The accounts of the outcomes that came in real time.
-    pub fn of_realtime(db: &JobDb, prices: Table) -> Result<Self> {
+    pub fn of_realtime(db: &JobDb, prices: PriceTable) -> Result<Self> {
         let mut accounts = Self::new(prices, 0);
         for retired in db.retired()?.iter().filter(|retired| !retired.batch) {
             RetiredCost::of(retired, &mut accounts.prices).add_to(&mut accounts.totals);
@@ -105,9 +105,9 @@ mod tests {
     /// Prices of fractions of a nano-USD per token, so that every rounding shows.
     const PRICES: &str = "[\"a\"]\ninput = 0.0037\noutput = 0.0011\n[\"b\"]\ninput = 1.000003\noutput = 0.000001\nbatch_discount = 0.3\nbatch = true\n";
 
-    fn table() -> Table {
+    fn table() -> PriceTable {
         let prices: Overrides = toml::from_str(PRICES).unwrap();
-        Table::builtin().with(&prices).unwrap()
+        PriceTable::builtin().with(&prices).unwrap()
     }
 
     fn outcome() -> impl Strategy<Value = Outcome> {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Batch;
+use super::BatchTerms;
 
 /// The verdict of a source on a model in batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,11 +41,11 @@ impl BatchFinding {
     }
 
     /// The way in which llbatch counts batches of such a model.
-    pub(super) const fn batch(self) -> Batch {
+    pub(super) const fn batch(self) -> BatchTerms {
         match self {
-            Self::Refused => Batch::Refused,
-            Self::Discounted | Self::Doubtful => Batch::Discounted,
-            Self::Lapsed => Batch::FullPrice,
+            Self::Refused => BatchTerms::Refused,
+            Self::Discounted | Self::Doubtful => BatchTerms::Discounted,
+            Self::Lapsed => BatchTerms::FullPrice,
         }
     }
 }

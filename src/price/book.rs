@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Nanos, Price, Table};
+use super::{Nanos, Price, PriceTable};
 use crate::outcome::{Transport, Usage};
 
 /// The prices of one model, and the length of its answers.
@@ -17,7 +17,7 @@ struct ModelPrices {
 /// Looks up the prices of each model once. An unknown price is `None`, never zero.
 #[derive(Debug, Clone)]
 pub struct PriceBook {
-    table: Table,
+    table: PriceTable,
     known: HashMap<Arc<str>, ModelPrices>,
     /// The model of the last call, which is usually the model of the next one.
     last: Option<(Arc<str>, ModelPrices)>,
@@ -25,7 +25,7 @@ pub struct PriceBook {
 
 impl PriceBook {
     /// A book of the prices in `table`.
-    pub fn new(table: Table) -> Self {
+    pub fn new(table: PriceTable) -> Self {
         Self { table, known: HashMap::new(), last: None }
     }
 
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     fn llama() -> (PriceBook, Arc<str>) {
-        (PriceBook::new(Table::builtin()), "meta-llama/Llama-3.2-3B-Instruct-Turbo".into())
+        (PriceBook::new(PriceTable::builtin()), "meta-llama/Llama-3.2-3B-Instruct-Turbo".into())
     }
 
     #[test]

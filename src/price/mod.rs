@@ -14,6 +14,6 @@ pub use batch_fact::{BatchFact, BatchFinding};
 pub use book::PriceBook;
 pub use money::{Decimal, Nanos, Price};
 pub use overrides::Overrides;
-pub use refreshed::{Listed, Refreshed};
+pub use refreshed::{ListedPrice, Refreshed};
 pub use spelling::Spelling;
-pub use table::{Batch, Discount, Entry, Table};
+pub use table::{BatchTerms, Discount, PriceEntry, PriceTable};

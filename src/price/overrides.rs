@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Batch, Decimal, Discount, Entry, Nanos, Price, Table};
+use super::{BatchTerms, Decimal, Discount, Nanos, Price, PriceEntry, PriceTable};
 use crate::error::{Error, Result};
 
 /// The `[models]` table of the config file, by model id.
@@ -28,7 +28,7 @@ pub struct ModelOverride {
     pub context: Option<u64>,
 }
 
-impl Table {
+impl PriceTable {
     /// This table with the user's own prices.
     ///
     /// # Errors
@@ -43,15 +43,15 @@ impl Table {
 }
 
 impl ModelOverride {
-    fn apply(&self, model: &str, known: Option<&Entry>) -> Result<Entry> {
-        let mut entry = known.cloned().unwrap_or_else(|| Entry {
+    fn apply(&self, model: &str, known: Option<&PriceEntry>) -> Result<PriceEntry> {
+        let mut entry = known.cloned().unwrap_or_else(|| PriceEntry {
             model: String::new(),
             price: None,
             context: None,
             max_output: None,
             source: String::new(),
             as_of: String::new(),
-            batch: Batch::Unknown,
+            batch: BatchTerms::Unknown,
             discount: Discount::default(),
             batch_fact: None,
             without_access: false,
@@ -80,11 +80,11 @@ impl ModelOverride {
                 Error::usage(format!("config file: [models.\"{model}\"] batch_discount {part} is not between 0 and 1"))
                     .hint("write 0.5 for half price")
             })?;
-            entry.batch = if entry.discount.is_zero() { Batch::FullPrice } else { Batch::Discounted };
+            entry.batch = if entry.discount.is_zero() { BatchTerms::FullPrice } else { BatchTerms::Discounted };
         }
         match self.batch {
-            Some(true) if entry.batch != Batch::Discounted => entry.batch = Batch::FullPrice,
-            Some(false) => entry.batch = Batch::Refused,
+            Some(true) if entry.batch != BatchTerms::Discounted => entry.batch = BatchTerms::FullPrice,
+            Some(false) => entry.batch = BatchTerms::Refused,
             _ => {}
         }
         if entry.source.is_empty() {
@@ -107,8 +107,8 @@ mod tests {
 
     const TURBO: &str = "meta-llama/Llama-3.2-3B-Instruct-Turbo";
 
-    fn with(config: &str) -> Result<Table> {
-        Table::builtin().with(&toml::from_str(config).unwrap())
+    fn with(config: &str) -> Result<PriceTable> {
+        PriceTable::builtin().with(&toml::from_str(config).unwrap())
     }
 
     #[test]
@@ -122,16 +122,16 @@ mod tests {
         assert_eq!(turbo.batch_price(), Some(Price { input: 35_000_000, output: 40_000_000 }), "the discount stays");
         let own = table.get("my/own").unwrap();
         assert_eq!(own.batch_price(), Some(Price { input: 750_000_000, output: 1_875_000_000 }));
-        assert_eq!(own.batch, Batch::Discounted);
+        assert_eq!(own.batch, BatchTerms::Discounted);
     }
 
     #[test]
     fn batches_can_be_overridden_alone() {
         let cases = [
-            ("batch = false", Batch::Refused, None),
-            ("batch = true", Batch::Discounted, Some(30_000_000)),
-            ("batch_discount = 0", Batch::FullPrice, Some(60_000_000)),
-            ("batch_discount = 0.75", Batch::Discounted, Some(15_000_000)),
+            ("batch = false", BatchTerms::Refused, None),
+            ("batch = true", BatchTerms::Discounted, Some(30_000_000)),
+            ("batch_discount = 0", BatchTerms::FullPrice, Some(60_000_000)),
+            ("batch_discount = 0.75", BatchTerms::Discounted, Some(15_000_000)),
         ];
         for (line, batch, input) in cases {
             let table = with(&format!("[\"{TURBO}\"]\n{line}")).unwrap();
@@ -140,7 +140,7 @@ mod tests {
             assert_eq!(entry.source, "model card", "{line}: the price itself is still the built-in one");
         }
         let revived = with("[\"deepseek-ai/DeepSeek-R1\"]\nbatch = true").unwrap();
-        assert_eq!(revived.get("deepseek-ai/DeepSeek-R1").unwrap().batch, Batch::FullPrice);
+        assert_eq!(revived.get("deepseek-ai/DeepSeek-R1").unwrap().batch, BatchTerms::FullPrice);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Discount, Entry, Nanos, Price, Table};
+use super::{BatchTerms, Discount, Nanos, Price, PriceEntry, PriceTable};
 
 /// The service's list of models, and its date.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -12,12 +12,12 @@ pub struct Refreshed {
     /// The date of the list.
     pub as_of: String,
     /// The models in the service's order.
-    pub models: Vec<Listed>,
+    pub models: Vec<ListedPrice>,
 }
 
 /// A model as the service listed it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Listed {
+pub struct ListedPrice {
     /// Its name.
     pub model: String,
     /// Tokens of prompt and answer together.
@@ -26,18 +26,18 @@ pub struct Listed {
     pub price: Option<(f64, f64)>,
 }
 
-impl Table {
+impl PriceTable {
     /// This table with the service's prices in place of the built-in ones. Built-in terms of batches stay.
     pub fn refreshed(mut self, refreshed: &Refreshed) -> Self {
         for listed in &refreshed.models {
-            let mut entry = self.get(&listed.model).cloned().unwrap_or_else(|| Entry {
+            let mut entry = self.get(&listed.model).cloned().unwrap_or_else(|| PriceEntry {
                 model: listed.model.clone(),
                 price: None,
                 context: None,
                 max_output: None,
                 source: String::new(),
                 as_of: String::new(),
-                batch: Batch::Unknown,
+                batch: BatchTerms::Unknown,
                 discount: Discount::default(),
                 batch_fact: None,
                 without_access: false,
@@ -78,8 +78,8 @@ mod tests {
     #[test]
     fn service_decides_prices_and_the_built_in_table_terms_of_batches() {
         const TURBO: &str = "meta-llama/Llama-3.3-70B-Instruct-Turbo";
-        let listed = |model: &str, price| Listed { model: model.into(), context: Some(5), price };
-        let table = Table::builtin().refreshed(&Refreshed {
+        let listed = |model: &str, price| ListedPrice { model: model.into(), context: Some(5), price };
+        let table = PriceTable::builtin().refreshed(&Refreshed {
             service: "x".into(),
             as_of: "2026-11-23".into(),
             models: vec![
@@ -91,8 +91,8 @@ mod tests {
         });
         let turbo = table.get(TURBO).unwrap();
         assert_eq!(turbo.price, Some(Price { input: 1_040_000_000, output: 2_000_000_000 }));
-        assert_eq!((turbo.batch, turbo.as_of.as_str(), turbo.context), (Batch::Discounted, "2026-11-23", Some(5)));
-        assert_eq!(table.get("new/model").map(|e| e.batch), Some(Batch::Unknown));
+        assert_eq!((turbo.batch, turbo.as_of.as_str(), turbo.context), (BatchTerms::Discounted, "2026-11-23", Some(5)));
+        assert_eq!(table.get("new/model").map(|e| e.batch), Some(BatchTerms::Unknown));
         let gone = table.get("meta-llama/Llama-3.2-3B-Instruct-Turbo").unwrap();
         assert!(gone.price.is_none() && gone.remarks().contains("no serverless access"), "{gone:?}");
         assert!(table.get("no/pricing").is_none());

@@ -8,14 +8,14 @@ use super::{BatchFact, BatchFinding, Nanos, Price};
 /// The data file, with one model per line. Its first lines name the columns.
 const BUILTIN: &str = include_str!("builtin.tsv");
 
-static PARSED: LazyLock<Table> =
-    LazyLock::new(|| Table::parse(BUILTIN).expect("the built-in table is well formed: a test reads it"));
+static PARSED: LazyLock<PriceTable> =
+    LazyLock::new(|| PriceTable::parse(BUILTIN).expect("the built-in table is well formed: a test reads it"));
 
 /// The terms on which the service runs batches of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Batch {
-    /// At the realtime price less [`Entry::discount`].
+pub enum BatchTerms {
+    /// At the realtime price less [`PriceEntry::discount`].
     Discounted,
     /// At the realtime price.
     FullPrice,
@@ -25,7 +25,7 @@ pub enum Batch {
     Unknown,
 }
 
-impl Batch {
+impl BatchTerms {
     /// The word for it in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -74,7 +74,7 @@ impl Discount {
 
 /// The known facts of one model.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct PriceEntry {
     /// The model's id as the service spells it.
     pub model: String,
     /// Realtime price. `None`: unknown. A list price of 0 counts as unknown.
@@ -88,7 +88,7 @@ pub struct Entry {
     /// Date of the source: a day, a month, or `undated`. It is empty for the user's own.
     pub as_of: String,
     /// Terms in batches.
-    pub batch: Batch,
+    pub batch: BatchTerms,
     /// Off the realtime price in batches; nothing unless `batch` is `Discounted`.
     pub discount: Discount,
     /// What the built-in table knows of it in batches; `None`: nothing, or the user's price replaced what it knew.
@@ -99,7 +99,7 @@ pub struct Entry {
     pub note: String,
 }
 
-impl Entry {
+impl PriceEntry {
     /// All remarks on the model, for people.
     pub fn remarks(&self) -> String {
         let note = (!self.note.is_empty()).then(|| self.note.clone());
@@ -112,8 +112,10 @@ impl Entry {
     /// known, or the model is refused in batches.
     pub fn batch_price(&self) -> Option<Price> {
         match self.batch {
-            Batch::Refused => None,
-            Batch::Discounted | Batch::FullPrice | Batch::Unknown => self.price.map(|price| self.discount.off(price)),
+            BatchTerms::Refused => None,
+            BatchTerms::Discounted | BatchTerms::FullPrice | BatchTerms::Unknown => {
+                self.price.map(|price| self.discount.off(price))
+            }
         }
     }
 
@@ -152,7 +154,7 @@ impl Entry {
             max_output,
             source,
             as_of,
-            batch: finding.map_or(Batch::Unknown, BatchFinding::batch),
+            batch: finding.map_or(BatchTerms::Unknown, BatchFinding::batch),
             discount,
             batch_fact,
             without_access: false,
@@ -168,14 +170,14 @@ fn per_million(usd: &str) -> Option<u64> {
 
 /// The known facts of all models.
 #[derive(Debug, Clone, Default)]
-pub struct Table {
+pub struct PriceTable {
     /// In the order of the data file (by name, ignoring case), then the user's own.
-    entries: Vec<Entry>,
+    entries: Vec<PriceEntry>,
     exact: HashMap<String, usize>,
     folded: HashMap<String, usize>,
 }
 
-impl Table {
+impl PriceTable {
     /// The built-in table.
     pub fn builtin() -> Self {
         PARSED.clone()
@@ -184,13 +186,13 @@ impl Table {
     fn parse(text: &str) -> Option<Self> {
         let mut table = Self::default();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
-            table.insert(Entry::parse(line)?);
+            table.insert(PriceEntry::parse(line)?);
         }
         Some(table)
     }
 
     /// Adds an entry, or replaces the one with exactly that name.
-    pub fn insert(&mut self, entry: Entry) {
+    pub fn insert(&mut self, entry: PriceEntry) {
         if let Some(&index) = self.exact.get(&entry.model) {
             self.entries[index] = entry;
             return;
@@ -203,13 +205,13 @@ impl Table {
     }
 
     /// The entry with exactly this name, or else one whose name differs only in case.
-    pub fn get(&self, model: &str) -> Option<&Entry> {
+    pub fn get(&self, model: &str) -> Option<&PriceEntry> {
         let index = self.exact.get(model).or_else(|| self.folded.get(&model.to_lowercase()))?;
         self.entries.get(*index)
     }
 
     /// Every entry.
-    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+    pub fn iter(&self) -> impl Iterator<Item = &PriceEntry> {
         self.entries.iter()
     }
 }
@@ -220,14 +222,14 @@ mod tests {
 
     #[test]
     fn every_line_of_the_built_in_table_is_read() {
-        let table = Table::builtin();
+        let table = PriceTable::builtin();
         let lines = BUILTIN.lines().filter(|line| !line.starts_with('#')).count();
         assert_eq!(table.iter().count(), lines);
         assert!(lines > 90);
         for entry in table.iter() {
             assert!(!entry.source.is_empty() && !entry.as_of.is_empty(), "{} says where it is from", entry.model);
             assert!(entry.price.is_none_or(|p| p.input > 0 && p.output > 0), "{} is not free", entry.model);
-            assert_eq!(entry.batch == Batch::Discounted, !entry.discount.is_zero(), "{}", entry.model);
+            assert_eq!(entry.batch == BatchTerms::Discounted, !entry.discount.is_zero(), "{}", entry.model);
             let dated = entry.batch_fact.as_ref().is_none_or(|fact| !fact.source.is_empty() && !fact.as_of.is_empty());
             assert!(dated, "{} says where its batch fact is from", entry.model);
         }
@@ -239,28 +241,38 @@ mod tests {
             (
                 "meta-llama/Llama-3.2-3B-Instruct-Turbo",
                 Some((60_000_000, 60_000_000)),
-                Batch::Discounted,
+                BatchTerms::Discounted,
                 Some((30_000_000, 30_000_000)),
             ),
             (
                 "meta-llama/Llama-3.3-70B-Instruct-Turbo",
                 Some((1_040_000_000, 1_040_000_000)),
-                Batch::Discounted,
+                BatchTerms::Discounted,
                 Some((520_000_000, 520_000_000)),
             ),
-            ("openai/gpt-oss-120b", Some((150_000_000, 600_000_000)), Batch::Unknown, Some((150_000_000, 600_000_000))),
-            ("arcee-ai/trinity-mini", Some((45_000_000, 150_000_000)), Batch::Unknown, Some((45_000_000, 150_000_000))),
+            (
+                "openai/gpt-oss-120b",
+                Some((150_000_000, 600_000_000)),
+                BatchTerms::Unknown,
+                Some((150_000_000, 600_000_000)),
+            ),
+            (
+                "arcee-ai/trinity-mini",
+                Some((45_000_000, 150_000_000)),
+                BatchTerms::Unknown,
+                Some((45_000_000, 150_000_000)),
+            ),
             (
                 "zai-org/GLM-4.5-Air-FP8",
                 Some((200_000_000, 1_100_000_000)),
-                Batch::FullPrice,
+                BatchTerms::FullPrice,
                 Some((200_000_000, 1_100_000_000)),
             ),
-            ("deepseek-ai/DeepSeek-R1", Some((3_000_000_000, 7_000_000_000)), Batch::Refused, None),
-            ("Prism-ML/Ternary-Bonsai-27B", None, Batch::Unknown, None),
-            ("togethercomputer/CodeLlama-34b-Instruct", None, Batch::Unknown, None),
+            ("deepseek-ai/DeepSeek-R1", Some((3_000_000_000, 7_000_000_000)), BatchTerms::Refused, None),
+            ("Prism-ML/Ternary-Bonsai-27B", None, BatchTerms::Unknown, None),
+            ("togethercomputer/CodeLlama-34b-Instruct", None, BatchTerms::Unknown, None),
         ];
-        let table = Table::builtin();
+        let table = PriceTable::builtin();
         let price = |pair: Option<(u64, u64)>| pair.map(|(input, output)| Price { input, output });
         for (model, realtime, batch, in_batch) in cases {
             let entry = table.get(model).unwrap_or_else(|| panic!("{model} is there"));
@@ -274,10 +286,10 @@ mod tests {
 
     #[test]
     fn name_is_found_by_its_spelling_first_then_by_any_case() {
-        let mut table = Table::builtin();
+        let mut table = PriceTable::builtin();
         let known = table.get("Qwen/QwQ-32B").unwrap().clone();
         assert_eq!(table.get("qwen/qwq-32b"), Some(&known));
-        let own = Entry { model: "qwen/qwq-32b".to_owned(), price: None, ..known.clone() };
+        let own = PriceEntry { model: "qwen/qwq-32b".to_owned(), price: None, ..known.clone() };
         table.insert(own.clone());
         assert_eq!(table.get("qwen/qwq-32b"), Some(&own));
         assert_eq!(table.get("Qwen/QwQ-32B"), Some(&known));
@@ -288,7 +300,7 @@ mod tests {
     #[test]
     fn a_broken_line_is_not_half_read() {
         let good = "a/b\t1\t2\t\t\tsomewhere\t2026-01\tunknown\t\t\t\t";
-        assert!(Table::parse(good).is_some());
+        assert!(PriceTable::parse(good).is_some());
         for bad in [
             "a/b",
             "a/b\t1\t\t\t\ts\td\tunknown\t\t\t\t",
@@ -297,7 +309,7 @@ mod tests {
             "a/b\t1\t2\t\t\ts\td\tunknown\t1.5\t\t\t",
             "a/b\t1\t2\t\t\ts\td\tunknown\t\t\t\tnote\tmore",
         ] {
-            assert!(Table::parse(bad).is_none(), "{bad:?}");
+            assert!(PriceTable::parse(bad).is_none(), "{bad:?}");
         }
     }
 }

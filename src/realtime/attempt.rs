@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Stopped;
-use super::decision::{Decision, Facts, decide};
+use super::decision::{Decision, TryFacts, decide};
 use super::limiter::Limiter;
 use super::row::RowTask;
 use crate::api::Reply;
@@ -107,7 +107,7 @@ impl RowTask {
     }
 
     /// Tells the limiter of a failure, and gathers the facts for the decision.
-    fn learn(&self, failed: &FailedTry, timing: Timing) -> Facts {
+    fn learn(&self, failed: &FailedTry, timing: Timing) -> TryFacts {
         let (class, chance) = (failed.failure.class(), fastrand::f64());
         let within_limits =
             |limiter: &mut Limiter| limiter.accepted(timing.now, timing.sent_at, &failed.limits, 0, None);
@@ -132,7 +132,7 @@ impl RowTask {
             }
         });
         let answers = self.engine.health.borrow().answers();
-        Facts { retries: self.engine.options.retries, outage, answers, chance }
+        TryFacts { retries: self.engine.options.retries, outage, answers, chance }
     }
 
     /// Carries out a decision. Returns the wait before the next try, if there is to be one.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::outcome::{Transport, Usage};
-use crate::price::{Nanos, PriceBook, Table};
+use crate::price::{Nanos, PriceBook, PriceTable};
 
 /// Money that may be spent.
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ pub(super) enum Short {
 
 impl Budget {
     /// Allows up to `limit` at these prices. With budgets `shared` with other processes, it allows only what is drawn.
-    pub fn new(limit: Option<MaxCost>, shared: bool, table: Table) -> Self {
+    pub fn new(limit: Option<MaxCost>, shared: bool, table: PriceTable) -> Self {
         Self { limit, shared, spent: Nanos::ZERO, set_aside: Nanos::ZERO, prices: PriceBook::new(table) }
     }
 
@@ -102,7 +102,7 @@ mod tests {
         let model: Arc<str> = Arc::from(MODEL);
         // $0.06 a million tokens: 1,000 tokens cost 60,000 nanos. An earlier run has spent some.
         let mut budget =
-            Budget::new(Some(MaxCost { limit: Nanos(150_000), before: Nanos(50_000) }), false, Table::builtin());
+            Budget::new(Some(MaxCost { limit: Nanos(150_000), before: Nanos(50_000) }), false, PriceTable::builtin());
         let most = Usage { prompt: 500, completion: 500 };
         let reserve = |budget: &mut Budget, most| budget.reserve(&model, most, Nanos::ZERO);
         let first = reserve(&mut budget, most).unwrap();
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn no_more_is_set_aside_than_was_drawn() {
         let model: Arc<str> = Arc::from(MODEL);
-        let mut budget = Budget::new(None, true, Table::builtin());
+        let mut budget = Budget::new(None, true, PriceTable::builtin());
         let most = Usage { prompt: 500, completion: 500 };
         assert_eq!(budget.reserve(&model, most, Nanos::ZERO), Err(Short::Undrawn(Nanos(60_000))));
         assert_eq!(budget.reserve(&model, most, Nanos(100_000)), Ok(Nanos(60_000)));

@@ -29,7 +29,7 @@ pub(super) struct Tries {
 
 /// The state of the run, as far as a decision depends on it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Facts {
+pub(super) struct TryFacts {
     /// `--retries`
     pub(super) retries: u32,
     /// The limiter sees an outage.
@@ -55,7 +55,7 @@ pub(super) enum Decision {
 
 impl Tries {
     /// Counts a failed try.
-    pub(super) fn count(&mut self, class: Class, facts: &Facts) {
+    pub(super) fn count(&mut self, class: Class, facts: &TryFacts) {
         match class {
             Class::AboveRate | Class::NoCapacity => {
                 let others_answered = self.answers.is_some_and(|before| before < facts.answers);
@@ -76,7 +76,7 @@ impl Tries {
 }
 
 /// Decides the next step after `failure`, which `tries` has counted. `headers` are those of the response.
-pub(super) fn decide(failure: &Failure, headers: &Limits, tries: &Tries, facts: &Facts) -> Decision {
+pub(super) fn decide(failure: &Failure, headers: &Limits, tries: &Tries, facts: &TryFacts) -> Decision {
     let class = failure.class();
     match class {
         Class::AboveRate | Class::NoCapacity => match tries.alone {
@@ -106,7 +106,7 @@ pub(super) fn decide(failure: &Failure, headers: &Limits, tries: &Tries, facts: 
 mod tests {
     use super::*;
 
-    const FACTS: Facts = Facts { retries: 5, outage: false, answers: 0, chance: 1.0 };
+    const FACTS: TryFacts = TryFacts { retries: 5, outage: false, answers: 0, chance: 1.0 };
     const NO_HEADERS: Limits =
         Limits { wait: None, requests_per_second: None, tokens_per_second: None, should_retry: None };
 
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_row_that_cannot_be_sent_in_an_outage_keeps_its_retries() {
-        let outage = Facts { outage: true, ..FACTS };
+        let outage = TryFacts { outage: true, ..FACTS };
         let mut row = Tries::default();
         row.count(Class::NotSent, &outage);
         assert_eq!(row, tries(0, 0, 0));
@@ -173,7 +173,7 @@ mod tests {
     fn refusals_count_against_a_row_only_while_others_are_answered() {
         let mut row = Tries::default();
         let mut refuse = |answers| {
-            row.count(Class::AboveRate, &Facts { answers, ..FACTS });
+            row.count(Class::AboveRate, &TryFacts { answers, ..FACTS });
             row.alone
         };
         assert_eq!([5, 5, 6, 6, 7, 8].map(&mut refuse), [0, 0, 1, 1, 2, 3]);

@@ -17,7 +17,7 @@ use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Source};
 use crate::money::charge;
 use crate::outcome::{ErrorCode, Outcome};
-use crate::price::{PriceBook, Table};
+use crate::price::{PriceBook, PriceTable};
 
 /// The rows of results files, and the warnings about them.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub struct ReadFiles {
 ///
 /// # Errors
 /// 66 if a file cannot be read, 65 if a file has lines and none of them is a result.
-pub fn of_files(files: &[String], prices: Table, batch: bool) -> Result<ReadFiles> {
+pub fn of_files(files: &[String], prices: PriceTable, batch: bool) -> Result<ReadFiles> {
     let mut reader = FilesReader {
         prices: PriceBook::new(prices),
         folded: Folded::new(0),

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::input::Inputs;
 use crate::money::{Outstanding, RetiredCost, charge};
 use crate::outcome::Usage;
-use crate::price::{Nanos, PriceBook, Table};
+use crate::price::{Nanos, PriceBook, PriceTable};
 use crate::request::RequestBuilder;
 use crate::store::{BatchJob, Job, JobDb, Transport};
 
@@ -19,7 +19,7 @@ const PAGE: u32 = 64;
 /// outcome is still outstanding. `input` opens the input again, and is called only if a row was sent without an outcome.
 pub fn of_job(
     db: &JobDb,
-    prices: Table,
+    prices: PriceTable,
     rows: u64,
     input: impl FnOnce() -> Result<(Inputs, RequestBuilder)>,
 ) -> Result<Folded> {

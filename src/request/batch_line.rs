@@ -5,14 +5,14 @@ use crate::json;
 
 /// Limits of one batch file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct BatchFileLimits {
     /// Lines.
     pub rows: u64,
     /// Bytes, line ends included.
     pub bytes: u64,
 }
 
-impl Default for Limits {
+impl Default for BatchFileLimits {
     /// Together's "50,000 requests, 100 MB" (its batch overview, read 2026-11), megabytes read as the smaller ones. No
     /// further margin: the other reading leaves 4.8 % already.
     fn default() -> Self {

@@ -14,7 +14,7 @@ use super::stats::Bill;
 
 /// The states of a job in the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BatchStatus {
+pub enum ServedStatus {
     Validating,
     InProgress,
     Canceling,
@@ -24,7 +24,7 @@ pub enum BatchStatus {
     Cancelled,
 }
 
-impl BatchStatus {
+impl ServedStatus {
     pub fn name(self) -> &'static str {
         match self {
             Self::Validating => "VALIDATING",
@@ -100,20 +100,20 @@ impl BatchRecord {
     }
 
     /// The state at `now`, in milliseconds since 1970.
-    pub fn status(&self, now: u64) -> BatchStatus {
+    pub fn status(&self, now: u64) -> ServedStatus {
         if let Some(asked) = self.cancelled_ms {
-            return if now < asked + self.phases[2] { BatchStatus::Canceling } else { BatchStatus::Cancelled };
+            return if now < asked + self.phases[2] { ServedStatus::Canceling } else { ServedStatus::Cancelled };
         }
         if now < self.run_begins() {
-            return BatchStatus::Validating;
+            return ServedStatus::Validating;
         }
         if self.failure.is_some() {
-            return BatchStatus::Failed;
+            return ServedStatus::Failed;
         }
         if now < self.run_begins() + self.phases[1] {
-            return BatchStatus::InProgress;
+            return ServedStatus::InProgress;
         }
-        if self.expires_at.is_some() { BatchStatus::Expired } else { BatchStatus::Completed }
+        if self.expires_at.is_some() { ServedStatus::Expired } else { ServedStatus::Completed }
     }
 
     /// The fraction of its rows that are answered, or will ever be.
@@ -126,22 +126,22 @@ impl BatchRecord {
     /// The time of its end, if it has ended.
     fn ended(&self, now: u64) -> Option<u64> {
         match self.status(now) {
-            BatchStatus::Validating | BatchStatus::InProgress | BatchStatus::Canceling => None,
-            BatchStatus::Failed => Some(self.run_begins()),
-            BatchStatus::Cancelled => self.cancelled_ms.map(|asked| asked + self.phases[2]),
-            BatchStatus::Completed | BatchStatus::Expired => Some(self.run_begins() + self.phases[1]),
+            ServedStatus::Validating | ServedStatus::InProgress | ServedStatus::Canceling => None,
+            ServedStatus::Failed => Some(self.run_begins()),
+            ServedStatus::Cancelled => self.cancelled_ms.map(|asked| asked + self.phases[2]),
+            ServedStatus::Completed | ServedStatus::Expired => Some(self.run_begins() + self.phases[1]),
         }
     }
 
     /// Whether the job has ended and its result is not yet written.
     pub fn is_due(&self, now: u64) -> bool {
-        self.result.is_none() && self.ended(now).is_some() && self.status(now) != BatchStatus::Failed
+        self.result.is_none() && self.ended(now).is_some() && self.status(now) != ServedStatus::Failed
     }
 
     /// The job as the API shows it.
     pub fn shown(&self, now: u64) -> Value {
         let status = self.status(now);
-        let progress = if status == BatchStatus::Completed { 100.0 } else { (self.done(now) * 1000.0).floor() / 10.0 };
+        let progress = if status == ServedStatus::Completed { 100.0 } else { (self.done(now) * 1000.0).floor() / 10.0 };
         let mut job = json!({
             "id": self.id,
             "user_id": "sandbox-user",
@@ -155,9 +155,9 @@ impl BatchRecord {
             "progress": progress,
         });
         let result = self.result.as_ref();
-        let failure = self.failure.clone().filter(|_| status == BatchStatus::Failed);
+        let failure = self.failure.clone().filter(|_| status == ServedStatus::Failed);
         for (name, value) in [
-            ("model_id", self.model_id.clone().filter(|_| status != BatchStatus::Validating)),
+            ("model_id", self.model_id.clone().filter(|_| status != ServedStatus::Validating)),
             ("output_file_id", result.and_then(|result| result.output_file_id.clone())),
             ("error_file_id", result.and_then(|result| result.error_file_id.clone())),
             ("error", failure),
@@ -215,22 +215,22 @@ pub(super) mod tests {
         let instant = BatchRecord { phases: [0, 0, 0], ..record() };
         let instant_but_checked = BatchRecord { phases: [1000, 0, 0], ..record() };
         let cases = [
-            (&plain, 0, BatchStatus::Validating, 0.0),
-            (&plain, 1000, BatchStatus::InProgress, 0.0),
-            (&plain, 6000, BatchStatus::InProgress, 0.5),
-            (&plain, 11_000, BatchStatus::Completed, 1.0),
-            (&failing, 999, BatchStatus::Validating, 0.0),
-            (&failing, 1000, BatchStatus::Failed, 0.0),
-            (&expiring, 6000, BatchStatus::InProgress, 0.25),
-            (&expiring, 99_000, BatchStatus::Expired, 0.5),
-            (&stopped, 6000, BatchStatus::Canceling, 0.5),
-            (&stopped, 7999, BatchStatus::Canceling, 0.5),
-            (&stopped, 8000, BatchStatus::Cancelled, 0.5),
-            (&early, 500, BatchStatus::Canceling, 0.0),
-            (&early, 2500, BatchStatus::Cancelled, 0.0),
-            (&instant, 0, BatchStatus::Completed, 1.0),
-            (&instant_but_checked, 999, BatchStatus::Validating, 0.0),
-            (&instant_but_checked, 1000, BatchStatus::Completed, 1.0),
+            (&plain, 0, ServedStatus::Validating, 0.0),
+            (&plain, 1000, ServedStatus::InProgress, 0.0),
+            (&plain, 6000, ServedStatus::InProgress, 0.5),
+            (&plain, 11_000, ServedStatus::Completed, 1.0),
+            (&failing, 999, ServedStatus::Validating, 0.0),
+            (&failing, 1000, ServedStatus::Failed, 0.0),
+            (&expiring, 6000, ServedStatus::InProgress, 0.25),
+            (&expiring, 99_000, ServedStatus::Expired, 0.5),
+            (&stopped, 6000, ServedStatus::Canceling, 0.5),
+            (&stopped, 7999, ServedStatus::Canceling, 0.5),
+            (&stopped, 8000, ServedStatus::Cancelled, 0.5),
+            (&early, 500, ServedStatus::Canceling, 0.0),
+            (&early, 2500, ServedStatus::Cancelled, 0.0),
+            (&instant, 0, ServedStatus::Completed, 1.0),
+            (&instant_but_checked, 999, ServedStatus::Validating, 0.0),
+            (&instant_but_checked, 1000, ServedStatus::Completed, 1.0),
         ];
         for (record, after, status, done) in cases {
             let now = record.created_ms + after;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::app::App;
-use super::batch::{BatchRecord, BatchStatus};
+use super::batch::{BatchRecord, ServedStatus};
 use super::body::{Unread, read};
 use super::call::{ApiRoute, Call};
 use super::errors;
@@ -128,11 +128,11 @@ pub async fn cancel(Path(id): Path<String>, call: Call) -> Response {
         let mut job: BatchRecord = app.store.get(Folder::Batches, id)?.ok_or_else(|| no_batch(id))?;
         let now = now_ms();
         match job.status(now) {
-            BatchStatus::Validating | BatchStatus::InProgress => {
+            ServedStatus::Validating | ServedStatus::InProgress => {
                 job.cancelled_ms = Some(now);
                 app.store.put(Folder::Batches, id, &job)?;
             }
-            BatchStatus::Canceling | BatchStatus::Cancelled => {}
+            ServedStatus::Canceling | ServedStatus::Cancelled => {}
             ended => return Err(bad_request(&format!("The batch job has ended already: {}", ended.name())).into()),
         }
         Ok(shown(StatusCode::OK, &job.shown(now)))

@@ -19,7 +19,7 @@ use super::models::{Availability, availability};
 use super::reply::HttpReply;
 use super::request::{InferenceKind, InferenceRequest, parse};
 use super::spoil;
-use super::stats::{Bill, InFlightGuard};
+use super::stats::{Bill, RequestGuard};
 
 fn route(kind: InferenceKind) -> ApiRoute {
     match kind {
@@ -121,7 +121,7 @@ fn flaw(kind: &FaultKind) -> Flaw {
 struct RequestLimits<'a> {
     requests: Option<Admission>,
     tokens: Option<Admission>,
-    in_flight: Option<InFlightGuard<'a>>,
+    in_flight: Option<RequestGuard<'a>>,
 }
 
 impl<'a> RequestLimits<'a> {

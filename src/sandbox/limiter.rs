@@ -24,11 +24,11 @@ pub struct Admission {
 pub struct KeyLimiter {
     rate: f64,
     burst: f64,
-    buckets: Mutex<HashMap<Box<str>, Bucket>>,
+    buckets: Mutex<HashMap<Box<str>, LimitBucket>>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Bucket {
+struct LimitBucket {
     level: f64,
     at: Instant,
 }
@@ -67,10 +67,10 @@ impl KeyLimiter {
     /// Refills the bucket of `key`, then changes its level. Returns the level before the change.
     fn change(&self, key: &str, now: Instant, to: impl FnOnce(f64) -> f64) -> f64 {
         let mut buckets = lock(&self.buckets);
-        let bucket = buckets.get(key).copied().unwrap_or(Bucket { level: self.burst, at: now });
+        let bucket = buckets.get(key).copied().unwrap_or(LimitBucket { level: self.burst, at: now });
         let passed = now.saturating_duration_since(bucket.at).as_secs_f64();
         let level = (bucket.level + passed * self.rate).min(self.burst);
-        buckets.insert(key.into(), Bucket { level: to(level), at: now });
+        buckets.insert(key.into(), LimitBucket { level: to(level), at: now });
         level
     }
 

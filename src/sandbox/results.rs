@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 
 use super::answers::{self, Flaw};
 use super::app::App;
-use super::batch::{BatchRecord, BatchResult, BatchStatus};
+use super::batch::{BatchRecord, BatchResult, ServedStatus};
 use super::dice::Dice;
 use super::errors::{TypicalBody, quote, typical};
 use super::faults::{ErrorShape, FaultKind, Scope, ScriptedError};
@@ -163,7 +163,7 @@ impl Production {
             if i < done {
                 made.row(line, record, faults)?;
             } else if record.list_undone {
-                let code = if record.status(now) == BatchStatus::Expired { "expired" } else { "cancelled" };
+                let code = if record.status(now) == ServedStatus::Expired { "expired" } else { "cancelled" };
                 made.errors.add(&failed(line.id, code, "The job ended before this row"))?;
             }
         }

@@ -114,14 +114,14 @@ impl Stats {
     }
 
     /// Counts a request as in flight until the guard is dropped, unless `most` are already.
-    pub fn enter(&self, most: Option<u64>) -> Option<InFlightGuard<'_>> {
+    pub fn enter(&self, most: Option<u64>) -> Option<RequestGuard<'_>> {
         let mut counters = lock(&self.counters);
         if most.is_some_and(|most| counters.in_flight >= most) {
             return None;
         }
         counters.in_flight += 1;
         counters.peak_in_flight = counters.peak_in_flight.max(counters.in_flight);
-        Some(InFlightGuard(self))
+        Some(RequestGuard(self))
     }
 
     pub fn snapshot(&self) -> StatsSnapshot {
@@ -159,9 +159,9 @@ impl Drop for Counted<'_> {
 }
 
 #[derive(Debug)]
-pub struct InFlightGuard<'a>(&'a Stats);
+pub struct RequestGuard<'a>(&'a Stats);
 
-impl Drop for InFlightGuard<'_> {
+impl Drop for RequestGuard<'_> {
     fn drop(&mut self) {
         lock(&self.0.counters).in_flight -= 1;
     }

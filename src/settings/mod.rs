@@ -20,7 +20,7 @@ pub use span::{duration, long_duration};
 
 use crate::api::canonical_base;
 use crate::error::{Error, Exit, Result};
-use crate::price::{Overrides, Refreshed, Table};
+use crate::price::{Overrides, PriceTable, Refreshed};
 
 /// The default base URL of the service (together-wire, "Base").
 const DEFAULT_BASE_URL: &str = "https://api.together.ai/v1";
@@ -110,7 +110,7 @@ pub struct Settings {
     /// Budgets that all jobs share.
     pub budget: Budgets,
     /// Prices: the user's own, then those that the service last listed, then the built-in ones.
-    pub prices: Table,
+    pub prices: PriceTable,
     overrides: Overrides,
 }
 
@@ -218,7 +218,7 @@ impl Settings {
     ///
     /// # Errors
     /// 2 if the config file's own prices are invalid beside them.
-    pub fn reprice(&self, refreshed: Option<&Refreshed>) -> Result<Table> {
+    pub fn reprice(&self, refreshed: Option<&Refreshed>) -> Result<PriceTable> {
         reprice(refreshed, &self.overrides)
     }
 
@@ -265,8 +265,8 @@ fn read_refreshed(state_dir: &Path, service: &str) -> Option<Refreshed> {
     serde_json::from_slice::<Refreshed>(&text).ok().filter(|refreshed| refreshed.service == service)
 }
 
-fn reprice(refreshed: Option<&Refreshed>, overrides: &Overrides) -> Result<Table> {
-    let table = Table::builtin();
+fn reprice(refreshed: Option<&Refreshed>, overrides: &Overrides) -> Result<PriceTable> {
+    let table = PriceTable::builtin();
     refreshed.map_or_else(|| table.clone(), |refreshed| table.clone().refreshed(refreshed)).with(overrides)
 }
 

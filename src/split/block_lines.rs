@@ -8,7 +8,7 @@ use super::{InvalidRow, SplitOptions};
 use crate::check::Checked;
 use crate::input::Block;
 use crate::outcome::{Fingerprint, Usage};
-use crate::request::batch_line::{self, Limits};
+use crate::request::batch_line::{self, BatchFileLimits};
 use crate::request::{Draft, Problem, Record, RequestBuilder, generated_id};
 use crate::tokens;
 
@@ -64,7 +64,7 @@ pub(super) struct LineMaker<'a> {
 
 /// The part of [`SplitOptions`] that threads can share.
 pub(super) struct LineOptions<'a> {
-    limits: Limits,
+    limits: BatchFileLimits,
     only: Option<&'a (dyn Fn(u64) -> bool + Sync)>,
     digests: bool,
     max_problems: usize,

@@ -14,7 +14,7 @@ use crate::check::{Checked, scan};
 use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
 use crate::outcome::{Fingerprint, Usage};
-use crate::request::batch_line::Limits;
+use crate::request::batch_line::BatchFileLimits;
 use crate::request::{Problem, RequestBuilder};
 use block_lines::{BlockLines, BlockRow, LineMaker};
 use stage::NewBatchFile;
@@ -84,7 +84,7 @@ pub struct SplitOptions<'a> {
     /// Opens the file of a new batch, given its number and model.
     pub open: &'a dyn Fn(u32, &str) -> Result<NewBatchFile>,
     /// Limits of each file.
-    pub limits: Limits,
+    pub limits: BatchFileLimits,
     /// Threads that parse. With 0 or 1 the caller's thread does all.
     pub threads: usize,
     /// The first file's number: 1, or behind the files of an earlier split of the same job.

@@ -55,7 +55,7 @@ impl Seen {
 
 struct Case {
     params: Params,
-    limits: Limits,
+    limits: BatchFileLimits,
     threads: usize,
     first_number: u32,
     only: Option<fn(u64) -> bool>,
@@ -65,7 +65,7 @@ struct Case {
 impl Default for Case {
     fn default() -> Self {
         let params = Params { model: Some("m".into()), ..Params::default() };
-        Self { params, limits: Limits::default(), threads: 1, first_number: 1, only: None, digests: true }
+        Self { params, limits: BatchFileLimits::default(), threads: 1, first_number: 1, only: None, digests: true }
     }
 }
 
@@ -194,15 +194,15 @@ fn a_shard_ends_where_a_line_would_pass_a_limit() {
     let line = |n: u32| format!("{{\"id\":\"{n}\",\"prompt\":\"p\"}}\n");
     let text: String = (1..=7).map(line).collect();
     let one = Case::default().run(&line(1)).unwrap().split.files[0].bytes;
-    let sizes = |limits: Limits| {
+    let sizes = |limits: BatchFileLimits| {
         let done = Case { limits, first_number: 5, ..Case::default() }.run(&text).unwrap();
         assert!(done.split.files.iter().zip(5..).all(|(shard, number)| shard.number == number));
         done.split.files.iter().map(|shard| shard.rows).collect::<Vec<_>>()
     };
-    assert_eq!(sizes(Limits { rows: 3, bytes: 1_000_000 }), [3, 3, 1]);
-    assert_eq!(sizes(Limits { rows: 7, bytes: 1_000_000 }), [7]);
-    assert_eq!(sizes(Limits { rows: 100, bytes: 2 * one }), [2, 2, 2, 1], "exactly the limit still fits");
-    assert_eq!(sizes(Limits { rows: 100, bytes: 2 * one - 1 }), [1; 7]);
+    assert_eq!(sizes(BatchFileLimits { rows: 3, bytes: 1_000_000 }), [3, 3, 1]);
+    assert_eq!(sizes(BatchFileLimits { rows: 7, bytes: 1_000_000 }), [7]);
+    assert_eq!(sizes(BatchFileLimits { rows: 100, bytes: 2 * one }), [2, 2, 2, 1], "exactly the limit still fits");
+    assert_eq!(sizes(BatchFileLimits { rows: 100, bytes: 2 * one - 1 }), [1; 7]);
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn what_cannot_be_sent_is_told_in_its_place() {
          {{\"id\":\"b\",\"prompt\":\"{long}\"}}\n{{\"id\":\"c\",\"prompt\":\"\"}}\n{{\"prompt\":\"6\"}}\n"
     );
     for threads in [1, 2] {
-        let limits = Limits { rows: 10, bytes: 200 };
+        let limits = BatchFileLimits { rows: 10, bytes: 200 };
         let done = Case { limits, threads, ..Case::default() }.run(&text).unwrap();
         let bad: Vec<_> = done
             .seen
@@ -302,7 +302,7 @@ fn a_full_disk_stops_the_reading() {
     let shape = RequestBuilder::new(&Case::default().params).unwrap();
     let options = SplitOptions {
         open: &|_, _| Ok(NewBatchFile { path: "shard".into(), sink: Box::new(Full) }),
-        limits: Limits::default(),
+        limits: BatchFileLimits::default(),
         threads: 2,
         first_number: 1,
         only: None,
@@ -342,7 +342,7 @@ proptest! {
             format!("{{{id}\"model\":\"m{model}\",\"prompt\":\"{prompt}\"}}\n")
         };
         let text: String = rows.iter().map(line).collect();
-        let limits = Limits { rows: most, bytes };
+        let limits = BatchFileLimits { rows: most, bytes };
         let done = Case { limits, threads, ..Case::default() }.run(&text).unwrap();
 
         // Every row once, in input order; good are those that are whole, first with their id, and small enough.

@@ -10,7 +10,7 @@ use ring::digest;
 use super::stage::{BatchFileSink, NewBatchFile};
 use super::{BatchFile, MOST_MODELS, SplitOptions, too_many_models};
 use crate::error::{Error, Exit, Result};
-use crate::request::batch_line::Limits;
+use crate::request::batch_line::BatchFileLimits;
 
 /// Appends lines to the files of their models, and opens a new file when one is full.
 pub(super) struct BatchFileWriter<'a> {
@@ -34,7 +34,7 @@ impl<'a> BatchFileWriter<'a> {
 
     /// Appends a line to the file that has room for it, and returns the file's number.
     pub fn append(&mut self, model: &Arc<str>, line: &[u8]) -> Result<u32> {
-        let Limits { rows, bytes } = self.options.limits;
+        let BatchFileLimits { rows, bytes } = self.options.limits;
         let size = line.len() as u64;
         let has_room = |file: &BatchFile| file.rows < rows && file.bytes + size <= bytes;
         if let Some(open) = self.open.get_mut(model) {

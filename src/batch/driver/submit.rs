@@ -10,7 +10,7 @@ use super::{Driver, DriverEvent, error};
 use crate::api::batches::{Batch, Created};
 use crate::api::error::{Class, Failure};
 use crate::api::{Listing, Upload, Uploaded, retry};
-use crate::batch::reconcile::{self, Evidence, Listed, Verdict, decide};
+use crate::batch::reconcile::{self, CreationVerdict, Evidence, ListedBatches, decide};
 use crate::error::{Error, Exit, Result};
 use crate::store::{BatchJob, BatchStep};
 
@@ -188,7 +188,7 @@ impl Driver<'_> {
             let listed = self.retry(&what, self.options.asking, || self.client.batches()).await;
             let listed = listed.map_err(|f| error(&what, &f))?;
             match self.verdict(batch, &listed).await? {
-                Verdict::Adopt { id, surplus } => {
+                CreationVerdict::Adopt { id, surplus } => {
                     for id in &surplus {
                         (self.on_event)(&DriverEvent::Surplus(id));
                         // If it cannot be cancelled now, the warning has said which one it is.
@@ -204,11 +204,11 @@ impl Driver<'_> {
                     (self.on_event)(&DriverEvent::Created { batch, found: true, warning: None });
                     return Ok(());
                 }
-                Verdict::Create => {
+                CreationVerdict::Create => {
                     batch.step = BatchStep::Uploaded;
                     return self.save(batch);
                 }
-                Verdict::Wait(why) => {
+                CreationVerdict::Wait(why) => {
                     let wait = Duration::from_secs(looks.next().unwrap_or(60));
                     // No longer than it takes to be sure.
                     let wait = wait.min(self.unsettled(batch).max(Duration::from_millis(200)));
@@ -234,11 +234,11 @@ impl Driver<'_> {
         reconcile::settled_after(self.options.settle_after, batch.tries).saturating_sub(self.since(batch))
     }
 
-    async fn verdict(&self, batch: &BatchJob, listed: &Listing<Batch>) -> Result<Verdict> {
-        let list: Vec<Listed> = listed
+    async fn verdict(&self, batch: &BatchJob, listed: &Listing<Batch>) -> Result<CreationVerdict> {
+        let list: Vec<ListedBatches> = listed
             .entries
             .iter()
-            .map(|b| Listed {
+            .map(|b| ListedBatches {
                 id: b.id.clone(),
                 input_file_id: b.input_file_id.clone(),
                 created_at: b.created_at.clone(),
@@ -272,7 +272,7 @@ impl Driver<'_> {
             evidence.same_account = self.in_time(self.client.file(&file_id)).await.is_ok();
         }
         let verdict = decide(&evidence);
-        if verdict == Verdict::Create {
+        if verdict == CreationVerdict::Create {
             // Last of all: does this account see the file at all? Then the list is its list too.
             evidence.same_account = self.in_time(self.client.file(&file_id)).await.is_ok();
             return Ok(decide(&evidence));

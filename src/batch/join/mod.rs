@@ -141,7 +141,7 @@ pub fn join(mut expected: Vec<Expected>, files: &Files<'_>, ending: &Ending<'_>)
             return Err(Error::new(Exit::Failure, message).hint("please report this: it is a fault of llbatch"));
         }
     }
-    let mut table = Table {
+    let mut table = JoinTable {
         files: *files,
         index,
         slots: vec![Slot::default(); expected.len()],
@@ -153,7 +153,7 @@ pub fn join(mut expected: Vec<Expected>, files: &Files<'_>, ending: &Ending<'_>)
             table.file(side, path).map_err(|e| Error::io(format!("cannot read {}", path.display()), e))?;
         }
     }
-    let Table { slots, mut findings, .. } = table;
+    let JoinTable { slots, mut findings, .. } = table;
     let fate = unmentioned(ending, &slots);
     let attempts = u32::from(!ending.status.eq_ignore_ascii_case("REFUSED"));
     let joined = expected.into_iter().zip(slots).map(|(row, slot)| {
@@ -236,7 +236,7 @@ struct Found {
     at_risk: u32,
 }
 
-struct Table<'a> {
+struct JoinTable<'a> {
     files: Files<'a>,
     /// From what travelled as `custom_id` to the slot.
     index: HashMap<&'a str, usize>,
@@ -246,7 +246,7 @@ struct Table<'a> {
     bodies: usize,
 }
 
-impl Table<'_> {
+impl JoinTable<'_> {
     fn file(&mut self, side: Side, path: &Path) -> io::Result<()> {
         let mut lines = FileLines::open(path)?;
         while let Some(line) = lines.next()? {

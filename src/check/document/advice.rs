@@ -1,7 +1,7 @@
 //! Conclusions from a forecast, in sentences.
 
 use super::CheckedModel;
-use crate::price::{Batch, Nanos, Spelling};
+use crate::price::{BatchTerms, Nanos, Spelling};
 use crate::text;
 
 /// Names of models in a sentence; more are only counted.
@@ -40,7 +40,7 @@ fn saving(models: &[CheckedModel]) -> Option<String> {
 }
 
 fn refused(models: &[CheckedModel]) -> Option<String> {
-    let refused = select(models, |model| model.batch == Batch::Refused)?;
+    let refused = select(models, |model| model.batch == BatchTerms::Refused)?;
     let are = match refused.len() {
         1 => "1 model is".to_owned(),
         n => format!("{n} models are"),
@@ -49,8 +49,8 @@ fn refused(models: &[CheckedModel]) -> Option<String> {
 }
 
 fn undiscounted(models: &[CheckedModel]) -> Option<String> {
-    let mut full = select(models, |model| matches!(model.batch, Batch::FullPrice | Batch::Unknown))?;
-    full.sort_by_key(|model| model.batch == Batch::Unknown);
+    let mut full = select(models, |model| matches!(model.batch, BatchTerms::FullPrice | BatchTerms::Unknown))?;
+    full.sort_by_key(|model| model.batch == BatchTerms::Unknown);
     let get = if full.len() == 1 { "1 model gets" } else { "some models get" };
     Some(format!(
         "{get} no batch discount that is known of, so run at realtime unless there is no hurry: {}",

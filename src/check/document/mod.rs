@@ -12,9 +12,9 @@ use super::pass::{Checked, Pass};
 use super::route::Route;
 use crate::error::{Exit, Result};
 use crate::outcome::Usage;
-use crate::price::{Batch, Entry, Nanos, Price, Table};
+use crate::price::{BatchTerms, Nanos, Price, PriceEntry, PriceTable};
 use crate::request::Problem;
-use crate::request::batch_line::Limits;
+use crate::request::batch_line::BatchFileLimits;
 use crate::tokens::Estimator;
 use advice::advice;
 use range::CostRange;
@@ -86,7 +86,7 @@ struct CheckedModel {
     realtime_usd: Option<Nanos>,
     /// Most that it may cost; `None` too if batches do not serve the model.
     batch_usd: Option<Nanos>,
-    batch: Batch,
+    batch: BatchTerms,
     /// With `--via auto`: `batch` or `realtime`, and why.
     #[serde(skip_serializing_if = "Option::is_none")]
     via: Option<&'static str>,
@@ -119,10 +119,10 @@ impl CheckDocument {
     ///
     /// # Errors
     /// An input that cannot be read; problems of rows are in the document.
-    pub fn of(pass: &Pass<'_>, table: &Table, counting: &Counting<'_>) -> Result<Self> {
+    pub fn of(pass: &Pass<'_>, table: &PriceTable, counting: &Counting<'_>) -> Result<Self> {
         let inspector = RowInspector::new(pass.inputs.total_bytes().unwrap_or(0), counting.estimator, table);
         let mut estimate = Estimate::default();
-        let limits = Limits::default();
+        let limits = BatchFileLimits::default();
         let pass = Pass { table: Some(table), ..*pass };
         let checked = pass.inspect(&|draft| inspector.inspect(draft), &mut |_, row| {
             if let Some(row) = row {
@@ -166,7 +166,7 @@ impl CheckDocument {
     }
 
     /// Divides the models between batches and realtime as `--via auto` does, and prices that.
-    pub fn divide(&mut self, table: &Table) {
+    pub fn divide(&mut self, table: &PriceTable) {
         let mut lines = Vec::with_capacity(self.models.len());
         let mut ways = Vec::with_capacity(self.models.len());
         self.batches = 0;
@@ -196,7 +196,7 @@ impl CheckCost {
         Self {
             realtime_usd: CostRange::total(models.iter().map(|m| m.realtime)),
             // The service does not take all of them in batches, so that has no price.
-            batch_usd: if models.iter().any(|m| m.batch == Batch::Refused) {
+            batch_usd: if models.iter().any(|m| m.batch == BatchTerms::Refused) {
                 CostRange::default()
             } else {
                 CostRange::total(models.iter().map(|m| m.in_batch))
@@ -209,10 +209,10 @@ impl CheckCost {
 }
 
 impl CheckedModel {
-    fn new(name: &str, model: &ModelEstimate, prompt_tokens: u64, entry: Option<&Entry>) -> Self {
+    fn new(name: &str, model: &ModelEstimate, prompt_tokens: u64, entry: Option<&PriceEntry>) -> Self {
         let limit = entry.and_then(|entry| entry.max_output.or(entry.context));
         let completion_max = model.completion_max(limit);
-        let (price, batch_price) = (entry.and_then(|entry| entry.price), entry.and_then(Entry::batch_price));
+        let (price, batch_price) = (entry.and_then(|entry| entry.price), entry.and_then(PriceEntry::batch_price));
         let most = |price: Option<Price>| {
             price.zip(completion_max).map(|(p, completion)| p.cost(Usage { prompt: model.bound, completion }))
         };
@@ -225,7 +225,7 @@ impl CheckedModel {
             completion_max,
             realtime_usd: realtime.max,
             batch_usd: in_batch.max,
-            batch: entry.map_or(Batch::Unknown, |entry| entry.batch),
+            batch: entry.map_or(BatchTerms::Unknown, |entry| entry.batch),
             via: None,
             why: None,
             source: entry.map_or_else(String::new, |entry| entry.source.clone()),

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::advice::spelling;
 use super::{CheckDocument, CheckedModel, CostRange};
-use crate::price::{Batch, Nanos, Spelling};
+use crate::price::{BatchTerms, Nanos, Spelling};
 use crate::text;
 use crate::text::{Align, Grid};
 
@@ -73,7 +73,11 @@ impl CheckDocument {
                 format!("~{}", text::count(model.prompt_tokens)),
                 bound,
                 model.realtime.cell(spelling, realtime),
-                if model.batch == Batch::Refused { "–".to_owned() } else { model.in_batch.cell(spelling, in_batch) },
+                if model.batch == BatchTerms::Refused {
+                    "–".to_owned()
+                } else {
+                    model.in_batch.cell(spelling, in_batch)
+                },
                 model.batch.as_str().replace('_', " "),
             ]);
         }
@@ -94,7 +98,7 @@ impl CheckDocument {
         let mut text = String::new();
         let batches = text::batches(usize::try_from(self.batches).unwrap_or(usize::MAX));
         let realtime = self.sum(|model| model.realtime, |_| false);
-        let in_batch = self.sum(|model| model.in_batch, |model| model.batch == Batch::Refused);
+        let in_batch = self.sum(|model| model.in_batch, |model| model.batch == BatchTerms::Refused);
         let _ = writeln!(text, "realtime  {realtime}");
         let _ = writeln!(text, "batch     {in_batch} ({batches})");
         if self.cost.auto_usd.is_some() {

@@ -80,7 +80,7 @@ impl ResultArgs {
 
 /// How long to wait.
 #[derive(Debug, Args)]
-pub struct WaitArgs {
+pub struct WaitingArgs {
     /// Wait no longer than this (6h, 90m); then exit 75
     #[arg(long, value_name = "TIME", help_heading = "Waiting")]
     pub timeout: Option<String>,
@@ -89,7 +89,7 @@ pub struct WaitArgs {
     pub poll: Option<String>,
 }
 
-impl WaitArgs {
+impl WaitingArgs {
     /// Whether anything was said of waiting.
     pub const fn is_given(&self) -> bool {
         self.timeout.is_some() || self.poll.is_some()

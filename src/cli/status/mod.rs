@@ -29,7 +29,7 @@ Examples:
   llbatch status --watch               until all have ended
   llbatch status --cost --since 30d    what was spent, by day and model
   llbatch status --json | jq '.jobs[] | select(.state == \"running\") | .job'")]
-pub struct Status {
+pub struct StatusArgs {
     /// A job's id, a unique beginning of it, its --name, `last`, or a Together batch id [default: recent jobs]
     #[arg(value_name = "JOB")]
     jobs: Vec<String>,
@@ -60,7 +60,7 @@ pub struct Status {
 }
 
 /// Runs the subcommand.
-pub fn run(args: &Status, ctx: &Ctx) -> Result<Exit> {
+pub fn run(args: &StatusArgs, ctx: &Ctx) -> Result<Exit> {
     let store = Store::open(&ctx.settings.state_dir.value)?;
     let ledger = store.ledger()?;
     if args.cost {
@@ -82,7 +82,7 @@ pub fn run(args: &Status, ctx: &Ctx) -> Result<Exit> {
 }
 
 /// Shows it once; says whether anything is still going on.
-fn show(args: &Status, store: &Store, ledger: &Ledger, ctx: &Ctx) -> Result<(Exit, bool)> {
+fn show(args: &StatusArgs, store: &Store, ledger: &Ledger, ctx: &Ctx) -> Result<(Exit, bool)> {
     let mut foreign = Vec::new();
     let mut jobs = Vec::new();
     if args.jobs.is_empty() {
@@ -181,7 +181,7 @@ fn line(job: &Job) -> String {
     )
 }
 
-fn print(args: &Status, seen: &[JobStatus], remote: Option<&[RemoteLine]>, ctx: &Ctx) -> Result<()> {
+fn print(args: &StatusArgs, seen: &[JobStatus], remote: Option<&[RemoteLine]>, ctx: &Ctx) -> Result<()> {
     if seen.is_empty() && remote.is_none() {
         ctx.ui.note("no jobs yet");
         ctx.ui.hint(

@@ -9,7 +9,7 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::finish::{Desk, Ended, Finish, JobAccounts};
 use crate::job::remote::Remote;
-use crate::job::verdict::Command;
+use crate::job::verdict::Asker;
 use crate::money::Accounts;
 use crate::outcome::{ErrorCode, Outcome};
 use crate::price::Nanos;
@@ -132,7 +132,7 @@ impl Session<'_> {
             desk,
             job: self.job,
             spec: &self.spec,
-            command: Command::Other,
+            command: Asker::Other,
             stop: None,
             http: None,
             nowhere: false,

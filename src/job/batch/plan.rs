@@ -8,9 +8,9 @@ use crate::check::{Checked, Pass};
 use crate::error::Result;
 use crate::input::Inputs;
 use crate::outcome::{ErrorCode, Fingerprint, Outcome, Usage};
-use crate::price::{Nanos, PriceBook, Table};
+use crate::price::{Nanos, PriceBook, PriceTable};
 use crate::request::RequestBuilder;
-use crate::request::batch_line::Limits;
+use crate::request::batch_line::BatchFileLimits;
 use crate::split::stage::{NewBatchFile, Stage};
 use crate::split::{Split, SplitOptions, SplitRow, split};
 use crate::store::{Asked, BatchJob, JobDb, Transport};
@@ -59,7 +59,7 @@ struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    fn new(db: &'a mut JobDb, retry: bool, prices: &Table) -> Self {
+    fn new(db: &'a mut JobDb, retry: bool, prices: &PriceTable) -> Self {
         Self {
             db,
             retry,
@@ -135,7 +135,7 @@ impl Session<'_> {
         let open = |number: u32, _: &str| -> Result<NewBatchFile> { stage.open(dir.join(name(number))) };
         let options = SplitOptions {
             open: &open,
-            limits: Limits::default(),
+            limits: BatchFileLimits::default(),
             threads: Pass::default_threads(),
             first_number: first,
             only: input.only,

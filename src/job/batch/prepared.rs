@@ -13,7 +13,7 @@ use crate::input::{Inputs, OpenedInputs, StdinCopy};
 use crate::job::ask::InputSource;
 use crate::job::finish::Desk;
 use crate::outcome::Fingerprint;
-use crate::price::Table;
+use crate::price::PriceTable;
 use crate::request::RequestBuilder;
 use crate::row_set::RowSet;
 use crate::text;
@@ -101,7 +101,7 @@ fn notice(ask: &SubmitAsk, checked: &Checked, ctx: &Ctx) -> Result<Vec<(String, 
 }
 
 /// Says which models go where; returns each with the reason.
-fn divide(models: &[(Arc<str>, u64)], table: &Table, ctx: &Ctx) -> Vec<(String, String)> {
+fn divide(models: &[(Arc<str>, u64)], table: &PriceTable, ctx: &Ctx) -> Vec<(String, String)> {
     let divided = models.iter().map(|(model, rows)| {
         let route = Route::of(table.get(model));
         ctx.ui.note(&route.line(model, *rows));

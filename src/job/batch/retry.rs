@@ -11,10 +11,10 @@ use crate::input::Inputs;
 use crate::job::ask::{CostLimit, RetryFilter, Role, RunAsk};
 use crate::job::finish::Ended;
 use crate::job::remote::Remote;
-use crate::job::resume::{Checking, Rows};
+use crate::job::resume::{Checking, JobRows};
 use crate::job::run::run;
 use crate::outcome::Usage;
-use crate::price::{Nanos, PriceBook, Table};
+use crate::price::{Nanos, PriceBook, PriceTable};
 use crate::realtime;
 use crate::request::{Draft, Endpoint, RequestBuilder};
 use crate::row_set::RowSet;
@@ -178,7 +178,7 @@ impl Session<'_> {
         }
         let mut awaited = RowSet::new(self.job.total);
         db.each_awaited(|row| _ = awaited.insert(row))?;
-        let rows = Rows { inputs: &self.inputs()?, shape: &self.shape()? };
+        let rows = JobRows { inputs: &self.inputs()?, shape: &self.shape()? };
         rows.account_lost(&mut db, self.job.total, &awaited, self.ctx)?;
         db.settle_aside()?;
         drop(db);
@@ -198,7 +198,7 @@ impl Session<'_> {
     /// 65 if they do not, 66 if the input is gone.
     pub fn same_input(&self) -> Result<()> {
         let db = self.store.open_job(&self.job.id)?;
-        let rows = Rows { inputs: &self.inputs()?, shape: &self.shape()? };
+        let rows = JobRows { inputs: &self.inputs()?, shape: &self.shape()? };
         let (checked, resumed) = rows.check(Some(db), Checking { listed: 0, table: None, clean: None })?;
         if checked.rows != self.job.total || resumed.is_some_and(|resumed| !resumed.is_same()) {
             return Err(self.changed());
@@ -255,7 +255,7 @@ impl RetrySet {
         inputs: &Inputs,
         shape: &RequestBuilder,
         transport: Transport,
-        table: &Table,
+        table: &PriceTable,
     ) -> Result<()> {
         let mut prices = PriceBook::new(table.clone());
         let inspect = |draft: &Draft<'_>| -> (Arc<str>, Usage, u64) {
