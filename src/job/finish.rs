@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::spec::{Spec, inputs_of};
+use super::spec::{Spec, inputs_of, spec_of};
 use super::stop::Stop;
 use super::verdict::{Asker, BatchFacts, JobFacts, RowFacts, Verdict};
 use crate::check::calibrate::{self, SentJob};
@@ -190,6 +190,21 @@ pub fn record(desk: Desk<'_>, job: &mut Job, db: &JobDb, spec: &Spec) -> Result<
     desk.ledger.update(job)?;
     accounts.accounts.record(job, desk.ledger)?;
     Ok(verdict)
+}
+
+/// Records what killed realtime runs have spent: such a run leaves a claim, and its last seconds are not in the index. Nothing
+/// else is touched, least of all a job that another process works on.
+pub fn record_killed(desk: Desk<'_>) -> Result<()> {
+    let killed = |job: &Job| !job.state.ended() && desk.store.job_path(&job.id).exists();
+    for mut job in desk.ledger.recent(u32::MAX)?.into_iter().filter(killed) {
+        let Some(_lock) = desk.store.lock(&job.id)? else { continue };
+        let db = desk.store.open_job(&job.id)?;
+        if db.claimed()? > 0 {
+            let spec = spec_of(&job)?;
+            record(desk, &mut job, &db, &spec)?;
+        }
+    }
+    Ok(())
 }
 
 /// The state of a job by its batches and counts, for commands that are still at work on it or only list it.

@@ -170,7 +170,8 @@ impl Summary {
 
     /// Adds each model's transport and the reason, where llbatch chose the transport for each model.
     fn routes(&self, sheet: &mut Sheet) {
-        let mut grid = Grid::bare([Align::Left, Align::Left]);
+        // The reason says more than the end of a long model name.
+        let mut grid = Grid::bare([Align::Whole, Align::Left]);
         let chosen = self.models.iter().filter_map(|model| Some((model.via?, model.why.as_ref()?, &model.model)));
         for (via, why, model) in chosen.take(MAX_MODELS) {
             let via = if via == "both" { "batch and realtime" } else { via };

@@ -16,6 +16,7 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::batch::adopt::{find_local, looks_remote};
 use crate::job::batch::status::{self, JobStatus};
+use crate::job::finish::{Desk, record_killed};
 use crate::settings;
 use crate::store::{BatchJob, Job, JobState, Ledger, Store, Transport};
 use crate::text;
@@ -64,6 +65,10 @@ pub fn run(args: &StatusArgs, ctx: &Ctx) -> Result<Exit> {
     let store = Store::open(&ctx.settings.state_dir.value)?;
     let ledger = store.ledger()?;
     if args.cost {
+        // What cannot be recorded now is recorded later; the rest is shown all the same.
+        if let Err(error) = record_killed(Desk { ctx, store: &store, ledger: &ledger }) {
+            ctx.ui.warn(&error.to_string());
+        }
         return spending::show(args.since.as_deref(), args.csv, &ledger, ctx);
     }
     if !args.watch {

@@ -241,3 +241,20 @@ fn resumed_run_keeps_counting_and_names_the_next_command() {
     run("1").code(0);
     assert_eq!(home.read("out.jsonl").lines().count(), 60);
 }
+
+#[test]
+fn spending_of_a_killed_run_is_known_without_running_it_again() {
+    let home = Home::new();
+    let server = Server::start(&["--latency", "30ms"]);
+    home.write("in.jsonl", rows(60, 50));
+    let run = home.spawn(&server, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "4"]);
+    // Sooner than the index is updated.
+    server.until_billed(12);
+    assert_eq!(run.kill(), None);
+    let json = |args: &[&str]| -> Value { serde_json::from_str(&home.at(&server.url, args).code(0).stdout).unwrap() };
+    let ledger = json(&["status", "--cost", "--json"]);
+    let report = json(&["report", "last", "--json"]);
+    let number = |value: &Value| value.as_f64().unwrap();
+    assert!(number(&report["cost"]["usd"]) > 0.0, "{report}");
+    assert_eq!(number(&ledger["usd"]) + number(&ledger["unrecorded_usd"]), number(&report["cost"]["usd"]), "{ledger}");
+}

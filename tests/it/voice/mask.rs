@@ -85,7 +85,7 @@ fn mask_measurements(line: &str) -> String {
     let start = line.trim_start();
     let words: Vec<&str> = start.split(' ').collect();
     // A line that continues a table of slow rows begins with its time.
-    let row = is_number(words[0]) && words.get(1).is_some_and(|unit| TIMES.contains(unit));
+    let row = is_time(words[0]) || is_number(words[0]) && words.get(1).is_some_and(|unit| TIMES.contains(unit));
     let measured = row || MEASURED.iter().any(|word| start.starts_with(word));
     let speed = start.starts_with("speed ") || start.starts_with("one answer ");
     let indent = if row { 12 } else { line.len() - start.len() };
@@ -94,7 +94,17 @@ fn mask_measurements(line: &str) -> String {
     while i < words.len() {
         let unit = words.get(i + 1).map_or("", |unit| unit.trim_end_matches(','));
         let in_front = i > 0 && words[i - 1] == "in";
-        if is_number(words[i]) && TIMES.contains(&unit) && (measured || in_front) {
+        if is_time(words[i]) && (measured || in_front || row) {
+            // `2m 05s` is one time.
+            if out.last().is_none_or(|last: &String| !last.starts_with("TIME")) {
+                out.push("TIME".to_owned());
+            }
+            if words[i].ends_with(',')
+                && let Some(last) = out.last_mut()
+            {
+                last.push(',');
+            }
+        } else if is_number(words[i]) && TIMES.contains(&unit) && (measured || in_front) {
             out.push(words[i + 1].replace(unit, "TIME"));
             i += 1;
         } else if is_number(words[i].trim_end_matches([',', ')'])) && (speed || measured && unit.ends_with("/s")) {
@@ -105,6 +115,13 @@ fn mask_measurements(line: &str) -> String {
         i += 1;
     }
     " ".repeat(indent) + &out.join(" ")
+}
+
+/// Whether a word is a time with its unit: `12ms`, `1.5s`, `2m`, `05s`.
+fn is_time(word: &str) -> bool {
+    let word = word.trim_end_matches(',');
+    let number = word.trim_end_matches(char::is_alphabetic);
+    is_number(number) && ["ms", "s", "m", "h", "d"].contains(&&word[number.len()..])
 }
 
 fn is_number(word: &str) -> bool {
