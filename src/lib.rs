@@ -2,17 +2,17 @@
 //!
 //! N rows in, N rows out, in input order, every row answered or carrying its error; nothing lost, nothing paid twice.
 //!
-//! One package: this library with a thin binary. Data flows one way; a retry lives inside a row's task, and nothing else
-//! flows back:
+//! One package: this library with a thin binary. Rows flow one way. A retry lives inside a row's task. Only acknowledgements
+//! flow back: claims that are on disk, answers that are committed, money that was drawn.
 //!
 //! ```text
 //! input ─▶ request ─▶ check ─▶ job: realtime | split, batch ─▶ outcome ─▶ store ─▶ results, report
 //!                                                              money beside all of it
 //! ```
 //!
-//! Each room may use the rooms named in its row and nothing else; no two rooms use each other. `tests/layers.rs` reads this
-//! table and holds the code against it. Every room but [`api`] and [`sandbox`] may also use `error`, `text`, `json` and
-//! `completion`.
+//! Each room may use the rooms named in its row and nothing else. No two rooms use each other. `tests/layers.rs` reads this
+//! table and holds the code against it. Every room but two may also use `error`, `text`, `json` and
+//! `completion`: [`api`] and [`sandbox`] may use only what their rows name.
 //!
 //! | room | knows | may use |
 //! | --- | --- | --- |
@@ -49,7 +49,7 @@
 //!
 //! Three threads work on a realtime run. The *reader* parses the input and hands rows over in small batches. The *network*
 //! thread, a current-thread runtime, admits each row by a permit and the limiter, sends it, and decides what follows. The
-//! *writer* takes outcomes, commits them in groups, and only then shows them. Results are written in input order: from a
+//! *writer* (`job`'s consumer) takes outcomes, commits them in groups, and only then shows them. Results are written in input order: from a
 //! small window, or, for rows that are far ahead of a slow one, back from the database. Memory is a few bits a row beside
 //! the requests in flight.
 //!

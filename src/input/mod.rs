@@ -101,11 +101,6 @@ impl Inputs {
     pub fn shown(&self) -> String {
         self.files.iter().map(|file| &*file.shown).collect::<Vec<_>>().join(" ")
     }
-
-    /// The formats, in the order of the files.
-    pub fn formats(&self) -> impl Iterator<Item = Format> + '_ {
-        self.files.iter().map(|file| file.format)
-    }
 }
 
 impl Input {

@@ -110,7 +110,7 @@ impl<'ctx> Consumer<'_, 'ctx> {
     pub fn consume(mut self, events: &Receiver<Event>) -> Result<Consumed<'ctx>> {
         let mut group = Group::default();
         if let Err(error) = self.take_all(events, &mut group) {
-            self.rescue(&error.exit, &group, events);
+            self.keep_what_is_paid(&error.exit, &group, events);
             return Err(error);
         }
         Ok(Consumed {
@@ -123,7 +123,7 @@ impl<'ctx> Consumer<'_, 'ctx> {
 
     fn take_all(&mut self, events: &Receiver<Event>, group: &mut Group) -> Result<()> {
         let now = Instant::now();
-        let mut progress = CommitState { dirty: false, busy: false, synced: now, updated: now };
+        let mut state = CommitState { dirty: false, busy: false, synced: now, updated: now };
         let mut stored: Vec<Box<Outcome>> = Vec::new();
         self.advance()?;
         loop {
@@ -133,18 +133,18 @@ impl<'ctx> Consumer<'_, 'ctx> {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
-            if progress.busy && matches!(first, Some(Event::Outcome(..))) {
+            if state.busy && matches!(first, Some(Event::Outcome(..))) {
                 std::thread::sleep(GROUP);
             }
             let mut round = self.store(first.into_iter().chain(events.try_iter().take(GROUP_ROWS)), group)?;
-            self.commit(&mut round, group, &mut progress)?;
+            self.commit(&mut round, group, &mut state)?;
             stored.append(&mut group.outcomes);
             for outcome in stored.drain(..) {
                 self.tally.add_new(&outcome);
                 self.results.push(outcome);
             }
             self.advance()?;
-            self.update(round.draw, &mut progress)?;
+            self.update(round.draw, &mut state)?;
         }
         // The engine has ended, so all that it sent has arrived.
         self.db.release()?;
@@ -173,8 +173,8 @@ impl<'ctx> Consumer<'_, 'ctx> {
     }
 
     /// Commits a round. From then on its outcomes survive a kill, and are not in flight any more.
-    fn commit(&mut self, round: &mut Round, group: &mut Group, progress: &mut CommitState) -> Result<()> {
-        progress.dirty |= round.claim.is_some() || !group.outcomes.is_empty() || !round.tried.is_empty();
+    fn commit(&mut self, round: &mut Round, group: &mut Group, state: &mut CommitState) -> Result<()> {
+        state.dirty |= round.claim.is_some() || !group.outcomes.is_empty() || !round.tried.is_empty();
         self.db.commit(false)?;
         drop(group.permits.take());
         if let Some(row) = round.claim {
@@ -185,20 +185,20 @@ impl<'ctx> Consumer<'_, 'ctx> {
             let _ = told.send(());
         }
         self.shared.written(group.outcomes.len());
-        progress.busy = group.outcomes.len() >= FULL;
-        if progress.dirty && progress.synced.elapsed() >= SYNC {
+        state.busy = group.outcomes.len() >= FULL;
+        if state.dirty && state.synced.elapsed() >= SYNC {
             self.db.commit(true)?;
-            progress.synced = Instant::now();
-            progress.dirty = false;
+            state.synced = Instant::now();
+            state.dirty = false;
         }
         Ok(())
     }
 
     /// Updates the index now and then, and answers the engine's wish for money. What was spent is recorded first: otherwise it
     /// would count twice.
-    fn update(&mut self, draw: Option<Need>, progress: &mut CommitState) -> Result<()> {
-        if progress.updated.elapsed() >= UPDATE || draw.is_some() {
-            progress.updated = Instant::now();
+    fn update(&mut self, draw: Option<Need>, state: &mut CommitState) -> Result<()> {
+        if state.updated.elapsed() >= UPDATE || draw.is_some() {
+            state.updated = Instant::now();
             self.record()?;
         }
         if let Some(reservation) = &mut self.reservation
@@ -225,7 +225,7 @@ impl<'ctx> Consumer<'_, 'ctx> {
 
     /// Stops spending and keeps what came in or is in flight, because it is paid for, as far as the disk allows. If it does
     /// not, the claim stays, and the next run names the rows in doubt.
-    fn rescue(&mut self, exit: &Exit, group: &Group, events: &Receiver<Event>) {
+    fn keep_what_is_paid(&mut self, exit: &Exit, group: &Group, events: &Receiver<Event>) {
         self.shared.stop.cancel();
         // After a failed fsync a second one might only seem to succeed.
         let sync = *exit == Exit::ClosedPipe;

@@ -52,6 +52,6 @@ impl<'a> RetiredCost<'a> {
 
     /// Adds this cost to the totals of a job.
     pub fn add_to(&self, totals: &mut Totals) {
-        totals.spent(&self.retired.model, self.retired.all_usage(), self.paid, self.at_risk, self.uncertain);
+        totals.add_spent(&self.retired.model, self.retired.all_usage(), self.paid, self.at_risk, self.uncertain);
     }
 }

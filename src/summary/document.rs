@@ -177,8 +177,6 @@ pub struct Meta {
     pub state: String,
     /// Duration of this run by the clock.
     pub duration: Duration,
-    /// Whether the price itself is a guess.
-    pub estimated: bool,
     /// The exit code of the command.
     pub exit: Exit,
     /// The reason for the exit code, in a few words.
@@ -198,7 +196,6 @@ impl Meta {
             transport: None,
             state: String::new(),
             duration: Duration::ZERO,
-            estimated: false,
             exit: Exit::Ok,
             reason: String::new(),
             next: None,
@@ -227,7 +224,7 @@ impl Totals {
                 completion: self.usage.completion,
                 total: self.usage.prompt + self.usage.completion,
             },
-            cost: self.cost(meta.estimated),
+            cost: self.cost(),
             models: self.model_summaries(meta),
             latency_ms: LatencySummary {
                 p50: self.latency.percentile(50),
@@ -247,14 +244,14 @@ impl Totals {
         }
     }
 
-    fn cost(&self, estimated: bool) -> CostSummary {
+    fn cost(&self) -> CostSummary {
         let (usd, realtime_usd) = (self.money.paid.known_part(), self.money.list.known_part());
         let unpriced = self.models.iter().filter(|(_, model)| model.unpriced);
         CostSummary {
             usd,
             realtime_usd,
             saved_usd: realtime_usd.zip(usd).map(|(realtime, usd)| realtime - usd),
-            estimated: estimated || self.unmetered > 0,
+            estimated: self.unmetered > 0,
             unpriced_models: unpriced.map(|(name, _)| name.to_string()).collect(),
             // The known part alone would not be an upper bound.
             at_risk_usd: self.money.at_risk.whole(),

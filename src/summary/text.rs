@@ -105,9 +105,6 @@ impl Summary {
         parts.extend(part(self.cost.resumed_usd, "of it paid by earlier runs"));
         parts.extend(part(self.cost.wasted_usd, "of it for responses thrown away"));
         parts.extend(self.open_part(spelling));
-        if self.unmetered == 0 && self.cost.estimated {
-            parts.push("estimated".to_owned());
-        }
         parts.extend(self.unpriced_parts());
         parts
     }

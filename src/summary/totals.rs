@@ -111,7 +111,14 @@ impl Totals {
 
     /// Counts money spent on outcomes that no longer stand for a row: `usage` was paid for and thrown away, `uncertain`
     /// attempts may have cost up to `at_risk`.
-    pub fn spent(&mut self, model: &str, usage: Usage, paid: Option<Nanos>, at_risk: Option<Nanos>, uncertain: u32) {
+    pub fn add_spent(
+        &mut self,
+        model: &str,
+        usage: Usage,
+        paid: Option<Nanos>,
+        at_risk: Option<Nanos>,
+        uncertain: u32,
+    ) {
         self.usage += usage;
         self.money.paid.add(paid);
         self.money.list.add(paid);
@@ -127,7 +134,7 @@ impl Totals {
     }
 
     /// Counts what the service may bill for `rows` rows without an outcome, sent in a `batch` or one by one.
-    pub fn outstanding(&mut self, rows: u32, at_risk: Option<Nanos>, batch: bool) {
+    pub fn add_outstanding(&mut self, rows: u32, at_risk: Option<Nanos>, batch: bool) {
         self.money.at_risk.add(at_risk);
         let count = if batch { &mut self.in_batches } else { &mut self.uncertain };
         *count += u64::from(rows);

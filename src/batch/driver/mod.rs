@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::error::{Class, Failure, Fault};
 use crate::api::{Client, retry};
 use crate::error::{Error, Exit, Result};
-use crate::store::{BatchJob, JobDb};
+use crate::store::{JobBatch, JobDb};
 
 /// What is under way when the time is up may go on for as long as it does not stand still for this long: the end of a
 /// download is worth more than a second or two.
@@ -56,18 +56,18 @@ pub enum DriverEvent<'a> {
     /// A batch exists from now on.
     Created {
         /// Which.
-        batch: &'a BatchJob,
+        batch: &'a JobBatch,
         /// It was made by a request whose reply was lost.
         found: bool,
         /// What the service said beside it.
         warning: Option<&'a str>,
     },
     /// The service will not have a batch.
-    Refused(&'a BatchJob),
+    Refused(&'a JobBatch),
     /// Nobody knows whether a batch was made.
     InDoubt {
         /// Which.
-        batch: &'a BatchJob,
+        batch: &'a JobBatch,
         /// Why.
         why: &'a str,
     },
@@ -83,9 +83,9 @@ pub enum DriverEvent<'a> {
         wait: Duration,
     },
     /// A batch has another status.
-    Moved(&'a BatchJob),
+    Moved(&'a JobBatch),
     /// A batch was there, and is here now.
-    Progress(&'a BatchJob, &'a BatchJob),
+    Progress(&'a JobBatch, &'a JobBatch),
     /// The service has not got a file of results any more.
     Gone {
         /// Of which batch.
@@ -146,11 +146,11 @@ fn passes(failure: &Failure) -> bool {
 }
 
 impl Driver<'_> {
-    fn batches(&self) -> Result<Vec<BatchJob>> {
+    fn batches(&self) -> Result<Vec<JobBatch>> {
         self.db.borrow().batches()
     }
 
-    fn save(&self, batch: &BatchJob) -> Result<()> {
+    fn save(&self, batch: &JobBatch) -> Result<()> {
         self.db.borrow_mut().save_batch(batch)
     }
 

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use crate::api::batches::Batch;
-use crate::store::BatchJob;
+use crate::store::JobBatch;
 
 /// Milliseconds after which a batch that the service does not know is given up.
 const VANISHED: i64 = 3_600_000;
@@ -11,14 +11,14 @@ const VANISHED: i64 = 3_600_000;
 const OFTEN: u32 = 5;
 
 /// Records the reply to a question about one batch.
-pub(super) fn learn_all(batch: &mut BatchJob, known: Batch) {
+pub(super) fn learn_all(batch: &mut JobBatch, known: Batch) {
     batch.ended = known.status.is_final();
     learn(batch, known);
 }
 
 /// Records a batch as a list or the reply to a creation or a cancellation shows it. An end is not believed there, because the
 /// files with the results may not be named yet.
-pub(super) fn learn(batch: &mut BatchJob, known: Batch) {
+pub(super) fn learn(batch: &mut JobBatch, known: Batch) {
     batch.id = Some(known.id);
     batch.status = Some(known.status.as_str().to_owned());
     batch.unknown_since = None;
@@ -38,7 +38,7 @@ pub(super) fn learn(batch: &mut BatchJob, known: Batch) {
 }
 
 /// Records that the service does not know the batch. Only after an hour llbatch believes it.
-pub(super) fn vanish(batch: &mut BatchJob, now: i64) {
+pub(super) fn vanish(batch: &mut JobBatch, now: i64) {
     let since = *batch.unknown_since.get_or_insert(now);
     batch.status = Some("NOT FOUND".to_owned());
     batch.unknown_times += 1;

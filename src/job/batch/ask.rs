@@ -29,7 +29,7 @@ pub struct SubmitAsk {
     /// How long to wait for another process that works on the same content.
     pub wait: LockWait,
     /// `--wait`: the results are wanted at once.
-    pub delivery: Option<WaitAsk>,
+    pub results: Option<WaitAsk>,
 }
 
 /// A request to wait for the results of a submission.
@@ -57,7 +57,7 @@ pub struct RescueAsk {
 impl SubmitAsk {
     /// How to open the session of its job.
     pub fn session(&self) -> SessionOptions {
-        let to_stdout = self.delivery.as_ref().is_some_and(|wait| wait.delivery.output.is_none());
+        let to_stdout = self.results.as_ref().is_some_and(|wait| wait.delivery.output.is_none());
         let results = if to_stdout { Results::Stdout } else { Results::Elsewhere };
         SessionOptions { retry_for: RETRY_FOR, results, wait: self.wait }
     }

@@ -10,7 +10,7 @@ use super::session::Session;
 use crate::batch::join::{Ending, Expected, Files, Findings, Joined, join};
 use crate::error::{Error, Exit, Result};
 use crate::outcome::ErrorCode;
-use crate::store::{BatchJob, BatchStep, JobDb};
+use crate::store::{BatchStep, JobBatch, JobDb};
 use crate::text;
 
 /// Waits before a batch whose results lack rows, or hold lines that are none, is asked about and downloaded once more.
@@ -31,13 +31,13 @@ type Downloaded = (Option<PathBuf>, Option<PathBuf>);
 
 /// A batch whose files are on their way.
 struct Task {
-    batch: BatchJob,
+    batch: JobBatch,
     files: Receiver<Downloaded>,
 }
 
 /// A batch whose results were joined. They are in the store, unless something of them is lacking.
 struct Taken {
-    batch: BatchJob,
+    batch: JobBatch,
     joined: Vec<Joined>,
     findings: Findings,
     lacks: bool,
@@ -49,7 +49,7 @@ impl Session<'_> {
     /// # Errors
     /// 75 if the service cannot be reached, 74 if the disk refuses.
     pub fn collect(&mut self) -> Result<()> {
-        let ready: Vec<BatchJob> =
+        let ready: Vec<JobBatch> =
             self.driver.db.borrow().batches()?.into_iter().filter(|batch| batch.ended && batch.is_open()).collect();
         if !ready.is_empty() {
             // From here on they are added up.
@@ -64,7 +64,7 @@ impl Session<'_> {
 
     /// While one batch is downloaded, the one before is joined, and the one before that stored. Gives those that lack
     /// something.
-    fn collect_all(&mut self, ready: Vec<BatchJob>) -> Result<Vec<BatchJob>> {
+    fn collect_all(&mut self, ready: Vec<JobBatch>) -> Result<Vec<JobBatch>> {
         let path = self.store.job_path(&self.job.id);
         std::thread::scope(|scope| {
             // At most so many wait between any two: their rows are in memory.
@@ -123,7 +123,7 @@ impl Session<'_> {
     }
 
     /// What a service has not written or named yet, or a proxy has cut, may come with the next question and download.
-    fn once_more(&mut self, mut lacking: Vec<BatchJob>) -> Result<()> {
+    fn once_more(&mut self, mut lacking: Vec<JobBatch>) -> Result<()> {
         for (round, wait) in AGAIN.into_iter().enumerate() {
             if lacking.is_empty() {
                 break;
@@ -162,7 +162,7 @@ impl Session<'_> {
     }
 
     /// What was downloaded, told apart.
-    fn content(&self, batch: &BatchJob) -> Vec<Option<blake3::Hash>> {
+    fn content(&self, batch: &JobBatch) -> Vec<Option<blake3::Hash>> {
         use crate::store::answer_files::{answers_name, failures_name};
         let hash = |path: &Path| {
             let mut hasher = blake3::Hasher::new();
@@ -175,7 +175,7 @@ impl Session<'_> {
             .collect()
     }
 
-    fn say(&self, batch: &BatchJob, findings: &Findings) {
+    fn say(&self, batch: &JobBatch, findings: &Findings) {
         let ui = &self.ctx.ui;
         let name = format!("batch {} ({})", batch.number, batch.id.as_deref().unwrap_or("never created"));
         if findings.broken_contract() {
@@ -239,7 +239,7 @@ fn store_all(db: &mut JobDb, todo: &Receiver<Taken>, tell: &Sender<Taken>) -> Re
 }
 
 /// The rows that were asked in a batch.
-fn expected(db: &JobDb, batch: &BatchJob) -> Result<Vec<Expected>> {
+fn expected(db: &JobDb, batch: &JobBatch) -> Result<Vec<Expected>> {
     let model: Arc<str> = Arc::from(batch.model.as_str());
     let asked = db.asked(batch.number)?.into_iter();
     let expected = asked.map(|asked| Expected {
@@ -254,7 +254,7 @@ fn expected(db: &JobDb, batch: &BatchJob) -> Result<Vec<Expected>> {
 }
 
 /// Joins the rows of a batch with what was downloaded.
-fn join_results(batch: BatchJob, expected: Vec<Expected>, (output, errors): &Downloaded) -> Result<Taken> {
+fn join_results(batch: JobBatch, expected: Vec<Expected>, (output, errors): &Downloaded) -> Result<Taken> {
     let status = match batch.step {
         BatchStep::Refused if batch.status.is_none() => "REFUSED",
         _ => batch.status.as_deref().unwrap_or("FAILED"),

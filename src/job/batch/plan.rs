@@ -13,7 +13,7 @@ use crate::request::RequestBuilder;
 use crate::request::batch_line::BatchFileLimits;
 use crate::split::stage::{NewBatchFile, Stage};
 use crate::split::{Split, SplitOptions, SplitRow, split};
-use crate::store::{Asked, BatchJob, JobDb, Transport};
+use crate::store::{Asked, JobBatch, JobDb, Transport};
 
 /// Rows written to the database at a time.
 const GROUP: u64 = 65_536;
@@ -104,7 +104,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Writes the batches down, all or none: from here to the commit is one transaction.
-    fn store(&mut self, first: u32, batches: impl Iterator<Item = BatchJob>) -> Result<()> {
+    fn store(&mut self, first: u32, batches: impl Iterator<Item = JobBatch>) -> Result<()> {
         self.db.retire_asked(first)?;
         for outcome in &self.bad {
             self.db.put(outcome)?;
@@ -152,7 +152,7 @@ impl Session<'_> {
         })?;
         stage.commit()?;
         let endpoint = format!("/v1{}", input.shape.endpoint().path());
-        let batches = split.files.iter().map(|file| BatchJob {
+        let batches = split.files.iter().map(|file| JobBatch {
             number: file.number,
             model: file.model.to_string(),
             endpoint: endpoint.clone(),
@@ -160,7 +160,7 @@ impl Session<'_> {
             bytes: file.bytes,
             sha256: file.sha256.clone(),
             name: name(file.number),
-            ..BatchJob::default()
+            ..JobBatch::default()
         });
         planner.store(first, batches)?;
         let (estimate, priced) = (planner.estimate, planner.priced);

@@ -107,7 +107,7 @@ pub fn retry(ask: RetryAsk, remote: Remote<'_>, ctx: &Ctx, announce: &dyn Fn(&st
         Via::Batch => {
             let reservation = session.admit_retry(&set, ask.limit)?;
             session.plan_retry(&set.rows, reservation)?;
-            session.submit(false)?;
+            session.submit()?;
             session.progress.finish();
             Ok(Retried::Batches { flags, refused: session.refused()? })
         }
@@ -128,7 +128,7 @@ fn bring_to_end(session: &mut Session<'_>, batch: bool, limit: CostLimit) -> Res
         // Its submission was cut short: that comes first, and may be all there is to do.
         session.admit_unsent(limit)?;
         session.ctx.ui.note(&format!("{id}: submitting what its command did not get to"));
-        session.submit(false)?;
+        session.submit()?;
     }
     if !session.advance(false)? {
         let open = session.open_batches()?.all;

@@ -21,7 +21,7 @@ use crate::job::verdict::Verdict;
 use crate::price::Nanos;
 use crate::realtime::Shared;
 use crate::request::RequestBuilder;
-use crate::store::{BatchJob, BatchStep, Job, JobState, Ledger, LockWait, Store};
+use crate::store::{BatchStep, Job, JobBatch, JobState, Ledger, LockWait, Store};
 use crate::ui::{Progress, Results};
 
 /// After so long a batch that was created stands in the service's list. Not publicly known: a generous guess.
@@ -176,7 +176,7 @@ impl<'a> Session<'a> {
     }
 
     /// The job's batches, in their order.
-    pub fn batches(&self) -> Result<Vec<BatchJob>> {
+    pub fn batches(&self) -> Result<Vec<JobBatch>> {
         self.driver.db.borrow().batches()
     }
 
@@ -257,15 +257,27 @@ impl<'a> Session<'a> {
 
     /// The same; what was admitted and is still to be sent (`submitting`) stays claimed by this process meanwhile.
     pub fn unlock_but_claim(&mut self, submitting: bool) -> Result<()> {
-        let unsent = submitting && self.batches()?.iter().any(BatchJob::is_unsent);
+        let unsent = submitting && self.batches()?.iter().any(JobBatch::is_unsent);
         if self.lock.claim_unsent(&self.store, unsent)? { self.unlock() } else { Ok(()) }
     }
 
-    /// Brings planned batches to the service, or only settles creations that are in doubt.
+    /// Settles creations that are in doubt, and brings planned batches to the service.
     ///
     /// # Errors
     /// As [`Driver::submit`].
-    pub fn submit(&mut self, only_doubts: bool) -> Result<()> {
+    pub fn submit(&mut self) -> Result<()> {
+        self.drive(false)
+    }
+
+    /// Only settles creations that are in doubt.
+    ///
+    /// # Errors
+    /// As [`Driver::submit`].
+    pub fn settle_doubts(&mut self) -> Result<()> {
+        self.drive(true)
+    }
+
+    fn drive(&mut self, only_doubts: bool) -> Result<()> {
         let done = self.block_on(self.driver.submit(only_doubts));
         self.drop_sent_files()?;
         self.update_index(false)?;
@@ -327,7 +339,7 @@ impl<'a> Session<'a> {
     /// Batches whose results are still to come.
     pub fn open_batches(&self) -> Result<OpenBatches> {
         let mut open = self.batches()?;
-        open.retain(BatchJob::is_open);
+        open.retain(JobBatch::is_open);
         let unsent = open.iter().filter(|batch| batch.is_unsent()).count();
         Ok(OpenBatches { all: open.len(), unsent })
     }

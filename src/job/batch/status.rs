@@ -12,7 +12,7 @@ use crate::error::{Error, Exit, Result};
 use crate::job::finish::state_of;
 use crate::job::remote::Remote;
 use crate::store::unsent::is_claimed;
-use crate::store::{BatchJob, BatchStep, Job, JobDb, JobState, Ledger, Lock, Store};
+use crate::store::{BatchStep, Job, JobBatch, JobDb, JobState, Ledger, Lock, Store};
 
 /// Jobs asked about at once; each asks for several batches at once.
 const JOBS: usize = 4;
@@ -23,7 +23,7 @@ pub struct JobStatus {
     /// Its entry, with the state that it is in now.
     pub job: Job,
     /// In their order; none for a job that has only run in real time.
-    pub batches: Vec<BatchJob>,
+    pub batches: Vec<JobBatch>,
 }
 
 impl JobStatus {
