@@ -122,8 +122,8 @@ impl Failure {
         }
     }
 
-    /// Whether a failed create may have created something. Sending again could create (and bill) a second one. A 503 counts
-    /// here: an overloaded front does not know what the servers behind it did.
+    /// Returns true if a failed create may have created something. Sending again could create (and bill) a second one.
+    /// A 503 counts here: an overloaded front does not know what the servers behind it did.
     pub const fn create_unknown(&self) -> bool {
         matches!(self.class(), Class::Ambiguous | Class::NoCapacity)
     }
@@ -248,8 +248,8 @@ impl ErrorBody {
         }
     }
 
-    /// Whether the refusal is about the context's length. The service has no code for that, so this place alone looks at the
-    /// text. It only chooses between two codes for a row that has failed either way.
+    /// Returns true if the refusal is about the context's length. The service has no code for that, so only this place
+    /// reads the text. It only chooses between two codes for a row that has failed either way.
     pub(crate) fn about_context(&self) -> bool {
         let words = |t: &Option<String>| {
             t.as_deref().is_some_and(|t| {

@@ -80,7 +80,7 @@ pub struct Reply {
     pub status: u16,
     /// Limits and waits in the headers.
     pub limits: Limits,
-    /// Whether it is a web page, by its `Content-Type`.
+    /// The body is a web page, by its `Content-Type`.
     pub html: bool,
     /// The body, decompressed.
     pub body: Bytes,
@@ -106,7 +106,7 @@ pub fn canonical_base(text: &str) -> Result<url::Url, String> {
     }
 }
 
-/// Whether a URL's host is this machine.
+/// Returns true if a URL's host is this machine.
 fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

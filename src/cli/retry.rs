@@ -1,4 +1,4 @@
-//! `llbatch retry`: the rows that failed, once more.
+//! `llbatch retry`: sends the failed rows again.
 
 use clap::Args;
 

@@ -1,4 +1,5 @@
-//! Reader, engine and consumer of a run at work: each on a thread of its own, the network on the calling one.
+//! Runs the reader, the engine and the consumer of a run. The engine uses the calling thread, the others have their
+//! own.
 
 use std::sync::Arc;
 
@@ -17,21 +18,21 @@ use crate::tokens::Estimator;
 /// Batches of rows between the reader and the engine.
 const READ_AHEAD: usize = 8;
 
-/// What a run sends, and how.
+/// The rows that a run sends, and the options of sending.
 pub struct Feed<'a> {
     /// The rows of the job.
     pub rows: JobRows<'a>,
     /// Rows that are not sent.
     pub done: &'a RowSet,
-    /// What the check found.
+    /// The result of the check.
     pub checked: &'a Checked,
-    /// How to send.
+    /// Speed and limits of sending.
     pub options: &'a SendOptions,
 }
 
-/// How the three threads ended.
+/// The ends of the three threads.
 pub struct Driven<'ctx> {
-    /// Why the engine stopped before the last row.
+    /// The engine's reason to stop before the last row.
     pub stopped: Option<Stopped>,
     /// The reader's end.
     pub fed: Result<()>,
@@ -39,7 +40,7 @@ pub struct Driven<'ctx> {
     pub consumed: Result<Consumed<'ctx>>,
 }
 
-/// Runs them to their end.
+/// Runs all three to their end.
 ///
 /// # Errors
 /// 1 if a thread cannot be started or panics.
@@ -60,7 +61,7 @@ pub fn drive<'ctx>(
             let result = reader::feed(feed, &rows_in);
             match &result {
                 Err(_) => shared.stop.cancel(),
-                // The end of the run needs it: better made while the last answers are on their way.
+                // The end of the run needs it, so llbatch builds it while the last answers arrive.
                 Ok(()) => _ = Estimator::shared(),
             }
             result
@@ -77,7 +78,7 @@ pub fn drive<'ctx>(
         let consumed = writer.map_err(failed)?.join().map_err(crashed)?;
         Ok(Driven { stopped, fed, consumed })
     });
-    // Connections that still linger need not be waited for; nor need their closing, which of a thousand takes 50 ms.
+    // Closes idle connections on another thread, because closing a thousand takes 50 ms.
     drop(std::thread::Builder::new().name("closing".to_owned()).spawn(move || runtime.shutdown_background()));
     driven
 }

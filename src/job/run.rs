@@ -28,10 +28,10 @@ use crate::store::{Job, Presence, Store};
 use crate::summary::HttpCounts;
 use crate::ui::{Progress, Results};
 
-/// Answers the rows that are asked for in real time.
+/// Answers the rows of `ask` in real time.
 ///
 /// # Errors
-/// What stops the run before there is anything to sum up.
+/// The error that ends the run before there is a summary.
 pub fn run(ask: RunAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
     let store = Store::open(&ctx.settings.state_dir.value)?;
     let ledger = store.ledger()?;
@@ -41,11 +41,11 @@ pub fn run(ask: RunAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
     let mut prepared = Prepared::of(&ask, remote, desk, &progress)?;
     let source = &prepared.source;
     let outputs = ask.delivery.open(&source.spec.inputs, Some(&source.inputs), &source.spec.params, ctx)?;
-    // A job that another process has finished costs nothing any more.
+    // A job that another process has finished costs nothing more.
     if !prepared.claimed.finished {
         RunFunds::refuse(&prepared.checked, &prepared.claimed.job.id, ask.ask.limit, desk)?;
     }
-    // From here on there is a job.
+    // From here on, the job exists.
     prepared.claimed.enter(&mut prepared.source, &prepared.checked, &store, &ledger)?;
     let standing = prepared.stand(&ask, desk)?;
     ActiveRun { ask, remote, desk, progress, prepared }.answer(standing, outputs)
@@ -61,7 +61,7 @@ struct ActiveRun<'a> {
 }
 
 impl ActiveRun<'_> {
-    /// Sends what is to be sent, writes the results and sums up.
+    /// Sends the remaining rows, writes the results and sums up.
     fn answer(mut self, standing: Standing, outputs: Outputs) -> Result<Ended> {
         let ctx = self.desk.ctx;
         let mut job = self.prepared.claimed.job.clone();
@@ -86,7 +86,7 @@ impl ActiveRun<'_> {
         let mut driven = drive(consumer, self.remote.client, &feed, &shared)?;
         self.progress.finish();
         let mut unwritable = shared.abort.is_cancelled();
-        // Rows of two versions of an input would stand beside each other.
+        // The results would mix rows of two versions of the input.
         if let Some(changed) = self.prepared.changed() {
             driven.fed = Err(changed);
             unwritable = true;
@@ -107,7 +107,7 @@ impl ActiveRun<'_> {
         Ok(ended.write_summary(summary_file, ctx))
     }
 
-    /// The consumer of the run's events.
+    /// Builds the consumer of the run's events.
     fn consumer<'j, 'ctx>(
         &self,
         standing: Standing,
@@ -121,7 +121,8 @@ impl ActiveRun<'_> {
             db: standing.db,
             results,
             tally: Tally {
-                // What earlier runs threw away is added at the end: until then it is open which failed rows stay as they are.
+                // The end of the run adds discarded answers of earlier runs. Until then, it is open which failed rows
+                // stay.
                 accounts: Accounts::new(ctx.settings.prices.clone(), self.prepared.checked.rows),
                 reused: standing.done,
                 answered_before: standing.answered,
@@ -146,8 +147,8 @@ impl ActiveRun<'_> {
         options.peers = peers;
     }
 
-    /// The other processes of this machine that send to the same service with the same key. Each process has a built-in server
-    /// of its own.
+    /// Joins the processes of this machine that use the same service and key. Each process has its own built-in server,
+    /// so the sandbox has no peers.
     fn peers(&self) -> Option<Peers> {
         if self.remote.name == "sandbox" {
             return None;
@@ -178,7 +179,7 @@ fn command(ask: &RunAsk) -> Asker {
     }
 }
 
-/// What the engine has counted.
+/// Returns the engine's counts of requests.
 fn http(gauges: &Gauges) -> HttpCounts {
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     HttpCounts { sent: read(&gauges.sent), retried: read(&gauges.retried), rate_limited: read(&gauges.refused) }

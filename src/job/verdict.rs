@@ -1,4 +1,4 @@
-//! The verdict on a job: its state, the exit code of a command that has looked at it, the reason, and the next command.
+//! The verdict on a job: its state, the exit code of the command, the reason, and the next command.
 //!
 //! One pure function decides for both transports and for every command, so no two reports disagree.
 
@@ -15,19 +15,19 @@ use crate::text;
 /// Facts about a job, as one command finds them.
 #[derive(Debug, Clone)]
 pub struct JobFacts {
-    /// How the job began.
+    /// The transport that the job began with.
     pub transport: Transport,
     /// Its rows by fate.
     pub rows: RowFacts,
     /// Its batches by progress.
     pub batches: BatchFacts,
-    /// The command that asks.
+    /// The command that asks for the verdict.
     pub command: Asker,
-    /// Why the command stopped before the end of the job, if it did.
+    /// The reason for a stop before the end of the job.
     pub stop: Option<Stop>,
-    /// A process works on the job at this moment.
+    /// The job has a lock holder at this moment.
     pub busy: bool,
-    /// A command has brought the job to its end. A realtime run does so after it has written the results.
+    /// A command has concluded the job. A realtime run does so after it has written the results.
     pub concluded: bool,
 }
 
@@ -40,7 +40,7 @@ pub struct RowFacts {
     pub succeeded: u64,
     /// Rows with an error.
     pub failed: u64,
-    /// Some failed row may be answered if it is sent again.
+    /// A retry may answer some of the failed rows.
     pub retryable: bool,
 }
 
@@ -49,17 +49,17 @@ pub struct RowFacts {
 pub struct BatchFacts {
     /// All batches.
     pub total: usize,
-    /// Batches that are still to be created, or may have been.
+    /// Batches that are still to be created, or whose creation is in doubt.
     pub waiting: usize,
     /// Batches that the service works on.
     pub live: usize,
-    /// Batches that have ended and whose results are not in the store yet.
+    /// Ended batches whose results the store lacks.
     pub uncollected: usize,
-    /// The end that the service reports: of the uncollected batches if there are any, else of all.
+    /// The end that the service reports, of the uncollected batches if there are any, else of all.
     pub word: Option<JobState>,
     /// The user has cancelled one of them.
     pub cancelled: bool,
-    /// How the service broke its contract, if it did.
+    /// Description of a broken contract of the service.
     pub broken: Option<String>,
 }
 
@@ -79,20 +79,20 @@ pub enum Asker {
     Other,
 }
 
-/// The state of a job, how a command ends that has looked at all of it, why, and the command that goes on.
+/// The state of a job, the exit code of the command with its reason, and the next command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// Where the job is.
+    /// The state of the job.
     pub state: JobState,
-    /// How the command ends.
+    /// The exit code.
     pub exit: Exit,
-    /// Why, in a few words.
+    /// The reason in a few words.
     pub reason: String,
-    /// The command that goes on from here, if there is one.
+    /// The command that continues from here, if there is one.
     pub next: Option<Next>,
 }
 
-/// A command that goes on with a job.
+/// A command that continues a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     /// The same command again; it resumes by itself.
@@ -119,7 +119,7 @@ impl Verdict {
         Self { state, exit, reason, next: facts.next(exit, state) }
     }
 
-    /// What a summary of the job says beside its totals. `duration`: the time shown.
+    /// Builds the part of a summary beside the totals. `duration` is the time shown.
     pub fn meta(self, job: &Job, spec: &Spec, duration: Duration, ctx: &Ctx) -> Meta {
         Meta {
             job: Some(job.id.clone()),
@@ -136,7 +136,7 @@ impl Verdict {
 }
 
 impl JobFacts {
-    /// The state alone, for those who list many jobs.
+    /// Returns the state alone, for lists of jobs.
     pub fn state(&self) -> JobState {
         let (rows, batches) = (self.rows, &self.batches);
         let unfinished = |working| if self.busy { working } else { JobState::Interrupted };
@@ -165,7 +165,8 @@ impl JobFacts {
         }
     }
 
-    /// A realtime run that was stopped before it wrote its results has not ended: the same command goes on and pays nothing.
+    /// Returns false for a realtime run that stopped before it wrote its results: the same command resumes it at no
+    /// cost.
     const fn is_written(&self) -> bool {
         self.concluded || self.batches.total > 0 || matches!(self.transport, Transport::Batch)
     }
@@ -173,7 +174,7 @@ impl JobFacts {
     fn exit(&self, state: JobState) -> (Exit, String) {
         let mut all = Vec::new();
         if let Some(stop) = &self.stop {
-            // It explains the rows that are left.
+            // The stop explains the remaining rows.
             all.push((stop.exit, stop.reason.clone()));
         } else if let Some(why) = self.unfinished(state) {
             all.push((Exit::TempFail, why));
@@ -190,7 +191,7 @@ impl JobFacts {
         worst.unwrap_or((Exit::Ok, "done".to_owned()))
     }
 
-    /// Why the job has not ended; `None` if it has, or should have.
+    /// Returns the reason why the job has not ended; `None` if it has, or should have.
     fn unfinished(&self, state: JobState) -> Option<String> {
         let BatchFacts { total, waiting, live, uncollected, .. } = self.batches;
         let open = waiting + live + uncollected;
@@ -222,7 +223,7 @@ impl JobFacts {
             return self.rows.retryable.then(|| self.send_again());
         }
         match self.command {
-            // How much more it may cost is for the user to say.
+            // The user must decide how much more the job may cost.
             Asker::Run { max_cost: true, .. } if self.stop.as_ref().is_some_and(|stop| stop.over_budget) => None,
             Asker::Run { input: true, .. } if state.ended() => Some(Next::SameCommandResume),
             Asker::Run { input: true, .. } => Some(Next::SameCommand),
@@ -232,7 +233,7 @@ impl JobFacts {
         }
     }
 
-    /// Sends the failed rows of a job again that has ended.
+    /// Returns the command that sends the failed rows of an ended job again.
     const fn send_again(&self) -> Next {
         match self.command {
             Asker::Run { input: true, .. } => Next::SameCommandResume,
@@ -242,7 +243,7 @@ impl JobFacts {
         }
     }
 
-    /// Goes on with a job that has not ended, for a command that has sent nothing itself.
+    /// Returns the command that continues an open job, for a command that has sent nothing itself.
     fn go_on(&self) -> Option<Next> {
         let BatchFacts { waiting, live, uncollected, .. } = self.batches;
         if waiting > 0 && !self.busy {
@@ -260,7 +261,7 @@ impl JobFacts {
 }
 
 impl RowFacts {
-    /// From the fold of all outcomes.
+    /// Builds the facts from the fold of all outcomes.
     pub fn of(total: u64, totals: &Totals) -> Self {
         let retryable = totals.failures().any(|code| !code.is_permanent());
         Self { total, succeeded: totals.succeeded(), failed: totals.failed(), retryable }
@@ -276,7 +277,7 @@ impl RowFacts {
 }
 
 impl BatchFacts {
-    /// From the job's batches.
+    /// Builds the facts from the job's batches.
     pub fn of(batches: &[BatchJob]) -> Self {
         let waits =
             |batch: &&BatchJob| matches!(batch.step, BatchStep::Planned | BatchStep::Uploaded | BatchStep::Creating);
@@ -295,7 +296,7 @@ impl BatchFacts {
     }
 }
 
-/// The end that the service reports of these batches, before anybody has looked at their rows.
+/// Returns the end that the service reports of these batches, before llbatch has read their rows.
 fn word_of<'a>(batches: impl Iterator<Item = &'a BatchJob>) -> Option<JobState> {
     let mut states = batches.map(|batch| match batch.status.as_deref() {
         Some("COMPLETED") => JobState::Completed,
@@ -308,7 +309,7 @@ fn word_of<'a>(batches: impl Iterator<Item = &'a BatchJob>) -> Option<JobState> 
 }
 
 impl Next {
-    /// Spells the command for a person to type, about the job `id` of `service`.
+    /// Spells the command for the user to type, for the job `id` of `service`.
     pub fn command(self, id: &str, service: &str, ctx: &Ctx) -> String {
         let flags = ctx.flags(service);
         match self {

@@ -29,7 +29,7 @@ pub struct Member<'a> {
 }
 
 impl Member<'_> {
-    /// Whether the value is `null`.
+    /// Returns true if the value is `null`.
     pub fn is_null(&self) -> bool {
         self.value == "null"
     }

@@ -54,7 +54,7 @@ impl Budget {
         format!("--max-cost {}{gone}; a higher --max-cost goes on from here", limit.human())
     }
 
-    /// Whether no request is in flight that could release money.
+    /// Returns true if no request in flight could release money.
     fn idle(&self) -> bool {
         self.set_aside <= Nanos::ZERO
     }

@@ -90,7 +90,7 @@ impl Wallet {
         }
     }
 
-    /// Whether a row waits for money that other processes hold.
+    /// Returns true if a row waits for money that other processes hold.
     pub(super) const fn is_short(&self) -> bool {
         self.short.get()
     }

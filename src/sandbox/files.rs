@@ -34,9 +34,9 @@ pub struct FileRecord {
     pub file_type: String,
     /// Lower-case hex SHA-256 as announced.
     pub checksum: Option<String>,
-    /// Whether the bytes have arrived.
+    /// The bytes have arrived.
     pub stored: bool,
-    /// Whether the last step was done.
+    /// The client has completed the upload.
     pub processed: bool,
     pub lines: u64,
 }

@@ -185,7 +185,7 @@ pub fn private_file(path: &Path) -> io::Result<File> {
     File::options().create(true).append(true).mode(0o600).open(path)
 }
 
-/// Whether the sandbox could have given this id; no other text becomes a path.
+/// Returns true if the sandbox could have given this id. No other text becomes a path.
 fn plausible(id: &str) -> bool {
     (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }

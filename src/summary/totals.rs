@@ -62,7 +62,7 @@ pub(super) struct ErrorTotals {
     pub(super) count: u64,
     /// The row of the example: the first in input order.
     row: u64,
-    /// That row's id and message.
+    /// Id and message of an example row.
     pub(super) example: String,
 }
 

@@ -44,7 +44,7 @@ pub const fn estimate_bytes(bytes: u64) -> u64 {
 pub struct Estimator {
     classes: CharClasses,
     vocabulary: Vocabulary,
-    /// Whether the vocabulary is the bundled one, whose counts are weighted by script.
+    /// The vocabulary is the bundled one, whose counts are weighted by script.
     weighed: bool,
 }
 

@@ -58,7 +58,7 @@ struct UiInner {
     colour: bool,
     /// Also holds the lock under which all threads write to the terminal.
     bars: MultiProgress,
-    /// Whether a bar is on the screen.
+    /// A bar is on the screen.
     drawn: AtomicBool,
     stderr: Mutex<Box<dyn Write + Send>>,
 }

@@ -3,11 +3,11 @@ use proptest::prelude::*;
 use super::tests::{Batch, COMPLETED, body, expected, rows, tokens};
 use super::*;
 
-/// What the service makes of a row.
+/// A service's treatment of a row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fate {
     Answered,
-    /// So many more times, byte for byte.
+    /// Repeated byte for byte, this many more times.
     Repeated(u8),
     Failed,
     FailedThenAnswered,
@@ -24,7 +24,7 @@ fn fate() -> impl Strategy<Value = Fate> {
     ]
 }
 
-/// One line with its body in any spelling: order of members, white space, line end, other members.
+/// Spells one line in a style: order of members, white space, line end, other members.
 fn spelled(id: &str, text: &str, style: u8) -> String {
     let (id, body) = (serde_json::to_string(id).unwrap(), body(text));
     let response = match style & 3 {

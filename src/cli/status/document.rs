@@ -27,7 +27,7 @@ pub(super) struct Entry {
     input: String,
     rows: Rows,
     cost: Cost,
-    /// Answered by the built-in server: nothing was paid.
+    /// The built-in server answers the job, so it costs nothing.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     sandbox: bool,
     batches: Vec<BatchLine>,

@@ -1,4 +1,4 @@
-//! `llbatch status`: jobs and where they are.
+//! `llbatch status`: shows jobs and their progress.
 
 mod document;
 mod tables;
@@ -65,7 +65,7 @@ pub fn run(args: &StatusArgs, ctx: &Ctx) -> Result<Exit> {
     let store = Store::open(&ctx.settings.state_dir.value)?;
     let ledger = store.ledger()?;
     if args.cost {
-        // What cannot be recorded now is recorded later; the rest is shown all the same.
+        // A later command records the costs that cannot be recorded now. The status does not need them.
         if let Err(error) = record_killed(Desk { ctx, store: &store, ledger: &ledger }) {
             ctx.ui.warn(&error.to_string());
         }
@@ -86,7 +86,7 @@ pub fn run(args: &StatusArgs, ctx: &Ctx) -> Result<Exit> {
     }
 }
 
-/// Shows it once; says whether anything is still going on.
+/// Shows the status once. Returns `true` if a job is still active.
 fn show(args: &StatusArgs, store: &Store, ledger: &Ledger, ctx: &Ctx) -> Result<(Exit, bool)> {
     let mut foreign = Vec::new();
     let mut jobs = Vec::new();
@@ -109,7 +109,7 @@ fn show(args: &StatusArgs, store: &Store, ledger: &Ledger, ctx: &Ctx) -> Result<
     let mut trouble = None;
     let mut listed: Option<Vec<Batch>> = None;
     if ask {
-        // What is known is shown even if there is no key and no network.
+        // Without a key or a network, llbatch still shows its own records.
         match connect(ctx) {
             Ok(service) => {
                 trouble = status::refresh(&mut seen, store, ledger, service.remote()).err();
@@ -151,7 +151,7 @@ fn show(args: &StatusArgs, store: &Store, ledger: &Ledger, ctx: &Ctx) -> Result<
     Ok((exit, live))
 }
 
-/// The document of these jobs, as they are known here.
+/// Builds the document of these jobs from the local records.
 pub(super) fn document(names: &[&str], ctx: &Ctx) -> Result<Document> {
     let store = Store::open(&ctx.settings.state_dir.value)?;
     let ledger = store.ledger()?;
@@ -160,7 +160,7 @@ pub(super) fn document(names: &[&str], ctx: &Ctx) -> Result<Document> {
     Ok(Document { version: 1, jobs: seen.iter().map(entry).collect(), remote: None })
 }
 
-/// Prints these jobs: their document, or a line each.
+/// Prints these jobs as one document, or in one line each.
 pub(super) fn print_jobs(ids: &[&str], ctx: &Ctx) -> Result<()> {
     if ctx.json {
         return print_json(&document(ids, ctx)?, ctx);
@@ -172,7 +172,7 @@ pub(super) fn print_jobs(ids: &[&str], ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// A job in a line, for people.
+/// Describes a job in one line of text.
 fn line(job: &Job) -> String {
     let failed = if job.failed > 0 { format!(", {} failed", text::count(job.failed)) } else { String::new() };
     let pending = job.total.saturating_sub(job.succeeded + job.failed);
@@ -245,7 +245,7 @@ fn hint(seen: &[JobStatus], offline: bool, ctx: &Ctx) {
             }
             _ => continue,
         }
-        // One is enough; the others are told the same way.
+        // One hint is enough for all jobs.
         return;
     }
 }

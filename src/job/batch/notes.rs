@@ -1,4 +1,4 @@
-//! What a driver tells, to people.
+//! Shows a driver's events to the user.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -10,12 +10,12 @@ use crate::store::BatchJob;
 use crate::text;
 use crate::ui::{Progress, Ui};
 
-/// A failure that is waited out for so long is said, ...
+/// Shortest wait for a retry that is worth a message, ...
 const WORTH_SAYING: Duration = Duration::from_secs(2);
-/// ... and again after this.
+/// ... and the time until the next such message.
 pub const REMIND: Duration = Duration::from_mins(30);
 
-/// Says what happens, to people.
+/// Builds the function that shows events to the user.
 pub fn notifier<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&DriverEvent<'_>) + 'a> {
     let said = Cell::new(None::<Instant>);
     Box::new(move |tell| match tell {
@@ -49,7 +49,7 @@ pub fn notifier<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&DriverEvent<'_>) 
         DriverEvent::Again { what, failure, wait } => {
             progress.phase(&format!("{what}: trying again in {}", text::duration(*wait)));
             let text = format!("{what}: {failure}; trying again in {}", text::duration(*wait));
-            // Soon over, most times; and nobody wants to read it every minute of a night.
+            // Most failures pass soon, and a message per minute of a night is too much.
             let due = said.get().is_none_or(|at| at.elapsed() > REMIND);
             if *wait >= WORTH_SAYING && due {
                 said.set(Some(Instant::now()));
@@ -69,7 +69,7 @@ pub fn notifier<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&DriverEvent<'_>) 
         }
         DriverEvent::Moved(batch) => ui.note(&place(batch)),
         DriverEvent::Progress(before, batch) => {
-            // A bar shows it; in a log every tenth is enough.
+            // A bar shows every change. In a log, every tenth is enough.
             let tenth = |batch: &BatchJob| batch.progress.map(|p| (p / 10.0) as i64);
             if !ui.draws() && tenth(before) != tenth(batch) {
                 ui.note(&place(batch));
@@ -78,7 +78,7 @@ pub fn notifier<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&DriverEvent<'_>) 
     })
 }
 
-/// Where a batch is, in a line.
+/// Describes a batch's state in one line.
 fn place(batch: &BatchJob) -> String {
     let id = batch.id.as_deref().unwrap_or_default();
     let status = batch.status.as_deref().unwrap_or("?");

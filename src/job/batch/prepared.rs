@@ -1,4 +1,4 @@
-//! The input of a submission: checked, its content identified, its rows divided between batches and realtime.
+//! The input of a submission: checked, identified by its content, and divided between batches and realtime.
 
 use std::sync::Arc;
 
@@ -23,21 +23,21 @@ use crate::ui::Progress;
 pub struct Submission {
     /// The files to read.
     pub inputs: Inputs,
-    /// How requests are made of them.
+    /// The builder of their requests.
     pub shape: Arc<RequestBuilder>,
-    /// What the check found.
+    /// The result of the check.
     pub checked: Checked,
     /// The key of its content: see [`Content`].
     pub key: String,
-    /// The inputs as typed.
+    /// The inputs as the user typed them.
     pub shown: String,
-    /// [`Inputs::stamp`] before anything was read.
+    /// [`Inputs::stamp`] before the first read.
     pub stamp: Option<String>,
     /// With `--via auto`: the rows for realtime.
     pub realtime: Option<RowSet>,
-    /// With `--via auto`: each model, and why its rows took their transport.
+    /// With `--via auto`: each model, with the reason for its transport.
     pub routes: Vec<(String, String)>,
-    /// Keeps standard input for as long as it is read.
+    /// Keeps the copy of standard input while it is read.
     _stdin: Option<StdinCopy>,
 }
 
@@ -82,7 +82,7 @@ impl Submission {
     }
 }
 
-/// Shows what must be said of the models before they go into batches; no model is routed.
+/// Shows notices about the models before they go into batches. It routes no model.
 fn notice(ask: &SubmitAsk, checked: &Checked, ctx: &Ctx) -> Result<Vec<(String, String)>> {
     let found = notices::notices(&checked.models, &ctx.settings.prices);
     notices::show(&found, &ctx.ui);
@@ -100,7 +100,7 @@ fn notice(ask: &SubmitAsk, checked: &Checked, ctx: &Ctx) -> Result<Vec<(String, 
     Ok(Vec::new())
 }
 
-/// Says which models go where; returns each with the reason.
+/// Routes the models and shows the routes. Returns each model with the reason.
 fn divide(models: &[(Arc<str>, u64)], table: &PriceTable, ctx: &Ctx) -> Vec<(String, String)> {
     let divided = models.iter().map(|(model, rows)| {
         let route = Route::of(table.get(model));
@@ -110,11 +110,11 @@ fn divide(models: &[(Arc<str>, u64)], table: &PriceTable, ctx: &Ctx) -> Vec<(Str
     divided.collect()
 }
 
-/// A hash of every row's id and request: the same for the same content, however it is spelled.
+/// A hash of every row's id and request. Equal content has equal hashes, in any spelling.
 pub struct Content(blake3::Hasher);
 
 impl Content {
-    /// Of an input for this service.
+    /// Begins the hash of an input for this service.
     pub fn new(service: &str) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("llbatch 2026-11 content of a batch job");
         hasher.update(service.as_bytes()).update(&[0]);
@@ -129,7 +129,7 @@ impl Content {
         };
     }
 
-    /// The key of all rows so far.
+    /// Returns the key of all rows so far.
     pub fn key(&self) -> String {
         format!("b{}", &self.0.finalize().to_hex()[..31])
     }
