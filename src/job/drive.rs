@@ -6,31 +6,16 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::consumer::{Consumed, Consumer};
-use super::reader;
-use super::resume::JobRows;
+use super::reader::{self, Feed};
 use crate::api::Client;
-use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
-use crate::realtime::{self, SendOptions, Shared, Stopped};
-use crate::row_set::RowSet;
+use crate::realtime::{self, Shared, Stopped};
 use crate::tokens::Estimator;
 
 /// Batches of rows between the reader and the engine.
 const READ_AHEAD: usize = 8;
 
-/// The rows that a run sends, and the options of sending.
-pub struct Feed<'a> {
-    /// The rows of the job.
-    pub rows: JobRows<'a>,
-    /// Rows that are not sent.
-    pub done: &'a RowSet,
-    /// The result of the check.
-    pub checked: &'a Checked,
-    /// Speed and limits of sending.
-    pub options: &'a SendOptions,
-}
-
-/// The ends of the three threads.
+/// How the three threads ended.
 pub struct Driven<'ctx> {
     /// The engine's reason to stop before the last row.
     pub stopped: Option<Stopped>,

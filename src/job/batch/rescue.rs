@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::ask::RescueAsk;
 use super::follow::{Waiting, follow};
 use super::session::Session;
 use crate::context::Ctx;
@@ -10,23 +11,13 @@ use crate::job::ask::{CostLimit, Role, RunAsk};
 use crate::job::finish::Ended;
 use crate::job::remote::Remote;
 use crate::job::run::run;
-use crate::realtime;
 use crate::results::{Delivery, Outputs};
-use crate::store::{LockWait, Transport};
+use crate::store::Transport;
 use crate::text;
 
 /// Maximum wait for the service to end the cancelled batches. llbatch does not send a row again while a batch may still
 /// answer it.
 const GRACE: Duration = Duration::from_mins(15);
-
-/// `--rescue`
-#[derive(Debug)]
-pub struct RescueAsk {
-    /// Speed and limits of sending.
-    pub speed: realtime::SendOptions,
-    /// Maximum wait for the lock holder of the job.
-    pub wait: LockWait,
-}
 
 /// A rescue of one job.
 #[derive(Debug)]
