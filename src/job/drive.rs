@@ -15,7 +15,7 @@ use crate::tokens::Estimator;
 /// Batches of rows between the reader and the engine.
 const READ_AHEAD: usize = 8;
 
-/// How the three threads ended.
+/// The ends of the three threads.
 pub struct Driven<'ctx> {
     /// The engine's reason to stop before the last row.
     pub stopped: Option<Stopped>,

@@ -23,11 +23,11 @@ pub struct Feed<'a> {
     pub done: &'a RowSet,
     /// The result of the check.
     pub checked: &'a Checked,
-    /// How to send.
+    /// Speed and limits of sending.
     pub options: &'a SendOptions,
 }
 
-/// Reads all rows and hands over what is still to be done. Ends early, without an error, when nobody takes any more.
+/// Reads all rows and sends the remaining ones to the engine. It ends early, without an error, when the engine is gone.
 ///
 /// # Errors
 /// Read errors, and an input that has changed since the check.

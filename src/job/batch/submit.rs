@@ -108,8 +108,8 @@ pub fn submit<'a>(
     Ok(Submitted::Delivered(Box::new(ended)))
 }
 
-/// Checks the inputs and enters their job into the index with its batches planned; or finds the job of the same content that
-/// still lives. Nothing is sent.
+/// Checks the inputs and enters a job with planned batches into the index, or finds the active job of the same content.
+/// It sends nothing.
 fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Entered<'a>> {
     let store = Store::open(&ctx.settings.state_dir.value)?;
     let ledger = store.ledger()?;
