@@ -31,7 +31,7 @@ pub struct DoctorArgs {
 }
 
 #[derive(Serialize)]
-struct Document {
+struct DoctorDocument {
     version: u8,
     exit_code: u8,
     checks: Vec<Check>,
@@ -83,7 +83,7 @@ pub fn run(args: &DoctorArgs, ctx: &Ctx) -> Result<Exit> {
         failed => failed.worst(exit),
     });
     if ctx.json {
-        print_json(&Document { version: 1, exit_code: exit.code(), checks }, ctx)?;
+        print_json(&DoctorDocument { version: 1, exit_code: exit.code(), checks }, ctx)?;
         return Ok(exit);
     }
     let mut table = Grid::new([("CHECK", Align::Whole), ("VALUE", Align::Whole), ("FROM", Align::Left)]);

@@ -1,5 +1,6 @@
 //! The command line: the only user of clap. One file per subcommand.
 #![expect(clippy::doc_markdown, reason = "comments on arguments are the help texts, read in a terminal")]
+#![allow(rustdoc::bare_urls, reason = "comments on arguments are the help texts, read in a terminal")]
 
 mod args;
 mod cancel;

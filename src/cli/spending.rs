@@ -13,7 +13,7 @@ use crate::store::{DayLine, Ledger};
 use crate::text::{self, Align, Grid};
 
 #[derive(Serialize)]
-struct Document {
+struct SpendingDocument {
     version: u8,
     since: String,
     days: Vec<Line>,
@@ -44,7 +44,7 @@ pub(super) fn show(since: Option<&str>, csv: bool, ledger: &Ledger, ctx: &Ctx) -
     let usd = days.iter().filter_map(|line| line.usd).sum();
     let unrecorded_usd = ledger.unrecorded(since.timestamp().as_millisecond(), ctx.settings.sandbox)?;
     if ctx.json {
-        print_json(&Document { version: 1, since: day, days, usd, unrecorded_usd }, ctx)?;
+        print_json(&SpendingDocument { version: 1, since: day, days, usd, unrecorded_usd }, ctx)?;
         return Ok(Exit::Ok);
     }
     if csv {

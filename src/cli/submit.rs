@@ -20,6 +20,7 @@ use crate::job::batch::submit::{self, Submitted};
 /// prints the job's id. The same content submitted again while its job lives is that job: nothing is sent or paid twice.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct SubmitArgs {
     #[command(flatten)]
     input: InputArgs,

@@ -111,7 +111,7 @@ impl<'ctx> Consumer<'_, 'ctx> {
     pub fn consume(mut self, events: &Receiver<Event>) -> Result<Consumed<'ctx>> {
         let mut group = Group::default();
         if let Err(error) = self.take_all(events, &mut group) {
-            self.rescue(&error.exit, &group, events);
+            self.rescue(error.exit, &group, events);
             return Err(error);
         }
         Ok(Consumed {
@@ -226,10 +226,10 @@ impl<'ctx> Consumer<'_, 'ctx> {
 
     /// Stops sending and stores all answers that have arrived or are in flight, because they are paid for. If the disk
     /// fails, the claim stays, and the next run names the rows in doubt.
-    fn rescue(&mut self, exit: &Exit, group: &Group, events: &Receiver<Event>) {
+    fn rescue(&mut self, exit: Exit, group: &Group, events: &Receiver<Event>) {
         self.shared.stop.cancel();
         // After a failed fsync, a second one may report success without having written.
-        let sync = *exit == Exit::ClosedPipe;
+        let sync = exit == Exit::ClosedPipe;
         let mut kept = self.db.undo();
         for outcome in &group.outcomes {
             kept = kept.and_then(|()| self.db.put(outcome));

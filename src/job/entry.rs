@@ -19,7 +19,13 @@ pub struct JobEntry<'a> {
     pub started: Instant,
 }
 
-impl JobEntry<'_> {
+impl<'a> JobEntry<'a> {
+    /// Builds the entry of a run that began at `started`.
+    pub fn new(ledger: Ledger, job: &'a mut Job, started: Instant) -> Self {
+        let spent_before = job.cost.unwrap_or_default();
+        Self { ledger, job, spent_before, started }
+    }
+
     /// Writes the counts and the cost so far. Returns `false` if another process has finished the job, which stays
     /// unchanged.
     pub fn record(&mut self, tally: &Tally) -> Result<bool> {

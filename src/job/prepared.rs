@@ -6,7 +6,7 @@ use super::ask::{RetryFilter, Role, RunAsk};
 use super::claim::{Claimed, RunSource};
 use super::finish::Desk;
 use super::remote::Remote;
-use super::resume::{Checking, JobRows, Resumed};
+use super::resume::{Checking, JobRows, ResumeRules, Resumed};
 use crate::check::Checked;
 use crate::check::problems::{self, Action};
 use crate::error::{Error, Exit, Result};
@@ -74,7 +74,8 @@ impl Prepared {
             Some(resumed) => {
                 let awaited = resumed.awaited()?;
                 let retry = if self.claimed.finished { RetryFilter::Nothing } else { ask.retry };
-                (resumed.prepare(rows, &self.checked, retry, &awaited, desk.ctx)?, awaited)
+                let rules = ResumeRules { retry, awaited: &awaited };
+                (resumed.prepare(rows, &self.checked, rules, desk.ctx)?, awaited)
             }
             None => (desk.store.open_job(&self.claimed.job.id)?, RowSet::default()),
         };

@@ -15,7 +15,7 @@ use crate::row_set::RowSet;
 /// Rows per message to the engine: few wake-ups, little memory.
 const HAND: usize = 64;
 
-/// The rows that a run sends, and how.
+/// The rows that a run sends, and the options of sending.
 pub struct Feed<'a> {
     /// The rows of the job.
     pub rows: JobRows<'a>,

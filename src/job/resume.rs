@@ -49,6 +49,15 @@ pub struct Checking<'a> {
     pub clean: Option<&'a CleanCheck>,
 }
 
+/// Rules about the rows of an earlier run that a resumed run keeps.
+#[derive(Clone, Copy)]
+pub struct ResumeRules<'a> {
+    /// Failed rows to send again.
+    pub retry: RetryFilter,
+    /// Rows that batches will answer.
+    pub awaited: &'a RowSet,
+}
+
 /// The fingerprints and ids of stored answers, read page by page beside the rows of the input.
 struct Stored<'a> {
     db: &'a JobDb,
@@ -154,14 +163,8 @@ impl Resumed {
 
     /// Prepares the job's database: moves answers to their rows, removes failed rows that are sent again, and keeps all
     /// costs.
-    pub fn prepare(
-        mut self,
-        rows: JobRows<'_>,
-        checked: &Checked,
-        retry: RetryFilter,
-        awaited: &RowSet,
-        ctx: &Ctx,
-    ) -> Result<JobDb> {
+    pub fn prepare(mut self, rows: JobRows<'_>, checked: &Checked, rules: ResumeRules<'_>, ctx: &Ctx) -> Result<JobDb> {
+        let ResumeRules { retry, awaited } = rules;
         // This comes first, because rows of an interrupted retry count as in flight too.
         rows.account_lost(&mut self.db, checked.rows, awaited, ctx)?;
         self.db.settle_aside()?;

@@ -25,7 +25,7 @@ use crate::money::Accounts;
 use crate::realtime::peers::Peers;
 use crate::realtime::{Gauges, Shared};
 use crate::results::{OrderedWriter, Outputs, RowReader};
-use crate::store::{Job, Presence, Store};
+use crate::store::{Presence, Store};
 use crate::summary::HttpCounts;
 use crate::ui::{Progress, Results};
 
@@ -80,7 +80,8 @@ impl ActiveRun<'_> {
         }
         let (results, summary_file) = outputs.ordered(self.prepared.checked.rows, (*standing.done).clone(), cursor);
         let (skipped, reused) = (standing.skipped(), Arc::clone(&standing.done));
-        let mut consumer = self.consumer(standing, results, &mut job, Arc::clone(&shared), started)?;
+        let entry = JobEntry::new(self.desk.store.ledger()?, &mut job, started);
+        let mut consumer = self.consumer(standing, results, entry, Arc::clone(&shared));
         consumer.reservation = funds.reservation;
         let rows = self.prepared.rows();
         let feed = Feed { rows, done: &skipped, checked: &self.prepared.checked, options: &self.ask.options };
@@ -113,12 +114,11 @@ impl ActiveRun<'_> {
         &self,
         standing: Standing,
         results: OrderedWriter,
-        job: &'j mut Job,
+        entry: JobEntry<'j>,
         shared: Arc<Shared>,
-        started: Instant,
-    ) -> Result<Consumer<'j, 'ctx>> {
-        let Desk { ctx, store, .. } = self.desk;
-        Ok(Consumer {
+    ) -> Consumer<'j, 'ctx> {
+        let ctx = self.desk.ctx;
+        Consumer {
             db: standing.db,
             results,
             tally: Tally {
@@ -131,10 +131,10 @@ impl ActiveRun<'_> {
                 new: NewRows::default(),
             },
             screen: Screen::new(self.progress.clone(), ctx.ui.clone()),
-            entry: JobEntry { ledger: store.ledger()?, spent_before: job.cost.unwrap_or_default(), job, started },
+            entry,
             reservation: None,
             shared,
-        })
+        }
     }
 
     fn complete_options(&mut self, started: Instant) {

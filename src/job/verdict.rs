@@ -382,14 +382,30 @@ mod tests {
         JobFacts { rows: RowFacts { retryable: false, ..facts.rows }, ..facts }
     }
 
+    /// Facts, with the state, the exit code and the next command of their verdict.
+    type Case = (JobFacts, JobState, Exit, Option<Next>);
+
+    fn check(cases: impl IntoIterator<Item = Case>) {
+        for (facts, state, exit, next) in cases {
+            let verdict = Verdict::of(&facts);
+            assert_eq!(
+                (verdict.state, verdict.exit, verdict.next),
+                (state, exit, next),
+                "{facts:?}\n{}",
+                verdict.reason
+            );
+        }
+    }
+
+    fn settled(word: JobState) -> BatchFacts {
+        batches(0, 0, 0, word)
+    }
+
     #[test]
-    fn every_end_has_one_verdict() {
-        use JobState::{Cancelled, Completed, Expired, Failed, Interrupted, Partial, Preparing, Running};
-        let settled = |word| batches(0, 0, 0, word);
-        let cancelled = BatchFacts { cancelled: true, ..settled(Cancelled) };
-        let broken = BatchFacts { broken: Some("two answers".to_owned()), ..settled(Completed) };
+    fn every_end_of_a_realtime_job_has_one_verdict() {
+        use JobState::{Completed, Expired, Failed, Interrupted, Partial, Running};
         let capped = Asker::Run { input: true, max_cost: true };
-        let cases = [
+        check([
             // A realtime run that came to its end.
             (realtime(rows(4, 0), RUN), Completed, Exit::Ok, None),
             (realtime(rows(3, 1), RUN), Partial, Exit::RowsFailed, Some(Next::SameCommandResume)),
@@ -435,6 +451,22 @@ mod tests {
             (open(realtime(rows(2, 1), Asker::Other)), Interrupted, Exit::TempFail, Some(Next::ResumeRun)),
             (open(realtime(rows(4, 0), Asker::Other)), Interrupted, Exit::TempFail, Some(Next::ResumeRun)),
             (busy(realtime(rows(2, 1), Asker::Other)), Running, Exit::TempFail, None),
+            // A realtime job that was retried in batches.
+            (
+                open(facts(Transport::Realtime, rows(3, 0), batches(0, 1, 0, Failed), Asker::Other)),
+                Running,
+                Exit::TempFail,
+                Some(Next::FetchWait),
+            ),
+        ]);
+    }
+
+    #[test]
+    fn every_end_of_a_batch_job_has_one_verdict() {
+        use JobState::{Cancelled, Completed, Expired, Failed, Interrupted, Partial, Preparing, Running};
+        let cancelled = BatchFacts { cancelled: true, ..settled(Cancelled) };
+        let broken = BatchFacts { broken: Some("two answers".to_owned()), ..settled(Completed) };
+        check([
             // A batch job before its end.
             (busy(batch(rows(0, 0), none())), Preparing, Exit::TempFail, None),
             (batch(rows(0, 0), none()), Interrupted, Exit::TempFail, Some(Next::Retry)),
@@ -454,23 +486,7 @@ mod tests {
             (batch(rows(4, 0), cancelled), Completed, Exit::Ok, None),
             (batch(rows(3, 1), broken.clone()), Partial, Exit::Protocol, Some(Next::Retry)),
             (batch(rows(4, 0), broken), Completed, Exit::Protocol, None),
-            // A realtime job that was retried in batches.
-            (
-                open(facts(Transport::Realtime, rows(3, 0), batches(0, 1, 0, Failed), Asker::Other)),
-                Running,
-                Exit::TempFail,
-                Some(Next::FetchWait),
-            ),
-        ];
-        for (facts, state, exit, next) in cases {
-            let verdict = Verdict::of(&facts);
-            assert_eq!(
-                (verdict.state, verdict.exit, verdict.next),
-                (state, exit, next),
-                "{facts:?}\n{}",
-                verdict.reason
-            );
-        }
+        ]);
     }
 
     /// Holds over all combinations, also those that the table does not name.

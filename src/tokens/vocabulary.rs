@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const PACKED: &[u8] = include_bytes!("vocabulary.zst");
 /// About twice what is packed, so that a look-up meets one slot or two.
 const SLOTS: usize = 1 << 18;
-/// RowSet of a slot that hold the rank. Those above hold a part of the hash.
+/// Bits of a slot that hold the rank. The higher bits hold a part of the hash.
 const RANK_BITS: u32 = 20;
 /// The most tokens there may be.
 pub const MOST: usize = SLOTS / 4 * 3;

@@ -10,7 +10,7 @@ use crate::price::Nanos;
 use crate::store::{Ledger, Store};
 
 #[derive(Serialize)]
-pub(in crate::cli) struct Document {
+pub(in crate::cli) struct StatusDocument {
     pub(super) version: u8,
     pub(super) jobs: Vec<Entry>,
     #[serde(skip_serializing_if = "Option::is_none")]

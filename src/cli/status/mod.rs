@@ -6,7 +6,7 @@ mod tables;
 use std::time::Duration;
 
 use clap::Args;
-use document::{Document, RemoteLine, entry, remote_lines};
+use document::{RemoteLine, StatusDocument, entry, remote_lines};
 use tables::{batches_table, ends_by, errors, is_rehearsal, jobs_table, remote_table};
 
 use super::service::{self, connect};
@@ -30,6 +30,7 @@ Examples:
   llbatch status --watch               until all have ended
   llbatch status --cost --since 30d    what was spent, by day and model
   llbatch status --json | jq '.jobs[] | select(.state == \"running\") | .job'")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct StatusArgs {
     /// A job's id, a unique beginning of it, its --name, `last`, or a Together batch id [default: recent jobs]
     #[arg(value_name = "JOB")]
@@ -88,20 +89,7 @@ pub fn run(args: &StatusArgs, ctx: &Ctx) -> Result<Exit> {
 
 /// Shows the status once. Returns `true` if a job is still active.
 fn show(args: &StatusArgs, store: &Store, ledger: &Ledger, ctx: &Ctx) -> Result<(Exit, bool)> {
-    let mut foreign = Vec::new();
-    let mut jobs = Vec::new();
-    if args.jobs.is_empty() {
-        jobs = ledger.recent(args.limit)?;
-    }
-    for name in &args.jobs {
-        match find_local(name, store, ledger) {
-            Ok(job) => jobs.push(job),
-            Err(error) if error.exit == Exit::Usage && looks_remote(name) && !args.offline => {
-                foreign.push((name.clone(), error));
-            }
-            Err(error) => return Err(error),
-        }
-    }
+    let NamedJobs { jobs, foreign } = NamedJobs::of(args, store, ledger)?;
     let mut seen = status::inspect(jobs, store)?;
     let here = service::name(ctx);
     let mine = |seen: &JobStatus| seen.is_live() && service_of(seen) == here;
@@ -124,17 +112,15 @@ fn show(args: &StatusArgs, store: &Store, ledger: &Ledger, ctx: &Ctx) -> Result<
     if let Some(listed) = &mut listed
         && !args.remote
     {
-        for (name, error) in foreign {
-            if !listed.iter().any(|batch| batch.id == name) {
-                return Err(error);
-            }
+        if let Some(missing) = foreign.into_iter().find(|named| !listed.iter().any(|batch| batch.id == named.id)) {
+            return Err(missing.error);
         }
         listed.retain(|batch| args.jobs.contains(&batch.id));
     }
     let remote = listed.map(|listed| remote_lines(listed, store, ledger)).transpose()?;
     let live = seen.iter().any(|seen| matches!(seen.job.state, JobState::Running | JobState::Preparing));
     if ctx.json {
-        print_json(&Document { version: 1, jobs: seen.iter().map(entry).collect(), remote }, ctx)?;
+        print_json(&StatusDocument { version: 1, jobs: seen.iter().map(entry).collect(), remote }, ctx)?;
     } else {
         print(args, &seen, remote.as_deref(), ctx)?;
     }
@@ -151,13 +137,46 @@ fn show(args: &StatusArgs, store: &Store, ledger: &Ledger, ctx: &Ctx) -> Result<
     Ok((exit, live))
 }
 
+/// The jobs and batches that a command line names.
+struct NamedJobs {
+    jobs: Vec<Job>,
+    /// Names that can only be batches of the service.
+    foreign: Vec<ForeignBatch>,
+}
+
+/// A batch that belongs to no local job, if the service has it.
+struct ForeignBatch {
+    id: String,
+    /// The error if the service does not have it.
+    error: Error,
+}
+
+impl NamedJobs {
+    fn of(args: &StatusArgs, store: &Store, ledger: &Ledger) -> Result<Self> {
+        let mut named = Self { jobs: Vec::new(), foreign: Vec::new() };
+        if args.jobs.is_empty() {
+            named.jobs = ledger.recent(args.limit)?;
+        }
+        for name in &args.jobs {
+            match find_local(name, store, ledger) {
+                Ok(job) => named.jobs.push(job),
+                Err(error) if error.exit == Exit::Usage && looks_remote(name) && !args.offline => {
+                    named.foreign.push(ForeignBatch { id: name.clone(), error });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(named)
+    }
+}
+
 /// Builds the document of these jobs from the local records.
-pub(super) fn document(names: &[&str], ctx: &Ctx) -> Result<Document> {
+pub(super) fn document(names: &[&str], ctx: &Ctx) -> Result<StatusDocument> {
     let store = Store::open(&ctx.settings.state_dir.value)?;
     let ledger = store.ledger()?;
     let jobs = names.iter().map(|name| ledger.find(name)).collect::<Result<Vec<_>>>()?;
     let seen = status::inspect(jobs, &store)?;
-    Ok(Document { version: 1, jobs: seen.iter().map(entry).collect(), remote: None })
+    Ok(StatusDocument { version: 1, jobs: seen.iter().map(entry).collect(), remote: None })
 }
 
 /// Prints these jobs as one document, or in one line each.

@@ -56,7 +56,7 @@ pub struct RescueAsk {
 }
 
 impl SubmitAsk {
-    /// How to open the session of its job.
+    /// Returns the options of the job's session.
     pub fn session(&self) -> SessionOptions {
         let to_stdout = self.delivery.as_ref().is_some_and(|wait| wait.delivery.output.is_none());
         let results = if to_stdout { Results::Stdout } else { Results::Elsewhere };

@@ -80,7 +80,7 @@ impl Session<'_> {
                     lacking.push(taken.batch);
                     return Ok(());
                 }
-                session.settled(taken)
+                session.settled(&taken)
             };
             let mut downloaded = Ok(());
             for batch in ready {
@@ -114,7 +114,7 @@ impl Session<'_> {
     }
 
     /// Counts and shows a batch whose results are in the store.
-    fn settled(&mut self, taken: Taken) -> Result<()> {
+    fn settled(&mut self, taken: &Taken) -> Result<()> {
         self.say(&taken.batch, &taken.findings);
         let ok = taken.joined.iter().filter(|joined| joined.outcome.ok()).count() as u64;
         self.count_in(ok, taken.joined.len() as u64 - ok);
@@ -156,7 +156,7 @@ impl Session<'_> {
                     continue;
                 }
                 again.store(&mut self.driver.db.borrow_mut())?;
-                self.settled(again)?;
+                self.settled(&again)?;
             }
         }
         Ok(())
@@ -255,7 +255,8 @@ fn expected(db: &JobDb, batch: &BatchJob) -> Result<Vec<Expected>> {
 }
 
 /// Joins the rows of a batch with its downloaded files.
-fn join_results(batch: BatchJob, expected: Vec<Expected>, (output, errors): &Downloaded) -> Result<Taken> {
+fn join_results(batch: BatchJob, expected: Vec<Expected>, files: &Downloaded) -> Result<Taken> {
+    let (output, errors) = files;
     let status = match batch.step {
         BatchStep::Refused if batch.status.is_none() => "REFUSED",
         _ => batch.status.as_deref().unwrap_or("FAILED"),

@@ -17,7 +17,7 @@ pub const REMIND: Duration = Duration::from_mins(30);
 
 /// Builds the function that shows events to the user.
 pub fn notifier<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&DriverEvent<'_>) + 'a> {
-    let said = Cell::new(None::<Instant>);
+    let retries = RetryNotes::default();
     Box::new(move |tell| match tell {
         DriverEvent::Uploading { number, bytes } => {
             progress.phase(&format!("uploading batch {number}: {}", text::bytes(*bytes)));
@@ -48,15 +48,7 @@ pub fn notifier<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&DriverEvent<'_>) 
         DriverEvent::Surplus(id) => ui.warn(&format!("batch {id} was created twice over; cancelling it")),
         DriverEvent::Again { what, failure, wait } => {
             progress.phase(&format!("{what}: trying again in {}", text::duration(*wait)));
-            let text = format!("{what}: {failure}; trying again in {}", text::duration(*wait));
-            // Most failures pass soon, and a message per minute of a night is too much.
-            let due = said.get().is_none_or(|at| at.elapsed() > REMIND);
-            if *wait >= WORTH_SAYING && due {
-                said.set(Some(Instant::now()));
-                ui.warn(&text);
-            } else {
-                ui.detail(&text);
-            }
+            retries.note(&format!("{what}: {failure}; trying again in {}", text::duration(*wait)), *wait, &ui);
         }
         DriverEvent::Gone { number, file } if !is_id(file) => {
             let file = shorten(file);
@@ -76,6 +68,25 @@ pub fn notifier<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&DriverEvent<'_>) 
             }
         }
     })
+}
+
+/// Messages about retries, of which the user sees few.
+#[derive(Default)]
+struct RetryNotes {
+    warned_at: Cell<Option<Instant>>,
+}
+
+impl RetryNotes {
+    /// Warns of a retry after `wait`. Most failures pass soon, and a message per minute of a night is too much.
+    fn note(&self, text: &str, wait: Duration, ui: &Ui) {
+        let due = self.warned_at.get().is_none_or(|at| at.elapsed() > REMIND);
+        if wait >= WORTH_SAYING && due {
+            self.warned_at.set(Some(Instant::now()));
+            ui.warn(text);
+        } else {
+            ui.detail(text);
+        }
+    }
 }
 
 /// Describes a batch's state in one line.

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::prepared::RowContent;
 use super::session::Session;
 use crate::check::{Checked, Pass};
 use crate::error::Result;
 use crate::input::Inputs;
-use crate::outcome::{ErrorCode, Fingerprint, Outcome, Usage};
+use crate::outcome::{ErrorCode, Outcome, Usage};
 use crate::price::{Nanos, PriceBook, PriceTable};
 use crate::request::RequestBuilder;
 use crate::request::batch_line::BatchFileLimits;
@@ -72,8 +73,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn place(&mut self, row: SplitRow<'_>) -> Result<()> {
-        match row {
+    fn place(&mut self, row: &SplitRow<'_>) -> Result<()> {
+        match *row {
             SplitRow::Line { row, file, id, wire_id, fingerprint, model, reserve } => {
                 self.db.ask(file, &Asked { row, id, wire: wire_id, fingerprint, reserve })?;
                 self.price(file, model, reserve);
@@ -123,7 +124,7 @@ impl Session<'_> {
     ///
     /// # Errors
     /// 65 for more models than fit.
-    pub fn plan(&mut self, input: PlanInput<'_>, each: &mut dyn FnMut(Option<(&str, Fingerprint)>)) -> Result<Planned> {
+    pub fn plan(&mut self, input: PlanInput<'_>, each: &mut dyn FnMut(Option<RowContent<'_>>)) -> Result<Planned> {
         self.progress.phase("writing batch files");
         self.forget_counts();
         let mut db = self.driver.db.borrow_mut();
@@ -145,10 +146,10 @@ impl Session<'_> {
         let mut planner = Planner::new(&mut db, input.retry, &self.ctx.settings.prices);
         let split = split(input.inputs, input.shape, input.checked, &options, &mut |row| {
             each(match &row {
-                SplitRow::Line { id, fingerprint, .. } => Some((id, *fingerprint)),
+                SplitRow::Line { id, fingerprint, .. } => Some(RowContent { id, fingerprint: *fingerprint }),
                 SplitRow::Invalid(_) => None,
             });
-            planner.place(row)
+            planner.place(&row)
         })?;
         stage.commit()?;
         let endpoint = format!("/v1{}", input.shape.endpoint().path());

@@ -67,7 +67,7 @@ impl Submission {
                 if let Some(rows) = realtime.as_mut().filter(|_| found.as_ref().is_some_and(|found| !found.2)) {
                     rows.insert(row);
                 }
-                content.row(found.as_ref().map(|(fp, id, _)| (&**id, *fp)));
+                content.row(found.as_ref().map(|(fingerprint, id, _)| RowContent { id, fingerprint: *fingerprint }));
             },
         )?;
         problems::report(&checked, ask.problems.skip_invalid, listed, Action::Send, &desk.ctx.ui)?;
@@ -110,6 +110,15 @@ fn divide(models: &[(Arc<str>, u64)], table: &PriceTable, ctx: &Ctx) -> Vec<(Str
     divided.collect()
 }
 
+/// The content of a row, as far as it identifies a submission.
+#[derive(Clone, Copy)]
+pub struct RowContent<'a> {
+    /// The id of its result.
+    pub id: &'a str,
+    /// The digest of its request.
+    pub fingerprint: Fingerprint,
+}
+
 /// A hash of every row's id and request. Equal content has equal hashes, in any spelling.
 pub struct Content(blake3::Hasher);
 
@@ -121,10 +130,12 @@ impl Content {
         Self(hasher)
     }
 
-    /// Adds the next row: its id and request, or none for an invalid one.
-    pub fn row(&mut self, found: Option<(&str, Fingerprint)>) {
+    /// Adds the next row, or `None` for an invalid one.
+    pub fn row(&mut self, found: Option<RowContent<'_>>) {
         match found {
-            Some((id, fp)) => self.0.update(&(id.len() as u64).to_le_bytes()).update(id.as_bytes()).update(&fp.0),
+            Some(RowContent { id, fingerprint }) => {
+                self.0.update(&(id.len() as u64).to_le_bytes()).update(id.as_bytes()).update(&fingerprint.0)
+            }
             None => self.0.update(&u64::MAX.to_le_bytes()),
         };
     }

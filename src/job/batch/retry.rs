@@ -45,7 +45,7 @@ pub enum Via {
     /// As new batches.
     Batch,
     /// In real time.
-    Realtime(realtime::SendOptions),
+    Realtime(Box<realtime::SendOptions>),
 }
 
 /// A retry that has ended.
@@ -114,7 +114,7 @@ pub fn retry(ask: RetryAsk, remote: Remote<'_>, ctx: &Ctx, announce: &dyn Fn(&st
         }
         Via::Realtime(speed) => {
             drop(session);
-            let part = RunAsk::part_of(id, Role::Retry, ask.limit, ask.wait, speed);
+            let part = RunAsk::part_of(id, Role::Retry, ask.limit, ask.wait, *speed);
             let filter = if ask.all { RetryFilter::All } else { RetryFilter::Retryable };
             let ended = Box::new(run(RunAsk { retry: filter, ..part }, remote, ctx)?);
             Ok(Retried::Answered { flags, ended })
