@@ -7,8 +7,8 @@ use std::marker::PhantomData;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Tokens beyond which a count is an error of the service's: four billion, far above any context or answer, and small
-/// enough that sums over all rows of a job never overflow.
+/// Tokens beyond which a count is an error of the service. Four billion is far above any context or answer, and sums
+/// over all rows of a job never overflow.
 const BELIEVED_TOKENS: u64 = u32::MAX as u64;
 
 /// A body, looked into.
@@ -76,7 +76,7 @@ impl<'a> Completion<'a> {
         self.text.get().copied()
     }
 
-    /// The reason why it is no answer, as the end of a sentence that begins with "HTTP 200".
+    /// The reason why it is not an answer, as the end of a sentence that begins with "HTTP 200".
     pub fn flaw(&self) -> Option<&'static str> {
         if self.carries_error() {
             return Some("that carries an error");

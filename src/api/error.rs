@@ -144,8 +144,8 @@ impl Failure {
         Self { fault, status: Some(reply.status), message, model_unknown, wait }
     }
 
-    /// Reads the response of a call about files or batches. Nothing there is too long for a context, so a 403 is about the
-    /// key, and a 404 is about the file or batch, not a model.
+    /// Reads the response of a call about files or batches. No such call has a prompt that could be too long. A 403 is
+    /// about the key, and a 404 is about the file or batch, not a model.
     pub fn from_call(reply: &Reply) -> Self {
         let mut failure = Self::from_reply(reply);
         if failure.fault == Fault::ContextLength {

@@ -60,7 +60,7 @@ fn message(status: Option<u16>, said: &ErrorBody) -> String {
     let code = text(&said.code).filter(|code| ErrorCode::parse(code).is_none() && message.as_ref() != Some(code));
     let kind = || text(&said.kind).filter(|_| code.is_none());
     let last = message.or_else(kind);
-    // Lines that we wrote say so themselves.
+    // Lines that llbatch wrote already begin with the status.
     let said = |status: &u16| last.as_ref().is_some_and(|last| last.starts_with(&format!("HTTP {status}")));
     let parts: Vec<String> =
         [status.filter(|status| !said(status)).map(|status| format!("HTTP {status}")), code.clone(), last]

@@ -2,10 +2,10 @@
 //!
 //! # What a claim is
 //!
-//! A *lock* says which process works on a job; it is the kernel's and dies with the process. A *claim* says which rows may
-//! have been sent. Before rows up to *n* are sent, "rows up to *n*" is on disk in the job's file. After a kill, the rows of
-//! the claim without an outcome are those that may have been paid for without an answer: the next run names them, counts
-//! their worst cost as at risk, and sends them again. A finished run releases its claim.
+//! A *lock* says which process works on a job; it is the kernel's and dies with the process. A *claim* says which rows
+//! may have been sent. Before rows up to *n* are sent, "rows up to *n*" is on disk in the job's file. After a kill, the
+//! claimed rows without an outcome may have been paid for without an answer. The next run names them, counts their
+//! worst cost as at risk, and sends them again. A finished run releases its claim.
 
 use super::ask::{Ask, InputSource, Reuse, Role, RunAsk, Start};
 use super::spec::{CleanCheck, Spec, inputs_of, spec_of};

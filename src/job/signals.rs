@@ -14,8 +14,8 @@ const SIGXFSZ: i32 = 25;
 /// Time for an orderly end after a second signal, before llbatch ends the process. The store survives that.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Watches for signals on a thread of its own for the life of the process, even while a write to a stopped reader of
-/// the output hangs.
+/// Watches for signals on a thread of its own for the life of the process. It works even while a write to a stopped
+/// reader hangs.
 #[derive(Debug)]
 pub struct Signals {
     first: Arc<AtomicI32>,

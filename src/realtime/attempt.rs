@@ -74,7 +74,7 @@ impl RowTask {
         self.outcome.attempts += 1;
         let gauges = &self.engine.shared.gauges;
         gauges.sent.fetch_add(1, Ordering::Relaxed);
-        // A try after a refusal is no retry: the refused one never counted.
+        // A try after a refusal is not a retry, because a refused request does not count.
         let retried = self.outcome.attempts > self.outcome.refused + 1;
         gauges.retried.fetch_add(u64::from(retried), Ordering::Relaxed);
     }
@@ -99,7 +99,7 @@ impl RowTask {
         tracing::debug!("{}: answered in {} ms", self.outcome.id, self.outcome.latency_ms);
     }
 
-    /// Tells the limiter of a failure, and gathers the facts for the decision.
+    /// Reports a failure to the limiter, and gathers the facts for the decision.
     fn learn(&self, failed: &FailedTry, timing: Timing) -> TryFacts {
         let (class, chance) = (failed.failure.class(), fastrand::f64());
         let within_limits = |limiter: &mut Limiter| limiter.accepted(timing, &failed.limits, 0, None);

@@ -142,7 +142,7 @@ impl Limiter {
         self.breaker.succeeded(retried, chance);
     }
 
-    /// Learns of a 429 or 503: nobody sends before the wait is over.
+    /// Learns of a 429 or 503: no request leaves before the wait is over.
     pub fn throttled(&mut self, timing: Timing, class: Class, hint: Option<Duration>, chance: f64) {
         let Timing { sent_at, now } = timing;
         if class == Class::AboveRate {

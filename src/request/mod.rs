@@ -89,8 +89,8 @@ impl Draft<'_> {
     }
 }
 
-/// The largest number of tokens that is calculated with, whatever a request allows. No model answers with so many, and the
-/// sums over all rows stay within 64 bits.
+/// Largest number of tokens that llbatch calculates with, even if a request allows more. No model's answer is as long,
+/// and the sums over all rows stay within 64 bits.
 pub const MOST_TOKENS: u64 = 1 << 40;
 
 /// The most tokens that all answers to a request come to: `n` of them, each up to `max_tokens`. `None` without a bound.

@@ -54,7 +54,7 @@ pub(super) fn own_cells<'a>(outcome: &'a Outcome, cost: Option<Nanos>, error: &'
     ]
 }
 
-/// The parts of an answer that have columns of their own.
+/// The parts of an answer that have their own columns.
 #[derive(Default)]
 struct ShownAnswer<'a> {
     content: Option<&'a RawValue>,

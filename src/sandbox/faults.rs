@@ -35,7 +35,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// Returns true if this is one of the batch routes, which have an error shape of their own.
+    /// Returns true if this is one of the batch routes, which have their own error shape.
     pub fn is_batches(self) -> bool {
         matches!(self, Self::Create | Self::Batch | Self::List | Self::Cancel)
     }

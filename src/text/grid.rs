@@ -53,7 +53,7 @@ impl Grid {
         self
     }
 
-    /// Returns whether there is no row below the headings.
+    /// Returns true if there is no row below the headings.
     pub fn is_empty(&self) -> bool {
         self.rows.len() == self.headings
     }

@@ -39,7 +39,7 @@ pub const fn estimate_bytes(bytes: u64) -> u64 {
     bytes.div_ceil(USUAL_BYTES)
 }
 
-/// Estimates what a tokenizer of the Llama 3 family makes of a text.
+/// Estimates the tokens of a text for the Llama 3 family.
 #[derive(Debug)]
 pub struct Estimator {
     classes: CharClasses,

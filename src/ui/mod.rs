@@ -26,7 +26,7 @@ use progress::{LOG_INTERVAL, ProgressMode};
 pub use progress::{Progress, RunCounts};
 pub use stdout::StdoutWriter;
 
-/// Columns where there is no terminal to ask.
+/// Columns without a terminal.
 const WIDTH: u16 = 80;
 
 /// A colour of llbatch's own.
@@ -89,14 +89,14 @@ impl Ui {
         }))
     }
 
-    /// Says something; silent with `--quiet`.
+    /// Shows a message, unless `--quiet` is given.
     pub fn note(&self, text: &str) {
         if !self.0.options.quiet {
             self.say(None, "", text);
         }
     }
 
-    /// Says something with `-v` only.
+    /// Shows a message with `-v` only.
     pub fn detail(&self, text: &str) {
         if self.0.options.verbose > 0 {
             self.note(text);

@@ -104,8 +104,8 @@ proptest! {
         prop_assert_eq!(report.findings, findings);
     }
 
-    /// Whatever stands between and beside honest lines: each row comes out once, under its own id, with a body that a line
-    /// of that id carried, or with an error; and what was strange is counted.
+    /// Each row comes out once under its own id, among any other lines. It has a body that a line of that id carried,
+    /// or an error. Every anomaly is counted.
     #[test]
     fn strangers_liars_and_noise_cost_no_other_row(
         lines in prop::collection::vec((0..6_usize, 0..8_usize, any::<u8>(), prop::collection::vec(any::<u8>(), 1..40)), 0..40),

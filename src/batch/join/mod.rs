@@ -1,7 +1,7 @@
 //! Joins the results of a batch with its rows: each row exactly once, for any files that the service wrote.
 //!
-//! It reads files and returns outcomes; it downloads and stores nothing. An answer stays in its file: its outcome
-//! carries a [`Place`] there, so a file of a gigabyte costs some hundred bytes of memory per row.
+//! It reads files and returns outcomes; it downloads and stores nothing. An answer stays in its file, and its outcome
+//! carries a [`Place`] there. A file of a gigabyte costs some hundred bytes of memory per row.
 
 use std::collections::HashMap;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! How fast to send at realtime.
+//! Flags about the speed of sending in real time.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::realtime::limiter::RateOptions;
 use crate::realtime::{AUTO_CONCURRENCY, SendOptions};
 use crate::settings::{self, AutoOr};
 
-/// How fast to send at realtime.
+/// Flags about the speed of sending in real time.
 #[derive(Debug, Args, Default)]
 pub struct SpeedArgs {
     /// Requests in flight

@@ -53,7 +53,7 @@ fn done(job: &Job, batches: &[BatchJob]) -> f64 {
         .filter(|batch| batch.is_open())
         .map(|batch| batch.rows as f64 * if batch.ended { 1.0 } else { batch.progress.unwrap_or(0.0) / 100.0 })
         .sum();
-    // Rounds down, so that unfinished jobs never show 100.
+    // Caps at 99, so that an unfinished job never shows 100.
     let percent = ((job.succeeded + job.failed) as f64 + open) / job.total as f64 * 100.0;
     if percent < 100.0 { percent.min(99.0) } else { 100.0 }
 }

@@ -14,8 +14,8 @@ use crate::outcome::{ErrorCode, Outcome, Usage};
 use crate::request::{Endpoint, Params, RequestBuilder, answer_bound};
 use crate::store::{Asked, BatchJob, BatchStep, Job, Ledger, Store, Transport};
 
-/// Finds the job that `name` means: a job of the index, the job that has this Together batch, or a new job for a batch
-/// that another program created.
+/// Finds the job that `name` means: a job of the index, or the job of a Together batch. A batch of another program gets
+/// a new job.
 ///
 /// # Errors
 /// 2 if there is no such job.

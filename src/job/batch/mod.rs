@@ -6,9 +6,9 @@
 //! A batch costs money from its creation on. Before llbatch asks the service to create one, it records that intent: the
 //! batch is `Creating` on disk. If the reply is lost, the creation is *in doubt*, and llbatch does not repeat it. It
 //! looks for the batch in the service's list by its input file, whose name is unique. It adopts a batch that it finds
-//! there. A list without the batch counts only if it is complete, shows the other live batches of this account, and
-//! enough time has passed by the service's own clock. Then llbatch asks for the creation again. Until that is settled,
-//! commands end with 75, and every later `submit`, `wait` or `fetch` of the job settles it first.
+//! there. A list without the batch counts only if it is complete and shows the other live batches of this account.
+//! Enough time must also have passed by the service's own clock. Then llbatch asks for the creation again. Until that
+//! is settled, commands end with 75, and every later `submit`, `wait` or `fetch` of the job settles it first.
 
 mod admit;
 pub mod adopt;

@@ -6,7 +6,7 @@ use crate::store::{BatchStep, JobState, Ledger, Store, Transport};
 
 /// Returns live batches of other jobs with the same service. A list of batches that lacks them is not complete.
 pub fn witnesses(store: &Store, ledger: &Ledger, but: &str, remote: Remote<'_>) -> Result<Vec<String>> {
-    /// A few are enough as evidence.
+    /// Number of batches that is enough as evidence.
     const ENOUGH: usize = 5;
     let mut found = Vec::new();
     for job in ledger.recent(200)? {

@@ -19,7 +19,7 @@ pub(super) struct ModelsCard<'a> {
     saved: bool,
 }
 
-/// A model, with a bar as long as its share of the dearest one.
+/// A model, with a bar as long as its share of the most expensive one.
 #[derive(Debug, Serialize)]
 struct ModelBar<'a> {
     model: &'a str,
