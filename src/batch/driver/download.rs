@@ -5,9 +5,8 @@ use std::time::{Instant, SystemTime};
 
 use futures_util::stream::{self, StreamExt};
 
-use super::submit::millis;
+use super::news::{learn, learn_all, millis, vanish};
 use super::{Driver, DriverEvent, error, passes};
-use crate::api::batches::Batch;
 use crate::api::error::{Class, Fault};
 use crate::api::is_id;
 use crate::error::{Error, Exit, Result};
@@ -16,10 +15,6 @@ use crate::store::{BatchJob, BatchStep};
 
 /// Concurrent small calls.
 const CALLS: usize = 8;
-/// Time after which llbatch gives up a batch that the service no longer knows, ...
-const VANISHED: i64 = 3_600_000;
-/// ... and the number of polls it also takes, because a clock may jump.
-const OFTEN: u32 = 5;
 
 impl Driver<'_> {
     /// Returns true if this key created the batch, as far as llbatch knows.
@@ -225,43 +220,5 @@ impl Driver<'_> {
         // Removes the partial file, whose length differs: the next download would resume from it.
         std::fs::remove_file(&part)?;
         Ok(clean)
-    }
-}
-
-/// Applies the service's reply about a batch that was polled by its id.
-fn learn_all(batch: &mut BatchJob, known: Batch) {
-    batch.ended = known.status.is_final();
-    learn(batch, known);
-}
-
-/// Applies the service's report of a batch in its list, or in reply to a create or a cancel. It ignores a final status
-/// there, because such a report may lack the result files.
-pub(super) fn learn(batch: &mut BatchJob, known: Batch) {
-    batch.id = Some(known.id);
-    batch.status = Some(known.status.as_str().to_owned());
-    batch.unknown_since = None;
-    batch.unknown_times = 0;
-    let keep = |new: Option<String>, old: &mut Option<String>| {
-        if new.is_some() {
-            *old = new;
-        }
-    };
-    keep(known.output_file_id, &mut batch.output_file_id);
-    keep(known.error_file_id, &mut batch.error_file_id);
-    keep(known.error, &mut batch.error);
-    keep(known.job_deadline, &mut batch.deadline);
-    keep(known.created_at, &mut batch.created_at);
-    keep(known.completed_at, &mut batch.completed_at);
-    batch.progress = known.progress.or(batch.progress);
-}
-
-/// Handles a batch that the service does not know. For an hour that may be a temporary error.
-fn vanish(batch: &mut BatchJob, now: i64) {
-    let since = *batch.unknown_since.get_or_insert(now);
-    batch.status = Some("NOT FOUND".to_owned());
-    batch.unknown_times += 1;
-    if now - since >= VANISHED && batch.unknown_times >= OFTEN {
-        batch.ended = true;
-        batch.error = Some("the service has not known this batch for an hour".to_owned());
     }
 }

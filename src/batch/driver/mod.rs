@@ -5,6 +5,7 @@
 //! reply is lost, it looks the batch up in the service's list ([`super::reconcile`]).
 
 mod download;
+mod news;
 mod submit;
 
 use std::cell::{Cell, RefCell};

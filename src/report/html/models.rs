@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::view::hundredths;
-use crate::price::{Nanos, ShownAmount, Spelling};
+use super::numbers::hundredths;
+use crate::price::{Nanos, Spelling};
 use crate::report::details::{ModelDetail, ReportDocument};
 use crate::text::{count, plural};
 
