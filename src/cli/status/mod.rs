@@ -6,7 +6,7 @@ mod tables;
 use std::time::Duration;
 
 use clap::Args;
-use document::{Document, RemoteLine, entry, remote_lines};
+use document::{RemoteLine, StatusDocument, entry, remote_lines};
 use tables::{batches_table, ends_by, errors, jobs_table, remote_table};
 
 use super::service::{self, connect};

@@ -57,7 +57,7 @@ fn done(job: &Job, batches: &[BatchJob]) -> f64 {
     if percent < 100.0 { percent.min(99.0) } else { 100.0 }
 }
 
-/// What it cost, or about what it will.
+/// The job's cost, or its estimate.
 fn cost(job: &Job) -> String {
     let cost = match (job.cost, job.estimate) {
         // The cost so far, of rows sent in real time, is less than the final cost.
@@ -66,7 +66,7 @@ fn cost(job: &Job) -> String {
         (None, Some(estimate)) => format!("~{}", estimate.human()),
         (None, None) => return "?".to_owned(),
     };
-    // A rehearsal's money is none.
+    // A sandbox run costs nothing.
     if job.is_rehearsal() { format!("({cost})") } else { cost }
 }
 

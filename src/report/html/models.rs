@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::numbers::hundredths;
-use crate::price::{Nanos, Spelling};
+use crate::price::{Nanos, ShownAmount, Spelling};
 use crate::report::details::{ModelDetail, ReportDocument};
 use crate::text::{count, plural};
 
