@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// Entries of the service's list that concern one batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListedBatches {
+pub struct ListedBatch {
     /// Its id.
     pub id: String,
     /// Its input file.
@@ -18,7 +18,7 @@ pub struct ListedBatches {
 #[derive(Debug, Clone, Copy)]
 pub struct Evidence<'a> {
     /// The list.
-    pub listed: &'a [ListedBatches],
+    pub listed: &'a [ListedBatch],
     /// The input file of our batch.
     pub file_id: &'a str,
     /// Batches of that file that belong to other jobs.
@@ -64,7 +64,7 @@ pub fn settled_after(settle_after: Duration, tries: u32) -> Duration {
 
 /// Decides from the evidence.
 pub fn decide(evidence: &Evidence<'_>) -> CreationVerdict {
-    let mut found: Vec<&ListedBatches> = evidence
+    let mut found: Vec<&ListedBatch> = evidence
         .listed
         .iter()
         .filter(|batch| batch.input_file_id.as_deref() == Some(evidence.file_id))
@@ -72,7 +72,7 @@ pub fn decide(evidence: &Evidence<'_>) -> CreationVerdict {
         .collect();
     // Times are RFC 3339 in UTC, so their text sorts. A batch without a time comes last.
     found.sort_by(|a, b| {
-        let key = |batch: &ListedBatches| (batch.created_at.is_none(), batch.created_at.clone(), batch.id.clone());
+        let key = |batch: &ListedBatch| (batch.created_at.is_none(), batch.created_at.clone(), batch.id.clone());
         key(a).cmp(&key(b))
     });
     let mut ids = found.into_iter().map(|batch| batch.id.clone());
@@ -105,8 +105,8 @@ pub fn decide(evidence: &Evidence<'_>) -> CreationVerdict {
 mod tests {
     use super::*;
 
-    fn listed(id: &str, file: &str, at: Option<&str>) -> ListedBatches {
-        ListedBatches { id: id.into(), input_file_id: Some(file.into()), created_at: at.map(str::to_owned) }
+    fn listed(id: &str, file: &str, at: Option<&str>) -> ListedBatch {
+        ListedBatch { id: id.into(), input_file_id: Some(file.into()), created_at: at.map(str::to_owned) }
     }
 
     #[test]

@@ -98,7 +98,7 @@ pub fn run(args: RunArgs, ctx: &Ctx) -> Result<Exit> {
         (None, false) => Reuse::Interrupted,
         (Some(_), false) => Reuse::Last,
     };
-    let ask = RunAsk { ask, reuse, retry: RetryFilter::All, role: Role::Run, options, delivery };
+    let ask = RunAsk { job: ask, reuse, retry: RetryFilter::All, role: Role::Run, options, delivery };
     let ended = run::run(ask, service.remote(), ctx)?;
     print_summary(&ended.summary, ended.exit, ctx)
 }

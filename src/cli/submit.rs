@@ -98,7 +98,7 @@ pub fn run(args: &SubmitArgs, ctx: &Ctx) -> Result<Exit> {
         auto: auto.then(speed).transpose()?,
         limit: args.cost.limit(),
         wait: args.lock.wait(waiting.until),
-        delivery,
+        results: delivery,
     };
     let announce = |job: &str| if to_stdout || ctx.json { Ok(()) } else { print_text(&format!("{job}\n"), ctx) };
     match submit::submit(ask, service.remote(), ctx, &announce)? {

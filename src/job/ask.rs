@@ -92,7 +92,7 @@ pub struct CostLimit {
 #[derive(Debug)]
 pub struct RunAsk {
     /// The part that every job needs.
-    pub ask: Ask,
+    pub job: Ask,
     /// Earlier answers to reuse.
     pub reuse: Reuse,
     /// Failed rows to send again.
@@ -150,7 +150,7 @@ impl RunAsk {
         options: realtime::SendOptions,
     ) -> Self {
         Self {
-            ask: Ask {
+            job: Ask {
                 start: Start::Continue { job, flags: None },
                 problems: ProblemPolicy { skip_invalid: true, listed: 0 },
                 name: None,

@@ -12,7 +12,7 @@ use super::spec::{CleanCheck, Spec, inputs_of, spec_of};
 use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Inputs, OpenedInputs};
-use crate::store::{BatchJob, Job, JobState, Ledger, Lock, LockWait, Store, Transport};
+use crate::store::{Job, JobBatch, JobState, Ledger, Lock, LockWait, Store, Transport};
 use crate::ui::Ui;
 
 /// The rows of a run: files, standard input kept in a file, or what an earlier job read.
@@ -36,7 +36,7 @@ pub struct RunSource {
 
 /// A job that this process alone works on.
 #[derive(Debug)]
-pub struct Claimed {
+pub struct OwnedJob {
     /// Its entry in the index; a new job has no id yet.
     pub job: Job,
     /// The run reuses its answers. Otherwise the job is new.
@@ -149,13 +149,13 @@ impl Locks<'_> {
     }
 }
 
-impl Claimed {
+impl OwnedJob {
     /// Finds the job to resume, or describes a new one. No other process can do the same at the same time.
     ///
     /// # Errors
     /// 75 if another process holds its lock, 2 if there is nothing to resume.
     pub fn take(ask: &RunAsk, source: &RunSource, store: &Store, ledger: &Ledger, ui: &Ui) -> Result<Self> {
-        let mut locks = Locks { store, ui, wait: ask.ask.wait, role: ask.role, taken: Vec::new() };
+        let mut locks = Locks { store, ui, wait: ask.job.wait, role: ask.role, taken: Vec::new() };
         if ask.reuse != Reuse::Nothing {
             locks.take(&source.key, "this very command")?;
         }
@@ -164,7 +164,7 @@ impl Claimed {
         let Some(mut job) = find(ask.reuse, source, waited_for.as_ref(), ledger)? else {
             let spec = source.spec.describe()?;
             let new = Job::new(Transport::Realtime, source.key.clone(), source.shown.clone(), spec);
-            let job = Job { name: ask.ask.name.clone(), ..new };
+            let job = Job { name: ask.job.name.clone(), ..new };
             return Ok(Self { job, resumed: false, finished: false, clean: None, locks: locks.taken });
         };
         locks.take(&job.id, &job.id)?;
@@ -238,7 +238,7 @@ fn find(reuse: Reuse, source: &RunSource, waited_for: Option<&Job>, ledger: &Led
 
 /// Refuses a job with rows that a batch may still answer, because they must not be sent twice.
 fn no_open_batches(store: &Store, job: &Job) -> Result<()> {
-    if store.open_job(&job.id)?.batches()?.iter().any(BatchJob::is_open) {
+    if store.open_job(&job.id)?.batches()?.iter().any(JobBatch::is_open) {
         return Err(Error::new(Exit::TempFail, format!("{} has batches whose results are not in yet", job.id))
             .hint(format!("`llbatch wait {0}` waits for them, `llbatch cancel {0}` ends them", job.id)));
     }

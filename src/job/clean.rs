@@ -10,7 +10,7 @@ use super::spec::spec_of;
 use crate::batch::driver;
 use crate::context::Ctx;
 use crate::error::Result;
-use crate::store::{BatchJob, Job, Ledger, LockWait, Store};
+use crate::store::{Job, JobBatch, Ledger, LockWait, Store};
 
 /// A request to remove jobs.
 #[derive(Debug)]
@@ -130,7 +130,7 @@ fn reason_to_keep(job: &Job, store: &Store, force: bool) -> Result<Option<String
         return Ok(Some("another llbatch works on it".to_owned()));
     }
     let batches = if store.job_path(&job.id).exists() { store.open_job(&job.id)?.batches()? } else { Vec::new() };
-    if batches.iter().any(BatchJob::is_open) {
+    if batches.iter().any(JobBatch::is_open) {
         return Ok(Some("its batches have not ended, or their results are not in yet".to_owned()));
     }
     if !job.state.ended() && !force {

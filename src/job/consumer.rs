@@ -111,7 +111,7 @@ impl<'ctx> Consumer<'_, 'ctx> {
     pub fn consume(mut self, events: &Receiver<Event>) -> Result<Consumed<'ctx>> {
         let mut group = Group::default();
         if let Err(error) = self.take_all(events, &mut group) {
-            self.rescue(error.exit, &group, events);
+            self.keep_what_is_paid(error.exit, &group, events);
             return Err(error);
         }
         Ok(Consumed {
@@ -124,7 +124,7 @@ impl<'ctx> Consumer<'_, 'ctx> {
 
     fn take_all(&mut self, events: &Receiver<Event>, group: &mut Group) -> Result<()> {
         let now = Instant::now();
-        let mut progress = CommitState { dirty: false, busy: false, synced: now, updated: now };
+        let mut state = CommitState { dirty: false, busy: false, synced: now, updated: now };
         let mut stored: Vec<Box<Outcome>> = Vec::new();
         self.advance()?;
         loop {
@@ -134,18 +134,18 @@ impl<'ctx> Consumer<'_, 'ctx> {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
-            if progress.busy && matches!(first, Some(Event::Outcome(..))) {
+            if state.busy && matches!(first, Some(Event::Outcome(..))) {
                 std::thread::sleep(GROUP);
             }
             let mut round = self.store(first.into_iter().chain(events.try_iter().take(GROUP_ROWS)), group)?;
-            self.commit(&mut round, group, &mut progress)?;
+            self.commit(&mut round, group, &mut state)?;
             stored.append(&mut group.outcomes);
             for outcome in stored.drain(..) {
                 self.tally.add_new(&outcome);
                 self.results.push(outcome);
             }
             self.advance()?;
-            self.update(round.draw, &mut progress)?;
+            self.update(round.draw, &mut state)?;
         }
         // The engine has ended, so no request is in flight.
         self.db.release()?;
@@ -174,8 +174,8 @@ impl<'ctx> Consumer<'_, 'ctx> {
     }
 
     /// Commits a round. From then on, its outcomes survive a kill and are no longer in flight.
-    fn commit(&mut self, round: &mut Round, group: &mut Group, progress: &mut CommitState) -> Result<()> {
-        progress.dirty |= round.claim.is_some() || !group.outcomes.is_empty() || !round.tried.is_empty();
+    fn commit(&mut self, round: &mut Round, group: &mut Group, state: &mut CommitState) -> Result<()> {
+        state.dirty |= round.claim.is_some() || !group.outcomes.is_empty() || !round.tried.is_empty();
         self.db.commit(false)?;
         drop(group.permits.take());
         if let Some(row) = round.claim {
@@ -186,20 +186,20 @@ impl<'ctx> Consumer<'_, 'ctx> {
             let _ = told.send(());
         }
         self.shared.written(group.outcomes.len());
-        progress.busy = group.outcomes.len() >= FULL;
-        if progress.dirty && progress.synced.elapsed() >= SYNC {
+        state.busy = group.outcomes.len() >= FULL;
+        if state.dirty && state.synced.elapsed() >= SYNC {
             self.db.commit(true)?;
-            progress.synced = Instant::now();
-            progress.dirty = false;
+            state.synced = Instant::now();
+            state.dirty = false;
         }
         Ok(())
     }
 
     /// Updates the index periodically, and answers the engine's request for money. It records spent money first, which
     /// would otherwise count twice.
-    fn update(&mut self, draw: Option<Need>, progress: &mut CommitState) -> Result<()> {
-        if progress.updated.elapsed() >= UPDATE || draw.is_some() {
-            progress.updated = Instant::now();
+    fn update(&mut self, draw: Option<Need>, state: &mut CommitState) -> Result<()> {
+        if state.updated.elapsed() >= UPDATE || draw.is_some() {
+            state.updated = Instant::now();
             self.record()?;
         }
         if let Some(reservation) = &mut self.reservation
@@ -226,7 +226,7 @@ impl<'ctx> Consumer<'_, 'ctx> {
 
     /// Stops sending and stores all answers that have arrived or are in flight, because they are paid for. If the disk
     /// fails, the claim stays, and the next run names the rows in doubt.
-    fn rescue(&mut self, exit: Exit, group: &Group, events: &Receiver<Event>) {
+    fn keep_what_is_paid(&mut self, exit: Exit, group: &Group, events: &Receiver<Event>) {
         self.shared.stop.cancel();
         // After a failed fsync, a second one may report success without having written.
         let sync = exit == Exit::ClosedPipe;

@@ -9,7 +9,7 @@ use super::consumer::{Consumed, Consumer};
 use super::reader::{self, Feed};
 use crate::api::Client;
 use crate::error::{Error, Exit, Result};
-use crate::realtime::{self, Shared, Stopped};
+use crate::realtime::{self, SendOptions, Shared, Stopped};
 use crate::tokens::Estimator;
 
 /// Batches of rows between the reader and the engine.
@@ -32,6 +32,7 @@ pub struct Driven<'ctx> {
 pub fn drive<'ctx>(
     consumer: Consumer<'_, 'ctx>,
     client: &Client,
+    options: &SendOptions,
     feed: &Feed<'_>,
     shared: &Arc<Shared>,
 ) -> Result<Driven<'ctx>> {
@@ -55,7 +56,7 @@ pub fn drive<'ctx>(
             .name("writer".to_owned())
             .spawn_scoped(scope, move || consumer.consume(&events_out));
         let failed = |e| Error::new(Exit::Failure, "a thread cannot be started").because(e);
-        let run = realtime::run(client.clone(), feed.options.clone(), rows_out, events_in, Arc::clone(shared));
+        let run = realtime::run(client.clone(), options.clone(), rows_out, events_in, Arc::clone(shared));
         let stopped = runtime.block_on(run);
         let crashed =
             |_| Error::new(Exit::Failure, "a thread of llbatch crashed; please report it with the lines above");

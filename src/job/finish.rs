@@ -16,7 +16,7 @@ use crate::price::Nanos;
 use crate::request::RequestBuilder;
 use crate::results::SummaryFile;
 use crate::row_set::RowSet;
-use crate::store::{BatchJob, Job, JobDb, JobState, Ledger, Store, Transport};
+use crate::store::{Job, JobBatch, JobDb, JobState, Ledger, Store, Transport};
 use crate::summary::{HttpCounts, Meta, Summary};
 
 /// The context, the store and the index of a job.
@@ -36,7 +36,7 @@ pub struct JobAccounts {
     /// The fold of all outcomes and of outstanding costs.
     pub accounts: Accounts,
     /// The job's batches.
-    pub batches: Vec<BatchJob>,
+    pub batches: Vec<JobBatch>,
     /// The maximum cost of open batches. Budgets count the batches themselves.
     pub in_batches: Nanos,
 }
@@ -208,7 +208,7 @@ pub fn record_killed(desk: Desk<'_>) -> Result<()> {
 }
 
 /// Returns a job's state by its batches and counts, for commands that still work on it or only list it.
-pub fn state_of(job: &Job, batches: &[BatchJob], busy: bool) -> JobState {
+pub fn state_of(job: &Job, batches: &[JobBatch], busy: bool) -> JobState {
     let facts = JobFacts {
         transport: job.transport,
         rows: RowFacts { total: job.total, succeeded: job.succeeded, failed: job.failed, retryable: false },

@@ -53,7 +53,7 @@ impl<'ctx> RunFunds<'ctx> {
     /// count as spent from here on.
     pub fn open(ask: &mut RunAsk, job: &mut Job, db: &JobDb, desk: Desk<'ctx>) -> Result<Self> {
         let reservation = Reservation::open(&job.id, desk.store, desk.ctx)?;
-        let max_cost = ask.ask.limit.max_cost;
+        let max_cost = ask.job.limit.max_cost;
         if reservation.is_none() && max_cost.is_none() {
             return Ok(Self { reservation, at_risk: Nanos::ZERO });
         }

@@ -8,7 +8,7 @@ use super::resume::JobRows;
 use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
 use crate::outcome::{ErrorCode, Outcome};
-use crate::realtime::{QueuedRow, SendOptions};
+use crate::realtime::QueuedRow;
 use crate::request::{Problem, Record, Request, RequestBuilder, generated_id};
 use crate::row_set::RowSet;
 
@@ -20,11 +20,9 @@ pub struct Feed<'a> {
     /// The rows of the job.
     pub rows: JobRows<'a>,
     /// Rows that are not sent.
-    pub done: &'a RowSet,
+    pub skipped: &'a RowSet,
     /// The result of the check.
     pub checked: &'a Checked,
-    /// Speed and limits of sending.
-    pub options: &'a SendOptions,
 }
 
 /// Reads all rows and sends the remaining ones to the engine. It ends early, without an error, when the engine is gone.
@@ -32,7 +30,7 @@ pub struct Feed<'a> {
 /// # Errors
 /// Read errors, and an input that has changed since the check.
 pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<QueuedRow>>) -> Result<()> {
-    let Feed { rows: JobRows { inputs, shape }, done, checked, .. } = *feed;
+    let Feed { rows: JobRows { inputs, shape }, skipped, checked } = *feed;
     let expected = checked.rows;
     let mut blocks = inputs.blocks()?;
     let mut hand = Vec::with_capacity(HAND);
@@ -44,7 +42,7 @@ pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<QueuedRow>>) -> Result<()> {
             let this = row;
             row += 1;
             rows += 1;
-            if !open || done.contains(this) || this > expected {
+            if !open || skipped.contains(this) || this > expected {
                 return;
             }
             let item = match request(shape, record) {

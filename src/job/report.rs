@@ -112,7 +112,6 @@ fn of_results(files: &[String], batch_price: bool, ctx: &Ctx) -> Result<ReportDo
         transport: None,
         state: verdict.state.as_str().to_owned(),
         duration: Duration::ZERO,
-        estimated: false,
         exit: verdict.exit,
         reason: verdict.reason,
         next: None,

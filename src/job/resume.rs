@@ -128,9 +128,9 @@ impl JobRows<'_> {
 
     fn warn_lost(self, lost: &[u64], ctx: &Ctx) -> Result<()> {
         let mut names = Vec::new();
-        let mut cursor = RowReader::open(self.inputs, self.shape, false)?;
+        let mut reader = RowReader::open(self.inputs, self.shape, false)?;
         for row in lost.iter().take(NAMED) {
-            names.push(cursor.at(*row)?.map_or_else(|| format!("row-{row}"), |source| source.id.into_string()));
+            names.push(reader.at(*row)?.map_or_else(|| format!("row-{row}"), |source| source.id.into_string()));
         }
         let more = lost.len().saturating_sub(NAMED);
         let tail = if more > 0 { format!(" and {} more", text::count(more as u64)) } else { String::new() };

@@ -10,10 +10,10 @@ use super::drive::drive;
 use super::entry::JobEntry;
 use super::finish::{Desk, Ended, Finish};
 use super::funds::RunFunds;
-use super::prepared::{Prepared, Standing};
 use super::reader::Feed;
 use super::remote::Remote;
 use super::run_end::RunEnd;
+use super::run_start::{EarlierOutcomes, RunStart};
 use super::screen::Screen;
 use super::signals::Signals;
 use super::stop::Stop;
@@ -39,17 +39,17 @@ pub fn run(ask: RunAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
     let desk = Desk { ctx, store: &store, ledger: &ledger };
     let shown = if ask.delivery.output.is_some() { Results::Elsewhere } else { Results::Stdout };
     let progress = ctx.ui.progress(shown);
-    let mut prepared = Prepared::of(&ask, remote, desk, &progress)?;
-    let source = &prepared.source;
+    let mut start = RunStart::of(&ask, remote, desk, &progress)?;
+    let source = &start.source;
     let outputs = ask.delivery.open(&source.spec.inputs, Some(&source.inputs), &source.spec.params, ctx)?;
     // A job that another process has finished costs nothing more.
-    if !prepared.claimed.finished {
-        RunFunds::refuse(&prepared.checked, &prepared.claimed.job.id, ask.ask.limit, desk)?;
+    if !start.claimed.finished {
+        RunFunds::refuse(&start.checked, &start.claimed.job.id, ask.job.limit, desk)?;
     }
     // From here on, the job exists.
-    prepared.claimed.enter(&mut prepared.source, &prepared.checked, &store, &ledger)?;
-    let standing = prepared.stand(&ask, desk)?;
-    ActiveRun { ask, remote, desk, progress, prepared }.answer(standing, outputs)
+    start.claimed.enter(&mut start.source, &start.checked, &store, &ledger)?;
+    let standing = start.sort_out(&ask, desk)?;
+    ActiveRun { ask, remote, desk, progress, start }.answer(standing, outputs)
 }
 
 /// A run whose job is ready.
@@ -58,38 +58,38 @@ struct ActiveRun<'a> {
     remote: Remote<'a>,
     desk: Desk<'a>,
     progress: Progress,
-    prepared: Prepared,
+    start: RunStart,
 }
 
 impl ActiveRun<'_> {
     /// Sends the remaining rows, writes the results and sums up.
-    fn answer(mut self, standing: Standing, outputs: Outputs) -> Result<Ended> {
+    fn answer(mut self, standing: EarlierOutcomes, outputs: Outputs) -> Result<Ended> {
         let ctx = self.desk.ctx;
-        let mut job = self.prepared.claimed.job.clone();
+        let mut job = self.start.claimed.job.clone();
         let funds = RunFunds::open(&mut self.ask, &mut job, &standing.db, self.desk)?;
-        ctx.ui.note(&self.prepared.opening(&standing, self.ask.role, self.remote.name));
-        let rows = self.prepared.rows();
+        ctx.ui.note(&self.start.opening(&standing, self.ask.role, self.remote.name));
+        let rows = self.start.rows();
         let flat = self.ask.delivery.form.is_flat();
-        let cursor = if flat { Some(RowReader::open(rows.inputs, rows.shape, true)?) } else { None };
+        let reader = if flat { Some(RowReader::open(rows.inputs, rows.shape, true)?) } else { None };
         let shared = Arc::new(Shared::default());
         let signals = Signals::watch(Arc::clone(&shared), ctx.leave)?;
         let started = Instant::now();
         self.complete_options(started);
-        if let Some(changed) = self.prepared.changed() {
+        if let Some(changed) = self.start.changed() {
             return Err(changed);
         }
-        let (results, summary_file) = outputs.ordered(self.prepared.checked.rows, (*standing.done).clone(), cursor);
+        let (results, summary_file) = outputs.ordered(self.start.checked.rows, (*standing.done).clone(), reader);
         let (skipped, reused) = (standing.skipped(), Arc::clone(&standing.done));
         let entry = JobEntry::new(self.desk.store.ledger()?, &mut job, started);
         let mut consumer = self.consumer(standing, results, entry, Arc::clone(&shared));
         consumer.reservation = funds.reservation;
-        let rows = self.prepared.rows();
-        let feed = Feed { rows, done: &skipped, checked: &self.prepared.checked, options: &self.ask.options };
-        let mut driven = drive(consumer, self.remote.client, &feed, &shared)?;
+        let rows = self.start.rows();
+        let feed = Feed { rows, skipped: &skipped, checked: &self.start.checked };
+        let mut driven = drive(consumer, self.remote.client, &self.ask.options, &feed, &shared)?;
         self.progress.finish();
         let mut unwritable = shared.abort.is_cancelled();
         // The results would mix rows of two versions of the input.
-        if let Some(changed) = self.prepared.changed() {
+        if let Some(changed) = self.start.changed() {
             driven.fed = Err(changed);
             unwritable = true;
         }
@@ -98,7 +98,7 @@ impl ActiveRun<'_> {
         let finish = Finish {
             desk: self.desk,
             job,
-            spec: &self.prepared.source.spec,
+            spec: &self.start.source.spec,
             command: command(&self.ask),
             stop: Stop::of(signals.first(), &driven.fed, driven.stopped.as_ref()),
             http: Some(http(&shared.gauges)),
@@ -112,7 +112,7 @@ impl ActiveRun<'_> {
     /// Builds the consumer of the run's events.
     fn consumer<'j, 'ctx>(
         &self,
-        standing: Standing,
+        standing: EarlierOutcomes,
         results: OrderedWriter,
         entry: JobEntry<'j>,
         shared: Arc<Shared>,
@@ -124,7 +124,7 @@ impl ActiveRun<'_> {
             tally: Tally {
                 // The end of the run adds discarded answers of earlier runs. Until then, it is open which failed rows
                 // stay.
-                accounts: Accounts::new(ctx.settings.prices.clone(), self.prepared.checked.rows),
+                accounts: Accounts::new(ctx.settings.prices.clone(), self.start.checked.rows),
                 reused: standing.done,
                 answered_before: standing.answered,
                 failed_before: standing.failed,
@@ -143,8 +143,8 @@ impl ActiveRun<'_> {
         if let Some(deadline) = &mut options.deadline {
             *deadline = (*deadline).max(started);
         }
-        options.path = self.prepared.shape.endpoint().path();
-        options.last_row = self.prepared.checked.rows;
+        options.path = self.start.shape.endpoint().path();
+        options.last_row = self.start.checked.rows;
         options.peers = peers;
     }
 
@@ -155,7 +155,7 @@ impl ActiveRun<'_> {
             return None;
         }
         let store = self.desk.store;
-        let models = self.prepared.checked.models.iter().map(|(model, _)| model.to_string()).collect();
+        let models = self.start.checked.models.iter().map(|(model, _)| model.to_string()).collect();
         match Presence::join(&store.limits_dir(self.remote.account, self.remote.name)) {
             Ok(roster) => Some(Peers::new(roster, models)),
             Err(error) => {
@@ -175,7 +175,7 @@ fn command(ask: &RunAsk) -> Asker {
         Start::Continue { .. } => false,
     };
     match ask.role {
-        Role::Run => Asker::Run { input: named(&ask.ask.start), max_cost: ask.ask.limit.max_cost.is_some() },
+        Role::Run => Asker::Run { input: named(&ask.job.start), max_cost: ask.job.limit.max_cost.is_some() },
         Role::Retry | Role::BesideBatches => Asker::RealtimePart,
     }
 }

@@ -8,7 +8,7 @@ use super::spec::Spec;
 use super::stop::Stop;
 use crate::context::Ctx;
 use crate::error::Exit;
-use crate::store::{BatchJob, BatchStep, Job, JobState, Transport};
+use crate::store::{BatchStep, Job, JobBatch, JobState, Transport};
 use crate::summary::{Meta, Totals};
 use crate::text;
 
@@ -126,7 +126,6 @@ impl Verdict {
             transport: Some(job.transport.as_str().to_owned()),
             state: self.state.as_str().to_owned(),
             duration,
-            estimated: false,
             exit: self.exit,
             reason: self.reason,
             next: self.next.map(|next| next.command(&job.id, &spec.service, ctx)),
@@ -278,10 +277,10 @@ impl RowFacts {
 
 impl BatchFacts {
     /// Builds the facts from the job's batches.
-    pub fn of(batches: &[BatchJob]) -> Self {
+    pub fn of(batches: &[JobBatch]) -> Self {
         let waits =
-            |batch: &&BatchJob| matches!(batch.step, BatchStep::Planned | BatchStep::Uploaded | BatchStep::Creating);
-        let ended = |batch: &&BatchJob| batch.is_open() && batch.ended && !waits(batch);
+            |batch: &&JobBatch| matches!(batch.step, BatchStep::Planned | BatchStep::Uploaded | BatchStep::Creating);
+        let ended = |batch: &&JobBatch| batch.is_open() && batch.ended && !waits(batch);
         let uncollected = batches.iter().filter(ended).count();
         let word = if uncollected > 0 { word_of(batches.iter().filter(ended)) } else { word_of(batches.iter()) };
         Self {
@@ -297,7 +296,7 @@ impl BatchFacts {
 }
 
 /// Returns the end that the service reports of these batches, before llbatch has read their rows.
-fn word_of<'a>(batches: impl Iterator<Item = &'a BatchJob>) -> Option<JobState> {
+fn word_of<'a>(batches: impl Iterator<Item = &'a JobBatch>) -> Option<JobState> {
     let mut states = batches.map(|batch| match batch.status.as_deref() {
         Some("COMPLETED") => JobState::Completed,
         Some("EXPIRED") => JobState::Expired,

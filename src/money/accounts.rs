@@ -67,7 +67,7 @@ impl Accounts {
     /// Adds requests that the service may still bill.
     pub fn add_outstanding(&mut self, outstanding: &[Outstanding]) {
         for requests in outstanding {
-            self.totals.outstanding(requests.rows, requests.most, requests.transport == Transport::Batch);
+            self.totals.add_outstanding(requests.rows, requests.most, requests.transport == Transport::Batch);
         }
     }
 

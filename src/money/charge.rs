@@ -52,7 +52,7 @@ impl<'a> RetiredCost<'a> {
 
     /// Adds this cost to the totals of a job.
     pub fn add_to(&self, totals: &mut Totals) {
-        totals.spent(&DiscardedSpend {
+        totals.add_spent(&DiscardedSpend {
             model: &self.retired.model,
             usage: self.retired.all_usage(),
             paid: self.paid,

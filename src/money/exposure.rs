@@ -9,7 +9,7 @@ use crate::outcome::Transport;
 use crate::price::{Nanos, PriceBook};
 use crate::row_set::RowSet;
 use crate::store::unsent::has_claimant;
-use crate::store::{BatchJob, CachedExposure, Job, JobDb, Ledger, Payer, ReservationState, ReservedMoney, Store};
+use crate::store::{CachedExposure, Job, JobBatch, JobDb, Ledger, Payer, ReservationState, ReservedMoney, Store};
 
 /// The process that asks for the remaining budget. Its own reservation does not count against it. It holds the lock of
 /// its job, so another reservation for that job belongs to a dead process.
@@ -148,7 +148,7 @@ impl Exposure<'_> {
                 return Ok(CachedExposure { sent: most, ..CachedExposure::default() });
             }
         };
-        let sum = |counts: fn(&BatchJob) -> bool| {
+        let sum = |counts: fn(&JobBatch) -> bool| {
             batches.iter().filter(|batch| batch.is_open() && counts(batch)).filter_map(|batch| batch.most).sum()
         };
         // Opening the file may have changed it: SQLite merges the log that a killed process left.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Stopped;
 use super::models::Models;
-use super::pages::Pages;
+use super::web_pages::Pages;
 
 /// The health of one run.
 #[derive(Debug)]

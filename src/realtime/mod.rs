@@ -19,12 +19,12 @@ mod health;
 pub mod limiter;
 mod models;
 pub mod pace;
-mod pages;
 pub mod peers;
 mod quota;
 mod row;
 mod shared;
 mod wallet;
+mod web_pages;
 
 use std::rc::Rc;
 use std::sync::Arc;

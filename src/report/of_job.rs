@@ -10,7 +10,7 @@ use crate::money::{Outstanding, RetiredCost, charge};
 use crate::outcome::Usage;
 use crate::price::{Nanos, PriceBook, PriceTable};
 use crate::request::RequestBuilder;
-use crate::store::{BatchJob, Job, JobDb, Transport};
+use crate::store::{Job, JobBatch, JobDb, Transport};
 
 /// Outcomes read at a time. Their bodies are in memory together.
 const PAGE: u32 = 64;
@@ -28,12 +28,12 @@ pub fn of_job(
     for retired in db.retired()? {
         let cost = RetiredCost::of(&retired, &mut prices);
         cost.add_to(&mut folded.totals);
-        folded.details.spent(&retired.model, retired.all_usage(), cost.paid, cost.at_risk);
+        folded.details.add_spent(&retired.model, retired.all_usage(), cost.paid, cost.at_risk);
     }
     for open in Outstanding::of_job(db, rows, &mut prices, input)? {
-        folded.totals.outstanding(open.rows, open.most, open.transport == Transport::Batch);
+        folded.totals.add_outstanding(open.rows, open.most, open.transport == Transport::Batch);
         if !open.model.is_empty() {
-            folded.details.spent(&open.model, Usage::default(), Some(Nanos::ZERO), open.most);
+            folded.details.add_spent(&open.model, Usage::default(), Some(Nanos::ZERO), open.most);
         }
     }
     let mut next = 0;
@@ -50,7 +50,7 @@ pub fn of_job(
 
 /// Returns the time that a job took, for tokens per second. It is the time that its processes worked, or the time from
 /// the first batch's creation to the last one's end. `None`: unknown, or the job used both transports.
-pub fn time_of(job: &Job, batches: &[BatchJob]) -> Option<Duration> {
+pub fn time_of(job: &Job, batches: &[JobBatch]) -> Option<Duration> {
     if batches.is_empty() {
         return Some(Duration::from_millis(job.active_ms));
     }

@@ -4,9 +4,9 @@
 //! must not decide where a key is sent.
 
 mod config;
+mod duration;
 mod key;
 mod proxy;
-mod span;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,9 +14,9 @@ use std::time::Duration;
 
 pub use config::{AutoOr, Budgets, RunConfig};
 use config::{ConfigFile, budgets, read_config, resolve_path};
+pub use duration::{duration, long_duration};
 use etcetera::BaseStrategy;
 use secrecy::{ExposeSecret, SecretString};
-pub use span::{duration, long_duration};
 
 use crate::api::canonical_base;
 use crate::error::{Error, Exit, Result};

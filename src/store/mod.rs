@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 pub use crate::outcome::Transport;
-pub use batches::{Asked, BatchJob, BatchStep, BodyPlace};
+pub use batches::{Asked, BatchStep, BodyPlace, JobBatch};
 pub use calibration::ModelEstimates;
 pub use exposure_cache::CachedExposure;
 pub use job::JobDb;

@@ -4,7 +4,7 @@
 //! of its own beside the job's lock, and the batches' cost stays reserved. Other commands treat the job as in use. Only
 //! `cancel` may pass, because what it leaves behind costs nothing.
 
-use super::{BatchJob, Job, Lock, LockWait, Store};
+use super::{Job, JobBatch, Lock, LockWait, Store};
 use crate::error::Result;
 
 fn name(job: &str) -> String {
@@ -22,8 +22,8 @@ pub fn has_claimant(store: &Store, job: &str) -> bool {
 }
 
 /// Returns whether some of these batches of `job` are unsent and claimed.
-pub fn is_claimed(store: &Store, job: &str, batches: &[BatchJob]) -> bool {
-    batches.iter().any(BatchJob::is_unsent) && has_claimant(store, job)
+pub fn is_claimed(store: &Store, job: &str, batches: &[JobBatch]) -> bool {
+    batches.iter().any(JobBatch::is_unsent) && has_claimant(store, job)
 }
 
 /// Returns whether `job` has unsent batches that are claimed, by what the store holds now.

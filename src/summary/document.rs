@@ -198,7 +198,6 @@ impl Meta {
             transport: None,
             state: String::new(),
             duration: Duration::ZERO,
-            estimated: false,
             exit: Exit::Ok,
             reason: String::new(),
             next: None,

@@ -38,7 +38,6 @@ fn meta(exit: Exit) -> Meta {
         transport: Some("realtime".to_owned()),
         state: "completed".to_owned(),
         duration: Duration::from_millis(12_345),
-        estimated: false,
         exit,
         reason: "2 rows failed".to_owned(),
         next: Some("llbatch retry j-abcd1234".to_owned()),

@@ -125,7 +125,7 @@ impl Totals {
     }
 
     /// Counts money spent on outcomes that no longer stand for a row.
-    pub fn spent(&mut self, spent: &DiscardedSpend<'_>) {
+    pub fn add_spent(&mut self, spent: &DiscardedSpend<'_>) {
         let DiscardedSpend { model, usage, paid, at_risk, uncertain } = *spent;
         self.usage += usage;
         self.money.paid.add(paid);
@@ -142,7 +142,7 @@ impl Totals {
     }
 
     /// Counts what the service may bill for `rows` rows without an outcome, sent in a `batch` or one by one.
-    pub fn outstanding(&mut self, rows: u32, at_risk: Option<Nanos>, batch: bool) {
+    pub fn add_outstanding(&mut self, rows: u32, at_risk: Option<Nanos>, batch: bool) {
         self.money.at_risk.add(at_risk);
         let count = if batch { &mut self.in_batches } else { &mut self.uncertain };
         *count += u64::from(rows);

@@ -11,14 +11,14 @@ use crate::api::error::{Class, Fault};
 use crate::api::is_id;
 use crate::error::{Error, Exit, Result};
 use crate::store::answer_files::{answers_name, failures_name};
-use crate::store::{BatchJob, BatchStep};
+use crate::store::{BatchStep, JobBatch};
 
 /// Concurrent small calls.
 const CALLS: usize = 8;
 
 impl Driver<'_> {
     /// Returns true if this key created the batch, as far as llbatch knows.
-    fn is_ours(&self, batch: &BatchJob) -> bool {
+    fn is_ours(&self, batch: &JobBatch) -> bool {
         batch.account.as_ref().is_none_or(|account| *account == self.options.account)
     }
 
@@ -27,8 +27,8 @@ impl Driver<'_> {
     /// # Errors
     /// 4 for the key, 75 if the service cannot be reached. Earlier replies are kept.
     pub async fn refresh(&self) -> Result<bool> {
-        let open = |batch: &BatchJob| batch.step == BatchStep::Submitted && !batch.ended;
-        let todo: Vec<BatchJob> = self.batches()?.into_iter().filter(open).collect();
+        let open = |batch: &JobBatch| batch.step == BatchStep::Submitted && !batch.ended;
+        let todo: Vec<JobBatch> = self.batches()?.into_iter().filter(open).collect();
         let mut asked = stream::iter(todo)
             .map(async |batch| {
                 let id = batch.id.clone().unwrap_or_default();
@@ -90,7 +90,7 @@ impl Driver<'_> {
         worst
     }
 
-    async fn cancel_one(&self, mut batch: BatchJob) -> Result<()> {
+    async fn cancel_one(&self, mut batch: JobBatch) -> Result<()> {
         if batch.step == BatchStep::Creating {
             self.look_up(&mut batch).await?;
         }
@@ -130,7 +130,7 @@ impl Driver<'_> {
     }
 
     /// Polls one ended batch again, because the service may name its files late.
-    pub async fn ask(&self, batch: &mut BatchJob) -> Result<()> {
+    pub async fn ask(&self, batch: &mut JobBatch) -> Result<()> {
         let Some(id) = batch.id.clone() else { return Ok(()) };
         let what = format!("asking about {id}");
         match self.retry(&what, self.options.asking, || self.client.batch(&id)).await {
@@ -147,13 +147,13 @@ impl Driver<'_> {
     ///
     /// # Errors
     /// 75 if the service cannot be reached, 1 if it lacks the file, 74 if the disk fails.
-    pub async fn download(&self, batch: &BatchJob, anew: bool) -> Result<(Option<PathBuf>, Option<PathBuf>)> {
+    pub async fn download(&self, batch: &JobBatch, anew: bool) -> Result<(Option<PathBuf>, Option<PathBuf>)> {
         let output = self.take(batch, batch.output_file_id.as_deref(), &answers_name(batch.number), anew).await?;
         let errors = self.take(batch, batch.error_file_id.as_deref(), &failures_name(batch.number), anew).await?;
         Ok((output, errors))
     }
 
-    async fn take(&self, batch: &BatchJob, id: Option<&str>, name: &str, anew: bool) -> Result<Option<PathBuf>> {
+    async fn take(&self, batch: &JobBatch, id: Option<&str>, name: &str, anew: bool) -> Result<Option<PathBuf>> {
         let Some(id) = id else { return Ok(None) };
         if !is_id(id) {
             // An invalid id cannot be requested, so it counts as no file.
@@ -207,7 +207,7 @@ impl Driver<'_> {
 
     /// Keeps the API key out of results if the service repeats it. As in real time, `[key]` replaces it, in answers
     /// too. It is not replaced where the user's own ids contain it, because their rows would be lost.
-    fn without_key(&self, batch: &BatchJob, part: PathBuf) -> std::io::Result<PathBuf> {
+    fn without_key(&self, batch: &JobBatch, part: PathBuf) -> std::io::Result<PathBuf> {
         let clean = part.with_extension("clean");
         if !self.client.copy_without_key(&part, &clean)? {
             return Ok(part);

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::error::{Class, Failure, Fault};
 use crate::api::{Client, retry};
 use crate::error::{Error, Exit, Result};
-use crate::store::{BatchJob, JobDb};
+use crate::store::{JobBatch, JobDb};
 
 /// A transfer that is running when the time is up may continue until it stalls for this long. The end of a download is
 /// worth more than a second or two.
@@ -56,18 +56,18 @@ pub enum DriverEvent<'a> {
     /// A batch exists from now on.
     Created {
         /// The batch.
-        batch: &'a BatchJob,
+        batch: &'a JobBatch,
         /// A request whose reply was lost has created it.
         found: bool,
         /// A warning of the service.
         warning: Option<&'a str>,
     },
     /// The service refused a batch.
-    Refused(&'a BatchJob),
+    Refused(&'a JobBatch),
     /// It is unknown whether a batch was created.
     InDoubt {
         /// The batch.
-        batch: &'a BatchJob,
+        batch: &'a JobBatch,
         /// The failure that left it in doubt.
         why: &'a str,
     },
@@ -83,9 +83,9 @@ pub enum DriverEvent<'a> {
         wait: Duration,
     },
     /// A batch has a new status.
-    Moved(&'a BatchJob),
+    Moved(&'a JobBatch),
     /// A batch's status or counts changed: before and after.
-    Progress(&'a BatchJob, &'a BatchJob),
+    Progress(&'a JobBatch, &'a JobBatch),
     /// The service no longer has a file of results.
     Gone {
         /// The batch's number.
@@ -146,11 +146,11 @@ fn passes(failure: &Failure) -> bool {
 }
 
 impl Driver<'_> {
-    fn batches(&self) -> Result<Vec<BatchJob>> {
+    fn batches(&self) -> Result<Vec<JobBatch>> {
         self.db.borrow().batches()
     }
 
-    fn save(&self, batch: &BatchJob) -> Result<()> {
+    fn save(&self, batch: &JobBatch) -> Result<()> {
         self.db.borrow_mut().save_batch(batch)
     }
 

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use crate::api::batches::Batch;
-use crate::store::BatchJob;
+use crate::store::JobBatch;
 
 /// Milliseconds after which llbatch gives up a batch that the service does not know.
 const VANISHED: i64 = 3_600_000;
@@ -11,14 +11,14 @@ const VANISHED: i64 = 3_600_000;
 const OFTEN: u32 = 5;
 
 /// Records the reply to a poll of one batch.
-pub(super) fn learn_all(batch: &mut BatchJob, known: Batch) {
+pub(super) fn learn_all(batch: &mut JobBatch, known: Batch) {
     batch.ended = known.status.is_final();
     learn(batch, known);
 }
 
 /// Records a batch as a list shows it, or the reply to a create or a cancel. It ignores a final status there, because
 /// such a report may lack the result files.
-pub(super) fn learn(batch: &mut BatchJob, known: Batch) {
+pub(super) fn learn(batch: &mut JobBatch, known: Batch) {
     batch.id = Some(known.id);
     batch.status = Some(known.status.as_str().to_owned());
     batch.unknown_since = None;
@@ -38,7 +38,7 @@ pub(super) fn learn(batch: &mut BatchJob, known: Batch) {
 }
 
 /// Records that the service does not know the batch. For an hour that may be a temporary error.
-pub(super) fn vanish(batch: &mut BatchJob, now: i64) {
+pub(super) fn vanish(batch: &mut JobBatch, now: i64) {
     let since = *batch.unknown_since.get_or_insert(now);
     batch.status = Some("NOT FOUND".to_owned());
     batch.unknown_times += 1;

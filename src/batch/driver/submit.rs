@@ -10,9 +10,9 @@ use super::{Driver, DriverEvent, error};
 use crate::api::batches::{Batch, Created};
 use crate::api::error::{Class, Failure};
 use crate::api::{Listing, Upload, Uploaded, retry};
-use crate::batch::reconcile::{self, CreationVerdict, Evidence, ListedBatches, decide};
+use crate::batch::reconcile::{self, CreationVerdict, Evidence, ListedBatch, decide};
 use crate::error::{Error, Exit, Result};
-use crate::store::{BatchJob, BatchStep};
+use crate::store::{BatchStep, JobBatch};
 
 /// Waits between requests for the list while a creation is in doubt.
 const LOOKS: [u64; 6] = [1, 3, 6, 10, 20, 30];
@@ -24,12 +24,12 @@ impl Driver<'_> {
     /// # Errors
     /// 4 or 5 for key and money, 75 if the service cannot be reached or a create stays in doubt, 130 if interrupted.
     pub async fn submit(&self, only_doubts: bool) -> Result<()> {
-        let waits = |batch: &BatchJob| match batch.step {
+        let waits = |batch: &JobBatch| match batch.step {
             BatchStep::Creating => true,
             BatchStep::Planned | BatchStep::Uploaded => !only_doubts,
             BatchStep::Submitted | BatchStep::Refused | BatchStep::Settled => false,
         };
-        let todo: Vec<BatchJob> = self.batches()?.into_iter().filter(waits).collect();
+        let todo: Vec<JobBatch> = self.batches()?.into_iter().filter(waits).collect();
         // Failures of the key, the budget or the disk, and an interrupt, concern all batches. A doubt concerns one.
         let worst: RefCell<Option<Error>> = RefCell::default();
         let fatal = || worst.borrow().as_ref().is_some_and(|error| error.exit != Exit::TempFail);
@@ -51,7 +51,7 @@ impl Driver<'_> {
     }
 
     /// Takes one batch through its steps.
-    async fn advance(&self, mut batch: BatchJob) -> Result<()> {
+    async fn advance(&self, mut batch: JobBatch) -> Result<()> {
         let began = Instant::now();
         loop {
             match batch.step {
@@ -64,7 +64,7 @@ impl Driver<'_> {
     }
 
     /// Uploads the batch's file. An upload costs nothing, so llbatch repeats it until it is confirmed.
-    async fn upload(&self, batch: &mut BatchJob) -> Result<()> {
+    async fn upload(&self, batch: &mut JobBatch) -> Result<()> {
         self.stopped()?;
         let path = self.dir.join(&batch.name);
         let what = format!("uploading batch {}", batch.number);
@@ -111,7 +111,7 @@ impl Driver<'_> {
     }
 
     /// Creates the batch, with the one request that costs money.
-    async fn create(&self, batch: &mut BatchJob, began: Instant) -> Result<()> {
+    async fn create(&self, batch: &mut JobBatch, began: Instant) -> Result<()> {
         let what = format!("creating batch {}", batch.number);
         let file_id = batch.file_id.clone().unwrap_or_default();
         if self.client.now().is_none() {
@@ -170,7 +170,7 @@ impl Driver<'_> {
         unreachable!("the numbers do not end")
     }
 
-    fn refuse(&self, batch: &mut BatchJob, why: &str) -> Result<()> {
+    fn refuse(&self, batch: &mut JobBatch, why: &str) -> Result<()> {
         batch.step = BatchStep::Refused;
         batch.ended = true;
         batch.error = Some(why.to_owned());
@@ -180,7 +180,7 @@ impl Driver<'_> {
     }
 
     /// Looks in the service's list for the batch.
-    pub(super) async fn look_up(&self, batch: &mut BatchJob) -> Result<()> {
+    pub(super) async fn look_up(&self, batch: &mut JobBatch) -> Result<()> {
         let what = format!("looking for batch {}", batch.number);
         let began = Instant::now();
         let mut looks = LOOKS.into_iter();
@@ -230,15 +230,15 @@ impl Driver<'_> {
     }
 
     /// Time until the service's list is reliable for this batch.
-    fn unsettled(&self, batch: &BatchJob) -> Duration {
+    fn unsettled(&self, batch: &JobBatch) -> Duration {
         reconcile::settled_after(self.options.settle_after, batch.tries).saturating_sub(self.since(batch))
     }
 
-    async fn verdict(&self, batch: &BatchJob, listed: &Listing<Batch>) -> Result<CreationVerdict> {
-        let list: Vec<ListedBatches> = listed
+    async fn verdict(&self, batch: &JobBatch, listed: &Listing<Batch>) -> Result<CreationVerdict> {
+        let list: Vec<ListedBatch> = listed
             .entries
             .iter()
-            .map(|b| ListedBatches {
+            .map(|b| ListedBatch {
                 id: b.id.clone(),
                 input_file_id: b.input_file_id.clone(),
                 created_at: b.created_at.clone(),
@@ -282,7 +282,7 @@ impl Driver<'_> {
 
     /// Returns the time since the create request may have been sent, by the service's clock if it sent the time both
     /// times.
-    fn since(&self, batch: &BatchJob) -> Duration {
+    fn since(&self, batch: &JobBatch) -> Duration {
         let there = batch.begun_there.zip(self.client.now().map(millis)).map(|(begun, now)| now.saturating_sub(begun));
         let here = || batch.begun_at.map_or(i64::MAX, |begun| millis(SystemTime::now()).saturating_sub(begun));
         Duration::from_millis(u64::try_from(there.unwrap_or_else(here)).unwrap_or(0))

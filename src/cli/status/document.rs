@@ -6,7 +6,7 @@ use crate::api::batches::Batch;
 use crate::error::Result;
 use crate::job::batch::status::{self, JobStatus};
 use crate::price::Nanos;
-use crate::store::{BatchJob, BatchStep, Ledger, Store};
+use crate::store::{BatchStep, JobBatch, Ledger, Store};
 
 #[derive(Serialize)]
 pub(in crate::cli) struct StatusDocument {
@@ -134,7 +134,7 @@ pub(super) fn entry(JobStatus { job, batches }: &JobStatus) -> Entry {
 }
 
 /// The status that the service reports, or how far llbatch is with the batch.
-pub(super) fn word(batch: &BatchJob) -> String {
+pub(super) fn word(batch: &JobBatch) -> String {
     let own = match batch.step {
         BatchStep::Planned => "PLANNED",
         BatchStep::Uploaded => "UPLOADED",

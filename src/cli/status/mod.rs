@@ -18,7 +18,7 @@ use crate::job::batch::adopt::{find_local, looks_remote};
 use crate::job::batch::status::{self, JobStatus};
 use crate::job::finish::{Desk, record_killed};
 use crate::settings;
-use crate::store::{BatchJob, Job, JobState, Ledger, Store, Transport};
+use crate::store::{Job, JobBatch, JobState, Ledger, Store, Transport};
 use crate::text;
 
 /// Show jobs: state, progress, rows, cost, age; batches are asked about first
@@ -247,7 +247,7 @@ fn hint(seen: &[JobStatus], offline: bool, ctx: &Ctx) {
     }
     for JobStatus { job, batches } in seen {
         let flag = job.service().map_or_else(String::new, |service| ctx.flags(&service));
-        let settled = !batches.iter().any(BatchJob::is_open);
+        let settled = !batches.iter().any(JobBatch::is_open);
         match (job.state, job.transport) {
             (JobState::Interrupted, Transport::Realtime) => ctx.ui.hint(&format!(
                 "{0} goes on when its command is typed again, or with `llbatch run --resume={0}{flag} -o FILE`",

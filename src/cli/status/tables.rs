@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::document::{RemoteLine, word};
 use crate::job::batch::status::JobStatus;
-use crate::store::{BatchJob, Job};
+use crate::store::{Job, JobBatch};
 use crate::text::{self, Align, Grid};
 
 pub(super) fn jobs_table(seen: &[JobStatus]) -> Grid {
@@ -37,13 +37,13 @@ pub(super) fn jobs_table(seen: &[JobStatus]) -> Grid {
 }
 
 /// Shows rows by fate. It is unknown for an ended job whose results the service still has.
-fn taken(job: &Job, batches: &[BatchJob], rows: u64) -> String {
-    let unknown = job.state.ended() && batches.iter().any(BatchJob::is_open);
+fn taken(job: &Job, batches: &[JobBatch], rows: u64) -> String {
+    let unknown = job.state.ended() && batches.iter().any(JobBatch::is_open);
     if unknown && rows == 0 { "–".to_owned() } else { text::count(rows) }
 }
 
 /// Returns the percentage of ended rows, as far as the service reports it.
-fn done(job: &Job, batches: &[BatchJob]) -> f64 {
+fn done(job: &Job, batches: &[JobBatch]) -> f64 {
     if job.total == 0 {
         return 0.0;
     }
@@ -116,7 +116,7 @@ pub(super) fn remote_table(remote: &[RemoteLine]) -> Grid {
 
 /// Lists all errors that the service reports, in full.
 pub(super) fn errors(seen: &[JobStatus]) -> String {
-    let line = |batch: &BatchJob| {
+    let line = |batch: &JobBatch| {
         let id = batch.id.clone().unwrap_or_else(|| format!("({})", batch.number));
         batch.error.as_ref().map(|error| format!("{id}: {}\n", text::one_line(error)))
     };

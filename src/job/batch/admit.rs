@@ -7,7 +7,7 @@ use crate::job::ask::CostLimit;
 use crate::money::budget::{Remaining, admit};
 use crate::money::exposure::Requester;
 use crate::price::Nanos;
-use crate::store::{BatchJob, Payer, ReservationState};
+use crate::store::{JobBatch, Payer, ReservationState};
 
 impl Session<'_> {
     /// Admits planned batches that were never sent. From then on, budgets count them.
@@ -16,7 +16,7 @@ impl Session<'_> {
     /// 5 if they could cost more than is left, 2 if a price is unknown.
     pub fn admit_unsent(&self, limit: CostLimit) -> Result<()> {
         let mut unsent = self.batches()?;
-        unsent.retain(BatchJob::is_unsent);
+        unsent.retain(JobBatch::is_unsent);
         if unsent.is_empty() {
             return Ok(());
         }

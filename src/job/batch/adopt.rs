@@ -12,7 +12,7 @@ use crate::job::remote::Remote;
 use crate::job::spec::{Spec, spec_of};
 use crate::outcome::{ErrorCode, Outcome, Usage};
 use crate::request::{Endpoint, Params, RequestBuilder, answer_bound};
-use crate::store::{Asked, BatchJob, BatchStep, Job, Ledger, Store, Transport};
+use crate::store::{Asked, BatchStep, Job, JobBatch, Ledger, Store, Transport};
 
 /// Finds the job that `name` means: a job of the index, or the job of a Together batch. A batch of another program gets
 /// a new job.
@@ -151,7 +151,7 @@ impl Session<'_> {
             };
         })?;
         put?;
-        db.put_batch(&BatchJob {
+        db.put_batch(&JobBatch {
             number: 1,
             model: batch
                 .model_id
@@ -174,7 +174,7 @@ impl Session<'_> {
             completed_at: batch.completed_at.clone(),
             admitted: true,
             ended: batch.status.is_final(),
-            ..BatchJob::default()
+            ..JobBatch::default()
         })?;
         db.commit(true)?;
         drop(db);

@@ -30,7 +30,7 @@ pub struct SubmitAsk {
     /// Maximum wait for the lock holder of the same content.
     pub wait: LockWait,
     /// `--wait`: the command delivers the results.
-    pub delivery: Option<WaitAsk>,
+    pub results: Option<WaitAsk>,
 }
 
 /// A request to wait for the results of a submission.
@@ -58,7 +58,7 @@ pub struct RescueAsk {
 impl SubmitAsk {
     /// Returns the options of the job's session.
     pub fn session(&self) -> SessionOptions {
-        let to_stdout = self.delivery.as_ref().is_some_and(|wait| wait.delivery.output.is_none());
+        let to_stdout = self.results.as_ref().is_some_and(|wait| wait.delivery.output.is_none());
         let results = if to_stdout { Results::Stdout } else { Results::Elsewhere };
         SessionOptions { retry_for: RETRY_FOR, results, wait: self.wait }
     }

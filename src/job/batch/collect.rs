@@ -10,7 +10,7 @@ use super::session::Session;
 use crate::batch::join::{Ending, Expected, Files, Findings, Joined, join};
 use crate::error::{Error, Exit, Result};
 use crate::outcome::ErrorCode;
-use crate::store::{BatchJob, BatchStep, JobDb};
+use crate::store::{BatchStep, JobBatch, JobDb};
 use crate::text;
 
 /// Waits before llbatch polls and downloads a batch again whose results lack rows or hold invalid lines.
@@ -31,13 +31,13 @@ type Downloaded = (Option<PathBuf>, Option<PathBuf>);
 
 /// A batch whose files are downloading.
 struct Task {
-    batch: BatchJob,
+    batch: JobBatch,
     files: Receiver<Downloaded>,
 }
 
 /// A batch whose results were joined. The store has them, unless they are incomplete.
 struct Taken {
-    batch: BatchJob,
+    batch: JobBatch,
     joined: Vec<Joined>,
     findings: Findings,
     lacks: bool,
@@ -49,7 +49,7 @@ impl Session<'_> {
     /// # Errors
     /// 75 if the service cannot be reached, 74 if the disk fails.
     pub fn collect(&mut self) -> Result<()> {
-        let ready: Vec<BatchJob> =
+        let ready: Vec<JobBatch> =
             self.driver.db.borrow().batches()?.into_iter().filter(|batch| batch.ended && batch.is_open()).collect();
         if !ready.is_empty() {
             // Counts them once. From here on, each batch adds to the count.
@@ -64,7 +64,7 @@ impl Session<'_> {
 
     /// Downloads one batch while it joins the previous one and stores the one before that. Returns the batches whose
     /// results are incomplete.
-    fn collect_all(&mut self, ready: Vec<BatchJob>) -> Result<Vec<BatchJob>> {
+    fn collect_all(&mut self, ready: Vec<JobBatch>) -> Result<Vec<JobBatch>> {
         let path = self.store.job_path(&self.job.id);
         std::thread::scope(|scope| {
             // Each channel holds one batch, because its rows are in memory.
@@ -124,7 +124,7 @@ impl Session<'_> {
 
     /// Polls and downloads incomplete results again. The service may name a file later, and a proxy may have cut one
     /// off.
-    fn once_more(&mut self, mut lacking: Vec<BatchJob>) -> Result<()> {
+    fn once_more(&mut self, mut lacking: Vec<JobBatch>) -> Result<()> {
         for (round, wait) in AGAIN.into_iter().enumerate() {
             if lacking.is_empty() {
                 break;
@@ -163,7 +163,7 @@ impl Session<'_> {
     }
 
     /// Hashes the downloaded files, to compare two downloads.
-    fn content(&self, batch: &BatchJob) -> Vec<Option<blake3::Hash>> {
+    fn content(&self, batch: &JobBatch) -> Vec<Option<blake3::Hash>> {
         use crate::store::answer_files::{answers_name, failures_name};
         let hash = |path: &Path| {
             let mut hasher = blake3::Hasher::new();
@@ -176,7 +176,7 @@ impl Session<'_> {
             .collect()
     }
 
-    fn say(&self, batch: &BatchJob, findings: &Findings) {
+    fn say(&self, batch: &JobBatch, findings: &Findings) {
         let ui = &self.ctx.ui;
         let name = format!("batch {} ({})", batch.number, batch.id.as_deref().unwrap_or("never created"));
         if findings.broken_contract() {
@@ -240,7 +240,7 @@ fn store_all(db: &mut JobDb, todo: &Receiver<Taken>, tell: &Sender<Taken>) -> Re
 }
 
 /// Reads the rows of a batch.
-fn expected(db: &JobDb, batch: &BatchJob) -> Result<Vec<Expected>> {
+fn expected(db: &JobDb, batch: &JobBatch) -> Result<Vec<Expected>> {
     let model: Arc<str> = Arc::from(batch.model.as_str());
     let asked = db.asked(batch.number)?.into_iter();
     let expected = asked.map(|asked| Expected {
@@ -255,7 +255,7 @@ fn expected(db: &JobDb, batch: &BatchJob) -> Result<Vec<Expected>> {
 }
 
 /// Joins the rows of a batch with its downloaded files.
-fn join_results(batch: BatchJob, expected: Vec<Expected>, files: &Downloaded) -> Result<Taken> {
+fn join_results(batch: JobBatch, expected: Vec<Expected>, files: &Downloaded) -> Result<Taken> {
     let (output, errors) = files;
     let status = match batch.step {
         BatchStep::Refused if batch.status.is_none() => "REFUSED",

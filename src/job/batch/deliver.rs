@@ -15,7 +15,7 @@ use crate::outcome::{ErrorCode, Outcome};
 use crate::price::Nanos;
 use crate::results::{Delivery, Outputs, RowReader, Unanswered};
 use crate::row_set::RowSet;
-use crate::store::{BatchJob, Job, LockWait};
+use crate::store::{Job, JobBatch, LockWait};
 use crate::text;
 use crate::ui::Results;
 
@@ -99,22 +99,22 @@ impl Session<'_> {
     /// Writes one result per row. Rows without an outcome carry an error that says they are not answered yet.
     ///
     /// # Errors
-    /// 74 if they cannot be written, 141 if the reader of the pipe is gone.
+    /// 74 if they cannot be written, 141 if the stored of the pipe is gone.
     pub fn deliver(mut self, outputs: Outputs, flat: bool, began: Instant) -> Result<Ended> {
         self.progress.phase("writing results");
         let shape = self.shape()?;
-        let cursor = if flat { Some(RowReader::open(&self.inputs()?, &shape, true)?) } else { None };
+        let reader = if flat { Some(RowReader::open(&self.inputs()?, &shape, true)?) } else { None };
         let mut done = RowSet::new(self.job.total);
         self.driver.db.borrow().each_row(|row| _ = done.insert(row))?;
-        let (results, summary_file) = outputs.ordered(self.job.total, done, cursor);
+        let (results, summary_file) = outputs.ordered(self.job.total, done, reader);
         let mut accounts = Accounts::new(self.ctx.settings.prices.clone(), self.job.total);
         accounts.add_retired(&self.driver.db.borrow())?;
         let mut price = |outcome: &Outcome| accounts.add(outcome, false);
         let mut open = || RowReader::open(&self.inputs()?, &shape, false);
         let pending = not_answered(&self.batches()?);
-        let reader = self.store.open_job(&self.job.id)?;
+        let stored = self.store.open_job(&self.job.id)?;
         let written = std::thread::scope(|scope| {
-            let ahead = Ahead::start(scope, reader);
+            let ahead = Ahead::start(scope, stored);
             let unanswered = Unanswered { code: ErrorCode::Interrupted, reason: &pending, open_reader: &mut open };
             results.finish(&ahead, &mut price, unanswered)
         });
@@ -142,7 +142,7 @@ impl Session<'_> {
 }
 
 /// Describes why a row has no outcome.
-fn not_answered(batches: &[BatchJob]) -> String {
+fn not_answered(batches: &[JobBatch]) -> String {
     match batches.iter().filter(|batch| batch.is_open()).count() {
         0 => "not answered yet".to_owned(),
         open => {

@@ -11,7 +11,7 @@ use crate::batch::poll;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::remote::Remote;
-use crate::store::BatchJob;
+use crate::store::JobBatch;
 use crate::store::unsent::is_claimed_now;
 use crate::store::{Job, Store};
 use crate::text;
@@ -169,7 +169,7 @@ impl Session<'_> {
     /// Returns true if results are still to come. An error is not an end, because the job may still have open batches.
     fn waits(&self) -> Result<bool> {
         let batches = self.driver.db.borrow().batches()?;
-        Ok(batches.iter().any(BatchJob::is_open) || self.is_unplanned()?)
+        Ok(batches.iter().any(JobBatch::is_open) || self.is_unplanned()?)
     }
 
     /// Settles creations in doubt, polls once and collects ended batches. Returns `true` if all results are in the
@@ -190,7 +190,7 @@ impl Session<'_> {
             )));
         }
         // A batch that cannot be submitted now does not block the others.
-        let sent = self.submit(!submitting);
+        let sent = if submitting { self.submit() } else { self.settle_doubts() };
         if sent.as_ref().is_err_and(|error| error.exit != Exit::TempFail) {
             sent?;
             return Ok(false);

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::RETRY_FOR;
 use crate::error::{Error, Exit, Result};
 use crate::store::unsent;
-use crate::store::{BatchJob, Job, Lock, LockWait, Store};
+use crate::store::{Job, JobBatch, Lock, LockWait, Store};
 use crate::ui::Ui;
 
 /// The lock of a batch job, held or released for a while.
@@ -84,7 +84,7 @@ impl JobLock {
     }
 
     /// Takes the lock again. Returns `false` if another process works on the job or waits to send more of it.
-    pub fn retake(&mut self, store: &Store, batches: impl FnOnce() -> Result<Vec<BatchJob>>) -> Result<bool> {
+    pub fn retake(&mut self, store: &Store, batches: impl FnOnce() -> Result<Vec<JobBatch>>) -> Result<bool> {
         let Some(lock) = store.lock(&self.job)? else { return Ok(false) };
         if self.claim.is_none() && unsent::is_claimed(store, &self.job, &batches()?) {
             return Ok(false);

@@ -23,12 +23,12 @@ mod network;
 mod notes;
 mod other_jobs;
 mod plan;
-mod prepared;
 pub mod rescue;
 pub mod retry;
 mod runtime;
 pub mod session;
 pub mod status;
+mod submission;
 pub mod submit;
 mod submitted;
 

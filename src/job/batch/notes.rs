@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::api::is_id;
 use crate::batch::driver::DriverEvent;
 use crate::request::shorten;
-use crate::store::BatchJob;
+use crate::store::JobBatch;
 use crate::text;
 use crate::ui::{Progress, Ui};
 
@@ -62,7 +62,7 @@ pub fn notifier<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&DriverEvent<'_>) 
         DriverEvent::Moved(batch) => ui.note(&place(batch)),
         DriverEvent::Progress(before, batch) => {
             // A bar shows every change. In a log, every tenth is enough.
-            let tenth = |batch: &BatchJob| batch.progress.map(|p| (p / 10.0) as i64);
+            let tenth = |batch: &JobBatch| batch.progress.map(|p| (p / 10.0) as i64);
             if !ui.draws() && tenth(before) != tenth(batch) {
                 ui.note(&place(batch));
             }
@@ -90,7 +90,7 @@ impl RetryNotes {
 }
 
 /// Describes a batch's state in one line.
-fn place(batch: &BatchJob) -> String {
+fn place(batch: &JobBatch) -> String {
     let id = batch.id.as_deref().unwrap_or_default();
     let status = batch.status.as_deref().unwrap_or("?");
     let progress = batch.progress.map(|p| format!(" {p:.0}%")).unwrap_or_default();

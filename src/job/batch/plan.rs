@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::prepared::RowContent;
+use super::run_start::RowContent;
 use super::session::Session;
 use crate::check::{Checked, Pass};
 use crate::error::Result;
@@ -14,7 +14,7 @@ use crate::request::RequestBuilder;
 use crate::request::batch_line::BatchFileLimits;
 use crate::split::stage::{NewBatchFile, Stage};
 use crate::split::{Split, SplitOptions, SplitRow, split};
-use crate::store::{Asked, BatchJob, JobDb, Transport};
+use crate::store::{Asked, JobBatch, JobDb, Transport};
 
 /// Rows written to the database at a time.
 const GROUP: u64 = 65_536;
@@ -105,7 +105,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Records all batches in one transaction.
-    fn store(&mut self, first: u32, batches: impl Iterator<Item = BatchJob>) -> Result<()> {
+    fn store(&mut self, first: u32, batches: impl Iterator<Item = JobBatch>) -> Result<()> {
         self.db.retire_asked(first)?;
         for outcome in &self.bad {
             self.db.put(outcome)?;
@@ -153,7 +153,7 @@ impl Session<'_> {
         })?;
         stage.commit()?;
         let endpoint = format!("/v1{}", input.shape.endpoint().path());
-        let batches = split.files.iter().map(|file| BatchJob {
+        let batches = split.files.iter().map(|file| JobBatch {
             number: file.number,
             model: file.model.to_string(),
             endpoint: endpoint.clone(),
@@ -161,7 +161,7 @@ impl Session<'_> {
             bytes: file.bytes,
             sha256: file.sha256.clone(),
             name: name(file.number),
-            ..BatchJob::default()
+            ..JobBatch::default()
         });
         planner.store(first, batches)?;
         let (estimate, priced) = (planner.estimate, planner.priced);

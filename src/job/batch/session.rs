@@ -21,7 +21,7 @@ use crate::job::verdict::Verdict;
 use crate::price::Nanos;
 use crate::realtime::Shared;
 use crate::request::RequestBuilder;
-use crate::store::{BatchJob, BatchStep, Job, JobState, Ledger, LockWait, Store};
+use crate::store::{BatchStep, Job, JobBatch, JobState, Ledger, LockWait, Store};
 use crate::ui::{Progress, Results};
 
 /// Time after which the service's list shows a new batch. Together does not document it; this is a generous guess.
@@ -176,7 +176,7 @@ impl<'a> Session<'a> {
     }
 
     /// Reads the job's batches, in order.
-    pub fn batches(&self) -> Result<Vec<BatchJob>> {
+    pub fn batches(&self) -> Result<Vec<JobBatch>> {
         self.driver.db.borrow().batches()
     }
 
@@ -257,7 +257,7 @@ impl<'a> Session<'a> {
 
     /// Unlocks the job, but with `submitting` keeps the claim on admitted batches that are still to be sent.
     pub fn unlock_but_claim(&mut self, submitting: bool) -> Result<()> {
-        let unsent = submitting && self.batches()?.iter().any(BatchJob::is_unsent);
+        let unsent = submitting && self.batches()?.iter().any(JobBatch::is_unsent);
         if self.lock.claim_unsent(&self.store, unsent)? { self.unlock() } else { Ok(()) }
     }
 
@@ -327,7 +327,7 @@ impl<'a> Session<'a> {
     /// Counts of batches whose results are still to come.
     pub fn open_batches(&self) -> Result<OpenBatches> {
         let mut open = self.batches()?;
-        open.retain(BatchJob::is_open);
+        open.retain(JobBatch::is_open);
         let unsent = open.iter().filter(|batch| batch.is_unsent()).count();
         Ok(OpenBatches { all: open.len(), unsent })
     }

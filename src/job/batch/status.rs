@@ -12,7 +12,7 @@ use crate::error::{Error, Exit, Result};
 use crate::job::finish::state_of;
 use crate::job::remote::Remote;
 use crate::store::unsent::is_claimed;
-use crate::store::{BatchJob, BatchStep, Job, JobDb, JobState, Ledger, Lock, Store};
+use crate::store::{BatchStep, Job, JobBatch, JobDb, JobState, Ledger, Lock, Store};
 
 /// Jobs polled concurrently. Each polls several batches at once.
 const JOBS: usize = 4;
@@ -23,7 +23,7 @@ pub struct JobStatus {
     /// Its entry, with its current state.
     pub job: Job,
     /// Its batches in order; none for a job that has only run in real time.
-    pub batches: Vec<BatchJob>,
+    pub batches: Vec<JobBatch>,
 }
 
 impl JobStatus {

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use super::ask::{SubmitAsk, WaitAsk};
 use super::follow::{Waiting, follow};
 use super::plan::PlanInput;
-use super::prepared::{Content, Submission};
 use super::rescue::{Rescue, rescue};
 use super::retry::RetrySet;
 use super::session::{Session, SessionOptions};
+use super::submission::{Content, Submission};
 use super::submitted::{free_name, living, take_name};
 use crate::check::problems::{self, Action};
 use crate::context::Ctx;
@@ -69,7 +69,7 @@ pub fn submit<'a>(
     let began = Instant::now();
     let mut entered = enter(&ask, remote, ctx)?;
     // Opens the outputs before the job spends money.
-    let opened = ask.delivery.as_ref().map(|wait| entered.session.outputs(&wait.delivery)).transpose();
+    let opened = ask.results.as_ref().map(|wait| entered.session.outputs(&wait.delivery)).transpose();
     let outputs = opened.or_else(|error| {
         if !entered.known {
             // Nothing has been sent, so the job that cannot be delivered leaves no trace.
@@ -77,7 +77,7 @@ pub fn submit<'a>(
         }
         Err(error)
     })?;
-    entered.open()?;
+    entered.announce()?;
     let Entered { mut session, .. } = entered;
     let job = session.job.id.clone();
     announce(&job)?;
@@ -88,7 +88,7 @@ pub fn submit<'a>(
             Beside::Stopped(exit) => return Ok(Submitted::Stopped(exit)),
         };
     }
-    let (Some(outputs), Some(wait)) = (outputs, ask.delivery) else {
+    let (Some(outputs), Some(wait)) = (outputs, ask.results) else {
         session.progress.finish();
         return Ok(Submitted::Created { refused: session.refused()?, flags: session.flags(), job });
     };
@@ -270,11 +270,11 @@ fn price_beside(
 
 impl Entered<'_> {
     /// Shows the opening line of the job.
-    fn open(&self) -> Result<()> {
+    fn announce(&self) -> Result<()> {
         let Session { ctx, job, spec, .. } = &self.session;
         let batches = self.session.batches()?;
         let text = if self.known {
-            let waits = |b: &&crate::store::BatchJob| {
+            let waits = |b: &&crate::store::JobBatch| {
                 matches!(b.step, BatchStep::Planned | BatchStep::Uploaded | BatchStep::Creating)
             };
             let count = text::batches(batches.len());
@@ -312,10 +312,10 @@ impl Quote {
 /// Creates the batches. With `--wait` a transient failure is retried during the wait; at a deadline, the rescue takes
 /// over.
 fn create(session: &mut Session<'_>, ask: &SubmitAsk) -> Result<()> {
-    session.driver.options.until = ask.delivery.as_ref().and_then(|wait| wait.waiting.until);
+    session.driver.options.until = ask.results.as_ref().and_then(|wait| wait.waiting.until);
     let sent = session.submit(false);
     session.driver.options.until = None;
-    match (sent, &ask.delivery) {
+    match (sent, &ask.results) {
         (Err(error), Some(wait))
             if error.exit == Exit::TempFail || (wait.rescue.is_some() && error.exit == Exit::Failure) =>
         {

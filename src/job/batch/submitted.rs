@@ -3,7 +3,7 @@
 use super::session::Session;
 use super::status::inspect;
 use crate::error::{Error, Result};
-use crate::store::{BatchJob, Job, JobState, Ledger, Store};
+use crate::store::{Job, JobBatch, JobState, Ledger, Store};
 
 /// Finds the last job of this content with answers that are still to come or to be fetched.
 pub fn living(store: &Store, ledger: &Ledger, key: &str) -> Result<Option<Job>> {
@@ -13,7 +13,7 @@ pub fn living(store: &Store, ledger: &Ledger, key: &str) -> Result<Option<Job>> 
             && store
                 .open_job(&job.id)
                 .and_then(|db| db.batches())
-                .is_ok_and(|batches| batches.iter().any(BatchJob::is_open))
+                .is_ok_and(|batches| batches.iter().any(JobBatch::is_open))
     };
     let lives = |job: &Job| match job.state {
         JobState::Preparing | JobState::Running | JobState::Interrupted => true,

@@ -57,7 +57,7 @@ impl DetailsFold {
     }
 
     /// Counts money spent on outcomes that no longer stand for a row, as [`crate::summary::Totals::spent`] does.
-    pub fn spent(&mut self, model: &str, usage: Usage, paid: Option<Nanos>, at_risk: Option<Nanos>) {
+    pub fn add_spent(&mut self, model: &str, usage: Usage, paid: Option<Nanos>, at_risk: Option<Nanos>) {
         self.models.spent(model, usage, paid, at_risk);
     }
 

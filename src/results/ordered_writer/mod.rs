@@ -115,7 +115,7 @@ impl OrderedWriter {
     pub fn advance(&mut self, stored: &dyn StoredOutcomes, cost: &mut CostOf<'_>) -> Result<()> {
         while self.done.contains(self.next) {
             if let Some(outcome) = self.window.take() {
-                self.answered(&outcome, cost)?;
+                self.with_outcome(&outcome, cost)?;
                 continue;
             }
             let turn = self.next;
@@ -124,7 +124,7 @@ impl OrderedWriter {
                 if outcome.row != self.next {
                     break;
                 }
-                self.answered(&outcome, cost)?;
+                self.with_outcome(&outcome, cost)?;
             }
             if self.next == turn {
                 return Err(Error::new(Exit::Io, format!("row {turn} was stored and cannot be read back")));
@@ -153,7 +153,7 @@ impl OrderedWriter {
                 standing = stored.standing(row)?;
             }
             match standing.as_ref().filter(|before| before.row == row) {
-                Some(before) => self.answered(before, cost)?,
+                Some(before) => self.with_outcome(before, cost)?,
                 None => self.unanswered(&mut unanswered)?,
             }
         }
@@ -163,7 +163,7 @@ impl OrderedWriter {
         self.results.commit()
     }
 
-    fn answered(&mut self, outcome: &Outcome, cost: &mut CostOf<'_>) -> Result<()> {
+    fn with_outcome(&mut self, outcome: &Outcome, cost: &mut CostOf<'_>) -> Result<()> {
         let cost = cost(outcome);
         let source = if self.flat { self.source(outcome.row)? } else { None };
         self.write(outcome, cost, source.as_ref())

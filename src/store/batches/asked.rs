@@ -2,7 +2,7 @@
 
 use rusqlite::params;
 
-use super::BatchJob;
+use super::JobBatch;
 use crate::error::Result;
 use crate::outcome::{ErrorCode, Fingerprint, Usage};
 use crate::store::JobDb;
@@ -86,7 +86,7 @@ impl JobDb {
 
     /// Calls `each` with every row that an open batch may still answer.
     pub fn each_awaited(&self, mut each: impl FnMut(u64)) -> Result<()> {
-        for batch in self.batches()?.into_iter().filter(BatchJob::is_open) {
+        for batch in self.batches()?.into_iter().filter(JobBatch::is_open) {
             self.run(|db| {
                 let mut statement = db.prepare_cached("SELECT row FROM request WHERE batch = ?1")?;
                 let mut rows = statement.query([batch.number])?;

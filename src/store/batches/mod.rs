@@ -34,7 +34,7 @@ pub enum BatchStep {
 
 /// One Together batch of a job, stored as JSON. The default is a planned batch.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct BatchJob {
+pub struct JobBatch {
     /// Number of the batch, 1-based over all submissions of the job.
     pub number: u32,
     /// The model of all its rows.
@@ -103,7 +103,7 @@ pub struct BatchJob {
     pub broken: Option<String>,
 }
 
-impl BatchJob {
+impl JobBatch {
     /// Returns whether its rows still wait for an outcome.
     pub fn is_open(&self) -> bool {
         self.step != BatchStep::Settled
@@ -128,7 +128,7 @@ pub struct BodyPlace {
 
 impl JobDb {
     /// All batches of the job, by number.
-    pub fn batches(&self) -> Result<Vec<BatchJob>> {
+    pub fn batches(&self) -> Result<Vec<JobBatch>> {
         let texts: Vec<String> = self.run(|db| {
             let mut statement = db.prepare_cached("SELECT data FROM batch ORDER BY number")?;
             statement.query_map([], |row| row.get(0))?.collect()
@@ -143,7 +143,7 @@ impl JobDb {
     }
 
     /// Writes a new or changed batch, and commits it with the open group. See [`Self::save_batch`].
-    pub fn put_batch(&mut self, batch: &BatchJob) -> Result<()> {
+    pub fn put_batch(&mut self, batch: &JobBatch) -> Result<()> {
         let data = serde_json::to_string(batch)
             .map_err(|e| Error::new(Exit::Failure, "a batch cannot be described").because(e))?;
         self.begin()?;
@@ -155,7 +155,7 @@ impl JobDb {
     }
 
     /// Writes a batch to the disk at once.
-    pub fn save_batch(&mut self, batch: &BatchJob) -> Result<()> {
+    pub fn save_batch(&mut self, batch: &JobBatch) -> Result<()> {
         self.put_batch(batch)?;
         self.commit(true)
     }
@@ -168,14 +168,14 @@ mod tests {
     use crate::store::answer_files::{answers_name, failures_name};
     use crate::store::job::tests::{db, outcome};
 
-    pub(in crate::store) fn batch(number: u32) -> BatchJob {
-        BatchJob { number, model: "m".into(), rows: 2, bytes: 10, name: "llb.jsonl".into(), ..BatchJob::default() }
+    pub(in crate::store) fn batch(number: u32) -> JobBatch {
+        JobBatch { number, model: "m".into(), rows: 2, bytes: 10, name: "llb.jsonl".into(), ..JobBatch::default() }
     }
 
     #[test]
     fn record_of_the_first_version_is_read() {
         let old = r#"{"number":1,"model":"m","endpoint":"","rows":2,"bytes":10,"sha256":"","name":"llb.jsonl","step":"planned"}"#;
-        assert_eq!(serde_json::from_str::<BatchJob>(old).unwrap(), batch(1));
+        assert_eq!(serde_json::from_str::<JobBatch>(old).unwrap(), batch(1));
     }
 
     /// Other versions of llbatch read and write this text.
@@ -189,7 +189,7 @@ mod tests {
             r#""created_at":"2026-11-23T00:00:00Z","completed_at":null,"most":0.00006,"admitted":true,"cancel":false,"#,
             r#""ended":false,"unknown_since":null,"unknown_times":0,"broken":null}"#,
         );
-        let read: BatchJob = serde_json::from_str(full).unwrap();
+        let read: JobBatch = serde_json::from_str(full).unwrap();
         assert_eq!(serde_json::to_string(&read).unwrap(), full);
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::ask::{RetryFilter, Role, RunAsk};
-use super::claim::{Claimed, RunSource};
+use super::claim::{OwnedJob, RunSource};
 use super::finish::Desk;
 use super::remote::Remote;
 use super::resume::{Checking, JobRows, ResumeRules, Resumed};
@@ -17,16 +17,16 @@ use crate::text;
 use crate::ui::Progress;
 
 /// An input that was checked, and the job that it belongs to.
-pub struct Prepared {
+pub struct RunStart {
     pub source: RunSource,
     pub shape: Arc<RequestBuilder>,
-    pub claimed: Claimed,
+    pub claimed: OwnedJob,
     pub checked: Checked,
     pub resumed: Option<Resumed>,
 }
 
 /// Rows that a run does not send.
-pub struct Standing {
+pub struct EarlierOutcomes {
     pub db: JobDb,
     /// Rows with an outcome.
     pub done: Arc<RowSet>,
@@ -36,7 +36,7 @@ pub struct Standing {
     pub failed: u64,
 }
 
-impl Prepared {
+impl RunStart {
     /// Returns the rows of the job.
     pub fn rows(&self) -> JobRows<'_> {
         JobRows { inputs: &self.source.inputs, shape: &self.shape }
@@ -49,14 +49,14 @@ impl Prepared {
     pub fn of(ask: &RunAsk, remote: Remote<'_>, desk: Desk<'_>, progress: &Progress) -> Result<Self> {
         let Desk { ctx, store, ledger } = desk;
         progress.phase("reading input");
-        let mut source = RunSource::open(&ask.ask, remote.name, store, ledger)?;
+        let mut source = RunSource::open(&ask.job, remote.name, store, ledger)?;
         let shape = Arc::new(RequestBuilder::new(&source.spec.params)?);
-        let mut claimed = Claimed::take(ask, &source, store, ledger, &ctx.ui)?;
+        let mut claimed = OwnedJob::take(ask, &source, store, ledger, &ctx.ui)?;
         // Stamps the input again: the process may have waited all night and has read nothing yet.
         source.stamp = source.inputs.stamp();
         let earlier = if claimed.resumed { Some(store.open_job(&claimed.job.id)?) } else { None };
         progress.phase("checking input");
-        let listed = ask.ask.problems.listed;
+        let listed = ask.job.problems.listed;
         let rows = JobRows { inputs: &source.inputs, shape: &shape };
         let how = Checking { listed, table: Some(&ctx.settings.prices), clean: claimed.clean.as_ref() };
         let (checked, resumed) = rows.check(earlier, how)?;
@@ -68,7 +68,7 @@ impl Prepared {
     }
 
     /// Prepares the job's database, and returns the rows that are not to be sent.
-    pub fn stand(&mut self, ask: &RunAsk, desk: Desk<'_>) -> Result<Standing> {
+    pub fn sort_out(&mut self, ask: &RunAsk, desk: Desk<'_>) -> Result<EarlierOutcomes> {
         let rows = JobRows { inputs: &self.source.inputs, shape: &self.shape };
         let (db, awaited) = match self.resumed.take() {
             Some(resumed) => {
@@ -84,7 +84,7 @@ impl Prepared {
         // The database no longer holds failed rows that are to be sent again.
         db.each_fingerprint(|row, _, _| _ = done.insert(row))?;
         let (answered, failed) = db.counts()?;
-        Ok(Standing { db, done: Arc::new(done), awaited, answered, failed })
+        Ok(EarlierOutcomes { db, done: Arc::new(done), awaited, answered, failed })
     }
 
     /// Returns an error if the input was written to since the check.
@@ -97,7 +97,7 @@ impl Prepared {
     }
 
     /// Builds the opening line of the run.
-    pub fn opening(&self, standing: &Standing, role: Role, service: &str) -> String {
+    pub fn opening(&self, standing: &EarlierOutcomes, role: Role, service: &str) -> String {
         let Self { claimed, checked, .. } = self;
         let done = standing.answered + standing.failed;
         let models: Vec<&str> = checked.models.iter().take(3).map(|(model, _)| &**model).collect();
@@ -125,7 +125,7 @@ impl Prepared {
     }
 }
 
-impl Standing {
+impl EarlierOutcomes {
     /// Returns the rows that are not sent: done rows, and rows that batches will answer.
     pub fn skipped(&self) -> RowSet {
         let mut skipped = (*self.done).clone();
