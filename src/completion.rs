@@ -7,8 +7,8 @@ use std::marker::PhantomData;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Tokens beyond which a count is an error of the service's: four billion, far above any context or answer, and small
-/// enough that sums over all rows of a job never overflow.
+/// Tokens beyond which a count is an error of the service. Four billion is far above any context or answer, and sums
+/// over all rows of a job never overflow.
 const BELIEVED_TOKENS: u64 = u32::MAX as u64;
 
 /// A body, looked into.
@@ -28,7 +28,7 @@ pub struct Completion<'a> {
 /// One of the answers to a request.
 #[derive(Debug, Default)]
 pub struct Choice<'a> {
-    /// Why it ends, as spelled.
+    /// Reason for its end, as spelled.
     pub finish_reason: Option<&'a RawValue>,
     message: Once<Message<'a>>,
     text: Once<&'a RawValue>,
@@ -61,7 +61,7 @@ impl<'a> Completion<'a> {
         self.choices.get().map_or(&[], Vec::as_slice)
     }
 
-    /// Whether it has `choices`, good or bad.
+    /// Returns true if it has `choices`, valid or invalid.
     pub fn has_choices(&self) -> bool {
         self.choices.get().is_some()
     }
@@ -76,7 +76,7 @@ impl<'a> Completion<'a> {
         self.text.get().copied()
     }
 
-    /// The reason why it is no answer, as the end of a sentence that begins with "HTTP 200".
+    /// The reason why it is not an answer, as the end of a sentence that begins with "HTTP 200".
     pub fn flaw(&self) -> Option<&'static str> {
         if self.carries_error() {
             return Some("that carries an error");
@@ -92,7 +92,7 @@ impl<'a> Completion<'a> {
         }
     }
 
-    /// Whether it is an answer of the audio endpoints: a text without an error, and no completion.
+    /// Returns true for an answer of the audio endpoints: a text without an error, and no completion.
     pub fn is_transcript(&self) -> bool {
         !self.carries_error()
             && self.choices.get().is_none()
@@ -126,7 +126,7 @@ impl<'a> Choice<'a> {
         self.text.get().copied()
     }
 
-    /// Whether the answer was cut off at its bound on tokens.
+    /// Returns true if the answer was cut off at its token limit.
     pub fn is_truncated(&self) -> bool {
         self.finish_reason.is_some_and(|reason| reason.get() == "\"length\"")
     }
@@ -150,7 +150,7 @@ impl<'a> Message<'a> {
         self.tool_calls.get().map(|calls| calls.spelled)
     }
 
-    /// Whether it has tool calls that are more than an empty array.
+    /// Returns true if it has tool calls that are more than an empty array.
     pub fn calls_tools(&self) -> bool {
         self.tool_calls.get().is_some_and(|calls| !calls.is_empty())
     }

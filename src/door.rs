@@ -12,7 +12,7 @@ pub use crate::input::{Data, Format as InputFormat, Inputs};
 pub use crate::json::one_line;
 pub use crate::outcome::{ErrorCode, Fingerprint, Outcome, Usage};
 pub use crate::price::Nanos;
-pub use crate::realtime::limiter::{Delay, Limiter, RateOptions};
+pub use crate::realtime::limiter::{Delay, Limiter, RateOptions, Timing};
 pub use crate::request::{Endpoint, MOST_TOKENS, Params, Record, Request, RequestBuilder, fingerprint};
 pub use crate::results::{Renderer, ResultFormat, ResultOptions as Options};
 pub use crate::settings::{AutoOr, Flags, Settings, duration};

@@ -94,7 +94,19 @@ impl Source {
         found
     }
 
-    /// Whether the code names the crate, by a path or a plain `use`.
+    /// Returns true for a file of unit tests.
+    fn is_test(&self) -> bool {
+        self.name.ends_with("tests.rs") || self.name.contains("/tests/") || self.code.starts_with("#![cfg(test)]")
+    }
+
+    /// The structs, enums and traits that the code defines before its unit tests, with their places.
+    fn types(&self) -> Vec<(String, String)> {
+        let end = self.code.find("#[cfg(test)]\nmod tests {").unwrap_or(self.code.len());
+        let found = ["struct ", "enum ", "trait "].into_iter().flat_map(|keyword| self.places(keyword));
+        found.filter(|(at, _)| *at < end).map(|(at, rest)| (word(rest), self.place(at))).collect()
+    }
+
+    /// Returns the place where the code names the crate, by a path or a plain `use`.
     fn names(&self, package: &str) -> Option<String> {
         let ends = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
         let path = format!("{package}::");
@@ -273,6 +285,19 @@ fn each_foreign_thing_has_one_owner() {
 }
 
 #[test]
+fn a_type_has_a_name_of_its_own() {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for source in sources().iter().filter(|source| !source.is_test()) {
+        for (name, place) in source.types() {
+            places.entry(name).or_default().push(place);
+        }
+    }
+    assert!(places.len() > 200, "the types were not found");
+    let shared = places.iter().filter(|(_, places)| places.len() > 1);
+    none(&shared.map(|(name, places)| format!("`{name}`: {}", places.join(", "))).collect::<Vec<_>>());
+}
+
+#[test]
 fn nobody_prints_and_nobody_exits() {
     let mut broken = Vec::new();
     for source in sources() {
@@ -304,6 +329,15 @@ fn nothing_is_unsafe_no_program_is_started_and_certificates_are_checked() {
         }
     }
     none(&broken);
+}
+
+#[test]
+fn types_are_found_outside_of_tests_and_comments() {
+    let code =
+        "pub struct A<'a>;\n// enum B\nenum C {}\nlet s = \"trait D\";\n#[cfg(test)]\nmod tests {\n    struct E;\n}";
+    let source = Source { name: "x.rs".to_owned(), module: "x".to_owned(), code: blank(code) };
+    let names: Vec<_> = source.types().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["A", "C"]);
 }
 
 #[test]

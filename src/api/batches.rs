@@ -80,7 +80,7 @@ impl BatchStatus {
         }
     }
 
-    /// Whether the status is final.
+    /// Returns true if the status is final.
     pub const fn is_final(&self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Expired | Self::Cancelled)
     }

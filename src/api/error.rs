@@ -122,8 +122,8 @@ impl Failure {
         }
     }
 
-    /// Whether a failed create may have created something. Sending again could create (and bill) a second one. A 503 counts
-    /// here: an overloaded front does not know what the servers behind it did.
+    /// Returns true if a failed create may have created something. Sending again could create (and bill) a second one.
+    /// A 503 counts here: an overloaded front does not know what the servers behind it did.
     pub const fn create_unknown(&self) -> bool {
         matches!(self.class(), Class::Ambiguous | Class::NoCapacity)
     }
@@ -144,8 +144,8 @@ impl Failure {
         Self { fault, status: Some(reply.status), message, model_unknown, wait }
     }
 
-    /// Reads the response of a call about files or batches. Nothing there is too long for a context, so a 403 is about the
-    /// key, and a 404 is about the file or batch, not a model.
+    /// Reads the response of a call about files or batches. No such call has a prompt that could be too long. A 403 is
+    /// about the key, and a 404 is about the file or batch, not a model.
     pub fn from_call(reply: &Reply) -> Self {
         let mut failure = Self::from_reply(reply);
         if failure.fault == Fault::ContextLength {
@@ -248,8 +248,8 @@ impl ErrorBody {
         }
     }
 
-    /// Whether the refusal is about the context's length. The service has no code for that, so this place alone looks at the
-    /// text. It only chooses between two codes for a row that has failed either way.
+    /// Returns true if the refusal is about the context's length. The service has no code for that, so only this place
+    /// reads the text. It only chooses between two codes for a row that has failed either way.
     pub(crate) fn about_context(&self) -> bool {
         let words = |t: &Option<String>| {
             t.as_deref().is_some_and(|t| {

@@ -18,7 +18,7 @@ const LONGEST_ID: usize = 128;
 pub struct Listing<T> {
     /// The readable entries, in the service's order.
     pub entries: Vec<T>,
-    /// Whether these are all. If not (an entry was unreadable, or there are more pages), a missing entry may exist.
+    /// The list has every entry. If not (an entry was unreadable, or there are more pages), a missing entry may exist.
     pub complete: bool,
 }
 
@@ -31,7 +31,7 @@ impl<T> IntoIterator for Listing<T> {
     }
 }
 
-/// Whether a text is a valid id, safe in a path.
+/// Returns true if a text is a valid id, safe in a path.
 pub fn is_id(text: &str) -> bool {
     text.len() <= LONGEST_ID
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())

@@ -18,7 +18,7 @@ pub struct FileObject {
     pub bytes: Option<u64>,
     /// `batch-api` for the input of a batch.
     pub purpose: Option<String>,
-    /// Whether the service has processed it.
+    /// The service has processed it.
     pub processed: Option<bool>,
     /// Unix seconds.
     pub created_at: Option<i64>,

@@ -22,7 +22,7 @@ impl Client {
         self.key.as_ref().map(|key| key.expose_secret().as_bytes()).filter(|key| key.len() >= SHORTEST_KEY)
     }
 
-    /// Whether `text` contains the key.
+    /// Returns true if `text` contains the key.
     pub fn is_key_in(&self, text: &str) -> bool {
         self.secret().is_some_and(|key| find(text.as_bytes(), key).is_some())
     }

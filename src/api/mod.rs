@@ -39,8 +39,8 @@ pub use upload::{Upload, Uploaded};
 
 /// Longest answer, decompressed: far above any completion, and small enough for this machine.
 const MAX_BODY: usize = 64 << 20;
-/// Larger than any completion. Answers beyond are read one at a time, so that several endless ones (a megabyte of zip is a
-/// gigabyte of text) do not fill the memory together.
+/// Larger than any completion. Longer answers are read one at a time, so that several endless ones do not fill the
+/// memory together. (A megabyte of zip is a gigabyte of text.)
 const LARGE: usize = 4 << 20;
 /// Time for DNS, TCP and TLS together. Nothing is sent before.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -80,7 +80,7 @@ pub struct Reply {
     pub status: u16,
     /// Limits and waits in the headers.
     pub limits: Limits,
-    /// Whether it is a web page, by its `Content-Type`.
+    /// The body is a web page, by its `Content-Type`.
     pub html: bool,
     /// The body, decompressed.
     pub body: Bytes,
@@ -106,7 +106,7 @@ pub fn canonical_base(text: &str) -> Result<url::Url, String> {
     }
 }
 
-/// Whether a URL's host is this machine.
+/// Returns true if a URL's host is this machine.
 fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

@@ -23,7 +23,7 @@ pub struct ServedModel {
 }
 
 #[derive(Deserialize)]
-struct ModelEntry {
+struct ModelListing {
     id: String,
     #[serde(default)]
     context_length: Option<f64>,
@@ -63,7 +63,7 @@ fn read(body: &[u8]) -> Option<Vec<ServedModel>> {
         Ok(list) => list,
         Err(_) => serde_json::from_slice::<Wrapped<'_>>(body).ok()?.data,
     };
-    let entries = raw.into_iter().filter_map(|raw| serde_json::from_str::<ModelEntry>(raw.get()).ok());
+    let entries = raw.into_iter().filter_map(|raw| serde_json::from_str::<ModelListing>(raw.get()).ok());
     Some(
         entries
             .map(|entry| ServedModel {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::error::Class;
 
-/// First ceiling after a failed connection, which costs nobody much.
+/// First ceiling after a failed connection, which costs little.
 const BASE_TRANSIENT: Duration = Duration::from_millis(250);
 /// First ceiling after a refusal without a hint.
 const BASE_THROTTLED: Duration = Duration::from_secs(1);

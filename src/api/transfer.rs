@@ -58,7 +58,7 @@ pub(super) fn host(url: &Url) -> &str {
     url.host_str().unwrap_or("nowhere")
 }
 
-/// Whether a transfer follows this status.
+/// Returns true if a transfer follows this status.
 pub(super) const fn is_redirect(status: u16) -> bool {
     matches!(status, 301 | 302 | 303 | 307 | 308)
 }
@@ -68,7 +68,7 @@ pub(super) fn too_many_hops(url: &Url) -> Failure {
 }
 
 impl Client {
-    /// Whether the key may be sent there: it has the API's scheme, host and port.
+    /// Returns true if the key may be sent to `url`: it has the API's scheme, host and port.
     pub(super) fn is_api(&self, url: &Url) -> bool {
         url.origin() == self.base.origin()
     }

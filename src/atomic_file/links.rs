@@ -25,9 +25,9 @@ pub(super) fn follow_links(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other("too many levels of symbolic links"))
 }
 
-/// Tests for a link that the kernel would not follow (`fs.protected_symlinks`): in a sticky directory that all users may
-/// write, such as `/tmp`, only links of this user and of the directory's owner count. llbatch reads links itself, so the
-/// kernel does not check them.
+/// Tests for a link that the kernel would not follow (`fs.protected_symlinks`). In a sticky directory that all users
+/// may write, such as `/tmp`, only links of this user and of the directory's owner count. llbatch reads links itself,
+/// so the kernel does not check them.
 fn is_planted(link: &Path) -> bool {
     let dir = link.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let (Ok(link), Ok(dir), Ok(me)) =

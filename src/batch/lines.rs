@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// Bytes read at a time: far more than most lines, so that few are moved to join their halves.
+/// Bytes read at a time. Most lines are far shorter, so few are split between two reads.
 const BUFFER: usize = 1 << 20;
 /// Longest line that is read. In real time, an answer of up to 64 MiB is read. No useful line is longer than this.
 const LONGEST: usize = 128 << 20;
@@ -12,13 +12,13 @@ const LONGEST: usize = 128 << 20;
 /// One line, without its end.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct FileLine<'a> {
-    /// 1-based.
+    /// Its number, 1-based.
     pub number: u64,
     /// Offset of `bytes` in the file.
     pub at: u64,
     /// The line without white space around it and without a byte order mark. `None` if it is longer than any answer.
     pub bytes: Option<&'a [u8]>,
-    /// Whether a line feed ends it. Only the last can lack it.
+    /// A line feed ends it. Only the last line can lack one.
     pub ended: bool,
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct FileLines<R> {
     buffer: Vec<u8>,
     /// Offset in the file of the buffer's first byte.
     base: u64,
-    /// Bytes that were read and not handed out: `buffer[start..end]`. There is no line feed before `searched`.
+    /// Bytes that were read and not returned: `buffer[start..end]`. There is no line feed before `searched`.
     start: usize,
     searched: usize,
     end: usize,
@@ -46,7 +46,7 @@ impl FileLines<File> {
 }
 
 impl<R: Read> FileLines<R> {
-    /// The lines of anything that can be read.
+    /// Builds a reader of the lines of `source`.
     pub(crate) fn of(source: R) -> Self {
         Self::new(source, BUFFER, LONGEST)
     }
@@ -56,7 +56,7 @@ impl<R: Read> FileLines<R> {
         Self { source, buffer, base: 0, start: 0, searched: 0, end: 0, number: 0, skipping: None, longest }
     }
 
-    /// The next line, blank ones too.
+    /// Reads the next line, even a blank one.
     pub(crate) fn next(&mut self) -> io::Result<Option<FileLine<'_>>> {
         loop {
             if let Some(found) = memchr::memchr(b'\n', &self.buffer[self.searched..self.end]) {
@@ -88,7 +88,7 @@ impl<R: Read> FileLines<R> {
         FileLine { number, at: self.base + (start + bytes.len() - trimmed.len()) as u64, bytes: Some(trimmed), ended }
     }
 
-    /// Reads on behind `end`. Returns `false` at the end of the file.
+    /// Reads more bytes behind `end`. Returns `false` at the end of the file.
     fn more(&mut self) -> io::Result<bool> {
         if self.end - self.start >= self.longest || self.skipping.is_some() {
             self.skipping.get_or_insert(self.base + self.start as u64);

@@ -1,7 +1,7 @@
-//! The batch transport: what is done with the service about one job's batches, and how results find their rows.
+//! The batch transport: drives one job's batches at the service, and joins results with their rows.
 //!
-//! Nothing here knows of inputs, results files or people: whoever calls plans the batches, is told what happens, and takes
-//! outcomes over.
+//! This room does not know inputs, results files or the user. The caller plans the batches, receives events, and stores
+//! the outcomes.
 
 pub mod driver;
 pub mod join;

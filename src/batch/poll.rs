@@ -1,19 +1,20 @@
-//! When to ask again how a batch is doing: a pure decision.
+//! The time of the next poll, as a pure decision.
 
 use std::time::Duration;
 
-/// The service wants to be asked every 30 to 60 s; a tighter loop meets 429 (docs.together.ai, "batch/manage").
+/// Together asks for polls every 30 to 60 s. A tighter loop gets 429 (docs.together.ai, "batch/manage").
 const STEADY: Duration = Duration::from_secs(30);
-/// A small batch may be done in minutes, and one that fails its check does so in seconds: the first questions come sooner.
+/// First interval. A small batch may end in minutes, and an invalid one fails in seconds, so the first polls come
+/// sooner.
 const FIRST: Duration = Duration::from_secs(5);
 
-/// The wait before question number `asked` + 1, `chance` uniform in 0..1. `every`: the user's own interval, kept but for
-/// a tenth of jitter.
+/// Returns the wait before poll number `asked` + 1, with `chance` uniform in 0..1. `every` is the user's interval, kept
+/// except for a tenth of jitter.
 pub fn interval(asked: u32, every: Option<Duration>, chance: f64) -> Duration {
     if let Some(every) = every {
         return every.mul_f64(1.0 + 0.1 * chance);
     }
-    // 5, 10, 20 s, then 30 to 60.
+    // The intervals are 5, 10, 20 s, then 30 to 60 s.
     let early = FIRST.saturating_mul(1 << asked.min(8));
     if early < STEADY { early.mul_f64(1.0 + 0.2 * chance) } else { STEADY.mul_f64(1.0 + chance) }
 }

@@ -1,68 +1,68 @@
-//! A create whose reply never came: was a batch made? The service takes no idempotency key, so its list must tell, and a list
-//! that may be stale, cut short or somebody else's must never read as "not created".
+//! Decides if a batch exists after a create request without a reply. The service has no idempotency key, so its list
+//! must show it. A list that may be stale, incomplete or of another account must never mean "not created".
 
 use std::time::Duration;
 
-/// What the service's list says about one batch.
+/// Entries of the service's list that concern one batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedBatch {
     /// Its id.
     pub id: String,
-    /// The file that it was made from.
+    /// Its input file.
     pub input_file_id: Option<String>,
-    /// RFC 3339.
+    /// Its creation time in RFC 3339.
     pub created_at: Option<String>,
 }
 
-/// What is known when the list is looked at.
+/// Facts known when the driver reads the list.
 #[derive(Debug, Clone, Copy)]
 pub struct Evidence<'a> {
     /// The list.
     pub listed: &'a [ListedBatch],
-    /// The file that our batch would be made from.
+    /// The input file of our batch.
     pub file_id: &'a str,
-    /// Batches of that file that are not ours.
+    /// Batches of that file that belong to other jobs.
     pub others: &'a [String],
-    /// Live batches that this account has for certain: a list without them is not to be believed.
+    /// Live batches that this account certainly has. A list without them is not reliable.
     pub witnesses: &'a [String],
-    /// The list is whole.
+    /// The list is complete.
     pub complete: bool,
-    /// Since the request may have been sent.
+    /// Time since the request may have been sent.
     pub since: Duration,
-    /// After so long a batch that was made stands in the list.
+    /// Time after which the list shows a new batch.
     pub settle_after: Duration,
-    /// The key is that of the account which asked for the batch.
+    /// The key belongs to the account that requested the batch.
     pub same_account: bool,
-    /// How often its creation was begun.
+    /// Number of create requests so far.
     pub tries: u32,
 }
 
-/// What follows.
+/// The conclusion from the evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CreationVerdict {
-    /// It was made: this is it. More than one: the oldest, and the others are to be cancelled.
+    /// The batch exists. If there are several, llbatch adopts the oldest and cancels the others.
     Adopt {
-        /// Ours from now on.
+        /// The batch to adopt.
         id: String,
-        /// Made by mistake.
+        /// Batches created by mistake.
         surplus: Vec<String>,
     },
-    /// It was not made; it may be asked for once more.
+    /// The batch does not exist. It may be requested once more.
     Create,
-    /// The list cannot tell yet.
+    /// The list is not conclusive yet.
     Wait(&'static str),
 }
 
-/// The list is given so many times longer with every further creation of which it shows nothing: if it is wrong, little is
-/// paid for that, and if each was cut short before it was sent, the job comes to an end all the same.
+/// Factor of the waiting time for each further creation that the list does not show. If the list is wrong, this limits
+/// the cost. If every request was lost before it arrived, the job still ends.
 const LONGER: u32 = 6;
 
-/// After so long a batch that was asked for that often stands in the service's list.
+/// Returns the time after which the list shows a batch that was requested `tries` times.
 pub fn settled_after(settle_after: Duration, tries: u32) -> Duration {
     settle_after.saturating_mul(LONGER.saturating_pow(tries.saturating_sub(1)))
 }
 
-/// Reads the evidence.
+/// Decides from the evidence.
 pub fn decide(evidence: &Evidence<'_>) -> CreationVerdict {
     let mut found: Vec<&ListedBatch> = evidence
         .listed
@@ -70,14 +70,15 @@ pub fn decide(evidence: &Evidence<'_>) -> CreationVerdict {
         .filter(|batch| batch.input_file_id.as_deref() == Some(evidence.file_id))
         .filter(|batch| !evidence.others.contains(&batch.id))
         .collect();
-    // Times are RFC 3339 in UTC, so their text sorts; one without a time comes last.
+    // Times are RFC 3339 in UTC, so their text sorts. A batch without a time comes last.
     found.sort_by(|a, b| {
         let key = |batch: &ListedBatch| (batch.created_at.is_none(), batch.created_at.clone(), batch.id.clone());
         key(a).cmp(&key(b))
     });
     let mut ids = found.into_iter().map(|batch| batch.id.clone());
     if let Some(id) = ids.next() {
-        // No more can be surplus than was asked for: the rest is another job's, of the same content and also in doubt.
+        // There cannot be more surplus batches than requests. The rest belongs to another job of the same content, also
+        // in doubt.
         let most = evidence.tries.saturating_sub(1) as usize;
         return CreationVerdict::Adopt { id, surplus: ids.take(most).collect() };
     }

@@ -1,10 +1,10 @@
-//! From the service's words for a failed row to our code and a message. What it calls things is not documented.
+//! Maps the service's words for a failed row to an error code and a message. Together does not document these words.
 
 use crate::api::error::{ErrorBody, shorten};
 use crate::fault::code_of;
 use crate::outcome::{ErrorCode, RowError};
 
-/// What a code of the service holds, letters and digits only, and what it means. The first that fits counts.
+/// Fragments of the service's codes (letters and digits only) with their meaning. The first match counts.
 const WORDS: &[(&str, ErrorCode)] = &[
     ("invalidmodel", ErrorCode::NotFound),
     ("modelnot", ErrorCode::NotFound),
@@ -14,7 +14,7 @@ const WORDS: &[(&str, ErrorCode)] = &[
     ("timedout", ErrorCode::Timeout),
     ("ratelimit", ErrorCode::RateLimited),
     ("limited", ErrorCode::RateLimited),
-    // An old name for plain throttling; being out of money is 402.
+    // An old name for throttling. A lack of credit is 402.
     ("creditlimit", ErrorCode::RateLimited),
     ("contextlength", ErrorCode::ContextLength),
     ("unavailable", ErrorCode::Overloaded),
@@ -25,7 +25,7 @@ const WORDS: &[(&str, ErrorCode)] = &[
     ("badrequest", ErrorCode::InvalidRequest),
 ];
 
-/// Why a row failed: `said` by a line with this HTTP status, if it has one that says something (not 200).
+/// Builds a row's error from `said`, the error of a line, and from its HTTP status unless that is 200.
 pub(super) fn row_error(status: Option<u16>, said: &ErrorBody) -> RowError {
     RowError { code: code(status, said), message: message(status, said) }
 }
@@ -38,7 +38,7 @@ fn code(status: Option<u16>, said: &ErrorBody) -> ErrorCode {
     if let Some(status) = status.or_else(numeric) {
         return code_of(said.fault(status).0);
     }
-    // Some errors are nothing but a code.
+    // Some errors are only a code.
     let bare = said.message.as_deref().filter(|text| !text.contains(char::is_whitespace));
     let known = [said.code.as_deref(), said.kind.as_deref(), bare].into_iter().flatten().find_map(by_word);
     match known {
@@ -53,14 +53,14 @@ fn by_word(text: &str) -> Option<ErrorCode> {
     ErrorCode::parse(text).or_else(|| WORDS.iter().find(|(word, _)| plain.contains(word)).map(|(_, code)| *code))
 }
 
-/// `HTTP 400: invalid_model: the service's words`, as far as there are such.
+/// Builds `HTTP 400: invalid_model: the service's words`, from the parts that exist.
 fn message(status: Option<u16>, said: &ErrorBody) -> String {
     let text = |part: &Option<String>| part.as_deref().map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned);
     let message = text(&said.message);
     let code = text(&said.code).filter(|code| ErrorCode::parse(code).is_none() && message.as_ref() != Some(code));
     let kind = || text(&said.kind).filter(|_| code.is_none());
     let last = message.or_else(kind);
-    // Lines that we wrote say so themselves.
+    // Lines that llbatch wrote already begin with the status.
     let said = |status: &u16| last.as_ref().is_some_and(|last| last.starts_with(&format!("HTTP {status}")));
     let parts: Vec<String> =
         [status.filter(|status| !said(status)).map(|status| format!("HTTP {status}")), code.clone(), last]

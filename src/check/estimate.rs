@@ -9,9 +9,9 @@ use crate::request::batch_line::{self, BatchFileLimits};
 use crate::request::{Draft, Endpoint};
 use crate::tokens::{self, Estimator};
 
-/// Bytes of an input that is counted in full. Of a larger input, rows are picked by a hash, and the others are scaled by
-/// their bytes. In a million rows (`tests/bench/check.sh`: prose, code, JSON, ten other languages, three models) the sum of
-/// no model was further than 1.1% from a full count. Counting all of 1 GB would take 10 s.
+/// Bytes of an input that is counted in full. Of a larger input, rows are picked by a hash, and the others are scaled
+/// by their bytes. In a million rows (`tests/bench/check.sh`: prose, code, JSON, ten other languages, three models)
+/// every model's sum was within 1.1% of a full count. Counting all of 1 GB would take 10 s.
 const COUNTED: u64 = 16 << 20;
 
 /// Figures of one row, made on the thread that parsed it.
@@ -32,7 +32,7 @@ pub struct RowStats {
 /// Makes the figures of rows; threads share it.
 #[derive(Debug)]
 pub struct RowInspector<'a> {
-    /// One row of so many is counted.
+    /// llbatch counts one row of this many.
     every: u64,
     estimator: &'a Estimator,
     /// Context lengths of the models.
@@ -60,7 +60,7 @@ impl<'a> RowInspector<'a> {
     }
 }
 
-/// Picks one row of `every` so many, by a hash of its number: models that take turns must not fall between the picks.
+/// Picks one row of `every` rows by a hash of its number, so that alternating models are all sampled.
 const fn is_picked(row: u64, every: u64) -> bool {
     (row.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32).is_multiple_of(every)
 }

@@ -15,7 +15,7 @@ use crate::request::{Draft, Problem, RequestBuilder};
 pub struct Pass<'a> {
     /// The rows.
     pub inputs: &'a Inputs,
-    /// The requests that they stand for.
+    /// The builder of their requests.
     pub shape: &'a RequestBuilder,
     /// Problems kept in [`Checked::problems`]; all are counted.
     pub max_problems: usize,
@@ -55,7 +55,7 @@ pub struct Checked {
     pub stream_removed: u64,
     /// Rows whose id was taken by an earlier row, ascending.
     pub duplicates: Vec<u64>,
-    /// Number of `#` that mark those rows in results; no id of the input holds so many in a row.
+    /// Number of `#` that mark those rows in results; no id of the input has as many in sequence.
     pub marks: usize,
     /// Ids over the service's 64 characters.
     pub long_ids: u64,
@@ -81,9 +81,9 @@ impl<'a> Pass<'a> {
         self.inspect(&|_| (), &mut |_, _| ())
     }
 
-    /// Checks every row. `inspect` sees each good row on the thread that parsed it; `each` gets its result in input order,
-    /// or `None` for a row with a problem. Rows with a duplicate id count as good here: they are known only at the end, in
-    /// [`Checked::duplicates`].
+    /// Checks every row. `inspect` sees each good row on the thread that parsed it. `each` gets its result in input
+    /// order, or `None` for a row with a problem. Rows with a duplicate id count as good here: they are known only at
+    /// the end, in [`Checked::duplicates`].
     ///
     /// # Errors
     /// An input that cannot be read; never a problem of a row.
@@ -134,8 +134,8 @@ impl Checked {
         self.problems.truncate(max_problems);
     }
 
-    /// Makes the id under which results show `row` if an earlier row has its `id`: the id and the row's number (`id#7`),
-    /// which no other row has. `None`: the id is the row's own.
+    /// Makes the id of `row` in results if an earlier row has its `id`. It is the id with the row's number (`id#7`),
+    /// which is unique. `None`: the id is the row's own.
     pub fn stand_in(&self, row: u64, id: &str) -> Option<Box<str>> {
         self.duplicates.binary_search(&row).ok()?;
         Some(format!("{id}{}{row}", "#".repeat(self.marks)).into())

@@ -20,7 +20,7 @@ pub enum Action {
 /// Lists the problems that a check found, up to `max_problems`.
 ///
 /// # Errors
-/// 65 if there is no row, or an invalid row that is not to be skipped.
+/// 65 if there is no row, or an invalid row without `--skip-invalid`.
 pub fn report(checked: &Checked, skip_invalid: bool, max_problems: usize, action: Action, ui: &Ui) -> Result<()> {
     if checked.rows == 0 {
         return Err(Error::new(Exit::Data, format!("{}: the input has no rows", checked.inputs))

@@ -6,7 +6,7 @@ use crate::text;
 /// The way of a model's rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// In batches; otherwise at realtime.
+    /// In batches; otherwise in real time.
     pub batch: bool,
     /// The reason, for people.
     pub why: String,

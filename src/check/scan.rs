@@ -11,7 +11,7 @@ use crate::input::{Block, Inputs};
 /// Blocks that may wait for each thread, so that it never waits for the one that cuts blocks.
 const AHEAD: usize = 2;
 
-/// Cuts blocks in the caller's thread, has `threads` others do `work` on them in turn, and gives the results to `take` in
+/// Cuts blocks in the caller's thread, lets `threads` others do `work` on them, and gives the results to `take` in
 /// order until it fails. The number of blocks under way is bounded, and so is memory.
 pub fn scan<R: Send>(
     inputs: &Inputs,
@@ -36,8 +36,8 @@ fn died() -> Error {
     Error::new(Exit::Failure, "a checking thread died").hint("please report this")
 }
 
-/// Does the same for results of any type, so that the program holds one copy of it: `work` leaves its result in a slot,
-/// and the slot is free again when `take` has seen it.
+/// Does the same for results of any type, so that the program holds one copy of it. `work` leaves its result in a slot,
+/// which is free again when `take` has seen it.
 fn drive(
     inputs: &Inputs,
     threads: usize,

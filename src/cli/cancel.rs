@@ -1,4 +1,4 @@
-//! `llbatch cancel`: ends what has not ended, keeps what was answered.
+//! `llbatch cancel`: ends open batches and keeps their answers.
 
 use clap::Args;
 

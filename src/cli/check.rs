@@ -47,13 +47,13 @@ pub fn run(args: &CheckArgs, ctx: &Ctx) -> Result<Exit> {
     DryRun { input: &args.input, tokenizer: args.tokenizer.as_deref(), max_cost: None, auto: false }.show(ctx)
 }
 
-/// A command that only says what it would do: `check`, and `run` and `submit` with `--dry-run`.
+/// A command that only shows its plan: `check`, and `run` and `submit` with `--dry-run`.
 pub(super) struct DryRun<'a> {
     /// The rows.
     pub input: &'a InputArgs,
     /// `--tokenizer`
     pub tokenizer: Option<&'a Path>,
-    /// Most that a submission may cost.
+    /// `--max-cost` of a submission.
     pub max_cost: Option<Nanos>,
     /// Also shows which models `--via auto` would put into batches.
     pub auto: bool,
@@ -104,7 +104,7 @@ fn estimator(path: &Path) -> Result<Estimator> {
     Estimator::from_file(&text).map_err(|why| Error::usage(format!("--tokenizer {}: {why}", path.display())))
 }
 
-/// Reads the corrections that earlier jobs taught, if there were any. A directory without jobs stays untouched.
+/// Reads the corrections learned from earlier jobs, if there are any. It does not create a missing directory.
 fn learned(ctx: &Ctx) -> Factors {
     let dir = &ctx.settings.state_dir.value;
     if !dir.join("ledger.db").exists() {

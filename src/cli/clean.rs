@@ -1,4 +1,4 @@
-//! `llbatch clean`: removes what is kept of jobs that have ended.
+//! `llbatch clean`: removes the files of ended jobs.
 
 use clap::Args;
 

@@ -1,4 +1,5 @@
-//! `llbatch completions` and `llbatch man`: texts for a shell and for `man`, made from the command line's own definition.
+//! `llbatch completions` and `llbatch man`: shell completions and man pages, generated from the command line's
+//! definition.
 
 use std::path::PathBuf;
 

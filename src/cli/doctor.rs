@@ -1,4 +1,4 @@
-//! `llbatch doctor`: what a command would use, and whether it would do.
+//! `llbatch doctor`: shows and tests the settings that a command would use.
 
 use std::path::Path;
 use std::time::Instant;
@@ -31,18 +31,18 @@ pub struct DoctorArgs {
 }
 
 #[derive(Serialize)]
-struct Document {
+struct DoctorDocument {
     version: u8,
     exit_code: u8,
     checks: Vec<Check>,
 }
 
-/// One setting or one trial.
+/// One setting or one test.
 #[derive(Debug, Serialize)]
 struct Check {
     name: &'static str,
     value: String,
-    /// Where the value is from; empty for what was tried.
+    /// Origin of the value; empty for a test.
     from: String,
     problem: Option<String>,
     hint: Option<String>,
@@ -83,7 +83,7 @@ pub fn run(args: &DoctorArgs, ctx: &Ctx) -> Result<Exit> {
         failed => failed.worst(exit),
     });
     if ctx.json {
-        print_json(&Document { version: 1, exit_code: exit.code(), checks }, ctx)?;
+        print_json(&DoctorDocument { version: 1, exit_code: exit.code(), checks }, ctx)?;
         return Ok(exit);
     }
     let mut table = Grid::new([("CHECK", Align::Whole), ("VALUE", Align::Whole), ("FROM", Align::Left)]);
@@ -118,7 +118,7 @@ fn key(ctx: &Ctx) -> Check {
     }
     let from = ctx.settings.key_origin().map(ToString::to_string).unwrap_or_default();
     match ctx.settings.key() {
-        // A fingerprint tells two keys apart, and nothing else of them.
+        // A fingerprint distinguishes two keys and reveals nothing else about them.
         Ok(key) => Check::new("API key", format!("there; fingerprint {}", &ctx.settings.account(&key)[..8]), from),
         Err(error) => Check::new("API key", "none that can be used", from).failed(&error),
     }
@@ -146,7 +146,7 @@ fn proxy(ctx: &Ctx) -> Check {
     }
 }
 
-/// Whose word is taken for who the service is.
+/// Checks the certificate authorities that llbatch trusts.
 fn certificates(ctx: &Ctx) -> Check {
     let name = "certificates";
     let base = canonical_base(&ctx.settings.base_url.value).ok().filter(|_| !ctx.settings.sandbox);
@@ -183,7 +183,7 @@ fn state_dir(ctx: &Ctx) -> Check {
     }
 }
 
-/// How many jobs are kept in `dir`, after trying whether it could take another; `None`: it can be made.
+/// Counts the jobs in `dir`, after testing that it can take another. `None`: the folder can be created.
 fn jobs(dir: &Path) -> Result<Option<u64>> {
     let trial = |at: &Path| {
         tempfile::tempfile_in(at).map(drop).map_err(|e| Error::io(format!("{}: cannot be written", at.display()), e))

@@ -1,4 +1,4 @@
-//! `llbatch fetch`: a job's results.
+//! `llbatch fetch`: writes a job's results.
 
 use clap::Args;
 

@@ -1,5 +1,6 @@
 //! The command line: the only user of clap. One file per subcommand.
 #![expect(clippy::doc_markdown, reason = "comments on arguments are the help texts, read in a terminal")]
+#![allow(rustdoc::bare_urls, reason = "comments on arguments are the help texts, read in a terminal")]
 
 mod args;
 mod cancel;
@@ -122,13 +123,13 @@ enum Command {
     Man(completions::ManArgs),
 }
 
-/// Runs the command line `argv` (with the program's name in front) and says how it ended. Has printed everything itself.
+/// Runs the command line `argv` (with the program's name in front), prints everything, and returns the exit code.
 /// `leave` ends the process at once.
 pub fn main(argv: &[OsString], leave: fn(Exit) -> !) -> Exit {
     let cli = match Cli::try_parse_from(argv) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version go to stdout and are no error; a closed pipe is nobody's business here.
+            // Help and version go to stdout and are no error. A closed pipe does not matter here.
             drop(explain(&error, argv));
             return if error.use_stderr() { Exit::Usage } else { Exit::Ok };
         }
@@ -157,14 +158,14 @@ pub fn main(argv: &[OsString], leave: fn(Exit) -> !) -> Exit {
     }
 }
 
-/// What clap says of a command line. It repeats words of it, which may be file names from anywhere (`llbatch run *`).
+/// Prints clap's error. It repeats words of the command line, which may be untrusted file names (`llbatch run *`).
 fn explain(error: &clap::Error, argv: &[OsString]) -> std::io::Result<()> {
     use std::io::Write;
     let safe = |word: &OsString| matches!(text::visible(&word.to_string_lossy()), std::borrow::Cow::Borrowed(_));
     if argv.iter().all(safe) {
         return error.print();
     }
-    // Without colours: they could not be told from those of the words.
+    // Prints without colours, because the words may contain escape codes of their own.
     std::io::stderr().write_all(text::visible(&error.render().to_string()).as_bytes())
 }
 
@@ -175,7 +176,7 @@ fn dispatch(
     argv: &[OsString],
     leave: fn(Exit) -> !,
 ) -> Result<Exit> {
-    // Packagers make these where there is no home, let alone a config file.
+    // Packagers run these commands without a home directory or a config file.
     match &cli.command {
         Command::Completions(args) => return completions::completions(args, &ui),
         Command::Man(args) => return completions::man(args, &ui),
@@ -212,7 +213,7 @@ fn dispatch(
     }
 }
 
-/// Diagnostics of this crate alone: what libraries log may hold headers.
+/// Starts diagnostics of this crate alone, because libraries may log headers.
 fn trace(verbose: u8, ui: &Ui) {
     let level = match verbose {
         0 => return,
@@ -231,7 +232,7 @@ fn trace(verbose: u8, ui: &Ui) {
     drop(tracing::subscriber::set_global_default(subscriber));
 }
 
-/// Shows a summary as the user wants it; hands the exit code through.
+/// Shows a summary as text or JSON, and returns `exit`.
 fn print_summary(summary: &crate::summary::Summary, exit: Exit, ctx: &Ctx) -> Result<Exit> {
     if exit == Exit::ClosedPipe {
         return Ok(exit);

@@ -40,7 +40,7 @@ struct ModelsDocument {
 #[derive(Serialize)]
 struct ModelEntry {
     model: String,
-    /// USD per million tokens.
+    /// Price in USD per million tokens.
     input: Option<Nanos>,
     output: Option<Nanos>,
     batch_input: Option<Nanos>,
@@ -126,7 +126,7 @@ impl ModelEntry {
     }
 }
 
-/// Asks the service for its list, and keeps the answer beside the jobs.
+/// Downloads the service's list and stores it beside the jobs.
 fn refresh(ctx: &Ctx) -> Result<PriceTable> {
     let service = connect(ctx)?;
     let runtime = crate::job::batch::runtime()?;
@@ -141,7 +141,7 @@ fn refresh(ctx: &Ctx) -> Result<PriceTable> {
         as_of: jiff::Zoned::now().date().to_string(),
         models: models.into_iter().map(|m| ListedPrice { model: m.id, context: m.context, price: m.price }).collect(),
     };
-    // Makes the directory if it is missing.
+    // Creates the directory if it is missing.
     Store::open(&ctx.settings.state_dir.value)?;
     let path = models_path(&ctx.settings.state_dir.value, &service.name);
     let mut file = AtomicFile::create(&path, 0o600)?;

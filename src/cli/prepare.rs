@@ -38,7 +38,7 @@ Examples:
 struct PrepareDocument<'a> {
     version: u8,
     shards: Vec<FileEntry<'a>>,
-    /// All rows of the input, good and bad.
+    /// All rows of the input, valid and invalid.
     rows: u64,
     bad_rows: u64,
 }

@@ -1,4 +1,4 @@
-//! `llbatch report`.
+//! `llbatch report`: reports on a job or on results files.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -60,7 +60,7 @@ pub fn run(args: &ReportArgs, ctx: &Ctx) -> Result<Exit> {
     } else {
         print_text(&document.table(u16::try_from(ctx.ui.width()).unwrap_or(u16::MAX).min(100)), ctx)?;
     }
-    // The report succeeded, also if the job failed.
+    // The report succeeds even if the job failed.
     Ok(Exit::Ok)
 }
 

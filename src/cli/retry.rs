@@ -1,4 +1,4 @@
-//! `llbatch retry`: the rows that failed, once more.
+//! `llbatch retry`: sends the failed rows again.
 
 use clap::Args;
 
@@ -52,7 +52,7 @@ pub fn run(args: &RetryArgs, ctx: &Ctx) -> Result<Exit> {
             Error::usage("batches have no --concurrency, rates or timeouts").hint("these go with --via realtime")
         );
     }
-    let via = if batch { Via::Batch } else { Via::Realtime(args.speed.options(None, ctx)?) };
+    let via = if batch { Via::Batch } else { Via::Realtime(Box::new(args.speed.options(None, ctx)?)) };
     let id = job.id.clone();
     let ask = RetryAsk {
         job,

@@ -1,4 +1,4 @@
-//! `llbatch run`
+//! `llbatch run`: answers rows in real time.
 
 use std::path::PathBuf;
 

@@ -1,16 +1,16 @@
 //! `--sandbox`: the built-in server inside this process.
 //!
-//! Its files and batches live under the state directory, so that commands typed one after the other see the same ones,
-//! although each has a server, and a port, of its own. `LLBATCH_SANDBOX` scripts it ([`sandbox::SCRIPT_HELP`]); what is
-//! decided when a batch is created (times, its end, faults of rows) stays with the batch, everything else holds for the
-//! command that it was set for, and counts (`nth`, `times`) begin anew with each command.
+//! Its files and batches are kept in the state directory. Successive commands see the same ones, although each command
+//! has a server and a port of its own. `LLBATCH_SANDBOX` scripts it ([`sandbox::SCRIPT_HELP`]). Settings that are
+//! decided at the creation of a batch (times, its end, faults of rows) stay with the batch. Other settings hold for one
+//! command, and counts (`nth`, `times`) begin at 0 with each command.
 
 use crate::context::Ctx;
 use crate::error::{Error, Result};
 use crate::sandbox::{self, Sandbox, SandboxConfig};
 use crate::settings::SANDBOX_ENV;
 
-/// Starts the built-in server if `--sandbox` was given, and says so.
+/// Starts the built-in server if `--sandbox` was given, and tells the user.
 pub(super) fn start_if_asked(ctx: &Ctx) -> Result<Option<Sandbox>> {
     if !ctx.settings.sandbox {
         return Ok(None);

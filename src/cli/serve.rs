@@ -201,7 +201,7 @@ fn stop_on_signal(stopper: CancellationToken) -> Result<JoinHandle<Option<Exit>>
     };
     let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(wait);
     let thread = thread.map_err(|e| Error::new(Exit::Failure, "a thread cannot be started").because(e))?;
-    // Nothing is sent through the channel; it closes when the thread is ready, or has failed.
+    // The channel carries no message. It closes when the thread is ready, or has failed.
     let _ = is_ready.recv();
     Ok(thread)
 }

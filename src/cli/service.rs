@@ -9,13 +9,13 @@ use crate::error::{Error, Result};
 use crate::job::remote::Remote;
 use crate::sandbox::Sandbox;
 
-/// A client and who is at the other end.
+/// A client, with the service and the account that it talks to.
 #[derive(Debug)]
 pub(super) struct Service {
     pub client: Client,
-    /// As jobs tell services apart: the base URL, or `sandbox`.
+    /// The base URL, or `sandbox`. It distinguishes services.
     pub name: String,
-    /// As accounts are told apart: a hash of the key.
+    /// A hash of the key. It distinguishes accounts.
     pub account: String,
     _sandbox: Option<Sandbox>,
 }
@@ -26,10 +26,10 @@ impl Service {
     }
 }
 
-/// Finds out where to send, and as whom.
+/// Connects to the service of the settings, with the user's key.
 ///
 /// # Errors
-/// 2 for a base URL or proxy that cannot be used, 4 if there is no key that can.
+/// 2 for an invalid base URL or proxy, 4 without a valid key.
 pub(super) fn connect(ctx: &Ctx) -> Result<Service> {
     let sandbox = sandbox::start_if_asked(ctx)?;
     let (base_url, key, name) = if let Some(server) = &sandbox {
@@ -47,10 +47,10 @@ pub(super) fn connect(ctx: &Ctx) -> Result<Service> {
     Ok(Service { client, name, account, _sandbox: sandbox })
 }
 
-/// Connections to a base URL with a key, both of which were looked at before.
+/// Builds a client for a base URL and a key, both checked before.
 ///
 /// # Errors
-/// 2 if there are no certificates to go by.
+/// 2 if the system has no certificates.
 pub(super) fn connect_to(base_url: String, key: Option<SecretString>) -> Result<Client> {
     let user_agent = format!("llbatch/{}", env!("CARGO_PKG_VERSION"));
     Client::new(&ClientOptions { base_url, key, user_agent }).map_err(|e| {
@@ -59,7 +59,7 @@ pub(super) fn connect_to(base_url: String, key: Option<SecretString>) -> Result<
     })
 }
 
-/// The name of the service that this command would talk to, without talking to it.
+/// Returns the name of the command's service without connecting to it.
 pub(super) fn name(ctx: &Ctx) -> Option<String> {
     if ctx.settings.sandbox {
         return Some("sandbox".to_owned());

@@ -1,4 +1,4 @@
-//! `llbatch status --cost`: what was spent, by day and model.
+//! `llbatch status --cost`: costs by day and model.
 
 use std::fmt::Write;
 
@@ -13,13 +13,13 @@ use crate::store::{DayLine, Ledger};
 use crate::text::{self, Align, Grid};
 
 #[derive(Serialize)]
-struct Document {
+struct SpendingDocument {
     version: u8,
     since: String,
     days: Vec<Line>,
-    /// The known part.
+    /// The known part of the cost.
     usd: Nanos,
-    /// Spent by jobs that run now or were killed; it is added to the day on which they end.
+    /// Cost of jobs that run now or were killed. It counts on the day on which they end.
     unrecorded_usd: Nanos,
 }
 
@@ -33,7 +33,7 @@ struct Line {
     usd: Option<Nanos>,
 }
 
-/// Shows it.
+/// Shows the costs.
 pub(super) fn show(since: Option<&str>, csv: bool, ledger: &Ledger, ctx: &Ctx) -> Result<Exit> {
     let span = settings::long_duration(since.unwrap_or("30d")).map_err(|e| Error::usage(format!("--since: {e}")))?;
     let now = jiff::Zoned::now();
@@ -44,7 +44,7 @@ pub(super) fn show(since: Option<&str>, csv: bool, ledger: &Ledger, ctx: &Ctx) -
     let usd = days.iter().filter_map(|line| line.usd).sum();
     let unrecorded_usd = ledger.unrecorded(since.timestamp().as_millisecond(), ctx.settings.sandbox)?;
     if ctx.json {
-        print_json(&Document { version: 1, since: day, days, usd, unrecorded_usd }, ctx)?;
+        print_json(&SpendingDocument { version: 1, since: day, days, usd, unrecorded_usd }, ctx)?;
         return Ok(Exit::Ok);
     }
     if csv {
@@ -89,7 +89,7 @@ pub(super) fn show(since: Option<&str>, csv: bool, ledger: &Ledger, ctx: &Ctx) -
     Ok(Exit::Ok)
 }
 
-/// As RFC 4180 wants it. Names of models are from the input, so they may be anything.
+/// Quotes a cell as RFC 4180 requires. Names of models come from the input and may hold any character.
 fn cell(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }

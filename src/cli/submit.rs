@@ -1,4 +1,4 @@
-//! `llbatch submit`: inputs become Together batches.
+//! `llbatch submit`: submits inputs as Together batches.
 
 use std::path::PathBuf;
 
@@ -20,6 +20,7 @@ use crate::job::batch::submit::{self, Submitted};
 /// prints the job's id. The same content submitted again while its job lives is that job: nothing is sent or paid twice.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct SubmitArgs {
     #[command(flatten)]
     input: InputArgs,
@@ -117,7 +118,7 @@ pub fn run(args: &SubmitArgs, ctx: &Ctx) -> Result<Exit> {
 }
 
 impl SubmitArgs {
-    /// Refuses flags that do not go together. `wait`: the results are wanted at once.
+    /// Refuses conflicting flags. `wait`: the command delivers the results.
     fn checked(&self, wait: bool) -> Result<()> {
         self.input.stdin()?;
         if self.input.inputs.is_empty() {
@@ -134,7 +135,7 @@ impl SubmitArgs {
     }
 
     fn delivery(&self, waiting: Waiting, ctx: &Ctx) -> Result<WaitAsk> {
-        // The deadline is over when a rescue begins; a process that still works on the job will not take long.
+        // The deadline has passed when a rescue begins, so a lock holder will finish soon.
         let rescue = || Ok(RescueAsk { speed: SpeedArgs::default().options(None, ctx)?, wait: self.lock.wait(None) });
         Ok(WaitAsk {
             delivery: self.results.resolve(ctx.json)?,

@@ -1,4 +1,4 @@
-//! `llbatch wait`: returns when jobs have ended, their results safely here.
+//! `llbatch wait`: returns when jobs have ended and the store has their results.
 
 use clap::Args;
 

@@ -36,7 +36,7 @@ struct Current {
     /// Physical lines handed out so far.
     lines: u64,
     started: bool,
-    /// Whether the file has begun with something that is not blank.
+    /// The file has content that is not blank so far.
     begun: bool,
     at_end: bool,
 }

@@ -1,8 +1,9 @@
 //! CSV and TSV: records that may hold line ends in quotes.
 //!
-//! Read by hand in two steps, because the reader of the `csv` crate is silent about a quote that is never closed and
-//! cannot split its work over threads: [`cut`] finds where records end, [`walk`] parses them. Both follow the same rules as that crate
-//! (tests compare them): a quote counts at the start of a field only, `""` inside is a quote, and text behind a closing quote is kept.
+//! Reads CSV in two steps: [`cut`] finds the ends of records, [`walk`] parses them. The reader of the `csv` crate does
+//! not report an unclosed quote and cannot split its work over threads. Both follow the rules of that crate, and tests
+//! compare them. A quote counts only at the start of a field, `""` inside is a quote, and text behind a closing quote
+//! is kept.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -101,7 +101,7 @@ impl Read for Source {
     }
 }
 
-/// Whether a file with this beginning is packed.
+/// Returns true if a file with this beginning is compressed.
 pub fn is_packed(head: &[u8]) -> bool {
     head.starts_with(GZIP) || head.starts_with(ZSTD)
 }

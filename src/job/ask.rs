@@ -20,39 +20,39 @@ pub struct Ask {
     pub name: Option<String>,
     /// Limits of cost.
     pub limit: CostLimit,
-    /// How long to wait for another process that works on the same job.
+    /// Maximum wait for the lock holder of the job.
     pub wait: LockWait,
 }
 
 /// The rows that a job works on.
 #[derive(Debug)]
 pub enum Start {
-    /// Those of an input.
+    /// The rows of an input.
     New {
         /// The input.
         input: InputSpec,
         /// `--resume=JOB`: the job whose answers are reused.
         resume: Option<String>,
     },
-    /// Those of a job that exists.
+    /// The rows of an existing job.
     Continue {
         /// Its id or name.
         job: String,
-        /// The flags that shape requests, if any was typed; they must be those that the job began with.
+        /// The flags that shape requests, if the user typed any. They must equal those of the job's first command.
         flags: Option<RequestFlags>,
     },
 }
 
-/// An input, and the requests to make of it.
+/// An input and the settings of its requests.
 #[derive(Debug, Clone)]
 pub struct InputSpec {
-    /// Where its rows come from.
+    /// The source of its rows.
     pub source: InputSource,
-    /// The requests to make of them.
+    /// The settings of its requests.
     pub flags: RequestFlags,
 }
 
-/// Where rows come from.
+/// The source of rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InputSource {
     /// Files, as typed.
@@ -61,12 +61,12 @@ pub enum InputSource {
     Stdin,
 }
 
-/// Flags that say how to read rows and what to ask of each.
+/// Flags that decide how rows are read and which request each becomes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RequestFlags {
     /// `--input-format`
     pub format: Option<Format>,
-    /// What every request gets.
+    /// Parameters of every request.
     pub params: Params,
 }
 
@@ -91,28 +91,28 @@ pub struct CostLimit {
 /// A request to answer rows in real time.
 #[derive(Debug)]
 pub struct RunAsk {
-    /// What is asked of any job.
+    /// The part that every job needs.
     pub job: Ask,
     /// Earlier answers to reuse.
     pub reuse: Reuse,
     /// Failed rows to send again.
     pub retry: RetryFilter,
-    /// The command that asks.
+    /// The command that runs.
     pub role: Role,
-    /// How to send.
+    /// Speed and limits of sending.
     pub options: realtime::SendOptions,
-    /// Where results go.
+    /// Destination of the results.
     pub delivery: Delivery,
 }
 
 /// Earlier answers that a run reuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reuse {
-    /// Those of the same command, if it was interrupted.
+    /// The answers of the same command, if it was interrupted.
     Interrupted,
     /// None.
     Nothing,
-    /// Those of the same command, however it ended; or of the job that is named.
+    /// The answers of the same command, however it ended, or of the named job.
     Last,
 }
 
@@ -121,7 +121,7 @@ pub enum Reuse {
 pub enum RetryFilter {
     /// None: the job stays as it is.
     Nothing,
-    /// Those that another try may help.
+    /// Rows that a retry may answer.
     Retryable,
     /// All.
     All,
@@ -130,18 +130,18 @@ pub enum RetryFilter {
 /// The command that a run serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// `run`: `--max-cost` counts from the beginning of the job, and a job that another process finished meanwhile is taken
-    /// as it is.
+    /// `run`: `--max-cost` counts from the beginning of the job. If another process has finished the job meanwhile,
+    /// `run` adopts the result.
     Run,
     /// `retry --via realtime` or a rescue: `--max-cost` counts for this command alone.
     Retry,
-    /// The realtime part of `submit --via auto`: rows that a batch may still answer are left to it.
+    /// The realtime part of `submit --via auto`. It leaves rows to a batch that may still answer them.
     BesideBatches,
 }
 
 impl RunAsk {
-    /// The realtime part of a command on a job that exists: it sends the rows without an answer, and leaves the results in the
-    /// store.
+    /// Builds the realtime part of a command on an existing job. It sends the rows without an answer and keeps the
+    /// results in the store.
     pub const fn part_of(
         job: String,
         role: Role,
@@ -167,19 +167,19 @@ impl RunAsk {
 }
 
 impl Role {
-    /// Whether a job that another process has finished meanwhile is taken as it is.
+    /// Returns true if the command adopts the result of a job that another process has finished meanwhile.
     pub const fn adopts_result(self) -> bool {
         matches!(self, Self::Run)
     }
 
-    /// Whether `--max-cost` counts what the job has cost from its beginning.
+    /// Returns true if `--max-cost` counts the cost of the whole job.
     pub const fn limits_whole_job(self) -> bool {
         matches!(self, Self::Run)
     }
 }
 
 impl InputSource {
-    /// The files, none for standard input.
+    /// Returns the files, none for standard input.
     pub fn files(&self) -> &[PathBuf] {
         match self {
             Self::Files(files) => files,
@@ -187,7 +187,7 @@ impl InputSource {
         }
     }
 
-    /// The source as it was typed.
+    /// Returns the source as the user typed it.
     pub fn shown(&self) -> String {
         match self {
             Self::Files(files) => files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" "),

@@ -1,11 +1,11 @@
-//! The job that a command works on: the one it began, another one by name, or a new one.
+//! Claims the job that a command works on: the job that it began, a job that the user named, or a new one.
 //!
 //! # What a claim is
 //!
-//! A *lock* says which process works on a job; it is the kernel's and dies with the process. A *claim* says which rows may
-//! have been sent. Before rows up to *n* are sent, "rows up to *n*" is on disk in the job's file. After a kill, the rows of
-//! the claim without an outcome are those that may have been paid for without an answer: the next run names them, counts
-//! their worst cost as at risk, and sends them again. A finished run releases its claim.
+//! A *lock* says which process works on a job; it is the kernel's and dies with the process. A *claim* says which rows
+//! may have been sent. Before rows up to *n* are sent, "rows up to *n*" is on disk in the job's file. After a kill, the
+//! claimed rows without an outcome may have been paid for without an answer. The next run names them, counts their
+//! worst cost as at risk, and sends them again. A finished run releases its claim.
 
 use super::ask::{Ask, InputSource, Reuse, Role, RunAsk, Start};
 use super::spec::{CleanCheck, Spec, inputs_of, spec_of};
@@ -18,7 +18,7 @@ use crate::ui::Ui;
 /// The rows of a run: files, standard input kept in a file, or what an earlier job read.
 #[derive(Debug)]
 pub struct RunSource {
-    /// What is kept of the command.
+    /// The record of the command.
     pub spec: Spec,
     /// The files to read.
     pub inputs: Inputs,
@@ -30,26 +30,26 @@ pub struct RunSource {
     named: Option<Job>,
     /// The command's key.
     key: String,
-    /// The inputs as typed.
+    /// The inputs as the user typed them.
     shown: String,
 }
 
 /// A job that this process alone works on.
 #[derive(Debug)]
 pub struct OwnedJob {
-    /// Its entry in the index; without an id as long as it is new.
+    /// Its entry in the index; a new job has no id yet.
     pub job: Job,
-    /// Its answers are reused; otherwise it is new.
+    /// The run reuses its answers. Otherwise the job is new.
     pub resumed: bool,
-    /// Another process finished it while this one waited: it is taken as it is.
+    /// Another process finished it while this one waited. The command adopts its result.
     pub finished: bool,
-    /// What an earlier check of the input found.
+    /// The result of an earlier check of the input.
     pub clean: Option<CleanCheck>,
     locks: Vec<Lock>,
 }
 
 impl RunSource {
-    /// Finds out what to read.
+    /// Opens the input of the command.
     ///
     /// # Errors
     /// 2 for a job that is unknown or belongs to another service, 66 for input that cannot be read.
@@ -95,7 +95,7 @@ impl RunSource {
 
     fn of_input(source: &InputSource, spec: Spec, named: Option<Job>, store: &Store) -> Result<Self> {
         let stdin = *source == InputSource::Stdin;
-        // Messages name files as they were typed.
+        // Messages name files as the user typed them.
         let opened = OpenedInputs::open(source.files(), stdin, spec.input_format, || store.spool())?;
         let content = opened.stdin.as_ref().map_or_else(String::new, |copy| copy.hash.clone());
         let (inputs, spool) = (opened.inputs, opened.stdin.map(|copy| copy.file));
@@ -137,29 +137,29 @@ impl Locks<'_> {
         Ok(())
     }
 
-    /// The job on which the process worked that this one has waited for.
+    /// Returns the job of the lock holder that this process waited for.
     fn waited_for(&self, ledger: &Ledger) -> Result<Option<Job>> {
         let id = self.taken.first().and_then(Lock::waited_for).filter(|_| self.role.adopts_result());
         id.map_or(Ok(None), |id| ledger.get(id))
     }
 
-    /// Notes beside the command's lock which job it works on.
+    /// Records beside the command's lock which job it works on.
     fn work_on(&mut self, id: &str) -> Result<()> {
         self.taken.first_mut().map_or(Ok(()), |command| command.work_on(id))
     }
 }
 
 impl OwnedJob {
-    /// Finds the job to go on with, or describes a new one. No other process can do the same at the same time.
+    /// Finds the job to resume, or describes a new one. No other process can do the same at the same time.
     ///
     /// # Errors
-    /// 75 if another process works on it, 2 if there is nothing to resume.
+    /// 75 if another process holds its lock, 2 if there is nothing to resume.
     pub fn take(ask: &RunAsk, source: &RunSource, store: &Store, ledger: &Ledger, ui: &Ui) -> Result<Self> {
         let mut locks = Locks { store, ui, wait: ask.job.wait, role: ask.role, taken: Vec::new() };
         if ask.reuse != Reuse::Nothing {
             locks.take(&source.key, "this very command")?;
         }
-        // What the process has finished that this one waited for is not to be paid for again.
+        // Results of the process that this one waited for must not be paid for again.
         let waited_for = locks.waited_for(ledger)?;
         let Some(mut job) = find(ask.reuse, source, waited_for.as_ref(), ledger)? else {
             let spec = source.spec.describe()?;
@@ -183,7 +183,7 @@ impl OwnedJob {
     pub fn enter(&mut self, source: &mut RunSource, checked: &Checked, store: &Store, ledger: &Ledger) -> Result<()> {
         self.job.spec = source.spec.describe()?;
         self.job.total = checked.rows;
-        // A finished job stays what it is, whatever becomes of its results here.
+        // A finished job keeps its state, even if this command cannot write its results.
         if !self.finished {
             self.job.state = JobState::Running;
             self.job.exit = None;
@@ -192,7 +192,7 @@ impl OwnedJob {
             ledger.update(&self.job)?;
         } else {
             self.job = ledger.create(self.job.clone())?;
-            // Locked under its own name too, so that `--resume=JOB` and the command exclude each other.
+            // Locks the job under its own id too, so that `--resume=JOB` and the command exclude each other.
             self.locks.extend(store.lock(&self.job.id)?);
             if let Some(command) = self.locks.first_mut() {
                 command.work_on(&self.job.id)?;
@@ -207,8 +207,8 @@ impl OwnedJob {
         Ok(())
     }
 
-    /// Records that the job's answers fit the rows of this input and that no row is invalid: that need not be checked again
-    /// until somebody writes to the input.
+    /// Records that all rows are valid and fit the job's answers. llbatch does not check that again until the input is
+    /// written to.
     pub fn record_clean(&mut self, source: &RunSource, checked: &Checked, ledger: &Ledger) -> Result<()> {
         let Some(stamp) = source.stamp.clone().filter(|_| checked.problem_count == 0) else { return Ok(()) };
         let models = checked.models.iter().map(|(model, rows)| (model.to_string(), *rows)).collect();
@@ -218,7 +218,7 @@ impl OwnedJob {
     }
 }
 
-/// The job to go on with, as it stands now: this process may have waited.
+/// Finds the job to resume, and reads it again because this process may have waited.
 fn find(reuse: Reuse, source: &RunSource, waited_for: Option<&Job>, ledger: &Ledger) -> Result<Option<Job>> {
     if let Some(job) = &source.named {
         return ledger.find(&job.id).map(Some);
@@ -236,7 +236,7 @@ fn find(reuse: Reuse, source: &RunSource, waited_for: Option<&Job>, ledger: &Led
     }
 }
 
-/// Refuses a job with rows that a batch may still answer: they must not be sent beside it.
+/// Refuses a job with rows that a batch may still answer, because they must not be sent twice.
 fn no_open_batches(store: &Store, job: &Job) -> Result<()> {
     if store.open_job(&job.id)?.batches()?.iter().any(JobBatch::is_open) {
         return Err(Error::new(Exit::TempFail, format!("{} has batches whose results are not in yet", job.id))

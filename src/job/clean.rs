@@ -1,4 +1,4 @@
-//! Removing what is kept of jobs that have ended.
+//! Removes the files of ended jobs.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -15,9 +15,9 @@ use crate::store::{Job, JobBatch, Ledger, LockWait, Store};
 /// A request to remove jobs.
 #[derive(Debug)]
 pub struct CleanAsk<'a> {
-    /// Names of jobs; none: all that are old enough.
+    /// Names of jobs. None: all that are old enough.
     pub jobs: &'a [String],
-    /// Only jobs that were last touched so long ago.
+    /// Minimum age of a job since its last change.
     pub older_than: Option<Duration>,
     /// Also jobs that have not ended, and those whose results were never written.
     pub force: bool,
@@ -31,7 +31,7 @@ pub struct CleanDocument {
     version: u8,
     /// Jobs that were removed.
     pub removed: Vec<String>,
-    /// Jobs that were not.
+    /// Jobs that were kept.
     pub kept: Vec<KeptJob>,
 }
 
@@ -40,11 +40,11 @@ pub struct CleanDocument {
 pub struct KeptJob {
     /// Its id.
     pub job: String,
-    /// Why it must stay.
+    /// Reason to keep it.
     pub reason: String,
 }
 
-/// Removes jobs; with a service, also their files there.
+/// Removes jobs, and with a `remote` also their files at the service.
 ///
 /// # Errors
 /// 2 for an unknown job or one of another service, 75 if the service does not answer.
@@ -68,7 +68,7 @@ pub fn clean(ask: &CleanAsk<'_>, remote: Option<Remote<'_>>, ctx: &Ctx) -> Resul
         if let Some(remote) = remote {
             delete_remote_files(&job, remote, &store, &ledger)?;
         }
-        // The entry goes last: a job that is half removed can still be named.
+        // Removes the entry last, so that the user can still name a half-removed job.
         store.remove_job(&job.id)?;
         ledger.forget(&job.id)?;
         removed.push(job.id);
@@ -94,11 +94,11 @@ fn chosen(ask: &CleanAsk<'_>, store: &Store, ledger: &Ledger) -> Result<Vec<Job>
 fn delete_remote_files(job: &Job, remote: Remote<'_>, store: &Store, ledger: &Ledger) -> Result<()> {
     same_service(job, &spec_of(job)?, remote.name)?;
     let runtime = runtime()?;
-    // The same content has the same file: another job still needs it.
+    // Equal content shares one file, so another job may still need it.
     let shared = files_of_others(store, ledger, &job.id)?;
     for batch in store.open_job(&job.id)?.batches()? {
         let mut files = vec![&batch.output_file_id, &batch.error_file_id];
-        // An input that llbatch did not upload is not its own to delete.
+        // llbatch deletes only inputs that it has uploaded.
         if !batch.sha256.is_empty() {
             files.push(&batch.file_id);
         }
@@ -111,7 +111,7 @@ fn delete_remote_files(job: &Job, remote: Remote<'_>, store: &Store, ledger: &Le
     Ok(())
 }
 
-/// Files that batches of other jobs were made from, or answered into.
+/// Returns the input and result files of other jobs' batches.
 fn files_of_others(store: &Store, ledger: &Ledger, but: &str) -> Result<HashSet<String>> {
     let mut files = HashSet::new();
     for job in ledger.recent(u32::MAX)? {
@@ -124,7 +124,7 @@ fn files_of_others(store: &Store, ledger: &Ledger, but: &str) -> Result<HashSet<
     Ok(files)
 }
 
-/// Why a job must stay, if it must.
+/// Returns the reason to keep a job, if there is one.
 fn reason_to_keep(job: &Job, store: &Store, force: bool) -> Result<Option<String>> {
     if store.in_use(&job.id) {
         return Ok(Some("another llbatch works on it".to_owned()));

@@ -19,14 +19,14 @@ use crate::realtime::{Event, Need, Shared};
 use crate::results::OrderedWriter;
 use crate::store::JobDb;
 
-/// How long the first outcome of a group waits for others at full speed: a commit then serves some thirty rows. No longer,
-/// because nothing is sent in their place until they are committed. At the pace of a language model nothing waits.
+/// Time that the first outcome of a group waits for others at full speed. A commit then serves some thirty rows. A
+/// longer wait would delay the requests that replace them. At the pace of a language model, no outcome waits.
 const GROUP: Duration = Duration::from_micros(100);
-/// A group of so many rows says that more are coming.
+/// Size of a group after which more rows are likely.
 const FULL: usize = 8;
 /// Largest group.
 const GROUP_ROWS: usize = 4096;
-/// Commits survive a killed process at once, and a power cut after this long.
+/// Time after which a commit survives a power cut. It survives a kill at once.
 const SYNC: Duration = Duration::from_secs(1);
 /// Time between updates of the index of jobs.
 const UPDATE: Duration = Duration::from_secs(2);
@@ -41,7 +41,7 @@ pub struct Consumer<'a, 'ctx> {
     pub results: OrderedWriter,
     /// The fold of all outcomes.
     pub tally: Tally,
-    /// What the user sees meanwhile.
+    /// The display of the run.
     pub screen: Screen,
     /// The job's entry in the index.
     pub entry: JobEntry<'a>,
@@ -51,7 +51,7 @@ pub struct Consumer<'a, 'ctx> {
     pub shared: Arc<Shared>,
 }
 
-/// What a consumer leaves for the end of the run.
+/// The parts of a consumer that the end of the run needs.
 #[derive(Debug)]
 pub struct Consumed<'ctx> {
     /// The job's rows.
@@ -60,11 +60,11 @@ pub struct Consumed<'ctx> {
     pub results: OrderedWriter,
     /// The accounts of all rows whose turn has come.
     pub accounts: Accounts,
-    /// The reservation; its rest is to be released.
+    /// The reservation, whose rest is still to be released.
     pub reservation: Option<Reservation<'ctx>>,
 }
 
-/// Outcomes that are not committed yet, and the permits of those that stay in flight until they are.
+/// Outcomes that are not committed yet, with the permits that keep their requests in flight until then.
 #[derive(Debug, Default)]
 struct Group {
     #[expect(clippy::vec_box, reason = "outcomes arrive boxed and are passed on boxed")]
@@ -80,7 +80,7 @@ struct Round {
     draw: Option<Need>,
 }
 
-/// What was committed, and when it was last made safe against a power cut and written to the index.
+/// Progress of commits, and the times of the last sync to disk and the last update of the index.
 struct CommitState {
     /// Something was committed since the last sync.
     dirty: bool,
@@ -103,14 +103,15 @@ impl Group {
 }
 
 impl<'ctx> Consumer<'_, 'ctx> {
-    /// Takes events until the engine is gone. Every outcome is on its way to the disk before it is shown.
+    /// Consumes events until the engine is gone. It writes every outcome before it shows it.
     ///
     /// # Errors
-    /// 74 if the disk refuses, 141 if nobody reads the results. Sending has been stopped then, and what could be kept is kept.
+    /// 74 if the disk fails, 141 if the reader of the results is gone. It has stopped sending then and kept all it
+    /// could.
     pub fn consume(mut self, events: &Receiver<Event>) -> Result<Consumed<'ctx>> {
         let mut group = Group::default();
         if let Err(error) = self.take_all(events, &mut group) {
-            self.keep_what_is_paid(&error.exit, &group, events);
+            self.keep_what_is_paid(error.exit, &group, events);
             return Err(error);
         }
         Ok(Consumed {
@@ -146,7 +147,7 @@ impl<'ctx> Consumer<'_, 'ctx> {
             self.advance()?;
             self.update(round.draw, &mut state)?;
         }
-        // The engine has ended, so all that it sent has arrived.
+        // The engine has ended, so no request is in flight.
         self.db.release()?;
         self.db.commit(true)?;
         self.record()
@@ -172,7 +173,7 @@ impl<'ctx> Consumer<'_, 'ctx> {
         Ok(round)
     }
 
-    /// Commits a round. From then on its outcomes survive a kill, and are not in flight any more.
+    /// Commits a round. From then on, its outcomes survive a kill and are no longer in flight.
     fn commit(&mut self, round: &mut Round, group: &mut Group, state: &mut CommitState) -> Result<()> {
         state.dirty |= round.claim.is_some() || !group.outcomes.is_empty() || !round.tried.is_empty();
         self.db.commit(false)?;
@@ -181,7 +182,7 @@ impl<'ctx> Consumer<'_, 'ctx> {
             self.shared.claimed(row);
         }
         for told in round.tried.drain(..) {
-            // A row that has given up waiting need not hear it.
+            // A row that no longer waits does not need the reply.
             let _ = told.send(());
         }
         self.shared.written(group.outcomes.len());
@@ -194,8 +195,8 @@ impl<'ctx> Consumer<'_, 'ctx> {
         Ok(())
     }
 
-    /// Updates the index now and then, and answers the engine's wish for money. What was spent is recorded first: otherwise it
-    /// would count twice.
+    /// Updates the index periodically, and answers the engine's request for money. It records spent money first, which
+    /// would otherwise count twice.
     fn update(&mut self, draw: Option<Need>, state: &mut CommitState) -> Result<()> {
         if state.updated.elapsed() >= UPDATE || draw.is_some() {
             state.updated = Instant::now();
@@ -223,12 +224,12 @@ impl<'ctx> Consumer<'_, 'ctx> {
         self.results.advance(&self.db, &mut |outcome| tally.count(outcome))
     }
 
-    /// Stops spending and keeps what came in or is in flight, because it is paid for, as far as the disk allows. If it does
-    /// not, the claim stays, and the next run names the rows in doubt.
-    fn keep_what_is_paid(&mut self, exit: &Exit, group: &Group, events: &Receiver<Event>) {
+    /// Stops sending and stores all answers that have arrived or are in flight, because they are paid for. If the disk
+    /// fails, the claim stays, and the next run names the rows in doubt.
+    fn keep_what_is_paid(&mut self, exit: Exit, group: &Group, events: &Receiver<Event>) {
         self.shared.stop.cancel();
-        // After a failed fsync a second one might only seem to succeed.
-        let sync = *exit == Exit::ClosedPipe;
+        // After a failed fsync, a second one may report success without having written.
+        let sync = exit == Exit::ClosedPipe;
         let mut kept = self.db.undo();
         for outcome in &group.outcomes {
             kept = kept.and_then(|()| self.db.put(outcome));

@@ -1,4 +1,5 @@
-//! Reader, engine and consumer of a run at work: each on a thread of its own, the network on the calling one.
+//! Runs the reader, the engine and the consumer of a run. The engine uses the calling thread, the others have their
+//! own.
 
 use std::sync::Arc;
 
@@ -14,9 +15,9 @@ use crate::tokens::Estimator;
 /// Batches of rows between the reader and the engine.
 const READ_AHEAD: usize = 8;
 
-/// How the three threads ended.
+/// The ends of the three threads.
 pub struct Driven<'ctx> {
-    /// Why the engine stopped before the last row.
+    /// The engine's reason to stop before the last row.
     pub stopped: Option<Stopped>,
     /// The reader's end.
     pub fed: Result<()>,
@@ -24,7 +25,7 @@ pub struct Driven<'ctx> {
     pub consumed: Result<Consumed<'ctx>>,
 }
 
-/// Runs them to their end.
+/// Runs all three to their end.
 ///
 /// # Errors
 /// 1 if a thread cannot be started or panics.
@@ -46,7 +47,7 @@ pub fn drive<'ctx>(
             let result = reader::feed(feed, &rows_in);
             match &result {
                 Err(_) => shared.stop.cancel(),
-                // The end of the run needs it: better made while the last answers are on their way.
+                // The end of the run needs it, so llbatch builds it while the last answers arrive.
                 Ok(()) => _ = Estimator::shared(),
             }
             result
@@ -63,7 +64,7 @@ pub fn drive<'ctx>(
         let consumed = writer.map_err(failed)?.join().map_err(crashed)?;
         Ok(Driven { stopped, fed, consumed })
     });
-    // Connections that still linger need not be waited for; nor need their closing, which of a thousand takes 50 ms.
+    // Closes idle connections on another thread, because closing a thousand takes 50 ms.
     drop(std::thread::Builder::new().name("closing".to_owned()).spawn(move || runtime.shutdown_background()));
     driven
 }

@@ -11,23 +11,30 @@ use crate::store::{Job, Ledger};
 pub struct JobEntry<'a> {
     /// The index.
     pub ledger: Ledger,
-    /// The job as it stands there.
+    /// The job's entry.
     pub job: &'a mut Job,
-    /// Spent by earlier runs.
+    /// Cost of earlier runs.
     pub spent_before: Nanos,
-    /// When this run began.
+    /// Start of this run.
     pub started: Instant,
 }
 
-impl JobEntry<'_> {
-    /// Writes the counts and the cost so far. A job that another process has finished is left as it is, which `false` says.
+impl<'a> JobEntry<'a> {
+    /// Builds the entry of a run that began at `started`.
+    pub fn new(ledger: Ledger, job: &'a mut Job, started: Instant) -> Self {
+        let spent_before = job.cost.unwrap_or_default();
+        Self { ledger, job, spent_before, started }
+    }
+
+    /// Writes the counts and the cost so far. Returns `false` if another process has finished the job, which stays
+    /// unchanged.
     pub fn record(&mut self, tally: &Tally) -> Result<bool> {
         if self.job.state.ended() {
             return Ok(false);
         }
         self.job.succeeded = tally.answered_before + tally.new.succeeded;
         self.job.failed = tally.failed_before + tally.new.failed;
-        // The known part of an unknown sum is recorded all the same: budgets go by it.
+        // Records the known part of an unknown sum, because budgets count it.
         let spent = self.spent_before + tally.new.cost;
         self.job.cost = (!tally.new.unpriced || spent > Nanos::ZERO).then_some(spent);
         let mut job = self.job.clone();

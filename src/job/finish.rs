@@ -1,6 +1,6 @@
 //! The end of a command on a job, one place for both transports.
 //!
-//! It adds what is outstanding to what was paid, asks for the [`Verdict`], records both in the index and in the budgets, and
+//! It adds outstanding costs to paid ones, asks for the [`Verdict`], records both in the index and the budgets, and
 //! sums up. Realtime runs, batch deliveries, retries, rescues and reports all end here.
 
 use std::time::Duration;
@@ -19,10 +19,10 @@ use crate::row_set::RowSet;
 use crate::store::{Job, JobBatch, JobDb, JobState, Ledger, Store, Transport};
 use crate::summary::{HttpCounts, Meta, Summary};
 
-/// Where a job is kept.
+/// The context, the store and the index of a job.
 #[derive(Debug, Clone, Copy)]
 pub struct Desk<'a> {
-    /// Settings and ui.
+    /// Settings and user interface.
     pub ctx: &'a Ctx,
     /// The state directory.
     pub store: &'a Store,
@@ -30,25 +30,25 @@ pub struct Desk<'a> {
     pub ledger: &'a Ledger,
 }
 
-/// The accounts of a job with what it may still come to.
+/// The accounts of a job, including outstanding costs.
 #[derive(Debug)]
 pub struct JobAccounts {
-    /// The fold of all outcomes, and what is outstanding.
+    /// The fold of all outcomes and of outstanding costs.
     pub accounts: Accounts,
     /// The job's batches.
     pub batches: Vec<JobBatch>,
-    /// The most that open batches can cost. Budgets count it by the batches themselves.
+    /// The maximum cost of open batches. Budgets count the batches themselves.
     pub in_batches: Nanos,
 }
 
 impl JobAccounts {
-    /// Folds everything from the job's database.
+    /// Folds the job's database.
     pub fn of(desk: Desk<'_>, db: &JobDb, job: &Job, spec: &Spec) -> Result<Self> {
         let accounts = Accounts::of(db, desk.ctx.settings.prices.clone(), job.total, &RowSet::default())?;
         Self::with(accounts, desk, db, job, spec)
     }
 
-    /// Adds what is outstanding to `accounts`.
+    /// Adds outstanding costs to `accounts`.
     pub fn with(mut accounts: Accounts, desk: Desk<'_>, db: &JobDb, job: &Job, spec: &Spec) -> Result<Self> {
         let input = || Ok((inputs_of(spec, desk.store, &job.id)?, RequestBuilder::new(&spec.params)?));
         let outstanding = Outstanding::of_job(db, job.total, &mut accounts.prices, input)?;
@@ -58,7 +58,7 @@ impl JobAccounts {
         Ok(Self { accounts, batches: db.batches()?, in_batches })
     }
 
-    /// The facts that a verdict on the job rests on.
+    /// Gathers the facts for a verdict on the job.
     pub fn facts(&self, job: &Job, command: Asker, stop: Option<Stop>) -> JobFacts {
         JobFacts {
             transport: job.transport,
@@ -75,35 +75,35 @@ impl JobAccounts {
 /// The end of a command on a job.
 #[derive(Debug)]
 pub struct Finish<'a> {
-    /// Where the job is kept.
+    /// The desk of the job.
     pub desk: Desk<'a>,
     /// The job's entry.
     pub job: Job,
-    /// What is kept of its command.
+    /// The record of its command.
     pub spec: &'a Spec,
     /// The command that ends.
     pub command: Asker,
-    /// Why it stopped before the end of the job, if it did.
+    /// The reason for a stop before the end of the job.
     pub stop: Option<Stop>,
-    /// What this command has sent; `None` for a command that sends nothing itself.
+    /// Counts of this command's requests; `None` for a command that sends nothing itself.
     pub http: Option<HttpCounts>,
-    /// Nobody wanted results now: they stay in the store.
+    /// The command writes no results; they stay in the store.
     pub nowhere: bool,
 }
 
 /// A command that has ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// What the job came to.
+    /// The summary of the job.
     pub summary: Summary,
-    /// How the command ends.
+    /// The exit code.
     pub exit: Exit,
     /// It stopped before the end of its work.
     pub stopped: bool,
 }
 
 impl Ended {
-    /// Writes the file of `--summary`, if there is to be one.
+    /// Writes the file of `--summary`, if the user asked for one.
     pub fn write_summary(self, file: SummaryFile, ctx: &Ctx) -> Self {
         match file.write(&self.summary) {
             Ok(()) => self,
@@ -116,10 +116,10 @@ impl Ended {
 }
 
 impl Finish<'_> {
-    /// Decides, records and sums up. `duration`: the time shown in the summary.
+    /// Decides, records and sums up. `duration` is the time shown in the summary.
     pub fn conclude(mut self, accounts: &JobAccounts, duration: Duration) -> Ended {
         let mut verdict = Verdict::of(&accounts.facts(&self.job, self.command, self.stop.clone()));
-        // Another process has finished it; a failure to write its results here changes nothing.
+        // Another process has finished the job. A failure to write its results here does not change its state.
         let untouched = self.job.state.ended() && self.stop.is_some();
         if !untouched && let Err(error) = self.record(&verdict, accounts) {
             self.fail(&error);
@@ -139,7 +139,7 @@ impl Finish<'_> {
         Ended { summary, exit, stopped: self.stop.is_some() }
     }
 
-    /// Says an error that ends the command, once.
+    /// Shows the error that ends the command, once.
     pub fn fail(&mut self, error: &Error) {
         let said = self.stop.as_ref().is_some_and(|stop| stop.exit == Exit::Io) && error.exit == Exit::Io;
         if error.exit != Exit::ClosedPipe && !said {
@@ -162,7 +162,7 @@ impl Finish<'_> {
         self.desk.ledger.update(job)
     }
 
-    /// Compares the estimates of the job's tokens with what was reported. An input that is gone by now is no failure.
+    /// Compares the estimated tokens of the job with the reported ones. A missing input is not an error here.
     fn learn(&self) -> Option<f64> {
         let Desk { store, ledger, .. } = self.desk;
         let learned = inputs_of(self.spec, store, &self.job.id).and_then(|inputs| {
@@ -177,7 +177,7 @@ impl Finish<'_> {
     }
 }
 
-/// Records what a job has come to, for a command that writes no results, and returns the verdict on it.
+/// Records the verdict on a job for a command that writes no results, and returns it.
 pub fn record(desk: Desk<'_>, job: &mut Job, db: &JobDb, spec: &Spec) -> Result<Verdict> {
     let accounts = JobAccounts::of(desk, db, job, spec)?;
     let mut facts = accounts.facts(job, Asker::Other, None);
@@ -192,8 +192,8 @@ pub fn record(desk: Desk<'_>, job: &mut Job, db: &JobDb, spec: &Spec) -> Result<
     Ok(verdict)
 }
 
-/// Records what killed realtime runs have spent: such a run leaves a claim, and its last seconds are not in the index. Nothing
-/// else is touched, least of all a job that another process works on.
+/// Records the cost of killed realtime runs. Such a run leaves a claim, and the index lacks its last seconds. This
+/// changes nothing else, and skips jobs that have a lock holder.
 pub fn record_killed(desk: Desk<'_>) -> Result<()> {
     let killed = |job: &Job| !job.state.ended() && desk.store.job_path(&job.id).exists();
     for mut job in desk.ledger.recent(u32::MAX)?.into_iter().filter(killed) {
@@ -207,7 +207,7 @@ pub fn record_killed(desk: Desk<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The state of a job by its batches and counts, for commands that are still at work on it or only list it.
+/// Returns a job's state by its batches and counts, for commands that still work on it or only list it.
 pub fn state_of(job: &Job, batches: &[JobBatch], busy: bool) -> JobState {
     let facts = JobFacts {
         transport: job.transport,

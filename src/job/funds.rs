@@ -17,15 +17,15 @@ use crate::store::{Job, JobDb};
 pub struct RunFunds<'ctx> {
     /// The reservation, if the config file has a budget.
     pub reservation: Option<Reservation<'ctx>>,
-    /// What earlier runs of the job may have been billed for beyond what they know.
+    /// Possible charges of earlier runs beyond their recorded cost.
     pub at_risk: Nanos,
 }
 
 impl<'ctx> RunFunds<'ctx> {
-    /// Refuses a run that no budget can be kept for, or that the config file's budgets have nothing left for.
+    /// Refuses a run whose cost cannot be limited, or for which the config file's budgets have nothing left.
     ///
     /// # Errors
-    /// 2 for a model without a price, 5 for a spent budget.
+    /// 2 for a model without a price, 5 for an exhausted budget.
     pub fn refuse(checked: &Checked, job: &str, limit: CostLimit, desk: Desk<'_>) -> Result<()> {
         let settings = &desk.ctx.settings;
         let budgets = settings.budget.is_set();
@@ -49,8 +49,8 @@ impl<'ctx> RunFunds<'ctx> {
         }
     }
 
-    /// Opens the reservation and gives the engine its limits. Under a budget, what a killed process had not recorded counts
-    /// as spent from here on.
+    /// Opens the reservation and gives the engine its limits. Under a budget, unrecorded costs of a killed process
+    /// count as spent from here on.
     pub fn open(ask: &mut RunAsk, job: &mut Job, db: &JobDb, desk: Desk<'ctx>) -> Result<Self> {
         let reservation = Reservation::open(&job.id, desk.store, desk.ctx)?;
         let max_cost = ask.job.limit.max_cost;

@@ -16,7 +16,7 @@ use crate::split::{BatchFile, Split, SplitOptions, split};
 use crate::store::Store;
 use crate::ui::Results;
 
-/// The rows to write, and the place to write them to.
+/// The rows to write, and their destination.
 #[derive(Debug)]
 pub struct PrepareOrder<'a> {
     /// Files of the input.
@@ -25,11 +25,11 @@ pub struct PrepareOrder<'a> {
     pub stdin: bool,
     /// The type of the input, if the user named it.
     pub input_format: Option<Format>,
-    /// The request that each row stands for.
+    /// The parameters of every request.
     pub params: Params,
-    /// Leaves invalid rows out.
+    /// `--skip-invalid`: leave invalid rows out.
     pub skip_invalid: bool,
-    /// Problems that are shown.
+    /// Maximum number of listed problems.
     pub max_problems: usize,
     /// `-o`
     pub output: &'a Path,
@@ -38,9 +38,9 @@ pub struct PrepareOrder<'a> {
 /// The files of all batches, complete.
 #[derive(Debug)]
 pub struct WrittenBatches {
-    /// By number.
+    /// The files, by number.
     pub files: Vec<BatchFile>,
-    /// All rows of the input, good and bad.
+    /// All rows of the input, valid and invalid.
     pub rows: u64,
     /// Rows that were left out.
     pub bad_rows: u64,
@@ -51,7 +51,7 @@ pub struct WrittenBatches {
 /// Writes the batch files of the input; all appear when the last one is complete.
 ///
 /// # Errors
-/// 65 for invalid rows that are not to be skipped, and for batches that do not fit into one file; 1 if the input changed.
+/// 65 for invalid rows without `--skip-invalid` and for batches that do not fit into one file; 1 if the input changed.
 pub fn prepare(order: &PrepareOrder<'_>, ctx: &Ctx) -> Result<WrittenBatches> {
     let destination = Destination::of(order.output)?;
     let shape = RequestBuilder::new(&order.params)?;
@@ -101,7 +101,7 @@ pub fn prepare(order: &PrepareOrder<'_>, ctx: &Ctx) -> Result<WrittenBatches> {
         }),
         Err(error) => {
             if let Some(dir) = made {
-                // Fails, as it should, if others put files into it meanwhile.
+                // This fails, as intended, if another program has put files into the folder meanwhile.
                 let _ = fs::remove_dir(dir);
             }
             Err(error)

@@ -1,4 +1,4 @@
-//! The input on its way to the transport: rows that are done are skipped, rows that are wrong become failed outcomes.
+//! Reads the input for the transport. It skips done rows; invalid rows become failed outcomes.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use crate::realtime::QueuedRow;
 use crate::request::{Problem, Record, Request, RequestBuilder, generated_id};
 use crate::row_set::RowSet;
 
-/// Rows handed over at a time: few wake-ups, little memory.
+/// Rows per message to the engine: few wake-ups, little memory.
 const HAND: usize = 64;
 
-/// The rows that a run sends, and how.
+/// The rows that a run sends, and the options of sending.
 pub struct Feed<'a> {
     /// The rows of the job.
     pub rows: JobRows<'a>,
@@ -25,10 +25,10 @@ pub struct Feed<'a> {
     pub checked: &'a Checked,
 }
 
-/// Reads all rows and hands over what is still to be done. Ends early, without an error, when nobody takes any more.
+/// Reads all rows and sends the remaining ones to the engine. It ends early, without an error, when the engine is gone.
 ///
 /// # Errors
-/// What stops the reading; also that the input is not what was checked any more.
+/// Read errors, and an input that has changed since the check.
 pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<QueuedRow>>) -> Result<()> {
     let Feed { rows: JobRows { inputs, shape }, skipped, checked } = *feed;
     let expected = checked.rows;

@@ -7,8 +7,8 @@ use crate::api::Client;
 pub struct Remote<'a> {
     /// Its client.
     pub client: &'a Client,
-    /// Its base URL, or `sandbox`: jobs of different services are told apart by it.
+    /// Its base URL, or `sandbox`. It distinguishes jobs of different services.
     pub name: &'a str,
-    /// A hash of the key: accounts are told apart by it.
+    /// A hash of the key. It distinguishes accounts.
     pub account: &'a str,
 }

@@ -15,7 +15,7 @@ use crate::request::RequestBuilder;
 use crate::store::{JobState, Store, Transport};
 use crate::summary::Meta;
 
-/// Makes the report on `names`: one job, or results files. `batch_price` counts the rows of files at the batch price.
+/// Builds the report on `names`: one job, or results files. `batch_price` prices the rows of files at the batch price.
 pub fn report_on(names: &[String], batch_price: bool, ctx: &Ctx) -> Result<ReportDocument> {
     match Named::of(names, ctx)? {
         Named::Files => of_results(names, batch_price, ctx),
@@ -31,7 +31,7 @@ enum Named {
 }
 
 impl Named {
-    /// Decides between a job and files, and tells the user which was taken where both exist.
+    /// Decides between a job and files, and tells the user which one it chose if both exist.
     fn of(names: &[String], ctx: &Ctx) -> Result<Self> {
         // A pipe is a file too: `<(zcat FILE)`.
         let is_file = |name: &str| name == "-" || Path::new(name).metadata().is_ok_and(|file| !file.is_dir());
@@ -50,7 +50,7 @@ impl Named {
             return Err(Error::new(Exit::NoInput, format!("{name}: is a directory, not a file")).hint("name its files"));
         }
         if path_like && is_file(name) {
-            // The file can be read even if the store cannot.
+            // The file is readable even if the store is not.
             if job_exists(name, ctx).unwrap_or(false) {
                 ctx.ui.note(&format!("{name}: the file, not the job of that name"));
             }
@@ -84,13 +84,13 @@ fn job_exists(name: &str, ctx: &Ctx) -> Result<bool> {
     let store = Store::open(dir)?;
     match find_local(name, &store, &store.ledger()?) {
         Ok(_) => Ok(true),
-        // Several jobs have this name: `of_named` finds them again, and its error says so.
+        // Several jobs have this name. `of_named` finds them again and returns the error.
         Err(error) if error.exit == Exit::Usage => Ok(error.hint.is_none()),
         Err(error) => Err(error),
     }
 }
 
-/// Reports on results files. They do not say how they were paid for: `batch_price` does.
+/// Reports on results files. They do not record their price, so `batch_price` decides it.
 fn of_results(files: &[String], batch_price: bool, ctx: &Ctx) -> Result<ReportDocument> {
     let read = of_files(files, ctx.settings.prices.clone(), batch_price)?;
     for warning in &read.warnings {

@@ -1,4 +1,4 @@
-//! Going on with a job: which answers of an earlier run still fit, and which rows it may have paid for without an answer.
+//! Resumes a job: finds the stored answers that still fit, and the rows that may be paid for without an answer.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::row_set::RowSet;
 use crate::store::{Job, JobDb};
 use crate::text;
 
-/// Unanswered rows of a killed run that are named; the others are counted.
+/// Maximum number of a killed run's unanswered rows to name. llbatch counts the others.
 const NAMED: usize = 20;
 
 /// The input of a job and the requests made of it.
@@ -26,7 +26,7 @@ const NAMED: usize = 20;
 pub struct JobRows<'a> {
     /// The files.
     pub inputs: &'a Inputs,
-    /// How requests are made.
+    /// The builder of the requests.
     pub shape: &'a Arc<RequestBuilder>,
 }
 
@@ -34,19 +34,28 @@ pub struct JobRows<'a> {
 #[derive(Debug)]
 pub struct Resumed {
     db: JobDb,
-    /// Every stored row stands where it stood, with the same request.
+    /// Every stored row has the same number and the same request as before.
     same: bool,
 }
 
-/// How to check the rows of a job.
+/// Options of a check of a job's rows.
 #[derive(Debug, Clone, Copy)]
 pub struct Checking<'a> {
     /// Problems to list.
     pub listed: usize,
-    /// Context lengths of the models; none: rows are not held against them.
+    /// Context lengths of the models. `None`: the check ignores them.
     pub table: Option<&'a PriceTable>,
     /// The last check of this input, if it found no problem.
     pub clean: Option<&'a CleanCheck>,
+}
+
+/// Rules about the rows of an earlier run that a resumed run keeps.
+#[derive(Clone, Copy)]
+pub struct ResumeRules<'a> {
+    /// Failed rows to send again.
+    pub retry: RetryFilter,
+    /// Rows that batches will answer.
+    pub awaited: &'a RowSet,
 }
 
 /// The fingerprints and ids of stored answers, read page by page beside the rows of the input.
@@ -58,7 +67,8 @@ struct Stored<'a> {
 }
 
 impl Stored<'_> {
-    /// The stored answer at `row`, which ascends. An answer at a row that was skipped stays in front and is found at the end.
+    /// Returns the stored answer at `row`. Rows must ascend. An answer at a skipped row stays in front and is found at
+    /// the end.
     fn at(&mut self, row: u64) -> Result<Option<(Fingerprint, Box<str>)>> {
         const PAGE: u32 = 4096;
         if self.page.is_empty() && !self.ended {
@@ -74,8 +84,8 @@ impl Stored<'_> {
 }
 
 impl JobRows<'_> {
-    /// Checks all rows and, beside that, whether the answers of an earlier run (`old`) still fit them. An input that was clean
-    /// and that nobody has written to since is not read.
+    /// Checks all rows, and compares them with the answers of an earlier run (`old`). It does not read an input that
+    /// was valid and has not been written to since.
     pub fn check(self, old: Option<JobDb>, how: Checking<'_>) -> Result<(Checked, Option<Resumed>)> {
         let pass = Pass { max_problems: how.listed, table: how.table, ..Pass::new(self.inputs, self.shape) };
         let Some(db) = old else {
@@ -95,19 +105,19 @@ impl JobRows<'_> {
                     same = stored.at(row).map(|answer| answer.is_none_or(|stored| found == Some(stored)));
                 }
             })?;
-        // Answers behind the last row mean that rows are gone.
+        // Answers behind the last row mean that the input has lost rows.
         let same = same? && stored.at(u64::MAX)?.is_none() && stored.page.is_empty();
         Ok((checked, Some(Resumed { db, same })))
     }
 
-    /// Names the rows that a killed process had in flight, and keeps what they may have cost. Rows that batches will answer
-    /// (`awaited`) were not in flight.
+    /// Names the rows that a killed process had in flight, and records their possible cost. Rows that batches will
+    /// answer (`awaited`) were not in flight.
     ///
     /// # Errors
     /// 66 if the input is gone.
     pub fn account_lost(self, db: &mut JobDb, total: u64, awaited: &RowSet, ctx: &Ctx) -> Result<()> {
         let mut lost = db.unanswered(usize::MAX)?;
-        // Rows that an input has lost since cannot be named.
+        // The input no longer has these rows, so llbatch cannot name them.
         lost.retain(|row| *row <= total && !awaited.contains(*row));
         if !lost.is_empty() {
             self.warn_lost(&lost, ctx)?;
@@ -134,36 +144,31 @@ impl JobRows<'_> {
 }
 
 impl Resumed {
-    /// Rows that a batch may still answer.
+    /// Returns the rows that a batch may still answer.
     pub fn awaited(&self) -> Result<RowSet> {
         let mut awaited = RowSet::default();
         self.db.each_awaited(|row| _ = awaited.insert(row))?;
         Ok(awaited)
     }
 
-    /// Whether every row of the input has come to its end in `job`.
+    /// Returns true if every row of the input has an outcome in `job`.
     pub const fn answers_all(&self, checked: &Checked, job: &Job) -> bool {
         self.same && checked.rows == job.total && job.succeeded + job.failed == job.total
     }
 
-    /// Whether every stored answer fits its row.
+    /// Returns true if every stored answer fits its row.
     pub const fn is_same(&self) -> bool {
         self.same
     }
 
-    /// Makes the job's database ready: answers at their rows, failed rows that are sent again out, what both cost kept.
-    pub fn prepare(
-        mut self,
-        rows: JobRows<'_>,
-        checked: &Checked,
-        retry: RetryFilter,
-        awaited: &RowSet,
-        ctx: &Ctx,
-    ) -> Result<JobDb> {
-        // Rows that were being sent again count as in flight too, so this comes first.
+    /// Prepares the job's database: moves answers to their rows, removes failed rows that are sent again, and keeps all
+    /// costs.
+    pub fn prepare(mut self, rows: JobRows<'_>, checked: &Checked, rules: ResumeRules<'_>, ctx: &Ctx) -> Result<JobDb> {
+        let ResumeRules { retry, awaited } = rules;
+        // This comes first, because rows of an interrupted retry count as in flight too.
         rows.account_lost(&mut self.db, checked.rows, awaited, ctx)?;
         self.db.settle_aside()?;
-        // Among the answers to another input a failed row says nothing.
+        // If the input has changed, stored failures no longer apply.
         if retry != RetryFilter::Nothing || !self.same {
             self.db.set_aside(|code| retry != RetryFilter::Retryable || !code.is_permanent())?;
         }
@@ -173,7 +178,7 @@ impl Resumed {
         Ok(self.db)
     }
 
-    /// Puts the stored answers at the rows whose request they fit.
+    /// Moves the stored answers to the rows with the same request.
     fn remap(&mut self, rows: JobRows<'_>, checked: &Checked, ctx: &Ctx) -> Result<()> {
         let mut kept = 0;
         let mut remap = self.db.remap()?;

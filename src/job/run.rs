@@ -25,14 +25,14 @@ use crate::money::Accounts;
 use crate::realtime::peers::Peers;
 use crate::realtime::{Gauges, Shared};
 use crate::results::{OrderedWriter, Outputs, RowReader};
-use crate::store::{Job, Presence, Store};
+use crate::store::{Presence, Store};
 use crate::summary::HttpCounts;
 use crate::ui::{Progress, Results};
 
-/// Answers the rows that are asked for in real time.
+/// Answers the rows of `ask` in real time.
 ///
 /// # Errors
-/// What stops the run before there is anything to sum up.
+/// The error that ends the run before there is a summary.
 pub fn run(ask: RunAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
     let store = Store::open(&ctx.settings.state_dir.value)?;
     let ledger = store.ledger()?;
@@ -42,11 +42,11 @@ pub fn run(ask: RunAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
     let mut start = RunStart::of(&ask, remote, desk, &progress)?;
     let source = &start.source;
     let outputs = ask.delivery.open(&source.spec.inputs, Some(&source.inputs), &source.spec.params, ctx)?;
-    // A job that another process has finished costs nothing any more.
+    // A job that another process has finished costs nothing more.
     if !start.claimed.finished {
         RunFunds::refuse(&start.checked, &start.claimed.job.id, ask.job.limit, desk)?;
     }
-    // From here on there is a job.
+    // From here on, the job exists.
     start.claimed.enter(&mut start.source, &start.checked, &store, &ledger)?;
     let standing = start.sort_out(&ask, desk)?;
     ActiveRun { ask, remote, desk, progress, start }.answer(standing, outputs)
@@ -62,7 +62,7 @@ struct ActiveRun<'a> {
 }
 
 impl ActiveRun<'_> {
-    /// Sends what is to be sent, writes the results and sums up.
+    /// Sends the remaining rows, writes the results and sums up.
     fn answer(mut self, standing: EarlierOutcomes, outputs: Outputs) -> Result<Ended> {
         let ctx = self.desk.ctx;
         let mut job = self.start.claimed.job.clone();
@@ -80,14 +80,15 @@ impl ActiveRun<'_> {
         }
         let (results, summary_file) = outputs.ordered(self.start.checked.rows, (*standing.done).clone(), reader);
         let (skipped, reused) = (standing.skipped(), Arc::clone(&standing.done));
-        let mut consumer = self.consumer(standing, results, &mut job, Arc::clone(&shared), started)?;
+        let entry = JobEntry::new(self.desk.store.ledger()?, &mut job, started);
+        let mut consumer = self.consumer(standing, results, entry, Arc::clone(&shared));
         consumer.reservation = funds.reservation;
         let rows = self.start.rows();
         let feed = Feed { rows, skipped: &skipped, checked: &self.start.checked };
         let mut driven = drive(consumer, self.remote.client, &self.ask.options, &feed, &shared)?;
         self.progress.finish();
         let mut unwritable = shared.abort.is_cancelled();
-        // Rows of two versions of an input would stand beside each other.
+        // The results would mix rows of two versions of the input.
         if let Some(changed) = self.start.changed() {
             driven.fed = Err(changed);
             unwritable = true;
@@ -108,21 +109,21 @@ impl ActiveRun<'_> {
         Ok(ended.write_summary(summary_file, ctx))
     }
 
-    /// The consumer of the run's events.
+    /// Builds the consumer of the run's events.
     fn consumer<'j, 'ctx>(
         &self,
         standing: EarlierOutcomes,
         results: OrderedWriter,
-        job: &'j mut Job,
+        entry: JobEntry<'j>,
         shared: Arc<Shared>,
-        started: Instant,
-    ) -> Result<Consumer<'j, 'ctx>> {
-        let Desk { ctx, store, .. } = self.desk;
-        Ok(Consumer {
+    ) -> Consumer<'j, 'ctx> {
+        let ctx = self.desk.ctx;
+        Consumer {
             db: standing.db,
             results,
             tally: Tally {
-                // What earlier runs threw away is added at the end: until then it is open which failed rows stay as they are.
+                // The end of the run adds discarded answers of earlier runs. Until then, it is open which failed rows
+                // stay.
                 accounts: Accounts::new(ctx.settings.prices.clone(), self.start.checked.rows),
                 reused: standing.done,
                 answered_before: standing.answered,
@@ -130,10 +131,10 @@ impl ActiveRun<'_> {
                 new: NewRows::default(),
             },
             screen: Screen::new(self.progress.clone(), ctx.ui.clone()),
-            entry: JobEntry { ledger: store.ledger()?, spent_before: job.cost.unwrap_or_default(), job, started },
+            entry,
             reservation: None,
             shared,
-        })
+        }
     }
 
     fn complete_options(&mut self, started: Instant) {
@@ -147,8 +148,8 @@ impl ActiveRun<'_> {
         options.peers = peers;
     }
 
-    /// The other processes of this machine that send to the same service with the same key. Each process has a built-in server
-    /// of its own.
+    /// Joins the processes of this machine that use the same service and key. Each process has its own built-in server,
+    /// so the sandbox has no peers.
     fn peers(&self) -> Option<Peers> {
         if self.remote.name == "sandbox" {
             return None;
@@ -179,7 +180,7 @@ fn command(ask: &RunAsk) -> Asker {
     }
 }
 
-/// What the engine has counted.
+/// Returns the engine's counts of requests.
 fn http(gauges: &Gauges) -> HttpCounts {
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     HttpCounts { sent: read(&gauges.sent), retried: read(&gauges.retried), rate_limited: read(&gauges.refused) }

@@ -18,9 +18,9 @@ pub struct RunEnd<'a> {
     pub rows: JobRows<'a>,
     /// Rows that an earlier run answered.
     pub reused: &'a RowSet,
-    /// No results may be written: the input changed, or the user wanted out at once.
+    /// No results may be written: the input changed, or the user interrupted twice.
     pub unwritable: bool,
-    /// What earlier runs may have been billed for beyond what they know.
+    /// Possible charges of earlier runs beyond their recorded cost.
     pub at_risk_before: Nanos,
 }
 
@@ -33,7 +33,7 @@ impl RunEnd<'_> {
             Ok(mut consumed) => {
                 reservation = consumed.reservation.take();
                 consumed.db.settle_aside()?;
-                // Nothing new is not worth replacing yesterday's results for.
+                // A stopped run without any answer must not replace earlier results.
                 if finish.stop.is_none() || (finish.job.succeeded > 0 && !self.unwritable) {
                     self.write(consumed, &mut finish)?
                 } else {
@@ -58,7 +58,7 @@ impl RunEnd<'_> {
         Ok(ended)
     }
 
-    /// Writes the rows that the results still lack; those without an outcome carry why the run stopped.
+    /// Writes the missing rows of the results. Rows without an outcome carry the reason for the stop.
     fn write(&self, consumed: Consumed<'_>, finish: &mut Finish<'_>) -> Result<Accounts> {
         let Consumed { db, results, mut accounts, .. } = consumed;
         accounts.add_retired(&db)?;

@@ -1,4 +1,4 @@
-//! A realtime run before its first request: its input checked, its job claimed, its earlier answers sorted out.
+//! A realtime run before its first request: input checked, job claimed, earlier answers compared.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::ask::{RetryFilter, Role, RunAsk};
 use super::claim::{OwnedJob, RunSource};
 use super::finish::Desk;
 use super::remote::Remote;
-use super::resume::{Checking, JobRows, Resumed};
+use super::resume::{Checking, JobRows, ResumeRules, Resumed};
 use crate::check::Checked;
 use crate::check::problems::{self, Action};
 use crate::error::{Error, Exit, Result};
@@ -25,7 +25,7 @@ pub struct RunStart {
     pub resumed: Option<Resumed>,
 }
 
-/// Rows that stand as they are when a run begins.
+/// Rows that a run does not send.
 pub struct EarlierOutcomes {
     pub db: JobDb,
     /// Rows with an outcome.
@@ -37,7 +37,7 @@ pub struct EarlierOutcomes {
 }
 
 impl RunStart {
-    /// The rows of the job.
+    /// Returns the rows of the job.
     pub fn rows(&self) -> JobRows<'_> {
         JobRows { inputs: &self.source.inputs, shape: &self.shape }
     }
@@ -52,7 +52,7 @@ impl RunStart {
         let mut source = RunSource::open(&ask.job, remote.name, store, ledger)?;
         let shape = Arc::new(RequestBuilder::new(&source.spec.params)?);
         let mut claimed = OwnedJob::take(ask, &source, store, ledger, &ctx.ui)?;
-        // It may have waited all night, and nothing has been read yet.
+        // Stamps the input again: the process may have waited all night and has read nothing yet.
         source.stamp = source.inputs.stamp();
         let earlier = if claimed.resumed { Some(store.open_job(&claimed.job.id)?) } else { None };
         progress.phase("checking input");
@@ -60,33 +60,34 @@ impl RunStart {
         let rows = JobRows { inputs: &source.inputs, shape: &shape };
         let how = Checking { listed, table: Some(&ctx.settings.prices), clean: claimed.clean.as_ref() };
         let (checked, resumed) = rows.check(earlier, how)?;
-        // The input may have changed by now; then the job is not finished any more.
+        // If the input has changed meanwhile, the job is no longer finished.
         claimed.finished &= resumed.as_ref().is_some_and(|resumed| resumed.answers_all(&checked, &claimed.job));
         problems::report(&checked, source.spec.skip_invalid, listed, Action::Send, &ctx.ui)?;
         problems::say_stream_removed(&checked, &ctx.ui);
         Ok(Self { source, shape, claimed, checked, resumed })
     }
 
-    /// Makes the job's database ready, and says which rows stand as they are.
+    /// Prepares the job's database, and returns the rows that are not to be sent.
     pub fn sort_out(&mut self, ask: &RunAsk, desk: Desk<'_>) -> Result<EarlierOutcomes> {
         let rows = JobRows { inputs: &self.source.inputs, shape: &self.shape };
         let (db, awaited) = match self.resumed.take() {
             Some(resumed) => {
                 let awaited = resumed.awaited()?;
                 let retry = if self.claimed.finished { RetryFilter::Nothing } else { ask.retry };
-                (resumed.prepare(rows, &self.checked, retry, &awaited, desk.ctx)?, awaited)
+                let rules = ResumeRules { retry, awaited: &awaited };
+                (resumed.prepare(rows, &self.checked, rules, desk.ctx)?, awaited)
             }
             None => (desk.store.open_job(&self.claimed.job.id)?, RowSet::default()),
         };
         self.claimed.record_clean(&self.source, &self.checked, desk.ledger)?;
         let mut done = RowSet::new(self.checked.rows);
-        // Rows that failed and are to be sent again have been taken out.
+        // The database no longer holds failed rows that are to be sent again.
         db.each_fingerprint(|row, _, _| _ = done.insert(row))?;
         let (answered, failed) = db.counts()?;
         Ok(EarlierOutcomes { db, done: Arc::new(done), awaited, answered, failed })
     }
 
-    /// The error to end with if somebody has written to the input since it was checked.
+    /// Returns an error if the input was written to since the check.
     pub fn changed(&self) -> Option<Error> {
         let changed = self.source.inputs.stamp() != self.source.stamp;
         changed.then(|| {
@@ -95,7 +96,7 @@ impl RunStart {
         })
     }
 
-    /// The line that opens the run.
+    /// Builds the opening line of the run.
     pub fn opening(&self, standing: &EarlierOutcomes, role: Role, service: &str) -> String {
         let Self { claimed, checked, .. } = self;
         let done = standing.answered + standing.failed;
@@ -125,7 +126,7 @@ impl RunStart {
 }
 
 impl EarlierOutcomes {
-    /// Rows that are not sent: those that are done, and those that batches will answer.
+    /// Returns the rows that are not sent: done rows, and rows that batches will answer.
     pub fn skipped(&self) -> RowSet {
         let mut skipped = (*self.done).clone();
         self.awaited.iter().for_each(|row| _ = skipped.insert(row));

@@ -1,4 +1,4 @@
-//! What the user sees of a run while it works: the progress, and a warning when the service is out of reach.
+//! The display of a run: its progress, and a warning when the service cannot be reached.
 
 use std::sync::atomic::Ordering;
 
@@ -7,25 +7,25 @@ use crate::realtime::limiter::Hold;
 use crate::realtime::{Paused, Shared};
 use crate::ui::{Progress, RunCounts, Ui};
 
-/// What the user sees of a run while it works.
+/// The display of a run while it works.
 pub struct Screen {
     progress: Progress,
     ui: Ui,
-    /// The service is known not to answer.
+    /// The service does not answer at the moment.
     outage: bool,
 }
 
 impl Screen {
-    /// A screen that shows this progress.
+    /// Builds a screen that shows this progress.
     pub const fn new(progress: Progress, ui: Ui) -> Self {
         Self { progress, ui, outage: false }
     }
 
-    /// Shows how a job of `total` rows stands.
+    /// Shows the progress of a job of `total` rows.
     pub fn show(&mut self, tally: &Tally, shared: &Shared, total: u64) {
         let pace = shared.gauges.pace();
         let in_flight = shared.gauges.in_flight.load(Ordering::Relaxed);
-        // Warned of when it begins, and again only after requests went through in between.
+        // Warns when an outage begins, and again only after requests have succeeded in between.
         let outage = pace.paused.as_ref().is_some_and(|paused| paused.delay.hold == Hold::Outage);
         if let Some(Paused { last_failure: last, .. }) = pace.paused.as_ref().filter(|_| outage && !self.outage) {
             self.ui.warn(&format!(

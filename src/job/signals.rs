@@ -1,4 +1,4 @@
-//! Ctrl-C and its kin: once, start nothing more; twice, at once.
+//! Ctrl-C and other signals. The first stops new requests; the second ends the process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -9,13 +9,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::error::{Error, Exit, Result};
 use crate::realtime::Shared;
 
-/// The same number on every Unix.
+/// SIGXFSZ has the same number on every Unix.
 const SIGXFSZ: i32 = 25;
-/// What a second signal leaves for an orderly end, before the process just goes. The store survives that.
+/// Time for an orderly end after a second signal, before llbatch ends the process. The store survives that.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Watches for signals on a thread of its own, for as long as the process lives: also while a write to a stopped reader of
-/// our output hangs.
+/// Watches for signals on a thread of its own for the life of the process. It works even while a write to a stopped
+/// reader hangs.
 #[derive(Debug)]
 pub struct Signals {
     first: Arc<AtomicI32>,
@@ -36,7 +36,7 @@ impl Signals {
             let _inside = runtime.enter();
             let ignored = ignored();
             for number in [1, 2, 15] {
-                // Whoever started us with a signal ignored (nohup) wants it ignored.
+                // A parent that starts llbatch with an ignored signal (nohup) wants it ignored.
                 if ignored & (1 << (number - 1)) == 0 {
                     watched.push((number, signal(SignalKind::from_raw(number)).map_err(failed)?));
                 }
@@ -65,7 +65,7 @@ impl Signals {
         Ok(Self { first })
     }
 
-    /// The first signal that came; 0: none.
+    /// Returns the first signal, or 0 if there was none.
     pub fn first(&self) -> i32 {
         self.first.load(Ordering::Acquire)
     }
@@ -79,8 +79,7 @@ const fn exit(number: i32) -> Exit {
     }
 }
 
-/// From now on a file that meets its limit in size (`ulimit -f`) is an error of that write, and no longer the death of the
-/// process.
+/// Makes the size limit of files (`ulimit -f`) an error of the write. Without this, the signal would kill the process.
 pub fn outlive_file_limit() {
     // The handler outlives the runtime that it takes to set it.
     if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -89,7 +88,7 @@ pub fn outlive_file_limit() {
     }
 }
 
-/// The signals that this process was started with ignored, a bit each. Nothing is known where there is no /proc.
+/// Returns the signals that were ignored when this process started, one bit each. Without /proc it returns 0.
 fn ignored() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

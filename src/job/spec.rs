@@ -1,4 +1,4 @@
-//! What is kept with a job, so that a later command can go on with it.
+//! The record of a job's command, so that a later command can resume the job.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use crate::input::{Format, Inputs, Kept};
 use crate::request::Params;
 use crate::store::{Job, Store};
 
-/// What is kept with a job so that it can go on without its flags.
+/// The record of a job's command. A later command resumes the job from it without the flags.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Spec {
     /// Version of this record.
@@ -20,27 +20,27 @@ pub struct Spec {
     pub service: String,
     /// Absolute paths.
     pub inputs: Vec<PathBuf>,
-    /// The input came through a pipe and is kept with the job.
+    /// The input came through a pipe. The job keeps a copy.
     pub spooled: bool,
     /// `--input-format`
     pub input_format: Option<Format>,
-    /// What every request gets.
+    /// Parameters of every request.
     pub params: Params,
     /// `--skip-invalid`
     pub skip_invalid: bool,
-    /// The last check of the input, if it found no problem.
+    /// The last check of the input, if all rows were valid.
     #[serde(default)]
     pub checked: Option<CleanCheck>,
-    /// The copy of the inputs in the job's directory: a batch job's rows are read from there.
+    /// The copy of the inputs in the job's directory. A batch job reads its rows from there.
     #[serde(default)]
     pub kept: Vec<Kept>,
-    /// With `--via auto`: each model, and why its rows took their transport.
+    /// With `--via auto`: each model, with the reason for its transport.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<(String, String)>,
 }
 
 impl Spec {
-    /// The record of a new job.
+    /// Builds the record of a new job.
     pub fn new(service: &str, input: &InputSpec, skip_invalid: bool) -> Self {
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
         Self {
@@ -57,13 +57,14 @@ impl Spec {
         }
     }
 
-    /// The key of the command: the same inputs, parameters and service have the same one. `content`: a hash of standard input.
+    /// Returns the key of the command. Equal inputs, parameters and services have equal keys. `content` is a hash of
+    /// stdin.
     pub fn key(&self, content: &str) -> String {
         let parts = serde_json::json!([self.service, self.inputs, self.input_format, self.params, content]);
         blake3::hash(parts.to_string().as_bytes()).to_hex()[..32].to_owned()
     }
 
-    /// The record as the index keeps it.
+    /// Serializes the record for the index.
     ///
     /// # Errors
     /// 1 if it cannot be written as JSON.
@@ -71,7 +72,7 @@ impl Spec {
         serde_json::to_string(self).map_err(|e| Error::new(Exit::Failure, "the job cannot be described").because(e))
     }
 
-    /// Whether both make the same requests of the same input.
+    /// Returns true if both make the same requests of the same input.
     pub fn asks_the_same(&self, other: &Self) -> bool {
         let parts = |spec: &Self| {
             (spec.service.clone(), spec.inputs.clone(), spec.spooled, spec.input_format, spec.params.clone())
@@ -80,21 +81,21 @@ impl Spec {
     }
 }
 
-/// A check of an input that found no problem; it holds until somebody writes to the input.
+/// A check of an input that found no problem. It is valid until the input is written to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CleanCheck {
-    /// [`Inputs::stamp`] when it was checked.
+    /// [`Inputs::stamp`] at the check.
     pub stamp: String,
     /// Its rows.
     pub rows: u64,
     /// Rows by model.
     pub models: Vec<(String, u64)>,
-    /// Rows from which `stream` is taken out.
+    /// Rows from which llbatch removes `stream`.
     pub stream_removed: u64,
 }
 
 impl CleanCheck {
-    /// The result of the check, as it was.
+    /// Restores the result of the check.
     pub fn to_checked(&self) -> Checked {
         let models = self.models.iter().map(|(model, rows)| (model.as_str().into(), *rows)).collect();
         Checked { rows: self.rows, models, stream_removed: self.stream_removed, ..Checked::default() }
@@ -110,7 +111,7 @@ pub fn spec_of(job: &Job) -> Result<Spec> {
         .map_err(|e| Error::new(Exit::Io, format!("the record of {} cannot be read", job.id)).because(e))
 }
 
-/// Opens the inputs that a job read: its own copy, its standard input, or the files that its command named.
+/// Opens the inputs of a job: its own copy, its standard input, or the files of its command.
 ///
 /// # Errors
 /// 66 if they are gone.

@@ -1,24 +1,24 @@
-//! Why a realtime run stopped before its end.
+//! The reason why a realtime run stopped before its end.
 
 use crate::error::{Error, Exit, Result};
 use crate::outcome::ErrorCode;
 use crate::realtime::Stopped;
 
-/// Why a command stopped before the end of its job.
+/// The reason why a command stopped before the end of its job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stop {
-    /// How the command ends.
+    /// The exit code.
     pub exit: Exit,
-    /// Why, in a few words.
+    /// The reason in a few words.
     pub reason: String,
     /// The error code of rows that were not answered.
     pub pending: ErrorCode,
-    /// A limit of cost is reached.
+    /// The run has reached a limit of cost.
     pub over_budget: bool,
 }
 
 impl Stop {
-    /// Judges what the signals, the reader and the engine reported, in this order; `None` if the run came to its end.
+    /// Decides from the signals, the reader and the engine, in this order. `None` if the run reached its end.
     pub fn of(signal: i32, fed: &Result<()>, stopped: Option<&Stopped>) -> Option<Self> {
         let by_signal = match signal {
             1 => Some((Exit::Hangup, "the terminal went away (SIGHUP)")),
@@ -35,7 +35,7 @@ impl Stop {
         stopped.map(Self::by_engine)
     }
 
-    /// Because of this error.
+    /// Builds a stop because of this error.
     pub fn by(error: &Error) -> Self {
         Self::new(error.exit, error.to_string())
     }

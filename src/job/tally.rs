@@ -12,13 +12,13 @@ use crate::row_set::RowSet;
 pub struct Tally {
     /// The accounts of all rows whose turn has come.
     pub accounts: Accounts,
-    /// Rows whose outcome was there before this run.
+    /// Rows that had an outcome before this run.
     pub reused: Arc<RowSet>,
-    /// Of these the answered ones.
+    /// The answered rows among `reused`.
     pub answered_before: u64,
-    /// Of these the failed ones.
+    /// The failed rows among `reused`.
     pub failed_before: u64,
-    /// What this run has added.
+    /// Rows and money of this run.
     pub new: NewRows,
 }
 
@@ -33,7 +33,7 @@ pub struct NewRows {
     pub tokens: u64,
     /// The known part of their cost.
     pub cost: Nanos,
-    /// The cost of some row is not known.
+    /// The cost of a row is unknown.
     pub unpriced: bool,
 }
 
@@ -54,7 +54,7 @@ impl Tally {
         }
     }
 
-    /// Adds a row to the totals as its turn comes; returns what it cost.
+    /// Adds a row to the totals in its turn, and returns its cost.
     pub fn count(&mut self, outcome: &Outcome) -> Option<Nanos> {
         self.accounts.add(outcome, self.reused.contains(outcome.row))
     }

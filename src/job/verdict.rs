@@ -1,4 +1,4 @@
-//! The verdict on a job: its state, the exit code of a command that has looked at it, the reason, and the next command.
+//! The verdict on a job: its state, the exit code of the command, the reason, and the next command.
 //!
 //! One pure function decides for both transports and for every command, so no two reports disagree.
 
@@ -15,19 +15,19 @@ use crate::text;
 /// Facts about a job, as one command finds them.
 #[derive(Debug, Clone)]
 pub struct JobFacts {
-    /// How the job began.
+    /// The transport that the job began with.
     pub transport: Transport,
     /// Its rows by fate.
     pub rows: RowFacts,
     /// Its batches by progress.
     pub batches: BatchFacts,
-    /// The command that asks.
+    /// The command that asks for the verdict.
     pub command: Asker,
-    /// Why the command stopped before the end of the job, if it did.
+    /// The reason for a stop before the end of the job.
     pub stop: Option<Stop>,
-    /// A process works on the job at this moment.
+    /// The job has a lock holder at this moment.
     pub busy: bool,
-    /// A command has brought the job to its end. A realtime run does so after it has written the results.
+    /// A command has concluded the job. A realtime run does so after it has written the results.
     pub concluded: bool,
 }
 
@@ -40,7 +40,7 @@ pub struct RowFacts {
     pub succeeded: u64,
     /// Rows with an error.
     pub failed: u64,
-    /// Some failed row may be answered if it is sent again.
+    /// A retry may answer some of the failed rows.
     pub retryable: bool,
 }
 
@@ -49,17 +49,17 @@ pub struct RowFacts {
 pub struct BatchFacts {
     /// All batches.
     pub total: usize,
-    /// Batches that are still to be created, or may have been.
+    /// Batches that are still to be created, or whose creation is in doubt.
     pub waiting: usize,
     /// Batches that the service works on.
     pub live: usize,
-    /// Batches that have ended and whose results are not in the store yet.
+    /// Ended batches whose results the store lacks.
     pub uncollected: usize,
-    /// The end that the service reports: of the uncollected batches if there are any, else of all.
+    /// The end that the service reports, of the uncollected batches if there are any, else of all.
     pub word: Option<JobState>,
     /// The user has cancelled one of them.
     pub cancelled: bool,
-    /// How the service broke its contract, if it did.
+    /// Description of a broken contract of the service.
     pub broken: Option<String>,
 }
 
@@ -79,20 +79,20 @@ pub enum Asker {
     Other,
 }
 
-/// The state of a job, how a command ends that has looked at all of it, why, and the command that goes on.
+/// The state of a job, the exit code of the command with its reason, and the next command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// Where the job is.
+    /// The state of the job.
     pub state: JobState,
-    /// How the command ends.
+    /// The exit code.
     pub exit: Exit,
-    /// Why, in a few words.
+    /// The reason in a few words.
     pub reason: String,
-    /// The command that goes on from here, if there is one.
+    /// The command that continues from here, if there is one.
     pub next: Option<Next>,
 }
 
-/// A command that goes on with a job.
+/// A command that continues a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     /// The same command again; it resumes by itself.
@@ -119,7 +119,7 @@ impl Verdict {
         Self { state, exit, reason, next: facts.next(exit, state) }
     }
 
-    /// What a summary of the job says beside its totals. `duration`: the time shown.
+    /// Builds the part of a summary beside the totals. `duration` is the time shown.
     pub fn meta(self, job: &Job, spec: &Spec, duration: Duration, ctx: &Ctx) -> Meta {
         Meta {
             job: Some(job.id.clone()),
@@ -135,7 +135,7 @@ impl Verdict {
 }
 
 impl JobFacts {
-    /// The state alone, for those who list many jobs.
+    /// Returns the state alone, for lists of jobs.
     pub fn state(&self) -> JobState {
         let (rows, batches) = (self.rows, &self.batches);
         let unfinished = |working| if self.busy { working } else { JobState::Interrupted };
@@ -164,7 +164,8 @@ impl JobFacts {
         }
     }
 
-    /// A realtime run that was stopped before it wrote its results has not ended: the same command goes on and pays nothing.
+    /// Returns false for a realtime run that stopped before it wrote its results: the same command resumes it at no
+    /// cost.
     const fn is_written(&self) -> bool {
         self.concluded || self.batches.total > 0 || matches!(self.transport, Transport::Batch)
     }
@@ -172,7 +173,7 @@ impl JobFacts {
     fn exit(&self, state: JobState) -> (Exit, String) {
         let mut all = Vec::new();
         if let Some(stop) = &self.stop {
-            // It explains the rows that are left.
+            // The stop explains the remaining rows.
             all.push((stop.exit, stop.reason.clone()));
         } else if let Some(why) = self.unfinished(state) {
             all.push((Exit::TempFail, why));
@@ -189,7 +190,7 @@ impl JobFacts {
         worst.unwrap_or((Exit::Ok, "done".to_owned()))
     }
 
-    /// Why the job has not ended; `None` if it has, or should have.
+    /// Returns the reason why the job has not ended; `None` if it has, or should have.
     fn unfinished(&self, state: JobState) -> Option<String> {
         let BatchFacts { total, waiting, live, uncollected, .. } = self.batches;
         let open = waiting + live + uncollected;
@@ -221,7 +222,7 @@ impl JobFacts {
             return self.rows.retryable.then(|| self.send_again());
         }
         match self.command {
-            // How much more it may cost is for the user to say.
+            // The user must decide how much more the job may cost.
             Asker::Run { max_cost: true, .. } if self.stop.as_ref().is_some_and(|stop| stop.over_budget) => None,
             Asker::Run { input: true, .. } if state.ended() => Some(Next::SameCommandResume),
             Asker::Run { input: true, .. } => Some(Next::SameCommand),
@@ -231,7 +232,7 @@ impl JobFacts {
         }
     }
 
-    /// Sends the failed rows of a job again that has ended.
+    /// Returns the command that sends the failed rows of an ended job again.
     const fn send_again(&self) -> Next {
         match self.command {
             Asker::Run { input: true, .. } => Next::SameCommandResume,
@@ -241,7 +242,7 @@ impl JobFacts {
         }
     }
 
-    /// Goes on with a job that has not ended, for a command that has sent nothing itself.
+    /// Returns the command that continues an open job, for a command that has sent nothing itself.
     fn go_on(&self) -> Option<Next> {
         let BatchFacts { waiting, live, uncollected, .. } = self.batches;
         if waiting > 0 && !self.busy {
@@ -259,7 +260,7 @@ impl JobFacts {
 }
 
 impl RowFacts {
-    /// From the fold of all outcomes.
+    /// Builds the facts from the fold of all outcomes.
     pub fn of(total: u64, totals: &Totals) -> Self {
         let retryable = totals.failures().any(|code| !code.is_permanent());
         Self { total, succeeded: totals.succeeded(), failed: totals.failed(), retryable }
@@ -275,7 +276,7 @@ impl RowFacts {
 }
 
 impl BatchFacts {
-    /// From the job's batches.
+    /// Builds the facts from the job's batches.
     pub fn of(batches: &[JobBatch]) -> Self {
         let waits =
             |batch: &&JobBatch| matches!(batch.step, BatchStep::Planned | BatchStep::Uploaded | BatchStep::Creating);
@@ -294,7 +295,7 @@ impl BatchFacts {
     }
 }
 
-/// The end that the service reports of these batches, before anybody has looked at their rows.
+/// Returns the end that the service reports of these batches, before llbatch has read their rows.
 fn word_of<'a>(batches: impl Iterator<Item = &'a JobBatch>) -> Option<JobState> {
     let mut states = batches.map(|batch| match batch.status.as_deref() {
         Some("COMPLETED") => JobState::Completed,
@@ -307,7 +308,7 @@ fn word_of<'a>(batches: impl Iterator<Item = &'a JobBatch>) -> Option<JobState> 
 }
 
 impl Next {
-    /// Spells the command for a person to type, about the job `id` of `service`.
+    /// Spells the command for the user to type, for the job `id` of `service`.
     pub fn command(self, id: &str, service: &str, ctx: &Ctx) -> String {
         let flags = ctx.flags(service);
         match self {
@@ -380,14 +381,30 @@ mod tests {
         JobFacts { rows: RowFacts { retryable: false, ..facts.rows }, ..facts }
     }
 
+    /// Facts, with the state, the exit code and the next command of their verdict.
+    type Case = (JobFacts, JobState, Exit, Option<Next>);
+
+    fn check(cases: impl IntoIterator<Item = Case>) {
+        for (facts, state, exit, next) in cases {
+            let verdict = Verdict::of(&facts);
+            assert_eq!(
+                (verdict.state, verdict.exit, verdict.next),
+                (state, exit, next),
+                "{facts:?}\n{}",
+                verdict.reason
+            );
+        }
+    }
+
+    fn settled(word: JobState) -> BatchFacts {
+        batches(0, 0, 0, word)
+    }
+
     #[test]
-    fn every_end_has_one_verdict() {
-        use JobState::{Cancelled, Completed, Expired, Failed, Interrupted, Partial, Preparing, Running};
-        let settled = |word| batches(0, 0, 0, word);
-        let cancelled = BatchFacts { cancelled: true, ..settled(Cancelled) };
-        let broken = BatchFacts { broken: Some("two answers".to_owned()), ..settled(Completed) };
+    fn every_end_of_a_realtime_job_has_one_verdict() {
+        use JobState::{Completed, Expired, Failed, Interrupted, Partial, Running};
         let capped = Asker::Run { input: true, max_cost: true };
-        let cases = [
+        check([
             // A realtime run that came to its end.
             (realtime(rows(4, 0), RUN), Completed, Exit::Ok, None),
             (realtime(rows(3, 1), RUN), Partial, Exit::RowsFailed, Some(Next::SameCommandResume)),
@@ -433,6 +450,22 @@ mod tests {
             (open(realtime(rows(2, 1), Asker::Other)), Interrupted, Exit::TempFail, Some(Next::ResumeRun)),
             (open(realtime(rows(4, 0), Asker::Other)), Interrupted, Exit::TempFail, Some(Next::ResumeRun)),
             (busy(realtime(rows(2, 1), Asker::Other)), Running, Exit::TempFail, None),
+            // A realtime job that was retried in batches.
+            (
+                open(facts(Transport::Realtime, rows(3, 0), batches(0, 1, 0, Failed), Asker::Other)),
+                Running,
+                Exit::TempFail,
+                Some(Next::FetchWait),
+            ),
+        ]);
+    }
+
+    #[test]
+    fn every_end_of_a_batch_job_has_one_verdict() {
+        use JobState::{Cancelled, Completed, Expired, Failed, Interrupted, Partial, Preparing, Running};
+        let cancelled = BatchFacts { cancelled: true, ..settled(Cancelled) };
+        let broken = BatchFacts { broken: Some("two answers".to_owned()), ..settled(Completed) };
+        check([
             // A batch job before its end.
             (busy(batch(rows(0, 0), none())), Preparing, Exit::TempFail, None),
             (batch(rows(0, 0), none()), Interrupted, Exit::TempFail, Some(Next::Retry)),
@@ -452,23 +485,7 @@ mod tests {
             (batch(rows(4, 0), cancelled), Completed, Exit::Ok, None),
             (batch(rows(3, 1), broken.clone()), Partial, Exit::Protocol, Some(Next::Retry)),
             (batch(rows(4, 0), broken), Completed, Exit::Protocol, None),
-            // A realtime job that was retried in batches.
-            (
-                open(facts(Transport::Realtime, rows(3, 0), batches(0, 1, 0, Failed), Asker::Other)),
-                Running,
-                Exit::TempFail,
-                Some(Next::FetchWait),
-            ),
-        ];
-        for (facts, state, exit, next) in cases {
-            let verdict = Verdict::of(&facts);
-            assert_eq!(
-                (verdict.state, verdict.exit, verdict.next),
-                (state, exit, next),
-                "{facts:?}\n{}",
-                verdict.reason
-            );
-        }
+        ]);
     }
 
     /// Holds over all combinations, also those that the table does not name.

@@ -29,7 +29,7 @@ pub struct Member<'a> {
 }
 
 impl Member<'_> {
-    /// Whether the value is `null`.
+    /// Returns true if the value is `null`.
     pub fn is_null(&self) -> bool {
         self.value == "null"
     }
@@ -122,8 +122,8 @@ fn collect<'a>(
 /// Serde's words for what is wrong with `text`, which is not an object.
 #[cold]
 fn refusal(text: &str) -> serde_json::Error {
-    struct Object;
-    impl<'de> Visitor<'de> for Object {
+    struct AnyObject;
+    impl<'de> Visitor<'de> for AnyObject {
         type Value = ();
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -137,7 +137,7 @@ fn refusal(text: &str) -> serde_json::Error {
     }
 
     let mut parser = serde_json::Deserializer::from_str(text);
-    let parsed = parser.deserialize_map(Object).and_then(|()| parser.end());
+    let parsed = parser.deserialize_map(AnyObject).and_then(|()| parser.end());
     parsed.err().unwrap_or_else(|| serde_json::Error::custom("not a JSON object"))
 }
 

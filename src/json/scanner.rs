@@ -14,7 +14,7 @@ use super::text::string;
 pub struct Scanner<'a> {
     text: &'a str,
     at: usize,
-    /// Whether strings are searched for control characters, which JSON forbids inside of them.
+    /// Strings are searched for control characters, which JSON forbids in them.
     controls: bool,
 }
 
@@ -37,7 +37,7 @@ impl<'a> MemberKey<'a> {
         string(self.spelled)
     }
 
-    /// Whether this is `name`, which needs no escapes.
+    /// Returns true if this is `name`, which needs no escapes.
     pub fn is(self, name: &str) -> bool {
         let inner = &self.spelled.as_bytes()[1..self.spelled.len() - 1];
         // A name with escapes is longer.
@@ -342,7 +342,7 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Whether a control character is among them. All are looked at, as that is faster than to stop.
+/// Returns true if there is a control character. It reads all bytes, as that is faster than to stop early.
 fn has_controls(bytes: &[u8]) -> bool {
     bytes.iter().copied().fold(u8::MAX, u8::min) < b' '
 }
@@ -362,7 +362,7 @@ impl Default for Brackets {
 }
 
 impl Brackets {
-    /// Whether the innermost bracket is a brace, or `None` if none is open.
+    /// Returns true if the innermost open bracket is a brace, or `None` if none is open.
     const fn innermost(&self) -> Option<bool> {
         if self.bits > 1 { Some(self.bits & 1 == 1) } else { None }
     }
@@ -382,7 +382,7 @@ impl Brackets {
     }
 }
 
-/// Whether a byte is a hexadecimal digit.
+/// True for each byte that is a hexadecimal digit.
 const HEX: [bool; 256] = {
     let mut hex = [false; 256];
     let mut byte = 0_u8;

@@ -28,14 +28,14 @@ pub fn write(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
     let _ = serde_json::to_writer(out, value);
 }
 
-/// Whether the JSON string `value` (as spelled) holds nothing but white space.
+/// Returns true if the JSON string `value` (as spelled) holds nothing but white space.
 pub fn is_blank(value: &str) -> bool {
     /// Longer strings count as text without being unescaped.
     const LOOKED_AT: usize = 256;
     value.len() <= LOOKED_AT && string(value).is_some_and(|text| text.trim().is_empty())
 }
 
-/// Whether `text` is exactly one JSON number.
+/// Returns true if `text` is exactly one JSON number.
 pub fn is_number(text: &str) -> bool {
     let mut scanner = Scanner::new(text);
     text.starts_with(|c: char| c == '-' || c.is_ascii_digit())

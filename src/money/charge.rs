@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::outcome::{Outcome, Transport, Usage};
 use crate::price::{Nanos, PriceBook};
 use crate::store::job::Retired;
-use crate::summary::{Charge, Totals};
+use crate::summary::{Charge, DiscardedSpend, Totals};
 
 /// Prices an outcome.
 pub fn charge(outcome: &Outcome, prices: &mut PriceBook) -> Charge {
@@ -52,6 +52,12 @@ impl<'a> RetiredCost<'a> {
 
     /// Adds this cost to the totals of a job.
     pub fn add_to(&self, totals: &mut Totals) {
-        totals.add_spent(&self.retired.model, self.retired.all_usage(), self.paid, self.at_risk, self.uncertain);
+        totals.add_spent(&DiscardedSpend {
+            model: &self.retired.model,
+            usage: self.retired.all_usage(),
+            paid: self.paid,
+            at_risk: self.at_risk,
+            uncertain: self.uncertain,
+        });
     }
 }

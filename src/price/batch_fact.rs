@@ -22,7 +22,7 @@ pub enum BatchFinding {
 pub struct BatchFact {
     /// The verdict.
     pub finding: BatchFinding,
-    /// The document that says so.
+    /// The document that is the source.
     pub source: String,
     /// When it said so: a month or a year.
     pub as_of: String,

@@ -15,5 +15,5 @@ pub use book::PriceBook;
 pub use money::{Decimal, Nanos, Price};
 pub use overrides::Overrides;
 pub use refreshed::{ListedPrice, Refreshed};
-pub use spelling::Spelling;
+pub use spelling::{ShownAmount, Spelling};
 pub use table::{BatchTerms, Discount, PriceEntry, PriceTable};

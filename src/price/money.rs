@@ -92,7 +92,7 @@ impl FromStr for Nanos {
 }
 
 impl Nanos {
-    /// What is left of this amount, 0 if more than that is taken.
+    /// Subtracts `taken`, down to 0.
     pub fn saturating_sub(self, taken: Self) -> Self {
         Self((self.0 - taken.0).max(0))
     }

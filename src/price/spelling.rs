@@ -9,6 +9,15 @@ pub struct Spelling {
     unit: i128,
 }
 
+/// An amount with its rounded value, in which amounts that stand together add up.
+#[derive(Debug, Clone, Copy)]
+pub struct ShownAmount {
+    /// The amount.
+    pub exact: Nanos,
+    /// The amount as it is shown.
+    pub rounded: Nanos,
+}
+
 const MICRO: i128 = 1_000;
 const CENT: i128 = 10_000_000;
 
@@ -64,9 +73,14 @@ impl Spelling {
         format!("{sign}${}", digits(rounded, decimals))
     }
 
-    /// Shows the difference of two amounts, each given with its rounded value.
-    pub fn less(self, list: (Nanos, Nanos), paid: (Nanos, Nanos)) -> String {
-        self.show_as(list.0 - paid.0, list.1 - paid.1)
+    /// Shows the difference of two amounts.
+    pub fn less(self, list: ShownAmount, paid: ShownAmount) -> String {
+        self.show_as(list.exact - paid.exact, list.rounded - paid.rounded)
+    }
+
+    /// Returns an amount with its rounded value.
+    pub fn shown(self, exact: Nanos) -> ShownAmount {
+        ShownAmount { exact, rounded: self.round(exact) }
     }
 }
 

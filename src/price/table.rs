@@ -91,7 +91,7 @@ pub struct PriceEntry {
     pub batch: BatchTerms,
     /// Off the realtime price in batches; nothing unless `batch` is `Discounted`.
     pub discount: Discount,
-    /// What the built-in table knows of it in batches; `None`: nothing, or the user's price replaced what it knew.
+    /// The built-in table's facts about it in batches. `None`: there are none, or the user's price replaced them.
     pub batch_fact: Option<BatchFact>,
     /// The service lists it without a price.
     pub without_access: bool,

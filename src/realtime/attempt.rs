@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Stopped;
 use super::decision::{Decision, TryFacts, decide};
-use super::limiter::Limiter;
+use super::limiter::{Limiter, Timing};
 use super::row::RowTask;
 use crate::api::Reply;
 use crate::api::chat::{self, Answer};
@@ -15,13 +15,6 @@ use crate::api::limits::Limits;
 use crate::fault::code_of;
 use crate::json;
 use crate::outcome::{ErrorCode, RowError, Usage};
-
-/// The departure of a request, and the arrival of its response.
-#[derive(Debug, Clone, Copy)]
-struct Timing {
-    sent_at: Instant,
-    now: Instant,
-}
 
 /// The result of one request.
 enum Tried {
@@ -81,7 +74,7 @@ impl RowTask {
         self.outcome.attempts += 1;
         let gauges = &self.engine.shared.gauges;
         gauges.sent.fetch_add(1, Ordering::Relaxed);
-        // A try after a refusal is no retry: the refused one never counted.
+        // A try after a refusal is not a retry, because a refused request does not count.
         let retried = self.outcome.attempts > self.outcome.refused + 1;
         gauges.retried.fetch_add(u64::from(retried), Ordering::Relaxed);
     }
@@ -95,7 +88,7 @@ impl RowTask {
     fn answered(&mut self, answer: GoodAnswer, timing: Timing) {
         let used = answer.usage.map(|usage| usage.prompt + usage.completion);
         self.engine.gate.learn(|limiter| {
-            limiter.accepted(timing.now, timing.sent_at, &answer.limits, self.about, used);
+            limiter.accepted(timing, &answer.limits, self.about, used);
             limiter.succeeded(self.tries.failures > 0, fastrand::f64());
         });
         self.engine.health.borrow_mut().answered(timing.now, &self.outcome.model);
@@ -106,11 +99,10 @@ impl RowTask {
         tracing::debug!("{}: answered in {} ms", self.outcome.id, self.outcome.latency_ms);
     }
 
-    /// Tells the limiter of a failure, and gathers the facts for the decision.
+    /// Reports a failure to the limiter, and gathers the facts for the decision.
     fn learn(&self, failed: &FailedTry, timing: Timing) -> TryFacts {
         let (class, chance) = (failed.failure.class(), fastrand::f64());
-        let within_limits =
-            |limiter: &mut Limiter| limiter.accepted(timing.now, timing.sent_at, &failed.limits, 0, None);
+        let within_limits = |limiter: &mut Limiter| limiter.accepted(timing, &failed.limits, 0, None);
         let outage = self.engine.gate.learn(|limiter| {
             // A request that was refused or never arrived counts against no limit of tokens.
             if class != Class::Ambiguous {
@@ -144,7 +136,7 @@ impl RowTask {
             Decision::Resend(wait) => Some(wait),
             Decision::HoldAll => {
                 let hint = failed.limits.wait;
-                self.engine.gate.learn(|l| l.throttled(timing.now, timing.sent_at, class, hint, chance));
+                self.engine.gate.learn(|l| l.throttled(timing, class, hint, chance));
                 Some(Duration::ZERO)
             }
             Decision::StopRun(reason) => {

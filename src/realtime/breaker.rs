@@ -27,7 +27,7 @@ struct Outage {
 }
 
 impl Breaker {
-    /// Whether requests are held back.
+    /// Returns true if the breaker holds requests back.
     pub(super) const fn is_open(&self) -> bool {
         self.outage.is_some()
     }

@@ -54,7 +54,7 @@ impl Budget {
         format!("--max-cost {}{gone}; a higher --max-cost goes on from here", limit.human())
     }
 
-    /// Whether no request is in flight that could release money.
+    /// Returns true if no request in flight could release money.
     fn idle(&self) -> bool {
         self.set_aside <= Nanos::ZERO
     }
@@ -64,7 +64,7 @@ impl Budget {
         self.idle().then_some(self.spent)
     }
 
-    /// The cost of so many tokens. A model without a price costs nothing here: the user has allowed it.
+    /// Returns the cost of these tokens. A model without a price costs nothing here: the user has allowed it.
     pub(super) fn cost(&mut self, model: &Arc<str>, usage: Usage) -> Nanos {
         self.prices.cost(model, Transport::Realtime, usage).unwrap_or(Nanos::ZERO)
     }

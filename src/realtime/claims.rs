@@ -1,4 +1,4 @@
-//! Claims of rows, made ahead of sending: far enough that nobody waits for the disk, and no further, because a claimed row
+//! Claims rows ahead of sending, so far that no request waits for the disk. It claims no further, because a claimed row
 //! without an answer is in doubt after a kill.
 
 use std::time::{Duration, Instant};

@@ -151,7 +151,7 @@ impl Engine {
                 self.stop(Stopped::Deadline);
             }
             if self.wallet.is_short() && self.shared.gauges.in_flight.load(Ordering::Relaxed) == 0 {
-                // Nothing succeeds because nothing is sent. That is no failure of the service.
+                // Nothing succeeds because nothing is sent. That is not a failure of the service.
                 self.health.borrow_mut().excuse(now);
             }
             let gave_up = self.health.borrow().gave_up(now);

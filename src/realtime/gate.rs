@@ -63,7 +63,7 @@ impl Gate {
         if self.shared.stop.is_cancelled() {
             return false;
         }
-        // The usual case: nobody queues, and there is room.
+        // The usual case: the queue is empty, and there is room.
         if let Ok(_turn) = self.turnstile.try_lock() {
             self.claim(row);
             if self.shared.claimed.load(Ordering::Acquire) >= row

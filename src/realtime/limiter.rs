@@ -60,6 +60,15 @@ impl Delay {
     }
 }
 
+/// The departure of a request, and the arrival of its response.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// The departure.
+    pub sent_at: Instant,
+    /// The arrival.
+    pub now: Instant,
+}
+
 /// All limits of one key. (Together's are per model as well; one limiter for all models errs on the polite side.)
 #[derive(Debug)]
 pub struct Limiter {
@@ -108,7 +117,8 @@ impl Limiter {
     }
 
     /// Learns from an answer within the limits, good or bad. `used` are its tokens, if the service reported them.
-    pub fn accepted(&mut self, now: Instant, sent_at: Instant, limits: &Limits, reserved: u64, used: Option<u64>) {
+    pub fn accepted(&mut self, timing: Timing, limits: &Limits, reserved: u64, used: Option<u64>) {
+        let Timing { sent_at, now } = timing;
         if self.learn_tokens
             && let Some(rate) = limits.tokens_per_second.filter(|rate| TOKEN_RATES.contains(rate))
         {
@@ -132,8 +142,9 @@ impl Limiter {
         self.breaker.succeeded(retried, chance);
     }
 
-    /// Learns of a 429 or 503: nobody sends before the wait is over.
-    pub fn throttled(&mut self, now: Instant, sent_at: Instant, class: Class, hint: Option<Duration>, chance: f64) {
+    /// Learns of a 429 or 503: no request leaves before the wait is over.
+    pub fn throttled(&mut self, timing: Timing, class: Class, hint: Option<Duration>, chance: f64) {
+        let Timing { sent_at, now } = timing;
         if class == Class::AboveRate {
             self.pace.above_rate(now, sent_at, hint, chance);
         } else {
@@ -221,7 +232,7 @@ mod tests {
                     assert!(until > now && until <= start + Duration::from_hours(72), "{rate} {reserved} {used:?}");
                     now = until;
                 }
-                limiter.accepted(now, now, &header, reserved, used);
+                limiter.accepted(Timing { sent_at: now, now }, &header, reserved, used);
             }
         }
     }

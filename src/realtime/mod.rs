@@ -3,7 +3,7 @@
 //! [`run`] takes rows from one channel and emits [`Event`]s to another. It reads and writes no files. A row's retries happen
 //! inside its own task, and nothing flows back.
 //!
-//! [`Engine`](engine::Engine) starts a [`RowTask`](row::RowTask) for each row. Three nouns hold what the tasks share:
+//! [`Engine`] starts a [`RowTask`](row::RowTask) for each row. Three nouns hold what the tasks share:
 //! [`Gate`](gate::Gate) (permits, claims, the limiter), [`Health`](health::Health) (reasons to give up) and
 //! [`Wallet`](wallet::Wallet) (money).
 

@@ -15,7 +15,7 @@ use governor::{Quota, RateLimiter};
 const BURST_SECONDS: f64 = 0.1;
 /// The bucket of tokens holds this much time.
 const TOKEN_BUCKET: Duration = Duration::from_secs(2);
-/// Largest debt: nobody waits for longer than a day.
+/// Largest debt: no request waits for longer than a day.
 const LARGEST_DEBT: Duration = Duration::from_hours(24);
 /// Most tokens that one request is paced by. A `max_tokens` may be any number, and so may a server's usage.
 const PACED_TOKENS: u64 = 10_000_000;
@@ -149,7 +149,7 @@ impl TokenQuota {
         self.refunded += charged.saturating_sub(due);
     }
 
-    /// The time in which the limit lets so many tokens through.
+    /// Returns the time in which the limit lets these tokens through.
     fn time_for(&self, tokens: u64) -> Duration {
         let seconds = tokens.min(PACED_TOKENS) as f64 / (self.rate * self.share);
         Duration::try_from_secs_f64(seconds).unwrap_or(LARGEST_DEBT).min(LARGEST_DEBT)

@@ -129,7 +129,7 @@ impl RowTask {
         self.engine.wallet.cost(&outcome.model, usage)
     }
 
-    /// Waits until the tries so far are on disk: after a kill, nobody must forget requests that may have been billed.
+    /// Waits until the tries so far are on disk, so that requests that may have been billed survive a kill.
     async fn save_tries(&self) {
         let (done, written) = oneshot::channel();
         let so_far = Outcome { body: None, ..self.outcome.clone() };

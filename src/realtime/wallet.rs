@@ -77,7 +77,7 @@ impl Wallet {
         }
     }
 
-    /// The cost of so many tokens.
+    /// Returns the cost of these tokens.
     pub(super) fn cost(&self, model: &Arc<str>, usage: Usage) -> Nanos {
         self.budget.borrow_mut().as_mut().map_or(Nanos::ZERO, |budget| budget.cost(model, usage))
     }
@@ -90,7 +90,7 @@ impl Wallet {
         }
     }
 
-    /// Whether a row waits for money that other processes hold.
+    /// Returns true if a row waits for money that other processes hold.
     pub(super) const fn is_short(&self) -> bool {
         self.short.get()
     }

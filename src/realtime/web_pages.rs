@@ -1,5 +1,5 @@
-//! Web pages in place of answers: a login page, a base URL that is not the API's, a maintenance notice. They look like answers
-//! (200) and may even be billed. Sending more rows into them helps nobody.
+//! Web pages in place of answers: a login page, a base URL that is not the API's, a maintenance notice. They look like
+//! answers (200) and may even be billed. Sending more rows to them is useless.
 
 use std::time::Instant;
 

@@ -48,8 +48,8 @@ pub fn of_job(
     }
 }
 
-/// The time that a job took, for tokens per second: the time that its processes worked, or from the creation of its first
-/// batch to the end of its last. `None`: unknown, or the job used both transports.
+/// Returns the time that a job took, for tokens per second. It is the time that its processes worked, or the time from
+/// the first batch's creation to the last one's end. `None`: unknown, or the job used both transports.
 pub fn time_of(job: &Job, batches: &[JobBatch]) -> Option<Duration> {
     if batches.is_empty() {
         return Some(Duration::from_millis(job.active_ms));

@@ -49,7 +49,7 @@ pub struct Built<'a> {
     pub body: Cow<'a, str>,
     pub model: Cow<'a, str>,
     pub max_tokens: Option<u64>,
-    /// Whether it may ask for more than one answer.
+    /// The request may ask for more than one answer.
     pub choices: bool,
     pub stream_removed: bool,
 }
@@ -234,7 +234,7 @@ impl BodyPatch<'_> {
         Ok(Built { body: Cow::Owned(out), model: Cow::Owned(model), max_tokens, choices, stream_removed: false })
     }
 
-    /// Whether a flag asks for more than one answer.
+    /// Returns true if a flag asks for more than one answer.
     fn asks_for_choices(&self) -> bool {
         self.defaults.iter().any(|default| CHOICES.iter().any(|name| default.names(name)))
     }
@@ -245,7 +245,7 @@ fn is_stream(member: &Member<'_>) -> bool {
     matches!(&*member.key, "stream" | "stream_options")
 }
 
-/// Whether the parameter bounds the tokens of an answer.
+/// Returns true if the parameter bounds the tokens of an answer.
 fn is_answer_bound(name: &str) -> bool {
     matches!(name, "max_tokens" | "max_completion_tokens")
 }

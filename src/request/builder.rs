@@ -40,7 +40,7 @@ impl RequestBuilder {
     /// Checks the flags.
     ///
     /// # Errors
-    /// A usage error: a template that does not parse, a value that is no JSON or no number, a name that cannot be set.
+    /// 2 for a template that does not parse, a value that is not JSON or not a number, or a name that cannot be set.
     pub fn new(params: &Params) -> Result<Self> {
         if params.endpoint != Endpoint::Chat && params.system.is_some() {
             return Err(Error::usage(format!("--system needs messages, which --endpoint {} has not", params.endpoint))
@@ -75,7 +75,7 @@ impl RequestBuilder {
         })
     }
 
-    /// The record's id, whatever else is wrong with it.
+    /// Returns the record's id, even if the record is invalid.
     pub fn id(&self, record: &Record<'_>) -> Box<str> {
         let members = match record.data {
             Data::Json(text) => json::members(text).unwrap_or_default(),
@@ -90,7 +90,7 @@ impl RequestBuilder {
         self.endpoint
     }
 
-    /// The request that `record` stands for.
+    /// Builds the request of `record`.
     ///
     /// # Errors
     /// The problem of the record.
@@ -200,7 +200,7 @@ impl RequestBuilder {
             not_ours.extend(self.id.as_deref().filter(|name| *name != subject && *name != "model"));
             return self.patch(&not_ours).pass(record, text, members, || self.system(record, members));
         }
-        // Beside a `file`, a `prompt` is a parameter. Alone it is no request for audio.
+        // Beside a `file`, a `prompt` is a parameter. Alone it is not a request for audio.
         let prompt = json::find(members, "prompt").filter(|_| !self.endpoint.is_audio());
         let Some(prompt) = prompt else {
             return Err(self.unknown_form(record, members));

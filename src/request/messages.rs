@@ -7,9 +7,9 @@ use crate::json::{NotJson, Scanner};
 pub struct MessagesFacts {
     /// The number of messages, up to the odd one.
     pub count: usize,
-    /// Whether one is the system's (or developer's).
+    /// One message is the system's (or developer's).
     pub has_system: bool,
-    /// Whether the last one counted is no object with a string `role`.
+    /// The last message counted is not an object with a string `role`.
     pub odd: bool,
 }
 

@@ -39,7 +39,7 @@ pub struct Request {
     pub row: u64,
     /// The user's id, or `row-N`.
     pub id: Box<str>,
-    /// Whether llbatch made the id.
+    /// Llbatch made the id.
     pub generated_id: bool,
     /// The model asked for.
     pub model: Arc<str>,
@@ -47,7 +47,7 @@ pub struct Request {
     pub body: Box<str>,
     /// Equal for equal requests.
     pub fingerprint: Fingerprint,
-    /// Whether a `stream` or `stream_options` member was taken out.
+    /// A `stream` or `stream_options` member was removed.
     pub stream_removed: bool,
     /// The bound on answer tokens, if the body has one.
     pub max_tokens: Option<u64>,
@@ -60,7 +60,7 @@ pub struct Draft<'a> {
     pub row: u64,
     /// The user's id, or `row-N`.
     pub id: Cow<'a, str>,
-    /// Whether llbatch made the id.
+    /// Llbatch made the id.
     pub generated_id: bool,
     /// The model asked for.
     pub model: Cow<'a, str>,
@@ -68,11 +68,11 @@ pub struct Draft<'a> {
     pub body: Cow<'a, str>,
     /// The endpoint that answers it.
     pub endpoint: Endpoint,
-    /// Whether a `stream` or `stream_options` member was taken out.
+    /// A `stream` or `stream_options` member was removed.
     pub stream_removed: bool,
     /// The bound on answer tokens, if the body has one.
     pub max_tokens: Option<u64>,
-    /// Whether it may ask for more than one answer.
+    /// The request may ask for more than one answer.
     choices: bool,
 }
 
@@ -89,8 +89,8 @@ impl Draft<'_> {
     }
 }
 
-/// The largest number of tokens that is calculated with, whatever a request allows. No model answers with so many, and the
-/// sums over all rows stay within 64 bits.
+/// Largest number of tokens that llbatch calculates with, even if a request allows more. No model's answer is as long,
+/// and the sums over all rows stay within 64 bits.
 pub const MOST_TOKENS: u64 = 1 << 40;
 
 /// The most tokens that all answers to a request come to: `n` of them, each up to `max_tokens`. `None` without a bound.

@@ -50,12 +50,12 @@ impl Endpoint {
         }
     }
 
-    /// Whether batches serve it. Source: the `endpoint` of Together's "Create a batch" (read 2026-11).
+    /// Returns true if batches serve it. Source: the `endpoint` of Together's "Create a batch" (read 2026-11).
     pub const fn in_batches(self) -> bool {
         matches!(self, Self::Chat | Self::Transcriptions | Self::Translations)
     }
 
-    /// Whether a request is a JSON body that can be posted. Audio needs an upload for each.
+    /// Returns true if a request is a JSON body. Audio needs an upload for each request.
     pub const fn over_realtime(self) -> bool {
         !self.is_audio()
     }
@@ -66,7 +66,7 @@ impl Endpoint {
         if self.is_audio() { Some("FILE") } else { None }
     }
 
-    /// Whether it takes audio.
+    /// Returns true if it takes audio.
     pub(super) const fn is_audio(self) -> bool {
         matches!(self, Self::Transcriptions | Self::Translations)
     }

@@ -20,7 +20,7 @@ pub(super) enum Cell<'a> {
     Usd(Nanos),
 }
 
-/// The values of [`super::COLUMNS`] in their order. `error` is scratch space for the last of them.
+/// The values of [`super::format::COLUMNS`] in their order. `error` is scratch space for the last of them.
 pub(super) fn own_cells<'a>(outcome: &'a Outcome, cost: Option<Nanos>, error: &'a mut String) -> [Cell<'a>; 10] {
     let answer = match (&outcome.error, &outcome.body) {
         (None, Some(body)) => ShownAnswer::of(body),
@@ -54,7 +54,7 @@ pub(super) fn own_cells<'a>(outcome: &'a Outcome, cost: Option<Nanos>, error: &'
     ]
 }
 
-/// The parts of an answer that have columns of their own.
+/// The parts of an answer that have their own columns.
 #[derive(Default)]
 struct ShownAnswer<'a> {
     content: Option<&'a RawValue>,

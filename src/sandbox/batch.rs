@@ -133,7 +133,7 @@ impl BatchRecord {
         }
     }
 
-    /// Whether the job has ended and its result is not yet written.
+    /// Returns true if the job has ended and its result is not yet written.
     pub fn is_due(&self, now: u64) -> bool {
         self.result.is_none() && self.ended(now).is_some() && self.status(now) != ServedStatus::Failed
     }

@@ -18,7 +18,7 @@ pub struct BatchConfig {
     pub expires_at: Option<f64>,
     /// The error with which jobs end as `FAILED` after validation.
     pub fails: Option<String>,
-    /// Whether the error file lists the rows that `EXPIRED` or `CANCELLED` left undone.
+    /// The error file lists the rows that `EXPIRED` or `CANCELLED` left undone.
     pub list_undone: bool,
     /// The time for which a new job is missing from the list.
     pub list_lag: Duration,

@@ -28,17 +28,17 @@ pub struct SandboxConfig {
     pub tokens_per_second: Option<f64>,
     /// Inference requests worked on at once; one more is answered 503. By default there is no limit.
     pub capacity: Option<u64>,
-    /// Whether every answer carries the `X-Ratelimit-*` headers.
+    /// Every answer carries the `X-Ratelimit-*` headers.
     pub rate_headers: bool,
     /// The header by which a 429 of the rate limit tells when to retry.
     pub retry_after: HintStyle,
-    /// Whether answers are compressed for clients that accept gzip.
+    /// The server compresses answers for clients that accept gzip.
     pub gzip: bool,
     /// Scripted faults; the first that strikes counts.
     pub faults: Vec<ScriptedFault>,
     /// The seed of chance.
     pub seed: u64,
-    /// Whether payments are counted per prompt.
+    /// The server counts payments per prompt.
     pub track: bool,
     /// The largest inference body, in bytes.
     pub max_body: usize,
@@ -54,9 +54,9 @@ pub struct SandboxConfig {
 /// The handling of downloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Downloads {
-    /// Whether file contents are redirected to the object store, as uploads are.
+    /// Downloads are redirected to the object store, as uploads are.
     pub redirect: bool,
-    /// Whether `Range` is ignored.
+    /// The server ignores `Range`.
     pub ignore_ranges: bool,
 }
 

@@ -35,22 +35,22 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// Whether this is one of the batch routes, which have an error shape of their own.
+    /// Returns true if this is one of the batch routes, which have their own error shape.
     pub fn is_batches(self) -> bool {
         matches!(self, Self::Create | Self::Batch | Self::List | Self::Cancel)
     }
 
-    /// Whether this is one of the inference routes.
+    /// Returns true if this is one of the inference routes.
     fn is_inference(self) -> bool {
         matches!(self, Self::Chat | Self::Completions | Self::Embeddings)
     }
 
-    /// Whether a prompt stands behind the request, which may hold a directive.
+    /// Returns true if the request has a prompt, which may hold a directive.
     pub fn has_prompt(self) -> bool {
         self.is_inference() || self == Self::Row
     }
 
-    /// Whether a fault of this scope concerns a request of `other`.
+    /// Returns true if a fault of this scope concerns a request of `other`.
     pub fn covers(self, other: Self) -> bool {
         match self {
             Self::Any => other != Self::Row,
@@ -142,7 +142,7 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    /// Whether the answer is generated (and billed) before the damage, even without `after`.
+    /// Returns true if the server generates (and bills) the answer before the damage, even without `after`.
     fn generates(&self) -> bool {
         matches!(
             self,
@@ -160,7 +160,7 @@ impl FaultKind {
         )
     }
 
-    /// Whether only a row of a batch can have this damage.
+    /// Returns true if only a row of a batch can have this damage.
     pub fn is_for_rows(&self) -> bool {
         matches!(self, Self::Missing | Self::Duplicate | Self::Conflict | Self::Foreign | Self::Garble)
     }
@@ -177,12 +177,12 @@ pub struct ScriptedFault {
     pub kind: FaultKind,
     /// The number of times that a picked request fails.
     pub times: Times,
-    /// Whether the work is done and kept before the damage.
+    /// The server does and keeps the work before the damage.
     pub after: bool,
 }
 
 impl ScriptedFault {
-    /// Whether the work is done before the damage.
+    /// Returns true if the server does the work before the damage.
     pub fn works_first(&self) -> bool {
         self.after || self.kind.generates()
     }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::state_dir::{new_id, now_ms};
 
-/// A file as it is kept.
+/// A file in the state directory.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FileRecord {
     /// Id, `file-…`.
@@ -20,9 +20,9 @@ pub struct FileRecord {
     pub file_type: String,
     /// Lower-case hex SHA-256 as announced.
     pub checksum: Option<String>,
-    /// Whether the bytes have arrived.
+    /// The bytes have arrived.
     pub stored: bool,
-    /// Whether the last step was done.
+    /// The client has completed the upload.
     pub processed: bool,
     pub lines: u64,
 }

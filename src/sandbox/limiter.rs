@@ -75,7 +75,7 @@ impl KeyLimiter {
     }
 
     fn until_one(&self, level: f64) -> Duration {
-        // A rate of zero never fills the bucket: an hour stands for ever.
+        // A rate of zero never fills the bucket: an hour stands for forever.
         let seconds = ((1.0 - level) / self.rate).clamp(0.0, 3600.0);
         Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_hours(1))
     }

@@ -1,7 +1,7 @@
 //! The socket under a connection, which the handler of a request can break.
 //!
-//! An HTTP library never resets a connection by itself. Here every accepted socket is wrapped, and the handler of a
-//! request gets a [`Conn`] that makes the next write fail: with a reset (RST) or a plain close (FIN).
+//! An HTTP library never resets a connection by itself. This module wraps every accepted socket. The handler of a
+//! request gets a [`Conn`] that makes the next write fail, with a reset (RST) or a plain close (FIN).
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,6 +1,6 @@
 //! A Together-compatible server on loopback, for tests and rehearsals.
 //!
-//! It was written from public knowledge of the service, not from our client, and it imports nothing of ours: a mistake
+//! It was written from public knowledge of the service, not from our client, and it imports nothing of ours. A mistake
 //! must be made twice to go unseen. An answer depends on the request alone. Faults are scripted ([`ScriptedFault`]),
 //! rates are really limited, and every answer that was generated is billed, even if the client never got it.
 //!

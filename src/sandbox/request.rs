@@ -1,7 +1,7 @@
 //! The members of a request body that the sandbox's answer depends on.
 //!
-//! Members are found as spans of the text and looked at one by one, so that everything else is ignored: unknown
-//! members, duplicate keys (the last one counts), numbers of any size, any depth.
+//! It finds members as spans of the text and reads the known ones. It ignores unknown members, numbers of any size and
+//! any depth; of duplicate keys, the last one counts.
 
 use std::borrow::Cow;
 

@@ -47,7 +47,7 @@ More:
                    empty makes the error a bare string
 In a prompt: [[sandbox:status=503,times=2]] scripts that one request.";
 
-/// Words that stand for themselves.
+/// Kinds of faults, by their names in a script.
 const KINDS: [(&str, FaultKind); 22] = [
     ("reset", FaultKind::Reset),
     ("close", FaultKind::Close),

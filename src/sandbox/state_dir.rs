@@ -1,9 +1,9 @@
 //! The state directory: one small JSON file per object, and the bytes of files.
 //!
-//! Everything is on disk and nothing in memory, so that a sandbox that starts a minute later, or runs beside this one,
-//! sees the same files and batches. Objects are replaced by rename; a change of one holds the kernel lock of the
-//! directory. A sandbox may be killed at any moment: bytes are written before the object that names them and removed
-//! after it. The next sandbox sweeps what a killed one was writing ([`super::sweep`]).
+//! Everything is on disk and nothing in memory. A sandbox that starts later, or runs beside this one, sees the same
+//! files and batches. Objects are replaced by rename; a change of one holds the kernel lock of the directory. A sandbox
+//! may be killed at any moment: bytes are written before the object that names them and removed after it. The next
+//! sandbox sweeps what a killed one was writing ([`super::sweep`]).
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -185,7 +185,7 @@ pub fn private_file(path: &Path) -> io::Result<File> {
     File::options().create(true).append(true).mode(0o600).open(path)
 }
 
-/// Whether the sandbox could have given this id; no other text becomes a path.
+/// Returns true if the sandbox could have given this id. No other text becomes a path.
 fn plausible(id: &str) -> bool {
     (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }

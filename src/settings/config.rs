@@ -136,7 +136,7 @@ pub(super) fn read_config(path: &Setting<PathBuf>) -> Result<Option<ConfigFile>>
     Ok(Some(config))
 }
 
-/// Resolves a path in the config file: `~/` is the home directory, and a relative path starts at the file's own directory,
+/// Resolves a path in the config file. `~/` is the home directory. A relative path starts at the file's own directory,
 /// never at the working directory.
 pub(super) fn resolve_path(path: PathBuf, config: &Path, home: &Path) -> PathBuf {
     match path.strip_prefix("~") {

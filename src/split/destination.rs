@@ -74,7 +74,7 @@ impl Destination {
         stage.open(path)
     }
 
-    /// Checks that the place can hold so many files.
+    /// Checks that the destination can hold this many files.
     ///
     /// # Errors
     /// 65 for several batches in a single file.

@@ -57,8 +57,8 @@ impl WireIds {
         Ok(ids)
     }
 
-    /// Makes the stand-in for the id of `row`, if the id is too long: `row-N`, or the first of `row-N-1`, `row-N-2`, …
-    /// that no row has for its own. Stand-ins of different rows differ by their N.
+    /// Makes the substitute for the id of `row`, if the id is too long. It is `row-N`, or the first of `row-N-1`,
+    /// `row-N-2`, … that is not the id of a row. Stand-ins of different rows differ by their N.
     pub fn of(&self, row: u64, id: &str) -> Option<Box<str>> {
         if !is_long(id) {
             return None;

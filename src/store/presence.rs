@@ -46,7 +46,7 @@ impl Presence {
 
     /// Publishes `text`, and reads the last texts of the others, with their names. Removes the files of dead processes.
     pub fn exchange(&self, text: &str) -> io::Result<Vec<(String, String)>> {
-        // Written in place and padded, so that nobody reads half of it.
+        // Written in place and padded, so that no process reads half of it.
         let longest = self.longest.fetch_max(text.len(), Ordering::Relaxed).max(text.len());
         self.file.write_all_at(format!("{text:longest$}").as_bytes(), 0)?;
         let mut others = Vec::new();

@@ -32,7 +32,7 @@ pub enum ReservationState {
     Waiting,
     /// The process has ended, and may have spent the money.
     AtRisk,
-    /// The process has ended and has spent the money, but the job's entry in the ledger does not say so.
+    /// The process has ended and has spent the money, but the job's entry in the ledger lacks it.
     Unrecorded,
 }
 

@@ -31,7 +31,8 @@ pub fn is_claimed_now(store: &Store, job: &Job) -> Result<bool> {
     Ok(store.job_path(&job.id).exists() && is_claimed(store, &job.id, &store.open_job(&job.id)?.batches()?))
 }
 
-/// Waits until nobody claims `job`, and returns whether that came to pass. If the wait lasts, `tell` gets the claimant once.
+/// Waits until no process claims `job`. Returns `false` if the time is up first. If it has to wait, it calls `tell`
+/// once with the claimant.
 pub fn wait(store: &Store, job: &str, wait: LockWait, tell: &dyn Fn(&str)) -> Result<bool> {
     Ok(store.wait_for_lock(&name(job), wait, tell)?.is_some())
 }

@@ -14,9 +14,9 @@ pub struct Charge {
     pub wasted: Option<Nanos>,
     /// The most that attempts of unknown fate may have cost.
     pub at_risk: Option<Nanos>,
-    /// Whether the price of a token is known. If so and `paid` is `None`, the answer came without a usage.
+    /// The price of a token is known. If so and `paid` is `None`, the answer came without a usage.
     pub priced: bool,
-    /// Whether an earlier run answered the row and paid for it.
+    /// An earlier run answered the row and paid for it.
     pub reused: bool,
 }
 
@@ -54,7 +54,7 @@ impl Charge {
 pub struct Sum {
     /// The sum of the known amounts.
     pub known: Nanos,
-    /// Whether any amount is unknown.
+    /// An amount is unknown.
     pub unknown: bool,
 }
 

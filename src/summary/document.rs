@@ -35,7 +35,7 @@ pub struct Summary {
     pub duration_s: f64,
     /// Requests of this run.
     pub http: HttpCounts,
-    /// How far the estimate of prompt tokens was above the service's count (negative: below), as a share of that count.
+    /// Excess of the estimated prompt tokens over the service's count (negative: below), as a share of that count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub estimate_off: Option<f64>,
     /// Failures by code, the most frequent first.
@@ -89,7 +89,7 @@ pub struct CostSummary {
     pub realtime_usd: Option<Nanos>,
     /// The difference.
     pub saved_usd: Option<Nanos>,
-    /// Whether `usd` is not the exact price of the tokens.
+    /// `usd` is not the exact price of the tokens.
     pub estimated: bool,
     /// Models that were used and have no known price.
     pub unpriced_models: Vec<String>,

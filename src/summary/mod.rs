@@ -11,7 +11,7 @@ pub use charge::{Charge, Sum};
 pub use document::{ErrorLine, ExitLine, HttpCounts, Meta, Summary};
 pub use histogram::{Bin, Histogram};
 pub use sheet::Sheet;
-pub use totals::Totals;
+pub use totals::{DiscardedSpend, Totals};
 
 #[cfg(test)]
 mod tests;

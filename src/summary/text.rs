@@ -95,8 +95,7 @@ impl Summary {
             None => {}
         }
         if let (Some(realtime), Some(usd), Some(_)) = (realtime_usd, usd, saved_usd.filter(|saved| saved.0 > 0)) {
-            let shown = |amount: Nanos| (amount, spelling.round(amount));
-            let less = spelling.less(shown(*realtime), shown(*usd));
+            let less = spelling.less(spelling.shown(*realtime), spelling.shown(*usd));
             parts.push(format!("{less} less than the {} of realtime", spelling.show(*realtime)));
         }
         let part = |amount: Option<Nanos>, what: &str| {

@@ -30,6 +30,21 @@ pub struct Totals {
     pub(super) http: HttpCounts,
 }
 
+/// Money spent on outcomes that no longer stand for a row.
+#[derive(Debug, Clone, Copy)]
+pub struct DiscardedSpend<'a> {
+    /// The model of the outcomes.
+    pub model: &'a str,
+    /// Tokens that were paid for and discarded.
+    pub usage: Usage,
+    /// The cost of these tokens.
+    pub paid: Option<Nanos>,
+    /// The maximum cost of the uncertain attempts.
+    pub at_risk: Option<Nanos>,
+    /// Attempts that may have been billed.
+    pub uncertain: u32,
+}
+
 /// Sums of what outcomes cost.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct MoneyTotals {
@@ -62,7 +77,7 @@ pub(super) struct ErrorTotals {
     pub(super) count: u64,
     /// The row of the example: the first in input order.
     row: u64,
-    /// That row's id and message.
+    /// Id and message of an example row.
     pub(super) example: String,
 }
 
@@ -109,16 +124,9 @@ impl Totals {
         }
     }
 
-    /// Counts money spent on outcomes that no longer stand for a row: `usage` was paid for and thrown away, `uncertain`
-    /// attempts may have cost up to `at_risk`.
-    pub fn add_spent(
-        &mut self,
-        model: &str,
-        usage: Usage,
-        paid: Option<Nanos>,
-        at_risk: Option<Nanos>,
-        uncertain: u32,
-    ) {
+    /// Counts money spent on outcomes that no longer stand for a row.
+    pub fn add_spent(&mut self, spent: &DiscardedSpend<'_>) {
+        let DiscardedSpend { model, usage, paid, at_risk, uncertain } = *spent;
         self.usage += usage;
         self.money.paid.add(paid);
         self.money.list.add(paid);

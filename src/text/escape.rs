@@ -1,7 +1,7 @@
 //! Control characters made visible: a terminal must show what others wrote, not obey it.
 //!
-//! An answer or a file name may hold sequences that change the window's title, fill the clipboard (OSC 52), disguise a link
-//! (OSC 8) or reverse the reading order. They are shown in caret notation (`^[`) or as `\u{9b}`.
+//! An answer or a file name may hold harmful sequences. They can change the window's title, fill the clipboard (OSC
+//! 52), disguise a link (OSC 8) or reverse the reading order. They are shown in caret notation (`^[`) or as `\u{9b}`.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

@@ -25,7 +25,7 @@ pub struct Grid {
     align: Vec<Align>,
     /// The headings, if there are any, then the rows. Each has as many cells as there are columns.
     rows: Vec<Vec<String>>,
-    /// How many of `rows` are headings: 0 or 1.
+    /// Number of headings in `rows`: 0 or 1.
     headings: usize,
 }
 
@@ -53,7 +53,7 @@ impl Grid {
         self
     }
 
-    /// Returns whether there is no row below the headings.
+    /// Returns true if there is no row below the headings.
     pub fn is_empty(&self) -> bool {
         self.rows.len() == self.headings
     }

@@ -39,12 +39,12 @@ pub const fn estimate_bytes(bytes: u64) -> u64 {
     bytes.div_ceil(USUAL_BYTES)
 }
 
-/// Estimates what a tokenizer of the Llama 3 family makes of a text.
+/// Estimates the tokens of a text for the Llama 3 family.
 #[derive(Debug)]
 pub struct Estimator {
     classes: CharClasses,
     vocabulary: Vocabulary,
-    /// Whether the vocabulary is the bundled one, whose counts are weighted by script.
+    /// The vocabulary is the bundled one, whose counts are weighted by script.
     weighed: bool,
 }
 

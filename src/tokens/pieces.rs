@@ -1,5 +1,6 @@
-//! Cuts a text into the pieces that are tokenized one by one: a word with the space before it, up to three digits, a run of
-//! marks, white space. Written by hand in place of the regular expression that cl100k and Llama 3 share.
+//! Cuts a text into the pieces that are tokenized one by one. A piece is a word with the space before it, up to three
+//! digits, a run of marks, or white space. Written by hand in place of the regular expression that cl100k and Llama 3
+//! share.
 
 use super::scripts::Script;
 

@@ -111,6 +111,12 @@ fn busy() -> f64 {
     stat.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).unwrap() / 1e9
 }
 
+/// The body of a request with the sample as its prompt.
+fn request(sample: &Sample) -> String {
+    let content = serde_json::to_string(&sample.text).unwrap();
+    format!(r#"{{"model":"m","messages":[{{"role":"user","content":{content}}}]}}"#)
+}
+
 /// The error and speed by class and source, and what was counted, for the fit: `tests/tokens/measure.sh`.
 #[test]
 #[ignore = "needs the samples that tests/tokens/gather.py makes, and a release build"]
@@ -137,15 +143,7 @@ fn measure() {
         }
     }
     let mut out = std::io::stdout().lock();
-    let bodies: Vec<String> = samples
-        .iter()
-        .map(|one| {
-            format!(
-                r#"{{"model":"m","messages":[{{"role":"user","content":{}}}]}}"#,
-                serde_json::to_string(&one.text).unwrap()
-            )
-        })
-        .collect();
+    let bodies: Vec<String> = samples.iter().map(request).collect();
     let started = busy();
     for body in &bodies {
         std::hint::black_box(estimator.request(body, true));

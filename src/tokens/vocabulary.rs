@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const PACKED: &[u8] = include_bytes!("vocabulary.zst");
 /// About twice what is packed, so that a look-up meets one slot or two.
 const SLOTS: usize = 1 << 18;
-/// RowSet of a slot that hold the rank. Those above hold a part of the hash.
+/// Bits of a slot that hold the rank. The higher bits hold a part of the hash.
 const RANK_BITS: u32 = 20;
 /// The most tokens there may be.
 pub const MOST: usize = SLOTS / 4 * 3;
@@ -26,7 +26,7 @@ pub struct Vocabulary {
     slots: Box<[u64]>,
     /// Ranks of the tokens of two bytes, which is what merging asks for first and most.
     pairs: Box<[u32]>,
-    /// Counts of pieces that are no tokens, in the lowest byte, by the hash in the others.
+    /// Counts of pieces that are not single tokens. The lowest byte is the count, the others are the hash.
     remembered: Box<[AtomicU64]>,
 }
 
@@ -79,8 +79,8 @@ impl Vocabulary {
 
     /// The tokens of a piece of text, merged as byte-pair encoding does it.
     ///
-    /// With `whole` it starts from characters, as far as they are tokens, in place of bytes: almost the same, and
-    /// half the work where a character is three bytes.
+    /// With `whole` it starts from characters that are tokens, in place of bytes. The result is almost the same, at
+    /// half the work for characters of three bytes.
     pub fn count(&self, piece: &[u8], whole: bool) -> u64 {
         if piece.len() <= 1 {
             return piece.len() as u64;

@@ -28,7 +28,7 @@ pub use progress::Progress;
 use progress::{LOG_INTERVAL, ProgressMode};
 pub use stdout::StdoutWriter;
 
-/// Columns where there is no terminal to ask.
+/// Columns without a terminal.
 const WIDTH: u16 = 80;
 
 /// A colour of llbatch's own.
@@ -60,7 +60,7 @@ struct UiInner {
     colour: bool,
     /// Also holds the lock under which all threads write to the terminal.
     bars: MultiProgress,
-    /// Whether a bar is on the screen.
+    /// A bar is on the screen.
     drawn: AtomicBool,
     stderr: Mutex<Box<dyn Write + Send>>,
 }
@@ -91,14 +91,14 @@ impl Ui {
         }))
     }
 
-    /// Says something; silent with `--quiet`.
+    /// Shows a message, unless `--quiet` is given.
     pub fn note(&self, text: &str) {
         if !self.0.options.quiet {
             self.say(None, "", text);
         }
     }
 
-    /// Says something with `-v` only.
+    /// Shows a message with `-v` only.
     pub fn detail(&self, text: &str) {
         if self.0.options.verbose > 0 {
             self.note(text);

@@ -55,7 +55,7 @@ pub struct UiOptions {
     pub color: AutoSwitch,
     /// `--progress`.
     pub progress: AutoSwitch,
-    /// Whether `NO_COLOR` is set and not empty; `--color always` is stronger.
+    /// `NO_COLOR` is set and not empty; `--color always` is stronger.
     pub no_color_env: bool,
     /// `COLUMNS`, if it is a number.
     pub columns: Option<u16>,
@@ -77,7 +77,7 @@ pub enum Results {
 pub(super) struct Streams {
     pub(super) stderr_terminal: bool,
     pub(super) stdout_terminal: bool,
-    /// Whether stderr's terminal can move its cursor (`TERM=dumb` cannot).
+    /// The terminal of stderr can move its cursor (`TERM=dumb` cannot).
     pub(super) movable: bool,
     /// Columns of the terminal, if there is one.
     pub(super) columns: Option<u16>,

@@ -65,7 +65,7 @@ impl Progress {
             ProgressMode::Bar => draw(&feed, &ui),
             ProgressMode::Lines | ProgressMode::Hidden => log(&feed, &ui, log_interval),
         });
-        // A run is worth more than its display: without a thread there is none.
+        // If the thread cannot start, the run continues without a display.
         Self(thread.ok().map(|thread| Arc::new(ProgressThread { latest, running: Mutex::new(Some((sender, thread))) })))
     }
 

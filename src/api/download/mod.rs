@@ -37,13 +37,13 @@ impl Client {
                     plain(&response)?;
                     part.restart()?;
                     let whole = response.content_length();
-                    self.receive(response, &place, &mut part, whole, progress).await?;
+                    self.receive(FileBody { response, place: &place, end: whole }, &mut part, progress).await?;
                     return Ok(part.length);
                 }
                 (206, Some(have)) => {
                     plain(&response)?;
                     if let Some((end, whole)) = continues(&response, have) {
-                        self.receive(response, &place, &mut part, Some(end), progress).await?;
+                        self.receive(FileBody { response, place: &place, end: Some(end) }, &mut part, progress).await?;
                         return if part.length == whole { Ok(whole) } else { Err(cut(&place, part.length, whole)) };
                     }
                 }
@@ -89,15 +89,14 @@ impl Client {
         Err(too_many_hops(&url))
     }
 
-    /// Appends a body to `part`, up to byte `end` if the server announced it.
+    /// Appends a body to `part`.
     async fn receive(
         &self,
-        mut response: Response,
-        place: &Url,
+        body: FileBody<'_>,
         part: &mut PartialFile<'_>,
-        end: Option<u64>,
         progress: &dyn Fn(u64),
     ) -> Result<(), Failure> {
+        let FileBody { mut response, place, end } = body;
         progress(part.length);
         let status = response.status().as_u16();
         loop {
@@ -124,6 +123,15 @@ impl Client {
             _ => Ok(()),
         }
     }
+}
+
+/// The body of a file that arrives.
+struct FileBody<'a> {
+    response: Response,
+    /// The URL that sends it.
+    place: &'a Url,
+    /// The end of the body in the file, if the server announced it.
+    end: Option<u64>,
 }
 
 fn cut(place: &Url, length: u64, whole: u64) -> Failure {

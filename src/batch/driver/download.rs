@@ -1,4 +1,4 @@
-//! What becomes of batches that were created: asked, cancelled, downloaded.
+//! Polls, cancels and downloads created batches.
 
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
@@ -13,19 +13,19 @@ use crate::error::{Error, Exit, Result};
 use crate::store::answer_files::{answers_name, failures_name};
 use crate::store::{BatchStep, JobBatch};
 
-/// Small calls under way at once.
+/// Concurrent small calls.
 const CALLS: usize = 8;
 
 impl Driver<'_> {
-    /// Whether this key is the one that created the batch, as far as is known.
+    /// Returns true if this key created the batch, as far as llbatch knows.
     fn is_ours(&self, batch: &JobBatch) -> bool {
         batch.account.as_ref().is_none_or(|account| *account == self.options.account)
     }
 
-    /// Asks how the batches are doing. Says whether all that were created have ended.
+    /// Polls the batches. Returns `true` if all created ones have ended.
     ///
     /// # Errors
-    /// 4 for the key, 75 if the service cannot be reached; what could be learned is kept.
+    /// 4 for the key, 75 if the service cannot be reached. Earlier replies are kept.
     pub async fn refresh(&self) -> Result<bool> {
         let open = |batch: &JobBatch| batch.step == BatchStep::Submitted && !batch.ended;
         let todo: Vec<JobBatch> = self.batches()?.into_iter().filter(open).collect();
@@ -75,10 +75,10 @@ impl Driver<'_> {
         }
     }
 
-    /// Ends every batch that has not ended: those that were never created at once, the others when the service says so.
+    /// Cancels every open batch. Batches that were never created end at once, the others when the service reports it.
     pub async fn cancel(&self) -> Result<()> {
         let mut worst = Ok(());
-        // What was never sent first: that cannot fail.
+        // Unsent batches come first, because cancelling them cannot fail.
         let mut batches = self.batches()?;
         batches.sort_by_key(|batch| !matches!(batch.step, BatchStep::Planned | BatchStep::Uploaded));
         for batch in batches {
@@ -109,7 +109,7 @@ impl Driver<'_> {
                 let what = format!("cancelling {id}");
                 match self.retry(&what, self.options.asking, || self.client.cancel_batch(&id)).await {
                     Ok(known) => learn(&mut batch, known),
-                    // It ended meanwhile, most likely: asking tells.
+                    // The batch has probably ended meanwhile. A poll shows it.
                     Err(failure) if failure.class() == Class::RowFatal => {
                         let known = self.retry(&what, self.options.asking, || self.client.batch(&id)).await;
                         let known = known.map_err(|f| error(&what, &f))?;
@@ -129,13 +129,13 @@ impl Driver<'_> {
         }
     }
 
-    /// Asks about one batch that has ended: files of its results may be named only now.
+    /// Polls one ended batch again, because the service may name its files late.
     pub async fn ask(&self, batch: &mut JobBatch) -> Result<()> {
         let Some(id) = batch.id.clone() else { return Ok(()) };
         let what = format!("asking about {id}");
         match self.retry(&what, self.options.asking, || self.client.batch(&id)).await {
             Ok(known) if known.status.is_final() => learn_all(batch, known),
-            // It has ended for certain; what is said otherwise now is a confusion.
+            // The batch has certainly ended. Another status now is an error of the service.
             Ok(_) => {}
             Err(failure) if failure.fault == Fault::NotFound => {}
             Err(failure) => return Err(error(&what, &failure)),
@@ -143,10 +143,10 @@ impl Driver<'_> {
         self.save(batch)
     }
 
-    /// Downloads the results of a batch that has ended. A file that was downloaded before is downloaded `anew` on demand.
+    /// Downloads the results of an ended batch. With `anew`, it downloads files again that are already here.
     ///
     /// # Errors
-    /// 75 if the service cannot be reached, 1 if it has not got the file, 74 if the disk refuses.
+    /// 75 if the service cannot be reached, 1 if it lacks the file, 74 if the disk fails.
     pub async fn download(&self, batch: &JobBatch, anew: bool) -> Result<(Option<PathBuf>, Option<PathBuf>)> {
         let output = self.take(batch, batch.output_file_id.as_deref(), &answers_name(batch.number), anew).await?;
         let errors = self.take(batch, batch.error_file_id.as_deref(), &failures_name(batch.number), anew).await?;
@@ -156,7 +156,7 @@ impl Driver<'_> {
     async fn take(&self, batch: &JobBatch, id: Option<&str>, name: &str, anew: bool) -> Result<Option<PathBuf>> {
         let Some(id) = id else { return Ok(None) };
         if !is_id(id) {
-            // Nothing can be asked for under such a name: it is as if there were none.
+            // An invalid id cannot be requested, so it counts as no file.
             (self.on_event)(&DriverEvent::Gone { number: batch.number, file: id });
             return Ok(None);
         }
@@ -166,7 +166,7 @@ impl Driver<'_> {
         }
         let part = self.dir.join(format!("{name}.part"));
         if anew {
-            // A copy that lacked rows is not gone on with.
+            // An incomplete copy must not be resumed.
             drop(std::fs::remove_file(&part));
         }
         let what = format!("downloading the results of {}", batch.id.as_deref().unwrap_or_default());
@@ -178,16 +178,16 @@ impl Driver<'_> {
         let length = self.retry(&what, retry_for, || self.client.download(id, &part, &progress)).await;
         let length = match length {
             Ok(length) => length,
-            // Then it is as if it had never been named: its rows are missing.
+            // It counts as never named: its rows are missing.
             Err(failure) if failure.fault == Fault::NotFound => {
                 (self.on_event)(&DriverEvent::Gone { number: batch.number, file: id });
                 return Ok(None);
             }
             Err(failure) => return Err(error(&what, &failure)),
         };
-        // What the service says of the file must agree with what came, if it says anything.
+        // If the service reports the file's size, the download must match it.
         let known = match self.retry(&what, retry_for, || self.client.file(id)).await {
-            // A copy that lacked rows is not replaced by one that nobody vouches for: what it lacks would be paid for again.
+            // An unverified copy must not replace another one: the rows that it lacks would be paid for again.
             Err(failure) if anew && passes(&failure) => return Err(error(&what, &failure)),
             known => known.ok(),
         };
@@ -200,13 +200,13 @@ impl Driver<'_> {
         let part = self.without_key(batch, part).map_err(kept)?;
         std::fs::File::open(&part).and_then(|file| file.sync_all()).map_err(kept)?;
         std::fs::rename(&part, &path).map_err(kept)?;
-        // The database will point into it: its name must be as durable.
+        // The database will refer to the file, so its name must be as durable.
         std::fs::File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(kept)?;
         Ok(Some(path))
     }
 
-    /// A service that repeats the key must not bring it into results: as at realtime, `[key]` stands in its place, in an
-    /// answer too. But not where the user's own ids hold it: their rows would be lost.
+    /// Keeps the API key out of results if the service repeats it. As in real time, `[key]` replaces it, in answers
+    /// too. It is not replaced where the user's own ids contain it, because their rows would be lost.
     fn without_key(&self, batch: &JobBatch, part: PathBuf) -> std::io::Result<PathBuf> {
         let clean = part.with_extension("clean");
         if !self.client.copy_without_key(&part, &clean)? {
@@ -217,7 +217,7 @@ impl Driver<'_> {
             std::fs::remove_file(&clean)?;
             return Ok(part);
         }
-        // A download goes on from what is in the other file, which is of another length.
+        // Removes the partial file, whose length differs: the next download would resume from it.
         std::fs::remove_file(&part)?;
         Ok(clean)
     }

@@ -1,8 +1,8 @@
-//! What is done about a job's batches with the service: upload, create, look up, ask, cancel, download.
+//! Work on a job's batches with the service: upload, create, look up, poll, cancel, download.
 //!
-//! Each batch is a small state machine kept in the job's database ([`crate::store::BatchStep`]); what is about to be done is on the disk
-//! before it is done. A batch costs money from its creation on, so that request alone is never sent again blindly: a reply
-//! that is lost is looked up in the service's list ([`super::reconcile`]).
+//! Each batch is a small state machine in the job's database ([`crate::store::BatchStep`]). The driver records each
+//! step before it takes it. Creating a batch costs money, so the driver never repeats that request blindly. If the
+//! reply is lost, it looks the batch up in the service's list ([`super::reconcile`]).
 
 mod download;
 mod news;
@@ -20,89 +20,89 @@ use crate::api::{Client, retry};
 use crate::error::{Error, Exit, Result};
 use crate::store::{JobBatch, JobDb};
 
-/// What is under way when the time is up may go on for as long as it does not stand still for this long: the end of a
-/// download is worth more than a second or two.
+/// A transfer that is running when the time is up may continue until it stalls for this long. The end of a download is
+/// worth more than a second or two.
 const LULL: Duration = Duration::from_secs(2);
 
-/// How to work.
+/// Settings of a driver.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Tells accounts apart: a hash of the key.
+    /// A hash of the key. It distinguishes accounts.
     pub account: String,
-    /// After so long a batch that was made stands in the service's list.
+    /// Time after which the service's list shows every batch that was created.
     pub settle_after: Duration,
-    /// How long failures that may pass are waited out when a batch is uploaded or created, one call at a time.
+    /// Time to retry each call that uploads or creates a batch.
     pub retry_for: Duration,
-    /// The same when something is looked up, asked or fetched: whoever waits longer asks again.
+    /// Time to retry each call that polls, looks up or downloads. A command that waits longer polls again.
     pub asking: Duration,
-    /// Nothing is waited out beyond this, and no call that may be repeated waited for.
+    /// End of all retries, and of every call that may be repeated.
     pub until: Option<Instant>,
-    /// Uploads at once.
+    /// Concurrent uploads.
     pub uploads: usize,
     /// Live batches of other jobs with the same service.
     pub witnesses: Vec<String>,
 }
 
-/// What happens, for whoever watches.
+/// An event of a driver, for the caller to show or store.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DriverEvent<'a> {
-    /// Bytes of a file that are with the service.
+    /// Bytes of a file have reached the service.
     Uploading {
-        /// Which batch.
+        /// The batch's number.
         number: u32,
-        /// So far.
+        /// Bytes so far.
         bytes: u64,
     },
     /// A batch exists from now on.
     Created {
-        /// Which.
+        /// The batch.
         batch: &'a JobBatch,
-        /// It was made by a request whose reply was lost.
+        /// A request whose reply was lost has created it.
         found: bool,
-        /// What the service said beside it.
+        /// A warning of the service.
         warning: Option<&'a str>,
     },
-    /// The service will not have a batch.
+    /// The service refused a batch.
     Refused(&'a JobBatch),
-    /// Nobody knows whether a batch was made.
+    /// It is unknown whether a batch was created.
     InDoubt {
-        /// Which.
+        /// The batch.
         batch: &'a JobBatch,
-        /// Why.
+        /// The failure that left it in doubt.
         why: &'a str,
     },
-    /// A batch that was made twice; this one is being cancelled.
+    /// A batch was created twice. llbatch cancels this one.
     Surplus(&'a str),
-    /// Something failed and is tried again.
+    /// A call failed and is retried.
     Again {
-        /// What.
+        /// The call.
         what: &'a str,
-        /// How it failed.
+        /// Its failure.
         failure: &'a str,
-        /// When.
+        /// Time until the retry.
         wait: Duration,
     },
-    /// A batch has another status.
+    /// A batch has a new status.
     Moved(&'a JobBatch),
-    /// A batch was there, and is here now.
+    /// A batch's status or counts changed: before and after.
     Progress(&'a JobBatch, &'a JobBatch),
-    /// The service has not got a file of results any more.
+    /// The service no longer has a file of results.
     Gone {
-        /// Of which batch.
+        /// The batch's number.
         number: u32,
         /// Its id.
         file: &'a str,
     },
-    /// Bytes of results that have arrived.
+    /// Bytes of results have arrived.
     Downloading {
-        /// Which batch.
+        /// The batch's number.
         number: u32,
-        /// So far, of this file.
+        /// Bytes of this file so far.
         bytes: u64,
     },
 }
 
-/// The acts on one job's batches. Lives on one thread.
+/// Uploads, creates, polls, cancels and downloads one job's batches, on one thread.
 pub struct Driver<'a> {
     /// The service.
     pub client: &'a Client,
@@ -110,15 +110,15 @@ pub struct Driver<'a> {
     pub db: RefCell<JobDb>,
     /// The job's directory.
     pub dir: PathBuf,
-    /// How to work.
+    /// Settings of a driver.
     pub options: Options,
-    /// Batches that other jobs here have: whatever they were made from, they are not this job's.
+    /// Lists batches of other local jobs. They never belong to this job, even if they were created from the same file.
     pub owned: Box<dyn Fn() -> Result<Vec<String>> + 'a>,
-    /// Told of what happens.
+    /// Receives every event.
     pub on_event: Box<dyn Fn(&DriverEvent<'_>) + 'a>,
-    /// The user wants out: nothing new is begun.
+    /// The user has interrupted: the driver starts nothing new.
     pub stop: CancellationToken,
-    /// When a call was begun, or bytes of one moved, last.
+    /// Time of the last progress: a call began, or bytes moved.
     pub moved: Cell<Instant>,
 }
 
@@ -140,7 +140,7 @@ pub fn error(what: &str, failure: &Failure) -> Error {
     }
 }
 
-/// Whether trying again may help, and cannot do harm for a call that may be repeated.
+/// Returns true if a retry may help and is harmless, for a call that may be repeated.
 fn passes(failure: &Failure) -> bool {
     matches!(failure.class(), Class::NotSent | Class::AboveRate | Class::NoCapacity | Class::Ambiguous)
 }
@@ -162,7 +162,7 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// Sleeps, or ends early when the user wants out.
+    /// Sleeps, or ends early when the user interrupts.
     async fn sleep(&self, time: Duration) -> Result<()> {
         tokio::select! {
             () = self.stop.cancelled() => self.stopped(),
@@ -170,12 +170,12 @@ impl Driver<'_> {
         }
     }
 
-    /// Whether retry_for would end before another `wait` does.
+    /// Returns true if `retry_for` would end before another `wait` does.
     fn too_long(&self, began: Instant, wait: Duration, retry_for: Duration) -> bool {
         began.elapsed() + wait > retry_for || self.options.until.is_some_and(|until| Instant::now() + wait > until)
     }
 
-    /// Makes a call that may be repeated, and gives it up when the time is over.
+    /// Makes a call that may be repeated, and abandons it when the time is up.
     async fn in_time<T>(&self, call: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         self.moved.set(Instant::now());
         let Some(until) = self.options.until else { return call.await };
@@ -201,7 +201,7 @@ impl Driver<'_> {
         }
     }
 
-    /// Makes a call that may be repeated until it succeeds, fails for good, or retry_for ends.
+    /// Repeats a call until it succeeds, fails permanently, or `retry_for` ends.
     async fn retry<T, F: Future<Output = Result<T, Failure>>>(
         &self,
         what: &str,
@@ -226,10 +226,10 @@ impl Driver<'_> {
         unreachable!("the numbers do not end")
     }
 
-    /// Waits.
+    /// Waits for `time`.
     ///
     /// # Errors
-    /// 130 if the user wants out.
+    /// 130 if the user interrupts.
     pub async fn pause(&self, time: Duration) -> Result<()> {
         self.stopped()?;
         self.sleep(time).await

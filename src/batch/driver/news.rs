@@ -1,23 +1,23 @@
-//! What the service reports of a batch, recorded.
+//! Records the service's reports of a batch.
 
 use std::time::SystemTime;
 
 use crate::api::batches::Batch;
 use crate::store::JobBatch;
 
-/// Milliseconds after which a batch that the service does not know is given up.
+/// Milliseconds after which llbatch gives up a batch that the service does not know.
 const VANISHED: i64 = 3_600_000;
-/// Questions that must have been answered so by then: a clock that jumps is no hour.
+/// Number of polls that this also takes, because a clock may jump.
 const OFTEN: u32 = 5;
 
-/// Records the reply to a question about one batch.
+/// Records the reply to a poll of one batch.
 pub(super) fn learn_all(batch: &mut JobBatch, known: Batch) {
     batch.ended = known.status.is_final();
     learn(batch, known);
 }
 
-/// Records a batch as a list or the reply to a creation or a cancellation shows it. An end is not believed there, because the
-/// files with the results may not be named yet.
+/// Records a batch as a list shows it, or the reply to a create or a cancel. It ignores a final status there, because
+/// such a report may lack the result files.
 pub(super) fn learn(batch: &mut JobBatch, known: Batch) {
     batch.id = Some(known.id);
     batch.status = Some(known.status.as_str().to_owned());
@@ -37,7 +37,7 @@ pub(super) fn learn(batch: &mut JobBatch, known: Batch) {
     batch.progress = known.progress.or(batch.progress);
 }
 
-/// Records that the service does not know the batch. Only after an hour llbatch believes it.
+/// Records that the service does not know the batch. For an hour that may be a temporary error.
 pub(super) fn vanish(batch: &mut JobBatch, now: i64) {
     let since = *batch.unknown_since.get_or_insert(now);
     batch.status = Some("NOT FOUND".to_owned());
@@ -48,7 +48,7 @@ pub(super) fn vanish(batch: &mut JobBatch, now: i64) {
     }
 }
 
-/// Milliseconds since 1970.
+/// Converts a time to milliseconds since 1970.
 pub(super) fn millis(time: SystemTime) -> i64 {
     time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }

@@ -1,4 +1,4 @@
-//! Bringing a batch to the service: upload, create once, look up what is in doubt.
+//! Submits batches: uploads them, creates each once, and looks up creations in doubt.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant, SystemTime};
@@ -14,12 +14,12 @@ use crate::batch::reconcile::{self, CreationVerdict, Evidence, ListedBatch, deci
 use crate::error::{Error, Exit, Result};
 use crate::store::{BatchStep, JobBatch};
 
-/// Waits between looks at the list while a create is in doubt.
+/// Waits between requests for the list while a creation is in doubt.
 const LOOKS: [u64; 6] = [1, 3, 6, 10, 20, 30];
 
 impl Driver<'_> {
-    /// Brings every batch that is planned, or whose creation is in doubt, to the service; or `only_doubts`. Batches that
-    /// are refused do not stop the others; what would stop every other one does.
+    /// Submits every planned batch and settles every creation in doubt, or `only_doubts`. A refused batch does not stop
+    /// the others. A failure that would stop every other one does.
     ///
     /// # Errors
     /// 4 or 5 for key and money, 75 if the service cannot be reached or a create stays in doubt, 130 if interrupted.
@@ -30,12 +30,12 @@ impl Driver<'_> {
             BatchStep::Submitted | BatchStep::Refused | BatchStep::Settled => false,
         };
         let todo: Vec<JobBatch> = self.batches()?.into_iter().filter(waits).collect();
-        // Key, money, the disk and the user's own wish hold for all batches; a doubt about one does not.
+        // Failures of the key, the budget or the disk, and an interrupt, concern all batches. A doubt concerns one.
         let worst: RefCell<Option<Error>> = RefCell::default();
         let fatal = || worst.borrow().as_ref().is_some_and(|error| error.exit != Exit::TempFail);
         let mut acts = stream::iter(todo)
             .map(async |batch| {
-                // Batches under way come to an end of their own: a create that is dropped would be in doubt.
+                // Batches in progress finish: a dropped create would be in doubt.
                 if fatal() { Ok(()) } else { self.advance(batch).await }
             })
             .buffer_unordered(self.options.uploads.max(1));
@@ -50,7 +50,7 @@ impl Driver<'_> {
         worst.into_inner().map_or(Ok(()), Err)
     }
 
-    /// One batch, step by step.
+    /// Takes one batch through its steps.
     async fn advance(&self, mut batch: JobBatch) -> Result<()> {
         let began = Instant::now();
         loop {
@@ -63,7 +63,7 @@ impl Driver<'_> {
         }
     }
 
-    /// Uploading costs nothing, so it is simply done again until it is known to be done.
+    /// Uploads the batch's file. An upload costs nothing, so llbatch repeats it until it is confirmed.
     async fn upload(&self, batch: &mut JobBatch) -> Result<()> {
         self.stopped()?;
         let path = self.dir.join(&batch.name);
@@ -85,14 +85,14 @@ impl Driver<'_> {
         let known = self.retry(&what, retry_for, || self.client.file(id)).await.map_err(failed)?;
         let there = matches!(sent, Uploaded::AlreadyThere(_));
         if there {
-            // The same content was uploaded before, perhaps for another job: its batches are not ours.
+            // The same content was uploaded before, perhaps for another job. Its batches do not belong to this job.
             let listed = self.retry(&what, retry_for, || self.client.batches()).await.map_err(failed)?;
             let same = listed.into_iter().filter(|b| b.input_file_id.as_deref() == Some(id)).map(|b| b.id);
             batch.others = same.collect();
         }
         let torn = known.bytes.map_or(there, |bytes| bytes != batch.bytes && (there || bytes > 0));
         if torn && batch.others.is_empty() {
-            // An upload that broke off stands in the way of the whole one.
+            // A partial upload blocks the whole one.
             self.retry(&what, retry_for, || self.client.delete_file(id)).await.map_err(failed)?;
         }
         if torn {
@@ -110,12 +110,12 @@ impl Driver<'_> {
         self.save(batch)
     }
 
-    /// The one request that costs money.
+    /// Creates the batch, with the one request that costs money.
     async fn create(&self, batch: &mut JobBatch, began: Instant) -> Result<()> {
         let what = format!("creating batch {}", batch.number);
         let file_id = batch.file_id.clone().unwrap_or_default();
         if self.client.now().is_none() {
-            // The file was uploaded by a command before this one. Whatever the answer is, it carries the time.
+            // An earlier command uploaded the file. Any answer carries the service's time.
             tokio::select! {
                 _ = self.in_time(self.client.file(&file_id)) => {}
                 () = self.stop.cancelled() => {}
@@ -141,7 +141,7 @@ impl Driver<'_> {
                 Err(failure) => failure,
             };
             match failure.class() {
-                // It never arrived, or was turned away at the door: it may be sent again.
+                // The request never arrived, or was refused unread. It may be sent again.
                 Class::NotSent | Class::AboveRate => {
                     batch.step = BatchStep::Uploaded;
                     batch.tries -= 1;
@@ -160,7 +160,7 @@ impl Driver<'_> {
                     return Err(error(&what, &failure));
                 }
                 Class::RowFatal => return self.refuse(batch, &failure.message),
-                // May have been made all the same ([`Failure::create_unknown`]).
+                // The batch may exist all the same ([`Failure::create_unknown`]).
                 Class::NoCapacity | Class::Ambiguous => {
                     (self.on_event)(&DriverEvent::InDoubt { batch, why: &failure.message });
                     return Ok(());
@@ -179,7 +179,7 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// Asks the service's list whether a batch was made.
+    /// Looks in the service's list for the batch.
     pub(super) async fn look_up(&self, batch: &mut JobBatch) -> Result<()> {
         let what = format!("looking for batch {}", batch.number);
         let began = Instant::now();
@@ -191,7 +191,7 @@ impl Driver<'_> {
                 CreationVerdict::Adopt { id, surplus } => {
                     for id in &surplus {
                         (self.on_event)(&DriverEvent::Surplus(id));
-                        // If it cannot be cancelled now, the warning has said which one it is.
+                        // If it cannot be cancelled now, the warning has named it.
                         drop(self.retry(&what, self.options.asking, || self.client.cancel_batch(id)).await);
                     }
                     let made = listed.into_iter().find(|b| b.id == id);
@@ -210,7 +210,7 @@ impl Driver<'_> {
                 }
                 CreationVerdict::Wait(why) => {
                     let wait = Duration::from_secs(looks.next().unwrap_or(60));
-                    // No longer than it takes to be sure.
+                    // Waits no longer than it takes to be sure.
                     let wait = wait.min(self.unsettled(batch).max(Duration::from_millis(200)));
                     if self.too_long(began, wait, self.options.asking) {
                         return Err(Error::new(
@@ -229,7 +229,7 @@ impl Driver<'_> {
         }
     }
 
-    /// How long until the list can be believed.
+    /// Time until the service's list is reliable for this batch.
     fn unsettled(&self, batch: &JobBatch) -> Duration {
         reconcile::settled_after(self.options.settle_after, batch.tries).saturating_sub(self.since(batch))
     }
@@ -247,8 +247,8 @@ impl Driver<'_> {
         let file_id = batch.file_id.clone().unwrap_or_default();
         let mut others = batch.others.clone();
         if list.iter().any(|b| b.input_file_id.as_deref() == Some(&file_id)) {
-            // The service keeps the same bytes once, so batches of several jobs may be made from one file; the list at the
-            // time of the upload need not have shown them.
+            // The service keeps equal files once, so batches of several jobs may share a file. The list at the time of
+            // the upload may not have shown them.
             others.extend((self.owned)()?);
             others.extend(self.batches()?.into_iter().filter_map(|b| b.id));
         }
@@ -267,20 +267,21 @@ impl Driver<'_> {
             same_account: batch.account.as_deref() == Some(&self.options.account),
             tries: batch.tries,
         };
-        // A key that was replaced sees the same file.
+        // A replaced key of the same account sees the same file.
         if !evidence.same_account {
             evidence.same_account = self.in_time(self.client.file(&file_id)).await.is_ok();
         }
         let verdict = decide(&evidence);
         if verdict == CreationVerdict::Create {
-            // Last of all: does this account see the file at all? Then the list is its list too.
+            // If this key can see the file, it belongs to the same account, and so does the list.
             evidence.same_account = self.in_time(self.client.file(&file_id)).await.is_ok();
             return Ok(decide(&evidence));
         }
         Ok(verdict)
     }
 
-    /// Since the request that creates it may have been sent; by the service's clock, if it told the time then and now.
+    /// Returns the time since the create request may have been sent, by the service's clock if it sent the time both
+    /// times.
     fn since(&self, batch: &JobBatch) -> Duration {
         let there = batch.begun_there.zip(self.client.now().map(millis)).map(|(begun, now)| now.saturating_sub(begun));
         let here = || batch.begun_at.map_or(i64::MAX, |begun| millis(SystemTime::now()).saturating_sub(begun));

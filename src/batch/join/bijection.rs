@@ -3,11 +3,11 @@ use proptest::prelude::*;
 use super::tests::{Batch, COMPLETED, body, expected, rows, tokens};
 use super::*;
 
-/// What the service makes of a row.
+/// A service's treatment of a row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fate {
     Answered,
-    /// So many more times, byte for byte.
+    /// Repeated byte for byte, this many more times.
     Repeated(u8),
     Failed,
     FailedThenAnswered,
@@ -24,7 +24,7 @@ fn fate() -> impl Strategy<Value = Fate> {
     ]
 }
 
-/// One line with its body in any spelling: order of members, white space, line end, other members.
+/// Spells one line in a style: order of members, white space, line end, other members.
 fn spelled(id: &str, text: &str, style: u8) -> String {
     let (id, body) = (serde_json::to_string(id).unwrap(), body(text));
     let response = match style & 3 {
@@ -104,8 +104,8 @@ proptest! {
         prop_assert_eq!(report.findings, findings);
     }
 
-    /// Whatever stands between and beside honest lines: each row comes out once, under its own id, with a body that a line
-    /// of that id carried, or with an error; and what was strange is counted.
+    /// Each row comes out once under its own id, among any other lines. It has a body that a line of that id carried,
+    /// or an error. Every anomaly is counted.
     #[test]
     fn strangers_liars_and_noise_cost_no_other_row(
         lines in prop::collection::vec((0..6_usize, 0..8_usize, any::<u8>(), prop::collection::vec(any::<u8>(), 1..40)), 0..40),

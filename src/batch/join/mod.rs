@@ -1,7 +1,7 @@
-//! The results of a batch, joined with the rows that were asked: each row exactly once, whatever the service wrote.
+//! Joins the results of a batch with its rows: each row exactly once, for any files that the service wrote.
 //!
-//! Files in, outcomes out; nothing is fetched or stored here. An answer stays where it is: its outcome carries a
-//! [`Place`] in the file, so that a file of a gigabyte costs some hundred bytes of memory a row.
+//! It reads files and returns outcomes; it downloads and stores nothing. An answer stays in its file, and its outcome
+//! carries a [`Place`] there. A file of a gigabyte costs some hundred bytes of memory per row.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -19,29 +19,29 @@ use crate::request::shorten;
 
 /// Examples kept of each kind of finding.
 const EXAMPLES: u64 = 3;
-/// Longest body of a failed response that goes into a line of results, as over realtime.
+/// Longest body of a failed response that goes into a line of results, as in real time.
 const LONGEST_BODY: usize = 64 << 10;
-/// Bodies of failed rows that are held in memory, in bytes; what is beyond stays in the file.
+/// Maximum bytes of failed rows' bodies in memory. Further bodies stay in the file.
 const MOST_BODIES: usize = 32 << 20;
 
-/// A row of the batch, as it was asked.
+/// A row of the batch, as llbatch sent it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
-    /// 1-based over all inputs.
+    /// Its number, 1-based over all inputs.
     pub row: u64,
     /// The user's own id, or `row-N`.
     pub id: Box<str>,
-    /// What travelled as `custom_id`, if that is not `id` itself.
+    /// The `custom_id` that was sent, if it is not `id`.
     pub wire: Option<Box<str>>,
-    /// Of the request that was sent.
+    /// Fingerprint of the request that was sent.
     pub fingerprint: Fingerprint,
-    /// The model asked for.
+    /// The requested model.
     pub model: Arc<str>,
-    /// What it could cost at most ([`Outcome::reserve`]).
+    /// The maximum that the row can cost ([`Outcome::reserve`]).
     pub reserve: Usage,
 }
 
-/// How the batch ended: decides what became of rows that no line mentions.
+/// The end of a batch. It decides the error of rows that no line mentions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ending<'a> {
     /// `COMPLETED`, `FAILED`, `EXPIRED`, `CANCELLED`, or `REFUSED` for a batch that was never created.
@@ -52,12 +52,12 @@ pub struct Ending<'a> {
     pub batch: u32,
 }
 
-/// What was downloaded. A file that the service did not name is `None`.
+/// The downloaded files. A file that the service did not name is `None`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Files<'a> {
-    /// Of `output_file_id`.
+    /// The file of `output_file_id`.
     pub output: Option<&'a Path>,
-    /// Of `error_file_id`.
+    /// The file of `error_file_id`.
     pub errors: Option<&'a Path>,
 }
 
@@ -66,71 +66,71 @@ pub struct Files<'a> {
 pub enum Side {
     /// [`Files::output`].
     Output,
-    /// [`Files::errors`]; answers may stand there too.
+    /// [`Files::errors`], which may hold answers too.
     Errors,
 }
 
-/// Where a body stands: JSON without line breaks.
+/// The place of a body in a file: JSON without line breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// In which file.
+    /// Its file.
     pub side: Side,
     /// Offset of its first byte.
     pub at: u64,
-    /// Bytes.
+    /// Its length in bytes.
     pub len: u32,
 }
 
-/// A row with what became of it.
+/// A row with its outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Joined {
-    /// An answered row has its body here or at `place`, never both. Latency is 0, and nothing is at risk.
+    /// The outcome. An answered row has its body here or at `place`, never both. Latency and amount at risk are 0.
     pub outcome: Outcome,
-    /// Where the body stands, if it is not in `outcome`: nearly every answer; of failed rows those that were too much to hold.
+    /// The body's place, if `outcome` does not hold it: nearly all answers, and failed rows beyond the memory limit.
     pub place: Option<Place>,
 }
 
-/// What was strange about the files. Examples name file and line, never contents but ids.
+/// Anomalies of the files. Examples name the file, the line and ids, never other contents.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Findings {
-    /// Lines for ids that were not asked.
+    /// Lines with ids that the batch does not have.
     pub foreign: u64,
     /// Answers to a row that had another answer. The first stays, the others' tokens are in [`Outcome::wasted`].
     pub conflicts: u64,
     /// Answers repeated byte for byte; they count once.
     pub duplicates: u64,
-    /// Lines that are no result.
+    /// Invalid lines.
     pub garbled: u64,
-    /// Rows that no line mentions although the batch completed, or although its lines name those that were not done.
+    /// Rows that no line mentions although the batch completed, or although its lines list the undone rows.
     pub missing: u64,
     /// Rows with both an answer and an error. The answer stays.
     pub answered_and_failed: u64,
-    /// A file ends in the middle of a line: it was cut off. That line is not among the garbled ones.
+    /// A file was cut off in the middle of a line. That line does not count as garbled.
     pub torn: bool,
-    /// A few sentences each for what is foreign, in conflict or garbled.
+    /// A few examples of each kind of foreign, conflicting or garbled lines.
     pub examples: Vec<String>,
 }
 
 impl Findings {
-    /// Whether the service broke its contract (exit code 76).
+    /// Returns true if the service broke its contract (exit code 76).
     pub const fn broken_contract(&self) -> bool {
         self.foreign > 0 || self.conflicts > 0 || self.garbled > 0
     }
 }
 
-/// The whole batch, accounted for.
+/// The outcomes of a whole batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// Exactly one for each [`Expected`], ascending by row.
     pub joined: Vec<Joined>,
-    /// What else the files held.
+    /// Anomalies of the files.
     pub findings: Findings,
 }
 
 /// Joins the rows of one batch with its files.
 ///
 /// # Errors
-/// I/O (74) if a file cannot be read; failure (1) if two rows travelled under one id. What a file holds is never an error.
+/// 74 if a file cannot be read; 1 if two rows were sent under one id. The contents of a file are never an error.
 pub fn join(mut expected: Vec<Expected>, files: &Files<'_>, ending: &Ending<'_>) -> Result<Report> {
     expected.sort_by_key(|row| row.row);
     let mut index = HashMap::with_capacity(expected.len());
@@ -159,8 +159,8 @@ pub fn join(mut expected: Vec<Expected>, files: &Files<'_>, ending: &Ending<'_>)
     let joined = expected.into_iter().zip(slots).map(|(row, slot)| {
         let found = slot.found.unwrap_or_else(|| {
             findings.missing += u64::from(fate.code == ErrorCode::Missing);
-            // Rows that failed in a batch are not billed (docs.together.ai, inference/pricing); one that was answered in a
-            // line that cannot be read, or was not written, is.
+            // Together does not bill rows that failed in a batch (docs.together.ai, inference/pricing). It does bill an
+            // answer whose line is invalid or missing.
             let billed = fate.code == ErrorCode::Missing || findings.garbled > 0 || findings.torn;
             Found { error: Some(fate.clone()), at_risk: u32::from(billed), ..Found::default() }
         });
@@ -187,9 +187,9 @@ pub fn join(mut expected: Vec<Expected>, files: &Files<'_>, ending: &Ending<'_>)
     Ok(Report { joined, findings })
 }
 
-/// What became of the rows that no line mentions.
+/// Returns the error of rows that no line mentions.
 fn unmentioned(ending: &Ending<'_>, slots: &[Slot]) -> RowError {
-    // Where the service lists the rows that it did not come to, one that it does not list was done, and its line lost.
+    // If the service lists the undone rows, an unlisted row was done and its line was lost.
     let listed = |code| slots.iter().any(|slot| slot.failed_of(code));
     let status = ending.status.to_ascii_uppercase();
     let (code, what) = match status.as_str() {
@@ -210,12 +210,12 @@ fn unmentioned(ending: &Ending<'_>, slots: &[Slot]) -> RowError {
     RowError { code, message }
 }
 
-/// What a row's lines came to so far.
+/// The result of a row's lines so far.
 #[derive(Debug, Clone, Default)]
 struct Slot {
     found: Option<Found>,
     wasted: Usage,
-    /// There was an answer and an error.
+    /// The row has an answer and an error.
     both: bool,
 }
 
@@ -225,7 +225,7 @@ impl Slot {
     }
 }
 
-/// The line that stands for its row.
+/// The line that counts for its row.
 #[derive(Debug, Clone, Default)]
 struct Found {
     error: Option<RowError>,
@@ -238,11 +238,11 @@ struct Found {
 
 struct JoinTable<'a> {
     files: Files<'a>,
-    /// From what travelled as `custom_id` to the slot.
+    /// Maps a `custom_id` to its slot.
     index: HashMap<&'a str, usize>,
     slots: Vec<Slot>,
     findings: Findings,
-    /// Bytes of bodies of failed rows in memory.
+    /// Bytes of failed rows' bodies in memory.
     bodies: usize,
 }
 
@@ -260,7 +260,7 @@ impl JoinTable<'_> {
                 }
                 Err(why) => why,
             };
-            // Whatever is cut off in the middle is no JSON; what is JSON was written so.
+            // A cut-off line is never valid JSON. A valid line was written as it is.
             if !line.ended && matches!(why, LineError::NotJson(_) | LineError::TooLong) {
                 self.findings.torn = true;
             } else {
@@ -296,12 +296,12 @@ impl JoinTable<'_> {
         }
     }
 
-    /// Adds a line to its row; `true` if it is an answer in conflict with another one.
+    /// Adds a line to its row. Returns `true` if it is an answer in conflict with another one.
     fn add(&mut self, at: usize, side: Side, line: &FileLine<'_>, new: &ResultLine<'_>) -> io::Result<bool> {
         let good = new.error.is_none();
         let slot = &mut self.slots[at];
         let old = slot.found.as_ref().map(|old| (old, old.error.is_none()));
-        // What is repeated was paid for once.
+        // A repeated line was paid for once.
         let repeated = match old {
             Some((old, answered)) if answered == good && new.usage.is_some() | good => old.is(new, &self.files)?,
             _ => false,
@@ -330,12 +330,12 @@ impl JoinTable<'_> {
             usage: new.usage.filter(|_| good),
             ..Found::default()
         };
-        // An answer that cannot be used is kept however long it is: it was paid for.
+        // An unusable answer is kept at any length, because it was paid for.
         let thrown_away = new.error.as_ref().is_some_and(|e| e.code == ErrorCode::BadResponse);
         let Some(body) = new.body.filter(|body| good || thrown_away || body.len() <= LONGEST_BODY) else {
             return found;
         };
-        // White space may be a carriage return, which many readers take for the end of a line.
+        // The white space may be a carriage return, which many readers treat as the end of a line.
         let broken = memchr::memchr(b'\r', body.as_bytes()).is_some();
         if broken || (!good && body.len() <= LONGEST_BODY && self.bodies + body.len() <= MOST_BODIES) {
             self.bodies += if good { 0 } else { body.len() };
@@ -350,7 +350,7 @@ impl JoinTable<'_> {
 }
 
 impl Found {
-    /// Whether `new` has the very same body. Reads an answer again rather than keeping a digest of every one.
+    /// Returns true if `new` has the same body. It reads the answer again, which saves a digest per row.
     fn is(&self, new: &ResultLine<'_>, files: &Files<'_>) -> io::Result<bool> {
         let body = new.body.unwrap_or_default();
         let Some(place) = self.place else { return Ok(self.body.as_deref() == Some(&*json::one_line(body))) };

@@ -141,7 +141,7 @@ fn two_rows_under_one_id_are_refused() {
 #[test]
 fn rows_without_a_line_share_the_fate_of_their_batch() {
     use ErrorCode as E;
-    let cases: &[(&str, Option<&str>, E, &str, u32, u64)] = &[
+    let cases = [
         ("COMPLETED", None, E::Missing, "the batch's results do not mention this row", 1, 1),
         ("SOMETHING", None, E::Missing, "the batch's results do not mention this row", 1, 1),
         ("EXPIRED", None, E::Expired, "the batch expired before this row was answered", 1, 0),
@@ -151,16 +151,15 @@ fn rows_without_a_line_share_the_fate_of_their_batch() {
         ("REFUSED", Some("no credit"), E::ServerError, "the batch was refused: no credit", 0, 0),
     ];
     for (status, error, code, message, attempts, missing) in cases {
-        let ending = Ending { status, error: *error, batch: 1 };
+        let ending = Ending { status, error, batch: 1 };
         let report = Batch::new(None, None).join(rows(&["a"]), &ending);
         let outcome = &report.joined[0].outcome;
-        let expected = RowError { code: *code, message: (*message).to_owned() };
-        assert_eq!((outcome.error.as_ref(), outcome.attempts), (Some(&expected), *attempts), "{status}");
-        assert_eq!(report.findings, Findings { missing: *missing, ..Findings::default() }, "{status}");
+        let expected = RowError { code, message: message.to_owned() };
+        assert_eq!((outcome.error.as_ref(), outcome.attempts), (Some(&expected), attempts), "{status}");
+        assert_eq!(report.findings, Findings { missing, ..Findings::default() }, "{status}");
     }
 }
 
-/// What two or more lines for one row come to.
 #[test]
 fn a_row_that_is_not_among_those_left_undone_was_done_and_lost() {
     use ErrorCode as E;
@@ -181,14 +180,17 @@ fn a_row_that_is_not_among_those_left_undone_was_done_and_lost() {
     }
 }
 
+/// Duplicates, conflicts, answered and failed.
+type Counts = (u64, u64, u64);
+
 #[test]
 fn several_lines_for_one_row_leave_one_outcome() {
     let wasted = |prompt, completion| Usage { prompt, completion };
     let (a, b, bad) = (answer("a", "A"), answer("a", "BB"), failure("a", "timeout"));
     let b_usage = tokens("BB");
     let billed = Usage { prompt: b_usage.prompt + 5, completion: b_usage.completion };
-    // The lines, the error that stays, (wasted), (duplicates, conflicts, answered and failed).
-    let cases: &[(&[&String], Option<ErrorCode>, Usage, (u64, u64, u64))] = &[
+    // The lines, the error that stays, the wasted tokens.
+    let cases: &[(&[&String], Option<ErrorCode>, Usage, Counts)] = &[
         (&[&a, &a, &a], None, wasted(0, 0), (2, 0, 0)),
         (&[&a, &b], None, b_usage, (0, 1, 0)),
         (&[&a, &b, &a], None, b_usage, (1, 1, 0)),

@@ -15,14 +15,14 @@ use crate::completion::Completion;
 use crate::json::{self, MemberKey, NotJson, Scanner};
 use crate::outcome::{ErrorCode, RowError, Usage};
 
-/// A line, understood.
+/// A valid line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ResultLine<'a> {
     /// `custom_id`, unescaped.
     pub id: Cow<'a, str>,
     /// The error, or `None` for an answer.
     pub error: Option<RowError>,
-    /// Whether an error beside the answer was ignored.
+    /// An error beside the answer was ignored.
     pub also_failed: bool,
     /// HTTP status of the response, if there was one.
     pub status: Option<u16>,
@@ -35,11 +35,11 @@ pub(crate) struct ResultLine<'a> {
 /// The reason why a line cannot be read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum LineError {
-    /// Not JSON, from this byte on (1-based).
+    /// The line is not JSON from this byte on (1-based).
     NotJson(usize),
     /// The `custom_id` is missing or invalid.
     NoId,
-    /// Longer than any answer, and therefore not read.
+    /// The line is longer than any answer, so llbatch does not read it.
     TooLong,
 }
 
@@ -59,7 +59,7 @@ impl From<NotJson> for LineError {
     }
 }
 
-/// Reads a line, without the white space around it. The body is parsed once, as it is passed over.
+/// Reads a line without the white space around it. It parses the body once, as it skips it.
 pub(crate) fn read(line: &[u8]) -> Result<ResultLine<'_>, LineError> {
     let text = std::str::from_utf8(line).map_err(|error| LineError::NotJson(error.valid_up_to() + 1))?;
     let (mut custom_id, mut error, mut response) = (None, None, Response::default());
@@ -69,7 +69,7 @@ pub(crate) fn read(line: &[u8]) -> Result<ResultLine<'_>, LineError> {
             "custom_id" => custom_id = Some(value(scanner)?),
             "error" => error = Some(value(scanner)?),
             "response" if scanner.peek() == Some(b'{') => response = Response::read(scanner)?,
-            // Of members of the same name the last one counts, even if it is empty.
+            // If members share a name, the last one counts, even if it is empty.
             "response" => {
                 value(scanner)?;
                 response = Response::default();
@@ -83,34 +83,34 @@ pub(crate) fn read(line: &[u8]) -> Result<ResultLine<'_>, LineError> {
     Ok(response.judge(id, error.filter(|error| says_something(error))))
 }
 
-/// The name of a member. A name with a lone surrogate is damage.
+/// Decodes the name of a member. A name with a lone surrogate is invalid.
 fn name(key: MemberKey<'_>) -> Result<Cow<'_, str>, LineError> {
     key.name().ok_or_else(|| NotJson(key.start + column::<String>(key.spelled)).into())
 }
 
-/// Passes over a value. Returns it as spelled.
+/// Skips a value and returns it as spelled.
 fn value<'a>(scanner: &mut Scanner<'a>) -> Result<&'a str, LineError> {
     let start = scanner.at();
     scanner.check().map_err(|_| LineError::NotJson(start + column::<&RawValue>(scanner.rest(start))))
 }
 
-/// The column, 1-based, at which serde refuses a text that does not begin with a `T`.
+/// Returns the column (1-based) at which serde refuses a text that does not begin with a `T`.
 #[cold]
 fn column<'a, T: Deserialize<'a>>(text: &'a str) -> usize {
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<T>();
-    // At the end of the text serde has an error for it too.
+    // At the end of the text, serde reports an error for it too.
     let value = values.next().unwrap_or_else(|| serde_json::from_str(""));
     value.err().map_or(1, |error| error.column())
 }
 
-/// A `response`. Anything but an object counts as one without members.
+/// A `response`. Any value that is not an object counts as an object without members.
 #[derive(Default)]
 struct Response<'a> {
     status: Option<u16>,
     body: Option<&'a str>,
     /// The reason why the body is not an answer, as the end of "HTTP 200 …".
     flaw: Option<&'static str>,
-    /// Whether the body has `choices`, good or bad.
+    /// The body has `choices`, valid or invalid.
     completion: bool,
     usage: Option<Usage>,
 }
@@ -172,7 +172,7 @@ impl<'a> Response<'a> {
     }
 }
 
-/// The line's `error`, and the body for the members that it lacks.
+/// Reads the line's `error`, and takes missing members from the body.
 fn said(error: Option<&str>, body: Option<&str>) -> ErrorBody {
     let raw = error.and_then(|error| serde_json::from_str::<&RawValue>(error).ok());
     let line = raw.map(ErrorBody::of_error).unwrap_or_default();
@@ -188,7 +188,7 @@ fn said(error: Option<&str>, body: Option<&str>) -> ErrorBody {
     }
 }
 
-/// The id of a line: a string, or a number as spelled.
+/// Reads the id of a line: a string, or a number as spelled.
 fn id(value: &str) -> Option<Cow<'_, str>> {
     match value.as_bytes() {
         [b'"', ..] => json::string(value),
@@ -197,7 +197,8 @@ fn id(value: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Whether an `error` is more than a placeholder. Beside an answer servers write `null`, `""`, `{}` and empty members.
+/// Returns true if `error` is more than a placeholder. Beside an answer, servers write `null`, `""`, `{}` and empty
+/// members.
 fn says_something(error: &str) -> bool {
     let blank = |raw: &str| matches!(raw, "null" | "\"\"" | "{}" | "[]" | "false" | "0");
     if !error.starts_with('{') {

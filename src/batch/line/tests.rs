@@ -60,22 +60,43 @@ fn audio_answers_are_answers_and_ids_may_be_numbers() {
     assert_eq!((&*result.id, result.error, result.usage), ("-12.50", None, None));
 }
 
+/// A line with an error, and its reading.
+struct FailedLine {
+    /// The members of the line beside `custom_id`.
+    rest: &'static str,
+    code: ErrorCode,
+    message: &'static str,
+    status: Option<u16>,
+    has_body: bool,
+    billed: bool,
+}
+
+impl FailedLine {
+    fn check(&self) {
+        let rest = self.rest;
+        let line = format!(r#"{{"custom_id":"a",{rest}}}"#);
+        let result = read(line.as_bytes()).unwrap();
+        let error = Some(RowError { code: self.code, message: self.message.to_owned() });
+        assert_eq!(result.error, error, "{rest}");
+        assert_eq!(result.status, self.status, "{rest}");
+        assert_eq!((result.body.is_some(), result.usage.is_some()), (self.has_body, self.billed), "{rest}");
+    }
+}
+
 #[test]
 fn failures_are_told_apart() {
     use ErrorCode as E;
-    // The rest of the line, code, message, status, whether there is a body, whether it was billed.
     let cases = [
-        (r#""error":{"message":"no","code":"invalid_model"}"#, E::NotFound, "invalid_model: no", None, false, false),
-        (r#""error":"no luck","response":null"#, E::ServerError, "no luck", None, false, false),
-        (r#""error":"late","response":"x""#, E::ServerError, "late", None, false, false),
-        (r#""error":"late","response":[200,{"choices":[]}]"#, E::ServerError, "late", None, false, false),
+        (r#""error":{"message":"no","code":"invalid_model"}"#, E::NotFound, "invalid_model: no", None, false),
+        (r#""error":"no luck","response":null"#, E::ServerError, "no luck", None, false),
+        (r#""error":"late","response":"x""#, E::ServerError, "late", None, false),
+        (r#""error":"late","response":[200,{"choices":[]}]"#, E::ServerError, "late", None, false),
         (
             r#""response":{"status_code":429,"body":{"error":{"message":"slow"}}}"#,
             E::RateLimited,
             "HTTP 429: slow",
             Some(429),
             true,
-            false,
         ),
         (
             r#""response":{"status_code":400,"body":{"error":"inner"}},"error":{"message":"","code":"bad"}"#,
@@ -83,7 +104,6 @@ fn failures_are_told_apart() {
             "HTTP 400: bad: inner",
             Some(400),
             true,
-            false,
         ),
         (
             r#""response":{"status_code":521,"body":"error code: 521"}"#,
@@ -91,22 +111,29 @@ fn failures_are_told_apart() {
             "HTTP 521: error code: 521",
             Some(521),
             true,
-            false,
         ),
-        (r#""response":{"status_code":500}"#, E::ServerError, "HTTP 500", Some(500), false, false),
-        (r#""response":{"body":{"error":"inner"}}"#, E::ServerError, "inner", None, true, false),
+        (r#""response":{"status_code":500}"#, E::ServerError, "HTTP 500", Some(500), false),
+        (r#""response":{"body":{"error":"inner"}}"#, E::ServerError, "inner", None, true),
         (
             r#""response":{"status_code":200,"body":null},"error":{"code":"timeout","message":"late"}"#,
             E::Timeout,
             "late",
             Some(200),
             false,
-            false,
         ),
-        (r#""response":{"status_code":200}"#, E::BadResponse, "HTTP 200 with an empty body", Some(200), false, false),
+        (r#""response":null,"error":{}"#, E::ServerError, "the service gave no reason", None, false),
+    ];
+    for (rest, code, message, status, has_body) in cases {
+        FailedLine { rest, code, message, status, has_body, billed: false }.check();
+    }
+}
+
+#[test]
+fn a_success_without_an_answer_is_a_bad_response() {
+    let cases = [
+        (r#""response":{"status_code":200}"#, "HTTP 200 with an empty body", Some(200), false, false),
         (
             r#""response":{"status_code":200,"body":"{}"}"#,
-            E::BadResponse,
             "HTTP 200 with something other than a JSON object",
             Some(200),
             true,
@@ -114,7 +141,6 @@ fn failures_are_told_apart() {
         ),
         (
             r#""response":{"body":{"choices":[],"usage":{"prompt_tokens":1}}}"#,
-            E::BadResponse,
             "HTTP 200 with no choices",
             Some(200),
             true,
@@ -122,7 +148,6 @@ fn failures_are_told_apart() {
         ),
         (
             r#""response":{"status_code":200,"body":{"choices":"secret"}}"#,
-            E::BadResponse,
             "HTTP 200 with an unexpected shape",
             Some(200),
             true,
@@ -130,20 +155,14 @@ fn failures_are_told_apart() {
         ),
         (
             r#""response":{"status_code":201,"body":{"choices":[{"text":"x"}]}}"#,
-            E::BadResponse,
             "HTTP 201: {\"choices\":[{\"text\":\"x\"}]}",
             Some(201),
             true,
             false,
         ),
-        (r#""response":null,"error":{}"#, E::ServerError, "the service gave no reason", None, false, false),
     ];
-    for (rest, code, message, status, body, billed) in cases {
-        let line = format!(r#"{{"custom_id":"a",{rest}}}"#);
-        let result = read(line.as_bytes()).unwrap();
-        let error = Some(RowError { code, message: message.to_owned() });
-        assert_eq!(result.error, error, "{rest}");
-        assert_eq!((result.status, result.body.is_some(), result.usage.is_some()), (status, body, billed), "{rest}");
+    for (rest, message, status, has_body, billed) in cases {
+        FailedLine { rest, code: ErrorCode::BadResponse, message, status, has_body, billed }.check();
     }
 }
 

@@ -63,7 +63,7 @@ pub struct InputArgs {
 }
 
 impl InputArgs {
-    /// Whether input comes through a pipe.
+    /// Returns true if input comes through a pipe.
     ///
     /// # Errors
     /// 2 if `-` stands beside other inputs.
@@ -76,7 +76,7 @@ impl InputArgs {
         Ok(dash)
     }
 
-    /// Whether any flag says something about requests or how to read them.
+    /// Returns true if a flag concerns the requests or how to read them.
     pub fn shapes_requests(&self) -> bool {
         let texts =
             [&self.input_format, &self.model, &self.prompt, &self.system, &self.id, &self.temperature, &self.top_p];
@@ -134,7 +134,7 @@ impl InputArgs {
         Ok(endpoint)
     }
 
-    /// What the flags ask of every request; `model` is the config file's.
+    /// Builds the parameters of every request. `model` comes from the config file.
     ///
     /// # Errors
     /// 2 for a malformed `--set`, 66 for a schema that cannot be read.

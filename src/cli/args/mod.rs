@@ -72,7 +72,7 @@ impl ResultArgs {
 }
 
 impl ResultArgs {
-    /// Whether anything was said of results.
+    /// Returns true if a flag about results was given.
     pub fn is_given(&self) -> bool {
         self.output.is_some() || self.format.is_some() || self.flat || self.errors.is_some() || self.summary.is_some()
     }
@@ -90,7 +90,7 @@ pub struct WaitingArgs {
 }
 
 impl WaitingArgs {
-    /// Whether anything was said of waiting.
+    /// Returns true if a flag about waiting was given.
     pub const fn is_given(&self) -> bool {
         self.timeout.is_some() || self.poll.is_some()
     }

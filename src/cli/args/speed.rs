@@ -1,4 +1,4 @@
-//! How fast to send at realtime.
+//! Flags about the speed of sending in real time.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::realtime::limiter::RateOptions;
 use crate::realtime::{AUTO_CONCURRENCY, SendOptions};
 use crate::settings::{self, AutoOr};
 
-/// How fast to send at realtime.
+/// Flags about the speed of sending in real time.
 #[derive(Debug, Args, Default)]
 pub struct SpeedArgs {
     /// Requests in flight
@@ -34,7 +34,7 @@ pub struct SpeedArgs {
 }
 
 impl SpeedArgs {
-    /// Whether anything was said of speed.
+    /// Returns true if a flag about speed was given.
     pub fn is_given(&self) -> bool {
         let texts = [&self.request_timeout, &self.give_up_after];
         let knobs = [self.concurrency, self.rpm, self.tpm];
@@ -98,7 +98,7 @@ impl SpeedArgs {
     }
 }
 
-/// How many files this process may open, after raising the soft limit as far as it goes.
+/// Raises the soft limit of open files as far as possible and returns it.
 fn open_files() -> usize {
     /// Beyond this nothing is gained, and some systems report "unlimited".
     const ENOUGH: u64 = 65_536;

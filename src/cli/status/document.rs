@@ -9,7 +9,7 @@ use crate::price::Nanos;
 use crate::store::{BatchStep, JobBatch, Ledger, Store};
 
 #[derive(Serialize)]
-pub(in crate::cli) struct Document {
+pub(in crate::cli) struct StatusDocument {
     pub(super) version: u8,
     pub(super) jobs: Vec<Entry>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -26,7 +26,7 @@ pub(super) struct Entry {
     input: String,
     rows: Rows,
     cost: Cost,
-    /// Answered by the built-in server: nothing was paid.
+    /// The built-in server answers the job, so it costs nothing.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     sandbox: bool,
     batches: Vec<BatchLine>,

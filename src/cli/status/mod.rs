@@ -1,4 +1,4 @@
-//! `llbatch status`: jobs and where they are.
+//! `llbatch status`: shows jobs and their progress.
 
 mod document;
 mod tables;
@@ -6,7 +6,7 @@ mod tables;
 use std::time::Duration;
 
 use clap::Args;
-use document::{Document, RemoteLine, entry, remote_lines};
+use document::{RemoteLine, StatusDocument, entry, remote_lines};
 use tables::{batches_table, ends_by, errors, jobs_table, remote_table};
 
 use super::service::{self, connect};
@@ -30,6 +30,7 @@ Examples:
   llbatch status --watch               until all have ended
   llbatch status --cost --since 30d    what was spent, by day and model
   llbatch status --json | jq '.jobs[] | select(.state == \"running\") | .job'")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct StatusArgs {
     /// A job's id, a unique beginning of it, its --name, `last`, or a Together batch id [default: recent jobs]
     #[arg(value_name = "JOB")]
@@ -65,7 +66,7 @@ pub fn run(args: &StatusArgs, ctx: &Ctx) -> Result<Exit> {
     let store = Store::open(&ctx.settings.state_dir.value)?;
     let ledger = store.ledger()?;
     if args.cost {
-        // What cannot be recorded now is recorded later; the rest is shown all the same.
+        // A later command records the costs that cannot be recorded now. The status does not need them.
         if let Err(error) = record_killed(Desk { ctx, store: &store, ledger: &ledger }) {
             ctx.ui.warn(&error.to_string());
         }
@@ -86,22 +87,9 @@ pub fn run(args: &StatusArgs, ctx: &Ctx) -> Result<Exit> {
     }
 }
 
-/// Shows it once; says whether anything is still going on.
+/// Shows the status once. Returns `true` if a job is still active.
 fn show(args: &StatusArgs, store: &Store, ledger: &Ledger, ctx: &Ctx) -> Result<(Exit, bool)> {
-    let mut foreign = Vec::new();
-    let mut jobs = Vec::new();
-    if args.jobs.is_empty() {
-        jobs = ledger.recent(args.limit)?;
-    }
-    for name in &args.jobs {
-        match find_local(name, store, ledger) {
-            Ok(job) => jobs.push(job),
-            Err(error) if error.exit == Exit::Usage && looks_remote(name) && !args.offline => {
-                foreign.push((name.clone(), error));
-            }
-            Err(error) => return Err(error),
-        }
-    }
+    let NamedJobs { jobs, foreign } = NamedJobs::of(args, store, ledger)?;
     let mut seen = status::inspect(jobs, store)?;
     let here = service::name(ctx);
     let mine = |seen: &JobStatus| seen.is_live() && service_of(seen) == here;
@@ -109,7 +97,7 @@ fn show(args: &StatusArgs, store: &Store, ledger: &Ledger, ctx: &Ctx) -> Result<
     let mut trouble = None;
     let mut listed: Option<Vec<Batch>> = None;
     if ask {
-        // What is known is shown even if there is no key and no network.
+        // Without a key or a network, llbatch still shows its own records.
         match connect(ctx) {
             Ok(service) => {
                 trouble = status::refresh(&mut seen, store, ledger, service.remote()).err();
@@ -124,17 +112,15 @@ fn show(args: &StatusArgs, store: &Store, ledger: &Ledger, ctx: &Ctx) -> Result<
     if let Some(listed) = &mut listed
         && !args.remote
     {
-        for (name, error) in foreign {
-            if !listed.iter().any(|batch| batch.id == name) {
-                return Err(error);
-            }
+        if let Some(missing) = foreign.into_iter().find(|named| !listed.iter().any(|batch| batch.id == named.id)) {
+            return Err(missing.error);
         }
         listed.retain(|batch| args.jobs.contains(&batch.id));
     }
     let remote = listed.map(|listed| remote_lines(listed, store, ledger)).transpose()?;
     let live = seen.iter().any(|seen| matches!(seen.job.state, JobState::Running | JobState::Preparing));
     if ctx.json {
-        print_json(&Document { version: 1, jobs: seen.iter().map(entry).collect(), remote }, ctx)?;
+        print_json(&StatusDocument { version: 1, jobs: seen.iter().map(entry).collect(), remote }, ctx)?;
     } else {
         print(args, &seen, remote.as_deref(), ctx)?;
     }
@@ -151,16 +137,49 @@ fn show(args: &StatusArgs, store: &Store, ledger: &Ledger, ctx: &Ctx) -> Result<
     Ok((exit, live))
 }
 
-/// The document of these jobs, as they are known here.
-pub(super) fn document(names: &[&str], ctx: &Ctx) -> Result<Document> {
+/// The jobs and batches that a command line names.
+struct NamedJobs {
+    jobs: Vec<Job>,
+    /// Names that can only be batches of the service.
+    foreign: Vec<ForeignBatch>,
+}
+
+/// A batch that belongs to no local job, if the service has it.
+struct ForeignBatch {
+    id: String,
+    /// The error if the service does not have it.
+    error: Error,
+}
+
+impl NamedJobs {
+    fn of(args: &StatusArgs, store: &Store, ledger: &Ledger) -> Result<Self> {
+        let mut named = Self { jobs: Vec::new(), foreign: Vec::new() };
+        if args.jobs.is_empty() {
+            named.jobs = ledger.recent(args.limit)?;
+        }
+        for name in &args.jobs {
+            match find_local(name, store, ledger) {
+                Ok(job) => named.jobs.push(job),
+                Err(error) if error.exit == Exit::Usage && looks_remote(name) && !args.offline => {
+                    named.foreign.push(ForeignBatch { id: name.clone(), error });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(named)
+    }
+}
+
+/// Builds the document of these jobs from the local records.
+pub(super) fn document(names: &[&str], ctx: &Ctx) -> Result<StatusDocument> {
     let store = Store::open(&ctx.settings.state_dir.value)?;
     let ledger = store.ledger()?;
     let jobs = names.iter().map(|name| ledger.find(name)).collect::<Result<Vec<_>>>()?;
     let seen = status::inspect(jobs, &store)?;
-    Ok(Document { version: 1, jobs: seen.iter().map(entry).collect(), remote: None })
+    Ok(StatusDocument { version: 1, jobs: seen.iter().map(entry).collect(), remote: None })
 }
 
-/// Prints these jobs: their document, or a line each.
+/// Prints these jobs as one document, or in one line each.
 pub(super) fn print_jobs(ids: &[&str], ctx: &Ctx) -> Result<()> {
     if ctx.json {
         return print_json(&document(ids, ctx)?, ctx);
@@ -172,7 +191,7 @@ pub(super) fn print_jobs(ids: &[&str], ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// A job in a line, for people.
+/// Describes a job in one line of text.
 fn line(job: &Job) -> String {
     let failed = if job.failed > 0 { format!(", {} failed", text::count(job.failed)) } else { String::new() };
     let pending = job.total.saturating_sub(job.succeeded + job.failed);
@@ -245,7 +264,7 @@ fn hint(seen: &[JobStatus], offline: bool, ctx: &Ctx) {
             }
             _ => continue,
         }
-        // One is enough; the others are told the same way.
+        // One hint is enough for all jobs.
         return;
     }
 }

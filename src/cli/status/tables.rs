@@ -36,13 +36,13 @@ pub(super) fn jobs_table(seen: &[JobStatus]) -> Grid {
     table
 }
 
-/// Rows by fate; of a job that ended and whose results are still with the service nobody knows.
+/// Shows rows by fate. It is unknown for an ended job whose results the service still has.
 fn taken(job: &Job, batches: &[JobBatch], rows: u64) -> String {
     let unknown = job.state.ended() && batches.iter().any(JobBatch::is_open);
     if unknown && rows == 0 { "–".to_owned() } else { text::count(rows) }
 }
 
-/// Percent of the rows that have come to an end, as far as the service tells.
+/// Returns the percentage of ended rows, as far as the service reports it.
 fn done(job: &Job, batches: &[JobBatch]) -> f64 {
     if job.total == 0 {
         return 0.0;
@@ -52,21 +52,21 @@ fn done(job: &Job, batches: &[JobBatch]) -> f64 {
         .filter(|batch| batch.is_open())
         .map(|batch| batch.rows as f64 * if batch.ended { 1.0 } else { batch.progress.unwrap_or(0.0) / 100.0 })
         .sum();
-    // Never rounded up to what it is not.
+    // Caps at 99, so that an unfinished job never shows 100.
     let percent = ((job.succeeded + job.failed) as f64 + open) / job.total as f64 * 100.0;
     if percent < 100.0 { percent.min(99.0) } else { 100.0 }
 }
 
-/// What it cost, or about what it will.
+/// The job's cost, or its estimate.
 fn cost(job: &Job) -> String {
     let cost = match (job.cost, job.estimate) {
-        // What is paid so far, of its rows at realtime, is not what it will come to.
+        // The cost so far, of rows sent in real time, is less than the final cost.
         (Some(usd), Some(estimate)) if !job.state.ended() => format!("~{}", usd.max(estimate).human()),
         (Some(usd), _) => usd.human(),
         (None, Some(estimate)) => format!("~{}", estimate.human()),
         (None, None) => return "?".to_owned(),
     };
-    // A rehearsal's money is none.
+    // A sandbox run costs nothing.
     if job.is_rehearsal() { format!("({cost})") } else { cost }
 }
 
@@ -114,7 +114,7 @@ pub(super) fn remote_table(remote: &[RemoteLine]) -> Grid {
     table
 }
 
-/// What the service says is wrong, in full.
+/// Lists all errors that the service reports, in full.
 pub(super) fn errors(seen: &[JobStatus]) -> String {
     let line = |batch: &JobBatch| {
         let id = batch.id.clone().unwrap_or_else(|| format!("({})", batch.number));
@@ -123,19 +123,19 @@ pub(super) fn errors(seen: &[JobStatus]) -> String {
     seen.iter().flat_map(|seen| &seen.batches).filter_map(line).collect()
 }
 
-/// When the service gives up at the latest. RFC 3339 in UTC sorts as text.
+/// Returns the latest expiry of the batches. RFC 3339 in UTC sorts as text.
 pub(super) fn ends_by(seen: &[JobStatus]) -> String {
     let open = seen.iter().flat_map(|seen| &seen.batches).filter(|batch| !batch.ended);
     let last = open.filter_map(|batch| batch.deadline.as_deref()).max();
     last.map_or_else(String::new, |time| format!("to end by {}, or to expire then\n", clock(time)))
 }
 
-/// A model without its maker: the end of its name tells it apart.
+/// Returns a model's name without its maker.
 fn short(model: &str) -> &str {
     model.rsplit('/').next().unwrap_or(model)
 }
 
-/// A time as the clock on the wall shows it.
+/// Formats a time in the local time zone.
 fn clock(rfc3339: &str) -> String {
     let Ok(time) = rfc3339.parse::<jiff::Timestamp>() else { return rfc3339.to_owned() };
     time.to_zoned(jiff::tz::TimeZone::system()).strftime("%m-%d %H:%M").to_string()

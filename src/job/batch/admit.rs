@@ -1,4 +1,4 @@
-//! Budgets of batches: whether what is planned may be sent, and from when on it counts.
+//! Budgets of batches: admits planned batches and retries, or refuses them.
 
 use super::retry::RetrySet;
 use super::session::Session;
@@ -10,10 +10,10 @@ use crate::price::Nanos;
 use crate::store::{JobBatch, Payer, ReservationState};
 
 impl Session<'_> {
-    /// Admits what was planned and never sent; from then on it counts against the budgets.
+    /// Admits planned batches that were never sent. From then on, budgets count them.
     ///
     /// # Errors
-    /// 5 if it could cost more than is left, 2 if a price is not known.
+    /// 5 if they could cost more than is left, 2 if a price is unknown.
     pub fn admit_unsent(&self, limit: CostLimit) -> Result<()> {
         let mut unsent = self.batches()?;
         unsent.retain(JobBatch::is_unsent);
@@ -26,7 +26,7 @@ impl Session<'_> {
         admit(most, Remaining::of_max_cost(limit.max_cost).as_ref(), limit.allow_unpriced, &unpriced)?;
         self.ledger.decide(|| {
             let left = self.budget_left()?;
-            // What was admitted before counts as in flight already.
+            // Batches that were admitted before count as in flight already.
             let counted: Nanos = unsent.iter().filter(|batch| batch.admitted).filter_map(|batch| batch.most).sum();
             let left = left.map(|left| Remaining { amount: left.amount + counted, ..left });
             admit(most, left.as_ref(), limit.allow_unpriced, &unpriced)?;
@@ -40,10 +40,10 @@ impl Session<'_> {
         })
     }
 
-    /// Admits rows that are sent again and reserves the most that they can cost; returns the number of the reservation.
+    /// Admits rows of a retry and reserves their maximum cost. Returns the number of the reservation.
     ///
     /// # Errors
-    /// 5 if they could cost more than is left, 2 if a price is not known.
+    /// 5 if they could cost more than is left, 2 if a price is unknown.
     pub fn admit_retry(&self, rows: &RetrySet, limit: CostLimit) -> Result<i64> {
         let CostLimit { max_cost, allow_unpriced } = limit;
         admit(rows.most, Remaining::of_max_cost(max_cost).as_ref(), allow_unpriced, &rows.unpriced)?;
@@ -57,7 +57,7 @@ impl Session<'_> {
         })
     }
 
-    /// What is left of the config file's budgets for this job.
+    /// Returns the rest of the config file's budgets for this job.
     fn budget_left(&self) -> Result<Option<Remaining>> {
         let requester = Requester { job: &self.job.id, ..Requester::default() };
         Remaining::of_budgets(&self.store, &self.ledger, self.ctx, requester)

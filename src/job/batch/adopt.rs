@@ -1,4 +1,4 @@
-//! Batches that llbatch did not create: taken into the index with the input that the service still has of them.
+//! Adopts batches that llbatch did not create: adds them to the index, with the input that the service still has.
 
 use super::session::{Session, SessionOptions};
 use crate::api::batches::Batch;
@@ -14,11 +14,11 @@ use crate::outcome::{ErrorCode, Outcome, Usage};
 use crate::request::{Endpoint, Params, RequestBuilder, answer_bound};
 use crate::store::{Asked, BatchStep, Job, JobBatch, Ledger, Store, Transport};
 
-/// The job that `name` means: one of the index, the one that has this Together batch, or a new one for a batch that
-/// others created.
+/// Finds the job that `name` means: a job of the index, or the job of a Together batch. A batch of another program gets
+/// a new job.
 ///
 /// # Errors
-/// 2 if there is none.
+/// 2 if there is no such job.
 pub fn find(name: &str, remote: Remote<'_>, ctx: &Ctx) -> Result<Job> {
     let store = Store::open(&ctx.settings.state_dir.value)?;
     let ledger = store.ledger()?;
@@ -28,7 +28,7 @@ pub fn find(name: &str, remote: Remote<'_>, ctx: &Ctx) -> Result<Job> {
     }
 }
 
-/// The jobs that `names` mean, each once.
+/// Finds the jobs that `names` mean, each once.
 ///
 /// # Errors
 /// As [`find`].
@@ -43,15 +43,15 @@ pub fn find_all(names: &[String], remote: Remote<'_>, ctx: &Ctx) -> Result<Vec<J
     Ok(jobs)
 }
 
-/// The same without asking the service.
+/// Finds a job as [`find`] does, but never calls the service.
 ///
 /// # Errors
-/// 2 if there is none.
+/// 2 if there is no such job.
 pub fn find_local(name: &str, store: &Store, ledger: &Ledger) -> Result<Job> {
     match ledger.find(name) {
         Err(error) if error.exit == Exit::Usage && looks_remote(name) => {
             for job in ledger.recent(u32::MAX)? {
-                // Jobs that ran at realtime may have been retried in batches.
+                // A job that ran in real time may have a retry in batches.
                 if store.job_path(&job.id).exists()
                     && store.open_job(&job.id)?.batches()?.iter().any(|b| b.id.as_deref() == Some(name))
                 {
@@ -64,7 +64,7 @@ pub fn find_local(name: &str, store: &Store, ledger: &Ledger) -> Result<Job> {
     }
 }
 
-/// Whether this can be an id of the service's.
+/// Returns true if `name` can be an id of the service.
 pub fn looks_remote(name: &str) -> bool {
     name.len() >= 12 && name.contains('-') && !name.starts_with("j-")
 }

@@ -1,4 +1,4 @@
-//! Outcomes read ahead of the results by a thread of their own.
+//! Reads outcomes ahead of the results, on a thread of its own.
 
 use std::cell::RefCell;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -12,25 +12,25 @@ use crate::store::{BodyPlace, JobDb};
 
 /// Outcomes read at a time.
 const CHUNK: u32 = 128;
-/// Chunks that wait for their turn.
+/// Chunks that may wait in the channel.
 const WAITING: usize = 2;
 
-/// Where the store has the body of what was joined.
+/// Returns the place of a joined row's body, as the store records it.
 pub(super) fn place_of(joined: &Joined) -> Option<BodyPlace> {
     joined.place.map(|p| BodyPlace { errors: p.side == Side::Errors, at: p.at, len: p.len })
 }
 
-/// Receives what the thread has read.
+/// Receives outcomes from the thread.
 #[derive(Debug)]
 pub(super) struct Ahead(RefCell<Receiver<Result<Vec<Outcome>>>>);
 
 impl Ahead {
-    /// Starts to read all outcomes of `db`.
+    /// Starts the thread, which reads all outcomes of `db`.
     pub(super) fn start<'s>(scope: &'s Scope<'s, '_>, db: JobDb) -> Self {
         let (send, receive) = sync_channel(WAITING);
         scope.spawn(move || {
             if let Err(error) = read_all(&db, &send) {
-                // An error that nobody receives any more is of no use.
+                // If the receiver is gone, the error no longer matters.
                 drop(send.send(Err(error)));
             }
         });
@@ -39,7 +39,7 @@ impl Ahead {
 }
 
 impl StoredOutcomes for Ahead {
-    /// Asked for every stretch of rows in its turn, so the next chunk begins with `from`.
+    /// Callers request all rows in order, so the next chunk always begins with `from`.
     fn outcomes(&self, _: u64, _: u32) -> Result<Vec<Outcome>> {
         self.0.borrow_mut().recv().unwrap_or_else(|_| Ok(Vec::new()))
     }
@@ -47,7 +47,7 @@ impl StoredOutcomes for Ahead {
 
 type Send = SyncSender<Result<Vec<Outcome>>>;
 
-/// Sends outcomes in chunks without a gap. Says whether anybody still wants them.
+/// Sends a chunk of outcomes. Returns `false` if the receiver is gone.
 fn send(chunk: Vec<Outcome>, to: &Send) -> bool {
     let mut rest = chunk;
     while !rest.is_empty() {

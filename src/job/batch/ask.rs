@@ -12,7 +12,7 @@ use crate::ui::Results;
 /// A request to submit an input as batches.
 #[derive(Debug)]
 pub struct SubmitAsk {
-    /// The rows, and what to ask of each.
+    /// The rows, with the settings of their requests.
     pub input: InputSpec,
     /// Treatment of invalid rows.
     pub problems: ProblemPolicy,
@@ -22,40 +22,41 @@ pub struct SubmitAsk {
     pub again: bool,
     /// `--require-discount`
     pub require_discount: bool,
-    /// `--via auto`, and how to send then: rows that a batch would not serve, or not for less, are answered in real time.
+    /// `--via auto`, with the speed of its realtime part. It answers rows in real time that batches do not serve for
+    /// less.
     pub auto: Option<realtime::SendOptions>,
     /// Limits of cost.
     pub limit: CostLimit,
-    /// How long to wait for another process that works on the same content.
+    /// Maximum wait for the lock holder of the same content.
     pub wait: LockWait,
-    /// `--wait`: the results are wanted at once.
+    /// `--wait`: the command delivers the results.
     pub results: Option<WaitAsk>,
 }
 
 /// A request to wait for the results of a submission.
 #[derive(Debug)]
 pub struct WaitAsk {
-    /// Where results go.
+    /// Destination of the results.
     pub delivery: Delivery,
-    /// How long to wait, and how often to ask.
+    /// Limit of the wait, and the interval of its polls.
     pub waiting: Waiting,
     /// The limit is `--deadline`, not `--timeout`.
     pub deadline: bool,
-    /// `--rescue`: at the deadline, what is left is answered in real time.
+    /// `--rescue`: at the deadline, llbatch answers the remaining rows in real time.
     pub rescue: Option<RescueAsk>,
 }
 
 /// `--rescue`
 #[derive(Debug)]
 pub struct RescueAsk {
-    /// How to send.
+    /// Speed and limits of sending.
     pub speed: realtime::SendOptions,
-    /// How long to wait for another process that works on the job.
+    /// Maximum wait for the lock holder of the job.
     pub wait: LockWait,
 }
 
 impl SubmitAsk {
-    /// How to open the session of its job.
+    /// Returns the options of the job's session.
     pub fn session(&self) -> SessionOptions {
         let to_stdout = self.results.as_ref().is_some_and(|wait| wait.delivery.output.is_none());
         let results = if to_stdout { Results::Stdout } else { Results::Elsewhere };

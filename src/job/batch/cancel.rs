@@ -1,4 +1,4 @@
-//! Cancelling jobs: what has not ended is ended, what was answered is kept.
+//! Cancels jobs: ends their batches and keeps the answers.
 
 use std::time::{Duration, Instant};
 
@@ -9,22 +9,22 @@ use crate::error::{Exit, Result};
 use crate::job::remote::Remote;
 use crate::store::{Job, JobState, Transport};
 
-/// How long the service may take to end what it was asked to end, before the terminal is given back.
+/// Maximum wait for the service to end the batches, before the command returns.
 const GRACE: Duration = Duration::from_secs(30);
 
 /// Jobs that were cancelled.
 #[derive(Debug)]
 pub struct Cancelled {
-    /// Those that still exist: a job that had sent nothing is forgotten.
+    /// Jobs that still exist. llbatch forgets a job that had sent nothing.
     pub jobs: Vec<String>,
     /// All of their batches have ended.
     pub ended: bool,
 }
 
-/// Cancels what has not ended of these jobs and takes what was answered.
+/// Cancels the open batches of these jobs and collects their answers.
 ///
 /// # Errors
-/// 75 if another process works on one of them or the service does not answer.
+/// 75 if one of them has another lock holder, or the service does not answer.
 pub fn cancel<'a>(jobs: &[Job], remote: Remote<'a>, ctx: &'a Ctx) -> Result<Cancelled> {
     let mut sessions = Vec::new();
     let mut kept = Vec::new();

@@ -1,4 +1,4 @@
-//! Results of batches that have ended: downloaded, verified, joined with the rows that were asked, written into the store.
+//! Collects results of ended batches: downloads them, verifies them, joins them with their rows, and stores them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::outcome::ErrorCode;
 use crate::store::{BatchStep, JobBatch, JobDb};
 use crate::text;
 
-/// Waits before a batch whose results lack rows, or hold lines that are none, is asked about and downloaded once more.
+/// Waits before llbatch polls and downloads a batch again whose results lack rows or hold invalid lines.
 const AGAIN: [Duration; 6] = [
     Duration::from_secs(1),
     Duration::from_secs(2),
@@ -22,20 +22,20 @@ const AGAIN: [Duration; 6] = [
     Duration::from_secs(15),
     Duration::from_secs(30),
 ];
-/// So many of them, unless the service says that a batch is completed and names no file at all: that may be only because it
-/// has not come to it yet.
+/// Usual number of such waits. All of them are used if the service reports a completed batch without any file, as it
+/// may name the file later.
 const USUAL: usize = 3;
 
-/// The file with answers and the one with failures, as far as the service named them.
+/// The file with answers and the file with failures, if the service named them.
 type Downloaded = (Option<PathBuf>, Option<PathBuf>);
 
-/// A batch whose files are on their way.
+/// A batch whose files are downloading.
 struct Task {
     batch: JobBatch,
     files: Receiver<Downloaded>,
 }
 
-/// A batch whose results were joined. They are in the store, unless something of them is lacking.
+/// A batch whose results were joined. The store has them, unless they are incomplete.
 struct Taken {
     batch: JobBatch,
     joined: Vec<Joined>,
@@ -44,17 +44,17 @@ struct Taken {
 }
 
 impl Session<'_> {
-    /// Takes the results of every batch that has ended into the store.
+    /// Collects the results of every ended batch into the store.
     ///
     /// # Errors
-    /// 75 if the service cannot be reached, 74 if the disk refuses.
+    /// 75 if the service cannot be reached, 74 if the disk fails.
     pub fn collect(&mut self) -> Result<()> {
         let ready: Vec<JobBatch> =
             self.driver.db.borrow().batches()?.into_iter().filter(|batch| batch.ended && batch.is_open()).collect();
         if !ready.is_empty() {
-            // From here on they are added up.
+            // Counts them once. From here on, each batch adds to the count.
             self.counts()?;
-            // After an error more may be in the store than was told.
+            // After an error, the store may hold more outcomes than were counted.
             let lacking = self.collect_all(ready).inspect_err(|_| self.forget_counts())?;
             self.once_more(lacking)?;
         }
@@ -62,12 +62,12 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// While one batch is downloaded, the one before is joined, and the one before that stored. Gives those that lack
-    /// something.
+    /// Downloads one batch while it joins the previous one and stores the one before that. Returns the batches whose
+    /// results are incomplete.
     fn collect_all(&mut self, ready: Vec<JobBatch>) -> Result<Vec<JobBatch>> {
         let path = self.store.job_path(&self.job.id);
         std::thread::scope(|scope| {
-            // At most so many wait between any two: their rows are in memory.
+            // Each channel holds one batch, because its rows are in memory.
             let (tasks, todo) = sync_channel(1);
             let (joined, to_store) = sync_channel(1);
             let (tell, told) = channel();
@@ -80,7 +80,7 @@ impl Session<'_> {
                     lacking.push(taken.batch);
                     return Ok(());
                 }
-                session.settled(taken)
+                session.settled(&taken)
             };
             let mut downloaded = Ok(());
             for batch in ready {
@@ -89,10 +89,10 @@ impl Session<'_> {
                     break;
                 }
                 match self.block_on(self.driver.download(&batch, false)) {
-                    // If nobody takes them, a thread has failed and says why.
+                    // If the receiver is gone, its thread has failed and returns its error.
                     Ok(files) => drop(give.send(files)),
                     Err(error) => {
-                        // One that cannot be had must not keep the others from being had.
+                        // A batch that cannot be downloaded must not block the others.
                         let on = matches!(error.exit, Exit::TempFail | Exit::Failure);
                         if downloaded.is_ok() {
                             downloaded = Err(error);
@@ -113,8 +113,8 @@ impl Session<'_> {
         })
     }
 
-    /// The results of a batch are in the store.
-    fn settled(&mut self, taken: Taken) -> Result<()> {
+    /// Counts and shows a batch whose results are in the store.
+    fn settled(&mut self, taken: &Taken) -> Result<()> {
         self.say(&taken.batch, &taken.findings);
         let ok = taken.joined.iter().filter(|joined| joined.outcome.ok()).count() as u64;
         self.count_in(ok, taken.joined.len() as u64 - ok);
@@ -122,7 +122,8 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// What a service has not written or named yet, or a proxy has cut, may come with the next question and download.
+    /// Polls and downloads incomplete results again. The service may name a file later, and a proxy may have cut one
+    /// off.
     fn once_more(&mut self, mut lacking: Vec<JobBatch>) -> Result<()> {
         for (round, wait) in AGAIN.into_iter().enumerate() {
             if lacking.is_empty() {
@@ -147,7 +148,7 @@ impl Session<'_> {
                 let nameless = again.batch.status.as_deref() == Some("COMPLETED")
                     && again.batch.output_file_id.is_none()
                     && again.batch.error_file_id.is_none();
-                // The same bytes again: they will not change.
+                // The same bytes came again, so another download will not help.
                 let same = self.content(&again.batch) == seen && !nameless;
                 let rounds = if nameless { AGAIN.len() } else { USUAL };
                 if again.lacks && !same && round + 1 < rounds {
@@ -155,13 +156,13 @@ impl Session<'_> {
                     continue;
                 }
                 again.store(&mut self.driver.db.borrow_mut())?;
-                self.settled(again)?;
+                self.settled(&again)?;
             }
         }
         Ok(())
     }
 
-    /// What was downloaded, told apart.
+    /// Hashes the downloaded files, to compare two downloads.
     fn content(&self, batch: &JobBatch) -> Vec<Option<blake3::Hash>> {
         use crate::store::answer_files::{answers_name, failures_name};
         let hash = |path: &Path| {
@@ -196,7 +197,7 @@ impl Session<'_> {
     }
 }
 
-/// What is wrong with a batch's results.
+/// Describes the anomalies of a batch's results.
 fn words(findings: &Findings) -> String {
     let mut parts = Vec::new();
     let mut part = |n: u64, what: &str| {
@@ -211,12 +212,12 @@ fn words(findings: &Findings) -> String {
     format!("the service broke its contract: {}: {examples}", parts.join(", "))
 }
 
-/// Joins what comes, one batch after the other.
+/// Joins the batches it receives, one after the other.
 fn join_all(db: &JobDb, todo: &Receiver<Task>, to: &SyncSender<Taken>) -> Result<()> {
     for Task { batch, files } in todo {
-        // While its files come.
+        // Reads the rows while the files download.
         let expected = expected(db, &batch)?;
-        // The download has failed; whoever sees to it knows.
+        // The download has failed. The downloading thread reports it.
         let Ok(files) = files.recv() else { continue };
         if to.send(join_results(batch, expected, &files)?).is_err() {
             break;
@@ -225,7 +226,7 @@ fn join_all(db: &JobDb, todo: &Receiver<Task>, to: &SyncSender<Taken>) -> Result
     Ok(())
 }
 
-/// Stores what comes, unless something of it is lacking.
+/// Stores the batches it receives, unless their results are incomplete.
 fn store_all(db: &mut JobDb, todo: &Receiver<Taken>, tell: &Sender<Taken>) -> Result<()> {
     for mut taken in todo {
         if !taken.lacks {
@@ -238,7 +239,7 @@ fn store_all(db: &mut JobDb, todo: &Receiver<Taken>, tell: &Sender<Taken>) -> Re
     Ok(())
 }
 
-/// The rows that were asked in a batch.
+/// Reads the rows of a batch.
 fn expected(db: &JobDb, batch: &JobBatch) -> Result<Vec<Expected>> {
     let model: Arc<str> = Arc::from(batch.model.as_str());
     let asked = db.asked(batch.number)?.into_iter();
@@ -253,8 +254,9 @@ fn expected(db: &JobDb, batch: &JobBatch) -> Result<Vec<Expected>> {
     Ok(expected.collect())
 }
 
-/// Joins the rows of a batch with what was downloaded.
-fn join_results(batch: JobBatch, expected: Vec<Expected>, (output, errors): &Downloaded) -> Result<Taken> {
+/// Joins the rows of a batch with its downloaded files.
+fn join_results(batch: JobBatch, expected: Vec<Expected>, files: &Downloaded) -> Result<Taken> {
+    let (output, errors) = files;
     let status = match batch.step {
         BatchStep::Refused if batch.status.is_none() => "REFUSED",
         _ => batch.status.as_deref().unwrap_or("FAILED"),
@@ -272,7 +274,7 @@ fn join_results(batch: JobBatch, expected: Vec<Expected>, (output, errors): &Dow
     };
     let short = match batch.status.as_deref() {
         Some("COMPLETED") => findings.missing > 0,
-        // Some are left undone then; a file that is not named yet may hold what was done.
+        // Such a batch leaves rows undone. A file that the service has not named yet may hold the answered ones.
         Some("EXPIRED" | "CANCELLED") => unnamed && undone(),
         _ => false,
     };
@@ -281,7 +283,7 @@ fn join_results(batch: JobBatch, expected: Vec<Expected>, (output, errors): &Dow
 }
 
 impl Taken {
-    /// Writes them into the store: the batch is settled, all or nothing.
+    /// Stores the results and settles the batch in one transaction.
     fn store(&mut self, db: &mut JobDb) -> Result<()> {
         self.batch.broken = self.findings.broken_contract().then(|| words(&self.findings));
         self.batch.step = BatchStep::Settled;

@@ -1,4 +1,4 @@
-//! The results of a batch job, written out: every row in input order, answered or with its error.
+//! Writes the results of a batch job: every row in input order, answered or with its error.
 
 use std::time::{Duration, Instant};
 
@@ -24,24 +24,24 @@ use crate::ui::Results;
 pub struct FetchAsk {
     /// The job.
     pub job: Job,
-    /// Where results go.
+    /// Destination of the results.
     pub delivery: Delivery,
     /// `--wait`
     pub waiting: Option<Waiting>,
-    /// `--partial`: what there is.
+    /// `--partial`: write the results so far.
     pub partial: bool,
-    /// How long to wait for another process that works on the job.
+    /// Maximum wait for the lock holder of the job.
     pub wait: LockWait,
 }
 
-/// Takes what has ended and writes the results.
+/// Collects ended batches and writes the results.
 ///
 /// # Errors
-/// 75 if the job has not ended and nothing partial is wanted.
+/// 75 if the job has not ended and `--partial` is missing.
 pub fn fetch(ask: &FetchAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
     let began = Instant::now();
     let results = if ask.delivery.output.is_some() { Results::Elsewhere } else { Results::Stdout };
-    // A command that waits for the batches also waits for other processes that do.
+    // A command that waits for the batches also waits for another lock holder.
     let wait = ask.waiting.map_or(ask.wait, |waiting| LockWait::until(waiting.until));
     let mut session =
         Session::open(&ask.job, remote, ctx, SessionOptions { results, wait, ..SessionOptions::default() })?;
@@ -49,7 +49,7 @@ pub fn fetch(ask: &FetchAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
     let ended = match ask.waiting {
         Some(waiting) => follow(std::slice::from_mut(&mut session), waiting)?,
         None => match session.advance(false) {
-            // What there is can be written all the same.
+            // The results so far can still be written.
             Err(error) if ask.partial && matches!(error.exit, Exit::TempFail | Exit::Failure) => {
                 ctx.ui.warn(&error.to_string());
                 false
@@ -68,27 +68,27 @@ pub fn fetch(ask: &FetchAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
 }
 
 impl Session<'_> {
-    /// Opens the outputs, before anything is done that they could fail.
+    /// Opens the outputs before the first step that costs time or money.
     ///
     /// # Errors
-    /// As [`Delivery::open`]; 65 if the input is needed and is not what it was.
+    /// As [`Delivery::open`]; 65 if the input is needed and has changed.
     pub fn outputs(&self, delivery: &Delivery) -> Result<Outputs> {
         let flat = delivery.form.is_flat();
         if flat && self.spec.kept.is_empty() {
-            // Columns of another file must not come to stand beside these answers.
+            // Columns of a changed input must not appear beside these answers.
             self.same_input()?;
         }
         let inputs = if flat { Some(self.inputs()?) } else { None };
         delivery.open(&self.spec.inputs, inputs.as_ref(), &self.spec.params, self.ctx)
     }
 
-    /// What the job has cost in real time so far, what may have been billed included; the known part.
+    /// Returns the known cost of the job in real time so far, including requests that may have been billed.
     pub fn spent_in_realtime(&self) -> Result<Nanos> {
         let accounts = Accounts::of_realtime(&self.driver.db.borrow(), self.ctx.settings.prices.clone())?;
         Ok(accounts.spent())
     }
 
-    /// Rows without an outcome that no batch is to answer.
+    /// Counts rows without an outcome that no batch will answer.
     pub fn rows_beside_batches(&self) -> Result<u64> {
         let (succeeded, failed) = self.counts()?;
         let mut awaited = 0;
@@ -96,10 +96,10 @@ impl Session<'_> {
         Ok(self.job.total.saturating_sub(succeeded + failed + awaited))
     }
 
-    /// Writes the results of all rows that have one; the others stand there as not answered yet.
+    /// Writes one result per row. Rows without an outcome carry an error that says they are not answered yet.
     ///
     /// # Errors
-    /// 74 if they cannot be written, 141 if nobody reads them.
+    /// 74 if they cannot be written, 141 if the stored of the pipe is gone.
     pub fn deliver(mut self, outputs: Outputs, flat: bool, began: Instant) -> Result<Ended> {
         self.progress.phase("writing results");
         let shape = self.shape()?;
@@ -123,7 +123,7 @@ impl Session<'_> {
         let desk = Desk { ctx: self.ctx, store: &self.store, ledger: &self.ledger };
         let accounts = JobAccounts::with(accounts, desk, &self.driver.db.borrow(), &self.job, &self.spec)?;
         if !accounts.batches.is_empty() {
-            // What was sent in real time on the way is a part of it; a report says the same later.
+            // The summary includes rows that this command sent in real time, so a later report agrees with it.
             let elapsed = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
             self.job.active_ms = self.job.active_ms.max(elapsed);
         }
@@ -141,7 +141,7 @@ impl Session<'_> {
     }
 }
 
-/// The error of a row without an outcome.
+/// Describes why a row has no outcome.
 fn not_answered(batches: &[JobBatch]) -> String {
     match batches.iter().filter(|batch| batch.is_open()).count() {
         0 => "not answered yet".to_owned(),

@@ -1,6 +1,6 @@
-//! Waiting for batches, through outages, and taking each one's results as soon as it ends: how long the service keeps them
-//! is not known. The jobs are held for each question and what follows from it, and not in between: whoever wants to cancel
-//! one need not stop this process first.
+//! Waits for batches, through outages, and collects each batch's results as soon as it ends. It is unknown how long the
+//! service keeps results. Between polls llbatch unlocks the jobs, so the user can cancel one from another terminal
+//! without stopping this process.
 
 use std::time::{Duration, Instant};
 
@@ -16,17 +16,17 @@ use crate::store::unsent::is_claimed_now;
 use crate::store::{Job, Store};
 use crate::text;
 
-/// Before it is tried again to take a job on which another process sessions.
+/// Pause before llbatch tries again to lock a job of another lock holder.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// How long to wait and how often to ask.
+/// Limit of a wait, and the interval of its polls.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Waiting {
-    /// Not longer than this; none: as long as it takes.
+    /// End of the wait. `None`: there is no limit.
     pub until: Option<Instant>,
-    /// The user's own interval.
+    /// The user's poll interval.
     pub every: Option<Duration>,
-    /// Batches that could not be submitted yet are submitted meanwhile.
+    /// The wait also submits batches that could not be submitted before.
     pub submitting: bool,
 }
 
@@ -36,10 +36,11 @@ impl Waiting {
     }
 }
 
-/// Waits until every batch of these jobs has ended and its results are in the store; `false` if the time is up first.
+/// Waits until all batches of these jobs have ended and the store has their results. Returns `false` if the time is up
+/// first.
 ///
 /// # Errors
-/// 4 for the key, 74 if the disk refuses, 130 if interrupted. An outage is waited out.
+/// 4 for the key, 74 if the disk fails, 130 if interrupted. llbatch waits through outages.
 pub fn follow(sessions: &mut [Session<'_>], waiting: Waiting) -> Result<bool> {
     let mut said: Option<Instant> = None;
     for asked in 0.. {
@@ -50,7 +51,7 @@ pub fn follow(sessions: &mut [Session<'_>], waiting: Waiting) -> Result<bool> {
             if !session.waits()? {
                 continue;
             }
-            // An outage comes back here, to be told and to be held against the time that is left.
+            // Calls return here during an outage, so that this loop can report it and check the time.
             session.driver.options.until = waiting.until;
             match session.advance(waiting.submitting) {
                 Ok(true) => continue,
@@ -86,7 +87,7 @@ pub fn follow(sessions: &mut [Session<'_>], waiting: Waiting) -> Result<bool> {
     unreachable!("the numbers do not end")
 }
 
-/// Takes all of these jobs again. None is held while another one is waited for: two such commands would wait for each other.
+/// Locks all of these jobs again. It holds none while it waits for another, or two commands could wait for each other.
 fn hold_all(sessions: &mut [Session<'_>], waiting: Waiting) -> Result<()> {
     let mut said = false;
     loop {
@@ -111,13 +112,13 @@ fn hold_all(sessions: &mut [Session<'_>], waiting: Waiting) -> Result<()> {
     }
 }
 
-/// Waits until these jobs have ended, their results in the store; returns the worst exit code of them.
+/// Waits until these jobs have ended and the store has their results. Returns their worst exit code.
 ///
 /// # Errors
-/// 75 if the time is up while another process works on one of them; otherwise as [`follow`].
+/// 75 if the time is up while one of them has another lock holder; otherwise as [`follow`].
 pub fn wait<'a>(jobs: &[Job], waiting: Waiting, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Waited> {
     let store = Store::open(&ctx.settings.state_dir.value)?;
-    // None is locked while another one is waited for: two such commands would wait for each other.
+    // It locks none while it waits for another, or two commands could wait for each other.
     let mut sessions = loop {
         for job in jobs {
             if !until_free(job, &store, waiting, ctx) {
@@ -139,7 +140,7 @@ pub fn wait<'a>(jobs: &[Job], waiting: Waiting, remote: Remote<'a>, ctx: &'a Ctx
     Ok(Waited { ended, exit })
 }
 
-/// How a wait for several jobs ended.
+/// The end of a wait for several jobs.
 #[derive(Debug, Clone, Copy)]
 pub struct Waited {
     /// All have ended.
@@ -148,7 +149,7 @@ pub struct Waited {
     pub exit: Exit,
 }
 
-/// Waits while another process works on the job; `false` if the time is up first.
+/// Waits for the lock holder of the job. Returns `false` if the time is up first.
 fn until_free(job: &Job, store: &Store, waiting: Waiting, ctx: &Ctx) -> bool {
     let mut said = false;
     while store.in_use(&job.id) || is_claimed_now(store, job).unwrap_or(false) {
@@ -165,13 +166,14 @@ fn until_free(job: &Job, store: &Store, waiting: Waiting, ctx: &Ctx) -> bool {
 }
 
 impl Session<'_> {
-    /// Whether results are still to come. An error is not an end: who cannot read the job does not know.
+    /// Returns true if results are still to come. An error is not an end, because the job may still have open batches.
     fn waits(&self) -> Result<bool> {
         let batches = self.driver.db.borrow().batches()?;
         Ok(batches.iter().any(JobBatch::is_open) || self.is_unplanned()?)
     }
 
-    /// Settles doubts, asks once, takes what has ended. Says whether all is in.
+    /// Settles creations in doubt, polls once and collects ended batches. Returns `true` if all results are in the
+    /// store.
     ///
     /// # Errors
     /// As [`crate::batch::driver::Driver::refresh`]; 1 if batches were never submitted.
@@ -187,7 +189,7 @@ impl Session<'_> {
                 self.flags()
             )));
         }
-        // A batch that cannot be submitted now does not keep the others from being followed.
+        // A batch that cannot be submitted now does not block the others.
         let sent = if submitting { self.submit() } else { self.settle_doubts() };
         if sent.as_ref().is_err_and(|error| error.exit != Exit::TempFail) {
             sent?;

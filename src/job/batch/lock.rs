@@ -1,4 +1,4 @@
-//! The lock of a batch job. One process works on a job at a time, and one that only waits lets others at it.
+//! The lock of a batch job. One process works on a job at a time; a process that only waits unlocks the job.
 
 use std::time::Instant;
 
@@ -8,23 +8,23 @@ use crate::store::unsent;
 use crate::store::{Job, JobBatch, Lock, LockWait, Store};
 use crate::ui::Ui;
 
-/// The lock of a batch job, held or given up for a while.
+/// The lock of a batch job, held or released for a while.
 #[derive(Debug)]
 pub struct JobLock {
     job: String,
-    /// Held while the job is worked on.
+    /// Held while this process works on the job.
     lock: Option<Lock>,
     /// Held while this process waits to send more of it.
     claim: Option<Lock>,
-    /// The version of the database when the lock was given up.
+    /// The version of the database at the time of the unlock.
     left_at: i64,
 }
 
 impl JobLock {
-    /// Takes the lock of a job, waiting as `wait` says for a process that works on it.
+    /// Takes the lock of a job, and waits for the lock holder as `wait` allows.
     ///
     /// # Errors
-    /// 75 if another process works on it.
+    /// 75 if another process holds the lock.
     pub fn take(job: &Job, store: &Store, ui: &Ui, wait: LockWait) -> Result<Self> {
         let until = if wait == LockWait::Now { LockWait::briefly() } else { wait };
         let say = |holder: &str| {
@@ -44,13 +44,13 @@ impl JobLock {
         }
     }
 
-    /// Takes the lock to cancel the job, also while a process waits to send more of it.
+    /// Takes the lock to cancel the job, even if another process waits to send more of it.
     ///
     /// # Errors
-    /// 75 if another process works on it.
+    /// 75 if another process holds the lock.
     pub fn take_to_cancel(job: &Job, store: &Store, ui: &Ui) -> Result<Self> {
         let waits = unsent::is_claimed_now(store, job)?;
-        // In an outage that process holds the job for as long as a call is tried again.
+        // In an outage, the other process holds the lock for as long as it retries a call.
         let until =
             if waits { LockWait::until(Instant::now().checked_add(RETRY_FOR * 2)) } else { LockWait::briefly() };
         let say = |holder: &str| {
@@ -66,24 +66,24 @@ impl JobLock {
         Self { job: job.id.clone(), lock: Some(lock), claim: None, left_at: 0 }
     }
 
-    /// Whether this process holds the lock.
+    /// Returns true if this process holds the lock.
     pub const fn is_held(&self) -> bool {
         self.lock.is_some()
     }
 
-    /// Lets other processes work on the job. `version`: that of its database.
+    /// Lets other processes work on the job. `version` is that of its database.
     pub fn unlock(&mut self, version: i64) {
         if self.lock.take().is_some() {
             self.left_at = version;
         }
     }
 
-    /// Whether another process has written the job since it was unlocked.
+    /// Returns true if another process has written the job since it was unlocked.
     pub const fn was_changed(&self, version: i64) -> bool {
         self.left_at != version
     }
 
-    /// Takes the lock again; `false` if another process works on the job or waits to send more of it.
+    /// Takes the lock again. Returns `false` if another process works on the job or waits to send more of it.
     pub fn retake(&mut self, store: &Store, batches: impl FnOnce() -> Result<Vec<JobBatch>>) -> Result<bool> {
         let Some(lock) = store.lock(&self.job)? else { return Ok(false) };
         if self.claim.is_none() && unsent::is_claimed(store, &self.job, &batches()?) {
@@ -93,8 +93,8 @@ impl JobLock {
         Ok(true)
     }
 
-    /// Claims what is `unsent` of the job, or gives the claim up if nothing is. `false` if it cannot be claimed at this moment,
-    /// because another process looks whether it is.
+    /// Claims the job's unsent batches, or releases the claim if none is `unsent`. Returns `false` if another process
+    /// tests the claim at this moment.
     pub fn claim_unsent(&mut self, store: &Store, unsent: bool) -> Result<bool> {
         if !unsent {
             self.claim = None;
@@ -112,7 +112,7 @@ fn in_use(job: &Job, store: &Store) -> Error {
     )
 }
 
-/// The error of a job that another process works on.
+/// Builds the error of a job that has another lock holder.
 pub fn busy(id: &str) -> Error {
     Error::new(Exit::TempFail, format!("{id} is being worked on by another llbatch"))
         .hint("wait for it, then run the same command again")

@@ -1,14 +1,14 @@
-//! A batch job from its inputs to its results: submitted, followed, collected, delivered. Each of these can be a command of
-//! its own, days apart; what is known lies in the store in between.
+//! A batch job from its inputs to its results: submit, follow, collect, deliver. Each step can be a command of its own,
+//! days apart. The store keeps the job in between.
 //!
 //! # How a creation in doubt is settled
 //!
-//! A batch costs money from its creation on. Before llbatch asks the service to create one, it records that it is about to:
-//! the batch is `Creating` on disk. If the reply is lost, the creation is *in doubt* and is not repeated. llbatch looks for
-//! the batch in the service's list by its input file, whose name no other batch has. A batch found there is taken. A list
-//! that lacks it is believed only if it is whole, shows the other live batches of this account, and enough time has passed by
-//! the service's own clock; then the creation is asked for again. Until that is settled, commands end with 75, and every
-//! later `submit`, `wait` or `fetch` of the job settles it first.
+//! A batch costs money from its creation on. Before llbatch asks the service to create one, it records that intent: the
+//! batch is `Creating` on disk. If the reply is lost, the creation is *in doubt*, and llbatch does not repeat it. It
+//! looks for the batch in the service's list by its input file, whose name is unique. It adopts a batch that it finds
+//! there. A list without the batch counts only if it is complete and shows the other live batches of this account.
+//! Enough time must also have passed by the service's own clock. Then llbatch asks for the creation again. Until that
+//! is settled, commands end with 75, and every later `submit`, `wait` or `fetch` of the job settles it first.
 
 mod admit;
 pub mod adopt;
@@ -37,5 +37,5 @@ use std::time::Duration;
 pub use runtime::runtime;
 pub use session::same_service;
 
-/// How long a command waits for failures that may pass before it gives the terminal back.
+/// Time that a command retries transient failures before it returns.
 pub const RETRY_FOR: Duration = Duration::from_secs(45);

@@ -13,23 +13,23 @@ use crate::job::signals::Signals;
 pub struct Network {
     runtime: Rc<Runtime>,
     signals: Signals,
-    /// Cancelled when the user wants out.
+    /// Cancelled when the user interrupts.
     stop: CancellationToken,
 }
 
 impl Network {
-    /// A network whose calls end when `stop` is cancelled, which `signals` do.
+    /// Builds a network whose calls end when `signals` cancel `stop`.
     ///
     /// # Errors
-    /// 1 if the system refuses.
+    /// 1 if the system cannot start a runtime.
     pub fn new(signals: Signals, stop: CancellationToken) -> Result<Self> {
         Ok(Self { runtime: runtime()?, signals, stop })
     }
 
-    /// Does something over the network. A signal that ends it decides the exit code; `hint` says then what goes on.
+    /// Runs `act` on the network. If a signal ends it, the signal decides the exit code, and `hint` gives the hint.
     pub fn block_on<T>(&self, act: impl Future<Output = Result<T>>, hint: impl FnOnce() -> String) -> Result<T> {
         self.runtime.block_on(act).map_err(|error| {
-            // What was being tried again when the user wanted out failed because of that.
+            // A call that was being retried failed because the user interrupted it.
             let error = match error.exit {
                 Exit::Interrupt => error,
                 Exit::TempFail if self.stop.is_cancelled() => Error::new(Exit::Interrupt, "interrupted"),

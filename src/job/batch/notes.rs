@@ -1,4 +1,4 @@
-//! What a driver tells, to people.
+//! Shows a driver's events to the user.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -10,14 +10,14 @@ use crate::store::JobBatch;
 use crate::text;
 use crate::ui::{Progress, Ui};
 
-/// A failure that is waited out for so long is said, ...
+/// Shortest wait for a retry that is worth a message, ...
 const WORTH_SAYING: Duration = Duration::from_secs(2);
-/// ... and again after this.
+/// ... and the time until the next such message.
 pub const REMIND: Duration = Duration::from_mins(30);
 
-/// Says what happens, to people.
+/// Builds the function that shows events to the user.
 pub fn notifier<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&DriverEvent<'_>) + 'a> {
-    let said = Cell::new(None::<Instant>);
+    let retries = RetryNotes::default();
     Box::new(move |tell| match tell {
         DriverEvent::Uploading { number, bytes } => {
             progress.phase(&format!("uploading batch {number}: {}", text::bytes(*bytes)));
@@ -48,15 +48,7 @@ pub fn notifier<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&DriverEvent<'_>) 
         DriverEvent::Surplus(id) => ui.warn(&format!("batch {id} was created twice over; cancelling it")),
         DriverEvent::Again { what, failure, wait } => {
             progress.phase(&format!("{what}: trying again in {}", text::duration(*wait)));
-            let text = format!("{what}: {failure}; trying again in {}", text::duration(*wait));
-            // Soon over, most times; and nobody wants to read it every minute of a night.
-            let due = said.get().is_none_or(|at| at.elapsed() > REMIND);
-            if *wait >= WORTH_SAYING && due {
-                said.set(Some(Instant::now()));
-                ui.warn(&text);
-            } else {
-                ui.detail(&text);
-            }
+            retries.note(&format!("{what}: {failure}; trying again in {}", text::duration(*wait)), *wait, &ui);
         }
         DriverEvent::Gone { number, file } if !is_id(file) => {
             let file = shorten(file);
@@ -69,7 +61,7 @@ pub fn notifier<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&DriverEvent<'_>) 
         }
         DriverEvent::Moved(batch) => ui.note(&place(batch)),
         DriverEvent::Progress(before, batch) => {
-            // A bar shows it; in a log every tenth is enough.
+            // A bar shows every change. In a log, every tenth is enough.
             let tenth = |batch: &JobBatch| batch.progress.map(|p| (p / 10.0) as i64);
             if !ui.draws() && tenth(before) != tenth(batch) {
                 ui.note(&place(batch));
@@ -78,7 +70,26 @@ pub fn notifier<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&DriverEvent<'_>) 
     })
 }
 
-/// Where a batch is, in a line.
+/// Messages about retries, of which the user sees few.
+#[derive(Default)]
+struct RetryNotes {
+    warned_at: Cell<Option<Instant>>,
+}
+
+impl RetryNotes {
+    /// Warns of a retry after `wait`. Most failures pass soon, and a message per minute of a night is too much.
+    fn note(&self, text: &str, wait: Duration, ui: &Ui) {
+        let due = self.warned_at.get().is_none_or(|at| at.elapsed() > REMIND);
+        if wait >= WORTH_SAYING && due {
+            self.warned_at.set(Some(Instant::now()));
+            ui.warn(text);
+        } else {
+            ui.detail(text);
+        }
+    }
+}
+
+/// Describes a batch's state in one line.
 fn place(batch: &JobBatch) -> String {
     let id = batch.id.as_deref().unwrap_or_default();
     let status = batch.status.as_deref().unwrap_or("?");

@@ -4,9 +4,9 @@ use crate::error::Result;
 use crate::job::remote::Remote;
 use crate::store::{BatchStep, JobState, Ledger, Store, Transport};
 
-/// Live batches of other jobs with the same service: a list that lacks them is not to be believed.
+/// Returns live batches of other jobs with the same service. A list of batches that lacks them is not complete.
 pub fn witnesses(store: &Store, ledger: &Ledger, but: &str, remote: Remote<'_>) -> Result<Vec<String>> {
-    /// Some are enough.
+    /// Number of batches that is enough as evidence.
     const ENOUGH: usize = 5;
     let mut found = Vec::new();
     for job in ledger.recent(200)? {
@@ -27,7 +27,7 @@ pub fn witnesses(store: &Store, ledger: &Ledger, but: &str, remote: Remote<'_>) 
     Ok(found)
 }
 
-/// The batches of all other jobs.
+/// Returns the batches of all other jobs.
 pub fn owned(store: &Store, but: &str) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for job in store.ledger()?.recent(u32::MAX)? {

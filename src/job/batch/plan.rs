@@ -1,13 +1,14 @@
-//! Batches written down, with their files and rows, before the first of them is sent.
+//! Plans batches: writes their files and rows down before llbatch sends the first of them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::session::Session;
+use super::submission::RowContent;
 use crate::check::{Checked, Pass};
 use crate::error::Result;
 use crate::input::Inputs;
-use crate::outcome::{ErrorCode, Fingerprint, Outcome, Usage};
+use crate::outcome::{ErrorCode, Outcome, Usage};
 use crate::price::{Nanos, PriceBook, PriceTable};
 use crate::request::RequestBuilder;
 use crate::request::batch_line::BatchFileLimits;
@@ -23,13 +24,13 @@ const GROUP: u64 = 65_536;
 pub struct PlanInput<'a> {
     /// The input.
     pub inputs: &'a Inputs,
-    /// How requests are made of it.
+    /// The builder of its requests.
     pub shape: &'a RequestBuilder,
-    /// What the check found.
+    /// The result of the check.
     pub checked: &'a Checked,
-    /// Picks the rows; none: all.
+    /// Selects the rows. `None`: all rows.
     pub only: Option<&'a (dyn Fn(u64) -> bool + Sync)>,
-    /// The other rows have their outcomes already.
+    /// A retry: the other rows already have outcomes.
     pub retry: bool,
 }
 
@@ -38,22 +39,22 @@ pub struct PlanInput<'a> {
 pub struct Planned {
     /// Their files.
     pub split: Split,
-    /// About what their rows cost, as far as prices are known.
+    /// Estimated cost of their rows, as far as prices are known.
     pub priced: Nanos,
 }
 
-/// Writes rows down as they are placed into files, and adds up what they cost.
+/// Records rows as the splitter places them into files, and sums up their costs.
 struct Planner<'a> {
     db: &'a mut JobDb,
     retry: bool,
     prices: PriceBook,
-    /// About what all rows cost; `None`: a price is not known.
+    /// Estimated cost of all rows. `None`: a price is unknown.
     estimate: Option<Nanos>,
-    /// The known part of it.
+    /// The known part of the estimate.
     priced: Nanos,
-    /// The most that each batch can cost.
+    /// The maximum cost of each batch.
     most: HashMap<u32, Option<Nanos>>,
-    /// Rows that cannot be sent are outcomes at once; a retry leaves them as they are.
+    /// Outcomes of rows that cannot be sent. A retry leaves such rows unchanged.
     bad: Vec<Outcome>,
     uncommitted: u64,
 }
@@ -72,8 +73,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn place(&mut self, row: SplitRow<'_>) -> Result<()> {
-        match row {
+    fn place(&mut self, row: &SplitRow<'_>) -> Result<()> {
+        match *row {
             SplitRow::Line { row, file, id, wire_id, fingerprint, model, reserve } => {
                 self.db.ask(file, &Asked { row, id, wire: wire_id, fingerprint, reserve })?;
                 self.price(file, model, reserve);
@@ -94,7 +95,7 @@ impl<'a> Planner<'a> {
     }
 
     fn price(&mut self, file: u32, model: &Arc<str>, reserve: Usage) {
-        // The bound on prompt tokens is about twice what they come to.
+        // The limit on prompt tokens is about twice the true number.
         let about = Usage { prompt: reserve.prompt / 2, completion: reserve.completion };
         let sum = self.most.entry(file).or_insert(Some(Nanos::ZERO));
         *sum = sum.zip(self.prices.most(model, Transport::Batch, reserve, 1)).map(|(sum, cost)| sum + cost);
@@ -103,7 +104,7 @@ impl<'a> Planner<'a> {
         self.priced += cost.unwrap_or_default();
     }
 
-    /// Writes the batches down, all or none: from here to the commit is one transaction.
+    /// Records all batches in one transaction.
     fn store(&mut self, first: u32, batches: impl Iterator<Item = JobBatch>) -> Result<()> {
         self.db.retire_asked(first)?;
         for outcome in &self.bad {
@@ -118,12 +119,12 @@ impl<'a> Planner<'a> {
 }
 
 impl Session<'_> {
-    /// Plans batches. When this returns, their files are on the disk and they are written down, all or none. `each` is called
-    /// for every row, in order.
+    /// Plans batches. When this returns, all files are on the disk and all batches are recorded, or none. It calls
+    /// `each` for every row, in input order.
     ///
     /// # Errors
     /// 65 for more models than fit.
-    pub fn plan(&mut self, input: PlanInput<'_>, each: &mut dyn FnMut(Option<(&str, Fingerprint)>)) -> Result<Planned> {
+    pub fn plan(&mut self, input: PlanInput<'_>, each: &mut dyn FnMut(Option<RowContent<'_>>)) -> Result<Planned> {
         self.progress.phase("writing batch files");
         self.forget_counts();
         let mut db = self.driver.db.borrow_mut();
@@ -145,10 +146,10 @@ impl Session<'_> {
         let mut planner = Planner::new(&mut db, input.retry, &self.ctx.settings.prices);
         let split = split(input.inputs, input.shape, input.checked, &options, &mut |row| {
             each(match &row {
-                SplitRow::Line { id, fingerprint, .. } => Some((id, *fingerprint)),
+                SplitRow::Line { id, fingerprint, .. } => Some(RowContent { id, fingerprint: *fingerprint }),
                 SplitRow::Invalid(_) => None,
             });
-            planner.place(row)
+            planner.place(&row)
         })?;
         stage.commit()?;
         let endpoint = format!("/v1{}", input.shape.endpoint().path());

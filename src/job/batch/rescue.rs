@@ -1,4 +1,4 @@
-//! A rescue: what batches leave undone is answered in real time, within the same job and the same results.
+//! A rescue: answers the rows that batches left undone in real time, within the same job and results.
 
 use std::time::{Duration, Instant};
 
@@ -15,25 +15,25 @@ use crate::results::{Delivery, Outputs};
 use crate::store::Transport;
 use crate::text;
 
-/// How long the service may take to end what it was asked to end. A row of a batch that may still answer it is not sent
-/// beside that.
+/// Maximum wait for the service to end the cancelled batches. llbatch does not send a row again while a batch may still
+/// answer it.
 const GRACE: Duration = Duration::from_mins(15);
 
 /// A rescue of one job.
 #[derive(Debug)]
 pub struct Rescue {
-    /// How to rescue.
+    /// Settings of the rescue.
     pub how: RescueAsk,
-    /// Where results go.
+    /// Destination of the results.
     pub delivery: Delivery,
-    /// Limits of cost; what the batches have cost counts.
+    /// Limits of cost. The cost of the batches counts.
     pub limit: CostLimit,
 }
 
-/// Cancels the batches that have not ended by the deadline, takes what was answered, and answers the rest in real time.
+/// Cancels the batches that are open at the deadline, collects their answers, and answers the other rows in real time.
 ///
 /// # Errors
-/// What stops it before there is anything to sum up.
+/// The error that ends the rescue before there is a summary.
 pub fn rescue(
     mut session: Session<'_>,
     rescue: Rescue,
@@ -60,7 +60,7 @@ pub fn rescue(
         text::count(left.rows.len() as u64)
     ));
     let id = session.job.id.clone();
-    // What the batches have cost is gone from the limit.
+    // The cost of the batches reduces the limit.
     session.record()?;
     let spent = session.spent()?;
     let limit = CostLimit { max_cost: rescue.limit.max_cost.map(|limit| limit.saturating_sub(spent)), ..rescue.limit };
@@ -71,7 +71,7 @@ pub fn rescue(
     run(RunAsk { delivery: rescue.delivery, ..part }, remote, ctx)
 }
 
-/// Cancels what is open and takes what was answered of it; `false` if the service does not end it in time.
+/// Cancels the open batches and collects their answers. Returns `false` if the service does not end them in time.
 fn end(session: &mut Session<'_>, open: usize) -> Result<bool> {
     session.ctx.ui.warn(&format!(
         "the deadline was reached: cancelling {} of {}, what is not answered will be sent at realtime",

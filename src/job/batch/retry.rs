@@ -1,4 +1,4 @@
-//! A retry: the rows that failed, sent again within the same job, as new batches or in real time.
+//! A retry: sends the failed rows again within the same job, as new batches or in real time.
 
 use std::sync::Arc;
 
@@ -27,57 +27,58 @@ use crate::tokens::{self, Estimator};
 pub struct RetryAsk {
     /// The job.
     pub job: Job,
-    /// How to send them.
+    /// The transport of the retry.
     pub via: Via,
-    /// Also rows that were refused for good.
+    /// Also send rows that failed permanently.
     pub all: bool,
-    /// Only say what it would cost.
+    /// Only show the cost.
     pub dry_run: bool,
     /// Limits of cost.
     pub limit: CostLimit,
-    /// How long to wait for another process that works on the job.
+    /// Maximum wait for the lock holder of the job.
     pub wait: LockWait,
 }
 
-/// How failed rows are sent again.
+/// The transport of a retry.
 #[derive(Debug)]
 pub enum Via {
     /// As new batches.
     Batch,
     /// In real time.
-    Realtime(realtime::SendOptions),
+    Realtime(Box<realtime::SendOptions>),
 }
 
 /// A retry that has ended.
 #[derive(Debug)]
 pub enum Retried {
-    /// Nothing was sent: there is no row to send, or only the cost was asked for.
+    /// Nothing was sent: there is no row to send, or the user asked only for the cost.
     Nothing(Exit),
-    /// New batches exist; `refused` of them the service would not have. `flags`: what another command needs beside the id.
+    /// New batches exist; the service refused `refused` of them. `flags`: those that another command needs beside the
+    /// id.
     Batches { flags: String, refused: usize },
-    /// The rows were sent in real time; the results are in the store.
+    /// The rows were sent in real time. The store has the results.
     Answered { flags: String, ended: Box<Ended> },
 }
 
-/// Rows to send again, and what that may cost.
+/// Rows to send again, with their cost.
 #[derive(Debug)]
 pub struct RetrySet {
     /// The rows, ascending.
     pub rows: Vec<u64>,
-    /// Failed rows that are left as they are.
+    /// Failed rows that stay unchanged.
     pub left: u64,
-    /// Prompts estimated, answers up to their `max_tokens`; `None`: a price is not known.
+    /// Cost of estimated prompts and of answers up to their `max_tokens`. `None`: a price is unknown.
     pub cost: Option<Nanos>,
-    /// The same without the rows whose price is not known.
+    /// The same without rows of unknown price.
     pub priced: Nanos,
-    /// The most that it can cost; `None`: a price is not known.
+    /// The maximum cost. `None`: a price is unknown.
     pub most: Option<Nanos>,
     /// A model without a known price, if there is one.
     pub unpriced: String,
 }
 
-/// Sends the failed rows of a job again. `announce` is called with the id of the job before anything is sent, or when there is
-/// nothing to send.
+/// Sends the failed rows of a job again. It calls `announce` with the job's id before it sends anything, or when there
+/// is nothing to send.
 ///
 /// # Errors
 /// 75 if the job has not ended, 5 beyond a budget, 2 for a job that batches do not serve.
@@ -113,7 +114,7 @@ pub fn retry(ask: RetryAsk, remote: Remote<'_>, ctx: &Ctx, announce: &dyn Fn(&st
         }
         Via::Realtime(speed) => {
             drop(session);
-            let part = RunAsk::part_of(id, Role::Retry, ask.limit, ask.wait, speed);
+            let part = RunAsk::part_of(id, Role::Retry, ask.limit, ask.wait, *speed);
             let filter = if ask.all { RetryFilter::All } else { RetryFilter::Retryable };
             let ended = Box::new(run(RunAsk { retry: filter, ..part }, remote, ctx)?);
             Ok(Retried::Answered { flags, ended })
@@ -121,11 +122,11 @@ pub fn retry(ask: RetryAsk, remote: Remote<'_>, ctx: &Ctx, announce: &dyn Fn(&st
     }
 }
 
-/// Submits what the job's command did not get to, and takes what has ended.
+/// Submits batches that the job's command left unsent, and collects the ended ones.
 fn bring_to_end(session: &mut Session<'_>, batch: bool, limit: CostLimit) -> Result<()> {
     let id = session.job.id.clone();
     if session.open_batches()?.unsent > 0 {
-        // Its submission was cut short: that comes first, and may be all there is to do.
+        // The submission was interrupted. Finishing it comes first and may be enough.
         session.admit_unsent(limit)?;
         session.ctx.ui.note(&format!("{id}: submitting what its command did not get to"));
         session.submit()?;
@@ -150,7 +151,7 @@ impl Session<'_> {
     /// Copies the input of a job that ran in real time, so that it can go on in batches.
     ///
     /// # Errors
-    /// 65 if the input is not what it was, 66 if it is gone.
+    /// 65 if the input has changed, 66 if it is gone.
     fn keep_input(&mut self) -> Result<()> {
         if !self.spec.kept.is_empty() {
             return Ok(());
@@ -167,7 +168,7 @@ impl Session<'_> {
         self.ledger.update(&self.job)
     }
 
-    /// Accounts for what a killed run had in flight, before its rows go on in batches.
+    /// Accounts for the requests that a killed run had in flight, before its rows go into batches.
     ///
     /// # Errors
     /// 66 if the input is gone.
@@ -192,7 +193,7 @@ impl Session<'_> {
         )
     }
 
-    /// Checks that the answers of a job that ran in real time still fit the rows of its input.
+    /// Checks that the answers of a realtime job still fit the rows of its input.
     ///
     /// # Errors
     /// 65 if they do not, 66 if the input is gone.
@@ -206,7 +207,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Finds the rows that have no answer; of those that failed, only the ones that another try may help, or `all`.
+    /// Finds the rows without an answer. Of the failed rows, it takes those that a retry may answer, or `all`.
     pub fn retry_set(&self, all: bool, transport: Transport) -> Result<RetrySet> {
         let mut left = 0;
         let rows = self.driver.db.borrow().to_do(self.job.total, |code| {
@@ -219,7 +220,7 @@ impl Session<'_> {
         Ok(set)
     }
 
-    /// Plans batches for these rows, for which that was reserved.
+    /// Plans batches for these rows and releases their reservation.
     fn plan_retry(&mut self, rows: &[u64], reservation: i64) -> Result<()> {
         let (inputs, shape) = (self.inputs()?, self.shape()?);
         let checked = Pass { max_problems: 0, ..Pass::new(&inputs, &shape) }.run()?;
@@ -235,7 +236,7 @@ impl Session<'_> {
         }
         db.commit(true)?;
         drop(db);
-        // From here on they count themselves.
+        // From here on, budgets count the batches themselves.
         self.ledger.set_reservation(reservation, Nanos::ZERO, ReservationState::AtRisk)?;
         self.job.delivered = false;
         self.ledger.update(&self.job)
@@ -243,13 +244,13 @@ impl Session<'_> {
 }
 
 impl RetrySet {
-    /// These rows, not yet priced.
+    /// Builds a set of these rows, without prices yet.
     pub fn of(rows: Vec<u64>, left: u64) -> Self {
         let zero = Some(Nanos::ZERO);
         Self { rows, left, cost: zero, priced: Nanos::ZERO, most: zero, unpriced: String::new() }
     }
 
-    /// Adds up what the rows cost in batches or in real time.
+    /// Sums up the cost of the rows in batches or in real time.
     pub fn price(
         &mut self,
         inputs: &Inputs,
@@ -283,7 +284,7 @@ impl RetrySet {
         Ok(())
     }
 
-    /// A line about what is sent again and what is not.
+    /// Describes in one line which rows are sent again and which are not.
     fn summary(&self, batch: bool) -> String {
         let left = match self.left {
             0 => String::new(),

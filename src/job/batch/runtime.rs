@@ -11,11 +11,11 @@ thread_local! {
     static RUNTIME: RefCell<Weak<Runtime>> = const { RefCell::new(Weak::new()) };
 }
 
-/// The runtime, for as long as somebody holds it. There is one: a connection that the client keeps is driven by the runtime
-/// that it was made on, and would stand still while another one runs.
+/// Returns the runtime, which lives while a caller holds it. There is only one: the client's idle connections belong to
+/// the runtime that opened them, and would stall under another one.
 ///
 /// # Errors
-/// 1 if the system refuses.
+/// 1 if the system cannot start a runtime.
 pub fn runtime() -> Result<Rc<Runtime>> {
     RUNTIME.with_borrow_mut(|shared| {
         if let Some(runtime) = shared.upgrade() {

@@ -1,4 +1,4 @@
-//! A batch job that this process works on: its record, its database, the way to the service, the lock.
+//! A batch job that this process works on: its record, its database, its driver and its lock.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -24,27 +24,27 @@ use crate::request::RequestBuilder;
 use crate::store::{BatchStep, Job, JobBatch, JobState, Ledger, LockWait, Store};
 use crate::ui::{Progress, Results};
 
-/// After so long a batch that was created stands in the service's list. Not publicly known: a generous guess.
+/// Time after which the service's list shows a new batch. Together does not document it; this is a generous guess.
 const SETTLE_AFTER: Duration = Duration::from_mins(10);
 /// The same for the built-in server.
 const SETTLE_AFTER_SANDBOX: Duration = Duration::from_secs(1);
-/// Uploads at once.
+/// Concurrent uploads.
 const UPLOADS: usize = 3;
 
-/// How to open a session.
+/// Options of a session.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionOptions {
-    /// How long failures that may pass are waited out.
+    /// Time to retry transient failures.
     pub retry_for: Duration,
-    /// Where results go, which decides whether progress may be drawn.
+    /// Destination of the results, which decides if progress may be drawn.
     pub results: Results,
-    /// How long to wait for another process that works on the job.
+    /// Maximum wait for the lock holder of the job.
     pub wait: LockWait,
 }
 
 /// A batch job that this process works on.
 pub struct Session<'a> {
-    /// Settings and ui.
+    /// Settings and user interface.
     pub ctx: &'a Ctx,
     /// The state directory.
     pub store: Store,
@@ -52,16 +52,16 @@ pub struct Session<'a> {
     pub ledger: Ledger,
     /// Its entry in the index.
     pub job: Job,
-    /// What is kept of its command.
+    /// The record of its command.
     pub spec: Spec,
-    /// The way to the service, and the job's database.
+    /// The driver of its batches, with the job's database.
     pub driver: Driver<'a>,
-    /// What is shown meanwhile.
+    /// The progress display.
     pub progress: Progress,
-    /// Locked while it is worked on; not while it is only waited for.
+    /// The job's lock, held while this process works and released while it only waits.
     pub lock: JobLock,
     network: Network,
-    /// Answered and failed rows, once they have been counted: a count reads them all.
+    /// Answered and failed rows, kept because a count reads all of them.
     counted: Cell<Option<(u64, u64)>>,
 }
 
@@ -78,10 +78,10 @@ impl std::fmt::Debug for Session<'_> {
 }
 
 impl<'a> Session<'a> {
-    /// Takes a job that is in the index.
+    /// Opens a job of the index.
     ///
     /// # Errors
-    /// 75 if another process works on it, 2 if it belongs to another service, 74 if its files cannot be read.
+    /// 75 if it has another lock holder, 2 if it belongs to another service, 74 if its files cannot be read.
     pub fn open(job: &Job, remote: Remote<'a>, ctx: &'a Ctx, options: SessionOptions) -> Result<Self> {
         let store = Store::open(&ctx.settings.state_dir.value)?;
         same_service(job, &spec_of(job)?, remote.name)?;
@@ -89,7 +89,7 @@ impl<'a> Session<'a> {
         Self::with(job, lock, remote, ctx, options)
     }
 
-    /// Takes a job to cancel it, also from a process that only waits to send more of it.
+    /// Opens a job to cancel it, even if another process waits to send more of it.
     ///
     /// # Errors
     /// As [`Session::open`].
@@ -103,7 +103,7 @@ impl<'a> Session<'a> {
     fn with(job: &Job, lock: JobLock, remote: Remote<'a>, ctx: &'a Ctx, options: SessionOptions) -> Result<Self> {
         let store = Store::open(&ctx.settings.state_dir.value)?;
         let ledger = store.ledger()?;
-        // As it stands now that no other process changes it.
+        // Reads it again, now that no other process can change it.
         let job = ledger.find(&job.id)?;
         let shared = Arc::new(Shared::default());
         let stop = shared.stop.clone();
@@ -111,7 +111,7 @@ impl<'a> Session<'a> {
         let progress = ctx.ui.progress(options.results);
         let dir = store.make_job_dir(&job.id)?;
         let mut db = store.open_job(&job.id)?;
-        // After a realtime retry; one that was killed first has to account for what it had in flight.
+        // A realtime retry has written the job. If one was killed, its requests in flight must be accounted for first.
         if db.claimed()? == 0 {
             db.settle_aside()?;
         }
@@ -140,14 +140,14 @@ impl<'a> Session<'a> {
         Ok(Self { ctx, store, ledger, job, spec, driver, progress, lock, network, counted: Cell::default() })
     }
 
-    /// Where the job is kept.
+    /// Returns the desk of the job.
     pub fn desk(&self) -> Desk<'_> {
         Desk { ctx: self.ctx, store: &self.store, ledger: &self.ledger }
     }
 
-    /// Does something over the network. A signal that ends it decides the exit code.
+    /// Runs `act` on the network. If a signal ends it, the signal decides the exit code.
     pub fn block_on<T>(&self, act: impl Future<Output = Result<T>>) -> Result<T> {
-        // Not "the same command": with --again that would be a job of its own.
+        // The hint must not name the same command: with --again it would start another job.
         self.network.block_on(act, || {
             format!(
                 "batches that were created go on; `llbatch fetch {0}{1} --wait -o FILE` takes their results, `llbatch retry {0}{1}` submits what is left",
@@ -157,7 +157,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// The inputs as they were submitted, or those that a realtime job read.
+    /// Opens the inputs as submitted, or those that a realtime job read.
     ///
     /// # Errors
     /// 66 if they are gone.
@@ -165,43 +165,43 @@ impl<'a> Session<'a> {
         inputs_of(&self.spec, &self.store, &self.job.id)
     }
 
-    /// How requests are made of the inputs.
+    /// Builds the request builder of the inputs.
     pub fn shape(&self) -> Result<Arc<RequestBuilder>> {
         RequestBuilder::new(&self.spec.params).map(Arc::new)
     }
 
-    /// Flags that a command for a person to type needs beside the job's name.
+    /// Returns the flags that the user must type beside the job's name.
     pub fn flags(&self) -> String {
         self.ctx.flags(&self.spec.service)
     }
 
-    /// The job's batches, in their order.
+    /// Reads the job's batches, in order.
     pub fn batches(&self) -> Result<Vec<JobBatch>> {
         self.driver.db.borrow().batches()
     }
 
-    /// Answered and failed rows.
+    /// Counts answered and failed rows.
     pub fn counts(&self) -> Result<(u64, u64)> {
         let counted = match self.counted.get() {
             Some(counted) => counted,
             None => self.driver.db.borrow().counts()?,
         };
-        // No other process writes the job while it is locked.
+        // No other process writes the job while this one holds the lock.
         self.counted.set(Some(counted));
         Ok(counted)
     }
 
-    /// Adds outcomes that are in the store now.
+    /// Adds stored outcomes to the count.
     pub fn count_in(&self, succeeded: u64, failed: u64) {
         self.counted.set(self.counted.get().map(|(s, f)| (s + succeeded, f + failed)));
     }
 
-    /// The outcomes in the store may not be what was counted.
+    /// Forgets the count, because the store may hold other outcomes by now.
     pub fn forget_counts(&self) {
         self.counted.set(None);
     }
 
-    /// Writes the state and the counts of the job into the index. `busy`: this process goes on with it.
+    /// Writes the job's state and counts into the index. `busy`: this process continues with the job.
     pub fn update_index(&mut self, busy: bool) -> Result<JobState> {
         let batches = self.batches()?;
         (self.job.succeeded, self.job.failed) = self.counts()?;
@@ -210,22 +210,22 @@ impl<'a> Session<'a> {
         Ok(self.job.state)
     }
 
-    /// Records what the job has come to, for a command that writes no results, and returns the verdict on it.
+    /// Records the verdict on the job for a command that writes no results, and returns it.
     pub fn record(&mut self) -> Result<Verdict> {
         let desk = Desk { ctx: self.ctx, store: &self.store, ledger: &self.ledger };
         finish::record(desk, &mut self.job, &self.driver.db.borrow(), &self.spec)
     }
 
-    /// What the job has cost so far, what may have been billed included; the known part.
+    /// Returns the known cost of the job so far, including requests that may have been billed.
     pub fn spent(&self) -> Result<Nanos> {
         let accounts = JobAccounts::of(self.desk(), &self.driver.db.borrow(), &self.job, &self.spec)?;
         Ok(accounts.accounts.spent())
     }
 
-    /// Takes the job again after it was unlocked, as other processes have left it; `false` if one of them works on it.
+    /// Locks the job again and reads the changes of other processes. Returns `false` if one of them works on it.
     ///
     /// # Errors
-    /// 1 if it was removed meanwhile.
+    /// 1 if another process removed the job meanwhile.
     pub fn relock(&mut self) -> Result<bool> {
         if self.lock.is_held() {
             return Ok(true);
@@ -248,20 +248,20 @@ impl<'a> Session<'a> {
         Ok(true)
     }
 
-    /// Lets other processes work on the job while this one only waits for it. All that was done is committed.
+    /// Commits all work and lets other processes work on the job while this one only waits.
     pub fn unlock(&mut self) -> Result<()> {
         let version = self.driver.db.borrow().version()?;
         self.lock.unlock(version);
         Ok(())
     }
 
-    /// The same; what was admitted and is still to be sent (`submitting`) stays claimed by this process meanwhile.
+    /// Unlocks the job, but with `submitting` keeps the claim on admitted batches that are still to be sent.
     pub fn unlock_but_claim(&mut self, submitting: bool) -> Result<()> {
         let unsent = submitting && self.batches()?.iter().any(JobBatch::is_unsent);
         if self.lock.claim_unsent(&self.store, unsent)? { self.unlock() } else { Ok(()) }
     }
 
-    /// Settles creations that are in doubt, and brings planned batches to the service.
+    /// Settles creations in doubt, and submits planned batches.
     ///
     /// # Errors
     /// As [`Driver::submit`].
@@ -269,7 +269,7 @@ impl<'a> Session<'a> {
         self.drive(false)
     }
 
-    /// Only settles creations that are in doubt.
+    /// Settles creations in doubt, and submits nothing.
     ///
     /// # Errors
     /// As [`Driver::submit`].
@@ -284,23 +284,23 @@ impl<'a> Session<'a> {
         done
     }
 
-    /// Removes batch files that are with the service in batches: they can be made again from the input.
+    /// Removes files of created batches. llbatch can make them again from the input.
     fn drop_sent_files(&self) -> Result<()> {
         for batch in self.batches()? {
             if matches!(batch.step, BatchStep::Submitted | BatchStep::Settled) {
-                // A file that cannot be removed is untidy, not wrong.
+                // A file that cannot be removed does no harm.
                 drop(std::fs::remove_file(self.driver.dir.join(&batch.name)));
             }
         }
         Ok(())
     }
 
-    /// Batches that the service refused.
+    /// Counts the batches that the service refused.
     pub fn refused(&self) -> Result<usize> {
         Ok(self.batches()?.iter().filter(|batch| batch.step == BatchStep::Refused).count())
     }
 
-    /// Asks the service once about the batches; says whether all have ended.
+    /// Polls the batches once. Returns `true` if all have ended.
     ///
     /// # Errors
     /// As [`Driver::refresh`].
@@ -310,7 +310,7 @@ impl<'a> Session<'a> {
         ended
     }
 
-    /// Asks the service to end what has not ended.
+    /// Asks the service to end the open batches.
     ///
     /// # Errors
     /// As [`Driver::cancel`].
@@ -320,23 +320,23 @@ impl<'a> Session<'a> {
         done
     }
 
-    /// Takes a job that has sent nothing out of the index again.
+    /// Removes a job that has sent nothing from the index.
     pub fn forget(&mut self) -> Result<()> {
-        // Not while another process adds up what is in flight: it would find half a job.
+        // The lock keeps another process from summing up requests in flight, where it would find half a job.
         self.ledger.decide(|| {
             self.store.remove_job(&self.job.id)?;
             self.ledger.forget(&self.job.id)
         })
     }
 
-    /// Whether this is a job of batches that was killed before they were planned.
+    /// Returns true for a batch job that was killed before its batches were planned.
     pub fn is_unplanned(&self) -> Result<bool> {
         let (succeeded, failed) = self.counts()?;
         let batch = self.job.transport == crate::store::Transport::Batch;
         Ok(batch && succeeded + failed == 0 && self.batches()?.is_empty())
     }
 
-    /// Batches whose results are still to come.
+    /// Counts of batches whose results are still to come.
     pub fn open_batches(&self) -> Result<OpenBatches> {
         let mut open = self.batches()?;
         open.retain(JobBatch::is_open);
@@ -345,19 +345,19 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Batches whose results are still to come.
+/// Counts of batches whose results are still to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenBatches {
-    /// All of them.
+    /// All such batches.
     pub all: usize,
-    /// Those that the service has not been asked to create.
+    /// Batches that llbatch has not asked the service to create.
     pub unsent: usize,
 }
 
 /// Refuses a job of another service.
 ///
 /// # Errors
-/// 2 if it belongs to another one.
+/// 2 if it belongs to another service.
 pub fn same_service(job: &Job, spec: &Spec, remote: &str) -> Result<()> {
     if spec.service == remote {
         return Ok(());

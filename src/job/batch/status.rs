@@ -1,4 +1,4 @@
-//! Looking at many jobs at once, without working on any of them.
+//! The status of many jobs, read without working on any of them.
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
@@ -14,29 +14,29 @@ use crate::job::remote::Remote;
 use crate::store::unsent::is_claimed;
 use crate::store::{BatchStep, Job, JobBatch, JobDb, JobState, Ledger, Lock, Store};
 
-/// Jobs asked about at once; each asks for several batches at once.
+/// Jobs polled concurrently. Each polls several batches at once.
 const JOBS: usize = 4;
 
-/// A job and its batches as they are known here.
+/// A job and its batches as the store knows them.
 #[derive(Debug)]
 pub struct JobStatus {
-    /// Its entry, with the state that it is in now.
+    /// Its entry, with its current state.
     pub job: Job,
-    /// In their order; none for a job that has only run in real time.
+    /// Its batches in order; none for a job that has only run in real time.
     pub batches: Vec<JobBatch>,
 }
 
 impl JobStatus {
-    /// Reads what is known of a job without asking the service.
+    /// Reads the status of a job without calling the service.
     pub fn of(mut job: Job, store: &Store) -> Result<Self> {
         let db = if store.job_path(&job.id).exists() { Some(store.open_job(&job.id)?) } else { None };
         let batches = db.as_ref().map_or_else(|| Ok(Vec::new()), JobDb::batches)?;
         let busy = store.in_use(&job.id) || is_claimed(store, &job.id, &batches);
-        // An ended job without its rows stays what it was.
+        // An ended job without rows keeps its state.
         if db.is_some() || !job.state.ended() {
             job.state = state_of(&job, &batches, busy);
         }
-        // A process that was killed may not have recorded its last rows.
+        // A killed process may not have recorded its last rows.
         if let Some(db) = db.filter(|_| !busy && job.state == JobState::Interrupted) {
             (job.succeeded, job.failed) = db.counts()?;
             job.state = state_of(&job, &batches, busy);
@@ -44,22 +44,21 @@ impl JobStatus {
         Ok(Self { job, batches })
     }
 
-    /// Whether the service may have news of it.
+    /// Returns true if the service may have news of the job.
     pub fn is_live(&self) -> bool {
         self.batches.iter().any(|batch| batch.step == BatchStep::Submitted && !batch.ended)
     }
 }
 
-/// Reads what is known of these jobs without asking the service.
+/// Reads the status of these jobs without calling the service.
 pub fn inspect(jobs: Vec<Job>, store: &Store) -> Result<Vec<JobStatus>> {
     jobs.into_iter().map(|job| JobStatus::of(job, store)).collect()
 }
 
-/// Asks the service about every live batch of these jobs. Jobs that another process works on are left to it, and so are
-/// those of other services.
+/// Polls every live batch of these jobs. It skips jobs that have another lock holder, and jobs of other services.
 ///
 /// # Errors
-/// 4 or 75 if the service does not answer; what it did answer is kept.
+/// 4 or 75 if the service does not answer. Earlier replies are kept.
 pub fn refresh(seen: &mut [JobStatus], store: &Store, ledger: &Ledger, remote: Remote<'_>) -> Result<()> {
     let mut taken: Vec<(usize, Lock, Driver<'_>)> = Vec::new();
     for (i, seen) in seen.iter_mut().enumerate().filter(|(_, seen)| seen.is_live()) {
@@ -67,12 +66,12 @@ pub fn refresh(seen: &mut [JobStatus], store: &Store, ledger: &Ledger, remote: R
             continue;
         }
         let Some(lock) = store.lock(&seen.job.id)? else { continue };
-        // As it stands now that nobody else changes it: what is read before may be old.
+        // Reads it again under the lock. The copy from before may be old.
         seen.job = ledger.find(&seen.job.id)?;
         let options = Options {
             account: remote.account.to_owned(),
             settle_after: RETRY_FOR,
-            // Somebody sits before it.
+            // A user is waiting for the output.
             retry_for: Duration::from_secs(10),
             asking: Duration::from_secs(10),
             until: None,
@@ -84,7 +83,7 @@ pub fn refresh(seen: &mut [JobStatus], store: &Store, ledger: &Ledger, remote: R
             db: RefCell::new(store.open_job(&seen.job.id)?),
             dir: store.job_dir(&seen.job.id),
             options,
-            // It looks nothing up.
+            // This driver looks no batch up.
             owned: Box::new(|| Ok(Vec::new())),
             on_event: Box::new(|_| ()),
             stop: CancellationToken::new(),
@@ -110,10 +109,10 @@ pub fn refresh(seen: &mut [JobStatus], store: &Store, ledger: &Ledger, remote: R
     results.into_iter().find_map(Result::err).map_or(Ok(()), Err)
 }
 
-/// All batches that the service lists.
+/// Lists all batches of the service.
 ///
 /// # Errors
-/// 4 or 75 if it does not answer.
+/// 4 or 75 if the service does not answer.
 pub fn list(remote: Remote<'_>) -> Result<Vec<crate::api::batches::Batch>> {
     let runtime = super::runtime()?;
     runtime

@@ -1,4 +1,4 @@
-//! The input of a submission: checked, its content identified, its rows divided between batches and realtime.
+//! The input of a submission: checked, identified by its content, and divided between batches and realtime.
 
 use std::sync::Arc;
 
@@ -23,21 +23,21 @@ use crate::ui::Progress;
 pub struct Submission {
     /// The files to read.
     pub inputs: Inputs,
-    /// How requests are made of them.
+    /// The builder of their requests.
     pub shape: Arc<RequestBuilder>,
-    /// What the check found.
+    /// The result of the check.
     pub checked: Checked,
     /// The key of its content: see [`Content`].
     pub key: String,
-    /// The inputs as typed.
+    /// The inputs as the user typed them.
     pub shown: String,
-    /// [`Inputs::stamp`] before anything was read.
+    /// [`Inputs::stamp`] before the first read.
     pub stamp: Option<String>,
     /// With `--via auto`: the rows for realtime.
     pub realtime: Option<RowSet>,
-    /// With `--via auto`: each model, and why its rows took their transport.
+    /// With `--via auto`: each model, with the reason for its transport.
     pub routes: Vec<(String, String)>,
-    /// Keeps standard input for as long as it is read.
+    /// Keeps the copy of standard input while it is read.
     _stdin: Option<StdinCopy>,
 }
 
@@ -67,7 +67,7 @@ impl Submission {
                 if let Some(rows) = realtime.as_mut().filter(|_| found.as_ref().is_some_and(|found| !found.2)) {
                     rows.insert(row);
                 }
-                content.row(found.as_ref().map(|(fp, id, _)| (&**id, *fp)));
+                content.row(found.as_ref().map(|(fingerprint, id, _)| RowContent { id, fingerprint: *fingerprint }));
             },
         )?;
         problems::report(&checked, ask.problems.skip_invalid, listed, Action::Send, &desk.ctx.ui)?;
@@ -82,7 +82,7 @@ impl Submission {
     }
 }
 
-/// Shows what must be said of the models before they go into batches; no model is routed.
+/// Shows notices about the models before they go into batches. It routes no model.
 fn notice(ask: &SubmitAsk, checked: &Checked, ctx: &Ctx) -> Result<Vec<(String, String)>> {
     let found = notices::notices(&checked.models, &ctx.settings.prices);
     notices::show(&found, &ctx.ui);
@@ -100,7 +100,7 @@ fn notice(ask: &SubmitAsk, checked: &Checked, ctx: &Ctx) -> Result<Vec<(String, 
     Ok(Vec::new())
 }
 
-/// Says which models go where; returns each with the reason.
+/// Routes the models and shows the routes. Returns each model with the reason.
 fn divide(models: &[(Arc<str>, u64)], table: &PriceTable, ctx: &Ctx) -> Vec<(String, String)> {
     let divided = models.iter().map(|(model, rows)| {
         let route = Route::of(table.get(model));
@@ -110,26 +110,37 @@ fn divide(models: &[(Arc<str>, u64)], table: &PriceTable, ctx: &Ctx) -> Vec<(Str
     divided.collect()
 }
 
-/// A hash of every row's id and request: the same for the same content, however it is spelled.
+/// The content of a row, as far as it identifies a submission.
+#[derive(Clone, Copy)]
+pub struct RowContent<'a> {
+    /// The id of its result.
+    pub id: &'a str,
+    /// The digest of its request.
+    pub fingerprint: Fingerprint,
+}
+
+/// A hash of every row's id and request. Equal content has equal hashes, in any spelling.
 pub struct Content(blake3::Hasher);
 
 impl Content {
-    /// Of an input for this service.
+    /// Begins the hash of an input for this service.
     pub fn new(service: &str) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("llbatch 2026-11 content of a batch job");
         hasher.update(service.as_bytes()).update(&[0]);
         Self(hasher)
     }
 
-    /// Adds the next row: its id and request, or none for an invalid one.
-    pub fn row(&mut self, found: Option<(&str, Fingerprint)>) {
+    /// Adds the next row, or `None` for an invalid one.
+    pub fn row(&mut self, found: Option<RowContent<'_>>) {
         match found {
-            Some((id, fp)) => self.0.update(&(id.len() as u64).to_le_bytes()).update(id.as_bytes()).update(&fp.0),
+            Some(RowContent { id, fingerprint }) => {
+                self.0.update(&(id.len() as u64).to_le_bytes()).update(id.as_bytes()).update(&fingerprint.0)
+            }
             None => self.0.update(&u64::MAX.to_le_bytes()),
         };
     }
 
-    /// The key of all rows so far.
+    /// Returns the key of all rows so far.
     pub fn key(&self) -> String {
         format!("b{}", &self.0.finalize().to_hex()[..31])
     }

@@ -1,4 +1,4 @@
-//! A submission: its input becomes a job whose batches are planned, created, and, if the user waits, delivered.
+//! A submission: makes a job of its input, plans and creates the batches, and delivers them if the user waits.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,8 @@ use crate::text;
 /// A submission that has ended.
 #[derive(Debug)]
 pub enum Submitted {
-    /// Its batches exist; `refused` of them the service would not have. `flags`: what another command needs beside its id.
+    /// Its batches exist; the service refused `refused` of them. `flags`: those that another command needs beside its
+    /// id.
     Created { job: String, flags: String, refused: usize },
     /// Its results were written.
     Delivered(Box<Ended>),
@@ -39,12 +40,12 @@ pub enum Submitted {
 #[derive(Debug)]
 struct Entered<'a> {
     session: Session<'a>,
-    /// It was there before this command.
+    /// An earlier command made it.
     known: bool,
     quote: Quote,
 }
 
-/// What the planned rows cost, for the opening line.
+/// The cost of the planned rows, for the opening line.
 #[derive(Debug, Default)]
 struct Quote {
     /// The known part.
@@ -53,11 +54,12 @@ struct Quote {
     unpriced: Vec<String>,
 }
 
-/// Submits, and waits for the results if they are wanted. `announce` is called with the id of the job before anything is sent.
+/// Submits the input, and with `--wait` delivers the results. It calls `announce` with the job's id before it sends
+/// anything.
 ///
 /// # Errors
-/// 65 or 66 for inputs, 2 with `--require-discount`, 5 beyond a budget, 75 if another process submits the same or the
-/// outcome of a creation is unknown.
+/// 65 or 66 for inputs, 2 with `--require-discount`, 5 beyond a budget, 75 if another process submits the same content
+/// or a creation stays in doubt.
 pub fn submit<'a>(
     ask: SubmitAsk,
     remote: Remote<'a>,
@@ -66,11 +68,11 @@ pub fn submit<'a>(
 ) -> Result<Submitted> {
     let began = Instant::now();
     let mut entered = enter(&ask, remote, ctx)?;
-    // Outputs are opened before money is spent.
+    // Opens the outputs before the job spends money.
     let opened = ask.results.as_ref().map(|wait| entered.session.outputs(&wait.delivery)).transpose();
     let outputs = opened.or_else(|error| {
         if !entered.known {
-            // Nothing has been sent: no trace is left of a job that cannot be delivered.
+            // Nothing has been sent, so the job that cannot be delivered leaves no trace.
             entered.session.forget()?;
         }
         Err(error)
@@ -91,7 +93,7 @@ pub fn submit<'a>(
         return Ok(Submitted::Created { refused: session.refused()?, flags: session.flags(), job });
     };
     let ended = wait_for(&mut session, &wait)?;
-    // What expired or failed before the deadline is rescued as well.
+    // A rescue also answers rows that expired or failed before the deadline.
     let left = wait.rescue.is_some() && !(ended && session.retry_set(false, Transport::Realtime)?.rows.is_empty());
     let ended = match wait.rescue {
         Some(how) if left => {
@@ -106,8 +108,8 @@ pub fn submit<'a>(
     Ok(Submitted::Delivered(Box::new(ended)))
 }
 
-/// Checks the inputs and enters their job into the index with its batches planned; or finds the job of the same content that
-/// still lives. Nothing is sent.
+/// Checks the inputs and enters a job with planned batches into the index, or finds the active job of the same content.
+/// It sends nothing.
 fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Entered<'a>> {
     let store = Store::open(&ctx.settings.state_dir.value)?;
     let ledger = store.ledger()?;
@@ -116,7 +118,7 @@ fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Entere
     let submission = Submission::of(ask, remote.name, desk, &progress)?;
     progress.finish();
     let mut content = lock_content(ask, &submission.key, desk)?;
-    // A process that waited for another one's submission waited for its job, even if that has ended and was delivered by now.
+    // If this process waited for another submission, it adopts that job, even if the job has ended and was delivered.
     let waited_for = match content.waited_for() {
         Some(id) => ledger.get(id)?.filter(|job| store.job_path(&job.id).exists()),
         None => None,
@@ -124,7 +126,7 @@ fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Entere
     let known = if waited_for.is_some() { waited_for } else { living(&store, &ledger, &submission.key)? };
     if let Some(job) = known.filter(|_| !ask.again) {
         content.work_on(&job.id)?;
-        // It may take all night: other processes find the job without this lock.
+        // Releases the lock, because the job may take all night and other processes find it without the lock.
         drop(content);
         return go_on(&job, ask, &submission, remote, ctx);
     }
@@ -142,7 +144,7 @@ fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Entere
     Ok(Entered { session, known: false, quote })
 }
 
-/// Locks the content: two commands with the same one must not both find that there is no job yet.
+/// Locks the content, so that two commands with the same content do not both make a job.
 fn lock_content(ask: &SubmitAsk, key: &str, desk: Desk<'_>) -> Result<Lock> {
     let name = format!("content-{key}");
     let say = |holder: &str| desk.ctx.ui.note(&format!("{holder} submits this very content; waiting for it"));
@@ -155,7 +157,7 @@ fn lock_content(ask: &SubmitAsk, key: &str, desk: Desk<'_>) -> Result<Lock> {
         .hint("--wait-lock waits for it, and finds its job; so does the same command later"))
 }
 
-/// Goes on with a job of the same content.
+/// Resumes a job of the same content.
 fn go_on<'a>(
     job: &Job,
     ask: &SubmitAsk,
@@ -169,7 +171,7 @@ fn go_on<'a>(
     }
     let mut quote = Quote::default();
     if session.is_unplanned()? {
-        // It was killed before its batches were planned; nothing has been sent.
+        // The job was killed before its batches were planned. Nothing has been sent.
         quote = keep_and_plan(&mut session, submission, ask)?;
     } else {
         session.admit_unsent(ask.limit)?;
@@ -177,7 +179,7 @@ fn go_on<'a>(
     Ok(Entered { session, known: true, quote })
 }
 
-/// Copies the input into the job's directory and plans batches from that copy. If that fails, the job is forgotten.
+/// Copies the input into the job's directory and plans batches from that copy. If that fails, it forgets the job.
 fn keep_and_plan(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk) -> Result<Quote> {
     keep(session, submission, ask)?;
     let planned = plan_copy(session, submission, ask).and_then(|quote| {
@@ -227,7 +229,7 @@ fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk
         problems::judge(split.oversize_count, submission.checked.rows, false, Action::Send, ui)?;
     }
     let whole = submission.checked.bad_rows == 0 && split.oversize_count == 0;
-    // Rows for realtime are skipped, so they are not compared.
+    // The plan skips rows for realtime, so the keys cannot be compared then.
     if submission.realtime.is_none() && whole && content.key() != submission.key {
         return Err(changed());
     }
@@ -248,8 +250,8 @@ fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk
     Ok(quote)
 }
 
-/// Prices the rows for realtime, and refuses them before anything is sent if no budget can be kept for them: the batches
-/// would be on their way when their turn comes.
+/// Prices the rows for realtime. It refuses them before anything is sent if their cost cannot be limited, because the
+/// batches would already be running when their turn comes.
 fn price_beside(
     session: &Session<'_>,
     submission: &Submission,
@@ -267,7 +269,7 @@ fn price_beside(
 }
 
 impl Entered<'_> {
-    /// Says what the job is about to do.
+    /// Shows the opening line of the job.
     fn announce(&self) -> Result<()> {
         let Session { ctx, job, spec, .. } = &self.session;
         let batches = self.session.batches()?;
@@ -307,7 +309,8 @@ impl Quote {
     }
 }
 
-/// Creates the batches. A failure that may pass is tried again while waiting; at a deadline, the rescue takes over.
+/// Creates the batches. With `--wait` a transient failure is retried during the wait; at a deadline, the rescue takes
+/// over.
 fn create(session: &mut Session<'_>, ask: &SubmitAsk) -> Result<()> {
     session.driver.options.until = ask.results.as_ref().and_then(|wait| wait.waiting.until);
     let sent = session.submit();
@@ -323,7 +326,7 @@ fn create(session: &mut Session<'_>, ask: &SubmitAsk) -> Result<()> {
     }
 }
 
-/// Waits for the end of all batches; `false` if the time is up first.
+/// Waits for the end of all batches. Returns `false` if the time is up first.
 fn wait_for(session: &mut Session<'_>, wait: &WaitAsk) -> Result<bool> {
     let waiting = Waiting { submitting: true, ..wait.waiting };
     match follow(std::slice::from_mut(session), waiting) {
@@ -338,13 +341,13 @@ fn wait_for(session: &mut Session<'_>, wait: &WaitAsk) -> Result<bool> {
     }
 }
 
-/// How the realtime part of `--via auto` ended.
+/// The end of the realtime part of `--via auto`.
 enum Beside<'a> {
     Done(Box<Session<'a>>),
     Stopped(Exit),
 }
 
-/// Answers the rows that no batch is to answer, now.
+/// Answers the rows in real time that no batch will answer.
 fn answer_beside<'a>(
     session: Session<'a>,
     ask: &SubmitAsk,
@@ -357,7 +360,7 @@ fn answer_beside<'a>(
         return Ok(Beside::Done(Box::new(session)));
     }
     ctx.ui.note(&format!("{} at realtime now", text::plural(rows, "row")));
-    // What the batches may cost is gone from the limit, and what an interrupted command has spent in real time.
+    // The limit is reduced by the maximum cost of the batches and by the realtime cost of an interrupted command.
     let most: Nanos = session.batches()?.iter().filter_map(|batch| batch.most).sum();
     let gone = most + session.spent_in_realtime()?;
     let limit = CostLimit { max_cost: ask.limit.max_cost.map(|limit| limit.saturating_sub(gone)), ..ask.limit };

@@ -1,13 +1,13 @@
-//! Jobs that were submitted before: the one of the same content, and the ones that have a name.
+//! Finds jobs that were submitted before, by content and by name.
 
 use super::session::Session;
 use super::status::inspect;
 use crate::error::{Error, Result};
 use crate::store::{Job, JobBatch, JobState, Ledger, Store};
 
-/// Finds the last job of this content whose answers are still to come or have not been fetched yet.
+/// Finds the last job of this content with answers that are still to come or to be fetched.
 pub fn living(store: &Store, ledger: &Ledger, key: &str) -> Result<Option<Job>> {
-    // What a batch says of itself may be wrong, and may be paid for, until its results have been looked at.
+    // A batch's status may be wrong, and its rows may be billed, until llbatch has read the results.
     let open = |job: &Job| {
         store.job_path(&job.id).exists()
             && store
@@ -17,7 +17,7 @@ pub fn living(store: &Store, ledger: &Ledger, key: &str) -> Result<Option<Job>> 
     };
     let lives = |job: &Job| match job.state {
         JobState::Preparing | JobState::Running | JobState::Interrupted => true,
-        // Paid for, and not fetched by anybody.
+        // The answers are paid for, and no command has fetched them.
         JobState::Completed | JobState::Partial | JobState::Expired => !job.delivered,
         JobState::Failed | JobState::Cancelled => open(job),
     };
@@ -44,7 +44,7 @@ pub fn free_name(name: &str, store: &Store, ledger: &Ledger) -> Result<()> {
     Ok(())
 }
 
-/// Gives a job that was there before the name that its command asks for, unless it has one.
+/// Names an earlier job as this command asks, unless the job has a name.
 pub fn take_name(session: &mut Session<'_>, name: &str) -> Result<()> {
     match &session.job.name {
         Some(own) if own == name => {}

@@ -303,7 +303,7 @@ impl Pace {
         self.next = self.next.max(self.not_before);
     }
 
-    /// Whether the pace, and not the demand, decides the speed.
+    /// Returns true if the pace, not the demand, limits the speed.
     fn binding(&self, now: Instant) -> bool {
         let recent = self.interval() * 2 + Duration::from_millis(20);
         self.waited.is_some_and(|waited| now.saturating_duration_since(waited) < recent)
@@ -353,13 +353,13 @@ impl Pace {
         }
     }
 
-    /// Whether one more refusal is affordable within a minute, or among all requests.
+    /// Returns true if one more refusal is affordable within a minute, or among all requests.
     fn may_search(&self) -> bool {
         let all = self.all_sent();
         all.refused + 1.0 <= (self.rate * 60.0).max(all.sent) * SEARCH_SHARE
     }
 
-    /// Whether one more refusal is affordable in the long run.
+    /// Returns true if one more refusal is affordable in the long run.
     fn may_probe(&self, quiet: Duration) -> bool {
         let all = self.all_sent();
         self.header_limit.is_none() && (quiet > PATIENCE || all.refused + 1.0 < all.sent * REFUSED_SHARE)

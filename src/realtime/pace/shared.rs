@@ -46,7 +46,7 @@ impl Pace {
         Traffic { sent: f64::from(self.sent), refused: f64::from(self.refused) } + self.others
     }
 
-    /// Whether the pacer, and not the demand, has decided the speed lately.
+    /// Returns true if the pacer, not the demand, limited the speed lately.
     pub fn wants(&self, now: Instant) -> bool {
         let lately = self.interval() * 2 + Duration::from_secs(1);
         self.waited.is_some_and(|waited| now.saturating_duration_since(waited) < lately)

@@ -65,7 +65,7 @@ impl PeerReport {
         (version == VERSION).then_some(Self { beat, models, estimate, sent, refused, rate, wants })
     }
 
-    /// Whether both may meet the same limit: limits belong to models.
+    /// Returns true if both may meet the same limit. Limits belong to models.
     pub(super) fn meets(&self, other: &Self) -> bool {
         let many = self.models.is_empty() || other.models.is_empty();
         many || self.models.iter().any(|model| other.models.contains(model))

@@ -123,6 +123,24 @@ struct Trial {
     seed: u64,
 }
 
+/// The service's limit, a bucket that holds `size` seconds of requests.
+struct TokenBucket {
+    rate: f64,
+    size: f64,
+    tokens: f64,
+    filled: f64,
+}
+
+impl TokenBucket {
+    fn take(&mut self, now: f64) -> bool {
+        self.tokens = (self.tokens + (now - self.filled) * self.rate).min((self.rate * self.size).max(1.0));
+        self.filled = now;
+        let ok = self.tokens >= 1.0;
+        self.tokens -= f64::from(u8::from(ok));
+        ok
+    }
+}
+
 /// Per pacer and second: sent, refused.
 fn run(trial: &Trial) -> Vec<Vec<(u32, u32)>> {
     let start = Instant::now();
@@ -135,7 +153,7 @@ fn run(trial: &Trial) -> Vec<Vec<(u32, u32)>> {
     let mut wake: Vec<f64> = trial.starts.clone();
     let mut in_flight: Vec<(f64, usize, f64, bool)> = Vec::new();
     let mut seconds = vec![vec![(0, 0); trial.seconds]; paces.len()];
-    let (mut tokens, mut filled) = (trial.rate * trial.size, 0.0);
+    let mut bucket = TokenBucket { rate: trial.rate, tokens: trial.rate * trial.size, size: trial.size, filled: 0.0 };
     let mut now = 0.0;
     while now < trial.seconds as f64 {
         in_flight.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -170,10 +188,7 @@ fn run(trial: &Trial) -> Vec<Vec<(u32, u32)>> {
             while wake[who] <= now {
                 match paces[who].take(at(now)) {
                     Ok(()) => {
-                        tokens = (tokens + (now - filled) * trial.rate).min((trial.rate * trial.size).max(1.0));
-                        filled = now;
-                        let ok = tokens >= 1.0;
-                        tokens -= f64::from(u8::from(ok));
+                        let ok = bucket.take(now);
                         let second = &mut seconds[who][now as usize];
                         *second = (second.0 + 1, second.1 + u32::from(!ok));
                         in_flight.push((now + trial.latency, who, now, ok));

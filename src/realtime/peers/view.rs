@@ -152,7 +152,8 @@ fn best_estimate(now: Instant, others: &[&PeerReport], found: Option<FoundLimit>
     best
 }
 
-/// Divides `limit` so that nobody gets more than its demand, and nobody less than another with the same demand or a lower one.
+/// Divides `limit` so that no process gets more than its demand, or less than another one with the same or a lower
+/// demand.
 pub(super) fn fair_shares(limit: f64, demands: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..demands.len()).collect();
     order.sort_by(|a, b| demands[*a].total_cmp(&demands[*b]));

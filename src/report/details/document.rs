@@ -20,7 +20,7 @@ pub struct ReportDocument {
 pub struct ReportDetails {
     /// The job or the files that the report is about.
     pub source: ReportSource,
-    /// All models, the dearest first.
+    /// All models, the most expensive first.
     pub models: Vec<ModelDetail>,
     /// Speed of answers.
     pub tokens_per_s: Speed,

@@ -1,5 +1,5 @@
-//! The part of a report beyond the summary: money by model at both prices, truncated answers, the slowest and the dearest
-//! rows, answers over time, a sample of failed rows. Memory does not grow with the rows.
+//! The part of a report beyond the summary. It has money by model at both prices, truncated answers, the slowest and
+//! most expensive rows, answers over time, and a sample of failed rows. Memory does not grow with the rows.
 
 mod document;
 mod models;
@@ -61,7 +61,7 @@ impl DetailsFold {
         self.models.spent(model, usage, paid, at_risk);
     }
 
-    /// Offers the row to the lists of the slowest and the dearest.
+    /// Offers the row to the lists of the slowest and most expensive rows.
     fn rank(&mut self, outcome: &Outcome, charge: &Charge) {
         let (latency_ms, total) = (measured_latency(outcome), charge.total());
         if let Some(total) = total.filter(|total| *total > Nanos::ZERO) {

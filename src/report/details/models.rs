@@ -84,7 +84,7 @@ impl ModelFolds {
         model.unpriced |= paid.is_none();
     }
 
-    /// All models, the dearest first.
+    /// All models, the most expensive first.
     pub(super) fn details(&self) -> Vec<ModelDetail> {
         let mut models: Vec<ModelDetail> = self.0.iter().map(|(name, model)| model.detail(name)).collect();
         // The sort is stable: equal models stay in the order of their names.

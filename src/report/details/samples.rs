@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::outcome::{ErrorCode, Outcome, RowError};
 use crate::price::Nanos;
 
-/// Rows in a list of the slowest or the dearest.
+/// Rows in a list of the slowest or most expensive.
 const TOP: usize = 5;
 /// Failed rows that are shown, of all codes together.
 const FAILED: usize = 300;

@@ -1,7 +1,7 @@
 //! The report for people, in a terminal.
 
 use super::{ModelDetail, ReportDetails, ReportDocument, TopRow};
-use crate::price::{Nanos, Spelling};
+use crate::price::{Nanos, ShownAmount, Spelling};
 use crate::summary::Sheet;
 use crate::text::{Align, Grid, count, cut, millis, plural};
 
@@ -11,9 +11,6 @@ const IDS: usize = 5;
 const ID: usize = 25;
 /// Models that have a line with both prices.
 const MODELS: usize = 10;
-
-/// An amount of money, exact and rounded.
-type ShownAmount = (Nanos, Nanos);
 
 impl ReportDocument {
     /// Writes the lines of [`crate::summary::Summary::table`] and those of the report.
@@ -54,10 +51,10 @@ impl ReportDetails {
             match (list, paid, some(model.saved_usd)) {
                 (Some(list), Some(paid), Some(_)) => {
                     let less = spelling.less(list, paid);
-                    let [list, paid] = [list, paid].map(|(usd, shown)| spelling.show_as(usd, shown));
+                    let [list, paid] = [list, paid].map(|amount| spelling.show_as(amount.exact, amount.rounded));
                     parts.push(format!("{list} list, {paid} paid, {less} saved"));
                 }
-                (_, Some((usd, shown)), _) => parts.push(format!("{} paid", spelling.show_as(usd, shown))),
+                (_, Some(paid), _) => parts.push(format!("{} paid", spelling.show_as(paid.exact, paid.rounded))),
                 _ => {}
             }
             parts.extend(some(model.at_risk_usd).map(|usd| format!("{} at risk", spelling.show(usd))));
@@ -71,7 +68,10 @@ impl ReportDetails {
         let rounded = |part: fn(&ModelDetail) -> Option<Nanos>| {
             let all: Vec<Nanos> = self.models.iter().map(|model| part(model).unwrap_or_default()).collect();
             let shown = spelling.parts(&all);
-            self.models.iter().zip(shown).map(move |(model, shown)| part(model).map(|usd| (usd, shown)))
+            self.models
+                .iter()
+                .zip(shown)
+                .map(move |(model, shown)| part(model).map(|exact| ShownAmount { exact, rounded: shown }))
         };
         rounded(|model| model.list_usd).zip(rounded(|model| model.usd)).collect()
     }

@@ -88,7 +88,7 @@ impl HistogramCard {
     pub(super) fn latency(summary: &Summary, details: &ReportDetails) -> Option<Self> {
         let latency = &summary.latency_ms;
         let percentiles = [latency.p50, latency.p90, latency.p99, latency.max];
-        Self::of("Latency", &details.latency_histogram, percentiles, |ms| text::millis(ms.into()))
+        Self::of("Latency", &details.latency_histogram, percentiles, text::millis)
     }
 
     pub(super) fn lengths(lengths: &AnswerLengths) -> Option<Self> {

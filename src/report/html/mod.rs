@@ -1,6 +1,6 @@
 //! The report as one page for browsers. It needs no network, and no text from outside can become markup.
 //!
-//! `page.html` is the template. It prints every value through [`print`], which escapes. Only the page's own style and script
+//! `page.html` is the template. It prints every value through [`print()`], which escapes. Only the page's own style and script
 //! are printed as they are, and the page's policy allows these two by their hashes and nothing else. The same report gives
 //! the same bytes.
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::numbers::hundredths;
-use crate::price::{Nanos, Spelling};
+use crate::price::{Nanos, ShownAmount, Spelling};
 use crate::report::details::{ModelDetail, ReportDocument};
 use crate::text::{count, plural};
 
@@ -19,7 +19,7 @@ pub(super) struct ModelsCard<'a> {
     saved: bool,
 }
 
-/// A model, with a bar as long as its share of the dearest one.
+/// A model, with a bar as long as its share of the most expensive one.
 #[derive(Debug, Serialize)]
 struct ModelBar<'a> {
     model: &'a str,
@@ -28,9 +28,6 @@ struct ModelBar<'a> {
     list_percent: f64,
     notes: String,
 }
-
-/// An amount, and the same rounded so that all rounded amounts of the list add up.
-type Amount = (Nanos, Nanos);
 
 impl<'a> ModelsCard<'a> {
     pub(super) fn of(report: &'a ReportDocument) -> Option<Self> {
@@ -41,9 +38,9 @@ impl<'a> ModelsCard<'a> {
         let spelling = report.summary.spelling();
         let most = models.iter().map(|model| dollars(model.list_usd.max(model.usd))).fold(1.0, f64::max);
         let percent = |usd: Option<Nanos>| hundredths(dollars(usd) / most * 100.0);
-        let bar = |(model, (list, paid)): (&'a ModelDetail, (Option<Amount>, Option<Amount>))| ModelBar {
+        let bar = |(model, (list, paid)): (&'a ModelDetail, (Option<ShownAmount>, Option<ShownAmount>))| ModelBar {
             model: &model.model,
-            cost: paid.map_or_else(|| "unknown".to_owned(), |(usd, rounded)| spelling.show_as(usd, rounded)),
+            cost: paid.map_or_else(|| "unknown".to_owned(), |paid| spelling.show_as(paid.exact, paid.rounded)),
             paid_percent: percent(model.usd),
             list_percent: percent(model.list_usd),
             notes: notes(model, spelling, list, paid),
@@ -60,7 +57,7 @@ fn dollars(usd: Option<Nanos>) -> f64 {
     usd.map_or(0.0, |usd| usd.0.max(0) as f64)
 }
 
-fn notes(model: &ModelDetail, spelling: Spelling, list: Option<Amount>, paid: Option<Amount>) -> String {
+fn notes(model: &ModelDetail, spelling: Spelling, list: Option<ShownAmount>, paid: Option<ShownAmount>) -> String {
     let mut notes = vec![plural(model.answered + model.failed, "row")];
     if model.failed > 0 {
         notes.push(format!("{} failed", count(model.failed)));
@@ -70,7 +67,7 @@ fn notes(model: &ModelDetail, spelling: Spelling, list: Option<Amount>, paid: Op
     }
     notes.push(format!("{} + {} tokens", count(model.prompt_tokens), count(model.completion_tokens)));
     if let (Some(_), Some(list), Some(paid)) = (model.saved_usd.filter(|saved| saved.0 > 0), list, paid) {
-        notes.push(format!("list {}, saved {}", spelling.show_as(list.0, list.1), spelling.less(list, paid)));
+        notes.push(format!("list {}, saved {}", spelling.show_as(list.exact, list.rounded), spelling.less(list, paid)));
     }
     match model.at_risk_usd {
         Some(at_risk) if at_risk.0 > 0 => notes.push(format!("up to {} at risk", spelling.show(at_risk))),

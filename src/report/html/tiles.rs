@@ -78,8 +78,7 @@ fn cost_note(summary: &Summary) -> String {
     let some = |amount: Option<Nanos>| amount.filter(|amount| amount.0 > 0).map(|amount| spelling.show(amount));
     let mut notes = Vec::new();
     if let (Some(_), Some(list), Some(usd)) = (some(cost.saved_usd), cost.realtime_usd, cost.usd) {
-        let shown = |amount: Nanos| (amount, spelling.round(amount));
-        let less = spelling.less(shown(list), shown(usd));
+        let less = spelling.less(spelling.shown(list), spelling.shown(usd));
         notes.push(format!("{less} less than the list price of {}", spelling.show(list)));
     }
     notes.extend(some(cost.at_risk_usd).map(|at_risk| format!("up to {at_risk} more at risk")));

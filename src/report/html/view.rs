@@ -97,7 +97,7 @@ impl FilesLine {
     }
 }
 
-/// A table of the slowest or the dearest rows.
+/// A table of the slowest or most expensive rows.
 #[derive(Debug, Serialize)]
 struct TopCard<'a> {
     title: &'static str,
@@ -182,7 +182,7 @@ impl<'a> FailedItem<'a> {
     }
 }
 
-/// Tells whether an error's body repeats the message that stands above it, as most do.
+/// Returns true if an error's body repeats the message above it, as most do.
 fn repeats(body: &str, row: &FailedRow) -> bool {
     let status = row.status.map(|status| format!("HTTP {status}: ")).unwrap_or_default();
     let message = row.message.strip_prefix(&status).unwrap_or(&row.message);

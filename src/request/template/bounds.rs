@@ -42,7 +42,7 @@ fn sane(args: &[Value]) -> Result<(), Error> {
     if widths.any(wide) { Err(too_wide()) } else { Ok(()) }
 }
 
-/// Whether a format pads to more than [`WIDEST`], or to what an argument says.
+/// Returns true if a format pads to more than [`WIDEST`], or to the width of an argument.
 fn is_wide(text: &str) -> bool {
     let number = |digits: &str| digits.trim_start_matches('0').len() > 4;
     text.contains('*') || text.split(|c: char| !c.is_ascii_digit()).any(number)

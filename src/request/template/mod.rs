@@ -49,7 +49,7 @@ impl Template {
         Ok(Self { engine, flag })
     }
 
-    /// Whether `source` has placeholders.
+    /// Returns true if `source` has placeholders.
     pub fn is_one(source: &str) -> bool {
         ["{{", "{%", "{#"].iter().any(|mark| source.contains(mark))
     }

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::outcome::{ErrorCode, Usage};
 use crate::store::JobDb;
 
-/// A group of equal outcomes that no longer stand for a row. Each can still be priced as it was when it stood.
+/// A group of equal outcomes that no longer stand for a row. Each can still be priced as before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retired {
     /// The requested model.

@@ -101,10 +101,10 @@ impl Job {
     /// The service in its specification; `None` if that cannot be read.
     pub fn service(&self) -> Option<String> {
         #[derive(serde::Deserialize)]
-        struct ServiceOnly {
+        struct ServiceOfSpec {
             service: String,
         }
-        serde_json::from_str(&self.spec).ok().map(|spec: ServiceOnly| spec.service)
+        serde_json::from_str(&self.spec).ok().map(|spec: ServiceOfSpec| spec.service)
     }
 
     /// Returns whether its service is the sandbox, where nothing is charged.

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::{Corpus, fuzz_target};
-use llbatch::door::{Answer, Class, Delay, Failure, Limiter, Limits, RateOptions, Reply, delay, poll, read, retry_after};
+use llbatch::door::{
+    Answer, Class, Delay, Failure, Limiter, Limits, RateOptions, Reply, Timing, delay, poll, read, retry_after,
+};
 use llbatch_fuzz::members;
 
 const DAY: Duration = Duration::from_hours(24);
@@ -127,9 +129,9 @@ fn pace(limits: &Limits, steps: &[u8]) {
                 sent_at = now;
             }
             4 => limiter.succeeded(step & 8 != 0, chance),
-            5 => limiter.accepted(now, sent_at, limits, 0, Some(much)),
-            6 => limiter.throttled(now, sent_at, Class::AboveRate, limits.wait, chance),
-            _ => limiter.throttled(now, sent_at, Class::NoCapacity, limits.wait, chance),
+            5 => limiter.accepted(Timing { sent_at, now }, limits, 0, Some(much)),
+            6 => limiter.throttled(Timing { sent_at, now }, Class::AboveRate, limits.wait, chance),
+            _ => limiter.throttled(Timing { sent_at, now }, Class::NoCapacity, limits.wait, chance),
         }
         assert!(limiter.rate().is_none_or(|rate| rate > 0.01 && rate <= 1e6), "{:?}", limiter.rate());
     }

@@ -202,7 +202,8 @@ fn non_files_exit_66_at_once() {
 #[test]
 fn changed_input_never_mixes_two_files_in_one_result() {
     // The change, and the exit codes that the run may have: 66 only if the file can no longer be opened.
-    let changes: &[(&str, fn(&Home), &[i32])] = &[
+    type Change = fn(&Home);
+    let changes: &[(&str, Change, &[i32])] = &[
         (
             "grows",
             |home| {

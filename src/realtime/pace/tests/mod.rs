@@ -172,8 +172,16 @@ fn run(case: &PaceCase) -> PaceRun {
     PaceRun { seconds, allowed: case.rate * first + case.change.1 * (case.seconds - first), rate: pace.rate() }
 }
 
-/// Runs every combination, and names those that use less than `used` or are refused more than `refused`.
-fn expect(cases: &[PaceCase], rates: &[f64], sizes: &[f64], latencies: &[f64], used: f64, refused: f64) {
+/// Bounds of a run: the least share of the limit that is used, and the largest share of requests that are refused.
+#[derive(Clone, Copy)]
+struct Bounds {
+    used: f64,
+    refused: f64,
+}
+
+/// Runs every combination, and names those beyond the bounds.
+fn expect(cases: &[PaceCase], rates: &[f64], sizes: &[f64], latencies: &[f64], bounds: Bounds) {
+    let Bounds { used, refused } = bounds;
     let mut failures = Vec::new();
     for case in cases {
         for (i, &rate) in rates.iter().enumerate() {
@@ -199,33 +207,39 @@ const HINTED: PaceCase = PaceCase { hint: Some(1.0), ..CASE };
 #[test]
 fn an_unknown_limit_is_found_by_its_refusals() {
     let sizes = &[0.1, 0.25, 1.0, 2.0];
-    expect(&[CASE], &[10.0, 37.0, 100.0, 1000.0], sizes, &[0.005, 0.05], 0.9, 0.02);
-    expect(&[CASE], &[250.0, 700.0], sizes, &[0.05], 0.92, 0.015);
+    expect(&[CASE], &[10.0, 37.0, 100.0, 1000.0], sizes, &[0.005, 0.05], Bounds { used: 0.9, refused: 0.02 });
+    expect(&[CASE], &[250.0, 700.0], sizes, &[0.05], Bounds { used: 0.92, refused: 0.015 });
     // Each refusal costs a pause of a second here.
-    expect(&[HINTED], &[37.0, 100.0, 700.0], sizes, &[0.005, 0.05], 0.89, 0.02);
-    expect(&[HINTED], &[10.0], &[0.25, 1.0, 2.0], &[0.005, 0.05], 0.9, 0.02);
-    expect(&[HINTED], &[10.0], &[0.1], &[0.005, 0.05], 0.82, 0.01);
+    expect(&[HINTED], &[37.0, 100.0, 700.0], sizes, &[0.005, 0.05], Bounds { used: 0.89, refused: 0.02 });
+    expect(&[HINTED], &[10.0], &[0.25, 1.0, 2.0], &[0.005, 0.05], Bounds { used: 0.9, refused: 0.02 });
+    expect(&[HINTED], &[10.0], &[0.1], &[0.005, 0.05], Bounds { used: 0.82, refused: 0.01 });
 }
 
 #[test]
 fn at_a_low_limit_few_refusals_are_spent() {
-    expect(&[CASE, HINTED], &[2.0], &[0.1, 0.25], &[0.005, 0.05, 0.2], 0.9, 0.02);
+    expect(&[CASE, HINTED], &[2.0], &[0.1, 0.25], &[0.005, 0.05, 0.2], Bounds { used: 0.9, refused: 0.02 });
     // Two to five refusals of 120: the first requests find a full bucket, which misleads.
-    expect(&[CASE, HINTED], &[2.0], &[1.0, 2.0], &[0.005, 0.05, 0.2], 0.94, 0.05);
-    expect(&[CASE, HINTED], &[3.0, 7.0], &[0.1, 1.0, 2.0], &[0.005, 0.2], 0.81, 0.04);
-    expect(&[CASE, HINTED], &[0.5], &[1.0], &[0.05, 0.2], 0.8, 0.2);
+    expect(&[CASE, HINTED], &[2.0], &[1.0, 2.0], &[0.005, 0.05, 0.2], Bounds { used: 0.94, refused: 0.05 });
+    expect(&[CASE, HINTED], &[3.0, 7.0], &[0.1, 1.0, 2.0], &[0.005, 0.2], Bounds { used: 0.81, refused: 0.04 });
+    expect(&[CASE, HINTED], &[0.5], &[1.0], &[0.05, 0.2], Bounds { used: 0.8, refused: 0.2 });
 }
 
 #[test]
 fn late_answers_cost_more_refusals() {
-    expect(&[CASE, HINTED], &[10.0, 100.0, 1000.0], &[0.1, 1.0, 2.0], &[0.2], 0.83, 0.03);
-    expect(&[CASE, HINTED], &[100.0, 700.0], &[0.1, 1.0, 2.0], &[1.0], 0.78, 0.09);
+    expect(&[CASE, HINTED], &[10.0, 100.0, 1000.0], &[0.1, 1.0, 2.0], &[0.2], Bounds { used: 0.83, refused: 0.03 });
+    expect(&[CASE, HINTED], &[100.0, 700.0], &[0.1, 1.0, 2.0], &[1.0], Bounds { used: 0.78, refused: 0.09 });
 }
 
 #[test]
 fn answers_slower_than_refusals_do_not_mislead_the_estimate() {
     let case = PaceCase { thinking: 3.0, ..CASE };
-    expect(&[case, PaceCase { hint: Some(1.0), ..case }], &[10.0, 37.0, 100.0], &[0.1, 1.0], &[0.05], 0.6, 0.02);
+    expect(
+        &[case, PaceCase { hint: Some(1.0), ..case }],
+        &[10.0, 37.0, 100.0],
+        &[0.1, 1.0],
+        &[0.05],
+        Bounds { used: 0.6, refused: 0.02 },
+    );
     // Later nothing is lost.
     for rate in [10.0, 100.0] {
         let (used, refused) = shares(&run(&PaceCase { rate, ..case }), 30, 60, rate);
@@ -236,10 +250,16 @@ fn answers_slower_than_refusals_do_not_mislead_the_estimate() {
 #[test]
 fn a_limit_in_the_headers_is_kept_from_the_start() {
     let case = PaceCase { headers: true, ..CASE };
-    expect(&[case], &[2.0, 3.0, 7.0, 10.0, 37.0, 100.0, 1000.0], &[0.1, 1.0], &[0.005, 0.05, 0.2], 0.95, 0.0);
-    expect(&[case], &[2.0, 10.0, 100.0], &[0.1, 1.0], &[1.0], 0.93, 0.0);
+    expect(
+        &[case],
+        &[2.0, 3.0, 7.0, 10.0, 37.0, 100.0, 1000.0],
+        &[0.1, 1.0],
+        &[0.005, 0.05, 0.2],
+        Bounds { used: 0.95, refused: 0.0 },
+    );
+    expect(&[case], &[2.0, 10.0, 100.0], &[0.1, 1.0], &[1.0], Bounds { used: 0.93, refused: 0.0 });
     // The slot after the first was planned before the header was seen.
-    expect(&[case], &[0.5], &[0.1, 1.0], &[0.05, 0.2], 0.93, 0.0);
+    expect(&[case], &[0.5], &[0.1, 1.0], &[0.05, 0.2], Bounds { used: 0.93, refused: 0.0 });
 }
 
 /// The share of `rate` that was used in the seconds from..to, and the share of the requests that was refused.
