@@ -23,7 +23,7 @@ use crate::error::Result;
 use crate::money::Accounts;
 use crate::realtime::peers::Peers;
 use crate::realtime::{Gauges, Shared};
-use crate::results::{OrderedWriter, Outputs, RowReader};
+use crate::results::{OrderedWriter, Outputs, ResultFiles, RowReader};
 use crate::store::{Job, Presence, Store};
 use crate::summary::HttpCounts;
 use crate::ui::{Progress, Results};
@@ -77,6 +77,7 @@ impl ActiveRun<'_> {
         if let Some(changed) = self.prepared.changed() {
             return Err(changed);
         }
+        let files = outputs.files.clone();
         let (results, summary_file) = outputs.ordered(self.prepared.checked.rows, (*standing.done).clone(), cursor);
         let (skipped, reused) = (standing.skipped(), Arc::clone(&standing.done));
         let mut consumer = self.consumer(standing, results, &mut job, Arc::clone(&shared), started)?;
@@ -101,8 +102,9 @@ impl ActiveRun<'_> {
             stop: Stop::of(signals.first(), &driven.fed, driven.stopped.as_ref()),
             http: Some(http(&shared.gauges)),
             nowhere: self.ask.delivery.nowhere,
+            written: ResultFiles::default(),
         };
-        let end = RunEnd { rows, reused: &reused, unwritable, at_risk_before: funds.at_risk };
+        let end = RunEnd { rows, files, reused: &reused, unwritable, at_risk_before: funds.at_risk };
         let ended = end.finish(finish, driven.consumed, elapsed)?;
         Ok(ended.write_summary(summary_file, ctx))
     }
@@ -158,7 +160,7 @@ impl ActiveRun<'_> {
             Ok(roster) => Some(Peers::new(roster, models)),
             Err(error) => {
                 self.desk.ctx.ui.detail(&format!(
-                    "{}: cannot be used ({error}); other processes with this key and this one know nothing of each other",
+                    "{}: cannot be used ({error}), so this run does not share its rate limit with other processes",
                     store.dir().join("limits").display()
                 ));
                 None

@@ -144,7 +144,7 @@ impl FaultDraft {
         }
         match word.trim() {
             "after" => self.after = true,
-            word => self.set_kind(find(&KINDS, word).ok_or_else(|| format!("{word:?}: no such fault"))?)?,
+            word => self.set_kind(find(&KINDS, word).ok_or_else(|| format!("{word:?}: unknown fault"))?)?,
         }
         Ok(())
     }
@@ -177,12 +177,12 @@ impl FaultDraft {
                 }
             }
             "on" => {
-                let unknown = || format!("on={value}: no such place; use inference, chat, register, create, row …");
+                let unknown = || format!("on={value}: unknown place; use inference, chat, register, create, row …");
                 self.on = Some(find(&SCOPES, value).ok_or_else(unknown)?);
             }
             "times" if value == "always" => self.times = Some(Times::First(u32::MAX)),
             "times" => self.times = Some(Times::First(number(key, value, "a number or `always`")?)),
-            _ => return Err(format!("{key:?}: no such setting of a fault")),
+            _ => return Err(format!("{key:?}: unknown setting of a fault")),
         }
         Ok(())
     }
@@ -201,7 +201,9 @@ impl FaultDraft {
             }),
             (None, None, Some(bytes)) => FaultKind::Huge(bytes),
             (Some(kind), None, None) => kind,
-            (None, None, None) => return Err("nothing goes wrong: name a status or a word such as reset".to_owned()),
+            (None, None, None) => {
+                return Err("the fault has no effect: name a status or a word such as reset".to_owned());
+            }
             _ => return Err(TWO_KINDS.to_owned()),
         };
         if !matches!(kind, FaultKind::Status(_)) && (self.hint.is_some() || self.shape.is_some()) {
@@ -213,7 +215,7 @@ impl FaultDraft {
     }
 }
 
-const TWO_KINDS: &str = "more than one thing that goes wrong";
+const TWO_KINDS: &str = "more than one fault";
 
 /// The scope of a fault: the one that was `asked` for if it fits the kind, or the kind's own.
 fn place(kind: &FaultKind, asked: Option<Scope>) -> Result<Scope, String> {
@@ -320,18 +322,18 @@ mod tests {
     #[test]
     fn an_invalid_fault_is_explained() {
         let cases = [
-            ("", "nothing goes wrong"),
-            ("rate=0.5", "nothing goes wrong"),
-            ("explode", "no such fault"),
+            ("", "no effect"),
+            ("rate=0.5", "no effect"),
+            ("explode", "unknown fault"),
             ("status=abc", "not an HTTP status"),
             ("status=99", "not between"),
             ("reset,hang", "more than one"),
             ("reset,every=2,rate=0.5", "more than one of"),
             ("reset,every=0", "count from 1"),
             ("reset,rate=2", "not from 0 to 1"),
-            ("reset,on=moon", "no such place"),
+            ("reset,on=moon", "unknown place"),
             ("reset,retry-after=1", "need a status"),
-            ("status=500,frequency=1", "no such setting"),
+            ("status=500,frequency=1", "unknown setting"),
             ("missing,on=chat", "rows of a batch only"),
             ("hang,on=row", "a row of a batch"),
             ("delay=soon", "not a time"),

@@ -79,7 +79,7 @@ fn fifty_waiting_runs_pay_once_and_all_get_the_results() {
     for out in others {
         out.code(3);
     }
-    let waited = done.iter().filter(|out| out.stderr.contains("finished by another llbatch")).count();
+    let waited = done.iter().filter(|out| out.stderr.contains("another llbatch finished the job")).count();
     assert_eq!((waited, server.bill(), jobs(&home).len()), (STARTS - 1, 4, 1));
     assert_eq!(server.count("/v1/chat/completions", 400), 1);
     let ends: Vec<String> = codes(&home.read("out.jsonl")).into_iter().map(|(_, code)| code).collect();

@@ -19,7 +19,7 @@ fn home(settle_after: &str) -> Home {
 /// Its creation is in doubt, and its process dead.
 fn in_doubt(home: &Home, server: &Server, args: &[&str]) {
     let run = home.start(home.command_at(&server.url, &[&["submit"], args].concat()));
-    until_said(&run, "whether it was created is not known");
+    until_said(&run, "does not know whether it was created");
     assert_eq!(run.kill(), None);
 }
 

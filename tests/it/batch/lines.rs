@@ -6,10 +6,10 @@ use crate::support::{Home, Server, answered, codes, prompts, rows};
 #[test]
 fn strange_lines_cost_only_their_own_rows() {
     let cases = [
-        ("missing", 3, "missing", "without any result"),
+        ("missing", 3, "missing", "without a result"),
         ("duplicate", 0, "ok", ""),
         ("conflict", 76, "ok", "two different answers"),
-        ("foreign", 76, "ok", "never asked"),
+        ("foreign", 76, "ok", "not in the batch"),
         ("garble", 76, "", "no results"),
     ];
     side_by_side(&cases, |&(fault, code, second, say)| {

@@ -126,9 +126,12 @@ fn deadline_alone_ends_the_wait() {
         assert_eq!(night(&home, &server, 4, args).code, 2, "{args:?}");
     }
     for (given, said) in
-        [("25:00", "`25:00` is no time of day"), ("soon", "`soon` is neither a span nor a time of day")]
+        [("25:00", "`25:00` is not a time of day"), ("soon", "`soon` is neither a duration nor a time of day")]
     {
         let out = night(&home, &server, 4, &["--deadline", given]).code(2);
-        out.says(&[&format!("--deadline: {said}"), "hint: a span such as 2h or 90m, or a time of day such as 06:00"]);
+        out.says(&[
+            &format!("--deadline: {said}"),
+            "hint: pass a duration such as 2h or 90m, or a time of day such as 06:00",
+        ]);
     }
 }

@@ -76,7 +76,9 @@ fn result_files_not_named_in_time_are_left_for_later() {
     let (home, server) = (Home::new(), names_its_files_after(u32::MAX));
     home.write("in.jsonl", prompts(1..=2));
     let args = ["submit", "in.jsonl", "--wait", "--timeout", "5s", "-o", "out.jsonl"];
-    home.at(&server.url, &[&args[..], &POLL].concat()).code(75).says(&["names no results", "--timeout is over"]);
+    home.at(&server.url, &[&args[..], &POLL].concat())
+        .code(75)
+        .says(&["does not name its results", "--timeout has passed"]);
     assert!(!home.exists("out.jsonl"));
     assert_eq!(server.count("POST /v1/batches"), 1);
 }
