@@ -84,10 +84,10 @@ impl<'a> Completion<'a> {
         match (self.choices.get(), self.data.get()) {
             (Some(choices), _) if choices.is_empty() => Some("with no choices"),
             (Some(choices), _) if choices.iter().all(Choice::answers) => None,
-            (Some(_), _) => Some("with a choice without content"),
+            (Some(_), _) => Some("with a choice that says nothing"),
             (None, Some(data)) if data.is_empty() => Some("with no embeddings"),
             (None, Some(data)) if data.iter().all(Embedding::is_one) => None,
-            (None, Some(_)) => Some("with an entry that is not an embedding"),
+            (None, Some(_)) => Some("with an entry that is no embedding"),
             (None, None) => Some("with neither choices nor embeddings"),
         }
     }

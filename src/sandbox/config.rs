@@ -88,9 +88,9 @@ impl Default for SandboxConfig {
 
 /// The text form, for a help text.
 pub const SCRIPT_HELP: &str = "\
-Between semicolons, or between commas up to the first fault= or fails=:
+Settings, separated by semicolons, or by commas up to the first fault= or fails=:
   validation=TIME, run=TIME, cancel=TIME     how long a batch is in each state
-  expires-at=FRACTION, fails=TEXT            how it ends instead
+  expires-at=FRACTION, fails=TEXT            how a batch ends instead
   list-undone, list-lag=TIME, unset=omit|null|empty, content-redirect, no-ranges
   latency=TIME, rps=N, seed=N                as the flags above
   fault=SPEC                                 may be repeated

@@ -11,40 +11,42 @@ use super::units::duration;
 /// The text form, for a help text.
 pub const HELP: &str = "\
 What goes wrong (one of):
-  status=CODE      answer with this status and the body usual for it
-  reset, close     the connection is reset (RST) or closed (FIN), no answer
+  status=CODE      answer with this status and its usual body
+  reset, close     reset (RST) or close (FIN) the connection without an answer
   reset-late       reset in the middle of the body
-  truncate         closed in the middle of the body, Content-Length too long
+  truncate         close in the middle of the body, Content-Length too long
   short            half of the body, with a Content-Length that fits the half
-  hang, stall      no answer ever; headers and half a body, then nothing
+  hang             no answer at all
+  stall            headers and half a body, then nothing
   drip[=MS]        one byte of the body every MS (100) milliseconds
   delay=TIME       the right answer, later (2s, 500ms)
   html, empty-body, wrong-shape, empty-choices, null-content, no-usage, bad-gzip
-                   a 200 that is none
-  huge=MIB         a 200 with so much content (with status: so large an error)
+                   a 200 without a valid answer
+  huge=MIB         a 200 with this much content (with status: an error of
+                   this size)
   echo-key         a 401 whose message repeats the key that was sent
   null-job         create only: a 201 without a job, with a warning
   missing, duplicate, conflict, foreign, garble
-                   batch rows only: no line at all, the line twice, two that
-                   differ, one for an id that nobody sent, one that is no JSON
+                   batch rows only: no line, the same line twice, two
+                   different lines, a line for an unknown id, or a line that
+                   is not JSON
 For which requests:
   every=N, nth=N, rate=P, contains=TEXT     (default: all)
   on=WHERE         inference (default), chat, completions, embeddings, models,
                    register, put, preprocess, files, content, create, batch,
                    list, cancel, row, any
 How often:
-  times=N|always   fails the first N attempts of a picked request, or all.
-                   Without it, rate draws again for each attempt and every/nth
-                   count attempts
+  times=N|always   fail the first N attempts of a picked request, or all. By
+                   default, rate draws again for each attempt, and every and
+                   nth count attempts
 More:
-  after            the work is done (and billed, and stored) first, then it goes
-                   wrong
+  after            do the work first (billed and stored), then fail
   retry-after=S, retry-after-date=S, retry-after-ms=MS, reset-after=S
-                   hints, with status
+                   retry hints, with status
   shape=string|object|bare|text|html|empty
-                   the error body, with status. For a row: string puts its line
-                   into the output file, object gives its error line a response,
-                   empty makes the error a bare string
+                   the error body, with status. For a row, string writes the
+                   line to the output file, object adds a response to the
+                   error line, and empty makes the error a bare string
 In a prompt: [[sandbox:status=503,times=2]] scripts that one request.";
 
 /// Words that stand for themselves.

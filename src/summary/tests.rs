@@ -164,8 +164,9 @@ fn the_table_reads_well_in_80_columns() {
     let expected = "  job       j-abcd1234, realtime: completed
   rows      1,000: 999 answered, 2 failed
   tokens    51,906: 40,923 prompt + 10,983 completion
-  cost      $0.003772, up to $0.000060 more for 1 request that may have been
-            billed, not counting c/unpriced, whose price is unknown
+  cost      $0.003772,
+            up to $0.000060 more for 1 request that may have been billed,
+            not counting c/unpriced, whose price is unknown
   models    666 rows  34,632 tokens  $0.002517  a/large
             332 rows  17,264 tokens  $0.001255  b/small
               2 rows       0 tokens  $0.000000  a
@@ -173,7 +174,7 @@ fn the_table_reads_well_in_80_columns() {
   via       realtime: no batch discount is known  b/small
   time      12.3s, 81 rows/s
   latency   p50 700ms, p90 1.0s, p99 1.1s, max 1.1s
-  requests  1,007 sent, 1 retried, 5 told to wait
+  requests  1,007 sent, 1 retried, 5 rate-limited
   errors    1 rate_limited  e.g. row-999: slow down very very very very very ve…
             1 bad_response  e.g. row-1000: 無効な応答無効な応答無効な応答無効な…
   exit      3: 2 rows failed
