@@ -45,25 +45,35 @@
 //! | [`job`] | a job from its inputs to its summary, over either transport | everything but cli and sandbox |
 //! | [`cli`] | clap; one file per subcommand | everything |
 //!
-//! Three threads work on a run. The *reader* parses the input and hands over rows in small batches. The *network* thread
-//! (a current-thread runtime) admits rows (a permit, then the limiter), sends, reads and decides. The *writer* takes
-//! outcomes, commits them in groups, and only then lets them be shown: in input order, from a small window or, for rows
-//! that overtook a slow one by far, back from the database. Memory is a few bits a row beside what is in flight.
+//! # A run
 //!
-//! A batch job keeps a copy of its input, the rows that each batch was asked, and every answer in the file in which it
-//! came; so its results can be joined and written after the input is gone. Results are taken in three steps at once:
-//! while one batch is downloaded, the one before is joined with its rows, and the one before that is stored. Before a
-//! batch is created, that it may have been is on disk; a reply that is lost is looked up in the service's list, never
-//! sent again blindly.
+//! Three threads work on a realtime run. The *reader* parses the input and hands rows over in small batches. The *network*
+//! thread, a current-thread runtime, admits each row by a permit and the limiter, sends it, and decides what follows. The
+//! *writer* takes outcomes, commits them in groups, and only then shows them. Results are written in input order: from a
+//! small window, or, for rows that are far ahead of a slow one, back from the database. Memory is a few bits a row beside
+//! the requests in flight.
 //!
-//! Before rows up to *n* are sent, "rows up to *n* may have been sent" is on disk; so after a kill it is known which rows
-//! may have been paid for without an answer. An answer keeps its place among those in flight until it is committed, so
-//! no more than `--concurrency` of them were. Requests are rebuilt from the input on a resume and matched to answers by
-//! their fingerprint.
+//! Before rows up to *n* are sent, "rows up to *n* may have been sent" is on disk. This *claim* tells after a kill which rows
+//! may have been paid for without an answer ([`job::claim`] explains it). An answer keeps its permit until it is committed, so
+//! a kill loses at most `--concurrency` answers.
 //!
-//! Processes know of each other by kernel locks, which die with them. One works on a job; who waits for it gets that job's
-//! results. Those with the same key and service tell each other what they learn of its limit, and divide it. What the config
-//! file's budgets leave is drawn from the ledger slice by slice, in one transaction each.
+//! # A batch job
+//!
+//! A batch job keeps a copy of its input, the rows that each batch was asked, and every answer in the file in which it came.
+//! Its results can therefore be joined and written after the input is gone. While one batch is downloaded, the one before is
+//! joined with its rows, and the one before that is stored. A creation whose reply is lost is looked up, never repeated blindly
+//! ([`job::batch`] explains how it is settled).
+//!
+//! # The end of a job
+//!
+//! Every command on a job ends in [`job::finish`]. It adds what is outstanding to what was paid, and asks one pure function for
+//! the verdict: [`job::verdict`] decides state, exit code, reason and next command for both transports.
+//!
+//! # Processes
+//!
+//! Processes know of each other by kernel locks, which die with their process. One process works on a job. A process that
+//! waited for it gets the results of that job. Processes with the same key and service share what they learn of its limit, and
+//! divide it. Budgets of the config file are drawn from the ledger slice by slice, each in one transaction.
 
 mod api;
 mod atomic_file;

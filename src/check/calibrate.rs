@@ -45,7 +45,8 @@ pub fn learn(job: &SentJob<'_>, db: &JobDb, ledger: &Ledger) -> Result<Option<f6
     }
     let estimated: u64 = compared.iter().map(|model| model.estimated).sum();
     let actual: u64 = compared.iter().map(|model| model.actual).sum();
-    Ok((actual > 0).then(|| estimated as f64 / actual as f64 - 1.0))
+    // To a hundredth of a percent: more is noise, and reads as noise in JSON.
+    Ok((actual > 0).then(|| ((estimated as f64 / actual as f64 - 1.0) * 1e4).round() / 1e4))
 }
 
 /// Compares some answered rows, by model: rows from all of a short input, the first rows of a long one.

@@ -29,7 +29,7 @@ Examples:
   llbatch man | man -l -
   llbatch man run | man -l -
   llbatch man --dir ~/.local/share/man/man1")]
-pub struct Man {
+pub struct ManArgs {
     /// Command to show
     #[arg(value_name = "COMMAND")]
     command: Option<String>,
@@ -47,8 +47,9 @@ pub fn completions(args: &CompletionsArgs, ui: &Ui) -> Result<Exit> {
 }
 
 /// Runs `man`.
-pub fn man(args: &Man, ui: &Ui) -> Result<Exit> {
-    let mut whole = Cli::command();
+pub fn man(args: &ManArgs, ui: &Ui) -> Result<Exit> {
+    // `help` has no page: it only shows the others.
+    let mut whole = Cli::command().disable_help_subcommand(true).propagate_version(true);
     // Gives every command the global flags and its full name.
     whole.build();
     if let Some(dir) = &args.dir {

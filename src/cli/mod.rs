@@ -39,7 +39,7 @@ use crate::ui::{AutoSwitch, Ui, UiOptions};
 /// Run LLM prompts from JSONL and CSV on Together AI: N rows in, N rows out, in input order, nothing lost, nothing paid twice.
 #[derive(Debug, Parser)]
 #[command(name = "llbatch", version, max_term_width = 100, after_help = EXAMPLES)]
-#[command(disable_help_subcommand = true, subcommand_required = true, arg_required_else_help = true)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,
@@ -121,7 +121,7 @@ enum Command {
     Clean(clean::CleanArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
-    Man(completions::Man),
+    Man(completions::ManArgs),
 }
 
 /// Runs the command line `argv` (with the program's name in front) and says how it ended. Has printed everything itself.

@@ -10,9 +10,9 @@ use super::service::connect;
 use super::{print_json, print_summary, print_text, status};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
+use crate::job::batch::ask::{RescueAsk, SubmitAsk, WaitAsk};
 use crate::job::batch::follow::Waiting;
-use crate::job::batch::rescue::RescueAsk;
-use crate::job::batch::submit::{self, SubmitAsk, Submitted, WaitAsk};
+use crate::job::batch::submit::{self, Submitted};
 
 /// Submit rows as Together batch jobs, at the batch price
 ///

@@ -5,29 +5,14 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::consumer::{Consumed, Consumer};
-use super::reader;
-use super::resume::JobRows;
+use super::reader::{self, Feed};
 use crate::api::Client;
-use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
-use crate::realtime::{self, SendOptions, Shared, Stopped};
-use crate::row_set::RowSet;
+use crate::realtime::{self, Shared, Stopped};
 use crate::tokens::Estimator;
 
 /// Batches of rows between the reader and the engine.
 const READ_AHEAD: usize = 8;
-
-/// What a run sends, and how.
-pub struct Feed<'a> {
-    /// The rows of the job.
-    pub rows: JobRows<'a>,
-    /// Rows that are not sent.
-    pub done: &'a RowSet,
-    /// What the check found.
-    pub checked: &'a Checked,
-    /// How to send.
-    pub options: &'a SendOptions,
-}
 
 /// How the three threads ended.
 pub struct Driven<'ctx> {

@@ -4,17 +4,29 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc::Sender;
 
-use super::drive::Feed;
 use super::resume::JobRows;
 use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
 use crate::outcome::{ErrorCode, Outcome};
-use crate::realtime::QueuedRow;
+use crate::realtime::{QueuedRow, SendOptions};
 use crate::request::{Problem, Record, Request, RequestBuilder, generated_id};
+use crate::row_set::RowSet;
 use crate::text;
 
 /// Rows handed over at a time: few wake-ups, little memory.
 const HAND: usize = 64;
+
+/// The rows that a run sends, and how.
+pub struct Feed<'a> {
+    /// The rows of the job.
+    pub rows: JobRows<'a>,
+    /// Rows that are not sent.
+    pub done: &'a RowSet,
+    /// The result of the check.
+    pub checked: &'a Checked,
+    /// How to send.
+    pub options: &'a SendOptions,
+}
 
 /// Reads all rows and hands over what is still to be done. Ends early, without an error, when nobody takes any more.
 ///

@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use super::ask::{InputSource, Role, RunAsk, Start};
 use super::consumer::Consumer;
-use super::drive::{Feed, drive};
+use super::drive::drive;
 use super::entry::JobEntry;
 use super::finish::{Desk, Ended, Finish};
 use super::funds::RunFunds;
 use super::prepared::{Prepared, Standing};
+use super::reader::Feed;
 use super::remote::Remote;
 use super::run_end::RunEnd;
 use super::screen::Screen;

@@ -1,7 +1,7 @@
 //! The state that all handlers share.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::http::{HeaderMap, StatusCode, header};
 
@@ -9,6 +9,7 @@ use super::SandboxConfig;
 use super::errors::ApiError;
 use super::injector::Injector;
 use super::limiter::KeyLimiter;
+use super::lock::lock;
 use super::reply::{HttpReply, Refused};
 use super::state_dir::{StateDir, new_id};
 use super::stats::Stats;
@@ -98,9 +99,4 @@ impl App {
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-/// Locks state that stays usable even if another holder panicked.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

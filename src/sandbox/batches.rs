@@ -13,7 +13,7 @@ use super::body::{Unread, read};
 use super::call::{ApiRoute, Call};
 use super::errors;
 use super::faults::Scope;
-use super::files::FileRecord;
+use super::file_record::FileRecord;
 use super::intake;
 use super::reply::{HttpReply, Refused};
 use super::request::InferenceKind;

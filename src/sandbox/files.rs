@@ -6,58 +6,19 @@ use axum::body::Body;
 use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::app::App;
 use super::call::{ApiRoute, Call};
 use super::errors::{self, ApiError};
 use super::faults::Scope;
+use super::file_record::FileRecord;
 use super::forms::Form;
 use super::reply::{HttpReply, Refused};
-use super::state_dir::{Folder, new_id, now_ms};
+use super::state_dir::Folder;
 use super::storage;
 
-/// A file as it is kept.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct FileRecord {
-    /// Id, `file-…`.
-    pub id: String,
-    /// Milliseconds since 1970.
-    pub created_ms: u64,
-    pub filename: String,
-    /// Bytes that are stored; 0 before.
-    pub bytes: u64,
-    /// `batch-api`, …
-    pub purpose: String,
-    /// `jsonl`, …
-    pub file_type: String,
-    /// Lower-case hex SHA-256 as announced.
-    pub checksum: Option<String>,
-    /// Whether the bytes have arrived.
-    pub stored: bool,
-    /// Whether the last step was done.
-    pub processed: bool,
-    pub lines: u64,
-}
-
 impl FileRecord {
-    /// A new record without bytes.
-    pub fn new(filename: &str, purpose: &str) -> Self {
-        Self {
-            id: format!("file-{}", new_id()),
-            created_ms: now_ms(),
-            filename: filename.to_owned(),
-            bytes: 0,
-            purpose: purpose.to_owned(),
-            file_type: "jsonl".to_owned(),
-            checksum: None,
-            stored: false,
-            processed: false,
-            lines: 0,
-        }
-    }
-
     /// The new record that a form asks for.
     fn of_form(form: &Form, filename: &str, purpose: &str) -> Self {
         let mut file = Self::new(filename, purpose);

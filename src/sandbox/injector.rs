@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::app::lock;
 use super::dice::Dice;
 use super::faults::{Scope, ScriptedFault, Times, Trigger};
+use super::lock::lock;
 
 /// The facts of a request that faults are matched against.
 #[derive(Debug, Clone, Copy)]

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::app::lock;
+use super::lock::lock;
 
 /// The limiter's answer to one request.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -12,7 +12,7 @@ use super::batch::{BatchRecord, BatchResult, ServedStatus};
 use super::dice::Dice;
 use super::errors::{TypicalBody, quote, typical};
 use super::faults::{ErrorShape, FaultKind, Scope, ScriptedError};
-use super::files::FileRecord;
+use super::file_record::FileRecord;
 use super::infer::unfit;
 use super::injector::{Injector, Subject};
 use super::intake::BatchInputLine;

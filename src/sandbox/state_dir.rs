@@ -16,7 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::app::lock;
+use super::lock::lock;
 use super::sweep;
 
 /// A kind of object; each has its own folder.

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::app::lock;
+use super::lock::lock;
 use super::models;
 
 /// Tokens and requests that were paid for.

@@ -13,7 +13,7 @@ use ring::digest::{Context, SHA256};
 use super::app::App;
 use super::call::{ApiRoute, Call};
 use super::faults::Scope;
-use super::files::FileRecord;
+use super::file_record::FileRecord;
 use super::reply::{HttpReply, Payload, Refused};
 use super::state_dir::Folder;
 

@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 
 use super::batch::BatchRecord;
-use super::files::FileRecord;
+use super::file_record::FileRecord;
 use super::state_dir::{Folder, if_found, now_ms, objects, private_file};
 
 /// The age up to which jobs and files are kept: longer than any rehearsal, even one over a weekend.

@@ -4,6 +4,7 @@
 //! on a terminal, their control characters are made visible; only llbatch's own colours get through. Talk takes the
 //! progress bar off the screen for a moment, so that they do not overwrite each other.
 
+mod counts;
 mod escape;
 mod options;
 mod progress;
@@ -20,10 +21,11 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 
 use crate::error::Error;
 use crate::text::visible;
+pub use counts::RunCounts;
 pub use options::{AutoSwitch, Results, UiOptions};
 use options::{Streams, terminal_columns};
+pub use progress::Progress;
 use progress::{LOG_INTERVAL, ProgressMode};
-pub use progress::{Progress, RunCounts};
 pub use stdout::StdoutWriter;
 
 /// Columns where there is no terminal to ask.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::progress::RunCounts;
+use super::counts::RunCounts;
 
 /// The speed is that of so much time before now.
 const WINDOW: Duration = Duration::from_secs(10);

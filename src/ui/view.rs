@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use super::Paint;
-use super::progress::RunCounts;
+use super::counts::RunCounts;
 use super::speed::RunSpeed;
 use crate::price::Nanos;
 use crate::text::{count, cut, duration, one_line, percent, plural, rate, short, width as width_of};

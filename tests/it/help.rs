@@ -42,6 +42,13 @@ fn help_of_every_command() {
 }
 
 #[test]
+fn help_command_shows_the_same_help() {
+    assert_eq!(help(&["help"]), help(&["--help"]));
+    assert_eq!(help(&["help", "retry"]), help(&["retry", "--help"]));
+    assert_eq!(Home::new().llbatch(&["help", "nosuch"]).code, 2);
+}
+
+#[test]
 fn version_is_that_of_the_crate() {
     let out = Home::new().llbatch(&["--version"]).code(0);
     assert_eq!(out.stdout, format!("llbatch {}\n", env!("CARGO_PKG_VERSION")));

@@ -5,9 +5,8 @@ use std::time::{Instant, SystemTime};
 
 use futures_util::stream::{self, StreamExt};
 
-use super::submit::millis;
+use super::news::{learn, learn_all, millis, vanish};
 use super::{Driver, DriverEvent, error, passes};
-use crate::api::batches::Batch;
 use crate::api::error::{Class, Fault};
 use crate::api::is_id;
 use crate::error::{Error, Exit, Result};
@@ -16,10 +15,6 @@ use crate::store::{BatchJob, BatchStep};
 
 /// Small calls under way at once.
 const CALLS: usize = 8;
-/// A batch that the service does not know any more is given up after this.
-const VANISHED: i64 = 3_600_000;
-/// ... and so many questions: a clock that jumps is no hour.
-const OFTEN: u32 = 5;
 
 impl Driver<'_> {
     /// Whether this key is the one that created the batch, as far as is known.
@@ -230,43 +225,5 @@ impl Driver<'_> {
         // A download goes on from what is in the other file, which is of another length.
         std::fs::remove_file(&part)?;
         Ok(clean)
-    }
-}
-
-/// Takes over what the service says of a batch that was asked about by its id.
-fn learn_all(batch: &mut BatchJob, known: Batch) {
-    batch.ended = known.status.is_final();
-    learn(batch, known);
-}
-
-/// Takes over what the service says beside something else: in its list, or in reply to a create or a cancel. That it has
-/// ended is not believed there, because the files with its results may not be named yet.
-pub(super) fn learn(batch: &mut BatchJob, known: Batch) {
-    batch.id = Some(known.id);
-    batch.status = Some(known.status.as_str().to_owned());
-    batch.unknown_since = None;
-    batch.unknown_times = 0;
-    let keep = |new: Option<String>, old: &mut Option<String>| {
-        if new.is_some() {
-            *old = new;
-        }
-    };
-    keep(known.output_file_id, &mut batch.output_file_id);
-    keep(known.error_file_id, &mut batch.error_file_id);
-    keep(known.error, &mut batch.error);
-    keep(known.job_deadline, &mut batch.deadline);
-    keep(known.created_at, &mut batch.created_at);
-    keep(known.completed_at, &mut batch.completed_at);
-    batch.progress = known.progress.or(batch.progress);
-}
-
-/// The service does not know it. For an hour that may be its own confusion.
-fn vanish(batch: &mut BatchJob, now: i64) {
-    let since = *batch.unknown_since.get_or_insert(now);
-    batch.status = Some("NOT FOUND".to_owned());
-    batch.unknown_times += 1;
-    if now - since >= VANISHED && batch.unknown_times >= OFTEN {
-        batch.ended = true;
-        batch.error = Some("the service has reported this batch as unknown for an hour".to_owned());
     }
 }

@@ -5,6 +5,7 @@
 //! that is lost is looked up in the service's list ([`super::reconcile`]).
 
 mod download;
+mod news;
 mod submit;
 
 use std::cell::{Cell, RefCell};

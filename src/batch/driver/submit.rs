@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::stream::{self, StreamExt};
 
-use super::download::learn;
+use super::news::{learn, millis};
 use super::{Driver, DriverEvent, error};
 use crate::api::batches::{Batch, Created};
 use crate::api::error::{Class, Failure};
@@ -292,9 +292,4 @@ impl Driver<'_> {
         let here = || batch.begun_at.map_or(i64::MAX, |begun| millis(SystemTime::now()).saturating_sub(begun));
         Duration::from_millis(u64::try_from(there.unwrap_or_else(here)).unwrap_or(0))
     }
-}
-
-/// Milliseconds since 1970.
-pub(super) fn millis(time: SystemTime) -> i64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }

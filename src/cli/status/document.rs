@@ -2,12 +2,11 @@
 
 use serde::Serialize;
 
-use super::tables::{is_rehearsal, word};
 use crate::api::batches::Batch;
 use crate::error::Result;
 use crate::job::batch::status::{self, JobStatus};
 use crate::price::Nanos;
-use crate::store::{Ledger, Store};
+use crate::store::{BatchJob, BatchStep, Ledger, Store};
 
 #[derive(Serialize)]
 pub(in crate::cli) struct Document {
@@ -115,7 +114,7 @@ pub(super) fn entry(JobStatus { job, batches }: &JobStatus) -> Entry {
             pending: job.total.saturating_sub(job.succeeded + job.failed),
         },
         cost: Cost { estimated_usd: job.estimate, usd: job.cost },
-        sandbox: is_rehearsal(job),
+        sandbox: job.is_rehearsal(),
         batches: batches
             .iter()
             .map(|batch| BatchLine {
@@ -132,4 +131,19 @@ pub(super) fn entry(JobStatus { job, batches }: &JobStatus) -> Entry {
             })
             .collect(),
     }
+}
+
+/// The status that the service reports, or how far llbatch is with the batch.
+pub(super) fn word(batch: &BatchJob) -> String {
+    let own = match batch.step {
+        BatchStep::Planned => "PLANNED",
+        BatchStep::Uploaded => "UPLOADED",
+        BatchStep::Creating => "IN DOUBT",
+        BatchStep::Refused => "REFUSED",
+        BatchStep::Submitted | BatchStep::Settled => "CREATED",
+    };
+    batch
+        .status
+        .clone()
+        .unwrap_or_else(|| if batch.error.is_some() && own == "CREATED" { "REFUSED" } else { own }.to_owned())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use document::{Document, RemoteLine, entry, remote_lines};
-use tables::{batches_table, ends_by, errors, is_rehearsal, jobs_table, remote_table};
+use tables::{batches_table, ends_by, errors, jobs_table, remote_table};
 
 use super::service::{self, connect};
 use super::{print_json, print_text, spending};
@@ -198,7 +198,7 @@ fn print(args: &StatusArgs, seen: &[JobStatus], remote: Option<&[RemoteLine]>, c
     let width = ctx.ui.table_width();
     if !seen.is_empty() {
         print_text(&jobs_table(seen).render(width), ctx)?;
-        if seen.iter().any(|seen| is_rehearsal(&seen.job) && (seen.job.cost.is_some() || seen.job.estimate.is_some())) {
+        if seen.iter().any(|seen| seen.job.is_rehearsal() && (seen.job.cost.is_some() || seen.job.estimate.is_some())) {
             ctx.ui.note("costs in parentheses are sandbox runs; nothing was charged");
         }
     }

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use super::document::RemoteLine;
+use super::document::{RemoteLine, word};
 use crate::job::batch::status::JobStatus;
-use crate::job::spec::spec_of;
-use crate::store::{BatchJob, BatchStep, Job};
+use crate::store::{BatchJob, Job};
 use crate::text::{self, Align, Grid};
 
 pub(super) fn jobs_table(seen: &[JobStatus]) -> Grid {
@@ -58,11 +57,6 @@ fn done(job: &Job, batches: &[BatchJob]) -> f64 {
     if percent < 100.0 { percent.min(99.0) } else { 100.0 }
 }
 
-/// Whether the built-in server answers it.
-pub(super) fn is_rehearsal(job: &Job) -> bool {
-    spec_of(job).is_ok_and(|spec| spec.service == "sandbox")
-}
-
 /// What it cost, or about what it will.
 fn cost(job: &Job) -> String {
     let cost = match (job.cost, job.estimate) {
@@ -73,7 +67,7 @@ fn cost(job: &Job) -> String {
         (None, None) => return "?".to_owned(),
     };
     // A rehearsal's money is none.
-    if is_rehearsal(job) { format!("({cost})") } else { cost }
+    if job.is_rehearsal() { format!("({cost})") } else { cost }
 }
 
 pub(super) fn batches_table(seen: &[JobStatus]) -> Grid {
@@ -145,21 +139,6 @@ fn short(model: &str) -> &str {
 fn clock(rfc3339: &str) -> String {
     let Ok(time) = rfc3339.parse::<jiff::Timestamp>() else { return rfc3339.to_owned() };
     time.to_zoned(jiff::tz::TimeZone::system()).strftime("%m-%d %H:%M").to_string()
-}
-
-/// The service's word, or how far we are.
-pub(super) fn word(batch: &BatchJob) -> String {
-    let own = match batch.step {
-        BatchStep::Planned => "PLANNED",
-        BatchStep::Uploaded => "UPLOADED",
-        BatchStep::Creating => "IN DOUBT",
-        BatchStep::Refused => "REFUSED",
-        BatchStep::Submitted | BatchStep::Settled => "CREATED",
-    };
-    batch
-        .status
-        .clone()
-        .unwrap_or_else(|| if batch.error.is_some() && own == "CREATED" { "REFUSED" } else { own }.to_owned())
 }
 
 fn age(job: &Job) -> String {

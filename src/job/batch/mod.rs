@@ -13,6 +13,7 @@
 mod admit;
 pub mod adopt;
 mod ahead;
+pub mod ask;
 pub mod cancel;
 mod collect;
 pub mod deliver;

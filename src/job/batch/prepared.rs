@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::submit::SubmitAsk;
+use super::ask::SubmitAsk;
 use crate::check::notices;
 use crate::check::problems::{self, Action};
 use crate::check::route::{self, Route};

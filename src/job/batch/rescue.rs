@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::ask::RescueAsk;
 use super::follow::{Waiting, follow};
 use super::session::Session;
 use crate::context::Ctx;
@@ -10,23 +11,13 @@ use crate::job::ask::{CostLimit, Role, RunAsk};
 use crate::job::finish::Ended;
 use crate::job::remote::Remote;
 use crate::job::run::run;
-use crate::realtime;
 use crate::results::{Delivery, Outputs};
-use crate::store::{LockWait, Transport};
+use crate::store::Transport;
 use crate::text;
 
 /// How long the service may take to end what it was asked to end. A row of a batch that may still answer it is not sent
 /// beside that.
 const GRACE: Duration = Duration::from_mins(15);
-
-/// `--rescue`
-#[derive(Debug)]
-pub struct RescueAsk {
-    /// How to send.
-    pub speed: realtime::SendOptions,
-    /// How long to wait for another process that works on the job.
-    pub wait: LockWait,
-}
 
 /// A rescue of one job.
 #[derive(Debug)]

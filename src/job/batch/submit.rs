@@ -2,18 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use super::RETRY_FOR;
+use super::ask::{SubmitAsk, WaitAsk};
 use super::follow::{Waiting, follow};
 use super::plan::PlanInput;
 use super::prepared::{Content, Submission};
-use super::rescue::{Rescue, RescueAsk, rescue};
+use super::rescue::{Rescue, rescue};
 use super::retry::RetrySet;
 use super::session::{Session, SessionOptions};
 use super::submitted::{free_name, living, take_name};
 use crate::check::problems::{self, Action};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::job::ask::{CostLimit, InputSpec, ProblemPolicy, Role, RunAsk};
+use crate::job::ask::{CostLimit, Role, RunAsk};
 use crate::job::finish::{Desk, Ended, state_of};
 use crate::job::remote::Remote;
 use crate::job::run::run;
@@ -21,46 +21,8 @@ use crate::job::spec::Spec;
 use crate::money::budget;
 use crate::price::Nanos;
 use crate::realtime;
-use crate::results::Delivery;
 use crate::store::{BatchStep, Job, Lock, LockWait, Store, Transport};
 use crate::text;
-use crate::ui::Results;
-
-/// A request to submit an input as batches.
-#[derive(Debug)]
-pub struct SubmitAsk {
-    /// The rows, and what to ask of each.
-    pub input: InputSpec,
-    /// Treatment of invalid rows.
-    pub problems: ProblemPolicy,
-    /// `--name`
-    pub name: Option<String>,
-    /// `--again`: a second job of the same content.
-    pub again: bool,
-    /// `--require-discount`
-    pub require_discount: bool,
-    /// `--via auto`, and how to send then: rows that a batch would not serve, or not for less, are answered in real time.
-    pub auto: Option<realtime::SendOptions>,
-    /// Limits of cost.
-    pub limit: CostLimit,
-    /// How long to wait for another process that works on the same content.
-    pub wait: LockWait,
-    /// `--wait`: the results are wanted at once.
-    pub delivery: Option<WaitAsk>,
-}
-
-/// A request to wait for the results of a submission.
-#[derive(Debug)]
-pub struct WaitAsk {
-    /// Where results go.
-    pub delivery: Delivery,
-    /// How long to wait, and how often to ask.
-    pub waiting: Waiting,
-    /// The limit is `--deadline`, not `--timeout`.
-    pub deadline: bool,
-    /// `--rescue`: at the deadline, what is left is answered in real time.
-    pub rescue: Option<RescueAsk>,
-}
 
 /// A submission that has ended.
 #[derive(Debug)]
@@ -142,14 +104,6 @@ pub fn submit<'a>(
         }
     };
     Ok(Submitted::Delivered(Box::new(ended)))
-}
-
-impl SubmitAsk {
-    fn session(&self) -> SessionOptions {
-        let to_stdout = self.delivery.as_ref().is_some_and(|wait| wait.delivery.output.is_none());
-        let results = if to_stdout { Results::Stdout } else { Results::Elsewhere };
-        SessionOptions { retry_for: RETRY_FOR, results, wait: self.wait }
-    }
 }
 
 /// Checks the inputs and enters their job into the index with its batches planned; or finds the job of the same content that

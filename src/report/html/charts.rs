@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::view::{hundredths, minute};
+use super::numbers::{hundredths, minute};
 use crate::report::details::{AnswerLengths, OverTime, ReportDetails};
 use crate::summary::{Bin, Summary};
 use crate::text;

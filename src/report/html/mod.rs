@@ -6,6 +6,7 @@
 
 mod charts;
 mod models;
+mod numbers;
 mod tiles;
 mod view;
 

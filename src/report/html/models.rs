@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::view::hundredths;
+use super::numbers::hundredths;
 use crate::price::{Nanos, Spelling};
 use crate::report::details::{ModelDetail, ReportDocument};
 use crate::text::{count, plural};

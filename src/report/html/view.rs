@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::charts::{HistogramCard, TimelineCard};
 use super::models::ModelsCard;
+use super::numbers::{hundredths, minute};
 use super::tiles::{Tile, tiles};
 use crate::outcome::ErrorCode;
 use crate::price::Nanos;
@@ -186,15 +187,4 @@ fn repeats(body: &str, row: &FailedRow) -> bool {
     let status = row.status.map(|status| format!("HTTP {status}: ")).unwrap_or_default();
     let message = row.message.strip_prefix(&status).unwrap_or(&row.message);
     !message.is_empty() && body.contains(message)
-}
-
-/// RFC 3339 to the minute: `2026-09-21 14:13 UTC`.
-pub(super) fn minute(rfc3339: &str) -> String {
-    let Ok(time) = rfc3339.parse::<jiff::Timestamp>() else { return rfc3339.to_owned() };
-    time.strftime("%Y-%m-%d %H:%M UTC").to_string()
-}
-
-/// Two decimals, enough for a length in a chart.
-pub(super) fn hundredths(length: f64) -> f64 {
-    (length * 100.0).round() / 100.0
 }

@@ -1,0 +1,28 @@
+//! The counts of a run that a progress display shows.
+
+use std::time::Instant;
+
+use crate::price::Nanos;
+
+/// The counts of a run at one moment.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RunCounts {
+    /// Rows of the run; 0 while it is unknown.
+    pub total: u64,
+    /// Rows with an outcome: answered, failed and reused.
+    pub done: u64,
+    /// The part of `done` that failed.
+    pub failed: u64,
+    /// The part of `done` that an earlier run answered; it does not count as speed.
+    pub reused: u64,
+    /// Requests sent and not yet answered.
+    pub in_flight: u64,
+    /// Prompt and completion tokens of this run, without reused rows.
+    pub tokens: u64,
+    /// Cost so far; `None`: a price is unknown.
+    pub cost: Option<Nanos>,
+    /// The reason why llbatch sends nothing at the moment, and the end of that wait.
+    pub waiting: Option<(String, Instant)>,
+    /// Requests per second that the limiter allows at the moment.
+    pub rate_limit: Option<f64>,
+}
