@@ -23,7 +23,7 @@ fn resubmitted_content_names_the_existing_job() {
     assert!(first.contains(&format!("job {id}: 3 rows in 1 batch, about $")), "{first}");
     let again = home.finish(sandbox(&home, "run=10m", &["submit", "in.jsonl"])).code(0);
     assert_eq!(again.stdout.trim(), id);
-    again.says(&[&format!("job {id} already (running); nothing is sent again. --again makes a second")]);
+    again.says(&[&format!("already is job {id} (running), so nothing is sent again; --again starts a second")]);
 }
 
 #[test]

@@ -271,7 +271,7 @@ fn path_names_a_file_and_bare_name_a_job() {
         let out = home.llbatch(&["report", name, "--json"]).code(0).says(&[says]);
         serde_json::from_str::<Value>(&out.stdout).unwrap()["rows"]["total"].as_u64().unwrap()
     };
-    assert_eq!(total("nightly", "the job, not the file of that name, which is ./nightly"), 2);
+    assert_eq!(total("nightly", "reading the job, not the file of that name (./nightly)"), 2);
     assert_eq!(total("./nightly", ""), 3);
     assert_eq!(total("v1.0", "the file, not the job of that name"), 3);
     assert_eq!(total("other", "reading the file, because no job has that name"), 3);

@@ -58,7 +58,7 @@ fn fifty_starts_of_a_run_make_one_job_and_one_payment() {
     let mut named = 0;
     for out in refused {
         let out =
-            out.code(75).says(&["this very command is being worked on by another llbatch (process ", "--wait-lock"]);
+            out.code(75).says(&["another llbatch (process ", "is already working on the same command", "--wait-lock"]);
         named += usize::from(out.stderr.contains(&job));
     }
     // All but those that gave up before there was a job.

@@ -204,9 +204,9 @@ impl Session<'_> {
         if open > 0 && open == unsent {
             return Err(Error::new(
                 Exit::Failure,
-                format!("{} of {} not submitted, because its command was stopped", text::batches(unsent), self.job.id),
+                format!("the command of {} stopped before it submitted {}", self.job.id, text::batches(unsent)),
             )
-            .hint(format!("`llbatch retry {}{}` submits them", self.job.id, self.flags())));
+            .hint(format!("`llbatch retry {}{}` submits the rest", self.job.id, self.flags())));
         }
         Ok(open == 0)
     }

@@ -10,7 +10,7 @@ fn strange_lines_cost_only_their_own_rows() {
         ("duplicate", 0, "ok", ""),
         ("conflict", 76, "ok", "two different answers"),
         ("foreign", 76, "ok", "not in the batch"),
-        ("garble", 76, "", "no results"),
+        ("garble", 76, "", "1 invalid line"),
     ];
     side_by_side(&cases, |&(fault, code, second, say)| {
         let (home, server) = (Home::new(), Server::quick(&["--fault", &format!("{fault},on=row,contains=question 2")]));

@@ -217,7 +217,7 @@ fn hostile_file_ids_are_never_requested() {
         let out = night(&home, &service);
         harmless(&out.stderr);
         // As if it had not been named.
-        out.code(3).says(&["no id"]);
+        out.code(3).says(&["not a valid file id"]);
         assert_eq!(ends(&home), ["missing"; 3], "{id:.20}");
         assert!(service.requests().iter().all(|request| !request.head.contains("etc") && !request.head.contains("..")));
         let asked = service.requests().iter().filter(|r| r.head.contains("/content ")).count();

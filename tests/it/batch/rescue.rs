@@ -112,7 +112,8 @@ fn budget_for_part_rescues_part_of_the_rows() {
 #[test]
 fn deadline_alone_ends_the_wait() {
     let (home, server) = (Home::new(), Server::quick(&["--batch-run", "1500ms"]));
-    let out = night(&home, &server, 4, &["--deadline", "300ms"]).code(5).says(&["deadline", "go on", "llbatch wait"]);
+    let out =
+        night(&home, &server, 4, &["--deadline", "300ms"]).code(5).says(&["deadline", "keeps working", "llbatch wait"]);
     assert!(!home.exists("out.jsonl"));
     let id = out.stdout.trim_end().to_owned();
     super::fetch(&home, &server, &id, &[]).code(0);

@@ -116,7 +116,7 @@ fn changed_input_of_a_realtime_job_mixes_up_nothing() {
     home.write("in.jsonl", prompts(1..=4));
     home.run(&server, &["in.jsonl", "-o", "first.jsonl", "--retries", "0"]).code(3);
     home.write("in.jsonl", prompts(2..=5));
-    home.at(&server.url, &["retry", "last", "--via", "batch"]).code(65).says(&["not what it was"]);
+    home.at(&server.url, &["retry", "last", "--via", "batch"]).code(65).says(&["has changed since it ran"]);
     std::fs::remove_file(home.path("in.jsonl")).unwrap();
     home.at(&server.url, &["retry", "last", "--via", "batch"]).code(66);
     assert_eq!(server.batches().len(), 0);

@@ -79,7 +79,7 @@ fn damaged_job_counts_its_reservation_and_blocks_no_other() {
     let held = command(&["submit", "large.jsonl"]).code(0).stdout.trim().to_owned();
     damage(&home, &held);
     let name = format!("jobs/{held}.db");
-    command(&["run", "small.jsonl", "-o", "small.out"]).code(0).says(&[&name, "counts with $0.0008"]);
+    command(&["run", "small.jsonl", "-o", "small.out"]).code(0).says(&[&name, "with $0.0008"]);
     command(&["submit", "large.jsonl", "--again"]).code(5).says(&[&name, "up to $0.0008"]);
     // Nothing is known of one that no budget was asked about.
     home.write("other.jsonl", rows(20, 50).replace("question", "other"));
@@ -120,7 +120,7 @@ fn last_spending_of_a_killed_run_counts_once() {
             let text = out.stderr.split(end).next().unwrap();
             text.rsplit('$').next().unwrap().trim().parse::<f64>().unwrap()
         };
-        (amount(" spent,"), amount(" in flight"))
+        (amount(" spent,"), amount(" reserved for"))
     };
     let (spent, in_flight) = refused();
     assert!(spent + in_flight >= billed(&server) * 0.999, "{spent} {in_flight} {}", billed(&server));

@@ -266,7 +266,7 @@ fn input_written_during_the_run_makes_no_results() {
     server.until_billed(8);
     // Same size, same number of rows.
     home.write("in.jsonl", prompts(1..=60).replace("question 5", "question 6"));
-    run.wait().code(1).says(&["written to", "next"]);
+    run.wait().code(1).says(&["the input changed", "next"]);
     assert!(!home.exists("out.jsonl"));
     home.run(&server, &args).code(0);
     assert_eq!(codes(&home.read("out.jsonl")).len(), 60);
