@@ -12,7 +12,7 @@
 #
 # Environment, with the defaults:
 #   NIGHTLY_TIMEOUT=20h   wait for batches no longer than this in one start
-#   NIGHTLY_BUDGET=1      most US dollars to spend on rows that failed, at realtime; 0: they stay failed
+#   NIGHTLY_BUDGET=1      most US dollars to spend on failed rows, in real time; 0: they stay failed
 #   NIGHTLY_POLL=         how often to ask (default: as llbatch does)
 #   NIGHTLY_KEEP=30d      how long llbatch keeps jobs that were published
 #   NIGHTLY_SANDBOX=1     rehearse: the built-in server answers; no key, no network, no cost
@@ -119,7 +119,7 @@ submit() {
             rm -rf -- "${work:?}/$hash"
             log "$hash: the input is wrong and was put into $out/rejected; nothing was sent"
             ;;
-        *) log "$hash: not submitted (exit $rc); the next start goes on" ;;
+        *) log "$hash: not submitted (exit $rc); the next start resumes it" ;;
     esac
     return "$rc"
 }
@@ -135,19 +135,19 @@ finish() {
             # 3 and 76 say how it ended; with anything else it has not.
             0 | 3 | 76) mark "$dir/ended" "$rc" ;;
             *)
-                log "$hash: $id has not ended (exit $rc); the next start goes on"
+                log "$hash: $id has not ended (exit $rc); the next start resumes it"
                 return "$rc"
                 ;;
         esac
     fi
     if [[ $(<"$dir/ended") == 3 && $budget != 0 && ! -e $dir/retried ]]; then
-        log "$hash: sending failed rows again at realtime, for at most \$$budget"
+        log "$hash: sending failed rows again in real time, for at most \$$budget"
         run retry "$id" --via realtime --max-cost "$budget" "${where[@]}" >/dev/null || retry=$?
         case $retry in
             # 5: the budget is used up, or the account is empty. A night's last rows must not hold up all the others.
             0 | 3 | 5) mark "$dir/retried" "$retry" ;;
             *)
-                log "$hash: failed rows could not be sent again (exit $retry); the next start goes on"
+                log "$hash: failed rows could not be sent again (exit $retry); the next start resumes it"
                 return "$retry"
                 ;;
         esac
@@ -179,7 +179,7 @@ finish() {
             log "$hash: the service broke its contract; look at $out/suspect/$date-$hash before you use it"
             ;;
         *)
-            log "$hash: results could not be fetched (exit $rc); the next start goes on"
+            log "$hash: results could not be fetched (exit $rc); the next start resumes it"
             return "$rc"
             ;;
     esac

@@ -108,14 +108,15 @@ impl Error {
     /// An error of local I/O. Its exit code and its remedy depend on the kind of `source`.
     pub fn io(what: impl fmt::Display, source: std::io::Error) -> Self {
         if source.kind() == std::io::ErrorKind::BrokenPipe {
-            return Self::new(Exit::ClosedPipe, format!("{what}: the reader went away")).because(source);
+            return Self::new(Exit::ClosedPipe, format!("{what}: the reader closed the pipe")).because(source);
         }
         let hint = match source.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                Some("free some space, then run the same command again: it goes on where it stopped")
+                Some("free some space, then run the same command again: it resumes where it stopped")
             }
             std::io::ErrorKind::FileTooLarge => Some(
-                "raise the limit on the size of files (`ulimit -f`), then run the same command again: it goes on where it stopped",
+                "raise the limit on the size of files (`ulimit -f`), then run the same command again: it resumes \
+                 where it stopped",
             ),
             std::io::ErrorKind::PermissionDenied => Some("check the permissions of that path"),
             _ => None,

@@ -148,8 +148,11 @@ impl Batch {
         let job = object.get("job").and_then(Value::as_object).unwrap_or(&object);
         match Self::read(job) {
             Some(batch) if batch.id == id => Ok(batch),
-            Some(batch) => Err(Failure::bad(reply.status, &format!("asked for batch {id}, told of {}", batch.id))),
-            None => Err(Failure::bad(reply.status, &format!("asked for batch {id}, told of none"))),
+            Some(batch) => Err(Failure::bad(
+                reply.status,
+                &format!("the service answered with batch {} instead of batch {id}", batch.id),
+            )),
+            None => Err(Failure::bad(reply.status, &format!("the service's answer has no id of batch {id}"))),
         }
     }
 }
@@ -163,7 +166,7 @@ impl Created {
             (Some(Value::Object(job)), _) => job,
             (None, _) => &object,
             // A null without a reason may not mean "not created". The caller must look the batch up.
-            (Some(_), _) => return Err(Failure::bad(reply.status, "neither a batch nor a reason why there is none")),
+            (Some(_), _) => return Err(Failure::bad(reply.status, "an answer with neither a batch nor an error")),
         };
         match Batch::read(job) {
             Some(batch) => Ok(Self::Batch { batch, warning }),

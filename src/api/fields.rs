@@ -44,7 +44,7 @@ pub(super) fn checked<'a>(what: &str, id: &'a str) -> Result<&'a str, Failure> {
         return Ok(id);
     }
     let shown: String = id.chars().take(LONGEST_ID).collect();
-    Err(Failure::new(Fault::InvalidRequest, format!("{shown:?} is not an id of a {what}: it was not sent")))
+    Err(Failure::new(Fault::InvalidRequest, format!("{shown:?} is not a valid {what} id, so it was not sent")))
 }
 
 /// Reads the object in an answer.
@@ -52,7 +52,7 @@ pub(super) fn object(reply: &Reply) -> Result<Object, Failure> {
     let text = success(reply)?;
     match serde_json::from_str(&text) {
         Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err(Failure::bad(reply.status, "JSON, but not the object that was expected")),
+        Ok(_) => Err(Failure::bad(reply.status, "JSON, but not the expected object")),
         Err(error) => Err(Failure::bad(reply.status, &format!("an answer that is not JSON: {error}"))),
     }
 }
@@ -69,8 +69,7 @@ pub(super) fn list<T>(reply: &Reply, read: impl Fn(&Object) -> Option<T>) -> Res
     }
     let body = success(reply)?;
     let mut text = body.trim();
-    let bad =
-        |error: serde_json::Error| Failure::bad(reply.status, &format!("not the list that was expected: {error}"));
+    let bad = |error: serde_json::Error| Failure::bad(reply.status, &format!("not the expected list: {error}"));
     let mut complete = true;
     if text.starts_with('{') {
         let page: Page<'_> = serde_json::from_str(text).map_err(bad)?;

@@ -42,8 +42,11 @@ impl FileObject {
     pub(super) fn of(id: &str, reply: &Reply) -> Result<Self, Failure> {
         match Self::read(&fields::object(reply)?) {
             Some(file) if file.id == id => Ok(file),
-            Some(file) => Err(Failure::bad(reply.status, &format!("asked for file {id}, told of {}", file.id))),
-            None => Err(Failure::bad(reply.status, &format!("asked for file {id}, told of none"))),
+            Some(file) => Err(Failure::bad(
+                reply.status,
+                &format!("the service answered with file {} instead of file {id}", file.id),
+            )),
+            None => Err(Failure::bad(reply.status, &format!("the service's answer has no id of file {id}"))),
         }
     }
 }
@@ -79,7 +82,7 @@ impl Client {
 }
 
 fn not_deleted(id: &str) -> String {
-    format!("the service says that it did not delete file {id}")
+    format!("the service did not delete file {id}")
 }
 
 #[cfg(test)]

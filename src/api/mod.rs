@@ -93,15 +93,15 @@ pub struct Reply {
 pub fn canonical_base(text: &str) -> Result<url::Url, String> {
     let trimmed = text.trim().trim_end_matches('/');
     let with_version = if trimmed.ends_with("/v1") { trimmed.to_owned() } else { format!("{trimmed}/v1") };
-    let url = url::Url::parse(&with_version).map_err(|e| format!("`{text}` is no URL: {e}"))?;
-    let host = url.host_str().ok_or_else(|| format!("`{text}` names no host"))?;
+    let url = url::Url::parse(&with_version).map_err(|e| format!("`{text}` is not a valid URL: {e}"))?;
+    let host = url.host_str().ok_or_else(|| format!("`{text}` has no host"))?;
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
-        return Err("a base URL holds no user, password or query".to_owned());
+        return Err("a base URL must not contain a user, a password or a query".to_owned());
     }
     match url.scheme() {
         "https" => Ok(url),
         "http" if is_loopback(host) => Ok(url),
-        "http" => Err(format!("`{text}` is plain http: your key and prompts would travel in the clear; use https")),
+        "http" => Err(format!("`{text}` is plain http, which would send your key and prompts unencrypted; use https")),
         other => Err(format!("`{text}`: scheme `{other}` is not http or https")),
     }
 }
@@ -264,7 +264,7 @@ impl Client {
 
 fn bearer(key: &SecretString) -> Result<HeaderValue, String> {
     let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
-        .map_err(|_| "the API key holds characters that no HTTP header can carry".to_owned())?;
+        .map_err(|_| "the API key contains characters that are invalid in an HTTP header".to_owned())?;
     value.set_sensitive(true);
     Ok(value)
 }

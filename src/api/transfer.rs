@@ -49,7 +49,7 @@ impl Bare {
     /// The failure of a transfer that stands still.
     pub(super) fn stalled(&self, what: &str, url: &Url) -> Failure {
         let seconds = self.stall.as_secs_f64();
-        Failure::new(Fault::Timeout, format!("the {what} {} stood still for {seconds} s", host(url)))
+        Failure::new(Fault::Timeout, format!("the {what} {} made no progress for {seconds} s", host(url)))
     }
 }
 
@@ -76,14 +76,14 @@ impl Client {
     /// The target of a redirect from `from`, if it is one to follow.
     pub(super) fn redirected(&self, from: &Url, status: u16, headers: &HeaderMap) -> Result<Url, Failure> {
         let bad = |why: &str| Failure::bad(status, &format!("{} redirects {why}", host(from)));
-        let location = headers.get(LOCATION).ok_or_else(|| bad("without saying where"))?;
-        let text = location.to_str().map_err(|_| bad("to something that is no URL"))?;
-        let mut url = from.join(text).map_err(|_| bad("to something that is no URL"))?;
+        let location = headers.get(LOCATION).ok_or_else(|| bad("without a location"))?;
+        let text = location.to_str().map_err(|_| bad("to an invalid URL"))?;
+        let mut url = from.join(text).map_err(|_| bad("to an invalid URL"))?;
         url.set_fragment(None);
         // Only tests and `--sandbox` use plain HTTP, and only on this machine.
         let plain = self.base.scheme() == "http" && url.scheme() == "http" && url.host_str().is_some_and(is_loopback);
         if url.scheme() != "https" && !plain {
-            return Err(bad(&format!("to {}://{}: only https is followed", url.scheme(), host(&url))));
+            return Err(bad(&format!("to {}://{}, but llbatch follows https only", url.scheme(), host(&url))));
         }
         // They would turn into an Authorization header.
         if !url.username().is_empty() || url.password().is_some() {
@@ -111,7 +111,7 @@ pub(super) fn plain(response: &reqwest::Response) -> Result<(), Failure> {
     let header = |name| response.headers().get(name).map_or("", |v| v.to_str().unwrap_or("?").trim());
     let encoding = header(CONTENT_ENCODING);
     if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity") {
-        return Err(Failure::bad(status, &format!("content encoded as {encoding:?}, which was not asked for")));
+        return Err(Failure::bad(status, &format!("content encoded as {encoding:?}, which llbatch did not ask for")));
     }
     if header(reqwest::header::CONTENT_TYPE).get(..9).is_some_and(|start| start.eq_ignore_ascii_case("text/html")) {
         return Err(Failure::bad(status, "an HTML page instead of a file"));
@@ -179,7 +179,8 @@ mod tests {
 
     #[test]
     fn storage_errors_are_understood_and_never_blame_the_key() {
-        let expired = "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code><Message>Request has expired &amp; more</Message><HostId>x</HostId></Error>";
+        let expired = "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code><Message>Request has expired &amp; \
+                       more</Message><HostId>x</HostId></Error>";
         let cases = [
             (
                 403,

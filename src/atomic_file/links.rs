@@ -13,7 +13,7 @@ pub(super) fn follow_links(path: &Path) -> io::Result<PathBuf> {
     for _ in 0..MAX_LINKS {
         match std::fs::read_link(&path) {
             Ok(_) if is_planted(&path) => {
-                let why = "a symbolic link that another user laid in a directory open to all";
+                let why = "a symbolic link of another user in a world-writable directory";
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
             }
             // `join` takes an absolute link as it is.

@@ -107,7 +107,8 @@ impl Sink {
             }
         }
         let target = follow_links(path).map_err(|error| cannot_write(path, error))?;
-        let (dir, name) = split(&target).ok_or_else(|| Error::usage(format!("{} is no file name", path.display())))?;
+        let (dir, name) =
+            split(&target).ok_or_else(|| Error::usage(format!("{} is not a file name", path.display())))?;
         if !dir.is_dir() {
             return Err(Error::new(Exit::Io, format!("{}: there is no directory {}", path.display(), dir.display()))
                 .hint(format!("mkdir -p {}", dir.display())));

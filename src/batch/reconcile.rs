@@ -86,14 +86,14 @@ pub fn decide(evidence: &Evidence<'_>) -> CreationVerdict {
         return CreationVerdict::Wait("the service's list cannot be read as a whole");
     }
     if !evidence.same_account {
-        return CreationVerdict::Wait("this key is not of the account that asked for it");
+        return CreationVerdict::Wait("the batch was requested with the key of another account");
     }
     if evidence.witnesses.iter().any(|id| !evidence.listed.iter().any(|batch| batch.id == *id)) {
-        return CreationVerdict::Wait("the service's list lacks batches that are known to live");
+        return CreationVerdict::Wait("the service's list lacks batches that are known to exist");
     }
     if evidence.since < settled_after(evidence.settle_after, evidence.tries) {
         return CreationVerdict::Wait(if evidence.tries > 1 {
-            "it was asked for more than once, so the service's list is given longer"
+            "llbatch asked for it more than once, so the service's list gets more time"
         } else {
             "a new batch may be missing from the service's list for a while"
         });

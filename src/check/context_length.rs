@@ -26,9 +26,9 @@ pub(super) fn too_long(record: &Record<'_>, draft: &Draft<'_>, table: &PriceTabl
         return None;
     }
     let bound = draft.max_tokens.map_or_else(String::new, |n| format!(" and max_tokens of {n}"));
-    let text = format!("about {prompt} prompt tokens{bound} are more than the {context} that {} reads", draft.model);
+    let text = format!("about {prompt} prompt tokens{bound} exceed the {context} that {} can read", draft.model);
     let mut problem = Problem::new(record, "context_length", text).hint(format!(
-        "shorten it, or lower max_tokens; if the model reads more: [models.\"{}\"] context = N in the config file",
+        "shorten it or lower max_tokens; if the model reads more, set [models.\"{}\"] context = N in the config file",
         draft.model
     ));
     problem.id = Some(draft.id.to_string());

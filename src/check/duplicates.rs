@@ -211,7 +211,7 @@ impl FirstUse {
             again.line
         );
         let problem = Problem::at(Some(row), &again.file, again.line, "duplicate_id", text)
-            .hint("give each row an id of its own; --id FIELD takes another field, or leave ids out for row-N");
+            .hint("give each row its own id, pass --id FIELD to use another field, or leave ids out for row-N");
         Problem { id: Some(id.to_owned()), ..problem }
     }
 }

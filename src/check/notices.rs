@@ -91,10 +91,11 @@ impl fmt::Display for Reason {
             Self::Doubtful(fact) => write!(f, "{fact}"),
             Self::Lapsed(BatchFact { source, as_of, .. }) => write!(
                 f,
-                "half price in batches only in older lists, not in {source} as of {as_of}; counted as: {SAME_COST}"
+                "half price in batches only in older lists, not in {source} of {as_of}; llbatch assumes that \
+                 {SAME_COST}"
             ),
             Self::FullPrice => write!(f, "no batch discount (config file); {SAME_COST}"),
-            Self::Unknown => write!(f, "no batch discount known ({LISTS}); counted as: {SAME_COST}"),
+            Self::Unknown => write!(f, "no known batch discount ({LISTS}); llbatch assumes that {SAME_COST}"),
         }
     }
 }
@@ -124,7 +125,7 @@ pub fn show(notices: &[Notice], ui: &Ui) {
         }
         let more = of_rank.len().saturating_sub(SHOWN) as u64;
         if more > 0 {
-            say(&format!("and the same of {}", text::plural(more, "more model")));
+            say(&format!("and the same for {}", text::plural(more, "more model")));
         }
     }
 }
@@ -154,18 +155,18 @@ mod tests {
             ),
             (
                 "meta-llama/Llama-3-70b-chat-hf",
-                "half price in batches only in older lists, not in Together's batch guide as of 2026-08; \
-                 counted as: a batch costs the same as realtime",
+                "half price in batches only in older lists, not in Together's batch guide of 2026-08; \
+                 llbatch assumes that a batch costs the same as realtime",
             ),
             (
                 "arcee-ai/trinity-mini",
-                "no batch discount known (Together's batch guide as of 2026-08); \
-                 counted as: a batch costs the same as realtime",
+                "no known batch discount (Together's batch guide as of 2026-08); \
+                 llbatch assumes that a batch costs the same as realtime",
             ),
             (
                 "nobody/nothing",
-                "no batch discount known (Together's batch guide as of 2026-08); \
-                 counted as: a batch costs the same as realtime",
+                "no known batch discount (Together's batch guide as of 2026-08); \
+                 llbatch assumes that a batch costs the same as realtime",
             ),
             (
                 "meta-llama/Llama-3.2-3B-Instruct-Turbo",

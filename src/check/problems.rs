@@ -62,13 +62,13 @@ pub fn judge(bad: u64, rows: u64, skip_invalid: bool, action: Action, ui: &Ui) -
         return Ok(());
     }
     let text = format!("{} of {} cannot be sent; {nothing}", text::count(bad), text::plural(rows, "row"));
-    Err(Error::new(Exit::Data, text).hint(format!("mend the rows, or give --skip-invalid to {good}")))
+    Err(Error::new(Exit::Data, text).hint(format!("fix the rows, or pass --skip-invalid to {good}")))
 }
 
 /// Tells the user if `stream` was removed from rows.
 pub fn say_stream_removed(checked: &Checked, ui: &Ui) {
     if checked.stream_removed > 0 {
         let rows = text::plural(checked.stream_removed, "row");
-        ui.note(&format!("{rows}: `stream` was taken out, results come whole"));
+        ui.note(&format!("{rows}: llbatch removed `stream`, because results come whole"));
     }
 }

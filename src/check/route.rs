@@ -34,7 +34,7 @@ impl Route {
 
     /// A sentence: `org/model: 4 rows in batches: a batch saves 50%`.
     pub fn line(&self, model: &str, rows: u64) -> String {
-        let how = if self.batch { "in batches" } else { "at realtime" };
+        let how = if self.batch { "in batches" } else { "in real time" };
         format!("{model}: {} {how}: {}", text::plural(rows, "row"), self.why)
     }
 }

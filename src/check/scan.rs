@@ -33,7 +33,7 @@ fn slots(threads: usize) -> usize {
 }
 
 fn died() -> Error {
-    Error::new(Exit::Failure, "a checking thread died").hint("please report this")
+    Error::new(Exit::Failure, "a checking thread crashed").hint("please report this")
 }
 
 /// Does the same for results of any type, so that the program holds one copy of it. `work` leaves its result in a slot,

@@ -9,10 +9,10 @@ use crate::error::{Exit, Result};
 use crate::job::batch::adopt;
 use crate::job::batch::cancel::cancel;
 
-/// Cancel what has not ended; answers that were given are kept, and billed
+/// Cancel unfinished batches; answers given so far are kept and billed
 #[derive(Debug, Args)]
 pub struct CancelArgs {
-    /// A job's id, a unique beginning of it, its --name, `last`, or a Together batch id
+    /// Job id or its unique prefix, --name, `last`, or a Together batch id
     #[arg(value_name = "JOB", required = true)]
     jobs: Vec<String>,
 }
@@ -25,7 +25,7 @@ pub fn run(args: &CancelArgs, ctx: &Ctx) -> Result<Exit> {
     let ids: Vec<&str> = cancelled.jobs.iter().map(String::as_str).collect();
     status::print_jobs(&ids, ctx)?;
     if !cancelled.ended {
-        ctx.ui.note("the service is still ending them; `llbatch wait` takes what was answered");
+        ctx.ui.note("the service is still cancelling; `llbatch wait` collects the answers that exist");
     }
     Ok(Exit::Ok)
 }

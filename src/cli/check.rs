@@ -19,9 +19,9 @@ use crate::store::Store;
 use crate::tokens::Estimator;
 use crate::ui::Results;
 
-/// Validate and price rows without sending anything: problems, tokens, realtime and batch cost
+/// Validate and price the rows, sending nothing: problems, tokens, realtime and batch cost
 ///
-/// Exits 65 if a row is invalid. Costs are a range: from the prompts alone to every answer as long as it may be.
+/// Exits 65 if a row is invalid. Costs are a range: from the prompts alone up to every answer at its `max_tokens`.
 #[derive(Debug, Args)]
 #[command(
     visible_alias = "estimate",
@@ -34,7 +34,7 @@ Examples:
 pub struct CheckArgs {
     #[command(flatten)]
     input: InputArgs,
-    /// Count tokens with this tokenizer.json (of Hugging Face, for the Llama 3 family) instead of the built-in estimate
+    /// Count tokens with this Hugging Face tokenizer.json (Llama 3 family) instead of estimating them
     #[arg(long, value_name = "FILE", help_heading = "Requests")]
     tokenizer: Option<PathBuf>,
 }
@@ -44,7 +44,8 @@ pub fn run(args: &CheckArgs, ctx: &Ctx) -> Result<Exit> {
     if args.input.inputs.is_empty() {
         return Err(Error::usage("no INPUT: name files, or `-` for standard input").hint("llbatch check prompts.jsonl"));
     }
-    DryRun { input: &args.input, tokenizer: args.tokenizer.as_deref(), max_cost: None, auto: false }.show(ctx)
+    DryRun { input: &args.input, tokenizer: args.tokenizer.as_deref(), max_cost: None, with_budget: false, auto: false }
+        .show(ctx)
 }
 
 /// A command that only shows its plan: `check`, and `run` and `submit` with `--dry-run`.
@@ -55,6 +56,8 @@ pub(super) struct DryRun<'a> {
     pub tokenizer: Option<&'a Path>,
     /// `--max-cost` of a submission.
     pub max_cost: Option<Nanos>,
+    /// The command has a budget of its own, so the text names what budgets reserve.
+    pub with_budget: bool,
     /// Also shows which models `--via auto` would put into batches.
     pub auto: bool,
 }
@@ -70,7 +73,8 @@ impl DryRun<'_> {
         if ctx.json {
             print_json(&document, ctx)?;
         } else {
-            print_text(&document.text(ctx.ui.table_width()), ctx)?;
+            let with_budget = self.with_budget || ctx.settings.budget.is_set();
+            print_text(&document.text(ctx.ui.table_width(), with_budget), ctx)?;
         }
         let limit = Remaining::of_max_cost(self.max_cost);
         if document.exit() == Exit::Ok && limit.is_some() && document.set_aside_in_batches().is_some() {
@@ -111,7 +115,7 @@ fn learned(ctx: &Ctx) -> Factors {
         return Factors::default();
     }
     Store::open(dir).and_then(|store| Factors::of(&store.ledger()?)).unwrap_or_else(|error| {
-        ctx.ui.detail(&format!("{error}; estimates do without what earlier jobs taught"));
+        ctx.ui.detail(&format!("{error}; the estimates ignore what earlier jobs taught"));
         Factors::default()
     })
 }

@@ -10,28 +10,29 @@ use crate::job::clean::{CleanAsk, CleanDocument, KeptJob, clean};
 use crate::settings;
 use crate::text;
 
-/// Remove local data of ended jobs, and with --remote their files from the service
+/// Remove the local data of ended jobs, and with --remote their files at the service
 ///
-/// Jobs that have not ended are never touched, nor are jobs whose answers nobody has fetched (but with --force).
+/// Keeps jobs that have not ended, and jobs whose answers were never fetched. With --force, keeps only those whose
+/// batches have not ended.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  llbatch clean --older-than 30d            everything that ended and was not touched for 30 days
-  llbatch clean j-abcd1234 --remote         also its uploaded and result files with the service")]
+  llbatch clean --older-than 30d            all jobs that ended 30 days ago or earlier
+  llbatch clean j-abcd1234 --remote         also its files at the service")]
 pub struct CleanArgs {
-    /// A job's id, a unique beginning of it, its --name, `last`, or a Together batch id
+    /// Job id or its unique prefix, --name, `last`, or a Together batch id
     #[arg(value_name = "JOB", required_unless_present = "older_than")]
     jobs: Vec<String>,
-    /// All jobs that ended so long ago (30d, 12h)
+    /// All jobs that ended at least this long ago (30d, 12h)
     #[arg(long, value_name = "TIME")]
     older_than: Option<String>,
-    /// Also delete the uploaded and result files from the service
+    /// Also delete the uploaded files and the result files at the service
     #[arg(long)]
     remote: bool,
-    /// Also jobs whose results were never written anywhere
+    /// Also remove interrupted jobs, and jobs whose results were never written
     #[arg(long)]
     force: bool,
-    /// Say what would be removed; remove nothing
+    /// Show what would be removed, and remove nothing
     #[arg(long)]
     dry_run: bool,
 }

@@ -10,7 +10,7 @@ use super::{Cli, print_on};
 use crate::error::{Error, Exit, Result};
 use crate::ui::Ui;
 
-/// Print a shell's completions
+/// Print completions for a shell
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -23,7 +23,7 @@ pub struct CompletionsArgs {
     shell: Shell,
 }
 
-/// Print the man page, or a command's
+/// Print the man page, or that of a command
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -31,7 +31,7 @@ Examples:
   llbatch man run | man -l -
   llbatch man --dir ~/.local/share/man/man1")]
 pub struct ManArgs {
-    /// A command's page
+    /// Command to show
     #[arg(value_name = "COMMAND")]
     command: Option<String>,
     /// Write all pages into this directory instead
@@ -54,17 +54,16 @@ pub fn man(args: &ManArgs, ui: &Ui) -> Result<Exit> {
     // Gives every command the global flags and its full name.
     whole.build();
     if let Some(dir) = &args.dir {
-        let failed = |e| Error::io(format!("{}: man pages cannot be written there", dir.display()), e);
+        let failed = |e| Error::io(format!("{}: cannot write the man pages", dir.display()), e);
         std::fs::create_dir_all(dir).map_err(failed)?;
         clap_mangen::generate_to(whole, dir).map_err(failed)?;
         return Ok(Exit::Ok);
     }
     let command = match &args.command {
         None => whole,
-        Some(name) => whole
-            .find_subcommand(name)
-            .cloned()
-            .ok_or_else(|| Error::usage(format!("there is no command `{name}`")).hint("llbatch --help lists them"))?,
+        Some(name) => whole.find_subcommand(name).cloned().ok_or_else(|| {
+            Error::usage(format!("unknown command `{name}`")).hint("`llbatch --help` lists the commands")
+        })?,
     };
     let mut page = Vec::new();
     clap_mangen::Man::new(command)

@@ -14,10 +14,10 @@ use crate::error::{Error, Exit, Result};
 use crate::store::Store;
 use crate::text::{self, Align, Grid};
 
-/// Show what llbatch would use, where each setting is from, and what is wrong with it
+/// Show each setting, its source, and problems with it
 ///
-/// The key itself is never shown. Nothing is sent unless --online is given; what is asked then costs nothing. Ends with the
-/// exit code that a command would end with.
+/// Never shows the key itself. Sends nothing unless --online is passed; that request is free. Exits with the code
+/// that other commands would exit with.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -25,7 +25,7 @@ Examples:
   llbatch doctor --online && llbatch submit prompts.jsonl
   llbatch doctor --json | jq '.checks[] | select(.problem)'")]
 pub struct DoctorArgs {
-    /// Also ask the service for its list of models, with the key
+    /// Also request the list of models with the key
     #[arg(long)]
     online: bool,
 }
@@ -100,7 +100,7 @@ pub fn run(args: &DoctorArgs, ctx: &Ctx) -> Result<Exit> {
         }
     }
     if exit == Exit::Ok && !args.online && !ctx.settings.sandbox {
-        ctx.ui.hint("`llbatch doctor --online` asks the service whether it takes the key");
+        ctx.ui.hint("`llbatch doctor --online` asks the service whether it accepts the key");
     }
     Ok(exit)
 }
@@ -108,19 +108,19 @@ pub fn run(args: &DoctorArgs, ctx: &Ctx) -> Result<Exit> {
 fn config(ctx: &Ctx) -> Check {
     let path = &ctx.settings.config_path;
     let shown = path.value.display();
-    let value = if ctx.settings.config_found { shown.to_string() } else { format!("{shown} (not there)") };
+    let value = if ctx.settings.config_found { shown.to_string() } else { format!("{shown} (missing)") };
     Check::new("config file", value, path.origin.to_string())
 }
 
 fn key(ctx: &Ctx) -> Check {
     if ctx.settings.sandbox {
-        return Check::new("API key", "none is needed", "flag --sandbox");
+        return Check::new("API key", "not needed", "flag --sandbox");
     }
     let from = ctx.settings.key_origin().map(ToString::to_string).unwrap_or_default();
     match ctx.settings.key() {
         // A fingerprint distinguishes two keys and reveals nothing else about them.
-        Ok(key) => Check::new("API key", format!("there; fingerprint {}", &ctx.settings.account(&key)[..8]), from),
-        Err(error) => Check::new("API key", "none that can be used", from).failed(&error),
+        Ok(key) => Check::new("API key", format!("present; fingerprint {}", &ctx.settings.account(&key)[..8]), from),
+        Err(error) => Check::new("API key", "missing or invalid", from).failed(&error),
     }
 }
 
@@ -138,7 +138,7 @@ fn base_url(ctx: &Ctx) -> Check {
 fn proxy(ctx: &Ctx) -> Check {
     let base = canonical_base(&ctx.settings.base_url.value).ok().filter(|_| !ctx.settings.sandbox);
     if let (Some(_), Err(error)) = (&base, ctx.settings.check_proxy()) {
-        return Check::new("proxy", "one that cannot be used", "environment").failed(&error);
+        return Check::new("proxy", "invalid", "environment").failed(&error);
     }
     match base.as_ref().and_then(proxy_of) {
         Some(proxy) => Check::new("proxy", proxy, "environment"),
@@ -151,14 +151,14 @@ fn certificates(ctx: &Ctx) -> Check {
     let name = "certificates";
     let base = canonical_base(&ctx.settings.base_url.value).ok().filter(|_| !ctx.settings.sandbox);
     let Some(base) = base.filter(|base| base.scheme() == "https") else {
-        return Check::new(name, "none are needed", "");
+        return Check::new(name, "not needed", "");
     };
     let given: Vec<_> = ["SSL_CERT_FILE", "SSL_CERT_DIR"]
         .into_iter()
         .filter_map(|variable| Some((variable, std::path::PathBuf::from(std::env::var_os(variable)?))))
         .collect();
     let shown = |(_, path): &(&str, std::path::PathBuf)| {
-        format!("{}{}", path.display(), if path.exists() { "" } else { " (not there)" })
+        format!("{}{}", path.display(), if path.exists() { "" } else { " (missing)" })
     };
     let check = if given.is_empty() {
         Check::new(name, "the system's", "")
@@ -178,7 +178,7 @@ fn state_dir(ctx: &Ctx) -> Check {
     let from = dir.origin.to_string();
     match jobs(&dir.value) {
         Ok(Some(jobs)) => Check::new("state directory", format!("{shown} ({})", text::plural(jobs, "job")), from),
-        Ok(None) => Check::new("state directory", format!("{shown} (not there yet)"), from),
+        Ok(None) => Check::new("state directory", format!("{shown} (not created yet)"), from),
         Err(error) => Check::new("state directory", shown.to_string(), from).failed(&error),
     }
 }
@@ -189,7 +189,7 @@ fn jobs(dir: &Path) -> Result<Option<u64>> {
         tempfile::tempfile_in(at).map(drop).map_err(|e| Error::io(format!("{}: cannot be written", at.display()), e))
     };
     if !dir.exists() {
-        let whole = std::path::absolute(dir).map_err(|e| Error::io(format!("{}: no path", dir.display()), e))?;
+        let whole = std::path::absolute(dir).map_err(|e| Error::io(format!("{}: invalid path", dir.display()), e))?;
         let above = whole.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
         return trial(above).map(|()| None);
     }
@@ -234,6 +234,6 @@ fn online(ctx: &Ctx) -> Check {
                 "tried",
             )
         }
-        Err(error) => Check::new("service", "no answer that can be used", "tried").failed(&error),
+        Err(error) => Check::new("service", "no usable answer", "tried").failed(&error),
     }
 }

@@ -10,24 +10,24 @@ use crate::error::{Error, Exit, Result};
 use crate::job::batch::adopt;
 use crate::job::batch::deliver::{FetchAsk, fetch};
 
-/// Download, verify and write a job's results: every row in input order, answered or with its error
+/// Download, verify and write a job's results: every row in input order, with an answer or an error
 ///
-/// Works for any end of a batch, after the input is gone, and as often as you like: the same bytes each time.
+/// Works however a batch ended, and after the input is deleted. Fetching again writes the same bytes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   llbatch fetch last -o out.jsonl
   llbatch fetch nightly -o out.csv --errors failed.csv
   llbatch fetch j-abcd1234 --wait --timeout 6h -o out.jsonl
-  llbatch fetch 4cc8ee1a-7a66-4c2f-9c11-b2a7a3b4a6b1 -o out.jsonl      a batch that others created")]
+  llbatch fetch 4cc8ee1a-7a66-4c2f-9c11-b2a7a3b4a6b1 -o out.jsonl      a batch created elsewhere")]
 pub struct FetchArgs {
-    /// A job's id, a unique beginning of it, its --name, `last`, or a Together batch id
+    /// Job id or its unique prefix, --name, `last`, or a Together batch id
     #[arg(value_name = "JOB")]
     job: String,
-    /// Write what there is; rows without an end yet are marked as not answered (exit 75)
+    /// Write the results so far, with unfinished rows marked as not answered (exit 75)
     #[arg(long, conflicts_with = "wait")]
     partial: bool,
-    /// Wait for the end first
+    /// Wait until the job has ended
     #[arg(long)]
     wait: bool,
     #[command(flatten)]
@@ -54,5 +54,5 @@ pub fn run(args: &FetchArgs, ctx: &Ctx) -> Result<Exit> {
         wait: args.lock.wait(None),
     };
     let ended = fetch(&ask, service.remote(), ctx)?;
-    print_summary(&ended.summary, ended.exit, ctx)
+    print_summary(&ended, ctx)
 }

@@ -32,6 +32,7 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
+use crate::job::finish::Ended;
 use crate::settings::{Flags, Settings};
 use crate::text;
 use crate::ui::{AutoSwitch, Ui, UiOptions};
@@ -53,44 +54,45 @@ Examples:
   llbatch run prompts.jsonl -o out.jsonl                      answer every row (needs TOGETHER_API_KEY)
   llbatch run reviews.csv -m meta-llama/Llama-3.2-3B-Instruct-Turbo \\
       --prompt 'Sentiment of: {{ text }}' -o out.csv          a table in, a table out
-  llbatch submit prompts.jsonl                                as Together batches, at the batch price
-  llbatch submit prompts.jsonl --wait -o out.jsonl            the whole night in one command
+  llbatch submit prompts.jsonl                                the same in batches
+  llbatch submit prompts.jsonl --wait -o out.jsonl            submit, wait and fetch in one command
   llbatch status                                              recent jobs
   llbatch fetch last -o out.jsonl                             a job's results
 
-Exit codes: 0 all rows answered, 3 some rows failed, 4 key, 5 payment, budget or deadline,
-65 invalid input, 74 disk, 75 not finished or try again later, 76 the server broke its contract,
-130 interrupted (the same command goes on). See the README for all.";
+Exit codes: 0 all rows answered, 3 some rows failed, 4 key, 5 payment, budget
+or deadline, 65 invalid input, 74 disk, 75 not finished or try again later,
+76 the service broke its contract, 130 interrupted (run the same command again
+to resume). The README lists all codes.";
 
 /// Flags of every command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 struct Global {
-    /// One JSON document on stdout in place of text
+    /// Print JSON instead of text
     #[arg(long, global = true)]
     json: bool,
-    /// Only warnings and errors
+    /// Print only warnings and errors
     #[arg(short, long, global = true)]
     quiet: bool,
-    /// More about what happens; twice: requests and retries
+    /// Print details; twice: also requests and retries
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
-    /// Progress display
+    /// Show progress
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", value_parser = when())]
     progress: AutoSwitch,
-    /// Colours; NO_COLOR is honoured
+    /// Use colours (NO_COLOR is respected)
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", value_parser = when())]
     color: AutoSwitch,
     /// Config file [env: LLBATCH_CONFIG] [default: ~/.config/llbatch/config.toml]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where jobs are kept [env: LLBATCH_STATE_DIR] [default: ~/.local/state/llbatch]
+    /// Directory for jobs [env: LLBATCH_STATE_DIR] [default: ~/.local/state/llbatch]
     #[arg(long, global = true, value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// The service [env: TOGETHER_BASE_URL] [default: https://api.together.ai/v1]
+    /// URL of the service [env: TOGETHER_BASE_URL] [default: https://api.together.ai/v1]
     #[arg(long, global = true, value_name = "URL")]
     base_url: Option<String>,
-    /// File with the API key, readable by you alone [env: TOGETHER_API_KEY holds the key itself]
+    /// File with the API key, readable only by you [env: TOGETHER_API_KEY holds the key itself]
     #[arg(long, global = true, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
     /// Use the built-in server: no key, no network, no cost
@@ -233,15 +235,23 @@ fn trace(verbose: u8, ui: &Ui) {
 }
 
 /// Shows a summary as text or JSON, and returns `exit`.
-fn print_summary(summary: &crate::summary::Summary, exit: Exit, ctx: &Ctx) -> Result<Exit> {
-    if exit == Exit::ClosedPipe {
-        return Ok(exit);
+fn print_summary(ended: &Ended, ctx: &Ctx) -> Result<Exit> {
+    let Ended { summary, exit, written, .. } = ended;
+    if *exit == Exit::ClosedPipe {
+        return Ok(*exit);
     }
-    ctx.ui.block(&summary.table(u16::try_from(ctx.ui.width()).unwrap_or(u16::MAX).min(100)));
+    let width = u16::try_from(ctx.ui.width()).unwrap_or(u16::MAX).min(100);
+    ctx.ui.block(&summary.table(width, Some(summary.exit.code), |sheet| {
+        for (label, path) in [("results", &written.results), ("failures", &written.errors)] {
+            if let Some(path) = path {
+                sheet.path(label, path);
+            }
+        }
+    }));
     if ctx.json {
         print_json(summary, ctx)?;
     }
-    Ok(exit)
+    Ok(*exit)
 }
 
 /// Writes one JSON document to stdout.

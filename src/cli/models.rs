@@ -13,9 +13,10 @@ use crate::settings::models_path;
 use crate::store::Store;
 use crate::text::{self, Align, Grid};
 
-/// Show known models: prices in USD per million tokens, context, batches, and where each figure is from
+/// Show known models: prices in USD per million tokens, context, batch support, and the source of each figure
 ///
-/// Built-in figures carry their source and date; `--refresh` asks the service and keeps what it says; the config file wins.
+/// Built-in figures have a source and a date. `--refresh` stores the service's own figures. The config file takes
+/// precedence.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -23,10 +24,10 @@ Examples:
   llbatch models --refresh
   llbatch models --json | jq '.models[] | select(.batch == \"discounted\") | .model'")]
 pub struct ModelsArgs {
-    /// Only models whose name contains this, in any case
+    /// Only models whose name contains this text, ignoring case
     #[arg(value_name = "FILTER")]
     filter: Option<String>,
-    /// Ask the service for its list, and keep it
+    /// Request the service's list of models, and store it
     #[arg(long)]
     refresh: bool,
 }
@@ -66,7 +67,7 @@ pub fn run(args: &ModelsArgs, ctx: &Ctx) -> Result<Exit> {
         return Ok(Exit::Ok);
     }
     if found.is_empty() {
-        ctx.ui.note(&format!("no known model has {wanted:?} in its name"));
+        ctx.ui.note(&format!("no known model name contains {wanted:?}"));
         ctx.ui.hint("`llbatch models --refresh` asks the service");
         return Ok(Exit::Ok);
     }
@@ -134,7 +135,7 @@ fn refresh(ctx: &Ctx) -> Result<PriceTable> {
         .block_on(service.client.models())
         .map_err(|failure| crate::batch::driver::error("asking for the list of models", &failure))?;
     if models.is_empty() {
-        return Err(Error::new(Exit::TempFail, "the service lists no models; what was known is kept"));
+        return Err(Error::new(Exit::TempFail, "the service lists no models; llbatch keeps what it knew"));
     }
     let refreshed = Refreshed {
         service: service.name.clone(),

@@ -14,17 +14,17 @@ use crate::split::BatchFile;
 use crate::text;
 use crate::text::{Align, Grid};
 
-/// Write the batch files that `submit` would upload, one or more for each model
+/// Write the batch files that `submit` would upload, at least one for each model
 ///
-/// Sends nothing and needs no key. Files appear when all of them are complete, in place of older ones of the same names;
-/// while there is an invalid row, none does (--skip-invalid leaves such rows out, exit 3).
+/// Sends nothing and needs no key. The files appear together once all are complete, and replace older files of the same
+/// names. If a row is invalid, no file appears (--skip-invalid leaves such rows out, exit 3).
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct PrepareArgs {
     #[command(flatten)]
     input: InputArgs,
 
-    /// A directory, made if missing, for MODEL-001.jsonl and so on; or, if all fits into one batch, a .jsonl file
+    /// Directory for MODEL-001.jsonl and so on, created if missing; or a .jsonl file, if the rows fit into one batch
     #[arg(short, long, value_name = "DIR|FILE", required = true, help_heading = "Results")]
     output: PathBuf,
 }

@@ -16,28 +16,28 @@ use crate::results::write_summary;
 
 /// Report on a job or on results files: money, tokens, latency, errors
 ///
-/// A results file is one that `run` or `fetch` wrote, or an output or error file as the service made it and
-/// other tools downloaded it; .gz and .zst are read as they are, and several files are one report. A path that exists and
-/// holds a / or a dot is a file; any other name is a job's first, and a file's if there is no such job.
+/// A results file is one that `run` or `fetch` wrote, or an output or error file of the service. Compressed files (.gz,
+/// .zst) are fine. Several files make one report. An existing path with a / or a dot is a file. Any other name is a job;
+/// if no job has that name, it is a file.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   llbatch report last
-  llbatch report last --html report.html                  one page that needs no network, for a browser
+  llbatch report last --html report.html                  one page for a browser, works offline
   llbatch report out.jsonl
-  llbatch report output.jsonl errors.jsonl --batch        both files of a Together batch, at the batch price
+  llbatch report output.jsonl errors.jsonl --batch        both files of a batch, at the batch price
   zcat old/*.jsonl.gz | llbatch report - --json")]
 pub struct ReportArgs {
-    /// A job (its id, a unique beginning of it, its --name, `last`, or a Together batch id), or results files; `-`: stdin
+    /// A job (id or its unique prefix, --name, `last`, or a Together batch id), or results files; `-` for stdin
     #[arg(value_name = "JOB|RESULTS", required = true)]
     names: Vec<String>,
-    /// Write a page for browsers: charts, and a searchable sample of the failed rows
+    /// Write an HTML page with charts and a searchable sample of the failed rows
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// Write the summary as JSON
     #[arg(long, value_name = "FILE")]
     summary: Option<PathBuf>,
-    /// Results files: count the rows at the batch price (a file does not say how it was paid for)
+    /// For results files: use the batch price (a file does not record how its rows were paid)
     #[arg(long)]
     batch: bool,
 }
@@ -70,14 +70,14 @@ fn distinct(args: &ReportArgs) -> Result<()> {
     let written = [("--html", &args.html), ("--summary", &args.summary)];
     for (flag, path) in written.iter().filter_map(|(flag, path)| Some((flag, path.as_deref()?))) {
         if !device(path) && args.names.iter().any(|name| same_file(Path::new(name), path)) {
-            let message = format!("{flag} {}: that is an input, it would be written over", path.display());
+            let message = format!("{flag} {}: this is an input file, which would be overwritten", path.display());
             return Err(Error::usage(message).hint("write to another file"));
         }
     }
     match (&args.html, &args.summary) {
         (Some(html), Some(summary)) if same_file(html, summary) && !device(html) => {
             Err(Error::usage(format!("--html and --summary both name {}", html.display()))
-                .hint("give each a file of its own"))
+                .hint("name a different file for each"))
         }
         _ => Ok(()),
     }

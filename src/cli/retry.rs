@@ -13,25 +13,25 @@ use crate::store::Transport;
 
 /// Send failed, missing and expired rows again, within the same job
 ///
-/// Answers are kept; only rows without one are sent, as new batches or at realtime, and what it may cost is said first.
+/// Keeps all answers and sends only rows without one, in new batches or in real time. Prints the expected cost first.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   llbatch retry last                        then: wait, fetch
   llbatch retry last --via realtime         now, at the realtime price; then: fetch last -o FILE
   llbatch retry last --via realtime --max-cost 2
-  llbatch retry last --dry-run              only say what it would cost")]
+  llbatch retry last --dry-run              only show what it would cost")]
 pub struct RetryArgs {
-    /// A job's id, a unique beginning of it, its --name, `last`, or a Together batch id
+    /// Job id or its unique prefix, --name, `last`, or a Together batch id
     #[arg(value_name = "JOB")]
     job: String,
-    /// How to send them [default: as the job was]
+    /// How to send the rows [default: like the job]
     #[arg(long, value_name = "TRANSPORT", value_parser = ["batch", "realtime"])]
     via: Option<String>,
-    /// Also rows whose request was refused for good (400, no such model, too long)
+    /// Also send rows that failed permanently (400, unknown model, too long)
     #[arg(long)]
     all: bool,
-    /// Say how many rows and what they would cost; send nothing
+    /// Show the number of rows and their cost, and send nothing
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -49,7 +49,7 @@ pub fn run(args: &RetryArgs, ctx: &Ctx) -> Result<Exit> {
     let batch = args.via.as_deref().map_or(job.transport == Transport::Batch, |via| via == "batch");
     if batch && args.speed.is_given() {
         return Err(
-            Error::usage("batches have no --concurrency, rates or timeouts").hint("these go with --via realtime")
+            Error::usage("batches take no --concurrency, rates or timeouts").hint("pass them with --via realtime")
         );
     }
     let via = if batch { Via::Batch } else { Via::Realtime(Box::new(args.speed.options(None, ctx)?)) };
@@ -74,7 +74,7 @@ pub fn run(args: &RetryArgs, ctx: &Ctx) -> Result<Exit> {
             Ok(if refused > 0 { Exit::RowsFailed } else { Exit::Ok })
         }
         Retried::Answered { flags, ended } => {
-            let exit = print_summary(&ended.summary, ended.exit, ctx)?;
+            let exit = print_summary(&ended, ctx)?;
             ctx.ui.hint(&format!("`llbatch fetch {id}{flags} -o FILE` writes the results"));
             Ok(exit)
         }

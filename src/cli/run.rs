@@ -13,10 +13,10 @@ use crate::error::{Error, Exit, Result};
 use crate::job::ask::{Ask, RetryFilter, Reuse, Role, RunAsk, Start};
 use crate::job::run;
 
-/// Answer every row over realtime, many requests at a time under a rate limiter
+/// Answer every row now, with concurrent requests and automatic rate limiting
 ///
-/// Results keep the input's order. Interrupted or killed, the same command goes on where it stopped: rows that were
-/// answered are not sent again. A finished command, typed again, starts a new job.
+/// Results keep the input's order. If a run is interrupted or killed, run the command again: it resumes, and answered
+/// rows are not sent again. Running a finished command again starts a new job.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RunArgs {
@@ -31,23 +31,23 @@ pub struct RunArgs {
 
     #[command(flatten)]
     speed: SpeedArgs,
-    /// Start no request after this: a span (2h) or a time of day (06:00)
+    /// Start no request after this duration (2h) or time of day (06:00)
     #[arg(long, value_name = "TIME", help_heading = "Speed")]
     deadline: Option<String>,
 
-    /// Check and price, as `llbatch check` does; send nothing
+    /// Check and price the rows like `llbatch check`, and send nothing
     #[arg(long = "dry-run")]
     dry: bool,
     /// With --dry-run: count tokens with this tokenizer.json
     #[arg(long, value_name = "FILE", requires = "dry")]
     tokenizer: Option<PathBuf>,
-    /// Name the job, for `status` and --resume
+    /// Name of the job, for `status` and --resume
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Reuse the good rows of this command's last job, or of JOB, and send only the others
+    /// Reuse the answers of this command's last job, or of JOB, and send only the other rows
     #[arg(long, value_name = "JOB", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     resume: Option<String>,
-    /// Start anew even if this command was interrupted
+    /// Start a new job even if this command was interrupted
     #[arg(long, conflicts_with = "resume")]
     fresh: bool,
     #[command(flatten)]
@@ -60,7 +60,7 @@ Examples:
   llbatch run samples/prompts.csv --sandbox -o answers.csv --prefix llm_      (it has a column `model` of its own)
   llbatch run reviews.csv -m … --prompt 'Positive or negative? {{ text }}' --max-tokens 5 -o out.csv
   zcat big.jsonl.gz | llbatch run - --rpm 600 > out.jsonl
-  llbatch run big.jsonl -o out.jsonl --resume      after it finished: send only the failed rows again";
+  llbatch run big.jsonl -o out.jsonl --resume      once finished: send only failed rows again";
 
 /// Runs the subcommand.
 pub fn run(args: RunArgs, ctx: &Ctx) -> Result<Exit> {
@@ -74,7 +74,8 @@ pub fn run(args: RunArgs, ctx: &Ctx) -> Result<Exit> {
     args.input.realtime_endpoint()?;
     if args.dry && !args.input.inputs.is_empty() {
         let tokenizer = args.tokenizer.as_deref();
-        return DryRun { input: &args.input, tokenizer, max_cost: None, auto: false }.show(ctx);
+        let with_budget = args.cost.limit().max_cost.is_some();
+        return DryRun { input: &args.input, tokenizer, max_cost: None, with_budget, auto: false }.show(ctx);
     }
     let input = args.input.spec(ctx.settings.run.model.as_deref())?;
     let deadline = args.deadline.as_deref().map(deadline).transpose()?;
@@ -100,5 +101,5 @@ pub fn run(args: RunArgs, ctx: &Ctx) -> Result<Exit> {
     };
     let ask = RunAsk { job: ask, reuse, retry: RetryFilter::All, role: Role::Run, options, delivery };
     let ended = run::run(ask, service.remote(), ctx)?;
-    print_summary(&ended.summary, ended.exit, ctx)
+    print_summary(&ended, ctx)
 }

@@ -23,6 +23,9 @@ pub(super) fn start_if_asked(ctx: &Ctx) -> Result<Option<Sandbox>> {
         })?;
     }
     let handle = sandbox::start(config).map_err(|e| Error::io("the sandbox cannot be started", e))?;
-    ctx.ui.note("sandbox: the built-in server answers; nothing leaves this machine and nothing is paid (prices below are what it would cost)");
+    ctx.ui.note(
+        "sandbox: the built-in server answers; nothing leaves this machine and nothing is charged (prices \
+                 show what it would cost)",
+    );
     Ok(Some(handle))
 }

@@ -16,49 +16,50 @@ use crate::error::{Error, Exit, Result};
 use crate::sandbox::{self, BatchConfig, Downloads, SandboxConfig, ScriptedFault, Unset};
 use crate::settings::SANDBOX_ENV;
 
-/// A local Together-compatible server for rehearsals and tests
+/// Run a local Together-compatible server for rehearsals and tests
 ///
-/// Prints its base URL on stdout and serves until interrupted. Answers are made up from the prompt, the same every time.
+/// Prints its base URL on stdout and serves until interrupted. Each answer is derived from its prompt, the same every
+/// time.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, after_long_help = long_help())]
 pub struct ServeArgs {
-    /// Where to listen; port 0 takes a free one
+    /// Address to listen on; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// The only key that is taken [default: any but bad-key…]
+    /// The only key that the server accepts [default: any but bad-key…]
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
-    /// Time to answer
+    /// Latency of an answer
     #[arg(long, value_name = "TIME", default_value = "0s")]
     latency: String,
-    /// Variation of the latency, 0 to 1
+    /// Random variation of the latency, 0 to 1
     #[arg(long, value_name = "FRACTION", default_value_t = 0.0)]
     jitter: f64,
-    /// Requests a second; more are refused with 429
+    /// Requests per second; more get a 429
     #[arg(long, value_name = "N")]
     rps: Option<f64>,
-    /// Requests that may come at once under --rps [default: one second's worth]
+    /// Requests accepted at once under --rps [default: one second's worth]
     #[arg(long, value_name = "N", requires = "rps")]
     burst: Option<f64>,
-    /// Tokens a second
+    /// Tokens per second
     #[arg(long, value_name = "N")]
     tokens_per_second: Option<f64>,
-    /// Requests worked on at once; more are answered 503
+    /// Concurrent requests; more get a 503
     #[arg(long, value_name = "N")]
     capacity: Option<u64>,
     /// Send x-ratelimit-* headers on every answer
     #[arg(long)]
     rate_headers: bool,
-    /// How a 429 says when to come back
+    /// How a 429 states when to retry
     #[arg(long, value_name = "HOW", default_value = "seconds", value_parser = ["none", "seconds", "date", "reset", "ms"])]
     retry_after: String,
     /// Compress answers
     #[arg(long)]
     gzip: bool,
-    /// A scripted fault; may be repeated (see --help)
+    /// Scripted fault; may be repeated (see --help)
     #[arg(long, value_name = "SPEC")]
     fault: Vec<ScriptedFault>,
-    /// Where chance starts from
+    /// Seed of all random choices
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Count payments per prompt, for GET /sandbox/stats
@@ -72,7 +73,7 @@ pub struct ServeArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Batches")]
 struct Batches {
-    /// Where files and batches are kept, for later servers and for others at once [default: they go with the server]
+    /// Directory for files and batches, to share with other servers [default: deleted with the server]
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
     /// Time in VALIDATING
@@ -84,25 +85,25 @@ struct Batches {
     /// Time in CANCELING
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = sandbox::duration)]
     batch_cancel: Duration,
-    /// Batches end as EXPIRED with this fraction of their rows answered
+    /// End batches as EXPIRED with this fraction of their rows answered
     #[arg(long, value_name = "FRACTION", value_parser = sandbox::fraction)]
     expires_at: Option<f64>,
-    /// Batches end as FAILED, with this text as their error
+    /// End batches as FAILED with this error text
     #[arg(long, value_name = "TEXT")]
     batch_fails: Option<String>,
-    /// Rows left undone by EXPIRED or CANCELLED stand in the error file
+    /// List unfinished rows of EXPIRED and CANCELLED batches in the error file
     #[arg(long)]
     list_undone: bool,
-    /// For so long a new batch is missing from the list of batches
+    /// Time before a new batch appears in the list of batches
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = sandbox::duration)]
     list_lag: Duration,
-    /// How a batch shows fields without a value
+    /// How a batch shows unset fields
     #[arg(long, value_name = "HOW", default_value = "omit", value_parser = unset())]
     unset: Unset,
-    /// Redirect downloads to the storage, as uploads are
+    /// Redirect downloads to the storage, like uploads
     #[arg(long)]
     content_redirect: bool,
-    /// Downloads ignore Range
+    /// Ignore the Range header of downloads
     #[arg(long)]
     no_ranges: bool,
 }
@@ -176,7 +177,7 @@ pub fn run(args: ServeArgs, ctx: &Ctx) -> Result<Exit> {
         .map_err(|e| Error::new(Exit::Failure, format!("cannot serve on {listen}")).because(e))?;
     let signals = stop_on_signal(server.stopper())?;
     print_text(&format!("{}\n", server.url), ctx)?;
-    ctx.ui.note("serving until interrupted; use it with --base-url and any key in TOGETHER_API_KEY");
+    ctx.ui.note("serving until interrupted; pass its URL with --base-url, with any key in TOGETHER_API_KEY");
     server.wait();
     Ok(signals.join().ok().flatten().unwrap_or(Exit::Failure))
 }

@@ -55,7 +55,7 @@ pub(super) fn connect_to(base_url: String, key: Option<SecretString>) -> Result<
     let user_agent = format!("llbatch/{}", env!("CARGO_PKG_VERSION"));
     Client::new(&ClientOptions { base_url, key, user_agent }).map_err(|e| {
         Error::usage(e)
-            .hint("certificates are the system's (ca-certificates), or those that SSL_CERT_FILE or SSL_CERT_DIR name")
+            .hint("install the system's certificates (ca-certificates), or set SSL_CERT_FILE or SSL_CERT_DIR")
     })
 }
 

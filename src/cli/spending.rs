@@ -83,7 +83,7 @@ pub(super) fn show(since: Option<&str>, csv: bool, ledger: &Ledger, ctx: &Ctx) -
     let mut text = table.render(ctx.ui.table_width());
     let _ = writeln!(text, "\n{} since {day}", spelling.show(usd));
     if unrecorded_usd > Nanos::ZERO {
-        let _ = writeln!(text, "and {} of jobs that have not ended", spelling.show(unrecorded_usd));
+        let _ = writeln!(text, "and {} by jobs that have not ended", spelling.show(unrecorded_usd));
     }
     print_text(&text, ctx)?;
     Ok(Exit::Ok)

@@ -16,8 +16,8 @@ use crate::job::batch::submit::{self, Submitted};
 
 /// Submit rows as Together batch jobs, at the batch price
 ///
-/// Checks every row, groups them by model, splits them at 50,000 rows and 100 MB, uploads and creates the batches, and
-/// prints the job's id. The same content submitted again while its job lives is that job: nothing is sent or paid twice.
+/// Checks every row, groups the rows by model, splits them at 50,000 rows and 100 MB, uploads and creates the batches,
+/// and prints the job's id. Submitting the same content again returns the existing job while it is active.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
@@ -25,15 +25,15 @@ pub struct SubmitArgs {
     #[command(flatten)]
     input: InputArgs,
 
-    /// Wait for the end and write the results, all in one command
+    /// Wait until the job has ended, then write its results
     #[arg(long, help_heading = "Waiting")]
     wait: bool,
     #[command(flatten)]
     waiting: WaitingArgs,
-    /// Wait no longer than this: a span (8h) or a time of day (06:00); then exit 5, the batches go on
+    /// Stop waiting after this duration (8h) or time of day (06:00), with exit 5; the batches keep running
     #[arg(long, value_name = "TIME", help_heading = "Waiting", conflicts_with = "timeout")]
     deadline: Option<String>,
-    /// At the deadline cancel what has not ended, and answer the rows without an answer at realtime
+    /// At the deadline, cancel unfinished batches and send their unanswered rows in real time
     #[arg(long, requires = "deadline", help_heading = "Waiting")]
     rescue: bool,
     #[command(flatten)]
@@ -42,22 +42,22 @@ pub struct SubmitArgs {
     #[command(flatten)]
     results: ResultArgs,
 
-    /// How to send: all in batches; or, model by model, in batches where that saves, else at realtime now
+    /// Send all rows in batches, or let llbatch choose for each model: a batch where that saves money, else in real time
     #[arg(long, value_name = "HOW", default_value = "batch", value_parser = ["batch", "auto"])]
     via: String,
-    /// Check and price, as `llbatch check` does; send nothing
+    /// Check and price the rows like `llbatch check`, and send nothing
     #[arg(long)]
     dry_run: bool,
     /// With --dry-run: count tokens with this tokenizer.json
     #[arg(long, value_name = "FILE", requires = "dry_run")]
     tokenizer: Option<PathBuf>,
-    /// Name the job, for other commands
+    /// Name of the job, for other commands
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Make a second job of content that is submitted already, and pay for it again
+    /// Start a second job even if the same content was submitted before, and pay again
     #[arg(long)]
     again: bool,
-    /// Refuse models that have no batch discount, or that batches do not serve
+    /// Refuse models without a batch discount, and models that batches do not serve
     #[arg(long)]
     require_discount: bool,
     #[command(flatten)]
@@ -68,10 +68,10 @@ const EXAMPLES: &str = "\
 Examples:
   llbatch submit samples/prompts.jsonl --sandbox               try it: no key, no network, no cost
   llbatch submit prompts.jsonl                                 then: status, wait, fetch last -o out.jsonl
-  llbatch submit prompts.jsonl --wait -o out.jsonl             the whole night in one command
+  llbatch submit prompts.jsonl --wait -o out.jsonl             submit, wait and fetch in one command
   llbatch submit reviews.csv --prompt 'Classify: {{ text }}' -m meta-llama/Llama-3.2-3B-Instruct-Turbo
   llbatch submit big.jsonl --deadline 06:00 --rescue --max-cost 5 -o out.jsonl
-                                                               complete by morning, whatever it takes";
+                                                               complete by 6 a.m., for 5 USD at most";
 
 /// Runs the subcommand.
 pub fn run(args: &SubmitArgs, ctx: &Ctx) -> Result<Exit> {
@@ -80,7 +80,9 @@ pub fn run(args: &SubmitArgs, ctx: &Ctx) -> Result<Exit> {
     let auto = args.via == "auto";
     if args.dry_run {
         let max_cost = args.cost.max_cost.filter(|_| !auto);
-        return DryRun { input: &args.input, tokenizer: args.tokenizer.as_deref(), max_cost, auto }.show(ctx);
+        let with_budget = args.cost.max_cost.is_some();
+        let tokenizer = args.tokenizer.as_deref();
+        return DryRun { input: &args.input, tokenizer, max_cost, with_budget, auto }.show(ctx);
     }
     let input = args.input.spec(ctx.settings.run.model.as_deref())?;
     let until = args.deadline.as_deref().map(deadline).transpose()?;
@@ -102,7 +104,7 @@ pub fn run(args: &SubmitArgs, ctx: &Ctx) -> Result<Exit> {
     };
     let announce = |job: &str| if to_stdout || ctx.json { Ok(()) } else { print_text(&format!("{job}\n"), ctx) };
     match submit::submit(ask, service.remote(), ctx, &announce)? {
-        Submitted::Delivered(ended) => print_summary(&ended.summary, ended.exit, ctx),
+        Submitted::Delivered(ended) => print_summary(&ended, ctx),
         Submitted::Stopped(exit) => Ok(exit),
         Submitted::Created { job, flags, refused } => {
             if ctx.json {
@@ -127,7 +129,7 @@ impl SubmitArgs {
             );
         }
         if !wait && (self.results.is_given() || self.waiting.is_given()) {
-            return Err(Error::usage("results and waiting need --wait")
+            return Err(Error::usage("flags about results and waiting need --wait")
                 .hint("without it, `llbatch fetch last -o FILE` gets the results later"));
         }
         self.input.batch_endpoint()?;

@@ -10,17 +10,17 @@ use crate::error::{Exit, Result};
 use crate::job::batch::adopt;
 use crate::job::batch::follow::wait;
 
-/// Wait until jobs have ended; take their results into the store
+/// Wait until jobs have ended, and download their results
 ///
-/// Asks soon at first, then every 30 to 60 seconds; outages are waited out. Exits 0 if every row was answered, 3 if rows
-/// failed, 75 if the time was up first.
+/// Prints a line per status change and downloads results as batches finish. Waits through outages. Exits 0 if every row
+/// was answered, 3 if rows failed, 75 on a timeout.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   llbatch wait last --timeout 6h && llbatch fetch last -o out.jsonl
   llbatch wait nightly j-abcd1234")]
 pub struct WaitArgs {
-    /// A job's id, a unique beginning of it, its --name, `last`, or a Together batch id
+    /// Job id or its unique prefix, --name, `last`, or a Together batch id
     #[arg(value_name = "JOB", required = true)]
     jobs: Vec<String>,
     #[command(flatten)]
@@ -36,7 +36,7 @@ pub fn run(args: &WaitArgs, ctx: &Ctx) -> Result<Exit> {
     let ids: Vec<&str> = jobs.iter().map(|job| job.id.as_str()).collect();
     status::print_jobs(&ids, ctx)?;
     if !waited.ended {
-        ctx.ui.warn("--timeout is over, not all has ended");
+        ctx.ui.warn("--timeout has passed, but not all jobs have ended");
         return Ok(waited.exit.worst(Exit::TempFail));
     }
     Ok(waited.exit)

@@ -226,7 +226,7 @@ impl Current {
                         break;
                     }
                 }
-                Problem::at(None, &self.file, line, "too_long", text).hint("split the file into one record a line")
+                Problem::at(None, &self.file, line, "too_long", text).hint("put one record on each line")
             }
         };
         self.lines += 1;
@@ -257,7 +257,7 @@ impl Current {
             let line = self.lines + memchr::memchr_iter(b'\n', &buffer[..first]).count() as u64 + 1;
             return Err(Error::new(
                 Exit::Data,
-                format!("{file}:{line}: the file is a JSON array, not one JSON object a line"),
+                format!("{file}:{line}: the file is a JSON array, not one JSON object per line"),
             )
             .hint(format!("convert it: jq -c '.[]' '{file}' > lines.jsonl")));
         }
@@ -315,5 +315,5 @@ pub fn not_utf8(row: u64, file: &str, line: u64, bytes: &[u8], error: std::str::
     let text = format!("not UTF-8: byte 0x{:02x}", bytes[at]);
     Problem::at(Some(row), file, line + below, "utf8", text)
         .column(at - from.map_or(0, |newline| newline + 1) + 1)
-        .hint("convert the file: iconv -f LATIN1 -t UTF-8 FILE > utf8-file (if LATIN1 is what it is)")
+        .hint("convert the file, for example from Latin-1: iconv -f LATIN1 -t UTF-8 FILE > utf8-file")
 }

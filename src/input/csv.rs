@@ -151,9 +151,9 @@ pub fn walk(
 
 fn ragged(row: u64, file: &str, line: u64, found: usize, expected: usize) -> Problem {
     let fields = if found == 1 { "field" } else { "fields" };
-    let text = format!("{found} {fields}, where the header has {expected}");
+    let text = format!("{found} {fields}, but the header has {expected}");
     Problem::at(Some(row), file, line, "csv_fields", text)
-        .hint("quote fields that hold a delimiter or a line end: \"…\", a quote inside as \"\"")
+        .hint("quote fields that contain a delimiter or a line break: \"…\", with each inner quote doubled: \"\"")
 }
 
 /// The record at `buffer`'s start has a quote that nothing closes.
@@ -161,7 +161,7 @@ pub fn unclosed(file: &str, line: u64, buffer: &[u8], delimiter: u8) -> Problem 
     let open = end_of(buffer, 0, delimiter, true).and_then(|end| end.open).unwrap_or(0);
     let before = &buffer[..open];
     let column = open - memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1) + 1;
-    let text = "the quote that opens here is never closed; everything behind it reads as one field";
+    let text = "the quote that opens here is never closed, so everything after it is one field";
     Problem::at(None, file, line + newlines(before), "csv_quote", text)
         .column(column)
         .hint("close it, or write a literal quote as \"\" in a quoted field")
@@ -210,7 +210,8 @@ fn bad_header(problem: &Problem) -> Error {
 
 /// The error of a header that is too long.
 pub fn no_header(file: &str) -> Error {
-    Error::new(Exit::Data, format!("{file}:1: no end of the header line")).hint("is this a text file with a header?")
+    Error::new(Exit::Data, format!("{file}:1: the header line never ends"))
+        .hint("check that this is a text file with a header")
 }
 
 fn check_names(file: &str, line: u64, names: &[String], delimiter: u8) -> Result<()> {
@@ -222,8 +223,8 @@ fn check_names(file: &str, line: u64, names: &[String], delimiter: u8) -> Result
             .find(|(byte, c, _)| *byte != delimiter && only.contains(*c));
         if let Some((byte, _, what)) = other {
             let hint = match byte {
-                b'\t' => "say so with --input-format tsv".to_owned(),
-                b',' => "say so with --input-format csv".to_owned(),
+                b'\t' => "pass --input-format tsv".to_owned(),
+                b',' => "pass --input-format csv".to_owned(),
                 _ => "save it again with commas between the columns (or with tabs, as .tsv)".to_owned(),
             };
             return fail(format!("the header is one column with {what} in it: {}", shorten(only)), hint);
@@ -233,7 +234,9 @@ fn check_names(file: &str, line: u64, names: &[String], delimiter: u8) -> Result
     if names.iter().any(|name| lone(name)) {
         return fail(
             "the header holds a carriage return without a line feed".to_owned(),
-            format!("if lines end so (old Macs did it), convert them: tr '\\r' '\\n' < '{file}' > other.csv"),
+            format!(
+                "if its lines end with carriage returns (old Macs), convert them: tr '\\r' '\\n' < '{file}' > other.csv"
+            ),
         );
     }
     let mut seen = HashMap::with_capacity(names.len());

@@ -60,7 +60,7 @@ impl FromStr for Format {
         Self::ALL
             .into_iter()
             .find(|format| format.as_str() == text)
-            .ok_or_else(|| format!("no format {text:?}: expected jsonl, csv, tsv or lines"))
+            .ok_or_else(|| format!("unknown format {text:?}: expected jsonl, csv, tsv or lines"))
     }
 }
 

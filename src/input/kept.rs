@@ -31,7 +31,7 @@ impl Inputs {
         let copy = |(number, input): (usize, &Input)| {
             let name = format!("input-{number}");
             let path = dir.join(&name);
-            let unwritable = |e| Error::io(format!("{}: the input cannot be kept", path.display()), e);
+            let unwritable = |e| Error::io(format!("{}: the input cannot be stored", path.display()), e);
             let mut from = File::open(&input.path).map_err(|e| source::unreadable(&input.shown, e))?;
             let to =
                 File::options().write(true).create(true).truncate(true).mode(0o600).open(&path).map_err(unwritable)?;
@@ -63,7 +63,7 @@ impl Inputs {
                 let path = dir.join(&kept.name);
                 let bytes = std::fs::metadata(&path)
                     .map_err(|e| {
-                        Error::new(Exit::NoInput, format!("{}: the copy of the input is gone", path.display()))
+                        Error::new(Exit::NoInput, format!("{}: the copy of the input is missing", path.display()))
                             .because(e)
                     })?
                     .len();

@@ -116,8 +116,8 @@ impl Input {
                 .hint("send it to standard input: llbatch … - --input-format jsonl < FILE"));
         }
         let format = format.or_else(|| Format::of_path(path)).ok_or_else(|| {
-            Error::usage(format!("{shown}: cannot tell the format by the ending"))
-                .hint("say it with --input-format jsonl|csv|tsv|lines")
+            Error::usage(format!("{shown}: cannot tell the format from the file ending"))
+                .hint("pass --input-format jsonl|csv|tsv|lines")
         })?;
         // Opened and closed again, so that every unreadable file is found before work on the first begins.
         fs::File::open(path).map_err(|error| source::unreadable(&shown, error))?;

@@ -50,7 +50,7 @@ impl OpenedInputs {
 impl StdinCopy {
     /// Copies all of `stdin` into `file`; on the disk when this returns.
     fn of(stdin: &mut impl Read, file: NamedTempFile) -> Result<Self> {
-        let unwritable = |e: io::Error| Error::io("standard input cannot be kept", e);
+        let unwritable = |e: io::Error| Error::io("standard input cannot be stored", e);
         let mut writer = BufWriter::with_capacity(256 << 10, file);
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; 64 << 10];

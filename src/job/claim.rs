@@ -61,10 +61,10 @@ impl RunSource {
                 if flags.as_ref().is_some_and(|flags| flags.params != spec.params || flags.format != spec.input_format)
                 {
                     return Err(Error::usage(
-                        "without INPUT a job goes on with the requests it began with; these flags would change them",
+                        "without INPUT, a job resumes with its original requests, and these flags would change them",
                     )
                     .hint(
-                        "name the INPUT as well: rows whose request changes are sent, the others keep their answers",
+                        "name the INPUT as well: rows with a changed request are sent, the others keep their answers",
                     ));
                 }
                 Self::of_job(job, spec, ask, service, store)
@@ -73,7 +73,7 @@ impl RunSource {
                 let named = resume.as_ref().map(|name| ledger.find(name)).transpose()?;
                 if let Some(job) = &named {
                     if job.transport == Transport::Batch {
-                        return Err(Error::usage(format!("{} is a batch job: its input is kept with it", job.id))
+                        return Err(Error::usage(format!("{} is a batch job, which keeps its own input", job.id))
                             .hint("leave INPUT out"));
                     }
                     same_service(&spec_of(job)?.service, service)?;
@@ -109,8 +109,8 @@ fn same_service(theirs: &str, ours: &str) -> Result<()> {
     if theirs == ours {
         return Ok(());
     }
-    let hint = if theirs == "sandbox" { "add --sandbox" } else { "leave --sandbox out, or give the same --base-url" };
-    Err(Error::usage(format!("that job ran against {theirs}, this command is for {ours}")).hint(hint))
+    let hint = if theirs == "sandbox" { "add --sandbox" } else { "leave --sandbox out, or pass the same --base-url" };
+    Err(Error::usage(format!("the job belongs to {theirs}, but this command targets {ours}")).hint(hint))
 }
 
 /// Takes the locks of a command and of its job, one after the other.
@@ -124,14 +124,15 @@ struct Locks<'a> {
 
 impl Locks<'_> {
     fn take(&mut self, name: &str, what: &str) -> Result<()> {
-        let say = |holder: &str| self.ui.note(&format!("{holder} works on {what}; waiting for it"));
+        let say = |holder: &str| self.ui.note(&format!("{holder} is working on {what}; waiting for it"));
         let lock = self.store.wait_for_lock(name, self.wait, &say)?.ok_or_else(|| {
             let hint = if self.role.adopts_result() {
-                "--wait-lock waits for it, and writes the same results without paying again; --fresh starts a second job, and pays for it"
+                "pass --wait-lock to wait for it and write the same results without paying again, or --fresh to start \
+                 and pay for a second job"
             } else {
-                "--wait-lock waits for it"
+                "pass --wait-lock to wait for it"
             };
-            Error::new(Exit::TempFail, format!("{what} is being worked on by {}", self.store.holder(name))).hint(hint)
+            Error::new(Exit::TempFail, format!("{} is already working on {what}", self.store.holder(name))).hint(hint)
         })?;
         self.taken.push(lock);
         Ok(())
@@ -157,7 +158,7 @@ impl OwnedJob {
     pub fn take(ask: &RunAsk, source: &RunSource, store: &Store, ledger: &Ledger, ui: &Ui) -> Result<Self> {
         let mut locks = Locks { store, ui, wait: ask.job.wait, role: ask.role, taken: Vec::new() };
         if ask.reuse != Reuse::Nothing {
-            locks.take(&source.key, "this very command")?;
+            locks.take(&source.key, "the same command")?;
         }
         // Results of the process that this one waited for must not be paid for again.
         let waited_for = locks.waited_for(ledger)?;
@@ -200,7 +201,7 @@ impl OwnedJob {
         }
         if let Some(file) = source.spool.take() {
             let path = store.spool_path(&self.job.id);
-            file.persist(&path).map_err(|e| Error::io("standard input cannot be kept", e.error))?;
+            file.persist(&path).map_err(|e| Error::io("standard input cannot be stored", e.error))?;
             source.inputs = Inputs::spooled(path, "-", source.spec.input_format.unwrap_or(Format::Jsonl));
             source.stamp = source.inputs.stamp();
         }
@@ -239,8 +240,11 @@ fn find(reuse: Reuse, source: &RunSource, waited_for: Option<&Job>, ledger: &Led
 /// Refuses a job with rows that a batch may still answer, because they must not be sent twice.
 fn no_open_batches(store: &Store, job: &Job) -> Result<()> {
     if store.open_job(&job.id)?.batches()?.iter().any(JobBatch::is_open) {
-        return Err(Error::new(Exit::TempFail, format!("{} has batches whose results are not in yet", job.id))
-            .hint(format!("`llbatch wait {0}` waits for them, `llbatch cancel {0}` ends them", job.id)));
+        return Err(Error::new(
+            Exit::TempFail,
+            format!("{} has batches whose results have not been downloaded", job.id),
+        )
+        .hint(format!("`llbatch wait {0}` waits for them, `llbatch cancel {0}` ends them", job.id)));
     }
     Ok(())
 }

@@ -62,7 +62,7 @@ pub fn clean(ask: &CleanAsk<'_>, remote: Option<Remote<'_>>, ctx: &Ctx) -> Resul
             continue;
         }
         let Some(_lock) = store.wait_for_lock(&job.id, LockWait::briefly(), &|_| ())? else {
-            kept.push(KeptJob { job: job.id, reason: "another llbatch works on it".to_owned() });
+            kept.push(KeptJob { job: job.id, reason: "another llbatch is working on it".to_owned() });
             continue;
         };
         if let Some(remote) = remote {
@@ -127,17 +127,17 @@ fn files_of_others(store: &Store, ledger: &Ledger, but: &str) -> Result<HashSet<
 /// Returns the reason to keep a job, if there is one.
 fn reason_to_keep(job: &Job, store: &Store, force: bool) -> Result<Option<String>> {
     if store.in_use(&job.id) {
-        return Ok(Some("another llbatch works on it".to_owned()));
+        return Ok(Some("another llbatch is working on it".to_owned()));
     }
     let batches = if store.job_path(&job.id).exists() { store.open_job(&job.id)?.batches()? } else { Vec::new() };
     if batches.iter().any(JobBatch::is_open) {
-        return Ok(Some("its batches have not ended, or their results are not in yet".to_owned()));
+        return Ok(Some("its batches have not ended, or their results have not been downloaded".to_owned()));
     }
     if !job.state.ended() && !force {
-        return Ok(Some("it has not ended (--force removes it all the same)".to_owned()));
+        return Ok(Some("it has not ended (--force removes it anyway)".to_owned()));
     }
     if !batches.is_empty() && !job.delivered && job.succeeded > 0 && !force {
-        return Ok(Some("its results were never written anywhere (`llbatch fetch`, or --force)".to_owned()));
+        return Ok(Some("its results were never written (run `llbatch fetch`, or pass --force)".to_owned()));
     }
     Ok(None)
 }

@@ -14,7 +14,7 @@ use crate::error::{Error, Exit, Result};
 use crate::money::{Accounts, Outstanding};
 use crate::price::Nanos;
 use crate::request::RequestBuilder;
-use crate::results::SummaryFile;
+use crate::results::{ResultFiles, SummaryFile};
 use crate::row_set::RowSet;
 use crate::store::{Job, JobBatch, JobDb, JobState, Ledger, Store, Transport};
 use crate::summary::{HttpCounts, Meta, Summary};
@@ -89,6 +89,8 @@ pub struct Finish<'a> {
     pub http: Option<HttpCounts>,
     /// The command writes no results; they stay in the store.
     pub nowhere: bool,
+    /// The files that were written.
+    pub written: ResultFiles,
 }
 
 /// A command that has ended.
@@ -100,6 +102,8 @@ pub struct Ended {
     pub exit: Exit,
     /// It stopped before the end of its work.
     pub stopped: bool,
+    /// The files with the results, if they were written.
+    pub written: ResultFiles,
 }
 
 impl Ended {
@@ -131,12 +135,14 @@ impl Finish<'_> {
             Meta { state: state.as_str().to_owned(), ..verdict.meta(&self.job, self.spec, duration, self.desk.ctx) };
         let mut summary = accounts.accounts.totals.summary(&meta);
         if state.ended() {
-            summary.estimate_off = self.learn();
+            let learned = self.learn();
+            // A realtime run has shown no estimate, so nothing was off.
+            summary.estimate_off = learned.filter(|_| self.job.estimate.is_some());
         }
         if let Some(http) = self.http {
             summary.http = http;
         }
-        Ended { summary, exit, stopped: self.stop.is_some() }
+        Ended { summary, exit, stopped: self.stop.is_some(), written: self.written }
     }
 
     /// Shows the error that ends the command, once.

@@ -42,8 +42,8 @@ impl<'ctx> RunFunds<'ctx> {
         let requester = Requester { job, ..Requester::default() };
         match desk.ledger.decide(|| Remaining::of_budgets(desk.store, desk.ledger, desk.ctx, requester))? {
             Some(left) if left.amount == Nanos::ZERO && left.returning == Nanos::ZERO => {
-                Err(Error::new(Exit::Budget, format!("nothing is left of {}; nothing was sent", left.what))
-                    .hint("then the same command goes on; or raise the budget in the config file"))
+                Err(Error::new(Exit::Budget, format!("nothing is left of {}, so nothing was sent", left.what))
+                    .hint("run the same command again then, or raise the budget in the config file"))
             }
             _ => Ok(()),
         }

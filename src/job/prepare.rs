@@ -84,8 +84,8 @@ pub fn prepare(order: &PrepareOrder<'_>, ctx: &Ctx) -> Result<WrittenBatches> {
     };
     let written = split(inputs, &shape, &checked, &options, &mut |_| Ok(())).and_then(|written| {
         if inputs.stamp() != stamp {
-            return Err(Error::new(Exit::Failure, "the input was written to while it was read; nothing was written")
-                .hint("run the same command again, when nobody writes to the input"));
+            return Err(Error::new(Exit::Failure, "the input changed while llbatch read it; nothing was written")
+                .hint("run the same command again, when no program writes to the input"));
         }
         judge(&written, &checked, order, ctx)?;
         destination.fits(&written.files)?;
@@ -116,7 +116,7 @@ fn judge(written: &Split, checked: &Checked, order: &PrepareOrder<'_>, ctx: &Ctx
         problems::judge(written.oversize_count, checked.rows, order.skip_invalid, Action::Write, &ctx.ui)?;
     }
     if written.files.is_empty() {
-        return Err(Error::new(Exit::Data, "every row is invalid; nothing was written").hint("mend the rows"));
+        return Err(Error::new(Exit::Data, "every row is invalid; nothing was written").hint("fix the rows"));
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use crate::outcome::{ErrorCode, Outcome};
 use crate::realtime::QueuedRow;
 use crate::request::{Problem, Record, Request, RequestBuilder, generated_id};
 use crate::row_set::RowSet;
+use crate::text;
 
 /// Rows per message to the engine: few wake-ups, little memory.
 const HAND: usize = 64;
@@ -70,7 +71,7 @@ pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<QueuedRow>>) -> Result<()> {
     if open && rows != expected {
         return Err(Error::new(
             Exit::Failure,
-            format!("the input changed while it was read: {expected} rows when checked, {rows} now"),
+            format!("the input changed while it was read: {} when checked, {rows} now", text::plural(expected, "row")),
         )
         .hint("run the same command again: answers whose request is unchanged are kept"));
     }

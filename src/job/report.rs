@@ -19,7 +19,9 @@ use crate::summary::Meta;
 pub fn report_on(names: &[String], batch_price: bool, ctx: &Ctx) -> Result<ReportDocument> {
     match Named::of(names, ctx)? {
         Named::Files => of_results(names, batch_price, ctx),
-        Named::Job if batch_price => Err(Error::usage("--batch is for results files; a job knows how it was paid for")),
+        Named::Job if batch_price => {
+            Err(Error::usage("--batch is for results files; llbatch knows how a job was paid for"))
+        }
         Named::Job => of_named(&names[0], ctx),
     }
 }
@@ -39,7 +41,7 @@ impl Named {
             return match names.iter().find(|name| !is_file(name)) {
                 None => Ok(Self::Files),
                 Some(name) => Err(Error::new(Exit::NoInput, format!("{name}: there is no such file"))
-                    .hint("a report is about one job, or about any number of results files")),
+                    .hint("name one job, or any number of results files")),
             };
         };
         if name == "-" {
@@ -52,14 +54,14 @@ impl Named {
         if path_like && is_file(name) {
             // The file is readable even if the store is not.
             if job_exists(name, ctx).unwrap_or(false) {
-                ctx.ui.note(&format!("{name}: the file, not the job of that name"));
+                ctx.ui.note(&format!("{name}: reading the file, not the job of that name"));
             }
             return Ok(Self::Files);
         }
         match (job_exists(name, ctx)?, is_file(name)) {
-            (true, true) => ctx.ui.note(&format!("{name}: the job, not the file of that name, which is ./{name}")),
+            (true, true) => ctx.ui.note(&format!("{name}: reading the job, not the file of that name (./{name})")),
             (false, true) => {
-                ctx.ui.note(&format!("{name}: the file; there is no job of that name"));
+                ctx.ui.note(&format!("{name}: reading the file, because no job has that name"));
                 return Ok(Self::Files);
             }
             (false, false) if path_like => {
@@ -125,7 +127,7 @@ fn of_named(name: &str, ctx: &Ctx) -> Result<ReportDocument> {
     let store = Store::open(&ctx.settings.state_dir.value)?;
     let JobStatus { job, batches } = JobStatus::of(find_local(name, &store, &store.ledger()?)?, &store)?;
     if !store.job_path(&job.id).exists() {
-        return Err(Error::new(Exit::NoInput, format!("{}: its rows are not here any more", job.id))
+        return Err(Error::new(Exit::NoInput, format!("{}: its rows are no longer stored", job.id))
             .hint("`llbatch report FILE` reports on its results file"));
     }
     let spec = spec_of(&job)?;

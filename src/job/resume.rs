@@ -135,7 +135,7 @@ impl JobRows<'_> {
         let more = lost.len().saturating_sub(NAMED);
         let tail = if more > 0 { format!(" and {} more", text::count(more as u64)) } else { String::new() };
         ctx.ui.warn(&format!(
-            "the last run was cut short: {} may have been sent without an answer coming back, and may be billed twice: {}{tail}",
+            "the last run was cut short: {} may have been sent without an answer, and may be billed twice: {}{tail}",
             text::plural(lost.len() as u64, "row"),
             names.join(", ")
         ));
@@ -200,9 +200,9 @@ impl Resumed {
         result?;
         let gone = remap.finish()?;
         ctx.ui.note(&format!(
-            "the input has changed: {} still fit a row, {} changed or new rows will be sent, {} are of no use any more",
+            "the input has changed: {} still valid, {} to send, {} no longer used",
             text::plural(kept, "answer"),
-            text::count(checked.rows - kept),
+            text::plural(checked.rows - kept, "new or changed row"),
             text::plural(gone, "answer")
         ));
         Ok(())

@@ -24,7 +24,7 @@ use crate::error::Result;
 use crate::money::Accounts;
 use crate::realtime::peers::Peers;
 use crate::realtime::{Gauges, Shared};
-use crate::results::{OrderedWriter, Outputs, RowReader};
+use crate::results::{OrderedWriter, Outputs, ResultFiles, RowReader};
 use crate::store::{Presence, Store};
 use crate::summary::HttpCounts;
 use crate::ui::{Progress, Results};
@@ -78,6 +78,7 @@ impl ActiveRun<'_> {
         if let Some(changed) = self.start.changed() {
             return Err(changed);
         }
+        let files = outputs.files.clone();
         let (results, summary_file) = outputs.ordered(self.start.checked.rows, (*standing.done).clone(), reader);
         let (skipped, reused) = (standing.skipped(), Arc::clone(&standing.done));
         let entry = JobEntry::new(self.desk.store.ledger()?, &mut job, started);
@@ -103,8 +104,9 @@ impl ActiveRun<'_> {
             stop: Stop::of(signals.first(), &driven.fed, driven.stopped.as_ref()),
             http: Some(http(&shared.gauges)),
             nowhere: self.ask.delivery.nowhere,
+            written: ResultFiles::default(),
         };
-        let end = RunEnd { rows, reused: &reused, unwritable, at_risk_before: funds.at_risk };
+        let end = RunEnd { rows, files, reused: &reused, unwritable, at_risk_before: funds.at_risk };
         let ended = end.finish(finish, driven.consumed, elapsed)?;
         Ok(ended.write_summary(summary_file, ctx))
     }
@@ -160,7 +162,7 @@ impl ActiveRun<'_> {
             Ok(roster) => Some(Peers::new(roster, models)),
             Err(error) => {
                 self.desk.ctx.ui.detail(&format!(
-                    "{}: cannot be used ({error}); other processes with this key and this one know nothing of each other",
+                    "{}: cannot be used ({error}), so this run does not share its rate limit with other processes",
                     store.dir().join("limits").display()
                 ));
                 None

@@ -9,13 +9,15 @@ use crate::error::Result;
 use crate::money::Accounts;
 use crate::outcome::{ErrorCode, Outcome};
 use crate::price::Nanos;
-use crate::results::{RowReader, Unanswered};
+use crate::results::{ResultFiles, RowReader, Unanswered};
 use crate::row_set::RowSet;
 
 /// The end of a realtime run.
 pub struct RunEnd<'a> {
     /// The rows of the job.
     pub rows: JobRows<'a>,
+    /// The files of its results.
+    pub files: ResultFiles,
     /// Rows that an earlier run answered.
     pub reused: &'a RowSet,
     /// No results may be written: the input changed, or the user interrupted twice.
@@ -68,8 +70,9 @@ impl RunEnd<'_> {
             Some(stop) => (stop.pending, stop.reason.as_str()),
             None => (ErrorCode::Interrupted, "done"),
         };
-        if let Err(error) = results.finish(&db, &mut price, Unanswered { code, reason, open_reader: &mut open }) {
-            finish.fail(&error);
+        match results.finish(&db, &mut price, Unanswered { code, reason, open_reader: &mut open }) {
+            Ok(()) => finish.written = self.files.clone(),
+            Err(error) => finish.fail(&error),
         }
         Ok(accounts)
     }

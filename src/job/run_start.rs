@@ -91,7 +91,7 @@ impl RunStart {
     pub fn changed(&self) -> Option<Error> {
         let changed = self.source.inputs.stamp() != self.source.stamp;
         changed.then(|| {
-            Error::new(Exit::Failure, "the input was written to while it was read; no results were written")
+            Error::new(Exit::Failure, "the input changed while llbatch read it; no results were written")
                 .hint("run the same command again: answers whose request is unchanged are kept")
         })
     }
@@ -104,7 +104,8 @@ impl RunStart {
         let more =
             if checked.models.len() > 3 { format!(" and {} more", checked.models.len() - 3) } else { String::new() };
         let rows = if claimed.finished && done == checked.rows {
-            "finished by another llbatch while this one waited; its results are written, nothing is sent".to_owned()
+            "another llbatch finished the job while this one waited; its results are written, and nothing is sent"
+                .to_owned()
         } else if claimed.resumed {
             let failed = if standing.failed > 0 {
                 format!(", {} failed before", text::count(standing.failed))
@@ -117,7 +118,7 @@ impl RunStart {
             text::plural(checked.rows, "row")
         };
         let verb = match (claimed.resumed, role) {
-            (_, Role::BesideBatches) => "at realtime, of job",
+            (_, Role::BesideBatches) => "sending in real time: job",
             (true, _) if !claimed.finished => "resuming job",
             _ => "job",
         };

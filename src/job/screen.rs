@@ -29,7 +29,8 @@ impl Screen {
         let outage = pace.paused.as_ref().is_some_and(|paused| paused.delay.hold == Hold::Outage);
         if let Some(Paused { last_failure: last, .. }) = pace.paused.as_ref().filter(|_| outage && !self.outage) {
             self.ui.warn(&format!(
-                "the service cannot be reached or fails every request; trying again after seconds, then once a minute. Last: {last}"
+                "the service is unreachable or fails every request; llbatch retries after seconds, then once a \
+                 minute; last error: {last}"
             ));
         }
         if outage || in_flight > 1 {

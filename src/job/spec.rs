@@ -124,7 +124,7 @@ pub fn inputs_of(spec: &Spec, store: &Store, id: &str) -> Result<Inputs> {
     }
     let path = store.spool_path(id);
     if !path.exists() {
-        return Err(Error::new(Exit::NoInput, format!("the input of {id} is not kept any more")));
+        return Err(Error::new(Exit::NoInput, format!("the input of {id} is no longer stored")));
     }
     Ok(Inputs::spooled(path, "-", spec.input_format.unwrap_or(Format::Jsonl)))
 }

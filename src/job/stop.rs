@@ -46,18 +46,18 @@ impl Stop {
             Stopped::Payment(words) => {
                 (Exit::Budget, format!("the service asks for payment: {words}"), ErrorCode::Payment)
             }
-            Stopped::Cost(what) => (Exit::Budget, format!("the next request could pass {what}"), ErrorCode::Budget),
+            Stopped::Cost(what) => (Exit::Budget, format!("the next request could exceed {what}"), ErrorCode::Budget),
             Stopped::Deadline => (Exit::Budget, "the deadline was reached".to_owned(), ErrorCode::Budget),
             Stopped::GaveUp(words) => (
                 Exit::TempFail,
-                format!("nothing succeeded for --give-up-after; last: {words}"),
+                format!("no request succeeded within --give-up-after; last error: {words}"),
                 ErrorCode::Interrupted,
             ),
             Stopped::Pages(words) => (
                 Exit::Protocol,
                 format!(
-                    "one row after another is answered with a web page (\"{words}\"), not by the API: is there a login page in \
-                     the way, or is the base URL wrong?"
+                    "row after row, a web page answers instead of the API (\"{words}\"); check the base URL, and \
+                     whether the network needs a login"
                 ),
                 ErrorCode::Interrupted,
             ),

@@ -179,7 +179,7 @@ impl JobFacts {
             all.push((Exit::TempFail, why));
         } else if self.rows.left() > 0 {
             let rows = text::plural(self.rows.left(), "row");
-            all.push((Exit::Failure, format!("{rows} came to no end, please report this")));
+            all.push((Exit::Failure, format!("no result for {rows}; please report this bug")));
         } else if self.rows.failed > 0 {
             all.push((Exit::RowsFailed, format!("{} failed", text::plural(self.rows.failed, "row"))));
         }

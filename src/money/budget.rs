@@ -95,7 +95,8 @@ impl Period {
         let (when, then) = if self.is_day { ("today", "at midnight") } else { ("this month", "on the first") };
         let spelling = Spelling::of([limit, spent, in_flight]);
         format!(
-            "the config file's budget of {} for {when} ({} spent, up to {} in flight, of which a part may come back; free again {then}, in {})",
+            "the config file's budget of {} for {when} ({} spent, up to {} reserved for requests in flight; renewed \
+             {then}, in {})",
             spelling.show(limit),
             spelling.show(spent),
             spelling.show(in_flight),
@@ -123,21 +124,24 @@ pub fn admit(most: Option<Nanos>, remaining: Option<&Remaining>, allow_unpriced:
         Some(most) => Err(Error::new(
             Exit::Budget,
             format!(
-                "this may cost up to {}, and {} is left of {}; nothing was sent",
+                "this may cost up to {}, but only {} is left of {}; nothing was sent",
                 most.human(),
                 remaining.amount.human(),
                 remaining.what
             ),
         )
-        .hint("--max-tokens bounds the answers; `llbatch check` shows what a budget sets aside; or raise the limit")),
+        .hint("lower --max-tokens, or raise the limit; --dry-run shows what a budget reserves")),
     }
 }
 
 /// The error for a budget and a model without a known price.
 pub fn unpriced_error(model: &str) -> Error {
-    Error::usage(format!("the price of {model} is not known, so no budget can be kept; nothing was sent")).hint(format!(
-        "`llbatch models --refresh` asks the service; or [models.\"{model}\"] input and output in the config file, or --allow-unpriced"
-    ))
+    Error::usage(format!("the price of {model} is unknown, so llbatch cannot keep a budget; nothing was sent")).hint(
+        format!(
+            "run `llbatch models --refresh`, set [models.\"{model}\"] input and output in the config file, or pass \
+         --allow-unpriced"
+        ),
+    )
 }
 
 #[cfg(test)]

@@ -167,7 +167,7 @@ impl Exposure<'_> {
     fn warn(&self, error: &Error, job: &str, amount: Nanos) {
         if !self.requester.quiet {
             self.ctx.ui.warn(&format!(
-                "{}; {job} counts with {} in the config file's budget, the most that it was known to hold",
+                "{}; the config file's budget counts {job} with {}, its last known maximum",
                 error.message,
                 amount.human()
             ));
@@ -179,9 +179,9 @@ fn unknown(error: &Error, job: &str) -> Error {
     Error::new(
         Exit::Io,
         format!(
-            "{}; so nobody knows what {job} may still cost, and no budget can be kept; nothing was sent",
+            "{}; llbatch cannot tell what {job} may still cost, so it cannot keep a budget; nothing was sent",
             error.message
         ),
     )
-    .hint("move that file away (its job counts with nothing then), or take [budget] out of the config file for now")
+    .hint("move that file away (its job then counts as nothing), or remove [budget] from the config file for now")
 }

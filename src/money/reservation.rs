@@ -82,7 +82,8 @@ impl<'a> Reservation<'a> {
             DrawResult::Never(what) => Some(Err(what)),
             DrawResult::Later(what) => {
                 if !self.told {
-                    let text = format!("other commands hold what is left of {what}; waiting for what they give back");
+                    let text =
+                        format!("other commands have reserved the rest of {what}; waiting for them to release it");
                     self.ctx.ui.note(&text);
                 }
                 self.told = true;

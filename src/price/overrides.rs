@@ -63,7 +63,7 @@ impl ModelOverride {
                 (Some(Decimal(usd)), _) => per_million(model, name, usd),
                 (None, Some(known)) => Ok(known),
                 (None, None) => Err(Error::usage(format!("config file: [models.\"{model}\"] has no `{name}` price"))
-                    .hint("give both `input` and `output`, in USD per million tokens")),
+                    .hint("set both `input` and `output`, in USD per million tokens")),
             };
             let input = one("input", self.input, entry.price.map(|price| price.input))?;
             let output = one("output", self.output, entry.price.map(|price| price.output))?;
@@ -96,7 +96,7 @@ impl ModelOverride {
 
 fn per_million(model: &str, name: &str, usd: Nanos) -> Result<u64> {
     u64::try_from(usd.0).map_err(|_| {
-        Error::usage(format!("config file: [models.\"{model}\"] {name} = {usd} is no price"))
+        Error::usage(format!("config file: [models.\"{model}\"] {name} = {usd} is not a valid price"))
             .hint("prices are USD per million tokens, such as 0.06")
     })
 }

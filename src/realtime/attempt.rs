@@ -146,7 +146,7 @@ impl RowTask {
         };
         let (id, message) = (&self.outcome.id, &failed.failure.message);
         if let Some(wait) = again {
-            tracing::info!("{id}: {message}; again in {} ms or when the limiter lets it", wait.as_millis());
+            tracing::info!("{id}: {message}; retrying in {} ms, or when the limiter allows it", wait.as_millis());
         } else {
             tracing::info!("{id}: {message}; given up after {} requests", self.outcome.attempts);
         }

@@ -51,7 +51,7 @@ impl Budget {
         let gone = before + self.spent;
         let gone =
             if gone > Nanos::ZERO { format!(", {} of it spent or at risk", gone.human()) } else { String::new() };
-        format!("--max-cost {}{gone}; a higher --max-cost goes on from here", limit.human())
+        format!("--max-cost {}{gone}; pass a higher --max-cost to resume", limit.human())
     }
 
     /// Returns true if no request in flight could release money.

@@ -185,7 +185,7 @@ impl Engine {
         // Even small files may make a reader wait.
         let others = match tokio::task::spawn_blocking(move || peers.exchange(report)).await {
             Ok(Ok(others)) => others,
-            Ok(Err(error)) => return tracing::debug!("other processes cannot be heard: {error}"),
+            Ok(Err(error)) => return tracing::debug!("cannot read the limits of other processes: {error}"),
             Err(_) => return,
         };
         self.gate.learn(|limiter| {

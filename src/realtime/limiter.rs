@@ -39,7 +39,7 @@ impl std::fmt::Display for Hold {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Pace => "pacing",
-            Self::Cooldown => "told to wait",
+            Self::Cooldown => "rate-limited",
             Self::Outage => "service unreachable or failing",
         })
     }

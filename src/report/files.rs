@@ -76,7 +76,7 @@ impl FilesReader {
     fn done(mut self) -> ReadFiles {
         if let Some(first) = &self.repeated.first {
             let more = self.repeated.more();
-            self.warnings.push(format!("{first}: an id that was there before; each line is counted{more}"));
+            self.warnings.push(format!("{first}: duplicate id; llbatch counts each line{more}"));
         }
         self.folded.totals.set_rows(self.rows);
         ReadFiles { folded: self.folded, warnings: self.warnings }
@@ -93,12 +93,13 @@ impl FilesReader {
             match line.bytes.map_or_else(|| Err(LineError::TooLong.to_string()), |bytes| self.line(bytes)) {
                 Ok(true) => {}
                 Ok(false) => self.repeated.add(|| format!("{shown}:{}", line.number)),
-                Err(why) => bad.add(|| format!("{shown}:{}: no result line: {why}", line.number)),
+                Err(why) => bad.add(|| format!("{shown}:{}: not a result line: {why}", line.number)),
             }
         }
         match &bad.first {
             Some(first) if self.rows == rows_before => Err(Error::new(Exit::Data, first.clone()).hint(
-                "results are JSON lines with custom_id, response and error, or flat rows with our own columns (no --prefix)",
+                "results are JSON lines with custom_id, response and error, or flat rows with llbatch's own columns \
+                 (no --prefix)",
             )),
             Some(first) => {
                 self.warnings.push(format!("{first}{}", bad.more()));
@@ -154,7 +155,7 @@ impl FilesReader {
 
     fn table(&mut self, source: Source, delimiter: u8, shown: &str) -> Result<()> {
         let mut rows = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(source);
-        let broken = |error: csv::Error| Error::new(Exit::Data, format!("{shown}: no table of results: {error}"));
+        let broken = |error: csv::Error| Error::new(Exit::Data, format!("{shown}: not a table of results: {error}"));
         let header = rows.headers().map_err(broken)?.clone();
         let columns: Vec<&str> = header.iter().collect();
         for record in rows.records() {
@@ -166,9 +167,10 @@ impl FilesReader {
                 record.get(place).filter(|text| !text.is_empty()).map(Cow::Borrowed)
             };
             let Some(row) = FlatRow::of_cells(self.rows + 1, &cell) else {
-                let message = format!("{shown}:{line}: no row of results: no custom_id or attempts");
-                return Err(Error::new(Exit::Data, message)
-                    .hint("a table of results has our own columns, as `run` and `fetch` write them without --prefix"));
+                let message = format!("{shown}:{line}: not a row of results: custom_id or attempts is missing");
+                return Err(Error::new(Exit::Data, message).hint(
+                    "a table of results has llbatch's own columns, as `run` and `fetch` write them without --prefix",
+                ));
             };
             if !self.flat(row) {
                 self.repeated.add(|| format!("{shown}:{line}"));

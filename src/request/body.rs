@@ -251,8 +251,8 @@ fn is_answer_bound(name: &str) -> bool {
 }
 
 fn no_model(record: &Record<'_>) -> Problem {
-    Problem::new(record, "no_model", "the row names no model and there is none for all")
-        .hint("add -m MODEL, or a `model` to the row")
+    Problem::new(record, "no_model", "the row has no model, and no default is set")
+        .hint("pass -m MODEL, or add a `model` to the row")
 }
 
 fn model_of<'a>(record: &Record<'_>, value: &'a str) -> Result<Cow<'a, str>, Problem> {
@@ -283,7 +283,7 @@ fn bound(record: &Record<'_>, name: &str, value: &str) -> Result<u64, Problem> {
 fn lacks_subject(record: &Record<'_>, endpoint: Endpoint) -> Problem {
     let subject = endpoint.subject();
     Problem::new(record, "body", format!("the body has no `{subject}`, which {} needs", endpoint.path()))
-        .hint("if it is meant for another endpoint, say so with --endpoint chat|completions|embeddings|transcriptions|translations")
+        .hint("if it is for another endpoint, pass --endpoint chat|completions|embeddings|transcriptions|translations")
 }
 
 fn check_messages(record: &Record<'_>, value: &str) -> Result<MessagesFacts, Problem> {
@@ -292,7 +292,9 @@ fn check_messages(record: &Record<'_>, value: &str) -> Result<MessagesFacts, Pro
     };
     match messages::look_over(value) {
         None => bad(format!("`messages` must be an array, not {}", shorten(value))),
-        Some(seen) if seen.odd => bad(format!("message {} of `messages` is no object with a text `role`", seen.count)),
+        Some(seen) if seen.odd => {
+            bad(format!("message {} of `messages` is not an object with a text `role`", seen.count))
+        }
         Some(seen) if seen.count == 0 => bad("`messages` is empty".to_owned()),
         Some(seen) => Ok(seen),
     }
@@ -317,7 +319,7 @@ fn check_subject(record: &Record<'_>, endpoint: Endpoint, value: &str) -> Result
     }
     if json::is_blank(value) || value[1..].trim_start().starts_with(']') {
         return Err(
-            Problem::new(record, "empty_prompt", format!("`{subject}` is empty")).hint("fill it, or take the row out")
+            Problem::new(record, "empty_prompt", format!("`{subject}` is empty")).hint("fill it, or remove the row")
         );
     }
     Ok(())

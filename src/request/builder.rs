@@ -43,12 +43,15 @@ impl RequestBuilder {
     /// 2 for a template that does not parse, a value that is not JSON or not a number, or a name that cannot be set.
     pub fn new(params: &Params) -> Result<Self> {
         if params.endpoint != Endpoint::Chat && params.system.is_some() {
-            return Err(Error::usage(format!("--system needs messages, which --endpoint {} has not", params.endpoint))
-                .hint("put it into the prompt"));
+            return Err(Error::usage(format!(
+                "--system needs messages, which --endpoint {} does not have",
+                params.endpoint
+            ))
+            .hint("put it into the prompt"));
         }
         if params.endpoint.is_audio() && params.prompt.is_some() {
             return Err(Error::usage(format!(
-                "--prompt makes a text of each record, but --endpoint {} hears the `file` that a record names",
+                "--prompt makes a text of each record, but --endpoint {} needs the `file` that a record names",
                 params.endpoint
             ))
             .hint(AUDIO));
@@ -62,7 +65,9 @@ impl RequestBuilder {
             None => None,
         };
         if params.model.as_deref().is_some_and(|model| model.trim().is_empty()) {
-            return Err(Error::usage("the model's name is empty").hint("-m meta-llama/Llama-3.3-70B-Instruct-Turbo"));
+            return Err(
+                Error::usage("the model's name is empty").hint("pass -m meta-llama/Llama-3.3-70B-Instruct-Turbo")
+            );
         }
         Ok(Self {
             endpoint: params.endpoint,
@@ -216,7 +221,7 @@ impl RequestBuilder {
         let own = json::find(members, "system").filter(|member| !member.is_null());
         let system = match own {
             Some(system) if self.endpoint != Endpoint::Chat => {
-                let text = format!("`system` needs messages, which --endpoint {} has not", self.endpoint);
+                let text = format!("`system` needs messages, which --endpoint {} does not have", self.endpoint);
                 return Err(Problem::new(record, "system", text)
                     .column(system.start + 1)
                     .hint("put it into the prompt"));
@@ -280,7 +285,7 @@ impl RequestBuilder {
         let own = cells().find(|(name, cell)| *name == "system" && !cell.is_empty());
         let system = match own {
             Some(_) if self.endpoint != Endpoint::Chat => {
-                let text = format!("`system` needs messages, which --endpoint {} has not", self.endpoint);
+                let text = format!("`system` needs messages, which --endpoint {} does not have", self.endpoint);
                 return Err(Problem::new(record, "system", text).hint("put it into the prompt"));
             }
             Some((_, text)) => Some(json::quote(text)),
@@ -312,7 +317,7 @@ impl RequestBuilder {
             Endpoint::Transcriptions | Endpoint::Translations => "`body` or `file`",
         };
         let has = listed(members.iter().map(|member| &*member.key));
-        let text = format!("the row has none of {other}; its fields are: {has}");
+        let text = format!("the row has no {other}; its fields are: {has}");
         if self.endpoint.is_audio() {
             return Problem::new(record, "no_file", text).hint(AUDIO);
         }
@@ -326,7 +331,7 @@ const AUDIO: &str = r#"a line looks like {"custom_id": "…", "body": {"file": "
 const PROMPT: &str = r#"a prompt looks like {"prompt": "…", "system": "…"}"#;
 
 fn empty_prompt(record: &Record<'_>, text: &str) -> Problem {
-    Problem::new(record, "empty_prompt", text).hint("fill it, or take the row out")
+    Problem::new(record, "empty_prompt", text).hint("fill it, or remove the row")
 }
 
 /// A cell as the JSON value of the parameter that its column names.
@@ -346,7 +351,7 @@ fn not_json(record: &Record<'_>, text: &str, error: &serde_json::Error) -> Probl
     let hint = if error.is_eof() || text.trim() == "{" || text.trim() == "[" {
         "each line must hold one whole JSON object; `jq -c . FILE` puts each on a line of its own"
     } else {
-        "each line must hold one JSON object; for CSV or plain text give --input-format csv|tsv|lines"
+        "each line must hold one JSON object; for CSV or plain text pass --input-format csv|tsv|lines"
     };
     let problem = |column: usize, text: String| Problem::new(record, "json", text).column(column).hint(hint);
     if error.is_data() {

@@ -45,7 +45,7 @@ pub fn defaults(params: &Params) -> Result<Vec<DefaultMember>> {
         if no_text || !schema.starts_with(['{', 't', 'f']) {
             return Err(Error::usage(if schema.starts_with('{') {
                 format!(
-                    "--json-schema is for answers of a language model, which --endpoint {} has not",
+                    "--json-schema needs answers of a language model, which --endpoint {} does not give",
                     params.endpoint
                 )
             } else {
@@ -65,8 +65,8 @@ pub fn defaults(params: &Params) -> Result<Vec<DefaultMember>> {
 fn set(params: &Params, name: &str, value: &str, defaults: &[DefaultMember]) -> Result<DefaultMember> {
     let instead = match name {
         "" => Some("write --set KEY=JSON"),
-        "messages" | "prompt" | "input" => Some("the input's rows make it; see --prompt and --system"),
-        "stream" | "stream_options" => Some("answers are never streamed"),
+        "messages" | "prompt" | "input" => Some("the rows of the input set it; see --prompt and --system"),
+        "stream" | "stream_options" => Some("llbatch never streams answers"),
         "model" => Some("use -m MODEL"),
         "custom_id" | "id" | "body" => Some("it is a field of the input, not a parameter"),
         _ => None,
@@ -81,12 +81,14 @@ fn set(params: &Params, name: &str, value: &str, defaults: &[DefaultMember]) -> 
     })?;
     let default = DefaultMember::new(name.to_owned(), &value);
     if defaults.iter().any(|other| other.names[0] == name) {
-        return Err(Error::usage(format!("`{name}` is set twice")).hint("give it once, by its flag or by --set"));
+        return Err(Error::usage(format!("`{name}` is set twice")).hint("set it once, with its flag or with --set"));
     }
     if name.starts_with("max_") && matches!(name, "max_tokens" | "max_completion_tokens") {
         let bad = value == "0" || !value.bytes().all(|byte| byte.is_ascii_digit());
         if bad || params.max_tokens.is_some() {
-            return Err(Error::usage(format!("--set {name}={value}: it must be a positive whole number, given once")));
+            return Err(Error::usage(format!(
+                "--set {name}={value}: the value must be a positive whole number, set once"
+            )));
         }
     }
     Ok(default)

@@ -43,7 +43,7 @@ fn lookup<'a>(record: &Record<'a>, members: &[Member<'a>], name: &str) -> Result
                 Some(b'n') => Ok(None),
                 Some(b'-' | b'0'..=b'9') => Ok(Some(Cow::Borrowed(value))),
                 Some(b'"') => json::string(value).map(Some).ok_or_else(|| {
-                    bad(record, format!("the id in `{}` is no valid text: {}", shorten(name), shorten(value)))
+                    bad(record, format!("the id in `{}` is not valid text: {}", shorten(name), shorten(value)))
                 }),
                 _ => {
                     let text =
@@ -60,7 +60,7 @@ fn lookup<'a>(record: &Record<'a>, members: &[Member<'a>], name: &str) -> Result
 }
 
 fn bad(record: &Record<'_>, text: String) -> Problem {
-    Problem::new(record, "id", text).hint("give the row an id of its own, or none at all (then it is row-N)")
+    Problem::new(record, "id", text).hint("give the row its own id, or none (its id is then row-N)")
 }
 
 fn missing(record: &Record<'_>, members: &[Member<'_>], name: &str) -> Problem {

@@ -100,7 +100,7 @@ impl FromStr for Endpoint {
 
     fn from_str(text: &str) -> Result<Self, String> {
         Self::ALL.into_iter().find(|endpoint| endpoint.as_str() == text).ok_or_else(|| {
-            format!("no endpoint {text:?}: expected chat, completions, embeddings, transcriptions or translations")
+            format!("unknown endpoint {text:?}: expected chat, completions, embeddings, transcriptions or translations")
         })
     }
 }

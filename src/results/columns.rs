@@ -30,7 +30,7 @@ pub fn columns(inputs: &Inputs) -> Result<Vec<String>> {
         if columns.len() > COLUMNS {
             return Err(Error::new(
                 Exit::Data,
-                format!("the records have more than {COLUMNS} different fields: no table has so many columns"),
+                format!("the records have more than {COLUMNS} different fields, too many for a table"),
             )
             .hint("write JSONL results without --flat"));
         }

@@ -36,6 +36,17 @@ pub struct Delivery {
 pub struct Outputs {
     targets: ResultTargets,
     summary: Option<AtomicFile>,
+    /// The files of the results.
+    pub files: ResultFiles,
+}
+
+/// The files that hold a command's results, for the user to open next.
+#[derive(Debug, Clone, Default)]
+pub struct ResultFiles {
+    /// `-o`
+    pub results: Option<PathBuf>,
+    /// `--errors`
+    pub errors: Option<PathBuf>,
 }
 
 impl Delivery {
@@ -68,7 +79,9 @@ impl Delivery {
         };
         let errors = self.errors.as_deref().map(open).transpose()?.map(Target::File);
         let summary = self.summary.as_deref().map(open).transpose()?;
-        Ok(Outputs { targets: ResultTargets { renderer, results, errors }, summary })
+        let file = |path: &Option<PathBuf>| path.clone().filter(|path| !path.starts_with("/dev"));
+        let files = ResultFiles { results: file(&self.output), errors: file(&self.errors) };
+        Ok(Outputs { targets: ResultTargets { renderer, results, errors }, summary, files })
     }
 
     /// Checks that no file is written twice, and no input is written over.
@@ -82,14 +95,14 @@ impl Delivery {
         for (i, (flag, path)) in outputs.iter().enumerate() {
             if inputs.iter().any(|input| same_file(input, path)) {
                 return Err(Error::usage(format!(
-                    "{flag} {}: that is an input, it would be written over",
+                    "{flag} {}: this is an input file, which would be overwritten",
                     path.display()
                 ))
                 .hint("write to another file"));
             }
             if let Some((other, _)) = outputs[..i].iter().find(|(_, earlier)| same_file(earlier, path)) {
                 return Err(Error::usage(format!("{other} and {flag} both name {}", path.display()))
-                    .hint("give each a file of its own"));
+                    .hint("name a different file for each"));
             }
         }
         Ok(())

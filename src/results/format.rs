@@ -61,7 +61,7 @@ impl FromStr for ResultFormat {
             "jsonl" => Ok(Self::Jsonl),
             "csv" => Ok(Self::Csv),
             "tsv" => Ok(Self::Tsv),
-            _ => Err(Error::usage(format!("`{text}` is no result format")).hint("use jsonl, csv or tsv")),
+            _ => Err(Error::usage(format!("unknown result format `{text}`")).hint("use jsonl, csv or tsv")),
         }
     }
 }
@@ -154,7 +154,7 @@ impl Renderer {
 fn clash(taken: &[String], prefix: &str) -> Error {
     let columns = if taken.len() == 1 { "a column" } else { "columns" };
     let other = if prefix == "llm_" { "result_" } else { "llm_" };
-    Error::new(Exit::Data, format!("the input has {columns} named {}, and so have the results", taken.join(", "))).hint(
+    Error::new(Exit::Data, format!("the input and the results both have {columns} named {}", taken.join(", "))).hint(
         format!("use --prefix {other} to rename the columns that llbatch adds: {other}model, {other}content, ..."),
     )
 }

@@ -11,7 +11,7 @@ mod row_reader;
 mod summary_file;
 mod target;
 
-pub use delivery::{Delivery, Outputs, SummaryFile};
+pub use delivery::{Delivery, Outputs, ResultFiles, SummaryFile};
 pub use format::{Field, Renderer, ResultFormat, ResultOptions};
 pub use ordered_writer::{OrderedWriter, StoredOutcomes, Unanswered};
 pub use row_reader::RowReader;

@@ -88,9 +88,9 @@ impl Default for SandboxConfig {
 
 /// The text form, for a help text.
 pub const SCRIPT_HELP: &str = "\
-Between semicolons, or between commas up to the first fault= or fails=:
+Settings, separated by semicolons, or by commas up to the first fault= or fails=:
   validation=TIME, run=TIME, cancel=TIME     how long a batch is in each state
-  expires-at=FRACTION, fails=TEXT            how it ends instead
+  expires-at=FRACTION, fails=TEXT            how a batch ends instead
   list-undone, list-lag=TIME, unset=omit|null|empty, content-redirect, no-ranges
   latency=TIME, rps=N, seed=N                as the flags above
   fault=SPEC                                 may be repeated
@@ -99,7 +99,7 @@ Between semicolons, or between commas up to the first fault= or fails=:
 /// The settings of a script that have a value.
 const WITH_VALUE: [&str; 11] =
     ["validation", "run", "cancel", "expires-at", "fails", "list-lag", "unset", "latency", "rps", "seed", "fault"];
-const UNKNOWN: &str = "no such setting; there are validation, run, cancel, expires-at, fails, list-undone, list-lag, \
+const UNKNOWN: &str = "unknown setting; expected validation, run, cancel, expires-at, fails, list-undone, list-lag, \
                        unset, content-redirect, no-ranges, latency, rps, seed and fault";
 
 impl SandboxConfig {
@@ -180,7 +180,8 @@ mod tests {
         assert_eq!(config.batch.validation, BatchConfig::default().validation);
 
         let mut config = SandboxConfig::default();
-        let text = "validation=0; cancel=20ms ;list-undone,no-ranges;;content-redirect;unset=null;list-lag=1m,latency=5ms;\
+        let text = "validation=0; cancel=20ms \
+                    ;list-undone,no-ranges;;content-redirect;unset=null;list-lag=1m,latency=5ms;\
                     rps=2.5,seed=7; fault=hang,on=list ; fails=no, not today; fault=missing,nth=3";
         config.script(text).unwrap();
         assert_eq!((config.batch.validation, config.batch.cancel), (Duration::ZERO, Duration::from_millis(20)));
@@ -202,8 +203,8 @@ mod tests {
             ("unset=maybe", "omit, null or empty"),
             ("list-undone=yes", "takes no value"),
             ("run", "needs a value"),
-            ("speed=3", "no such setting"),
-            ("fault=explode", "no such fault"),
+            ("speed=3", "unknown setting"),
+            ("fault=explode", "unknown fault"),
             ("seed=-1", "whole number"),
         ];
         for (text, part) in cases {

@@ -142,7 +142,7 @@ impl Sockets {
     fn bind(listen: SocketAddr) -> io::Result<Self> {
         let bind = |address: SocketAddr| {
             Accept::bind(address).map_err(|error| {
-                let message = format!("cannot listen on {address}: {error}; port 0 takes a free one");
+                let message = format!("cannot listen on {address}: {error}; port 0 picks a free one");
                 io::Error::new(error.kind(), message)
             })
         };

@@ -11,40 +11,42 @@ use super::units::duration;
 /// The text form, for a help text.
 pub const HELP: &str = "\
 What goes wrong (one of):
-  status=CODE      answer with this status and the body usual for it
-  reset, close     the connection is reset (RST) or closed (FIN), no answer
+  status=CODE      answer with this status and its usual body
+  reset, close     reset (RST) or close (FIN) the connection without an answer
   reset-late       reset in the middle of the body
-  truncate         closed in the middle of the body, Content-Length too long
+  truncate         close in the middle of the body, Content-Length too long
   short            half of the body, with a Content-Length that fits the half
-  hang, stall      no answer ever; headers and half a body, then nothing
+  hang             no answer at all
+  stall            headers and half a body, then nothing
   drip[=MS]        one byte of the body every MS (100) milliseconds
   delay=TIME       the right answer, later (2s, 500ms)
   html, empty-body, wrong-shape, empty-choices, null-content, no-usage, bad-gzip
-                   a 200 that is none
-  huge=MIB         a 200 with so much content (with status: so large an error)
+                   a 200 without a valid answer
+  huge=MIB         a 200 with this much content (with status: an error of
+                   this size)
   echo-key         a 401 whose message repeats the key that was sent
   null-job         create only: a 201 without a job, with a warning
   missing, duplicate, conflict, foreign, garble
-                   batch rows only: no line at all, the line twice, two that
-                   differ, one for an id that nobody sent, one that is no JSON
+                   batch rows only: no line, the same line twice, two
+                   different lines, a line for an unknown id, or a line that
+                   is not JSON
 For which requests:
   every=N, nth=N, rate=P, contains=TEXT     (default: all)
   on=WHERE         inference (default), chat, completions, embeddings, models,
                    register, put, preprocess, files, content, create, batch,
                    list, cancel, row, any
 How often:
-  times=N|always   fails the first N attempts of a picked request, or all.
-                   Without it, rate draws again for each attempt and every/nth
-                   count attempts
+  times=N|always   fail the first N attempts of a picked request, or all. By
+                   default, rate draws again for each attempt, and every and
+                   nth count attempts
 More:
-  after            the work is done (and billed, and stored) first, then it goes
-                   wrong
+  after            do the work first (billed and stored), then fail
   retry-after=S, retry-after-date=S, retry-after-ms=MS, reset-after=S
-                   hints, with status
+                   retry hints, with status
   shape=string|object|bare|text|html|empty
-                   the error body, with status. For a row: string puts its line
-                   into the output file, object gives its error line a response,
-                   empty makes the error a bare string
+                   the error body, with status. For a row, string writes the
+                   line to the output file, object adds a response to the
+                   error line, and empty makes the error a bare string
 In a prompt: [[sandbox:status=503,times=2]] scripts that one request.";
 
 /// Kinds of faults, by their names in a script.
@@ -144,7 +146,7 @@ impl FaultDraft {
         }
         match word.trim() {
             "after" => self.after = true,
-            word => self.set_kind(find(&KINDS, word).ok_or_else(|| format!("{word:?}: no such fault"))?)?,
+            word => self.set_kind(find(&KINDS, word).ok_or_else(|| format!("{word:?}: unknown fault"))?)?,
         }
         Ok(())
     }
@@ -177,12 +179,12 @@ impl FaultDraft {
                 }
             }
             "on" => {
-                let unknown = || format!("on={value}: no such place; use inference, chat, register, create, row …");
+                let unknown = || format!("on={value}: unknown place; use inference, chat, register, create, row …");
                 self.on = Some(find(&SCOPES, value).ok_or_else(unknown)?);
             }
             "times" if value == "always" => self.times = Some(Times::First(u32::MAX)),
             "times" => self.times = Some(Times::First(number(key, value, "a number or `always`")?)),
-            _ => return Err(format!("{key:?}: no such setting of a fault")),
+            _ => return Err(format!("{key:?}: unknown setting of a fault")),
         }
         Ok(())
     }
@@ -201,7 +203,9 @@ impl FaultDraft {
             }),
             (None, None, Some(bytes)) => FaultKind::Huge(bytes),
             (Some(kind), None, None) => kind,
-            (None, None, None) => return Err("nothing goes wrong: name a status or a word such as reset".to_owned()),
+            (None, None, None) => {
+                return Err("the fault has no effect: name a status or a word such as reset".to_owned());
+            }
             _ => return Err(TWO_KINDS.to_owned()),
         };
         if !matches!(kind, FaultKind::Status(_)) && (self.hint.is_some() || self.shape.is_some()) {
@@ -213,7 +217,7 @@ impl FaultDraft {
     }
 }
 
-const TWO_KINDS: &str = "more than one thing that goes wrong";
+const TWO_KINDS: &str = "more than one fault";
 
 /// The scope of a fault: the one that was `asked` for if it fits the kind, or the kind's own.
 fn place(kind: &FaultKind, asked: Option<Scope>) -> Result<Scope, String> {
@@ -320,18 +324,18 @@ mod tests {
     #[test]
     fn an_invalid_fault_is_explained() {
         let cases = [
-            ("", "nothing goes wrong"),
-            ("rate=0.5", "nothing goes wrong"),
-            ("explode", "no such fault"),
+            ("", "no effect"),
+            ("rate=0.5", "no effect"),
+            ("explode", "unknown fault"),
             ("status=abc", "not an HTTP status"),
             ("status=99", "not between"),
             ("reset,hang", "more than one"),
             ("reset,every=2,rate=0.5", "more than one of"),
             ("reset,every=0", "count from 1"),
             ("reset,rate=2", "not from 0 to 1"),
-            ("reset,on=moon", "no such place"),
+            ("reset,on=moon", "unknown place"),
             ("reset,retry-after=1", "need a status"),
-            ("status=500,frequency=1", "no such setting"),
+            ("status=500,frequency=1", "unknown setting"),
             ("missing,on=chat", "rows of a batch only"),
             ("hang,on=row", "a row of a batch"),
             ("delay=soon", "not a time"),

@@ -130,8 +130,11 @@ pub(super) fn read_config(path: &Setting<PathBuf>) -> Result<Option<ConfigFile>>
         Error::usage(format!("config file {shown}: line {line} is not UTF-8")).hint("save it again as UTF-8")
     })?;
     let config = toml::from_str(text).map_err(|e| {
-        Error::usage(format!("config file {shown}: {}", e.to_string().trim_end()))
-            .hint("keys: base_url, api_key_file, state_dir, [run] model/concurrency/rpm/tpm/retries/request_timeout/give_up_after, [submit] settle_after, [budget] per_day/per_month, [models.\"NAME\"] input/output/batch_discount/batch/context")
+        Error::usage(format!("config file {shown}: {}", e.to_string().trim_end())).hint(
+            "keys: base_url, api_key_file, state_dir, [run] \
+                   model/concurrency/rpm/tpm/retries/request_timeout/give_up_after, [submit] settle_after, \
+                   [budget] per_day/per_month, [models.\"NAME\"] input/output/batch_discount/batch/context",
+        )
     })?;
     Ok(Some(config))
 }
@@ -148,8 +151,8 @@ pub(super) fn resolve_path(path: PathBuf, config: &Path, home: &Path) -> PathBuf
 pub(super) fn budgets(config: &BudgetConfig) -> Result<Budgets> {
     let amount = |name: &str, given: Option<Decimal>| match given {
         Some(Decimal(usd)) if usd <= Nanos::ZERO => {
-            Err(Error::usage(format!("config file: [budget] {name} = {usd} is no budget"))
-                .hint("an amount in USD above 0"))
+            Err(Error::usage(format!("config file: [budget] {name} = {usd} is not a valid budget"))
+                .hint("set an amount in USD above 0"))
         }
         given => Ok(given.map(|usd| usd.0)),
     };

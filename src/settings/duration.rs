@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Parses a duration such as `90s`, `10m` or `1h 30m`. A bare number is seconds. The error is a sentence.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let bad = || format!("`{text}` is no duration such as 90s, 10m or 1h30m");
+    let bad = || format!("`{text}` is not a duration such as 90s, 10m or 1h30m");
     if let Ok(seconds) = text.trim().parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).map_err(|_| bad());
     }
@@ -16,7 +16,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 pub fn long_duration(text: &str) -> Result<Duration, String> {
     match text.trim().strip_suffix('d').and_then(|days| days.trim().parse::<f64>().ok()) {
         Some(days) => Duration::try_from_secs_f64(days * 86_400.0)
-            .map_err(|_| format!("`{text}` is no duration such as 30d or 12h")),
+            .map_err(|_| format!("`{text}` is not a duration such as 30d or 12h")),
         None => duration(text),
     }
 }

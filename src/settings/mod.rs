@@ -140,7 +140,7 @@ impl Settings {
     pub fn resolve(flags: &Flags, env: Env<'_>) -> Result<Self> {
         let env = |name: &'static str| env(name).filter(|v| !v.is_empty());
         let base = etcetera::base_strategy::Xdg::new()
-            .map_err(|e| Error::usage("the home directory cannot be told; set HOME").because(e))?;
+            .map_err(|e| Error::usage("the home directory is unknown; set HOME").because(e))?;
         let config_path = Setting::of(flags.config.clone(), Origin::Flag("--config"))
             .or(Setting::of(env("LLBATCH_CONFIG").map(PathBuf::from), Origin::Env("LLBATCH_CONFIG")))
             .unwrap_or_else(|| Setting::default(base.config_dir().join("llbatch").join("config.toml")));
@@ -192,7 +192,8 @@ impl Settings {
             KeySource::Env(key) => key::checked(key.expose_secret(), "TOGETHER_API_KEY"),
             KeySource::File(path) => key::read(&path.value),
             KeySource::None => Err(Error::new(Exit::Auth, "no API key").hint(
-                "export TOGETHER_API_KEY=…, or --api-key-file FILE (readable by you alone); to try things without a key, add --sandbox",
+                "set TOGETHER_API_KEY, or pass --api-key-file FILE (readable by you alone); to try llbatch without a \
+                 key, add --sandbox",
             )),
         }
     }
@@ -243,7 +244,7 @@ impl KeySource {
 /// Refuses a relative default path. With an empty `HOME` it would lead to the working directory.
 fn check_home(path: &Setting<PathBuf>) -> Result<()> {
     if path.origin == Origin::Default && !path.value.is_absolute() {
-        return Err(Error::usage("the home directory cannot be told; set HOME"));
+        return Err(Error::usage("the home directory is unknown; set HOME"));
     }
     Ok(())
 }
@@ -283,7 +284,12 @@ mod tests {
     fn nearer_source_wins_and_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
-        std::fs::write(&path, "base_url = \"https://config/v1\"\n[run]\nrpm = 60\nconcurrency = \"auto\"\n[models.\"x/y\"]\ninput = 0.06\noutput = \"0.12\"\n").unwrap();
+        std::fs::write(
+            &path,
+            "base_url = \"https://config/v1\"\n[run]\nrpm = 60\nconcurrency = \
+                               \"auto\"\n[models.\"x/y\"]\ninput = 0.06\noutput = \"0.12\"\n",
+        )
+        .unwrap();
         let mut flags = Flags { config: Some(path), ..Flags::default() };
         let settings = resolve(&flags, &[]).unwrap();
         assert_eq!(

@@ -12,11 +12,11 @@ const AUTHORITY: &[u8] = b"-._~:!$&'()*+,;=%[]@";
 
 /// Checks that the library accepts `text` as a proxy. The error does not repeat it, since it may hold a password.
 pub(super) fn check(name: &str, text: &str) -> Result<()> {
-    let hint = "such as http://proxy.example:3128, a user and password before the host percent-encoded";
+    let hint = "for example http://proxy.example:3128; percent-encode a user and a password before the host";
     let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
     if !matches!(scheme.to_ascii_lowercase().as_str(), "http" | "https") {
         let scheme = if scheme.bytes().all(|b| b.is_ascii_alphanumeric()) { scheme } else { "that" };
-        let message = format!("{name}: {scheme} is no kind of proxy that can be used, only http and https are");
+        let message = format!("{name}: unsupported proxy scheme {scheme}; use http or https");
         return Err(Error::usage(message).hint(hint));
     }
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -27,7 +27,7 @@ pub(super) fn check(name: &str, text: &str) -> Result<()> {
     if plain && there {
         return Ok(());
     }
-    Err(Error::usage(format!("{name} is no URL of a proxy")).hint(hint))
+    Err(Error::usage(format!("{name} is not a valid proxy URL")).hint(hint))
 }
 
 #[cfg(test)]

@@ -154,6 +154,6 @@ impl LineMaker<'_> {
 }
 
 fn oversize(record: &Record<'_>, size: u64, limit: u64) -> Problem {
-    let text = format!("the request makes a line of {size} bytes, and a batch file holds {limit} in all");
+    let text = format!("the request makes a line of {size} bytes, but a batch file holds only {limit}");
     Problem::new(record, "too_large", text).hint("shorten the request, or answer this row with `llbatch run`")
 }

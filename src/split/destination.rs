@@ -37,7 +37,7 @@ impl Destination {
             Ok(there) if there.is_dir() => Ok(Self::Dir(path.to_owned())),
             // `/dev/stdout` may be any kind of file.
             Ok(there) if jsonl || !there.is_file() || path.starts_with("/dev") => Ok(Self::File(path.to_owned())),
-            Ok(_) => Err(Error::usage(format!("-o {shown}: that is a file, and no .jsonl file"))
+            Ok(_) => Err(Error::usage(format!("-o {shown}: this is a file, but not a .jsonl file"))
                 .hint("name a directory, or a file that ends in .jsonl")),
             Err(_) if jsonl && !slash => Ok(Self::File(path.to_owned())),
             Err(_) => Ok(Self::Dir(path.to_owned())),
@@ -68,7 +68,7 @@ impl Destination {
             Self::Dir(dir) => dir.join(file_name(number, model)),
         };
         if inputs.iter().any(|input| same_file(input, &path)) {
-            return Err(Error::usage(format!("{}: that is an input, it would be written over", path.display()))
+            return Err(Error::usage(format!("{}: this is an input file, which would be overwritten", path.display()))
                 .hint("write to another directory"));
         }
         stage.open(path)

@@ -16,6 +16,7 @@ use crate::input::Inputs;
 use crate::outcome::{Fingerprint, Usage};
 use crate::request::batch_line::BatchFileLimits;
 use crate::request::{Problem, RequestBuilder};
+use crate::text;
 use block_lines::{BlockLines, BlockRow, LineMaker};
 use stage::NewBatchFile;
 use wire_ids::WireIds;
@@ -156,9 +157,12 @@ pub fn split(
     if rows != checked.rows {
         return Err(Error::new(
             Exit::Failure,
-            format!("the input changed while it was read: {} rows when checked, {rows} now", checked.rows),
+            format!(
+                "the input changed while it was read: {} when checked, {rows} now",
+                text::plural(checked.rows, "row")
+            ),
         )
-        .hint("run the same command again, when nobody writes to the input"));
+        .hint("run the same command again, when no program writes to the input"));
     }
     split.files = writer.finish()?;
     Ok(split)
@@ -167,9 +171,12 @@ pub fn split(
 fn too_many_models(models: usize) -> Error {
     Error::new(
         Exit::Data,
-        format!("the input asks for {models} models; a batch serves one, and more than {MOST_MODELS} batches at once are a mistake"),
+        format!(
+            "the input names {models} models; a batch serves one model, and more than {MOST_MODELS} batches at \
+                 once are probably a mistake"
+        ),
     )
-    .hint("is the field `model` the model that answers? For data with a column of that name give --prompt and -m MODEL")
+    .hint("check the field `model`: if it is data and not the model to use, pass --prompt and -m MODEL")
 }
 
 #[cfg(test)]

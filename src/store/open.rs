@@ -79,16 +79,17 @@ fn is_busy(error: &rusqlite::Error) -> bool {
 pub(super) fn damaged(path: &Path, error: &rusqlite::Error) -> Error {
     use rusqlite::ErrorCode;
     let hint = match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => "free some space, then run the same command again: it goes on where it stopped",
+        Some(ErrorCode::DiskFull) => "free some space, then run the same command again: it resumes where it stopped",
         Some(ErrorCode::SystemIoFailure) => {
-            "look at the disk and its limits (`df`, `ulimit -f`), then run the same command again: it goes on where it stopped"
+            "check the disk and its limits (`df`, `ulimit -f`), then run the same command again: it resumes where it \
+             stopped"
         }
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => MUST_BE_WRITABLE,
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "another llbatch is writing; try again",
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             "the file is damaged; nothing was sent. Move it away, or choose another --state-dir"
         }
-        _ => "nothing more was sent; the same command goes on from here once this is mended",
+        _ => "nothing more was sent; fix this, then run the same command again: it resumes where it stopped",
     };
     // The message repeats the text of SQLite's code.
     let words = match error {

@@ -41,7 +41,7 @@ impl Presence {
                 return Ok(Self { dir: dir.to_owned(), name, file, longest: AtomicUsize::new(0) });
             }
         }
-        Err(io::Error::other("no file of our own could be kept"))
+        Err(io::Error::other("llbatch could not keep a file of its own"))
     }
 
     /// Publishes `text`, and reads the last texts of the others, with their names. Removes the files of dead processes.

@@ -49,6 +49,10 @@ fn document(totals: &Totals) -> Value {
     serde_json::from_str(&serde_json::to_string(&totals.summary(&meta(Exit::RowsFailed))).unwrap()).unwrap()
 }
 
+fn table(summary: &Summary, width: u16) -> String {
+    summary.table(width, Some(summary.exit.code), |_| {})
+}
+
 #[test]
 fn the_document_has_the_shape_of_the_contract() {
     let mut totals = Totals::new(5);
@@ -122,8 +126,8 @@ fn a_batch_says_what_it_saved() {
     totals.add(&outcome, &Charge::of(&outcome, Some(HALF), Some(PRICE)));
     let cost = document(&totals)["cost"].clone();
     assert_eq!((&cost["usd"], &cost["realtime_usd"], &cost["saved_usd"]), (&json!(0.03), &json!(0.06), &json!(0.03)));
-    let table = totals.summary(&meta(Exit::Ok)).table(80);
-    assert!(table.contains("$0.03, $0.03 less than the $0.06 of realtime"), "{table}");
+    let table = table(&totals.summary(&meta(Exit::Ok)), 80);
+    assert!(table.contains("$0.03, $0.03 less than the realtime price of $0.06"), "{table}");
 }
 
 #[test]
@@ -134,7 +138,7 @@ fn nothing_answered_has_no_latency_and_cost_nothing() {
     let summary = document(&totals);
     assert_eq!(summary["latency_ms"], json!({"p50": null, "p90": null, "p99": null, "max": null}));
     assert_eq!(summary["cost"]["usd"], json!(0));
-    assert!(totals.summary(&meta(Exit::Ok)).table(80).contains("  cost      nothing\n"));
+    assert!(table(&totals.summary(&meta(Exit::Ok)), 80).contains("  cost      nothing\n"));
 }
 
 fn busy() -> Totals {
@@ -159,8 +163,9 @@ fn the_table_reads_well_in_80_columns() {
     let expected = "  job       j-abcd1234, realtime: completed
   rows      1,000: 999 answered, 2 failed
   tokens    51,906: 40,923 prompt + 10,983 completion
-  cost      $0.003772, up to $0.000060 more for 1 request of unknown fate,
-            not counting c/unpriced, whose price is not known
+  cost      $0.003772,
+            up to $0.000060 more for 1 request that may have been billed,
+            not counting c/unpriced, whose price is unknown
   models    666 rows  34,632 tokens  $0.002517  a/large
             332 rows  17,264 tokens  $0.001255  b/small
               2 rows       0 tokens  $0.000000  a
@@ -168,19 +173,19 @@ fn the_table_reads_well_in_80_columns() {
   via       realtime: no batch discount is known  b/small
   time      12.3s, 81 rows/s
   latency   p50 700ms, p90 1.0s, p99 1.1s, max 1.1s
-  requests  1,007 sent, 1 retried, 5 told to wait
+  requests  1,007 sent, 1 retried, 5 rate-limited
   errors    1 rate_limited  e.g. row-999: slow down very very very very very ve…
             1 bad_response  e.g. row-1000: 無効な応答無効な応答無効な応答無効な…
   exit      3: 2 rows failed
   next      llbatch retry j-abcd1234
 ";
-    assert_eq!(busy().summary(&meta(Exit::RowsFailed)).table(80), expected);
+    assert_eq!(table(&busy().summary(&meta(Exit::RowsFailed)), 80), expected);
 }
 
 #[test]
 fn no_line_is_wider_than_asked() {
     for width in [40, 53, 80, 200] {
-        for line in busy().summary(&meta(Exit::RowsFailed)).table(width).lines() {
+        for line in table(&busy().summary(&meta(Exit::RowsFailed)), width).lines() {
             let columns: usize = line.chars().map(|c| if ('\u{3000}'..).contains(&c) { 2 } else { 1 }).sum();
             assert!(columns <= usize::from(width), "{columns} > {width}: {line}");
             assert!(!line.chars().any(char::is_control));

@@ -11,14 +11,10 @@ use crate::text::{Align, Grid, count, grouped, millis, plural};
 const MAX_MODELS: usize = 10;
 
 impl Summary {
-    /// Writes the summary as lines of at most `width` columns, without colours. Long models and messages are cut.
-    pub fn table(&self, width: u16) -> String {
-        self.table_with(width, Some(self.exit.code), |_| {})
-    }
-
-    /// Writes the same with further lines before those about the end. `exit`: the exit code of the command that shows
-    /// this, if the code comes from this summary.
-    pub fn table_with(&self, width: u16, exit: Option<u8>, more: impl FnOnce(&mut Sheet)) -> String {
+    /// Writes the summary as lines of at most `width` columns, without colours, with further lines before those about the
+    /// end. Long models and messages are cut. `exit`: the exit code of the command that shows this, if the code comes from
+    /// this summary.
+    pub fn table(&self, width: u16, exit: Option<u8>, more: impl FnOnce(&mut Sheet)) -> String {
         let mut sheet = Sheet::new(width);
         if let Some(job) = &self.job {
             let transport = self.transport.as_deref().map(|transport| format!(", {transport}")).unwrap_or_default();
@@ -69,9 +65,9 @@ impl Summary {
         if let Some(off) = self.estimate_off {
             let percent = (off.abs() * 1000.0).round() / 10.0;
             parts.push(match off {
-                _ if percent < 0.1 => "prompts estimated right".to_owned(),
-                off if off > 0.0 => format!("prompts estimated {percent}% too high"),
-                _ => format!("prompts estimated {percent}% too low"),
+                _ if percent < 0.1 => "prompt estimate exact".to_owned(),
+                off if off > 0.0 => format!("prompt estimate {percent}% too high"),
+                _ => format!("prompt estimate {percent}% too low"),
             });
         }
         parts
@@ -96,13 +92,13 @@ impl Summary {
         }
         if let (Some(realtime), Some(usd), Some(_)) = (realtime_usd, usd, saved_usd.filter(|saved| saved.0 > 0)) {
             let less = spelling.less(spelling.shown(*realtime), spelling.shown(*usd));
-            parts.push(format!("{less} less than the {} of realtime", spelling.show(*realtime)));
+            parts.push(format!("{less} less than the realtime price of {}", spelling.show(*realtime)));
         }
         let part = |amount: Option<Nanos>, what: &str| {
             amount.filter(|amount| amount.0 > 0).map(|amount| format!("{} {what}", spelling.show(amount)))
         };
         parts.extend(part(self.cost.resumed_usd, "of it paid by earlier runs"));
-        parts.extend(part(self.cost.wasted_usd, "of it for responses thrown away"));
+        parts.extend(part(self.cost.wasted_usd, "of it for discarded responses"));
         parts.extend(self.open_part(spelling));
         parts.extend(self.unpriced_parts());
         parts
@@ -112,13 +108,13 @@ impl Summary {
     fn open_part(&self, spelling: Spelling) -> Option<String> {
         let mut open = Vec::new();
         if self.uncertain > 0 {
-            open.push(format!("{} of unknown fate", plural(self.uncertain, "request")));
+            open.push(format!("{} that may have been billed", plural(self.uncertain, "request")));
         }
         if self.unmetered > 0 {
-            open.push(format!("{} that came without a usage", plural(self.unmetered, "answer")));
+            open.push(format!("{} without token usage", plural(self.unmetered, "answer")));
         }
         if self.in_batches > 0 {
-            open.push(format!("{} in batches that are not fetched yet", plural(self.in_batches, "row")));
+            open.push(format!("{} in batches not yet fetched", plural(self.in_batches, "row")));
         }
         let most = match self.cost.at_risk_usd {
             Some(usd) => format!("up to {}", spelling.show(usd)),
@@ -137,7 +133,7 @@ impl Summary {
                 parts.push(format!("{} more", unpriced_models.len() - MAX_MODELS - 1));
             }
             if usd.is_some() {
-                parts.push("whose price is not known".to_owned());
+                parts.push("whose price is unknown".to_owned());
             }
         }
         parts
@@ -158,7 +154,7 @@ impl Summary {
             }
             sheet.grid("models", &grid);
             if self.models.len() > MAX_MODELS {
-                sheet.whole("", &format!("and {} more models", self.models.len() - MAX_MODELS));
+                sheet.whole("", &format!("and {}", plural((self.models.len() - MAX_MODELS) as u64, "more model")));
             }
         }
         self.routes(sheet);
@@ -214,7 +210,7 @@ impl Summary {
             parts.push(format!("{} retried", count(self.http.retried)));
         }
         if self.http.rate_limited > 0 {
-            parts.push(format!("{} told to wait", count(self.http.rate_limited)));
+            parts.push(format!("{} rate-limited", count(self.http.rate_limited)));
         }
         parts
     }

@@ -28,14 +28,14 @@ struct TokenizerModel {
 /// # Errors
 /// The reason why it can't be used, which follows the file's name.
 pub fn vocabulary(text: &str) -> Result<Vocabulary, String> {
-    let TokenizerFile { model, pre_tokenizer } =
-        serde_json::from_str(text).map_err(|problem| format!("is no tokenizer.json with a vocabulary: {problem}"))?;
+    let TokenizerFile { model, pre_tokenizer } = serde_json::from_str(text)
+        .map_err(|problem| format!("is not a tokenizer.json with a vocabulary: {problem}"))?;
     if model.kind.is_some_and(|kind| kind != "BPE") {
-        return Err("is no byte-pair encoding".to_owned());
+        return Err("is not a byte-pair encoding".to_owned());
     }
     let regex = serde_json::to_string(REGEX).unwrap_or_default();
     if !pre_tokenizer.is_some_and(|cut| cut.get().contains(&regex)) {
-        return Err("cuts text in another way than Llama 3 does, which is the only one known here".to_owned());
+        return Err("splits text differently from Llama 3, the only supported family".to_owned());
     }
     let bytes: HashMap<char, u8> = (0..=u8::MAX).map(|byte| (letter(byte), byte)).collect();
     let unwritten = |(token, rank): (String, u32)| {
@@ -44,7 +44,7 @@ pub fn vocabulary(text: &str) -> Result<Vocabulary, String> {
     let mut tokens: Vec<(u32, Vec<u8>)> = model.vocab.into_iter().filter_map(unwritten).collect();
     tokens.sort_unstable();
     if tokens.len() > MOST {
-        return Err(format!("has {} tokens, and no more than {MOST} can be held", tokens.len()));
+        return Err(format!("has {} tokens, more than the {MOST} that llbatch supports", tokens.len()));
     }
     if (0..=u8::MAX).any(|byte| !tokens.iter().any(|(_, token)| *token == [byte])) {
         return Err("lacks tokens for some bytes".to_owned());
@@ -93,9 +93,9 @@ mod tests {
     #[test]
     fn what_is_not_known_is_refused() {
         let refused = |text: &str| Estimator::from_file(text).map(|_| ()).unwrap_err();
-        assert!(refused("{}").starts_with("is no tokenizer.json"));
+        assert!(refused("{}").starts_with("is not a tokenizer.json"));
         assert!(refused(&file(&[], "WordPiece", REGEX)).contains("byte-pair"));
-        assert!(refused(&file(&[], "BPE", r"\s+")).contains("another way"));
+        assert!(refused(&file(&[], "BPE", r"\s+")).contains("differently"));
         assert!(refused(&file(&[], "BPE", REGEX).replace("\"Ġ\"", "\"Ġxx\"")).contains("lacks"));
     }
 }

@@ -29,7 +29,7 @@ impl FromStr for AutoSwitch {
             "auto" => Ok(Self::Auto),
             "always" => Ok(Self::Always),
             "never" => Ok(Self::Never),
-            _ => Err(format!("`{}` is none of auto, always, never", one_line(text))),
+            _ => Err(format!("`{}` is not auto, always or never", one_line(text))),
         }
     }
 }

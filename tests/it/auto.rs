@@ -30,7 +30,7 @@ fn every_model_goes_where_it_costs_least() {
         (FULL_PRICE, "realtime", "a batch would cost the same"),
     ];
     for (model, via, why) in whys {
-        let how = if via == "batch" { "in batches" } else { "at realtime" };
+        let how = if via == "batch" { "in batches" } else { "in real time" };
         // Beforehand, and in the receipt.
         assert!(out.stderr.contains(&format!("{model}: 4 rows {how}: {why}")), "{}", out.stderr);
         assert!(out.stderr.contains(&format!("{via}: {why}")), "{}", out.stderr);
@@ -101,13 +101,13 @@ fn dry_run_shows_the_transport_of_each_model() {
     let line = |model: &str| json["models"].as_array().unwrap().iter().find(|m| m["model"] == model).unwrap();
     for (model, via, how, why) in [
         (BATCHED, "batch", "in batches", "a batch saves 50%"),
-        (REFUSED, "realtime", "at realtime", "the batch API refuses this model"),
-        (FULL_PRICE, "realtime", "at realtime", "a batch would cost the same"),
+        (REFUSED, "realtime", "in real time", "the batch API refuses this model"),
+        (FULL_PRICE, "realtime", "in real time", "a batch would cost the same"),
     ] {
         assert!(text.contains(&format!("{model}: 4 rows {how}: {why}")), "{text}");
         assert_eq!((&line(model)["via"], &line(model)["why"]), (&via.into(), &why.into()));
     }
-    assert!(text.contains("(4 rows in batches, 9 at realtime)"), "{text}");
+    assert!(text.contains("(4 rows in batches, 9 in real time)"), "{text}");
     let usd = |value: &Value| value.as_f64().unwrap();
     let cost = &json["cost"];
     let auto =
@@ -147,7 +147,7 @@ fn dry_run_sends_nothing() {
     for command in ["run", "submit", "check"] {
         let dry: &[&str] = if command == "check" { &[] } else { &["--dry-run"] };
         let out = home.llbatch(&[&[command, "in.jsonl", "--base-url", &server.url], dry].concat()).code(0);
-        assert!(out.stdout.contains("12 rows") && out.stdout.contains("batch saves up to"), "{}", out.stdout);
+        assert!(out.stdout.contains("12 rows") && out.stdout.contains("batches save up to"), "{}", out.stdout);
     }
     assert_eq!(server.requests(), 0);
 }

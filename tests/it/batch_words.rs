@@ -23,7 +23,7 @@ fn resubmitted_content_names_the_existing_job() {
     assert!(first.contains(&format!("job {id}: 3 rows in 1 batch, about $")), "{first}");
     let again = home.finish(sandbox(&home, "run=10m", &["submit", "in.jsonl"])).code(0);
     assert_eq!(again.stdout.trim(), id);
-    again.says(&[&format!("job {id} already (running); nothing is sent again. --again makes a second")]);
+    again.says(&[&format!("already is job {id} (running), so nothing is sent again; --again starts a second")]);
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn running_job_shows_its_whole_batch_id_and_deadline() {
         serde_json::from_str(&home.finish(sandbox(&home, "", &["status", "last", "--json"])).code(0).stdout).unwrap();
     let id = document["jobs"][0]["batches"][0]["id"].as_str().unwrap();
     assert!(shown.contains(id), "{shown}");
-    assert!(shown.contains("to end by "), "{shown}");
+    assert!(shown.contains("the last batch ends or expires by "), "{shown}");
     // Nobody was asked, and that is said.
     home.llbatch(&["status"]).code(0).says(&["another service", "add --sandbox"]);
     let report = home.llbatch(&["report", "last"]).stdout;

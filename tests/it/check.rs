@@ -37,7 +37,7 @@ fn document_has_the_members_of_the_contract() {
     assert_eq!(document["cost"]["batch_usd"]["max"], Value::Null, "a batch of a model that is refused has no price");
     assert!(usd(&document["cost"]["realtime_usd"]["min"]) < usd(&document["cost"]["realtime_usd"]["max"]));
     let advice = document["advice"].to_string();
-    for part in ["batch saves up to", "not served in batches", REFUSED, "set no max_tokens"] {
+    for part in ["batches save up to", "not served in batches", REFUSED, "without max_tokens"] {
         assert!(advice.contains(part), "{part}: {advice}");
     }
     assert!(!home.state().join("jobs").exists(), "a check leaves nothing behind");
@@ -127,12 +127,12 @@ fn row_over_the_context_length_is_invalid_before_sending() {
             said.contains("in.jsonl:1:") && said.contains("in.jsonl:2:") && !said.contains("in.jsonl:3:"),
             "{said}"
         );
-        assert!(said.contains("are more than the 131072 that"), "{said}");
+        assert!(said.contains("exceed the 131072 that"), "{said}");
     }
     // Too long to be counted, and too long all the same.
     home.write("huge.jsonl", row("e", 1, 1).replace("word ", &"a".repeat(9_000_000)));
     let said = home.llbatch(&["check", "huge.jsonl"]).code(65).stdout;
-    assert!(said.contains("are more than the 131072 that"), "{said}");
+    assert!(said.contains("exceed the 131072 that"), "{said}");
     assert_eq!(server.requests(), 0);
     // A doubtful estimate is a notice, not a problem.
     home.write("near.jsonl", [row("c", 60_000, 1000), row("d", 60_000, 68_000)].concat());
@@ -140,7 +140,7 @@ fn row_over_the_context_length_is_invalid_before_sending() {
     let document: Value = serde_json::from_str(&out.stdout).unwrap();
     assert_eq!(document["models"][0]["near_context"], 1, "{document}");
     let text = home.llbatch(&["submit", "near.jsonl", "--dry-run"]).code(0).stdout;
-    assert!(text.contains(&format!("1 row of {TURBO}: near the most that it reads")), "{text}");
+    assert!(text.contains(&format!("1 row of {TURBO}: near the model's context limit")), "{text}");
     home.write("c.toml", format!("[models.\"{TURBO}\"]\ncontext = 1000000\n"));
     home.llbatch(&["check", "in.jsonl", "--config", "c.toml"]).code(0);
 }

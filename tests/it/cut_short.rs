@@ -63,7 +63,7 @@ fn job_killed_before_planning_says_so_and_can_be_cleaned() {
         out.says(&[&job, "nothing was sent", "`llbatch submit` again", "`llbatch cancel"]);
     }
     assert!(!home.exists("out.jsonl"));
-    home.llbatch(&[&["cancel", "last"][..], &base].concat()).code(0).says(&[&job, "forgotten"]);
+    home.llbatch(&[&["cancel", "last"][..], &base].concat()).code(0).says(&[&job, "the job is removed"]);
     home.llbatch(&["status", "--offline"]).code(0).says(&["no jobs"]);
     assert!(!home.state().join(format!("jobs/{job}")).exists());
 }

@@ -42,7 +42,7 @@ fn doctor_exits_with_the_code_that_a_command_would() {
     let mut without_authority = home.command(&["doctor", "--base-url", "https://api.example/v1"]);
     without_authority.env("SSL_CERT_FILE", "/nonexistent").env_remove("SSL_CERT_DIR");
     let out = home.finish(without_authority).code(2).says(&["certificates", "SSL_CERT_FILE"]);
-    assert!(out.stdout.contains("/nonexistent (not there)"), "{}", out.stdout);
+    assert!(out.stdout.contains("/nonexistent (missing)"), "{}", out.stdout);
     home.llbatch(&["doctor", "--sandbox", "--online"]).code(0);
 }
 

@@ -174,7 +174,7 @@ fn failed_rows_are_sent_once_more_in_real_time() {
         "500ms",
         &["--fault", "status=500,on=row,contains=question 2", "--fault", "status=500,on=row,contains=question 5"],
     );
-    home.finish(night(&home, &server.url, "in.jsonl")).code(0).says(&["4 of 6 rows answered", "again at realtime"]);
+    home.finish(night(&home, &server.url, "in.jsonl")).code(0).says(&["4 of 6 rows answered", "again in real time"]);
     answered(&home.read("out/latest/results.jsonl"), 1..=6);
     assert_eq!((batches(&server), server.paid_again()), (1, 0));
     assert_eq!(home.read("out/latest/failed.jsonl"), "");

@@ -70,7 +70,7 @@ fn prepared_bodies_equal_realtime_bodies() {
     let body = r#"{"messages": [{"role":"user","content":"é \u00e9"}],"x":1E400,"stream":true}"#;
     home.write("in.jsonl", lines(&[&format!(r#"{{"custom_id":"a","body":{body}}}"#)]));
     let flags = ["in.jsonl", "-m", MODEL, "--max-tokens", "7", "--system", "Be brief.", "--set", "top_k=40"];
-    home.llbatch(&[&["prepare", "-o", "out.jsonl"], &flags[..]].concat()).code(0).says(&["`stream` was taken out"]);
+    home.llbatch(&[&["prepare", "-o", "out.jsonl"], &flags[..]].concat()).code(0).says(&["llbatch removed `stream`"]);
     home.finish(home.run_command(&recorder.url, &flags)).code(0);
     let posted = recorder.bodies().remove(0);
     assert_eq!(home.read("out.jsonl"), format!("{{\"custom_id\":\"a\",\"body\":{posted}}}\n"));
@@ -180,7 +180,7 @@ fn batch_notices_come_before_the_table() {
     let out = home.llbatch(&["prepare", "in.jsonl", "-o", "out"]).code(0).says(&[
         "warning: zai-org/GLM-5: not served in batches (Together batch skill, 2026)",
         "(2 rows)",
-        "nobody/knows: no batch discount known (Together's batch guide as of 2026-08)",
+        "nobody/knows: no known batch discount (Together's batch guide as of 2026-08)",
         "later lists leave it out",
     ]);
     assert!(!out.stderr.contains("Llama-3.3-70B-Instruct-Turbo:"), "its discount is known: {}", out.stderr);

@@ -271,10 +271,10 @@ fn path_names_a_file_and_bare_name_a_job() {
         let out = home.llbatch(&["report", name, "--json"]).code(0).says(&[says]);
         serde_json::from_str::<Value>(&out.stdout).unwrap()["rows"]["total"].as_u64().unwrap()
     };
-    assert_eq!(total("nightly", "the job, not the file of that name, which is ./nightly"), 2);
+    assert_eq!(total("nightly", "reading the job, not the file of that name (./nightly)"), 2);
     assert_eq!(total("./nightly", ""), 3);
     assert_eq!(total("v1.0", "the file, not the job of that name"), 3);
-    assert_eq!(total("other", "the file; there is no job of that name"), 3);
+    assert_eq!(total("other", "reading the file, because no job has that name"), 3);
     std::fs::remove_file(home.path("v1.0")).unwrap();
     assert_eq!(total("v1.0", ""), 2);
     home.llbatch(&["report", "gone.jsonl"]).code(66).says(&["no such file, and no job"]);
@@ -291,18 +291,16 @@ fn foreign_lines_are_named_and_a_file_without_results_is_refused() {
     let (output, errors) = official();
     home.write("torn.jsonl", format!("\n{output}nonsense\n{errors}{{\"custom_id\":\"z\",\"respo"));
     let out = home.llbatch(&["report", "torn.jsonl", "--json"]).code(0);
-    let out = out.says(&["torn.jsonl:5: no result line: not JSON from column 1 on (and 1 more such lines)"]);
+    let out = out.says(&["torn.jsonl:5: not a result line: not JSON from column 1 on (and 1 more such lines)"]);
     assert_eq!(serde_json::from_str::<Value>(&out.stdout).unwrap()["rows"]["total"], 6);
     home.write("in.jsonl", r#"{"custom_id":"a","body":{"model":"m","messages":[]}}"#);
     home.llbatch(&["report", "in.jsonl"])
         .code(65)
-        .says(&["in.jsonl:1: no result line: neither response nor error", "flat rows"]);
+        .says(&["in.jsonl:1: not a result line: neither response nor error", "flat rows"]);
     home.write("empty.jsonl", "");
     assert_eq!(report(&home, &["empty.jsonl"])["rows"]["total"], 0);
     home.write("twice.jsonl", format!("{output}{output}"));
-    home.llbatch(&["report", "twice.jsonl"])
-        .code(0)
-        .says(&["twice.jsonl:4: an id that was there before", "and 2 more"]);
+    home.llbatch(&["report", "twice.jsonl"]).code(0).says(&["twice.jsonl:4: duplicate id", "and 2 more"]);
 }
 
 /// Texts that would run, load or break out as markup.

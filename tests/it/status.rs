@@ -43,9 +43,9 @@ fn sandbox_costs_are_marked() {
     home.write("in.jsonl", prompts(1..=2));
     home.run(&server, &["in.jsonl", "-o", "out.jsonl"]).code(0);
     let table = home.llbatch(&["status"]).code(0);
-    assert!(!table.stdout.contains("($") && !table.stderr.contains("in brackets"), "{}", table.stdout);
+    assert!(!table.stdout.contains("($") && !table.stderr.contains("in parentheses"), "{}", table.stdout);
     home.llbatch(&["run", "in.jsonl", "--sandbox", "-o", "out.jsonl"]).code(0);
-    let table = home.llbatch(&["status"]).code(0).says(&["in brackets", "nothing was paid"]);
+    let table = home.llbatch(&["status"]).code(0).says(&["in parentheses", "nothing was charged"]);
     assert_eq!(table.stdout.matches("($0.").count(), 1, "{}", table.stdout);
     let marks: Vec<Value> =
         status(&home, &[])["jobs"].as_array().unwrap().iter().map(|job| job["sandbox"].clone()).collect();

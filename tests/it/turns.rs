@@ -58,7 +58,7 @@ fn fifty_starts_of_a_run_make_one_job_and_one_payment() {
     let mut named = 0;
     for out in refused {
         let out =
-            out.code(75).says(&["this very command is being worked on by another llbatch (process ", "--wait-lock"]);
+            out.code(75).says(&["another llbatch (process ", "is already working on the same command", "--wait-lock"]);
         named += usize::from(out.stderr.contains(&job));
     }
     // All but those that gave up before there was a job.
@@ -79,7 +79,7 @@ fn fifty_waiting_runs_pay_once_and_all_get_the_results() {
     for out in others {
         out.code(3);
     }
-    let waited = done.iter().filter(|out| out.stderr.contains("finished by another llbatch")).count();
+    let waited = done.iter().filter(|out| out.stderr.contains("another llbatch finished the job")).count();
     assert_eq!((waited, server.bill(), jobs(&home).len()), (STARTS - 1, 4, 1));
     assert_eq!(server.count("/v1/chat/completions", 400), 1);
     let ends: Vec<String> = codes(&home.read("out.jsonl")).into_iter().map(|(_, code)| code).collect();

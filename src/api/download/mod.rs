@@ -55,7 +55,7 @@ impl Client {
                 _ => return Err(self.refused(response, &place).await),
             }
             // The server's file and the bytes in `part` do not match.
-            tracing::debug!("file {id}: the server does not go on from byte {}; from the start", part.length);
+            tracing::debug!("file {id}: the server cannot resume at byte {}, so the download starts over", part.length);
             from = None;
         }
     }

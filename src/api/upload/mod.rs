@@ -87,7 +87,7 @@ impl Client {
         match reply.status {
             302 => {
                 let id = headers.get(FILE_ID).and_then(|id| id.to_str().ok()).filter(|id| is_id(id));
-                let id = id.ok_or_else(|| Failure::bad(302, "an upload without a usable X-Together-File-Id"))?;
+                let id = id.ok_or_else(|| Failure::bad(302, "an upload answer without a valid X-Together-File-Id"))?;
                 let place = self.redirected(&self.url("/files"), 302, &headers)?;
                 Ok(Registered::At(id.to_owned(), place))
             }
@@ -95,11 +95,11 @@ impl Client {
                 Some(id) => Ok(Registered::AlreadyThere(id)),
                 None => Err(Failure::from_call(&reply)),
             },
-            200..=299 => Err(Failure::bad(reply.status, "no place to upload to (302 was expected)")),
+            200..=299 => Err(Failure::bad(reply.status, "no upload location (expected a 302)")),
             status => {
                 let mut failure = Failure::from_call(&reply);
                 if status == 401 {
-                    failure.message.push_str(" (the key is not accepted, or the account's trial credits are used up)");
+                    failure.message.push_str(" (the key is invalid, or the account's trial credits are used up)");
                 }
                 Err(failure)
             }
@@ -114,7 +114,7 @@ impl Client {
             match status {
                 200 if moved.borrow().bytes == upload.bytes => return Ok(()),
                 200 => {
-                    let why = format!("storage at {} took the upload before all of it was sent", host(&url));
+                    let why = format!("storage at {} accepted the upload before all of it was sent", host(&url));
                     return Err(Failure::bad(200, &why));
                 }
                 status if is_redirect(status) => url = self.redirected(&url, status, response.headers())?,

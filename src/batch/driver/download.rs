@@ -43,9 +43,11 @@ impl Driver<'_> {
             match answer {
                 Ok(known) => learn_all(&mut batch, known),
                 Err(failure) if failure.fault == Fault::NotFound && !self.is_ours(&batch) => {
-                    let why =
-                        format!("{what}: this key is not of the account that created it, or it has been replaced");
-                    worst.get_or_insert(Error::new(Exit::Auth, why).hint("use the key with which it was submitted"));
+                    let why = format!(
+                        "{what}: this key does not belong to the account that created the batch, or the key has been \
+                         replaced"
+                    );
+                    worst.get_or_insert(Error::new(Exit::Auth, why).hint("use the key that submitted the batch"));
                     continue;
                 }
                 Err(failure) if failure.fault == Fault::NotFound => {
@@ -193,10 +195,13 @@ impl Driver<'_> {
         };
         if let Some(bytes) = known.and_then(|file| file.bytes).filter(|bytes| *bytes > 0 && *bytes != length) {
             drop(std::fs::remove_file(&part));
-            return Err(Error::new(Exit::TempFail, format!("{what}: {length} bytes came, the service says {bytes}"))
-                .hint("run the same command again: it downloads the file anew"));
+            return Err(Error::new(
+                Exit::TempFail,
+                format!("{what}: received {length} bytes, but the service announced {bytes}"),
+            )
+            .hint("run the same command again: it downloads the file again"));
         }
-        let kept = |e| Error::io(format!("{}: cannot be kept", path.display()), e);
+        let kept = |e| Error::io(format!("{}: cannot be stored", path.display()), e);
         let part = self.without_key(batch, part).map_err(kept)?;
         std::fs::File::open(&part).and_then(|file| file.sync_all()).map_err(kept)?;
         std::fs::rename(&part, &path).map_err(kept)?;

@@ -133,9 +133,9 @@ pub fn error(what: &str, failure: &Failure) -> Error {
     };
     let error = Error::new(exit, format!("{what}: {}", failure.message));
     match exit {
-        Exit::Auth => error.hint("check the key; the same command goes on from here"),
-        Exit::Budget => error.hint("add credits, then run the same command again: it goes on from here"),
-        Exit::TempFail => error.hint("run the same command again later: it goes on from here"),
+        Exit::Auth => error.hint("check the key, then run the same command again: it resumes where it stopped"),
+        Exit::Budget => error.hint("add credits, then run the same command again: it resumes where it stopped"),
+        Exit::TempFail => error.hint("run the same command again later: it resumes where it stopped"),
         _ => error,
     }
 }
@@ -157,7 +157,7 @@ impl Driver<'_> {
     fn stopped(&self) -> Result<()> {
         if self.stop.is_cancelled() {
             return Err(Error::new(Exit::Interrupt, "interrupted")
-                .hint("batches that were created go on; so does the same command, from here"));
+                .hint("created batches keep running; run the same command again to resume"));
         }
         Ok(())
     }
@@ -194,7 +194,7 @@ impl Driver<'_> {
             () = over => Err(Failure {
                 fault: Fault::Timeout,
                 status: None,
-                message: "no answer before the time was up".to_owned(),
+                message: "no answer before the timeout".to_owned(),
                 model_unknown: false,
                 wait: None,
             }),

@@ -44,7 +44,7 @@ pub(super) fn vanish(batch: &mut JobBatch, now: i64) {
     batch.unknown_times += 1;
     if now - since >= VANISHED && batch.unknown_times >= OFTEN {
         batch.ended = true;
-        batch.error = Some("the service has not known this batch for an hour".to_owned());
+        batch.error = Some("the service has reported this batch as unknown for an hour".to_owned());
     }
 }
 

@@ -98,9 +98,12 @@ impl Driver<'_> {
         if torn {
             return Err(Error::new(
                 Exit::TempFail,
-                format!("{what}: the service has {:?} bytes of {}, we have {}", known.bytes, batch.name, batch.bytes),
+                format!(
+                    "{what}: the service has {:?} bytes of {}, but llbatch has {}",
+                    known.bytes, batch.name, batch.bytes
+                ),
             )
-            .hint("run the same command again: it uploads the file anew"));
+            .hint("run the same command again: it uploads the file again"));
         }
         if there && known.processed == Some(false) {
             self.retry(&what, retry_for, || self.client.preprocess(id)).await.map_err(failed)?;
@@ -216,11 +219,14 @@ impl Driver<'_> {
                         return Err(Error::new(
                             Exit::TempFail,
                             format!(
-                                "batch {} of {} rows may have been created, and the service does not list it: {why}",
+                                "batch {} of {} rows may have been created, but the service does not list it: {why}",
                                 batch.number, batch.rows
                             ),
                         )
-                        .hint("run the same command again later, or `llbatch wait JOB`: it looks again, and pays for nothing twice"));
+                        .hint(
+                            "run the same command or `llbatch wait JOB` later: llbatch looks for the batch again \
+                               and pays for nothing twice",
+                        ));
                     }
                     (self.on_event)(&DriverEvent::InDoubt { batch, why });
                     self.sleep(wait).await?;

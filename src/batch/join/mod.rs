@@ -137,8 +137,8 @@ pub fn join(mut expected: Vec<Expected>, files: &Files<'_>, ending: &Ending<'_>)
     for (at, row) in expected.iter().enumerate() {
         let id = row.wire.as_deref().unwrap_or(&row.id);
         if index.insert(id, at).is_some() {
-            let message = format!("two rows of one batch travelled as `{}`", shorten(id));
-            return Err(Error::new(Exit::Failure, message).hint("please report this: it is a fault of llbatch"));
+            let message = format!("two rows of one batch have the id `{}`", shorten(id));
+            return Err(Error::new(Exit::Failure, message).hint("please report this: it is a bug in llbatch"));
         }
     }
     let mut table = JoinTable {
@@ -276,13 +276,13 @@ impl JoinTable<'_> {
         match self.index.get(&*reading.id) {
             None => {
                 self.findings.foreign += 1;
-                let what = format!("a result for `{}`, which was not asked", id());
+                let what = format!("a result for `{}`, which is not in the batch", id());
                 self.example(self.findings.foreign, path, line, &what);
             }
             Some(&slot) => {
                 if self.add(slot, side, line, reading)? {
                     self.findings.conflicts += 1;
-                    let what = format!("another answer to `{}`; the first one stays", id());
+                    let what = format!("another answer to `{}`; llbatch keeps the first one", id());
                     self.example(self.findings.conflicts, path, line, &what);
                 }
             }

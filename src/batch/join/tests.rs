@@ -243,12 +243,12 @@ fn what_does_not_belong_is_said_with_its_place() {
     assert_eq!(
         said,
         [
-            ":1: a result for `x\\u{1b}0`, which was not asked",
-            ":2: a result for `x\\u{1b}1`, which was not asked",
-            ":3: a result for `x\\u{1b}2`, which was not asked",
+            ":1: a result for `x\\u{1b}0`, which is not in the batch",
+            ":2: a result for `x\\u{1b}1`, which is not in the batch",
+            ":3: a result for `x\\u{1b}2`, which is not in the batch",
             ":6: not JSON from column 1 on",
             ":8: no custom_id",
-            ":10: another answer to `a`; the first one stays",
+            ":10: another answer to `a`; llbatch keeps the first one",
         ]
     );
 }

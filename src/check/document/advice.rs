@@ -11,7 +11,7 @@ const NAMED: usize = 4;
 pub(super) fn advice(models: &[CheckedModel]) -> Vec<String> {
     let near_limit = models.iter().filter(|model| model.near_context > 0).map(|model| {
         format!(
-            "{} of {}: near the most that it reads, so the service may refuse them (context_length)",
+            "{} of {}: near the model's context limit, so the service may refuse them (context_length)",
             text::plural(model.near_context, "row"),
             model.model
         )
@@ -36,7 +36,7 @@ fn saving(models: &[CheckedModel]) -> Option<String> {
         }
     }
     let spelling = spelling(models);
-    (saved > Nanos::ZERO).then(|| format!("batch saves up to {} of {}", spelling.show(saved), spelling.show(whole)))
+    (saved > Nanos::ZERO).then(|| format!("batches save up to {} of {}", spelling.show(saved), spelling.show(whole)))
 }
 
 fn refused(models: &[CheckedModel]) -> Option<String> {
@@ -45,23 +45,20 @@ fn refused(models: &[CheckedModel]) -> Option<String> {
         1 => "1 model is".to_owned(),
         n => format!("{n} models are"),
     };
-    Some(format!("{are} not served in batches, run at realtime: {}", names(&refused)))
+    Some(format!("{are} not served in batches, so use `llbatch run`: {}", names(&refused)))
 }
 
 fn undiscounted(models: &[CheckedModel]) -> Option<String> {
     let mut full = select(models, |model| matches!(model.batch, BatchTerms::FullPrice | BatchTerms::Unknown))?;
     full.sort_by_key(|model| model.batch == BatchTerms::Unknown);
-    let get = if full.len() == 1 { "1 model gets" } else { "some models get" };
-    Some(format!(
-        "{get} no batch discount that is known of, so run at realtime unless there is no hurry: {}",
-        names(&full)
-    ))
+    let get = if full.len() == 1 { "1 model has" } else { "some models have" };
+    Some(format!("{get} no known batch discount, so `llbatch run` may cost the same and is faster: {}", names(&full)))
 }
 
 fn unpriced(models: &[CheckedModel]) -> Option<String> {
     let unpriced = select(models, |model| model.realtime.min.is_none())?;
     Some(format!(
-        "no price is known of {}: `llbatch models --refresh` asks the service, or give it in the config file",
+        "the price of {} is unknown: run `llbatch models --refresh`, or set it in the config file",
         names(&unpriced)
     ))
 }
@@ -70,7 +67,8 @@ fn unbounded(models: &[CheckedModel]) -> Option<String> {
     let rows: u64 = models.iter().map(|model| model.unbounded).sum();
     (rows > 0).then(|| {
         format!(
-            "{} set no max_tokens: their answers are counted as long as the model allows; --max-tokens N bounds what they cost",
+            "{} without max_tokens: llbatch counts their answers at the model's limit; --max-tokens N bounds their \
+             cost",
             text::plural(rows, "row")
         )
     })

@@ -4,14 +4,14 @@ use std::collections::HashSet;
 use std::fmt::Write;
 
 use super::advice::spelling;
-use super::{CheckDocument, CheckedModel, CostRange};
+use super::{CheckDocument, CheckedModel, CostRange, SetAside};
 use crate::price::{BatchTerms, Nanos, Spelling};
 use crate::text;
 use crate::text::{Align, Grid};
 
 impl CheckDocument {
-    /// Writes the document for people, its table at most `width` wide.
-    pub fn text(&self, width: usize) -> String {
+    /// Writes the document for people, its table at most `width` wide. `with_budget`: it names what a budget would reserve.
+    pub fn text(&self, width: usize, with_budget: bool) -> String {
         let mut text = self.problem_list();
         if self.rows == 0 {
             return text;
@@ -23,6 +23,9 @@ impl CheckDocument {
         }
         text.push_str(&self.totals());
         text.push_str(&self.costs());
+        if with_budget {
+            text.push_str(&self.reserves());
+        }
         for line in &self.advice {
             let _ = writeln!(text, "- {line}");
         }
@@ -93,7 +96,7 @@ impl CheckDocument {
         format!("{}, {}; {problems}\n", text::plural(self.rows, "row"), text::bytes(self.bytes))
     }
 
-    /// A line for each way to run the job, and one for its budget.
+    /// A line for each way to run the job.
     fn costs(&self) -> String {
         let mut text = String::new();
         let batches = text::batches(usize::try_from(self.batches).unwrap_or(usize::MAX));
@@ -106,15 +109,19 @@ impl CheckDocument {
             let rows = |via| self.models.iter().filter(|m| m.via == Some(via)).map(|m| m.rows).sum();
             let (batched, others) = (text::plural(rows("batch"), "row"), text::count(rows("realtime")));
             let auto = self.sum(way, |_| false);
-            let _ = writeln!(text, "auto      {auto} ({batched} in batches, {others} at realtime)");
-        }
-        let set_aside = self.cost.set_aside;
-        if let (Some(realtime), Some(batch)) = (set_aside.realtime, set_aside.batch) {
-            let spelling = Spelling::of([realtime, batch]);
-            let (realtime, batch) = (spelling.show(realtime), spelling.show(batch));
-            let _ = writeln!(text, "budget    sets aside up to {realtime} at realtime, {batch} in batches");
+            let _ = writeln!(text, "auto      {auto} ({batched} in batches, {others} in real time)");
         }
         text
+    }
+
+    /// The line of a budget, if every model has a price.
+    fn reserves(&self) -> String {
+        let SetAside { realtime: Some(realtime), batch: Some(batch) } = self.cost.set_aside else {
+            return String::new();
+        };
+        let spelling = Spelling::of([realtime, batch]);
+        let (realtime, batch) = (spelling.show(realtime), spelling.show(batch));
+        format!("budget    reserves up to {realtime} in real time, {batch} in batches\n")
     }
 
     /// Adds up the known costs and names the models that the sum leaves out: those without a price, and those refused.

@@ -12,52 +12,52 @@ use crate::request::{Endpoint, Params};
 /// What to read and what to ask.
 #[derive(Debug, Args)]
 pub struct InputArgs {
-    /// Files to read (.jsonl .csv .tsv .txt, also .gz and .zst), or `-` for standard input
+    /// Input files (.jsonl .csv .tsv .txt, also .gz and .zst), or `-` for standard input
     #[arg(value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
-    /// Type of the inputs, where the ending does not tell (standard input: jsonl)
+    /// Format of the inputs [default: by the file ending; jsonl for standard input]
     #[arg(long, value_name = "FORMAT", value_parser = ["jsonl", "csv", "tsv", "lines"])]
     pub input_format: Option<String>,
-    /// Model for rows that name none
+    /// Model for rows without one
     #[arg(short, long, value_name = "MODEL", help_heading = "Requests")]
     pub model: Option<String>,
-    /// Template of the prompt over each record's fields: 'Classify: {{ text }}'
+    /// Template that makes the prompt from a record's fields: 'Classify: {{ text }}'
     #[arg(long, value_name = "TEMPLATE", help_heading = "Requests")]
     pub prompt: Option<String>,
     /// System message for rows without one; may be a template
     #[arg(long, value_name = "TEXT", help_heading = "Requests")]
     pub system: Option<String>,
-    /// Field that holds the id [default: custom_id, else id, else row-N]
+    /// Field with the id [default: custom_id, else id, else row-N]
     #[arg(long, value_name = "FIELD", help_heading = "Requests")]
     pub id: Option<String>,
-    /// Most tokens to answer with, for rows that do not say
+    /// Maximum tokens of an answer, for rows that do not set it
     #[arg(long, value_name = "N", help_heading = "Requests", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_tokens: Option<u64>,
-    /// Sampling temperature, for rows that do not say
+    /// Sampling temperature, for rows that do not set it
     #[arg(long, value_name = "X", help_heading = "Requests", allow_hyphen_values = true)]
     pub temperature: Option<String>,
-    /// Nucleus sampling, for rows that do not say
+    /// Nucleus sampling, for rows that do not set it
     #[arg(long, value_name = "X", help_heading = "Requests")]
     pub top_p: Option<String>,
-    /// Random seed, for rows that do not say
+    /// Random seed, for rows that do not set it
     #[arg(long, value_name = "N", help_heading = "Requests", allow_hyphen_values = true)]
     pub seed: Option<i64>,
-    /// Where to stop; may be repeated
+    /// Stop sequence; may be repeated
     #[arg(long, value_name = "TEXT", help_heading = "Requests")]
     pub stop: Vec<String>,
     /// JSON schema that answers must follow
     #[arg(long, value_name = "FILE", help_heading = "Requests")]
     pub json_schema: Option<PathBuf>,
-    /// Any other field of the request: --set top_k=40; may be repeated
+    /// Any other field of the request, such as top_k=40; may be repeated
     #[arg(long, value_name = "KEY=JSON", help_heading = "Requests")]
     pub set: Vec<String>,
-    /// What to call; realtime serves the first three, batches serve chat and audio
+    /// Endpoint of the API; `run` supports the first three, batches support chat and audio
     #[arg(long, value_name = "ENDPOINT", default_value = "chat", value_parser = ["chat", "completions", "embeddings", "transcriptions", "translations"], help_heading = "Requests")]
     pub endpoint: String,
-    /// Send the good rows although others are invalid; those are in the results as failed
+    /// Send the valid rows and put the invalid ones into the results as failed
     #[arg(long)]
     pub skip_invalid: bool,
-    /// Problems of the input to list before only counting them
+    /// Number of input problems to list; more are only counted
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub max_problems: usize,
 }
@@ -70,7 +70,7 @@ impl InputArgs {
     pub fn stdin(&self) -> Result<bool> {
         let dash = self.inputs.iter().any(|p| p.as_os_str() == "-");
         if dash && self.inputs.len() > 1 {
-            return Err(Error::usage("`-` (standard input) cannot be read beside files")
+            return Err(Error::usage("`-` (standard input) cannot be combined with files")
                 .hint("cat them into one pipe, or name only files"));
         }
         Ok(dash)
@@ -115,8 +115,10 @@ impl InputArgs {
     pub fn realtime_endpoint(&self) -> Result<Endpoint> {
         let endpoint = self.endpoint.parse::<Endpoint>().map_err(Error::usage)?;
         if !endpoint.over_realtime() {
-            return Err(Error::usage(format!("--endpoint {endpoint}: over realtime each request would be an upload"))
-                .hint("send it as a batch: llbatch submit; or write the batch's files: llbatch prepare"));
+            return Err(Error::usage(format!(
+                "--endpoint {endpoint}: the realtime API would need an upload for each request"
+            ))
+            .hint("send the rows as a batch with `llbatch submit`, or write the batch files with `llbatch prepare`"));
         }
         Ok(endpoint)
     }
@@ -128,8 +130,8 @@ impl InputArgs {
     pub fn batch_endpoint(&self) -> Result<Endpoint> {
         let endpoint = self.endpoint.parse::<Endpoint>().map_err(Error::usage)?;
         if !endpoint.in_batches() {
-            return Err(Error::usage(format!("--endpoint {endpoint}: Together's batches do not serve it"))
-                .hint("answer it over realtime: llbatch run; batches serve chat, transcriptions and translations"));
+            return Err(Error::usage(format!("--endpoint {endpoint}: Together's batch API does not serve it"))
+                .hint("send the rows with `llbatch run`; batches serve chat, transcriptions and translations"));
         }
         Ok(endpoint)
     }

@@ -21,25 +21,25 @@ use crate::store::LockWait;
 /// Where results go, and in which form.
 #[derive(Debug, Args)]
 pub struct ResultArgs {
-    /// Write results to FILE, whole or not at all; by ending: .jsonl .csv .tsv [default: stdout, as rows are answered]
+    /// Write results to FILE (.jsonl .csv .tsv) once they are complete [default: stdout, as rows are answered]
     #[arg(short, long, value_name = "FILE", help_heading = "Results")]
     pub output: Option<PathBuf>,
-    /// Form of the results [default: by the ending of -o, else jsonl]
+    /// Format of the results [default: by the ending of -o, else jsonl]
     #[arg(long, value_name = "FORMAT", value_parser = ["jsonl", "csv", "tsv"], help_heading = "Results")]
     pub format: Option<String>,
-    /// JSONL with the record's own fields and content, tokens, cost … beside them (csv and tsv always are)
+    /// Write flat JSONL: the record's fields plus content, tokens, cost … (csv and tsv always do)
     #[arg(long, help_heading = "Results")]
     pub flat: bool,
-    /// Put before our column names, where the record has the same ones
+    /// Prefix for llbatch's columns, if the record has columns of the same names
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, help_heading = "Results")]
     pub prefix: String,
     /// Write failed rows to this file instead of the results
     #[arg(long, value_name = "FILE", help_heading = "Results")]
     pub errors: Option<PathBuf>,
-    /// Leave cells that begin with = + - @ as they are (a spreadsheet may run them)
+    /// Do not escape cells that begin with = + - @ (a spreadsheet may run them)
     #[arg(long, help_heading = "Results")]
     pub csv_raw: bool,
-    /// Write the summary as JSON
+    /// Write the summary to FILE as JSON
     #[arg(long, value_name = "FILE", help_heading = "Results")]
     pub summary: Option<PathBuf>,
 }
@@ -59,12 +59,12 @@ impl ResultArgs {
         let output = self.output.clone().filter(|p| p.as_os_str() != "-");
         let packed = |path: &std::path::Path| path.extension().is_some_and(|e| e == "gz" || e == "zst");
         if let Some(path) = [&output, &self.errors].into_iter().flatten().find(|path| packed(path)) {
-            return Err(Error::usage(format!("{}: results are not written packed", path.display()))
-                .hint("leave the ending out and pack the file afterwards, or write to standard output and pipe it"));
+            return Err(Error::usage(format!("{}: llbatch does not write compressed results", path.display()))
+                .hint("drop the ending and compress the file afterwards, or pipe standard output into a compressor"));
         }
         if json && output.is_none() {
-            return Err(Error::usage("--json and results on stdout would be mixed up")
-                .hint("give -o FILE, or --summary FILE in place of --json"));
+            return Err(Error::usage("--json and the results would be mixed on stdout")
+                .hint("pass -o FILE, or --summary FILE instead of --json"));
         }
         let form = ResultOptions { format, flat: self.flat, prefix: self.prefix.clone(), csv_raw: self.csv_raw };
         Ok(Delivery { output, errors: self.errors.clone(), form, summary: self.summary.clone(), nowhere: false })
@@ -81,10 +81,10 @@ impl ResultArgs {
 /// How long to wait.
 #[derive(Debug, Args)]
 pub struct WaitingArgs {
-    /// Wait no longer than this (6h, 90m); then exit 75
+    /// Stop waiting after this time (6h, 90m), with exit 75
     #[arg(long, value_name = "TIME", help_heading = "Waiting")]
     pub timeout: Option<String>,
-    /// Ask every so often [default: 5 s at first, then 30 to 60 s]
+    /// Time between status requests [default: 5 s at first, then 30 to 60 s]
     #[arg(long, value_name = "TIME", help_heading = "Waiting")]
     pub poll: Option<String>,
 }
@@ -116,7 +116,7 @@ impl WaitingArgs {
 /// What to do when another llbatch works on the same.
 #[derive(Debug, Args)]
 pub struct LockArgs {
-    /// Wait for another llbatch that works on the same job, in place of ending with 75; what it has answered is not paid again
+    /// Wait for another llbatch that works on the same job instead of exiting with 75; answered rows are not paid again
     #[arg(long)]
     pub wait_lock: bool,
 }
@@ -131,10 +131,10 @@ impl LockArgs {
 /// What it may cost.
 #[derive(Debug, Args, Default)]
 pub struct CostArgs {
-    /// Most that it may cost: nothing is sent that could pass it (exit 5, resumable)
+    /// Stop before the cost could exceed USD (exit 5, resumable)
     #[arg(long, value_name = "USD", help_heading = "Cost", value_parser = usd)]
     pub max_cost: Option<Nanos>,
-    /// Send rows of models whose price is not known, uncounted, although there is a budget
+    /// Despite a budget, send rows of models without a known price; their cost is not counted
     #[arg(long, help_heading = "Cost")]
     pub allow_unpriced: bool,
 }
@@ -150,7 +150,7 @@ impl CostArgs {
 fn usd(text: &str) -> Result<Nanos, String> {
     match text.trim_start_matches('$').parse::<Nanos>() {
         Ok(amount) if amount > Nanos::ZERO => Ok(amount),
-        Ok(_) => Err("an amount above 0 is needed, such as 5 or 0.50".to_owned()),
+        Ok(_) => Err("expected an amount above 0, such as 5 or 0.50".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -161,17 +161,18 @@ fn usd(text: &str) -> Result<Nanos, String> {
 /// 2 for what is neither.
 pub fn deadline(text: &str) -> Result<Instant> {
     let bad = |what: &str| {
-        Error::usage(format!("--deadline: {what}")).hint("a span such as 2h or 90m, or a time of day such as 06:00")
+        Error::usage(format!("--deadline: {what}"))
+            .hint("pass a duration such as 2h or 90m, or a time of day such as 06:00")
     };
     let wait = if text.contains(':') {
-        let none = || bad(&format!("`{text}` is no time of day (00:00 to 23:59)"));
+        let none = || bad(&format!("`{text}` is not a time of day (00:00 to 23:59)"));
         let time: jiff::civil::Time = text.trim().parse().map_err(|_| none())?;
         let now = jiff::Zoned::now();
         let today = now.with().time(time).build().map_err(|_| none())?;
         let at = if today > now { today } else { today.tomorrow().map_err(|_| none())? };
         Duration::try_from(now.duration_until(&at)).map_err(|_| none())?
     } else {
-        settings::duration(text).map_err(|_| bad(&format!("`{text}` is neither a span nor a time of day")))?
+        settings::duration(text).map_err(|_| bad(&format!("`{text}` is neither a duration nor a time of day")))?
     };
     Instant::now().checked_add(wait).ok_or_else(|| bad("too far away"))
 }

@@ -13,22 +13,22 @@ use crate::settings::{self, AutoOr};
 /// Flags about the speed of sending in real time.
 #[derive(Debug, Args, Default)]
 pub struct SpeedArgs {
-    /// Requests in flight
+    /// Concurrent requests
     #[arg(long, value_name = "N|auto", help_heading = "Speed")]
     pub concurrency: Option<AutoOr<u64>>,
-    /// Requests a minute
+    /// Requests per minute
     #[arg(long, value_name = "N|auto", help_heading = "Speed")]
     pub rpm: Option<AutoOr<u64>>,
-    /// Tokens a minute
+    /// Tokens per minute
     #[arg(long, value_name = "N|auto", help_heading = "Speed")]
     pub tpm: Option<AutoOr<u64>>,
-    /// Failures of a row before it is given up; being told to wait (429, 503) does not count [default: 5]
+    /// Retries of a failing row; rate limits (429, 503) do not count [default: 5]
     #[arg(long, value_name = "N", help_heading = "Speed")]
     pub retries: Option<u32>,
-    /// Time for one request [default: 10m]
+    /// Time limit of one request [default: 10m]
     #[arg(long, value_name = "TIME", help_heading = "Speed")]
     pub request_timeout: Option<String>,
-    /// Stop, resumable, when nothing at all has succeeded for so long [default: 15m]
+    /// Stop (resumable) if no request succeeds for this long [default: 15m]
     #[arg(long, value_name = "TIME", help_heading = "Speed")]
     pub give_up_after: Option<String>,
 }
@@ -63,8 +63,8 @@ impl SpeedArgs {
             AutoOr::Auto => AUTO_CONCURRENCY.min(room),
         };
         if wanted > room {
-            return Err(Error::usage(format!("--concurrency {wanted}: this process may open {room} connections"))
-                .hint("raise the limit with `ulimit -n`, or ask for less"));
+            return Err(Error::usage(format!("--concurrency {wanted}: this process may open only {room} connections"))
+                .hint("raise the limit with `ulimit -n`, or pass a lower --concurrency"));
         }
         let rates = RateOptions {
             rpm: match rpm {

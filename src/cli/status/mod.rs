@@ -21,42 +21,42 @@ use crate::settings;
 use crate::store::{Job, JobBatch, JobState, Ledger, Store, Transport};
 use crate::text;
 
-/// Show jobs: state, progress, rows, cost, age; batches are asked about first
+/// Show jobs: state, progress, rows, cost and age, after asking the service about their batches
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   llbatch status                       recent jobs
   llbatch status last                  one job, batch by batch
   llbatch status --watch               until all have ended
-  llbatch status --cost --since 30d    what was spent, by day and model
+  llbatch status --cost --since 30d    spending by day and model
   llbatch status --json | jq '.jobs[] | select(.state == \"running\") | .job'")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct StatusArgs {
-    /// A job's id, a unique beginning of it, its --name, `last`, or a Together batch id [default: recent jobs]
+    /// Job id or its unique prefix, --name, `last`, or a Together batch id [default: recent jobs]
     #[arg(value_name = "JOB")]
     jobs: Vec<String>,
-    /// How many recent jobs to show
+    /// Number of recent jobs to show
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
     limit: u32,
-    /// Do not ask the service: what is known here
+    /// Show the last known state without asking the service
     #[arg(long)]
     offline: bool,
-    /// Show it again and again, until all have ended
+    /// Refresh until all jobs have ended
     #[arg(long, conflicts_with = "offline")]
     watch: bool,
-    /// Ask every so often, with --watch [default: 30s]
+    /// Time between refreshes with --watch [default: 30s]
     #[arg(long, value_name = "TIME", requires = "watch")]
     poll: Option<String>,
-    /// Also every batch that the service lists, whoever created it
+    /// Also show every batch that the service lists, wherever it was created
     #[arg(long, conflicts_with_all = ["offline", "watch"])]
     remote: bool,
-    /// What was spent instead, by day and model, over all jobs
+    /// Show the spending of all jobs instead, by day and model
     #[arg(long, conflicts_with_all = ["jobs", "remote", "watch"])]
     cost: bool,
-    /// From so long ago on, with --cost (30d) [default: 30d]
+    /// Period of --cost [default: 30d]
     #[arg(long, value_name = "TIME", requires = "cost")]
     since: Option<String>,
-    /// As CSV, with --cost
+    /// Print --cost as CSV
     #[arg(long, requires = "cost", conflicts_with = "json")]
     csv: bool,
 }
@@ -126,7 +126,7 @@ fn show(args: &StatusArgs, store: &Store, ledger: &Ledger, ctx: &Ctx) -> Result<
     }
     let exit = match trouble {
         Some(error) => {
-            ctx.ui.warn(&format!("not asked about now, as last known: {error}"));
+            ctx.ui.warn(&format!("shown as last known, because the service did not answer: {error}"));
             if let Some(hint) = &error.hint {
                 ctx.ui.hint(hint);
             }
@@ -195,7 +195,7 @@ pub(super) fn print_jobs(ids: &[&str], ctx: &Ctx) -> Result<()> {
 fn line(job: &Job) -> String {
     let failed = if job.failed > 0 { format!(", {} failed", text::count(job.failed)) } else { String::new() };
     let pending = job.total.saturating_sub(job.succeeded + job.failed);
-    let pending = if pending > 0 { format!(", {} without an end yet", text::count(pending)) } else { String::new() };
+    let pending = if pending > 0 { format!(", {} pending", text::count(pending)) } else { String::new() };
     format!(
         "{} {}: {} of {} answered{failed}{pending}",
         job.id,
@@ -209,7 +209,8 @@ fn print(args: &StatusArgs, seen: &[JobStatus], remote: Option<&[RemoteLine]>, c
     if seen.is_empty() && remote.is_none() {
         ctx.ui.note("no jobs yet");
         ctx.ui.hint(
-            "llbatch run FILE -o RESULTS makes one, or llbatch submit FILE; add --sandbox to try it without a key",
+            "start one with `llbatch run FILE -o RESULTS` or `llbatch submit FILE`; add --sandbox to try it without a \
+             key",
         );
         return Ok(());
     }
@@ -217,7 +218,7 @@ fn print(args: &StatusArgs, seen: &[JobStatus], remote: Option<&[RemoteLine]>, c
     if !seen.is_empty() {
         print_text(&jobs_table(seen).render(width), ctx)?;
         if seen.iter().any(|seen| seen.job.is_rehearsal() && (seen.job.cost.is_some() || seen.job.estimate.is_some())) {
-            ctx.ui.note("(in brackets: with --sandbox, so nothing was paid)");
+            ctx.ui.note("costs in parentheses are sandbox runs; nothing was charged");
         }
     }
     if !args.jobs.is_empty() && seen.iter().any(|seen| !seen.batches.is_empty()) {
@@ -240,24 +241,21 @@ fn hint(seen: &[JobStatus], offline: bool, ctx: &Ctx) {
     if let Some(seen) = seen.iter().find(elsewhere).filter(|_| !offline) {
         let how = match service_of(seen).as_deref() {
             Some("sandbox") => "add --sandbox".to_owned(),
-            Some(url) if !ctx.settings.sandbox => format!("give --base-url {url}"),
+            Some(url) if !ctx.settings.sandbox => format!("pass --base-url {url}"),
             _ => "leave --sandbox out".to_owned(),
         };
-        ctx.ui.hint(&format!("{} is with another service and was not asked about: {how}", seen.job.id));
+        ctx.ui.hint(&format!("{} belongs to another service, so llbatch did not ask about it: {how}", seen.job.id));
     }
     for JobStatus { job, batches } in seen {
         let flag = job.service().map_or_else(String::new, |service| ctx.flags(&service));
         let settled = !batches.iter().any(JobBatch::is_open);
         match (job.state, job.transport) {
             (JobState::Interrupted, Transport::Realtime) => ctx.ui.hint(&format!(
-                "{0} goes on when its command is typed again, or with `llbatch run --resume={0}{flag} -o FILE`",
+                "to resume {0}, run its command again, or `llbatch run --resume={0}{flag} -o FILE`",
                 job.id
             )),
             (JobState::Interrupted, Transport::Batch) => {
-                ctx.ui.hint(&format!(
-                    "{0} goes on when its command is typed again, or with `llbatch retry {0}{flag}`",
-                    job.id
-                ));
+                ctx.ui.hint(&format!("to resume {0}, run its command again, or `llbatch retry {0}{flag}`", job.id));
             }
             (state, Transport::Batch) if state.ended() && (!settled || !job.delivered) => {
                 ctx.ui.hint(&format!("`llbatch fetch {}{flag} -o FILE` writes the results", job.id));

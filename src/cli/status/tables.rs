@@ -127,7 +127,7 @@ pub(super) fn errors(seen: &[JobStatus]) -> String {
 pub(super) fn ends_by(seen: &[JobStatus]) -> String {
     let open = seen.iter().flat_map(|seen| &seen.batches).filter(|batch| !batch.ended);
     let last = open.filter_map(|batch| batch.deadline.as_deref()).max();
-    last.map_or_else(String::new, |time| format!("to end by {}, or to expire then\n", clock(time)))
+    last.map_or_else(String::new, |time| format!("the last batch ends or expires by {}\n", clock(time)))
 }
 
 /// Returns a model's name without its maker.

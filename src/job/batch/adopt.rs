@@ -77,13 +77,13 @@ fn adopt(id: &str, remote: Remote<'_>, ctx: &Ctx, unknown: Error) -> Result<Job>
         Err(failure) => return Err(driver::error(&format!("asking about {id}"), &failure)),
     };
     let gone = || {
-        Error::new(Exit::Failure, format!("the service has not got the input of {id} any more"))
-            .hint("without it results cannot be put into the order of their rows")
+        Error::new(Exit::Failure, format!("the service no longer has the input of {id}"))
+            .hint("without the input, llbatch cannot put the results in order")
     };
     let input = batch.input_file_id.clone().ok_or_else(gone)?;
     let store = Store::open(&ctx.settings.state_dir.value)?;
     let spool = store.spool()?;
-    ctx.ui.note(&format!("{id} is not from here; taking over its input"));
+    ctx.ui.note(&format!("{id} was created elsewhere; llbatch adopts it with its input"));
     runtime.block_on(remote.client.download(&input, spool.path(), &|_| ())).map_err(|failure| {
         if failure.fault == Fault::NotFound { gone() } else { driver::error("downloading its input", &failure) }
     })?;
@@ -146,7 +146,7 @@ impl Session<'_> {
                 db.ask(1, &Asked { row, id, wire: None, fingerprint, reserve })
             } else {
                 let id = crate::request::generated_id(row).into();
-                let why = "not a line that a batch can answer";
+                let why = "not a valid batch line";
                 db.put(&Outcome::unsent(row, id, "".into(), ErrorCode::InvalidRequest, why))
             };
         })?;

@@ -35,7 +35,7 @@ pub fn cancel<'a>(jobs: &[Job], remote: Remote<'a>, ctx: &'a Ctx) -> Result<Canc
         })?;
         if session.is_unplanned()? {
             session.forget()?;
-            ctx.ui.note(&format!("{}: its command was stopped before anything was sent; it is forgotten", job.id));
+            ctx.ui.note(&format!("{}: its command stopped before it sent anything; the job is removed", job.id));
             continue;
         }
         kept.push(job.id.clone());
@@ -59,9 +59,9 @@ fn nothing_to_cancel(session: &mut Session<'_>) -> Result<()> {
     let state = session.update_index(false)?;
     let (id, ui) = (&session.job.id, &session.ctx.ui);
     if session.job.transport == Transport::Realtime && state == JobState::Interrupted {
-        ui.note(&format!("{id}: nothing to cancel, none of its rows is being answered"));
+        ui.note(&format!("{id}: nothing to cancel, because none of its rows is in flight"));
         ui.hint(&format!(
-            "it stays as it is: `llbatch run --resume={id}{} -o FILE` goes on with it, `llbatch clean {id} --force` removes it",
+            "`llbatch run --resume={id}{} -o FILE` resumes it, `llbatch clean {id} --force` removes it",
             session.flags()
         ));
     } else {

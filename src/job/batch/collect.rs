@@ -133,9 +133,9 @@ impl Session<'_> {
             if round >= USUAL && self.driver.options.until.is_some_and(late) {
                 return Err(Error::new(
                     Exit::TempFail,
-                    "a batch is completed, but the service names no results of it yet",
+                    "a batch is completed, but the service does not name its results yet",
                 )
-                .hint("run the same command again later: it goes on from here"));
+                .hint("run the same command again later: it resumes where it stopped"));
             }
             self.block_on(self.driver.pause(wait))?;
             for mut batch in std::mem::take(&mut lacking) {
@@ -184,15 +184,15 @@ impl Session<'_> {
         }
         if findings.duplicates > 0 {
             let lines = text::plural(findings.duplicates, "line");
-            ui.detail(&format!("{name}: {lines} came twice, word for word"));
+            ui.detail(&format!("{name}: {lines} arrived twice, with the same content"));
         }
         if findings.answered_and_failed > 0 {
             let rows = text::plural(findings.answered_and_failed, "row");
-            ui.warn(&format!("{name}: {rows} both answered and failed; the answers count"));
+            ui.warn(&format!("{name}: {rows} both answered and failed; llbatch keeps the answers"));
         }
         if findings.missing > 0 && batch.status.as_deref() == Some("COMPLETED") {
             let rows = text::plural(findings.missing, "row");
-            ui.warn(&format!("{name}: {rows} without any result; `llbatch retry` sends them again"));
+            ui.warn(&format!("{name}: {rows} without a result; `llbatch retry` sends missing rows again"));
         }
     }
 }
@@ -200,14 +200,14 @@ impl Session<'_> {
 /// Describes the anomalies of a batch's results.
 fn words(findings: &Findings) -> String {
     let mut parts = Vec::new();
-    let mut part = |n: u64, what: &str| {
+    let mut part = |n: u64, noun: &str, more: &str| {
         if n > 0 {
-            parts.push(format!("{} {what}", text::count(n)));
+            parts.push(format!("{}{more}", text::plural(n, noun)));
         }
     };
-    part(findings.foreign, "results for rows that were never asked");
-    part(findings.conflicts, "rows with two different answers (the first counts)");
-    part(findings.garbled, "lines that are no results");
+    part(findings.foreign, "result", " for rows that are not in the batch");
+    part(findings.conflicts, "row", " with two different answers (llbatch keeps the first)");
+    part(findings.garbled, "invalid line", "");
     let examples = findings.examples.join("; ");
     format!("the service broke its contract: {}: {examples}", parts.join(", "))
 }

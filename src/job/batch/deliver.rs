@@ -59,10 +59,10 @@ pub fn fetch(ask: &FetchAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
     };
     if !ended && !ask.partial {
         session.record()?;
-        let what = if ask.waiting.is_some() { "--timeout is over" } else { "not finished yet" };
+        let what = if ask.waiting.is_some() { "--timeout has passed" } else { "not finished yet" };
         let count = text::unended(session.open_batches()?.all, &session.job.id);
         return Err(Error::new(Exit::TempFail, format!("{what}: {count}"))
-            .hint("--wait waits for the end, --partial writes what there is"));
+            .hint("pass --wait to wait for the end, or --partial to write the results so far"));
     }
     session.deliver(outputs, ask.delivery.form.is_flat(), began)
 }
@@ -106,6 +106,7 @@ impl Session<'_> {
         let reader = if flat { Some(RowReader::open(&self.inputs()?, &shape, true)?) } else { None };
         let mut done = RowSet::new(self.job.total);
         self.driver.db.borrow().each_row(|row| _ = done.insert(row))?;
+        let files = outputs.files.clone();
         let (results, summary_file) = outputs.ordered(self.job.total, done, reader);
         let mut accounts = Accounts::new(self.ctx.settings.prices.clone(), self.job.total);
         accounts.add_retired(&self.driver.db.borrow())?;
@@ -136,6 +137,7 @@ impl Session<'_> {
             stop: None,
             http: None,
             nowhere: false,
+            written: files,
         };
         Ok(finish.conclude(&accounts, duration).write_summary(summary_file, self.ctx))
     }

@@ -105,7 +105,7 @@ fn hold_all(sessions: &mut [Session<'_>], waiting: Waiting) -> Result<()> {
             return Err(busy(&taken));
         }
         if !said {
-            session.ctx.ui.note(&format!("another llbatch works on {taken}; waiting for it"));
+            session.ctx.ui.note(&format!("another llbatch is working on {taken}; waiting for it"));
             said = true;
         }
         session.block_on(session.driver.pause(PAUSE.mul_f64(1.0 + fastrand::f64())))?;
@@ -122,7 +122,10 @@ pub fn wait<'a>(jobs: &[Job], waiting: Waiting, remote: Remote<'a>, ctx: &'a Ctx
     let mut sessions = loop {
         for job in jobs {
             if !until_free(job, &store, waiting, ctx) {
-                return Err(Error::new(Exit::TempFail, "--timeout is over; another llbatch still works on the job"));
+                return Err(Error::new(
+                    Exit::TempFail,
+                    "--timeout has passed; another llbatch is still working on the job",
+                ));
             }
         }
         let open = |job| Session::open(job, remote, ctx, SessionOptions::default());
@@ -154,7 +157,7 @@ fn until_free(job: &Job, store: &Store, waiting: Waiting, ctx: &Ctx) -> bool {
     let mut said = false;
     while store.in_use(&job.id) || is_claimed_now(store, job).unwrap_or(false) {
         if !said {
-            ctx.ui.note(&format!("another llbatch works on {}; waiting for it", job.id));
+            ctx.ui.note(&format!("another llbatch is working on {}; waiting for it", job.id));
             said = true;
         }
         if waiting.until.is_some_and(|until| Instant::now() >= until) {
@@ -185,7 +188,7 @@ impl Session<'_> {
                 format!("{id} was stopped before its batches were planned; nothing was sent"),
             )
             .hint(format!(
-                "the same `llbatch submit` again goes on with it; `llbatch cancel {id}{}` forgets it",
+                "run the same `llbatch submit` again to resume it, or `llbatch cancel {id}{}` to remove it",
                 self.flags()
             )));
         }
@@ -203,12 +206,9 @@ impl Session<'_> {
         if open > 0 && open == unsent {
             return Err(Error::new(
                 Exit::Failure,
-                format!(
-                    "{unsent} of the batches of {} were never submitted, because its command was stopped",
-                    self.job.id
-                ),
+                format!("the command of {} stopped before it submitted {}", self.job.id, text::batches(unsent)),
             )
-            .hint(format!("`llbatch retry {}{}` submits them", self.job.id, self.flags())));
+            .hint(format!("`llbatch retry {}{}` submits the rest", self.job.id, self.flags())));
         }
         Ok(open == 0)
     }

@@ -29,7 +29,7 @@ impl JobLock {
         let until = if wait == LockWait::Now { LockWait::briefly() } else { wait };
         let say = |holder: &str| {
             if wait != LockWait::Now {
-                ui.note(&format!("{holder} works on {}; waiting for it", job.id));
+                ui.note(&format!("{holder} is working on {}; waiting for it", job.id));
             }
         };
         loop {
@@ -55,7 +55,7 @@ impl JobLock {
             if waits { LockWait::until(Instant::now().checked_add(RETRY_FOR * 2)) } else { LockWait::briefly() };
         let say = |holder: &str| {
             if waits {
-                ui.note(&format!("{holder} works on {}; waiting for it", job.id));
+                ui.note(&format!("{holder} is working on {}; waiting for it", job.id));
             }
         };
         let lock = store.wait_for_lock(&job.id, until, &say)?.ok_or_else(|| in_use(job, store))?;
@@ -107,13 +107,12 @@ impl JobLock {
 }
 
 fn in_use(job: &Job, store: &Store) -> Error {
-    Error::new(Exit::TempFail, format!("{} is being worked on by {}", job.id, store.holder(&job.id))).hint(
-        "wait for it, then run the same command again; submit, fetch and retry wait by themselves with --wait-lock",
-    )
+    Error::new(Exit::TempFail, format!("{} is already working on {}", store.holder(&job.id), job.id))
+        .hint("wait for it, then run the same command again; submit, fetch and retry can wait with --wait-lock")
 }
 
 /// Builds the error of a job that has another lock holder.
 pub fn busy(id: &str) -> Error {
-    Error::new(Exit::TempFail, format!("{id} is being worked on by another llbatch"))
+    Error::new(Exit::TempFail, format!("another llbatch is already working on {id}"))
         .hint("wait for it, then run the same command again")
 }

@@ -42,10 +42,10 @@ pub fn notifier<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&DriverEvent<'_>) 
             batch.error.as_deref().unwrap_or("no reason given")
         )),
         DriverEvent::InDoubt { batch, why } => ui.warn(&format!(
-            "batch {}: whether it was created is not known ({why}); looking for it in the service's list",
+            "batch {}: llbatch does not know whether it was created ({why}) and looks for it in the service's list",
             batch.number
         )),
-        DriverEvent::Surplus(id) => ui.warn(&format!("batch {id} was created twice over; cancelling it")),
+        DriverEvent::Surplus(id) => ui.warn(&format!("batch {id} was created twice; cancelling this copy")),
         DriverEvent::Again { what, failure, wait } => {
             progress.phase(&format!("{what}: trying again in {}", text::duration(*wait)));
             retries.note(&format!("{what}: {failure}; trying again in {}", text::duration(*wait)), *wait, &ui);
@@ -53,11 +53,11 @@ pub fn notifier<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&DriverEvent<'_>) 
         DriverEvent::Gone { number, file } if !is_id(file) => {
             let file = shorten(file);
             ui.warn(&format!(
-                "batch {number}: the service names `{file}` as a file of its results, which is no id of one"
+                "batch {number}: the service names `{file}` as its results file, which is not a valid file id"
             ));
         }
         DriverEvent::Gone { number, file } => {
-            ui.warn(&format!("batch {number}: the service has not got {file} any more, a file of its results"));
+            ui.warn(&format!("batch {number}: the service no longer has {file}, a file of its results"));
         }
         DriverEvent::Moved(batch) => ui.note(&place(batch)),
         DriverEvent::Progress(before, batch) => {

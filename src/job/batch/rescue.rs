@@ -45,8 +45,10 @@ pub fn rescue(
     let began = Instant::now();
     let flat = rescue.delivery.form.is_flat();
     if open > 0 && !end(&mut session, open)? {
-        ctx.ui
-            .warn("the service has not ended all batches yet; their rows may still be answered and are not sent again");
+        ctx.ui.warn(
+            "the service has not ended all batches yet; llbatch does not send their rows again, because it may \
+                   still answer them",
+        );
         return session.deliver(outputs, flat, began);
     }
     let left = session.retry_set(false, Transport::Realtime)?;
@@ -55,7 +57,7 @@ pub fn rescue(
     }
     let cost = left.cost.map_or_else(|| "an unknown amount".to_owned(), |usd| format!("about {}", usd.human()));
     ctx.ui.note(&format!(
-        "{} were answered by then; {} go to realtime, {cost}",
+        "answered in batches: {}; sent in real time now: {}, {cost}",
         text::plural(session.counts()?.0, "row"),
         text::count(left.rows.len() as u64)
     ));
@@ -74,7 +76,7 @@ pub fn rescue(
 /// Cancels the open batches and collects their answers. Returns `false` if the service does not end them in time.
 fn end(session: &mut Session<'_>, open: usize) -> Result<bool> {
     session.ctx.ui.warn(&format!(
-        "the deadline was reached: cancelling {} of {}, what is not answered will be sent at realtime",
+        "the deadline was reached: cancelling {} of {}; then unanswered rows are sent in real time",
         text::batches(open),
         session.job.id
     ));

@@ -128,21 +128,20 @@ fn bring_to_end(session: &mut Session<'_>, batch: bool, limit: CostLimit) -> Res
     if session.open_batches()?.unsent > 0 {
         // The submission was interrupted. Finishing it comes first and may be enough.
         session.admit_unsent(limit)?;
-        session.ctx.ui.note(&format!("{id}: submitting what its command did not get to"));
+        session.ctx.ui.note(&format!("{id}: submitting the batches that its command did not reach"));
         session.submit()?;
     }
     if !session.advance(false)? {
         let open = session.open_batches()?.all;
         return Err(Error::new(Exit::TempFail, text::unended(open, &id)).hint(format!(
-            "`llbatch wait {id}{0}` waits for the end, `llbatch cancel {id}{0}` brings it about",
+            "`llbatch wait {id}{0}` waits for the end, `llbatch cancel {id}{0}` stops the batches",
             session.flags()
         )));
     }
     let endpoint = session.spec.params.endpoint;
     if batch && !endpoint.in_batches() {
-        return Err(
-            Error::usage(format!("{id} asks {endpoint}, which Together's batches do not serve")).hint("--via realtime")
-        );
+        return Err(Error::usage(format!("{id} uses {endpoint}, which Together's batch API does not serve"))
+            .hint("pass --via realtime"));
     }
     Ok(())
 }
@@ -188,9 +187,8 @@ impl Session<'_> {
     }
 
     fn changed(&self) -> Error {
-        Error::new(Exit::Data, format!("the input of {} is not what it was when it ran", self.job.id)).hint(
-            "`llbatch run INPUT --resume` sends the rows that changed; `llbatch submit INPUT` makes a job of its own",
-        )
+        Error::new(Exit::Data, format!("the input of {} has changed since it ran", self.job.id))
+            .hint("`llbatch run INPUT --resume` sends the changed rows; `llbatch submit INPUT` starts a new job")
     }
 
     /// Checks that the answers of a realtime job still fit the rows of its input.
@@ -288,10 +286,10 @@ impl RetrySet {
     fn summary(&self, batch: bool) -> String {
         let left = match self.left {
             0 => String::new(),
-            n => format!("; {} failed for good and stay as they are (--all sends them too)", text::plural(n, "row")),
+            n => format!("; {} failed permanently (--all sends those too)", text::plural(n, "row")),
         };
         if self.rows.is_empty() {
-            return format!("no row to send again{left}");
+            return format!("no rows to send again{left}");
         }
         let price = if batch { "at the batch price" } else { "at the realtime price" };
         let cost = self.cost.map_or_else(|| "an unknown amount".to_owned(), |usd| format!("about {}", usd.human()));

@@ -150,7 +150,8 @@ impl<'a> Session<'a> {
         // The hint must not name the same command: with --again it would start another job.
         self.network.block_on(act, || {
             format!(
-                "batches that were created go on; `llbatch fetch {0}{1} --wait -o FILE` takes their results, `llbatch retry {0}{1}` submits what is left",
+                "created batches keep running; `llbatch fetch {0}{1} --wait -o FILE` collects their results, `llbatch \
+                 retry {0}{1}` submits the rest",
                 self.job.id,
                 self.flags()
             )
@@ -363,6 +364,6 @@ pub fn same_service(job: &Job, spec: &Spec, remote: &str) -> Result<()> {
         return Ok(());
     }
     let hint =
-        if spec.service == "sandbox" { "add --sandbox" } else { "leave --sandbox out, or give the same --base-url" };
-    Err(Error::usage(format!("{} is with {}, this command is for {remote}", job.id, spec.service)).hint(hint))
+        if spec.service == "sandbox" { "add --sandbox" } else { "leave --sandbox out, or pass the same --base-url" };
+    Err(Error::usage(format!("{} belongs to {}, but this command targets {remote}", job.id, spec.service)).hint(hint))
 }

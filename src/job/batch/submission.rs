@@ -92,10 +92,16 @@ fn notice(ask: &SubmitAsk, checked: &Checked, ctx: &Ctx) -> Result<Vec<(String, 
             "--require-discount: {} would cost as much as realtime, or be refused; nothing was sent",
             text::plural(rows, "row")
         ))
-        .hint("`llbatch run` sends them at realtime; a discount that you know of goes into the config file: [models.\"NAME\"] batch_discount = 0.5"));
+        .hint(
+            "send them with `llbatch run`, or set a known discount in the config file: [models.\"NAME\"] \
+               batch_discount = 0.5",
+        ));
     }
     if let Some(refused) = found.iter().find(|notice| notice.is_refused()) {
-        ctx.ui.hint(&format!("--via auto, or `llbatch run`, answers the rows of {} at realtime", refused.model));
+        ctx.ui.hint(&format!(
+            "pass --via auto, or use `llbatch run`, to send the rows of {} in real time",
+            refused.model
+        ));
     }
     Ok(Vec::new())
 }

@@ -147,14 +147,14 @@ fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Entere
 /// Locks the content, so that two commands with the same content do not both make a job.
 fn lock_content(ask: &SubmitAsk, key: &str, desk: Desk<'_>) -> Result<Lock> {
     let name = format!("content-{key}");
-    let say = |holder: &str| desk.ctx.ui.note(&format!("{holder} submits this very content; waiting for it"));
+    let say = |holder: &str| desk.ctx.ui.note(&format!("{holder} is submitting the same content; waiting for it"));
     if let Some(lock) = desk.store.wait_for_lock(&name, ask.wait, &say)? {
         return Ok(lock);
     }
     let job = living(desk.store, desk.ledger, key)?.filter(|_| !ask.again);
-    let what = job.as_ref().map_or("this very content", |job| &job.id);
-    Err(Error::new(Exit::TempFail, format!("{what} is being submitted by {}", desk.store.holder(&name)))
-        .hint("--wait-lock waits for it, and finds its job; so does the same command later"))
+    let what = job.as_ref().map_or("the same content", |job| &job.id);
+    Err(Error::new(Exit::TempFail, format!("{} is already submitting {what}", desk.store.holder(&name)))
+        .hint("pass --wait-lock to wait for its job, or run the same command later"))
 }
 
 /// Resumes a job of the same content.
@@ -193,7 +193,7 @@ fn keep_and_plan(session: &mut Session<'_>, submission: &Submission, ask: &Submi
 }
 
 fn changed() -> Error {
-    Error::new(Exit::Failure, "the input was written to while it was read; nothing was sent")
+    Error::new(Exit::Failure, "the input changed while llbatch read it; nothing was sent")
         .hint("run the same command again")
 }
 
@@ -235,7 +235,7 @@ fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk
     }
     let none_beside = submission.realtime.as_ref().is_none_or(|rows| rows.count() == 0);
     if split.files.is_empty() && none_beside {
-        return Err(Error::new(Exit::Data, "no row of the input can be sent"));
+        return Err(Error::new(Exit::Data, "the input has no valid rows"));
     }
     let table = &session.ctx.settings.prices;
     let unpriced = submission.checked.models.iter().filter(|(m, _)| table.get(m).is_none_or(|e| e.price.is_none()));
@@ -280,11 +280,12 @@ impl Entered<'_> {
             let count = text::batches(batches.len());
             match batches.iter().filter(waits).count() {
                 0 => format!(
-                    "this content is job {} already ({}); nothing is sent again. --again makes a second job of it, and pays again",
+                    "this content already is job {} ({}), so nothing is sent again; --again starts a second job and \
+                     pays again",
                     job.id,
                     state_of(job, &batches, false).as_str()
                 ),
-                waiting => format!("going on with job {}: {waiting} of {count} to submit", job.id),
+                waiting => format!("resuming job {}: {waiting} of {count} to submit", job.id),
             }
         } else {
             let (rows, count) = (text::plural(job.total, "row"), text::batches(batches.len()));
@@ -359,7 +360,7 @@ fn answer_beside<'a>(
     if rows == 0 {
         return Ok(Beside::Done(Box::new(session)));
     }
-    ctx.ui.note(&format!("{} at realtime now", text::plural(rows, "row")));
+    ctx.ui.note(&format!("sending {} in real time now", text::plural(rows, "row")));
     // The limit is reduced by the maximum cost of the batches and by the realtime cost of an interrupted command.
     let most: Nanos = session.batches()?.iter().filter_map(|batch| batch.most).sum();
     let gone = most + session.spent_in_realtime()?;
@@ -370,7 +371,7 @@ fn answer_beside<'a>(
     let part = RunAsk::part_of(job.id.clone(), Role::BesideBatches, limit, ask.wait, speed);
     let ended = run(part, remote, ctx)?;
     if ended.stopped {
-        ctx.ui.warn(&format!("the rows for realtime: {}", ended.summary.exit.reason));
+        ctx.ui.warn(&format!("the rows sent in real time: {}", ended.summary.exit.reason));
         return Ok(Beside::Stopped(ended.exit));
     }
     Session::open(&job, remote, ctx, ask.session()).map(|session| Beside::Done(Box::new(session)))
@@ -378,10 +379,10 @@ fn answer_beside<'a>(
 
 fn too_late(session: &Session<'_>, deadline: bool) -> Result<Error> {
     let (exit, what) =
-        if deadline { (Exit::Budget, "the deadline was reached") } else { (Exit::TempFail, "--timeout is over") };
+        if deadline { (Exit::Budget, "the deadline was reached") } else { (Exit::TempFail, "--timeout has passed") };
     let count = text::unended(session.open_batches()?.all, &session.job.id);
-    Ok(Error::new(exit, format!("{what}; {count}, and will go on")).hint(format!(
-        "`llbatch wait {0}{1}` goes on waiting; `llbatch fetch {0}{1} --partial -o FILE` writes what there is",
+    Ok(Error::new(exit, format!("{what}; {count}, and the service keeps working")).hint(format!(
+        "`llbatch wait {0}{1}` keeps waiting; `llbatch fetch {0}{1} --partial -o FILE` writes the results so far",
         session.job.id,
         session.flags()
     )))

@@ -30,15 +30,13 @@ pub fn living(store: &Store, ledger: &Ledger, key: &str) -> Result<Option<Job>> 
 /// 2 if it may not.
 pub fn free_name(name: &str, store: &Store, ledger: &Ledger) -> Result<()> {
     if name == "last" || name.starts_with("j-") {
-        return Err(
-            Error::usage(format!("--name {name}: that would be mistaken for a job's id")).hint("choose another")
-        );
+        return Err(Error::usage(format!("--name {name}: this looks like the id of a job")).hint("choose another name"));
     }
     for job in inspect(ledger.recent(u32::MAX)?, store)?.into_iter().map(|status| status.job) {
         let lives = matches!(job.state, JobState::Running | JobState::Preparing);
         if lives && job.name.as_deref() == Some(name) {
-            return Err(Error::usage(format!("--name {name}: {} has that name and has not ended", job.id))
-                .hint("choose another, or leave it out"));
+            return Err(Error::usage(format!("--name {name}: {} has this name and has not ended", job.id))
+                .hint("choose another name, or leave --name out"));
         }
     }
     Ok(())
@@ -49,7 +47,7 @@ pub fn take_name(session: &mut Session<'_>, name: &str) -> Result<()> {
     match &session.job.name {
         Some(own) if own == name => {}
         Some(own) => {
-            session.ctx.ui.warn(&format!("{} keeps its name {own}; it is not called {name}", session.job.id));
+            session.ctx.ui.warn(&format!("{} keeps its name {own}; --name {name} is ignored", session.job.id));
         }
         None => {
             free_name(name, &session.store, &session.ledger)?;

@@ -75,7 +75,7 @@ fn notes(model: &ModelDetail, spelling: Spelling, list: Option<ShownAmount>, pai
         None => notes.push("an unknown amount at risk".to_owned()),
     }
     if model.usd.is_none() {
-        notes.push("price not known".to_owned());
+        notes.push("price unknown".to_owned());
     }
     notes.join(" · ")
 }

@@ -82,7 +82,7 @@ fn cost_note(summary: &Summary) -> String {
         notes.push(format!("{less} less than the list price of {}", spelling.show(list)));
     }
     notes.extend(some(cost.at_risk_usd).map(|at_risk| format!("up to {at_risk} more at risk")));
-    notes.extend(some(cost.wasted_usd).map(|wasted| format!("{wasted} of it thrown away")));
+    notes.extend(some(cost.wasted_usd).map(|wasted| format!("{wasted} of it for discarded responses")));
     if !cost.unpriced_models.is_empty() {
         notes.push(format!("without {} of unknown price", plural(cost.unpriced_models.len() as u64, "model")));
     } else if cost.estimated {

@@ -44,7 +44,7 @@ impl Template {
             let text = source.lines().nth(line.saturating_sub(1)).unwrap_or_default();
             let what = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
             Error::usage(format!("{flag}: line {line}: {what}: `{}`", shorten(text)))
-                .hint("fields are written {{ name }}; a literal brace pair is {{ '{{' }}")
+                .hint("write fields as {{ name }}, and a literal brace pair as {{ '{{' }}")
         })?;
         Ok(Self { engine, flag })
     }
@@ -105,8 +105,8 @@ impl Template {
                     .hint("make its loops smaller")
             }
             (ErrorKind::WriteFailure, _) => {
-                Problem::new(record, "template", format!("{flag} makes more than 40 MB of this row"))
-                    .hint("no request can be so long: make less of it")
+                Problem::new(record, "template", format!("{flag} turns this row into more than 40 MB"))
+                    .hint("shorten the template: no request can be that long")
             }
             (kind, _) => {
                 let what = error.detail().map_or_else(|| kind.to_string(), |detail| format!("{kind}: {detail}"));

@@ -130,7 +130,7 @@ impl Ledger {
             return self
                 .recent(1)?
                 .pop()
-                .ok_or_else(|| Error::usage("there is no job yet").hint("`llbatch run FILE` makes one"));
+                .ok_or_else(|| Error::usage("there is no job yet").hint("`llbatch run FILE` starts one"));
         }
         if let Some(job) = self.get(name)? {
             return Ok(job);
@@ -150,7 +150,7 @@ impl Ledger {
             0 => Err(Error::usage(format!("no job `{name}`")).hint("`llbatch status` lists the jobs")),
             _ => {
                 let ids: Vec<&str> = found.iter().map(|j| j.id.as_str()).collect();
-                Err(Error::usage(format!("`{name}` is the beginning of several jobs: {}", ids.join(", "))))
+                Err(Error::usage(format!("`{name}` matches several jobs: {}", ids.join(", "))))
             }
         }
     }

@@ -37,7 +37,7 @@ fn foreign_batch_is_fetched_by_its_id() {
     let fetch = |name: &str| {
         home.at(&server.url, &[&["fetch", &id, "--wait", "-o", name, "--summary", "s.json"], &POLL[..]].concat())
     };
-    fetch("out.jsonl").code(0).says(&["not from here"]);
+    fetch("out.jsonl").code(0).says(&["created elsewhere"]);
     answered(&home.read("out.jsonl"), 1..=6);
     fetch("again.jsonl").code(0);
     assert_eq!(home.read("again.jsonl"), home.read("out.jsonl"));

@@ -66,8 +66,7 @@ fn killed_run_is_interrupted_and_not_cancelled() {
     let run = home.spawn(&server, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "2"]);
     server.until_billed(3);
     assert_eq!(run.kill(), None);
-    let out =
-        home.at(&server.url, &["cancel", "last"]).code(0).says(&["is being answered", "--resume=j-", "interrupted"]);
+    let out = home.at(&server.url, &["cancel", "last"]).code(0).says(&["is in flight", "--resume=j-", "interrupted"]);
     assert!(!out.stderr.contains("has ended"), "{}", out.stderr);
     assert_eq!(state(&home, "last"), "interrupted");
 }
@@ -82,7 +81,7 @@ fn killed_run_still_writes_its_answers_after_cancel() {
     std::fs::remove_file(home.path("out.jsonl")).unwrap();
     let index = rusqlite::Connection::open(home.state().join("ledger.db")).unwrap();
     assert_eq!(index.execute("UPDATE job SET state = 'running', delivered = 0, exit = NULL", []).unwrap(), 1);
-    home.at(&server.url, &["cancel", "last"]).code(0).says(&["is being answered", "interrupted"]);
+    home.at(&server.url, &["cancel", "last"]).code(0).says(&["is in flight", "interrupted"]);
     home.run(&server, &args).code(0).says(&["5 answered before"]);
     answered(&home.read("out.jsonl"), 1..=5);
     assert_eq!(server.bill(), 5, "nothing is paid again");

@@ -19,7 +19,7 @@ fn home(settle_after: &str) -> Home {
 /// Its creation is in doubt, and its process dead.
 fn in_doubt(home: &Home, server: &Server, args: &[&str]) {
     let run = home.start(home.command_at(&server.url, &[&["submit"], args].concat()));
-    until_said(&run, "whether it was created is not known");
+    until_said(&run, "does not know whether it was created");
     assert_eq!(run.kill(), None);
 }
 
@@ -33,7 +33,7 @@ fn lost_create_reply_is_looked_up() {
             let out = home.at(&server.url, &["submit", "in.jsonl"]).code(0);
             let batches = server.batches();
             assert_eq!(batches.len(), 1, "{fault}");
-            let out = out.says(&["not known", "after all", batches[0]["id"].as_str().unwrap()]);
+            let out = out.says(&["does not know", "after all", batches[0]["id"].as_str().unwrap()]);
             fetch(&home, &server, out.stdout.trim_end(), &[]).code(0);
             answered(&home.read("out.jsonl"), 1..=3);
             assert_eq!((server.bill(), server.paid_again()), (3, 0), "{fault}");
@@ -120,7 +120,7 @@ fn interrupt_during_doubt_is_resumable() {
     let home = home("1h");
     home.write("in.jsonl", prompts(1..=3));
     let run = home.start(home.command_at(&server.url, &["submit", "in.jsonl"]));
-    until_said(&run, "not known");
+    until_said(&run, "does not know");
     run.signal("INT");
     let out = run.wait().code(130);
     assert_eq!(format!("{}\n", submit(&home, &server, &["in.jsonl"])), out.stdout);
@@ -190,7 +190,7 @@ fn throttled_create_is_not_in_doubt() {
     let (home, server) = (Home::new(), Server::quick(&["--fault", "status=429,on=create,times=2,retry-after-ms=50"]));
     home.write("in.jsonl", prompts(1..=2));
     let out = home.at(&server.url, &["submit", "in.jsonl"]).code(0);
-    assert!(!out.stderr.contains("not known"), "{}", out.stderr);
+    assert!(!out.stderr.contains("does not know"), "{}", out.stderr);
     assert_eq!((server.batches().len(), server.count("/v1/batches (POST)", 429)), (1, 2));
 }
 

@@ -6,11 +6,11 @@ use crate::support::{Home, Server, answered, codes, prompts, rows};
 #[test]
 fn strange_lines_cost_only_their_own_rows() {
     let cases = [
-        ("missing", 3, "missing", "without any result"),
+        ("missing", 3, "missing", "without a result"),
         ("duplicate", 0, "ok", ""),
         ("conflict", 76, "ok", "two different answers"),
-        ("foreign", 76, "ok", "never asked"),
-        ("garble", 76, "", "no results"),
+        ("foreign", 76, "ok", "not in the batch"),
+        ("garble", 76, "", "1 invalid line"),
     ];
     side_by_side(&cases, |&(fault, code, second, say)| {
         let (home, server) = (Home::new(), Server::quick(&["--fault", &format!("{fault},on=row,contains=question 2")]));

@@ -53,7 +53,7 @@ fn foreign_id_is_shown_escaped_and_costs_no_row() {
         let (home, _service, out) = with(&(line(id, &Recorder::chat("\"evil\"")) + &answers(&["q1", "q2", "q3"])));
         harmless(&out.stderr);
         assert!(out.stderr.lines().all(|line| line.len() < 1000), "{}", out.stderr);
-        out.code(76).says(&["never asked"]);
+        out.code(76).says(&["not in the batch"]);
         assert_eq!(ends(&home), ["ok"; 3], "{id:?}");
         assert!(!home.read("out.jsonl").contains("evil"));
         // Beside what the tests make themselves, there are the results and the state.
@@ -217,7 +217,7 @@ fn hostile_file_ids_are_never_requested() {
         let out = night(&home, &service);
         harmless(&out.stderr);
         // As if it had not been named.
-        out.code(3).says(&["no id"]);
+        out.code(3).says(&["not a valid file id"]);
         assert_eq!(ends(&home), ["missing"; 3], "{id:.20}");
         assert!(service.requests().iter().all(|request| !request.head.contains("etc") && !request.head.contains("..")));
         let asked = service.requests().iter().filter(|r| r.head.contains("/content ")).count();
@@ -228,7 +228,7 @@ fn hostile_file_ids_are_never_requested() {
 #[test]
 fn file_of_another_batch_answers_no_row() {
     let (home, service, out) = with(&answers(&["x1", "x2", "x3"]));
-    out.code(76).says(&["never asked"]);
+    out.code(76).says(&["not in the batch"]);
     assert_eq!(ends(&home), ["missing"; 3]);
     home.at(&service.url, &["fetch", "last", "-o", "again.jsonl"]).code(76);
     assert_eq!(home.read("again.jsonl"), home.read("out.jsonl"));

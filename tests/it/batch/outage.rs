@@ -76,7 +76,7 @@ fn interrupted_submission_resumes() {
     assert_eq!(state(&home, &id), "interrupted");
     let back = server(&address, dir.path());
     // Nothing can come of batches that were never sent; who waits is told.
-    home.at(&url, &["wait", &id, "--poll", "50ms"]).code(1).says(&["never submitted", "llbatch retry"]);
+    home.at(&url, &["wait", &id, "--poll", "50ms"]).code(1).says(&["stopped before it submitted", "llbatch retry"]);
     home.at(&url, &["retry", &id]).says(&["submitting"]);
     assert_eq!(back.batches().len(), 1);
     fetch(&home, &back, &id, &[]).code(0);

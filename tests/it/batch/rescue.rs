@@ -112,7 +112,8 @@ fn budget_for_part_rescues_part_of_the_rows() {
 #[test]
 fn deadline_alone_ends_the_wait() {
     let (home, server) = (Home::new(), Server::quick(&["--batch-run", "1500ms"]));
-    let out = night(&home, &server, 4, &["--deadline", "300ms"]).code(5).says(&["deadline", "go on", "llbatch wait"]);
+    let out =
+        night(&home, &server, 4, &["--deadline", "300ms"]).code(5).says(&["deadline", "keeps working", "llbatch wait"]);
     assert!(!home.exists("out.jsonl"));
     let id = out.stdout.trim_end().to_owned();
     super::fetch(&home, &server, &id, &[]).code(0);
@@ -126,9 +127,12 @@ fn deadline_alone_ends_the_wait() {
         assert_eq!(night(&home, &server, 4, args).code, 2, "{args:?}");
     }
     for (given, said) in
-        [("25:00", "`25:00` is no time of day"), ("soon", "`soon` is neither a span nor a time of day")]
+        [("25:00", "`25:00` is not a time of day"), ("soon", "`soon` is neither a duration nor a time of day")]
     {
         let out = night(&home, &server, 4, &["--deadline", given]).code(2);
-        out.says(&[&format!("--deadline: {said}"), "hint: a span such as 2h or 90m, or a time of day such as 06:00"]);
+        out.says(&[
+            &format!("--deadline: {said}"),
+            "hint: pass a duration such as 2h or 90m, or a time of day such as 06:00",
+        ]);
     }
 }

@@ -36,13 +36,13 @@ fn only_retryable_rows_are_sent_again() {
     fetch(&home, &server, &id, &[]).code(3);
     assert_eq!(ends(&home), ["ok", "ok", "invalid_request", "ok"]);
 
-    home.at(&server.url, &["retry", &id]).code(3).says(&["no row to send again", "--all"]);
+    home.at(&server.url, &["retry", &id]).code(3).says(&["no rows to send again", "--all"]);
     assert_eq!(server.batches().len(), 2);
     home.at(&server.url, &["retry", &id, "--all"]).code(0);
     fetch(&home, &server, &id, &[]).code(0);
     answered(&home.read("out.jsonl"), 1..=4);
     assert_eq!((server.batches().len(), server.bill(), server.paid_again()), (3, 4, 0));
-    let out = home.at(&server.url, &["retry", &id]).code(0).says(&["no row to send again"]);
+    let out = home.at(&server.url, &["retry", &id]).code(0).says(&["no rows to send again"]);
     assert_eq!(out.stdout, format!("{id}\n"));
 }
 
@@ -116,7 +116,7 @@ fn changed_input_of_a_realtime_job_mixes_up_nothing() {
     home.write("in.jsonl", prompts(1..=4));
     home.run(&server, &["in.jsonl", "-o", "first.jsonl", "--retries", "0"]).code(3);
     home.write("in.jsonl", prompts(2..=5));
-    home.at(&server.url, &["retry", "last", "--via", "batch"]).code(65).says(&["not what it was"]);
+    home.at(&server.url, &["retry", "last", "--via", "batch"]).code(65).says(&["has changed since it ran"]);
     std::fs::remove_file(home.path("in.jsonl")).unwrap();
     home.at(&server.url, &["retry", "last", "--via", "batch"]).code(66);
     assert_eq!(server.batches().len(), 0);

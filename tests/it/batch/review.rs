@@ -24,7 +24,7 @@ fn rescue_runs_although_nothing_could_be_submitted() {
     let (home, server) = (Home::new(), Server::quick(&["--fault", "status=500,on=register,times=always"]));
     home.write("in.jsonl", prompts(1..=5));
     let args = ["submit", "in.jsonl", "--deadline", "2s", "--rescue", "-o", "out.jsonl"];
-    home.at(&server.url, &[&args[..], &POLL].concat()).code(0).says(&["uploading batch 1", "realtime"]);
+    home.at(&server.url, &[&args[..], &POLL].concat()).code(0).says(&["uploading batch 1", "in real time"]);
     answered(&home.read("out.jsonl"), 1..=5);
     assert_eq!((server.batches().len(), server.bill()), (0, 5));
 }
@@ -76,7 +76,9 @@ fn result_files_not_named_in_time_are_left_for_later() {
     let (home, server) = (Home::new(), names_its_files_after(u32::MAX));
     home.write("in.jsonl", prompts(1..=2));
     let args = ["submit", "in.jsonl", "--wait", "--timeout", "5s", "-o", "out.jsonl"];
-    home.at(&server.url, &[&args[..], &POLL].concat()).code(75).says(&["names no results", "--timeout is over"]);
+    home.at(&server.url, &[&args[..], &POLL].concat())
+        .code(75)
+        .says(&["does not name its results", "--timeout has passed"]);
     assert!(!home.exists("out.jsonl"));
     assert_eq!(server.count("POST /v1/batches"), 1);
 }
@@ -144,7 +146,7 @@ fn missing_results_file_does_not_block_the_others() {
     let url = format!("/v1/files/{file}");
     let gone = crate::support::request(&server.address(), "DELETE", &url, "authorization: Bearer x\r\n", "");
     assert_eq!(gone.status, 200);
-    fetch(&home, &server, &id, &[]).code(3).says(&["has not got"]);
+    fetch(&home, &server, &id, &[]).code(3).says(&["no longer has"]);
     let codes: Vec<String> = super::ends(&home);
     assert_eq!(codes, ["missing", "missing", "ok", "ok"]);
 }

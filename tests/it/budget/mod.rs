@@ -105,7 +105,9 @@ fn reserved_amount_is_shown_before_sending() {
     let document: Value = serde_json::from_str(&out.stdout).unwrap();
     let most = document["cost"]["set_aside_usd"]["batch"].as_f64().unwrap();
     assert!(most >= document["cost"]["batch_usd"]["max"].as_f64().unwrap(), "{}", out.stdout);
-    assert!(home.llbatch(&["check", "in.jsonl"]).code(0).stdout.contains("sets aside up to"));
+    assert!(
+        home.llbatch(&["submit", "in.jsonl", "--dry-run", "--max-cost", "1"]).code(0).stdout.contains("reserves up to")
+    );
     // The same figure decides, tried or done.
     let server = Server::quick(&[]);
     for (limit, code) in [(most * 0.99, 5), (most * 1.01, 0)] {
@@ -176,7 +178,7 @@ fn daily_budget_counts_all_jobs_and_batches_in_flight() {
         "may cost up to $0.000",
         "is left of the config file's budget of $0.001",
         "for today",
-        "of which a part may come back; free again at midnight, in ",
+        "reserved for requests in flight; renewed at midnight, in ",
         "nothing was sent",
         "raise the limit",
     ]);
@@ -200,7 +202,7 @@ fn unpriced_row_hides_no_spending_from_the_daily_budget() {
     let unpriced = rows(1, 5).replace(TURBO, "nobody/knows-this").replace("\"q", "\"r");
     home.write("in.jsonl", unpriced + &rows(60, 50));
     let args = ["in.jsonl", "-o", "out.jsonl", "--concurrency", "4", "--allow-unpriced", "--config", "c.toml"];
-    home.run(&server, &args).code(5).says(&["the config file's budget of $0.000050"]);
+    home.run(&server, &args).code(5).says(&["the config file's budget of", "$0.000050"]);
     // The row without a price is in the server's bill as well.
     assert!(billed(&server) <= 0.00005 + 0.000_002, "{}", billed(&server));
 }
@@ -225,7 +227,7 @@ fn resumed_run_keeps_counting_and_names_the_next_command() {
     let server = Server::start(&["--latency", "5ms"]);
     home.write("in.jsonl", rows(60, 50));
     let run = |limit| home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "4", "--max-cost", limit]);
-    run("0.00005").code(5).says(&["--max-cost $0.00005", "spent or at risk", "a higher --max-cost goes on"]);
+    run("0.00005").code(5).says(&["--max-cost $0.00005", "spent or at risk", "pass a higher --max-cost"]);
     let first = server.bill();
     // The same again: what was spent is not spent anew.
     run("0.00005").code(5).says(&["--max-cost $0.00005", "spent or at risk"]);

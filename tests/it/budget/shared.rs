@@ -79,7 +79,7 @@ fn damaged_job_counts_its_reservation_and_blocks_no_other() {
     let held = command(&["submit", "large.jsonl"]).code(0).stdout.trim().to_owned();
     damage(&home, &held);
     let name = format!("jobs/{held}.db");
-    command(&["run", "small.jsonl", "-o", "small.out"]).code(0).says(&[&name, "counts with $0.0008"]);
+    command(&["run", "small.jsonl", "-o", "small.out"]).code(0).says(&[&name, "with $0.0008"]);
     command(&["submit", "large.jsonl", "--again"]).code(5).says(&[&name, "up to $0.0008"]);
     // Nothing is known of one that no budget was asked about.
     home.write("other.jsonl", rows(20, 50).replace("question", "other"));
@@ -94,7 +94,7 @@ fn damaged_job_counts_its_reservation_and_blocks_no_other() {
     let before = server.requests();
     command(&["run", "small.jsonl", "--fresh", "-o", "small.out"]).code(74).says(&[
         &name,
-        "nobody knows what",
+        "llbatch cannot tell what",
         "move that file away",
     ]);
     assert_eq!(server.requests(), before);
@@ -120,7 +120,7 @@ fn last_spending_of_a_killed_run_counts_once() {
             let text = out.stderr.split(end).next().unwrap();
             text.rsplit('$').next().unwrap().trim().parse::<f64>().unwrap()
         };
-        (amount(" spent,"), amount(" in flight"))
+        (amount(" spent,"), amount(" reserved for"))
     };
     let (spent, in_flight) = refused();
     assert!(spent + in_flight >= billed(&server) * 0.999, "{spent} {in_flight} {}", billed(&server));
@@ -144,7 +144,7 @@ fn second_waits_for_first(home: &Home, server: &Server) -> [Running; 2] {
     let first = start("a");
     server.until_billed(1);
     let second = start("b");
-    until("it to say that it waits", || second.stderr().contains("waiting for what they give back"));
+    until("it to say that it waits", || second.stderr().contains("waiting for them to release it"));
     [first, second]
 }
 
@@ -155,7 +155,7 @@ fn run_waits_for_a_reservation_that_may_be_released() {
     let [first, second] = second_waits_for_first(&home, &server);
     first.wait().code(0);
     let out = second.wait().code(0);
-    assert_eq!(out.stderr.matches("waiting for what").count(), 1, "{}", out.stderr);
+    assert_eq!(out.stderr.matches("waiting for them").count(), 1, "{}", out.stderr);
     assert!(billed(&server) <= 0.00014, "{}", billed(&server));
 }
 

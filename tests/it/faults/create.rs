@@ -93,7 +93,7 @@ fn looked_up(settle_after: &str, before: i64, after: i64) -> (i32, usize) {
     let off = Arc::clone(&now);
     let proxy = FaultServer::before(&server.address(), move |_| Fault::Clock(off.load(Ordering::Relaxed)));
     let submit = home.start(home.command_at(&proxy.url, &["submit", "in.jsonl"]));
-    until("a doubt", || submit.stderr().contains("whether it was created is not known"));
+    until("a doubt", || submit.stderr().contains("does not know whether it was created"));
     submit.kill();
     now.store(after, Ordering::Relaxed);
     let out = home.at(&proxy.url, &["wait", "last", "--timeout", "2s", "--poll", "50ms"]);

@@ -266,7 +266,7 @@ fn input_written_during_the_run_makes_no_results() {
     server.until_billed(8);
     // Same size, same number of rows.
     home.write("in.jsonl", prompts(1..=60).replace("question 5", "question 6"));
-    run.wait().code(1).says(&["written to", "next"]);
+    run.wait().code(1).says(&["the input changed", "next"]);
     assert!(!home.exists("out.jsonl"));
     home.run(&server, &args).code(0);
     assert_eq!(codes(&home.read("out.jsonl")).len(), 60);
@@ -280,5 +280,5 @@ fn outage_is_reported_with_its_reason() {
     let out = home.finish(home.run_command("http://127.0.0.1:9/v1", &args)).code(75);
     assert!(out.stderr.contains("cannot connect to 127.0.0.1:9"), "{}", out.stderr);
     assert!(out.stderr.contains("refused"), "{}", out.stderr);
-    assert!(out.stderr.contains("trying again after seconds"), "{}", out.stderr);
+    assert!(out.stderr.contains("retries after seconds"), "{}", out.stderr);
 }

@@ -68,7 +68,7 @@ fn prices_and_discounts_that_are_unknown() {
         "submit in.jsonl --max-cost 0.000001",
     ]);
     let budget = "run in.jsonl -o out.jsonl --config budget.toml";
-    story.tell_edited(budget, |text| hide_after(&text, "free again at midnight", ")"));
+    story.tell_edited(budget, |text| hide_after(&text, "renewed at midnight", ")"));
     assert_story!("prices", story);
 }
 
