@@ -49,13 +49,31 @@ impl JobAccounts {
     }
 
     /// Adds outstanding costs to `accounts`.
-    pub fn with(mut accounts: Accounts, desk: Desk<'_>, db: &JobDb, job: &Job, spec: &Spec) -> Result<Self> {
+    pub fn with(accounts: Accounts, desk: Desk<'_>, db: &JobDb, job: &Job, spec: &Spec) -> Result<Self> {
+        let mut all = Self::paid(accounts);
+        all.add_outstanding(desk, db, job, spec)?;
+        Ok(all)
+    }
+
+    /// Builds the accounts of a job without outstanding costs.
+    pub const fn paid(accounts: Accounts) -> Self {
+        Self { accounts, batches: Vec::new(), in_batches: Nanos::ZERO }
+    }
+
+    /// Adds the costs of requests and batches whose results llbatch does not have.
+    pub fn add_outstanding(&mut self, desk: Desk<'_>, db: &JobDb, job: &Job, spec: &Spec) -> Result<()> {
         let input = || Ok((inputs_of(spec, desk.store, &job.id)?, RequestBuilder::new(&spec.params)?));
-        let outstanding = Outstanding::of_job(db, job.total, &mut accounts.prices, input)?;
-        accounts.add_outstanding(&outstanding);
+        let outstanding = Outstanding::of_job(db, job.total, &mut self.accounts.prices, input)?;
+        self.accounts.add_outstanding(&outstanding);
         let batched = outstanding.iter().filter(|requests| requests.transport == Transport::Batch);
-        let in_batches = batched.filter_map(|requests| requests.most).sum();
-        Ok(Self { accounts, batches: db.batches()?, in_batches })
+        self.in_batches = batched.filter_map(|requests| requests.most).sum();
+        self.batches = db.batches()?;
+        Ok(())
+    }
+
+    /// Returns true if llbatch has the results of every batch.
+    fn all_collected(&self) -> bool {
+        !self.batches.iter().any(JobBatch::is_open)
     }
 
     /// Gathers the facts for a verdict on the job.
@@ -134,7 +152,7 @@ impl Finish<'_> {
         let meta =
             Meta { state: state.as_str().to_owned(), ..verdict.meta(&self.job, self.spec, duration, self.desk.ctx) };
         let mut summary = accounts.accounts.totals.summary(&meta);
-        if state.ended() {
+        if state.ended() && accounts.all_collected() {
             let learned = self.learn();
             // A realtime run has shown no estimate, so nothing was off.
             summary.estimate_off = learned.filter(|_| self.job.estimate.is_some());
@@ -151,7 +169,9 @@ impl Finish<'_> {
         if error.exit != Exit::ClosedPipe && !said {
             self.desk.ctx.ui.error(error);
         }
-        self.stop = Some(Stop::by(error));
+        if !said {
+            self.stop = Some(Stop::by(error));
+        }
     }
 
     fn record(&mut self, verdict: &Verdict, accounts: &JobAccounts) -> Result<()> {
@@ -161,11 +181,12 @@ impl Finish<'_> {
         job.state = verdict.state;
         job.cost = accounts.accounts.totals.usd();
         job.exit = Some(verdict.exit.code());
-        let written = self.stop.is_none() && !self.nowhere && verdict.state.ended();
+        let written = self.stop.is_none() && !self.nowhere && verdict.state.ended() && accounts.all_collected();
         let unseen = self.nowhere && self.http.as_ref().is_some_and(|http| http.sent > 0);
         job.delivered = (job.delivered || written) && !unseen;
-        accounts.accounts.record(job, self.desk.ledger)?;
-        self.desk.ledger.update(job)
+        let spending = accounts.accounts.record(job, self.desk.ledger);
+        self.desk.ledger.update(job)?;
+        spending
     }
 
     /// Compares the estimated tokens of the job with the reported ones. A missing input is not an error here.
@@ -187,7 +208,7 @@ impl Finish<'_> {
 pub fn record(desk: Desk<'_>, job: &mut Job, db: &JobDb, spec: &Spec) -> Result<Verdict> {
     let accounts = JobAccounts::of(desk, db, job, spec)?;
     let mut facts = accounts.facts(job, Asker::Other, None);
-    facts.concluded = job.delivered || job.state.ended();
+    facts.concluded = job.state.ended();
     let verdict = Verdict::of(&facts);
     job.succeeded = facts.rows.succeeded;
     job.failed = facts.rows.failed;
@@ -198,17 +219,33 @@ pub fn record(desk: Desk<'_>, job: &mut Job, db: &JobDb, spec: &Spec) -> Result<
     Ok(verdict)
 }
 
-/// Records the cost of killed realtime runs. Such a run leaves a claim, and the index lacks its last seconds. This
-/// changes nothing else, and skips jobs that have a lock holder.
+/// Records the cost of killed commands. A realtime run leaves a claim; a batch command leaves answers that the history
+/// lacks. The states of the jobs stay as they are, and a job that has a lock holder stays unchanged.
 pub fn record_killed(desk: Desk<'_>) -> Result<()> {
     let killed = |job: &Job| !job.state.ended() && desk.store.job_path(&job.id).exists();
-    for mut job in desk.ledger.recent(u32::MAX)?.into_iter().filter(killed) {
-        let Some(_lock) = desk.store.lock(&job.id)? else { continue };
-        let db = desk.store.open_job(&job.id)?;
-        if db.claimed()? > 0 {
-            let spec = spec_of(&job)?;
-            record(desk, &mut job, &db, &spec)?;
+    for job in desk.ledger.recent(u32::MAX)?.into_iter().filter(killed) {
+        // One unreadable job must not hide the cost of the others.
+        if let Err(error) = record_cost(desk, job) {
+            desk.ctx.ui.warn(&error.to_string());
         }
+    }
+    Ok(())
+}
+
+fn record_cost(desk: Desk<'_>, mut job: Job) -> Result<()> {
+    let Some(_lock) = desk.store.lock(&job.id)? else { return Ok(()) };
+    let db = desk.store.open_job(&job.id)?;
+    let counts = db.counts()?;
+    if db.claimed()? == 0 && desk.ledger.recorded_rows(&job.id)? >= counts.0 {
+        return Ok(());
+    }
+    let accounts = JobAccounts::of(desk, &db, &job, &spec_of(&job)?)?;
+    accounts.accounts.record(&job, desk.ledger)?;
+    let usd = accounts.accounts.totals.usd();
+    // An update renews the age of the job, so one without a change must not happen.
+    if (job.succeeded, job.failed, job.cost) != (counts.0, counts.1, usd) {
+        (job.succeeded, job.failed, job.cost) = (counts.0, counts.1, usd);
+        desk.ledger.update(&job)?;
     }
     Ok(())
 }
@@ -222,7 +259,7 @@ pub fn state_of(job: &Job, batches: &[JobBatch], busy: bool) -> JobState {
         command: Asker::Other,
         stop: None,
         busy,
-        concluded: job.delivered || job.state.ended(),
+        concluded: job.state.ended(),
     };
     facts.state()
 }

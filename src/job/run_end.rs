@@ -48,10 +48,13 @@ impl RunEnd<'_> {
                 folded.unwrap_or_else(|_| Accounts::new(finish.desk.ctx.settings.prices.clone(), finish.job.total))
             }
         };
-        let accounts = match store.open_job(&finish.job.id) {
-            Ok(db) => JobAccounts::with(accounts, finish.desk, &db, &finish.job, finish.spec)?,
-            Err(_) => JobAccounts { accounts, batches: Vec::new(), in_batches: Nanos::ZERO },
-        };
+        let mut accounts = JobAccounts::paid(accounts);
+        let db = store.open_job(&finish.job.id);
+        let added = db.and_then(|db| accounts.add_outstanding(finish.desk, &db, &finish.job, finish.spec));
+        // The run must still be recorded and its reservation released.
+        if let Err(error) = added {
+            finish.desk.ctx.ui.warn(&format!("the cost of requests in flight is not known: {error}"));
+        }
         let ended = finish.conclude(&accounts, elapsed);
         let at_risk = accounts.accounts.totals.at_risk() - accounts.in_batches - self.at_risk_before;
         if let Some(Err(error)) = reservation.map(|reservation| reservation.release(at_risk)) {

@@ -183,7 +183,9 @@ impl JobFacts {
         } else if self.rows.failed > 0 {
             all.push((Exit::RowsFailed, format!("{} failed", text::plural(self.rows.failed, "row"))));
         }
-        if let Some(broken) = &self.batches.broken {
+        // A command that sent the rows again in real time does not end by an earlier batch.
+        let resent = matches!(self.command, Asker::Run { .. } | Asker::RealtimePart);
+        if let Some(broken) = self.batches.broken.as_ref().filter(|_| !resent) {
             all.push((Exit::Protocol, broken.clone()));
         }
         let worst = all.into_iter().reduce(|a, b| if a.0.worst(b.0) == a.0 { a } else { b });

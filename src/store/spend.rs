@@ -108,6 +108,13 @@ impl Ledger {
         read().map_err(|e| damaged(self.path(), &e))
     }
 
+    /// The rows of a job that the history includes.
+    pub fn recorded_rows(&self, job: &str) -> Result<u64> {
+        let sum =
+            self.db().query_row("SELECT coalesce(sum(rows), 0) FROM spend WHERE job = ?1", [job], |row| row.get(0));
+        sum.map(|rows: i64| u64::try_from(rows).unwrap_or(0)).map_err(|e| damaged(self.path(), &e))
+    }
+
     /// The spending that the history lacks: of jobs that run now or were killed, and that changed at or after `since`
     /// (milliseconds since 1970).
     pub fn unrecorded(&self, since: i64, sandbox: bool) -> Result<Nanos> {

@@ -12,7 +12,7 @@ use crate::error::{Error, Exit, Result};
 use crate::job::finish::state_of;
 use crate::job::remote::Remote;
 use crate::store::unsent::is_claimed;
-use crate::store::{BatchStep, Job, JobBatch, JobDb, JobState, Ledger, Lock, Store};
+use crate::store::{BatchStep, Job, JobBatch, JobDb, JobState, Ledger, Lock, Store, Transport};
 
 /// Jobs polled concurrently. Each polls several batches at once.
 const JOBS: usize = 4;
@@ -32,14 +32,21 @@ impl JobStatus {
         let db = if store.job_path(&job.id).exists() { Some(store.open_job(&job.id)?) } else { None };
         let batches = db.as_ref().map_or_else(|| Ok(Vec::new()), JobDb::batches)?;
         let busy = store.in_use(&job.id) || is_claimed(store, &job.id, &batches);
+        let cut_short = !job.state.ended() && !batches.iter().any(JobBatch::is_open);
+        let state = |job: &Job| match job.transport {
+            // The counts may be those of an earlier run.
+            Transport::Realtime if cut_short && busy => JobState::Running,
+            Transport::Realtime if cut_short => JobState::Interrupted,
+            _ => state_of(job, &batches, busy),
+        };
         // An ended job without rows keeps its state.
         if db.is_some() || !job.state.ended() {
-            job.state = state_of(&job, &batches, busy);
+            job.state = state(&job);
         }
         // A killed process may not have recorded its last rows.
-        if let Some(db) = db.filter(|_| !busy && job.state == JobState::Interrupted) {
+        if let Some(db) = db.filter(|_| !busy && (cut_short || job.state == JobState::Interrupted)) {
             (job.succeeded, job.failed) = db.counts()?;
-            job.state = state_of(&job, &batches, busy);
+            job.state = state(&job);
         }
         Ok(Self { job, batches })
     }

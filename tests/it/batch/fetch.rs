@@ -136,3 +136,18 @@ fn closed_stdout_of_fetch_loses_nothing() {
     super::fetch(&home, &server, &id, &[]).code(0);
     answered(&home.read("out.jsonl"), 1..=3000);
 }
+
+#[test]
+fn partial_fetch_of_an_uncollected_batch_leaves_its_job_open() {
+    let faults = ["--batch-run", "0s", "--fault", "status=500,on=content,times=always"];
+    let (home, server) = (Home::new(), Server::quick(&faults));
+    home.write("in.jsonl", prompts(1..=5));
+    submit(&home, &server, &["in.jsonl"]);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    home.at(&server.url, &["fetch", "last", "--partial", "-o", "out.jsonl"]).code(75);
+    let index = rusqlite::Connection::open(home.state().join("ledger.db")).unwrap();
+    let delivered: bool = index.query_row("SELECT delivered FROM job", [], |row| row.get(0)).unwrap();
+    assert!(!delivered, "the batch still holds results");
+    home.at(&server.url, &["submit", "in.jsonl"]).says(&["nothing is sent again"]);
+    assert_eq!(server.batches().len(), 1);
+}

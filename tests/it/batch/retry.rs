@@ -174,3 +174,14 @@ fn killed_retry_pays_nothing_twice() {
     answered(&home.read("out.jsonl"), 1..=4);
     assert_eq!((server.bill(), server.paid_again(), server.batches().len()), (4, 0, 2), "seed {seed}");
 }
+
+#[test]
+fn realtime_retry_does_not_end_by_a_broken_batch_before_it() {
+    let faults = ["--batch-run", "0s", "--fault", "conflict,on=row,nth=3", "--fault", "status=500,on=row,nth=5"];
+    let (home, server) = (Home::new(), Server::quick(&faults));
+    home.write("in.jsonl", prompts(1..=5));
+    home.at(&server.url, &["submit", "in.jsonl", "--wait", "--poll", "100ms", "-o", "out.jsonl"]).code(76);
+    home.at(&server.url, &["retry", "last", "--via", "realtime"]).code(0);
+    fetch(&home, &server, "last", &[]);
+    answered(&home.read("out.jsonl"), 1..=5);
+}

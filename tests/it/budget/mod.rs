@@ -261,3 +261,21 @@ fn spending_of_a_killed_run_is_known_without_running_it_again() {
     let known = number(&ledger["usd"]) + number(&ledger["unrecorded_usd"]);
     assert!((known - number(&report["cost"]["usd"])).abs() < 1e-12, "{ledger} {report}");
 }
+
+#[test]
+fn spending_of_a_killed_wait_is_known_without_running_it_again() {
+    let home = Home::new();
+    let server = Server::quick(&["--batch-run", "0s"]);
+    home.write("in.jsonl", rows(6, 50));
+    home.at(&server.url, &["submit", "in.jsonl", "--wait", "--poll", "100ms", "-o", "out.jsonl"]).code(0);
+    // As a kill between the commit of the results and the record of their cost leaves it.
+    let index = rusqlite::Connection::open(home.state().join("ledger.db")).unwrap();
+    index.execute_batch("DELETE FROM spend; UPDATE job SET state = 'running', delivered = 0, nanos = NULL").unwrap();
+    let json = |args: &[&str]| -> Value { serde_json::from_str(&home.at(&server.url, args).code(0).stdout).unwrap() };
+    let ledger = json(&["status", "--cost", "--json"]);
+    let report = json(&["report", "last", "--json"]);
+    let number = |value: &Value| value.as_f64().unwrap();
+    assert!(number(&report["cost"]["usd"]) > 0.0, "{report}");
+    let known = number(&ledger["usd"]) + number(&ledger["unrecorded_usd"]);
+    assert!((known - number(&report["cost"]["usd"])).abs() < 1e-12, "{ledger} {report}");
+}
