@@ -8,7 +8,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::{Corpus, fuzz_target};
-use llbatch::door::{Answer, Class, Delay, Failure, Limiter, Limits, RateOptions, Reply, delay, poll, read, retry_after};
+use llbatch::door::{
+    Answer, Class, Delay, Failure, Limiter, Limits, RateOptions, Reply, delay, poll, read, retry_after,
+};
 use llbatch_fuzz::members;
 
 const DAY: Duration = Duration::from_hours(24);
