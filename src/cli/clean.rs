@@ -6,7 +6,7 @@ use super::print_json;
 use super::service::connect;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::job::clean::{CleanAsk, CleanDocument, KeptJob, clean};
+use crate::job::clean::{CleanAsk, CleanDocument, KeptJob, chosen, clean};
 use crate::settings;
 use crate::text;
 
@@ -44,9 +44,11 @@ pub fn run(args: &CleanArgs, ctx: &Ctx) -> Result<Exit> {
         .as_deref()
         .map(|text| settings::long_duration(text).map_err(|e| Error::usage(format!("--older-than: {e}"))))
         .transpose()?;
-    let service = if args.remote && !args.dry_run { Some(connect(ctx)?) } else { None };
     let ask = CleanAsk { jobs: &args.jobs, older_than: age, force: args.force, dry_run: args.dry_run };
-    let cleaned = clean(&ask, service.as_ref().map(|service| service.remote()), ctx)?;
+    let jobs = chosen(&ask, ctx)?;
+    // Without a job to remove, no key is needed.
+    let service = if args.remote && !args.dry_run && !jobs.is_empty() { Some(connect(ctx)?) } else { None };
+    let cleaned = clean(jobs, &ask, service.as_ref().map(|service| service.remote()), ctx)?;
     let exit = if !args.jobs.is_empty() && !cleaned.kept.is_empty() { Exit::TempFail } else { Exit::Ok };
     if ctx.json {
         print_json(&cleaned, ctx)?;

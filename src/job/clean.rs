@@ -47,12 +47,12 @@ pub struct KeptJob {
 /// Removes jobs, and with a `remote` also their files at the service.
 ///
 /// # Errors
-/// 2 for an unknown job or one of another service, 75 if the service does not answer.
-pub fn clean(ask: &CleanAsk<'_>, remote: Option<Remote<'_>>, ctx: &Ctx) -> Result<CleanDocument> {
+/// 2 for a job of another service, 75 if the service does not answer.
+pub fn clean(jobs: Vec<Job>, ask: &CleanAsk<'_>, remote: Option<Remote<'_>>, ctx: &Ctx) -> Result<CleanDocument> {
     let store = Store::open(&ctx.settings.state_dir.value)?;
     let ledger = store.ledger()?;
     let (mut removed, mut kept) = (Vec::new(), Vec::new());
-    for job in chosen(ask, &store, &ledger)? {
+    for job in jobs {
         if let Some(reason) = reason_to_keep(&job, &store, ask.force)? {
             kept.push(KeptJob { job: job.id, reason });
             continue;
@@ -76,11 +76,17 @@ pub fn clean(ask: &CleanAsk<'_>, remote: Option<Remote<'_>>, ctx: &Ctx) -> Resul
     Ok(CleanDocument { version: 1, removed, kept })
 }
 
-fn chosen(ask: &CleanAsk<'_>, store: &Store, ledger: &Ledger) -> Result<Vec<Job>> {
+/// Finds the jobs that the command means.
+///
+/// # Errors
+/// 2 for an unknown job.
+pub fn chosen(ask: &CleanAsk<'_>, ctx: &Ctx) -> Result<Vec<Job>> {
+    let store = Store::open(&ctx.settings.state_dir.value)?;
+    let ledger = store.ledger()?;
     let mut jobs = if ask.jobs.is_empty() {
         ledger.recent(u32::MAX)?
     } else {
-        ask.jobs.iter().map(|name| find_local(name, store, ledger)).collect::<Result<_>>()?
+        ask.jobs.iter().map(|name| find_local(name, &store, &ledger)).collect::<Result<_>>()?
     };
     if let Some(age) = ask.older_than {
         let now = jiff::Timestamp::now().as_millisecond();

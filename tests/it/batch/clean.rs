@@ -70,3 +70,15 @@ fn older_than_removes_only_fetched_jobs() {
     );
     home.at(&server.url, &["clean"]).code(2);
 }
+
+#[test]
+fn clean_of_nothing_needs_no_key() {
+    let home = Home::new();
+    let mut command = home.command(&["clean", "--remote", "--older-than", "30d"]);
+    home.finish({
+        command.env_remove("TOGETHER_API_KEY");
+        command
+    })
+    .code(0)
+    .says(&["nothing to remove"]);
+}
