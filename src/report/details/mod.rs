@@ -56,7 +56,7 @@ impl DetailsFold {
         }
     }
 
-    /// Counts money spent on outcomes that no longer stand for a row, as [`crate::summary::Totals::spent`] does.
+    /// Counts money spent on outcomes that no longer stand for a row, as [`crate::summary::Totals::add_spent`] does.
     pub fn add_spent(&mut self, model: &str, usage: Usage, paid: Option<Nanos>, at_risk: Option<Nanos>) {
         self.models.spent(model, usage, paid, at_risk);
     }
