@@ -25,7 +25,7 @@ pub struct RetryArgs {
     /// Job id or its unique prefix, --name, `last`, or a Together batch id
     #[arg(value_name = "JOB")]
     job: String,
-    /// How to send the rows [default: like the job]
+    /// Send the rows in batches or in real time [default: like the job]
     #[arg(long, value_name = "TRANSPORT", value_parser = ["batch", "realtime"])]
     via: Option<String>,
     /// Also send rows that failed permanently (400, unknown model, too long)

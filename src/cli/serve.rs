@@ -50,7 +50,7 @@ pub struct ServeArgs {
     /// Send x-ratelimit-* headers on every answer
     #[arg(long)]
     rate_headers: bool,
-    /// How a 429 states when to retry
+    /// Form of the retry hint in a 429
     #[arg(long, value_name = "HOW", default_value = "seconds", value_parser = ["none", "seconds", "date", "reset", "ms"])]
     retry_after: String,
     /// Compress answers
@@ -97,7 +97,7 @@ struct Batches {
     /// Time before a new batch appears in the list of batches
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = sandbox::duration)]
     list_lag: Duration,
-    /// How a batch shows unset fields
+    /// Form of the unset fields of a batch
     #[arg(long, value_name = "HOW", default_value = "omit", value_parser = unset())]
     unset: Unset,
     /// Redirect downloads to the storage, like uploads

@@ -228,7 +228,9 @@ fn find(reuse: Reuse, source: &RunSource, waited_for: Option<&Job>, ledger: &Led
         Reuse::Nothing => Ok(None),
         Reuse::Interrupted => match waited_for {
             Some(job) => Ok(Some(job.clone())),
-            None => Ok(ledger.last_of(&source.key)?.filter(|job| !job.state.ended())),
+            // Every run that ends by itself records its exit code. Without one, its results may not be written, even if
+            // another command has recorded the end of the job.
+            None => Ok(ledger.last_of(&source.key)?.filter(|job| !job.state.ended() || job.exit.is_none())),
         },
         Reuse::Last => ledger.last_of(&source.key)?.map(Some).ok_or_else(|| {
             Error::usage("this command has no earlier job to resume")

@@ -233,13 +233,20 @@ pub fn record_killed(desk: Desk<'_>) -> Result<()> {
 }
 
 fn record_cost(desk: Desk<'_>, mut job: Job) -> Result<()> {
-    let Some(_lock) = desk.store.lock(&job.id)? else { return Ok(()) };
+    if desk.store.in_use(&job.id) {
+        return Ok(());
+    }
     let db = desk.store.open_job(&job.id)?;
     let counts = db.counts()?;
     if db.claimed()? == 0 && desk.ledger.recorded_rows(&job.id)? >= counts.0 {
         return Ok(());
     }
     let accounts = JobAccounts::of(desk, &db, &job, &spec_of(&job)?)?;
+    // Locks the job only now: to add up millions of rows takes seconds, and a run that starts meanwhile must not fail.
+    let Some(_lock) = desk.store.lock(&job.id)? else { return Ok(()) };
+    if desk.ledger.find(&job.id)?.updated_at != job.updated_at {
+        return Ok(());
+    }
     accounts.accounts.record(&job, desk.ledger)?;
     let usd = accounts.accounts.totals.usd();
     // An update renews the age of the job, so one without a change must not happen.

@@ -130,17 +130,23 @@ mod tests {
         })
     }
 
-    /// The paid amount and the amount at risk of everything in the database.
-    fn sums(db: &JobDb) -> (Nanos, Nanos) {
-        let accounts = Accounts::of(db, table(), 100, &RowSet::default()).unwrap();
-        let cost = accounts.totals.summary(&crate::summary::Meta::blank()).cost;
-        (cost.usd.unwrap_or_default(), cost.at_risk_usd.unwrap())
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+    struct Sums {
+        paid: Nanos,
+        at_risk: Nanos,
     }
 
-    fn add(sums: (Nanos, Nanos), outcome: &Outcome) -> (Nanos, Nanos) {
+    /// The sums of everything in the database.
+    fn sums(db: &JobDb) -> Sums {
+        let accounts = Accounts::of(db, table(), 100, &RowSet::default()).unwrap();
+        let cost = accounts.totals.summary(&crate::summary::Meta::blank()).cost;
+        Sums { paid: cost.usd.unwrap_or_default(), at_risk: cost.at_risk_usd.unwrap() }
+    }
+
+    fn add(sums: Sums, outcome: &Outcome) -> Sums {
         let charge = charge(outcome, &mut PriceBook::new(table()));
         let known = charge.paid.unwrap_or_default() + charge.wasted.unwrap_or_default();
-        (sums.0 + known, sums.1 + charge.at_risk.unwrap())
+        Sums { paid: sums.paid + known, at_risk: sums.at_risk + charge.at_risk.unwrap() }
     }
 
     proptest! {
@@ -152,7 +158,7 @@ mod tests {
         ) {
             let dir = tempfile::tempdir().unwrap();
             let mut db = JobDb::open(&dir.path().join("j.db")).unwrap();
-            let mut expected = (Nanos::ZERO, Nanos::ZERO);
+            let mut expected = Sums::default();
             for (row, outcome) in (1..).zip(&first) {
                 db.put_joined([(&Outcome { row, ..outcome.clone() }, None)]).unwrap();
                 expected = add(expected, outcome);

@@ -9,7 +9,7 @@ use crate::input::Format;
 use crate::job::ask::{InputSource, InputSpec, ProblemPolicy, RequestFlags};
 use crate::request::{Endpoint, Params};
 
-/// What to read and what to ask.
+/// Inputs, and the requests that are made of them.
 #[derive(Debug, Args)]
 pub struct InputArgs {
     /// Input files (.jsonl .csv .tsv .txt, also .gz and .zst), or `-` for standard input

@@ -113,7 +113,7 @@ impl WaitingArgs {
     }
 }
 
-/// What to do when another llbatch works on the same.
+/// Wait for another lock holder of the job, or exit.
 #[derive(Debug, Args)]
 pub struct LockArgs {
     /// Wait for another llbatch that works on the same job instead of exiting with 75; answered rows are not paid again
@@ -122,13 +122,13 @@ pub struct LockArgs {
 }
 
 impl LockArgs {
-    /// Resolved; `until`: no longer than that.
+    /// Returns the wait for the lock, which ends at `until` if there is a deadline.
     pub fn wait(&self, until: Option<Instant>) -> LockWait {
         if self.wait_lock { LockWait::until(until) } else { LockWait::Now }
     }
 }
 
-/// What it may cost.
+/// Limits of the cost.
 #[derive(Debug, Args, Default)]
 pub struct CostArgs {
     /// Stop before the cost could exceed USD (exit 5, resumable)

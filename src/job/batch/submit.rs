@@ -67,16 +67,11 @@ pub fn submit<'a>(
     announce: &dyn Fn(&str) -> Result<()>,
 ) -> Result<Submitted> {
     let began = Instant::now();
-    let mut entered = enter(&ask, remote, ctx)?;
+    let entered = enter(&ask, remote, ctx)?;
     // Opens the outputs before the job spends money.
     let opened = ask.results.as_ref().map(|wait| entered.session.outputs(&wait.delivery)).transpose();
-    let outputs = opened.or_else(|error| {
-        if !entered.known {
-            // Nothing has been sent, so the job that cannot be delivered leaves no trace.
-            entered.session.forget()?;
-        }
-        Err(error)
-    })?;
+    // A new job has sent nothing, so one that cannot be delivered leaves no trace.
+    let outputs = if entered.known { opened? } else { or_forget(&entered.session, opened)? };
     entered.announce()?;
     let Entered { mut session, .. } = entered;
     let job = session.job.id.clone();
@@ -186,9 +181,15 @@ fn keep_and_plan(session: &mut Session<'_>, submission: &Submission, ask: &Submi
         session.admit_unsent(ask.limit)?;
         Ok(quote)
     });
-    planned.or_else(|error| {
-        session.forget()?;
-        Err(error)
+    or_forget(session, planned)
+}
+
+/// Returns `result`. If it is an error, forgets the job, which has sent nothing.
+fn or_forget<T>(session: &Session<'_>, result: Result<T>) -> Result<T> {
+    result.inspect_err(|_| {
+        if let Err(error) = session.forget() {
+            session.ctx.ui.warn(&error.to_string());
+        }
     })
 }
 

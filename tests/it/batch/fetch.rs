@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{POLL, ends, fetch, side_by_side, submit};
-use crate::support::{Home, MODEL, Server, answered, codes, prompts, questions};
+use crate::support::{Home, MODEL, Server, answered, codes, prompts, questions, until};
 
 #[test]
 fn second_fetch_gives_the_same_bytes_without_input_or_service() {
@@ -143,7 +143,7 @@ fn partial_fetch_of_an_uncollected_batch_leaves_its_job_open() {
     let (home, server) = (Home::new(), Server::quick(&faults));
     home.write("in.jsonl", prompts(1..=5));
     submit(&home, &server, &["in.jsonl"]);
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    until("the batch has ended", || server.batches()[0]["status"] == "COMPLETED");
     home.at(&server.url, &["fetch", "last", "--partial", "-o", "out.jsonl"]).code(75);
     let index = rusqlite::Connection::open(home.state().join("ledger.db")).unwrap();
     let delivered: bool = index.query_row("SELECT delivered FROM job", [], |row| row.get(0)).unwrap();

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{ends, fetch, submit};
-use crate::support::{Home, Server, answered, prompts};
+use crate::support::{Home, MODEL, Server, answered, prompts, questions};
 
 #[test]
 fn only_retryable_rows_are_sent_again() {
@@ -177,11 +177,12 @@ fn killed_retry_pays_nothing_twice() {
 
 #[test]
 fn realtime_retry_does_not_end_by_a_broken_batch_before_it() {
-    let faults = ["--batch-run", "0s", "--fault", "conflict,on=row,nth=3", "--fault", "status=500,on=row,nth=5"];
-    let (home, server) = (Home::new(), Server::quick(&faults));
-    home.write("in.jsonl", prompts(1..=5));
-    home.at(&server.url, &["submit", "in.jsonl", "--wait", "--poll", "100ms", "-o", "out.jsonl"]).code(76);
-    home.at(&server.url, &["retry", "last", "--via", "realtime"]).code(0);
+    let conflict = "conflict,on=row,contains=question 2";
+    let refused = "status=500,on=row,contains=question 4,times=1";
+    let (home, server) = (Home::new(), Server::quick(&["--fault", conflict, "--fault", refused]));
+    home.write("in.jsonl", questions(1..=5));
+    home.at(&server.url, &["submit", "in.jsonl", "-m", MODEL, "--wait", "--poll", "100ms", "-o", "out.jsonl"]).code(76);
+    home.at(&server.url, &["retry", "last", "--via", "realtime"]).code(0).says(&["1 row to send again"]);
     fetch(&home, &server, "last", &[]);
     answered(&home.read("out.jsonl"), 1..=5);
 }

@@ -244,6 +244,18 @@ fn resumed_run_keeps_counting_and_names_the_next_command() {
     assert_eq!(home.read("out.jsonl").lines().count(), 60);
 }
 
+/// `status --cost` must know what the report of the last job says.
+#[track_caller]
+fn spending_is_known(home: &Home, server: &Server) {
+    let json = |args: &[&str]| -> Value { serde_json::from_str(&home.at(&server.url, args).code(0).stdout).unwrap() };
+    let ledger = json(&["status", "--cost", "--json"]);
+    let report = json(&["report", "last", "--json"]);
+    let number = |value: &Value| value.as_f64().unwrap();
+    assert!(number(&report["cost"]["usd"]) > 0.0, "{report}");
+    let known = number(&ledger["usd"]) + number(&ledger["unrecorded_usd"]);
+    assert!((known - number(&report["cost"]["usd"])).abs() < 1e-12, "{ledger} {report}");
+}
+
 #[test]
 fn spending_of_a_killed_run_is_known_without_running_it_again() {
     let home = Home::new();
@@ -253,13 +265,7 @@ fn spending_of_a_killed_run_is_known_without_running_it_again() {
     // Sooner than the index is updated.
     server.until_billed(12);
     assert_eq!(run.kill(), None);
-    let json = |args: &[&str]| -> Value { serde_json::from_str(&home.at(&server.url, args).code(0).stdout).unwrap() };
-    let ledger = json(&["status", "--cost", "--json"]);
-    let report = json(&["report", "last", "--json"]);
-    let number = |value: &Value| value.as_f64().unwrap();
-    assert!(number(&report["cost"]["usd"]) > 0.0, "{report}");
-    let known = number(&ledger["usd"]) + number(&ledger["unrecorded_usd"]);
-    assert!((known - number(&report["cost"]["usd"])).abs() < 1e-12, "{ledger} {report}");
+    spending_is_known(&home, &server);
 }
 
 #[test]
@@ -271,11 +277,5 @@ fn spending_of_a_killed_wait_is_known_without_running_it_again() {
     // As a kill between the commit of the results and the record of their cost leaves it.
     let index = rusqlite::Connection::open(home.state().join("ledger.db")).unwrap();
     index.execute_batch("DELETE FROM spend; UPDATE job SET state = 'running', delivered = 0, nanos = NULL").unwrap();
-    let json = |args: &[&str]| -> Value { serde_json::from_str(&home.at(&server.url, args).code(0).stdout).unwrap() };
-    let ledger = json(&["status", "--cost", "--json"]);
-    let report = json(&["report", "last", "--json"]);
-    let number = |value: &Value| value.as_f64().unwrap();
-    assert!(number(&report["cost"]["usd"]) > 0.0, "{report}");
-    let known = number(&ledger["usd"]) + number(&ledger["unrecorded_usd"]);
-    assert!((known - number(&report["cost"]["usd"])).abs() < 1e-12, "{ledger} {report}");
+    spending_is_known(&home, &server);
 }
