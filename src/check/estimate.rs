@@ -145,7 +145,7 @@ impl Estimate {
             Some(tokens) => model.max_tokens = model.max_tokens.saturating_add(tokens),
             None => model.unbounded += 1,
         }
-        if model.batch_rows + 1 > limits.rows || model.batch_bytes + row.line > limits.bytes {
+        if !limits.have_room(model.batch_rows, model.batch_bytes, row.line) {
             model.full += u64::from(model.batch_rows > 0);
             (model.batch_rows, model.batch_bytes) = (0, 0);
         }

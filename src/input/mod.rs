@@ -127,3 +127,9 @@ impl Input {
 
 #[cfg(test)]
 mod tests;
+
+/// Builds the error for an input that was written to while llbatch read it. `effect` says what that led to.
+pub fn changed(effect: &str) -> Error {
+    Error::new(Exit::Failure, format!("the input changed while llbatch read it: {effect}"))
+        .hint("run the same command again when no program writes to the input")
+}

@@ -8,7 +8,7 @@
 //! worst cost as at risk, and sends them again. A finished run releases its claim.
 
 use super::ask::{Ask, InputSource, Reuse, Role, RunAsk, Start};
-use super::spec::{CleanCheck, Spec, inputs_of, spec_of};
+use super::spec::{CleanCheck, Spec, inputs_of, same_service, spec_of};
 use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Inputs, OpenedInputs};
@@ -76,7 +76,7 @@ impl RunSource {
                         return Err(Error::usage(format!("{} is a batch job, which keeps its own input", job.id))
                             .hint("leave INPUT out"));
                     }
-                    same_service(&spec_of(job)?.service, service)?;
+                    same_service(job, service)?;
                 }
                 let spec = Spec::new(service, input, ask.problems.skip_invalid);
                 Self::of_input(&input.source, spec, named, store)
@@ -85,7 +85,7 @@ impl RunSource {
     }
 
     fn of_job(job: Job, mut spec: Spec, ask: &Ask, service: &str, store: &Store) -> Result<Self> {
-        same_service(&spec.service, service)?;
+        same_service(&job, service)?;
         spec.checked = None;
         spec.skip_invalid |= ask.problems.skip_invalid;
         let inputs = inputs_of(&spec, store, &job.id)?;
@@ -102,15 +102,6 @@ impl RunSource {
         let key = spec.key(&content);
         Ok(Self { stamp: inputs.stamp(), inputs, spool, named, key, spec, shown: source.shown() })
     }
-}
-
-/// Refuses a job of another service.
-fn same_service(theirs: &str, ours: &str) -> Result<()> {
-    if theirs == ours {
-        return Ok(());
-    }
-    let hint = if theirs == "sandbox" { "add --sandbox" } else { "leave --sandbox out, or pass the same --base-url" };
-    Err(Error::usage(format!("the job belongs to {theirs}, but this command targets {ours}")).hint(hint))
 }
 
 /// Takes the locks of a command and of its job, one after the other.

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::batch::adopt::find_local;
-use super::batch::{runtime, same_service};
+use super::batch::runtime;
 use super::remote::Remote;
-use super::spec::spec_of;
+use super::spec::same_service;
 use crate::batch::driver;
 use crate::context::Ctx;
 use crate::error::Result;
@@ -98,7 +98,7 @@ pub fn chosen(ask: &CleanAsk<'_>, ctx: &Ctx) -> Result<Vec<Job>> {
 
 /// Deletes the files of a job's batches from the service, except those that batches of other jobs share.
 fn delete_remote_files(job: &Job, remote: Remote<'_>, store: &Store, ledger: &Ledger) -> Result<()> {
-    same_service(job, &spec_of(job)?, remote.name)?;
+    same_service(job, remote.name)?;
     let runtime = runtime()?;
     // Equal content shares one file, so another job may still need it.
     let shared = files_of_others(store, ledger, &job.id)?;

@@ -7,7 +7,7 @@ use crate::check::problems::{self, Action};
 use crate::check::{Checked, Pass, notices};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::input::{Format, OpenedInputs};
+use crate::input::{self, Format, OpenedInputs};
 use crate::request::batch_line::BatchFileLimits;
 use crate::request::{Params, RequestBuilder};
 use crate::split::destination::Destination;
@@ -84,8 +84,7 @@ pub fn prepare(order: &PrepareOrder<'_>, ctx: &Ctx) -> Result<WrittenBatches> {
     };
     let written = split(inputs, &shape, &checked, &options, &mut |_| Ok(())).and_then(|written| {
         if inputs.stamp() != stamp {
-            return Err(Error::new(Exit::Failure, "the input changed while llbatch read it; nothing was written")
-                .hint("run the same command again, when no program writes to the input"));
+            return Err(input::changed("nothing was written"));
         }
         judge(&written, &checked, order, ctx)?;
         destination.fits(&written.files)?;

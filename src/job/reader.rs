@@ -6,7 +6,8 @@ use tokio::sync::mpsc::Sender;
 
 use super::resume::JobRows;
 use crate::check::Checked;
-use crate::error::{Error, Exit, Result};
+use crate::error::{Error, Result};
+use crate::input;
 use crate::outcome::{ErrorCode, Outcome};
 use crate::realtime::QueuedRow;
 use crate::request::{Problem, Record, Request, RequestBuilder, generated_id};
@@ -69,11 +70,8 @@ pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<QueuedRow>>) -> Result<()> {
         open = out.blocking_send(hand).is_ok();
     }
     if open && rows != expected {
-        return Err(Error::new(
-            Exit::Failure,
-            format!("the input changed while it was read: {} when checked, {rows} now", text::plural(expected, "row")),
-        )
-        .hint("run the same command again: answers whose request is unchanged are kept"));
+        let effect = format!("{} when checked, {rows} now", text::plural(expected, "row"));
+        return Err(changed_input(&effect));
     }
     Ok(())
 }
@@ -91,4 +89,9 @@ fn bad(row: u64, checked: &Checked, problem: &Problem) -> QueuedRow {
 
 fn failed(row: u64, id: Box<str>, model: Arc<str>, message: String) -> QueuedRow {
     QueuedRow::Failed(Box::new(Outcome::unsent(row, id, model, ErrorCode::InvalidRequest, message)))
+}
+
+/// Builds the error for an input that was written to during a run. `effect` says what that led to.
+pub fn changed_input(effect: &str) -> Error {
+    input::changed(effect).hint("run the same command again: answers whose request is unchanged are kept")
 }

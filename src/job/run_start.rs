@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::ask::{RetryFilter, Role, RunAsk};
 use super::claim::{OwnedJob, RunSource};
 use super::finish::Desk;
+use super::reader::changed_input;
 use super::remote::Remote;
 use super::resume::{Checking, JobRows, ResumeRules, Resumed};
 use crate::check::Checked;
 use crate::check::problems::{self, Action};
-use crate::error::{Error, Exit, Result};
+use crate::error::{Error, Result};
 use crate::request::RequestBuilder;
 use crate::row_set::RowSet;
 use crate::store::JobDb;
@@ -90,10 +91,7 @@ impl RunStart {
     /// Returns an error if the input was written to since the check.
     pub fn changed(&self) -> Option<Error> {
         let changed = self.source.inputs.stamp() != self.source.stamp;
-        changed.then(|| {
-            Error::new(Exit::Failure, "the input changed while llbatch read it; no results were written")
-                .hint("run the same command again: answers whose request is unchanged are kept")
-        })
+        changed.then(|| changed_input("no results were written"))
     }
 
     /// Builds the opening line of the run.

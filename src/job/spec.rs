@@ -102,6 +102,19 @@ impl CleanCheck {
     }
 }
 
+/// Refuses a job of another service than `service`.
+///
+/// # Errors
+/// 2 if it belongs to another service.
+pub fn same_service(job: &Job, service: &str) -> Result<()> {
+    let theirs = spec_of(job)?.service;
+    if theirs == service {
+        return Ok(());
+    }
+    let hint = if theirs == "sandbox" { "add --sandbox" } else { "leave --sandbox out, or pass the same --base-url" };
+    Err(Error::usage(format!("{} belongs to {theirs}, but this command targets {service}", job.id)).hint(hint))
+}
+
 /// Reads the record of a job.
 ///
 /// # Errors

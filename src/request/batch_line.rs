@@ -12,6 +12,13 @@ pub struct BatchFileLimits {
     pub bytes: u64,
 }
 
+impl BatchFileLimits {
+    /// Returns true if a file of `rows` lines and `bytes` bytes has room for another line of `line` bytes.
+    pub const fn have_room(self, rows: u64, bytes: u64, line: u64) -> bool {
+        rows < self.rows && bytes + line <= self.bytes
+    }
+}
+
 impl Default for BatchFileLimits {
     /// Together's "50,000 requests, 100 MB" (its batch overview, read 2026-11), megabytes read as the smaller ones. No
     /// further margin: the other reading leaves 4.8 % already.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::check::{Checked, scan};
 use crate::error::{Error, Exit, Result};
-use crate::input::Inputs;
+use crate::input::{self, Inputs};
 use crate::outcome::{Fingerprint, Usage};
 use crate::request::batch_line::BatchFileLimits;
 use crate::request::{Problem, RequestBuilder};
@@ -155,14 +155,8 @@ pub fn split(
         Ok(())
     })?;
     if rows != checked.rows {
-        return Err(Error::new(
-            Exit::Failure,
-            format!(
-                "the input changed while it was read: {} when checked, {rows} now",
-                text::plural(checked.rows, "row")
-            ),
-        )
-        .hint("run the same command again, when no program writes to the input"));
+        let effect = format!("{} when checked, {rows} now", text::plural(checked.rows, "row"));
+        return Err(input::changed(&effect));
     }
     split.files = writer.finish()?;
     Ok(split)

@@ -10,7 +10,6 @@ use ring::digest;
 use super::stage::{BatchFileSink, NewBatchFile};
 use super::{BatchFile, MOST_MODELS, SplitOptions, too_many_models};
 use crate::error::{Error, Exit, Result};
-use crate::request::batch_line::BatchFileLimits;
 
 /// Appends lines to the files of their models, and opens a new file when one is full.
 pub(super) struct BatchFileWriter<'a> {
@@ -34,11 +33,9 @@ impl<'a> BatchFileWriter<'a> {
 
     /// Appends a line to the file that has room for it, and returns the file's number.
     pub fn append(&mut self, model: &Arc<str>, line: &[u8]) -> Result<u32> {
-        let BatchFileLimits { rows, bytes } = self.options.limits;
-        let size = line.len() as u64;
-        let has_room = |file: &BatchFile| file.rows < rows && file.bytes + size <= bytes;
+        let limits = self.options.limits;
         if let Some(open) = self.open.get_mut(model) {
-            if has_room(&open.file) {
+            if limits.have_room(open.file.rows, open.file.bytes, line.len() as u64) {
                 open.append(line)?;
                 return Ok(open.file.number);
             }

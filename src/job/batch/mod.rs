@@ -35,7 +35,6 @@ mod submitted;
 use std::time::Duration;
 
 pub use runtime::runtime;
-pub use session::same_service;
 
 /// Time that a command retries transient failures before it returns.
 pub const RETRY_FOR: Duration = Duration::from_secs(45);

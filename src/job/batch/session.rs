@@ -16,7 +16,7 @@ use crate::input::Inputs;
 use crate::job::finish::{self, Desk, JobAccounts};
 use crate::job::remote::Remote;
 use crate::job::signals::Signals;
-use crate::job::spec::{Spec, inputs_of, spec_of};
+use crate::job::spec::{Spec, inputs_of, same_service, spec_of};
 use crate::job::verdict::Verdict;
 use crate::price::Nanos;
 use crate::realtime::Shared;
@@ -84,7 +84,7 @@ impl<'a> Session<'a> {
     /// 75 if it has another lock holder, 2 if it belongs to another service, 74 if its files cannot be read.
     pub fn open(job: &Job, remote: Remote<'a>, ctx: &'a Ctx, options: SessionOptions) -> Result<Self> {
         let store = Store::open(&ctx.settings.state_dir.value)?;
-        same_service(job, &spec_of(job)?, remote.name)?;
+        same_service(job, remote.name)?;
         let lock = JobLock::take(job, &store, &ctx.ui, options.wait)?;
         Self::with(job, lock, remote, ctx, options)
     }
@@ -95,7 +95,7 @@ impl<'a> Session<'a> {
     /// As [`Session::open`].
     pub fn open_to_cancel(job: &Job, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Self> {
         let store = Store::open(&ctx.settings.state_dir.value)?;
-        same_service(job, &spec_of(job)?, remote.name)?;
+        same_service(job, remote.name)?;
         let lock = JobLock::take_to_cancel(job, &store, &ctx.ui)?;
         Self::with(job, lock, remote, ctx, SessionOptions::default())
     }
@@ -353,17 +353,4 @@ pub struct OpenBatches {
     pub all: usize,
     /// Batches that llbatch has not asked the service to create.
     pub unsent: usize,
-}
-
-/// Refuses a job of another service.
-///
-/// # Errors
-/// 2 if it belongs to another service.
-pub fn same_service(job: &Job, spec: &Spec, remote: &str) -> Result<()> {
-    if spec.service == remote {
-        return Ok(());
-    }
-    let hint =
-        if spec.service == "sandbox" { "add --sandbox" } else { "leave --sandbox out, or pass the same --base-url" };
-    Err(Error::usage(format!("{} belongs to {}, but this command targets {remote}", job.id, spec.service)).hint(hint))
 }

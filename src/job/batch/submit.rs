@@ -13,6 +13,7 @@ use super::submitted::{free_name, living, take_name};
 use crate::check::problems::{self, Action};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
+use crate::input;
 use crate::job::ask::{CostLimit, Role, RunAsk};
 use crate::job::finish::{Desk, Ended, state_of};
 use crate::job::remote::Remote;
@@ -193,16 +194,11 @@ fn or_forget<T>(session: &Session<'_>, result: Result<T>) -> Result<T> {
     })
 }
 
-fn changed() -> Error {
-    Error::new(Exit::Failure, "the input changed while llbatch read it; nothing was sent")
-        .hint("run the same command again")
-}
-
 fn keep(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk) -> Result<()> {
     session.progress.phase("keeping a copy of the input");
     let kept = submission.inputs.keep(&session.driver.dir)?;
     if submission.inputs.stamp() != submission.stamp {
-        return Err(changed());
+        return Err(input::changed("nothing was sent"));
     }
     session.spec.kept = kept;
     session.spec.skip_invalid = ask.problems.skip_invalid;
@@ -232,7 +228,7 @@ fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk
     let whole = submission.checked.bad_rows == 0 && split.oversize_count == 0;
     // The plan skips rows for realtime, so the keys cannot be compared then.
     if submission.realtime.is_none() && whole && content.key() != submission.key {
-        return Err(changed());
+        return Err(input::changed("nothing was sent"));
     }
     let none_beside = submission.realtime.as_ref().is_none_or(|rows| rows.count() == 0);
     if split.files.is_empty() && none_beside {

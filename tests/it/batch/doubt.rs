@@ -233,7 +233,8 @@ fn half_failed_uploads_are_repeated() {
 fn kills_at_any_instant_make_one_batch_of_each_shard() {
     let seed = fastrand::u64(..);
     let mut random = fastrand::Rng::with_seed(seed);
-    let server = Server::quick(&["--latency", "60ms", "--list-lag", "200ms"]);
+    // A submission takes six such delays. Once it is through, nothing is left to kill.
+    let server = Server::quick(&["--fault", "delay=60ms,on=any,times=always", "--list-lag", "200ms"]);
     let home = home("1500ms");
     let text = prompts(1..=60)
         .lines()
@@ -243,8 +244,7 @@ fn kills_at_any_instant_make_one_batch_of_each_shard() {
     let mut kills = 0;
     for _ in 0..10 {
         let run = home.start(home.command_at(&server.url, &["submit", "in.jsonl"]));
-        // The first kills come early: a submission that is through leaves nothing to kill.
-        let latest = if kills == 0 { 60_000 } else { 220_000 };
+        let latest = if kills == 0 { 200_000 } else { 400_000 };
         std::thread::sleep(Duration::from_micros(random.u64(3_000..latest)));
         kills += u32::from(run.kill().is_none());
     }

@@ -1,7 +1,7 @@
 //! HTML pages in place of the API.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
 
 use super::{ends, home, number};
 use crate::support::{Canned, Fault, FaultServer, answered};
@@ -36,9 +36,14 @@ fn html_pages_for_every_row_stop_the_run_resumably() {
 
 #[test]
 fn html_pages_for_some_rows_fail_only_those() {
-    // A filter that does not like two prompts, and a moment in which many were under way.
-    let server = FaultServer::start(|asked| match (number(asked.prompt), asked.time) {
-        (3 | 4, _) | (20..=30, 1) => Fault::Instead(Canned::page()),
+    // A filter that does not like two prompts, and one moment that many requests in flight meet.
+    let in_flight = Barrier::new(13);
+    let server = FaultServer::start(move |asked| match (number(asked.prompt), asked.time) {
+        (3 | 4 | 10..=20, 1) => {
+            in_flight.wait();
+            Fault::Instead(Canned::page())
+        }
+        (3 | 4, _) => Fault::Instead(Canned::page()),
         _ => Fault::None,
     });
     let home = home(60);
