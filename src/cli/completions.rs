@@ -67,6 +67,7 @@ pub fn man(args: &ManArgs, ui: &Ui) -> Result<Exit> {
     };
     let mut page = Vec::new();
     clap_mangen::Man::new(command)
+        .source(concat!("llbatch ", env!("CARGO_PKG_VERSION")))
         .render(&mut page)
         .map_err(|e| Error::new(Exit::Failure, "the man page cannot be made").because(e))?;
     print_on(&String::from_utf8_lossy(&page), ui)?;

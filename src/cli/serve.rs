@@ -26,7 +26,7 @@ pub struct ServeArgs {
     /// Address to listen on; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// The only key that the server accepts [default: any but bad-key…]
+    /// The only key that the server accepts [default: every key that does not begin with bad-key]
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
     /// Latency of an answer
@@ -173,11 +173,12 @@ impl ServeArgs {
 /// Runs the subcommand.
 pub fn run(args: ServeArgs, ctx: &Ctx) -> Result<Exit> {
     let listen = args.listen;
+    let key = if args.key.is_some() { "that key" } else { "any key" };
     let server = sandbox::start(args.config()?)
         .map_err(|e| Error::new(Exit::Failure, format!("cannot serve on {listen}")).because(e))?;
     let signals = stop_on_signal(server.stopper())?;
     print_text(&format!("{}\n", server.url), ctx)?;
-    ctx.ui.note("serving until interrupted; pass its URL with --base-url, with any key in TOGETHER_API_KEY");
+    ctx.ui.note(&format!("serving until interrupted; pass its URL with --base-url, and {key} in TOGETHER_API_KEY"));
     server.wait();
     Ok(signals.join().ok().flatten().unwrap_or(Exit::Failure))
 }

@@ -129,7 +129,7 @@ impl SubmitArgs {
             );
         }
         if !wait && (self.results.is_given() || self.waiting.is_given()) {
-            return Err(Error::usage("flags about results and waiting need --wait")
+            return Err(Error::usage("-o, --timeout and the other flags about results and waiting need --wait")
                 .hint("without it, `llbatch fetch last -o FILE` gets the results later"));
         }
         self.input.batch_endpoint()?;

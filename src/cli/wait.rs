@@ -17,7 +17,7 @@ use crate::job::batch::follow::wait;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  llbatch wait last --timeout 6h && llbatch fetch last -o out.jsonl
+  llbatch wait last --timeout 6h; llbatch fetch last -o out.jsonl
   llbatch wait nightly j-abcd1234")]
 pub struct WaitArgs {
     /// Job id or its unique prefix, --name, `last`, or a Together batch id

@@ -120,7 +120,9 @@ impl RunStart {
             (true, _) if !claimed.finished => "resuming job",
             _ => "job",
         };
-        format!("{verb} {}: {rows}, {}{more}, against {service}", claimed.job.id, models.join(", "))
+        // If every row is invalid, there is no model.
+        let models = if models.is_empty() { String::new() } else { format!(", {}{more}", models.join(", ")) };
+        format!("{verb} {}: {rows}{models}, on {service}", claimed.job.id)
     }
 }
 

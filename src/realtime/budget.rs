@@ -50,7 +50,7 @@ impl Budget {
         let Some(MaxCost { limit, before }) = self.limit else { return String::new() };
         let gone = before + self.spent;
         let gone =
-            if gone > Nanos::ZERO { format!(", {} of it spent or at risk", gone.human()) } else { String::new() };
+            if gone > Nanos::ZERO { format!("; {} of it is spent or at risk", gone.human()) } else { String::new() };
         format!("--max-cost {}{gone}; pass a higher --max-cost to resume", limit.human())
     }
 

@@ -44,7 +44,7 @@ impl Summary {
         let rows = &self.rows;
         let mut parts = vec![format!("{}: {} answered", count(rows.total), count(rows.succeeded))];
         if self.reused > 0 {
-            parts.push(format!("{} of them by an earlier run", count(self.reused)));
+            parts.push(format!("{} of them earlier", count(self.reused)));
         }
         if rows.failed > 0 {
             parts.push(format!("{} failed", count(rows.failed)));
@@ -97,7 +97,7 @@ impl Summary {
         let part = |amount: Option<Nanos>, what: &str| {
             amount.filter(|amount| amount.0 > 0).map(|amount| format!("{} {what}", spelling.show(amount)))
         };
-        parts.extend(part(self.cost.resumed_usd, "of it paid by earlier runs"));
+        parts.extend(part(self.cost.resumed_usd, "of it paid earlier"));
         parts.extend(part(self.cost.wasted_usd, "of it for discarded responses"));
         parts.extend(self.open_part(spelling));
         parts.extend(self.unpriced_parts());

@@ -23,7 +23,9 @@ fn resubmitted_content_names_the_existing_job() {
     assert!(first.contains(&format!("job {id}: 3 rows in 1 batch, about $")), "{first}");
     let again = home.finish(sandbox(&home, "run=10m", &["submit", "in.jsonl"])).code(0);
     assert_eq!(again.stdout.trim(), id);
-    again.says(&[&format!("already is job {id} (running), so nothing is sent again; --again starts a second")]);
+    again.says(&[&format!(
+        "job {id} (running) already has this content, so nothing is sent again; --again starts a second"
+    )]);
 }
 
 #[test]

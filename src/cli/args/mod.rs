@@ -21,7 +21,7 @@ use crate::store::LockWait;
 /// Where results go, and in which form.
 #[derive(Debug, Args)]
 pub struct ResultArgs {
-    /// Write results to FILE (.jsonl .csv .tsv) once they are complete [default: stdout, as rows are answered]
+    /// Write results to FILE (.jsonl .csv .tsv) once they are complete [default: stdout, in input order]
     #[arg(short, long, value_name = "FILE", help_heading = "Results")]
     pub output: Option<PathBuf>,
     /// Format of the results [default: by the ending of -o, else jsonl]

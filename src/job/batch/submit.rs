@@ -277,7 +277,7 @@ impl Entered<'_> {
             let count = text::batches(batches.len());
             match batches.iter().filter(waits).count() {
                 0 => format!(
-                    "this content already is job {} ({}), so nothing is sent again; --again starts a second job and \
+                    "job {} ({}) already has this content, so nothing is sent again; --again starts a second job and \
                      pays again",
                     job.id,
                     state_of(job, &batches, false).as_str()
@@ -286,7 +286,7 @@ impl Entered<'_> {
             }
         } else {
             let (rows, count) = (text::plural(job.total, "row"), text::batches(batches.len()));
-            format!("job {}: {rows} in {count}, {}, with {}", job.id, self.quote.text(job.estimate), spec.service)
+            format!("job {}: {rows} in {count}, {}, on {}", job.id, self.quote.text(job.estimate), spec.service)
         };
         ctx.ui.note(&text);
         Ok(())

@@ -91,11 +91,11 @@ impl ReportDetails {
         if truncated.count == 0 {
             return Vec::new();
         }
-        let mut parts = vec![format!("{} cut off by max_tokens", plural(truncated.count, "answer"))];
-        parts.extend(truncated.rows.iter().take(IDS).map(|row| row.id.clone()));
-        if truncated.count > IDS as u64 {
-            parts.push("…".to_owned());
-        }
+        let ids = truncated.rows.iter().take(IDS).map(|row| row.id.clone());
+        let mut parts: Vec<String> = ids.chain((truncated.count > IDS as u64).then(|| "…".to_owned())).collect();
+        let first = parts.first().map_or("", String::as_str);
+        let opening = format!("{} cut off by max_tokens: {first}", plural(truncated.count, "answer"));
+        parts.splice(..parts.len().min(1), [opening]);
         parts
     }
 }

@@ -77,7 +77,7 @@ fn realtime_retry_counts_permanent_failures_as_failed() {
     let id = submit(&home, &server, &["in.jsonl"]);
     fetch(&home, &server, &id, &[]).code(3);
     let out = home.at(&server.url, &["retry", &id, "--via", "realtime"]).code(3);
-    out.says(&["2 answered before, 1 failed before, 1 to go", "3 answered, 2 of them by an earlier run, 1 failed"]);
+    out.says(&["2 answered before, 1 failed before, 1 to go", "3 answered, 2 of them earlier, 1 failed"]);
 }
 
 #[test]
