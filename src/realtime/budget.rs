@@ -112,7 +112,7 @@ mod tests {
         let second = reserve(&mut budget, most).unwrap();
         budget.release(second, Nanos(60_000));
         assert_eq!(reserve(&mut budget, most), Err(Short::ForGood), "no request is in flight");
-        assert!(budget.what().contains("--max-cost $0.00015, $0.00014 of it spent"), "{}", budget.what());
+        assert!(budget.what().contains("--max-cost $0.00015; $0.00014 of it is spent"), "{}", budget.what());
         assert_eq!(budget.reserve(&Arc::from("no/such-model"), most, Nanos::ZERO), Ok(Nanos::ZERO));
         // Only the model itself bounds this answer.
         assert_eq!(budget.reserve(&model, Usage { prompt: 1, completion: 0 }, Nanos::ZERO), Err(Short::ForGood));
