@@ -163,7 +163,7 @@ fn output_and_error_file_make_one_report() {
     let table = home.llbatch(&["report", "output.jsonl", "errors.jsonl"]).code(0).stdout;
     for part in [
         "6: 3 answered, 3 failed",
-        "truncated 1 answer cut off by max_tokens, a",
+        "truncated 1 answer cut off by max_tokens: a",
         "dearest   3,000 tokens",
         "max 2,000 tokens",
     ] {
