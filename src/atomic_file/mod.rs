@@ -56,6 +56,21 @@ impl AtomicFile {
         Ok(Self { path: path.to_owned(), sink })
     }
 
+    /// Makes the file durable under the name of [`partial_name`], and leaves the old file as it is. Returns that name;
+    /// `None` for a pipe, a device or a standard stream, which takes everything.
+    ///
+    /// # Errors
+    /// 74 if that fails, 141 for a closed pipe.
+    pub fn commit_partial(self) -> Result<Option<PathBuf>> {
+        let Self { path, sink } = self;
+        sink.commit_partial(&path).map_err(|error| cannot_write(&partial_name(&path), error))
+    }
+
+    /// Returns true for a file that will appear under its own name.
+    pub const fn is_file(&self) -> bool {
+        matches!(self.sink, Sink::Beside { .. })
+    }
+
     /// The path as given to [`Self::create`].
     pub fn path(&self) -> &Path {
         &self.path
@@ -121,17 +136,46 @@ impl Sink {
     fn commit(self) -> io::Result<()> {
         match self {
             Self::Direct(mut file) => file.flush(),
+            Self::Beside { file, target } => persist(file, &target),
+        }
+    }
+
+    fn commit_partial(self, path: &Path) -> io::Result<Option<PathBuf>> {
+        match self {
+            Self::Direct(mut file) => file.flush().map(|()| None),
             Self::Beside { file, target } => {
-                let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-                // Once: after a failed fsync the kernel may have dropped the pages, and a second one would lie.
-                file.as_file().sync_all()?;
-                file.persist(&target).map_err(|error| error.error)?;
-                match split(&target) {
-                    Some((dir, _)) => sync_directory(dir),
-                    None => Ok(()),
-                }
+                // A link may lead to another file system, where the temporary file is.
+                let name = partial_name(if path.is_symlink() { &target } else { path });
+                persist(file, &name).map(|()| Some(name))
             }
         }
+    }
+}
+
+fn persist(file: BufWriter<NamedTempFile>, target: &Path) -> io::Result<()> {
+    let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+    // Once: after a failed fsync the kernel may have dropped the pages, and a second one would lie.
+    file.as_file().sync_all()?;
+    file.persist(target).map_err(|error| error.error)?;
+    match split(target) {
+        Some((dir, _)) => sync_directory(dir),
+        None => Ok(()),
+    }
+}
+
+/// Returns the name that a file has until it is whole: `FILE.partial`.
+pub fn partial_name(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".partial");
+    PathBuf::from(name)
+}
+
+/// Deletes the partial file that a stopped command left beside `path`. Errors are ignored: it is untidy, not wrong.
+pub fn remove_partial(path: &Path) {
+    let Ok(target) = follow_links(path) else { return };
+    let name = partial_name(if path.is_symlink() { &target } else { path });
+    if name.symlink_metadata().is_ok_and(|old| old.is_file()) {
+        drop(std::fs::remove_file(name));
     }
 }
 
@@ -261,6 +305,28 @@ mod tests {
         write(&path, "new").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
         assert_eq!(names(dir.path()), ["out.jsonl"]);
+    }
+
+    #[test]
+    fn partial_file_leaves_the_old_one_and_is_removed_by_the_next_whole_one() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["out.jsonl", "link.jsonl"] {
+            let path = dir.path().join(name);
+            write(&path, "old").unwrap();
+            if name == "link.jsonl" {
+                fs::create_dir(dir.path().join("real")).unwrap();
+                fs::rename(&path, dir.path().join("real/out.jsonl")).unwrap();
+                symlink("real/out.jsonl", &path).unwrap();
+            }
+            let mut file = AtomicFile::create(&path, 0o666).unwrap();
+            file.write_all(b"half").unwrap();
+            let partial = file.commit_partial().unwrap().unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+            assert_eq!(fs::read_to_string(&partial).unwrap(), "half");
+            assert!(partial.to_str().unwrap().ends_with("/out.jsonl.partial"), "{partial:?}");
+            remove_partial(&path);
+            assert!(!partial.exists());
+        }
     }
 
     #[test]

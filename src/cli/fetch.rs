@@ -24,7 +24,7 @@ pub struct FetchArgs {
     /// Job id or its unique prefix, --name, `last`, or a Together batch id
     #[arg(value_name = "JOB")]
     job: String,
-    /// Write the results so far, with unfinished rows marked as not answered (exit 75)
+    /// Write the results so far to FILE.partial, with unfinished rows marked as not answered (exit 75)
     #[arg(long, conflicts_with = "wait")]
     partial: bool,
     /// Wait until the job has ended

@@ -240,6 +240,15 @@ fn print_summary(ended: &Ended, ctx: &Ctx) -> Result<Exit> {
     if *exit == Exit::ClosedPipe {
         return Ok(*exit);
     }
+    if let Some(path) = written.results.as_ref().filter(|_| written.partial) {
+        let path = path.display().to_string();
+        let whole = path.strip_suffix(".partial").unwrap_or(&path);
+        let why = match exit {
+            Exit::Protocol => "the service broke its contract",
+            _ => "the results are not complete",
+        };
+        ctx.ui.warn(&format!("{why}, so {whole} stays as it was and {path} holds what there is"));
+    }
     let width = u16::try_from(ctx.ui.width()).unwrap_or(u16::MAX).min(100);
     ctx.ui.block(&summary.table(width, Some(summary.exit.code), |sheet| {
         for (label, path) in [("results", &written.results), ("failures", &written.errors)] {

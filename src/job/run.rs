@@ -78,7 +78,6 @@ impl ActiveRun<'_> {
         if let Some(changed) = self.start.changed() {
             return Err(changed);
         }
-        let files = outputs.files.clone();
         let (results, summary_file) = outputs.ordered(self.start.checked.rows, (*standing.done).clone(), reader);
         let (skipped, reused) = (standing.skipped(), Arc::clone(&standing.done));
         let entry = JobEntry::new(self.desk.store.ledger()?, &mut job, started);
@@ -106,7 +105,7 @@ impl ActiveRun<'_> {
             nowhere: self.ask.delivery.nowhere,
             written: ResultFiles::default(),
         };
-        let end = RunEnd { rows, files, reused: &reused, unwritable, at_risk_before: funds.at_risk };
+        let end = RunEnd { rows, reused: &reused, unwritable, at_risk_before: funds.at_risk };
         let ended = end.finish(finish, driven.consumed, elapsed)?;
         Ok(ended.write_summary(summary_file, ctx))
     }

@@ -9,15 +9,13 @@ use crate::error::Result;
 use crate::money::Accounts;
 use crate::outcome::{ErrorCode, Outcome};
 use crate::price::Nanos;
-use crate::results::{ResultFiles, RowReader, Unanswered};
+use crate::results::{RowReader, Unanswered};
 use crate::row_set::RowSet;
 
 /// The end of a realtime run.
 pub struct RunEnd<'a> {
     /// The rows of the job.
     pub rows: JobRows<'a>,
-    /// The files of its results.
-    pub files: ResultFiles,
     /// Rows that an earlier run answered.
     pub reused: &'a RowSet,
     /// No results may be written: the input changed, or the user interrupted twice.
@@ -73,8 +71,10 @@ impl RunEnd<'_> {
             Some(stop) => (stop.pending, stop.reason.as_str()),
             None => (ErrorCode::Interrupted, "done"),
         };
-        match results.finish(&db, &mut price, Unanswered { code, reason, open_reader: &mut open }) {
-            Ok(()) => finish.written = self.files.clone(),
+        let lines = results.finish(&db, &mut price, Unanswered { code, reason, open_reader: &mut open });
+        let whole = finish.stop.is_none() && accounts.totals.succeeded() + accounts.totals.failed() == finish.job.total;
+        match lines.and_then(|lines| lines.commit(whole)) {
+            Ok(files) => finish.written = files,
             Err(error) => finish.fail(&error),
         }
         Ok(accounts)

@@ -8,7 +8,7 @@ use super::ordered_writer::{OrderedWriter, ResultTargets};
 use super::row_reader::RowReader;
 use super::summary_file::write_summary;
 use super::target::Target;
-use crate::atomic_file::{AtomicFile, remove_stale, same_file};
+use crate::atomic_file::{AtomicFile, partial_name, remove_stale, same_file};
 use crate::context::Ctx;
 use crate::error::{Error, Result};
 use crate::input::Inputs;
@@ -36,8 +36,6 @@ pub struct Delivery {
 pub struct Outputs {
     targets: ResultTargets,
     summary: Option<AtomicFile>,
-    /// The files of the results.
-    pub files: ResultFiles,
 }
 
 /// The files that hold a command's results, for the user to open next.
@@ -47,6 +45,8 @@ pub struct ResultFiles {
     pub results: Option<PathBuf>,
     /// `--errors`
     pub errors: Option<PathBuf>,
+    /// These are partial files, and the files that the user named stay as they were.
+    pub partial: bool,
 }
 
 impl Delivery {
@@ -79,19 +79,21 @@ impl Delivery {
         };
         let errors = self.errors.as_deref().map(open).transpose()?.map(Target::File);
         let summary = self.summary.as_deref().map(open).transpose()?;
-        let file = |path: &Option<PathBuf>| path.clone().filter(|path| !path.starts_with("/dev"));
-        let files = ResultFiles { results: file(&self.output), errors: file(&self.errors) };
-        Ok(Outputs { targets: ResultTargets { renderer, results, errors }, summary, files })
+        Ok(Outputs { targets: ResultTargets { renderer, results, errors }, summary })
     }
 
     /// Checks that no file is written twice, and no input is written over.
     fn distinct(&self, inputs: &[PathBuf]) -> Result<()> {
-        let outputs: Vec<(&str, &PathBuf)> =
-            [("-o", &self.output), ("--errors", &self.errors), ("--summary", &self.summary)]
-                .into_iter()
-                .filter_map(|(flag, path)| path.as_ref().map(|path| (flag, path)))
-                .filter(|(_, path)| !path.starts_with("/dev"))
-                .collect();
+        let named = [("-o", &self.output), ("--errors", &self.errors), ("--summary", &self.summary)];
+        let named = named.into_iter().filter_map(|(flag, path)| Some((flag, path.clone()?)));
+        let named = named.filter(|(_, path)| !path.starts_with("/dev"));
+        // A stopped command writes to the partial file, and a complete one removes it.
+        let outputs: Vec<(&str, PathBuf)> = named
+            .flat_map(|(flag, path)| {
+                let partial = partial_name(&path);
+                [(flag, path), (flag, partial)]
+            })
+            .collect();
         for (i, (flag, path)) in outputs.iter().enumerate() {
             if inputs.iter().any(|input| same_file(input, path)) {
                 return Err(Error::usage(format!(

@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::io::Write;
+use std::path::PathBuf;
 
-use crate::atomic_file::AtomicFile;
+use crate::atomic_file::{AtomicFile, remove_partial};
 use crate::error::{Error, Result};
 
 /// Bytes gathered before they are written.
@@ -61,12 +62,21 @@ impl BufferedTarget {
         Ok(())
     }
 
-    /// Writes all lines and makes the file appear.
-    pub fn commit(mut self) -> Result<()> {
+    /// Writes all lines and makes the file appear: under its name if it is `whole`, else as its partial file. Returns the
+    /// file; `None` for a stream.
+    pub fn commit(mut self, whole: bool) -> Result<Option<PathBuf>> {
         self.flush()?;
         match self.target {
-            Target::File(file) => file.commit(),
-            Target::Stream(_) => Ok(()),
+            Target::File(file) if whole => {
+                let path = file.is_file().then(|| file.path().to_owned());
+                file.commit()?;
+                if let Some(path) = &path {
+                    remove_partial(path);
+                }
+                Ok(path)
+            }
+            Target::File(file) => file.commit_partial(),
+            Target::Stream(_) => Ok(None),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::finish::{Desk, Ended, Finish, JobAccounts};
 use crate::job::remote::Remote;
-use crate::job::verdict::Asker;
+use crate::job::verdict::{Asker, Verdict};
 use crate::money::Accounts;
 use crate::outcome::{ErrorCode, Outcome};
 use crate::price::Nanos;
@@ -106,7 +106,6 @@ impl Session<'_> {
         let reader = if flat { Some(RowReader::open(&self.inputs()?, &shape, true)?) } else { None };
         let mut done = RowSet::new(self.job.total);
         self.driver.db.borrow().each_row(|row| _ = done.insert(row))?;
-        let files = outputs.files.clone();
         let (results, summary_file) = outputs.ordered(self.job.total, done, reader);
         let mut accounts = Accounts::new(self.ctx.settings.prices.clone(), self.job.total);
         accounts.add_retired(&self.driver.db.borrow())?;
@@ -114,15 +113,21 @@ impl Session<'_> {
         let mut open = || RowReader::open(&self.inputs()?, &shape, false);
         let pending = not_answered(&self.batches()?);
         let stored = self.store.open_job(&self.job.id)?;
-        let written = std::thread::scope(|scope| {
+        let lines = std::thread::scope(|scope| {
             let ahead = Ahead::start(scope, stored);
             let unanswered = Unanswered { code: ErrorCode::Interrupted, reason: &pending, open_reader: &mut open };
             results.finish(&ahead, &mut price, unanswered)
         });
         self.progress.finish();
-        written?;
+        let lines = lines?;
         let desk = Desk { ctx: self.ctx, store: &self.store, ledger: &self.ledger };
-        let accounts = JobAccounts::with(accounts, desk, &self.driver.db.borrow(), &self.job, &self.spec)?;
+        let accounts = JobAccounts::with(accounts, desk, &self.driver.db.borrow(), &self.job, &self.spec);
+        let whole = |accounts: &JobAccounts| {
+            let exit = Verdict::of(&accounts.facts(&self.job, Asker::Other, None)).exit;
+            matches!(exit, Exit::Ok | Exit::RowsFailed)
+        };
+        let written = lines.commit(accounts.as_ref().is_ok_and(whole))?;
+        let accounts = accounts?;
         if !accounts.batches.is_empty() {
             // The summary includes rows that this command sent in real time, so a later report agrees with it.
             let elapsed = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -137,7 +142,7 @@ impl Session<'_> {
             stop: None,
             http: None,
             nowhere: false,
-            written: files,
+            written,
         };
         Ok(finish.conclude(&accounts, duration).write_summary(summary_file, self.ctx))
     }

@@ -7,6 +7,7 @@ mod window;
 
 use std::sync::Arc;
 
+use super::delivery::ResultFiles;
 use super::format::Renderer;
 use super::row_reader::{RowReader, SourceRow};
 use super::target::{BufferedTarget, Target};
@@ -83,6 +84,21 @@ pub struct OrderedWriter {
     errors: Option<BufferedTarget>,
 }
 
+/// Results with a line for every row, not yet under the names of their files.
+#[derive(Debug)]
+pub struct WrittenResults {
+    results: BufferedTarget,
+    errors: Option<BufferedTarget>,
+}
+
+impl WrittenResults {
+    /// Makes the files appear: under their names if the results are `whole`, else as partial files beside them.
+    pub fn commit(self, whole: bool) -> Result<ResultFiles> {
+        let errors = self.errors.map_or(Ok(None), |errors| errors.commit(whole))?;
+        Ok(ResultFiles { results: self.results.commit(whole)?, errors, partial: !whole })
+    }
+}
+
 impl OrderedWriter {
     /// Writes `total` rows, of which those in `done` are in the database. Flat results need a `reader` for the records' own
     /// fields.
@@ -133,13 +149,13 @@ impl OrderedWriter {
         self.flush()
     }
 
-    /// Writes the rest, and makes the files appear.
+    /// Writes the rest.
     pub fn finish(
         mut self,
         stored: &dyn StoredOutcomes,
         cost: &mut CostOf<'_>,
         mut unanswered: Unanswered<'_>,
-    ) -> Result<()> {
+    ) -> Result<WrittenResults> {
         self.advance(stored, cost)?;
         // Read once for many rows, since millions may be unanswered; flushed once for the same reason.
         let mut standing = stored.standing(self.next)?;
@@ -157,10 +173,7 @@ impl OrderedWriter {
                 None => self.unanswered(&mut unanswered)?,
             }
         }
-        if let Some(errors) = self.errors {
-            errors.commit()?;
-        }
-        self.results.commit()
+        Ok(WrittenResults { results: self.results, errors: self.errors })
     }
 
     fn with_outcome(&mut self, outcome: &Outcome, cost: &mut CostOf<'_>) -> Result<()> {

@@ -69,7 +69,7 @@ fn rows_that_were_never_sent_cost_neither_a_question_nor_a_write_each() {
     };
     let mut open = || RowReader::open(&inputs, &shape, false);
     let unanswered = Unanswered { code: ErrorCode::Budget, reason: "the deadline was reached", open_reader: &mut open };
-    writer.finish(&stored, &mut price, unanswered).unwrap();
+    writer.finish(&stored, &mut price, unanswered).unwrap().commit(true).unwrap();
 
     let (bytes, pieces) = written.0.lock().unwrap().clone();
     let codes: Vec<(String, String)> = String::from_utf8(bytes)

@@ -37,7 +37,8 @@ fn fetch_of_a_running_batch_exits_75() {
     home.at(&server.url, &[&wait[..], &POLL].concat()).code(75);
     assert!(!home.exists("out.jsonl"));
     let partial = ["fetch", &id, "-o", "out.jsonl", "--partial", "--summary", "s.json"];
-    home.at(&server.url, &partial).code(75);
+    home.at(&server.url, &partial).code(75).says(&["out.jsonl.partial"]);
+    assert!(!home.exists("out.jsonl"));
     let mut seen = ends(&home);
     assert_eq!(seen.len(), 4);
     seen.sort();

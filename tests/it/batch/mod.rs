@@ -56,10 +56,10 @@ fn state(home: &Home, job: &str) -> String {
     document["jobs"][0]["state"].as_str().unwrap().to_owned()
 }
 
-/// The error codes of `out.jsonl`, in order.
+/// The error codes of the results, in order.
 #[track_caller]
 fn ends(home: &Home) -> Vec<String> {
-    codes(&home.read("out.jsonl")).into_iter().map(|(_, code)| code).collect()
+    codes(&home.results("out.jsonl")).into_iter().map(|(_, code)| code).collect()
 }
 
 /// Waits until the command has said `text`.

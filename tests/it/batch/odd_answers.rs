@@ -55,13 +55,13 @@ fn foreign_id_is_shown_escaped_and_costs_no_row() {
         assert!(out.stderr.lines().all(|line| line.len() < 1000), "{}", out.stderr);
         out.code(76).says(&["not in the batch"]);
         assert_eq!(ends(&home), ["ok"; 3], "{id:?}");
-        assert!(!home.read("out.jsonl").contains("evil"));
+        assert!(!home.read("out.jsonl.partial").contains("evil"));
         // Beside what the tests make themselves, there are the results and the state.
         let there =
             std::fs::read_dir(home.path("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let mut there: Vec<String> = there.collect();
         there.sort();
-        assert_eq!(there, ["home", "in.jsonl", "out.jsonl", "state", "tmp"]);
+        assert_eq!(there, ["home", "in.jsonl", "out.jsonl.partial", "state", "tmp"]);
     });
 }
 
@@ -231,7 +231,7 @@ fn file_of_another_batch_answers_no_row() {
     out.code(76).says(&["not in the batch"]);
     assert_eq!(ends(&home), ["missing"; 3]);
     home.at(&service.url, &["fetch", "last", "-o", "again.jsonl"]).code(76);
-    assert_eq!(home.read("again.jsonl"), home.read("out.jsonl"));
+    assert_eq!(home.read("again.jsonl.partial"), home.read("out.jsonl.partial"));
 }
 
 #[test]

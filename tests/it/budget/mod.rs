@@ -35,7 +35,7 @@ fn run_stops_before_max_cost_and_resumes_with_more() {
     assert!(billed(&server) <= 0.00005, "{}", billed(&server));
     let first = server.bill();
     assert!((2..60).contains(&first), "{first}");
-    let text = home.read("out.jsonl");
+    let text = home.read("out.jsonl.partial");
     assert_eq!(text.lines().count(), 60);
     assert_eq!(text.matches("\"code\":\"budget\"").count() as u64, 60 - first, "{text}");
     home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "4", "--max-cost", "1"]).code(0);
@@ -56,7 +56,7 @@ fn unreached_row_keeps_its_error_after_a_retry() {
     assert_eq!(error("out.jsonl"), "server_error");
     // Too little for a single row: it stays as it was, in the results and in the store.
     home.run(&server, &["in.jsonl", "-o", "again.jsonl", "--resume", "--max-cost", "0.000001"]).code(5);
-    assert_eq!(error("again.jsonl"), "server_error");
+    assert_eq!(error("again.jsonl.partial"), "server_error");
     let status: Value = serde_json::from_str(&home.llbatch(&["status", "last", "--json"]).code(0).stdout).unwrap();
     assert_eq!(status["jobs"][0]["rows"], serde_json::json!({"total": 9, "succeeded": 8, "failed": 1, "pending": 0}));
 }

@@ -83,5 +83,5 @@ fn ends(home: &Home) -> Vec<String> {
             "ok".to_owned()
         })
     };
-    rows(&home.read("out.jsonl")).into_iter().map(own).collect()
+    rows(&home.results("out.jsonl")).into_iter().map(own).collect()
 }

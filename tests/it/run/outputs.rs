@@ -93,6 +93,10 @@ fn output_that_is_the_input_is_refused() {
     let out = home.run(&server, &["in.jsonl", "-o", "in.jsonl"]);
     assert_eq!((out.code, server.requests()), (2, 0), "the only copy of the input is gone:\n{}", out.stderr);
     assert_eq!(home.read("in.jsonl"), prompts(1..=3));
+    // A complete command removes the partial file of a stopped one.
+    home.write("out.jsonl.partial", prompts(1..=3));
+    home.run(&server, &["out.jsonl.partial", "--input-format", "jsonl", "-o", "out.jsonl"]).code(2);
+    assert_eq!((home.read("out.jsonl.partial"), server.requests()), (prompts(1..=3), 0));
 }
 
 #[test]

@@ -10,14 +10,17 @@ fn one_signal_finishes_requests_in_flight_and_is_resumable() {
         let home = Home::new();
         let server = Server::start(&["--latency", "100ms"]);
         home.write("in.jsonl", prompts(1..=60));
-        let args = ["in.jsonl", "-o", "out.jsonl", "--summary", "s.json", "--concurrency", "4"];
-        let run = home.spawn(&server, &args);
+        home.write("out.jsonl", "yesterday's results\n");
+        let whole = ["in.jsonl", "-o", "out.jsonl", "--errors", "err.jsonl", "--summary", "s.json", "--concurrency"];
+        let run = home.spawn(&server, &[&whole[..], &["4"]].concat());
         server.until_billed(6);
         run.signal(signal);
-        run.wait().code(code);
+        run.wait().code(code).says(&["out.jsonl stays as it was and out.jsonl.partial holds what there is"]);
         let paid = server.bill();
         assert!(paid < 40, "SIG{signal}: it stopped starting: {paid}");
-        let seen = codes(&home.read("out.jsonl"));
+        assert_eq!(home.read("out.jsonl"), "yesterday's results\n", "SIG{signal}: a half result replaces nothing");
+        assert!(!home.exists("err.jsonl"));
+        let seen = codes(&[home.read("out.jsonl.partial"), home.read("err.jsonl.partial")].concat());
         assert_eq!(seen.len(), 60, "every row is in the results");
         let good = seen.iter().filter(|(_, code)| code == "ok").count() as u64;
         assert_eq!(good, paid, "SIG{signal}: nothing that was paid for was dropped");
@@ -28,8 +31,9 @@ fn one_signal_finishes_requests_in_flight_and_is_resumable() {
         assert_eq!(summary["rows"]["succeeded"], paid);
         assert_eq!(summary["rows"]["pending"], 60 - paid);
 
-        home.run(&server, &[&args[..5], &["--concurrency", "20"]].concat()).code(0);
+        home.run(&server, &[&whole[..], &["20"]].concat()).code(0);
         answered(&home.read("out.jsonl"), 1..=60);
+        assert!(!home.exists("out.jsonl.partial") && !home.exists("err.jsonl.partial"), "SIG{signal}: stale");
         assert_eq!((server.bill(), server.paid_again()), (60, 0), "SIG{signal}");
         assert_eq!(home.json("s.json")["http"]["sent"], 60 - paid);
     }

@@ -29,7 +29,7 @@ fn payment_required_stops_with_5_and_keeps_answers() {
     home.write("in.jsonl", prompts(1..=20));
     let args = ["in.jsonl", "-o", "out.jsonl", "--summary", "s.json", "--concurrency", "1"];
     home.run(&server, &args).code(5).says(&["payment"]);
-    let seen = codes(&home.read("out.jsonl"));
+    let seen = codes(&home.read("out.jsonl.partial"));
     assert_eq!(seen.len(), 20, "every row is there");
     assert!(seen[..5].iter().all(|(_, code)| code == "ok"), "{seen:?}");
     assert!(seen[5..].iter().all(|(_, code)| code == "payment"), "{seen:?}");
@@ -54,7 +54,7 @@ fn deadline_stops_with_5_resumably() {
     home.run(&server, &[&args[..], &["--deadline", "1s"]].concat()).code(5).says(&["deadline"]);
     assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
     let paid = server.bill();
-    let seen = codes(&home.read("out.jsonl"));
+    let seen = codes(&home.read("out.jsonl.partial"));
     let answered_rows = seen.iter().filter(|(_, code)| code == "ok").count() as u64;
     assert_eq!(answered_rows, paid, "what was in flight was finished");
     assert!(seen.iter().all(|(_, code)| code == "ok" || code == "budget"), "{seen:?}");
@@ -81,7 +81,7 @@ fn deadline_does_not_wait_for_a_hanging_peer_directory() {
     let args = ["in.jsonl", "-o", "out.jsonl", "--concurrency", "2", "--deadline", "2s"];
     home.run(&server, &args).code(5).says(&["deadline"]);
     assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
-    let seen = codes(&home.read("out.jsonl"));
+    let seen = codes(&home.read("out.jsonl.partial"));
     assert!(seen[0].1 == "ok" && seen.len() == 200, "{seen:?}");
 }
 
@@ -216,7 +216,7 @@ fn deadline_and_signal_cut_a_retry_after_wait() {
         }
         run.wait().code(code);
         assert!(started.elapsed() < Duration::from_secs(10), "{args:?}: {:?}", started.elapsed());
-        let seen = codes(&home.read("out.jsonl"));
+        let seen = codes(&home.read("out.jsonl.partial"));
         assert_eq!(seen.len(), 5);
         assert!(seen[..2].iter().all(|(_, code)| code == "ok"), "{seen:?}");
     }

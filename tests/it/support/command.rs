@@ -72,6 +72,13 @@ impl Home {
         std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{name}: {e}"))
     }
 
+    /// The results in `name`: those in `name.partial` if the last command did not end with 0 or 3.
+    #[track_caller]
+    pub fn results(&self, name: &str) -> String {
+        let partial = format!("{name}.partial");
+        self.read(if self.exists(&partial) { &partial } else { name })
+    }
+
     #[track_caller]
     pub fn json(&self, name: &str) -> serde_json::Value {
         serde_json::from_str(&self.read(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
