@@ -58,7 +58,7 @@ pub fn run(args: &CleanArgs, ctx: &Ctx) -> Result<Exit> {
     Ok(exit)
 }
 
-fn print(CleanDocument { removed, kept, .. }: &CleanDocument, dry_run: bool, ctx: &Ctx) {
+fn print(CleanDocument { removed, kept, already_removed, .. }: &CleanDocument, dry_run: bool, ctx: &Ctx) {
     let verb = if dry_run { "would remove" } else { "removed" };
     for id in removed {
         ctx.ui.note(&format!("{verb} {id}"));
@@ -66,7 +66,10 @@ fn print(CleanDocument { removed, kept, .. }: &CleanDocument, dry_run: bool, ctx
     for KeptJob { job, reason } in kept {
         ctx.ui.note(&format!("kept {job}: {reason}"));
     }
-    if removed.is_empty() && kept.is_empty() {
+    for id in already_removed {
+        ctx.ui.note(&format!("{id}: already removed"));
+    }
+    if removed.is_empty() && kept.is_empty() && already_removed.is_empty() {
         ctx.ui.note("nothing to remove");
     } else if removed.len() + kept.len() > 1 {
         ctx.ui.note(&format!("{verb} {}", text::plural(removed.len() as u64, "job")));

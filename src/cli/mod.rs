@@ -125,6 +125,16 @@ enum Command {
     Man(completions::ManArgs),
 }
 
+impl Command {
+    /// Returns whether the command looks for jobs in the state directory.
+    const fn names_jobs(&self) -> bool {
+        !matches!(
+            self,
+            Self::Prepare(_) | Self::Check(_) | Self::Models(_) | Self::Serve(_) | Self::Completions(_) | Self::Man(_)
+        )
+    }
+}
+
 /// Runs the command line `argv` (with the program's name in front), prints everything, and returns the exit code.
 /// `leave` ends the process at once.
 pub fn main(argv: &[OsString], leave: fn(Exit) -> !) -> Exit {
@@ -196,6 +206,12 @@ fn dispatch(
     let argv = argv.iter().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
     let ctx = Ctx { settings, ui, json: global.json, leave, argv };
     crate::job::outlive_file_limit();
+    if cli.command.names_jobs()
+        && let Err(error) = crate::job::orphans::take_in(&ctx)
+    {
+        // The command itself says what is wrong with the state directory, if it needs one.
+        tracing::info!("{error}");
+    }
     match cli.command {
         Command::Run(args) => run::run(*args, &ctx),
         Command::Check(args) => check::run(&args, &ctx),

@@ -182,8 +182,9 @@ impl OwnedJob {
         }
         if self.resumed {
             ledger.update(&self.job)?;
+            store.open_job(&self.job.id)?.put_entry(&self.job)?;
         } else {
-            self.job = ledger.create(self.job.clone())?;
+            self.job = store.enter(ledger, self.job.clone())?;
             // Locks the job under its own id too, so that `--resume=JOB` and the command exclude each other.
             self.locks.extend(store.lock(&self.job.id)?);
             if let Some(command) = self.locks.first_mut() {

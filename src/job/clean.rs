@@ -9,7 +9,7 @@ use super::remote::Remote;
 use super::spec::same_service;
 use crate::batch::driver;
 use crate::context::Ctx;
-use crate::error::Result;
+use crate::error::{Exit, Result};
 use crate::store::{Job, JobBatch, Ledger, LockWait, Store};
 
 /// A request to remove jobs.
@@ -33,7 +33,13 @@ pub struct CleanDocument {
     pub removed: Vec<String>,
     /// Jobs that were kept.
     pub kept: Vec<KeptJob>,
+    /// Jobs that an earlier command has removed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub already_removed: Vec<String>,
 }
+
+/// Reason to keep a job that has another lock holder.
+const IN_USE: &str = "another llbatch is working on it";
 
 /// A job that was not removed.
 #[derive(Debug, serde::Serialize)]
@@ -51,29 +57,39 @@ pub struct KeptJob {
 pub fn clean(jobs: Vec<Job>, ask: &CleanAsk<'_>, remote: Option<Remote<'_>>, ctx: &Ctx) -> Result<CleanDocument> {
     let store = Store::open(&ctx.settings.state_dir.value)?;
     let ledger = store.ledger()?;
-    let (mut removed, mut kept) = (Vec::new(), Vec::new());
+    let (mut removed, mut kept, already_removed) = (Vec::new(), Vec::new(), already_removed(&ledger, ask)?);
+    let keep = |job: Job, reason: String| KeptJob { job: job.id, reason };
     for job in jobs {
-        if let Some(reason) = reason_to_keep(&job, &store, ask.force)? {
-            kept.push(KeptJob { job: job.id, reason });
-            continue;
-        }
         if ask.dry_run {
-            removed.push(job.id);
+            match reason_to_keep(&job, &store, ask.force) {
+                _ if store.in_use(&job.id) => kept.push(keep(job, IN_USE.to_owned())),
+                Some(reason) => kept.push(keep(job, reason)),
+                None => removed.push(job.id),
+            }
             continue;
         }
         let Some(_lock) = store.wait_for_lock(&job.id, LockWait::briefly(), &|_| ())? else {
-            kept.push(KeptJob { job: job.id, reason: "another llbatch is working on it".to_owned() });
+            kept.push(keep(job, IN_USE.to_owned()));
             continue;
         };
+        // Looks only under the lock: another command may have sent more of the job, or removed it.
+        let Some(job) = ledger.get(&job.id)? else {
+            removed.push(job.id);
+            continue;
+        };
+        if let Some(reason) = reason_to_keep(&job, &store, ask.force) {
+            kept.push(keep(job, reason));
+            continue;
+        }
         if let Some(remote) = remote {
             delete_remote_files(&job, remote, &store, &ledger)?;
         }
         // Removes the entry last, so that the user can still name a half-removed job.
         store.remove_job(&job.id)?;
-        ledger.forget(&job.id)?;
+        ledger.remove(&job)?;
         removed.push(job.id);
     }
-    Ok(CleanDocument { version: 1, removed, kept })
+    Ok(CleanDocument { version: 1, removed, kept, already_removed })
 }
 
 /// Finds the jobs that the command means.
@@ -86,7 +102,15 @@ pub fn chosen(ask: &CleanAsk<'_>, ctx: &Ctx) -> Result<Vec<Job>> {
     let mut jobs = if ask.jobs.is_empty() {
         ledger.recent(u32::MAX)?
     } else {
-        ask.jobs.iter().map(|name| find_local(name, &store, &ledger)).collect::<Result<_>>()?
+        let mut jobs = Vec::new();
+        for name in ask.jobs {
+            match find_local(name, &store, &ledger) {
+                // A `clean` that was killed at its end is run again.
+                Err(error) if error.exit == Exit::Usage && ledger.removed(name)?.is_some() => {}
+                found => jobs.push(found?),
+            }
+        }
+        jobs
     };
     if let Some(age) = ask.older_than {
         let now = jiff::Timestamp::now().as_millisecond();
@@ -121,7 +145,7 @@ fn delete_remote_files(job: &Job, remote: Remote<'_>, store: &Store, ledger: &Le
 fn files_of_others(store: &Store, ledger: &Ledger, but: &str) -> Result<HashSet<String>> {
     let mut files = HashSet::new();
     for job in ledger.recent(u32::MAX)? {
-        if job.id != but && store.job_path(&job.id).exists() {
+        if job.id != but && store.has_job(&job.id) {
             for batch in store.open_job(&job.id)?.batches()? {
                 files.extend([batch.file_id, batch.output_file_id, batch.error_file_id].into_iter().flatten());
             }
@@ -130,20 +154,32 @@ fn files_of_others(store: &Store, ledger: &Ledger, but: &str) -> Result<HashSet<
     Ok(files)
 }
 
-/// Returns the reason to keep a job, if there is one.
-fn reason_to_keep(job: &Job, store: &Store, force: bool) -> Result<Option<String>> {
-    if store.in_use(&job.id) {
-        return Ok(Some("another llbatch is working on it".to_owned()));
+/// Returns the jobs of the command line that an earlier command has removed.
+fn already_removed(ledger: &Ledger, ask: &CleanAsk<'_>) -> Result<Vec<String>> {
+    let mut ids = Vec::new();
+    for name in ask.jobs {
+        if ledger.find(name).is_err_and(|error| error.exit == Exit::Usage) {
+            ids.extend(ledger.removed(name)?);
+        }
     }
-    let batches = if store.job_path(&job.id).exists() { store.open_job(&job.id)?.batches()? } else { Vec::new() };
+    Ok(ids)
+}
+
+/// Returns the reason to keep a job, if there is one.
+fn reason_to_keep(job: &Job, store: &Store, force: bool) -> Option<String> {
+    let batches = match store.open_job(&job.id).and_then(|db| db.batches()) {
+        Ok(batches) => batches,
+        Err(_) if force => return None,
+        Err(error) => return Some(format!("its batches are not known (--force removes it anyway): {error}")),
+    };
     if batches.iter().any(JobBatch::is_open) {
-        return Ok(Some("its batches have not ended, or their results have not been downloaded".to_owned()));
+        return Some("its batches have not ended, or their results have not been downloaded".to_owned());
     }
     if !job.state.ended() && !force {
-        return Ok(Some("it has not ended (--force removes it anyway)".to_owned()));
+        return Some("it has not ended (--force removes it anyway)".to_owned());
     }
     if !batches.is_empty() && !job.delivered && job.succeeded > 0 && !force {
-        return Ok(Some("its results were never written (run `llbatch fetch`, or pass --force)".to_owned()));
+        return Some("its results were never written (run `llbatch fetch`, or pass --force)".to_owned());
     }
-    Ok(None)
+    None
 }

@@ -186,6 +186,7 @@ impl Finish<'_> {
         job.delivered = (job.delivered || written) && !unseen;
         let spending = accounts.accounts.record(job, self.desk.ledger);
         self.desk.ledger.update(job)?;
+        self.desk.store.open_job(&job.id)?.put_entry(job)?;
         spending
     }
 
@@ -205,7 +206,7 @@ impl Finish<'_> {
 }
 
 /// Records the verdict on a job for a command that writes no results, and returns it.
-pub fn record(desk: Desk<'_>, job: &mut Job, db: &JobDb, spec: &Spec) -> Result<Verdict> {
+pub fn record(desk: Desk<'_>, job: &mut Job, db: &mut JobDb, spec: &Spec) -> Result<Verdict> {
     let accounts = JobAccounts::of(desk, db, job, spec)?;
     let mut facts = accounts.facts(job, Asker::Other, None);
     facts.concluded = job.state.ended();
@@ -215,6 +216,7 @@ pub fn record(desk: Desk<'_>, job: &mut Job, db: &JobDb, spec: &Spec) -> Result<
     job.state = verdict.state;
     job.cost = accounts.accounts.totals.usd();
     desk.ledger.update(job)?;
+    db.put_entry(job)?;
     accounts.accounts.record(job, desk.ledger)?;
     Ok(verdict)
 }
@@ -222,7 +224,7 @@ pub fn record(desk: Desk<'_>, job: &mut Job, db: &JobDb, spec: &Spec) -> Result<
 /// Records the cost of killed commands. A realtime run leaves a claim; a batch command leaves answers that the history
 /// lacks. The states of the jobs stay as they are, and a job that has a lock holder stays unchanged.
 pub fn record_killed(desk: Desk<'_>) -> Result<()> {
-    let killed = |job: &Job| !job.state.ended() && desk.store.job_path(&job.id).exists();
+    let killed = |job: &Job| !job.state.ended() && desk.store.has_job(&job.id);
     for job in desk.ledger.recent(u32::MAX)?.into_iter().filter(killed) {
         // One unreadable job must not hide the cost of the others.
         if let Err(error) = record_cost(desk, job) {

@@ -9,6 +9,7 @@ mod drive;
 mod entry;
 pub mod finish;
 mod funds;
+pub mod orphans;
 pub mod prepare;
 mod reader;
 pub mod remote;

@@ -125,10 +125,9 @@ fn of_results(files: &[String], batch_price: bool, ctx: &Ctx) -> Result<ReportDo
 /// Reports on the job that `name` means.
 fn of_named(name: &str, ctx: &Ctx) -> Result<ReportDocument> {
     let store = Store::open(&ctx.settings.state_dir.value)?;
-    let JobStatus { job, batches } = JobStatus::of(find_local(name, &store, &store.ledger()?)?, &store)?;
-    if !store.job_path(&job.id).exists() {
-        return Err(Error::new(Exit::NoInput, format!("{}: its rows are no longer stored", job.id))
-            .hint("`llbatch report FILE` reports on its results file"));
+    let JobStatus { job, batches, lost } = JobStatus::of(find_local(name, &store, &store.ledger()?)?, &store)?;
+    if let Some(error) = lost {
+        return Err(error);
     }
     let spec = spec_of(&job)?;
     let input = || Ok((inputs_of(&spec, &store, &job.id)?, RequestBuilder::new(&spec.params)?));

@@ -157,7 +157,8 @@ mod tests {
             again in proptest::collection::vec(proptest::option::of(outcome()), 24),
         ) {
             let dir = tempfile::tempdir().unwrap();
-            let mut db = JobDb::open(&dir.path().join("j.db")).unwrap();
+            let job = Job::new(Transport::Realtime, "k".to_owned(), "in.jsonl".to_owned(), "{}".to_owned());
+            let mut db = JobDb::create(&dir.path().join("j.db"), &job).unwrap();
             let mut expected = Sums::default();
             for (row, outcome) in (1..).zip(&first) {
                 db.put_joined([(&Outcome { row, ..outcome.clone() }, None)]).unwrap();

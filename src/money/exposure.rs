@@ -9,7 +9,7 @@ use crate::outcome::Transport;
 use crate::price::{Nanos, PriceBook};
 use crate::row_set::RowSet;
 use crate::store::unsent::has_claimant;
-use crate::store::{CachedExposure, Job, JobBatch, JobDb, Ledger, Payer, ReservationState, ReservedMoney, Store};
+use crate::store::{CachedExposure, Job, JobBatch, Ledger, Payer, ReservationState, ReservedMoney, Store};
 
 /// The process that asks for the remaining budget. Its own reservation does not count against it. It holds the lock of
 /// its job, so another reservation for that job belongs to a dead process.
@@ -88,11 +88,11 @@ impl Exposure<'_> {
     }
 
     fn lost_by_job(&self, reserved: &ReservedMoney) -> Result<LostMoney> {
-        let (path, prices) = (self.store.job_path(&reserved.job), &self.ctx.settings.prices);
-        let Some(job) = self.ledger.get(&reserved.job)?.filter(|_| path.exists()) else {
+        let prices = &self.ctx.settings.prices;
+        let Some(job) = self.ledger.get(&reserved.job)? else {
             return Ok(LostMoney { unrecorded: Nanos::ZERO, at_risk: Nanos::ZERO });
         };
-        let db = JobDb::open(&path)?;
+        let db = self.store.open_job(&job.id)?;
         let paid = Accounts::of(&db, prices.clone(), job.total, &RowSet::default())?.totals.usd();
         let unrecorded = paid.unwrap_or(Nanos::ZERO) - job.cost.unwrap_or(Nanos::ZERO);
         let unrecorded = Nanos(unrecorded.0.clamp(0, reserved.amount.0));
@@ -133,8 +133,14 @@ impl Exposure<'_> {
     /// The exposure of one job's batches. Its file is read only if it has changed since the cache was written.
     fn of_job(&self, job: &Job) -> Result<CachedExposure> {
         let began = SystemTime::now();
-        let Some(version) = self.store.job_version(&job.id, began) else { return Ok(CachedExposure::default()) };
         let cached = self.ledger.cached_exposure(&job.id)?;
+        let version = match self.store.job_version(&job.id, began) {
+            Some(version) => version,
+            // The user was told to move an unreadable file away, about whose job nothing is known.
+            None if cached.is_none() => return Ok(CachedExposure::default()),
+            // Batches of a job whose file is missing may run all the same.
+            None => String::new(),
+        };
         if let Some(cached) = cached.as_ref().filter(|cached| !version.is_empty() && cached.version == version) {
             return Ok(cached.clone());
         }

@@ -11,6 +11,7 @@ pub mod job;
 pub mod ledger;
 mod lock;
 mod open;
+mod orphans;
 mod presence;
 mod remap;
 mod reservations;
@@ -30,7 +31,8 @@ pub use exposure_cache::CachedExposure;
 pub use job::JobDb;
 pub use ledger::{Job, JobState, Ledger};
 pub use lock::{Lock, LockWait};
-use open::{damaged, open_db};
+use open::{AddedColumn, Tables, broken, damaged, open_db};
+pub use orphans::Orphan;
 pub use presence::Presence;
 pub use reservations::{ReservationState, ReservedMoney};
 pub use spend::{DayLine, Payer, Spent};
@@ -85,9 +87,30 @@ impl Store {
         self.dir.join("jobs").join(format!("{id}.db"))
     }
 
-    /// Opens the database of job `id`, and creates it if it is missing.
+    /// Opens the database of job `id`.
+    ///
+    /// # Errors
+    /// 74 if it is missing, empty or damaged.
     pub fn open_job(&self, id: &str) -> Result<JobDb> {
         JobDb::open(&self.job_path(id))
+    }
+
+    /// Returns whether the database of job `id` is there. Every entered job has one until it is removed.
+    pub fn has_job(&self, id: &str) -> bool {
+        std::fs::metadata(self.job_path(id)).is_ok_and(|meta| meta.len() > 0)
+    }
+
+    /// Enters a new job: into the index, and into a database of its own. Gives it its id and its creation time.
+    pub fn enter(&self, ledger: &Ledger, job: Job) -> Result<Job> {
+        ledger.decide(|| {
+            let job = ledger.create(job)?;
+            // After a kill or a failure here, the file holds an orphan that has sent nothing.
+            JobDb::create(&self.job_path(&job.id), &job).inspect_err(|_| drop(self.remove_job(&job.id)))?;
+            std::fs::File::open(self.dir.join("jobs"))
+                .and_then(|jobs| jobs.sync_all())
+                .map_err(|e| unusable(&self.dir, e))?;
+            Ok(job)
+        })
     }
 
     /// The directory of job `id`: its input, its batch files, and the results as the service wrote them.

@@ -18,8 +18,26 @@ const MUST_BE_WRITABLE: &str =
 /// The pause between tries to open a file that another process is creating.
 const OPEN_PAUSE: Duration = Duration::from_millis(5);
 
-/// Opens a database that only the user can read. `upgrade` adds to tables of format 1 the columns that `schema` has.
-pub(super) fn open_db(path: &Path, schema: &str, upgrade: &str) -> Result<Connection> {
+/// The format of both kinds of database.
+const FORMAT: i64 = 4;
+
+/// A column that tables of an earlier format lack.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AddedColumn {
+    pub table: &'static str,
+    pub name: &'static str,
+    pub kind: &'static str,
+}
+
+/// The tables of a database: the schema creates missing tables, and missing columns are added.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tables {
+    pub schema: &'static str,
+    pub added: &'static [AddedColumn],
+}
+
+/// Opens a database that only the user can read, and creates it if it is missing.
+pub(super) fn open_db(path: &Path, tables: Tables) -> Result<Connection> {
     // SQLite gives its side files the mode of the main file, so the main file is created first.
     OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(|e| {
         use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
@@ -34,7 +52,7 @@ pub(super) fn open_db(path: &Path, schema: &str, upgrade: &str) -> Result<Connec
         db.pragma_update(None, "page_size", 8192)?;
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "NORMAL")?;
-        let version = db.pragma_query_value(None, "user_version", |r| r.get(0))?;
+        let version = version(&db)?;
         Ok((db, version))
     };
     let began = Instant::now();
@@ -46,28 +64,34 @@ pub(super) fn open_db(path: &Path, schema: &str, upgrade: &str) -> Result<Connec
         }
     };
     match version {
-        0 => db.execute_batch(&format!("BEGIN IMMEDIATE; {schema} COMMIT;")).map_err(|e| damaged(path, &e))?,
-        1 => {
-            let upgrade_tables = || {
-                db.execute_batch("BEGIN IMMEDIATE")?;
-                // Another process may have upgraded it meanwhile, and a column cannot be added twice.
-                let version: i64 = db.pragma_query_value(None, "user_version", |r| r.get(0))?;
-                db.execute_batch(&format!("{} {schema} COMMIT;", if version == 1 { upgrade } else { "" }))
-            };
-            upgrade_tables().map_err(|e| damaged(path, &e))?;
-        }
-        // The schema creates missing tables.
-        2 => db.execute_batch(&format!("BEGIN IMMEDIATE; {schema} COMMIT;")).map_err(|e| damaged(path, &e))?,
-        3 => {}
-        newer => {
+        FORMAT => {}
+        newer if newer > FORMAT => {
             return Err(Error::new(
                 Exit::Io,
                 format!("{} was written by a newer llbatch (format {newer})", path.display()),
             )
             .hint("upgrade llbatch, or choose another --state-dir"));
         }
+        _ => upgrade(&db, tables).map_err(|e| damaged(path, &e))?,
     }
     Ok(db)
+}
+
+fn version(db: &Connection) -> rusqlite::Result<i64> {
+    db.pragma_query_value(None, "user_version", |r| r.get(0))
+}
+
+/// Creates missing tables and adds missing columns. Another process may do the same at the same time.
+fn upgrade(db: &Connection, tables: Tables) -> rusqlite::Result<()> {
+    let transaction = rusqlite::Transaction::new_unchecked(db, rusqlite::TransactionBehavior::Immediate)?;
+    transaction.execute_batch(tables.schema)?;
+    for AddedColumn { table, name, kind } in tables.added {
+        let found = "SELECT 1 FROM pragma_table_info(?1) WHERE name = ?2";
+        if !transaction.prepare(found)?.exists([table, name])? {
+            transaction.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN {name} {kind}"))?;
+        }
+    }
+    transaction.commit()
 }
 
 fn is_busy(error: &rusqlite::Error) -> bool {
@@ -86,15 +110,33 @@ pub(super) fn damaged(path: &Path, error: &rusqlite::Error) -> Error {
         }
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => MUST_BE_WRITABLE,
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "another llbatch is writing; try again",
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            "the file is damaged; nothing was sent. Move it away, or choose another --state-dir"
-        }
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => return broken(path, &words(error)),
         _ => "nothing more was sent; fix this, then run the same command again: it resumes where it stopped",
     };
-    // The message repeats the text of SQLite's code.
-    let words = match error {
+    Error::new(Exit::Io, format!("{}: {}", path.display(), words(error))).hint(hint)
+}
+
+/// The text of an error, without the text of SQLite's code, which repeats it.
+fn words(error: &rusqlite::Error) -> String {
+    match error {
         rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),
         other => other.to_string(),
-    };
-    Error::new(Exit::Io, format!("{}: {words}", path.display())).hint(hint)
+    }
+}
+
+/// The error of a database that is damaged, missing or empty. Batches of its jobs may run all the same.
+pub(super) fn broken(path: &Path, what: &str) -> Error {
+    let error = Error::new(Exit::Io, format!("{}: {what}", path.display()));
+    let job = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+    if job == "ledger" {
+        return error.hint(
+            "the index of jobs is damaged, but each job is also in a file of its own. Move the index away, together with \
+             ledger.db-wal and ledger.db-shm: the next command enters the jobs into a new one",
+        );
+    }
+    error.hint(format!(
+        "its batches keep running: `llbatch status --remote` lists them, and `llbatch fetch BATCH-ID -o FILE` gets their \
+         answers. Restore the file from a backup, or give the job up with `llbatch clean {job} --force`; to send its rows \
+         again would pay for them again"
+    ))
 }

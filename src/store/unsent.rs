@@ -28,7 +28,7 @@ pub fn is_claimed(store: &Store, job: &str, batches: &[JobBatch]) -> bool {
 
 /// Returns whether `job` has unsent batches that are claimed, by what the store holds now.
 pub fn is_claimed_now(store: &Store, job: &Job) -> Result<bool> {
-    Ok(store.job_path(&job.id).exists() && is_claimed(store, &job.id, &store.open_job(&job.id)?.batches()?))
+    Ok(store.has_job(&job.id) && is_claimed(store, &job.id, &store.open_job(&job.id)?.batches()?))
 }
 
 /// Waits until no process claims `job`. Returns `false` if the time is up first. If it has to wait, it calls `tell`

@@ -12,6 +12,7 @@ mod cut_short;
 mod doctor;
 mod faults;
 mod help;
+mod lost_state;
 mod money;
 mod nightly;
 mod prepare;

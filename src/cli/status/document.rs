@@ -99,7 +99,7 @@ pub(super) fn remote_lines(listed: Vec<Batch>, store: &Store, ledger: &Ledger) -
     Ok(listed.into_iter().map(line).collect())
 }
 
-pub(super) fn entry(JobStatus { job, batches }: &JobStatus) -> Entry {
+pub(super) fn entry(JobStatus { job, batches, .. }: &JobStatus) -> Entry {
     Entry {
         job: job.id.clone(),
         name: job.name.clone(),

@@ -124,6 +124,13 @@ fn show(args: &StatusArgs, store: &Store, ledger: &Ledger, ctx: &Ctx) -> Result<
     } else {
         print(args, &seen, remote.as_deref(), ctx)?;
     }
+    for error in seen.iter().filter_map(|seen| seen.lost.as_ref()) {
+        ctx.ui.warn(&error.to_string());
+        if let Some(hint) = &error.hint {
+            ctx.ui.hint(hint);
+        }
+    }
+    let lost = !args.jobs.is_empty() && seen.iter().any(|seen| seen.lost.is_some());
     let exit = match trouble {
         Some(error) => {
             ctx.ui.warn(&format!("shown as last known, because the service did not answer: {error}"));
@@ -132,6 +139,7 @@ fn show(args: &StatusArgs, store: &Store, ledger: &Ledger, ctx: &Ctx) -> Result<
             }
             error.exit
         }
+        None if lost => Exit::Io,
         None => Exit::Ok,
     };
     Ok((exit, live))
@@ -246,7 +254,7 @@ fn hint(seen: &[JobStatus], offline: bool, ctx: &Ctx) {
         };
         ctx.ui.hint(&format!("{} belongs to another service, so llbatch did not ask about it: {how}", seen.job.id));
     }
-    for JobStatus { job, batches } in seen {
+    for JobStatus { job, batches, .. } in seen {
         let flag = job.service().map_or_else(String::new, |service| ctx.flags(&service));
         let settled = !batches.iter().any(JobBatch::is_open);
         match (job.state, job.transport) {

@@ -19,7 +19,7 @@ pub(super) fn jobs_table(seen: &[JobStatus]) -> Grid {
         ("AGE", Align::Right),
         ("INPUT", Align::Left),
     ]);
-    for JobStatus { job, batches } in seen {
+    for JobStatus { job, batches, .. } in seen {
         let input = job.name.as_ref().map_or_else(|| job.input.clone(), |name| format!("{name}: {}", job.input));
         table.row([
             job.id.clone(),

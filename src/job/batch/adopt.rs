@@ -52,9 +52,9 @@ pub fn find_local(name: &str, store: &Store, ledger: &Ledger) -> Result<Job> {
         Err(error) if error.exit == Exit::Usage && looks_remote(name) => {
             for job in ledger.recent(u32::MAX)? {
                 // A job that ran in real time may have a retry in batches.
-                if store.job_path(&job.id).exists()
-                    && store.open_job(&job.id)?.batches()?.iter().any(|b| b.id.as_deref() == Some(name))
-                {
+                // One whose file is lost must not hide its batches: the service still has them.
+                let batches = store.open_job(&job.id).and_then(|db| db.batches()).unwrap_or_default();
+                if batches.iter().any(|b| b.id.as_deref() == Some(name)) {
                     return Ok(job);
                 }
             }
@@ -112,7 +112,7 @@ fn enter(batch: &Batch, inputs: &Inputs, remote: Remote<'_>, ctx: &Ctx) -> Resul
         routes: Vec::new(),
     };
     let key = format!("adopted-{}", batch.id);
-    let job = ledger.create(Job::new(Transport::Batch, key, batch.id.clone(), spec.describe()?))?;
+    let job = store.enter(&ledger, Job::new(Transport::Batch, key, batch.id.clone(), spec.describe()?))?;
     let id = job.id.clone();
     let mut session = Session::open(&job, remote, ctx, SessionOptions::default())?;
     let rows = session.take_over(batch, inputs, &shape);
@@ -181,6 +181,6 @@ impl Session<'_> {
         self.forget_counts();
         self.job.total = checked.rows;
         self.update_index(false)?;
-        Ok(())
+        self.driver.db.borrow_mut().put_entry(&self.job)
     }
 }

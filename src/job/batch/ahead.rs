@@ -77,6 +77,14 @@ fn read_all(db: &JobDb, to: &Send) -> Result<()> {
 mod tests {
     use super::*;
     use crate::outcome::ErrorCode;
+    use crate::store::{Job, Transport};
+
+    fn db() -> (tempfile::TempDir, JobDb) {
+        let dir = tempfile::tempdir().unwrap();
+        let job = Job::new(Transport::Batch, "k".to_owned(), "in.jsonl".to_owned(), "{}".to_owned());
+        let db = JobDb::create(&dir.path().join("j.db"), &job).unwrap();
+        (dir, db)
+    }
 
     fn joined(row: u64) -> Joined {
         let why = format!("why {row}");
@@ -85,8 +93,7 @@ mod tests {
 
     /// The rows of each chunk, read as results are written: the next chunk is asked for when the last is used up.
     fn chunks(rows: &[u64]) -> Vec<Vec<u64>> {
-        let dir = tempfile::tempdir().unwrap();
-        let mut db = JobDb::open(&dir.path().join("j.db")).unwrap();
+        let (_dir, mut db) = db();
         for row in rows {
             db.put(&joined(*row).outcome).unwrap();
         }
@@ -116,8 +123,7 @@ mod tests {
 
     #[test]
     fn a_reader_that_stops_listening_ends_the_thread() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut db = JobDb::open(&dir.path().join("j.db")).unwrap();
+        let (_dir, mut db) = db();
         for row in 1..=u64::from(CHUNK) * 20 {
             db.put(&joined(row).outcome).unwrap();
         }

@@ -31,7 +31,7 @@ pub fn witnesses(store: &Store, ledger: &Ledger, but: &str, remote: Remote<'_>) 
 pub fn owned(store: &Store, but: &str) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for job in store.ledger()?.recent(u32::MAX)? {
-        if job.id != but && store.job_path(&job.id).exists() {
+        if job.id != but && store.has_job(&job.id) {
             let batches = store.open_job(&job.id)?.batches()?;
             found.extend(batches.into_iter().filter_map(|batch| batch.id));
         }

@@ -115,6 +115,10 @@ impl<'a> Session<'a> {
         if db.claimed()? == 0 {
             db.settle_aside()?;
         }
+        // An earlier llbatch has made the job.
+        if db.entry()?.is_none() {
+            db.put_entry(&job)?;
+        }
         let usual = if remote.name == "sandbox" { SETTLE_AFTER_SANDBOX } else { SETTLE_AFTER };
         let (shelf, id) = (store.clone(), job.id.clone());
         let driver = Driver {
@@ -214,7 +218,7 @@ impl<'a> Session<'a> {
     /// Records the verdict on the job for a command that writes no results, and returns it.
     pub fn record(&mut self) -> Result<Verdict> {
         let desk = Desk { ctx: self.ctx, store: &self.store, ledger: &self.ledger };
-        finish::record(desk, &mut self.job, &self.driver.db.borrow(), &self.spec)
+        finish::record(desk, &mut self.job, &mut self.driver.db.borrow_mut(), &self.spec)
     }
 
     /// Returns the known cost of the job so far, including requests that may have been billed.

@@ -12,7 +12,7 @@ use crate::error::{Error, Exit, Result};
 use crate::job::finish::state_of;
 use crate::job::remote::Remote;
 use crate::store::unsent::is_claimed;
-use crate::store::{BatchStep, Job, JobBatch, JobDb, JobState, Ledger, Lock, Store, Transport};
+use crate::store::{BatchStep, Job, JobBatch, JobState, Ledger, Lock, Store, Transport};
 
 /// Jobs polled concurrently. Each polls several batches at once.
 const JOBS: usize = 4;
@@ -24,13 +24,19 @@ pub struct JobStatus {
     pub job: Job,
     /// Its batches in order; none for a job that has only run in real time.
     pub batches: Vec<JobBatch>,
+    /// Its own database is missing or cannot be read.
+    pub lost: Option<Error>,
 }
 
 impl JobStatus {
     /// Reads the status of a job without calling the service.
     pub fn of(mut job: Job, store: &Store) -> Result<Self> {
-        let db = if store.job_path(&job.id).exists() { Some(store.open_job(&job.id)?) } else { None };
-        let batches = db.as_ref().map_or_else(|| Ok(Vec::new()), JobDb::batches)?;
+        let opened = store.open_job(&job.id).and_then(|db| Ok((db.batches()?, db)));
+        // One lost file must not hide the other jobs.
+        let (batches, db) = match opened {
+            Ok((batches, db)) => (batches, db),
+            Err(error) => return Ok(Self { job, batches: Vec::new(), lost: Some(error) }),
+        };
         let busy = store.in_use(&job.id) || is_claimed(store, &job.id, &batches);
         let cut_short = !job.state.ended() && !batches.iter().any(JobBatch::is_open);
         let state = |job: &Job| match job.transport {
@@ -39,16 +45,13 @@ impl JobStatus {
             Transport::Realtime if cut_short => JobState::Interrupted,
             _ => state_of(job, &batches, busy),
         };
-        // An ended job without rows keeps its state.
-        if db.is_some() || !job.state.ended() {
-            job.state = state(&job);
-        }
+        job.state = state(&job);
         // A killed process may not have recorded its last rows.
-        if let Some(db) = db.filter(|_| !busy && (cut_short || job.state == JobState::Interrupted)) {
+        if !busy && (cut_short || job.state == JobState::Interrupted) {
             (job.succeeded, job.failed) = db.counts()?;
             job.state = state(&job);
         }
-        Ok(Self { job, batches })
+        Ok(Self { job, batches, lost: None })
     }
 
     /// Returns true if the service may have news of the job.

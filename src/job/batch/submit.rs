@@ -116,7 +116,7 @@ fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Entere
     let mut content = lock_content(ask, &submission.key, desk)?;
     // If this process waited for another submission, it adopts that job, even if the job has ended and was delivered.
     let waited_for = match content.waited_for() {
-        Some(id) => ledger.get(id)?.filter(|job| store.job_path(&job.id).exists()),
+        Some(id) => ledger.get(id)?.filter(|job| store.has_job(&job.id)),
         None => None,
     };
     let known = if waited_for.is_some() { waited_for } else { living(&store, &ledger, &submission.key)? };
@@ -132,7 +132,7 @@ fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Entere
     let spec =
         Spec { routes: submission.routes.clone(), ..Spec::new(remote.name, &ask.input, ask.problems.skip_invalid) };
     let new = Job::new(Transport::Batch, submission.key.clone(), submission.shown.clone(), spec.describe()?);
-    let job = ledger.create(Job { name: ask.name.clone(), total: submission.checked.rows, ..new })?;
+    let job = store.enter(&ledger, Job { name: ask.name.clone(), total: submission.checked.rows, ..new })?;
     content.work_on(&job.id)?;
     let mut session = Session::open(&job, remote, ctx, SessionOptions { wait: LockWait::Now, ..ask.session() })?;
     let quote = keep_and_plan(&mut session, &submission, ask)?;
@@ -180,6 +180,7 @@ fn keep_and_plan(session: &mut Session<'_>, submission: &Submission, ask: &Submi
     keep(session, submission, ask)?;
     let planned = plan_copy(session, submission, ask).and_then(|quote| {
         session.admit_unsent(ask.limit)?;
+        session.driver.db.borrow_mut().put_entry(&session.job)?;
         Ok(quote)
     });
     or_forget(session, planned)

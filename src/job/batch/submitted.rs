@@ -9,11 +9,8 @@ use crate::store::{Job, JobBatch, JobState, Ledger, Store};
 pub fn living(store: &Store, ledger: &Ledger, key: &str) -> Result<Option<Job>> {
     // A batch's status may be wrong, and its rows may be billed, until llbatch has read the results.
     let open = |job: &Job| {
-        store.job_path(&job.id).exists()
-            && store
-                .open_job(&job.id)
-                .and_then(|db| db.batches())
-                .is_ok_and(|batches| batches.iter().any(JobBatch::is_open))
+        let batches = store.open_job(&job.id).and_then(|db| db.batches());
+        batches.is_ok_and(|batches| batches.iter().any(JobBatch::is_open))
     };
     let lives = |job: &Job| match job.state {
         JobState::Preparing | JobState::Running | JobState::Interrupted => true,
@@ -53,6 +50,7 @@ pub fn take_name(session: &mut Session<'_>, name: &str) -> Result<()> {
             free_name(name, &session.store, &session.ledger)?;
             session.ledger.rename(&session.job.id, name)?;
             session.job.name = Some(name.to_owned());
+            session.driver.db.borrow_mut().put_entry(&session.job)?;
         }
     }
     Ok(())

@@ -68,5 +68,10 @@ CREATE TABLE IF NOT EXISTS request (
     reserve_c   INTEGER NOT NULL,
     PRIMARY KEY (batch, row)
 ) STRICT, WITHOUT ROWID;
+-- A copy of the job's entry in the index, from which a lost index is made anew.
+CREATE TABLE IF NOT EXISTS entry (
+    only        INTEGER PRIMARY KEY CHECK (only = 1),
+    data        TEXT NOT NULL        -- JSON
+) STRICT;
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 3;
+PRAGMA user_version = 4;

@@ -6,11 +6,11 @@ mod retired;
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::answer_files::AnswerFiles;
-use super::{damaged, open_db};
-use crate::error::Result;
+use super::{AddedColumn, Job, Tables, broken, damaged, open_db};
+use crate::error::{Error, Exit, Result};
 pub(super) use retired::RETIRED;
 pub use retired::Retired;
 
@@ -27,18 +27,62 @@ pub struct JobDb {
     pub(super) answers: AnswerFiles,
 }
 
-/// The columns that format 1 lacks. The schema creates missing tables.
-const UPGRADE: &str = "ALTER TABLE outcome ADD COLUMN batch INTEGER; ALTER TABLE outcome ADD COLUMN side INTEGER;
-    ALTER TABLE outcome ADD COLUMN at INTEGER;
-    ALTER TABLE outcome ADD COLUMN len INTEGER; ALTER TABLE retired ADD COLUMN batch INTEGER;";
+const TABLES: Tables = Tables {
+    schema: include_str!("job.sql"),
+    added: &[
+        AddedColumn { table: "outcome", name: "batch", kind: "INTEGER" },
+        AddedColumn { table: "outcome", name: "side", kind: "INTEGER" },
+        AddedColumn { table: "outcome", name: "at", kind: "INTEGER" },
+        AddedColumn { table: "outcome", name: "len", kind: "INTEGER" },
+        AddedColumn { table: "retired", name: "batch", kind: "INTEGER" },
+    ],
+};
 
 impl JobDb {
-    /// Opens the database at `path`, and creates it if it is missing.
+    /// Opens the database at `path`.
+    ///
+    /// # Errors
+    /// 74 if it is missing, empty or damaged. To create it anew would forget what was sent.
     pub fn open(path: &Path) -> Result<Self> {
-        let db = open_db(path, include_str!("job.sql"), UPGRADE)?;
+        match std::fs::metadata(path) {
+            Ok(meta) if meta.len() == 0 => return Err(broken(path, "the job's database is empty")),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(broken(path, "the job's database is missing"));
+            }
+            _ => {}
+        }
+        Self::with(path)
+    }
+
+    /// Creates the database of a job that is being entered, with the job's entry.
+    pub fn create(path: &Path, job: &Job) -> Result<Self> {
+        let mut db = Self::with(path)?;
+        db.put_entry(job)?;
+        Ok(db)
+    }
+
+    fn with(path: &Path) -> Result<Self> {
+        let db = open_db(path, TABLES)?;
         db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(|e| damaged(path, &e))?;
         db.set_prepared_statement_cache_capacity(32);
         Ok(Self { db, answers: AnswerFiles::new(path), path: path.to_owned(), writing: false })
+    }
+
+    /// Keeps a copy of the job's entry, from which a lost index is made anew. It is on disk when this returns.
+    pub fn put_entry(&mut self, job: &Job) -> Result<()> {
+        let data = serde_json::to_string(job)
+            .map_err(|e| Error::new(Exit::Failure, "a job cannot be described").because(e))?;
+        self.begin()?;
+        self.run(|db| db.execute("INSERT OR REPLACE INTO entry (only, data) VALUES (1, ?1)", [data]))?;
+        self.commit(true)
+    }
+
+    /// The copy of the job's entry. `None`: an earlier llbatch has written the file.
+    pub fn entry(&self) -> Result<Option<Job>> {
+        let data = self.run(|db| db.query_row("SELECT data FROM entry", [], |row| row.get(0)).optional())?;
+        data.map(|data: String| serde_json::from_str(&data))
+            .transpose()
+            .map_err(|e| broken(&self.path, &format!("the job's entry cannot be read: {e}")))
     }
 
     /// A number that changes when another connection writes.
@@ -91,8 +135,9 @@ impl JobDb {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use crate::outcome::{ErrorCode, Fingerprint, Outcome, Usage};
-    use crate::store::JobDb;
+    use crate::error::Exit;
+    use crate::outcome::{ErrorCode, Fingerprint, Outcome, Transport, Usage};
+    use crate::store::{Job, JobDb};
 
     pub(in crate::store) fn outcome(row: u64, fp: u8, ok: bool) -> Outcome {
         let mut outcome = Outcome::unsent(row, format!("id-{row}").into(), "m".into(), ErrorCode::Timeout, "late");
@@ -110,8 +155,41 @@ pub(super) mod tests {
 
     pub(in crate::store) fn db() -> (tempfile::TempDir, JobDb) {
         let dir = tempfile::tempdir().unwrap();
-        let db = JobDb::open(&dir.path().join("j.db")).unwrap();
+        let job = Job::new(Transport::Realtime, "k".to_owned(), "in.jsonl".to_owned(), "{}".to_owned());
+        let db = JobDb::create(&dir.path().join("j.db"), &job).unwrap();
         (dir, db)
+    }
+
+    #[test]
+    fn missing_or_empty_database_is_an_error_and_stays_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("j-1.db");
+        for what in ["missing", "empty"] {
+            if what == "empty" {
+                std::fs::write(&path, "").unwrap();
+            }
+            let error = JobDb::open(&path).unwrap_err();
+            assert!(error.exit == Exit::Io && error.message.ends_with(&format!("database is {what}")), "{error}");
+            let hint = error.hint.unwrap();
+            assert!(hint.contains("`llbatch status --remote`") && hint.contains("`llbatch fetch BATCH-ID"), "{hint}");
+            assert_eq!(std::fs::metadata(&path).map_or(0, |meta| meta.len()), 0);
+        }
+    }
+
+    /// The database of format 3, as earlier versions wrote it.
+    #[test]
+    fn database_of_an_earlier_format_is_upgraded() {
+        let (dir, mut db) = db();
+        db.put(&outcome(1, 1, true)).unwrap();
+        db.commit(true).unwrap();
+        drop(db);
+        let path = dir.path().join("j.db");
+        let old = rusqlite::Connection::open(&path).unwrap();
+        old.execute_batch("DROP TABLE entry; PRAGMA user_version = 3").unwrap();
+        drop(old);
+        let db = JobDb::open(&path).unwrap();
+        assert_eq!(db.outcomes(1, 10).unwrap(), [outcome(1, 1, true)]);
+        assert_eq!(db.entry().unwrap(), None);
     }
 
     #[test]

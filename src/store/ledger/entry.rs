@@ -1,12 +1,14 @@
 //! The entry of a job in the index.
 
 use rusqlite::Row;
+use serde::{Deserialize, Serialize};
 
 use crate::outcome::Transport;
 use crate::price::Nanos;
 
 /// The state of a job (contract, `status --json`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum JobState {
     /// llbatch is setting it up.
     Preparing,
@@ -59,7 +61,7 @@ impl JobState {
 }
 
 /// The entry of a job in the index.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Job {
     /// `j-` and 8 characters.
     pub id: String,
@@ -100,7 +102,7 @@ pub struct Job {
 impl Job {
     /// The service in its specification; `None` if that cannot be read.
     pub fn service(&self) -> Option<String> {
-        #[derive(serde::Deserialize)]
+        #[derive(Deserialize)]
         struct ServiceOfSpec {
             service: String,
         }

@@ -59,6 +59,8 @@ CREATE TABLE IF NOT EXISTS estimate (
     actual      INTEGER NOT NULL,   -- reported by the service
     PRIMARY KEY (job, model)
 ) STRICT, WITHOUT ROWID;
+-- Jobs that `clean` has removed.
+CREATE TABLE IF NOT EXISTS removed (id TEXT PRIMARY KEY, name TEXT) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS spend_day ON spend (day);
 CREATE INDEX IF NOT EXISTS job_key ON job (key, seq);
-PRAGMA user_version = 3;
+PRAGMA user_version = 4;

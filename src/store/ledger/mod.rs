@@ -2,12 +2,13 @@
 
 mod entry;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, OptionalExtension, named_params};
+use rusqlite::{Connection, OptionalExtension, named_params, params};
 
-use super::{damaged, open_db};
+use super::{AddedColumn, Tables, damaged, open_db};
 use crate::error::{Error, Exit, Result};
 use crate::outcome::Transport;
 use entry::{COLUMNS, nanos, read};
@@ -23,20 +24,25 @@ pub struct Ledger {
 /// Creates missing tables.
 pub(super) const SCHEMA: &str = include_str!("ledger.sql");
 
-/// The columns that format 1 lacks.
-const UPGRADE: &str = "ALTER TABLE job ADD COLUMN estimate INTEGER;
-    ALTER TABLE job ADD COLUMN delivered INTEGER NOT NULL DEFAULT 0;";
+const TABLES: Tables = Tables {
+    schema: SCHEMA,
+    added: &[
+        AddedColumn { table: "job", name: "estimate", kind: "INTEGER" },
+        AddedColumn { table: "job", name: "delivered", kind: "INTEGER NOT NULL DEFAULT 0" },
+    ],
+};
 
 impl Ledger {
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let db = open_db(path, SCHEMA, UPGRADE)?;
+        let db = open_db(path, TABLES)?;
         // Commits are few and precious: each must be on the disk before llbatch acts on it.
         db.pragma_update(None, "synchronous", "FULL").map_err(|e| damaged(path, &e))?;
         Ok(Self { db, path: path.to_owned() })
     }
 
-    /// Writes a new job, and gives it its id and its creation time.
-    pub fn create(&self, mut job: Job) -> Result<Job> {
+    /// Writes a new job, and gives it its id and its creation time. [`Store::enter`](super::Store::enter) also makes its
+    /// database.
+    pub(super) fn create(&self, mut job: Job) -> Result<Job> {
         job.created_at = now_ms();
         job.updated_at = job.created_at;
         for _ in 0..20 {
@@ -113,6 +119,44 @@ impl Ledger {
     pub fn rename(&self, id: &str, name: &str) -> Result<()> {
         let renamed = self.db.execute("UPDATE job SET name = ?2 WHERE id = ?1", [id, name]);
         renamed.map(drop).map_err(|e| damaged(&self.path, &e))
+    }
+
+    /// Writes a job as its own database has it. Call it within [`Ledger::decide`].
+    pub(super) fn restore(&self, job: &Job) -> Result<()> {
+        let insert = "INSERT INTO job (id, name, key, transport, state, created_at, updated_at, input, spec)
+             VALUES (:id, :name, :key, :transport, :state, :at, :at, :input, :spec)";
+        let inserted = self.db.execute(
+            insert,
+            named_params! {
+                ":id": job.id, ":name": job.name, ":key": job.key, ":transport": job.transport.as_str(),
+                ":state": job.state.as_str(), ":at": job.created_at, ":input": job.input, ":spec": job.spec,
+            },
+        );
+        inserted.map_err(|e| damaged(&self.path, &e))?;
+        self.update(job)
+    }
+
+    /// The ids of all jobs.
+    pub(super) fn ids(&self) -> Result<HashSet<String>> {
+        let read = || -> rusqlite::Result<_> {
+            self.db.prepare("SELECT id FROM job")?.query_map([], |row| row.get(0))?.collect()
+        };
+        read().map_err(|e| damaged(&self.path, &e))
+    }
+
+    /// Records that the user has removed a job, and removes it from the index.
+    pub fn remove(&self, job: &Job) -> Result<()> {
+        let record = "INSERT OR REPLACE INTO removed (id, name) VALUES (?1, ?2)";
+        self.decide(|| {
+            self.db.execute(record, params![job.id, job.name]).map_err(|e| damaged(&self.path, &e))?;
+            self.forget(&job.id)
+        })
+    }
+
+    /// The id of a removed job, by its id or its name.
+    pub fn removed(&self, name: &str) -> Result<Option<String>> {
+        let found = "SELECT id FROM removed WHERE id = ?1 OR name = ?1 LIMIT 1";
+        self.db.query_row(found, [name], |row| row.get(0)).optional().map_err(|e| damaged(&self.path, &e))
     }
 
     /// Removes a job from the index.
@@ -233,9 +277,8 @@ mod tests {
             let kept = Ledger::open(&path).unwrap().create(job(None, "k")).unwrap().id;
             // An earlier llbatch left the index without these columns.
             let old = rusqlite::Connection::open(&path).unwrap();
-            for added in UPGRADE.split(';').filter(|text| !text.trim().is_empty()) {
-                let words: Vec<&str> = added.split_whitespace().collect();
-                old.execute_batch(&format!("ALTER TABLE {} DROP COLUMN {}", words[2], words[5])).unwrap();
+            for AddedColumn { table, name, .. } in TABLES.added {
+                old.execute_batch(&format!("ALTER TABLE {table} DROP COLUMN {name}")).unwrap();
             }
             old.pragma_update(None, "user_version", 1).unwrap();
             drop(old);

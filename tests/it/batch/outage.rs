@@ -109,7 +109,8 @@ fn job_killed_before_planning_has_no_results() {
     let mut caught = false;
     for _ in 0..20 {
         let run = home.start(home.command_at(&server.url, &["submit", "in.jsonl"]));
-        until("the entry", || std::fs::read_dir(home.state().join("jobs")).is_ok_and(|jobs| jobs.count() > 0));
+        let entered = |jobs: std::fs::ReadDir| jobs.flatten().any(|file| file.path().is_dir());
+        until("the copy", || std::fs::read_dir(home.state().join("jobs")).is_ok_and(entered));
         assert_eq!(run.kill(), None);
         let known = super::status(&home, &server, &[]);
         caught = known["jobs"][0]["batches"] == serde_json::json!([]);

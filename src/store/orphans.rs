@@ -1,0 +1,137 @@
+//! Orphans: jobs whose own database is there, while the index does not know them. The index was lost, or is older.
+
+use super::{Job, Ledger, Store};
+use crate::error::{Error, Result};
+
+/// A job that the index did not know.
+#[derive(Debug)]
+pub enum Orphan {
+    /// It is in the index again.
+    Entered(Box<Job>),
+    /// An earlier llbatch wrote its file, which has no copy of its entry. Its id, and the ids of its batches.
+    Unknown { id: String, batches: Vec<String> },
+    /// Its file cannot be read.
+    Unreadable(Error),
+}
+
+impl Store {
+    /// Enters the jobs that the index does not know but that have a database, oldest first.
+    pub fn enter_orphans(&self, ledger: &Ledger) -> Result<Vec<Orphan>> {
+        if self.orphans(ledger)?.is_empty() {
+            return Ok(Vec::new());
+        }
+        // A process that enters a new job holds this transaction until the job is in both places.
+        ledger.decide(|| {
+            let (mut orphans, mut found) = (Vec::new(), Vec::new());
+            for id in self.orphans(ledger)? {
+                match self.orphan(&id) {
+                    Ok(Some(Orphan::Entered(job))) => found.push(job),
+                    // Its creator was killed before the index knew it. Nothing was sent.
+                    Ok(None) => self.remove_job(&id)?,
+                    Ok(Some(orphan)) => orphans.push(orphan),
+                    Err(error) => orphans.push(Orphan::Unreadable(error)),
+                }
+            }
+            found.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+            for job in found {
+                ledger.restore(&job)?;
+                orphans.push(Orphan::Entered(job));
+            }
+            Ok(orphans)
+        })
+    }
+
+    /// The ids of databases that the index does not know, in their order.
+    fn orphans(&self, ledger: &Ledger) -> Result<Vec<String>> {
+        let Ok(entries) = std::fs::read_dir(self.dir.join("jobs")) else { return Ok(Vec::new()) };
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let mut ids: Vec<String> = names.filter_map(|name| name.strip_suffix(".db").map(str::to_owned)).collect();
+        if ids.is_empty() {
+            return Ok(ids);
+        }
+        let known = ledger.ids()?;
+        ids.retain(|id| id.starts_with("j-") && !known.contains(id) && self.has_job(id));
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// Reads an orphan. `None`: nothing of it was ever sent.
+    fn orphan(&self, id: &str) -> Result<Option<Orphan>> {
+        let db = self.open_job(id)?;
+        let (counts, batches) = (db.counts()?, db.batches()?);
+        if counts == (0, 0) && batches.is_empty() && db.claimed()? == 0 && db.retired()?.is_empty() {
+            return Ok(None);
+        }
+        let Some(mut job) = db.entry()? else {
+            let batches = batches.into_iter().filter_map(|batch| batch.id).collect();
+            return Ok(Some(Orphan::Unknown { id: id.to_owned(), batches }));
+        };
+        id.clone_into(&mut job.id);
+        (job.succeeded, job.failed) = counts;
+        Ok(Some(Orphan::Entered(Box::new(job))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{JobBatch, JobState, Transport};
+
+    fn job(name: &str) -> Job {
+        let new = Job::new(Transport::Batch, "k".to_owned(), "in.jsonl".to_owned(), "{}".to_owned());
+        Job { name: Some(name.to_owned()), total: 3, ..new }
+    }
+
+    #[test]
+    fn lost_index_is_made_anew_from_the_files_of_its_jobs() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let ledger = store.ledger().unwrap();
+        let first = store.enter(&ledger, job("first")).unwrap();
+        let mut second = store.enter(&ledger, job("second")).unwrap();
+        let unsent = store.enter(&ledger, job("unsent")).unwrap();
+        let batch = JobBatch { number: 1, id: Some("b-1".into()), ..JobBatch::default() };
+        for id in [&first.id, &second.id] {
+            store.open_job(id).unwrap().save_batch(&batch).unwrap();
+        }
+        second.state = JobState::Partial;
+        second.created_at = first.created_at + 1;
+        store.open_job(&second.id).unwrap().put_entry(&second).unwrap();
+        assert!(store.enter_orphans(&ledger).unwrap().is_empty());
+        drop(ledger);
+        for ending in ["", "-wal", "-shm"] {
+            drop(std::fs::remove_file(dir.path().join(format!("ledger.db{ending}"))));
+        }
+        let ledger = store.ledger().unwrap();
+        assert_eq!(store.enter_orphans(&ledger).unwrap().len(), 2);
+        let mut found = ledger.recent(9).unwrap();
+        for job in &mut found {
+            job.updated_at = job.created_at;
+        }
+        second.updated_at = second.created_at;
+        assert_eq!(found, [second, first]);
+        assert!(!store.job_path(&unsent.id).exists());
+        assert!(store.enter_orphans(&ledger).unwrap().is_empty());
+    }
+
+    #[test]
+    fn file_without_an_entry_is_named_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let ledger = store.ledger().unwrap();
+        let id = store.enter(&ledger, job("old")).unwrap().id;
+        let mut db = store.open_job(&id).unwrap();
+        let batch = JobBatch { number: 1, id: Some("b-1".into()), ..JobBatch::default() };
+        db.save_batch(&batch).unwrap();
+        db.run(|db| db.execute_batch("DELETE FROM entry")).unwrap();
+        std::fs::write(store.job_path("j-damaged1"), "no database").unwrap();
+        ledger.forget(&id).unwrap();
+        let mut orphans = store.enter_orphans(&ledger).unwrap();
+        orphans.sort_by_key(|orphan| matches!(orphan, Orphan::Unreadable(_)));
+        let [Orphan::Unknown { id: named, batches }, Orphan::Unreadable(_)] = &orphans[..] else {
+            panic!("{orphans:?}")
+        };
+        assert_eq!((named, &batches[..]), (&id, &["b-1".to_owned()][..]));
+        assert!(ledger.get(&id).unwrap().is_none());
+    }
+}

@@ -1,0 +1,136 @@
+//! A state directory that has lost or damaged files: nothing is paid for twice, and what is left is found again.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::support::{Home, Server, answered, prompts};
+
+fn job_file(home: &Home, id: &str) -> PathBuf {
+    home.state().join(format!("jobs/{id}.db"))
+}
+
+/// Removes a database with its side files, or empties it.
+fn lose(path: &std::path::Path, how: &str) {
+    for ending in ["-wal", "-shm"] {
+        drop(std::fs::remove_file(format!("{}{ending}", path.display())));
+    }
+    if how == "empty" {
+        std::fs::write(path, "").unwrap();
+    } else {
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
+fn submit(home: &Home, server: &Server) -> String {
+    home.at(&server.url, &["submit", "in.jsonl"]).code(0).stdout.trim_end().to_owned()
+}
+
+fn jobs(home: &Home) -> Vec<Value> {
+    let out = home.llbatch(&["status", "--offline", "--json"]).code(0);
+    serde_json::from_str::<Value>(&out.stdout).unwrap()["jobs"].as_array().unwrap().clone()
+}
+
+#[test]
+fn batch_job_without_its_database_is_never_submitted_again() {
+    for how in ["missing", "empty"] {
+        let (home, server) = (Home::new(), Server::quick(&[]));
+        home.write("in.jsonl", prompts(1..=6));
+        let id = submit(&home, &server);
+        lose(&job_file(&home, &id), how);
+        let words = [how, "`llbatch status --remote`", "`llbatch fetch BATCH-ID -o FILE`"];
+        for command in [&["submit", "in.jsonl"][..], &["wait", &id], &["fetch", &id], &["retry", &id], &["report", &id]]
+        {
+            home.at(&server.url, command).code(74).says(&words);
+        }
+        home.at(&server.url, &["status", &id]).code(74).says(&words);
+        home.at(&server.url, &["status"]).code(0).says(&words);
+        assert_eq!(server.batches().len(), 1, "{how}");
+        assert_eq!(std::fs::metadata(job_file(&home, &id)).map_or(0, |meta| meta.len()), 0, "stays {how}");
+        // The hint holds: the answers are there.
+        let batch = server.batches()[0]["id"].as_str().unwrap().to_owned();
+        home.at(&server.url, &["fetch", &batch, "--wait", "--poll", "50ms", "-o", "out.jsonl"]).code(0);
+        answered(&home.read("out.jsonl"), 1..=6);
+        assert_eq!((server.batches().len(), server.paid_again()), (1, 0));
+        home.llbatch(&["clean", &id]).code(75).says(&["--force"]);
+        home.llbatch(&["clean", &id, "--force"]).code(0);
+        assert_eq!(home.llbatch(&["clean", &id]).code(0).stderr, format!("{id}: already removed\n"));
+    }
+}
+
+#[test]
+fn interrupted_run_without_its_database_pays_nothing_again() {
+    let (home, server) = (Home::new(), Server::start(&["--latency", "30ms"]));
+    home.write("in.jsonl", prompts(1..=60));
+    let args = ["in.jsonl", "-o", "out.jsonl", "--concurrency", "2"];
+    let run = home.spawn(&server, &args);
+    server.until_billed(10);
+    run.kill();
+    let id = jobs(&home)[0]["job"].as_str().unwrap().to_owned();
+    lose(&job_file(&home, &id), "missing");
+    let bill = server.bill();
+    home.run(&server, &args).code(74).says(&["missing", "llbatch clean"]);
+    assert_eq!(server.bill(), bill);
+}
+
+#[test]
+fn lost_index_is_made_anew_and_nothing_is_paid_again() {
+    for how in ["missing", "empty", "moved away"] {
+        let (home, server) = (Home::new(), Server::quick(&[]));
+        home.write("in.jsonl", prompts(1..=6));
+        let id = submit(&home, &server);
+        home.write("other.jsonl", prompts(11..=12));
+        home.run(&server, &["other.jsonl", "-o", "other.out.jsonl"]).code(0);
+        let before = jobs(&home);
+        let ledger = home.state().join("ledger.db");
+        if how == "moved away" {
+            lose(&ledger, "missing");
+            std::fs::write(&ledger, "this is no database, however long it may be").unwrap();
+            let words = ["each job is also in a file of its own", "Move the index away"];
+            home.at(&server.url, &["submit", "in.jsonl"]).code(74).says(&words);
+            lose(&ledger, "missing");
+        } else {
+            lose(&ledger, how);
+        }
+        let again = home.at(&server.url, &["submit", "in.jsonl"]).code(0);
+        let said = again.says(&["the index of jobs had lost", &id, "already has this content"]);
+        assert_eq!(said.stdout.trim_end(), id, "{how}");
+        assert_eq!((jobs(&home), server.batches().len()), (before, 1), "{how}");
+        home.at(&server.url, &["fetch", &id, "--wait", "--poll", "50ms", "-o", "out.jsonl"]).code(0);
+        answered(&home.read("out.jsonl"), 1..=6);
+        assert_eq!(server.paid_again(), 0, "{how}");
+    }
+}
+
+#[test]
+fn lost_index_is_named_by_status_and_doctor() {
+    for command in ["status", "doctor"] {
+        let (home, server) = (Home::new(), Server::quick(&[]));
+        home.write("in.jsonl", prompts(1..=2));
+        let id = submit(&home, &server);
+        lose(&home.state().join("ledger.db"), "missing");
+        home.at(&server.url, &[command]).code(0).says(&["the index of jobs had lost", &id]);
+        assert!(!home.at(&server.url, &[command]).code(0).stderr.contains("had lost"), "said once");
+    }
+}
+
+/// A lock file of `name` held by a process that is not llbatch: `clean` looks at the job only under its lock.
+#[test]
+fn clean_looks_at_a_job_again_under_its_lock() {
+    let (home, server) = (Home::new(), Server::quick(&["--fault", "status=400,on=row,contains=question 2"]));
+    home.write("in.jsonl", prompts(1..=2));
+    let id = submit(&home, &server);
+    home.at(&server.url, &["fetch", &id, "--wait", "--poll", "50ms", "-o", "out.jsonl"]).code(3);
+    let lock = std::fs::File::options().write(true).open(home.state().join(format!("locks/{id}.lock"))).unwrap();
+    lock.lock().unwrap();
+    let clean = home.start(home.command_at(&server.url, &["clean", &id]));
+    // The state that a `retry` leaves when it ends at this instant.
+    let db = rusqlite::Connection::open(job_file(&home, &id)).unwrap();
+    let sql =
+        "INSERT INTO batch SELECT 2, json_set(data, '$.number', 2, '$.step', 'submitted') FROM batch WHERE number = 1";
+    assert_eq!(db.execute(sql, []).unwrap(), 1);
+    drop(db);
+    drop(lock);
+    clean.wait().code(75).says(&["its batches have not ended"]);
+    assert!(job_file(&home, &id).exists());
+}
