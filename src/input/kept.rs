@@ -20,6 +20,9 @@ pub struct Kept {
     pub shown: String,
     /// Its format.
     pub format: Format,
+    /// Hash of the copy, in hex. `None`: an earlier llbatch made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
 }
 
 impl Inputs {
@@ -47,7 +50,8 @@ impl Inputs {
                 copy_all(&mut bytes, encoder, &input.shown, &unwritable)?.finish().map_err(unwritable)?
             };
             to.sync_all().map_err(unwritable)?;
-            Ok(Kept { name, shown: input.shown.clone(), format: input.format })
+            let hash = Some(hash_of(&path).map_err(unwritable)?);
+            Ok(Kept { name, shown: input.shown.clone(), format: input.format, hash })
         };
         self.files.iter().enumerate().map(|(i, input)| copy((i + 1, input))).collect()
     }
@@ -55,7 +59,7 @@ impl Inputs {
     /// Inputs from such a copy.
     ///
     /// # Errors
-    /// 66 if a file is missing.
+    /// 66 if a file is missing, 74 if it is damaged.
     pub fn kept(dir: &Path, kept: &[Kept]) -> Result<Self> {
         let files = kept
             .iter()
@@ -67,11 +71,33 @@ impl Inputs {
                             .because(e)
                     })?
                     .len();
+                same_copy(&path, kept.hash.as_deref())?;
                 Ok(Input { path, shown: kept.shown.clone(), format: kept.format, bytes })
             })
             .collect::<Result<_>>()?;
         Ok(Self { files })
     }
+}
+
+/// Refuses a copy of the input that is not as it was made. Its rows would be other requests.
+///
+/// # Errors
+/// 74 if it is damaged.
+pub fn same_copy(path: &Path, hash: Option<&str>) -> Result<()> {
+    let damaged = || Error::new(Exit::Io, format!("{}: the copy of the input is damaged", path.display()));
+    match hash.map(|hash| (hash, hash_of(path))) {
+        Some((_, Err(error))) => Err(damaged().because(error)),
+        Some((hash, Ok(found))) if found != hash => {
+            Err(damaged().hint("restore the file from a backup; nothing was sent"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn hash_of(path: &Path) -> io::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(File::open(path)?)?;
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
 fn copy_all<W: Write>(
@@ -121,7 +147,16 @@ mod tests {
         }
         assert_eq!(seen, [(1, "x".to_owned()), (2, "y".to_owned()), (3, "z".to_owned())]);
         assert_eq!(kept[1].format, Format::Csv);
-        std::fs::remove_file(copy.join("input-1")).unwrap();
+        let path = copy.join("input-1");
+        let mut bytes = std::fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let error = Inputs::kept(&copy, &kept).unwrap_err();
+        assert!(
+            error.exit == Exit::Io && error.message.contains("input-1: the copy of the input is damaged"),
+            "{error}"
+        );
+        std::fs::remove_file(path).unwrap();
         assert_eq!(Inputs::kept(&copy, &kept).unwrap_err().exit, Exit::NoInput);
     }
 }

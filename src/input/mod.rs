@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 pub use blocks::{Block, Blocks};
 pub use format::Format;
-pub use kept::Kept;
+pub use kept::{Kept, same_copy};
 pub use opened::{OpenedInputs, StdinCopy};
 pub use source::{Source, unreadable};
 

@@ -93,10 +93,11 @@ impl RunSource {
         Ok(Self { stamp: inputs.stamp(), inputs, spool: None, key: job.key.clone(), named: Some(job), spec, shown })
     }
 
-    fn of_input(source: &InputSource, spec: Spec, named: Option<Job>, store: &Store) -> Result<Self> {
+    fn of_input(source: &InputSource, mut spec: Spec, named: Option<Job>, store: &Store) -> Result<Self> {
         let stdin = *source == InputSource::Stdin;
         // Messages name files as the user typed them.
         let opened = OpenedInputs::open(source.files(), stdin, spec.input_format, || store.spool())?;
+        spec.stdin_hash = opened.stdin.as_ref().map(|copy| copy.hash.clone());
         let content = opened.stdin.as_ref().map_or_else(String::new, |copy| copy.hash.clone());
         let (inputs, spool) = (opened.inputs, opened.stdin.map(|copy| copy.file));
         let key = spec.key(&content);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::ask::{InputSource, InputSpec};
 use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
-use crate::input::{Format, Inputs, Kept};
+use crate::input::{Format, Inputs, Kept, same_copy};
 use crate::request::Params;
 use crate::store::{Job, Store};
 
@@ -34,6 +34,9 @@ pub struct Spec {
     /// The copy of the inputs in the job's directory. A batch job reads its rows from there.
     #[serde(default)]
     pub kept: Vec<Kept>,
+    /// Hash of the copy of standard input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin_hash: Option<String>,
     /// With `--via auto`: each model, with the reason for its transport.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<(String, String)>,
@@ -53,6 +56,7 @@ impl Spec {
             skip_invalid,
             checked: None,
             kept: Vec::new(),
+            stdin_hash: None,
             routes: Vec::new(),
         }
     }
@@ -127,7 +131,7 @@ pub fn spec_of(job: &Job) -> Result<Spec> {
 /// Opens the inputs of a job: its own copy, its standard input, or the files of its command.
 ///
 /// # Errors
-/// 66 if they are gone.
+/// 66 if they are gone, 74 if the job's own copy is damaged.
 pub fn inputs_of(spec: &Spec, store: &Store, id: &str) -> Result<Inputs> {
     if !spec.kept.is_empty() {
         return Inputs::kept(&store.job_dir(id), &spec.kept);
@@ -139,5 +143,6 @@ pub fn inputs_of(spec: &Spec, store: &Store, id: &str) -> Result<Inputs> {
     if !path.exists() {
         return Err(Error::new(Exit::NoInput, format!("the input of {id} is no longer stored")));
     }
+    same_copy(&path, spec.stdin_hash.as_deref())?;
     Ok(Inputs::spooled(path, "-", spec.input_format.unwrap_or(Format::Jsonl)))
 }

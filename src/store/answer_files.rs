@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::batches::BodyPlace;
 use crate::error::{Error, Exit, Result};
+use crate::json;
 
 /// The answer files of one job, opened as they are needed.
 #[derive(Debug)]
@@ -29,6 +30,7 @@ impl AnswerFiles {
         let path = self.dir.join(if errors { failures_name(batch) } else { answers_name(batch) });
         let unreadable = |e: std::io::Error| {
             Error::io(format!("{}: the answers that were downloaded cannot be read", path.display()), e)
+                .hint("`llbatch fetch` downloads the file again, if the service still has it")
         };
         let mut open = self.open.borrow_mut();
         let file = if let Some(file) = open.get(&(batch, errors)) {
@@ -40,9 +42,12 @@ impl AnswerFiles {
         };
         let mut bytes = vec![0; len as usize];
         file.read_exact_at(&mut bytes, at).map_err(unreadable)?;
-        String::from_utf8(bytes).map(String::into_boxed_str).map_err(|e| {
-            Error::new(Exit::Io, format!("{}: damaged at byte {at}", path.display())).because(e.utf8_error())
-        })
+        let valid = |text: &str| !text.starts_with('{') || json::members(text).is_ok();
+        match String::from_utf8(bytes) {
+            Ok(text) if valid(&text) => Ok(text.into_boxed_str()),
+            _ => Err(Error::new(Exit::Io, format!("{}: damaged at byte {at}", path.display()))
+                .hint("`llbatch fetch` downloads the file again, if the service still has it")),
+        }
     }
 }
 
@@ -54,4 +59,11 @@ pub fn answers_name(batch: u32) -> String {
 /// The name of the file with a batch's failures, in the job's directory.
 pub fn failures_name(batch: u32) -> String {
     format!("batch-{batch}.errors.jsonl")
+}
+
+/// The hash of a downloaded file. `None`: it cannot be read.
+pub fn file_hash(path: &Path) -> Option<String> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(File::open(path).ok()?).ok()?;
+    Some(hasher.finalize().to_hex().to_string())
 }

@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::JobDb;
-use super::job::RETIRED;
+use super::job::{RETIRED, renamed_checksum};
 use crate::error::Result;
 use crate::outcome::Fingerprint;
 
@@ -34,16 +34,19 @@ impl Remap<'_> {
     /// preferred.
     pub fn place(&mut self, row: u64, id: &str, fp: Fingerprint) -> Result<bool> {
         self.job.run(|db| {
-            let found: Option<i64> = db
-                .prepare_cached("SELECT rowid FROM old WHERE fp = ?1 ORDER BY (id = ?2) DESC, row LIMIT 1")?
-                .query_row(params![&fp.0[..], id], |r| r.get(0))
+            let found = db
+                .prepare_cached("SELECT rowid, id, sum FROM old WHERE fp = ?1 ORDER BY (id = ?2) DESC, row LIMIT 1")?
+                .query_row(params![&fp.0[..], id], |r| {
+                    let sum: Option<i64> = r.get(2)?;
+                    Ok((r.get::<_, i64>(0)?, sum.zip(r.get_ref(1)?.as_str().ok()).map(|(sum, old)| renamed_checksum(sum, old, id))))
+                })
                 .optional()?;
-            let Some(rowid) = found else { return Ok(false) };
+            let Some((rowid, sum)) = found else { return Ok(false) };
             db.prepare_cached(
                 "INSERT INTO outcome SELECT ?2, fp, ok, ?3, model, code, message, status, prompt, completion, wasted_p, wasted_c,
-                 at_risk, reserve_p, reserve_c, attempts, refused, latency_ms, body, batch, side, at, len FROM old WHERE rowid = ?1",
+                 at_risk, reserve_p, reserve_c, attempts, refused, latency_ms, body, batch, side, at, len, ?4 FROM old WHERE rowid = ?1",
             )?
-            .execute(params![rowid, row.cast_signed(), id])?;
+            .execute(params![rowid, row.cast_signed(), id, sum])?;
             db.prepare_cached("DELETE FROM old WHERE rowid = ?1")?.execute([rowid])?;
             Ok(true)
         })

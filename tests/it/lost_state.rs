@@ -134,3 +134,90 @@ fn clean_looks_at_a_job_again_under_its_lock() {
     clean.wait().code(75).says(&["its batches have not ended"]);
     assert!(job_file(&home, &id).exists());
 }
+
+/// Flips one bit in the middle of a file, or cuts it, or removes it.
+fn harm(path: &std::path::Path, how: &str) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    match how {
+        "flipped" => bytes[middle] ^= 1,
+        "cut" => bytes.truncate(middle),
+        _ => return std::fs::remove_file(path).unwrap(),
+    }
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn damaged_answers_of_a_batch_are_downloaded_again() {
+    let (home, server) = (Home::new(), Server::quick(&["--fault", "status=400,on=row,contains=question 2"]));
+    home.write("in.jsonl", prompts(1..=6));
+    let id = submit(&home, &server);
+    home.at(&server.url, &["fetch", &id, "--wait", "--poll", "50ms", "-o", "out.jsonl"]).code(3);
+    for side in ["output", "errors"] {
+        let path = home.state().join(format!("jobs/{id}/batch-1.{side}.jsonl"));
+        let whole = std::fs::read(&path).unwrap();
+        for how in ["flipped", "cut", "removed"] {
+            harm(&path, how);
+            let again = home.at(&server.url, &["fetch", &id, "-o", "again.jsonl"]).code(3);
+            again.says(&["the kept answers are damaged; downloading them again"]);
+            assert_eq!(home.read("again.jsonl"), home.read("out.jsonl"), "{side} {how}");
+            assert_eq!(std::fs::read(&path).unwrap(), whole, "{side} {how}");
+        }
+    }
+    // The service no longer has them.
+    for file in server.ask("/v1/files")["data"].as_array().unwrap() {
+        let path = format!("/v1/files/{}", file["id"].as_str().unwrap());
+        crate::support::request(&server.address(), "DELETE", &path, "authorization: Bearer any\r\n", "");
+    }
+    harm(&home.state().join(format!("jobs/{id}/batch-1.output.jsonl")), "flipped");
+    let gone = home.at(&server.url, &["fetch", &id, "-o", "gone.jsonl"]);
+    gone.code(74).says(&["batch-1.output.jsonl", "the service has no such file any more"]);
+    assert!(!home.exists("gone.jsonl"));
+}
+
+#[test]
+fn damaged_answer_in_a_database_is_named_and_not_written() {
+    let (home, server) = (Home::new(), Server::start(&[]));
+    home.write("in.jsonl", prompts(1..=6));
+    home.run(&server, &["in.jsonl", "-o", "out.jsonl"]).code(0);
+    let id = jobs(&home)[0]["job"].as_str().unwrap().to_owned();
+    for column in ["body", "id", "completion"] {
+        let db = rusqlite::Connection::open(job_file(&home, &id)).unwrap();
+        let value: rusqlite::types::Value =
+            db.query_row(&format!("SELECT {column} FROM outcome WHERE row = 4"), [], |row| row.get(0)).unwrap();
+        let flipped = match &value {
+            rusqlite::types::Value::Integer(n) => (n ^ 1).into(),
+            rusqlite::types::Value::Text(text) => text.replacen(['o', '4'], "n", 1).into(),
+            other => panic!("{other:?}"),
+        };
+        let put = |value: &rusqlite::types::Value| {
+            assert_eq!(db.execute(&format!("UPDATE outcome SET {column} = ?1 WHERE row = 4"), [value]).unwrap(), 1);
+        };
+        put(&flipped);
+        home.at(&server.url, &["fetch", &id, "-o", "again.jsonl"]).code(74).says(&["outcome of row 4 is damaged"]);
+        assert!(!home.exists("again.jsonl"), "{column}");
+        put(&value);
+    }
+    home.at(&server.url, &["fetch", &id, "-o", "again.jsonl"]).code(0);
+    assert_eq!(home.read("again.jsonl"), home.read("out.jsonl"));
+}
+
+#[test]
+fn damaged_copy_of_the_input_is_never_sent() {
+    let (home, server) = (Home::new(), Server::quick(&["--fault", "status=500,on=row,contains=question 2"]));
+    home.write("in.jsonl", prompts(1..=6));
+    let id = submit(&home, &server);
+    home.at(&server.url, &["fetch", &id, "--wait", "--poll", "50ms", "-o", "out.jsonl"]).code(3);
+    harm(&home.state().join(format!("jobs/{id}/input-1")), "flipped");
+    home.at(&server.url, &["retry", &id]).code(74).says(&["input-1: the copy of the input is damaged"]);
+    assert_eq!(server.batches().len(), 1);
+
+    let home = Home::new();
+    let args = ["-", "-o", "out.jsonl", "--max-cost", "0.0000001"];
+    home.run_with_stdin(&server.url, &args, prompts(1..=6).as_bytes()).code(5);
+    let id = jobs(&home)[0]["job"].as_str().unwrap().to_owned();
+    harm(&home.state().join(format!("jobs/{id}.input")), "flipped");
+    let bill = server.bill();
+    home.run(&server, &[&format!("--resume={id}")]).code(74).says(&["the copy of the input is damaged"]);
+    assert_eq!(server.bill(), bill);
+}

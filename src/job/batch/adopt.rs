@@ -109,6 +109,7 @@ fn enter(batch: &Batch, inputs: &Inputs, remote: Remote<'_>, ctx: &Ctx) -> Resul
         skip_invalid: true,
         checked: None,
         kept: Vec::new(),
+        stdin_hash: None,
         routes: Vec::new(),
     };
     let key = format!("adopted-{}", batch.id);

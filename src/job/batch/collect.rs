@@ -1,6 +1,6 @@
 //! Collects results of ended batches: downloads them, verifies them, joins them with their rows, and stores them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use super::session::Session;
 use crate::batch::join::{Ending, Expected, Files, Findings, Joined, join};
 use crate::error::{Error, Exit, Result};
 use crate::outcome::ErrorCode;
+use crate::store::answer_files::{answers_name, failures_name, file_hash};
 use crate::store::{BatchStep, JobBatch, JobDb};
 use crate::text;
 
@@ -163,16 +164,10 @@ impl Session<'_> {
     }
 
     /// Hashes the downloaded files, to compare two downloads.
-    fn content(&self, batch: &JobBatch) -> Vec<Option<blake3::Hash>> {
-        use crate::store::answer_files::{answers_name, failures_name};
-        let hash = |path: &Path| {
-            let mut hasher = blake3::Hasher::new();
-            hasher.update_reader(std::fs::File::open(path).ok()?).ok()?;
-            Some(hasher.finalize())
-        };
+    fn content(&self, batch: &JobBatch) -> Vec<Option<String>> {
         [answers_name(batch.number), failures_name(batch.number)]
             .iter()
-            .map(|name| hash(&self.driver.dir.join(name)))
+            .map(|name| file_hash(&self.driver.dir.join(name)))
             .collect()
     }
 
@@ -255,8 +250,10 @@ fn expected(db: &JobDb, batch: &JobBatch) -> Result<Vec<Expected>> {
 }
 
 /// Joins the rows of a batch with its downloaded files.
-fn join_results(batch: JobBatch, expected: Vec<Expected>, files: &Downloaded) -> Result<Taken> {
+fn join_results(mut batch: JobBatch, expected: Vec<Expected>, files: &Downloaded) -> Result<Taken> {
     let (output, errors) = files;
+    batch.answers_hash = output.as_deref().and_then(file_hash);
+    batch.failures_hash = errors.as_deref().and_then(file_hash);
     let status = match batch.step {
         BatchStep::Refused if batch.status.is_none() => "REFUSED",
         _ => batch.status.as_deref().unwrap_or("FAILED"),

@@ -101,6 +101,7 @@ impl Session<'_> {
     /// # Errors
     /// 74 if they cannot be written, 141 if the stored of the pipe is gone.
     pub fn deliver(mut self, outputs: Outputs, flat: bool, began: Instant) -> Result<Ended> {
+        self.verify_answers()?;
         self.progress.phase("writing results");
         let shape = self.shape()?;
         let reader = if flat { Some(RowReader::open(&self.inputs()?, &shape, true)?) } else { None };

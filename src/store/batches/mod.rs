@@ -101,6 +101,12 @@ pub struct JobBatch {
     pub unknown_times: u32,
     /// The breach of contract that the service committed in its results.
     pub broken: Option<String>,
+    /// Hash of the kept file of answers, once its results are stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers_hash: Option<String>,
+    /// Hash of the kept file of failures, once its results are stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures_hash: Option<String>,
 }
 
 impl JobBatch {

@@ -22,14 +22,16 @@ CREATE TABLE IF NOT EXISTS outcome (
     batch       INTEGER,             -- number of the batch that answered; NULL: realtime
     side        INTEGER,             -- the file of that batch that holds the body, if `body` does not: 0 output, 1 errors
     at          INTEGER,             -- offset of the body in that file
-    len         INTEGER
+    len         INTEGER,
+    sum         INTEGER              -- checksum of the other columns but `row`; NULL: an earlier llbatch wrote the row
 ) STRICT;
 -- Old outcomes of failed rows that are being retried: each stands until there is a new one. Columns as in outcome.
 CREATE TABLE IF NOT EXISTS set_aside (
     row INTEGER PRIMARY KEY, fp BLOB NOT NULL, ok INTEGER NOT NULL, id TEXT NOT NULL, model TEXT NOT NULL, code TEXT,
     message TEXT, status INTEGER, prompt INTEGER, completion INTEGER, wasted_p INTEGER NOT NULL, wasted_c INTEGER NOT NULL,
     at_risk INTEGER NOT NULL, reserve_p INTEGER NOT NULL, reserve_c INTEGER NOT NULL, attempts INTEGER NOT NULL,
-    refused INTEGER NOT NULL, latency_ms INTEGER NOT NULL, body TEXT, batch INTEGER, side INTEGER, at INTEGER, len INTEGER
+    refused INTEGER NOT NULL, latency_ms INTEGER NOT NULL, body TEXT, batch INTEGER, side INTEGER, at INTEGER, len INTEGER,
+    sum INTEGER
 ) STRICT;
 -- Outcomes that no longer stand for a row, because it was retried or left the input. Their cost still counts.
 CREATE TABLE IF NOT EXISTS retired (

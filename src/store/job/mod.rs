@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::answer_files::AnswerFiles;
 use super::{AddedColumn, Job, Tables, broken, damaged, open_db};
 use crate::error::{Error, Exit, Result};
+pub(super) use outcomes::renamed_checksum;
 pub(super) use retired::RETIRED;
 pub use retired::Retired;
 
@@ -34,6 +35,8 @@ const TABLES: Tables = Tables {
         AddedColumn { table: "outcome", name: "side", kind: "INTEGER" },
         AddedColumn { table: "outcome", name: "at", kind: "INTEGER" },
         AddedColumn { table: "outcome", name: "len", kind: "INTEGER" },
+        AddedColumn { table: "outcome", name: "sum", kind: "INTEGER" },
+        AddedColumn { table: "set_aside", name: "sum", kind: "INTEGER" },
         AddedColumn { table: "retired", name: "batch", kind: "INTEGER" },
     ],
 };
@@ -185,7 +188,8 @@ pub(super) mod tests {
         drop(db);
         let path = dir.path().join("j.db");
         let old = rusqlite::Connection::open(&path).unwrap();
-        old.execute_batch("DROP TABLE entry; PRAGMA user_version = 3").unwrap();
+        let drop_new = "DROP TABLE entry; ALTER TABLE outcome DROP COLUMN sum; ALTER TABLE set_aside DROP COLUMN sum;";
+        old.execute_batch(&format!("{drop_new} PRAGMA user_version = 3")).unwrap();
         drop(old);
         let db = JobDb::open(&path).unwrap();
         assert_eq!(db.outcomes(1, 10).unwrap(), [outcome(1, 1, true)]);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Row, params};
 
-use crate::error::Result;
+use crate::error::{Error, Exit, Result};
 use crate::outcome::{ErrorCode, Fingerprint, Outcome, RowError, Usage};
 use crate::store::JobDb;
 use crate::store::batches::BodyPlace;
@@ -21,7 +21,7 @@ fn is_common(outcome: &Outcome) -> bool {
 }
 
 /// Inserts an outcome. The parameters are in the order of the columns.
-const INSERT: &str = "INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
+const INSERT: &str = "INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
 
 fn insert(statement: &mut CachedStatement<'_>, outcome: &Outcome, place: Option<BodyPlace>) -> rusqlite::Result<usize> {
     statement.execute(params![
@@ -48,7 +48,45 @@ fn insert(statement: &mut CachedStatement<'_>, outcome: &Outcome, place: Option<
         place.map(|place| place.errors),
         place.map(|place| place.at.cast_signed()),
         place.map(|place| place.len),
+        checksum(outcome),
     ])
+}
+
+/// A checksum of an outcome as it is stored. A remap gives it to another row, maybe under another id.
+fn checksum(outcome: &Outcome) -> i64 {
+    let mut hasher = blake3::Hasher::new();
+    let mut part = |bytes: &[u8]| _ = hasher.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
+    part(&outcome.fingerprint.0);
+    part(outcome.model.as_bytes());
+    let error = outcome.error.as_ref();
+    part(error.map_or("", |error| error.code.as_str()).as_bytes());
+    part(error.map_or("", |error| &error.message).as_bytes());
+    part(outcome.body.as_deref().unwrap_or_default().as_bytes());
+    let usage = outcome.usage.unwrap_or_default();
+    for number in [
+        outcome.status.map_or(0, u64::from),
+        usage.prompt,
+        usage.completion,
+        outcome.wasted.prompt,
+        outcome.wasted.completion,
+        outcome.at_risk.into(),
+        outcome.attempts.into(),
+    ] {
+        part(&number.to_le_bytes());
+    }
+    // 32 bits are enough to find damage, and short in the database.
+    let rest = hasher.finalize().as_bytes()[..4].try_into().map_or(0, u32::from_le_bytes);
+    i64::from(rest ^ id_sum(&outcome.id))
+}
+
+/// The part of the checksum that depends on the id.
+fn id_sum(id: &str) -> u32 {
+    blake3::hash(id.as_bytes()).as_bytes()[..4].try_into().map_or(0, u32::from_le_bytes)
+}
+
+/// The checksum of a stored outcome under another id.
+pub(in crate::store) fn renamed_checksum(sum: i64, old: &str, new: &str) -> i64 {
+    sum ^ i64::from(id_sum(old) ^ id_sum(new))
 }
 
 impl JobDb {
@@ -67,7 +105,7 @@ impl JobDb {
             let mut any = db.prepare_cached(INSERT)?;
             // For common answers, which have half the columns to bind.
             let mut common = db.prepare_cached(
-                "INSERT INTO outcome VALUES (?,?,1,?,?,NULL,NULL,200,?,?,0,0,0,?,?,1,0,0,NULL,?,?,?,?)",
+                "INSERT INTO outcome VALUES (?,?,1,?,?,NULL,NULL,200,?,?,0,0,0,?,?,1,0,0,NULL,?,?,?,?,?)",
             )?;
             for (outcome, place) in joined {
                 if let Some(place) = place.filter(|_| is_common(outcome)) {
@@ -84,6 +122,7 @@ impl JobDb {
                         place.errors,
                         place.at.cast_signed(),
                         place.len,
+                        checksum(outcome),
                     ])?;
                     continue;
                 }
@@ -131,10 +170,14 @@ impl JobDb {
     }
 
     /// The outcomes from row `from` on, at most `limit`, by row, with their bodies.
+    ///
+    /// # Errors
+    /// 74 if one is damaged.
     pub fn outcomes(&self, from: u64, limit: u32) -> Result<Vec<Outcome>> {
         self.run(|db| {
-            let sql =
-                format!("SELECT {COLUMNS}, body, side, at, len FROM outcome WHERE row >= ?1 ORDER BY row LIMIT ?2");
+            let sql = format!(
+                "SELECT {COLUMNS}, body, side, at, len, sum FROM outcome WHERE row >= ?1 ORDER BY row LIMIT ?2"
+            );
             let mut statement = db.prepare_cached(&sql)?;
             let mut names = ModelNames::default();
             let rows = statement.query_map(params![from.cast_signed(), limit], |row| {
@@ -146,18 +189,37 @@ impl JobDb {
                         Some(BodyPlace { errors, at: row.get::<_, i64>(20)?.cast_unsigned(), len: row.get(21)? })
                     }
                 };
-                Ok((outcome, place))
+                let sum: Option<i64> = row.get(22)?;
+                Ok((outcome, place, sum))
             })?;
             rows.collect::<rusqlite::Result<Vec<_>>>()
         })?
         .into_iter()
-        .map(|(mut outcome, place)| {
+        .map(|(mut outcome, place, sum)| {
+            if sum.is_some_and(|sum| sum != checksum(&outcome)) {
+                return Err(self.damaged_row(&outcome));
+            }
             if let (Some(batch), Some(place)) = (outcome.batch, place) {
                 outcome.body = Some(self.answers.body(batch, place)?);
             }
             Ok(outcome)
         })
         .collect()
+    }
+
+    /// The end of the last body in a batch's file; 0 if no body is there.
+    pub fn answers_end(&self, batch: u32, errors: bool) -> Result<u64> {
+        let sql = "SELECT coalesce(max(at + len), 0) FROM outcome WHERE batch = ?1 AND side = ?2";
+        self.run(|db| db.query_row(sql, params![batch, errors], |row| row.get::<_, i64>(0))).map(i64::cast_unsigned)
+    }
+
+    fn damaged_row(&self, outcome: &Outcome) -> Error {
+        let id = self.path().file_stem().map(|id| id.to_string_lossy().into_owned()).unwrap_or_default();
+        Error::new(Exit::Io, format!("{}: the stored outcome of row {} is damaged", self.path().display(), outcome.row))
+            .hint(format!(
+                "restore the file from a backup. Without one, `llbatch clean {id} --force` removes the job, and its command \
+                 then sends all rows again and pays for them again"
+            ))
     }
 
     /// Calls `each` with every outcome, by row, without its body.
