@@ -44,7 +44,7 @@ pub struct RunArgs {
     /// Name of the job, for `status` and --resume
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Reuse the answers of this command's last job, or of JOB, and send only the other rows
+    /// Reuse the answers of the last job of this command or content, or of JOB, and send only the other rows; without one, start anew
     #[arg(long, value_name = "JOB", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     resume: Option<String>,
     /// Start a new job even if this command was interrupted
@@ -60,7 +60,7 @@ Examples:
   llbatch run samples/prompts.csv --sandbox -o answers.csv --prefix llm_      (it has a column `model` of its own)
   llbatch run reviews.csv -m … --prompt 'Positive or negative? {{ text }}' --max-tokens 5 -o out.csv
   zcat big.jsonl.gz | llbatch run - --rpm 600 > out.jsonl
-  llbatch run big.jsonl -o out.jsonl --resume      once finished: send only failed rows again";
+  llbatch run big.jsonl -o out.jsonl --resume      for schedulers: starts anew, or sends only what lacks an answer";
 
 /// Runs the subcommand.
 pub fn run(args: RunArgs, ctx: &Ctx) -> Result<Exit> {

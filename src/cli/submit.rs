@@ -57,6 +57,9 @@ pub struct SubmitArgs {
     /// Start a second job even if the same content was submitted before, and pay again
     #[arg(long)]
     again: bool,
+    /// Send only the failed rows of the last job of this content, or of JOB, again; without one, start anew
+    #[arg(long, value_name = "JOB", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with = "again")]
+    resume: Option<String>,
     /// Refuse models without a batch discount, and models that batches do not serve
     #[arg(long)]
     require_discount: bool,
@@ -96,6 +99,7 @@ pub fn run(args: &SubmitArgs, ctx: &Ctx) -> Result<Exit> {
         problems: args.input.problems(),
         name: args.name.clone(),
         again: args.again,
+        resume: args.resume.clone(),
         require_discount: args.require_discount,
         auto: auto.then(speed).transpose()?,
         limit: args.cost.limit(),

@@ -8,6 +8,7 @@
 //! worst cost as at risk, and sends them again. A finished run releases its claim.
 
 use super::ask::{Ask, InputSource, Reuse, Role, RunAsk, Start};
+use super::finish::Desk;
 use super::spec::{CleanCheck, Spec, inputs_of, same_service, spec_of};
 use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
@@ -46,6 +47,8 @@ pub struct OwnedJob {
     /// The result of an earlier check of the input.
     pub clean: Option<CleanCheck>,
     locks: Vec<Lock>,
+    /// Held until the new job is in the index, so that two commands with the same requests do not both make one.
+    starting: Option<Lock>,
 }
 
 impl RunSource {
@@ -53,7 +56,9 @@ impl RunSource {
     ///
     /// # Errors
     /// 2 for a job that is unknown or belongs to another service, 66 for input that cannot be read.
-    pub fn open(ask: &Ask, service: &str, store: &Store, ledger: &Ledger) -> Result<Self> {
+    pub fn open(ask: &Ask, service: &str, desk: Desk<'_>) -> Result<Self> {
+        let Desk { ctx, store, ledger } = desk;
+        let ui = &ctx.ui;
         match &ask.start {
             Start::Continue { job, flags } => {
                 let job = ledger.find(job)?;
@@ -70,7 +75,7 @@ impl RunSource {
                 Self::of_job(job, spec, ask, service, store)
             }
             Start::New { input, resume } => {
-                let named = resume.as_ref().map(|name| ledger.find(name)).transpose()?;
+                let named = resume.as_ref().map_or(Ok(None), |name| named(name, ledger, ui))?;
                 if let Some(job) = &named {
                     if job.transport == Transport::Batch {
                         return Err(Error::usage(format!("{} is a batch job, which keeps its own input", job.id))
@@ -84,13 +89,19 @@ impl RunSource {
         }
     }
 
-    fn of_job(job: Job, mut spec: Spec, ask: &Ask, service: &str, store: &Store) -> Result<Self> {
+    /// Opens the input that an earlier job has kept or named.
+    pub fn of_job(job: Job, mut spec: Spec, ask: &Ask, service: &str, store: &Store) -> Result<Self> {
         same_service(&job, service)?;
         spec.checked = None;
         spec.skip_invalid |= ask.problems.skip_invalid;
         let inputs = inputs_of(&spec, store, &job.id)?;
         let shown = if spec.spooled { InputSource::Stdin } else { InputSource::Files(spec.inputs.clone()) }.shown();
         Ok(Self { stamp: inputs.stamp(), inputs, spool: None, key: job.key.clone(), named: Some(job), spec, shown })
+    }
+
+    /// The command's key.
+    pub fn key(&self) -> &str {
+        &self.key
     }
 
     fn of_input(source: &InputSource, mut spec: Spec, named: Option<Job>, store: &Store) -> Result<Self> {
@@ -158,7 +169,7 @@ impl OwnedJob {
             let spec = source.spec.describe()?;
             let new = Job::new(Transport::Realtime, source.key.clone(), source.shown.clone(), spec);
             let job = Job { name: ask.job.name.clone(), ..new };
-            return Ok(Self { job, resumed: false, finished: false, clean: None, locks: locks.taken });
+            return Ok(Self { job, resumed: false, finished: false, clean: None, locks: locks.taken, starting: None });
         };
         locks.take(&job.id, &job.id)?;
         locks.work_on(&job.id)?;
@@ -167,9 +178,45 @@ impl OwnedJob {
         }
         let old = spec_of(&job)?;
         let clean = old.checked.clone().filter(|_| old.asks_the_same(&source.spec));
-        job.spec = source.spec.describe()?;
+        job.spec = Spec { content: old.content, ..source.spec.clone() }.describe()?;
         let finished = job.state.ended() && waited_for.is_some_and(|waited| waited.id == job.id);
-        Ok(Self { job, resumed: true, finished, clean, locks: locks.taken })
+        Ok(Self { job, resumed: true, finished, clean, locks: locks.taken, starting: None })
+    }
+
+    /// Takes an earlier job of the same requests in place of a new one, whatever its command and its input are called.
+    /// `content` is the key of the requests. Returns whether there is such a job.
+    ///
+    /// # Errors
+    /// 75 if another process works on it.
+    pub fn take_same_content(&mut self, ask: &RunAsk, content: &str, desk: Desk<'_>) -> Result<bool> {
+        let Desk { ctx, store, ledger } = desk;
+        let wait = if ask.job.wait == LockWait::Now { LockWait::briefly() } else { ask.job.wait };
+        let name = format!("requests-{content}");
+        let starting = store.wait_for_lock(&name, wait, &|_| ())?.ok_or_else(|| {
+            Error::new(Exit::TempFail, format!("{} is starting a job with the same requests", store.holder(&name)))
+                .hint("run the same command again; it resumes that job")
+        })?;
+        let wanted = |job: &Job| match ask.reuse {
+            Reuse::Nothing => false,
+            Reuse::Interrupted => job.transport == Transport::Realtime && is_interrupted(job),
+            Reuse::Last => store.job_path(&job.id).exists(),
+        };
+        let Some(found) = ledger.of_content(content)?.into_iter().find(wanted) else {
+            self.starting = Some(starting);
+            return Ok(false);
+        };
+        drop(starting);
+        let taken = std::mem::take(&mut self.locks);
+        let mut locks = Locks { store, ui: &ctx.ui, wait: ask.job.wait, role: ask.role, taken };
+        locks.take(&found.id, &found.id)?;
+        locks.work_on(&found.id)?;
+        self.locks = locks.taken;
+        no_open_batches(store, &found)?;
+        self.job = ledger.find(&found.id)?;
+        self.resumed = true;
+        // Another process has finished it meanwhile.
+        self.finished = self.job.state.ended() && !found.state.ended();
+        Ok(true)
     }
 
     /// Enters the job into the index as running, unless it is finished, and keeps its standard input under its name.
@@ -192,6 +239,7 @@ impl OwnedJob {
                 command.work_on(&self.job.id)?;
             }
         }
+        self.starting = None;
         if let Some(file) = source.spool.take() {
             let path = store.spool_path(&self.job.id);
             file.persist(&path).map_err(|e| Error::io("standard input cannot be stored", e.error))?;
@@ -212,6 +260,22 @@ impl OwnedJob {
     }
 }
 
+/// Finds the job that `--resume=JOB` names beside an input. A name that no job has yet is no error: a scheduler's line names
+/// the job before its first start.
+///
+/// # Errors
+/// 2 for an id that is unknown.
+pub fn named(name: &str, ledger: &Ledger, ui: &Ui) -> Result<Option<Job>> {
+    if name.starts_with("j-") {
+        return ledger.find(name).map(Some);
+    }
+    let found = ledger.find_any(name)?;
+    if found.is_none() {
+        ui.note(&format!("there is no job `{name}` yet"));
+    }
+    Ok(found)
+}
+
 /// Finds the job to resume, and reads it again because this process may have waited.
 fn find(reuse: Reuse, source: &RunSource, waited_for: Option<&Job>, ledger: &Ledger) -> Result<Option<Job>> {
     if let Some(job) = &source.named {
@@ -221,15 +285,16 @@ fn find(reuse: Reuse, source: &RunSource, waited_for: Option<&Job>, ledger: &Led
         Reuse::Nothing => Ok(None),
         Reuse::Interrupted => match waited_for {
             Some(job) => Ok(Some(job.clone())),
-            // Every run that ends by itself records its exit code. Without one, its results may not be written, even if
-            // another command has recorded the end of the job.
-            None => Ok(ledger.last_of(&source.key)?.filter(|job| !job.state.ended() || job.exit.is_none())),
+            None => Ok(ledger.last_of(&source.key)?.filter(is_interrupted)),
         },
-        Reuse::Last => ledger.last_of(&source.key)?.map(Some).ok_or_else(|| {
-            Error::usage("this command has no earlier job to resume")
-                .hint("leave --resume out, or name a job: --resume=JOB")
-        }),
+        Reuse::Last => ledger.last_of(&source.key),
     }
+}
+
+/// Returns true if the same command resumes the job by itself. Every run that ends by itself records its exit code. Without
+/// one, its results may not be written, even if another command has recorded the end of the job.
+fn is_interrupted(job: &Job) -> bool {
+    !job.state.ended() || job.exit.is_none()
 }
 
 /// Refuses a job with rows that a batch may still answer, because they must not be sent twice.

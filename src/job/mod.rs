@@ -9,6 +9,7 @@ mod drive;
 mod entry;
 pub mod finish;
 mod funds;
+mod identity;
 pub mod orphans;
 pub mod prepare;
 mod reader;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::ask::RetryFilter;
+use super::identity::{Requests, RowContent};
 use super::spec::CleanCheck;
 use crate::check::{Checked, Pass};
 use crate::context::Ctx;
@@ -38,9 +39,22 @@ pub struct Resumed {
     same: bool,
 }
 
+/// The result of a check of a job's rows.
+#[derive(Debug)]
+pub struct CheckedRows {
+    /// The findings.
+    pub checked: Checked,
+    /// The comparison with an earlier run.
+    pub resumed: Option<Resumed>,
+    /// The requests; `None`: the input was not read.
+    pub requests: Option<Requests>,
+}
+
 /// Options of a check of a job's rows.
 #[derive(Debug, Clone, Copy)]
 pub struct Checking<'a> {
+    /// The service that the requests are for.
+    pub service: &'a str,
     /// Problems to list.
     pub listed: usize,
     /// Context lengths of the models. `None`: the check ignores them.
@@ -66,7 +80,11 @@ struct Stored<'a> {
     ended: bool,
 }
 
-impl Stored<'_> {
+impl<'a> Stored<'a> {
+    const fn of(db: &'a JobDb) -> Self {
+        Self { db, page: VecDeque::new(), from: 1, ended: false }
+    }
+
     /// Returns the stored answer at `row`. Rows must ascend. An answer at a skipped row stays in front and is found at
     /// the end.
     fn at(&mut self, row: u64) -> Result<Option<(Fingerprint, Box<str>)>> {
@@ -86,28 +104,31 @@ impl Stored<'_> {
 impl JobRows<'_> {
     /// Checks all rows, and compares them with the answers of an earlier run (`old`). It does not read an input that
     /// was valid and has not been written to since.
-    pub fn check(self, old: Option<JobDb>, how: Checking<'_>) -> Result<(Checked, Option<Resumed>)> {
-        let pass = Pass { max_problems: how.listed, table: how.table, ..Pass::new(self.inputs, self.shape) };
-        let Some(db) = old else {
-            return Ok((pass.run()?, None));
+    pub fn check(self, old: Option<JobDb>, how: Checking<'_>) -> Result<CheckedRows> {
+        let clean = how.clean.filter(|clean| self.inputs.stamp().is_some_and(|stamp| stamp == clean.stamp));
+        let old = match (old, clean) {
+            (Some(db), Some(clean)) => {
+                let resumed = Some(Resumed { db, same: true });
+                return Ok(CheckedRows { checked: clean.to_checked(), resumed, requests: None });
+            }
+            (old, _) => old,
         };
-        if let Some(clean) = how.clean
-            && self.inputs.stamp().is_some_and(|stamp| stamp == clean.stamp)
-        {
-            return Ok((clean.to_checked(), Some(Resumed { db, same: true })));
-        }
-        let mut stored = Stored { db: &db, page: VecDeque::new(), from: 1, ended: false };
+        let mut requests = Requests::new(how.service);
+        let mut stored = old.as_ref().map(Stored::of);
         let mut same = Ok(true);
+        let pass = Pass { max_problems: how.listed, table: how.table, ..Pass::new(self.inputs, self.shape) };
         let checked =
             pass.inspect(&|draft| (draft.fingerprint(), Box::<str>::from(&*draft.id)), &mut |row, found| {
                 let found = found.map(|found| found.value);
-                if let Ok(true) = same {
+                requests.row(found.as_ref().map(|(fingerprint, id)| RowContent { id, fingerprint: *fingerprint }));
+                if let (Ok(true), Some(stored)) = (&same, &mut stored) {
                     same = stored.at(row).map(|answer| answer.is_none_or(|stored| found == Some(stored)));
                 }
             })?;
         // Answers behind the last row mean that the input has lost rows.
-        let same = same? && stored.at(u64::MAX)?.is_none() && stored.page.is_empty();
-        Ok((checked, Some(Resumed { db, same })))
+        let ended = stored.map_or(Ok(true), |mut stored| Ok(stored.at(u64::MAX)?.is_none() && stored.page.is_empty()));
+        let same = same? && ended?;
+        Ok(CheckedRows { checked, resumed: old.map(|db| Resumed { db, same }), requests: Some(requests) })
     }
 
     /// Names the rows that a killed process had in flight, and records their possible cost. Rows that batches will

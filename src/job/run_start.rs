@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use super::ask::{RetryFilter, Role, RunAsk};
+use super::ask::{RetryFilter, Reuse, Role, RunAsk};
 use super::claim::{OwnedJob, RunSource};
 use super::finish::Desk;
 use super::reader::changed_input;
 use super::remote::Remote;
-use super::resume::{Checking, JobRows, ResumeRules, Resumed};
+use super::resume::{CheckedRows, Checking, JobRows, ResumeRules, Resumed};
+use super::spec::spec_of;
 use crate::check::Checked;
 use crate::check::problems::{self, Action};
 use crate::error::{Error, Result};
 use crate::request::RequestBuilder;
 use crate::row_set::RowSet;
-use crate::store::JobDb;
+use crate::store::{JobDb, Transport};
 use crate::text;
 use crate::ui::Progress;
 
@@ -50,8 +51,8 @@ impl RunStart {
     pub fn of(ask: &RunAsk, remote: Remote<'_>, desk: Desk<'_>, progress: &Progress) -> Result<Self> {
         let Desk { ctx, store, ledger } = desk;
         progress.phase("reading input");
-        let mut source = RunSource::open(&ask.job, remote.name, store, ledger)?;
-        let shape = Arc::new(RequestBuilder::new(&source.spec.params)?);
+        let mut source = RunSource::open(&ask.job, remote.name, desk)?;
+        let mut shape = Arc::new(RequestBuilder::new(&source.spec.params)?);
         let mut claimed = OwnedJob::take(ask, &source, store, ledger, &ctx.ui)?;
         // Stamps the input again: the process may have waited all night and has read nothing yet.
         source.stamp = source.inputs.stamp();
@@ -59,12 +60,37 @@ impl RunStart {
         progress.phase("checking input");
         let listed = ask.job.problems.listed;
         let rows = JobRows { inputs: &source.inputs, shape: &shape };
-        let how = Checking { listed, table: Some(&ctx.settings.prices), clean: claimed.clean.as_ref() };
-        let (checked, resumed) = rows.check(earlier, how)?;
+        let how = Checking { service: remote.name, listed, table: Some(&ctx.settings.prices), clean: None };
+        let mut found = rows.check(earlier, Checking { clean: claimed.clean.as_ref(), ..how })?;
+        problems::report(&found.checked, source.spec.skip_invalid, listed, Action::Send, &ctx.ui)?;
+        problems::say_stream_removed(&found.checked, &ctx.ui);
+        if found.requests.is_none() {
+            source.spec.content = spec_of(&claimed.job)?.content;
+        }
+        if let Some(requests) = found.requests.take() {
+            source.spec.content = Some(requests.key());
+            if !claimed.resumed && ask.reuse != Reuse::Nothing {
+                if claimed.take_same_content(ask, &requests.key(), desk)? {
+                    if claimed.job.transport == Transport::Batch {
+                        source = RunSource::of_job(
+                            claimed.job.clone(),
+                            spec_of(&claimed.job)?,
+                            &ask.job,
+                            remote.name,
+                            store,
+                        )?;
+                        shape = Arc::new(RequestBuilder::new(&source.spec.params)?);
+                    }
+                    let rows = JobRows { inputs: &source.inputs, shape: &shape };
+                    found = rows.check(Some(store.open_job(&claimed.job.id)?), how)?;
+                } else {
+                    requests.say_answered(remote.name, ledger.last_of(source.key())?, Transport::Realtime, desk)?;
+                }
+            }
+        }
+        let CheckedRows { checked, resumed, .. } = found;
         // If the input has changed meanwhile, the job is no longer finished.
         claimed.finished &= resumed.as_ref().is_some_and(|resumed| resumed.answers_all(&checked, &claimed.job));
-        problems::report(&checked, source.spec.skip_invalid, listed, Action::Send, &ctx.ui)?;
-        problems::say_stream_removed(&checked, &ctx.ui);
         Ok(Self { source, shape, claimed, checked, resumed })
     }
 

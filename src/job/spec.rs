@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::ask::{InputSource, InputSpec};
+use super::identity::place;
 use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Inputs, Kept, same_copy};
@@ -40,6 +41,9 @@ pub struct Spec {
     /// With `--via auto`: each model, with the reason for its transport.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<(String, String)>,
+    /// [`Requests::key`](super::identity::Requests::key) at the last start of a realtime job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
 }
 
 impl Spec {
@@ -58,13 +62,14 @@ impl Spec {
             kept: Vec::new(),
             stdin_hash: None,
             routes: Vec::new(),
+            content: None,
         }
     }
 
     /// Returns the key of the command. Equal inputs, parameters and services have equal keys. `content` is a hash of
     /// stdin.
     pub fn key(&self, content: &str) -> String {
-        let parts = serde_json::json!([self.service, self.inputs, self.input_format, self.params, content]);
+        let parts = serde_json::json!([place(&self.service), self.inputs, self.input_format, self.params, content]);
         blake3::hash(parts.to_string().as_bytes()).to_hex()[..32].to_owned()
     }
 
@@ -79,7 +84,7 @@ impl Spec {
     /// Returns true if both make the same requests of the same input.
     pub fn asks_the_same(&self, other: &Self) -> bool {
         let parts = |spec: &Self| {
-            (spec.service.clone(), spec.inputs.clone(), spec.spooled, spec.input_format, spec.params.clone())
+            (place(&spec.service), spec.inputs.clone(), spec.spooled, spec.input_format, spec.params.clone())
         };
         parts(self) == parts(other)
     }
@@ -112,7 +117,7 @@ impl CleanCheck {
 /// 2 if it belongs to another service.
 pub fn same_service(job: &Job, service: &str) -> Result<()> {
     let theirs = spec_of(job)?.service;
-    if theirs == service {
+    if place(&theirs) == place(service) {
         return Ok(());
     }
     let hint = if theirs == "sandbox" { "add --sandbox" } else { "leave --sandbox out, or pass the same --base-url" };

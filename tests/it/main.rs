@@ -18,6 +18,7 @@ mod nightly;
 mod prepare;
 mod report;
 mod run;
+mod scheduler;
 mod security;
 mod serve;
 mod status;

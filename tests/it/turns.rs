@@ -92,7 +92,12 @@ fn fifty_waiting_runs_pay_once_and_all_get_the_results() {
 /// A start that waits for the process that worked on the only job; `meanwhile` happens before it gets its turn.
 fn takes_over(home: &Home, command: std::process::Command, meanwhile: impl FnOnce()) -> Out {
     let mut locks = std::fs::read_dir(home.state().join("locks")).unwrap().map(|entry| entry.unwrap());
-    let of_command = locks.find(|entry| !entry.file_name().to_str().unwrap().starts_with("j-")).unwrap();
+    let others = ["j-", "requests-"];
+    let of_command = locks.find(|entry| {
+        let name = entry.file_name().into_string().unwrap();
+        !others.iter().any(|prefix| name.starts_with(prefix))
+    });
+    let of_command = of_command.unwrap();
     // The killed process still holds the lock of the command, which names its job.
     let lock = std::fs::File::open(of_command.path()).unwrap();
     lock.lock().unwrap();

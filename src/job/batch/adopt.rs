@@ -111,6 +111,7 @@ fn enter(batch: &Batch, inputs: &Inputs, remote: Remote<'_>, ctx: &Ctx) -> Resul
         kept: Vec::new(),
         stdin_hash: None,
         routes: Vec::new(),
+        content: None,
     };
     let key = format!("adopted-{}", batch.id);
     let job = store.enter(&ledger, Job::new(Transport::Batch, key, batch.id.clone(), spec.describe()?))?;

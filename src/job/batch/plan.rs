@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::session::Session;
-use super::submission::RowContent;
 use crate::check::{Checked, Pass};
 use crate::error::Result;
 use crate::input::Inputs;
+use crate::job::identity::RowContent;
 use crate::outcome::{ErrorCode, Outcome, Usage};
 use crate::price::{Nanos, PriceBook, PriceTable};
 use crate::request::RequestBuilder;

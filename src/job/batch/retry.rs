@@ -151,7 +151,7 @@ impl Session<'_> {
     ///
     /// # Errors
     /// 65 if the input has changed, 66 if it is gone.
-    fn keep_input(&mut self) -> Result<()> {
+    pub fn keep_input(&mut self) -> Result<()> {
         if !self.spec.kept.is_empty() {
             return Ok(());
         }
@@ -171,7 +171,7 @@ impl Session<'_> {
     ///
     /// # Errors
     /// 66 if the input is gone.
-    fn account_lost(&mut self) -> Result<()> {
+    pub fn account_lost(&mut self) -> Result<()> {
         let mut db = self.driver.db.borrow_mut();
         if db.claimed()? == 0 {
             return Ok(());
@@ -198,8 +198,9 @@ impl Session<'_> {
     pub fn same_input(&self) -> Result<()> {
         let db = self.store.open_job(&self.job.id)?;
         let rows = JobRows { inputs: &self.inputs()?, shape: &self.shape()? };
-        let (checked, resumed) = rows.check(Some(db), Checking { listed: 0, table: None, clean: None })?;
-        if checked.rows != self.job.total || resumed.is_some_and(|resumed| !resumed.is_same()) {
+        let how = Checking { service: &self.spec.service, listed: 0, table: None, clean: None };
+        let found = rows.check(Some(db), how)?;
+        if found.checked.rows != self.job.total || found.resumed.is_some_and(|resumed| !resumed.is_same()) {
             return Err(self.changed());
         }
         Ok(())
@@ -219,7 +220,7 @@ impl Session<'_> {
     }
 
     /// Plans batches for these rows and releases their reservation.
-    fn plan_retry(&mut self, rows: &[u64], reservation: i64) -> Result<()> {
+    pub fn plan_retry(&mut self, rows: &[u64], reservation: i64) -> Result<()> {
         let (inputs, shape) = (self.inputs()?, self.shape()?);
         let checked = Pass { max_problems: 0, ..Pass::new(&inputs, &shape) }.run()?;
         let only = |row| rows.binary_search(&row).is_ok();

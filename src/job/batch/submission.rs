@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::input::{Inputs, OpenedInputs, StdinCopy};
 use crate::job::ask::InputSource;
 use crate::job::finish::Desk;
-use crate::outcome::Fingerprint;
+use crate::job::identity::{Requests, RowContent};
 use crate::price::PriceTable;
 use crate::request::RequestBuilder;
 use crate::row_set::RowSet;
@@ -27,8 +27,10 @@ pub struct Submission {
     pub shape: Arc<RequestBuilder>,
     /// The result of the check.
     pub checked: Checked,
-    /// The key of its content: see [`Content`].
+    /// The key of its content.
     pub key: String,
+    /// Its requests.
+    pub requests: Requests,
     /// The inputs as the user typed them.
     pub shown: String,
     /// [`Inputs::stamp`] before the first read.
@@ -54,7 +56,7 @@ impl Submission {
         let shape = Arc::new(RequestBuilder::new(&ask.input.flags.params)?);
         let stamp = inputs.stamp();
         progress.phase("checking input");
-        let mut content = Content::new(service);
+        let mut requests = Requests::new(service);
         let mut realtime = ask.auto.is_some().then(RowSet::default);
         let table = &desk.ctx.settings.prices;
         let in_batch = |model: &str| ask.auto.is_none() || route::saves(table.get(model));
@@ -67,7 +69,7 @@ impl Submission {
                 if let Some(rows) = realtime.as_mut().filter(|_| found.as_ref().is_some_and(|found| !found.2)) {
                     rows.insert(row);
                 }
-                content.row(found.as_ref().map(|(fingerprint, id, _)| RowContent { id, fingerprint: *fingerprint }));
+                requests.row(found.as_ref().map(|(fingerprint, id, _)| RowContent { id, fingerprint: *fingerprint }));
             },
         )?;
         problems::report(&checked, ask.problems.skip_invalid, listed, Action::Send, &desk.ctx.ui)?;
@@ -77,8 +79,8 @@ impl Submission {
         } else {
             notice(ask, &checked, desk.ctx)?
         };
-        let (key, shown) = (content.key(), source.shown());
-        Ok(Self { inputs, shape, checked, key, shown, stamp, realtime, routes, _stdin: stdin })
+        let (key, shown) = (requests.key(), source.shown());
+        Ok(Self { inputs, shape, checked, key, requests, shown, stamp, realtime, routes, _stdin: stdin })
     }
 }
 
@@ -114,40 +116,4 @@ fn divide(models: &[(Arc<str>, u64)], table: &PriceTable, ctx: &Ctx) -> Vec<(Str
         (model.to_string(), route.why)
     });
     divided.collect()
-}
-
-/// The content of a row, as far as it identifies a submission.
-#[derive(Clone, Copy)]
-pub struct RowContent<'a> {
-    /// The id of its result.
-    pub id: &'a str,
-    /// The digest of its request.
-    pub fingerprint: Fingerprint,
-}
-
-/// A hash of every row's id and request. Equal content has equal hashes, in any spelling.
-pub struct Content(blake3::Hasher);
-
-impl Content {
-    /// Begins the hash of an input for this service.
-    pub fn new(service: &str) -> Self {
-        let mut hasher = blake3::Hasher::new_derive_key("llbatch 2026-11 content of a batch job");
-        hasher.update(service.as_bytes()).update(&[0]);
-        Self(hasher)
-    }
-
-    /// Adds the next row, or `None` for an invalid one.
-    pub fn row(&mut self, found: Option<RowContent<'_>>) {
-        match found {
-            Some(RowContent { id, fingerprint }) => {
-                self.0.update(&(id.len() as u64).to_le_bytes()).update(id.as_bytes()).update(&fingerprint.0)
-            }
-            None => self.0.update(&u64::MAX.to_le_bytes()),
-        };
-    }
-
-    /// Returns the key of all rows so far.
-    pub fn key(&self) -> String {
-        format!("b{}", &self.0.finalize().to_hex()[..31])
-    }
 }

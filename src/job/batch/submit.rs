@@ -8,14 +8,16 @@ use super::plan::PlanInput;
 use super::rescue::{Rescue, rescue};
 use super::retry::RetrySet;
 use super::session::{Session, SessionOptions};
-use super::submission::{Content, Submission};
+use super::submission::Submission;
 use super::submitted::{free_name, living, take_name};
 use crate::check::problems::{self, Action};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input;
 use crate::job::ask::{CostLimit, Role, RunAsk};
+use crate::job::claim;
 use crate::job::finish::{Desk, Ended, state_of};
+use crate::job::identity::Requests;
 use crate::job::remote::Remote;
 use crate::job::run::run;
 use crate::job::spec::Spec;
@@ -43,6 +45,8 @@ struct Entered<'a> {
     session: Session<'a>,
     /// An earlier command made it.
     known: bool,
+    /// It had ended, and its failed rows are sent again.
+    resumed: bool,
     quote: Quote,
 }
 
@@ -120,11 +124,18 @@ fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Entere
         None => None,
     };
     let known = if waited_for.is_some() { waited_for } else { living(&store, &ledger, &submission.key)? };
-    if let Some(job) = known.filter(|_| !ask.again) {
+    let known = known.filter(|_| !ask.again);
+    let ended = if known.is_none() { earlier(ask, &submission, desk)? } else { None };
+    if let Some(job) = known.as_ref().or(ended.as_ref()) {
         content.work_on(&job.id)?;
         // Releases the lock, because the job may take all night and other processes find it without the lock.
         drop(content);
-        return go_on(&job, ask, &submission, remote, ctx);
+        let entered = go_on(job, ask, &submission, remote, ctx)?;
+        return if ended.is_some() { entered.send_again(ask) } else { Ok(entered) };
+    }
+    if !ask.again {
+        let last = ledger.last_of(&submission.key)?;
+        submission.requests.say_answered(remote.name, last, Transport::Batch, desk)?;
     }
     if let Some(name) = &ask.name {
         free_name(name, &store, &ledger)?;
@@ -137,7 +148,7 @@ fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Entere
     let mut session = Session::open(&job, remote, ctx, SessionOptions { wait: LockWait::Now, ..ask.session() })?;
     let quote = keep_and_plan(&mut session, &submission, ask)?;
     drop(content);
-    Ok(Entered { session, known: false, quote })
+    Ok(Entered { session, known: false, resumed: false, quote })
 }
 
 /// Locks the content, so that two commands with the same content do not both make a job.
@@ -151,6 +162,25 @@ fn lock_content(ask: &SubmitAsk, key: &str, desk: Desk<'_>) -> Result<Lock> {
     let what = job.as_ref().map_or("the same content", |job| &job.id);
     Err(Error::new(Exit::TempFail, format!("{} is already submitting {what}", desk.store.holder(&name)))
         .hint("pass --wait-lock to wait for its job, or run the same command later"))
+}
+
+/// Finds the ended job whose failed rows `--resume` sends again.
+///
+/// # Errors
+/// 2 for a job of other content.
+fn earlier(ask: &SubmitAsk, submission: &Submission, desk: Desk<'_>) -> Result<Option<Job>> {
+    let Some(name) = &ask.resume else { return Ok(None) };
+    let same = desk.ledger.of_content(&submission.key)?;
+    let named = if name.is_empty() { None } else { claim::named(name, desk.ledger, &desk.ctx.ui)? };
+    if let Some(job) = &named
+        && !same.iter().any(|same| same.id == job.id)
+    {
+        return Err(Error::usage(format!("{} was made of other requests than this input", job.id)).hint(format!(
+            "`llbatch retry {}` sends its failed rows again; without --resume the input becomes a new job",
+            job.id
+        )));
+    }
+    Ok(named.or_else(|| same.into_iter().find(|job| desk.store.job_path(&job.id).exists())))
 }
 
 /// Resumes a job of the same content.
@@ -172,7 +202,7 @@ fn go_on<'a>(
     } else {
         session.admit_unsent(ask.limit)?;
     }
-    Ok(Entered { session, known: true, quote })
+    Ok(Entered { session, known: true, resumed: false, quote })
 }
 
 /// Copies the input into the job's directory and plans batches from that copy. If that fails, it forgets the job.
@@ -210,7 +240,7 @@ fn keep(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk) -> 
 
 fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk) -> Result<Quote> {
     let inputs = session.inputs()?;
-    let mut content = Content::new(&session.spec.service);
+    let mut content = Requests::new(&session.spec.service);
     let only = submission.realtime.as_ref().map(|realtime| |row: u64| !realtime.contains(row));
     let input = PlanInput {
         inputs: &inputs,
@@ -267,6 +297,25 @@ fn price_beside(
 }
 
 impl Entered<'_> {
+    /// Plans batches for the failed and missing rows of a job that has ended.
+    fn send_again(mut self, ask: &SubmitAsk) -> Result<Self> {
+        let session = &mut self.session;
+        // A batch that the service still works on may answer its rows.
+        if session.open_batches()?.unsent > 0 || !session.advance(false)? {
+            return Ok(self);
+        }
+        session.record()?;
+        session.keep_input()?;
+        session.account_lost()?;
+        let set = session.retry_set(false, Transport::Batch)?;
+        if !set.rows.is_empty() {
+            let reservation = session.admit_retry(&set, ask.limit)?;
+            session.plan_retry(&set.rows, reservation)?;
+        }
+        self.resumed = true;
+        Ok(self)
+    }
+
     /// Shows the opening line of the job.
     fn announce(&self) -> Result<()> {
         let Session { ctx, job, spec, .. } = &self.session;
@@ -277,6 +326,18 @@ impl Entered<'_> {
             };
             let count = text::batches(batches.len());
             match batches.iter().filter(waits).count() {
+                waiting if self.resumed => {
+                    let (answered, failed) = self.session.counts()?;
+                    let stay =
+                        if failed > 0 { format!(", {} failed for good", text::count(failed)) } else { String::new() };
+                    let left = text::count(job.total.saturating_sub(answered + failed));
+                    let batches = text::batches(waiting);
+                    format!(
+                        "resuming job {}: {} answered before{stay}, {left} to send again in {batches}",
+                        job.id,
+                        text::count(answered)
+                    )
+                }
                 0 => format!(
                     "job {} ({}) already has this content, so nothing is sent again; --again starts a second job and \
                      pays again",

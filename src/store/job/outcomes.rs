@@ -144,6 +144,18 @@ impl JobDb {
         })
     }
 
+    /// Calls `each` with the fingerprint of every answered row; with `last`, of those up to this one.
+    pub fn each_answered(&self, last: Option<Fingerprint>, mut each: impl FnMut(Fingerprint)) -> Result<()> {
+        self.run(|db| {
+            let mut statement = db.prepare_cached("SELECT fp FROM outcome WHERE ok AND fp <= ?1")?;
+            let mut rows = statement.query([&last.unwrap_or(Fingerprint([0xff; 16])).0[..]])?;
+            while let Some(row) = rows.next()? {
+                each(fingerprint(row, 0)?);
+            }
+            Ok(())
+        })
+    }
+
     /// Calls `each` with every row that has an outcome, in order.
     pub fn each_row(&self, mut each: impl FnMut(u64)) -> Result<()> {
         self.run(|db| {

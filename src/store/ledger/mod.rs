@@ -95,6 +95,15 @@ impl Ledger {
         self.many(&format!("SELECT {COLUMNS} FROM job WHERE key = ?1 ORDER BY seq DESC"), key)
     }
 
+    /// All jobs of this content, newest first: batch jobs, which have it as their key, and realtime jobs, which name it in
+    /// their specification.
+    pub fn of_content(&self, content: &str) -> Result<Vec<Job>> {
+        self.many(
+            &format!("SELECT {COLUMNS} FROM job WHERE key = ?1 OR instr(spec, ?1) > 0 ORDER BY seq DESC"),
+            content,
+        )
+    }
+
     /// The newest jobs, newest first.
     pub fn recent(&self, limit: u32) -> Result<Vec<Job>> {
         self.many(&format!("SELECT {COLUMNS} FROM job ORDER BY seq DESC LIMIT ?1"), limit)
@@ -170,19 +179,27 @@ impl Ledger {
     /// # Errors
     /// 2 if there is none or more than one.
     pub fn find(&self, name: &str) -> Result<Job> {
+        self.find_any(name)?.ok_or_else(|| match name {
+            "last" => Error::usage("there is no job yet").hint("`llbatch run FILE` starts one"),
+            _ => Error::usage(format!("no job `{name}`")).hint("`llbatch status` lists the jobs"),
+        })
+    }
+
+    /// The same, where the job need not exist.
+    ///
+    /// # Errors
+    /// 2 if there is more than one.
+    pub fn find_any(&self, name: &str) -> Result<Option<Job>> {
         if name == "last" {
-            return self
-                .recent(1)?
-                .pop()
-                .ok_or_else(|| Error::usage("there is no job yet").hint("`llbatch run FILE` starts one"));
+            return Ok(self.recent(1)?.pop());
         }
         if let Some(job) = self.get(name)? {
-            return Ok(job);
+            return Ok(Some(job));
         }
         if let Some(job) =
             self.one(&format!("SELECT {COLUMNS} FROM job WHERE name = ?1 ORDER BY seq DESC LIMIT 1"), name)?
         {
-            return Ok(job);
+            return Ok(Some(job));
         }
         let prefix = if name.starts_with("j-") { name.to_owned() } else { format!("j-{name}") };
         let mut found = self.many(
@@ -190,8 +207,7 @@ impl Ledger {
             prefix,
         )?;
         match found.len() {
-            1 => Ok(found.remove(0)),
-            0 => Err(Error::usage(format!("no job `{name}`")).hint("`llbatch status` lists the jobs")),
+            0 | 1 => Ok(found.pop()),
             _ => {
                 let ids: Vec<&str> = found.iter().map(|j| j.id.as_str()).collect();
                 Err(Error::usage(format!("`{name}` matches several jobs: {}", ids.join(", "))))

@@ -30,7 +30,7 @@ fn run_stops_before_max_cost_and_resumes_with_more() {
     // A row costs up to about 100 tokens: $0.000006.
     let out =
         home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "4", "--max-cost", "0.00005"]).code(5);
-    let out = out.says(&["--max-cost $0.00005, $0.0000", "spent or at risk"]);
+    let out = out.says(&["--max-cost $0.00005; $0.0000", "spent or at risk"]);
     assert!(!out.stderr.contains("  next "), "the same command would stop at once:\n{}", out.stderr);
     assert!(billed(&server) <= 0.00005, "{}", billed(&server));
     let first = server.bill();

@@ -147,11 +147,10 @@ fn fresh_sends_and_pays_again() {
 }
 
 #[test]
-fn resume_without_an_earlier_job_is_a_usage_error() {
+fn resume_of_an_unknown_id_is_a_usage_error() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", prompts(1..=2));
-    home.run(&server, &[&ARGS[..], &["--resume"]].concat()).code(2).says(&["no earlier job"]);
     home.run(&server, &["--resume=j-nothing", "-o", "out.jsonl"]).code(2).says(&["j-nothing", "llbatch status"]);
     home.run(&server, &[&ARGS[..], &["--resume", "--fresh"]].concat()).code(2);
     assert_eq!(server.requests(), 0);
