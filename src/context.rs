@@ -38,7 +38,8 @@ impl Ctx {
         } else if typed(&settings.base_url.origin) || bare(&settings.base_url.value) != bare(service) {
             flags.extend([" --base-url ", &quote(service)]);
         }
-        for (name, path) in [(" --state-dir ", &settings.state_dir), (" --config ", &settings.config_path)] {
+        let paths = [(" --state-dir ", settings.state.as_ref()), (" --config ", Some(&settings.config_path))];
+        for (name, path) in paths.into_iter().filter_map(|(name, path)| Some((name, path?))) {
             if typed(&path.origin) {
                 flags.extend([name, &quote(&path.value.to_string_lossy())]);
             }

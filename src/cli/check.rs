@@ -88,7 +88,7 @@ impl DryRun<'_> {
         let shape = RequestBuilder::new(&self.input.params(ctx.settings.run.model.as_deref())?)?;
         let progress = ctx.ui.progress(Results::Elsewhere);
         progress.phase("reading input");
-        let new_file = || Store::open(&ctx.settings.state_dir.value)?.spool();
+        let new_file = || Store::open(ctx.settings.state_dir()?)?.spool();
         let opened = OpenedInputs::open(&self.input.inputs, stdin, self.input.format(), new_file)?;
         progress.phase("checking input");
         let pass = Pass { max_problems: self.input.max_problems, ..Pass::new(&opened.inputs, &shape) };
@@ -110,7 +110,7 @@ fn estimator(path: &Path) -> Result<Estimator> {
 
 /// Reads the corrections learned from earlier jobs, if there are any. It does not create a missing directory.
 fn learned(ctx: &Ctx) -> Factors {
-    let dir = &ctx.settings.state_dir.value;
+    let Ok(dir) = ctx.settings.state_dir() else { return Factors::default() };
     if !dir.join("ledger.db").exists() {
         return Factors::default();
     }

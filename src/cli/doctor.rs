@@ -38,7 +38,7 @@ struct DoctorDocument {
 }
 
 /// One setting or one test.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 struct Check {
     name: &'static str,
     value: String,
@@ -107,6 +107,9 @@ pub fn run(args: &DoctorArgs, ctx: &Ctx) -> Result<Exit> {
 
 fn config(ctx: &Ctx) -> Check {
     let path = &ctx.settings.config_path;
+    if path.value.as_os_str().is_empty() {
+        return Check::new("config file", "none; the home directory is unknown", "");
+    }
     let shown = path.value.display();
     let value = if ctx.settings.config_found { shown.to_string() } else { format!("{shown} (missing)") };
     Check::new("config file", value, path.origin.to_string())
@@ -173,7 +176,13 @@ fn certificates(ctx: &Ctx) -> Check {
 }
 
 fn state_dir(ctx: &Ctx) -> Check {
-    let dir = &ctx.settings.state_dir;
+    let dir = match (&ctx.settings.state, ctx.settings.state_dir()) {
+        (Some(dir), _) => dir,
+        (None, unknown) => {
+            let check = Check::new("state directory", "unknown", "");
+            return unknown.err().map_or(check.clone(), |error| check.failed(&error));
+        }
+    };
     let shown = dir.value.display();
     let from = dir.origin.to_string();
     match jobs(&dir.value) {

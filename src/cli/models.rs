@@ -143,8 +143,8 @@ fn refresh(ctx: &Ctx) -> Result<PriceTable> {
         models: models.into_iter().map(|m| ListedPrice { model: m.id, context: m.context, price: m.price }).collect(),
     };
     // Creates the directory if it is missing.
-    Store::open(&ctx.settings.state_dir.value)?;
-    let path = models_path(&ctx.settings.state_dir.value, &service.name);
+    Store::open(ctx.settings.state_dir()?)?;
+    let path = models_path(ctx.settings.state_dir()?, &service.name);
     let mut file = AtomicFile::create(&path, 0o600)?;
     serde_json::to_writer(&mut file, &refreshed)
         .map_err(|e| Error::io(format!("{}: cannot be written", path.display()), e.into()))?;

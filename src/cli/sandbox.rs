@@ -15,14 +15,21 @@ pub(super) fn start_if_asked(ctx: &Ctx) -> Result<Option<Sandbox>> {
     if !ctx.settings.sandbox {
         return Ok(None);
     }
-    let mut config =
-        SandboxConfig { state_dir: Some(ctx.settings.state_dir.value.join("sandbox")), ..SandboxConfig::default() };
+    let state_dir = ctx.settings.state_dir()?.join("sandbox");
+    let mut config = SandboxConfig { state_dir: Some(state_dir), ..SandboxConfig::default() };
     if let Some(script) = &ctx.settings.sandbox_script {
         config.script(script).map_err(|why| {
             Error::usage(format!("{SANDBOX_ENV}: {why}")).hint("`llbatch serve --help` lists what can be scripted")
         })?;
     }
-    let handle = sandbox::start(config).map_err(|e| Error::io("the sandbox cannot be started", e))?;
+    let handle = sandbox::start(config).map_err(|e| {
+        use std::io::ErrorKind::{NotADirectory, PermissionDenied, ReadOnlyFilesystem};
+        let unwritable = matches!(e.kind(), PermissionDenied | ReadOnlyFilesystem | NotADirectory);
+        let error = Error::io("the sandbox cannot be started", e);
+        let hint =
+            "it keeps its files in the state directory; choose another one with --state-dir or LLBATCH_STATE_DIR";
+        if unwritable { error.hint(hint) } else { error }
+    })?;
     ctx.ui.note(
         "sandbox: the built-in server answers; nothing leaves this machine and nothing is charged (prices \
                  show what it would cost)",

@@ -6,7 +6,7 @@ use crate::store::{Orphan, Store};
 
 /// Enters the jobs again that the index has lost, and tells the user. A state directory that is missing stays so.
 pub fn take_in(ctx: &Ctx) -> Result<()> {
-    let dir = &ctx.settings.state_dir.value;
+    let dir = ctx.settings.state_dir()?;
     if !dir.join("jobs").exists() {
         return Ok(());
     }

@@ -58,7 +58,7 @@ pub fn prepare(order: &PrepareOrder<'_>, ctx: &Ctx) -> Result<WrittenBatches> {
     let progress = ctx.ui.progress(Results::Elsewhere);
 
     progress.phase("reading input");
-    let new_file = || Store::open(&ctx.settings.state_dir.value)?.spool();
+    let new_file = || Store::open(ctx.settings.state_dir()?)?.spool();
     let opened = OpenedInputs::open(order.inputs, order.stdin, order.input_format, new_file)?;
     let inputs = &opened.inputs;
     let stamp = inputs.stamp();

@@ -78,11 +78,10 @@ impl Named {
 }
 
 fn job_exists(name: &str, ctx: &Ctx) -> Result<bool> {
-    let dir = &ctx.settings.state_dir.value;
     // A report on a file needs no state directory, and must not create one.
-    if !dir.join("ledger.db").exists() {
+    let Some(dir) = ctx.settings.state_dir().ok().filter(|dir| dir.join("ledger.db").exists()) else {
         return Ok(false);
-    }
+    };
     let store = Store::open(dir)?;
     match find_local(name, &store, &store.ledger()?) {
         Ok(_) => Ok(true),
@@ -124,7 +123,7 @@ fn of_results(files: &[String], batch_price: bool, ctx: &Ctx) -> Result<ReportDo
 
 /// Reports on the job that `name` means.
 fn of_named(name: &str, ctx: &Ctx) -> Result<ReportDocument> {
-    let store = Store::open(&ctx.settings.state_dir.value)?;
+    let store = Store::open(ctx.settings.state_dir()?)?;
     let JobStatus { job, batches, lost } = JobStatus::of(find_local(name, &store, &store.ledger()?)?, &store)?;
     if let Some(error) = lost {
         return Err(error);

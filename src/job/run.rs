@@ -34,7 +34,7 @@ use crate::ui::{Progress, Results};
 /// # Errors
 /// The error that ends the run before there is a summary.
 pub fn run(ask: RunAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
-    let store = Store::open(&ctx.settings.state_dir.value)?;
+    let store = Store::open(ctx.settings.state_dir()?)?;
     let ledger = store.ledger()?;
     let desk = Desk { ctx, store: &store, ledger: &ledger };
     let shown = if ask.delivery.output.is_some() { Results::Elsewhere } else { Results::Stdout };

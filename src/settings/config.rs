@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{Origin, Setting};
+use super::{Origin, Setting, homeless};
 use crate::error::{Error, Result};
 use crate::price::{Decimal, Nanos, Overrides};
 
@@ -116,11 +116,12 @@ impl<'de> Deserialize<'de> for AutoOr<u64> {
 /// Reads the config file. `None`: there is no file at the default path.
 pub(super) fn read_config(path: &Setting<PathBuf>) -> Result<Option<ConfigFile>> {
     let shown = path.value.display();
+    // Nobody asked for the default file. One in a home directory of somebody else cannot be seen.
+    if path.origin == Origin::Default && std::fs::metadata(&path.value).is_err() {
+        return Ok(None);
+    }
     let bytes = match std::fs::read(&path.value) {
         Ok(bytes) => bytes,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound && path.origin == Origin::Default => {
-            return Ok(None);
-        }
         Err(e) => {
             return Err(Error::usage(format!("config file {shown} ({}): cannot be read", path.origin)).because(e));
         }
@@ -141,10 +142,17 @@ pub(super) fn read_config(path: &Setting<PathBuf>) -> Result<Option<ConfigFile>>
 
 /// Resolves a path in the config file. `~/` is the home directory. A relative path starts at the file's own directory,
 /// never at the working directory.
-pub(super) fn resolve_path(path: PathBuf, config: &Path, home: &Path) -> PathBuf {
-    match path.strip_prefix("~") {
-        Ok(rest) => home.join(rest),
-        Err(_) => config.parent().unwrap_or(Path::new("")).join(path),
+///
+/// # Errors
+/// 2 if it needs the home directory, which is unknown.
+pub(super) fn resolve_path(path: PathBuf, config: &Path, home: Option<&Path>) -> Result<PathBuf> {
+    match (path.strip_prefix("~"), home) {
+        (Ok(rest), Some(home)) => Ok(home.join(rest)),
+        (Ok(_), None) => {
+            let what = format!("config file {}: {}", config.display(), path.display());
+            Err(homeless(&what).hint("set HOME, or name the whole path; LLBATCH_STATE_DIR names the state directory"))
+        }
+        (Err(_), _) => Ok(config.parent().unwrap_or(Path::new("")).join(path)),
     }
 }
 

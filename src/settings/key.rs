@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use rustix::fs::StatVfsMountFlags;
 use secrecy::SecretString;
 
 use crate::error::{Error, Exit, Result};
@@ -18,14 +19,42 @@ pub(super) fn read(path: &Path) -> Result<SecretString> {
     let unreadable = |e: io::Error| Error::new(Exit::Auth, format!("{from}: cannot be read")).because(e);
     let file = File::open(path).map_err(unreadable)?;
     // The mode of the open file: another file may have its name by now.
-    let mode = file.metadata().map_err(unreadable)?.mode();
-    if mode & 0o077 != 0 {
+    let meta = file.metadata().map_err(unreadable)?;
+    let mode = meta.mode();
+    let mounted = Mounted {
+        read_only: rustix::fs::fstatvfs(&file).is_ok_and(|mount| mount.f_flag.contains(StatVfsMountFlags::RDONLY)),
+        among_secrets: meta.uid() == 0 && std::fs::canonicalize(path).is_ok_and(|path| is_secret(&path)),
+    };
+    if mode & 0o077 != 0 && mounted.holds(mode) {
+        tracing::info!("{from}: others can read it (mode {:o}), but it is a mounted secret", mode & 0o777);
+    } else if mode & 0o077 != 0 {
         let message = format!("{from} can be read or written by others (mode {:o})", mode & 0o777);
         return Err(Error::new(Exit::Auth, message).hint(format!("chmod 600 {}", path.display())));
     }
     let mut text = Vec::new();
     file.take(MOST).read_to_end(&mut text).map_err(unreadable)?;
     checked(&String::from_utf8_lossy(&text), &from)
+}
+
+/// A file that the host of a container provides. Its user cannot change the mode.
+#[derive(Debug, Clone, Copy)]
+struct Mounted {
+    /// The file system is mounted read-only.
+    read_only: bool,
+    /// It is owned by root, in a directory where containers find their secrets.
+    among_secrets: bool,
+}
+
+impl Mounted {
+    /// Returns whether a key with this mode, which others can use, is as safe as its user can make it.
+    const fn holds(self, mode: u32) -> bool {
+        self.read_only || (self.among_secrets && mode & 0o022 == 0)
+    }
+}
+
+/// Returns whether containers find their secrets in the directory of `path`, a path without links.
+fn is_secret(path: &Path) -> bool {
+    path.starts_with("/run/secrets") || path.starts_with("/var/run/secrets")
 }
 
 /// Checks the key in `text`, and trims it. The error never repeats it.
@@ -71,6 +100,24 @@ mod tests {
         }
         let debug = format!("{settings:?}");
         assert!(!debug.contains("secret") && !debug.contains("other"));
+    }
+
+    #[test]
+    fn mounted_secret_may_be_readable_by_others() {
+        let mounted = |read_only, among_secrets| Mounted { read_only, among_secrets };
+        for (mounted, mode, holds) in [
+            (mounted(true, false), 0o444, true),
+            (mounted(true, false), 0o644, true),
+            (mounted(false, true), 0o444, true),
+            (mounted(false, true), 0o644, true),
+            (mounted(false, true), 0o664, false),
+            (mounted(false, true), 0o666, false),
+            (mounted(false, false), 0o644, false),
+        ] {
+            assert_eq!(mounted.holds(mode), holds, "{mounted:?} {mode:o}");
+        }
+        assert!(is_secret(Path::new("/run/secrets/key")) && is_secret(Path::new("/var/run/secrets/a/..data/key")));
+        assert!(!is_secret(Path::new("/home/me/run/secrets/key")) && !is_secret(Path::new("/run/secrets-of-mine/key")));
     }
 
     #[test]

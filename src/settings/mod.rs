@@ -15,7 +15,6 @@ use std::time::Duration;
 pub use config::{AutoOr, Budgets, RunConfig};
 use config::{ConfigFile, budgets, read_config, resolve_path};
 pub use duration::{duration, long_duration};
-use etcetera::BaseStrategy;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::api::canonical_base;
@@ -89,14 +88,14 @@ pub struct Flags {
 /// The settings that all subcommands share.
 #[derive(Debug)]
 pub struct Settings {
-    /// Path of the config file.
+    /// Path of the config file. Empty: it would be in the home directory, which is unknown.
     pub config_path: Setting<PathBuf>,
     /// The config file exists.
     pub config_found: bool,
     /// Base URL of the service, as given.
     pub base_url: Setting<String>,
-    /// State directory.
-    pub state_dir: Setting<PathBuf>,
+    /// State directory. `None`: it would be in the home directory, which is unknown.
+    pub state: Option<Setting<PathBuf>>,
     key: KeySource,
     proxy: Option<ProxyVariable>,
     /// Use the sandbox in place of the service.
@@ -139,32 +138,38 @@ impl Settings {
     /// 2 if the config file is invalid, or the one that the user named is missing.
     pub fn resolve(flags: &Flags, env: Env<'_>) -> Result<Self> {
         let env = |name: &'static str| env(name).filter(|v| !v.is_empty());
-        let base = etcetera::base_strategy::Xdg::new()
-            .map_err(|e| Error::usage("the home directory is unknown; set HOME").because(e))?;
+        // A place in the home directory is looked for only where nothing else names one.
+        let below_home = |variable: &'static str, path: &str| {
+            let own = env(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+            own.or_else(|| home().map(|home| home.join(path)))
+        };
         let config_path = Setting::of(flags.config.clone(), Origin::Flag("--config"))
             .or(Setting::of(env("LLBATCH_CONFIG").map(PathBuf::from), Origin::Env("LLBATCH_CONFIG")))
-            .unwrap_or_else(|| Setting::default(base.config_dir().join("llbatch").join("config.toml")));
-        check_home(&config_path)?;
+            .unwrap_or_else(|| {
+                let dir = below_home("XDG_CONFIG_HOME", ".config");
+                Setting::default(dir.map(|dir| dir.join("llbatch/config.toml")).unwrap_or_default())
+            });
         let file = read_config(&config_path)?;
         let config_found = file.is_some();
         let config = file.unwrap_or_default();
-        let path_in_config = |path| resolve_path(path, &config_path.value, base.home_dir());
-        let state_dir = Setting::of(flags.state_dir.clone(), Origin::Flag("--state-dir"))
+        let path_in_config = |path| resolve_path(path, &config_path.value, home().as_deref());
+        let state = Setting::of(flags.state_dir.clone(), Origin::Flag("--state-dir"))
             .or(Setting::of(env("LLBATCH_STATE_DIR").map(PathBuf::from), Origin::Env("LLBATCH_STATE_DIR")))
-            .or(Setting::of(config.state_dir.clone().map(path_in_config), Origin::Config))
-            .unwrap_or_else(|| Setting::default(base.state_dir().unwrap_or_else(|| base.data_dir()).join("llbatch")));
-        check_home(&state_dir)?;
+            .or(Setting::of(config.state_dir.clone().map(path_in_config).transpose()?, Origin::Config))
+            .or_else(|| Some(Setting::default(below_home("XDG_STATE_HOME", ".local/state")?.join("llbatch"))));
         let base_url = Setting::of(flags.base_url.clone(), Origin::Flag("--base-url"))
             .or(Setting::of(env("TOGETHER_BASE_URL"), Origin::Env("TOGETHER_BASE_URL")))
             .or(Setting::of(config.base_url.clone(), Origin::Config))
             .unwrap_or_else(|| Setting::default(DEFAULT_BASE_URL.to_owned()));
-        let key = KeySource::of(flags, env("TOGETHER_API_KEY"), config.api_key_file.clone().map(path_in_config));
+        let key =
+            KeySource::of(flags, env("TOGETHER_API_KEY"), config.api_key_file.clone().map(path_in_config).transpose()?);
         let service = if flags.sandbox {
             Some("sandbox".to_owned())
         } else {
             canonical_base(&base_url.value).ok().map(String::from)
         };
-        let refreshed = service.as_deref().and_then(|service| read_refreshed(&state_dir.value, service));
+        let refreshed = service.as_deref().zip(state.as_ref());
+        let refreshed = refreshed.and_then(|(service, state)| read_refreshed(&state.value, service));
         let find_proxy = |name: &&'static str| Some(ProxyVariable { name, proxy: SecretString::from(env(name)?) });
         Ok(Self {
             config_found,
@@ -179,8 +184,18 @@ impl Settings {
             run: config.run,
             overrides: config.models,
             config_path,
-            state_dir,
+            state,
         })
+    }
+
+    /// The state directory.
+    ///
+    /// # Errors
+    /// 2 if nothing names it and the home directory is unknown.
+    pub fn state_dir(&self) -> Result<&Path> {
+        let unknown =
+            || homeless("the state directory").hint("set LLBATCH_STATE_DIR, or HOME, or pass --state-dir DIR");
+        self.state.as_ref().map(|state| state.value.as_path()).ok_or_else(unknown)
     }
 
     /// Reads the API key.
@@ -241,12 +256,14 @@ impl KeySource {
     }
 }
 
-/// Refuses a relative default path. With an empty `HOME` it would lead to the working directory.
-fn check_home(path: &Setting<PathBuf>) -> Result<()> {
-    if path.origin == Origin::Default && !path.value.is_absolute() {
-        return Err(Error::usage("the home directory is unknown; set HOME"));
-    }
-    Ok(())
+/// The home directory, by `HOME` or the user's account. A relative one would lead to the working directory.
+fn home() -> Option<PathBuf> {
+    std::env::home_dir().filter(|home| home.is_absolute())
+}
+
+/// The error of a path that needs the home directory.
+fn homeless(what: &str) -> Error {
+    Error::usage(format!("{what} is unknown, because the home directory is"))
 }
 
 fn settle_after(config: &ConfigFile) -> Result<Option<Duration>> {

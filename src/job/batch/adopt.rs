@@ -20,7 +20,7 @@ use crate::store::{Asked, BatchStep, Job, JobBatch, Ledger, Store, Transport};
 /// # Errors
 /// 2 if there is no such job.
 pub fn find(name: &str, remote: Remote<'_>, ctx: &Ctx) -> Result<Job> {
-    let store = Store::open(&ctx.settings.state_dir.value)?;
+    let store = Store::open(ctx.settings.state_dir()?)?;
     let ledger = store.ledger()?;
     match find_local(name, &store, &ledger) {
         Err(error) if error.exit == Exit::Usage && looks_remote(name) => adopt(name, remote, ctx, error),
@@ -81,7 +81,7 @@ fn adopt(id: &str, remote: Remote<'_>, ctx: &Ctx, unknown: Error) -> Result<Job>
             .hint("without the input, llbatch cannot put the results in order")
     };
     let input = batch.input_file_id.clone().ok_or_else(gone)?;
-    let store = Store::open(&ctx.settings.state_dir.value)?;
+    let store = Store::open(ctx.settings.state_dir()?)?;
     let spool = store.spool()?;
     ctx.ui.note(&format!("{id} was created elsewhere; llbatch adopts it with its input"));
     runtime.block_on(remote.client.download(&input, spool.path(), &|_| ())).map_err(|failure| {
@@ -91,7 +91,7 @@ fn adopt(id: &str, remote: Remote<'_>, ctx: &Ctx, unknown: Error) -> Result<Job>
 }
 
 fn enter(batch: &Batch, inputs: &Inputs, remote: Remote<'_>, ctx: &Ctx) -> Result<Job> {
-    let store = Store::open(&ctx.settings.state_dir.value)?;
+    let store = Store::open(ctx.settings.state_dir()?)?;
     let ledger = store.ledger()?;
     let endpoint = [Endpoint::Chat, Endpoint::Transcriptions, Endpoint::Translations]
         .into_iter()

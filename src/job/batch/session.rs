@@ -83,7 +83,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// 75 if it has another lock holder, 2 if it belongs to another service, 74 if its files cannot be read.
     pub fn open(job: &Job, remote: Remote<'a>, ctx: &'a Ctx, options: SessionOptions) -> Result<Self> {
-        let store = Store::open(&ctx.settings.state_dir.value)?;
+        let store = Store::open(ctx.settings.state_dir()?)?;
         same_service(job, remote.name)?;
         let lock = JobLock::take(job, &store, &ctx.ui, options.wait)?;
         Self::with(job, lock, remote, ctx, options)
@@ -94,14 +94,14 @@ impl<'a> Session<'a> {
     /// # Errors
     /// As [`Session::open`].
     pub fn open_to_cancel(job: &Job, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Self> {
-        let store = Store::open(&ctx.settings.state_dir.value)?;
+        let store = Store::open(ctx.settings.state_dir()?)?;
         same_service(job, remote.name)?;
         let lock = JobLock::take_to_cancel(job, &store, &ctx.ui)?;
         Self::with(job, lock, remote, ctx, SessionOptions::default())
     }
 
     fn with(job: &Job, lock: JobLock, remote: Remote<'a>, ctx: &'a Ctx, options: SessionOptions) -> Result<Self> {
-        let store = Store::open(&ctx.settings.state_dir.value)?;
+        let store = Store::open(ctx.settings.state_dir()?)?;
         let ledger = store.ledger()?;
         // Reads it again, now that no other process can change it.
         let job = ledger.find(&job.id)?;

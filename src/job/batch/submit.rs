@@ -111,7 +111,7 @@ pub fn submit<'a>(
 /// Checks the inputs and enters a job with planned batches into the index, or finds the active job of the same content.
 /// It sends nothing.
 fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Entered<'a>> {
-    let store = Store::open(&ctx.settings.state_dir.value)?;
+    let store = Store::open(ctx.settings.state_dir()?)?;
     let ledger = store.ledger()?;
     let desk = Desk { ctx, store: &store, ledger: &ledger };
     let progress = ctx.ui.progress(ask.session().results);

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::proxy::Proxy;
-use crate::support::{Home, KEY, Recorder, Server, prompts};
+use crate::support::{Home, KEY, Recorder, Server, answered, prompts};
 
 /// Files that some program or other reads where it is started, all of them naming `evil`.
 fn trap(home: &Home, evil: &str) {
@@ -67,9 +67,15 @@ fn invalid_home_does_not_become_the_working_directory() {
     trap(&home, &evil.url);
     home.write("in.jsonl", prompts(1..=1));
     let mut command = home.command(&["run", "in.jsonl", "-o", "out.jsonl"]);
-    command.env("HOME", ".").env_remove("XDG_CONFIG_HOME").env_remove("TOGETHER_BASE_URL");
-    home.finish(command).code(2).says(&["HOME"]);
+    command.env("HOME", ".").env_remove("XDG_CONFIG_HOME").env_remove("XDG_STATE_HOME").env_remove("LLBATCH_STATE_DIR");
+    command.env_remove("TOGETHER_BASE_URL");
+    home.finish(command).code(2).says(&["HOME", "LLBATCH_STATE_DIR"]);
     assert_eq!(evil.connections(), 0);
+    // Without a home directory there is no config file.
+    let mut command = home.command(&["doctor", "--json"]);
+    command.env("HOME", ".").env_remove("XDG_CONFIG_HOME").env_remove("TOGETHER_BASE_URL");
+    let out = home.finish(command).code(0);
+    assert!(out.stdout.contains("https://api.together.ai/v1") && !out.stdout.contains(&evil.url), "{}", out.stdout);
     // With everything named it is not needed.
     let mut command = home.run_command(&evil.url, &["in.jsonl", "-o", "out.jsonl"]);
     home.write("mine.toml", "");
@@ -101,4 +107,55 @@ fn config_file_paths_do_not_depend_on_the_working_directory() {
         home.finish(command).code(0);
     }
     assert!(home.exists("home/state-of-mine/ledger.db") && !home.exists("~/state-of-mine"));
+}
+
+/// Runs without a home directory, as a user without an account, if the tests run as root.
+#[test]
+fn home_directory_is_needed_only_where_something_lies_in_it() {
+    let (home, server) = (Home::new(), Server::start(&[]));
+    home.write("in.jsonl", prompts(1..=2));
+    let homeless = |home_variable: Option<&str>, state: bool, args: &[&str]| {
+        let mut command = std::process::Command::new("setpriv");
+        command.args(["--reuid", "54321", "--regid", "54321", "--clear-groups", env!("CARGO_BIN_EXE_llbatch")]);
+        command.args(args).current_dir(home.path("")).env_clear();
+        command.env("TOGETHER_API_KEY", KEY).env("TOGETHER_BASE_URL", &server.url);
+        if let Some(value) = home_variable {
+            command.env("HOME", value);
+        }
+        if state {
+            command.env("LLBATCH_STATE_DIR", home.path("open/state"));
+        }
+        home.finish(command)
+    };
+    if homeless(None, true, &["completions", "bash"]).code != 0 {
+        // Not root.
+        return;
+    }
+    std::fs::create_dir(home.path("open")).unwrap();
+    for name in ["", "open"] {
+        std::fs::set_permissions(home.path(name), std::fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    for variable in [None, Some("")] {
+        homeless(variable, true, &["run", "in.jsonl", "-o", "open/out.jsonl", "--fresh"]).code(0);
+        answered(&home.read("open/out.jsonl"), 1..=2);
+        homeless(variable, true, &["doctor"]).code(0);
+        homeless(variable, true, &["status"]).code(0);
+        for args in [&["check", "in.jsonl"][..], &["models", "llama"], &["report", "open/out.jsonl"]] {
+            homeless(variable, false, args).code(0);
+        }
+        homeless(variable, false, &["run", "in.jsonl"]).code(2).says(&["home directory", "LLBATCH_STATE_DIR", "HOME"]);
+        homeless(variable, false, &["doctor"]).code(2).says(&["home directory", "LLBATCH_STATE_DIR"]);
+    }
+}
+
+#[test]
+fn sandbox_that_cannot_write_says_what_other_commands_say() {
+    let home = Home::new();
+    home.write("in.jsonl", prompts(1..=2));
+    home.write("file", "");
+    for args in [&["run", "in.jsonl", "--sandbox"][..], &["status", "--sandbox"], &["submit", "in.jsonl", "--sandbox"]]
+    {
+        let out = home.llbatch(&[args, &["--state-dir", "file/state"]].concat()).code(74);
+        out.says(&["choose another one with --state-dir or LLBATCH_STATE_DIR"]);
+    }
 }
