@@ -33,9 +33,9 @@ impl Ctx {
         let bare = |url: &str| url.trim_end_matches('/').trim_end_matches("/v1").to_owned();
         let typed = |origin: &Origin| matches!(origin, Origin::Flag(_));
         let mut flags = String::new();
-        if service == "sandbox" {
-            flags.push_str(" --sandbox");
-        } else if typed(&settings.base_url.origin) || bare(&settings.base_url.value) != bare(service) {
+        // Commands on a job of the sandbox use the sandbox by themselves.
+        if service != "sandbox" && (typed(&settings.base_url.origin) || bare(&settings.base_url.value) != bare(service))
+        {
             flags.extend([" --base-url ", &quote(service)]);
         }
         let paths = [(" --state-dir ", settings.state.as_ref()), (" --config ", Some(&settings.config_path))];

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::service::connect;
+use super::service::connect_later;
 use super::status;
 use crate::context::Ctx;
 use crate::error::{Exit, Result};
@@ -17,10 +17,18 @@ pub struct CancelArgs {
     jobs: Vec<String>,
 }
 
+impl CancelArgs {
+    /// The jobs that the command names.
+    pub(super) fn jobs(&self) -> &[String] {
+        &self.jobs
+    }
+}
+
 /// Runs the subcommand.
 pub fn run(args: &CancelArgs, ctx: &Ctx) -> Result<Exit> {
-    let service = connect(ctx)?;
+    let service = connect_later(ctx)?;
     let jobs = adopt::find_all(&args.jobs, service.remote(), ctx)?;
+    let service = service.for_jobs(&jobs, true, ctx)?;
     let cancelled = cancel(&jobs, service.remote(), ctx)?;
     let ids: Vec<&str> = cancelled.jobs.iter().map(String::as_str).collect();
     status::print_jobs(&ids, ctx)?;

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::args::{LockArgs, ResultArgs, WaitingArgs};
 use super::print_summary;
-use super::service::connect;
+use super::service::connect_later;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::batch::adopt;
@@ -38,6 +38,13 @@ pub struct FetchArgs {
     results: ResultArgs,
 }
 
+impl FetchArgs {
+    /// The job that the command names.
+    pub(super) const fn jobs(&self) -> &[String] {
+        std::slice::from_ref(&self.job)
+    }
+}
+
 /// Runs the subcommand.
 pub fn run(args: &FetchArgs, ctx: &Ctx) -> Result<Exit> {
     if args.waiting.is_given() && !args.wait {
@@ -45,9 +52,11 @@ pub fn run(args: &FetchArgs, ctx: &Ctx) -> Result<Exit> {
     }
     let delivery = args.results.resolve(ctx.json)?;
     let waiting = args.waiting.resolve(None, ctx.settings.sandbox)?;
-    let service = connect(ctx)?;
+    let service = connect_later(ctx)?;
+    let job = adopt::find(&args.job, service.remote(), ctx)?;
+    let service = service.for_jobs(std::slice::from_ref(&job), true, ctx)?;
     let ask = FetchAsk {
-        job: adopt::find(&args.job, service.remote(), ctx)?,
+        job,
         delivery,
         waiting: args.wait.then_some(waiting),
         partial: args.partial,

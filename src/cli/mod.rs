@@ -133,6 +133,19 @@ impl Command {
             Self::Prepare(_) | Self::Check(_) | Self::Models(_) | Self::Serve(_) | Self::Completions(_) | Self::Man(_)
         )
     }
+
+    /// The jobs whose own service the command uses; none for recent jobs. `None`: the command has a service of its own.
+    fn jobs(&self) -> Option<&[String]> {
+        match self {
+            Self::Wait(args) => Some(args.jobs()),
+            Self::Fetch(args) => Some(args.jobs()),
+            Self::Retry(args) => Some(args.jobs()),
+            Self::Cancel(args) => Some(args.jobs()),
+            Self::Run(args) => Some(args.jobs()).filter(|jobs| !jobs.is_empty()),
+            Self::Status(args) => Some(args.jobs()).filter(|_| args.asks()),
+            _ => None,
+        }
+    }
 }
 
 /// Runs the command line `argv` (with the program's name in front), prints everything, and returns the exit code.
@@ -204,13 +217,17 @@ fn dispatch(
     };
     let settings = Settings::resolve(&flags, &env)?;
     let argv = argv.iter().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
-    let ctx = Ctx { settings, ui, json: global.json, leave, argv };
+    let mut ctx = Ctx { settings, ui, json: global.json, leave, argv };
     crate::job::outlive_file_limit();
-    if cli.command.names_jobs()
-        && let Err(error) = crate::job::orphans::take_in(&ctx)
-    {
+    if cli.command.names_jobs() {
         // The command itself says what is wrong with the state directory, if it needs one.
-        tracing::info!("{error}");
+        if let Err(error) = crate::job::orphans::take_in(&ctx) {
+            tracing::info!("{error}");
+        }
+        let own = flags.sandbox || flags.base_url.is_some();
+        if !own && cli.command.jobs().is_some_and(|names| crate::job::rehearsal::are_rehearsals(names, &ctx)) {
+            ctx.settings = Settings::resolve(&Flags { sandbox: true, ..flags }, &env)?;
+        }
     }
     match cli.command {
         Command::Run(args) => run::run(*args, &ctx),

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::args::{CostArgs, LockArgs, SpeedArgs};
-use super::service::connect;
+use super::service::connect_later;
 use super::{print_json, print_summary, print_text, status};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
@@ -42,10 +42,18 @@ pub struct RetryArgs {
     speed: SpeedArgs,
 }
 
+impl RetryArgs {
+    /// The job that the command names.
+    pub(super) const fn jobs(&self) -> &[String] {
+        std::slice::from_ref(&self.job)
+    }
+}
+
 /// Runs the subcommand.
 pub fn run(args: &RetryArgs, ctx: &Ctx) -> Result<Exit> {
-    let service = connect(ctx)?;
+    let service = connect_later(ctx)?;
     let job = adopt::find(&args.job, service.remote(), ctx)?;
+    let service = service.for_jobs(std::slice::from_ref(&job), args.dry_run, ctx)?;
     let batch = args.via.as_deref().map_or(job.transport == Transport::Batch, |via| via == "batch");
     if batch && args.speed.is_given() {
         return Err(

@@ -7,7 +7,7 @@ use clap::Args;
 use super::args::{CostArgs, InputArgs, LockArgs, ResultArgs, SpeedArgs, deadline};
 use super::check::DryRun;
 use super::print_summary;
-use super::service::connect;
+use super::service::connect_later;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::ask::{Ask, RetryFilter, Reuse, Role, RunAsk, Start};
@@ -62,6 +62,14 @@ Examples:
   zcat big.jsonl.gz | llbatch run - --rpm 600 > out.jsonl
   llbatch run big.jsonl -o out.jsonl --resume      for schedulers: starts anew, or sends only what lacks an answer";
 
+impl RunArgs {
+    /// The job that the command resumes with the job's own input.
+    pub(super) fn jobs(&self) -> &[String] {
+        let named = self.resume.as_ref().filter(|job| self.input.inputs.is_empty() && !job.is_empty());
+        named.map_or(&[], std::slice::from_ref)
+    }
+}
+
 /// Runs the subcommand.
 pub fn run(args: RunArgs, ctx: &Ctx) -> Result<Exit> {
     args.input.stdin()?;
@@ -80,7 +88,7 @@ pub fn run(args: RunArgs, ctx: &Ctx) -> Result<Exit> {
     let input = args.input.spec(ctx.settings.run.model.as_deref())?;
     let deadline = args.deadline.as_deref().map(deadline).transpose()?;
     let options = args.speed.options(deadline, ctx)?;
-    let service = connect(ctx)?;
+    let service = connect_later(ctx)?;
     let start = match named {
         Some(job) if args.input.inputs.is_empty() => {
             Start::Continue { job, flags: args.input.shapes_requests().then_some(input.flags) }

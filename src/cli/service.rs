@@ -8,6 +8,7 @@ use crate::context::Ctx;
 use crate::error::{Error, Result};
 use crate::job::remote::Remote;
 use crate::sandbox::Sandbox;
+use crate::store::{Job, JobBatch, Store};
 
 /// A client, with the service and the account that it talks to.
 #[derive(Debug)]
@@ -24,6 +25,29 @@ impl Service {
     pub fn remote(&self) -> Remote<'_> {
         Remote { client: &self.client, name: &self.name, account: &self.account }
     }
+
+    /// The service for a command on these jobs. What is in the store needs neither key nor network: with `offline`, jobs
+    /// whose results are all there may be of any service.
+    ///
+    /// # Errors
+    /// 4 without a valid key, if the service is needed.
+    pub fn for_jobs(mut self, jobs: &[Job], offline: bool, ctx: &Ctx) -> Result<Self> {
+        let store = Store::open(ctx.settings.state_dir()?)?;
+        let stored = |job: &Job| store.open_job(&job.id).and_then(|db| db.batches());
+        // One whose file cannot be read is refused later, with its own words.
+        let awaits = |job: &Job| stored(job).is_ok_and(|batches| batches.iter().any(JobBatch::is_open));
+        if !offline || jobs.iter().any(awaits) {
+            // A job of another service is refused later.
+            if jobs.iter().all(|job| job.service().is_none_or(|service| service == self.name)) {
+                self.remote().ready(ctx)?;
+            }
+            return Ok(self);
+        }
+        if let Some(service) = jobs.first().and_then(Job::service).filter(|service| *service != self.name) {
+            self = Self { name: service, account: String::new(), ..self };
+        }
+        Ok(self)
+    }
 }
 
 /// Connects to the service of the settings, with the user's key.
@@ -31,20 +55,30 @@ impl Service {
 /// # Errors
 /// 2 for an invalid base URL or proxy, 4 without a valid key.
 pub(super) fn connect(ctx: &Ctx) -> Result<Service> {
-    let sandbox = sandbox::start_if_asked(ctx)?;
-    let (base_url, key, name) = if let Some(server) = &sandbox {
-        (server.url.clone(), "sandbox".to_owned().into(), "sandbox".to_owned())
-    } else {
-        let base = canonical_base(&ctx.settings.base_url.value)
-            .map_err(|e| Error::usage(format!("base URL ({}): {e}", ctx.settings.base_url.origin)))?;
-        if base.scheme() == "https" {
-            ctx.settings.check_proxy()?;
-        }
-        (base.to_string(), ctx.settings.key()?, base.to_string())
-    };
-    let account = ctx.settings.account(&key);
-    let client = connect_to(base_url, Some(key))?;
-    Ok(Service { client, name, account, _sandbox: sandbox })
+    let service = connect_later(ctx)?;
+    service.remote().ready(ctx)?;
+    Ok(service)
+}
+
+/// Connects to the service of the settings, with the user's key if there is one. [`Remote::ready`] asks for it.
+///
+/// # Errors
+/// 2 for an invalid base URL or proxy.
+pub(super) fn connect_later(ctx: &Ctx) -> Result<Service> {
+    if let Some(server) = sandbox::start_if_asked(ctx)? {
+        let key: SecretString = "sandbox".to_owned().into();
+        let account = ctx.settings.account(&key);
+        let client = connect_to(server.url.clone(), Some(key))?;
+        return Ok(Service { client, name: "sandbox".to_owned(), account, _sandbox: Some(server) });
+    }
+    let base = canonical_base(&ctx.settings.base_url.value)
+        .map_err(|e| Error::usage(format!("base URL ({}): {e}", ctx.settings.base_url.origin)))?;
+    if base.scheme() == "https" {
+        ctx.settings.check_proxy()?;
+    }
+    let key = ctx.settings.key().ok();
+    let account = key.as_ref().map(|key| ctx.settings.account(key)).unwrap_or_default();
+    Ok(Service { client: connect_to(base.to_string(), key)?, name: base.to_string(), account, _sandbox: None })
 }
 
 /// Builds a client for a base URL and a key, both checked before.

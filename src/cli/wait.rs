@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::args::WaitingArgs;
-use super::service::connect;
+use super::service::connect_later;
 use super::status;
 use crate::context::Ctx;
 use crate::error::{Exit, Result};
@@ -27,11 +27,19 @@ pub struct WaitArgs {
     waiting: WaitingArgs,
 }
 
+impl WaitArgs {
+    /// The jobs that the command names.
+    pub(super) fn jobs(&self) -> &[String] {
+        &self.jobs
+    }
+}
+
 /// Runs the subcommand.
 pub fn run(args: &WaitArgs, ctx: &Ctx) -> Result<Exit> {
     let waiting = args.waiting.resolve(None, ctx.settings.sandbox)?;
-    let service = connect(ctx)?;
+    let service = connect_later(ctx)?;
     let jobs = adopt::find_all(&args.jobs, service.remote(), ctx)?;
+    let service = service.for_jobs(&jobs, true, ctx)?;
     let waited = wait(&jobs, waiting, service.remote(), ctx)?;
     let ids: Vec<&str> = jobs.iter().map(|job| job.id.as_str()).collect();
     status::print_jobs(&ids, ctx)?;

@@ -13,6 +13,7 @@ mod identity;
 pub mod orphans;
 pub mod prepare;
 mod reader;
+pub mod rehearsal;
 pub mod remote;
 pub mod report;
 pub mod resume;

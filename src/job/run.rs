@@ -46,6 +46,9 @@ pub fn run(ask: RunAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
     if !start.claimed.finished {
         RunFunds::refuse(&start.checked, &start.claimed.job.id, ask.job.limit, desk)?;
     }
+    if !start.claimed.finished {
+        remote.ready(ctx)?;
+    }
     // From here on, the job exists.
     start.claimed.enter(&mut start.source, &start.checked, &store, &ledger)?;
     let standing = start.sort_out(&ask, desk)?;

@@ -12,6 +12,7 @@ mod cut_short;
 mod doctor;
 mod faults;
 mod help;
+mod keyless;
 mod lost_state;
 mod money;
 mod nightly;

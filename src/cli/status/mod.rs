@@ -61,6 +61,18 @@ pub struct StatusArgs {
     csv: bool,
 }
 
+impl StatusArgs {
+    /// The jobs that the command names; none for recent jobs.
+    pub(super) fn jobs(&self) -> &[String] {
+        &self.jobs
+    }
+
+    /// Returns whether the command may ask a service about its jobs.
+    pub(super) const fn asks(&self) -> bool {
+        !self.offline && !self.cost && !self.remote
+    }
+}
+
 /// Runs the subcommand.
 pub fn run(args: &StatusArgs, ctx: &Ctx) -> Result<Exit> {
     let store = Store::open(ctx.settings.state_dir()?)?;

@@ -70,6 +70,7 @@ pub fn looks_remote(name: &str) -> bool {
 }
 
 fn adopt(id: &str, remote: Remote<'_>, ctx: &Ctx, unknown: Error) -> Result<Job> {
+    remote.ready(ctx)?;
     let runtime = super::runtime()?;
     let batch = match runtime.block_on(remote.client.batch(id)) {
         Ok(batch) => batch,

@@ -117,6 +117,13 @@ fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Entere
     let progress = ctx.ui.progress(ask.session().results);
     let submission = Submission::of(ask, remote.name, desk, &progress)?;
     progress.finish();
+    if let Err(error) = remote.ready(ctx) {
+        // What is wrong with the outputs costs nothing to find, so it comes first.
+        if let Some(wait) = &ask.results {
+            wait.delivery.open(ask.input.source.files(), Some(&submission.inputs), &ask.input.flags.params, ctx)?;
+        }
+        return Err(error);
+    }
     let mut content = lock_content(ask, &submission.key, desk)?;
     // If this process waited for another submission, it adopts that job, even if the job has ended and was delivered.
     let waited_for = match content.waited_for() {

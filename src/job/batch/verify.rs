@@ -15,6 +15,11 @@ impl Session<'_> {
     pub(super) fn verify_answers(&self) -> Result<()> {
         for batch in self.batches()?.into_iter().filter(|batch| batch.step == BatchStep::Settled) {
             let Some(path) = self.damaged_file(&batch)? else { continue };
+            if self.driver.options.account.is_empty() {
+                let what = format!("{}: the kept answers are damaged, and only the service has them", path.display());
+                let hint = "set TOGETHER_API_KEY, and pass the --base-url of the job, to download them again";
+                return Err(Error::new(Exit::Auth, what).hint(hint));
+            }
             self.ctx.ui.warn(&format!("{}: the kept answers are damaged; downloading them again", path.display()));
             self.block_on(self.driver.download(&batch, true))?;
             if let Some(path) = self.damaged_file(&batch)? {
