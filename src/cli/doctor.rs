@@ -186,10 +186,24 @@ fn state_dir(ctx: &Ctx) -> Check {
     let shown = dir.value.display();
     let from = dir.origin.to_string();
     match jobs(&dir.value) {
-        Ok(Some(jobs)) => Check::new("state directory", format!("{shown} ({})", text::plural(jobs, "job")), from),
+        Ok(Some(jobs)) => {
+            let check = Check::new("state directory", format!("{shown} ({})", text::plural(jobs, "job")), from);
+            exposed(check, &dir.value)
+        }
         Ok(None) => Check::new("state directory", format!("{shown} (not created yet)"), from),
         Err(error) => Check::new("state directory", shown.to_string(), from).failed(&error),
     }
+}
+
+/// Adds what others may change in the state directory. llbatch works all the same.
+fn exposed(check: Check, dir: &Path) -> Check {
+    let found = Store::open(dir).map(|store| store.exposures()).unwrap_or_default();
+    if found.is_empty() {
+        return check;
+    }
+    let hint =
+        "a state directory has one owner, who alone may write to it: choose another one, or change its owner and mode";
+    Check { problem: Some(found.join("; ")), hint: Some(hint.to_owned()), ..check }
 }
 
 /// Counts the jobs in `dir`, after testing that it can take another. `None`: the folder can be created.

@@ -56,6 +56,9 @@ pub struct KeptJob {
 /// 2 for a job of another service, 75 if the service does not answer.
 pub fn clean(jobs: Vec<Job>, ask: &CleanAsk<'_>, remote: Option<Remote<'_>>, ctx: &Ctx) -> Result<CleanDocument> {
     let store = Store::open(ctx.settings.state_dir()?)?;
+    if !ask.dry_run {
+        store.must_be_writable()?;
+    }
     let ledger = store.ledger()?;
     let (mut removed, mut kept, already_removed) = (Vec::new(), Vec::new(), already_removed(&ledger, ask)?);
     let keep = |job: Job, reason: String| KeptJob { job: job.id, reason };

@@ -11,6 +11,9 @@ pub fn take_in(ctx: &Ctx) -> Result<()> {
         return Ok(());
     }
     let store = Store::open(dir)?;
+    if store.is_read_only() {
+        return Ok(());
+    }
     let mut entered = Vec::new();
     for orphan in store.enter_orphans(&store.ledger()?)? {
         match orphan {

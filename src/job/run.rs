@@ -35,6 +35,7 @@ use crate::ui::{Progress, Results};
 /// The error that ends the run before there is a summary.
 pub fn run(ask: RunAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
     let store = Store::open(ctx.settings.state_dir()?)?;
+    store.must_be_writable()?;
     let ledger = store.ledger()?;
     let desk = Desk { ctx, store: &store, ledger: &ledger };
     let shown = if ask.delivery.output.is_some() { Results::Elsewhere } else { Results::Stdout };

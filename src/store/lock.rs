@@ -76,7 +76,8 @@ impl<'a> Holder<'a> {
 /// A lock that is held until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    file: File,
+    /// `None`: the state directory cannot be written, so nobody works on the job.
+    file: Option<File>,
     path: Box<Path>,
     before: Option<String>,
 }
@@ -102,7 +103,7 @@ impl Lock {
             file.read_to_string(&mut text).map_err(|e| failed(path, e))?;
         }
         let before = Holder::parse(&text).and_then(|holder| holder.job).map(str::to_owned);
-        let mut lock = Self { file, path: path.into(), before: None };
+        let mut lock = Self { file: Some(file), path: path.into(), before: None };
         // A process that waits for this one waits for that job too.
         lock.work_on(before.as_deref().unwrap_or_default())?;
         lock.before = before;
@@ -116,11 +117,11 @@ impl Lock {
 
     /// Names the holder's job to processes that wait for the lock. The lock itself does not depend on it.
     pub fn work_on(&mut self, job: &str) -> Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
         let text = format!("{}\n{job}\n", std::process::id());
         // Written first and cut then, so that a concurrent reader finds a whole first line.
-        self.file
-            .write_all_at(text.as_bytes(), 0)
-            .and_then(|()| self.file.set_len(text.len() as u64))
+        file.write_all_at(text.as_bytes(), 0)
+            .and_then(|()| file.set_len(text.len() as u64))
             .map_err(|e| failed(&self.path, e))
     }
 }
@@ -147,7 +148,13 @@ impl Store {
     }
 
     fn try_lock(&self, name: &str, waited: bool) -> Result<Option<Lock>> {
-        Lock::take(&self.lock_path(name), waited)
+        let path = self.lock_path(name);
+        if self.is_read_only() {
+            // The owner of a directory that only this user cannot write may be working on the job.
+            let free = File::open(&path).map_or(true, |file| file.try_lock().is_ok());
+            return Ok(free.then(|| Lock { file: None, path: path.into(), before: None }));
+        }
+        Lock::take(&path, waited)
     }
 
     fn lock_path(&self, name: &str) -> PathBuf {

@@ -10,6 +10,7 @@ mod exposure_cache;
 pub mod job;
 pub mod ledger;
 mod lock;
+mod modes;
 mod open;
 mod orphans;
 mod presence;
@@ -44,15 +45,20 @@ const SPOOL: (&str, &str) = ("input-", ".tmp");
 #[derive(Debug, Clone)]
 pub struct Store {
     dir: PathBuf,
+    read_only: bool,
 }
 
 impl Store {
-    /// Opens the state directory, and creates it if it is missing.
+    /// Opens the state directory, and creates it if it is missing. One that cannot be written can still be read.
     pub fn open(dir: &Path) -> Result<Self> {
         let make =
             |path: &Path| DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| unusable(path, e));
         make(dir)?;
         volume::must_be_local(dir)?;
+        if dir.join("ledger.db").exists() && [dir, &dir.join("jobs")].into_iter().any(modes::is_read_only) {
+            return Ok(Self { dir: dir.to_owned(), read_only: true });
+        }
+        modes::close_to_others(dir);
         for sub in ["jobs", "locks"] {
             make(&dir.join(sub))?;
             // A umask only narrows the mode of a new directory, but an old directory may have a wider one.
@@ -63,7 +69,29 @@ impl Store {
                     .map_err(|e| unusable(&path, e))?;
             }
         }
-        Ok(Self { dir: dir.to_owned() })
+        Ok(Self { dir: dir.to_owned(), read_only: false })
+    }
+
+    /// Returns whether the directory cannot be written: a snapshot, or a file system that is mounted read-only.
+    pub const fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// Refuses a directory that can only be read.
+    ///
+    /// # Errors
+    /// 74 if it cannot be written.
+    pub fn must_be_writable(&self) -> Result<()> {
+        if self.read_only {
+            let error = std::io::Error::from(std::io::ErrorKind::ReadOnlyFilesystem);
+            return Err(unusable(&self.dir, error));
+        }
+        Ok(())
+    }
+
+    /// Names the reasons why others than the user may change or read the directory.
+    pub fn exposures(&self) -> Vec<String> {
+        modes::exposures(&self.dir)
     }
 
     /// The state directory's path.
@@ -102,6 +130,7 @@ impl Store {
 
     /// Enters a new job: into the index, and into a database of its own. Gives it its id and its creation time.
     pub fn enter(&self, ledger: &Ledger, job: Job) -> Result<Job> {
+        self.must_be_writable()?;
         ledger.decide(|| {
             let job = ledger.create(job)?;
             // After a kill or a failure here, the file holds an orphan that has sent nothing.
@@ -121,6 +150,9 @@ impl Store {
     /// Creates the directory of job `id`.
     pub fn make_job_dir(&self, id: &str) -> Result<PathBuf> {
         let path = self.job_dir(id);
+        if self.read_only {
+            return Ok(path);
+        }
         DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|e| unusable(&path, e))?;
         Ok(path)
     }

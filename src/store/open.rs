@@ -1,12 +1,14 @@
 //! Opens databases, and turns errors of `SQLite` into errors with a remedy.
 
 use std::fs::OpenOptions;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 
+use super::modes::is_read_only;
 use crate::error::{Error, Exit, Result};
 
 /// The time that a writer waits for another one. Transactions take milliseconds.
@@ -38,6 +40,9 @@ pub(super) struct Tables {
 
 /// Opens a database that only the user can read, and creates it if it is missing.
 pub(super) fn open_db(path: &Path, tables: Tables) -> Result<Connection> {
+    if path.exists() && path.parent().is_some_and(is_read_only) {
+        return open_read_only(path);
+    }
     // SQLite gives its side files the mode of the main file, so the main file is created first.
     OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(|e| {
         use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
@@ -75,6 +80,47 @@ pub(super) fn open_db(path: &Path, tables: Tables) -> Result<Connection> {
         _ => upgrade(&db, tables).map_err(|e| damaged(path, &e))?,
     }
     Ok(db)
+}
+
+/// Opens a database that cannot be written, such as one in a snapshot.
+fn open_read_only(path: &Path) -> Result<Connection> {
+    let open = |mode: &str| -> rusqlite::Result<(Connection, i64)> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(format!("file:{}?{mode}", uri_path(path)), flags)?;
+        db.busy_timeout(BUSY)?;
+        let version = version(&db)?;
+        Ok((db, version))
+    };
+    let opened = open("mode=ro").or_else(|error| {
+        // SQLite cannot make the file that it reads a log with. Without a log it needs none.
+        let log = path.with_extension("db-wal");
+        if std::fs::metadata(log).is_ok_and(|log| log.len() > 0) { Err(error) } else { open("immutable=1") }
+    });
+    let copied = "copy the state directory to a place that can be written, and name the copy with --state-dir";
+    match opened {
+        Ok((db, FORMAT)) => Ok(db),
+        Ok((_, version)) => Err(Error::new(
+            Exit::Io,
+            format!("{}: format {version} cannot be upgraded in a place that cannot be written", path.display()),
+        )
+        .hint(copied)),
+        Err(error) => Err(damaged(path, &error).hint(copied)),
+    }
+}
+
+/// A path in a URI: all bytes that could have a meaning there are escaped.
+fn uri_path(path: &Path) -> String {
+    use std::fmt::Write;
+    let mut uri = String::new();
+    for byte in path.as_os_str().as_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/._-~".contains(byte) {
+            uri.push(char::from(*byte));
+        } else {
+            // Writing to a string cannot fail.
+            _ = write!(uri, "%{byte:02X}");
+        }
+    }
+    uri
 }
 
 fn version(db: &Connection) -> rusqlite::Result<i64> {

@@ -79,7 +79,9 @@ pub fn run(args: &StatusArgs, ctx: &Ctx) -> Result<Exit> {
     let ledger = store.ledger()?;
     if args.cost {
         // A later command records the costs that cannot be recorded now. The status does not need them.
-        if let Err(error) = record_killed(Desk { ctx, store: &store, ledger: &ledger }) {
+        if !store.is_read_only()
+            && let Err(error) = record_killed(Desk { ctx, store: &store, ledger: &ledger })
+        {
             ctx.ui.warn(&error.to_string());
         }
         return spending::show(args.since.as_deref(), args.csv, &ledger, ctx);
@@ -105,7 +107,7 @@ fn show(args: &StatusArgs, store: &Store, ledger: &Ledger, ctx: &Ctx) -> Result<
     let mut seen = status::inspect(jobs, store)?;
     let here = service::name(ctx);
     let mine = |seen: &JobStatus| seen.is_live() && service_of(seen) == here;
-    let ask = !args.offline && (args.remote || !foreign.is_empty() || seen.iter().any(mine));
+    let ask = !args.offline && !store.is_read_only() && (args.remote || !foreign.is_empty() || seen.iter().any(mine));
     let mut trouble = None;
     let mut listed: Option<Vec<Batch>> = None;
     if ask {

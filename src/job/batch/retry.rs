@@ -102,6 +102,7 @@ pub fn retry(ask: RetryAsk, remote: Remote<'_>, ctx: &Ctx, announce: &dyn Fn(&st
     if ask.dry_run {
         return Ok(Retried::Nothing(Exit::Ok));
     }
+    session.store.must_be_writable()?;
     announce(&id)?;
     let flags = session.flags();
     match ask.via {

@@ -95,6 +95,7 @@ impl<'a> Session<'a> {
     /// As [`Session::open`].
     pub fn open_to_cancel(job: &Job, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Self> {
         let store = Store::open(ctx.settings.state_dir()?)?;
+        store.must_be_writable()?;
         same_service(job, remote.name)?;
         let lock = JobLock::take_to_cancel(job, &store, &ctx.ui)?;
         Self::with(job, lock, remote, ctx, SessionOptions::default())
@@ -112,11 +113,11 @@ impl<'a> Session<'a> {
         let dir = store.make_job_dir(&job.id)?;
         let mut db = store.open_job(&job.id)?;
         // A realtime retry has written the job. If one was killed, its requests in flight must be accounted for first.
-        if db.claimed()? == 0 {
+        if db.claimed()? == 0 && !store.is_read_only() {
             db.settle_aside()?;
         }
         // An earlier llbatch has made the job.
-        if db.entry()?.is_none() {
+        if !store.is_read_only() && db.entry()?.is_none() {
             db.put_entry(&job)?;
         }
         let usual = if remote.name == "sandbox" { SETTLE_AFTER_SANDBOX } else { SETTLE_AFTER };
@@ -211,7 +212,9 @@ impl<'a> Session<'a> {
         let batches = self.batches()?;
         (self.job.succeeded, self.job.failed) = self.counts()?;
         self.job.state = finish::state_of(&self.job, &batches, busy);
-        self.ledger.update(&self.job)?;
+        if !self.store.is_read_only() {
+            self.ledger.update(&self.job)?;
+        }
         Ok(self.job.state)
     }
 

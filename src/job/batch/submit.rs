@@ -112,6 +112,7 @@ pub fn submit<'a>(
 /// It sends nothing.
 fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Entered<'a>> {
     let store = Store::open(ctx.settings.state_dir()?)?;
+    store.must_be_writable()?;
     let ledger = store.ledger()?;
     let desk = Desk { ctx, store: &store, ledger: &ledger };
     let progress = ctx.ui.progress(ask.session().results);

@@ -30,7 +30,10 @@ fn writable(path: &Path, is: bool) {
 
 /// Runs it as somebody whom permissions bind: root becomes nobody, and what is in `home` becomes nobody's.
 fn run_bound(home: &Home, server: &Server, args: &[&str]) -> Out {
-    let mut command = home.run_command(&server.url, args);
+    bound(home, home.run_command(&server.url, args))
+}
+
+fn bound(home: &Home, mut command: Command) -> Out {
     if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
         each(&home.path(""), &|path| chown(path, Some(NOBODY), Some(NOBODY)).unwrap());
         command.uid(NOBODY).gid(NOBODY);
@@ -62,13 +65,43 @@ fn nothing_is_sent_that_cannot_be_stored() {
     run_bound(&home, &server, &["in.jsonl", "-o", "out.jsonl"]).code(0);
     // A state directory that was used before, and one that never was.
     writable(&home.state(), false);
-    run_bound(&home, &server, &["in.jsonl", "-o", "out.jsonl"]).code(74).says(&["ledger.db", "--state-dir"]);
+    run_bound(&home, &server, &["in.jsonl", "-o", "out.jsonl"]).code(74).says(&["state directory", "--state-dir"]);
     std::fs::create_dir(home.path("new")).unwrap();
     writable(&home.path("new"), false);
     run_bound(&home, &server, &["in.jsonl", "--state-dir", "new"]).code(74).says(&["new", "--state-dir"]);
     assert_eq!(server.bill(), 3);
     writable(&home.state(), true);
     run_bound(&home, &server, &["in.jsonl", "-o", "out.jsonl"]).code(0);
+}
+
+#[test]
+fn state_directory_that_can_only_be_read_is_read() {
+    let (home, server) = (Home::new(), Server::quick(&[]));
+    home.write("in.jsonl", prompts(1..=3));
+    home.write("other.jsonl", prompts(11..=13));
+    let batch = home.at(&server.url, &["submit", "in.jsonl"]).code(0).stdout.trim_end().to_owned();
+    home.at(&server.url, &["fetch", &batch, "--wait", "--poll", "50ms", "-o", "batch.jsonl"]).code(0);
+    home.run(&server, &["other.jsonl", "-o", "run.jsonl", "--name", "night"]).code(0);
+    let at = |args: &[&str]| bound(&home, home.command_at(&server.url, args));
+    let listed = at(&["status", "--json"]).code(0).stdout;
+    let report = at(&["report", &batch]).code(0).stdout;
+    std::fs::create_dir(home.path("results")).unwrap();
+    writable(&home.state(), false);
+    assert_eq!(at(&["status", "--json"]).code(0).stdout, listed);
+    assert_eq!(at(&["report", &batch]).code(0).stdout, report);
+    for (job, range) in [(batch.as_str(), 1..=3), ("night", 11..=13)] {
+        let out = format!("results/{job}.jsonl");
+        at(&["fetch", job, "-o", &out]).code(0);
+        answered(&home.read(&out), range);
+        at(&["retry", job, "--dry-run"]).code(0);
+    }
+    at(&["status", "--cost"]).code(0);
+    let requests = server.bill();
+    for args in [&["run", "in.jsonl"][..], &["submit", "in.jsonl"], &["clean", "night"], &["cancel", "night"]] {
+        at(args).code(74).says(&["state directory", "--state-dir"]);
+    }
+    assert_eq!(server.bill(), requests);
+    writable(&home.state(), true);
 }
 
 #[test]

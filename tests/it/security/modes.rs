@@ -130,3 +130,26 @@ fn only_links_of_the_user_are_followed() {
     home.run(&server, &["in.jsonl", "-o", "odd.jsonl", "--state-dir", "odd"]).code(74);
     assert_eq!(std::fs::metadata("/dev/null").unwrap().mode(), before);
 }
+
+#[test]
+fn state_of_the_user_is_closed_to_others() {
+    let (home, server) = (Home::new(), Server::start(&[]));
+    home.write("in.jsonl", prompts(1..=2));
+    home.run(&server, &["in.jsonl", "-o", "out.jsonl"]).code(0);
+    let chmod =
+        |name: &str, mode| std::fs::set_permissions(home.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    chmod("state", 0o777);
+    chmod("state/ledger.db", 0o666);
+    home.llbatch(&["status"]).code(0);
+    assert_eq!((mode(&home.path("state")), mode(&home.path("state/ledger.db"))), (0o755, 0o600));
+    assert!(!home.at(&server.url, &["doctor"]).code(0).stderr.contains("warning"));
+    // A directory that many users share, and an index that is a link.
+    std::fs::create_dir(home.path("shared")).unwrap();
+    chmod("shared", 0o1777);
+    std::fs::rename(home.path("state/ledger.db"), home.path("elsewhere.db")).unwrap();
+    chmod("elsewhere.db", 0o666);
+    symlink(home.path("elsewhere.db"), home.path("shared/ledger.db")).unwrap();
+    let doctor = home.at(&server.url, &["doctor", "--state-dir", "shared"]).code(0);
+    doctor.says(&["shared is open to other users (mode 1777)", "shared/ledger.db is a link to", "one owner"]);
+    assert_eq!((mode(&home.path("shared")), mode(&home.path("elsewhere.db"))), (0o1777, 0o600));
+}
