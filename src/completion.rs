@@ -66,9 +66,9 @@ impl<'a> Completion<'a> {
         self.choices.get().is_some()
     }
 
-    /// The first embedding, as spelled.
-    pub fn embedding(&self) -> Option<&'a RawValue> {
-        self.data.get()?.first()?.embedding.get().copied()
+    /// The embeddings, as spelled.
+    pub fn embeddings(&self) -> impl Iterator<Item = Option<&'a RawValue>> {
+        self.data.get().into_iter().flatten().map(|entry| entry.embedding.get().copied())
     }
 
     /// The text of a transcript, as spelled.

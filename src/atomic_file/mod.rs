@@ -49,6 +49,7 @@ impl AtomicFile {
     /// # Errors
     /// 2 if `path` is a directory; 74 if its directory is missing, or it may not be written.
     pub fn create(path: &Path, mode: u32) -> Result<Self> {
+        local(path)?;
         let sink = match standard_stream(path).map_err(|error| cannot_write(path, error))? {
             Some(stream) => Sink::Direct(BufWriter::with_capacity(BUFFER, stream)),
             None => Sink::open(path, mode)?,
@@ -159,6 +160,21 @@ fn persist(file: BufWriter<NamedTempFile>, target: &Path) -> io::Result<()> {
     file.persist(target).map_err(|error| error.error)?;
     match split(target) {
         Some((dir, _)) => sync_directory(dir),
+        None => Ok(()),
+    }
+}
+
+/// Refuses an address such as `s3://bucket/out.jsonl` in the place of a file name.
+///
+/// # Errors
+/// 2 for an address.
+pub fn local(path: &Path) -> Result<()> {
+    let scheme = path.to_str().and_then(|path| path.split_once("://")).map(|(scheme, _)| scheme);
+    match scheme.filter(|scheme| !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())) {
+        Some(scheme) => {
+            Err(Error::usage(format!("{}: llbatch writes files, not {scheme}:// addresses", path.display()))
+                .hint("write to a file, and copy it there when the command has ended"))
+        }
         None => Ok(()),
     }
 }

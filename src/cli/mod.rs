@@ -273,6 +273,13 @@ fn print_summary(ended: &Ended, ctx: &Ctx) -> Result<Exit> {
     if *exit == Exit::ClosedPipe {
         return Ok(*exit);
     }
+    if written.guarded > 0 {
+        ctx.ui.note(&format!(
+            "{} would be run by a spreadsheet as a formula and got a leading apostrophe; --csv-raw writes answers as they \
+             are",
+            text::plural(written.guarded, "answer")
+        ));
+    }
     if let Some(path) = written.results.as_ref().filter(|_| written.partial) {
         let path = path.display().to_string();
         let whole = path.strip_suffix(".partial").unwrap_or(&path);

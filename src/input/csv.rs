@@ -14,6 +14,7 @@ use super::blocks::{BlockPlace, WholeRecords, not_utf8};
 use super::{Data, Problem, Record};
 use crate::error::{Error, Exit, Result};
 use crate::request::shorten;
+use crate::text;
 
 /// The end of a record.
 struct End {
@@ -123,6 +124,7 @@ pub fn walk(
 ) {
     let (mut row, mut line, mut start) = (place.first_row, place.first_line, 0);
     let mut values = StringRecord::new();
+    let answers = text::answer_columns(names);
     while let Some(end) = (start < bytes.len()).then(|| end_of(bytes, start, delimiter, true)).flatten() {
         let record = trimmed(&bytes[start..end.to]);
         if !record.is_empty() {
@@ -131,9 +133,12 @@ pub fn walk(
             } else {
                 match std::str::from_utf8(record) {
                     Err(error) => Err(not_utf8(row, place.file, line, record, error)),
-                    Ok(text) => {
+                    Ok(line_text) => {
                         values.clear();
-                        split(text, delimiter, |field| values.push_field(field));
+                        split(line_text, delimiter, |field| {
+                            let guarded = answers.contains(&values.len());
+                            values.push_field(if guarded { text::unguarded(field) } else { field });
+                        });
                         if values.len() == names.len() {
                             Ok(Record { row, file: place.file, line, data: Data::Columns { names, values: &values } })
                         } else {

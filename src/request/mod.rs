@@ -79,6 +79,9 @@ pub struct Draft<'a> {
 impl Draft<'_> {
     /// The most tokens that all answers come to, or `None` without a bound.
     pub fn answer_bound(&self) -> Option<u64> {
+        if !self.endpoint.has_max_tokens() {
+            return Some(0);
+        }
         // Most requests ask for one answer, and are not searched for more.
         if self.choices { answer_bound(&self.body, self.max_tokens) } else { self.max_tokens }
     }

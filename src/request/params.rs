@@ -66,6 +66,11 @@ impl Endpoint {
         if self.is_audio() { Some("FILE") } else { None }
     }
 
+    /// Returns true if its answers have a length that `max_tokens` bounds.
+    pub const fn has_max_tokens(self) -> bool {
+        matches!(self, Self::Chat | Self::Completions)
+    }
+
     /// Returns true if it takes audio.
     pub(super) const fn is_audio(self) -> bool {
         matches!(self, Self::Transcriptions | Self::Translations)

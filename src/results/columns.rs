@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::error::{Error, Exit, Result};
 use crate::input::Inputs;
-use crate::request::Params;
+use crate::request::{Field, Params, RequestBuilder};
 
 /// Most columns of a flat table; input with more is not a table.
 const COLUMNS: usize = 10_000;
@@ -13,7 +13,7 @@ const COLUMNS: usize = 10_000;
 ///
 /// # Errors
 /// 65 for more than 10,000 names.
-pub fn columns(inputs: &Inputs) -> Result<Vec<String>> {
+fn columns(inputs: &Inputs) -> Result<Vec<String>> {
     let mut seen = HashSet::new();
     let mut columns = Vec::new();
     let mut blocks = inputs.blocks()?;
@@ -38,7 +38,53 @@ pub fn columns(inputs: &Inputs) -> Result<Vec<String>> {
     Ok(columns)
 }
 
-/// Finds the field that holds the id, among these columns.
-pub fn id_field<'a>(params: &'a Params, columns: &[String]) -> Option<&'a str> {
-    params.id.as_deref().or_else(|| ["custom_id", "id"].into_iter().find(|name| columns.iter().any(|c| c == name)))
+/// The fields of all records, as a table of results needs them.
+#[derive(Debug, Default)]
+pub struct RecordColumns {
+    /// Their names, first seen first.
+    pub names: Vec<String>,
+    /// The field that holds the id.
+    pub id_field: Option<String>,
+    /// Each record's `model` is the model of its request.
+    pub model_is_own: bool,
+}
+
+impl RecordColumns {
+    /// Reads all records.
+    ///
+    /// # Errors
+    /// 65 for more than 10,000 names.
+    pub fn of(inputs: &Inputs, params: &Params) -> Result<Self> {
+        let names = columns(inputs)?;
+        let has = |name: &str| names.iter().any(|column| column == name);
+        let id_field =
+            params.id.clone().or_else(|| ["custom_id", "id"].into_iter().find(|name| has(name)).map(str::to_owned));
+        let model_is_own = has("model") && model_is_own(inputs, &RequestBuilder::new(params)?)?;
+        Ok(Self { names, id_field, model_is_own })
+    }
+}
+
+/// Tests whether each record's `model` is the model of its request. With a template it may be data.
+fn model_is_own(inputs: &Inputs, shape: &RequestBuilder) -> Result<bool> {
+    let mut own = true;
+    let mut blocks = inputs.blocks()?;
+    while let Some(block) = blocks.next()? {
+        block.for_each(|record| {
+            let Ok(record) = record else { return };
+            if !own {
+                return;
+            }
+            let fields = record.fields();
+            let Some((_, field)) = fields.iter().rev().find(|(name, _)| name == "model") else { return };
+            own = match (field, shape.draft(&record)) {
+                (Field::Text(text), Ok(draft)) => text.is_empty() || draft.model == *text,
+                (Field::Json(json), Ok(_)) => json.get() == "null",
+                (_, Err(_)) => true,
+            };
+        });
+        if !own {
+            break;
+        }
+    }
+    Ok(own)
 }

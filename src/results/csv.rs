@@ -7,34 +7,46 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Visitor};
 
 use super::Field;
-use super::flat::{Cell, own_cells, usd_digits};
+use super::flat::{Cell, OwnColumns, usd_digits};
 use crate::json;
 use crate::outcome::Outcome;
 use crate::price::Nanos;
+use crate::text;
 
 /// Fields of a record that are searched one by one for each column; with thousands, a map is faster.
 const SEARCHED: usize = 64;
 
-/// Writes csv (`,`) or tsv (tab) lines.
+/// Writes csv (`,`) or tsv (tab) lines. The record's own cells stay as they are. Words of a model or a server are guarded
+/// against spreadsheets.
 #[derive(Debug)]
 pub(super) struct CsvLines {
     delimiter: u8,
     raw: bool,
     columns: Vec<String>,
-    own: Vec<String>,
+    /// Columns of the record that an earlier llbatch wrote, which came in without their guard.
+    answers: Vec<usize>,
+    own: OwnColumns,
+    /// Cells that the guard has changed.
+    guarded: std::cell::Cell<u64>,
 }
 
 impl CsvLines {
-    pub(super) fn new(delimiter: u8, raw: bool, columns: &[&str], own: &[String]) -> Self {
-        Self { delimiter, raw, columns: columns.iter().map(|&name| name.to_owned()).collect(), own: own.to_vec() }
+    pub(super) fn new(delimiter: u8, raw: bool, columns: &[String], own: OwnColumns) -> Self {
+        let answers = text::answer_columns(columns);
+        Self { delimiter, raw, columns: columns.to_vec(), answers, own, guarded: std::cell::Cell::default() }
+    }
+
+    /// Cells that the guard has changed so far.
+    pub(super) const fn guarded(&self) -> u64 {
+        self.guarded.get()
     }
 
     pub(super) fn header(&self, out: &mut Vec<u8>) {
-        for (i, name) in self.columns.iter().chain(&self.own).enumerate() {
+        for (i, name) in self.columns.iter().map(String::as_str).chain(self.own.names()).enumerate() {
             if i > 0 {
                 out.push(self.delimiter);
             }
-            self.text(name, out);
+            self.quoted(false, name, out);
         }
         out.push(b'\n');
     }
@@ -49,27 +61,30 @@ impl CsvLines {
         // Of equal names the last one counts, as in JSON parsers.
         let map: Option<HashMap<&str, &Field<'_>>> =
             (fields.len() > SEARCHED).then(|| fields.iter().map(|(name, field)| (&**name, field)).collect());
-        for column in &self.columns {
+        for (i, column) in self.columns.iter().enumerate() {
             let field = match &map {
                 Some(map) => map.get(column.as_str()).copied(),
                 None => fields.iter().rev().find(|(name, _)| name == column).map(|(_, field)| field),
             };
-            match field {
-                Some(Field::Text(text)) => self.text(text, out),
-                Some(Field::Json(json)) => self.json(json.get(), out),
-                None => {}
+            let guard = !self.raw && self.answers.contains(&i);
+            match (field, self.own.filled(column, field, outcome)) {
+                (_, Some(text)) => self.quoted(false, text, out),
+                (Some(Field::Text(text)), None) => self.quoted(guard && text::needs_guard(text), text, out),
+                (Some(Field::Json(json)), None) => self.json(json.get(), false, out),
+                (None, None) => {}
             }
             out.push(self.delimiter);
         }
         let mut error = String::new();
-        for (i, cell) in own_cells(outcome, cost, &mut error).into_iter().enumerate() {
+        for (i, cell) in self.own.cells(outcome, cost, &mut error).enumerate() {
             if i > 0 {
                 out.push(self.delimiter);
             }
             match cell {
                 Cell::Empty => {}
-                Cell::Text(text) => self.text(text, out),
-                Cell::Json(json) => self.json(json.get(), out),
+                Cell::Text(text) => self.quoted(false, text, out),
+                Cell::Words(text) => self.words(text, out),
+                Cell::Json(json) => self.json(&json, true, out),
                 Cell::Integer(number) => json::write(&number, out),
                 Cell::Usd(usd) => usd_digits(usd, out),
             }
@@ -78,16 +93,20 @@ impl CsvLines {
     }
 
     /// Appends a JSON value: a string as its text, null as nothing, anything else as its JSON.
-    fn json(&self, json: &str, out: &mut Vec<u8>) {
+    fn json(&self, json: &str, words: bool, out: &mut Vec<u8>) {
         match json.as_bytes().first() {
-            Some(b'"') => self.text(&unquoted(json), out),
+            Some(b'"') if words => self.words(&unquoted(json), out),
+            Some(b'"') => self.quoted(false, &unquoted(json), out),
             Some(b'n') => {}
             _ => self.quoted(false, json, out),
         }
     }
 
-    fn text(&self, text: &str, out: &mut Vec<u8>) {
-        self.quoted(!self.raw && looks_like_formula(text), text, out);
+    /// Appends words of a model or of a server.
+    fn words(&self, text: &str, out: &mut Vec<u8>) {
+        let guard = !self.raw && text::needs_guard(text);
+        self.guarded.set(self.guarded.get() + u64::from(guard));
+        self.quoted(guard, text, out);
     }
 
     /// Appends a cell, quoted by RFC 4180 only where a reader would otherwise misread it.
@@ -116,26 +135,6 @@ impl CsvLines {
             out.extend_from_slice(bytes);
         }
     }
-}
-
-/// Tests whether a spreadsheet may run `text` (OWASP ASVS 1.2.10). A number such as `-5.2` is data and stays as it is.
-fn looks_like_formula(text: &str) -> bool {
-    matches!(text.as_bytes().first(), Some(b'=' | b'+' | b'-' | b'@' | b'\t' | b'\r' | 0)) && !is_number(text)
-}
-
-/// Tests for a sign, digits with at most one point, an exponent, and nothing else.
-fn is_number(text: &str) -> bool {
-    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, Some(exponent.strip_prefix(['+', '-']).unwrap_or(exponent))),
-        None => (unsigned, None),
-    };
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    digits(whole)
-        && digits(fraction)
-        && !(whole.is_empty() && fraction.is_empty())
-        && exponent.is_none_or(|exponent| !exponent.is_empty() && digits(exponent))
 }
 
 /// Reads the text of a JSON string. An escaped half surrogate, which no text can hold, becomes U+FFFD.
@@ -180,14 +179,15 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::value::RawValue;
 
+    use super::super::columns::RecordColumns;
     use super::super::format::{COLUMNS, Renderer, ResultFormat, ResultOptions};
     use super::*;
     use crate::outcome::{ErrorCode, Usage};
 
     fn renderer(format: ResultFormat, csv_raw: bool, columns: &[&str]) -> Renderer {
         let options = ResultOptions { format, flat: false, prefix: String::new(), csv_raw };
-        let columns: Vec<String> = columns.iter().map(|&name| name.to_owned()).collect();
-        Renderer::new(&options, &columns, Some("id")).unwrap()
+        let names = columns.iter().map(|&name| name.to_owned()).collect();
+        Renderer::new(&options, &RecordColumns { names, id_field: Some("id".to_owned()), model_is_own: false }).unwrap()
     }
 
     fn answered(content: &str) -> Outcome {
@@ -233,9 +233,9 @@ mod tests {
             &renderer(ResultFormat::Csv, false, &["id", "text", "stars", "tags", "none", "absent"]),
             &[(answered("ok"), fields)],
         );
-        let expected = "text,stars,tags,none,absent,\
+        let expected = "id,text,stars,tags,none,absent,\
             custom_id,model,content,finish_reason,prompt_tokens,completion_tokens,cost_usd,attempts,latency_ms,error\n\
-            \"a \"\"b\"\", \u{fffd}\u{fffd}\u{fffd}\",5,\"[\"\"x\"\", {\"\"y\"\":null}]\",,,\
+            r1,\"a \"\"b\"\", \u{fffd}\u{fffd}\u{fffd}\",5,\"[\"\"x\"\", {\"\"y\"\":null}]\",,,\
             r1,m,ok,stop,7,1,0.00000048,1,90,\n";
         assert_eq!(text, expected);
     }
@@ -267,7 +267,8 @@ mod tests {
             ("-.5", false),
             ("-1e-9", false),
             ("a=1", false),
-            ("'=1", false),
+            ("'=1", true),
+            ("'a", false),
             ("", false),
         ];
         for (text, guarded) in cases {
@@ -280,7 +281,7 @@ mod tests {
                 let mut reader = ::csv::Reader::from_reader(lines.as_bytes());
                 let record = reader.records().next().unwrap().unwrap();
                 let shown = if guarded && !raw { format!("'{text}") } else { text.to_owned() };
-                assert_eq!((&record[0], &record[3]), (&*shown, &*shown), "{text:?} raw={raw}");
+                assert_eq!((&record[0], &record[3]), (text, &*shown), "the user's own cells are theirs; raw={raw}");
             }
         }
         let raw_number = serde_json::from_str::<&RawValue>("-5").unwrap();
@@ -290,7 +291,7 @@ mod tests {
         );
         assert!(lines.contains("\n-5,r1,"), "{lines}");
         let header = table(&renderer(ResultFormat::Csv, false, &["=HYPERLINK()"]), &[]);
-        assert!(header.starts_with("'=HYPERLINK(),"), "{header}");
+        assert!(header.starts_with("=HYPERLINK(),"), "{header}");
     }
 
     proptest! {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::columns;
+use super::columns::RecordColumns;
 use super::format::{Renderer, ResultFormat, ResultOptions};
 use super::ordered_writer::{OrderedWriter, ResultTargets};
 use super::row_reader::RowReader;
@@ -45,6 +45,8 @@ pub struct ResultFiles {
     pub results: Option<PathBuf>,
     /// `--errors`
     pub errors: Option<PathBuf>,
+    /// Cells that the guard against formulas changed.
+    pub guarded: u64,
     /// These are partial files, and the files that the user named stay as they were.
     pub partial: bool,
 }
@@ -62,11 +64,11 @@ impl Delivery {
     /// 2 if a file would be written twice or over an input, 65 if columns clash, 74 if a file cannot be written.
     pub fn open(&self, paths: &[PathBuf], inputs: Option<&Inputs>, params: &Params, ctx: &Ctx) -> Result<Outputs> {
         self.distinct(paths)?;
-        let columns = match inputs.filter(|_| self.form.is_flat()) {
-            Some(inputs) => columns::columns(inputs)?,
-            None => Vec::new(),
+        let table = match inputs.filter(|_| self.form.is_flat()) {
+            Some(inputs) => RecordColumns::of(inputs, params)?,
+            None => RecordColumns::default(),
         };
-        let renderer = Renderer::new(&self.form, &columns, columns::id_field(params, &columns))?;
+        let renderer = Renderer::new(&self.form, &table)?;
         let open = |path: &Path| {
             // The partial file of a killed run is of no use: its results are in the store.
             let _ = remove_stale(path);

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use serde_json::value::RawValue;
 
 use super::Field;
-use crate::completion::{Completion, Message};
+use crate::completion::{Choice, Completion, Message};
 use crate::json;
 use crate::outcome::Outcome;
 use crate::price::Nanos;
@@ -15,7 +15,9 @@ use crate::price::Nanos;
 pub(super) enum Cell<'a> {
     Empty,
     Text(&'a str),
-    Json(&'a RawValue),
+    /// Words of a model or of a server.
+    Words(&'a str),
+    Json(Cow<'a, str>),
     Integer(u64),
     Usd(Nanos),
 }
@@ -26,7 +28,7 @@ pub(super) fn own_cells<'a>(outcome: &'a Outcome, cost: Option<Nanos>, error: &'
         (None, Some(body)) => ShownAnswer::of(body),
         _ => ShownAnswer::default(),
     };
-    let json = |value: Option<&'a RawValue>| value.map_or(Cell::Empty, Cell::Json);
+    let json = |value: Option<Cow<'a, str>>| value.map_or(Cell::Empty, Cell::Json);
     let usage = |count: fn(&crate::outcome::Usage) -> u64| {
         outcome.usage.as_ref().map_or(Cell::Empty, |usage| Cell::Integer(count(usage)))
     };
@@ -36,14 +38,14 @@ pub(super) fn own_cells<'a>(outcome: &'a Outcome, cost: Option<Nanos>, error: &'
             error.push_str(failure.code.as_str());
             error.push_str(": ");
             error.push_str(&failure.message);
-            Cell::Text(error)
+            Cell::Words(error)
         }
     };
     [
         Cell::Text(&outcome.id),
         Cell::Text(&outcome.model),
         json(answer.content),
-        json(answer.finish_reason),
+        json(answer.finish_reason.map(spelled)),
         usage(|usage| usage.prompt),
         usage(|usage| usage.completion),
         cost.map_or(Cell::Empty, Cell::Usd),
@@ -54,25 +56,88 @@ pub(super) fn own_cells<'a>(outcome: &'a Outcome, cost: Option<Nanos>, error: &'
     ]
 }
 
+/// The columns of [`super::format::COLUMNS`] that a table has beside the record's fields.
+#[derive(Debug)]
+pub(super) struct OwnColumns {
+    /// Name of each column; `None`: a field of the record serves for it.
+    names: [Option<String>; 10],
+    /// The record's field with the id, if it is called `custom_id`.
+    id_field: bool,
+    /// The record's `model` is that of the request.
+    model_field: bool,
+}
+
+impl OwnColumns {
+    pub(super) const fn new(names: [Option<String>; 10], id_field: bool, model_field: bool) -> Self {
+        Self { names, id_field, model_field }
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().flatten().map(String::as_str)
+    }
+
+    /// The cells of the columns, in their order.
+    pub(super) fn cells<'a>(
+        &self,
+        outcome: &'a Outcome,
+        cost: Option<Nanos>,
+        error: &'a mut String,
+    ) -> impl Iterator<Item = Cell<'a>> {
+        self.names.iter().zip(own_cells(outcome, cost, error)).filter_map(|(name, cell)| name.as_ref().map(|_| cell))
+    }
+
+    /// The value of a field that serves for one of the columns, where this record leaves it out.
+    pub(super) fn filled<'a>(&self, name: &str, field: Option<&Field<'_>>, outcome: &'a Outcome) -> Option<&'a str> {
+        let absent = match field {
+            None => true,
+            Some(Field::Text(text)) => text.is_empty(),
+            Some(Field::Json(json)) => json.get() == "null",
+        };
+        match name {
+            _ if !absent => None,
+            "custom_id" if self.id_field => Some(&outcome.id),
+            "model" if self.model_field => Some(&outcome.model),
+            _ => None,
+        }
+    }
+}
+
 /// The parts of an answer that have their own columns.
 #[derive(Default)]
 struct ShownAnswer<'a> {
-    content: Option<&'a RawValue>,
+    content: Option<Cow<'a, str>>,
     finish_reason: Option<&'a RawValue>,
 }
 
+fn spelled(value: &RawValue) -> Cow<'_, str> {
+    Cow::Borrowed(value.get())
+}
+
 impl<'a> ShownAnswer<'a> {
-    /// Takes the first choice's content or tool calls from a chat, the text from a completion, and the first vector from an
-    /// embedding. Empty for any other body.
+    /// Takes a choice's content or tool calls from a chat, the text from a completion or a transcript, and the vector from an
+    /// embedding. Several of them become a JSON list. Empty for any other body.
     fn of(body: &'a str) -> Self {
         let body = Completion::of(body);
-        let Some(choice) = body.first() else { return Self { content: body.embedding(), finish_reason: None } };
-        let content = match choice.message() {
-            Some(message) => content_of(message),
-            None => choice.text(),
+        let Some(first) = body.first() else {
+            let content = body.text().map(spelled).or_else(|| one_or_list(body.embeddings()));
+            return Self { content, finish_reason: None };
         };
-        Self { content, finish_reason: choice.finish_reason }
+        let content = |choice: &Choice<'a>| choice.message().map_or_else(|| choice.text(), content_of);
+        Self { content: one_or_list(body.choices().iter().map(content)), finish_reason: first.finish_reason }
     }
+}
+
+/// Returns the only value, or the JSON list of several.
+fn one_or_list<'a>(mut values: impl Iterator<Item = Option<&'a RawValue>>) -> Option<Cow<'a, str>> {
+    let first = values.next()?.map(spelled);
+    let Some(second) = values.next() else { return first };
+    let mut list = format!("[{}", first.as_deref().unwrap_or("null"));
+    for value in std::iter::once(second).chain(values) {
+        list.push(',');
+        list.push_str(value.map_or("null", RawValue::get));
+    }
+    list.push(']');
+    Some(Cow::Owned(list))
 }
 
 fn content_of<'a>(message: &Message<'a>) -> Option<&'a RawValue> {
@@ -85,25 +150,15 @@ fn content_of<'a>(message: &Message<'a>) -> Option<&'a RawValue> {
 /// Writes flat JSON lines.
 #[derive(Debug)]
 pub(super) struct FlatLines {
-    /// The names of llbatch's own columns as JSON strings, each with its colon.
-    keys: Vec<Vec<u8>>,
-    names: Vec<String>,
-    id_field: Option<String>,
+    own: OwnColumns,
 }
 
 impl FlatLines {
-    pub(super) fn new(own: &[String], id_field: Option<&str>) -> Self {
-        let key = |name: &String| {
-            let mut key = Vec::new();
-            json::write(name, &mut key);
-            key.push(b':');
-            key
-        };
-        Self { keys: own.iter().map(key).collect(), names: own.to_vec(), id_field: id_field.map(str::to_owned) }
+    pub(super) const fn new(own: OwnColumns) -> Self {
+        Self { own }
     }
 
-    /// Appends the record's fields, then llbatch's own columns. A field of the same name as a column is left out, as a key
-    /// must not occur twice.
+    /// Appends the record's fields, then llbatch's own columns.
     pub(super) fn line(
         &self,
         outcome: &Outcome,
@@ -113,33 +168,43 @@ impl FlatLines {
     ) {
         out.push(b'{');
         for (name, value) in fields {
-            if self.id_field.as_deref() == Some(name) || self.names.iter().any(|own| own == name) {
-                continue;
-            }
-            json::write(name, out);
-            out.push(b':');
-            match value {
-                Field::Text(text) => json::write(text, out),
-                Field::Json(json) => out.extend_from_slice(json.get().as_bytes()),
+            key(name, out);
+            match (value, self.own.filled(name, Some(value), outcome)) {
+                (_, Some(text)) => json::write(text, out),
+                (Field::Text(text), None) => json::write(text, out),
+                (Field::Json(json), None) => out.extend_from_slice(json.get().as_bytes()),
             }
             out.push(b',');
         }
+        for name in ["custom_id", "model"] {
+            let absent = fields.iter().all(|(other, _)| other != name);
+            if let Some(text) = self.own.filled(name, None, outcome).filter(|_| absent) {
+                key(name, out);
+                json::write(text, out);
+                out.push(b',');
+            }
+        }
         let mut error = String::new();
-        for (i, (key, cell)) in self.keys.iter().zip(own_cells(outcome, cost, &mut error)).enumerate() {
+        for (i, (name, cell)) in self.own.names().zip(self.own.cells(outcome, cost, &mut error)).enumerate() {
             if i > 0 {
                 out.push(b',');
             }
-            out.extend_from_slice(key);
+            key(name, out);
             match cell {
                 Cell::Empty => out.extend_from_slice(b"null"),
-                Cell::Text(text) => json::write(text, out),
-                Cell::Json(json) => out.extend_from_slice(json.get().as_bytes()),
+                Cell::Text(text) | Cell::Words(text) => json::write(text, out),
+                Cell::Json(json) => out.extend_from_slice(json.as_bytes()),
                 Cell::Integer(number) => json::write(&number, out),
                 Cell::Usd(usd) => usd_digits(usd, out),
             }
         }
         out.extend_from_slice(b"}\n");
     }
+}
+
+fn key(name: &str, out: &mut Vec<u8>) {
+    json::write(name, out);
+    out.push(b':');
 }
 
 /// Appends the exact decimal.
@@ -152,6 +217,7 @@ pub(super) fn usd_digits(usd: Nanos, out: &mut Vec<u8>) {
 mod tests {
     use serde_json::{Value, json};
 
+    use super::super::columns::RecordColumns;
     use super::super::format::{COLUMNS, Renderer, ResultFormat, ResultOptions};
     use super::*;
     use crate::outcome::{ErrorCode, Usage};
@@ -172,7 +238,7 @@ mod tests {
     fn line(outcome: &Outcome, cost: Option<Nanos>, fields: &[(Cow<'_, str>, Field<'_>)]) -> String {
         let options = ResultOptions { format: ResultFormat::Jsonl, flat: true, prefix: String::new(), csv_raw: false };
         let mut out = Vec::new();
-        Renderer::new(&options, &[], Some("id")).unwrap().render(outcome, cost, fields, &mut out);
+        Renderer::new(&options, &RecordColumns::default()).unwrap().render(outcome, cost, fields, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -197,11 +263,13 @@ mod tests {
             (r#"{"choices":[{"message":{"content":"","tool_calls":[ ]}}]}"#, json!(""), Value::Null),
             (
                 r#"{"choices":[{"message":{"content":[{"type":"text","text":"p"}]}}, {"message":{"content":"second"}}]}"#,
-                json!([{"type":"text","text":"p"}]),
+                json!([[{"type":"text","text":"p"}], "second"]),
                 Value::Null,
             ),
             (r#"{"choices":[{"text":"once","finish_reason":"length","seed":null}]}"#, json!("once"), json!("length")),
             (r#"{"object":"list","data":[{"index":0,"embedding":[0.5,-1e-7]}]}"#, json!([0.5, -1e-7]), Value::Null),
+            (r#"{"data":[{"embedding":[1]},{"embedding":[2, 3]}]}"#, json!([[1], [2, 3]]), Value::Null),
+            (r#"{"text":"a transcript"}"#, json!("a transcript"), Value::Null),
             (r#"{"choices":[],"data":null}"#, Value::Null, Value::Null),
             (r#"{"choices":null}"#, Value::Null, Value::Null),
             ("[]", Value::Null, Value::Null),
@@ -224,7 +292,7 @@ mod tests {
         let body = r#"{"choices":[{"message":{"content":"\ud800 caf\u00e9"},"finish_reason":"stop"}]}"#;
         let text = line(&answered(body), Some("0.0000012".parse().unwrap()), &fields);
         let expected = concat!(
-            r#"{"z":{"n": 1E400},"a\"":"x\ny","custom_id":"r1","model":"org/m","content":"\ud800 caf\u00e9","#,
+            r#"{"id":"r1","z":{"n": 1E400},"a\"":"x\ny","custom_id":"r1","model":"org/m","content":"\ud800 caf\u00e9","#,
             r#""finish_reason":"stop","prompt_tokens":12,"completion_tokens":3,"cost_usd":0.0000012,"attempts":2,"#,
             r#""latency_ms":345,"error":null}"#,
             "\n"

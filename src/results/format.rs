@@ -9,6 +9,8 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::str::FromStr;
 
+use super::columns::RecordColumns;
+use super::flat::OwnColumns;
 use super::{csv, flat, jsonl};
 use crate::error::{Error, Exit, Result};
 use crate::outcome::Outcome;
@@ -53,6 +55,17 @@ impl ResultFormat {
     }
 }
 
+impl ResultFormat {
+    /// The flag's value.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Jsonl => "jsonl",
+            Self::Csv => "csv",
+            Self::Tsv => "tsv",
+        }
+    }
+}
+
 impl FromStr for ResultFormat {
     type Err = Error;
 
@@ -75,7 +88,7 @@ pub struct ResultOptions {
     pub flat: bool,
     /// Prefix of llbatch's own column names in flat forms; mostly empty.
     pub prefix: String,
-    /// Leaves text cells as they are that a spreadsheet would run as a formula.
+    /// Leaves answers as they are that a spreadsheet would run as a formula.
     pub csv_raw: bool,
 }
 
@@ -100,28 +113,39 @@ enum LineForm {
 }
 
 impl Renderer {
-    /// Makes a renderer for records whose fields are `columns` (all that occur, in the order first seen; only flat forms
-    /// read them). The field `id_field` is left out: it is the `custom_id` column.
+    /// Makes a renderer for records with the fields of `table`; only flat forms read it.
     ///
     /// # Errors
     /// 65 for a flat form whose own column names are taken by the records.
-    pub fn new(options: &ResultOptions, columns: &[String], id_field: Option<&str>) -> Result<Self> {
+    pub fn new(options: &ResultOptions, table: &RecordColumns) -> Result<Self> {
         if !options.is_flat() {
             return Ok(Self { form: LineForm::Batch });
         }
-        let own: Vec<String> = COLUMNS.iter().map(|name| format!("{}{name}", options.prefix)).collect();
-        let columns: Vec<&str> = columns.iter().map(String::as_str).filter(|&name| Some(name) != id_field).collect();
+        let has = |name: &str| table.names.iter().any(|column| column == name);
+        let id_field = has("custom_id");
+        let model_field = options.prefix.is_empty() && table.model_is_own && has("model");
+        let served = |name: &str| (name == "custom_id" && id_field) || (name == "model" && model_field);
+        let own = COLUMNS.map(|name| (!served(name)).then(|| format!("{}{name}", options.prefix)));
         let taken: Vec<String> =
-            columns.iter().filter(|name| own.iter().any(|o| o == *name)).map(|name| format!("`{name}`")).collect();
+            own.iter().flatten().filter(|name| has(name)).map(|name| format!("`{name}`")).collect();
         if !taken.is_empty() {
             return Err(clash(&taken, &options.prefix));
         }
+        let own = OwnColumns::new(own, id_field && table.id_field.as_deref() == Some("custom_id"), model_field);
         let form = match options.format {
-            ResultFormat::Jsonl => LineForm::FlatJson(flat::FlatLines::new(&own, id_field)),
-            ResultFormat::Csv => LineForm::Table(csv::CsvLines::new(b',', options.csv_raw, &columns, &own)),
-            ResultFormat::Tsv => LineForm::Table(csv::CsvLines::new(b'\t', options.csv_raw, &columns, &own)),
+            ResultFormat::Jsonl => LineForm::FlatJson(flat::FlatLines::new(own)),
+            ResultFormat::Csv => LineForm::Table(csv::CsvLines::new(b',', options.csv_raw, &table.names, own)),
+            ResultFormat::Tsv => LineForm::Table(csv::CsvLines::new(b'\t', options.csv_raw, &table.names, own)),
         };
         Ok(Self { form })
+    }
+
+    /// Cells that the guard against formulas has changed so far.
+    pub const fn guarded(&self) -> u64 {
+        match &self.form {
+            LineForm::Table(table) => table.guarded(),
+            LineForm::Batch | LineForm::FlatJson(_) => 0,
+        }
     }
 
     /// Appends the header line of csv and tsv; nothing for jsonl.
@@ -187,19 +211,23 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_name_is_an_error_unless_it_is_the_id_or_prefixed() {
-        let columns: Vec<String> = ["custom_id", "model", "text"].map(str::to_owned).into();
-        let all_clear = |options: &ResultOptions, id| Renderer::new(options, &columns, id).map(|_| ());
+    fn a_taken_name_is_an_error_unless_it_serves_for_the_column_or_is_prefixed() {
+        let table = |model_is_own| RecordColumns {
+            names: ["custom_id", "model", "content", "text"].map(str::to_owned).into(),
+            id_field: Some("custom_id".to_owned()),
+            model_is_own,
+        };
+        let check = |options: &ResultOptions, model_is_own| Renderer::new(options, &table(model_is_own)).map(|_| ());
         for format in [ResultFormat::Jsonl, ResultFormat::Csv, ResultFormat::Tsv] {
-            let error = all_clear(&options(format, ""), Some("custom_id")).unwrap_err();
+            let error = check(&options(format, ""), false).unwrap_err();
             assert_eq!(error.exit, Exit::Data);
-            assert!(error.message.contains("`model`") && !error.message.contains("`custom_id`"), "{error}");
+            assert!(error.message.contains("`model`, `content`") && !error.message.contains("`custom_id`"), "{error}");
             assert!(error.hint.as_deref().unwrap_or_default().contains("--prefix llm_"));
-            let error = all_clear(&options(format, ""), Some("text")).unwrap_err();
-            assert!(error.message.contains("`custom_id`, `model`"), "{error}");
-            assert!(all_clear(&options(format, "llm_"), Some("text")).is_ok());
+            let error = check(&options(format, ""), true).unwrap_err();
+            assert!(error.message.ends_with("a column named `content`"), "{error}");
+            assert!(check(&options(format, "llm_"), false).is_ok());
         }
         let batch = ResultOptions { format: ResultFormat::Jsonl, flat: false, prefix: String::new(), csv_raw: false };
-        assert!(all_clear(&batch, None).is_ok(), "the batch line has no columns to clash with");
+        assert!(check(&batch, false).is_ok(), "the batch line has no columns to clash with");
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::BatchFile;
 use super::stage::{NewBatchFile, Stage, file_name, uncounted};
-use crate::atomic_file::same_file;
+use crate::atomic_file::{local, same_file};
 use crate::error::{Error, Exit, Result};
 use crate::text;
 
@@ -27,6 +27,7 @@ impl Destination {
     /// 2 for `-`, and for a file with another ending.
     pub fn of(path: &Path) -> Result<Self> {
         let shown = path.display();
+        local(path)?;
         if path.as_os_str() == "-" {
             return Err(Error::usage("-o -: name a directory or a .jsonl file")
                 .hint("for a single batch -o /dev/stdout works as well"));

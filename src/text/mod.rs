@@ -1,6 +1,7 @@
 //! Texts as people read them: counts, plurals, sizes, rates, times, widths, aligned columns, visible control characters.
 
 mod escape;
+mod formula;
 mod grid;
 mod time;
 
@@ -9,6 +10,7 @@ use unicode_width::UnicodeWidthStr;
 #[cfg(test)]
 pub use escape::ESCAPES;
 pub use escape::{escape_bytes, one_line, visible};
+pub use formula::{answer_columns, needs_guard, unguarded};
 pub use grid::{Align, Grid};
 pub use time::{duration, millis};
 

@@ -80,7 +80,7 @@ fn failed_rows_and_earlier_answers_are_named_before_they_are_paid_again() {
         .says(&[&format!("{last} (partial) has answers to 5 of these 8 requests; --resume={last} takes them")]);
     home.run(&server, &[&["more.jsonl", "--fresh"], &RUN[..]].concat()).code(0);
     home.write("some.jsonl", prompts(1..=3));
-    let submit = ["submit", "some.jsonl", "--wait", "--poll", "50ms", "-o", "some.out"];
+    let submit = ["submit", "some.jsonl", "--wait", "--poll", "50ms", "-o", "some"];
     home.at(&server.url, &submit).code(0).says(&[&format!("`llbatch run INPUT --resume={last}` takes them")]);
     home.at(&server.url, &submit).code(0).says(&["has answers to 3 of these 3 requests; --resume takes them"]);
     // A run takes the answers of a batch job of the same content.

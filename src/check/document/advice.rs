@@ -2,13 +2,14 @@
 
 use super::CheckedModel;
 use crate::price::{BatchTerms, Nanos, Spelling};
+use crate::request::Endpoint;
 use crate::text;
 
 /// Names of models in a sentence; more are only counted.
 const NAMED: usize = 4;
 
 /// Draws all conclusions.
-pub(super) fn advice(models: &[CheckedModel]) -> Vec<String> {
+pub(super) fn advice(models: &[CheckedModel], endpoint: Endpoint) -> Vec<String> {
     let near_limit = models.iter().filter(|model| model.near_context > 0).map(|model| {
         format!(
             "{} of {}: near the model's context limit, so the service may refuse them (context_length)",
@@ -16,8 +17,17 @@ pub(super) fn advice(models: &[CheckedModel]) -> Vec<String> {
             model.model
         )
     });
-    let others = [refused(models), undiscounted(models), unpriced(models), unbounded(models)];
-    saving(models).into_iter().chain(near_limit).chain(others.into_iter().flatten()).collect()
+    // Only a choice between the transports is worth a word on them.
+    let (realtime, batches) = (endpoint.over_realtime(), endpoint.in_batches());
+    let both = |advice: fn(&[CheckedModel]) -> Option<String>| advice(models).filter(|_| realtime && batches);
+    let only = match (realtime, batches) {
+        (false, _) => Some(format!("only batches serve {endpoint}: `llbatch submit --endpoint {endpoint}`")),
+        (_, false) => Some(format!("batches do not serve {endpoint}: `llbatch run --endpoint {endpoint}`")),
+        (true, true) => None,
+    };
+    let bound = unbounded(models).filter(|_| endpoint.has_max_tokens());
+    let others = [only, both(refused), both(undiscounted), unpriced(models), bound];
+    both(saving).into_iter().chain(near_limit).chain(others.into_iter().flatten()).collect()
 }
 
 /// Finds the one spelling of all amounts.

@@ -13,8 +13,8 @@ use super::route::Route;
 use crate::error::{Exit, Result};
 use crate::outcome::Usage;
 use crate::price::{BatchTerms, Nanos, Price, PriceEntry, PriceTable};
-use crate::request::Problem;
 use crate::request::batch_line::BatchFileLimits;
+use crate::request::{Endpoint, Problem};
 use crate::tokens::Estimator;
 use advice::advice;
 use range::CostRange;
@@ -45,6 +45,8 @@ pub struct CheckDocument {
     pub batches: u64,
     /// Conclusions, in sentences.
     pub advice: Vec<String>,
+    #[serde(skip)]
+    endpoint: Endpoint,
 }
 
 #[derive(Debug, Serialize)]
@@ -134,10 +136,10 @@ impl CheckDocument {
             let prompt_tokens = counting.factors.apply(name, model.prompt_tokens());
             CheckedModel::new(name, model, prompt_tokens, table.get(name))
         });
-        Ok(Self::new(checked, models.collect()))
+        Ok(Self::new(checked, models.collect(), pass.shape.endpoint()))
     }
 
-    fn new(checked: Checked, models: Vec<CheckedModel>) -> Self {
+    fn new(checked: Checked, models: Vec<CheckedModel>, endpoint: Endpoint) -> Self {
         let (mut problems, mut problem_count) = (checked.problems, checked.problem_count);
         if checked.rows == 0 && problem_count == 0 {
             problems.push(Problem::at(None, &checked.inputs, 1, "no_rows", "the input has no rows"));
@@ -153,9 +155,10 @@ impl CheckDocument {
                 prompt: models.iter().map(|model| model.prompt_tokens).sum(),
                 completion_max: models.iter().try_fold(0_u64, |sum, m| Some(sum.saturating_add(m.completion_max?))),
             },
-            cost: CheckCost::of(&models),
+            cost: CheckCost::of(&models, endpoint),
             batches: models.iter().map(|model| model.batches).sum(),
-            advice: advice(&models),
+            advice: advice(&models, endpoint),
+            endpoint,
             models,
         }
     }
@@ -189,14 +192,18 @@ impl CheckDocument {
 }
 
 impl CheckCost {
-    fn of(models: &[CheckedModel]) -> Self {
+    fn of(models: &[CheckedModel], endpoint: Endpoint) -> Self {
         let sum = |part: fn(&CheckedModel) -> Option<Nanos>| {
             models.iter().try_fold(Nanos::ZERO, |sum, model| Some(sum + part(model)?))
         };
         Self {
-            realtime_usd: CostRange::total(models.iter().map(|m| m.realtime)),
+            realtime_usd: if endpoint.over_realtime() {
+                CostRange::total(models.iter().map(|m| m.realtime))
+            } else {
+                CostRange::default()
+            },
             // The service does not take all of them in batches, so that has no price.
-            batch_usd: if models.iter().any(|m| m.batch == BatchTerms::Refused) {
+            batch_usd: if !endpoint.in_batches() || models.iter().any(|m| m.batch == BatchTerms::Refused) {
                 CostRange::default()
             } else {
                 CostRange::total(models.iter().map(|m| m.in_batch))

@@ -75,8 +75,8 @@ impl CheckDocument {
                 text::count(model.rows),
                 format!("~{}", text::count(model.prompt_tokens)),
                 bound,
-                model.realtime.cell(spelling, realtime),
-                if model.batch == BatchTerms::Refused {
+                if self.endpoint.over_realtime() { model.realtime.cell(spelling, realtime) } else { "–".to_owned() },
+                if model.batch == BatchTerms::Refused || !self.endpoint.in_batches() {
                     "–".to_owned()
                 } else {
                     model.in_batch.cell(spelling, in_batch)
@@ -102,8 +102,12 @@ impl CheckDocument {
         let batches = text::batches(usize::try_from(self.batches).unwrap_or(usize::MAX));
         let realtime = self.sum(|model| model.realtime, |_| false);
         let in_batch = self.sum(|model| model.in_batch, |model| model.batch == BatchTerms::Refused);
-        let _ = writeln!(text, "realtime  {realtime}");
-        let _ = writeln!(text, "batch     {in_batch} ({batches})");
+        if self.endpoint.over_realtime() {
+            let _ = writeln!(text, "realtime  {realtime}");
+        }
+        if self.endpoint.in_batches() {
+            let _ = writeln!(text, "batch     {in_batch} ({batches})");
+        }
         if self.cost.auto_usd.is_some() {
             let way = |model: &CheckedModel| if model.via == Some("batch") { model.in_batch } else { model.realtime };
             let rows = |via| self.models.iter().filter(|m| m.via == Some(via)).map(|m| m.rows).sum();

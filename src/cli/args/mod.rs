@@ -3,13 +3,14 @@
 mod input;
 mod speed;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 pub use input::InputArgs;
 pub use speed::SpeedArgs;
 
+use crate::atomic_file::local;
 use crate::error::{Error, Result};
 use crate::job::ask::CostLimit;
 use crate::job::batch::follow::Waiting;
@@ -30,13 +31,13 @@ pub struct ResultArgs {
     /// Write flat JSONL: the record's fields plus content, tokens, cost … (csv and tsv always do)
     #[arg(long, help_heading = "Results")]
     pub flat: bool,
-    /// Prefix for llbatch's columns, if the record has columns of the same names
+    /// Prefix for llbatch's columns, if the record has other columns of the same names
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, help_heading = "Results")]
     pub prefix: String,
     /// Write failed rows to this file instead of the results
     #[arg(long, value_name = "FILE", help_heading = "Results")]
     pub errors: Option<PathBuf>,
-    /// Do not escape cells that begin with = + - @ (a spreadsheet may run them)
+    /// Write answers that begin with = + - @ without the apostrophe that keeps a spreadsheet from running them
     #[arg(long, help_heading = "Results")]
     pub csv_raw: bool,
     /// Write the summary to FILE as JSON
@@ -50,17 +51,27 @@ impl ResultArgs {
     /// # Errors
     /// 2 for a format that is none, or results and a document on one stream.
     pub fn resolve(&self, json: bool) -> Result<Delivery> {
-        let format = match &self.format {
-            Some(text) => {
-                text.parse().map_err(|_| Error::usage(format!("--format {text}: expected jsonl, csv or tsv")))?
-            }
-            None => self.output.as_deref().and_then(ResultFormat::of_path).unwrap_or(ResultFormat::Jsonl),
-        };
         let output = self.output.clone().filter(|p| p.as_os_str() != "-");
-        let packed = |path: &std::path::Path| path.extension().is_some_and(|e| e == "gz" || e == "zst");
-        if let Some(path) = [&output, &self.errors].into_iter().flatten().find(|path| packed(path)) {
-            return Err(Error::usage(format!("{}: llbatch does not write compressed results", path.display()))
-                .hint("drop the ending and compress the file afterwards, or pipe standard output into a compressor"));
+        for path in [&output, &self.errors, &self.summary].into_iter().flatten() {
+            local(path)?;
+        }
+        let named = match &self.format {
+            Some(text) => {
+                Some(text.parse().map_err(|_| Error::usage(format!("--format {text}: expected jsonl, csv or tsv")))?)
+            }
+            None => output.as_deref().map_or(Ok(None), format_of)?,
+        };
+        let format = named.unwrap_or(ResultFormat::Jsonl);
+        if let Some(path) = &self.errors {
+            let theirs = if self.format.is_some() { ResultFormat::of_path(path) } else { format_of(path)? };
+            if theirs.is_some_and(|theirs| theirs != format) {
+                return Err(Error::usage(format!(
+                    "--errors {}: failed rows are written in the format of the results, {}",
+                    path.display(),
+                    format.as_str()
+                ))
+                .hint("give both files the same ending"));
+            }
         }
         if json && output.is_none() {
             return Err(Error::usage("--json and the results would be mixed on stdout")
@@ -76,6 +87,26 @@ impl ResultArgs {
     pub fn is_given(&self) -> bool {
         self.output.is_some() || self.format.is_some() || self.flat || self.errors.is_some() || self.summary.is_some()
     }
+}
+
+/// Reads the format of results from the ending of their file; `None` without an ending.
+///
+/// # Errors
+/// 2 for an ending that llbatch cannot write.
+fn format_of(path: &Path) -> Result<Option<ResultFormat>> {
+    let format = ResultFormat::of_path(path);
+    let Some(ending) = path.extension().filter(|_| format.is_none() && !path.starts_with("/dev")) else {
+        return Ok(format);
+    };
+    let (ending, shown) = (ending.to_string_lossy(), path.display());
+    Err(match &*ending {
+        "gz" | "zst" | "bz2" | "xz" | "zip" => {
+            Error::usage(format!("{shown}: llbatch does not write compressed results"))
+                .hint("drop the ending and compress the file afterwards, or pipe standard output into a compressor")
+        }
+        _ => Error::usage(format!("{shown}: llbatch cannot write .{ending}; it writes .jsonl, .csv and .tsv"))
+            .hint("choose one of these endings, or pass --format jsonl, csv or tsv"),
+    })
 }
 
 /// How long to wait.

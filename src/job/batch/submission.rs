@@ -86,8 +86,12 @@ impl Submission {
 
 /// Shows notices about the models before they go into batches. It routes no model.
 fn notice(ask: &SubmitAsk, checked: &Checked, ctx: &Ctx) -> Result<Vec<(String, String)>> {
+    let realtime = ask.input.flags.params.endpoint.over_realtime();
     let found = notices::notices(&checked.models, &ctx.settings.prices);
-    notices::show(&found, &ctx.ui);
+    // Where batches alone serve the endpoint, there is no price to compare.
+    if realtime {
+        notices::show(&found, &ctx.ui);
+    }
     let rows: u64 = found.iter().filter(|notice| !notice.is_discounted()).map(|notice| notice.rows).sum();
     if ask.require_discount && rows > 0 {
         return Err(Error::usage(format!(
@@ -99,7 +103,7 @@ fn notice(ask: &SubmitAsk, checked: &Checked, ctx: &Ctx) -> Result<Vec<(String, 
                batch_discount = 0.5",
         ));
     }
-    if let Some(refused) = found.iter().find(|notice| notice.is_refused()) {
+    if let Some(refused) = found.iter().find(|notice| notice.is_refused() && realtime) {
         ctx.ui.hint(&format!(
             "pass --via auto, or use `llbatch run`, to send the rows of {} in real time",
             refused.model

@@ -368,6 +368,7 @@ impl Quote {
         match estimate {
             Some(usd) => format!("about {} (prompts estimated, answers up to their max_tokens)", usd.human()),
             None if self.unpriced.is_empty() => "at an unknown price".to_owned(),
+            None if self.priced == Nanos::ZERO => format!("at an unknown price ({})", self.unpriced.join(", ")),
             None => {
                 let models = text::plural(self.unpriced.len() as u64, "model");
                 let (priced, names) = (self.priced.human(), self.unpriced.join(", "));

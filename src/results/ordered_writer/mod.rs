@@ -89,13 +89,14 @@ pub struct OrderedWriter {
 pub struct WrittenResults {
     results: BufferedTarget,
     errors: Option<BufferedTarget>,
+    guarded: u64,
 }
 
 impl WrittenResults {
     /// Makes the files appear: under their names if the results are `whole`, else as partial files beside them.
     pub fn commit(self, whole: bool) -> Result<ResultFiles> {
         let errors = self.errors.map_or(Ok(None), |errors| errors.commit(whole))?;
-        Ok(ResultFiles { results: self.results.commit(whole)?, errors, partial: !whole })
+        Ok(ResultFiles { results: self.results.commit(whole)?, errors, guarded: self.guarded, partial: !whole })
     }
 }
 
@@ -173,7 +174,7 @@ impl OrderedWriter {
                 None => self.unanswered(&mut unanswered)?,
             }
         }
-        Ok(WrittenResults { results: self.results, errors: self.errors })
+        Ok(WrittenResults { guarded: self.renderer.guarded(), results: self.results, errors: self.errors })
     }
 
     fn with_outcome(&mut self, outcome: &Outcome, cost: &mut CostOf<'_>) -> Result<()> {

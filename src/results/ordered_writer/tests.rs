@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use super::*;
 use crate::input::{Format, Inputs};
 use crate::request::{Params, RequestBuilder};
+use crate::results::columns::RecordColumns;
 use crate::results::{ResultFormat, ResultOptions};
 
 /// Counts how often it is asked; knows one row that failed before and was not sent again.
@@ -54,7 +55,7 @@ fn rows_that_were_never_sent_cost_neither_a_question_nor_a_write_each() {
     let shape = Arc::new(RequestBuilder::new(&Params::default()).unwrap());
     let form = ResultOptions { format: ResultFormat::Jsonl, flat: false, prefix: String::new(), csv_raw: false };
     let (written, stored) = (Written::default(), Stored { failed: 2000, asked: Cell::new(0) });
-    let renderer = Renderer::new(&form, &[], None).unwrap();
+    let renderer = Renderer::new(&form, &RecordColumns::default()).unwrap();
     let targets = ResultTargets { renderer, results: Target::Stream(Box::new(written.clone())), errors: None };
     let mut writer = OrderedWriter::new(targets, ROWS, RowSet::new(ROWS), None);
     // Two that were answered: one still in its place in memory, in the middle of those that were not.

@@ -14,3 +14,4 @@ mod samples;
 mod signals;
 mod stops;
 mod summary;
+mod tables;

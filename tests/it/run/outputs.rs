@@ -19,7 +19,7 @@ fn format_follows_the_ending_or_the_flag() {
     run(&["-o", "out.tsv"]);
     run(&["-o", "out.txt", "--format", "csv"]);
     let (header, rows) = csv_rows(&home.read("out.csv"), b',');
-    assert_eq!(header[..3], ["prompt", "max_tokens", "custom_id"]);
+    assert_eq!(header[..4], ["id", "prompt", "max_tokens", "custom_id"]);
     assert_eq!(rows.len(), 3);
     let (tab_header, tab_rows) = csv_rows(&home.read("out.tsv"), b'\t');
     assert_eq!(tab_header, header);
@@ -37,7 +37,7 @@ fn flat_lines_carry_the_record_and_llbatch_columns() {
     home.finish(home.run_command(&recorder.url, &args)).code(0);
     let text = home.read("out.jsonl");
     let start = format!(
-        r#"{{"prompt":"x","n":1E400,"deep":{{"a":[1]}},"none":null,"custom_id":"a","model":"{MODEL}","content":"say \"hi\"\n","finish_reason":"stop","prompt_tokens":1000,"completion_tokens":10,"cost_usd":0.0000606,"attempts":1,"latency_ms":"#
+        r#"{{"id":"a","prompt":"x","n":1E400,"deep":{{"a":[1]}},"none":null,"custom_id":"a","model":"{MODEL}","content":"say \"hi\"\n","finish_reason":"stop","prompt_tokens":1000,"completion_tokens":10,"cost_usd":0.0000606,"attempts":1,"latency_ms":"#
     );
     assert!(text.starts_with(&start), "{text}\n{start}");
     assert!(text.ends_with(",\"error\":null}\n"), "{text}");
@@ -55,8 +55,8 @@ fn taken_column_is_named_with_a_remedy() {
     assert_eq!(server.requests(), 0, "said before anything is sent");
     home.run(&server, &["in.csv", "-o", "out.csv", "--prefix", "llm_"]).code(0);
     let (header, rows) = csv_rows(&home.read("out.csv"), b',');
-    assert_eq!(header[..6], ["prompt", "content", "error", "model", "llm_custom_id", "llm_model"]);
-    assert_eq!(rows[0][1..3], ["mine", "mine too"]);
+    assert_eq!(header[..7], ["id", "prompt", "content", "error", "model", "llm_custom_id", "llm_model"]);
+    assert_eq!(rows[0][2..4], ["mine", "mine too"]);
 }
 
 #[test]

@@ -74,16 +74,16 @@ fn table_in_gives_table_out() {
     let (header, answers) = csv_rows(&home.read("out.csv"), b',');
     let own = ["custom_id", "model", "content", "finish_reason", "prompt_tokens", "completion_tokens"];
     let rest = ["cost_usd", "attempts", "latency_ms", "error"];
-    // The record's own fields come first, and its id field is not repeated.
-    assert_eq!(header, [&["product", "stars", "text"][..], &own, &rest].concat());
+    // The record's own fields come first, in their order.
+    assert_eq!(header, [&["id", "product", "stars", "text"][..], &own, &rest].concat());
     let (_, records) = csv_rows(&home.read("reviews.csv"), b',');
     assert_eq!(answers.len(), records.len());
     for (answer, record) in answers.iter().zip(&records) {
-        assert_eq!(answer[..3], record[1..], "the record's own cells, line breaks and quotes included");
-        assert_eq!(answer[3], record[0], "its id");
-        assert_eq!(answer[4], MODEL);
+        assert_eq!(answer[..4], record[..], "the record's own cells, line breaks and quotes included");
+        assert_eq!(answer[4], record[0], "its id");
+        assert_eq!(answer[5], MODEL);
         let hash = crate::support::paid_hash(&format!("Sentiment of: {}", record[3]));
-        assert!(answer[5].contains(&hash), "its own answer: {answer:?}");
-        assert_eq!((answer[10].as_str(), answer[12].as_str()), ("1", ""), "one attempt, no error");
+        assert!(answer[6].contains(&hash), "its own answer: {answer:?}");
+        assert_eq!((answer[11].as_str(), answer[13].as_str()), ("1", ""), "one attempt, no error");
     }
 }
