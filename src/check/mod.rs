@@ -6,6 +6,7 @@ mod context_length;
 pub mod document;
 mod duplicates;
 pub mod estimate;
+mod first_look;
 pub mod notices;
 mod pass;
 pub mod problems;
@@ -13,6 +14,7 @@ pub mod route;
 pub mod scan;
 
 pub use block::is_long;
+pub use first_look::first_look;
 pub use pass::{Checked, Pass};
 
 #[cfg(test)]

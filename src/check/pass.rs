@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::block::BlockFindings;
-use super::{duplicates, scan};
+use super::{duplicates, first_look, scan};
 use crate::error::Result;
 use crate::input::Inputs;
 use crate::price::PriceTable;
@@ -86,7 +86,7 @@ impl<'a> Pass<'a> {
     /// the end, in [`Checked::duplicates`].
     ///
     /// # Errors
-    /// An input that cannot be read; never a problem of a row.
+    /// An input that cannot be read, or a template that is wrong for every row (2); never a problem of a row.
     pub fn inspect<T: Send>(
         &self,
         inspect: &(dyn Fn(&Draft<'_>) -> T + Sync),
@@ -116,6 +116,7 @@ impl<'a> Pass<'a> {
             checked.problems.extend(found.problems.into_iter().take(room));
             Ok(())
         })?;
+        first_look::refuse_faults(&checked.problems)?;
         checked.models = models.into_iter().collect();
         checked.models.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         checked.add(duplicates::find(self, ids)?, self.max_problems);

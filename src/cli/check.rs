@@ -6,9 +6,9 @@ use clap::Args;
 
 use super::args::InputArgs;
 use super::{print_json, print_text};
-use crate::check::Pass;
 use crate::check::calibrate::Factors;
 use crate::check::document::{CheckDocument, Counting};
+use crate::check::{Pass, first_look};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::OpenedInputs;
@@ -91,6 +91,7 @@ impl DryRun<'_> {
         let new_file = || Store::open(ctx.settings.state_dir()?)?.spool();
         let opened = OpenedInputs::open(&self.input.inputs, stdin, self.input.format(), new_file)?;
         progress.phase("checking input");
+        first_look(&opened.inputs, &shape, &ctx.ui)?;
         let pass = Pass { max_problems: self.input.max_problems, ..Pass::new(&opened.inputs, &shape) };
         let mut document = CheckDocument::of(&pass, &ctx.settings.prices, counting)?;
         progress.finish();

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::check::problems::{self, Action};
-use crate::check::{Checked, Pass, notices};
+use crate::check::{Checked, Pass, first_look, notices};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::{self, Format, OpenedInputs};
@@ -64,6 +64,7 @@ pub fn prepare(order: &PrepareOrder<'_>, ctx: &Ctx) -> Result<WrittenBatches> {
     let stamp = inputs.stamp();
 
     progress.phase("checking input");
+    first_look(inputs, &shape, &ctx.ui)?;
     let prices = &ctx.settings.prices;
     let checked = Pass { max_problems: order.max_problems, table: Some(prices), ..Pass::new(inputs, &shape) }.run()?;
     problems::report(&checked, order.skip_invalid, order.max_problems, Action::Write, &ctx.ui)?;

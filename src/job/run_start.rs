@@ -9,8 +9,8 @@ use super::reader::changed_input;
 use super::remote::Remote;
 use super::resume::{CheckedRows, Checking, JobRows, ResumeRules, Resumed};
 use super::spec::spec_of;
-use crate::check::Checked;
 use crate::check::problems::{self, Action};
+use crate::check::{Checked, first_look};
 use crate::error::{Error, Result};
 use crate::request::RequestBuilder;
 use crate::row_set::RowSet;
@@ -58,6 +58,7 @@ impl RunStart {
         source.stamp = source.inputs.stamp();
         let earlier = if claimed.resumed { Some(store.open_job(&claimed.job.id)?) } else { None };
         progress.phase("checking input");
+        first_look(&source.inputs, &shape, &ctx.ui)?;
         let listed = ask.job.problems.listed;
         let rows = JobRows { inputs: &source.inputs, shape: &shape };
         let how = Checking { service: remote.name, listed, table: Some(&ctx.settings.prices), clean: None };

@@ -21,16 +21,19 @@ const SHARED_MODELS: usize = 4096;
 pub struct RequestBuilder {
     endpoint: Endpoint,
     model: Option<String>,
-    prompt: Option<Template>,
-    system: Option<System>,
+    pub(super) prompt: Option<Template>,
+    pub(super) constant_prompt: bool,
+    pub(super) system: Option<System>,
     id: Option<String>,
     defaults: Vec<DefaultMember>,
+    /// `--set`, for warnings.
+    pub(super) set: Vec<(String, String)>,
     models: RwLock<HashMap<Box<str>, Arc<str>>>,
 }
 
 /// `--system`.
 #[derive(Debug)]
-enum System {
+pub(super) enum System {
     /// The same for all rows: its JSON text.
     Fixed(String),
     Template(Box<Template>),
@@ -73,9 +76,11 @@ impl RequestBuilder {
             endpoint: params.endpoint,
             model: params.model.clone(),
             prompt,
+            constant_prompt: params.constant_prompt,
             system,
             id: params.id.clone(),
             defaults: flags::defaults(params)?,
+            set: params.set.clone(),
             models: RwLock::default(),
         })
     }

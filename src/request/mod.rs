@@ -2,7 +2,7 @@
 //!
 //! llbatch recognises a record by its fields: a batch line (`body`), a request body (`messages`), or a prompt (`prompt`).
 //! With `--prompt` a record is data for a template. Then only its id is used otherwise, so that the column `model` of a
-//! table of cars is not taken for the model that answers. Flags fill the members that a row does not set. Bodies are
+//! table of cars is not taken for the model that answers (`--row-params` uses it). Flags fill the members that a row does not set. Bodies are
 //! edited as text and never parsed into a tree, so they travel as the user wrote them.
 
 #![expect(clippy::result_large_err, reason = "a problem is rare, and its fields are for the caller to read")]
@@ -10,6 +10,7 @@
 pub mod batch_line;
 mod body;
 mod builder;
+mod first_look;
 mod flags;
 mod id;
 mod messages;
@@ -28,6 +29,7 @@ pub use params::{Endpoint, Params};
 pub use problem::Problem;
 pub(crate) use problem::shorten;
 pub use record::{Data, Field, Record};
+pub use template::TEMPLATE_FAULT;
 
 use crate::json;
 use crate::outcome::Fingerprint;

@@ -138,6 +138,9 @@ pub struct Params {
     pub json_schema: Option<String>,
     /// Further members: name and JSON text.
     pub set: Vec<(String, String)>,
+    /// `--constant-prompt`: the prompt may be the same for all rows.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub constant_prompt: bool,
 }
 
 /// The kind of value that a CSV cell holds for a parameter.

@@ -68,9 +68,14 @@ const SHOWN: usize = 48;
 
 /// A value for a message: on one line, control characters escaped, cut with `…`.
 pub fn shorten(text: &str) -> String {
+    shorten_to(text, SHOWN)
+}
+
+/// The same, cut after `most` characters.
+pub fn shorten_to(text: &str, most: usize) -> String {
     let mut out = String::new();
     for (shown, c) in text.chars().enumerate() {
-        if shown == SHOWN {
+        if shown == most {
             out.push('…');
             break;
         }

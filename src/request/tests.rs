@@ -18,6 +18,7 @@ const BARE: Params = Params {
     stop: Vec::new(),
     json_schema: None,
     set: Vec::new(),
+    constant_prompt: false,
 };
 
 fn with_model() -> Params {

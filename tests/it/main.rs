@@ -24,6 +24,7 @@ mod security;
 mod serve;
 mod status;
 mod support;
+mod templates;
 mod turns;
 mod usage;
 mod voice;

@@ -21,11 +21,14 @@ pub struct InputArgs {
     /// Model for rows without one
     #[arg(short, long, value_name = "MODEL", help_heading = "Requests")]
     pub model: Option<String>,
-    /// Template that makes the prompt from a record's fields: 'Classify: {{ text }}'
-    #[arg(long, value_name = "TEMPLATE", help_heading = "Requests")]
+    /// Template that makes the prompt from a record's fields: 'Classify: {{ text }}'; @FILE reads it from a file
+    #[arg(long, value_name = "TEMPLATE|@FILE", help_heading = "Requests")]
     pub prompt: Option<String>,
-    /// System message for rows without one; may be a template
-    #[arg(long, value_name = "TEXT", help_heading = "Requests")]
+    /// Allow a --prompt that names no field, so that every row sends the same text
+    #[arg(long, requires = "prompt", help_heading = "Requests")]
+    pub constant_prompt: bool,
+    /// System message for rows without one; may be a template; @FILE reads it from a file
+    #[arg(long, value_name = "TEXT|@FILE", help_heading = "Requests")]
     pub system: Option<String>,
     /// Field with the id [default: custom_id, else id, else row-N]
     #[arg(long, value_name = "FIELD", help_heading = "Requests")]
@@ -86,6 +89,7 @@ impl InputArgs {
             || self.json_schema.is_some()
             || !self.stop.is_empty()
             || !self.set.is_empty()
+            || self.constant_prompt
             || self.endpoint != "chat"
     }
 
@@ -139,7 +143,7 @@ impl InputArgs {
     /// Builds the parameters of every request. `model` comes from the config file.
     ///
     /// # Errors
-    /// 2 for a malformed `--set`, 66 for a schema that cannot be read.
+    /// 2 for a malformed `--set`, 66 for a schema or a text that cannot be read.
     pub fn params(&self, model: Option<&str>) -> Result<Params> {
         let json_schema = match &self.json_schema {
             None => None,
@@ -160,8 +164,8 @@ impl InputArgs {
         Ok(Params {
             endpoint: self.endpoint.parse::<Endpoint>().map_err(Error::usage)?,
             model: self.model.clone().or_else(|| model.map(str::to_owned)),
-            prompt: self.prompt.clone(),
-            system: self.system.clone(),
+            prompt: self.prompt.as_deref().map(|text| text_of("--prompt", text)).transpose()?,
+            system: self.system.as_deref().map(|text| text_of("--system", text)).transpose()?,
             id: self.id.clone(),
             max_tokens: self.max_tokens,
             temperature: self.temperature.clone(),
@@ -170,6 +174,23 @@ impl InputArgs {
             stop: self.stop.clone(),
             json_schema,
             set,
+            constant_prompt: self.constant_prompt,
         })
     }
+}
+
+/// The text of a flag: itself, or with `@FILE` the file's content without the line end that editors add. `@@` is an `@`.
+fn text_of(flag: &str, text: &str) -> Result<String> {
+    let Some(path) = text.strip_prefix('@') else { return Ok(text.to_owned()) };
+    if path.starts_with('@') {
+        return Ok(path.to_owned());
+    }
+    let content = std::fs::read_to_string(path).map_err(|e| {
+        Error::new(Exit::NoInput, format!("{flag} @{path}: the file cannot be read"))
+            .hint(format!("a text that begins with `@` is written with two: {flag} '@@…'"))
+            .because(e)
+    })?;
+    let content = content.strip_prefix('\u{feff}').unwrap_or(&content);
+    let content = content.strip_suffix('\n').map_or(content, |cut| cut.strip_suffix('\r').unwrap_or(cut));
+    Ok(content.to_owned())
 }

@@ -6,7 +6,7 @@ use super::ask::SubmitAsk;
 use crate::check::notices;
 use crate::check::problems::{self, Action};
 use crate::check::route::{self, Route};
-use crate::check::{Checked, Pass};
+use crate::check::{Checked, Pass, first_look};
 use crate::context::Ctx;
 use crate::error::{Error, Result};
 use crate::input::{Inputs, OpenedInputs, StdinCopy};
@@ -56,6 +56,7 @@ impl Submission {
         let shape = Arc::new(RequestBuilder::new(&ask.input.flags.params)?);
         let stamp = inputs.stamp();
         progress.phase("checking input");
+        first_look(&inputs, &shape, &desk.ctx.ui)?;
         let mut requests = Requests::new(service);
         let mut realtime = ask.auto.is_some().then(RowSet::default);
         let table = &desk.ctx.settings.prices;

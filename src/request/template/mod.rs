@@ -1,29 +1,43 @@
 //! `--prompt` and `--system`: Jinja templates over a record's fields. An unknown field is a problem, not an empty text.
 
 mod bounds;
+mod fields;
+mod methods;
+mod names;
+mod source;
 
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashSet;
+use std::sync::{Arc, PoisonError};
 
-use minijinja::value::{Enumerator, Object, ObjectRepr, Value, ValueKind};
+use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 
-use super::problem::{Problem, listed, shorten};
-use super::record::{Data, Record};
+use self::fields::{DEPTH, Missed, Names, Node, SharedTrace, Trace};
+pub use self::names::{foreign, spelled};
+use super::problem::{Problem, shorten, shorten_to};
+use super::record::Record;
 use crate::error::{Error, Result};
 use crate::json;
 
 /// Steps a template may take for one row: far above any sane prompt, and a fraction of a second.
 const FUEL: u64 = 5_000_000;
 
-/// Deepest value that a template may touch: the engine walks values by recursion.
-const DEPTH: usize = 128;
+/// Characters that a message shows of the engine's own.
+const DETAIL: usize = 160;
+
+/// The code of a problem that is the template's own, whatever the row: the command is wrong.
+pub const TEMPLATE_FAULT: &str = "template_fault";
 
 /// A parsed template.
 #[derive(Debug)]
 pub struct Template {
     engine: Environment<'static>,
     flag: &'static str,
+    source: String,
+    /// Names that the template does not set itself.
+    names: HashSet<String>,
+    /// `row` is the whole record, even if the record has a field of that name.
+    row: bool,
 }
 
 impl Template {
@@ -38,15 +52,24 @@ impl Template {
         engine.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         engine.set_fuel(Some(FUEL));
         engine.set_formatter(print);
+        methods::add(&mut engine);
         bounds::set(&mut engine);
-        engine.add_template_owned(flag, source.to_owned()).map_err(|error| {
+        let bounded = source::bounded(source).map_err(|over| {
+            Error::usage(format!("{flag}: line {}: {}", over.line, over.what))
+                .hint("make the template simpler, or compute the text before, as a field of the rows")
+        })?;
+        engine.add_template_owned(flag, bounded).map_err(|error| {
             let line = error.line().unwrap_or(1);
             let text = source.lines().nth(line.saturating_sub(1)).unwrap_or_default();
             let what = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
-            Error::usage(format!("{flag}: line {line}: {what}: `{}`", shorten(text)))
-                .hint("write fields as {{ name }}, and a literal brace pair as {{ '{{' }}")
+            let error = Error::usage(format!("{flag}: line {line}: {what}: `{}`", shorten(text)));
+            error.hint(names::respelled(text).map_or_else(
+                || "write fields as {{ name }}, and a literal brace pair as {{ '{{' }}".to_owned(),
+                |spelled| format!("write a field of that name as {{{{ {spelled} }}}}"),
+            ))
         })?;
-        Ok(Self { engine, flag })
+        let names = engine.get_template(flag).map(|parsed| parsed.undeclared_variables(false)).unwrap_or_default();
+        Ok(Self { engine, flag, source: source.to_owned(), names, row: source.contains("row[") })
     }
 
     /// Returns true if `source` has placeholders.
@@ -54,27 +77,31 @@ impl Template {
         ["{{", "{%", "{#"].iter().any(|mark| source.contains(mark))
     }
 
+    /// Returns true if what the template makes depends on the record, which has these `fields`.
+    pub fn names_field(&self, fields: &[&str]) -> bool {
+        names::any_field(&self.names, fields)
+    }
+
+    /// The template as the user wrote it.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Compares the template with the names of a record's fields.
+    ///
+    /// # Errors
+    /// A usage error if it reads the name of a field as something else.
+    pub fn check_names(&self, fields: &[&str]) -> Result<()> {
+        let Some(field) = names::misread(&self.source, fields, &self.engine) else { return Ok(()) };
+        let (flag, shown) = (self.flag, shorten(field));
+        Err(Error::usage(format!("{flag}: `{shown}` is the name of a field, but not one that {{{{ {shown} }}}} reads"))
+            .hint(format!("write {{{{ {} }}}}", names::spelled(field))))
+    }
+
     /// Fills the template with a record's fields.
     pub fn render(&self, record: &Record<'_>, members: &[json::Member<'_>]) -> Result<String, Problem> {
-        let trace = Arc::new(Mutex::new(Trace::default()));
-        let context = match record.data {
-            Data::Json(_) => Value::from_object(RecordFields {
-                fields: members.iter().map(|m| (m.key.as_ref().into(), FieldValue::Json(m.value.into()))).collect(),
-                trace: Arc::clone(&trace),
-            }),
-            Data::Line(text) => Value::from_object(RecordFields {
-                fields: vec![("line".into(), FieldValue::Text(text.into()))],
-                trace: Arc::clone(&trace),
-            }),
-            Data::Columns { names, values } => Value::from_object(RecordFields {
-                fields: names
-                    .iter()
-                    .map(|n| n.as_str().into())
-                    .zip(values.iter().map(|v| FieldValue::Text(v.into())))
-                    .collect(),
-                trace: Arc::clone(&trace),
-            }),
-        };
+        let trace = SharedTrace::default();
+        let context = Value::from_object(Names::new(record, members, self.row, Arc::clone(&trace)));
         let mut text = bounds::BoundedText::default();
         let rendered =
             self.engine.get_template(self.flag).and_then(|t| t.render_captured_to(context, &mut text).map(drop));
@@ -86,20 +113,19 @@ impl Template {
                 Problem::new(record, "too_deep", text).hint("leave that field out of the template, or flatten it")
             );
         }
-        rendered.map(|()| text.into_string()).map_err(|error| self.problem(record, &error, trace.missed))
+        rendered.map(|()| text.into_string()).map_err(|error| self.problem(record, &error, trace))
     }
 
-    fn problem(&self, record: &Record<'_>, error: &minijinja::Error, missed: Option<Missed>) -> Problem {
+    fn problem(&self, record: &Record<'_>, error: &minijinja::Error, trace: Trace) -> Problem {
         let (flag, line) = (self.flag, error.line().unwrap_or(1));
-        match (error.kind(), missed) {
-            (ErrorKind::UndefinedError, Some(missed)) => {
-                let text =
-                    format!("{flag} names the field `{}`, which the row lacks; {}", shorten(&missed.name), missed.has);
-                Problem::new(record, "template_field", text).hint(format!(
-                    "correct the name, or write {{{{ {} | default('') }}}} if it may be missing",
-                    shorten(&missed.name)
-                ))
+        let detail = || error.detail().unwrap_or_default();
+        match (error.kind(), trace) {
+            (ErrorKind::UndefinedError, Trace { missed: Some(missed), .. }) => missing(record, flag, &missed),
+            // Arithmetic with a field that is missing.
+            (ErrorKind::InvalidOperation, Trace { missed: Some(missed), .. }) if detail().contains("undefined") => {
+                missing(record, flag, &missed)
             }
+            (ErrorKind::BadSerialization, Trace { null, .. }) if detail() == NULL => null_printed(record, flag, null),
             (ErrorKind::OutOfFuel, _) => {
                 Problem::new(record, "template", format!("{flag} takes too many steps for this row (line {line})"))
                     .hint("make its loops smaller")
@@ -108,16 +134,49 @@ impl Template {
                 Problem::new(record, "template", format!("{flag} turns this row into more than 40 MB"))
                     .hint("shorten the template: no request can be that long")
             }
+            (
+                ErrorKind::UnknownFilter
+                | ErrorKind::UnknownTest
+                | ErrorKind::UnknownFunction
+                | ErrorKind::UnknownMethod,
+                _,
+            ) => Problem::new(record, TEMPLATE_FAULT, format!("{flag}: line {line}: {}", shorten_to(detail(), DETAIL)))
+                .hint(methods::AVAILABLE),
             (kind, _) => {
                 let what = error.detail().map_or_else(|| kind.to_string(), |detail| format!("{kind}: {detail}"));
-                Problem::new(record, "template", format!("{flag} fails at its line {line}: {}", shorten(&what)))
-                    .hint("check the template against this row's fields")
+                Problem::new(
+                    record,
+                    "template",
+                    format!("{flag} fails at its line {line}: {}", shorten_to(&what, DETAIL)),
+                )
+                .hint("check the template against this row's fields")
             }
         }
     }
 }
 
-/// Prints strings as they are and everything else as JSON.
+fn missing(record: &Record<'_>, flag: &str, missed: &Missed) -> Problem {
+    let name = shorten(&missed.name);
+    let odd = missed.odd.as_ref().map_or_else(String::new, |odd| {
+        format!("; a name that is no single word is written in brackets: {{{{ {} }}}}", shorten(odd))
+    });
+    let text = format!("{flag} names the field `{name}`, which the row lacks; {}", missed.has);
+    Problem::new(record, "template_field", text)
+        .hint(format!("correct the name, or write {{{{ {name} | default('') }}}} if it may be missing{odd}"))
+}
+
+fn null_printed(record: &Record<'_>, flag: &str, field: Option<Box<str>>) -> Problem {
+    let field = field.map_or_else(|| "value".to_owned(), |field| shorten(&field));
+    let text = format!("{flag} would send the word \"null\": `{field}` is null in this row");
+    Problem::new(record, "template_null", text).hint(format!(
+        "write {{{{ {field} or '' }}}} for an empty text, or {{{{ {field} | tojson }}}} to mean the word"
+    ))
+}
+
+/// The detail of the error for a null that is printed.
+const NULL: &str = "a null is printed";
+
+/// Prints strings as they are and everything else as JSON. A null alone is an error: nobody means the word.
 fn print(
     out: &mut minijinja::Output<'_>,
     state: &minijinja::State<'_, '_>,
@@ -125,162 +184,19 @@ fn print(
 ) -> Result<(), minijinja::Error> {
     match value.kind() {
         ValueKind::Undefined => Err(minijinja::Error::from(ErrorKind::UndefinedError)),
-        ValueKind::Bool | ValueKind::None => Ok(write!(out, "{}", json_text(value)?)?),
+        ValueKind::None => Err(minijinja::Error::new(ErrorKind::BadSerialization, NULL)),
+        ValueKind::Bool => Ok(write!(out, "{}", value.is_true())?),
         ValueKind::Seq | ValueKind::Map | ValueKind::Iterable if value.downcast_object_ref::<Node>().is_none() => {
-            Ok(write!(out, "{}", json_text(value)?)?)
+            Ok(write!(out, "{}", bounds::json_text(value)?)?)
         }
         _ => minijinja::escape_formatter(out, state, value),
-    }
-}
-
-fn json_text(value: &Value) -> Result<String, minijinja::Error> {
-    serde_json::to_string(value)
-        .map_err(|error| minijinja::Error::new(ErrorKind::BadSerialization, "not printable as JSON").with_source(error))
-}
-
-/// Events while a template ran, for the message if it fails.
-#[derive(Debug, Default)]
-struct Trace {
-    missed: Option<Missed>,
-    too_deep: Option<String>,
-}
-
-/// The last name that the template asked for and the record lacks.
-#[derive(Debug)]
-struct Missed {
-    name: String,
-    has: String,
-}
-
-type SharedTrace = Arc<Mutex<Trace>>;
-
-fn note(trace: &SharedTrace, write: impl FnOnce(&mut Trace)) {
-    write(&mut trace.lock().unwrap_or_else(PoisonError::into_inner));
-}
-
-/// A field's content, read only if the template asks for it.
-#[derive(Debug)]
-enum FieldValue {
-    Text(Box<str>),
-    Json(Box<str>),
-}
-
-/// A record, as the names that a template sees.
-#[derive(Debug)]
-struct RecordFields {
-    fields: Vec<(Box<str>, FieldValue)>,
-    trace: SharedTrace,
-}
-
-impl Object for RecordFields {
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        self.get_value_by_str(key.as_str()?)
-    }
-
-    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
-        match self.fields.iter().rev().find(|(name, _)| **name == *key) {
-            Some((_, FieldValue::Text(text))) => Some(Value::from(&**text)),
-            Some((name, FieldValue::Json(text))) if json::depth(text) > DEPTH => {
-                note(&self.trace, |trace| trace.too_deep = Some(name.to_string()));
-                None
-            }
-            Some((name, FieldValue::Json(text))) => Some(value(text, name, &self.trace)),
-            None => {
-                let has = format!("it has: {}", listed(self.fields.iter().map(|(name, _)| &**name)));
-                note(&self.trace, |trace| trace.missed = Some(Missed { name: key.to_owned(), has }));
-                None
-            }
-        }
-    }
-
-    fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Values(self.fields.iter().map(|(name, _)| Value::from(&**name)).collect())
-    }
-}
-
-/// A JSON value for the template. Arrays and objects stay text until a part of them is asked for.
-fn value(text: &str, path: &str, trace: &SharedTrace) -> Value {
-    match text.as_bytes().first() {
-        Some(b'{') => {
-            let members = json::trusted_members(text);
-            let parts = members.iter().map(|m| (m.key.as_ref().into(), m.value.into())).collect();
-            let node = Node { text: text.into(), object: true, parts, path: path.into(), trace: Arc::clone(trace) };
-            Value::from_object(node)
-        }
-        Some(b'[') => {
-            let parts =
-                json::trusted_elements(text).into_iter().map(|element| (Box::default(), element.into())).collect();
-            let node = Node { text: text.into(), object: false, parts, path: path.into(), trace: Arc::clone(trace) };
-            Value::from_object(node)
-        }
-        Some(b'"') => json::string(text).map_or_else(|| Value::from(text), Value::from),
-        Some(b't') => Value::from(true),
-        Some(b'f') => Value::from(false),
-        Some(b'n') => Value::from(()),
-        // A number that no machine type holds keeps its digits and prints as it is.
-        _ => match (text.parse::<i128>(), text.parse::<f64>()) {
-            (Ok(whole), _) => i64::try_from(whole).map_or_else(|_| Value::from(whole), Value::from),
-            (_, Ok(float)) if float.is_finite() && text.contains(['.', 'e', 'E']) => Value::from(float),
-            _ => Value::from(text),
-        },
-    }
-}
-
-/// A JSON array or object, which prints as it was spelled.
-struct Node {
-    text: Box<str>,
-    object: bool,
-    parts: Vec<(Box<str>, Box<str>)>,
-    path: Box<str>,
-    trace: SharedTrace,
-}
-
-impl fmt::Debug for Node {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl Object for Node {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        if self.object { ObjectRepr::Map } else { ObjectRepr::Seq }
-    }
-
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        let found = if self.object {
-            let name = key.as_str()?;
-            self.parts.iter().rev().find(|(known, _)| **known == *name)
-        } else {
-            key.as_usize().and_then(|index| self.parts.get(index))
-        };
-        let path = format!("{}.{key}", self.path);
-        if found.is_none() {
-            let has = if self.object {
-                format!("`{}` has: {}", shorten(&self.path), listed(self.parts.iter().map(|(name, _)| &**name)))
-            } else {
-                format!("`{}` has {} elements", shorten(&self.path), self.parts.len())
-            };
-            note(&self.trace, |trace| trace.missed = Some(Missed { name: path.clone(), has }));
-        }
-        found.map(|(_, text)| value(text, &path, &self.trace))
-    }
-
-    fn enumerate(self: &Arc<Self>) -> Enumerator {
-        if self.object {
-            Enumerator::Values(self.parts.iter().map(|(name, _)| Value::from(&**name)).collect())
-        } else {
-            Enumerator::Seq(self.parts.len())
-        }
-    }
-
-    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::Data;
 
     fn fill(source: &str, line: &str) -> Result<String, Problem> {
         let record = Record { row: 3, file: "a.jsonl", line: 4, data: Data::Json(line) };
@@ -294,7 +210,7 @@ mod tests {
             "b":true,"n":null,"o":{"z":1,"a":[1, {"k":"v"}]},"l":["x","y"]}"#;
         for (source, expected) in [
             ("{{ s }}\n", "<a> \"q\" é\n"),
-            ("{{ i + 1 }} {{ f }} {{ b }} {{ n }}", "8 1.5 true null"),
+            ("{{ i + 1 }} {{ f }} {{ b }} {{ n | tojson }}{{ n or '' }}", "8 1.5 true null"),
             ("{{ big }} {{ huge }}", "123456789012345678901234567890123456789012 1E400"),
             ("{{ o }}", r#"{"z":1,"a":[1, {"k":"v"}]}"#),
             ("{{ o.a[1].k }} {{ o['z'] }}", "v 1"),
@@ -315,12 +231,85 @@ mod tests {
         for (source, name, has) in [
             ("{{ titel }}", "`titel`", "it has: title, user, tags"),
             ("{{ user.nam }}", "`user.nam`", "`user` has: name"),
-            ("{{ tags[3] }}", "`tags.3`", "`tags` has 1 elements"),
+            ("{{ tags[3] }}", "`tags[3]`", "`tags` has 1 elements"),
             ("{% for x in nothing %}{% endfor %}", "`nothing`", "it has: title"),
         ] {
             let problem = fill(source, line).unwrap_err();
             assert_eq!((problem.code, problem.row, problem.line), ("template_field", Some(3), 4));
             assert!(problem.message.contains(name) && problem.message.contains(has), "{}", problem.message);
+        }
+    }
+
+    #[test]
+    fn every_field_can_be_reached_by_its_name() {
+        let line =
+            r#"{"Review Text":"good","2023":4.1,"in":"i","größe":42,"本文":"内","u":{"first name":"Ann"},"n":null}"#;
+        for (source, expected) in [
+            (r#"{{ row["Review Text"] }} {{ row['2023'] }} {{ row["in"] }}"#, "good 4.1 i"),
+            ("{{ größe }} {{ 本文 }} {{ row.größe }}", "42 内 42"),
+            (r#"{{ u["first name"] }} {{ row.u["first name"] }}"#, "Ann Ann"),
+            ("{{ row.missing | default('-') }}", "-"),
+            ("{% for k, v in u.items() %}{{ k }}={{ v }}{% endfor %}", "first name=Ann"),
+        ] {
+            assert_eq!(fill(source, line).as_deref(), Ok(expected), "{source}");
+        }
+        let own = r#"{"row":7,"a b":1}"#;
+        assert_eq!(fill("{{ row }}", r#"{"a":1,"b":[2]}"#).as_deref(), Ok(r#"{"a":1,"b":[2]}"#));
+        assert_eq!(fill("{{ row }}", own).as_deref(), Ok("7"));
+        assert_eq!(fill(r#"{{ row["a b"] }} {{ row["row"] }}"#, own).as_deref(), Ok("1 7"));
+        for (source, name, hint) in [
+            ("{{ product - id }}", "`id`", "{{ row[\"Review Text\"] }}"),
+            ("{{ Review }}", "`Review`", "{{ row[\"Review Text\"] }}"),
+            (r#"{{ u["last name"] }}"#, r#"`u["last name"]`"#, r#"{{ u["last name"] | default('') }}"#),
+            (r#"{{ row["Reviews"] }}"#, "`Reviews`", "default('')"),
+        ] {
+            let problem = fill(source, line).unwrap_err();
+            assert!(problem.code == "template_field" && problem.message.contains(name), "{source}: {problem}");
+            assert!(problem.hint.as_ref().is_some_and(|text| text.contains(hint)), "{source}: {:?}", problem.hint);
+        }
+    }
+
+    #[test]
+    fn a_name_that_does_not_parse_is_shown_as_it_can_be_written() {
+        for (source, hint) in [
+            ("{{ Review Text }}", r#"{{ row["Review Text"] }}"#),
+            ("a\n{{ not }}", r#"{{ row["not"] }}"#),
+            ("{{ What is it? | trim }}", r#"{{ row["What is it?"] }}"#),
+            ("{{ a", "{{ name }}"),
+        ] {
+            let error = Template::new("--prompt", source).expect_err(source);
+            assert!(error.hint.as_ref().is_some_and(|text| text.contains(hint)), "{source}: {:?}", error.hint);
+        }
+    }
+
+    #[test]
+    fn methods_and_filters_of_jinja_and_python_work() {
+        let line = r#"{"t":" a,b c ","u":{"k":1},"n":null,"i":7}"#;
+        for (source, expected) in [
+            ("{{ t.strip() }}|{{ t.split(',')[1] }}|{{ t.upper() }}", "a,b c|b c | A,B C "),
+            ("{{ u.get('k') }}{{ u.get('x', 2) }}", "12"),
+            ("{{ t | wordcount }} {{ t | truncate(2, true, '', 0) }}{{ '<b>x</b>' | striptags }}", "3  ax"),
+            ("{{ 'one two three four' | truncate(12) }}", "one two..."),
+            (
+                "{{ 'one two three' | truncate(length=12) }} {{ 'äöü' | truncate(2, killwords=true, end='…', leeway=0) }}",
+                "one two three ä…",
+            ),
+        ] {
+            assert_eq!(fill(source, line).as_deref(), Ok(expected), "{source}");
+        }
+        for (source, code, words) in [
+            ("{{ t | truncat(2) }}", TEMPLATE_FAULT, "filter truncat is unknown"),
+            ("{{ t.stripp() }}", TEMPLATE_FAULT, "no method named stripp"),
+            ("{{ t is blank }}", TEMPLATE_FAULT, "test blank is unknown"),
+            ("{{ i.strip() }}", "template", ".strip() needs a text, and this is: number"),
+            ("{{ n.strip() }}", "template", ".strip() needs a text, and this is: null"),
+            ("{{ x.strip() }}", "template_field", "`x`"),
+            ("Note: {{ n }}", "template_null", "`n` is null in this row"),
+            ("Note: {{ u.get('x') }}", "template_null", "null"),
+        ] {
+            let problem = fill(source, line).expect_err(source);
+            assert_eq!(problem.code, code, "{source}: {problem}");
+            assert!(problem.message.contains(words) && problem.hint.is_some(), "{source}: {problem}");
         }
     }
 
@@ -346,10 +335,20 @@ mod tests {
             "{{ '%99999999999d' | format(1) }}",
             "{{ '%*d' | format(n, 1) }}",
             "{% for i in range(2000) %}{{ s * 50000 }}{% endfor %}",
+            "{{ [1, 2, 3] * 10**9 }}",
+            "{{ ([1, 2, 3] * 10**9) | join(',') }}",
+            "{{ ([1] * 10**9) | list | length }}",
+            "{% set ns = namespace(t=s) %}{% for i in range(40) %}{% set ns.t = ns.t ~ ns.t %}{% endfor %}{{ ns.t | length }}",
+            "{{ (s * 10000000) | replace('a', s * 100) }}",
+            "{{ (s * 10000000).replace('a', s * 100) }}",
+            "{{ (s * 10000000).join([1] * 1000000) }}",
+            "{{ '{:99999999999}'.format(1) }}",
         ] {
             let problem = fill(source, line).expect_err(source);
             assert_eq!(problem.code, "template", "{source}: {problem}");
         }
+        let chain = format!("{{{{ {}1 }}}}", "1+".repeat(60_000));
+        assert_eq!(Template::new("--prompt", &chain).unwrap_err().exit.code(), 2);
         for (source, expected) in [
             ("{{ s | indent(2, true) }}", "  a\n  b"),
             ("{{ l | tojson(indent=1) }}", "[\n 1\n]"),

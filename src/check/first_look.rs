@@ -1,0 +1,37 @@
+//! The first rows compared with the flags, before the whole input is read.
+
+use crate::error::{Error, Result};
+use crate::input::Inputs;
+use crate::request::{Problem, RequestBuilder, TEMPLATE_FAULT};
+use crate::ui::Ui;
+
+/// Compares the first valid record with the flags, and shows warnings.
+///
+/// # Errors
+/// 2 for a template that is wrong for every row; 66 if an input cannot be read.
+pub fn first_look(inputs: &Inputs, shape: &RequestBuilder, ui: &Ui) -> Result<()> {
+    let mut blocks = inputs.blocks()?;
+    let Some(block) = blocks.next()? else { return Ok(()) };
+    let many = block.rows() > 1 || blocks.next()?.is_some();
+    let mut found = None;
+    block.for_each(|record| {
+        if let (Ok(record), None) = (record, &found) {
+            found = Some(shape.look_at(&record, many));
+        }
+    });
+    for warning in found.transpose()?.unwrap_or_default() {
+        ui.warn(&warning);
+    }
+    Ok(())
+}
+
+/// Finds a problem that is the command's, not the row's: it is the same for every row that gets that far.
+///
+/// # Errors
+/// 2 if there is one.
+pub(super) fn refuse_faults(problems: &[Problem]) -> Result<()> {
+    match problems.iter().find(|problem| problem.code == TEMPLATE_FAULT) {
+        Some(fault) => Err(Error { hint: fault.hint.clone(), ..Error::usage(fault.message.clone()) }),
+        None => Ok(()),
+    }
+}
