@@ -185,6 +185,8 @@ pub struct Outcome {
     pub latency_ms: u32,
     /// Number of the batch, within its job, that this outcome came from. `None`: realtime.
     pub batch: Option<u32>,
+    /// Number of the prices, among those kept with its job, at which the work was done. 0: the prices in force.
+    pub prices: u32,
 }
 
 impl Outcome {
@@ -206,6 +208,7 @@ impl Outcome {
             refused: 0,
             latency_ms: 0,
             batch: None,
+            prices: 0,
         }
     }
 

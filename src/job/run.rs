@@ -124,17 +124,17 @@ impl ActiveRun<'_> {
     ) -> Consumer<'j, 'ctx> {
         let ctx = self.desk.ctx;
         Consumer {
-            db: standing.db,
             results,
             tally: Tally {
                 // The end of the run adds discarded answers of earlier runs. Until then, it is open which failed rows
                 // stay.
-                accounts: Accounts::new(ctx.settings.prices.clone(), self.start.checked.rows),
+                accounts: Accounts::new(ctx.settings.prices.clone(), self.start.checked.rows).knowing(&standing.db),
                 reused: standing.done,
                 answered_before: standing.answered,
                 failed_before: standing.failed,
                 new: NewRows::default(),
             },
+            db: standing.db,
             screen: Screen::new(self.progress.clone(), ctx.ui.clone()),
             entry,
             reservation: None,

@@ -98,7 +98,7 @@ impl RunStart {
     /// Prepares the job's database, and returns the rows that are not to be sent.
     pub fn sort_out(&mut self, ask: &RunAsk, desk: Desk<'_>) -> Result<EarlierOutcomes> {
         let rows = JobRows { inputs: &self.source.inputs, shape: &self.shape };
-        let (db, awaited) = match self.resumed.take() {
+        let (mut db, awaited) = match self.resumed.take() {
             Some(resumed) => {
                 let awaited = resumed.awaited()?;
                 let retry = if self.claimed.finished { RetryFilter::Nothing } else { ask.retry };
@@ -107,6 +107,7 @@ impl RunStart {
             }
             None => (desk.store.open_job(&self.claimed.job.id)?, RowSet::default()),
         };
+        db.keep_prices(&desk.ctx.settings.prices)?;
         self.claimed.record_clean(&self.source, &self.checked, desk.ledger)?;
         let mut done = RowSet::new(self.checked.rows);
         // The database no longer holds failed rows that are to be sent again.

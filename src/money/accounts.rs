@@ -24,9 +24,15 @@ impl Accounts {
         Self { prices: PriceBook::new(prices), totals: Totals::new(rows) }
     }
 
+    /// These accounts, with the prices that a job's database keeps for what was done before.
+    pub fn knowing(mut self, db: &JobDb) -> Self {
+        self.prices.keep(db.kept_prices());
+        self
+    }
+
     /// The accounts of all outcomes in a job's database. An earlier run answered the rows in `reused`.
     pub fn of(db: &JobDb, prices: PriceTable, rows: u64, reused: &RowSet) -> Result<Self> {
-        let mut accounts = Self::new(prices, rows);
+        let mut accounts = Self::new(prices, rows).knowing(db);
         accounts.add_retired(db)?;
         db.each_outcome(|outcome| {
             accounts.add(&outcome, reused.contains(outcome.row));
@@ -36,7 +42,7 @@ impl Accounts {
 
     /// The accounts of the outcomes that came in real time.
     pub fn of_realtime(db: &JobDb, prices: PriceTable) -> Result<Self> {
-        let mut accounts = Self::new(prices, 0);
+        let mut accounts = Self::new(prices, 0).knowing(db);
         for retired in db.retired()?.iter().filter(|retired| !retired.batch) {
             RetiredCost::of(retired, &mut accounts.prices).add_to(&mut accounts.totals);
         }

@@ -7,8 +7,9 @@ use crate::price::{Nanos, PriceBook};
 use crate::store::job::Retired;
 use crate::summary::{Charge, DiscardedSpend, Totals};
 
-/// Prices an outcome.
+/// Prices an outcome at the prices at which the work was done.
 pub fn charge(outcome: &Outcome, prices: &mut PriceBook) -> Charge {
+    let prices = prices.of(outcome.prices);
     let transport = outcome.transport();
     let paid = prices.price(&outcome.model, transport);
     let list = prices.price(&outcome.model, Transport::Realtime);
@@ -34,6 +35,7 @@ pub struct RetiredCost<'a> {
 impl<'a> RetiredCost<'a> {
     /// Prices retired outcomes.
     pub fn of(retired: &'a Retired, prices: &mut PriceBook) -> Self {
+        let prices = prices.of(retired.prices);
         let model = Arc::from(retired.model.as_str());
         let transport = if retired.batch { Transport::Batch } else { Transport::Realtime };
         let mut paid = Some(Nanos::ZERO);

@@ -52,7 +52,7 @@ impl Outstanding {
         let transport = Transport::Realtime;
         match input().and_then(|(inputs, shape)| bounds(&lost, &inputs, &shape)) {
             Ok(bounds) => all.extend(bounds.into_iter().map(|(model, reserve)| {
-                let most = prices.most(&model, transport, reserve, 1);
+                let most = prices.of(db.prices_in_force()).most(&model, transport, reserve, 1);
                 Self { model, rows: 1, most, transport }
             })),
             // The input is gone, and with it the bounds.

@@ -153,7 +153,7 @@ impl Serialize for Nanos {
 }
 
 /// The price of tokens, in nano-USD per **million** tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Price {
     /// Price of tokens of the prompt.
     pub input: u64,

@@ -24,6 +24,7 @@ pub fn of_job(
     input: impl FnOnce() -> Result<(Inputs, RequestBuilder)>,
 ) -> Result<Folded> {
     let mut prices = PriceBook::new(prices);
+    prices.keep(db.kept_prices());
     let mut folded = Folded::new(rows);
     for retired in db.retired()? {
         let cost = RetiredCost::of(&retired, &mut prices);

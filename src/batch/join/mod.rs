@@ -180,6 +180,7 @@ pub fn join(mut expected: Vec<Expected>, files: &Files<'_>, ending: &Ending<'_>)
             refused: 0,
             latency_ms: 0,
             batch: Some(ending.batch),
+            prices: 0,
         };
         Joined { outcome, place: found.place }
     });

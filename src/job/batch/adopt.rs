@@ -132,6 +132,7 @@ impl Session<'_> {
         self.spec = Spec { kept: inputs.keep(&self.driver.dir)?, ..spec_of(&self.job)? };
         self.job.spec = self.spec.describe()?;
         let mut db = self.driver.db.borrow_mut();
+        db.keep_prices(&self.ctx.settings.prices)?;
         let mut put = Ok(());
         let mut asked = 0;
         let pass = Pass { max_problems: 0, threads: 1, ..Pass::new(inputs, shape) };
@@ -154,6 +155,7 @@ impl Session<'_> {
             };
         })?;
         put?;
+        let prices = db.prices_in_force();
         db.put_batch(&JobBatch {
             number: 1,
             model: batch
@@ -177,6 +179,7 @@ impl Session<'_> {
             completed_at: batch.completed_at.clone(),
             admitted: true,
             ended: batch.status.is_final(),
+            prices,
             ..JobBatch::default()
         })?;
         db.commit(true)?;

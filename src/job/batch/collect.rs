@@ -259,7 +259,10 @@ fn join_results(mut batch: JobBatch, expected: Vec<Expected>, files: &Downloaded
         _ => batch.status.as_deref().unwrap_or("FAILED"),
     };
     let ending = Ending { status, error: batch.error.as_deref(), batch: batch.number };
-    let report = join(expected, &Files { output: output.as_deref(), errors: errors.as_deref() }, &ending)?;
+    let mut report = join(expected, &Files { output: output.as_deref(), errors: errors.as_deref() }, &ending)?;
+    for joined in &mut report.joined {
+        joined.outcome.prices = batch.prices;
+    }
     let findings = report.findings;
     let unnamed = batch.id.is_some() && (batch.output_file_id.is_none() || batch.error_file_id.is_none());
     let undone = || {

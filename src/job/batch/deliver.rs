@@ -108,7 +108,8 @@ impl Session<'_> {
         let mut done = RowSet::new(self.job.total);
         self.driver.db.borrow().each_row(|row| _ = done.insert(row))?;
         let (results, summary_file) = outputs.ordered(self.job.total, done, reader);
-        let mut accounts = Accounts::new(self.ctx.settings.prices.clone(), self.job.total);
+        let mut accounts =
+            Accounts::new(self.ctx.settings.prices.clone(), self.job.total).knowing(&self.driver.db.borrow());
         accounts.add_retired(&self.driver.db.borrow())?;
         let mut price = |outcome: &Outcome| accounts.add(outcome, false);
         let mut open = || RowReader::open(&self.inputs()?, &shape, false);

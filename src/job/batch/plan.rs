@@ -112,6 +112,7 @@ impl<'a> Planner<'a> {
         }
         for mut batch in batches {
             batch.most = self.most.get(&batch.number).copied().flatten();
+            batch.prices = self.db.prices_in_force();
             self.db.put_batch(&batch)?;
         }
         self.db.commit(true)
@@ -128,6 +129,7 @@ impl Session<'_> {
         self.progress.phase("writing batch files");
         self.forget_counts();
         let mut db = self.driver.db.borrow_mut();
+        db.keep_prices(&self.ctx.settings.prices)?;
         let first = db.batches()?.last().map_or(1, |batch| batch.number + 1);
         db.forget_plan(first)?;
         let (dir, job) = (self.driver.dir.clone(), self.job.id.clone());

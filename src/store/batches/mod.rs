@@ -107,6 +107,14 @@ pub struct JobBatch {
     /// Hash of the kept file of failures, once its results are stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failures_hash: Option<String>,
+    /// Number of the prices, among those kept with the job, at which it was submitted. 0: the prices in force.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub prices: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl JobBatch {

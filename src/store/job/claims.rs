@@ -39,8 +39,9 @@ impl JobDb {
     /// before the row has an outcome. It is committed with the open group.
     pub fn put_tried(&mut self, so_far: &Outcome) -> Result<()> {
         self.begin()?;
+        let prices = self.prices_in_force();
         self.run(|db| {
-            db.prepare_cached("INSERT OR REPLACE INTO tried VALUES (?,?,?,?,?,?,?,?,?)")?.execute(params![
+            db.prepare_cached("INSERT OR REPLACE INTO tried VALUES (?,?,?,?,?,?,?,?,?,?)")?.execute(params![
                 so_far.row.cast_signed(),
                 &*so_far.model,
                 so_far.wasted.prompt.cast_signed(),
@@ -50,6 +51,7 @@ impl JobDb {
                 so_far.reserve.completion.cast_signed(),
                 so_far.attempts,
                 so_far.refused,
+                prices,
             ])
         })?;
         Ok(())
@@ -59,10 +61,11 @@ impl JobDb {
     /// request that may have been sent. Earlier attempts of such rows are retired too.
     pub fn retire_lost(&mut self, in_flight: &[(Arc<str>, Usage)]) -> Result<()> {
         self.begin()?;
+        let prices = self.prices_in_force();
         for (model, reserve) in in_flight {
             self.run(|db| {
-                db.prepare_cached("INSERT INTO retired VALUES (?1, 0, NULL, NULL, 0, 0, 1, ?2, ?3, 1, 0, NULL)")?
-                    .execute(params![&**model, reserve.prompt.cast_signed(), reserve.completion.cast_signed()])
+                db.prepare_cached("INSERT INTO retired VALUES (?1, 0, NULL, NULL, 0, 0, 1, ?2, ?3, 1, 0, NULL, ?4)")?
+                    .execute(params![&**model, reserve.prompt.cast_signed(), reserve.completion.cast_signed(), prices])
             })?;
         }
         self.run(|db| db.execute_batch(&format!("INSERT INTO retired {TRIED};")))?;

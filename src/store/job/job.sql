@@ -23,7 +23,8 @@ CREATE TABLE IF NOT EXISTS outcome (
     side        INTEGER,             -- the file of that batch that holds the body, if `body` does not: 0 output, 1 errors
     at          INTEGER,             -- offset of the body in that file
     len         INTEGER,
-    sum         INTEGER              -- checksum of the other columns but `row`; NULL: an earlier llbatch wrote the row
+    sum         INTEGER,             -- checksum of the answer and its usage; NULL: an earlier llbatch wrote the row
+    prices      INTEGER              -- number of the prices at which the work was done; NULL or 0: the prices in force
 ) STRICT;
 -- Old outcomes of failed rows that are being retried: each stands until there is a new one. Columns as in outcome.
 CREATE TABLE IF NOT EXISTS set_aside (
@@ -31,7 +32,7 @@ CREATE TABLE IF NOT EXISTS set_aside (
     message TEXT, status INTEGER, prompt INTEGER, completion INTEGER, wasted_p INTEGER NOT NULL, wasted_c INTEGER NOT NULL,
     at_risk INTEGER NOT NULL, reserve_p INTEGER NOT NULL, reserve_c INTEGER NOT NULL, attempts INTEGER NOT NULL,
     refused INTEGER NOT NULL, latency_ms INTEGER NOT NULL, body TEXT, batch INTEGER, side INTEGER, at INTEGER, len INTEGER,
-    sum INTEGER
+    sum INTEGER, prices INTEGER
 ) STRICT;
 -- Outcomes that no longer stand for a row, because it was retried or left the input. Their cost still counts.
 CREATE TABLE IF NOT EXISTS retired (
@@ -46,13 +47,14 @@ CREATE TABLE IF NOT EXISTS retired (
     reserve_c   INTEGER NOT NULL,
     attempts    INTEGER NOT NULL,
     refused     INTEGER NOT NULL,
-    batch       INTEGER              -- as in outcome
+    batch       INTEGER,             -- as in outcome
+    prices      INTEGER              -- as in outcome
 ) STRICT;
 -- Attempts so far of rows without an outcome that are sent again after an attempt that may have been billed.
 CREATE TABLE IF NOT EXISTS tried (
     row INTEGER PRIMARY KEY, model TEXT NOT NULL, wasted_p INTEGER NOT NULL, wasted_c INTEGER NOT NULL,
     at_risk INTEGER NOT NULL, reserve_p INTEGER NOT NULL, reserve_c INTEGER NOT NULL, attempts INTEGER NOT NULL,
-    refused INTEGER NOT NULL
+    refused INTEGER NOT NULL, prices INTEGER
 ) STRICT;
 -- The Together batches of this job. Each change is on the disk before llbatch acts on it.
 CREATE TABLE IF NOT EXISTS batch (
@@ -70,10 +72,15 @@ CREATE TABLE IF NOT EXISTS request (
     reserve_c   INTEGER NOT NULL,
     PRIMARY KEY (batch, row)
 ) STRICT, WITHOUT ROWID;
+-- Prices that were in force when the job was worked on. A later price changes no past figure.
+CREATE TABLE IF NOT EXISTS price (
+    number      INTEGER PRIMARY KEY,
+    data        TEXT NOT NULL        -- JSON, by model
+) STRICT;
 -- A copy of the job's entry in the index, from which a lost index is made anew.
 CREATE TABLE IF NOT EXISTS entry (
     only        INTEGER PRIMARY KEY CHECK (only = 1),
     data        TEXT NOT NULL        -- JSON
 ) STRICT;
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 4;
+PRAGMA user_version = 5;

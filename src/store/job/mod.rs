@@ -2,6 +2,7 @@
 
 mod claims;
 mod outcomes;
+mod prices;
 mod retired;
 
 use std::path::{Path, PathBuf};
@@ -25,6 +26,8 @@ pub struct JobDb {
     db: Connection,
     path: PathBuf,
     writing: bool,
+    /// All prices that are kept with the job, by number.
+    kept_prices: Vec<(u32, String)>,
     pub(super) answers: AnswerFiles,
 }
 
@@ -38,6 +41,10 @@ const TABLES: Tables = Tables {
         AddedColumn { table: "outcome", name: "sum", kind: "INTEGER" },
         AddedColumn { table: "set_aside", name: "sum", kind: "INTEGER" },
         AddedColumn { table: "retired", name: "batch", kind: "INTEGER" },
+        AddedColumn { table: "outcome", name: "prices", kind: "INTEGER" },
+        AddedColumn { table: "set_aside", name: "prices", kind: "INTEGER" },
+        AddedColumn { table: "retired", name: "prices", kind: "INTEGER" },
+        AddedColumn { table: "tried", name: "prices", kind: "INTEGER" },
     ],
 };
 
@@ -68,7 +75,8 @@ impl JobDb {
         let db = open_db(path, TABLES)?;
         db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(|e| damaged(path, &e))?;
         db.set_prepared_statement_cache_capacity(32);
-        Ok(Self { db, answers: AnswerFiles::new(path), path: path.to_owned(), writing: false })
+        let kept_prices = prices::read(&db).map_err(|e| damaged(path, &e))?;
+        Ok(Self { db, answers: AnswerFiles::new(path), path: path.to_owned(), writing: false, kept_prices })
     }
 
     /// Keeps a copy of the job's entry, from which a lost index is made anew. It is on disk when this returns.

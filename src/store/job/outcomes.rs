@@ -9,7 +9,7 @@ use crate::outcome::{ErrorCode, Fingerprint, Outcome, RowError, Usage};
 use crate::store::JobDb;
 use crate::store::batches::BodyPlace;
 
-const COLUMNS: &str = "row, fp, id, model, code, message, status, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, latency_ms, batch";
+const COLUMNS: &str = "row, fp, id, model, code, message, status, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, latency_ms, batch, prices";
 
 /// Returns whether `outcome` is a common answer of a batch. All of these share the values of most columns.
 fn is_common(outcome: &Outcome) -> bool {
@@ -21,9 +21,14 @@ fn is_common(outcome: &Outcome) -> bool {
 }
 
 /// Inserts an outcome. The parameters are in the order of the columns.
-const INSERT: &str = "INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
+const INSERT: &str = "INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
 
-fn insert(statement: &mut CachedStatement<'_>, outcome: &Outcome, place: Option<BodyPlace>) -> rusqlite::Result<usize> {
+fn insert(
+    statement: &mut CachedStatement<'_>,
+    outcome: &Outcome,
+    place: Option<BodyPlace>,
+    prices: u32,
+) -> rusqlite::Result<usize> {
     statement.execute(params![
         outcome.row.cast_signed(),
         &outcome.fingerprint.0[..],
@@ -49,6 +54,7 @@ fn insert(statement: &mut CachedStatement<'_>, outcome: &Outcome, place: Option<
         place.map(|place| place.at.cast_signed()),
         place.map(|place| place.len),
         checksum(outcome),
+        if outcome.prices == 0 { prices } else { outcome.prices },
     ])
 }
 
@@ -93,7 +99,8 @@ impl JobDb {
     /// Writes an outcome. A second outcome of a row is an error.
     pub fn put(&mut self, outcome: &Outcome) -> Result<()> {
         self.begin()?;
-        self.run(|db| insert(&mut db.prepare_cached(INSERT)?, outcome, None))?;
+        let prices = self.prices_in_force();
+        self.run(|db| insert(&mut db.prepare_cached(INSERT)?, outcome, None, prices))?;
         Ok(())
     }
 
@@ -101,11 +108,12 @@ impl JobDb {
     /// committed with the open group.
     pub fn put_joined<'a>(&mut self, joined: impl IntoIterator<Item = (&'a Outcome, Option<BodyPlace>)>) -> Result<()> {
         self.begin()?;
+        let prices = self.prices_in_force();
         self.run(|db| {
             let mut any = db.prepare_cached(INSERT)?;
             // For common answers, which have half the columns to bind.
             let mut common = db.prepare_cached(
-                "INSERT INTO outcome VALUES (?,?,1,?,?,NULL,NULL,200,?,?,0,0,0,?,?,1,0,0,NULL,?,?,?,?,?)",
+                "INSERT INTO outcome VALUES (?,?,1,?,?,NULL,NULL,200,?,?,0,0,0,?,?,1,0,0,NULL,?,?,?,?,?,?)",
             )?;
             for (outcome, place) in joined {
                 if let Some(place) = place.filter(|_| is_common(outcome)) {
@@ -123,10 +131,11 @@ impl JobDb {
                         place.at.cast_signed(),
                         place.len,
                         checksum(outcome),
+                        if outcome.prices == 0 { prices } else { outcome.prices },
                     ])?;
                     continue;
                 }
-                insert(&mut any, outcome, place)?;
+                insert(&mut any, outcome, place, prices)?;
             }
             Ok(())
         })
@@ -194,14 +203,14 @@ impl JobDb {
             let mut names = ModelNames::default();
             let rows = statement.query_map(params![from.cast_signed(), limit], |row| {
                 let mut outcome = read(row, &mut names)?;
-                outcome.body = row.get::<_, Option<String>>(18)?.map(String::into_boxed_str);
-                let place = match row.get::<_, Option<bool>>(19)? {
+                outcome.body = row.get::<_, Option<String>>(19)?.map(String::into_boxed_str);
+                let place = match row.get::<_, Option<bool>>(20)? {
                     None => None,
                     Some(errors) => {
-                        Some(BodyPlace { errors, at: row.get::<_, i64>(20)?.cast_unsigned(), len: row.get(21)? })
+                        Some(BodyPlace { errors, at: row.get::<_, i64>(21)?.cast_unsigned(), len: row.get(22)? })
                     }
                 };
-                let sum: Option<i64> = row.get(22)?;
+                let sum: Option<i64> = row.get(23)?;
                 Ok((outcome, place, sum))
             })?;
             rows.collect::<rusqlite::Result<Vec<_>>>()
@@ -323,5 +332,6 @@ fn read(row: &Row<'_>, models: &mut ModelNames) -> rusqlite::Result<Outcome> {
         refused: row.get(15)?,
         latency_ms: row.get(16)?,
         batch: row.get(17)?,
+        prices: row.get::<_, Option<u32>>(18)?.unwrap_or(0),
     })
 }

@@ -27,6 +27,8 @@ pub struct Retired {
     pub refused: u64,
     /// They came from batches, and cost the batch price.
     pub batch: bool,
+    /// Number of the prices at which the work was done, as [`Outcome::prices`](crate::outcome::Outcome::prices).
+    pub prices: u32,
 }
 
 impl Retired {
@@ -41,12 +43,11 @@ impl Retired {
 }
 
 /// The columns of `retired`, by their names in `outcome`.
-pub(in crate::store) const RETIRED: &str =
-    "model, ok, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, batch";
+pub(in crate::store) const RETIRED: &str = "model, ok, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, batch, prices";
 
 /// The rows of `tried` without an outcome, with the columns of `retired`.
 pub(super) const TRIED: &str =
-    "SELECT model, 0, NULL, NULL, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, NULL
+    "SELECT model, 0, NULL, NULL, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, NULL, prices
     FROM tried WHERE row NOT IN (SELECT row FROM outcome)";
 
 impl JobDb {
@@ -86,9 +87,10 @@ impl JobDb {
                 "SELECT model, ok, prompt, completion, wasted_p, wasted_c, sum(at_risk),
                  CASE WHEN at_risk > 0 OR (ok AND prompt IS NULL) THEN reserve_p ELSE 0 END AS most_p,
                  CASE WHEN at_risk > 0 OR (ok AND prompt IS NULL) THEN reserve_c ELSE 0 END AS most_c,
-                 sum(attempts), sum(refused), batch IS NOT NULL AS batched, count(*)
+                 sum(attempts), sum(refused), batch IS NOT NULL AS batched, count(*),
+                 coalesce(prices, 0) AS priced
                  FROM (SELECT * FROM retired UNION ALL SELECT {RETIRED} FROM set_aside WHERE attempts > 0 UNION ALL {TRIED})
-                 GROUP BY model, ok, prompt, completion, wasted_p, wasted_c, most_p, most_c, batched",
+                 GROUP BY model, ok, prompt, completion, wasted_p, wasted_c, most_p, most_c, batched, priced",
             ))?;
             let rows = statement.query_map([], |row| {
                 let number = |i| row.get::<_, i64>(i).map(i64::cast_unsigned);
@@ -106,6 +108,7 @@ impl JobDb {
                     refused: number(10)?,
                     batch: row.get(11)?,
                     count: u32::try_from(number(12)?).unwrap_or(u32::MAX),
+                    prices: row.get(13)?,
                 })
             })?;
             rows.collect()

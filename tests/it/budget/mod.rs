@@ -1,5 +1,6 @@
 //! Budgets: nothing is sent that could exceed them, and the spending is known afterwards.
 
+mod prices;
 mod shared;
 
 use serde_json::Value;
