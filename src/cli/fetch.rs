@@ -63,5 +63,5 @@ pub fn run(args: &FetchArgs, ctx: &Ctx) -> Result<Exit> {
         wait: args.lock.wait(None),
     };
     let ended = fetch(&ask, service.remote(), ctx)?;
-    print_summary(&ended, ctx)
+    print_summary(&ended, &[], ctx)
 }

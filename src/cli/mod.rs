@@ -23,7 +23,7 @@ mod submit;
 mod wait;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use tracing::Level;
@@ -267,8 +267,9 @@ fn trace(verbose: u8, ui: &Ui) {
     drop(tracing::subscriber::set_global_default(subscriber));
 }
 
-/// Shows a summary as text or JSON, and returns `exit`.
-fn print_summary(ended: &Ended, ctx: &Ctx) -> Result<Exit> {
+/// Shows a summary as text or JSON, says in the last line how the command ended and which files it wrote, and returns
+/// `exit`. `said`: lines of the summary that the command has said before, by their labels.
+fn print_summary(ended: &Ended, said: &[&str], ctx: &Ctx) -> Result<Exit> {
     let Ended { summary, exit, written, .. } = ended;
     if *exit == Exit::ClosedPipe {
         return Ok(*exit);
@@ -290,16 +291,13 @@ fn print_summary(ended: &Ended, ctx: &Ctx) -> Result<Exit> {
         ctx.ui.warn(&format!("{why}, so {whole} stays as it was and {path} holds what there is"));
     }
     let width = u16::try_from(ctx.ui.width()).unwrap_or(u16::MAX).min(100);
-    ctx.ui.block(&summary.table(width, Some(summary.exit.code), |sheet| {
-        for (label, path) in [("results", &written.results), ("failures", &written.errors)] {
-            if let Some(path) = path {
-                sheet.path(label, path);
-            }
-        }
-    }));
+    ctx.ui.block(&summary.table(width, Some(summary.exit.code), said, |_| {}));
     if ctx.json {
         print_json(summary, ctx)?;
     }
+    let files: Vec<&Path> =
+        [&written.results, &written.errors, &written.summary].into_iter().flatten().map(PathBuf::as_path).collect();
+    ctx.ui.verdict(*exit, &summary.verdict(&files));
     Ok(*exit)
 }
 

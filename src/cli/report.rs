@@ -60,6 +60,11 @@ pub fn run(args: &ReportArgs, ctx: &Ctx) -> Result<Exit> {
     } else {
         print_text(&document.table(u16::try_from(ctx.ui.width()).unwrap_or(u16::MAX).min(100)), ctx)?;
     }
+    let written: Vec<String> =
+        [&args.html, &args.summary].into_iter().flatten().map(|path| path.display().to_string()).collect();
+    if !written.is_empty() {
+        ctx.ui.verdict(Exit::Ok, &format!("report → {}", written.join(", ")));
+    }
     // The report succeeds even if the job failed.
     Ok(Exit::Ok)
 }

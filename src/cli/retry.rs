@@ -82,7 +82,7 @@ pub fn run(args: &RetryArgs, ctx: &Ctx) -> Result<Exit> {
             Ok(if refused > 0 { Exit::RowsFailed } else { Exit::Ok })
         }
         Retried::Answered { flags, ended } => {
-            let exit = print_summary(&ended, ctx)?;
+            let exit = print_summary(&ended, &["job", "model"], ctx)?;
             ctx.ui.hint(&format!("`llbatch fetch {id}{flags} -o FILE` writes the results"));
             Ok(exit)
         }

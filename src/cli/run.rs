@@ -109,5 +109,5 @@ pub fn run(args: RunArgs, ctx: &Ctx) -> Result<Exit> {
     };
     let ask = RunAsk { job: ask, reuse, retry: RetryFilter::All, role: Role::Run, options, delivery };
     let ended = run::run(ask, service.remote(), ctx)?;
-    print_summary(&ended, ctx)
+    print_summary(&ended, &["job", "model"], ctx)
 }

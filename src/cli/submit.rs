@@ -108,7 +108,7 @@ pub fn run(args: &SubmitArgs, ctx: &Ctx) -> Result<Exit> {
     };
     let announce = |job: &str| if to_stdout || ctx.json { Ok(()) } else { print_text(&format!("{job}\n"), ctx) };
     match submit::submit(ask, service.remote(), ctx, &announce)? {
-        Submitted::Delivered(ended) => print_summary(&ended, ctx),
+        Submitted::Delivered(ended) => print_summary(&ended, &["job"], ctx),
         Submitted::Stopped(exit) => Ok(exit),
         Submitted::Created { job, flags, refused } => {
             if ctx.json {

@@ -126,9 +126,12 @@ pub struct Ended {
 
 impl Ended {
     /// Writes the file of `--summary`, if the user asked for one.
-    pub fn write_summary(self, file: SummaryFile, ctx: &Ctx) -> Self {
+    pub fn write_summary(mut self, file: SummaryFile, ctx: &Ctx) -> Self {
         match file.write(&self.summary) {
-            Ok(()) => self,
+            Ok(path) => {
+                self.written.summary = path;
+                self
+            }
             Err(error) => {
                 ctx.ui.error(&error);
                 Self { exit: self.exit.worst(error.exit), ..self }

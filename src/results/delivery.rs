@@ -45,6 +45,8 @@ pub struct ResultFiles {
     pub results: Option<PathBuf>,
     /// `--errors`
     pub errors: Option<PathBuf>,
+    /// `--summary`
+    pub summary: Option<PathBuf>,
     /// Cells that the guard against formulas changed.
     pub guarded: u64,
     /// These are partial files, and the files that the user named stay as they were.
@@ -126,12 +128,14 @@ impl Outputs {
 pub struct SummaryFile(Option<AtomicFile>);
 
 impl SummaryFile {
-    /// Writes the summary; an error does not affect the job itself.
-    pub fn write(self, summary: &Summary) -> Result<()> {
-        let Some(file) = self.0 else { return Ok(()) };
+    /// Writes the summary, and returns its file; an error does not affect the job itself.
+    pub fn write(self, summary: &Summary) -> Result<Option<PathBuf>> {
+        let Some(file) = self.0 else { return Ok(None) };
+        let path = file.is_file().then(|| file.path().to_owned());
         write_summary(summary, file).map_err(|error| {
             let job = summary.job.as_deref().unwrap_or("last");
             error.hint(format!("the job itself is not affected: `llbatch report {job} --summary FILE` writes it"))
-        })
+        })?;
+        Ok(path)
     }
 }

@@ -1,7 +1,6 @@
 //! Labelled lines of text within a width.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use crate::text::{Grid, cut, fill};
 
@@ -26,11 +25,6 @@ impl Sheet {
     /// Adds one line, cut to the width.
     pub fn whole(&mut self, label: &str, text: &str) {
         self.lines(label, [text]);
-    }
-
-    /// Adds a path, which is never cut: people copy it.
-    pub fn path(&mut self, label: &str, path: &Path) {
-        self.put(label, &path.display().to_string());
     }
 
     /// Adds parts joined by commas, broken between parts. Without parts there is no line.

@@ -50,7 +50,7 @@ fn document(totals: &Totals) -> Value {
 }
 
 fn table(summary: &Summary, width: u16) -> String {
-    summary.table(width, Some(summary.exit.code), |_| {})
+    summary.table(width, Some(summary.exit.code), &[], |_| {})
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The summary for people.
 
+use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use super::document::CostSummary;
@@ -13,17 +15,17 @@ const MAX_MODELS: usize = 10;
 impl Summary {
     /// Writes the summary as lines of at most `width` columns, without colours, with further lines before those about the
     /// end. Long models and messages are cut. `exit`: the exit code of the command that shows this, if the code comes from
-    /// this summary.
-    pub fn table(&self, width: u16, exit: Option<u8>, more: impl FnOnce(&mut Sheet)) -> String {
+    /// this summary. `said`: lines that the command has said before, by their labels.
+    pub fn table(&self, width: u16, exit: Option<u8>, said: &[&str], more: impl FnOnce(&mut Sheet)) -> String {
         let mut sheet = Sheet::new(width);
-        if let Some(job) = &self.job {
+        if let Some(job) = self.job.as_ref().filter(|_| !said.contains(&"job")) {
             let transport = self.transport.as_deref().map(|transport| format!(", {transport}")).unwrap_or_default();
             sheet.whole("job", &format!("{job}{transport}: {}", self.state));
         }
         sheet.list("rows", &self.row_parts());
         sheet.list("tokens", &self.token_parts());
         sheet.list("cost", &self.cost_parts());
-        self.models(&mut sheet);
+        self.models(said.contains(&"model"), &mut sheet);
         sheet.list("time", &self.time_parts());
         sheet.list("latency", &self.latency_parts());
         sheet.list("requests", &self.http_parts());
@@ -61,16 +63,32 @@ impl Summary {
             return Vec::new();
         }
         let (prompt, completion) = (count(tokens.prompt), count(tokens.completion));
-        let mut parts = vec![format!("{}: {prompt} prompt + {completion} completion", count(tokens.total))];
-        if let Some(off) = self.estimate_off {
-            let percent = (off.abs() * 1000.0).round() / 10.0;
-            parts.push(match off {
-                _ if percent < 0.1 => "prompt estimate exact".to_owned(),
-                off if off > 0.0 => format!("prompt estimate {percent}% too high"),
-                _ => format!("prompt estimate {percent}% too low"),
-            });
+        vec![format!("{}: {prompt} prompt + {completion} completion", count(tokens.total))]
+    }
+
+    /// Says in one line how the command ended and which files it wrote.
+    pub fn verdict(&self, files: &[&Path]) -> String {
+        let rows = &self.rows;
+        // Writing to a String cannot fail.
+        let mut text = format!("{} of {} answered", count(rows.succeeded), count(rows.total));
+        let others = [(rows.failed, "failed"), (rows.pending, "still to do")];
+        let others: Vec<String> =
+            others.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n))).collect();
+        if !others.is_empty() {
+            let _ = write!(text, " ({})", others.join(", "));
         }
-        parts
+        if self.duration_s > 0.0 {
+            let elapsed = Duration::try_from_secs_f64(self.duration_s).unwrap_or_default().as_millis();
+            let _ = write!(text, " in {}", millis(elapsed as u64));
+        }
+        if let Some(usd) = self.cost.usd.filter(|usd| *usd > Nanos::ZERO) {
+            let _ = write!(text, " for {}", self.spelling().show(usd));
+        }
+        if !files.is_empty() {
+            let files: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
+            let _ = write!(text, " → {}", files.join(", "));
+        }
+        text
     }
 
     /// Chooses the spelling of all amounts of this summary.
@@ -139,9 +157,11 @@ impl Summary {
         parts
     }
 
-    fn models(&self, sheet: &mut Sheet) {
+    fn models(&self, said: bool, sheet: &mut Sheet) {
         if let [model] = self.models.as_slice() {
-            sheet.whole("model", &model.model);
+            if !said {
+                sheet.whole("model", &model.model);
+            }
         } else {
             let spelling = self.spelling();
             let all: Vec<Nanos> = self.models.iter().map(|model| model.usd.unwrap_or_default()).collect();

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 
-use crate::error::Error;
+use crate::error::{Error, Exit};
 use crate::text::visible;
 pub use counts::RunCounts;
 pub use options::{AutoSwitch, Results, UiOptions};
@@ -35,6 +35,7 @@ const WIDTH: u16 = 80;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Paint {
     Red,
+    Green,
     Yellow,
     Cyan,
 }
@@ -43,6 +44,7 @@ impl Paint {
     fn apply(self, text: &str) -> String {
         let code = match self {
             Self::Red => 31,
+            Self::Green => 32,
             Self::Yellow => 33,
             Self::Cyan => 36,
         };
@@ -125,6 +127,17 @@ impl Ui {
             text.push_str(&self.line(Some(Paint::Cyan), "hint:", hint));
         }
         self.write(&text);
+    }
+
+    /// Says in one line how a command ended. A success is silent with `--quiet` and with `--json`; a failure never is.
+    pub fn verdict(&self, exit: Exit, text: &str) {
+        let (mark, paint) = match exit {
+            Exit::Ok if self.0.options.quiet || self.0.options.json => return,
+            Exit::Ok => ("✓", Paint::Green),
+            Exit::RowsFailed | Exit::Budget => ("✗", Paint::Yellow),
+            _ => ("✗", Paint::Red),
+        };
+        self.say(Some(paint), mark, text);
     }
 
     /// Writes a preformatted text, such as the summary; silent with `--quiet`, and with `--json`, whose document holds

@@ -16,7 +16,7 @@ impl ReportDocument {
     /// Writes the lines of [`crate::summary::Summary::table`] and those of the report.
     pub fn table(&self, width: u16) -> String {
         // The report command succeeds even if the job that it shows failed.
-        self.summary.table(width, None, |sheet| self.details.lines(self.summary.spelling(), sheet))
+        self.summary.table(width, None, &[], |sheet| self.details.lines(self.summary.spelling(), sheet))
     }
 }
 

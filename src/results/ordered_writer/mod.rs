@@ -96,7 +96,8 @@ impl WrittenResults {
     /// Makes the files appear: under their names if the results are `whole`, else as partial files beside them.
     pub fn commit(self, whole: bool) -> Result<ResultFiles> {
         let errors = self.errors.map_or(Ok(None), |errors| errors.commit(whole))?;
-        Ok(ResultFiles { results: self.results.commit(whole)?, errors, guarded: self.guarded, partial: !whole })
+        let results = self.results.commit(whole)?;
+        Ok(ResultFiles { results, errors, summary: None, guarded: self.guarded, partial: !whole })
     }
 }
 

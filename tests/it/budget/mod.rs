@@ -172,7 +172,7 @@ fn daily_budget_counts_all_jobs_and_batches_in_flight() {
     home.write("small.jsonl", rows(20, 50));
     home.write("large.jsonl", rows(20, 1400));
     let command = |args: &[&str]| home.llbatch(&[args, &["--config", "c.toml", "--base-url", &server.url]].concat());
-    command(&["run", "small.jsonl", "-o", "small.out"]).code(0);
+    command(&["run", "small.jsonl", "-o", "small.out.jsonl"]).code(0);
     command(&["submit", "large.jsonl"]).code(0);
     // Up to $0.00085 of the batch are in flight now.
     command(&["submit", "large.jsonl", "--again"]).code(5).says(&[

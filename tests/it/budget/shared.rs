@@ -16,7 +16,7 @@ fn simultaneous_commands_share_the_daily_budget() {
         home.write(name, rows(80, 50).replace("question", name));
     }
     let start = |name: &String| {
-        let args = ["run", name, "-o", &format!("{name}.out"), "--concurrency", "4", "--config", "c.toml"];
+        let args = ["run", name, "-o", &format!("{name}.out.jsonl"), "--concurrency", "4", "--config", "c.toml"];
         home.start(home.command_at(&server.url, &args))
     };
     let mut running: Vec<_> = names.iter().map(start).collect();
@@ -30,7 +30,7 @@ fn simultaneous_commands_share_the_daily_budget() {
     assert!(billed(&server) <= 0.0005, "{}", billed(&server));
     // The reservation of the killed run is released, except for requests in flight: nearly all of the budget is free.
     home.finish({
-        let args = ["run", "d.jsonl", "-o", "d.out", "--concurrency", "4", "--config", "c.toml"];
+        let args = ["run", "d.jsonl", "-o", "d.out.jsonl", "--concurrency", "4", "--config", "c.toml"];
         home.command_at(&server.url, &args)
     })
     .code(5)
@@ -79,7 +79,7 @@ fn damaged_job_counts_its_reservation_and_blocks_no_other() {
     let held = command(&["submit", "large.jsonl"]).code(0).stdout.trim().to_owned();
     damage(&home, &held);
     let name = format!("jobs/{held}.db");
-    command(&["run", "small.jsonl", "-o", "small.out"]).code(0).says(&[&name, "with $0.0008"]);
+    command(&["run", "small.jsonl", "-o", "small.out.jsonl"]).code(0).says(&[&name, "with $0.0008"]);
     command(&["submit", "large.jsonl", "--again"]).code(5).says(&[&name, "up to $0.0008"]);
     // Nothing is known of one that no budget was asked about.
     home.write("other.jsonl", rows(20, 50).replace("question", "other"));
@@ -92,14 +92,14 @@ fn damaged_job_counts_its_reservation_and_blocks_no_other() {
     damage(&home, &unknown);
     let name = format!("jobs/{unknown}.db");
     let before = server.requests();
-    command(&["run", "small.jsonl", "--fresh", "-o", "small.out"]).code(74).says(&[
+    command(&["run", "small.jsonl", "--fresh", "-o", "small.out.jsonl"]).code(74).says(&[
         &name,
         "llbatch cannot tell what",
         "move that file away",
     ]);
     assert_eq!(server.requests(), before);
     std::fs::remove_file(home.state().join(name)).unwrap();
-    command(&["run", "small.jsonl", "--fresh", "-o", "small.out"]).code(0);
+    command(&["run", "small.jsonl", "--fresh", "-o", "small.out.jsonl"]).code(0);
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn second_waits_for_first(home: &Home, server: &Server) -> [Running; 2] {
     home.write("a.jsonl", rows(3, 1400));
     home.write("b.jsonl", rows(3, 1400).replace("question", "other"));
     let start = |name: &str| {
-        let (input, out) = (format!("{name}.jsonl"), format!("{name}.out"));
+        let (input, out) = (format!("{name}.jsonl"), format!("{name}.out.jsonl"));
         let args = ["run", &input, "-o", &out, "--concurrency", "1", "--config", "c.toml"];
         home.start(home.command_at(&server.url, &args))
     };

@@ -146,12 +146,44 @@ fn summary_table_fits_eighty_columns() {
     let unpriced = prompts(4..=5).replace(MODEL, &long);
     home.write("in.jsonl", more + &unpriced);
     let out = home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "4"]).code(3);
-    let at = out.stderr.find("  job  ").unwrap_or_else(|| panic!("no table:\n{}", out.stderr));
+    let at = out.stderr.find("  rows ").unwrap_or_else(|| panic!("no table:\n{}", out.stderr));
     for line in out.stderr[at..].lines().take_while(|line| line.starts_with("  ")) {
         assert!(line.chars().count() <= 80, "{} columns: {line}", line.chars().count());
     }
     let quiet = home.run(&server, &["in.jsonl", "-o", "out.jsonl", "-q", "--fresh"]).code(3);
-    assert!(!quiet.stderr.contains("  job  "), "{}", quiet.stderr);
+    assert!(!quiet.stderr.contains("  rows "), "{}", quiet.stderr);
+    let lines: Vec<&str> = quiet.stderr.lines().filter(|line| !line.starts_with("warning: ")).collect();
+    assert_eq!(lines.len(), 1, "a failure is said in one line: {}", quiet.stderr);
+    assert!(lines[0].starts_with("✗ 4 of 5 answered (1 failed) in "), "{}", lines[0]);
+}
+
+#[test]
+fn last_line_says_how_it_ended_and_names_every_file() {
+    let home = Home::new();
+    let server = Server::quick(&[]);
+    home.write("in.jsonl", prompts(1..=3).replace("question 2", "[[sandbox:status=400]]"));
+    let files = ["-o", "out.jsonl", "--errors", "bad.jsonl", "--summary", "s.json"];
+    let last = |out: &crate::support::Out| out.stderr.lines().last().unwrap().to_owned();
+    let out = home.run(&server, &[&["in.jsonl"], &files[..]].concat()).code(3);
+    let line = last(&out);
+    assert!(line.starts_with("✗ 2 of 3 answered (1 failed) in "), "{line}");
+    assert!(line.ends_with(" for $0.000003 → out.jsonl, bad.jsonl, s.json"), "{line}");
+    // The opening line names the job and its model; nothing repeats them.
+    let job = home.json("s.json")["job"].as_str().unwrap().to_owned();
+    for once in [job.as_str(), MODEL] {
+        assert_eq!(out.stderr.matches(once).count(), 1, "{once}:\n{}", out.stderr);
+    }
+    home.write("in.jsonl", prompts(1..=3));
+    let submit = ["submit", "in.jsonl", "--wait", "--poll", "50ms"];
+    let out = home.at(&server.url, &[&submit[..], &files].concat()).code(0);
+    let line = last(&out);
+    assert!(line.starts_with("✓ 3 of 3 answered in "), "{line}");
+    assert!(line.ends_with(" → out.jsonl, bad.jsonl, s.json"), "{line}");
+    assert!(!out.stderr.contains("too high"), "nobody asked for an estimate:\n{}", out.stderr);
+    let line = last(&home.at(&server.url, &["fetch", "last", "-o", "fetched.csv"]).code(0));
+    assert!(line.ends_with(" → fetched.csv"), "{line}");
+    let out = home.llbatch(&["report", "out.jsonl", "--html", "page.html", "--summary", "r.json"]).code(0);
+    assert_eq!(last(&out), "✓ report → page.html, r.json");
 }
 
 #[test]

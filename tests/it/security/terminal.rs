@@ -36,7 +36,7 @@ fn on_terminal(home: &Home, args: &[&str]) -> Out {
 #[track_caller]
 fn calm(out: &Out, expected: &str) {
     let mut text = out.stdout.replace("\r\n", "\n");
-    for colour in ["\u{1b}[31m", "\u{1b}[33m", "\u{1b}[36m", "\u{1b}[0m"] {
+    for colour in ["\u{1b}[31m", "\u{1b}[32m", "\u{1b}[33m", "\u{1b}[36m", "\u{1b}[0m"] {
         text = text.replace(colour, "");
     }
     let commands = |c: char| {
