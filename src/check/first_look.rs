@@ -1,5 +1,7 @@
 //! The first rows compared with the flags, before the whole input is read.
 
+use super::Checked;
+use crate::context::Ctx;
 use crate::error::{Error, Result};
 use crate::input::Inputs;
 use crate::request::{Problem, RequestBuilder, TEMPLATE_FAULT};
@@ -23,6 +25,14 @@ pub fn first_look(inputs: &Inputs, shape: &RequestBuilder, ui: &Ui) -> Result<()
         ui.warn(&warning);
     }
     Ok(())
+}
+
+/// Tells the user which fields of rows and which flags no request uses.
+pub fn say_unused(checked: &Checked, shape: &RequestBuilder, ctx: &Ctx) {
+    let models: Vec<&str> = checked.models.iter().map(|(model, _)| &**model).collect();
+    for note in shape.unused(&models, ctx.settings.run.model.as_deref()) {
+        ctx.ui.note(&note);
+    }
 }
 
 /// Finds a problem that is the command's, not the row's: it is the same for every row that gets that far.

@@ -14,7 +14,7 @@ pub mod route;
 pub mod scan;
 
 pub use block::is_long;
-pub use first_look::first_look;
+pub use first_look::{first_look, say_unused};
 pub use pass::{Checked, Pass};
 
 #[cfg(test)]

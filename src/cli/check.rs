@@ -98,6 +98,8 @@ impl DryRun<'_> {
         if self.auto {
             document.divide(&ctx.settings.prices);
         }
+        let unused = shape.unused(&document.model_names(), ctx.settings.run.model.as_deref());
+        document.advice.extend(unused);
         Ok(document)
     }
 }

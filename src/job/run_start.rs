@@ -10,7 +10,7 @@ use super::remote::Remote;
 use super::resume::{CheckedRows, Checking, JobRows, ResumeRules, Resumed};
 use super::spec::spec_of;
 use crate::check::problems::{self, Action};
-use crate::check::{Checked, first_look};
+use crate::check::{Checked, first_look, say_unused};
 use crate::error::{Error, Result};
 use crate::request::RequestBuilder;
 use crate::row_set::RowSet;
@@ -65,6 +65,7 @@ impl RunStart {
         let mut found = rows.check(earlier, Checking { clean: claimed.clean.as_ref(), ..how })?;
         problems::report(&found.checked, source.spec.skip_invalid, listed, Action::Send, &ctx.ui)?;
         problems::say_stream_removed(&found.checked, &ctx.ui);
+        say_unused(&found.checked, &shape, ctx);
         if found.requests.is_none() {
             source.spec.content = spec_of(&claimed.job)?.content;
         }
@@ -150,7 +151,8 @@ impl RunStart {
         };
         // If every row is invalid, there is no model.
         let models = if models.is_empty() { String::new() } else { format!(", {}{more}", models.join(", ")) };
-        format!("{verb} {}: {rows}{models}, on {service}", claimed.job.id)
+        let own = text::own_parameters(&self.shape.own_parameters());
+        format!("{verb} {}: {rows}{models}, on {service}{own}", claimed.job.id)
     }
 }
 

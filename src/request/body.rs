@@ -6,6 +6,7 @@ use super::messages::{self, MessagesFacts};
 use super::params::Endpoint;
 use super::problem::{Problem, shorten};
 use super::record::Record;
+use super::usage::Noted;
 use super::{CHOICES, MOST_TOKENS};
 use crate::json::{self, Member};
 
@@ -16,11 +17,17 @@ pub struct DefaultMember {
     pub names: Vec<Cow<'static, str>>,
     /// `"name":value`.
     pub text: String,
+    /// It replaces what a body says.
+    pub forced: bool,
+    /// The flag, as messages name it.
+    pub flag: String,
+    /// A body lacked it.
+    pub used: Noted,
 }
 
 impl DefaultMember {
     /// A member `name` with a JSON `value`.
-    pub fn new(name: impl Into<Cow<'static, str>>, value: &str) -> Self {
+    pub fn new(flag: &str, name: impl Into<Cow<'static, str>>, value: &str) -> Self {
         let name = name.into();
         let text = format!("{}:{value}", json::quote(&name));
         let mut names = vec![name];
@@ -29,10 +36,15 @@ impl DefaultMember {
             "max_completion_tokens" => names.push("max_tokens".into()),
             _ => {}
         }
-        Self { names, text }
+        Self { names, text, forced: false, flag: flag.to_owned(), used: Noted::default() }
     }
 
-    fn names(&self, key: &str) -> bool {
+    /// The same, in place of what a body says.
+    pub fn forced(self) -> Self {
+        Self { forced: true, ..self }
+    }
+
+    pub fn names(&self, key: &str) -> bool {
         self.names.iter().any(|name| *name == key)
     }
 
@@ -42,6 +54,9 @@ impl DefaultMember {
         self.text.rsplit_once(':').filter(|_| bounds).map(|(_, digits)| tokens(digits))
     }
 }
+
+/// A parameter that a row gives itself: name and JSON text.
+pub type OwnParameter<'a> = (Cow<'a, str>, Cow<'a, str>);
 
 /// A body that is ready, and the facts about it that its sender needs.
 #[derive(Debug)]
@@ -112,6 +127,9 @@ impl BodyPatch<'_> {
         if !any_removed && system.is_none() && defaults.is_empty() {
             return Ok(Built { body: Cow::Borrowed(text), model, max_tokens, choices, stream_removed });
         }
+        for default in &defaults {
+            default.used.note();
+        }
         let max_tokens = max_tokens.or_else(|| defaults.iter().find_map(|default| default.answer_bound()));
         let body = self.rewrite(text, members, &Additions { system, messages: subject.start, defaults });
         Ok(Built { body: Cow::Owned(body), model, max_tokens, choices, stream_removed })
@@ -120,7 +138,7 @@ impl BodyPatch<'_> {
     fn removes(&self, member: &Member<'_>) -> bool {
         is_stream(member)
             || self.not_ours.contains(&&*member.key)
-            || (member.is_null() && self.defaults.iter().any(|default| default.names(&member.key)))
+            || self.defaults.iter().any(|default| (default.forced || member.is_null()) && default.names(&member.key))
     }
 
     fn survey<'m, 'a>(&self, record: &Record<'_>, members: &'m [Member<'a>]) -> Result<Survey<'m, 'a>, Problem> {
@@ -190,11 +208,13 @@ impl BodyPatch<'_> {
         record: &Record<'_>,
         prompt: &str,
         system: Option<&str>,
-        params: &[(Cow<'_, str>, Cow<'_, str>)],
+        params: &[OwnParameter<'_>],
     ) -> Result<Built<'static>, Problem> {
         let mut out = String::with_capacity(prompt.len() + system.map_or(0, str::len) + 128);
         out.push('{');
-        let set = |name: &str| params.iter().any(|(key, value)| key == name && value != "null");
+        let forced = |name: &str| self.defaults.iter().any(|default| default.forced && default.names(name));
+        let given = || params.iter().filter(|(name, value)| value != "null" && !forced(name));
+        let set = |name: &str| given().any(|(key, _)| key == name);
         let missing = |default: &&DefaultMember| !default.names.iter().any(|name| set(name));
         if !set("model") {
             let model = self.model.ok_or_else(|| no_model(record))?;
@@ -213,7 +233,7 @@ impl BodyPatch<'_> {
             other => out.extend(["\"", other.subject(), "\":", prompt]),
         }
         let (mut model, mut max_tokens) = (None, None);
-        for (name, value) in params.iter().filter(|(_, value)| value != "null") {
+        for (name, value) in given() {
             match &**name {
                 "model" => model = Some(model_of(record, value)?.into_owned()),
                 name if is_answer_bound(name) => max_tokens = Some(bound(record, name, value)?),
@@ -222,6 +242,7 @@ impl BodyPatch<'_> {
             out.extend([",", &json::quote(name), ":", value]);
         }
         for default in self.defaults.iter().filter(missing) {
+            default.used.note();
             if default.names[0] == "model" {
                 continue;
             }

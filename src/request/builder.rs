@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::body::{BodyPatch, Built, DefaultMember};
+use super::body::{BodyPatch, Built, DefaultMember, OwnParameter};
 use super::params::{self, Endpoint, ParameterKind, Params};
 use super::problem::{Problem, listed, shorten};
 use super::record::{Data, Record};
 use super::template::Template;
-use super::{Draft, Request, flags, id};
+use super::usage::RowUsage;
+use super::{CHOICES, Draft, Request, flags, id};
 use crate::error::{Error, Result};
 use crate::json::{self, Member, Nested};
 
@@ -20,14 +21,16 @@ const SHARED_MODELS: usize = 4096;
 #[derive(Debug)]
 pub struct RequestBuilder {
     endpoint: Endpoint,
-    model: Option<String>,
+    pub(super) model: Option<String>,
     pub(super) prompt: Option<Template>,
     pub(super) constant_prompt: bool,
     pub(super) system: Option<System>,
     id: Option<String>,
-    defaults: Vec<DefaultMember>,
+    pub(super) defaults: Vec<DefaultMember>,
     /// `--set`, for warnings.
     pub(super) set: Vec<(String, String)>,
+    row_params: Option<Vec<String>>,
+    pub(super) usage: RowUsage,
     models: RwLock<HashMap<Box<str>, Arc<str>>>,
 }
 
@@ -74,13 +77,15 @@ impl RequestBuilder {
         }
         Ok(Self {
             endpoint: params.endpoint,
-            model: params.model.clone(),
+            model: flags::overriding_model(params)?.or_else(|| params.model.clone()),
             prompt,
             constant_prompt: params.constant_prompt,
             system,
             id: params.id.clone(),
             defaults: flags::defaults(params)?,
             set: params.set.clone(),
+            row_params: flags::row_params(params)?,
+            usage: RowUsage::default(),
             models: RwLock::default(),
         })
     }
@@ -122,6 +127,7 @@ impl RequestBuilder {
             Ok(built) => built,
             Err(problem) => return Err(Problem { id: given.map(Cow::into_owned), ..problem }),
         };
+        self.usage.any.note();
         Ok(Draft {
             row: record.row,
             generated_id: given.is_none(),
@@ -172,8 +178,10 @@ impl RequestBuilder {
             if prompt.trim().is_empty() {
                 return Err(empty_prompt(record, "--prompt gives an empty text for this row"));
             }
-            let system = self.system(record, members)?;
-            return self.patch(&[]).compose(record, &json::quote(&prompt), system.as_deref(), &[]);
+            let system = self.system_of(record, members)?;
+            let params = self.own_params(record, members)?;
+            let built = self.patch(&[]).compose(record, &json::quote(&prompt), system.as_deref(), &params);
+            return built.map_err(|problem| self.unused_model(record, problem));
         }
         match record.data {
             Data::Json(text) => self.json(record, text, line),
@@ -223,25 +231,8 @@ impl RequestBuilder {
         if json::is_blank(prompt.value) {
             return Err(empty_prompt(record, "`prompt` is empty"));
         }
-        let own = json::find(members, "system").filter(|member| !member.is_null());
-        let system = match own {
-            Some(system) if self.endpoint != Endpoint::Chat => {
-                let text = format!("`system` needs messages, which --endpoint {} does not have", self.endpoint);
-                return Err(Problem::new(record, "system", text)
-                    .column(system.start + 1)
-                    .hint("put it into the prompt"));
-            }
-            Some(system) if system.value.starts_with('"') => Some(Cow::Borrowed(system.value)),
-            Some(system) => {
-                let text = format!("`system` must be a text, not {}", shorten(system.value));
-                return Err(Problem::new(record, "system", text).column(system.start + 1).hint(PROMPT));
-            }
-            None => self.system(record, members)?.map(Cow::Owned),
-        };
-        let travels =
-            |member: &&Member<'a>| params::kind(&member.key).is_some() && self.id.as_deref() != Some(&*member.key);
-        let params: Vec<_> =
-            members.iter().filter(travels).map(|member| (member.key.clone(), Cow::Borrowed(member.value))).collect();
+        let system = self.system_of(record, members)?;
+        let params = self.own_params(record, members)?;
         self.patch(&[]).compose(record, prompt.value, system.as_deref(), &params)
     }
 
@@ -287,26 +278,117 @@ impl RequestBuilder {
         if prompt.trim().is_empty() {
             return Err(empty_prompt(record, "the column `prompt` is empty"));
         }
-        let own = cells().find(|(name, cell)| *name == "system" && !cell.is_empty());
-        let system = match own {
-            Some(_) if self.endpoint != Endpoint::Chat => {
-                let text = format!("`system` needs messages, which --endpoint {} does not have", self.endpoint);
-                return Err(Problem::new(record, "system", text).hint("put it into the prompt"));
-            }
-            Some((_, text)) => Some(json::quote(text)),
-            None => self.system(record, &[])?,
-        };
-        let mut params = Vec::new();
-        for (name, cell) in cells().filter(|(name, cell)| !cell.is_empty() && self.id.as_deref() != Some(name)) {
-            if let Some(kind) = params::kind(name) {
-                params.push((Cow::Borrowed(name), cell_value(record, name, cell, kind)?));
-            }
-        }
+        let system = self.system_of(record, &[])?;
+        let params = self.own_params(record, &[])?;
         self.patch(&[]).compose(record, &json::quote(prompt), system.as_deref(), &params)
+    }
+
+    /// Returns true if `--row-params` names this parameter.
+    pub(super) fn asks_for(&self, name: &str) -> bool {
+        self.row_params.as_ref().is_some_and(|names| names.iter().any(|n| n == name))
+    }
+
+    /// Returns true if a record's field `name` is a parameter of its request, not data.
+    fn is_own(&self, record: &Record<'_>, name: &str) -> bool {
+        let asked = || self.row_params.as_ref().is_some_and(Vec::is_empty) || self.asks_for(name);
+        let counts = || !(matches!(record.data, Data::Columns { .. }) && CHOICES.contains(&name));
+        (self.prompt.is_none() && counts()) || asked()
+    }
+
+    /// The content of the row's own system message or of the flags', as JSON text.
+    fn system_of<'a>(&self, record: &Record<'a>, members: &[Member<'a>]) -> Result<Option<Cow<'a, str>>, Problem> {
+        let (column, own) = match record.data {
+            Data::Json(_) => {
+                let own = json::find(members, params::SYSTEM).filter(|member| !member.is_null());
+                (own.map(|member| member.start + 1), own.map(|member| Cow::Borrowed(member.value)))
+            }
+            Data::Columns { names, values } => {
+                let mut cells = names.iter().zip(values.iter());
+                let own = cells.find(|(name, cell)| *name == params::SYSTEM && !cell.is_empty());
+                (None, own.map(|(_, cell)| Cow::Owned(json::quote(cell))))
+            }
+            Data::Line(_) => (None, None),
+        };
+        let Some(own) = own else { return Ok(self.system(record, members)?.map(Cow::Owned)) };
+        if !self.is_own(record, params::SYSTEM) {
+            self.ignore(params::SYSTEM);
+            return Ok(self.system(record, members)?.map(Cow::Owned));
+        }
+        self.usage.own.add(params::SYSTEM);
+        let problem = |text: String, hint: &str| {
+            let problem = Problem::new(record, "system", text).hint(hint);
+            Err(match column {
+                Some(column) => problem.column(column),
+                None => problem,
+            })
+        };
+        if self.endpoint != Endpoint::Chat {
+            let text = format!("`system` needs messages, which --endpoint {} does not have", self.endpoint);
+            return problem(text, "put it into the prompt");
+        }
+        if !own.starts_with('"') {
+            return problem(format!("`system` must be a text, not {}", shorten(&own)), PROMPT);
+        }
+        Ok(Some(own))
+    }
+
+    /// The parameters that a row gives itself: name and JSON text.
+    fn own_params<'a>(&self, record: &Record<'a>, members: &[Member<'a>]) -> Result<Vec<OwnParameter<'a>>, Problem> {
+        // Names that only the user knows may hold anything.
+        let kind = |name: &str| match params::kind(name) {
+            _ if self.id.as_deref() == Some(name) || name == params::SYSTEM => None,
+            None if self.asks_for(name) => Some(ParameterKind::Either),
+            known => known,
+        };
+        let mut own = Vec::new();
+        let mut add = |name: &Cow<'a, str>, value: &mut dyn FnMut(ParameterKind) -> Result<Cow<'a, str>, Problem>| {
+            let Some(kind) = kind(name) else { return Ok(()) };
+            if self.is_own(record, name) {
+                self.usage.own.add(name);
+                own.push((name.clone(), value(kind)?));
+            } else {
+                self.ignore(name);
+            }
+            Ok(())
+        };
+        match record.data {
+            Data::Json(_) => {
+                for member in members.iter().filter(|member| !member.is_null()) {
+                    add(&member.key, &mut |_| Ok(Cow::Borrowed(member.value)))?;
+                }
+            }
+            Data::Columns { names, values } => {
+                for (name, cell) in names.iter().zip(values.iter()).filter(|(_, cell)| !cell.is_empty()) {
+                    let column = Cow::Borrowed(name.as_str());
+                    add(&column, &mut |kind| cell_value(record, name, cell, kind))?;
+                }
+            }
+            Data::Line(_) => {}
+        }
+        Ok(own)
+    }
+
+    /// Notes that a parameter of the row is not used. A field that the template uses is data.
+    fn ignore(&self, name: &str) {
+        if !self.prompt.as_ref().is_some_and(|template| template.uses(name)) {
+            self.usage.ignored.add(name);
+        }
+    }
+
+    /// The problem of a row without a model, whose own `model` is not used.
+    fn unused_model(&self, record: &Record<'_>, problem: Problem) -> Problem {
+        let own = || record.fields().iter().any(|(name, _)| name == "model");
+        if problem.code != "no_model" || self.is_own(record, "model") || !own() {
+            return problem;
+        }
+        problem.hint("pass -m MODEL, or --row-params=model to use the rows' own `model`; with --prompt it is data")
     }
 
     /// The content of the flags' system message, as JSON text.
     fn system(&self, record: &Record<'_>, members: &[Member<'_>]) -> Result<Option<String>, Problem> {
+        if self.system.is_some() {
+            self.usage.system_flag.note();
+        }
         match &self.system {
             None => Ok(None),
             Some(System::Fixed(text)) => Ok(Some(text.clone())),

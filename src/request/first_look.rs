@@ -29,7 +29,9 @@ impl RequestBuilder {
             template.check_names(&names)?;
         }
         if let Some(prompt) = &self.prompt {
-            let varies = self.constant_prompt || system.is_some_and(|system| system.names_field(&names));
+            let varies = self.constant_prompt
+                || self.asks_for("system")
+                || system.is_some_and(|system| system.names_field(&names));
             if many && !varies && !prompt.names_field(&names) {
                 return Err(constant(prompt, &names));
             }

@@ -1,5 +1,7 @@
 //! The members that the parameter flags add to bodies.
 
+use std::borrow::Cow;
+
 use super::body::DefaultMember;
 use super::params::{Endpoint, Params};
 use super::problem::shorten;
@@ -13,13 +15,13 @@ use crate::json;
 pub fn defaults(params: &Params) -> Result<Vec<DefaultMember>> {
     let mut defaults = Vec::new();
     if let Some(model) = &params.model {
-        defaults.push(DefaultMember::new("model", &json::quote(model)));
+        defaults.push(DefaultMember::new("-m", "model", &json::quote(model)));
     }
     if let Some(bound) = params.max_tokens {
         if bound == 0 {
             return Err(Error::usage("--max-tokens must be at least 1"));
         }
-        defaults.push(DefaultMember::new("max_tokens", &bound.to_string()));
+        defaults.push(DefaultMember::new("--max-tokens", "max_tokens", &bound.to_string()));
     }
     for (flag, name, value) in
         [("--temperature", "temperature", &params.temperature), ("--top-p", "top_p", &params.top_p)]
@@ -28,15 +30,15 @@ pub fn defaults(params: &Params) -> Result<Vec<DefaultMember>> {
             if !json::is_number(value) {
                 return Err(Error::usage(format!("{flag} must be a number, not {:?}", shorten(value))));
             }
-            defaults.push(DefaultMember::new(name, value));
+            defaults.push(DefaultMember::new(flag, name, value));
         }
     }
     if let Some(seed) = params.seed {
-        defaults.push(DefaultMember::new("seed", &seed.to_string()));
+        defaults.push(DefaultMember::new("--seed", "seed", &seed.to_string()));
     }
     if !params.stop.is_empty() {
         let texts: Vec<String> = params.stop.iter().map(|text| json::quote(text)).collect();
-        defaults.push(DefaultMember::new("stop", &format!("[{}]", texts.join(","))));
+        defaults.push(DefaultMember::new("--stop", "stop", &format!("[{}]", texts.join(","))));
     }
     if let Some(schema) = &params.json_schema {
         let schema = json::compact(schema)
@@ -54,42 +56,92 @@ pub fn defaults(params: &Params) -> Result<Vec<DefaultMember>> {
         }
         // The nested shape with a name is what Together documents (same source as the list of parameters).
         let value = format!(r#"{{"type":"json_schema","json_schema":{{"name":"output","schema":{schema}}}}}"#);
-        defaults.push(DefaultMember::new("response_format", &value));
+        defaults.push(DefaultMember::new("--json-schema", "response_format", &value));
     }
     for (name, value) in &params.set {
-        defaults.push(set(params, name, value, &defaults)?);
+        let member = set("--set", name, value)?;
+        if defaults.iter().any(|other| member.names(&other.names[0])) {
+            return Err(twice(name));
+        }
+        defaults.push(member);
+    }
+    for (name, value) in &params.overrides {
+        let member = set("--override", name, value)?.forced();
+        // The model may come from the config file.
+        defaults.retain(|other| name != "model" || other.forced || other.names[0] != "model");
+        if defaults.iter().any(|other| member.names(&other.names[0])) {
+            return Err(twice(name));
+        }
+        defaults.push(member);
     }
     Ok(defaults)
 }
 
-fn set(params: &Params, name: &str, value: &str, defaults: &[DefaultMember]) -> Result<DefaultMember> {
+fn twice(name: &str) -> Error {
+    Error::usage(format!("`{name}` is set twice")).hint("set it once: with its flag, with --set, or with --override")
+}
+
+/// The member of a `--set` or `--override`.
+fn set(flag: &str, name: &str, value: &str) -> Result<DefaultMember> {
     let instead = match name {
-        "" => Some("write --set KEY=JSON"),
+        "" => Some("write it as KEY=JSON"),
         "messages" | "prompt" | "input" => Some("the rows of the input set it; see --prompt and --system"),
         "stream" | "stream_options" => Some("llbatch never streams answers"),
-        "model" => Some("use -m MODEL"),
+        "model" if flag == "--set" => Some("use -m MODEL, or --override model=MODEL to replace what rows say"),
+        "system" => Some("use --system; a row's own system message stays"),
         "custom_id" | "id" | "body" => Some("it is a field of the input, not a parameter"),
         _ => None,
     };
     if let Some(instead) = instead {
-        return Err(Error::usage(format!("--set cannot set {name:?}")).hint(instead));
+        return Err(Error::usage(format!("{flag} cannot set {name:?}")).hint(instead));
+    }
+    let member = |value: &str| DefaultMember::new(&format!("{flag} {name}"), name.to_owned(), value);
+    if name == "model" {
+        return Ok(member(&json::quote(&model_name(flag, value)?)));
     }
     let value = json::compact(value).map_err(|error| {
-        Error::usage(format!("--set {name}: {:?} is not JSON", shorten(value)))
-            .hint(format!("a text needs quotes of its own: --set '{name}=\"…\"'"))
+        Error::usage(format!("{flag} {name}: {:?} is not JSON", shorten(value)))
+            .hint(format!("a text needs quotes of its own: {flag} '{name}=\"…\"'"))
             .because(error)
     })?;
-    let default = DefaultMember::new(name.to_owned(), &value);
-    if defaults.iter().any(|other| other.names[0] == name) {
-        return Err(Error::usage(format!("`{name}` is set twice")).hint("set it once, with its flag or with --set"));
+    let bounds = matches!(name, "max_tokens" | "max_completion_tokens");
+    if bounds && (value == "0" || !value.bytes().all(|byte| byte.is_ascii_digit())) {
+        return Err(Error::usage(format!(
+            "{flag} {name}={value}: the value must be a positive whole number, set once"
+        )));
     }
-    if name.starts_with("max_") && matches!(name, "max_tokens" | "max_completion_tokens") {
-        let bad = value == "0" || !value.bytes().all(|byte| byte.is_ascii_digit());
-        if bad || params.max_tokens.is_some() {
-            return Err(Error::usage(format!(
-                "--set {name}={value}: the value must be a positive whole number, set once"
-            )));
-        }
+    Ok(member(&value))
+}
+
+/// The model that `--override` sets.
+///
+/// # Errors
+/// A usage error if it is no name.
+pub fn overriding_model(params: &Params) -> Result<Option<String>> {
+    let given = params.overrides.iter().rev().find(|(name, _)| name == "model");
+    given.map_or(Ok(None), |(_, value)| model_name("--override", value).map(Some))
+}
+
+/// The names of `--row-params`, each checked.
+///
+/// # Errors
+/// A usage error for the name of a field that is no parameter.
+pub fn row_params(params: &Params) -> Result<Option<Vec<String>>> {
+    const FIELDS: [&str; 9] =
+        ["messages", "prompt", "input", "file", "body", "id", "custom_id", "stream", "stream_options"];
+    let names = params.row_params.clone();
+    if let Some(name) = names.iter().flatten().find(|name| name.is_empty() || FIELDS.contains(&name.as_str())) {
+        return Err(Error::usage(format!("--row-params: {name:?} is not a parameter of a request"))
+            .hint("name parameters such as --row-params=model,max_tokens, or leave the names out to use all"));
     }
-    Ok(default)
+    Ok(names)
+}
+
+/// The name of a model: it needs no quotes of its own, because it is always a text.
+fn model_name(flag: &str, value: &str) -> Result<String> {
+    let model = if value.starts_with('"') { json::string(value) } else { Some(value.into()) };
+    model.filter(|model| !model.trim().is_empty()).map(Cow::into_owned).ok_or_else(|| {
+        Error::usage(format!("{flag} model: {:?} is not the name of a model", shorten(value)))
+            .hint("write it as --override model=provider/name")
+    })
 }

@@ -14,10 +14,12 @@ mod first_look;
 mod flags;
 mod id;
 mod messages;
+mod notes;
 mod params;
 mod problem;
 mod record;
 mod template;
+mod usage;
 
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};

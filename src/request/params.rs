@@ -141,6 +141,12 @@ pub struct Params {
     /// `--constant-prompt`: the prompt may be the same for all rows.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub constant_prompt: bool,
+    /// `--row-params`: parameters that a row gives beside a template; an empty list means all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub row_params: Option<Vec<String>>,
+    /// `--override`: members that replace what rows say: name and JSON text.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<(String, String)>,
 }
 
 /// The kind of value that a CSV cell holds for a parameter.
@@ -190,6 +196,7 @@ const PARAMETERS: &[(&str, ParameterKind)] = &[
     ("frequency_penalty", ParameterKind::Number),
     ("stop", ParameterKind::Either),
     ("n", ParameterKind::Number),
+    ("best_of", ParameterKind::Number),
     ("seed", ParameterKind::Number),
     ("logprobs", ParameterKind::Json),
     ("top_logprobs", ParameterKind::Number),
@@ -209,6 +216,22 @@ const PARAMETERS: &[(&str, ParameterKind)] = &[
     ("suffix", ParameterKind::Text),
     ("dimensions", ParameterKind::Number),
 ];
+
+/// The field of a record that holds a system message: a parameter too, where rows are asked for theirs.
+pub const SYSTEM: &str = "system";
+
+/// The place of a parameter, or of the system message, in a set of parameters.
+pub fn place(name: &str) -> Option<usize> {
+    if name == SYSTEM {
+        return Some(PARAMETERS.len());
+    }
+    PARAMETERS.iter().position(|(known, _)| *known == name)
+}
+
+/// The parameter at a place.
+pub fn at(place: usize) -> &'static str {
+    PARAMETERS.get(place).map_or(SYSTEM, |(name, _)| name)
+}
 
 /// The kind of value of the parameter `name`, or `None` if it is not a parameter.
 pub fn kind(name: &str) -> Option<ParameterKind> {

@@ -19,6 +19,8 @@ const BARE: Params = Params {
     json_schema: None,
     set: Vec::new(),
     constant_prompt: false,
+    row_params: None,
+    overrides: Vec::new(),
 };
 
 fn with_model() -> Params {

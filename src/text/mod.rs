@@ -128,6 +128,11 @@ fn scaled(n: f64, units: &[&str]) -> String {
     format!("{n:.digits$}{}", units[unit])
 }
 
+/// The end of an opening line: the parameters that rows set themselves.
+pub fn own_parameters(names: &[&str]) -> String {
+    if names.is_empty() { String::new() } else { format!("; rows set {}", names.join(", ")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

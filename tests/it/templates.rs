@@ -167,3 +167,133 @@ fn a_template_that_is_too_deep_for_the_engine_is_a_usage_error() {
     home.write("long.txt", format!("{{{{ text{} }}}}", " ~ id".repeat(400)));
     home.llbatch(&["check", "t.csv", "-m", "m/x", "--prompt", "@long.txt"]).code(0);
 }
+
+/// A row that says more than its template uses.
+const OWN: &str = r#"{"id":"q0","prompt":"one","model":"m/own","max_tokens":60,"system":"Be brief.","stop":null}"#;
+
+#[test]
+fn with_a_template_a_rows_own_parameters_are_used_only_if_asked_for() {
+    let home = Home::new();
+    home.write("p.jsonl", lines(&[OWN]));
+    let base = ["p.jsonl", "--prompt", "Q: {{ prompt }}"];
+    let sent = |more: &[&str]| sent(&home, &[&base[..], more].concat()).remove(0);
+    assert_eq!(
+        sent(&["-m", "m/flag", "--max-tokens", "9"]),
+        r#"{"model":"m/flag","messages":[{"role":"user","content":"Q: one"}],"max_tokens":9}"#
+    );
+    let system = r#"{"role":"system","content":"Be brief."}"#;
+    assert_eq!(
+        sent(&["-m", "m/flag", "--max-tokens", "9", "--row-params"]),
+        format!(r#"{{"messages":[{system},{{"role":"user","content":"Q: one"}}],"model":"m/own","max_tokens":60}}"#)
+    );
+    assert_eq!(
+        sent(&["--max-tokens", "9", "--system", "Flag", "--row-params=model"]),
+        r#"{"messages":[{"role":"system","content":"Flag"},{"role":"user","content":"Q: one"}],"model":"m/own","max_tokens":9}"#
+    );
+    assert_eq!(
+        sent(&["-m", "m/flag", "--row-params=system,max_tokens"]),
+        format!(r#"{{"model":"m/flag","messages":[{system},{{"role":"user","content":"Q: one"}}],"max_tokens":60}}"#)
+    );
+}
+
+#[test]
+fn parameters_that_are_not_used_are_named_once_with_the_flag() {
+    let home = Home::new();
+    let recorder = Recorder::start();
+    home.write("p.jsonl", lines(&[OWN, OWN.replace("q0", "q1").as_str()]));
+    let base = ["p.jsonl", "--prompt", "Q: {{ prompt }}"];
+    let note =
+        "model, max_tokens, system (with --prompt they are data); --row-params=model,max_tokens,system uses them";
+    for command in [&["run", "-o", "o.jsonl"][..], &["prepare", "-o", "shards"], &["run", "--dry-run"], &["check"]] {
+        let out = home.at(&recorder.url, &[command, &base, &["-m", "m/flag"]].concat()).code(0);
+        let all = out.stdout + &out.stderr;
+        assert_eq!(all.matches(note).count(), 1, "{all}");
+    }
+    let none = home.at(&recorder.url, &[&["run"][..], &base].concat()).code(65);
+    none.says(&["p.jsonl:1: the row has no model", "--row-params=model to use the rows' own `model`"]);
+    // A column that the template uses is data, and so is an empty one.
+    home.write("cars.csv", "id,model,stop,seed\na,Golf,Bonn,\nb,Polo,Köln,\n");
+    let cars = ["check", "cars.csv", "-m", "m/flag", "--prompt", "Car: {{ model }}"];
+    let out = home.llbatch(&cars).code(0);
+    assert!(out.stdout.contains("not used as parameters: stop (with --prompt they are data)"), "{}", out.stdout);
+    home.llbatch(&[&cars[..], &["--row-params=prompt"]].concat()).code(2).says(&["\"prompt\" is not a parameter"]);
+}
+
+#[test]
+fn without_a_template_rows_set_their_parameters_and_the_opening_line_names_them() {
+    let home = Home::new();
+    let server = Server::quick(&[]);
+    let row = r#"{"id":"q","prompt":"one","system":"Be brief.","max_tokens":16,"temperature":0.5}"#;
+    home.write("p.jsonl", lines(&[row]));
+    let out = home.run(&server, &["p.jsonl", "-m", "meta-llama/Llama-3.2-3B-Instruct-Turbo", "-o", "o.jsonl"]).code(0);
+    out.says(&["; rows set max_tokens, temperature, system"]);
+    let submit = ["submit", "p.jsonl", "-m", "meta-llama/Llama-3.2-3B-Instruct-Turbo", "--again"];
+    home.at(&server.url, &submit).code(0).says(&["; rows set max_tokens, temperature, system"]);
+    // In a table `n` is rarely the number of answers.
+    home.write("t.csv", "id,prompt,n,top_k\na,one,3,7\n");
+    let args = ["t.csv", "-m", "m/x"];
+    assert_eq!(sent(&home, &args), [r#"{"model":"m/x","messages":[{"role":"user","content":"one"}],"top_k":7}"#]);
+    let out = home.llbatch(&["check", "t.csv", "-m", "m/x"]).code(0);
+    assert!(out.stdout.contains("not used as parameters: n (a table may mean something else)"), "{}", out.stdout);
+    let bodies = sent(&home, &[&args[..], &["--row-params=n"]].concat());
+    assert_eq!(bodies, [r#"{"model":"m/x","messages":[{"role":"user","content":"one"}],"n":3,"top_k":7}"#]);
+}
+
+#[test]
+fn a_flag_that_no_row_uses_is_named_with_the_way_to_replace_what_rows_say() {
+    let home = Home::new();
+    let recorder = Recorder::start();
+    let row = |id: &str| {
+        format!(
+            r#"{{"custom_id":"{id}","body":{{"model":"gpt-4o-mini","messages":[{{"role":"system","content":"S"}},{{"role":"user","content":"x"}}],"max_tokens":5}}}}"#
+        )
+    };
+    home.write("oai.jsonl", lines(&[&row("r0"), &row("r1")]));
+    let flags = ["oai.jsonl", "-m", "m/flag", "--max-tokens", "9", "--system", "T", "--temperature", "0.5"];
+    for command in [&["run", "-o", "o.jsonl"][..], &["prepare", "-o", "shards"], &["check"]] {
+        let out = home.at(&recorder.url, &[command, &flags].concat()).code(0);
+        let all = out.stdout + &out.stderr;
+        for note in [
+            "-m is not used: every row names a model (gpt-4o-mini); --override model=m/flag replaces it",
+            "--max-tokens is not used: every row sets `max_tokens` itself; --override max_tokens=… replaces it",
+            "--system is not used: every row has a system message of its own",
+        ] {
+            assert_eq!(all.matches(note).count(), 1, "{note}\n{all}");
+        }
+        assert!(!all.contains("--temperature is not used"), "{all}");
+    }
+    // A default of the config file is there for all inputs.
+    std::fs::create_dir_all(home.path("home/config/llbatch")).unwrap();
+    home.write("home/config/llbatch/config.toml", "[run]\nmodel = \"m/usual\"\n");
+    let out = home.llbatch(&["check", "oai.jsonl"]).code(0);
+    assert!(!out.stdout.contains("is not used"), "{}", out.stdout);
+}
+
+#[test]
+fn override_replaces_what_rows_say() {
+    let home = Home::new();
+    home.write(
+        "in.jsonl",
+        lines(&[
+            r#"{"custom_id":"a","body":{"model":"gpt-4o-mini","messages":[{"role":"user","content":"x"}],"max_completion_tokens":5,"x":1}}"#,
+            r#"{"id":"b","prompt":"y","model":"gpt-4o-mini","max_tokens":5,"temperature":0.10}"#,
+        ]),
+    );
+    for model in ["model=m/new", r#"model="m/new""#] {
+        let bodies = sent(&home, &["in.jsonl", "--override", model, "--override", "max_tokens=7"]);
+        assert_eq!(
+            bodies,
+            [
+                r#"{"messages":[{"role":"user","content":"x"}],"x":1,"model":"m/new","max_tokens":7}"#,
+                r#"{"model":"m/new","messages":[{"role":"user","content":"y"}],"temperature":0.10,"max_tokens":7}"#,
+            ]
+        );
+    }
+    let check = |more: &[&str]| home.llbatch(&[&["check", "in.jsonl", "-m", "m/x"], more].concat());
+    check(&["--override", "seed=high"]).code(2).says(&["--override seed: \"high\" is not JSON", "quotes of its own"]);
+    check(&["--override", "messages=[]"]).code(2).says(&["--override cannot set \"messages\""]);
+    check(&["--override", "seed=1", "--seed", "2"]).code(2).says(&["`seed` is set twice"]);
+    check(&["--override", "model=\"\""]).code(2).says(&["is not the name of a model"]);
+    let out = check(&["--override", "model=m/new", "--json"]).code(0);
+    assert!(out.stdout.contains(r#""model": "m/new""#) && !out.stdout.contains("gpt-4o"), "{}", out.stdout);
+}

@@ -163,6 +163,11 @@ impl CheckDocument {
         }
     }
 
+    /// Models of the rows.
+    pub fn model_names(&self) -> Vec<&str> {
+        self.models.iter().map(|model| model.model.as_str()).collect()
+    }
+
     /// The exit code of the command.
     pub fn exit(&self) -> Exit {
         if self.problem_count > 0 || self.rows == 0 { Exit::Data } else { Exit::Ok }

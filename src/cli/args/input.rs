@@ -30,6 +30,9 @@ pub struct InputArgs {
     /// System message for rows without one; may be a template; @FILE reads it from a file
     #[arg(long, value_name = "TEXT|@FILE", help_heading = "Requests")]
     pub system: Option<String>,
+    /// Use parameters that rows give (model, system, max_tokens …) beside --prompt: all, or those NAMES
+    #[arg(long, value_name = "NAMES", num_args = 0..=1, require_equals = true, default_missing_value = "", help_heading = "Requests")]
+    pub row_params: Option<String>,
     /// Field with the id [default: custom_id, else id, else row-N]
     #[arg(long, value_name = "FIELD", help_heading = "Requests")]
     pub id: Option<String>,
@@ -54,6 +57,9 @@ pub struct InputArgs {
     /// Any other field of the request, such as top_k=40; may be repeated
     #[arg(long, value_name = "KEY=JSON", help_heading = "Requests")]
     pub set: Vec<String>,
+    /// Field of the request that replaces what rows say, such as model=provider/name; may be repeated
+    #[arg(long = "override", value_name = "KEY=JSON", help_heading = "Requests")]
+    pub overrides: Vec<String>,
     /// Endpoint of the API; `run` supports the first three, batches support chat and audio
     #[arg(long, value_name = "ENDPOINT", default_value = "chat", value_parser = ["chat", "completions", "embeddings", "transcriptions", "translations"], help_heading = "Requests")]
     pub endpoint: String,
@@ -89,7 +95,9 @@ impl InputArgs {
             || self.json_schema.is_some()
             || !self.stop.is_empty()
             || !self.set.is_empty()
+            || !self.overrides.is_empty()
             || self.constant_prompt
+            || self.row_params.is_some()
             || self.endpoint != "chat"
     }
 
@@ -151,16 +159,6 @@ impl InputArgs {
                 Error::new(Exit::NoInput, format!("--json-schema {}: cannot be read", path.display())).because(e)
             })?),
         };
-        let set = self
-            .set
-            .iter()
-            .map(|pair| {
-                pair.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())).ok_or_else(|| {
-                    Error::usage(format!("--set {pair}: expected KEY=JSON"))
-                        .hint("for example --set top_k=40, or --set 'logit_bias={\"50\": 1}'")
-                })
-            })
-            .collect::<Result<_>>()?;
         Ok(Params {
             endpoint: self.endpoint.parse::<Endpoint>().map_err(Error::usage)?,
             model: self.model.clone().or_else(|| model.map(str::to_owned)),
@@ -173,10 +171,28 @@ impl InputArgs {
             seed: self.seed,
             stop: self.stop.clone(),
             json_schema,
-            set,
+            set: pairs("--set", &self.set)?,
+            overrides: pairs("--override", &self.overrides)?,
+            row_params: self.row_params.as_deref().map(names),
             constant_prompt: self.constant_prompt,
         })
     }
+}
+
+/// The pairs of a repeated flag.
+fn pairs(flag: &str, given: &[String]) -> Result<Vec<(String, String)>> {
+    let pair = |pair: &String| {
+        pair.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())).ok_or_else(|| {
+            Error::usage(format!("{flag} {pair}: expected KEY=JSON"))
+                .hint(format!("for example {flag} top_k=40, or {flag} 'logit_bias={{\"50\": 1}}'"))
+        })
+    };
+    given.iter().map(pair).collect()
+}
+
+/// Names between commas; none for an empty text.
+fn names(text: &str) -> Vec<String> {
+    text.split(',').map(|name| name.trim().to_owned()).filter(|_| !text.is_empty()).collect()
 }
 
 /// The text of a flag: itself, or with `@FILE` the file's content without the line end that editors add. `@@` is an `@`.

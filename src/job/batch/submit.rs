@@ -57,6 +57,8 @@ struct Quote {
     priced: Nanos,
     /// Models without a known price.
     unpriced: Vec<String>,
+    /// Parameters that rows set themselves.
+    own: Vec<&'static str>,
 }
 
 /// Submits the input, and with `--wait` delivers the results. It calls `announce` with the job's id before it sends
@@ -276,7 +278,7 @@ fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk
     let table = &session.ctx.settings.prices;
     let unpriced = submission.checked.models.iter().filter(|(m, _)| table.get(m).is_none_or(|e| e.price.is_none()));
     let unpriced = unpriced.map(|(model, _)| model.to_string()).collect();
-    let mut quote = Quote { priced: planned.priced, unpriced };
+    let mut quote = Quote { priced: planned.priced, unpriced, own: submission.shape.own_parameters() };
     if let Some(realtime) = &submission.realtime {
         let beside = price_beside(session, submission, realtime, ask.limit)?;
         session.job.estimate = session.job.estimate.zip(beside.cost).map(|(batch, realtime)| batch + realtime);
@@ -356,7 +358,8 @@ impl Entered<'_> {
             }
         } else {
             let (rows, count) = (text::plural(job.total, "row"), text::batches(batches.len()));
-            format!("job {}: {rows} in {count}, {}, on {}", job.id, self.quote.text(job.estimate), spec.service)
+            let own = text::own_parameters(&self.quote.own);
+            format!("job {}: {rows} in {count}, {}, on {}{own}", job.id, self.quote.text(job.estimate), spec.service)
         };
         ctx.ui.note(&text);
         Ok(())

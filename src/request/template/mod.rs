@@ -82,6 +82,11 @@ impl Template {
         names::any_field(&self.names, fields)
     }
 
+    /// Returns true if the template uses this field by its name.
+    pub fn uses(&self, field: &str) -> bool {
+        self.names.contains(field)
+    }
+
     /// The template as the user wrote it.
     pub fn source(&self) -> &str {
         &self.source

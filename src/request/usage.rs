@@ -1,0 +1,58 @@
+//! What the rows that were drafted so far did with their own parameters and with the flags: for notes, not for requests.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::params;
+
+/// A set of parameters that threads add to.
+#[derive(Debug, Default)]
+pub struct ParameterSet(AtomicU64);
+
+impl ParameterSet {
+    /// Adds the parameter `name`; other names are left out.
+    pub fn add(&self, name: &str) {
+        // The list of parameters is far shorter than 64.
+        let Some(bit) = params::place(name).and_then(|place| 1_u64.checked_shl(place as u32)) else { return };
+        // Nearly always it is there, and threads that only read do not wait for each other.
+        if self.0.load(Ordering::Relaxed) & bit == 0 {
+            self.0.fetch_or(bit, Ordering::Relaxed);
+        }
+    }
+
+    /// Their names.
+    pub fn names(&self) -> Vec<&'static str> {
+        let set = self.0.load(Ordering::Relaxed);
+        (0..u64::BITS as usize).filter(|place| set >> place & 1 == 1).map(params::at).collect()
+    }
+}
+
+/// A fact that threads note once it is so.
+#[derive(Debug, Default)]
+pub struct Noted(AtomicBool);
+
+impl Noted {
+    /// Notes it.
+    pub fn note(&self) {
+        if !self.0.load(Ordering::Relaxed) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns true if it was noted.
+    pub fn is_noted(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What became of rows' own parameters and of flags.
+#[derive(Debug, Default)]
+pub struct RowUsage {
+    /// A request was made.
+    pub any: Noted,
+    /// `--system` was used.
+    pub system_flag: Noted,
+    /// Parameters that rows have, but which are data here.
+    pub ignored: ParameterSet,
+    /// Parameters of rows that their requests have.
+    pub own: ParameterSet,
+}
