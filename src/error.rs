@@ -46,6 +46,25 @@ impl Exit {
         self as u8
     }
 
+    /// A stable name of the code, for documents.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failure => "failure",
+            Self::Usage => "usage",
+            Self::RowsFailed => "rows_failed",
+            Self::Auth => "auth",
+            Self::Budget => "budget",
+            Self::Data => "invalid_input",
+            Self::NoInput => "unreadable_input",
+            Self::Io => "io",
+            Self::TempFail => "try_again_later",
+            Self::Protocol => "protocol",
+            Self::Hangup | Self::Interrupt | Self::Terminate => "interrupted",
+            Self::ClosedPipe => "closed_pipe",
+        }
+    }
+
     /// The exit code to report when two apply: the earlier one in 74, 4, 5, 76, 75, 3.
     pub fn worst(self, other: Self) -> Self {
         if self.rank() <= other.rank() { self } else { other }
@@ -77,6 +96,8 @@ pub struct Error {
     pub hint: Option<String>,
     /// The error that caused this one.
     pub source: Option<anyhow::Error>,
+    /// The problems of the input that led to it, as `check --json` shows them.
+    pub problems: Vec<serde_json::Value>,
 }
 
 /// The result of a step whose error stops the command.
@@ -85,7 +106,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error with this exit code.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), hint: None, source: None }
+        Self { exit, message: message.into(), hint: None, source: None, problems: Vec::new() }
     }
 
     /// An error in flags, arguments or the config file.
@@ -96,6 +117,12 @@ impl Error {
     /// Adds a remedy.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the problems of the input.
+    pub fn problems(mut self, problems: &[impl serde::Serialize]) -> Self {
+        self.problems = problems.iter().filter_map(|problem| serde_json::to_value(problem).ok()).collect();
         self
     }
 
@@ -124,6 +151,35 @@ impl Error {
         let mut error = Self::new(Exit::Io, what.to_string()).because(source);
         error.hint = hint.map(str::to_owned);
         error
+    }
+}
+
+/// The document of an error, for `--json`.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct FailureDocument {
+    version: u8,
+    error: ErrorFields,
+}
+
+#[derive(Debug, Clone, serde::Serialize)]
+struct ErrorFields {
+    exit: u8,
+    code: &'static str,
+    message: String,
+    hint: Option<String>,
+    problems: Vec<serde_json::Value>,
+}
+
+impl From<&Error> for FailureDocument {
+    fn from(error: &Error) -> Self {
+        let error = ErrorFields {
+            exit: error.exit.code(),
+            code: error.exit.name(),
+            message: error.to_string(),
+            hint: error.hint.clone(),
+            problems: error.problems.clone(),
+        };
+        Self { version: 1, error }
     }
 }
 

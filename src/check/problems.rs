@@ -24,13 +24,14 @@ pub enum Action {
 pub fn report(checked: &Checked, skip_invalid: bool, max_problems: usize, action: Action, ui: &Ui) -> Result<()> {
     if checked.rows == 0 {
         return Err(Error::new(Exit::Data, format!("{}: the input has no rows", checked.inputs))
+            .problems(&checked.problems)
             .hint("each line of JSONL is one request; a CSV needs rows below its header"));
     }
     if checked.problem_count == 0 {
         return Ok(());
     }
     list(&checked.problems, checked.problem_count, max_problems, ui);
-    judge(checked.bad_rows, checked.rows, skip_invalid, action, ui)
+    judge(checked.bad_rows, checked.rows, skip_invalid, action, ui).map_err(|error| error.problems(&checked.problems))
 }
 
 /// Shows `problems`, the first of `count`; a hint that several share comes once.

@@ -40,15 +40,14 @@ pub struct ManArgs {
 }
 
 /// Runs `completions`.
-pub fn completions(args: &CompletionsArgs, ui: &Ui) -> Result<Exit> {
+pub fn completions(args: &CompletionsArgs, json: bool, ui: &Ui) -> Result<Exit> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "llbatch", &mut script);
-    print_on(&String::from_utf8_lossy(&script), ui)?;
-    Ok(Exit::Ok)
+    print(&String::from_utf8_lossy(&script), json, ui)
 }
 
 /// Runs `man`.
-pub fn man(args: &ManArgs, ui: &Ui) -> Result<Exit> {
+pub fn man(args: &ManArgs, json: bool, ui: &Ui) -> Result<Exit> {
     // `help` has no page: it only shows the others.
     let mut whole = Cli::command().disable_help_subcommand(true).propagate_version(true);
     // Gives every command the global flags and its full name.
@@ -70,6 +69,15 @@ pub fn man(args: &ManArgs, ui: &Ui) -> Result<Exit> {
         .source(concat!("llbatch ", env!("CARGO_PKG_VERSION")))
         .render(&mut page)
         .map_err(|e| Error::new(Exit::Failure, "the man page cannot be made").because(e))?;
-    print_on(&String::from_utf8_lossy(&page), ui)?;
+    print(&String::from_utf8_lossy(&page), json, ui)
+}
+
+/// Prints a text, in a document with `--json`.
+fn print(text: &str, json: bool, ui: &Ui) -> Result<Exit> {
+    if json {
+        print_on(&format!("{}\n", serde_json::json!({"version": 1, "text": text})), ui)?;
+    } else {
+        print_on(text, ui)?;
+    }
     Ok(Exit::Ok)
 }

@@ -8,6 +8,7 @@ mod check;
 mod clean;
 mod completions;
 mod doctor;
+mod failure;
 mod fetch;
 mod models;
 mod prepare;
@@ -20,6 +21,7 @@ mod service;
 mod spending;
 mod status;
 mod submit;
+mod synonyms;
 mod wait;
 
 use std::ffi::OsString;
@@ -123,6 +125,9 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
+    /// Print the version
+    #[command(hide = true)]
+    Version,
 }
 
 impl Command {
@@ -130,7 +135,13 @@ impl Command {
     const fn names_jobs(&self) -> bool {
         !matches!(
             self,
-            Self::Prepare(_) | Self::Check(_) | Self::Models(_) | Self::Serve(_) | Self::Completions(_) | Self::Man(_)
+            Self::Prepare(_)
+                | Self::Check(_)
+                | Self::Models(_)
+                | Self::Serve(_)
+                | Self::Completions(_)
+                | Self::Man(_)
+                | Self::Version
         )
     }
 
@@ -153,11 +164,7 @@ impl Command {
 pub fn main(argv: &[OsString], leave: fn(Exit) -> !) -> Exit {
     let cli = match Cli::try_parse_from(argv) {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version go to stdout and are no error. A closed pipe does not matter here.
-            drop(explain(&error, argv));
-            return if error.use_stderr() { Exit::Usage } else { Exit::Ok };
-        }
+        Err(error) => return failure::explain(error, argv),
     };
     let env = |name: &str| std::env::var(name).ok();
     let global = &cli.global;
@@ -171,27 +178,15 @@ pub fn main(argv: &[OsString], leave: fn(Exit) -> !) -> Exit {
         json: global.json,
     });
     trace(global.verbose, &ui);
-    match dispatch(cli, ui.clone(), &env, argv, leave) {
-        Ok(exit) => exit,
-        Err(error) => {
-            ui.end();
-            if error.exit != Exit::ClosedPipe {
-                ui.error(&error);
-            }
-            error.exit
+    let exit = dispatch(cli, ui.clone(), &env, argv, leave).unwrap_or_else(|error| {
+        ui.end();
+        if error.exit != Exit::ClosedPipe {
+            ui.error(&error);
         }
-    }
-}
-
-/// Prints clap's error. It repeats words of the command line, which may be untrusted file names (`llbatch run *`).
-fn explain(error: &clap::Error, argv: &[OsString]) -> std::io::Result<()> {
-    use std::io::Write;
-    let safe = |word: &OsString| matches!(text::visible(&word.to_string_lossy()), std::borrow::Cow::Borrowed(_));
-    if argv.iter().all(safe) {
-        return error.print();
-    }
-    // Prints without colours, because the words may contain escape codes of their own.
-    std::io::stderr().write_all(text::visible(&error.render().to_string()).as_bytes())
+        error.exit
+    });
+    failure::tell(exit, &ui);
+    exit
 }
 
 fn dispatch(
@@ -203,8 +198,11 @@ fn dispatch(
 ) -> Result<Exit> {
     // Packagers run these commands without a home directory or a config file.
     match &cli.command {
-        Command::Completions(args) => return completions::completions(args, &ui),
-        Command::Man(args) => return completions::man(args, &ui),
+        Command::Completions(args) => return completions::completions(args, cli.global.json, &ui),
+        Command::Man(args) => return completions::man(args, cli.global.json, &ui),
+        Command::Version => {
+            return print_on(concat!("llbatch ", env!("CARGO_PKG_VERSION"), "\n"), &ui).map(|()| Exit::Ok);
+        }
         _ => {}
     }
     let global = cli.global;
@@ -244,7 +242,7 @@ fn dispatch(
         Command::Report(args) => report::run(&args, &ctx),
         Command::Serve(args) => serve::run(args, &ctx),
         Command::Doctor(args) => doctor::run(&args, &ctx),
-        Command::Completions(_) | Command::Man(_) => Ok(Exit::Ok),
+        Command::Completions(_) | Command::Man(_) | Command::Version => Ok(Exit::Ok),
     }
 }
 
@@ -305,7 +303,7 @@ fn print_summary(ended: &Ended, said: &[&str], ctx: &Ctx) -> Result<Exit> {
 fn print_json(value: &impl serde::Serialize, ctx: &Ctx) -> Result<()> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|e| Error::new(Exit::Failure, "the document cannot be made").because(e))?;
-    print_text(&format!("{text}\n"), ctx)
+    ctx.ui.document(&format!("{text}\n")).map_err(|e| Error::io("standard output: cannot be written", e))
 }
 
 /// Writes text to stdout.
@@ -314,11 +312,7 @@ fn print_text(text: &str, ctx: &Ctx) -> Result<()> {
 }
 
 fn print_on(text: &str, ui: &Ui) -> Result<()> {
-    use std::io::Write;
-    let mut out = ui.data();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|e| Error::io("standard output: cannot be written", e))
+    ui.document(text).map_err(|e| Error::io("standard output: cannot be written", e))
 }
 
 #[cfg(test)]

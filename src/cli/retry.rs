@@ -72,7 +72,12 @@ pub fn run(args: &RetryArgs, ctx: &Ctx) -> Result<Exit> {
     };
     let announce = |job: &str| if ctx.json { Ok(()) } else { print_text(&format!("{job}\n"), ctx) };
     match retry(ask, service.remote(), ctx, &announce)? {
-        Retried::Nothing(exit) => Ok(exit),
+        Retried::Nothing(exit) => {
+            if ctx.json {
+                print_json(&status::document(&[id.as_str()], ctx)?, ctx)?;
+            }
+            Ok(exit)
+        }
         Retried::Batches { flags, refused } => {
             if ctx.json {
                 print_json(&status::document(&[id.as_str()], ctx)?, ctx)?;

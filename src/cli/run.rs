@@ -78,7 +78,7 @@ pub fn run(args: RunArgs, ctx: &Ctx) -> Result<Exit> {
         return Err(Error::usage("no INPUT: name files, or `-` for standard input")
             .hint("llbatch run prompts.jsonl -o out.jsonl"));
     }
-    let delivery = args.results.resolve(ctx.json)?;
+    let delivery = args.results.resolve(ctx.json && !args.dry)?;
     args.input.realtime_endpoint()?;
     if args.dry && !args.input.inputs.is_empty() {
         let tokenizer = args.tokenizer.as_deref();

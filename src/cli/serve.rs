@@ -10,7 +10,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::print_text;
+use super::{print_json, print_text};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::sandbox::{self, BatchConfig, Downloads, SandboxConfig, ScriptedFault, Unset};
@@ -177,7 +177,11 @@ pub fn run(args: ServeArgs, ctx: &Ctx) -> Result<Exit> {
     let server = sandbox::start(args.config()?)
         .map_err(|e| Error::new(Exit::Failure, format!("cannot serve on {listen}")).because(e))?;
     let signals = stop_on_signal(server.stopper())?;
-    print_text(&format!("{}\n", server.url), ctx)?;
+    if ctx.json {
+        print_json(&serde_json::json!({"version": 1, "base_url": server.url}), ctx)?;
+    } else {
+        print_text(&format!("{}\n", server.url), ctx)?;
+    }
     ctx.ui.note(&format!("serving until interrupted; pass its URL with --base-url, and {key} in TOGETHER_API_KEY"));
     server.wait();
     Ok(signals.join().ok().flatten().unwrap_or(Exit::Failure))

@@ -155,6 +155,8 @@ impl Finish<'_> {
         let meta =
             Meta { state: state.as_str().to_owned(), ..verdict.meta(&self.job, self.spec, duration, self.desk.ctx) };
         let mut summary = accounts.accounts.totals.summary(&meta);
+        let shown = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        (summary.output, summary.errors_output) = (shown(&self.written.results), shown(&self.written.errors));
         if state.ended() && accounts.all_collected() {
             let learned = self.learn();
             // A realtime run has shown no estimate, so nothing was off.

@@ -114,7 +114,8 @@ pub fn prepare(order: &PrepareOrder<'_>, ctx: &Ctx) -> Result<WrittenBatches> {
 fn judge(written: &Split, checked: &Checked, order: &PrepareOrder<'_>, ctx: &Ctx) -> Result<()> {
     if written.oversize_count > 0 {
         problems::list(&written.oversize, written.oversize_count, order.max_problems, &ctx.ui);
-        problems::judge(written.oversize_count, checked.rows, order.skip_invalid, Action::Write, &ctx.ui)?;
+        problems::judge(written.oversize_count, checked.rows, order.skip_invalid, Action::Write, &ctx.ui)
+            .map_err(|error| error.problems(&written.oversize))?;
     }
     if written.files.is_empty() {
         return Err(Error::new(Exit::Data, "every row is invalid; nothing was written").hint("fix the rows"));

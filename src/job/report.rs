@@ -110,6 +110,8 @@ fn of_results(files: &[String], batch_price: bool, ctx: &Ctx) -> Result<ReportDo
     });
     let summary = totals.summary(&Meta {
         job: None,
+        name: None,
+        started_at: None,
         transport: None,
         state: verdict.state.as_str().to_owned(),
         duration: Duration::ZERO,

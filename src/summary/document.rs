@@ -15,8 +15,14 @@ use crate::price::Nanos;
 pub struct Summary {
     /// The version of this document's shape.
     pub version: u8,
+    /// The version of llbatch.
+    pub llbatch: &'static str,
     /// The job's id.
     pub job: Option<String>,
+    /// The job's name.
+    pub name: Option<String>,
+    /// The time when the job was made, in RFC 3339.
+    pub started_at: Option<String>,
     /// `realtime` or `batch`.
     pub transport: Option<String>,
     /// The job's state.
@@ -40,6 +46,10 @@ pub struct Summary {
     pub estimate_off: Option<f64>,
     /// Failures by code, the most frequent first.
     pub errors: Vec<ErrorLine>,
+    /// The file with the results.
+    pub output: Option<String>,
+    /// The file with the failed rows.
+    pub errors_output: Option<String>,
     /// The end of the command.
     pub exit: ExitLine,
     /// Rows answered by an earlier run.
@@ -171,6 +181,10 @@ pub struct ExitLine {
 pub struct Meta {
     /// The job's id; `None` for a results file.
     pub job: Option<String>,
+    /// The job's name.
+    pub name: Option<String>,
+    /// The time when the job was made, in RFC 3339.
+    pub started_at: Option<String>,
     /// `realtime` or `batch`; `None` for a results file.
     pub transport: Option<String>,
     /// The state as in `status`: `completed`, `partial`, ...
@@ -193,6 +207,8 @@ impl Meta {
     pub fn blank() -> Self {
         Self {
             job: None,
+            name: None,
+            started_at: None,
             transport: None,
             state: String::new(),
             duration: Duration::ZERO,
@@ -210,7 +226,10 @@ impl Totals {
         let elapsed = u64::try_from(meta.duration.as_millis()).unwrap_or(u64::MAX);
         Summary {
             version: 1,
+            llbatch: env!("CARGO_PKG_VERSION"),
             job: meta.job.clone(),
+            name: meta.name.clone(),
+            started_at: meta.started_at.clone(),
             transport: meta.transport.clone(),
             state: meta.state.clone(),
             rows: RowCounts {
@@ -236,6 +255,8 @@ impl Totals {
             http: self.http,
             estimate_off: None,
             errors: self.error_summaries(),
+            output: None,
+            errors_output: None,
             exit: ExitLine { code: meta.exit.code(), reason: meta.reason.clone(), next: meta.next.clone() },
             reused: self.reused,
             uncertain: self.uncertain,

@@ -42,6 +42,7 @@ fn meta(exit: Exit) -> Meta {
         reason: "2 rows failed".to_owned(),
         next: Some("llbatch retry j-abcd1234".to_owned()),
         routes: vec![("b/small".to_owned(), "no batch discount is known".to_owned())],
+        ..Meta::blank()
     }
 }
 

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 
-use crate::error::{Error, Exit};
+use crate::error::{Error, Exit, FailureDocument};
 use crate::text::visible;
 pub use counts::RunCounts;
 pub use options::{AutoSwitch, Results, UiOptions};
@@ -65,6 +65,12 @@ struct UiInner {
     /// A bar is on the screen.
     drawn: AtomicBool,
     stderr: Mutex<Box<dyn Write + Send>>,
+    /// A document stands on stdout.
+    documented: AtomicBool,
+    /// The last error that was shown.
+    failure: Mutex<Option<FailureDocument>>,
+    /// Something was written to stderr.
+    spoken: AtomicBool,
 }
 
 impl fmt::Debug for Ui {
@@ -90,6 +96,9 @@ impl Ui {
             bars: MultiProgress::with_draw_target(target),
             drawn: AtomicBool::new(false),
             stderr: Mutex::new(stderr),
+            documented: AtomicBool::new(false),
+            failure: Mutex::new(None),
+            spoken: AtomicBool::new(false),
         }))
     }
 
@@ -126,6 +135,7 @@ impl Ui {
             text.push_str("  ");
             text.push_str(&self.line(Some(Paint::Cyan), "hint:", hint));
         }
+        *self.0.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(FailureDocument::from(error));
         self.write(&text);
     }
 
@@ -138,6 +148,33 @@ impl Ui {
             _ => ("✗", Paint::Red),
         };
         self.say(Some(paint), mark, text);
+    }
+
+    /// Writes a document to stdout.
+    pub fn document(&self, text: &str) -> io::Result<()> {
+        self.0.documented.store(true, Ordering::Relaxed);
+        let mut out = self.data();
+        out.write_all(text.as_bytes())?;
+        out.flush()
+    }
+
+    /// Returns the document that a failed command still owes with `--json`: that of the last error shown. `None` if a
+    /// document stands on stdout already.
+    pub fn owed_document(&self) -> Option<FailureDocument> {
+        if !self.0.options.json || self.0.documented.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.0.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns whether `--quiet` is given.
+    pub fn is_quiet(&self) -> bool {
+        self.0.options.quiet
+    }
+
+    /// Returns whether anything was written to stderr.
+    pub fn has_spoken(&self) -> bool {
+        self.0.spoken.load(Ordering::Relaxed)
     }
 
     /// Writes a preformatted text, such as the summary; silent with `--quiet`, and with `--json`, whose document holds
@@ -229,6 +266,7 @@ impl Ui {
 
     /// Writes a text in one piece, so that other processes' talk does not split it.
     fn write(&self, text: &str) {
+        self.0.spoken.store(true, Ordering::Relaxed);
         self.apart(|| {
             let mut stderr = self.0.stderr.lock().unwrap_or_else(PoisonError::into_inner);
             // A run goes on even if nothing can be written to stderr.

@@ -13,6 +13,7 @@ mod doctor;
 mod faults;
 mod help;
 mod keyless;
+mod last_word;
 mod lost_state;
 mod money;
 mod nightly;

@@ -264,7 +264,8 @@ fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk
     if split.oversize_count > 0 && !ask.problems.skip_invalid {
         let ui = &session.ctx.ui;
         problems::list(&split.oversize, split.oversize_count, split.oversize.len(), ui);
-        problems::judge(split.oversize_count, submission.checked.rows, false, Action::Send, ui)?;
+        problems::judge(split.oversize_count, submission.checked.rows, false, Action::Send, ui)
+            .map_err(|error| error.problems(&split.oversize))?;
     }
     let whole = submission.checked.bad_rows == 0 && split.oversize_count == 0;
     // The plan skips rows for realtime, so the keys cannot be compared then.

@@ -123,6 +123,8 @@ impl Verdict {
     pub fn meta(self, job: &Job, spec: &Spec, duration: Duration, ctx: &Ctx) -> Meta {
         Meta {
             job: Some(job.id.clone()),
+            name: job.name.clone(),
+            started_at: Some(jiff::Timestamp::from_millisecond(job.created_at).unwrap_or_default().to_string()),
             transport: Some(job.transport.as_str().to_owned()),
             state: self.state.as_str().to_owned(),
             duration,
