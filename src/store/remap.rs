@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::JobDb;
-use super::job::{RETIRED, renamed_checksum};
+use super::job::{Checksum, RETIRED, RowName};
 use crate::error::Result;
 use crate::outcome::Fingerprint;
 
@@ -35,10 +35,11 @@ impl Remap<'_> {
     pub fn place(&mut self, row: u64, id: &str, fp: Fingerprint) -> Result<bool> {
         self.job.run(|db| {
             let found = db
-                .prepare_cached("SELECT rowid, id, sum FROM old WHERE fp = ?1 ORDER BY (id = ?2) DESC, row LIMIT 1")?
-                .query_row(params![&fp.0[..], id], |r| {
-                    let sum: Option<i64> = r.get(2)?;
-                    Ok((r.get::<_, i64>(0)?, sum.zip(r.get_ref(1)?.as_str().ok()).map(|(sum, old)| renamed_checksum(sum, old, id))))
+                .prepare_cached("SELECT rowid, row, id, sum FROM old WHERE fp = ?1 ORDER BY (id = ?2) DESC, row LIMIT 1")?
+                .query_row(params![&fp.0[..], id], |old| {
+                    let from = RowName { row: old.get::<_, i64>(1)?.cast_unsigned(), id: old.get_ref(2)?.as_str()? };
+                    let sum = Checksum::read(old, 3)?.map(|sum| sum.moved(from, RowName { row, id }, fp).value());
+                    Ok((old.get::<_, i64>(0)?, sum))
                 })
                 .optional()?;
             let Some((rowid, sum)) = found else { return Ok(false) };

@@ -39,10 +39,10 @@ fn running_job_shows_its_whole_batch_id_and_deadline() {
     let id = document["jobs"][0]["batches"][0]["id"].as_str().unwrap();
     assert!(shown.contains(id), "{shown}");
     assert!(shown.contains("the last batch ends or expires by "), "{shown}");
-    // Nobody was asked, and that is said.
-    home.llbatch(&["status"]).code(0).says(&["another service", "add --sandbox"]);
+    // The sandbox is asked by itself, and that is said.
+    home.llbatch(&["status"]).code(0).says(&["sandbox: the built-in server answers"]);
     let report = home.llbatch(&["report", "last"]).stdout;
-    assert!(report.contains("running") && report.contains("--sandbox --wait -o FILE"), "{report}");
+    assert!(report.contains("running") && report.contains(" --wait -o FILE"), "{report}");
 }
 
 #[test]
@@ -74,5 +74,7 @@ fn retry_respects_its_budget() {
     home.finish(sandbox(&home, "", &batch)).code(5).says(&["may cost up to", "nothing was sent"]);
     home.finish(sandbox(&home, "", &["fetch", "last", "-o", "same.jsonl"])).code(3);
     assert_eq!(home.read("same.jsonl"), home.read("out.jsonl"));
-    home.finish(sandbox(&home, "", &[&retry[..], &["1"]].concat())).code(0).says(&["4 answered", "--sandbox -o FILE"]);
+    home.finish(sandbox(&home, "", &[&retry[..], &["1"]].concat()))
+        .code(0)
+        .says(&["4 answered", "-o FILE` writes the results"]);
 }

@@ -126,8 +126,7 @@ fn clean_looks_at_a_job_again_under_its_lock() {
     let clean = home.start(home.command_at(&server.url, &["clean", &id]));
     // The state that a `retry` leaves when it ends at this instant.
     let db = rusqlite::Connection::open(job_file(&home, &id)).unwrap();
-    let sql =
-        "INSERT INTO batch SELECT 2, json_set(data, '$.number', 2, '$.step', 'submitted') FROM batch WHERE number = 1";
+    let sql = "INSERT INTO batch (number, data) SELECT 2, json_set(data, '$.number', 2, '$.step', 'submitted') FROM batch WHERE number = 1";
     assert_eq!(db.execute(sql, []).unwrap(), 1);
     drop(db);
     drop(lock);
@@ -181,12 +180,17 @@ fn damaged_answer_in_a_database_is_named_and_not_written() {
     home.write("in.jsonl", prompts(1..=6));
     home.run(&server, &["in.jsonl", "-o", "out.jsonl"]).code(0);
     let id = jobs(&home)[0]["job"].as_str().unwrap().to_owned();
-    for column in ["body", "id", "completion"] {
+    for column in ["body", "id", "completion", "latency_ms", "fp"] {
         let db = rusqlite::Connection::open(job_file(&home, &id)).unwrap();
         let value: rusqlite::types::Value =
             db.query_row(&format!("SELECT {column} FROM outcome WHERE row = 4"), [], |row| row.get(0)).unwrap();
         let flipped = match &value {
             rusqlite::types::Value::Integer(n) => (n ^ 1).into(),
+            rusqlite::types::Value::Blob(bytes) => {
+                let mut bytes = bytes.clone();
+                bytes[3] ^= 16;
+                bytes.into()
+            }
             rusqlite::types::Value::Text(text) => text.replacen(['o', '4'], "n", 1).into(),
             other => panic!("{other:?}"),
         };

@@ -5,8 +5,8 @@ use rusqlite::params;
 use super::JobBatch;
 use crate::error::Result;
 use crate::outcome::{ErrorCode, Fingerprint, Usage};
-use crate::store::JobDb;
-use crate::store::job::RETIRED;
+use crate::store::job::{RETIRED, of_asked};
+use crate::store::{JobDb, broken};
 
 /// A row as a batch asks it. `S` is the type of its texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,14 +28,15 @@ impl JobDb {
     pub fn ask(&mut self, batch: u32, asked: &Asked<&str>) -> Result<()> {
         self.begin()?;
         self.run(|db| {
-            db.prepare_cached("INSERT INTO request VALUES (?,?,?,?,?,?,?)")?.execute(params![
+            db.prepare_cached("INSERT INTO request VALUES (?,?,?,?,?,?,?,?)")?.execute(params![
                 batch,
                 asked.row.cast_signed(),
                 &asked.fingerprint.0[..],
                 asked.id,
                 asked.wire,
                 asked.reserve.prompt.cast_signed(),
-                asked.reserve.completion.cast_signed()
+                asked.reserve.completion.cast_signed(),
+                of_asked(batch, asked),
             ])
         })?;
         Ok(())
@@ -43,23 +44,32 @@ impl JobDb {
 
     /// The rows of a batch, in ascending order.
     pub fn asked(&self, batch: u32) -> Result<Vec<Asked>> {
-        self.run(|db| {
+        let mut damaged = false;
+        let asked = self.run(|db| {
             let mut statement = db.prepare_cached(
-                "SELECT row, id, wire, fp, reserve_p, reserve_c FROM request WHERE batch = ?1 ORDER BY row",
+                "SELECT row, id, wire, fp, reserve_p, reserve_c, sum FROM request WHERE batch = ?1 ORDER BY row",
             )?;
             let rows = statement.query_map([batch], |row| {
                 let number = |i| row.get::<_, i64>(i).map(i64::cast_unsigned);
                 let fp = row.get_ref(3)?.as_blob()?.try_into().map_err(|_| rusqlite::Error::InvalidQuery)?;
-                Ok(Asked {
+                let asked = Asked {
                     row: number(0)?,
-                    id: row.get_ref(1)?.as_str()?.into(),
-                    wire: row.get_ref(2)?.as_str_or_null()?.map(Into::into),
+                    id: row.get_ref(1)?.as_str()?,
+                    wire: row.get_ref(2)?.as_str_or_null()?,
                     fingerprint: Fingerprint(fp),
                     reserve: Usage { prompt: number(4)?, completion: number(5)? },
-                })
+                };
+                damaged |= row.get::<_, Option<i64>>(6)?.is_some_and(|sum| sum != of_asked(batch, &asked));
+                let Asked { row, id, wire, fingerprint, reserve } = asked;
+                Ok(Asked { row, id: id.into(), wire: wire.map(Into::into), fingerprint, reserve })
             })?;
             rows.collect()
-        })
+        })?;
+        if damaged {
+            Err(broken(self.path(), &format!("the stored rows of batch {batch} are damaged")))
+        } else {
+            Ok(asked)
+        }
     }
 
     /// Deletes the rows of batches from `number` on. A killed process left them of a plan that it had not finished.

@@ -8,7 +8,7 @@ mod asked;
 use rusqlite::params;
 use serde::{Deserialize, Serialize};
 
-use super::{JobDb, damaged};
+use super::{JobDb, broken};
 use crate::error::{Error, Exit, Result};
 use crate::price::Nanos;
 pub use asked::Asked;
@@ -143,17 +143,16 @@ pub struct BodyPlace {
 impl JobDb {
     /// All batches of the job, by number.
     pub fn batches(&self) -> Result<Vec<JobBatch>> {
-        let texts: Vec<String> = self.run(|db| {
-            let mut statement = db.prepare_cached("SELECT data FROM batch ORDER BY number")?;
-            statement.query_map([], |row| row.get(0))?.collect()
+        let stored: Vec<(String, Option<u32>)> = self.run(|db| {
+            let mut statement = db.prepare_cached("SELECT data, sum FROM batch ORDER BY number")?;
+            statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         })?;
-        texts
-            .iter()
-            .map(|text| {
-                serde_json::from_str(text)
-                    .map_err(|e| damaged(self.path(), &rusqlite::Error::ToSqlConversionFailure(Box::new(e))))
-            })
-            .collect()
+        let read = |(text, sum): &(String, Option<u32>)| {
+            let whole = sum.is_none_or(|sum| sum == crc32fast::hash(text.as_bytes()));
+            let batch = serde_json::from_str(text).ok().filter(|_| whole);
+            batch.ok_or_else(|| broken(self.path(), "the record of a batch is damaged"))
+        };
+        stored.iter().map(read).collect()
     }
 
     /// Writes a new or changed batch, and commits it with the open group. See [`Self::save_batch`].
@@ -162,8 +161,11 @@ impl JobDb {
             .map_err(|e| Error::new(Exit::Failure, "a batch cannot be described").because(e))?;
         self.begin()?;
         self.run(|db| {
-            db.prepare_cached("INSERT OR REPLACE INTO batch (number, data) VALUES (?1, ?2)")?
-                .execute(params![batch.number, data])
+            db.prepare_cached("INSERT OR REPLACE INTO batch (number, data, sum) VALUES (?1, ?2, ?3)")?.execute(params![
+                batch.number,
+                data,
+                crc32fast::hash(data.as_bytes())
+            ])
         })?;
         Ok(())
     }

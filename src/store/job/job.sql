@@ -59,7 +59,8 @@ CREATE TABLE IF NOT EXISTS tried (
 -- The Together batches of this job. Each change is on the disk before llbatch acts on it.
 CREATE TABLE IF NOT EXISTS batch (
     number      INTEGER PRIMARY KEY, -- 1-based over all submissions of the job
-    data        TEXT NOT NULL        -- JSON
+    data        TEXT NOT NULL,       -- JSON
+    sum         INTEGER              -- checksum of the other columns, here and below
 ) STRICT;
 -- The rows of each batch.
 CREATE TABLE IF NOT EXISTS request (
@@ -70,6 +71,7 @@ CREATE TABLE IF NOT EXISTS request (
     wire        TEXT,                -- custom_id in the file, where it differs from the id
     reserve_p   INTEGER NOT NULL,
     reserve_c   INTEGER NOT NULL,
+    sum         INTEGER,
     PRIMARY KEY (batch, row)
 ) STRICT, WITHOUT ROWID;
 -- Prices that were in force when the job was worked on. A later price changes no past figure.

@@ -1,5 +1,6 @@
 //! The database of one job: its rows, their outcomes, its batches.
 
+mod checksum;
 mod claims;
 mod outcomes;
 mod prices;
@@ -12,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::answer_files::AnswerFiles;
 use super::{AddedColumn, Job, Tables, broken, damaged, open_db};
 use crate::error::{Error, Exit, Result};
-pub(super) use outcomes::renamed_checksum;
+pub(super) use checksum::{Checksum, RowName, of_asked};
 pub(super) use retired::RETIRED;
 pub use retired::Retired;
 
@@ -40,6 +41,8 @@ const TABLES: Tables = Tables {
         AddedColumn { table: "outcome", name: "len", kind: "INTEGER" },
         AddedColumn { table: "outcome", name: "sum", kind: "INTEGER" },
         AddedColumn { table: "set_aside", name: "sum", kind: "INTEGER" },
+        AddedColumn { table: "batch", name: "sum", kind: "INTEGER" },
+        AddedColumn { table: "request", name: "sum", kind: "INTEGER" },
         AddedColumn { table: "retired", name: "batch", kind: "INTEGER" },
         AddedColumn { table: "outcome", name: "prices", kind: "INTEGER" },
         AddedColumn { table: "set_aside", name: "prices", kind: "INTEGER" },
@@ -196,7 +199,8 @@ pub(super) mod tests {
         drop(db);
         let path = dir.path().join("j.db");
         let old = rusqlite::Connection::open(&path).unwrap();
-        let drop_new = "DROP TABLE entry; ALTER TABLE outcome DROP COLUMN sum; ALTER TABLE set_aside DROP COLUMN sum;";
+        let drop_new = "DROP TABLE entry; ALTER TABLE outcome DROP COLUMN sum; ALTER TABLE set_aside DROP COLUMN sum;
+            ALTER TABLE batch DROP COLUMN sum; ALTER TABLE request DROP COLUMN sum;";
         old.execute_batch(&format!("{drop_new} PRAGMA user_version = 3")).unwrap();
         drop(old);
         let db = JobDb::open(&path).unwrap();

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Row, params};
 
+use super::checksum::{Checksum, Part};
 use crate::error::{Error, Exit, Result};
 use crate::outcome::{ErrorCode, Fingerprint, Outcome, RowError, Usage};
 use crate::store::JobDb;
 use crate::store::batches::BodyPlace;
 
-const COLUMNS: &str = "row, fp, id, model, code, message, status, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, latency_ms, batch, prices";
+const COLUMNS: &str = "row, fp, id, model, code, message, status, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, latency_ms, batch, prices, side, at, len, sum";
 
 /// Returns whether `outcome` is a common answer of a batch. All of these share the values of most columns.
 fn is_common(outcome: &Outcome) -> bool {
@@ -18,6 +19,11 @@ fn is_common(outcome: &Outcome) -> bool {
         && outcome.body.is_none()
         && outcome.wasted == Usage::default()
         && (outcome.at_risk, outcome.attempts, outcome.refused, outcome.latency_ms) == (0, 1, 0, 0)
+}
+
+/// The prices that an outcome is stored with: its own, or those in force.
+const fn priced(outcome: &Outcome, prices: u32) -> u32 {
+    if outcome.prices == 0 { prices } else { outcome.prices }
 }
 
 /// Inserts an outcome. The parameters are in the order of the columns.
@@ -53,46 +59,9 @@ fn insert(
         place.map(|place| place.errors),
         place.map(|place| place.at.cast_signed()),
         place.map(|place| place.len),
-        checksum(outcome),
-        if outcome.prices == 0 { prices } else { outcome.prices },
+        Checksum::of(outcome, place, priced(outcome, prices)).value(),
+        priced(outcome, prices),
     ])
-}
-
-/// A checksum of an outcome as it is stored. A remap gives it to another row, maybe under another id.
-fn checksum(outcome: &Outcome) -> i64 {
-    let mut hasher = blake3::Hasher::new();
-    let mut part = |bytes: &[u8]| _ = hasher.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
-    part(&outcome.fingerprint.0);
-    part(outcome.model.as_bytes());
-    let error = outcome.error.as_ref();
-    part(error.map_or("", |error| error.code.as_str()).as_bytes());
-    part(error.map_or("", |error| &error.message).as_bytes());
-    part(outcome.body.as_deref().unwrap_or_default().as_bytes());
-    let usage = outcome.usage.unwrap_or_default();
-    for number in [
-        outcome.status.map_or(0, u64::from),
-        usage.prompt,
-        usage.completion,
-        outcome.wasted.prompt,
-        outcome.wasted.completion,
-        outcome.at_risk.into(),
-        outcome.attempts.into(),
-    ] {
-        part(&number.to_le_bytes());
-    }
-    // 32 bits are enough to find damage, and short in the database.
-    let rest = hasher.finalize().as_bytes()[..4].try_into().map_or(0, u32::from_le_bytes);
-    i64::from(rest ^ id_sum(&outcome.id))
-}
-
-/// The part of the checksum that depends on the id.
-fn id_sum(id: &str) -> u32 {
-    blake3::hash(id.as_bytes()).as_bytes()[..4].try_into().map_or(0, u32::from_le_bytes)
-}
-
-/// The checksum of a stored outcome under another id.
-pub(in crate::store) fn renamed_checksum(sum: i64, old: &str, new: &str) -> i64 {
-    sum ^ i64::from(id_sum(old) ^ id_sum(new))
 }
 
 impl JobDb {
@@ -130,8 +99,8 @@ impl JobDb {
                         place.errors,
                         place.at.cast_signed(),
                         place.len,
-                        checksum(outcome),
-                        if outcome.prices == 0 { prices } else { outcome.prices },
+                        Checksum::of(outcome, Some(place), priced(outcome, prices)).value(),
+                        priced(outcome, prices),
                     ])?;
                     continue;
                 }
@@ -142,15 +111,26 @@ impl JobDb {
     }
 
     /// Calls `each` with (row, fingerprint, answered) of every outcome, by row.
+    ///
+    /// # Errors
+    /// 74 if one is damaged.
     pub fn each_fingerprint(&self, mut each: impl FnMut(u64, Fingerprint, bool)) -> Result<()> {
+        let mut damaged = None;
         self.run(|db| {
-            let mut statement = db.prepare_cached("SELECT row, fp, ok FROM outcome ORDER BY row")?;
+            let mut statement = db.prepare_cached("SELECT row, fp, ok, sum FROM outcome ORDER BY row")?;
             let mut rows = statement.query([])?;
-            while let Some(row) = rows.next()? {
-                each(row.get::<_, i64>(0)?.cast_unsigned(), fingerprint(row, 1)?, row.get(2)?);
+            while let Some(found) = rows.next()? {
+                let (row, fp, ok) = (found.get::<_, i64>(0)?.cast_unsigned(), fingerprint(found, 1)?, found.get(2)?);
+                let sum = Checksum::read(found, 3)?;
+                if sum.is_some_and(|sum| !sum.agrees(Checksum::of_key(row, fp, ok), Part::Key)) {
+                    damaged = Some(row);
+                    break;
+                }
+                each(row, fp, ok);
             }
             Ok(())
-        })
+        })?;
+        damaged.map_or(Ok(()), |row| Err(self.damaged_row(row)))
     }
 
     /// Calls `each` with the fingerprint of every answered row; with `last`, of those up to this one.
@@ -196,30 +176,22 @@ impl JobDb {
     /// 74 if one is damaged.
     pub fn outcomes(&self, from: u64, limit: u32) -> Result<Vec<Outcome>> {
         self.run(|db| {
-            let sql = format!(
-                "SELECT {COLUMNS}, body, side, at, len, sum FROM outcome WHERE row >= ?1 ORDER BY row LIMIT ?2"
-            );
+            let sql = format!("SELECT {COLUMNS}, body FROM outcome WHERE row >= ?1 ORDER BY row LIMIT ?2");
             let mut statement = db.prepare_cached(&sql)?;
             let mut names = ModelNames::default();
             let rows = statement.query_map(params![from.cast_signed(), limit], |row| {
-                let mut outcome = read(row, &mut names)?;
-                outcome.body = row.get::<_, Option<String>>(19)?.map(String::into_boxed_str);
-                let place = match row.get::<_, Option<bool>>(20)? {
-                    None => None,
-                    Some(errors) => {
-                        Some(BodyPlace { errors, at: row.get::<_, i64>(21)?.cast_unsigned(), len: row.get(22)? })
-                    }
-                };
-                let sum: Option<i64> = row.get(23)?;
-                Ok((outcome, place, sum))
+                let mut stored = read(row, &mut names)?;
+                stored.outcome.body = row.get::<_, Option<String>>(23)?.map(String::into_boxed_str);
+                Ok(stored)
             })?;
             rows.collect::<rusqlite::Result<Vec<_>>>()
         })?
         .into_iter()
-        .map(|(mut outcome, place, sum)| {
-            if sum.is_some_and(|sum| sum != checksum(&outcome)) {
-                return Err(self.damaged_row(&outcome));
+        .map(|stored| {
+            if !stored.agrees(Part::Whole) {
+                return Err(self.damaged_row(stored.outcome.row));
             }
+            let StoredRow { mut outcome, place, .. } = stored;
             if let (Some(batch), Some(place)) = (outcome.batch, place) {
                 outcome.body = Some(self.answers.body(batch, place)?);
             }
@@ -234,26 +206,37 @@ impl JobDb {
         self.run(|db| db.query_row(sql, params![batch, errors], |row| row.get::<_, i64>(0))).map(i64::cast_unsigned)
     }
 
-    fn damaged_row(&self, outcome: &Outcome) -> Error {
+    fn damaged_row(&self, row: u64) -> Error {
         let id = self.path().file_stem().map(|id| id.to_string_lossy().into_owned()).unwrap_or_default();
-        Error::new(Exit::Io, format!("{}: the stored outcome of row {} is damaged", self.path().display(), outcome.row))
-            .hint(format!(
+        Error::new(Exit::Io, format!("{}: the stored outcome of row {row} is damaged", self.path().display())).hint(
+            format!(
                 "restore the file from a backup. Without one, `llbatch clean {id} --force` removes the job, and its command \
                  then sends all rows again and pays for them again"
-            ))
+            ),
+        )
     }
 
     /// Calls `each` with every outcome, by row, without its body.
+    ///
+    /// # Errors
+    /// 74 if one is damaged.
     pub fn each_outcome(&self, mut each: impl FnMut(Outcome)) -> Result<()> {
+        let mut damaged = None;
         self.run(|db| {
             let mut statement = db.prepare(&format!("SELECT {COLUMNS} FROM outcome ORDER BY row"))?;
             let mut rows = statement.query([])?;
             let mut names = ModelNames::default();
             while let Some(row) = rows.next()? {
-                each(read(row, &mut names)?);
+                let stored = read(row, &mut names)?;
+                if !stored.agrees(Part::Head) {
+                    damaged = Some(stored.outcome.row);
+                    break;
+                }
+                each(stored.outcome);
             }
             Ok(())
-        })
+        })?;
+        damaged.map_or(Ok(()), |row| Err(self.damaged_row(row)))
     }
 
     /// The number of answered rows, and of failed rows.
@@ -304,7 +287,22 @@ fn fingerprint(row: &Row<'_>, at: usize) -> rusqlite::Result<Fingerprint> {
         .ok_or(rusqlite::Error::InvalidQuery)
 }
 
-fn read(row: &Row<'_>, models: &mut ModelNames) -> rusqlite::Result<Outcome> {
+/// An outcome as it is stored.
+struct StoredRow {
+    outcome: Outcome,
+    place: Option<BodyPlace>,
+    sum: Option<Checksum>,
+}
+
+impl StoredRow {
+    /// Returns whether the columns that were read are as they were written.
+    fn agrees(&self, part: Part) -> bool {
+        self.sum.is_none_or(|sum| sum.agrees(Checksum::of(&self.outcome, self.place, self.outcome.prices), part))
+    }
+}
+
+/// Reads [`COLUMNS`].
+fn read(row: &Row<'_>, models: &mut ModelNames) -> rusqlite::Result<StoredRow> {
     let number = |i| row.get::<_, i64>(i).map(i64::cast_unsigned);
     let code: Option<String> = row.get(4)?;
     let error = match code {
@@ -316,7 +314,11 @@ fn read(row: &Row<'_>, models: &mut ModelNames) -> rusqlite::Result<Outcome> {
     };
     let prompt: Option<i64> = row.get(7)?;
     let completion: Option<i64> = row.get(8)?;
-    Ok(Outcome {
+    let place = match row.get::<_, Option<bool>>(19)? {
+        None => None,
+        Some(errors) => Some(BodyPlace { errors, at: number(20)?, len: row.get(21)? }),
+    };
+    let outcome = Outcome {
         row: number(0)?,
         fingerprint: fingerprint(row, 1)?,
         id: row.get::<_, String>(2)?.into_boxed_str(),
@@ -333,5 +335,6 @@ fn read(row: &Row<'_>, models: &mut ModelNames) -> rusqlite::Result<Outcome> {
         latency_ms: row.get(16)?,
         batch: row.get(17)?,
         prices: row.get::<_, Option<u32>>(18)?.unwrap_or(0),
-    })
+    };
+    Ok(StoredRow { outcome, place, sum: Checksum::read(row, 22)? })
 }

@@ -1,0 +1,144 @@
+//! Checksums of stored rows. A row that has changed on the disk must not become a result, a request or an amount of money.
+
+use crc32fast::Hasher;
+use rusqlite::Row;
+
+use crate::outcome::{Fingerprint, Outcome};
+use crate::store::batches::{Asked, BodyPlace};
+
+/// Bits of the part for the row's number, its fingerprint and whether it is answered.
+const KEY_BITS: u32 = 15;
+/// Bits of each other part: all columns but the body, and the body.
+const PART_BITS: u32 = 24;
+
+/// The checksum of an outcome, in parts, so that a reader of some columns can verify those.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) struct Checksum(i64);
+
+/// The columns that were read, and that a checksum is compared for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// `row`, `fp` and `ok`.
+    Key,
+    /// All but `body`.
+    Head,
+    /// All.
+    Whole,
+}
+
+impl Checksum {
+    /// The checksum of an outcome that is stored with its body at `place` and with these prices.
+    pub(super) fn of(outcome: &Outcome, place: Option<BodyPlace>, prices: u32) -> Self {
+        let body = outcome.body.as_deref().map_or(0, |body| crc32fast::hash(body.as_bytes()));
+        let head = head(outcome, place) ^ id(&outcome.id) ^ crc32fast::hash(&prices.to_le_bytes());
+        Self(join(key(outcome.row, outcome.fingerprint, outcome.ok()), head, body))
+    }
+
+    /// The checksum in a column. `None`: an earlier llbatch wrote the row.
+    pub(in crate::store) fn read(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Self>> {
+        Ok(row.get::<_, Option<i64>>(column)?.map(Self))
+    }
+
+    /// The value of the column.
+    pub(in crate::store) const fn value(self) -> i64 {
+        self.0
+    }
+
+    /// Returns whether both agree on a part of the columns.
+    pub(super) const fn agrees(self, other: Self, part: Part) -> bool {
+        let bits = match part {
+            Part::Key => KEY_BITS,
+            Part::Head => KEY_BITS + PART_BITS,
+            Part::Whole => i64::BITS,
+        };
+        let mask = if bits == i64::BITS { -1 } else { (1 << bits) - 1 };
+        (self.0 ^ other.0) & mask == 0
+    }
+
+    /// The checksum of a row of which only the key is known.
+    pub(super) fn of_key(row: u64, fingerprint: Fingerprint, ok: bool) -> Self {
+        Self(join(key(row, fingerprint, ok), 0, 0))
+    }
+
+    /// The checksum of the same outcome for another row, under another id.
+    pub(in crate::store) fn moved(self, from: RowName<'_>, to: RowName<'_>, fingerprint: Fingerprint) -> Self {
+        let keys = |ok| key(from.row, fingerprint, ok) ^ key(to.row, fingerprint, ok);
+        // A damaged row stays damaged: its old key does not agree.
+        let ok = self.agrees(Self::of_key(from.row, fingerprint, true), Part::Key);
+        Self(self.0 ^ join(keys(ok), id(from.id) ^ id(to.id), 0))
+    }
+}
+
+/// The number and the id of a row.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::store) struct RowName<'a> {
+    pub row: u64,
+    pub id: &'a str,
+}
+
+/// The checksum of a row that a batch asks.
+pub(in crate::store) fn of_asked(batch: u32, asked: &Asked<&str>) -> i64 {
+    let mut hasher = Hasher::new();
+    hasher.update(&batch.to_le_bytes());
+    hasher.update(&asked.row.to_le_bytes());
+    hasher.update(&asked.fingerprint.0);
+    text(&mut hasher, asked.id);
+    text(&mut hasher, asked.wire.unwrap_or_default());
+    hasher.update(&asked.reserve.prompt.to_le_bytes());
+    hasher.update(&asked.reserve.completion.to_le_bytes());
+    hasher.finalize().into()
+}
+
+fn join(key: u32, head: u32, body: u32) -> i64 {
+    let part = |sum: u32, bits: u32| i64::from(sum & ((1 << bits) - 1));
+    part(key, KEY_BITS) | part(head, PART_BITS) << KEY_BITS | part(body, PART_BITS) << (KEY_BITS + PART_BITS)
+}
+
+fn key(row: u64, fingerprint: Fingerprint, ok: bool) -> u32 {
+    let mut hasher = Hasher::new();
+    hasher.update(&row.to_le_bytes());
+    hasher.update(&fingerprint.0);
+    hasher.update(&[ok.into()]);
+    hasher.finalize()
+}
+
+fn id(id: &str) -> u32 {
+    crc32fast::hash(id.as_bytes())
+}
+
+fn head(outcome: &Outcome, place: Option<BodyPlace>) -> u32 {
+    let mut hasher = Hasher::new();
+    text(&mut hasher, &outcome.model);
+    let error = outcome.error.as_ref();
+    text(&mut hasher, error.map_or("", |error| error.code.as_str()));
+    text(&mut hasher, error.map_or("", |error| &error.message));
+    let usage = outcome.usage.unwrap_or_default();
+    let place = place.map_or((0, 0, 0), |place| (1 + u64::from(place.errors), place.at, place.len.into()));
+    for number in [
+        outcome.status.map_or(0, u64::from),
+        outcome.usage.is_some().into(),
+        usage.prompt,
+        usage.completion,
+        outcome.wasted.prompt,
+        outcome.wasted.completion,
+        outcome.at_risk.into(),
+        outcome.reserve.prompt,
+        outcome.reserve.completion,
+        outcome.attempts.into(),
+        outcome.refused.into(),
+        outcome.latency_ms.into(),
+        outcome.batch.map_or(0, u64::from),
+        place.0,
+        place.1,
+        place.2,
+    ] {
+        hasher.update(&number.to_le_bytes());
+    }
+    hasher.finalize()
+}
+
+/// Adds a text with its length, so that the border between two texts counts.
+fn text(hasher: &mut Hasher, text: &str) {
+    hasher.update(&(text.len() as u64).to_le_bytes());
+    hasher.update(text.as_bytes());
+}
