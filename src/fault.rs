@@ -7,7 +7,7 @@ use crate::outcome::ErrorCode;
 pub const fn code_of(fault: Fault) -> ErrorCode {
     match fault {
         // The request of a row reads and writes no local file, so `Local` does not occur there.
-        Fault::Connect | Fault::Broken | Fault::Local => ErrorCode::Network,
+        Fault::Connect | Fault::Setup(_) | Fault::Broken | Fault::Local => ErrorCode::Network,
         Fault::Timeout => ErrorCode::Timeout,
         Fault::BadResponse => ErrorCode::BadResponse,
         Fault::InvalidRequest => ErrorCode::InvalidRequest,

@@ -61,15 +61,17 @@ pub enum ErrorCode {
     Cancelled,
     /// The results of the batch lack this row.
     Missing,
-    /// The user's budget or deadline was reached first.
+    /// The user's budget was reached first.
     Budget,
+    /// The user's deadline was reached first.
+    Deadline,
     /// The run stopped before the row was answered.
     Interrupted,
 }
 
 impl ErrorCode {
     /// Every code, in the contract's order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::InvalidRequest,
         Self::Auth,
         Self::Payment,
@@ -85,6 +87,7 @@ impl ErrorCode {
         Self::Cancelled,
         Self::Missing,
         Self::Budget,
+        Self::Deadline,
         Self::Interrupted,
     ];
 
@@ -111,6 +114,7 @@ impl ErrorCode {
             Self::Cancelled => "cancelled",
             Self::Missing => "missing",
             Self::Budget => "budget",
+            Self::Deadline => "deadline",
             Self::Interrupted => "interrupted",
         }
     }

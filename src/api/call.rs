@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue};
-use reqwest::{Method, RequestBuilder};
+use reqwest::{Method, RequestBuilder, Response};
 
 use super::error::{Failure, Fault};
 use super::{Client, Reply};
@@ -59,7 +59,7 @@ impl Client {
     ) -> Result<(HeaderMap, Reply), Failure> {
         let started = Instant::now();
         let exchange = async {
-            let mut response = request.send().await.map_err(|e| Failure::from_reqwest(&e))?;
+            let mut response = sent(request).await?;
             if response.status().is_success() {
                 // Other answers may come from a proxy, with its clock.
                 self.clock.set(response.headers());
@@ -77,6 +77,14 @@ impl Client {
             Err(failure) => logged(method, path, failure.status, started),
         }
         result
+    }
+}
+
+/// Sends a request, and waits for the head of its response.
+pub(super) async fn sent(request: RequestBuilder) -> Result<Response, Failure> {
+    match request.send().await {
+        Ok(response) => Ok(response),
+        Err(error) => Err(Failure::from_reqwest(&error).await),
     }
 }
 

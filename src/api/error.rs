@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::Reply;
+pub use super::connect::Setup;
 
 /// Longest server message that is kept: enough to understand, too little to fill a disk.
 const MAX_MESSAGE: usize = 500;
@@ -34,6 +35,8 @@ pub enum Class {
 pub enum Fault {
     /// DNS, connect, TLS or proxy: nothing was sent.
     Connect,
+    /// No connection can be made until the user changes something.
+    Setup(Setup),
     /// The connection broke after something was sent.
     Broken,
     /// No answer in time.
@@ -91,13 +94,10 @@ impl Failure {
         Self::new(Fault::Local, format!("{doing} {}: {error}", path.display()))
     }
 
-    pub(super) fn from_reqwest(error: &reqwest::Error) -> Self {
+    /// Reads the error of a request that got no response. A proxy that refuses is asked for its status.
+    pub(super) async fn from_reqwest(error: &reqwest::Error) -> Self {
         if error.is_connect() || error.is_builder() {
-            let host = error.url().and_then(|u| u.host_str()).unwrap_or("the service");
-            let port = error.url().and_then(url::Url::port).map(|p| format!(":{p}")).unwrap_or_default();
-            let by =
-                error.url().and_then(super::proxy_of).map(|p| format!(" through the proxy {p}")).unwrap_or_default();
-            return Self::new(Fault::Connect, format!("cannot connect to {host}{port}{by}: {}", chain(error)));
+            return super::connect::failure(error).await;
         }
         Self::new(Fault::Broken, chain(error))
     }
@@ -118,7 +118,20 @@ impl Failure {
             Fault::Overloaded => Class::NoCapacity,
             Fault::Broken | Fault::Timeout | Fault::BadResponse | Fault::Server => Class::Ambiguous,
             Fault::InvalidRequest | Fault::ContextLength | Fault::NotFound => Class::RowFatal,
-            Fault::Auth | Fault::Payment | Fault::Local => Class::JobFatal,
+            Fault::Auth | Fault::Payment | Fault::Local | Fault::Setup(_) => Class::JobFatal,
+        }
+    }
+
+    /// Returns true if no byte of the request can have been sent.
+    pub const fn never_left(&self) -> bool {
+        matches!(self.fault, Fault::Connect | Fault::Setup(_))
+    }
+
+    /// The part of the user's setup that prevents every connection.
+    pub const fn setup(&self) -> Option<Setup> {
+        match self.fault {
+            Fault::Setup(setup) => Some(setup),
+            _ => None,
         }
     }
 

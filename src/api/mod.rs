@@ -7,6 +7,7 @@ pub mod batches;
 mod call;
 pub mod chat;
 mod clock;
+mod connect;
 mod download;
 pub mod error;
 mod fields;
@@ -188,8 +189,7 @@ impl Client {
     /// A [`Failure`] that says whether the request can have reached the service.
     pub async fn post(&self, url: &url::Url, body: Bytes, timeout: Duration) -> Result<Reply, Failure> {
         let exchange = async {
-            let response =
-                self.http.post(url.clone()).body(body).send().await.map_err(|e| Failure::from_reqwest(&e))?;
+            let response = call::sent(self.http.post(url.clone()).body(body)).await?;
             let mut reply = self.read(response).await?;
             reply.body = self.without_key(reply.body);
             Ok(reply)

@@ -38,8 +38,6 @@ pub struct RetryBudget {
 
 /// Retries of ambiguous requests before anything succeeds: some hundred rows may fail for good without a pause.
 const BUDGET: u32 = 400;
-/// The price of a request that was not sent: an unreachable service is recognised sooner.
-const NOT_SENT: u32 = 10;
 
 impl Default for RetryBudget {
     fn default() -> Self {
@@ -48,16 +46,10 @@ impl Default for RetryBudget {
 }
 
 impl RetryBudget {
-    const fn cost(class: Class) -> u32 {
-        if matches!(class, Class::NotSent) { NOT_SENT } else { 1 }
-    }
-
-    /// Takes the price of one retry; `false` if too little is left.
-    pub const fn take(&mut self, class: Class) -> bool {
-        let enough = self.left >= Self::cost(class);
-        if enough {
-            self.left -= Self::cost(class);
-        }
+    /// Takes one retry; `false` if none is left.
+    pub const fn take(&mut self) -> bool {
+        let enough = self.left > 0;
+        self.left = self.left.saturating_sub(1);
         enough
     }
 
@@ -92,17 +84,14 @@ mod tests {
 
     #[test]
     fn an_outage_empties_the_budget_and_successes_fill_it() {
-        let retries = |class| {
-            let mut budget = RetryBudget::default();
-            std::iter::repeat_with(|| budget.take(class)).take_while(|ok| *ok).count()
-        };
-        assert_eq!((retries(Class::Ambiguous), retries(Class::NotSent)), (400, 40));
+        let mut budget = RetryBudget::default();
+        assert_eq!(std::iter::repeat_with(|| budget.take()).take_while(|ok| *ok).count(), 400);
         let mut budget = RetryBudget { left: 0 };
-        assert!(!budget.take(Class::Ambiguous));
+        assert!(!budget.take());
         budget.refund(true, 0.9);
-        assert!(budget.take(Class::Ambiguous));
+        assert!(budget.take());
         budget.refund(false, 0.9);
-        assert!(!budget.take(Class::Ambiguous));
+        assert!(!budget.take());
         for _ in 0..10_000 {
             budget.refund(false, 0.05);
         }

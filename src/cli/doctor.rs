@@ -6,7 +6,7 @@ use std::time::Instant;
 use clap::Args;
 use serde::Serialize;
 
-use super::service::{connect, connect_to};
+use super::service::{connect, connect_to, missing_certificates};
 use super::{print_json, print_text};
 use crate::api::{canonical_base, proxy_of};
 use crate::context::Ctx;
@@ -144,7 +144,7 @@ fn proxy(ctx: &Ctx) -> Check {
         return Check::new("proxy", "invalid", "environment").failed(&error);
     }
     match base.as_ref().and_then(proxy_of) {
-        Some(proxy) => Check::new("proxy", proxy, "environment"),
+        Some(proxy) => Check::new("proxy", proxy.to_string(), "environment"),
         None => Check::new("proxy", "none", ""),
     }
 }
@@ -170,7 +170,7 @@ fn certificates(ctx: &Ctx) -> Check {
         Check::new(name, given.iter().map(shown).collect::<Vec<_>>().join(", "), format!("environment, {from}"))
     };
     match connect_to(base.to_string(), None) {
-        Ok(_) => check,
+        Ok(_) => Check { problem: missing_certificates(), ..check },
         Err(error) => check.failed(&error),
     }
 }

@@ -75,6 +75,9 @@ pub(super) fn connect_later(ctx: &Ctx) -> Result<Service> {
         .map_err(|e| Error::usage(format!("base URL ({}): {e}", ctx.settings.base_url.origin)))?;
     if base.scheme() == "https" {
         ctx.settings.check_proxy()?;
+        if let Some(missing) = missing_certificates() {
+            ctx.ui.warn(&missing);
+        }
     }
     let key = ctx.settings.key().ok();
     let account = key.as_ref().map(|key| ctx.settings.account(key)).unwrap_or_default();
@@ -91,6 +94,12 @@ pub(super) fn connect_to(base_url: String, key: Option<SecretString>) -> Result<
         Error::usage(e)
             .hint("install the system's certificates (ca-certificates), or set SSL_CERT_FILE or SSL_CERT_DIR")
     })
+}
+
+/// Warns of a file of certificates that the environment names and that is missing. The library passes over it in silence.
+pub(super) fn missing_certificates() -> Option<String> {
+    let path = std::path::PathBuf::from(std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty())?);
+    (!path.exists()).then(|| format!("SSL_CERT_FILE names {}, which is missing", path.display()))
 }
 
 /// Returns the name of the command's service without connecting to it.

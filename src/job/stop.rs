@@ -27,7 +27,7 @@ impl Stop {
             _ => None,
         };
         if let Some((exit, reason)) = by_signal {
-            return Some(Self::new(exit, reason.to_owned()));
+            return Some(Self::new(exit, after_outage(reason, stopped)));
         }
         if let Err(error) = fed {
             return Some(Self::by(error));
@@ -47,7 +47,10 @@ impl Stop {
                 (Exit::Budget, format!("the service asks for payment: {words}"), ErrorCode::Payment)
             }
             Stopped::Cost(what) => (Exit::Budget, format!("the next request could exceed {what}"), ErrorCode::Budget),
-            Stopped::Deadline => (Exit::Budget, "the deadline was reached".to_owned(), ErrorCode::Budget),
+            Stopped::Deadline(_) => {
+                (Exit::Budget, after_outage("the deadline was reached", Some(stopped)), ErrorCode::Deadline)
+            }
+            Stopped::Setup(words) => (Exit::Failure, words.clone(), ErrorCode::Network),
             Stopped::GaveUp(words) => (
                 Exit::TempFail,
                 format!("no request succeeded within --give-up-after; last error: {words}"),
@@ -61,12 +64,22 @@ impl Stop {
                 ),
                 ErrorCode::Interrupted,
             ),
-            Stopped::Cancelled => (Exit::Failure, "stopped".to_owned(), ErrorCode::Interrupted),
+            Stopped::Cancelled(_) => (Exit::Failure, "stopped".to_owned(), ErrorCode::Interrupted),
         };
         Self { exit, reason, pending, over_budget: matches!(stopped, Stopped::Cost(_)) }
     }
 
     const fn new(exit: Exit, reason: String) -> Self {
         Self { exit, reason, pending: ErrorCode::Interrupted, over_budget: false }
+    }
+}
+
+/// Adds the last failure to the reason of a stop during an outage.
+fn after_outage(reason: &str, stopped: Option<&Stopped>) -> String {
+    match stopped {
+        Some(Stopped::Cancelled(Some(failure)) | Stopped::Deadline(Some(failure))) => {
+            format!("{reason}; the service could not be reached: {failure}")
+        }
+        _ => reason.to_owned(),
     }
 }

@@ -43,17 +43,21 @@ impl RowTask {
     /// Sends the request once. Returns the wait before the next try, if there is to be one.
     pub(super) async fn attempt(&mut self) -> Option<Duration> {
         let engine = Rc::clone(&self.engine);
-        self.count_request();
         let sent_at = Instant::now();
         let result = tokio::select! {
             biased;
             () = engine.shared.abort.cancelled() => {
+                self.count_request();
                 self.interrupted();
                 return None;
             }
             result = engine.client.post(&engine.url, self.body.clone(), engine.options.request_timeout) => result,
         };
         let timing = Timing { sent_at, now: Instant::now() };
+        // What never left this machine is no request.
+        if !result.as_ref().is_err_and(Failure::never_left) {
+            self.count_request();
+        }
         let latency = timing.now.duration_since(sent_at);
         self.outcome.latency_ms = u32::try_from(latency.as_millis()).unwrap_or(u32::MAX);
         match read(result) {
@@ -103,7 +107,7 @@ impl RowTask {
     fn learn(&self, failed: &FailedTry, timing: Timing) -> TryFacts {
         let (class, chance) = (failed.failure.class(), fastrand::f64());
         let within_limits = |limiter: &mut Limiter| limiter.accepted(timing, &failed.limits, 0, None);
-        let outage = self.engine.gate.learn(|limiter| {
+        self.engine.gate.learn(|limiter| {
             // A request that was refused or never arrived counts against no limit of tokens.
             if class != Class::Ambiguous {
                 limiter.give_back(self.about);
@@ -113,18 +117,17 @@ impl RowTask {
                     if failed.failure.status.is_some() {
                         within_limits(limiter);
                     }
-                    limiter.failed(timing.now, class)
+                    limiter.failed(timing.now, class);
                 }
                 Class::RowFatal => {
                     within_limits(limiter);
                     limiter.succeeded(false, chance);
-                    false
                 }
-                Class::AboveRate | Class::NoCapacity | Class::JobFatal => false,
+                Class::AboveRate | Class::NoCapacity | Class::JobFatal => {}
             }
         });
         let answers = self.engine.health.borrow().answers();
-        TryFacts { retries: self.engine.options.retries, outage, answers, chance }
+        TryFacts { retries: self.engine.options.retries, answers, chance }
     }
 
     /// Carries out a decision. Returns the wait before the next try, if there is to be one.

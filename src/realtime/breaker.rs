@@ -7,6 +7,8 @@ use crate::api::retry::RetryBudget;
 
 /// First pause after the retry budget is empty. A fault that passes in seconds costs seconds.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(2);
+/// Connections that failed one after the other, with no response in between, are an outage.
+const UNREACHED: u32 = 3;
 /// Each probe that fails doubles the pause, up to this.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// While a probe is in flight, the others ask again after this time.
@@ -16,6 +18,8 @@ const PROBE_CHECK: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
     budget: RetryBudget,
+    /// Failed connections since the last response.
+    unreached: u32,
     outage: Option<Outage>,
 }
 
@@ -32,6 +36,11 @@ impl Breaker {
         self.outage.is_some()
     }
 
+    /// Returns true if the last request could not reach the service.
+    pub(super) const fn is_unreached(&self) -> bool {
+        self.unreached > 0
+    }
+
     /// Lets one request probe during an outage. The error says when to ask again.
     pub(super) fn probe(&mut self, now: Instant) -> Result<(), Instant> {
         let Some(outage) = &mut self.outage else { return Ok(()) };
@@ -46,15 +55,16 @@ impl Breaker {
     pub(super) fn succeeded(&mut self, retried: bool, chance: f64) {
         self.budget.refund(retried, chance);
         self.outage = None;
+        self.unreached = 0;
     }
 
-    /// Takes a retry from the budget, and says whether there is an outage now.
-    pub(super) fn failed(&mut self, now: Instant, class: Class) -> bool {
+    /// Takes a retry from the budget, and begins an outage if it is empty or nothing can be reached.
+    pub(super) fn failed(&mut self, now: Instant, class: Class) {
         self.end_probe(now);
-        if self.outage.is_none() && !self.budget.take(class) {
+        self.unreached = if class == Class::NotSent { self.unreached + 1 } else { 0 };
+        if self.outage.is_none() && (self.unreached >= UNREACHED || !self.budget.take()) {
             self.outage = Some(Outage { pause: FIRST_PAUSE, until: now + FIRST_PAUSE, probing: false });
         }
-        self.is_open()
     }
 
     /// A probe was not answered well: the pause doubles.

@@ -25,6 +25,8 @@ pub(super) struct Tries {
     alone: u32,
     /// The number of answers to all rows at the last refusal.
     answers: Option<u64>,
+    /// The number of answers to all rows at the last failed connection.
+    unreached: Option<u64>,
 }
 
 /// The state of the run, as far as a decision depends on it.
@@ -32,8 +34,6 @@ pub(super) struct Tries {
 pub(super) struct TryFacts {
     /// `--retries`
     pub(super) retries: u32,
-    /// The limiter sees an outage.
-    pub(super) outage: bool,
     /// The number of answers to all rows.
     pub(super) answers: u64,
     /// Jitter, uniform in 0..1.
@@ -63,8 +63,9 @@ impl Tries {
                 self.answers = Some(facts.answers);
             }
             Class::NotSent => {
-                // While nothing gets through at all, the row is not the reason.
-                self.failures += u32::from(!facts.outage);
+                // While no row is answered, this row is not the reason.
+                self.failures += u32::from(self.unreached.is_some_and(|before| before < facts.answers));
+                self.unreached = Some(facts.answers);
             }
             Class::Ambiguous => {
                 self.failures += 1;
@@ -98,6 +99,9 @@ pub(super) fn decide(failure: &Failure, headers: &Limits, tries: &Tries, facts: 
         Class::JobFatal if failure.fault == Fault::Payment => {
             Decision::StopRun(Stopped::Payment(failure.message.clone()))
         }
+        Class::JobFatal if let Some(setup) = failure.setup() => {
+            Decision::StopRun(Stopped::Setup(format!("{}; {}", failure.message, setup.remedy())))
+        }
         Class::JobFatal => Decision::StopRun(Stopped::Auth(failure.message.clone())),
     }
 }
@@ -105,8 +109,9 @@ pub(super) fn decide(failure: &Failure, headers: &Limits, tries: &Tries, facts: 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::error::Setup;
 
-    const FACTS: TryFacts = TryFacts { retries: 5, outage: false, answers: 0, chance: 1.0 };
+    const FACTS: TryFacts = TryFacts { retries: 5, answers: 0, chance: 1.0 };
     const NO_HEADERS: Limits =
         Limits { wait: None, requests_per_second: None, tokens_per_second: None, should_retry: None };
 
@@ -115,7 +120,7 @@ mod tests {
     }
 
     const fn tries(failures: u32, ambiguous: u32, alone: u32) -> Tries {
-        Tries { failures, ambiguous, alone, answers: None }
+        Tries { failures, ambiguous, alone, answers: None, unreached: None }
     }
 
     #[test]
@@ -152,6 +157,12 @@ mod tests {
             (Fault::Auth, NO_HEADERS, tries(0, 0, 0), stop(Stopped::Auth)),
             (Fault::Payment, NO_HEADERS, tries(0, 0, 0), stop(Stopped::Payment)),
             (Fault::Local, NO_HEADERS, tries(0, 0, 0), stop(Stopped::Auth)),
+            (
+                Fault::Setup(Setup::NotTls),
+                NO_HEADERS,
+                tries(0, 0, 0),
+                Decision::StopRun(Stopped::Setup(format!("why; {}", Setup::NotTls.remedy()))),
+            ),
         ];
         for (fault, headers, tries, expected) in cases {
             assert_eq!(decide(&failure(fault), &headers, &tries, &FACTS), expected, "{fault:?} {headers:?} {tries:?}");
@@ -159,14 +170,15 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_cannot_be_sent_in_an_outage_keeps_its_retries() {
-        let outage = TryFacts { outage: true, ..FACTS };
+    fn failed_connections_count_against_a_row_only_while_others_are_answered() {
         let mut row = Tries::default();
-        row.count(Class::NotSent, &outage);
-        assert_eq!(row, tries(0, 0, 0));
-        row.count(Class::NotSent, &FACTS);
-        row.count(Class::Ambiguous, &outage);
-        assert_eq!(row, tries(2, 1, 0));
+        let mut unreached = |answers| {
+            row.count(Class::NotSent, &TryFacts { answers, ..FACTS });
+            row.failures
+        };
+        assert_eq!([0, 0, 0, 7, 7, 8].map(&mut unreached), [0, 0, 0, 1, 1, 2]);
+        row.count(Class::Ambiguous, &FACTS);
+        assert_eq!((row.failures, row.ambiguous), (3, 1));
     }
 
     #[test]

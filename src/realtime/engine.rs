@@ -73,7 +73,7 @@ impl Engine {
         };
         LocalSet::new().run_until(work).await;
         let stopped = self.health.borrow().stopped();
-        stopped.or_else(|| self.shared.stop.is_cancelled().then_some(Stopped::Cancelled))
+        stopped.or_else(|| self.shared.stop.is_cancelled().then(|| Stopped::Cancelled(self.outage())))
     }
 
     /// Starts a task for each row, as permits come free.
@@ -148,7 +148,7 @@ impl Engine {
             let now = Instant::now();
             self.publish(now);
             if self.options.deadline.is_some_and(|deadline| now >= deadline) {
-                self.stop(Stopped::Deadline);
+                self.stop(Stopped::Deadline(self.outage()));
             }
             if self.wallet.is_short() && self.shared.gauges.in_flight.load(Ordering::Relaxed) == 0 {
                 // Nothing succeeds because nothing is sent. That is not a failure of the service.
@@ -197,6 +197,11 @@ impl Engine {
             }
             limiter.apply(now, &advice);
         });
+    }
+
+    /// The last failure, if there is an outage.
+    fn outage(&self) -> Option<String> {
+        self.health.borrow().last_failure().filter(|_| self.gate.limiter().is_outage())
     }
 
     /// Hands over a finished row.

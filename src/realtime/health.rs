@@ -119,8 +119,8 @@ mod tests {
     #[test]
     fn the_first_reason_to_stop_counts() {
         let mut health = Health::new(Instant::now(), Duration::ZERO);
-        health.stop(Stopped::Deadline);
-        health.stop(Stopped::Cancelled);
-        assert_eq!(health.stopped(), Some(Stopped::Deadline));
+        health.stop(Stopped::Deadline(None));
+        health.stop(Stopped::Cancelled(None));
+        assert_eq!(health.stopped(), Some(Stopped::Deadline(None)));
     }
 }

@@ -154,9 +154,14 @@ impl Limiter {
         self.breaker.end_probe(now);
     }
 
-    /// Learns of a failure that is worth a retry, and says whether there is an outage now.
-    pub fn failed(&mut self, now: Instant, class: Class) -> bool {
-        self.breaker.failed(now, class)
+    /// Learns of a failure that is worth a retry.
+    pub fn failed(&mut self, now: Instant, class: Class) {
+        self.breaker.failed(now, class);
+    }
+
+    /// Returns true if the service fails every request, or the last one could not reach it.
+    pub const fn is_outage(&self) -> bool {
+        self.breaker.is_open() || self.breaker.is_unreached()
     }
 
     /// Applies what other processes report: see [`Pace::apply`]. A learned limit of tokens is shared likewise.
@@ -241,8 +246,13 @@ mod tests {
     fn an_outage_lets_one_request_probe_and_ends_with_its_success() {
         let start = Instant::now();
         let mut limiter = Limiter::new(start, RateOptions { rpm: None, tpm: None, open: true });
-        let failures = (1..1000).find(|_| limiter.failed(start, Class::NotSent)).unwrap();
-        assert_eq!(failures, 41);
+        let failures = |limiter: &mut Limiter, now, class| {
+            (1..1000).find(|_| {
+                limiter.failed(now, class);
+                limiter.breaker.is_open()
+            })
+        };
+        assert_eq!(failures(&mut limiter, start, Class::NotSent), Some(3));
         let outage = |until| Delay { until, hold: Hold::Outage };
         let delay = limiter.take(start, 1).unwrap_err();
         assert_eq!(delay, outage(start + FIRST_PAUSE));
@@ -250,7 +260,7 @@ mod tests {
         for pause in [4, 8, 16, 32, 60, 60] {
             assert!(limiter.take(now, 1).is_ok());
             assert!(limiter.take(now, 1).is_err(), "a second probe");
-            assert!(limiter.failed(now, Class::NotSent));
+            limiter.failed(now, Class::NotSent);
             let until = limiter.take(now, 1).unwrap_err().until;
             assert_eq!(until, now + Duration::from_secs(pause));
             now = until;
@@ -259,8 +269,7 @@ mod tests {
         limiter.succeeded(true, 0.5);
         assert!(limiter.take(now, 1).is_ok());
         assert!(limiter.take(now, 1).is_ok());
-        let again = (1..1000).find(|_| limiter.failed(now, Class::NotSent)).unwrap();
-        assert!(again < 41, "what was spent comes back slowly");
+        assert_eq!(failures(&mut limiter, now, Class::NotSent), Some(3));
         assert_eq!(limiter.take(now, 1), Err(outage(now + FIRST_PAUSE)), "a new one begins anew");
     }
 }

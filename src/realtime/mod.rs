@@ -101,10 +101,12 @@ pub enum Event {
 /// The reason why a run ended before its last row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stopped {
-    /// The caller cancelled: a signal, or the consumer of the events failed.
-    Cancelled,
-    /// `--deadline`.
-    Deadline,
+    /// The caller cancelled: a signal, or the consumer of the events failed; the last failure, if there is an outage.
+    Cancelled(Option<String>),
+    /// `--deadline`; the last failure, if there is an outage.
+    Deadline(Option<String>),
+    /// No connection can be made until the user changes something; the failure and its remedy.
+    Setup(String),
     /// The next request could exceed this budget.
     Cost(String),
     /// 401, or a 403 that is not about length.

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::Client;
-use super::call::logged;
+use super::call::{logged, sent};
 use super::error::{Failure, Fault, chain};
 use super::fields::checked;
 use super::transfer::{MAX_HOPS, host, is_redirect, plain, too_many_hops};
@@ -73,12 +73,10 @@ impl Client {
                 request = request.header(RANGE, format!("bytes={from}-"));
             }
             let started = Instant::now();
-            let answer = timeout(self.bare.stall, request.send()).await;
+            let answer = timeout(self.bare.stall, sent(request)).await;
             let status = answer.as_ref().ok().and_then(|a| a.as_ref().ok()).map(|r| r.status().as_u16());
             logged(&Method::GET, url.path(), status, started);
-            let mut response = answer
-                .map_err(|_| self.bare.stalled("download from", &url))?
-                .map_err(|error| Failure::from_reqwest(&error))?;
+            let mut response = answer.map_err(|_| self.bare.stalled("download from", &url))??;
             self.keyless(response.headers_mut());
             let status = response.status().as_u16();
             if !is_redirect(status) {

@@ -160,11 +160,20 @@ impl Client {
         };
         let status = answer.as_ref().ok().map(|response| response.status().as_u16());
         logged(&Method::PUT, url.path(), status, started);
-        let response = answer.map_err(|error| match &moved.borrow().trouble {
-            Some(trouble) => Failure::new(Fault::Local, trouble.clone()),
-            None if error.is_connect() => Failure::from_reqwest(&error),
-            None => Failure::new(Fault::Broken, format!("the upload to {} broke off: {}", host(url), chain(&error))),
-        })?;
+        let response = match answer {
+            Ok(response) => response,
+            Err(error) => {
+                let trouble = moved.borrow().trouble.clone();
+                return Err(match trouble {
+                    Some(trouble) => Failure::new(Fault::Local, trouble),
+                    None if error.is_connect() => Failure::from_reqwest(&error).await,
+                    None => {
+                        let why = format!("the upload to {} broke off: {}", host(url), chain(&error));
+                        Failure::new(Fault::Broken, why)
+                    }
+                });
+            }
+        };
         progress(moved.borrow().bytes);
         Ok((response.status().as_u16(), response))
     }

@@ -128,10 +128,14 @@ pub fn error(what: &str, failure: &Failure) -> Error {
         Fault::Auth => Exit::Auth,
         Fault::Payment => Exit::Budget,
         Fault::Local => Exit::Io,
+        Fault::Setup(_) => Exit::Failure,
         _ if failure.class() == Class::RowFatal => Exit::Failure,
         _ => Exit::TempFail,
     };
     let error = Error::new(exit, format!("{what}: {}", failure.message));
+    if let Some(setup) = failure.setup() {
+        return error.hint(format!("{}; then run the same command again", setup.remedy()));
+    }
     match exit {
         Exit::Auth => error.hint("check the key, then run the same command again: it resumes where it stopped"),
         Exit::Budget => error.hint("add credits, then run the same command again: it resumes where it stopped"),

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use crate::support::{Home, MODEL, Server, answered, codes, prompts};
+use crate::support::{Home, MODEL, Server, answered, codes, prompts, until};
 
 #[test]
 fn refused_key_stops_at_once_with_4() {
@@ -57,7 +57,7 @@ fn deadline_stops_with_5_resumably() {
     let seen = codes(&home.read("out.jsonl.partial"));
     let answered_rows = seen.iter().filter(|(_, code)| code == "ok").count() as u64;
     assert_eq!(answered_rows, paid, "what was in flight was finished");
-    assert!(seen.iter().all(|(_, code)| code == "ok" || code == "budget"), "{seen:?}");
+    assert!(seen.iter().all(|(_, code)| code == "ok" || code == "deadline"), "{seen:?}");
     assert_eq!(seen.len(), 40);
     let fast = [&args[..4], &["s.json", "--concurrency", "20"]].concat();
     home.run(&server, &fast).code(0);
@@ -107,17 +107,66 @@ fn unreachable_service_is_given_up_with_75() {
 }
 
 #[test]
-fn service_that_returns_in_time_is_waited_for() {
+fn outage_costs_no_row_its_tries() {
+    for (rows, args) in [(1, &["--retries", "0"][..]), (2, &[]), (3, &["--concurrency", "1"]), (6, &[])] {
+        let home = Home::new();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let base = format!("http://127.0.0.1:{port}/v1");
+        home.write("in.jsonl", prompts(1..=rows));
+        let args = [&["in.jsonl", "-o", "out.jsonl", "--summary", "s.json"], args].concat();
+        let run = home.start(home.run_command(&base, &args));
+        until("the warning", || run.stderr().contains("the service is unreachable"));
+        assert!(run.stderr().contains("Connection refused"), "{}", run.stderr());
+        let _server = Server::start(&["--listen", &format!("127.0.0.1:{port}")]);
+        run.wait().code(0);
+        answered(&home.read("out.jsonl"), 1..=rows);
+        let http = &home.json("s.json")["http"];
+        assert_eq!((&http["sent"], &http["retried"]), (&u64::from(rows).into(), &0.into()), "{rows} rows");
+    }
+}
+
+#[test]
+fn retry_in_real_time_waits_for_an_outage_too() {
     let home = Home::new();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let base = format!("http://127.0.0.1:{port}/v1");
-    home.write("in.jsonl", prompts(1..=3));
-    let run = home.start(home.run_command(&base, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "2"]));
-    // It must have found nobody there first; only time tells that.
-    std::thread::sleep(Duration::from_millis(700));
-    let _server = Server::start(&["--listen", &format!("127.0.0.1:{port}")]);
-    run.wait().code(0);
-    answered(&home.read("out.jsonl"), 1..=3);
+    let server = Server::start(&["--fault", "status=500,times=2"]);
+    home.write("in.jsonl", prompts(1..=2));
+    home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--retries", "0"]).code(3);
+    let address = server.url.trim_start_matches("http://").trim_end_matches("/v1").to_owned();
+    let url = server.url.clone();
+    drop(server);
+    let retry = home.start(home.command_at(&url, &["retry", "last", "--via", "realtime", "--retries", "0"]));
+    until("the warning", || retry.stderr().contains("the service is unreachable"));
+    let _server = Server::start(&["--listen", &address]);
+    retry.wait().code(0);
+    home.llbatch(&["fetch", "last", "-o", "out.jsonl", "--base-url", &url]).code(0);
+    answered(&home.read("out.jsonl"), 1..=2);
+}
+
+#[test]
+fn name_that_does_not_resolve_is_no_row_failure() {
+    let home = Home::new();
+    home.write("in.jsonl", prompts(1..=2));
+    let args = ["in.jsonl", "-o", "out.jsonl", "--retries", "0", "--give-up-after", "3s", "--summary", "s.json"];
+    home.finish(home.run_command("https://no-such-host.invalid/v1", &args)).code(75);
+    let summary = home.json("s.json");
+    assert_eq!((&summary["rows"]["failed"], &summary["http"]["sent"]), (&0.into(), &0.into()));
+}
+
+#[test]
+fn early_end_of_an_outage_names_its_cause() {
+    for (signal, deadline, code) in [(Some("INT"), "1h", 130), (None, "1s", 5)] {
+        let home = Home::new();
+        home.write("in.jsonl", prompts(1..=20));
+        let args = ["in.jsonl", "-o", "out.jsonl", "--summary", "s.json", "--deadline", deadline];
+        let run = home.start(home.run_command("http://127.0.0.1:9/v1", &args));
+        if let Some(signal) = signal {
+            until("the warning", || run.stderr().contains("the service is unreachable"));
+            run.signal(signal);
+        }
+        run.wait().code(code);
+        let reason = home.json("s.json")["exit"]["reason"].as_str().unwrap().to_owned();
+        assert!(reason.contains("cannot connect to 127.0.0.1:9"), "{reason}");
+    }
 }
 
 #[test]
@@ -210,7 +259,7 @@ fn deadline_and_signal_cut_a_retry_after_wait() {
         let started = Instant::now();
         let all = [&["in.jsonl", "-o", "out.jsonl", "--concurrency", "1"], args].concat();
         let run = home.spawn(&server, &all);
-        crate::support::until("the hint", || server.stats()["faults"] == 1);
+        until("the hint", || server.stats()["faults"] == 1);
         if let Some(signal) = signal {
             run.signal(signal);
         }

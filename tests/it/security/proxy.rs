@@ -112,27 +112,31 @@ fn no_proxy_variable_is_honoured() {
     let proxy = Proxy::start(service.address(), None);
     let variables = [("HTTPS_PROXY", proxy.url()), ("NO_PROXY", ".llbatch.test".to_owned())];
     let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
-    home.finish(command(&home, &variables)).code(3);
-    assert_eq!(codes(&home.read("out.jsonl"))[0].1, "network", "the name resolves nowhere but at the proxy");
+    let mut direct = command(&home, &variables);
+    direct.args(["--give-up-after", "1s"]);
+    // The name resolves nowhere but at the proxy.
+    home.finish(direct).code(75).says(&["cannot connect to api.llbatch.test"]);
     assert_eq!(proxy.heads(), Vec::<String>::new());
 }
 
 #[test]
 fn refusing_proxy_is_reported_without_its_password() {
     let refusals = [
-        ("HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n", "proxy authorization required"),
-        ("HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n", "tunnel"),
-        ("nonsense\r\n\r\n", "tunnel"),
-        ("", "tunnel"),
+        ("HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n", 1, "HTTP 407; put a valid user"),
+        ("HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno", 1, "HTTP 403; have the proxy allow this host"),
+        ("HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n", 75, "the proxy answered HTTP 502"),
+        ("nonsense\r\n\r\n", 75, "tunnel"),
+        ("", 75, "tunnel"),
     ];
-    for (refusal, why) in refusals {
+    for (refusal, code, why) in refusals {
         let (home, service) = (Home::new(), secure("good"));
         let proxy = Proxy::start(service.address(), Some(refusal));
-        let out = home.finish(command(&home, &[("HTTPS_PROXY", &proxy.url())])).code(3);
-        assert!(out.stderr.contains(why), "{refusal:?}:\n{}", out.stderr);
+        let mut refused = command(&home, &[("HTTPS_PROXY", &proxy.url())]);
+        refused.args(["--give-up-after", "1s"]);
+        let out = home.finish(refused).code(code);
         let named = out.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(named.contains(why), "{refusal:?}:\n{}", out.stderr);
         assert!(named.contains("through the proxy http://127.0.0.1:"), "{refusal:?}:\n{}", out.stderr);
-        assert_eq!(codes(&home.read("out.jsonl"))[0].1, "network");
         assert_eq!((service.connections(), proxy.heads().is_empty()), (0, false));
         keeps_its_secrets(&home);
     }

@@ -8,7 +8,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use crate::support::{Home, KEY, Out, Recorder, codes, prompts, until};
+use crate::support::{Home, KEY, Out, Recorder, Server, codes, prompts};
 
 /// A file beside this one; `tls/make.sh` makes them.
 pub fn pem(name: &str) -> PathBuf {
@@ -48,17 +48,21 @@ fn ssl_cert_file_names_a_private_authority() {
 
 #[test]
 fn unverified_server_is_sent_nothing() {
-    let cases = [("expired", "expired"), ("other-host", "not valid for name"), ("self-signed", "UnknownIssuer")];
-    for (certificate, why) in cases {
+    let cases = [
+        ("expired", "expired", "have the server's certificate renewed"),
+        ("other-host", "not valid for name", "use a base URL with a host name"),
+        ("self-signed", "UnknownIssuer", "set SSL_CERT_FILE"),
+    ];
+    for (certificate, why, remedy) in cases {
         let (home, server) = (Home::new(), secure(certificate));
-        let out = run(&home, &server.url, pem("ca").to_str().unwrap()).code(3);
-        assert!(out.stderr.contains(why), "{certificate}:\n{}", out.stderr);
-        assert_eq!(codes(&home.read("out.jsonl"))[0].1, "network", "{certificate}");
+        let out = run(&home, &server.url, pem("ca").to_str().unwrap()).code(1);
+        let words = out.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains(why) && words.contains(remedy), "{certificate}:\n{words}");
         assert_eq!((server.connections(), server.bytes()), (1, 0), "{certificate}: bytes of a request arrived");
     }
     // The right certificate of an authority that is not trusted.
     let (home, server) = (Home::new(), secure("good"));
-    run(&home, &server.url, pem("self-signed").to_str().unwrap()).code(3);
+    run(&home, &server.url, pem("self-signed").to_str().unwrap()).code(1);
     assert_eq!((server.connections(), server.bytes()), (1, 0));
 }
 
@@ -67,13 +71,38 @@ fn batch_commands_verify_certificates_too() {
     for certificate in ["expired", "other-host", "self-signed"] {
         let (home, server) = (Home::new(), secure(certificate));
         home.write("in.jsonl", prompts(1..=1));
-        let mut command = home.command_at(&server.url, &["submit", "in.jsonl"]);
+        for args in [&["submit", "in.jsonl"][..], &["doctor", "--online"]] {
+            let mut command = home.command_at(&server.url, args);
+            command.env("SSL_CERT_FILE", pem("ca"));
+            home.finish(command).code(1).says(&["certificate", "then run the same command again"]);
+        }
+        assert_eq!((server.connections(), server.bytes()), (2, 0), "{certificate}: bytes of a request arrived");
+    }
+}
+
+#[test]
+fn server_without_tls_behind_https_stops_the_run() {
+    let (home, server) = (Home::new(), Server::start(&[]));
+    home.write("in.jsonl", prompts(1..=2));
+    let url = server.url.replace("http://", "https://");
+    for args in [&["run", "in.jsonl", "-o", "out.jsonl"][..], &["submit", "in.jsonl"]] {
+        let mut command = home.command_at(&url, args);
         command.env("SSL_CERT_FILE", pem("ca"));
-        let running = home.start(command);
-        // It tries for minutes: the certificate may be mended. A second try means that the first has come to its end.
-        until("a second try", || server.connections() >= 2 || server.bytes() > 0);
-        drop(running);
-        assert_eq!(server.bytes(), 0, "{certificate}: bytes of a request arrived");
+        home.finish(command).code(1).says(&["https:// needs a port that speaks TLS"]);
+    }
+}
+
+#[test]
+fn missing_certificate_file_is_reported() {
+    let (home, server) = (Home::new(), secure("good"));
+    home.write("in.jsonl", prompts(1..=1));
+    std::fs::create_dir(home.path("certs")).unwrap();
+    std::fs::copy(pem("ca"), home.path("certs/ca.pem")).unwrap();
+    for args in [&["run", "in.jsonl", "-o", "out.jsonl"][..], &["doctor"]] {
+        let mut command = home.command_at(&server.url, args);
+        command.env("SSL_CERT_FILE", "/nonexistent.pem").env("SSL_CERT_DIR", home.path("certs"));
+        let out = home.finish(command);
+        assert!(out.stderr.contains("SSL_CERT_FILE names /nonexistent.pem, which is missing"), "{}", out.stderr);
     }
 }
 
