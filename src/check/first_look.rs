@@ -3,15 +3,21 @@
 use super::Checked;
 use crate::context::Ctx;
 use crate::error::{Error, Result};
-use crate::input::Inputs;
+use crate::input::{Block, Inputs};
 use crate::request::{Problem, RequestBuilder, TEMPLATE_FAULT};
 use crate::ui::Ui;
 
-/// Compares the first valid record with the flags, and shows warnings.
+/// Compares the first valid record with the flags, and shows warnings. Names tables with an unusual delimiter.
 ///
 /// # Errors
 /// 2 for a template that is wrong for every row; 66 if an input cannot be read.
 pub fn first_look(inputs: &Inputs, shape: &RequestBuilder, ui: &Ui) -> Result<()> {
+    for file in inputs.each_table() {
+        if let Some((name, delimiter)) = file.blocks()?.next()?.as_ref().and_then(Block::odd_delimiter) {
+            let shown = if delimiter == '\t' { "tabs".to_owned() } else { format!("`{delimiter}`") };
+            ui.note(&format!("reading {name} with {shown} between fields"));
+        }
+    }
     let mut blocks = inputs.blocks()?;
     let Some(block) = blocks.next()? else { return Ok(()) };
     let many = block.rows() > 1 || blocks.next()?.is_some();

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::vec;
 
+use super::nature;
 use super::source::Source;
 use super::{Format, Input, Problem, Record};
 use super::{csv, jsonl};
@@ -44,7 +45,12 @@ struct Current {
 /// The rule by which records end in this file.
 enum Cutter {
     Lines(Format),
-    Csv { delimiter: u8, names: Option<Arc<[String]>> },
+    Csv {
+        delimiter: u8,
+        /// The delimiter was recognised: it is not the one of the format.
+        odd: bool,
+        names: Option<Arc<[String]>>,
+    },
 }
 
 /// Whole records, not parsed yet.
@@ -61,6 +67,7 @@ enum BlockKind {
     Lines(Format),
     Csv {
         delimiter: u8,
+        odd: bool,
         names: Arc<[String]>,
     },
     /// A record that could not be read whole: a row that is a problem.
@@ -96,8 +103,8 @@ impl Blocks {
                 source: Source::open(&input.path, &input.shown)?,
                 file: input.shown.as_str().into(),
                 cutter: match input.format {
-                    Format::Csv => Cutter::Csv { delimiter: b',', names: None },
-                    Format::Tsv => Cutter::Csv { delimiter: b'\t', names: None },
+                    Format::Csv => Cutter::Csv { delimiter: b',', odd: false, names: None },
+                    Format::Tsv => Cutter::Csv { delimiter: b'\t', odd: false, names: None },
                     other => Cutter::Lines(other),
                 },
                 rest: Vec::new(),
@@ -133,12 +140,12 @@ impl Blocks {
 impl Current {
     fn next(&mut self, block: usize, longest: usize) -> Result<Option<Block>> {
         let mut buffer = std::mem::take(&mut self.rest);
-        // At least two byte order marks: of UTF-8, and one that a converter left behind.
-        let mut want = block.saturating_sub(buffer.len()).max(block / 2).max(5);
+        // At least a byte order mark of UTF-8, and the bytes behind it that show what the file is.
+        let mut want = block.saturating_sub(buffer.len()).max(block / 2).max(9);
         loop {
             // A little beyond the longest record, where its end may be. More would waste memory.
             let room = (longest + block).saturating_sub(buffer.len());
-            want = want.min(room.max(5));
+            want = want.min(room.max(9));
             if buffer.len() >= longest / 16 {
                 // At once: each step of growing holds the record twice.
                 buffer.reserve_exact(room);
@@ -155,11 +162,18 @@ impl Current {
             if buffer.is_empty() && self.at_end {
                 return Ok(None);
             }
-            if let Cutter::Csv { delimiter, names: names @ None } = &mut self.cutter {
+            if let Cutter::Csv { delimiter, odd, names: names @ None } = &mut self.cutter {
                 match csv::header(&self.file, &buffer, *delimiter, self.at_end)? {
                     csv::Header::Partial if buffer.len() > longest => return Err(csv::no_header(&self.file)),
                     csv::Header::Partial => {
                         want = buffer.len().max(block);
+                        continue;
+                    }
+                    csv::Header::Other { delimiter: other, bytes, lines } => {
+                        *odd |= *delimiter != other;
+                        *delimiter = other;
+                        buffer.drain(..bytes);
+                        self.lines += lines;
                         continue;
                     }
                     csv::Header::Empty => return Ok(None),
@@ -196,9 +210,11 @@ impl Current {
         self.lines += cut.lines;
         let kind = match &self.cutter {
             Cutter::Lines(format) => BlockKind::Lines(*format),
-            Cutter::Csv { delimiter, names } => {
-                BlockKind::Csv { delimiter: *delimiter, names: names.clone().unwrap_or_else(|| Arc::from(Vec::new())) }
-            }
+            Cutter::Csv { delimiter, odd, names } => BlockKind::Csv {
+                delimiter: *delimiter,
+                odd: *odd,
+                names: names.clone().unwrap_or_else(|| Arc::from(Vec::new())),
+            },
         };
         Block { file: Arc::clone(&self.file), bytes, first_row: 0, first_line, rows: cut.rows, kind }
     }
@@ -245,7 +261,14 @@ impl Current {
             return Err(Error::new(Exit::Data, format!("{file}:1:1: the file is UTF-16, not UTF-8"))
                 .hint(format!("convert it: iconv -f UTF-16 -t UTF-8 '{file}' > utf8-file")));
         }
-        Ok(())
+        // Without a mark: every second byte of its ASCII characters is zero.
+        let order = match *buffer.as_slice() {
+            [a, 0, b, 0, ..] if a != 0 && b != 0 => "UTF-16LE",
+            [0, a, 0, b, ..] if a != 0 && b != 0 => "UTF-16BE",
+            _ => return nature::refuse(file, buffer),
+        };
+        Err(Error::new(Exit::Data, format!("{file}:1:1: the file is UTF-16 without a mark, not UTF-8"))
+            .hint(format!("convert it: iconv -f {order} -t UTF-8 '{file}' > utf8-file")))
     }
 
     /// Refuses a JSON array, however many blank lines precede it.
@@ -271,8 +294,16 @@ impl Block {
         let place = BlockPlace { file: &self.file, first_row: self.first_row, first_line: self.first_line };
         match &self.kind {
             BlockKind::Lines(format) => jsonl::walk(&self.bytes, *format, &place, &mut f),
-            BlockKind::Csv { delimiter, names } => csv::walk(&self.bytes, *delimiter, names, &place, &mut f),
+            BlockKind::Csv { delimiter, names, .. } => csv::walk(&self.bytes, *delimiter, names, &place, &mut f),
             BlockKind::Lost(problem) => f(Err(problem.clone())),
+        }
+    }
+
+    /// The byte between the fields of a table, unless it is a comma or its ending names it.
+    pub fn odd_delimiter(&self) -> Option<(&str, char)> {
+        match &self.kind {
+            BlockKind::Csv { delimiter, odd: true, .. } => Some((&self.file, char::from(*delimiter))),
+            _ => None,
         }
     }
 
@@ -315,5 +346,5 @@ pub fn not_utf8(row: u64, file: &str, line: u64, bytes: &[u8], error: std::str::
     let text = format!("not UTF-8: byte 0x{:02x}", bytes[at]);
     Problem::at(Some(row), file, line + below, "utf8", text)
         .column(at - from.map_or(0, |newline| newline + 1) + 1)
-        .hint("convert the file, for example from Latin-1: iconv -f LATIN1 -t UTF-8 FILE > utf8-file")
+        .hint("convert the file, for example from Windows-1252: iconv -f CP1252 -t UTF-8 FILE > utf8-file")
 }

@@ -180,6 +180,8 @@ pub enum Header {
     Empty,
     /// The names, and how many bytes and lines they took.
     Read { names: Arc<[String]>, bytes: usize, lines: u64 },
+    /// Another byte than the expected one stands between the fields. `bytes` and `lines` of a `sep=` line are skipped.
+    Other { delimiter: u8, bytes: usize, lines: u64 },
 }
 
 /// The header at `buffer`'s start. Blank lines before it are skipped.
@@ -197,9 +199,18 @@ pub fn header(file: &str, buffer: &[u8], delimiter: u8, at_end: bool) -> Result<
             return Err(bad_header(&unclosed(file, line, &buffer[start..], delimiter)));
         }
         let text = std::str::from_utf8(record).map_err(|error| bad_header(&not_utf8(0, file, line, record, error)))?;
+        if let Some(delimiter) = announced(text) {
+            return Ok(Header::Other { delimiter, bytes: end.next, lines: newlines(&buffer[..end.next]) });
+        }
         let mut names: Vec<String> = Vec::new();
         split(text, delimiter, |name| names.push(name.trim().to_owned()));
-        check_names(file, line, &names, delimiter)?;
+        if names.len() == 1
+            && let Some(delimiter) = recognised(text)
+        {
+            return Ok(Header::Other { delimiter, bytes: 0, lines: 0 });
+        }
+        check_names(file, line, &names)?;
+        name_all(&mut names);
         return Ok(Header::Read { names: names.into(), bytes: end.next, lines: newlines(&buffer[..end.next]) });
     }
     Ok(if at_end { Header::Empty } else { Header::Partial })
@@ -219,22 +230,38 @@ pub fn no_header(file: &str) -> Error {
         .hint("check that this is a text file with a header")
 }
 
-fn check_names(file: &str, line: u64, names: &[String], delimiter: u8) -> Result<()> {
-    let fail = |text: String, hint: String| Err(Error::new(Exit::Data, format!("{file}:{line}: {text}")).hint(hint));
-    if let [only] = names {
-        // A wrong delimiter shows as one odd name. To ask is safer than to guess.
-        let other = [(b';', ';', "semicolons"), (b'\t', '\t', "tabs"), (b',', ',', "commas")]
-            .into_iter()
-            .find(|(byte, c, _)| *byte != delimiter && only.contains(*c));
-        if let Some((byte, _, what)) = other {
-            let hint = match byte {
-                b'\t' => "pass --input-format tsv".to_owned(),
-                b',' => "pass --input-format csv".to_owned(),
-                _ => "save it again with commas between the columns (or with tabs, as .tsv)".to_owned(),
-            };
-            return fail(format!("the header is one column with {what} in it: {}", shorten(only)), hint);
+/// The delimiter that Excel's line `sep=;` names.
+fn announced(line: &str) -> Option<u8> {
+    match line.trim_matches('"').as_bytes() {
+        [b's' | b'S', b'e' | b'E', b'p' | b'P', b'=', delimiter @ (b',' | b';' | b'\t' | b'|')] => Some(*delimiter),
+        _ => None,
+    }
+}
+
+/// The delimiter of a header that is one column by the expected one: the first that makes several of it.
+fn recognised(header: &str) -> Option<u8> {
+    b";\t|,".iter().copied().find(|delimiter| {
+        let mut columns = 0;
+        split(header, *delimiter, |_| columns += 1);
+        columns > 1
+    })
+}
+
+/// Gives each column without a name the name `column_N`, with underscores if the header has that one too.
+fn name_all(names: &mut [String]) {
+    for at in 0..names.len() {
+        if names[at].is_empty() {
+            let mut name = format!("column_{}", at + 1);
+            while names.contains(&name) {
+                name.push('_');
+            }
+            names[at] = name;
         }
     }
+}
+
+fn check_names(file: &str, line: u64, names: &[String]) -> Result<()> {
+    let fail = |text: String, hint: String| Err(Error::new(Exit::Data, format!("{file}:{line}: {text}")).hint(hint));
     let lone = |name: &str| name.replace("\r\n", "").contains('\r');
     if names.iter().any(|name| lone(name)) {
         return fail(
@@ -247,7 +274,7 @@ fn check_names(file: &str, line: u64, names: &[String], delimiter: u8) -> Result
     let mut seen = HashMap::with_capacity(names.len());
     for (i, name) in names.iter().enumerate() {
         if name.is_empty() {
-            return fail(format!("column {} of the header has no name", i + 1), "name every column".to_owned());
+            continue;
         }
         if let Some(first) = seen.insert(name, i) {
             let text =

@@ -8,6 +8,7 @@ mod csv;
 mod format;
 mod jsonl;
 mod kept;
+mod nature;
 mod opened;
 mod source;
 
@@ -97,6 +98,12 @@ impl Inputs {
         Some(stamp)
     }
 
+    /// Each of the files that are tables, alone.
+    pub fn each_table(&self) -> impl Iterator<Item = Self> {
+        let tables = self.files.iter().filter(|file| matches!(file.format, Format::Csv | Format::Tsv));
+        tables.map(|file| Self { files: vec![file.clone()] })
+    }
+
     /// Their names in messages.
     pub fn shown(&self) -> String {
         self.files.iter().map(|file| &*file.shown).collect::<Vec<_>>().join(" ")
@@ -107,7 +114,10 @@ impl Input {
     fn resolve(path: &Path, format: Option<Format>) -> Result<Self> {
         let shown = path.display().to_string();
         let cannot = |why: &str| Error::new(Exit::NoInput, format!("{shown}: {why}"));
-        let metadata = fs::metadata(path).map_err(|error| source::unreadable(&shown, error))?;
+        let metadata = fs::metadata(path).map_err(|error| {
+            let address = shown.contains("://").then(|| nature::unread(&shown)).flatten();
+            address.unwrap_or_else(|| source::unreadable(&shown, error))
+        })?;
         if metadata.is_dir() {
             return Err(cannot("is a directory, not a file").hint(format!("name its files: {shown}/*.jsonl")));
         }
@@ -116,8 +126,10 @@ impl Input {
                 .hint("send it to standard input: llbatch … - --input-format jsonl < FILE"));
         }
         let format = format.or_else(|| Format::of_path(path)).ok_or_else(|| {
-            Error::usage(format!("{shown}: cannot tell the format from the file ending"))
-                .hint("pass --input-format jsonl|csv|tsv|lines")
+            nature::unread(&shown).unwrap_or_else(|| {
+                Error::usage(format!("{shown}: cannot tell the format from the file ending"))
+                    .hint("pass --input-format jsonl|csv|tsv|lines")
+            })
         })?;
         // Opened and closed again, so that every unreadable file is found before work on the first begins.
         fs::File::open(path).map_err(|error| source::unreadable(&shown, error))?;

@@ -103,11 +103,13 @@ fn csv_records_span_lines_and_name_their_problems() {
 #[test]
 fn impossible_files_are_errors_with_a_remedy() {
     for (bytes, format, words, hint) in [
-        (&b"a;b\n1;2\n"[..], Format::Csv, "semicolons", "commas"),
-        (b"a\tb\n1\t2\n", Format::Csv, "tabs", "tsv"),
-        (b"a,b\n1,2\n", Format::Tsv, "commas", "csv"),
-        (b"a,b,a\n", Format::Csv, "columns 1 and 3", "rename"),
-        (b"a,,c\n", Format::Csv, "column 2", "name"),
+        (&b"a,b,a\n"[..], Format::Csv, "columns 1 and 3", "rename"),
+        (b"a;b;a\n", Format::Csv, "columns 1 and 3", "rename"),
+        (b"i\0d\0,\0", Format::Csv, "UTF-16 without a mark", "iconv -f UTF-16LE"),
+        (b"\0i\0d\0,", Format::Csv, "UTF-16 without a mark", "iconv -f UTF-16BE"),
+        (b"PK\x03\x04\x14", Format::Csv, "Excel workbook", "save it as CSV"),
+        (b"PAR1\x15\0", Format::Jsonl, "Parquet", "duckdb"),
+        (b"BZh91AY", Format::Csv, "bzip2", "bunzip2"),
         (b"a,\"b\n1,2\n", Format::Csv, "x:1:3:", "quote"),
         (b"a,\xff\n1,2\n", Format::Csv, "x:1:3:", "iconv"),
         (b" \n[{\"a\":1}]", Format::Jsonl, "x:2: the file is a JSON array", "jq -c '.[]'"),
@@ -121,6 +123,71 @@ fn impossible_files_are_errors_with_a_remedy() {
             assert!(error.message.contains(words), "{}", error.message);
             assert!(error.hint.as_deref().is_some_and(|said| said.contains(hint)), "{error:?}");
         }
+    }
+}
+
+#[test]
+fn tables_are_read_with_the_delimiter_that_they_have() {
+    for (text, format, expected, delimiter) in [
+        ("id;text\n1;a, b\n", Format::Csv, "x:2 1|a, b", Some(';')),
+        ("id\ttext\n1\ta\n", Format::Csv, "x:2 1|a", Some('\t')),
+        ("id|text\n1|a\n", Format::Csv, "x:2 1|a", Some('|')),
+        ("id,text\n1,a\n", Format::Tsv, "x:2 1|a", Some(',')),
+        ("sep=;\r\nid;text\r\n1;a\r\n", Format::Csv, "x:3 1|a", Some(';')),
+        ("sep=,\r\nid,text\r\n1,a\r\n", Format::Csv, "x:3 1|a", None),
+        ("id,text;more\n1,a;b\n", Format::Csv, "x:2 1|a;b", None),
+        ("\"id;text\"\n1;a\n", Format::Csv, "x:2 1;a", None),
+    ] {
+        for block in [1, 2, 7, 1000] {
+            assert_eq!(rows_of(text.as_bytes(), format, block).unwrap(), [expected], "{text:?} by {block}");
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), text).unwrap();
+        let block = Inputs::spooled(file.path().to_owned(), "x", format).blocks().unwrap().next().unwrap().unwrap();
+        assert_eq!(block.odd_delimiter().map(|(_, delimiter)| delimiter), delimiter, "{text:?}");
+    }
+}
+
+#[test]
+fn columns_without_a_name_get_one() {
+    for (text, format, expected) in [
+        (",text,label\n0,a,b\n", Format::Csv, &["column_1", "text", "label"][..]),
+        ("\"\",\"text\"\n\"1\",\"a\"\n", Format::Csv, &["column_1", "text"]),
+        ("id,text,,\n1,a,,\n", Format::Csv, &["id", "text", "column_3", "column_4"]),
+        ("\ttext\n0\ta\n", Format::Tsv, &["column_1", "text"]),
+        (",column_1\n0,a\n", Format::Csv, &["column_1_", "column_1"]),
+    ] {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), text).unwrap();
+        let block = Inputs::spooled(file.path().to_owned(), "x", format).blocks().unwrap().next().unwrap().unwrap();
+        block.for_each(|record| {
+            let names: Vec<_> = record.unwrap().fields().into_iter().map(|(name, _)| name.into_owned()).collect();
+            assert_eq!(names, expected);
+        });
+    }
+}
+
+#[test]
+fn addresses_and_foreign_endings_are_named_for_what_they_are() {
+    for (path, exit, words, hint) in [
+        ("s3://bucket/p.jsonl", Exit::NoInput, "bucket", "aws s3 cp 's3://bucket/p.jsonl' - | llbatch"),
+        ("gs://bucket/p.jsonl", Exit::NoInput, "bucket", "gcloud storage cat"),
+        ("az://box/p.jsonl", Exit::NoInput, "Azure", "azcopy"),
+        ("hf://datasets/a/b/c.jsonl", Exit::NoInput, "Hugging Face", "hf download"),
+        ("https://files.example.org/x.jsonl", Exit::NoInput, "an address", "curl -fsSL"),
+    ] {
+        let error = Inputs::resolve(&[path.into()], None).unwrap_err();
+        assert!(error.exit == exit && error.message.contains(words), "{error:?}");
+        assert!(error.hint.as_deref().is_some_and(|said| said.contains(hint)), "{error:?}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for (name, words, hint) in
+        [("d.parquet", "Parquet", "duckdb"), ("b.xlsx", "workbook", "CSV"), ("l.jsonl.bz2", "archive", "unpack")]
+    {
+        fs::write(dir.path().join(name), "x").unwrap();
+        let error = Inputs::resolve(&[dir.path().join(name)], None).unwrap_err();
+        assert!(error.exit == Exit::Usage && error.message.contains(words), "{error:?}");
+        assert!(error.hint.as_deref().is_some_and(|said| said.contains(hint)), "{error:?}");
     }
 }
 

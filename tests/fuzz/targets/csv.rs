@@ -99,7 +99,13 @@ fn compare(rows: &[Row], text: &str, delimiter: u8) {
         return;
     }
     let mut reader = csv::ReaderBuilder::new().flexible(true).delimiter(delimiter).from_reader(text.as_bytes());
-    let names = reader.headers().expect("text").len();
+    let names = reader.headers().expect("text");
+    // Llbatch recognises another delimiter in a header of one column, and obeys Excel's `sep=` line.
+    let announced = text.to_ascii_lowercase().contains("sep=");
+    if announced || (names.len() == 1 && names[0].contains([';', '\t', '|', ','])) {
+        return;
+    }
+    let names = names.len();
     let expected: Vec<csv::StringRecord> = reader.records().map(|record| record.expect("text")).collect();
     assert_eq!(rows.len(), expected.len());
     for ((line, row), expected) in rows.iter().zip(&expected) {

@@ -241,3 +241,44 @@ fn changed_input_never_mixes_two_files_in_one_result() {
         assert_eq!(server.paid_again(), 0, "{what}");
     });
 }
+
+#[test]
+fn tables_of_spreadsheets_are_answered_as_they_are() {
+    let (home, server) = (Home::new(), Server::start(&[]));
+    for (name, content, said, header, first) in [
+        (
+            "df.csv",
+            ",text,label\n0,\"Great, really\",pos\n1,Bad,neg\n",
+            "",
+            "column_1,text,label,",
+            "0,\"Great, really\",pos,",
+        ),
+        ("r.csv", "\"\",\"text\"\n\"1\",\"Great\"\n\"2\",\"Bad\"\n", "", "column_1,text,", "1,Great,"),
+        ("trailing.csv", "id,text,,\n1,Great,,\n2,Bad,,\n", "", "", ""),
+        (
+            "semi.csv",
+            "nr;text;label\n1;Gut, wirklich;pos\n2;b;neg\n",
+            "reading semi.csv with `;` between fields",
+            "nr,text,label,",
+            "1,\"Gut, wirklich\",pos,",
+        ),
+        (
+            "sep.csv",
+            "sep=;\r\nnr;text\r\n1;Gut\r\n2;b\r\n",
+            "reading sep.csv with `;` between fields",
+            "nr,text,",
+            "1,Gut,",
+        ),
+        ("pipe.csv", "nr|text\n1|Gut\n2|b\n", "reading pipe.csv with `|` between fields", "nr,text,", "1,Gut,"),
+    ] {
+        home.write(name, content);
+        let out = home.run(&server, &[name, "-m", MODEL, "--prompt", "Mood: {{ text }}", "-o", "out.csv"]).code(0);
+        let stderr = out.stderr;
+        assert_eq!(stderr.matches(" between fields").count(), usize::from(!said.is_empty()), "{name}: {stderr}");
+        assert!(stderr.contains(said), "{name}: {stderr}");
+        let out = home.read("out.csv");
+        let lines: Vec<&str> = out.lines().collect();
+        assert_eq!(lines.len(), 3, "{name}: {out}");
+        assert!(lines[0].starts_with(header) && lines[1].starts_with(first), "{name}: {out}");
+    }
+}
