@@ -135,7 +135,7 @@ impl ActiveRun<'_> {
                 new: NewRows::default(),
             },
             db: standing.db,
-            screen: Screen::new(self.progress.clone(), ctx.ui.clone()),
+            screen: Screen::new(self.progress.clone(), ctx.ui.clone(), entry.spent_before),
             entry,
             reservation: None,
             shared,

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::tally::Tally;
+use crate::price::Nanos;
 use crate::realtime::limiter::Hold;
 use crate::realtime::{Paused, Shared};
 use crate::ui::{Progress, RunCounts, Ui};
@@ -11,14 +12,16 @@ use crate::ui::{Progress, RunCounts, Ui};
 pub struct Screen {
     progress: Progress,
     ui: Ui,
+    /// Cost of earlier runs of the job.
+    spent_before: Nanos,
     /// The service does not answer at the moment.
     outage: bool,
 }
 
 impl Screen {
     /// Builds a screen that shows this progress.
-    pub const fn new(progress: Progress, ui: Ui) -> Self {
-        Self { progress, ui, outage: false }
+    pub const fn new(progress: Progress, ui: Ui, spent_before: Nanos) -> Self {
+        Self { progress, ui, spent_before, outage: false }
     }
 
     /// Shows the progress of a job of `total` rows.
@@ -47,7 +50,8 @@ impl Screen {
             reused: tally.answered_before,
             in_flight: in_flight as u64,
             tokens: new.tokens,
-            cost: (!new.unpriced).then_some(new.cost),
+            cost: (!new.unpriced).then_some(self.spent_before + new.cost),
+            new_cost: new.cost,
             waiting: pace.paused.map(|paused| (paused.delay.hold.to_string(), paused.delay.until)),
             rate_limit: pace.rate,
         });

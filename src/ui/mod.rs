@@ -21,7 +21,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 
 use crate::error::{Error, Exit, FailureDocument};
 use crate::text::visible;
-pub use counts::RunCounts;
+pub use counts::{BatchCounts, RunCounts};
 pub use options::{AutoSwitch, Results, UiOptions};
 use options::{Streams, terminal_columns};
 pub use progress::Progress;

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Ui;
-use super::counts::RunCounts;
+use super::counts::{BatchCounts, RunCounts};
 use super::speed::SpeedMeter;
-use super::view::{RunView, phase};
+use super::view::{BatchView, RunView, phase};
 
 /// Between two drawings on a terminal.
 const TICK: Duration = Duration::from_millis(100);
@@ -37,6 +37,7 @@ pub(super) enum ProgressMode {
 enum News {
     Phase(String),
     Counts(RunCounts),
+    Batches(BatchCounts),
 }
 
 /// The latest news, stored by the run and read by the thread; `None` at the start.
@@ -77,6 +78,11 @@ impl Progress {
     /// Stores the counts of the run, in place of a phase. Costs one lock that is nearly always free, and no drawing.
     pub fn update(&self, counts: RunCounts) {
         self.tell(|| News::Counts(counts));
+    }
+
+    /// Shows a wait for batches.
+    pub fn waiting(&self, counts: BatchCounts) {
+        self.tell(|| News::Batches(counts));
     }
 
     /// Shows the current work while there are no rows to count: `checking input: 12,000 rows, 3.4 MB`.
@@ -149,6 +155,7 @@ fn draw(feed: &NewsFeed, ui: &Ui) {
         let (now, width) = (Instant::now(), ui.bar_width());
         let text = match &news {
             News::Phase(text) => phase(text, tick, width),
+            News::Batches(counts) => BatchView(counts).terminal(width, ui.colour()),
             News::Counts(counts) => {
                 RunView { counts, speed: meter.speed(counts, now), now }.terminal(width, ui.colour())
             }
@@ -168,12 +175,13 @@ fn log(feed: &NewsFeed, ui: &Ui, interval: Duration) {
     while let Some(news) = feed.next(interval.min(LOG_TICK)) {
         let now = Instant::now();
         let text = match &news {
-            News::Phase(text) => format!("llbatch: {text}"),
+            News::Phase(text) => text.clone(),
+            News::Batches(counts) => BatchView(counts).log_line(),
             News::Counts(counts) => RunView { counts, speed: meter.speed(counts, now), now }.log_line(),
         };
         if now >= due {
             due = now + interval;
-            ui.note(&text);
+            ui.note(&format!("{} llbatch: {text}", jiff::Zoned::now().strftime("%F %T")));
         }
     }
 }

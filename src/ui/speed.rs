@@ -20,6 +20,8 @@ pub struct RunSpeed {
     pub tokens: f64,
     /// The time left; `None` while it cannot be estimated.
     pub left: Option<Duration>,
+    /// The time since the display began.
+    pub elapsed: Duration,
 }
 
 /// Counts at one moment.
@@ -63,7 +65,7 @@ impl SpeedMeter {
         }
         let [rows, tokens] = sample.since(self.window[0]);
         let [overall, _] = sample.since(first);
-        RunSpeed { rows, tokens, left: time_left(counts, rows, overall, now) }
+        RunSpeed { rows, tokens, left: time_left(counts, rows, overall, now), elapsed: now.duration_since(first.at) }
     }
 }
 

@@ -6,10 +6,10 @@ use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use super::Paint;
-use super::counts::RunCounts;
+use super::counts::{BatchCounts, RunCounts};
 use super::speed::RunSpeed;
 use crate::price::Nanos;
-use crate::text::{count, cut, duration, one_line, percent, plural, rate, short, width as width_of};
+use crate::text::{batches, count, cut, duration, one_line, percent, plural, rate, short, width as width_of};
 
 /// Columns of the bar: a shorter one says nothing, a longer one says no more.
 const BAR: RangeInclusive<usize> = 8..=50;
@@ -61,7 +61,7 @@ impl RunView<'_> {
             self.waiting(),
             left,
         ];
-        format!("llbatch: {}", parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
+        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 
     fn position(&self, width: usize) -> String {
@@ -69,15 +69,14 @@ impl RunView<'_> {
         if total == 0 {
             return cut(&format!("  {}", plural(done, "row")), width);
         }
+        let elapsed = (self.speed.elapsed >= Duration::from_secs(1)).then(|| duration(self.speed.elapsed));
         let parts = [
             part(0, format!("{}/{}", count(done), count(total))),
             part(2, percent(done, total)),
+            part(3, elapsed),
             part(1, self.left().map(|left| format!("ETA {left}"))),
         ];
-        let words = join(parts, width, false);
-        // "  [" and "]".
-        let room = width.saturating_sub(width_of(&words) + 4).min(*BAR.end());
-        if room < *BAR.start() { words } else { format!("  [{}]{words}", bar(done, total, room)) }
+        position(done, total, parts, width)
     }
 
     fn status(&self) -> [Option<ViewPart>; 8] {
@@ -87,7 +86,7 @@ impl RunView<'_> {
             part(4, self.rows_per_s()),
             part(5, format!("{} tok/s", short(self.speed.tokens))),
             part(2, self.cost()),
-            part(6, self.counts.rate_limit.map(|limit| format!("limit {}/s", rate(limit)))),
+            part(6, self.counts.rate_limit.map(|limit| format!("learned limit {}/s", rate(limit)))),
             part(7, self.reused()),
             painted(1, Paint::Yellow, self.waiting()),
         ]
@@ -106,7 +105,22 @@ impl RunView<'_> {
     }
 
     fn cost(&self) -> String {
-        self.counts.cost.map_or_else(|| "cost unknown".to_owned(), Nanos::human)
+        let Some(cost) = self.counts.cost else { return "cost unknown".to_owned() };
+        match self.expected() {
+            Some(expected) => format!("{} of about {}", cost.human(), expected.human()),
+            None => cost.human(),
+        }
+    }
+
+    /// Extends the cost of this run's rows to the rows that are left; `None` for a few rows, whose cost is chance.
+    fn expected(&self) -> Option<Nanos> {
+        let RunCounts { total, done, reused, cost, new_cost, .. } = *self.counts;
+        let new = done.saturating_sub(reused);
+        if new < 20 || done >= total {
+            return None;
+        }
+        let rest = new_cost.0.checked_mul((total - done).into())? / i128::from(new);
+        Some(cost? + Nanos(rest))
     }
 
     fn waiting(&self) -> Option<String> {
@@ -119,6 +133,62 @@ impl RunView<'_> {
     fn left(&self) -> Option<String> {
         self.speed.left.filter(|_| self.counts.done < self.counts.total).map(duration)
     }
+}
+
+/// A wait for batches at one moment.
+pub struct BatchView<'a>(pub &'a BatchCounts);
+
+impl BatchView<'_> {
+    /// Writes the two lines for a terminal: the position with a bar, and the status.
+    pub fn terminal(&self, width: usize, colour: bool) -> String {
+        let BatchCounts { done, total, .. } = *self.0;
+        let parts = [
+            part(0, format!("about {}/{}", count(done), count(total))),
+            part(1, percent(done, total)),
+            part(2, self.0.elapsed.map(duration)),
+        ];
+        let status = [
+            part(4, self.0.job.clone()),
+            part(0, self.ended()),
+            part(1, self.expiry()),
+            part(2, self.cost()),
+            part(3, format!("next poll in {}", duration(self.0.poll))),
+        ];
+        format!("{}\n{}", position(done, total, parts, width), join(status, width, colour))
+    }
+
+    /// Writes the line for a log.
+    pub fn log_line(&self) -> String {
+        let BatchCounts { done, total, .. } = *self.0;
+        let parts = [
+            Some(format!("{}: about {} of {}", self.0.job, count(done), plural(total, "row"))),
+            Some(self.ended()),
+            self.0.elapsed.map(|elapsed| format!("{} since the first batch", duration(elapsed))),
+            self.expiry(),
+            self.cost(),
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+
+    fn ended(&self) -> String {
+        format!("{} of {} ended", count(self.0.ended as u64), batches(self.0.batches))
+    }
+
+    fn expiry(&self) -> Option<String> {
+        self.0.left.map(|left| format!("expires in {}", duration(left)))
+    }
+
+    fn cost(&self) -> Option<String> {
+        self.0.cost.map(|cost| format!("about {}", cost.human()))
+    }
+}
+
+/// Writes a bar and the words beside it, in `width` columns.
+fn position(done: u64, total: u64, parts: impl IntoIterator<Item = Option<ViewPart>>, width: usize) -> String {
+    let words = join(parts, width, false);
+    // "  [" and "]".
+    let room = width.saturating_sub(width_of(&words) + 4).min(*BAR.end());
+    if room < *BAR.start() { words } else { format!("  [{}]{words}", bar(done, total, room)) }
 }
 
 /// Writes the line for a terminal while there are no rows to count yet.
@@ -169,9 +239,18 @@ mod tests {
             in_flight: 64,
             tokens: 60_000,
             cost: Some(Nanos(1_600_000)),
+            new_cost: Nanos(1_600_000),
             ..RunCounts::default()
         };
-        (counts, RunSpeed { rows: 81.2, tokens: 9_420.0, left: Some(Duration::from_secs(6)) })
+        (
+            counts,
+            RunSpeed {
+                rows: 81.2,
+                tokens: 9_420.0,
+                left: Some(Duration::from_secs(6)),
+                elapsed: Duration::from_millis(6_500),
+            },
+        )
     }
 
     fn large(now: Instant) -> (RunCounts, RunSpeed) {
@@ -183,18 +262,27 @@ mod tests {
             in_flight: 2_000,
             tokens: 60_000_000,
             cost: None,
+            new_cost: Nanos::ZERO,
             waiting: Some(("rate limited\x1b[2J".to_owned(), now + Duration::from_millis(41_500))),
             rate_limit: Some(16.2),
         };
-        (counts, RunSpeed { rows: 1_812.0, tokens: 194_200.0, left: Some(Duration::from_mins(190)) })
+        (
+            counts,
+            RunSpeed {
+                rows: 1_812.0,
+                tokens: 194_200.0,
+                left: Some(Duration::from_mins(190)),
+                elapsed: Duration::from_mins(5),
+            },
+        )
     }
 
     #[test]
     fn eighty_columns_hold_everything() {
         let (counts, speed) = half();
         let expected = "  \
-            [##########################>                       ]  523/1,000  52%  ETA 6s\n  \
-            2 failed  64 in flight  81 rows/s  9.4k tok/s  $0.0016";
+            [#########################>                      ]  523/1,000  52%  6s  ETA 6s\n  \
+            2 failed  64 in flight  81 rows/s  9.4k tok/s  $0.0016 of about $0.0031";
         assert_eq!(view(&counts, speed, Instant::now()).terminal(80, false), expected);
     }
 
@@ -206,7 +294,7 @@ mod tests {
         let cases = [
             (
                 150,
-                "  12,345 failed  2,000 in flight  1.8k rows/s  194k tok/s  cost unknown  limit 16/s  400,000 reused  rate limited^[[2J, 42s",
+                "  12,345 failed  2,000 in flight  1.8k rows/s  194k tok/s  cost unknown  learned limit 16/s  400,000 reused  rate limited^[[2J, 42s",
             ),
             (100, "  12,345 failed  2,000 in flight  1.8k rows/s  194k tok/s  cost unknown  rate limited^[[2J, 42s"),
             (80, "  12,345 failed  2,000 in flight  cost unknown  rate limited^[[2J, 42s"),
@@ -224,8 +312,8 @@ mod tests {
         let (counts, speed) = half();
         let first =
             |width| view(&counts, speed, Instant::now()).terminal(width, false).lines().next().map(str::to_owned);
-        assert_eq!(first(40).as_deref(), Some("  [######>     ]  523/1,000  52%  ETA 6s"));
-        assert_eq!(first(30).as_deref(), Some("  523/1,000  52%  ETA 6s"));
+        assert_eq!(first(44).as_deref(), Some("  [######>     ]  523/1,000  52%  6s  ETA 6s"));
+        assert_eq!(first(30).as_deref(), Some("  523/1,000  52%  6s  ETA 6s"));
         assert_eq!(first(20).as_deref(), Some("  523/1,000  ETA 6s"));
         assert_eq!(first(12).as_deref(), Some("  523/1,000"));
     }
@@ -269,16 +357,49 @@ mod tests {
         let (counts, speed) = half();
         assert_eq!(
             view(&counts, speed, now).log_line(),
-            "llbatch: 523 of 1,000 rows, 2 failed, 81 rows/s, $0.0016, about 6s left"
+            "523 of 1,000 rows, 2 failed, 81 rows/s, $0.0016 of about $0.0031, about 6s left"
         );
         let done = RunCounts { total: 1, done: 1, cost: Some(Nanos::ZERO), ..RunCounts::default() };
-        assert_eq!(view(&done, speed, now).log_line(), "llbatch: 1 of 1 row, 81 rows/s, $0.00");
+        assert_eq!(view(&done, speed, now).log_line(), "1 of 1 row, 81 rows/s, $0.00");
         let (counts, speed) = large(now);
         assert_eq!(
             view(&counts, speed, now).log_line(),
-            "llbatch: 523,456 of 1,000,000 rows, 12,345 failed, 400,000 reused, 1.8k rows/s, cost unknown, \
+            "523,456 of 1,000,000 rows, 12,345 failed, 400,000 reused, 1.8k rows/s, cost unknown, \
              rate limited^[[2J, 42s, about 3h 10m left"
         );
+    }
+
+    #[test]
+    fn wait_for_batches_shows_what_a_run_shows() {
+        let counts = BatchCounts {
+            job: "j-abcd1234".to_owned(),
+            batches: 2,
+            ended: 1,
+            total: 612,
+            done: 299,
+            elapsed: Some(Duration::from_secs(130)),
+            left: Some(Duration::from_mins(23 * 60 + 50)),
+            cost: Some(Nanos(2_100_000)),
+            poll: Duration::from_secs(30),
+        };
+        let view = BatchView(&counts);
+        assert_eq!(
+            view.terminal(80, false),
+            "  [#######################>                        ]  about 299/612  48%  2m 10s\n  \
+             1 of 2 batches ended  expires in 23h 50m  about $0.0021  next poll in 30s"
+        );
+        assert_eq!(
+            view.terminal(60, false).lines().last(),
+            Some("  1 of 2 batches ended  expires in 23h 50m  about $0.0021")
+        );
+        assert_eq!(
+            view.log_line(),
+            "j-abcd1234: about 299 of 612 rows, 1 of 2 batches ended, 2m 10s since the first batch, \
+             expires in 23h 50m, about $0.0021"
+        );
+        for width in 0..120 {
+            assert!(view.terminal(width, false).lines().all(|line| width_of(line) <= width), "{width}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::store::JobBatch;
 use crate::store::unsent::is_claimed_now;
 use crate::store::{Job, Store};
 use crate::text;
+use crate::ui::BatchCounts;
 
 /// Pause before llbatch tries again to lock a job of another lock holder.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -224,14 +225,22 @@ impl Session<'_> {
             .iter()
             .map(|batch| batch.rows as f64 * if batch.ended { 1.0 } else { batch.progress.unwrap_or(0.0) / 100.0 })
             .sum();
-        self.progress.phase(&format!(
-            "waiting for {}: {ended} of {} ended, about {} of {}; asking again in {}",
-            self.job.id,
-            text::batches(batches.len()),
-            text::count(done as u64),
-            text::plural(rows, "row"),
-            text::duration(wait)
-        ));
+        let now = jiff::Timestamp::now();
+        let time = |text: &Option<String>| text.as_deref()?.parse::<jiff::Timestamp>().ok();
+        let between = |from: jiff::Timestamp, to: jiff::Timestamp| Duration::try_from(to.duration_since(from)).ok();
+        let created = batches.iter().filter_map(|batch| time(&batch.created_at)).min();
+        let expires = batches.iter().filter(|batch| !batch.ended).filter_map(|batch| time(&batch.deadline)).max();
+        self.progress.waiting(BatchCounts {
+            job: self.job.id.clone(),
+            batches: batches.len(),
+            ended,
+            total: rows,
+            done: done as u64,
+            elapsed: created.and_then(|created| between(created, now)),
+            left: expires.and_then(|expires| between(now, expires)),
+            cost: self.job.estimate,
+            poll: wait,
+        });
         Ok(())
     }
 }

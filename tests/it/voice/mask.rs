@@ -137,6 +137,9 @@ fn mask_dates(line: &str) -> String {
         if is_shaped(rest, "0000-00-00T00:00:00") {
             out.push_str("TIME");
             rest = rest.split_once('Z').map_or("", |(_, rest)| rest);
+        } else if is_shaped(rest, "0000-00-00 00:00:00") {
+            out.push_str("TIME");
+            rest = &rest[19..];
         } else if day && is_shaped(rest, "0000-00-00") {
             out.push_str("YYYY-MM-DD");
             rest = &rest[10..];
