@@ -41,6 +41,24 @@ impl Store {
         })
     }
 
+    /// Copies the entries of jobs into their own files, once for an index that an earlier llbatch began: its files have
+    /// none.
+    pub fn copy_entries(&self, ledger: &Ledger) -> Result<()> {
+        if ledger.entries_are_copied()? {
+            return Ok(());
+        }
+        for job in ledger.recent(u32::MAX)? {
+            let Some(_lock) = self.lock(&job.id)? else { continue };
+            // A file that cannot be read is named by the commands that need it.
+            if let Ok(mut db) = self.open_job(&job.id)
+                && db.entry()?.is_none()
+            {
+                db.put_entry(&job)?;
+            }
+        }
+        ledger.record_entries_copied()
+    }
+
     /// The ids of databases that the index does not know, in their order.
     fn orphans(&self, ledger: &Ledger) -> Result<Vec<String>> {
         let Ok(entries) = std::fs::read_dir(self.dir.join("jobs")) else { return Ok(Vec::new()) };
@@ -112,6 +130,23 @@ mod tests {
         assert_eq!(found, [second, first]);
         assert!(!store.job_path(&unsent.id).exists());
         assert!(store.enter_orphans(&ledger).unwrap().is_empty());
+    }
+
+    #[test]
+    fn index_of_an_earlier_llbatch_is_copied_into_its_jobs() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let ledger = store.ledger().unwrap();
+        let job = store.enter(&ledger, job("old")).unwrap();
+        let forget = || store.open_job(&job.id).unwrap().run(|db| db.execute_batch("DELETE FROM entry")).unwrap();
+        let copy = || {
+            store.copy_entries(&ledger).unwrap();
+            store.open_job(&job.id).unwrap().entry().unwrap().map(|copy| copy.id)
+        };
+        forget();
+        assert_eq!(copy(), Some(job.id.clone()));
+        forget();
+        assert_eq!(copy(), None, "once is enough");
     }
 
     #[test]

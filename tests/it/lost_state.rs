@@ -225,3 +225,20 @@ fn damaged_copy_of_the_input_is_never_sent() {
     home.run(&server, &[&format!("--resume={id}")]).code(74).says(&["the copy of the input is damaged"]);
     assert_eq!(server.bill(), bill);
 }
+
+#[test]
+fn two_commands_adopt_a_batch_once() {
+    let (first, second, server) = (Home::new(), Home::new(), Server::quick(&[]));
+    first.write("in.jsonl", prompts(1..=6));
+    submit(&first, &server);
+    let batch = server.batches()[0]["id"].as_str().unwrap().to_owned();
+    let fetch = |out: &str| {
+        let args = ["fetch", &batch, "--wait", "--wait-lock", "--poll", "50ms", "-o", out];
+        second.start(second.command_at(&server.url, &args))
+    };
+    for running in [fetch("a.jsonl"), fetch("b.jsonl")] {
+        running.wait().code(0);
+    }
+    answered(&second.read("a.jsonl"), 1..=6);
+    assert_eq!((second.read("b.jsonl"), jobs(&second).len()), (second.read("a.jsonl"), 1));
+}

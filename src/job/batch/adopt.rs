@@ -12,7 +12,7 @@ use crate::job::remote::Remote;
 use crate::job::spec::{Spec, spec_of};
 use crate::outcome::{ErrorCode, Outcome, Usage};
 use crate::request::{Endpoint, Params, RequestBuilder, answer_bound};
-use crate::store::{Asked, BatchStep, Job, JobBatch, Ledger, Store, Transport};
+use crate::store::{Asked, BatchStep, Job, JobBatch, Ledger, LockWait, Store, Transport};
 
 /// Finds the job that `name` means: a job of the index, or the job of a Together batch. A batch of another program gets
 /// a new job.
@@ -71,6 +71,14 @@ pub fn looks_remote(name: &str) -> bool {
 
 fn adopt(id: &str, remote: Remote<'_>, ctx: &Ctx, unknown: Error) -> Result<Job> {
     remote.ready(ctx)?;
+    let store = Store::open(ctx.settings.state_dir()?)?;
+    // Another command may be adopting it: looks again under the lock.
+    let name = format!("adopt-{}", &blake3::hash(id.as_bytes()).to_hex()[..16]);
+    let say = |holder: &str| ctx.ui.note(&format!("{holder} is adopting {id}; waiting for it"));
+    let _lock = store.wait_for_lock(&name, LockWait::Forever, &say)?;
+    if let Ok(job) = find_local(id, &store, &store.ledger()?) {
+        return Ok(job);
+    }
     let runtime = super::runtime()?;
     let batch = match runtime.block_on(remote.client.batch(id)) {
         Ok(batch) => batch,
@@ -82,7 +90,6 @@ fn adopt(id: &str, remote: Remote<'_>, ctx: &Ctx, unknown: Error) -> Result<Job>
             .hint("without the input, llbatch cannot put the results in order")
     };
     let input = batch.input_file_id.clone().ok_or_else(gone)?;
-    let store = Store::open(ctx.settings.state_dir()?)?;
     let spool = store.spool()?;
     ctx.ui.note(&format!("{id} was created elsewhere; llbatch adopts it with its input"));
     runtime.block_on(remote.client.download(&input, spool.path(), &|_| ())).map_err(|failure| {

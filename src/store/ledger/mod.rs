@@ -24,6 +24,9 @@ pub struct Ledger {
 /// Creates missing tables.
 pub(super) const SCHEMA: &str = include_str!("ledger.sql");
 
+/// The `application_id` of an index whose jobs have copies of their entries.
+const ENTRIES_COPIED: i32 = 0x6c6c_6234;
+
 const TABLES: Tables = Tables {
     schema: SCHEMA,
     added: &[
@@ -143,6 +146,20 @@ impl Ledger {
         );
         inserted.map_err(|e| damaged(&self.path, &e))?;
         self.update(job)
+    }
+
+    /// Returns whether every job has a copy of its entry.
+    pub(super) fn entries_are_copied(&self) -> Result<bool> {
+        let mark: i32 = self
+            .db
+            .pragma_query_value(None, "application_id", |row| row.get(0))
+            .map_err(|e| damaged(&self.path, &e))?;
+        Ok(mark == ENTRIES_COPIED)
+    }
+
+    /// Records that every job has a copy of its entry.
+    pub(super) fn record_entries_copied(&self) -> Result<()> {
+        self.db.pragma_update(None, "application_id", ENTRIES_COPIED).map_err(|e| damaged(&self.path, &e))
     }
 
     /// The ids of all jobs.
