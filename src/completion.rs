@@ -7,6 +7,8 @@ use std::marker::PhantomData;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::json::{self, Member};
+
 /// Tokens beyond which a count is an error of the service. Four billion is far above any context or answer, and sums
 /// over all rows of a job never overflow.
 const BELIEVED_TOKENS: u64 = u32::MAX as u64;
@@ -102,12 +104,26 @@ impl<'a> Completion<'a> {
 
     /// (prompt, completion) tokens, if the service counted them. A count that cannot be true is ignored.
     pub fn usage(&self) -> Option<(u64, u64)> {
-        let usage: UsageCounts = serde_json::from_str(self.usage.get()?.get()).ok()?;
-        match (usage.prompt_tokens.get(), usage.completion_tokens.get()) {
-            (None, None) => None,
-            (prompt, completion) => Some((prompt.copied().unwrap_or(0), completion.copied().unwrap_or(0))),
-        }
-        .filter(|(prompt, completion)| *prompt.max(completion) <= BELIEVED_TOKENS)
+        let usage = self.usage.get()?.get();
+        let all = if usage.starts_with('{') { json::trusted_members(usage) } else { Vec::new() };
+        let total = count(&all, &["total_tokens"]);
+        let prompt = count(&all, &["prompt_tokens", "input_tokens"]);
+        let rest = |total: u64, part: u64| total.saturating_sub(part);
+        let (prompt, completion) = match (prompt, count(&all, &["completion_tokens", "output_tokens"])) {
+            // A service may bill reasoning beside the completion, and count it in the total alone.
+            (Some(prompt), Some(completion)) => {
+                let reasoning = reasoning(&all).filter(|reasoning| *reasoning > completion).unwrap_or(0);
+                let beside = completion.saturating_add(reasoning);
+                (prompt, total.map_or(beside, |total| beside.max(rest(total, prompt))))
+            }
+            (Some(prompt), None) if total.is_some() || self.data.get().is_some() => {
+                (prompt, total.map_or(0, |total| rest(total, prompt)))
+            }
+            (None, Some(completion)) => (rest(total?, completion), completion),
+            (None, None) if self.data.get().is_some() => (total?, 0),
+            _ => return None,
+        };
+        (prompt.max(completion) <= BELIEVED_TOKENS).then_some((prompt, completion))
     }
 
     fn carries_error(&self) -> bool {
@@ -175,10 +191,19 @@ impl Embedding<'_> {
     }
 }
 
-#[derive(Debug, Default)]
-struct UsageCounts {
-    prompt_tokens: Once<u64>,
-    completion_tokens: Once<u64>,
+/// The first of these members of a `usage` that is a whole number, spelled as a number or as a text.
+fn count(members: &[Member<'_>], names: &[&str]) -> Option<u64> {
+    let number = |name| json::find(members, name).and_then(|member| json::whole(member.value.trim_matches('"')));
+    names.iter().find_map(|name| number(name))
+}
+
+/// The tokens of reasoning, which some models count in the `usage` itself and others in its details.
+fn reasoning(usage: &[Member<'_>]) -> Option<u64> {
+    const NAME: [&str; 1] = ["reasoning_tokens"];
+    let details = ["completion_tokens_details", "output_tokens_details"];
+    let nested = |name: &&str| json::find(usage, name).filter(|details| details.value.starts_with('{'));
+    let inner = details.iter().find_map(nested).map(|details| json::trusted_members(details.value));
+    count(usage, &NAME).or_else(|| count(&inner?, &NAME))
 }
 
 /// An array, as spelled.
@@ -288,10 +313,10 @@ impl<'de> ObjectPart<'de> for Completion<'de> {
         match name {
             BodyMember::Choices => self.choices.read("choices", map),
             BodyMember::Data => self.data.read("data", map),
-            BodyMember::Usage => self.usage.read("usage", map),
             BodyMember::Error => self.error.read("error", map),
             BodyMember::Text => self.text.read("text", map),
             // These decide nothing, so a second one spoils no answer.
+            BodyMember::Usage => map.next_value().map(|usage| self.usage = Once::Read(usage)),
             BodyMember::Model => map.next_value().map(|model| self.model = model),
             BodyMember::Created => map.next_value().map(|created| self.created = created),
             BodyMember::Other => ignore(map),
@@ -370,27 +395,6 @@ impl<'de> ObjectPart<'de> for Embedding<'de> {
     }
 }
 
-#[derive(serde::Deserialize)]
-#[serde(field_identifier, rename_all = "snake_case")]
-enum UsageMember {
-    CompletionTokens,
-    PromptTokens,
-    #[serde(other)]
-    Other,
-}
-
-impl<'de> ObjectPart<'de> for UsageCounts {
-    type Name = UsageMember;
-
-    fn member<A: MapAccess<'de>>(&mut self, name: UsageMember, map: &mut A) -> Result<(), A::Error> {
-        match name {
-            UsageMember::PromptTokens => self.prompt_tokens.read("prompt_tokens", map),
-            UsageMember::CompletionTokens => self.completion_tokens.read("completion_tokens", map),
-            UsageMember::Other => ignore(map),
-        }
-    }
-}
-
 /// Reads each part from an object alone.
 macro_rules! from_objects {
     ($($part:ty),*) => {$(
@@ -402,7 +406,7 @@ macro_rules! from_objects {
     )*};
 }
 
-from_objects!(Completion<'de>, Choice<'de>, Message<'de>, Embedding<'de>, UsageCounts);
+from_objects!(Completion<'de>, Choice<'de>, Message<'de>, Embedding<'de>);
 
 #[cfg(test)]
 mod tests {
@@ -428,7 +432,6 @@ mod tests {
         let body = |more: &str, choice: &str| format!(r#"{{"choices":[{{"text":"x"{choice}}}]{more}}}"#);
         for (more, choice, name) in [
             (r#","choices":[]"#, "", "`choices`"),
-            (r#","usage":null,"usage":{}"#, "", "`usage`"),
             (r#","error":null,"error":null"#, "", "`error`"),
             ("", r#","text":"y""#, "`text`"),
             ("", r#","message":{"content":"x","content":"x"}"#, "`content`"),
@@ -436,7 +439,10 @@ mod tests {
             let error = serde_json::from_str::<Completion<'_>>(&body(more, choice)).unwrap_err().to_string();
             assert!(error.starts_with(&format!("duplicate field {name} at line 1 column ")), "{error}");
         }
-        let body = body(r#","model":"a","model":"b","object":1,"object":2"#, r#","finish_reason":1,"finish_reason":2"#);
+        let body = body(
+            r#","model":"a","model":"b","object":1,"object":2,"usage":7,"usage":null"#,
+            r#","finish_reason":1,"finish_reason":2"#,
+        );
         let parsed = Completion::of(&body);
         assert_eq!((parsed.flaw(), parsed.model.map(RawValue::get)), (None, Some("\"b\"")));
         assert_eq!(parsed.first().and_then(|choice| choice.finish_reason).map(RawValue::get), Some("2"));
@@ -460,15 +466,47 @@ mod tests {
     }
 
     #[test]
+    fn usage_of_embeddings_needs_no_completion() {
+        for (usage, tokens) in [
+            (r#"{"prompt_tokens":5}"#, Some((5, 0))),
+            (r#"{"prompt_tokens":5,"total_tokens":5}"#, Some((5, 0))),
+            (r#"{"total_tokens":5}"#, Some((5, 0))),
+            ("{}", None),
+        ] {
+            let body = format!(r#"{{"data":[{{"embedding":[1]}}],"usage":{usage}}}"#);
+            assert_eq!(Completion::of(&body).usage(), tokens, "{usage}");
+        }
+    }
+
+    #[test]
     fn usage_is_believed_only_where_it_can_be_true() {
         for (usage, tokens) in [
             (r#"{"prompt_tokens":5,"completion_tokens":1}"#, Some((5, 1))),
-            (r#"{"prompt_tokens":5}"#, Some((5, 0))),
+            // Without one of the counts, the tokens are unknown unless the total tells.
+            (r#"{"prompt_tokens":5}"#, None),
+            (r#"{"completion_tokens":5}"#, None),
+            (r#"{"total_tokens":5}"#, None),
+            (r#"{"prompt_tokens":5,"total_tokens":7}"#, Some((5, 2))),
+            (r#"{"completion_tokens":5,"total_tokens":7}"#, Some((2, 5))),
+            // Every spelling of a whole number, and both pairs of names.
+            (r#"{"prompt_tokens":11.0,"completion_tokens":7.0,"total_tokens":18.0}"#, Some((11, 7))),
+            (r#"{"prompt_tokens":"11","completion_tokens":"7"}"#, Some((11, 7))),
+            (r#"{"prompt_tokens":1.1e1,"completion_tokens":7}"#, Some((11, 7))),
+            (r#"{"input_tokens":11,"output_tokens":7}"#, Some((11, 7))),
+            (r#"{"prompt_tokens":null,"input_tokens":11,"output_tokens":7}"#, Some((11, 7))),
+            (r#"{"prompt_tokens":11,"prompt_tokens":12,"completion_tokens":7}"#, Some((12, 7))),
+            // Reasoning that the completion leaves out may be billed.
+            (
+                r#"{"prompt_tokens":11,"completion_tokens":7,"total_tokens":2018,"completion_tokens_details":{"reasoning_tokens":2000}}"#,
+                Some((11, 2007)),
+            ),
+            (r#"{"prompt_tokens":11,"completion_tokens":7,"reasoning_tokens":2000}"#, Some((11, 2007))),
+            (r#"{"prompt_tokens":11,"completion_tokens":7,"reasoning_tokens":6}"#, Some((11, 7))),
             (r#"{"prompt_tokens":4294967295,"completion_tokens":0}"#, Some((u64::from(u32::MAX), 0))),
             (r#"{"prompt_tokens":4294967296,"completion_tokens":0}"#, None),
             (r#"{"prompt_tokens":1,"completion_tokens":18446744073709551615}"#, None),
             (r#"{"prompt_tokens":-1,"completion_tokens":1}"#, None),
-            (r#"{"prompt_tokens":1.0,"completion_tokens":1}"#, None),
+            (r#"{"prompt_tokens":1.5,"completion_tokens":1}"#, None),
             ("[5,1]", None),
             ("{}", None),
             ("7", None),

@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 
 use super::Reply;
 use crate::completion::Completion;
-use crate::json::one_line;
+use crate::json::{one_line, without_nan};
 
 /// The content of a 200.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +53,12 @@ pub fn read(reply: &Reply) -> Answer {
             let body = serde_json::from_str::<&RawValue>(text.trim()).ok().map(|raw| one_line(raw.get()).into());
             Answer::Bad { why: format!("HTTP 200 with an unexpected shape: {error}"), body, usage: None }
         }
-        Err(error) => bad(&format!("HTTP 200 with a body that is not JSON: {error}")),
+        Err(error) => match without_nan(text) {
+            Some(body) => {
+                read(&Reply { body: body.into(), status: reply.status, limits: reply.limits, html: reply.html })
+            }
+            None => bad(&format!("HTTP 200 with a body that is not JSON: {error}")),
+        },
     }
 }
 
@@ -138,6 +143,8 @@ mod tests {
             r#"{"choices":[{"message":{"content":null,"tool_calls":[{"id":"x"}]}}]}"#,
             r#"{"choices":[{"message":{"content":null,"reasoning":"hm"}}]}"#,
             r#"{"data":[{"embedding":[0.1]}],"error":null,"usage":{"prompt_tokens":"many"}}"#,
+            r#"{"choices":[{"text":"x"}],"usage":{"prompt_tokens":NaN,"completion_tokens":1}}"#,
+            r#"{"choices":[{"text":"x"}],"usage":{"prompt_tokens":1,"completion_tokens":1},"usage":null}"#,
         ] {
             assert!(matches!(answer(body), Answer::Good { .. }), "{body}");
         }

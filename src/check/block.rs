@@ -7,6 +7,7 @@ use super::duplicates::SeenId;
 use super::pass::Pass;
 use crate::input::Block;
 use crate::request::{Draft, Problem};
+use crate::tokens::Media;
 
 /// Longest `custom_id` that the service takes, in characters (together-wire: "at most 64 characters").
 const ID_LIMIT: usize = 64;
@@ -25,6 +26,8 @@ pub(super) struct BlockFindings<T> {
     pub stream_removed: u64,
     /// Rows by model; a model may have several entries.
     pub models: Vec<(Arc<str>, u64)>,
+    /// The first row with a part whose tokens have no known bound: its id, and the type of the part.
+    pub unbounded: Option<(String, String)>,
 }
 
 /// A row of a block.
@@ -52,6 +55,7 @@ impl<T> BlockFindings<T> {
             long_ids: 0,
             stream_removed: 0,
             models: Vec::new(),
+            unbounded: None,
         };
         block.for_each(|record| {
             match record.and_then(
@@ -74,6 +78,9 @@ impl<T> BlockFindings<T> {
     fn good(&mut self, draft: &Draft<'_>, pass: &Pass<'_>, value: T) {
         self.stream_removed += u64::from(draft.stream_removed);
         self.long_ids += u64::from(is_long(&draft.id));
+        if self.unbounded.is_none() {
+            self.unbounded = Media::of(&draft.body).unbounded.map(|kind| (draft.id.to_string(), kind));
+        }
         let at_hand = self.models.len().saturating_sub(MODELS_AT_HAND);
         let known = self.models[at_hand..].iter().position(|(known, _)| **known == *draft.model);
         let model = known.map_or(self.models.len(), |place| at_hand + place);

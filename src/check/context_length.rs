@@ -8,7 +8,7 @@ use crate::tokens::{self, Estimator};
 const SHORT: u64 = 2048;
 
 /// Larger bodies are not counted: that takes longer than the service takes to refuse them.
-const COUNTABLE: usize = 8 << 20;
+const COUNTABLE: u64 = 8 << 20;
 
 /// Bytes of a token on average, at most: even one letter over and over makes tokens of 8 to 16.
 const LONGEST_TOKEN: u64 = 32;
@@ -16,8 +16,9 @@ const LONGEST_TOKEN: u64 = 32;
 /// Makes the problem of a row whose prompt and answer are surely more than its model reads.
 pub(super) fn too_long(record: &Record<'_>, draft: &Draft<'_>, table: &PriceTable) -> Option<Problem> {
     let context = passable_context(draft, table)?;
-    let prompt = if draft.body.len() > COUNTABLE {
-        draft.body.len() as u64 / LONGEST_TOKEN
+    let text = text_bytes(draft);
+    let prompt = if text > COUNTABLE {
+        text / LONGEST_TOKEN
     } else {
         Estimator::shared().request(&draft.body, draft.endpoint == Endpoint::Chat)
     };
@@ -43,7 +44,7 @@ pub(super) fn is_near_limit(
     estimator: &Estimator,
     counted: Option<u64>,
 ) -> bool {
-    if draft.body.len() > COUNTABLE {
+    if text_bytes(draft) > COUNTABLE {
         return false;
     }
     let Some(context) = passable_context(draft, table) else { return false };
@@ -58,6 +59,11 @@ fn passable_context(draft: &Draft<'_>, table: &PriceTable) -> Option<u64> {
         return None;
     }
     table.get(&draft.model)?.context.filter(|context| most > *context)
+}
+
+/// The bytes of a request without those of its images, which are no prompt tokens.
+fn text_bytes(draft: &Draft<'_>) -> u64 {
+    draft.body.len() as u64 - tokens::Media::of(&draft.body).bytes
 }
 
 fn answer(draft: &Draft<'_>) -> u64 {

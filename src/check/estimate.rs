@@ -7,7 +7,7 @@ use super::context_length::is_near_limit;
 use crate::price::PriceTable;
 use crate::request::batch_line::{self, BatchFileLimits};
 use crate::request::{Draft, Endpoint};
-use crate::tokens::{self, Estimator};
+use crate::tokens::{self, Estimator, Media};
 
 /// Bytes of an input that is counted in full. Of a larger input, rows are picked by a hash, and the others are scaled
 /// by their bytes. In a million rows (`tests/bench/check.sh`: prose, code, JSON, ten other languages, three models)
@@ -17,7 +17,9 @@ const COUNTED: u64 = 16 << 20;
 /// Figures of one row, made on the thread that parsed it.
 #[derive(Debug)]
 pub struct RowStats {
+    /// Bytes of its body without those of its images.
     body: u64,
+    images: u64,
     /// Bytes of its line in a batch file.
     line: u64,
     max_tokens: Option<u64>,
@@ -49,13 +51,15 @@ impl<'a> RowInspector<'a> {
     pub fn inspect(&self, draft: &Draft<'_>) -> RowStats {
         let counted = is_picked(draft.row, self.every)
             .then(|| self.estimator.request(&draft.body, draft.endpoint == Endpoint::Chat));
+        let media = Media::of(&draft.body);
         RowStats {
-            body: draft.body.len() as u64,
+            body: draft.body.len() as u64 - media.bytes,
+            images: media.images,
             line: batch_line::length(draft),
             max_tokens: draft.answer_bound(),
             tokens: counted,
             near_limit: is_near_limit(draft, self.table, self.estimator, counted),
-            bound: tokens::bound(&draft.body),
+            bound: tokens::bound_with(&draft.body, &media),
         }
     }
 }
@@ -70,8 +74,10 @@ const fn is_picked(row: u64, every: u64) -> bool {
 pub struct ModelEstimate {
     /// Good rows.
     pub rows: u64,
-    /// Size of their bodies.
+    /// Size of their bodies without images.
     pub bytes: u64,
+    /// Images, which are estimated apart from text.
+    pub images: u64,
     counted_bytes: u64,
     counted_tokens: u64,
     /// The sum of the bounds that rows set on their answers.
@@ -89,7 +95,7 @@ pub struct ModelEstimate {
 }
 
 impl ModelEstimate {
-    /// Estimated tokens of all prompts.
+    /// Estimated tokens of the text of all prompts.
     pub fn prompt_tokens(&self) -> u64 {
         if self.counted_bytes == 0 {
             return crate::tokens::estimate_bytes(self.bytes);
@@ -135,6 +141,7 @@ impl Estimate {
         let Some((_, model)) = self.models.get_mut(at) else { return };
         model.rows += 1;
         model.bytes += row.body;
+        model.images += row.images;
         model.near_limit += u64::from(row.near_limit);
         model.bound += row.bound;
         if let Some(tokens) = row.tokens {
@@ -165,7 +172,7 @@ mod tests {
     use super::*;
 
     fn row(body: u64, max_tokens: Option<u64>, tokens: Option<u64>) -> RowStats {
-        RowStats { body, line: body + 40, max_tokens, tokens, near_limit: false, bound: body.div_ceil(2) }
+        RowStats { body, images: 0, line: body + 40, max_tokens, tokens, near_limit: false, bound: body.div_ceil(2) }
     }
 
     #[test]

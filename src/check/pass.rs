@@ -59,6 +59,8 @@ pub struct Checked {
     pub marks: usize,
     /// Ids over the service's 64 characters.
     pub long_ids: u64,
+    /// The id of a row with a part whose tokens have no known bound, and the type of that part.
+    pub unbounded: Option<(String, String)>,
 }
 
 impl<'a> Pass<'a> {
@@ -108,6 +110,7 @@ impl<'a> Pass<'a> {
             checked.bytes += found.bytes;
             checked.long_ids += found.long_ids;
             checked.stream_removed += found.stream_removed;
+            checked.unbounded = checked.unbounded.take().or(found.unbounded);
             checked.bad_rows += found.bad_rows;
             for (model, rows) in found.models {
                 *models.entry(model).or_default() += rows;

@@ -5,7 +5,7 @@ use super::finish::Desk;
 use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
 use crate::money::Accounts;
-use crate::money::budget::{Remaining, unpriced_error};
+use crate::money::budget::{Remaining, unbounded_error, unpriced_error};
 use crate::money::exposure::Requester;
 use crate::money::reservation::Reservation;
 use crate::price::Nanos;
@@ -35,6 +35,9 @@ impl<'ctx> RunFunds<'ctx> {
         let unpriced = checked.models.iter().find(|(m, _)| settings.prices.get(m).is_none_or(|e| e.price.is_none()));
         if let Some((model, _)) = unpriced.filter(|_| !limit.allow_unpriced) {
             return Err(unpriced_error(model));
+        }
+        if let Some((id, kind)) = checked.unbounded.as_ref().filter(|_| !limit.allow_unpriced) {
+            return Err(unbounded_error(id, kind));
         }
         if !budgets {
             return Ok(());

@@ -71,6 +71,39 @@ const VALID: &[&str] = &[
 ];
 
 #[test]
+fn numbers_that_json_lacks_become_null() {
+    let odd = r#"{"a \\" NaN":NaN,"b":[-Infinity,Infinity,"NaN\\\\"],"c":NaN}"#.replace("\\\\", "\\");
+    let even = odd.replace(":NaN", ":null").replace("-Infinity,Infinity", "null,null");
+    assert_eq!(super::without_nan(&odd).as_deref(), Some(&*even));
+    assert_eq!(super::without_nan(r#"{"a":"NaN"}"#), None);
+}
+
+#[test]
+fn whole_numbers_are_read_in_every_spelling() {
+    for (text, number) in [
+        ("0", Some(0)),
+        ("100", Some(100)),
+        ("100.0", Some(100)),
+        ("1e2", Some(100)),
+        ("1.1E+1", Some(11)),
+        ("-0.0", Some(0)),
+        ("99999999999999999999", Some(u64::MAX)),
+        ("1e400", Some(u64::MAX)),
+        ("1.5", None),
+        ("-1", None),
+        ("\"100\"", None),
+        ("NaN", None),
+        ("inf", None),
+        ("1_0", None),
+        ("+1", None),
+        ("", None),
+        ("null", None),
+    ] {
+        assert_eq!(super::whole(text), number, "{text}");
+    }
+}
+
+#[test]
 fn valid_objects_are_taken_apart() {
     for text in VALID {
         assert!(agrees(text), "{text}");

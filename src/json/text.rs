@@ -42,6 +42,42 @@ pub fn is_number(text: &str) -> bool {
         && scanner.check().is_ok_and(|number| number.len() == text.len())
 }
 
+/// The whole number that a JSON number spells: `100`, `100.0` and `1e2` are 100. `None`: it is something else, or below 0.
+/// One of more than 53 bits in another spelling than digits counts as the largest.
+pub fn whole(text: &str) -> Option<u64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(text.parse().unwrap_or(u64::MAX));
+    }
+    let number: f64 = text.parse().ok().filter(|_| is_number(text))?;
+    (number >= 0.0 && number.fract() == 0.0 || number == f64::INFINITY).then_some(if number < EXACT {
+        number as u64
+    } else {
+        u64::MAX
+    })
+}
+
+/// `text` with `null` in place of `NaN`, `Infinity` and `-Infinity`, which some servers write. `None`: it has none of them.
+pub fn without_nan(text: &str) -> Option<String> {
+    let mut out = String::with_capacity(text.len());
+    let (mut rest, mut quoted, mut found) = (text, false, false);
+    while let Some(first) = rest.chars().next() {
+        let words = ["NaN", "Infinity", "-Infinity"];
+        if !quoted && let Some(after) = words.iter().find_map(|word| rest.strip_prefix(word)) {
+            out.push_str("null");
+            (rest, found) = (after, true);
+            continue;
+        }
+        quoted ^= first == '"';
+        // An escaped quotation mark does not end its text.
+        let taken =
+            if quoted && first == '\\' { rest.chars().take(2).map(char::len_utf8).sum() } else { first.len_utf8() };
+        out.push_str(&rest[..taken]);
+        rest = &rest[taken..];
+    }
+    found.then_some(out)
+}
+
 /// `text` without the white space between its tokens, so that it fits into a JSON line.
 ///
 /// # Errors

@@ -144,6 +144,15 @@ pub fn unpriced_error(model: &str) -> Error {
     )
 }
 
+/// The error for a budget and a request with a part whose tokens have no known bound.
+pub fn unbounded_error(id: &str, kind: &str) -> Error {
+    Error::usage(format!(
+        "row `{id}` has a part of type `{kind}`, whose tokens have no known bound, so llbatch cannot keep a budget; \
+         nothing was sent"
+    ))
+    .hint("leave such parts out, or pass --allow-unpriced to send them without a bound")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

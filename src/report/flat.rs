@@ -22,7 +22,7 @@ impl FlatRow {
     pub(super) fn of_cells<'a>(number: u64, cell: &dyn Fn(&str) -> Option<Cow<'a, str>>) -> Option<Self> {
         let id = cell("custom_id")?;
         let attempts: u32 = cell("attempts")?.parse().ok()?;
-        let count = |name: &str| cell(name).and_then(|text| text.parse::<u64>().ok());
+        let count = |name: &str| cell(name).and_then(|text| crate::json::whole(&text));
         let error = cell("error").map(|text| row_error(&text));
         let usage = match (count("prompt_tokens"), count("completion_tokens")) {
             (None, None) => None,

@@ -159,9 +159,12 @@ impl BodyPatch<'_> {
             match &*member.key {
                 "model" => survey.model = Some(model_of(record, member.value)?),
                 name if is_answer_bound(name) && !member.is_null() => {
-                    survey.max_tokens = Some(bound(record, name, member.value)?);
+                    survey.max_tokens = survey.max_tokens.max(Some(bound(record, name, member.value)?));
                 }
-                name if CHOICES.contains(&name) => survey.choices = true,
+                name if CHOICES.contains(&name) && !member.is_null() => {
+                    bound(record, name, member.value)?;
+                    survey.choices = true;
+                }
                 name if name == self.endpoint.subject() => survey.subject = Some(member),
                 _ => {}
             }
@@ -236,7 +239,8 @@ impl BodyPatch<'_> {
         for (name, value) in given() {
             match &**name {
                 "model" => model = Some(model_of(record, value)?.into_owned()),
-                name if is_answer_bound(name) => max_tokens = Some(bound(record, name, value)?),
+                name if is_answer_bound(name) => max_tokens = max_tokens.max(Some(bound(record, name, value)?)),
+                name if CHOICES.contains(&name) => _ = bound(record, name, value)?,
                 _ => {}
             }
             out.extend([",", &json::quote(name), ":", value]);
@@ -286,19 +290,17 @@ fn model_of<'a>(record: &Record<'_>, value: &'a str) -> Result<Cow<'a, str>, Pro
 
 /// A number of tokens from its digits.
 fn tokens(digits: &str) -> u64 {
-    digits.parse().unwrap_or(MOST_TOKENS).min(MOST_TOKENS)
+    json::whole(digits).unwrap_or(MOST_TOKENS).min(MOST_TOKENS)
 }
 
-/// The value of a bound on answer tokens, up to [`MOST_TOKENS`].
+/// The value of a parameter that bounds or multiplies the tokens of an answer, up to [`MOST_TOKENS`].
 fn bound(record: &Record<'_>, name: &str, value: &str) -> Result<u64, Problem> {
-    let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits || value == "0" {
-        let text = format!("`{name}` must be a positive whole number, not {}", shorten(value));
-        return Err(
-            Problem::new(record, "max_tokens", text).hint(format!("write it as \"{name}\": 256, or leave it out"))
-        );
+    if let Some(number) = json::whole(value).filter(|number| *number > 0) {
+        return Ok(number.min(MOST_TOKENS));
     }
-    Ok(tokens(value))
+    let text = format!("`{name}` must be a positive whole number, not {}", shorten(value));
+    let (code, example) = if is_answer_bound(name) { ("max_tokens", 256) } else { ("choices", 2) };
+    Err(Problem::new(record, code, text).hint(format!("write it as \"{name}\": {example}, or leave it out")))
 }
 
 fn lacks_subject(record: &Record<'_>, endpoint: Endpoint) -> Problem {

@@ -87,7 +87,11 @@ impl Draft<'_> {
             return Some(0);
         }
         // Most requests ask for one answer, and are not searched for more.
-        if self.choices { answer_bound(&self.body, self.max_tokens) } else { self.max_tokens }
+        if self.choices || self.endpoint == Endpoint::Completions {
+            answer_bound(&self.body, self.max_tokens)
+        } else {
+            self.max_tokens
+        }
     }
 
     /// Equal for equal requests. Computed on demand: it costs as much as the rest of the draft.
@@ -112,16 +116,24 @@ pub fn answer_bound(body: &str, max_tokens: Option<u64>) -> Option<u64> {
 /// Parameters that ask for more than one answer.
 const CHOICES: [&str; 2] = ["n", "best_of"];
 
-/// The number of answers that the request asks for.
+/// The number of answers that the request asks for: choices, of each of its prompts.
 fn choices(body: &str) -> u64 {
-    static NAMED: LazyLock<[Finder<'static>; 2]> = LazyLock::new(|| ["\"n\"", "\"best_of\""].map(Finder::new));
+    // A name may be spelled with an escape: `"\u006e"`.
+    static NAMED: LazyLock<[Finder<'static>; 4]> =
+        LazyLock::new(|| ["\"n\"", "\"best_of\"", "\"prompt\"", "\\u00"].map(Finder::new));
     // Rarely in the text. Only the members of the body itself count.
     if NAMED.iter().all(|name| name.find(body.as_bytes()).is_none()) {
         return 1;
     }
     let members = json::members(body).unwrap_or_default();
-    let value = |name: &str| json::find(&members, name).and_then(|member| member.value.trim().parse::<u64>().ok());
-    CHOICES.into_iter().filter_map(value).fold(1, u64::max)
+    let asked = members.iter().filter(|member| CHOICES.contains(&&*member.key));
+    let choices = asked.filter_map(|member| json::whole(member.value.trim_matches('"'))).fold(1, u64::max);
+    let prompts = json::find(&members, "prompt").filter(|prompt| prompt.value.starts_with('[')).map_or(1, |prompt| {
+        let texts = json::trusted_elements(prompt.value);
+        // A list of numbers is one prompt of tokens.
+        texts.iter().filter(|text| text.starts_with(['"', '['])).count().max(1) as u64
+    });
+    choices.saturating_mul(prompts)
 }
 
 /// Blake3 of endpoint, model and body, cut to 16 bytes.

@@ -7,6 +7,7 @@
 
 mod body;
 mod file;
+mod media;
 mod pieces;
 mod scripts;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod vocabulary;
 
 use std::sync::LazyLock;
 
+pub use media::{MOST_IMAGE, Media, USUAL_IMAGE};
 use pieces::CharClasses;
 use scripts::{Script, ScriptTally};
 use vocabulary::Vocabulary;
@@ -25,13 +27,19 @@ const USUAL_BYTES: u64 = 4;
 const FEWEST_BYTES: u64 = 2;
 
 /// A middling estimate of the tokens of a request body.
-pub const fn estimate(body: &str) -> u64 {
-    (body.len() as u64).div_ceil(USUAL_BYTES)
+pub fn estimate(body: &str) -> u64 {
+    let media = Media::of(body);
+    estimate_bytes(body.len() as u64 - media.bytes) + media.images * USUAL_IMAGE
 }
 
-/// An upper bound on the tokens of a request body.
-pub const fn bound(body: &str) -> u64 {
-    (body.len() as u64).div_ceil(FEWEST_BYTES)
+/// An upper bound on the tokens of a request body, if all of its parts have one ([`Media::unbounded`]).
+pub fn bound(body: &str) -> u64 {
+    bound_with(body, &Media::of(body))
+}
+
+/// The same for a body whose parts are known.
+pub const fn bound_with(body: &str, media: &Media) -> u64 {
+    (body.len() as u64 - media.bytes).div_ceil(FEWEST_BYTES) + media.images * MOST_IMAGE
 }
 
 /// A middling estimate of the tokens of a request body of that length.

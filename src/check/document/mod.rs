@@ -15,7 +15,7 @@ use crate::outcome::Usage;
 use crate::price::{BatchTerms, Nanos, Price, PriceEntry, PriceTable};
 use crate::request::batch_line::BatchFileLimits;
 use crate::request::{Endpoint, Problem};
-use crate::tokens::Estimator;
+use crate::tokens::{Estimator, MOST_IMAGE, USUAL_IMAGE};
 use advice::advice;
 use range::CostRange;
 
@@ -133,8 +133,8 @@ impl CheckDocument {
         })?;
         let found = estimate.models();
         let models = found.iter().map(|(name, model)| {
-            let prompt_tokens = counting.factors.apply(name, model.prompt_tokens());
-            CheckedModel::new(name, model, prompt_tokens, table.get(name))
+            let text_tokens = counting.factors.apply(name, model.prompt_tokens());
+            CheckedModel::new(name, model, text_tokens, table.get(name))
         });
         Ok(Self::new(checked, models.collect(), pass.shape.endpoint()))
     }
@@ -221,19 +221,20 @@ impl CheckCost {
 }
 
 impl CheckedModel {
-    fn new(name: &str, model: &ModelEstimate, prompt_tokens: u64, entry: Option<&PriceEntry>) -> Self {
+    fn new(name: &str, model: &ModelEstimate, text_tokens: u64, entry: Option<&PriceEntry>) -> Self {
+        let prompts = [text_tokens, text_tokens + model.images * MOST_IMAGE];
         let limit = entry.and_then(|entry| entry.max_output.or(entry.context));
         let completion_max = model.completion_max(limit);
         let (price, batch_price) = (entry.and_then(|entry| entry.price), entry.and_then(PriceEntry::batch_price));
         let most = |price: Option<Price>| {
             price.zip(completion_max).map(|(p, completion)| p.cost(Usage { prompt: model.bound, completion }))
         };
-        let realtime = CostRange::of(price, prompt_tokens, completion_max);
-        let in_batch = CostRange::of(batch_price, prompt_tokens, completion_max);
+        let realtime = CostRange::of(price, prompts, completion_max);
+        let in_batch = CostRange::of(batch_price, prompts, completion_max);
         Self {
             model: name.to_owned(),
             rows: model.rows,
-            prompt_tokens,
+            prompt_tokens: text_tokens + model.images * USUAL_IMAGE,
             completion_max,
             realtime_usd: realtime.max,
             batch_usd: in_batch.max,

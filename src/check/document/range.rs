@@ -13,10 +13,10 @@ pub(super) struct CostRange {
 }
 
 impl CostRange {
-    /// Prices prompts, and answers of at most `completion_max` tokens.
-    pub fn of(price: Option<Price>, prompt: u64, completion_max: Option<u64>) -> Self {
-        let cost = |completion| price.map(|price| price.cost(Usage { prompt, completion }));
-        Self { min: cost(0), max: completion_max.and_then(cost) }
+    /// Prices prompts of that many tokens at least and at most, and answers of at most `completion_max` tokens.
+    pub fn of(price: Option<Price>, [least, most]: [u64; 2], completion_max: Option<u64>) -> Self {
+        let cost = |prompt, completion| price.map(|price| price.cost(Usage { prompt, completion }));
+        Self { min: cost(least, 0), max: completion_max.and_then(|completion| cost(most, completion)) }
     }
 
     /// Adds up the known ranges; nothing is known if none is.

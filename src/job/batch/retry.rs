@@ -259,12 +259,15 @@ impl RetrySet {
         table: &PriceTable,
     ) -> Result<()> {
         let mut prices = PriceBook::new(table.clone());
-        let inspect = |draft: &Draft<'_>| -> (Arc<str>, Usage, u64) {
+        let inspect = |draft: &Draft<'_>| -> (Arc<str>, Usage, Option<u64>) {
             let usage = Usage {
                 prompt: Estimator::shared().request(&draft.body, draft.endpoint == Endpoint::Chat),
                 completion: draft.answer_bound().unwrap_or(0),
             };
-            (shape.shared(&draft.model), usage, tokens::bound(&draft.body))
+            let media = tokens::Media::of(&draft.body);
+            // A part without a known bound costs an unknown amount.
+            let bound = media.unbounded.is_none().then(|| tokens::bound_with(&draft.body, &media));
+            (shape.shared(&draft.model), usage, bound)
         };
         Pass { max_problems: 0, ..Pass::new(inputs, shape) }.inspect(&inspect, &mut |row, found| {
             let Some((model, about, bound)) =
@@ -275,7 +278,7 @@ impl RetrySet {
             let cost = prices.cost(&model, transport, about);
             self.cost = self.cost.zip(cost).map(|(sum, cost)| sum + cost);
             self.priced += cost.unwrap_or_default();
-            let most = prices.most(&model, transport, Usage { prompt: bound, ..about }, 1);
+            let most = bound.and_then(|prompt| prices.most(&model, transport, Usage { prompt, ..about }, 1));
             if most.is_none() {
                 self.unpriced = model.to_string();
             }

@@ -249,6 +249,10 @@ fn keep(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk) -> 
 }
 
 fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk) -> Result<Quote> {
+    let bounded = ask.limit.max_cost.is_some() || session.ctx.settings.budget.is_set();
+    if let Some((id, kind)) = submission.checked.unbounded.as_ref().filter(|_| bounded && !ask.limit.allow_unpriced) {
+        return Err(budget::unbounded_error(id, kind));
+    }
     let inputs = session.inputs()?;
     let mut content = Requests::new(&session.spec.service);
     let only = submission.realtime.as_ref().map(|realtime| |row: u64| !realtime.contains(row));

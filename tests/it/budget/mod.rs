@@ -1,5 +1,6 @@
 //! Budgets: nothing is sent that could exceed them, and the spending is known afterwards.
 
+mod bounds;
 mod prices;
 mod shared;
 
@@ -228,7 +229,12 @@ fn resumed_run_keeps_counting_and_names_the_next_command() {
     let server = Server::start(&["--latency", "5ms"]);
     home.write("in.jsonl", rows(60, 50));
     let run = |limit| home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "4", "--max-cost", limit]);
-    run("0.00005").code(5).says(&["--max-cost $0.00005", "spent or at risk", "pass a higher --max-cost"]);
+    run("0.00005").code(5).says(&[
+        "--max-cost $0.00005",
+        "spent or at risk",
+        "pass --max-cost 0.00",
+        "or more to resume",
+    ]);
     let first = server.bill();
     // The same again: what was spent is not spent anew.
     run("0.00005").code(5).says(&["--max-cost $0.00005", "spent or at risk"]);
