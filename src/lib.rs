@@ -22,6 +22,7 @@
 //! | [`completion`] | the body of an answer: choices, usage, error, and whether it answers at all | – |
 //! | [`row_set`] | a set of rows at one bit each | – |
 //! | [`atomic_file`] | files that appear when they are complete | – |
+//! | [`deadline`] | the end of a wait: a span, or a time of day by the clock on the wall | – |
 //! | [`outcome`] | the fate of one row: answer or error, usage, attempts | – |
 //! | [`request`] | a record of the input and the request that it stands for, as text, never as a tree | outcome |
 //! | [`tokens`] | estimates and bounds of tokens | – |
@@ -31,9 +32,9 @@
 //! | [`api`] | the service: requests, files, batches; error classes, limits, when to try again | completion, json |
 //! | [`sandbox`] | the built-in Together-compatible server, written from the service's documents | nothing of ours |
 //! | [`fault`] | the error code of a failed request | api, outcome |
-//! | [`store`] | SQLite: `ledger.db` and a file per job; kernel locks; what live processes tell each other | outcome, price |
-//! | [`realtime`] | requests in flight under the limiter and the budget; rows in, events out | api, fault, request, outcome, tokens, price, store |
-//! | [`batch`] | one job's batches as small state machines: upload, create once, look up, poll, download, join | api, fault, request, outcome, store |
+//! | [`store`] | SQLite: `ledger.db` and a file per job; kernel locks; what live processes tell each other | outcome, price, deadline |
+//! | [`realtime`] | requests in flight under the limiter and the budget; rows in, events out | api, fault, request, outcome, tokens, price, store, deadline |
+//! | [`batch`] | one job's batches as small state machines: upload, create once, look up, poll, download, join | api, fault, request, outcome, store, deadline |
 //! | [`settings`] | flag > environment > config file > default, each value with its origin | api, price |
 //! | [`ui`] | talk on stderr, data on stdout, progress | price |
 //! | [`context`] | what every command is given: settings and ui | settings, ui |
@@ -82,6 +83,7 @@ mod check;
 pub mod cli;
 mod completion;
 mod context;
+mod deadline;
 #[doc(hidden)]
 pub mod door;
 mod error;

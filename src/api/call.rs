@@ -12,6 +12,11 @@ use super::{Client, Reply};
 /// Time for a whole small call, as in the official clients.
 pub(super) const SMALL_CALL: Duration = Duration::from_mins(1);
 
+/// A timer that wakes this much too late: the process was stopped.
+const LATE: Duration = Duration::from_millis(500);
+/// Time to read what has arrived meanwhile.
+const CATCH_UP: Duration = Duration::from_secs(3);
+
 impl Client {
     /// Sends a `GET` of `path` (with its leading slash) with the key. Any status is a [`Reply`].
     ///
@@ -71,13 +76,27 @@ impl Client {
             Ok((headers, reply))
         };
         let late = || Failure::new(Fault::Timeout, format!("no answer within {} s", timeout.as_secs_f64()));
-        let result = tokio::time::timeout(timeout, exchange).await.unwrap_or_else(|_| Err(late()));
+        let result = in_time(timeout, exchange).await.unwrap_or_else(|| Err(late()));
         match &result {
             Ok((_, reply)) => logged(method, path, Some(reply.status), started),
             Err(failure) => logged(method, path, failure.status, started),
         }
         result
     }
+}
+
+/// Waits for `exchange` no longer than `time`. A process that was stopped meanwhile, or a machine that slept, first reads what
+/// has arrived. `None`: the time is up.
+pub(super) async fn in_time<T>(time: Duration, exchange: impl Future<Output = T>) -> Option<T> {
+    let started = Instant::now();
+    tokio::pin!(exchange);
+    if let Ok(result) = tokio::time::timeout(time, &mut exchange).await {
+        return Some(result);
+    }
+    if started.elapsed() < time + LATE {
+        return None;
+    }
+    tokio::time::timeout(CATCH_UP, exchange).await.ok()
 }
 
 /// Sends a request, and waits for the head of its response.

@@ -7,9 +7,10 @@ use std::time::Duration;
 use reqwest::header::{CONTENT_ENCODING, HeaderMap, LOCATION};
 use url::Url;
 
+use super::base_url::is_loopback;
 use super::error::{Failure, Fault, chain, shorten};
 use super::limits::Limits;
-use super::{Client, Reply, connections, is_loopback};
+use super::{Client, Reply, connections};
 
 /// A transfer fails if no byte moves for this long.
 const STALL: Duration = Duration::from_mins(1);

@@ -6,7 +6,7 @@ use std::time::Instant;
 use clap::Args;
 use serde::Serialize;
 
-use super::service::{connect, connect_to, missing_certificates};
+use super::service::{connect, connect_to, invalid_base, missing_certificates};
 use super::{print_json, print_text};
 use crate::api::{canonical_base, proxy_of};
 use crate::context::Ctx;
@@ -134,7 +134,8 @@ fn base_url(ctx: &Ctx) -> Check {
     }
     match canonical_base(&given.value) {
         Ok(url) => Check::new("base URL", url.to_string(), given.origin.to_string()),
-        Err(why) => Check::new("base URL", &given.value, given.origin.to_string()).failed(&Error::usage(why)),
+        Err(invalid) => Check::new("base URL", &given.value, given.origin.to_string())
+            .failed(&invalid_base(invalid.to_string(), &invalid)),
     }
 }
 

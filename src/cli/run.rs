@@ -86,7 +86,7 @@ pub fn run(args: RunArgs, ctx: &Ctx) -> Result<Exit> {
         return DryRun { input: &args.input, tokenizer, max_cost: None, with_budget, auto: false }.show(ctx);
     }
     let input = args.input.spec(ctx.settings.run.model.as_deref())?;
-    let deadline = args.deadline.as_deref().map(deadline).transpose()?;
+    let deadline = args.deadline.as_deref().map(|given| deadline(given, ctx)).transpose()?;
     let options = args.speed.options(deadline, ctx)?;
     let service = connect_later(ctx)?;
     let start = match named {

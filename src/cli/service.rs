@@ -3,7 +3,7 @@
 use secrecy::SecretString;
 
 use super::sandbox;
-use crate::api::{Client, ClientOptions, canonical_base};
+use crate::api::{Client, ClientOptions, InvalidBase, canonical_base, endpoint_of};
 use crate::context::Ctx;
 use crate::error::{Error, Result};
 use crate::job::remote::Remote;
@@ -71,8 +71,12 @@ pub(super) fn connect_later(ctx: &Ctx) -> Result<Service> {
         let client = connect_to(server.url.clone(), Some(key))?;
         return Ok(Service { client, name: "sandbox".to_owned(), account, _sandbox: Some(server) });
     }
-    let base = canonical_base(&ctx.settings.base_url.value)
-        .map_err(|e| Error::usage(format!("base URL ({}): {e}", ctx.settings.base_url.origin)))?;
+    let given = &ctx.settings.base_url;
+    let base =
+        canonical_base(&given.value).map_err(|e| invalid_base(format!("base URL ({}): {e}", given.origin), &e))?;
+    if let Some(endpoint) = endpoint_of(&given.value) {
+        ctx.ui.note(&format!("the base URL is {base}: {endpoint} is the path of an endpoint"));
+    }
     if base.scheme() == "https" {
         ctx.settings.check_proxy()?;
         if let Some(missing) = missing_certificates() {
@@ -82,6 +86,11 @@ pub(super) fn connect_later(ctx: &Ctx) -> Result<Service> {
     let key = ctx.settings.key().ok();
     let account = key.as_ref().map(|key| ctx.settings.account(key)).unwrap_or_default();
     Ok(Service { client: connect_to(base.to_string(), key)?, name: base.to_string(), account, _sandbox: None })
+}
+
+/// Builds the error for an invalid base URL, with the right one in its hint.
+pub(super) fn invalid_base(message: String, invalid: &InvalidBase) -> Error {
+    Error { hint: invalid.hint(), ..Error::usage(message) }
 }
 
 /// Builds a client for a base URL and a key, both checked before.

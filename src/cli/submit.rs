@@ -88,7 +88,7 @@ pub fn run(args: &SubmitArgs, ctx: &Ctx) -> Result<Exit> {
         return DryRun { input: &args.input, tokenizer, max_cost, with_budget, auto }.show(ctx);
     }
     let input = args.input.spec(ctx.settings.run.model.as_deref())?;
-    let until = args.deadline.as_deref().map(deadline).transpose()?;
+    let until = args.deadline.as_deref().map(|given| deadline(given, ctx)).transpose()?;
     let waiting = args.waiting.resolve(until, ctx.settings.sandbox)?;
     let speed = || SpeedArgs::default().options(None, ctx);
     let delivery = if wait { Some(args.delivery(waiting, ctx)?) } else { None };

@@ -151,7 +151,7 @@ pub fn place(service: &str) -> String {
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let host = host.to_ascii_lowercase();
     let (name, port) = host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).unwrap_or((&host, ""));
-    let name = if name == "localhost" { "127.0.0.1" } else { name };
+    let name = if matches!(name, "localhost" | "0.0.0.0") { "127.0.0.1" } else { name };
     format!("{scheme}://{name}:{port}{path}")
 }
 
@@ -167,6 +167,7 @@ mod tests {
             ("http://localhost:8000/v1", "http://127.0.0.1:8001/v1", false),
             ("http://localhost:8000/v1", "http://127.0.0.1:8000/v2", false),
             ("http://localhost/v1", "http://127.0.0.1/v1", true),
+            ("http://0.0.0.0:8000/v1", "http://localhost:8000/v1", true),
             ("http://[::1]/v1", "http://127.0.0.1/v1", false),
             ("sandbox", "sandbox", true),
         ];

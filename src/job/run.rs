@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::ask::{InputSource, Role, RunAsk, Start};
 use super::consumer::Consumer;
@@ -15,7 +15,7 @@ use super::remote::Remote;
 use super::run_end::RunEnd;
 use super::run_start::{EarlierOutcomes, RunStart};
 use super::screen::Screen;
-use super::signals::Signals;
+use super::signals::{self, Signals};
 use super::stop::Stop;
 use super::tally::{NewRows, Tally};
 use super::verdict::Asker;
@@ -27,7 +27,8 @@ use crate::realtime::{Gauges, Shared};
 use crate::results::{OrderedWriter, Outputs, ResultFiles, RowReader};
 use crate::store::{Presence, Store};
 use crate::summary::HttpCounts;
-use crate::ui::{Progress, Results};
+use crate::text;
+use crate::ui::{Progress, Results, Ui};
 
 /// Answers the rows of `ask` in real time.
 ///
@@ -76,9 +77,10 @@ impl ActiveRun<'_> {
         let flat = self.ask.delivery.form.is_flat();
         let reader = if flat { Some(RowReader::open(rows.inputs, rows.shape, true)?) } else { None };
         let shared = Arc::new(Shared::default());
-        let signals = Signals::watch(Arc::clone(&shared), ctx.leave)?;
+        let signals =
+            Signals::watch(Arc::clone(&shared), finishing(ctx.ui.clone(), self.ask.options.grace), ctx.leave)?;
         let started = Instant::now();
-        self.complete_options(started);
+        self.complete_options();
         if let Some(changed) = self.start.changed() {
             return Err(changed);
         }
@@ -142,12 +144,9 @@ impl ActiveRun<'_> {
         }
     }
 
-    fn complete_options(&mut self, started: Instant) {
+    fn complete_options(&mut self) {
         let peers = self.peers();
         let options = &mut self.ask.options;
-        if let Some(deadline) = &mut options.deadline {
-            *deadline = (*deadline).max(started);
-        }
         options.path = self.start.shape.endpoint().path();
         options.last_row = self.start.checked.rows;
         options.peers = peers;
@@ -171,6 +170,23 @@ impl ActiveRun<'_> {
                 None
             }
         }
+    }
+}
+
+/// Says after the first signal what is still in flight.
+fn finishing(ui: Ui, grace: Duration) -> impl FnOnce(&Shared, i32) + Send + 'static {
+    move |shared, signal| {
+        let in_flight = shared.gauges.in_flight.load(Ordering::Relaxed) as u64;
+        let again = signals::again(signal);
+        ui.note(&match in_flight {
+            0 => format!("stopping; no request is in flight; {again}"),
+            _ => format!(
+                "{} in flight {} finishing ({} at most); {again}",
+                text::plural(in_flight, "request"),
+                if in_flight == 1 { "is" } else { "are" },
+                text::duration(grace)
+            ),
+        });
     }
 }
 

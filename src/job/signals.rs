@@ -19,15 +19,24 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Signals {
     first: Arc<AtomicI32>,
+    /// The command that watches still works.
+    _working: Arc<()>,
 }
 
 impl Signals {
-    /// Starts watching. `leave` ends the process.
+    /// Starts watching. `say` is called with the number of the first signal, if the command still works. `leave` ends the
+    /// process.
     ///
     /// # Errors
     /// 1 if a thread cannot be started.
-    pub fn watch(shared: Arc<Shared>, leave: fn(Exit) -> !) -> Result<Self> {
+    pub fn watch(
+        shared: Arc<Shared>,
+        say: impl FnOnce(&Shared, i32) + Send + 'static,
+        leave: fn(Exit) -> !,
+    ) -> Result<Self> {
         let first = Arc::new(AtomicI32::new(0));
+        let working = Arc::new(());
+        let works = Arc::downgrade(&working);
         let seen = Arc::clone(&first);
         let failed = |e| Error::new(Exit::Failure, "signals cannot be watched").because(e);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
@@ -51,6 +60,9 @@ impl Signals {
             let Some(number) = arrived.recv().await else { return };
             seen.store(number, Ordering::Release);
             shared.stop.cancel();
+            if works.strong_count() > 0 {
+                say(&shared, number);
+            }
             if arrived.recv().await.is_none() {
                 return;
             }
@@ -62,13 +74,18 @@ impl Signals {
             .name("signals".to_owned())
             .spawn(move || runtime.block_on(watch))
             .map_err(failed)?;
-        Ok(Self { first })
+        Ok(Self { first, _working: working })
     }
 
     /// Returns the first signal, or 0 if there was none.
     pub fn first(&self) -> i32 {
         self.first.load(Ordering::Acquire)
     }
+}
+
+/// Says what a second signal does.
+pub const fn again(first: i32) -> &'static str {
+    if first == 2 { "Ctrl-C again stops at once" } else { "a second signal stops at once" }
 }
 
 const fn exit(number: i32) -> Exit {

@@ -3,6 +3,7 @@
 use crate::error::{Error, Exit, Result};
 use crate::outcome::ErrorCode;
 use crate::realtime::Stopped;
+use crate::text;
 
 /// The reason why a command stopped before the end of its job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +57,17 @@ impl Stop {
                 format!("no request succeeded within --give-up-after; last error: {words}"),
                 ErrorCode::Interrupted,
             ),
+            Stopped::WaitTooLong { wait, deadline, failure } => {
+                let (exit, limit, pending) = if *deadline {
+                    (Exit::Budget, "the deadline", ErrorCode::Deadline)
+                } else {
+                    (Exit::TempFail, "--give-up-after", ErrorCode::Interrupted)
+                };
+                let wait = text::duration(*wait);
+                let reason =
+                    format!("no request can be sent for {wait}, which is beyond {limit}; last error: {failure}");
+                (exit, reason, pending)
+            }
             Stopped::Pages(words) => (
                 Exit::Protocol,
                 format!(

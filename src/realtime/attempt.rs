@@ -126,8 +126,11 @@ impl RowTask {
                 Class::AboveRate | Class::NoCapacity | Class::JobFatal => {}
             }
         });
-        let answers = self.engine.health.borrow().answers();
-        TryFacts { retries: self.engine.options.retries, answers, chance }
+        let (answers, answering) = {
+            let health = self.engine.health.borrow();
+            (health.answers(), health.answered_after(timing.sent_at))
+        };
+        TryFacts { retries: self.engine.options.retries, answers, answering, chance }
     }
 
     /// Carries out a decision. Returns the wait before the next try, if there is to be one.
@@ -137,6 +140,11 @@ impl RowTask {
         let again = match decision {
             Decision::Fail => None,
             Decision::Resend(wait) => Some(wait),
+            Decision::Hold(wait) => {
+                self.engine.gate.learn(|limiter| limiter.held(timing.now));
+                self.engine.health.borrow_mut().held(&self.outcome.model, timing.now + wait);
+                Some(wait)
+            }
             Decision::HoldAll => {
                 let hint = failed.limits.wait;
                 self.engine.gate.learn(|l| l.throttled(timing, class, hint, chance));

@@ -11,6 +11,8 @@ use crate::api::retry;
 const AMBIGUOUS_RESENDS: u32 = 3;
 /// After this many refusals (429, 503) of one row while others were answered, the row itself is the reason.
 const ALONE: u32 = 3;
+/// A wait this long names a quota of its own, and not the rate: while others are answered, it holds only this row.
+const LONG_WAIT: Duration = Duration::from_mins(1);
 /// After this many, the row fails: it has waited for minutes while others were answered.
 const ALONE_FOR_GOOD: u32 = 12;
 
@@ -36,6 +38,8 @@ pub(super) struct TryFacts {
     pub(super) retries: u32,
     /// The number of answers to all rows.
     pub(super) answers: u64,
+    /// Another row was answered just now.
+    pub(super) answering: bool,
     /// Jitter, uniform in 0..1.
     pub(super) chance: f64,
 }
@@ -47,6 +51,8 @@ pub(super) enum Decision {
     Fail,
     /// Send this row again after this wait.
     Resend(Duration),
+    /// Send this row again after this long wait; its model waits as well if that happens to several rows.
+    Hold(Duration),
     /// Everyone waits for the limiter, this row too.
     HoldAll,
     /// No row will be answered: the run stops.
@@ -81,6 +87,9 @@ pub(super) fn decide(failure: &Failure, headers: &Limits, tries: &Tries, facts: 
     let class = failure.class();
     match class {
         Class::AboveRate | Class::NoCapacity => match tries.alone {
+            _ if facts.answering && headers.wait.is_some_and(|wait| wait >= LONG_WAIT) => {
+                Decision::Hold(retry::delay(class, 1, headers.wait, facts.chance))
+            }
             0..ALONE => Decision::HoldAll,
             ALONE..=ALONE_FOR_GOOD => {
                 Decision::Resend(retry::delay(class, tries.alone - ALONE + 1, headers.wait, facts.chance))
@@ -111,7 +120,7 @@ mod tests {
     use super::*;
     use crate::api::error::Setup;
 
-    const FACTS: TryFacts = TryFacts { retries: 5, answers: 0, chance: 1.0 };
+    const FACTS: TryFacts = TryFacts { retries: 5, answers: 0, answering: false, chance: 1.0 };
     const NO_HEADERS: Limits =
         Limits { wait: None, requests_per_second: None, tokens_per_second: None, should_retry: None };
 
@@ -167,6 +176,17 @@ mod tests {
         for (fault, headers, tries, expected) in cases {
             assert_eq!(decide(&failure(fault), &headers, &tries, &FACTS), expected, "{fault:?} {headers:?} {tries:?}");
         }
+    }
+
+    #[test]
+    fn long_wait_holds_a_row_while_others_are_answered() {
+        let day = Limits { wait: Some(Duration::from_hours(24)), ..NO_HEADERS };
+        let short = Limits { wait: Some(Duration::from_secs(59)), ..NO_HEADERS };
+        let answering = TryFacts { answering: true, chance: 0.0, ..FACTS };
+        let decided = |headers, facts| decide(&failure(Fault::RateLimited), &headers, &Tries::default(), &facts);
+        assert_eq!(decided(day, answering), Decision::Hold(Duration::from_hours(24)));
+        assert_eq!(decided(day, FACTS), Decision::HoldAll);
+        assert_eq!(decided(short, answering), Decision::HoldAll);
     }
 
     #[test]

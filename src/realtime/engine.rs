@@ -12,20 +12,23 @@ use tokio::task::{JoinSet, LocalSet};
 
 use super::gate::Gate;
 use super::health::Health;
+use super::limiter::Hold;
 use super::peers::PeerView;
 use super::row::RowTask;
 use super::shared::{PaceGauge, Paused};
+use super::waits::Waits;
 use super::wallet::Wallet;
 use super::{Event, QueuedRow, SendOptions, Shared, Stopped};
 use crate::api::Client;
+use crate::deadline::Deadline;
 use crate::outcome::Outcome;
 
-/// Requests in flight may take this long to finish after a first signal: they are paid for.
-const GRACE: Duration = Duration::from_secs(30);
 /// Outcomes that may wait to be written before sending pauses.
 const BACKLOG: usize = 8192;
 /// Interval at which the clock is checked, and the other processes are read.
 const TICK: Duration = Duration::from_millis(200);
+/// A look at the clock that comes this much too late: the process was stopped, or the machine is overloaded.
+const LATE: Duration = Duration::from_secs(2);
 /// The first request waits no longer than this for the reports of other processes.
 const FIRST_REPORTS: Duration = Duration::from_secs(1);
 
@@ -39,6 +42,7 @@ pub(super) struct Engine {
     pub(super) gate: Gate,
     pub(super) health: RefCell<Health>,
     pub(super) wallet: Wallet,
+    pub(super) waits: Waits,
     peers: RefCell<PeerView>,
 }
 
@@ -51,6 +55,7 @@ impl Engine {
             gate: Gate::new(now, &options, Arc::clone(&shared), events.clone()),
             health: RefCell::new(Health::new(now, options.give_up_after)),
             wallet: Wallet::new(options.budget.clone(), Arc::clone(&shared), events.clone()),
+            waits: Waits::default(),
             peers: RefCell::default(),
             options,
             shared,
@@ -67,6 +72,7 @@ impl Engine {
             let listen = tokio::task::spawn_local(Rc::clone(&self).listen());
             let mut tasks = JoinSet::new();
             self.dispatch(rows, &mut tasks).await;
+            self.waits.set_open(tasks.len(), true);
             self.drain(&mut tasks).await;
             watch.abort();
             listen.abort();
@@ -108,6 +114,7 @@ impl Engine {
             };
             let Some(permit) = permit else { return };
             tasks.spawn_local(RowTask::new(Rc::clone(self), request).run(permit));
+            self.waits.set_open(tasks.len(), false);
         }
     }
 
@@ -116,6 +123,7 @@ impl Engine {
         self.shared.until_written(BACKLOG).await;
         // Rows that wait for their next try hold no permit, but they hold memory.
         while tasks.len() > 2 * self.options.concurrency + 64 {
+            self.waits.set_open(tasks.len(), true);
             if let Some(ended) = tasks.join_next().await {
                 propagate_panic(ended);
             }
@@ -128,6 +136,7 @@ impl Engine {
         let ended = async {
             while let Some(ended) = tasks.join_next().await {
                 propagate_panic(ended);
+                self.waits.set_open(tasks.len(), true);
             }
         };
         tokio::pin!(ended);
@@ -135,7 +144,7 @@ impl Engine {
             () = &mut ended => return,
             () = self.shared.stop.cancelled() => {}
         }
-        if tokio::time::timeout(GRACE, &mut ended).await.is_err() {
+        if tokio::time::timeout(self.options.grace, &mut ended).await.is_err() {
             self.shared.abort.cancel();
             ended.await;
         }
@@ -143,11 +152,18 @@ impl Engine {
 
     /// Watches the clock: the deadline, and the time since the last success.
     async fn watch(self: Rc<Self>) {
+        let mut looked = Instant::now();
         loop {
             tokio::time::sleep(TICK).await;
             let now = Instant::now();
+            let stopped = now.duration_since(looked).saturating_sub(TICK);
+            if stopped > LATE {
+                // This process was stopped itself. What has arrived meanwhile is still to be read.
+                self.health.borrow_mut().excuse(now);
+            }
+            looked = now;
             self.publish(now);
-            if self.options.deadline.is_some_and(|deadline| now >= deadline) {
+            if self.options.deadline.is_some_and(Deadline::has_passed) {
                 self.stop(Stopped::Deadline(self.outage()));
             }
             if self.wallet.is_short() && self.shared.gauges.in_flight.load(Ordering::Relaxed) == 0 {
@@ -158,7 +174,26 @@ impl Engine {
             if let Some(failure) = gave_up {
                 self.stop(Stopped::GaveUp(failure));
             }
+            if let Some(too_long) = self.wait_too_long(now) {
+                self.stop(too_long);
+            }
         }
+    }
+
+    /// Compares the wait that the service asks for with the time that is left, if nothing can be sent before its end.
+    fn wait_too_long(&self, now: Instant) -> Option<Stopped> {
+        if self.shared.gauges.in_flight.load(Ordering::Relaxed) > 0 {
+            return None;
+        }
+        let first = self.waits.first();
+        let cooldown = self.gate.limiter().delay(now).filter(|delay| delay.hold == Hold::Cooldown);
+        // While all requests are held back, waiting rows cannot leave before the end of that either.
+        let next = cooldown.map(|delay| first.unwrap_or(delay.until).max(delay.until)).or(first)?;
+        let wait = next.saturating_duration_since(now);
+        let health = self.health.borrow();
+        let (gives_up, failure) = health.gives_up().filter(|_| wait > LATE)?;
+        let deadline = self.options.deadline.is_some_and(|deadline| deadline.left() < wait);
+        (deadline || next > gives_up).then(|| Stopped::WaitTooLong { wait, deadline, failure: failure.to_owned() })
     }
 
     /// Keeps up with the other processes. This is not part of the watch: it reads files, which may hang.

@@ -7,6 +7,9 @@ use super::Stopped;
 use super::models::Models;
 use super::web_pages::Pages;
 
+/// An answer this long before a request left still shows that the service answers.
+const JUST_NOW: Duration = Duration::from_secs(10);
+
 /// The health of one run.
 #[derive(Debug)]
 pub(super) struct Health {
@@ -14,6 +17,7 @@ pub(super) struct Health {
     last_success: Instant,
     last_failure: Option<String>,
     answers: u64,
+    last_answer: Option<Instant>,
     pages: Pages,
     models: Models,
     stopped: Option<Stopped>,
@@ -26,6 +30,7 @@ impl Health {
             last_success: now,
             last_failure: None,
             answers: 0,
+            last_answer: None,
             pages: Pages::default(),
             models: Models::default(),
             stopped: None,
@@ -35,6 +40,7 @@ impl Health {
     /// Records an answer of a model.
     pub(super) fn answered(&mut self, now: Instant, model: &Arc<str>) {
         self.answers += 1;
+        self.last_answer = Some(now);
         self.models.answered(model);
         self.reached(now);
     }
@@ -65,6 +71,21 @@ impl Health {
         self.models.unserved(model)
     }
 
+    /// Records that the service asks a row of this model to wait until then.
+    pub(super) fn held(&mut self, model: &Arc<str>, until: Instant) {
+        self.models.held(model, until);
+    }
+
+    /// The time until which rows of this model wait, because the service has asked several of them to wait.
+    pub(super) fn held_until(&self, model: &Arc<str>, now: Instant) -> Option<Instant> {
+        self.models.held_until(model).filter(|until| *until > now)
+    }
+
+    /// Returns true if an answer arrived since this time, or just before.
+    pub(super) fn answered_after(&self, time: Instant) -> bool {
+        self.last_answer.is_some_and(|last| last + JUST_NOW >= time)
+    }
+
     /// The number of answers so far.
     pub(super) const fn answers(&self) -> u64 {
         self.answers
@@ -84,6 +105,11 @@ impl Health {
     pub(super) fn gave_up(&self, now: Instant) -> Option<String> {
         let too_long = now.duration_since(self.last_success) >= self.give_up_after;
         self.last_failure.clone().filter(|_| too_long)
+    }
+
+    /// The time at which the run gives up if nothing succeeds until then, and the last failure.
+    pub(super) fn gives_up(&self) -> Option<(Instant, &str)> {
+        Some((self.last_success.checked_add(self.give_up_after)?, self.last_failure.as_deref()?))
     }
 
     /// Records the reason why the run stops. The first one counts.

@@ -154,6 +154,11 @@ impl Limiter {
         self.breaker.end_probe(now);
     }
 
+    /// Learns of a refusal that concerns one row or model.
+    pub fn held(&mut self, now: Instant) {
+        self.breaker.end_probe(now);
+    }
+
     /// Learns of a failure that is worth a retry.
     pub fn failed(&mut self, now: Instant, class: Class) {
         self.breaker.failed(now, class);

@@ -23,17 +23,19 @@ pub mod peers;
 mod quota;
 mod row;
 mod shared;
+mod waits;
 mod wallet;
 mod web_pages;
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::api::Client;
+use crate::deadline::Deadline;
 use crate::outcome::Outcome;
 use crate::request::Request;
 pub use budget::{Budget, MaxCost};
@@ -60,7 +62,9 @@ pub struct SendOptions {
     /// Time for one request, from connect to the last byte.
     pub request_timeout: Duration,
     /// No request starts after this.
-    pub deadline: Option<Instant>,
+    pub deadline: Option<Deadline>,
+    /// After a first signal, requests in flight may take this long to finish: they are paid for.
+    pub grace: Duration,
     /// Stop when nothing at all has succeeded for this long.
     pub give_up_after: Duration,
     /// Rows claimed at a time, at an ordinary speed.
@@ -115,6 +119,15 @@ pub enum Stopped {
     Payment(String),
     /// Nothing succeeded for `--give-up-after`; the last failure.
     GaveUp(String),
+    /// No request can be sent in the time that is left.
+    WaitTooLong {
+        /// The wait.
+        wait: Duration,
+        /// The deadline comes first, not the end of `--give-up-after`.
+        deadline: bool,
+        /// The last failure.
+        failure: String,
+    },
     /// Web pages came instead of answers, again and again; their text.
     Pages(String),
 }

@@ -2,9 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Refusals of one model as "no such model", with no answer in between, after which its other rows are not sent.
 pub(super) const MODEL_REFUSALS: u32 = 5;
+
+/// Rows of one model that are asked for a long wait, with no answer in between, after which its other rows wait as well.
+const MODEL_HOLDS: u32 = 3;
 
 /// The models of a run that were answered or refused.
 #[derive(Debug, Default)]
@@ -12,6 +16,7 @@ pub(super) struct Models {
     known: HashMap<Arc<str>, ModelRecord>,
     last_answered: Option<Arc<str>>,
     any_refused: bool,
+    any_held: bool,
 }
 
 #[derive(Debug, Default)]
@@ -19,17 +24,22 @@ struct ModelRecord {
     answered: bool,
     refusals: u32,
     message: String,
+    /// Long waits that the service has asked for since the last answer, and the end of the longest.
+    holds: u32,
+    held_until: Option<Instant>,
 }
 
 impl Models {
     /// Records an answer.
     pub(super) fn answered(&mut self, model: &Arc<str>) {
         // Nearly always this is the model of the row before. Names are shared, so that no look-up is needed.
-        if self.last_answered.as_ref().is_some_and(|last| Arc::ptr_eq(last, model)) {
+        if !self.any_held && self.last_answered.as_ref().is_some_and(|last| Arc::ptr_eq(last, model)) {
             return;
         }
         self.last_answered = Some(Arc::clone(model));
-        self.known.entry(Arc::clone(model)).or_default().answered = true;
+        let record = self.known.entry(Arc::clone(model)).or_default();
+        record.answered = true;
+        (record.holds, record.held_until) = (0, None);
     }
 
     /// Records a refusal as "no such model".
@@ -38,6 +48,22 @@ impl Models {
         let record = self.known.entry(Arc::clone(model)).or_default();
         record.refusals += 1;
         message.clone_into(&mut record.message);
+    }
+
+    /// Records that the service asks a row of this model to wait until then.
+    pub(super) fn held(&mut self, model: &Arc<str>, until: Instant) {
+        self.any_held = true;
+        let record = self.known.entry(Arc::clone(model)).or_default();
+        record.holds += 1;
+        record.held_until = record.held_until.max(Some(until));
+    }
+
+    /// The end of the longest wait, if the service has asked several rows of this model to wait, with no answer in between.
+    pub(super) fn held_until(&self, model: &Arc<str>) -> Option<Instant> {
+        if !self.any_held {
+            return None;
+        }
+        self.known.get(model).filter(|record| record.holds >= MODEL_HOLDS)?.held_until
     }
 
     /// The service's message if it has refused this model again and again: no row of it will ever be answered.
@@ -53,6 +79,21 @@ impl Models {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_model_is_held_after_three_long_waits_and_until_it_is_answered() {
+        let (model, other): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        let until = Instant::now() + std::time::Duration::from_hours(24);
+        let mut models = Models::default();
+        models.answered(&model);
+        for held in [None, None, Some(until)] {
+            models.held(&model, until);
+            assert_eq!(models.held_until(&model), held);
+        }
+        assert_eq!(models.held_until(&other), None);
+        models.answered(&model);
+        assert_eq!(models.held_until(&model), None);
+    }
 
     #[test]
     fn a_model_without_an_answer_is_given_up_after_five_refusals() {

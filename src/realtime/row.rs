@@ -1,7 +1,7 @@
 //! One row: it is sent until it is answered, has failed for good, or the run stops.
 
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -68,6 +68,14 @@ impl RowTask {
                 self.outcome.error = Some(error);
                 break;
             }
+            if let Some(held) = self.held() {
+                drop(permit.take());
+                permit = self.wait(held).await;
+                if permit.is_none() {
+                    return self.abandon();
+                }
+                continue;
+            }
             let Some(set_aside) = self.admit().await else { return self.abandon() };
             let before = Waste::of(&self.outcome);
             let again = {
@@ -98,6 +106,13 @@ impl RowTask {
         let words = health.unserved(&self.outcome.model)?;
         let message = format!("not sent, because the service refused this model {MODEL_REFUSALS} times: {words}");
         Some(RowError { code: ErrorCode::NotFound, message })
+    }
+
+    /// The rest of the long wait that the service has asked for this row's model.
+    fn held(&self) -> Option<Duration> {
+        let now = Instant::now();
+        let until = self.engine.health.borrow().held_until(&self.outcome.model, now)?;
+        Some(until.saturating_duration_since(now))
     }
 
     /// Waits until the request may leave and its maximum cost is set aside. `None` if the run stops.
@@ -141,7 +156,9 @@ impl RowTask {
     /// Waits for the next try, and for a permit. `None` if the run stops.
     async fn wait(&self, wait: Duration) -> Option<OwnedSemaphorePermit> {
         let next = async {
+            let waiting = self.engine.waits.begin(self.outcome.row, Instant::now() + wait);
             tokio::time::sleep(wait).await;
+            drop(waiting);
             self.engine.gate.permit().await
         };
         tokio::select! {

@@ -71,6 +71,8 @@ pub struct RunConfig {
     pub request_timeout: Option<String>,
     /// `--give-up-after`
     pub give_up_after: Option<String>,
+    /// `--grace`
+    pub grace: Option<String>,
 }
 
 /// `auto`, or a value that the user has fixed.

@@ -4,9 +4,10 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Read;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Store;
+use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 
 /// The pause between tries to take a lock.
@@ -23,27 +24,27 @@ pub enum LockWait {
     #[default]
     Now,
     /// Until this time.
-    Until(Instant),
+    Until(Deadline),
     /// Until the lock is free.
     Forever,
 }
 
 impl LockWait {
     /// Waits until `deadline`, or forever if there is none.
-    pub fn until(deadline: Option<Instant>) -> Self {
+    pub fn until(deadline: Option<Deadline>) -> Self {
         deadline.map_or(Self::Forever, Self::Until)
     }
 
     /// Waits a few seconds. A process that only waits for a job holds the job's lock for an instant at each look.
     pub fn briefly() -> Self {
-        Self::until(Instant::now().checked_add(Duration::from_secs(3)))
+        Self::until(Deadline::after(Duration::from_secs(3)))
     }
 
     /// The pause after the try number `tried`, counted from 0. `None`: give up.
     fn pause_after(self, tried: u32) -> Option<Duration> {
         let expired = match self {
             Self::Now => tried >= QUICK_TRIES,
-            Self::Until(deadline) => Instant::now() >= deadline,
+            Self::Until(deadline) => deadline.has_passed(),
             Self::Forever => false,
         };
         let slower = (tried + 1).saturating_sub(QUICK_TRIES).min(4);
@@ -202,7 +203,7 @@ mod tests {
         let pauses = |wait: LockWait| [0, 9, 10, 11, 50].map(|tried| wait.pause_after(tried).map(|p| p.as_millis()));
         assert_eq!(pauses(LockWait::Now), [Some(20), Some(20), None, None, None]);
         assert_eq!(pauses(LockWait::Forever), [20, 20, 40, 80, 200].map(Some));
-        assert_eq!(pauses(LockWait::Until(Instant::now())), [None; 5]);
+        assert_eq!(pauses(LockWait::Until(Deadline::Span(std::time::Instant::now()))), [None; 5]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use crate::support::{Home, MODEL, Server, prompts};
+use crate::support::{Home, MODEL, Server, answered, prompts};
 
 #[test]
 fn invalid_flag_exits_2_with_a_remedy() {
@@ -106,4 +106,26 @@ fn colour_needs_a_terminal_or_a_flag() {
     assert!(coloured(&["--color", "always"], None));
     assert!(!coloured(&["--color", "never"], None));
     assert!(!coloured(&[], Some(("NO_COLOR", "1"))));
+}
+
+#[test]
+fn base_url_may_be_what_a_server_prints_or_a_manual_shows() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.write("in.jsonl", prompts(1..=2));
+    let address = server.address();
+    let port = address.rsplit_once(':').unwrap().1;
+    let urls = [format!("http://0.0.0.0:{port}/v1"), format!("http://{address}"), format!("{}/", server.url)];
+    for url in urls {
+        home.at(&url, &["run", "in.jsonl", "-o", "out.jsonl", "--fresh"]).code(0);
+        answered(&home.read("out.jsonl"), 1..=2);
+    }
+    let endpoint = format!("{}/chat/completions", server.url);
+    let said = format!("the base URL is {}: /chat/completions is the path of an endpoint", server.url);
+    let out = home.at(&endpoint, &["run", "in.jsonl", "-o", "out.jsonl", "--fresh"]).code(0);
+    assert!(out.stderr.split_whitespace().collect::<Vec<_>>().join(" ").contains(&said), "{}", out.stderr);
+    for (url, right) in [(format!("{address}/v1"), &server.url), (format!("{}?key=x", server.url), &server.url)] {
+        home.at(&url, &["run", "in.jsonl", "-o", "out.jsonl", "--fresh"]).code(2).says(&[right]);
+    }
+    assert_eq!((server.bill(), server.requests()), (8, 8), "no request went to another path");
 }

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::error::{Class, Failure, Fault};
 use crate::api::{Client, retry};
+use crate::deadline::Deadline;
 use crate::error::{Error, Exit, Result};
 use crate::store::{JobBatch, JobDb};
 
@@ -36,7 +37,7 @@ pub struct Options {
     /// Time to retry each call that polls, looks up or downloads. A command that waits longer polls again.
     pub asking: Duration,
     /// End of all retries, and of every call that may be repeated.
-    pub until: Option<Instant>,
+    pub until: Option<Deadline>,
     /// Concurrent uploads.
     pub uploads: usize,
     /// Live batches of other jobs with the same service.
@@ -149,6 +150,14 @@ fn passes(failure: &Failure) -> bool {
     matches!(failure.class(), Class::NotSent | Class::AboveRate | Class::NoCapacity | Class::Ambiguous)
 }
 
+/// Waits for the end of the time, if there is one.
+async fn over(until: Option<Deadline>) {
+    match until {
+        Some(until) => until.wait().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Driver<'_> {
     fn batches(&self) -> Result<Vec<JobBatch>> {
         self.db.borrow().batches()
@@ -166,17 +175,18 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// Sleeps, or ends early when the user interrupts.
+    /// Sleeps, or ends early when the user interrupts or the time is up.
     async fn sleep(&self, time: Duration) -> Result<()> {
         tokio::select! {
             () = self.stop.cancelled() => self.stopped(),
             () = tokio::time::sleep(time) => Ok(()),
+            () = over(self.options.until) => Ok(()),
         }
     }
 
     /// Returns true if `retry_for` would end before another `wait` does.
     fn too_long(&self, began: Instant, wait: Duration, retry_for: Duration) -> bool {
-        began.elapsed() + wait > retry_for || self.options.until.is_some_and(|until| Instant::now() + wait > until)
+        began.elapsed() + wait > retry_for || self.options.until.is_some_and(|until| until.left() < wait)
     }
 
     /// Makes a call that may be repeated, and abandons it when the time is up.
@@ -185,11 +195,11 @@ impl Driver<'_> {
         let Some(until) = self.options.until else { return call.await };
         let over = async {
             loop {
-                let end = until.max(self.moved.get() + LULL);
-                if Instant::now() >= end {
-                    return;
+                until.wait().await;
+                match LULL.checked_sub(self.moved.get().elapsed()) {
+                    None | Some(Duration::ZERO) => return,
+                    Some(left) => tokio::time::sleep(left).await,
                 }
-                tokio::time::sleep_until(end.into()).await;
             }
         };
         tokio::select! {

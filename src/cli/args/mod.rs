@@ -4,13 +4,15 @@ mod input;
 mod speed;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 pub use input::InputArgs;
 pub use speed::SpeedArgs;
 
 use crate::atomic_file::local;
+use crate::context::Ctx;
+use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::job::ask::CostLimit;
 use crate::job::batch::follow::Waiting;
@@ -18,6 +20,7 @@ use crate::price::Nanos;
 use crate::results::{Delivery, ResultFormat, ResultOptions};
 use crate::settings;
 use crate::store::LockWait;
+use crate::text;
 
 /// Where results go, and in which form.
 #[derive(Debug, Args)]
@@ -130,13 +133,13 @@ impl WaitingArgs {
     ///
     /// # Errors
     /// 2 for a time that is none.
-    pub fn resolve(&self, until: Option<Instant>, sandbox: bool) -> Result<Waiting> {
+    pub fn resolve(&self, until: Option<Deadline>, sandbox: bool) -> Result<Waiting> {
         let time = |name: &str, text: &Option<String>| {
             text.as_deref()
                 .map(|text| settings::long_duration(text).map_err(|e| Error::usage(format!("{name}: {e}"))))
                 .transpose()
         };
-        let timeout = time("--timeout", &self.timeout)?.and_then(|time| Instant::now().checked_add(time));
+        let timeout = time("--timeout", &self.timeout)?.and_then(Deadline::after);
         // The built-in server is done in seconds and minds no question.
         let every = time("--poll", &self.poll)?.or(sandbox.then_some(Duration::from_millis(500)));
         let every = every.map(|time| time.max(Duration::from_millis(50)));
@@ -154,7 +157,7 @@ pub struct LockArgs {
 
 impl LockArgs {
     /// Returns the wait for the lock, which ends at `until` if there is a deadline.
-    pub fn wait(&self, until: Option<Instant>) -> LockWait {
+    pub fn wait(&self, until: Option<Deadline>) -> LockWait {
         if self.wait_lock { LockWait::until(until) } else { LockWait::Now }
     }
 }
@@ -186,24 +189,41 @@ fn usd(text: &str) -> Result<Nanos, String> {
     }
 }
 
-/// A span from now, or the next time that the clock on the wall shows this.
+/// A span from now, or the next time that the clock on the wall shows this. A time of day is said with its zone.
 ///
 /// # Errors
-/// 2 for what is neither.
-pub fn deadline(text: &str) -> Result<Instant> {
+/// 2 for what is neither, or a time of day without a valid time zone.
+pub fn deadline(given: &str, ctx: &Ctx) -> Result<Deadline> {
     let bad = |what: &str| {
         Error::usage(format!("--deadline: {what}"))
             .hint("pass a duration such as 2h or 90m, or a time of day such as 06:00")
     };
-    let wait = if text.contains(':') {
-        let none = || bad(&format!("`{text}` is not a time of day (00:00 to 23:59)"));
-        let time: jiff::civil::Time = text.trim().parse().map_err(|_| none())?;
-        let now = jiff::Zoned::now();
-        let today = now.with().time(time).build().map_err(|_| none())?;
-        let at = if today > now { today } else { today.tomorrow().map_err(|_| none())? };
-        Duration::try_from(now.duration_until(&at)).map_err(|_| none())?
-    } else {
-        settings::duration(text).map_err(|_| bad(&format!("`{text}` is neither a duration nor a time of day")))?
-    };
-    Instant::now().checked_add(wait).ok_or_else(|| bad("too far away"))
+    if !given.contains(':') {
+        let span = settings::duration(given)
+            .map_err(|_| bad(&format!("`{given}` is neither a duration nor a time of day")))?;
+        return Deadline::after(span).ok_or_else(|| bad("too far away"));
+    }
+    let none = || bad(&format!("`{given}` is not a time of day (00:00 to 23:59)"));
+    let time: jiff::civil::Time = given.trim().parse().map_err(|_| none())?;
+    let now = jiff::Zoned::now().with_time_zone(time_zone()?);
+    let today = now.with().time(time).build().map_err(|_| none())?;
+    let at = if today > now { today } else { today.tomorrow().map_err(|_| none())? };
+    let left = Duration::try_from(now.duration_until(&at)).map_err(|_| none())?;
+    ctx.ui.note(&format!("deadline: {}, in {}", at.strftime("%Y-%m-%d %H:%M %Z (UTC%:z)"), text::duration(left)));
+    Ok(Deadline::Clock(at.timestamp().into()))
+}
+
+/// The time zone of this machine. Like the C library, it is UTC where nothing names one.
+///
+/// # Errors
+/// 2 if `TZ` names a zone that cannot be found.
+fn time_zone() -> Result<jiff::tz::TimeZone> {
+    let named = std::env::var("TZ").ok().filter(|name| !name.is_empty());
+    match (jiff::tz::TimeZone::try_system(), named) {
+        (Ok(zone), _) => Ok(zone),
+        (Err(_), None) => Ok(jiff::tz::TimeZone::UTC),
+        (Err(error), Some(name)) => Err(Error::usage(format!("--deadline: the time zone TZ={name} cannot be found"))
+            .because(error)
+            .hint("install the time zones (tzdata), set TZ to a zone that exists, or pass a duration such as 2h")),
+    }
 }

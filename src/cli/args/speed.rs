@@ -1,10 +1,11 @@
 //! Flags about the speed of sending in real time.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 
 use crate::context::Ctx;
+use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::realtime::limiter::RateOptions;
 use crate::realtime::{AUTO_CONCURRENCY, SendOptions};
@@ -31,12 +32,15 @@ pub struct SpeedArgs {
     /// Stop (resumable) if no request succeeds for this long [default: 15m]
     #[arg(long, value_name = "TIME", help_heading = "Speed")]
     pub give_up_after: Option<String>,
+    /// After a first Ctrl-C or SIGTERM, time for requests in flight to finish [default: 20s]
+    #[arg(long, value_name = "TIME", help_heading = "Speed")]
+    pub grace: Option<String>,
 }
 
 impl SpeedArgs {
     /// Returns true if a flag about speed was given.
     pub fn is_given(&self) -> bool {
-        let texts = [&self.request_timeout, &self.give_up_after];
+        let texts = [&self.request_timeout, &self.give_up_after, &self.grace];
         let knobs = [self.concurrency, self.rpm, self.tpm];
         texts.into_iter().any(Option::is_some) || knobs.iter().any(Option::is_some) || self.retries.is_some()
     }
@@ -45,7 +49,7 @@ impl SpeedArgs {
     ///
     /// # Errors
     /// 2 for a time that is none, or more connections than this process may open.
-    pub fn options(&self, deadline: Option<Instant>, ctx: &Ctx) -> Result<SendOptions> {
+    pub fn options(&self, deadline: Option<Deadline>, ctx: &Ctx) -> Result<SendOptions> {
         let args = self;
         let config = &ctx.settings.run;
         let time = |name: &str, flag: &Option<String>, config: &Option<String>, default: u64| {
@@ -88,6 +92,7 @@ impl SpeedArgs {
             request_timeout: time("--request-timeout", &args.request_timeout, &config.request_timeout, 600)?,
             deadline,
             give_up_after: time("--give-up-after", &args.give_up_after, &config.give_up_after, 900)?,
+            grace: time("--grace", &args.grace, &config.grace, 20)?,
             // About what is in flight is claimed at a time, so that few rows are in doubt after a kill.
             claim: (wanted as u64).clamp(8, 256),
             // Known once the input has been checked.

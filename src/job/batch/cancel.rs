@@ -1,10 +1,11 @@
 //! Cancels jobs: ends their batches and keeps the answers.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::follow::{Waiting, follow};
 use super::session::Session;
 use crate::context::Ctx;
+use crate::deadline::Deadline;
 use crate::error::{Exit, Result};
 use crate::job::remote::Remote;
 use crate::store::{Job, JobState, Transport};
@@ -46,7 +47,7 @@ pub fn cancel<'a>(jobs: &[Job], remote: Remote<'a>, ctx: &'a Ctx) -> Result<Canc
         session.cancel()?;
         sessions.push(session);
     }
-    let until = Some(Instant::now() + GRACE);
+    let until = Deadline::after(GRACE);
     let ended = follow(&mut sessions, Waiting { until, every: Some(Duration::from_secs(2)), submitting: false })?;
     for mut session in sessions {
         session.record()?;

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::ahead::place_of;
 use super::session::Session;
 use crate::batch::join::{Ending, Expected, Files, Findings, Joined, join};
+use crate::deadline::Deadline;
 use crate::error::{Error, Exit, Result};
 use crate::outcome::ErrorCode;
 use crate::store::answer_files::{answers_name, failures_name, file_hash};
@@ -130,7 +131,7 @@ impl Session<'_> {
             if lacking.is_empty() {
                 break;
             }
-            let late = |until: Instant| Instant::now() + wait > until;
+            let late = |until: Deadline| until.left() < wait;
             if round >= USUAL && self.driver.options.until.is_some_and(late) {
                 return Err(Error::new(
                     Exit::TempFail,

@@ -9,6 +9,7 @@ use super::notes::REMIND;
 use super::session::{OpenBatches, Session, SessionOptions};
 use crate::batch::poll;
 use crate::context::Ctx;
+use crate::deadline::Deadline;
 use crate::error::{Error, Exit, Result};
 use crate::job::remote::Remote;
 use crate::store::JobBatch;
@@ -24,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Waiting {
     /// End of the wait. `None`: there is no limit.
-    pub until: Option<Instant>,
+    pub until: Option<Deadline>,
     /// The user's poll interval.
     pub every: Option<Duration>,
     /// The wait also submits batches that could not be submitted before.
@@ -33,7 +34,7 @@ pub struct Waiting {
 
 impl Waiting {
     fn left(&self) -> Option<Duration> {
-        self.until.map(|until| until.saturating_duration_since(Instant::now()))
+        self.until.map(Deadline::left)
     }
 }
 
@@ -161,7 +162,7 @@ fn until_free(job: &Job, store: &Store, waiting: Waiting, ctx: &Ctx) -> bool {
             ctx.ui.note(&format!("another llbatch is working on {}; waiting for it", job.id));
             said = true;
         }
-        if waiting.until.is_some_and(|until| Instant::now() >= until) {
+        if waiting.until.is_some_and(Deadline::has_passed) {
             return false;
         }
         std::thread::sleep(PAUSE);

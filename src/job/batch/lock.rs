@@ -1,8 +1,7 @@
 //! The lock of a batch job. One process works on a job at a time; a process that only waits unlocks the job.
 
-use std::time::Instant;
-
 use super::RETRY_FOR;
+use crate::deadline::Deadline;
 use crate::error::{Error, Exit, Result};
 use crate::store::unsent;
 use crate::store::{Job, JobBatch, Lock, LockWait, Store};
@@ -51,8 +50,7 @@ impl JobLock {
     pub fn take_to_cancel(job: &Job, store: &Store, ui: &Ui) -> Result<Self> {
         let waits = unsent::is_claimed_now(store, job)?;
         // In an outage, the other process holds the lock for as long as it retries a call.
-        let until =
-            if waits { LockWait::until(Instant::now().checked_add(RETRY_FOR * 2)) } else { LockWait::briefly() };
+        let until = if waits { LockWait::until(Deadline::after(RETRY_FOR * 2)) } else { LockWait::briefly() };
         let say = |holder: &str| {
             if waits {
                 ui.note(&format!("{holder} is working on {}; waiting for it", job.id));

@@ -6,6 +6,7 @@ use super::ask::RescueAsk;
 use super::follow::{Waiting, follow};
 use super::session::Session;
 use crate::context::Ctx;
+use crate::deadline::Deadline;
 use crate::error::{Exit, Result};
 use crate::job::ask::{CostLimit, Role, RunAsk};
 use crate::job::finish::Ended;
@@ -87,6 +88,6 @@ fn end(session: &mut Session<'_>, open: usize) -> Result<bool> {
         session.ctx.ui.warn(&error.to_string());
     }
     let every = if session.ctx.settings.sandbox { Duration::from_millis(200) } else { Duration::from_secs(5) };
-    let waiting = Waiting { until: Some(Instant::now() + GRACE), every: Some(every), submitting: false };
+    let waiting = Waiting { until: Deadline::after(GRACE), every: Some(every), submitting: false };
     follow(std::slice::from_mut(session), waiting)
 }

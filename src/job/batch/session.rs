@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::input::Inputs;
 use crate::job::finish::{self, Desk, JobAccounts};
 use crate::job::remote::Remote;
-use crate::job::signals::Signals;
+use crate::job::signals::{self, Signals};
 use crate::job::spec::{Spec, inputs_of, same_service, spec_of};
 use crate::job::verdict::Verdict;
 use crate::price::Nanos;
@@ -108,7 +108,11 @@ impl<'a> Session<'a> {
         let job = ledger.find(&job.id)?;
         let shared = Arc::new(Shared::default());
         let stop = shared.stop.clone();
-        let signals = Signals::watch(shared, ctx.leave)?;
+        let ui = ctx.ui.clone();
+        let say = move |_: &Shared, signal| {
+            ui.note(&format!("stopping after the request in progress; {}", signals::again(signal)));
+        };
+        let signals = Signals::watch(shared, say, ctx.leave)?;
         let progress = ctx.ui.progress(options.results);
         let dir = store.make_job_dir(&job.id)?;
         let mut db = store.open_job(&job.id)?;

@@ -174,3 +174,32 @@ fn closed_pipe_leaves_nothing_in_doubt() {
     answered(&home.read("out.jsonl"), 1..=500);
     assert_eq!((server.bill(), server.paid_again()), (500, 0), "{paid} were paid before the pipe was closed");
 }
+
+#[test]
+fn first_signal_says_what_is_in_flight_and_grace_bounds_it() {
+    for (signal, code, again) in [("INT", 130, "Ctrl-C again stops at once"), ("TERM", 143, "a second signal stops")] {
+        let home = Home::new();
+        let server = Server::start(&["--fault", "hang"]);
+        home.write("in.jsonl", prompts(1..=3));
+        let run = home.spawn(&server, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "3", "--grace", "1s"]);
+        until("all in flight", || server.stats()["faults"] == 3);
+        let signalled = Instant::now();
+        run.signal(signal);
+        until("the notice", || run.stderr().contains("3 requests in flight are finishing (1s at most)"));
+        assert!(run.stderr().contains(again), "{}", run.stderr());
+        run.wait().code(code);
+        assert!(signalled.elapsed() < Duration::from_secs(15), "{:?}", signalled.elapsed());
+    }
+}
+
+#[test]
+fn first_signal_during_a_wait_for_batches_says_so() {
+    let home = Home::new();
+    let server = Server::start(&["--batch-validation", "1h"]);
+    home.write("in.jsonl", prompts(1..=2));
+    let wait = ["submit", "in.jsonl", "--wait", "-o", "out.jsonl", "--poll", "50ms"];
+    let run = home.start(home.command_at(&server.url, &wait));
+    until("a batch", || !server.batches().is_empty());
+    run.signal("TERM");
+    run.wait().code(143).says(&["stopping after the request in progress; a second signal stops at once"]);
+}

@@ -331,3 +331,73 @@ fn outage_is_reported_with_its_reason() {
     assert!(out.stderr.contains("refused"), "{}", out.stderr);
     assert!(out.stderr.contains("retries after seconds"), "{}", out.stderr);
 }
+
+#[test]
+fn wait_of_a_day_ends_a_run_that_has_less_time() {
+    for (limit, code, pending) in [("--give-up-after", 75, "interrupted"), ("--deadline", 5, "deadline")] {
+        let home = Home::new();
+        let server = Server::start(&["--fault", "status=429,retry-after=18720,contains=question 3"]);
+        home.write("in.jsonl", prompts(1..=5));
+        let args = ["in.jsonl", "-o", "out.jsonl", "--summary", "s.json", "--concurrency", "1", limit, "10m"];
+        home.run(&server, &args).code(code).says(&["no request can be sent for 5h", limit]);
+        let seen = codes(&home.read("out.jsonl.partial"));
+        let expected = ["ok", "ok", pending, "ok", "ok"];
+        assert!(seen.iter().map(|(_, code)| code.as_str()).eq(expected), "it holds one row: {seen:?}");
+    }
+}
+
+#[test]
+fn wait_of_a_day_holds_its_model_and_no_other() {
+    let home = Home::new();
+    let server = Server::start(&["--fault", "status=429,retry-after=86400,contains=other question"]);
+    let other = prompts(21..=40)
+        .replace("question", "other question")
+        .replace(MODEL, "meta-llama/Llama-3.3-70B-Instruct-Turbo");
+    home.write("in.jsonl", format!("{}{}{other}", prompts(1..=20), ""));
+    let mixed: Vec<String> = {
+        let text = home.read("in.jsonl");
+        let lines: Vec<&str> = text.lines().collect();
+        (0..20).flat_map(|n| [lines[n].to_owned(), lines[n + 20].to_owned()]).collect()
+    };
+    home.write("in.jsonl", mixed.join("\n"));
+    let args = ["in.jsonl", "-o", "out.jsonl", "--summary", "s.json", "--concurrency", "1"];
+    home.run(&server, &args).code(75);
+    let summary = home.json("s.json");
+    assert_eq!(summary["rows"]["succeeded"], 20);
+    let refused = summary["http"]["rate_limited"].as_u64().unwrap();
+    assert!((3..=6).contains(&refused), "{refused} rows of the held model were tried");
+}
+
+#[test]
+fn stopped_process_reads_what_has_arrived_before_it_gives_up() {
+    let home = Home::new();
+    let server = Server::start(&["--latency", "1500ms"]);
+    home.write("in.jsonl", prompts(1..=10));
+    let args =
+        ["in.jsonl", "-o", "out.jsonl", "--concurrency", "10", "--request-timeout", "4s", "--give-up-after", "5s"];
+    let run = home.spawn(&server, &args);
+    until("ten in flight", || server.stats()["in_flight"].as_u64().is_none_or(|n| n == 10));
+    std::thread::sleep(Duration::from_millis(500));
+    run.signal("STOP");
+    server.until_billed(10);
+    // The process must sleep beyond its own timeouts.
+    std::thread::sleep(Duration::from_secs(7));
+    run.signal("CONT");
+    run.wait().code(0);
+    answered(&home.read("out.jsonl"), 1..=10);
+    assert_eq!((server.bill(), server.paid_again()), (10, 0));
+}
+
+#[test]
+fn deadline_is_said_with_its_zone_and_a_missing_zone_is_refused() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.write("in.jsonl", prompts(1..=2));
+    let args = ["in.jsonl", "-o", "out.jsonl", "--fresh", "--deadline", "06:00"];
+    let mut command = home.run_command(&server.url, &args);
+    command.env("TZ", "CET-1");
+    home.finish(command).code(0).says(&["06:00 CET (UTC+01:00), in "]);
+    let mut command = home.run_command(&server.url, &args);
+    command.env("TZ", "No/Such_Zone");
+    home.finish(command).code(2).says(&["TZ=No/Such_Zone cannot be found", "tzdata"]);
+}

@@ -1,0 +1,165 @@
+//! Base URLs, as users copy them from a manual or a server's log.
+
+use std::fmt;
+
+use url::Url;
+
+/// Paths of endpoints. A base URL that ends in one was copied from a description of that endpoint.
+const ENDPOINTS: [&str; 10] = [
+    "/chat/completions",
+    "/completions",
+    "/embeddings",
+    "/rerank",
+    "/images/generations",
+    "/audio/speech",
+    "/audio/transcriptions",
+    "/audio/translations",
+    "/batches",
+    "/models",
+];
+
+/// A base URL that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidBase {
+    /// The problem.
+    pub why: String,
+    /// The URL that the user probably means.
+    pub right: Option<String>,
+}
+
+impl fmt::Display for InvalidBase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl InvalidBase {
+    /// The remedy.
+    pub fn hint(&self) -> Option<String> {
+        self.right.as_ref().map(|right| format!("the base URL is probably {right}"))
+    }
+
+    fn because(why: String) -> Self {
+        Self { why, right: None }
+    }
+
+    /// Adds `text` as the right URL, if it is one.
+    fn instead(why: String, text: &str) -> Self {
+        Self { why, right: canonical_base(text).ok().map(String::from) }
+    }
+}
+
+/// Brings a base URL into its canonical form: without a final slash and without the path of an endpoint. A bare host gets
+/// `/v1`; any other path is used as given.
+///
+/// # Errors
+/// The problem with the URL.
+pub fn canonical_base(text: &str) -> Result<Url, InvalidBase> {
+    let given = text.trim();
+    if !given.contains("://") {
+        let scheme = if is_local(given) { "http" } else { "https" };
+        let why = format!("`{text}` lacks http:// or https://");
+        return Err(InvalidBase::instead(why, &format!("{scheme}://{}", given.trim_start_matches('/'))));
+    }
+    let mut url = Url::parse(given).map_err(|e| InvalidBase::because(format!("`{text}` is not a valid URL: {e}")))?;
+    let host = url.host_str().ok_or_else(|| InvalidBase::because(format!("`{text}` has no host")))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(InvalidBase::because("a base URL must not contain a user or a password".to_owned()));
+    }
+    match url.scheme() {
+        "https" => {}
+        "http" if is_loopback(host) => {}
+        "http" => {
+            let why = format!("`{text}` is plain http, which would send your key and prompts unencrypted; use https");
+            return Err(InvalidBase::because(why));
+        }
+        other => return Err(InvalidBase::because(format!("`{text}`: scheme `{other}` is not http or https"))),
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        url.set_query(None);
+        url.set_fragment(None);
+        return Err(InvalidBase::instead("a base URL must not contain a query (? or #)".to_owned(), url.as_str()));
+    }
+    let path = url.path().trim_end_matches('/');
+    let path = endpoint_of(path).and_then(|endpoint| path.strip_suffix(endpoint)).unwrap_or(path);
+    let path = path.trim_end_matches('/').to_owned();
+    url.set_path(if path.is_empty() { "/v1" } else { &path });
+    Ok(url)
+}
+
+/// The path of an endpoint at the end of a URL, which is no part of the base.
+pub fn endpoint_of(url: &str) -> Option<&'static str> {
+    let url = url.trim().trim_end_matches('/');
+    ENDPOINTS.into_iter().find(|endpoint| url.ends_with(endpoint))
+}
+
+/// Returns true if the host of a URL is this machine, by its name and not by a look-up.
+pub fn is_loopback(host: &str) -> bool {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    let name = host == "localhost" || host.ends_with(".localhost");
+    name || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| {
+        // Connections to "any address" reach this machine.
+        ip.is_loopback() || ip == std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)
+    })
+}
+
+/// Returns true if a URL without a scheme names this machine.
+fn is_local(text: &str) -> bool {
+    let host = text.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(host, |(host, _)| host);
+    is_loopback(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_url_is_used_as_given_and_only_a_bare_host_gets_a_version() {
+        let cases = [
+            ("https://api.together.ai", "https://api.together.ai/v1"),
+            ("https://api.together.ai/", "https://api.together.ai/v1"),
+            (" https://api.together.ai/v1/ ", "https://api.together.ai/v1"),
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080/v1"),
+            ("http://[::1]:1/v1", "http://[::1]:1/v1"),
+            ("http://0.0.0.0:18931/v1", "http://0.0.0.0:18931/v1"),
+            ("http://box.localhost:1/v1", "http://box.localhost:1/v1"),
+            ("https://ark.example/api/v3/", "https://ark.example/api/v3"),
+            ("https://g.example/v1beta/openai/", "https://g.example/v1beta/openai"),
+            ("http://127.0.0.1:1/v1/chat/completions", "http://127.0.0.1:1/v1"),
+            ("https://ark.example/api/v3/embeddings/", "https://ark.example/api/v3"),
+            ("https://host.example/v1/models", "https://host.example/v1"),
+        ];
+        for (text, base) in cases {
+            let found = canonical_base(text).unwrap();
+            assert_eq!(found.as_str(), base, "{text}");
+            assert_eq!(canonical_base(found.as_str()).unwrap(), found, "it is its own canonical form");
+        }
+        assert_eq!(endpoint_of("http://127.0.0.1:1/v1/chat/completions/"), Some("/chat/completions"));
+        assert_eq!(endpoint_of("http://127.0.0.1:1/v1"), None);
+    }
+
+    #[test]
+    fn an_invalid_base_url_is_refused_with_the_right_one() {
+        let cases = [
+            ("127.0.0.1:18931/v1", "lacks http", Some("http://127.0.0.1:18931/v1")),
+            ("localhost:18931", "lacks http", Some("http://localhost:18931/v1")),
+            ("0.0.0.0:8000/v1/chat/completions", "lacks http", Some("http://0.0.0.0:8000/v1")),
+            ("api.together.ai/v1", "lacks http", Some("https://api.together.ai/v1")),
+            ("https://host.example/v1?key=1", "query", Some("https://host.example/v1")),
+            ("https://host.example/#top", "query", Some("https://host.example/v1")),
+            ("http://api.together.ai/v1", "plain http", None),
+            ("http://10.0.0.5:8000", "plain http", None),
+            ("http://localhost.example", "plain http", None),
+            ("ftp://x", "scheme `ftp`", None),
+            ("https://user:pw@host.example/v1", "password", None),
+            ("not a url", "lacks http", None),
+            ("", "lacks http", None),
+        ];
+        for (text, why, right) in cases {
+            let found = canonical_base(text).unwrap_err();
+            assert!(found.why.contains(why), "{text}: {found}");
+            assert_eq!(found.right.as_deref(), right, "{text}");
+        }
+    }
+}
