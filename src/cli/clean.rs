@@ -37,6 +37,13 @@ pub struct CleanArgs {
     dry_run: bool,
 }
 
+impl CleanArgs {
+    /// The jobs that the command names whose files at the service it deletes.
+    pub(super) fn jobs_with_files(&self) -> &[String] {
+        if self.remote { &self.jobs } else { &[] }
+    }
+}
+
 /// Runs the subcommand.
 pub fn run(args: &CleanArgs, ctx: &Ctx) -> Result<Exit> {
     let age = args

@@ -154,6 +154,7 @@ impl Command {
             Self::Cancel(args) => Some(args.jobs()),
             Self::Run(args) => Some(args.jobs()).filter(|jobs| !jobs.is_empty()),
             Self::Status(args) => Some(args.jobs()).filter(|_| args.asks()),
+            Self::Clean(args) => Some(args.jobs_with_files()).filter(|jobs| !jobs.is_empty()),
             _ => None,
         }
     }

@@ -1,5 +1,8 @@
 //! Orphans: jobs whose own database is there, while the index does not know them. The index was lost, or is older.
 
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
 use super::{Job, Ledger, Store};
 use crate::error::{Error, Result};
 
@@ -73,6 +76,14 @@ impl Store {
         Ok(ids)
     }
 
+    /// The time of the last change of a job's database, in milliseconds since 1970.
+    fn changed_at(&self, id: &str) -> Option<i64> {
+        let db = self.job_path(id);
+        let changed = |path: &Path| std::fs::metadata(path).and_then(|file| file.modified()).ok();
+        let last = [&db, &db.with_extension("db-wal")].into_iter().filter_map(|path| changed(path)).max()?;
+        i64::try_from(last.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
+    }
+
     /// Reads an orphan. `None`: nothing of it was ever sent.
     fn orphan(&self, id: &str) -> Result<Option<Orphan>> {
         let db = self.open_job(id)?;
@@ -85,6 +96,7 @@ impl Store {
             return Ok(Some(Orphan::Unknown { id: id.to_owned(), batches }));
         };
         id.clone_into(&mut job.id);
+        job.updated_at = self.changed_at(id).unwrap_or(job.updated_at);
         (job.succeeded, job.failed) = counts;
         Ok(Some(Orphan::Entered(Box::new(job))))
     }
@@ -124,6 +136,7 @@ mod tests {
         assert_eq!(store.enter_orphans(&ledger).unwrap().len(), 2);
         let mut found = ledger.recent(9).unwrap();
         for job in &mut found {
+            assert!(job.updated_at >= first.created_at, "{job:?}");
             job.updated_at = job.created_at;
         }
         second.updated_at = second.created_at;

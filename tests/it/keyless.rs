@@ -27,7 +27,7 @@ fn job_of_the_sandbox_uses_the_sandbox_by_itself() {
     // A service that the user names is not the job's.
     let other = keyless(&home, &["fetch", &id, "--base-url", "http://127.0.0.1:9/v1", "-o", "other.jsonl"]);
     other.code(0);
-    keyless(&home, &["clean", &id]).code(0);
+    keyless(&home, &["clean", &id, "--remote"]).code(0).says(&["sandbox:", "removed"]);
 }
 
 /// One row fails, in a batch and in real time.

@@ -242,3 +242,17 @@ fn two_commands_adopt_a_batch_once() {
     answered(&second.read("a.jsonl"), 1..=6);
     assert_eq!((second.read("b.jsonl"), jobs(&second).len()), (second.read("a.jsonl"), 1));
 }
+
+#[test]
+fn spending_of_a_lost_index_still_counts() {
+    let (home, server) = (Home::new(), Server::start(&[]));
+    home.write("in.jsonl", prompts(1..=10));
+    home.write("other.jsonl", prompts(11..=20));
+    // Ten rows cost $0.0000156.
+    home.write("c.toml", "[budget]\nper_day = 0.00002\n");
+    let run = |args: &[&str]| home.run(&server, &[args, &["--config", "c.toml"]].concat());
+    run(&["in.jsonl", "-o", "out.jsonl"]).code(0);
+    lose(&home.state().join("ledger.db"), "missing");
+    run(&["other.jsonl", "-o", "other.out.jsonl"]).code(5).says(&["the index of jobs had lost", "budget"]);
+    assert!(server.bill() < 15, "{}", server.bill());
+}

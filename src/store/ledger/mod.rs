@@ -145,7 +145,10 @@ impl Ledger {
             },
         );
         inserted.map_err(|e| damaged(&self.path, &e))?;
-        self.update(job)
+        self.update(job)?;
+        // Its cost counts for the day of its last change, as before.
+        let dated = self.db.execute("UPDATE job SET updated_at = ?2 WHERE id = ?1", params![job.id, job.updated_at]);
+        dated.map(drop).map_err(|e| damaged(&self.path, &e))
     }
 
     /// Returns whether every job has a copy of its entry.
