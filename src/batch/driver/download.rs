@@ -1,13 +1,13 @@
 //! Polls, cancels and downloads created batches.
 
-use std::path::PathBuf;
-use std::time::{Instant, SystemTime};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::stream::{self, StreamExt};
 
 use super::news::{learn, learn_all, millis, vanish};
 use super::{Driver, DriverEvent, error, passes};
-use crate::api::error::{Class, Fault};
+use crate::api::error::{Class, Failure, Fault};
 use crate::api::is_id;
 use crate::error::{Error, Exit, Result};
 use crate::store::answer_files::{answers_name, failures_name};
@@ -15,6 +15,58 @@ use crate::store::{BatchStep, JobBatch};
 
 /// Concurrent small calls.
 const CALLS: usize = 8;
+/// Time after a batch's end in which a named file of results may still appear.
+const APPEARS_WITHIN: Duration = Duration::from_hours(1);
+
+/// A file of a batch's results at the service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BatchDownload {
+    /// The service names none.
+    Unnamed,
+    /// It was downloaded.
+    Here(PathBuf),
+    /// The service names it and does not have it yet; with the service's words.
+    Late(String),
+    /// The service has it no more; with the service's words.
+    Deleted(String),
+}
+
+impl BatchDownload {
+    /// The downloaded file.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Here(path) => Some(path),
+            _ => None,
+        }
+    }
+}
+
+/// The files of a batch's results.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchDownloads {
+    /// The file with answers.
+    pub answers: BatchDownload,
+    /// The file with failures.
+    pub failures: BatchDownload,
+}
+
+impl BatchDownloads {
+    /// The service's words about a file that it names and does not have yet.
+    pub fn late(&self) -> Option<&str> {
+        [&self.answers, &self.failures].into_iter().find_map(|file| match file {
+            BatchDownload::Late(words) => Some(words.as_str()),
+            _ => None,
+        })
+    }
+
+    /// The service's words about a file that it has no more.
+    pub fn deleted(&self) -> Option<&str> {
+        [&self.answers, &self.failures].into_iter().find_map(|file| match file {
+            BatchDownload::Deleted(words) => Some(words.as_str()),
+            _ => None,
+        })
+    }
+}
 
 impl Driver<'_> {
     /// Returns true if this key created the batch, as far as llbatch knows.
@@ -148,23 +200,49 @@ impl Driver<'_> {
     /// Downloads the results of an ended batch. With `anew`, it downloads files again that are already here.
     ///
     /// # Errors
-    /// 75 if the service cannot be reached, 1 if it lacks the file, 74 if the disk fails.
-    pub async fn download(&self, batch: &JobBatch, anew: bool) -> Result<(Option<PathBuf>, Option<PathBuf>)> {
-        let output = self.take(batch, batch.output_file_id.as_deref(), &answers_name(batch.number), anew).await?;
-        let errors = self.take(batch, batch.error_file_id.as_deref(), &failures_name(batch.number), anew).await?;
-        Ok((output, errors))
+    /// 75 if the service cannot be reached, 74 if the disk fails.
+    pub async fn download(&self, batch: &JobBatch, anew: bool) -> Result<BatchDownloads> {
+        let answers = self.take(batch, batch.output_file_id.as_deref(), &answers_name(batch.number), anew).await?;
+        let failures = self.take(batch, batch.error_file_id.as_deref(), &failures_name(batch.number), anew).await?;
+        Ok(BatchDownloads { answers, failures })
     }
 
-    async fn take(&self, batch: &JobBatch, id: Option<&str>, name: &str, anew: bool) -> Result<Option<PathBuf>> {
-        let Some(id) = id else { return Ok(None) };
+    /// Judges a file that the service names and does not give. `None`: the failure is about something else.
+    fn absent(&self, batch: &JobBatch, failure: &Failure) -> Result<Option<BatchDownload>> {
+        let words = || failure.message.clone();
+        if matches!(failure.status, Some(410 | 451)) {
+            return Ok(Some(BatchDownload::Deleted(words())));
+        }
+        // A storage may answer 403 for a file that it does not have. The key's own 403 is `Fault::Auth`.
+        if failure.fault != Fault::NotFound && (failure.status, failure.fault) != (Some(403), Fault::Server) {
+            return Ok(None);
+        }
+        let now = millis(self.client.now().unwrap_or_else(SystemTime::now));
+        let mut batch = self.batches()?.into_iter().find(|known| known.number == batch.number).unwrap_or(batch.clone());
+        let ended = batch.completed_at.as_deref().and_then(|at| at.parse::<jiff::Timestamp>().ok());
+        let since = match (ended, batch.late_since) {
+            (Some(ended), _) => ended.as_millisecond(),
+            (None, Some(since)) => since,
+            (None, None) => {
+                batch.late_since = Some(now);
+                self.save(&batch)?;
+                now
+            }
+        };
+        let over = u128::try_from(now - since).is_ok_and(|passed| passed >= APPEARS_WITHIN.as_millis());
+        Ok(Some(if over { BatchDownload::Deleted(words()) } else { BatchDownload::Late(words()) }))
+    }
+
+    async fn take(&self, batch: &JobBatch, id: Option<&str>, name: &str, anew: bool) -> Result<BatchDownload> {
+        let Some(id) = id else { return Ok(BatchDownload::Unnamed) };
         if !is_id(id) {
             // An invalid id cannot be requested, so it counts as no file.
             (self.on_event)(&DriverEvent::Gone { number: batch.number, file: id });
-            return Ok(None);
+            return Ok(BatchDownload::Unnamed);
         }
         let path = self.dir.join(name);
         if path.exists() && !anew {
-            return Ok(Some(path));
+            return Ok(BatchDownload::Here(path));
         }
         let part = self.dir.join(format!("{name}.part"));
         if anew {
@@ -180,12 +258,13 @@ impl Driver<'_> {
         let length = self.retry(&what, retry_for, || self.client.download(id, &part, &progress)).await;
         let length = match length {
             Ok(length) => length,
-            // It counts as never named: its rows are missing.
-            Err(failure) if failure.fault == Fault::NotFound => {
-                (self.on_event)(&DriverEvent::Gone { number: batch.number, file: id });
-                return Ok(None);
+            Err(failure) => {
+                let Some(absent) = self.absent(batch, &failure)? else { return Err(error(&what, &failure)) };
+                if matches!(absent, BatchDownload::Deleted(_)) {
+                    (self.on_event)(&DriverEvent::Gone { number: batch.number, file: id });
+                }
+                return Ok(absent);
             }
-            Err(failure) => return Err(error(&what, &failure)),
         };
         // If the service reports the file's size, the download must match it.
         let known = match self.retry(&what, retry_for, || self.client.file(id)).await {
@@ -207,7 +286,7 @@ impl Driver<'_> {
         std::fs::rename(&part, &path).map_err(kept)?;
         // The database will refer to the file, so its name must be as durable.
         std::fs::File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(kept)?;
-        Ok(Some(path))
+        Ok(BatchDownload::Here(path))
     }
 
     /// Keeps the API key out of results if the service repeats it. As in real time, `[key]` replaces it, in answers

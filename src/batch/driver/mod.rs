@@ -8,6 +8,8 @@ mod download;
 mod news;
 mod submit;
 
+pub use download::BatchDownloads;
+
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::path::PathBuf;

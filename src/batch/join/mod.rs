@@ -50,6 +50,8 @@ pub struct Ending<'a> {
     pub error: Option<&'a str>,
     /// The batch's number in its job ([`Outcome::batch`]).
     pub batch: u32,
+    /// The service's words about a file of results that it has no more.
+    pub deleted: Option<&'a str>,
 }
 
 /// The downloaded files. A file that the service did not name is `None`.
@@ -190,6 +192,10 @@ pub fn join(mut expected: Vec<Expected>, files: &Files<'_>, ending: &Ending<'_>)
 
 /// Returns the error of rows that no line mentions.
 fn unmentioned(ending: &Ending<'_>, slots: &[Slot]) -> RowError {
+    if let Some(words) = ending.deleted {
+        let message = format!("the service no longer has the results of this batch: {words}");
+        return RowError { code: ErrorCode::Missing, message: crate::api::error::shorten(&message) };
+    }
     // If the service lists the undone rows, an unlisted row was done and its line was lost.
     let listed = |code| slots.iter().any(|slot| slot.failed_of(code));
     let status = ending.status.to_ascii_uppercase();

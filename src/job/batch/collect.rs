@@ -1,12 +1,12 @@
 //! Collects results of ended batches: downloads them, verifies them, joins them with their rows, and stores them.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
 use super::ahead::place_of;
 use super::session::Session;
+use crate::batch::driver::BatchDownloads;
 use crate::batch::join::{Ending, Expected, Files, Findings, Joined, join};
 use crate::deadline::Deadline;
 use crate::error::{Error, Exit, Result};
@@ -28,13 +28,10 @@ const AGAIN: [Duration; 6] = [
 /// may name the file later.
 const USUAL: usize = 3;
 
-/// The file with answers and the file with failures, if the service named them.
-type Downloaded = (Option<PathBuf>, Option<PathBuf>);
-
 /// A batch whose files are downloading.
 struct Task {
     batch: JobBatch,
-    files: Receiver<Downloaded>,
+    files: Receiver<BatchDownloads>,
 }
 
 /// A batch whose results were joined. The store has them, unless they are incomplete.
@@ -43,6 +40,30 @@ struct Taken {
     joined: Vec<Joined>,
     findings: Findings,
     lacks: bool,
+}
+
+/// Results that were asked for again.
+struct AskedAgain {
+    taken: Taken,
+    /// A named file has not appeared yet.
+    late: Option<Error>,
+    /// The batch is completed, and the service names no file.
+    nameless: bool,
+    /// The same bytes came again, so another download will not help.
+    same: bool,
+}
+
+impl AskedAgain {
+    /// Returns true if the results should be asked for once more after `rounds` rounds.
+    const fn waits(&self, rounds: usize) -> bool {
+        let slow = self.nameless || self.late.is_some();
+        self.taken.lacks && (slow || !self.same) && rounds < if slow { AGAIN.len() } else { USUAL }
+    }
+}
+
+/// The error of results that may come later.
+fn later(message: String) -> Error {
+    Error::new(Exit::TempFail, message).hint("run the same command again later: it resumes where it stopped")
 }
 
 impl Session<'_> {
@@ -124,44 +145,63 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Polls and downloads incomplete results again. The service may name a file later, and a proxy may have cut one
-    /// off.
+    /// Polls and downloads incomplete results again. The service may name a file later, a named file may appear later, and
+    /// a proxy may have cut one off.
+    ///
+    /// # Errors
+    /// 75 while a named file may still appear; its batch stays open.
     fn once_more(&mut self, mut lacking: Vec<JobBatch>) -> Result<()> {
+        let mut late = None;
         for (round, wait) in AGAIN.into_iter().enumerate() {
             if lacking.is_empty() {
                 break;
             }
-            let late = |until: Deadline| until.left() < wait;
-            if round >= USUAL && self.driver.options.until.is_some_and(late) {
-                return Err(Error::new(
-                    Exit::TempFail,
-                    "a batch is completed, but the service does not name its results yet",
-                )
-                .hint("run the same command again later: it resumes where it stopped"));
+            let over = self.driver.options.until.is_some_and(|until: Deadline| until.left() < wait);
+            if over && (round >= USUAL || late.is_some()) {
+                self.late = late.is_some();
+                return Err(late.unwrap_or_else(|| {
+                    later("a batch is completed, but the service does not name its results yet".to_owned())
+                }));
             }
             self.block_on(self.driver.pause(wait))?;
-            for mut batch in std::mem::take(&mut lacking) {
-                self.ctx.ui.detail(&format!("batch {}: asking for its results once more", batch.number));
-                let seen = self.content(&batch);
-                self.block_on(self.driver.ask(&mut batch))?;
-                let files = self.block_on(self.driver.download(&batch, true))?;
-                let expected = expected(&self.driver.db.borrow(), &batch)?;
-                let mut again = join_results(batch, expected, &files)?;
-                let nameless = again.batch.status.as_deref() == Some("COMPLETED")
-                    && again.batch.output_file_id.is_none()
-                    && again.batch.error_file_id.is_none();
-                // The same bytes came again, so another download will not help.
-                let same = self.content(&again.batch) == seen && !nameless;
-                let rounds = if nameless { AGAIN.len() } else { USUAL };
-                if again.lacks && !same && round + 1 < rounds {
-                    lacking.push(again.batch);
-                    continue;
+            late = None;
+            for batch in std::mem::take(&mut lacking) {
+                let again = self.ask_again(batch)?;
+                if again.waits(round + 1) {
+                    late = late.or(again.late);
+                    lacking.push(again.taken.batch);
+                } else if let Some(error) = again.late {
+                    self.late = true;
+                    late = Some(error);
+                } else {
+                    let mut taken = again.taken;
+                    taken.store(&mut self.driver.db.borrow_mut())?;
+                    self.settled(&taken)?;
                 }
-                again.store(&mut self.driver.db.borrow_mut())?;
-                self.settled(&again)?;
             }
         }
-        Ok(())
+        late.map_or(Ok(()), Err)
+    }
+
+    /// Polls and downloads one batch again.
+    fn ask_again(&self, mut batch: JobBatch) -> Result<AskedAgain> {
+        self.ctx.ui.detail(&format!("batch {}: asking for its results once more", batch.number));
+        let seen = self.content(&batch);
+        self.block_on(self.driver.ask(&mut batch))?;
+        let files = self.block_on(self.driver.download(&batch, true))?;
+        let expected = expected(&self.driver.db.borrow(), &batch)?;
+        let taken = join_results(batch, expected, &files)?;
+        let late = files.late().map(|words| {
+            later(format!(
+                "batch {} has ended, but the service does not have its results yet: {words}",
+                taken.batch.number
+            ))
+        });
+        let nameless = taken.batch.status.as_deref() == Some("COMPLETED")
+            && taken.batch.output_file_id.is_none()
+            && taken.batch.error_file_id.is_none();
+        let same = self.content(&taken.batch) == seen;
+        Ok(AskedAgain { taken, late, nameless, same })
     }
 
     /// Hashes the downloaded files, to compare two downloads.
@@ -251,16 +291,16 @@ fn expected(db: &JobDb, batch: &JobBatch) -> Result<Vec<Expected>> {
 }
 
 /// Joins the rows of a batch with its downloaded files.
-fn join_results(mut batch: JobBatch, expected: Vec<Expected>, files: &Downloaded) -> Result<Taken> {
-    let (output, errors) = files;
-    batch.answers_hash = output.as_deref().and_then(file_hash);
-    batch.failures_hash = errors.as_deref().and_then(file_hash);
+fn join_results(mut batch: JobBatch, expected: Vec<Expected>, files: &BatchDownloads) -> Result<Taken> {
+    let (output, errors) = (files.answers.path(), files.failures.path());
+    batch.answers_hash = output.and_then(file_hash);
+    batch.failures_hash = errors.and_then(file_hash);
     let status = match batch.step {
         BatchStep::Refused if batch.status.is_none() => "REFUSED",
         _ => batch.status.as_deref().unwrap_or("FAILED"),
     };
-    let ending = Ending { status, error: batch.error.as_deref(), batch: batch.number };
-    let mut report = join(expected, &Files { output: output.as_deref(), errors: errors.as_deref() }, &ending)?;
+    let ending = Ending { status, error: batch.error.as_deref(), batch: batch.number, deleted: files.deleted() };
+    let mut report = join(expected, &Files { output, errors }, &ending)?;
     for joined in &mut report.joined {
         joined.outcome.prices = batch.prices;
     }
@@ -274,12 +314,14 @@ fn join_results(mut batch: JobBatch, expected: Vec<Expected>, files: &Downloaded
         report.joined.iter().any(open)
     };
     let short = match batch.status.as_deref() {
+        // It will not come any more.
+        _ if files.deleted().is_some() => false,
         Some("COMPLETED") => findings.missing > 0,
         // Such a batch leaves rows undone. A file that the service has not named yet may hold the answered ones.
         Some("EXPIRED" | "CANCELLED") => unnamed && undone(),
         _ => false,
     };
-    let lacks = findings.garbled > 0 || findings.torn || short;
+    let lacks = findings.garbled > 0 || findings.torn || short || files.late().is_some();
     Ok(Taken { batch, joined: report.joined, findings, lacks })
 }
 

@@ -58,7 +58,7 @@ pub fn follow(sessions: &mut [Session<'_>], waiting: Waiting) -> Result<bool> {
             match session.advance(waiting.submitting) {
                 Ok(true) => continue,
                 Ok(false) => {}
-                Err(error) if error.exit == Exit::TempFail => {
+                Err(error) if error.exit == Exit::TempFail && !session.late => {
                     outage.get_or_insert((error, session.ctx.ui.clone()));
                 }
                 Err(error) => return Err(error),

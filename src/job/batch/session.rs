@@ -60,6 +60,8 @@ pub struct Session<'a> {
     pub progress: Progress,
     /// The job's lock, held while this process works and released while it only waits.
     pub lock: JobLock,
+    /// A batch has ended, and the service lacks a file of results that it names.
+    pub late: bool,
     network: Network,
     /// Answered and failed rows, kept because a count reads all of them.
     counted: Cell<Option<(u64, u64)>>,
@@ -146,7 +148,19 @@ impl<'a> Session<'a> {
         };
         let network = Network::new(signals, stop)?;
         let spec = spec_of(&job)?;
-        Ok(Self { ctx, store, ledger, job, spec, driver, progress, lock, network, counted: Cell::default() })
+        Ok(Self {
+            ctx,
+            store,
+            ledger,
+            job,
+            spec,
+            driver,
+            progress,
+            lock,
+            late: false,
+            network,
+            counted: Cell::default(),
+        })
     }
 
     /// Returns the desk of the job.

@@ -99,6 +99,10 @@ pub struct JobBatch {
     /// Number of answers in a row by which the service did not know its id.
     #[serde(default)]
     pub unknown_times: u32,
+    /// Time in milliseconds since 1970 when the service first lacked a file of results that it names. Only for a service
+    /// that does not report when the batch ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_since: Option<i64>,
     /// The breach of contract that the service committed in its results.
     pub broken: Option<String>,
     /// Hash of the kept file of answers, once its results are stored.

@@ -9,6 +9,7 @@ mod ends;
 mod fetch;
 mod input;
 mod key;
+mod late;
 mod lines;
 mod odd;
 mod odd_answers;

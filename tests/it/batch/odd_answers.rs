@@ -76,7 +76,7 @@ fn impossible_usage_is_unknown_and_never_negative() {
         (r#""usage":{"prompt_tokens":-5,"completion_tokens":-7},"#, None),
         (r#""usage":{"prompt_tokens":5,"completion_tokens":-7},"#, None),
         (r#""usage":{"prompt_tokens":1.5,"completion_tokens":2},"#, None),
-        (r#""usage":{"prompt_tokens":"12","completion_tokens":"3"},"#, None),
+        (r#""usage":{"prompt_tokens":"12","completion_tokens":"3"},"#, Some(45)),
         (r#""usage":{"prompt_tokens":1E400,"completion_tokens":3},"#, None),
         (r#""usage":{"prompt_tokens":18446744073709551615,"completion_tokens":18446744073709551615},"#, None),
         (r#""usage":{"prompt_tokens":9223372036854775807,"completion_tokens":1},"#, None),
