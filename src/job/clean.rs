@@ -87,9 +87,7 @@ pub fn clean(jobs: Vec<Job>, ask: &CleanAsk<'_>, remote: Option<Remote<'_>>, ctx
         if let Some(remote) = remote {
             delete_remote_files(&job, remote, &store, &ledger)?;
         }
-        // Removes the entry last, so that the user can still name a half-removed job.
-        store.remove_job(&job.id)?;
-        ledger.remove(&job)?;
+        store.remove(&ledger, &job)?;
         removed.push(job.id);
     }
     Ok(CleanDocument { version: 1, removed, kept, already_removed })

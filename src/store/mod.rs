@@ -157,8 +157,15 @@ impl Store {
         Ok(path)
     }
 
+    /// Removes a job: first its entry in the index, then its files. What a kill or a full disk leaves of the files is removed
+    /// with [`Store::enter_orphans`].
+    pub fn remove(&self, ledger: &Ledger, job: &Job) -> Result<()> {
+        ledger.remove(job)?;
+        self.remove_job(&job.id)
+    }
+
     /// Removes all files of job `id`. Its entry in the index stays.
-    pub fn remove_job(&self, id: &str) -> Result<()> {
+    fn remove_job(&self, id: &str) -> Result<()> {
         let gone = |result: std::io::Result<()>, path: &Path| match result {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 Err(Error::io(format!("{}: cannot be removed", path.display()), e))
@@ -167,13 +174,15 @@ impl Store {
         };
         let dir = self.job_dir(id);
         gone(std::fs::remove_dir_all(&dir), &dir)?;
+        let spool = self.spool_path(id);
+        gone(std::fs::remove_file(&spool), &spool)?;
+        // The database comes last: as long as it is there, the rest is found again.
         let db = self.job_path(id);
         for ending in ["db-wal", "db-shm", "db"] {
             let path = db.with_extension(ending);
             gone(std::fs::remove_file(&path), &path)?;
         }
-        let spool = self.spool_path(id);
-        gone(std::fs::remove_file(&spool), &spool)
+        Ok(())
     }
 
     /// The path of the standard input of job `id`.

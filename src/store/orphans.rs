@@ -27,6 +27,11 @@ impl Store {
         ledger.decide(|| {
             let (mut orphans, mut found) = (Vec::new(), Vec::new());
             for id in self.orphans(ledger)? {
+                // A command that removed it was killed, or met a full disk.
+                if ledger.removed(&id)?.is_some() {
+                    self.remove_job(&id)?;
+                    continue;
+                }
                 match self.orphan(&id) {
                     Ok(Some(Orphan::Entered(job))) => found.push(job),
                     // Its creator was killed before the index knew it. Nothing was sent.
@@ -160,6 +165,20 @@ mod tests {
         assert_eq!(copy(), Some(job.id.clone()));
         forget();
         assert_eq!(copy(), None, "once is enough");
+    }
+
+    #[test]
+    fn half_removed_job_is_removed_and_not_entered_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let ledger = store.ledger().unwrap();
+        let job = store.enter(&ledger, job("old")).unwrap();
+        store.open_job(&job.id).unwrap().save_batch(&JobBatch { number: 1, ..JobBatch::default() }).unwrap();
+        // The process is killed here.
+        ledger.remove(&job).unwrap();
+        assert!(store.enter_orphans(&ledger).unwrap().is_empty());
+        assert!(!store.job_path(&job.id).exists() && ledger.get(&job.id).unwrap().is_none());
+        assert_eq!(ledger.removed("old").unwrap(), Some(job.id));
     }
 
     #[test]

@@ -127,8 +127,7 @@ fn enter(batch: &Batch, inputs: &Inputs, remote: Remote<'_>, ctx: &Ctx) -> Resul
     let mut session = Session::open(&job, remote, ctx, SessionOptions::default())?;
     let rows = session.take_over(batch, inputs, &shape);
     if rows.is_err() {
-        store.remove_job(&id)?;
-        ledger.forget(&id)?;
+        store.remove(&ledger, &job)?;
     }
     rows?;
     ledger.find(&id)

@@ -348,11 +348,7 @@ impl<'a> Session<'a> {
 
     /// Removes a job that has sent nothing from the index.
     pub fn forget(&self) -> Result<()> {
-        // The lock keeps another process from summing up requests in flight, where it would find half a job.
-        self.ledger.decide(|| {
-            self.store.remove_job(&self.job.id)?;
-            self.ledger.forget(&self.job.id)
-        })
+        self.store.remove(&self.ledger, &self.job)
     }
 
     /// Returns true for a batch job that was killed before its batches were planned.

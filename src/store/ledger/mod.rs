@@ -174,7 +174,7 @@ impl Ledger {
     }
 
     /// Records that the user has removed a job, and removes it from the index.
-    pub fn remove(&self, job: &Job) -> Result<()> {
+    pub(super) fn remove(&self, job: &Job) -> Result<()> {
         let record = "INSERT OR REPLACE INTO removed (id, name) VALUES (?1, ?2)";
         self.decide(|| {
             self.db.execute(record, params![job.id, job.name]).map_err(|e| damaged(&self.path, &e))?;
@@ -189,7 +189,7 @@ impl Ledger {
     }
 
     /// Removes a job from the index.
-    pub fn forget(&self, id: &str) -> Result<()> {
+    pub(super) fn forget(&self, id: &str) -> Result<()> {
         self.db.execute("DELETE FROM job WHERE id = ?1", [id]).map_err(|e| damaged(&self.path, &e))?;
         Ok(())
     }
