@@ -150,6 +150,11 @@ impl RowTask {
                 self.engine.gate.learn(|l| l.throttled(timing, class, hint, chance));
                 Some(Duration::ZERO)
             }
+            Decision::StopRun(reason @ Stopped::Setup(_)) => {
+                self.engine.stop(reason);
+                // Nothing has left this machine, so the row stays as it was.
+                return Some(Duration::ZERO);
+            }
             Decision::StopRun(reason) => {
                 self.engine.stop(reason);
                 None

@@ -24,6 +24,10 @@ use crate::api::limits::Limits;
 
 /// First requests a second at an unknown service: the slowest documented tier allows little more.
 const START: f64 = 2.0;
+/// An answer within this many seconds comes from a server nearby, which limits nobody to a few requests a second: the pace
+/// goes up to this rate at once, so that a small file does not feel the start.
+const NEARBY: f64 = 0.004;
+const NEARBY_RATE: f64 = 50.0;
 /// The share of a measured rate that is used. The rest is room for jitter between the two clocks.
 const MARGIN: f64 = 0.98;
 /// Growth a second of a pace that is not measured yet: this share for each request a second above one, within these bounds.
@@ -318,6 +322,7 @@ impl Pace {
         let seconds = latency.as_secs_f64();
         let step = match self.header_limit {
             Some(_) => self.rate,
+            None if seconds < NEARBY && self.rate < NEARBY_RATE => NEARBY_RATE - self.rate,
             // The pace doubles in about 0.12 s at no latency, 0.5 s at 0.2 s, 1 s at 1 s. It never grows by more than a third.
             None => (6.0 / 10.0f64.mul_add(seconds, 1.0)).max(1.6).min(self.rate / 3.0),
         };

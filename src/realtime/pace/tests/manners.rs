@@ -33,6 +33,26 @@ fn an_unlimited_service_is_not_kept_waiting() {
 }
 
 #[test]
+fn twenty_rows_on_a_server_nearby_do_not_feel_the_start() {
+    // Every request is answered after a millisecond.
+    let start = Instant::now();
+    let mut pace = Pace::new(start, false);
+    let mut now = start;
+    for _ in 0..20 {
+        while let wait @ 1.. = waits(&mut pace, now).as_micros() {
+            now += Duration::from_micros(u64::try_from(wait).unwrap());
+        }
+        let sent_at = now;
+        // The next row waits already.
+        assert!(!waits(&mut pace, now).is_zero());
+        now += Duration::from_millis(1);
+        pace.accepted(now, sent_at, &Limits::default());
+    }
+    let took = now - start;
+    assert!(took < Duration::from_millis(500), "{took:?}");
+}
+
+#[test]
 fn hints_are_obeyed_and_refusals_without_one_double_the_pause() {
     let now = Instant::now();
     for (hint, chance) in [(1.0, 0.0), (90.0, 1.0), (0.0, 0.5)] {
