@@ -78,6 +78,14 @@ pub struct Failure {
     pub wait: Option<Duration>,
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Failure {}
+
 impl Failure {
     pub(super) fn new(fault: Fault, message: String) -> Self {
         Self { fault, status: None, message, model_unknown: false, wait: None }

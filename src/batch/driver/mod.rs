@@ -135,16 +135,23 @@ pub fn error(what: &str, failure: &Failure) -> Error {
         _ if failure.class() == Class::RowFatal => Exit::Failure,
         _ => Exit::TempFail,
     };
-    let error = Error::new(exit, format!("{what}: {}", failure.message));
     if let Some(setup) = failure.setup() {
-        return error.hint(format!("{}; then run the same command again", setup.remedy()));
+        let remedy = format!("{}; then run the same command again", setup.remedy());
+        return Error::new(exit, what).because(failure.clone()).hint(remedy);
     }
+    let error = Error::new(exit, format!("{what}: {}", failure.message));
     match exit {
         Exit::Auth => error.hint("check the key, then run the same command again: it resumes where it stopped"),
         Exit::Budget => error.hint("add credits, then run the same command again: it resumes where it stopped"),
         Exit::TempFail => error.hint("run the same command again later: it resumes where it stopped"),
         _ => error,
     }
+}
+
+/// Returns true if no connection can be made until the user changes something.
+pub fn is_setup(error: &Error) -> bool {
+    let failure = error.source.as_ref().and_then(|source| source.downcast_ref::<Failure>());
+    failure.is_some_and(|failure| failure.setup().is_some())
 }
 
 /// Returns true if a retry may help and is harmless, for a call that may be repeated.

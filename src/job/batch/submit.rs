@@ -10,6 +10,7 @@ use super::retry::RetrySet;
 use super::session::{Session, SessionOptions};
 use super::submission::Submission;
 use super::submitted::{free_name, living, take_name};
+use crate::batch::driver;
 use crate::check::problems::{self, Action};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
@@ -394,7 +395,8 @@ fn create(session: &mut Session<'_>, ask: &SubmitAsk) -> Result<()> {
     session.driver.options.until = None;
     match (sent, &ask.results) {
         (Err(error), Some(wait))
-            if error.exit == Exit::TempFail || (wait.rescue.is_some() && error.exit == Exit::Failure) =>
+            if error.exit == Exit::TempFail
+                || (wait.rescue.is_some() && error.exit == Exit::Failure && !driver::is_setup(&error)) =>
         {
             session.ctx.ui.warn(&error.to_string());
             Ok(())
@@ -407,7 +409,11 @@ fn create(session: &mut Session<'_>, ask: &SubmitAsk) -> Result<()> {
 fn wait_for(session: &mut Session<'_>, wait: &WaitAsk) -> Result<bool> {
     let waiting = Waiting { submitting: true, ..wait.waiting };
     match follow(std::slice::from_mut(session), waiting) {
-        Err(error) if wait.rescue.is_some() && matches!(error.exit, Exit::TempFail | Exit::Failure) => {
+        Err(error)
+            if wait.rescue.is_some()
+                && matches!(error.exit, Exit::TempFail | Exit::Failure)
+                && !driver::is_setup(&error) =>
+        {
             session.ctx.ui.warn(&error.to_string());
             while !session.relock()? {
                 std::thread::sleep(Duration::from_millis(500));

@@ -71,12 +71,13 @@ fn batch_commands_verify_certificates_too() {
     for certificate in ["expired", "other-host", "self-signed"] {
         let (home, server) = (Home::new(), secure(certificate));
         home.write("in.jsonl", prompts(1..=1));
-        for args in [&["submit", "in.jsonl"][..], &["doctor", "--online"]] {
+        let rescue = ["submit", "in.jsonl", "-o", "out.jsonl", "--deadline", "1h", "--rescue"];
+        for args in [&["submit", "in.jsonl"][..], &rescue, &["doctor", "--online"]] {
             let mut command = home.command_at(&server.url, args);
             command.env("SSL_CERT_FILE", pem("ca"));
             home.finish(command).code(1).says(&["certificate", "then run the same command again"]);
         }
-        assert_eq!((server.connections(), server.bytes()), (2, 0), "{certificate}: bytes of a request arrived");
+        assert_eq!((server.connections(), server.bytes()), (3, 0), "{certificate}: bytes of a request arrived");
     }
 }
 
