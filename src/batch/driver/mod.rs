@@ -44,6 +44,8 @@ pub struct Options {
     pub uploads: usize,
     /// Live batches of other jobs with the same service.
     pub witnesses: Vec<String>,
+    /// A batch of the very file that no job here owns is taken over instead of creating another.
+    pub take_over: bool,
 }
 
 /// An event of a driver, for the caller to show or store.
@@ -65,6 +67,8 @@ pub enum DriverEvent<'a> {
         /// A warning of the service.
         warning: Option<&'a str>,
     },
+    /// The service has a batch of the very file already, which belongs to this job from now on.
+    TakenOver(&'a JobBatch),
     /// The service refused a batch.
     Refused(&'a JobBatch),
     /// It is unknown whether a batch was created.

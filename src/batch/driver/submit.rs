@@ -7,7 +7,7 @@ use futures_util::stream::{self, StreamExt};
 
 use super::news::{learn, millis};
 use super::{Driver, DriverEvent, error};
-use crate::api::batches::{Batch, Created};
+use crate::api::batches::{Batch, BatchStatus, Created};
 use crate::api::error::{Class, Failure};
 use crate::api::{Listing, Upload, Uploaded, retry};
 use crate::batch::reconcile::{self, CreationVerdict, Evidence, ListedBatch, decide};
@@ -84,11 +84,12 @@ impl Driver<'_> {
         let failed = |f: Failure| error(&what, &f);
         let known = self.retry(&what, retry_for, || self.client.file(id)).await.map_err(failed)?;
         let there = matches!(sent, Uploaded::AlreadyThere(_));
+        let mut same = Vec::new();
         if there {
-            // The same content was uploaded before, perhaps for another job. Its batches do not belong to this job.
+            // The same content was uploaded before, perhaps for another job, whose batches do not belong to this one.
             let listed = self.retry(&what, retry_for, || self.client.batches()).await.map_err(failed)?;
-            let same = listed.into_iter().filter(|b| b.input_file_id.as_deref() == Some(id)).map(|b| b.id);
-            batch.others = same.collect();
+            same.extend(listed.into_iter().filter(|b| b.input_file_id.as_deref() == Some(id)));
+            batch.others = same.iter().map(|b| b.id.clone()).collect();
         }
         let torn = known.bytes.map_or(there, |bytes| bytes != batch.bytes && (there || bytes > 0));
         if torn && batch.others.is_empty() {
@@ -105,12 +106,44 @@ impl Driver<'_> {
             )
             .hint("run the same command again: it uploads the file again"));
         }
+        if let Some(found) = self.ownerless(same).await? {
+            batch.file_id = Some(id.clone());
+            batch.others.retain(|other| *other != found.id);
+            batch.account = Some(self.options.account.clone());
+            learn(batch, found);
+            batch.step = BatchStep::Submitted;
+            self.save(batch)?;
+            (self.on_event)(&DriverEvent::TakenOver(batch));
+            return Ok(());
+        }
         if there && known.processed == Some(false) {
             self.retry(&what, retry_for, || self.client.preprocess(id)).await.map_err(failed)?;
         }
         batch.file_id = Some(id.clone());
         batch.step = BatchStep::Uploaded;
         self.save(batch)
+    }
+
+    /// Chooses among batches of the very file one to take over: it is live or completed, and no job here owns it. A state
+    /// directory that is lost or elsewhere has made it.
+    async fn ownerless(&self, same: Vec<Batch>) -> Result<Option<Batch>> {
+        if !self.options.take_over || same.is_empty() {
+            return Ok(None);
+        }
+        let mut owned = (self.owned)()?;
+        owned.extend(self.batches()?.into_iter().filter_map(|batch| batch.id));
+        for found in same.into_iter().filter(|batch| !owned.contains(&batch.id)) {
+            let good = match (&found.status, &found.output_file_id) {
+                (BatchStatus::Validating | BatchStatus::InProgress, _) => true,
+                // Results that the service has deleted are of no use.
+                (BatchStatus::Completed, Some(file)) => self.in_time(self.client.file(file)).await.is_ok(),
+                _ => false,
+            };
+            if good {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 
     /// Creates the batch, with the one request that costs money.

@@ -62,6 +62,6 @@ impl SubmitAsk {
     pub fn session(&self) -> SessionOptions {
         let to_stdout = self.results.as_ref().is_some_and(|wait| wait.delivery.output.is_none());
         let results = if to_stdout { Results::Stdout } else { Results::Elsewhere };
-        SessionOptions { retry_for: RETRY_FOR, results, wait: self.wait }
+        SessionOptions { retry_for: RETRY_FOR, results, wait: self.wait, take_over: !self.again }
     }
 }

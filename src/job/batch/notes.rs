@@ -18,7 +18,8 @@ pub const REMIND: Duration = Duration::from_mins(30);
 /// Builds the function that shows events to the user.
 pub fn notifier<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&DriverEvent<'_>) + 'a> {
     let retries = RetryNotes::default();
-    Box::new(move |tell| match tell {
+    Box::new(move |tell| {
+        match tell {
         DriverEvent::Uploading { number, bytes } => {
             progress.phase(&format!("uploading batch {number}: {}", text::bytes(*bytes)));
         }
@@ -34,6 +35,13 @@ pub fn notifier<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&DriverEvent<'_>) 
                 ui.warn(&format!("batch {}: the service says: {warning}", batch.number));
             }
         }
+        DriverEvent::TakenOver(batch) => ui.note(&format!(
+            "batch {}: the service already has these rows in batch {} ({}), which no job here knows; llbatch takes it over \
+             and pays nothing again (--again makes another)",
+            batch.number,
+            batch.id.as_deref().unwrap_or_default(),
+            batch.status.as_deref().unwrap_or("?")
+        )),
         DriverEvent::Refused(batch) => ui.warn(&format!(
             "batch {} ({} of {}) was refused: {}",
             batch.number,
@@ -67,6 +75,7 @@ pub fn notifier<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&DriverEvent<'_>) 
                 ui.note(&place(batch));
             }
         }
+    }
     })
 }
 

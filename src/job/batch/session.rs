@@ -40,6 +40,8 @@ pub struct SessionOptions {
     pub results: Results,
     /// Maximum wait for the lock holder of the job.
     pub wait: LockWait,
+    /// A batch of the very file that no job here owns is taken over instead of creating another.
+    pub take_over: bool,
 }
 
 /// A batch job that this process works on.
@@ -69,7 +71,7 @@ pub struct Session<'a> {
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { retry_for: RETRY_FOR, results: Results::Elsewhere, wait: LockWait::Now }
+        Self { retry_for: RETRY_FOR, results: Results::Elsewhere, wait: LockWait::Now, take_over: false }
     }
 }
 
@@ -140,6 +142,7 @@ impl<'a> Session<'a> {
                 until: None,
                 uploads: UPLOADS,
                 witnesses: witnesses(&store, &ledger, &job.id, remote)?,
+                take_over: options.take_over,
             },
             owned: Box::new(move || owned(&shelf, &id)),
             on_event: notifier(ctx.ui.clone(), progress.clone()),

@@ -87,6 +87,7 @@ pub fn refresh(seen: &mut [JobStatus], store: &Store, ledger: &Ledger, remote: R
             until: None,
             uploads: 1,
             witnesses: Vec::new(),
+            take_over: false,
         };
         let driver = Driver {
             client: remote.client,

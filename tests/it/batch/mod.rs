@@ -19,6 +19,7 @@ mod retry;
 mod review;
 mod status;
 mod submit;
+mod taken_over;
 
 use serde_json::Value;
 
