@@ -188,11 +188,18 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// Sleeps, or ends early when the user interrupts or the time is up.
+    /// Sleeps, or ends early when the user interrupts.
     async fn sleep(&self, time: Duration) -> Result<()> {
         tokio::select! {
             () = self.stop.cancelled() => self.stopped(),
             () = tokio::time::sleep(time) => Ok(()),
+        }
+    }
+
+    /// Sleeps, or ends early when the user interrupts or the time is up. The clock on the wall may jump over its end.
+    async fn sleep_in_time(&self, time: Duration) -> Result<()> {
+        tokio::select! {
+            slept = self.sleep(time) => slept,
             () = over(self.options.until) => Ok(()),
         }
     }
@@ -246,7 +253,7 @@ impl Driver<'_> {
                 return Err(failure);
             }
             (self.on_event)(&DriverEvent::Again { what, failure: &failure.message, wait });
-            if self.sleep(wait).await.is_err() {
+            if self.sleep_in_time(wait).await.is_err() {
                 return Err(failure);
             }
         }
@@ -260,5 +267,14 @@ impl Driver<'_> {
     pub async fn pause(&self, time: Duration) -> Result<()> {
         self.stopped()?;
         self.sleep(time).await
+    }
+
+    /// Waits for `time`, or until the time is up.
+    ///
+    /// # Errors
+    /// 130 if the user interrupts.
+    pub async fn pause_in_time(&self, time: Duration) -> Result<()> {
+        self.stopped()?;
+        self.sleep_in_time(time).await
     }
 }

@@ -84,7 +84,7 @@ pub fn follow(sessions: &mut [Session<'_>], waiting: Waiting) -> Result<bool> {
         }
         sessions[open].show(wait)?;
         sessions.iter_mut().try_for_each(|session| session.unlock_but_claim(waiting.submitting))?;
-        sessions[open].block_on(sessions[open].driver.pause(wait))?;
+        sessions[open].block_on(sessions[open].driver.pause_in_time(wait))?;
     }
     unreachable!("the numbers do not end")
 }
