@@ -9,7 +9,9 @@ pub const fn code_of(fault: Fault) -> ErrorCode {
         // The request of a row reads and writes no local file, so `Local` does not occur there.
         Fault::Connect | Fault::Setup(_) | Fault::Broken | Fault::Local => ErrorCode::Network,
         Fault::Timeout => ErrorCode::Timeout,
-        Fault::BadResponse => ErrorCode::BadResponse,
+        Fault::BadResponse | Fault::Unusable => ErrorCode::BadResponse,
+        Fault::Truncated => ErrorCode::Truncated,
+        Fault::Filtered => ErrorCode::Filtered,
         Fault::InvalidRequest => ErrorCode::InvalidRequest,
         Fault::ContextLength => ErrorCode::ContextLength,
         Fault::NotFound => ErrorCode::NotFound,

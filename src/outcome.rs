@@ -55,6 +55,10 @@ pub enum ErrorCode {
     Network,
     /// A 200 carried no valid answer: HTML, truncated JSON, no choices.
     BadResponse,
+    /// The answer was cut off at its token limit before it said anything.
+    Truncated,
+    /// A filter of the service ended the answer before it said anything.
+    Filtered,
     /// The batch ended before the service reached this row.
     Expired,
     /// The user cancelled the row.
@@ -71,7 +75,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, in the contract's order.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::InvalidRequest,
         Self::Auth,
         Self::Payment,
@@ -83,6 +87,8 @@ impl ErrorCode {
         Self::Timeout,
         Self::Network,
         Self::BadResponse,
+        Self::Truncated,
+        Self::Filtered,
         Self::Expired,
         Self::Cancelled,
         Self::Missing,
@@ -93,7 +99,7 @@ impl ErrorCode {
 
     /// Returns whether a retry cannot help.
     pub const fn is_permanent(self) -> bool {
-        matches!(self, Self::InvalidRequest | Self::NotFound | Self::ContextLength)
+        matches!(self, Self::InvalidRequest | Self::NotFound | Self::ContextLength | Self::Truncated | Self::Filtered)
     }
 
     /// The code as results spell it.
@@ -110,6 +116,8 @@ impl ErrorCode {
             Self::Timeout => "timeout",
             Self::Network => "network",
             Self::BadResponse => "bad_response",
+            Self::Truncated => "truncated",
+            Self::Filtered => "filtered",
             Self::Expired => "expired",
             Self::Cancelled => "cancelled",
             Self::Missing => "missing",

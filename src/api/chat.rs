@@ -3,6 +3,7 @@
 use serde_json::value::RawValue;
 
 use super::Reply;
+use super::error::{Fault, flaw_of};
 use crate::completion::Completion;
 use crate::json::{one_line, without_nan};
 
@@ -18,6 +19,8 @@ pub enum Answer {
     },
     /// Something else.
     Bad {
+        /// The kind of failure.
+        fault: Fault,
         /// The reason why it is not an answer.
         why: String,
         /// The body as one line of JSON, if it is JSON.
@@ -27,57 +30,110 @@ pub enum Answer {
     },
 }
 
-/// Reads the body of a 200.
+/// Reads the body of a 2xx. The content decides, not its wrapping: a wrong content type, a byte order mark, or comments of
+/// an event stream in front.
 pub fn read(reply: &Reply) -> Answer {
-    let bad = |why: &str| Answer::Bad { why: why.to_owned(), body: None, usage: None };
+    let status = reply.status;
+    let bad = |why: &str| {
+        let why = format!("HTTP {status} with {why}");
+        Answer::Bad { fault: Fault::BadResponse, why, body: None, usage: None }
+    };
     if reply.body.is_empty() {
-        return bad("HTTP 200 with an empty body");
+        return bad("an empty body");
     }
-    let Ok(text) = std::str::from_utf8(&reply.body) else { return bad("HTTP 200 with a body that is not UTF-8") };
+    let Ok(text) = std::str::from_utf8(&reply.body) else { return bad("a body that is not UTF-8") };
+    let text = unwrapped(text);
     if page(reply).is_some() {
-        return bad("HTTP 200 with an HTML page instead of an answer");
+        return bad("an HTML page instead of an answer");
     }
-    if !is_object(text) {
-        return bad("HTTP 200 with something other than a JSON object");
+    if text.starts_with("data:") || text.starts_with("event:") {
+        return event_stream(text, status);
+    }
+    if !text.starts_with('{') {
+        return bad("something other than a JSON object");
+    }
+    if text.len() > 2 * DEEPEST as usize && depth(text) > DEEPEST {
+        let why = format!("HTTP {status} with JSON that is nested too deep for other programs");
+        return Answer::Bad { fault: Fault::Unusable, why, body: None, usage: None };
     }
     match serde_json::from_str::<Completion<'_>>(text) {
         Ok(parsed) => {
-            let body: Box<str> = one_line(text.trim()).into();
+            let body: Box<str> = one_line(text).into();
             match parsed.flaw() {
                 None => Answer::Good { body, usage: parsed.usage() },
-                Some(why) => Answer::Bad { why: format!("HTTP 200 {why}"), body: Some(body), usage: parsed.usage() },
+                Some(flaw) => {
+                    let (fault, why) = flaw_of(&flaw, status, text);
+                    Answer::Bad { fault, why, body: Some(body), usage: parsed.usage() }
+                }
             }
         }
         // JSON of another shape is kept, so that the user can find out why.
         Err(error) if error.is_data() => {
-            let body = serde_json::from_str::<&RawValue>(text.trim()).ok().map(|raw| one_line(raw.get()).into());
-            Answer::Bad { why: format!("HTTP 200 with an unexpected shape: {error}"), body, usage: None }
+            let body = serde_json::from_str::<&RawValue>(text).ok().map(|raw| one_line(raw.get()).into());
+            let why = format!("HTTP {status} with an unexpected shape: {error}");
+            Answer::Bad { fault: Fault::BadResponse, why, body, usage: None }
         }
         Err(error) => match without_nan(text) {
             Some(body) => {
                 read(&Reply { body: body.into(), status: reply.status, limits: reply.limits, html: reply.html })
             }
-            None => bad(&format!("HTTP 200 with a body that is not JSON: {error}")),
+            None => bad(&format!("a body that is not JSON: {error}")),
         },
     }
+}
+
+/// The body without what some servers put around it: a byte order mark, white space, comments of an event stream.
+pub fn unwrapped(text: &str) -> &str {
+    let mut text = text.trim_start_matches('\u{feff}').trim();
+    while text.starts_with(':') {
+        text = text.split_once('\n').map_or("", |(_, rest)| rest).trim_start();
+    }
+    text
+}
+
+/// A stream of events, which nobody asked for. The server would send one again. Its text is kept as a JSON string.
+fn event_stream(text: &str, status: u16) -> Answer {
+    const LONGEST: usize = 64 << 10;
+    let body = Some(text).filter(|text| text.len() <= LONGEST).and_then(|text| serde_json::to_string(text).ok());
+    let why = format!("HTTP {status} with an event stream, although the request asks for a whole answer");
+    Answer::Bad { fault: Fault::Unusable, why, body: body.map(Into::into), usage: None }
+}
+
+/// Levels of nesting that every reader of results can be expected to take.
+const DEEPEST: u32 = 2_000;
+
+/// The deepest level of nesting of a JSON text.
+fn depth(text: &str) -> u32 {
+    let (mut level, mut deepest, mut quoted, mut escaped) = (0_u32, 0_u32, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'{' | b'[' if !quoted => {
+                level += 1;
+                deepest = deepest.max(level);
+            }
+            b'}' | b']' if !quoted => level = level.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 /// The title or the beginning of a web page that came in place of an answer. `None` for anything else.
 pub fn page(reply: &Reply) -> Option<String> {
     const LONGEST: usize = 80;
     // It is nearly always an answer, of which only the beginning is looked at.
-    if !reply.html && !reply.body.trim_ascii_start().starts_with(b"<") {
+    let start = reply.body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&reply.body).trim_ascii_start();
+    if !start.starts_with(b"<") && (!reply.html || start.starts_with(b"{")) {
         return None;
     }
-    let text = String::from_utf8_lossy(&reply.body);
+    let text = String::from_utf8_lossy(start);
     let text = text.trim();
     let title = text.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>"));
     let words = title.map_or(text, |(title, _)| title).split_whitespace().collect::<Vec<_>>().join(" ");
     Some(words.chars().take(LONGEST).collect())
-}
-
-fn is_object(text: &str) -> bool {
-    text.trim_start().starts_with('{')
 }
 
 #[cfg(test)]
@@ -116,7 +172,9 @@ mod tests {
             (r#"{"choices":[]}"#, "no choices"),
             (r#"{"choices":[{}]}"#, "says nothing"),
             (r#"{"choices":[{"message":{"content":null}}]}"#, "says nothing"),
-            (r#"{"choices":[{"message":{"content":"x"}},{"message":null}]}"#, "says nothing"),
+            (r#"{"choices":[{"message":{"content":null},"finish_reason":"length"}]}"#, "cut off at max_tokens"),
+            (r#"{"choices":[{"message":{"content":""},"finish_reason":"content_filter"}]}"#, "content_filter"),
+            ("data: {}\n\ndata: [DONE]\n", "an event stream"),
             (r#"{"choices":"x"}"#, "unexpected shape"),
             (r#"{"choices":[["x"]]}"#, "unexpected shape"),
             (r#"{"choices":[[[[]]]]}"#, "unexpected shape"),
@@ -125,7 +183,9 @@ mod tests {
             (r#"{"data":[]}"#, "no embeddings"),
             (r#"{"data":[{"embedding":7}]}"#, "no embedding"),
             (r#"{"object":"list"}"#, "neither"),
-            (r#"{"error":{"message":"x"},"choices":[{"message":{"content":"x"}}]}"#, "carries an error"),
+            (r#"{"error":{"message":"x"},"choices":[{"message":{"content":"x"}}]}"#, "HTTP 200 with error: x"),
+            (r#"{"error":{"code":502,"message":"upstream crashed"}}"#, "HTTP 200 with error 502: upstream crashed"),
+            (r#"{"code":"rate_limit_daily","message":"daily limit"}"#, "HTTP 200 with error: daily limit"),
             (r#"[[{"text":"x"}]]"#, "other than a JSON object"),
             ("null", "other than a JSON object"),
         ];
@@ -138,6 +198,9 @@ mod tests {
     #[test]
     fn unusual_answers_are_answers() {
         for body in [
+            "\u{feff}{\"choices\":[{\"text\":\"\"}]}",
+            ": PROCESSING\n\n: PROCESSING\n\n{\"choices\":[{\"text\":\"\"}]}",
+            r#"{"choices":[{"message":{"content":"x"}},{"message":null}]}"#,
             r#"{"choices":[{"text":""}]}"#,
             r#"{"choices":[{"message":{"content":""}}],"usage":null}"#,
             r#"{"choices":[{"message":{"content":null,"tool_calls":[{"id":"x"}]}}]}"#,

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::Reply;
 pub use super::connect::Setup;
+use crate::completion::AnswerFlaw;
 
 /// Longest server message that is kept: enough to understand, too little to fill a disk.
 const MAX_MESSAGE: usize = 500;
@@ -24,6 +25,8 @@ pub enum Class {
     NoCapacity,
     /// It may have been worked on and billed: sending again may pay twice.
     Ambiguous,
+    /// It was answered and billed, and the answer is of no use. Sending again would buy the same.
+    Spent,
     /// This request will never be answered.
     RowFatal,
     /// No request will be answered: the reason is the key, money, or a local file.
@@ -43,6 +46,12 @@ pub enum Fault {
     Timeout,
     /// An invalid answer.
     BadResponse,
+    /// A whole answer that is of no use, and would be the same again.
+    Unusable,
+    /// An answer that was cut off at its token limit before it said anything.
+    Truncated,
+    /// An answer that a filter ended before it said anything.
+    Filtered,
     /// The service refused the request itself.
     InvalidRequest,
     /// Too long for the context (403 and others).
@@ -125,6 +134,7 @@ impl Failure {
             Fault::RateLimited => Class::AboveRate,
             Fault::Overloaded => Class::NoCapacity,
             Fault::Broken | Fault::Timeout | Fault::BadResponse | Fault::Server => Class::Ambiguous,
+            Fault::Unusable | Fault::Truncated | Fault::Filtered => Class::Spent,
             Fault::InvalidRequest | Fault::ContextLength | Fault::NotFound => Class::RowFatal,
             Fault::Auth | Fault::Payment | Fault::Local | Fault::Setup(_) => Class::JobFatal,
         }
@@ -157,7 +167,7 @@ impl Failure {
             Some(message) if !message.trim().is_empty() => format!("HTTP {}: {}", reply.status, shorten(&message)),
             _ => {
                 let text = String::from_utf8_lossy(&reply.body);
-                let text = if reply.html { "an HTML page".into() } else { text };
+                let text = if reply.html { page_words(&text).into() } else { text };
                 format!("HTTP {}: {}", reply.status, shorten(text.trim())).trim_end_matches([':', ' ']).to_owned()
             }
         };
@@ -198,6 +208,8 @@ struct ErrorEnvelope<'a> {
     error_type: Option<&'a RawValue>,
     #[serde(borrow, default)]
     detail: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    code: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -210,14 +222,66 @@ struct ErrorDetail<'a> {
     code: Option<&'a RawValue>,
 }
 
+/// Names a web page by its title.
+fn page_words(page: &str) -> String {
+    let title =
+        page.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>")).map(|(title, _)| title.trim());
+    title.filter(|title| !title.is_empty()).map_or("an HTML page".to_owned(), |title| format!("an HTML page, {title}"))
+}
+
+/// What is wrong with the body of a 2xx: the fault, and a sentence with the service's words.
+pub(crate) fn flaw_of(flaw: &AnswerFlaw<'_>, status: u16, body: &str) -> (Fault, String) {
+    let raw = |text: &str| serde_json::from_str::<&RawValue>(text).map(ErrorBody::of_error).unwrap_or_default();
+    match flaw {
+        AnswerFlaw::Error(text) => raw(text).inside(status),
+        AnswerFlaw::Shape(why) => match ErrorBody::read(body.as_bytes()) {
+            // The whole body is the error.
+            said if body.starts_with('{') && said.message.is_some() && !body.contains("\"choices\"") => {
+                said.inside(status)
+            }
+            _ => (Fault::BadResponse, format!("HTTP {status} {why}")),
+        },
+        AnswerFlaw::Ended("length") => {
+            (Fault::Truncated, "the answer was cut off at max_tokens before it said anything".to_owned())
+        }
+        AnswerFlaw::Ended("content_filter") => (
+            Fault::Filtered,
+            "a filter of the service ended the answer before it said anything (content_filter)".to_owned(),
+        ),
+        AnswerFlaw::Ended(reason) => {
+            (Fault::Unusable, format!("the answer ended ({}) without saying anything", shorten(reason)))
+        }
+    }
+}
+
 impl ErrorBody {
+    /// The fault of an error that came with a 2xx, and the sentence for it. A status in the body counts as the status.
+    fn inside(self, status: u16) -> (Fault, String) {
+        let number =
+            |text: &Option<String>| text.as_deref()?.parse::<u16>().ok().filter(|code| (400..600).contains(code));
+        let word = |part: &str| [&self.code, &self.kind].into_iter().flatten().any(|text| text.contains(part));
+        let inner = match number(&self.code) {
+            Some(code) => code,
+            None if word("rate_limit") => 429,
+            None if word("validation") || word("invalid_request") => 400,
+            None => 500,
+        };
+        let (fault, _) = self.fault(inner);
+        let words =
+            self.message.as_deref().map(str::trim).filter(|words| !words.is_empty()).unwrap_or("no reason given");
+        let code = number(&self.code).map(|code| format!(" {code}")).unwrap_or_default();
+        (fault, format!("HTTP {status} with error{code}: {}", shorten(words)))
+    }
+
     /// Reads a whole body. The result is empty if the shape is unknown.
     pub(crate) fn read(body: &[u8]) -> Self {
         let Ok(envelope) = serde_json::from_slice::<ErrorEnvelope<'_>>(body) else { return Self::default() };
         let mut said = Self { kind: envelope.error_type.and_then(scalar), ..Self::default() };
-        match envelope.error {
-            Some(raw) => said.read_error(raw, 0),
-            None => said.message = envelope.message.or(envelope.detail).map(text),
+        if let Some(raw) = envelope.error {
+            said.read_error(raw, 0);
+        } else {
+            said.message = envelope.message.or(envelope.detail).map(text);
+            said.code = envelope.code.and_then(scalar);
         }
         said
     }

@@ -10,7 +10,7 @@ use super::limiter::{Limiter, Timing};
 use super::row::RowTask;
 use crate::api::Reply;
 use crate::api::chat::{self, Answer};
-use crate::api::error::{Class, Failure, Fault};
+use crate::api::error::{Class, Failure};
 use crate::api::limits::Limits;
 use crate::fault::code_of;
 use crate::json;
@@ -23,6 +23,7 @@ enum Tried {
 }
 
 struct GoodAnswer {
+    status: u16,
     body: Box<str>,
     usage: Option<Usage>,
     limits: Limits,
@@ -96,7 +97,7 @@ impl RowTask {
             limiter.succeeded(self.tries.failures > 0, fastrand::f64());
         });
         self.engine.health.borrow_mut().answered(timing.now, &self.outcome.model);
-        self.outcome.status = Some(200);
+        self.outcome.status = Some(answer.status);
         self.outcome.body = Some(answer.body);
         self.outcome.usage = answer.usage;
         self.outcome.error = None;
@@ -109,7 +110,7 @@ impl RowTask {
         let within_limits = |limiter: &mut Limiter| limiter.accepted(timing, &failed.limits, 0, None);
         self.engine.gate.learn(|limiter| {
             // A request that was refused or never arrived counts against no limit of tokens.
-            if class != Class::Ambiguous {
+            if !matches!(class, Class::Ambiguous | Class::Spent) {
                 limiter.give_back(self.about);
             }
             match class {
@@ -119,7 +120,7 @@ impl RowTask {
                     }
                     limiter.failed(timing.now, class);
                 }
-                Class::RowFatal => {
+                Class::RowFatal | Class::Spent => {
                     within_limits(limiter);
                     limiter.succeeded(false, chance);
                 }
@@ -191,6 +192,10 @@ impl RowTask {
                 self.engine.shared.gauges.refused.fetch_add(1, Ordering::Relaxed);
             }
             Class::Ambiguous => outcome.at_risk += u32::from(failed.billed.is_none()),
+            Class::Spent => {
+                outcome.at_risk += u32::from(failed.billed.is_none());
+                health.answered(timing.now, &outcome.model);
+            }
             Class::RowFatal => {
                 health.reached(timing.now);
                 if failure.model_unknown {
@@ -212,16 +217,17 @@ fn read(result: Result<Reply, Failure>) -> Tried {
         }
     };
     let limits = reply.limits;
-    if reply.status != 200 {
+    if !(200..300).contains(&reply.status) {
         let failure = Failure::from_reply(&reply);
         return Tried::Failed(FailedTry { failure, limits, body: json_line(&reply), billed: None, page: None });
     }
     let usage = |tokens: Option<(u64, u64)>| tokens.map(|(prompt, completion)| Usage { prompt, completion });
     match chat::read(&reply) {
-        Answer::Good { body, usage: tokens } => Tried::Answered(GoodAnswer { body, usage: usage(tokens), limits }),
-        Answer::Bad { why, body, usage: tokens } => {
-            let (status, fault) = (Some(200), Fault::BadResponse);
-            let failure = Failure { fault, status, message: why, model_unknown: false, wait: None };
+        Answer::Good { body, usage: tokens } => {
+            Tried::Answered(GoodAnswer { status: reply.status, body, usage: usage(tokens), limits })
+        }
+        Answer::Bad { fault, why, body, usage: tokens } => {
+            let failure = Failure { fault, status: Some(reply.status), message: why, model_unknown: false, wait: None };
             Tried::Failed(FailedTry { failure, limits, body, billed: usage(tokens), page: chat::page(&reply) })
         }
     }

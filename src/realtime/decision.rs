@@ -77,7 +77,7 @@ impl Tries {
                 self.failures += 1;
                 self.ambiguous += 1;
             }
-            Class::RowFatal | Class::JobFatal => {}
+            Class::RowFatal | Class::Spent | Class::JobFatal => {}
         }
     }
 }
@@ -104,7 +104,10 @@ pub(super) fn decide(failure: &Failure, headers: &Limits, tries: &Tries, facts: 
             let hint = headers.wait.filter(|_| headers.should_retry == Some(true));
             Decision::Resend(retry::delay(class, tries.failures.max(1), hint, facts.chance))
         }
-        Class::RowFatal => Decision::Fail,
+        Class::RowFatal | Class::Spent => Decision::Fail,
+        // The same key is answered for other rows, so this one row or its model is the reason: a firewall, a moderation
+        // filter, a model that this key may not use or pay for.
+        Class::JobFatal if matches!(failure.status, Some(402 | 403)) && facts.answers > 0 => Decision::Fail,
         Class::JobFatal if failure.fault == Fault::Payment => {
             Decision::StopRun(Stopped::Payment(failure.message.clone()))
         }
@@ -176,6 +179,23 @@ mod tests {
         for (fault, headers, tries, expected) in cases {
             assert_eq!(decide(&failure(fault), &headers, &tries, &FACTS), expected, "{fault:?} {headers:?} {tries:?}");
         }
+    }
+
+    #[test]
+    fn refusal_for_the_key_or_money_is_one_rows_while_others_are_answered() {
+        let answered = TryFacts { answers: 1, ..FACTS };
+        let refused = |fault, status| Failure { status: Some(status), ..failure(fault) };
+        for (failure, alone) in [
+            (refused(Fault::Auth, 403), Stopped::Auth as fn(String) -> Stopped),
+            (refused(Fault::Payment, 402), Stopped::Payment),
+        ] {
+            assert_eq!(decide(&failure, &NO_HEADERS, &Tries::default(), &answered), Decision::Fail);
+            let stop = Decision::StopRun(alone("why".to_owned()));
+            assert_eq!(decide(&failure, &NO_HEADERS, &Tries::default(), &FACTS), stop);
+        }
+        // A 401 is about the key, whenever it comes.
+        let gone = decide(&refused(Fault::Auth, 401), &NO_HEADERS, &Tries::default(), &answered);
+        assert_eq!(gone, Decision::StopRun(Stopped::Auth("why".to_owned())));
     }
 
     #[test]

@@ -78,13 +78,19 @@ fn the_document_has_the_shape_of_the_contract() {
         "duration_s": 12.345,
         "http": {"sent": 8, "retried": 4, "rate_limited": 1},
         "errors": [{"code": "timeout", "count": 2, "example": "row-3: too late"}],
+        "llbatch": env!("CARGO_PKG_VERSION"),
+        "name": null,
+        "started_at": null,
+        "output": null,
+        "errors_output": null,
         "exit": {"code": 3, "reason": "2 rows failed", "next": "llbatch retry j-abcd1234"},
     });
     assert_eq!(document(&totals), expected);
     let text = serde_json::to_string(&totals.summary(&meta(Exit::Ok))).unwrap();
     assert!(text.contains("\"usd\":0.00001278,"), "money keeps its exact digits: {text}");
     let keys: Vec<String> = document(&totals).as_object().unwrap().keys().cloned().collect();
-    let order = "version job transport state rows tokens cost models latency_ms duration_s http errors exit";
+    let order = "version llbatch job name started_at transport state rows tokens cost models latency_ms duration_s http errors \
+                 output errors_output exit";
     assert_eq!(keys.join(" "), order);
 }
 

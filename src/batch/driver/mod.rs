@@ -136,7 +136,7 @@ pub fn error(what: &str, failure: &Failure) -> Error {
         Fault::Payment => Exit::Budget,
         Fault::Local => Exit::Io,
         Fault::Setup(_) => Exit::Failure,
-        _ if failure.class() == Class::RowFatal => Exit::Failure,
+        _ if matches!(failure.class(), Class::RowFatal | Class::Spent) => Exit::Failure,
         _ => Exit::TempFail,
     };
     if let Some(setup) = failure.setup() {

@@ -195,7 +195,7 @@ impl Driver<'_> {
                     self.save(batch)?;
                     return Err(error(&what, &failure));
                 }
-                Class::RowFatal => return self.refuse(batch, &failure.message),
+                Class::RowFatal | Class::Spent => return self.refuse(batch, &failure.message),
                 // The batch may exist all the same ([`Failure::create_unknown`]).
                 Class::NoCapacity | Class::Ambiguous => {
                     (self.on_event)(&DriverEvent::InDoubt { batch, why: &failure.message });

@@ -338,7 +338,7 @@ impl JoinTable<'_> {
             ..Found::default()
         };
         // An unusable answer is kept at any length, because it was paid for.
-        let thrown_away = new.error.as_ref().is_some_and(|e| e.code == ErrorCode::BadResponse);
+        let thrown_away = matches!(new.status, Some(200..=299));
         let Some(body) = new.body.filter(|body| good || thrown_away || body.len() <= LONGEST_BODY) else {
             return found;
         };

@@ -74,7 +74,7 @@ fn failure(id: &str, code: &str) -> String {
 }
 
 fn flawed(id: &str, prompt: u64) -> String {
-    let body = format!(r#"{{"choices":[],"usage":{{"prompt_tokens":{prompt}}}}}"#);
+    let body = format!(r#"{{"choices":[],"usage":{{"prompt_tokens":{prompt},"completion_tokens":0}}}}"#);
     format!(r#"{{"custom_id":"{id}","response":{{"status_code":200,"body":{body}}}}}"#)
 }
 

@@ -3,17 +3,17 @@
 //! Answers and errors share one shape and are read alike from either file. Nothing is copied from an answer.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::words;
-use crate::api::error::ErrorBody;
-use crate::completion::Completion;
+use crate::api::error::{ErrorBody, flaw_of};
+use crate::completion::{AnswerFlaw, Completion, says_something};
+use crate::fault::code_of;
 use crate::json::{self, MemberKey, NotJson, Scanner};
-use crate::outcome::{ErrorCode, RowError, Usage};
+use crate::outcome::{RowError, Usage};
 
 /// A valid line.
 #[derive(Debug, PartialEq, Eq)]
@@ -108,8 +108,8 @@ fn column<'a, T: Deserialize<'a>>(text: &'a str) -> usize {
 struct Response<'a> {
     status: Option<u16>,
     body: Option<&'a str>,
-    /// The reason why the body is not an answer, as the end of "HTTP 200 …".
-    flaw: Option<&'static str>,
+    /// The reason why the body is not an answer.
+    flaw: Option<AnswerFlaw<'a>>,
     /// The body has `choices`, valid or invalid.
     completion: bool,
     usage: Option<Usage>,
@@ -117,7 +117,7 @@ struct Response<'a> {
 
 impl<'a> Response<'a> {
     fn read(scanner: &mut Scanner<'a>) -> Result<Self, LineError> {
-        let mut response = Self { flaw: Some("with an empty body"), ..Self::default() };
+        let mut response = Self { flaw: Some(AnswerFlaw::Shape("with an empty body")), ..Self::default() };
         scanner.members(|scanner, key| {
             match &*name(key)? {
                 "status_code" => {
@@ -146,9 +146,9 @@ impl<'a> Response<'a> {
         }
         let body = value(scanner)?;
         (self.body, self.flaw) = match body {
-            "null" => (None, Some("with an empty body")),
-            _ if typed => (Some(body), Some("with an unexpected shape")),
-            _ => (Some(body), Some("with something other than a JSON object")),
+            "null" => (None, Some(AnswerFlaw::Shape("with an empty body"))),
+            _ if typed => (Some(body), Some(AnswerFlaw::Shape("with an unexpected shape"))),
+            _ => (Some(body), Some(AnswerFlaw::Shape("with something other than a JSON object"))),
         };
         Ok(())
     }
@@ -156,18 +156,26 @@ impl<'a> Response<'a> {
     /// Decides between answer and error, with the line's `error` if that is not a placeholder.
     fn judge(self, id: Cow<'a, str>, error: Option<&str>) -> ResultLine<'a> {
         let Self { status, body, flaw, completion, usage } = self;
-        let good = body.is_some() && flaw.is_none() && matches!(status, None | Some(200));
+        let good = body.is_some() && flaw.is_none() && matches!(status, None | Some(200..=299));
         if good {
-            return ResultLine { id, error: None, also_failed: error.is_some(), status: Some(200), body, usage };
+            return ResultLine {
+                id,
+                error: None,
+                also_failed: error.is_some(),
+                status: status.or(Some(200)),
+                body,
+                usage,
+            };
         }
-        let answered = status == Some(200) || (status.is_none() && completion);
+        let answered = matches!(status, Some(200..=299)) || (status.is_none() && completion);
         if answered && error.is_none() {
-            let why = format!("HTTP 200 {}", flaw.unwrap_or_default());
-            let error = Some(RowError { code: ErrorCode::BadResponse, message: why });
-            return ResultLine { id, error, also_failed: false, status: Some(200), body, usage };
+            let flaw = flaw.unwrap_or(AnswerFlaw::Shape("with an empty body"));
+            let (fault, message) = flaw_of(&flaw, status.unwrap_or(200), body.unwrap_or_default());
+            let error = Some(RowError { code: code_of(fault), message });
+            return ResultLine { id, error, also_failed: false, status: status.or(Some(200)), body, usage };
         }
-        let error = words::row_error(status.filter(|status| *status != 200), &said(error, body));
-        let billed = usage.filter(|_| matches!(status, None | Some(200)));
+        let error = words::row_error(status.filter(|status| !(200..300).contains(status)), &said(error, body));
+        let billed = usage.filter(|_| matches!(status, None | Some(200..=299)));
         ResultLine { id, error: Some(error), also_failed: false, status, body, usage: billed }
     }
 }
@@ -195,17 +203,6 @@ fn id(value: &str) -> Option<Cow<'_, str>> {
         [b'-' | b'0'..=b'9', ..] => Some(Cow::Borrowed(value)),
         _ => None,
     }
-}
-
-/// Returns true if `error` is more than a placeholder. Beside an answer, servers write `null`, `""`, `{}` and empty
-/// members.
-fn says_something(error: &str) -> bool {
-    let blank = |raw: &str| matches!(raw, "null" | "\"\"" | "{}" | "[]" | "false" | "0");
-    if !error.starts_with('{') {
-        return !blank(error);
-    }
-    let members: Result<BTreeMap<Cow<'_, str>, &RawValue>, _> = serde_json::from_str(error);
-    members.map_or(true, |members| members.values().any(|value| !blank(value.get())))
 }
 
 #[cfg(test)]

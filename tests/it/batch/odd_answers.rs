@@ -115,7 +115,7 @@ fn malformed_body_fails_only_its_row() {
         (r#"{"choices":[1]}"#.to_owned(), "bad_response"),
         (r#"{"choices":"no"}"#.to_owned(), "bad_response"),
         (r#"{"choices":[{"message":{"content":7}}]}"#.to_owned(), "bad_response"),
-        (r#"{"choices":[{"message":{"content":"x"}}],"error":{"message":"but no"}}"#.to_owned(), "bad_response"),
+        (r#"{"choices":[{"message":{"content":"x"}}],"error":{"message":"but no"}}"#.to_owned(), "server_error"),
         ("[]".to_owned(), "bad_response"),
         ("\"text\"".to_owned(), "bad_response"),
         (deep.clone(), "bad_response"),

@@ -87,7 +87,7 @@ fn permanent_failure_keeps_its_code_and_message() {
         ("empty-body", "bad_response"),
         ("empty-choices", "bad_response"),
         ("wrong-shape", "bad_response"),
-        ("null-content", "bad_response"),
+        ("null-content", "truncated"),
         ("bad-gzip", "bad_response"),
     ];
     let all: Vec<String> = cases.iter().map(|(fault, _)| row(fault)).collect();

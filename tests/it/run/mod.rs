@@ -9,6 +9,7 @@ mod odd_answers;
 mod odd_input;
 mod outputs;
 mod problems;
+mod refusals;
 mod resume;
 mod samples;
 mod signals;
