@@ -11,6 +11,7 @@ mod row_reader;
 mod summary_file;
 mod target;
 
+pub use columns::RecordColumns;
 pub use delivery::{Delivery, Outputs, ResultFiles, SummaryFile};
 pub use format::{Field, Renderer, ResultFormat, ResultOptions};
 pub use ordered_writer::{OrderedWriter, StoredOutcomes, Unanswered};

@@ -113,7 +113,7 @@ fn pace(limits: &Limits, steps: &[u8]) {
         let chance = f64::from(step >> 3) / 31.0;
         match step & 7 {
             0 => now += Duration::from_millis(much.min(100_000_000)),
-            1 => drop(limiter.failed(now, CLASSES[usize::from(step >> 3) % 4])),
+            1 => limiter.failed(now, CLASSES[usize::from(step >> 3) % 4]),
             2 | 3 => {
                 let (began, mut asked) = (now, 0);
                 while let Err(Delay { until, .. }) = limiter.take(now, much) {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use libfuzzer_sys::{Corpus, fuzz_target};
 use llbatch::door::{
-    Ending, ErrorCode, Expected, Files, Findings, Fingerprint, Joined, Options, Outcome, Renderer, Report,
-    ResultFormat as Format, Side, Usage, join, one_line,
+    Ending, ErrorCode, Expected, Files, Findings, Fingerprint, Joined, Options, Outcome, RecordColumns, Renderer,
+    Report, ResultFormat as Format, Side, Usage, join, one_line,
 };
 use llbatch_fuzz::{Scratch, choice, find, is_message, members, string};
 
@@ -170,7 +170,7 @@ fn findings(report: &Report, lines: &[Line<'_>]) {
 /// What is written into the results has the shape of a batch's output: joined again, it says the same.
 fn again(report: &Report, files: &Files<'_>, ending: &Ending<'_>) {
     let options = Options { format: Format::Jsonl, flat: false, prefix: String::new(), csv_raw: false };
-    let renderer = Renderer::new(&options, &[], None).expect("no columns to clash with");
+    let renderer = Renderer::new(&options, &RecordColumns::default()).expect("no columns to clash with");
     let (mut written, mut bodies) = (Vec::new(), Vec::new());
     for joined in &report.joined {
         let body = body(joined, files);
