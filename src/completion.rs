@@ -36,6 +36,8 @@ pub enum AnswerFlaw<'a> {
     Error(&'a str),
     /// Its choices ended for this reason and say nothing. It is final, and was billed.
     Ended(&'a str),
+    /// It has nothing that an answer has. The whole body may be an error.
+    Foreign,
     /// Its shape is not that of an answer, as the end of a sentence that begins with "HTTP 200".
     Shape(&'static str),
 }
@@ -117,7 +119,7 @@ impl<'a> Completion<'a> {
             (None, Some(data)) if data.is_empty() => "with no embeddings",
             (None, Some(data)) if data.iter().all(Embedding::is_one) => return None,
             (None, Some(_)) => "with an entry that is no embedding",
-            (None, None) => "with neither choices nor embeddings",
+            (None, None) => return Some(AnswerFlaw::Foreign),
         }))
     }
 

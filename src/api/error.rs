@@ -234,13 +234,11 @@ pub(crate) fn flaw_of(flaw: &AnswerFlaw<'_>, status: u16, body: &str) -> (Fault,
     let raw = |text: &str| serde_json::from_str::<&RawValue>(text).map(ErrorBody::of_error).unwrap_or_default();
     match flaw {
         AnswerFlaw::Error(text) => raw(text).inside(status),
-        AnswerFlaw::Shape(why) => match ErrorBody::read(body.as_bytes()) {
-            // The whole body is the error.
-            said if body.starts_with('{') && said.message.is_some() && !body.contains("\"choices\"") => {
-                said.inside(status)
-            }
-            _ => (Fault::BadResponse, format!("HTTP {status} {why}")),
+        AnswerFlaw::Foreign => match ErrorBody::read(body.as_bytes()) {
+            said if said.message.is_some() => said.inside(status),
+            _ => (Fault::BadResponse, format!("HTTP {status} with neither choices nor embeddings")),
         },
+        AnswerFlaw::Shape(why) => (Fault::BadResponse, format!("HTTP {status} {why}")),
         AnswerFlaw::Ended("length") => {
             (Fault::Truncated, "the answer was cut off at max_tokens before it said anything".to_owned())
         }

@@ -80,7 +80,7 @@ impl ActiveRun<'_> {
         let signals =
             Signals::watch(Arc::clone(&shared), finishing(ctx.ui.clone(), self.ask.options.grace), ctx.leave)?;
         let started = Instant::now();
-        self.complete_options();
+        self.complete_options(standing.answered > 0);
         if let Some(changed) = self.start.changed() {
             return Err(changed);
         }
@@ -144,11 +144,12 @@ impl ActiveRun<'_> {
         }
     }
 
-    fn complete_options(&mut self) {
+    fn complete_options(&mut self, answered_before: bool) {
         let peers = self.peers();
         let options = &mut self.ask.options;
         options.path = self.start.shape.endpoint().path();
         options.last_row = self.start.checked.rows;
+        options.answered_before = answered_before;
         options.peers = peers;
     }
 

@@ -127,11 +127,21 @@ impl RowTask {
                 Class::AboveRate | Class::NoCapacity | Class::JobFatal => {}
             }
         });
-        let (answers, answering) = {
-            let health = self.engine.health.borrow();
-            (health.answers(), health.answered_after(timing.sent_at))
+        let mut health = self.engine.health.borrow_mut();
+        let refusals = match failed.failure.status {
+            Some(402 | 403) if class == Class::JobFatal => {
+                health.refused_key(&self.outcome.model, code_of(failed.failure.fault), &failed.failure.message)
+            }
+            _ => 0,
         };
-        TryFacts { retries: self.engine.options.retries, answers, answering, chance }
+        TryFacts {
+            retries: self.engine.options.retries,
+            answers: health.answers(),
+            answered_before: self.engine.options.answered_before,
+            refusals,
+            answering: health.answered_after(timing.sent_at),
+            chance,
+        }
     }
 
     /// Carries out a decision. Returns the wait before the next try, if there is to be one.
@@ -199,7 +209,7 @@ impl RowTask {
             Class::RowFatal => {
                 health.reached(timing.now);
                 if failure.model_unknown {
-                    health.refused_model(&outcome.model, &failure.message);
+                    health.refused_model(&outcome.model, code_of(failure.fault), &failure.message);
                 }
             }
             Class::NotSent | Class::NoCapacity | Class::JobFatal => {}

@@ -15,6 +15,10 @@ const ALONE: u32 = 3;
 const LONG_WAIT: Duration = Duration::from_mins(1);
 /// After this many, the row fails: it has waited for minutes while others were answered.
 const ALONE_FOR_GOOD: u32 = 12;
+/// Refusals for the key or for money (402, 403) in a row, each of another row, after which the rows are not the reason.
+const REFUSALS: u32 = 20;
+/// A key that was accepted before and is refused now is tried again after this.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
 
 /// The failed tries of one row.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,6 +29,8 @@ pub(super) struct Tries {
     ambiguous: u32,
     /// Refusals while others were answered.
     alone: u32,
+    /// Refusals for the key (401).
+    unauthorized: u32,
     /// The number of answers to all rows at the last refusal.
     answers: Option<u64>,
     /// The number of answers to all rows at the last failed connection.
@@ -38,6 +44,10 @@ pub(super) struct TryFacts {
     pub(super) retries: u32,
     /// The number of answers to all rows.
     pub(super) answers: u64,
+    /// Earlier runs of this job were answered.
+    pub(super) answered_before: bool,
+    /// Refusals for the key or for money since the last answer. Those that concern one model alone do not count.
+    pub(super) refusals: u32,
     /// Another row was answered just now.
     pub(super) answering: bool,
     /// Jitter, uniform in 0..1.
@@ -77,7 +87,8 @@ impl Tries {
                 self.failures += 1;
                 self.ambiguous += 1;
             }
-            Class::RowFatal | Class::Spent | Class::JobFatal => {}
+            Class::JobFatal => self.unauthorized += 1,
+            Class::RowFatal | Class::Spent => {}
         }
     }
 }
@@ -105,16 +116,27 @@ pub(super) fn decide(failure: &Failure, headers: &Limits, tries: &Tries, facts: 
             Decision::Resend(retry::delay(class, tries.failures.max(1), hint, facts.chance))
         }
         Class::RowFatal | Class::Spent => Decision::Fail,
-        // The same key is answered for other rows, so this one row or its model is the reason: a firewall, a moderation
-        // filter, a model that this key may not use or pay for.
-        Class::JobFatal if matches!(failure.status, Some(402 | 403)) && facts.answers > 0 => Decision::Fail,
-        Class::JobFatal if failure.fault == Fault::Payment => {
-            Decision::StopRun(Stopped::Payment(failure.message.clone()))
-        }
-        Class::JobFatal if let Some(setup) = failure.setup() => {
-            Decision::StopRun(Stopped::Setup(format!("{}; {}", failure.message, setup.remedy())))
-        }
-        Class::JobFatal => Decision::StopRun(Stopped::Auth(failure.message.clone())),
+        Class::JobFatal if facts.answers > 0 || facts.answered_before => match failure.status {
+            // A key that was accepted a moment ago: one server of several may be behind.
+            Some(401) if tries.unauthorized <= 1 => {
+                Decision::Resend(retry::delay(class, 1, Some(SECOND_LOOK), facts.chance))
+            }
+            // The same key is answered for other rows, so this one row or its model is the reason: a firewall, a
+            // moderation filter, a model that this key may not use or pay for.
+            Some(402 | 403) if facts.refusals < REFUSALS => Decision::Fail,
+            _ => Decision::StopRun(verdict(failure)),
+        },
+        Class::JobFatal => Decision::StopRun(verdict(failure)),
+    }
+}
+
+/// The reason to stop after a failure that every row would meet.
+fn verdict(failure: &Failure) -> Stopped {
+    let message = failure.message.clone();
+    match failure.setup() {
+        Some(setup) => Stopped::Setup(format!("{message}; {}", setup.remedy())),
+        None if failure.fault == Fault::Payment => Stopped::Payment(message),
+        None => Stopped::Auth(message),
     }
 }
 
@@ -123,7 +145,8 @@ mod tests {
     use super::*;
     use crate::api::error::Setup;
 
-    const FACTS: TryFacts = TryFacts { retries: 5, answers: 0, answering: false, chance: 1.0 };
+    const FACTS: TryFacts =
+        TryFacts { retries: 5, answers: 0, answered_before: false, refusals: 1, answering: false, chance: 1.0 };
     const NO_HEADERS: Limits =
         Limits { wait: None, requests_per_second: None, tokens_per_second: None, should_retry: None };
 
@@ -132,7 +155,7 @@ mod tests {
     }
 
     const fn tries(failures: u32, ambiguous: u32, alone: u32) -> Tries {
-        Tries { failures, ambiguous, alone, answers: None, unreached: None }
+        Tries { failures, ambiguous, alone, unauthorized: 0, answers: None, unreached: None }
     }
 
     #[test]
@@ -183,19 +206,33 @@ mod tests {
 
     #[test]
     fn refusal_for_the_key_or_money_is_one_rows_while_others_are_answered() {
-        let answered = TryFacts { answers: 1, ..FACTS };
         let refused = |fault, status| Failure { status: Some(status), ..failure(fault) };
+        let decided = |failure: &Failure, facts| decide(failure, &NO_HEADERS, &Tries::default(), &facts);
         for (failure, alone) in [
             (refused(Fault::Auth, 403), Stopped::Auth as fn(String) -> Stopped),
             (refused(Fault::Payment, 402), Stopped::Payment),
         ] {
-            assert_eq!(decide(&failure, &NO_HEADERS, &Tries::default(), &answered), Decision::Fail);
             let stop = Decision::StopRun(alone("why".to_owned()));
-            assert_eq!(decide(&failure, &NO_HEADERS, &Tries::default(), &FACTS), stop);
+            assert_eq!(decided(&failure, FACTS), stop);
+            for answered in [TryFacts { answers: 1, ..FACTS }, TryFacts { answered_before: true, ..FACTS }] {
+                assert_eq!(decided(&failure, answered), Decision::Fail);
+                assert_eq!(decided(&failure, TryFacts { refusals: REFUSALS - 1, ..answered }), Decision::Fail);
+                assert_eq!(decided(&failure, TryFacts { refusals: REFUSALS, ..answered }), stop);
+            }
         }
-        // A 401 is about the key, whenever it comes.
-        let gone = decide(&refused(Fault::Auth, 401), &NO_HEADERS, &Tries::default(), &answered);
-        assert_eq!(gone, Decision::StopRun(Stopped::Auth("why".to_owned())));
+    }
+
+    #[test]
+    fn refused_key_is_asked_once_more_if_it_was_accepted_before() {
+        let failure = Failure { status: Some(401), ..failure(Fault::Auth) };
+        let stop = Decision::StopRun(Stopped::Auth("why".to_owned()));
+        let answered = TryFacts { answers: 1, chance: 0.0, ..FACTS };
+        let mut row = Tries::default();
+        row.count(Class::JobFatal, &answered);
+        assert_eq!(decide(&failure, &NO_HEADERS, &row, &FACTS), stop, "never accepted");
+        assert!(matches!(decide(&failure, &NO_HEADERS, &row, &answered), Decision::Resend(_)));
+        row.count(Class::JobFatal, &answered);
+        assert_eq!(decide(&failure, &NO_HEADERS, &row, &answered), stop);
     }
 
     #[test]

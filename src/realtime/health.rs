@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::Stopped;
 use super::models::Models;
 use super::web_pages::Pages;
+use crate::outcome::{ErrorCode, RowError};
 
 /// An answer this long before a request left still shows that the service answers.
 const JUST_NOW: Duration = Duration::from_secs(10);
@@ -18,6 +19,8 @@ pub(super) struct Health {
     last_failure: Option<String>,
     answers: u64,
     last_answer: Option<Instant>,
+    /// Refusals for the key or for money since the last answer.
+    refusals: u32,
     pages: Pages,
     models: Models,
     stopped: Option<Stopped>,
@@ -31,6 +34,7 @@ impl Health {
             last_failure: None,
             answers: 0,
             last_answer: None,
+            refusals: 0,
             pages: Pages::default(),
             models: Models::default(),
             stopped: None,
@@ -41,6 +45,7 @@ impl Health {
     pub(super) fn answered(&mut self, now: Instant, model: &Arc<str>) {
         self.answers += 1;
         self.last_answer = Some(now);
+        self.refusals = 0;
         self.models.answered(model);
         self.reached(now);
     }
@@ -56,9 +61,20 @@ impl Health {
         self.last_failure = Some(message.to_owned());
     }
 
-    /// Records that the service does not know a model.
-    pub(super) fn refused_model(&mut self, model: &Arc<str>, message: &str) {
-        self.models.refused(model, message);
+    /// Records that the service refuses a model itself.
+    pub(super) fn refused_model(&mut self, model: &Arc<str>, code: ErrorCode, message: &str) {
+        self.models.refused(model, code, message);
+    }
+
+    /// Records a refusal for the key or for money. Returns how many there are since the last answer, not counting those of
+    /// a model that was never answered while others were: there the model is the reason.
+    pub(super) fn refused_key(&mut self, model: &Arc<str>, code: ErrorCode, message: &str) -> u32 {
+        if self.answers > 0 && !self.models.is_answered(model) {
+            self.models.refused(model, code, message);
+        } else {
+            self.refusals += 1;
+        }
+        self.refusals
     }
 
     /// Records a web page in place of an answer, and says whether there are enough of them to stop.
@@ -66,8 +82,8 @@ impl Health {
         self.pages.seen(row, sent_at, now)
     }
 
-    /// The service's message if it refuses this model again and again.
-    pub(super) fn unserved(&self, model: &Arc<str>) -> Option<&str> {
+    /// The error of this model's rows, if the service refuses it again and again.
+    pub(super) fn unserved(&self, model: &Arc<str>) -> Option<&RowError> {
         self.models.unserved(model)
     }
 

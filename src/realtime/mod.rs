@@ -71,6 +71,8 @@ pub struct SendOptions {
     pub claim: u64,
     /// The last row. No row behind it is claimed.
     pub last_row: u64,
+    /// Earlier runs of this job were answered, so the key is good.
+    pub answered_before: bool,
     /// Money that may be spent.
     pub budget: Option<Budget>,
     /// Other processes with the same key and service.

@@ -1,10 +1,12 @@
-//! Models that the service does not know: rows that ask for them are not sent.
+//! Models that the service does not know, or does not answer for this key: rows that ask for them are not sent.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Refusals of one model as "no such model", with no answer in between, after which its other rows are not sent.
+use crate::outcome::{ErrorCode, RowError};
+
+/// Refusals of one model that has never been answered, after which its other rows are not sent.
 pub(super) const MODEL_REFUSALS: u32 = 5;
 
 /// Rows of one model that are asked for a long wait, with no answer in between, after which its other rows wait as well.
@@ -23,7 +25,8 @@ pub(super) struct Models {
 struct ModelRecord {
     answered: bool,
     refusals: u32,
-    message: String,
+    /// The error of its other rows.
+    refusal: Option<RowError>,
     /// Long waits that the service has asked for since the last answer, and the end of the longest.
     holds: u32,
     held_until: Option<Instant>,
@@ -42,12 +45,18 @@ impl Models {
         (record.holds, record.held_until) = (0, None);
     }
 
-    /// Records a refusal as "no such model".
-    pub(super) fn refused(&mut self, model: &Arc<str>, message: &str) {
+    /// Records that the service refuses the model itself.
+    pub(super) fn refused(&mut self, model: &Arc<str>, code: ErrorCode, words: &str) {
         self.any_refused = true;
         let record = self.known.entry(Arc::clone(model)).or_default();
         record.refusals += 1;
-        message.clone_into(&mut record.message);
+        let message = format!("not sent, because the service refused this model {MODEL_REFUSALS} times: {words}");
+        record.refusal = Some(RowError { code, message });
+    }
+
+    /// Returns true if a row of this model was answered.
+    pub(super) fn is_answered(&self, model: &Arc<str>) -> bool {
+        self.known.get(model).is_some_and(|record| record.answered)
     }
 
     /// Records that the service asks a row of this model to wait until then.
@@ -66,13 +75,13 @@ impl Models {
         self.known.get(model).filter(|record| record.holds >= MODEL_HOLDS)?.held_until
     }
 
-    /// The service's message if it has refused this model again and again: no row of it will ever be answered.
-    pub(super) fn unserved(&self, model: &Arc<str>) -> Option<&str> {
+    /// The error of this model's rows if the service has refused it again and again: none will ever be answered.
+    pub(super) fn unserved(&self, model: &Arc<str>) -> Option<&RowError> {
         if !self.any_refused {
             return None;
         }
         let record = self.known.get(model)?;
-        (!record.answered && record.refusals >= MODEL_REFUSALS).then_some(&record.message)
+        record.refusal.as_ref().filter(|_| !record.answered && record.refusals >= MODEL_REFUSALS)
     }
 }
 
@@ -102,10 +111,11 @@ mod tests {
         models.answered(&answered);
         for _ in 0..MODEL_REFUSALS {
             assert_eq!(models.unserved(&unknown), None);
-            models.refused(&unknown, "no such model");
-            models.refused(&answered, "no such model");
+            models.refused(&unknown, ErrorCode::NotFound, "no such model");
+            models.refused(&answered, ErrorCode::NotFound, "no such model");
         }
-        assert_eq!(models.unserved(&unknown), Some("no such model"));
+        let message = "not sent, because the service refused this model 5 times: no such model".to_owned();
+        assert_eq!(models.unserved(&unknown), Some(&RowError { code: ErrorCode::NotFound, message }));
         assert_eq!(models.unserved(&answered), None);
     }
 }

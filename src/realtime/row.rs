@@ -8,7 +8,6 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::decision::Tries;
 use super::engine::Engine;
-use super::models::MODEL_REFUSALS;
 use super::wallet::Unaffordable;
 use super::{Event, Stopped};
 use crate::outcome::{ErrorCode, Outcome, RowError, Usage};
@@ -102,10 +101,7 @@ impl RowTask {
 
     /// The error of a row whose model the service has refused again and again.
     fn unserved(&self) -> Option<RowError> {
-        let health = self.engine.health.borrow();
-        let words = health.unserved(&self.outcome.model)?;
-        let message = format!("not sent, because the service refused this model {MODEL_REFUSALS} times: {words}");
-        Some(RowError { code: ErrorCode::NotFound, message })
+        self.engine.health.borrow().unserved(&self.outcome.model).cloned()
     }
 
     /// The rest of the long wait that the service has asked for this row's model.

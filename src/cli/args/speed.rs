@@ -97,6 +97,7 @@ impl SpeedArgs {
             claim: (wanted as u64).clamp(8, 256),
             // Known once the input has been checked.
             last_row: u64::MAX,
+            answered_before: false,
             budget: None,
             peers: None,
         })

@@ -1,5 +1,8 @@
 //! Refusals and odd answers of single rows among good ones.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use crate::support::{Home, Recorder, prompts, raw_codes};
 
 /// Runs three rows one after the other; the second one gets this response. Returns the home and the requests that it took.
@@ -21,6 +24,7 @@ fn refusal_of_one_row_among_good_ones_is_that_rows_error() {
     for (status, body, code) in [
         ("403 Forbidden", r#"{"error":{"code":403,"message":"the input was flagged"}}"#, "auth"),
         ("402 Payment Required", r#"{"error":{"code":402,"message":"more credits, or fewer max_tokens"}}"#, "payment"),
+        ("451 Unavailable For Legal Reasons", r#"{"error":"blocked here"}"#, "invalid_request"),
     ] {
         let (home, requests) = second(status, body, 3);
         assert_eq!(raw_codes(&home.read("out.jsonl")), ["ok", code, "ok"], "{status}");
@@ -67,4 +71,63 @@ fn finished_answer_without_text_is_bought_once_and_says_why() {
         );
         assert!(text.contains(words), "{text}");
     }
+}
+
+#[test]
+fn account_without_money_ends_a_run_with_5_and_the_next_one_goes_on() {
+    let home = Home::new();
+    let credit = Arc::new(AtomicI64::new(10));
+    let left = Arc::clone(&credit);
+    let service = Recorder::answering(move |_| {
+        if left.fetch_sub(1, Ordering::Relaxed) > 0 {
+            return ("200 OK", String::new(), Recorder::chat("\"fine\""));
+        }
+        ("402 Payment Required", String::new(), r#"{"error":{"message":"no credits"}}"#.to_owned())
+    });
+    home.write("in.jsonl", prompts(1..=60));
+    let args = ["in.jsonl", "--concurrency", "1", "-o", "out.jsonl", "--summary", "s.json"];
+    home.finish(home.run_command(&service.url, &args)).code(5).says(&["no credits"]);
+    assert_eq!(service.requests().len(), 10 + 20, "twenty refusals in a row");
+    let codes = raw_codes(&home.read("out.jsonl.partial"));
+    assert_eq!((&codes[..10], &codes[10..]), (&vec!["ok".to_owned(); 10][..], &vec!["payment".to_owned(); 50][..]));
+    assert_eq!(home.json("s.json")["state"], "interrupted");
+    home.finish(home.run_command(&service.url, &args)).code(5).says(&["no credits"]);
+    assert_eq!(service.requests().len(), 10 + 20 + 20, "also where earlier answers show that the key is good");
+    credit.store(1000, Ordering::Relaxed);
+    home.finish(home.run_command(&service.url, &args)).code(0);
+    assert_eq!(raw_codes(&home.read("out.jsonl")), vec!["ok"; 60]);
+    assert_eq!(service.requests().len(), 10 + 20 + 20 + 50);
+}
+
+#[test]
+fn model_that_is_refused_every_time_is_given_up_and_the_others_go_on() {
+    let home = Home::new();
+    let service = Recorder::answering(|request| {
+        if request.body.contains("m/forbidden") {
+            return ("403 Forbidden", String::new(), r#"{"error":{"message":"not your model"}}"#.to_owned());
+        }
+        ("200 OK", String::new(), Recorder::chat("\"fine\""))
+    });
+    let row = |n: u32| {
+        let model = if n.is_multiple_of(2) { "m/forbidden" } else { "m/allowed" };
+        format!("{{\"id\":\"q{n}\",\"prompt\":\"question {n}\",\"model\":\"{model}\"}}\n")
+    };
+    home.write("in.jsonl", (1..=30).map(row).collect::<String>());
+    let args = ["in.jsonl", "--concurrency", "1", "-o", "out.jsonl"];
+    home.finish(home.run_command(&service.url, &args)).code(3).says(&["not your model"]);
+    assert_eq!(raw_codes(&home.read("out.jsonl")), ["ok", "auth"].repeat(15));
+    assert_eq!(service.requests().len(), 15 + 5);
+}
+
+#[test]
+fn key_that_is_refused_once_among_answers_is_asked_once_more() {
+    let home = Home::new();
+    let asked = AtomicI64::new(0);
+    let service = Recorder::answering(move |_| match asked.fetch_add(1, Ordering::Relaxed) {
+        1 => ("401 Unauthorized", String::new(), r#"{"error":{"message":"bad key"}}"#.to_owned()),
+        _ => ("200 OK", String::new(), Recorder::chat("\"fine\"")),
+    });
+    home.write("in.jsonl", prompts(1..=3));
+    home.finish(home.run_command(&service.url, &["in.jsonl", "--concurrency", "1", "-o", "out.jsonl"])).code(0);
+    assert_eq!((raw_codes(&home.read("out.jsonl")), service.requests().len()), (vec!["ok".to_owned(); 3], 4));
 }

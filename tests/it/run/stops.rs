@@ -23,28 +23,6 @@ fn refused_key_stops_at_once_with_4() {
 }
 
 #[test]
-fn payment_required_stops_with_5_and_keeps_answers() {
-    let home = Home::new();
-    let server = Server::start(&["--fault", "status=402,nth=6"]);
-    home.write("in.jsonl", prompts(1..=20));
-    let args = ["in.jsonl", "-o", "out.jsonl", "--summary", "s.json", "--concurrency", "1"];
-    home.run(&server, &args).code(5).says(&["payment"]);
-    let seen = codes(&home.read("out.jsonl.partial"));
-    assert_eq!(seen.len(), 20, "every row is there");
-    assert!(seen[..5].iter().all(|(_, code)| code == "ok"), "{seen:?}");
-    assert!(seen[5..].iter().all(|(_, code)| code == "payment"), "{seen:?}");
-    let summary = home.json("s.json");
-    assert_eq!(summary["exit"]["code"], 5);
-    assert_eq!(summary["state"], "interrupted");
-    assert_eq!(server.requests(), 6);
-    // Only the fault's sixth request fails: with credit again the rest is answered, and nothing twice.
-    home.run(&server, &args).code(0);
-    answered(&home.read("out.jsonl"), 1..=20);
-    assert_eq!((server.bill(), server.paid_again()), (20, 0));
-    assert_eq!(home.json("s.json")["http"]["sent"], 15);
-}
-
-#[test]
 fn deadline_stops_with_5_resumably() {
     let home = Home::new();
     let server = Server::start(&["--latency", "200ms"]);

@@ -62,7 +62,7 @@ fn limits_of_time_and_money_stop_a_run() {
     assert_story!("deadline", deadline);
     let cost = run_against(&[], &format!("{RUN} --max-cost 0.000008"));
     assert_story!("max_cost", cost);
-    let payment = run_against(&["--fault", "status=402,nth=3"], RUN);
+    let payment = run_against(&["--fault", "status=402,nth=1"], RUN);
     assert_story!("payment", payment);
 }
 
