@@ -126,7 +126,7 @@ pub fn page(reply: &Reply) -> Option<String> {
     const LONGEST: usize = 80;
     // It is nearly always an answer, of which only the beginning is looked at.
     let start = reply.body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&reply.body).trim_ascii_start();
-    if !start.starts_with(b"<") && (!reply.html || start.starts_with(b"{")) {
+    if !start.starts_with(b"<") && (!reply.html || start.starts_with(b"{") || start.starts_with(b"[")) {
         return None;
     }
     let text = String::from_utf8_lossy(start);

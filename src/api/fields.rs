@@ -1,10 +1,13 @@
 //! Tolerant reading of answers: fields may be missing, of another type, or spelled differently than documented.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::Reply;
+use super::chat::{page, unwrapped};
 use super::error::{Failure, Fault, shorten};
 
 /// A JSON object.
@@ -90,18 +93,21 @@ pub(super) fn list<T>(reply: &Reply, read: impl Fn(&Object) -> Option<T>) -> Res
     Ok(Listing { entries, complete })
 }
 
-/// The text of a 2xx that may be JSON. A broken character spoils its own string only.
-fn success(reply: &Reply) -> Result<std::borrow::Cow<'_, str>, Failure> {
+/// The text of a 2xx that may be JSON, whatever it is wrapped in. A broken character spoils its own string only.
+pub(super) fn success(reply: &Reply) -> Result<Cow<'_, str>, Failure> {
     if !(200..300).contains(&reply.status) {
         return Err(Failure::from_call(reply));
     }
-    if reply.html {
+    if page(reply).is_some() {
         return Err(Failure::bad(reply.status, "an HTML page instead of an answer"));
     }
     if reply.body.is_empty() {
         return Err(Failure::bad(reply.status, "an empty body instead of an answer"));
     }
-    Ok(String::from_utf8_lossy(&reply.body))
+    Ok(match String::from_utf8_lossy(&reply.body) {
+        Cow::Borrowed(text) => unwrapped(text).into(),
+        Cow::Owned(text) => unwrapped(&text).to_owned().into(),
+    })
 }
 
 /// A text field; `None` if it is missing, null or empty.
@@ -182,6 +188,18 @@ mod tests {
             let listed = list(&reply(body), |o| text(o, "id")).unwrap();
             assert_eq!((listed.entries, listed.complete), (ids.iter().map(ToString::to_string).collect(), *complete));
         }
+    }
+
+    #[test]
+    fn a_list_is_read_whatever_it_is_wrapped_in() {
+        for (body, html) in
+            [("\u{feff}[{\"id\":\"a\"}]", false), ("[{\"id\":\"a\"}]", true), (": ping\n\n[{\"id\":\"a\"}]", false)]
+        {
+            let listed = list(&Reply { html, status: 201, ..reply(body) }, |o| text(o, "id")).unwrap();
+            assert_eq!((listed.entries, listed.complete), (vec!["a".to_owned()], true), "{body}");
+        }
+        let wrapped = Reply { html: true, ..reply("\u{feff}{\"id\":\"a\"}") };
+        assert_eq!(text(&object(&wrapped).unwrap(), "id").as_deref(), Some("a"));
     }
 
     #[test]

@@ -2,10 +2,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
+use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use memchr::memmem::{Finder, find};
+use memchr::memmem::Finder;
+use memchr::{memchr_iter, memchr2_iter};
 use secrecy::ExposeSecret;
 
 use super::Client;
@@ -24,7 +26,7 @@ impl Client {
 
     /// Returns true if `text` contains the key.
     pub fn is_key_in(&self, text: &str) -> bool {
-        self.secret().is_some_and(|key| find(text.as_bytes(), key).is_some())
+        self.secret().is_some_and(|key| is_spelled_in(key, text.as_bytes()))
     }
 
     /// Writes `clean`, a copy of `file` without the key, and syncs it. Returns `false`, without a copy, if `file` does not
@@ -42,28 +44,85 @@ impl Client {
     }
 }
 
+/// Returns true if `text` contains the key in any spelling.
+pub(super) fn is_spelled_in(key: &[u8], text: &[u8]) -> bool {
+    Spellings::of(key).find(text, 0).is_some()
+}
+
 /// Copies `from` to `to` with `[key]` in place of `key`. Returns whether `key` occurred.
 pub(super) fn copy_without(key: &[u8], mut from: impl Read, to: &mut impl Write) -> io::Result<bool> {
-    let finder = Finder::new(key);
+    let spellings = Spellings::of(key);
     let mut window = Vec::new();
     let mut found = false;
     loop {
         let read = from.by_ref().take(WINDOW).read_to_end(&mut window)?;
         let mut done = 0;
-        for at in finder.find_iter(&window) {
-            to.write_all(&window[done..at])?;
-            to.write_all(b"[key]")?;
-            done = at + key.len();
+        while let Some(at) = spellings.find(&window, done) {
+            to.write_all(&window[done..at.start])?;
+            // A backslash in front would turn `[` into an escape that no reader of JSON takes.
+            let backslashes = window[done..at.start].iter().rev().take_while(|b| **b == b'\\').count();
+            to.write_all(if backslashes % 2 == 0 { b"[key]" } else { b"\\[key]" })?;
+            done = at.end;
             found = true;
         }
         // A key may begin in one window and end in the next.
-        let kept = if read == 0 { 0 } else { (window.len() - done).min(key.len().saturating_sub(1)) };
+        let kept = if read == 0 { 0 } else { (window.len() - done).min(spellings.longest() - 1) };
         let end = window.len() - kept;
         to.write_all(&window[done..end])?;
         window.drain(..end);
         if read == 0 {
             return Ok(found);
         }
+    }
+}
+
+/// The spellings of a key that a reader of text or JSON would read as the key: any of its characters may be escaped.
+struct Spellings<'k> {
+    key: &'k [u8],
+    plain: Finder<'k>,
+}
+
+impl<'k> Spellings<'k> {
+    fn of(key: &'k [u8]) -> Self {
+        Self { key, plain: Finder::new(key) }
+    }
+
+    /// The length of the longest spelling: six bytes a character.
+    const fn longest(&self) -> usize {
+        self.key.len() * 6
+    }
+
+    /// The first place at or behind `from` where the key is spelled.
+    fn find(&self, text: &[u8], from: usize) -> Option<Range<usize>> {
+        let text = text.get(from..)?;
+        let plain = self.plain.find(text).map(|at| at..at + self.key.len());
+        // Nearly no text has escapes that could spell a character of a key.
+        let escaped = memchr_iter(b'\\', text).any(|at| matches!(text.get(at + 1), Some(b'u' | b'/')));
+        let first = if escaped { self.first_spelled(text) } else { plain };
+        first.map(|at| from + at.start..from + at.end)
+    }
+
+    fn first_spelled(&self, text: &[u8]) -> Option<Range<usize>> {
+        let starts = memchr2_iter(*self.key.first()?, b'\\', text);
+        starts.into_iter().find_map(|at| Some(at..at + self.spelled_at(&text[at..])?))
+    }
+
+    /// The length of the spelling that `text` begins with.
+    fn spelled_at(&self, text: &[u8]) -> Option<usize> {
+        let mut read = 0;
+        for &wanted in self.key {
+            let rest = &text[read..];
+            read += match rest {
+                [b'\\', b'u', digits @ ..] => {
+                    let digits = std::str::from_utf8(digits.get(..4)?).ok()?;
+                    (u32::from_str_radix(digits, 16).ok()? == u32::from(wanted)).then_some(6)?
+                }
+                [b'\\', b'/', ..] if wanted == b'/' => 2,
+                [byte, ..] if *byte == wanted => 1,
+                _ => return None,
+            };
+        }
+        Some(read)
     }
 }
 
@@ -85,5 +144,28 @@ mod tests {
                 assert_eq!(found, expected != all, "{text} behind {before}");
             }
         }
+    }
+
+    #[test]
+    fn a_key_is_found_in_every_spelling_of_json() {
+        let clean = |text: &str| {
+            let mut clean = Vec::new();
+            copy_without(b"key/1=abc", text.as_bytes(), &mut clean).unwrap();
+            String::from_utf8(clean).unwrap()
+        };
+        for (text, expected) in [
+            (r#"{"a":"key/1=abc"}"#, r#"{"a":"[key]"}"#),
+            (r#"{"a":"key\/1=abc"}"#, r#"{"a":"[key]"}"#),
+            (r#"{"a":"key\u002f1\u003Dabc"}"#, r#"{"a":"[key]"}"#),
+            (r"\u006b\u0065\u0079\/1=abc", "[key]"),
+            // Of a text that holds JSON, only the start is an escaped backslash.
+            (r#"{"a":"\\u006bey/1=abc"}"#, r#"{"a":"\\[key]"}"#),
+            (r#"{"a":"\u0041key/2=abc\u00"}"#, r#"{"a":"\u0041key/2=abc\u00"}"#),
+        ] {
+            assert_eq!(clean(text), expected);
+        }
+        let window = usize::try_from(WINDOW).unwrap();
+        let long = ["x".repeat(window - 7), r"key\u002f1\u003Dabc".to_owned()].concat();
+        assert!(clean(&long).ends_with("x[key]"));
     }
 }

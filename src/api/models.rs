@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use super::Client;
 use super::error::{Failure, Fault};
+use super::fields::success;
 
 /// Time for the list, which is small.
 const TIMEOUT: Duration = Duration::from_mins(1);
@@ -49,10 +50,7 @@ impl Client {
     /// Lists the service's models.
     pub async fn models(&self) -> Result<Vec<ServedModel>, Failure> {
         let reply = self.get("/models", TIMEOUT).await?;
-        if reply.status != 200 {
-            return Err(Failure::from_reply(&reply));
-        }
-        read(&reply.body)
+        read(success(&reply)?.as_bytes())
             .ok_or_else(|| Failure::new(Fault::BadResponse, "the list of models cannot be read".to_owned()))
     }
 }

@@ -114,9 +114,6 @@ pub(super) fn plain(response: &reqwest::Response) -> Result<(), Failure> {
     if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity") {
         return Err(Failure::bad(status, &format!("content encoded as {encoding:?}, which llbatch did not ask for")));
     }
-    if header(reqwest::header::CONTENT_TYPE).get(..9).is_some_and(|start| start.eq_ignore_ascii_case("text/html")) {
-        return Err(Failure::bad(status, "an HTML page instead of a file"));
-    }
     Ok(())
 }
 

@@ -113,6 +113,10 @@ impl Client {
                 part.restart()?;
                 return Err(Failure::bad(status, &format!("{} sent more bytes than it announced", host(place))));
             }
+            // By its content, because some servers send every file as `text/html`.
+            if part.length == 0 && piece.trim_ascii_start().starts_with(b"<") {
+                return Err(Failure::bad(status, "an HTML page instead of a file"));
+            }
             part.write(&piece)?;
             progress(part.length);
         }

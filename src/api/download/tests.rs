@@ -107,7 +107,6 @@ async fn a_response_without_a_file_leaves_the_part_alone() {
     let cases = [
         ("200 OK", "content-encoding: gzip\r\n", "xyz", Fault::BadResponse),
         ("206 Partial", "content-encoding: gzip\r\ncontent-range: bytes 2-4/5\r\n", "xyz", Fault::BadResponse),
-        ("200 OK", "content-type: text/html; charset=utf-8\r\n", "<html>", Fault::BadResponse),
         ("404 Not Found", "", r#"{"error":{"message":"no such file"}}"#, Fault::NotFound),
         ("403 Forbidden", "", r#"{"error":"not in this context"}"#, Fault::Auth),
         ("500 Oops", "", r#"{"error":{"message":"x"}}"#, Fault::Server),
@@ -120,6 +119,15 @@ async fn a_response_without_a_file_leaves_the_part_alone() {
     }
     let server = Scripted::start(|_| vec![answer("200 OK", "content-encoding: identity\r\n", "abc")]);
     assert_eq!(fetch(&server, "").await.0, Ok(3));
+}
+
+#[tokio::test]
+async fn a_web_page_is_told_from_a_file_by_its_content() {
+    for (body, expected) in [("<html>", Err(Fault::BadResponse)), ("{\"custom_id\":\"<a>\"}", Ok(19))] {
+        let server = Scripted::start(move |_| vec![answer("200 OK", "content-type: text/html\r\n", body)]);
+        let (result, part, _) = fetch(&server, "").await;
+        assert_eq!((result.map_err(|f| f.fault), part.len()), (expected, expected.map_or(0, |n| n as usize)), "{body}");
+    }
 }
 
 #[tokio::test]
