@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
+use memchr::memmem;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -41,6 +42,25 @@ pub enum AnswerFlaw<'a> {
     /// Its shape is not that of an answer, as the end of a sentence that begins with "HTTP 200".
     Shape(&'static str),
 }
+
+/// An answer that was cut off at its token limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Truncation {
+    /// The limit was reached before the answer had a text.
+    pub is_empty: bool,
+}
+
+impl Truncation {
+    /// Looks for a truncation in `body`. `None`: the answer is whole.
+    pub fn of(body: &str) -> Option<Self> {
+        // Nearly every answer is whole, and to search is much faster than to parse.
+        memmem::find(body.as_bytes(), LENGTH.as_bytes())?;
+        Completion::of(body).truncation()
+    }
+}
+
+/// The spelled reason for the end of an answer that was cut off at its token limit.
+const LENGTH: &str = "\"length\"";
 
 /// One of the answers to a request.
 #[derive(Debug, Default)]
@@ -123,6 +143,13 @@ impl<'a> Completion<'a> {
         }))
     }
 
+    /// The truncation of its answer: of several choices, one that was cut off is enough. It is empty if every cut choice is.
+    pub fn truncation(&self) -> Option<Truncation> {
+        let mut cut = self.choices().iter().filter(|choice| choice.is_truncated()).peekable();
+        cut.peek()?;
+        Some(Truncation { is_empty: cut.all(Choice::is_blank) })
+    }
+
     /// Returns true for an answer of the audio endpoints: a text without an error, and no completion.
     pub fn is_transcript(&self) -> bool {
         self.error().is_none()
@@ -173,8 +200,17 @@ impl<'a> Choice<'a> {
     }
 
     /// Returns true if the answer was cut off at its token limit.
-    pub fn is_truncated(&self) -> bool {
-        self.finish_reason.is_some_and(|reason| reason.get() == "\"length\"")
+    fn is_truncated(&self) -> bool {
+        self.finish_reason.is_some_and(|reason| reason.get() == LENGTH)
+    }
+
+    /// Returns true if it has neither a text nor a tool call. Reasoning is not a text.
+    fn is_blank(&self) -> bool {
+        let (content, calls) = match self.message() {
+            Some(message) => (message.content(), message.calls_tools()),
+            None => (self.text(), false),
+        };
+        !calls && content.is_none_or(|content| blank_text(content.get()))
     }
 
     /// The reason for its end, if the service gives one: the answer is whole.
@@ -232,6 +268,11 @@ impl<'a> Message<'a> {
                 .iter()
                 .any(|other| other.get().is_some())
     }
+}
+
+/// Returns true for a JSON string of white space, an empty list, or null.
+fn blank_text(raw: &str) -> bool {
+    matches!(raw, "null" | "[]") || serde_json::from_str::<Cow<'_, str>>(raw).is_ok_and(|text| text.trim().is_empty())
 }
 
 #[derive(Debug, Default)]
@@ -530,6 +571,33 @@ mod tests {
             ),
         ] {
             assert_eq!(Completion::of(&body).flaw(), Some(flaw), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_cut_off_answer_without_text_is_empty() {
+        let choice = |message: &str| format!(r#"{{"choices":[{{"message":{message},"finish_reason":"length"}}]}}"#);
+        for (body, is_empty) in [
+            (choice(r#"{"content":null,"reasoning":"hm"}"#), true),
+            (choice(r#"{"content":" \n"}"#), true),
+            (choice(r#"{"content":[]}"#), true),
+            (choice(r#"{"content":"half"}"#), false),
+            (choice(r#"{"content":null,"tool_calls":[{"id":"c"}]}"#), false),
+            (r#"{"choices":[{"text":"","finish_reason":"length"}]}"#.to_owned(), true),
+            (
+                r#"{"choices":[{"text":"","finish_reason":"length"},{"text":"x","finish_reason":"length"}]}"#
+                    .to_owned(),
+                false,
+            ),
+        ] {
+            assert_eq!(Truncation::of(&body), Some(Truncation { is_empty }), "{body}");
+        }
+        for whole in [
+            r#"{"choices":[{"text":"\"length\"","finish_reason":"stop"}]}"#,
+            r#"{"choices":[],"length":"length"}"#,
+            "\"length\"",
+        ] {
+            assert_eq!(Truncation::of(whole), None, "{whole}");
         }
     }
 

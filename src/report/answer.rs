@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use crate::completion::{Choice, Completion};
+use crate::completion::Completion;
 
 /// Bytes of a text that are read: more than a report ever shows of it.
 const LOOK: usize = 4096;
@@ -37,10 +37,10 @@ impl<'a> AnswerBody<'a> {
         raw.starts_with('"').then(|| text_of(raw)).filter(|name| !name.is_empty())
     }
 
-    /// The facts that an outcome does not keep. An answer with several choices is truncated if one of them is.
+    /// The facts that an outcome does not keep.
     pub fn facts(&self) -> AnswerFacts {
         AnswerFacts {
-            truncated: self.answer.choices().iter().any(Choice::is_truncated),
+            truncated: self.answer.truncation().is_some(),
             created: self.answer.created.and_then(|raw| raw.get().parse().ok()),
         }
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use super::answer::AnswerBody;
-use super::flat::FlatRow;
+use super::flat;
 use super::folded::Folded;
 use crate::batch::line::{self, LineError, ResultLine};
 use crate::batch::lines::FileLines;
@@ -113,7 +113,7 @@ impl FilesReader {
     fn line(&mut self, bytes: &[u8]) -> Result<bool, String> {
         let result = line::read(bytes).map_err(|garbled| garbled.to_string())?;
         if result.error.is_some() && result.status.is_none() && result.body.is_none() {
-            if let Some(row) = FlatRow::of_line(self.rows + 1, bytes) {
+            if let Some(row) = flat::of_line(self.rows + 1, bytes) {
                 return Ok(self.flat(row));
             }
             let members: BTreeMap<String, &RawValue> = serde_json::from_slice(bytes).unwrap_or_default();
@@ -126,25 +126,26 @@ impl FilesReader {
 
     /// Counts a line of the service's shape. Returns whether its id is new.
     fn result(&mut self, result: ResultLine<'_>) -> bool {
-        let body = result.body.map(AnswerBody::of);
-        let model: Arc<str> = body.as_ref().and_then(AnswerBody::model).unwrap_or_default().into();
+        let model = result.body.and_then(|body| AnswerBody::of(body).model());
+        let model: Arc<str> = model.unwrap_or_default().into();
         let row = Outcome::unsent(self.rows + 1, result.id.into(), model, ErrorCode::Missing, "");
         let batch = self.batch.then_some(0);
-        let mut outcome = Outcome { error: result.error, status: result.status, usage: result.usage, batch, ..row };
+        let body = result.body.map(Box::from);
+        let mut outcome =
+            Outcome { error: result.error, status: result.status, body, usage: result.usage, batch, ..row };
         let charge = charge(&outcome, &mut self.prices);
         // As for an answer of a batch, the time that it took is unknown.
         outcome.batch = Some(0);
-        self.folded.add(&outcome, &charge, body.as_ref());
+        self.folded.add(&outcome, &charge);
         self.counted(&outcome)
     }
 
     /// Counts a flat row. Returns whether its id is new.
-    fn flat(&mut self, FlatRow { mut outcome, body }: FlatRow) -> bool {
+    fn flat(&mut self, mut outcome: Outcome) -> bool {
         // Only an answer of a batch has no latency.
         let in_batch = self.batch || (outcome.ok() && outcome.latency_ms == 0);
         outcome.batch = in_batch.then_some(0);
-        let body = body.as_deref().map(AnswerBody::of);
-        self.folded.add(&outcome, &charge(&outcome, &mut self.prices), body.as_ref());
+        self.folded.add(&outcome, &charge(&outcome, &mut self.prices));
         self.counted(&outcome)
     }
 
@@ -166,7 +167,7 @@ impl FilesReader {
                 let place = columns.iter().rposition(|column| *column == name)?;
                 record.get(place).filter(|text| !text.is_empty()).map(Cow::Borrowed)
             };
-            let Some(row) = FlatRow::of_cells(self.rows + 1, &cell) else {
+            let Some(row) = flat::of_cells(self.rows + 1, &cell) else {
                 let message = format!("{shown}:{line}: not a row of results: custom_id or attempts is missing");
                 return Err(Error::new(Exit::Data, message).hint(
                     "a table of results has llbatch's own columns, as `run` and `fetch` write them without --prefix",

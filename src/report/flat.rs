@@ -8,49 +8,39 @@ use serde_json::value::RawValue;
 
 use crate::outcome::{ErrorCode, Outcome, RowError, Usage};
 
-/// A flat row.
-pub(super) struct FlatRow {
-    /// The outcome, as far as the row has it.
-    pub(super) outcome: Outcome,
-    /// A body made from the row's columns. `None` if the row failed.
-    pub(super) body: Option<String>,
+/// Reads row `number` of a table. `cell` returns llbatch's own columns by name, and nothing for an empty one. Its body is
+/// made from the columns. `None`: the row is not a flat result.
+pub(super) fn of_cells<'a>(number: u64, cell: &dyn Fn(&str) -> Option<Cow<'a, str>>) -> Option<Outcome> {
+    let id = cell("custom_id")?;
+    let attempts: u32 = cell("attempts")?.parse().ok()?;
+    let count = |name: &str| cell(name).and_then(|text| crate::json::whole(&text));
+    let error = cell("error").map(|text| row_error(&text));
+    let usage = match (count("prompt_tokens"), count("completion_tokens")) {
+        (None, None) => None,
+        (prompt, completion) => Some(Usage { prompt: prompt.unwrap_or(0), completion: completion.unwrap_or(0) }),
+    };
+    let body = error.is_none().then(|| {
+        let text = |name: &str| cell(name).unwrap_or_default();
+        let choice = json!({"message": {"content": text("content")}, "finish_reason": text("finish_reason")});
+        json!({"choices": [choice]}).to_string().into()
+    });
+    let latency_ms = u32::try_from(count("latency_ms").unwrap_or(0)).unwrap_or(u32::MAX);
+    let model = cell("model").unwrap_or_default();
+    let row = Outcome::unsent(number, id.as_ref().into(), model.as_ref().into(), ErrorCode::Missing, "");
+    Some(Outcome { error, body, usage, attempts, latency_ms, ..row })
 }
 
-impl FlatRow {
-    /// Reads row `number` of a table. `cell` returns llbatch's own columns by name, and nothing for an empty one. `None`: the
-    /// row is not a flat result.
-    pub(super) fn of_cells<'a>(number: u64, cell: &dyn Fn(&str) -> Option<Cow<'a, str>>) -> Option<Self> {
-        let id = cell("custom_id")?;
-        let attempts: u32 = cell("attempts")?.parse().ok()?;
-        let count = |name: &str| cell(name).and_then(|text| crate::json::whole(&text));
-        let error = cell("error").map(|text| row_error(&text));
-        let usage = match (count("prompt_tokens"), count("completion_tokens")) {
-            (None, None) => None,
-            (prompt, completion) => Some(Usage { prompt: prompt.unwrap_or(0), completion: completion.unwrap_or(0) }),
-        };
-        let body = error.is_none().then(|| {
-            let text = |name: &str| cell(name).unwrap_or_default();
-            let choice = json!({"message": {"content": text("content")}, "finish_reason": text("finish_reason")});
-            json!({"choices": [choice]}).to_string()
-        });
-        let latency_ms = u32::try_from(count("latency_ms").unwrap_or(0)).unwrap_or(u32::MAX);
-        let model = cell("model").unwrap_or_default();
-        let row = Outcome::unsent(number, id.as_ref().into(), model.as_ref().into(), ErrorCode::Missing, "");
-        Some(Self { outcome: Outcome { error, usage, attempts, latency_ms, ..row }, body })
-    }
-
-    /// Reads row `number` from a flat JSON line. `None`: the line is not a flat result.
-    pub(super) fn of_line(number: u64, bytes: &[u8]) -> Option<Self> {
-        let members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_slice(bytes).ok()?;
-        Self::of_cells(number, &|name| {
-            let raw = members.get(name)?.get();
-            match raw.as_bytes().first()? {
-                b'"' => serde_json::from_str::<String>(raw).ok().map(Cow::Owned),
-                b'n' => None,
-                _ => Some(Cow::Borrowed(raw)),
-            }
-        })
-    }
+/// Reads row `number` from a flat JSON line. `None`: the line is not a flat result.
+pub(super) fn of_line(number: u64, bytes: &[u8]) -> Option<Outcome> {
+    let members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_slice(bytes).ok()?;
+    of_cells(number, &|name| {
+        let raw = members.get(name)?.get();
+        match raw.as_bytes().first()? {
+            b'"' => serde_json::from_str::<String>(raw).ok().map(Cow::Owned),
+            b'n' => None,
+            _ => Some(Cow::Borrowed(raw)),
+        }
+    })
 }
 
 /// The error that the column `error` spells as `code: message`. A text without a known code is a bad response.

@@ -19,10 +19,11 @@ impl Folded {
         Self { totals: Totals::new(rows), details: DetailsFold::default() }
     }
 
-    /// Counts one row. `body` is the response's body as text.
-    pub(super) fn add(&mut self, outcome: &Outcome, charge: &Charge, body: Option<&AnswerBody<'_>>) {
-        let facts = body.map(AnswerBody::facts).unwrap_or_default();
-        self.details.add(outcome, charge, facts, || body.map(AnswerBody::start).unwrap_or_default());
+    /// Counts one row.
+    pub(super) fn add(&mut self, outcome: &Outcome, charge: &Charge) {
+        let body = outcome.body.as_deref().map(AnswerBody::of);
+        let facts = body.as_ref().map(AnswerBody::facts).unwrap_or_default();
+        self.details.add(outcome, charge, facts, || body.as_ref().map(AnswerBody::start).unwrap_or_default());
         self.totals.add(outcome, charge);
     }
 }

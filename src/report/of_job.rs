@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::answer::AnswerBody;
 use super::folded::Folded;
 use crate::error::Result;
 use crate::input::Inputs;
@@ -43,8 +42,7 @@ pub fn of_job(
         let Some(last) = page.last() else { return Ok(folded) };
         next = last.row + 1;
         for outcome in &page {
-            let body = outcome.body.as_deref().map(AnswerBody::of);
-            folded.add(outcome, &charge(outcome, &mut prices), body.as_ref());
+            folded.add(outcome, &charge(outcome, &mut prices));
         }
     }
 }

@@ -77,6 +77,10 @@ pub struct RowCounts {
     pub failed: u64,
     /// Rows without an outcome yet.
     pub pending: u64,
+    /// Answers that were cut off at their token limit.
+    pub truncated: u64,
+    /// The part of `truncated` without any text.
+    pub truncated_empty: u64,
 }
 
 /// Tokens as the service counted them.
@@ -237,6 +241,8 @@ impl Totals {
                 succeeded: self.succeeded,
                 failed: self.failed,
                 pending: self.rows.saturating_sub(self.succeeded + self.failed),
+                truncated: self.truncated,
+                truncated_empty: self.truncated_empty,
             },
             tokens: TokenCounts {
                 prompt: self.usage.prompt,

@@ -23,6 +23,7 @@ impl Summary {
             sheet.whole("job", &format!("{job}{transport}: {}", self.state));
         }
         sheet.list("rows", &self.row_parts());
+        sheet.list("truncated", &self.truncated_parts());
         sheet.list("tokens", &self.token_parts());
         sheet.list("cost", &self.cost_parts());
         self.models(said.contains(&"model"), &mut sheet);
@@ -53,6 +54,19 @@ impl Summary {
         }
         if rows.pending > 0 {
             parts.push(format!("{} still to do", count(rows.pending)));
+        }
+        parts
+    }
+
+    /// Counts the answers that were cut off.
+    fn truncated_parts(&self) -> Vec<String> {
+        let rows = &self.rows;
+        if rows.truncated == 0 {
+            return Vec::new();
+        }
+        let mut parts = vec![format!("{} of {} cut off by max_tokens", count(rows.truncated), count(rows.succeeded))];
+        if rows.truncated_empty > 0 {
+            parts.push(format!("{} of them empty", count(rows.truncated_empty)));
         }
         parts
     }

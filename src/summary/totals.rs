@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Charge, Histogram, HttpCounts, Sum};
+use crate::completion::Truncation;
 use crate::outcome::{ErrorCode, Outcome, RowError, Usage};
 use crate::price::Nanos;
 
@@ -16,6 +17,10 @@ pub struct Totals {
     pub(super) failed: u64,
     /// Rows answered by an earlier run.
     pub(super) reused: u64,
+    /// Answers that were cut off at their token limit.
+    pub(super) truncated: u64,
+    /// The part of `truncated` without any text.
+    pub(super) truncated_empty: u64,
     /// Answers without a usage.
     pub(super) unmetered: u64,
     /// Attempts of unknown fate.
@@ -92,7 +97,7 @@ impl Totals {
         self.rows = rows;
     }
 
-    /// Counts the outcome of one row.
+    /// Counts the outcome of one row. Truncations are counted if the outcome has its body.
     pub fn add(&mut self, outcome: &Outcome, charge: &Charge) {
         self.usage += outcome.usage.unwrap_or_default();
         self.usage += outcome.wasted;
@@ -113,6 +118,10 @@ impl Totals {
         } else {
             self.succeeded += 1;
             self.reused += u64::from(charge.reused);
+            if let Some(cut) = outcome.body.as_deref().and_then(Truncation::of) {
+                self.truncated += 1;
+                self.truncated_empty += u64::from(cut.is_empty);
+            }
             // The service does not say when it began to work on a row of a batch.
             if outcome.batch.is_none() {
                 self.latency.add(outcome.latency_ms);

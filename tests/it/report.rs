@@ -127,7 +127,10 @@ fn output_and_error_file_make_one_report() {
     home.write("output.jsonl", output);
     home.write("errors.jsonl", errors);
     let document = report(&home, &["output.jsonl", "errors.jsonl"]);
-    assert_eq!(document["rows"], json!({"total": 6, "succeeded": 3, "failed": 3, "pending": 0}));
+    assert_eq!(
+        document["rows"],
+        json!({"total": 6, "succeeded": 3, "failed": 3, "pending": 0, "truncated": 1, "truncated_empty": 0})
+    );
     assert_eq!(document["tokens"], json!({"prompt": 3_000, "completion": 2_510, "total": 5_510}));
     // $0.06 per million tokens.
     assert_eq!(document["cost"]["usd"], json!(0.000_330_6));
@@ -165,7 +168,8 @@ fn output_and_error_file_make_one_report() {
     let table = home.llbatch(&["report", "output.jsonl", "errors.jsonl"]).code(0).stdout;
     for part in [
         "6: 3 answered, 3 failed",
-        "truncated 1 answer cut off by max_tokens: a",
+        "  truncated 1 of 3 cut off by max_tokens\n",
+        "  cut off   a\n",
         "dearest   3,000 tokens",
         "max 2,000 tokens",
     ] {

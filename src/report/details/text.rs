@@ -3,7 +3,7 @@
 use super::{ModelDetail, ReportDetails, ReportDocument, TopRow};
 use crate::price::{Nanos, ShownAmount, Spelling};
 use crate::summary::Sheet;
-use crate::text::{Align, Grid, count, cut, millis, plural};
+use crate::text::{Align, Grid, count, cut, millis};
 
 /// Ids of truncated answers in a terminal; JSON and HTML have more.
 const IDS: usize = 5;
@@ -32,7 +32,7 @@ impl ReportDetails {
             last.push_str(" tokens");
         }
         sheet.list("answers", &parts);
-        sheet.list("truncated", &self.truncated_parts());
+        sheet.list("cut off", &self.truncated_ids());
         sheet.grid("slowest", &top(&self.slowest));
         sheet.grid("dearest", &top(&self.dearest));
     }
@@ -86,17 +86,10 @@ impl ReportDetails {
         parts
     }
 
-    fn truncated_parts(&self) -> Vec<String> {
-        let truncated = &self.truncated;
-        if truncated.count == 0 {
-            return Vec::new();
-        }
-        let ids = truncated.rows.iter().take(IDS).map(|row| row.id.clone());
-        let mut parts: Vec<String> = ids.chain((truncated.count > IDS as u64).then(|| "…".to_owned())).collect();
-        let first = parts.first().map_or("", String::as_str);
-        let opening = format!("{} cut off by max_tokens: {first}", plural(truncated.count, "answer"));
-        parts.splice(..parts.len().min(1), [opening]);
-        parts
+    /// Lists ids of answers that were cut off. The summary counts them.
+    fn truncated_ids(&self) -> Vec<String> {
+        let ids = self.truncated.rows.iter().take(IDS).map(|row| row.id.clone());
+        ids.chain((self.truncated.count > IDS as u64).then(|| "…".to_owned())).collect()
     }
 }
 

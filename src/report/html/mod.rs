@@ -93,7 +93,6 @@ mod tests {
     use crate::error::Exit;
     use crate::outcome::{ErrorCode, Outcome, RowError, Usage};
     use crate::price::Price;
-    use crate::report::answer::AnswerBody;
     use crate::report::details::ReportSource;
     use crate::report::folded::Folded;
     use crate::summary::{Charge, Meta};
@@ -127,9 +126,9 @@ mod tests {
             let created = 1_790_000_000 + row;
             let choice = serde_json::json!({"text": HOSTILE.repeat(2), "finish_reason": "length"});
             let body = serde_json::json!({"created": created, "choices": [choice]}).to_string();
-            let outcome = outcome(row, failure(row));
-            let body = (row % 5 > 0).then(|| AnswerBody::of(&body));
-            folded.add(&outcome, &Charge::of(&outcome, Some(paid), Some(list)), body.as_ref());
+            let body = (row % 5 > 0).then(|| body.into());
+            let outcome = Outcome { body, ..outcome(row, failure(row)) };
+            folded.add(&outcome, &Charge::of(&outcome, Some(paid), Some(list)));
         }
         let summary = folded.totals.summary(meta);
         folded.details.into_report(summary, source, Some(9.0))

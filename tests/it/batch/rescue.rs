@@ -41,7 +41,10 @@ fn rows_unanswered_at_the_deadline_finish_in_real_time() {
     assert_eq!((batch + realtime, server.paid_again()), (60, 0));
     assert_eq!(server.batches()[0]["status"], "CANCELLED");
     receipt(&home, batch, realtime);
-    assert_eq!(home.json("s.json")["rows"], json!({"total": 60, "succeeded": 60, "failed": 0, "pending": 0}));
+    assert_eq!(
+        home.json("s.json")["rows"],
+        json!({"total": 60, "succeeded": 60, "failed": 0, "pending": 0, "truncated": 60, "truncated_empty": 0})
+    );
     // It is one job, and what is known of it stays.
     let id = home.json("s.json")["job"].as_str().unwrap().to_owned();
     home.at(&server.url, &["fetch", &id, "-o", "again.jsonl"]).code(0);

@@ -48,7 +48,10 @@ fn refused_request_is_never_sent_again() {
     assert_eq!(results[9].code, None);
     assert_eq!(http(&home), [10, 0, 0]);
     let summary = home.json("s.json");
-    assert_eq!(summary["rows"], serde_json::json!({"total": 10, "succeeded": 1, "failed": 9, "pending": 0}));
+    assert_eq!(
+        summary["rows"],
+        serde_json::json!({"total": 10, "succeeded": 1, "failed": 9, "pending": 0, "truncated": 0, "truncated_empty": 0})
+    );
     assert_eq!(summary["exit"]["code"], 3);
     let errors = summary["errors"].as_array().unwrap();
     let counts: Vec<_> = errors.iter().map(|e| (e["code"].as_str().unwrap(), e["count"].as_u64().unwrap())).collect();

@@ -32,7 +32,7 @@ fn summary_has_the_members_of_the_contract() {
     ] {
         assert!(summary.get(name).is_some(), "{name} is missing: {summary}");
     }
-    assert_eq!(keys(&summary["rows"]), ["total", "succeeded", "failed", "pending"]);
+    assert_eq!(keys(&summary["rows"]), ["total", "succeeded", "failed", "pending", "truncated", "truncated_empty"]);
     assert_eq!(keys(&summary["tokens"]), ["prompt", "completion", "total"]);
     for name in ["usd", "realtime_usd", "saved_usd", "estimated", "unpriced_models"] {
         assert!(summary["cost"].get(name).is_some(), "cost.{name} is missing: {summary}");
@@ -49,6 +49,57 @@ fn summary_has_the_members_of_the_contract() {
     assert!(summary["errors"][0]["example"].as_str().unwrap().contains("q2"));
     // --json prints the same document, and nothing else, on stdout; people are spared their table.
     assert_eq!(serde_json::from_str::<Value>(&out.stdout).unwrap(), summary);
+}
+
+#[test]
+fn cut_off_answers_are_counted_as_the_report_counts_them() {
+    let home = Home::new();
+    let recorder = Recorder::answering(|request| {
+        let reasoning = r#""reasoning":"hm","content":null"#;
+        let (message, reason) = match () {
+            () if request.body.contains("question 1\"") => (reasoning, "length"),
+            () if request.body.contains("question 2\"") => (r#""content":"""#, "length"),
+            () if request.body.contains("question 3\"") => (r#""content":"{\"a\": ""#, "length"),
+            () => (r#""content":"\"length\"""#, "stop"),
+        };
+        let choice = format!(r#"{{"message":{{{message}}},"finish_reason":"{reason}"}}"#);
+        (
+            "200 OK",
+            String::new(),
+            format!(r#"{{"choices":[{choice}],"usage":{{"prompt_tokens":9,"completion_tokens":9}}}}"#),
+        )
+    });
+    let counts = |rows: &Value| (rows["truncated"].as_u64(), rows["truncated_empty"].as_u64());
+    let expected = (Some(3), Some(2));
+    home.write("in.jsonl", prompts(1..=5));
+    let files = ["-o", "out.jsonl", "--summary", "s.json"];
+    let line = "  truncated 3 of 5 cut off by max_tokens, 2 of them empty\n";
+    home.finish(home.run_command(&recorder.url, &[&["in.jsonl"], &files[..]].concat())).code(0).says(&[line]);
+    assert_eq!(counts(&home.json("s.json")["rows"]), expected);
+    // A command that reads all answers back says the same.
+    home.at(&recorder.url, &[&["fetch", "last"], &files[..]].concat()).code(0).says(&[line]);
+    assert_eq!(counts(&home.json("s.json")["rows"]), expected);
+    for source in ["last", "out.jsonl"] {
+        let report: Value = serde_json::from_str(&home.llbatch(&["report", source, "--json"]).code(0).stdout).unwrap();
+        assert_eq!(
+            (counts(&report["rows"]), &report["details"]["truncated"]["count"]),
+            (expected, &3.into()),
+            "{source}"
+        );
+    }
+    let table = home.llbatch(&["report", "last"]).code(0).stdout;
+    assert!(table.contains(line) && table.contains("  cut off   q1, q2, q3\n"), "{table}");
+}
+
+#[test]
+fn cut_off_answers_of_a_batch_are_counted() {
+    let home = Home::new();
+    let server = Server::quick(&[]);
+    // The sandbox's sentences are longer than 3 tokens.
+    home.write("in.jsonl", prompts(1..=3).replace(r#""max_tokens":16"#, r#""max_tokens":3"#));
+    let submit = ["submit", "in.jsonl", "--wait", "--poll", "50ms", "--summary", "s.json", "-o", "out.jsonl"];
+    home.at(&server.url, &submit).code(0).says(&["  truncated 3 of 3 cut off by max_tokens\n"]);
+    assert_eq!(home.json("s.json")["rows"]["truncated"], 3);
 }
 
 #[test]
