@@ -46,6 +46,15 @@ impl Exit {
         self as u8
     }
 
+    /// The code of a command that this signal stopped.
+    pub const fn of_signal(number: i32) -> Self {
+        match number {
+            1 => Self::Hangup,
+            15 => Self::Terminate,
+            _ => Self::Interrupt,
+        }
+    }
+
     /// A stable name of the code, for documents.
     pub const fn name(self) -> &'static str {
         match self {

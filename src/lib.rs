@@ -55,7 +55,7 @@
 //! the requests in flight.
 //!
 //! Before rows up to *n* are sent, "rows up to *n* may have been sent" is on disk. This *claim* tells after a kill which rows
-//! may have been paid for without an answer ([`job::claim`] explains it). An answer keeps its permit until it is committed, so
+//! may have been paid for without an answer ([`realtime::claims`] explains it). An answer keeps its permit until it is committed, so
 //! a kill loses at most `--concurrency` answers.
 //!
 //! # A batch job

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use super::Reply;
 use super::error::{Fault, flaw_of};
 use crate::completion::Completion;
-use crate::json::{one_line, without_nan};
+use crate::json::{depth, one_line, without_nan};
 
 /// The content of a 200.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,11 +52,11 @@ pub fn read(reply: &Reply) -> Answer {
     if !text.starts_with('{') {
         return bad("something other than a JSON object");
     }
-    if text.len() > 2 * DEEPEST as usize && depth(text) > DEEPEST {
-        let why = format!("HTTP {status} with JSON that is nested too deep for other programs");
-        return Answer::Bad { fault: Fault::Unusable, why, body: None, usage: None };
-    }
     match serde_json::from_str::<Completion<'_>>(text) {
+        Ok(_) if text.len() > 2 * DEEPEST && depth(text) > DEEPEST => {
+            let why = format!("HTTP {status} with JSON that is nested too deep for other programs");
+            Answer::Bad { fault: Fault::Unusable, why, body: None, usage: None }
+        }
         Ok(parsed) => {
             let body: Box<str> = one_line(text).into();
             match parsed.flaw() {
@@ -100,26 +100,7 @@ fn event_stream(text: &str, status: u16) -> Answer {
 }
 
 /// Levels of nesting that every reader of results can be expected to take.
-const DEEPEST: u32 = 2_000;
-
-/// The deepest level of nesting of a JSON text.
-fn depth(text: &str) -> u32 {
-    let (mut level, mut deepest, mut quoted, mut escaped) = (0_u32, 0_u32, false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b'{' | b'[' if !quoted => {
-                level += 1;
-                deepest = deepest.max(level);
-            }
-            b'}' | b']' if !quoted => level = level.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
-}
+const DEEPEST: usize = 2_000;
 
 /// The title or the beginning of a web page that came in place of an answer. `None` for anything else.
 pub fn page(reply: &Reply) -> Option<String> {

@@ -47,7 +47,7 @@ impl Requests {
     /// Begins with the first row for this service.
     pub fn new(service: &str) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("llbatch 2026-11 content of a batch job");
-        hasher.update(place(service).as_bytes()).update(&[0]);
+        hasher.update(canonical_service(service).as_bytes()).update(&[0]);
         Self { hasher, rows: 0, sample: BTreeMap::new(), cut: false }
     }
 
@@ -95,7 +95,7 @@ impl Requests {
         let mut best: Option<Answered> = None;
         let mut compared = 0;
         for job in desk.ledger.recent(JOBS)? {
-            let theirs = job.service().is_some_and(|theirs| place(&theirs) == place(service));
+            let theirs = job.service().is_some_and(|theirs| canonical_service(&theirs) == canonical_service(service));
             if !theirs || job.succeeded == 0 || !desk.store.job_path(&job.id).exists() {
                 continue;
             }
@@ -145,7 +145,7 @@ impl Requests {
 }
 
 /// Returns one spelling for all spellings of a service's address on this machine.
-pub fn place(service: &str) -> String {
+pub fn canonical_service(service: &str) -> String {
     let service = service.trim_end_matches('/');
     let Some((scheme, rest)) = service.split_once("://") else { return service.to_owned() };
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -172,7 +172,7 @@ mod tests {
             ("sandbox", "sandbox", true),
         ];
         for (a, b, same) in cases {
-            assert_eq!(place(a) == place(b), same, "{a} {b}");
+            assert_eq!(canonical_service(a) == canonical_service(b), same, "{a} {b}");
         }
     }
 

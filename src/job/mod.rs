@@ -2,7 +2,6 @@
 
 pub mod ask;
 pub mod batch;
-pub mod claim;
 pub mod clean;
 mod consumer;
 mod drive;
@@ -11,6 +10,7 @@ pub mod finish;
 mod funds;
 mod identity;
 pub mod orphans;
+pub mod own;
 pub mod prepare;
 mod reader;
 pub mod rehearsal;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::ask::{RetryFilter, Reuse, Role, RunAsk};
-use super::claim::{OwnedJob, RunSource};
 use super::finish::Desk;
+use super::own::{OwnedJob, RunSource};
 use super::reader::changed_input;
 use super::remote::Remote;
 use super::resume::{CheckedRows, Checking, JobRows, ResumeRules, Resumed};

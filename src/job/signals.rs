@@ -68,7 +68,7 @@ impl Signals {
             }
             shared.abort.cancel();
             tokio::time::sleep(LAST_WORDS).await;
-            leave(exit(number));
+            leave(Exit::of_signal(number));
         };
         std::thread::Builder::new()
             .name("signals".to_owned())
@@ -86,14 +86,6 @@ impl Signals {
 /// Says what a second signal does.
 pub const fn again(first: i32) -> &'static str {
     if first == 2 { "Ctrl-C again stops at once" } else { "a second signal stops at once" }
-}
-
-const fn exit(number: i32) -> Exit {
-    match number {
-        1 => Exit::Hangup,
-        15 => Exit::Terminate,
-        _ => Exit::Interrupt,
-    }
 }
 
 /// Makes the size limit of files (`ulimit -f`) an error of the write. Without this, the signal would kill the process.

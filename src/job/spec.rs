@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::ask::{InputSource, InputSpec};
-use super::identity::place;
+use super::identity::canonical_service;
 use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Inputs, Kept, same_copy};
@@ -69,7 +69,8 @@ impl Spec {
     /// Returns the key of the command. Equal inputs, parameters and services have equal keys. `content` is a hash of
     /// stdin.
     pub fn key(&self, content: &str) -> String {
-        let parts = serde_json::json!([place(&self.service), self.inputs, self.input_format, self.params, content]);
+        let parts =
+            serde_json::json!([canonical_service(&self.service), self.inputs, self.input_format, self.params, content]);
         blake3::hash(parts.to_string().as_bytes()).to_hex()[..32].to_owned()
     }
 
@@ -84,7 +85,13 @@ impl Spec {
     /// Returns true if both make the same requests of the same input.
     pub fn asks_the_same(&self, other: &Self) -> bool {
         let parts = |spec: &Self| {
-            (place(&spec.service), spec.inputs.clone(), spec.spooled, spec.input_format, spec.params.clone())
+            (
+                canonical_service(&spec.service),
+                spec.inputs.clone(),
+                spec.spooled,
+                spec.input_format,
+                spec.params.clone(),
+            )
         };
         parts(self) == parts(other)
     }
@@ -117,7 +124,7 @@ impl CleanCheck {
 /// 2 if it belongs to another service.
 pub fn same_service(job: &Job, service: &str) -> Result<()> {
     let theirs = spec_of(job)?.service;
-    if place(&theirs) == place(service) {
+    if canonical_service(&theirs) == canonical_service(service) {
         return Ok(());
     }
     let hint = if theirs == "sandbox" { "add --sandbox" } else { "leave --sandbox out, or pass the same --base-url" };

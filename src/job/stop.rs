@@ -22,13 +22,13 @@ impl Stop {
     /// Decides from the signals, the reader and the engine, in this order. `None` if the run reached its end.
     pub fn of(signal: i32, fed: &Result<()>, stopped: Option<&Stopped>) -> Option<Self> {
         let by_signal = match signal {
-            1 => Some((Exit::Hangup, "the terminal went away (SIGHUP)")),
-            2 => Some((Exit::Interrupt, "interrupted (SIGINT)")),
-            15 => Some((Exit::Terminate, "terminated (SIGTERM)")),
+            1 => Some("the terminal went away (SIGHUP)"),
+            2 => Some("interrupted (SIGINT)"),
+            15 => Some("terminated (SIGTERM)"),
             _ => None,
         };
-        if let Some((exit, reason)) = by_signal {
-            return Some(Self::new(exit, after_outage(reason, stopped)));
+        if let Some(reason) = by_signal {
+            return Some(Self::new(Exit::of_signal(signal), after_outage(reason, stopped)));
         }
         if let Err(error) = fed {
             return Some(Self::by(error));

@@ -1,5 +1,12 @@
 //! Claims rows ahead of sending, so far that no request waits for the disk. It claims no further, because a claimed row
 //! without an answer is in doubt after a kill.
+//!
+//! # What a claim is
+//!
+//! A *lock* says which process works on a job; it is the kernel's and dies with the process. A *claim* says which rows
+//! may have been sent. Before rows up to *n* are sent, "rows up to *n*" is on disk in the job's file. After a kill, the
+//! claimed rows without an outcome may have been paid for without an answer. The next run names them, counts their
+//! worst cost as at risk, and sends them again. A finished run releases its claim.
 
 use std::time::{Duration, Instant};
 

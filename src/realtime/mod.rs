@@ -1,7 +1,8 @@
 //! The realtime transport: bounded requests in flight under the limiter. Each row is answered or fails exactly once.
 //!
 //! [`run`] takes rows from one channel and emits [`Event`]s to another. It reads and writes no files. A row's retries happen
-//! inside its own task, and nothing flows back.
+//! inside its own task. Only acknowledgements flow back: claims that are on disk, answers that are committed, money that was
+//! drawn.
 //!
 //! [`Engine`] starts a [`RowTask`](row::RowTask) for each row. Three nouns hold what the tasks share:
 //! [`Gate`](gate::Gate) (permits, claims, the limiter), [`Health`](health::Health) (reasons to give up) and

@@ -221,7 +221,7 @@ const PARAMETERS: &[(&str, ParameterKind)] = &[
 pub const SYSTEM: &str = "system";
 
 /// The place of a parameter, or of the system message, in a set of parameters.
-pub fn place(name: &str) -> Option<usize> {
+pub fn parameter_index(name: &str) -> Option<usize> {
     if name == SYSTEM {
         return Some(PARAMETERS.len());
     }

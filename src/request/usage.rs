@@ -12,7 +12,7 @@ impl ParameterSet {
     /// Adds the parameter `name`; other names are left out.
     pub fn add(&self, name: &str) {
         // The list of parameters is far shorter than 64.
-        let Some(bit) = params::place(name).and_then(|place| 1_u64.checked_shl(place as u32)) else { return };
+        let Some(bit) = params::parameter_index(name).and_then(|place| 1_u64.checked_shl(place as u32)) else { return };
         // Nearly always it is there, and threads that only read do not wait for each other.
         if self.0.load(Ordering::Relaxed) & bit == 0 {
             self.0.fetch_or(bit, Ordering::Relaxed);

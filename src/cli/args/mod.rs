@@ -49,10 +49,10 @@ pub struct ResultArgs {
 }
 
 impl ResultArgs {
-    /// Resolved; `json`: standard output carries a JSON document.
+    /// Checks the flags and decides the format. With `json`, standard output carries a JSON document.
     ///
     /// # Errors
-    /// 2 for a format that is none, or results and a document on one stream.
+    /// 2 for an unknown format, or for results and a document on one stream.
     pub fn resolve(&self, json: bool) -> Result<Delivery> {
         let output = self.output.clone().filter(|p| p.as_os_str() != "-");
         for path in [&output, &self.errors, &self.summary].into_iter().flatten() {
@@ -129,10 +129,10 @@ impl WaitingArgs {
         self.timeout.is_some() || self.poll.is_some()
     }
 
-    /// Resolved; `until`: a limit from elsewhere.
+    /// Reads the times. `until` is a limit from elsewhere.
     ///
     /// # Errors
-    /// 2 for a time that is none.
+    /// 2 for an invalid time.
     pub fn resolve(&self, until: Option<Deadline>, sandbox: bool) -> Result<Waiting> {
         let time = |name: &str, text: &Option<String>| {
             text.as_deref()
@@ -140,7 +140,7 @@ impl WaitingArgs {
                 .transpose()
         };
         let timeout = time("--timeout", &self.timeout)?.and_then(Deadline::after);
-        // The built-in server is done in seconds and minds no question.
+        // Batches of the built-in server end within seconds, and requests to it cost nothing.
         let every = time("--poll", &self.poll)?.or(sandbox.then_some(Duration::from_millis(500)));
         let every = every.map(|time| time.max(Duration::from_millis(50)));
         Ok(Waiting { until: until.or(timeout), every, submitting: false })

@@ -45,10 +45,10 @@ impl SpeedArgs {
         texts.into_iter().any(Option::is_some) || knobs.iter().any(Option::is_some) || self.retries.is_some()
     }
 
-    /// Resolved, with the config file's say.
+    /// Fills what the flags leave open from the config file and the defaults.
     ///
     /// # Errors
-    /// 2 for a time that is none, or more connections than this process may open.
+    /// 2 for an invalid time, or for more connections than this process may open.
     pub fn options(&self, deadline: Option<Deadline>, ctx: &Ctx) -> Result<SendOptions> {
         let args = self;
         let config = &ctx.settings.run;
@@ -79,7 +79,7 @@ impl SpeedArgs {
                 Some(AutoOr::Fixed(n)) => Some(n),
                 _ => None,
             },
-            // Who names a concurrency or a rate has said how to begin; only otherwise is the rate felt for from below.
+            // A user who names a concurrency or a rate has decided how to begin. Otherwise the pace begins low and grows.
             open: matches!(rpm, Some(AutoOr::Fixed(_)))
                 || (rpm.is_none() && matches!(concurrency, Some(AutoOr::Fixed(_)))),
         };

@@ -99,7 +99,7 @@ impl Session<'_> {
     /// Writes one result per row. Rows without an outcome carry an error that says they are not answered yet.
     ///
     /// # Errors
-    /// 74 if they cannot be written, 141 if the stored of the pipe is gone.
+    /// 74 if they cannot be written, 141 if the reader of the pipe is gone.
     pub fn deliver(mut self, outputs: Outputs, flat: bool, began: Instant) -> Result<Ended> {
         self.verify_answers()?;
         self.progress.phase("writing results");

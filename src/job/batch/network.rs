@@ -35,12 +35,7 @@ impl Network {
                 Exit::TempFail if self.stop.is_cancelled() => Error::new(Exit::Interrupt, "interrupted"),
                 _ => return error,
             };
-            let exit = match self.signals.first() {
-                1 => Exit::Hangup,
-                15 => Exit::Terminate,
-                _ => Exit::Interrupt,
-            };
-            Error { exit, hint: Some(hint()), ..error }
+            Error { exit: Exit::of_signal(self.signals.first()), hint: Some(hint()), ..error }
         })
     }
 }

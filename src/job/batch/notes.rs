@@ -67,12 +67,12 @@ pub fn notifier<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&DriverEvent<'_>) 
         DriverEvent::Gone { number, file } => {
             ui.warn(&format!("batch {number}: the service no longer has {file}, a file of its results"));
         }
-        DriverEvent::Moved(batch) => ui.note(&place(batch)),
+        DriverEvent::Moved(batch) => ui.note(&state_line(batch)),
         DriverEvent::Progress(before, batch) => {
             // A bar shows every change. In a log, every tenth is enough.
             let tenth = |batch: &JobBatch| batch.progress.map(|p| (p / 10.0) as i64);
             if !ui.draws() && tenth(before) != tenth(batch) {
-                ui.note(&place(batch));
+                ui.note(&state_line(batch));
             }
         }
     }
@@ -99,7 +99,7 @@ impl RetryNotes {
 }
 
 /// Describes a batch's state in one line.
-fn place(batch: &JobBatch) -> String {
+fn state_line(batch: &JobBatch) -> String {
     let id = batch.id.as_deref().unwrap_or_default();
     let status = batch.status.as_deref().unwrap_or("?");
     let progress = batch.progress.map(|p| format!(" {p:.0}%")).unwrap_or_default();

@@ -16,9 +16,9 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input;
 use crate::job::ask::{CostLimit, Role, RunAsk};
-use crate::job::claim;
 use crate::job::finish::{Desk, Ended, state_of};
 use crate::job::identity::Requests;
+use crate::job::own;
 use crate::job::remote::Remote;
 use crate::job::run::run;
 use crate::job::spec::Spec;
@@ -182,7 +182,7 @@ fn lock_content(ask: &SubmitAsk, key: &str, desk: Desk<'_>) -> Result<Lock> {
 fn earlier(ask: &SubmitAsk, submission: &Submission, desk: Desk<'_>) -> Result<Option<Job>> {
     let Some(name) = &ask.resume else { return Ok(None) };
     let same = desk.ledger.of_content(&submission.key)?;
-    let named = if name.is_empty() { None } else { claim::named(name, desk.ledger, &desk.ctx.ui)? };
+    let named = if name.is_empty() { None } else { own::named(name, desk.ledger, &desk.ctx.ui)? };
     if let Some(job) = &named
         && !same.iter().any(|same| same.id == job.id)
     {

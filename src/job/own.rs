@@ -1,11 +1,4 @@
-//! Claims the job that a command works on: the job that it began, a job that the user named, or a new one.
-//!
-//! # What a claim is
-//!
-//! A *lock* says which process works on a job; it is the kernel's and dies with the process. A *claim* says which rows
-//! may have been sent. Before rows up to *n* are sent, "rows up to *n*" is on disk in the job's file. After a kill, the
-//! claimed rows without an outcome may have been paid for without an answer. The next run names them, counts their
-//! worst cost as at risk, and sends them again. A finished run releases its claim.
+//! Finds the job that a command works on (the job that it began, a job that the user named, or a new one) and locks it.
 
 use super::ask::{Ask, InputSource, Reuse, Role, RunAsk, Start};
 use super::finish::Desk;
