@@ -1,6 +1,7 @@
 //! The first rows compared with the flags, before the whole input is read.
 
 use super::Checked;
+use super::unlisted::say_unlisted;
 use crate::context::Ctx;
 use crate::error::{Error, Result};
 use crate::input::{Block, Inputs};
@@ -33,9 +34,10 @@ pub fn first_look(inputs: &Inputs, shape: &RequestBuilder, ui: &Ui) -> Result<()
     Ok(())
 }
 
-/// Tells the user which fields of rows and which flags no request uses.
-pub fn say_unused(checked: &Checked, shape: &RequestBuilder, ctx: &Ctx) {
+/// Warns about models that no list has, and tells the user which fields of rows and which flags no request uses.
+pub fn say_doubts(checked: &Checked, shape: &RequestBuilder, ctx: &Ctx) {
     let models: Vec<&str> = checked.models.iter().map(|(model, _)| &**model).collect();
+    say_unlisted(models.iter().copied(), ctx);
     for note in shape.unused(&models, ctx.settings.run.model.as_deref()) {
         ctx.ui.note(&note);
     }

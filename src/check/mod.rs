@@ -12,10 +12,12 @@ mod pass;
 pub mod problems;
 pub mod route;
 pub mod scan;
+mod unlisted;
 
 pub use block::is_long;
-pub use first_look::{first_look, say_unused};
+pub use first_look::{first_look, say_doubts};
 pub use pass::{Checked, Pass};
+pub use unlisted::unlisted;
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use super::args::InputArgs;
 use super::{print_json, print_text};
 use crate::check::calibrate::Factors;
 use crate::check::document::{CheckDocument, Counting};
-use crate::check::{Pass, first_look};
+use crate::check::{Pass, first_look, unlisted};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::OpenedInputs;
@@ -98,6 +98,7 @@ impl DryRun<'_> {
         if self.auto {
             document.divide(&ctx.settings.prices);
         }
+        document.advice.splice(0..0, unlisted(document.model_names(), ctx));
         let unused = shape.unused(&document.model_names(), ctx.settings.run.model.as_deref());
         document.advice.extend(unused);
         Ok(document)

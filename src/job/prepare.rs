@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::check::problems::{self, Action};
-use crate::check::{Checked, Pass, first_look, notices, say_unused};
+use crate::check::{Checked, Pass, first_look, notices, say_doubts};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::{self, Format, OpenedInputs};
@@ -69,7 +69,7 @@ pub fn prepare(order: &PrepareOrder<'_>, ctx: &Ctx) -> Result<WrittenBatches> {
     let checked = Pass { max_problems: order.max_problems, table: Some(prices), ..Pass::new(inputs, &shape) }.run()?;
     problems::report(&checked, order.skip_invalid, order.max_problems, Action::Write, &ctx.ui)?;
     problems::say_stream_removed(&checked, &ctx.ui);
-    say_unused(&checked, &shape, ctx);
+    say_doubts(&checked, &shape, ctx);
     notices::show(&notices::notices(&checked.models, prices), &ctx.ui);
 
     progress.phase("writing batch files");

@@ -10,7 +10,7 @@ use super::remote::Remote;
 use super::resume::{CheckedRows, Checking, JobRows, ResumeRules, Resumed};
 use super::spec::spec_of;
 use crate::check::problems::{self, Action};
-use crate::check::{Checked, first_look, say_unused};
+use crate::check::{Checked, first_look, say_doubts};
 use crate::error::{Error, Result};
 use crate::request::RequestBuilder;
 use crate::row_set::RowSet;
@@ -65,7 +65,7 @@ impl RunStart {
         let mut found = rows.check(earlier, Checking { clean: claimed.clean.as_ref(), ..how })?;
         problems::report(&found.checked, source.spec.skip_invalid, listed, Action::Send, &ctx.ui)?;
         problems::say_stream_removed(&found.checked, &ctx.ui);
-        say_unused(&found.checked, &shape, ctx);
+        say_doubts(&found.checked, &shape, ctx);
         if found.requests.is_none() {
             source.spec.content = spec_of(&claimed.job)?.content;
         }

@@ -5,6 +5,7 @@
 mod batch_fact;
 mod book;
 mod money;
+mod near;
 mod overrides;
 mod refreshed;
 mod spelling;

@@ -55,7 +55,9 @@ impl PriceTable {
                     let Some(price) = per_million(input).zip(per_million(output)) else { continue };
                     entry.price = Some(Price { input: price.0, output: price.1 });
                 }
-                None => continue,
+                // The list says that the model exists, and nothing more.
+                None if self.get(&listed.model).is_some() => continue,
+                None => {}
             }
             "the service's list".clone_into(&mut entry.source);
             refreshed.as_of.clone_into(&mut entry.as_of);
@@ -87,6 +89,7 @@ mod tests {
                 listed("new/model", Some((0.06, 0.06))),
                 listed("meta-llama/Llama-3.2-3B-Instruct-Turbo", Some((0.0, 0.0))),
                 listed("no/pricing", None),
+                listed("openai/gpt-oss-120b", None),
             ],
         });
         let turbo = table.get(TURBO).unwrap();
@@ -95,6 +98,9 @@ mod tests {
         assert_eq!(table.get("new/model").map(|e| e.batch), Some(BatchTerms::Unknown));
         let gone = table.get("meta-llama/Llama-3.2-3B-Instruct-Turbo").unwrap();
         assert!(gone.price.is_none() && gone.remarks().contains("no serverless access"), "{gone:?}");
-        assert!(table.get("no/pricing").is_none());
+        let unpriced = table.get("no/pricing").unwrap();
+        assert_eq!((unpriced.price, unpriced.context, &*unpriced.source), (None, Some(5), "the service's list"));
+        let kept = table.get("openai/gpt-oss-120b").unwrap();
+        assert!(kept.price.is_some() && kept.source != "the service's list", "a list without prices takes none away");
     }
 }

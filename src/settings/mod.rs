@@ -110,6 +110,8 @@ pub struct Settings {
     pub budget: Budgets,
     /// Prices: the user's own, then those that the service last listed, then the built-in ones.
     pub prices: PriceTable,
+    /// `prices` has the names of the service's models: it is Together or the sandbox, or has listed its models.
+    pub lists_models: bool,
     overrides: Overrides,
 }
 
@@ -181,6 +183,7 @@ impl Settings {
             settle_after: settle_after(&config)?,
             budget: budgets(&config.budget)?,
             prices: reprice(refreshed.as_ref(), &config.models)?,
+            lists_models: flags.sandbox || refreshed.is_some() || is_together(service.as_deref()),
             run: config.run,
             overrides: config.models,
             config_path,
@@ -264,6 +267,16 @@ fn home() -> Option<PathBuf> {
 /// The error of a path that needs the home directory.
 fn homeless(what: &str) -> Error {
     Error::usage(format!("{what} is unknown, because the home directory is"))
+}
+
+/// Tests whether a base URL is Together's.
+fn is_together(base_url: Option<&str>) -> bool {
+    let host = base_url.and_then(|url| url.strip_prefix("https://")).and_then(|rest| rest.split(['/', ':']).next());
+    host.is_some_and(|host| {
+        ["together.ai", "together.xyz"]
+            .iter()
+            .any(|own| host.strip_suffix(own).is_some_and(|sub| sub.is_empty() || sub.ends_with('.')))
+    })
 }
 
 fn settle_after(config: &ConfigFile) -> Result<Option<Duration>> {

@@ -6,7 +6,7 @@ use super::ask::SubmitAsk;
 use crate::check::notices;
 use crate::check::problems::{self, Action};
 use crate::check::route::{self, Route};
-use crate::check::{Checked, Pass, first_look, say_unused};
+use crate::check::{Checked, Pass, first_look, say_doubts};
 use crate::context::Ctx;
 use crate::error::{Error, Result};
 use crate::input::{Inputs, OpenedInputs, StdinCopy};
@@ -75,7 +75,7 @@ impl Submission {
         )?;
         problems::report(&checked, ask.problems.skip_invalid, listed, Action::Send, &desk.ctx.ui)?;
         problems::say_stream_removed(&checked, &desk.ctx.ui);
-        say_unused(&checked, &shape, desk.ctx);
+        say_doubts(&checked, &shape, desk.ctx);
         let routes = if ask.auto.is_some() {
             divide(&checked.models, table, desk.ctx)
         } else {

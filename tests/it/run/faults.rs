@@ -239,6 +239,34 @@ fn redirect_is_not_followed() {
 }
 
 #[test]
+fn model_that_no_list_has_is_named_before_it_is_sent() {
+    let home = Home::new();
+    home.write("in.jsonl", prompts(1..=2) + &prompts(3..=9).replace(MODEL, "llama3.2"));
+    let near =
+        "no list of models has \"llama3.2\", so the service may refuse its rows; near names: meta-llama/Llama-3.2";
+    let out = home.llbatch(&["check", "in.jsonl", "--sandbox"]).code(0);
+    assert!(out.stdout.contains(near) && !out.stdout.contains(&format!("\"{MODEL}\"")), "{}", out.stdout);
+    for command in [&["run", "in.jsonl", "-o", "out.jsonl"][..], &["submit", "in.jsonl"]] {
+        let out = home.llbatch(&[command, &["--sandbox"]].concat());
+        assert_eq!(out.stderr.matches(&format!("warning: {near}")).count(), 1, "{}", out.stderr);
+    }
+    // Of another service's models llbatch knows nothing until it has listed them.
+    let recorder = Recorder::answering(|request| {
+        let list = r#"[{"id":"local/one","object":"model"},{"id":"local/two","object":"model"}]"#;
+        let body = if request.head.starts_with("GET") { list.to_owned() } else { Recorder::chat("\"ok\"") };
+        ("200 OK", String::new(), body)
+    });
+    home.write("in.jsonl", prompts(1..=2).replace(MODEL, "local/one"));
+    let check = || home.at(&recorder.url, &["check", "in.jsonl"]).code(0).stdout;
+    assert!(!check().contains("no list"), "{}", check());
+    let listed = home.at(&recorder.url, &["models", "local", "--refresh"]).code(0).stdout;
+    assert!(listed.contains("local/two"), "{listed}");
+    assert!(!check().contains("no list"), "{}", check());
+    home.write("in.jsonl", prompts(1..=2).replace(MODEL, "local/three"));
+    assert!(check().contains("no list of models has \"local/three\""), "{}", check());
+}
+
+#[test]
 fn unserved_model_is_asked_for_only_a_few_times() {
     let home = Home::new();
     let server = Server::start(&[]);
