@@ -181,22 +181,11 @@ impl Finish<'_> {
 
     fn record(&mut self, verdict: &Verdict, accounts: &JobAccounts) -> Result<()> {
         let job = &mut self.job;
-        if self.desk.store.is_read_only() {
-            job.cost = accounts.accounts.totals.usd();
-            return Ok(());
-        }
-        job.succeeded = accounts.accounts.totals.succeeded();
-        job.failed = accounts.accounts.totals.failed();
-        job.state = verdict.state;
-        job.cost = accounts.accounts.totals.usd();
         job.exit = Some(verdict.exit.code());
         let written = self.stop.is_none() && !self.nowhere && verdict.state.ended() && accounts.all_collected();
         let unseen = self.nowhere && self.http.as_ref().is_some_and(|http| http.sent > 0);
         job.delivered = (job.delivered || written) && !unseen;
-        let spending = accounts.accounts.record(job, self.desk.ledger);
-        self.desk.ledger.update(job)?;
-        self.desk.store.open_job(&job.id)?.put_entry(job)?;
-        spending
+        write_entry(self.desk, job, verdict.state, accounts)
     }
 
     /// Compares the estimated tokens of the job with the reported ones. A missing input is not an error here.
@@ -215,21 +204,25 @@ impl Finish<'_> {
 }
 
 /// Records the verdict on a job for a command that writes no results, and returns it.
-pub fn record(desk: Desk<'_>, job: &mut Job, db: &mut JobDb, spec: &Spec) -> Result<Verdict> {
+pub fn record(desk: Desk<'_>, job: &mut Job, db: &JobDb, spec: &Spec) -> Result<Verdict> {
     let accounts = JobAccounts::of(desk, db, job, spec)?;
-    let mut facts = accounts.facts(job, Asker::Other, None);
-    facts.concluded = job.state.ended();
-    let verdict = Verdict::of(&facts);
-    job.succeeded = facts.rows.succeeded;
-    job.failed = facts.rows.failed;
-    job.state = verdict.state;
-    job.cost = accounts.accounts.totals.usd();
-    if !desk.store.is_read_only() {
-        desk.ledger.update(job)?;
-        db.put_entry(job)?;
-        accounts.accounts.record(job, desk.ledger)?;
-    }
+    let rows = RowFacts::of(job.total, &accounts.accounts.totals);
+    let verdict = Verdict::of(&JobFacts::seen(job, rows, &accounts.batches, false));
+    write_entry(desk, job, verdict.state, &accounts)?;
     Ok(verdict)
+}
+
+/// Writes the state, the counts and the cost of a job into the index, the job's own file and the budgets.
+fn write_entry(desk: Desk<'_>, job: &mut Job, state: JobState, accounts: &JobAccounts) -> Result<()> {
+    let totals = &accounts.accounts.totals;
+    (job.state, job.succeeded, job.failed, job.cost) = (state, totals.succeeded(), totals.failed(), totals.usd());
+    if desk.store.is_read_only() {
+        return Ok(());
+    }
+    let spending = accounts.accounts.record(job, desk.ledger);
+    desk.ledger.update(job)?;
+    desk.store.open_job(&job.id)?.put_entry(job)?;
+    spending
 }
 
 /// Records the cost of killed commands. A realtime run leaves a claim; a batch command leaves answers that the history
@@ -268,18 +261,4 @@ fn record_cost(desk: Desk<'_>, mut job: Job) -> Result<()> {
         desk.ledger.update(&job)?;
     }
     Ok(())
-}
-
-/// Returns a job's state by its batches and counts, for commands that still work on it or only list it.
-pub fn state_of(job: &Job, batches: &[JobBatch], busy: bool) -> JobState {
-    let facts = JobFacts {
-        transport: job.transport,
-        rows: RowFacts { total: job.total, succeeded: job.succeeded, failed: job.failed, retryable: false },
-        batches: BatchFacts::of(batches),
-        command: Asker::Other,
-        stop: None,
-        busy,
-        concluded: job.state.ended(),
-    };
-    facts.state()
 }

@@ -12,7 +12,7 @@ use crate::error::{Error, Exit, Result};
 use crate::report::details::{ReportDocument, ReportSource};
 use crate::report::{of_files, of_job, time_of};
 use crate::request::RequestBuilder;
-use crate::store::{JobState, Store, Transport};
+use crate::store::{Store, Transport};
 use crate::summary::Meta;
 
 /// Builds the report on `names`: one job, or results files. `batch_price` prices the rows of files at the batch price.
@@ -126,26 +126,17 @@ fn of_results(files: &[String], batch_price: bool, ctx: &Ctx) -> Result<ReportDo
 /// Reports on the job that `name` means.
 fn of_named(name: &str, ctx: &Ctx) -> Result<ReportDocument> {
     let store = Store::open(ctx.settings.state_dir()?)?;
-    let JobStatus { job, batches, lost } = JobStatus::of(find_local(name, &store, &store.ledger()?)?, &store)?;
+    let JobStatus { job, batches, busy, lost } = JobStatus::of(find_local(name, &store, &store.ledger()?)?, &store)?;
     if let Some(error) = lost {
         return Err(error);
     }
     let spec = spec_of(&job)?;
     let input = || Ok((inputs_of(&spec, &store, &job.id)?, RequestBuilder::new(&spec.params)?));
     let folded = of_job(&store.open_job(&job.id)?, ctx.settings.prices.clone(), job.total, input)?;
-    let verdict = Verdict::of(&JobFacts {
-        transport: job.transport,
-        rows: RowFacts::of(job.total, &folded.totals),
-        batches: BatchFacts::of(&batches),
-        command: Asker::Other,
-        stop: None,
-        busy: matches!(job.state, JobState::Running | JobState::Preparing),
-        concluded: job.state.ended(),
-    });
+    let rows = RowFacts::of(job.total, &folded.totals);
+    let verdict = Verdict::of(&JobFacts::seen(&job, rows, &batches, busy));
     let duration = Duration::from_millis(job.active_ms);
-    let summary = folded
-        .totals
-        .summary(&Meta { state: job.state.as_str().to_owned(), ..verdict.meta(&job, &spec, duration, ctx) });
+    let summary = folded.totals.summary(&verdict.meta(&job, &spec, duration, ctx));
     let seconds = time_of(&job, &batches).map(|time| time.as_secs_f64());
     let source = ReportSource::Job {
         name: job.name.clone(),

@@ -17,7 +17,7 @@ use crate::job::finish::{self, Desk, JobAccounts};
 use crate::job::remote::Remote;
 use crate::job::signals::{self, Signals};
 use crate::job::spec::{Spec, inputs_of, same_service, spec_of};
-use crate::job::verdict::Verdict;
+use crate::job::verdict::{Verdict, state_of};
 use crate::price::Nanos;
 use crate::realtime::Shared;
 use crate::request::RequestBuilder;
@@ -232,7 +232,7 @@ impl<'a> Session<'a> {
     pub fn update_index(&mut self, busy: bool) -> Result<JobState> {
         let batches = self.batches()?;
         (self.job.succeeded, self.job.failed) = self.counts()?;
-        self.job.state = finish::state_of(&self.job, &batches, busy);
+        self.job.state = state_of(&self.job, &batches, busy);
         if !self.store.is_read_only() {
             self.ledger.update(&self.job)?;
         }
@@ -242,7 +242,7 @@ impl<'a> Session<'a> {
     /// Records the verdict on the job for a command that writes no results, and returns it.
     pub fn record(&mut self) -> Result<Verdict> {
         let desk = Desk { ctx: self.ctx, store: &self.store, ledger: &self.ledger };
-        finish::record(desk, &mut self.job, &mut self.driver.db.borrow_mut(), &self.spec)
+        finish::record(desk, &mut self.job, &self.driver.db.borrow(), &self.spec)
     }
 
     /// Returns the known cost of the job so far, including requests that may have been billed.

@@ -9,10 +9,11 @@ use tokio_util::sync::CancellationToken;
 use super::RETRY_FOR;
 use crate::batch::driver::{Driver, Options};
 use crate::error::{Error, Exit, Result};
-use crate::job::finish::state_of;
+
 use crate::job::remote::Remote;
+use crate::job::verdict::state_of;
 use crate::store::unsent::is_claimed;
-use crate::store::{BatchStep, Job, JobBatch, JobState, Ledger, Lock, Store, Transport};
+use crate::store::{BatchStep, Job, JobBatch, Ledger, Lock, Store};
 
 /// Jobs polled concurrently. Each polls several batches at once.
 const JOBS: usize = 4;
@@ -24,6 +25,8 @@ pub struct JobStatus {
     pub job: Job,
     /// Its batches in order; none for a job that has only run in real time.
     pub batches: Vec<JobBatch>,
+    /// A process works on it at this moment.
+    pub busy: bool,
     /// Its own database is missing or cannot be read.
     pub lost: Option<Error>,
 }
@@ -35,23 +38,15 @@ impl JobStatus {
         // One lost file must not hide the other jobs.
         let (batches, db) = match opened {
             Ok((batches, db)) => (batches, db),
-            Err(error) => return Ok(Self { job, batches: Vec::new(), lost: Some(error) }),
+            Err(error) => return Ok(Self { job, batches: Vec::new(), busy: false, lost: Some(error) }),
         };
         let busy = store.in_use(&job.id) || is_claimed(store, &job.id, &batches);
-        let cut_short = !job.state.ended() && !batches.iter().any(JobBatch::is_open);
-        let state = |job: &Job| match job.transport {
-            // The counts may be those of an earlier run.
-            Transport::Realtime if cut_short && busy => JobState::Running,
-            Transport::Realtime if cut_short => JobState::Interrupted,
-            _ => state_of(job, &batches, busy),
-        };
-        job.state = state(&job);
         // A killed process may not have recorded its last rows.
-        if !busy && (cut_short || job.state == JobState::Interrupted) {
+        if !busy && !job.state.ended() {
             (job.succeeded, job.failed) = db.counts()?;
-            job.state = state(&job);
         }
-        Ok(Self { job, batches, lost: None })
+        job.state = state_of(&job, &batches, busy);
+        Ok(Self { job, batches, busy, lost: None })
     }
 
     /// Returns true if the service may have news of the job.

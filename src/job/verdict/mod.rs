@@ -137,6 +137,19 @@ impl Verdict {
 }
 
 impl JobFacts {
+    /// Gathers the facts for a command that does not end the job itself: it lists it, reports on it, or still works on it.
+    pub fn seen(job: &Job, rows: RowFacts, batches: &[JobBatch], busy: bool) -> Self {
+        Self {
+            transport: job.transport,
+            rows,
+            batches: BatchFacts::of(batches),
+            command: Asker::Other,
+            stop: None,
+            busy,
+            concluded: job.state.ended(),
+        }
+    }
+
     /// Returns the state alone, for lists of jobs.
     pub fn state(&self) -> JobState {
         let (rows, batches) = (self.rows, &self.batches);
@@ -166,10 +179,10 @@ impl JobFacts {
         }
     }
 
-    /// Returns false for a realtime run that stopped before it wrote its results: the same command resumes it at no
-    /// cost.
+    /// Returns false for a realtime run that has not written its results: it still works, or it stopped and the same
+    /// command resumes it at no cost. A job with batches needs no run, because `fetch` writes its results.
     const fn is_written(&self) -> bool {
-        self.concluded || self.batches.total > 0 || matches!(self.transport, Transport::Batch)
+        self.concluded || matches!(self.transport, Transport::Batch) || (self.batches.total > 0 && !self.busy)
     }
 
     fn exit(&self, state: JobState) -> (Exit, String) {
@@ -265,7 +278,17 @@ impl JobFacts {
     }
 }
 
+/// Returns a job's state by its batches and the counts in its entry.
+pub fn state_of(job: &Job, batches: &[JobBatch], busy: bool) -> JobState {
+    JobFacts::seen(job, RowFacts::counted(job), batches, busy).state()
+}
+
 impl RowFacts {
+    /// Builds the facts from the counts in the job's entry, which do not tell whether a retry may help.
+    pub const fn counted(job: &Job) -> Self {
+        Self { total: job.total, succeeded: job.succeeded, failed: job.failed, retryable: false }
+    }
+
     /// Builds the facts from the fold of all outcomes.
     pub fn of(total: u64, totals: &Totals) -> Self {
         let retryable = totals.failures().any(|code| !code.is_permanent());

@@ -113,6 +113,9 @@ fn every_end_of_a_realtime_job_has_one_verdict() {
             Exit::TempFail,
             Some(Next::FetchWait),
         ),
+        // Its counts may be those of before; `fetch` writes the results once nobody works on it.
+        (busy(facts(Transport::Realtime, rows(4, 0), settled(Completed), Asker::Other)), Running, Exit::TempFail, None),
+        (open(facts(Transport::Realtime, rows(4, 0), settled(Completed), Asker::Other)), Completed, Exit::Ok, None),
     ]);
 }
 
