@@ -1,10 +1,11 @@
 //! The config file: its keys and its errors.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Origin, Setting, homeless};
+use super::{Origin, Setting, duration, homeless};
 use crate::error::{Error, Result};
 use crate::price::{Decimal, Nanos, Overrides};
 
@@ -50,7 +51,8 @@ impl Budgets {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct SubmitConfig {
     /// The time after which a created batch must be in the service's list.
-    pub(super) settle_after: Option<String>,
+    #[serde(deserialize_with = "time")]
+    pub(super) settle_after: Option<Duration>,
 }
 
 /// `[run]` in the config file: defaults of the flags with the same names.
@@ -68,11 +70,14 @@ pub struct RunConfig {
     /// `--retries`
     pub retries: Option<u32>,
     /// `--request-timeout`
-    pub request_timeout: Option<String>,
+    #[serde(deserialize_with = "time")]
+    pub request_timeout: Option<Duration>,
     /// `--give-up-after`
-    pub give_up_after: Option<String>,
+    #[serde(deserialize_with = "time")]
+    pub give_up_after: Option<Duration>,
     /// `--grace`
-    pub grace: Option<String>,
+    #[serde(deserialize_with = "time")]
+    pub grace: Option<Duration>,
 }
 
 /// `auto`, or a value that the user has fixed.
@@ -113,6 +118,12 @@ impl<'de> Deserialize<'de> for AutoOr<u64> {
         };
         text.parse().map_err(serde::de::Error::custom)
     }
+}
+
+/// Reads a duration, so that the error of an invalid one names its place in the file.
+fn time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    duration(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
 /// Reads the config file. `None`: there is no file at the default path.
@@ -167,4 +178,18 @@ pub(super) fn budgets(config: &BudgetConfig) -> Result<Budgets> {
         given => Ok(given.map(|usd| usd.0)),
     };
     Ok(Budgets { per_day: amount("per_day", config.per_day)?, per_month: amount("per_month", config.per_month)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn invalid_duration_is_named_with_its_place_in_the_file() {
+        for key in ["[run]\ngrace", "[run]\nrequest_timeout", "[submit]\nsettle_after"] {
+            let error = toml::from_str::<ConfigFile>(&format!("{key} = \"soon\"")).unwrap_err().to_string();
+            assert!(error.contains("line 2") && error.contains("`soon` is not a duration"), "{error}");
+            assert!(toml::from_str::<ConfigFile>(&format!("{key} = \"2m\"")).is_ok());
+        }
+    }
 }

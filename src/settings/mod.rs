@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use config::{AutoOr, Budgets, RunConfig};
-use config::{ConfigFile, budgets, read_config, resolve_path};
+use config::{budgets, read_config, resolve_path};
 pub use duration::{duration, long_duration};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -180,7 +180,7 @@ impl Settings {
             proxy: proxy::VARIABLES.iter().find_map(find_proxy),
             sandbox: flags.sandbox,
             sandbox_script: env(SANDBOX_ENV),
-            settle_after: settle_after(&config)?,
+            settle_after: config.submit.settle_after,
             budget: budgets(&config.budget)?,
             prices: reprice(refreshed.as_ref(), &config.models)?,
             lists_models: flags.sandbox || refreshed.is_some() || is_together(service.as_deref()),
@@ -277,11 +277,6 @@ fn is_together(base_url: Option<&str>) -> bool {
             .iter()
             .any(|own| host.strip_suffix(own).is_some_and(|sub| sub.is_empty() || sub.ends_with('.')))
     })
-}
-
-fn settle_after(config: &ConfigFile) -> Result<Option<Duration>> {
-    let text = config.submit.settle_after.as_deref();
-    text.map(duration).transpose().map_err(|e| Error::usage(format!("config file: [submit] settle_after: {e}")))
 }
 
 /// The path of the saved list of a service's models.

@@ -52,11 +52,9 @@ impl SpeedArgs {
     pub fn options(&self, deadline: Option<Deadline>, ctx: &Ctx) -> Result<SendOptions> {
         let args = self;
         let config = &ctx.settings.run;
-        let time = |name: &str, flag: &Option<String>, config: &Option<String>, default: u64| {
-            let text = flag.as_ref().or(config.as_ref());
-            text.map_or(Ok(Duration::from_secs(default)), |t| {
-                settings::duration(t).map_err(|e| Error::usage(format!("{name}: {e}")))
-            })
+        let time = |name: &str, flag: &Option<String>, config: Option<Duration>, default: u64| match flag {
+            Some(text) => settings::duration(text).map_err(|e| Error::usage(format!("{name}: {e}"))),
+            None => Ok(config.unwrap_or(Duration::from_secs(default))),
         };
         let concurrency = args.concurrency.or(config.concurrency);
         let rpm = args.rpm.or(config.rpm);
@@ -89,10 +87,10 @@ impl SpeedArgs {
             concurrency: wanted,
             rates,
             retries: args.retries.or(config.retries).unwrap_or(5),
-            request_timeout: time("--request-timeout", &args.request_timeout, &config.request_timeout, 600)?,
+            request_timeout: time("--request-timeout", &args.request_timeout, config.request_timeout, 600)?,
             deadline,
-            give_up_after: time("--give-up-after", &args.give_up_after, &config.give_up_after, 900)?,
-            grace: time("--grace", &args.grace, &config.grace, 20)?,
+            give_up_after: time("--give-up-after", &args.give_up_after, config.give_up_after, 900)?,
+            grace: time("--grace", &args.grace, config.grace, 20)?,
             // About what is in flight is claimed at a time, so that few rows are in doubt after a kill.
             claim: (wanted as u64).clamp(8, 256),
             // Known once the input has been checked.
