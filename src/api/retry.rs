@@ -1,4 +1,4 @@
-//! The wait before the next try, and the budget of retries. Both are pure: the caller sleeps, and supplies the chance.
+//! The wait before the next try. It is pure: the caller sleeps, and supplies the chance.
 
 use std::time::Duration;
 
@@ -28,38 +28,6 @@ pub fn delay(class: Class, failures: u32, hint: Option<Duration>, chance: f64) -
     }
 }
 
-/// A budget that limits the retries of a run, so that an outage leads to a pause and not to a storm of requests.
-///
-/// A retry takes from it, and a success pays back. When it is empty, the run pauses and probes.
-#[derive(Debug, Clone)]
-pub struct RetryBudget {
-    left: u32,
-}
-
-/// Retries of ambiguous requests before anything succeeds: some hundred rows may fail for good without a pause.
-const BUDGET: u32 = 400;
-
-impl Default for RetryBudget {
-    fn default() -> Self {
-        Self { left: BUDGET }
-    }
-}
-
-impl RetryBudget {
-    /// Takes one retry; `false` if none is left.
-    pub const fn take(&mut self) -> bool {
-        let enough = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        enough
-    }
-
-    /// Pays back after a success: ten successes pay for a retry.
-    pub fn refund(&mut self, retried: bool, chance: f64) {
-        let back = u32::from(retried || chance < 0.1);
-        self.left = (self.left + back).min(BUDGET);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,21 +48,5 @@ mod tests {
         let hint = Duration::from_secs(90);
         assert_eq!(delay(Class::AboveRate, 1, Some(hint), 0.0), hint);
         assert_eq!(delay(Class::AboveRate, 1, Some(hint), 1.0), Duration::from_secs(99));
-    }
-
-    #[test]
-    fn an_outage_empties_the_budget_and_successes_fill_it() {
-        let mut budget = RetryBudget::default();
-        assert_eq!(std::iter::repeat_with(|| budget.take()).take_while(|ok| *ok).count(), 400);
-        let mut budget = RetryBudget { left: 0 };
-        assert!(!budget.take());
-        budget.refund(true, 0.9);
-        assert!(budget.take());
-        budget.refund(false, 0.9);
-        assert!(!budget.take());
-        for _ in 0..10_000 {
-            budget.refund(false, 0.05);
-        }
-        assert_eq!(budget.left, BUDGET);
     }
 }

@@ -87,7 +87,7 @@ pub fn run(args: RunArgs, ctx: &Ctx) -> Result<Exit> {
     }
     let input = args.input.spec(ctx.settings.run.model.as_deref())?;
     let deadline = args.deadline.as_deref().map(|given| deadline(given, ctx)).transpose()?;
-    let options = args.speed.options(deadline, ctx)?;
+    let speed = args.speed.options(deadline, ctx)?;
     let service = connect_later(ctx)?;
     let start = match named {
         Some(job) if args.input.inputs.is_empty() => {
@@ -107,7 +107,7 @@ pub fn run(args: RunArgs, ctx: &Ctx) -> Result<Exit> {
         (None, false) => Reuse::Interrupted,
         (Some(_), false) => Reuse::Last,
     };
-    let ask = RunAsk { job: ask, reuse, retry: RetryFilter::All, role: Role::Run, options, delivery };
+    let ask = RunAsk { job: ask, reuse, retry: RetryFilter::All, role: Role::Run, speed, delivery };
     let ended = run::run(ask, service.remote(), ctx)?;
     print_summary(&ended, &["job", "model"], ctx)
 }

@@ -99,8 +99,8 @@ pub struct RunAsk {
     pub retry: RetryFilter,
     /// The command that runs.
     pub role: Role,
-    /// Speed and limits of sending.
-    pub options: realtime::SendOptions,
+    /// Speed and patience of sending.
+    pub speed: realtime::SpeedOptions,
     /// Destination of the results.
     pub delivery: Delivery,
 }
@@ -147,7 +147,7 @@ impl RunAsk {
         role: Role,
         limit: CostLimit,
         wait: LockWait,
-        options: realtime::SendOptions,
+        speed: realtime::SpeedOptions,
     ) -> Self {
         Self {
             job: Ask {
@@ -160,7 +160,7 @@ impl RunAsk {
             reuse: Reuse::Last,
             retry: RetryFilter::Retryable,
             role,
-            options,
+            speed,
             delivery: Delivery::nowhere(),
         }
     }

@@ -15,6 +15,8 @@ use crate::store::{Job, JobDb};
 
 /// The money of a realtime run.
 pub struct RunFunds<'ctx> {
+    /// The limits of the engine; `None` without any.
+    pub budget: Option<Budget>,
     /// The reservation, if the config file has a budget.
     pub reservation: Option<Reservation<'ctx>>,
     /// Possible charges of earlier runs beyond their recorded cost.
@@ -52,13 +54,13 @@ impl<'ctx> RunFunds<'ctx> {
         }
     }
 
-    /// Opens the reservation and gives the engine its limits. Under a budget, unrecorded costs of a killed process
+    /// Opens the reservation and sets the limits of the engine. Under a budget, unrecorded costs of a killed process
     /// count as spent from here on.
-    pub fn open(ask: &mut RunAsk, job: &mut Job, db: &JobDb, desk: Desk<'ctx>) -> Result<Self> {
+    pub fn open(ask: &RunAsk, job: &mut Job, db: &JobDb, desk: Desk<'ctx>) -> Result<Self> {
         let reservation = Reservation::open(&job.id, desk.store, desk.ctx)?;
         let max_cost = ask.job.limit.max_cost;
         if reservation.is_none() && max_cost.is_none() {
-            return Ok(Self { reservation, at_risk: Nanos::ZERO });
+            return Ok(Self { budget: None, reservation, at_risk: Nanos::ZERO });
         }
         let prices = &desk.ctx.settings.prices;
         let accounts = Accounts::of(db, prices.clone(), job.total, &RowSet::default())?;
@@ -68,7 +70,7 @@ impl<'ctx> RunFunds<'ctx> {
         }
         let spent = if ask.role.limits_whole_job() { accounts.spent() } else { Nanos::ZERO };
         let limit = max_cost.map(|limit| MaxCost { limit, before: spent });
-        ask.options.budget = Some(Budget::new(limit, reservation.is_some(), prices.clone()));
-        Ok(Self { reservation, at_risk: accounts.totals.at_risk() })
+        let budget = Some(Budget::new(limit, reservation.is_some(), prices.clone()));
+        Ok(Self { budget, reservation, at_risk: accounts.totals.at_risk() })
     }
 }

@@ -23,7 +23,7 @@ use crate::context::Ctx;
 use crate::error::Result;
 use crate::money::Accounts;
 use crate::realtime::peers::Peers;
-use crate::realtime::{Gauges, Shared};
+use crate::realtime::{Gauges, SendOptions, Shared};
 use crate::results::{OrderedWriter, Outputs, ResultFiles, RowReader};
 use crate::store::{Presence, Store};
 use crate::summary::HttpCounts;
@@ -68,19 +68,25 @@ struct ActiveRun<'a> {
 
 impl ActiveRun<'_> {
     /// Sends the remaining rows, writes the results and sums up.
-    fn answer(mut self, standing: EarlierOutcomes, outputs: Outputs) -> Result<Ended> {
+    fn answer(self, standing: EarlierOutcomes, outputs: Outputs) -> Result<Ended> {
         let ctx = self.desk.ctx;
         let mut job = self.start.claimed.job.clone();
-        let funds = RunFunds::open(&mut self.ask, &mut job, &standing.db, self.desk)?;
+        let funds = RunFunds::open(&self.ask, &mut job, &standing.db, self.desk)?;
         ctx.ui.note(&self.start.opening(&standing, self.ask.role, self.remote.name));
         let rows = self.start.rows();
         let flat = self.ask.delivery.form.is_flat();
         let reader = if flat { Some(RowReader::open(rows.inputs, rows.shape, true)?) } else { None };
         let shared = Arc::new(Shared::default());
-        let signals =
-            Signals::watch(Arc::clone(&shared), finishing(ctx.ui.clone(), self.ask.options.grace), ctx.leave)?;
+        let signals = Signals::watch(Arc::clone(&shared), finishing(ctx.ui.clone(), self.ask.speed.grace), ctx.leave)?;
         let started = Instant::now();
-        self.complete_options(standing.answered > 0);
+        let options = SendOptions {
+            speed: self.ask.speed.clone(),
+            path: self.start.shape.endpoint().path(),
+            last_row: self.start.checked.rows,
+            answered_before: standing.answered > 0,
+            budget: funds.budget,
+            peers: self.peers(),
+        };
         if let Some(changed) = self.start.changed() {
             return Err(changed);
         }
@@ -91,7 +97,7 @@ impl ActiveRun<'_> {
         consumer.reservation = funds.reservation;
         let rows = self.start.rows();
         let feed = Feed { rows, skipped: &skipped, checked: &self.start.checked };
-        let mut driven = drive(consumer, self.remote.client, &self.ask.options, &feed, &shared)?;
+        let mut driven = drive(consumer, self.remote.client, &options, &feed, &shared)?;
         self.progress.finish();
         let mut unwritable = shared.abort.is_cancelled();
         // The results would mix rows of two versions of the input.
@@ -142,15 +148,6 @@ impl ActiveRun<'_> {
             reservation: None,
             shared,
         }
-    }
-
-    fn complete_options(&mut self, answered_before: bool) {
-        let peers = self.peers();
-        let options = &mut self.ask.options;
-        options.path = self.start.shape.endpoint().path();
-        options.last_row = self.start.checked.rows;
-        options.answered_before = answered_before;
-        options.peers = peers;
     }
 
     /// Joins the processes of this machine that use the same service and key. Each process has its own built-in server,

@@ -52,7 +52,7 @@ impl RowTask {
                 self.interrupted();
                 return None;
             }
-            result = engine.client.post(&engine.url, self.body.clone(), engine.options.request_timeout) => result,
+            result = engine.client.post(&engine.url, self.body.clone(), engine.options.speed.request_timeout) => result,
         };
         let timing = Timing { sent_at, now: Instant::now() };
         // What never left this machine is no request.
@@ -135,7 +135,7 @@ impl RowTask {
             _ => 0,
         };
         TryFacts {
-            retries: self.engine.options.retries,
+            retries: self.engine.options.speed.retries,
             answers: health.answers(),
             answered_before: self.engine.options.answered_before,
             refusals,

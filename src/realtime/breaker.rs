@@ -3,9 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::api::error::Class;
-use crate::api::retry::RetryBudget;
 
-/// First pause after the retry budget is empty. A fault that passes in seconds costs seconds.
+/// First pause after the retries are used up. A fault that passes in seconds costs seconds.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// Connections that failed one after the other, with no response in between, are an outage.
 const UNREACHED: u32 = 3;
@@ -14,10 +13,42 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// While a probe is in flight, the others ask again after this time.
 const PROBE_CHECK: Duration = Duration::from_secs(1);
 
+/// An allowance that limits the retries of a run, so that an outage leads to a pause and not to a storm of requests.
+///
+/// A retry takes from it, and a success pays back. When it is empty, the run pauses and probes.
+#[derive(Debug, Clone)]
+struct RetryAllowance {
+    left: u32,
+}
+
+/// Retries of ambiguous requests before anything succeeds: some hundred rows may fail for good without a pause.
+const RETRIES: u32 = 400;
+
+impl Default for RetryAllowance {
+    fn default() -> Self {
+        Self { left: RETRIES }
+    }
+}
+
+impl RetryAllowance {
+    /// Takes one retry; `false` if none is left.
+    const fn take(&mut self) -> bool {
+        let enough = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        enough
+    }
+
+    /// Pays back after a success: ten successes pay for a retry.
+    fn refund(&mut self, retried: bool, chance: f64) {
+        let back = u32::from(retried || chance < 0.1);
+        self.left = (self.left + back).min(RETRIES);
+    }
+}
+
 /// The breaker of one run.
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
-    budget: RetryBudget,
+    retries: RetryAllowance,
     /// Failed connections since the last response.
     unreached: u32,
     outage: Option<Outage>,
@@ -51,18 +82,18 @@ impl Breaker {
         Ok(())
     }
 
-    /// Ends an outage, and pays back into the retry budget.
+    /// Ends an outage, and pays back into the allowance.
     pub(super) fn succeeded(&mut self, retried: bool, chance: f64) {
-        self.budget.refund(retried, chance);
+        self.retries.refund(retried, chance);
         self.outage = None;
         self.unreached = 0;
     }
 
-    /// Takes a retry from the budget, and begins an outage if it is empty or nothing can be reached.
+    /// Takes a retry from the allowance, and begins an outage if it is used up or nothing can be reached.
     pub(super) fn failed(&mut self, now: Instant, class: Class) {
         self.end_probe(now);
         self.unreached = if class == Class::NotSent { self.unreached + 1 } else { 0 };
-        if self.outage.is_none() && (self.unreached >= UNREACHED || !self.budget.take()) {
+        if self.outage.is_none() && (self.unreached >= UNREACHED || !self.retries.take()) {
             self.outage = Some(Outage { pause: FIRST_PAUSE, until: now + FIRST_PAUSE, probing: false });
         }
     }
@@ -78,5 +109,26 @@ impl Breaker {
     /// The end of the pause; `None` while a probe is in flight.
     pub(super) fn paused_until(&self) -> Option<Instant> {
         self.outage.as_ref().filter(|outage| !outage.probing).map(|outage| outage.until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_uses_the_allowance_up_and_successes_fill_it() {
+        let mut allowance = RetryAllowance::default();
+        assert_eq!(std::iter::repeat_with(|| allowance.take()).take_while(|ok| *ok).count(), 400);
+        let mut allowance = RetryAllowance { left: 0 };
+        assert!(!allowance.take());
+        allowance.refund(true, 0.9);
+        assert!(allowance.take());
+        allowance.refund(false, 0.9);
+        assert!(!allowance.take());
+        for _ in 0..10_000 {
+            allowance.refund(false, 0.05);
+        }
+        assert_eq!(allowance.left, RETRIES);
     }
 }

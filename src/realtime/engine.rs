@@ -53,7 +53,7 @@ impl Engine {
             url: client.url(options.path),
             client,
             gate: Gate::new(now, &options, Arc::clone(&shared), events.clone()),
-            health: RefCell::new(Health::new(now, options.give_up_after)),
+            health: RefCell::new(Health::new(now, options.speed.give_up_after)),
             wallet: Wallet::new(options.budget.clone(), Arc::clone(&shared), events.clone()),
             waits: Waits::default(),
             peers: RefCell::default(),
@@ -122,7 +122,7 @@ impl Engine {
     async fn admitted(&self, tasks: &mut JoinSet<()>) -> Option<OwnedSemaphorePermit> {
         self.shared.until_written(BACKLOG).await;
         // Rows that wait for their next try hold no permit, but they hold memory.
-        while tasks.len() > 2 * self.options.concurrency + 64 {
+        while tasks.len() > 2 * self.options.speed.concurrency + 64 {
             self.waits.set_open(tasks.len(), true);
             if let Some(ended) = tasks.join_next().await {
                 propagate_panic(ended);
@@ -144,7 +144,7 @@ impl Engine {
             () = &mut ended => return,
             () = self.shared.stop.cancelled() => {}
         }
-        if tokio::time::timeout(self.options.grace, &mut ended).await.is_err() {
+        if tokio::time::timeout(self.options.speed.grace, &mut ended).await.is_err() {
             self.shared.abort.cancel();
             ended.await;
         }
@@ -163,7 +163,7 @@ impl Engine {
             }
             looked = now;
             self.publish(now);
-            if self.options.deadline.is_some_and(Deadline::has_passed) {
+            if self.options.speed.deadline.is_some_and(Deadline::has_passed) {
                 self.stop(Stopped::Deadline(self.outage()));
             }
             if self.wallet.is_short() && self.shared.gauges.in_flight.load(Ordering::Relaxed) == 0 {
@@ -192,7 +192,7 @@ impl Engine {
         let wait = next.saturating_duration_since(now);
         let health = self.health.borrow();
         let (gives_up, failure) = health.gives_up().filter(|_| wait > LATE)?;
-        let deadline = self.options.deadline.is_some_and(|deadline| deadline.left() < wait);
+        let deadline = self.options.speed.deadline.is_some_and(|deadline| deadline.left() < wait);
         (deadline || next > gives_up).then(|| Stopped::WaitTooLong { wait, deadline, failure: failure.to_owned() })
     }
 

@@ -39,9 +39,9 @@ impl Gate {
         Self {
             shared,
             events,
-            permits: Arc::new(Semaphore::new(options.concurrency)),
-            claims: RefCell::new(Claims::new(options.claim, options.last_row)),
-            limiter: RefCell::new(Limiter::new(now, options.rates)),
+            permits: Arc::new(Semaphore::new(options.speed.concurrency)),
+            claims: RefCell::new(Claims::new(options.speed.claim, options.last_row)),
+            limiter: RefCell::new(Limiter::new(now, options.speed.rates)),
             turnstile: Mutex::new(()),
             changed: Notify::new(),
         }

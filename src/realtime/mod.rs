@@ -49,11 +49,9 @@ pub use shared::{Gauges, Paused, Shared};
 /// Most requests in flight with `--concurrency auto`: the pace decides their actual number.
 pub const AUTO_CONCURRENCY: usize = 1024;
 
-/// Options of one run.
+/// The user's wishes about speed and patience.
 #[derive(Debug, Clone)]
-pub struct SendOptions {
-    /// Path under the base URL, such as `/chat/completions`.
-    pub path: &'static str,
+pub struct SpeedOptions {
     /// Requests in flight.
     pub concurrency: usize,
     /// Limits.
@@ -70,6 +68,15 @@ pub struct SendOptions {
     pub give_up_after: Duration,
     /// Rows claimed at a time, at an ordinary speed.
     pub claim: u64,
+}
+
+/// Options of one run.
+#[derive(Debug, Clone)]
+pub struct SendOptions {
+    /// Speed and patience.
+    pub speed: SpeedOptions,
+    /// Path under the base URL, such as `/chat/completions`.
+    pub path: &'static str,
     /// The last row. No row behind it is claimed.
     pub last_row: u64,
     /// Earlier runs of this job were answered, so the key is good.

@@ -8,7 +8,7 @@ use crate::context::Ctx;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::realtime::limiter::RateOptions;
-use crate::realtime::{AUTO_CONCURRENCY, SendOptions};
+use crate::realtime::{AUTO_CONCURRENCY, SpeedOptions};
 use crate::settings::{self, AutoOr};
 
 /// Flags about the speed of sending in real time.
@@ -49,7 +49,7 @@ impl SpeedArgs {
     ///
     /// # Errors
     /// 2 for an invalid time, or for more connections than this process may open.
-    pub fn options(&self, deadline: Option<Deadline>, ctx: &Ctx) -> Result<SendOptions> {
+    pub fn options(&self, deadline: Option<Deadline>, ctx: &Ctx) -> Result<SpeedOptions> {
         let args = self;
         let config = &ctx.settings.run;
         let time = |name: &str, flag: &Option<String>, config: Option<Duration>, default: u64| match flag {
@@ -81,9 +81,7 @@ impl SpeedArgs {
             open: matches!(rpm, Some(AutoOr::Fixed(_)))
                 || (rpm.is_none() && matches!(concurrency, Some(AutoOr::Fixed(_)))),
         };
-        Ok(SendOptions {
-            // Known once the requests are.
-            path: "",
+        Ok(SpeedOptions {
             concurrency: wanted,
             rates,
             retries: args.retries.or(config.retries).unwrap_or(5),
@@ -93,11 +91,6 @@ impl SpeedArgs {
             grace: time("--grace", &args.grace, config.grace, 20)?,
             // About what is in flight is claimed at a time, so that few rows are in doubt after a kill.
             claim: (wanted as u64).clamp(8, 256),
-            // Known once the input has been checked.
-            last_row: u64::MAX,
-            answered_before: false,
-            budget: None,
-            peers: None,
         })
     }
 }

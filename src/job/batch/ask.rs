@@ -26,7 +26,7 @@ pub struct SubmitAsk {
     pub require_discount: bool,
     /// `--via auto`, with the speed of its realtime part. It answers rows in real time that batches do not serve for
     /// less.
-    pub auto: Option<realtime::SendOptions>,
+    pub auto: Option<realtime::SpeedOptions>,
     /// Limits of cost.
     pub limit: CostLimit,
     /// Maximum wait for the lock holder of the same content.
@@ -52,7 +52,7 @@ pub struct WaitAsk {
 #[derive(Debug)]
 pub struct RescueAsk {
     /// Speed and limits of sending.
-    pub speed: realtime::SendOptions,
+    pub speed: realtime::SpeedOptions,
     /// Maximum wait for the lock holder of the job.
     pub wait: LockWait,
 }

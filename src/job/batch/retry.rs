@@ -45,7 +45,7 @@ pub enum Via {
     /// As new batches.
     Batch,
     /// In real time.
-    Realtime(Box<realtime::SendOptions>),
+    Realtime(Box<realtime::SpeedOptions>),
 }
 
 /// A retry that has ended.

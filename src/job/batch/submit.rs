@@ -435,7 +435,7 @@ enum Beside<'a> {
 fn answer_beside<'a>(
     session: Session<'a>,
     ask: &SubmitAsk,
-    speed: realtime::SendOptions,
+    speed: realtime::SpeedOptions,
     remote: Remote<'a>,
     ctx: &'a Ctx,
 ) -> Result<Beside<'a>> {
