@@ -229,7 +229,7 @@ fn page_words(page: &str) -> String {
     title.filter(|title| !title.is_empty()).map_or("an HTML page".to_owned(), |title| format!("an HTML page, {title}"))
 }
 
-/// What is wrong with the body of a 2xx: the fault, and a sentence with the service's words.
+/// Names the flaw of a 2xx's body: the fault, and a sentence with the service's words.
 pub(crate) fn flaw_of(flaw: &AnswerFlaw<'_>, status: u16, body: &str) -> (Fault, String) {
     let raw = |text: &str| serde_json::from_str::<&RawValue>(text).map(ErrorBody::of_error).unwrap_or_default();
     match flaw {

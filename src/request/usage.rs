@@ -1,4 +1,4 @@
-//! What the rows that were drafted so far did with their own parameters and with the flags: for notes, not for requests.
+//! The use that the drafted rows made of their own parameters and of the flags: for notes, not for requests.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -44,7 +44,7 @@ impl Noted {
     }
 }
 
-/// What became of rows' own parameters and of flags.
+/// The use of rows' own parameters and of flags.
 #[derive(Debug, Default)]
 pub struct RowUsage {
     /// A request was made.

@@ -1,4 +1,4 @@
-//! Who may write to the state directory and its index: the user alone, where llbatch can have it so.
+//! The permissions of the state directory and its index: the user alone may write, where llbatch can arrange it.
 
 use std::fs::{Metadata, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

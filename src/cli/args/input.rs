@@ -1,4 +1,4 @@
-//! What to read and what to ask.
+//! Flags about the input and the requests.
 
 use std::path::PathBuf;
 

@@ -22,7 +22,7 @@ use crate::settings;
 use crate::store::LockWait;
 use crate::text;
 
-/// Where results go, and in which form.
+/// The destination and the form of results.
 #[derive(Debug, Args)]
 pub struct ResultArgs {
     /// Write results to FILE (.jsonl .csv .tsv) once they are complete [default: stdout, in input order]
@@ -112,7 +112,7 @@ fn format_of(path: &Path) -> Result<Option<ResultFormat>> {
     })
 }
 
-/// How long to wait.
+/// The patience of a command that waits.
 #[derive(Debug, Args)]
 pub struct WaitingArgs {
     /// Stop waiting after this time (6h, 90m), with exit 75

@@ -1,4 +1,4 @@
-//! What templates have beyond the engine: filters of Jinja, and methods of Python's texts, lists and mappings.
+//! Additions to the template engine: filters of Jinja, and methods of Python's texts, lists and mappings.
 
 use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
@@ -6,7 +6,7 @@ use minijinja_contrib::{filters, pycompat};
 
 use super::bounds;
 
-/// What there is, for somebody who asked for something else.
+/// The known methods, for the hint after an unknown one.
 pub(super) const AVAILABLE: &str = "common filters: trim, truncate(100), replace('a', 'b'), upper, join(', '), length, \
      tojson, default(''); also text[:100], and Python's methods such as text.strip(), text.split(','), user.get('name')";
 
