@@ -111,6 +111,16 @@ submit() {
             log "$hash: submitted as $id"
             return 0
             ;;
+        75)
+            # A queue that is full may have room later in the night: `wait` asks until then. Anything else that is missing
+            # is submitted by the next start.
+            if [[ -n $id ]]; then
+                mark "$work/$hash/begun" "$id"
+                log "$hash: $id is not submitted as a whole yet"
+                return 0
+            fi
+            log "$hash: not submitted (exit 75); the next start resumes it"
+            ;;
         65 | 66)
             # It would be as wrong tomorrow.
             mkdir -p -- "$out/rejected"
@@ -124,24 +134,36 @@ submit() {
     return "$rc"
 }
 
+# Why rows of a job have failed, in a line.
+failures() {
+    run report "$1" "${where[@]}" 2>/dev/null |
+        awk '/^  [a-z]/ { on = /^  errors/ } on { sub(/^ *(errors)? */, ""); printf "%s%s", sep, $0; sep = "; " }'
+}
+
 # Waits for a night, mends what can be mended, publishes.
 finish() {
     local entry=$1 hash=$2 rc=0 retry=0 id date dir=$work/$2
-    id=$(<"$dir/job")
+    if [[ -s $dir/job ]]; then id=$(<"$dir/job"); else id=$(<"$dir/begun"); fi
     # Each step leaves a mark when it is done, so that the next start begins with the one that was not.
     if [[ ! -e $dir/ended ]]; then
         run wait "$id" "${waiting[@]}" "${where[@]}" || rc=$?
         case $rc in
             # 3 and 76 say how it ended; with anything else it has not.
-            0 | 3 | 76) mark "$dir/ended" "$rc" ;;
+            0 | 3 | 76)
+                mark "$dir/job" "$id"
+                mark "$dir/ended" "$rc"
+                ;;
             *)
+                # Batches that were never submitted are not waited for. The next start submits them.
+                [[ $rc != 1 || -s $dir/job ]] || rc=75
                 log "$hash: $id has not ended (exit $rc); the next start resumes it"
                 return "$rc"
                 ;;
         esac
     fi
     if [[ $(<"$dir/ended") == 3 && $budget != 0 && ! -e $dir/retried ]]; then
-        log "$hash: sending failed rows again in real time, for at most \$$budget"
+        log "$hash: rows that failed: $(failures "$id")"
+        log "$hash: sending them again in real time, without the batch discount, for at most \$$budget"
         run retry "$id" --via realtime --max-cost "$budget" "${where[@]}" >/dev/null || retry=$?
         case $retry in
             # 5: the budget is used up, or the account is empty. A night's last rows must not hold up all the others.

@@ -7,6 +7,7 @@ pub mod driver;
 pub mod join;
 pub(crate) mod line;
 pub(crate) mod lines;
+pub mod passing;
 pub mod poll;
 pub mod reconcile;
 mod words;

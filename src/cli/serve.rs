@@ -91,6 +91,9 @@ struct Batches {
     /// End batches as FAILED with this error text
     #[arg(long, value_name = "TEXT")]
     batch_fails: Option<String>,
+    /// Batches that may be unfinished at once; one more ends as FAILED, because the queue is full
+    #[arg(long, value_name = "N")]
+    batch_queue: Option<usize>,
     /// List unfinished rows of EXPIRED and CANCELLED batches in the error file
     #[arg(long)]
     list_undone: bool,
@@ -121,6 +124,7 @@ impl Batches {
             cancel: self.batch_cancel,
             expires_at: self.expires_at,
             fails: self.batch_fails.clone(),
+            queue: self.batch_queue,
             list_undone: self.list_undone,
             list_lag: self.list_lag,
             unset: self.unset,

@@ -33,7 +33,7 @@ pub struct SubmitArgs {
     /// Stop waiting after this duration (8h) or time of day (06:00), with exit 5; the batches keep running
     #[arg(long, value_name = "TIME", help_heading = "Waiting", conflicts_with = "timeout")]
     deadline: Option<String>,
-    /// At the deadline, cancel unfinished batches and send their unanswered rows in real time
+    /// At the deadline, cancel unfinished batches and send unanswered rows in real time; at once if all batches have ended
     #[arg(long, requires = "deadline", help_heading = "Waiting")]
     rescue: bool,
     #[command(flatten)]

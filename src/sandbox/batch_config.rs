@@ -18,6 +18,8 @@ pub struct BatchConfig {
     pub expires_at: Option<f64>,
     /// The error with which jobs end as `FAILED` after validation.
     pub fails: Option<String>,
+    /// The batches that may be unfinished at once. One more ends as `FAILED` after validation.
+    pub queue: Option<usize>,
     /// The error file lists the rows that `EXPIRED` or `CANCELLED` left undone.
     pub list_undone: bool,
     /// The time for which a new job is missing from the list.
@@ -34,6 +36,7 @@ impl Default for BatchConfig {
             cancel: Duration::from_millis(500),
             expires_at: None,
             fails: None,
+            queue: None,
             list_undone: false,
             list_lag: Duration::ZERO,
             unset: Unset::Omit,

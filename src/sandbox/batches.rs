@@ -58,6 +58,22 @@ pub async fn create(call: Call, body: Body) -> Response {
     .await
 }
 
+/// The error of a batch that finds the queue full.
+const QUEUE_FULL: &str = "token_limit_exceeded: Enqueued token limit reached for this model. Please try again once some \
+                          in_progress batches have been completed.";
+
+/// Counts the jobs that have not ended and are not about to fail.
+fn unfinished(app: &App) -> usize {
+    let now = now_ms();
+    let jobs: Vec<BatchRecord> = app.store.all(Folder::Batches).unwrap_or_default();
+    let works = |job: &&BatchRecord| {
+        let status = job.status(now);
+        job.failure.is_none()
+            && matches!(status, ServedStatus::Validating | ServedStatus::InProgress | ServedStatus::Canceling)
+    };
+    jobs.iter().filter(works).count()
+}
+
 fn make(app: &App, wanted: &Create) -> Result<HttpReply, Refused> {
     let file = app.store.get::<FileRecord>(Folder::Files, &wanted.input_file_id)?.filter(|file| file.stored);
     let file = file.ok_or_else(|| bad_request(&format!("There is no file {}", wanted.input_file_id)))?;
@@ -67,6 +83,7 @@ fn make(app: &App, wanted: &Create) -> Result<HttpReply, Refused> {
     }
     let found = intake::check(&app.store.path(Folder::Files, &file.id, "bin")?, file.bytes)?;
     let batch = &app.config.batch;
+    let full = batch.queue.is_some_and(|most| unfinished(app) >= most).then(|| QUEUE_FULL.to_owned());
     let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX >> 2);
     let record = BatchRecord {
         id: new_id(),
@@ -77,7 +94,7 @@ fn make(app: &App, wanted: &Create) -> Result<HttpReply, Refused> {
         endpoint: wanted.endpoint.clone(),
         model_id: found.model,
         rows: found.rows,
-        failure: found.failure.or_else(|| batch.fails.clone()),
+        failure: found.failure.or_else(|| batch.fails.clone()).or(full),
         phases: [millis(batch.validation), millis(batch.run), millis(batch.cancel)],
         expires_at: batch.expires_at,
         list_undone: batch.list_undone,

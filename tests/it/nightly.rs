@@ -182,6 +182,32 @@ fn failed_rows_are_sent_once_more_in_real_time() {
 }
 
 #[test]
+fn full_queue_is_waited_for_and_keeps_the_discount() {
+    let home = Home::new();
+    home.write("in.jsonl", prompts(1..=3));
+    home.write("other.jsonl", prompts(9..=9));
+    let server = server(&home, "1s", &["--batch-queue", "1"]);
+    home.at(&server.url, &["submit", "other.jsonl"]).code(0);
+    home.finish(night(&home, &server.url, "in.jsonl"))
+        .code(0)
+        .says(&["did not begin it (token_limit_exceeded", "published"]);
+    answered(&home.read("out/latest/results.jsonl"), 1..=3);
+    assert_eq!(server.count("/v1/chat/completions", 200), 0);
+    assert_at_rest(&home);
+}
+
+#[test]
+fn fall_back_to_real_time_says_why_the_discount_is_gone() {
+    let home = Home::new();
+    home.write("in.jsonl", prompts(1..=3));
+    let server = server(&home, "500ms", &["--batch-fails", "the model is not served in batches today"]);
+    let out = home.finish(night(&home, &server.url, "in.jsonl")).code(0);
+    out.says(&["rows that failed: 3 server_error", "not served in batches today", "without the batch discount"]);
+    answered(&home.read("out/latest/results.jsonl"), 1..=3);
+    assert_at_rest(&home);
+}
+
+#[test]
 fn rows_that_still_fail_are_published_as_a_list() {
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=6));

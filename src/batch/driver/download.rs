@@ -110,6 +110,9 @@ impl Driver<'_> {
                     continue;
                 }
             }
+            if self.postpone_failed(&mut batch)? {
+                continue;
+            }
             if batch != before {
                 self.save(&batch)?;
                 let ended = batch.ended && !before.ended;

@@ -6,9 +6,11 @@
 
 mod download;
 mod news;
+mod postpone;
 mod submit;
 
 pub use download::BatchDownloads;
+pub use postpone::SubmitScope;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -46,6 +48,8 @@ pub struct Options {
     pub witnesses: Vec<String>,
     /// A batch of the very file that no job here owns is taken over instead of creating another.
     pub take_over: bool,
+    /// First wait before a batch is made again that the service did not begin. `None`: the command does not wait.
+    pub postpone: Option<Duration>,
 }
 
 /// An event of a driver, for the caller to show or store.
@@ -71,6 +75,13 @@ pub enum DriverEvent<'a> {
     TakenOver(&'a JobBatch),
     /// The service refused a batch.
     Refused(&'a JobBatch),
+    /// The service did not begin a batch, for a reason that passes.
+    Postponed {
+        /// The batch.
+        batch: &'a JobBatch,
+        /// Time until this command makes it again, if it waits.
+        wait: Option<Duration>,
+    },
     /// It is unknown whether a batch was created.
     InDoubt {
         /// The batch.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::stream::{self, StreamExt};
 
 use super::news::{learn, millis};
-use super::{Driver, DriverEvent, error};
+use super::{Driver, DriverEvent, SubmitScope, error};
 use crate::api::batches::{Batch, BatchStatus, Created};
 use crate::api::error::{Class, Failure};
 use crate::api::{Listing, Upload, Uploaded, retry};
@@ -18,18 +18,13 @@ use crate::store::{BatchStep, JobBatch};
 const LOOKS: [u64; 6] = [1, 3, 6, 10, 20, 30];
 
 impl Driver<'_> {
-    /// Submits every planned batch and settles every creation in doubt, or `only_doubts`. A refused batch does not stop
-    /// the others. A failure that would stop every other one does.
+    /// Settles every creation in doubt, and submits the batches of `scope`. A refused or postponed batch does not stop the
+    /// others. A failure that would stop every other one does.
     ///
     /// # Errors
     /// 4 or 5 for key and money, 75 if the service cannot be reached or a create stays in doubt, 130 if interrupted.
-    pub async fn submit(&self, only_doubts: bool) -> Result<()> {
-        let waits = |batch: &JobBatch| match batch.step {
-            BatchStep::Creating => true,
-            BatchStep::Planned | BatchStep::Uploaded => !only_doubts,
-            BatchStep::Submitted | BatchStep::Refused | BatchStep::Settled => false,
-        };
-        let todo: Vec<JobBatch> = self.batches()?.into_iter().filter(waits).collect();
+    pub async fn submit(&self, scope: SubmitScope) -> Result<()> {
+        let todo: Vec<JobBatch> = self.batches()?.into_iter().filter(|batch| self.submits(batch, scope)).collect();
         // Failures of the key, the budget or the disk, and an interrupt, concern all batches. A doubt concerns one.
         let worst: RefCell<Option<Error>> = RefCell::default();
         let fatal = || worst.borrow().as_ref().is_some_and(|error| error.exit != Exit::TempFail);
@@ -53,10 +48,19 @@ impl Driver<'_> {
     /// Takes one batch through its steps.
     async fn advance(&self, mut batch: JobBatch) -> Result<()> {
         let began = Instant::now();
+        let mut uploaded = false;
         loop {
             match batch.step {
-                BatchStep::Planned => self.upload(&mut batch).await?,
-                BatchStep::Uploaded => self.create(&mut batch, began).await?,
+                BatchStep::Planned => {
+                    self.upload(&mut batch).await?;
+                    uploaded = true;
+                }
+                BatchStep::Uploaded => {
+                    self.create(&mut batch, began, uploaded).await?;
+                    if batch.step == BatchStep::Uploaded {
+                        return Ok(());
+                    }
+                }
                 BatchStep::Creating => self.look_up(&mut batch).await?,
                 BatchStep::Submitted | BatchStep::Refused | BatchStep::Settled => return Ok(()),
             }
@@ -89,7 +93,7 @@ impl Driver<'_> {
             // The same content was uploaded before, perhaps for another job, whose batches do not belong to this one.
             let listed = self.retry(&what, retry_for, || self.client.batches()).await.map_err(failed)?;
             same.extend(listed.into_iter().filter(|b| b.input_file_id.as_deref() == Some(id)));
-            batch.others = same.iter().map(|b| b.id.clone()).collect();
+            batch.others.extend(same.iter().map(|b| b.id.clone()));
         }
         let torn = known.bytes.map_or(there, |bytes| bytes != batch.bytes && (there || bytes > 0));
         if torn && batch.others.is_empty() {
@@ -146,17 +150,23 @@ impl Driver<'_> {
         Ok(None)
     }
 
-    /// Creates the batch, with the one request that costs money.
-    async fn create(&self, batch: &mut JobBatch, began: Instant) -> Result<()> {
+    /// Learns the service's time, if an earlier command uploaded the file: any answer carries it.
+    async fn learn_time(&self, file_id: &str) {
+        if self.client.now().is_some() {
+            return;
+        }
+        tokio::select! {
+            _ = self.in_time(self.client.file(file_id)) => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+
+    /// Creates the batch, with the one request that costs money. The batch is [`BatchStep::Uploaded`] afterwards if it is
+    /// postponed. `uploaded`: this command uploaded its file.
+    async fn create(&self, batch: &mut JobBatch, began: Instant, uploaded: bool) -> Result<()> {
         let what = format!("creating batch {}", batch.number);
         let file_id = batch.file_id.clone().unwrap_or_default();
-        if self.client.now().is_none() {
-            // An earlier command uploaded the file. Any answer carries the service's time.
-            tokio::select! {
-                _ = self.in_time(self.client.file(&file_id)) => {}
-                () = self.stop.cancelled() => {}
-            }
-        }
+        self.learn_time(&file_id).await;
         for failures in 1.. {
             self.stopped()?;
             batch.step = BatchStep::Creating;
@@ -167,13 +177,14 @@ impl Driver<'_> {
             self.save(batch)?;
             let failure = match self.client.create_batch(&file_id, &batch.endpoint).await {
                 Ok(Created::Batch { batch: made, warning }) => {
+                    batch.error = None;
                     learn(batch, made);
                     batch.step = BatchStep::Submitted;
                     self.save(batch)?;
                     (self.on_event)(&DriverEvent::Created { batch, found: false, warning: warning.as_deref() });
                     return Ok(());
                 }
-                Ok(Created::NotCreated(why)) => return self.refuse(batch, &why),
+                Ok(Created::NotCreated(why)) => return self.declined(batch, &why),
                 Err(failure) => failure,
             };
             match failure.class() {
@@ -184,7 +195,10 @@ impl Driver<'_> {
                     self.save(batch)?;
                     let wait = retry::delay(failure.class(), failures, failure.wait, fastrand::f64());
                     if self.too_long(began, wait, self.options.retry_for) {
-                        return Err(error(&what, &failure));
+                        return match failure.class() {
+                            Class::AboveRate => self.postpone(batch, &failure.message),
+                            _ => Err(error(&what, &failure)),
+                        };
                     }
                     (self.on_event)(&DriverEvent::Again { what: &what, failure: &failure.message, wait });
                     self.sleep(wait).await?;
@@ -195,7 +209,12 @@ impl Driver<'_> {
                     self.save(batch)?;
                     return Err(error(&what, &failure));
                 }
-                Class::RowFatal | Class::Spent => return self.refuse(batch, &failure.message),
+                Class::RowFatal | Class::Spent if !uploaded && self.lacks_file(batch).await => {
+                    batch.step = BatchStep::Planned;
+                    batch.tries -= 1;
+                    return self.save(batch);
+                }
+                Class::RowFatal | Class::Spent => return self.declined(batch, &failure.message),
                 // The batch may exist all the same ([`Failure::create_unknown`]).
                 Class::NoCapacity | Class::Ambiguous => {
                     (self.on_event)(&DriverEvent::InDoubt { batch, why: &failure.message });
@@ -204,15 +223,6 @@ impl Driver<'_> {
             }
         }
         unreachable!("the numbers do not end")
-    }
-
-    fn refuse(&self, batch: &mut JobBatch, why: &str) -> Result<()> {
-        batch.step = BatchStep::Refused;
-        batch.ended = true;
-        batch.error = Some(why.to_owned());
-        self.save(batch)?;
-        (self.on_event)(&DriverEvent::Refused(batch));
-        Ok(())
     }
 
     /// Looks in the service's list for the batch.
@@ -232,6 +242,7 @@ impl Driver<'_> {
                     }
                     let made = listed.into_iter().find(|b| b.id == id);
                     batch.id = Some(id);
+                    batch.error = None;
                     batch.step = BatchStep::Submitted;
                     if let Some(made) = made {
                         learn(batch, made);

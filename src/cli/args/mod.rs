@@ -11,6 +11,7 @@ pub use input::InputArgs;
 pub use speed::SpeedArgs;
 
 use crate::atomic_file::local;
+use crate::batch::driver::SubmitScope;
 use crate::context::Ctx;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
@@ -143,7 +144,7 @@ impl WaitingArgs {
         // Batches of the built-in server end within seconds, and requests to it cost nothing.
         let every = time("--poll", &self.poll)?.or(sandbox.then_some(Duration::from_millis(500)));
         let every = every.map(|time| time.max(Duration::from_millis(50)));
-        Ok(Waiting { until: until.or(timeout), every, submitting: false })
+        Ok(Waiting { until: until.or(timeout), every, submits: SubmitScope::Postponed })
     }
 }
 

@@ -136,6 +136,7 @@ pub(super) fn entry(JobStatus { job, batches, .. }: &JobStatus) -> Entry {
 /// The status that the service reports, or how far llbatch is with the batch.
 pub(super) fn word(batch: &JobBatch) -> String {
     let own = match batch.step {
+        _ if batch.is_postponed() => "POSTPONED",
         BatchStep::Planned => "PLANNED",
         BatchStep::Uploaded => "UPLOADED",
         BatchStep::Creating => "IN DOUBT",

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::follow::{Waiting, follow};
 use super::session::Session;
+use crate::batch::driver::SubmitScope;
 use crate::context::Ctx;
 use crate::deadline::Deadline;
 use crate::error::{Exit, Result};
@@ -48,7 +49,8 @@ pub fn cancel<'a>(jobs: &[Job], remote: Remote<'a>, ctx: &'a Ctx) -> Result<Canc
         sessions.push(session);
     }
     let until = Deadline::after(GRACE);
-    let ended = follow(&mut sessions, Waiting { until, every: Some(Duration::from_secs(2)), submitting: false })?;
+    let ended =
+        follow(&mut sessions, Waiting { until, every: Some(Duration::from_secs(2)), submits: SubmitScope::Doubts })?;
     for mut session in sessions {
         session.record()?;
         session.progress.finish();

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::ahead::Ahead;
 use super::follow::{Waiting, follow};
 use super::session::{Session, SessionOptions};
+use crate::batch::driver::SubmitScope;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::finish::{Desk, Ended, Finish, JobAccounts};
@@ -48,7 +49,7 @@ pub fn fetch(ask: &FetchAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
     let outputs = session.outputs(&ask.delivery)?;
     let ended = match ask.waiting {
         Some(waiting) => follow(std::slice::from_mut(&mut session), waiting)?,
-        None => match session.advance(false) {
+        None => match session.advance(SubmitScope::Doubts) {
             // The results so far can still be written.
             Err(error) if ask.partial && matches!(error.exit, Exit::TempFail | Exit::Failure) => {
                 ctx.ui.warn(&error.to_string());

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::lock::busy;
 use super::notes::REMIND;
 use super::session::{OpenBatches, Session, SessionOptions};
+use crate::batch::driver::SubmitScope;
 use crate::batch::poll;
 use crate::context::Ctx;
 use crate::deadline::Deadline;
@@ -21,6 +22,9 @@ use crate::ui::BatchCounts;
 /// Pause before llbatch tries again to lock a job of another lock holder.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// First wait before a batch is made again that the service did not begin. It grows.
+const POSTPONE: Duration = Duration::from_secs(30);
+
 /// Limit of a wait, and the interval of its polls.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Waiting {
@@ -28,13 +32,18 @@ pub struct Waiting {
     pub until: Option<Deadline>,
     /// The user's poll interval.
     pub every: Option<Duration>,
-    /// The wait also submits batches that could not be submitted before.
-    pub submitting: bool,
+    /// The batches that it submits meanwhile.
+    pub submits: SubmitScope,
 }
 
 impl Waiting {
     fn left(&self) -> Option<Duration> {
         self.until.map(Deadline::left)
+    }
+
+    /// Returns the first wait before a batch is made again that the service did not begin.
+    pub fn postpone(&self) -> Option<Duration> {
+        self.submits.makes_postponed().then(|| self.every.unwrap_or(POSTPONE))
     }
 }
 
@@ -55,7 +64,8 @@ pub fn follow(sessions: &mut [Session<'_>], waiting: Waiting) -> Result<bool> {
             }
             // Calls return here during an outage, so that this loop can report it and check the time.
             session.driver.options.until = waiting.until;
-            match session.advance(waiting.submitting) {
+            session.driver.options.postpone = waiting.postpone();
+            match session.advance(waiting.submits) {
                 Ok(true) => continue,
                 Ok(false) => {}
                 Err(error) if error.exit == Exit::TempFail && !session.late => {
@@ -83,7 +93,7 @@ pub fn follow(sessions: &mut [Session<'_>], waiting: Waiting) -> Result<bool> {
             wait = wait.min(left);
         }
         sessions[open].show(wait)?;
-        sessions.iter_mut().try_for_each(|session| session.unlock_but_claim(waiting.submitting))?;
+        sessions.iter_mut().try_for_each(|session| session.unlock_but_claim(waiting.submits))?;
         sessions[open].block_on(sessions[open].driver.pause_in_time(wait))?;
     }
     unreachable!("the numbers do not end")
@@ -182,7 +192,7 @@ impl Session<'_> {
     ///
     /// # Errors
     /// As [`crate::batch::driver::Driver::refresh`]; 1 if batches were never submitted.
-    pub fn advance(&mut self, submitting: bool) -> Result<bool> {
+    pub fn advance(&mut self, scope: SubmitScope) -> Result<bool> {
         if self.is_unplanned()? {
             let id = &self.job.id;
             return Err(Error::new(
@@ -195,7 +205,7 @@ impl Session<'_> {
             )));
         }
         // A batch that cannot be submitted now does not block the others.
-        let sent = if submitting { self.submit() } else { self.settle_doubts() };
+        let sent = self.submit(scope);
         if sent.as_ref().is_err_and(|error| error.exit != Exit::TempFail) {
             sent?;
             return Ok(false);
@@ -204,8 +214,9 @@ impl Session<'_> {
         self.collect()?;
         asked?;
         sent?;
-        let OpenBatches { all: open, unsent } = self.open_batches()?;
-        if open > 0 && open == unsent {
+        let OpenBatches { all: open, unsent, postponed } = self.open_batches()?;
+        if open > 0 && open == unsent && !(postponed > 0 && scope.makes_postponed()) {
+            self.none_postponed()?;
             return Err(Error::new(
                 Exit::Failure,
                 format!("the command of {} stopped before it submitted {}", self.job.id, text::batches(unsent)),
@@ -213,6 +224,23 @@ impl Session<'_> {
             .hint(format!("`llbatch retry {}{}` submits the rest", self.job.id, self.flags())));
         }
         Ok(open == 0)
+    }
+
+    /// Checks that the service began every batch that it was asked for.
+    ///
+    /// # Errors
+    /// 75 if it did not.
+    pub fn none_postponed(&self) -> Result<()> {
+        let batches = self.batches()?;
+        let Some(first) = batches.iter().find(|batch| batch.is_postponed()) else { return Ok(()) };
+        let count = text::batches(batches.iter().filter(|batch| batch.is_postponed()).count());
+        let (id, flags) = (&self.job.id, self.flags());
+        let why = first.error.as_deref().unwrap_or("no reason given");
+        Err(Error::new(Exit::TempFail, format!("{id}: the service did not begin {count}: {why}")).hint(format!(
+            "`llbatch wait {id}{flags}` keeps asking until it does, `llbatch retry {id}{flags}` asks once more; `llbatch \
+             retry {id}{flags} --via realtime` sends the rows now, without the batch discount; `llbatch cancel \
+             {id}{flags}` gives them up"
+        )))
     }
 
     fn show(&self, wait: Duration) -> Result<()> {

@@ -49,6 +49,7 @@ pub fn notifier<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&DriverEvent<'_>) 
             batch.model,
             batch.error.as_deref().unwrap_or("no reason given")
         )),
+        DriverEvent::Postponed { batch, wait } => retries.postponed(batch, *wait, &ui),
         DriverEvent::InDoubt { batch, why } => ui.warn(&format!(
             "batch {}: llbatch does not know whether it was created ({why}) and looks for it in the service's list",
             batch.number
@@ -89,12 +90,19 @@ impl RetryNotes {
     /// Warns of a retry after `wait`. Most failures pass soon, and a message per minute of a night is too much.
     fn note(&self, text: &str, wait: Duration, ui: &Ui) {
         let due = self.warned_at.get().is_none_or(|at| at.elapsed() > REMIND);
-        if wait >= WORTH_SAYING && due {
-            self.warned_at.set(Some(Instant::now()));
-            ui.warn(text);
-        } else {
-            ui.detail(text);
-        }
+        if wait >= WORTH_SAYING && due { self.warn(text, ui) } else { ui.detail(text) }
+    }
+
+    fn postponed(&self, batch: &JobBatch, wait: Option<Duration>, ui: &Ui) {
+        let why = batch.error.as_deref().unwrap_or("no reason given");
+        let again = wait.map_or_else(String::new, |wait| format!("; making it again in {}", text::duration(wait)));
+        let said = format!("batch {}: the service did not begin it ({why}){again}", batch.number);
+        if batch.refusals == 1 { self.warn(&said, ui) } else { self.note(&said, WORTH_SAYING, ui) }
+    }
+
+    fn warn(&self, text: &str, ui: &Ui) {
+        self.warned_at.set(Some(Instant::now()));
+        ui.warn(text);
     }
 }
 

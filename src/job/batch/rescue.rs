@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::ask::RescueAsk;
 use super::follow::{Waiting, follow};
 use super::session::Session;
+use crate::batch::driver::SubmitScope;
 use crate::context::Ctx;
 use crate::deadline::Deadline;
 use crate::error::{Exit, Result};
@@ -88,6 +89,6 @@ fn end(session: &mut Session<'_>, open: usize) -> Result<bool> {
         session.ctx.ui.warn(&error.to_string());
     }
     let every = if session.ctx.settings.sandbox { Duration::from_millis(200) } else { Duration::from_secs(5) };
-    let waiting = Waiting { until: Deadline::after(GRACE), every: Some(every), submitting: false };
+    let waiting = Waiting { until: Deadline::after(GRACE), every: Some(every), submits: SubmitScope::Doubts };
     follow(std::slice::from_mut(session), waiting)
 }

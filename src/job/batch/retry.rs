@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::plan::PlanInput;
 use super::session::{Session, SessionOptions};
+use crate::batch::driver::SubmitScope;
 use crate::check::Pass;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
@@ -18,7 +19,7 @@ use crate::price::{Nanos, PriceBook, PriceTable};
 use crate::realtime;
 use crate::request::{Draft, Endpoint, RequestBuilder};
 use crate::row_set::RowSet;
-use crate::store::{BatchStep, Job, LockWait, ReservationState, Transport};
+use crate::store::{BatchStep, Job, JobBatch, LockWait, ReservationState, Transport};
 use crate::text;
 use crate::tokens::{self, Estimator};
 
@@ -87,7 +88,7 @@ pub fn retry(ask: RetryAsk, remote: Remote<'_>, ctx: &Ctx, announce: &dyn Fn(&st
     let batch = matches!(ask.via, Via::Batch);
     let options = SessionOptions { wait: ask.wait, ..SessionOptions::default() };
     let mut session = Session::open(&ask.job, remote, ctx, options)?;
-    bring_to_end(&mut session, batch, ask.limit)?;
+    bring_to_end(&mut session, &ask)?;
     session.record()?;
     if !ask.dry_run && batch {
         session.keep_input()?;
@@ -109,8 +110,9 @@ pub fn retry(ask: RetryAsk, remote: Remote<'_>, ctx: &Ctx, announce: &dyn Fn(&st
         Via::Batch => {
             let reservation = session.admit_retry(&set, ask.limit)?;
             session.plan_retry(&set.rows, reservation)?;
-            session.submit()?;
+            session.submit(SubmitScope::All)?;
             session.progress.finish();
+            session.none_postponed()?;
             Ok(Retried::Batches { flags, refused: session.refused()? })
         }
         Via::Realtime(speed) => {
@@ -124,15 +126,24 @@ pub fn retry(ask: RetryAsk, remote: Remote<'_>, ctx: &Ctx, announce: &dyn Fn(&st
 }
 
 /// Submits batches that the job's command left unsent, and collects the ended ones.
-fn bring_to_end(session: &mut Session<'_>, batch: bool, limit: CostLimit) -> Result<()> {
+fn bring_to_end(session: &mut Session<'_>, ask: &RetryAsk) -> Result<()> {
     let id = session.job.id.clone();
-    if session.open_batches()?.unsent > 0 {
-        // The submission was interrupted. Finishing it comes first and may be enough.
-        session.admit_unsent(limit)?;
-        session.ctx.ui.note(&format!("{id}: submitting the batches that its command did not reach"));
-        session.submit()?;
+    let batch = matches!(ask.via, Via::Batch);
+    if !batch && !ask.dry_run {
+        session.give_up_postponed()?;
     }
-    if !session.advance(false)? {
+    let open = session.open_batches()?;
+    if ask.dry_run && open.unsent > 0 && open.unsent == open.all {
+        return Ok(());
+    }
+    if open.unsent > 0 && !ask.dry_run {
+        // The submission was interrupted. Finishing it comes first and may be enough.
+        session.admit_unsent(ask.limit)?;
+        session.ctx.ui.note(&format!("{id}: submitting the batches that its command did not reach"));
+        session.submit(SubmitScope::All)?;
+        session.none_postponed()?;
+    }
+    if !session.advance(SubmitScope::Doubts)? {
         let open = session.open_batches()?.all;
         return Err(Error::new(Exit::TempFail, text::unended(open, &id)).hint(format!(
             "`llbatch wait {id}{0}` waits for the end, `llbatch cancel {id}{0}` stops the batches",
@@ -148,6 +159,16 @@ fn bring_to_end(session: &mut Session<'_>, batch: bool, limit: CostLimit) -> Res
 }
 
 impl Session<'_> {
+    /// Ends batches that the service did not begin, so that their rows can be sent in real time.
+    fn give_up_postponed(&mut self) -> Result<()> {
+        for mut batch in self.batches()?.into_iter().filter(JobBatch::is_postponed) {
+            batch.step = BatchStep::Refused;
+            batch.ended = true;
+            self.driver.db.borrow_mut().save_batch(&batch)?;
+        }
+        Ok(())
+    }
+
     /// Copies the input of a job that ran in real time, so that it can go on in batches.
     ///
     /// # Errors

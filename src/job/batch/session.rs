@@ -9,7 +9,7 @@ use super::lock::JobLock;
 use super::network::Network;
 use super::notes::notifier;
 use super::other_jobs::{owned, witnesses};
-use crate::batch::driver::{self, Driver};
+use crate::batch::driver::{self, Driver, SubmitScope};
 use crate::context::Ctx;
 use crate::error::{Error, Result};
 use crate::input::Inputs;
@@ -143,6 +143,7 @@ impl<'a> Session<'a> {
                 uploads: UPLOADS,
                 witnesses: witnesses(&store, &ledger, &job.id, remote)?,
                 take_over: options.take_over,
+                postpone: None,
             },
             owned: Box::new(move || owned(&shelf, &id)),
             on_event: notifier(ctx.ui.clone(), progress.clone()),
@@ -284,39 +285,33 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Unlocks the job, but with `submitting` keeps the claim on admitted batches that are still to be sent.
-    pub fn unlock_but_claim(&mut self, submitting: bool) -> Result<()> {
-        let unsent = submitting && self.batches()?.iter().any(JobBatch::is_unsent);
+    /// Unlocks the job, but keeps the claim on batches of `scope` that are still to be sent.
+    pub fn unlock_but_claim(&mut self, scope: SubmitScope) -> Result<()> {
+        let sends = |batch: &JobBatch| match scope {
+            SubmitScope::Doubts => false,
+            SubmitScope::Postponed => batch.is_postponed(),
+            SubmitScope::Due | SubmitScope::All => batch.is_unsent(),
+        };
+        let unsent = self.batches()?.iter().any(sends);
         if self.lock.claim_unsent(&self.store, unsent)? { self.unlock() } else { Ok(()) }
     }
 
-    /// Settles creations in doubt, and submits planned batches.
+    /// Settles creations in doubt, and submits the batches of `scope`.
     ///
     /// # Errors
     /// As [`Driver::submit`].
-    pub fn submit(&mut self) -> Result<()> {
-        self.drive(false)
-    }
-
-    /// Settles creations in doubt, and submits nothing.
-    ///
-    /// # Errors
-    /// As [`Driver::submit`].
-    pub fn settle_doubts(&mut self) -> Result<()> {
-        self.drive(true)
-    }
-
-    fn drive(&mut self, only_doubts: bool) -> Result<()> {
-        let done = self.block_on(self.driver.submit(only_doubts));
+    pub fn submit(&mut self, scope: SubmitScope) -> Result<()> {
+        let done = self.block_on(self.driver.submit(scope));
         self.drop_sent_files()?;
         self.update_index(false)?;
         done
     }
 
-    /// Removes files of created batches. llbatch can make them again from the input.
+    /// Removes files of batches that the service works on. Until then it may have to be made again.
     fn drop_sent_files(&self) -> Result<()> {
         for batch in self.batches()? {
-            if matches!(batch.step, BatchStep::Submitted | BatchStep::Settled) {
+            let begun = batch.step == BatchStep::Submitted && batch.status.as_deref() != Some("VALIDATING");
+            if begun || batch.step == BatchStep::Settled {
                 // A file that cannot be removed does no harm.
                 drop(std::fs::remove_file(self.driver.dir.join(&batch.name)));
             }
@@ -335,6 +330,7 @@ impl<'a> Session<'a> {
     /// As [`Driver::refresh`].
     pub fn refresh(&mut self) -> Result<bool> {
         let ended = self.block_on(self.driver.refresh());
+        self.drop_sent_files()?;
         self.update_index(false)?;
         ended
     }
@@ -366,7 +362,8 @@ impl<'a> Session<'a> {
         let mut open = self.batches()?;
         open.retain(JobBatch::is_open);
         let unsent = open.iter().filter(|batch| batch.is_unsent()).count();
-        Ok(OpenBatches { all: open.len(), unsent })
+        let postponed = open.iter().filter(|batch| batch.is_postponed()).count();
+        Ok(OpenBatches { all: open.len(), unsent, postponed })
     }
 }
 
@@ -375,6 +372,8 @@ impl<'a> Session<'a> {
 pub struct OpenBatches {
     /// All such batches.
     pub all: usize,
-    /// Batches that llbatch has not asked the service to create.
+    /// Batches that llbatch has not asked the service to create, or that the service did not begin.
     pub unsent: usize,
+    /// Those that the service did not begin.
+    pub postponed: usize,
 }

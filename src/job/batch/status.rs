@@ -83,6 +83,7 @@ pub fn refresh(seen: &mut [JobStatus], store: &Store, ledger: &Ledger, remote: R
             uploads: 1,
             witnesses: Vec::new(),
             take_over: false,
+            postpone: None,
         };
         let driver = Driver {
             client: remote.client,

@@ -4,15 +4,18 @@ use std::time::{Duration, Instant};
 
 use super::ask::{SubmitAsk, WaitAsk};
 use super::follow::{Waiting, follow};
+use super::notes::REMIND;
 use super::plan::PlanInput;
 use super::rescue::{Rescue, rescue};
 use super::retry::RetrySet;
 use super::session::{Session, SessionOptions};
 use super::submission::Submission;
 use super::submitted::{free_name, living, take_name};
-use crate::batch::driver;
+use crate::batch::driver::{self, SubmitScope};
+use crate::batch::poll;
 use crate::check::problems::{self, Action};
 use crate::context::Ctx;
+use crate::deadline::Deadline;
 use crate::error::{Error, Exit, Result};
 use crate::input;
 use crate::job::ask::{CostLimit, Role, RunAsk};
@@ -94,6 +97,7 @@ pub fn submit<'a>(
     }
     let (Some(outputs), Some(wait)) = (outputs, ask.results) else {
         session.progress.finish();
+        session.none_postponed()?;
         return Ok(Submitted::Created { refused: session.refused()?, flags: session.flags(), job });
     };
     let ended = wait_for(&mut session, &wait)?;
@@ -318,7 +322,7 @@ impl Entered<'_> {
     fn send_again(mut self, ask: &SubmitAsk) -> Result<Self> {
         let session = &mut self.session;
         // A batch that the service still works on may answer its rows.
-        if session.open_batches()?.unsent > 0 || !session.advance(false)? {
+        if session.open_batches()?.unsent > 0 || !session.advance(SubmitScope::Doubts)? {
             return Ok(self);
         }
         session.record()?;
@@ -391,8 +395,10 @@ impl Quote {
 /// Creates the batches. With `--wait` a transient failure is retried during the wait; at a deadline, the rescue takes
 /// over.
 fn create(session: &mut Session<'_>, ask: &SubmitAsk) -> Result<()> {
-    session.driver.options.until = ask.results.as_ref().and_then(|wait| wait.waiting.until);
-    let sent = session.submit();
+    let waiting = ask.results.as_ref().map(|wait| Waiting { submits: SubmitScope::Due, ..wait.waiting });
+    session.driver.options.until = waiting.and_then(|waiting| waiting.until);
+    session.driver.options.postpone = waiting.and_then(|waiting| waiting.postpone());
+    let sent = session.submit(SubmitScope::All);
     session.driver.options.until = None;
     match (sent, &ask.results) {
         (Err(error), Some(wait))
@@ -406,23 +412,37 @@ fn create(session: &mut Session<'_>, ask: &SubmitAsk) -> Result<()> {
     }
 }
 
-/// Waits for the end of all batches. Returns `false` if the time is up first.
+/// Waits for the end of all batches. Returns `false` if the time is up first. With a rescue, no other failure that may pass
+/// ends the wait: it begins at the deadline, and not before.
 fn wait_for(session: &mut Session<'_>, wait: &WaitAsk) -> Result<bool> {
-    let waiting = Waiting { submitting: true, ..wait.waiting };
-    match follow(std::slice::from_mut(session), waiting) {
-        Err(error)
-            if wait.rescue.is_some()
-                && matches!(error.exit, Exit::TempFail | Exit::Failure)
-                && !driver::is_setup(&error) =>
-        {
-            session.ctx.ui.warn(&error.to_string());
-            while !session.relock()? {
-                std::thread::sleep(Duration::from_millis(500));
+    let waiting = Waiting { submits: SubmitScope::Due, ..wait.waiting };
+    let mut said: Option<Instant> = None;
+    for failures in 0.. {
+        let error = match follow(std::slice::from_mut(session), waiting) {
+            Err(error)
+                if wait.rescue.is_some()
+                    && matches!(error.exit, Exit::TempFail | Exit::Failure)
+                    && !driver::is_setup(&error) =>
+            {
+                error
             }
-            Ok(false)
+            ended => return ended,
+        };
+        if said.is_none_or(|at| at.elapsed() > REMIND) {
+            session.ctx.ui.warn(&error.to_string());
+            said = Some(Instant::now());
         }
-        ended => ended,
+        if waiting.until.is_some_and(Deadline::has_passed) {
+            break;
+        }
+        session.unlock_but_claim(waiting.submits)?;
+        let pause = poll::interval(failures, waiting.every, fastrand::f64());
+        session.block_on(session.driver.pause_in_time(pause))?;
     }
+    while !session.relock()? {
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    Ok(false)
 }
 
 /// The end of the realtime part of `--via auto`.
@@ -463,8 +483,15 @@ fn answer_beside<'a>(
 fn too_late(session: &Session<'_>, deadline: bool) -> Result<Error> {
     let (exit, what) =
         if deadline { (Exit::Budget, "the deadline was reached") } else { (Exit::TempFail, "--timeout has passed") };
-    let count = text::unended(session.open_batches()?.all, &session.job.id);
-    Ok(Error::new(exit, format!("{what}; {count}, and the service keeps working")).hint(format!(
+    let open = session.open_batches()?;
+    let count = text::unended(open.all, &session.job.id);
+    let works = if open.all > open.unsent { ", and the service keeps working" } else { "" };
+    let begun = if open.postponed > 0 {
+        format!(" ({} not begun by the service)", text::count(open.postponed as u64))
+    } else {
+        String::new()
+    };
+    Ok(Error::new(exit, format!("{what}; {count}{begun}{works}")).hint(format!(
         "`llbatch wait {0}{1}` keeps waiting; `llbatch fetch {0}{1} --partial -o FILE` writes the results so far",
         session.job.id,
         session.flags()

@@ -51,6 +51,8 @@ pub struct BatchFacts {
     pub total: usize,
     /// Batches that are still to be created, or whose creation is in doubt.
     pub waiting: usize,
+    /// Those of them that the service did not begin; a command that waits makes them again.
+    pub postponed: usize,
     /// Batches that the service works on.
     pub live: usize,
     /// Ended batches whose results the store lacks.
@@ -263,8 +265,8 @@ impl JobFacts {
 
     /// Returns the command that continues an open job, for a command that has sent nothing itself.
     fn go_on(&self) -> Option<Next> {
-        let BatchFacts { waiting, live, uncollected, .. } = self.batches;
-        if waiting > 0 && !self.busy {
+        let BatchFacts { waiting, postponed, live, uncollected, .. } = self.batches;
+        if waiting > postponed && !self.busy {
             return Some(Next::Retry);
         }
         if waiting + live + uncollected > 0 {
@@ -315,6 +317,7 @@ impl BatchFacts {
         Self {
             total: batches.len(),
             waiting: batches.iter().filter(waits).count(),
+            postponed: batches.iter().filter(|batch| batch.is_postponed()).count(),
             live: batches.iter().filter(|batch| batch.is_open() && !batch.ended && !waits(batch)).count(),
             uncollected,
             word,

@@ -111,6 +111,12 @@ pub struct JobBatch {
     /// Hash of the kept file of failures, once its results are stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failures_hash: Option<String>,
+    /// Number of times that the service did not begin it, for a reason that passes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub refusals: u32,
+    /// Time of the last of them, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_at: Option<i64>,
     /// Number of the prices, among those kept with the job, at which it was submitted. 0: the prices in force.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub prices: u32,
@@ -130,6 +136,11 @@ impl JobBatch {
     /// Returns whether llbatch has not asked the service to create it yet.
     pub const fn is_unsent(&self) -> bool {
         matches!(self.step, BatchStep::Planned | BatchStep::Uploaded)
+    }
+
+    /// Returns whether the service did not begin it, so that llbatch will make it again.
+    pub const fn is_postponed(&self) -> bool {
+        self.is_unsent() && self.refusals > 0
     }
 }
 

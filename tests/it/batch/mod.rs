@@ -14,6 +14,7 @@ mod lines;
 mod odd;
 mod odd_answers;
 mod outage;
+mod postponed;
 mod rescue;
 mod retry;
 mod review;

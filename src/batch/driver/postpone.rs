@@ -1,0 +1,113 @@
+//! Makes batches again that the service did not begin, because its queue was full or for another reason that passes.
+//!
+//! Such a batch goes back to [`BatchStep::Uploaded`]: its end is known, so another creation cannot make a second live one.
+
+use std::time::{Duration, SystemTime};
+
+use super::news::millis;
+use super::{Driver, DriverEvent};
+use crate::api::error::Fault;
+use crate::batch::passing::{passes, patience};
+use crate::error::Result;
+use crate::store::{BatchStep, JobBatch};
+
+/// The batches that a command submits, beside creations in doubt, which every command settles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SubmitScope {
+    /// No others.
+    #[default]
+    Doubts,
+    /// Postponed batches whose time has come.
+    Postponed,
+    /// All that are planned, and postponed ones whose time has come.
+    Due,
+    /// All, at once.
+    All,
+}
+
+impl SubmitScope {
+    /// Returns true if a command that waits makes postponed batches again.
+    pub const fn makes_postponed(self) -> bool {
+        !matches!(self, Self::Doubts)
+    }
+}
+
+impl Driver<'_> {
+    /// Returns true if this scope submits the batch now.
+    pub(super) fn submits(&self, batch: &JobBatch, scope: SubmitScope) -> bool {
+        match batch.step {
+            BatchStep::Creating => true,
+            BatchStep::Planned | BatchStep::Uploaded => match scope {
+                SubmitScope::Doubts => false,
+                SubmitScope::Postponed => batch.is_postponed() && self.is_due(batch),
+                SubmitScope::Due => self.is_due(batch),
+                SubmitScope::All => true,
+            },
+            BatchStep::Submitted | BatchStep::Refused | BatchStep::Settled => false,
+        }
+    }
+
+    fn is_due(&self, batch: &JobBatch) -> bool {
+        let (Some(at), Some(first)) = (batch.refused_at.filter(|_| batch.refusals > 0), self.options.postpone) else {
+            return true;
+        };
+        // A clock that was set back must not make the wait longer.
+        let passed = u64::try_from(millis(SystemTime::now()) - at).map(Duration::from_millis);
+        passed.is_ok_and(|passed| passed >= patience(batch.refusals, first)) || passed.is_err()
+    }
+
+    /// Records that the service did not create the batch: refused for good, or to be made again.
+    pub(super) fn declined(&self, batch: &mut JobBatch, why: &str) -> Result<()> {
+        if passes(why) {
+            batch.tries -= 1;
+            return self.postpone(batch, why);
+        }
+        batch.step = BatchStep::Refused;
+        batch.ended = true;
+        batch.error = Some(why.to_owned());
+        self.save(batch)?;
+        (self.on_event)(&DriverEvent::Refused(batch));
+        Ok(())
+    }
+
+    /// Puts a batch back that does not exist.
+    pub(super) fn postpone(&self, batch: &mut JobBatch, why: &str) -> Result<()> {
+        batch.step = BatchStep::Uploaded;
+        batch.refusals += 1;
+        batch.refused_at = Some(millis(SystemTime::now()));
+        batch.error = Some(why.to_owned());
+        self.save(batch)?;
+        let wait = self.options.postpone.map(|first| patience(batch.refusals, first));
+        (self.on_event)(&DriverEvent::Postponed { batch, wait });
+        Ok(())
+    }
+
+    /// Puts a batch back that failed as a whole before any of its rows was worked on, for a reason that passes. Returns
+    /// `false` for any other batch.
+    pub(super) fn postpone_failed(&self, batch: &mut JobBatch) -> Result<bool> {
+        let untouched = batch.output_file_id.is_none()
+            && batch.error_file_id.is_none()
+            && batch.progress.is_none_or(|progress| progress <= 0.0);
+        // llbatch has no file of a batch that another program created.
+        let ours = !batch.sha256.is_empty() && batch.file_id.is_some();
+        let failed = batch.ended && batch.status.as_deref() == Some("FAILED") && !batch.cancel;
+        let Some(why) = batch.error.clone().filter(|why| failed && untouched && ours && passes(why)) else {
+            return Ok(false);
+        };
+        // It must never be taken for a new one.
+        batch.others.extend(batch.id.take());
+        batch.tries = batch.tries.saturating_sub(1);
+        batch.ended = false;
+        (batch.status, batch.progress) = (None, None);
+        (batch.created_at, batch.completed_at, batch.deadline) = (None, None, None);
+        self.postpone(batch, &why)?;
+        Ok(true)
+    }
+
+    /// Returns true if the batch's file must be uploaded again, because the service has it no more.
+    pub(super) async fn lacks_file(&self, batch: &JobBatch) -> bool {
+        let id = batch.file_id.as_deref().unwrap_or_default();
+        let gone = self.in_time(self.client.file(id)).await.is_err_and(|failure| failure.fault == Fault::NotFound);
+        gone && self.dir.join(&batch.name).exists()
+    }
+}
