@@ -4,7 +4,7 @@ pub use crate::api::chat::{Answer, read};
 pub use crate::api::error::{Class, Failure, Fault};
 pub use crate::api::limits::{Limits, retry_after};
 pub use crate::api::retry::delay;
-pub use crate::api::{Client, ClientOptions, Reply, Upload, Uploaded, batches};
+pub use crate::api::{Client, ClientOptions, Registered, Reply, Upload, batches};
 pub use crate::batch::join::{Ending, Expected, Files, Findings, Joined, Report, Side, join};
 pub use crate::batch::poll;
 pub use crate::error::Exit;

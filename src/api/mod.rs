@@ -39,7 +39,7 @@ use limits::Limits;
 pub use base_url::{InvalidBase, canonical_base, endpoint_of};
 pub use fields::{Listing, is_id};
 pub use proxy::proxy_of;
-pub use upload::{Upload, Uploaded};
+pub use upload::{Registered, Upload};
 
 /// Longest answer, decompressed: far above any completion, and small enough for this machine.
 const MAX_BODY: usize = 64 << 20;

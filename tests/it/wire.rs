@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use llbatch::door::batches::{Batch, BatchStatus, Created};
-use llbatch::door::{Class, Client, ClientOptions, Failure, Fault, Upload, Uploaded};
+use llbatch::door::{Class, Client, ClientOptions, Failure, Fault, Registered, Upload};
 use llbatch::sandbox::{self, BatchConfig, Downloads, Sandbox, SandboxConfig, Unset};
 use secrecy::SecretString;
 
@@ -44,19 +44,24 @@ fn input(rows: usize) -> String {
     (0..rows).map(line).collect()
 }
 
-async fn upload(client: &Client, text: &str) -> Result<Uploaded, Failure> {
+async fn upload(client: &Client, text: &str) -> Result<Registered, Failure> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), text).unwrap();
     let sum = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
     let sum = sum.as_ref().iter().fold(String::new(), |sum, byte| sum + &format!("{byte:02x}"));
     let upload = Upload { path: file.path(), name: "wire.jsonl", bytes: text.len() as u64, sha256: &sum };
-    client.upload(&upload, &|_| ()).await
+    let registered = client.register(&upload).await?;
+    if let Registered::At(id, place) = &registered {
+        client.put(place.clone(), &upload, &|_| ()).await?;
+        client.preprocess(id).await?;
+    }
+    Ok(registered)
 }
 
 async fn uploaded(client: &Client, rows: usize) -> String {
     match upload(client, &input(rows)).await.unwrap() {
-        Uploaded::New(id) => id,
-        Uploaded::AlreadyThere(id) => panic!("{id} was there already"),
+        Registered::At(id, _) => id,
+        Registered::AlreadyThere(id) => panic!("{id} was there already"),
     }
 }
 
@@ -136,7 +141,7 @@ async fn batch_runs_from_upload_to_results() {
 async fn same_bytes_are_one_file() {
     let (_server, client) = start(quick());
     let file = uploaded(&client, 2).await;
-    assert_eq!(upload(&client, &input(2)).await, Ok(Uploaded::AlreadyThere(file)));
+    assert_eq!(upload(&client, &input(2)).await, Ok(Registered::AlreadyThere(file)));
 }
 
 #[tokio::test]
@@ -207,9 +212,9 @@ async fn half_failed_upload_is_repeated() {
         let failure = upload(&client, &input(3)).await.unwrap_err();
         assert!(matches!(failure.class(), Class::Ambiguous | Class::NoCapacity), "{fault}: {failure:?}");
         let id = match upload(&client, &input(3)).await.unwrap() {
-            Uploaded::New(id) => id,
+            Registered::At(id, _) => id,
             // The bytes had arrived; the last step is still to do.
-            Uploaded::AlreadyThere(id) => {
+            Registered::AlreadyThere(id) => {
                 assert_eq!(client.file(&id).await.unwrap().processed, Some(false), "{fault}");
                 client.preprocess(&id).await.unwrap().id
             }

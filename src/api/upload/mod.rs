@@ -38,34 +38,18 @@ pub struct Upload<'a> {
     pub sha256: &'a str,
 }
 
-/// The file's id at the service.
+/// The answer to a registration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Uploaded {
-    /// A new file.
-    New(String),
-    /// The service has these bytes from an earlier upload of the account (409). Nothing was sent, and the name is the earlier
-    /// one. That upload may have broken off. Ask [`Client::file`] whether all bytes are there (if not, delete the file and
-    /// upload again) and whether they were processed (if not, call [`Client::preprocess`]).
+pub enum Registered {
+    /// The new file's id, and the place for its bytes.
+    At(String, Url),
+    /// The service has these bytes from an earlier upload of the account (409), under this id and the earlier name. That
+    /// upload may have broken off. Ask [`Client::file`] whether all bytes are there (if not, delete the file and upload
+    /// again), and call [`Client::preprocess`] unless they were processed.
     AlreadyThere(String),
 }
 
 impl Client {
-    /// Uploads a file. `progress` receives the bytes handed to the network so far; after a redirect it starts over.
-    ///
-    /// # Errors
-    /// Half an upload does no harm, so the caller may try again after any failure but [`Fault::Local`], key and money.
-    pub async fn upload(&self, upload: &Upload<'_>, progress: &dyn Fn(u64)) -> Result<Uploaded, Failure> {
-        // Checked before the registration: a file that was changed is not uploaded.
-        drop(FilePieces::open(upload)?);
-        let (id, place) = match self.register(upload).await? {
-            Registered::At(id, place) => (id, place),
-            Registered::AlreadyThere(id) => return Ok(Uploaded::AlreadyThere(id)),
-        };
-        self.put(place, upload, progress).await?;
-        self.preprocess(&id).await?;
-        Ok(Uploaded::New(id))
-    }
-
     /// Lets the service process the file `id`: the last step of an upload.
     ///
     /// # Errors
@@ -75,8 +59,13 @@ impl Client {
         FileObject::of(id, &reply)
     }
 
-    /// Registers the file; the service answers with the place for its bytes.
-    async fn register(&self, upload: &Upload<'_>) -> Result<Registered, Failure> {
+    /// Registers a file: the first step of an upload. The service answers with the place for its bytes.
+    ///
+    /// # Errors
+    /// As for any call. Half an upload does no harm, so another try may follow.
+    pub async fn register(&self, upload: &Upload<'_>) -> Result<Registered, Failure> {
+        // A file that was changed is not uploaded.
+        drop(FilePieces::open(upload)?);
         let form = multipart::Form::new()
             .text("purpose", "batch-api")
             .text("file_name", upload.name.to_owned())
@@ -106,8 +95,12 @@ impl Client {
         }
     }
 
-    /// Puts the bytes into storage, without the key: the URL is the permission.
-    async fn put(&self, mut url: Url, upload: &Upload<'_>, progress: &dyn Fn(u64)) -> Result<(), Failure> {
+    /// Puts the bytes into storage, without the key: the URL is the permission. `progress` receives the bytes handed to the
+    /// network so far; after a redirect it starts over.
+    ///
+    /// # Errors
+    /// As for any call. A storage that refuses the URL may take another one from a new registration.
+    pub async fn put(&self, mut url: Url, upload: &Upload<'_>, progress: &dyn Fn(u64)) -> Result<(), Failure> {
         for _ in 0..=MAX_HOPS {
             let (pieces, moved) = FilePieces::open(upload)?;
             let (status, response) = self.put_once(&url, pieces, &moved, progress).await?;
@@ -177,12 +170,6 @@ impl Client {
         progress(moved.borrow().bytes);
         Ok((response.status().as_u16(), response))
     }
-}
-
-enum Registered {
-    /// The new file's id, and the place for its bytes.
-    At(String, Url),
-    AlreadyThere(String),
 }
 
 /// The id in a 409.

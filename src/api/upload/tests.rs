@@ -13,19 +13,29 @@ fn sent_to(place: &str) -> String {
     answer("302 Found", &format!("location: {place}\r\nx-together-file-id: file-1\r\n"), "")
 }
 
+/// Takes all steps of an upload.
+async fn all_steps(client: &Client, upload: &Upload<'_>, progress: &dyn Fn(u64)) -> Result<Registered, Failure> {
+    let registered = client.register(upload).await?;
+    if let Registered::At(id, place) = &registered {
+        client.put(place.clone(), upload, progress).await?;
+        client.preprocess(id).await?;
+    }
+    Ok(registered)
+}
+
 /// Uploads these bytes. Returns the result, and the last progress of each attempt.
-async fn upload(server: &Scripted, bytes: &[u8], stall: Duration) -> (Result<Uploaded, Failure>, Vec<u64>) {
+async fn upload(server: &Scripted, bytes: &[u8], stall: Duration) -> (Result<Registered, Failure>, Vec<u64>) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
     let mut client = client(&server.base);
     client.bare.stall = stall;
     let seen = RefCell::new(Vec::new());
     let what = Upload { path: file.path(), name: "shard-1.jsonl", bytes: bytes.len() as u64, sha256: SUM };
-    let result = client.upload(&what, &|bytes| seen.borrow_mut().push(bytes)).await;
+    let result = all_steps(&client, &what, &|bytes| seen.borrow_mut().push(bytes)).await;
     (result, seen.into_inner())
 }
 
-async fn quick(server: &Scripted) -> Result<Uploaded, Failure> {
+async fn quick(server: &Scripted) -> Result<Registered, Failure> {
     upload(server, b"abc", Duration::from_mins(1)).await.0
 }
 
@@ -41,7 +51,7 @@ async fn the_bytes_go_to_storage_without_the_key() {
     });
     let bytes: Vec<u8> = (0..300_000_u32).map(|i| (i % 251) as u8).collect();
     let (result, progress) = upload(&server, &bytes, Duration::from_mins(1)).await;
-    assert_eq!(result, Ok(Uploaded::New("file-1".into())));
+    assert!(matches!(result, Ok(Registered::At(id, _)) if id == "file-1"));
     assert!(progress.is_sorted() && progress.last() == Some(&300_000), "{progress:?}");
     let seen = server.seen();
     let expected =
@@ -71,7 +81,7 @@ async fn a_redirected_upload_is_sent_again_as_a_whole() {
             let moved = answer(status, "location: /v1/second\r\n", "");
             vec![sent_to(&place), moved, answer("200 OK", "", ""), answer("200 OK", "", TAKEN)]
         });
-        assert_eq!(quick(&server).await, Ok(Uploaded::New("file-1".into())), "{status}");
+        assert!(matches!(quick(&server).await, Ok(Registered::At(id, _)) if id == "file-1"), "{status}");
         let seen = server.seen();
         assert_eq!(seen[2].line, "PUT /v1/second HTTP/1.1", "{status}");
         assert_eq!((&seen[2].body[..], seen[2].header("authorization")), (&b"abc"[..], None), "{status}");
@@ -93,7 +103,7 @@ async fn endless_redirects_end_the_upload() {
 async fn the_same_bytes_are_not_sent_twice() {
     let there = answer("409 Conflict", "", r#"{"error":{"message":"exists"},"file_id":"file-9"}"#);
     let server = Scripted::start(|_| vec![there]);
-    assert_eq!(quick(&server).await, Ok(Uploaded::AlreadyThere("file-9".into())));
+    assert_eq!(quick(&server).await, Ok(Registered::AlreadyThere("file-9".into())));
     for body in ["{}", r#"{"file_id":"../x"}"#, r#"{"file_id":null}"#, "<html>"] {
         let server = Scripted::start(|_| vec![answer("409 Conflict", "", body)]);
         assert_eq!(quick(&server).await.unwrap_err().class(), Class::Ambiguous, "{body}");
@@ -170,11 +180,11 @@ async fn a_changed_file_is_not_uploaded() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "four").unwrap();
     let upload = Upload { path: file.path(), name: "x", bytes: 3, sha256: SUM };
-    let failure = client.upload(&upload, &|_| ()).await.unwrap_err();
+    let failure = client.register(&upload).await.unwrap_err();
     assert_eq!(failure.fault, Fault::Local);
     assert!(failure.message.contains(file.path().to_str().unwrap()) && failure.message.contains("changed"));
     let gone = Upload { path: Path::new("no/such/file"), ..upload };
-    assert_eq!(client.upload(&gone, &|_| ()).await.unwrap_err().fault, Fault::Local);
+    assert_eq!(client.register(&gone).await.unwrap_err().fault, Fault::Local);
     assert!(server.seen().is_empty());
 }
 

@@ -8,6 +8,7 @@ mod download;
 mod news;
 mod postpone;
 mod submit;
+mod upload;
 
 pub use download::BatchDownloads;
 pub use postpone::SubmitScope;

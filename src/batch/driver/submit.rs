@@ -7,9 +7,9 @@ use futures_util::stream::{self, StreamExt};
 
 use super::news::{learn, millis};
 use super::{Driver, DriverEvent, SubmitScope, error};
-use crate::api::batches::{Batch, BatchStatus, Created};
-use crate::api::error::{Class, Failure};
-use crate::api::{Listing, Upload, Uploaded, retry};
+use crate::api::batches::{Batch, Created};
+use crate::api::error::Class;
+use crate::api::{Listing, retry};
 use crate::batch::reconcile::{self, CreationVerdict, Evidence, ListedBatch, decide};
 use crate::error::{Error, Exit, Result};
 use crate::store::{BatchStep, JobBatch};
@@ -65,89 +65,6 @@ impl Driver<'_> {
                 BatchStep::Submitted | BatchStep::Refused | BatchStep::Settled => return Ok(()),
             }
         }
-    }
-
-    /// Uploads the batch's file. An upload costs nothing, so llbatch repeats it until it is confirmed.
-    async fn upload(&self, batch: &mut JobBatch) -> Result<()> {
-        self.stopped()?;
-        let path = self.dir.join(&batch.name);
-        let what = format!("uploading batch {}", batch.number);
-        let upload = Upload { path: &path, name: &batch.name, bytes: batch.bytes, sha256: &batch.sha256 };
-        let number = batch.number;
-        let progress = |bytes| {
-            self.moved.set(Instant::now());
-            (self.on_event)(&DriverEvent::Uploading { number, bytes });
-        };
-        let retry_for = self.options.retry_for;
-        let sent = tokio::select! {
-            sent = self.retry(&what, retry_for, || self.client.upload(&upload, &progress)) => sent,
-            () = self.stop.cancelled() => return self.stopped(),
-        };
-        let sent = sent.map_err(|f| error(&what, &f))?;
-        let (Uploaded::New(id) | Uploaded::AlreadyThere(id)) = &sent;
-        let failed = |f: Failure| error(&what, &f);
-        let known = self.retry(&what, retry_for, || self.client.file(id)).await.map_err(failed)?;
-        let there = matches!(sent, Uploaded::AlreadyThere(_));
-        let mut same = Vec::new();
-        if there {
-            // The same content was uploaded before, perhaps for another job, whose batches do not belong to this one.
-            let listed = self.retry(&what, retry_for, || self.client.batches()).await.map_err(failed)?;
-            same.extend(listed.into_iter().filter(|b| b.input_file_id.as_deref() == Some(id)));
-            batch.others.extend(same.iter().map(|b| b.id.clone()));
-        }
-        let torn = known.bytes.map_or(there, |bytes| bytes != batch.bytes && (there || bytes > 0));
-        if torn && batch.others.is_empty() {
-            // A partial upload blocks the whole one.
-            self.retry(&what, retry_for, || self.client.delete_file(id)).await.map_err(failed)?;
-        }
-        if torn {
-            return Err(Error::new(
-                Exit::TempFail,
-                format!(
-                    "{what}: the service has {:?} bytes of {}, but llbatch has {}",
-                    known.bytes, batch.name, batch.bytes
-                ),
-            )
-            .hint("run the same command again: it uploads the file again"));
-        }
-        if let Some(found) = self.ownerless(same).await? {
-            batch.file_id = Some(id.clone());
-            batch.others.retain(|other| *other != found.id);
-            batch.account = Some(self.options.account.clone());
-            learn(batch, found);
-            batch.step = BatchStep::Submitted;
-            self.save(batch)?;
-            (self.on_event)(&DriverEvent::TakenOver(batch));
-            return Ok(());
-        }
-        if there && known.processed == Some(false) {
-            self.retry(&what, retry_for, || self.client.preprocess(id)).await.map_err(failed)?;
-        }
-        batch.file_id = Some(id.clone());
-        batch.step = BatchStep::Uploaded;
-        self.save(batch)
-    }
-
-    /// Chooses among batches of the very file one to take over: it is live or completed, and no job here owns it. A state
-    /// directory that is lost or elsewhere has made it.
-    async fn ownerless(&self, same: Vec<Batch>) -> Result<Option<Batch>> {
-        if !self.options.take_over || same.is_empty() {
-            return Ok(None);
-        }
-        let mut owned = (self.owned)()?;
-        owned.extend(self.batches()?.into_iter().filter_map(|batch| batch.id));
-        for found in same.into_iter().filter(|batch| !owned.contains(&batch.id)) {
-            let good = match (&found.status, &found.output_file_id) {
-                (BatchStatus::Validating | BatchStatus::InProgress, _) => true,
-                // Results that the service has deleted are of no use.
-                (BatchStatus::Completed, Some(file)) => self.in_time(self.client.file(file)).await.is_ok(),
-                _ => false,
-            };
-            if good {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
     }
 
     /// Learns the service's time, if an earlier command uploaded the file: any answer carries it.

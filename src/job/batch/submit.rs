@@ -216,6 +216,7 @@ fn go_on<'a>(
         // The job was killed before its batches were planned. Nothing has been sent.
         quote = keep_and_plan(&mut session, submission, ask)?;
     } else {
+        session.revive_refused()?;
         session.admit_unsent(ask.limit)?;
     }
     Ok(Entered { session, known: true, resumed: false, quote })

@@ -3,7 +3,7 @@
 use super::session::Session;
 use super::status::inspect;
 use crate::error::{Error, Result};
-use crate::store::{Job, JobBatch, JobState, Ledger, Store};
+use crate::store::{BatchStep, Job, JobBatch, JobState, Ledger, Store};
 
 /// Finds the last job of this content with answers that are still to come or to be fetched.
 pub fn living(store: &Store, ledger: &Ledger, key: &str) -> Result<Option<Job>> {
@@ -19,6 +19,27 @@ pub fn living(store: &Store, ledger: &Ledger, key: &str) -> Result<Option<Job>> 
         JobState::Failed | JobState::Cancelled => open(job),
     };
     Ok(ledger.all_of(key)?.into_iter().find(lives))
+}
+
+impl Session<'_> {
+    /// Plans refused batches anew if the service has created none of the job, so that nothing was paid.
+    pub fn revive_refused(&self) -> Result<()> {
+        let batches = self.batches()?;
+        let nothing = batches.iter().all(|batch| batch.is_unsent() || batch.step == BatchStep::Refused);
+        for batch in batches.iter().filter(|batch| nothing && batch.step == BatchStep::Refused) {
+            let planned = JobBatch {
+                step: BatchStep::Planned,
+                ended: false,
+                cancel: false,
+                status: None,
+                error: None,
+                refusals: 0,
+                ..batch.clone()
+            };
+            self.driver.db.borrow_mut().save_batch(&planned)?;
+        }
+        Ok(())
+    }
 }
 
 /// Checks that a new job may have this name.

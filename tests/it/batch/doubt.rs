@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{fetch, side_by_side, state, status, submit, until_said};
-use crate::support::{Home, MODEL, Server, answered, prompts};
+use crate::support::{Canned, Fault, FaultServer, Home, MODEL, Server, answered, prompts, request};
 
 /// With `settle_after`, the time after which a list that lacks a batch is believed.
 fn home(settle_after: &str) -> Home {
@@ -227,6 +227,55 @@ fn half_failed_uploads_are_repeated() {
             assert_eq!((server.batches().len(), server.paid_again()), (1, 0), "{fault}");
         },
     );
+}
+
+#[test]
+fn each_step_of_an_upload_is_repeated_by_itself() {
+    side_by_side(&[("preprocess", 1), ("put", 1), ("register", 2)], |(step, registered)| {
+        let server = Server::quick(&["--fault", &format!("status=500,on={step},nth=1")]);
+        let home = Home::new();
+        home.write("in.jsonl", prompts(1..=3));
+        submit(&home, &server, &["in.jsonl"]);
+        let all = |path: &str| -> u64 {
+            server.stats()["by_path"][path].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum()
+        };
+        assert_eq!(all("/v1/files (POST)"), *registered, "{step}");
+        assert_eq!(server.count("/v1/files (POST)", 409), 0, "{step}");
+    });
+}
+
+#[test]
+fn file_that_another_command_left_unprocessed_is_processed() {
+    let server = Server::quick(&["--fault", "status=400,on=preprocess,nth=1"]);
+    let address = server.address();
+    // The service does not say whether a file was processed.
+    let front = FaultServer::before(&server.address(), move |asked| {
+        let Some(path) = asked.line.strip_prefix("GET ").filter(|path| path.starts_with("/v1/files/file-")) else {
+            return Fault::None;
+        };
+        let mut file = request(&address, "GET", path, "authorization: Bearer any\r\n", "").json();
+        file.as_object_mut().unwrap().remove("Processed");
+        Fault::Instead(Canned { status: "200 OK".into(), headers: String::new(), body: file.to_string() })
+    });
+    let home = Home::new();
+    home.write("in.jsonl", prompts(1..=3));
+    home.at(&front.url, &["submit", "in.jsonl"]).code(1);
+    home.at(&front.url, &["submit", "in.jsonl"]).code(0);
+    assert!(server.count("/v1/files/{id}/preprocess", 200) > 0, "{}", server.stats()["by_path"]);
+    assert_eq!(server.batches().len(), 1);
+}
+
+#[test]
+fn refused_job_does_not_hold_its_content() {
+    let (home, server) = (Home::new(), Server::quick(&["--fault", "status=400,on=create,nth=1"]));
+    home.write("in.jsonl", prompts(1..=2));
+    let id = home.at(&server.url, &["submit", "in.jsonl"]).code(3).stdout;
+    let again = home.at(&server.url, &["submit", "in.jsonl"]).code(0);
+    assert_eq!(again.stdout, id, "the same job");
+    again.says(&["1 of 1 batch to submit"]);
+    fetch(&home, &server, id.trim_end(), &[]).code(0);
+    answered(&home.read("out.jsonl"), 1..=2);
+    assert_eq!((server.batches().len(), server.paid_again()), (1, 0));
 }
 
 #[test]

@@ -1,0 +1,159 @@
+//! Uploads the file of a batch. An upload costs nothing, so llbatch repeats each of its steps until it is known to be done.
+
+use std::cell::RefCell;
+use std::time::Instant;
+
+use super::news::learn;
+use super::{Driver, DriverEvent, error};
+use crate::api::batches::{Batch, BatchStatus};
+use crate::api::error::{Class, Failure};
+use crate::api::files::FileObject;
+use crate::api::{Registered, Upload};
+use crate::error::{Error, Exit, Result};
+use crate::store::{BatchStep, JobBatch};
+
+/// A file at the service, after its bytes were sent or found there.
+struct SentFile {
+    id: String,
+    /// An earlier upload brought its bytes.
+    there: bool,
+}
+
+impl Driver<'_> {
+    /// Uploads the batch's file, or takes over a batch that the service has of the very file.
+    pub(super) async fn upload(&self, batch: &mut JobBatch) -> Result<()> {
+        let what = format!("uploading batch {}", batch.number);
+        let failed = |f: Failure| error(&what, &f);
+        let retry_for = self.options.retry_for;
+        for again in [true, false] {
+            self.stopped()?;
+            let sent = tokio::select! {
+                sent = self.send_file(batch, &what) => sent.map_err(failed)?,
+                () = self.stop.cancelled() => return self.stopped(),
+            };
+            let known = self.retry(&what, retry_for, || self.client.file(&sent.id)).await.map_err(failed)?;
+            let mut same = Vec::new();
+            if sent.there {
+                // The same content was uploaded before, perhaps for another job, whose batches do not belong to this one.
+                let listed = self.retry(&what, retry_for, || self.client.batches()).await.map_err(failed)?;
+                same.extend(listed.into_iter().filter(|b| b.input_file_id.as_ref() == Some(&sent.id)));
+                batch.others.extend(same.iter().map(|b| b.id.clone()));
+            }
+            let torn = known.bytes.map_or(sent.there, |bytes| bytes != batch.bytes && (sent.there || bytes > 0));
+            if !torn {
+                return self.uploaded(batch, sent, &known, same).await;
+            }
+            if same.is_empty() {
+                // A partial upload blocks the whole one.
+                self.retry(&what, retry_for, || self.client.delete_file(&sent.id)).await.map_err(failed)?;
+            }
+            if !again || !same.is_empty() {
+                return Err(Error::new(
+                    Exit::TempFail,
+                    format!(
+                        "{what}: the service has {} bytes of {}, but llbatch has {}",
+                        known.bytes.map_or_else(|| "an unknown number of".to_owned(), |bytes| bytes.to_string()),
+                        batch.name,
+                        batch.bytes
+                    ),
+                )
+                .hint("run the same command again: it uploads the file again"));
+            }
+        }
+        unreachable!("the second round returns")
+    }
+
+    /// Sends the bytes, unless the service has them. A registration whose place can still be used is not repeated.
+    async fn send_file(&self, batch: &JobBatch, what: &str) -> Result<SentFile, Failure> {
+        let path = self.dir.join(&batch.name);
+        let upload = Upload { path: &path, name: &batch.name, bytes: batch.bytes, sha256: &batch.sha256 };
+        let number = batch.number;
+        let progress = |bytes| {
+            self.moved.set(Instant::now());
+            (self.on_event)(&DriverEvent::Uploading { number, bytes });
+        };
+        let registered: RefCell<Option<Registered>> = RefCell::default();
+        let send = async || {
+            let known = registered.borrow().clone();
+            let known = match known {
+                Some(known) => known,
+                None => self.client.register(&upload).await?,
+            };
+            registered.replace(Some(known.clone()));
+            let (id, place) = match known {
+                Registered::At(id, place) => (id, place),
+                Registered::AlreadyThere(id) => return Ok(SentFile { id, there: true }),
+            };
+            self.client.put(place, &upload, &progress).await.inspect_err(|failure| {
+                // The storage refuses this place, which may have expired.
+                if failure.status.is_some_and(|status| status < 500) {
+                    registered.replace(None);
+                }
+            })?;
+            Ok(SentFile { id, there: false })
+        };
+        let sent = self.retry(what, self.options.retry_for, send).await?;
+        if !sent.there {
+            self.process(&sent.id, what).await?;
+        }
+        Ok(sent)
+    }
+
+    /// Lets the service process the file.
+    async fn process(&self, id: &str, what: &str) -> Result<(), Failure> {
+        let process = async || match self.client.preprocess(id).await {
+            // An earlier request has begun it.
+            Err(failure) if failure.status == Some(409) => Ok(()),
+            done => done.map(drop),
+        };
+        self.retry(what, self.options.retry_for, process).await
+    }
+
+    /// Records a file whose bytes are all at the service.
+    async fn uploaded(&self, batch: &mut JobBatch, sent: SentFile, known: &FileObject, same: Vec<Batch>) -> Result<()> {
+        let SentFile { id, there } = sent;
+        if let Some(found) = self.ownerless(same).await? {
+            batch.file_id = Some(id);
+            batch.others.retain(|other| *other != found.id);
+            batch.account = Some(self.options.account.clone());
+            learn(batch, found);
+            batch.step = BatchStep::Submitted;
+            self.save(batch)?;
+            (self.on_event)(&DriverEvent::TakenOver(batch));
+            return Ok(());
+        }
+        if there && known.processed != Some(true) {
+            let what = format!("processing the file of batch {}", batch.number);
+            match self.process(&id, &what).await {
+                // The service does not say whether it was processed. The creation will tell.
+                Err(failure) if known.processed.is_none() && failure.class() == Class::RowFatal => {}
+                done => done.map_err(|failure| error(&what, &failure))?,
+            }
+        }
+        batch.file_id = Some(id);
+        batch.step = BatchStep::Uploaded;
+        self.save(batch)
+    }
+
+    /// Chooses among batches of the very file one to take over: it is live or completed, and no job here owns it. A state
+    /// directory that is lost or elsewhere has made it.
+    async fn ownerless(&self, same: Vec<Batch>) -> Result<Option<Batch>> {
+        if !self.options.take_over || same.is_empty() {
+            return Ok(None);
+        }
+        let mut owned = (self.owned)()?;
+        owned.extend(self.batches()?.into_iter().filter_map(|batch| batch.id));
+        for found in same.into_iter().filter(|batch| !owned.contains(&batch.id)) {
+            let good = match (&found.status, &found.output_file_id) {
+                (BatchStatus::Validating | BatchStatus::InProgress, _) => true,
+                // Results that the service has deleted are of no use.
+                (BatchStatus::Completed, Some(file)) => self.in_time(self.client.file(file)).await.is_ok(),
+                _ => false,
+            };
+            if good {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}
