@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::completion::ReportedUsage;
+
 /// The way in which requests reach the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -155,12 +157,58 @@ pub struct Usage {
     pub prompt: u64,
     /// Tokens of the answer.
     pub completion: u64,
+    /// The part of `prompt` that the service had in its cache.
+    #[serde(default)]
+    pub cached: u64,
+    /// The part of `completion` that is reasoning.
+    #[serde(default)]
+    pub reasoning: u64,
+}
+
+impl Usage {
+    /// Tokens of which none are cached, and none are reasoning.
+    pub const fn new(prompt: u64, completion: u64) -> Self {
+        Self { prompt, completion, cached: 0, reasoning: 0 }
+    }
+
+    /// All tokens.
+    pub const fn total(self) -> u64 {
+        self.prompt + self.completion
+    }
+
+    /// `count` times these tokens.
+    pub const fn times(self, count: u64) -> Self {
+        Self {
+            prompt: self.prompt * count,
+            completion: self.completion * count,
+            cached: self.cached * count,
+            reasoning: self.reasoning * count,
+        }
+    }
+}
+
+impl From<ReportedUsage> for Usage {
+    fn from(reported: ReportedUsage) -> Self {
+        let ReportedUsage { prompt, completion, cached, reasoning } = reported;
+        Self { prompt, completion, cached, reasoning }
+    }
 }
 
 impl std::ops::AddAssign for Usage {
     fn add_assign(&mut self, other: Self) {
         self.prompt += other.prompt;
         self.completion += other.completion;
+        self.cached += other.cached;
+        self.reasoning += other.reasoning;
+    }
+}
+
+impl std::ops::SubAssign for Usage {
+    fn sub_assign(&mut self, other: Self) {
+        self.prompt -= other.prompt;
+        self.completion -= other.completion;
+        self.cached -= other.cached;
+        self.reasoning -= other.reasoning;
     }
 }
 

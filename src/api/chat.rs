@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 
 use super::Reply;
 use super::error::{Fault, flaw_of};
-use crate::completion::Completion;
+use crate::completion::{Completion, ReportedUsage};
 use crate::json::{depth, one_line, without_nan};
 
 /// The content of a 200.
@@ -14,8 +14,8 @@ pub enum Answer {
     Good {
         /// The body as one line of JSON.
         body: Box<str>,
-        /// (prompt, completion) tokens, if the service counted them.
-        usage: Option<(u64, u64)>,
+        /// The tokens, if the service counted them.
+        usage: Option<ReportedUsage>,
     },
     /// Something else.
     Bad {
@@ -25,8 +25,8 @@ pub enum Answer {
         why: String,
         /// The body as one line of JSON, if it is JSON.
         body: Option<Box<str>>,
-        /// (prompt, completion) tokens that were billed for it, if the service counted them.
-        usage: Option<(u64, u64)>,
+        /// The tokens that were billed for it, if the service counted them.
+        usage: Option<ReportedUsage>,
     },
 }
 
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn a_live_answer_becomes_one_line_with_its_strings_untouched() {
         let Answer::Good { body, usage } = answer(LIVE) else { panic!("not an answer") };
-        assert_eq!(usage, Some((12, 3)));
+        assert_eq!(usage, Some(ReportedUsage { prompt: 12, completion: 3, ..ReportedUsage::default() }));
         assert!(!body.contains('\n'));
         assert!(body.contains(r#""content":"a\n b""#));
         assert!(body.contains(r#""seed":null"#));
@@ -201,7 +201,7 @@ mod tests {
         else {
             panic!()
         };
-        assert_eq!(usage, Some((5, 1)));
+        assert_eq!(usage, Some(ReportedUsage { prompt: 5, completion: 1, ..ReportedUsage::default() }));
         assert!(body.is_some());
     }
 }

@@ -21,6 +21,8 @@ pub struct ServedModel {
     pub context: Option<u64>,
     /// USD per million tokens (input, output), with the service's rounding noise.
     pub price: Option<(f64, f64)>,
+    /// USD per million cached tokens of the prompt.
+    pub cached: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -38,6 +40,8 @@ struct Pricing {
     input: Option<f64>,
     #[serde(default)]
     output: Option<f64>,
+    #[serde(default)]
+    cached_input: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -67,6 +71,7 @@ fn read(body: &[u8]) -> Option<Vec<ServedModel>> {
             .map(|entry| ServedModel {
                 id: entry.id,
                 context: entry.context_length.filter(|n| n.is_finite() && *n >= 1.0).map(|n| n as u64),
+                cached: entry.pricing.as_ref().and_then(|pricing| pricing.cached_input),
                 price: entry.pricing.and_then(|p| p.input.zip(p.output)),
             })
             .collect(),
@@ -79,12 +84,13 @@ mod tests {
 
     #[test]
     fn every_shape_of_the_model_list_is_read() {
-        let entry = r#"{"id":"a/b","type":"chat","created":0,"context_length":131072,"pricing":{"input":1.0399999999999998,"output":0.5,"hourly":0}}"#;
+        let entry = r#"{"id":"a/b","type":"chat","created":0,"context_length":131072,"pricing":{"input":1.0399999999999998,"output":0.5,"cached_input":0.26,"hourly":0}}"#;
         let bare = format!("[{entry},{{\"id\":\"c\",\"pricing\":null}},{{\"nonsense\":1}},7]");
         for text in [bare.clone(), format!("{{\"object\":\"list\",\"data\":{bare}}}")] {
             let models = read(text.as_bytes()).unwrap();
             assert_eq!(models.len(), 2);
             assert_eq!((models[0].context, models[0].price), (Some(131_072), Some((1.039_999_999_999_999_8, 0.5))));
+            assert_eq!((models[0].cached, models[1].cached), (Some(0.26), None));
             assert_eq!((models[1].context, models[1].price), (None, None));
         }
         assert_eq!(read(b"{\"error\":1}"), None);

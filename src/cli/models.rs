@@ -44,6 +44,8 @@ struct ModelEntry {
     /// Price in USD per million tokens.
     input: Option<Nanos>,
     output: Option<Nanos>,
+    /// Tokens of the prompt that the service has in its cache.
+    cached_input: Option<Nanos>,
     batch_input: Option<Nanos>,
     batch_output: Option<Nanos>,
     context: Option<u64>,
@@ -93,7 +95,10 @@ fn grid(found: &[&PriceEntry]) -> Grid {
             }
             (batch, _) => batch.as_str().replace('_', " "),
         };
-        let remarks = entry.remarks();
+        let cached =
+            entry.price.and_then(|price| price.cached).map(|n| format!("cached input {}", Nanos(n.into()).human()));
+        let remarks = [cached.unwrap_or_default(), entry.remarks()];
+        let remarks = remarks.iter().filter(|remark| !remark.is_empty()).cloned().collect::<Vec<_>>().join("; ");
         grid.row([
             entry.model.clone(),
             price(entry.price.map(|p| p.input)),
@@ -115,6 +120,7 @@ impl ModelEntry {
             model: entry.model.clone(),
             input: entry.price.map(|price| usd(price.input)),
             output: entry.price.map(|price| usd(price.output)),
+            cached_input: entry.price.and_then(|price| price.cached).map(usd),
             batch_input: batch.map(|price| usd(price.input)),
             batch_output: batch.map(|price| usd(price.output)),
             context: entry.context,
@@ -140,7 +146,10 @@ fn refresh(ctx: &Ctx) -> Result<PriceTable> {
     let refreshed = Refreshed {
         service: service.name.clone(),
         as_of: jiff::Zoned::now().date().to_string(),
-        models: models.into_iter().map(|m| ListedPrice { model: m.id, context: m.context, price: m.price }).collect(),
+        models: models
+            .into_iter()
+            .map(|m| ListedPrice { model: m.id, context: m.context, price: m.price, cached: m.cached })
+            .collect(),
     };
     // Creates the directory if it is missing.
     Store::open(ctx.settings.state_dir()?)?;

@@ -47,7 +47,7 @@ impl Tally {
             new.failed += 1;
         }
         let usage = outcome.usage.unwrap_or_default();
-        new.tokens += usage.prompt + usage.completion;
+        new.tokens += usage.total();
         match charge(outcome, &mut self.accounts.prices).total() {
             Some(cost) => new.cost += cost,
             None => new.unpriced = true,

@@ -109,7 +109,7 @@ mod tests {
     use crate::price::Overrides;
 
     /// Prices of fractions of a nano-USD per token, so that every rounding shows.
-    const PRICES: &str = "[\"a\"]\ninput = 0.0037\noutput = 0.0011\n[\"b\"]\ninput = 1.000003\noutput = 0.000001\nbatch_discount = 0.3\nbatch = true\n";
+    const PRICES: &str = "[\"a\"]\ninput = 0.0037\noutput = 0.0011\ncached_input = 0.00041\n[\"b\"]\ninput = 1.000003\noutput = 0.000001\nbatch_discount = 0.3\nbatch = true\n";
 
     fn table() -> PriceTable {
         let prices: Overrides = toml::from_str(PRICES).unwrap();
@@ -117,9 +117,14 @@ mod tests {
     }
 
     fn outcome() -> impl Strategy<Value = Outcome> {
-        let usage = || (0_u64..900, 0_u64..900).prop_map(|(prompt, completion)| Usage { prompt, completion });
+        let usage = || {
+            (0_u64..900, 0_u64..900, 0_u64..900).prop_map(|(prompt, completion, cached)| Usage {
+                cached: cached.min(prompt),
+                ..Usage::new(prompt, completion)
+            })
+        };
         let fate = (proptest::option::of(0_usize..16), any::<bool>(), any::<bool>(), proptest::option::of(1_u32..3));
-        (usage(), usage(), usage(), fate, 0_u32..3).prop_map(|(used, wasted, reserve, fate, at_risk)| {
+        (usage(), usage(), usage(), fate, 0_u32..3).prop_map(|(used, wasted, most, fate, at_risk)| {
             let (code, metered, first, batch) = fate;
             let model = if first { "a" } else { "b" };
             Outcome {
@@ -128,7 +133,7 @@ mod tests {
                 usage: (code.is_none() && metered).then_some(used),
                 wasted,
                 at_risk,
-                reserve,
+                reserve: Usage::new(most.prompt, most.completion),
                 attempts: 1 + at_risk,
                 batch,
                 ..Outcome::unsent(0, "".into(), model.into(), ErrorCode::Missing, "")
@@ -140,19 +145,28 @@ mod tests {
     struct Sums {
         paid: Nanos,
         at_risk: Nanos,
+        cache_saved: Nanos,
     }
 
     /// The sums of everything in the database.
     fn sums(db: &JobDb) -> Sums {
         let accounts = Accounts::of(db, table(), 100, &RowSet::default()).unwrap();
         let cost = accounts.totals.summary(&crate::summary::Meta::blank()).cost;
-        Sums { paid: cost.usd.unwrap_or_default(), at_risk: cost.at_risk_usd.unwrap() }
+        Sums {
+            paid: cost.usd.unwrap_or_default(),
+            at_risk: cost.at_risk_usd.unwrap(),
+            cache_saved: cost.cache_saved_usd.unwrap_or_default(),
+        }
     }
 
     fn add(sums: Sums, outcome: &Outcome) -> Sums {
         let charge = charge(outcome, &mut PriceBook::new(table()));
         let known = charge.paid.unwrap_or_default() + charge.wasted.unwrap_or_default();
-        Sums { paid: sums.paid + known, at_risk: sums.at_risk + charge.at_risk.unwrap() }
+        Sums {
+            paid: sums.paid + known,
+            at_risk: sums.at_risk + charge.at_risk.unwrap(),
+            cache_saved: sums.cache_saved + charge.cache.saved.unwrap_or_default(),
+        }
     }
 
     proptest! {

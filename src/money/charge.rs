@@ -5,14 +5,18 @@ use std::sync::Arc;
 use crate::outcome::{Outcome, Transport, Usage};
 use crate::price::{Nanos, PriceBook};
 use crate::store::job::Retired;
-use crate::summary::{Charge, DiscardedSpend, Totals};
+use crate::summary::{CacheCharge, Charge, DiscardedSpend, Totals};
 
 /// Prices an outcome at the prices at which the work was done.
 pub fn charge(outcome: &Outcome, prices: &mut PriceBook) -> Charge {
     let prices = prices.of(outcome.prices);
     let transport = outcome.transport();
     let paid = prices.price(&outcome.model, transport);
-    let list = prices.price(&outcome.model, Transport::Realtime);
+    let mut list = prices.price(&outcome.model, Transport::Realtime);
+    // Both sides of a saving count cached tokens alike.
+    if let Some(list) = &mut list {
+        list.cached = list.cached.filter(|_| paid.is_some_and(|paid| paid.cached.is_some()));
+    }
     let mut charge = Charge::of(outcome, paid, list);
     // The cost of an answer without a usage is unknown, except for its upper bound.
     let unmetered = u32::from(outcome.ok() && outcome.usage.is_none());
@@ -30,6 +34,7 @@ pub struct RetiredCost<'a> {
     uncertain: u32,
     /// The most that those attempts can have cost; `None`: the price is unknown.
     pub at_risk: Option<Nanos>,
+    cache: CacheCharge,
 }
 
 impl<'a> RetiredCost<'a> {
@@ -40,7 +45,8 @@ impl<'a> RetiredCost<'a> {
         let transport = if retired.batch { Transport::Batch } else { Transport::Realtime };
         let mut paid = Some(Nanos::ZERO);
         // Each outcome is rounded on its own, as it was when it stood for its row.
-        for part in [retired.usage.unwrap_or_default(), retired.wasted] {
+        let usages = [retired.usage.unwrap_or_default(), retired.wasted];
+        for part in usages {
             if part != Usage::default() {
                 let cost = prices.cost(&model, transport, part).map(|each| each.times(retired.count));
                 paid = paid.zip(cost).map(|(sum, cost)| sum + cost);
@@ -49,7 +55,8 @@ impl<'a> RetiredCost<'a> {
         let unmetered = if retired.ok && retired.usage.is_none() { retired.count } else { 0 };
         let uncertain = retired.at_risk + unmetered;
         let at_risk = prices.most(&model, transport, retired.reserve, uncertain);
-        Self { retired, paid, uncertain, at_risk }
+        let cache = CacheCharge::of(prices.price(&model, transport), usages, retired.count);
+        Self { retired, paid, uncertain, at_risk, cache }
     }
 
     /// Adds this cost to the totals of a job.
@@ -60,6 +67,7 @@ impl<'a> RetiredCost<'a> {
             paid: self.paid,
             at_risk: self.at_risk,
             uncertain: self.uncertain,
+            cache: self.cache,
         });
     }
 }

@@ -87,7 +87,7 @@ pub fn bounds(rows: &[u64], inputs: &Inputs, shape: &RequestBuilder) -> Result<V
             let Ok(request) = shape.request(&record) else { return };
             let prompt = crate::tokens::bound(&request.body);
             let completion = answer_bound(&request.body, request.max_tokens).unwrap_or(0);
-            bounds.push((request.model, Usage { prompt, completion }));
+            bounds.push((request.model, Usage::new(prompt, completion)));
         });
     }
     Ok(bounds)

@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn answer_without_a_bound_may_be_as_long_as_the_model_allows() {
         let (mut book, model) = llama();
-        let mut most = |transport, completion| book.most(&model, transport, Usage { prompt: 1000, completion }, 1);
+        let mut most = |transport, completion| book.most(&model, transport, Usage::new(1000, completion), 1);
         assert_eq!(most(Transport::Realtime, 1000), Some(Nanos(120_000)));
         assert_eq!(most(Transport::Batch, 1000), Some(Nanos(60_000)));
         assert!(most(Transport::Realtime, 0).unwrap().0 > 1_000_000);
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn unknown_price_is_not_zero_but_no_attempt_is() {
         let (mut book, model) = llama();
-        let (unknown, most) = (Arc::from("no/such"), Usage { prompt: 500, completion: 500 });
+        let (unknown, most) = (Arc::from("no/such"), Usage::new(500, 500));
         assert_eq!(book.most(&unknown, Transport::Batch, most, 1), None);
         assert_eq!(book.most(&unknown, Transport::Batch, most, 0), Some(Nanos::ZERO));
         assert_eq!(book.most(&model, Transport::Realtime, most, 3), Some(Nanos(180_000)));

@@ -159,14 +159,35 @@ pub struct Price {
     pub input: u64,
     /// Price of tokens of the answer.
     pub output: u64,
+    /// Price of tokens of the prompt that the service has in its cache; at most `input`. `None`: unknown, and counted at
+    /// the full price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached: Option<u64>,
 }
 
 impl Price {
+    /// Prices of the prompt and of the answer. The price of cached tokens is unknown.
+    pub const fn new(input: u64, output: u64) -> Self {
+        Self { input, output, cached: None }
+    }
+
+    /// Returns whether cached tokens are counted at the full price, because theirs is unknown.
+    pub const fn overstates(self, usage: Usage) -> bool {
+        usage.cached > 0 && self.cached.is_none()
+    }
+
+    /// The amount by which cached tokens make `usage` cheaper.
+    pub fn cache_saving(self, usage: Usage) -> Nanos {
+        self.cost(Usage { cached: 0, ..usage }) - self.cost(usage)
+    }
+
     /// The cost of `usage`; half a nano-USD rounds up. Each row is rounded on its own, so the order of rows does not change
     /// their sum.
     pub fn cost(self, usage: Usage) -> Nanos {
         const TOKENS: u128 = 1_000_000;
-        let input = u128::from(usage.prompt) * u128::from(self.input);
+        let cached = usage.cached.min(usage.prompt);
+        let input = u128::from(usage.prompt - cached) * u128::from(self.input)
+            + u128::from(cached) * u128::from(self.cached.unwrap_or(self.input));
         let output = u128::from(usage.completion) * u128::from(self.output);
         let nanos = input.saturating_add(output).saturating_add(TOKENS / 2) / TOKENS;
         // This cannot fail: the quotient is below 2^128 / 10^6.
@@ -266,16 +287,30 @@ mod tests {
 
     #[test]
     fn a_cost_rounds_half_up_once() {
-        let price = Price { input: 60_000_000, output: 45_500_000 };
-        let cost = |prompt, completion| price.cost(Usage { prompt, completion }).0;
+        let price = Price::new(60_000_000, 45_500_000);
+        let cost = |prompt, completion| price.cost(Usage::new(prompt, completion)).0;
         assert_eq!(cost(0, 0), 0);
         assert_eq!(cost(1, 0), 60);
         assert_eq!(cost(0, 1), 46, "45.5 goes up");
         assert_eq!(cost(1, 2), 151, "added before rounding");
         assert_eq!(cost(1_000_000, 0), 60_000_000);
-        assert!(
-            Price { input: u64::MAX, output: u64::MAX }.cost(Usage { prompt: u64::MAX, completion: u64::MAX }).0 > 0
+        assert!(Price::new(u64::MAX, u64::MAX).cost(Usage::new(u64::MAX, u64::MAX)).0 > 0);
+    }
+
+    #[test]
+    fn cached_tokens_cost_their_own_price_where_it_is_known() {
+        let usage = Usage { cached: 900, ..Usage::new(1000, 10) };
+        let full = Price::new(60_000_000, 100_000_000);
+        assert_eq!((full.cost(usage).0, full.cache_saving(usage).0, full.overstates(usage)), (61_000, 0, true));
+        let known = Price { cached: Some(6_000_000), ..full };
+        assert_eq!(
+            (known.cost(usage).0, known.cache_saving(usage).0, known.overstates(usage)),
+            (12_400, 48_600, false)
         );
+        assert!(!full.overstates(Usage::new(1000, 10)));
+        // What was kept by an earlier llbatch has no cached price.
+        assert_eq!(serde_json::to_string(&full).unwrap(), r#"{"input":60000000,"output":100000000}"#);
+        assert_eq!(serde_json::from_str::<Price>(r#"{"input":60000000,"output":100000000}"#).unwrap(), full);
     }
 
     #[test]
@@ -317,8 +352,8 @@ mod tests {
             input in 0_u64..20_000_000_000,
             turn in any::<proptest::sample::Index>(),
         ) {
-            let price = Price { input, output: input / 3 };
-            let cost = |&(prompt, completion): &(u64, u64)| price.cost(Usage { prompt, completion });
+            let price = Price::new(input, input / 3);
+            let cost = |&(prompt, completion): &(u64, u64)| price.cost(Usage::new(prompt, completion));
             let mut costs: Vec<Nanos> = rows.iter().map(cost).collect();
             let total: Nanos = costs.iter().copied().sum();
             let exact: u64 = rows.iter().map(|&(p, c)| p * price.input + c * price.output).sum();

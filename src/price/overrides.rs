@@ -1,4 +1,5 @@
-//! The user's own prices in the config file: `[models."org/name"] input, output, batch_discount, batch`.
+//! The user's own prices in the config file: `[models."org/name"] input, output, cached_input, batch_discount,
+//! batch, context`.
 
 use std::collections::BTreeMap;
 
@@ -20,6 +21,8 @@ pub struct ModelOverride {
     pub input: Option<Decimal>,
     /// Price in USD per million completion tokens.
     pub output: Option<Decimal>,
+    /// Price in USD per million prompt tokens that the service has in its cache.
+    pub cached_input: Option<Decimal>,
     /// Discount of batches, 0 to 1: `0.5` is half.
     pub batch_discount: Option<Decimal>,
     /// Batches serve the model.
@@ -67,12 +70,16 @@ impl ModelOverride {
             };
             let input = one("input", self.input, entry.price.map(|price| price.input))?;
             let output = one("output", self.output, entry.price.map(|price| price.output))?;
-            entry.price = Some(Price { input, output });
+            // The built-in price of cached tokens belongs to the built-in price of the others.
+            entry.price = Some(Price::new(input, output));
             "config file".clone_into(&mut entry.source);
             entry.as_of.clear();
             // Remarks of the built-in sources were on their own price.
             entry.note.clear();
             (entry.batch_fact, entry.without_access) = (None, false);
+        }
+        if let Some(Decimal(usd)) = self.cached_input {
+            entry.price = Some(with_cached(model, entry.price, usd)?);
         }
         entry.context = self.context.or(entry.context);
         if let Some(Decimal(part)) = self.batch_discount {
@@ -92,6 +99,20 @@ impl ModelOverride {
         }
         Ok(entry)
     }
+}
+
+fn with_cached(model: &str, price: Option<Price>, usd: Nanos) -> Result<Price> {
+    let place = format!("config file: [models.\"{model}\"]");
+    let Some(price) = price else {
+        return Err(Error::usage(format!("{place} has `cached_input` but no price"))
+            .hint("set `input` and `output` too, in USD per million tokens"));
+    };
+    let cached = per_million(model, "cached_input", usd)?;
+    if cached > price.input {
+        return Err(Error::usage(format!("{place} cached_input = {usd} is more than the full price"))
+            .hint("cached tokens cost at most `input`, in USD per million tokens"));
+    }
+    Ok(Price { cached: Some(cached), ..price })
 }
 
 fn per_million(model: &str, name: &str, usd: Nanos) -> Result<u64> {
@@ -117,11 +138,11 @@ mod tests {
         let own = "[\"my/own\"]\ninput = 1\noutput = 2.5\nbatch_discount = 0.25";
         let table = with(&(turbo + own)).unwrap();
         let turbo = table.get(TURBO).unwrap();
-        assert_eq!(turbo.price, Some(Price { input: 70_000_000, output: 80_000_000 }));
+        assert_eq!(turbo.price, Some(Price::new(70_000_000, 80_000_000)));
         assert_eq!(turbo.source, "config file");
-        assert_eq!(turbo.batch_price(), Some(Price { input: 35_000_000, output: 40_000_000 }), "the discount stays");
+        assert_eq!(turbo.batch_price(), Some(Price::new(35_000_000, 40_000_000)), "the discount stays");
         let own = table.get("my/own").unwrap();
-        assert_eq!(own.batch_price(), Some(Price { input: 750_000_000, output: 1_875_000_000 }));
+        assert_eq!(own.batch_price(), Some(Price::new(750_000_000, 1_875_000_000)));
         assert_eq!(own.batch, BatchTerms::Discounted);
     }
 
@@ -144,10 +165,28 @@ mod tests {
     }
 
     #[test]
+    fn cached_price_stands_beside_any_price() {
+        let table =
+            with(&format!("[\"{TURBO}\"]\ncached_input = 0.01\n[\"my/own\"]\ninput = 1\noutput = 2\ncached_input = 0"));
+        let table = table.unwrap();
+        let turbo = table.get(TURBO).unwrap();
+        assert_eq!(turbo.price, Some(Price { cached: Some(10_000_000), ..Price::new(60_000_000, 60_000_000) }));
+        assert_eq!(turbo.batch_price().unwrap().cached, None, "two discounts are not added up");
+        let own = table.get("my/own").unwrap();
+        assert_eq!((own.price.unwrap().cached, own.batch_price().unwrap().cached), (Some(0), Some(0)));
+    }
+
+    #[test]
     fn invalid_price_is_a_usage_error_that_names_the_model() {
-        for line in
-            ["input = 0.1", "output = 3", "input = -1\noutput = 1", "batch_discount = 50", "batch_discount = -0.1"]
-        {
+        for line in [
+            "input = 0.1",
+            "output = 3",
+            "input = -1\noutput = 1",
+            "batch_discount = 50",
+            "batch_discount = -0.1",
+            "cached_input = 0.1",
+            "input = 1\noutput = 1\ncached_input = 1.1",
+        ] {
             let error = with(&format!("[\"my/own\"]\n{line}")).err().unwrap_or_else(|| panic!("{line}"));
             assert_eq!(error.exit.code(), 2, "{line}");
             assert!(error.message.contains("my/own") && error.hint.is_some(), "{line}: {error}");

@@ -24,6 +24,9 @@ pub struct ListedPrice {
     pub context: Option<u64>,
     /// USD per million tokens, (input, output).
     pub price: Option<(f64, f64)>,
+    /// USD per million cached tokens of the prompt.
+    #[serde(default)]
+    pub cached: Option<f64>,
 }
 
 impl PriceTable {
@@ -53,7 +56,9 @@ impl PriceTable {
                 }
                 Some((input, output)) => {
                     let Some(price) = per_million(input).zip(per_million(output)) else { continue };
-                    entry.price = Some(Price { input: price.0, output: price.1 });
+                    // A price of 0 stands for none, and one above the full price is no discount.
+                    let cached = listed.cached.and_then(per_million).filter(|cached| (1..price.0).contains(cached));
+                    entry.price = Some(Price { input: price.0, output: price.1, cached });
                 }
                 // The list says that the model exists, and nothing more.
                 None if self.get(&listed.model).is_some() => continue,
@@ -80,7 +85,10 @@ mod tests {
     #[test]
     fn service_decides_prices_and_the_built_in_table_terms_of_batches() {
         const TURBO: &str = "meta-llama/Llama-3.3-70B-Instruct-Turbo";
-        let listed = |model: &str, price| ListedPrice { model: model.into(), context: Some(5), price };
+        let listed = |model: &str, price: Option<(f64, f64)>| {
+            let cached = price.and(Some(0.0));
+            ListedPrice { model: model.into(), context: Some(5), price, cached }
+        };
         let table = PriceTable::builtin().refreshed(&Refreshed {
             service: "x".into(),
             as_of: "2026-11-23".into(),
@@ -90,12 +98,14 @@ mod tests {
                 listed("meta-llama/Llama-3.2-3B-Instruct-Turbo", Some((0.0, 0.0))),
                 listed("no/pricing", None),
                 listed("openai/gpt-oss-120b", None),
+                ListedPrice { cached: Some(0.052_000_000_000_000_005), ..listed("cached/model", Some((0.26, 1.0))) },
             ],
         });
         let turbo = table.get(TURBO).unwrap();
-        assert_eq!(turbo.price, Some(Price { input: 1_040_000_000, output: 2_000_000_000 }));
+        assert_eq!(turbo.price, Some(Price::new(1_040_000_000, 2_000_000_000)));
         assert_eq!((turbo.batch, turbo.as_of.as_str(), turbo.context), (BatchTerms::Discounted, "2026-11-23", Some(5)));
         assert_eq!(table.get("new/model").map(|e| e.batch), Some(BatchTerms::Unknown));
+        assert_eq!(table.get("cached/model").unwrap().price.unwrap().cached, Some(52_000_000));
         let gone = table.get("meta-llama/Llama-3.2-3B-Instruct-Turbo").unwrap();
         assert!(gone.price.is_none() && gone.remarks().contains("no serverless access"), "{gone:?}");
         let unpriced = table.get("no/pricing").unwrap();

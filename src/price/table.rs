@@ -68,7 +68,9 @@ impl Discount {
             // This cannot fail: the result is at most `nanos`.
             u64::try_from(rounded).unwrap_or(nanos)
         };
-        Price { input: part(price.input), output: part(price.output) }
+        // Whether both discounts add up is not known. At the batch price alone, nothing is counted too cheap.
+        let cached = price.cached.filter(|_| self.is_zero());
+        Price { input: part(price.input), output: part(price.output), cached }
     }
 }
 
@@ -130,9 +132,12 @@ impl PriceEntry {
         let mut cells = line.split('\t');
         let mut next = || cells.next();
         let model = next()?.to_owned();
-        let price = match (next()?, next()?) {
-            ("", "") => None,
-            (input, output) => Some(Price { input: per_million(input)?, output: per_million(output)? }),
+        let price = match (next()?, next()?, next()?) {
+            ("", "", "") => None,
+            (input, output, cached) => {
+                let cached = if cached.is_empty() { None } else { Some(per_million(cached)?) };
+                Some(Price { input: per_million(input)?, output: per_million(output)?, cached })
+            }
         };
         let count = |text: &str| if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) };
         let (context, max_output) = (count(next()?)?, count(next()?)?);
@@ -229,6 +234,8 @@ mod tests {
         for entry in table.iter() {
             assert!(!entry.source.is_empty() && !entry.as_of.is_empty(), "{} says where it is from", entry.model);
             assert!(entry.price.is_none_or(|p| p.input > 0 && p.output > 0), "{} is not free", entry.model);
+            let cheaper = entry.price.is_none_or(|p| p.cached.is_none_or(|cached| cached > 0 && cached < p.input));
+            assert!(cheaper, "{}: cached tokens cost less than others", entry.model);
             assert_eq!(entry.batch == BatchTerms::Discounted, !entry.discount.is_zero(), "{}", entry.model);
             let dated = entry.batch_fact.as_ref().is_none_or(|fact| !fact.source.is_empty() && !fact.as_of.is_empty());
             assert!(dated, "{} says where its batch fact is from", entry.model);
@@ -273,7 +280,7 @@ mod tests {
             ("togethercomputer/CodeLlama-34b-Instruct", None, BatchTerms::Unknown, None),
         ];
         let table = PriceTable::builtin();
-        let price = |pair: Option<(u64, u64)>| pair.map(|(input, output)| Price { input, output });
+        let price = |pair: Option<(u64, u64)>| pair.map(|(input, output)| Price::new(input, output));
         for (model, realtime, batch, in_batch) in cases {
             let entry = table.get(model).unwrap_or_else(|| panic!("{model} is there"));
             assert_eq!(
@@ -299,15 +306,15 @@ mod tests {
 
     #[test]
     fn a_broken_line_is_not_half_read() {
-        let good = "a/b\t1\t2\t\t\tsomewhere\t2026-01\tunknown\t\t\t\t";
+        let good = "a/b\t1\t2\t\t\t\tsomewhere\t2026-01\tunknown\t\t\t\t";
         assert!(PriceTable::parse(good).is_some());
         for bad in [
             "a/b",
-            "a/b\t1\t\t\t\ts\td\tunknown\t\t\t\t",
-            "a/b\t1\t2\tx\t\ts\td\tunknown\t\t\t\t",
-            "a/b\t1\t2\t\t\ts\td\tmaybe\t\t\t\t",
-            "a/b\t1\t2\t\t\ts\td\tunknown\t1.5\t\t\t",
-            "a/b\t1\t2\t\t\ts\td\tunknown\t\t\t\tnote\tmore",
+            "a/b\t1\t\t\t\t\ts\td\tunknown\t\t\t\t",
+            "a/b\t1\t2\t\tx\t\ts\td\tunknown\t\t\t\t",
+            "a/b\t1\t2\t\t\t\ts\td\tmaybe\t\t\t\t",
+            "a/b\t1\t2\t\t\t\ts\td\tunknown\t1.5\t\t\t",
+            "a/b\t1\t2\t\t\t\ts\td\tunknown\t\t\t\tnote\tmore",
         ] {
             assert!(PriceTable::parse(bad).is_none(), "{bad:?}");
         }

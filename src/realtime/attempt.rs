@@ -91,7 +91,7 @@ impl RowTask {
     }
 
     fn answered(&mut self, answer: GoodAnswer, timing: Timing) {
-        let used = answer.usage.map(|usage| usage.prompt + usage.completion);
+        let used = answer.usage.map(Usage::total);
         self.engine.gate.learn(|limiter| {
             limiter.accepted(timing, &answer.limits, self.about, used);
             limiter.succeeded(self.tries.failures > 0, fastrand::f64());
@@ -231,14 +231,19 @@ fn read(result: Result<Reply, Failure>) -> Tried {
         let failure = Failure::from_reply(&reply);
         return Tried::Failed(FailedTry { failure, limits, body: json_line(&reply), billed: None, page: None });
     }
-    let usage = |tokens: Option<(u64, u64)>| tokens.map(|(prompt, completion)| Usage { prompt, completion });
     match chat::read(&reply) {
         Answer::Good { body, usage: tokens } => {
-            Tried::Answered(GoodAnswer { status: reply.status, body, usage: usage(tokens), limits })
+            Tried::Answered(GoodAnswer { status: reply.status, body, usage: tokens.map(Usage::from), limits })
         }
         Answer::Bad { fault, why, body, usage: tokens } => {
             let failure = Failure { fault, status: Some(reply.status), message: why, model_unknown: false, wait: None };
-            Tried::Failed(FailedTry { failure, limits, body, billed: usage(tokens), page: chat::page(&reply) })
+            Tried::Failed(FailedTry {
+                failure,
+                limits,
+                body,
+                billed: tokens.map(Usage::from),
+                page: chat::page(&reply),
+            })
         }
     }
 }

@@ -103,7 +103,7 @@ mod tests {
         // $0.06 a million tokens: 1,000 tokens cost 60,000 nanos. An earlier run has spent some.
         let mut budget =
             Budget::new(Some(MaxCost { limit: Nanos(150_000), before: Nanos(50_000) }), false, PriceTable::builtin());
-        let most = Usage { prompt: 500, completion: 500 };
+        let most = Usage::new(500, 500);
         let reserve = |budget: &mut Budget, most| budget.reserve(&model, most, Nanos::ZERO);
         let first = reserve(&mut budget, most).unwrap();
         assert_eq!(first, Nanos(60_000));
@@ -117,7 +117,7 @@ mod tests {
         assert!(what.ends_with("pass --max-cost 0.0002 or more to resume"), "{what}");
         assert_eq!(budget.reserve(&Arc::from("no/such-model"), most, Nanos::ZERO), Ok(Nanos::ZERO));
         // Only the model itself bounds this answer.
-        let unbounded = budget.reserve(&model, Usage { prompt: 1, completion: 0 }, Nanos::ZERO);
+        let unbounded = budget.reserve(&model, Usage::new(1, 0), Nanos::ZERO);
         assert!(matches!(unbounded, Err(Short::ForGood(_))), "{unbounded:?}");
     }
 
@@ -125,7 +125,7 @@ mod tests {
     fn no_more_is_set_aside_than_was_drawn() {
         let model: Arc<str> = Arc::from(MODEL);
         let mut budget = Budget::new(None, true, PriceTable::builtin());
-        let most = Usage { prompt: 500, completion: 500 };
+        let most = Usage::new(500, 500);
         assert_eq!(budget.reserve(&model, most, Nanos::ZERO), Err(Short::Undrawn(Nanos(60_000))));
         assert_eq!(budget.reserve(&model, most, Nanos(100_000)), Ok(Nanos(60_000)));
         assert_eq!(budget.reserve(&model, most, Nanos(100_000)), Err(Short::Undrawn(Nanos(20_000))));

@@ -40,10 +40,8 @@ impl Waste {
 
 impl RowTask {
     pub(super) fn new(engine: Rc<Engine>, request: Request) -> Self {
-        let reserve = Usage {
-            prompt: tokens::bound(&request.body),
-            completion: answer_bound(&request.body, request.max_tokens).unwrap_or(0),
-        };
+        let reserve =
+            Usage::new(tokens::bound(&request.body), answer_bound(&request.body, request.max_tokens).unwrap_or(0));
         Self {
             engine,
             about: tokens::estimate(&request.body) + reserve.completion / 2,
@@ -135,8 +133,8 @@ impl RowTask {
             return set_aside;
         }
         let mut usage = outcome.usage.unwrap_or_default();
-        usage.prompt += outcome.wasted.prompt - before.usage.prompt;
-        usage.completion += outcome.wasted.completion - before.usage.completion;
+        usage += outcome.wasted;
+        usage -= before.usage;
         self.engine.wallet.cost(&outcome.model, usage)
     }
 

@@ -17,7 +17,12 @@ pub(super) fn of_cells<'a>(number: u64, cell: &dyn Fn(&str) -> Option<Cow<'a, st
     let error = cell("error").map(|text| row_error(&text));
     let usage = match (count("prompt_tokens"), count("completion_tokens")) {
         (None, None) => None,
-        (prompt, completion) => Some(Usage { prompt: prompt.unwrap_or(0), completion: completion.unwrap_or(0) }),
+        (prompt, completion) => Some(Usage {
+            prompt: prompt.unwrap_or(0),
+            completion: completion.unwrap_or(0),
+            cached: count("cached_tokens").unwrap_or(0),
+            reasoning: count("reasoning_tokens").unwrap_or(0),
+        }),
     };
     let body = error.is_none().then(|| {
         let text = |name: &str| cell(name).unwrap_or_default();

@@ -185,7 +185,7 @@ mod tests {
     use crate::outcome::{ErrorCode, Usage};
 
     fn renderer(format: ResultFormat, csv_raw: bool, columns: &[&str]) -> Renderer {
-        let options = ResultOptions { format, flat: false, prefix: String::new(), csv_raw };
+        let options = ResultOptions { format, flat: false, prefix: String::new(), csv_raw, usage_columns: false };
         let names = columns.iter().map(|&name| name.to_owned()).collect();
         Renderer::new(&options, &RecordColumns { names, id_field: Some("id".to_owned()), model_is_own: false }).unwrap()
     }
@@ -198,7 +198,7 @@ mod tests {
             body: Some(
                 format!(r#"{{"choices":[{{"message":{{"content":{content}}},"finish_reason":"stop"}}]}}"#).into(),
             ),
-            usage: Some(Usage { prompt: 7, completion: 1 }),
+            usage: Some(Usage::new(7, 1)),
             attempts: 1,
             latency_ms: 90,
             batch: None,

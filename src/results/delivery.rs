@@ -56,7 +56,13 @@ pub struct ResultFiles {
 impl Delivery {
     /// Results that stay in the store.
     pub const fn nowhere() -> Self {
-        let form = ResultOptions { format: ResultFormat::Jsonl, flat: false, prefix: String::new(), csv_raw: false };
+        let form = ResultOptions {
+            format: ResultFormat::Jsonl,
+            flat: false,
+            prefix: String::new(),
+            csv_raw: false,
+            usage_columns: false,
+        };
         Self { output: None, errors: None, form, summary: None, nowhere: true }
     }
 

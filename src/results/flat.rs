@@ -22,8 +22,9 @@ pub(super) enum Cell<'a> {
     Usd(Nanos),
 }
 
-/// The values of [`super::format::COLUMNS`] in their order. `error` is scratch space for the last of them.
-pub(super) fn own_cells<'a>(outcome: &'a Outcome, cost: Option<Nanos>, error: &'a mut String) -> [Cell<'a>; 10] {
+/// The values of [`super::format::COLUMNS`] and [`super::format::USAGE_COLUMNS`] in their order. `error` is scratch space for
+/// the column of that name.
+pub(super) fn own_cells<'a>(outcome: &'a Outcome, cost: Option<Nanos>, error: &'a mut String) -> [Cell<'a>; 12] {
     let answer = match (&outcome.error, &outcome.body) {
         (None, Some(body)) => ShownAnswer::of(body),
         _ => ShownAnswer::default(),
@@ -53,14 +54,16 @@ pub(super) fn own_cells<'a>(outcome: &'a Outcome, cost: Option<Nanos>, error: &'
         // A request that was not sent has no latency.
         if outcome.attempts == 0 { Cell::Empty } else { Cell::Integer(u64::from(outcome.latency_ms)) },
         failure,
+        usage(|usage| usage.cached),
+        usage(|usage| usage.reasoning),
     ]
 }
 
-/// The columns of [`super::format::COLUMNS`] that a table has beside the record's fields.
+/// The columns that llbatch adds to the record's fields in a table.
 #[derive(Debug)]
 pub(super) struct OwnColumns {
     /// Name of each column; `None`: a field of the record serves for it.
-    names: [Option<String>; 10],
+    names: Vec<Option<String>>,
     /// The record's field with the id, if it is called `custom_id`.
     id_field: bool,
     /// The record's `model` is that of the request.
@@ -68,7 +71,7 @@ pub(super) struct OwnColumns {
 }
 
 impl OwnColumns {
-    pub(super) const fn new(names: [Option<String>; 10], id_field: bool, model_field: bool) -> Self {
+    pub(super) const fn new(names: Vec<Option<String>>, id_field: bool, model_field: bool) -> Self {
         Self { names, id_field, model_field }
     }
 
@@ -227,7 +230,7 @@ mod tests {
             error: None,
             status: Some(200),
             body: Some(body.into()),
-            usage: Some(Usage { prompt: 12, completion: 3 }),
+            usage: Some(Usage::new(12, 3)),
             attempts: 2,
             latency_ms: 345,
             batch: None,
@@ -236,7 +239,13 @@ mod tests {
     }
 
     fn line(outcome: &Outcome, cost: Option<Nanos>, fields: &[(Cow<'_, str>, Field<'_>)]) -> String {
-        let options = ResultOptions { format: ResultFormat::Jsonl, flat: true, prefix: String::new(), csv_raw: false };
+        let options = ResultOptions {
+            format: ResultFormat::Jsonl,
+            flat: true,
+            prefix: String::new(),
+            csv_raw: false,
+            usage_columns: false,
+        };
         let mut out = Vec::new();
         Renderer::new(&options, &RecordColumns::default()).unwrap().render(outcome, cost, fields, &mut out);
         String::from_utf8(out).unwrap()

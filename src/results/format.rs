@@ -31,6 +31,9 @@ pub const COLUMNS: [&str; 10] = [
     "error",
 ];
 
+/// The columns that [`ResultOptions::usage_columns`] adds after those.
+pub const USAGE_COLUMNS: [&str; 2] = ["cached_tokens", "reasoning_tokens"];
+
 /// The format of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResultFormat {
@@ -90,6 +93,8 @@ pub struct ResultOptions {
     pub prefix: String,
     /// Leaves answers as they are that a spreadsheet would run as a formula.
     pub csv_raw: bool,
+    /// Adds [`USAGE_COLUMNS`] in flat forms.
+    pub usage_columns: bool,
 }
 
 impl ResultOptions {
@@ -125,7 +130,9 @@ impl Renderer {
         let id_field = has("custom_id");
         let model_field = options.prefix.is_empty() && table.model_is_own && has("model");
         let served = |name: &str| (name == "custom_id" && id_field) || (name == "model" && model_field);
-        let own = COLUMNS.map(|name| (!served(name)).then(|| format!("{}{name}", options.prefix)));
+        let named = |name: &str| (!served(name)).then(|| format!("{}{name}", options.prefix));
+        let more: &[&str] = if options.usage_columns { &USAGE_COLUMNS } else { &[] };
+        let own: Vec<Option<String>> = COLUMNS.iter().chain(more).map(|name| named(name)).collect();
         let taken: Vec<String> =
             own.iter().flatten().filter(|name| has(name)).map(|name| format!("`{name}`")).collect();
         if !taken.is_empty() {
@@ -188,7 +195,7 @@ mod tests {
     use super::*;
 
     fn options(format: ResultFormat, prefix: &str) -> ResultOptions {
-        ResultOptions { format, flat: true, prefix: prefix.to_owned(), csv_raw: false }
+        ResultOptions { format, flat: true, prefix: prefix.to_owned(), csv_raw: false, usage_columns: false }
     }
 
     #[test]
@@ -227,7 +234,13 @@ mod tests {
             assert!(error.message.ends_with("a column named `content`"), "{error}");
             assert!(check(&options(format, "llm_"), false).is_ok());
         }
-        let batch = ResultOptions { format: ResultFormat::Jsonl, flat: false, prefix: String::new(), csv_raw: false };
+        let batch = ResultOptions {
+            format: ResultFormat::Jsonl,
+            flat: false,
+            prefix: String::new(),
+            csv_raw: false,
+            usage_columns: false,
+        };
         assert!(check(&batch, false).is_ok(), "the batch line has no columns to clash with");
     }
 }

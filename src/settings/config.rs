@@ -147,7 +147,7 @@ pub(super) fn read_config(path: &Setting<PathBuf>) -> Result<Option<ConfigFile>>
         Error::usage(format!("config file {shown}: {}", e.to_string().trim_end())).hint(
             "keys: base_url, api_key_file, state_dir, [run] \
                    model/concurrency/rpm/tpm/retries/request_timeout/give_up_after, [submit] settle_after, \
-                   [budget] per_day/per_month, [models.\"NAME\"] input/output/batch_discount/batch/context",
+                   [budget] per_day/per_month, [models.\"NAME\"] input/output/cached_input/batch_discount/batch/context",
         )
     })?;
     Ok(Some(config))

@@ -148,7 +148,7 @@ impl LineMaker<'_> {
             wire_id,
             model,
             fingerprint: if self.options.digests { draft.fingerprint() } else { Fingerprint::default() },
-            reserve: Usage { prompt: tokens::bound(&draft.body), completion: draft.answer_bound().unwrap_or(0) },
+            reserve: Usage::new(tokens::bound(&draft.body), draft.answer_bound().unwrap_or(0)),
         })
     }
 }

@@ -155,7 +155,7 @@ fn a_line_is_the_id_and_the_body_as_realtime_posts_it() {
     assert_eq!(shards[0], (1, "m", 1, first.len() as u64));
     assert_eq!((shards[1].0, shards[1].1), (2, "n"));
     let Seen::Row { reserve, zero, .. } = &done.seen[1] else { panic!("{:?}", done.seen) };
-    assert_eq!(*reserve, Usage { prompt: tokens_of(second), completion: 7 });
+    assert_eq!(*reserve, Usage::new(tokens_of(second), 7));
     assert!(!zero);
 }
 

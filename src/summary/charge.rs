@@ -18,6 +18,33 @@ pub struct Charge {
     pub priced: bool,
     /// An earlier run answered the row and paid for it.
     pub reused: bool,
+    /// The effect of cached tokens on what was paid.
+    pub cache: CacheCharge,
+}
+
+/// The effect of cached tokens on a cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheCharge {
+    /// The amount by which they made it cheaper; `None`: not known.
+    pub saved: Option<Nanos>,
+    /// Cached tokens that were counted at the full price, because theirs is not known. The cost is then an upper bound.
+    pub at_full_price: u64,
+}
+
+impl CacheCharge {
+    /// Computes the effect for `count` responses with each of these usages.
+    pub fn of(price: Option<Price>, usages: [Usage; 2], count: u32) -> Self {
+        let mut cache = Self { saved: Some(Nanos::ZERO), at_full_price: 0 };
+        for usage in usages.iter().filter(|usage| usage.cached > 0) {
+            let saved =
+                price.filter(|price| price.cached.is_some()).map(|price| price.cache_saving(*usage).times(count));
+            cache.saved = cache.saved.zip(saved).map(|(sum, saved)| sum + saved);
+            if price.is_some_and(|price| price.cached.is_none()) {
+                cache.at_full_price += usage.cached * u64::from(count);
+            }
+        }
+        cache
+    }
 }
 
 impl Charge {
@@ -39,6 +66,7 @@ impl Charge {
             at_risk: if outcome.at_risk == 0 { Some(Nanos::ZERO) } else { None },
             priced: paid.is_some(),
             reused: false,
+            cache: CacheCharge::of(paid, [outcome.usage.unwrap_or_default(), outcome.wasted], 1),
         }
     }
 

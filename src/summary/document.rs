@@ -64,6 +64,9 @@ pub struct Summary {
     /// Answers without a usage.
     #[serde(skip)]
     pub unmetered: u64,
+    /// Cached tokens that are counted at the full price.
+    #[serde(skip)]
+    pub cached_at_full: u64,
 }
 
 /// Rows by fate.
@@ -92,6 +95,10 @@ pub struct TokenCounts {
     pub completion: u64,
     /// Both.
     pub total: u64,
+    /// The part of `prompt` that the service had in its cache.
+    pub cached: u64,
+    /// The part of `completion` that is reasoning.
+    pub reasoning: u64,
 }
 
 /// Money in USD; `None` where nothing is known.
@@ -105,6 +112,10 @@ pub struct CostSummary {
     pub saved_usd: Option<Nanos>,
     /// `usd` is not the exact price of the tokens.
     pub estimated: bool,
+    /// `usd` is an upper bound: it counts cached tokens at the full price, because theirs is not known.
+    pub upper_bound: bool,
+    /// The amount by which cached tokens made `usd` cheaper.
+    pub cache_saved_usd: Option<Nanos>,
     /// Models that were used and have no known price.
     pub unpriced_models: Vec<String>,
     /// The most that attempts of unknown fate may have cost on top of `usd`.
@@ -247,7 +258,9 @@ impl Totals {
             tokens: TokenCounts {
                 prompt: self.usage.prompt,
                 completion: self.usage.completion,
-                total: self.usage.prompt + self.usage.completion,
+                total: self.usage.total(),
+                cached: self.usage.cached,
+                reasoning: self.usage.reasoning,
             },
             cost: self.cost(),
             models: self.model_summaries(meta),
@@ -268,6 +281,7 @@ impl Totals {
             uncertain: self.uncertain,
             in_batches: self.in_batches,
             unmetered: self.unmetered,
+            cached_at_full: self.money.cached_at_full,
         }
     }
 
@@ -278,7 +292,9 @@ impl Totals {
             usd,
             realtime_usd,
             saved_usd: realtime_usd.zip(usd).map(|(realtime, usd)| realtime - usd),
-            estimated: self.unmetered > 0,
+            estimated: self.unmetered > 0 || self.money.cached_at_full > 0,
+            upper_bound: self.money.cached_at_full > 0,
+            cache_saved_usd: self.money.cache_saved.known_part(),
             unpriced_models: unpriced.map(|(name, _)| name.to_string()).collect(),
             // The known part alone would not be an upper bound.
             at_risk_usd: self.money.at_risk.whole(),
@@ -291,7 +307,7 @@ impl Totals {
         let summary = |name: &str, model: &ModelTotals| ModelSummary {
             model: name.to_owned(),
             rows: model.rows,
-            tokens: model.usage.prompt + model.usage.completion,
+            tokens: model.usage.total(),
             usd: if model.unpriced { model.usd.whole() } else { model.usd.known_part() },
             // A results file does not name the transport.
             via: model.via().filter(|_| meta.job.is_some()),

@@ -7,7 +7,7 @@ mod sheet;
 mod text;
 mod totals;
 
-pub use charge::{Charge, Sum};
+pub use charge::{CacheCharge, Charge, Sum};
 pub use document::{ErrorLine, ExitLine, HttpCounts, Meta, Summary};
 pub use histogram::{Bin, Histogram};
 pub use sheet::Sheet;

@@ -8,15 +8,15 @@ use crate::error::Exit;
 use crate::outcome::{ErrorCode, Outcome, RowError, Usage};
 use crate::price::{Nanos, Price};
 
-const PRICE: Price = Price { input: 60_000_000, output: 120_000_000 };
-const HALF: Price = Price { input: 30_000_000, output: 60_000_000 };
+const PRICE: Price = Price::new(60_000_000, 120_000_000);
+const HALF: Price = Price::new(30_000_000, 60_000_000);
 
 fn answered(row: u64, model: &str, prompt: u64, completion: u64) -> Outcome {
     Outcome {
         error: None,
         status: Some(200),
         body: Some("{}".into()),
-        usage: Some(Usage { prompt, completion }),
+        usage: Some(Usage::new(prompt, completion)),
         attempts: 1,
         latency_ms: 100,
         batch: None,
@@ -58,7 +58,7 @@ fn table(summary: &Summary, width: u16) -> String {
 fn the_document_has_the_shape_of_the_contract() {
     let mut totals = Totals::new(5);
     let mut first = answered(1, "a", 100, 50);
-    (first.wasted, first.attempts, first.refused) = (Usage { prompt: 10, completion: 0 }, 4, 1);
+    (first.wasted, first.attempts, first.refused) = (Usage::new(10, 0), 4, 1);
     totals.add(&first, &charge(&first, Some(PRICE)));
     let mut second = answered(2, "a", 1, 1);
     second.at_risk = 1;
@@ -69,9 +69,9 @@ fn the_document_has_the_shape_of_the_contract() {
     let expected = json!({
         "version": 1, "job": "j-abcd1234", "transport": "realtime", "state": "completed",
         "rows": {"total": 5, "succeeded": 2, "failed": 2, "pending": 1, "truncated": 0, "truncated_empty": 0},
-        "tokens": {"prompt": 111, "completion": 51, "total": 162},
+        "tokens": {"prompt": 111, "completion": 51, "total": 162, "cached": 0, "reasoning": 0},
         "cost": {"usd": 0.000_012_78, "realtime_usd": 0.000_012_78, "saved_usd": 0, "estimated": false,
-            "unpriced_models": [],
+            "upper_bound": false, "cache_saved_usd": 0, "unpriced_models": [],
             "at_risk_usd": 0.000_000_777, "wasted_usd": 0.000_000_6, "resumed_usd": 0.000_000_18},
         "models": [{"model": "a", "rows": 4, "tokens": 162, "usd": 0.000_012_78, "via": "realtime"}],
         "latency_ms": {"p50": 100, "p90": 100, "p99": 100, "max": 100},
@@ -207,8 +207,8 @@ fn any_outcome() -> impl Strategy<Value = (Outcome, Charge)> {
         let (model, code, metered, priced, reused) = choice;
         let outcome = Outcome {
             error: code.map(|code| RowError { code: ErrorCode::ALL[code], message: format!("message {prompt}") }),
-            usage: metered.then_some(Usage { prompt, completion }),
-            wasted: Usage { prompt: wasted, completion: 0 },
+            usage: metered.then_some(Usage::new(prompt, completion)),
+            wasted: Usage::new(wasted, 0),
             at_risk: refused / 3,
             attempts,
             refused,

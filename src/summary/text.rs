@@ -4,13 +4,30 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use super::document::CostSummary;
+use super::document::{CostSummary, TokenCounts};
 use super::{Sheet, Summary};
 use crate::price::{Nanos, Spelling};
 use crate::text::{Align, Grid, count, grouped, millis, plural};
 
 /// Models that are listed; the others are counted.
 const MAX_MODELS: usize = 10;
+
+impl TokenCounts {
+    /// The tokens of requests in words.
+    pub fn prompt_part(&self) -> String {
+        with_part(self.prompt, "prompt", self.cached, "cached")
+    }
+
+    /// The tokens of answers in words.
+    pub fn completion_part(&self) -> String {
+        with_part(self.completion, "completion", self.reasoning, "reasoning")
+    }
+}
+
+fn with_part(tokens: u64, what: &str, part: u64, of: &str) -> String {
+    let part = if part > 0 { format!(" ({} {of})", count(part)) } else { String::new() };
+    format!("{} {what}{part}", count(tokens))
+}
 
 impl Summary {
     /// Writes the summary as lines of at most `width` columns, without colours, with further lines before those about the
@@ -76,8 +93,7 @@ impl Summary {
         if tokens.total == 0 {
             return Vec::new();
         }
-        let (prompt, completion) = (count(tokens.prompt), count(tokens.completion));
-        vec![format!("{}: {prompt} prompt + {completion} completion", count(tokens.total))]
+        vec![format!("{}: {} + {}", count(tokens.total), tokens.prompt_part(), tokens.completion_part())]
     }
 
     /// Says in one line how the command ended and which files it wrote.
@@ -96,7 +112,7 @@ impl Summary {
             let _ = write!(text, " in {}", millis(elapsed as u64));
         }
         if let Some(usd) = self.cost.usd.filter(|usd| *usd > Nanos::ZERO) {
-            let _ = write!(text, " for {}", self.spelling().show(usd));
+            let _ = write!(text, " for {}{}", self.bound(), self.spelling().show(usd));
         }
         if !files.is_empty() {
             let files: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
@@ -105,10 +121,22 @@ impl Summary {
         text
     }
 
+    /// The words before a cost that is an upper bound.
+    pub const fn bound(&self) -> &'static str {
+        if self.cost.upper_bound { "at most " } else { "" }
+    }
+
+    /// Says how many cached tokens are counted at the full price.
+    pub fn cached_at_full_part(&self) -> Option<String> {
+        let cached = self.cached_at_full;
+        (cached > 0).then(|| format!("{} counted at full price", plural(cached, "cached token")))
+    }
+
     /// Chooses the spelling of all amounts of this summary.
     pub fn spelling(&self) -> Spelling {
-        let CostSummary { usd, realtime_usd, saved_usd, at_risk_usd, wasted_usd, resumed_usd, .. } = &self.cost;
-        let whole = [usd, realtime_usd, saved_usd, at_risk_usd, wasted_usd, resumed_usd];
+        let CostSummary { usd, realtime_usd, saved_usd, at_risk_usd, wasted_usd, resumed_usd, cache_saved_usd, .. } =
+            &self.cost;
+        let whole = [usd, realtime_usd, saved_usd, at_risk_usd, wasted_usd, resumed_usd, cache_saved_usd];
         Spelling::of(whole.into_iter().copied().chain(self.models.iter().map(|model| model.usd)).flatten())
     }
 
@@ -118,7 +146,7 @@ impl Summary {
         let mut parts = Vec::new();
         match usd {
             Some(usd) if *usd == Nanos::ZERO && self.tokens.total == 0 => parts.push("nothing".to_owned()),
-            Some(usd) => parts.push(spelling.show(*usd)),
+            Some(usd) => parts.push(format!("{}{}", self.bound(), spelling.show(*usd))),
             None if unpriced_models.is_empty() => parts.push("unknown".to_owned()),
             None => {}
         }
@@ -129,6 +157,8 @@ impl Summary {
         let part = |amount: Option<Nanos>, what: &str| {
             amount.filter(|amount| amount.0 > 0).map(|amount| format!("{} {what}", spelling.show(amount)))
         };
+        parts.extend(part(self.cost.cache_saved_usd, "saved by cached tokens"));
+        parts.extend(self.cached_at_full_part());
         parts.extend(part(self.cost.resumed_usd, "of it paid earlier"));
         parts.extend(part(self.cost.wasted_usd, "of it for discarded responses"));
         parts.extend(self.open_part(spelling));

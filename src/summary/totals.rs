@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Charge, Histogram, HttpCounts, Sum};
+use super::{CacheCharge, Charge, Histogram, HttpCounts, Sum};
 use crate::completion::Truncation;
 use crate::outcome::{ErrorCode, Outcome, RowError, Usage};
 use crate::price::Nanos;
@@ -48,6 +48,8 @@ pub struct DiscardedSpend<'a> {
     pub at_risk: Option<Nanos>,
     /// Attempts that may have been billed.
     pub uncertain: u32,
+    /// The effect of cached tokens on `paid`.
+    pub cache: CacheCharge,
 }
 
 /// Sums of what outcomes cost.
@@ -61,6 +63,10 @@ pub(super) struct MoneyTotals {
     pub(super) at_risk: Sum,
     /// The part of `paid` that earlier runs paid.
     pub(super) resumed: Sum,
+    /// The amount by which cached tokens made `paid` cheaper.
+    pub(super) cache_saved: Sum,
+    /// Cached tokens that `paid` counts at the full price.
+    pub(super) cached_at_full: u64,
 }
 
 /// One model's share.
@@ -135,12 +141,13 @@ impl Totals {
 
     /// Counts money spent on outcomes that no longer stand for a row.
     pub fn add_spent(&mut self, spent: &DiscardedSpend<'_>) {
-        let DiscardedSpend { model, usage, paid, at_risk, uncertain } = *spent;
+        let DiscardedSpend { model, usage, paid, at_risk, uncertain, cache } = *spent;
         self.usage += usage;
         self.money.paid.add(paid);
         self.money.list.add(paid);
         self.money.wasted.add(paid);
         self.money.at_risk.add(at_risk);
+        self.money.add_cache(cache);
         self.uncertain += u64::from(uncertain);
         if usage != Usage::default() {
             let model = self.models.entry(Arc::from(model)).or_default();
@@ -198,10 +205,16 @@ impl MoneyTotals {
         self.list.add(charge.wasted);
         self.wasted.add(charge.wasted);
         self.at_risk.add(charge.at_risk);
+        self.add_cache(charge.cache);
         if charge.reused {
             self.resumed.add(charge.paid);
             self.resumed.add(charge.wasted);
         }
+    }
+
+    fn add_cache(&mut self, cache: CacheCharge) {
+        self.cache_saved.add(cache.saved);
+        self.cached_at_full += cache.at_full_price;
     }
 }
 

@@ -131,7 +131,10 @@ fn output_and_error_file_make_one_report() {
         document["rows"],
         json!({"total": 6, "succeeded": 3, "failed": 3, "pending": 0, "truncated": 1, "truncated_empty": 0})
     );
-    assert_eq!(document["tokens"], json!({"prompt": 3_000, "completion": 2_510, "total": 5_510}));
+    assert_eq!(
+        document["tokens"],
+        json!({"prompt": 3_000, "completion": 2_510, "total": 5_510, "cached": 0, "reasoning": 0})
+    );
     // $0.06 per million tokens.
     assert_eq!(document["cost"]["usd"], json!(0.000_330_6));
     assert_eq!(document["cost"]["saved_usd"], json!(0));

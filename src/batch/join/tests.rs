@@ -43,7 +43,7 @@ impl Batch {
 }
 
 pub(super) fn expected(row: u64, id: &str) -> Expected {
-    let reserve = Usage { prompt: row, completion: 9 };
+    let reserve = Usage::new(row, 9);
     Expected { row, id: id.into(), wire: None, fingerprint: Fingerprint([7; 16]), model: "m".into(), reserve }
 }
 
@@ -61,7 +61,7 @@ pub(super) fn body(text: &str) -> String {
 }
 
 pub(super) fn tokens(text: &str) -> Usage {
-    Usage { prompt: 1, completion: serde_json::to_string(text).unwrap().len() as u64 }
+    Usage::new(1, serde_json::to_string(text).unwrap().len() as u64)
 }
 
 fn answer(id: &str, text: &str) -> String {
@@ -110,7 +110,7 @@ fn answers_and_errors_find_their_rows_in_both_files() {
         error: None,
         status: Some(200),
         usage: Some(tokens("A")),
-        reserve: Usage { prompt: 1, completion: 9 },
+        reserve: Usage::new(1, 9),
         attempts: 1,
         batch: Some(4),
         ..Outcome::unsent(1, "a".into(), "m".into(), ErrorCode::Missing, "")
@@ -185,10 +185,10 @@ type Counts = (u64, u64, u64);
 
 #[test]
 fn several_lines_for_one_row_leave_one_outcome() {
-    let wasted = |prompt, completion| Usage { prompt, completion };
+    let wasted = |prompt, completion| Usage::new(prompt, completion);
     let (a, b, bad) = (answer("a", "A"), answer("a", "BB"), failure("a", "timeout"));
     let b_usage = tokens("BB");
-    let billed = Usage { prompt: b_usage.prompt + 5, completion: b_usage.completion };
+    let billed = Usage::new(b_usage.prompt + 5, b_usage.completion);
     // The lines, the error that stays, the wasted tokens.
     let cases: &[(&[&String], Option<ErrorCode>, Usage, Counts)] = &[
         (&[&a, &a, &a], None, wasted(0, 0), (2, 0, 0)),

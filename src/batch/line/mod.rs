@@ -141,7 +141,7 @@ impl<'a> Response<'a> {
             self.body = Some(scanner.spelled(start));
             self.flaw = body.flaw().filter(|_| !body.is_transcript());
             self.completion = body.has_choices();
-            self.usage = body.usage().map(|(prompt, completion)| Usage { prompt, completion });
+            self.usage = body.usage().map(Usage::from);
             return Ok(());
         }
         let body = value(scanner)?;

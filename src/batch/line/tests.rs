@@ -2,7 +2,7 @@ use super::*;
 use crate::outcome::ErrorCode;
 
 const BODY: &str = r#"{"choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#;
-const USAGE: Option<Usage> = Some(Usage { prompt: 3, completion: 4 });
+const USAGE: Option<Usage> = Some(Usage::new(3, 4));
 
 fn answer(rest: &str) -> String {
     format!(r#"{{"custom_id":"a","response":{{"status_code":200,"body":{BODY}}}{rest}}}"#)

@@ -227,7 +227,7 @@ impl CheckedModel {
         let completion_max = model.completion_max(limit);
         let (price, batch_price) = (entry.and_then(|entry| entry.price), entry.and_then(PriceEntry::batch_price));
         let most = |price: Option<Price>| {
-            price.zip(completion_max).map(|(p, completion)| p.cost(Usage { prompt: model.bound, completion }))
+            price.zip(completion_max).map(|(p, completion)| p.cost(Usage::new(model.bound, completion)))
         };
         let realtime = CostRange::of(price, prompts, completion_max);
         let in_batch = CostRange::of(batch_price, prompts, completion_max);

@@ -15,7 +15,7 @@ pub(super) struct CostRange {
 impl CostRange {
     /// Prices prompts of that many tokens at least and at most, and answers of at most `completion_max` tokens.
     pub fn of(price: Option<Price>, [least, most]: [u64; 2], completion_max: Option<u64>) -> Self {
-        let cost = |prompt, completion| price.map(|price| price.cost(Usage { prompt, completion }));
+        let cost = |prompt, completion| price.map(|price| price.cost(Usage::new(prompt, completion)));
         Self { min: cost(least, 0), max: completion_max.and_then(|completion| cost(most, completion)) }
     }
 

@@ -35,6 +35,9 @@ pub struct ResultArgs {
     /// Write flat JSONL: the record's fields plus content, tokens, cost … (csv and tsv always do)
     #[arg(long, help_heading = "Results")]
     pub flat: bool,
+    /// Add the columns cached_tokens and reasoning_tokens to flat results, csv and tsv
+    #[arg(long, help_heading = "Results")]
+    pub usage_columns: bool,
     /// Prefix for llbatch's columns, if the record has other columns of the same names
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, help_heading = "Results")]
     pub prefix: String,
@@ -81,7 +84,17 @@ impl ResultArgs {
             return Err(Error::usage("--json and the results would be mixed on stdout")
                 .hint("pass -o FILE, or --summary FILE instead of --json"));
         }
-        let form = ResultOptions { format, flat: self.flat, prefix: self.prefix.clone(), csv_raw: self.csv_raw };
+        let form = ResultOptions {
+            format,
+            flat: self.flat,
+            prefix: self.prefix.clone(),
+            csv_raw: self.csv_raw,
+            usage_columns: self.usage_columns,
+        };
+        if form.usage_columns && !form.is_flat() {
+            return Err(Error::usage("--usage-columns adds columns to flat results, and these are not flat")
+                .hint("add --flat, or write csv or tsv"));
+        }
         Ok(Delivery { output, errors: self.errors.clone(), form, summary: self.summary.clone(), nowhere: false })
     }
 }

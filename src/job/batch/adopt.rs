@@ -150,8 +150,7 @@ impl Session<'_> {
             put = if let Some(request) = request {
                 asked += 1;
                 let prompt = crate::tokens::bound(&request.body);
-                let reserve =
-                    Usage { prompt, completion: answer_bound(&request.body, request.max_tokens).unwrap_or(0) };
+                let reserve = Usage::new(prompt, answer_bound(&request.body, request.max_tokens).unwrap_or(0));
                 let (id, fingerprint) = (&*request.id, request.fingerprint);
                 db.ask(1, &Asked { row, id, wire: None, fingerprint, reserve })
             } else {

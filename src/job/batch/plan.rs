@@ -96,7 +96,7 @@ impl<'a> Planner<'a> {
 
     fn price(&mut self, file: u32, model: &Arc<str>, reserve: Usage) {
         // The limit on prompt tokens is about twice the true number.
-        let about = Usage { prompt: reserve.prompt / 2, completion: reserve.completion };
+        let about = Usage::new(reserve.prompt / 2, reserve.completion);
         let sum = self.most.entry(file).or_insert(Some(Nanos::ZERO));
         *sum = sum.zip(self.prices.most(model, Transport::Batch, reserve, 1)).map(|(sum, cost)| sum + cost);
         let cost = self.prices.cost(model, Transport::Batch, about);

@@ -281,10 +281,10 @@ impl RetrySet {
     ) -> Result<()> {
         let mut prices = PriceBook::new(table.clone());
         let inspect = |draft: &Draft<'_>| -> (Arc<str>, Usage, Option<u64>) {
-            let usage = Usage {
-                prompt: Estimator::shared().request(&draft.body, draft.endpoint == Endpoint::Chat),
-                completion: draft.answer_bound().unwrap_or(0),
-            };
+            let usage = Usage::new(
+                Estimator::shared().request(&draft.body, draft.endpoint == Endpoint::Chat),
+                draft.answer_bound().unwrap_or(0),
+            );
             let media = tokens::Media::of(&draft.body);
             // A part without a known bound costs an unknown amount.
             let bound = media.unbounded.is_none().then(|| tokens::bound_with(&draft.body, &media));

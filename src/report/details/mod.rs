@@ -104,13 +104,13 @@ mod tests {
     use crate::price::Price;
     use crate::summary::Meta;
 
-    const PRICE: Price = Price { input: 1_000_000_000, output: 2_000_000_000 };
+    const PRICE: Price = Price::new(1_000_000_000, 2_000_000_000);
 
     fn answered(row: u64, completion: u64, latency_ms: u32) -> Outcome {
         Outcome {
             error: None,
             status: Some(200),
-            usage: Some(Usage { prompt: 10, completion }),
+            usage: Some(Usage::new(10, completion)),
             attempts: 1,
             latency_ms,
             ..Outcome::unsent(row, format!("q{row}").into(), "m".into(), ErrorCode::Missing, "")

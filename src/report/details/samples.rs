@@ -43,7 +43,7 @@ impl TopRow {
             id: start_of(&outcome.id),
             model: outcome.model.to_string(),
             latency_ms,
-            tokens: usage.prompt + usage.completion,
+            tokens: usage.total(),
             usd,
         }
     }

@@ -105,7 +105,7 @@ mod tests {
         Outcome {
             error,
             status: row.is_multiple_of(2).then_some(500),
-            usage: Some(Usage { prompt: 10, completion: row }),
+            usage: Some(Usage::new(10, row)),
             attempts: 1,
             latency_ms: row as u32 * 7,
             ..Outcome::unsent(row, format!("{HOSTILE}{row}").into(), model.as_str().into(), ErrorCode::Missing, "")
@@ -119,8 +119,8 @@ mod tests {
 
     /// A report on the first `rows` of many rows: every third failed, every answer was cut off.
     fn report(rows: u64, source: ReportSource, meta: &Meta) -> ReportDocument {
-        let list = Price { input: 1_000_000_000, output: 2_000_000_000 };
-        let paid = Price { input: 500_000_000, output: 1_000_000_000 };
+        let list = Price::new(1_000_000_000, 2_000_000_000);
+        let paid = Price::new(500_000_000, 1_000_000_000);
         let mut folded = Folded::new(rows + rows / 100);
         for row in 1..=rows {
             let created = 1_790_000_000 + row;

@@ -27,7 +27,7 @@ impl Tile {
 pub(super) fn tiles(report: &ReportDocument) -> Vec<Tile> {
     let ReportDocument { summary, details } = report;
     let tokens = &summary.tokens;
-    let split = format!("{} prompt, {} completion", count(tokens.prompt), count(tokens.completion));
+    let split = format!("{}, {}", tokens.prompt_part(), tokens.completion_part());
     let mut tiles = vec![
         answered(summary),
         failed(summary),
@@ -70,7 +70,8 @@ fn speed(details: &ReportDetails) -> Option<Tile> {
 }
 
 fn cost(summary: &Summary) -> String {
-    summary.cost.usd.map_or_else(|| "unknown".to_owned(), |usd| summary.spelling().show(usd))
+    let bound = summary.bound();
+    summary.cost.usd.map_or_else(|| "unknown".to_owned(), |usd| format!("{bound}{}", summary.spelling().show(usd)))
 }
 
 fn cost_note(summary: &Summary) -> String {
@@ -81,11 +82,13 @@ fn cost_note(summary: &Summary) -> String {
         let less = spelling.less(spelling.shown(list), spelling.shown(usd));
         notes.push(format!("{less} less than the list price of {}", spelling.show(list)));
     }
+    notes.extend(some(cost.cache_saved_usd).map(|saved| format!("{saved} saved by cached tokens")));
+    notes.extend(summary.cached_at_full_part());
     notes.extend(some(cost.at_risk_usd).map(|at_risk| format!("up to {at_risk} more at risk")));
     notes.extend(some(cost.wasted_usd).map(|wasted| format!("{wasted} of it for discarded responses")));
     if !cost.unpriced_models.is_empty() {
         notes.push(format!("without {} of unknown price", plural(cost.unpriced_models.len() as u64, "model")));
-    } else if cost.estimated {
+    } else if summary.unmetered > 0 {
         notes.push("estimated".to_owned());
     }
     match notes.as_slice() {

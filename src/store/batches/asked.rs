@@ -57,7 +57,7 @@ impl JobDb {
                     id: row.get_ref(1)?.as_str()?,
                     wire: row.get_ref(2)?.as_str_or_null()?,
                     fingerprint: Fingerprint(fp),
-                    reserve: Usage { prompt: number(4)?, completion: number(5)? },
+                    reserve: Usage::new(number(4)?, number(5)?),
                 };
                 damaged |= row.get::<_, Option<i64>>(6)?.is_some_and(|sum| sum != of_asked(batch, &asked));
                 let Asked { row, id, wire, fingerprint, reserve } = asked;

@@ -245,8 +245,8 @@ mod tests {
         let mut plain = outcome(1, 1, true);
         plain.body = Some("{}".into());
         (plain.batch, plain.status, plain.attempts, plain.wasted) = (Some(2), Some(200), 1, Usage::default());
-        plain.usage = Some(Usage { prompt: 7, completion: 8 });
-        plain.reserve = Usage { prompt: 9, completion: 10 };
+        plain.usage = Some(Usage::new(7, 8));
+        plain.reserve = Usage::new(9, 10);
         let mut rows = vec![plain.clone()];
         let changes: [fn(&mut Outcome); 5] = [
             |o| o.usage = None,
@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn row_may_be_asked_in_several_batches_and_answered_in_one() {
         let (dir, mut db) = db();
-        let reserve = Usage { prompt: 3, completion: 4 };
+        let reserve = Usage::new(3, 4);
         for (batch, row, wire) in [(1, 1, None), (1, 2, Some("row-2")), (2, 2, None)] {
             let id = format!("id-{row}");
             let fingerprint = Fingerprint([row as u8; 16]);

@@ -134,6 +134,14 @@ fn head(outcome: &Outcome, place: Option<BodyPlace>) -> u32 {
     ] {
         hasher.update(&number.to_le_bytes());
     }
+    // The checksums of an earlier llbatch lack them.
+    for (part, of) in [(usage, 1_u64), (outcome.wasted, 2)] {
+        if (part.cached, part.reasoning) != (0, 0) {
+            for number in [of, part.cached, part.reasoning] {
+                hasher.update(&number.to_le_bytes());
+            }
+        }
+    }
     hasher.finalize()
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, params};
 
-use super::retired::TRIED;
+use super::retired::{RETIRED, TRIED};
 use crate::error::Result;
 use crate::outcome::{Outcome, Usage};
 use crate::store::JobDb;
@@ -41,7 +41,7 @@ impl JobDb {
         self.begin()?;
         let prices = self.prices_in_force();
         self.run(|db| {
-            db.prepare_cached("INSERT OR REPLACE INTO tried VALUES (?,?,?,?,?,?,?,?,?,?)")?.execute(params![
+            db.prepare_cached("INSERT OR REPLACE INTO tried VALUES (?,?,?,?,?,?,?,?,?,?,?,?)")?.execute(params![
                 so_far.row.cast_signed(),
                 &*so_far.model,
                 so_far.wasted.prompt.cast_signed(),
@@ -52,6 +52,8 @@ impl JobDb {
                 so_far.attempts,
                 so_far.refused,
                 prices,
+                so_far.wasted.cached.cast_signed(),
+                so_far.wasted.reasoning.cast_signed(),
             ])
         })?;
         Ok(())
@@ -64,8 +66,16 @@ impl JobDb {
         let prices = self.prices_in_force();
         for (model, reserve) in in_flight {
             self.run(|db| {
-                db.prepare_cached("INSERT INTO retired VALUES (?1, 0, NULL, NULL, 0, 0, 1, ?2, ?3, 1, 0, NULL, ?4)")?
-                    .execute(params![&**model, reserve.prompt.cast_signed(), reserve.completion.cast_signed(), prices])
+                db.prepare_cached(&format!(
+                    "INSERT INTO retired ({RETIRED})
+                     VALUES (?1, 0, NULL, NULL, 0, 0, 1, ?2, ?3, 1, 0, NULL, ?4, NULL, NULL, NULL, NULL)"
+                ))?
+                .execute(params![
+                    &**model,
+                    reserve.prompt.cast_signed(),
+                    reserve.completion.cast_signed(),
+                    prices
+                ])
             })?;
         }
         self.run(|db| db.execute_batch(&format!("INSERT INTO retired {TRIED};")))?;

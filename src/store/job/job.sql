@@ -24,7 +24,11 @@ CREATE TABLE IF NOT EXISTS outcome (
     at          INTEGER,             -- offset of the body in that file
     len         INTEGER,
     sum         INTEGER,             -- checksum of the answer and its usage; NULL: an earlier llbatch wrote the row
-    prices      INTEGER              -- number of the prices at which the work was done; NULL or 0: the prices in force
+    prices      INTEGER,             -- number of the prices at which the work was done; NULL or 0: the prices in force
+    cached      INTEGER,             -- the part of prompt that the service had in its cache, here and below; NULL: 0
+    reasoning   INTEGER,             -- the part of completion that is reasoning; NULL: 0
+    wasted_cached INTEGER,           -- the same parts of wasted_p and wasted_c
+    wasted_reasoning INTEGER
 ) STRICT;
 -- Old outcomes of failed rows that are being retried: each stands until there is a new one. Columns as in outcome.
 CREATE TABLE IF NOT EXISTS set_aside (
@@ -32,7 +36,7 @@ CREATE TABLE IF NOT EXISTS set_aside (
     message TEXT, status INTEGER, prompt INTEGER, completion INTEGER, wasted_p INTEGER NOT NULL, wasted_c INTEGER NOT NULL,
     at_risk INTEGER NOT NULL, reserve_p INTEGER NOT NULL, reserve_c INTEGER NOT NULL, attempts INTEGER NOT NULL,
     refused INTEGER NOT NULL, latency_ms INTEGER NOT NULL, body TEXT, batch INTEGER, side INTEGER, at INTEGER, len INTEGER,
-    sum INTEGER, prices INTEGER
+    sum INTEGER, prices INTEGER, cached INTEGER, reasoning INTEGER, wasted_cached INTEGER, wasted_reasoning INTEGER
 ) STRICT;
 -- Outcomes that no longer stand for a row, because it was retried or left the input. Their cost still counts.
 CREATE TABLE IF NOT EXISTS retired (
@@ -48,13 +52,17 @@ CREATE TABLE IF NOT EXISTS retired (
     attempts    INTEGER NOT NULL,
     refused     INTEGER NOT NULL,
     batch       INTEGER,             -- as in outcome
-    prices      INTEGER              -- as in outcome
+    prices      INTEGER,             -- as in outcome
+    cached      INTEGER,
+    reasoning   INTEGER,
+    wasted_cached INTEGER,
+    wasted_reasoning INTEGER
 ) STRICT;
 -- Attempts so far of rows without an outcome that are sent again after an attempt that may have been billed.
 CREATE TABLE IF NOT EXISTS tried (
     row INTEGER PRIMARY KEY, model TEXT NOT NULL, wasted_p INTEGER NOT NULL, wasted_c INTEGER NOT NULL,
     at_risk INTEGER NOT NULL, reserve_p INTEGER NOT NULL, reserve_c INTEGER NOT NULL, attempts INTEGER NOT NULL,
-    refused INTEGER NOT NULL, prices INTEGER
+    refused INTEGER NOT NULL, prices INTEGER, wasted_cached INTEGER, wasted_reasoning INTEGER
 ) STRICT;
 -- The Together batches of this job. Each change is on the disk before llbatch acts on it.
 CREATE TABLE IF NOT EXISTS batch (
@@ -85,4 +93,4 @@ CREATE TABLE IF NOT EXISTS entry (
     data        TEXT NOT NULL        -- JSON
 ) STRICT;
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 5;
+PRAGMA user_version = 6;

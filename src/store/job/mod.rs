@@ -48,6 +48,20 @@ const TABLES: Tables = Tables {
         AddedColumn { table: "set_aside", name: "prices", kind: "INTEGER" },
         AddedColumn { table: "retired", name: "prices", kind: "INTEGER" },
         AddedColumn { table: "tried", name: "prices", kind: "INTEGER" },
+        AddedColumn { table: "outcome", name: "cached", kind: "INTEGER" },
+        AddedColumn { table: "outcome", name: "reasoning", kind: "INTEGER" },
+        AddedColumn { table: "outcome", name: "wasted_cached", kind: "INTEGER" },
+        AddedColumn { table: "outcome", name: "wasted_reasoning", kind: "INTEGER" },
+        AddedColumn { table: "set_aside", name: "cached", kind: "INTEGER" },
+        AddedColumn { table: "set_aside", name: "reasoning", kind: "INTEGER" },
+        AddedColumn { table: "set_aside", name: "wasted_cached", kind: "INTEGER" },
+        AddedColumn { table: "set_aside", name: "wasted_reasoning", kind: "INTEGER" },
+        AddedColumn { table: "retired", name: "cached", kind: "INTEGER" },
+        AddedColumn { table: "retired", name: "reasoning", kind: "INTEGER" },
+        AddedColumn { table: "retired", name: "wasted_cached", kind: "INTEGER" },
+        AddedColumn { table: "retired", name: "wasted_reasoning", kind: "INTEGER" },
+        AddedColumn { table: "tried", name: "wasted_cached", kind: "INTEGER" },
+        AddedColumn { table: "tried", name: "wasted_reasoning", kind: "INTEGER" },
     ],
 };
 
@@ -157,12 +171,12 @@ pub(super) mod tests {
         let mut outcome = Outcome::unsent(row, format!("id-{row}").into(), "m".into(), ErrorCode::Timeout, "late");
         outcome.fingerprint = Fingerprint([fp; 16]);
         outcome.attempts = 2;
-        outcome.wasted = Usage { prompt: 1, completion: 0 };
+        outcome.wasted = Usage { cached: 1, ..Usage::new(1, 0) };
         if ok {
             outcome.error = None;
             outcome.status = Some(200);
             outcome.body = Some(format!("{{\"row\":{row}}}").into());
-            outcome.usage = Some(Usage { prompt: 10, completion: row });
+            outcome.usage = Some(Usage { cached: 7, reasoning: 1, ..Usage::new(10, row) });
         }
         outcome
     }
@@ -190,22 +204,49 @@ pub(super) mod tests {
         }
     }
 
-    /// The database of format 3, as earlier versions wrote it.
+    /// Takes columns out of a database, so that it is as an earlier version wrote it.
+    fn downgrade(path: &std::path::Path, format: u32, columns: &[(&str, &[&str])]) {
+        let old = rusqlite::Connection::open(path).unwrap();
+        for (table, names) in columns {
+            for name in *names {
+                old.execute_batch(&format!("ALTER TABLE {table} DROP COLUMN {name}")).unwrap();
+            }
+        }
+        old.pragma_update(None, "user_version", format).unwrap();
+    }
+
     #[test]
     fn database_of_an_earlier_format_is_upgraded() {
-        let (dir, mut db) = db();
-        db.put(&outcome(1, 1, true)).unwrap();
-        db.commit(true).unwrap();
-        drop(db);
-        let path = dir.path().join("j.db");
-        let old = rusqlite::Connection::open(&path).unwrap();
-        let drop_new = "DROP TABLE entry; ALTER TABLE outcome DROP COLUMN sum; ALTER TABLE set_aside DROP COLUMN sum;
-            ALTER TABLE batch DROP COLUMN sum; ALTER TABLE request DROP COLUMN sum;";
-        old.execute_batch(&format!("{drop_new} PRAGMA user_version = 3")).unwrap();
-        drop(old);
-        let db = JobDb::open(&path).unwrap();
-        assert_eq!(db.outcomes(1, 10).unwrap(), [outcome(1, 1, true)]);
-        assert_eq!(db.entry().unwrap(), None);
+        const PARTS: [&str; 4] = ["cached", "reasoning", "wasted_cached", "wasted_reasoning"];
+        let sums = ["sum", "prices", PARTS[0], PARTS[1], PARTS[2], PARTS[3]];
+        let format_3: &[(&str, &[&str])] = &[
+            ("outcome", &sums),
+            ("set_aside", &sums),
+            ("retired", &sums[1..]),
+            ("tried", &["prices", PARTS[2], PARTS[3]]),
+            ("batch", &["sum"]),
+            ("request", &["sum"]),
+        ];
+        let format_5: &[(&str, &[&str])] =
+            &[("outcome", &PARTS), ("set_aside", &PARTS), ("retired", &PARTS), ("tried", &PARTS[2..])];
+        for (format, columns) in [(3, format_3), (5, format_5)] {
+            let (dir, mut db) = db();
+            let mut plain = outcome(1, 1, true);
+            (plain.usage, plain.wasted) = (Some(Usage::new(10, 1)), Usage::new(1, 0));
+            db.put(&plain).unwrap();
+            db.commit(true).unwrap();
+            drop(db);
+            let path = dir.path().join("j.db");
+            downgrade(&path, format, columns);
+            let mut db = JobDb::open(&path).unwrap();
+            assert_eq!(db.outcomes(1, 10).unwrap(), [plain.clone()], "format {format}");
+            // What is added later has all its columns.
+            db.put(&outcome(2, 2, true)).unwrap();
+            db.put_tried(&outcome(3, 3, false)).unwrap();
+            db.commit(false).unwrap();
+            assert_eq!(db.outcomes(1, 10).unwrap(), [plain, outcome(2, 2, true)], "format {format}");
+            assert_eq!(db.retired().unwrap()[0].wasted, outcome(3, 3, false).wasted, "format {format}");
+        }
     }
 
     #[test]
@@ -262,13 +303,13 @@ pub(super) mod tests {
         assert_eq!(db.set_aside(|_| true).unwrap(), 1);
         assert_eq!(db.outcomes(1, 10).unwrap().len(), 1);
         let retired = db.retired().unwrap();
-        assert_eq!((retired[0].attempts, retired[0].wasted), (2, Usage { prompt: 1, completion: 0 }));
+        assert_eq!((retired[0].attempts, retired[0].wasted), (2, Usage { cached: 1, ..Usage::new(1, 0) }));
     }
 
     #[test]
     fn attempts_count_until_there_is_an_outcome() {
         let (_dir, mut db) = db();
-        let reserve = Usage { prompt: 7, completion: 5 };
+        let reserve = Usage::new(7, 5);
         let mut so_far = Outcome { at_risk: 1, reserve, ..outcome(3, 3, false) };
         db.claim(9).unwrap();
         db.put_tried(&so_far).unwrap();
@@ -283,7 +324,7 @@ pub(super) mod tests {
         };
         assert_eq!(risk(&db), [(2, 1, reserve)]);
         // The process dies while row 3 is in flight once more, and row 5 for the first time.
-        db.retire_lost(&[("m".into(), reserve), ("m".into(), Usage { prompt: 9, completion: 0 })]).unwrap();
+        db.retire_lost(&[("m".into(), reserve), ("m".into(), Usage::new(9, 0))]).unwrap();
         assert_eq!((db.claimed().unwrap(), db.unanswered(9).unwrap().len()), (0, 0));
         let seen = risk(&db);
         assert_eq!(seen.iter().map(|(risk, ..)| risk).sum::<u32>(), 4, "{seen:?}");

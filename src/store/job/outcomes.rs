@@ -10,7 +10,7 @@ use crate::outcome::{ErrorCode, Fingerprint, Outcome, RowError, Usage};
 use crate::store::JobDb;
 use crate::store::batches::BodyPlace;
 
-const COLUMNS: &str = "row, fp, id, model, code, message, status, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, latency_ms, batch, prices, side, at, len, sum";
+const COLUMNS: &str = "row, fp, id, model, code, message, status, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, latency_ms, batch, prices, side, at, len, sum, cached, reasoning, wasted_cached, wasted_reasoning";
 
 /// Returns whether `outcome` is a common answer of a batch. All of these share the values of most columns.
 fn is_common(outcome: &Outcome) -> bool {
@@ -27,7 +27,7 @@ const fn priced(outcome: &Outcome, prices: u32) -> u32 {
 }
 
 /// Inserts an outcome. The parameters are in the order of the columns.
-const INSERT: &str = "INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
+const INSERT: &str = "INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
 
 fn insert(
     statement: &mut CachedStatement<'_>,
@@ -61,6 +61,10 @@ fn insert(
         place.map(|place| place.len),
         Checksum::of(outcome, place, priced(outcome, prices)).value(),
         priced(outcome, prices),
+        outcome.usage.map(|u| u.cached.cast_signed()),
+        outcome.usage.map(|u| u.reasoning.cast_signed()),
+        outcome.wasted.cached.cast_signed(),
+        outcome.wasted.reasoning.cast_signed(),
     ])
 }
 
@@ -82,7 +86,7 @@ impl JobDb {
             let mut any = db.prepare_cached(INSERT)?;
             // For common answers, which have half the columns to bind.
             let mut common = db.prepare_cached(
-                "INSERT INTO outcome VALUES (?,?,1,?,?,NULL,NULL,200,?,?,0,0,0,?,?,1,0,0,NULL,?,?,?,?,?,?)",
+                "INSERT INTO outcome VALUES (?,?,1,?,?,NULL,NULL,200,?,?,0,0,0,?,?,1,0,0,NULL,?,?,?,?,?,?,?,?,NULL,NULL)",
             )?;
             for (outcome, place) in joined {
                 if let Some(place) = place.filter(|_| is_common(outcome)) {
@@ -101,6 +105,8 @@ impl JobDb {
                         place.len,
                         Checksum::of(outcome, Some(place), priced(outcome, prices)).value(),
                         priced(outcome, prices),
+                        outcome.usage.map(|u| u.cached.cast_signed()),
+                        outcome.usage.map(|u| u.reasoning.cast_signed()),
                     ])?;
                     continue;
                 }
@@ -181,7 +187,7 @@ impl JobDb {
             let mut names = ModelNames::default();
             let rows = statement.query_map(params![from.cast_signed(), limit], |row| {
                 let mut stored = read(row, &mut names)?;
-                stored.outcome.body = row.get::<_, Option<String>>(23)?.map(String::into_boxed_str);
+                stored.outcome.body = row.get::<_, Option<String>>(27)?.map(String::into_boxed_str);
                 Ok(stored)
             })?;
             rows.collect::<rusqlite::Result<Vec<_>>>()
@@ -256,7 +262,7 @@ impl JobDb {
             )?;
             let rows = statement.query_map([], |row| {
                 let number = |i| row.get::<_, i64>(i).map(i64::cast_unsigned);
-                Ok((row.get(0)?, Usage { prompt: number(1)?, completion: number(2)? }))
+                Ok((row.get(0)?, Usage::new(number(1)?, number(2)?)))
             })?;
             rows.collect()
         })
@@ -304,6 +310,7 @@ impl StoredRow {
 /// Reads [`COLUMNS`].
 fn read(row: &Row<'_>, models: &mut ModelNames) -> rusqlite::Result<StoredRow> {
     let number = |i| row.get::<_, i64>(i).map(i64::cast_unsigned);
+    let count = |i| row.get::<_, Option<i64>>(i).map(|n| n.unwrap_or(0).cast_unsigned());
     let code: Option<String> = row.get(4)?;
     let error = match code {
         None => None,
@@ -312,8 +319,12 @@ fn read(row: &Row<'_>, models: &mut ModelNames) -> rusqlite::Result<StoredRow> {
             message: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
         }),
     };
-    let prompt: Option<i64> = row.get(7)?;
-    let completion: Option<i64> = row.get(8)?;
+    let usage = match (row.get::<_, Option<i64>>(7)?, row.get::<_, Option<i64>>(8)?) {
+        (Some(_), Some(_)) => {
+            Some(Usage { prompt: count(7)?, completion: count(8)?, cached: count(23)?, reasoning: count(24)? })
+        }
+        _ => None,
+    };
     let place = match row.get::<_, Option<bool>>(19)? {
         None => None,
         Some(errors) => Some(BodyPlace { errors, at: number(20)?, len: row.get(21)? }),
@@ -326,10 +337,10 @@ fn read(row: &Row<'_>, models: &mut ModelNames) -> rusqlite::Result<StoredRow> {
         error,
         status: row.get(6)?,
         body: None,
-        usage: prompt.zip(completion).map(|(p, c)| Usage { prompt: p.cast_unsigned(), completion: c.cast_unsigned() }),
-        wasted: Usage { prompt: number(9)?, completion: number(10)? },
+        usage,
+        wasted: Usage { prompt: number(9)?, completion: number(10)?, cached: count(25)?, reasoning: count(26)? },
         at_risk: row.get(11)?,
-        reserve: Usage { prompt: number(12)?, completion: number(13)? },
+        reserve: Usage::new(number(12)?, number(13)?),
         attempts: row.get(14)?,
         refused: row.get(15)?,
         latency_ms: row.get(16)?,

@@ -34,20 +34,18 @@ pub struct Retired {
 impl Retired {
     /// All paid tokens.
     pub fn all_usage(&self) -> Usage {
-        let (each, count) = (self.usage.unwrap_or_default(), u64::from(self.count));
-        Usage {
-            prompt: (each.prompt + self.wasted.prompt) * count,
-            completion: (each.completion + self.wasted.completion) * count,
-        }
+        let mut each = self.usage.unwrap_or_default();
+        each += self.wasted;
+        each.times(self.count.into())
     }
 }
 
 /// The columns of `retired`, by their names in `outcome`.
-pub(in crate::store) const RETIRED: &str = "model, ok, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, batch, prices";
+pub(in crate::store) const RETIRED: &str = "model, ok, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, batch, prices, cached, reasoning, wasted_cached, wasted_reasoning";
 
 /// The rows of `tried` without an outcome, with the columns of `retired`.
 pub(super) const TRIED: &str =
-    "SELECT model, 0, NULL, NULL, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, NULL, prices
+    "SELECT model, 0, NULL, NULL, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, NULL, prices, NULL, NULL, wasted_cached, wasted_reasoning
     FROM tried WHERE row NOT IN (SELECT row FROM outcome)";
 
 impl JobDb {
@@ -88,9 +86,11 @@ impl JobDb {
                  CASE WHEN at_risk > 0 OR (ok AND prompt IS NULL) THEN reserve_p ELSE 0 END AS most_p,
                  CASE WHEN at_risk > 0 OR (ok AND prompt IS NULL) THEN reserve_c ELSE 0 END AS most_c,
                  sum(attempts), sum(refused), batch IS NOT NULL AS batched, count(*),
-                 coalesce(prices, 0) AS priced
+                 coalesce(prices, 0) AS priced, coalesce(cached, 0) AS cached_p, coalesce(reasoning, 0) AS reasoning_c,
+                 coalesce(wasted_cached, 0) AS wasted_cached_p, coalesce(wasted_reasoning, 0) AS wasted_reasoning_c
                  FROM (SELECT * FROM retired UNION ALL SELECT {RETIRED} FROM set_aside WHERE attempts > 0 UNION ALL {TRIED})
-                 GROUP BY model, ok, prompt, completion, wasted_p, wasted_c, most_p, most_c, batched, priced",
+                 GROUP BY model, ok, prompt, completion, wasted_p, wasted_c, most_p, most_c, batched, priced,
+                 cached_p, reasoning_c, wasted_cached_p, wasted_reasoning_c",
             ))?;
             let rows = statement.query_map([], |row| {
                 let number = |i| row.get::<_, i64>(i).map(i64::cast_unsigned);
@@ -98,12 +98,23 @@ impl JobDb {
                 Ok(Retired {
                     model: row.get(0)?,
                     ok: row.get(1)?,
-                    usage: prompt
-                        .zip(completion)
-                        .map(|(p, c)| Usage { prompt: p.cast_unsigned(), completion: c.cast_unsigned() }),
-                    wasted: Usage { prompt: number(4)?, completion: number(5)? },
+                    usage: match (prompt, completion) {
+                        (Some(_), Some(_)) => Some(Usage {
+                            prompt: number(2)?,
+                            completion: number(3)?,
+                            cached: number(14)?,
+                            reasoning: number(15)?,
+                        }),
+                        _ => None,
+                    },
+                    wasted: Usage {
+                        prompt: number(4)?,
+                        completion: number(5)?,
+                        cached: number(16)?,
+                        reasoning: number(17)?,
+                    },
                     at_risk: u32::try_from(number(6)?).unwrap_or(u32::MAX),
-                    reserve: Usage { prompt: number(7)?, completion: number(8)? },
+                    reserve: Usage::new(number(7)?, number(8)?),
                     attempts: number(9)?,
                     refused: number(10)?,
                     batch: row.get(11)?,

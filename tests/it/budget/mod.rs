@@ -1,6 +1,7 @@
 //! Budgets: nothing is sent that could exceed them, and the spending is known afterwards.
 
 mod bounds;
+mod cached;
 mod prices;
 mod shared;
 

@@ -33,8 +33,8 @@ fn summary_has_the_members_of_the_contract() {
         assert!(summary.get(name).is_some(), "{name} is missing: {summary}");
     }
     assert_eq!(keys(&summary["rows"]), ["total", "succeeded", "failed", "pending", "truncated", "truncated_empty"]);
-    assert_eq!(keys(&summary["tokens"]), ["prompt", "completion", "total"]);
-    for name in ["usd", "realtime_usd", "saved_usd", "estimated", "unpriced_models"] {
+    assert_eq!(keys(&summary["tokens"]), ["prompt", "completion", "total", "cached", "reasoning"]);
+    for name in ["usd", "realtime_usd", "saved_usd", "estimated", "upper_bound", "cache_saved_usd", "unpriced_models"] {
         assert!(summary["cost"].get(name).is_some(), "cost.{name} is missing: {summary}");
     }
     assert_eq!(keys(&summary["models"][0]), ["model", "rows", "tokens", "usd", "via"]);
@@ -122,7 +122,8 @@ fn cost_is_usage_times_price_to_the_last_digit() {
     let text = home.read("s.json");
     assert!(text.contains("\"usd\": 0.0004242,"), "{text}");
     let summary = home.json("s.json");
-    assert_eq!(summary["tokens"], serde_json::json!({"prompt": 7000, "completion": 70, "total": 7070}));
+    let tokens = serde_json::json!({"prompt": 7000, "completion": 70, "total": 7070, "cached": 0, "reasoning": 0});
+    assert_eq!(summary["tokens"], tokens);
     assert_eq!(summary["cost"]["estimated"], false);
     assert_eq!(summary["cost"]["saved_usd"], 0);
     assert_eq!(summary["cost"]["unpriced_models"], serde_json::json!([]));

@@ -1,6 +1,8 @@
 //! The body of an answer: its choices, usage and error, and whether it is an answer at all. Leaves stay raw JSON, so that a
 //! value of an unexpected type does not hide the others.
 
+mod usage;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,11 +12,7 @@ use memchr::memmem;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::json::{self, Member};
-
-/// Tokens beyond which a count is an error of the service. Four billion is far above any context or answer, and sums
-/// over all rows of a job never overflow.
-const BELIEVED_TOKENS: u64 = u32::MAX as u64;
+pub use usage::ReportedUsage;
 
 /// A body, looked into.
 #[derive(Debug, Default)]
@@ -158,28 +156,9 @@ impl<'a> Completion<'a> {
             && self.text().is_some_and(|text| text.get().starts_with('"'))
     }
 
-    /// (prompt, completion) tokens, if the service counted them. A count that cannot be true is ignored.
-    pub fn usage(&self) -> Option<(u64, u64)> {
-        let usage = self.usage.get()?.get();
-        let all = if usage.starts_with('{') { json::trusted_members(usage) } else { Vec::new() };
-        let total = count(&all, &["total_tokens"]);
-        let prompt = count(&all, &["prompt_tokens", "input_tokens"]);
-        let rest = |total: u64, part: u64| total.saturating_sub(part);
-        let (prompt, completion) = match (prompt, count(&all, &["completion_tokens", "output_tokens"])) {
-            // A service may bill reasoning beside the completion, and count it in the total alone.
-            (Some(prompt), Some(completion)) => {
-                let reasoning = reasoning(&all).filter(|reasoning| *reasoning > completion).unwrap_or(0);
-                let beside = completion.saturating_add(reasoning);
-                (prompt, total.map_or(beside, |total| beside.max(rest(total, prompt))))
-            }
-            (Some(prompt), None) if total.is_some() || self.data.get().is_some() => {
-                (prompt, total.map_or(0, |total| rest(total, prompt)))
-            }
-            (None, Some(completion)) => (rest(total?, completion), completion),
-            (None, None) if self.data.get().is_some() => (total?, 0),
-            _ => return None,
-        };
-        (prompt.max(completion) <= BELIEVED_TOKENS).then_some((prompt, completion))
+    /// The tokens, if the service counted them. A count that cannot be true is ignored.
+    pub fn usage(&self) -> Option<ReportedUsage> {
+        ReportedUsage::read(self.usage.get()?.get(), self.data.get().is_some())
     }
 
     /// Its error, unless that is a placeholder.
@@ -284,21 +263,6 @@ impl Embedding<'_> {
     fn is_one(&self) -> bool {
         self.embedding.get().is_some_and(|numbers| numbers.get().starts_with(['[', '"']))
     }
-}
-
-/// The first of these members of a `usage` that is a whole number, spelled as a number or as a text.
-fn count(members: &[Member<'_>], names: &[&str]) -> Option<u64> {
-    let number = |name| json::find(members, name).and_then(|member| json::whole(member.value.trim_matches('"')));
-    names.iter().find_map(|name| number(name))
-}
-
-/// The tokens of reasoning, which some models count in the `usage` itself and others in its details.
-fn reasoning(usage: &[Member<'_>]) -> Option<u64> {
-    const NAME: [&str; 1] = ["reasoning_tokens"];
-    let details = ["completion_tokens_details", "output_tokens_details"];
-    let nested = |name: &&str| json::find(usage, name).filter(|details| details.value.starts_with('{'));
-    let inner = details.iter().find_map(nested).map(|details| json::trusted_members(details.value));
-    count(usage, &NAME).or_else(|| count(&inner?, &NAME))
 }
 
 /// An array, as spelled. Some servers write another value where there are no calls.
@@ -611,58 +575,6 @@ mod tests {
             assert!(found.is_data(), "{body}");
             assert_eq!(found.to_string(), error, "{body}");
             assert!(!Completion::of(body).has_choices());
-        }
-    }
-
-    #[test]
-    fn usage_of_embeddings_needs_no_completion() {
-        for (usage, tokens) in [
-            (r#"{"prompt_tokens":5}"#, Some((5, 0))),
-            (r#"{"prompt_tokens":5,"total_tokens":5}"#, Some((5, 0))),
-            (r#"{"total_tokens":5}"#, Some((5, 0))),
-            ("{}", None),
-        ] {
-            let body = format!(r#"{{"data":[{{"embedding":[1]}}],"usage":{usage}}}"#);
-            assert_eq!(Completion::of(&body).usage(), tokens, "{usage}");
-        }
-    }
-
-    #[test]
-    fn usage_is_believed_only_where_it_can_be_true() {
-        for (usage, tokens) in [
-            (r#"{"prompt_tokens":5,"completion_tokens":1}"#, Some((5, 1))),
-            // Without one of the counts, the tokens are unknown unless the total tells.
-            (r#"{"prompt_tokens":5}"#, None),
-            (r#"{"completion_tokens":5}"#, None),
-            (r#"{"total_tokens":5}"#, None),
-            (r#"{"prompt_tokens":5,"total_tokens":7}"#, Some((5, 2))),
-            (r#"{"completion_tokens":5,"total_tokens":7}"#, Some((2, 5))),
-            // Every spelling of a whole number, and both pairs of names.
-            (r#"{"prompt_tokens":11.0,"completion_tokens":7.0,"total_tokens":18.0}"#, Some((11, 7))),
-            (r#"{"prompt_tokens":"11","completion_tokens":"7"}"#, Some((11, 7))),
-            (r#"{"prompt_tokens":1.1e1,"completion_tokens":7}"#, Some((11, 7))),
-            (r#"{"input_tokens":11,"output_tokens":7}"#, Some((11, 7))),
-            (r#"{"prompt_tokens":null,"input_tokens":11,"output_tokens":7}"#, Some((11, 7))),
-            (r#"{"prompt_tokens":11,"prompt_tokens":12,"completion_tokens":7}"#, Some((12, 7))),
-            // Reasoning that the completion leaves out may be billed.
-            (
-                r#"{"prompt_tokens":11,"completion_tokens":7,"total_tokens":2018,"completion_tokens_details":{"reasoning_tokens":2000}}"#,
-                Some((11, 2007)),
-            ),
-            (r#"{"prompt_tokens":11,"completion_tokens":7,"reasoning_tokens":2000}"#, Some((11, 2007))),
-            (r#"{"prompt_tokens":11,"completion_tokens":7,"reasoning_tokens":6}"#, Some((11, 7))),
-            (r#"{"prompt_tokens":4294967295,"completion_tokens":0}"#, Some((u64::from(u32::MAX), 0))),
-            (r#"{"prompt_tokens":4294967296,"completion_tokens":0}"#, None),
-            (r#"{"prompt_tokens":1,"completion_tokens":18446744073709551615}"#, None),
-            (r#"{"prompt_tokens":-1,"completion_tokens":1}"#, None),
-            (r#"{"prompt_tokens":1.5,"completion_tokens":1}"#, None),
-            ("[5,1]", None),
-            ("{}", None),
-            ("7", None),
-        ] {
-            let body = format!(r#"{{"choices":[{{"text":"x"}}],"usage":{usage}}}"#);
-            let parsed: Completion<'_> = serde_json::from_str(&body).unwrap();
-            assert_eq!((parsed.flaw(), parsed.usage()), (None, tokens), "{usage}");
         }
     }
 }
