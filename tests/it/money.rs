@@ -1,5 +1,6 @@
-//! Costs under random faults, kills, limits, retries and cancellations. After every step, what llbatch reports as spent is
-//! on the bill of the service, and the bill holds nothing beyond that but what llbatch reports at risk.
+//! Costs under random faults, kills, limits, retries and cancellations, with cached tokens, images and several choices. After
+//! every step, what llbatch reports as spent is on the bill of the service, and the bill holds nothing beyond that but what
+//! llbatch reports at risk. A price that changes while nothing is sent changes none of these figures.
 //!
 //! The bill is the sandbox's own, at its own prices. `LLBATCH_CASES=300 cargo test --test it money` tries more nights,
 //! `LLBATCH_SEED=N` repeats one.
@@ -18,9 +19,12 @@ const CASES: u64 = 6;
 /// At once: most of the time is waiting.
 const AT_ONCE: u64 = 3;
 
-/// At half price in batches, at full price, and refused by batches.
-const MODELS: [&str; 3] =
-    ["meta-llama/Llama-3.2-3B-Instruct-Turbo", "Qwen/Qwen2.5-7B-Instruct-Turbo", "deepseek-ai/DeepSeek-R1"];
+/// At half price in batches, at full price, and refused by batches; with the price of a million cached tokens.
+const MODELS: [(&str, &str); 3] = [
+    ("meta-llama/Llama-3.2-3B-Instruct-Turbo", "0.006"),
+    ("Qwen/Qwen2.5-7B-Instruct-Turbo", "0.03"),
+    ("deepseek-ai/DeepSeek-R1", "0.3"),
+];
 
 /// Faults of requests. Refusals are few, because a throttled request waits for a second and more.
 const FAULTS: [&str; 16] = [
@@ -57,6 +61,15 @@ const BATCH_FAULTS: [&[&str]; 8] = [
     &["--batch-fails", "no room today"],
 ];
 
+/// The prices in the config file.
+#[derive(Clone, Copy)]
+enum Prices {
+    /// Those of the bill.
+    True,
+    /// This price for all tokens.
+    Other(u32),
+}
+
 /// One job and what happens to it.
 struct World {
     home: Home,
@@ -78,6 +91,7 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut random = Rng::with_seed(seed);
         let mut args = vec!["--latency", "15ms", "--jitter", "0.9", "--batch-run", "150ms"];
+        args.extend(["--cached-tokens", ["none", "flat", "nested"][random.usize(..3)]]);
         for _ in 0..random.u8(1..4) {
             args.extend(["--fault", FAULTS[random.usize(..FAULTS.len())]]);
         }
@@ -96,13 +110,22 @@ impl World {
         let log = format!("seed {seed}: serve {}\n", args.join(" "));
         let world = Self { home: Home::new(), server: Server::quick(&args), random, log, killed: false };
         world.home.write("in.jsonl", rows(&mut world.random.clone()));
-        // Every command that sends at realtime reads this.
         std::fs::create_dir_all(world.home.path("home/config/llbatch")).unwrap();
-        world.home.write(
-            "home/config/llbatch/config.toml",
-            "[run]\nconcurrency = 6\nretries = 1\nrequest_timeout = \"300ms\"\n",
-        );
+        world.set_prices(Prices::True);
         world
+    }
+
+    /// Writes the config file, which every command reads.
+    fn set_prices(&self, prices: Prices) {
+        let mut text = "[run]\nconcurrency = 6\nretries = 1\nrequest_timeout = \"300ms\"\n".to_owned();
+        for (model, cached) in MODELS {
+            let price = match prices {
+                Prices::True => format!("cached_input = {cached}"),
+                Prices::Other(usd) => format!("input = {usd}\noutput = {usd}\nbatch_discount = 0.9"),
+            };
+            let _ = writeln!(text, "[models.\"{model}\"]\n{price}");
+        }
+        self.home.write("home/config/llbatch/config.toml", text);
     }
 
     /// A command to its end, or killed on the way.
@@ -126,7 +149,16 @@ impl World {
     }
 
     /// The one thing that must hold, always.
-    fn check(&self) {
+    fn check(&mut self) {
+        let other = [0, 1, 100][self.random.usize(..3)];
+        if self.random.bool() {
+            self.set_prices(Prices::Other(other));
+        }
+        self.compare();
+        self.set_prices(Prices::True);
+    }
+
+    fn compare(&self) {
         // In this order: a bill only grows.
         let ledger = self.json(&["status", "--cost", "--json"]);
         let jobs = self.json(&["status", "--json", "--offline"]);
@@ -189,14 +221,22 @@ impl Drop for World {
     }
 }
 
-/// Rows of all models, with a bound on their answers and without, some asking for several.
+/// Rows of all models, with a bound on their answers and without, some asking for several, some with images.
 fn rows(random: &mut Rng) -> String {
     let mut text = String::new();
     for n in 0..random.u32(5..40) {
-        let model = MODELS[random.usize(..MODELS.len())];
+        let (model, _) = MODELS[random.usize(..MODELS.len())];
         let bound =
             [r#"""#, r#"","max_tokens":20"#, r#"","max_tokens":3"#, r#"","max_tokens":9,"n":3"#][random.usize(..4)];
-        let _ = writeln!(text, r#"{{"id":"q{n}","prompt":"question {n}","model":"{model}{bound}}}"#);
+        let prompt = if random.u8(..5) == 0 {
+            let url = [format!("https://example.org/{n}.png"), format!("data:image/png;base64,{}", "A".repeat(400))];
+            let image = format!(r#"{{"type":"image_url","image_url":{{"url":"{}"}}}}"#, url[random.usize(..2)]);
+            let text = format!(r#"{{"type":"text","text":"question {n}"}}"#);
+            format!(r#""messages":[{{"role":"user","content":[{text},{image}]}}]"#)
+        } else {
+            format!(r#""prompt":"question {n}""#)
+        };
+        let _ = writeln!(text, r#"{{"id":"q{n}",{prompt},"model":"{model}{bound}}}"#);
     }
     text
 }
