@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{print_json, print_text};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::sandbox::{self, BatchConfig, Downloads, SandboxConfig, ScriptedFault, Unset};
+use crate::sandbox::{self, BatchConfig, CachedTokens, Downloads, SandboxConfig, ScriptedFault, Unset};
 use crate::settings::SANDBOX_ENV;
 
 /// Run a local Together-compatible server for rehearsals and tests
@@ -65,6 +65,9 @@ pub struct ServeArgs {
     /// Count payments per prompt, for GET /sandbox/stats
     #[arg(long)]
     track: bool,
+    /// Report parts of prompts as cached, and bill them at a tenth of the price
+    #[arg(long, value_name = "HOW", default_value = "none", value_parser = cached_tokens())]
+    cached_tokens: CachedTokens,
     #[command(flatten)]
     batches: Box<Batches>,
 }
@@ -114,6 +117,11 @@ struct Batches {
 fn unset() -> impl clap::builder::TypedValueParser<Value = Unset> {
     use clap::builder::TypedValueParser;
     clap::builder::PossibleValuesParser::new(["omit", "null", "empty"]).try_map(|text| text.parse::<Unset>())
+}
+
+fn cached_tokens() -> impl clap::builder::TypedValueParser<Value = CachedTokens> {
+    use clap::builder::TypedValueParser;
+    clap::builder::PossibleValuesParser::new(["none", "flat", "nested"]).try_map(|text| text.parse::<CachedTokens>())
 }
 
 impl Batches {
@@ -166,6 +174,7 @@ impl ServeArgs {
             faults: self.fault,
             seed: self.seed,
             track: self.track,
+            cached_tokens: self.cached_tokens,
             batch: self.batches.config(),
             state_dir: self.batches.keep,
             downloads: Downloads { redirect: self.batches.content_redirect, ignore_ranges: self.batches.no_ranges },

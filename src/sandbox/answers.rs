@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::cache::CachedTokens;
 use super::dice::Dice;
 use super::request::{AnswerFormat, InferenceKind, InferenceRequest, hash, tokens};
 use super::schema;
@@ -40,8 +41,16 @@ pub enum Flaw {
 pub struct GeneratedAnswer {
     /// The body, pretty-printed as live.
     pub body: String,
-    pub prompt_tokens: u64,
-    pub completion_tokens: u64,
+    pub tokens: AnswerTokens,
+}
+
+/// The tokens that an answer is billed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AnswerTokens {
+    pub prompt: u64,
+    /// The part of `prompt` that is cached.
+    pub cached: u64,
+    pub completion: u64,
 }
 
 #[derive(Serialize)]
@@ -80,7 +89,6 @@ enum ChoiceContent {
 }
 
 #[derive(Serialize)]
-#[expect(clippy::struct_field_names, reason = "the names of the API")]
 struct TokenUsage {
     prompt_tokens: u64,
     total_tokens: u64,
@@ -88,6 +96,15 @@ struct TokenUsage {
     completion_tokens: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cached_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_tokens_details: Option<PromptTokensDetails>,
+}
+
+#[derive(Serialize)]
+struct PromptTokensDetails {
+    cached_tokens: u64,
 }
 
 #[derive(Serialize)]
@@ -105,15 +122,20 @@ struct EmbeddingItem {
     embedding: Box<RawValue>,
 }
 
-/// The answer to `request`.
-pub fn answer(request: &InferenceRequest<'_>, kind: InferenceKind, flaw: Flaw) -> GeneratedAnswer {
+/// The answer to `request`, of whose prompt a part is `cached`.
+pub fn answer(
+    request: &InferenceRequest<'_>,
+    kind: InferenceKind,
+    flaw: Flaw,
+    cached: CachedTokens,
+) -> GeneratedAnswer {
     match kind {
         InferenceKind::Embeddings => embeddings(request),
         InferenceKind::Audio => {
             let body = pretty(&json!({"text": sentence(request.hash(), 0)}));
-            GeneratedAnswer { body, prompt_tokens: 0, completion_tokens: 0 }
+            GeneratedAnswer { body, tokens: AnswerTokens::default() }
         }
-        InferenceKind::Chat | InferenceKind::Completions => completion(request, kind, flaw),
+        InferenceKind::Chat | InferenceKind::Completions => completion(request, kind, flaw, cached),
     }
 }
 
@@ -121,10 +143,11 @@ fn pretty(body: &impl Serialize) -> String {
     serde_json::to_string_pretty(body).unwrap_or_default()
 }
 
-fn completion(request: &InferenceRequest<'_>, kind: InferenceKind, flaw: Flaw) -> GeneratedAnswer {
+fn completion(request: &InferenceRequest<'_>, kind: InferenceKind, flaw: Flaw, form: CachedTokens) -> GeneratedAnswer {
     let hash = request.hash();
     let is_chat = kind == InferenceKind::Chat;
     let prompt_tokens = request.prompt_tokens;
+    let cached = form.part(prompt_tokens, hash);
     let mut completion_tokens = 0;
     let mut choices = Vec::new();
     for index in 0..if flaw == Flaw::EmptyChoices { 0 } else { request.n } {
@@ -147,6 +170,8 @@ fn completion(request: &InferenceRequest<'_>, kind: InferenceKind, flaw: Flaw) -
         total_tokens: prompt_tokens + completion_tokens,
         completion_tokens: Some(completion_tokens),
         reasoning_tokens: Some(0),
+        cached_tokens: (form == CachedTokens::Flat).then_some(cached),
+        prompt_tokens_details: (form == CachedTokens::Nested).then_some(PromptTokensDetails { cached_tokens: cached }),
     };
     let body = pretty(&CompletionBody {
         id: format!("s{hash:016x}-sandbox"),
@@ -158,7 +183,7 @@ fn completion(request: &InferenceRequest<'_>, kind: InferenceKind, flaw: Flaw) -
         choices,
         usage: Some(usage).filter(|_| flaw != Flaw::NoUsage),
     });
-    GeneratedAnswer { body, prompt_tokens, completion_tokens }
+    GeneratedAnswer { body, tokens: AnswerTokens { prompt: prompt_tokens, cached, completion: completion_tokens } }
 }
 
 /// The text of one choice before any cut.
@@ -212,9 +237,11 @@ fn embeddings(request: &InferenceRequest<'_>) -> GeneratedAnswer {
             total_tokens: tokens,
             completion_tokens: None,
             reasoning_tokens: None,
+            cached_tokens: None,
+            prompt_tokens_details: None,
         },
     });
-    GeneratedAnswer { body, prompt_tokens: tokens, completion_tokens: 0 }
+    GeneratedAnswer { body, tokens: AnswerTokens { prompt: tokens, cached: 0, completion: 0 } }
 }
 
 /// 16 numbers from -1 to 1 on one line, six digits each.
@@ -236,7 +263,7 @@ mod tests {
 
     fn chat(extra: &str, flaw: Flaw) -> serde_json::Value {
         let body = format!(r#"{{"model":"a/b","messages":[{{"role":"user","content":"hi \"you\""}}]{extra}}}"#);
-        let answer = answer(&parse(&body, InferenceKind::Chat).unwrap(), InferenceKind::Chat, flaw);
+        let answer = answer(&parse(&body, InferenceKind::Chat).unwrap(), InferenceKind::Chat, flaw, CachedTokens::None);
         serde_json::from_str(&answer.body).unwrap()
     }
 
@@ -257,6 +284,28 @@ mod tests {
         let usage = &value["usage"];
         let sum = usage["prompt_tokens"].as_u64().unwrap() + usage["completion_tokens"].as_u64().unwrap();
         assert_eq!(usage["total_tokens"], sum);
+    }
+
+    #[test]
+    fn cached_tokens_are_a_part_of_the_prompt_in_either_form() {
+        let usage = |prompt: &str, form| {
+            let body = format!(r#"{{"model":"a/b","messages":[{{"role":"user","content":"{prompt}"}}]}}"#);
+            let request = parse(&body, InferenceKind::Chat).unwrap();
+            let answer = answer(&request, InferenceKind::Chat, Flaw::None, form);
+            let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+            (answer.tokens, body["usage"].clone())
+        };
+        let mut parts = std::collections::BTreeSet::new();
+        for n in 0..40 {
+            let prompt = format!("a prompt of some length, number {n}");
+            let (tokens, flat) = usage(&prompt, CachedTokens::Flat);
+            assert_eq!((&flat["cached_tokens"], tokens.cached <= tokens.prompt), (&json!(tokens.cached), true));
+            let (same, nested) = usage(&prompt, CachedTokens::Nested);
+            assert_eq!((same, &nested["prompt_tokens_details"]["cached_tokens"]), (tokens, &json!(tokens.cached)));
+            assert_eq!(usage(&prompt, CachedTokens::None).0.cached, 0);
+            parts.insert(tokens.cached * 4 / tokens.prompt);
+        }
+        assert_eq!((parts.first(), parts.last()), (Some(&0), Some(&4)));
     }
 
     #[test]

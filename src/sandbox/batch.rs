@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::batch_config::Unset;
+use super::cache::CachedTokens;
 use super::faults::ScriptedFault;
 use super::stats::Bill;
 
@@ -65,6 +66,9 @@ pub struct BatchRecord {
     /// The form of fields without a value.
     pub unset: Unset,
     pub seed: u64,
+    /// The form in which its answers report cached tokens.
+    #[serde(default)]
+    pub cached_tokens: CachedTokens,
     pub faults: Vec<ScriptedFault>,
     /// The time of the request to cancel, in milliseconds since 1970.
     pub cancelled_ms: Option<u64>,
@@ -199,6 +203,7 @@ pub(super) mod tests {
             list_lag: 0,
             unset: Unset::Omit,
             seed: 0,
+            cached_tokens: CachedTokens::None,
             faults: Vec::new(),
             cancelled_ms: None,
             result: None,

@@ -101,6 +101,7 @@ fn make(app: &App, wanted: &Create) -> Result<HttpReply, Refused> {
         list_lag: millis(batch.list_lag),
         unset: batch.unset,
         seed: app.config.seed,
+        cached_tokens: app.config.cached_tokens,
         faults: app.config.faults.iter().filter(|fault| fault.on == Scope::Row).cloned().collect(),
         cancelled_ms: None,
         result: None,

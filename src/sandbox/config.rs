@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::batch_config::BatchConfig;
+use super::cache::CachedTokens;
 use super::faults::ScriptedFault;
 use super::hint::HintStyle;
 use super::units::{duration, fraction};
@@ -40,6 +41,9 @@ pub struct SandboxConfig {
     pub seed: u64,
     /// The server counts payments per prompt.
     pub track: bool,
+    /// Parts of prompts are cached, billed at a tenth of the price, and reported in this form. In batches they cost the
+    /// batch price.
+    pub cached_tokens: CachedTokens,
     /// The largest inference body, in bytes.
     pub max_body: usize,
     /// The directory of files and batches, for any number of servers, one after the other or at once. Objects older
@@ -77,6 +81,7 @@ impl Default for SandboxConfig {
             faults: Vec::new(),
             seed: 0,
             track: false,
+            cached_tokens: CachedTokens::None,
             // Far above any prompt, images included; it keeps a mistake from filling the memory.
             max_body: 64 << 20,
             state_dir: None,
@@ -92,15 +97,27 @@ Settings, separated by semicolons, or by commas up to the first fault= or fails=
   validation=TIME, run=TIME, cancel=TIME     how long a batch is in each state
   expires-at=FRACTION, fails=TEXT            how a batch ends instead
   list-undone, list-lag=TIME, unset=omit|null|empty, content-redirect, no-ranges
-  latency=TIME, rps=N, seed=N                as the flags above
+  latency=TIME, rps=N, seed=N, cached-tokens=none|flat|nested    as the flags above
   fault=SPEC                                 may be repeated
   LLBATCH_SANDBOX='run=1s,expires-at=0.5;fault=status=500,on=row,nth=3'";
 
 /// The settings of a script that have a value.
-const WITH_VALUE: [&str; 11] =
-    ["validation", "run", "cancel", "expires-at", "fails", "list-lag", "unset", "latency", "rps", "seed", "fault"];
+const WITH_VALUE: [&str; 12] = [
+    "validation",
+    "run",
+    "cancel",
+    "expires-at",
+    "fails",
+    "list-lag",
+    "unset",
+    "latency",
+    "rps",
+    "seed",
+    "cached-tokens",
+    "fault",
+];
 const UNKNOWN: &str = "unknown setting; expected validation, run, cancel, expires-at, fails, list-undone, list-lag, \
-                       unset, content-redirect, no-ranges, latency, rps, seed and fault";
+                       unset, content-redirect, no-ranges, latency, rps, seed, cached-tokens and fault";
 
 impl SandboxConfig {
     /// Changes the settings that `text` names (see [`SCRIPT_HELP`]). The error names the part that is invalid, and why.
@@ -159,6 +176,7 @@ impl SandboxConfig {
                 self.rps = Some(rate.ok_or_else(|| format!("{value}: not a number of requests a second"))?);
             }
             "seed" => self.seed = value.parse().map_err(|_| format!("{value}: not a whole number"))?,
+            "cached-tokens" => self.cached_tokens = value.parse()?,
             "fault" => self.faults.push(value.parse()?),
             _ => return Err(UNKNOWN.to_owned()),
         }
@@ -182,12 +200,13 @@ mod tests {
         let mut config = SandboxConfig::default();
         let text = "validation=0; cancel=20ms \
                     ;list-undone,no-ranges;;content-redirect;unset=null;list-lag=1m,latency=5ms;\
-                    rps=2.5,seed=7; fault=hang,on=list ; fails=no, not today; fault=missing,nth=3";
+                    rps=2.5,seed=7,cached-tokens=nested; fault=hang,on=list ; fails=no, not today; fault=missing,nth=3";
         config.script(text).unwrap();
         assert_eq!((config.batch.validation, config.batch.cancel), (Duration::ZERO, Duration::from_millis(20)));
         assert!(config.batch.list_undone && config.downloads == Downloads { redirect: true, ignore_ranges: true });
         assert_eq!((config.batch.unset, config.batch.list_lag), (Unset::Null, Duration::from_mins(1)));
         assert_eq!((config.latency, config.rps, config.seed), (Duration::from_millis(5), Some(2.5), 7));
+        assert_eq!(config.cached_tokens, CachedTokens::Nested);
         assert_eq!(config.batch.fails.as_deref(), Some("no, not today"));
         assert_eq!(config.faults.len(), 2);
         config.script("").unwrap();
@@ -201,6 +220,7 @@ mod tests {
             ("expires-at=NaN", "from 0 to 1"),
             ("rps=0", "requests a second"),
             ("unset=maybe", "omit, null or empty"),
+            ("cached-tokens=some", "none, flat or nested"),
             ("list-undone=yes", "takes no value"),
             ("run", "needs a value"),
             ("speed=3", "unknown setting"),

@@ -87,12 +87,13 @@ async fn work<'a>(call: &'a Call, kind: InferenceKind, body: &[u8], limits: &mut
     if let Some(refusal) = unfit(&request, kind) {
         return refusal.reply().into();
     }
-    let answer = answers::answer(&request, kind, fault.as_ref().map_or(Flaw::None, |fault| flaw(&fault.kind)));
+    let flaw = fault.as_ref().map_or(Flaw::None, |fault| flaw(&fault.kind));
+    let answer = answers::answer(&request, kind, flaw, app.config.cached_tokens);
     // Paid now, even if the client does not wait for the answer.
-    let bill = Bill::of(&request.model, false, answer.prompt_tokens, answer.completion_tokens);
+    let bill = Bill::of(&request.model, false, answer.tokens);
     app.stats.paid(bill, &[hash]);
     if let Some(tokens) = &app.tokens {
-        let spent = u32::try_from(answer.prompt_tokens + answer.completion_tokens).unwrap_or(u32::MAX);
+        let spent = u32::try_from(answer.tokens.prompt + answer.tokens.completion).unwrap_or(u32::MAX);
         tokens.charge(key, f64::from(spent), Instant::now());
     }
     let latency = spoil::latency(app.config.latency, app.config.latency_jitter, hash);

@@ -24,6 +24,7 @@ mod batch;
 mod batch_config;
 mod batches;
 mod body;
+mod cache;
 mod call;
 mod config;
 mod dice;
@@ -67,6 +68,7 @@ use tokio_util::sync::CancellationToken;
 
 use app::App;
 pub use batch_config::{BatchConfig, Unset};
+pub use cache::CachedTokens;
 pub use config::{Downloads, SCRIPT_HELP, SandboxConfig};
 pub use faults::ScriptedFault;
 pub use hint::HintStyle;

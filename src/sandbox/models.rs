@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::cache::CachedTokens;
+
 /// One model of the list.
 #[derive(Debug)]
 struct ListedModel {
@@ -94,14 +96,20 @@ const HALF: [&str; 2] = ["meta-llama/Llama-3.3-70B-Instruct-Turbo", "meta-llama/
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenPrice {
     pub input: u64,
+    /// Of a cached token of the prompt: a tenth, but no second discount where batches have one.
+    pub cached_input: u64,
     pub output: u64,
 }
 
 /// The price of a model in a `batch` or in real time, if the model is in the list.
 pub fn price(id: &str, batch: bool) -> Option<TokenPrice> {
     let model = listed(id)?;
-    let part = if batch && HALF.contains(&id) { 2 } else { 1 };
-    Some(TokenPrice { input: billionths(model.input)? / part, output: billionths(model.output)? / part })
+    let (input, output) = (billionths(model.input)?, billionths(model.output)?);
+    Some(if batch && HALF.contains(&id) {
+        TokenPrice { input: input / 2, cached_input: input / 2, output: output / 2 }
+    } else {
+        TokenPrice { input, cached_input: input / 10, output }
+    })
 }
 
 /// The price of one token, from the first three decimals of that of a million, rounded: the rest is binary noise.
@@ -111,8 +119,8 @@ fn billionths(per_million: &str) -> Option<u64> {
     Some((digits.parse::<u64>().ok()? + 5) / 10)
 }
 
-/// The body of `GET /models`: a bare array.
-pub fn list() -> String {
+/// The body of `GET /models`: a bare array, with the prices of cached tokens if there are any.
+pub fn list(cached: CachedTokens) -> String {
     // A whole number stays one, and a decimal keeps all its digits: serde_json's own parser rounds the last one.
     let number = |text: &str| text.parse::<u64>().map_or_else(|_| json!(text.parse::<f64>().ok()), Value::from);
     let shown = |model: &ListedModel| {
@@ -138,6 +146,10 @@ pub fn list() -> String {
             "finetune": 0,
             "cached_input": 0,
         });
+        if let Some(price) = price(model.id, false).filter(|_| cached != CachedTokens::None) {
+            // Billionths of a dollar for a token are thousandths for a million.
+            shown["pricing"]["cached_input"] = json!(price.cached_input as f64 / 1000.0);
+        }
         shown
     };
     serde_json::to_string_pretty(&MODELS.iter().map(shown).collect::<Vec<_>>()).unwrap_or_default()
@@ -149,11 +161,14 @@ mod tests {
 
     #[test]
     fn the_list_is_json_with_the_recorded_oddities() {
-        let list: Vec<serde_json::Value> = serde_json::from_str(&list()).unwrap();
+        let list: Vec<serde_json::Value> = serde_json::from_str(&list(CachedTokens::None)).unwrap();
         assert_eq!(list.len(), MODELS.len());
         assert!(list.iter().any(|model| model.get("context_length").is_none()));
         assert!(list.iter().any(|model| model["pricing"]["input"] == 0));
         assert_eq!(list[0]["pricing"]["input"].to_string(), "1.0399999999999998");
+        assert_eq!(list[0]["pricing"]["cached_input"], 0);
+        let list: Vec<serde_json::Value> = serde_json::from_str(&super::list(CachedTokens::Flat)).unwrap();
+        assert_eq!(list[0]["pricing"]["cached_input"].to_string(), "0.104");
     }
 
     #[test]
@@ -169,11 +184,12 @@ mod tests {
             ("nobody/knows-this", false, None),
         ];
         for (model, batch, expected) in cases {
-            let expected = expected.map(|(input, output)| TokenPrice { input, output });
-            assert_eq!(price(model, batch), expected, "{model}");
+            let found = price(model, batch).map(|price| (price.input, price.output));
+            assert_eq!(found, expected, "{model}");
         }
         for model in MODELS {
-            let TokenPrice { input, output } = price(model.id, false).unwrap();
+            let TokenPrice { input, cached_input, output } = price(model.id, false).unwrap();
+            assert_eq!(cached_input * 10, input, "{}", model.id);
             let spelled = |text: &str| text.parse::<f64>().unwrap() * 1000.0;
             assert!((spelled(model.input) - input as f64).abs() < 1e-6, "{}", model.id);
             assert!((spelled(model.output) - output as f64).abs() < 1e-6, "{}", model.id);

@@ -136,7 +136,7 @@ fn read_messages<'a>(raw: Option<&'a str>, request: &mut InferenceRequest<'a>) -
         };
         let text = members.get("content").map_or(Some(Cow::Borrowed("")), content_text);
         let text = text.ok_or_else(|| bad("content must be a string, an array of parts or null"))?;
-        request.prompt_tokens += 4 + tokens(&text);
+        request.prompt_tokens += 4 + tokens(&text) + members.get("content").map_or(0, image_tokens);
         *(if role == "user" { &mut last_user } else { &mut last }) = Some(text);
     }
     request.prompt = last_user.or(last).ok_or_else(|| bad("messages must not be empty"))?;
@@ -155,6 +155,20 @@ fn content_text(raw: &str) -> Option<Cow<'_, str>> {
         }
         _ => None,
     }
+}
+
+/// The tokens of a message's images: one to four tiles each, by the hash of the image's URL.
+fn image_tokens(raw: &str) -> u64 {
+    /// Tokens of a tile, as the service's page on vision says.
+    const TILE: u64 = 1_601;
+    let parts = if raw.starts_with('[') { elements(raw).unwrap_or_default() } else { Vec::new() };
+    parts.into_iter().filter_map(image_url).map(|url| TILE * (1 + hash(&url) % 4)).sum()
+}
+
+/// The URL of a part of a message, if it is an image.
+fn image_url(part: &str) -> Option<Cow<'_, str>> {
+    let image = ObjectMembers::parse(part).ok()?.get("image_url")?;
+    string(image).or_else(|| string(ObjectMembers::parse(image).ok()?.get("url")?))
 }
 
 fn inputs(raw: &str) -> Option<Vec<Cow<'_, str>>> {
@@ -222,6 +236,21 @@ mod tests {
             assert_eq!(parsed.prompt, prompt, "{body}");
             assert_eq!(parsed.model, "a/b");
         }
+    }
+
+    #[test]
+    fn images_are_one_to_four_tiles_each() {
+        let tokens = |parts: &str| {
+            let body = format!(r#"{{"model":"a/b","messages":[{{"role":"user","content":[{parts}]}}]}}"#);
+            parse(&body, InferenceKind::Chat).unwrap().prompt_tokens
+        };
+        let text = r#"{"type":"text","text":"look"}"#;
+        let (object, plain) =
+            (r#"{"image_url":{"url":"data:image/png;base64,AA"}}"#, r#"{"image_url":"https://x/y.png"}"#);
+        let tiles = |part: &str| (tokens(&format!("{text},{part}")) - tokens(text)) / 1_601;
+        assert!((1..=4).contains(&tiles(object)) && (1..=4).contains(&tiles(plain)));
+        let both = tokens(&format!("{text},{object},{plain}")) - tokens(text);
+        assert_eq!(both, (tiles(object) + tiles(plain)) * 1_601);
     }
 
     #[test]

@@ -192,8 +192,8 @@ impl Production {
         if let Some(FaultKind::Status(error)) = fault {
             return self.failure(id, error);
         }
-        let answer = answers::answer(&request, kind, Flaw::None);
-        self.bill.add(Bill::of(&request.model, true, answer.prompt_tokens, answer.completion_tokens));
+        let answer = answers::answer(&request, kind, Flaw::None, record.cached_tokens);
+        self.bill.add(Bill::of(&request.model, true, answer.tokens));
         self.paid.push(hash);
         self.success(id, &compact(&answer.body), fault.as_ref())
     }

@@ -48,7 +48,10 @@ pub fn storage_router(app: Arc<App>) -> Router {
 }
 
 async fn list_models(call: Call) -> Response {
-    let list = async { HttpReply::json(StatusCode::OK, models::list()).packed(&call.app.config, &call.headers) };
+    let list = async {
+        HttpReply::json(StatusCode::OK, models::list(call.app.config.cached_tokens))
+            .packed(&call.app.config, &call.headers)
+    };
     call.keyed(ApiRoute::new("/v1/models", Scope::Models), "", list).await
 }
 

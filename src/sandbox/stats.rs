@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::answers::AnswerTokens;
 use super::lock::lock;
 use super::models;
 
@@ -15,6 +16,9 @@ pub struct Bill {
     pub requests: u64,
     pub prompt_tokens: u64,
     pub completion_tokens: u64,
+    /// The part of `prompt_tokens` that was cached.
+    #[serde(default)]
+    pub cached_tokens: u64,
     /// The cost by the sandbox's own price list, in billionths of a US dollar. It is exact: the price of every token is
     /// a whole number of them.
     #[serde(default)]
@@ -26,16 +30,27 @@ pub struct Bill {
 
 impl Bill {
     /// The bill of one answer, in a `batch` or in real time.
-    pub fn of(model: &str, batch: bool, prompt_tokens: u64, completion_tokens: u64) -> Self {
+    pub fn of(model: &str, batch: bool, tokens: AnswerTokens) -> Self {
+        let AnswerTokens { prompt, cached, completion } = tokens;
         let price = models::price(model, batch);
-        let nano_usd = price.map_or(0, |price| prompt_tokens * price.input + completion_tokens * price.output);
-        Self { requests: 1, prompt_tokens, completion_tokens, nano_usd, unpriced: u64::from(price.is_none()) }
+        let nano_usd = price.map_or(0, |price| {
+            (prompt - cached) * price.input + cached * price.cached_input + completion * price.output
+        });
+        Self {
+            requests: 1,
+            prompt_tokens: prompt,
+            completion_tokens: completion,
+            cached_tokens: cached,
+            nano_usd,
+            unpriced: u64::from(price.is_none()),
+        }
     }
 
     pub fn add(&mut self, other: Self) {
         self.requests += other.requests;
         self.prompt_tokens += other.prompt_tokens;
         self.completion_tokens += other.completion_tokens;
+        self.cached_tokens += other.cached_tokens;
         self.nano_usd += other.nano_usd;
         self.unpriced += other.unpriced;
     }
@@ -174,13 +189,16 @@ mod tests {
     #[test]
     fn a_double_payment_is_counted() {
         let stats = Stats::new(true);
-        let turbo = |prompt, completion| Bill::of("meta-llama/Llama-3.2-3B-Instruct-Turbo", false, prompt, completion);
-        stats.paid(turbo(10, 2), &[0xab]);
-        stats.paid(turbo(10, 2), &[0xab]);
-        stats.paid(Bill::of("nobody/knows-this", false, 1, 1), &[0xcd]);
+        let tokens = |prompt, cached, completion| AnswerTokens { prompt, cached, completion };
+        let turbo = |tokens| Bill::of("meta-llama/Llama-3.2-3B-Instruct-Turbo", false, tokens);
+        stats.paid(turbo(tokens(10, 0, 2)), &[0xab]);
+        stats.paid(turbo(tokens(10, 5, 2)), &[0xab]);
+        stats.paid(Bill::of("nobody/knows-this", false, tokens(1, 0, 1)), &[0xcd]);
         let seen = stats.snapshot();
-        // $0.06 a million: 60 a token.
-        let bill = Bill { requests: 3, prompt_tokens: 21, completion_tokens: 5, nano_usd: 24 * 60, unpriced: 1 };
+        // $0.06 a million: 60 a token, and 6 for a cached one.
+        let nano_usd = 19 * 60 + 5 * 6;
+        let bill =
+            Bill { requests: 3, prompt_tokens: 21, completion_tokens: 5, cached_tokens: 5, nano_usd, unpriced: 1 };
         assert_eq!(seen.bill, bill);
         assert_eq!(seen.paid[&0xab], 2);
         assert_eq!(seen.paid_again, 1);
@@ -189,11 +207,12 @@ mod tests {
     #[test]
     fn batches_and_realtime_are_one_account() {
         let stats = Stats::new(true);
-        let bill = |requests| Bill { requests, prompt_tokens: 10, completion_tokens: 1, nano_usd: 7, unpriced: 0 };
+        let bill =
+            |requests| Bill { requests, prompt_tokens: 10, completion_tokens: 1, nano_usd: 7, ..Bill::default() };
         stats.paid(bill(1), &[1]);
         stats.paid(bill(2), &[1, 2]);
         let seen = stats.snapshot_with(bill(1), &[2]);
-        let all = Bill { requests: 4, prompt_tokens: 30, completion_tokens: 3, nano_usd: 21, unpriced: 0 };
+        let all = Bill { requests: 4, prompt_tokens: 30, completion_tokens: 3, nano_usd: 21, ..Bill::default() };
         assert_eq!(seen.bill, all);
         assert_eq!((seen.paid.values().sum::<u32>(), seen.paid_again), (4, 2));
         assert_eq!((stats.snapshot().bill.requests, stats.snapshot().paid_again), (3, 1));
