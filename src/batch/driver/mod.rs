@@ -255,7 +255,9 @@ impl Driver<'_> {
         mut call: impl FnMut() -> F,
     ) -> Result<T, Failure> {
         let began = Instant::now();
-        for failures in 1.. {
+        let mut failures = 0;
+        loop {
+            failures += 1;
             let failure = match self.in_time(call()).await {
                 Ok(value) => return Ok(value),
                 Err(failure) => failure,
@@ -269,7 +271,6 @@ impl Driver<'_> {
                 return Err(failure);
             }
         }
-        unreachable!("the numbers do not end")
     }
 
     /// Waits for `time`.

@@ -84,7 +84,9 @@ impl Driver<'_> {
         let what = format!("creating batch {}", batch.number);
         let file_id = batch.file_id.clone().unwrap_or_default();
         self.learn_time(&file_id).await;
-        for failures in 1.. {
+        let mut failures = 0;
+        loop {
+            failures += 1;
             self.stopped()?;
             batch.step = BatchStep::Creating;
             batch.begun_at = Some(millis(SystemTime::now()));
@@ -139,7 +141,6 @@ impl Driver<'_> {
                 }
             }
         }
-        unreachable!("the numbers do not end")
     }
 
     /// Looks in the service's list for the batch.

@@ -276,6 +276,9 @@ fn hint(seen: &[JobStatus], offline: bool, ctx: &Ctx) {
                 "to resume {0}, run its command again, or `llbatch run --resume={0}{flag} -o FILE`",
                 job.id
             )),
+            (JobState::Interrupted, Transport::Batch) if batches.is_empty() => ctx
+                .ui
+                .hint(&format!("to resume {0}, run its command again; `llbatch cancel {0}{flag}` removes it", job.id)),
             (JobState::Interrupted, Transport::Batch) => {
                 ctx.ui.hint(&format!("to resume {0}, run its command again, or `llbatch retry {0}{flag}`", job.id));
             }

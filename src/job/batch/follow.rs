@@ -13,6 +13,7 @@ use crate::context::Ctx;
 use crate::deadline::Deadline;
 use crate::error::{Error, Exit, Result};
 use crate::job::remote::Remote;
+use crate::job::verdict::{JobFacts, RowFacts, Verdict};
 use crate::store::JobBatch;
 use crate::store::unsent::is_claimed_now;
 use crate::store::{Job, Store};
@@ -54,7 +55,8 @@ impl Waiting {
 /// 4 for the key, 74 if the disk fails, 130 if interrupted. llbatch waits through outages.
 pub fn follow(sessions: &mut [Session<'_>], waiting: Waiting) -> Result<bool> {
     let mut said: Option<Instant> = None;
-    for asked in 0.. {
+    let mut asked = 0;
+    loop {
         hold_all(sessions, waiting)?;
         let mut open = None;
         let mut outage = None;
@@ -95,8 +97,8 @@ pub fn follow(sessions: &mut [Session<'_>], waiting: Waiting) -> Result<bool> {
         sessions[open].show(wait)?;
         sessions.iter_mut().try_for_each(|session| session.unlock_but_claim(waiting.submits))?;
         sessions[open].block_on(sessions[open].driver.pause_in_time(wait))?;
+        asked += 1;
     }
-    unreachable!("the numbers do not end")
 }
 
 /// Locks all of these jobs again. It holds none while it waits for another, or two commands could wait for each other.
@@ -194,15 +196,7 @@ impl Session<'_> {
     /// As [`crate::batch::driver::Driver::refresh`]; 1 if batches were never submitted.
     pub fn advance(&mut self, scope: SubmitScope) -> Result<bool> {
         if self.is_unplanned()? {
-            let id = &self.job.id;
-            return Err(Error::new(
-                Exit::Failure,
-                format!("{id} was stopped before its batches were planned; nothing was sent"),
-            )
-            .hint(format!(
-                "run the same `llbatch submit` again to resume it, or `llbatch cancel {id}{}` to remove it",
-                self.flags()
-            )));
+            return Err(self.stuck()?);
         }
         // A batch that cannot be submitted now does not block the others.
         let sent = self.submit(scope);
@@ -217,13 +211,23 @@ impl Session<'_> {
         let OpenBatches { all: open, unsent, postponed } = self.open_batches()?;
         if open > 0 && open == unsent && !(postponed > 0 && scope.makes_postponed()) {
             self.none_postponed()?;
-            return Err(Error::new(
-                Exit::Failure,
-                format!("the command of {} stopped before it submitted {}", self.job.id, text::batches(unsent)),
-            )
-            .hint(format!("`llbatch retry {}{}` submits the rest", self.job.id, self.flags())));
+            return Err(self.stuck()?);
         }
         Ok(open == 0)
+    }
+
+    /// Builds the error of a job that no wait brings to its end, with the command that does.
+    fn stuck(&self) -> Result<Error> {
+        let facts = JobFacts::seen(&self.job, RowFacts::counted(&self.job), &self.batches()?, false);
+        let (id, flags) = (&self.job.id, self.flags());
+        let Verdict { exit, reason, next, .. } = Verdict::of(&facts);
+        let hint = match next {
+            Some(next) => format!("`{}` submits the rest", next.command(id, &self.spec.service, self.ctx)),
+            None => format!(
+                "run the same `llbatch submit` again to resume it, or `llbatch cancel {id}{flags}` to remove it"
+            ),
+        };
+        Ok(Error::new(exit, format!("{id}: {reason}")).hint(hint))
     }
 
     /// Checks that the service began every batch that it was asked for.

@@ -53,6 +53,8 @@ pub struct BatchFacts {
     pub waiting: usize,
     /// Those of them that the service did not begin; a command that waits makes them again.
     pub postponed: usize,
+    /// Those of them that the service was never asked for.
+    pub unsent: usize,
     /// Batches that the service works on.
     pub live: usize,
     /// Ended batches whose results the store lacks.
@@ -192,6 +194,8 @@ impl JobFacts {
         if let Some(stop) = &self.stop {
             // The stop explains the remaining rows.
             all.push((stop.exit, stop.reason.clone()));
+        } else if let Some(why) = self.stuck() {
+            all.push((Exit::Failure, why));
         } else if let Some(why) = self.unfinished(state) {
             all.push((Exit::TempFail, why));
         } else if self.rows.left() > 0 {
@@ -207,6 +211,23 @@ impl JobFacts {
         }
         let worst = all.into_iter().reduce(|a, b| if a.0.worst(b.0) == a.0 { a } else { b });
         worst.unwrap_or((Exit::Ok, "done".to_owned()))
+    }
+
+    /// Returns the reason why no wait brings the job to its end: its command stopped before it asked the service for a batch,
+    /// and no other has come to its end.
+    pub fn stuck(&self) -> Option<String> {
+        let BatchFacts { waiting, unsent, live, uncollected, .. } = self.batches;
+        if self.is_unplanned() {
+            return Some("it was stopped before its batches were planned, and nothing was sent".to_owned());
+        }
+        let only_unsent = !self.busy && unsent > 0 && unsent == waiting + live + uncollected;
+        only_unsent.then(|| format!("its command stopped before it submitted {}", text::batches(unsent)))
+    }
+
+    /// Returns true for a batch job whose command was killed before it had planned the batches. Only that command can.
+    const fn is_unplanned(&self) -> bool {
+        let untouched = self.rows.succeeded + self.rows.failed == 0 && self.batches.total == 0;
+        untouched && !self.busy && matches!(self.transport, Transport::Batch)
     }
 
     /// Returns the reason why the job has not ended; `None` if it has, or should have.
@@ -273,7 +294,7 @@ impl JobFacts {
             return Some(Next::FetchWait);
         }
         match self.transport {
-            _ if self.busy => None,
+            _ if self.busy || self.is_unplanned() => None,
             Transport::Batch => Some(Next::Retry),
             Transport::Realtime => Some(Next::ResumeRun),
         }
@@ -318,6 +339,7 @@ impl BatchFacts {
             total: batches.len(),
             waiting: batches.iter().filter(waits).count(),
             postponed: batches.iter().filter(|batch| batch.is_postponed()).count(),
+            unsent: batches.iter().filter(|batch| batch.is_unsent() && !batch.is_postponed()).count(),
             live: batches.iter().filter(|batch| batch.is_open() && !batch.ended && !waits(batch)).count(),
             uncollected,
             word,

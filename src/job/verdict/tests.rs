@@ -19,6 +19,11 @@ fn batches(waiting: usize, live: usize, uncollected: usize, word: JobState) -> B
     BatchFacts { total: 2, waiting, live, uncollected, word: Some(word), ..BatchFacts::default() }
 }
 
+/// Two batches, of which the service was never asked for so many; it works on the others.
+fn unsent(unsent: usize) -> BatchFacts {
+    BatchFacts { unsent, ..batches(unsent, 2 - unsent, 0, JobState::Failed) }
+}
+
 fn stop(exit: Exit) -> Stop {
     Stop { exit, reason: "stopped here".to_owned(), pending: ErrorCode::Interrupted, over_budget: exit == Exit::Budget }
 }
@@ -127,7 +132,10 @@ fn every_end_of_a_batch_job_has_one_verdict() {
     check([
         // A batch job before its end.
         (busy(batch(rows(0, 0), none())), Preparing, Exit::TempFail, None),
-        (batch(rows(0, 0), none()), Interrupted, Exit::TempFail, Some(Next::Retry)),
+        (batch(rows(0, 0), none()), Interrupted, Exit::Failure, None),
+        (batch(rows(0, 0), unsent(2)), Interrupted, Exit::Failure, Some(Next::Retry)),
+        (batch(rows(0, 0), unsent(1)), Interrupted, Exit::TempFail, Some(Next::Retry)),
+        (busy(batch(rows(0, 0), unsent(2))), Preparing, Exit::TempFail, Some(Next::FetchWait)),
         (batch(rows(0, 0), batches(1, 1, 0, Failed)), Interrupted, Exit::TempFail, Some(Next::Retry)),
         (busy(batch(rows(0, 0), batches(2, 0, 0, Failed))), Preparing, Exit::TempFail, Some(Next::FetchWait)),
         (batch(rows(0, 0), batches(0, 1, 1, Completed)), Running, Exit::TempFail, Some(Next::FetchWait)),
