@@ -15,6 +15,9 @@ pub struct CancelArgs {
     /// Job id or its unique prefix, --name, `last`, or a Together batch id
     #[arg(value_name = "JOB", required = true)]
     jobs: Vec<String>,
+    /// Also give up batches that the service does not end: their rows count as missing, and it may bill them
+    #[arg(long)]
+    abandon: bool,
 }
 
 impl CancelArgs {
@@ -29,11 +32,12 @@ pub fn run(args: &CancelArgs, ctx: &Ctx) -> Result<Exit> {
     let service = connect_later(ctx)?;
     let jobs = adopt::find_all(&args.jobs, service.remote(), ctx)?;
     let service = service.for_jobs(&jobs, true, ctx)?;
-    let cancelled = cancel(&jobs, service.remote(), ctx)?;
+    let cancelled = cancel(&jobs, args.abandon, service.remote(), ctx)?;
     let ids: Vec<&str> = cancelled.jobs.iter().map(String::as_str).collect();
     status::print_jobs(&ids, ctx)?;
-    if !cancelled.ended {
-        ctx.ui.note("the service is still cancelling; `llbatch wait` collects the answers that exist");
+    for (what, hint) in &cancelled.cancelling {
+        ctx.ui.note(what);
+        ctx.ui.hint(hint);
     }
     Ok(Exit::Ok)
 }

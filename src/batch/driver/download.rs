@@ -9,6 +9,7 @@ use super::news::{learn, learn_all, millis, vanish};
 use super::{Driver, DriverEvent, error, passes};
 use crate::api::error::{Class, Failure, Fault};
 use crate::api::is_id;
+use crate::batch::join::ABANDONED;
 use crate::error::{Error, Exit, Result};
 use crate::store::answer_files::{answers_name, failures_name};
 use crate::store::{BatchStep, JobBatch};
@@ -147,6 +148,21 @@ impl Driver<'_> {
         worst
     }
 
+    /// Gives up every batch whose results the store lacks. llbatch asks for nothing of it any more.
+    pub fn abandon(&self) -> Result<()> {
+        for mut batch in self.batches()? {
+            if matches!(batch.step, BatchStep::Creating | BatchStep::Submitted) {
+                batch.step = BatchStep::Submitted;
+                batch.cancel = true;
+                batch.ended = true;
+                batch.status = Some(ABANDONED.to_owned());
+                (batch.output_file_id, batch.error_file_id) = (None, None);
+                self.save(&batch)?;
+            }
+        }
+        Ok(())
+    }
+
     async fn cancel_one(&self, mut batch: JobBatch) -> Result<()> {
         if batch.step == BatchStep::Creating {
             self.look_up(&mut batch).await?;
@@ -161,6 +177,7 @@ impl Driver<'_> {
             }
             BatchStep::Submitted if !batch.ended => {
                 batch.cancel = true;
+                batch.cancelling_since.get_or_insert_with(|| millis(SystemTime::now()));
                 self.save(&batch)?;
                 let id = batch.id.clone().unwrap_or_default();
                 let what = format!("cancelling {id}");

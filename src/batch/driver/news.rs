@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use crate::api::batches::Batch;
+use crate::api::batches::{Batch, BatchStatus};
 use crate::store::JobBatch;
 
 /// Milliseconds after which llbatch gives up a batch that the service does not know.
@@ -21,6 +21,9 @@ pub(super) fn learn_all(batch: &mut JobBatch, known: Batch) {
 pub(super) fn learn(batch: &mut JobBatch, known: Batch) {
     batch.id = Some(known.id);
     batch.status = Some(known.status.as_str().to_owned());
+    if known.status == BatchStatus::Canceling {
+        batch.cancelling_since.get_or_insert_with(|| millis(SystemTime::now()));
+    }
     batch.unknown_since = None;
     batch.unknown_times = 0;
     let keep = |new: Option<String>, old: &mut Option<String>| {

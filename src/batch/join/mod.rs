@@ -41,10 +41,13 @@ pub struct Expected {
     pub reserve: Usage,
 }
 
+/// The status of a batch that llbatch gave up without its results.
+pub const ABANDONED: &str = "ABANDONED";
+
 /// The end of a batch. It decides the error of rows that no line mentions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ending<'a> {
-    /// `COMPLETED`, `FAILED`, `EXPIRED`, `CANCELLED`, or `REFUSED` for a batch that was never created.
+    /// `COMPLETED`, `FAILED`, `EXPIRED`, `CANCELLED`, [`ABANDONED`], or `REFUSED` for a batch that was never created.
     pub status: &'a str,
     /// The service's words for it.
     pub error: Option<&'a str>,
@@ -205,6 +208,9 @@ fn unmentioned(ending: &Ending<'_>, slots: &[Slot]) -> RowError {
         }
         "CANCELLED" | "CANCELED" if !listed(ErrorCode::Cancelled) => {
             (ErrorCode::Cancelled, "the batch was cancelled before this row was answered")
+        }
+        ABANDONED => {
+            (ErrorCode::Missing, "llbatch gave this batch up without its results; the service may bill the row")
         }
         "FAILED" => (ErrorCode::ServerError, "the batch failed"),
         "REFUSED" => (ErrorCode::ServerError, "the batch was refused"),

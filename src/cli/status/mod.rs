@@ -16,6 +16,7 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::batch::adopt::{find_local, looks_remote};
 use crate::job::batch::status::{self, JobStatus};
+use crate::job::batch::unended::{cancelling_since, since, ways_on};
 use crate::job::finish::{Desk, record_killed};
 use crate::settings;
 use crate::store::{Job, JobBatch, JobState, Ledger, Store, Transport};
@@ -270,6 +271,10 @@ fn hint(seen: &[JobStatus], offline: bool, ctx: &Ctx) {
     }
     for JobStatus { job, batches, .. } in seen {
         let flag = job.service().map_or_else(String::new, |service| ctx.flags(&service));
+        if let Some(at) = cancelling_since(batches) {
+            ctx.ui.hint(&format!("{} is being cancelled since {}: {}", job.id, since(at), ways_on(&job.id, &flag)));
+            return;
+        }
         let settled = !batches.iter().any(JobBatch::is_open);
         match (job.state, job.transport) {
             (JobState::Interrupted, Transport::Realtime) => ctx.ui.hint(&format!(

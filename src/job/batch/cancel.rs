@@ -4,32 +4,42 @@ use std::time::Duration;
 
 use super::follow::{Waiting, follow};
 use super::session::Session;
+use super::unended::cancelling_since;
 use crate::batch::driver::SubmitScope;
 use crate::context::Ctx;
 use crate::deadline::Deadline;
 use crate::error::{Exit, Result};
 use crate::job::remote::Remote;
 use crate::store::{Job, JobState, Transport};
+use crate::text;
 
 /// Maximum wait for the service to end the batches, before the command returns.
 const GRACE: Duration = Duration::from_secs(30);
+
+/// Time to retry a call about a batch that is given up in any case.
+const ASKING: Duration = Duration::from_secs(5);
+/// Pause before llbatch tries again to lock a job.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Jobs that were cancelled.
 #[derive(Debug)]
 pub struct Cancelled {
     /// Jobs that still exist. llbatch forgets a job that had sent nothing.
     pub jobs: Vec<String>,
-    /// All of their batches have ended.
-    pub ended: bool,
+    /// Batches that the service is still cancelling, as a sentence, with what ends them.
+    pub cancelling: Vec<(String, String)>,
 }
 
-/// Cancels the open batches of these jobs and collects their answers.
+/// Cancels the open batches of these jobs and collects their answers. It gives up batches that the service does not end, if
+/// the user says so.
 ///
 /// # Errors
 /// 75 if one of them has another lock holder, or the service does not answer.
-pub fn cancel<'a>(jobs: &[Job], remote: Remote<'a>, ctx: &'a Ctx) -> Result<Cancelled> {
+pub fn cancel<'a>(jobs: &[Job], abandon: bool, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Cancelled> {
     let mut sessions = Vec::new();
     let mut kept = Vec::new();
+    // The service had time to end batches that an earlier command cancelled.
+    let mut grace = if abandon { Duration::ZERO } else { GRACE };
     for job in jobs {
         let mut session = Session::open_to_cancel(job, remote, ctx).map_err(|error| match error.exit {
             Exit::TempFail => error.hint("stop that process first (Ctrl-C, or kill its id); its job stays resumable"),
@@ -45,17 +55,58 @@ pub fn cancel<'a>(jobs: &[Job], remote: Remote<'a>, ctx: &'a Ctx) -> Result<Canc
             nothing_to_cancel(&mut session)?;
             continue;
         }
-        session.cancel()?;
+        if cancelling_since(&session.batches()?).is_none() {
+            grace = GRACE;
+        }
+        if abandon {
+            session.driver.options.asking = ASKING;
+        }
+        unless(abandon, session.cancel(), ctx)?;
         sessions.push(session);
     }
-    let until = Deadline::after(GRACE);
-    let ended =
-        follow(&mut sessions, Waiting { until, every: Some(Duration::from_secs(2)), submits: SubmitScope::Doubts })?;
+    let until = Deadline::after(grace);
+    let waiting = Waiting { until, every: Some(Duration::from_secs(2)), submits: SubmitScope::Doubts };
+    let ended = unless(abandon, follow(&mut sessions, waiting), ctx)?.unwrap_or(false);
+    let mut cancelling = Vec::new();
     for mut session in sessions {
+        if abandon && !ended {
+            give_up(&mut session)?;
+        }
         session.record()?;
+        if let Some(hint) = session.cancelling_hint()? {
+            cancelling.push((session.unended()?, hint));
+        }
         session.progress.finish();
     }
-    Ok(Cancelled { jobs: kept, ended })
+    Ok(Cancelled { jobs: kept, cancelling })
+}
+
+/// Returns the value, or nothing if the service failed and the batches are given up all the same.
+fn unless<T>(abandon: bool, result: Result<T>, ctx: &Ctx) -> Result<Option<T>> {
+    match result {
+        Err(error) if abandon && matches!(error.exit, Exit::TempFail | Exit::Failure | Exit::Auth | Exit::Budget) => {
+            ctx.ui.warn(&error.to_string());
+            Ok(None)
+        }
+        result => result.map(Some),
+    }
+}
+
+/// Settles the rows of batches that have not ended as missing. They may have been billed.
+fn give_up(session: &mut Session<'_>) -> Result<()> {
+    while !session.relock()? {
+        std::thread::sleep(PAUSE);
+    }
+    let open = session.batches()?.into_iter().filter(|batch| batch.is_open() && !batch.is_unsent());
+    let (batches, rows) = open.fold((0, 0), |(batches, rows), batch| (batches + 1, rows + batch.rows));
+    session.driver.abandon()?;
+    session.ctx.ui.warn(&format!(
+        "{}: {} given up; {} may have been billed, and no answer to them is fetched",
+        session.job.id,
+        text::batches(batches),
+        text::plural(rows, "row")
+    ));
+    session.collect()
 }
 
 fn nothing_to_cancel(session: &mut Session<'_>) -> Result<()> {

@@ -7,7 +7,7 @@ use super::follow::{Waiting, follow};
 use super::session::{Session, SessionOptions};
 use crate::batch::driver::SubmitScope;
 use crate::context::Ctx;
-use crate::error::{Error, Exit, Result};
+use crate::error::{Exit, Result};
 use crate::job::finish::{Desk, Ended, Finish, JobAccounts};
 use crate::job::remote::Remote;
 use crate::job::verdict::{Asker, Verdict};
@@ -61,9 +61,7 @@ pub fn fetch(ask: &FetchAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
     if !ended && !ask.partial {
         session.record()?;
         let what = if ask.waiting.is_some() { "--timeout has passed" } else { "not finished yet" };
-        let count = text::unended(session.open_batches()?.all, &session.job.id);
-        return Err(Error::new(Exit::TempFail, format!("{what}: {count}"))
-            .hint("pass --wait to wait for the end, or --partial to write the results so far"));
+        return Err(session.unfinished(what, ask.waiting.is_some())?);
     }
     session.deliver(outputs, ask.delivery.form.is_flat(), began)
 }

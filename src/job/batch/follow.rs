@@ -152,6 +152,10 @@ pub fn wait<'a>(jobs: &[Job], waiting: Waiting, remote: Remote<'a>, ctx: &'a Ctx
     let mut exit = Exit::Ok;
     for mut session in sessions {
         exit = exit.worst(session.record()?.exit);
+        if let Some(hint) = session.cancelling_hint()? {
+            session.ctx.ui.warn(&session.unended()?);
+            session.ctx.ui.hint(&hint);
+        }
         session.progress.finish();
     }
     Ok(Waited { ended, exit })

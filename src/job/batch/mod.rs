@@ -31,6 +31,7 @@ pub mod status;
 mod submission;
 pub mod submit;
 mod submitted;
+pub mod unended;
 mod verify;
 
 use std::time::Duration;

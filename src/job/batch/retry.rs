@@ -144,11 +144,11 @@ fn bring_to_end(session: &mut Session<'_>, ask: &RetryAsk) -> Result<()> {
         session.none_postponed()?;
     }
     if !session.advance(SubmitScope::Doubts)? {
-        let open = session.open_batches()?.all;
-        return Err(Error::new(Exit::TempFail, text::unended(open, &id)).hint(format!(
-            "`llbatch wait {id}{0}` waits for the end, `llbatch cancel {id}{0}` stops the batches",
-            session.flags()
-        )));
+        let flags = session.flags();
+        let hint = session.cancelling_hint()?.unwrap_or_else(|| {
+            format!("`llbatch wait {id}{flags}` waits for the end, `llbatch cancel {id}{flags}` stops the batches")
+        });
+        return Err(Error::new(Exit::TempFail, session.unended()?).hint(hint));
     }
     let endpoint = session.spec.params.endpoint;
     if batch && !endpoint.in_batches() {

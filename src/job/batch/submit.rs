@@ -485,7 +485,7 @@ fn too_late(session: &Session<'_>, deadline: bool) -> Result<Error> {
     let (exit, what) =
         if deadline { (Exit::Budget, "the deadline was reached") } else { (Exit::TempFail, "--timeout has passed") };
     let open = session.open_batches()?;
-    let count = text::unended(open.all, &session.job.id);
+    let count = session.unended()?;
     let works = if open.all > open.unsent { ", and the service keeps working" } else { "" };
     let begun = if open.postponed > 0 {
         format!(" ({} not begun by the service)", text::count(open.postponed as u64))

@@ -91,6 +91,9 @@ pub struct JobBatch {
     /// The user has cancelled it.
     #[serde(default)]
     pub cancel: bool,
+    /// Time since which it is being cancelled, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancelling_since: Option<i64>,
     /// It has a final status, or the service will never begin it.
     #[serde(default)]
     pub ended: bool,

@@ -156,3 +156,46 @@ fn removed_job_ends_the_wait() {
     home.at(&server.url, &["clean", &id, "--force"]).code(0);
     wait.wait().code(1).says(&["was removed by another llbatch"]);
 }
+
+#[test]
+fn batch_that_is_cancelled_for_ever_can_be_given_up() {
+    let server = Server::quick(&["--batch-run", "1h", "--batch-cancel", "1h"]);
+    let home = Home::new();
+    home.write("in.jsonl", prompts(1..=3));
+    let id = submit(&home, &server, &["in.jsonl"]);
+    home.at(&server.url, &["cancel", &id]).code(0).says(&["is being cancelled since", "--abandon"]);
+    for args in [
+        &["retry", &id, "--via", "realtime"][..],
+        &["wait", &id, "--timeout", "100ms", "--poll", "50ms"],
+        &["fetch", &id, "-o", "out.jsonl"],
+        &["fetch", &id, "--wait", "--timeout", "100ms", "-o", "out.jsonl"],
+    ] {
+        let out = home.at(&server.url, args).code(75);
+        out.says(&["is being cancelled since", &format!("llbatch cancel {id}"), "--abandon"]);
+    }
+    home.at(&server.url, &["status", &id]).code(0).says(&["is being cancelled since", "--abandon"]);
+    home.at(&server.url, &["cancel", &id, "--abandon"])
+        .code(0)
+        .says(&["1 batch given up", "3 rows may have been billed"]);
+    fetch(&home, &server, &id, &[]).code(3);
+    assert_eq!(ends(&home), ["missing", "missing", "missing"]);
+    let cost = home.json("s.json")["cost"].clone();
+    assert!(cost["at_risk_usd"].as_f64().unwrap() > 0.0, "{cost}");
+    // Both ways on are open.
+    home.at(&server.url, &["retry", &id, "--via", "realtime"]).code(0);
+    fetch(&home, &server, &id, &[]).code(0);
+    answered(&home.read("out.jsonl"), 1..=3);
+    assert_ne!(submit(&home, &server, &["in.jsonl"]), id);
+}
+
+#[test]
+fn job_can_be_given_up_while_the_service_is_away() {
+    let home = Home::new();
+    home.write("in.jsonl", prompts(1..=3));
+    let server = Server::quick(&["--batch-run", "1h"]);
+    let (url, id) = (server.url.clone(), submit(&home, &server, &["in.jsonl"]));
+    drop(server);
+    home.at(&url, &["cancel", &id, "--abandon"]).code(0).says(&["1 batch given up"]);
+    home.at(&url, &["fetch", &id, "-o", "out.jsonl"]).code(3);
+    assert_eq!(ends(&home), ["missing", "missing", "missing"]);
+}
