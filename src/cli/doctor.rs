@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::service::{connect, connect_to, invalid_base, missing_certificates};
-use super::{print_json, print_text};
+use super::{print_json, print_table};
 use crate::api::{canonical_base, proxy_of};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
@@ -90,7 +90,7 @@ pub fn run(args: &DoctorArgs, ctx: &Ctx) -> Result<Exit> {
     for check in &checks {
         table.row([check.name, &check.value, &check.from]);
     }
-    print_text(&table.render(ctx.ui.table_width()), ctx)?;
+    print_table(&table, ctx)?;
     for check in &checks {
         if let Some(problem) = &check.problem {
             ctx.ui.warn(&format!("{}: {problem}", check.name));

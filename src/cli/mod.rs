@@ -312,6 +312,24 @@ fn print_text(text: &str, ctx: &Ctx) -> Result<()> {
     print_on(text, &ctx.ui)
 }
 
+/// Writes a table to stdout, and names the columns that the terminal has no room for.
+fn print_table(grid: &text::Grid, ctx: &Ctx) -> Result<()> {
+    ctx.ui.table(grid).map_err(|e| Error::io("standard output: cannot be written", e))?;
+    name_hidden(grid, ctx.ui.table_width(), ctx);
+    Ok(())
+}
+
+/// Names the columns of a table for which `width` has no room.
+fn name_hidden(grid: &text::Grid, width: usize, ctx: &Ctx) {
+    let hidden = grid.hidden(width);
+    if !hidden.is_empty() {
+        ctx.ui.hint(&format!(
+            "{width} columns have no room for {}; a wider terminal or --json shows all",
+            hidden.join(", ")
+        ));
+    }
+}
+
 fn print_on(text: &str, ui: &Ui) -> Result<()> {
     ui.document(text).map_err(|e| Error::io("standard output: cannot be written", e))
 }

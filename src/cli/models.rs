@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::service::connect;
-use super::{print_json, print_text};
+use super::{print_json, print_table};
 use crate::atomic_file::AtomicFile;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
@@ -73,7 +73,7 @@ pub fn run(args: &ModelsArgs, ctx: &Ctx) -> Result<Exit> {
         ctx.ui.hint("`llbatch models --refresh` asks the service");
         return Ok(Exit::Ok);
     }
-    print_text(&grid(&found).render(ctx.ui.table_width()), ctx)?;
+    print_table(&grid(&found), ctx)?;
     Ok(Exit::Ok)
 }
 

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::args::InputArgs;
-use super::print_json;
+use super::{name_hidden, print_json};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::prepare::{self, PrepareOrder, WrittenBatches};
@@ -80,7 +80,9 @@ pub fn run(args: &PrepareArgs, ctx: &Ctx) -> Result<Exit> {
     if ctx.json {
         print_json(&PrepareDocument::of(&written), ctx)?;
     }
-    ctx.ui.block(&table(&written.files).render(ctx.ui.width()));
+    let table = table(&written.files);
+    ctx.ui.block(&table.render(ctx.ui.width()));
+    name_hidden(&table, ctx.ui.width(), ctx);
     Ok(if written.bad_rows > 0 { Exit::RowsFailed } else { Exit::Ok })
 }
 

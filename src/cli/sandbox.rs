@@ -30,9 +30,6 @@ pub(super) fn start_if_asked(ctx: &Ctx) -> Result<Option<Sandbox>> {
             "it keeps its files in the state directory; choose another one with --state-dir or LLBATCH_STATE_DIR";
         if unwritable { error.hint(hint) } else { error }
     })?;
-    ctx.ui.note(
-        "sandbox: the built-in server answers; nothing leaves this machine and nothing is charged (prices \
-                 show what it would cost)",
-    );
+    ctx.ui.note("sandbox: answers are made up on this machine; nothing is sent or charged");
     Ok(Some(handle))
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::{print_json, print_text};
+use super::{print_json, print_table, print_text};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::price::{Nanos, Spelling};
@@ -80,7 +80,8 @@ pub(super) fn show(since: Option<&str>, csv: bool, ledger: &Ledger, ctx: &Ctx) -
             line.model.clone(),
         ]);
     }
-    let mut text = table.render(ctx.ui.table_width());
+    print_table(&table, ctx)?;
+    let mut text = String::new();
     let _ = writeln!(text, "\n{} since {day}", spelling.show(usd));
     if unrecorded_usd > Nanos::ZERO {
         let _ = writeln!(text, "and {} by jobs that have not ended", spelling.show(unrecorded_usd));

@@ -19,6 +19,9 @@ pub enum Align {
     Right,
 }
 
+/// Chooses the colour of a cell, as the parameter of an SGR sequence, by its heading and its text.
+pub type CellPaint = fn(&str, &str) -> Option<&'static str>;
+
 /// Rows of text in columns, with or without headings.
 #[derive(Debug, Clone)]
 pub struct Grid {
@@ -27,6 +30,8 @@ pub struct Grid {
     rows: Vec<Vec<String>>,
     /// Number of headings in `rows`: 0 or 1.
     headings: usize,
+    /// In a narrow place, the first cell of a row stands on a line of its own.
+    stacks: bool,
 }
 
 impl Grid {
@@ -40,7 +45,13 @@ impl Grid {
 
     /// Makes a grid without headings and without rows.
     pub fn bare(align: impl Into<Vec<Align>>) -> Self {
-        Self { align: align.into(), rows: Vec::new(), headings: 0 }
+        Self { align: align.into(), rows: Vec::new(), headings: 0, stacks: false }
+    }
+
+    /// Puts the first cell of a row on a line of its own, and the others below it, where one line is too narrow for all.
+    pub fn stacking(mut self) -> Self {
+        self.stacks = true;
+        self
     }
 
     /// Adds a row. Missing cells are empty, surplus cells are dropped, control characters are made visible.
@@ -63,20 +74,56 @@ impl Grid {
         self.lines(width).into_iter().map(|line| line + "\n").collect()
     }
 
+    /// Renders the lines as [`Grid::render`] does, with colours.
+    pub fn render_painted(&self, width: usize, paint: CellPaint) -> String {
+        self.painted_lines(width, paint).into_iter().map(|line| line + "\n").collect()
+    }
+
     /// Renders the lines without their line ends.
     pub fn lines(&self, width: usize) -> Vec<String> {
+        self.painted_lines(width, |_, _| None)
+    }
+
+    fn painted_lines(&self, width: usize, paint: CellPaint) -> Vec<String> {
         let widths = self.fitting(width);
-        let line = |row: &Vec<String>| {
+        if self.stacks && widths.len() < self.align.len() {
+            return self.stacked_lines(width, paint);
+        }
+        let line = |(number, row): (usize, &Vec<String>)| {
             let mut line = String::new();
-            for ((cell, align), width) in row.iter().zip(&self.align).zip(&widths) {
-                let cell = cut(cell, *width);
+            for (column, width) in widths.iter().enumerate() {
+                let cell = cut(&row[column], *width);
                 let space = " ".repeat(width - width_of(&cell));
-                let (before, after) = if *align == Align::Right { (&*space, "") } else { ("", &*space) };
-                line.extend([before, &cell, after, GAP]);
+                let (before, after) = if self.align[column] == Align::Right { (&*space, "") } else { ("", &*space) };
+                let heading = if self.headings > 0 { self.rows[0][column].as_str() } else { "" };
+                match paint(heading, &cell).filter(|_| number >= self.headings) {
+                    Some(code) => line.extend([before, "\x1b[", code, "m", &cell, "\x1b[0m", after, GAP]),
+                    None => line.extend([before, &cell, after, GAP]),
+                }
             }
-            cut(line.trim_end(), width)
+            let line = line.trim_end();
+            if line.contains('\x1b') { line.to_owned() } else { cut(line, width) }
         };
-        self.rows.iter().map(line).collect()
+        self.rows.iter().enumerate().map(line).collect()
+    }
+
+    /// Renders each first cell on a line of its own and the others below it.
+    fn stacked_lines(&self, width: usize, paint: CellPaint) -> Vec<String> {
+        let rest = Self {
+            align: self.align[1..].to_vec(),
+            rows: self.rows.iter().map(|row| row[1..].to_vec()).collect(),
+            headings: self.headings,
+            stacks: false,
+        };
+        let below = rest.painted_lines(width.saturating_sub(GAP.len()), paint);
+        let both = |(row, below): (&Vec<String>, String)| [cut(&row[0], width), format!("{GAP}{below}")];
+        self.rows.iter().zip(below).flat_map(both).collect()
+    }
+
+    /// Names the columns that `width` has no room for.
+    pub fn hidden(&self, width: usize) -> Vec<&str> {
+        let shown = if self.stacks { self.align.len() } else { self.fitting(width).len() };
+        self.rows.first().into_iter().flat_map(|row| &row[shown..]).map(String::as_str).collect()
     }
 
     /// Returns the columns' widths: the widest words give way first. If that is not enough, the last columns are left out.
@@ -174,6 +221,41 @@ ID                  MODEL
 6bb226c2-6b29-4ed2  Llama-3.2-3B-Instru…
 "
         );
+    }
+
+    #[test]
+    fn columns_without_room_are_named() {
+        assert_eq!(jobs().hidden(40), [""; 0]);
+        assert_eq!(jobs().hidden(25), ["ROWS"]);
+        assert_eq!(jobs().hidden(12), ["NAME", "ROWS"]);
+    }
+
+    #[test]
+    fn first_cells_stand_on_lines_of_their_own_rather_than_be_cut() {
+        let mut grid = Grid::new([("MODEL", Align::Whole), ("ROWS", Align::Right), ("COST", Align::Right)]).stacking();
+        grid.row(["maker/Llama-3.2-3B", "1,000", "$0.01"]).row(["maker/Llama-3.3-70B", "20", "$12"]);
+        assert_eq!(grid.lines(80)[1], "maker/Llama-3.2-3B   1,000  $0.01");
+        assert_eq!(
+            grid.render(24),
+            "\
+MODEL
+   ROWS   COST
+maker/Llama-3.2-3B
+  1,000  $0.01
+maker/Llama-3.3-70B
+     20    $12
+"
+        );
+        assert_eq!(grid.hidden(24), [""; 0]);
+    }
+
+    #[test]
+    fn a_colour_takes_no_room() {
+        let mut grid = Grid::new([("STATE", Align::Left), ("N", Align::Right)]);
+        grid.row(["failed", "1"]).row(["completed", "20"]);
+        let paint: CellPaint = |heading, cell| (heading == "STATE" && cell == "failed").then_some("31");
+        let expected = "STATE       N\n\x1b[31mfailed\x1b[0m      1\ncompleted  20\n";
+        assert_eq!(grid.render_painted(80, paint), expected);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod escape;
 mod formula;
 mod grid;
 mod time;
+mod wrap;
 
 use unicode_width::UnicodeWidthStr;
 
@@ -13,6 +14,7 @@ pub use escape::{escape_bytes, one_line, visible};
 pub use formula::{answer_columns, needs_guard, unguarded};
 pub use grid::{Align, Grid};
 pub use time::{duration, millis};
+pub use wrap::wrapped;
 
 /// Formats `1234567` as `1,234,567`.
 pub fn count(n: u64) -> String {

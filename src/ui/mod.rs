@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 
 use crate::error::{Error, Exit, FailureDocument};
-use crate::text::visible;
+use crate::text::{self, Grid, visible};
 pub use counts::{BatchCounts, RunCounts};
 pub use options::{AutoSwitch, Results, UiOptions};
 use options::{Streams, terminal_columns};
@@ -30,6 +30,9 @@ pub use stdout::StdoutWriter;
 
 /// Columns without a terminal.
 const WIDTH: u16 = 80;
+
+/// Sentences are not broken into lines narrower than this.
+const LEAST_WIDTH: usize = 30;
 
 /// A colour of llbatch's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,14 +44,29 @@ enum Paint {
 }
 
 impl Paint {
+    /// The parameter of its SGR sequence.
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Red => "31",
+            Self::Green => "32",
+            Self::Yellow => "33",
+            Self::Cyan => "36",
+        }
+    }
+
     fn apply(self, text: &str) -> String {
-        let code = match self {
-            Self::Red => 31,
-            Self::Green => 32,
-            Self::Yellow => 33,
-            Self::Cyan => 36,
+        format!("\x1b[{}m{text}\x1b[0m", self.code())
+    }
+
+    /// The colour of a state in a table: of a job or of a batch.
+    fn of_state(heading: &str, state: &str) -> Option<&'static str> {
+        let paint = match state.to_ascii_lowercase().as_str() {
+            _ if heading != "STATE" && heading != "STATUS" => return None,
+            "failed" | "refused" => Self::Red,
+            "partial" | "expired" | "cancelled" | "interrupted" => Self::Yellow,
+            _ => return None,
         };
-        format!("\x1b[{code}m{text}\x1b[0m")
+        Some(paint.code())
     }
 }
 
@@ -132,8 +150,7 @@ impl Ui {
     pub fn error(&self, error: &Error) {
         let mut text = self.line(Some(Paint::Red), "error:", &error.to_string());
         if let Some(hint) = &error.hint {
-            text.push_str("  ");
-            text.push_str(&self.line(Some(Paint::Cyan), "hint:", hint));
+            text.push_str(&self.line(Some(Paint::Cyan), "  hint:", hint));
         }
         *self.0.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(FailureDocument::from(error));
         self.write(&text);
@@ -158,6 +175,17 @@ impl Ui {
         out.flush()
     }
 
+    /// Writes a table to stdout as wide as [`Ui::table_width`], its states in colour where stdout may have colours.
+    pub fn table(&self, grid: &Grid) -> io::Result<()> {
+        if !self.0.options.data_colour(self.0.streams) {
+            return self.document(&grid.render(self.table_width()));
+        }
+        self.0.documented.store(true, Ordering::Relaxed);
+        // The cells are visible text already. An escaping writer would show the colours as text too.
+        let text = grid.render_painted(self.table_width(), Paint::of_state);
+        self.apart(|| io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()))
+    }
+
     /// Returns the document that a failed command still owes with `--json`: that of the last error shown. `None` if a
     /// document stands on stdout already.
     pub fn owed_document(&self) -> Option<FailureDocument> {
@@ -180,8 +208,8 @@ impl Ui {
     /// Writes a preformatted text, such as the summary; silent with `--quiet`, and with `--json`, whose document holds
     /// the same.
     pub fn block(&self, text: &str) {
-        if !self.0.options.json {
-            self.note(text);
+        if !self.0.options.json && !self.0.options.quiet {
+            self.write(&format!("{}\n", visible(text.strip_suffix('\n').unwrap_or(text))));
         }
     }
 
@@ -194,6 +222,12 @@ impl Ui {
     /// Returns the columns for text: `COLUMNS`, else the terminal's columns at the start, else 80.
     pub fn width(&self) -> usize {
         usize::from(self.0.options.columns().or(self.0.streams.columns).unwrap_or(WIDTH))
+    }
+
+    /// Returns the columns for sentences on stderr. `None`: a log, whose lines stay whole for `grep`.
+    fn talk_width(&self) -> Option<usize> {
+        let bound = self.0.streams.stderr_terminal || self.0.options.columns().is_some();
+        bound.then(|| self.width()).filter(|columns| *columns >= LEAST_WIDTH)
     }
 
     /// Returns the columns for a table on stdout: [`Ui::width`] for a terminal or with `COLUMNS`, else no bound, so that
@@ -253,10 +287,15 @@ impl Ui {
         self.write(&self.line(paint, label, text));
     }
 
-    /// Writes `label text`, escaped (also for a log: people read it on a terminal later), with one newline at the end.
+    /// Writes `label text`, escaped (also for a log: people read it on a terminal later), within the columns of a terminal,
+    /// with one newline at the end.
     fn line(&self, paint: Option<Paint>, label: &str, text: &str) -> String {
         let text = text.strip_suffix('\n').unwrap_or(text);
-        let text = visible(text);
+        let taken = if label.is_empty() { 0 } else { text::width(label) + 1 };
+        let text = match self.talk_width() {
+            Some(columns) => text::wrapped(&visible(text), columns, taken),
+            None => visible(text).into_owned(),
+        };
         match paint {
             None => format!("{text}\n"),
             Some(paint) if self.0.colour => format!("{} {text}\n", paint.apply(label)),
@@ -316,7 +355,7 @@ pub struct LogWriter(Ui);
 
 impl Write for LogWriter {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.0.say(None, "", &String::from_utf8_lossy(buf));
+        self.0.write(&format!("{}\n", visible(String::from_utf8_lossy(buf).trim_end_matches('\n'))));
         Ok(buf.len())
     }
 

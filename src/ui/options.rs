@@ -116,6 +116,15 @@ impl UiOptions {
         }
     }
 
+    /// Decides whether tables on stdout are coloured.
+    pub(super) fn data_colour(self, streams: Streams) -> bool {
+        match self.color {
+            AutoSwitch::Always => true,
+            AutoSwitch::Never => false,
+            AutoSwitch::Auto => streams.stdout_terminal && streams.movable && !self.no_color_env,
+        }
+    }
+
     /// Decides the form of a progress display.
     pub(super) fn progress_mode(self, streams: Streams, results: Results) -> ProgressMode {
         let shared = results == Results::Stdout && streams.stdout_terminal && streams.stderr_terminal;

@@ -40,7 +40,7 @@ fn running_job_shows_its_whole_batch_id_and_deadline() {
     assert!(shown.contains(id), "{shown}");
     assert!(shown.contains("the last batch ends or expires by "), "{shown}");
     // The sandbox is asked by itself, and that is said.
-    home.llbatch(&["status"]).code(0).says(&["sandbox: the built-in server answers"]);
+    home.llbatch(&["status"]).code(0).says(&["sandbox: answers are made up on this machine"]);
     let report = home.llbatch(&["report", "last"]).stdout;
     assert!(report.contains("running") && report.contains(" --wait -o FILE"), "{report}");
 }

@@ -16,6 +16,7 @@ mod keyless;
 mod last_word;
 mod lost_state;
 mod money;
+mod narrow;
 mod nightly;
 mod prepare;
 mod report;

@@ -54,14 +54,15 @@ impl CheckDocument {
 
     fn grid(&self) -> Grid {
         let mut grid = Grid::new([
-            ("MODEL", Align::Left),
+            ("MODEL", Align::Whole),
             ("ROWS", Align::Right),
             ("PROMPT", Align::Right),
             ("ANSWERS", Align::Right),
             ("REALTIME", Align::Right),
             ("BATCH", Align::Right),
             ("", Align::Left),
-        ]);
+        ])
+        .stacking();
         let spelling = self.spelling();
         let column = |part: fn(&CheckedModel) -> CostRange| {
             let all: Vec<Nanos> = self.models.iter().map(|model| part(model).max.unwrap_or_default()).collect();

@@ -10,7 +10,7 @@ use document::{RemoteLine, StatusDocument, entry, remote_lines};
 use tables::{batches_table, ends_by, errors, jobs_table, remote_table};
 
 use super::service::{self, connect};
-use super::{print_json, print_text, spending};
+use super::{print_json, print_table, print_text, spending};
 use crate::api::batches::Batch;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
@@ -237,22 +237,23 @@ fn print(args: &StatusArgs, seen: &[JobStatus], remote: Option<&[RemoteLine]>, c
         );
         return Ok(());
     }
-    let width = ctx.ui.table_width();
     if !seen.is_empty() {
-        print_text(&jobs_table(seen).render(width), ctx)?;
+        print_table(&jobs_table(seen), ctx)?;
         if seen.iter().any(|seen| seen.job.is_rehearsal() && (seen.job.cost.is_some() || seen.job.estimate.is_some())) {
             ctx.ui.note("costs in parentheses are sandbox runs; nothing was charged");
         }
     }
     if !args.jobs.is_empty() && seen.iter().any(|seen| !seen.batches.is_empty()) {
-        print_text(&format!("\n{}{}{}", batches_table(seen).render(width), errors(seen), ends_by(seen)), ctx)?;
+        print_text("\n", ctx)?;
+        print_table(&batches_table(seen), ctx)?;
+        print_text(&(errors(seen) + &ends_by(seen)), ctx)?;
     }
     if let Some(remote) = remote {
         if remote.is_empty() {
             ctx.ui.note("the service lists no batches");
         } else {
-            let space = if seen.is_empty() { "" } else { "\n" };
-            print_text(&format!("{space}{}", remote_table(remote).render(width)), ctx)?;
+            print_text(if seen.is_empty() { "" } else { "\n" }, ctx)?;
+            print_table(&remote_table(remote), ctx)?;
         }
     }
     hint(seen, args.offline, ctx);

@@ -216,7 +216,7 @@ impl Running {
 
     /// Its stderr so far.
     pub fn stderr(&self) -> String {
-        text(&self.stderr)
+        unwrapped(&text(&self.stderr))
     }
 
     /// Its stdout so far.
@@ -257,6 +257,22 @@ pub fn signal(process: u32, name: &str) {
 fn code(status: ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt;
     status.code().unwrap_or_else(|| -status.signal().unwrap_or(0))
+}
+
+/// Joins the lines of sentences that the width has broken. Such a line begins with four blanks.
+fn unwrapped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines() {
+        match line.strip_prefix("    ").filter(|rest| !rest.starts_with(' ') && !out.is_empty()) {
+            Some(rest) => out.extend([" ", rest]),
+            None if out.is_empty() => out.push_str(line),
+            None => out.extend(["\n", line]),
+        }
+    }
+    if text.ends_with('\n') {
+        out.push('\n');
+    }
+    out
 }
 
 fn text(path: &Path) -> String {
