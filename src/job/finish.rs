@@ -13,11 +13,12 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::money::{Accounts, Outstanding};
 use crate::price::Nanos;
+use crate::report::batch_time;
 use crate::request::RequestBuilder;
 use crate::results::{ResultFiles, SummaryFile};
 use crate::row_set::RowSet;
 use crate::store::{Job, JobBatch, JobDb, JobState, Ledger, Store, Transport};
-use crate::summary::{HttpCounts, Meta, Summary};
+use crate::summary::{HttpCounts, JobTime, Meta, Summary};
 
 /// The context, the store and the index of a job.
 #[derive(Debug, Clone, Copy)]
@@ -141,8 +142,8 @@ impl Ended {
 }
 
 impl Finish<'_> {
-    /// Decides, records and sums up. `duration` is the time shown in the summary.
-    pub fn conclude(mut self, accounts: &JobAccounts, duration: Duration) -> Ended {
+    /// Decides, records and sums up. `realtime` is the time of the requests that the summary shows.
+    pub fn conclude(mut self, accounts: &JobAccounts, realtime: Duration) -> Ended {
         let mut verdict = Verdict::of(&accounts.facts(&self.job, self.command, self.stop.clone()));
         // Another process has finished the job. A failure to write its results here does not change its state.
         let untouched = self.job.state.ended() && self.stop.is_some();
@@ -152,8 +153,8 @@ impl Finish<'_> {
         }
         let state = if untouched { self.job.state } else { verdict.state };
         let exit = verdict.exit;
-        let meta =
-            Meta { state: state.as_str().to_owned(), ..verdict.meta(&self.job, self.spec, duration, self.desk.ctx) };
+        let time = JobTime { batches: batch_time(&accounts.batches), realtime };
+        let meta = Meta { state: state.as_str().to_owned(), ..verdict.meta(&self.job, self.spec, time, self.desk.ctx) };
         let mut summary = accounts.accounts.totals.summary(&meta);
         let shown = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
         (summary.output, summary.errors_output) = (shown(&self.written.results), shown(&self.written.errors));

@@ -10,10 +10,10 @@ use super::verdict::{Asker, BatchFacts, JobFacts, RowFacts, Verdict};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::report::details::{ReportDocument, ReportSource};
-use crate::report::{of_files, of_job, time_of};
+use crate::report::{batch_time, of_files, of_job, time_of};
 use crate::request::RequestBuilder;
 use crate::store::{Store, Transport};
-use crate::summary::Meta;
+use crate::summary::{JobTime, Meta};
 
 /// Builds the report on `names`: one job, or results files. `batch_price` prices the rows of files at the batch price.
 pub fn report_on(names: &[String], batch_price: bool, ctx: &Ctx) -> Result<ReportDocument> {
@@ -114,7 +114,7 @@ fn of_results(files: &[String], batch_price: bool, ctx: &Ctx) -> Result<ReportDo
         started_at: None,
         transport: None,
         state: verdict.state.as_str().to_owned(),
-        duration: Duration::ZERO,
+        time: JobTime::default(),
         exit: verdict.exit,
         reason: verdict.reason,
         next: None,
@@ -135,8 +135,8 @@ fn of_named(name: &str, ctx: &Ctx) -> Result<ReportDocument> {
     let folded = of_job(&store.open_job(&job.id)?, ctx.settings.prices.clone(), job.total, input)?;
     let rows = RowFacts::of(job.total, &folded.totals);
     let verdict = Verdict::of(&JobFacts::seen(&job, rows, &batches, busy));
-    let duration = Duration::from_millis(job.active_ms);
-    let summary = folded.totals.summary(&verdict.meta(&job, &spec, duration, ctx));
+    let time = JobTime { batches: batch_time(&batches), realtime: Duration::from_millis(job.active_ms) };
+    let summary = folded.totals.summary(&verdict.meta(&job, &spec, time, ctx));
     let seconds = time_of(&job, &batches).map(|time| time.as_secs_f64());
     let source = ReportSource::Job {
         name: job.name.clone(),

@@ -68,6 +68,7 @@ impl<'a> RetiredCost<'a> {
             at_risk: self.at_risk,
             uncertain: self.uncertain,
             cache: self.cache,
+            batch: self.retired.batch,
         });
     }
 }

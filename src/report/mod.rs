@@ -11,4 +11,4 @@ pub mod html;
 mod of_job;
 
 pub use files::of_files;
-pub use of_job::{of_job, time_of};
+pub use of_job::{batch_time, of_job, time_of};

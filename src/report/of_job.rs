@@ -47,17 +47,21 @@ pub fn of_job(
     }
 }
 
-/// Returns the time that a job took, for tokens per second. It is the time that its processes worked, or the time from
-/// the first batch's creation to the last one's end. `None`: unknown, or the job used both transports.
+/// Returns the time that a job took, for tokens per second. `None`: unknown, or the job used both transports.
 pub fn time_of(job: &Job, batches: &[JobBatch]) -> Option<Duration> {
-    if batches.is_empty() {
-        return Some(Duration::from_millis(job.active_ms));
+    match (batches.is_empty(), job.active_ms) {
+        (true, active) => Some(Duration::from_millis(active)),
+        (false, 0) => batch_time(batches),
+        (false, _) => None,
     }
-    if job.transport == Transport::Realtime {
-        return None;
-    }
+}
+
+/// Returns the time from the creation of the first batch to the end of the last one, or until now while one works. `None`:
+/// there is none, or a batch does not say when it ended.
+pub fn batch_time(batches: &[JobBatch]) -> Option<Duration> {
     let time = |text: &Option<String>| text.as_deref()?.parse::<jiff::Timestamp>().ok();
     let begin = batches.iter().filter_map(|batch| time(&batch.created_at)).min()?;
-    let ends: Option<Vec<_>> = batches.iter().map(|batch| time(&batch.completed_at)).collect();
+    let end = |batch: &JobBatch| if batch.ended { time(&batch.completed_at) } else { Some(jiff::Timestamp::now()) };
+    let ends: Option<Vec<_>> = batches.iter().map(end).collect();
     Duration::try_from(ends?.into_iter().max()?.duration_since(begin)).ok()
 }

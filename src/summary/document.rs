@@ -33,11 +33,14 @@ pub struct Summary {
     pub tokens: TokenCounts,
     /// Money.
     pub cost: CostSummary,
+    /// The share of each transport, if the job used both.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub transports: Vec<TransportSummary>,
     /// Models, the one with the most rows first.
     pub models: Vec<ModelSummary>,
     /// Latency of answered rows.
     pub latency_ms: LatencySummary,
-    /// Duration of this run in seconds.
+    /// Time in seconds: of this run, and of the job's batches from their creation to their end.
     pub duration_s: f64,
     /// Requests of this run.
     pub http: HttpCounts,
@@ -67,6 +70,30 @@ pub struct Summary {
     /// Cached tokens that are counted at the full price.
     #[serde(skip)]
     pub cached_at_full: u64,
+    /// The parts of `duration_s`.
+    #[serde(skip)]
+    pub time: JobTime,
+}
+
+/// The time that a job took over each transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct JobTime {
+    /// From the creation of the first batch to the end of the last one, or until now. `None`: there is none, or a batch does
+    /// not say when it ended.
+    pub batches: Option<Duration>,
+    /// Time in which requests were sent one by one.
+    pub realtime: Duration,
+}
+
+/// The share of one transport.
+#[derive(Debug, Clone, Serialize)]
+pub struct TransportSummary {
+    /// `batch` or `realtime`.
+    pub transport: &'static str,
+    /// Rows whose outcome it brought.
+    pub rows: u64,
+    /// Paid; `None`: not known.
+    pub usd: Option<Nanos>,
 }
 
 /// Rows by fate.
@@ -204,8 +231,8 @@ pub struct Meta {
     pub transport: Option<String>,
     /// The state as in `status`: `completed`, `partial`, ...
     pub state: String,
-    /// Duration of this run by the clock.
-    pub duration: Duration,
+    /// Time by the clock.
+    pub time: JobTime,
     /// The exit code of the command.
     pub exit: Exit,
     /// The reason for the exit code, in a few words.
@@ -226,7 +253,7 @@ impl Meta {
             started_at: None,
             transport: None,
             state: String::new(),
-            duration: Duration::ZERO,
+            time: JobTime::default(),
             exit: Exit::Ok,
             reason: String::new(),
             next: None,
@@ -238,7 +265,8 @@ impl Meta {
 impl Totals {
     /// Makes the summary of everything that was counted.
     pub fn summary(&self, meta: &Meta) -> Summary {
-        let elapsed = u64::try_from(meta.duration.as_millis()).unwrap_or(u64::MAX);
+        let elapsed = meta.time.realtime + meta.time.batches.unwrap_or_default();
+        let elapsed = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         Summary {
             version: 1,
             llbatch: env!("CARGO_PKG_VERSION"),
@@ -263,6 +291,7 @@ impl Totals {
                 reasoning: self.usage.reasoning,
             },
             cost: self.cost(),
+            transports: self.transport_summaries(),
             models: self.model_summaries(meta),
             latency_ms: LatencySummary {
                 p50: self.latency.percentile(50),
@@ -282,7 +311,22 @@ impl Totals {
             in_batches: self.in_batches,
             unmetered: self.unmetered,
             cached_at_full: self.money.cached_at_full,
+            time: meta.time,
         }
+    }
+
+    /// Sums up each transport; nothing if the job used one alone.
+    fn transport_summaries(&self) -> Vec<TransportSummary> {
+        let both = [("batch", &self.batch), ("realtime", &self.realtime)];
+        if both.iter().any(|(_, totals)| totals.rows == 0) {
+            return Vec::new();
+        }
+        let summary = |(transport, totals): (&'static str, &super::totals::TransportTotals)| TransportSummary {
+            transport,
+            rows: totals.rows,
+            usd: totals.usd.known_part(),
+        };
+        both.map(summary).into()
     }
 
     fn cost(&self) -> CostSummary {

@@ -8,7 +8,7 @@ mod text;
 mod totals;
 
 pub use charge::{CacheCharge, Charge, Sum};
-pub use document::{ErrorLine, ExitLine, HttpCounts, Meta, Summary};
+pub use document::{ErrorLine, ExitLine, HttpCounts, JobTime, Meta, Summary};
 pub use histogram::{Bin, Histogram};
 pub use sheet::Sheet;
 pub use totals::{DiscardedSpend, Totals};

@@ -37,7 +37,7 @@ fn meta(exit: Exit) -> Meta {
         job: Some("j-abcd1234".to_owned()),
         transport: Some("realtime".to_owned()),
         state: "completed".to_owned(),
-        duration: Duration::from_millis(12_345),
+        time: JobTime { realtime: Duration::from_millis(12_345), batches: None },
         exit,
         reason: "2 rows failed".to_owned(),
         next: Some("llbatch retry j-abcd1234".to_owned()),

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::time::Duration;
 
 use super::document::{CostSummary, TokenCounts};
-use super::{Sheet, Summary};
+use super::{JobTime, Sheet, Summary};
+use crate::outcome::ErrorCode;
 use crate::price::{Nanos, Spelling};
-use crate::text::{Align, Grid, count, grouped, millis, plural};
+use crate::text::{Align, Grid, count, duration, grouped, millis, plural};
 
 /// Models that are listed; the others are counted.
 const MAX_MODELS: usize = 10;
@@ -36,13 +36,18 @@ impl Summary {
     pub fn table(&self, width: u16, exit: Option<u8>, said: &[&str], more: impl FnOnce(&mut Sheet)) -> String {
         let mut sheet = Sheet::new(width);
         if let Some(job) = self.job.as_ref().filter(|_| !said.contains(&"job")) {
-            let transport = self.transport.as_deref().map(|transport| format!(", {transport}")).unwrap_or_default();
+            let transport = match self.transport.as_deref() {
+                Some(_) if !self.transports.is_empty() => ", batch and realtime".to_owned(),
+                Some(transport) => format!(", {transport}"),
+                None => String::new(),
+            };
             sheet.whole("job", &format!("{job}{transport}: {}", self.state));
         }
         sheet.list("rows", &self.row_parts());
         sheet.list("truncated", &self.truncated_parts());
         sheet.list("tokens", &self.token_parts());
         sheet.list("cost", &self.cost_parts());
+        self.transports(&mut sheet);
         self.models(said.contains(&"model"), &mut sheet);
         sheet.list("time", &self.time_parts());
         sheet.list("latency", &self.latency_parts());
@@ -66,13 +71,20 @@ impl Summary {
         if self.reused > 0 {
             parts.push(format!("{} of them earlier", count(self.reused)));
         }
-        if rows.failed > 0 {
-            parts.push(format!("{} failed", count(rows.failed)));
-        }
-        if rows.pending > 0 {
-            parts.push(format!("{} still to do", count(rows.pending)));
-        }
+        parts.extend(self.other_rows());
         parts
+    }
+
+    /// Counts the rows without an answer, by what became of them.
+    fn other_rows(&self) -> Vec<String> {
+        let cancelled =
+            self.errors.iter().find(|error| error.code == ErrorCode::Cancelled).map_or(0, |error| error.count);
+        let others = [
+            (self.rows.failed.saturating_sub(cancelled), "failed"),
+            (cancelled, "cancelled"),
+            (self.rows.pending, "still to do"),
+        ];
+        others.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n))).collect()
     }
 
     /// Counts the answers that were cut off.
@@ -101,15 +113,12 @@ impl Summary {
         let rows = &self.rows;
         // Writing to a String cannot fail.
         let mut text = format!("{} of {} answered", count(rows.succeeded), count(rows.total));
-        let others = [(rows.failed, "failed"), (rows.pending, "still to do")];
-        let others: Vec<String> =
-            others.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n))).collect();
+        let others = self.other_rows();
         if !others.is_empty() {
             let _ = write!(text, " ({})", others.join(", "));
         }
-        if self.duration_s > 0.0 {
-            let elapsed = Duration::try_from_secs_f64(self.duration_s).unwrap_or_default().as_millis();
-            let _ = write!(text, " in {}", millis(elapsed as u64));
+        if let Some(elapsed) = self.elapsed() {
+            let _ = write!(text, " in {elapsed}");
         }
         if let Some(usd) = self.cost.usd.filter(|usd| *usd > Nanos::ZERO) {
             let _ = write!(text, " for {}{}", self.bound(), self.spelling().show(usd));
@@ -201,6 +210,19 @@ impl Summary {
         parts
     }
 
+    /// Adds the rows and the money of each transport, if the job used both.
+    fn transports(&self, sheet: &mut Sheet) {
+        let spelling = self.spelling();
+        let all: Vec<Nanos> = self.transports.iter().map(|part| part.usd.unwrap_or_default()).collect();
+        let mut grid = Grid::bare([Align::Right, Align::Right, Align::Left]);
+        for (part, shown) in self.transports.iter().zip(spelling.parts(&all)) {
+            let usd = part.usd.map_or_else(|| "unknown".to_owned(), |usd| spelling.show_as(usd, shown));
+            let place = if part.transport == "batch" { "in batches" } else { "in real time" };
+            grid.row([plural(part.rows, "row"), usd, place.to_owned()]);
+        }
+        sheet.grid("by way", &grid);
+    }
+
     fn models(&self, said: bool, sheet: &mut Sheet) {
         if let [model] = self.models.as_slice() {
             if !said {
@@ -236,15 +258,36 @@ impl Summary {
         sheet.grid("via", &grid);
     }
 
+    /// The time of the job; nothing if it is unknown.
+    fn elapsed(&self) -> Option<String> {
+        let JobTime { batches, realtime } = self.time;
+        match batches {
+            // The service's clock counts seconds.
+            Some(batches) => Some(duration(batches + realtime)),
+            None if realtime.is_zero() => None,
+            None => Some(millis(realtime.as_millis() as u64)),
+        }
+    }
+
     fn time_parts(&self) -> Vec<String> {
-        let elapsed = Duration::try_from_secs_f64(self.duration_s).unwrap_or_default().as_millis();
-        let done = u128::from((self.rows.succeeded + self.rows.failed).saturating_sub(self.reused));
-        if elapsed == 0 {
-            return Vec::new();
+        let JobTime { batches, realtime } = self.time;
+        let (elapsed, done) = (realtime.as_millis(), self.rows.succeeded + self.rows.failed);
+        let done = u128::from(done.saturating_sub(self.reused));
+        match (batches, elapsed) {
+            (None, 0) => return Vec::new(),
+            (Some(batches), 0) => {
+                let what = if self.rows.pending > 0 { "since creation" } else { "from creation to end" };
+                return vec![format!("{} {what}", duration(batches))];
+            }
+            (Some(batches), _) => {
+                let realtime = millis(elapsed as u64);
+                return vec![format!("{} in batches", duration(batches)), format!("{realtime} in real time")];
+            }
+            (None, _) => {}
         }
         let mut parts = vec![millis(elapsed as u64)];
         // The service works on a batch: this command's time says nothing about the rows' speed.
-        if done > 0 && self.transport.as_deref() != Some("batch") {
+        if done > 0 && self.transport.as_deref() == Some("realtime") {
             let tenths = done * 10_000 / elapsed;
             let (whole, tenth) = (tenths / 10, tenths % 10);
             parts.push(match whole {
@@ -269,7 +312,8 @@ impl Summary {
         if self.http.sent == 0 {
             return Vec::new();
         }
-        let mut parts = vec![format!("{} sent", count(self.http.sent))];
+        let place = if self.transports.is_empty() { "" } else { " in real time" };
+        let mut parts = vec![format!("{} sent{place}", count(self.http.sent))];
         if self.http.retried > 0 {
             parts.push(format!("{} retried", count(self.http.retried)));
         }

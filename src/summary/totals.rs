@@ -30,6 +30,8 @@ pub struct Totals {
     pub(super) usage: Usage,
     pub(super) money: MoneyTotals,
     pub(super) models: BTreeMap<Arc<str>, ModelTotals>,
+    pub(super) batch: TransportTotals,
+    pub(super) realtime: TransportTotals,
     pub(super) errors: BTreeMap<ErrorCode, ErrorTotals>,
     pub(super) latency: Histogram,
     pub(super) http: HttpCounts,
@@ -50,6 +52,16 @@ pub struct DiscardedSpend<'a> {
     pub uncertain: u32,
     /// The effect of cached tokens on `paid`.
     pub cache: CacheCharge,
+    /// The outcomes came from a batch.
+    pub batch: bool,
+}
+
+/// The share of one transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct TransportTotals {
+    /// Rows whose outcome it brought.
+    pub(super) rows: u64,
+    pub(super) usd: Sum,
 }
 
 /// Sums of what outcomes cost.
@@ -110,6 +122,11 @@ impl Totals {
         self.uncertain += u64::from(outcome.at_risk);
         self.unmetered += u64::from(charge.priced && charge.total().is_none());
         self.money.add(charge);
+        if outcome.batch.is_some() {
+            self.batch.add(charge);
+        } else if outcome.attempts > 0 {
+            self.realtime.add(charge);
+        }
         // A row that names no model was never sent.
         if !outcome.model.is_empty() {
             let model = match self.models.get_mut(&outcome.model) {
@@ -141,7 +158,9 @@ impl Totals {
 
     /// Counts money spent on outcomes that no longer stand for a row.
     pub fn add_spent(&mut self, spent: &DiscardedSpend<'_>) {
-        let DiscardedSpend { model, usage, paid, at_risk, uncertain, cache } = *spent;
+        let DiscardedSpend { model, usage, paid, at_risk, uncertain, cache, batch } = *spent;
+        let way = if batch { &mut self.batch } else { &mut self.realtime };
+        way.usd.add(paid);
         self.usage += usage;
         self.money.paid.add(paid);
         self.money.list.add(paid);
@@ -172,6 +191,11 @@ impl Totals {
     /// Returns the rows that failed so far.
     pub const fn failed(&self) -> u64 {
         self.failed
+    }
+
+    /// Returns the failed rows that the user cancelled.
+    pub fn cancelled(&self) -> u64 {
+        self.errors.get(&ErrorCode::Cancelled).map_or(0, |error| error.count)
     }
 
     /// Returns the codes with which rows failed so far.
@@ -215,6 +239,14 @@ impl MoneyTotals {
     fn add_cache(&mut self, cache: CacheCharge) {
         self.cache_saved.add(cache.saved);
         self.cached_at_full += cache.at_full_price;
+    }
+}
+
+impl TransportTotals {
+    fn add(&mut self, charge: &Charge) {
+        self.rows += 1;
+        self.usd.add(charge.paid);
+        self.usd.add(charge.wasted);
     }
 }
 

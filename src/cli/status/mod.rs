@@ -18,6 +18,7 @@ use crate::job::batch::adopt::{find_local, looks_remote};
 use crate::job::batch::status::{self, JobStatus};
 use crate::job::batch::unended::{cancelling_since, since, ways_on};
 use crate::job::finish::{Desk, record_killed};
+use crate::outcome::ErrorCode;
 use crate::settings;
 use crate::store::{Job, JobBatch, JobState, Ledger, Store, Transport};
 use crate::text;
@@ -207,24 +208,32 @@ pub(super) fn print_jobs(ids: &[&str], ctx: &Ctx) -> Result<()> {
     if ctx.json {
         return print_json(&document(ids, ctx)?, ctx);
     }
-    let ledger = Store::open(ctx.settings.state_dir()?)?.ledger()?;
+    let store = Store::open(ctx.settings.state_dir()?)?;
+    let ledger = store.ledger()?;
     for id in ids {
-        ctx.ui.note(&line(&ledger.find(id)?));
+        let job = ledger.find(id)?;
+        let cancelled = if job.failed > 0 { store.open_job(&job.id)?.failed_with(ErrorCode::Cancelled)? } else { 0 };
+        ctx.ui.note(&line(&job, cancelled));
     }
     Ok(())
 }
 
-/// Describes a job in one line of text.
-fn line(job: &Job) -> String {
-    let failed = if job.failed > 0 { format!(", {} failed", text::count(job.failed)) } else { String::new() };
-    let pending = job.total.saturating_sub(job.succeeded + job.failed);
-    let pending = if pending > 0 { format!(", {} pending", text::count(pending)) } else { String::new() };
+/// Describes a job in one line of text. Of its failed rows, the user has `cancelled` some.
+fn line(job: &Job, cancelled: u64) -> String {
+    let others = [
+        (job.failed.saturating_sub(cancelled), "failed"),
+        (cancelled, "cancelled"),
+        (job.total.saturating_sub(job.succeeded + job.failed), "pending"),
+    ];
+    let others: Vec<String> =
+        others.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!(", {} {what}", text::count(*n))).collect();
     format!(
-        "{} {}: {} of {} answered{failed}{pending}",
+        "{} {}: {} of {} answered{}",
         job.id,
         job.state.as_str(),
         text::count(job.succeeded),
-        text::plural(job.total, "row")
+        text::plural(job.total, "row"),
+        others.concat()
     )
 }
 

@@ -1,6 +1,6 @@
 //! Writes the results of a batch job: every row in input order, answered or with its error.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::ahead::Ahead;
 use super::follow::{Waiting, follow};
@@ -40,7 +40,6 @@ pub struct FetchAsk {
 /// # Errors
 /// 75 if the job has not ended and `--partial` is missing.
 pub fn fetch(ask: &FetchAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
-    let began = Instant::now();
     let results = if ask.delivery.output.is_some() { Results::Elsewhere } else { Results::Stdout };
     // A command that waits for the batches also waits for another lock holder.
     let wait = ask.waiting.map_or(ask.wait, |waiting| LockWait::until(waiting.until));
@@ -63,7 +62,7 @@ pub fn fetch(ask: &FetchAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
         let what = if ask.waiting.is_some() { "--timeout has passed" } else { "not finished yet" };
         return Err(session.unfinished(what, ask.waiting.is_some())?);
     }
-    session.deliver(outputs, ask.delivery.form.is_flat(), began)
+    session.deliver(outputs, ask.delivery.form.is_flat())
 }
 
 impl Session<'_> {
@@ -99,7 +98,7 @@ impl Session<'_> {
     ///
     /// # Errors
     /// 74 if they cannot be written, 141 if the reader of the pipe is gone.
-    pub fn deliver(mut self, outputs: Outputs, flat: bool, began: Instant) -> Result<Ended> {
+    pub fn deliver(self, outputs: Outputs, flat: bool) -> Result<Ended> {
         self.verify_answers()?;
         self.progress.phase("writing results");
         let shape = self.shape()?;
@@ -129,12 +128,7 @@ impl Session<'_> {
         };
         let written = lines.commit(accounts.as_ref().is_ok_and(whole))?;
         let accounts = accounts?;
-        if !accounts.batches.is_empty() {
-            // The summary includes rows that this command sent in real time, so a later report agrees with it.
-            let elapsed = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-            self.job.active_ms = self.job.active_ms.max(elapsed);
-        }
-        let duration = Duration::from_millis(self.job.active_ms);
+        let realtime = Duration::from_millis(self.job.active_ms);
         let finish = Finish {
             desk,
             job: self.job,
@@ -145,7 +139,7 @@ impl Session<'_> {
             nowhere: false,
             written,
         };
-        Ok(finish.conclude(&accounts, duration).write_summary(summary_file, self.ctx))
+        Ok(finish.conclude(&accounts, realtime).write_summary(summary_file, self.ctx))
     }
 }
 

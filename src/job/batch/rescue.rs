@@ -1,6 +1,6 @@
 //! A rescue: answers the rows that batches left undone in real time, within the same job and results.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::ask::RescueAsk;
 use super::follow::{Waiting, follow};
@@ -44,18 +44,17 @@ pub fn rescue(
     ctx: &Ctx,
 ) -> Result<Ended> {
     let open = session.open_batches()?.all;
-    let began = Instant::now();
     let flat = rescue.delivery.form.is_flat();
     if open > 0 && !end(&mut session, open)? {
         ctx.ui.warn(
             "the service has not ended all batches yet; llbatch does not send their rows again, because it may \
                    still answer them",
         );
-        return session.deliver(outputs, flat, began);
+        return session.deliver(outputs, flat);
     }
     let left = session.retry_set(false, Transport::Realtime)?;
     if left.rows.is_empty() {
-        return session.deliver(outputs, flat, began);
+        return session.deliver(outputs, flat);
     }
     let cost = left.cost.map_or_else(|| "an unknown amount".to_owned(), |usd| format!("about {}", usd.human()));
     ctx.ui.note(&format!(

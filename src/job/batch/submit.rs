@@ -1,6 +1,6 @@
 //! A submission: makes a job of its input, plans and creates the batches, and delivers them if the user waits.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::ask::{SubmitAsk, WaitAsk};
 use super::follow::{Waiting, follow};
@@ -78,7 +78,6 @@ pub fn submit<'a>(
     ctx: &'a Ctx,
     announce: &dyn Fn(&str) -> Result<()>,
 ) -> Result<Submitted> {
-    let began = Instant::now();
     let entered = enter(&ask, remote, ctx)?;
     // Opens the outputs before the job spends money.
     let opened = ask.results.as_ref().map(|wait| entered.session.outputs(&wait.delivery)).transpose();
@@ -107,7 +106,7 @@ pub fn submit<'a>(
         Some(how) if left => {
             rescue(session, Rescue { how, delivery: wait.delivery, limit: ask.limit }, outputs, remote, ctx)?
         }
-        _ if ended => session.deliver(outputs, wait.delivery.form.is_flat(), began)?,
+        _ if ended => session.deliver(outputs, wait.delivery.form.is_flat())?,
         _ => {
             session.record()?;
             return Err(too_late(&session, wait.deadline)?);

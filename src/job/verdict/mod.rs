@@ -2,14 +2,12 @@
 //!
 //! One pure function decides for both transports and for every command, so no two reports disagree.
 
-use std::time::Duration;
-
 use super::spec::Spec;
 use super::stop::Stop;
 use crate::context::Ctx;
 use crate::error::Exit;
 use crate::store::{BatchStep, Job, JobBatch, JobState, Transport};
-use crate::summary::{Meta, Totals};
+use crate::summary::{JobTime, Meta, Totals};
 use crate::text;
 
 /// Facts about a job, as one command finds them.
@@ -40,6 +38,8 @@ pub struct RowFacts {
     pub succeeded: u64,
     /// Rows with an error.
     pub failed: u64,
+    /// The part of `failed` that the user cancelled.
+    pub cancelled: u64,
     /// A retry may answer some of the failed rows.
     pub retryable: bool,
 }
@@ -123,15 +123,15 @@ impl Verdict {
         Self { state, exit, reason, next: facts.next(exit, state) }
     }
 
-    /// Builds the part of a summary beside the totals. `duration` is the time shown.
-    pub fn meta(self, job: &Job, spec: &Spec, duration: Duration, ctx: &Ctx) -> Meta {
+    /// Builds the part of a summary beside the totals. `time` is the time shown.
+    pub fn meta(self, job: &Job, spec: &Spec, time: JobTime, ctx: &Ctx) -> Meta {
         Meta {
             job: Some(job.id.clone()),
             name: job.name.clone(),
             started_at: Some(jiff::Timestamp::from_millisecond(job.created_at).unwrap_or_default().to_string()),
             transport: Some(job.transport.as_str().to_owned()),
             state: self.state.as_str().to_owned(),
-            duration,
+            time,
             exit: self.exit,
             reason: self.reason,
             next: self.next.map(|next| next.command(&job.id, &spec.service, ctx)),
@@ -202,7 +202,7 @@ impl JobFacts {
             let rows = text::plural(self.rows.left(), "row");
             all.push((Exit::Failure, format!("no result for {rows}; please report this bug")));
         } else if self.rows.failed > 0 {
-            all.push((Exit::RowsFailed, format!("{} failed", text::plural(self.rows.failed, "row"))));
+            all.push((Exit::RowsFailed, self.rows.without_answer()));
         }
         // A command that sent the rows again in real time does not end by an earlier batch.
         let resent = matches!(self.command, Asker::Run { .. } | Asker::RealtimePart);
@@ -309,13 +309,25 @@ pub fn state_of(job: &Job, batches: &[JobBatch], busy: bool) -> JobState {
 impl RowFacts {
     /// Builds the facts from the counts in the job's entry, which do not tell whether a retry may help.
     pub const fn counted(job: &Job) -> Self {
-        Self { total: job.total, succeeded: job.succeeded, failed: job.failed, retryable: false }
+        Self { total: job.total, succeeded: job.succeeded, failed: job.failed, cancelled: 0, retryable: false }
     }
 
     /// Builds the facts from the fold of all outcomes.
     pub fn of(total: u64, totals: &Totals) -> Self {
         let retryable = totals.failures().any(|code| !code.is_permanent());
-        Self { total, succeeded: totals.succeeded(), failed: totals.failed(), retryable }
+        let (succeeded, failed, cancelled) = (totals.succeeded(), totals.failed(), totals.cancelled());
+        Self { total, succeeded, failed, cancelled, retryable }
+    }
+
+    /// Describes the rows that have an error.
+    fn without_answer(self) -> String {
+        let failed = self.failed.saturating_sub(self.cancelled);
+        let rows = |n| text::plural(n, "row");
+        match (failed, self.cancelled) {
+            (failed, 0) => format!("{} failed", rows(failed)),
+            (0, cancelled) => format!("{} cancelled", rows(cancelled)),
+            (failed, cancelled) => format!("{} failed, {} cancelled", rows(failed), text::count(cancelled)),
+        }
     }
 
     const fn left(self) -> u64 {

@@ -7,7 +7,7 @@ const RUN: Asker = Asker::Run { input: true, max_cost: false };
 const RUN_JOB: Asker = Asker::Run { input: false, max_cost: false };
 
 fn rows(succeeded: u64, failed: u64) -> RowFacts {
-    RowFacts { total: 4, succeeded, failed, retryable: failed > 0 }
+    RowFacts { total: 4, succeeded, failed, cancelled: 0, retryable: failed > 0 }
 }
 
 fn none() -> BatchFacts {

@@ -254,6 +254,12 @@ impl JobDb {
         })
     }
 
+    /// The number of rows that failed with this code.
+    pub fn failed_with(&self, code: ErrorCode) -> Result<u64> {
+        let count = "SELECT count(*) FROM outcome WHERE code = ?1";
+        self.run(|db| db.query_row(count, [code.as_str()], |row| row.get(0).map(i64::cast_unsigned)))
+    }
+
     /// The largest upper bound of any realtime request so far, by model.
     pub fn largest(&self) -> Result<Vec<(String, Usage)>> {
         self.run(|db| {

@@ -10,12 +10,20 @@ fn cancel_keeps_the_answered_rows() {
     let id = submit(&home, &server, &["in.jsonl"]);
     let batch = server.batches()[0]["id"].as_str().unwrap().to_owned();
     until("some answers", || server.ask(&format!("/v1/batches/{batch}"))["progress"].as_f64().unwrap() > 10.0);
-    home.at(&server.url, &["cancel", &id]).code(0).says(&["cancelled"]);
+    let said = home.at(&server.url, &["cancel", &id]).code(0).stderr;
     assert_eq!(server.batches()[0]["status"], "CANCELLED");
     assert_eq!(state(&home, &id), "cancelled");
-    fetch(&home, &server, &id, &[]).code(3);
+    let fetched = fetch(&home, &server, &id, &[]).code(3).stderr;
     let seen = ends(&home);
     let ok = seen.iter().filter(|code| *code == "ok").count();
+    // What was cancelled has not failed.
+    let left = 50 - ok;
+    assert!(said.contains(&format!("{id} cancelled: {ok} of 50 rows answered, {left} cancelled\n")), "{said}");
+    for line in [format!("50: {ok} answered, {left} cancelled"), format!("✗ {ok} of 50 answered ({left} cancelled)")]
+    {
+        assert!(fetched.contains(&line), "{line}: {fetched}");
+    }
+    assert_eq!(home.json("s.json")["exit"]["reason"], format!("{left} rows cancelled"));
     assert!(ok > 0 && ok < 50, "{ok}");
     assert_eq!(seen.iter().filter(|code| *code == "cancelled").count(), 50 - ok);
     assert_eq!(server.bill(), ok as u64);

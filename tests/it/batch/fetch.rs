@@ -54,6 +54,21 @@ fn fetch_of_a_running_batch_exits_75() {
 }
 
 #[test]
+fn time_of_a_batch_job_is_the_jobs_not_the_commands() {
+    let (home, server) = (Home::new(), Server::quick(&["--batch-run", "2s"]));
+    home.write("in.jsonl", prompts(1..=2));
+    let id = submit(&home, &server, &["in.jsonl"]);
+    let out = fetch(&home, &server, &id, &[]).code(0).says(&[" from creation to end\n"]);
+    let seconds = |name: &str| home.json(name)["duration_s"].as_f64().unwrap();
+    let first = seconds("s.json");
+    assert!(first >= 1.0, "{first}: {}", out.stderr);
+    // A command that downloads nothing says the same.
+    home.at(&server.url, &["fetch", &id, "-o", "again.jsonl", "--summary", "again.json"]).code(0);
+    home.at(&server.url, &["report", &id, "--summary", "report.json"]).code(0);
+    assert_eq!([seconds("again.json"), seconds("report.json")], [first; 2]);
+}
+
+#[test]
 fn summary_shows_cost_and_savings() {
     let (home, server) = (Home::new(), Server::quick(&["--fault", "status=400,on=row,contains=question 2"]));
     home.write("in.jsonl", prompts(1..=5));

@@ -56,9 +56,29 @@ fn realtime_retry_joins_the_job_at_its_own_price() {
     let out =
         home.at(&server.url, &["retry", &id, "--via", "realtime"]).code(0).says(&["realtime price", "llbatch fetch"]);
     assert_eq!(out.stdout, format!("{id}\n"));
-    fetch(&home, &server, &id, &[]).code(0);
+    let fetched = fetch(&home, &server, &id, &[]).code(0);
     answered(&home.read("out.jsonl"), 1..=4);
     assert_eq!((server.batches().len(), server.bill(), server.paid_again()), (1, 4, 0));
+    // It names both ways, each with its rows, money and time.
+    let report = home.llbatch(&["report", &id]).code(0);
+    for text in [&fetched.stderr, &report.stdout] {
+        for part in [
+            ", batch and realtime: completed\n",
+            "  by way    3 rows  $0.000002  in batches\n             1 row  $0.000002  in real time\n",
+            " in batches, ",
+            " in real time\n",
+            "  requests  1 sent in real time\n",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+    assert_eq!(
+        home.json("s.json")["transports"],
+        json!([
+            {"transport": "batch", "rows": 3, "usd": 0.000_002_34},
+            {"transport": "realtime", "rows": 1, "usd": 0.000_001_56}
+        ])
+    );
     // Three rows of 26 tokens at half of $0.06 a million, one at the whole.
     let cost = &home.json("s.json")["cost"];
     assert_eq!((&cost["usd"], &cost["realtime_usd"]), (&json!(0.000_003_9), &json!(0.000_006_24)));
