@@ -91,11 +91,13 @@ impl fmt::Display for Reason {
             Self::Doubtful(fact) => write!(f, "{fact}"),
             Self::Lapsed(BatchFact { source, as_of, .. }) => write!(
                 f,
-                "half price in batches only in older lists, not in {source} of {as_of}; llbatch assumes that \
+                "full price in batches, because only older lists name half price, and {source} of {as_of} does not; \
                  {SAME_COST}"
             ),
-            Self::FullPrice => write!(f, "no batch discount (config file); {SAME_COST}"),
-            Self::Unknown => write!(f, "no known batch discount ({LISTS}); llbatch assumes that {SAME_COST}"),
+            Self::FullPrice => write!(f, "full price in batches (config file); {SAME_COST}"),
+            Self::Unknown => {
+                write!(f, "counted at full price in batches, because {LISTS} names no discount; {SAME_COST}")
+            }
         }
     }
 }
@@ -155,22 +157,22 @@ mod tests {
             ),
             (
                 "meta-llama/Llama-3-70b-chat-hf",
-                "half price in batches only in older lists, not in Together's batch guide of 2026-08; \
-                 llbatch assumes that a batch costs the same as realtime",
+                "full price in batches, because only older lists name half price, and Together's batch guide of 2026-08 \
+                 does not; a batch costs the same as realtime",
             ),
             (
                 "arcee-ai/trinity-mini",
-                "no known batch discount (Together's batch guide as of 2026-08); \
-                 llbatch assumes that a batch costs the same as realtime",
+                "counted at full price in batches, because Together's batch guide as of 2026-08 names no discount; \
+                 a batch costs the same as realtime",
             ),
             (
                 "nobody/nothing",
-                "no known batch discount (Together's batch guide as of 2026-08); \
-                 llbatch assumes that a batch costs the same as realtime",
+                "counted at full price in batches, because Together's batch guide as of 2026-08 names no discount; \
+                 a batch costs the same as realtime",
             ),
             (
                 "meta-llama/Llama-3.2-3B-Instruct-Turbo",
-                "batch discount from its model card of 2025-07; later lists leave it out",
+                "half price in batches, by its model card of 2025-07; later lists leave it out",
             ),
         ] {
             assert_eq!(notice(&table, model).unwrap().to_string(), format!("{model}: {text} (7 rows)"));

@@ -155,7 +155,7 @@ pub fn walk(
 }
 
 fn ragged(row: u64, file: &str, line: u64, found: usize, expected: usize) -> Problem {
-    let fields = if found == 1 { "field" } else { "fields" };
+    let fields = text::agree(found as u64, "field", "fields");
     let text = format!("{found} {fields}, but the header has {expected}");
     Problem::at(Some(row), file, line, "csv_fields", text)
         .hint("quote fields that contain a delimiter or a line break: \"…\", with each inner quote doubled: \"\"")

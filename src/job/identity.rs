@@ -135,7 +135,7 @@ impl Requests {
         };
         let about = if self.cut { "about " } else { "" };
         ui.note(&format!(
-            "{id} ({}) has answers to {about}{} of these {}; {remedy}",
+            "{id} ({}) has the answers to {about}{} of {}; {remedy}",
             job.state.as_str(),
             text::count(rows),
             text::plural(self.rows, "request"),

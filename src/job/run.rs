@@ -181,7 +181,7 @@ fn finishing(ui: Ui, grace: Duration) -> impl FnOnce(&Shared, i32) + Send + 'sta
             _ => format!(
                 "{} in flight {} finishing ({} at most); {again}",
                 text::plural(in_flight, "request"),
-                if in_flight == 1 { "is" } else { "are" },
+                text::agree(in_flight, "is", "are"),
                 text::duration(grace)
             ),
         });

@@ -57,8 +57,10 @@ impl fmt::Display for BatchFact {
         match finding {
             BatchFinding::Refused => write!(f, "not served in batches ({source}, {as_of})"),
             BatchFinding::Discounted => write!(f, "batch discount as of {as_of}"),
-            BatchFinding::Lapsed => f.write_str("half price in batches only in older lists: counted at full price"),
-            BatchFinding::Doubtful => write!(f, "batch discount from {source} of {as_of}; later lists leave it out"),
+            BatchFinding::Lapsed => f.write_str("full price in batches: only older lists name half price"),
+            BatchFinding::Doubtful => {
+                write!(f, "half price in batches, by {source} of {as_of}; later lists leave it out")
+            }
         }
     }
 }

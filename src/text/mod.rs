@@ -51,7 +51,12 @@ pub fn batches(n: usize) -> String {
 
 /// Returns the verb that agrees with a count: `has`, `have`.
 pub const fn have(n: usize) -> &'static str {
-    if n == 1 { "has" } else { "have" }
+    agree(n as u64, "has", "have")
+}
+
+/// Returns the word that agrees with a count.
+pub const fn agree(n: u64, one: &'static str, many: &'static str) -> &'static str {
+    if n == 1 { one } else { many }
 }
 
 /// Writes a sentence without its full stop: `1 batch of j-… has not ended`.

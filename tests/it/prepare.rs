@@ -180,7 +180,7 @@ fn batch_notices_come_before_the_table() {
     let out = home.llbatch(&["prepare", "in.jsonl", "-o", "out"]).code(0).says(&[
         "warning: zai-org/GLM-5: not served in batches (Together batch skill, 2026)",
         "(2 rows)",
-        "nobody/knows: no known batch discount (Together's batch guide as of 2026-08)",
+        "nobody/knows: counted at full price in batches, because Together's batch guide as of 2026-08 names no discount",
         "later lists leave it out",
     ]);
     assert!(!out.stderr.contains("Llama-3.3-70B-Instruct-Turbo:"), "its discount is known: {}", out.stderr);

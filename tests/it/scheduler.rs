@@ -71,18 +71,18 @@ fn failed_rows_and_earlier_answers_are_named_before_they_are_paid_again() {
     let job = home.json("s.json")["job"].as_str().unwrap().to_owned();
     home.run(&server, &run)
         .code(3)
-        .says(&[&format!("{job} (partial) has answers to 9 of these 10 requests; --resume takes them")]);
+        .says(&[&format!("{job} (partial) has the answers to 9 of 10 requests; --resume takes them")]);
     // Other content with some of the same requests.
     home.write("more.jsonl", prompts(5..=12));
     let last = home.json("s.json")["job"].as_str().unwrap().to_owned();
     home.run(&server, &[&["more.jsonl"], &RUN[..]].concat())
         .code(0)
-        .says(&[&format!("{last} (partial) has answers to 5 of these 8 requests; --resume={last} takes them")]);
+        .says(&[&format!("{last} (partial) has the answers to 5 of 8 requests; --resume={last} takes them")]);
     home.run(&server, &[&["more.jsonl", "--fresh"], &RUN[..]].concat()).code(0);
     home.write("some.jsonl", prompts(1..=3));
     let submit = ["submit", "some.jsonl", "--wait", "--poll", "50ms", "-o", "some"];
     home.at(&server.url, &submit).code(0).says(&[&format!("`llbatch run INPUT --resume={last}` takes them")]);
-    home.at(&server.url, &submit).code(0).says(&["has answers to 3 of these 3 requests; --resume takes them"]);
+    home.at(&server.url, &submit).code(0).says(&["has the answers to 3 of 3 requests; --resume takes them"]);
     // A run takes the answers of a batch job of the same content.
     let paid = server.bill();
     home.run(&server, &[&["some.jsonl", "--resume"], &RUN[..]].concat()).code(0);
@@ -129,7 +129,7 @@ fn interrupted_job_of_similar_content_is_named_with_its_share() {
     let server = Server::start(&["--latency", "50ms"]);
     let (job, paid) = interrupted(&home, &server);
     home.write("more.jsonl", prompts(1..=41));
-    let notice = format!("{job} (interrupted) has answers to {paid} of these 41 requests; --resume={job} takes them");
+    let notice = format!("{job} (interrupted) has the answers to {paid} of 41 requests; --resume={job} takes them");
     home.run(&server, &[&["more.jsonl"], &RUN[..]].concat()).code(0).says(&[&notice]);
     let before = server.bill();
     home.run(&server, &["more.jsonl", &format!("--resume={job}"), "-o", "out.jsonl"]).code(0);

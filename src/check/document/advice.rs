@@ -51,10 +51,8 @@ fn saving(models: &[CheckedModel]) -> Option<String> {
 
 fn refused(models: &[CheckedModel]) -> Option<String> {
     let refused = select(models, |model| model.batch == BatchTerms::Refused)?;
-    let are = match refused.len() {
-        1 => "1 model is".to_owned(),
-        n => format!("{n} models are"),
-    };
+    let count = refused.len() as u64;
+    let are = format!("{} {}", text::plural(count, "model"), text::agree(count, "is", "are"));
     Some(format!("{are} not served in batches, so use `llbatch run`: {}", names(&refused)))
 }
 

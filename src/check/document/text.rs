@@ -136,6 +136,9 @@ impl CheckDocument {
         if sum.min.is_none() {
             return shown;
         }
+        if self.models.iter().any(|model| model.unbounded > 0) {
+            shown.push_str(" (--max-tokens N narrows it)");
+        }
         let left_out = self.models.iter().filter(|model| part(model).min.is_none());
         let (refused, unpriced): (Vec<_>, Vec<_>) = left_out.partition(|model| is_refused(model));
         for (models, why) in [(unpriced, "without a known price"), (refused, "not served in batches")] {
