@@ -1,17 +1,21 @@
 //! The report on a job or on results files, with the same verdict as the command that wrote them.
 
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::batch::adopt::find_local;
 use super::batch::status::JobStatus;
-use super::spec::{inputs_of, spec_of};
+use super::spec::{Spec, inputs_of, spec_of};
 use super::verdict::{Asker, BatchFacts, JobFacts, RowFacts, Verdict};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::report::details::{ReportDocument, ReportSource};
+use crate::outcome::Fingerprint;
+use crate::report::details::{ReportDetails, ReportDocument, ReportSource};
 use crate::report::{batch_time, of_files, of_job, time_of};
-use crate::request::RequestBuilder;
+use crate::request::{Params, RequestBuilder};
 use crate::store::{Store, Transport};
 use crate::summary::{JobTime, Meta};
 
@@ -142,6 +146,51 @@ fn of_named(name: &str, ctx: &Ctx) -> Result<ReportDocument> {
         name: job.name.clone(),
         created_at: jiff::Timestamp::from_millisecond(job.created_at).unwrap_or_default().to_string(),
         input: job.input.clone(),
+        settings: settings_of(&spec.params),
     };
-    Ok(folded.details.into_report(summary, source, seconds))
+    let mut report = folded.details.into_report(summary, source, seconds);
+    // The input may be gone or have changed. The report then lacks prompts, and nothing else.
+    match prompts_of(&report.details, &spec, &store, &job.id) {
+        Ok(prompts) => report.details.add_prompts(&prompts),
+        Err(error) => ctx.ui.detail(&format!("the report has no prompts: {error}")),
+    }
+    Ok(report)
+}
+
+/// The parameters that differ from those of a command without flags.
+fn settings_of(params: &Params) -> BTreeMap<String, Value> {
+    let members = |params: &Params| match serde_json::to_value(params) {
+        Ok(Value::Object(members)) => members,
+        _ => serde_json::Map::new(),
+    };
+    let unset = members(&Params::default());
+    members(params).into_iter().filter(|(name, value)| unset.get(name) != Some(value)).collect()
+}
+
+/// Reads the prompts of the rows that a report shows. A row whose request has changed has none.
+fn prompts_of(details: &ReportDetails, spec: &Spec, store: &Store, job: &str) -> Result<HashMap<u64, String>> {
+    let wanted: HashMap<u64, Fingerprint> = details.prompt_keys().map(|key| (key.row, key.fingerprint)).collect();
+    let mut prompts = HashMap::new();
+    let Some(last) = wanted.keys().max() else { return Ok(prompts) };
+    let shape = RequestBuilder::new(&spec.params)?;
+    let mut blocks = inputs_of(spec, store, job)?.blocks()?;
+    while let Some(block) = blocks.next()? {
+        let mut next = block.first_row();
+        if next > *last {
+            break;
+        }
+        block.for_each(|record| {
+            let row = next;
+            next += 1;
+            let Some(fingerprint) = wanted.get(&row) else { return };
+            let draft =
+                record.and_then(|record| shape.draft(&record).map(|draft| (draft.fingerprint(), draft.prompt())));
+            if let Ok((found, Some(prompt))) = draft
+                && found == *fingerprint
+            {
+                prompts.insert(row, prompt);
+            }
+        });
+    }
+    Ok(prompts)
 }

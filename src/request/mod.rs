@@ -94,6 +94,18 @@ impl Draft<'_> {
         }
     }
 
+    /// The text that the user asks: that of the last message, or the prompt or input.
+    pub fn prompt(&self) -> Option<String> {
+        let body: serde_json::Value = serde_json::from_str(&self.body).ok()?;
+        let subject = &body[self.endpoint.subject()];
+        let asked = subject.as_array().and_then(|messages| messages.last()?.get("content")).unwrap_or(subject);
+        let parts = |parts: &Vec<serde_json::Value>| -> String {
+            parts.iter().filter_map(|part| part["text"].as_str().or(part.as_str())).collect::<Vec<_>>().join("\n")
+        };
+        let text = asked.as_str().map(str::to_owned).or_else(|| asked.as_array().map(parts));
+        text.filter(|text| !text.is_empty())
+    }
+
     /// Equal for equal requests. Computed on demand: it costs as much as the rest of the draft.
     pub fn fingerprint(&self) -> Fingerprint {
         fingerprint(self.endpoint, &self.model, &self.body)

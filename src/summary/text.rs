@@ -259,7 +259,7 @@ impl Summary {
     }
 
     /// The time of the job; nothing if it is unknown.
-    fn elapsed(&self) -> Option<String> {
+    pub fn elapsed(&self) -> Option<String> {
         let JobTime { batches, realtime } = self.time;
         match batches {
             // The service's clock counts seconds.
@@ -269,7 +269,8 @@ impl Summary {
         }
     }
 
-    fn time_parts(&self) -> Vec<String> {
+    /// The time of the job, with what it measures or the rows per second.
+    pub fn time_parts(&self) -> Vec<String> {
         let JobTime { batches, realtime } = self.time;
         let (elapsed, done) = (realtime.as_millis(), self.rows.succeeded + self.rows.failed);
         let done = u128::from(done.saturating_sub(self.reused));

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-SIZES = {"phone": (390, 844, True), "desktop": (1280, 900, False)}
+SIZES = {"phone": (360, 780, True), "desktop": (1280, 900, False)}
 PATIENCE = 60
 
 
@@ -118,6 +118,9 @@ def quiet(browser, name, url):
     check(not said, f"{name}: the browser complains: {said}")
 
 
+# Figures of tiles that take more than one line.
+BROKEN = ("[...document.querySelectorAll('.tile .value')].filter((v) => v.offsetHeight > 1.5 * parseFloat("
+          "getComputedStyle(v).lineHeight)).map((v) => v.textContent)")
 VISIBLE = "[...document.querySelectorAll('#failed .rows > li')].filter((row) => row.offsetHeight > 0).length"
 
 
@@ -161,6 +164,8 @@ def page(browser, path, shots):
             quiet(browser, name, url)
             wide = browser.eval("document.documentElement.scrollWidth")
             check(wide <= width, f"{name}: {wide} wide on a {size} of {width}")
+            broken = browser.eval(BROKEN)
+            check(broken == [], f"{name}: figures broken on a {size}: {broken}")
             colours.add((scheme, browser.eval("getComputedStyle(document.body).backgroundColor")))
             browser.shot(shots / f"{name}-{size}-{scheme}.png", whole=False)
     check(len(colours) == 2 and len({colour for _, colour in colours}) == 2, f"{name}: light and dark are {colours}")

@@ -1,8 +1,11 @@
 //! The report as JSON: the summary, and under `details` what a report adds.
 
+use std::collections::{BTreeMap, HashMap};
+
 use serde::Serialize;
 
-use super::{DetailsFold, FailedRow, ModelDetail, OverTime, TopRow, Truncated};
+use super::samples::start_of;
+use super::{DetailsFold, FailedRow, GoodRow, ModelDetail, OverTime, RowKey, TopRow, Truncated};
 use crate::summary::{Bin, Histogram, Summary};
 
 /// A report as `report --json` prints it.
@@ -38,6 +41,25 @@ pub struct ReportDetails {
     pub dearest: Vec<TopRow>,
     /// A sample of the failed rows, with some of every code.
     pub failed_rows: Vec<FailedRow>,
+    /// A few good answers, chosen by chance.
+    pub good_rows: Vec<GoodRow>,
+}
+
+impl ReportDetails {
+    /// The rows that are shown with their prompts.
+    pub fn prompt_keys(&self) -> impl Iterator<Item = RowKey> {
+        let failed = self.failed_rows.iter().map(|row| row.key);
+        let truncated = self.truncated.rows.iter().map(|row| row.key);
+        failed.chain(truncated).chain(self.good_rows.iter().map(|row| row.key))
+    }
+
+    /// Adds the prompts of these rows, by row.
+    pub fn add_prompts(&mut self, prompts: &HashMap<u64, String>) {
+        let prompt = |key: RowKey| prompts.get(&key.row).map(|text| start_of(text));
+        self.failed_rows.iter_mut().for_each(|row| row.prompt = prompt(row.key));
+        self.truncated.rows.iter_mut().for_each(|row| row.prompt = prompt(row.key));
+        self.good_rows.iter_mut().for_each(|row| row.prompt = prompt(row.key));
+    }
 }
 
 /// The job or the files that a report is about.
@@ -52,6 +74,8 @@ pub enum ReportSource {
         created_at: String,
         /// The input as the user typed it.
         input: String,
+        /// The parameters of its requests that the user set.
+        settings: BTreeMap<String, serde_json::Value>,
     },
     /// Results files.
     Files {
@@ -104,6 +128,7 @@ impl DetailsFold {
             slowest: self.slowest.into_rows(),
             dearest: self.dearest.into_rows(),
             failed_rows: self.failures.into_sample(),
+            good_rows: self.good.into_rows(),
         };
         ReportDocument { summary, details }
     }

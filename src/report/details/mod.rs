@@ -10,8 +10,8 @@ mod timeline;
 pub use document::{AnswerLengths, ReportDetails, ReportDocument, ReportSource};
 pub use models::ModelDetail;
 use models::ModelFolds;
-pub use samples::{FailedRow, TopRow, Truncated};
-use samples::{Failures, Top};
+pub use samples::{FailedRow, GoodRow, RowKey, TopRow, Truncated};
+use samples::{Failures, GoodRows, Top};
 pub use timeline::OverTime;
 use timeline::Timeline;
 
@@ -32,6 +32,7 @@ pub struct DetailsFold {
     speeds: Histogram,
     timeline: Timeline,
     truncated: Truncated,
+    good: GoodRows,
     slowest: Top,
     dearest: Top,
     failures: Failures,
@@ -53,6 +54,8 @@ impl DetailsFold {
             self.truncated.add(outcome, text);
         } else if let Some(error) = &outcome.error {
             self.failures.add(outcome, error, text);
+        } else {
+            self.good.offer(outcome, text);
         }
     }
 
@@ -174,6 +177,20 @@ mod tests {
         assert_eq!((&*detail.truncated.rows[0].id, &*detail.truncated.rows[0].answer), ("q1", "text 1"));
         assert_eq!(detail.failed_rows[0].message.chars().count(), 301);
         assert_eq!((detail.models[0].truncated, detail.models[0].failed), (30, 1));
+    }
+
+    #[test]
+    fn ten_good_answers_are_chosen_by_chance_and_always_the_same() {
+        let rows = |count| (1..=count).map(|row| (answered(row, 5, 1), AnswerFacts::default())).collect::<Vec<_>>();
+        let ids = |count| detail(&rows(count)).good_rows.into_iter().map(|row| row.id).collect::<Vec<_>>();
+        assert_eq!(ids(3), ["q1", "q2", "q3"]);
+        let chosen = ids(1_000);
+        assert_eq!((chosen.len(), &chosen), (10, &ids(1_000)));
+        let numbers: Vec<u64> = chosen.iter().map(|id| id[1..].parse().unwrap()).collect();
+        assert!(numbers.is_sorted() && numbers[0] < 300 && numbers[9] > 700, "{numbers:?}");
+        let cut = AnswerFacts { truncated: true, created: None };
+        let bad = [(answered(1, 5, 1), cut), (failed(2, ErrorCode::Timeout), AnswerFacts::default())];
+        assert!(detail(&bad).good_rows.is_empty());
     }
 
     #[test]

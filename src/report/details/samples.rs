@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::outcome::{ErrorCode, Outcome, RowError};
+use crate::outcome::{ErrorCode, Fingerprint, Outcome, RowError};
 use crate::price::Nanos;
 
 /// Rows in a list of the slowest or most expensive.
@@ -16,6 +16,24 @@ const FAILED: usize = 300;
 const TRUNCATED: usize = 20;
 /// Characters that are kept of a text from outside.
 const START: usize = 300;
+
+/// Good answers that are shown.
+const GOOD: usize = 10;
+
+/// A row of the input, to find its prompt.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RowKey {
+    /// 1-based over all inputs.
+    pub row: u64,
+    /// The fingerprint of its request.
+    pub fingerprint: Fingerprint,
+}
+
+impl RowKey {
+    const fn of(outcome: &Outcome) -> Self {
+        Self { row: outcome.row, fingerprint: outcome.fingerprint }
+    }
+}
 
 /// A row that stands out by its time or its price.
 #[derive(Debug, Clone, Serialize)]
@@ -30,6 +48,10 @@ pub struct TopRow {
     pub latency_ms: Option<u32>,
     /// Prompt and completion, those of discarded responses included.
     pub tokens: u64,
+    /// The prompt's part of `tokens`.
+    pub prompt_tokens: u64,
+    /// The answer's part of `tokens`.
+    pub completion_tokens: u64,
     /// `None`: unknown.
     pub usd: Option<Nanos>,
 }
@@ -44,6 +66,8 @@ impl TopRow {
             model: outcome.model.to_string(),
             latency_ms,
             tokens: usage.total(),
+            prompt_tokens: usage.prompt,
+            completion_tokens: usage.completion,
             usd,
         }
     }
@@ -91,8 +115,12 @@ pub struct TruncatedRow {
     pub model: String,
     /// The length at which the answer was cut.
     pub completion_tokens: u64,
+    /// The beginning of the prompt, if the input still has it.
+    pub prompt: Option<String>,
     /// The beginning of the answer.
     pub answer: String,
+    #[serde(skip)]
+    pub(super) key: RowKey,
 }
 
 impl Truncated {
@@ -103,10 +131,69 @@ impl Truncated {
                 id: start_of(&outcome.id),
                 model: outcome.model.to_string(),
                 completion_tokens: outcome.usage.unwrap_or_default().completion,
+                prompt: None,
                 answer: start_of(&text()),
+                key: RowKey::of(outcome),
             });
         }
     }
+}
+
+/// A good answer.
+#[derive(Debug, Clone, Serialize)]
+pub struct GoodRow {
+    /// The row's id.
+    pub id: String,
+    /// The model that the row asked for.
+    pub model: String,
+    /// The length of the answer.
+    pub completion_tokens: u64,
+    /// The beginning of the prompt, if the input still has it.
+    pub prompt: Option<String>,
+    /// The beginning of the answer.
+    pub answer: String,
+    #[serde(skip)]
+    pub(super) key: RowKey,
+}
+
+/// A few good answers, spread over the input by chance. The same rows give the same choice.
+#[derive(Debug, Default)]
+pub(super) struct GoodRows(BTreeMap<u64, GoodRow>);
+
+impl GoodRows {
+    pub(super) fn offer(&mut self, outcome: &Outcome, text: impl FnOnce() -> String) {
+        let place = scatter(outcome.row);
+        if self.0.len() >= GOOD && self.0.last_key_value().is_some_and(|(last, _)| *last < place) {
+            return;
+        }
+        let row = GoodRow {
+            id: start_of(&outcome.id),
+            model: outcome.model.to_string(),
+            completion_tokens: outcome.usage.unwrap_or_default().completion,
+            prompt: None,
+            answer: start_of(&text()),
+            key: RowKey::of(outcome),
+        };
+        self.0.insert(place, row);
+        if self.0.len() > GOOD {
+            self.0.pop_last();
+        }
+    }
+
+    /// The rows in input order.
+    pub(super) fn into_rows(self) -> Vec<GoodRow> {
+        let mut rows: Vec<GoodRow> = self.0.into_values().collect();
+        rows.sort_by_key(|row| row.key.row);
+        rows
+    }
+}
+
+/// Maps row numbers to numbers without any order, each to another one (the last step of `SplitMix64`).
+const fn scatter(row: u64) -> u64 {
+    let mut n = row.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    n ^ (n >> 31)
 }
 
 /// A row without an answer.
@@ -120,8 +207,12 @@ pub struct FailedRow {
     pub status: Option<u16>,
     /// The beginning of the error message.
     pub message: String,
+    /// The beginning of the prompt, if the input still has it.
+    pub prompt: Option<String>,
     /// The beginning of the text that came in place of an answer.
     pub answer: Option<String>,
+    #[serde(skip)]
+    pub(super) key: RowKey,
 }
 
 /// The first failed rows of each code.
@@ -137,7 +228,9 @@ impl Failures {
                 code: error.code,
                 status: outcome.status,
                 message: start_of(&error.message),
+                prompt: None,
                 answer: Some(start_of(&text())).filter(|text| !text.is_empty()),
+                key: RowKey::of(outcome),
             });
         }
     }
@@ -160,7 +253,7 @@ impl Failures {
 }
 
 /// The text, or its beginning and an ellipsis.
-fn start_of(text: &str) -> String {
+pub(super) fn start_of(text: &str) -> String {
     match text.char_indices().nth(START) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),

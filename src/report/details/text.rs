@@ -105,7 +105,11 @@ fn top(rows: &[TopRow]) -> Grid {
         let time = timed.then(|| row.latency_ms.map_or_else(String::new, |ms| millis(ms.into())));
         let usd = row.usd.map_or_else(|| "unknown".to_owned(), Nanos::human);
         let id = cut(&row.id, ID);
-        grid.row(time.into_iter().chain([format!("{} tokens", count(row.tokens)), usd, id]));
+        grid.row(time.into_iter().chain([
+            format!("{} + {} tokens", count(row.prompt_tokens), count(row.completion_tokens)),
+            usd,
+            id,
+        ]));
     }
     grid
 }

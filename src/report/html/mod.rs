@@ -136,7 +136,8 @@ mod tests {
 
     fn job() -> ReportSource {
         let created_at = "2026-09-21T14:13:20Z".to_owned();
-        ReportSource::Job { name: Some(HOSTILE.to_owned()), created_at, input: HOSTILE.to_owned() }
+        let settings = [("system".to_owned(), HOSTILE.into()), ("max_tokens".to_owned(), 9.into())].into();
+        ReportSource::Job { name: Some(HOSTILE.to_owned()), created_at, input: HOSTILE.to_owned(), settings }
     }
 
     fn files() -> ReportSource {
@@ -149,7 +150,10 @@ mod tests {
         let meta = Meta { job: Some("j-1".to_owned()), exit: Exit::RowsFailed, next, ..Meta::blank() };
         let full = page(&report(1_000, job(), &meta));
         for part in [
-            "begun 2026-09-21 14:13 UTC, input &lt;/script&gt;",
+            "j-1, , <b></b>, begun 2026-09-21 14:13 UTC",
+            "<title>&lt;/script&gt;",
+            "<th scope=\"row\">max_tokens</th><td class=\"x\">9</td>",
+            "<h2>Ten",
             "Next: <code>llbatch retry",
             "of 1,010 rows, 10 to do",
             "and 20 more models",
@@ -158,7 +162,7 @@ mod tests {
             "<h2>Length of answers</h2>",
             "<h2>Answers over time</h2>",
             "Each bar is 30 seconds",
-            "<th>time</th>",
+            "<th scope=\"col\">time</th>",
             "The first 20.",
             "<a href=\"#search=timeout\">",
             "<li id=\"search=timeout\">",

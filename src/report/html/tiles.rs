@@ -16,11 +16,17 @@ pub(super) struct Tile {
     note: String,
     /// The figure is shown in red.
     bad: bool,
+    /// The figure needs smaller digits, so that it is not broken.
+    long: bool,
 }
+
+/// Characters of a figure in large digits.
+const LARGE: usize = 8;
 
 impl Tile {
     fn new(label: &'static str, value: String, note: String) -> Self {
-        Self { label, value, note, bad: false }
+        let long = value.chars().count() > LARGE;
+        Self { label, value, note, bad: false, long }
     }
 }
 
@@ -29,11 +35,13 @@ pub(super) fn tiles(report: &ReportDocument) -> Vec<Tile> {
     let tokens = &summary.tokens;
     let split = format!("{}, {}", tokens.prompt_part(), tokens.completion_part());
     let mut tiles = vec![
+        Tile::new("cost", cost(summary), cost_note(summary)),
         answered(summary),
         failed(summary),
-        Tile::new("cost", cost(summary), cost_note(summary)),
         Tile::new("tokens", count(tokens.total), split),
     ];
+    tiles.extend(time(summary));
+    tiles.extend(requests(summary));
     tiles.extend(latency(summary));
     tiles.extend(speed(details));
     if details.truncated.count > 0 {
@@ -54,6 +62,23 @@ fn failed(summary: &Summary) -> Tile {
     let percent = if rows.total == 0 { 0.0 } else { rows.failed as f64 * 100.0 / rows.total as f64 };
     let tile = Tile::new("failed", count(rows.failed), format!("{percent:.1}% of all rows"));
     Tile { bad: rows.failed > 0, ..tile }
+}
+
+fn time(summary: &Summary) -> Option<Tile> {
+    let value = summary.elapsed()?;
+    let parts = summary.time_parts();
+    let note = match parts.split_first() {
+        Some((first, rest)) if *first == value => rest.join(", "),
+        // A part that says what it measures begins with the figure.
+        _ => parts.join(", ").trim_start_matches(value.as_str()).trim().to_owned(),
+    };
+    Some(Tile::new("time", value, note))
+}
+
+fn requests(summary: &Summary) -> Option<Tile> {
+    let http = &summary.http;
+    let note = format!("{} retried, {} rate-limited", count(http.retried), count(http.rate_limited));
+    (http.sent > 0).then(|| Tile::new("requests", count(http.sent), note))
 }
 
 fn latency(summary: &Summary) -> Option<Tile> {

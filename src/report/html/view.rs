@@ -1,6 +1,7 @@
 //! The values that the template prints.
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::charts::{HistogramCard, TimelineCard};
 use super::models::ModelsCard;
@@ -8,7 +9,7 @@ use super::numbers::{hundredths, minute};
 use super::tiles::{Tile, tiles};
 use crate::outcome::ErrorCode;
 use crate::price::Nanos;
-use crate::report::details::{FailedRow, ReportDetails, ReportDocument, ReportSource, TopRow, Truncated};
+use crate::report::details::{FailedRow, GoodRow, ReportDetails, ReportDocument, ReportSource, TopRow, Truncated};
 use crate::summary::{ErrorLine, ExitLine, Summary};
 use crate::text;
 
@@ -31,6 +32,8 @@ pub(super) struct PageView<'a> {
     over_time: Option<TimelineCard>,
     tops: Vec<TopCard<'a>>,
     truncated: &'a Truncated,
+    good: &'a [GoodRow],
+    settings: Vec<SettingLine<'a>>,
     errors: Vec<ErrorBar<'a>>,
     failed: FailedCard<'a>,
 }
@@ -41,7 +44,7 @@ impl<'a> PageView<'a> {
         let histograms = [HistogramCard::latency(summary, details), HistogramCard::lengths(&details.answer_tokens)];
         let tops = [TopCard::of("Slowest answers", &details.slowest), TopCard::of("Dearest rows", &details.dearest)];
         Self {
-            title: title(summary, details),
+            title: title(details),
             job: JobLine::of(summary, details),
             files: FilesLine::of(details),
             exit: Some(&summary.exit).filter(|exit| exit.code != 0),
@@ -51,35 +54,52 @@ impl<'a> PageView<'a> {
             over_time: details.over_time.as_ref().map(TimelineCard::of),
             tops: tops.into_iter().flatten().collect(),
             truncated: &details.truncated,
+            good: &details.good_rows,
+            settings: SettingLine::all(details),
             errors: ErrorBar::all(&summary.errors),
             failed: FailedCard { total: summary.rows.failed, rows: FailedItem::all(&details.failed_rows) },
         }
     }
 }
 
-fn title(summary: &Summary, details: &ReportDetails) -> String {
-    match (&summary.job, &details.source) {
-        (Some(job), ReportSource::Job { name: Some(name), .. }) => format!("{job} {name}"),
-        (Some(job), _) => job.clone(),
-        (None, ReportSource::Files { files, .. }) => files.join(", "),
-        (None, ReportSource::Job { .. }) => "a job".to_owned(),
+fn title(details: &ReportDetails) -> String {
+    match &details.source {
+        ReportSource::Job { name: Some(name), input, .. } => format!("{name}, {input}"),
+        ReportSource::Job { input, .. } => input.clone(),
+        ReportSource::Files { files, .. } => files.join(", "),
+    }
+}
+
+/// A parameter of the job's requests.
+#[derive(Debug, Serialize)]
+struct SettingLine<'a> {
+    name: &'a str,
+    value: String,
+}
+
+impl<'a> SettingLine<'a> {
+    fn all(details: &'a ReportDetails) -> Vec<Self> {
+        let ReportSource::Job { settings, .. } = &details.source else { return Vec::new() };
+        let value = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        settings.iter().map(|(name, of)| SettingLine { name, value: value(of) }).collect()
     }
 }
 
 /// The line below the title of a job's report.
 #[derive(Debug, Serialize)]
 struct JobLine<'a> {
+    id: &'a str,
     transport: &'a str,
     state: &'a str,
     begun: String,
-    input: &'a str,
 }
 
 impl<'a> JobLine<'a> {
     fn of(summary: &'a Summary, details: &'a ReportDetails) -> Option<Self> {
-        let ReportSource::Job { created_at, input, .. } = &details.source else { return None };
+        let ReportSource::Job { created_at, .. } = &details.source else { return None };
         let transport = summary.transport.as_deref().unwrap_or_default();
-        Some(Self { transport, state: &summary.state, begun: minute(created_at), input })
+        let id = summary.job.as_deref().unwrap_or_default();
+        Some(Self { id, transport, state: &summary.state, begun: minute(created_at) })
     }
 }
 
@@ -110,7 +130,8 @@ struct TopCard<'a> {
 struct TopItem<'a> {
     id: &'a str,
     time: String,
-    tokens: u64,
+    prompt_tokens: u64,
+    completion_tokens: u64,
     cost: String,
 }
 
@@ -119,7 +140,8 @@ impl<'a> TopCard<'a> {
         let item = |row: &'a TopRow| TopItem {
             id: &row.id,
             time: row.latency_ms.map(|ms| text::millis(ms.into())).unwrap_or_default(),
-            tokens: row.tokens,
+            prompt_tokens: row.prompt_tokens,
+            completion_tokens: row.completion_tokens,
             cost: row.usd.map_or_else(|| "unknown".to_owned(), Nanos::human),
         };
         let timed = rows.iter().any(|row| row.latency_ms.is_some());
@@ -164,6 +186,7 @@ struct FailedItem<'a> {
     first: bool,
     status: Option<u16>,
     message: &'a str,
+    prompt: Option<&'a str>,
     answer: Option<&'a str>,
 }
 
@@ -176,6 +199,7 @@ impl<'a> FailedItem<'a> {
             first: previous != Some(row.code),
             status: row.status,
             message: &row.message,
+            prompt: row.prompt.as_deref(),
             answer: row.answer.as_deref().filter(|answer| !repeats(answer, row)),
         };
         rows.iter().zip(previous).map(item).collect()
