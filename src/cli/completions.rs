@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
+use super::job_words::with_jobs;
 use super::{Cli, print_on};
 use crate::error::{Error, Exit, Result};
 use crate::ui::Ui;
@@ -19,8 +20,18 @@ Examples:
   llbatch completions fish > ~/.config/fish/completions/llbatch.fish")]
 pub struct CompletionsArgs {
     /// The shell
-    #[arg(value_name = "SHELL")]
-    shell: Shell,
+    #[arg(value_name = "SHELL", required_unless_present = "jobs")]
+    shell: Option<Shell>,
+    /// Print the jobs that a script offers
+    #[arg(long, hide = true)]
+    jobs: bool,
+}
+
+impl CompletionsArgs {
+    /// Returns whether a script asks for the jobs.
+    pub(super) const fn lists_jobs(&self) -> bool {
+        self.jobs
+    }
 }
 
 /// Print the man page, or that of a command
@@ -41,9 +52,10 @@ pub struct ManArgs {
 
 /// Runs `completions`.
 pub fn completions(args: &CompletionsArgs, json: bool, ui: &Ui) -> Result<Exit> {
+    let Some(shell) = args.shell else { return Ok(Exit::Ok) };
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "llbatch", &mut script);
-    print(&String::from_utf8_lossy(&script), json, ui)
+    clap_complete::generate(shell, &mut Cli::command(), "llbatch", &mut script);
+    print(&with_jobs(&String::from_utf8_lossy(&script), shell), json, ui)
 }
 
 /// Runs `man`.

@@ -10,6 +10,7 @@ mod completions;
 mod doctor;
 mod failure;
 mod fetch;
+mod job_words;
 mod models;
 mod prepare;
 mod report;
@@ -199,7 +200,9 @@ fn dispatch(
 ) -> Result<Exit> {
     // Packagers run these commands without a home directory or a config file.
     match &cli.command {
-        Command::Completions(args) => return completions::completions(args, cli.global.json, &ui),
+        Command::Completions(args) if !args.lists_jobs() => {
+            return completions::completions(args, cli.global.json, &ui);
+        }
         Command::Man(args) => return completions::man(args, cli.global.json, &ui),
         Command::Version => {
             return print_on(concat!("llbatch ", env!("CARGO_PKG_VERSION"), "\n"), &ui).map(|()| Exit::Ok);
@@ -243,7 +246,8 @@ fn dispatch(
         Command::Report(args) => report::run(&args, &ctx),
         Command::Serve(args) => serve::run(args, &ctx),
         Command::Doctor(args) => doctor::run(&args, &ctx),
-        Command::Completions(_) | Command::Man(_) | Command::Version => Ok(Exit::Ok),
+        Command::Completions(_) => job_words::jobs(&ctx),
+        Command::Man(_) | Command::Version => Ok(Exit::Ok),
     }
 }
 

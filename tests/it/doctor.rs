@@ -72,6 +72,39 @@ fn proxy_is_shown_without_its_password() {
 }
 
 #[test]
+fn completions_offer_jobs_and_their_names() {
+    let home = Home::new();
+    assert_eq!(home.llbatch(&["completions", "--jobs"]).code(0).stdout, "");
+    home.write("in.jsonl", crate::support::prompts(1..=1));
+    home.llbatch(&["run", "in.jsonl", "--sandbox", "-o", "out.jsonl", "--name", "nightly"]).code(0);
+    let id = home.llbatch(&["completions", "--jobs"]).code(0).stdout.lines().nth(1).unwrap().to_owned();
+    assert_eq!(home.llbatch(&["completions", "--jobs"]).stdout, format!("last\n{id}\nnightly\n"));
+    let script = |shell| home.llbatch(&["completions", shell]).code(0).stdout;
+    home.write("completions.bash", script("bash"));
+    let offered = |words: &str, at: u32| {
+        let ask = format!(
+            "source ./completions.bash; COMP_WORDS=({words}); COMP_CWORD={at}; _llbatch_with_jobs llbatch '' ''; \
+             printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        );
+        let mut bash = home.command(&[]);
+        let program = bash.get_program().to_owned();
+        bash = Command::new("bash");
+        bash.args(["-c", &ask.replace("LLBATCH", &program.to_string_lossy())]).current_dir(home.path("."));
+        bash.env("LLBATCH_STATE_DIR", home.state());
+        home.finish(bash).code(0).stdout
+    };
+    let all = offered("LLBATCH fetch ''", 2);
+    for word in ["last", &id, "nightly", "--partial"] {
+        assert!(all.lines().any(|line| line == word), "{word}: {all}");
+    }
+    assert_eq!(offered("LLBATCH fetch ni", 2), "nightly\n");
+    assert!(!offered("LLBATCH run ''", 2).contains("nightly"));
+    assert!(
+        script("zsh").contains("Together batch id:_llbatch_jobs'") && script("fish").contains("subcommand fetch\" -a")
+    );
+}
+
+#[test]
 fn completions_and_man_pages_need_no_home() {
     let home = Home::new();
     let bare = |args: &[&str]| {
@@ -86,6 +119,7 @@ fn completions_and_man_pages_need_no_home() {
     home.write("completions.bash", bare(&["completions", "bash"]).stdout);
     let read = Command::new("bash").arg("-n").arg(home.path("completions.bash")).status();
     assert!(read.is_ok_and(|status| status.success()), "bash cannot read it");
+    assert!(!home.state().exists(), "a script needs no state directory");
     assert!(bare(&["man"]).stdout.contains(".TH llbatch 1"));
     assert!(bare(&["man", "run"]).stdout.contains("\\-\\-max\\-cost"));
     bare(&["man", "--dir", "pages"]);
