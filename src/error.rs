@@ -155,6 +155,9 @@ impl Error {
                  where it stopped",
             ),
             std::io::ErrorKind::PermissionDenied => Some("check the permissions of that path"),
+            std::io::ErrorKind::ReadOnlyFilesystem => Some("that file system is read-only: choose another path"),
+            std::io::ErrorKind::NotFound => Some("check that its directory exists and can hold files"),
+            std::io::ErrorKind::NotADirectory => Some("a part of that path is a file: choose another path"),
             _ => None,
         };
         let mut error = Self::new(Exit::Io, what.to_string()).because(source);
@@ -220,6 +223,14 @@ mod tests {
                 assert_eq!(a.worst(*b), *a);
                 assert_eq!(b.worst(*a), *a);
             }
+        }
+    }
+
+    #[test]
+    fn path_that_cannot_be_written_has_a_remedy() {
+        use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
+        for kind in [NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem] {
+            assert!(Error::io("o.jsonl: cannot be written", kind.into()).hint.is_some(), "{kind}");
         }
     }
 

@@ -11,6 +11,10 @@ use crate::job::batch::cancel::cancel;
 
 /// Cancel unfinished batches; answers given so far are kept and billed
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  llbatch cancel last
+  llbatch cancel j-ab12cd34 && llbatch fetch j-ab12cd34 -o results.jsonl    keep the answers so far")]
 pub struct CancelArgs {
     /// Job id or its unique prefix, --name, `last`, or a Together batch id
     #[arg(value_name = "JOB", required = true)]

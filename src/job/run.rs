@@ -72,7 +72,10 @@ impl ActiveRun<'_> {
         let ctx = self.desk.ctx;
         let mut job = self.start.claimed.job.clone();
         let funds = RunFunds::open(&self.ask, &mut job, &standing.db, self.desk)?;
-        ctx.ui.note(&self.start.opening(&standing, self.ask.role, self.remote.name));
+        // A submission has said already which rows it sends in real time.
+        if self.ask.role != Role::BesideBatches {
+            ctx.ui.note(&self.start.opening(&standing, self.remote.name));
+        }
         let rows = self.start.rows();
         let flat = self.ask.delivery.form.is_flat();
         let reader = if flat { Some(RowReader::open(rows.inputs, rows.shape, true)?) } else { None };

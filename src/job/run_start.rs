@@ -124,7 +124,7 @@ impl RunStart {
     }
 
     /// Builds the opening line of the run.
-    pub fn opening(&self, standing: &EarlierOutcomes, role: Role, service: &str) -> String {
+    pub fn opening(&self, standing: &EarlierOutcomes, service: &str) -> String {
         let Self { claimed, checked, .. } = self;
         let done = standing.answered + standing.failed;
         let models: Vec<&str> = checked.models.iter().take(3).map(|(model, _)| &**model).collect();
@@ -144,11 +144,7 @@ impl RunStart {
         } else {
             text::plural(checked.rows, "row")
         };
-        let verb = match (claimed.resumed, role) {
-            (_, Role::BesideBatches) => "sending in real time: job",
-            (true, _) if !claimed.finished => "resuming job",
-            _ => "job",
-        };
+        let verb = if claimed.resumed && !claimed.finished { "resuming job" } else { "job" };
         // If every row is invalid, there is no model.
         let models = if models.is_empty() { String::new() } else { format!(", {}{more}", models.join(", ")) };
         let own = text::own_parameters(&self.shape.own_parameters());

@@ -144,7 +144,10 @@ pub(super) fn read_config(path: &Setting<PathBuf>) -> Result<Option<ConfigFile>>
         Error::usage(format!("config file {shown}: line {line} is not UTF-8")).hint("save it again as UTF-8")
     })?;
     let config = toml::from_str(text).map_err(|e| {
-        Error::usage(format!("config file {shown}: {}", e.to_string().trim_end())).hint(
+        // The hint lists the keys of all tables.
+        let text = e.to_string();
+        let what = text.split(", expected one of ").next().unwrap_or_default();
+        Error::usage(format!("config file {shown}: {}", what.trim_end())).hint(
             "keys: base_url, api_key_file, state_dir, [run] \
                    model/concurrency/rpm/tpm/retries/request_timeout/give_up_after, [submit] settle_after, \
                    [budget] per_day/per_month, [models.\"NAME\"] input/output/cached_input/batch_discount/batch/context",

@@ -157,7 +157,7 @@ pub(super) fn damaged(path: &Path, error: &rusqlite::Error) -> Error {
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => MUST_BE_WRITABLE,
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "another llbatch is writing; try again",
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => return broken(path, &words(error)),
-        _ => "nothing more was sent; fix this, then run the same command again: it resumes where it stopped",
+        _ => "fix this, then run the same command again; it sends nothing twice",
     };
     Error::new(Exit::Io, format!("{}: {}", path.display(), words(error))).hint(hint)
 }

@@ -157,9 +157,9 @@ pub fn error(what: &str, failure: &Failure) -> Error {
     }
     let error = Error::new(exit, format!("{what}: {}", failure.message));
     match exit {
-        Exit::Auth => error.hint("check the key, then run the same command again: it resumes where it stopped"),
-        Exit::Budget => error.hint("add credits, then run the same command again: it resumes where it stopped"),
-        Exit::TempFail => error.hint("run the same command again later: it resumes where it stopped"),
+        Exit::Auth => error.hint("check the key, then run the same command again; it sends nothing twice"),
+        Exit::Budget => error.hint("add credits, then run the same command again; it sends nothing twice"),
+        Exit::TempFail => error.hint("run the same command again later; it sends nothing twice"),
         _ => error,
     }
 }

@@ -63,7 +63,7 @@ pub struct InputArgs {
     /// Endpoint of the API; `run` supports the first three, batches support chat and audio
     #[arg(long, value_name = "ENDPOINT", default_value = "chat", value_parser = ["chat", "completions", "embeddings", "transcriptions", "translations"], help_heading = "Requests")]
     pub endpoint: String,
-    /// Send the valid rows and put the invalid ones into the results as failed
+    /// Go on with the valid rows; the invalid ones fail in the results (`prepare` leaves them out)
     #[arg(long)]
     pub skip_invalid: bool,
     /// Number of input problems to list; more are only counted

@@ -368,7 +368,9 @@ impl Entered<'_> {
                 waiting => format!("resuming job {}: {waiting} of {count} to submit", job.id),
             }
         } else {
-            let (rows, count) = (text::plural(job.total, "row"), text::batches(batches.len()));
+            let batched: u64 = batches.iter().map(|batch| batch.rows).sum();
+            let part = if batched < job.total { format!("{} of ", text::count(batched)) } else { String::new() };
+            let (rows, count) = (part + &text::plural(job.total, "row"), text::batches(batches.len()));
             let own = text::own_parameters(&self.quote.own);
             format!("job {}: {rows} in {count}, {}, on {}{own}", job.id, self.quote.text(job.estimate), spec.service)
         };
