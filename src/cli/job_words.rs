@@ -76,7 +76,9 @@ pub fn jobs(ctx: &Ctx) -> Result<Exit> {
     let names = recent.iter().filter_map(|job| job.name.as_deref()).filter(|name| !name.contains(char::is_whitespace));
     let ids = recent.iter().map(|job| job.id.as_str());
     let last = (!recent.is_empty()).then_some("last");
-    let lines: String = last.into_iter().chain(ids).chain(names).map(|word| format!("{word}\n")).collect();
-    super::print_text(&lines, ctx)?;
+    let words: Vec<&str> = last.into_iter().chain(ids).chain(names).collect();
+    if !words.is_empty() {
+        super::print_text(&(words.join("\n") + "\n"), ctx)?;
+    }
     Ok(Exit::Ok)
 }

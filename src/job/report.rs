@@ -183,11 +183,10 @@ fn prompts_of(details: &ReportDetails, spec: &Spec, store: &Store, job: &str) ->
             let row = next;
             next += 1;
             let Some(fingerprint) = wanted.get(&row) else { return };
-            let draft =
-                record.and_then(|record| shape.draft(&record).map(|draft| (draft.fingerprint(), draft.prompt())));
-            if let Ok((found, Some(prompt))) = draft
-                && found == *fingerprint
-            {
+            let Ok(draft) = record.as_ref().map_err(drop).and_then(|record| shape.draft(record).map_err(drop)) else {
+                return;
+            };
+            if let Some(prompt) = draft.prompt().filter(|_| draft.fingerprint() == *fingerprint) {
                 prompts.insert(row, prompt);
             }
         });

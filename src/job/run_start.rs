@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::ask::{RetryFilter, Reuse, Role, RunAsk};
+use super::ask::{RetryFilter, Reuse, RunAsk};
 use super::finish::Desk;
 use super::own::{OwnedJob, RunSource};
 use super::reader::changed_input;

@@ -53,7 +53,7 @@ mod tests {
             ("Llama-3.3-70B-Instruct-Turbo", "meta-llama/Llama-3.3-70B-Instruct-Turbo"),
             ("meta-llama/Lama-3.3-70B-Instruct-Turbo", "meta-llama/Llama-3.3-70B-Instruct-Turbo"),
             ("gpt-oss-120b", "openai/gpt-oss-120b"),
-            ("deepseek-ai/DeepSeek-V31", "deepseek-ai/DeepSeek-V3.1"),
+            ("deepseek-ai/DeepSeek-V31", "deepseek-ai/DeepSeek-V3-1"),
         ] {
             assert_eq!(table.near(model).first(), Some(&first), "{model}: {:?}", table.near(model));
         }

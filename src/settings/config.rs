@@ -149,7 +149,7 @@ pub(super) fn read_config(path: &Setting<PathBuf>) -> Result<Option<ConfigFile>>
         let what = text.split(", expected one of ").next().unwrap_or_default();
         Error::usage(format!("config file {shown}: {}", what.trim_end())).hint(
             "keys: base_url, api_key_file, state_dir, [run] \
-                   model/concurrency/rpm/tpm/retries/request_timeout/give_up_after, [submit] settle_after, \
+                   model/concurrency/rpm/tpm/retries/request_timeout/give_up_after/grace, [submit] settle_after, \
                    [budget] per_day/per_month, [models.\"NAME\"] input/output/cached_input/batch_discount/batch/context",
         )
     })?;

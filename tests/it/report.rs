@@ -173,7 +173,7 @@ fn output_and_error_file_make_one_report() {
         "6: 3 answered, 3 failed",
         "  truncated 1 of 3 cut off by max_tokens\n",
         "  cut off   a\n",
-        "dearest   3,000 tokens",
+        "dearest   1,000 + 2,000 tokens",
         "max 2,000 tokens",
     ] {
         assert!(table.contains(part), "{part}: {table}");
@@ -211,7 +211,15 @@ fn results_of_run_give_the_report_of_its_job() {
     let server = Server::start(&[]);
     home.write("in.jsonl", prompts(1..=6).replace("question 2", "[[sandbox:status=400]]"));
     home.run(&server, &["in.jsonl", "-o", "out.jsonl"]).code(3);
-    let (job, file) = (report(&home, &["last"]), report(&home, &["out.jsonl"]));
+    let (mut job, file) = (report(&home, &["last"]), report(&home, &["out.jsonl"]));
+    // The job has its input, results have no prompts.
+    assert_eq!(job["details"]["failed_rows"][0]["prompt"], "[[sandbox:status=400]]");
+    assert_eq!(job["details"]["truncated"]["rows"][1]["prompt"], "question 3");
+    for list in ["/details/failed_rows", "/details/truncated/rows"] {
+        for row in job.pointer_mut(list).unwrap().as_array_mut().unwrap() {
+            row["prompt"] = Value::Null;
+        }
+    }
     for key in ["rows", "tokens", "cost", "errors"] {
         assert_eq!(job[key], file[key], "{key}");
     }
