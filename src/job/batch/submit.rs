@@ -1,6 +1,6 @@
 //! A submission: makes a job of its input, plans and creates the batches, and delivers them if the user waits.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::ask::{SubmitAsk, WaitAsk};
 use super::follow::{Waiting, follow};
