@@ -97,7 +97,8 @@ Settings, separated by semicolons, or by commas up to the first fault= or fails=
   validation=TIME, run=TIME, cancel=TIME     how long a batch is in each state
   expires-at=FRACTION, fails=TEXT            how a batch ends instead
   list-undone, list-lag=TIME, unset=omit|null|empty, content-redirect, no-ranges
-  latency=TIME, rps=N, seed=N, cached-tokens=none|flat|nested    as the flags above
+  latency=TIME, rps=N, seed=N                as the flags above
+  cached-tokens=none|flat|nested             as the flag above
   fault=SPEC                                 may be repeated
   LLBATCH_SANDBOX='run=1s,expires-at=0.5;fault=status=500,on=row,nth=3'";
 
