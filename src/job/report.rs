@@ -117,6 +117,7 @@ fn of_results(files: &[String], batch_price: bool, ctx: &Ctx) -> Result<ReportDo
         name: None,
         started_at: None,
         transport: None,
+        sandbox: false,
         state: verdict.state.as_str().to_owned(),
         time: JobTime::default(),
         exit: verdict.exit,

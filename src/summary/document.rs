@@ -25,6 +25,8 @@ pub struct Summary {
     pub started_at: Option<String>,
     /// `realtime` or `batch`.
     pub transport: Option<String>,
+    /// The sandbox answered, and nothing was charged: amounts of money show what it would have cost.
+    pub sandbox: bool,
     /// The job's state.
     pub state: String,
     /// Rows by fate.
@@ -229,6 +231,8 @@ pub struct Meta {
     pub started_at: Option<String>,
     /// `realtime` or `batch`; `None` for a results file.
     pub transport: Option<String>,
+    /// The job is the sandbox's.
+    pub sandbox: bool,
     /// The state as in `status`: `completed`, `partial`, ...
     pub state: String,
     /// Time by the clock.
@@ -252,6 +256,7 @@ impl Meta {
             name: None,
             started_at: None,
             transport: None,
+            sandbox: false,
             state: String::new(),
             time: JobTime::default(),
             exit: Exit::Ok,
@@ -274,6 +279,7 @@ impl Totals {
             name: meta.name.clone(),
             started_at: meta.started_at.clone(),
             transport: meta.transport.clone(),
+            sandbox: meta.sandbox,
             state: meta.state.clone(),
             rows: RowCounts {
                 total: self.rows,

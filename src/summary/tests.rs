@@ -67,7 +67,7 @@ fn the_document_has_the_shape_of_the_contract() {
         totals.add(&outcome, &charge(&outcome, Some(PRICE)));
     }
     let expected = json!({
-        "version": 1, "job": "j-abcd1234", "transport": "realtime", "state": "completed",
+        "version": 1, "job": "j-abcd1234", "transport": "realtime", "sandbox": false, "state": "completed",
         "rows": {"total": 5, "succeeded": 2, "failed": 2, "pending": 1, "truncated": 0, "truncated_empty": 0},
         "tokens": {"prompt": 111, "completion": 51, "total": 162, "cached": 0, "reasoning": 0},
         "cost": {"usd": 0.000_012_78, "realtime_usd": 0.000_012_78, "saved_usd": 0, "estimated": false,
@@ -89,7 +89,7 @@ fn the_document_has_the_shape_of_the_contract() {
     let text = serde_json::to_string(&totals.summary(&meta(Exit::Ok))).unwrap();
     assert!(text.contains("\"usd\":0.00001278,"), "money keeps its exact digits: {text}");
     let keys: Vec<String> = document(&totals).as_object().unwrap().keys().cloned().collect();
-    let order = "version llbatch job name started_at transport state rows tokens cost models latency_ms duration_s http errors \
+    let order = "version llbatch job name started_at transport sandbox state rows tokens cost models latency_ms duration_s http errors \
                  output errors_output exit";
     assert_eq!(keys.join(" "), order);
 }

@@ -121,7 +121,8 @@ impl Summary {
             let _ = write!(text, " in {elapsed}");
         }
         if let Some(usd) = self.cost.usd.filter(|usd| *usd > Nanos::ZERO) {
-            let _ = write!(text, " for {}{}", self.bound(), self.spelling().show(usd));
+            let charged = if self.sandbox { " (sandbox: nothing charged)" } else { "" };
+            let _ = write!(text, " for {}{}{charged}", self.bound(), self.spelling().show(usd));
         }
         if !files.is_empty() {
             let files: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
@@ -158,6 +159,9 @@ impl Summary {
             Some(usd) => parts.push(format!("{}{}", self.bound(), spelling.show(*usd))),
             None if unpriced_models.is_empty() => parts.push("unknown".to_owned()),
             None => {}
+        }
+        if self.sandbox {
+            parts.push("in the sandbox: nothing was charged".to_owned());
         }
         if let (Some(realtime), Some(usd), Some(_)) = (realtime_usd, usd, saved_usd.filter(|saved| saved.0 > 0)) {
             let less = spelling.less(spelling.shown(*realtime), spelling.shown(*usd));

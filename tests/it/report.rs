@@ -121,6 +121,27 @@ fn unknown_job_is_a_usage_error() {
 }
 
 #[test]
+fn money_of_a_rehearsal_is_marked_in_every_view() {
+    const MARK: &str = "in the sandbox: nothing was charged";
+    let home = Home::new();
+    home.write("in.jsonl", crate::support::prompts(1..=2));
+    let args = ["run", "in.jsonl", "--sandbox", "-o", "out.jsonl", "--summary", "s.json"];
+    let out = home.llbatch(&args).code(0).says(&[MARK, "(sandbox: nothing charged)"]);
+    assert!(!out.stderr.is_empty());
+    assert_eq!(home.json("s.json")["sandbox"], true);
+    assert_eq!(report(&home, &["last"])["sandbox"], true);
+    let text = home.llbatch(&["report", "last", "--html", "page.html"]).code(0).stdout;
+    assert!(text.contains(MARK), "{text}");
+    assert!(home.read("page.html").contains(MARK));
+    let status: Value = serde_json::from_str(&home.llbatch(&["status", "--json"]).code(0).stdout).unwrap();
+    assert_eq!(status["jobs"][0]["sandbox"], true);
+    // A file of results does not say which service answered, and a service's job is charged.
+    let server = crate::support::Server::start(&[]);
+    home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--summary", "s.json"]).code(0);
+    assert_eq!(home.json("s.json")["sandbox"], false);
+}
+
+#[test]
 fn output_and_error_file_make_one_report() {
     let home = Home::new();
     let (output, errors) = official();

@@ -103,6 +103,9 @@ fn cost_note(summary: &Summary) -> String {
     let (cost, spelling) = (&summary.cost, summary.spelling());
     let some = |amount: Option<Nanos>| amount.filter(|amount| amount.0 > 0).map(|amount| spelling.show(amount));
     let mut notes = Vec::new();
+    if summary.sandbox {
+        notes.push("in the sandbox: nothing was charged".to_owned());
+    }
     if let (Some(_), Some(list), Some(usd)) = (some(cost.saved_usd), cost.realtime_usd, cost.usd) {
         let less = spelling.less(spelling.shown(list), spelling.shown(usd));
         notes.push(format!("{less} less than the list price of {}", spelling.show(list)));
