@@ -103,6 +103,11 @@ pub fn is_loopback(host: &str) -> bool {
     })
 }
 
+/// Returns true if a service is a server on this machine, by the name that jobs have for it.
+pub fn is_on_this_machine(service: &str) -> bool {
+    service == "sandbox" || service.parse::<Url>().is_ok_and(|url| url.host_str().is_some_and(is_loopback))
+}
+
 /// Returns true if a URL without a scheme names this machine.
 fn is_local(text: &str) -> bool {
     let host = text.split(['/', '?', '#']).next().unwrap_or_default();

@@ -36,7 +36,7 @@ use clock::Clock;
 use error::{Failure, Fault};
 use limits::Limits;
 
-pub use base_url::{InvalidBase, canonical_base, endpoint_of};
+pub use base_url::{InvalidBase, canonical_base, endpoint_of, is_on_this_machine};
 pub use fields::{Listing, is_id};
 pub use proxy::proxy_of;
 pub use upload::{Registered, Upload};

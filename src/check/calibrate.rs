@@ -27,8 +27,8 @@ const ENOUGH: u64 = 200;
 pub struct SentJob<'a> {
     /// The job's id.
     pub id: &'a str,
-    /// The service that answered.
-    pub service: &'a str,
+    /// The service is not one of this machine. Servers for rehearsals count in ways of their own, and teach nothing.
+    pub teaches: bool,
     /// The rows.
     pub inputs: &'a Inputs,
     /// The builder of their requests.
@@ -39,8 +39,7 @@ pub struct SentJob<'a> {
 /// deviation of the estimates as a share of what was reported; `None` if nothing was answered.
 pub fn learn(job: &SentJob<'_>, db: &JobDb, ledger: &Ledger) -> Result<Option<f64>> {
     let compared = compare(job, db)?;
-    // The built-in server counts in a way of its own: a rehearsal teaches nothing.
-    if job.service != "sandbox" {
+    if job.teaches {
         ledger.learn_estimates(job.id, &compared)?;
     }
     let estimated: u64 = compared.iter().map(|model| model.estimated).sum();
@@ -83,10 +82,15 @@ fn compare(job: &SentJob<'_>, db: &JobDb) -> Result<Vec<ModelEstimates>> {
 pub struct Factors(HashMap<String, f64>);
 
 impl Factors {
-    /// Reads the comparisons of all jobs.
-    pub fn of(ledger: &Ledger) -> Result<Self> {
-        let known = ledger.estimates()?.into_iter().filter(|e| e.rows >= ENOUGH && e.estimated > 0);
+    /// Reads the comparisons of all jobs of a service.
+    pub fn of(ledger: &Ledger, service: &str) -> Result<Self> {
+        let known = ledger.estimates(service)?.into_iter().filter(|e| e.rows >= ENOUGH && e.estimated > 0);
         Ok(Self(known.map(|e| (e.model, e.actual as f64 / e.estimated as f64)).collect()))
+    }
+
+    /// The number of models whose estimates they correct.
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// Corrects an estimate.

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::args::InputArgs;
 use super::{print_json, print_text};
+use crate::api::is_on_this_machine;
 use crate::check::calibrate::Factors;
 use crate::check::document::{CheckDocument, Counting};
 use crate::check::{Pass, first_look, unlisted};
@@ -112,13 +113,17 @@ fn estimator(path: &Path) -> Result<Estimator> {
     Estimator::from_file(&text).map_err(|why| Error::usage(format!("--tokenizer {}: {why}", path.display())))
 }
 
-/// Reads the corrections learned from earlier jobs, if there are any. It does not create a missing directory.
-fn learned(ctx: &Ctx) -> Factors {
+/// Reads the corrections learned from earlier jobs of the service, if there are any. It does not create a missing
+/// directory.
+pub(super) fn learned(ctx: &Ctx) -> Factors {
     let Ok(dir) = ctx.settings.state_dir() else { return Factors::default() };
+    let Some(service) = super::service::name(ctx).filter(|service| !is_on_this_machine(service)) else {
+        return Factors::default();
+    };
     if !dir.join("ledger.db").exists() {
         return Factors::default();
     }
-    Store::open(dir).and_then(|store| Factors::of(&store.ledger()?)).unwrap_or_else(|error| {
+    Store::open(dir).and_then(|store| Factors::of(&store.ledger()?, &service)).unwrap_or_else(|error| {
         ctx.ui.detail(&format!("{error}; the estimates ignore what earlier jobs taught"));
         Factors::default()
     })

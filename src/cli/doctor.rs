@@ -6,6 +6,7 @@ use std::time::Instant;
 use clap::Args;
 use serde::Serialize;
 
+use super::check::learned;
 use super::service::{connect, connect_to, invalid_base, missing_certificates};
 use super::{print_json, print_table};
 use crate::api::{canonical_base, proxy_of};
@@ -73,7 +74,7 @@ pub fn run(args: &DoctorArgs, ctx: &Ctx) -> Result<Exit> {
         proxy(ctx),
         certificates(ctx),
     ];
-    checks.extend([state_dir(ctx), prices(ctx)]);
+    checks.extend([state_dir(ctx), prices(ctx), estimates(ctx)]);
     checks.extend(budgets(ctx));
     if args.online {
         checks.push(online(ctx));
@@ -232,6 +233,17 @@ fn prices(ctx: &Ctx) -> Check {
         }
     }
     Check::new("prices", format!("{}, the newest of {newest}", text::plural(models, "model")), "`llbatch models`")
+}
+
+/// What earlier jobs taught about token counts.
+fn estimates(ctx: &Ctx) -> Check {
+    match learned(ctx).len() {
+        0 => Check::new("estimates", "uncorrected: no job of this service was long enough", ""),
+        models => {
+            let value = format!("corrected for {} by this service's jobs", text::plural(models as u64, "model"));
+            Check::new("estimates", value, "`llbatch clean JOB` forgets what a job taught")
+        }
+    }
 }
 
 fn budgets(ctx: &Ctx) -> Vec<Check> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::spec::{Spec, inputs_of, spec_of};
 use super::stop::Stop;
 use super::verdict::{Asker, BatchFacts, JobFacts, RowFacts, Verdict};
+use crate::api::is_on_this_machine;
 use crate::check::calibrate::{self, SentJob};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
@@ -194,7 +195,12 @@ impl Finish<'_> {
         let Desk { store, ledger, .. } = self.desk;
         let learned = inputs_of(self.spec, store, &self.job.id).and_then(|inputs| {
             let shape = RequestBuilder::new(&self.spec.params)?;
-            let job = SentJob { id: &self.job.id, service: &self.spec.service, inputs: &inputs, shape: &shape };
+            let job = SentJob {
+                id: &self.job.id,
+                teaches: !is_on_this_machine(&self.spec.service),
+                inputs: &inputs,
+                shape: &shape,
+            };
             calibrate::learn(&job, &store.open_job(&self.job.id)?, ledger)
         });
         learned.unwrap_or_else(|error| {

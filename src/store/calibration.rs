@@ -1,4 +1,4 @@
-//! Comparisons of estimated prompt tokens with those that the service reported, by model, over all jobs.
+//! Comparisons of estimated prompt tokens with those that a service reported, by model, over all its jobs.
 
 use rusqlite::params;
 
@@ -34,12 +34,15 @@ impl Ledger {
         write().map_err(|e| damaged(self.path(), &e))
     }
 
-    /// Sums the comparisons of all jobs, by model.
-    pub fn estimates(&self) -> Result<Vec<ModelEstimates>> {
+    /// Sums the comparisons of all jobs of a service that the index still has, by model.
+    pub fn estimates(&self, service: &str) -> Result<Vec<ModelEstimates>> {
         let read = || -> rusqlite::Result<Vec<ModelEstimates>> {
             self.db()
-                .prepare_cached("SELECT model, sum(rows), sum(estimated), sum(actual) FROM estimate GROUP BY model")?
-                .query_map([], |row| {
+                .prepare_cached(
+                    "SELECT model, sum(rows), sum(estimated), sum(actual) FROM estimate JOIN job ON job.id = estimate.job
+                     WHERE json_extract(job.spec, '$.service') = ?1 GROUP BY model",
+                )?
+                .query_map([service], |row| {
                     let number = |i| row.get::<_, i64>(i).map(i64::cast_unsigned);
                     Ok(ModelEstimates {
                         model: row.get(0)?,
@@ -72,6 +75,7 @@ impl JobDb {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{Job, Transport};
 
     #[test]
     fn rows_are_picked_from_all_of_a_job() {
@@ -91,16 +95,23 @@ mod tests {
     }
 
     #[test]
-    fn comparisons_add_up_and_a_job_counts_once() {
+    fn comparisons_of_a_service_add_up_and_a_job_counts_once() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(&dir.path().join("ledger.db")).unwrap();
         let one = |rows, estimated| ModelEstimates { model: "m".into(), rows, estimated, actual: 100 };
-        ledger.learn_estimates("j-1", &[one(5, 90)]).unwrap();
-        ledger.learn_estimates("j-1", &[one(10, 110)]).unwrap();
-        ledger.learn_estimates("j-2", &[one(3, 95)]).unwrap();
-        assert_eq!(
-            ledger.estimates().unwrap(),
-            [ModelEstimates { model: "m".into(), rows: 13, estimated: 205, actual: 200 }]
-        );
+        let job = |service: &str| {
+            let spec = format!(r#"{{"service":"{service}"}}"#);
+            let job = Job::new(Transport::Realtime, "k".to_owned(), "in.jsonl".to_owned(), spec);
+            ledger.create(job).unwrap().id
+        };
+        let (first, second, other) = (job("a"), job("a"), job("b"));
+        ledger.learn_estimates(&first, &[one(5, 90)]).unwrap();
+        ledger.learn_estimates(&first, &[one(10, 110)]).unwrap();
+        ledger.learn_estimates(&second, &[one(3, 95)]).unwrap();
+        ledger.learn_estimates(&other, &[one(7, 50)]).unwrap();
+        let sum = |rows, estimated, actual| [ModelEstimates { model: "m".into(), rows, estimated, actual }];
+        assert_eq!(ledger.estimates("a").unwrap(), sum(13, 205, 200));
+        assert_eq!(ledger.estimates("b").unwrap(), sum(7, 50, 100));
+        assert!(ledger.estimates("c").unwrap().is_empty());
     }
 }

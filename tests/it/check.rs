@@ -160,7 +160,7 @@ fn dry_run_counts_with_the_given_tokenizer() {
 }
 
 #[test]
-fn sandbox_run_does_not_calibrate_estimates() {
+fn estimates_learn_from_the_service_and_not_from_servers_on_this_machine() {
     let home = Home::new();
     let row = |n: u32| {
         format!(
@@ -176,8 +176,25 @@ fn sandbox_run_does_not_calibrate_estimates() {
     let before = tokens();
     home.llbatch(&["run", "in.jsonl", "--sandbox", "-o", "out.jsonl"]).code(0);
     assert_eq!(tokens(), before);
-    // A server that is told by its URL counts as the service: what it reports is believed.
+    // So does a server on this machine that is told by its URL.
     let server = Server::start(&[]);
     home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "64"]).code(0);
-    assert_ne!(tokens(), before);
+    let at = |url: &str| {
+        let document = home.llbatch(&["check", "in.jsonl", "--json", "--base-url", url]).code(0).stdout;
+        serde_json::from_str::<Value>(&document).unwrap()["tokens"]["prompt"].as_u64().unwrap()
+    };
+    assert_eq!((tokens(), at(&server.url)), (before, before));
+    // A service teaches about its own counts, until its job is removed.
+    let one = "https://one.example/v1";
+    let index = rusqlite::Connection::open(home.state().join("ledger.db")).unwrap();
+    let id: String = index.query_row("SELECT id FROM job ORDER BY seq DESC LIMIT 1", [], |row| row.get(0)).unwrap();
+    index.execute("UPDATE job SET spec = json_set(spec, '$.service', ?1) WHERE id = ?2", [one, &id]).unwrap();
+    index.execute("INSERT INTO estimate VALUES (?1, ?2, 250, 1000, 2000)", [&*id, TURBO]).unwrap();
+    drop(index);
+    let doctor = |said| assert!(home.llbatch(&["doctor", "--base-url", one]).code(0).stdout.contains(said), "{said}");
+    doctor("corrected for 1 model");
+    assert_eq!((at(one), at("https://two.example/v1"), at(&server.url)), (2 * before, before, before));
+    home.llbatch(&["clean", &id]).code(0);
+    doctor("uncorrected");
+    assert_eq!(at(one), before);
 }
