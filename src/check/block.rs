@@ -32,6 +32,8 @@ pub(super) struct BlockFindings<T> {
 
 /// A row of a block.
 pub(super) struct SeenRow<T> {
+    /// Its number in the whole input.
+    pub number: u64,
     pub id: SeenId,
     /// `None`: the row has a problem.
     pub good: Option<GoodRow<T>>,
@@ -88,16 +90,16 @@ impl<T> BlockFindings<T> {
             self.models.push((pass.shape.shared(&draft.model), 0));
         }
         self.models[model].1 += 1;
-        let id = if draft.generated_id { SeenId::Generated } else { SeenId::given(&draft.id, draft.row) };
-        self.rows.push(SeenRow { id, good: Some(GoodRow { model, value }) });
+        let id = if draft.generated_id { SeenId::Generated } else { SeenId::given(&draft.id, draft.number) };
+        self.rows.push(SeenRow { number: draft.number, id, good: Some(GoodRow { model, value }) });
     }
 
     fn bad(&mut self, problem: Problem, max_problems: usize) {
         self.bad_rows += 1;
         self.long_ids += u64::from(problem.id.as_deref().is_some_and(is_long));
-        let row = problem.row.unwrap_or(0);
-        let id = problem.id.as_deref().map_or(SeenId::Generated, |id| SeenId::given(id, row));
-        self.rows.push(SeenRow { id, good: None });
+        let number = problem.number.unwrap_or(0);
+        let id = problem.id.as_deref().map_or(SeenId::Generated, |id| SeenId::given(id, number));
+        self.rows.push(SeenRow { number, id, good: None });
         if self.problems.len() < max_problems {
             self.problems.push(problem);
         }

@@ -14,7 +14,7 @@ use super::pass::Pass;
 use super::scan;
 use crate::error::Result;
 use crate::input::Block;
-use crate::request::{Problem, RequestBuilder, generated_id, shorten};
+use crate::request::{Problem, Record, RequestBuilder, generated_id, shorten};
 use crate::row_set::RowSet;
 
 /// Bits of the hash that choose a bucket, and bits kept in the bucket.
@@ -33,11 +33,11 @@ pub enum SeenId {
 }
 
 impl SeenId {
-    /// Reads the id that `row` gives itself.
-    pub fn given(id: &str, row: u64) -> Self {
+    /// Reads the id that the row with this number gives itself.
+    pub fn given(id: &str, number: u64) -> Self {
         // `row-7` given to row 7 has no generated twin: that row generates none.
         let like = id.strip_prefix("row-").filter(|digits| !digits.starts_with(['0', '+']));
-        match like.and_then(|digits| digits.parse().ok()).filter(|n| *n != row) {
+        match like.and_then(|digits| digits.parse().ok()).filter(|n| *n != number) {
             Some(n) => Self::RowLike(hash(id), n),
             None => Self::Given(hash(id)),
         }
@@ -66,15 +66,16 @@ pub struct Ids {
 }
 
 impl Ids {
-    /// Adds the id of `row`, which must be the next row.
-    pub fn add(&mut self, row: u64, id: SeenId) {
+    /// Adds the id of the row with this number. Numbers ascend; those that are left out count as generated or not, which
+    /// at most costs a pass.
+    pub fn add(&mut self, number: u64, id: SeenId) {
         match id {
             SeenId::Generated => {
                 self.any_generated = true;
                 if self.any_given {
-                    self.generated.insert(row - self.all_generated);
+                    self.generated.insert(number - self.all_generated);
                 } else {
-                    self.all_generated = row;
+                    self.all_generated = number;
                 }
             }
             SeenId::Given(hash) => self.keep(hash),
@@ -94,11 +95,11 @@ impl Ids {
         self.buckets[bucket].push(kept);
     }
 
-    fn is_generated(&self, row: u64) -> bool {
-        if row <= self.all_generated {
-            return row > 0;
+    fn is_generated(&self, number: u64) -> bool {
+        if number <= self.all_generated {
+            return number > 0;
         }
-        self.generated.contains(row - self.all_generated)
+        self.generated.contains(number - self.all_generated)
     }
 
     /// Takes the hashes that came more than once, ascending, and frees the rest.
@@ -178,7 +179,7 @@ fn met_by_generated(pass: &Pass<'_>, ids: &Ids) -> Result<Vec<u64>> {
     let work = |block: &Block| {
         let mut met = Vec::new();
         each_id(block, pass.shape, |id| {
-            if let Some(SeenId::RowLike(hash, n)) = id.given.map(|given| SeenId::given(&given, id.row))
+            if let Some(SeenId::RowLike(hash, n)) = id.given.map(|given| SeenId::given(&given, id.number))
                 && ids.is_generated(n)
             {
                 met.push(hash);
@@ -236,7 +237,7 @@ impl Suspects {
         let mut suspects = Self { rows: Vec::new(), marks: 0 };
         let mut file: Option<Arc<str>> = None;
         each_id(block, shape, |found| {
-            let id = found.given.unwrap_or_else(|| generated_id(found.row).into());
+            let id = found.given.unwrap_or_else(|| generated_id(found.number).into());
             suspects.marks = id.split(|c| c != '#').map(str::len).fold(suspects.marks, usize::max);
             if candidates.binary_search(&hash(&id)).is_ok() {
                 let file = Arc::clone(file.get_or_insert_with(|| found.file.into()));
@@ -251,6 +252,8 @@ impl Suspects {
 /// The id of a row, and the place where the row stands.
 struct IdOfRow<'a> {
     row: u64,
+    /// Its number in the whole input.
+    number: u64,
     file: &'a str,
     line: u64,
     /// `None`: the row gives no id.
@@ -265,13 +268,15 @@ fn each_id(block: &Block, shape: &RequestBuilder, mut f: impl FnMut(IdOfRow<'_>)
             Ok(record) => match shape.draft(&record) {
                 Ok(draft) => {
                     let given = (!draft.generated_id).then(|| draft.id.clone());
-                    return f(IdOfRow { row: record.row, file: record.file, line: record.line, given, good: true });
+                    let Record { row, number, file, line, .. } = record;
+                    return f(IdOfRow { row, number, file, line, given, good: true });
                 }
                 Err(problem) => problem,
             },
             Err(problem) => problem,
         };
         let given = problem.id.as_deref().map(Cow::Borrowed);
-        f(IdOfRow { row: problem.row.unwrap_or(0), file: &problem.file, line: problem.line, given, good: false });
+        let (row, number) = (problem.row.unwrap_or(0), problem.number.unwrap_or(0));
+        f(IdOfRow { row, number, file: &problem.file, line: problem.line, given, good: false });
     });
 }

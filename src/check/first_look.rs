@@ -13,6 +13,9 @@ use crate::ui::Ui;
 /// # Errors
 /// 2 for a template that is wrong for every row; 66 if an input cannot be read.
 pub fn first_look(inputs: &Inputs, shape: &RequestBuilder, ui: &Ui) -> Result<()> {
+    if let Some(sample) = inputs.chosen().described() {
+        ui.note(&format!("using {sample}"));
+    }
     for file in inputs.each_table() {
         if let Some((name, delimiter)) = file.blocks()?.next()?.as_ref().and_then(Block::odd_delimiter) {
             let shown = if delimiter == '\t' { "tabs".to_owned() } else { format!("`{delimiter}`") };

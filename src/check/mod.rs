@@ -9,6 +9,7 @@ pub mod estimate;
 mod first_look;
 pub mod notices;
 mod pass;
+pub mod preview;
 pub mod problems;
 pub mod route;
 pub mod scan;

@@ -101,7 +101,7 @@ impl<'a> Pass<'a> {
         scan::scan(self.inputs, self.threads, &work, &mut |found: BlockFindings<T>| {
             for row in found.rows {
                 checked.rows += 1;
-                ids.add(checked.rows, row.id);
+                ids.add(row.number, row.id);
                 let good = row
                     .good
                     .and_then(|good| Some(Inspected { model: &found.models.get(good.model)?.0, value: good.value }));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::args::InputArgs;
-use super::{print_json, print_text};
+use super::{preview, print_json, print_text};
 use crate::api::is_on_this_machine;
 use crate::check::calibrate::Factors;
 use crate::check::document::{CheckDocument, Counting};
@@ -44,6 +44,9 @@ pub struct CheckArgs {
 pub fn run(args: &CheckArgs, ctx: &Ctx) -> Result<Exit> {
     if args.input.inputs.is_empty() {
         return Err(Error::usage("no INPUT: name files, or `-` for standard input").hint("llbatch check prompts.jsonl"));
+    }
+    if let Some(rows) = args.input.preview {
+        return preview::show(&args.input, rows, ctx);
     }
     DryRun { input: &args.input, tokenizer: args.tokenizer.as_deref(), max_cost: None, with_budget: false, auto: false }
         .show(ctx)
@@ -90,7 +93,7 @@ impl DryRun<'_> {
         let progress = ctx.ui.progress(Results::Elsewhere);
         progress.phase("reading input");
         let new_file = || Store::open(ctx.settings.state_dir()?)?.spool();
-        let opened = OpenedInputs::open(&self.input.inputs, stdin, self.input.format(), new_file)?;
+        let opened = OpenedInputs::open(&self.input.inputs, stdin, self.input.reading(), new_file)?;
         progress.phase("checking input");
         first_look(&opened.inputs, &shape, &ctx.ui)?;
         let pass = Pass { max_problems: self.input.max_problems, ..Pass::new(&opened.inputs, &shape) };

@@ -13,6 +13,7 @@ mod fetch;
 mod job_words;
 mod models;
 mod prepare;
+mod preview;
 mod report;
 mod retry;
 mod run;

@@ -1,12 +1,12 @@
 //! `llbatch prepare`: the batch files that `submit` would upload.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
 
 use super::args::InputArgs;
-use super::{name_hidden, print_json};
+use super::{name_hidden, preview, print_json};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::prepare::{self, PrepareOrder, WrittenBatches};
@@ -19,14 +19,14 @@ use crate::text::{Align, Grid};
 /// Sends nothing and needs no key. The files appear together once all are complete, and replace older files of the same
 /// names. If a row is invalid, no file appears (--skip-invalid leaves such rows out, exit 3).
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(override_usage = "llbatch prepare [OPTIONS] --output <DIR|FILE> [INPUT]...", after_help = EXAMPLES)]
 pub struct PrepareArgs {
     #[command(flatten)]
     input: InputArgs,
 
     /// Directory for MODEL-001.jsonl and so on, created if missing; or a .jsonl file, if the rows fit into one batch
-    #[arg(short, long, value_name = "DIR|FILE", required = true, help_heading = "Results")]
-    output: PathBuf,
+    #[arg(short, long, value_name = "DIR|FILE", required_unless_present = "preview", help_heading = "Results")]
+    output: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\
@@ -59,20 +59,25 @@ pub fn run(args: &PrepareArgs, ctx: &Ctx) -> Result<Exit> {
             .hint("llbatch prepare prompts.jsonl -o shards/"));
     }
     args.input.batch_endpoint()?;
+    if let Some(rows) = args.input.preview {
+        return preview::show(&args.input, rows, ctx);
+    }
+    // Without --preview, the parser asks for it.
+    let output = args.output.as_deref().unwrap_or(Path::new("."));
     let order = PrepareOrder {
         inputs: &args.input.inputs,
         stdin,
-        input_format: args.input.format(),
+        reading: args.input.reading(),
         params: args.input.params(ctx.settings.run.model.as_deref())?,
         skip_invalid: args.input.skip_invalid,
         max_problems: args.input.max_problems,
-        output: &args.output,
+        output,
     };
     let written = prepare::prepare(&order, ctx)?;
     if let Some(first) = written.others.first() {
         ctx.ui.warn(&format!(
             "{} also holds {} that this command did not write, such as {}",
-            args.output.display(),
+            output.display(),
             text::plural(written.others.len() as u64, "other .jsonl file"),
             first.display()
         ));

@@ -6,8 +6,8 @@ use clap::Args;
 
 use super::args::{CostArgs, InputArgs, LockArgs, ResultArgs, SpeedArgs, deadline};
 use super::check::DryRun;
-use super::print_summary;
 use super::service::connect_later;
+use super::{preview, print_summary};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::ask::{Ask, RetryFilter, Reuse, Role, RunAsk, Start};
@@ -78,8 +78,11 @@ pub fn run(args: RunArgs, ctx: &Ctx) -> Result<Exit> {
         return Err(Error::usage("no INPUT: name files, or `-` for standard input")
             .hint("llbatch run prompts.jsonl -o out.jsonl"));
     }
-    let delivery = args.results.resolve(ctx.json && !args.dry)?;
     args.input.realtime_endpoint()?;
+    if let Some(rows) = args.input.preview.filter(|_| !args.input.inputs.is_empty()) {
+        return preview::show(&args.input, rows, ctx);
+    }
+    let delivery = args.results.resolve(ctx.json && !args.dry)?;
     if args.dry && !args.input.inputs.is_empty() {
         let tokenizer = args.tokenizer.as_deref();
         let with_budget = args.cost.limit().max_cost.is_some();

@@ -7,7 +7,7 @@ use clap::Args;
 use super::args::{CostArgs, InputArgs, LockArgs, ResultArgs, SpeedArgs, WaitingArgs, deadline};
 use super::check::DryRun;
 use super::service::connect_later;
-use super::{print_json, print_summary, print_text, status};
+use super::{preview, print_json, print_summary, print_text, status};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::batch::ask::{RescueAsk, SubmitAsk, WaitAsk};
@@ -80,6 +80,9 @@ Examples:
 pub fn run(args: &SubmitArgs, ctx: &Ctx) -> Result<Exit> {
     let wait = args.wait || args.deadline.is_some();
     args.checked(wait)?;
+    if let Some(rows) = args.input.preview {
+        return preview::show(&args.input, rows, ctx);
+    }
     let auto = args.via == "auto";
     if args.dry_run {
         let max_cost = args.cost.max_cost.filter(|_| !auto);

@@ -16,7 +16,7 @@ const COMMANDS: [(&[&str], &str); 9] = [
 ];
 
 /// Flags of other tools, and llbatch's answer.
-const FLAGS: [(&[&str], &str); 16] = [
+const FLAGS: [(&[&str], &str); 17] = [
     (
         &[
             "--parallel",
@@ -43,6 +43,10 @@ const FLAGS: [(&[&str], &str); 16] = [
     (
         &["--batch-size", "--chunk-size"],
         "llbatch splits batches by itself; --concurrency N sets the requests in flight of `run`",
+    ),
+    (
+        &["--head", "--max-rows", "--num-rows", "--max-requests", "--first", "-n"],
+        "--limit N uses only the first N rows, --sample N as many at random, --preview shows requests",
     ),
     (&["--timeout"], "--request-timeout TIME bounds one request, --deadline TIME the whole run"),
     (

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::vec;
 
 use super::nature;
+use super::pick::ChosenRows;
 use super::source::Source;
-use super::{Format, Input, Problem, Record};
+use super::{Format, Input, Inputs, Problem, Record};
 use super::{csv, jsonl};
 use crate::error::{Error, Exit, Result};
 
@@ -21,7 +22,10 @@ const LONGEST: usize = 104 * 1024 * 1024;
 pub struct Blocks {
     files: vec::IntoIter<Input>,
     current: Option<Current>,
-    /// Rows handed out so far, over all inputs.
+    chosen: ChosenRows,
+    /// Rows read so far, over all inputs.
+    read: u64,
+    /// Rows handed out so far.
     rows: u64,
     block: usize,
     longest: usize,
@@ -58,8 +62,13 @@ pub struct Block {
     file: Arc<str>,
     bytes: Vec<u8>,
     first_row: u64,
+    /// The number of its first record in the whole input.
+    first_number: u64,
     first_line: u64,
+    records: u64,
     rows: u64,
+    /// The records that are rows; the others are passed over.
+    chosen: ChosenRows,
     kind: BlockKind,
 }
 
@@ -86,12 +95,13 @@ pub struct WholeRecords {
 }
 
 impl Blocks {
-    pub(super) fn open(files: Vec<Input>) -> Result<Self> {
-        Self::with_sizes(files, BLOCK, LONGEST)
+    pub(super) fn open(inputs: &Inputs) -> Result<Self> {
+        Self::with_sizes(inputs, BLOCK, LONGEST)
     }
 
-    pub(super) fn with_sizes(files: Vec<Input>, block: usize, longest: usize) -> Result<Self> {
-        let mut blocks = Self { files: files.into_iter(), current: None, rows: 0, block, longest };
+    pub(super) fn with_sizes(inputs: &Inputs, block: usize, longest: usize) -> Result<Self> {
+        let (files, chosen) = (inputs.files.clone().into_iter(), inputs.chosen);
+        let mut blocks = Self { files, current: None, chosen, read: 0, rows: 0, block, longest };
         blocks.advance()?;
         Ok(blocks)
     }
@@ -122,16 +132,21 @@ impl Blocks {
     /// # Errors
     /// 65 for damaged compression, a JSON array in place of lines, or an impossible CSV header; 66 if a file cannot be read.
     pub fn next(&mut self) -> Result<Option<Block>> {
-        while let Some(current) = &mut self.current {
-            if let Some(mut block) = current.next(self.block, self.longest)? {
-                block.first_row = self.rows + 1;
-                self.rows += block.rows;
-                if let BlockKind::Lost(problem) = &mut block.kind {
-                    problem.row = Some(block.first_row);
-                }
+        while let Some(current) = self.current.as_mut().filter(|_| !self.chosen.ends_at(self.read)) {
+            let Some(mut block) = current.next(self.block, self.longest)? else {
+                self.advance()?;
+                continue;
+            };
+            block.first_number = self.read + 1;
+            block.first_row = self.rows + 1;
+            block.chosen = self.chosen;
+            block.rows = self.chosen.count(self.read, block.records);
+            self.read += block.records;
+            self.rows += block.rows;
+            // Blank lines are no rows, but their bytes count.
+            if block.rows > 0 || self.chosen.is_all() {
                 return Ok(Some(block));
             }
-            self.advance()?;
         }
         Ok(None)
     }
@@ -216,7 +231,13 @@ impl Current {
                 names: names.clone().unwrap_or_else(|| Arc::from(Vec::new())),
             },
         };
-        Block { file: Arc::clone(&self.file), bytes, first_row: 0, first_line, rows: cut.rows, kind }
+        self.made(bytes, first_line, cut.rows, kind)
+    }
+
+    /// A block of `records` records that has no place among the rows yet.
+    fn made(&self, bytes: Vec<u8>, first_line: u64, records: u64, kind: BlockKind) -> Block {
+        let (file, chosen) = (Arc::clone(&self.file), ChosenRows::default());
+        Block { file, bytes, first_row: 0, first_number: 0, first_line, records, rows: records, chosen, kind }
     }
 
     /// Turns a record that is too long into a problem. Reading goes on behind it, if its end can be found.
@@ -246,8 +267,7 @@ impl Current {
             }
         };
         self.lines += 1;
-        let (file, kind) = (Arc::clone(&self.file), BlockKind::Lost(problem));
-        Ok(Block { file, bytes: Vec::new(), first_row: 0, first_line: line, rows: 1, kind })
+        Ok(self.made(Vec::new(), line, 1, BlockKind::Lost(problem)))
     }
 
     /// Takes a byte order mark off the start of a file.
@@ -289,12 +309,26 @@ impl Current {
 }
 
 impl Block {
-    /// Every row of the block, in order.
+    /// Every chosen row of the block, in order.
     pub fn for_each(&self, mut f: impl FnMut(Result<Record<'_>, Problem>)) {
-        let place = BlockPlace { file: &self.file, first_row: self.first_row, first_line: self.first_line };
+        let (mut number, mut row) = (self.first_number, self.first_row);
+        self.walk(&mut |record| {
+            if self.chosen.has(number) {
+                f(match record {
+                    Ok(record) => Ok(Record { row, number, ..record }),
+                    Err(problem) => Err(Problem { row: Some(row), number: Some(number), ..problem }),
+                });
+                row += 1;
+            }
+            number += 1;
+        });
+    }
+
+    fn walk(&self, f: &mut impl FnMut(Result<Record<'_>, Problem>)) {
+        let place = BlockPlace { file: &self.file, first_number: self.first_number, first_line: self.first_line };
         match &self.kind {
-            BlockKind::Lines(format) => jsonl::walk(&self.bytes, *format, &place, &mut f),
-            BlockKind::Csv { delimiter, names, .. } => csv::walk(&self.bytes, *delimiter, names, &place, &mut f),
+            BlockKind::Lines(format) => jsonl::walk(&self.bytes, *format, &place, f),
+            BlockKind::Csv { delimiter, names, .. } => csv::walk(&self.bytes, *delimiter, names, &place, f),
             BlockKind::Lost(problem) => f(Err(problem.clone())),
         }
     }
@@ -307,7 +341,7 @@ impl Block {
         }
     }
 
-    /// The block's first row, 1-based over all inputs.
+    /// The block's first row, 1-based over all inputs, of the chosen rows.
     pub const fn first_row(&self) -> u64 {
         self.first_row
     }
@@ -317,9 +351,10 @@ impl Block {
         self.rows
     }
 
-    /// Its size, unpacked.
+    /// The size of its rows, unpacked; about, if some of its records are not chosen.
     pub const fn bytes(&self) -> u64 {
-        self.bytes.len() as u64
+        let bytes = self.bytes.len() as u64;
+        if self.rows == self.records { bytes } else { bytes * self.rows / self.records }
     }
 }
 
@@ -333,7 +368,7 @@ impl fmt::Debug for Block {
 #[derive(Debug)]
 pub struct BlockPlace<'a> {
     pub file: &'a str,
-    pub first_row: u64,
+    pub first_number: u64,
     pub first_line: u64,
 }
 

@@ -122,7 +122,7 @@ pub fn walk(
     place: &BlockPlace<'_>,
     f: &mut impl FnMut(Result<Record<'_>, Problem>),
 ) {
-    let (mut row, mut line, mut start) = (place.first_row, place.first_line, 0);
+    let (mut row, mut line, mut start) = (place.first_number, place.first_line, 0);
     let mut values = StringRecord::new();
     let answers = text::answer_columns(names);
     while let Some(end) = (start < bytes.len()).then(|| end_of(bytes, start, delimiter, true)).flatten() {
@@ -140,7 +140,8 @@ pub fn walk(
                             values.push_field(if guarded { text::unguarded(field) } else { field });
                         });
                         if values.len() == names.len() {
-                            Ok(Record { row, file: place.file, line, data: Data::Columns { names, values: &values } })
+                            let data = Data::Columns { names, values: &values };
+                            Ok(Record { row, number: row, file: place.file, line, data })
                         } else {
                             Err(ragged(row, place.file, line, values.len(), names.len()))
                         }

@@ -32,7 +32,7 @@ pub fn cut(buffer: &[u8], at_end: bool) -> WholeRecords {
 pub fn walk(bytes: &[u8], format: Format, place: &BlockPlace<'_>, f: &mut impl FnMut(Result<Record<'_>, Problem>)) {
     // The whole block is checked at once, which is fast. Single lines are checked only to find the invalid one.
     let whole = std::str::from_utf8(bytes).ok();
-    let (mut row, mut line, mut start) = (place.first_row, place.first_line, 0);
+    let (mut row, mut line, mut start) = (place.first_number, place.first_line, 0);
     while start < bytes.len() {
         let end = memchr::memchr(b'\n', &bytes[start..]).map_or(bytes.len(), |length| start + length);
         let mut to = end;
@@ -47,7 +47,7 @@ pub fn walk(bytes: &[u8], format: Format, place: &BlockPlace<'_>, f: &mut impl F
             f(match text {
                 Ok(text) => {
                     let data = if format == Format::Lines { Data::Line(text) } else { Data::Json(text) };
-                    Ok(Record { row, file: place.file, line, data })
+                    Ok(Record { row, number: row, file: place.file, line, data })
                 }
                 Err(error) => Err(not_utf8(row, place.file, line, &bytes[start..to], error)),
             });

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::source::{self, is_packed};
-use super::{Format, Input, Inputs};
+use super::{ChosenRows, Format, Input, Inputs};
 use crate::error::{Error, Exit, Result};
 
 /// One copied file.
@@ -75,7 +75,7 @@ impl Inputs {
                 Ok(Input { path, shown: kept.shown.clone(), format: kept.format, bytes })
             })
             .collect::<Result<_>>()?;
-        Ok(Self { files })
+        Ok(Self { files, chosen: ChosenRows::default() })
     }
 }
 

@@ -10,15 +10,19 @@ mod jsonl;
 mod kept;
 mod nature;
 mod opened;
+mod pick;
 mod source;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 pub use blocks::{Block, Blocks};
 pub use format::Format;
 pub use kept::{Kept, same_copy};
 pub use opened::{OpenedInputs, StdinCopy};
+pub use pick::{ChosenRows, Pick};
 pub use source::{Source, unreadable};
 
 use crate::error::{Error, Exit, Result};
@@ -28,6 +32,18 @@ pub use crate::request::{Data, Problem, Record};
 #[derive(Debug, Clone)]
 pub struct Inputs {
     files: Vec<Input>,
+    chosen: ChosenRows,
+}
+
+/// The user's flags about how to read inputs.
+#[derive(Serialize, Deserialize, Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct ReadOptions {
+    /// `--input-format`
+    #[serde(rename = "input_format")]
+    pub format: Option<Format>,
+    /// The rows that count.
+    #[serde(default, skip_serializing_if = "Pick::is_all")]
+    pub pick: Pick,
 }
 
 /// One of the files.
@@ -49,13 +65,39 @@ impl Inputs {
     /// Exit 66 for a file that is missing, a directory, a pipe or unreadable, and 2 for an unknown ending.
     pub fn resolve(paths: &[PathBuf], format: Option<Format>) -> Result<Self> {
         let files = paths.iter().map(|path| Input::resolve(path, format)).collect::<Result<_>>()?;
-        Ok(Self { files })
+        Ok(Self { files, chosen: ChosenRows::default() })
     }
 
     /// A single file that has another name in messages, such as `-` for a copy of stdin.
     pub fn spooled(path: PathBuf, shown: &str, format: Format) -> Self {
         let bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());
-        Self { files: vec![Input { path, shown: shown.to_owned(), format, bytes }] }
+        Self { files: vec![Input { path, shown: shown.to_owned(), format, bytes }], chosen: ChosenRows::default() }
+    }
+
+    /// The same file under another path.
+    pub fn moved(mut self, path: PathBuf) -> Self {
+        if let [file] = &mut *self.files {
+            file.path = path;
+        }
+        self
+    }
+
+    /// The rows that `pick` chooses.
+    ///
+    /// # Errors
+    /// As [`Self::blocks`]: a sample needs the number of rows.
+    pub fn pick(self, pick: Pick) -> Result<Self> {
+        let chosen = ChosenRows::of(pick, &self)?;
+        Ok(self.with(chosen))
+    }
+
+    fn with(self, chosen: ChosenRows) -> Self {
+        Self { chosen, ..self }
+    }
+
+    /// The rows that count.
+    pub const fn chosen(&self) -> &ChosenRows {
+        &self.chosen
     }
 
     /// All blocks of all files, from the start. May be called again.
@@ -63,17 +105,17 @@ impl Inputs {
     /// # Errors
     /// Exit 66 if the first file cannot be opened.
     pub fn blocks(&self) -> Result<Blocks> {
-        Blocks::open(self.files.clone())
+        Blocks::open(self)
     }
 
     /// The same in blocks of about `block` bytes, where a record of more than `longest` is a problem.
     pub fn blocks_sized(&self, block: usize, longest: usize) -> Result<Blocks> {
-        Blocks::with_sizes(self.files.clone(), block, longest)
+        Blocks::with_sizes(self, block, longest)
     }
 
-    /// Size on disk, or `None` without files.
+    /// Size on disk, about, of the rows that count; `None` without files.
     pub fn total_bytes(&self) -> Option<u64> {
-        (!self.files.is_empty()).then(|| self.files.iter().map(|file| file.bytes).sum())
+        (!self.files.is_empty()).then(|| self.chosen.share(self.files.iter().map(|file| file.bytes).sum()))
     }
 
     /// The identity and state of the files. It stays the same unless one of them is written to, as it holds their change
@@ -101,7 +143,7 @@ impl Inputs {
     /// Each of the files that are tables, alone.
     pub fn each_table(&self) -> impl Iterator<Item = Self> {
         let tables = self.files.iter().filter(|file| matches!(file.format, Format::Csv | Format::Tsv));
-        tables.map(|file| Self { files: vec![file.clone()] })
+        tables.map(|file| Self { files: vec![file.clone()], chosen: ChosenRows::default() })
     }
 
     /// Their names in messages.

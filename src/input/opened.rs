@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use tempfile::NamedTempFile;
 
-use super::{Format, Inputs};
+use super::{Format, Inputs, ReadOptions};
 use crate::error::{Error, Exit, Result};
 
 /// Inputs that can be read as often as needed.
@@ -28,22 +28,23 @@ pub struct StdinCopy {
 
 impl OpenedInputs {
     /// Opens the files at `paths`, or standard input. `new_file` makes the file that keeps a copy of standard input, which
-    /// is JSONL unless `format` says otherwise.
+    /// is JSONL unless `options` say otherwise.
     ///
     /// # Errors
     /// 66 if an input cannot be read, 2 for an unknown ending (see [`Inputs::resolve`]), 74 if the copy cannot be written.
     pub fn open(
         paths: &[PathBuf],
         stdin: bool,
-        format: Option<Format>,
+        options: ReadOptions,
         new_file: impl FnOnce() -> Result<NamedTempFile>,
     ) -> Result<Self> {
+        let ReadOptions { format, pick } = options;
         if !stdin {
-            return Ok(Self { inputs: Inputs::resolve(paths, format)?, stdin: None });
+            return Ok(Self { inputs: Inputs::resolve(paths, format)?.pick(pick)?, stdin: None });
         }
         let copy = StdinCopy::of(&mut io::stdin().lock(), new_file()?)?;
         let inputs = Inputs::spooled(copy.file.path().to_owned(), "-", format.unwrap_or(Format::Jsonl));
-        Ok(Self { inputs, stdin: Some(copy) })
+        Ok(Self { inputs: inputs.pick(pick)?, stdin: Some(copy) })
     }
 }
 

@@ -11,7 +11,7 @@ fn rows_of(bytes: &[u8], format: Format, block: usize) -> Result<Vec<String>> {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), bytes).unwrap();
     let inputs = Inputs::spooled(file.path().to_owned(), "x", format);
-    rows(&mut Blocks::with_sizes(inputs.files, block, 1 << 20)?)
+    rows(&mut Blocks::with_sizes(&inputs, block, 1 << 20)?)
 }
 
 fn rows(blocks: &mut Blocks) -> Result<Vec<String>> {
@@ -21,7 +21,7 @@ fn rows(blocks: &mut Blocks) -> Result<Vec<String>> {
         let before = all.len() as u64;
         block.for_each(|record| {
             all.push(match record {
-                Ok(Record { row, file, line, data }) => {
+                Ok(Record { row, file, line, data, .. }) => {
                     assert_eq!(row, all.len() as u64 + 1);
                     let text = match data {
                         Data::Json(text) | Data::Line(text) => text.to_owned(),
@@ -217,6 +217,36 @@ fn rows_are_numbered_over_files_packed_or_not() {
         let rows = rows(&mut inputs.blocks().unwrap()).unwrap();
         let tails: Vec<_> = rows.iter().map(|row| row.rsplit('/').next().unwrap_or_default()).collect();
         assert_eq!(tails, ["a.txt:1 one", "a.txt:3 two", "b.csv.gz:2 3", "c.jsonl.zst:1 {}"]);
+    }
+}
+
+#[test]
+fn chosen_rows_are_the_same_whatever_the_block() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (dir.path().join("a.txt"), dir.path().join("b.csv"));
+    let numbers = |range: std::ops::RangeInclusive<u32>| range.map(|n| n.to_string()).collect::<Vec<_>>();
+    fs::write(&a, numbers(1..=40).join("\n\n")).unwrap();
+    fs::write(&b, format!("n\n{}", numbers(41..=100).join("\n"))).unwrap();
+    for (limit, sample, expected) in [(Some(45), None, 45), (None, Some(10), 10), (Some(60), Some(30), 30)] {
+        let pick = Pick { limit, sample, seed: 1 };
+        let inputs = Inputs::resolve(&[a.clone(), b.clone()], None).unwrap().pick(pick).unwrap();
+        let whole = rows(&mut inputs.blocks().unwrap()).unwrap();
+        assert_eq!(whole.len(), expected);
+        for block in [1, 7, 30] {
+            assert_eq!(rows(&mut inputs.blocks_sized(block, 1 << 20).unwrap()).unwrap(), whole);
+        }
+        let mut blocks = inputs.blocks().unwrap();
+        while let Some(block) = blocks.next().unwrap() {
+            block.for_each(|record| {
+                let record = record.unwrap();
+                let text = match record.data {
+                    Data::Line(text) => text,
+                    Data::Columns { values, .. } => &values[0],
+                    Data::Json(_) => "",
+                };
+                assert_eq!(text, record.number.to_string(), "a row keeps its number");
+            });
+        }
     }
 }
 

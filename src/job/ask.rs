@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::input::Format;
+use crate::input::ReadOptions;
 use crate::price::Nanos;
 use crate::realtime;
 use crate::request::Params;
@@ -64,8 +64,8 @@ pub enum InputSource {
 /// Flags that decide how rows are read and which request each becomes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RequestFlags {
-    /// `--input-format`
-    pub format: Option<Format>,
+    /// The reading of the input.
+    pub reading: ReadOptions,
     /// Parameters of every request.
     pub params: Params,
 }

@@ -5,7 +5,7 @@ use super::finish::Desk;
 use super::spec::{CleanCheck, Spec, inputs_of, same_service, spec_of};
 use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
-use crate::input::{Format, Inputs, OpenedInputs};
+use crate::input::{Inputs, OpenedInputs};
 use crate::store::{Job, JobBatch, JobState, Ledger, Lock, LockWait, Store, Transport};
 use crate::ui::Ui;
 
@@ -56,8 +56,7 @@ impl RunSource {
             Start::Continue { job, flags } => {
                 let job = ledger.find(job)?;
                 let spec = spec_of(&job)?;
-                if flags.as_ref().is_some_and(|flags| flags.params != spec.params || flags.format != spec.input_format)
-                {
+                if flags.as_ref().is_some_and(|flags| flags.params != spec.params || flags.reading != spec.reading) {
                     return Err(Error::usage(
                         "without INPUT, a job resumes with its original requests, and these flags would change them",
                     )
@@ -100,7 +99,7 @@ impl RunSource {
     fn of_input(source: &InputSource, mut spec: Spec, named: Option<Job>, store: &Store) -> Result<Self> {
         let stdin = *source == InputSource::Stdin;
         // Messages name files as the user typed them.
-        let opened = OpenedInputs::open(source.files(), stdin, spec.input_format, || store.spool())?;
+        let opened = OpenedInputs::open(source.files(), stdin, spec.reading, || store.spool())?;
         spec.stdin_hash = opened.stdin.as_ref().map(|copy| copy.hash.clone());
         let content = opened.stdin.as_ref().map_or_else(String::new, |copy| copy.hash.clone());
         let (inputs, spool) = (opened.inputs, opened.stdin.map(|copy| copy.file));
@@ -236,7 +235,7 @@ impl OwnedJob {
         if let Some(file) = source.spool.take() {
             let path = store.spool_path(&self.job.id);
             file.persist(&path).map_err(|e| Error::io("standard input cannot be stored", e.error))?;
-            source.inputs = Inputs::spooled(path, "-", source.spec.input_format.unwrap_or(Format::Jsonl));
+            source.inputs = source.inputs.clone().moved(path);
             source.stamp = source.inputs.stamp();
         }
         Ok(())

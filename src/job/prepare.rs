@@ -7,7 +7,7 @@ use crate::check::problems::{self, Action};
 use crate::check::{Checked, Pass, first_look, notices, say_doubts};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::input::{self, Format, OpenedInputs};
+use crate::input::{self, OpenedInputs, ReadOptions};
 use crate::request::batch_line::BatchFileLimits;
 use crate::request::{Params, RequestBuilder};
 use crate::split::destination::Destination;
@@ -23,8 +23,8 @@ pub struct PrepareOrder<'a> {
     pub inputs: &'a [PathBuf],
     /// The input is standard input.
     pub stdin: bool,
-    /// The type of the input, if the user named it.
-    pub input_format: Option<Format>,
+    /// The reading of the input.
+    pub reading: ReadOptions,
     /// The parameters of every request.
     pub params: Params,
     /// `--skip-invalid`: leave invalid rows out.
@@ -59,7 +59,7 @@ pub fn prepare(order: &PrepareOrder<'_>, ctx: &Ctx) -> Result<WrittenBatches> {
 
     progress.phase("reading input");
     let new_file = || Store::open(ctx.settings.state_dir()?)?.spool();
-    let opened = OpenedInputs::open(order.inputs, order.stdin, order.input_format, new_file)?;
+    let opened = OpenedInputs::open(order.inputs, order.stdin, order.reading, new_file)?;
     let inputs = &opened.inputs;
     let stamp = inputs.stamp();
 

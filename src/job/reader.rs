@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::input;
 use crate::outcome::{ErrorCode, Outcome};
 use crate::realtime::QueuedRow;
-use crate::request::{Problem, Record, Request, RequestBuilder, generated_id};
+use crate::request::{Problem, Record, Request, RequestBuilder};
 use crate::row_set::RowSet;
 use crate::text;
 
@@ -82,7 +82,7 @@ fn request(shape: &RequestBuilder, record: Result<Record<'_>, Problem>) -> Resul
 }
 
 fn bad(row: u64, checked: &Checked, problem: &Problem) -> QueuedRow {
-    let id = problem.id.clone().unwrap_or_else(|| generated_id(row));
+    let id = problem.result_id();
     let id = checked.stand_in(row, &id).unwrap_or_else(|| id.into());
     failed(row, id, Arc::from(""), problem.to_string())
 }

@@ -8,7 +8,7 @@ use super::ask::{InputSource, InputSpec};
 use super::identity::canonical_service;
 use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
-use crate::input::{Format, Inputs, Kept, same_copy};
+use crate::input::{Format, Inputs, Kept, ReadOptions, same_copy};
 use crate::request::Params;
 use crate::store::{Job, Store};
 
@@ -23,8 +23,9 @@ pub struct Spec {
     pub inputs: Vec<PathBuf>,
     /// The input came through a pipe. The job keeps a copy.
     pub spooled: bool,
-    /// `--input-format`
-    pub input_format: Option<Format>,
+    /// The reading of the input.
+    #[serde(flatten)]
+    pub reading: ReadOptions,
     /// Parameters of every request.
     pub params: Params,
     /// `--skip-invalid`
@@ -55,7 +56,7 @@ impl Spec {
             service: service.to_owned(),
             inputs: input.source.files().iter().map(absolute).collect(),
             spooled: input.source == InputSource::Stdin,
-            input_format: input.flags.format,
+            reading: input.flags.reading,
             params: input.flags.params.clone(),
             skip_invalid,
             checked: None,
@@ -69,9 +70,15 @@ impl Spec {
     /// Returns the key of the command. Equal inputs, parameters and services have equal keys. `content` is a hash of
     /// stdin.
     pub fn key(&self, content: &str) -> String {
-        let parts =
-            serde_json::json!([canonical_service(&self.service), self.inputs, self.input_format, self.params, content]);
-        blake3::hash(parts.to_string().as_bytes()).to_hex()[..32].to_owned()
+        let ReadOptions { format, .. } = self.reading;
+        let mut parts =
+            serde_json::json!([canonical_service(&self.service), self.inputs, format, self.params, content])
+                .to_string();
+        // Commands without the other flags keep the keys that earlier versions gave them.
+        if self.reading != (ReadOptions { format, ..ReadOptions::default() }) {
+            parts.push_str(&serde_json::json!(self.reading).to_string());
+        }
+        blake3::hash(parts.as_bytes()).to_hex()[..32].to_owned()
     }
 
     /// Serializes the record for the index.
@@ -85,13 +92,7 @@ impl Spec {
     /// Returns true if both make the same requests of the same input.
     pub fn asks_the_same(&self, other: &Self) -> bool {
         let parts = |spec: &Self| {
-            (
-                canonical_service(&spec.service),
-                spec.inputs.clone(),
-                spec.spooled,
-                spec.input_format,
-                spec.params.clone(),
-            )
+            (canonical_service(&spec.service), spec.inputs.clone(), spec.spooled, spec.reading, spec.params.clone())
         };
         parts(self) == parts(other)
     }
@@ -145,16 +146,17 @@ pub fn spec_of(job: &Job) -> Result<Spec> {
 /// # Errors
 /// 66 if they are gone, 74 if the job's own copy is damaged.
 pub fn inputs_of(spec: &Spec, store: &Store, id: &str) -> Result<Inputs> {
+    let ReadOptions { format, pick } = spec.reading;
     if !spec.kept.is_empty() {
-        return Inputs::kept(&store.job_dir(id), &spec.kept);
+        return Inputs::kept(&store.job_dir(id), &spec.kept)?.pick(pick);
     }
     if !spec.spooled {
-        return Inputs::resolve(&spec.inputs, spec.input_format);
+        return Inputs::resolve(&spec.inputs, format)?.pick(pick);
     }
     let path = store.spool_path(id);
     if !path.exists() {
         return Err(Error::new(Exit::NoInput, format!("the input of {id} is no longer stored")));
     }
     same_copy(&path, spec.stdin_hash.as_deref())?;
-    Ok(Inputs::spooled(path, "-", spec.input_format.unwrap_or(Format::Jsonl)))
+    Inputs::spooled(path, "-", format.unwrap_or(Format::Jsonl)).pick(pick)
 }

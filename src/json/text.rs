@@ -134,11 +134,68 @@ pub fn depth(json: &str) -> usize {
     most
 }
 
+/// Valid JSON with each member and element on a line of its own. Names, texts and numbers keep their spelling.
+pub fn pretty(text: &str) -> String {
+    /// Deeper lines are not indented further.
+    const WIDEST: usize = 40;
+    let mut out = String::with_capacity(text.len() * 2);
+    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
+    let mut chars = text.chars().filter(|c| !matches!(c, '\t' | '\n' | '\r')).peekable();
+    let line = |depth: usize, out: &mut String| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n("  ", depth.min(WIDEST)));
+    };
+    while let Some(c) = chars.next() {
+        if quoted {
+            out.push(c);
+            (quoted, escaped) = (escaped || c != '"', !escaped && c == '\\');
+            continue;
+        }
+        match c {
+            ' ' => {}
+            '{' | '[' => {
+                out.push(c);
+                while chars.next_if(|next| *next == ' ').is_some() {}
+                if let Some(close) = chars.next_if(|next| matches!(next, '}' | ']')) {
+                    out.push(close);
+                } else {
+                    depth += 1;
+                    line(depth, &mut out);
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                line(depth, &mut out);
+                out.push(c);
+            }
+            ',' => {
+                out.push(c);
+                line(depth, &mut out);
+            }
+            ':' => out.push_str(": "),
+            _ => {
+                quoted = c == '"';
+                out.push(c);
+            }
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn pretty_text_is_the_same_value_with_a_line_for_each_part() {
+        let text = r#"{"a" : [1E400, {}, [ ] ,"x \"y\\", "{,:"],"b":{"c":null}}"#;
+        let expected = "{\n  \"a\": [\n    1E400,\n    {},\n    [],\n    \"x \\\"y\\\\\",\n    \"{,:\"\n  ],\n  \
+                        \"b\": {\n    \"c\": null\n  }\n}";
+        assert_eq!(pretty(text), expected);
+        assert_eq!(compact(&pretty(text)).unwrap(), compact(text).unwrap());
+    }
 
     #[test]
     fn white_space_inside_of_strings_stays() {

@@ -97,7 +97,7 @@ impl RequestBuilder {
             Data::Line(_) | Data::Columns { .. } => Vec::new(),
         };
         let given = id::given(self.id.as_deref(), record, &members).ok().flatten();
-        given.map_or_else(|| id::generated(record.row).into(), |id| id.into_owned().into())
+        given.map_or_else(|| id::generated(record.number).into(), |id| id.into_owned().into())
     }
 
     /// The endpoint of every request.
@@ -130,8 +130,9 @@ impl RequestBuilder {
         self.usage.any.note();
         Ok(Draft {
             row: record.row,
+            number: record.number,
             generated_id: given.is_none(),
-            id: given.unwrap_or_else(|| Cow::Owned(id::generated(record.row))),
+            id: given.unwrap_or_else(|| Cow::Owned(id::generated(record.number))),
             endpoint: self.endpoint,
             model: built.model,
             body: built.body,

@@ -62,6 +62,8 @@ pub struct Request {
 pub struct Draft<'a> {
     /// 1-based over all inputs.
     pub row: u64,
+    /// Its number in the whole input, for a generated id.
+    pub number: u64,
     /// The user's id, or `row-N`.
     pub id: Cow<'a, str>,
     /// Llbatch made the id.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::id;
 use super::record::Record;
 
 /// One mistake in the input. It is listed, and stops nothing by itself.
@@ -12,6 +13,9 @@ pub struct Problem {
     /// The row, 1-based over all inputs, or `None` where no row can be named.
     #[serde(skip)]
     pub row: Option<u64>,
+    /// Its number in the whole input.
+    #[serde(skip)]
+    pub number: Option<u64>,
     /// The input as the user named it.
     pub file: String,
     /// Physical line where the record begins, 1-based.
@@ -31,12 +35,19 @@ pub struct Problem {
 impl Problem {
     /// A mistake in `record`.
     pub fn new(record: &Record<'_>, code: &'static str, message: impl Into<String>) -> Self {
-        Self::at(Some(record.row), record.file, record.line, code, message)
+        let problem = Self::at(Some(record.row), record.file, record.line, code, message);
+        Self { number: Some(record.number), ..problem }
     }
 
     /// A mistake at a place that is not a whole record.
     pub fn at(row: Option<u64>, file: &str, line: u64, code: &'static str, message: impl Into<String>) -> Self {
-        Self { row, file: file.to_owned(), line, column: None, id: None, code, message: message.into(), hint: None }
+        let (file, message) = (file.to_owned(), message.into());
+        Self { row, number: row, file, line, column: None, id: None, code, message, hint: None }
+    }
+
+    /// The id of the row's result: its own, or `row-N`.
+    pub fn result_id(&self) -> String {
+        self.id.clone().unwrap_or_else(|| id::generated(self.number.unwrap_or(0)))
     }
 
     /// Adds the byte column, 1-based.

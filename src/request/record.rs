@@ -10,8 +10,10 @@ use crate::json;
 /// A record and where it stands. It borrows from its block.
 #[derive(Debug, Clone, Copy)]
 pub struct Record<'a> {
-    /// 1-based over all inputs. Blank lines are not counted.
+    /// 1-based over all inputs, of the rows that the command works on. Blank lines are not counted.
     pub row: u64,
+    /// Its number in the whole input, which is larger where the command leaves out rows.
+    pub number: u64,
     /// The input as the user named it.
     pub file: &'a str,
     /// Physical line where the record begins, 1-based.
@@ -75,7 +77,7 @@ mod tests {
     use super::*;
 
     fn shown(data: Data<'_>) -> Vec<String> {
-        let record = Record { row: 1, file: "x", line: 1, data };
+        let record = Record { row: 1, number: 1, file: "x", line: 1, data };
         let show = |(name, field): (Cow<'_, str>, Field<'_>)| match field {
             Field::Text(text) => format!("{name}={text}"),
             Field::Json(raw) => format!("{name}:{}", raw.get()),

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::error::Result;
 use crate::input::{Block, Blocks, Inputs};
-use crate::request::{Field, RequestBuilder, generated_id};
+use crate::request::{Field, RequestBuilder};
 
 /// A row of the input as results need it.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl RowReader {
                     let fields = fields.into_iter().map(|(name, field)| (name.into_owned(), field.into())).collect();
                     SourceRow { row, id: self.shape.id(&record), fields }
                 }
-                Err(_) => SourceRow { row, id: generated_id(row).into(), fields: Vec::new() },
+                Err(problem) => SourceRow { row, id: problem.result_id().into(), fields: Vec::new() },
             });
         });
     }

@@ -9,7 +9,7 @@ use crate::check::Checked;
 use crate::input::Block;
 use crate::outcome::{Fingerprint, Usage};
 use crate::request::batch_line::{self, BatchFileLimits};
-use crate::request::{Draft, Problem, Record, RequestBuilder, generated_id};
+use crate::request::{Draft, Problem, Record, RequestBuilder};
 use crate::tokens;
 
 /// Bytes that a line adds to its body, about: for the first guess of a buffer's size.
@@ -108,7 +108,7 @@ impl LineMaker<'_> {
     }
 
     fn problem(&self, row: u64, problem: &Problem) -> InvalidRow {
-        let id = problem.id.clone().unwrap_or_else(|| generated_id(row));
+        let id = problem.result_id();
         let id = self.checked.stand_in(row, &id).unwrap_or_else(|| id.into());
         InvalidRow { row, id, model: Arc::from(""), message: problem.to_string() }
     }
@@ -122,7 +122,7 @@ impl LineMaker<'_> {
             return invalid(id, format!("the id {:?} was used by an earlier row", draft.id));
         }
         let start = lines.bytes.len();
-        let wire_id = self.wire_ids.of(draft.row, &draft.id);
+        let wire_id = self.wire_ids.of(draft.number, &draft.id);
         batch_line::append(&mut lines.bytes, wire_id.as_deref().unwrap_or(&draft.id), draft);
         let size = (lines.bytes.len() - start) as u64;
         if size > self.options.limits.bytes {

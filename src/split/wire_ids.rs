@@ -57,13 +57,13 @@ impl WireIds {
         Ok(ids)
     }
 
-    /// Makes the substitute for the id of `row`, if the id is too long. It is `row-N`, or the first of `row-N-1`,
+    /// Makes the substitute for the id of the row with this number, if the id is too long. It is `row-N`, or the first of `row-N-1`,
     /// `row-N-2`, … that is not the id of a row. Stand-ins of different rows differ by their N.
-    pub fn of(&self, row: u64, id: &str) -> Option<Box<str>> {
+    pub fn of(&self, number: u64, id: &str) -> Option<Box<str>> {
         if !is_long(id) {
             return None;
         }
-        let first = generated_id(row);
+        let first = generated_id(number);
         if !self.taken.contains(first.as_str()) {
             return Some(first.into());
         }
@@ -92,11 +92,11 @@ fn row_of(id: &str) -> Option<u64> {
     rest.split_once('-').map_or(rest, |(n, _)| n).parse().ok()
 }
 
-/// Calls `f` with the ids of a block's good rows; those of others are never sent.
+/// Calls `f` with the numbers and ids of a block's good rows; those of others are never sent.
 fn each_id(block: &Block, shape: &RequestBuilder, mut f: impl FnMut(u64, &str)) {
     block.for_each(|record| {
         if let Some(draft) = record.ok().and_then(|record| shape.draft(&record).ok()) {
-            f(draft.row, &draft.id);
+            f(draft.number, &draft.id);
         }
     });
 }

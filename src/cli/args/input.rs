@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::error::{Error, Exit, Result};
-use crate::input::Format;
+use crate::input::{Pick, ReadOptions};
 use crate::job::ask::{InputSource, InputSpec, ProblemPolicy, RequestFlags};
 use crate::request::{Endpoint, Params};
 
@@ -18,6 +18,18 @@ pub struct InputArgs {
     /// Format of the inputs [default: by the file ending; jsonl for standard input]
     #[arg(long, value_name = "FORMAT", value_parser = ["jsonl", "csv", "tsv", "lines"])]
     pub input_format: Option<String>,
+    /// Use only the first N rows
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
+    /// Use only N rows (of those of --limit), chosen at random; they keep their order and their row-N
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub sample: Option<u64>,
+    /// Seed of --sample: the same seed chooses the same rows [default: 0]
+    #[arg(long, value_name = "SEED", requires = "sample")]
+    pub sample_seed: Option<u64>,
+    /// Print the requests of the first N rows [default: 3] and send nothing
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "3", value_parser = preview_rows)]
+    pub preview: Option<u64>,
     /// Model for rows without one
     #[arg(short, long, value_name = "MODEL", help_heading = "Requests")]
     pub model: Option<String>,
@@ -97,6 +109,7 @@ impl InputArgs {
             || !self.set.is_empty()
             || !self.overrides.is_empty()
             || self.constant_prompt
+            || !self.reading().pick.is_all()
             || self.row_params.is_some()
             || self.endpoint != "chat"
     }
@@ -107,7 +120,7 @@ impl InputArgs {
     /// As [`Self::params`]; 2 if `-` stands beside other inputs.
     pub fn spec(&self, model: Option<&str>) -> Result<InputSpec> {
         let source = if self.stdin()? { InputSource::Stdin } else { InputSource::Files(self.inputs.clone()) };
-        Ok(InputSpec { source, flags: RequestFlags { format: self.format(), params: self.params(model)? } })
+        Ok(InputSpec { source, flags: RequestFlags { reading: self.reading(), params: self.params(model)? } })
     }
 
     /// Treatment of invalid rows.
@@ -115,9 +128,12 @@ impl InputArgs {
         ProblemPolicy { skip_invalid: self.skip_invalid, listed: self.max_problems }
     }
 
-    /// The type that the user named.
-    pub fn format(&self) -> Option<Format> {
-        self.input_format.as_deref().and_then(|f| f.parse().ok())
+    /// The reading of the inputs.
+    pub fn reading(&self) -> ReadOptions {
+        ReadOptions {
+            format: self.input_format.as_deref().and_then(|f| f.parse().ok()),
+            pick: Pick { limit: self.limit, sample: self.sample, seed: self.sample_seed.unwrap_or(0) },
+        }
     }
 
     /// The endpoint of requests over realtime.
@@ -209,4 +225,12 @@ fn text_of(flag: &str, text: &str) -> Result<String> {
     let content = content.strip_prefix('\u{feff}').unwrap_or(&content);
     let content = content.strip_suffix('\n').map_or(content, |cut| cut.strip_suffix('\r').unwrap_or(cut));
     Ok(content.to_owned())
+}
+
+/// The value of `--preview`. An INPUT behind it would be taken for it.
+fn preview_rows(text: &str) -> std::result::Result<u64, String> {
+    text.parse()
+        .ok()
+        .filter(|rows| *rows > 0)
+        .ok_or_else(|| "expected a number of rows; write --preview=3, or put --preview behind the inputs".to_owned())
 }

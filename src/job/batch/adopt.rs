@@ -7,7 +7,7 @@ use crate::batch::driver;
 use crate::check::Pass;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::input::{Format, Inputs};
+use crate::input::{Format, Inputs, ReadOptions};
 use crate::job::remote::Remote;
 use crate::job::spec::{Spec, spec_of};
 use crate::outcome::{ErrorCode, Outcome, Usage};
@@ -112,7 +112,7 @@ fn enter(batch: &Batch, inputs: &Inputs, remote: Remote<'_>, ctx: &Ctx) -> Resul
         service: remote.name.to_owned(),
         inputs: Vec::new(),
         spooled: true,
-        input_format: None,
+        reading: ReadOptions::default(),
         params,
         skip_invalid: true,
         checked: None,

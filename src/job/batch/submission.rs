@@ -50,9 +50,9 @@ impl Submission {
     /// 65 for invalid rows, 66 for an input that cannot be read, 2 with `--require-discount`.
     pub fn of(ask: &SubmitAsk, service: &str, desk: Desk<'_>, progress: &Progress) -> Result<Self> {
         progress.phase("reading input");
-        let (source, format) = (&ask.input.source, ask.input.flags.format);
+        let (source, reading) = (&ask.input.source, ask.input.flags.reading);
         let stdin = *source == InputSource::Stdin;
-        let OpenedInputs { inputs, stdin } = OpenedInputs::open(source.files(), stdin, format, || desk.store.spool())?;
+        let OpenedInputs { inputs, stdin } = OpenedInputs::open(source.files(), stdin, reading, || desk.store.spool())?;
         let shape = Arc::new(RequestBuilder::new(&ask.input.flags.params)?);
         let stamp = inputs.stamp();
         progress.phase("checking input");

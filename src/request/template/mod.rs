@@ -204,7 +204,7 @@ mod tests {
     use crate::request::Data;
 
     fn fill(source: &str, line: &str) -> Result<String, Problem> {
-        let record = Record { row: 3, file: "a.jsonl", line: 4, data: Data::Json(line) };
+        let record = Record { row: 3, number: 3, file: "a.jsonl", line: 4, data: Data::Json(line) };
         let template = Template::new("--prompt", source).unwrap();
         template.render(&record, &json::members(line).unwrap())
     }

@@ -23,7 +23,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
         1 => Data::Line(record),
         _ => Data::Columns { names: &names, values: &values },
     };
-    let record = Record { row: 3, file: "f", line: 4, data };
+    let record = Record { row: 3, number: 3, file: "f", line: 4, data };
 
     let Some(first) = fill(template, &record) else { return Corpus::Keep };
     assert_eq!(fill(template, &record).as_ref(), Some(&first), "the same again");
