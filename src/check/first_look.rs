@@ -4,22 +4,27 @@ use super::Checked;
 use super::unlisted::say_unlisted;
 use crate::context::Ctx;
 use crate::error::{Error, Result};
-use crate::input::{Block, Inputs};
+use crate::input::{self, Inputs};
 use crate::request::{Problem, RequestBuilder, TEMPLATE_FAULT};
 use crate::ui::Ui;
 
 /// Compares the first valid record with the flags, and shows warnings. Names tables with an unusual delimiter.
 ///
 /// # Errors
-/// 2 for a template that is wrong for every row; 66 if an input cannot be read.
+/// 2 for a template that is wrong for every row; 65 for columns of the same name that requests use; 66 if an input cannot be read.
 pub fn first_look(inputs: &Inputs, shape: &RequestBuilder, ui: &Ui) -> Result<()> {
     if let Some(sample) = inputs.chosen().described() {
         ui.note(&format!("using {sample}"));
     }
     for file in inputs.each_table() {
-        if let Some((name, delimiter)) = file.blocks()?.next()?.as_ref().and_then(Block::odd_delimiter) {
+        let Some(block) = file.blocks()?.next()? else { continue };
+        if let Some(delimiter) = block.odd_delimiter() {
             let shown = if delimiter == '\t' { "tabs".to_owned() } else { format!("`{delimiter}`") };
-            ui.note(&format!("reading {name} with {shown} between fields"));
+            ui.note(&format!("reading {} with {shown} between fields", block.file()));
+        }
+        let Some(header) = block.header() else { continue };
+        if let Some(twice) = header.repeated().find(|(name, ..)| shape.uses_column(name)) {
+            return Err(input::ambiguous(block.file(), header, twice));
         }
     }
     let mut blocks = inputs.blocks()?;

@@ -16,7 +16,7 @@ const COMMANDS: [(&[&str], &str); 9] = [
 ];
 
 /// Flags of other tools, and llbatch's answer.
-const FLAGS: [(&[&str], &str); 17] = [
+const FLAGS: [(&[&str], &str); 19] = [
     (
         &[
             "--parallel",
@@ -48,6 +48,8 @@ const FLAGS: [(&[&str], &str); 17] = [
         &["--head", "--max-rows", "--num-rows", "--max-requests", "--first", "-n"],
         "--limit N uses only the first N rows, --sample N as many at random, --preview shows requests",
     ),
+    (&["--sep", "--separator", "--delim", "--field-separator", "-d"], "--delimiter CHAR names the delimiter of tables"),
+    (&["--charset", "--input-encoding"], "--encoding NAME names the encoding of the input"),
     (&["--timeout"], "--request-timeout TIME bounds one request, --deadline TIME the whole run"),
     (
         &["--overwrite", "--force", "--no-cache", "--restart"],

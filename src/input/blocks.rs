@@ -4,10 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::vec;
 
+use super::header::{self, Delimiter, HeaderPart, TableHeader, TableStart};
 use super::nature;
 use super::pick::ChosenRows;
 use super::source::Source;
-use super::{Format, Input, Inputs, Problem, Record};
+use super::{Format, Input, Inputs, Problem, Record, TextEncoding};
 use super::{csv, jsonl};
 use crate::error::{Error, Exit, Result};
 
@@ -32,15 +33,19 @@ pub struct Blocks {
 }
 
 /// The file being read.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact about the part that was read")]
 struct Current {
     source: Source,
     file: Arc<str>,
+    encoding: Option<TextEncoding>,
     cutter: Cutter,
     /// Bytes that were read but not handed out yet: the beginning of a record.
     rest: Vec<u8>,
     /// Physical lines handed out so far.
     lines: u64,
     started: bool,
+    /// The file begins with a byte order mark.
+    marked: bool,
     /// The file has content that is not blank so far.
     begun: bool,
     at_end: bool,
@@ -50,11 +55,23 @@ struct Current {
 enum Cutter {
     Lines(Format),
     Csv {
-        delimiter: u8,
+        delimiter: Delimiter,
         /// The delimiter was recognised: it is not the one of the format.
         odd: bool,
-        names: Option<Arc<[String]>>,
+        header: Option<Arc<TableHeader>>,
     },
+}
+
+impl Cutter {
+    fn of(input: &Input) -> Self {
+        let usual = match input.format {
+            Format::Csv => b',',
+            Format::Tsv => b'\t',
+            other => return Self::Lines(other),
+        };
+        let delimiter = Delimiter { byte: input.delimiter.unwrap_or(usual), fixed: input.delimiter.is_some() };
+        Self::Csv { delimiter, odd: false, header: None }
+    }
 }
 
 /// Whole records, not parsed yet.
@@ -69,6 +86,8 @@ pub struct Block {
     rows: u64,
     /// The records that are rows; the others are passed over.
     chosen: ChosenRows,
+    encoding: Option<TextEncoding>,
+    marked: bool,
     kind: BlockKind,
 }
 
@@ -77,7 +96,7 @@ enum BlockKind {
     Csv {
         delimiter: u8,
         odd: bool,
-        names: Arc<[String]>,
+        header: Arc<TableHeader>,
     },
     /// A record that could not be read whole: a row that is a problem.
     Lost(Problem),
@@ -110,16 +129,14 @@ impl Blocks {
         self.current = match self.files.next() {
             None => None,
             Some(input) => Some(Current {
-                source: Source::open(&input.path, &input.shown)?,
+                source: Source::open(&input.path, &input.shown)?.decoded(input.encoding),
                 file: input.shown.as_str().into(),
-                cutter: match input.format {
-                    Format::Csv => Cutter::Csv { delimiter: b',', odd: false, names: None },
-                    Format::Tsv => Cutter::Csv { delimiter: b'\t', odd: false, names: None },
-                    other => Cutter::Lines(other),
-                },
+                encoding: input.encoding,
+                cutter: Cutter::of(&input),
                 rest: Vec::new(),
                 lines: 0,
                 started: false,
+                marked: false,
                 begun: false,
                 at_end: false,
             }),
@@ -177,34 +194,33 @@ impl Current {
             if buffer.is_empty() && self.at_end {
                 return Ok(None);
             }
-            if let Cutter::Csv { delimiter, odd, names: names @ None } = &mut self.cutter {
-                match csv::header(&self.file, &buffer, *delimiter, self.at_end)? {
-                    csv::Header::Partial if buffer.len() > longest => return Err(csv::no_header(&self.file)),
-                    csv::Header::Partial => {
+            if let Cutter::Csv { delimiter, odd, header: header @ None } = &mut self.cutter {
+                let Self { file, lines: before, at_end, encoding, .. } = self;
+                let start = TableStart { file, buffer: &buffer, before: *before, at_end: *at_end, encoding: *encoding };
+                match start.header(*delimiter)? {
+                    HeaderPart::Partial if buffer.len() > longest => return Err(header::no_header(file)),
+                    HeaderPart::Partial => {
                         want = buffer.len().max(block);
                         continue;
                     }
-                    csv::Header::Other { delimiter: other, bytes, lines } => {
-                        *odd |= *delimiter != other;
-                        *delimiter = other;
+                    HeaderPart::Other { delimiter: other, bytes, lines } => {
+                        *odd |= delimiter.byte != other;
+                        *delimiter = Delimiter { byte: other, fixed: true };
                         buffer.drain(..bytes);
                         self.lines += lines;
                         continue;
                     }
-                    csv::Header::Empty => return Ok(None),
-                    csv::Header::Read { names: read, bytes, lines } => {
-                        *names = Some(read);
+                    HeaderPart::Empty => return Ok(None),
+                    HeaderPart::Read { header: read, bytes, lines } => {
+                        *header = Some(read);
                         buffer.drain(..bytes);
                         self.lines += lines;
-                        if buffer.is_empty() && self.at_end {
-                            return Ok(None);
-                        }
                     }
                 }
             }
             let cut = match &self.cutter {
                 Cutter::Lines(_) => jsonl::cut(&buffer, self.at_end),
-                Cutter::Csv { delimiter, .. } => csv::cut(&buffer, *delimiter, self.at_end),
+                Cutter::Csv { delimiter, .. } => csv::cut(&buffer, delimiter.byte, self.at_end),
             };
             if cut.bytes > 0 {
                 self.rest = Vec::with_capacity(block);
@@ -224,20 +240,30 @@ impl Current {
         let first_line = self.lines + 1;
         self.lines += cut.lines;
         let kind = match &self.cutter {
+            Cutter::Csv { delimiter, odd, header: Some(header) } => {
+                BlockKind::Csv { delimiter: delimiter.byte, odd: *odd, header: Arc::clone(header) }
+            }
+            Cutter::Csv { .. } => BlockKind::Lines(Format::Lines),
             Cutter::Lines(format) => BlockKind::Lines(*format),
-            Cutter::Csv { delimiter, odd, names } => BlockKind::Csv {
-                delimiter: *delimiter,
-                odd: *odd,
-                names: names.clone().unwrap_or_else(|| Arc::from(Vec::new())),
-            },
         };
         self.made(bytes, first_line, cut.rows, kind)
     }
 
     /// A block of `records` records that has no place among the rows yet.
     fn made(&self, bytes: Vec<u8>, first_line: u64, records: u64, kind: BlockKind) -> Block {
-        let (file, chosen) = (Arc::clone(&self.file), ChosenRows::default());
-        Block { file, bytes, first_row: 0, first_number: 0, first_line, records, rows: records, chosen, kind }
+        Block {
+            file: Arc::clone(&self.file),
+            bytes,
+            first_row: 0,
+            first_number: 0,
+            first_line,
+            records,
+            rows: records,
+            chosen: ChosenRows::default(),
+            encoding: self.encoding,
+            marked: self.marked,
+            kind,
+        }
     }
 
     /// Turns a record that is too long into a problem. Reading goes on behind it, if its end can be found.
@@ -246,7 +272,7 @@ impl Current {
         let problem = match &self.cutter {
             Cutter::Csv { delimiter, .. } => {
                 self.at_end = true;
-                csv::unclosed(&self.file, line, buffer, *delimiter)
+                csv::unclosed(&self.file, line, buffer, delimiter.byte)
             }
             Cutter::Lines(_) => {
                 let text = format!("the line is longer than {} MiB", longest >> 20);
@@ -274,21 +300,19 @@ impl Current {
     fn start(&mut self, buffer: &mut Vec<u8>) -> Result<()> {
         self.started = true;
         if buffer.starts_with(b"\xef\xbb\xbf") {
+            self.marked = true;
             buffer.drain(..3);
         }
-        let file = &self.file;
-        if buffer.starts_with(b"\xff\xfe") || buffer.starts_with(b"\xfe\xff") {
-            return Err(Error::new(Exit::Data, format!("{file}:1:1: the file is UTF-16, not UTF-8"))
-                .hint(format!("convert it: iconv -f UTF-16 -t UTF-8 '{file}' > utf8-file")));
-        }
-        // Without a mark: every second byte of its ASCII characters is zero.
-        let order = match *buffer.as_slice() {
-            [a, 0, b, 0, ..] if a != 0 && b != 0 => "UTF-16LE",
-            [0, a, 0, b, ..] if a != 0 && b != 0 => "UTF-16BE",
-            _ => return nature::refuse(file, buffer),
+        // Without a mark, every second byte of its ASCII characters is zero.
+        let (what, name) = match *buffer.as_slice() {
+            [0xff, 0xfe, ..] => ("UTF-16", "utf-16le"),
+            [0xfe, 0xff, ..] => ("UTF-16", "utf-16be"),
+            [a, 0, b, 0, ..] if a != 0 && b != 0 => ("UTF-16 without a mark", "utf-16le"),
+            [0, a, 0, b, ..] if a != 0 && b != 0 => ("UTF-16 without a mark", "utf-16be"),
+            _ => return nature::refuse(&self.file, buffer),
         };
-        Err(Error::new(Exit::Data, format!("{file}:1:1: the file is UTF-16 without a mark, not UTF-8"))
-            .hint(format!("convert it: iconv -f {order} -t UTF-8 '{file}' > utf8-file")))
+        Err(Error::new(Exit::Data, format!("{}:1:1: the file is {what}, not UTF-8", self.file))
+            .hint(format!("pass --encoding {name}")))
     }
 
     /// Refuses a JSON array, however many blank lines precede it.
@@ -325,20 +349,39 @@ impl Block {
     }
 
     fn walk(&self, f: &mut impl FnMut(Result<Record<'_>, Problem>)) {
-        let place = BlockPlace { file: &self.file, first_number: self.first_number, first_line: self.first_line };
+        let Self { ref file, first_number, first_line, encoding, .. } = *self;
+        let place = BlockPlace { file, first_number, first_line, encoding };
         match &self.kind {
             BlockKind::Lines(format) => jsonl::walk(&self.bytes, *format, &place, f),
-            BlockKind::Csv { delimiter, names, .. } => csv::walk(&self.bytes, *delimiter, names, &place, f),
+            BlockKind::Csv { delimiter, header, .. } => csv::walk(&self.bytes, *delimiter, &header.names, &place, f),
             BlockKind::Lost(problem) => f(Err(problem.clone())),
         }
     }
 
     /// The byte between the fields of a table, unless it is a comma or its ending names it.
-    pub fn odd_delimiter(&self) -> Option<(&str, char)> {
+    pub fn odd_delimiter(&self) -> Option<char> {
         match &self.kind {
-            BlockKind::Csv { delimiter, odd: true, .. } => Some((&self.file, char::from(*delimiter))),
+            BlockKind::Csv { delimiter, odd: true, .. } => Some(char::from(*delimiter)),
             _ => None,
         }
+    }
+
+    /// The header of a table.
+    pub fn header(&self) -> Option<&TableHeader> {
+        match &self.kind {
+            BlockKind::Csv { header, .. } => Some(header),
+            _ => None,
+        }
+    }
+
+    /// The file of the block, as messages name it.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Returns true if the block's file begins with a byte order mark.
+    pub const fn is_marked(&self) -> bool {
+        self.marked
     }
 
     /// The block's first row, 1-based over all inputs, of the chosen rows.
@@ -370,16 +413,33 @@ pub struct BlockPlace<'a> {
     pub file: &'a str,
     pub first_number: u64,
     pub first_line: u64,
+    pub encoding: Option<TextEncoding>,
 }
 
-/// The problem of a record with a byte that is not UTF-8. The record begins at `line`.
-pub fn not_utf8(row: u64, file: &str, line: u64, bytes: &[u8], error: std::str::Utf8Error) -> Problem {
+/// The problem of a record with a byte that is not UTF-8, or that could not be decoded. The record begins at a line.
+pub fn not_utf8(
+    row: u64,
+    file: &str,
+    (line, encoding): (u64, Option<TextEncoding>),
+    bytes: &[u8],
+    error: std::str::Utf8Error,
+) -> Problem {
     let at = error.valid_up_to();
     // In a record of several lines, the line of the byte.
     let before = &bytes[..at];
     let (below, from) = (memchr::memchr_iter(b'\n', before).count() as u64, memchr::memrchr(b'\n', before));
-    let text = format!("not UTF-8: byte 0x{:02x}", bytes[at]);
+    let (text, hint) = match (encoding.filter(|encoding| !encoding.is_utf8()), bytes[at]) {
+        (Some(encoding), _) => (format!("not valid {encoding}"), "check the name after --encoding"),
+        (None, byte @ 0x80..=0x9f) => (
+            format!("not UTF-8: byte 0x{byte:02x}"),
+            "if the file comes from Windows (its quotes and € are such bytes), pass --encoding windows-1252",
+        ),
+        (None, byte) => (
+            format!("not UTF-8: byte 0x{byte:02x}"),
+            "name the encoding of the file, such as --encoding windows-1252 or --encoding utf-16le",
+        ),
+    };
     Problem::at(Some(row), file, line + below, "utf8", text)
         .column(at - from.map_or(0, |newline| newline + 1) + 1)
-        .hint("convert the file, for example from Windows-1252: iconv -f CP1252 -t UTF-8 FILE > utf8-file")
+        .hint(hint)
 }

@@ -5,29 +5,26 @@
 //! compare them. A quote counts only at the start of a field, `""` inside is a quote, and text behind a closing quote
 //! is kept.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use ::csv::StringRecord;
 
 use super::blocks::{BlockPlace, WholeRecords, not_utf8};
 use super::{Data, Problem, Record};
-use crate::error::{Error, Exit, Result};
-use crate::request::shorten;
 use crate::text;
 
 /// The end of a record.
-struct End {
+pub(super) struct RecordEnd {
     /// Offset behind its line end.
-    next: usize,
+    pub next: usize,
     /// Offset of its line end.
-    to: usize,
+    pub to: usize,
     /// Offset of a quote that is never closed.
-    open: Option<usize>,
+    pub open: Option<usize>,
 }
 
 /// The end of the record at `start`, or `None` if the buffer ends before.
-fn end_of(buffer: &[u8], start: usize, delimiter: u8, at_end: bool) -> Option<End> {
+pub(super) fn end_of(buffer: &[u8], start: usize, delimiter: u8, at_end: bool) -> Option<RecordEnd> {
     let mut at = start;
     loop {
         // At the start of a field.
@@ -36,7 +33,9 @@ fn end_of(buffer: &[u8], start: usize, delimiter: u8, at_end: bool) -> Option<En
             at += 1;
             loop {
                 match memchr::memchr(b'"', &buffer[at..]) {
-                    None if at_end => return Some(End { next: buffer.len(), to: buffer.len(), open: Some(open) }),
+                    None if at_end => {
+                        return Some(RecordEnd { next: buffer.len(), to: buffer.len(), open: Some(open) });
+                    }
                     None => return None,
                     Some(skip) => at += skip + 1,
                 }
@@ -47,12 +46,12 @@ fn end_of(buffer: &[u8], start: usize, delimiter: u8, at_end: bool) -> Option<En
             }
         }
         match memchr::memchr2(delimiter, b'\n', &buffer[at..]) {
-            None if at_end => return Some(End { next: buffer.len(), to: buffer.len(), open: None }),
+            None if at_end => return Some(RecordEnd { next: buffer.len(), to: buffer.len(), open: None }),
             None => return None,
             Some(skip) => {
                 at += skip + 1;
                 if buffer[at - 1] == b'\n' {
-                    return Some(End { next: at, to: at - 1, open: None });
+                    return Some(RecordEnd { next: at, to: at - 1, open: None });
                 }
             }
         }
@@ -60,11 +59,11 @@ fn end_of(buffer: &[u8], start: usize, delimiter: u8, at_end: bool) -> Option<En
 }
 
 /// Without a carriage return at its end.
-fn trimmed(bytes: &[u8]) -> &[u8] {
+pub(super) fn trimmed(bytes: &[u8]) -> &[u8] {
     bytes.strip_suffix(b"\r").unwrap_or(bytes)
 }
 
-fn newlines(bytes: &[u8]) -> u64 {
+pub(super) fn newlines(bytes: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', bytes).count() as u64
 }
 
@@ -81,7 +80,7 @@ pub fn cut(buffer: &[u8], delimiter: u8, at_end: bool) -> WholeRecords {
 }
 
 /// Calls `f` with each field of a record, unquoted.
-fn split(record: &str, delimiter: u8, mut f: impl FnMut(&str)) {
+pub(super) fn split(record: &str, delimiter: u8, mut f: impl FnMut(&str)) {
     let bytes = record.as_bytes();
     let mut unquoted = String::new();
     let mut at = 0;
@@ -132,7 +131,7 @@ pub fn walk(
                 Err(Problem { row: Some(row), ..unclosed(place.file, line, &bytes[start..], delimiter) })
             } else {
                 match std::str::from_utf8(record) {
-                    Err(error) => Err(not_utf8(row, place.file, line, record, error)),
+                    Err(error) => Err(not_utf8(row, place.file, (line, place.encoding), record, error)),
                     Ok(line_text) => {
                         values.clear();
                         split(line_text, delimiter, |field| {
@@ -171,117 +170,4 @@ pub fn unclosed(file: &str, line: u64, buffer: &[u8], delimiter: u8) -> Problem 
     Problem::at(None, file, line + newlines(before), "csv_quote", text)
         .column(column)
         .hint("close it, or write a literal quote as \"\" in a quoted field")
-}
-
-/// The header of a file, as far as it was read.
-pub enum Header {
-    /// It does not end in the buffer.
-    Partial,
-    /// The file is empty.
-    Empty,
-    /// The names, and how many bytes and lines they took.
-    Read { names: Arc<[String]>, bytes: usize, lines: u64 },
-    /// Another byte than the expected one stands between the fields. `bytes` and `lines` of a `sep=` line are skipped.
-    Other { delimiter: u8, bytes: usize, lines: u64 },
-}
-
-/// The header at `buffer`'s start. Blank lines before it are skipped.
-pub fn header(file: &str, buffer: &[u8], delimiter: u8, at_end: bool) -> Result<Header> {
-    let mut start = 0;
-    while start < buffer.len() {
-        let Some(end) = end_of(buffer, start, delimiter, at_end) else { return Ok(Header::Partial) };
-        let record = trimmed(&buffer[start..end.to]);
-        if record.is_empty() {
-            start = end.next;
-            continue;
-        }
-        let line = newlines(&buffer[..start]) + 1;
-        if end.open.is_some() {
-            return Err(bad_header(&unclosed(file, line, &buffer[start..], delimiter)));
-        }
-        let text = std::str::from_utf8(record).map_err(|error| bad_header(&not_utf8(0, file, line, record, error)))?;
-        if let Some(delimiter) = announced(text) {
-            return Ok(Header::Other { delimiter, bytes: end.next, lines: newlines(&buffer[..end.next]) });
-        }
-        let mut names: Vec<String> = Vec::new();
-        split(text, delimiter, |name| names.push(name.trim().to_owned()));
-        if names.len() == 1
-            && let Some(delimiter) = recognised(text)
-        {
-            return Ok(Header::Other { delimiter, bytes: 0, lines: 0 });
-        }
-        check_names(file, line, &names)?;
-        name_all(&mut names);
-        return Ok(Header::Read { names: names.into(), bytes: end.next, lines: newlines(&buffer[..end.next]) });
-    }
-    Ok(if at_end { Header::Empty } else { Header::Partial })
-}
-
-fn bad_header(problem: &Problem) -> Error {
-    let error = Error::new(Exit::Data, format!("{problem} (in the header)"));
-    match &problem.hint {
-        Some(hint) => error.hint(hint.as_str()),
-        None => error,
-    }
-}
-
-/// The error of a header that is too long.
-pub fn no_header(file: &str) -> Error {
-    Error::new(Exit::Data, format!("{file}:1: the header line never ends"))
-        .hint("check that this is a text file with a header")
-}
-
-/// The delimiter that Excel's line `sep=;` names.
-fn announced(line: &str) -> Option<u8> {
-    match line.trim_matches('"').as_bytes() {
-        [b's' | b'S', b'e' | b'E', b'p' | b'P', b'=', delimiter @ (b',' | b';' | b'\t' | b'|')] => Some(*delimiter),
-        _ => None,
-    }
-}
-
-/// The delimiter of a header that is one column by the expected one: the first that makes several of it.
-fn recognised(header: &str) -> Option<u8> {
-    b";\t|,".iter().copied().find(|delimiter| {
-        let mut columns = 0;
-        split(header, *delimiter, |_| columns += 1);
-        columns > 1
-    })
-}
-
-/// Gives each column without a name the name `column_N`, with underscores if the header has that one too.
-fn name_all(names: &mut [String]) {
-    for at in 0..names.len() {
-        if names[at].is_empty() {
-            let mut name = format!("column_{}", at + 1);
-            while names.contains(&name) {
-                name.push('_');
-            }
-            names[at] = name;
-        }
-    }
-}
-
-fn check_names(file: &str, line: u64, names: &[String]) -> Result<()> {
-    let fail = |text: String, hint: String| Err(Error::new(Exit::Data, format!("{file}:{line}: {text}")).hint(hint));
-    let lone = |name: &str| name.replace("\r\n", "").contains('\r');
-    if names.iter().any(|name| lone(name)) {
-        return fail(
-            "the header holds a carriage return without a line feed".to_owned(),
-            format!(
-                "if its lines end with carriage returns (old Macs), convert them: tr '\\r' '\\n' < '{file}' > other.csv"
-            ),
-        );
-    }
-    let mut seen = HashMap::with_capacity(names.len());
-    for (i, name) in names.iter().enumerate() {
-        if name.is_empty() {
-            continue;
-        }
-        if let Some(first) = seen.insert(name, i) {
-            let text =
-                format!("columns {} and {} of the header have the same name: {}", first + 1, i + 1, shorten(name));
-            return fail(text, "rename one of them".to_owned());
-        }
-    }
-    Ok(())
 }

@@ -49,7 +49,7 @@ pub fn walk(bytes: &[u8], format: Format, place: &BlockPlace<'_>, f: &mut impl F
                     let data = if format == Format::Lines { Data::Line(text) } else { Data::Json(text) };
                     Ok(Record { row, number: row, file: place.file, line, data })
                 }
-                Err(error) => Err(not_utf8(row, place.file, line, &bytes[start..to], error)),
+                Err(error) => Err(not_utf8(row, place.file, (line, place.encoding), &bytes[start..to], error)),
             });
             row += 1;
         }

@@ -72,7 +72,8 @@ impl Inputs {
                     })?
                     .len();
                 same_copy(&path, kept.hash.as_deref())?;
-                Ok(Input { path, shown: kept.shown.clone(), format: kept.format, bytes })
+                let (shown, format) = (kept.shown.clone(), kept.format);
+                Ok(Input { path, shown, format, delimiter: None, encoding: None, bytes })
             })
             .collect::<Result<_>>()?;
         Ok(Self { files, chosen: ChosenRows::default() })

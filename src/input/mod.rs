@@ -5,7 +5,9 @@
 
 mod blocks;
 mod csv;
+mod encoding;
 mod format;
+mod header;
 mod jsonl;
 mod kept;
 mod nature;
@@ -19,7 +21,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use blocks::{Block, Blocks};
+pub use encoding::TextEncoding;
 pub use format::Format;
+pub use header::{TableHeader, ambiguous};
 pub use kept::{Kept, same_copy};
 pub use opened::{OpenedInputs, StdinCopy};
 pub use pick::{ChosenRows, Pick};
@@ -41,6 +45,12 @@ pub struct ReadOptions {
     /// `--input-format`
     #[serde(rename = "input_format")]
     pub format: Option<Format>,
+    /// `--delimiter`: the byte between the fields of tables.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delimiter: Option<u8>,
+    /// `--encoding`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<TextEncoding>,
     /// The rows that count.
     #[serde(default, skip_serializing_if = "Pick::is_all")]
     pub pick: Pick,
@@ -53,8 +63,19 @@ struct Input {
     /// Its name in messages.
     shown: String,
     format: Format,
+    /// The byte between fields, if the user named it.
+    delimiter: Option<u8>,
+    /// The encoding that the user named.
+    encoding: Option<TextEncoding>,
     /// Its size on disk.
     bytes: u64,
+}
+
+impl ReadOptions {
+    /// The format of standard input: JSONL unless a flag says otherwise.
+    pub fn piped_format(&self) -> Format {
+        self.format.unwrap_or(if self.delimiter.is_some() { Format::Csv } else { Format::Jsonl })
+    }
 }
 
 impl Inputs {
@@ -71,7 +92,8 @@ impl Inputs {
     /// A single file that has another name in messages, such as `-` for a copy of stdin.
     pub fn spooled(path: PathBuf, shown: &str, format: Format) -> Self {
         let bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());
-        Self { files: vec![Input { path, shown: shown.to_owned(), format, bytes }], chosen: ChosenRows::default() }
+        let input = Input { path, shown: shown.to_owned(), format, delimiter: None, encoding: None, bytes };
+        Self { files: vec![input], chosen: ChosenRows::default() }
     }
 
     /// The same file under another path.
@@ -82,12 +104,19 @@ impl Inputs {
         self
     }
 
-    /// The rows that `pick` chooses.
+    /// The same files, read as `options` say.
     ///
     /// # Errors
-    /// As [`Self::blocks`]: a sample needs the number of rows.
-    pub fn pick(self, pick: Pick) -> Result<Self> {
-        let chosen = ChosenRows::of(pick, &self)?;
+    /// 2 for a delimiter of a file that is no table; as [`Self::blocks`], since a sample needs the number of rows.
+    pub fn read_as(mut self, options: &ReadOptions) -> Result<Self> {
+        for file in &mut self.files {
+            if options.delimiter.is_some() && !file.is_table() {
+                let text = format!("--delimiter is for tables, but {} is read as {}", file.shown, file.format);
+                return Err(Error::usage(text).hint("pass --input-format csv as well if it is a table"));
+            }
+            (file.delimiter, file.encoding) = (options.delimiter, options.encoding);
+        }
+        let chosen = ChosenRows::of(options.pick, &self)?;
         Ok(self.with(chosen))
     }
 
@@ -142,7 +171,7 @@ impl Inputs {
 
     /// Each of the files that are tables, alone.
     pub fn each_table(&self) -> impl Iterator<Item = Self> {
-        let tables = self.files.iter().filter(|file| matches!(file.format, Format::Csv | Format::Tsv));
+        let tables = self.files.iter().filter(|file| file.is_table());
         tables.map(|file| Self { files: vec![file.clone()], chosen: ChosenRows::default() })
     }
 
@@ -153,6 +182,10 @@ impl Inputs {
 }
 
 impl Input {
+    const fn is_table(&self) -> bool {
+        matches!(self.format, Format::Csv | Format::Tsv)
+    }
+
     fn resolve(path: &Path, format: Option<Format>) -> Result<Self> {
         let shown = path.display().to_string();
         let cannot = |why: &str| Error::new(Exit::NoInput, format!("{shown}: {why}"));
@@ -175,7 +208,7 @@ impl Input {
         })?;
         // Opened and closed again, so that every unreadable file is found before work on the first begins.
         fs::File::open(path).map_err(|error| source::unreadable(&shown, error))?;
-        Ok(Self { path: path.to_owned(), shown, format, bytes: metadata.len() })
+        Ok(Self { path: path.to_owned(), shown, format, delimiter: None, encoding: None, bytes: metadata.len() })
     }
 }
 

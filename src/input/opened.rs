@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use tempfile::NamedTempFile;
 
-use super::{Format, Inputs, ReadOptions};
+use super::{Inputs, ReadOptions};
 use crate::error::{Error, Exit, Result};
 
 /// Inputs that can be read as often as needed.
@@ -38,13 +38,12 @@ impl OpenedInputs {
         options: ReadOptions,
         new_file: impl FnOnce() -> Result<NamedTempFile>,
     ) -> Result<Self> {
-        let ReadOptions { format, pick } = options;
         if !stdin {
-            return Ok(Self { inputs: Inputs::resolve(paths, format)?.pick(pick)?, stdin: None });
+            return Ok(Self { inputs: Inputs::resolve(paths, options.format)?.read_as(&options)?, stdin: None });
         }
         let copy = StdinCopy::of(&mut io::stdin().lock(), new_file()?)?;
-        let inputs = Inputs::spooled(copy.file.path().to_owned(), "-", format.unwrap_or(Format::Jsonl));
-        Ok(Self { inputs: inputs.pick(pick)?, stdin: Some(copy) })
+        let inputs = Inputs::spooled(copy.file.path().to_owned(), "-", options.piped_format());
+        Ok(Self { inputs: inputs.read_as(&options)?, stdin: Some(copy) })
     }
 }
 

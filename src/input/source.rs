@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Chain, Cursor, Read};
 use std::path::Path;
 
+use super::encoding::{Decoding, TextEncoding};
 use crate::error::{Error, Exit, Result};
 
 const GZIP: &[u8] = &[0x1f, 0x8b];
@@ -19,6 +20,7 @@ pub struct Source {
     shown: String,
     reader: Reader,
     packing: Option<&'static str>,
+    decoding: Option<Decoding>,
     /// Unpacked bytes read so far.
     read: u64,
 }
@@ -47,7 +49,12 @@ impl Source {
         } else {
             (Reader::Plain(head), None)
         };
-        Ok(Self { shown: shown.to_owned(), reader, packing, read: 0 })
+        Ok(Self { shown: shown.to_owned(), reader, packing, decoding: None, read: 0 })
+    }
+
+    /// Has [`Self::fill`] give UTF-8 in place of text in another encoding.
+    pub fn decoded(self, encoding: Option<TextEncoding>) -> Self {
+        Self { decoding: encoding.filter(|encoding| !encoding.is_utf8()).map(Decoding::new), ..self }
     }
 
     /// Adds up to `most` bytes to `buffer`, fewer only at the end. Returns their number.
@@ -55,6 +62,19 @@ impl Source {
     /// # Errors
     /// 65 for damaged compression, 66 if the system cannot read.
     pub fn fill(&mut self, buffer: &mut Vec<u8>, most: usize) -> Result<usize> {
+        let Some(mut decoding) = self.decoding.take() else { return self.fill_raw(buffer, most) };
+        let mut raw = Vec::new();
+        while decoding.len() < most && !decoding.has_ended() {
+            raw.clear();
+            let read = self.fill_raw(&mut raw, PIECE)?;
+            decoding.push(&raw, read < PIECE);
+        }
+        let given = decoding.take(buffer, most);
+        self.decoding = Some(decoding);
+        Ok(given)
+    }
+
+    fn fill_raw(&mut self, buffer: &mut Vec<u8>, most: usize) -> Result<usize> {
         // For one long record, callers double their request each time. To double it here too would waste memory.
         buffer.reserve_exact(most);
         let before = buffer.len();

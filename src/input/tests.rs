@@ -103,19 +103,19 @@ fn csv_records_span_lines_and_name_their_problems() {
 #[test]
 fn impossible_files_are_errors_with_a_remedy() {
     for (bytes, format, words, hint) in [
-        (&b"a,b,a\n"[..], Format::Csv, "columns 1 and 3", "rename"),
-        (b"a;b;a\n", Format::Csv, "columns 1 and 3", "rename"),
-        (b"i\0d\0,\0", Format::Csv, "UTF-16 without a mark", "iconv -f UTF-16LE"),
-        (b"\0i\0d\0,", Format::Csv, "UTF-16 without a mark", "iconv -f UTF-16BE"),
+        (&b"i\0d\0,\0"[..], Format::Csv, "UTF-16 without a mark", "--encoding utf-16le"),
+        (b"\0i\0d\0,", Format::Csv, "UTF-16 without a mark", "--encoding utf-16be"),
         (b"PK\x03\x04\x14", Format::Csv, "Excel workbook", "save it as CSV"),
         (b"PAR1\x15\0", Format::Jsonl, "Parquet", "duckdb"),
         (b"BZh91AY", Format::Csv, "bzip2", "bunzip2"),
         (b"a,\"b\n1,2\n", Format::Csv, "x:1:3:", "quote"),
-        (b"a,\xff\n1,2\n", Format::Csv, "x:1:3:", "iconv"),
+        (b"a,\xff\n1,2\n", Format::Csv, "x:1:3:", "--encoding windows-1252"),
+        (b"sep=,\n\na,\"b\n1,2\n", Format::Csv, "x:3:3:", "quote"),
+        (b"a,\x93\n1,2\n", Format::Csv, "byte 0x93", "from Windows"),
         (b" \n[{\"a\":1}]", Format::Jsonl, "x:2: the file is a JSON array", "jq -c '.[]'"),
         (b"\n\n       \n [{\"a\":1}]", Format::Jsonl, "x:4: the file is a JSON array", "jq -c '.[]'"),
-        (b"\xff\xfe{\0", Format::Jsonl, "UTF-16", "iconv"),
-        (b"\xef\xbb\xbf\xfe\xff\0", Format::Jsonl, "UTF-16", "iconv"),
+        (b"\xff\xfe{\0", Format::Jsonl, "UTF-16", "--encoding utf-16le"),
+        (b"\xef\xbb\xbf\xfe\xff\0", Format::Jsonl, "UTF-16", "--encoding utf-16be"),
     ] {
         for block in [3, 1000] {
             let error = rows_of(bytes, format, block).unwrap_err();
@@ -137,6 +137,10 @@ fn tables_are_read_with_the_delimiter_that_they_have() {
         ("sep=,\r\nid,text\r\n1,a\r\n", Format::Csv, "x:3 1|a", None),
         ("id,text;more\n1,a;b\n", Format::Csv, "x:2 1|a;b", None),
         ("\"id;text\"\n1;a\n", Format::Csv, "x:2 1;a", None),
+        ("id;text, long;label\n1;a, b;c\n", Format::Csv, "x:2 1|a, b|c", Some(';')),
+        ("id\tsize, weight\tn\n1\ta, b\tc\n", Format::Csv, "x:2 1|a, b|c", Some('\t')),
+        ("id,notes; long; text\n1,a; b\n", Format::Csv, "x:2 1|a; b", None),
+        ("id,\"a;b;c\"\n1,\"x;y;z\"\n", Format::Csv, "x:2 1|x;y;z", None),
     ] {
         for block in [1, 2, 7, 1000] {
             assert_eq!(rows_of(text.as_bytes(), format, block).unwrap(), [expected], "{text:?} by {block}");
@@ -144,18 +148,19 @@ fn tables_are_read_with_the_delimiter_that_they_have() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), text).unwrap();
         let block = Inputs::spooled(file.path().to_owned(), "x", format).blocks().unwrap().next().unwrap().unwrap();
-        assert_eq!(block.odd_delimiter().map(|(_, delimiter)| delimiter), delimiter, "{text:?}");
+        assert_eq!(block.odd_delimiter(), delimiter, "{text:?}");
     }
 }
 
 #[test]
-fn columns_without_a_name_get_one() {
+fn columns_without_a_name_or_with_a_taken_one_get_one() {
     for (text, format, expected) in [
         (",text,label\n0,a,b\n", Format::Csv, &["column_1", "text", "label"][..]),
         ("\"\",\"text\"\n\"1\",\"a\"\n", Format::Csv, &["column_1", "text"]),
         ("id,text,,\n1,a,,\n", Format::Csv, &["id", "text", "column_3", "column_4"]),
         ("\ttext\n0\ta\n", Format::Tsv, &["column_1", "text"]),
         (",column_1\n0,a\n", Format::Csv, &["column_1_", "column_1"]),
+        ("a,b,a,a_3\n1,2,3,4\n", Format::Csv, &["a", "b", "a_3_", "a_3"]),
     ] {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), text).unwrap();
@@ -221,6 +226,46 @@ fn rows_are_numbered_over_files_packed_or_not() {
 }
 
 #[test]
+fn encoded_and_delimited_input_is_read_by_its_flags() {
+    let dir = tempfile::tempdir().unwrap();
+    let read = |name: &str, bytes: &[u8], encoding: Option<&str>, delimiter: Option<u8>, block: usize| {
+        fs::write(dir.path().join(name), bytes).unwrap();
+        let encoding = encoding.map(|name| name.parse().unwrap());
+        let options = ReadOptions { delimiter, encoding, ..ReadOptions::default() };
+        let inputs = Inputs::resolve(&[dir.path().join(name)], None)?.read_as(&options)?;
+        let rows = rows(&mut inputs.blocks_sized(block, 1 << 20)?)?;
+        Ok::<_, Error>(rows.iter().map(|row| row.rsplit('/').next().unwrap().to_owned()).collect::<Vec<_>>())
+    };
+    let text = "\u{feff}id;name\r\n1;\"Caf\u{e9}\n\u{20ac}\"\r\n\r\n2;b\r\n";
+    let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(&utf16).unwrap();
+    let packed = packed.finish().unwrap();
+    let windows = b"id;name\r\n1;\"Caf\xe9\n\x80\"\r\n\r\n2;b\r\n";
+    for block in [9, 10, 1000] {
+        let expected = ["x.csv:2 1|Caf\u{e9}\n\u{20ac}", "x.csv:5 2|b"];
+        assert_eq!(read("x.csv", &utf16, Some("utf-16"), None, block).unwrap(), expected);
+        assert_eq!(read("x.csv", &utf16, Some("utf-16be"), Some(b';'), block).unwrap(), expected);
+        assert_eq!(read("x.csv", windows, Some("cp1252"), None, block).unwrap(), expected);
+        let rows = read("x.csv.gz", &packed, Some("utf-16be"), None, block).unwrap();
+        assert_eq!(rows, expected.map(|row| row.replace("x.csv", "x.csv.gz")));
+    }
+    // The user's delimiter is not guessed over, but a `sep=` line is still no header.
+    assert_eq!(read("x.csv", b"sep=;\na;b,c:d\n1;2,3:4\n", None, Some(b':'), 99).unwrap(), ["x.csv:3 1;2,3|4"]);
+    assert_eq!(
+        read("l.txt", b"\x93hi\x94\nb", Some("windows-1252"), None, 9).unwrap(),
+        ["l.txt:1 \u{201c}hi\u{201d}", "l.txt:2 b"]
+    );
+    // Bytes that the encoding does not have are a problem of their row.
+    assert_eq!(
+        read("j.txt", b"a\nb\xff\nc\n", Some("shift_jis"), None, 9).unwrap(),
+        ["j.txt:1 a", "j.txt:2:2 utf8", "j.txt:3 c"]
+    );
+    let error = read("l.txt", b"a", None, Some(b';'), 9).unwrap_err();
+    assert!(error.exit == Exit::Usage && error.message.contains("is read as lines"), "{error:?}");
+}
+
+#[test]
 fn chosen_rows_are_the_same_whatever_the_block() {
     let dir = tempfile::tempdir().unwrap();
     let (a, b) = (dir.path().join("a.txt"), dir.path().join("b.csv"));
@@ -229,7 +274,8 @@ fn chosen_rows_are_the_same_whatever_the_block() {
     fs::write(&b, format!("n\n{}", numbers(41..=100).join("\n"))).unwrap();
     for (limit, sample, expected) in [(Some(45), None, 45), (None, Some(10), 10), (Some(60), Some(30), 30)] {
         let pick = Pick { limit, sample, seed: 1 };
-        let inputs = Inputs::resolve(&[a.clone(), b.clone()], None).unwrap().pick(pick).unwrap();
+        let inputs = Inputs::resolve(&[a.clone(), b.clone()], None).unwrap();
+        let inputs = inputs.read_as(&ReadOptions { pick, ..ReadOptions::default() }).unwrap();
         let whole = rows(&mut inputs.blocks().unwrap()).unwrap();
         assert_eq!(whole.len(), expected);
         for block in [1, 7, 30] {

@@ -8,7 +8,7 @@ use super::ask::{InputSource, InputSpec};
 use super::identity::canonical_service;
 use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
-use crate::input::{Format, Inputs, Kept, ReadOptions, same_copy};
+use crate::input::{Inputs, Kept, ReadOptions, same_copy};
 use crate::request::Params;
 use crate::store::{Job, Store};
 
@@ -146,17 +146,17 @@ pub fn spec_of(job: &Job) -> Result<Spec> {
 /// # Errors
 /// 66 if they are gone, 74 if the job's own copy is damaged.
 pub fn inputs_of(spec: &Spec, store: &Store, id: &str) -> Result<Inputs> {
-    let ReadOptions { format, pick } = spec.reading;
+    let options = &spec.reading;
     if !spec.kept.is_empty() {
-        return Inputs::kept(&store.job_dir(id), &spec.kept)?.pick(pick);
+        return Inputs::kept(&store.job_dir(id), &spec.kept)?.read_as(options);
     }
     if !spec.spooled {
-        return Inputs::resolve(&spec.inputs, format)?.pick(pick);
+        return Inputs::resolve(&spec.inputs, options.format)?.read_as(options);
     }
     let path = store.spool_path(id);
     if !path.exists() {
         return Err(Error::new(Exit::NoInput, format!("the input of {id} is no longer stored")));
     }
     same_copy(&path, spec.stdin_hash.as_deref())?;
-    Inputs::spooled(path, "-", format.unwrap_or(Format::Jsonl)).pick(pick)
+    Inputs::spooled(path, "-", options.piped_format()).read_as(options)
 }

@@ -284,6 +284,17 @@ impl RequestBuilder {
         self.patch(&[]).compose(record, &json::quote(prompt), system.as_deref(), &params)
     }
 
+    /// Returns true if requests read the column of this name, apart from templates: as an id, a prompt or a parameter.
+    pub(super) fn reads_column(&self, name: &str) -> bool {
+        let id = match &self.id {
+            Some(id) => id == name,
+            None => matches!(name, "custom_id" | "id"),
+        };
+        let own = params::kind(name).is_some() || name == params::SYSTEM;
+        let all = self.row_params.as_ref().is_some_and(Vec::is_empty);
+        id || self.asks_for(name) || (own && all) || (self.prompt.is_none() && (own || name == "prompt"))
+    }
+
     /// Returns true if `--row-params` names this parameter.
     pub(super) fn asks_for(&self, name: &str) -> bool {
         self.row_params.as_ref().is_some_and(|names| names.iter().any(|n| n == name))

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::builder::{RequestBuilder, System};
 use super::problem::{listed, shorten};
 use super::record::{Data, Record};
-use super::template::{TEMPLATE_FAULT, Template, foreign, spelled};
+use super::template::{ROW, TEMPLATE_FAULT, Template, foreign, spelled};
 use crate::error::{Error, Result};
 use crate::json;
 
@@ -44,6 +44,18 @@ impl RequestBuilder {
             }
         }
         Ok(self.texts().filter_map(|(flag, text)| unfilled(flag, text, &names)).collect())
+    }
+
+    /// Returns true if requests use the column of a table with this name.
+    pub fn uses_column(&self, name: &str) -> bool {
+        let template = |template: &Template| {
+            template.uses(name) || (template.uses(ROW) && template.source().contains(&format!("{name:?}")))
+        };
+        let system = match &self.system {
+            Some(System::Template(system)) => template(system),
+            _ => false,
+        };
+        self.prompt.as_ref().is_some_and(template) || system || self.reads_column(name)
     }
 
     /// The texts of flags, with the flag of each.

@@ -1,9 +1,9 @@
 //! The columns of a flat table of results, known before its first row is written.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::error::{Error, Exit, Result};
-use crate::input::Inputs;
+use crate::input::{Inputs, TableHeader};
 use crate::request::{Field, Params, RequestBuilder};
 
 /// Most columns of a flat table; input with more is not a table.
@@ -13,11 +13,17 @@ const COLUMNS: usize = 10_000;
 ///
 /// # Errors
 /// 65 for more than 10,000 names.
-fn columns(inputs: &Inputs) -> Result<Vec<String>> {
+fn columns(inputs: &Inputs) -> Result<RecordColumns> {
     let mut seen = HashSet::new();
     let mut columns = Vec::new();
+    let mut given: HashMap<String, String> = HashMap::new();
+    let mut marked = false;
     let mut blocks = inputs.blocks()?;
     while let Some(block) = blocks.next()? {
+        marked |= block.is_marked();
+        for (name, in_header) in block.header().into_iter().flat_map(TableHeader::renamed) {
+            given.entry(name.to_owned()).or_insert_with(|| in_header.to_owned());
+        }
         block.for_each(|record| {
             let Ok(record) = record else { return };
             for (name, _) in record.fields() {
@@ -35,7 +41,7 @@ fn columns(inputs: &Inputs) -> Result<Vec<String>> {
             .hint("write JSONL results without --flat"));
         }
     }
-    Ok(columns)
+    Ok(RecordColumns { names: columns, given, marked, ..RecordColumns::default() })
 }
 
 /// The fields of all records, as a table of results needs them.
@@ -43,6 +49,10 @@ fn columns(inputs: &Inputs) -> Result<Vec<String>> {
 pub struct RecordColumns {
     /// Their names, first seen first.
     pub names: Vec<String>,
+    /// The names in the header of the input, where they are others: none, or that of another column.
+    pub given: HashMap<String, String>,
+    /// An input begins with a byte order mark, so that a table of results does too.
+    pub marked: bool,
     /// The field that holds the id.
     pub id_field: Option<String>,
     /// Each record's `model` is the model of its request.
@@ -55,12 +65,12 @@ impl RecordColumns {
     /// # Errors
     /// 65 for more than 10,000 names.
     pub fn of(inputs: &Inputs, params: &Params) -> Result<Self> {
-        let names = columns(inputs)?;
-        let has = |name: &str| names.iter().any(|column| column == name);
+        let found = columns(inputs)?;
+        let has = |name: &str| found.names.iter().any(|column| column == name);
         let id_field =
             params.id.clone().or_else(|| ["custom_id", "id"].into_iter().find(|name| has(name)).map(str::to_owned));
         let model_is_own = has("model") && model_is_own(inputs, &RequestBuilder::new(params)?)?;
-        Ok(Self { names, id_field, model_is_own })
+        Ok(Self { id_field, model_is_own, ..found })
     }
 }
 

@@ -7,6 +7,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Visitor};
 
 use super::Field;
+use super::columns::RecordColumns;
 use super::flat::{Cell, OwnColumns, usd_digits};
 use crate::json;
 use crate::outcome::Outcome;
@@ -23,6 +24,10 @@ pub(super) struct CsvLines {
     delimiter: u8,
     raw: bool,
     columns: Vec<String>,
+    /// Their names in the header.
+    shown: Vec<String>,
+    /// The header begins with a byte order mark.
+    marked: bool,
     /// Columns of the record that an earlier llbatch wrote, which came in without their guard.
     answers: Vec<usize>,
     own: OwnColumns,
@@ -31,9 +36,11 @@ pub(super) struct CsvLines {
 }
 
 impl CsvLines {
-    pub(super) fn new(delimiter: u8, raw: bool, columns: &[String], own: OwnColumns) -> Self {
-        let answers = text::answer_columns(columns);
-        Self { delimiter, raw, columns: columns.to_vec(), answers, own, guarded: std::cell::Cell::default() }
+    pub(super) fn new(delimiter: u8, raw: bool, table: &RecordColumns, own: OwnColumns) -> Self {
+        let RecordColumns { names, given, marked, .. } = table;
+        let (columns, answers) = (names.clone(), text::answer_columns(names));
+        let shown = names.iter().map(|name| given.get(name).unwrap_or(name).clone()).collect();
+        Self { delimiter, raw, columns, shown, marked: *marked, answers, own, guarded: std::cell::Cell::default() }
     }
 
     /// Cells that the guard has changed so far.
@@ -42,7 +49,10 @@ impl CsvLines {
     }
 
     pub(super) fn header(&self, out: &mut Vec<u8>) {
-        for (i, name) in self.columns.iter().map(String::as_str).chain(self.own.names()).enumerate() {
+        if self.marked {
+            out.extend_from_slice("\u{feff}".as_bytes());
+        }
+        for (i, name) in self.shown.iter().map(String::as_str).chain(self.own.names()).enumerate() {
             if i > 0 {
                 out.push(self.delimiter);
             }
@@ -179,7 +189,6 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::value::RawValue;
 
-    use super::super::columns::RecordColumns;
     use super::super::format::{COLUMNS, Renderer, ResultFormat, ResultOptions};
     use super::*;
     use crate::outcome::{ErrorCode, Usage};
@@ -187,7 +196,8 @@ mod tests {
     fn renderer(format: ResultFormat, csv_raw: bool, columns: &[&str]) -> Renderer {
         let options = ResultOptions { format, flat: false, prefix: String::new(), csv_raw, usage_columns: false };
         let names = columns.iter().map(|&name| name.to_owned()).collect();
-        Renderer::new(&options, &RecordColumns { names, id_field: Some("id".to_owned()), model_is_own: false }).unwrap()
+        let table = RecordColumns { names, id_field: Some("id".to_owned()), ..RecordColumns::default() };
+        Renderer::new(&options, &table).unwrap()
     }
 
     fn answered(content: &str) -> Outcome {

@@ -76,6 +76,8 @@ impl Delivery {
             Some(inputs) => RecordColumns::of(inputs, params)?,
             None => RecordColumns::default(),
         };
+        // A pipe's reader would take a mark for a part of the first name.
+        let table = RecordColumns { marked: table.marked && self.output.is_some(), ..table };
         let renderer = Renderer::new(&self.form, &table)?;
         let open = |path: &Path| {
             // The partial file of a killed run is of no use: its results are in the store.

@@ -141,8 +141,8 @@ impl Renderer {
         let own = OwnColumns::new(own, id_field && table.id_field.as_deref() == Some("custom_id"), model_field);
         let form = match options.format {
             ResultFormat::Jsonl => LineForm::FlatJson(flat::FlatLines::new(own)),
-            ResultFormat::Csv => LineForm::Table(csv::CsvLines::new(b',', options.csv_raw, &table.names, own)),
-            ResultFormat::Tsv => LineForm::Table(csv::CsvLines::new(b'\t', options.csv_raw, &table.names, own)),
+            ResultFormat::Csv => LineForm::Table(csv::CsvLines::new(b',', options.csv_raw, table, own)),
+            ResultFormat::Tsv => LineForm::Table(csv::CsvLines::new(b'\t', options.csv_raw, table, own)),
         };
         Ok(Self { form })
     }
@@ -223,6 +223,7 @@ mod tests {
             names: ["custom_id", "model", "content", "text"].map(str::to_owned).into(),
             id_field: Some("custom_id".to_owned()),
             model_is_own,
+            ..RecordColumns::default()
         };
         let check = |options: &ResultOptions, model_is_own| Renderer::new(options, &table(model_is_own)).map(|_| ());
         for format in [ResultFormat::Jsonl, ResultFormat::Csv, ResultFormat::Tsv] {

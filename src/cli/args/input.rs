@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::error::{Error, Exit, Result};
-use crate::input::{Pick, ReadOptions};
+use crate::input::{Pick, ReadOptions, TextEncoding};
 use crate::job::ask::{InputSource, InputSpec, ProblemPolicy, RequestFlags};
 use crate::request::{Endpoint, Params};
 
@@ -18,6 +18,12 @@ pub struct InputArgs {
     /// Format of the inputs [default: by the file ending; jsonl for standard input]
     #[arg(long, value_name = "FORMAT", value_parser = ["jsonl", "csv", "tsv", "lines"])]
     pub input_format: Option<String>,
+    /// Character between the fields of tables: one such as ; or |, or tab [default: recognised]
+    #[arg(long, value_name = "CHAR", value_parser = delimiter)]
+    pub delimiter: Option<u8>,
+    /// Encoding of the inputs, such as utf-16le, windows-1252 or latin1 [default: utf-8]
+    #[arg(long, value_name = "NAME")]
+    pub encoding: Option<TextEncoding>,
     /// Use only the first N rows
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
@@ -99,8 +105,7 @@ impl InputArgs {
 
     /// Returns true if a flag concerns the requests or how to read them.
     pub fn shapes_requests(&self) -> bool {
-        let texts =
-            [&self.input_format, &self.model, &self.prompt, &self.system, &self.id, &self.temperature, &self.top_p];
+        let texts = [&self.model, &self.prompt, &self.system, &self.id, &self.temperature, &self.top_p];
         texts.into_iter().any(Option::is_some)
             || self.max_tokens.is_some()
             || self.seed.is_some()
@@ -109,7 +114,7 @@ impl InputArgs {
             || !self.set.is_empty()
             || !self.overrides.is_empty()
             || self.constant_prompt
-            || !self.reading().pick.is_all()
+            || self.reading() != ReadOptions::default()
             || self.row_params.is_some()
             || self.endpoint != "chat"
     }
@@ -132,6 +137,8 @@ impl InputArgs {
     pub fn reading(&self) -> ReadOptions {
         ReadOptions {
             format: self.input_format.as_deref().and_then(|f| f.parse().ok()),
+            delimiter: self.delimiter,
+            encoding: self.encoding,
             pick: Pick { limit: self.limit, sample: self.sample, seed: self.sample_seed.unwrap_or(0) },
         }
     }
@@ -225,6 +232,15 @@ fn text_of(flag: &str, text: &str) -> Result<String> {
     let content = content.strip_prefix('\u{feff}').unwrap_or(&content);
     let content = content.strip_suffix('\n').map_or(content, |cut| cut.strip_suffix('\r').unwrap_or(cut));
     Ok(content.to_owned())
+}
+
+/// The value of `--delimiter`.
+fn delimiter(text: &str) -> std::result::Result<u8, String> {
+    match text.as_bytes() {
+        b"tab" | b"\\t" => Ok(b'\t'),
+        [byte] if byte.is_ascii_punctuation() && *byte != b'"' || matches!(byte, b'\t' | b' ') => Ok(*byte),
+        _ => Err("expected one character such as , ; or |, or the word tab".to_owned()),
+    }
 }
 
 /// The value of `--preview`. An INPUT behind it would be taken for it.

@@ -13,7 +13,7 @@ use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 
 use self::fields::{DEPTH, Missed, Names, Node, SharedTrace, Trace};
-pub use self::names::{foreign, spelled};
+pub use self::names::{ROW, foreign, spelled};
 use super::problem::{Problem, shorten, shorten_to};
 use super::record::Record;
 use crate::error::{Error, Result};

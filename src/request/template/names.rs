@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use minijinja::Environment;
 
 /// The name by which a template reaches the whole record.
-pub(super) const ROW: &str = "row";
+pub const ROW: &str = "row";
 
 /// Words that the engine does not take for names of fields.
 const KEYWORDS: [&str; 15] =

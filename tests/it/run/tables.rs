@@ -159,3 +159,43 @@ fn endings_that_cannot_be_written_are_refused() {
     home.run(&server, &["table.jsonl", "-m", MODEL, "-o", "o.data", "--format", "csv"]).code(0);
     assert_eq!(csv_rows(&home.read("o.data"), b',').1.len(), 1);
 }
+
+#[test]
+fn odd_headers_come_back_as_they_were() {
+    let (home, server) = (Home::new(), Server::start(&[]));
+    home.write("in.csv", "\u{feff},text,note,note\r\n0,a,x,y\r\n1,b,,z\r\n");
+    let run = |args: &[&str]| home.run(&server, &[&["in.csv", "-m", MODEL, "--prompt"], args].concat());
+    run(&["Say {{ text }}", "-o", "out.csv"]).code(0);
+    let text = home.read("out.csv");
+    assert!(text.starts_with("\u{feff},text,note,note,custom_id,"), "{text}");
+    let (_, cells) = csv_rows(&text, b',');
+    assert_eq!(cells[0][..5], ["0", "a", "x", "y", "row-1"]);
+    assert_eq!(cells[1][..4], ["1", "b", "", "z"]);
+    let piped = run(&["Say {{ text }}", "--format", "csv", "--fresh"]).code(0).stdout;
+    assert!(piped.starts_with(",text,note,note,custom_id,"), "{piped}");
+    let used = run(&["Say {{ note }}", "-o", "other.csv"]).code(65);
+    drop(used.says(&["in.csv:1: columns 3 and 4 of the header have the same name: note", "rename one"]));
+    // A second pass reads the first one's table.
+    home.run(&server, &["out.csv", "-m", MODEL, "--prompt", "{{ text }}", "--prefix", "b_", "-o", "b.csv"]).code(0);
+}
+
+#[test]
+fn encoding_and_delimiter_hold_for_the_whole_job() {
+    let (home, server) = (Home::new(), Server::quick(&[]));
+    let text: Vec<u8> = "id;text\n1;caf\u{e9}, \u{20ac}\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    home.write("in.csv", &text);
+    let args = ["in.csv", "-m", MODEL, "--prompt", "{{ text }}", "--max-tokens", "4"];
+    home.run(&server, &args).code(65).says(&["UTF-16 without a mark", "--encoding utf-16le"]);
+    let flags = ["--encoding", "utf-16le", "--delimiter", ";"];
+    home.run(&server, &[&args[..], &flags, &["-o", "a.csv"]].concat()).code(0);
+    let submit = ["submit", "--wait", "--poll", "50ms", "-o", "b.csv"];
+    home.at(&server.url, &[&submit[..], &args, &flags].concat()).code(0);
+    for file in ["a.csv", "b.csv"] {
+        assert_eq!(csv_rows(&home.read(file), b',').1[0][1], "caf\u{e9}, \u{20ac}", "{file}");
+    }
+    let piped = [&["-", "--fresh"], &args[1..], &flags].concat();
+    home.run_with_stdin(&server.url, &piped, &text).code(0);
+    for wrong in [["--encoding", "ebcdic"], ["--delimiter", "ab"]] {
+        home.run(&server, &[&args[..], &wrong].concat()).code(2);
+    }
+}
