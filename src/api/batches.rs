@@ -131,7 +131,8 @@ impl Batch {
             input_file_id: text("input_file_id"),
             output_file_id: text("output_file_id"),
             error_file_id: text("error_file_id"),
-            progress: fields::number(object, "progress"),
+            // A figure outside of these bounds says nothing.
+            progress: fields::number(object, "progress").filter(|percent| (0.0..=100.0).contains(percent)),
             endpoint: text("endpoint"),
             model_id: text("model_id"),
             error: object.get("error").and_then(fields::words),
@@ -341,6 +342,16 @@ mod tests {
         assert_eq!(lines[0], "GET /v1/batches/b-1 HTTP/1.1");
         assert_eq!(lines[2], "POST /v1/batches/b-1/cancel HTTP/1.1");
         assert_eq!(lines.len(), 5);
+    }
+
+    #[tokio::test]
+    async fn progress_outside_of_its_bounds_is_no_progress() {
+        for (sent, shown) in [("120", None), ("-5", None), ("1e999", None), ("0", Some(0.0)), ("100", Some(100.0))] {
+            let body = format!(r#"{{"id":"b-1","status":"IN_PROGRESS","progress":{sent}}}"#);
+            let server = Scripted::start(|_| vec![answer("200 OK", "", &body)]);
+            let read = client(&server.base).batch("b-1").await.map(|batch| batch.progress);
+            assert_eq!(read.unwrap_or(None), shown, "{sent}");
+        }
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use super::Reply;
 use super::error::{Fault, flaw_of};
 use crate::completion::{Completion, ReportedUsage};
-use crate::json::{depth, one_line, without_nan};
+use crate::json::{is_too_deep, one_line, without_nan};
 
 /// The content of a 200.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,8 +53,8 @@ pub fn read(reply: &Reply) -> Answer {
         return bad("something other than a JSON object");
     }
     match serde_json::from_str::<Completion<'_>>(text) {
-        Ok(_) if text.len() > 2 * DEEPEST && depth(text) > DEEPEST => {
-            let why = format!("HTTP {status} with JSON that is nested too deep for other programs");
+        Ok(_) if is_too_deep(text) => {
+            let why = format!("HTTP {status} {TOO_DEEP}");
             Answer::Bad { fault: Fault::Unusable, why, body: None, usage: None }
         }
         Ok(parsed) => {
@@ -99,8 +99,8 @@ fn event_stream(text: &str, status: u16) -> Answer {
     Answer::Bad { fault: Fault::Unusable, why, body: body.map(Into::into), usage: None }
 }
 
-/// Levels of nesting that every reader of results can be expected to take.
-const DEEPEST: usize = 2_000;
+/// What is wrong with an answer that is nested too deep.
+pub(crate) const TOO_DEEP: &str = "with JSON that is nested too deep for other programs";
 
 /// The title or the beginning of a web page that came in place of an answer. `None` for anything else.
 pub fn page(reply: &Reply) -> Option<String> {

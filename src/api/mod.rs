@@ -37,6 +37,7 @@ use error::{Failure, Fault};
 use limits::Limits;
 
 pub use base_url::{InvalidBase, canonical_base, endpoint_of, is_on_this_machine};
+pub use download::Downloaded;
 pub use fields::{Listing, is_id};
 pub use proxy::proxy_of;
 pub use upload::{Registered, Upload};

@@ -182,6 +182,14 @@ pub fn pretty(text: &str) -> String {
     out
 }
 
+/// Levels of nesting that every reader of results can be expected to take.
+const DEEPEST: usize = 2_000;
+
+/// Returns true if valid JSON is nested too deep for other programs.
+pub fn is_too_deep(json: &str) -> bool {
+    memchr::memchr2_iter(b'[', b'{', json.as_bytes()).nth(DEEPEST).is_some() && depth(json) > DEEPEST
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -88,7 +88,7 @@ async fn ended(client: &Client, id: &str) -> Batch {
 async fn fetched(client: &Client, id: &str, part: &Path) -> (u64, u32) {
     for tries in 1..20 {
         match client.download(id, part, &|_| ()).await {
-            Ok(length) => return (length, tries),
+            Ok(downloaded) => return (downloaded.length, tries),
             Err(failure) => assert_eq!(failure.class(), Class::Ambiguous, "{failure:?}"),
         }
     }
@@ -127,7 +127,11 @@ async fn batch_runs_from_upload_to_results() {
         // From every kind of beginning the same file comes of it.
         for have in [1, whole.len() / 2, whole.len()] {
             std::fs::write(&part, &whole[..have]).unwrap();
-            assert_eq!(client.download(&output, &part, &|_| ()).await, Ok(length), "from {have}");
+            assert_eq!(
+                client.download(&output, &part, &|_| ()).await.map(|file| file.length),
+                Ok(length),
+                "from {have}"
+            );
             assert_eq!(std::fs::read_to_string(&part).unwrap(), whole, "from {have}");
         }
         client.delete_file(&file).await.unwrap();

@@ -17,16 +17,23 @@ use super::error::{Failure, Fault, chain};
 use super::fields::checked;
 use super::transfer::{MAX_HOPS, host, is_redirect, plain, too_many_hops};
 
+/// A file that was downloaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Downloaded {
+    /// Its length.
+    pub length: u64,
+    /// The server announced that length. Otherwise compare it with
+    /// [`FileObject::bytes`](super::files::FileObject::bytes).
+    pub announced: bool,
+}
+
 impl Client {
-    /// Downloads file `id` into `part`, and returns its length. If the server can, it resumes after the bytes in `part`.
-    /// `progress` receives the number of bytes in `part`.
-    ///
-    /// The length is the one that the server announced. It may announce none: compare with
-    /// [`FileObject::bytes`](super::files::FileObject::bytes). Nothing is flushed to the disk here.
+    /// Downloads file `id` into `part`. If the server can, it resumes after the bytes in `part`.
+    /// `progress` receives the number of bytes in `part`. Nothing is flushed to the disk here.
     ///
     /// # Errors
     /// The bytes received stay in `part` for the next try, unless they cannot be right.
-    pub async fn download(&self, id: &str, part: &Path, progress: &dyn Fn(u64)) -> Result<u64, Failure> {
+    pub async fn download(&self, id: &str, part: &Path, progress: &dyn Fn(u64)) -> Result<Downloaded, Failure> {
         let url = self.url(&format!("/files/{}/content", checked("file", id)?));
         let mut part = PartialFile::open(part)?;
         let mut from = (part.length > 0).then_some(part.length);
@@ -38,18 +45,22 @@ impl Client {
                     part.restart()?;
                     let whole = response.content_length();
                     self.receive(FileBody { response, place: &place, end: whole }, &mut part, progress).await?;
-                    return Ok(part.length);
+                    return Ok(Downloaded { length: part.length, announced: whole.is_some() });
                 }
                 (206, Some(have)) => {
                     plain(&response)?;
                     if let Some((end, whole)) = continues(&response, have) {
                         self.receive(FileBody { response, place: &place, end: Some(end) }, &mut part, progress).await?;
-                        return if part.length == whole { Ok(whole) } else { Err(cut(&place, part.length, whole)) };
+                        return if part.length == whole {
+                            Ok(Downloaded { length: whole, announced: true })
+                        } else {
+                            Err(cut(&place, part.length, whole))
+                        };
                     }
                 }
                 (416, Some(have)) if whole_of(response.headers()) == Some(have) => {
                     progress(have);
-                    return Ok(have);
+                    return Ok(Downloaded { length: have, announced: true });
                 }
                 (416, Some(_)) => {}
                 _ => return Err(self.refused(response, &place).await),

@@ -8,7 +8,7 @@ use futures_util::stream::{self, StreamExt};
 use super::news::{learn, learn_all, millis, vanish};
 use super::{Driver, DriverEvent, error, passes};
 use crate::api::error::{Class, Failure, Fault};
-use crate::api::is_id;
+use crate::api::{Downloaded, is_id};
 use crate::batch::join::ABANDONED;
 use crate::error::{Error, Exit, Result};
 use crate::store::answer_files::{answers_name, failures_name};
@@ -25,10 +25,15 @@ pub enum BatchDownload {
     /// The service names none.
     Unnamed,
     /// It was downloaded.
-    Here(PathBuf),
+    Here {
+        /// Its place.
+        path: PathBuf,
+        /// Its length is the one that the service announced.
+        whole: bool,
+    },
     /// The service names it and does not have it yet; with the service's words.
     Late(String),
-    /// The service has it no more; with the service's words.
+    /// The service does not have it; as a sentence with the service's words.
     Deleted(String),
 }
 
@@ -36,7 +41,7 @@ impl BatchDownload {
     /// The downloaded file.
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Self::Here(path) => Some(path),
+            Self::Here { path, .. } => Some(path),
             _ => None,
         }
     }
@@ -60,6 +65,13 @@ impl BatchDownloads {
         })
     }
 
+    /// Returns false if lines may be missing at the end of a file, because the service announced no length.
+    pub fn are_whole(&self) -> bool {
+        [&self.answers, &self.failures]
+            .into_iter()
+            .all(|file| !matches!(file, BatchDownload::Here { whole: false, .. }))
+    }
+
     /// The service's words about a file that it has no more.
     pub fn deleted(&self) -> Option<&str> {
         [&self.answers, &self.failures].into_iter().find_map(|file| match file {
@@ -67,6 +79,12 @@ impl BatchDownloads {
             _ => None,
         })
     }
+}
+
+/// Returns as much as the service has said about a file that it does not give.
+const fn known_of(failure: &Failure) -> &'static str {
+    // A 404 is also the answer about a file that never was.
+    if matches!(failure.status, Some(410 | 451)) { "no longer has" } else { "does not have" }
 }
 
 impl Driver<'_> {
@@ -229,9 +247,12 @@ impl Driver<'_> {
 
     /// Judges a file that the service names and does not give. `None`: the failure is about something else.
     fn absent(&self, batch: &JobBatch, failure: &Failure) -> Result<Option<BatchDownload>> {
-        let words = || failure.message.clone();
+        let deleted = || {
+            let sentence = format!("the service {} the results of this batch: {}", known_of(failure), failure.message);
+            BatchDownload::Deleted(sentence)
+        };
         if matches!(failure.status, Some(410 | 451)) {
-            return Ok(Some(BatchDownload::Deleted(words())));
+            return Ok(Some(deleted()));
         }
         // A storage may answer 403 for a file that it does not have. The key's own 403 is `Fault::Auth`.
         if failure.fault != Fault::NotFound && (failure.status, failure.fault) != (Some(403), Fault::Server) {
@@ -250,19 +271,22 @@ impl Driver<'_> {
             }
         };
         let over = u128::try_from(now - since).is_ok_and(|passed| passed >= APPEARS_WITHIN.as_millis());
-        Ok(Some(if over { BatchDownload::Deleted(words()) } else { BatchDownload::Late(words()) }))
+        Ok(Some(if over { deleted() } else { BatchDownload::Late(failure.message.clone()) }))
     }
 
     async fn take(&self, batch: &JobBatch, id: Option<&str>, name: &str, anew: bool) -> Result<BatchDownload> {
         let Some(id) = id else { return Ok(BatchDownload::Unnamed) };
         if !is_id(id) {
             // An invalid id cannot be requested, so it counts as no file.
-            (self.on_event)(&DriverEvent::Gone { number: batch.number, file: id });
+            (self.on_event)(&DriverEvent::Gone { number: batch.number, file: id, known: "does not have" });
             return Ok(BatchDownload::Unnamed);
         }
         let path = self.dir.join(name);
         if path.exists() && !anew {
-            return Ok(BatchDownload::Here(path));
+            // A killed command has downloaded it.
+            let length = std::fs::metadata(&path).ok().map(|file| file.len());
+            let known = self.in_time(self.client.file(id)).await.ok().and_then(|file| file.bytes);
+            return Ok(BatchDownload::Here { path, whole: known.is_some() && known == length });
         }
         let part = self.dir.join(format!("{name}.part"));
         if anew {
@@ -276,12 +300,13 @@ impl Driver<'_> {
         };
         let retry_for = self.options.asking;
         let length = self.retry(&what, retry_for, || self.client.download(id, &part, &progress)).await;
-        let length = match length {
-            Ok(length) => length,
+        let Downloaded { length, announced } = match length {
+            Ok(downloaded) => downloaded,
             Err(failure) => {
                 let Some(absent) = self.absent(batch, &failure)? else { return Err(error(&what, &failure)) };
                 if matches!(absent, BatchDownload::Deleted(_)) {
-                    (self.on_event)(&DriverEvent::Gone { number: batch.number, file: id });
+                    let known = known_of(&failure);
+                    (self.on_event)(&DriverEvent::Gone { number: batch.number, file: id, known });
                 }
                 return Ok(absent);
             }
@@ -292,7 +317,8 @@ impl Driver<'_> {
             Err(failure) if anew && passes(&failure) => return Err(error(&what, &failure)),
             known => known.ok(),
         };
-        if let Some(bytes) = known.and_then(|file| file.bytes).filter(|bytes| *bytes > 0 && *bytes != length) {
+        let known = known.and_then(|file| file.bytes).filter(|bytes| *bytes > 0);
+        if let Some(bytes) = known.filter(|bytes| *bytes != length) {
             drop(std::fs::remove_file(&part));
             return Err(Error::new(
                 Exit::TempFail,
@@ -306,7 +332,7 @@ impl Driver<'_> {
         std::fs::rename(&part, &path).map_err(kept)?;
         // The database will refer to the file, so its name must be as durable.
         std::fs::File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(kept)?;
-        Ok(BatchDownload::Here(path))
+        Ok(BatchDownload::Here { path, whole: announced || known.is_some() })
     }
 
     /// Keeps the API key out of results if the service repeats it. As in real time, `[key]` replaces it, in answers

@@ -105,12 +105,14 @@ pub enum DriverEvent<'a> {
     Moved(&'a JobBatch),
     /// A batch's status or counts changed: before and after.
     Progress(&'a JobBatch, &'a JobBatch),
-    /// The service no longer has a file of results.
+    /// The service lacks a file of results.
     Gone {
         /// The batch's number.
         number: u32,
         /// Its id.
         file: &'a str,
+        /// As much as the service has said: it "does not have" the file, or "no longer has" it.
+        known: &'a str,
     },
     /// Bytes of results have arrived.
     Downloading {

@@ -53,8 +53,10 @@ pub struct Ending<'a> {
     pub error: Option<&'a str>,
     /// The batch's number in its job ([`Outcome::batch`]).
     pub batch: u32,
-    /// The service's words about a file of results that it has no more.
+    /// The service's words about a file of results that it does not have.
     pub deleted: Option<&'a str>,
+    /// The lengths of the files were checked. Otherwise lines may be missing at their ends.
+    pub whole: bool,
 }
 
 /// The downloaded files. A file that the service did not name is `None`.
@@ -108,6 +110,8 @@ pub struct Findings {
     pub garbled: u64,
     /// Rows that no line mentions although the batch completed, or although its lines list the undone rows.
     pub missing: u64,
+    /// The service gave no length by which the files could be checked, so lines of these rows may be lost.
+    pub unchecked: bool,
     /// Rows with both an answer and an error. The answer stays.
     pub answered_and_failed: u64,
     /// A file was cut off in the middle of a line. That line does not count as garbled.
@@ -163,10 +167,11 @@ pub fn join(mut expected: Vec<Expected>, files: &Files<'_>, ending: &Ending<'_>)
     let attempts = u32::from(!ending.status.eq_ignore_ascii_case("REFUSED"));
     let joined = expected.into_iter().zip(slots).map(|(row, slot)| {
         let found = slot.found.unwrap_or_else(|| {
+            findings.unchecked |= !ending.whole;
             findings.missing += u64::from(fate.code == ErrorCode::Missing);
             // Together does not bill rows that failed in a batch (docs.together.ai, inference/pricing). It does bill an
             // answer whose line is invalid or missing.
-            let billed = fate.code == ErrorCode::Missing || findings.garbled > 0 || findings.torn;
+            let billed = fate.code == ErrorCode::Missing || findings.garbled > 0 || findings.torn || !ending.whole;
             Found { error: Some(fate.clone()), at_risk: u32::from(billed), ..Found::default() }
         });
         let outcome = Outcome {
@@ -196,8 +201,7 @@ pub fn join(mut expected: Vec<Expected>, files: &Files<'_>, ending: &Ending<'_>)
 /// Returns the error of rows that no line mentions.
 fn unmentioned(ending: &Ending<'_>, slots: &[Slot]) -> RowError {
     if let Some(words) = ending.deleted {
-        let message = format!("the service no longer has the results of this batch: {words}");
-        return RowError { code: ErrorCode::Missing, message: crate::api::error::shorten(&message) };
+        return RowError { code: ErrorCode::Missing, message: crate::api::error::shorten(words) };
     }
     // If the service lists the undone rows, an unlisted row was done and its line was lost.
     let listed = |code| slots.iter().any(|slot| slot.failed_of(code));
@@ -273,6 +277,12 @@ impl JoinTable<'_> {
                 }
                 Err(why) => why,
             };
+            // Python writes NaN, which is no JSON. The answer around it was paid for.
+            let mended = line.bytes.and_then(|bytes| json::without_nan(std::str::from_utf8(bytes).ok()?));
+            if let Some(reading) = mended.as_ref().and_then(|text| line::read(text.as_bytes()).ok()) {
+                self.result(side, path, &FileLine { bytes: None, ..line }, &reading)?;
+                continue;
+            }
             // A cut-off line is never valid JSON. A valid line was written as it is.
             if !line.ended && matches!(why, LineError::NotJson(_) | LineError::TooLong) {
                 self.findings.torn = true;
@@ -348,8 +358,9 @@ impl JoinTable<'_> {
         let Some(body) = new.body.filter(|body| good || thrown_away || body.len() <= LONGEST_BODY) else {
             return found;
         };
-        // The white space may be a carriage return, which many readers treat as the end of a line.
-        let broken = memchr::memchr(b'\r', body.as_bytes()).is_some();
+        // A mended line differs from the file. White space may be a carriage return, which many readers treat as the end of a
+        // line.
+        let broken = line.bytes.is_none() || memchr::memchr(b'\r', body.as_bytes()).is_some();
         if broken || (!good && body.len() <= LONGEST_BODY && self.bodies + body.len() <= MOST_BODIES) {
             self.bodies += if good { 0 } else { body.len() };
             found.body = Some(json::one_line(body).into());

@@ -2,7 +2,8 @@ use tempfile::TempDir;
 
 use super::*;
 
-pub(super) const COMPLETED: Ending<'_> = Ending { status: "COMPLETED", error: None, batch: 4, deleted: None };
+pub(super) const COMPLETED: Ending<'_> =
+    Ending { status: "COMPLETED", error: None, batch: 4, deleted: None, whole: true };
 
 /// The two files of a batch, on disk.
 pub(super) struct Batch {
@@ -151,7 +152,7 @@ fn rows_without_a_line_share_the_fate_of_their_batch() {
         ("REFUSED", Some("no credit"), E::ServerError, "the batch was refused: no credit", 0, 0),
     ];
     for (status, error, code, message, attempts, missing) in cases {
-        let ending = Ending { status, error, batch: 1, deleted: None };
+        let ending = Ending { status, error, batch: 1, deleted: None, whole: true };
         let report = Batch::new(None, None).join(rows(&["a"]), &ending);
         let outcome = &report.joined[0].outcome;
         let expected = RowError { code, message: message.to_owned() };

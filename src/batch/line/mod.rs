@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::words;
+use crate::api::chat::TOO_DEEP;
 use crate::api::error::{ErrorBody, flaw_of};
 use crate::completion::{AnswerFlaw, Completion, says_something};
 use crate::fault::code_of;
@@ -142,10 +143,14 @@ impl<'a> Response<'a> {
             self.flaw = body.flaw().filter(|_| !body.is_transcript());
             self.completion = body.has_choices();
             self.usage = body.usage().map(Usage::from);
+            if self.body.is_some_and(json::is_too_deep) {
+                (self.body, self.flaw) = (None, Some(AnswerFlaw::Shape(TOO_DEEP)));
+            }
             return Ok(());
         }
         let body = value(scanner)?;
         (self.body, self.flaw) = match body {
+            _ if json::is_too_deep(body) => (None, Some(AnswerFlaw::Shape(TOO_DEEP))),
             "null" => (None, Some(AnswerFlaw::Shape("with an empty body"))),
             _ if typed => (Some(body), Some(AnswerFlaw::Shape("with an unexpected shape"))),
             _ => (Some(body), Some(AnswerFlaw::Shape("with something other than a JSON object"))),

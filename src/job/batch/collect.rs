@@ -138,7 +138,8 @@ impl Session<'_> {
 
     /// Counts and shows a batch whose results are in the store.
     fn settled(&mut self, taken: &Taken) -> Result<()> {
-        self.say(&taken.batch, &taken.findings);
+        let expired = |joined: &&Joined| joined.outcome.error.as_ref().is_some_and(|e| e.code == ErrorCode::Expired);
+        self.say(&taken.batch, &taken.findings, taken.joined.iter().filter(expired).count() as u64);
         let ok = taken.joined.iter().filter(|joined| joined.outcome.ok()).count() as u64;
         self.count_in(ok, taken.joined.len() as u64 - ok);
         self.update_index(true)?;
@@ -212,7 +213,7 @@ impl Session<'_> {
             .collect()
     }
 
-    fn say(&self, batch: &JobBatch, findings: &Findings) {
+    fn say(&self, batch: &JobBatch, findings: &Findings, expired: u64) {
         let ui = &self.ctx.ui;
         let name = format!("batch {} ({})", batch.number, batch.id.as_deref().unwrap_or("never created"));
         if findings.broken_contract() {
@@ -226,9 +227,16 @@ impl Session<'_> {
             let rows = text::plural(findings.answered_and_failed, "row");
             ui.warn(&format!("{name}: {rows} both answered and failed; llbatch keeps the answers"));
         }
-        if findings.missing > 0 && batch.status.as_deref() == Some("COMPLETED") {
-            let rows = text::plural(findings.missing, "row");
-            ui.warn(&format!("{name}: {rows} without a result; `llbatch retry` sends missing rows again"));
+        let status = batch.status.as_deref();
+        let left = if status == Some("EXPIRED") { expired + findings.missing } else { findings.missing };
+        if left > 0 && matches!(status, Some("COMPLETED" | "EXPIRED")) {
+            let rows = text::plural(left, "row");
+            let risk = if findings.unchecked {
+                ", and the service gave no length to check its results by: the rows may have been billed"
+            } else {
+                ""
+            };
+            ui.warn(&format!("{name}: {rows} without a result{risk}; `llbatch retry` sends missing rows again"));
         }
     }
 }
@@ -299,7 +307,13 @@ fn join_results(mut batch: JobBatch, expected: Vec<Expected>, files: &BatchDownl
         BatchStep::Refused if batch.status.is_none() => "REFUSED",
         _ => batch.status.as_deref().unwrap_or("FAILED"),
     };
-    let ending = Ending { status, error: batch.error.as_deref(), batch: batch.number, deleted: files.deleted() };
+    let ending = Ending {
+        status,
+        error: batch.error.as_deref(),
+        batch: batch.number,
+        deleted: files.deleted(),
+        whole: files.are_whole(),
+    };
     let mut report = join(expected, &Files { output, errors }, &ending)?;
     for joined in &mut report.joined {
         joined.outcome.prices = batch.prices;

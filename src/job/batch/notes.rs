@@ -59,14 +59,14 @@ pub fn notifier<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&DriverEvent<'_>) 
             progress.phase(&format!("{what}: trying again in {}", text::duration(*wait)));
             retries.note(&format!("{what}: {failure}; trying again in {}", text::duration(*wait)), *wait, &ui);
         }
-        DriverEvent::Gone { number, file } if !is_id(file) => {
+        DriverEvent::Gone { number, file, .. } if !is_id(file) => {
             let file = shorten(file);
             ui.warn(&format!(
                 "batch {number}: the service names `{file}` as its results file, which is not a valid file id"
             ));
         }
-        DriverEvent::Gone { number, file } => {
-            ui.warn(&format!("batch {number}: the service no longer has {file}, a file of its results"));
+        DriverEvent::Gone { number, file, known } => {
+            ui.warn(&format!("batch {number}: the service {known} {file}, a file of its results"));
         }
         DriverEvent::Moved(batch) => ui.note(&state_line(batch)),
         DriverEvent::Progress(before, batch) => {

@@ -43,7 +43,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
         None => (bytes, None),
     };
     let (status, error, fate) = ENDINGS[usize::from(how & 3)];
-    let ending = Ending { status, error, batch: 4, deleted: None };
+    let ending = Ending { status, error, batch: 4, deleted: None, whole: true };
     let sides = [Scratch::of(output), Scratch::of(errors.unwrap_or_default())];
     let paths = [sides[0].path(), sides[1].path()];
     let output = (how & 4 == 0).then_some(output);

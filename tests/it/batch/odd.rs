@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Value, json};
 
 use super::{POLL, ends, side_by_side};
-use crate::support::{Home, Out, Recorder, prompts, rows};
+use crate::support::{Canned, Fault, FaultServer, Home, Out, Recorder, Server, prompts, request, rows};
 
 pub(super) const ID: &str = "b-odd-00000001";
 
@@ -194,4 +194,71 @@ fn hostile_ids_never_become_paths() {
     let (home, service) = (Home::new(), service(evil));
     night_of("1s", &home, &service).code(75);
     assert!(service.requests().iter().all(|request| !request.head.contains("..")));
+}
+
+/// The server's own answer to this GET, changed.
+fn changed(address: &str, path: &str, change: impl FnOnce(&mut Value)) -> Fault {
+    let mut body = request(address, "GET", path, "authorization: Bearer any\r\n", "").json();
+    change(&mut body);
+    Fault::Instead(Canned { status: "200 OK".into(), headers: String::new(), body: body.to_string() })
+}
+
+#[test]
+fn rows_cut_off_an_expired_batch_without_any_length_are_at_risk() {
+    for cut in [true, false] {
+        let server = Server::quick(&["--expires-at", "0.5"]);
+        let address = server.address();
+        let front = FaultServer::before(&server.address(), move |asked| {
+            let Some(path) = asked.line.strip_prefix("GET ").filter(|path| path.starts_with("/v1/files/")) else {
+                return Fault::None;
+            };
+            match path.ends_with("/content") {
+                true if cut => Fault::EofLines,
+                false if cut => changed(&address, path, |file| _ = file.as_object_mut().unwrap().remove("bytes")),
+                _ => Fault::None,
+            }
+        });
+        let home = Home::new();
+        home.write("in.jsonl", prompts(1..=12));
+        // The upload needs no length either.
+        let args = ["submit", "in.jsonl", "--wait", "-o", "out.jsonl", "--summary", "s.json"];
+        let out = home.at(&front.url, &[&args[..], &POLL].concat()).code(3);
+        let risk = home.json("s.json")["cost"]["at_risk_usd"].as_f64().unwrap();
+        let answered = home.json("s.json")["rows"]["succeeded"].as_u64().unwrap();
+        if cut {
+            assert!(answered < 6 && risk > 0.0, "{answered} answered, {risk} at risk");
+            out.says(&["rows without a result, and the service gave no length", "llbatch retry"]);
+        } else {
+            assert!(answered == 6 && risk == 0.0, "{answered} answered, {risk} at risk");
+            out.says(&["6 rows without a result; `llbatch retry`"]);
+        }
+    }
+}
+
+#[test]
+fn foreign_figures_are_shown_within_their_bounds_or_not_at_all() {
+    let server = Server::quick(&["--batch-run", "400ms"]);
+    let address = server.address();
+    let front = FaultServer::before(&server.address(), move |asked| {
+        let batch = asked.line.strip_prefix("GET ").filter(|path| path.starts_with("/v1/batches/"));
+        batch.map_or(Fault::None, |path| {
+            changed(&address, path, |batch| {
+                let ended = batch["status"] == "COMPLETED";
+                batch["progress"] = if ended { (-5).into() } else { 120.into() };
+                if ended {
+                    batch["error_file_id"] = "file-nor-this".into();
+                }
+            })
+        })
+    });
+    let home = Home::new();
+    home.write("in.jsonl", prompts(1..=2));
+    let args = ["submit", "in.jsonl", "--wait", "--timeout", "3s", "-o", "out.jsonl", "-v"];
+    let out = home.at(&front.url, &[&args[..], &POLL].concat());
+    assert!(!out.stderr.contains("120%") && !out.stderr.contains("-5%"), "{}", out.stderr);
+    assert!(!out.stderr.contains("any more") && !out.stderr.contains("no longer"), "{}", out.stderr);
+    let shown = home.at(&front.url, &["status", "last", "--json"]).stdout;
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    let progress = shown["jobs"][0]["batches"][0]["progress"].as_f64();
+    assert!(progress.is_none_or(|percent| (0.0..=100.0).contains(&percent)), "{shown}");
 }
