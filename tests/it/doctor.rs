@@ -83,7 +83,7 @@ fn completions_offer_jobs_and_their_names() {
     home.write("completions.bash", script("bash"));
     let offered = |words: &str, at: u32| {
         let ask = format!(
-            "source ./completions.bash; COMP_WORDS=({words}); COMP_CWORD={at}; _llbatch_with_jobs LLBATCH '' ''; \
+            "source ./completions.bash; COMP_WORDS=({words}); COMP_CWORD={at}; _llbatch_with_jobs LLBATCH \"${{COMP_WORDS[COMP_CWORD]}}\" ''; \
              printf '%s\\n' \"${{COMPREPLY[@]}}\""
         );
         let mut bash = home.command(&[]);

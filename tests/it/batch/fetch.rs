@@ -82,7 +82,7 @@ fn summary_shows_cost_and_savings() {
         json!({"total": 5, "succeeded": 4, "failed": 1, "pending": 0, "truncated": 4, "truncated_empty": 0})
     );
     // 4 x (10 + 16) tokens at $0.06 a million, and half of that.
-    assert_eq!(summary["tokens"], json!({"prompt": 40, "completion": 64, "total": 104}));
+    assert_eq!(summary["tokens"], json!({"prompt": 40, "completion": 64, "total": 104, "cached": 0, "reasoning": 0}));
     let cost = &summary["cost"];
     for (name, usd) in [("usd", 0.000_003_12), ("realtime_usd", 0.000_006_24), ("saved_usd", 0.000_003_12)] {
         assert_eq!(cost[name], usd, "{name}");
