@@ -69,7 +69,8 @@ pub fn read(reply: &Reply) -> Answer {
         }
         // JSON of another shape is kept, so that the user can find out why.
         Err(error) if error.is_data() => {
-            let body = serde_json::from_str::<&RawValue>(text).ok().map(|raw| one_line(raw.get()).into());
+            let raw = serde_json::from_str::<&RawValue>(text).ok().filter(|raw| !is_too_deep(raw.get()));
+            let body = raw.map(|raw| one_line(raw.get()).into());
             let why = format!("HTTP {status} with an unexpected shape: {error}");
             Answer::Bad { fault: Fault::BadResponse, why, body, usage: None }
         }

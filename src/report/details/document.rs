@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Serialize;
 
 use super::samples::start_of;
-use super::{DetailsFold, FailedRow, GoodRow, ModelDetail, OverTime, RowKey, TopRow, Truncated};
+use super::{AnswerSample, DetailsFold, FailedRow, ModelDetail, OverTime, RowKey, TopRow, Truncated};
 use crate::summary::{Bin, Histogram, Summary};
 
 /// A report as `report --json` prints it.
@@ -42,7 +42,7 @@ pub struct ReportDetails {
     /// A sample of the failed rows, with some of every code.
     pub failed_rows: Vec<FailedRow>,
     /// A few good answers, chosen by chance.
-    pub good_rows: Vec<GoodRow>,
+    pub good_rows: Vec<AnswerSample>,
 }
 
 impl ReportDetails {

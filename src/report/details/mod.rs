@@ -10,8 +10,8 @@ mod timeline;
 pub use document::{AnswerLengths, ReportDetails, ReportDocument, ReportSource};
 pub use models::ModelDetail;
 use models::ModelFolds;
-pub use samples::{FailedRow, GoodRow, RowKey, TopRow, Truncated};
-use samples::{Failures, GoodRows, Top};
+pub use samples::{AnswerSample, FailedRow, RowKey, TopRow, Truncated};
+use samples::{AnswerSamples, Failures, Top};
 pub use timeline::OverTime;
 use timeline::Timeline;
 
@@ -32,7 +32,7 @@ pub struct DetailsFold {
     speeds: Histogram,
     timeline: Timeline,
     truncated: Truncated,
-    good: GoodRows,
+    good: AnswerSamples,
     slowest: Top,
     dearest: Top,
     failures: Failures,

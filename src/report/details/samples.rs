@@ -141,7 +141,7 @@ impl Truncated {
 
 /// A good answer.
 #[derive(Debug, Clone, Serialize)]
-pub struct GoodRow {
+pub struct AnswerSample {
     /// The row's id.
     pub id: String,
     /// The model that the row asked for.
@@ -158,15 +158,15 @@ pub struct GoodRow {
 
 /// A few good answers, spread over the input by chance. The same rows give the same choice.
 #[derive(Debug, Default)]
-pub(super) struct GoodRows(BTreeMap<u64, GoodRow>);
+pub(super) struct AnswerSamples(BTreeMap<u64, AnswerSample>);
 
-impl GoodRows {
+impl AnswerSamples {
     pub(super) fn offer(&mut self, outcome: &Outcome, text: impl FnOnce() -> String) {
         let place = scatter(outcome.row);
         if self.0.len() >= GOOD && self.0.last_key_value().is_some_and(|(last, _)| *last < place) {
             return;
         }
-        let row = GoodRow {
+        let row = AnswerSample {
             id: start_of(&outcome.id),
             model: outcome.model.to_string(),
             completion_tokens: outcome.usage.unwrap_or_default().completion,
@@ -181,8 +181,8 @@ impl GoodRows {
     }
 
     /// The rows in input order.
-    pub(super) fn into_rows(self) -> Vec<GoodRow> {
-        let mut rows: Vec<GoodRow> = self.0.into_values().collect();
+    pub(super) fn into_rows(self) -> Vec<AnswerSample> {
+        let mut rows: Vec<AnswerSample> = self.0.into_values().collect();
         rows.sort_by_key(|row| row.key.row);
         rows
     }

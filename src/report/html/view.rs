@@ -9,7 +9,7 @@ use super::numbers::{hundredths, minute};
 use super::tiles::{Tile, tiles};
 use crate::outcome::ErrorCode;
 use crate::price::Nanos;
-use crate::report::details::{FailedRow, GoodRow, ReportDetails, ReportDocument, ReportSource, TopRow, Truncated};
+use crate::report::details::{AnswerSample, FailedRow, ReportDetails, ReportDocument, ReportSource, TopRow, Truncated};
 use crate::summary::{ErrorLine, ExitLine, Summary};
 use crate::text;
 
@@ -32,7 +32,7 @@ pub(super) struct PageView<'a> {
     over_time: Option<TimelineCard>,
     tops: Vec<TopCard<'a>>,
     truncated: &'a Truncated,
-    good: &'a [GoodRow],
+    good: &'a [AnswerSample],
     settings: Vec<SettingLine<'a>>,
     errors: Vec<ErrorBar<'a>>,
     failed: FailedCard<'a>,

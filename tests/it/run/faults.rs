@@ -207,7 +207,7 @@ fn hanging_request_ends_at_its_timeout() {
 #[test]
 fn key_repeated_by_the_service_is_stored_nowhere() {
     let home = Home::new();
-    let server = Server::start(&["--fault", "echo-key,nth=4"]);
+    let server = Server::start(&["--fault", "echo-key,nth=1"]);
     home.write("in.jsonl", prompts(1..=8));
     let args = ["in.jsonl", "-o", "out.jsonl", "--summary", "s.json", "--concurrency", "1", "-vv"];
     home.run(&server, &args).code(4);
