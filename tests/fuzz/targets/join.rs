@@ -30,7 +30,7 @@ fn expected(own_ids_travel: bool) -> Vec<Expected> {
         wire: wire.filter(|_| !own_ids_travel).map(Into::into),
         fingerprint: Fingerprint([at as u8; 16]),
         model: Arc::from("m"),
-        reserve: Usage { prompt: at as u64, completion: 9 },
+        reserve: Usage::new(at as u64, 9),
     };
     // Not in order: the report must be.
     ROWS.iter().enumerate().map(row).rev().collect()
@@ -62,7 +62,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
         let missing = outcome.error.as_ref().is_some_and(|error| error.code == ErrorCode::Missing);
         let unread = joined.place.is_none() && (report.findings.garbled > 0 || report.findings.torn);
         assert!(outcome.at_risk == u32::from(missing) || (unread && outcome.error.is_some()), "{joined:?}");
-        assert_eq!(outcome.reserve, Usage { prompt: at as u64, completion: 9 });
+        assert_eq!(outcome.reserve, Usage::new(at as u64, 9));
         let own: Vec<&Line<'_>> = lines.iter().filter(|line| line.id.as_deref() == Some(wire.unwrap_or(id))).collect();
         let body = body(joined, &files);
         row(joined, body.as_deref(), &own, fate);
@@ -169,7 +169,8 @@ fn findings(report: &Report, lines: &[Line<'_>]) {
 
 /// What is written into the results has the shape of a batch's output: joined again, it says the same.
 fn again(report: &Report, files: &Files<'_>, ending: &Ending<'_>) {
-    let options = Options { format: Format::Jsonl, flat: false, prefix: String::new(), csv_raw: false };
+    let options =
+        Options { format: Format::Jsonl, flat: false, prefix: String::new(), csv_raw: false, usage_columns: false };
     let renderer = Renderer::new(&options, &RecordColumns::default()).expect("no columns to clash with");
     let (mut written, mut bodies) = (Vec::new(), Vec::new());
     for joined in &report.joined {
