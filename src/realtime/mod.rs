@@ -11,7 +11,7 @@
 mod attempt;
 mod breaker;
 mod budget;
-mod claims;
+pub(crate) mod claims;
 mod decision;
 mod engine;
 mod funds;
