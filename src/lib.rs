@@ -67,8 +67,10 @@
 //!
 //! # The end of a job
 //!
-//! Every command on a job ends in [`job::finish`]. It adds what is outstanding to what was paid, and asks one pure function for
-//! the verdict: [`job::verdict`] decides state, exit code, reason and next command for both transports.
+//! A command that writes results ends in [`job::finish`]. It adds what is outstanding to what was paid, and asks one pure
+//! function for the verdict: [`job::verdict`] decides state, exit code, reason and next command for both transports. Reports,
+//! lists and waits ask it too. Commands that only submit, retry or cancel batches record its state, and choose their exit code
+//! and their hints themselves.
 //!
 //! # Processes
 //!

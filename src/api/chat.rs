@@ -100,7 +100,7 @@ fn event_stream(text: &str, status: u16) -> Answer {
     Answer::Bad { fault: Fault::Unusable, why, body: body.map(Into::into), usage: None }
 }
 
-/// What is wrong with an answer that is nested too deep.
+/// The flaw of an answer that is nested too deep, as the end of a sentence.
 pub(crate) const TOO_DEEP: &str = "with JSON that is nested too deep for other programs";
 
 /// The title or the beginning of a web page that came in place of an answer. `None` for anything else.

@@ -235,7 +235,7 @@ fn prices(ctx: &Ctx) -> Check {
     Check::new("prices", format!("{}, the newest of {newest}", text::plural(models, "model")), "`llbatch models`")
 }
 
-/// What earlier jobs taught about token counts.
+/// The corrections of token estimates that earlier jobs taught.
 fn estimates(ctx: &Ctx) -> Check {
     match learned(ctx).len() {
         0 => Check::new("estimates", "uncorrected: no job of this service was long enough", ""),

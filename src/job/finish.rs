@@ -1,7 +1,7 @@
 //! The end of a command on a job, one place for both transports.
 //!
 //! It adds outstanding costs to paid ones, asks for the [`Verdict`], records both in the index and the budgets, and
-//! sums up. Realtime runs, batch deliveries, retries, rescues and reports all end here.
+//! sums up. Realtime runs, batch deliveries, rescues and retries in real time end here.
 
 use std::time::Duration;
 
