@@ -103,43 +103,19 @@ pub struct Truncated {
     /// The number of all of them.
     pub count: u64,
     /// The first of them.
-    pub rows: Vec<TruncatedRow>,
-}
-
-/// An answer that was cut off.
-#[derive(Debug, Clone, Serialize)]
-pub struct TruncatedRow {
-    /// The row's id.
-    pub id: String,
-    /// The model that the row asked for.
-    pub model: String,
-    /// The length at which the answer was cut.
-    pub completion_tokens: u64,
-    /// The beginning of the prompt, if the input still has it.
-    pub prompt: Option<String>,
-    /// The beginning of the answer.
-    pub answer: String,
-    #[serde(skip)]
-    pub(super) key: RowKey,
+    pub rows: Vec<AnswerSample>,
 }
 
 impl Truncated {
     pub(super) fn add(&mut self, outcome: &Outcome, text: impl FnOnce() -> String) {
         self.count += 1;
         if self.rows.len() < TRUNCATED {
-            self.rows.push(TruncatedRow {
-                id: start_of(&outcome.id),
-                model: outcome.model.to_string(),
-                completion_tokens: outcome.usage.unwrap_or_default().completion,
-                prompt: None,
-                answer: start_of(&text()),
-                key: RowKey::of(outcome),
-            });
+            self.rows.push(AnswerSample::of(outcome, &text()));
         }
     }
 }
 
-/// A good answer.
+/// The beginning of an answer, as the report shows it.
 #[derive(Debug, Clone, Serialize)]
 pub struct AnswerSample {
     /// The row's id.
@@ -156,6 +132,19 @@ pub struct AnswerSample {
     pub(super) key: RowKey,
 }
 
+impl AnswerSample {
+    fn of(outcome: &Outcome, text: &str) -> Self {
+        Self {
+            id: start_of(&outcome.id),
+            model: outcome.model.to_string(),
+            completion_tokens: outcome.usage.unwrap_or_default().completion,
+            prompt: None,
+            answer: start_of(text),
+            key: RowKey::of(outcome),
+        }
+    }
+}
+
 /// A few good answers, spread over the input by chance. The same rows give the same choice.
 #[derive(Debug, Default)]
 pub(super) struct AnswerSamples(BTreeMap<u64, AnswerSample>);
@@ -166,15 +155,7 @@ impl AnswerSamples {
         if self.0.len() >= GOOD && self.0.last_key_value().is_some_and(|(last, _)| *last < place) {
             return;
         }
-        let row = AnswerSample {
-            id: start_of(&outcome.id),
-            model: outcome.model.to_string(),
-            completion_tokens: outcome.usage.unwrap_or_default().completion,
-            prompt: None,
-            answer: start_of(&text()),
-            key: RowKey::of(outcome),
-        };
-        self.0.insert(place, row);
+        self.0.insert(place, AnswerSample::of(outcome, &text()));
         if self.0.len() > GOOD {
             self.0.pop_last();
         }
