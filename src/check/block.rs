@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::context_length::too_long;
 use super::duplicates::SeenId;
+use super::groups::ProblemGroups;
 use super::pass::Pass;
 use crate::input::Block;
 use crate::request::{Draft, Problem};
@@ -20,6 +21,8 @@ pub(super) struct BlockFindings<T> {
     pub rows: Vec<SeenRow<T>>,
     /// The block's first problems.
     pub problems: Vec<Problem>,
+    /// All of them by what they say.
+    pub groups: ProblemGroups,
     pub bad_rows: u64,
     pub bytes: u64,
     pub long_ids: u64,
@@ -52,6 +55,7 @@ impl<T> BlockFindings<T> {
         let mut found = Self {
             rows: Vec::with_capacity(usize::try_from(block.rows()).unwrap_or(0)),
             problems: Vec::new(),
+            groups: ProblemGroups::new(pass.max_problems),
             bad_rows: 0,
             bytes: block.bytes(),
             long_ids: 0,
@@ -100,6 +104,7 @@ impl<T> BlockFindings<T> {
         let number = problem.number.unwrap_or(0);
         let id = problem.id.as_deref().map_or(SeenId::Generated, |id| SeenId::given(id, number));
         self.rows.push(SeenRow { number, id, good: None });
+        self.groups.add(&problem);
         if self.problems.len() < max_problems {
             self.problems.push(problem);
         }

@@ -3,9 +3,9 @@
 use super::Checked;
 use super::unlisted::say_unlisted;
 use crate::context::Ctx;
-use crate::error::{Error, Result};
+use crate::error::{Error, Exit, Result};
 use crate::input::{self, Inputs};
-use crate::request::{Problem, RequestBuilder, TEMPLATE_FAULT};
+use crate::request::{NO_PROMPT, Problem, RequestBuilder, TEMPLATE_FAULT};
 use crate::ui::Ui;
 
 /// Compares the first valid record with the flags, and shows warnings. Names tables with an unusual delimiter.
@@ -49,6 +49,22 @@ pub fn say_doubts(checked: &Checked, shape: &RequestBuilder, ctx: &Ctx) {
     for note in shape.unused(&models, ctx.settings.run.model.as_deref()) {
         ctx.ui.note(&note);
     }
+}
+
+/// Refuses a table that lacks the column that every row needs. It is one problem, that of the header.
+///
+/// # Errors
+/// 65 for such a table, 66 if an input cannot be read.
+pub fn refuse_headers(inputs: &Inputs, shape: &RequestBuilder) -> Result<()> {
+    for file in inputs.each_table() {
+        let Some(block) = file.blocks()?.next()? else { continue };
+        let missing = block.header().and_then(|header| Some((header.line, shape.missing_column(&header.names)?)));
+        if let Some((line, (message, hint))) = missing {
+            let problem = Problem::at(None, block.file(), line, NO_PROMPT, message).hint(hint.as_str());
+            return Err(Error::new(Exit::Data, problem.to_string()).hint(hint).problems(&[problem]));
+        }
+    }
+    Ok(())
 }
 
 /// Finds a problem that is the command's, not the row's: it is the same for every row that gets that far.

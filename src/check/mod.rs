@@ -7,6 +7,7 @@ pub mod document;
 mod duplicates;
 pub mod estimate;
 mod first_look;
+pub mod groups;
 pub mod notices;
 mod pass;
 pub mod preview;
@@ -16,7 +17,7 @@ pub mod scan;
 mod unlisted;
 
 pub use block::is_long;
-pub use first_look::{first_look, say_doubts};
+pub use first_look::{first_look, refuse_headers, say_doubts};
 pub use pass::{Checked, Pass};
 pub use unlisted::unlisted;
 

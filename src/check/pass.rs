@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::block::BlockFindings;
+use super::groups::ProblemGroups;
 use super::{duplicates, first_look, scan};
 use crate::error::Result;
 use crate::input::Inputs;
@@ -47,6 +48,8 @@ pub struct Checked {
     pub models: Vec<(Arc<str>, u64)>,
     /// The first problems in input order.
     pub problems: Vec<Problem>,
+    /// All problems by what they say.
+    pub groups: ProblemGroups,
     /// Number of all problems.
     pub problem_count: u64,
     /// Rows that have one or more.
@@ -94,7 +97,8 @@ impl<'a> Pass<'a> {
         inspect: &(dyn Fn(&Draft<'_>) -> T + Sync),
         each: &mut dyn FnMut(u64, Option<Inspected<'_, T>>),
     ) -> Result<Checked> {
-        let mut checked = Checked { inputs: self.inputs.shown(), ..Checked::default() };
+        let groups = ProblemGroups::new(self.max_problems);
+        let mut checked = Checked { inputs: self.inputs.shown(), groups, ..Checked::default() };
         let mut ids = duplicates::Ids::default();
         let mut models: HashMap<Arc<str>, u64> = HashMap::new();
         let work = |block: &_| BlockFindings::of(block, self, inspect);
@@ -115,6 +119,7 @@ impl<'a> Pass<'a> {
             for (model, rows) in found.models {
                 *models.entry(model).or_default() += rows;
             }
+            checked.groups.append(found.groups);
             let room = self.max_problems.saturating_sub(checked.problems.len());
             checked.problems.extend(found.problems.into_iter().take(room));
             Ok(())
@@ -133,6 +138,7 @@ impl Checked {
         self.bad_rows += duplicates.otherwise_good;
         self.duplicates = duplicates.rows;
         self.marks = duplicates.marks;
+        self.groups.append(ProblemGroups::of(&duplicates.problems, self.duplicates.len() as u64));
         self.problems.extend(duplicates.problems);
         self.problems.sort_by_key(|problem| problem.row);
         self.problems.truncate(max_problems);

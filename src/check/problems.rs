@@ -1,10 +1,8 @@
 //! Problems of an input, shown to people.
 
-use std::collections::HashSet;
-
 use super::Checked;
+use super::groups::ProblemGroups;
 use crate::error::{Error, Exit, Result};
-use crate::request::Problem;
 use crate::text;
 use crate::ui::Ui;
 
@@ -30,22 +28,20 @@ pub fn report(checked: &Checked, skip_invalid: bool, max_problems: usize, action
     if checked.problem_count == 0 {
         return Ok(());
     }
-    list(&checked.problems, checked.problem_count, max_problems, ui);
+    list(&checked.groups, max_problems, ui);
     judge(checked.bad_rows, checked.rows, skip_invalid, action, ui).map_err(|error| error.problems(&checked.problems))
 }
 
-/// Shows `problems`, the first of `count`; a hint that several share comes once.
-pub fn list(problems: &[Problem], count: u64, max_problems: usize, ui: &Ui) {
-    let mut given = HashSet::new();
-    for problem in problems {
-        ui.warn(&problem.to_string());
-        if let Some(hint) = problem.hint.as_ref().filter(|hint| given.insert(hint.as_str())) {
+/// Shows problems, those that say the same once; a hint that several share comes once.
+pub fn list(groups: &ProblemGroups, max_problems: usize, ui: &Ui) {
+    for (line, hint) in groups.lines() {
+        ui.warn(&line);
+        if let Some(hint) = hint {
             ui.hint(hint);
         }
     }
-    let more = count.saturating_sub(problems.len() as u64);
-    if more > 0 {
-        ui.warn(&format!("and {} like these (--max-problems {max_problems})", text::plural(more, "more problem")));
+    if let Some(rest) = groups.rest() {
+        ui.warn(&format!("{rest} (--max-problems {max_problems})"));
     }
 }
 

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use super::args::InputArgs;
 use super::{print_json, print_text};
 use crate::check::first_look;
+use crate::check::groups::ProblemGroups;
 use crate::check::preview::{PreviewedRequest, Previews};
 use crate::check::problems::{self, Action};
 use crate::context::Ctx;
@@ -56,7 +57,7 @@ pub(super) fn show(args: &InputArgs, rows: u64, ctx: &Ctx) -> Result<Exit> {
         return Ok(Exit::Ok);
     }
     let bad = previews.problems.len() as u64;
-    problems::list(&previews.problems, bad, args.max_problems, &ctx.ui);
+    problems::list(&ProblemGroups::of(&previews.problems, bad), args.max_problems, &ctx.ui);
     problems::judge(bad, previews.rows, args.skip_invalid, Action::Send, &ctx.ui)
         .map_err(|error| error.problems(&previews.problems))?;
     Ok(Exit::Ok)

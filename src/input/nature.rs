@@ -1,5 +1,8 @@
 //! Inputs that are something else than text: named for what they are, with a way to convert them.
 
+use std::path::Path;
+
+use super::Format;
 use crate::error::{Error, Exit, Result};
 
 /// Refuses a file whose first bytes are those of a workbook, an archive or another binary format.
@@ -27,7 +30,10 @@ pub fn refuse(file: &str, head: &[u8]) -> Result<()> {
 
 /// The error of an input whose name tells that it cannot be read: an address, or an ending of another format.
 pub fn unread(shown: &str) -> Option<Error> {
-    let piped = |command: &str| format!("pipe it: {command} | llbatch … - --input-format jsonl");
+    let piped = |command: &str| {
+        let format = Format::of_path(Path::new(shown)).unwrap_or(Format::Jsonl);
+        format!("pipe it: {command} | llbatch … - --input-format {format}")
+    };
     if let Some((scheme, rest)) = shown.split_once("://") {
         let (what, hint) = match scheme.to_ascii_lowercase().as_str() {
             "s3" => ("an object in a bucket", piped(&format!("aws s3 cp '{shown}' -"))),

@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::check::groups::ProblemGroups;
 use crate::check::problems::{self, Action};
-use crate::check::{Checked, Pass, first_look, notices, say_doubts};
+use crate::check::{Checked, Pass, first_look, notices, refuse_headers, say_doubts};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::{self, OpenedInputs, ReadOptions};
@@ -65,6 +66,9 @@ pub fn prepare(order: &PrepareOrder<'_>, ctx: &Ctx) -> Result<WrittenBatches> {
 
     progress.phase("checking input");
     first_look(inputs, &shape, &ctx.ui)?;
+    if !order.skip_invalid {
+        refuse_headers(inputs, &shape)?;
+    }
     let prices = &ctx.settings.prices;
     let checked = Pass { max_problems: order.max_problems, table: Some(prices), ..Pass::new(inputs, &shape) }.run()?;
     problems::report(&checked, order.skip_invalid, order.max_problems, Action::Write, &ctx.ui)?;
@@ -113,7 +117,8 @@ pub fn prepare(order: &PrepareOrder<'_>, ctx: &Ctx) -> Result<WrittenBatches> {
 /// Allows the rest of an input to be written, or refuses it.
 fn judge(written: &Split, checked: &Checked, order: &PrepareOrder<'_>, ctx: &Ctx) -> Result<()> {
     if written.oversize_count > 0 {
-        problems::list(&written.oversize, written.oversize_count, order.max_problems, &ctx.ui);
+        let groups = ProblemGroups::of(&written.oversize, written.oversize_count);
+        problems::list(&groups, order.max_problems, &ctx.ui);
         problems::judge(written.oversize_count, checked.rows, order.skip_invalid, Action::Write, &ctx.ui)
             .map_err(|error| error.problems(&written.oversize))?;
     }

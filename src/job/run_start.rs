@@ -10,7 +10,7 @@ use super::remote::Remote;
 use super::resume::{CheckedRows, Checking, JobRows, ResumeRules, Resumed};
 use super::spec::spec_of;
 use crate::check::problems::{self, Action};
-use crate::check::{Checked, first_look, say_doubts};
+use crate::check::{Checked, first_look, refuse_headers, say_doubts};
 use crate::error::{Error, Result};
 use crate::request::RequestBuilder;
 use crate::row_set::RowSet;
@@ -59,6 +59,9 @@ impl RunStart {
         let earlier = if claimed.resumed { Some(store.open_job(&claimed.job.id)?) } else { None };
         progress.phase("checking input");
         first_look(&source.inputs, &shape, &ctx.ui)?;
+        if !source.spec.skip_invalid {
+            refuse_headers(&source.inputs, &shape)?;
+        }
         let listed = ask.job.problems.listed;
         let rows = JobRows { inputs: &source.inputs, shape: &shape };
         let how = Checking { service: remote.name, listed, table: Some(&ctx.settings.prices), clean: None };

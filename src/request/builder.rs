@@ -10,7 +10,7 @@ use super::problem::{Problem, listed, shorten};
 use super::record::{Data, Record};
 use super::template::Template;
 use super::usage::RowUsage;
-use super::{CHOICES, Draft, Request, flags, id};
+use super::{CHOICES, Draft, Request, flags, hints, id};
 use crate::error::{Error, Result};
 use crate::json::{self, Member, Nested};
 
@@ -22,6 +22,8 @@ const SHARED_MODELS: usize = 4096;
 pub struct RequestBuilder {
     endpoint: Endpoint,
     pub(super) model: Option<String>,
+    /// The model of a flag that `--override` replaces.
+    pub(super) overridden: Option<String>,
     pub(super) prompt: Option<Template>,
     pub(super) constant_prompt: bool,
     pub(super) system: Option<System>,
@@ -75,9 +77,11 @@ impl RequestBuilder {
                 Error::usage("the model's name is empty").hint("pass -m meta-llama/Llama-3.3-70B-Instruct-Turbo")
             );
         }
+        let overriding = flags::overriding_model(params)?;
         Ok(Self {
             endpoint: params.endpoint,
-            model: flags::overriding_model(params)?.or_else(|| params.model.clone()),
+            overridden: params.model.clone().filter(|model| overriding.as_ref().is_some_and(|other| other != model)),
+            model: overriding.or_else(|| params.model.clone()),
             prompt,
             constant_prompt: params.constant_prompt,
             system,
@@ -97,6 +101,10 @@ impl RequestBuilder {
             Data::Line(_) | Data::Columns { .. } => Vec::new(),
         };
         let given = id::given(self.id.as_deref(), record, &members).ok().flatten();
+        let given = given.or_else(|| match record.data {
+            Data::Json(text) if members.is_empty() => id::salvaged(self.id.as_deref(), text).map(Cow::Owned),
+            _ => None,
+        });
         given.map_or_else(|| id::generated(record.number).into(), |id| id.into_owned().into())
     }
 
@@ -119,7 +127,10 @@ impl RequestBuilder {
     /// The problem of the record.
     pub fn draft<'a>(&self, record: &Record<'a>) -> Result<Draft<'a>, Problem> {
         let line = match record.data {
-            Data::Json(text) => json::nested(text, "body").map_err(|error| not_json(record, text, &error))?,
+            Data::Json(text) => json::nested(text, "body").map_err(|error| {
+                let id = id::salvaged(self.id.as_deref(), text);
+                Problem { id, ..hints::not_json(record, text, &error) }
+            })?,
             Data::Line(_) | Data::Columns { .. } => Nested::default(),
         };
         let given = id::given(self.id.as_deref(), record, &line.members)?;
@@ -227,7 +238,9 @@ impl RequestBuilder {
         let array = prompt.value.starts_with('[') && self.endpoint != Endpoint::Chat;
         if !array && !prompt.value.starts_with('"') {
             let text = format!("`prompt` must be a text, not {}", shorten(prompt.value));
-            return Err(Problem::new(record, "prompt", text).column(prompt.end - prompt.value.len() + 1).hint(PROMPT));
+            let messages = prompt.value.starts_with('[') && prompt.value.contains("\"role\"");
+            let hint = if messages { MESSAGES } else { PROMPT };
+            return Err(Problem::new(record, "prompt", text).column(prompt.end - prompt.value.len() + 1).hint(hint));
         }
         if json::is_blank(prompt.value) {
             return Err(empty_prompt(record, "`prompt` is empty"));
@@ -269,19 +282,28 @@ impl RequestBuilder {
         names: &'a [String],
         values: &'a csv::StringRecord,
     ) -> Result<Built<'a>, Problem> {
-        let cells = || names.iter().map(String::as_str).zip(values.iter());
-        let Some((_, prompt)) = cells().find(|(name, _)| *name == "prompt") else {
-            let text =
-                format!("there is no column `prompt`; the columns are: {}", listed(cells().map(|(name, _)| name)));
-            return Err(Problem::new(record, "no_prompt", text)
-                .hint("make the prompt from the columns with --prompt 'Classify: {{ text }}'"));
+        let mut cells = names.iter().zip(values.iter());
+        let Some((name, prompt)) = cells.find(|(name, _)| self.is_prompt(name)) else {
+            let (text, hint) = no_column(self.endpoint, names);
+            return Err(Problem::new(record, NO_PROMPT, text).hint(hint));
         };
         if prompt.trim().is_empty() {
-            return Err(empty_prompt(record, "the column `prompt` is empty"));
+            return Err(empty_prompt(record, &format!("the column `{name}` is empty")));
         }
         let system = self.system_of(record, &[])?;
         let params = self.own_params(record, &[])?;
         self.patch(&[]).compose(record, &json::quote(prompt), system.as_deref(), &params)
+    }
+
+    /// The problem of a table that lacks the column which requests need, and the remedy.
+    pub fn missing_column(&self, names: &[String]) -> Option<(String, String)> {
+        let needed = self.prompt.is_none() && !self.endpoint.is_audio();
+        (needed && !names.iter().any(|name| self.is_prompt(name))).then(|| no_column(self.endpoint, names))
+    }
+
+    /// Returns true if a column of this name holds the prompt, or the text to embed.
+    fn is_prompt(&self, name: &str) -> bool {
+        name == "prompt" || (self.endpoint == Endpoint::Embeddings && name == "input")
     }
 
     /// Returns true if requests read the column of this name, apart from templates: as an id, a prompt or a parameter.
@@ -292,7 +314,7 @@ impl RequestBuilder {
         };
         let own = params::kind(name).is_some() || name == params::SYSTEM;
         let all = self.row_params.as_ref().is_some_and(Vec::is_empty);
-        id || self.asks_for(name) || (own && all) || (self.prompt.is_none() && (own || name == "prompt"))
+        id || self.asks_for(name) || (own && all) || (self.prompt.is_none() && (own || self.is_prompt(name)))
     }
 
     /// Returns true if `--row-params` names this parameter.
@@ -420,14 +442,26 @@ impl RequestBuilder {
         if self.endpoint.is_audio() {
             return Problem::new(record, "no_file", text).hint(AUDIO);
         }
-        Problem::new(record, "no_prompt", text)
-            .hint("make the prompt from its fields with --prompt 'Classify: {{ text }}'")
+        let names: Vec<&str> = members.iter().map(|member| &*member.key).collect();
+        let body = json::find(members, "body").map_or("", |_| "; `body` is a value, not a request");
+        Problem::new(record, NO_PROMPT, text + body).hint(hints::no_prompt(self.endpoint, &names))
     }
 }
 
 const BATCH_LINE: &str = r#"a batch line looks like {"custom_id": "…", "body": {"messages": […]}}"#;
 const AUDIO: &str = r#"a line looks like {"custom_id": "…", "body": {"file": "https://…", "model": "…"}}"#;
+const MESSAGES: &str = "these are `messages`: jq -c '.messages = .prompt | del(.prompt)' FILE > lines.jsonl";
 const PROMPT: &str = r#"a prompt looks like {"prompt": "…", "system": "…"}"#;
+
+/// The code of the problem of a record or a table from which no prompt can be read.
+pub const NO_PROMPT: &str = "no_prompt";
+
+fn no_column(endpoint: Endpoint, names: &[String]) -> (String, String) {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let column = if endpoint == Endpoint::Embeddings { "`input` or `prompt`" } else { "`prompt`" };
+    let text = format!("there is no column {column}; the columns are: {}", listed(names.iter().copied()));
+    (text, hints::no_prompt(endpoint, &names))
+}
 
 fn empty_prompt(record: &Record<'_>, text: &str) -> Problem {
     Problem::new(record, "empty_prompt", text).hint("fill it, or remove the row")
@@ -444,36 +478,4 @@ fn cell_value<'a>(
         Problem::new(record, "value", format!("the column `{name}` must hold {wants}, not {}", shorten(cell)))
             .hint("correct the cell, or empty it to leave the parameter unset")
     })
-}
-
-fn not_json(record: &Record<'_>, text: &str, error: &serde_json::Error) -> Problem {
-    let hint = if error.is_eof() || text.trim() == "{" || text.trim() == "[" {
-        "each line must hold one whole JSON object; `jq -c . FILE` puts each on a line of its own"
-    } else {
-        "each line must hold one JSON object; for CSV or plain text pass --input-format csv|tsv|lines"
-    };
-    let problem = |column: usize, text: String| Problem::new(record, "json", text).column(column).hint(hint);
-    if error.is_data() {
-        // Serde's message would repeat a text in full.
-        let begin = text.len() - text.trim_start().len();
-        return problem(begin + 1, format!("not an object: {}", shorten(text.trim_start())));
-    }
-    // The problem has fields for the place, which serde repeats at the end of its message.
-    let said = error.to_string();
-    let what = said.rsplit_once(" at line ").map_or(said.as_str(), |(what, _)| what);
-    let mut from = (error.column().max(1) - 1).min(text.len());
-    while !text.is_char_boundary(from) {
-        from -= 1;
-    }
-    // The parser stops inside a word such as `nope`. People look for the whole word.
-    let word = |at: usize| text.as_bytes().get(at).is_some_and(u8::is_ascii_alphanumeric);
-    while word(from) && from > 0 && word(from - 1) {
-        from -= 1;
-    }
-    let (kind, found) = if error.is_eof() {
-        ("cut off", "the end of the line".to_owned())
-    } else {
-        ("not valid JSON", format!("`{}`", shorten(&text[from..])))
-    };
-    problem(from + 1, format!("{kind}: {what}, found {found}"))
 }

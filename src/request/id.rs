@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::problem::{Problem, listed, shorten};
 use super::record::{Data, Record};
-use crate::json::{self, Member};
+use crate::json::{self, Member, NotJson, Scanner};
 
 /// The id that a row without one gets.
 pub fn generated(row: u64) -> String {
@@ -32,6 +32,26 @@ pub fn given<'a>(
         return Err(bad(record, format!("the id in `{}` has control characters: {}", shorten(name), shorten(&id))));
     }
     Ok(Some(id))
+}
+
+/// The id that a line gives before it stops being JSON.
+pub fn salvaged(field: Option<&str>, line: &str) -> Option<String> {
+    let names = field.map_or(["custom_id", "id"], |field| [field, field]);
+    let mut found = [None, None];
+    // It ends with an error where the JSON does.
+    let _ = Scanner::new(line).members(|scanner, key| {
+        let value = scanner.check()?;
+        if let Some(at) = names.iter().position(|name| key.is(name)) {
+            found[at] = Some(value);
+        }
+        Ok::<_, NotJson>(())
+    });
+    let id = match found.into_iter().flatten().next()? {
+        text if text.starts_with('"') => json::string(text)?.into_owned(),
+        number if json::is_number(number) => number.to_owned(),
+        _ => return None,
+    };
+    Some(id).filter(|id| !id.is_empty() && !id.chars().any(char::is_control))
 }
 
 fn lookup<'a>(record: &Record<'a>, members: &[Member<'a>], name: &str) -> Result<Option<Cow<'a, str>>, Problem> {

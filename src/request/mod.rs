@@ -12,6 +12,7 @@ mod body;
 mod builder;
 mod first_look;
 mod flags;
+mod hints;
 mod id;
 mod messages;
 mod notes;
@@ -24,7 +25,7 @@ mod usage;
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
-pub use builder::RequestBuilder;
+pub use builder::{NO_PROMPT, RequestBuilder};
 pub use id::generated as generated_id;
 use memchr::memmem::Finder;
 pub use params::{Endpoint, Params};

@@ -13,6 +13,10 @@ impl RequestBuilder {
     /// `usual_model`: the config file's, which is there for all inputs.
     pub fn unused(&self, models: &[&str], usual_model: Option<&str>) -> Vec<String> {
         let mut notes = Vec::new();
+        if let Some(model) = self.overridden.as_deref().filter(|model| Some(*model) != usual_model) {
+            let by = self.model.as_deref().unwrap_or_default();
+            notes.push(format!("-m {model} is not used: --override model={by} replaces it"));
+        }
         let ignored = self.usage.ignored.names();
         if let Some(first) = ignored.first() {
             let names = listed(ignored.iter().copied());

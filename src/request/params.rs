@@ -154,6 +154,8 @@ pub struct Params {
 pub enum ParameterKind {
     /// Must be a JSON number.
     Number,
+    /// Must be a whole number; a spreadsheet or pandas may spell it `512.0`.
+    Whole,
     /// Taken as a string.
     Text,
     /// Must be JSON.
@@ -173,9 +175,19 @@ impl ParameterKind {
             Self::Text => Ok(Cow::Owned(json::quote(cell))),
             Self::Number if json::is_number(trimmed) => Ok(Cow::Borrowed(trimmed)),
             Self::Number => Err("a number"),
+            Self::Whole if json::is_number(trimmed) => Ok(Cow::Borrowed(without_fraction(trimmed))),
+            Self::Whole => Err("a whole number"),
             Self::Json => json::compact(trimmed).map(Cow::Owned).map_err(|_| "JSON"),
             Self::Either => Ok(Cow::Owned(json::compact(trimmed).unwrap_or_else(|_| json::quote(cell)))),
         }
+    }
+}
+
+/// A number without a fraction of zeros: `512` for `512.0`.
+fn without_fraction(number: &str) -> &str {
+    match number.split_once('.') {
+        Some((whole, zeros)) if zeros.bytes().all(|digit| digit == b'0') => whole,
+        _ => number,
     }
 }
 
@@ -185,21 +197,21 @@ impl ParameterKind {
 /// `stream` is left out on purpose: answers are never streamed.
 const PARAMETERS: &[(&str, ParameterKind)] = &[
     ("model", ParameterKind::Text),
-    ("max_tokens", ParameterKind::Number),
-    ("max_completion_tokens", ParameterKind::Number),
+    ("max_tokens", ParameterKind::Whole),
+    ("max_completion_tokens", ParameterKind::Whole),
     ("temperature", ParameterKind::Number),
     ("top_p", ParameterKind::Number),
-    ("top_k", ParameterKind::Number),
+    ("top_k", ParameterKind::Whole),
     ("min_p", ParameterKind::Number),
     ("repetition_penalty", ParameterKind::Number),
     ("presence_penalty", ParameterKind::Number),
     ("frequency_penalty", ParameterKind::Number),
     ("stop", ParameterKind::Either),
-    ("n", ParameterKind::Number),
-    ("best_of", ParameterKind::Number),
-    ("seed", ParameterKind::Number),
+    ("n", ParameterKind::Whole),
+    ("best_of", ParameterKind::Whole),
+    ("seed", ParameterKind::Whole),
     ("logprobs", ParameterKind::Json),
-    ("top_logprobs", ParameterKind::Number),
+    ("top_logprobs", ParameterKind::Whole),
     ("echo", ParameterKind::Json),
     ("logit_bias", ParameterKind::Json),
     ("response_format", ParameterKind::Json),
@@ -214,7 +226,7 @@ const PARAMETERS: &[(&str, ParameterKind)] = &[
     ("chat_template_kwargs", ParameterKind::Json),
     ("context_length_exceeded_behavior", ParameterKind::Text),
     ("suffix", ParameterKind::Text),
-    ("dimensions", ParameterKind::Number),
+    ("dimensions", ParameterKind::Whole),
 ];
 
 /// The field of a record that holds a system message: a parameter too, where rows are asked for theirs.

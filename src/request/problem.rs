@@ -50,6 +50,12 @@ impl Problem {
         self.id.clone().unwrap_or_else(|| id::generated(self.number.unwrap_or(0)))
     }
 
+    /// Its place, `file:line:column`, the column left out when unknown.
+    pub fn place(&self) -> String {
+        let column = self.column.map_or_else(String::new, |column| format!(":{column}"));
+        format!("{}:{}{column}", self.file, self.line)
+    }
+
     /// Adds the byte column, 1-based.
     pub fn column(mut self, column: usize) -> Self {
         self.column = Some(column as u64);
@@ -66,11 +72,7 @@ impl Problem {
 /// `file:line:column: message`, the column left out when unknown.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:", self.file, self.line)?;
-        if let Some(column) = self.column {
-            write!(f, "{column}:")?;
-        }
-        write!(f, " {}", self.message)
+        write!(f, "{}: {}", self.place(), self.message)
     }
 }
 

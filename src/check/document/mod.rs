@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::calibrate::Factors;
 use super::estimate::{Estimate, ModelEstimate, RowInspector};
+use super::groups::ProblemGroups;
 use super::pass::{Checked, Pass};
 use super::route::Route;
 use crate::error::{Exit, Result};
@@ -36,6 +37,8 @@ pub struct CheckDocument {
     pub rows: u64,
     bytes: u64,
     problems: Vec<Problem>,
+    #[serde(skip)]
+    groups: ProblemGroups,
     /// Number of all problems.
     pub problem_count: u64,
     tokens: CheckTokens,
@@ -141,9 +144,11 @@ impl CheckDocument {
 
     fn new(checked: Checked, models: Vec<CheckedModel>, endpoint: Endpoint) -> Self {
         let (mut problems, mut problem_count) = (checked.problems, checked.problem_count);
+        let mut groups = checked.groups;
         if checked.rows == 0 && problem_count == 0 {
             problems.push(Problem::at(None, &checked.inputs, 1, "no_rows", "the input has no rows"));
             problem_count = 1;
+            groups = ProblemGroups::of(&problems, 1);
         }
         Self {
             version: 1,
@@ -151,6 +156,7 @@ impl CheckDocument {
             bytes: checked.bytes,
             problem_count,
             problems,
+            groups,
             tokens: CheckTokens {
                 prompt: models.iter().map(|model| model.prompt_tokens).sum(),
                 completion_max: models.iter().try_fold(0_u64, |sum, m| Some(sum.saturating_add(m.completion_max?))),

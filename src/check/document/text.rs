@@ -1,6 +1,5 @@
 //! The forecast of a job as text.
 
-use std::collections::HashSet;
 use std::fmt::Write;
 
 use super::advice::spelling;
@@ -32,19 +31,17 @@ impl CheckDocument {
         text
     }
 
-    /// Lists the problems; a hint that several share comes once.
+    /// Lists the problems, those that say the same once.
     fn problem_list(&self) -> String {
         let mut text = String::new();
-        let mut given = HashSet::new();
-        for problem in &self.problems {
-            let _ = writeln!(text, "{problem}");
-            if let Some(hint) = problem.hint.as_ref().filter(|hint| given.insert(hint.as_str())) {
+        for (line, hint) in self.groups.lines() {
+            let _ = writeln!(text, "{line}");
+            if let Some(hint) = hint {
                 let _ = writeln!(text, "  hint: {hint}");
             }
         }
-        let more = self.problem_count.saturating_sub(self.problems.len() as u64);
-        if more > 0 {
-            let _ = writeln!(text, "and {}", text::plural(more, "more problem"));
+        if let Some(rest) = self.groups.rest() {
+            let _ = writeln!(text, "{rest}");
         }
         if self.problem_count > 0 {
             text.push('\n');

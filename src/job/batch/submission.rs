@@ -6,7 +6,7 @@ use super::ask::SubmitAsk;
 use crate::check::notices;
 use crate::check::problems::{self, Action};
 use crate::check::route::{self, Route};
-use crate::check::{Checked, Pass, first_look, say_doubts};
+use crate::check::{Checked, Pass, first_look, refuse_headers, say_doubts};
 use crate::context::Ctx;
 use crate::error::{Error, Result};
 use crate::input::{Inputs, OpenedInputs, StdinCopy};
@@ -57,6 +57,9 @@ impl Submission {
         let stamp = inputs.stamp();
         progress.phase("checking input");
         first_look(&inputs, &shape, &desk.ctx.ui)?;
+        if !ask.problems.skip_invalid {
+            refuse_headers(&inputs, &shape)?;
+        }
         let mut requests = Requests::new(service);
         let mut realtime = ask.auto.is_some().then(RowSet::default);
         let table = &desk.ctx.settings.prices;

@@ -13,6 +13,7 @@ use super::submission::Submission;
 use super::submitted::{free_name, living, take_name};
 use crate::batch::driver::{self, SubmitScope};
 use crate::batch::poll;
+use crate::check::groups::ProblemGroups;
 use crate::check::problems::{self, Action};
 use crate::context::Ctx;
 use crate::deadline::Deadline;
@@ -273,7 +274,8 @@ fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk
     let split = &planned.split;
     if split.oversize_count > 0 && !ask.problems.skip_invalid {
         let ui = &session.ctx.ui;
-        problems::list(&split.oversize, split.oversize_count, split.oversize.len(), ui);
+        let groups = ProblemGroups::of(&split.oversize, split.oversize_count);
+        problems::list(&groups, split.oversize.len(), ui);
         problems::judge(split.oversize_count, submission.checked.rows, false, Action::Send, ui)
             .map_err(|error| error.problems(&split.oversize))?;
     }

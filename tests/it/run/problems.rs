@@ -44,11 +44,49 @@ fn every_problem_is_listed_with_its_place_and_nothing_is_sent() {
 fn many_problems_are_counted_after_the_first_ones() {
     let home = Home::new();
     let server = Server::start(&[]);
-    home.write("in.jsonl", "nonsense\n".repeat(30));
+    home.write("in.jsonl", (1..=30).map(|n| format!("nonsense{n}\n")).collect::<Vec<_>>().concat());
     let out = home.run(&server, &["in.jsonl"]).code(65).says(&["in.jsonl:20:", "10 more", "30 of 30 rows"]);
     assert!(!out.stderr.contains("in.jsonl:21:"), "{}", out.stderr);
     let out = home.run(&server, &["in.jsonl", "--max-problems", "2"]).code(65).says(&["in.jsonl:2:", "28 more"]);
     assert!(!out.stderr.contains("in.jsonl:3:"), "{}", out.stderr);
+}
+
+#[test]
+fn the_same_problem_of_many_rows_is_told_once() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.write("in.jsonl", "{\"text\":\"x\"}\n".repeat(600));
+    let args = ["in.jsonl", "-m", MODEL, "--prompt", "{{ title }}"];
+    let out = home.run(&server, &args).code(65).says(&["600 of 600 rows"]);
+    assert_eq!(out.stderr.matches("warning: ").count(), 1, "{}", out.stderr);
+    let once = "has: text (and 599 more rows: in.jsonl:2, in.jsonl:3, in.jsonl:4 …)";
+    assert!(out.stderr.contains(once), "{}", out.stderr);
+    let check = home.llbatch(&[&["check"], &args[..]].concat()).code(65).stdout;
+    assert_eq!(check.matches("`title`").count(), 1, "{check}");
+    let json = home.llbatch(&[&["check", "--json"], &args[..]].concat()).code(65).stdout;
+    let document: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(document["problems"].as_array().unwrap().len(), 20, "an entry for each row");
+}
+
+#[test]
+fn header_without_a_prompt_is_one_error() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    let rows: Vec<String> = (1..=600).map(|n| format!("{n},text {n}\n")).collect();
+    home.write("in.csv", format!("sep=,\nid,text\n{}", rows.concat()));
+    for command in [&["run"][..], &["submit"], &["prepare", "-o", "shards"]] {
+        let out = home.at(&server.url, &[command, &["in.csv", "-m", MODEL]].concat()).code(65);
+        assert!(out.stderr.starts_with("error: in.csv:2: there is no column `prompt`; the columns are: id, text\n"));
+        assert_eq!(out.stderr.lines().count(), 2, "the error and its remedy:\n{}", out.stderr);
+    }
+    let check = home.llbatch(&["check", "in.csv", "-m", MODEL]).code(65).stdout;
+    assert_eq!(check.matches("no column `prompt`").count(), 1, "{check}");
+    let out = home.run(&server, &["in.csv", "-m", MODEL, "--json", "-o", "o.jsonl"]).code(65);
+    let document: serde_json::Value = serde_json::from_str(&out.stdout).unwrap();
+    assert_eq!(document["error"]["problems"][0]["code"], "no_prompt");
+    home.run(&server, &["in.csv", "-m", MODEL, "--skip-invalid", "-o", "o.jsonl"]).code(3);
+    assert_eq!(codes(&home.read("o.jsonl")).len(), 600);
+    assert_eq!(server.requests(), 0);
 }
 
 #[test]
