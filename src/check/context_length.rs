@@ -49,12 +49,13 @@ pub(super) fn is_near_limit(
     }
     let Some(context) = passable_context(draft, table) else { return false };
     let prompt = counted.unwrap_or_else(|| estimator.request(&draft.body, draft.endpoint == Endpoint::Chat));
-    prompt + prompt / 10 + answer(draft) > context
+    let images = tokens::Media::of(&draft.body).most_tokens(table.image_tokens(&draft.model));
+    (prompt + prompt / 10).saturating_add(images).saturating_add(answer(draft)) > context
 }
 
 /// The context length of the model, if the request might be longer; most requests are known to fit by their bytes alone.
 fn passable_context(draft: &Draft<'_>, table: &PriceTable) -> Option<u64> {
-    let most = tokens::bound(&draft.body).saturating_add(answer(draft));
+    let most = tokens::bound(&draft.body, table.image_tokens(&draft.model)).saturating_add(answer(draft));
     if most <= SHORT {
         return None;
     }

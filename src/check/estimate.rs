@@ -19,7 +19,10 @@ const COUNTED: u64 = 16 << 20;
 pub struct RowStats {
     /// Bytes of its body without those of its images.
     body: u64,
-    images: u64,
+    /// Usual tokens of its images.
+    image_tokens: u64,
+    /// The most tokens of its images.
+    image_bound: u64,
     /// Bytes of its line in a batch file.
     line: u64,
     max_tokens: Option<u64>,
@@ -52,14 +55,16 @@ impl<'a> RowInspector<'a> {
         let counted = is_picked(draft.row, self.every)
             .then(|| self.estimator.request(&draft.body, draft.endpoint == Endpoint::Chat));
         let media = Media::of(&draft.body);
+        let image = self.table.image_tokens(&draft.model);
         RowStats {
             body: draft.body.len() as u64 - media.bytes,
-            images: media.images,
+            image_tokens: media.usual_tokens(image),
+            image_bound: media.most_tokens(image),
             line: batch_line::length(draft),
             max_tokens: draft.answer_bound(),
             tokens: counted,
             near_limit: is_near_limit(draft, self.table, self.estimator, counted),
-            bound: tokens::bound_with(&draft.body, &media),
+            bound: tokens::bound_with(&draft.body, &media, image),
         }
     }
 }
@@ -76,8 +81,10 @@ pub struct ModelEstimate {
     pub rows: u64,
     /// Size of their bodies without images.
     pub bytes: u64,
-    /// Images, which are estimated apart from text.
-    pub images: u64,
+    /// Usual tokens of its images, which are estimated apart from text.
+    pub image_tokens: u64,
+    /// The most tokens of its images.
+    pub image_bound: u64,
     counted_bytes: u64,
     counted_tokens: u64,
     /// The sum of the bounds that rows set on their answers.
@@ -141,9 +148,10 @@ impl Estimate {
         let Some((_, model)) = self.models.get_mut(at) else { return };
         model.rows += 1;
         model.bytes += row.body;
-        model.images += row.images;
+        model.image_tokens = model.image_tokens.saturating_add(row.image_tokens);
+        model.image_bound = model.image_bound.saturating_add(row.image_bound);
         model.near_limit += u64::from(row.near_limit);
-        model.bound += row.bound;
+        model.bound = model.bound.saturating_add(row.bound);
         if let Some(tokens) = row.tokens {
             model.counted_bytes += row.body;
             model.counted_tokens += tokens;
@@ -172,7 +180,17 @@ mod tests {
     use super::*;
 
     fn row(body: u64, max_tokens: Option<u64>, tokens: Option<u64>) -> RowStats {
-        RowStats { body, images: 0, line: body + 40, max_tokens, tokens, near_limit: false, bound: body.div_ceil(2) }
+        let bound = body.div_ceil(2);
+        RowStats {
+            body,
+            image_tokens: 0,
+            image_bound: 0,
+            line: body + 40,
+            max_tokens,
+            tokens,
+            near_limit: false,
+            bound,
+        }
     }
 
     #[test]

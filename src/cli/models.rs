@@ -49,6 +49,9 @@ struct ModelEntry {
     batch_input: Option<Nanos>,
     batch_output: Option<Nanos>,
     context: Option<u64>,
+    /// The user's own bound on the prompt tokens of an image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_tokens: Option<u64>,
     max_output: Option<u64>,
     batch: BatchTerms,
     source: String,
@@ -124,6 +127,7 @@ impl ModelEntry {
             batch_input: batch.map(|price| usd(price.input)),
             batch_output: batch.map(|price| usd(price.output)),
             context: entry.context,
+            image_tokens: entry.image_tokens,
             max_output: entry.max_output,
             batch: entry.batch,
             source: entry.source.clone(),

@@ -143,7 +143,7 @@ impl JobRows<'_> {
         if !lost.is_empty() {
             self.warn_lost(&lost, ctx)?;
         }
-        let bounds = bounds(&lost, self.inputs, self.shape)?;
+        let bounds = bounds(&lost, self.inputs, self.shape, &ctx.settings.prices)?;
         db.retire_lost(&bounds)
     }
 

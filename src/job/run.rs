@@ -88,6 +88,7 @@ impl ActiveRun<'_> {
             last_row: self.start.checked.rows,
             answered_before: standing.answered > 0,
             budget: funds.budget,
+            table: ctx.settings.prices.clone(),
             peers: self.peers(),
         };
         if let Some(changed) = self.start.changed() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::input::Inputs;
 use crate::outcome::{Transport, Usage};
-use crate::price::{Nanos, PriceBook};
+use crate::price::{Nanos, PriceBook, PriceTable};
 use crate::request::{RequestBuilder, answer_bound};
 use crate::row_set::RowSet;
 use crate::store::JobDb;
@@ -50,7 +50,7 @@ impl Outstanding {
         db.each_awaited(|row| _ = awaited.insert(row))?;
         lost.retain(|row| *row <= total && !awaited.contains(*row));
         let transport = Transport::Realtime;
-        match input().and_then(|(inputs, shape)| bounds(&lost, &inputs, &shape)) {
+        match input().and_then(|(inputs, shape)| bounds(&lost, &inputs, &shape, prices.table())) {
             Ok(bounds) => all.extend(bounds.into_iter().map(|(model, reserve)| {
                 let most = prices.of(db.prices_in_force()).most(&model, transport, reserve, 1);
                 Self { model, rows: 1, most, transport }
@@ -70,7 +70,12 @@ impl Outstanding {
 ///
 /// # Errors
 /// 66 if the input is gone.
-pub fn bounds(rows: &[u64], inputs: &Inputs, shape: &RequestBuilder) -> Result<Vec<(Arc<str>, Usage)>> {
+pub fn bounds(
+    rows: &[u64],
+    inputs: &Inputs,
+    shape: &RequestBuilder,
+    table: &PriceTable,
+) -> Result<Vec<(Arc<str>, Usage)>> {
     let mut bounds = Vec::with_capacity(rows.len());
     let Some(last) = rows.last() else { return Ok(bounds) };
     let mut blocks = inputs.blocks()?;
@@ -85,7 +90,7 @@ pub fn bounds(rows: &[u64], inputs: &Inputs, shape: &RequestBuilder) -> Result<V
                 return;
             }
             let Ok(request) = shape.request(&record) else { return };
-            let prompt = crate::tokens::bound(&request.body);
+            let prompt = crate::tokens::bound(&request.body, table.image_tokens(&request.model));
             let completion = answer_bound(&request.body, request.max_tokens).unwrap_or(0);
             bounds.push((request.model, Usage::new(prompt, completion)));
         });

@@ -55,6 +55,11 @@ impl PriceBook {
         Self { table, known: HashMap::new(), last: None, earlier: HashMap::new(), kept: HashMap::new() }
     }
 
+    /// The table in force.
+    pub const fn table(&self) -> &PriceTable {
+        &self.table
+    }
+
     /// Adds the prices that were kept with a job ([`PriceTable::to_keep`]), by number. A model that they lack has its price
     /// from the table.
     pub fn keep(&mut self, kept: &[(u32, String)]) {

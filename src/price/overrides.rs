@@ -1,5 +1,5 @@
 //! The user's own prices in the config file: `[models."org/name"] input, output, cached_input, batch_discount,
-//! batch, context`.
+//! batch, context, image_tokens`.
 
 use std::collections::BTreeMap;
 
@@ -29,6 +29,8 @@ pub struct ModelOverride {
     pub batch: Option<bool>,
     /// Context length: tokens of prompt and answer together.
     pub context: Option<u64>,
+    /// Most prompt tokens of an image.
+    pub image_tokens: Option<u64>,
 }
 
 impl PriceTable {
@@ -59,6 +61,7 @@ impl ModelOverride {
             batch_fact: None,
             without_access: false,
             note: String::new(),
+            image_tokens: None,
         });
         model.clone_into(&mut entry.model);
         if self.input.is_some() || self.output.is_some() {
@@ -82,6 +85,7 @@ impl ModelOverride {
             entry.price = Some(with_cached(model, entry.price, usd)?);
         }
         entry.context = self.context.or(entry.context);
+        entry.image_tokens = self.image_tokens.or(entry.image_tokens);
         if let Some(Decimal(part)) = self.batch_discount {
             entry.discount = Discount::from_part(part).ok_or_else(|| {
                 Error::usage(format!("config file: [models.\"{model}\"] batch_discount {part} is not between 0 and 1"))

@@ -45,6 +45,7 @@ impl PriceTable {
                 batch_fact: None,
                 without_access: false,
                 note: String::new(),
+                image_tokens: None,
             });
             listed.model.clone_into(&mut entry.model);
             entry.context = listed.context.or(entry.context);

@@ -99,6 +99,8 @@ pub struct PriceEntry {
     pub without_access: bool,
     /// Further remarks on the price; may be empty.
     pub note: String,
+    /// The user's own bound on the prompt tokens of an image.
+    pub image_tokens: Option<u64>,
 }
 
 impl PriceEntry {
@@ -164,6 +166,7 @@ impl PriceEntry {
             batch_fact,
             without_access: false,
             note: next()?.to_owned(),
+            image_tokens: None,
         };
         cells.next().is_none().then_some(entry)
     }
@@ -180,6 +183,8 @@ pub struct PriceTable {
     entries: Vec<PriceEntry>,
     exact: HashMap<String, usize>,
     folded: HashMap<String, usize>,
+    /// An entry has [`PriceEntry::image_tokens`].
+    bounds_images: bool,
 }
 
 impl PriceTable {
@@ -198,6 +203,7 @@ impl PriceTable {
 
     /// Adds an entry, or replaces the one with exactly that name.
     pub fn insert(&mut self, entry: PriceEntry) {
+        self.bounds_images |= entry.image_tokens.is_some();
         if let Some(&index) = self.exact.get(&entry.model) {
             self.entries[index] = entry;
             return;
@@ -213,6 +219,11 @@ impl PriceTable {
     pub fn get(&self, model: &str) -> Option<&PriceEntry> {
         let index = self.exact.get(model).or_else(|| self.folded.get(&model.to_lowercase()))?;
         self.entries.get(*index)
+    }
+
+    /// The user's own bound on the prompt tokens of an image of `model`. It is asked for every row.
+    pub fn image_tokens(&self, model: &str) -> Option<u64> {
+        if self.bounds_images { self.get(model)?.image_tokens } else { None }
     }
 
     /// Every entry.

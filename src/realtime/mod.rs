@@ -38,6 +38,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use crate::api::Client;
 use crate::deadline::Deadline;
 use crate::outcome::Outcome;
+use crate::price::PriceTable;
 use crate::request::Request;
 pub use budget::{Budget, MaxCost};
 use engine::Engine;
@@ -83,6 +84,8 @@ pub struct SendOptions {
     pub answered_before: bool,
     /// Money that may be spent.
     pub budget: Option<Budget>,
+    /// Facts of the models, for the tokens of their images.
+    pub table: PriceTable,
     /// Other processes with the same key and service.
     pub peers: Option<Peers>,
 }

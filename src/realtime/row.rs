@@ -40,11 +40,12 @@ impl Waste {
 
 impl RowTask {
     pub(super) fn new(engine: Rc<Engine>, request: Request) -> Self {
-        let reserve =
-            Usage::new(tokens::bound(&request.body), answer_bound(&request.body, request.max_tokens).unwrap_or(0));
+        let image = engine.options.table.image_tokens(&request.model);
+        let prompt = tokens::bound(&request.body, image);
+        let reserve = Usage::new(prompt, answer_bound(&request.body, request.max_tokens).unwrap_or(0));
         Self {
             engine,
-            about: tokens::estimate(&request.body) + reserve.completion / 2,
+            about: tokens::estimate(&request.body, image) + reserve.completion / 2,
             tries: Tries::default(),
             outcome: Outcome {
                 fingerprint: request.fingerprint,

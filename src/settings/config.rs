@@ -150,7 +150,8 @@ pub(super) fn read_config(path: &Setting<PathBuf>) -> Result<Option<ConfigFile>>
         Error::usage(format!("config file {shown}: {}", what.trim_end())).hint(
             "keys: base_url, api_key_file, state_dir, [run] \
                    model/concurrency/rpm/tpm/retries/request_timeout/give_up_after/grace, [submit] settle_after, \
-                   [budget] per_day/per_month, [models.\"NAME\"] input/output/cached_input/batch_discount/batch/context",
+                   [budget] per_day/per_month, [models.\"NAME\"] input/output/cached_input/batch_discount/batch/context/\
+                   image_tokens",
         )
     })?;
     Ok(Some(config))

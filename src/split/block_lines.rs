@@ -8,6 +8,7 @@ use super::{InvalidRow, SplitOptions};
 use crate::check::Checked;
 use crate::input::Block;
 use crate::outcome::{Fingerprint, Usage};
+use crate::price::PriceTable;
 use crate::request::batch_line::{self, BatchFileLimits};
 use crate::request::{Draft, Problem, Record, RequestBuilder};
 use crate::tokens;
@@ -67,13 +68,14 @@ pub(super) struct LineOptions<'a> {
     limits: BatchFileLimits,
     only: Option<&'a (dyn Fn(u64) -> bool + Sync)>,
     digests: bool,
+    table: &'a PriceTable,
     max_problems: usize,
 }
 
 impl<'a> From<&SplitOptions<'a>> for LineOptions<'a> {
     fn from(options: &SplitOptions<'a>) -> Self {
-        let &SplitOptions { limits, only, digests, max_problems, .. } = options;
-        Self { limits, only, digests, max_problems }
+        let &SplitOptions { limits, only, digests, table, max_problems, .. } = options;
+        Self { limits, only, digests, table, max_problems }
     }
 }
 
@@ -148,7 +150,10 @@ impl LineMaker<'_> {
             wire_id,
             model,
             fingerprint: if self.options.digests { draft.fingerprint() } else { Fingerprint::default() },
-            reserve: Usage::new(tokens::bound(&draft.body), draft.answer_bound().unwrap_or(0)),
+            reserve: Usage::new(
+                tokens::bound(&draft.body, self.options.table.image_tokens(&draft.model)),
+                draft.answer_bound().unwrap_or(0),
+            ),
         })
     }
 }

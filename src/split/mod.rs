@@ -14,6 +14,7 @@ use crate::check::{Checked, scan};
 use crate::error::{Error, Exit, Result};
 use crate::input::{self, Inputs};
 use crate::outcome::{Fingerprint, Usage};
+use crate::price::PriceTable;
 use crate::request::batch_line::BatchFileLimits;
 use crate::request::{Problem, RequestBuilder};
 use crate::text;
@@ -94,6 +95,8 @@ pub struct SplitOptions<'a> {
     pub only: Option<&'a (dyn Fn(u64) -> bool + Sync)>,
     /// Computes [`BatchFile::sha256`] and fingerprints.
     pub digests: bool,
+    /// Facts of the models, for [`SplitRow::Line::reserve`].
+    pub table: &'a PriceTable,
     /// Problems kept in [`Split::oversize`]; all are counted.
     pub max_problems: usize,
 }

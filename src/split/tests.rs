@@ -110,6 +110,7 @@ impl Case {
             first_number: self.first_number,
             only: self.only.as_ref().map(|only| only as &(dyn Fn(u64) -> bool + Sync)),
             digests: self.digests,
+            table: &PriceTable::default(),
             max_problems: 2,
         };
         let mut seen = Vec::new();
@@ -160,7 +161,7 @@ fn a_line_is_the_id_and_the_body_as_realtime_posts_it() {
 }
 
 fn tokens_of(body: &str) -> u64 {
-    crate::tokens::bound(body)
+    crate::tokens::bound(body, None)
 }
 
 #[test]
@@ -307,6 +308,7 @@ fn a_full_disk_stops_the_reading() {
         first_number: 1,
         only: None,
         digests: false,
+        table: &PriceTable::default(),
         max_problems: 1,
     };
     let error = split(&inputs, &shape, &Checked::default(), &options, &mut |_| Ok(())).unwrap_err();

@@ -7,9 +7,9 @@ use memchr::memmem::Finder;
 use crate::json::{Member, find, string, trusted_elements as elements, trusted_members as members};
 
 /// Most prompt tokens of an image: four tiles of 1,601 tokens each (docs.together.ai, vision).
-pub const MOST_IMAGE: u64 = 6_404;
+const MOST_IMAGE: u64 = 6_404;
 /// Prompt tokens of an image of one tile.
-pub const USUAL_IMAGE: u64 = 1_601;
+const USUAL_IMAGE: u64 = 1_601;
 
 /// Members that hold an image or its address.
 const IMAGES: [&str; 3] = ["image_url", "image", "source"];
@@ -45,6 +45,16 @@ impl Media {
             }
         }
         media
+    }
+
+    /// The most tokens of its images, at the user's own figure for one if there is one.
+    pub fn most_tokens(&self, image: Option<u64>) -> u64 {
+        self.images.saturating_mul(image.unwrap_or(MOST_IMAGE))
+    }
+
+    /// The usual tokens of its images.
+    pub fn usual_tokens(&self, image: Option<u64>) -> u64 {
+        self.images.saturating_mul(image.unwrap_or(USUAL_IMAGE))
     }
 
     fn add(&mut self, part: &[Member<'_>]) {
@@ -105,8 +115,16 @@ mod tests {
             )
         };
         let [short, long] = ["https://x/y.png".to_owned(), format!("data:image/png;base64,{}", "A".repeat(1 << 20))];
-        let [short, long] = [short, long].map(|url| super::super::bound(&body(&url)));
+        let [short, long] = [short, long].map(|url| super::super::bound(&body(&url), None));
         assert_eq!(short, long);
         assert!((MOST_IMAGE..MOST_IMAGE + 100).contains(&short), "{short}");
+    }
+
+    #[test]
+    fn users_figure_for_an_image_goes_before_the_built_in_ones() {
+        let media = Media { images: 3, ..Media::default() };
+        assert_eq!((media.usual_tokens(None), media.most_tokens(None)), (3 * USUAL_IMAGE, 3 * MOST_IMAGE));
+        assert_eq!((media.usual_tokens(Some(85)), media.most_tokens(Some(85))), (255, 255));
+        assert_eq!(media.most_tokens(Some(u64::MAX)), u64::MAX);
     }
 }

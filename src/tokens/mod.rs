@@ -16,7 +16,7 @@ mod vocabulary;
 
 use std::sync::LazyLock;
 
-pub use media::{MOST_IMAGE, Media, USUAL_IMAGE};
+pub use media::Media;
 use pieces::CharClasses;
 use scripts::{Script, ScriptTally};
 use vocabulary::Vocabulary;
@@ -26,20 +26,21 @@ const USUAL_BYTES: u64 = 4;
 /// Fewest bytes a token in ordinary text of any script. It bounds the cost of an unanswered request.
 const FEWEST_BYTES: u64 = 2;
 
-/// A middling estimate of the tokens of a request body.
-pub fn estimate(body: &str) -> u64 {
+/// A middling estimate of the tokens of a request body. `image`: the user's own figure for an image.
+pub fn estimate(body: &str, image: Option<u64>) -> u64 {
     let media = Media::of(body);
-    estimate_bytes(body.len() as u64 - media.bytes) + media.images * USUAL_IMAGE
+    estimate_bytes(body.len() as u64 - media.bytes).saturating_add(media.usual_tokens(image))
 }
 
-/// An upper bound on the tokens of a request body, if all of its parts have one ([`Media::unbounded`]).
-pub fn bound(body: &str) -> u64 {
-    bound_with(body, &Media::of(body))
+/// An upper bound on the tokens of a request body, if all of its parts have one ([`Media::unbounded`]). `image`: the
+/// user's own figure for an image.
+pub fn bound(body: &str, image: Option<u64>) -> u64 {
+    bound_with(body, &Media::of(body), image)
 }
 
 /// The same for a body whose parts are known.
-pub const fn bound_with(body: &str, media: &Media) -> u64 {
-    (body.len() as u64 - media.bytes).div_ceil(FEWEST_BYTES) + media.images * MOST_IMAGE
+pub fn bound_with(body: &str, media: &Media, image: Option<u64>) -> u64 {
+    (body.len() as u64 - media.bytes).div_ceil(FEWEST_BYTES).saturating_add(media.most_tokens(image))
 }
 
 /// A middling estimate of the tokens of a request body of that length.

@@ -16,7 +16,7 @@ use crate::outcome::Usage;
 use crate::price::{BatchTerms, Nanos, Price, PriceEntry, PriceTable};
 use crate::request::batch_line::BatchFileLimits;
 use crate::request::{Endpoint, Problem};
-use crate::tokens::{Estimator, MOST_IMAGE, USUAL_IMAGE};
+use crate::tokens::Estimator;
 use advice::advice;
 use range::CostRange;
 
@@ -228,7 +228,7 @@ impl CheckCost {
 
 impl CheckedModel {
     fn new(name: &str, model: &ModelEstimate, text_tokens: u64, entry: Option<&PriceEntry>) -> Self {
-        let prompts = [text_tokens, text_tokens + model.images * MOST_IMAGE];
+        let prompts = [text_tokens, text_tokens.saturating_add(model.image_bound)];
         let limit = entry.and_then(|entry| entry.max_output.or(entry.context));
         let completion_max = model.completion_max(limit);
         let (price, batch_price) = (entry.and_then(|entry| entry.price), entry.and_then(PriceEntry::batch_price));
@@ -240,7 +240,7 @@ impl CheckedModel {
         Self {
             model: name.to_owned(),
             rows: model.rows,
-            prompt_tokens: text_tokens + model.images * USUAL_IMAGE,
+            prompt_tokens: text_tokens.saturating_add(model.image_tokens),
             completion_max,
             realtime_usd: realtime.max,
             batch_usd: in_batch.max,

@@ -139,6 +139,7 @@ impl Session<'_> {
         self.job.spec = self.spec.describe()?;
         let mut db = self.driver.db.borrow_mut();
         db.keep_prices(&self.ctx.settings.prices)?;
+        let prices = &self.ctx.settings.prices;
         let mut put = Ok(());
         let mut asked = 0;
         let pass = Pass { max_problems: 0, threads: 1, ..Pass::new(inputs, shape) };
@@ -149,7 +150,7 @@ impl Session<'_> {
             }
             put = if let Some(request) = request {
                 asked += 1;
-                let prompt = crate::tokens::bound(&request.body);
+                let prompt = crate::tokens::bound(&request.body, prices.image_tokens(&request.model));
                 let reserve = Usage::new(prompt, answer_bound(&request.body, request.max_tokens).unwrap_or(0));
                 let (id, fingerprint) = (&*request.id, request.fingerprint);
                 db.ask(1, &Asked { row, id, wire: None, fingerprint, reserve })

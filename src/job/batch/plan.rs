@@ -143,6 +143,7 @@ impl Session<'_> {
             first_number: first,
             only: input.only,
             digests: true,
+            table: &self.ctx.settings.prices,
             max_problems: 20,
         };
         let mut planner = Planner::new(&mut db, input.retry, &self.ctx.settings.prices);

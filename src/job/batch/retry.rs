@@ -287,7 +287,10 @@ impl RetrySet {
             );
             let media = tokens::Media::of(&draft.body);
             // A part without a known bound costs an unknown amount.
-            let bound = media.unbounded.is_none().then(|| tokens::bound_with(&draft.body, &media));
+            let bound = media
+                .unbounded
+                .is_none()
+                .then(|| tokens::bound_with(&draft.body, &media, table.image_tokens(&draft.model)));
             (shape.shared(&draft.model), usage, bound)
         };
         Pass { max_problems: 0, ..Pass::new(inputs, shape) }.inspect(&inspect, &mut |row, found| {

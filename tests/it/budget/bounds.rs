@@ -88,3 +88,30 @@ fn number_of_choices_counts_in_every_spelling() {
         assert!(problem["message"].as_str().unwrap().contains("must be a positive whole number"), "{bad}: {problem}");
     }
 }
+
+#[test]
+fn users_figure_for_an_image_holds_in_every_estimate() {
+    let home = Home::new();
+    let server = Server::quick(&[]);
+    write_parts(&home, TURBO, &[json!({"type": "text", "text": "Compare."}), image(1 << 10), image(10)]);
+    let tokens = |of: &Value| of["tokens"]["prompt"].as_u64().unwrap();
+    let (before, built_in) = (tokens(&check(&home, 0)), reserved(&home));
+    home.config(format!("[models.\"{TURBO}\"]\nimage_tokens = 500\n"));
+    let document = check(&home, 0);
+    assert_eq!(before - tokens(&document), 2 * (1601 - 500));
+    let [realtime, batch] = reserved(&home);
+    let usd = |text: &str| text.parse::<f64>().unwrap();
+    let less = (usd(&built_in[0]) - usd(&realtime)) * 1e6 / 0.06;
+    assert!((less - 2.0 * (6404.0 - 500.0)).abs() < 0.01, "{less}");
+    home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--max-cost", &realtime]).code(0);
+    home.at(&server.url, &["submit", "in.jsonl", "--max-cost", &batch]).code(0);
+    let shown: Value =
+        serde_json::from_str(&home.llbatch(&["models", "Llama-3.2-3B-Instruct-Turbo", "--json"]).code(0).stdout)
+            .unwrap();
+    assert_eq!(shown["models"][0]["image_tokens"], 500);
+    // Text and answer are about 112 tokens.
+    for (context, near) in [(6200, None), (6100, Some(1))] {
+        home.config(format!("[models.\"{TURBO}\"]\nimage_tokens = 3000\ncontext = {context}\n"));
+        assert_eq!(check(&home, 0)["models"][0]["near_context"].as_u64(), near, "{context}");
+    }
+}

@@ -8,9 +8,8 @@ const MODEL: &str = "my/model";
 
 /// Sets the prices of the model, in USD per million tokens.
 fn set_prices(home: &Home, more: &str) {
-    std::fs::create_dir_all(home.path("home/config/llbatch")).unwrap();
     let text = format!("[models.\"{MODEL}\"]\ninput = 1\noutput = 2\n{more}\n");
-    home.write("home/config/llbatch/config.toml", text);
+    home.config(text);
 }
 
 /// Answers without cached tokens, with them in both shapes, and in a response that is no answer.

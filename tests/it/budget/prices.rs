@@ -8,8 +8,7 @@ use crate::support::{Home, Server};
 /// Sets the price of the model, in USD per million tokens.
 fn set_price(home: &Home, usd: u32) {
     let text = format!("[models.\"{TURBO}\"]\ninput = {usd}\noutput = {usd}\n");
-    std::fs::create_dir_all(home.path("home/config/llbatch")).unwrap();
-    home.write("home/config/llbatch/config.toml", text);
+    home.config(text);
 }
 
 fn document(home: &Home, args: &[&str]) -> Value {

@@ -66,6 +66,12 @@ impl Home {
         std::fs::write(self.path(name), content).unwrap();
     }
 
+    /// Writes the config file.
+    pub fn config(&self, text: impl AsRef<[u8]>) {
+        std::fs::create_dir_all(self.path("home/config/llbatch")).unwrap();
+        self.write("home/config/llbatch/config.toml", text);
+    }
+
     #[track_caller]
     pub fn read(&self, name: &str) -> String {
         let path = self.path(name);
