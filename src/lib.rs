@@ -68,9 +68,9 @@
 //! # The end of a job
 //!
 //! A command that writes results ends in [`job::finish`]. It adds what is outstanding to what was paid, and asks one pure
-//! function for the verdict: [`job::verdict`] decides state, exit code, reason and next command for both transports. Reports,
-//! lists and waits ask it too. Commands that only submit, retry or cancel batches record its state, and choose their exit code
-//! and their hints themselves.
+//! function for the verdict: [`job::verdict`] decides state, exit code, reason and next command for both transports. Every other
+//! command on a job asks it too: it reports, lists, waits, submits, sends again or cancels. Only a command that begins nothing,
+//! such as a dry run, has no verdict.
 //!
 //! # Processes
 //!

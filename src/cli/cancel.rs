@@ -43,5 +43,5 @@ pub fn run(args: &CancelArgs, ctx: &Ctx) -> Result<Exit> {
         ctx.ui.note(what);
         ctx.ui.hint(hint);
     }
-    Ok(Exit::Ok)
+    Ok(cancelled.exit)
 }

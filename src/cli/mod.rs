@@ -274,9 +274,10 @@ fn trace(verbose: u8, ui: &Ui) {
 /// Shows a summary as text or JSON, says in the last line how the command ended and which files it wrote, and returns
 /// `exit`. `said`: lines of the summary that the command has said before, by their labels.
 fn print_summary(ended: &Ended, said: &[&str], ctx: &Ctx) -> Result<Exit> {
-    let Ended { summary, exit, written, .. } = ended;
-    if *exit == Exit::ClosedPipe {
-        return Ok(*exit);
+    let Ended { summary, verdict, written, .. } = ended;
+    let exit = verdict.exit;
+    if exit == Exit::ClosedPipe {
+        return Ok(exit);
     }
     if written.guarded > 0 {
         ctx.ui.note(&format!(
@@ -301,8 +302,8 @@ fn print_summary(ended: &Ended, said: &[&str], ctx: &Ctx) -> Result<Exit> {
     }
     let files: Vec<&Path> =
         [&written.results, &written.errors, &written.summary].into_iter().flatten().map(PathBuf::as_path).collect();
-    ctx.ui.verdict(*exit, &summary.verdict(&files));
-    Ok(*exit)
+    ctx.ui.verdict(exit, &summary.verdict(&files));
+    Ok(exit)
 }
 
 /// Writes one JSON document to stdout.

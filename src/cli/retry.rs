@@ -72,23 +72,25 @@ pub fn run(args: &RetryArgs, ctx: &Ctx) -> Result<Exit> {
     };
     let announce = |job: &str| if ctx.json { Ok(()) } else { print_text(&format!("{job}\n"), ctx) };
     match retry(ask, service.remote(), ctx, &announce)? {
-        Retried::Nothing(exit) => {
+        Retried::Priced => {
             if ctx.json {
                 print_json(&status::document(&[id.as_str()], ctx)?, ctx)?;
+            }
+            Ok(Exit::Ok)
+        }
+        Retried::Submitted { exit, hint } => {
+            if ctx.json {
+                print_json(&status::document(&[id.as_str()], ctx)?, ctx)?;
+            } else if let Some(hint) = hint {
+                ctx.ui.hint(&hint);
             }
             Ok(exit)
         }
-        Retried::Batches { flags, refused } => {
-            if ctx.json {
-                print_json(&status::document(&[id.as_str()], ctx)?, ctx)?;
-            } else {
-                ctx.ui.hint(&format!("`llbatch wait {id}{flags}`, then `llbatch fetch {id}{flags} -o FILE`"));
-            }
-            Ok(if refused > 0 { Exit::RowsFailed } else { Exit::Ok })
-        }
-        Retried::Answered { flags, ended } => {
+        Retried::Answered { ended, hint } => {
             let exit = print_summary(&ended, &["job", "model"], ctx)?;
-            ctx.ui.hint(&format!("`llbatch fetch {id}{flags} -o FILE` writes the results"));
+            if let Some(hint) = hint {
+                ctx.ui.hint(&hint);
+            }
             Ok(exit)
         }
     }

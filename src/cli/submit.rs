@@ -113,15 +113,13 @@ pub fn run(args: &SubmitArgs, ctx: &Ctx) -> Result<Exit> {
     match submit::submit(ask, service.remote(), ctx, &announce)? {
         Submitted::Delivered(ended) => print_summary(&ended, &["job"], ctx),
         Submitted::Stopped(exit) => Ok(exit),
-        Submitted::Created { job, flags, refused } => {
+        Submitted::Created { job, exit, hint } => {
             if ctx.json {
                 print_json(&status::document(&[job.as_str()], ctx)?, ctx)?;
-            } else {
-                ctx.ui.hint(&format!(
-                    "`llbatch status {job}{flags}`, `llbatch wait {job}{flags}`, `llbatch fetch {job}{flags} -o FILE`"
-                ));
+            } else if let Some(hint) = hint {
+                ctx.ui.hint(&hint);
             }
-            Ok(if refused > 0 { Exit::RowsFailed } else { Exit::Ok })
+            Ok(exit)
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::spec::{Spec, inputs_of, spec_of};
 use super::stop::Stop;
-use super::verdict::{Asker, BatchFacts, JobFacts, RowFacts, Verdict};
+use super::verdict::{BatchFacts, JobCommand, JobFacts, RowFacts, Verdict};
 use crate::api::is_on_this_machine;
 use crate::check::calibrate::{self, SentJob};
 use crate::context::Ctx;
@@ -19,7 +19,7 @@ use crate::request::RequestBuilder;
 use crate::results::{ResultFiles, SummaryFile};
 use crate::row_set::RowSet;
 use crate::store::{Job, JobBatch, JobDb, JobState, Ledger, Store, Transport};
-use crate::summary::{HttpCounts, JobTime, Meta, Summary};
+use crate::summary::{HttpCounts, JobTime, Summary};
 
 /// The context, the store and the index of a job.
 #[derive(Debug, Clone, Copy)]
@@ -79,13 +79,14 @@ impl JobAccounts {
     }
 
     /// Gathers the facts for a verdict on the job.
-    pub fn facts(&self, job: &Job, command: Asker, stop: Option<Stop>) -> JobFacts {
+    pub fn facts(&self, job: &Job, command: JobCommand, stop: Option<Stop>) -> JobFacts {
         JobFacts {
             transport: job.transport,
             rows: RowFacts::of(job.total, &self.accounts.totals),
             batches: BatchFacts::of(&self.batches),
             command,
             concluded: stop.is_none() || job.state.ended(),
+            kept_state: (stop.is_some() && job.state.ended()).then_some(job.state),
             stop,
             busy: false,
         }
@@ -102,7 +103,7 @@ pub struct Finish<'a> {
     /// The record of its command.
     pub spec: &'a Spec,
     /// The command that ends.
-    pub command: Asker,
+    pub command: JobCommand,
     /// The reason for a stop before the end of the job.
     pub stop: Option<Stop>,
     /// Counts of this command's requests; `None` for a command that sends nothing itself.
@@ -118,8 +119,8 @@ pub struct Finish<'a> {
 pub struct Ended {
     /// The summary of the job.
     pub summary: Summary,
-    /// The exit code.
-    pub exit: Exit,
+    /// The verdict on the job and the command. The summary shows its exit code and its reason.
+    pub verdict: Verdict,
     /// It stopped before the end of its work.
     pub stopped: bool,
     /// The files with the results, if they were written.
@@ -136,7 +137,10 @@ impl Ended {
             }
             Err(error) => {
                 ctx.ui.error(&error);
-                Self { exit: self.exit.worst(error.exit), ..self }
+                self.verdict = self.verdict.and(&error);
+                (self.summary.exit.code, self.summary.exit.reason) =
+                    (self.verdict.exit.code(), self.verdict.reason.clone());
+                self
             }
         }
     }
@@ -145,21 +149,20 @@ impl Ended {
 impl Finish<'_> {
     /// Decides, records and sums up. `realtime` is the time of the requests that the summary shows.
     pub fn conclude(mut self, accounts: &JobAccounts, realtime: Duration) -> Ended {
-        let mut verdict = Verdict::of(&accounts.facts(&self.job, self.command, self.stop.clone()));
-        // Another process has finished the job. A failure to write its results here does not change its state.
-        let untouched = self.job.state.ended() && self.stop.is_some();
-        if !untouched && let Err(error) = self.record(&verdict, accounts) {
+        let mut facts = accounts.facts(&self.job, self.command, self.stop.clone());
+        if facts.kept_state.is_none()
+            && let Err(error) = self.record(&Verdict::of(&facts), accounts)
+        {
             self.fail(&error);
-            verdict = Verdict::of(&accounts.facts(&self.job, self.command, self.stop.clone()));
+            facts = accounts.facts(&self.job, self.command, self.stop.clone());
         }
-        let state = if untouched { self.job.state } else { verdict.state };
-        let exit = verdict.exit;
+        let verdict = Verdict::of(&facts);
         let time = JobTime { batches: batch_time(&accounts.batches), realtime };
-        let meta = Meta { state: state.as_str().to_owned(), ..verdict.meta(&self.job, self.spec, time, self.desk.ctx) };
+        let meta = verdict.meta(&self.job, self.spec, time, self.desk.ctx);
         let mut summary = accounts.accounts.totals.summary(&meta);
         let shown = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
         (summary.output, summary.errors_output) = (shown(&self.written.results), shown(&self.written.errors));
-        if state.ended() && accounts.all_collected() {
+        if verdict.state.ended() && accounts.all_collected() {
             let learned = self.learn();
             // A realtime run has shown no estimate, so nothing was off.
             summary.estimate_off = learned.filter(|_| self.job.estimate.is_some());
@@ -167,7 +170,7 @@ impl Finish<'_> {
         if let Some(http) = self.http {
             summary.http = http;
         }
-        Ended { summary, exit, stopped: self.stop.is_some(), written: self.written }
+        Ended { summary, verdict, stopped: self.stop.is_some(), written: self.written }
     }
 
     /// Shows the error that ends the command, once.
@@ -210,13 +213,13 @@ impl Finish<'_> {
     }
 }
 
-/// Records the verdict on a job for a command that writes no results, and returns it.
-pub fn record(desk: Desk<'_>, job: &mut Job, db: &JobDb, spec: &Spec) -> Result<Verdict> {
+/// Records the state of a job for a command that writes no results. Returns the facts for its verdict.
+pub fn record(desk: Desk<'_>, job: &mut Job, db: &JobDb, spec: &Spec) -> Result<JobFacts> {
     let accounts = JobAccounts::of(desk, db, job, spec)?;
     let rows = RowFacts::of(job.total, &accounts.accounts.totals);
-    let verdict = Verdict::of(&JobFacts::seen(job, rows, &accounts.batches, false));
-    write_entry(desk, job, verdict.state, &accounts)?;
-    Ok(verdict)
+    let facts = JobFacts::seen(job, rows, &accounts.batches, false);
+    write_entry(desk, job, facts.state(), &accounts)?;
+    Ok(facts)
 }
 
 /// Writes the state, the counts and the cost of a job into the index, the job's own file and the budgets.

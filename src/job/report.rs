@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::batch::adopt::find_local;
 use super::batch::status::JobStatus;
 use super::spec::{Spec, inputs_of, spec_of};
-use super::verdict::{Asker, BatchFacts, JobFacts, RowFacts, Verdict};
+use super::verdict::{BatchFacts, JobCommand, JobFacts, RowFacts, Verdict};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::outcome::Fingerprint;
@@ -107,10 +107,11 @@ fn of_results(files: &[String], batch_price: bool, ctx: &Ctx) -> Result<ReportDo
         transport: Transport::Realtime,
         rows,
         batches: BatchFacts::default(),
-        command: Asker::Other,
+        command: JobCommand::Other,
         stop: None,
         busy: false,
         concluded: true,
+        kept_state: None,
     });
     let summary = totals.summary(&Meta {
         job: None,

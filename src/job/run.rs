@@ -18,7 +18,7 @@ use super::screen::Screen;
 use super::signals::{self, Signals};
 use super::stop::Stop;
 use super::tally::{NewRows, Tally};
-use super::verdict::Asker;
+use super::verdict::JobCommand;
 use crate::context::Ctx;
 use crate::error::Result;
 use crate::money::Accounts;
@@ -192,14 +192,14 @@ fn finishing(ui: Ui, grace: Duration) -> impl FnOnce(&Shared, i32) + Send + 'sta
     }
 }
 
-fn command(ask: &RunAsk) -> Asker {
+fn command(ask: &RunAsk) -> JobCommand {
     let named = |start: &Start| match start {
         Start::New { input, .. } => input.source != InputSource::Stdin,
         Start::Continue { .. } => false,
     };
     match ask.role {
-        Role::Run => Asker::Run { input: named(&ask.job.start), max_cost: ask.job.limit.max_cost.is_some() },
-        Role::Retry | Role::BesideBatches => Asker::RealtimePart,
+        Role::Run => JobCommand::Run { input: named(&ask.job.start), max_cost: ask.job.limit.max_cost.is_some() },
+        Role::Retry | Role::BesideBatches => JobCommand::RealtimePart,
     }
 }
 

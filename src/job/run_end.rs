@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::consumer::Consumed;
 use super::finish::{Ended, Finish, JobAccounts};
 use super::resume::JobRows;
+use super::verdict::Verdict;
 use crate::error::Result;
 use crate::money::Accounts;
 use crate::outcome::{ErrorCode, Outcome};
@@ -29,7 +30,7 @@ impl RunEnd<'_> {
     pub fn finish(self, mut finish: Finish<'_>, consumed: Result<Consumed<'_>>, elapsed: Duration) -> Result<Ended> {
         let store = finish.desk.store;
         let mut reservation = None;
-        let accounts = match consumed {
+        let mut accounts = match consumed {
             Ok(mut consumed) => {
                 reservation = consumed.reservation.take();
                 consumed.db.settle_aside()?;
@@ -37,16 +38,16 @@ impl RunEnd<'_> {
                 if finish.stop.is_none() || (finish.job.succeeded > 0 && !self.unwritable) {
                     self.write(consumed, &mut finish)?
                 } else {
-                    self.fold(&finish, &consumed.db)?
+                    JobAccounts::paid(self.fold(&finish, &consumed.db)?)
                 }
             }
             Err(error) => {
                 finish.fail(&error);
                 let folded = store.open_job(&finish.job.id).and_then(|db| self.fold(&finish, &db));
-                folded.unwrap_or_else(|_| Accounts::new(finish.desk.ctx.settings.prices.clone(), finish.job.total))
+                let unknown = || Accounts::new(finish.desk.ctx.settings.prices.clone(), finish.job.total);
+                JobAccounts::paid(folded.unwrap_or_else(|_| unknown()))
             }
         };
-        let mut accounts = JobAccounts::paid(accounts);
         let db = store.open_job(&finish.job.id);
         let added = db.and_then(|db| accounts.add_outstanding(finish.desk, &db, &finish.job, finish.spec));
         // The run must still be recorded and its reservation released.
@@ -62,7 +63,7 @@ impl RunEnd<'_> {
     }
 
     /// Writes the missing rows of the results. Rows without an outcome carry the reason for the stop.
-    fn write(&self, consumed: Consumed<'_>, finish: &mut Finish<'_>) -> Result<Accounts> {
+    fn write(&self, consumed: Consumed<'_>, finish: &mut Finish<'_>) -> Result<JobAccounts> {
         let Consumed { db, results, mut accounts, .. } = consumed;
         accounts.add_retired(&db)?;
         let mut price = |outcome: &Outcome| accounts.add(outcome, self.reused.contains(outcome.row));
@@ -72,8 +73,9 @@ impl RunEnd<'_> {
             None => (ErrorCode::Interrupted, "done"),
         };
         let lines = results.finish(&db, &mut price, Unanswered { code, reason, open_reader: &mut open });
-        let whole = finish.stop.is_none() && accounts.totals.succeeded() + accounts.totals.failed() == finish.job.total;
-        match lines.and_then(|lines| lines.commit(whole)) {
+        let accounts = JobAccounts::paid(accounts);
+        let verdict = Verdict::of(&accounts.facts(&finish.job, finish.command, finish.stop.clone()));
+        match lines.and_then(|lines| lines.commit(verdict.is_whole())) {
             Ok(files) => finish.written = files,
             Err(error) => finish.fail(&error),
         }

@@ -41,6 +41,15 @@ impl Stop {
         Self::new(error.exit, error.to_string())
     }
 
+    /// Builds the stop of a wait whose time is up. `deadline`: the limit is `--deadline`, not `--timeout`.
+    pub fn of_wait(deadline: bool) -> Self {
+        if deadline {
+            let stop = Self::new(Exit::Budget, "the deadline was reached".to_owned());
+            return Self { pending: ErrorCode::Deadline, ..stop };
+        }
+        Self::new(Exit::TempFail, "--timeout has passed".to_owned())
+    }
+
     fn by_engine(stopped: &Stopped) -> Self {
         let (exit, reason, pending) = match stopped {
             Stopped::Auth(words) => (Exit::Auth, format!("the service refused the key: {words}"), ErrorCode::Auth),

@@ -95,6 +95,18 @@ fn failure_is_never_silent() {
 }
 
 #[test]
+fn summary_that_cannot_be_written_ends_document_and_process_alike() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.write("in.jsonl", prompts(1..=2));
+    let out = home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--summary", "/dev/full", "--json"]).code(74);
+    let document = document(&out.stdout, "run --summary /dev/full");
+    assert_eq!((&document["state"], &document["exit"]["code"]), (&"completed".into(), &74.into()), "{document}");
+    let reason = document["exit"]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("/dev/full: cannot"), "{reason}");
+}
+
+#[test]
 fn version_is_a_command_too() {
     let out = Home::new().llbatch(&["version"]).code(0);
     assert_eq!(out.stdout, concat!("llbatch ", env!("CARGO_PKG_VERSION"), "\n"));

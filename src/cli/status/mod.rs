@@ -16,11 +16,12 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::batch::adopt::{find_local, looks_remote};
 use crate::job::batch::status::{self, JobStatus};
-use crate::job::batch::unended::{cancelling_since, since, ways_on};
+use crate::job::batch::unended::since;
 use crate::job::finish::{Desk, record_killed};
+use crate::job::verdict::{JobCommand, JobFacts, RowFacts, Verdict, cancelling_since};
 use crate::outcome::ErrorCode;
 use crate::settings;
-use crate::store::{Job, JobBatch, JobState, Ledger, Store, Transport};
+use crate::store::{Job, JobState, Ledger, Store};
 use crate::text;
 
 /// Show jobs: state, progress, rows, cost and age, after asking the service about their batches
@@ -279,28 +280,15 @@ fn hint(seen: &[JobStatus], offline: bool, ctx: &Ctx) {
         };
         ctx.ui.hint(&format!("{} belongs to another service, so llbatch did not ask about it: {how}", seen.job.id));
     }
-    for JobStatus { job, batches, .. } in seen {
-        let flag = job.service().map_or_else(String::new, |service| ctx.flags(&service));
-        if let Some(at) = cancelling_since(batches) {
-            ctx.ui.hint(&format!("{} is being cancelled since {}: {}", job.id, since(at), ways_on(&job.id, &flag)));
-            return;
-        }
-        let settled = !batches.iter().any(JobBatch::is_open);
-        match (job.state, job.transport) {
-            (JobState::Interrupted, Transport::Realtime) => ctx.ui.hint(&format!(
-                "to resume {0}, run its command again, or `llbatch run --resume={0}{flag} -o FILE`",
-                job.id
-            )),
-            (JobState::Interrupted, Transport::Batch) if batches.is_empty() => ctx
-                .ui
-                .hint(&format!("to resume {0}, run its command again; `llbatch cancel {0}{flag}` removes it", job.id)),
-            (JobState::Interrupted, Transport::Batch) => {
-                ctx.ui.hint(&format!("to resume {0}, run its command again, or `llbatch retry {0}{flag}`", job.id));
-            }
-            (state, Transport::Batch) if state.ended() && (!settled || !job.delivered) => {
-                ctx.ui.hint(&format!("`llbatch fetch {}{flag} -o FILE` writes the results", job.id));
-            }
-            _ => continue,
+    for JobStatus { job, batches, busy, .. } in seen.iter().filter(|seen| seen.lost.is_none()) {
+        let command = JobCommand::Status { delivered: job.delivered };
+        let facts = JobFacts::seen(job, RowFacts::counted(job), batches, *busy);
+        let Some(steps) = Verdict::of(&JobFacts { command, ..facts }).steps else { continue };
+        let flags = job.service().map_or_else(String::new, |service| ctx.flags(&service));
+        let text = steps.text(&job.id, &flags);
+        match cancelling_since(batches) {
+            Some(at) => ctx.ui.hint(&format!("{} is being cancelled since {}: {text}", job.id, since(at))),
+            None => ctx.ui.hint(&text),
         }
         // One hint is enough for all jobs.
         return;

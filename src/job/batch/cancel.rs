@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::follow::{Waiting, follow};
 use super::session::Session;
-use super::unended::cancelling_since;
 use crate::batch::driver::SubmitScope;
 use crate::context::Ctx;
 use crate::deadline::Deadline;
 use crate::error::{Exit, Result};
 use crate::job::remote::Remote;
-use crate::store::{Job, JobState, Transport};
+use crate::job::verdict::{JobCommand, JobFacts, NextSteps, Verdict, cancelling_since};
+use crate::store::Job;
 use crate::text;
 
 /// Maximum wait for the service to end the batches, before the command returns.
@@ -28,6 +28,8 @@ pub struct Cancelled {
     pub jobs: Vec<String>,
     /// Batches that the service is still cancelling, as a sentence, with what ends them.
     pub cancelling: Vec<(String, String)>,
+    /// The worst exit code of them.
+    pub exit: Exit,
 }
 
 /// Cancels the open batches of these jobs and collects their answers. It gives up batches that the service does not end, if
@@ -67,18 +69,19 @@ pub fn cancel<'a>(jobs: &[Job], abandon: bool, remote: Remote<'a>, ctx: &'a Ctx)
     let until = Deadline::after(grace);
     let waiting = Waiting { until, every: Some(Duration::from_secs(2)), submits: SubmitScope::Doubts };
     let ended = unless(abandon, follow(&mut sessions, waiting), ctx)?.unwrap_or(false);
-    let mut cancelling = Vec::new();
+    let (mut cancelling, mut exit) = (Vec::new(), Exit::Ok);
     for mut session in sessions {
         if abandon && !ended {
             give_up(&mut session)?;
         }
-        session.record()?;
-        if let Some(hint) = session.cancelling_hint()? {
-            cancelling.push((session.unended()?, hint));
+        let verdict = Verdict::of(&JobFacts { command: JobCommand::Cancel, ..session.record()? });
+        exit = exit.worst(verdict.exit);
+        if let Some(steps) = verdict.steps.filter(|steps| *steps == NextSteps::WaitOrAbandon) {
+            cancelling.push((session.unended()?, steps.text(&session.job.id, &session.flags())));
         }
         session.progress.finish();
     }
-    Ok(Cancelled { jobs: kept, cancelling })
+    Ok(Cancelled { jobs: kept, cancelling, exit })
 }
 
 /// Returns the value, or nothing if the service failed and the batches are given up all the same.
@@ -110,14 +113,11 @@ fn give_up(session: &mut Session<'_>) -> Result<()> {
 }
 
 fn nothing_to_cancel(session: &mut Session<'_>) -> Result<()> {
-    let state = session.update_index(false)?;
+    session.update_index(false)?;
     let (id, ui) = (&session.job.id, &session.ctx.ui);
-    if session.job.transport == Transport::Realtime && state == JobState::Interrupted {
+    if let Some(steps) = session.verdict(JobCommand::Cancel)?.steps {
         ui.note(&format!("{id}: nothing to cancel, because none of its rows is in flight"));
-        ui.hint(&format!(
-            "`llbatch run --resume={id}{} -o FILE` resumes it, `llbatch clean {id} --force` removes it",
-            session.flags()
-        ));
+        ui.hint(&steps.text(id, &session.flags()));
     } else {
         ui.note(&format!("{id}: nothing to cancel, it has ended"));
     }

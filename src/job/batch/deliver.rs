@@ -10,7 +10,7 @@ use crate::context::Ctx;
 use crate::error::{Exit, Result};
 use crate::job::finish::{Desk, Ended, Finish, JobAccounts};
 use crate::job::remote::Remote;
-use crate::job::verdict::{Asker, Verdict};
+use crate::job::verdict::{JobCommand, Verdict};
 use crate::money::Accounts;
 use crate::outcome::{ErrorCode, Outcome};
 use crate::price::Nanos;
@@ -58,9 +58,7 @@ pub fn fetch(ask: &FetchAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
         },
     };
     if !ended && !ask.partial {
-        session.record()?;
-        let what = if ask.waiting.is_some() { "--timeout has passed" } else { "not finished yet" };
-        return Err(session.unfinished(what, ask.waiting.is_some())?);
+        return Err(session.unfinished(ask.waiting.is_some())?);
     }
     session.deliver(outputs, ask.delivery.form.is_flat())
 }
@@ -122,10 +120,8 @@ impl Session<'_> {
         let lines = lines?;
         let desk = Desk { ctx: self.ctx, store: &self.store, ledger: &self.ledger };
         let accounts = JobAccounts::with(accounts, desk, &self.driver.db.borrow(), &self.job, &self.spec);
-        let whole = |accounts: &JobAccounts| {
-            let exit = Verdict::of(&accounts.facts(&self.job, Asker::Other, None)).exit;
-            matches!(exit, Exit::Ok | Exit::RowsFailed)
-        };
+        let whole =
+            |accounts: &JobAccounts| Verdict::of(&accounts.facts(&self.job, JobCommand::Other, None)).is_whole();
         let written = lines.commit(accounts.as_ref().is_ok_and(whole))?;
         let accounts = accounts?;
         let realtime = Duration::from_millis(self.job.active_ms);
@@ -133,7 +129,7 @@ impl Session<'_> {
             desk,
             job: self.job,
             spec: &self.spec,
-            command: Asker::Other,
+            command: JobCommand::Other,
             stop: None,
             http: None,
             nowhere: false,

@@ -13,11 +13,10 @@ use crate::context::Ctx;
 use crate::deadline::Deadline;
 use crate::error::{Error, Exit, Result};
 use crate::job::remote::Remote;
-use crate::job::verdict::{JobFacts, RowFacts, Verdict};
+use crate::job::verdict::{JobCommand, JobFacts, NextSteps, Verdict};
 use crate::store::JobBatch;
 use crate::store::unsent::is_claimed_now;
 use crate::store::{Job, Store};
-use crate::text;
 use crate::ui::BatchCounts;
 
 /// Pause before llbatch tries again to lock a job of another lock holder.
@@ -151,10 +150,11 @@ pub fn wait<'a>(jobs: &[Job], waiting: Waiting, remote: Remote<'a>, ctx: &'a Ctx
     let ended = follow(&mut sessions, waiting)?;
     let mut exit = Exit::Ok;
     for mut session in sessions {
-        exit = exit.worst(session.record()?.exit);
-        if let Some(hint) = session.cancelling_hint()? {
+        let verdict = Verdict::of(&JobFacts { command: JobCommand::Wait, ..session.record()? });
+        exit = exit.worst(verdict.exit);
+        if let Some(steps) = verdict.steps.filter(|steps| *steps == NextSteps::WaitOrAbandon) {
             session.ctx.ui.warn(&session.unended()?);
-            session.ctx.ui.hint(&hint);
+            session.ctx.ui.hint(&steps.text(&session.job.id, &session.flags()));
         }
         session.progress.finish();
     }
@@ -214,7 +214,7 @@ impl Session<'_> {
         sent?;
         let OpenBatches { all: open, unsent, postponed } = self.open_batches()?;
         if open > 0 && open == unsent && !(postponed > 0 && scope.makes_postponed()) {
-            self.none_postponed()?;
+            self.submitted(true)?;
             return Err(self.stuck()?);
         }
         Ok(open == 0)
@@ -222,33 +222,21 @@ impl Session<'_> {
 
     /// Builds the error of a job that no wait brings to its end, with the command that does.
     fn stuck(&self) -> Result<Error> {
-        let facts = JobFacts::seen(&self.job, RowFacts::counted(&self.job), &self.batches()?, false);
-        let (id, flags) = (&self.job.id, self.flags());
-        let Verdict { exit, reason, next, .. } = Verdict::of(&facts);
-        let hint = match next {
-            Some(next) => format!("`{}` submits the rest", next.command(id, &self.spec.service, self.ctx)),
-            None => format!(
-                "run the same `llbatch submit` again to resume it, or `llbatch cancel {id}{flags}` to remove it"
-            ),
-        };
-        Ok(Error::new(exit, format!("{id}: {reason}")).hint(hint))
+        let verdict = self.verdict(JobCommand::Wait)?;
+        Ok(self.error(&verdict, format!("{}: {}", self.job.id, verdict.reason)))
     }
 
-    /// Checks that the service began every batch that it was asked for.
+    /// Checks that the service began every batch that it was asked for. Returns the verdict on the submission. `again`: the
+    /// batches are those of a retry.
     ///
     /// # Errors
     /// 75 if it did not.
-    pub fn none_postponed(&self) -> Result<()> {
-        let batches = self.batches()?;
-        let Some(first) = batches.iter().find(|batch| batch.is_postponed()) else { return Ok(()) };
-        let count = text::batches(batches.iter().filter(|batch| batch.is_postponed()).count());
-        let (id, flags) = (&self.job.id, self.flags());
-        let why = first.error.as_deref().unwrap_or("no reason given");
-        Err(Error::new(Exit::TempFail, format!("{id}: the service did not begin {count}: {why}")).hint(format!(
-            "`llbatch wait {id}{flags}` keeps asking until it does, `llbatch retry {id}{flags}` asks once more; `llbatch \
-             retry {id}{flags} --via realtime` sends the rows now, without the batch discount; `llbatch cancel \
-             {id}{flags}` gives them up"
-        )))
+    pub fn submitted(&self, again: bool) -> Result<Verdict> {
+        let verdict = self.verdict(JobCommand::Submit { again })?;
+        match verdict.exit {
+            Exit::TempFail => Err(self.error(&verdict, format!("{}: {}", self.job.id, verdict.reason))),
+            _ => Ok(verdict),
+        }
     }
 
     fn show(&self, wait: Duration) -> Result<()> {

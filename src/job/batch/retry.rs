@@ -14,6 +14,7 @@ use crate::job::finish::Ended;
 use crate::job::remote::Remote;
 use crate::job::resume::{Checking, JobRows};
 use crate::job::run::run;
+use crate::job::verdict::JobCommand;
 use crate::outcome::Usage;
 use crate::price::{Nanos, PriceBook, PriceTable};
 use crate::realtime;
@@ -52,13 +53,12 @@ pub enum Via {
 /// A retry that has ended.
 #[derive(Debug)]
 pub enum Retried {
-    /// Nothing was sent: there is no row to send, or the user asked only for the cost.
-    Nothing(Exit),
-    /// New batches exist; the service refused `refused` of them. `flags`: those that another command needs beside the
-    /// id.
-    Batches { flags: String, refused: usize },
+    /// A dry run. It has shown the cost and changed nothing, so there is no verdict: it succeeded.
+    Priced,
+    /// The service has the new batches, or there was no row to send.
+    Submitted { exit: Exit, hint: Option<String> },
     /// The rows were sent in real time. The store has the results.
-    Answered { flags: String, ended: Box<Ended> },
+    Answered { ended: Box<Ended>, hint: Option<String> },
 }
 
 /// Rows to send again, with their cost.
@@ -98,31 +98,37 @@ pub fn retry(ask: RetryAsk, remote: Remote<'_>, ctx: &Ctx, announce: &dyn Fn(&st
     ctx.ui.note(&format!("{id}: {}", set.summary(batch)));
     if set.rows.is_empty() {
         announce(&id)?;
-        return Ok(Retried::Nothing(if set.left > 0 { Exit::RowsFailed } else { Exit::Ok }));
+        return submitted(&session);
     }
     if ask.dry_run {
-        return Ok(Retried::Nothing(Exit::Ok));
+        return Ok(Retried::Priced);
     }
     session.store.must_be_writable()?;
     announce(&id)?;
-    let flags = session.flags();
     match ask.via {
         Via::Batch => {
             let reservation = session.admit_retry(&set, ask.limit)?;
             session.plan_retry(&set.rows, reservation)?;
             session.submit(SubmitScope::All)?;
             session.progress.finish();
-            session.none_postponed()?;
-            Ok(Retried::Batches { flags, refused: session.refused()? })
+            submitted(&session)
         }
         Via::Realtime(speed) => {
+            let flags = session.flags();
             drop(session);
-            let part = RunAsk::part_of(id, Role::Retry, ask.limit, ask.wait, *speed);
+            let part = RunAsk::part_of(id.clone(), Role::Retry, ask.limit, ask.wait, *speed);
             let filter = if ask.all { RetryFilter::All } else { RetryFilter::Retryable };
             let ended = Box::new(run(RunAsk { retry: filter, ..part }, remote, ctx)?);
-            Ok(Retried::Answered { flags, ended })
+            let hint = ended.verdict.steps.map(|steps| steps.text(&id, &flags));
+            Ok(Retried::Answered { ended, hint })
         }
     }
+}
+
+fn submitted(session: &Session<'_>) -> Result<Retried> {
+    let verdict = session.submitted(true)?;
+    let hint = verdict.steps.map(|steps| steps.text(&session.job.id, &session.flags()));
+    Ok(Retried::Submitted { exit: verdict.exit, hint })
 }
 
 /// Submits batches that the job's command left unsent, and collects the ended ones.
@@ -141,14 +147,11 @@ fn bring_to_end(session: &mut Session<'_>, ask: &RetryAsk) -> Result<()> {
         session.admit_unsent(ask.limit)?;
         session.ctx.ui.note(&format!("{id}: submitting the batches that its command did not reach"));
         session.submit(SubmitScope::All)?;
-        session.none_postponed()?;
+        session.submitted(true)?;
     }
     if !session.advance(SubmitScope::Doubts)? {
-        let flags = session.flags();
-        let hint = session.cancelling_hint()?.unwrap_or_else(|| {
-            format!("`llbatch wait {id}{flags}` waits for the end, `llbatch cancel {id}{flags}` stops the batches")
-        });
-        return Err(Error::new(Exit::TempFail, session.unended()?).hint(hint));
+        let verdict = session.verdict(JobCommand::Retry)?;
+        return Err(session.error(&verdict, session.unended()?));
     }
     let endpoint = session.spec.params.endpoint;
     if batch && !endpoint.in_batches() {

@@ -17,7 +17,7 @@ use crate::job::finish::{self, Desk, JobAccounts};
 use crate::job::remote::Remote;
 use crate::job::signals::{self, Signals};
 use crate::job::spec::{Spec, inputs_of, same_service, spec_of};
-use crate::job::verdict::{Verdict, state_of};
+use crate::job::verdict::{JobCommand, JobFacts, RowFacts, Verdict, state_of};
 use crate::price::Nanos;
 use crate::realtime::Shared;
 use crate::request::RequestBuilder;
@@ -240,8 +240,16 @@ impl<'a> Session<'a> {
         Ok(self.job.state)
     }
 
-    /// Records the verdict on the job for a command that writes no results, and returns it.
-    pub fn record(&mut self) -> Result<Verdict> {
+    /// Returns the verdict on the job for `command`, without recording it.
+    pub fn verdict(&self, command: JobCommand) -> Result<Verdict> {
+        let (succeeded, failed) = self.counts()?;
+        let rows = RowFacts { succeeded, failed, ..RowFacts::counted(&self.job) };
+        let facts = JobFacts::seen(&self.job, rows, &self.batches()?, false);
+        Ok(Verdict::of(&JobFacts { command, ..facts }))
+    }
+
+    /// Records the state of the job for a command that writes no results. Returns the facts for its verdict.
+    pub fn record(&mut self) -> Result<JobFacts> {
         let desk = Desk { ctx: self.ctx, store: &self.store, ledger: &self.ledger };
         finish::record(desk, &mut self.job, &self.driver.db.borrow(), &self.spec)
     }
@@ -317,11 +325,6 @@ impl<'a> Session<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Counts the batches that the service refused.
-    pub fn refused(&self) -> Result<usize> {
-        Ok(self.batches()?.iter().filter(|batch| batch.step == BatchStep::Refused).count())
     }
 
     /// Polls the batches once. Returns `true` if all have ended.

@@ -36,12 +36,11 @@ use crate::text;
 /// A submission that has ended.
 #[derive(Debug)]
 pub enum Submitted {
-    /// Its batches exist; the service refused `refused` of them. `flags`: those that another command needs beside its
-    /// id.
-    Created { job: String, flags: String, refused: usize },
+    /// The service has its batches.
+    Created { job: String, exit: Exit, hint: Option<String> },
     /// Its results were written.
     Delivered(Box<Ended>),
-    /// Its realtime part was stopped.
+    /// Its realtime part was stopped, with the exit code of the verdict on that part.
     Stopped(Exit),
 }
 
@@ -97,8 +96,9 @@ pub fn submit<'a>(
     }
     let (Some(outputs), Some(wait)) = (outputs, ask.results) else {
         session.progress.finish();
-        session.none_postponed()?;
-        return Ok(Submitted::Created { refused: session.refused()?, flags: session.flags(), job });
+        let verdict = session.submitted(false)?;
+        let hint = verdict.steps.map(|steps| steps.text(&job, &session.flags()));
+        return Ok(Submitted::Created { job, exit: verdict.exit, hint });
     };
     let ended = wait_for(&mut session, &wait)?;
     // A rescue also answers rows that expired or failed before the deadline.
@@ -108,10 +108,7 @@ pub fn submit<'a>(
             rescue(session, Rescue { how, delivery: wait.delivery, limit: ask.limit }, outputs, remote, ctx)?
         }
         _ if ended => session.deliver(outputs, wait.delivery.form.is_flat())?,
-        _ => {
-            session.record()?;
-            return Err(too_late(&session, wait.deadline)?);
-        }
+        _ => return Err(session.too_late(wait.deadline)?),
     };
     Ok(Submitted::Delivered(Box::new(ended)))
 }
@@ -479,25 +476,7 @@ fn answer_beside<'a>(
     let ended = run(part, remote, ctx)?;
     if ended.stopped {
         ctx.ui.warn(&format!("the rows sent in real time: {}", ended.summary.exit.reason));
-        return Ok(Beside::Stopped(ended.exit));
+        return Ok(Beside::Stopped(ended.verdict.exit));
     }
     Session::open(&job, remote, ctx, ask.session()).map(|session| Beside::Done(Box::new(session)))
-}
-
-fn too_late(session: &Session<'_>, deadline: bool) -> Result<Error> {
-    let (exit, what) =
-        if deadline { (Exit::Budget, "the deadline was reached") } else { (Exit::TempFail, "--timeout has passed") };
-    let open = session.open_batches()?;
-    let count = session.unended()?;
-    let works = if open.all > open.unsent { ", and the service keeps working" } else { "" };
-    let begun = if open.postponed > 0 {
-        format!(" ({} not begun by the service)", text::count(open.postponed as u64))
-    } else {
-        String::new()
-    };
-    Ok(Error::new(exit, format!("{what}; {count}{begun}{works}")).hint(format!(
-        "`llbatch wait {0}{1}` keeps waiting; `llbatch fetch {0}{1} --partial -o FILE` writes the results so far",
-        session.job.id,
-        session.flags()
-    )))
 }

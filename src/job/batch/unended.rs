@@ -3,16 +3,10 @@
 use std::time::Duration;
 
 use super::session::Session;
-use crate::error::{Error, Exit, Result};
-use crate::store::JobBatch;
+use crate::error::{Error, Result};
+use crate::job::stop::Stop;
+use crate::job::verdict::{JobCommand, JobFacts, Verdict, cancelling_since};
 use crate::text;
-
-/// Returns the time since which all open batches are being cancelled, in milliseconds since 1970.
-pub fn cancelling_since(batches: &[JobBatch]) -> Option<i64> {
-    let mut open = batches.iter().filter(|batch| batch.is_open() && !batch.ended).peekable();
-    open.peek()?;
-    open.map(|batch| batch.cancelling_since).collect::<Option<Vec<_>>>()?.into_iter().min()
-}
 
 /// Describes the time since which batches are being cancelled: `11-29 10:03 (2h 3m)`.
 pub fn since(millis: i64) -> String {
@@ -20,14 +14,6 @@ pub fn since(millis: i64) -> String {
     let passed = Duration::try_from(jiff::Timestamp::now().duration_since(time)).unwrap_or_default();
     let shown = time.to_zoned(jiff::tz::TimeZone::system()).strftime("%m-%d %H:%M").to_string();
     format!("{shown} ({})", text::duration(Duration::from_secs(passed.as_secs())))
-}
-
-/// Names the commands that end a job whose batches the service is still cancelling.
-pub fn ways_on(id: &str, flags: &str) -> String {
-    format!(
-        "`llbatch wait {id}{flags}` waits for their end; `llbatch cancel {id}{flags} --abandon` gives them up, although the \
-         service may still bill their rows"
-    )
 }
 
 impl Session<'_> {
@@ -38,23 +24,30 @@ impl Session<'_> {
         Ok(count + &since.unwrap_or_default())
     }
 
-    /// Builds the error of a `fetch` before the end. `waited`: it has waited.
-    pub fn unfinished(&self, what: &str, waited: bool) -> Result<Error> {
-        let (id, flags) = (&self.job.id, self.flags());
-        let usual = if waited {
-            format!(
-                "the same command waits again; `llbatch fetch {id}{flags} --partial -o FILE` writes the results so far, \
-                 `llbatch cancel {id}{flags}` ends the rest"
-            )
-        } else {
-            "pass --wait to wait for the end, or --partial to write the results so far".to_owned()
-        };
-        let hint = self.cancelling_hint()?.unwrap_or(usual);
-        Ok(Error::new(Exit::TempFail, format!("{what}: {}", self.unended()?)).hint(hint))
+    /// Records a job for a `fetch` before the end, and builds the error. `waited`: it has waited.
+    pub fn unfinished(&mut self, waited: bool) -> Result<Error> {
+        let stop = waited.then(|| Stop::of_wait(false));
+        let what = stop.as_ref().map_or_else(|| "not finished yet".to_owned(), |stop| stop.reason.clone());
+        let facts = JobFacts { command: JobCommand::Fetch { waited }, stop, ..self.record()? };
+        Ok(self.error(&Verdict::of(&facts), format!("{what}: {}", self.unended()?)))
     }
 
-    /// Names the commands that end the job, if its batches are being cancelled.
-    pub fn cancelling_hint(&self) -> Result<Option<String>> {
-        Ok(cancelling_since(&self.batches()?).map(|_| ways_on(&self.job.id, &self.flags())))
+    /// Records a job for a `submit --wait` whose time is up, and builds the error. `deadline`: its limit is `--deadline`.
+    pub fn too_late(&mut self, deadline: bool) -> Result<Error> {
+        let (command, stop) = (JobCommand::SubmitWait, Some(Stop::of_wait(deadline)));
+        let verdict = Verdict::of(&JobFacts { command, stop, ..self.record()? });
+        let open = self.open_batches()?;
+        let works = if open.all > open.unsent { ", and the service keeps working" } else { "" };
+        let begun = if open.postponed > 0 {
+            format!(" ({} not begun by the service)", text::count(open.postponed as u64))
+        } else {
+            String::new()
+        };
+        Ok(self.error(&verdict, format!("{}; {}{begun}{works}", verdict.reason, self.unended()?)))
+    }
+
+    /// Builds the error of a command that ends before the job.
+    pub fn error(&self, verdict: &Verdict, message: String) -> Error {
+        verdict.error(message, &self.job.id, &self.flags())
     }
 }

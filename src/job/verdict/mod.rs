@@ -2,13 +2,18 @@
 //!
 //! One pure function decides for both transports and for every command, so no two reports disagree.
 
+mod next;
+mod steps;
+
 use super::spec::Spec;
 use super::stop::Stop;
 use crate::context::Ctx;
-use crate::error::Exit;
+use crate::error::{Error, Exit};
 use crate::store::{BatchStep, Job, JobBatch, JobState, Transport};
 use crate::summary::{JobTime, Meta, Totals};
 use crate::text;
+pub use next::Next;
+pub use steps::NextSteps;
 
 /// Facts about a job, as one command finds them.
 #[derive(Debug, Clone)]
@@ -20,13 +25,16 @@ pub struct JobFacts {
     /// Its batches by progress.
     pub batches: BatchFacts,
     /// The command that asks for the verdict.
-    pub command: Asker,
+    pub command: JobCommand,
     /// The reason for a stop before the end of the job.
     pub stop: Option<Stop>,
     /// The job has a lock holder at this moment.
     pub busy: bool,
     /// A command has concluded the job. A realtime run does so after it has written the results.
     pub concluded: bool,
+    /// The state of a job that another process has finished, if this command stopped before it wrote the results again. A
+    /// stop does not change that state.
+    pub kept_state: Option<JobState>,
 }
 
 /// Rows of a job by fate.
@@ -53,8 +61,12 @@ pub struct BatchFacts {
     pub waiting: usize,
     /// Those of them that the service did not begin; a command that waits makes them again.
     pub postponed: usize,
+    /// The reason why the service did not begin the first of them.
+    pub why_postponed: Option<String>,
     /// Those of them that the service was never asked for.
     pub unsent: usize,
+    /// Uncollected batches that the service refused.
+    pub refused: usize,
     /// Batches that the service works on.
     pub live: usize,
     /// Ended batches whose results the store lacks.
@@ -63,13 +75,15 @@ pub struct BatchFacts {
     pub word: Option<JobState>,
     /// The user has cancelled one of them.
     pub cancelled: bool,
+    /// The service is cancelling all batches that have not ended, and there is one.
+    pub cancelling: bool,
     /// Description of a broken contract of the service.
     pub broken: Option<String>,
 }
 
 /// The command that asks for a verdict, as far as the next command depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asker {
+pub enum JobCommand {
     /// `run`
     Run {
         /// Its command line names the input.
@@ -79,7 +93,30 @@ pub enum Asker {
     },
     /// The realtime part of `retry`, `submit --via auto` or `submit --rescue`.
     RealtimePart,
-    /// Any command that sends nothing in real time.
+    /// `submit`, or `retry` in batches. It returns once the service has the batches.
+    Submit {
+        /// It is `retry`.
+        again: bool,
+    },
+    /// `submit --wait`, while batches are open.
+    SubmitWait,
+    /// `fetch`, before the end of the job.
+    Fetch {
+        /// It has waited.
+        waited: bool,
+    },
+    /// `retry`, before it sends anything.
+    Retry,
+    /// `wait`
+    Wait,
+    /// `cancel`
+    Cancel,
+    /// `status`
+    Status {
+        /// A command has written the results.
+        delivered: bool,
+    },
+    /// A command that writes the results of batches or reports on them.
     Other,
 }
 
@@ -94,25 +131,8 @@ pub struct Verdict {
     pub reason: String,
     /// The command that continues from here, if there is one.
     pub next: Option<Next>,
-}
-
-/// A command that continues a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
-    /// The same command again; it resumes by itself.
-    SameCommand,
-    /// The same command with `--resume`: it sends the failed rows again.
-    SameCommandResume,
-    /// The same command with `--resume=JOB` in place of its input.
-    SameCommandResumeJob,
-    /// `llbatch run --resume=JOB -o FILE`
-    ResumeRun,
-    /// `llbatch retry JOB`
-    Retry,
-    /// `llbatch retry JOB --via realtime`
-    RetryRealtime,
-    /// `llbatch fetch JOB --wait -o FILE`
-    FetchWait,
+    /// The hint of a command that shows no summary.
+    pub steps: Option<NextSteps>,
 }
 
 impl Verdict {
@@ -120,11 +140,33 @@ impl Verdict {
     pub fn of(facts: &JobFacts) -> Self {
         let state = facts.state();
         let (exit, reason) = facts.exit(state);
-        Self { state, exit, reason, next: facts.next(exit, state) }
+        Self { state, exit, reason, next: facts.next(exit, state), steps: NextSteps::of(facts) }
+    }
+
+    /// Returns true if the results hold every row, so that they may replace those of before.
+    pub const fn is_whole(&self) -> bool {
+        matches!(self.exit, Exit::Ok | Exit::RowsFailed)
+    }
+
+    /// Adds an error that came after the end of the job. It changes the exit code of the command, not the job.
+    pub fn and(self, error: &Error) -> Self {
+        if self.exit.worst(error.exit) == self.exit {
+            return self;
+        }
+        Self { exit: error.exit, reason: error.to_string(), ..self }
+    }
+
+    /// Builds the error of a command that ends before its job, with `message` and the steps for the job `id`.
+    pub fn error(&self, message: String, id: &str, flags: &str) -> Error {
+        let error = Error::new(self.exit, message);
+        match self.steps {
+            Some(steps) => error.hint(steps.text(id, flags)),
+            None => error,
+        }
     }
 
     /// Builds the part of a summary beside the totals. `time` is the time shown.
-    pub fn meta(self, job: &Job, spec: &Spec, time: JobTime, ctx: &Ctx) -> Meta {
+    pub fn meta(&self, job: &Job, spec: &Spec, time: JobTime, ctx: &Ctx) -> Meta {
         Meta {
             job: Some(job.id.clone()),
             name: job.name.clone(),
@@ -134,7 +176,7 @@ impl Verdict {
             state: self.state.as_str().to_owned(),
             time,
             exit: self.exit,
-            reason: self.reason,
+            reason: self.reason.clone(),
             next: self.next.map(|next| next.command(&job.id, &spec.service, ctx)),
             routes: spec.routes.clone(),
         }
@@ -148,15 +190,19 @@ impl JobFacts {
             transport: job.transport,
             rows,
             batches: BatchFacts::of(batches),
-            command: Asker::Other,
+            command: JobCommand::Other,
             stop: None,
             busy,
             concluded: job.state.ended(),
+            kept_state: None,
         }
     }
 
     /// Returns the state alone, for lists of jobs.
     pub fn state(&self) -> JobState {
+        if let Some(state) = self.kept_state {
+            return state;
+        }
         let (rows, batches) = (self.rows, &self.batches);
         let unfinished = |working| if self.busy { working } else { JobState::Interrupted };
         if batches.waiting > 0 {
@@ -191,6 +237,11 @@ impl JobFacts {
     }
 
     fn exit(&self, state: JobState) -> (Exit, String) {
+        match self.command {
+            JobCommand::Submit { again } => return self.submitted(again),
+            JobCommand::Cancel => return (Exit::Ok, "cancelled".to_owned()),
+            _ => {}
+        }
         let mut all = Vec::new();
         if let Some(stop) = &self.stop {
             // The stop explains the remaining rows.
@@ -205,23 +256,40 @@ impl JobFacts {
         } else if self.rows.failed > 0 {
             all.push((Exit::RowsFailed, self.rows.without_answer()));
         }
-        // A command that sent the rows again in real time does not end by an earlier batch.
-        let resent = matches!(self.command, Asker::Run { .. } | Asker::RealtimePart);
-        if let Some(broken) = self.batches.broken.as_ref().filter(|_| !resent) {
+        // An earlier batch does not end a command that sends rows again, or that shows no results yet.
+        let shown = matches!(self.command, JobCommand::Wait | JobCommand::Status { .. } | JobCommand::Other);
+        if let Some(broken) = self.batches.broken.as_ref().filter(|_| shown) {
             all.push((Exit::Protocol, broken.clone()));
         }
         let worst = all.into_iter().reduce(|a, b| if a.0.worst(b.0) == a.0 { a } else { b });
         worst.unwrap_or((Exit::Ok, "done".to_owned()))
     }
 
+    /// Decides for a command that returns once the service has the batches. `again`: it sends only rows without an answer, so
+    /// without a batch there was none that a retry could answer.
+    fn submitted(&self, again: bool) -> (Exit, String) {
+        let BatchFacts { postponed, refused, .. } = self.batches;
+        if postponed > 0 {
+            let why = self.batches.why_postponed.as_deref().unwrap_or("no reason given");
+            return (Exit::TempFail, format!("the service did not begin {}: {why}", text::batches(postponed)));
+        }
+        if refused > 0 {
+            return (Exit::RowsFailed, format!("the service refused {}", text::batches(refused)));
+        }
+        if again && self.batches.open() == 0 && self.rows.failed > 0 {
+            return (Exit::RowsFailed, self.rows.without_answer());
+        }
+        (Exit::Ok, "submitted".to_owned())
+    }
+
     /// Returns the reason why no wait brings the job to its end: its command stopped before it asked the service for a batch,
     /// and no other has come to its end.
     pub fn stuck(&self) -> Option<String> {
-        let BatchFacts { waiting, unsent, live, uncollected, .. } = self.batches;
+        let BatchFacts { unsent, .. } = self.batches;
         if self.is_unplanned() {
             return Some("it was stopped before its batches were planned, and nothing was sent".to_owned());
         }
-        let only_unsent = !self.busy && unsent > 0 && unsent == waiting + live + uncollected;
+        let only_unsent = !self.busy && unsent > 0 && unsent == self.batches.open();
         only_unsent.then(|| format!("its command stopped before it submitted {}", text::batches(unsent)))
     }
 
@@ -233,8 +301,8 @@ impl JobFacts {
 
     /// Returns the reason why the job has not ended; `None` if it has, or should have.
     fn unfinished(&self, state: JobState) -> Option<String> {
-        let BatchFacts { total, waiting, live, uncollected, .. } = self.batches;
-        let open = waiting + live + uncollected;
+        let BatchFacts { total, uncollected, .. } = self.batches;
+        let open = self.batches.open();
         let left = self.rows.left();
         if open > 0 && open == uncollected {
             return Some("not finished yet: its results have not been fetched".to_owned());
@@ -249,7 +317,7 @@ impl JobFacts {
         if self.busy {
             return (!state.ended()).then(|| "still running".to_owned());
         }
-        if left > 0 && !(self.concluded && matches!(self.command, Asker::Run { .. } | Asker::RealtimePart)) {
+        if left > 0 && !(self.concluded && matches!(self.command, JobCommand::Run { .. } | JobCommand::RealtimePart)) {
             return Some(format!("not finished yet: {} to do", text::plural(left, "row")));
         }
         (!self.is_written()).then(|| "not finished yet: its results were not written".to_owned())
@@ -264,34 +332,34 @@ impl JobFacts {
         }
         match self.command {
             // The user must decide how much more the job may cost.
-            Asker::Run { max_cost: true, .. } if self.stop.as_ref().is_some_and(|stop| stop.over_budget) => None,
-            Asker::Run { input: true, .. } if state.ended() => Some(Next::SameCommandResume),
-            Asker::Run { input: true, .. } => Some(Next::SameCommand),
-            Asker::Run { input: false, .. } => Some(Next::SameCommandResumeJob),
+            JobCommand::Run { max_cost: true, .. } if self.stop.as_ref().is_some_and(|stop| stop.over_budget) => None,
+            JobCommand::Run { input: true, .. } if state.ended() => Some(Next::SameCommandResume),
+            JobCommand::Run { input: true, .. } => Some(Next::SameCommand),
+            JobCommand::Run { input: false, .. } => Some(Next::SameCommandResumeJob),
             // All rows are in the store: only their results are missing.
-            Asker::RealtimePart if self.rows.left() == 0 && !self.rows.retryable => Some(Next::FetchWait),
-            Asker::RealtimePart => Some(Next::RetryRealtime),
-            Asker::Other => self.go_on(),
+            JobCommand::RealtimePart if self.rows.left() == 0 && !self.rows.retryable => Some(Next::FetchWait),
+            JobCommand::RealtimePart => Some(Next::RetryRealtime),
+            _ => self.go_on(),
         }
     }
 
     /// Returns the command that sends the failed rows of an ended job again.
     const fn send_again(&self) -> Next {
         match self.command {
-            Asker::Run { input: true, .. } => Next::SameCommandResume,
-            Asker::Run { input: false, .. } => Next::SameCommandResumeJob,
-            Asker::RealtimePart => Next::RetryRealtime,
-            Asker::Other => Next::Retry,
+            JobCommand::Run { input: true, .. } => Next::SameCommandResume,
+            JobCommand::Run { input: false, .. } => Next::SameCommandResumeJob,
+            JobCommand::RealtimePart => Next::RetryRealtime,
+            _ => Next::Retry,
         }
     }
 
     /// Returns the command that continues an open job, for a command that has sent nothing itself.
     fn go_on(&self) -> Option<Next> {
-        let BatchFacts { waiting, postponed, live, uncollected, .. } = self.batches;
+        let BatchFacts { waiting, postponed, .. } = self.batches;
         if waiting > postponed && !self.busy {
             return Some(Next::Retry);
         }
-        if waiting + live + uncollected > 0 {
+        if self.batches.open() > 0 {
             return Some(Next::FetchWait);
         }
         match self.transport {
@@ -352,14 +420,29 @@ impl BatchFacts {
             total: batches.len(),
             waiting: batches.iter().filter(waits).count(),
             postponed: batches.iter().filter(|batch| batch.is_postponed()).count(),
+            why_postponed: batches.iter().find(|batch| batch.is_postponed()).and_then(|batch| batch.error.clone()),
             unsent: batches.iter().filter(|batch| batch.is_unsent() && !batch.is_postponed()).count(),
+            refused: batches.iter().filter(|batch| batch.step == BatchStep::Refused).count(),
             live: batches.iter().filter(|batch| batch.is_open() && !batch.ended && !waits(batch)).count(),
             uncollected,
             word,
             cancelled: batches.iter().any(|batch| batch.cancel),
+            cancelling: cancelling_since(batches).is_some(),
             broken: batches.iter().find_map(|batch| batch.broken.clone()),
         }
     }
+
+    /// Counts the batches whose results are still to come.
+    pub const fn open(&self) -> usize {
+        self.waiting + self.live + self.uncollected
+    }
+}
+
+/// Returns the time since which the service is cancelling all batches that have not ended, in milliseconds since 1970.
+pub fn cancelling_since(batches: &[JobBatch]) -> Option<i64> {
+    let mut open = batches.iter().filter(|batch| batch.is_open() && !batch.ended).peekable();
+    open.peek()?;
+    open.map(|batch| batch.cancelling_since).collect::<Option<Vec<_>>>()?.into_iter().min()
 }
 
 /// Returns the end that the service reports of these batches, before llbatch has read their rows.
@@ -372,22 +455,6 @@ fn word_of<'a>(batches: impl Iterator<Item = &'a JobBatch>) -> Option<JobState> 
     });
     let first = states.next()?;
     Some(if states.all(|state| state == first) { first } else { JobState::Partial })
-}
-
-impl Next {
-    /// Spells the command for the user to type, for the job `id` of `service`.
-    pub fn command(self, id: &str, service: &str, ctx: &Ctx) -> String {
-        let flags = ctx.flags(service);
-        match self {
-            Self::SameCommand => ctx.again(&["--fresh"], &[]),
-            Self::SameCommandResume => ctx.again(&["--resume", "--fresh"], &["--resume".to_owned()]),
-            Self::SameCommandResumeJob => ctx.again(&["--resume", "--fresh", "-"], &[format!("--resume={id}")]),
-            Self::ResumeRun => format!("llbatch run{flags} --resume={id} -o FILE"),
-            Self::Retry => format!("llbatch retry {id}{flags}"),
-            Self::RetryRealtime => format!("llbatch retry {id}{flags} --via realtime"),
-            Self::FetchWait => format!("llbatch fetch {id}{flags} --wait -o FILE"),
-        }
-    }
 }
 
 #[cfg(test)]
