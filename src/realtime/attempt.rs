@@ -208,8 +208,11 @@ impl RowTask {
             }
             Class::RowFatal => {
                 health.reached(timing.now);
+                let code = code_of(failure.fault);
                 if failure.model_unknown {
-                    health.refused_model(&outcome.model, code_of(failure.fault), &failure.message);
+                    health.refused_model(&outcome.model, code, &failure.message);
+                } else {
+                    health.refused_row(&outcome.model, code, &failure.message);
                 }
             }
             Class::NotSent | Class::NoCapacity | Class::JobFatal => {}

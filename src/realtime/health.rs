@@ -66,6 +66,11 @@ impl Health {
         self.models.refused(model, code, message);
     }
 
+    /// Records the refusal of a row, which may be one of its model.
+    pub(super) fn refused_row(&mut self, model: &Arc<str>, code: ErrorCode, message: &str) {
+        self.models.maybe_refused(model, code, message);
+    }
+
     /// Records a refusal for the key or for money. Returns how many there are since the last answer, not counting those of
     /// a model that was never answered while others were: there the model is the reason.
     pub(super) fn refused_key(&mut self, model: &Arc<str>, code: ErrorCode, message: &str) -> u32 {

@@ -25,6 +25,8 @@ pub(super) struct Models {
 struct ModelRecord {
     answered: bool,
     refusals: u32,
+    /// The words of the last refusal that may concern the model, for want of a code that says so.
+    doubt: Option<Box<str>>,
     /// The error of its other rows.
     refusal: Option<RowError>,
     /// Long waits that the service has asked for since the last answer, and the end of the longest.
@@ -52,6 +54,22 @@ impl Models {
         record.refusals += 1;
         let message = format!("not sent, because the service refused this model {MODEL_REFUSALS} times: {words}");
         record.refusal = Some(RowError { code, message });
+    }
+
+    /// Records the refusal of a row whose words may name the model as the reason. It counts while the service says the same
+    /// of every row.
+    pub(super) fn maybe_refused(&mut self, model: &Arc<str>, code: ErrorCode, words: &str) {
+        if !calls_unknown(model, words) {
+            if let Some(record) = self.known.get_mut(model) {
+                record.doubt = None;
+            }
+            return;
+        }
+        let record = self.known.entry(Arc::clone(model)).or_default();
+        if record.doubt.as_deref() != Some(words) {
+            (record.doubt, record.refusals) = (Some(words.into()), 0);
+        }
+        self.refused(model, code, words);
     }
 
     /// Returns true if a row of this model was answered.
@@ -83,6 +101,22 @@ impl Models {
         let record = self.known.get(model)?;
         record.refusal.as_ref().filter(|_| !record.answered && record.refusals >= MODEL_REFUSALS)
     }
+}
+
+/// Returns true if the words of a refusal name the model and call it unknown. A parameter that a model lacks is no such case.
+fn calls_unknown(model: &str, words: &str) -> bool {
+    const UNKNOWN: [&str; 8] = [
+        "invalid model",
+        "unknown model",
+        "unrecognized model",
+        "no such model",
+        "not a valid model",
+        "not found",
+        "does not exist",
+        "doesn't exist",
+    ];
+    let lower = words.to_lowercase();
+    words.contains(model) && UNKNOWN.iter().any(|phrase| lower.contains(phrase))
 }
 
 #[cfg(test)]
@@ -117,5 +151,35 @@ mod tests {
         let message = "not sent, because the service refused this model 5 times: no such model".to_owned();
         assert_eq!(models.unserved(&unknown), Some(&RowError { code: ErrorCode::NotFound, message }));
         assert_eq!(models.unserved(&answered), None);
+    }
+
+    #[test]
+    fn words_that_call_the_model_unknown_count_while_they_are_the_same() {
+        let model: Arc<str> = "m/x".into();
+        let refused = |words: &dyn Fn(u32) -> String, rows: u32| {
+            let mut models = Models::default();
+            for row in 0..rows {
+                models.maybe_refused(&model, ErrorCode::InvalidRequest, &words(row));
+            }
+            models.unserved(&model).is_some()
+        };
+        let litellm =
+            |_| "HTTP 400: /chat/completions: Invalid model name passed in model=m/x. Call `/v1/models`".to_owned();
+        assert!(refused(&litellm, 5) && !refused(&litellm, 4));
+        assert!(refused(&|_| "HTTP 422: The model `m/x` does not exist".to_owned(), 5));
+        for words in [
+            &(|row| format!("HTTP 400: tool {row} not found for m/x")) as &dyn Fn(u32) -> String,
+            &|_| "HTTP 400: temperature is not supported with m/x".to_owned(),
+            &|_| "HTTP 400: Invalid model name passed in model=other".to_owned(),
+            &|row| if row % 4 == 3 { "HTTP 400: too long".to_owned() } else { litellm(row) },
+        ] {
+            assert!(!refused(words, 20), "{}", words(0));
+        }
+        let mut models = Models::default();
+        models.answered(&model);
+        for row in 0..9 {
+            models.maybe_refused(&model, ErrorCode::InvalidRequest, &litellm(row));
+        }
+        assert_eq!(models.unserved(&model), None, "it was answered");
     }
 }

@@ -131,3 +131,27 @@ fn key_that_is_refused_once_among_answers_is_asked_once_more() {
     home.finish(home.run_command(&service.url, &["in.jsonl", "--concurrency", "1", "-o", "out.jsonl"])).code(0);
     assert_eq!((raw_codes(&home.read("out.jsonl")), service.requests().len()), (vec!["ok".to_owned(); 3], 4));
 }
+
+#[test]
+fn model_that_a_proxy_does_not_know_costs_five_requests() {
+    let home = Home::new();
+    let service = Recorder::answering(|request| {
+        if request.body.contains("m/unknown") {
+            let words =
+                "/chat/completions: Invalid model name passed in model=m/unknown. Call `/v1/models` to view models.";
+            let body = format!(r#"{{"error":{{"message":"{words}","type":"None","param":"None","code":"400"}}}}"#);
+            return ("400 Bad Request", String::new(), body);
+        }
+        ("200 OK", String::new(), Recorder::chat("\"fine\""))
+    });
+    let row = |n: u32| {
+        let model = if n.is_multiple_of(2) { "m/unknown" } else { "m/known" };
+        format!("{{\"id\":\"q{n}\",\"prompt\":\"question {n}\",\"model\":\"{model}\"}}\n")
+    };
+    home.write("in.jsonl", (1..=30).map(row).collect::<String>());
+    let args = ["in.jsonl", "--concurrency", "1", "-o", "out.jsonl"];
+    home.finish(home.run_command(&service.url, &args)).code(3);
+    assert_eq!(raw_codes(&home.read("out.jsonl")), ["ok", "invalid_request"].repeat(15));
+    assert!(home.read("out.jsonl").contains("not sent, because the service refused this model 5 times"));
+    assert_eq!(service.requests().len(), 15 + 5);
+}
