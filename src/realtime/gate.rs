@@ -12,6 +12,9 @@ use super::claims::Claims;
 use super::limiter::Limiter;
 use super::{Event, SendOptions, Shared};
 
+/// The start of a run with no more rows than this would take most of its time, so it is hurried.
+const FEW_ROWS: u64 = 50;
+
 /// The gate of one run.
 pub(super) struct Gate {
     shared: Arc<Shared>,
@@ -36,12 +39,16 @@ impl Drop for InFlightGuard<'_> {
 
 impl Gate {
     pub(super) fn new(now: Instant, options: &SendOptions, shared: Arc<Shared>, events: Sender<Event>) -> Self {
+        let mut limiter = Limiter::new(now, options.speed.rates);
+        if options.last_row <= FEW_ROWS {
+            limiter.hurry();
+        }
         Self {
             shared,
             events,
             permits: Arc::new(Semaphore::new(options.speed.concurrency)),
             claims: RefCell::new(Claims::new(options.speed.claim, options.last_row)),
-            limiter: RefCell::new(Limiter::new(now, options.speed.rates)),
+            limiter: RefCell::new(limiter),
             turnstile: Mutex::new(()),
             changed: Notify::new(),
         }

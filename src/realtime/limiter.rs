@@ -92,6 +92,11 @@ impl Limiter {
         }
     }
 
+    /// Goes up quickly from the first rate: few rows are to be sent.
+    pub fn hurry(&mut self) {
+        self.pace.hurry();
+    }
+
     /// Takes a slot for a request of about `tokens` tokens.
     ///
     /// # Errors

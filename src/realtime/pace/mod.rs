@@ -28,6 +28,9 @@ const START: f64 = 2.0;
 /// goes up to this rate at once, so that a small file does not feel the start.
 const NEARBY: f64 = 0.004;
 const NEARBY_RATE: f64 = 50.0;
+/// With few rows to send, an answer lets the pace go up at once to this many requests in the time that it took, and no
+/// further than [`NEARBY_RATE`]: no more are refused in vain.
+const HURRIED: f64 = 2.0;
 /// The share of a measured rate that is used. The rest is room for jitter between the two clocks.
 const MARGIN: f64 = 0.98;
 /// Growth a second of a pace that is not measured yet: this share for each request a second above one, within these bounds.
@@ -99,6 +102,8 @@ pub struct Pace {
     others: Traffic,
     consecutive: u32,
     header_limit: Option<f64>,
+    /// Few rows are to be sent.
+    hurried: bool,
     /// The last wait of a request for its slot: then the pacer, and not the demand, decides the speed.
     waited: Option<Instant>,
     /// The start of a fixed window, and the number of requests accepted before it.
@@ -170,9 +175,15 @@ impl Pace {
             others: Traffic::default(),
             consecutive: 0,
             header_limit: None,
+            hurried: false,
             waited: None,
             window: CountSince::new(now),
         }
+    }
+
+    /// Has the pace go up quickly: so few rows are to be sent that the start would take most of the time.
+    pub const fn hurry(&mut self) {
+        self.hurried = true;
     }
 
     /// Requests a second; `None` before any limit is known.
@@ -322,7 +333,7 @@ impl Pace {
         let seconds = latency.as_secs_f64();
         let step = match self.header_limit {
             Some(_) => self.rate,
-            None if seconds < NEARBY && self.rate < NEARBY_RATE => NEARBY_RATE - self.rate,
+            None if self.rate < self.quick_rate(seconds) => self.quick_rate(seconds) - self.rate,
             // The pace doubles in about 0.12 s at no latency, 0.5 s at 0.2 s, 1 s at 1 s. It never grows by more than a third.
             None => (6.0 / 10.0f64.mul_add(seconds, 1.0)).max(1.6).min(self.rate / 3.0),
         };
@@ -334,6 +345,17 @@ impl Pace {
             self.phase = Phase::Known;
         }
         self.next = self.next.min(now + self.interval());
+    }
+
+    /// The rate to which the pace goes up at once after an answer that took so long.
+    fn quick_rate(&self, seconds: f64) -> f64 {
+        if seconds < NEARBY {
+            NEARBY_RATE
+        } else if self.hurried {
+            (HURRIED / seconds).min(NEARBY_RATE)
+        } else {
+            0.0
+        }
     }
 
     /// Raises the pace with time, after the first refusal.
