@@ -55,6 +55,15 @@ impl DefaultMember {
     }
 }
 
+/// The part of a request that the endpoint answers, as JSON text.
+#[derive(Debug, Clone, Copy)]
+pub enum SubjectText<'a> {
+    /// A text or, for some endpoints, a list: the user's message of a chat.
+    Prompt(&'a str),
+    /// All messages of a chat.
+    Messages(&'a str),
+}
+
 /// A parameter that a row gives itself: name and JSON text.
 pub type OwnParameter<'a> = (Cow<'a, str>, Cow<'a, str>);
 
@@ -205,15 +214,16 @@ impl BodyPatch<'_> {
         out
     }
 
-    /// The request of a prompt (as JSON text) with its parameters (name, JSON text) in order.
+    /// The request of a prompt or of messages with its parameters (name, JSON text) in order.
     pub fn compose(
         &self,
         record: &Record<'_>,
-        prompt: &str,
+        subject: SubjectText<'_>,
         system: Option<&str>,
         params: &[OwnParameter<'_>],
     ) -> Result<Built<'static>, Problem> {
-        let mut out = String::with_capacity(prompt.len() + system.map_or(0, str::len) + 128);
+        let (SubjectText::Prompt(text) | SubjectText::Messages(text)) = subject;
+        let mut out = String::with_capacity(text.len() + system.map_or(0, str::len) + 128);
         out.push('{');
         let forced = |name: &str| self.defaults.iter().any(|default| default.forced && default.names(name));
         let given = || params.iter().filter(|(name, value)| value != "null" && !forced(name));
@@ -225,16 +235,7 @@ impl BodyPatch<'_> {
             out.push_str(&json::quote(model));
             out.push(',');
         }
-        match self.endpoint {
-            Endpoint::Chat => {
-                out.push_str("\"messages\":[");
-                if let Some(system) = system {
-                    out.extend([r#"{"role":"system","content":"#, system, "},"]);
-                }
-                out.extend([r#"{"role":"user","content":"#, prompt, "}]"]);
-            }
-            other => out.extend(["\"", other.subject(), "\":", prompt]),
-        }
+        self.ask(record, subject, system, &mut out)?;
         let (mut model, mut max_tokens) = (None, None);
         for (name, value) in given() {
             match &**name {
@@ -257,6 +258,37 @@ impl BodyPatch<'_> {
         let model = model.or_else(|| self.model.map(str::to_owned)).ok_or_else(|| no_model(record))?;
         let choices = self.asks_for_choices() || params.iter().any(|(name, _)| CHOICES.contains(&&**name));
         Ok(Built { body: Cow::Owned(out), model: Cow::Owned(model), max_tokens, choices, stream_removed: false })
+    }
+
+    /// Writes the member that the endpoint answers.
+    fn ask(
+        &self,
+        record: &Record<'_>,
+        subject: SubjectText<'_>,
+        system: Option<&str>,
+        out: &mut String,
+    ) -> Result<(), Problem> {
+        let mut open = |system: Option<&str>| {
+            out.push_str("\"messages\":[");
+            if let Some(system) = system {
+                out.extend([r#"{"role":"system","content":"#, system, "},"]);
+            }
+        };
+        match (self.endpoint, subject) {
+            (Endpoint::Chat, SubjectText::Prompt(prompt)) => {
+                open(system);
+                out.extend([r#"{"role":"user","content":"#, prompt, "}]"]);
+            }
+            (Endpoint::Chat, SubjectText::Messages(messages)) => {
+                let has_system = check_messages(record, messages)?.has_system;
+                open(system.filter(|_| !has_system));
+                out.push_str(&messages[1..]);
+            }
+            (other, SubjectText::Prompt(text) | SubjectText::Messages(text)) => {
+                out.extend(["\"", other.subject(), "\":", text]);
+            }
+        }
+        Ok(())
     }
 
     /// Returns true if a flag asks for more than one answer.

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::body::{BodyPatch, Built, DefaultMember, OwnParameter};
+use super::body::{BodyPatch, Built, DefaultMember, OwnParameter, SubjectText};
+use super::columns::cell_value;
 use super::params::{self, Endpoint, ParameterKind, Params};
 use super::problem::{Problem, listed, shorten};
 use super::record::{Data, Record};
@@ -20,7 +21,7 @@ const SHARED_MODELS: usize = 4096;
 /// Turns records into requests. Made once, used by all threads.
 #[derive(Debug)]
 pub struct RequestBuilder {
-    endpoint: Endpoint,
+    pub(super) endpoint: Endpoint,
     pub(super) model: Option<String>,
     /// The model of a flag that `--override` replaces.
     pub(super) overridden: Option<String>,
@@ -179,7 +180,7 @@ impl RequestBuilder {
         Arc::clone(models.entry(model.into()).or_insert_with(|| Arc::from(model)))
     }
 
-    fn patch<'s>(&'s self, not_ours: &'s [&'s str]) -> BodyPatch<'s> {
+    pub(super) fn patch<'s>(&'s self, not_ours: &'s [&'s str]) -> BodyPatch<'s> {
         BodyPatch { endpoint: self.endpoint, defaults: &self.defaults, model: self.model.as_deref(), not_ours }
     }
 
@@ -192,7 +193,8 @@ impl RequestBuilder {
             }
             let system = self.system_of(record, members)?;
             let params = self.own_params(record, members)?;
-            let built = self.patch(&[]).compose(record, &json::quote(&prompt), system.as_deref(), &params);
+            let built =
+                self.patch(&[]).compose(record, SubjectText::Prompt(&json::quote(&prompt)), system.as_deref(), &params);
             return built.map_err(|problem| self.unused_model(record, problem));
         }
         match record.data {
@@ -204,7 +206,7 @@ impl RequestBuilder {
             }
             Data::Line(text) => {
                 let system = self.system(record, members)?;
-                self.patch(&[]).compose(record, &json::quote(text), system.as_deref(), &[])
+                self.patch(&[]).compose(record, SubjectText::Prompt(&json::quote(text)), system.as_deref(), &[])
             }
             Data::Columns { names, values } => self.columns(record, names, values),
         }
@@ -247,7 +249,7 @@ impl RequestBuilder {
         }
         let system = self.system_of(record, members)?;
         let params = self.own_params(record, members)?;
-        self.patch(&[]).compose(record, prompt.value, system.as_deref(), &params)
+        self.patch(&[]).compose(record, SubjectText::Prompt(prompt.value), system.as_deref(), &params)
     }
 
     fn batch_line<'a>(&self, record: &Record<'a>, body: &'a str, line: &Nested<'a>) -> Result<Built<'a>, Problem> {
@@ -276,36 +278,6 @@ impl RequestBuilder {
         self.patch(&[]).pass(record, body, &inner, || self.system(record, members))
     }
 
-    fn columns<'a>(
-        &self,
-        record: &Record<'a>,
-        names: &'a [String],
-        values: &'a csv::StringRecord,
-    ) -> Result<Built<'a>, Problem> {
-        let mut cells = names.iter().zip(values.iter());
-        let Some((name, prompt)) = cells.find(|(name, _)| self.is_prompt(name)) else {
-            let (text, hint) = no_column(self.endpoint, names);
-            return Err(Problem::new(record, NO_PROMPT, text).hint(hint));
-        };
-        if prompt.trim().is_empty() {
-            return Err(empty_prompt(record, &format!("the column `{name}` is empty")));
-        }
-        let system = self.system_of(record, &[])?;
-        let params = self.own_params(record, &[])?;
-        self.patch(&[]).compose(record, &json::quote(prompt), system.as_deref(), &params)
-    }
-
-    /// The problem of a table that lacks the column which requests need, and the remedy.
-    pub fn missing_column(&self, names: &[String]) -> Option<(String, String)> {
-        let needed = self.prompt.is_none() && !self.endpoint.is_audio();
-        (needed && !names.iter().any(|name| self.is_prompt(name))).then(|| no_column(self.endpoint, names))
-    }
-
-    /// Returns true if a column of this name holds the prompt, or the text to embed.
-    fn is_prompt(&self, name: &str) -> bool {
-        name == "prompt" || (self.endpoint == Endpoint::Embeddings && name == "input")
-    }
-
     /// Returns true if requests read the column of this name, apart from templates: as an id, a prompt or a parameter.
     pub(super) fn reads_column(&self, name: &str) -> bool {
         let id = match &self.id {
@@ -314,7 +286,7 @@ impl RequestBuilder {
         };
         let own = params::kind(name).is_some() || name == params::SYSTEM;
         let all = self.row_params.as_ref().is_some_and(Vec::is_empty);
-        id || self.asks_for(name) || (own && all) || (self.prompt.is_none() && (own || self.is_prompt(name)))
+        id || self.asks_for(name) || (own && all) || (self.prompt.is_none() && (own || self.is_subject(name)))
     }
 
     /// Returns true if `--row-params` names this parameter.
@@ -330,7 +302,11 @@ impl RequestBuilder {
     }
 
     /// The content of the row's own system message or of the flags', as JSON text.
-    fn system_of<'a>(&self, record: &Record<'a>, members: &[Member<'a>]) -> Result<Option<Cow<'a, str>>, Problem> {
+    pub(super) fn system_of<'a>(
+        &self,
+        record: &Record<'a>,
+        members: &[Member<'a>],
+    ) -> Result<Option<Cow<'a, str>>, Problem> {
         let (column, own) = match record.data {
             Data::Json(_) => {
                 let own = json::find(members, params::SYSTEM).filter(|member| !member.is_null());
@@ -367,7 +343,11 @@ impl RequestBuilder {
     }
 
     /// The parameters that a row gives itself: name and JSON text.
-    fn own_params<'a>(&self, record: &Record<'a>, members: &[Member<'a>]) -> Result<Vec<OwnParameter<'a>>, Problem> {
+    pub(super) fn own_params<'a>(
+        &self,
+        record: &Record<'a>,
+        members: &[Member<'a>],
+    ) -> Result<Vec<OwnParameter<'a>>, Problem> {
         // Names that only the user knows may hold anything.
         let kind = |name: &str| match params::kind(name) {
             _ if self.id.as_deref() == Some(name) || name == params::SYSTEM => None,
@@ -456,26 +436,6 @@ const PROMPT: &str = r#"a prompt looks like {"prompt": "…", "system": "…"}"#
 /// The code of the problem of a record or a table from which no prompt can be read.
 pub const NO_PROMPT: &str = "no_prompt";
 
-fn no_column(endpoint: Endpoint, names: &[String]) -> (String, String) {
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let column = if endpoint == Endpoint::Embeddings { "`input` or `prompt`" } else { "`prompt`" };
-    let text = format!("there is no column {column}; the columns are: {}", listed(names.iter().copied()));
-    (text, hints::no_prompt(endpoint, &names))
-}
-
-fn empty_prompt(record: &Record<'_>, text: &str) -> Problem {
+pub(super) fn empty_prompt(record: &Record<'_>, text: &str) -> Problem {
     Problem::new(record, "empty_prompt", text).hint("fill it, or remove the row")
-}
-
-/// A cell as the JSON value of the parameter that its column names.
-fn cell_value<'a>(
-    record: &Record<'_>,
-    name: &str,
-    cell: &'a str,
-    kind: ParameterKind,
-) -> Result<Cow<'a, str>, Problem> {
-    kind.value(cell).map_err(|wants| {
-        Problem::new(record, "value", format!("the column `{name}` must hold {wants}, not {}", shorten(cell)))
-            .hint("correct the cell, or empty it to leave the parameter unset")
-    })
 }

@@ -10,6 +10,7 @@
 pub mod batch_line;
 mod body;
 mod builder;
+mod columns;
 mod first_look;
 mod flags;
 mod hints;
