@@ -8,21 +8,27 @@ use crate::input::{self, Inputs};
 use crate::request::{NO_PROMPT, Problem, RequestBuilder, TEMPLATE_FAULT};
 use crate::ui::Ui;
 
-/// Compares the first valid record with the flags, and shows warnings. Names tables with an unusual delimiter.
+/// Compares the first valid record with the flags, and shows warnings. Names files with an unusual delimiter or encoding.
 ///
 /// # Errors
-/// 2 for a template that is wrong for every row; 65 for columns of the same name that requests use; 66 if an input cannot be read.
+/// 2 for a template that is wrong for every row; 65 for columns of the same name that requests use, or for a wrong delimiter; 66 if an input cannot be read.
 pub fn first_look(inputs: &Inputs, shape: &RequestBuilder, ui: &Ui) -> Result<()> {
     if let Some(sample) = inputs.chosen().described() {
         ui.note(&format!("using {sample}"));
     }
-    for file in inputs.each_table() {
+    for file in inputs.each_file() {
         let Some(block) = file.blocks()?.next()? else { continue };
+        if let Some(encoding) = block.found_encoding() {
+            ui.note(&format!("reading {} as {encoding}, which its byte order mark names", block.file()));
+        }
         if let Some(delimiter) = block.odd_delimiter() {
             let shown = if delimiter == '\t' { "tabs".to_owned() } else { format!("`{delimiter}`") };
             ui.note(&format!("reading {} with {shown} between fields", block.file()));
         }
         let Some(header) = block.header() else { continue };
+        if let Some(shows) = header.shows.filter(|_| shape.finds_no_column(&header.names)) {
+            return Err(input::undivided(block.file(), header, shows));
+        }
         if let Some(twice) = header.repeated().find(|(name, ..)| shape.uses_column(name)) {
             return Err(input::ambiguous(block.file(), header, twice));
         }

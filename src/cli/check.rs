@@ -34,7 +34,7 @@ Examples:
 )]
 pub struct CheckArgs {
     #[command(flatten)]
-    input: InputArgs,
+    pub(super) input: InputArgs,
     /// Count tokens with this Hugging Face tokenizer.json (Llama 3 family) instead of estimating them
     #[arg(long, value_name = "FILE", help_heading = "Requests")]
     tokenizer: Option<PathBuf>,
@@ -43,7 +43,7 @@ pub struct CheckArgs {
 /// Runs the subcommand.
 pub fn run(args: &CheckArgs, ctx: &Ctx) -> Result<Exit> {
     if args.input.inputs.is_empty() {
-        return Err(Error::usage("no INPUT: name files, or `-` for standard input").hint("llbatch check prompts.jsonl"));
+        return Err(InputArgs::missing("llbatch check prompts.jsonl"));
     }
     if let Some(rows) = args.input.preview {
         return preview::show(&args.input, rows, ctx);

@@ -34,6 +34,7 @@ use tracing::Level;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 
+use self::args::InputArgs;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::finish::Ended;
@@ -147,6 +148,17 @@ impl Command {
         )
     }
 
+    /// The inputs of a command that needs some.
+    fn input(&mut self) -> Option<&mut InputArgs> {
+        match self {
+            Self::Run(args) => args.needed_input(),
+            Self::Submit(args) => Some(&mut args.input),
+            Self::Prepare(args) => Some(&mut args.input),
+            Self::Check(args) => Some(&mut args.input),
+            _ => None,
+        }
+    }
+
     /// The jobs whose own service the command uses; none for recent jobs. `None`: the command has a service of its own.
     fn jobs(&self) -> Option<&[String]> {
         match self {
@@ -232,7 +244,11 @@ fn dispatch(
             ctx.settings = Settings::resolve(&Flags { sandbox: true, ..flags }, &env)?;
         }
     }
-    match cli.command {
+    let mut command = cli.command;
+    if let Some(input) = command.input() {
+        input.find_stdin(&ctx.ui);
+    }
+    match command {
         Command::Run(args) => run::run(*args, &ctx),
         Command::Check(args) => check::run(&args, &ctx),
         Command::Models(args) => models::run(&args, &ctx),

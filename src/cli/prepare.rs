@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::args::InputArgs;
 use super::{name_hidden, preview, print_json};
 use crate::context::Ctx;
-use crate::error::{Error, Exit, Result};
+use crate::error::{Exit, Result};
 use crate::job::prepare::{self, PrepareOrder, WrittenBatches};
 use crate::split::BatchFile;
 use crate::text;
@@ -22,7 +22,7 @@ use crate::text::{Align, Grid};
 #[command(override_usage = "llbatch prepare [OPTIONS] --output <DIR|FILE> [INPUT]...", after_help = EXAMPLES)]
 pub struct PrepareArgs {
     #[command(flatten)]
-    input: InputArgs,
+    pub(super) input: InputArgs,
 
     /// Directory for MODEL-001.jsonl and so on, created if missing; or a .jsonl file, if the rows fit into one batch
     #[arg(short, long, value_name = "DIR|FILE", required_unless_present = "preview", help_heading = "Results")]
@@ -55,8 +55,7 @@ struct FileEntry<'a> {
 pub fn run(args: &PrepareArgs, ctx: &Ctx) -> Result<Exit> {
     let stdin = args.input.stdin()?;
     if args.input.inputs.is_empty() {
-        return Err(Error::usage("no INPUT: name files, or `-` for standard input")
-            .hint("llbatch prepare prompts.jsonl -o shards/"));
+        return Err(InputArgs::missing("llbatch prepare prompts.jsonl -o shards/"));
     }
     args.input.batch_endpoint()?;
     if let Some(rows) = args.input.preview {

@@ -9,7 +9,7 @@ use super::check::DryRun;
 use super::service::connect_later;
 use super::{preview, print_summary};
 use crate::context::Ctx;
-use crate::error::{Error, Exit, Result};
+use crate::error::{Exit, Result};
 use crate::job::ask::{Ask, RetryFilter, Reuse, Role, RunAsk, Start};
 use crate::job::run;
 
@@ -63,6 +63,12 @@ Examples:
   llbatch run big.jsonl -o out.jsonl --resume      for schedulers: starts anew, or sends only what lacks an answer";
 
 impl RunArgs {
+    /// The inputs, unless the command goes on with those of a job.
+    pub(super) fn needed_input(&mut self) -> Option<&mut InputArgs> {
+        let job = self.resume.as_ref().is_some_and(|job| !job.is_empty());
+        Some(&mut self.input).filter(|input| !job || !input.inputs.is_empty())
+    }
+
     /// The job that the command resumes with the job's own input.
     pub(super) fn jobs(&self) -> &[String] {
         let named = self.resume.as_ref().filter(|job| self.input.inputs.is_empty() && !job.is_empty());
@@ -75,8 +81,7 @@ pub fn run(args: RunArgs, ctx: &Ctx) -> Result<Exit> {
     args.input.stdin()?;
     let named = args.resume.clone().filter(|job| !job.is_empty());
     if args.input.inputs.is_empty() && named.is_none() {
-        return Err(Error::usage("no INPUT: name files, or `-` for standard input")
-            .hint("llbatch run prompts.jsonl -o out.jsonl"));
+        return Err(InputArgs::missing("llbatch run prompts.jsonl -o out.jsonl"));
     }
     args.input.realtime_endpoint()?;
     if let Some(rows) = args.input.preview.filter(|_| !args.input.inputs.is_empty()) {

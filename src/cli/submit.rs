@@ -23,7 +23,7 @@ use crate::job::batch::submit::{self, Submitted};
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct SubmitArgs {
     #[command(flatten)]
-    input: InputArgs,
+    pub(super) input: InputArgs,
 
     /// Wait until the job has ended, then write its results
     #[arg(long, help_heading = "Waiting")]
@@ -129,9 +129,7 @@ impl SubmitArgs {
     fn checked(&self, wait: bool) -> Result<()> {
         self.input.stdin()?;
         if self.input.inputs.is_empty() {
-            return Err(
-                Error::usage("no INPUT: name files, or `-` for standard input").hint("llbatch submit prompts.jsonl")
-            );
+            return Err(InputArgs::missing("llbatch submit prompts.jsonl"));
         }
         if !wait && (self.results.is_given() || self.waiting.is_given()) {
             return Err(Error::usage("-o, --timeout and the other flags about results and waiting need --wait")

@@ -10,7 +10,7 @@ use super::pick::ChosenRows;
 use super::source::Source;
 use super::{Format, Input, Inputs, Problem, Record, TextEncoding};
 use super::{csv, jsonl};
-use crate::error::{Error, Exit, Result};
+use crate::error::Result;
 
 /// A block's usual size: large enough that handing it to a thread costs nothing, small enough for the cache.
 const BLOCK: usize = 256 * 1024;
@@ -38,6 +38,8 @@ struct Current {
     source: Source,
     file: Arc<str>,
     encoding: Option<TextEncoding>,
+    /// The encoding that the file's own mark names.
+    found: Option<TextEncoding>,
     cutter: Cutter,
     /// Bytes that were read but not handed out yet: the beginning of a record.
     rest: Vec<u8>,
@@ -87,6 +89,7 @@ pub struct Block {
     /// The records that are rows; the others are passed over.
     chosen: ChosenRows,
     encoding: Option<TextEncoding>,
+    found: Option<TextEncoding>,
     marked: bool,
     kind: BlockKind,
 }
@@ -132,6 +135,7 @@ impl Blocks {
                 source: Source::open(&input.path, &input.shown)?.decoded(input.encoding),
                 file: input.shown.as_str().into(),
                 encoding: input.encoding,
+                found: None,
                 cutter: Cutter::of(&input),
                 rest: Vec::new(),
                 lines: 0,
@@ -186,7 +190,7 @@ impl Current {
                 self.at_end = self.source.fill(&mut buffer, want)? < want;
             }
             if !self.started {
-                self.start(&mut buffer)?;
+                self.start(&mut buffer, want)?;
             }
             if !self.begun {
                 self.begin(&buffer)?;
@@ -261,6 +265,7 @@ impl Current {
             rows: records,
             chosen: ChosenRows::default(),
             encoding: self.encoding,
+            found: self.found,
             marked: self.marked,
             kind,
         }
@@ -296,37 +301,29 @@ impl Current {
         Ok(self.made(Vec::new(), line, 1, BlockKind::Lost(problem)))
     }
 
-    /// Takes a byte order mark off the start of a file.
-    fn start(&mut self, buffer: &mut Vec<u8>) -> Result<()> {
+    /// Takes a byte order mark off the start of a file, of which `buffer` holds the first `want` bytes. A mark of UTF-16
+    /// has the file decoded.
+    fn start(&mut self, buffer: &mut Vec<u8>, want: usize) -> Result<()> {
         self.started = true;
+        if let Some(encoding) = TextEncoding::of_mark(buffer).filter(|_| !self.source.is_decoded()) {
+            self.source.decode(encoding, buffer, self.at_end);
+            self.at_end = self.source.fill(buffer, want)? < want;
+            (self.encoding, self.found) = (Some(encoding), Some(encoding));
+        }
         if buffer.starts_with(b"\xef\xbb\xbf") {
             self.marked = true;
             buffer.drain(..3);
         }
-        // Without a mark, every second byte of its ASCII characters is zero.
-        let (what, name) = match *buffer.as_slice() {
-            [0xff, 0xfe, ..] => ("UTF-16", "utf-16le"),
-            [0xfe, 0xff, ..] => ("UTF-16", "utf-16be"),
-            [a, 0, b, 0, ..] if a != 0 && b != 0 => ("UTF-16 without a mark", "utf-16le"),
-            [0, a, 0, b, ..] if a != 0 && b != 0 => ("UTF-16 without a mark", "utf-16be"),
-            _ => return nature::refuse(&self.file, buffer),
-        };
-        Err(Error::new(Exit::Data, format!("{}:1:1: the file is {what}, not UTF-8", self.file))
-            .hint(format!("pass --encoding {name}")))
+        nature::refuse(&self.file, buffer)
     }
 
-    /// Refuses a JSON array, however many blank lines precede it.
+    /// Refuses a JSON array or a table in the place of JSONL, however many blank lines precede it.
     fn begin(&mut self, buffer: &[u8]) -> Result<()> {
         let Some(first) = buffer.iter().position(|byte| !byte.is_ascii_whitespace()) else { return Ok(()) };
         self.begun = true;
-        if matches!(self.cutter, Cutter::Lines(Format::Jsonl)) && buffer[first] == b'[' {
-            let file = &self.file;
-            let line = self.lines + memchr::memchr_iter(b'\n', &buffer[..first]).count() as u64 + 1;
-            return Err(Error::new(
-                Exit::Data,
-                format!("{file}:{line}: the file is a JSON array, not one JSON object per line"),
-            )
-            .hint(format!("convert it: jq -c '.[]' '{file}' > lines.jsonl")));
+        if matches!(self.cutter, Cutter::Lines(Format::Jsonl)) {
+            let line = self.lines + csv::newlines(&buffer[..first]) + 1;
+            nature::refuse_as_jsonl(&self.file, line, &buffer[first..])?;
         }
         Ok(())
     }
@@ -382,6 +379,11 @@ impl Block {
     /// Returns true if the block's file begins with a byte order mark.
     pub const fn is_marked(&self) -> bool {
         self.marked
+    }
+
+    /// The encoding that a mark at the start of the file names, in place of a flag.
+    pub const fn found_encoding(&self) -> Option<TextEncoding> {
+        self.found
     }
 
     /// The block's first row, 1-based over all inputs, of the chosen rows.

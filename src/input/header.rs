@@ -18,10 +18,12 @@ pub struct TableHeader {
     renamed: Vec<(usize, String)>,
     /// The line where it begins, 1-based.
     pub line: u64,
+    /// The byte that seems to stand between its fields, if the delimiter leaves it whole.
+    pub shows: Option<char>,
 }
 
 impl TableHeader {
-    fn new(mut names: Vec<String>, line: u64) -> Self {
+    fn new(mut names: Vec<String>, line: u64, shows: Option<char>) -> Self {
         let mut taken: HashSet<String> = names.iter().cloned().collect();
         let (mut seen, mut renamed) = (HashSet::new(), Vec::new());
         for (at, name) in names.iter_mut().enumerate() {
@@ -34,7 +36,7 @@ impl TableHeader {
             }
             renamed.push((at, std::mem::replace(name, new)));
         }
-        Self { names: names.into(), renamed, line }
+        Self { names: names.into(), renamed, line, shows }
     }
 
     /// Names that are made up, each with the one in the header: empty, or that of another column too.
@@ -111,7 +113,9 @@ impl TableStart<'_> {
                     let mut names: Vec<String> = Vec::new();
                     split(text, delimiter.byte, |name| names.push(name.trim().to_owned()));
                     lone_returns(file, line, &names)?;
-                    return Ok(HeaderPart::Read { header: Arc::new(TableHeader::new(names, line)), bytes, lines });
+                    let shows = other_delimiter(text, delimiter.byte).filter(|_| names.len() == 1);
+                    let header = Arc::new(TableHeader::new(names, line, shows));
+                    return Ok(HeaderPart::Read { header, bytes, lines });
                 }
                 Some(other) => return Ok(HeaderPart::Other { delimiter: other.byte, bytes: 0, lines: 0 }),
             }
@@ -143,6 +147,12 @@ impl TableStart<'_> {
         }
         Some(settled)
     }
+}
+
+/// The byte that divides a header into most fields, if there is a better one than `delimiter`.
+fn other_delimiter(header: &str, delimiter: u8) -> Option<char> {
+    let candidates = b",;\t|".iter().copied().filter(|byte| fields(header, *byte) > fields(header, delimiter));
+    candidates.max_by_key(|byte| fields(header, *byte)).map(char::from)
 }
 
 /// Returns true if `is` holds for a field.
@@ -188,6 +198,14 @@ fn lone_returns(file: &str, line: u64, names: &[String]) -> Result<()> {
     Err(Error::new(Exit::Data, text).hint(format!(
         "if its lines end with carriage returns (old Macs), convert them: tr '\\r' '\\n' < '{file}' > other.csv"
     )))
+}
+
+/// The error of a header that the delimiter leaves whole, where requests need one of its fields.
+pub fn undivided(file: &str, header: &TableHeader, shows: char) -> Error {
+    let (line, name) = (header.line, header.names.first().map_or("", String::as_str));
+    let text = format!("{file}:{line}: the header is read as a single column: {}", shorten(name));
+    let given = if shows == '\t' { "tab".to_owned() } else { format!("'{shows}'") };
+    Error::new(Exit::Data, text).hint(format!("it shows another delimiter: pass --delimiter {given}"))
 }
 
 /// The error of a name that several columns have, where requests need one of them.

@@ -10,6 +10,7 @@ mod format;
 mod header;
 mod jsonl;
 mod kept;
+mod limited;
 mod nature;
 mod opened;
 mod pick;
@@ -23,7 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use blocks::{Block, Blocks};
 pub use encoding::TextEncoding;
 pub use format::Format;
-pub use header::{TableHeader, ambiguous};
+pub use header::{TableHeader, ambiguous, undivided};
 pub use kept::{Kept, same_copy};
 pub use opened::{OpenedInputs, StdinCopy};
 pub use pick::{ChosenRows, Pick};
@@ -169,10 +170,14 @@ impl Inputs {
         Some(stamp)
     }
 
+    /// Each of the files, alone.
+    pub fn each_file(&self) -> impl Iterator<Item = Self> {
+        self.files.iter().map(|file| Self { files: vec![file.clone()], chosen: ChosenRows::default() })
+    }
+
     /// Each of the files that are tables, alone.
     pub fn each_table(&self) -> impl Iterator<Item = Self> {
-        let tables = self.files.iter().filter(|file| file.is_table());
-        tables.map(|file| Self { files: vec![file.clone()], chosen: ChosenRows::default() })
+        self.each_file().filter(|inputs| inputs.files.iter().all(Input::is_table))
     }
 
     /// Their names in messages.
@@ -189,10 +194,8 @@ impl Input {
     fn resolve(path: &Path, format: Option<Format>) -> Result<Self> {
         let shown = path.display().to_string();
         let cannot = |why: &str| Error::new(Exit::NoInput, format!("{shown}: {why}"));
-        let metadata = fs::metadata(path).map_err(|error| {
-            let address = shown.contains("://").then(|| nature::unread(&shown)).flatten();
-            address.unwrap_or_else(|| source::unreadable(&shown, error))
-        })?;
+        let metadata = fs::metadata(path)
+            .map_err(|error| nature::unread_address(&shown).unwrap_or_else(|| source::unreadable(&shown, error)))?;
         if metadata.is_dir() {
             return Err(cannot("is a directory, not a file").hint(format!("name its files: {shown}/*.jsonl")));
         }
@@ -201,7 +204,7 @@ impl Input {
                 .hint("send it to standard input: llbatch … - --input-format jsonl < FILE"));
         }
         let format = format.or_else(|| Format::of_path(path)).ok_or_else(|| {
-            nature::unread(&shown).unwrap_or_else(|| {
+            nature::unread_ending(&shown).unwrap_or_else(|| {
                 Error::usage(format!("{shown}: cannot tell the format from the file ending"))
                     .hint("pass --input-format jsonl|csv|tsv|lines")
             })

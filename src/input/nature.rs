@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use super::Format;
+use super::{Format, csv};
 use crate::error::{Error, Exit, Result};
+use crate::request::shorten;
 
-/// Refuses a file whose first bytes are those of a workbook, an archive or another binary format.
+/// Refuses a file whose first bytes are those of a workbook, an archive, another binary format or another encoding.
 ///
 /// # Errors
-/// 65 with the command that converts it.
+/// 65 with the command that converts it, or the flag that reads it.
 pub fn refuse(file: &str, head: &[u8]) -> Result<()> {
     let book = "if it is an Excel workbook, save it as CSV (UTF-8); otherwise unpack it first: unzip";
     let (what, hint) = match head {
@@ -23,30 +24,45 @@ pub fn refuse(file: &str, head: &[u8]) -> Result<()> {
         [0xfd, b'7', b'z', b'X', b'Z', ..] => {
             ("packed with xz, which llbatch does not read", format!("unpack it: unxz -k '{file}'"))
         }
+        // Every second byte of its ASCII characters is zero.
+        [a, 0, b, 0, ..] if *a != 0 && *b != 0 => return Err(unmarked(file, "utf-16le")),
+        [0, a, 0, b, ..] if *a != 0 && *b != 0 => return Err(unmarked(file, "utf-16be")),
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => {
+            ("UTF-32, which llbatch does not read", format!("convert it: iconv -f UTF-32 -t UTF-8 '{file}' > other"))
+        }
         _ => return Ok(()),
     };
     Err(Error::new(Exit::Data, format!("{file}: the file is {what}")).hint(hint))
 }
 
-/// The error of an input whose name tells that it cannot be read: an address, or an ending of another format.
-pub fn unread(shown: &str) -> Option<Error> {
+/// The error of UTF-16 that no mark announces.
+fn unmarked(file: &str, encoding: &str) -> Error {
+    Error::new(Exit::Data, format!("{file}:1:1: the file is UTF-16 without a mark, not UTF-8"))
+        .hint(format!("pass --encoding {encoding}"))
+}
+
+/// The error of an input that does not exist and whose name is an address.
+pub fn unread_address(shown: &str) -> Option<Error> {
+    let (scheme, rest) = shown.split_once("://")?;
     let piped = |command: &str| {
         let format = Format::of_path(Path::new(shown)).unwrap_or(Format::Jsonl);
         format!("pipe it: {command} | llbatch … - --input-format {format}")
     };
-    if let Some((scheme, rest)) = shown.split_once("://") {
-        let (what, hint) = match scheme.to_ascii_lowercase().as_str() {
-            "s3" => ("an object in a bucket", piped(&format!("aws s3 cp '{shown}' -"))),
-            "gs" => ("an object in a bucket", piped(&format!("gcloud storage cat '{shown}'"))),
-            "az" => ("an object in Azure storage", "download it first, for example with azcopy copy".to_owned()),
-            "hf" => ("a file on Hugging Face", "download it first: hf download".to_owned()),
-            "http" | "https" => ("an address", piped(&format!("curl -fsSL '{shown}'"))),
-            "file" => ("an address", format!("name its path: {rest}")),
-            _ => return None,
-        };
-        let text = format!("{shown}: this is {what}, which llbatch does not read yet");
-        return Some(Error::new(Exit::NoInput, text).hint(hint));
-    }
+    let (what, hint) = match scheme.to_ascii_lowercase().as_str() {
+        "s3" => ("an object in a bucket", piped(&format!("aws s3 cp '{shown}' -"))),
+        "gs" => ("an object in a bucket", piped(&format!("gcloud storage cat '{shown}'"))),
+        "az" => ("an object in Azure storage", "download it first, for example with azcopy copy".to_owned()),
+        "hf" => ("a file on Hugging Face", "download it first: hf download".to_owned()),
+        "http" | "https" => ("an address", piped(&format!("curl -fsSL '{shown}'"))),
+        "file" => ("an address", format!("name its path: {rest}")),
+        _ => return None,
+    };
+    let text = format!("{shown}: this is {what}, which llbatch does not read yet");
+    Some(Error::new(Exit::NoInput, text).hint(hint))
+}
+
+/// The error of an input whose ending tells that it cannot be read.
+pub fn unread_ending(shown: &str) -> Option<Error> {
     let ending = shown.rsplit_once('.')?.1.to_ascii_lowercase();
     let (what, hint) = match ending.as_str() {
         "parquet" => ("a Parquet file", parquet(shown)),
@@ -57,6 +73,74 @@ pub fn unread(shown: &str) -> Option<Error> {
     Some(Error::usage(format!("{shown}: this is {what}, which llbatch does not read yet")).hint(hint))
 }
 
+/// Refuses input that is read as JSONL and begins with the header of a table, or that is an array. `text`
+/// begins behind all white space, on this line.
+///
+/// # Errors
+/// 65 with the flag or the command that helps.
+pub fn refuse_as_jsonl(file: &str, line: u64, text: &[u8]) -> Result<()> {
+    if text.starts_with(b"[") {
+        return Err(Error::new(
+            Exit::Data,
+            format!("{file}:{line}: the file is a JSON array, not one JSON object per line"),
+        )
+        .hint(format!("convert it: jq -c '.[]' '{file}' > lines.jsonl")));
+    }
+    let Some((header, format)) = table(text) else { return Ok(()) };
+    let text = format!("{file}:{line}: this is a table, but it is read as JSONL; its header is: {}", shorten(header));
+    Err(Error::new(Exit::Data, text).hint(format!("pass --input-format {format}")))
+}
+
+/// The header and the format of a table that `text` begins with: two lines or more, with as many fields in the first two.
+fn table(text: &[u8]) -> Option<(&str, Format)> {
+    let mut lines = text.split(|byte| *byte == b'\n').map(|line| std::str::from_utf8(line.trim_ascii_end()));
+    let (header, row) = (lines.next()?.ok()?, lines.next()?.ok()?);
+    let name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || " _-.()#%/?".contains(c));
+    let (delimiter, format) =
+        [(b',', Format::Csv), (b'\t', Format::Tsv), (b';', Format::Csv)].into_iter().find(|(byte, _)| {
+            let mut names = 0;
+            let mut plain = true;
+            csv::split(header, *byte, |field| {
+                names += 1;
+                plain &= name(field.trim());
+            });
+            plain && names > 1
+        })?;
+    // A row may go on behind a line end in quotes.
+    let fields = |line: &str| {
+        let mut fields = 0;
+        csv::split(line, delimiter, |_| fields += 1);
+        fields
+    };
+    let goes_on = row.matches('"').count() % 2 == 1;
+    (!row.starts_with('{') && (goes_on || fields(row) == fields(header))).then_some((header, format))
+}
+
 fn parquet(file: &str) -> String {
     format!("convert it: duckdb -c \"COPY (FROM '{file}') TO 'lines.jsonl' (FORMAT json)\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_told_from_broken_json() {
+        for (text, format) in [
+            ("id,text\n1,a\n", Some(Format::Csv)),
+            ("id,\"Review Text\"\r\n1,\"a, b\"\r\n", Some(Format::Csv)),
+            ("id;text\n1;\"a\nb\"\n", Some(Format::Csv)),
+            ("id\ttext\n1\ta, b\n", Some(Format::Tsv)),
+            ("größe,本文\n1,2\n", Some(Format::Csv)),
+            ("id,text\n", None),
+            ("id,text\n{\"prompt\":1}\n", None),
+            ("id,text\none\n", None),
+            ("nonsense\n", None),
+            ("'a':1, 'b':2\n'a':1, 'b':3\n", None),
+            ("{\"a\":1,\"b\":2}\n{\"a\":1,\"b\":2}\n", None),
+            ("1,\n2,\n", None),
+        ] {
+            assert_eq!(table(text.as_bytes()).map(|(_, format)| format), format, "{text}");
+        }
+    }
 }

@@ -57,6 +57,19 @@ impl Source {
         Self { decoding: encoding.filter(|encoding| !encoding.is_utf8()).map(Decoding::new), ..self }
     }
 
+    /// Returns true if [`Self::fill`] decodes.
+    pub const fn is_decoded(&self) -> bool {
+        self.decoding.is_some()
+    }
+
+    /// Decodes from here on, beginning with all bytes read so far, which are in `buffer`; `last`: there are no others.
+    pub fn decode(&mut self, encoding: TextEncoding, buffer: &mut Vec<u8>, last: bool) {
+        let mut decoding = Decoding::new(encoding);
+        decoding.push(buffer, last);
+        buffer.clear();
+        self.decoding = Some(decoding);
+    }
+
     /// Adds up to `most` bytes to `buffer`, fewer only at the end. Returns their number.
     ///
     /// # Errors

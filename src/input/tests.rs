@@ -114,15 +114,27 @@ fn impossible_files_are_errors_with_a_remedy() {
         (b"a,\x93\n1,2\n", Format::Csv, "byte 0x93", "from Windows"),
         (b" \n[{\"a\":1}]", Format::Jsonl, "x:2: the file is a JSON array", "jq -c '.[]'"),
         (b"\n\n       \n [{\"a\":1}]", Format::Jsonl, "x:4: the file is a JSON array", "jq -c '.[]'"),
-        (b"\xff\xfe{\0", Format::Jsonl, "UTF-16", "--encoding utf-16le"),
-        (b"\xef\xbb\xbf\xfe\xff\0", Format::Jsonl, "UTF-16", "--encoding utf-16be"),
+        (b"\xff\xfe\0\0{\0\0\0", Format::Jsonl, "UTF-32", "iconv -f UTF-32"),
+        (b"\n\nid,text\n1,a\n", Format::Jsonl, "x:3: this is a table", "--input-format csv"),
     ] {
-        for block in [3, 1000] {
+        for block in [30, 1000] {
             let error = rows_of(bytes, format, block).unwrap_err();
             assert_eq!(error.exit, Exit::Data);
             assert!(error.message.contains(words), "{}", error.message);
             assert!(error.hint.as_deref().is_some_and(|said| said.contains(hint)), "{error:?}");
         }
+    }
+}
+
+#[test]
+fn mark_of_utf16_has_the_file_decoded() {
+    let text = "\u{feff}id,text\r\n1,größe 🦀\n2,b\n";
+    for encode in [u16::to_le_bytes as fn(u16) -> [u8; 2], u16::to_be_bytes] {
+        let bytes: Vec<u8> = text.encode_utf16().flat_map(encode).collect();
+        for block in [1, 7, 1000] {
+            assert_eq!(rows_of(&bytes, Format::Csv, block).unwrap(), ["x:2 1|größe 🦀", "x:3 2|b"], "by {block}");
+        }
+        assert_eq!(rows_of(&bytes[..bytes.len() - 1], Format::Csv, 9).unwrap()[1], "x:3:4 utf8", "cut off");
     }
 }
 

@@ -1,5 +1,8 @@
 //! Flags about the input and the requests.
 
+use std::fs::File;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -8,6 +11,7 @@ use crate::error::{Error, Exit, Result};
 use crate::input::{Pick, ReadOptions, TextEncoding};
 use crate::job::ask::{InputSource, InputSpec, ProblemPolicy, RequestFlags};
 use crate::request::{Endpoint, Params};
+use crate::ui::Ui;
 
 /// Inputs, and the requests that are made of them.
 #[derive(Debug, Args)]
@@ -90,6 +94,26 @@ pub struct InputArgs {
 }
 
 impl InputArgs {
+    /// Reads standard input if no INPUT is named and a pipe or a file waits there. Tells the user where rows come from.
+    pub fn find_stdin(&mut self, ui: &Ui) {
+        if self.inputs.is_empty() && stdin_waits() {
+            self.inputs.push("-".into());
+            ui.note("no INPUT is named: reading standard input");
+        } else if self.inputs.iter().any(|path| path.as_os_str() == "-") && io::stdin().is_terminal() {
+            ui.note("reading from the terminal; Ctrl-D ends");
+        }
+    }
+
+    /// The error of a command without an INPUT.
+    pub fn missing(example: &str) -> Error {
+        let text = if io::stdin().is_terminal() {
+            "no INPUT: name files, or `-` for standard input"
+        } else {
+            "no INPUT, and nothing is on standard input: name files, or `-` for standard input"
+        };
+        Error::usage(text).hint(example)
+    }
+
     /// Returns true if input comes through a pipe.
     ///
     /// # Errors
@@ -200,6 +224,13 @@ impl InputArgs {
             constant_prompt: self.constant_prompt,
         })
     }
+}
+
+/// Returns true if standard input is a pipe, or a file that is not empty. Schedulers give `/dev/null`, which is neither.
+fn stdin_waits() -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    let Ok(stdin) = io::stdin().as_fd().try_clone_to_owned().map(File::from) else { return false };
+    stdin.metadata().is_ok_and(|meta| meta.file_type().is_fifo() || meta.is_file() && meta.len() > 0)
 }
 
 /// The pairs of a repeated flag.

@@ -215,3 +215,42 @@ fn request_carries_key_and_user_agent() {
     assert!(head.contains("content-type: application/json\r\n"), "{head}");
     assert!(head.contains(&format!("user-agent: llbatch/{}\r\n", env!("CARGO_PKG_VERSION"))), "{head}");
 }
+
+#[test]
+fn what_waits_on_standard_input_needs_no_dash() {
+    let (home, server) = (Home::new(), Server::quick(&[]));
+    let out = home.run_with_stdin(&server.url, &[], prompts(1..=3).as_bytes()).code(0);
+    answered(&out.says(&["no INPUT is named: reading standard input"]).stdout, 1..=3);
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let mut command = home.command(&["check", "-m", MODEL]);
+    command.stdin(reader);
+    let running = home.start(command);
+    writer.write_all(prompts(1..=3).as_bytes()).unwrap();
+    drop(writer);
+    assert!(running.wait().code(0).stdout.contains("3 rows"));
+    // Schedulers give /dev/null.
+    for command in [&["run"][..], &["submit"], &["check"], &["prepare", "-o", "shards"]] {
+        home.llbatch(command).code(2).says(&["no INPUT, and nothing is on standard input"]);
+    }
+    home.run_with_stdin(&server.url, &[], b"").code(2).says(&["nothing is on standard input"]);
+}
+
+#[test]
+fn job_that_is_resumed_by_name_leaves_standard_input_alone() {
+    let (home, server) = (Home::new(), Server::quick(&[]));
+    home.write("in.jsonl", prompts(1..=2));
+    home.run(&server, &["in.jsonl", "--name", "night"]).code(0);
+    let out = home.run_with_stdin(&server.url, &["--resume=night"], prompts(5..=9).as_bytes()).code(0);
+    answered(&out.stdout, 1..=2);
+}
+
+#[test]
+fn line_ends_of_spreadsheets_become_plain_ones() {
+    let (home, server) = (Home::new(), Server::quick(&[]));
+    home.write("in.csv", "id,text,note\r\n1,\"two\r\nlines\",last\r\n");
+    home.run(&server, &["in.csv", "-m", MODEL, "--prompt", "{{ text }}", "-o", "out.csv"]).code(0);
+    let text = home.read("out.csv");
+    assert!(text.starts_with("id,text,note,custom_id,") || text.starts_with("id,text,note,"), "{text}");
+    assert!(text.contains("1,\"two\r\nlines\",last,"), "{text:?}");
+    assert_eq!(text.matches("\r\n").count(), 1, "{text:?}");
+}

@@ -276,3 +276,78 @@ fn tables_of_spreadsheets_are_answered_as_they_are() {
         assert!(lines[0].starts_with(header) && lines[1].starts_with(first), "{name}: {out}");
     }
 }
+
+/// A text in UTF-16 with a byte order mark.
+fn utf16(text: &str, encode: fn(u16) -> [u8; 2]) -> Vec<u8> {
+    std::iter::once('\u{feff}').chain(text.chars()).collect::<String>().encode_utf16().flat_map(encode).collect()
+}
+
+#[test]
+fn utf16_with_a_mark_is_read_without_a_flag() {
+    let (home, server) = (Home::new(), Server::quick(&[]));
+    home.write("le.csv", utf16("id,text\r\n1,caf\u{e9} \u{1f980}\r\n", u16::to_le_bytes));
+    home.write("be.jsonl", utf16(&prompts(1..=2), u16::to_be_bytes));
+    home.write("plain.jsonl", &utf16(&prompts(1..=2), u16::to_le_bytes)[2..]);
+    home.write("le.csv.gz", gzip(&std::fs::read(home.path("le.csv")).unwrap()));
+    for table in ["le.csv", "le.csv.gz"] {
+        let flags = [table, "-m", MODEL, "--prompt", "{{ text }}", "-o", "out.csv", "--fresh"];
+        home.run(&server, &flags).code(0).says(&[&format!("reading {table} as UTF-16LE")]);
+        assert_eq!(csv_rows(&home.read("out.csv"), b',').1[0][..2], ["1", "caf\u{e9} \u{1f980}"]);
+        // The flag says the same, or is wrong.
+        let flags = [&flags[..], &["--encoding", "utf-8"]].concat();
+        home.run(&server, &flags).code(0);
+    }
+    let out = home.run(&server, &["be.jsonl"]).code(0).says(&["reading be.jsonl as UTF-16BE"]);
+    answered(&out.stdout, 1..=2);
+    home.run(&server, &["plain.jsonl"]).code(65).says(&["UTF-16 without a mark", "--encoding utf-16le"]);
+    home.write("wide.jsonl", b"\xff\xfe\0\0{\0\0\0");
+    home.run(&server, &["wide.jsonl"]).code(65).says(&["UTF-32", "iconv"]);
+}
+
+#[test]
+fn table_that_comes_as_jsonl_is_told_once_with_the_flag() {
+    let recorder = Recorder::start();
+    for (delimiter, flag) in [(",", "csv"), ("\t", "tsv"), (";", "csv")] {
+        let home = Home::new();
+        let table =
+            (1..=50).fold(format!("id{delimiter}prompt\n"), |table, n| table + &format!("{n}{delimiter}text\n"));
+        let out = home.run_with_stdin(&recorder.url, &["-", "-m", MODEL], table.as_bytes()).code(65);
+        let out = out.says(&["-:1: this is a table, but it is read as JSONL", &format!("--input-format {flag}")]);
+        assert_eq!(out.stderr.matches("hint:").count(), 1, "{}", out.stderr);
+        let piped = ["-", "-m", MODEL, "--input-format", flag];
+        home.run_with_stdin(&recorder.url, &piped, table.as_bytes()).code(0);
+    }
+}
+
+#[test]
+fn wrong_delimiter_is_answered_with_the_one_that_the_header_shows() {
+    let (home, recorder) = (Home::new(), Recorder::start());
+    for (delimiter, shown) in [(';', "';'"), (',', "','"), ('\t', "tab")] {
+        home.write("in.csv", format!("id{delimiter}text\n1{delimiter}a\n"));
+        let run = |flags: &[&str]| {
+            home.finish(
+                home.run_command(&recorder.url, &[&["in.csv", "-m", MODEL, "--delimiter", "|"], flags].concat()),
+            )
+        };
+        for flags in [&["--prompt", "{{ text }}"][..], &[]] {
+            run(flags).code(65).says(&["in.csv:1: ", "single column: id", &format!("pass --delimiter {shown}")]);
+        }
+        run(&["--prompt", "Hi", "--constant-prompt"]).code(0);
+    }
+    home.write("one.csv", "\"Name, first\"\nAnn\n");
+    let flags = ["one.csv", "-m", MODEL, "--delimiter", ";", "--prompt", "{{ row['Name, first'] }}"];
+    home.finish(home.run_command(&recorder.url, &flags)).code(0);
+}
+
+#[test]
+fn file_whose_name_looks_like_an_address_is_read() {
+    let (home, server) = (Home::new(), Server::quick(&[]));
+    std::fs::create_dir_all(home.path("s3:/bucket")).unwrap();
+    for name in ["s3://bucket/in.jsonl", "s3://bucket/in"] {
+        home.write(name, prompts(1..=2));
+    }
+    answered(&home.run(&server, &["s3://bucket/in.jsonl"]).code(0).stdout, 1..=2);
+    home.run(&server, &["s3://bucket/in"]).code(2).says(&["cannot tell the format", "--input-format"]);
+    answered(&home.run(&server, &["s3://bucket/in", "--input-format", "jsonl", "--fresh"]).code(0).stdout, 1..=2);
+    home.run(&server, &["s3://bucket/none.jsonl"]).code(66).says(&["an object in a bucket"]);
+}

@@ -1,8 +1,10 @@
 //! `--limit`, `--sample` and `--preview`: a part of the rows, which keep their numbers.
 
+use std::io::Write as _;
+
 use serde_json::Value;
 
-use crate::support::{Home, MODEL, Server, csv_rows, prompts, rows};
+use crate::support::{Home, MODEL, Server, answered, csv_rows, prompts, rows};
 
 /// A table of `count` texts without ids.
 fn texts(count: u32) -> String {
@@ -144,4 +146,17 @@ fn preview_shows_requests_and_sends_nothing() {
     assert_eq!(bad.stdout.matches("question").count(), 2, "{}", bad.stdout);
     home.llbatch(&["check", "bad.jsonl", "--preview", "2"]).code(0);
     home.llbatch(&["check", "--preview", "bad.jsonl"]).code(2).says(&["--preview=3"]);
+}
+
+#[test]
+fn limit_ends_the_reading_of_a_pipe_that_goes_on() {
+    let (home, server) = (Home::new(), Server::quick(&[]));
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let mut command = home.run_command(&server.url, &["-", "--limit", "3"]);
+    command.stdin(reader);
+    let running = home.start(command);
+    writer.write_all(prompts(1..=5).as_bytes()).unwrap();
+    // The pipe stays open.
+    answered(&running.wait().code(0).stdout, 1..=3);
+    drop(writer);
 }

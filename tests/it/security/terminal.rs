@@ -159,3 +159,13 @@ fn texts_of_a_batch_service_are_escaped() {
     calm(&at(&["models", "--json"]).code(0), "\\u{9b}2J");
     calm(&at(&["fetch", "batch-1", "--partial", "-vv"]), "");
 }
+
+#[test]
+fn dash_at_a_terminal_says_how_the_input_ends() {
+    let home = Home::new();
+    // `script` ends its terminal's input at once, as Ctrl-D does.
+    let out = on_terminal(&home, &["check", "-"]).code(65);
+    assert_eq!(out.stdout.matches("reading from the terminal; Ctrl-D ends").count(), 1, "{}", out.stdout);
+    let out = on_terminal(&home, &["check"]).code(2);
+    assert!(out.stdout.contains("no INPUT: name files"), "{}", out.stdout);
+}
