@@ -28,6 +28,17 @@ pub(super) struct Gate {
     changed: Notify,
 }
 
+/// The end of a wait at the gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Passage {
+    /// The request may leave.
+    Open,
+    /// The row must not be sent any more, or not yet. It has used nothing up.
+    Unwanted,
+    /// The run stops.
+    Stopping,
+}
+
 /// Counts a request as in flight while it lives.
 pub(super) struct InFlightGuard<'a>(&'a Shared);
 
@@ -65,10 +76,11 @@ impl Gate {
         InFlightGuard(&self.shared)
     }
 
-    /// Waits until a request for `row` of about `tokens` tokens may leave. `false` if the run stops first.
-    pub(super) async fn pass(&self, row: u64, tokens: u64) -> bool {
+    /// Waits until a request for `row` of about `tokens` tokens may leave. Others are answered meanwhile, so that a row that
+    /// had to wait is asked whether it is still `wanted`.
+    pub(super) async fn pass(&self, row: u64, tokens: u64, wanted: impl Fn() -> bool) -> Passage {
         if self.shared.stop.is_cancelled() {
-            return false;
+            return Passage::Stopping;
         }
         // The usual case: the queue is empty, and there is room.
         if let Ok(_turn) = self.turnstile.try_lock() {
@@ -76,23 +88,29 @@ impl Gate {
             if self.shared.claimed.load(Ordering::Acquire) >= row
                 && self.limiter.borrow_mut().take(Instant::now(), tokens).is_ok()
             {
-                return true;
+                return Passage::Open;
             }
         }
         tokio::select! {
             biased;
-            () = self.shared.stop.cancelled() => false,
-            () = self.queue(row, tokens) => true,
+            () = self.shared.stop.cancelled() => Passage::Stopping,
+            passage = self.queue(row, tokens, wanted) => passage,
         }
     }
 
-    async fn queue(&self, row: u64, tokens: u64) {
+    async fn queue(&self, row: u64, tokens: u64, wanted: impl Fn() -> bool) -> Passage {
         let _turn = self.turnstile.lock().await;
+        if !wanted() {
+            return Passage::Unwanted;
+        }
         self.claim(row);
         self.shared.until_claimed(row).await;
         loop {
+            if !wanted() {
+                return Passage::Unwanted;
+            }
             let taken = self.limiter.borrow_mut().take(Instant::now(), tokens);
-            let Err(delay) = taken else { return };
+            let Err(delay) = taken else { return Passage::Open };
             tokio::select! {
                 () = tokio::time::sleep_until(delay.until.into()) => {}
                 () = self.changed.notified() => {}

@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::decision::Tries;
 use super::engine::Engine;
+use super::gate::Passage;
 use super::wallet::Unaffordable;
 use super::{Event, Stopped};
 use crate::outcome::{ErrorCode, Outcome, RowError, Usage};
@@ -23,6 +24,16 @@ pub(super) struct RowTask {
     pub(super) body: Bytes,
     /// Tokens that the limiter sets aside for a try.
     pub(super) about: u64,
+}
+
+/// The end of a row's wait for the gate and for money.
+enum RowAdmission {
+    /// The request may leave; this much money is set aside for it.
+    Admitted(Nanos),
+    /// Meanwhile the service has refused the row's model, or has asked it to wait.
+    Unwanted,
+    /// The run stops.
+    Stopping,
 }
 
 /// Cost of a row beside its answer: answers that were billed and useless, and requests that may have been billed.
@@ -74,7 +85,11 @@ impl RowTask {
                 }
                 continue;
             }
-            let Some(set_aside) = self.admit().await else { return self.abandon() };
+            let set_aside = match self.admit().await {
+                RowAdmission::Admitted(set_aside) => set_aside,
+                RowAdmission::Unwanted => continue,
+                RowAdmission::Stopping => return self.abandon(),
+            };
             let before = Waste::of(&self.outcome);
             let again = {
                 let engine = Rc::clone(&self.engine);
@@ -110,19 +125,31 @@ impl RowTask {
         Some(until.saturating_duration_since(now))
     }
 
-    /// Waits until the request may leave and its maximum cost is set aside. `None` if the run stops.
-    async fn admit(&self) -> Option<Nanos> {
+    /// Returns true if the service may answer this row's model now, as far as the run has learned.
+    fn is_wanted(&self) -> bool {
+        self.unserved().is_none() && self.held().is_none()
+    }
+
+    /// Waits until the request may leave and its maximum cost is set aside.
+    async fn admit(&self) -> RowAdmission {
         let engine = &self.engine;
-        if !engine.gate.pass(self.outcome.row, self.about).await {
-            return None;
+        match engine.gate.pass(self.outcome.row, self.about, || self.is_wanted()).await {
+            Passage::Open => {}
+            Passage::Unwanted => return RowAdmission::Unwanted,
+            Passage::Stopping => return RowAdmission::Stopping,
         }
         // Only now: a row that waits for the limiter must not hold money that others could spend.
         match engine.wallet.reserve(&self.outcome.model, self.outcome.reserve).await {
-            Ok(set_aside) => Some(set_aside),
-            Err(Unaffordable::Stopping) => None,
+            Ok(set_aside) if self.is_wanted() => RowAdmission::Admitted(set_aside),
+            Ok(set_aside) => {
+                engine.gate.learn(|limiter| limiter.give_back(self.about));
+                engine.wallet.release(set_aside, Nanos::ZERO);
+                RowAdmission::Unwanted
+            }
+            Err(Unaffordable::Stopping) => RowAdmission::Stopping,
             Err(Unaffordable::Spent(budget)) => {
                 engine.stop(Stopped::Cost(budget));
-                None
+                RowAdmission::Stopping
             }
         }
     }

@@ -281,6 +281,17 @@ fn unserved_model_is_asked_for_only_a_few_times() {
 }
 
 #[test]
+fn rows_that_wait_are_not_sent_once_their_model_is_refused() {
+    let home = Home::new();
+    let server = Server::start(&[]);
+    home.write("in.jsonl", prompts(1..=600).replace(MODEL, "gpt-4o"));
+    home.run(&server, &["in.jsonl", "-o", "out.jsonl"]).code(3);
+    assert!(codes(&home.read("out.jsonl")).iter().all(|(_, code)| code == "not_found"));
+    // Five that teach it, and those in flight at the time.
+    assert!((5..=8).contains(&server.requests()), "{}", server.requests());
+}
+
+#[test]
 fn compressed_answers_are_unpacked() {
     let home = Home::new();
     let server = Server::start(&["--gzip"]);
