@@ -207,6 +207,8 @@ struct ErrorEnvelope<'a> {
     #[serde(borrow, default)]
     error_type: Option<&'a RawValue>,
     #[serde(borrow, default)]
+    r#type: Option<&'a RawValue>,
+    #[serde(borrow, default)]
     detail: Option<&'a RawValue>,
     #[serde(borrow, default)]
     code: Option<&'a RawValue>,
@@ -216,8 +218,10 @@ struct ErrorEnvelope<'a> {
 struct ErrorDetail<'a> {
     #[serde(borrow, default)]
     message: Option<&'a RawValue>,
-    #[serde(borrow, default, alias = "error_type")]
+    #[serde(borrow, default)]
     r#type: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    error_type: Option<&'a RawValue>,
     #[serde(borrow, default)]
     code: Option<&'a RawValue>,
 }
@@ -233,7 +237,7 @@ fn page_words(page: &str) -> String {
 pub(crate) fn flaw_of(flaw: &AnswerFlaw<'_>, status: u16, body: &str) -> (Fault, String) {
     let raw = |text: &str| serde_json::from_str::<&RawValue>(text).map(ErrorBody::of_error).unwrap_or_default();
     match flaw {
-        AnswerFlaw::Error(text) => raw(text).inside(status),
+        AnswerFlaw::Error(text) => raw(text).or_beside(&ErrorBody::read(body.as_bytes())).inside(status),
         AnswerFlaw::Foreign => match ErrorBody::read(body.as_bytes()) {
             said if said.message.is_some() => said.inside(status),
             _ => (Fault::BadResponse, format!("HTTP {status} with neither choices nor embeddings")),
@@ -279,9 +283,16 @@ impl ErrorBody {
             said.read_error(raw, 0);
         } else {
             said.message = envelope.message.or(envelope.detail).map(text);
-            said.code = envelope.code.and_then(scalar);
         }
+        // An error that is only a text has its type and code beside it.
+        said.kind = said.kind.or_else(|| envelope.r#type.and_then(scalar));
+        said.code = said.code.or_else(|| envelope.code.and_then(scalar));
         said
+    }
+
+    /// Fills what this error leaves out with what stands beside it in the body.
+    fn or_beside(self, whole: &Self) -> Self {
+        Self { kind: self.kind.or_else(|| whole.kind.clone()), code: self.code.or_else(|| whole.code.clone()), ..self }
     }
 
     /// Reads the value of `"error":` (`raw` is one JSON value).
@@ -322,7 +333,7 @@ impl ErrorBody {
             self.message = Some(text(raw));
             return;
         };
-        self.kind = self.kind.take().or_else(|| detail.r#type.and_then(scalar));
+        self.kind = self.kind.take().or_else(|| detail.r#type.or(detail.error_type).and_then(scalar));
         self.code = self.code.take().or_else(|| detail.code.and_then(scalar));
         match detail.message {
             Some(inner) if inner.get().starts_with('{') && depth < 3 => self.read_error(inner, depth + 1),
@@ -432,6 +443,39 @@ mod tests {
         for (status, body, fault, message) in cases {
             let found = failure(status, body);
             assert_eq!((found.fault, found.message.as_str(), found.status), (fault, message, Some(status)), "{body}");
+        }
+    }
+
+    #[test]
+    fn error_inside_a_200_is_classified_by_what_stands_inside_and_beside_it() {
+        let inside = |body: &str| {
+            let flaw = crate::completion::Completion::of(body).flaw().expect("an error");
+            flaw_of(&flaw, 200, body)
+        };
+        let cases = [
+            (r#"{"error":"bad `n`","error_type":"validation"}"#, Fault::InvalidRequest, "error: bad `n`"),
+            (r#"{"error":"bad `n`","type":"validation_error"}"#, Fault::InvalidRequest, "error: bad `n`"),
+            (
+                r#"{"error":{"message":"bad `n`"},"type":"invalid_request_error"}"#,
+                Fault::InvalidRequest,
+                "error: bad `n`",
+            ),
+            (r#"{"error":{"message":"m","type":"validation","error_type":"x"}}"#, Fault::InvalidRequest, "error: m"),
+            (
+                r#"{"error":"`max_new_tokens` must be <= 9","error_type":"validation"}"#,
+                Fault::ContextLength,
+                "error: `max_new_tokens` must be <= 9",
+            ),
+            (r#"{"error":"slow","code":429}"#, Fault::RateLimited, "error 429: slow"),
+            (
+                r#"{"error":{"message":"busy","code":503},"type":"error","code":0}"#,
+                Fault::Overloaded,
+                "error 503: busy",
+            ),
+            (r#"{"error":"crashed","type":"error"}"#, Fault::Server, "error: crashed"),
+        ];
+        for (body, fault, words) in cases {
+            assert_eq!(inside(body), (fault, format!("HTTP 200 with {words}")), "{body}");
         }
     }
 
