@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::context_length::too_long;
 use super::duplicates::SeenId;
+use super::first_look::header_problem;
 use super::groups::ProblemGroups;
 use super::pass::Pass;
 use crate::input::Block;
-use crate::request::{Draft, Problem};
+use crate::request::{Draft, NO_PROMPT, Problem};
 use crate::tokens::Media;
 
 /// Longest `custom_id` that the service takes, in characters (together-wire: "at most 64 characters").
@@ -23,6 +24,9 @@ pub(super) struct BlockFindings<T> {
     pub problems: Vec<Problem>,
     /// All of them by what they say.
     pub groups: ProblemGroups,
+    /// The problem of the table's header, and the rows that are bad for no other reason.
+    pub header: Option<Problem>,
+    pub headed_rows: u64,
     pub bad_rows: u64,
     pub bytes: u64,
     pub long_ids: u64,
@@ -56,6 +60,8 @@ impl<T> BlockFindings<T> {
             rows: Vec::with_capacity(usize::try_from(block.rows()).unwrap_or(0)),
             problems: Vec::new(),
             groups: ProblemGroups::new(pass.max_problems),
+            header: header_problem(block, pass.shape),
+            headed_rows: 0,
             bad_rows: 0,
             bytes: block.bytes(),
             long_ids: 0,
@@ -104,6 +110,10 @@ impl<T> BlockFindings<T> {
         let number = problem.number.unwrap_or(0);
         let id = problem.id.as_deref().map_or(SeenId::Generated, |id| SeenId::given(id, number));
         self.rows.push(SeenRow { number, id, good: None });
+        if problem.code == NO_PROMPT && self.header.is_some() {
+            self.headed_rows += 1;
+            return;
+        }
         self.groups.add(&problem);
         if self.problems.len() < max_problems {
             self.problems.push(problem);

@@ -4,7 +4,7 @@ use super::Checked;
 use super::unlisted::say_unlisted;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::input::{self, Inputs};
+use crate::input::{self, Block, Inputs};
 use crate::request::{NO_PROMPT, Problem, RequestBuilder, TEMPLATE_FAULT};
 use crate::ui::Ui;
 
@@ -57,17 +57,23 @@ pub fn say_doubts(checked: &Checked, shape: &RequestBuilder, ctx: &Ctx) {
     }
 }
 
-/// Refuses a table that lacks the column that every row needs. It is one problem, that of the header.
+/// The problem of a table that lacks the column that every row needs. It is one problem, that of the header.
+pub(super) fn header_problem(block: &Block, shape: &RequestBuilder) -> Option<Problem> {
+    let header = block.header()?;
+    let (message, hint) = shape.missing_column(&header.names)?;
+    Some(Problem::at(None, block.file(), header.line, NO_PROMPT, message).hint(hint))
+}
+
+/// Refuses a table that lacks the column that every row needs.
 ///
 /// # Errors
 /// 65 for such a table, 66 if an input cannot be read.
 pub fn refuse_headers(inputs: &Inputs, shape: &RequestBuilder) -> Result<()> {
     for file in inputs.each_table() {
         let Some(block) = file.blocks()?.next()? else { continue };
-        let missing = block.header().and_then(|header| Some((header.line, shape.missing_column(&header.names)?)));
-        if let Some((line, (message, hint))) = missing {
-            let problem = Problem::at(None, block.file(), line, NO_PROMPT, message).hint(hint.as_str());
-            return Err(Error::new(Exit::Data, problem.to_string()).hint(hint).problems(&[problem]));
+        if let Some(problem) = header_problem(&block, shape) {
+            let error = Error { hint: problem.hint.clone(), ..Error::new(Exit::Data, problem.to_string()) };
+            return Err(error.problems(&[problem]));
         }
     }
     Ok(())

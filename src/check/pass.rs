@@ -50,10 +50,14 @@ pub struct Checked {
     pub problems: Vec<Problem>,
     /// All problems by what they say.
     pub groups: ProblemGroups,
-    /// Number of all problems.
+    /// Number of all problems; that of a table's header is one.
     pub problem_count: u64,
     /// Rows that have one or more.
     pub bad_rows: u64,
+    /// Tables whose header lacks the column that every row needs.
+    pub headers: Vec<String>,
+    /// Their rows that have no other problem.
+    pub headed_rows: u64,
     /// Rows from which llbatch removed `stream` or `stream_options`.
     pub stream_removed: u64,
     /// Rows whose id was taken by an earlier row, ascending.
@@ -116,6 +120,7 @@ impl<'a> Pass<'a> {
             checked.stream_removed += found.stream_removed;
             checked.unbounded = checked.unbounded.take().or(found.unbounded);
             checked.bad_rows += found.bad_rows;
+            checked.add_header(found.header, found.headed_rows, self.max_problems);
             for (model, rows) in found.models {
                 *models.entry(model).or_default() += rows;
             }
@@ -133,8 +138,22 @@ impl<'a> Pass<'a> {
 }
 
 impl Checked {
+    /// Adds the problem of a table's header once, and takes its rows as told.
+    fn add_header(&mut self, problem: Option<Problem>, rows: u64, max_problems: usize) {
+        self.headed_rows += rows;
+        let Some(problem) = problem.filter(|problem| rows > 0 && self.headers.last() != Some(&problem.file)) else {
+            return;
+        };
+        self.headers.push(problem.file.clone());
+        self.groups.add(&problem);
+        if self.problems.len() < max_problems {
+            self.problems.push(problem);
+        }
+    }
+
     fn add(&mut self, duplicates: duplicates::Duplicates, max_problems: usize) {
-        self.problem_count = self.bad_rows + duplicates.rows.len() as u64;
+        let told_once = self.headed_rows - self.headers.len() as u64;
+        self.problem_count = self.bad_rows - told_once + duplicates.rows.len() as u64;
         self.bad_rows += duplicates.otherwise_good;
         self.duplicates = duplicates.rows;
         self.marks = duplicates.marks;

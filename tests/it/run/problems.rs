@@ -81,6 +81,12 @@ fn header_without_a_prompt_is_one_error() {
     }
     let check = home.llbatch(&["check", "in.csv", "-m", MODEL]).code(65).stdout;
     assert_eq!(check.matches("no column `prompt`").count(), 1, "{check}");
+    assert!(check.starts_with("in.csv:2: there is no column") && !check.contains("more row"), "{check}");
+    assert!(check.contains("600 rows") && check.contains("; 1 problem\n"), "{check}");
+    let json = home.llbatch(&["check", "in.csv", "-m", MODEL, "--json"]).code(65).stdout;
+    let document: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((document["problem_count"].as_u64(), document["rows"].as_u64()), (Some(1), Some(600)));
+    assert_eq!((&document["problems"][0]["line"], &document["problems"][1]), (&2.into(), &serde_json::Value::Null));
     let out = home.run(&server, &["in.csv", "-m", MODEL, "--json", "-o", "o.jsonl"]).code(65);
     let document: serde_json::Value = serde_json::from_str(&out.stdout).unwrap();
     assert_eq!(document["error"]["problems"][0]["code"], "no_prompt");
