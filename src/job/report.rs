@@ -121,6 +121,7 @@ fn of_results(files: &[String], batch_price: bool, ctx: &Ctx) -> Result<ReportDo
         sandbox: false,
         state: verdict.state.as_str().to_owned(),
         time: JobTime::default(),
+        batched: false,
         exit: verdict.exit,
         reason: verdict.reason,
         next: None,
@@ -142,7 +143,9 @@ fn of_named(name: &str, ctx: &Ctx) -> Result<ReportDocument> {
     let rows = RowFacts::of(job.total, &folded.totals);
     let verdict = Verdict::of(&JobFacts::seen(&job, rows, &batches, busy));
     let time = JobTime { batches: batch_time(&batches), realtime: Duration::from_millis(job.active_ms) };
-    let summary = folded.totals.summary(&verdict.meta(&job, &spec, time, ctx));
+    let mut meta = verdict.meta(&job, &spec, time, ctx);
+    meta.batched = batches.iter().any(|batch| batch.id.is_some());
+    let summary = folded.totals.summary(&meta);
     let seconds = time_of(&job, &batches).map(|time| time.as_secs_f64());
     let source = ReportSource::Job {
         name: job.name.clone(),

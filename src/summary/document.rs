@@ -237,6 +237,8 @@ pub struct Meta {
     pub state: String,
     /// Time by the clock.
     pub time: JobTime,
+    /// The service was asked for a batch, which need not have brought an outcome.
+    pub batched: bool,
     /// The exit code of the command.
     pub exit: Exit,
     /// The reason for the exit code, in a few words.
@@ -259,6 +261,7 @@ impl Meta {
             sandbox: false,
             state: String::new(),
             time: JobTime::default(),
+            batched: false,
             exit: Exit::Ok,
             reason: String::new(),
             next: None,
@@ -297,7 +300,7 @@ impl Totals {
                 reasoning: self.usage.reasoning,
             },
             cost: self.cost(),
-            transports: self.transport_summaries(),
+            transports: self.transport_summaries(meta.batched),
             models: self.model_summaries(meta),
             latency_ms: LatencySummary {
                 p50: self.latency.percentile(50),
@@ -321,10 +324,10 @@ impl Totals {
         }
     }
 
-    /// Sums up each transport; nothing if the job used one alone.
-    fn transport_summaries(&self) -> Vec<TransportSummary> {
+    /// Sums up each transport; nothing if the job used one alone. `batched`: the service was asked for a batch.
+    fn transport_summaries(&self, batched: bool) -> Vec<TransportSummary> {
         let both = [("batch", &self.batch), ("realtime", &self.realtime)];
-        if both.iter().any(|(_, totals)| totals.rows == 0) {
+        if self.realtime.rows == 0 || (self.batch.rows == 0 && !batched) {
             return Vec::new();
         }
         let summary = |(transport, totals): (&'static str, &super::totals::TransportTotals)| TransportSummary {

@@ -175,6 +175,7 @@ impl Verdict {
             sandbox: job.is_rehearsal(),
             state: self.state.as_str().to_owned(),
             time,
+            batched: false,
             exit: self.exit,
             reason: self.reason.clone(),
             next: self.next.map(|next| next.command(&job.id, &spec.service, ctx)),

@@ -90,6 +90,23 @@ fn realtime_retry_joins_the_job_at_its_own_price() {
 }
 
 #[test]
+fn job_whose_batch_answered_nothing_still_names_both_ways() {
+    let (home, server) = (Home::new(), Server::quick(&["--batch-run", "1h", "--batch-cancel", "100ms"]));
+    home.write("in.jsonl", prompts(1..=4));
+    let id = submit(&home, &server, &["in.jsonl"]);
+    home.at(&server.url, &["cancel", &id]).code(0);
+    home.at(&server.url, &["retry", &id, "--via", "realtime"]).code(0);
+    let fetched = fetch(&home, &server, &id, &[]).code(0);
+    let report = home.llbatch(&["report", &id]).code(0);
+    for text in [&fetched.stderr, &report.stdout] {
+        assert!(text.contains(", batch and realtime: completed\n"), "{text}");
+        let ways = "  by way    0 rows  $0.000000  in batches\n            4 rows  $0.000006  in real time\n";
+        assert!(text.contains(ways), "{text}");
+    }
+    assert_eq!(home.json("s.json")["transports"][1]["rows"], 4);
+}
+
+#[test]
 fn realtime_retry_counts_permanent_failures_as_failed() {
     let faults = ["status=500,on=row,contains=question 2,times=1", "status=400,on=row,contains=question 3"];
     let (home, server) = (Home::new(), Server::quick(&["--fault", faults[0], "--fault", faults[1]]));
