@@ -311,8 +311,7 @@ fn print_summary(ended: &Ended, said: &[&str], ctx: &Ctx) -> Result<Exit> {
         };
         ctx.ui.warn(&format!("{why}, so {whole} stays as it was and {path} holds what there is"));
     }
-    let width = u16::try_from(ctx.ui.width()).unwrap_or(u16::MAX).min(100);
-    ctx.ui.block(&summary.table(width, Some(summary.exit.code), said, |_| {}));
+    ctx.ui.block(&summary.table(summary_width(ctx.ui.stderr_width()), Some(summary.exit.code), said, |_| {}));
     if ctx.json {
         print_json(summary, ctx)?;
     }
@@ -320,6 +319,12 @@ fn print_summary(ended: &Ended, said: &[&str], ctx: &Ctx) -> Result<Exit> {
         [&written.results, &written.errors, &written.summary].into_iter().flatten().map(PathBuf::as_path).collect();
     ctx.ui.verdict(exit, &summary.verdict(&files));
     Ok(exit)
+}
+
+/// Returns the columns of a summary on a terminal of that many: sentences over a whole wide screen are hard to read. A pipe or
+/// a file, without bound, gets whole lines.
+fn summary_width(columns: usize) -> u16 {
+    u16::try_from(columns).map_or(u16::MAX, |columns| columns.min(100))
 }
 
 /// Writes one JSON document to stdout.

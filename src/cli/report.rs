@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{print_json, print_text};
+use super::{print_json, print_text, summary_width};
 use crate::atomic_file::AtomicFile;
 use crate::atomic_file::same_file;
 use crate::context::Ctx;
@@ -58,7 +58,7 @@ pub fn run(args: &ReportArgs, ctx: &Ctx) -> Result<Exit> {
     if ctx.json {
         print_json(&document, ctx)?;
     } else {
-        print_text(&document.table(u16::try_from(ctx.ui.width()).unwrap_or(u16::MAX).min(100)), ctx)?;
+        print_text(&document.table(summary_width(ctx.ui.table_width())), ctx)?;
     }
     let written: Vec<String> =
         [&args.html, &args.summary].into_iter().flatten().map(|path| path.display().to_string()).collect();

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::text::{Grid, cut, fill};
+use crate::text::{Grid, cut, fill, width};
 
 /// Two blanks, the label, a blank.
 const INDENT: usize = 12;
@@ -27,11 +27,20 @@ impl Sheet {
         self.lines(label, [text]);
     }
 
-    /// Adds parts joined by commas, broken between parts. Without parts there is no line.
+    /// Adds parts joined by commas, broken between parts, and between the words of a part that is too wide for a line.
+    /// Without parts there is no line.
     pub fn list(&mut self, label: &str, parts: &[String]) {
         let last = parts.len().saturating_sub(1);
         let comma = |(i, part)| if i < last { format!("{part},") } else { String::clone(part) };
-        self.lines(label, fill(parts.iter().enumerate().map(comma), self.room));
+        let (mut pieces, room) = (Vec::new(), self.room);
+        for part in parts.iter().enumerate().map(comma) {
+            if width(&part) <= room {
+                pieces.push(part);
+            } else {
+                pieces.extend(fill(part.split_whitespace(), room));
+            }
+        }
+        self.lines(label, fill(pieces, room));
     }
 
     /// Adds a sentence, broken between words.

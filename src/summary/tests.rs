@@ -138,6 +138,20 @@ fn a_batch_says_what_it_saved() {
 }
 
 #[test]
+fn no_count_of_tokens_is_cut() {
+    let mut totals = Totals::new(1);
+    let usage = Usage { cached: 149_936, reasoning: 2_000, ..Usage::new(150_438, 2_339) };
+    let outcome = Outcome { usage: Some(usage), ..answered(1, "a", 0, 0) };
+    totals.add(&outcome, &charge(&outcome, Some(PRICE)));
+    for width in [40, 60, 80, 100] {
+        let table = table(&totals.summary(&meta(Exit::Ok)), width);
+        let words = table.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains("150,438 prompt (149,936 cached) + 2,339 completion (2,000 reasoning)"), "{table}");
+        assert!(table.lines().all(|line| line.chars().count() <= usize::from(width)), "{table}");
+    }
+}
+
+#[test]
 fn nothing_answered_has_no_latency_and_cost_nothing() {
     let mut totals = Totals::new(2);
     let outcome = failed(1, ErrorCode::Network, "refused");

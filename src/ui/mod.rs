@@ -226,8 +226,13 @@ impl Ui {
 
     /// Returns the columns for sentences on stderr. `None`: a log, whose lines stay whole for `grep`.
     fn talk_width(&self) -> Option<usize> {
+        Some(self.stderr_width()).filter(|columns| (LEAST_WIDTH..usize::MAX).contains(columns))
+    }
+
+    /// Returns the columns for a table on stderr, as [`Ui::table_width`] does for stdout.
+    pub fn stderr_width(&self) -> usize {
         let bound = self.0.streams.stderr_terminal || self.0.options.columns().is_some();
-        bound.then(|| self.width()).filter(|columns| *columns >= LEAST_WIDTH)
+        if bound { self.width() } else { usize::MAX }
     }
 
     /// Returns the columns for a table on stdout: [`Ui::width`] for a terminal or with `COLUMNS`, else no bound, so that

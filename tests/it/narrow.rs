@@ -55,6 +55,19 @@ fn sentences_are_broken_between_words() {
 }
 
 #[test]
+fn pipe_gets_whole_lines_of_a_summary() {
+    let home = Home::new();
+    let cause = "long ".repeat(40);
+    home.write("in.jsonl", prompts(1..=2).replace("question 2", &format!("[[sandbox:status=400]] {cause}")));
+    let mut run = home.command(&["run", "in.jsonl", "--sandbox", "-o", "out.jsonl"]);
+    run.env_remove("COLUMNS");
+    assert!(!home.finish(run).code(3).stderr.contains('…'), "{}", home.read("tmp/stderr-0"));
+    let mut report = home.command(&["report", "out.jsonl"]);
+    report.env_remove("COLUMNS");
+    assert!(!home.finish(report).code(0).stdout.contains('…'));
+}
+
+#[test]
 fn states_are_coloured_where_colours_are_wanted() {
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=2).replace("question 2", "[[sandbox:status=400]]"));
