@@ -13,7 +13,7 @@ use super::limiter::Limiter;
 use super::{Event, SendOptions, Shared};
 
 /// The start of a run with no more rows than this would take most of its time, so it is hurried.
-const FEW_ROWS: u64 = 50;
+const FEW_ROWS: u64 = 100;
 
 /// The gate of one run.
 pub(super) struct Gate {

@@ -24,13 +24,10 @@ use crate::api::limits::Limits;
 
 /// First requests a second at an unknown service: the slowest documented tier allows little more.
 const START: f64 = 2.0;
-/// An answer within this many seconds comes from a server nearby, which limits nobody to a few requests a second: the pace
-/// goes up to this rate at once, so that a small file does not feel the start.
-const NEARBY: f64 = 0.004;
-const NEARBY_RATE: f64 = 50.0;
-/// With few rows to send, an answer lets the pace go up at once to this many requests in the time that it took, and no
-/// further than [`NEARBY_RATE`]: no more are refused in vain.
+/// With few rows to send, an answer lets the pace go up at once to this many requests in the time that it took, but not above
+/// the other rate. About as many are then refused in vain, which a longer run would feel at a low limit.
 const HURRIED: f64 = 2.0;
+const HURRIED_MOST: f64 = 50.0;
 /// The share of a measured rate that is used. The rest is room for jitter between the two clocks.
 const MARGIN: f64 = 0.98;
 /// Growth a second of a pace that is not measured yet: this share for each request a second above one, within these bounds.
@@ -349,13 +346,7 @@ impl Pace {
 
     /// The rate to which the pace goes up at once after an answer that took so long.
     fn quick_rate(&self, seconds: f64) -> f64 {
-        if seconds < NEARBY {
-            NEARBY_RATE
-        } else if self.hurried {
-            (HURRIED / seconds).min(NEARBY_RATE)
-        } else {
-            0.0
-        }
+        if self.hurried { (HURRIED / seconds).min(HURRIED_MOST) } else { 0.0 }
     }
 
     /// Raises the pace with time, after the first refusal.
