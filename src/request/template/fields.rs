@@ -175,6 +175,13 @@ pub(super) struct Node {
     trace: SharedTrace,
 }
 
+impl Node {
+    /// The length of its text.
+    pub fn bytes(&self) -> usize {
+        self.text.len()
+    }
+}
+
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)

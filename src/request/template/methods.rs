@@ -81,6 +81,7 @@ fn method(state: &State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> R
     if value.is_undefined() {
         return Err(ErrorKind::UndefinedError.into());
     }
+    bounds::taken(state, std::slice::from_ref(value))?;
     match name {
         "replace" => bounds::grown(name, &[std::slice::from_ref(value), args].concat())?,
         "join" => bounds::grown(name, &[args, std::slice::from_ref(value)].concat())?,

@@ -4,6 +4,7 @@ mod bounds;
 mod fields;
 mod methods;
 mod names;
+mod operators;
 mod source;
 
 use std::collections::HashSet;
@@ -58,16 +59,10 @@ impl Template {
             Error::usage(format!("{flag}: line {}: {}", over.line, over.what))
                 .hint("make the template simpler, or compute the text before, as a field of the rows")
         })?;
-        engine.add_template_owned(flag, bounded).map_err(|error| {
-            let line = error.line().unwrap_or(1);
-            let text = source.lines().nth(line.saturating_sub(1)).unwrap_or_default();
-            let what = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
-            let error = Error::usage(format!("{flag}: line {line}: {what}: `{}`", shorten(text)));
-            error.hint(names::respelled(text).map_or_else(
-                || "write fields as {{ name }}, and a literal brace pair as {{ '{{' }}".to_owned(),
-                |spelled| format!("write a field of that name as {{{{ {spelled} }}}}"),
-            ))
-        })?;
+        if engine.add_template_owned(flag, bounded).is_err() {
+            // The engine's words are about the template as the user wrote it.
+            engine.add_template_owned(flag, source.to_owned()).map_err(|error| unparsed(flag, source, &error))?;
+        }
         let names = engine.get_template(flag).map(|parsed| parsed.undeclared_variables(false)).unwrap_or_default();
         Ok(Self { engine, flag, source: source.to_owned(), names, row: source.contains("row[") })
     }
@@ -160,6 +155,18 @@ impl Template {
     }
 }
 
+/// The error of a template that does not parse.
+fn unparsed(flag: &str, source: &str, error: &minijinja::Error) -> Error {
+    let line = error.line().unwrap_or(1);
+    let text = source.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+    let what = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    let error = Error::usage(format!("{flag}: line {line}: {what}: `{}`", shorten(text)));
+    error.hint(names::respelled(text).map_or_else(
+        || "write fields as {{ name }}, and a literal brace pair as {{ '{{' }}".to_owned(),
+        |spelled| format!("write a field of that name as {{{{ {spelled} }}}}"),
+    ))
+}
+
 fn missing(record: &Record<'_>, flag: &str, missed: &Missed) -> Problem {
     let name = shorten(&missed.name);
     let odd = missed.odd.as_ref().map_or_else(String::new, |odd| {
@@ -187,12 +194,16 @@ fn print(
     state: &minijinja::State<'_, '_>,
     value: &Value,
 ) -> Result<(), minijinja::Error> {
+    let node = || value.downcast_object_ref::<Node>().map_or(0, Node::bytes);
+    bounds::printed(state, value.as_str().map_or_else(node, str::len))?;
     match value.kind() {
         ValueKind::Undefined => Err(minijinja::Error::from(ErrorKind::UndefinedError)),
         ValueKind::None => Err(minijinja::Error::new(ErrorKind::BadSerialization, NULL)),
         ValueKind::Bool => Ok(write!(out, "{}", value.is_true())?),
         ValueKind::Seq | ValueKind::Map | ValueKind::Iterable if value.downcast_object_ref::<Node>().is_none() => {
-            Ok(write!(out, "{}", bounds::json_text(value)?)?)
+            let text = bounds::json_text(value)?;
+            bounds::printed(state, text.len())?;
+            Ok(write!(out, "{text}")?)
         }
         _ => minijinja::escape_formatter(out, state, value),
     }
@@ -348,6 +359,25 @@ mod tests {
             "{{ (s * 10000000).replace('a', s * 100) }}",
             "{{ (s * 10000000).join([1] * 1000000) }}",
             "{{ '{:99999999999}'.format(1) }}",
+            "{{ ([1, 2, 3] * 10**9) ~ '' }}",
+            "{{ [1, 2, 3] * 10**9 ~ '' }}",
+            "{{ 10**9 * [s] ~ '' }}",
+            "{{ (s * 10**6) | indent(10000) | length }}",
+            "{{ ([1] * 10**6) | tojson(10000) | length }}",
+            "{{ 5 in [1] * 10**12 }}",
+            "{% if [1] * 10**10 == [1] * 10**10 %}x{% endif %}",
+            "{% set t = s * 10**7 %}{{ (t ~ t ~ t ~ t ~ t ~ t) | length }}",
+            "{% set t = s * 10**7 %}{{ (t + t + t + t + t + t) | length }}",
+            "{% set t = s * 10**7 %}{{ [t, t, t, t, t, t] ~ '' }}",
+            "{% set t = s * 10**7 %}{{ ([t] * 1000) | join | length }}",
+            "{% set t = s * 10**7 %}{{ ([t] * 1000) | string | length }}",
+            "{% set t = s * 10**7 %}{{ ([t] * 1000) | tojson | length }}",
+            "{% set t %}{% for i in range(9999) %}{% for j in range(99) %}0123456789012345678901234567890123456789012345678901234567890123456789{% endfor %}{% endfor %}{% endset %}{{ t | length }}",
+            "{% set t = s * 10**6 %}{% set u %}{% for i in range(9999) %}{{ t }}{% endfor %}{% endset %}{{ u | length }}",
+            "{% set t = s * 10**7 %}{% for i in range(9999) %}{% set u = t ~ i %}{% endfor %}",
+            "{% set t = s * 10**7 %}{% for i in range(9999) %}{% set u = t | upper %}{% endfor %}",
+            "{% set t = s * 10**7 %}{% for i in range(9999) %}{% if t.upper() == i %}x{% endif %}{% endfor %}",
+            "{% filter upper %}{% for i in range(9999) %}{{ s * 10000 }}{% endfor %}{% endfilter %}",
         ] {
             let problem = fill(source, line).expect_err(source);
             assert_eq!(problem.code, "template", "{source}: {problem}");
@@ -359,6 +389,10 @@ mod tests {
             ("{{ l | tojson(indent=1) }}", "[\n 1\n]"),
             ("{{ l | batch(2, n) | list }}", "[[1,99999999999999999]]"),
             ("{{ '%05d %s' | format(7, n) }}", "00007 99999999999999999"),
+            ("{% for x in l -%}  a longer text {{ x + 1 }}  {%- endfor %}", "a longer text 2"),
+            ("{% for x in l %}  {#- a note -#} a longer text{% endfor %}", "a longer text"),
+            ("{% for x in l %}{% raw %}{{ x + 1 }} {% endraw %}{% endfor %}", "{{ x + 1 }} "),
+            ("{{ l + l }} {{ s[:1] ~ (n - n + 1) }} {{ 2 * l }}", "[1,1] a1 [1,1]"),
         ] {
             assert_eq!(fill(source, line).as_deref(), Ok(expected), "{source}");
         }

@@ -1,5 +1,7 @@
 //! Bounds on a template's source, checked before the engine parses it by recursion.
 
+use super::operators::as_filters;
+
 /// Operators in one tag. Each makes the expression a level deeper, and the engine walks it by recursion.
 const OPERATORS: usize = 400;
 
@@ -14,13 +16,17 @@ pub(super) struct Excess {
     pub what: String,
 }
 
-/// The template as it is given to the engine: what a `set` tag stores passes the filter `bounded`.
+/// Raw text of a loop that is no longer than this is bounded by the steps that the loop may take.
+const SHORT: usize = 8;
+
+/// The template as it is given to the engine: operators are filters, what a `set` tag stores passes the filter `bounded`, and
+/// the raw text of loops is weighed.
 ///
 /// # Errors
 /// The place of an expression that is too deep for the engine.
 pub(super) fn bounded(source: &str) -> Result<String, Excess> {
     let mut out = String::with_capacity(source.len());
-    let (mut rest, mut branches) = (source, 0);
+    let (mut rest, mut branches, mut loops, mut trimmed) = (source, 0, 0_usize, None);
     while let Some((start, close)) = next_tag(rest) {
         let inside = &rest[start + 2..];
         let tag = Tag::of(inside, close);
@@ -35,20 +41,55 @@ pub(super) fn bounded(source: &str) -> Result<String, Excess> {
         if branches > BRANCHES {
             return Err(excess(format!("more than {BRANCHES} branches")));
         }
-        out.push_str(&rest[..start + 2]);
-        match tag.assigned.filter(|_| word == Some("set")) {
-            Some(equals) => {
-                let (name, value) = inside[..tag.end].split_at(equals + 1);
-                let (value, dash) =
-                    value.strip_suffix(['-', '+']).map_or((value, ""), |cut| (cut, &value[cut.len()..]));
-                out.extend([name, "(", value, ")|bounded", dash]);
-            }
-            None => out.push_str(&inside[..tag.end]),
+        if let Some(dash) = trimmed.filter(|_| loops > 0 && start > SHORT) {
+            out.extend(["{{", &start.to_string(), "|_weighed", dash, "}}"]);
         }
+        loops = match word {
+            Some("for") => loops + 1,
+            Some("endfor") => loops.saturating_sub(1),
+            _ => loops,
+        };
+        out.push_str(&rest[..start + 2]);
+        if word == Some("raw") {
+            let end = end_of_raw(inside);
+            out.push_str(&inside[..end]);
+            (rest, trimmed) = (&inside[end..], None);
+            continue;
+        }
+        let text = &inside[..tag.end];
+        out.push_str(&match tag.assigned.filter(|_| word == Some("set")) {
+            Some(equals) => bounded_set(text, equals),
+            None => bounded_tag(text, close == "%}"),
+        });
+        trimmed = Some(if text.ends_with('-') { "-" } else { "" });
         rest = &inside[tag.end..];
+        if let Some(after) = rest.strip_prefix(close) {
+            out.push_str(close);
+            rest = after;
+        }
     }
     out.push_str(rest);
     Ok(out)
+}
+
+/// The offset behind the tag that ends raw text, which stands between tags of its own and is no template.
+fn end_of_raw(inside: &str) -> usize {
+    let tag = inside.find("endraw").unwrap_or(inside.len());
+    inside[tag..].find("%}").map_or(inside.len(), |end| tag + end + 2)
+}
+
+/// The inside of a `set` tag that assigns with the `=` at this offset.
+fn bounded_set(text: &str, equals: usize) -> String {
+    let (name, value) = text.split_at(equals + 1);
+    let (value, dash) = value.strip_suffix(['-', '+']).map_or((value, ""), |cut| (cut, &value[cut.len()..]));
+    [name, "(", &as_filters(value, false), ")|bounded", dash].concat()
+}
+
+/// The inside of any other tag. `named`: it begins with the tag's name.
+fn bounded_tag(text: &str, named: bool) -> String {
+    let start = text.len() - text.strip_prefix(['-', '+']).unwrap_or(text).len();
+    let end = text.len() - usize::from(text.len() > start && text.ends_with(['-', '+']));
+    [&text[..start], &as_filters(&text[start..end], named), &text[end..]].concat()
 }
 
 /// The next tag that holds an expression, with its end mark. Comments are passed over.
@@ -125,7 +166,7 @@ impl Tag {
 }
 
 /// The offset behind the string literal that begins at `start`.
-fn after_string(bytes: &[u8], start: usize) -> usize {
+pub(super) fn after_string(bytes: &[u8], start: usize) -> usize {
     let mut at = start + 1;
     while at < bytes.len() && bytes[at] != bytes[start] {
         at += if bytes[at] == b'\\' { 2 } else { 1 };
@@ -141,15 +182,23 @@ mod tests {
     fn only_what_is_stored_passes_the_bound() {
         for (source, expected) in [
             ("{{ a }} {% if a == b %}x{% endif %}", "{{ a }} {% if a == b %}x{% endif %}"),
-            ("{%- set a = b ~ '=' -%}", "{%- set a =( b ~ '=' )|bounded-%}"),
+            ("{%- set a = b ~ '=' -%}", "{%- set a =(( b )|_concat( '=' ))|bounded-%}"),
             ("{% set ns.s = x == y %}", "{% set ns.s =( x == y )|bounded%}"),
             ("{% set a, b = b, a %}", "{% set a, b =( b, a )|bounded%}"),
             ("{% set a | upper %}t{% endset %}", "{% set a | upper %}t{% endset %}"),
             ("{# {% set a = 1 %} #}{{ '%}' }}", "{# {% set a = 1 %} #}{{ '%}' }}"),
+            (
+                "{% for x in y -%} some longer text {% endfor %}",
+                "{% for x in y -%}{{18|_weighed-}} some longer text {% endfor %}",
+            ),
+            (
+                "{% raw %}{% set a = 1 %}{{ a + b }}{% endraw %}{{ a+b }}",
+                "{% raw %}{% set a = 1 %}{{ a + b }}{% endraw %}{{( a)|_plus(b )}}",
+            ),
             ("{% set m = {'a': {'b': 1}} %}", "{% set m =( {'a': {'b': 1}} )|bounded%}"),
             ("{{ a", "{{ a"),
             ("{{ 'a", "{{ 'a"),
-            ("{% set a = 'é\\'' ~ größe %}", "{% set a =( 'é\\'' ~ größe )|bounded%}"),
+            ("{% set a = 'é\\'' ~ größe %}", "{% set a =(( 'é\\'' )|_concat( größe ))|bounded%}"),
         ] {
             assert_eq!(bounded(source).as_deref(), Ok(expected), "{source}");
         }
