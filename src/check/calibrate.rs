@@ -82,9 +82,9 @@ fn compare(job: &SentJob<'_>, db: &JobDb) -> Result<Vec<ModelEstimates>> {
 pub struct Factors(HashMap<String, f64>);
 
 impl Factors {
-    /// Reads the comparisons of all jobs of a service.
-    pub fn of(ledger: &Ledger, service: &str) -> Result<Self> {
-        let known = ledger.estimates(service)?.into_iter().filter(|e| e.rows >= ENOUGH && e.estimated > 0);
+    /// Reads the comparisons of all jobs of an account of a service. `account`: a hash of the key.
+    pub fn of(ledger: &Ledger, service: &str, account: &str) -> Result<Self> {
+        let known = ledger.estimates(service, account)?.into_iter().filter(|e| e.rows >= ENOUGH && e.estimated > 0);
         Ok(Self(known.map(|e| (e.model, e.actual as f64 / e.estimated as f64)).collect()))
     }
 

@@ -4,9 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::context_length::is_near_limit;
+use super::pass::{Checked, Inspected, Pass};
+use crate::error::Result;
+use crate::outcome::Usage;
 use crate::price::PriceTable;
 use crate::request::batch_line::{self, BatchFileLimits};
 use crate::request::{Draft, Endpoint};
+use crate::row_set::RowSet;
 use crate::tokens::{self, Estimator, Media};
 
 /// Bytes of an input that is counted in full. Of a larger input, rows are picked by a hash, and the others are scaled
@@ -32,6 +36,15 @@ pub struct RowStats {
     near_limit: bool,
     /// Bound on the prompt's tokens ([`tokens::bound`]).
     bound: u64,
+    /// A part of it has no known bound.
+    open_part: bool,
+}
+
+impl RowStats {
+    /// The bounds on the tokens of the request, and of the answer (0: no bound is set).
+    pub fn reserve(&self) -> Usage {
+        Usage::new(self.bound, self.max_tokens.unwrap_or(0))
+    }
 }
 
 /// Makes the figures of rows; threads share it.
@@ -65,6 +78,7 @@ impl<'a> RowInspector<'a> {
             tokens: counted,
             near_limit: is_near_limit(draft, self.table, self.estimator, counted),
             bound: tokens::bound_with(&draft.body, &media, image),
+            open_part: media.unbounded.is_some(),
         }
     }
 }
@@ -95,6 +109,8 @@ pub struct ModelEstimate {
     pub near_limit: u64,
     /// Prompt tokens as budgets count them ([`tokens::bound`]).
     pub bound: u64,
+    /// A part of a row has no known bound.
+    pub open_part: bool,
     /// Batches that are full.
     full: u64,
     batch_rows: u64,
@@ -133,6 +149,46 @@ pub struct Estimate {
     at: HashMap<Arc<str>, usize>,
 }
 
+/// Good rows of an input, summed up.
+#[derive(Debug)]
+pub struct SummedRows {
+    /// The findings of the pass over all rows.
+    pub checked: Checked,
+    /// The sums of the good rows that were wanted.
+    pub estimate: Estimate,
+    /// Those rows.
+    pub rows: RowSet,
+}
+
+impl SummedRows {
+    /// Checks all rows of `pass`, and sums up the good ones that are `wanted`. A row whose id an earlier row has taken is
+    /// bad; if there is one, the sums need a second pass.
+    ///
+    /// # Errors
+    /// As [`Pass::inspect`].
+    pub fn of(pass: &Pass<'_>, inspector: &RowInspector<'_>, wanted: &(dyn Fn(u64) -> bool + Sync)) -> Result<Self> {
+        let all = Self::pass(pass, inspector, wanted)?;
+        if all.checked.duplicates.is_empty() {
+            return Ok(all);
+        }
+        let duplicate = |row: u64| all.checked.duplicates.binary_search(&row).is_ok();
+        let good = Self::pass(pass, inspector, &|row| wanted(row) && !duplicate(row))?;
+        Ok(Self { checked: all.checked, ..good })
+    }
+
+    fn pass(pass: &Pass<'_>, inspector: &RowInspector<'_>, wanted: &(dyn Fn(u64) -> bool + Sync)) -> Result<Self> {
+        let (mut estimate, mut rows) = (Estimate::default(), RowSet::default());
+        let inspect = |draft: &Draft<'_>| wanted(draft.row).then(|| inspector.inspect(draft));
+        let checked = pass.inspect(&inspect, &mut |row, found| {
+            if let Some(Inspected { model, value: Some(stats) }) = found {
+                estimate.add(model, &stats, BatchFileLimits::default());
+                rows.insert(row);
+            }
+        })?;
+        Ok(Self { checked, estimate, rows })
+    }
+}
+
 impl Estimate {
     /// Adds a row.
     pub fn add(&mut self, model: &Arc<str>, row: &RowStats, limits: BatchFileLimits) {
@@ -152,6 +208,7 @@ impl Estimate {
         model.image_bound = model.image_bound.saturating_add(row.image_bound);
         model.near_limit += u64::from(row.near_limit);
         model.bound = model.bound.saturating_add(row.bound);
+        model.open_part |= row.open_part;
         if let Some(tokens) = row.tokens {
             model.counted_bytes += row.body;
             model.counted_tokens += tokens;
@@ -190,6 +247,7 @@ mod tests {
             tokens,
             near_limit: false,
             bound,
+            open_part: false,
         }
     }
 

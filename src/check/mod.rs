@@ -12,6 +12,8 @@ pub mod notices;
 mod pass;
 pub mod preview;
 pub mod problems;
+pub mod quote;
+pub mod range;
 pub mod route;
 pub mod scan;
 mod unlisted;

@@ -8,12 +8,13 @@ use super::args::InputArgs;
 use super::{preview, print_json, print_text};
 use crate::api::is_on_this_machine;
 use crate::check::calibrate::Factors;
-use crate::check::document::{CheckDocument, Counting};
+use crate::check::document::CheckDocument;
+use crate::check::quote::Counting;
 use crate::check::{Pass, first_look, unlisted};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::OpenedInputs;
-use crate::money::budget::{Remaining, admit};
+use crate::money::budget::{Remaining, Work, admit};
 use crate::price::Nanos;
 use crate::request::RequestBuilder;
 use crate::store::Store;
@@ -72,7 +73,7 @@ impl DryRun<'_> {
         let document = match self.tokenizer.map(estimator).transpose()? {
             // An exact count needs no correction.
             Some(exact) => self.document(&Counting { estimator: &exact, factors: Factors::default() }, ctx),
-            None => self.document(&Counting { estimator: Estimator::shared(), factors: learned(ctx) }, ctx),
+            None => self.document(&Counting::usual(learned(ctx)), ctx),
         }?;
         if ctx.json {
             print_json(&document, ctx)?;
@@ -82,7 +83,8 @@ impl DryRun<'_> {
         }
         let limit = Remaining::of_max_cost(self.max_cost);
         if document.exit() == Exit::Ok && limit.is_some() && document.set_aside_in_batches().is_some() {
-            admit(document.set_aside_in_batches(), limit.as_ref(), false, "")?;
+            let most = document.set_aside_in_batches();
+            admit(Work { most, later: Nanos::ZERO, allow_unpriced: false, unpriced: "" }, limit.as_ref())?;
         }
         Ok(document.exit())
     }
@@ -116,17 +118,19 @@ fn estimator(path: &Path) -> Result<Estimator> {
     Estimator::from_file(&text).map_err(|why| Error::usage(format!("--tokenizer {}: {why}", path.display())))
 }
 
-/// Reads the corrections learned from earlier jobs of the service, if there are any. It does not create a missing
+/// Reads the corrections learned from earlier jobs of the account, if there are any. It does not create a missing
 /// directory.
 pub(super) fn learned(ctx: &Ctx) -> Factors {
     let Ok(dir) = ctx.settings.state_dir() else { return Factors::default() };
     let Some(service) = super::service::name(ctx).filter(|service| !is_on_this_machine(service)) else {
         return Factors::default();
     };
+    // A check needs no key, and learns nothing without one.
+    let Ok(account) = ctx.settings.key().map(|key| ctx.settings.account(&key)) else { return Factors::default() };
     if !dir.join("ledger.db").exists() {
         return Factors::default();
     }
-    Store::open(dir).and_then(|store| Factors::of(&store.ledger()?, &service)).unwrap_or_else(|error| {
+    Store::open(dir).and_then(|store| Factors::of(&store.ledger()?, &service, &account)).unwrap_or_else(|error| {
         ctx.ui.detail(&format!("{error}; the estimates ignore what earlier jobs taught"));
         Factors::default()
     })

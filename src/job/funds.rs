@@ -1,8 +1,9 @@
 //! The money of a realtime run: `--max-cost`, and a reservation from the config file's budgets.
 
-use super::ask::{CostLimit, RunAsk};
+use super::ask::RunAsk;
 use super::finish::Desk;
-use crate::check::Checked;
+use super::rest::Rest;
+use super::run_start::RunStart;
 use crate::error::{Error, Exit, Result};
 use crate::money::Accounts;
 use crate::money::budget::{Remaining, unbounded_error, unpriced_error};
@@ -28,8 +29,8 @@ impl<'ctx> RunFunds<'ctx> {
     ///
     /// # Errors
     /// 2 for a model without a price, 5 for an exhausted budget.
-    pub fn refuse(checked: &Checked, job: &str, limit: CostLimit, desk: Desk<'_>) -> Result<()> {
-        let settings = &desk.ctx.settings;
+    pub fn refuse(start: &RunStart, ask: &RunAsk, desk: Desk<'_>) -> Result<()> {
+        let (checked, limit, settings) = (&start.checked, ask.job.limit, &desk.ctx.settings);
         let budgets = settings.budget.is_set();
         if !budgets && limit.max_cost.is_none() {
             return Ok(());
@@ -44,11 +45,14 @@ impl<'ctx> RunFunds<'ctx> {
         if !budgets {
             return Ok(());
         }
-        let requester = Requester { job, ..Requester::default() };
+        let requester = Requester { job: &start.claimed.job.id, ..Requester::default() };
         match desk.ledger.decide(|| Remaining::of_budgets(desk.store, desk.ledger, desk.ctx, requester))? {
             Some(left) if left.amount == Nanos::ZERO && left.returning == Nanos::ZERO => {
+                let most = Rest::of(ask, start.rows(), desk).most_of_start(start)?;
+                let enough = most.and_then(|most| left.enough_for(most));
+                let enough = enough.unwrap_or_else(|| "a higher budget in the config file would do".to_owned());
                 Err(Error::new(Exit::Budget, format!("nothing is left of {}, so nothing was sent", left.what))
-                    .hint("run the same command again then, or raise the budget in the config file"))
+                    .hint(format!("run the same command again then; {enough} now")))
             }
             _ => Ok(()),
         }

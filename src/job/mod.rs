@@ -16,6 +16,7 @@ mod reader;
 pub mod rehearsal;
 pub mod remote;
 pub mod report;
+mod rest;
 pub mod resume;
 pub mod run;
 mod run_end;

@@ -86,7 +86,7 @@ pub fn prepare(order: &PrepareOrder<'_>, ctx: &Ctx) -> Result<WrittenBatches> {
         first_number: 1,
         only: None,
         digests: false,
-        table: prices,
+        inspector: None,
         max_problems: order.max_problems,
     };
     let written = split(inputs, &shape, &checked, &options, &mut |_| Ok(())).and_then(|written| {

@@ -12,6 +12,7 @@ use super::finish::{Desk, Ended, Finish};
 use super::funds::RunFunds;
 use super::reader::Feed;
 use super::remote::Remote;
+use super::rest::Rest;
 use super::run_end::RunEnd;
 use super::run_start::{EarlierOutcomes, RunStart};
 use super::screen::Screen;
@@ -46,7 +47,7 @@ pub fn run(ask: RunAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
     let outputs = ask.delivery.open(&source.spec.inputs, Some(&source.inputs), &source.spec.params, ctx)?;
     // A job that another process has finished costs nothing more.
     if !start.claimed.finished {
-        RunFunds::refuse(&start.checked, &start.claimed.job.id, ask.job.limit, desk)?;
+        RunFunds::refuse(&start, &ask, desk)?;
     }
     if !start.claimed.finished {
         remote.ready(ctx)?;
@@ -111,19 +112,36 @@ impl ActiveRun<'_> {
         }
         let elapsed = started.elapsed();
         job.active_ms += u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        let stop = Stop::of(signals.first(), &driven.fed, driven.stopped.as_ref());
+        let over_budget = stop.as_ref().is_some_and(|stop| stop.over_budget);
         let finish = Finish {
             desk: self.desk,
             job,
             spec: &self.start.source.spec,
             command: command(&self.ask),
-            stop: Stop::of(signals.first(), &driven.fed, driven.stopped.as_ref()),
+            stop,
             http: Some(http(&shared.gauges)),
             nowhere: self.ask.delivery.nowhere,
             written: ResultFiles::default(),
         };
         let end = RunEnd { rows, reused: &reused, unwritable, at_risk_before: funds.at_risk };
-        let ended = end.finish(finish, driven.consumed, elapsed)?;
+        let mut ended = end.finish(finish, driven.consumed, elapsed)?;
+        if over_budget && let Some(enough) = self.enough() {
+            ended.summary.exit.reason += &format!("; {enough} for the rest");
+        }
         Ok(ended.write_summary(summary_file, ctx))
+    }
+
+    /// Names the limits that would do for the rest of the job.
+    fn enough(&self) -> Option<String> {
+        let Desk { store, ledger, .. } = self.desk;
+        let rest = Rest::of(&self.ask, self.start.rows(), self.desk);
+        let job = ledger.find(&self.start.claimed.job.id);
+        let enough = job.and_then(|job| rest.enough(&job, &store.open_job(&job.id)?));
+        enough.unwrap_or_else(|error| {
+            tracing::debug!("{error}");
+            None
+        })
     }
 
     /// Builds the consumer of the run's events.

@@ -93,6 +93,7 @@ impl RunStart {
                 }
             }
         }
+        remote.account.clone_into(&mut source.spec.account);
         let CheckedRows { checked, resumed, .. } = found;
         // If the input has changed meanwhile, the job is no longer finished.
         claimed.finished &= resumed.as_ref().is_some_and(|resumed| resumed.answers_all(&checked, &claimed.job));

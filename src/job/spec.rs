@@ -19,6 +19,9 @@ pub struct Spec {
     pub version: u8,
     /// The base URL of the service, or `sandbox`.
     pub service: String,
+    /// A hash of the key that it was sent with. Empty: not known.
+    #[serde(default)]
+    pub account: String,
     /// Absolute paths.
     pub inputs: Vec<PathBuf>,
     /// The input came through a pipe. The job keeps a copy.
@@ -54,6 +57,7 @@ impl Spec {
         Self {
             version: 1,
             service: service.to_owned(),
+            account: String::new(),
             inputs: input.source.files().iter().map(absolute).collect(),
             spooled: input.source == InputSource::Stdin,
             reading: input.flags.reading,

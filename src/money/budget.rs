@@ -20,13 +20,45 @@ pub struct Remaining {
     pub returning: Nanos,
     /// The budget in words: `--max-cost $5.00`, or the config file's budget with what is spent of it.
     pub what: String,
+    /// All limits that hold, the one in `what` among them.
+    limits: Vec<Limit>,
+}
+
+/// A limit as the user sets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Limit {
+    /// `--max-cost `, or the key in the config file.
+    name: &'static str,
+    value: Nanos,
+    /// Below zero if more was spent.
+    left: Nanos,
 }
 
 impl Remaining {
     /// The whole of `--max-cost`, for work that has cost nothing so far.
     pub fn of_max_cost(max_cost: Option<Nanos>) -> Option<Self> {
-        let what = |limit: Nanos| format!("--max-cost {}", limit.human());
-        max_cost.map(|limit| Self { amount: limit, returning: Nanos::ZERO, what: what(limit) })
+        max_cost.map(|limit| Self {
+            amount: limit,
+            returning: Nanos::ZERO,
+            what: format!("--max-cost {}", limit.human()),
+            limits: vec![Limit { name: "--max-cost ", value: limit, left: limit }],
+        })
+    }
+
+    /// The same with `more` left: money that counts as in flight, and belongs to the work that asks.
+    pub fn with(mut self, more: Nanos) -> Self {
+        self.amount += more;
+        self.limits.iter_mut().for_each(|limit| limit.left += more);
+        self
+    }
+
+    /// Names the limits that would do for work that may cost `most`: `--max-cost 0.21 would do`. `None`: those that are
+    /// set do.
+    pub fn enough_for(&self, most: Nanos) -> Option<String> {
+        let short = self.limits.iter().filter(|limit| limit.left < most);
+        let named: Vec<String> =
+            short.map(|limit| format!("{}{}", limit.name, (limit.value + most - limit.left).typed())).collect();
+        (!named.is_empty()).then(|| format!("{} would do", named.join(" and ")))
     }
 
     /// The rest of the tightest budget in the config file. `None`: the file sets no budget. Call it within
@@ -41,6 +73,7 @@ impl Remaining {
         let returning = reservations.iter().filter(|money| money.returns).map(|money| money.reserved.amount).sum();
         let now = jiff::Zoned::now();
         let mut tightest: Option<Self> = None;
+        let mut limits = Vec::new();
         for period in [Period::today(&now), Period::this_month(&now)] {
             let limit = if period.is_day { settings.budget.per_day } else { settings.budget.per_month };
             let Some(limit) = limit else { continue };
@@ -51,13 +84,16 @@ impl Remaining {
                 .map(|money| money.reserved.amount)
                 .sum();
             let in_flight = in_batches + reserved;
-            let amount = Nanos((limit.0 - spent.0 - in_flight.0).max(0));
+            let left = limit - spent - in_flight;
+            let name = if period.is_day { "[budget] per_day = " } else { "[budget] per_month = " };
+            limits.push(Limit { name, value: limit, left });
+            let amount = left.max(Nanos::ZERO);
             if tightest.as_ref().is_none_or(|other| amount < other.amount) {
                 let what = period.describe(limit, spent, in_flight);
-                tightest = Some(Self { amount, returning, what });
+                tightest = Some(Self { amount, returning, what, limits: Vec::new() });
             }
         }
-        Ok(tightest)
+        Ok(tightest.map(|tightest| Self { limits, ..tightest }))
     }
 }
 
@@ -111,15 +147,28 @@ fn spent_since(day: Date, ledger: &Ledger, sandbox: bool) -> Result<Nanos> {
     Ok(recorded + ledger.unrecorded(midnight, sandbox)?)
 }
 
+/// Work that a budget admits or refuses.
+#[derive(Debug, Clone, Copy)]
+pub struct Work<'a> {
+    /// The most that it can cost; `None`: unknown.
+    pub most: Option<Nanos>,
+    /// The most that the same command may spend on other work later.
+    pub later: Nanos,
+    /// The user has allowed an unknown cost.
+    pub allow_unpriced: bool,
+    /// A model without a known price, if there is one.
+    pub unpriced: &'a str,
+}
+
 /// Refuses work that could cost more than the remaining budget.
 ///
 /// # Errors
-/// 5 if `most` exceeds the budget, 2 if it is unknown (`None`) and the user has not allowed that.
-pub fn admit(most: Option<Nanos>, remaining: Option<&Remaining>, allow_unpriced: bool, unpriced: &str) -> Result<()> {
+/// 5 if its maximum exceeds the budget, 2 if it is unknown and the user has not allowed that.
+pub fn admit(work: Work<'_>, remaining: Option<&Remaining>) -> Result<()> {
     let Some(remaining) = remaining else { return Ok(()) };
-    match most {
-        None if allow_unpriced => Ok(()),
-        None => Err(unpriced_error(unpriced)),
+    match work.most {
+        None if work.allow_unpriced => Ok(()),
+        None => Err(unpriced_error(work.unpriced)),
         Some(most) if most <= remaining.amount => Ok(()),
         Some(most) => Err(Error::new(
             Exit::Budget,
@@ -130,7 +179,10 @@ pub fn admit(most: Option<Nanos>, remaining: Option<&Remaining>, allow_unpriced:
                 remaining.what
             ),
         )
-        .hint("lower --max-tokens, or raise the limit; --dry-run shows what a budget reserves")),
+        .hint(format!(
+            "{}; answers with a lower max_tokens need less",
+            remaining.enough_for(most + work.later).unwrap_or_default()
+        ))),
     }
 }
 
@@ -160,12 +212,33 @@ mod tests {
     #[test]
     fn the_worst_case_fits_or_nothing_is_sent() {
         let left = Remaining::of_max_cost(Some(Nanos(100))).unwrap();
-        assert!(admit(Some(Nanos(100)), Some(&left), false, "m").is_ok());
-        assert!(admit(Some(Nanos(101)), None, false, "m").is_ok());
-        assert!(admit(None, None, false, "m").is_ok());
-        assert!(admit(None, Some(&left), true, "m").is_ok());
-        assert_eq!(admit(Some(Nanos(101)), Some(&left), true, "m").unwrap_err().exit, Exit::Budget);
-        let error = admit(None, Some(&left), false, "org/m").unwrap_err();
+        let work = |most: Option<i128>, allow_unpriced| Work {
+            most: most.map(Nanos),
+            later: Nanos(7),
+            allow_unpriced,
+            unpriced: "org/m",
+        };
+        assert!(admit(work(Some(100), false), Some(&left)).is_ok());
+        assert!(admit(work(Some(101), false), None).is_ok());
+        assert!(admit(work(None, false), None).is_ok());
+        assert!(admit(work(None, true), Some(&left)).is_ok());
+        let error = admit(work(Some(101), true), Some(&left)).unwrap_err();
+        assert_eq!(error.exit, Exit::Budget);
+        assert!(error.hint.unwrap().starts_with("--max-cost 0.00000011 would do"), "108 nano-USD, rounded up");
+        let error = admit(work(None, false), Some(&left)).unwrap_err();
         assert!(error.exit == Exit::Usage && error.message.contains("org/m"), "{error}");
+    }
+
+    #[test]
+    fn every_limit_that_is_too_low_is_named() {
+        let limit = |name, value, left| Limit { name, value: Nanos(value), left: Nanos(left) };
+        let limits = vec![limit("[budget] per_day = ", 50, -3), limit("[budget] per_month = ", 900, 60)];
+        let left = Remaining { amount: Nanos::ZERO, returning: Nanos::ZERO, what: String::new(), limits };
+        let named = |most| left.enough_for(Nanos(most));
+        assert_eq!(named(7).unwrap(), "[budget] per_day = 0.00000006 would do");
+        let both = "[budget] per_day = 0.00000013 and [budget] per_month = 0.00000091 would do";
+        assert_eq!(named(70).unwrap(), both, "910 for the month");
+        let left = left.with(Nanos(75));
+        assert_eq!(left.enough_for(Nanos(70)), None);
     }
 }

@@ -27,7 +27,6 @@ impl Nanos {
     /// (`$0.0031`). An amount that is not zero never reads as zero: `<$0.000001`.
     pub fn human(self) -> String {
         const MICRO: u128 = 1_000;
-        const CENT: u128 = 10_000_000;
         let sign = if self.0 < 0 { "-" } else { "" };
         let amount = self.0.unsigned_abs();
         if amount == 0 {
@@ -43,6 +42,22 @@ impl Nanos {
         format!("{sign}${}.{cents}{}", crate::text::grouped(rounded / PER_USD), rest.trim_end_matches('0'))
     }
 }
+
+impl Nanos {
+    /// The amount rounded up to the cent, below a cent to two significant digits, as it is typed: `0.21`, `0.0000092`.
+    pub fn typed(self) -> String {
+        let amount = self.0.max(0);
+        let unit = match amount {
+            0..10 => 1,
+            _ if amount < CENT.cast_signed() => 10_i128.pow(amount.ilog10() - 1),
+            _ => CENT.cast_signed(),
+        };
+        Self((amount + unit - 1) / unit * unit).to_string()
+    }
+}
+
+/// Nano-USD in one cent.
+const CENT: u128 = 10_000_000;
 
 /// Nano-USD in one USD.
 const PER_USD: u128 = 1_000_000_000;
@@ -282,6 +297,22 @@ mod tests {
         ];
         for (usd, human) in cases {
             assert_eq!(usd.parse::<Nanos>().unwrap().human(), human, "{usd}");
+        }
+    }
+
+    #[test]
+    fn limit_that_would_do_is_rounded_up() {
+        for (usd, typed) in [
+            ("0", "0"),
+            ("0.000000001", "0.000000001"),
+            ("0.00000918", "0.0000092"),
+            ("0.0001", "0.0001"),
+            ("0.00999", "0.01"),
+            ("0.2071", "0.21"),
+            ("0.21", "0.21"),
+            ("12.300000001", "12.31"),
+        ] {
+            assert_eq!(usd.parse::<Nanos>().unwrap().typed(), typed, "{usd}");
         }
     }
 

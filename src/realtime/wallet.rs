@@ -64,7 +64,7 @@ impl Wallet {
         match reserved {
             Ok(cost) => Ok(Some(cost)),
             Err(Short::ForNow) => Ok(None),
-            Err(Short::ForGood(needed)) => Err(budget.what(needed)),
+            Err(Short::ForGood) => Err(budget.what()),
             Err(Short::Undrawn(least)) => match self.shared.funds.request(least, budget.spent_idle()) {
                 Draw::Ask(need) => {
                     // The consumer outlives the engine, or has failed and cancelled it.

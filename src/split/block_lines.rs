@@ -6,12 +6,11 @@ use std::sync::Arc;
 use super::wire_ids::WireIds;
 use super::{InvalidRow, SplitOptions};
 use crate::check::Checked;
+use crate::check::estimate::{RowInspector, RowStats};
 use crate::input::Block;
-use crate::outcome::{Fingerprint, Usage};
-use crate::price::PriceTable;
+use crate::outcome::Fingerprint;
 use crate::request::batch_line::{self, BatchFileLimits};
 use crate::request::{Draft, Problem, Record, RequestBuilder};
-use crate::tokens;
 
 /// Bytes that a line adds to its body, about: for the first guess of a buffer's size.
 const AROUND: usize = 64;
@@ -52,7 +51,7 @@ pub(super) struct RowLine {
     /// Index into [`BlockLines::models`].
     pub model: usize,
     pub fingerprint: Fingerprint,
-    pub reserve: Usage,
+    pub stats: Option<RowStats>,
 }
 
 /// Makes lines; threads share it.
@@ -68,14 +67,14 @@ pub(super) struct LineOptions<'a> {
     limits: BatchFileLimits,
     only: Option<&'a (dyn Fn(u64) -> bool + Sync)>,
     digests: bool,
-    table: &'a PriceTable,
+    inspector: Option<&'a RowInspector<'a>>,
     max_problems: usize,
 }
 
 impl<'a> From<&SplitOptions<'a>> for LineOptions<'a> {
     fn from(options: &SplitOptions<'a>) -> Self {
-        let &SplitOptions { limits, only, digests, table, max_problems, .. } = options;
-        Self { limits, only, digests, table, max_problems }
+        let &SplitOptions { limits, only, digests, inspector, max_problems, .. } = options;
+        Self { limits, only, digests, inspector, max_problems }
     }
 }
 
@@ -150,10 +149,7 @@ impl LineMaker<'_> {
             wire_id,
             model,
             fingerprint: if self.options.digests { draft.fingerprint() } else { Fingerprint::default() },
-            reserve: Usage::new(
-                tokens::bound(&draft.body, self.options.table.image_tokens(&draft.model)),
-                draft.answer_bound().unwrap_or(0),
-            ),
+            stats: self.options.inspector.map(|inspector| inspector.inspect(draft)),
         })
     }
 }

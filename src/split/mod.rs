@@ -10,11 +10,11 @@ mod writer;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::check::estimate::{RowInspector, RowStats};
 use crate::check::{Checked, scan};
 use crate::error::{Error, Exit, Result};
 use crate::input::{self, Inputs};
-use crate::outcome::{Fingerprint, Usage};
-use crate::price::PriceTable;
+use crate::outcome::Fingerprint;
 use crate::request::batch_line::BatchFileLimits;
 use crate::request::{Problem, RequestBuilder};
 use crate::text;
@@ -61,8 +61,8 @@ pub enum SplitRow<'a> {
         fingerprint: Fingerprint,
         /// The model asked for.
         model: &'a Arc<str>,
-        /// Bounds on the tokens of the request, and of the answer (0: no bound is set).
-        reserve: Usage,
+        /// Figures of the request; `None` without [`SplitOptions::inspector`].
+        stats: Option<&'a RowStats>,
     },
     /// No file: the row has a problem, shares its id with an earlier row, or is too large for any batch.
     Invalid(&'a InvalidRow),
@@ -95,8 +95,8 @@ pub struct SplitOptions<'a> {
     pub only: Option<&'a (dyn Fn(u64) -> bool + Sync)>,
     /// Computes [`BatchFile::sha256`] and fingerprints.
     pub digests: bool,
-    /// Facts of the models, for [`SplitRow::Line::reserve`].
-    pub table: &'a PriceTable,
+    /// Makes [`SplitRow::Line::stats`].
+    pub inspector: Option<&'a RowInspector<'a>>,
     /// Problems kept in [`Split::oversize`]; all are counted.
     pub max_problems: usize,
 }
@@ -148,7 +148,7 @@ pub fn split(
                     wire_id: line.wire_id.as_deref(),
                     fingerprint: line.fingerprint,
                     model: &lines.models[line.model],
-                    reserve: line.reserve,
+                    stats: line.stats.as_ref(),
                 },
             })?;
         }

@@ -10,7 +10,10 @@ use serde_json::Value;
 use super::stage::BatchFileSink;
 use super::*;
 use crate::check::Pass;
+use crate::outcome::Usage;
+use crate::price::PriceTable;
 use crate::request::{Endpoint, Params};
+use crate::tokens::Estimator;
 
 /// The files of a split, by path.
 type Files = Rc<RefCell<BTreeMap<PathBuf, Vec<u8>>>>;
@@ -103,6 +106,7 @@ impl Case {
             let file = Box::new(Memory { path: path.clone(), bytes: Vec::new(), files: Rc::clone(&files) });
             Ok(NewBatchFile { path, sink: file })
         };
+        let table = PriceTable::default();
         let options = SplitOptions {
             open: &open,
             limits: self.limits,
@@ -110,19 +114,19 @@ impl Case {
             first_number: self.first_number,
             only: self.only.as_ref().map(|only| only as &(dyn Fn(u64) -> bool + Sync)),
             digests: self.digests,
-            table: &PriceTable::default(),
+            inspector: Some(&RowInspector::new(0, Estimator::shared(), &table)),
             max_problems: 2,
         };
         let mut seen = Vec::new();
         let split = split(inputs, shape, checked, &options, &mut |placed| {
             seen.push(match placed {
-                SplitRow::Line { row, file: shard, id, wire_id: wire, fingerprint, model, reserve } => Seen::Row {
+                SplitRow::Line { row, file: shard, id, wire_id: wire, fingerprint, model, stats } => Seen::Row {
                     row,
                     shard,
                     id: id.to_owned(),
                     wire: wire.map(str::to_owned),
                     model: model.to_string(),
-                    reserve,
+                    reserve: stats.map(RowStats::reserve).unwrap_or_default(),
                     zero: fingerprint == Fingerprint::default(),
                 },
                 SplitRow::Invalid(InvalidRow { row, id, model, message }) => {
@@ -308,7 +312,7 @@ fn a_full_disk_stops_the_reading() {
         first_number: 1,
         only: None,
         digests: false,
-        table: &PriceTable::default(),
+        inspector: None,
         max_problems: 1,
     };
     let error = split(&inputs, &shape, &Checked::default(), &options, &mut |_| Ok(())).unwrap_err();

@@ -34,15 +34,17 @@ impl Ledger {
         write().map_err(|e| damaged(self.path(), &e))
     }
 
-    /// Sums the comparisons of all jobs of a service that the index still has, by model.
-    pub fn estimates(&self, service: &str) -> Result<Vec<ModelEstimates>> {
+    /// Sums the comparisons of all jobs of an account of a service that the index still has, by model. `account`: a hash of
+    /// the key.
+    pub fn estimates(&self, service: &str, account: &str) -> Result<Vec<ModelEstimates>> {
         let read = || -> rusqlite::Result<Vec<ModelEstimates>> {
             self.db()
                 .prepare_cached(
                     "SELECT model, sum(rows), sum(estimated), sum(actual) FROM estimate JOIN job ON job.id = estimate.job
-                     WHERE json_extract(job.spec, '$.service') = ?1 GROUP BY model",
+                     WHERE json_extract(job.spec, '$.service') = ?1 AND json_extract(job.spec, '$.account') = ?2
+                     GROUP BY model",
                 )?
-                .query_map([service], |row| {
+                .query_map([service, account], |row| {
                     let number = |i| row.get::<_, i64>(i).map(i64::cast_unsigned);
                     Ok(ModelEstimates {
                         model: row.get(0)?,
@@ -99,19 +101,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(&dir.path().join("ledger.db")).unwrap();
         let one = |rows, estimated| ModelEstimates { model: "m".into(), rows, estimated, actual: 100 };
-        let job = |service: &str| {
-            let spec = format!(r#"{{"service":"{service}"}}"#);
+        let job = |service: &str, account: &str| {
+            let spec = format!(r#"{{"service":"{service}","account":"{account}"}}"#);
             let job = Job::new(Transport::Realtime, "k".to_owned(), "in.jsonl".to_owned(), spec);
             ledger.create(job).unwrap().id
         };
-        let (first, second, other) = (job("a"), job("a"), job("b"));
+        let (first, second, other, mine) = (job("a", "x"), job("a", "x"), job("b", "x"), job("a", "y"));
         ledger.learn_estimates(&first, &[one(5, 90)]).unwrap();
         ledger.learn_estimates(&first, &[one(10, 110)]).unwrap();
         ledger.learn_estimates(&second, &[one(3, 95)]).unwrap();
         ledger.learn_estimates(&other, &[one(7, 50)]).unwrap();
+        ledger.learn_estimates(&mine, &[one(9, 70)]).unwrap();
         let sum = |rows, estimated, actual| [ModelEstimates { model: "m".into(), rows, estimated, actual }];
-        assert_eq!(ledger.estimates("a").unwrap(), sum(13, 205, 200));
-        assert_eq!(ledger.estimates("b").unwrap(), sum(7, 50, 100));
-        assert!(ledger.estimates("c").unwrap().is_empty());
+        assert_eq!(ledger.estimates("a", "x").unwrap(), sum(13, 205, 200));
+        assert_eq!(ledger.estimates("b", "x").unwrap(), sum(7, 50, 100));
+        assert_eq!(ledger.estimates("a", "y").unwrap(), sum(9, 70, 100), "another account is another matter");
+        assert!(ledger.estimates("c", "x").unwrap().is_empty() && ledger.estimates("a", "").unwrap().is_empty());
     }
 }

@@ -1,33 +1,20 @@
 //! The forecast of a job: rows, problems, tokens, cost with either transport, and advice.
 
 mod advice;
-mod range;
 mod text;
 
 use serde::Serialize;
 
-use super::calibrate::Factors;
-use super::estimate::{Estimate, ModelEstimate, RowInspector};
+use super::estimate::{ModelEstimate, RowInspector, SummedRows};
 use super::groups::ProblemGroups;
 use super::pass::{Checked, Pass};
+use super::quote::{Counting, ModelCost, answer_limit};
+use super::range::CostRange;
 use super::route::Route;
 use crate::error::{Exit, Result};
-use crate::outcome::Usage;
-use crate::price::{BatchTerms, Nanos, Price, PriceEntry, PriceTable};
-use crate::request::batch_line::BatchFileLimits;
+use crate::price::{BatchTerms, Nanos, PriceEntry, PriceTable};
 use crate::request::{Endpoint, Problem};
-use crate::tokens::Estimator;
 use advice::advice;
-use range::CostRange;
-
-/// The way in which `check` counts prompt tokens.
-#[derive(Debug)]
-pub struct Counting<'a> {
-    /// Estimates the tokens of a request.
-    pub estimator: &'a Estimator,
-    /// Corrects the sums of a model.
-    pub factors: Factors,
-}
 
 /// The document of `check --json` (contract).
 #[derive(Debug, Serialize)]
@@ -126,14 +113,8 @@ impl CheckDocument {
     /// An input that cannot be read; problems of rows are in the document.
     pub fn of(pass: &Pass<'_>, table: &PriceTable, counting: &Counting<'_>) -> Result<Self> {
         let inspector = RowInspector::new(pass.inputs.total_bytes().unwrap_or(0), counting.estimator, table);
-        let mut estimate = Estimate::default();
-        let limits = BatchFileLimits::default();
-        let pass = Pass { table: Some(table), ..*pass };
-        let checked = pass.inspect(&|draft| inspector.inspect(draft), &mut |_, row| {
-            if let Some(row) = row {
-                estimate.add(row.model, &row.value, limits);
-            }
-        })?;
+        let SummedRows { checked, estimate, .. } =
+            SummedRows::of(&Pass { table: Some(table), ..*pass }, &inspector, &|_| true)?;
         let found = estimate.models();
         let models = found.iter().map(|(name, model)| {
             let text_tokens = counting.factors.apply(name, model.prompt_tokens());
@@ -228,20 +209,15 @@ impl CheckCost {
 
 impl CheckedModel {
     fn new(name: &str, model: &ModelEstimate, text_tokens: u64, entry: Option<&PriceEntry>) -> Self {
-        let prompts = [text_tokens, text_tokens.saturating_add(model.image_bound)];
-        let limit = entry.and_then(|entry| entry.max_output.or(entry.context));
-        let completion_max = model.completion_max(limit);
         let (price, batch_price) = (entry.and_then(|entry| entry.price), entry.and_then(PriceEntry::batch_price));
-        let most = |price: Option<Price>| {
-            price.zip(completion_max).map(|(p, completion)| p.cost(Usage::new(model.bound, completion)))
-        };
-        let realtime = CostRange::of(price, prompts, completion_max);
-        let in_batch = CostRange::of(batch_price, prompts, completion_max);
+        let cost = |price| ModelCost::of(model, text_tokens, entry, price);
+        let (ModelCost { range: realtime, most }, ModelCost { range: in_batch, most: most_in_batch }) =
+            (cost(price), cost(batch_price));
         Self {
             model: name.to_owned(),
             rows: model.rows,
             prompt_tokens: text_tokens.saturating_add(model.image_tokens),
-            completion_max,
+            completion_max: model.completion_max(answer_limit(entry)),
             realtime_usd: realtime.max,
             batch_usd: in_batch.max,
             batch: entry.map_or(BatchTerms::Unknown, |entry| entry.batch),
@@ -253,7 +229,7 @@ impl CheckedModel {
             realtime,
             in_batch,
             unbounded: model.unbounded,
-            set_aside: SetAside { realtime: most(price), batch: most(batch_price) },
+            set_aside: SetAside { realtime: most, batch: most_in_batch },
             near_context: model.near_limit,
         }
     }

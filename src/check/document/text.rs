@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use super::advice::spelling;
-use super::{CheckDocument, CheckedModel, CostRange, SetAside};
+use super::{CheckDocument, CheckedModel, SetAside};
+use crate::check::range::CostRange;
 use crate::price::{BatchTerms, Nanos, Spelling};
 use crate::text;
 use crate::text::{Align, Grid};

@@ -110,6 +110,7 @@ fn enter(batch: &Batch, inputs: &Inputs, remote: Remote<'_>, ctx: &Ctx) -> Resul
     let spec = Spec {
         version: 1,
         service: remote.name.to_owned(),
+        account: remote.account.to_owned(),
         inputs: Vec::new(),
         spooled: true,
         reading: ReadOptions::default(),

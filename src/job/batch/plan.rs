@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::session::Session;
+use crate::check::estimate::{Estimate, RowInspector, RowStats};
+use crate::check::quote::{PriceBasis, Quote};
 use crate::check::{Checked, Pass};
 use crate::error::Result;
 use crate::input::Inputs;
 use crate::job::identity::RowContent;
-use crate::outcome::{ErrorCode, Outcome, Usage};
+use crate::outcome::{ErrorCode, Outcome};
 use crate::price::{Nanos, PriceBook, PriceTable};
 use crate::request::RequestBuilder;
 use crate::request::batch_line::BatchFileLimits;
@@ -39,8 +41,8 @@ pub struct PlanInput<'a> {
 pub struct Planned {
     /// Their files.
     pub split: Split,
-    /// Estimated cost of their rows, as far as prices are known.
-    pub priced: Nanos,
+    /// The cost of their rows.
+    pub quote: Quote,
 }
 
 /// Records rows as the splitter places them into files, and sums up their costs.
@@ -48,10 +50,8 @@ struct Planner<'a> {
     db: &'a mut JobDb,
     retry: bool,
     prices: PriceBook,
-    /// Estimated cost of all rows. `None`: a price is unknown.
-    estimate: Option<Nanos>,
-    /// The known part of the estimate.
-    priced: Nanos,
+    /// Sums of all rows.
+    estimate: Estimate,
     /// The maximum cost of each batch.
     most: HashMap<u32, Option<Nanos>>,
     /// Outcomes of rows that cannot be sent. A retry leaves such rows unchanged.
@@ -65,8 +65,7 @@ impl<'a> Planner<'a> {
             db,
             retry,
             prices: PriceBook::new(prices.clone()),
-            estimate: Some(Nanos::ZERO),
-            priced: Nanos::ZERO,
+            estimate: Estimate::default(),
             most: HashMap::new(),
             bad: Vec::new(),
             uncommitted: 0,
@@ -75,9 +74,14 @@ impl<'a> Planner<'a> {
 
     fn place(&mut self, row: &SplitRow<'_>) -> Result<()> {
         match *row {
-            SplitRow::Line { row, file, id, wire_id, fingerprint, model, reserve } => {
+            SplitRow::Line { row, file, id, wire_id, fingerprint, model, stats } => {
+                let reserve = stats.map(RowStats::reserve).unwrap_or_default();
                 self.db.ask(file, &Asked { row, id, wire: wire_id, fingerprint, reserve })?;
-                self.price(file, model, reserve);
+                let sum = self.most.entry(file).or_insert(Some(Nanos::ZERO));
+                *sum = sum.zip(self.prices.most(model, Transport::Batch, reserve, 1)).map(|(sum, cost)| sum + cost);
+                if let Some(stats) = stats {
+                    self.estimate.add(model, stats, BatchFileLimits::default());
+                }
             }
             SplitRow::Invalid(row) if !self.retry => {
                 let (id, model) = (row.id.clone(), Arc::clone(&row.model));
@@ -92,16 +96,6 @@ impl<'a> Planner<'a> {
             self.db.commit(false)?;
         }
         Ok(())
-    }
-
-    fn price(&mut self, file: u32, model: &Arc<str>, reserve: Usage) {
-        // The limit on prompt tokens is about twice the true number.
-        let about = Usage::new(reserve.prompt / 2, reserve.completion);
-        let sum = self.most.entry(file).or_insert(Some(Nanos::ZERO));
-        *sum = sum.zip(self.prices.most(model, Transport::Batch, reserve, 1)).map(|(sum, cost)| sum + cost);
-        let cost = self.prices.cost(model, Transport::Batch, about);
-        self.estimate = self.estimate.zip(cost).map(|(sum, cost)| sum + cost);
-        self.priced += cost.unwrap_or_default();
     }
 
     /// Records all batches in one transaction.
@@ -136,6 +130,10 @@ impl Session<'_> {
         let stage = Stage::new(0o600);
         let name = |number: u32| format!("llb-{job}-{number}.jsonl");
         let open = |number: u32, _: &str| -> Result<NewBatchFile> { stage.open(dir.join(name(number))) };
+        let table = &self.ctx.settings.prices;
+        let counting = self.counting();
+        let bytes = input.inputs.total_bytes().unwrap_or(0);
+        let inspector = RowInspector::new(bytes, counting.estimator, table);
         let options = SplitOptions {
             open: &open,
             limits: BatchFileLimits::default(),
@@ -143,7 +141,7 @@ impl Session<'_> {
             first_number: first,
             only: input.only,
             digests: true,
-            table: &self.ctx.settings.prices,
+            inspector: Some(&inspector),
             max_problems: 20,
         };
         let mut planner = Planner::new(&mut db, input.retry, &self.ctx.settings.prices);
@@ -167,13 +165,14 @@ impl Session<'_> {
             ..JobBatch::default()
         });
         planner.store(first, batches)?;
-        let (estimate, priced) = (planner.estimate, planner.priced);
+        let pricing = PriceBasis { table, counting: &counting };
+        let quote = Quote::of(planner.estimate, pricing, Transport::Batch);
         drop(db);
         self.job.estimate = match (input.retry, self.job.estimate) {
-            (false, _) => estimate,
-            (true, old) => old.zip(estimate).map(|(old, new)| old + new),
+            (false, _) => quote.estimate(),
+            (true, old) => old.zip(quote.estimate()).map(|(old, new)| old + new),
         };
         self.update_index(true)?;
-        Ok(Planned { split, priced })
+        Ok(Planned { split, quote })
     }
 }

@@ -56,7 +56,7 @@ pub fn rescue(
     if left.rows.is_empty() {
         return session.deliver(outputs, flat);
     }
-    let cost = left.cost.map_or_else(|| "an unknown amount".to_owned(), |usd| format!("about {}", usd.human()));
+    let cost = left.quote.shown();
     ctx.ui.note(&format!(
         "answered in batches: {}; sent in real time now: {}, {cost}",
         text::plural(session.counts()?.0, "row"),

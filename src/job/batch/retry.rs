@@ -1,28 +1,25 @@
 //! A retry: sends the failed rows again within the same job, as new batches or in real time.
 
-use std::sync::Arc;
-
 use super::plan::PlanInput;
 use super::session::{Session, SessionOptions};
 use crate::batch::driver::SubmitScope;
 use crate::check::Pass;
+use crate::check::calibrate::Factors;
+use crate::check::estimate::{RowInspector, SummedRows};
+use crate::check::quote::{Counting, PriceBasis, Quote};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::input::Inputs;
 use crate::job::ask::{CostLimit, RetryFilter, Role, RunAsk};
 use crate::job::finish::Ended;
 use crate::job::remote::Remote;
 use crate::job::resume::{Checking, JobRows};
 use crate::job::run::run;
 use crate::job::verdict::JobCommand;
-use crate::outcome::Usage;
-use crate::price::{Nanos, PriceBook, PriceTable};
+use crate::price::Nanos;
 use crate::realtime;
-use crate::request::{Draft, Endpoint, RequestBuilder};
 use crate::row_set::RowSet;
 use crate::store::{BatchStep, Job, JobBatch, LockWait, ReservationState, Transport};
 use crate::text;
-use crate::tokens::{self, Estimator};
 
 /// A request to send the failed rows of a job again.
 #[derive(Debug)]
@@ -68,14 +65,10 @@ pub struct RetrySet {
     pub rows: Vec<u64>,
     /// Failed rows that stay unchanged.
     pub left: u64,
-    /// Cost of estimated prompts and of answers up to their `max_tokens`. `None`: a price is unknown.
-    pub cost: Option<Nanos>,
-    /// The same without rows of unknown price.
-    pub priced: Nanos,
-    /// The maximum cost. `None`: a price is unknown.
-    pub most: Option<Nanos>,
-    /// A model without a known price, if there is one.
-    pub unpriced: String,
+    /// Rows among the failed ones that have no valid request.
+    pub invalid: u64,
+    /// The cost of the rows.
+    pub quote: Quote,
 }
 
 /// Sends the failed rows of a job again. It calls `announce` with the job's id before it sends anything, or when there
@@ -140,11 +133,13 @@ fn bring_to_end(session: &mut Session<'_>, ask: &RetryAsk) -> Result<()> {
     }
     let open = session.open_batches()?;
     if ask.dry_run && open.unsent > 0 && open.unsent == open.all {
+        let (unsent, are) = (text::batches(open.unsent), text::agree(open.unsent as u64, "is", "are"));
+        session.ctx.ui.note(&format!("{id}: {unsent} {are} not sent yet; a retry sends them first"));
         return Ok(());
     }
     if open.unsent > 0 && !ask.dry_run {
         // The submission was interrupted. Finishing it comes first and may be enough.
-        session.admit_unsent(ask.limit)?;
+        session.admit_unsent(ask.limit, Nanos::ZERO)?;
         session.ctx.ui.note(&format!("{id}: submitting the batches that its command did not reach"));
         session.submit(SubmitScope::All)?;
         session.submitted(true)?;
@@ -231,17 +226,49 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Finds the rows without an answer. Of the failed rows, it takes those that a retry may answer, or `all`.
+    /// Finds the rows without an answer that can be sent. Of the failed rows, it takes those that a retry may answer, or
+    /// `all`. Rows of batches that are not sent yet belong to those batches.
     pub fn retry_set(&self, all: bool, transport: Transport) -> Result<RetrySet> {
-        let mut left = 0;
-        let rows = self.driver.db.borrow().to_do(self.job.total, |code| {
+        let (mut left, mut awaited) = (0, RowSet::new(self.job.total));
+        let db = self.driver.db.borrow();
+        db.each_awaited(|row| _ = awaited.insert(row))?;
+        let mut rows = db.to_do(self.job.total, |code| {
             let take = all || !code.is_permanent();
             left += u64::from(!take);
             take
         })?;
-        let mut set = RetrySet::of(rows, left);
-        set.price(&self.inputs()?, &*self.shape()?, transport, &self.ctx.settings.prices)?;
-        Ok(set)
+        drop(db);
+        rows.retain(|row| !awaited.contains(*row));
+        self.priced(rows, left, transport)
+    }
+
+    /// Prices these rows of the job, which are in ascending order.
+    pub fn priced(&self, mut rows: Vec<u64>, left: u64, transport: Transport) -> Result<RetrySet> {
+        if rows.is_empty() {
+            return Ok(RetrySet { rows, left, invalid: 0, quote: Quote::default() });
+        }
+        let (inputs, shape) = (self.inputs()?, self.shape()?);
+        // Of a few rows of a large input, all are counted.
+        let share = rows.len() as f64 / self.job.total.max(1) as f64;
+        let bytes = (inputs.total_bytes().unwrap_or(0) as f64 * share) as u64;
+        let (table, counting) = (&self.ctx.settings.prices, self.counting());
+        let inspector = RowInspector::new(bytes, counting.estimator, table);
+        let pass = Pass { max_problems: 0, ..Pass::new(&inputs, &shape) };
+        let wanted = |row| rows.binary_search(&row).is_ok();
+        let sent = SummedRows::of(&pass, &inspector, &wanted)?;
+        let asked = rows.len() as u64;
+        rows.retain(|row| sent.rows.contains(*row));
+        let quote = Quote::of(sent.estimate, PriceBasis { table, counting: &counting }, transport);
+        Ok(RetrySet { invalid: asked - rows.len() as u64, rows, left, quote })
+    }
+
+    /// Returns the way of counting tokens: corrected by what earlier jobs of the account have taught.
+    pub fn counting(&self) -> Counting<'static> {
+        let factors = Factors::of(&self.ledger, &self.spec.service, &self.driver.options.account);
+        Counting::usual(factors.unwrap_or_else(|error| {
+            tracing::debug!("{error}");
+            Factors::default()
+        }))
     }
 
     /// Plans batches for these rows and releases their reservation.
@@ -268,63 +295,21 @@ impl Session<'_> {
 }
 
 impl RetrySet {
-    /// Builds a set of these rows, without prices yet.
-    pub fn of(rows: Vec<u64>, left: u64) -> Self {
-        let zero = Some(Nanos::ZERO);
-        Self { rows, left, cost: zero, priced: Nanos::ZERO, most: zero, unpriced: String::new() }
-    }
-
-    /// Sums up the cost of the rows in batches or in real time.
-    pub fn price(
-        &mut self,
-        inputs: &Inputs,
-        shape: &RequestBuilder,
-        transport: Transport,
-        table: &PriceTable,
-    ) -> Result<()> {
-        let mut prices = PriceBook::new(table.clone());
-        let inspect = |draft: &Draft<'_>| -> (Arc<str>, Usage, Option<u64>) {
-            let usage = Usage::new(
-                Estimator::shared().request(&draft.body, draft.endpoint == Endpoint::Chat),
-                draft.answer_bound().unwrap_or(0),
-            );
-            let media = tokens::Media::of(&draft.body);
-            // A part without a known bound costs an unknown amount.
-            let bound = media
-                .unbounded
-                .is_none()
-                .then(|| tokens::bound_with(&draft.body, &media, table.image_tokens(&draft.model)));
-            (shape.shared(&draft.model), usage, bound)
-        };
-        Pass { max_problems: 0, ..Pass::new(inputs, shape) }.inspect(&inspect, &mut |row, found| {
-            let Some((model, about, bound)) =
-                found.map(|found| found.value).filter(|_| self.rows.binary_search(&row).is_ok())
-            else {
-                return;
-            };
-            let cost = prices.cost(&model, transport, about);
-            self.cost = self.cost.zip(cost).map(|(sum, cost)| sum + cost);
-            self.priced += cost.unwrap_or_default();
-            let most = bound.and_then(|prompt| prices.most(&model, transport, Usage { prompt, ..about }, 1));
-            if most.is_none() {
-                self.unpriced = model.to_string();
-            }
-            self.most = self.most.zip(most).map(|(sum, cost)| sum + cost);
-        })?;
-        Ok(())
-    }
-
     /// Describes in one line which rows are sent again and which are not.
     fn summary(&self, batch: bool) -> String {
         let left = match self.left {
             0 => String::new(),
             n => format!("; {} failed permanently (--all sends those too)", text::plural(n, "row")),
         };
+        let invalid = match self.invalid {
+            0 => String::new(),
+            n => format!("; {} {} no valid request", text::plural(n, "row"), text::agree(n, "has", "have")),
+        };
         if self.rows.is_empty() {
-            return format!("no rows to send again{left}");
+            return format!("no rows to send again{left}{invalid}");
         }
         let price = if batch { "at the batch price" } else { "at the realtime price" };
-        let cost = self.cost.map_or_else(|| "an unknown amount".to_owned(), |usd| format!("about {}", usd.human()));
-        format!("{} to send again, {cost} {price}{left}", text::plural(self.rows.len() as u64, "row"))
+        let (rows, cost) = (text::plural(self.rows.len() as u64, "row"), self.quote.shown());
+        format!("{rows} to send again, {cost}{} {price}{left}{invalid}", self.quote.left_out())
     }
 }

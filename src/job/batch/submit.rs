@@ -7,7 +7,6 @@ use super::follow::{Waiting, follow};
 use super::notes::REMIND;
 use super::plan::PlanInput;
 use super::rescue::{Rescue, rescue};
-use super::retry::RetrySet;
 use super::session::{Session, SessionOptions};
 use super::submission::Submission;
 use super::submitted::{free_name, living, take_name};
@@ -15,6 +14,7 @@ use crate::batch::driver::{self, SubmitScope};
 use crate::batch::poll;
 use crate::check::groups::ProblemGroups;
 use crate::check::problems::{self, Action};
+use crate::check::quote::Quote;
 use crate::context::Ctx;
 use crate::deadline::Deadline;
 use crate::error::{Error, Exit, Result};
@@ -30,6 +30,7 @@ use crate::job::verdict::state_of;
 use crate::money::budget;
 use crate::price::Nanos;
 use crate::realtime;
+use crate::row_set::RowSet;
 use crate::store::{BatchStep, Job, Lock, LockWait, Store, Transport};
 use crate::text;
 
@@ -52,16 +53,8 @@ struct Entered<'a> {
     known: bool,
     /// It had ended, and its failed rows are sent again.
     resumed: bool,
+    /// The cost of the rows that are sent.
     quote: Quote,
-}
-
-/// The cost of the planned rows, for the opening line.
-#[derive(Debug, Default)]
-struct Quote {
-    /// The known part.
-    priced: Nanos,
-    /// Models without a known price.
-    unpriced: Vec<String>,
     /// Parameters that rows set themselves.
     own: Vec<&'static str>,
 }
@@ -153,15 +146,18 @@ fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Entere
     if let Some(name) = &ask.name {
         free_name(name, &store, &ledger)?;
     }
-    let spec =
-        Spec { routes: submission.routes.clone(), ..Spec::new(remote.name, &ask.input, ask.problems.skip_invalid) };
+    let spec = Spec {
+        account: remote.account.to_owned(),
+        routes: submission.routes.clone(),
+        ..Spec::new(remote.name, &ask.input, ask.problems.skip_invalid)
+    };
     let new = Job::new(Transport::Batch, submission.key.clone(), submission.shown.clone(), spec.describe()?);
     let job = store.enter(&ledger, Job { name: ask.name.clone(), total: submission.checked.rows, ..new })?;
     content.work_on(&job.id)?;
     let mut session = Session::open(&job, remote, ctx, SessionOptions { wait: LockWait::Now, ..ask.session() })?;
     let quote = keep_and_plan(&mut session, &submission, ask)?;
     drop(content);
-    Ok(Entered { session, known: false, resumed: false, quote })
+    Ok(Entered { session, known: false, resumed: false, quote, own: submission.shape.own_parameters() })
 }
 
 /// Locks the content, so that two commands with the same content do not both make a job.
@@ -214,16 +210,16 @@ fn go_on<'a>(
         quote = keep_and_plan(&mut session, submission, ask)?;
     } else {
         session.revive_refused()?;
-        session.admit_unsent(ask.limit)?;
+        session.admit_unsent(ask.limit, Nanos::ZERO)?;
     }
-    Ok(Entered { session, known: true, resumed: false, quote })
+    Ok(Entered { session, known: true, resumed: false, quote, own: Vec::new() })
 }
 
 /// Copies the input into the job's directory and plans batches from that copy. If that fails, it forgets the job.
 fn keep_and_plan(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk) -> Result<Quote> {
     keep(session, submission, ask)?;
-    let planned = plan_copy(session, submission, ask).and_then(|quote| {
-        session.admit_unsent(ask.limit)?;
+    let planned = plan_copy(session, submission, ask).and_then(|(quote, later)| {
+        session.admit_unsent(ask.limit, later)?;
         session.driver.db.borrow_mut().put_entry(&session.job)?;
         Ok(quote)
     });
@@ -252,7 +248,8 @@ fn keep(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk) -> 
     session.ledger.update(&session.job)
 }
 
-fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk) -> Result<Quote> {
+/// Plans batches. Returns the cost of all rows, and the most that those for realtime can cost.
+fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk) -> Result<(Quote, Nanos)> {
     let bounded = ask.limit.max_cost.is_some() || session.ctx.settings.budget.is_set();
     if let Some((id, kind)) = submission.checked.unbounded.as_ref().filter(|_| bounded && !ask.limit.allow_unpriced) {
         return Err(budget::unbounded_error(id, kind));
@@ -285,35 +282,25 @@ fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk
     if split.files.is_empty() && none_beside {
         return Err(Error::new(Exit::Data, "the input has no valid rows"));
     }
-    let table = &session.ctx.settings.prices;
-    let unpriced = submission.checked.models.iter().filter(|(m, _)| table.get(m).is_none_or(|e| e.price.is_none()));
-    let unpriced = unpriced.map(|(model, _)| model.to_string()).collect();
-    let mut quote = Quote { priced: planned.priced, unpriced, own: submission.shape.own_parameters() };
-    if let Some(realtime) = &submission.realtime {
-        let beside = price_beside(session, submission, realtime, ask.limit)?;
-        session.job.estimate = session.job.estimate.zip(beside.cost).map(|(batch, realtime)| batch + realtime);
-        quote.priced += beside.priced;
-        session.ledger.update(&session.job)?;
-    }
-    Ok(quote)
+    let Some(realtime) = &submission.realtime else { return Ok((planned.quote, Nanos::ZERO)) };
+    let beside = price_beside(session, realtime, ask.limit)?;
+    let later = beside.most.unwrap_or_default();
+    let quote = planned.quote.and(beside);
+    session.job.estimate = quote.estimate();
+    session.ledger.update(&session.job)?;
+    Ok((quote, later))
 }
 
 /// Prices the rows for realtime. It refuses them before anything is sent if their cost cannot be limited, because the
 /// batches would already be running when their turn comes.
-fn price_beside(
-    session: &Session<'_>,
-    submission: &Submission,
-    realtime: &crate::row_set::RowSet,
-    limit: CostLimit,
-) -> Result<RetrySet> {
+fn price_beside(session: &Session<'_>, realtime: &RowSet, limit: CostLimit) -> Result<Quote> {
     let settings = &session.ctx.settings;
-    let mut beside = RetrySet::of(realtime.iter().collect(), 0);
-    beside.price(&session.inputs()?, &submission.shape, Transport::Realtime, &settings.prices)?;
+    let quote = session.priced(realtime.iter().collect(), 0, Transport::Realtime)?.quote;
     let bounded = limit.max_cost.is_some() || settings.budget.is_set();
-    if beside.most.is_none() && bounded && !limit.allow_unpriced {
-        return Err(budget::unpriced_error(&beside.unpriced));
+    match &quote.unbounded {
+        Some(model) if bounded && !limit.allow_unpriced => Err(budget::unpriced_error(model)),
+        _ => Ok(quote),
     }
-    Ok(beside)
 }
 
 impl Entered<'_> {
@@ -370,26 +357,11 @@ impl Entered<'_> {
             let batched: u64 = batches.iter().map(|batch| batch.rows).sum();
             let part = if batched < job.total { format!("{} of ", text::count(batched)) } else { String::new() };
             let (rows, count) = (part + &text::plural(job.total, "row"), text::batches(batches.len()));
-            let own = text::own_parameters(&self.quote.own);
-            format!("job {}: {rows} in {count}, {}, on {}{own}", job.id, self.quote.text(job.estimate), spec.service)
+            let (own, quote) = (text::own_parameters(&self.own), &self.quote);
+            format!("job {}: {rows} in {count}, {}, on {}{own}", job.id, quote.opening(), spec.service)
         };
         ctx.ui.note(&text);
         Ok(())
-    }
-}
-
-impl Quote {
-    fn text(&self, estimate: Option<Nanos>) -> String {
-        match estimate {
-            Some(usd) => format!("about {} (prompts estimated, answers up to their max_tokens)", usd.human()),
-            None if self.unpriced.is_empty() => "at an unknown price".to_owned(),
-            None if self.priced == Nanos::ZERO => format!("at an unknown price ({})", self.unpriced.join(", ")),
-            None => {
-                let models = text::plural(self.unpriced.len() as u64, "model");
-                let (priced, names) = (self.priced.human(), self.unpriced.join(", "));
-                format!("about {priced} and the rows of {models} without a known price ({names})")
-            }
-        }
     }
 }
 

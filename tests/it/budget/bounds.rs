@@ -36,7 +36,7 @@ fn image_costs_its_tokens_and_not_its_bytes() {
     assert!((6504.0..6704.0).contains(&(usd * 1e6 / 0.06)), "{realtime}");
     // The refusal names the sum that would do, and that sum does.
     let run = |usd: &str| home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--max-cost", usd]);
-    run("0.0001").code(5).says(&["; pass --max-cost", &format!("{realtime} or more to resume")]);
+    run("0.0001").code(5).says(&["0.0004 would do for the rest"]);
     run(&realtime).code(0);
     let submit = |usd: &str| home.at(&server.url, &["submit", "in.jsonl", "--again", "--max-cost", usd]);
     submit("0.0001").code(5).says(&["this may cost up to $0.0002, but only"]);

@@ -2,6 +2,8 @@
 
 mod bounds;
 mod cached;
+mod estimates;
+mod named;
 mod prices;
 mod shared;
 
@@ -183,7 +185,8 @@ fn daily_budget_counts_all_jobs_and_batches_in_flight() {
         "for today",
         "reserved for requests in flight; renewed at midnight, in ",
         "nothing was sent",
-        "raise the limit",
+        "[budget] per_day = 0.0",
+        "would do",
     ]);
     command(&["cancel", "last"]).code(0);
     let text = command(&["status", "--cost", "--json"]).code(0).stdout;
@@ -233,8 +236,8 @@ fn resumed_run_keeps_counting_and_names_the_next_command() {
     run("0.00005").code(5).says(&[
         "--max-cost $0.00005",
         "spent or at risk",
-        "pass --max-cost 0.00",
-        "or more to resume",
+        "; --max-cost 0.00",
+        "would do for the rest",
     ]);
     let first = server.bill();
     // The same again: what was spent is not spent anew.

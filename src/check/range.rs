@@ -7,8 +7,10 @@ use crate::price::{Nanos, Price, Spelling};
 
 /// Cost from the prompts alone to every answer as long as it may be; `None`: not known.
 #[derive(Debug, Default, Clone, Copy, Serialize, PartialEq, Eq)]
-pub(super) struct CostRange {
+pub struct CostRange {
+    /// The prompts alone.
     pub min: Option<Nanos>,
+    /// Every answer as long as it may be.
     pub max: Option<Nanos>,
 }
 

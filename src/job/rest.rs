@@ -1,0 +1,98 @@
+//! The rows that are left when a budget stops a realtime run, and the limit that would do for them.
+
+use super::ask::{CostLimit, RetryFilter, Role, RunAsk};
+use super::finish::Desk;
+use super::resume::JobRows;
+use super::run_start::RunStart;
+use crate::check::Pass;
+use crate::check::calibrate::Factors;
+use crate::check::estimate::{RowInspector, SummedRows};
+use crate::check::quote::{Counting, PriceBasis, Quote};
+use crate::error::Result;
+use crate::money::Accounts;
+use crate::money::budget::Remaining;
+use crate::money::exposure::Requester;
+use crate::outcome::Transport;
+use crate::price::Nanos;
+use crate::row_set::RowSet;
+use crate::store::{Job, JobDb};
+
+/// The rows that the same command would send next.
+pub struct Rest<'a> {
+    /// The desk of the job.
+    pub desk: Desk<'a>,
+    /// The rows of the job.
+    pub rows: JobRows<'a>,
+    /// The command.
+    pub role: Role,
+    /// Failed rows that it sends again.
+    pub retry: RetryFilter,
+    /// Its limits of cost.
+    pub limit: CostLimit,
+}
+
+impl<'a> Rest<'a> {
+    /// The rest of this command's job.
+    pub const fn of(ask: &RunAsk, rows: JobRows<'a>, desk: Desk<'a>) -> Self {
+        Self { desk, rows, role: ask.role, retry: ask.retry, limit: ask.job.limit }
+    }
+
+    /// Names the limits that would do: `--max-cost 0.21 would do`. `None`: those that are set do, or the maximum cost of
+    /// the rows is unknown.
+    pub fn enough(&self, job: &Job, db: &JobDb) -> Result<Option<String>> {
+        let Some(most) = self.most(job, db)? else { return Ok(None) };
+        let max_cost = Remaining::of_max_cost(self.limit.max_cost);
+        let spent = if max_cost.is_some() { self.spent(job, db)? } else { Nanos::ZERO };
+        if let Some(words) = max_cost.and_then(|limit| limit.enough_for(spent + most)) {
+            return Ok(Some(words));
+        }
+        let Desk { ctx, store, ledger } = self.desk;
+        let requester = Requester { job: &job.id, reservation: None, quiet: true };
+        let left = ledger.decide(|| Remaining::of_budgets(store, ledger, ctx, requester))?;
+        Ok(left.and_then(|left| left.enough_for(most)))
+    }
+
+    /// The maximum cost of the rows that a run will send. `None`: unknown.
+    pub fn most_of_start(&self, start: &RunStart) -> Result<Option<Nanos>> {
+        let job = Job { total: start.checked.rows, ..start.claimed.job.clone() };
+        if start.claimed.resumed {
+            return self.most(&job, &self.desk.store.open_job(&job.id)?);
+        }
+        self.most_of(&|_| true)
+    }
+
+    /// The maximum cost of the rows that a run of this job would send. `None`: unknown.
+    fn most(&self, job: &Job, db: &JobDb) -> Result<Option<Nanos>> {
+        let mut awaited = RowSet::default();
+        db.each_awaited(|row| _ = awaited.insert(row))?;
+        let left = db.to_do(job.total, |code| match self.retry {
+            RetryFilter::Nothing => false,
+            RetryFilter::Retryable => !code.is_permanent(),
+            RetryFilter::All => true,
+        })?;
+        self.most_of(&|row| left.binary_search(&row).is_ok() && !awaited.contains(row))
+    }
+
+    fn most_of(&self, wanted: &(dyn Fn(u64) -> bool + Sync)) -> Result<Option<Nanos>> {
+        let table = &self.desk.ctx.settings.prices;
+        let counting = Counting::usual(Factors::default());
+        // Only the maximum is wanted, which needs no estimate.
+        let inspector = RowInspector::new(u64::MAX, counting.estimator, table);
+        let pass = Pass { max_problems: 0, ..Pass::new(self.rows.inputs, self.rows.shape) };
+        let sum = SummedRows::of(&pass, &inspector, wanted)?.estimate;
+        Ok(Quote::of(sum, PriceBasis { table, counting: &counting }, Transport::Realtime).most)
+    }
+
+    /// The cost so far that `--max-cost` counts.
+    fn spent(&self, job: &Job, db: &JobDb) -> Result<Nanos> {
+        let prices = || self.desk.ctx.settings.prices.clone();
+        match self.role {
+            Role::Run => Ok(Accounts::of(db, prices(), job.total, &RowSet::default())?.spent()),
+            Role::Retry => Ok(Nanos::ZERO),
+            Role::BesideBatches => {
+                let batches: Nanos = db.batches()?.iter().filter_map(|batch| batch.most).sum();
+                Ok(batches + Accounts::of_realtime(db, prices())?.spent())
+            }
+        }
+    }
+}
