@@ -127,7 +127,7 @@ impl ActiveRun<'_> {
         let end = RunEnd { rows, reused: &reused, unwritable, at_risk_before: funds.at_risk };
         let mut ended = end.finish(finish, driven.consumed, elapsed)?;
         if over_budget && let Some(enough) = self.enough() {
-            ended.summary.exit.reason += &format!("; {enough} for the rest");
+            ended.summary.exit.reason = format!("{}; {enough} for the rest", ended.summary.exit.reason);
         }
         Ok(ended.write_summary(summary_file, ctx))
     }
