@@ -1,6 +1,7 @@
 //! The state that all handlers share.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::http::{HeaderMap, StatusCode, header};
@@ -29,6 +30,8 @@ pub struct App {
     pub storage: String,
     /// An id that tells this server from others on the same state.
     pub instance: String,
+    /// The price of everything, in times of the list's.
+    price_times: AtomicU64,
     /// The lock for writing results: two requests at once need not both write them.
     finishing: Mutex<()>,
 }
@@ -48,6 +51,7 @@ impl App {
             store,
             storage,
             instance: new_id(),
+            price_times: AtomicU64::new(1),
             finishing: Mutex::default(),
         }
     }
@@ -60,6 +64,16 @@ impl App {
             None => !given.is_empty() && !given.starts_with("bad-key"),
         };
         good.then_some(given)
+    }
+
+    /// The price of everything, in times of the list's.
+    pub fn price_times(&self) -> u64 {
+        self.price_times.load(Ordering::Relaxed)
+    }
+
+    /// Sets the price of everything that is answered or created from now on.
+    pub fn set_price_times(&self, times: u64) {
+        self.price_times.store(times, Ordering::Relaxed);
     }
 
     /// Waits until no other request writes results, and keeps others from it.

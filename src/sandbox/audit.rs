@@ -1,4 +1,5 @@
-//! `GET /sandbox/stats`: requests, answers and payments, for tests that prove that nothing was lost or paid twice.
+//! For tests that prove that nothing was lost or paid twice. `GET /sandbox/stats`: requests, answers and payments.
+//! `POST /sandbox/prices`: another price from now on, in times of the list's.
 
 use std::io;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::app::App;
 use super::batch::BatchRecord;
+use super::errors;
 use super::reply::HttpReply;
 use super::results::{finish_due, kept_paid};
 use super::state_dir::{Folder, now_ms};
@@ -19,6 +21,18 @@ use super::stats::Bill;
 pub async fn stats(State(app): State<Arc<App>>) -> Response {
     let work = |app: &App| Ok(HttpReply::pretty(StatusCode::OK, &document(app)?));
     app.blocking(work).await.into_response()
+}
+
+/// Sets the price of what is answered or created from now on. The body is a whole number.
+pub async fn set_prices(State(app): State<Arc<App>>, body: String) -> Response {
+    let reply = match body.trim().parse() {
+        Ok(times @ 1..=1000) => {
+            app.set_price_times(times);
+            HttpReply::json(StatusCode::OK, json!({"times": times}).to_string())
+        }
+        _ => errors::plain(StatusCode::BAD_REQUEST, "The price is a whole number of times, 1 to 1000"),
+    };
+    reply.into_response()
 }
 
 fn document(app: &App) -> io::Result<Value> {

@@ -69,11 +69,18 @@ pub struct BatchRecord {
     /// The form in which its answers report cached tokens.
     #[serde(default)]
     pub cached_tokens: CachedTokens,
+    /// The price at its creation, in times of the list's.
+    #[serde(default = "list_price")]
+    pub price_times: u64,
     pub faults: Vec<ScriptedFault>,
     /// The time of the request to cancel, in milliseconds since 1970.
     pub cancelled_ms: Option<u64>,
     /// The result, once a client asked after the end.
     pub result: Option<BatchResult>,
+}
+
+const fn list_price() -> u64 {
+    1
 }
 
 /// The result of a job.
@@ -204,6 +211,7 @@ pub(super) mod tests {
             unset: Unset::Omit,
             seed: 0,
             cached_tokens: CachedTokens::None,
+            price_times: 1,
             faults: Vec::new(),
             cancelled_ms: None,
             result: None,

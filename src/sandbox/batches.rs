@@ -102,6 +102,7 @@ fn make(app: &App, wanted: &Create) -> Result<HttpReply, Refused> {
         unset: batch.unset,
         seed: app.config.seed,
         cached_tokens: app.config.cached_tokens,
+        price_times: app.price_times(),
         faults: app.config.faults.iter().filter(|fault| fault.on == Scope::Row).cloned().collect(),
         cancelled_ms: None,
         result: None,

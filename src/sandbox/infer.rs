@@ -90,7 +90,7 @@ async fn work<'a>(call: &'a Call, kind: InferenceKind, body: &[u8], limits: &mut
     let flaw = fault.as_ref().map_or(Flaw::None, |fault| flaw(&fault.kind));
     let answer = answers::answer(&request, kind, flaw, app.config.cached_tokens);
     // Paid now, even if the client does not wait for the answer.
-    let bill = Bill::of(&request.model, false, answer.tokens);
+    let bill = Bill::of(&request.model, false, answer.tokens).times(app.price_times());
     app.stats.paid(bill, &[hash]);
     if let Some(tokens) = &app.tokens {
         let spent = u32::try_from(answer.tokens.prompt + answer.tokens.completion).unwrap_or(u32::MAX);

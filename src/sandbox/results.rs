@@ -193,7 +193,7 @@ impl Production {
             return self.failure(id, error);
         }
         let answer = answers::answer(&request, kind, Flaw::None, record.cached_tokens);
-        self.bill.add(Bill::of(&request.model, true, answer.tokens));
+        self.bill.add(Bill::of(&request.model, true, answer.tokens).times(record.price_times));
         self.paid.push(hash);
         self.success(id, &compact(&answer.body), fault.as_ref())
     }

@@ -33,6 +33,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/batches/{id}/cancel", post(batches::cancel))
         .route("/v3/whoami", get(whoami))
         .route("/sandbox/stats", get(audit::stats))
+        .route("/sandbox/prices", post(audit::set_prices))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .with_state(app)

@@ -46,6 +46,11 @@ impl Bill {
         }
     }
 
+    /// The bill at so many times the price.
+    pub fn times(self, price: u64) -> Self {
+        Self { nano_usd: self.nano_usd * price, ..self }
+    }
+
     pub fn add(&mut self, other: Self) {
         self.requests += other.requests;
         self.prompt_tokens += other.prompt_tokens;

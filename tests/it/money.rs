@@ -1,6 +1,7 @@
 //! Costs under random faults, kills, limits, retries and cancellations, with cached tokens, images and several choices. After
 //! every step, what llbatch reports as spent is on the bill of the service, and the bill holds nothing beyond that but what
-//! llbatch reports at risk. A price that changes while nothing is sent changes none of these figures.
+//! llbatch reports at risk. The service's prices change between commands: what was done before stays at the earlier price. A
+//! price in the config file that is not the service's, while nothing is sent, changes none of these figures.
 //!
 //! The bill is the sandbox's own, at its own prices. `LLBATCH_CASES=300 cargo test --test it money` tries more nights,
 //! `LLBATCH_SEED=N` repeats one.
@@ -12,18 +13,19 @@ use std::time::Duration;
 use fastrand::Rng;
 use serde_json::Value;
 
-use crate::support::{Home, Server};
+use crate::support::{Home, Server, post};
 
 /// Tried in every run of the suite.
 const CASES: u64 = 6;
 /// At once: most of the time is waiting.
 const AT_ONCE: u64 = 3;
 
-/// At half price in batches, at full price, and refused by batches; with the price of a million cached tokens.
-const MODELS: [(&str, &str); 3] = [
-    ("meta-llama/Llama-3.2-3B-Instruct-Turbo", "0.006"),
-    ("Qwen/Qwen2.5-7B-Instruct-Turbo", "0.03"),
-    ("deepseek-ai/DeepSeek-R1", "0.3"),
+/// At half price in batches, at full price, and refused by batches; with the prices of a million tokens in USD/1000: of
+/// prompts, cached prompts and answers.
+const MODELS: [(&str, [u64; 3]); 3] = [
+    ("meta-llama/Llama-3.2-3B-Instruct-Turbo", [60, 6, 60]),
+    ("Qwen/Qwen2.5-7B-Instruct-Turbo", [300, 30, 300]),
+    ("deepseek-ai/DeepSeek-R1", [3000, 300, 7000]),
 ];
 
 /// Faults of requests. Refusals are few, because a throttled request waits for a second and more.
@@ -79,6 +81,8 @@ struct World {
     log: String,
     /// The last command was killed: not everything is in the ledger yet.
     killed: bool,
+    /// The service's prices, in times of its list's.
+    times: u64,
 }
 
 /// Nano-USD of a JSON amount; `None`: unknown.
@@ -108,9 +112,8 @@ impl World {
         let sandbox_seed = seed.to_string();
         args.extend(["--seed", &sandbox_seed]);
         let log = format!("seed {seed}: serve {}\n", args.join(" "));
-        let world = Self { home: Home::new(), server: Server::quick(&args), random, log, killed: false };
+        let world = Self { home: Home::new(), server: Server::quick(&args), random, log, killed: false, times: 1 };
         world.home.write("in.jsonl", rows(&mut world.random.clone()));
-        std::fs::create_dir_all(world.home.path("home/config/llbatch")).unwrap();
         world.set_prices(Prices::True);
         world
     }
@@ -118,14 +121,28 @@ impl World {
     /// Writes the config file, which every command reads.
     fn set_prices(&self, prices: Prices) {
         let mut text = "[run]\nconcurrency = 6\nretries = 1\nrequest_timeout = \"300ms\"\n".to_owned();
-        for (model, cached) in MODELS {
+        for (model, usd) in MODELS {
+            let [input, cached, output] = usd.map(|usd| format!("{:.3}", (usd * self.times) as f64 / 1000.0));
             let price = match prices {
-                Prices::True => format!("cached_input = {cached}"),
+                Prices::True => format!("input = {input}\ncached_input = {cached}\noutput = {output}"),
                 Prices::Other(usd) => format!("input = {usd}\noutput = {usd}\nbatch_discount = 0.9"),
             };
             let _ = writeln!(text, "[models.\"{model}\"]\n{price}");
         }
-        self.home.write("home/config/llbatch/config.toml", text);
+        self.home.config(text);
+    }
+
+    /// Changes the prices of the service, or not.
+    fn change_prices(&mut self) {
+        if self.random.u8(..3) > 0 {
+            return;
+        }
+        // What a killed command has sent is worked on at the price of its time.
+        std::thread::sleep(Duration::from_millis(50));
+        self.times = self.random.u64(1..8);
+        assert_eq!(post(&self.server.address(), "/sandbox/prices", None, &self.times.to_string()).0, 200);
+        self.set_prices(Prices::True);
+        let _ = writeln!(self.log, "prices: {} times the list's", self.times);
     }
 
     /// A command to its end, or killed on the way.
@@ -193,12 +210,13 @@ impl World {
     }
 
     fn step(&mut self) {
+        self.change_prices();
         let kill = self.random.u8(..5) == 0;
         let run = ["run", "in.jsonl", "-o", "out.jsonl", "--summary", "s.json"];
         let realtime = ["retry", "last", "--via", "realtime"];
         let poll = ["--poll", "50ms"];
         let fetch = ["fetch", "last", "-o", "out.jsonl", "--summary", "s.json"];
-        match self.random.u8(..9) {
+        match self.random.u8(..10) {
             0 => self.act(&[&run[..], &["--resume"]].concat(), kill),
             1 => self.act(&[&run[..], &["--max-cost", "0.0005"]].concat(), kill),
             2 => self.act(&realtime, kill),
@@ -206,7 +224,8 @@ impl World {
             4 => self.act(&["retry", "last", "--via", "batch"], kill),
             5 => self.act(&["cancel", "last"], kill),
             6 => self.act(&[&fetch[..], &["--partial"]].concat(), kill),
-            7 => self.act(&[&["wait", "last", "--timeout", "20s"], &poll[..]].concat(), kill),
+            7 => self.act(&["submit", "in.jsonl", "--resume"], kill),
+            8 => self.act(&[&["wait", "last", "--timeout", "20s"], &poll[..]].concat(), kill),
             _ => self.act(&[&fetch[..], &["--wait", "--timeout", "20s"], &poll].concat(), kill),
         }
     }

@@ -93,6 +93,7 @@ impl Driver<'_> {
             batch.begun_there = self.client.now().map(millis);
             batch.tries += 1;
             batch.account = Some(self.options.account.clone());
+            batch.prices = self.db.borrow().prices_in_force();
             self.save(batch)?;
             let failure = match self.client.create_batch(&file_id, &batch.endpoint).await {
                 Ok(Created::Batch { batch: made, warning }) => {

@@ -6,8 +6,8 @@ use crate::error::Result;
 use crate::job::ask::CostLimit;
 use crate::money::budget::{Remaining, Work, admit};
 use crate::money::exposure::Requester;
-use crate::price::Nanos;
-use crate::store::{JobBatch, Payer, ReservationState};
+use crate::price::{Nanos, PriceBook};
+use crate::store::{Asked, BatchStep, JobBatch, Payer, ReservationState, Transport};
 
 impl Session<'_> {
     /// Admits planned batches that were never sent. From then on, budgets count them. The same command may spend up to
@@ -16,6 +16,7 @@ impl Session<'_> {
     /// # Errors
     /// 5 if they could cost more than is left, 2 if a price is unknown.
     pub fn admit_unsent(&self, limit: CostLimit, later: Nanos) -> Result<()> {
+        self.price_uncreated()?;
         let mut unsent = self.batches()?;
         unsent.retain(JobBatch::is_unsent);
         if unsent.is_empty() {
@@ -59,6 +60,38 @@ impl Session<'_> {
             self.ledger.admit_batches(&self.job.id, most)?;
             self.ledger.reserve(payer, &day, most, ReservationState::Active)
         })
+    }
+
+    /// Puts the prices in force upon batches that may still be created: prices may have changed since they were planned.
+    /// The maximum cost of one whose creation is in doubt is that at either price.
+    ///
+    /// # Errors
+    /// 66 if rows were in flight, and the input with their bounds is gone.
+    pub fn price_uncreated(&self) -> Result<()> {
+        let mut open = self.batches()?;
+        open.retain(|batch| batch.is_unsent() || batch.step == BatchStep::Creating);
+        let table = &self.ctx.settings.prices;
+        if open.is_empty() || self.driver.db.borrow().has_kept(table) {
+            return Ok(());
+        }
+        // Requests that a killed run had in flight cost the earlier price.
+        self.account_lost()?;
+        let mut db = self.driver.db.borrow_mut();
+        db.keep_prices(table)?;
+        let mut prices = PriceBook::new(table.clone());
+        for batch in &mut open {
+            let model = batch.model.as_str().into();
+            let asked = db.asked(batch.number)?;
+            let most = |sum: Nanos, row: &Asked| Some(sum + prices.most(&model, Transport::Batch, row.reserve, 1)?);
+            let most = asked.iter().try_fold(Nanos::ZERO, most);
+            if batch.is_unsent() {
+                (batch.most, batch.prices) = (most, db.prices_in_force());
+            } else {
+                batch.most = batch.most.zip(most).map(|(one, other)| one.max(other));
+            }
+            db.put_batch(batch)?;
+        }
+        db.commit(true)
     }
 
     /// Returns the rest of the config file's budgets for this job.

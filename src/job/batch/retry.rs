@@ -191,7 +191,7 @@ impl Session<'_> {
     ///
     /// # Errors
     /// 66 if the input is gone.
-    pub fn account_lost(&mut self) -> Result<()> {
+    pub fn account_lost(&self) -> Result<()> {
         let mut db = self.driver.db.borrow_mut();
         if db.claimed()? == 0 {
             return Ok(());

@@ -309,6 +309,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// As [`Driver::submit`].
     pub fn submit(&mut self, scope: SubmitScope) -> Result<()> {
+        self.price_uncreated()?;
         let done = self.block_on(self.driver.submit(scope));
         self.drop_sent_files()?;
         self.update_index(false)?;

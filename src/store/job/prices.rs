@@ -9,10 +9,10 @@ use crate::store::JobDb;
 impl JobDb {
     /// Keeps the prices in force. Outcomes that are written from now on were worked on at these.
     pub fn keep_prices(&mut self, prices: &PriceTable) -> Result<()> {
-        let data = prices.to_keep();
-        if self.kept_prices.last().is_some_and(|(_, last)| *last == data) {
+        if self.has_kept(prices) {
             return Ok(());
         }
+        let data = prices.to_keep();
         let number = self.prices_in_force() + 1;
         self.begin()?;
         self.run(|db| {
@@ -29,6 +29,11 @@ impl JobDb {
         self.commit(false)?;
         self.kept_prices.push((number, data));
         Ok(())
+    }
+
+    /// Returns whether these prices are those that were kept last.
+    pub fn has_kept(&self, prices: &PriceTable) -> bool {
+        self.kept_prices.last().is_some_and(|(_, last)| *last == prices.to_keep())
     }
 
     /// All prices that are kept with the job, by number.

@@ -76,8 +76,8 @@ fn retry_prices_the_rows_that_it_sends() {
 #[test]
 fn unsent_batches_are_no_retry() {
     let home = Home::new();
-    let server = Server::quick(&["--fault", "status=503,on=register,times=always"]);
+    let server = Server::quick(&["--fault", "status=401,on=register,times=always"]);
     home.write("in.jsonl", rows(3, 40));
-    home.at(&server.url, &["submit", "in.jsonl"]).code(75);
+    home.at(&server.url, &["submit", "in.jsonl"]).code(4);
     home.at(&server.url, &["retry", "last", "--dry-run"]).code(0).says(&["1 batch is not sent yet", "no rows to send"]);
 }

@@ -69,3 +69,21 @@ fn batch_costs_the_price_at_which_it_was_submitted() {
     set_price(&home, 1);
     assert_eq!(figures(&home), before);
 }
+
+#[test]
+fn batch_left_unsent_costs_the_price_at_which_it_is_created() {
+    let home = Home::new();
+    let server = Server::quick(&["--fault", "status=401,on=register,nth=1"]);
+    home.write("in.jsonl", super::rows(3, 40));
+    set_price(&home, 1);
+    home.at(&server.url, &["submit", "in.jsonl"]).code(4);
+    set_price(&home, 10);
+    // The budget of the second command counts the new price too.
+    home.at(&server.url, &["submit", "in.jsonl", "--max-cost", "0.0004"]).code(5);
+    let id = home.at(&server.url, &["submit", "in.jsonl"]).code(0).stdout.trim_end().to_owned();
+    let fetch = ["fetch", &id, "--wait", "--poll", "50ms", "-o", "out.jsonl", "--summary", "s.json"];
+    home.at(&server.url, &fetch).code(0);
+    let summary = home.json("s.json");
+    let usd = summary["tokens"]["total"].as_f64().unwrap() * 5.0 / 1e6;
+    assert!((summary["cost"]["usd"].as_f64().unwrap() - usd).abs() < 1e-12, "{summary}");
+}
