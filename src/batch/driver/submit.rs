@@ -78,6 +78,17 @@ impl Driver<'_> {
         }
     }
 
+    /// Records that a request to create the batch is about to leave, at the prices in force.
+    fn begin_try(&self, batch: &mut JobBatch) -> Result<()> {
+        batch.step = BatchStep::Creating;
+        batch.begun_at = Some(millis(SystemTime::now()));
+        batch.begun_there = self.client.now().map(millis);
+        batch.tries += 1;
+        batch.account = Some(self.options.account.clone());
+        batch.prices = self.db.borrow().prices_in_force();
+        self.save(batch)
+    }
+
     /// Creates the batch, with the one request that costs money. The batch is [`BatchStep::Uploaded`] afterwards if it is
     /// postponed. `uploaded`: this command uploaded its file.
     async fn create(&self, batch: &mut JobBatch, began: Instant, uploaded: bool) -> Result<()> {
@@ -88,13 +99,7 @@ impl Driver<'_> {
         loop {
             failures += 1;
             self.stopped()?;
-            batch.step = BatchStep::Creating;
-            batch.begun_at = Some(millis(SystemTime::now()));
-            batch.begun_there = self.client.now().map(millis);
-            batch.tries += 1;
-            batch.account = Some(self.options.account.clone());
-            batch.prices = self.db.borrow().prices_in_force();
-            self.save(batch)?;
+            self.begin_try(batch)?;
             let failure = match self.client.create_batch(&file_id, &batch.endpoint).await {
                 Ok(Created::Batch { batch: made, warning }) => {
                     batch.error = None;
