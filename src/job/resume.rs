@@ -19,7 +19,7 @@ use crate::row_set::RowSet;
 use crate::store::{Job, JobDb};
 use crate::text;
 
-/// Maximum number of a killed run's unanswered rows to name. llbatch counts the others.
+/// Maximum number of a killed run's unanswered rows, or of damaged answers, to name. llbatch counts the others.
 const NAMED: usize = 20;
 
 /// The input of a job and the requests made of it.
@@ -148,19 +148,24 @@ impl JobRows<'_> {
     }
 
     fn warn_lost(self, lost: &[u64], ctx: &Ctx) -> Result<()> {
-        let mut names = Vec::new();
-        let mut reader = RowReader::open(self.inputs, self.shape, false)?;
-        for row in lost.iter().take(NAMED) {
-            names.push(reader.at(*row)?.map_or_else(|| format!("row-{row}"), |source| source.id.into_string()));
-        }
-        let more = lost.len().saturating_sub(NAMED);
-        let tail = if more > 0 { format!(" and {} more", text::count(more as u64)) } else { String::new() };
         ctx.ui.warn(&format!(
-            "the last run was cut short: {} may have been sent without an answer, and may be billed twice: {}{tail}",
+            "the last run was cut short: {} may have been sent without an answer, and may be billed twice: {}",
             text::plural(lost.len() as u64, "row"),
-            names.join(", ")
+            self.names(lost)?
         ));
         Ok(())
+    }
+
+    /// The ids of the first of these rows, and the number of the others.
+    fn names(self, rows: &[u64]) -> Result<String> {
+        let mut names = Vec::new();
+        let mut reader = RowReader::open(self.inputs, self.shape, false)?;
+        for row in rows.iter().take(NAMED) {
+            names.push(reader.at(*row)?.map_or_else(|| format!("row-{row}"), |source| source.id.into_string()));
+        }
+        let more = rows.len().saturating_sub(NAMED);
+        let tail = if more > 0 { format!(" and {} more", text::count(more as u64)) } else { String::new() };
+        Ok(names.join(", ") + &tail)
     }
 }
 
@@ -188,6 +193,15 @@ impl Resumed {
         let ResumeRules { retry, awaited } = rules;
         // This comes first, because rows of an interrupted retry count as in flight too.
         rows.account_lost(&mut self.db, checked.rows, awaited, ctx)?;
+        let damaged = self.db.drop_damaged()?;
+        if !damaged.is_empty() {
+            let names = rows.names(&damaged)?;
+            let count = text::plural(damaged.len() as u64, "kept answer");
+            ctx.ui.warn(&format!(
+                "{count} {} damaged; paid once, and sent again: {names}",
+                text::agree(damaged.len() as u64, "is", "are")
+            ));
+        }
         self.db.settle_aside()?;
         // If the input has changed, stored failures no longer apply.
         if retry != RetryFilter::Nothing || !self.same {

@@ -4,6 +4,7 @@
 //! The lock is freed when its holder dies. Readers never wait.
 
 pub mod answer_files;
+mod answer_log;
 pub mod batches;
 mod calibration;
 mod exposure_cache;

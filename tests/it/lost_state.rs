@@ -180,7 +180,7 @@ fn damaged_answer_in_a_database_is_named_and_not_written() {
     home.write("in.jsonl", prompts(1..=6));
     home.run(&server, &["in.jsonl", "-o", "out.jsonl"]).code(0);
     let id = jobs(&home)[0]["job"].as_str().unwrap().to_owned();
-    for column in ["body", "id", "completion", "latency_ms", "fp"] {
+    for column in ["at", "id", "completion", "latency_ms", "fp"] {
         let db = rusqlite::Connection::open(job_file(&home, &id)).unwrap();
         let value: rusqlite::types::Value =
             db.query_row(&format!("SELECT {column} FROM outcome WHERE row = 4"), [], |row| row.get(0)).unwrap();
@@ -204,6 +204,41 @@ fn damaged_answer_in_a_database_is_named_and_not_written() {
     }
     home.at(&server.url, &["fetch", &id, "-o", "again.jsonl"]).code(0);
     assert_eq!(home.read("again.jsonl"), home.read("out.jsonl"));
+}
+
+#[test]
+fn damaged_kept_answer_is_named_and_sent_again_when_asked() {
+    let (home, server) = (Home::new(), Server::start(&[]));
+    home.write("in.jsonl", prompts(1..=6));
+    home.run(&server, &["in.jsonl", "-o", "out.jsonl"]).code(0);
+    let job = jobs(&home)[0].clone();
+    let id = job["job"].as_str().unwrap().to_owned();
+    let log = home.state().join(format!("jobs/{id}/answers.jsonl"));
+    let whole = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(whole.lines().count(), 6);
+    harm(&log, "flipped");
+    for command in [&["fetch", &id, "-o", "again.jsonl"][..], &["report", &id]] {
+        home.at(&server.url, command)
+            .code(74)
+            .says(&["the kept answer of row", &format!("`llbatch run --resume={id} -o FILE`")]);
+    }
+    assert!(!home.exists("again.jsonl"));
+    let resume = format!("--resume={id}");
+    let again = home.run(&server, &[&resume, "-o", "again.jsonl", "--summary", "s.json"]).code(0);
+    again.says(&["1 kept answer is damaged; paid once, and sent again: ", "5 answered before, 1 to go"]);
+    answered(&home.read("again.jsonl"), 1..=6);
+    // Both answers to the row are in the cost.
+    let cost = |job: &Value| job["cost"]["usd"].as_f64().unwrap();
+    let summary: Value = serde_json::from_str(&home.read("s.json")).unwrap();
+    assert!(cost(&summary) > cost(&job) && server.paid_again() == 1, "{summary}");
+    // Nothing is paid again unasked where much is gone.
+    harm(&log, "cut");
+    home.run(&server, &[&resume, "-o", "again.jsonl"])
+        .code(74)
+        .says(&["answers.jsonl", "missing at the end of the file"]);
+    harm(&log, "removed");
+    home.run(&server, &[&resume, "-o", "again.jsonl"]).code(74).says(&["the answers of the job are missing", "backup"]);
+    assert_eq!(server.paid_again(), 1);
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub(super) enum Part {
     Key,
     /// All but `body`.
     Head,
+    /// `body` alone.
+    Body,
     /// All.
     Whole,
 }
@@ -46,18 +48,24 @@ impl Checksum {
 
     /// Returns whether both agree on a part of the columns.
     pub(super) const fn agrees(self, other: Self, part: Part) -> bool {
-        let bits = match part {
-            Part::Key => KEY_BITS,
-            Part::Head => KEY_BITS + PART_BITS,
-            Part::Whole => i64::BITS,
+        const HEAD: i64 = (1 << (KEY_BITS + PART_BITS)) - 1;
+        let mask = match part {
+            Part::Key => (1 << KEY_BITS) - 1,
+            Part::Head => HEAD,
+            Part::Body => !HEAD,
+            Part::Whole => -1,
         };
-        let mask = if bits == i64::BITS { -1 } else { (1 << bits) - 1 };
         (self.0 ^ other.0) & mask == 0
     }
 
     /// The checksum of a row of which only the key is known.
     pub(super) fn of_key(row: u64, fingerprint: Fingerprint, ok: bool) -> Self {
         Self(join(key(row, fingerprint, ok), 0, 0))
+    }
+
+    /// The checksum of a row of which only the body is known.
+    pub(super) fn of_body(body: &[u8]) -> Self {
+        Self(join(0, 0, crc32fast::hash(body)))
     }
 
     /// The checksum of the same outcome for another row, under another id.

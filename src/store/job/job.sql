@@ -18,9 +18,9 @@ CREATE TABLE IF NOT EXISTS outcome (
     attempts    INTEGER NOT NULL,
     refused     INTEGER NOT NULL,
     latency_ms  INTEGER NOT NULL,
-    body        TEXT,
+    body        TEXT,                -- NULL if it lies elsewhere
     batch       INTEGER,             -- number of the batch that answered; NULL: realtime
-    side        INTEGER,             -- the file of that batch that holds the body, if `body` does not: 0 output, 1 errors
+    side        INTEGER,             -- the file that holds the body: of the batch 0 the output, 1 the errors; in realtime 0 the log
     at          INTEGER,             -- offset of the body in that file
     len         INTEGER,
     sum         INTEGER,             -- checksum of the answer and its usage; NULL: an earlier llbatch wrote the row
@@ -93,4 +93,4 @@ CREATE TABLE IF NOT EXISTS entry (
     data        TEXT NOT NULL        -- JSON
 ) STRICT;
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 6;
+PRAGMA user_version = 7;

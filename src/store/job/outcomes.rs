@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rusqlite::{CachedStatement, Row, params};
 
 use super::checksum::{Checksum, Part};
-use crate::error::{Error, Exit, Result};
+use crate::error::Result;
 use crate::outcome::{ErrorCode, Fingerprint, Outcome, RowError, Usage};
 use crate::store::JobDb;
 use crate::store::batches::BodyPlace;
@@ -54,7 +54,8 @@ fn insert(
         outcome.attempts,
         outcome.refused,
         outcome.latency_ms,
-        outcome.body.as_deref(),
+        // A body that has a place stays there.
+        outcome.body.as_deref().filter(|_| place.is_none()),
         outcome.batch,
         place.map(|place| place.errors),
         place.map(|place| place.at.cast_signed()),
@@ -69,11 +70,13 @@ fn insert(
 }
 
 impl JobDb {
-    /// Writes an outcome. A second outcome of a row is an error.
+    /// Writes an outcome. Its body goes to the log, if it came in real time. A second outcome of a row is an error.
     pub fn put(&mut self, outcome: &Outcome) -> Result<()> {
         self.begin()?;
         let prices = self.prices_in_force();
-        self.run(|db| insert(&mut db.prepare_cached(INSERT)?, outcome, None, prices))?;
+        let logged = outcome.body.as_deref().filter(|_| outcome.batch.is_none());
+        let place = logged.map(|body| self.log.append(body)).transpose()?;
+        self.run(|db| insert(&mut db.prepare_cached(INSERT)?, outcome, place, prices))?;
         Ok(())
     }
 
@@ -194,32 +197,36 @@ impl JobDb {
         })?
         .into_iter()
         .map(|stored| {
-            if !stored.agrees(Part::Whole) {
-                return Err(self.damaged_row(stored.outcome.row));
-            }
-            let StoredRow { mut outcome, place, .. } = stored;
-            if let (Some(batch), Some(place)) = (outcome.batch, place) {
-                outcome.body = Some(self.answers.body(batch, place)?);
-            }
-            Ok(outcome)
+            let (row, body) = (stored.outcome.row, stored.is_logged() && stored.agrees(Part::Head));
+            self.whole(stored)?.ok_or_else(|| if body { self.damaged_body(row) } else { self.damaged_row(row) })
         })
         .collect()
+    }
+
+    /// The outcome with its body, wherever that lies. `None`: a part of it is damaged.
+    fn whole(&self, mut stored: StoredRow) -> Result<Option<Outcome>> {
+        match (stored.place, stored.outcome.batch) {
+            (Some(place), Some(batch)) => {
+                // The downloaded file is verified as a whole.
+                if !stored.agrees(Part::Whole) {
+                    return Ok(None);
+                }
+                stored.outcome.body = Some(self.answers.body(batch, place)?);
+                return Ok(Some(stored.outcome));
+            }
+            (Some(place), None) => {
+                let body = self.log.body(place).map_err(|e| self.unreadable_log(e))?;
+                stored.outcome.body = body;
+            }
+            (None, _) => {}
+        }
+        Ok(stored.agrees(Part::Whole).then_some(stored.outcome))
     }
 
     /// The end of the last body in a batch's file; 0 if no body is there.
     pub fn answers_end(&self, batch: u32, errors: bool) -> Result<u64> {
         let sql = "SELECT coalesce(max(at + len), 0) FROM outcome WHERE batch = ?1 AND side = ?2";
         self.run(|db| db.query_row(sql, params![batch, errors], |row| row.get::<_, i64>(0))).map(i64::cast_unsigned)
-    }
-
-    fn damaged_row(&self, row: u64) -> Error {
-        let id = self.path().file_stem().map(|id| id.to_string_lossy().into_owned()).unwrap_or_default();
-        Error::new(Exit::Io, format!("{}: the stored outcome of row {row} is damaged", self.path().display())).hint(
-            format!(
-                "restore the file from a backup. Without one, `llbatch clean {id} --force` removes the job, and its command \
-                 then sends all rows again and pays for them again"
-            ),
-        )
     }
 
     /// Calls `each` with every outcome, by row, without its body.
@@ -307,6 +314,11 @@ struct StoredRow {
 }
 
 impl StoredRow {
+    /// Returns whether the body lies in the log.
+    const fn is_logged(&self) -> bool {
+        self.place.is_some() && self.outcome.batch.is_none()
+    }
+
     /// Returns whether the columns that were read are as they were written.
     fn agrees(&self, part: Part) -> bool {
         self.sum.is_none_or(|sum| sum.agrees(Checksum::of(&self.outcome, self.place, self.outcome.prices), part))
