@@ -7,6 +7,7 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderVa
 use reqwest::{Method, RequestBuilder, Response};
 
 use super::error::{Failure, Fault};
+use super::response::AnyResponse;
 use super::{Client, Reply};
 
 /// Time for a whole small call, as in the official clients.
@@ -71,7 +72,7 @@ impl Client {
             }
             self.keyless(response.headers_mut());
             let headers = response.headers().clone();
-            let mut reply = self.read(response).await?;
+            let mut reply = self.read(AnyResponse::Reqwest(response)).await?;
             reply.body = self.without_key(reply.body);
             Ok((headers, reply))
         };

@@ -56,23 +56,23 @@ impl Setup {
 }
 
 /// Reads the error of a connection that was not made.
-pub(super) async fn failure(error: &reqwest::Error) -> Failure {
-    let proxy = error.url().and_then(proxy_of);
+pub(super) async fn failure(error: &(dyn StdError + 'static), url: Option<&Url>) -> Failure {
+    let proxy = url.and_then(proxy_of);
     let (fault, why) = match setup_of(error) {
         Some(setup) => (Fault::Setup(setup), chain(error)),
-        None => match refusal(error, proxy.as_ref()).await {
+        None => match refusal(error, proxy.as_ref(), url).await {
             Some(status) => (of_proxy(status), format!("the proxy answered HTTP {status}")),
             None => (Fault::Connect, chain(error)),
         },
     };
-    let host = error.url().and_then(Url::host_str).unwrap_or("the service");
-    let port = error.url().and_then(Url::port).map(|port| format!(":{port}")).unwrap_or_default();
+    let host = url.and_then(Url::host_str).unwrap_or("the service");
+    let port = url.and_then(Url::port).map(|port| format!(":{port}")).unwrap_or_default();
     let by = proxy.map(|proxy| format!(" through the proxy {proxy}")).unwrap_or_default();
     Failure::new(fault, format!("cannot connect to {host}{port}{by}: {why}"))
 }
 
 /// Finds an error of TLS among the causes that only the user can mend.
-fn setup_of(error: &reqwest::Error) -> Option<Setup> {
+fn setup_of(error: &(dyn StdError + 'static)) -> Option<Setup> {
     let mut next: Option<&(dyn StdError + 'static)> = error.source();
     while let Some(cause) = next {
         // An I/O error leaves out the error that it wraps when it is asked for its source.
@@ -111,12 +111,12 @@ const fn of_proxy(status: u16) -> Fault {
 }
 
 /// Asks a proxy that refused for its status, which the error lacks.
-async fn refusal(error: &reqwest::Error, proxy: Option<&ProxyAddress>) -> Option<u16> {
+async fn refusal(error: &(dyn StdError + 'static), proxy: Option<&ProxyAddress>, url: Option<&Url>) -> Option<u16> {
     let why = chain(error);
     if why.contains("proxy authorization required") {
         return Some(407);
     }
-    let (proxy, url) = (proxy.filter(|_| why.contains("tunnel error: unsuccessful"))?, error.url()?);
+    let (proxy, url) = (proxy.filter(|_| why.contains("tunnel error: unsuccessful"))?, url?);
     tokio::time::timeout(ASK_PROXY, ask(proxy, url)).await.ok()?
 }
 

@@ -114,13 +114,21 @@ impl Failure {
     /// Reads the error of a request that got no response. A proxy that refuses is asked for its status.
     pub(super) async fn from_reqwest(error: &reqwest::Error) -> Self {
         if error.is_connect() || error.is_builder() {
-            return super::connect::failure(error).await;
+            return super::connect::failure(error, error.url()).await;
+        }
+        Self::new(Fault::Broken, chain(error))
+    }
+
+    /// Reads the error of a request that went to `url` without reqwest and got no response.
+    pub(super) async fn from_direct(error: &super::direct::Error, url: &url::Url) -> Self {
+        if error.is_connect() {
+            return super::connect::failure(error, Some(url)).await;
         }
         Self::new(Fault::Broken, chain(error))
     }
 
     /// The connection broke in the middle of a response.
-    pub(super) fn broken(error: &reqwest::Error, status: u16) -> Self {
+    pub(super) fn broken(error: &(dyn StdError + 'static), status: u16) -> Self {
         let fault = if status == 200 { Fault::BadResponse } else { Fault::Broken };
         let mut failure = Self::new(fault, format!("the answer was cut off: {}", chain(error)));
         failure.status = Some(status);
@@ -377,9 +385,11 @@ pub(crate) fn shorten(text: &str) -> String {
 }
 
 /// An error's causes, without the URL (which may hold a signature).
-pub(super) fn chain(error: &reqwest::Error) -> String {
+pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut causes: Vec<String> = Vec::new();
-    let mut next: Option<&dyn StdError> = error.source();
+    // The error of a client says only that it has a cause.
+    let client = error.is::<reqwest::Error>() || error.is::<super::direct::Error>();
+    let mut next = if client { error.source() } else { Some(error) };
     while let Some(cause) = next {
         let text = cause.to_string();
         // reqwest's prefix to the actual reason.

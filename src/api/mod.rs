@@ -9,6 +9,7 @@ mod call;
 pub mod chat;
 mod clock;
 mod connect;
+mod direct;
 mod download;
 pub mod error;
 mod fields;
@@ -17,6 +18,7 @@ mod keyless;
 pub mod limits;
 pub mod models;
 mod proxy;
+mod response;
 pub mod retry;
 #[cfg(test)]
 mod scripted;
@@ -26,15 +28,17 @@ mod upload;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Semaphore;
 
 use base_url::is_loopback;
 use clock::Clock;
+use direct::Direct;
 use error::{Failure, Fault};
 use limits::Limits;
+use response::AnyResponse;
 
 pub use base_url::{InvalidBase, canonical_base, endpoint_of, is_on_this_machine};
 pub use download::Downloaded;
@@ -51,6 +55,10 @@ const LARGE: usize = 4 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Cloudflare closes idle connections after minutes. Closing them earlier avoids sending into a closing one.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
+/// A dead peer is found by probes, not by a short read timeout: a long answer is silent for minutes.
+const PROBE: Duration = Duration::from_secs(30);
+/// Time that a peer has to answer a probe of HTTP/2.
+const DEAD_PEER: Duration = Duration::from_secs(20);
 
 /// The service's address and the user's key.
 #[derive(Debug)]
@@ -67,6 +75,8 @@ pub struct ClientOptions {
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
+    /// The way of the requests of rows. `None`: a proxy stands before the service.
+    direct: Option<Direct>,
     base: url::Url,
     key: Option<SecretString>,
     /// `Authorization`, marked sensitive.
@@ -76,6 +86,13 @@ pub struct Client {
     clock: Arc<Clock>,
     /// Connections for calls without a JSON body, and for storage, which must not see the standing headers.
     bare: transfer::Bare,
+}
+
+/// Where the requests of rows go.
+#[derive(Debug, Clone)]
+pub struct Target {
+    url: url::Url,
+    uri: hyper::Uri,
 }
 
 /// A response that arrived whole.
@@ -107,10 +124,9 @@ fn connections(user_agent: &str, to: &url::Url) -> reqwest::ClientBuilder {
         .pool_idle_timeout(IDLE_TIMEOUT)
         .pool_max_idle_per_host(usize::MAX)
         .tcp_nodelay(true)
-        // A dead peer is found by probes, not by a short read timeout: a long answer is silent for minutes.
-        .tcp_keepalive(Duration::from_secs(30))
-        .http2_keep_alive_interval(Duration::from_secs(30))
-        .http2_keep_alive_timeout(Duration::from_secs(20))
+        .tcp_keepalive(PROBE)
+        .http2_keep_alive_interval(PROBE)
+        .http2_keep_alive_timeout(DEAD_PEER)
         .http2_adaptive_window(true)
         .retry(reqwest::retry::never())
         .redirect(reqwest::redirect::Policy::none())
@@ -134,12 +150,14 @@ impl Client {
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         let base = canonical_base(&options.base_url).map_err(|e| e.to_string())?;
         let http = connections(&options.user_agent, &base)
-            .default_headers(headers)
+            .default_headers(headers.clone())
             .build()
             .map_err(|e| format!("cannot set up HTTP: {}", error::chain(&e)))?;
+        let direct = Direct::to(&base, &options.user_agent, headers)?;
         let bare = transfer::Bare::new(&options.user_agent);
         Ok(Self {
             http,
+            direct,
             base,
             key: options.key.clone(),
             bearer,
@@ -156,6 +174,13 @@ impl Client {
         url
     }
 
+    /// Where the requests of rows go: `path` under the base.
+    pub fn target(&self, path: &str) -> Target {
+        let url = self.url(path);
+        // A URL of http or https is a URI.
+        Target { uri: url.as_str().parse().unwrap_or_default(), url }
+    }
+
     /// The service's time, if an answer to anything but [`Client::post`] has shown it.
     pub fn now(&self) -> Option<SystemTime> {
         self.clock.now(SystemTime::now())
@@ -165,9 +190,15 @@ impl Client {
     ///
     /// # Errors
     /// A [`Failure`] that says whether the request can have reached the service.
-    pub async fn post(&self, url: &url::Url, body: Bytes, timeout: Duration) -> Result<Reply, Failure> {
+    pub async fn post(&self, to: &Target, body: Bytes, timeout: Duration) -> Result<Reply, Failure> {
         let exchange = async {
-            let response = call::sent(self.http.post(url.clone()).body(body)).await?;
+            let response = match &self.direct {
+                Some(direct) => match direct.post(to.uri.clone(), body).await {
+                    Ok(response) => AnyResponse::Direct(response),
+                    Err(error) => return Err(Failure::from_direct(&error, &to.url).await),
+                },
+                None => AnyResponse::Reqwest(call::sent(self.http.post(to.url.clone()).body(body)).await?),
+            };
             let mut reply = self.read(response).await?;
             reply.body = self.without_key(reply.body);
             Ok(reply)
@@ -176,49 +207,6 @@ impl Client {
             Some(result) => result,
             None => Err(Failure::new(Fault::Timeout, format!("no answer within {} s", timeout.as_secs_f64()))),
         }
-    }
-
-    /// Reads the whole answer into memory.
-    async fn read(&self, mut response: reqwest::Response) -> Result<Reply, Failure> {
-        let status = response.status().as_u16();
-        let limits = Limits::read(status, response.headers(), SystemTime::now);
-        let html = response
-            .headers()
-            .get(CONTENT_TYPE)
-            .and_then(|v| v.as_bytes().get(..9))
-            .is_some_and(|start| start.eq_ignore_ascii_case(b"text/html"));
-        let mut body = Bytes::new();
-        let mut more: Option<BytesMut> = None;
-        let mut alone = None;
-        loop {
-            let chunk = response.chunk().await.map_err(|e| Failure::broken(&e, status))?;
-            let Some(chunk) = chunk else { break };
-            let length = more.as_ref().map_or(body.len(), BytesMut::len) + chunk.len();
-            if length > MAX_BODY {
-                return Err(Failure::new(
-                    Fault::BadResponse,
-                    format!("HTTP {status} with a body of more than {} MiB", MAX_BODY >> 20),
-                ));
-            }
-            if length > LARGE && alone.is_none() {
-                alone = self.large.acquire().await.ok();
-                // Reserved at once: untouched memory costs nothing, and the buffer is not copied as it grows.
-                if let Some(buffer) = &mut more {
-                    buffer.reserve(MAX_BODY - buffer.len());
-                }
-            }
-            match &mut more {
-                Some(buffer) => buffer.extend_from_slice(&chunk),
-                None if body.is_empty() => body = chunk,
-                None => {
-                    let mut buffer = BytesMut::with_capacity(length * 2);
-                    buffer.extend_from_slice(&body);
-                    buffer.extend_from_slice(&chunk);
-                    more = Some(buffer);
-                }
-            }
-        }
-        Ok(Reply { status, limits, html, body: more.map_or(body, BytesMut::freeze) })
     }
 
     /// Removes the key from headers, which go into messages and ids.

@@ -42,7 +42,18 @@ impl Scripted {
     pub fn start(answers: impl FnOnce(&str) -> Vec<String>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
-        let answers = answers(&base);
+        let answers = answers(&base).into_iter().map(String::into_bytes).collect();
+        Self::on(listener, base, answers)
+    }
+
+    /// Starts a server whose answers are no text. See [`Self::start`].
+    pub fn of_bytes(answers: Vec<Vec<u8>>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        Self::on(listener, base, answers)
+    }
+
+    fn on(listener: TcpListener, base: String, answers: Vec<Vec<u8>>) -> Self {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&seen);
         std::thread::spawn(move || {
@@ -51,11 +62,11 @@ impl Scripted {
                 let Ok((mut stream, _)) = listener.accept() else { return };
                 let Some(request) = request(&stream) else { continue };
                 kept.lock().unwrap().push(request);
-                let (text, hangs) = match answer.strip_suffix("<hang>") {
-                    Some(text) => (text, true),
-                    None => (answer.as_str(), answer.is_empty()),
+                let (bytes, hangs) = match answer.strip_suffix(b"<hang>") {
+                    Some(bytes) => (bytes, true),
+                    None => (&answer[..], answer.is_empty()),
                 };
-                let _ = stream.write_all(text.as_bytes());
+                let _ = stream.write_all(bytes);
                 if hangs {
                     hanging.push(stream);
                 }

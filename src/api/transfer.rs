@@ -10,6 +10,7 @@ use url::Url;
 use super::base_url::is_loopback;
 use super::error::{Failure, Fault, chain, shorten};
 use super::limits::Limits;
+use super::response::AnyResponse;
 use super::{Client, Reply, connections};
 
 /// A transfer fails if no byte moves for this long.
@@ -97,7 +98,7 @@ impl Client {
     pub(super) async fn refused(&self, response: reqwest::Response, url: &Url) -> Failure {
         let status = response.status().as_u16();
         let limits = Limits::read(status, response.headers(), std::time::SystemTime::now);
-        let whole = tokio::time::timeout(self.bare.stall, self.read(response)).await;
+        let whole = tokio::time::timeout(self.bare.stall, self.read(AnyResponse::Reqwest(response))).await;
         // The status is enough if the body does not arrive.
         let body = bytes::Bytes::new();
         let mut reply = whole.ok().and_then(Result::ok).unwrap_or(Reply { status, limits, html: false, body });

@@ -19,7 +19,7 @@ use super::shared::{PaceGauge, Paused};
 use super::waits::Waits;
 use super::wallet::Wallet;
 use super::{Event, QueuedRow, SendOptions, Shared, Stopped};
-use crate::api::Client;
+use crate::api::{Client, Target};
 use crate::deadline::Deadline;
 use crate::outcome::Outcome;
 
@@ -35,7 +35,7 @@ const FIRST_REPORTS: Duration = Duration::from_secs(1);
 /// One run, shared by the tasks of its rows; they all live on one thread.
 pub(super) struct Engine {
     pub(super) client: Client,
-    pub(super) url: url::Url,
+    pub(super) target: Target,
     pub(super) options: SendOptions,
     pub(super) shared: Arc<Shared>,
     pub(super) events: Sender<Event>,
@@ -50,7 +50,7 @@ impl Engine {
     pub(super) fn new(client: Client, options: SendOptions, events: Sender<Event>, shared: Arc<Shared>) -> Self {
         let now = Instant::now();
         Self {
-            url: client.url(options.path),
+            target: client.target(options.path),
             client,
             gate: Gate::new(now, &options, Arc::clone(&shared), events.clone()),
             health: RefCell::new(Health::new(now, options.speed.give_up_after)),
