@@ -76,7 +76,8 @@ impl AnyResponse {
 impl Encoding {
     /// The bytes of a body. `None`: there are more than `most`.
     fn decoded(self, body: &[u8], most: usize) -> std::io::Result<Option<Vec<u8>>> {
-        let mut plain = Vec::new();
+        // A buffer that grows is copied, and is twice as large as its bytes. Memory that is not touched costs nothing.
+        let mut plain = Vec::with_capacity(if most > LARGE { most + 1 } else { 0 });
         let bound = most as u64 + 1;
         match self {
             Self::Gzip => flate2::read::MultiGzDecoder::new(body).take(bound).read_to_end(&mut plain)?,

@@ -88,7 +88,7 @@ prepare() {
     export TOGETHER_API_KEY=no-real-key XDG_CONFIG_HOME=$TMP/config XDG_STATE_HOME=$TMP/state-home
 }
 
-# Sets BIN to the release binary, built now unless one was given.
+# Sets BIN to the release binary, built now unless one was given. release_binary FILE [CARGO-OPTION...]
 release_binary() {
     if [[ -n $1 ]]; then
         BIN=$(realpath "$1")
@@ -98,7 +98,7 @@ release_binary() {
     need cargo
     say "building the release binary"
     # From the project's own directory, for its .cargo/config.toml.
-    await env -C "$ROOT" cargo build --release --locked --quiet || die "the build failed"
+    await env -C "$ROOT" cargo build --release --locked --quiet "${@:2}" || die "the build failed"
     BIN=${CARGO_TARGET_DIR:-$ROOT/target}/release/llbatch
 }
 
@@ -127,7 +127,7 @@ measure() {
     shift
     await python3 "$MEASURE" run "$TMP/run.log" "$@" >"$TMP/measured"
     # shellcheck disable=SC2034 # used by the scripts that source this
-    read -r exit WALL CPU PEAK <"$TMP/measured"
+    read -r exit WALL CPU PEAK _ <"$TMP/measured"
     if ((exit != 0)); then
         tail -n 20 "$TMP/run.log" >&2
         die "$name ended with $exit"

@@ -2,11 +2,12 @@
 """Helper of the benchmark scripts (standard library only).
 
   measure.py input ROWS FILE              batch lines of 400 to 2,000 bytes, the same every time
+  measure.py long-input ROWS FILE         the same with prompts of about 106 KB
   measure.py batch-input ROWS FILE        batch lines of about 800 bytes for three models in turn, the same every time
   measure.py check-input ROWS FILE        batch lines of about 1,000 bytes: prose, code, JSON, ten languages, as found
   measure.py check-csv FILE CSV           the rows of such a file as CSV: id, model, prompt, max_tokens
   measure.py free-port                    a free port on loopback
-  measure.py run LOG CMD...               runs CMD (stdout and stderr to LOG); prints: exit wall_s cpu_s peak_kib
+  measure.py run LOG CMD...               runs CMD (stdout and stderr to LOG); prints: exit wall_s cpu_s peak_kib written_kib
   measure.py startup TIMES CMD...         median CPU time of CMD in milliseconds
   measure.py first-request PORT LOG CMD.. seconds from CMD's start to the first POST on PORT; CMD is killed then
   measure.py get FILE|URL KEY...          values out of a JSON document: rows.succeeded, jobs.0.rows.total
@@ -41,6 +42,22 @@ def make_input(rows, path):
             text = rng.randint(400, 2000) - len(head) - len(tail)
             at = rng.randrange(len(pool) - 2000)
             out.write(head + pool[at : at + text] + tail)
+
+
+def make_long_input(rows, path):
+    """As above, with prompts of the length of a document."""
+    import random
+
+    rng = random.Random(20261129)
+    pool = " ".join(rng.choices(WORDS, k=200_000))
+    with open(path, "w", encoding="ascii") as out:
+        for row in range(rows):
+            at = rng.randrange(len(pool) - 106_000)
+            text = pool[at : at + 106_000]
+            out.write(
+                f'{{"custom_id": "row-{row:07}", "body": {{"model": "{MODEL}", '
+                f'"messages": [{{"role": "user", "content": "{text}"}}], "max_tokens": 64}}}}\n'
+            )
 
 
 def make_batch_input(rows, path):
@@ -214,7 +231,7 @@ def run(log, argv):
     _, status, usage = os.wait4(pid, 0)
     wall = time.monotonic() - start
     cpu = usage.ru_utime + usage.ru_stime
-    print(f"{os.waitstatus_to_exitcode(status)} {wall:.4f} {cpu:.4f} {usage.ru_maxrss}")
+    print(f"{os.waitstatus_to_exitcode(status)} {wall:.4f} {cpu:.4f} {usage.ru_maxrss} {usage.ru_oublock // 2}")
 
 
 def startup(times, argv):
@@ -288,6 +305,8 @@ def main():
     match sys.argv[1:]:
         case ["input", rows, path]:
             make_input(int(rows), path)
+        case ["long-input", rows, path]:
+            make_long_input(int(rows), path)
         case ["batch-input", rows, path]:
             make_batch_input(int(rows), path)
         case ["check-input", rows, path]:

@@ -55,7 +55,7 @@ bad=0
 try() {
     local name=$1 most=$2 wanted=$3 code wall cpu peak verdict=ok
     shift 3
-    read -r code wall cpu peak < <(python3 "$MEASURE" run "$name.log" "$BIN" "$@")
+    read -r code wall cpu peak _ < <(python3 "$MEASURE" run "$name.log" "$BIN" "$@")
     if [[ $code != "$wanted" ]]; then verdict="ended with $code, not $wanted"; fi
     if ((peak > most)); then verdict="took more than $((most / 1024)) MiB"; fi
     if [[ $verdict != ok ]]; then bad=1; tail -n 5 "$name.log" >&2; fi
