@@ -88,12 +88,8 @@ impl Desk {
         let body = line.body.get().as_bytes();
         let mut fingerprint = [0; 16];
         fingerprint.copy_from_slice(&blake3::hash(body).as_bytes()[..16]);
-        let row = Row {
-            number: self.read,
-            id: line.custom_id.into_owned(),
-            body: Bytes::copy_from_slice(body),
-            fingerprint,
-        };
+        let row =
+            Row { number: self.read, id: line.custom_id.into_owned(), body: Bytes::copy_from_slice(body), fingerprint };
         self.read += 1;
         Ok(Some(row))
     }
