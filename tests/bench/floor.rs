@@ -202,6 +202,6 @@ fn main() -> Outcome<()> {
     }))?;
     let mut desk = desk.borrow_mut();
     desk.finish()?;
-    println!("{} rows, {} tokens", desk.written, desk.tokens);
+    writeln!(std::io::stdout(), "{} rows, {} tokens", desk.written, desk.tokens)?;
     Ok(())
 }
