@@ -74,7 +74,9 @@ pub fn run(args: &DoctorArgs, ctx: &Ctx) -> Result<Exit> {
         proxy(ctx),
         certificates(ctx),
     ];
-    checks.extend([state_dir(ctx), prices(ctx), estimates(ctx)]);
+    checks.push(state_dir(ctx));
+    checks.extend(damaged_jobs(ctx));
+    checks.extend([prices(ctx), estimates(ctx)]);
     checks.extend(budgets(ctx));
     if args.online {
         checks.push(online(ctx));
@@ -195,6 +197,23 @@ fn state_dir(ctx: &Ctx) -> Check {
         Ok(None) => Check::new("state directory", format!("{shown} (not created yet)"), from),
         Err(error) => Check::new("state directory", shown.to_string(), from).failed(&error),
     }
+}
+
+/// Names the jobs whose files are missing or damaged. `None`: all can be read.
+fn damaged_jobs(ctx: &Ctx) -> Option<Check> {
+    let dir = ctx.settings.state_dir().ok().filter(|dir| dir.join("ledger.db").exists())?;
+    let store = Store::open(dir).ok()?;
+    let jobs = store.ledger().ok()?.recent(u32::MAX).ok()?;
+    let read = |id: &str| {
+        let db = store.open_job(id)?;
+        db.batches().and_then(|_| db.counts())
+    };
+    let damaged: Vec<_> = jobs.iter().filter_map(|job| Some((&*job.id, read(&job.id).err()?))).collect();
+    let (_, first) = damaged.first()?;
+    let names: Vec<&str> = damaged.iter().map(|(id, _)| *id).collect();
+    let value = format!("{} of {} cannot be read", damaged.len(), text::plural(jobs.len() as u64, "job"));
+    let problem = Some(format!("{}: {first}", names.join(", ")));
+    Some(Check { problem, hint: first.hint.clone(), ..Check::new("jobs", value, "") })
 }
 
 /// Adds what others may change in the state directory. llbatch works all the same.

@@ -104,7 +104,7 @@ impl ActiveRun<'_> {
         let feed = Feed { rows, skipped: &skipped, checked: &self.start.checked };
         let mut driven = drive(consumer, self.remote.client, &options, &feed, &shared)?;
         self.progress.finish();
-        let mut unwritable = shared.abort.is_cancelled();
+        let mut unwritable = signals.is_hurried();
         // The results would mix rows of two versions of the input.
         if let Some(changed) = self.start.changed() {
             driven.fed = Err(changed);

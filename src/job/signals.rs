@@ -1,7 +1,7 @@
 //! Ctrl-C and other signals. The first stops new requests; the second ends the process.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,6 +19,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Signals {
     first: Arc<AtomicI32>,
+    second: Arc<AtomicBool>,
     /// The command that watches still works.
     _working: Arc<()>,
 }
@@ -37,7 +38,8 @@ impl Signals {
         let first = Arc::new(AtomicI32::new(0));
         let working = Arc::new(());
         let works = Arc::downgrade(&working);
-        let seen = Arc::clone(&first);
+        let second = Arc::new(AtomicBool::new(false));
+        let (seen, seen_again) = (Arc::clone(&first), Arc::clone(&second));
         let failed = |e| Error::new(Exit::Failure, "signals cannot be watched").because(e);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let mut watched = Vec::new();
@@ -66,6 +68,7 @@ impl Signals {
             if arrived.recv().await.is_none() {
                 return;
             }
+            seen_again.store(true, Ordering::Release);
             shared.abort.cancel();
             tokio::time::sleep(LAST_WORDS).await;
             leave(Exit::of_signal(number));
@@ -74,7 +77,12 @@ impl Signals {
             .name("signals".to_owned())
             .spawn(move || runtime.block_on(watch))
             .map_err(failed)?;
-        Ok(Self { first, _working: working })
+        Ok(Self { first, second, _working: working })
+    }
+
+    /// Returns whether a second signal has come: the user wants an end at once.
+    pub fn is_hurried(&self) -> bool {
+        self.second.load(Ordering::Acquire)
     }
 
     /// Returns the first signal, or 0 if there was none.

@@ -148,6 +148,11 @@ fn is_busy(error: &rusqlite::Error) -> bool {
 /// Turns an error of `SQLite` into one with a remedy that fits its cause.
 pub(super) fn damaged(path: &Path, error: &rusqlite::Error) -> Error {
     use rusqlite::ErrorCode;
+    if let rusqlite::Error::SqliteFailure(failure, _) = error
+        && failure.extended_code == rusqlite::ffi::SQLITE_IOERR_SHORT_READ
+    {
+        return broken(path, "the file is cut short");
+    }
     let hint = match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => "free some space, then run the same command again: it resumes where it stopped",
         Some(ErrorCode::SystemIoFailure) => {
@@ -157,6 +162,8 @@ pub(super) fn damaged(path: &Path, error: &rusqlite::Error) -> Error {
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => MUST_BE_WRITABLE,
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "another llbatch is writing; try again",
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => return broken(path, &words(error)),
+        // A value that llbatch never writes: text that is no UTF-8, a number where a text should be.
+        None => return broken(path, &format!("a value in it is damaged ({})", words(error))),
         _ => "fix this, then run the same command again; it sends nothing twice",
     };
     Error::new(Exit::Io, format!("{}: {}", path.display(), words(error))).hint(hint)
@@ -181,8 +188,8 @@ pub(super) fn broken(path: &Path, what: &str) -> Error {
         );
     }
     error.hint(format!(
-        "its batches keep running: `llbatch status --remote` lists them, and `llbatch fetch BATCH-ID -o FILE` gets their \
-         answers. Restore the file from a backup, or give the job up with `llbatch clean {job} --force`; to send its rows \
-         again would pay for them again"
+        "restore the file from a backup, or give the job up with `llbatch clean {job} --force`; to send its rows again would \
+         pay for them again. If it has batches, they keep running: `llbatch status --remote` lists them, and `llbatch fetch \
+         BATCH-ID -o FILE` gets their answers"
     ))
 }

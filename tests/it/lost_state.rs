@@ -45,6 +45,12 @@ fn batch_job_without_its_database_is_never_submitted_again() {
         }
         home.at(&server.url, &["status", &id]).code(74).says(&words);
         home.at(&server.url, &["status"]).code(0).says(&words);
+        let doctor = home.at(&server.url, &["doctor"]).code(0);
+        assert!(
+            doctor.stdout.contains("1 of 1 job cannot be read") && doctor.stdout.contains(how),
+            "{}",
+            doctor.stdout
+        );
         assert_eq!(server.batches().len(), 1, "{how}");
         assert_eq!(std::fs::metadata(job_file(&home, &id)).map_or(0, |meta| meta.len()), 0, "stays {how}");
         // The hint holds: the answers are there.
@@ -239,6 +245,22 @@ fn damaged_kept_answer_is_named_and_sent_again_when_asked() {
     harm(&log, "removed");
     home.run(&server, &[&resume, "-o", "again.jsonl"]).code(74).says(&["the answers of the job are missing", "backup"]);
     assert_eq!(server.paid_again(), 1);
+}
+
+#[test]
+fn database_that_is_cut_short_is_named_with_the_ways_on() {
+    for cut in [40, 4096] {
+        let (home, server) = (Home::new(), Server::quick(&[]));
+        home.write("in.jsonl", prompts(1..=60));
+        let id = submit(&home, &server);
+        let path = job_file(&home, &id);
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(file.metadata().unwrap().len() - cut).unwrap();
+        for command in [&["fetch", &id][..], &["report", &id]] {
+            let words = ["the file is cut short", "backup", "`llbatch status --remote`", "--force"];
+            home.at(&server.url, command).code(74).says(&words);
+        }
+    }
 }
 
 #[test]

@@ -179,15 +179,19 @@ fn closed_pipe_leaves_nothing_in_doubt() {
 fn first_signal_says_what_is_in_flight_and_grace_bounds_it() {
     for (signal, code, again) in [("INT", 130, "Ctrl-C again stops at once"), ("TERM", 143, "a second signal stops")] {
         let home = Home::new();
-        let server = Server::start(&["--fault", "hang"]);
-        home.write("in.jsonl", prompts(1..=3));
-        let run = home.spawn(&server, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "3", "--grace", "1s"]);
-        until("all in flight", || server.stats()["faults"] == 3);
+        // The first row is answered.
+        let server = Server::start(&["--fault", "hang,contains=question 2", "--fault", "hang,contains=question 3"]);
+        home.write("in.jsonl", prompts(1..=4));
+        let args = ["in.jsonl", "-o", "out.jsonl", "--concurrency", "2", "--grace", "1s"];
+        let run = home.spawn(&server, &args);
+        until("two in flight", || server.stats()["faults"] == 2);
         let signalled = Instant::now();
         run.signal(signal);
-        until("the notice", || run.stderr().contains("3 requests in flight are finishing (1s at most)"));
+        until("the notice", || run.stderr().contains("2 requests in flight are finishing (1s at most)"));
         assert!(run.stderr().contains(again), "{}", run.stderr());
-        run.wait().code(code);
+        run.wait().code(code).says(&["out.jsonl.partial"]);
+        assert_eq!(home.read("out.jsonl.partial").lines().count(), 4);
+        assert!(!home.exists("out.jsonl"));
         assert!(signalled.elapsed() < Duration::from_secs(15), "{:?}", signalled.elapsed());
     }
 }
