@@ -174,7 +174,8 @@ fn reason_to_keep(job: &Job, store: &Store, force: bool) -> Option<String> {
         Err(error) => return Some(format!("its batches are not known (--force removes it anyway): {error}")),
     };
     if batches.iter().any(JobBatch::is_open) {
-        return Some("its batches have not ended, or their results have not been downloaded".to_owned());
+        let what = "its batches have not ended, or their results have not been downloaded";
+        return Some(format!("{what} (`llbatch wait {0}` waits for them, `llbatch cancel {0}` ends them)", job.id));
     }
     if !job.state.ended() && !force {
         return Some("it has not ended (--force removes it anyway)".to_owned());

@@ -63,7 +63,8 @@ pub fn cancel<'a>(jobs: &[Job], abandon: bool, remote: Remote<'a>, ctx: &'a Ctx)
         if abandon {
             session.driver.options.asking = ASKING;
         }
-        unless(abandon, session.cancel(), ctx)?;
+        let asked = session.cancel().map_err(|error| session.with_last_way(error));
+        unless(abandon, asked, ctx)?;
         sessions.push(session);
     }
     let until = Deadline::after(grace);

@@ -199,6 +199,10 @@ impl Session<'_> {
     /// # Errors
     /// As [`crate::batch::driver::Driver::refresh`]; 1 if batches were never submitted.
     pub fn advance(&mut self, scope: SubmitScope) -> Result<bool> {
+        self.step_on(scope).map_err(|error| self.with_last_way(error))
+    }
+
+    fn step_on(&mut self, scope: SubmitScope) -> Result<bool> {
         if self.is_unplanned()? {
             return Err(self.stuck()?);
         }

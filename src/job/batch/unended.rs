@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::session::Session;
-use crate::error::{Error, Result};
+use crate::error::{Error, Exit, Result};
 use crate::job::stop::Stop;
 use crate::job::verdict::{JobCommand, JobFacts, Verdict, cancelling_since};
 use crate::text;
@@ -19,8 +19,17 @@ pub fn since(millis: i64) -> String {
 impl Session<'_> {
     /// Writes a sentence without its full stop: `1 batch of j-… has not ended`, and since when it is being cancelled.
     pub fn unended(&self) -> Result<String> {
-        let count = text::unended(self.open_batches()?.all, &self.job.id);
-        let since = cancelling_since(&self.batches()?).map(|at| format!(" and is being cancelled since {}", since(at)));
+        let batches = self.batches()?;
+        let (missing, open) = batches
+            .iter()
+            .filter(|batch| batch.is_open())
+            .fold((0, 0), |(missing, open), batch| if batch.ended { (missing + 1, open) } else { (missing, open + 1) });
+        let count = match (missing, open) {
+            (0, _) => text::unended(open, &self.job.id),
+            (_, 0) => format!("the results of {} of {} are still missing", text::batches(missing), self.job.id),
+            _ => format!("{}, and the results of {missing} more are still missing", text::unended(open, &self.job.id)),
+        };
+        let since = cancelling_since(&batches).map(|at| format!(" and is being cancelled since {}", since(at)));
         Ok(count + &since.unwrap_or_default())
     }
 
@@ -37,13 +46,32 @@ impl Session<'_> {
         let (command, stop) = (JobCommand::SubmitWait, Some(Stop::of_wait(deadline)));
         let verdict = Verdict::of(&JobFacts { command, stop, ..self.record()? });
         let open = self.open_batches()?;
-        let works = if open.all > open.unsent { ", and the service keeps working" } else { "" };
+        let working = self.batches()?.iter().any(|batch| batch.is_open() && !batch.is_unsent() && !batch.ended);
+        let works = if working { ", and the service keeps working" } else { "" };
         let begun = if open.postponed > 0 {
             format!(" ({} not begun by the service)", text::count(open.postponed as u64))
         } else {
             String::new()
         };
         Ok(self.error(&verdict, format!("{}; {}{begun}{works}", verdict.reason, self.unended()?)))
+    }
+
+    /// Adds the last way to end the job to the error of a call about its batches: to give them up. It is the only one if the
+    /// service never answers otherwise.
+    pub fn with_last_way(&self, error: Error) -> Error {
+        let about_service = matches!(error.exit, Exit::Failure | Exit::Auth | Exit::Budget | Exit::TempFail);
+        let sent = self.batches().is_ok_and(|all| all.iter().any(|batch| batch.is_open() && !batch.is_unsent()));
+        if !about_service || !sent {
+            return error;
+        }
+        let way = format!(
+            "`llbatch cancel {}{} --abandon` gives its batches up if this never ends, although the service may still bill \
+             their rows",
+            self.job.id,
+            self.flags()
+        );
+        let hint = error.hint.as_ref().map_or_else(|| way.clone(), |hint| format!("{hint}; {way}"));
+        error.hint(hint)
     }
 
     /// Builds the error of a command that ends before the job.

@@ -72,3 +72,28 @@ fn file_that_never_appeared_counts_as_deleted_after_an_hour() {
     night(&home, &service).code(3).says(&["the service does not have file-out"]);
     assert_eq!(ends(&home), ["missing"; 3]);
 }
+
+#[test]
+fn batch_whose_results_are_refused_for_ever_can_be_given_up_and_that_is_named() {
+    for (status, code) in [("403", 4), ("400", 1), ("418", 1)] {
+        let fault = format!("status={status},on=content,times=always");
+        let (home, server) = (home(), Server::quick(&["--fault", &fault]));
+        let job = submit(&home, &server, &["in.jsonl"]);
+        let abandon = format!("`llbatch cancel {job} --abandon`");
+        fetch(&home, &server, &job, &[]).code(code).says(&[&abandon]);
+        home.at(&server.url, &["cancel", &job]).code(code).says(&[&abandon]);
+        home.at(&server.url, &["clean", &job, "--force"]).code(75).says(&[&format!("`llbatch cancel {job}`")]);
+        home.at(&server.url, &["cancel", &job, "--abandon"]).code(0);
+        home.at(&server.url, &["fetch", &job, "-o", "out.jsonl"]).code(3);
+        assert_eq!(ends(&home), ["missing"; 3], "{status}");
+    }
+}
+
+#[test]
+fn batch_that_has_ended_is_not_said_to_work() {
+    let (home, server) = (home(), Server::quick(&["--fault", "status=500,on=content,times=always"]));
+    let args = [&["submit", "in.jsonl", "--wait", "--timeout", "2s", "-o", "out.jsonl"], &POLL[..]].concat();
+    let late = home.at(&server.url, &args).code(75);
+    let late = late.says(&["--timeout has passed; the results of 1 batch of j-"]);
+    assert!(!late.stderr.contains("keeps working"), "{}", late.stderr);
+}
