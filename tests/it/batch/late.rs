@@ -79,9 +79,9 @@ fn batch_whose_results_are_refused_for_ever_can_be_given_up_and_that_is_named() 
         let fault = format!("status={status},on=content,times=always");
         let (home, server) = (home(), Server::quick(&["--fault", &fault]));
         let job = submit(&home, &server, &["in.jsonl"]);
-        let abandon = format!("`llbatch cancel {job} --abandon`");
-        fetch(&home, &server, &job, &[]).code(code).says(&[&abandon]);
-        home.at(&server.url, &["cancel", &job]).code(code).says(&[&abandon]);
+        let abandon = "--abandon` gives its batches up";
+        fetch(&home, &server, &job, &[]).code(code).says(&[abandon]);
+        home.at(&server.url, &["cancel", &job]).code(code).says(&[abandon]);
         home.at(&server.url, &["clean", &job, "--force"]).code(75).says(&[&format!("`llbatch cancel {job}`")]);
         home.at(&server.url, &["cancel", &job, "--abandon"]).code(0);
         home.at(&server.url, &["fetch", &job, "-o", "out.jsonl"]).code(3);
