@@ -7,7 +7,7 @@ use crate::check::groups::ProblemGroups;
 use crate::check::problems::{self, Action};
 use crate::check::{Checked, Pass, first_look, notices, refuse_headers, say_doubts};
 use crate::context::Ctx;
-use crate::error::{Error, Exit, Result};
+use crate::error::Result;
 use crate::input::{self, OpenedInputs, ReadOptions};
 use crate::request::batch_line::BatchFileLimits;
 use crate::request::{Params, RequestBuilder};
@@ -98,21 +98,17 @@ pub fn prepare(order: &PrepareOrder<'_>, ctx: &Ctx) -> Result<WrittenBatches> {
         Ok(written)
     });
     progress.finish();
-    match written.and_then(|written| stage.commit().map(|()| written)) {
-        Ok(written) => Ok(WrittenBatches {
-            others: destination.others(&written.files),
-            rows: checked.rows,
-            bad_rows: checked.bad_rows + written.oversize_count,
-            files: written.files,
-        }),
-        Err(error) => {
-            if let Some(dir) = made {
-                // This fails, as intended, if another program has put files into the folder meanwhile.
-                let _ = fs::remove_dir(dir);
-            }
-            Err(error)
-        }
+    let written = written.and_then(|written| stage.commit().map(|()| written));
+    if let Some(dir) = made.filter(|_| written.as_ref().map_or(true, |written| written.files.is_empty())) {
+        // This fails, as intended, if another program has put files into the folder meanwhile.
+        let _ = fs::remove_dir(dir);
     }
+    written.map(|written| WrittenBatches {
+        others: destination.others(&written.files),
+        rows: checked.rows,
+        bad_rows: checked.bad_rows + written.oversize_count,
+        files: written.files,
+    })
 }
 
 /// Allows the rest of an input to be written, or refuses it.
@@ -124,7 +120,7 @@ fn judge(written: &Split, checked: &Checked, order: &PrepareOrder<'_>, ctx: &Ctx
             .map_err(|error| error.problems(&written.oversize))?;
     }
     if written.files.is_empty() {
-        return Err(Error::new(Exit::Data, "every row is invalid; nothing was written").hint("fix the rows"));
+        ctx.ui.warn("every row is invalid; no file was written");
     }
     Ok(())
 }

@@ -133,7 +133,8 @@ fn of_results(files: &[String], batch_price: bool, ctx: &Ctx) -> Result<ReportDo
 /// Reports on the job that `name` means.
 fn of_named(name: &str, ctx: &Ctx) -> Result<ReportDocument> {
     let store = Store::open(ctx.settings.state_dir()?)?;
-    let JobStatus { job, batches, busy, lost } = JobStatus::of(find_local(name, &store, &store.ledger()?)?, &store)?;
+    let JobStatus { job, batches, busy, lost, .. } =
+        JobStatus::of(find_local(name, &store, &store.ledger()?)?, &store)?;
     if let Some(error) = lost {
         return Err(error);
     }

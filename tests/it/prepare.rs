@@ -124,7 +124,9 @@ fn invalid_input_writes_nothing() {
         (&3.into(), &1.into(), &2.into())
     );
     home.write("all.jsonl", "nonsense\n");
-    prepare("all.jsonl", &["--skip-invalid"]).code(65).says(&["every row is invalid"]);
+    let names_before = names(&home, "out");
+    prepare("all.jsonl", &["--skip-invalid"]).code(3).says(&["every row is invalid; no file was written"]);
+    assert_eq!(names(&home, "out"), names_before);
     home.write("none.jsonl", "\n");
     prepare("none.jsonl", &[]).code(65).says(&["no rows"]);
     prepare("missing.jsonl", &[]).code(66);

@@ -58,6 +58,9 @@ struct BatchLine {
     error_file_id: Option<String>,
     deadline: Option<String>,
     error: Option<String>,
+    /// The time since which llbatch has seen the service cancel it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cancelling_since: Option<String>,
 }
 
 /// A batch as the service lists it, and the job here that it belongs to.
@@ -105,7 +108,7 @@ pub(super) fn entry(JobStatus { job, batches, .. }: &JobStatus) -> Entry {
         name: job.name.clone(),
         transport: job.transport.as_str(),
         state: job.state.as_str(),
-        created_at: jiff::Timestamp::from_millisecond(job.created_at).unwrap_or_default().to_string(),
+        created_at: rfc3339(job.created_at),
         input: job.input.clone(),
         rows: Rows {
             total: job.total,
@@ -128,9 +131,15 @@ pub(super) fn entry(JobStatus { job, batches, .. }: &JobStatus) -> Entry {
                 error_file_id: batch.error_file_id.clone(),
                 deadline: batch.deadline.clone(),
                 error: batch.error.clone(),
+                cancelling_since: batch.cancelling_since.filter(|_| batch.is_open() && !batch.ended).map(rfc3339),
             })
             .collect(),
     }
+}
+
+/// Writes a time in milliseconds since 1970.
+fn rfc3339(millis: i64) -> String {
+    jiff::Timestamp::from_millisecond(millis).unwrap_or_default().to_string()
 }
 
 /// The status that the service reports, or how far llbatch is with the batch.

@@ -19,7 +19,7 @@ pub(super) fn jobs_table(seen: &[JobStatus]) -> Grid {
         ("AGE", Align::Right),
         ("INPUT", Align::Left),
     ]);
-    for JobStatus { job, batches, .. } in seen {
+    for JobStatus { job, batches, cancelled, .. } in seen {
         let input = job.name.as_ref().map_or_else(|| job.input.clone(), |name| format!("{name}: {}", job.input));
         table.row([
             job.id.clone(),
@@ -27,7 +27,7 @@ pub(super) fn jobs_table(seen: &[JobStatus]) -> Grid {
             format!("{:.0}%", done(job, batches)),
             text::count(job.total),
             taken(job, batches, job.succeeded),
-            taken(job, batches, job.failed),
+            failed(job, batches, *cancelled),
             cost(job),
             age(job),
             input,
@@ -40,6 +40,15 @@ pub(super) fn jobs_table(seen: &[JobStatus]) -> Grid {
 fn taken(job: &Job, batches: &[JobBatch], rows: u64) -> String {
     let unknown = job.state.ended() && batches.iter().any(JobBatch::is_open);
     if unknown && rows == 0 { "–".to_owned() } else { text::count(rows) }
+}
+
+/// Shows failed rows. Cancelled rows are called cancelled.
+fn failed(job: &Job, batches: &[JobBatch], cancelled: u64) -> String {
+    match (job.failed.saturating_sub(cancelled), cancelled) {
+        (_, 0) => taken(job, batches, job.failed),
+        (0, _) => format!("{} cancelled", text::count(cancelled)),
+        (failed, _) => format!("{} and {} cancelled", text::count(failed), text::count(cancelled)),
+    }
 }
 
 /// Returns the percentage of ended rows, as far as the service reports it.

@@ -44,7 +44,10 @@ pub fn cancel<'a>(jobs: &[Job], abandon: bool, remote: Remote<'a>, ctx: &'a Ctx)
     let mut grace = if abandon { Duration::ZERO } else { GRACE };
     for job in jobs {
         let mut session = Session::open_to_cancel(job, remote, ctx).map_err(|error| match error.exit {
-            Exit::TempFail => error.hint("stop that process first (Ctrl-C, or kill its id); its job stays resumable"),
+            Exit::TempFail => error.hint(
+                "stop that process first (Ctrl-C, or kill its id), then run the same command again; nothing that it has \
+                 sent is lost",
+            ),
             _ => error,
         })?;
         if session.is_unplanned()? {

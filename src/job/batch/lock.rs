@@ -4,7 +4,7 @@ use super::RETRY_FOR;
 use crate::deadline::Deadline;
 use crate::error::{Error, Exit, Result};
 use crate::store::unsent;
-use crate::store::{Job, JobBatch, Lock, LockWait, Store};
+use crate::store::{Job, JobBatch, Lock, LockWait, Store, Transport};
 use crate::ui::Ui;
 
 /// The lock of a batch job, held or released for a while.
@@ -43,12 +43,15 @@ impl JobLock {
         }
     }
 
-    /// Takes the lock to cancel the job, even if another process waits to send more of it.
+    /// Takes the lock to cancel the job, even if another process waits to send more of it. A process that works on batches
+    /// unlocks the job as soon as they are created, or cannot be; one that sends rows in real time holds it to its end.
     ///
     /// # Errors
     /// 75 if another process holds the lock.
     pub fn take_to_cancel(job: &Job, store: &Store, ui: &Ui) -> Result<Self> {
-        let waits = unsent::is_claimed_now(store, job)?;
+        let batches_only =
+            job.transport == Transport::Batch && store.has_job(&job.id) && store.open_job(&job.id)?.claimed()? == 0;
+        let waits = batches_only || unsent::is_claimed_now(store, job)?;
         // In an outage, the other process holds the lock for as long as it retries a call.
         let until = if waits { LockWait::until(Deadline::after(RETRY_FOR * 2)) } else { LockWait::briefly() };
         let say = |holder: &str| {

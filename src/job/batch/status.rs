@@ -12,8 +12,9 @@ use crate::error::{Error, Exit, Result};
 
 use crate::job::remote::Remote;
 use crate::job::verdict::state_of;
+use crate::outcome::ErrorCode;
 use crate::store::unsent::is_claimed;
-use crate::store::{BatchStep, Job, JobBatch, Ledger, Lock, Store};
+use crate::store::{BatchStep, Job, JobBatch, JobDb, Ledger, Lock, Store};
 
 /// Jobs polled concurrently. Each polls several batches at once.
 const JOBS: usize = 4;
@@ -25,6 +26,8 @@ pub struct JobStatus {
     pub job: Job,
     /// Its batches in order; none for a job that has only run in real time.
     pub batches: Vec<JobBatch>,
+    /// Failed rows that the user cancelled.
+    pub cancelled: u64,
     /// A process works on it at this moment.
     pub busy: bool,
     /// Its own database is missing or cannot be read.
@@ -38,7 +41,7 @@ impl JobStatus {
         // One lost file must not hide the other jobs.
         let (batches, db) = match opened {
             Ok((batches, db)) => (batches, db),
-            Err(error) => return Ok(Self { job, batches: Vec::new(), busy: false, lost: Some(error) }),
+            Err(error) => return Ok(Self { job, batches: Vec::new(), cancelled: 0, busy: false, lost: Some(error) }),
         };
         let busy = store.in_use(&job.id) || is_claimed(store, &job.id, &batches);
         // A killed process may not have recorded its last rows.
@@ -46,13 +49,20 @@ impl JobStatus {
             (job.succeeded, job.failed) = db.counts()?;
         }
         job.state = state_of(&job, &batches, busy);
-        Ok(Self { job, batches, busy, lost: None })
+        let cancelled = cancelled(&job, &batches, &db)?;
+        Ok(Self { job, batches, cancelled, busy, lost: None })
     }
 
     /// Returns true if the service may have news of the job.
     pub fn is_live(&self) -> bool {
         self.batches.iter().any(|batch| batch.step == BatchStep::Submitted && !batch.ended)
     }
+}
+
+/// Counts the rows that the user cancelled. Most jobs have none, and are not searched.
+fn cancelled(job: &Job, batches: &[JobBatch], db: &JobDb) -> Result<u64> {
+    let possible = job.failed > 0 && batches.iter().any(|batch| batch.cancel);
+    if possible { db.failed_with(ErrorCode::Cancelled) } else { Ok(0) }
 }
 
 /// Reads the status of these jobs without calling the service.
@@ -111,6 +121,7 @@ pub fn refresh(seen: &mut [JobStatus], store: &Store, ledger: &Ledger, remote: R
         seen.batches = db.batches()?;
         (seen.job.succeeded, seen.job.failed) = db.counts()?;
         seen.job.state = state_of(&seen.job, &seen.batches, false);
+        seen.cancelled = cancelled(&seen.job, &seen.batches, &db)?;
         ledger.update(&seen.job)?;
     }
     results.into_iter().find_map(Result::err).map_or(Ok(()), Err)

@@ -278,10 +278,6 @@ fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk
     if submission.realtime.is_none() && whole && content.key() != submission.key {
         return Err(input::changed("nothing was sent"));
     }
-    let none_beside = submission.realtime.as_ref().is_none_or(|rows| rows.count() == 0);
-    if split.files.is_empty() && none_beside {
-        return Err(Error::new(Exit::Data, "the input has no valid rows"));
-    }
     let Some(realtime) = &submission.realtime else { return Ok((planned.quote, Nanos::ZERO)) };
     let beside = price_beside(session, realtime, ask.limit)?;
     let later = beside.most.unwrap_or_default();

@@ -267,7 +267,7 @@ impl JobFacts {
     }
 
     /// Decides for a command that returns once the service has the batches. `again`: it sends only rows without an answer, so
-    /// without a batch there was none that a retry could answer.
+    /// without a batch there was none that a retry could answer. A first submission makes no batch if no row is valid.
     fn submitted(&self, again: bool) -> (Exit, String) {
         let BatchFacts { postponed, refused, .. } = self.batches;
         if postponed > 0 {
@@ -277,7 +277,8 @@ impl JobFacts {
         if refused > 0 {
             return (Exit::RowsFailed, format!("the service refused {}", text::batches(refused)));
         }
-        if again && self.batches.open() == 0 && self.rows.failed > 0 {
+        let none = if again { self.batches.open() } else { self.batches.total } == 0;
+        if none && self.rows.failed > 0 {
             return (Exit::RowsFailed, self.rows.without_answer());
         }
         (Exit::Ok, "submitted".to_owned())

@@ -44,6 +44,7 @@ impl NextSteps {
         let batches = &facts.batches;
         match facts.command {
             JobCommand::Submit { .. } if batches.postponed > 0 => Some(Self::AskAgain),
+            JobCommand::Submit { again: false } if batches.total == 0 => Some(Self::Fetch),
             JobCommand::Submit { again: false } => Some(Self::AfterSubmit),
             JobCommand::Submit { again: true } => (batches.open() > 0).then_some(Self::AfterRetry),
             JobCommand::RealtimePart => Some(Self::Fetch),

@@ -19,6 +19,8 @@ fn cancel_keeps_the_answered_rows() {
     // What was cancelled has not failed.
     let left = 50 - ok;
     assert!(said.contains(&format!("{id} cancelled: {ok} of 50 rows answered, {left} cancelled\n")), "{said}");
+    let listed = home.llbatch(&["status", &id, "--offline"]).code(0).stdout;
+    assert!(listed.contains(&format!("{left} cancelled")), "{listed}");
     for line in [format!("50: {ok} answered, {left} cancelled"), format!("✗ {ok} of 50 answered ({left} cancelled)")]
     {
         assert!(fetched.contains(&line), "{line}: {fetched}");
@@ -182,9 +184,12 @@ fn batch_that_is_cancelled_for_ever_can_be_given_up() {
         out.says(&["is being cancelled since", &format!("llbatch cancel {id}"), "--abandon"]);
     }
     home.at(&server.url, &["status", &id]).code(0).says(&["is being cancelled since", "--abandon"]);
+    let since = || super::status(&home, &server, &[&id])["jobs"][0]["batches"][0]["cancelling_since"].clone();
+    assert!(since().as_str().is_some_and(|time| time.starts_with("20") && time.ends_with('Z')), "{}", since());
     home.at(&server.url, &["cancel", &id, "--abandon"])
         .code(0)
         .says(&["1 batch given up", "3 rows may have been billed"]);
+    assert!(since().is_null(), "it is over");
     fetch(&home, &server, &id, &[]).code(3);
     assert_eq!(ends(&home), ["missing", "missing", "missing"]);
     let cost = home.json("s.json")["cost"].clone();
@@ -206,4 +211,18 @@ fn job_can_be_given_up_while_the_service_is_away() {
     home.at(&url, &["cancel", &id, "--abandon"]).code(0).says(&["1 batch given up"]);
     home.at(&url, &["fetch", &id, "-o", "out.jsonl"]).code(3);
     assert_eq!(ends(&home), ["missing", "missing", "missing"]);
+}
+
+#[test]
+fn cancel_waits_for_a_command_that_is_creating_batches() {
+    // The other command holds the job while it waits for room, for longer than others wait for a job.
+    let server = Server::quick(&["--batch-run", "1h", "--fault", "status=429,retry-after=6,on=create,nth=1"]);
+    let home = Home::new();
+    home.write("in.jsonl", prompts(1..=3));
+    let args = ["submit", "in.jsonl", "--wait", "--poll", "100ms", "-o", "out.jsonl"];
+    let submit = home.start(home.command_at(&server.url, &args));
+    until("the first try", || server.count("/v1/batches (POST)", 429) > 0);
+    home.at(&server.url, &["cancel", "last"]).code(0).says(&["is working on", "waiting for it", "cancelled"]);
+    submit.wait().code(3);
+    assert_eq!(ends(&home), ["cancelled", "cancelled", "cancelled"]);
 }

@@ -98,6 +98,21 @@ fn invalid_input_sends_nothing() {
 }
 
 #[test]
+fn input_without_a_valid_row_is_all_results_by_either_command() {
+    let (home, server) = (Home::new(), Server::quick(&[]));
+    home.write("in.jsonl", "nonsense\n{}\n");
+    home.run(&server, &["in.jsonl", "--skip-invalid", "-o", "out.jsonl"]).code(3);
+    let run = home.read("out.jsonl");
+    let out = home.at(&server.url, &["submit", "in.jsonl", "--skip-invalid"]).code(3).says(&["llbatch fetch"]);
+    fetch(&home, &server, out.stdout.trim_end(), &[]).code(3);
+    assert_eq!(home.read("out.jsonl"), run);
+    let args = ["submit", "in.jsonl", "--skip-invalid", "--again", "--wait", "-o", "waited.jsonl"];
+    home.at(&server.url, &args).code(3);
+    assert_eq!(home.read("waited.jsonl"), run);
+    assert_eq!(server.bill(), 0);
+}
+
+#[test]
 fn row_larger_than_a_batch_is_invalid() {
     let (home, server) = (Home::new(), Server::quick(&[]));
     let large = format!("{{\"id\":\"large\",\"model\":\"{MODEL}\",\"prompt\":\"{}\"}}\n", "x".repeat(100_000_000));
