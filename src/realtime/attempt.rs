@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Stopped;
 use super::decision::{Decision, TryFacts, decide};
+use super::health::RefusedRow;
 use super::limiter::{Limiter, Timing};
 use super::row::RowTask;
 use crate::api::Reply;
@@ -128,17 +129,20 @@ impl RowTask {
             }
         });
         let mut health = self.engine.health.borrow_mut();
-        let refusals = match failed.failure.status {
-            Some(402 | 403) if class == Class::JobFatal => {
-                health.refused_key(&self.outcome.model, code_of(failed.failure.fault), &failed.failure.message)
-            }
-            _ => 0,
+        let hopeless = match failed.failure.status {
+            Some(402 | 403) if class == Class::JobFatal => health.refused_key(RefusedRow {
+                model: &self.outcome.model,
+                code: code_of(failed.failure.fault),
+                message: &failed.failure.message,
+                probe: self.probe,
+            }),
+            _ => false,
         };
         TryFacts {
             retries: self.engine.options.speed.retries,
             answers: health.answers(),
             answered_before: self.engine.options.answered_before,
-            refusals,
+            hopeless,
             answering: health.answered_after(timing.sent_at),
             chance,
         }

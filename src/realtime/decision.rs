@@ -15,8 +15,6 @@ const ALONE: u32 = 3;
 const LONG_WAIT: Duration = Duration::from_mins(1);
 /// After this many, the row fails: it has waited for minutes while others were answered.
 const ALONE_FOR_GOOD: u32 = 12;
-/// Refusals for the key or for money (402, 403) in a row, each of another row, after which the rows are not the reason.
-const REFUSALS: u32 = 20;
 /// A key that was accepted before and is refused now is tried again after this.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
 
@@ -46,8 +44,8 @@ pub(super) struct TryFacts {
     pub(super) answers: u64,
     /// Earlier runs of this job were answered.
     pub(super) answered_before: bool,
-    /// Refusals for the key or for money since the last answer. Those that concern one model alone do not count.
-    pub(super) refusals: u32,
+    /// Refusals for the key or for money (402, 403) meet every row, whatever it holds.
+    pub(super) hopeless: bool,
     /// Another row was answered just now.
     pub(super) answering: bool,
     /// Jitter, uniform in 0..1.
@@ -123,7 +121,7 @@ pub(super) fn decide(failure: &Failure, headers: &Limits, tries: &Tries, facts: 
             }
             // The same key is answered for other rows, so this one row or its model is the reason: a firewall, a
             // moderation filter, a model that this key may not use or pay for.
-            Some(402 | 403) if facts.refusals < REFUSALS => Decision::Fail,
+            Some(402 | 403) if !facts.hopeless => Decision::Fail,
             _ => Decision::StopRun(verdict(failure)),
         },
         Class::JobFatal => Decision::StopRun(verdict(failure)),
@@ -146,7 +144,7 @@ mod tests {
     use crate::api::error::Setup;
 
     const FACTS: TryFacts =
-        TryFacts { retries: 5, answers: 0, answered_before: false, refusals: 1, answering: false, chance: 1.0 };
+        TryFacts { retries: 5, answers: 0, answered_before: false, hopeless: false, answering: false, chance: 1.0 };
     const NO_HEADERS: Limits =
         Limits { wait: None, requests_per_second: None, tokens_per_second: None, should_retry: None };
 
@@ -216,8 +214,7 @@ mod tests {
             assert_eq!(decided(&failure, FACTS), stop);
             for answered in [TryFacts { answers: 1, ..FACTS }, TryFacts { answered_before: true, ..FACTS }] {
                 assert_eq!(decided(&failure, answered), Decision::Fail);
-                assert_eq!(decided(&failure, TryFacts { refusals: REFUSALS - 1, ..answered }), Decision::Fail);
-                assert_eq!(decided(&failure, TryFacts { refusals: REFUSALS, ..answered }), stop);
+                assert_eq!(decided(&failure, TryFacts { hopeless: true, ..answered }), stop);
             }
         }
     }

@@ -32,6 +32,9 @@ const LATE: Duration = Duration::from_secs(2);
 /// The first request waits no longer than this for the reports of other processes.
 const FIRST_REPORTS: Duration = Duration::from_secs(1);
 
+/// Rows among which a probe is chosen. A kill at that time leaves as many more rows in doubt.
+const PROBE_REACH: usize = 256;
+
 /// One run, shared by the tasks of its rows; they all live on one thread.
 pub(super) struct Engine {
     pub(super) client: Client,
@@ -90,7 +93,13 @@ impl Engine {
             while let Some(ended) = tasks.try_join_next() {
                 propagate_panic(ended);
             }
-            let Some(row) = queue.pop_front() else {
+            let doubts = self.health.borrow().doubts_all();
+            if doubts && !self.resolved(tasks).await {
+                return;
+            }
+            let probe = self.health.borrow().doubts_all();
+            let next = if probe { self.next_probe(&mut queue, &mut rows) } else { queue.pop_front() };
+            let Some(row) = next else {
                 let batch = tokio::select! {
                     biased;
                     () = stop.cancelled() => return,
@@ -113,9 +122,44 @@ impl Engine {
                 permit = self.admitted(tasks) => permit,
             };
             let Some(permit) = permit else { return };
-            tasks.spawn_local(RowTask::new(Rc::clone(self), request).run(permit));
+            if !probe && self.health.borrow().doubts_all() {
+                queue.push_front(QueuedRow::Send(request));
+                continue;
+            }
+            tasks.spawn_local(RowTask::new(Rc::clone(self), request, probe).run(permit));
             self.waits.set_open(tasks.len(), false);
         }
+    }
+
+    /// Waits for the requests in flight, which show whether rows are still answered. `false` if the run stops.
+    async fn resolved(&self, tasks: &mut JoinSet<()>) -> bool {
+        while self.health.borrow().doubts_all() {
+            let ended = tokio::select! {
+                biased;
+                () = self.shared.stop.cancelled() => return false,
+                ended = tasks.join_next() => ended,
+            };
+            let Some(ended) = ended else { break };
+            propagate_panic(ended);
+        }
+        !self.shared.stop.is_cancelled()
+    }
+
+    /// Takes a row from further down the file, as far as rows were read.
+    fn next_probe(
+        &self,
+        queue: &mut VecDeque<QueuedRow>,
+        rows: &mut mpsc::Receiver<Vec<QueuedRow>>,
+    ) -> Option<QueuedRow> {
+        while queue.len() < PROBE_REACH
+            && let Ok(batch) = rows.try_recv()
+        {
+            queue.extend(batch);
+        }
+        let Some(number) = self.health.borrow_mut().next_probe() else { return queue.pop_front() };
+        // The last one, then one from two thirds on, then one from a third on.
+        let at = queue.len() * 3_usize.saturating_sub(number as usize) / 3;
+        queue.remove(at.saturating_sub(1))
     }
 
     /// Waits until one more row may start: outcomes are written, not too many rows are open, and a permit is free.

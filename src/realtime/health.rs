@@ -11,6 +11,12 @@ use crate::outcome::{ErrorCode, RowError};
 /// An answer this long before a request left still shows that the service answers.
 const JUST_NOW: Duration = Duration::from_secs(10);
 
+/// Refusals for the key or for money (402, 403) in a row, each of another row, after which probes show whether the rows are
+/// the reason.
+const REFUSALS: u32 = 20;
+/// Probes: rows from further down the file. If all are refused as well, no row will be answered.
+const PROBES: u32 = 3;
+
 /// The health of one run.
 #[derive(Debug)]
 pub(super) struct Health {
@@ -21,9 +27,21 @@ pub(super) struct Health {
     last_answer: Option<Instant>,
     /// Refusals for the key or for money since the last answer.
     refusals: u32,
+    /// Probes sent since then, and those that were refused.
+    probes: u32,
+    probes_refused: u32,
     pages: Pages,
     models: Models,
     stopped: Option<Stopped>,
+}
+
+/// A row that was refused for the key or for money.
+pub(super) struct RefusedRow<'a> {
+    pub(super) model: &'a Arc<str>,
+    pub(super) code: ErrorCode,
+    pub(super) message: &'a str,
+    /// It was sent out of its turn, to learn whether any row is answered.
+    pub(super) probe: bool,
 }
 
 impl Health {
@@ -35,6 +53,8 @@ impl Health {
             answers: 0,
             last_answer: None,
             refusals: 0,
+            probes: 0,
+            probes_refused: 0,
             pages: Pages::default(),
             models: Models::default(),
             stopped: None,
@@ -45,7 +65,7 @@ impl Health {
     pub(super) fn answered(&mut self, now: Instant, model: &Arc<str>) {
         self.answers += 1;
         self.last_answer = Some(now);
-        self.refusals = 0;
+        (self.refusals, self.probes, self.probes_refused) = (0, 0, 0);
         self.models.answered(model);
         self.reached(now);
     }
@@ -71,15 +91,29 @@ impl Health {
         self.models.maybe_refused(model, code, message);
     }
 
-    /// Records a refusal for the key or for money. Returns how many there are since the last answer, not counting those of
-    /// a model that was never answered while others were: there the model is the reason.
-    pub(super) fn refused_key(&mut self, model: &Arc<str>, code: ErrorCode, message: &str) -> u32 {
+    /// Records a refusal for the key or for money, of a row or a probe. Returns true if no row will be answered. Refusals of a
+    /// model that was never answered while others were do not count: there the model is the reason.
+    pub(super) fn refused_key(&mut self, row: RefusedRow<'_>) -> bool {
+        let RefusedRow { model, code, message, probe } = row;
         if self.answers > 0 && !self.models.is_answered(model) {
             self.models.refused(model, code, message);
         } else {
             self.refusals += 1;
         }
-        self.refusals
+        self.probes_refused += u32::from(probe);
+        self.doubts_all() && self.probes_refused >= PROBES
+    }
+
+    /// Returns true if so many rows in a row were refused that only probes are sent.
+    pub(super) const fn doubts_all(&self) -> bool {
+        self.refusals >= REFUSALS
+    }
+
+    /// Counts a probe that is to be sent. Returns its number, from 0, or `None` if all were sent.
+    pub(super) fn next_probe(&mut self) -> Option<u32> {
+        let number = (self.probes < PROBES).then_some(self.probes)?;
+        self.probes += 1;
+        Some(number)
     }
 
     /// Records a web page in place of an answer, and says whether there are enough of them to stop.
@@ -169,5 +203,23 @@ mod tests {
         health.stop(Stopped::Deadline(None));
         health.stop(Stopped::Cancelled(None));
         assert_eq!(health.stopped(), Some(Stopped::Deadline(None)));
+    }
+
+    #[test]
+    fn twenty_refusals_and_three_probes_show_that_no_row_will_be_answered() {
+        let model: Arc<str> = "m".into();
+        let refused = |probe| RefusedRow { model: &model, code: ErrorCode::Auth, message: "HTTP 403", probe };
+        let mut health = Health::new(Instant::now(), Duration::ZERO);
+        health.answered(Instant::now(), &model);
+        for _ in 0..REFUSALS {
+            assert!(!health.doubts_all() && !health.refused_key(refused(false)));
+        }
+        assert!(health.doubts_all());
+        let probes: Vec<_> = (0..=PROBES).map(|_| health.next_probe()).collect();
+        assert_eq!(probes, [Some(0), Some(1), Some(2), None]);
+        let verdicts = [false, true, true, true].map(|probe| health.refused_key(refused(probe)));
+        assert_eq!(verdicts, [false, false, false, true]);
+        health.answered(Instant::now(), &model);
+        assert!(!health.doubts_all() && health.next_probe() == Some(0));
     }
 }

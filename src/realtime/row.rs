@@ -24,6 +24,8 @@ pub(super) struct RowTask {
     pub(super) body: Bytes,
     /// Tokens that the limiter sets aside for a try.
     pub(super) about: u64,
+    /// The row is sent out of its turn, to learn whether any row is answered.
+    pub(super) probe: bool,
 }
 
 /// The end of a row's wait for the gate and for money.
@@ -50,7 +52,7 @@ impl Waste {
 }
 
 impl RowTask {
-    pub(super) fn new(engine: Rc<Engine>, request: Request) -> Self {
+    pub(super) fn new(engine: Rc<Engine>, request: Request, probe: bool) -> Self {
         let image = engine.options.table.image_tokens(&request.model);
         let prompt = tokens::bound(&request.body, image);
         let reserve = Usage::new(prompt, answer_bound(&request.body, request.max_tokens).unwrap_or(0));
@@ -64,6 +66,7 @@ impl RowTask {
                 ..Outcome::unsent(request.row, request.id, request.model, ErrorCode::Interrupted, "")
             },
             body: Bytes::from(request.body.into_string()),
+            probe,
         }
     }
 

@@ -87,16 +87,16 @@ fn account_without_money_ends_a_run_with_5_and_the_next_one_goes_on() {
     home.write("in.jsonl", prompts(1..=60));
     let args = ["in.jsonl", "--concurrency", "1", "-o", "out.jsonl", "--summary", "s.json"];
     home.finish(home.run_command(&service.url, &args)).code(5).says(&["no credits"]);
-    assert_eq!(service.requests().len(), 10 + 20, "twenty refusals in a row");
+    assert_eq!(service.requests().len(), 10 + 20 + 3, "twenty refusals in a row, and three from further down");
     let codes = raw_codes(&home.read("out.jsonl.partial"));
     assert_eq!((&codes[..10], &codes[10..]), (&vec!["ok".to_owned(); 10][..], &vec!["payment".to_owned(); 50][..]));
     assert_eq!(home.json("s.json")["state"], "interrupted");
     home.finish(home.run_command(&service.url, &args)).code(5).says(&["no credits"]);
-    assert_eq!(service.requests().len(), 10 + 20 + 20, "also where earlier answers show that the key is good");
+    assert_eq!(service.requests().len(), 10 + 23 + 23, "also where earlier answers show that the key is good");
     credit.store(1000, Ordering::Relaxed);
     home.finish(home.run_command(&service.url, &args)).code(0);
     assert_eq!(raw_codes(&home.read("out.jsonl")), vec!["ok"; 60]);
-    assert_eq!(service.requests().len(), 10 + 20 + 20 + 50);
+    assert_eq!(service.requests().len(), 10 + 23 + 23 + 50);
 }
 
 #[test]
@@ -154,4 +154,31 @@ fn model_that_a_proxy_does_not_know_costs_five_requests() {
     assert_eq!(raw_codes(&home.read("out.jsonl")), ["ok", "invalid_request"].repeat(15));
     assert!(home.read("out.jsonl").contains("not sent, because the service refused this model 5 times"));
     assert_eq!(service.requests().len(), 15 + 5);
+}
+
+#[test]
+fn neighbours_that_a_firewall_refuses_do_not_end_a_run() {
+    for concurrency in ["1", "8"] {
+        let home = Home::new();
+        let service = Recorder::answering(|request| {
+            if request.body.contains("refused") {
+                return (
+                    "403 Forbidden",
+                    "content-type: text/html\r\n".to_owned(),
+                    "<title>blocked</title>".to_owned(),
+                );
+            }
+            ("200 OK", String::new(), Recorder::chat("\"fine\""))
+        });
+        let row = |n: u32| {
+            let text = if (6..46).contains(&n) { "refused" } else { "fine" };
+            format!("{{\"id\":\"q{n}\",\"prompt\":\"{text} {n}\",\"model\":\"m/a\"}}\n")
+        };
+        home.write("in.jsonl", (1..=80).map(row).collect::<String>());
+        let args = ["in.jsonl", "--concurrency", concurrency, "-o", "out.jsonl"];
+        home.finish(home.run_command(&service.url, &args)).code(3);
+        let expected: Vec<&str> = (1..=80).map(|n| if (6..46).contains(&n) { "auth" } else { "ok" }).collect();
+        assert_eq!(raw_codes(&home.read("out.jsonl")), expected);
+        assert_eq!(service.requests().len(), 80);
+    }
 }
