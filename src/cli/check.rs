@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::args::InputArgs;
-use super::{preview, print_json, print_text};
+use super::{name_hidden, preview, print_json, print_text};
 use crate::api::is_on_this_machine;
 use crate::check::calibrate::Factors;
 use crate::check::document::CheckDocument;
@@ -79,7 +79,9 @@ impl DryRun<'_> {
             print_json(&document, ctx)?;
         } else {
             let with_budget = self.with_budget || ctx.settings.budget.is_set();
-            print_text(&document.text(ctx.ui.table_width(), with_budget), ctx)?;
+            let width = ctx.ui.table_width();
+            print_text(&document.text(width, with_budget), ctx)?;
+            name_hidden(&document.grid(), width, ctx);
         }
         let limit = Remaining::of_max_cost(self.max_cost);
         if document.exit() == Exit::Ok && limit.is_some() && document.set_aside_in_batches().is_some() {

@@ -86,7 +86,7 @@ fn grid(found: &[&PriceEntry]) -> Grid {
         ("INPUT", Align::Right),
         ("OUTPUT", Align::Right),
         ("CONTEXT", Align::Right),
-        ("BATCH", Align::Left),
+        ("BATCH", Align::Whole),
         ("AS OF", Align::Left),
         ("SOURCE; NOTE", Align::Left),
     ]);

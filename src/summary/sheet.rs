@@ -48,9 +48,9 @@ impl Sheet {
         self.lines(label, fill(text.split_whitespace(), self.room));
     }
 
-    /// Adds aligned rows.
+    /// Adds aligned rows. No cell is left out.
     pub fn grid(&mut self, label: &str, grid: &Grid) {
-        self.lines(label, grid.lines(self.room));
+        self.lines(label, grid.broken_lines(self.room));
     }
 
     /// Adds a command line. It is never cut: backslashes continue it, so that it can be copied.

@@ -1,6 +1,6 @@
 //! Aligned columns, cut to a width. comfy-table can neither leave out the last columns nor cut one cell before another.
 
-use super::{cut, one_line, width as width_of};
+use super::{cut, fill, one_line, width as width_of};
 
 /// Between two columns.
 const GAP: &str = "  ";
@@ -107,22 +107,50 @@ impl Grid {
         self.rows.iter().enumerate().map(line).collect()
     }
 
-    /// Renders each first cell on a line of its own and the others below it.
-    fn stacked_lines(&self, width: usize, paint: CellPaint) -> Vec<String> {
-        let rest = Self {
+    /// Renders the lines without their line ends, and leaves no column out: where one line is too narrow for all, a row is
+    /// broken between its cells.
+    pub fn broken_lines(&self, width: usize) -> Vec<String> {
+        if self.fitting(width).len() == self.align.len() {
+            return self.lines(width);
+        }
+        let room = width.saturating_sub(GAP.len());
+        let broken = |row: &Vec<String>| {
+            let lines = fill(row.iter().filter(|cell| !cell.is_empty()), room);
+            lines
+                .into_iter()
+                .enumerate()
+                .map(|(number, line)| match number {
+                    0 => cut(&line, width),
+                    _ => format!("{GAP}{}", cut(&line, room)),
+                })
+                .collect::<Vec<_>>()
+        };
+        self.rows.iter().flat_map(broken).collect()
+    }
+
+    /// The columns after the first.
+    fn rest(&self) -> Self {
+        Self {
             align: self.align[1..].to_vec(),
             rows: self.rows.iter().map(|row| row[1..].to_vec()).collect(),
             headings: self.headings,
             stacks: false,
-        };
-        let below = rest.painted_lines(width.saturating_sub(GAP.len()), paint);
+        }
+    }
+
+    /// Renders each first cell on a line of its own and the others below it.
+    fn stacked_lines(&self, width: usize, paint: CellPaint) -> Vec<String> {
+        let below = self.rest().painted_lines(width.saturating_sub(GAP.len()), paint);
         let both = |(row, below): (&Vec<String>, String)| [cut(&row[0], width), format!("{GAP}{below}")];
         self.rows.iter().zip(below).flat_map(both).collect()
     }
 
     /// Names the columns that `width` has no room for.
     pub fn hidden(&self, width: usize) -> Vec<&str> {
-        let shown = if self.stacks { self.align.len() } else { self.fitting(width).len() };
+        let mut shown = self.fitting(width).len();
+        if self.stacks && shown < self.align.len() {
+            shown = 1 + self.rest().fitting(width.saturating_sub(GAP.len())).len();
+        }
         self.rows.first().into_iter().flat_map(|row| &row[shown..]).map(String::as_str).collect()
     }
 
@@ -247,6 +275,15 @@ maker/Llama-3.3-70B
 "
         );
         assert_eq!(grid.hidden(24), [""; 0]);
+        assert_eq!(grid.hidden(10), ["COST"]);
+    }
+
+    #[test]
+    fn row_is_broken_between_cells_rather_than_lose_one() {
+        let mut grid = Grid::bare([Align::Right, Align::Right, Align::Left]);
+        grid.row(["1,000 rows", "$0.000006", "in real time"]).row(["1 row", "", "in batches"]);
+        assert_eq!(grid.broken_lines(40), grid.lines(40));
+        assert_eq!(grid.broken_lines(26), ["1,000 rows $0.000006", "  in real time", "1 row in batches"]);
     }
 
     #[test]

@@ -9,6 +9,14 @@ fn tables_name_the_columns_that_have_no_room() {
     assert!(out.stdout.lines().all(|line| line.chars().count() <= 80), "{}", out.stdout);
     assert!(out.stderr.contains("80 columns have no room for BATCH, AS OF, SOURCE; NOTE; a wider"), "{}", out.stderr);
 
+    // A price is whole or not there.
+    for columns in 40..=100 {
+        let mut models = home.command(&["models", "llama-3."]);
+        models.env("COLUMNS", columns.to_string());
+        let out = home.finish(models).code(0).stdout;
+        assert!(!out.contains("$…") && !out.contains("/ …") && !out.contains("/…"), "{columns}: {out}");
+    }
+
     home.write("in.jsonl", prompts(1..=2));
     home.llbatch(&["run", "in.jsonl", "--sandbox", "-o", "out.jsonl"]).code(0);
     let mut status = home.command(&["status"]);
@@ -28,8 +36,11 @@ fn forecast_shows_whole_names_of_models() {
     let check = |columns: &str| {
         let mut command = home.command(&["check", "in.jsonl"]);
         command.env("COLUMNS", columns);
-        home.finish(command).code(0).stdout
+        home.finish(command).code(0)
     };
+    let narrow = check("40");
+    assert!(narrow.stderr.contains("40 columns have no room for BATCH, BATCH TERMS"), "{}", narrow.stderr);
+    let check = |columns| check(columns).stdout;
     for columns in ["80", "60"] {
         let text = check(columns);
         assert!(text.contains(&format!("\n{MODEL}\n")) && text.contains(&format!("\n{other}\n")), "{text}");

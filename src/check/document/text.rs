@@ -50,7 +50,8 @@ impl CheckDocument {
         text
     }
 
-    fn grid(&self) -> Grid {
+    /// The figures of each model.
+    pub fn grid(&self) -> Grid {
         let mut grid = Grid::new([
             ("MODEL", Align::Whole),
             ("ROWS", Align::Right),
@@ -58,7 +59,7 @@ impl CheckDocument {
             ("ANSWERS", Align::Right),
             ("REALTIME", Align::Right),
             ("BATCH", Align::Right),
-            ("", Align::Left),
+            ("BATCH TERMS", Align::Left),
         ])
         .stacking();
         let spelling = self.spelling();
