@@ -12,6 +12,7 @@ use super::spec::{Spec, inputs_of, spec_of};
 use super::verdict::{BatchFacts, JobCommand, JobFacts, RowFacts, Verdict};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
+use crate::input::ReadOptions;
 use crate::outcome::Fingerprint;
 use crate::report::details::{ReportDetails, ReportDocument, ReportSource};
 use crate::report::{batch_time, of_files, of_job, time_of};
@@ -152,7 +153,7 @@ fn of_named(name: &str, ctx: &Ctx) -> Result<ReportDocument> {
         name: job.name.clone(),
         created_at: jiff::Timestamp::from_millisecond(job.created_at).unwrap_or_default().to_string(),
         input: job.input.clone(),
-        settings: settings_of(&spec.params),
+        settings: settings_of(&spec),
     };
     let mut report = folded.details.into_report(summary, source, seconds);
     // The input may be gone or have changed. The report then lacks prompts, and nothing else.
@@ -163,14 +164,28 @@ fn of_named(name: &str, ctx: &Ctx) -> Result<ReportDocument> {
     Ok(report)
 }
 
-/// The parameters that differ from those of a command without flags.
-fn settings_of(params: &Params) -> BTreeMap<String, Value> {
-    let members = |params: &Params| match serde_json::to_value(params) {
+/// The settings that shaped the job's requests: the endpoint, the concurrency, and the flags that were given.
+fn settings_of(spec: &Spec) -> BTreeMap<String, Value> {
+    let members = |value: serde_json::Result<Value>| match value {
         Ok(Value::Object(members)) => members,
         _ => serde_json::Map::new(),
     };
-    let unset = members(&Params::default());
-    members(params).into_iter().filter(|(name, value)| unset.get(name) != Some(value)).collect()
+    let mut settings = BTreeMap::new();
+    for (given, unset) in [
+        (serde_json::to_value(&spec.params), serde_json::to_value(Params::default())),
+        (serde_json::to_value(spec.reading), serde_json::to_value(ReadOptions::default())),
+    ] {
+        let unset = members(unset);
+        settings.extend(members(given).into_iter().filter(|(name, value)| unset.get(name) != Some(value)));
+    }
+    let delimiter = spec.reading.delimiter.map(|byte| char::from(byte).to_string());
+    settings.extend(delimiter.map(|character| ("delimiter".to_owned(), character.into())));
+    settings.insert("endpoint".to_owned(), spec.params.endpoint.as_str().into());
+    settings.extend(spec.concurrency.as_ref().map(|n| ("concurrency".to_owned(), n.as_str().into())));
+    if spec.skip_invalid {
+        settings.insert("skip_invalid".to_owned(), true.into());
+    }
+    settings
 }
 
 /// Reads the prompts of the rows that a report shows. A row whose request has changed has none.

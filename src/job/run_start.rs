@@ -12,6 +12,7 @@ use super::spec::spec_of;
 use crate::check::problems::{self, Action};
 use crate::check::{Checked, first_look, refuse_headers, say_doubts};
 use crate::error::{Error, Result};
+use crate::realtime::SpeedOptions;
 use crate::request::RequestBuilder;
 use crate::row_set::RowSet;
 use crate::store::{JobDb, Transport};
@@ -52,6 +53,8 @@ impl RunStart {
         let Desk { ctx, store, ledger } = desk;
         progress.phase("reading input");
         let mut source = RunSource::open(&ask.job, remote.name, desk)?;
+        let SpeedOptions { auto, concurrency, .. } = ask.speed;
+        source.spec.concurrency = Some(if auto { "auto".to_owned() } else { concurrency.to_string() });
         let mut shape = Arc::new(RequestBuilder::new(&source.spec.params)?);
         let mut claimed = OwnedJob::take(ask, &source, store, ledger, &ctx.ui)?;
         // Stamps the input again: the process may have waited all night and has read nothing yet.

@@ -45,6 +45,9 @@ pub struct Spec {
     /// With `--via auto`: each model, with the reason for its transport.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<(String, String)>,
+    /// `--concurrency` at the last start of requests in real time, for the report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<String>,
     /// [`Requests::key`](super::identity::Requests::key) at the last start of a realtime job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
@@ -67,6 +70,7 @@ impl Spec {
             kept: Vec::new(),
             stdin_hash: None,
             routes: Vec::new(),
+            concurrency: None,
             content: None,
         }
     }

@@ -55,6 +55,8 @@ pub const AUTO_CONCURRENCY: usize = 1024;
 pub struct SpeedOptions {
     /// Requests in flight.
     pub concurrency: usize,
+    /// The user set no concurrency: the pace decides how many of them there are.
+    pub auto: bool,
     /// Limits.
     pub rates: RateOptions,
     /// Failures after which a row is still sent again.

@@ -118,9 +118,9 @@ def quiet(browser, name, url):
     check(not said, f"{name}: the browser complains: {said}")
 
 
-# Figures of tiles that take more than one line.
+# Figures of tiles that take more than one line, or more room than their tile has.
 BROKEN = ("[...document.querySelectorAll('.tile .value')].filter((v) => v.offsetHeight > 1.5 * parseFloat("
-          "getComputedStyle(v).lineHeight)).map((v) => v.textContent)")
+          "getComputedStyle(v).lineHeight) || v.scrollWidth > v.clientWidth).map((v) => v.textContent)")
 VISIBLE = "[...document.querySelectorAll('#failed .rows > li')].filter((row) => row.offsetHeight > 0).length"
 
 

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::support::{Home, MODEL, Recorder, Server, lines, prompts};
+use crate::support::{Home, KEY, MODEL, Recorder, Server, lines, prompts};
 
 /// The document of `report ARGS --json`.
 #[track_caller]
@@ -387,6 +387,45 @@ fn outside_text_is_escaped_in_html() {
         assert!(page.contains("default-src 'none'; style-src 'sha256-") && !page.contains("unsafe-inline"), "{name}");
         assert!(!page.contains(" style=") && !lower.contains(" onerror=\""), "{name}: the policy forbids these");
     }
+}
+
+#[test]
+fn html_page_shows_the_settings_and_not_the_key() {
+    let (home, server) = (Home::new(), Server::start(&[]));
+    home.write("in.csv", "id,text\na,one\nb,two\n");
+    let flags = [
+        "--prompt",
+        "Sort {{ text }}",
+        "--system",
+        "Be brief",
+        "-m",
+        MODEL,
+        "--max-tokens",
+        "7",
+        "--temperature",
+        "0.2",
+        "--concurrency",
+        "2",
+    ];
+    home.run(&server, &[&["in.csv", "-o", "out.jsonl"], &flags[..]].concat()).code(0);
+    home.llbatch(&["report", "last", "--html", "page.html"]).code(0);
+    let page = home.read("page.html");
+    for (name, value) in [
+        ("concurrency", "2"),
+        ("endpoint", "chat"),
+        ("max_tokens", "7"),
+        ("model", MODEL),
+        ("prompt", "Sort {{ text }}"),
+        ("system", "Be brief"),
+        ("temperature", "0.2"),
+    ] {
+        assert!(page.contains(&format!("{name}</th><td class=\"x\">{value}</td>")), "{name}: {page}");
+    }
+    assert!(!page.contains(KEY));
+    home.write("rows.jsonl", prompts(1..=2));
+    home.run(&server, &["rows.jsonl", "-o", "out.jsonl"]).code(0);
+    let settings = report(&home, &["last"])["details"]["source"]["settings"].clone();
+    assert_eq!(settings, json!({"concurrency": "auto", "endpoint": "chat"}));
 }
 
 #[test]

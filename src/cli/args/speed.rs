@@ -83,6 +83,7 @@ impl SpeedArgs {
         };
         Ok(SpeedOptions {
             concurrency: wanted,
+            auto: !matches!(concurrency, Some(AutoOr::Fixed(_))),
             rates,
             retries: args.retries.or(config.retries).unwrap_or(5),
             request_timeout: time("--request-timeout", &args.request_timeout, config.request_timeout, 600)?,

@@ -120,6 +120,7 @@ fn enter(batch: &Batch, inputs: &Inputs, remote: Remote<'_>, ctx: &Ctx) -> Resul
         kept: Vec::new(),
         stdin_hash: None,
         routes: Vec::new(),
+        concurrency: None,
         content: None,
     };
     let key = format!("adopted-{}", batch.id);
