@@ -1,6 +1,12 @@
 //! The words that other tools use for llbatch's commands and flags.
 
+use std::ffi::OsString;
+
+use clap::CommandFactory;
+use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use super::Cli;
 
 /// Commands of other tools, and llbatch's answer.
 const COMMANDS: [(&[&str], &str); 9] = [
@@ -16,7 +22,7 @@ const COMMANDS: [(&[&str], &str); 9] = [
 ];
 
 /// Flags of other tools, and llbatch's answer.
-const FLAGS: [(&[&str], &str); 19] = [
+const FLAGS: [(&[&str], &str); 22] = [
     (
         &[
             "--parallel",
@@ -61,6 +67,18 @@ const FLAGS: [(&[&str], &str); 19] = [
     (&["--max-retries", "--retry"], "--retries N sets the retries of a row"),
     (&["--url", "--endpoint-url", "--api-base", "--host"], "--base-url URL names the service"),
     (
+        &["--append"],
+        "-o FILE is always a whole result: write each run to a file of its own, and join them with `cat NEW >> ALL`",
+    ),
+    (
+        &["--max-failures", "--max-errors", "--fail-fast", "--stop-on-error", "--failure-threshold"],
+        "a failed row stops no other: try a few with --limit N, count the failures with --summary FILE and exit code 3",
+    ),
+    (
+        &["--few-shot", "--fewshot", "--shots", "--examples"],
+        "--system @FILE holds the examples, or each row's `messages` hold them as turns",
+    ),
+    (
         &["--api-key", "--key", "--token"],
         "the key is never a flag's value: export TOGETHER_API_KEY, or pass --api-key-file FILE",
     ),
@@ -70,8 +88,8 @@ const FLAGS: [(&[&str], &str); 19] = [
 const ENDINGS: [&str; 8] = [".jsonl", ".json", ".csv", ".tsv", ".txt", ".ndjson", ".gz", ".zst"];
 
 /// Replaces clap's tip, which goes by the likeness of letters, by llbatch's word for the same thing. A tip that corrects
-/// a typing error stays.
-pub fn advise(error: &mut clap::Error) {
+/// a typing error stays. `argv` is the command line.
+pub fn advise(error: &mut clap::Error, argv: &[OsString]) {
     let (given, suggested) = match error.kind() {
         ErrorKind::InvalidSubcommand => (ContextKind::InvalidSubcommand, ContextKind::SuggestedSubcommand),
         ErrorKind::UnknownArgument => (ContextKind::InvalidArg, ContextKind::SuggestedArg),
@@ -89,9 +107,22 @@ pub fn advise(error: &mut clap::Error) {
         error.remove(suggested);
         error.remove(ContextKind::Suggested);
         error.remove(ContextKind::TrailingArg);
+        // Clap's usage names the flag that it took for the nearest.
+        error.insert(ContextKind::Usage, ContextValue::StyledStr(usage(argv)));
     }
     if let Some(tip) = tip {
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+}
+
+/// The usage of the command that `argv` names.
+fn usage(argv: &[OsString]) -> StyledStr {
+    let mut cli = Cli::command();
+    cli.build();
+    let named = argv.iter().skip(1).filter_map(|word| word.to_str()).find(|word| cli.find_subcommand(word).is_some());
+    match named.and_then(|name| cli.find_subcommand_mut(name)) {
+        Some(command) => command.render_usage(),
+        None => cli.render_usage(),
     }
 }
 
@@ -115,14 +146,12 @@ fn is_near(word: &str, other: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
-    use crate::cli::Cli;
 
     fn advice(line: &str) -> String {
-        let mut error = Cli::command().try_get_matches_from(line.split(' ')).unwrap_err();
-        advise(&mut error);
+        let argv: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        let mut error = Cli::command().try_get_matches_from(&argv).unwrap_err();
+        advise(&mut error, &argv);
         error.render().to_string()
     }
 
@@ -141,10 +170,17 @@ mod tests {
             ("llbatch run a.jsonl --prompt-file x", "--prompt @FILE"),
             ("llbatch run a.jsonl --timeout 5m", "--request-timeout"),
             ("llbatch run a.jsonl --api-key x", "TOGETHER_API_KEY"),
+            ("llbatch run a.jsonl --append", ">> ALL`"),
+            ("llbatch run a.jsonl --max-failures 3", "--limit N"),
+            ("llbatch run a.jsonl --fail-fast", "--limit N"),
+            ("llbatch run a.jsonl --few-shot x", "--system @FILE"),
         ] {
             let text = advice(line);
             assert!(text.contains("tip: ") && text.contains(tip), "{line}: {text}");
             assert!(!text.contains("similar"), "{line}: {text}");
+            if line.starts_with("llbatch run") {
+                assert!(text.contains("Usage: llbatch run [OPTIONS] [INPUT]..."), "{line}: {text}");
+            }
         }
     }
 
