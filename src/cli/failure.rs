@@ -4,20 +4,30 @@ use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::Write;
 
-use super::synonyms;
+use clap::Parser;
+use clap::error::ErrorKind;
+use serde::Serialize;
+
+use super::{Cli, synonyms};
 use crate::error::{Error, Exit, FailureDocument};
 use crate::text;
 use crate::ui::Ui;
 
 /// Prints clap's error or help, and returns the exit code. Help and version go to stdout and are no error.
-pub fn explain(mut error: clap::Error, argv: &[OsString]) -> Exit {
+pub fn explain(error: clap::Error, argv: &[OsString]) -> Exit {
+    let json = argv.iter().take_while(|word| *word != "--").any(|word| word == "--json");
+    let mut error = if json { without_json_of_help(error, argv) } else { error };
     if !error.use_stderr() {
         // A closed pipe does not matter here.
-        drop(error.print());
+        drop(match error.kind() {
+            ErrorKind::DisplayVersion if json => print(&VersionDocument::default()),
+            _ if json => print(&HelpDocument { version: 1, help: error.render().to_string() }),
+            _ => error.print(),
+        });
         return Exit::Ok;
     }
-    synonyms::advise(&mut error);
-    if argv.iter().take_while(|word| *word != "--").any(|word| word == "--json") {
+    synonyms::advise(&mut error, argv);
+    if json {
         drop(print(&FailureDocument::from(&usage_error(&error))));
     }
     // The error repeats words of the command line, which may be untrusted file names (`llbatch run *`). Then it is printed
@@ -29,6 +39,36 @@ pub fn explain(mut error: clap::Error, argv: &[OsString]) -> Exit {
         std::io::stderr().write_all(text::visible(&error.render().to_string()).as_bytes())
     });
     Exit::Usage
+}
+
+/// Clap's own command `help` knows no flags: reads the line again without `--json`.
+fn without_json_of_help(error: clap::Error, argv: &[OsString]) -> clap::Error {
+    match argv.iter().skip(1).find(|word| *word != "--json") {
+        Some(command) if command == "help" => {
+            Cli::try_parse_from(argv.iter().filter(|word| *word != "--json")).err().unwrap_or(error)
+        }
+        _ => error,
+    }
+}
+
+/// The document of `--version --json`.
+#[derive(Debug, Serialize)]
+pub(super) struct VersionDocument {
+    version: u8,
+    llbatch: &'static str,
+}
+
+impl Default for VersionDocument {
+    fn default() -> Self {
+        Self { version: 1, llbatch: env!("CARGO_PKG_VERSION") }
+    }
+}
+
+/// The document of `--help --json`.
+#[derive(Debug, Serialize)]
+struct HelpDocument {
+    version: u8,
+    help: String,
 }
 
 /// The parts of clap's text: the first paragraph is the message, and its tip is the remedy.
@@ -54,7 +94,7 @@ pub fn tell(exit: Exit, ui: &Ui) {
     }
 }
 
-fn print(document: &FailureDocument) -> std::io::Result<()> {
+fn print(document: &impl Serialize) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     serde_json::to_writer_pretty(&mut out, document)?;
     writeln!(out)

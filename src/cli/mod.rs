@@ -217,6 +217,11 @@ fn dispatch(
             return completions::completions(args, cli.global.json, &ui);
         }
         Command::Man(args) => return completions::man(args, cli.global.json, &ui),
+        Command::Version if cli.global.json => {
+            let document = serde_json::to_string_pretty(&failure::VersionDocument::default())
+                .map_err(|e| Error::new(Exit::Failure, "the document cannot be made").because(e))?;
+            return print_on(&format!("{document}\n"), &ui).map(|()| Exit::Ok);
+        }
         Command::Version => {
             return print_on(concat!("llbatch ", env!("CARGO_PKG_VERSION"), "\n"), &ui).map(|()| Exit::Ok);
         }

@@ -55,6 +55,29 @@ fn version_is_that_of_the_crate() {
 }
 
 #[test]
+fn version_and_help_are_documents_with_json() {
+    let document = |args: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&Home::new().llbatch(args).code(0).stdout).unwrap_or_else(|e| panic!("{args:?}: {e}"))
+    };
+    let version = serde_json::json!({"version": 1, "llbatch": env!("CARGO_PKG_VERSION")});
+    for args in [["--version", "--json"], ["--json", "-V"], ["version", "--json"]] {
+        assert_eq!(document(&args), version, "{args:?}");
+    }
+    let retry = document(&["retry", "--help", "--json"]);
+    assert_eq!(
+        (&retry["version"], retry["help"].as_str()),
+        (&1.into(), Some(&*Home::new().llbatch(&["retry", "--help"]).stdout))
+    );
+    for args in [&["help", "--json"][..], &["--json", "help"], &["--help", "--json"]] {
+        assert!(document(args)["help"].as_str().unwrap().contains("Usage: llbatch"), "{args:?}");
+    }
+    assert_eq!(document(&["help", "retry", "--json"]), retry);
+    let wrong: serde_json::Value =
+        serde_json::from_str(&Home::new().llbatch(&["help", "nosuch", "--json"]).code(2).stdout).unwrap();
+    assert!(wrong["error"]["message"].as_str().unwrap().contains("'nosuch'"), "{wrong}");
+}
+
+#[test]
 fn readme_shows_the_current_help() {
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let block = readme.split_once("<!-- help -->\n```text\n").and_then(|(_, rest)| rest.split_once("\n```")).unwrap().0;
