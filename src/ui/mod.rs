@@ -23,7 +23,7 @@ use crate::error::{Error, Exit, FailureDocument};
 use crate::text::{self, Grid, visible};
 pub use counts::{BatchCounts, RunCounts};
 pub use options::{AutoSwitch, Results, UiOptions};
-use options::{Streams, terminal_columns};
+use options::{Streams, rewraps, terminal_columns};
 pub use progress::Progress;
 use progress::{LOG_INTERVAL, ProgressMode};
 pub use stdout::StdoutWriter;
@@ -321,6 +321,21 @@ impl Ui {
     /// Runs `f` while no bar is on the terminal.
     fn apart<R>(&self, f: impl FnOnce() -> R) -> R {
         self.0.bars.suspend(f)
+    }
+
+    /// Puts the bar in its place again after the terminal has wrapped its lines anew, to `more` rows than it was drawn in:
+    /// indicatif clears as many as it has drawn. A terminal that cuts lines off instead has other text there.
+    fn rewrapped(&self, more: isize) {
+        if more == 0 || !rewraps(&|name| std::env::var(name).is_ok()) {
+            return;
+        }
+        let rows = more.unsigned_abs();
+        // If stderr cannot be written, there is nothing to tidy up.
+        if more > 0 {
+            self.apart(|| drop(write!(io::stderr(), "\x1b[{rows}A\x1b[J")));
+        } else {
+            drop(write!(io::stderr(), "{}", "\n".repeat(rows)));
+        }
     }
 
     /// Returns whether a bar is on the screen at the moment.

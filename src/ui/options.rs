@@ -101,6 +101,22 @@ pub(super) fn terminal_columns() -> Option<u16> {
     size.map(|(width, _)| width.0).filter(|width| *width > 0)
 }
 
+/// Returns whether the terminal is known to wrap the lines on its screen anew when it gets narrower. `is_set` looks up a
+/// variable of the environment.
+pub(super) fn rewraps(is_set: &dyn Fn(&str) -> bool) -> bool {
+    const KNOWN: [&str; 7] = [
+        "TERM_PROGRAM",
+        "VTE_VERSION",
+        "KONSOLE_VERSION",
+        "KITTY_WINDOW_ID",
+        "ALACRITTY_WINDOW_ID",
+        "WT_SESSION",
+        "WEZTERM_PANE",
+    ];
+    // `screen` cuts lines off, whatever terminal it runs in.
+    is_set("TMUX") || (!is_set("STY") && KNOWN.iter().any(|name| is_set(name)))
+}
+
 impl UiOptions {
     /// Returns the columns that the user asked for.
     pub(super) fn columns(self) -> Option<u16> {

@@ -9,8 +9,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Ui;
 use super::counts::{BatchCounts, RunCounts};
+use super::options::terminal_columns;
 use super::speed::SpeedMeter;
 use super::view::{BatchView, RunView, phase};
+use crate::text;
 
 /// Between two drawings on a terminal.
 const TICK: Duration = Duration::from_millis(100);
@@ -150,8 +152,13 @@ fn draw(feed: &NewsFeed, ui: &Ui) {
     let bar = ui.add_bar(ProgressBar::new_spinner().with_style(style));
     let mut meter = SpeedMeter::default();
     let mut tick = 0;
+    let mut columns = terminal_columns();
     while let Some(news) = feed.next(TICK) {
         tick += 1;
+        let was = std::mem::replace(&mut columns, terminal_columns());
+        if let (Some(was), Some(columns)) = (was, columns) {
+            ui.rewrapped(more_rows(&bar.message(), was.into(), columns.into()));
+        }
         let (now, width) = (Instant::now(), ui.bar_width());
         let text = match &news {
             News::Phase(text) => phase(text, tick, width),
@@ -169,6 +176,20 @@ fn draw(feed: &NewsFeed, ui: &Ui) {
     ui.remove_bar(&bar);
 }
 
+/// Returns the rows that the drawn `text` has taken since the terminal has `now` columns and not `was`, beside those that it
+/// was drawn in. indicatif fills each line up to the edge and writes no line ends, so that a terminal wraps all of it anew as
+/// one line.
+fn more_rows(text: &str, was: usize, now: usize) -> isize {
+    let lines = text.lines().count();
+    let Some(last) = text.lines().last().filter(|_| was != now) else { return 0 };
+    // Colours take no room.
+    let mut parts = last.split('\x1b');
+    let plain = parts.next().map_or(0, text::width);
+    let coloured: usize = parts.filter_map(|part| part.split_once('m')).map(|(_, text)| text::width(text)).sum();
+    let rows = (was * (lines - 1) + plain + coloured).div_ceil(now.max(1)).max(1);
+    rows.cast_signed() - lines.cast_signed()
+}
+
 fn log(feed: &NewsFeed, ui: &Ui, interval: Duration) {
     let mut meter = SpeedMeter::default();
     let mut due = Instant::now() + interval;
@@ -183,5 +204,20 @@ fn log(feed: &NewsFeed, ui: &Ui, interval: Duration) {
             due = now + interval;
             ui.note(&format!("{} llbatch: {text}", jiff::Zoned::now().strftime("%F %T")));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_a_wide_terminal_take_more_rows_on_a_narrow_one() {
+        let text = format!("{}\n\u{1b}[31m2 failed\u{1b}[0m, {}", "#".repeat(80), ".".repeat(40));
+        for (was, now, rows) in [(90, 90, 0), (90, 89, 0), (90, 70, 0), (90, 60, 1), (90, 40, 2), (90, 200, -1)] {
+            assert_eq!(more_rows(&text, was, now), rows, "{was} to {now}");
+        }
+        assert_eq!(more_rows("", 90, 70), 0, "nothing is drawn yet");
+        assert_eq!(more_rows("- reading input", 90, 10), 1);
     }
 }
