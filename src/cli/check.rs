@@ -14,7 +14,7 @@ use crate::check::{Pass, first_look, unlisted};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::OpenedInputs;
-use crate::money::budget::{Remaining, Work, admit};
+use crate::money::budget::{BudgetedWork, Remaining, admit};
 use crate::price::Nanos;
 use crate::request::RequestBuilder;
 use crate::store::Store;
@@ -86,7 +86,7 @@ impl DryRun<'_> {
         let limit = Remaining::of_max_cost(self.max_cost);
         if document.exit() == Exit::Ok && limit.is_some() && document.set_aside_in_batches().is_some() {
             let most = document.set_aside_in_batches();
-            admit(Work { most, later: Nanos::ZERO, allow_unpriced: false, unpriced: "" }, limit.as_ref())?;
+            admit(BudgetedWork { most, later: Nanos::ZERO, allow_unpriced: false, unpriced: "" }, limit.as_ref())?;
         }
         Ok(document.exit())
     }

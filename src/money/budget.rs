@@ -149,7 +149,7 @@ fn spent_since(day: Date, ledger: &Ledger, sandbox: bool) -> Result<Nanos> {
 
 /// Work that a budget admits or refuses.
 #[derive(Debug, Clone, Copy)]
-pub struct Work<'a> {
+pub struct BudgetedWork<'a> {
     /// The most that it can cost; `None`: unknown.
     pub most: Option<Nanos>,
     /// The most that the same command may spend on other work later.
@@ -164,7 +164,7 @@ pub struct Work<'a> {
 ///
 /// # Errors
 /// 5 if its maximum exceeds the budget, 2 if it is unknown and the user has not allowed that.
-pub fn admit(work: Work<'_>, remaining: Option<&Remaining>) -> Result<()> {
+pub fn admit(work: BudgetedWork<'_>, remaining: Option<&Remaining>) -> Result<()> {
     let Some(remaining) = remaining else { return Ok(()) };
     match work.most {
         None if work.allow_unpriced => Ok(()),
@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn the_worst_case_fits_or_nothing_is_sent() {
         let left = Remaining::of_max_cost(Some(Nanos(100))).unwrap();
-        let work = |most: Option<i128>, allow_unpriced| Work {
+        let work = |most: Option<i128>, allow_unpriced| BudgetedWork {
             most: most.map(Nanos),
             later: Nanos(7),
             allow_unpriced,

@@ -4,7 +4,7 @@ use super::retry::RetrySet;
 use super::session::Session;
 use crate::error::Result;
 use crate::job::ask::CostLimit;
-use crate::money::budget::{Remaining, Work, admit};
+use crate::money::budget::{BudgetedWork, Remaining, admit};
 use crate::money::exposure::Requester;
 use crate::price::{Nanos, PriceBook};
 use crate::store::{Asked, BatchStep, JobBatch, Payer, ReservationState, Transport};
@@ -25,7 +25,7 @@ impl Session<'_> {
         let most = unsent.iter().try_fold(Nanos::ZERO, |sum, batch| Some(sum + batch.most?));
         let unpriced =
             unsent.iter().find(|batch| batch.most.is_none()).map_or_else(String::new, |batch| batch.model.clone());
-        let work = Work { most, later, allow_unpriced: limit.allow_unpriced, unpriced: &unpriced };
+        let work = BudgetedWork { most, later, allow_unpriced: limit.allow_unpriced, unpriced: &unpriced };
         admit(work, Remaining::of_max_cost(limit.max_cost).as_ref())?;
         self.ledger.decide(|| {
             let left = self.budget_left()?;
@@ -50,7 +50,7 @@ impl Session<'_> {
         let CostLimit { max_cost, allow_unpriced } = limit;
         let most = rows.quote.most;
         let unpriced = rows.quote.unbounded.as_deref().unwrap_or_default();
-        let work = Work { most, later: Nanos::ZERO, allow_unpriced, unpriced };
+        let work = BudgetedWork { most, later: Nanos::ZERO, allow_unpriced, unpriced };
         admit(work, Remaining::of_max_cost(max_cost).as_ref())?;
         self.ledger.decide(|| {
             admit(work, self.budget_left()?.as_ref())?;
