@@ -26,12 +26,12 @@ const WORKED: usize = 10 * LONGEST;
 
 /// The text that a template has worked on for one row.
 #[derive(Debug, Default)]
-struct Work {
+struct TemplateWork {
     printed: AtomicUsize,
     worked: AtomicUsize,
 }
 
-impl Object for Work {}
+impl Object for TemplateWork {}
 
 /// The engine of the plain operators.
 static OPERATORS: LazyLock<Environment<'static>> = LazyLock::new(|| {
@@ -40,8 +40,13 @@ static OPERATORS: LazyLock<Environment<'static>> = LazyLock::new(|| {
     engine
 });
 
-fn work(state: &State<'_, '_>, counter: fn(&Work) -> &AtomicUsize, bytes: usize, most: usize) -> Result<(), Error> {
-    let work = state.get_or_set_temp_object("work", Work::default);
+fn work(
+    state: &State<'_, '_>,
+    counter: fn(&TemplateWork) -> &AtomicUsize,
+    bytes: usize,
+    most: usize,
+) -> Result<(), Error> {
+    let work = state.get_or_set_temp_object("work", TemplateWork::default);
     let before = counter(&work).fetch_add(bytes, Ordering::Relaxed);
     if before.saturating_add(bytes) > most { Err(too_long()) } else { Ok(()) }
 }
