@@ -24,8 +24,8 @@
 //! | [`atomic_file`] | files that appear when they are complete | – |
 //! | [`deadline`] | the end of a wait: a span, or a time of day by the clock on the wall | – |
 //! | [`outcome`] | the fate of one row: answer or error, usage, attempts | – |
-//! | [`request`] | a record of the input and the request that it stands for, as text, never as a tree | outcome |
 //! | [`tokens`] | estimates and bounds of tokens | – |
+//! | [`request`] | a record of the input and the request that it stands for, as text, never as a tree | outcome, tokens |
 //! | [`price`] | prices per model, money in exact nano-dollars | outcome |
 //! | [`summary`] | the fold of all outcomes: rows, tokens, money, latency, errors by code | outcome, price |
 //! | [`input`] | files, compression, formats; cut into blocks of whole records | request |

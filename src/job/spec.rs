@@ -58,14 +58,25 @@ impl Spec {
     pub fn new(service: &str, input: &InputSpec, skip_invalid: bool) -> Self {
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
         Self {
-            version: 1,
-            service: service.to_owned(),
-            account: String::new(),
             inputs: input.source.files().iter().map(absolute).collect(),
             spooled: input.source == InputSource::Stdin,
             reading: input.flags.reading,
-            params: input.flags.params.clone(),
             skip_invalid,
+            ..Self::adopted(service, input.flags.params.clone())
+        }
+    }
+
+    /// Builds the record of a job that adopts a batch of another program. Its input comes from the service.
+    pub fn adopted(service: &str, params: Params) -> Self {
+        Self {
+            version: 1,
+            service: service.to_owned(),
+            account: String::new(),
+            inputs: Vec::new(),
+            spooled: true,
+            reading: ReadOptions::default(),
+            params,
+            skip_invalid: true,
             checked: None,
             kept: Vec::new(),
             stdin_hash: None,

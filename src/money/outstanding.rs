@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::input::Inputs;
 use crate::outcome::{Transport, Usage};
 use crate::price::{Nanos, PriceBook, PriceTable};
-use crate::request::{RequestBuilder, answer_bound};
+use crate::request::RequestBuilder;
 use crate::row_set::RowSet;
 use crate::store::JobDb;
 
@@ -90,9 +90,8 @@ pub fn bounds(
                 return;
             }
             let Ok(request) = shape.request(&record) else { return };
-            let prompt = crate::tokens::bound(&request.body, table.image_tokens(&request.model));
-            let completion = answer_bound(&request.body, request.max_tokens).unwrap_or(0);
-            bounds.push((request.model, Usage::new(prompt, completion)));
+            let reserve = request.reserve(table.image_tokens(&request.model));
+            bounds.push((request.model, reserve));
         });
     }
     Ok(bounds)

@@ -13,7 +13,7 @@ use super::wallet::Unaffordable;
 use super::{Event, Stopped};
 use crate::outcome::{ErrorCode, Outcome, RowError, Usage};
 use crate::price::Nanos;
-use crate::request::{Request, answer_bound};
+use crate::request::Request;
 use crate::tokens;
 
 /// The task of one row.
@@ -54,8 +54,7 @@ impl Waste {
 impl RowTask {
     pub(super) fn new(engine: Rc<Engine>, request: Request, probe: bool) -> Self {
         let image = engine.options.table.image_tokens(&request.model);
-        let prompt = tokens::bound(&request.body, image);
-        let reserve = Usage::new(prompt, answer_bound(&request.body, request.max_tokens).unwrap_or(0));
+        let reserve = request.reserve(image);
         Self {
             engine,
             about: tokens::estimate(&request.body, image) + reserve.completion / 2,

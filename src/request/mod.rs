@@ -36,7 +36,8 @@ pub use record::{Data, Field, Record};
 pub use template::TEMPLATE_FAULT;
 
 use crate::json;
-use crate::outcome::Fingerprint;
+use crate::outcome::{Fingerprint, Usage};
+use crate::tokens;
 
 /// A request as it will be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +85,14 @@ pub struct Draft<'a> {
     choices: bool,
 }
 
+impl Request {
+    /// The most tokens that one attempt may cost, which a budget sets aside: its prompt, and its answers or 0 without a
+    /// bound on them. `image`: the user's own figure for an image.
+    pub fn reserve(&self, image: Option<u64>) -> Usage {
+        Usage::new(tokens::bound(&self.body, image), answer_bound(&self.body, self.max_tokens).unwrap_or(0))
+    }
+}
+
 impl Draft<'_> {
     /// The most tokens that all answers come to, or `None` without a bound.
     pub fn answer_bound(&self) -> Option<u64> {
@@ -121,7 +130,7 @@ impl Draft<'_> {
 pub const MOST_TOKENS: u64 = 1 << 40;
 
 /// The most tokens that all answers to a request come to: `n` of them, each up to `max_tokens`. `None` without a bound.
-pub fn answer_bound(body: &str, max_tokens: Option<u64>) -> Option<u64> {
+fn answer_bound(body: &str, max_tokens: Option<u64>) -> Option<u64> {
     /// Tokens of the longest answer that a model gives.
     const LONGEST: u64 = 131_072;
     let choices = choices(body);

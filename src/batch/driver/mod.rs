@@ -40,7 +40,7 @@ pub struct Options {
     /// Time to retry each call that uploads or creates a batch.
     pub retry_for: Duration,
     /// Time to retry each call that polls, looks up or downloads. A command that waits longer polls again.
-    pub asking: Duration,
+    pub poll_retry_for: Duration,
     /// End of all retries, and of every call that may be repeated.
     pub until: Option<Deadline>,
     /// Concurrent uploads.
@@ -51,6 +51,23 @@ pub struct Options {
     pub take_over: bool,
     /// First wait before a batch is made again that the service did not begin. `None`: the command does not wait.
     pub postpone: Option<Duration>,
+}
+
+impl Options {
+    /// Builds the settings of a driver that only polls batches. `retry_for`: time to retry each call.
+    pub fn to_poll(account: &str, retry_for: Duration) -> Self {
+        Self {
+            account: account.to_owned(),
+            settle_after: retry_for,
+            retry_for,
+            poll_retry_for: retry_for,
+            until: None,
+            uploads: 1,
+            witnesses: Vec::new(),
+            take_over: false,
+            postpone: None,
+        }
+    }
 }
 
 /// An event of a driver, for the caller to show or store.
@@ -182,6 +199,22 @@ async fn over(until: Option<Deadline>) {
     match until {
         Some(until) => until.wait().await,
         None => std::future::pending().await,
+    }
+}
+
+impl<'a> Driver<'a> {
+    /// Builds a driver of the job in `dir` that shows no events and knows of no batches of other jobs.
+    pub fn new(client: &'a Client, db: JobDb, dir: PathBuf, options: Options) -> Self {
+        Self {
+            client,
+            db: RefCell::new(db),
+            dir,
+            options,
+            owned: Box::new(|| Ok(Vec::new())),
+            on_event: Box::new(|_| ()),
+            stop: CancellationToken::new(),
+            moved: Cell::new(Instant::now()),
+        }
     }
 }
 

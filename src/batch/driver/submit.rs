@@ -155,14 +155,14 @@ impl Driver<'_> {
         let began = Instant::now();
         let mut looks = LOOKS.into_iter();
         loop {
-            let listed = self.retry(&what, self.options.asking, || self.client.batches()).await;
+            let listed = self.retry(&what, self.options.poll_retry_for, || self.client.batches()).await;
             let listed = listed.map_err(|f| error(&what, &f))?;
             match self.verdict(batch, &listed).await? {
                 CreationVerdict::Adopt { id, surplus } => {
                     for id in &surplus {
                         (self.on_event)(&DriverEvent::Surplus(id));
                         // If it cannot be cancelled now, the warning has named it.
-                        drop(self.retry(&what, self.options.asking, || self.client.cancel_batch(id)).await);
+                        drop(self.retry(&what, self.options.poll_retry_for, || self.client.cancel_batch(id)).await);
                     }
                     let made = listed.into_iter().find(|b| b.id == id);
                     batch.id = Some(id);
@@ -183,7 +183,7 @@ impl Driver<'_> {
                     let wait = Duration::from_secs(looks.next().unwrap_or(60));
                     // Waits no longer than it takes to be sure.
                     let wait = wait.min(self.unsettled(batch).max(Duration::from_millis(200)));
-                    if self.too_long(began, wait, self.options.asking) {
+                    if self.too_long(began, wait, self.options.poll_retry_for) {
                         return Err(Error::new(
                             Exit::TempFail,
                             format!(

@@ -1,6 +1,6 @@
 //! Budgets of batches: admits planned batches and retries, or refuses them.
 
-use super::retry::RetrySet;
+use super::retry::{RetrySet, account_lost};
 use super::session::Session;
 use crate::error::Result;
 use crate::job::ask::CostLimit;
@@ -9,94 +9,92 @@ use crate::money::exposure::Requester;
 use crate::price::{Nanos, PriceBook};
 use crate::store::{Asked, BatchStep, JobBatch, Payer, ReservationState, Transport};
 
-impl Session<'_> {
-    /// Admits planned batches that were never sent. From then on, budgets count them. The same command may spend up to
-    /// `later` on other rows.
-    ///
-    /// # Errors
-    /// 5 if they could cost more than is left, 2 if a price is unknown.
-    pub fn admit_unsent(&self, limit: CostLimit, later: Nanos) -> Result<()> {
-        self.price_uncreated()?;
-        let mut unsent = self.batches()?;
-        unsent.retain(JobBatch::is_unsent);
-        if unsent.is_empty() {
-            return Ok(());
-        }
-        let most = unsent.iter().try_fold(Nanos::ZERO, |sum, batch| Some(sum + batch.most?));
-        let unpriced =
-            unsent.iter().find(|batch| batch.most.is_none()).map_or_else(String::new, |batch| batch.model.clone());
-        let work = BudgetedWork { most, later, allow_unpriced: limit.allow_unpriced, unpriced: &unpriced };
-        admit(work, Remaining::of_max_cost(limit.max_cost).as_ref())?;
-        self.ledger.decide(|| {
-            let left = self.budget_left()?;
-            // Batches that were admitted before count as in flight already.
-            let counted: Nanos = unsent.iter().filter(|batch| batch.admitted).filter_map(|batch| batch.most).sum();
-            admit(work, left.map(|left| left.with(counted)).as_ref())?;
-            self.ledger.admit_batches(&self.job.id, most.unwrap_or(Nanos::ZERO))?;
-            let mut db = self.driver.db.borrow_mut();
-            for batch in unsent.iter_mut().filter(|batch| !batch.admitted) {
-                batch.admitted = true;
-                db.put_batch(batch)?;
-            }
-            db.commit(true)
-        })
+/// Admits planned batches that were never sent. From then on, budgets count them. The same command may spend up to
+/// `later` on other rows.
+///
+/// # Errors
+/// 5 if they could cost more than is left, 2 if a price is unknown.
+pub fn admit_unsent(session: &Session<'_>, limit: CostLimit, later: Nanos) -> Result<()> {
+    price_uncreated(session)?;
+    let mut unsent = session.batches()?;
+    unsent.retain(JobBatch::is_unsent);
+    if unsent.is_empty() {
+        return Ok(());
     }
-
-    /// Admits rows of a retry and reserves their maximum cost. Returns the number of the reservation.
-    ///
-    /// # Errors
-    /// 5 if they could cost more than is left, 2 if a price is unknown.
-    pub fn admit_retry(&self, rows: &RetrySet, limit: CostLimit) -> Result<i64> {
-        let CostLimit { max_cost, allow_unpriced } = limit;
-        let most = rows.quote.most;
-        let unpriced = rows.quote.unbounded.as_deref().unwrap_or_default();
-        let work = BudgetedWork { most, later: Nanos::ZERO, allow_unpriced, unpriced };
-        admit(work, Remaining::of_max_cost(max_cost).as_ref())?;
-        self.ledger.decide(|| {
-            admit(work, self.budget_left()?.as_ref())?;
-            let day = jiff::Zoned::now().date().to_string();
-            let payer = Payer { job: &self.job.id, sandbox: self.ctx.settings.sandbox };
-            let most = most.unwrap_or(Nanos::ZERO);
-            self.ledger.admit_batches(&self.job.id, most)?;
-            self.ledger.reserve(payer, &day, most, ReservationState::Active)
-        })
-    }
-
-    /// Puts the prices in force upon batches that may still be created: prices may have changed since they were planned.
-    /// The maximum cost of one whose creation is in doubt is that at either price.
-    ///
-    /// # Errors
-    /// 66 if rows were in flight, and the input with their bounds is gone.
-    pub fn price_uncreated(&self) -> Result<()> {
-        let mut open = self.batches()?;
-        open.retain(|batch| batch.is_unsent() || batch.step == BatchStep::Creating);
-        let table = &self.ctx.settings.prices;
-        if open.is_empty() || self.driver.db.borrow().has_kept(table) {
-            return Ok(());
-        }
-        // Requests that a killed run had in flight cost the earlier price.
-        self.account_lost()?;
-        let mut db = self.driver.db.borrow_mut();
-        db.keep_prices(table)?;
-        let mut prices = PriceBook::new(table.clone());
-        for batch in &mut open {
-            let model = batch.model.as_str().into();
-            let asked = db.asked(batch.number)?;
-            let most = |sum: Nanos, row: &Asked| Some(sum + prices.most(&model, Transport::Batch, row.reserve, 1)?);
-            let most = asked.iter().try_fold(Nanos::ZERO, most);
-            if batch.is_unsent() {
-                (batch.most, batch.prices) = (most, db.prices_in_force());
-            } else {
-                batch.most = batch.most.zip(most).map(|(one, other)| one.max(other));
-            }
+    let most = unsent.iter().try_fold(Nanos::ZERO, |sum, batch| Some(sum + batch.most?));
+    let unpriced =
+        unsent.iter().find(|batch| batch.most.is_none()).map_or_else(String::new, |batch| batch.model.clone());
+    let work = BudgetedWork { most, later, allow_unpriced: limit.allow_unpriced, unpriced: &unpriced };
+    admit(work, Remaining::of_max_cost(limit.max_cost).as_ref())?;
+    session.ledger.decide(|| {
+        let left = budget_left(session)?;
+        // Batches that were admitted before count as in flight already.
+        let counted: Nanos = unsent.iter().filter(|batch| batch.admitted).filter_map(|batch| batch.most).sum();
+        admit(work, left.map(|left| left.with(counted)).as_ref())?;
+        session.ledger.admit_batches(&session.job.id, most.unwrap_or(Nanos::ZERO))?;
+        let mut db = session.driver.db.borrow_mut();
+        for batch in unsent.iter_mut().filter(|batch| !batch.admitted) {
+            batch.admitted = true;
             db.put_batch(batch)?;
         }
         db.commit(true)
-    }
+    })
+}
 
-    /// Returns the rest of the config file's budgets for this job.
-    fn budget_left(&self) -> Result<Option<Remaining>> {
-        let requester = Requester { job: &self.job.id, ..Requester::default() };
-        Remaining::of_budgets(&self.store, &self.ledger, self.ctx, requester)
+/// Admits rows of a retry and reserves their maximum cost. Returns the number of the reservation.
+///
+/// # Errors
+/// 5 if they could cost more than is left, 2 if a price is unknown.
+pub fn admit_retry(session: &Session<'_>, rows: &RetrySet, limit: CostLimit) -> Result<i64> {
+    let CostLimit { max_cost, allow_unpriced } = limit;
+    let most = rows.quote.most;
+    let unpriced = rows.quote.unbounded.as_deref().unwrap_or_default();
+    let work = BudgetedWork { most, later: Nanos::ZERO, allow_unpriced, unpriced };
+    admit(work, Remaining::of_max_cost(max_cost).as_ref())?;
+    session.ledger.decide(|| {
+        admit(work, budget_left(session)?.as_ref())?;
+        let day = jiff::Zoned::now().date().to_string();
+        let payer = Payer { job: &session.job.id, sandbox: session.ctx.settings.sandbox };
+        let most = most.unwrap_or(Nanos::ZERO);
+        session.ledger.admit_batches(&session.job.id, most)?;
+        session.ledger.reserve(payer, &day, most, ReservationState::Active)
+    })
+}
+
+/// Puts the prices in force upon batches that may still be created: prices may have changed since they were planned.
+/// The maximum cost of one whose creation is in doubt is that at either price.
+///
+/// # Errors
+/// 66 if rows were in flight, and the input with their bounds is gone.
+pub fn price_uncreated(session: &Session<'_>) -> Result<()> {
+    let mut open = session.batches()?;
+    open.retain(|batch| batch.is_unsent() || batch.step == BatchStep::Creating);
+    let table = &session.ctx.settings.prices;
+    if open.is_empty() || session.driver.db.borrow().has_kept(table) {
+        return Ok(());
     }
+    // Requests that a killed run had in flight cost the earlier price.
+    account_lost(session)?;
+    let mut db = session.driver.db.borrow_mut();
+    db.keep_prices(table)?;
+    let mut prices = PriceBook::new(table.clone());
+    for batch in &mut open {
+        let model = batch.model.as_str().into();
+        let asked = db.asked(batch.number)?;
+        let most = |sum: Nanos, row: &Asked| Some(sum + prices.most(&model, Transport::Batch, row.reserve, 1)?);
+        let most = asked.iter().try_fold(Nanos::ZERO, most);
+        if batch.is_unsent() {
+            (batch.most, batch.prices) = (most, db.prices_in_force());
+        } else {
+            batch.most = batch.most.zip(most).map(|(one, other)| one.max(other));
+        }
+        db.put_batch(batch)?;
+    }
+    db.commit(true)
+}
+
+/// Returns the rest of the config file's budgets for this job.
+fn budget_left(session: &Session<'_>) -> Result<Option<Remaining>> {
+    let requester = Requester { job: &session.job.id, ..Requester::default() };
+    Remaining::of_budgets(&session.store, &session.ledger, session.ctx, requester)
 }

@@ -7,11 +7,11 @@ use crate::batch::driver;
 use crate::check::Pass;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::input::{Format, Inputs, ReadOptions};
+use crate::input::{Format, Inputs};
 use crate::job::remote::Remote;
 use crate::job::spec::{Spec, spec_of};
-use crate::outcome::{ErrorCode, Outcome, Usage};
-use crate::request::{Endpoint, Params, RequestBuilder, answer_bound};
+use crate::outcome::{ErrorCode, Outcome};
+use crate::request::{Endpoint, Params, RequestBuilder};
 use crate::store::{Asked, BatchStep, Job, JobBatch, Ledger, LockWait, Store, Transport};
 
 /// Finds the job that `name` means: a job of the index, or the job of a Together batch. A batch of another program gets
@@ -107,27 +107,12 @@ fn enter(batch: &Batch, inputs: &Inputs, remote: Remote<'_>, ctx: &Ctx) -> Resul
         .unwrap_or_default();
     let params = Params { endpoint, model: batch.model_id.clone(), ..Params::default() };
     let shape = RequestBuilder::new(&params)?;
-    let spec = Spec {
-        version: 1,
-        service: remote.name.to_owned(),
-        account: remote.account.to_owned(),
-        inputs: Vec::new(),
-        spooled: true,
-        reading: ReadOptions::default(),
-        params,
-        skip_invalid: true,
-        checked: None,
-        kept: Vec::new(),
-        stdin_hash: None,
-        routes: Vec::new(),
-        concurrency: None,
-        content: None,
-    };
+    let spec = Spec { account: remote.account.to_owned(), ..Spec::adopted(remote.name, params) };
     let key = format!("adopted-{}", batch.id);
     let job = store.enter(&ledger, Job::new(Transport::Batch, key, batch.id.clone(), spec.describe()?))?;
     let id = job.id.clone();
     let mut session = Session::open(&job, remote, ctx, SessionOptions::default())?;
-    let rows = session.take_over(batch, inputs, &shape);
+    let rows = take_over(&mut session, batch, inputs, &shape);
     if rows.is_err() {
         store.remove(&ledger, &job)?;
     }
@@ -135,66 +120,63 @@ fn enter(batch: &Batch, inputs: &Inputs, remote: Remote<'_>, ctx: &Ctx) -> Resul
     ledger.find(&id)
 }
 
-impl Session<'_> {
-    fn take_over(&mut self, batch: &Batch, inputs: &Inputs, shape: &RequestBuilder) -> Result<()> {
-        self.spec = Spec { kept: inputs.keep(&self.driver.dir)?, ..spec_of(&self.job)? };
-        self.job.spec = self.spec.describe()?;
-        let mut db = self.driver.db.borrow_mut();
-        db.keep_prices(&self.ctx.settings.prices)?;
-        let prices = &self.ctx.settings.prices;
-        let mut put = Ok(());
-        let mut asked = 0;
-        let pass = Pass { max_problems: 0, threads: 1, ..Pass::new(inputs, shape) };
-        let checked = pass.inspect(&|draft| shape.own(draft), &mut |row, found| {
-            let request = found.map(|found| found.value);
-            if put.is_err() {
-                return;
-            }
-            put = if let Some(request) = request {
-                asked += 1;
-                let prompt = crate::tokens::bound(&request.body, prices.image_tokens(&request.model));
-                let reserve = Usage::new(prompt, answer_bound(&request.body, request.max_tokens).unwrap_or(0));
-                let (id, fingerprint) = (&*request.id, request.fingerprint);
-                db.ask(1, &Asked { row, id, wire: None, fingerprint, reserve })
-            } else {
-                let id = crate::request::generated_id(row).into();
-                let why = "not a valid batch line";
-                db.put(&Outcome::unsent(row, id, "".into(), ErrorCode::InvalidRequest, why))
-            };
-        })?;
-        put?;
-        let prices = db.prices_in_force();
-        db.put_batch(&JobBatch {
-            number: 1,
-            model: batch
-                .model_id
-                .clone()
-                .or_else(|| checked.models.first().map(|(m, _)| m.to_string()))
-                .unwrap_or_default(),
-            endpoint: batch.endpoint.clone().unwrap_or_default(),
-            rows: asked,
-            bytes: batch.file_size_bytes.unwrap_or(0),
-            step: BatchStep::Submitted,
-            file_id: batch.input_file_id.clone(),
-            id: Some(batch.id.clone()),
-            status: Some(batch.status.as_str().to_owned()),
-            progress: batch.progress,
-            output_file_id: batch.output_file_id.clone(),
-            error_file_id: batch.error_file_id.clone(),
-            error: batch.error.clone(),
-            deadline: batch.job_deadline.clone(),
-            created_at: batch.created_at.clone(),
-            completed_at: batch.completed_at.clone(),
-            admitted: true,
-            ended: batch.status.is_final(),
-            prices,
-            ..JobBatch::default()
-        })?;
-        db.commit(true)?;
-        drop(db);
-        self.forget_counts();
-        self.job.total = checked.rows;
-        self.update_index(false)?;
-        self.driver.db.borrow_mut().put_entry(&self.job)
-    }
+fn take_over(session: &mut Session<'_>, batch: &Batch, inputs: &Inputs, shape: &RequestBuilder) -> Result<()> {
+    session.spec = Spec { kept: inputs.keep(&session.driver.dir)?, ..spec_of(&session.job)? };
+    session.job.spec = session.spec.describe()?;
+    let mut db = session.driver.db.borrow_mut();
+    db.keep_prices(&session.ctx.settings.prices)?;
+    let prices = &session.ctx.settings.prices;
+    let mut put = Ok(());
+    let mut asked = 0;
+    let pass = Pass { max_problems: 0, threads: 1, ..Pass::new(inputs, shape) };
+    let checked = pass.inspect(&|draft| shape.own(draft), &mut |row, found| {
+        let request = found.map(|found| found.value);
+        if put.is_err() {
+            return;
+        }
+        put = if let Some(request) = request {
+            asked += 1;
+            let reserve = request.reserve(prices.image_tokens(&request.model));
+            let (id, fingerprint) = (&*request.id, request.fingerprint);
+            db.ask(1, &Asked { row, id, wire: None, fingerprint, reserve })
+        } else {
+            let id = crate::request::generated_id(row).into();
+            let why = "not a valid batch line";
+            db.put(&Outcome::unsent(row, id, "".into(), ErrorCode::InvalidRequest, why))
+        };
+    })?;
+    put?;
+    let prices = db.prices_in_force();
+    db.put_batch(&JobBatch {
+        number: 1,
+        model: batch
+            .model_id
+            .clone()
+            .or_else(|| checked.models.first().map(|(m, _)| m.to_string()))
+            .unwrap_or_default(),
+        endpoint: batch.endpoint.clone().unwrap_or_default(),
+        rows: asked,
+        bytes: batch.file_size_bytes.unwrap_or(0),
+        step: BatchStep::Submitted,
+        file_id: batch.input_file_id.clone(),
+        id: Some(batch.id.clone()),
+        status: Some(batch.status.as_str().to_owned()),
+        progress: batch.progress,
+        output_file_id: batch.output_file_id.clone(),
+        error_file_id: batch.error_file_id.clone(),
+        error: batch.error.clone(),
+        deadline: batch.job_deadline.clone(),
+        created_at: batch.created_at.clone(),
+        completed_at: batch.completed_at.clone(),
+        admitted: true,
+        ended: batch.status.is_final(),
+        prices,
+        ..JobBatch::default()
+    })?;
+    db.commit(true)?;
+    drop(db);
+    session.forget_counts();
+    session.job.total = checked.rows;
+    session.update_index(false)?;
+    session.driver.db.borrow_mut().put_entry(&session.job)
 }

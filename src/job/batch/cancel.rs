@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::follow::{Waiting, follow};
 use super::session::Session;
+use super::unended::{unended, with_last_way};
 use crate::batch::driver::SubmitScope;
 use crate::context::Ctx;
 use crate::deadline::Deadline;
@@ -17,7 +18,7 @@ use crate::text;
 const GRACE: Duration = Duration::from_secs(30);
 
 /// Time to retry a call about a batch that is given up in any case.
-const ASKING: Duration = Duration::from_secs(5);
+const ABANDON_RETRY_FOR: Duration = Duration::from_secs(5);
 /// Pause before llbatch tries again to lock a job.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -64,9 +65,9 @@ pub fn cancel<'a>(jobs: &[Job], abandon: bool, remote: Remote<'a>, ctx: &'a Ctx)
             grace = GRACE;
         }
         if abandon {
-            session.driver.options.asking = ASKING;
+            session.driver.options.poll_retry_for = ABANDON_RETRY_FOR;
         }
-        let asked = session.cancel().map_err(|error| session.with_last_way(error));
+        let asked = session.cancel().map_err(|error| with_last_way(&session, error));
         unless(abandon, asked, ctx)?;
         sessions.push(session);
     }
@@ -81,7 +82,7 @@ pub fn cancel<'a>(jobs: &[Job], abandon: bool, remote: Remote<'a>, ctx: &'a Ctx)
         let verdict = Verdict::of(&JobFacts { command: JobCommand::Cancel, ..session.record()? });
         exit = exit.worst(verdict.exit);
         if let Some(steps) = verdict.steps.filter(|steps| *steps == NextSteps::WaitOrAbandon) {
-            cancelling.push((session.unended()?, steps.text(&session.job.id, &session.flags())));
+            cancelling.push((unended(&session)?, steps.text(&session.job.id, &session.flags())));
         }
         session.progress.finish();
     }

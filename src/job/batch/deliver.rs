@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use super::ahead::Ahead;
 use super::follow::{Waiting, follow};
+use super::retry::same_input;
 use super::session::{Session, SessionOptions};
+use super::unended::unfinished;
+use super::verify::verify_answers;
 use crate::batch::driver::SubmitScope;
 use crate::context::Ctx;
 use crate::error::{Exit, Result};
@@ -45,7 +48,7 @@ pub fn fetch(ask: &FetchAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
     let wait = ask.waiting.map_or(ask.wait, |waiting| LockWait::until(waiting.until));
     let mut session =
         Session::open(&ask.job, remote, ctx, SessionOptions { results, wait, ..SessionOptions::default() })?;
-    let outputs = session.outputs(&ask.delivery)?;
+    let outputs = outputs(&session, &ask.delivery)?;
     let ended = match ask.waiting {
         Some(waiting) => follow(std::slice::from_mut(&mut session), waiting)?,
         None => match session.advance(SubmitScope::Doubts) {
@@ -58,85 +61,82 @@ pub fn fetch(ask: &FetchAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
         },
     };
     if !ended && !ask.partial {
-        return Err(session.unfinished(ask.waiting.is_some())?);
+        return Err(unfinished(&mut session, ask.waiting.is_some())?);
     }
-    session.deliver(outputs, ask.delivery.form.is_flat())
+    deliver(session, outputs, ask.delivery.form.is_flat())
 }
 
-impl Session<'_> {
-    /// Opens the outputs before the first step that costs time or money.
-    ///
-    /// # Errors
-    /// As [`Delivery::open`]; 65 if the input is needed and has changed.
-    pub fn outputs(&self, delivery: &Delivery) -> Result<Outputs> {
-        let flat = delivery.form.is_flat();
-        if flat && self.spec.kept.is_empty() {
-            // Columns of a changed input must not appear beside these answers.
-            self.same_input()?;
-        }
-        let inputs = if flat { Some(self.inputs()?) } else { None };
-        delivery.open(&self.spec.inputs, inputs.as_ref(), &self.spec.params, self.ctx)
+/// Opens the outputs before the first step that costs time or money.
+///
+/// # Errors
+/// As [`Delivery::open`]; 65 if the input is needed and has changed.
+pub fn outputs(session: &Session<'_>, delivery: &Delivery) -> Result<Outputs> {
+    let flat = delivery.form.is_flat();
+    if flat && session.spec.kept.is_empty() {
+        // Columns of a changed input must not appear beside these answers.
+        same_input(session)?;
     }
+    let inputs = if flat { Some(session.inputs()?) } else { None };
+    delivery.open(&session.spec.inputs, inputs.as_ref(), &session.spec.params, session.ctx)
+}
 
-    /// Returns the known cost of the job in real time so far, including requests that may have been billed.
-    pub fn spent_in_realtime(&self) -> Result<Nanos> {
-        let accounts = Accounts::of_realtime(&self.driver.db.borrow(), self.ctx.settings.prices.clone())?;
-        Ok(accounts.spent())
-    }
+/// Returns the known cost of the job in real time so far, including requests that may have been billed.
+pub fn spent_in_realtime(session: &Session<'_>) -> Result<Nanos> {
+    let accounts = Accounts::of_realtime(&session.driver.db.borrow(), session.ctx.settings.prices.clone())?;
+    Ok(accounts.spent())
+}
 
-    /// Counts rows without an outcome that no batch will answer.
-    pub fn rows_beside_batches(&self) -> Result<u64> {
-        let (succeeded, failed) = self.counts()?;
-        let mut awaited = 0;
-        self.driver.db.borrow().each_awaited(|_| awaited += 1)?;
-        Ok(self.job.total.saturating_sub(succeeded + failed + awaited))
-    }
+/// Counts rows without an outcome that no batch will answer.
+pub fn rows_beside_batches(session: &Session<'_>) -> Result<u64> {
+    let (succeeded, failed) = session.counts()?;
+    let mut awaited = 0;
+    session.driver.db.borrow().each_awaited(|_| awaited += 1)?;
+    Ok(session.job.total.saturating_sub(succeeded + failed + awaited))
+}
 
-    /// Writes one result per row. Rows without an outcome carry an error that says they are not answered yet.
-    ///
-    /// # Errors
-    /// 74 if they cannot be written, 141 if the reader of the pipe is gone.
-    pub fn deliver(self, outputs: Outputs, flat: bool) -> Result<Ended> {
-        self.verify_answers()?;
-        self.progress.phase("writing results");
-        let shape = self.shape()?;
-        let reader = if flat { Some(RowReader::open(&self.inputs()?, &shape, true)?) } else { None };
-        let mut done = RowSet::new(self.job.total);
-        self.driver.db.borrow().each_row(|row| _ = done.insert(row))?;
-        let (results, summary_file) = outputs.ordered(self.job.total, done, reader);
-        let mut accounts =
-            Accounts::new(self.ctx.settings.prices.clone(), self.job.total).knowing(&self.driver.db.borrow());
-        accounts.add_retired(&self.driver.db.borrow())?;
-        let mut price = |outcome: &Outcome| accounts.add(outcome, false);
-        let mut open = || RowReader::open(&self.inputs()?, &shape, false);
-        let pending = not_answered(&self.batches()?);
-        let stored = self.store.open_job(&self.job.id)?;
-        let lines = std::thread::scope(|scope| {
-            let ahead = Ahead::start(scope, stored);
-            let unanswered = Unanswered { code: ErrorCode::Interrupted, reason: &pending, open_reader: &mut open };
-            results.finish(&ahead, &mut price, unanswered)
-        });
-        self.progress.finish();
-        let lines = lines?;
-        let desk = Desk { ctx: self.ctx, store: &self.store, ledger: &self.ledger };
-        let accounts = JobAccounts::with(accounts, desk, &self.driver.db.borrow(), &self.job, &self.spec);
-        let whole =
-            |accounts: &JobAccounts| Verdict::of(&accounts.facts(&self.job, JobCommand::Other, None)).is_whole();
-        let written = lines.commit(accounts.as_ref().is_ok_and(whole))?;
-        let accounts = accounts?;
-        let realtime = Duration::from_millis(self.job.active_ms);
-        let finish = Finish {
-            desk,
-            job: self.job,
-            spec: &self.spec,
-            command: JobCommand::Other,
-            stop: None,
-            http: None,
-            nowhere: false,
-            written,
-        };
-        Ok(finish.conclude(&accounts, realtime).write_summary(summary_file, self.ctx))
-    }
+/// Writes one result per row. Rows without an outcome carry an error that says they are not answered yet.
+///
+/// # Errors
+/// 74 if they cannot be written, 141 if the reader of the pipe is gone.
+pub fn deliver(session: Session<'_>, outputs: Outputs, flat: bool) -> Result<Ended> {
+    verify_answers(&session)?;
+    session.progress.phase("writing results");
+    let shape = session.shape()?;
+    let reader = if flat { Some(RowReader::open(&session.inputs()?, &shape, true)?) } else { None };
+    let mut done = RowSet::new(session.job.total);
+    session.driver.db.borrow().each_row(|row| _ = done.insert(row))?;
+    let (results, summary_file) = outputs.ordered(session.job.total, done, reader);
+    let mut accounts =
+        Accounts::new(session.ctx.settings.prices.clone(), session.job.total).knowing(&session.driver.db.borrow());
+    accounts.add_retired(&session.driver.db.borrow())?;
+    let mut price = |outcome: &Outcome| accounts.add(outcome, false);
+    let mut open = || RowReader::open(&session.inputs()?, &shape, false);
+    let pending = not_answered(&session.batches()?);
+    let stored = session.store.open_job(&session.job.id)?;
+    let lines = std::thread::scope(|scope| {
+        let ahead = Ahead::start(scope, stored);
+        let unanswered = Unanswered { code: ErrorCode::Interrupted, reason: &pending, open_reader: &mut open };
+        results.finish(&ahead, &mut price, unanswered)
+    });
+    session.progress.finish();
+    let lines = lines?;
+    let desk = Desk { ctx: session.ctx, store: &session.store, ledger: &session.ledger };
+    let accounts = JobAccounts::with(accounts, desk, &session.driver.db.borrow(), &session.job, &session.spec);
+    let whole = |accounts: &JobAccounts| Verdict::of(&accounts.facts(&session.job, JobCommand::Other, None)).is_whole();
+    let written = lines.commit(accounts.as_ref().is_ok_and(whole))?;
+    let accounts = accounts?;
+    let realtime = Duration::from_millis(session.job.active_ms);
+    let finish = Finish {
+        desk,
+        job: session.job,
+        spec: &session.spec,
+        command: JobCommand::Other,
+        stop: None,
+        http: None,
+        nowhere: false,
+        written,
+    };
+    Ok(finish.conclude(&accounts, realtime).write_summary(summary_file, session.ctx))
 }
 
 /// Describes why a row has no outcome.

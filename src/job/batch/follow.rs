@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::lock::busy;
 use super::notes::REMIND;
 use super::session::{OpenBatches, Session, SessionOptions};
+use super::unended::{early_end, unended, with_last_way};
 use crate::batch::driver::SubmitScope;
 use crate::batch::poll;
 use crate::context::Ctx;
@@ -153,7 +154,7 @@ pub fn wait<'a>(jobs: &[Job], waiting: Waiting, remote: Remote<'a>, ctx: &'a Ctx
         let verdict = Verdict::of(&JobFacts { command: JobCommand::Wait, ..session.record()? });
         exit = exit.worst(verdict.exit);
         if let Some(steps) = verdict.steps.filter(|steps| *steps == NextSteps::WaitOrAbandon) {
-            session.ctx.ui.warn(&session.unended()?);
+            session.ctx.ui.warn(&unended(&session)?);
             session.ctx.ui.hint(&steps.text(&session.job.id, &session.flags()));
         }
         session.progress.finish();
@@ -199,7 +200,7 @@ impl Session<'_> {
     /// # Errors
     /// As [`crate::batch::driver::Driver::refresh`]; 1 if batches were never submitted.
     pub fn advance(&mut self, scope: SubmitScope) -> Result<bool> {
-        self.step_on(scope).map_err(|error| self.with_last_way(error))
+        self.step_on(scope).map_err(|error| with_last_way(self, error))
     }
 
     fn step_on(&mut self, scope: SubmitScope) -> Result<bool> {
@@ -227,7 +228,7 @@ impl Session<'_> {
     /// Builds the error of a job that no wait brings to its end, with the command that does.
     fn stuck(&self) -> Result<Error> {
         let verdict = self.verdict(JobCommand::Wait)?;
-        Ok(self.error(&verdict, format!("{}: {}", self.job.id, verdict.reason)))
+        Ok(early_end(self, &verdict, format!("{}: {}", self.job.id, verdict.reason)))
     }
 
     /// Checks that the service began every batch that it was asked for. Returns the verdict on the submission. `again`: the
@@ -238,7 +239,7 @@ impl Session<'_> {
     pub fn submitted(&self, again: bool) -> Result<Verdict> {
         let verdict = self.verdict(JobCommand::Submit { again })?;
         match verdict.exit {
-            Exit::TempFail => Err(self.error(&verdict, format!("{}: {}", self.job.id, verdict.reason))),
+            Exit::TempFail => Err(early_end(self, &verdict, format!("{}: {}", self.job.id, verdict.reason))),
             _ => Ok(verdict),
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::retry::counting;
 use super::session::Session;
 use crate::check::estimate::{Estimate, RowInspector, RowStats};
 use crate::check::quote::{PriceBasis, Quote};
@@ -113,66 +114,68 @@ impl<'a> Planner<'a> {
     }
 }
 
-impl Session<'_> {
-    /// Plans batches. When this returns, all files are on the disk and all batches are recorded, or none. It calls
-    /// `each` for every row, in input order.
-    ///
-    /// # Errors
-    /// 65 for more models than fit.
-    pub fn plan(&mut self, input: PlanInput<'_>, each: &mut dyn FnMut(Option<RowContent<'_>>)) -> Result<Planned> {
-        self.progress.phase("writing batch files");
-        self.forget_counts();
-        let mut db = self.driver.db.borrow_mut();
-        db.keep_prices(&self.ctx.settings.prices)?;
-        let first = db.batches()?.last().map_or(1, |batch| batch.number + 1);
-        db.forget_plan(first)?;
-        let (dir, job) = (self.driver.dir.clone(), self.job.id.clone());
-        let stage = Stage::new(0o600);
-        let name = |number: u32| format!("llb-{job}-{number}.jsonl");
-        let open = |number: u32, _: &str| -> Result<NewBatchFile> { stage.open(dir.join(name(number))) };
-        let table = &self.ctx.settings.prices;
-        let counting = self.counting();
-        let bytes = input.inputs.total_bytes().unwrap_or(0);
-        let inspector = RowInspector::new(bytes, counting.estimator, table);
-        let options = SplitOptions {
-            open: &open,
-            limits: BatchFileLimits::default(),
-            threads: Pass::default_threads(),
-            first_number: first,
-            only: input.only,
-            digests: true,
-            inspector: Some(&inspector),
-            max_problems: 20,
-        };
-        let mut planner = Planner::new(&mut db, input.retry, &self.ctx.settings.prices);
-        let split = split(input.inputs, input.shape, input.checked, &options, &mut |row| {
-            each(match &row {
-                SplitRow::Line { id, fingerprint, .. } => Some(RowContent { id, fingerprint: *fingerprint }),
-                SplitRow::Invalid(_) => None,
-            });
-            planner.place(&row)
-        })?;
-        stage.commit()?;
-        let endpoint = format!("/v1{}", input.shape.endpoint().path());
-        let batches = split.files.iter().map(|file| JobBatch {
-            number: file.number,
-            model: file.model.to_string(),
-            endpoint: endpoint.clone(),
-            rows: file.rows,
-            bytes: file.bytes,
-            sha256: file.sha256.clone(),
-            name: name(file.number),
-            ..JobBatch::default()
+/// Plans batches. When this returns, all files are on the disk and all batches are recorded, or none. It calls
+/// `each` for every row, in input order.
+///
+/// # Errors
+/// 65 for more models than fit.
+pub fn plan(
+    session: &mut Session<'_>,
+    input: PlanInput<'_>,
+    each: &mut dyn FnMut(Option<RowContent<'_>>),
+) -> Result<Planned> {
+    session.progress.phase("writing batch files");
+    session.forget_counts();
+    let mut db = session.driver.db.borrow_mut();
+    db.keep_prices(&session.ctx.settings.prices)?;
+    let first = db.batches()?.last().map_or(1, |batch| batch.number + 1);
+    db.forget_plan(first)?;
+    let (dir, job) = (session.driver.dir.clone(), session.job.id.clone());
+    let stage = Stage::new(0o600);
+    let name = |number: u32| format!("llb-{job}-{number}.jsonl");
+    let open = |number: u32, _: &str| -> Result<NewBatchFile> { stage.open(dir.join(name(number))) };
+    let table = &session.ctx.settings.prices;
+    let counting = counting(session);
+    let bytes = input.inputs.total_bytes().unwrap_or(0);
+    let inspector = RowInspector::new(bytes, counting.estimator, table);
+    let options = SplitOptions {
+        open: &open,
+        limits: BatchFileLimits::default(),
+        threads: Pass::default_threads(),
+        first_number: first,
+        only: input.only,
+        digests: true,
+        inspector: Some(&inspector),
+        max_problems: 20,
+    };
+    let mut planner = Planner::new(&mut db, input.retry, &session.ctx.settings.prices);
+    let split = split(input.inputs, input.shape, input.checked, &options, &mut |row| {
+        each(match &row {
+            SplitRow::Line { id, fingerprint, .. } => Some(RowContent { id, fingerprint: *fingerprint }),
+            SplitRow::Invalid(_) => None,
         });
-        planner.store(first, batches)?;
-        let pricing = PriceBasis { table, counting: &counting };
-        let quote = Quote::of(planner.estimate, pricing, Transport::Batch);
-        drop(db);
-        self.job.estimate = match (input.retry, self.job.estimate) {
-            (false, _) => quote.estimate(),
-            (true, old) => old.zip(quote.estimate()).map(|(old, new)| old + new),
-        };
-        self.update_index(true)?;
-        Ok(Planned { split, quote })
-    }
+        planner.place(&row)
+    })?;
+    stage.commit()?;
+    let endpoint = format!("/v1{}", input.shape.endpoint().path());
+    let batches = split.files.iter().map(|file| JobBatch {
+        number: file.number,
+        model: file.model.to_string(),
+        endpoint: endpoint.clone(),
+        rows: file.rows,
+        bytes: file.bytes,
+        sha256: file.sha256.clone(),
+        name: name(file.number),
+        ..JobBatch::default()
+    });
+    planner.store(first, batches)?;
+    let pricing = PriceBasis { table, counting: &counting };
+    let quote = Quote::of(planner.estimate, pricing, Transport::Batch);
+    drop(db);
+    session.job.estimate = match (input.retry, session.job.estimate) {
+        (false, _) => quote.estimate(),
+        (true, old) => old.zip(quote.estimate()).map(|(old, new)| old + new),
+    };
+    session.update_index(true)?;
+    Ok(Planned { split, quote })
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::ask::RescueAsk;
+use super::deliver::deliver;
 use super::follow::{Waiting, follow};
+use super::retry::retry_set;
 use super::session::Session;
 use crate::batch::driver::SubmitScope;
 use crate::context::Ctx;
@@ -50,11 +52,11 @@ pub fn rescue(
             "the service has not ended all batches yet; llbatch does not send their rows again, because it may \
                    still answer them",
         );
-        return session.deliver(outputs, flat);
+        return deliver(session, outputs, flat);
     }
-    let left = session.retry_set(false, Transport::Realtime)?;
+    let left = retry_set(&session, false, Transport::Realtime)?;
     if left.rows.is_empty() {
-        return session.deliver(outputs, flat);
+        return deliver(session, outputs, flat);
     }
     let cost = left.quote.shown();
     ctx.ui.note(&format!(

@@ -1,7 +1,9 @@
 //! A retry: sends the failed rows again within the same job, as new batches or in real time.
 
-use super::plan::PlanInput;
+use super::admit::{admit_retry, admit_unsent};
+use super::plan::{PlanInput, plan};
 use super::session::{Session, SessionOptions};
+use super::unended::{early_end, unended};
 use crate::batch::driver::SubmitScope;
 use crate::check::Pass;
 use crate::check::calibrate::Factors;
@@ -84,10 +86,10 @@ pub fn retry(ask: RetryAsk, remote: Remote<'_>, ctx: &Ctx, announce: &dyn Fn(&st
     bring_to_end(&mut session, &ask)?;
     session.record()?;
     if !ask.dry_run && batch {
-        session.keep_input()?;
-        session.account_lost()?;
+        keep_input(&mut session)?;
+        account_lost(&session)?;
     }
-    let set = session.retry_set(ask.all, if batch { Transport::Batch } else { Transport::Realtime })?;
+    let set = retry_set(&session, ask.all, if batch { Transport::Batch } else { Transport::Realtime })?;
     ctx.ui.note(&format!("{id}: {}", set.summary(batch)));
     if set.rows.is_empty() {
         announce(&id)?;
@@ -100,8 +102,8 @@ pub fn retry(ask: RetryAsk, remote: Remote<'_>, ctx: &Ctx, announce: &dyn Fn(&st
     announce(&id)?;
     match ask.via {
         Via::Batch => {
-            let reservation = session.admit_retry(&set, ask.limit)?;
-            session.plan_retry(&set.rows, reservation)?;
+            let reservation = admit_retry(&session, &set, ask.limit)?;
+            plan_retry(&mut session, &set.rows, reservation)?;
             session.submit(SubmitScope::All)?;
             session.progress.finish();
             submitted(&session)
@@ -129,7 +131,7 @@ fn bring_to_end(session: &mut Session<'_>, ask: &RetryAsk) -> Result<()> {
     let id = session.job.id.clone();
     let batch = matches!(ask.via, Via::Batch);
     if !batch && !ask.dry_run {
-        session.give_up_postponed()?;
+        give_up_postponed(session)?;
     }
     let open = session.open_batches()?;
     if ask.dry_run && open.unsent > 0 && open.unsent == open.all {
@@ -139,14 +141,14 @@ fn bring_to_end(session: &mut Session<'_>, ask: &RetryAsk) -> Result<()> {
     }
     if open.unsent > 0 && !ask.dry_run {
         // The submission was interrupted. Finishing it comes first and may be enough.
-        session.admit_unsent(ask.limit, Nanos::ZERO)?;
+        admit_unsent(session, ask.limit, Nanos::ZERO)?;
         session.ctx.ui.note(&format!("{id}: submitting the batches that its command did not reach"));
         session.submit(SubmitScope::All)?;
         session.submitted(true)?;
     }
     if !session.advance(SubmitScope::Doubts)? {
         let verdict = session.verdict(JobCommand::Retry)?;
-        return Err(session.error(&verdict, session.unended()?));
+        return Err(early_end(session, &verdict, unended(session)?));
     }
     let endpoint = session.spec.params.endpoint;
     if batch && !endpoint.in_batches() {
@@ -156,142 +158,140 @@ fn bring_to_end(session: &mut Session<'_>, ask: &RetryAsk) -> Result<()> {
     Ok(())
 }
 
-impl Session<'_> {
-    /// Ends batches that the service did not begin, so that their rows can be sent in real time.
-    fn give_up_postponed(&mut self) -> Result<()> {
-        for mut batch in self.batches()?.into_iter().filter(JobBatch::is_postponed) {
-            batch.step = BatchStep::Refused;
-            batch.ended = true;
-            self.driver.db.borrow_mut().save_batch(&batch)?;
-        }
-        Ok(())
+/// Ends batches that the service did not begin, so that their rows can be sent in real time.
+fn give_up_postponed(session: &mut Session<'_>) -> Result<()> {
+    for mut batch in session.batches()?.into_iter().filter(JobBatch::is_postponed) {
+        batch.step = BatchStep::Refused;
+        batch.ended = true;
+        session.driver.db.borrow_mut().save_batch(&batch)?;
     }
+    Ok(())
+}
 
-    /// Copies the input of a job that ran in real time, so that it can go on in batches.
-    ///
-    /// # Errors
-    /// 65 if the input has changed, 66 if it is gone.
-    pub fn keep_input(&mut self) -> Result<()> {
-        if !self.spec.kept.is_empty() {
-            return Ok(());
-        }
-        let inputs = self.inputs()?;
-        let stamp = inputs.stamp();
-        self.same_input()?;
-        let kept = inputs.keep(&self.driver.dir)?;
-        if inputs.stamp() != stamp {
-            return Err(self.changed());
-        }
-        self.spec.kept = kept;
-        self.job.spec = self.spec.describe()?;
-        self.ledger.update(&self.job)
+/// Copies the input of a job that ran in real time, so that it can go on in batches.
+///
+/// # Errors
+/// 65 if the input has changed, 66 if it is gone.
+pub fn keep_input(session: &mut Session<'_>) -> Result<()> {
+    if !session.spec.kept.is_empty() {
+        return Ok(());
     }
+    let inputs = session.inputs()?;
+    let stamp = inputs.stamp();
+    same_input(session)?;
+    let kept = inputs.keep(&session.driver.dir)?;
+    if inputs.stamp() != stamp {
+        return Err(changed(session));
+    }
+    session.spec.kept = kept;
+    session.job.spec = session.spec.describe()?;
+    session.ledger.update(&session.job)
+}
 
-    /// Accounts for the requests that a killed run had in flight, before its rows go into batches.
-    ///
-    /// # Errors
-    /// 66 if the input is gone.
-    pub fn account_lost(&self) -> Result<()> {
-        let mut db = self.driver.db.borrow_mut();
-        if db.claimed()? == 0 {
-            return Ok(());
-        }
-        let mut awaited = RowSet::new(self.job.total);
-        db.each_awaited(|row| _ = awaited.insert(row))?;
-        let rows = JobRows { inputs: &self.inputs()?, shape: &self.shape()? };
-        rows.account_lost(&mut db, self.job.total, &awaited, self.ctx)?;
-        db.settle_aside()?;
-        drop(db);
-        self.forget_counts();
-        Ok(())
+/// Accounts for the requests that a killed run had in flight, before its rows go into batches.
+///
+/// # Errors
+/// 66 if the input is gone.
+pub fn account_lost(session: &Session<'_>) -> Result<()> {
+    let mut db = session.driver.db.borrow_mut();
+    if db.claimed()? == 0 {
+        return Ok(());
     }
+    let mut awaited = RowSet::new(session.job.total);
+    db.each_awaited(|row| _ = awaited.insert(row))?;
+    let rows = JobRows { inputs: &session.inputs()?, shape: &session.shape()? };
+    rows.account_lost(&mut db, session.job.total, &awaited, session.ctx)?;
+    db.settle_aside()?;
+    drop(db);
+    session.forget_counts();
+    Ok(())
+}
 
-    fn changed(&self) -> Error {
-        Error::new(Exit::Data, format!("the input of {} has changed since it ran", self.job.id))
-            .hint("`llbatch run INPUT --resume` sends the changed rows; `llbatch submit INPUT` starts a new job")
-    }
+fn changed(session: &Session<'_>) -> Error {
+    Error::new(Exit::Data, format!("the input of {} has changed since it ran", session.job.id))
+        .hint("`llbatch run INPUT --resume` sends the changed rows; `llbatch submit INPUT` starts a new job")
+}
 
-    /// Checks that the answers of a realtime job still fit the rows of its input.
-    ///
-    /// # Errors
-    /// 65 if they do not, 66 if the input is gone.
-    pub fn same_input(&self) -> Result<()> {
-        let db = self.store.open_job(&self.job.id)?;
-        let rows = JobRows { inputs: &self.inputs()?, shape: &self.shape()? };
-        let how = Checking { service: &self.spec.service, listed: 0, table: None, clean: None };
-        let found = rows.check(Some(db), how)?;
-        if found.checked.rows != self.job.total || found.resumed.is_some_and(|resumed| !resumed.is_same()) {
-            return Err(self.changed());
-        }
-        Ok(())
+/// Checks that the answers of a realtime job still fit the rows of its input.
+///
+/// # Errors
+/// 65 if they do not, 66 if the input is gone.
+pub fn same_input(session: &Session<'_>) -> Result<()> {
+    let db = session.store.open_job(&session.job.id)?;
+    let rows = JobRows { inputs: &session.inputs()?, shape: &session.shape()? };
+    let how = Checking { service: &session.spec.service, listed: 0, table: None, clean: None };
+    let found = rows.check(Some(db), how)?;
+    if found.checked.rows != session.job.total || found.resumed.is_some_and(|resumed| !resumed.is_same()) {
+        return Err(changed(session));
     }
+    Ok(())
+}
 
-    /// Finds the rows without an answer that can be sent. Of the failed rows, it takes those that a retry may answer, or
-    /// `all`. Rows of batches that are not sent yet belong to those batches.
-    pub fn retry_set(&self, all: bool, transport: Transport) -> Result<RetrySet> {
-        let (mut left, mut awaited) = (0, RowSet::new(self.job.total));
-        let db = self.driver.db.borrow();
-        db.each_awaited(|row| _ = awaited.insert(row))?;
-        let mut rows = db.to_do(self.job.total, |code| {
-            let take = all || !code.is_permanent();
-            left += u64::from(!take);
-            take
-        })?;
-        drop(db);
-        rows.retain(|row| !awaited.contains(*row));
-        self.priced(rows, left, transport)
-    }
+/// Finds the rows without an answer that can be sent. Of the failed rows, it takes those that a retry may answer, or
+/// `all`. Rows of batches that are not sent yet belong to those batches.
+pub fn retry_set(session: &Session<'_>, all: bool, transport: Transport) -> Result<RetrySet> {
+    let (mut left, mut awaited) = (0, RowSet::new(session.job.total));
+    let db = session.driver.db.borrow();
+    db.each_awaited(|row| _ = awaited.insert(row))?;
+    let mut rows = db.to_do(session.job.total, |code| {
+        let take = all || !code.is_permanent();
+        left += u64::from(!take);
+        take
+    })?;
+    drop(db);
+    rows.retain(|row| !awaited.contains(*row));
+    priced(session, rows, left, transport)
+}
 
-    /// Prices these rows of the job, which are in ascending order.
-    pub fn priced(&self, mut rows: Vec<u64>, left: u64, transport: Transport) -> Result<RetrySet> {
-        if rows.is_empty() {
-            return Ok(RetrySet { rows, left, invalid: 0, quote: Quote::default() });
-        }
-        let (inputs, shape) = (self.inputs()?, self.shape()?);
-        // Of a few rows of a large input, all are counted.
-        let share = rows.len() as f64 / self.job.total.max(1) as f64;
-        let bytes = (inputs.total_bytes().unwrap_or(0) as f64 * share) as u64;
-        let (table, counting) = (&self.ctx.settings.prices, self.counting());
-        let inspector = RowInspector::new(bytes, counting.estimator, table);
-        let pass = Pass { max_problems: 0, ..Pass::new(&inputs, &shape) };
-        let wanted = |row| rows.binary_search(&row).is_ok();
-        let sent = SummedRows::of(&pass, &inspector, &wanted)?;
-        let asked = rows.len() as u64;
-        rows.retain(|row| sent.rows.contains(*row));
-        let quote = Quote::of(sent.estimate, PriceBasis { table, counting: &counting }, transport);
-        Ok(RetrySet { invalid: asked - rows.len() as u64, rows, left, quote })
+/// Prices these rows of the job, which are in ascending order.
+pub fn priced(session: &Session<'_>, mut rows: Vec<u64>, left: u64, transport: Transport) -> Result<RetrySet> {
+    if rows.is_empty() {
+        return Ok(RetrySet { rows, left, invalid: 0, quote: Quote::default() });
     }
+    let (inputs, shape) = (session.inputs()?, session.shape()?);
+    // Of a few rows of a large input, all are counted.
+    let share = rows.len() as f64 / session.job.total.max(1) as f64;
+    let bytes = (inputs.total_bytes().unwrap_or(0) as f64 * share) as u64;
+    let (table, counting) = (&session.ctx.settings.prices, counting(session));
+    let inspector = RowInspector::new(bytes, counting.estimator, table);
+    let pass = Pass { max_problems: 0, ..Pass::new(&inputs, &shape) };
+    let wanted = |row| rows.binary_search(&row).is_ok();
+    let sent = SummedRows::of(&pass, &inspector, &wanted)?;
+    let asked = rows.len() as u64;
+    rows.retain(|row| sent.rows.contains(*row));
+    let quote = Quote::of(sent.estimate, PriceBasis { table, counting: &counting }, transport);
+    Ok(RetrySet { invalid: asked - rows.len() as u64, rows, left, quote })
+}
 
-    /// Returns the way of counting tokens: corrected by what earlier jobs of the account have taught.
-    pub fn counting(&self) -> Counting<'static> {
-        let factors = Factors::of(&self.ledger, &self.spec.service, &self.driver.options.account);
-        Counting::usual(factors.unwrap_or_else(|error| {
-            tracing::debug!("{error}");
-            Factors::default()
-        }))
-    }
+/// Returns the way of counting tokens: corrected by what earlier jobs of the account have taught.
+pub fn counting(session: &Session<'_>) -> Counting<'static> {
+    let factors = Factors::of(&session.ledger, &session.spec.service, &session.driver.options.account);
+    Counting::usual(factors.unwrap_or_else(|error| {
+        tracing::debug!("{error}");
+        Factors::default()
+    }))
+}
 
-    /// Plans batches for these rows and releases their reservation.
-    pub fn plan_retry(&mut self, rows: &[u64], reservation: i64) -> Result<()> {
-        let (inputs, shape) = (self.inputs()?, self.shape()?);
-        let checked = Pass { max_problems: 0, ..Pass::new(&inputs, &shape) }.run()?;
-        let only = |row| rows.binary_search(&row).is_ok();
-        let input = PlanInput { inputs: &inputs, shape: &shape, checked: &checked, only: Some(&only), retry: true };
-        self.plan(input, &mut |_| {})?;
-        let mut batches = self.batches()?;
-        batches.retain(|batch| batch.step == BatchStep::Planned);
-        let mut db = self.driver.db.borrow_mut();
-        for batch in &mut batches {
-            batch.admitted = true;
-            db.put_batch(batch)?;
-        }
-        db.commit(true)?;
-        drop(db);
-        // From here on, budgets count the batches themselves.
-        self.ledger.set_reservation(reservation, Nanos::ZERO, ReservationState::AtRisk)?;
-        self.job.delivered = false;
-        self.ledger.update(&self.job)
+/// Plans batches for these rows and releases their reservation.
+pub fn plan_retry(session: &mut Session<'_>, rows: &[u64], reservation: i64) -> Result<()> {
+    let (inputs, shape) = (session.inputs()?, session.shape()?);
+    let checked = Pass { max_problems: 0, ..Pass::new(&inputs, &shape) }.run()?;
+    let only = |row| rows.binary_search(&row).is_ok();
+    let input = PlanInput { inputs: &inputs, shape: &shape, checked: &checked, only: Some(&only), retry: true };
+    plan(session, input, &mut |_| {})?;
+    let mut batches = session.batches()?;
+    batches.retain(|batch| batch.step == BatchStep::Planned);
+    let mut db = session.driver.db.borrow_mut();
+    for batch in &mut batches {
+        batch.admitted = true;
+        db.put_batch(batch)?;
     }
+    db.commit(true)?;
+    drop(db);
+    // From here on, budgets count the batches themselves.
+    session.ledger.set_reservation(reservation, Nanos::ZERO, ReservationState::AtRisk)?;
+    session.job.delivered = false;
+    session.ledger.update(&session.job)
 }
 
 impl RetrySet {

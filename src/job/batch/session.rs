@@ -1,10 +1,11 @@
 //! A batch job that this process works on: its record, its database, its driver and its lock.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::RETRY_FOR;
+use super::admit::price_uncreated;
 use super::lock::JobLock;
 use super::network::Network;
 use super::notes::notifier;
@@ -129,26 +130,20 @@ impl<'a> Session<'a> {
             db.put_entry(&job)?;
         }
         let usual = if remote.name == "sandbox" { SETTLE_AFTER_SANDBOX } else { SETTLE_AFTER };
-        let (shelf, id) = (store.clone(), job.id.clone());
+        let options = driver::Options {
+            settle_after: ctx.settings.settle_after.unwrap_or(usual),
+            retry_for: options.retry_for,
+            uploads: UPLOADS,
+            witnesses: witnesses(&store, &ledger, &job.id, remote)?,
+            take_over: options.take_over,
+            ..driver::Options::to_poll(remote.account, options.retry_for.min(RETRY_FOR))
+        };
+        let (jobs, id) = (store.clone(), job.id.clone());
         let driver = Driver {
-            client: remote.client,
-            db: RefCell::new(db),
-            dir,
-            options: driver::Options {
-                account: remote.account.to_owned(),
-                settle_after: ctx.settings.settle_after.unwrap_or(usual),
-                retry_for: options.retry_for,
-                asking: options.retry_for.min(RETRY_FOR),
-                until: None,
-                uploads: UPLOADS,
-                witnesses: witnesses(&store, &ledger, &job.id, remote)?,
-                take_over: options.take_over,
-                postpone: None,
-            },
-            owned: Box::new(move || owned(&shelf, &id)),
+            owned: Box::new(move || owned(&jobs, &id)),
             on_event: notifier(ctx.ui.clone(), progress.clone()),
             stop: stop.clone(),
-            moved: Cell::new(Instant::now()),
+            ..Driver::new(remote.client, db, dir, options)
         };
         let network = Network::new(signals, stop)?;
         let spec = spec_of(&job)?;
@@ -309,7 +304,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// As [`Driver::submit`].
     pub fn submit(&mut self, scope: SubmitScope) -> Result<()> {
-        self.price_uncreated()?;
+        price_uncreated(self)?;
         let done = self.block_on(self.driver.submit(scope));
         self.drop_sent_files()?;
         self.update_index(false)?;

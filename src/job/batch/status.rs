@@ -1,15 +1,11 @@
 //! The status of many jobs, read without working on any of them.
 
-use std::cell::{Cell, RefCell};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
-use tokio_util::sync::CancellationToken;
 
-use super::RETRY_FOR;
 use crate::batch::driver::{Driver, Options};
 use crate::error::{Error, Exit, Result};
-
 use crate::job::remote::Remote;
 use crate::job::verdict::state_of;
 use crate::outcome::ErrorCode;
@@ -83,29 +79,10 @@ pub fn refresh(seen: &mut [JobStatus], store: &Store, ledger: &Ledger, remote: R
         let Some(lock) = store.lock(&seen.job.id)? else { continue };
         // Reads it again under the lock. The copy from before may be old.
         seen.job = ledger.find(&seen.job.id)?;
-        let options = Options {
-            account: remote.account.to_owned(),
-            settle_after: RETRY_FOR,
-            // A user is waiting for the output.
-            retry_for: Duration::from_secs(10),
-            asking: Duration::from_secs(10),
-            until: None,
-            uploads: 1,
-            witnesses: Vec::new(),
-            take_over: false,
-            postpone: None,
-        };
-        let driver = Driver {
-            client: remote.client,
-            db: RefCell::new(store.open_job(&seen.job.id)?),
-            dir: store.job_dir(&seen.job.id),
-            options,
-            // This driver looks no batch up.
-            owned: Box::new(|| Ok(Vec::new())),
-            on_event: Box::new(|_| ()),
-            stop: CancellationToken::new(),
-            moved: Cell::new(Instant::now()),
-        };
+        // A user is waiting for the output.
+        let options = Options::to_poll(remote.account, Duration::from_secs(10));
+        let db = store.open_job(&seen.job.id)?;
+        let driver = Driver::new(remote.client, db, store.job_dir(&seen.job.id), options);
         taken.push((i, lock, driver));
     }
     if taken.is_empty() {

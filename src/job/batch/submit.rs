@@ -2,14 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use super::admit::{admit_retry, admit_unsent};
 use super::ask::{SubmitAsk, WaitAsk};
+use super::deliver::{deliver, outputs, rows_beside_batches, spent_in_realtime};
 use super::follow::{Waiting, follow};
 use super::notes::REMIND;
-use super::plan::PlanInput;
+use super::plan::{PlanInput, plan};
 use super::rescue::{Rescue, rescue};
+use super::retry::{account_lost, keep_input, plan_retry, priced, retry_set};
 use super::session::{Session, SessionOptions};
 use super::submission::Submission;
-use super::submitted::{free_name, living, take_name};
+use super::submitted::{free_name, living, revive_refused, take_name};
+use super::unended::too_late;
 use crate::batch::driver::{self, SubmitScope};
 use crate::batch::poll;
 use crate::check::groups::ProblemGroups;
@@ -73,7 +77,7 @@ pub fn submit<'a>(
 ) -> Result<Submitted> {
     let entered = enter(&ask, remote, ctx)?;
     // Opens the outputs before the job spends money.
-    let opened = ask.results.as_ref().map(|wait| entered.session.outputs(&wait.delivery)).transpose();
+    let opened = ask.results.as_ref().map(|wait| outputs(&entered.session, &wait.delivery)).transpose();
     // A new job has sent nothing, so one that cannot be delivered leaves no trace.
     let outputs = if entered.known { opened? } else { or_forget(&entered.session, opened)? };
     entered.announce()?;
@@ -95,13 +99,13 @@ pub fn submit<'a>(
     };
     let ended = wait_for(&mut session, &wait)?;
     // A rescue also answers rows that expired or failed before the deadline.
-    let left = wait.rescue.is_some() && !(ended && session.retry_set(false, Transport::Realtime)?.rows.is_empty());
+    let left = wait.rescue.is_some() && !(ended && retry_set(&session, false, Transport::Realtime)?.rows.is_empty());
     let ended = match wait.rescue {
         Some(how) if left => {
             rescue(session, Rescue { how, delivery: wait.delivery, limit: ask.limit }, outputs, remote, ctx)?
         }
-        _ if ended => session.deliver(outputs, wait.delivery.form.is_flat())?,
-        _ => return Err(session.too_late(wait.deadline)?),
+        _ if ended => deliver(session, outputs, wait.delivery.form.is_flat())?,
+        _ => return Err(too_late(&mut session, wait.deadline)?),
     };
     Ok(Submitted::Delivered(Box::new(ended)))
 }
@@ -209,8 +213,8 @@ fn go_on<'a>(
         // The job was killed before its batches were planned. Nothing has been sent.
         quote = keep_and_plan(&mut session, submission, ask)?;
     } else {
-        session.revive_refused()?;
-        session.admit_unsent(ask.limit, Nanos::ZERO)?;
+        revive_refused(&session)?;
+        admit_unsent(&session, ask.limit, Nanos::ZERO)?;
     }
     Ok(Entered { session, known: true, resumed: false, quote, own: Vec::new() })
 }
@@ -219,7 +223,7 @@ fn go_on<'a>(
 fn keep_and_plan(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk) -> Result<Quote> {
     keep(session, submission, ask)?;
     let planned = plan_copy(session, submission, ask).and_then(|(quote, later)| {
-        session.admit_unsent(ask.limit, later)?;
+        admit_unsent(session, ask.limit, later)?;
         session.driver.db.borrow_mut().put_entry(&session.job)?;
         Ok(quote)
     });
@@ -264,7 +268,7 @@ fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk
         only: only.as_ref().map(|only| only as &(dyn Fn(u64) -> bool + Sync)),
         retry: false,
     };
-    let planned = session.plan(input, &mut |found| content.row(found))?;
+    let planned = plan(session, input, &mut |found| content.row(found))?;
     let split = &planned.split;
     if split.oversize_count > 0 && !ask.problems.skip_invalid {
         let ui = &session.ctx.ui;
@@ -291,7 +295,7 @@ fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk
 /// batches would already be running when their turn comes.
 fn price_beside(session: &Session<'_>, realtime: &RowSet, limit: CostLimit) -> Result<Quote> {
     let settings = &session.ctx.settings;
-    let quote = session.priced(realtime.iter().collect(), 0, Transport::Realtime)?.quote;
+    let quote = priced(session, realtime.iter().collect(), 0, Transport::Realtime)?.quote;
     let bounded = limit.max_cost.is_some() || settings.budget.is_set();
     match &quote.unbounded {
         Some(model) if bounded && !limit.allow_unpriced => Err(budget::unpriced_error(model)),
@@ -308,12 +312,12 @@ impl Entered<'_> {
             return Ok(self);
         }
         session.record()?;
-        session.keep_input()?;
-        session.account_lost()?;
-        let set = session.retry_set(false, Transport::Batch)?;
+        keep_input(session)?;
+        account_lost(session)?;
+        let set = retry_set(session, false, Transport::Batch)?;
         if !set.rows.is_empty() {
-            let reservation = session.admit_retry(&set, ask.limit)?;
-            session.plan_retry(&set.rows, reservation)?;
+            let reservation = admit_retry(session, &set, ask.limit)?;
+            plan_retry(session, &set.rows, reservation)?;
         }
         self.resumed = true;
         Ok(self)
@@ -428,14 +432,14 @@ fn answer_beside<'a>(
     remote: Remote<'a>,
     ctx: &'a Ctx,
 ) -> Result<Beside<'a>> {
-    let rows = session.rows_beside_batches()?;
+    let rows = rows_beside_batches(&session)?;
     if rows == 0 {
         return Ok(Beside::Done(Box::new(session)));
     }
     ctx.ui.note(&format!("sending {} in real time now", text::plural(rows, "row")));
     // The limit is reduced by the maximum cost of the batches and by the realtime cost of an interrupted command.
     let most: Nanos = session.batches()?.iter().filter_map(|batch| batch.most).sum();
-    let gone = most + session.spent_in_realtime()?;
+    let gone = most + spent_in_realtime(&session)?;
     let limit = CostLimit { max_cost: ask.limit.max_cost.map(|limit| limit.saturating_sub(gone)), ..ask.limit };
     let job = session.job.clone();
     session.progress.finish();

@@ -21,25 +21,23 @@ pub fn living(store: &Store, ledger: &Ledger, key: &str) -> Result<Option<Job>> 
     Ok(ledger.all_of(key)?.into_iter().find(lives))
 }
 
-impl Session<'_> {
-    /// Plans refused batches anew if the service has created none of the job, so that nothing was paid.
-    pub fn revive_refused(&self) -> Result<()> {
-        let batches = self.batches()?;
-        let nothing = batches.iter().all(|batch| batch.is_unsent() || batch.step == BatchStep::Refused);
-        for batch in batches.iter().filter(|batch| nothing && batch.step == BatchStep::Refused) {
-            let planned = JobBatch {
-                step: BatchStep::Planned,
-                ended: false,
-                cancel: false,
-                status: None,
-                error: None,
-                refusals: 0,
-                ..batch.clone()
-            };
-            self.driver.db.borrow_mut().save_batch(&planned)?;
-        }
-        Ok(())
+/// Plans refused batches anew if the service has created none of the job, so that nothing was paid.
+pub fn revive_refused(session: &Session<'_>) -> Result<()> {
+    let batches = session.batches()?;
+    let nothing = batches.iter().all(|batch| batch.is_unsent() || batch.step == BatchStep::Refused);
+    for batch in batches.iter().filter(|batch| nothing && batch.step == BatchStep::Refused) {
+        let planned = JobBatch {
+            step: BatchStep::Planned,
+            ended: false,
+            cancel: false,
+            status: None,
+            error: None,
+            refusals: 0,
+            ..batch.clone()
+        };
+        session.driver.db.borrow_mut().save_batch(&planned)?;
     }
+    Ok(())
 }
 
 /// Checks that a new job may have this name.

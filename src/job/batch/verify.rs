@@ -7,55 +7,50 @@ use crate::error::{Error, Exit, Result};
 use crate::store::answer_files::{answers_name, failures_name, file_hash};
 use crate::store::{BatchStep, JobBatch};
 
-impl Session<'_> {
-    /// Verifies the downloaded files of all settled batches. The service may still have a file that is damaged here.
-    ///
-    /// # Errors
-    /// 74 if a damaged file cannot be had again, 75 if the service cannot be reached.
-    pub(super) fn verify_answers(&self) -> Result<()> {
-        for batch in self.batches()?.into_iter().filter(|batch| batch.step == BatchStep::Settled) {
-            let Some(path) = self.damaged_file(&batch)? else { continue };
-            if self.driver.options.account.is_empty() {
-                let what = format!("{}: the kept answers are damaged, and only the service has them", path.display());
-                let hint = "set TOGETHER_API_KEY, and pass the --base-url of the job, to download them again";
-                return Err(Error::new(Exit::Auth, what).hint(hint));
-            }
-            self.ctx.ui.warn(&format!("{}: the kept answers are damaged; downloading them again", path.display()));
-            self.block_on(self.driver.download(&batch, true))?;
-            if let Some(path) = self.damaged_file(&batch)? {
-                return Err(Error::new(
-                    Exit::Io,
-                    format!(
-                        "{}: the kept answers are damaged, and the service has no such file any more",
-                        path.display()
-                    ),
-                )
-                .hint("restore the file from a backup; without it these rows have no results"));
-            }
+/// Verifies the downloaded files of all settled batches. The service may still have a file that is damaged here.
+///
+/// # Errors
+/// 74 if a damaged file cannot be had again, 75 if the service cannot be reached.
+pub(super) fn verify_answers(session: &Session<'_>) -> Result<()> {
+    for batch in session.batches()?.into_iter().filter(|batch| batch.step == BatchStep::Settled) {
+        let Some(path) = damaged_file(session, &batch)? else { continue };
+        if session.driver.options.account.is_empty() {
+            let what = format!("{}: the kept answers are damaged, and only the service has them", path.display());
+            let hint = "set TOGETHER_API_KEY, and pass the --base-url of the job, to download them again";
+            return Err(Error::new(Exit::Auth, what).hint(hint));
         }
-        Ok(())
+        session.ctx.ui.warn(&format!("{}: the kept answers are damaged; downloading them again", path.display()));
+        session.block_on(session.driver.download(&batch, true))?;
+        if let Some(path) = damaged_file(session, &batch)? {
+            return Err(Error::new(
+                Exit::Io,
+                format!("{}: the kept answers are damaged, and the service has no such file any more", path.display()),
+            )
+            .hint("restore the file from a backup; without it these rows have no results"));
+        }
     }
+    Ok(())
+}
 
-    /// A file of the batch that is not as it was when its results were stored.
-    fn damaged_file(&self, batch: &JobBatch) -> Result<Option<PathBuf>> {
-        let sides = [
-            (false, answers_name(batch.number), &batch.answers_hash),
-            (true, failures_name(batch.number), &batch.failures_hash),
-        ];
-        // An earlier llbatch stored the results. At least no place in the file may lie beyond its end.
-        let unknown = sides.iter().all(|(.., hash)| hash.is_none()) && batch.id.is_some();
-        for (errors, name, hash) in sides {
-            let path = self.driver.dir.join(name);
-            let damaged = if let Some(hash) = hash {
-                file_hash(&path).is_none_or(|found| found != *hash)
-            } else {
-                let length = std::fs::metadata(&path).map_or(0, |file| file.len());
-                unknown && self.driver.db.borrow().answers_end(batch.number, errors)? > length
-            };
-            if damaged {
-                return Ok(Some(path));
-            }
+/// A file of the batch that is not as it was when its results were stored.
+fn damaged_file(session: &Session<'_>, batch: &JobBatch) -> Result<Option<PathBuf>> {
+    let sides = [
+        (false, answers_name(batch.number), &batch.answers_hash),
+        (true, failures_name(batch.number), &batch.failures_hash),
+    ];
+    // An earlier llbatch stored the results. At least no place in the file may lie beyond its end.
+    let unknown = sides.iter().all(|(.., hash)| hash.is_none()) && batch.id.is_some();
+    for (errors, name, hash) in sides {
+        let path = session.driver.dir.join(name);
+        let damaged = if let Some(hash) = hash {
+            file_hash(&path).is_none_or(|found| found != *hash)
+        } else {
+            let length = std::fs::metadata(&path).map_or(0, |file| file.len());
+            unknown && session.driver.db.borrow().answers_end(batch.number, errors)? > length
+        };
+        if damaged {
+            return Ok(Some(path));
         }
-        Ok(None)
     }
+    Ok(None)
 }
