@@ -128,10 +128,10 @@ fn delete_remote_files(job: &Job, remote: Remote<'_>, store: &Store, ledger: &Le
     // Equal content shares one file, so another job may still need it.
     let shared = files_of_others(store, ledger, &job.id)?;
     for batch in store.open_job(&job.id)?.batches()? {
-        let mut files = vec![&batch.output_file_id, &batch.error_file_id];
+        let mut files = vec![&batch.remote.output_file_id, &batch.remote.error_file_id];
         // llbatch deletes only inputs that it has uploaded.
-        if !batch.sha256.is_empty() {
-            files.push(&batch.file_id);
+        if !batch.file.sha256.is_empty() {
+            files.push(&batch.file.id);
         }
         for file in files.into_iter().flatten().filter(|file| !shared.contains(*file)) {
             runtime
@@ -148,7 +148,9 @@ fn files_of_others(store: &Store, ledger: &Ledger, but: &str) -> Result<HashSet<
     for job in ledger.recent(u32::MAX)? {
         if job.id != but && store.has_job(&job.id) {
             for batch in store.open_job(&job.id)?.batches()? {
-                files.extend([batch.file_id, batch.output_file_id, batch.error_file_id].into_iter().flatten());
+                files.extend(
+                    [batch.file.id, batch.remote.output_file_id, batch.remote.error_file_id].into_iter().flatten(),
+                );
             }
         }
     }

@@ -159,7 +159,7 @@ impl Finish<'_> {
         let verdict = Verdict::of(&facts);
         let time = JobTime { batches: batch_time(&accounts.batches), realtime };
         let mut meta = verdict.meta(&self.job, self.spec, time, self.desk.ctx);
-        meta.batched = accounts.batches.iter().any(|batch| batch.id.is_some());
+        meta.batched = accounts.batches.iter().any(|batch| batch.remote.id.is_some());
         let mut summary = accounts.accounts.totals.summary(&meta);
         let shown = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
         (summary.output, summary.errors_output) = (shown(&self.written.results), shown(&self.written.errors));

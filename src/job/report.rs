@@ -146,7 +146,7 @@ fn of_named(name: &str, ctx: &Ctx) -> Result<ReportDocument> {
     let verdict = Verdict::of(&JobFacts::seen(&job, rows, &batches, busy));
     let time = JobTime { batches: batch_time(&batches), realtime: Duration::from_millis(job.active_ms) };
     let mut meta = verdict.meta(&job, &spec, time, ctx);
-    meta.batched = batches.iter().any(|batch| batch.id.is_some());
+    meta.batched = batches.iter().any(|batch| batch.remote.id.is_some());
     let summary = folded.totals.summary(&meta);
     let seconds = time_of(&job, &batches).map(|time| time.as_secs_f64());
     let source = ReportSource::Job {

@@ -90,7 +90,7 @@ impl<'a> Rest<'a> {
             Role::Run => Ok(Accounts::of(db, prices(), job.total, &RowSet::default())?.spent()),
             Role::Retry => Ok(Nanos::ZERO),
             Role::BesideBatches => {
-                let batches: Nanos = db.batches()?.iter().filter_map(|batch| batch.most).sum();
+                let batches: Nanos = db.batches()?.iter().filter_map(|batch| batch.cost.upper_bound).sum();
                 Ok(batches + Accounts::of_realtime(db, prices())?.spent())
             }
         }

@@ -155,14 +155,18 @@ impl Exposure<'_> {
             }
         };
         let sum = |counts: fn(&JobBatch) -> bool| {
-            batches.iter().filter(|batch| batch.is_open() && counts(batch)).filter_map(|batch| batch.most).sum()
+            batches
+                .iter()
+                .filter(|batch| batch.is_open() && counts(batch))
+                .filter_map(|batch| batch.cost.upper_bound)
+                .sum()
         };
         // Opening the file may have changed it: SQLite merges the log that a killed process left.
         let version = self.store.job_version(&job.id, began).unwrap_or_default();
         let exposure = CachedExposure {
             version,
             sent: sum(|batch| !batch.is_unsent()),
-            admitted: sum(|batch| batch.is_unsent() && batch.admitted),
+            admitted: sum(|batch| batch.is_unsent() && batch.cost.admitted),
         };
         if cached.as_ref() != Some(&exposure) {
             self.ledger.cache_exposure(&job.id, &exposure)?;

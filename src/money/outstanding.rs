@@ -38,7 +38,7 @@ impl Outstanding {
             .map(|batch| Self {
                 model: batch.model.as_str().into(),
                 rows: u32::try_from(batch.rows).unwrap_or(u32::MAX),
-                most: batch.most,
+                most: batch.cost.upper_bound,
                 transport: Transport::Batch,
             })
             .collect();

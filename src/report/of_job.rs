@@ -60,8 +60,9 @@ pub fn time_of(job: &Job, batches: &[JobBatch]) -> Option<Duration> {
 /// there is none, or a batch does not say when it ended.
 pub fn batch_time(batches: &[JobBatch]) -> Option<Duration> {
     let time = |text: &Option<String>| text.as_deref()?.parse::<jiff::Timestamp>().ok();
-    let begin = batches.iter().filter_map(|batch| time(&batch.created_at)).min()?;
-    let end = |batch: &JobBatch| if batch.ended { time(&batch.completed_at) } else { Some(jiff::Timestamp::now()) };
+    let begin = batches.iter().filter_map(|batch| time(&batch.remote.created_at)).min()?;
+    let end =
+        |batch: &JobBatch| if batch.ended { time(&batch.remote.completed_at) } else { Some(jiff::Timestamp::now()) };
     let ends: Option<Vec<_>> = batches.iter().map(end).collect();
     Duration::try_from(ends?.into_iter().max()?.duration_since(begin)).ok()
 }

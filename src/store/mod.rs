@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 pub use crate::outcome::Transport;
-pub use batches::{Asked, BatchStep, BodyPlace, JobBatch};
+pub use batches::{Asked, BatchCost, BatchStep, BodyPlace, JobBatch, RemoteBatch, RequestFile};
 pub use calibration::ModelEstimates;
 pub use exposure_cache::CachedExposure;
 pub use job::JobDb;

@@ -97,7 +97,7 @@ impl Store {
             return Ok(None);
         }
         let Some(mut job) = db.entry()? else {
-            let batches = batches.into_iter().filter_map(|batch| batch.id).collect();
+            let batches = batches.into_iter().filter_map(|batch| batch.remote.id).collect();
             return Ok(Some(Orphan::Unknown { id: id.to_owned(), batches }));
         };
         id.clone_into(&mut job.id);
@@ -110,7 +110,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{JobBatch, JobState, Transport};
+    use crate::store::{JobBatch, JobState, RemoteBatch, Transport};
 
     fn job(name: &str) -> Job {
         let new = Job::new(Transport::Batch, "k".to_owned(), "in.jsonl".to_owned(), "{}".to_owned());
@@ -125,7 +125,11 @@ mod tests {
         let first = store.enter(&ledger, job("first")).unwrap();
         let mut second = store.enter(&ledger, job("second")).unwrap();
         let unsent = store.enter(&ledger, job("unsent")).unwrap();
-        let batch = JobBatch { number: 1, id: Some("b-1".into()), ..JobBatch::default() };
+        let batch = JobBatch {
+            number: 1,
+            remote: RemoteBatch { id: Some("b-1".into()), ..RemoteBatch::default() },
+            ..JobBatch::default()
+        };
         for id in [&first.id, &second.id] {
             store.open_job(id).unwrap().save_batch(&batch).unwrap();
         }
@@ -188,7 +192,11 @@ mod tests {
         let ledger = store.ledger().unwrap();
         let id = store.enter(&ledger, job("old")).unwrap().id;
         let mut db = store.open_job(&id).unwrap();
-        let batch = JobBatch { number: 1, id: Some("b-1".into()), ..JobBatch::default() };
+        let batch = JobBatch {
+            number: 1,
+            remote: RemoteBatch { id: Some("b-1".into()), ..RemoteBatch::default() },
+            ..JobBatch::default()
+        };
         db.save_batch(&batch).unwrap();
         db.run(|db| db.execute_batch("DELETE FROM entry")).unwrap();
         std::fs::write(store.job_path("j-damaged1"), "no database").unwrap();

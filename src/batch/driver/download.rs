@@ -90,7 +90,7 @@ const fn known_of(failure: &Failure) -> &'static str {
 impl Driver<'_> {
     /// Returns true if this key created the batch, as far as llbatch knows.
     fn is_ours(&self, batch: &JobBatch) -> bool {
-        batch.account.as_ref().is_none_or(|account| *account == self.options.account)
+        batch.creation.account.as_ref().is_none_or(|account| *account == self.options.account)
     }
 
     /// Polls the batches. Returns `true` if all created ones have ended.
@@ -102,7 +102,7 @@ impl Driver<'_> {
         let todo: Vec<JobBatch> = self.batches()?.into_iter().filter(open).collect();
         let mut asked = stream::iter(todo)
             .map(async |batch| {
-                let id = batch.id.clone().unwrap_or_default();
+                let id = batch.remote.id.clone().unwrap_or_default();
                 let what = format!("asking about {id}");
                 let answer = self.retry(&what, self.options.poll_retry_for, || self.client.batch(&id)).await;
                 (what, batch, answer)
@@ -135,8 +135,11 @@ impl Driver<'_> {
             if batch != before {
                 self.save(&batch)?;
                 let ended = batch.ended && !before.ended;
-                if ended || batch.status != before.status || batch.progress != before.progress {
-                    let step = batch.status == before.status && !ended;
+                if ended
+                    || batch.remote.status != before.remote.status
+                    || batch.remote.progress != before.remote.progress
+                {
+                    let step = batch.remote.status == before.remote.status && !ended;
                     (self.on_event)(&if step {
                         DriverEvent::Progress(&before, &batch)
                     } else {
@@ -173,8 +176,8 @@ impl Driver<'_> {
                 batch.step = BatchStep::Submitted;
                 batch.cancel = true;
                 batch.ended = true;
-                batch.status = Some(ABANDONED.to_owned());
-                (batch.output_file_id, batch.error_file_id) = (None, None);
+                batch.remote.status = Some(ABANDONED.to_owned());
+                (batch.remote.output_file_id, batch.remote.error_file_id) = (None, None);
                 self.save(&batch)?;
             }
         }
@@ -190,14 +193,14 @@ impl Driver<'_> {
                 batch.step = BatchStep::Refused;
                 batch.cancel = true;
                 batch.ended = true;
-                batch.status = Some("CANCELLED".to_owned());
+                batch.remote.status = Some("CANCELLED".to_owned());
                 self.save(&batch)
             }
             BatchStep::Submitted if !batch.ended => {
                 batch.cancel = true;
                 batch.cancelling_since.get_or_insert_with(|| millis(SystemTime::now()));
                 self.save(&batch)?;
-                let id = batch.id.clone().unwrap_or_default();
+                let id = batch.remote.id.clone().unwrap_or_default();
                 let what = format!("cancelling {id}");
                 match self.retry(&what, self.options.poll_retry_for, || self.client.cancel_batch(&id)).await {
                     Ok(known) => learn(&mut batch, known),
@@ -223,7 +226,7 @@ impl Driver<'_> {
 
     /// Polls one ended batch again, because the service may name its files late.
     pub async fn ask(&self, batch: &mut JobBatch) -> Result<()> {
-        let Some(id) = batch.id.clone() else { return Ok(()) };
+        let Some(id) = batch.remote.id.clone() else { return Ok(()) };
         let what = format!("asking about {id}");
         match self.retry(&what, self.options.poll_retry_for, || self.client.batch(&id)).await {
             Ok(known) if known.status.is_final() => learn_all(batch, known),
@@ -240,8 +243,10 @@ impl Driver<'_> {
     /// # Errors
     /// 75 if the service cannot be reached, 74 if the disk fails.
     pub async fn download(&self, batch: &JobBatch, anew: bool) -> Result<BatchDownloads> {
-        let answers = self.take(batch, batch.output_file_id.as_deref(), &answers_name(batch.number), anew).await?;
-        let failures = self.take(batch, batch.error_file_id.as_deref(), &failures_name(batch.number), anew).await?;
+        let answers =
+            self.take(batch, batch.remote.output_file_id.as_deref(), &answers_name(batch.number), anew).await?;
+        let failures =
+            self.take(batch, batch.remote.error_file_id.as_deref(), &failures_name(batch.number), anew).await?;
         Ok(BatchDownloads { answers, failures })
     }
 
@@ -260,12 +265,12 @@ impl Driver<'_> {
         }
         let now = millis(self.client.now().unwrap_or_else(SystemTime::now));
         let mut batch = self.batches()?.into_iter().find(|known| known.number == batch.number).unwrap_or(batch.clone());
-        let ended = batch.completed_at.as_deref().and_then(|at| at.parse::<jiff::Timestamp>().ok());
-        let since = match (ended, batch.late_since) {
+        let ended = batch.remote.completed_at.as_deref().and_then(|at| at.parse::<jiff::Timestamp>().ok());
+        let since = match (ended, batch.remote.late_since) {
             (Some(ended), _) => ended.as_millisecond(),
             (None, Some(since)) => since,
             (None, None) => {
-                batch.late_since = Some(now);
+                batch.remote.late_since = Some(now);
                 self.save(&batch)?;
                 now
             }
@@ -293,7 +298,7 @@ impl Driver<'_> {
             // An incomplete copy must not be resumed.
             drop(std::fs::remove_file(&part));
         }
-        let what = format!("downloading the results of {}", batch.id.as_deref().unwrap_or_default());
+        let what = format!("downloading the results of {}", batch.remote.id.as_deref().unwrap_or_default());
         let progress = |bytes| {
             self.moved.set(Instant::now());
             (self.on_event)(&DriverEvent::Downloading { number: batch.number, bytes });

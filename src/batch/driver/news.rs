@@ -19,35 +19,35 @@ pub(super) fn learn_all(batch: &mut JobBatch, known: Batch) {
 /// Records a batch as a list shows it, or the reply to a create or a cancel. It ignores a final status there, because
 /// such a report may lack the result files.
 pub(super) fn learn(batch: &mut JobBatch, known: Batch) {
-    batch.id = Some(known.id);
-    batch.status = Some(known.status.as_str().to_owned());
+    batch.remote.id = Some(known.id);
+    batch.remote.status = Some(known.status.as_str().to_owned());
     if known.status == BatchStatus::Canceling {
         batch.cancelling_since.get_or_insert_with(|| millis(SystemTime::now()));
     }
-    batch.unknown_since = None;
-    batch.unknown_times = 0;
+    batch.remote.unknown_since = None;
+    batch.remote.unknown_times = 0;
     let keep = |new: Option<String>, old: &mut Option<String>| {
         if new.is_some() {
             *old = new;
         }
     };
-    keep(known.output_file_id, &mut batch.output_file_id);
-    keep(known.error_file_id, &mut batch.error_file_id);
-    keep(known.error, &mut batch.error);
-    keep(known.job_deadline, &mut batch.deadline);
-    keep(known.created_at, &mut batch.created_at);
-    keep(known.completed_at, &mut batch.completed_at);
-    batch.progress = known.progress.or(batch.progress);
+    keep(known.output_file_id, &mut batch.remote.output_file_id);
+    keep(known.error_file_id, &mut batch.remote.error_file_id);
+    keep(known.error, &mut batch.remote.error);
+    keep(known.job_deadline, &mut batch.remote.deadline);
+    keep(known.created_at, &mut batch.remote.created_at);
+    keep(known.completed_at, &mut batch.remote.completed_at);
+    batch.remote.progress = known.progress.or(batch.remote.progress);
 }
 
 /// Records that the service does not know the batch. For an hour that may be a temporary error.
 pub(super) fn vanish(batch: &mut JobBatch, now: i64) {
-    let since = *batch.unknown_since.get_or_insert(now);
-    batch.status = Some("NOT FOUND".to_owned());
-    batch.unknown_times += 1;
-    if now - since >= VANISHED && batch.unknown_times >= OFTEN {
+    let since = *batch.remote.unknown_since.get_or_insert(now);
+    batch.remote.status = Some("NOT FOUND".to_owned());
+    batch.remote.unknown_times += 1;
+    if now - since >= VANISHED && batch.remote.unknown_times >= OFTEN {
         batch.ended = true;
-        batch.error = Some("the service has reported this batch as unknown for an hour".to_owned());
+        batch.remote.error = Some("the service has reported this batch as unknown for an hour".to_owned());
     }
 }
 

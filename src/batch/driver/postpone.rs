@@ -48,23 +48,25 @@ impl Driver<'_> {
     }
 
     fn is_due(&self, batch: &JobBatch) -> bool {
-        let (Some(at), Some(first)) = (batch.refused_at.filter(|_| batch.refusals > 0), self.options.postpone) else {
+        let (Some(at), Some(first)) =
+            (batch.creation.refused_at.filter(|_| batch.creation.refusals > 0), self.options.postpone)
+        else {
             return true;
         };
         // A clock that was set back must not make the wait longer.
         let passed = u64::try_from(millis(SystemTime::now()) - at).map(Duration::from_millis);
-        passed.is_ok_and(|passed| passed >= patience(batch.refusals, first)) || passed.is_err()
+        passed.is_ok_and(|passed| passed >= patience(batch.creation.refusals, first)) || passed.is_err()
     }
 
     /// Records that the service did not create the batch: refused for good, or to be made again.
     pub(super) fn declined(&self, batch: &mut JobBatch, why: &str) -> Result<()> {
         if passes(why) {
-            batch.tries -= 1;
+            batch.creation.tries -= 1;
             return self.postpone(batch, why);
         }
         batch.step = BatchStep::Refused;
         batch.ended = true;
-        batch.error = Some(why.to_owned());
+        batch.remote.error = Some(why.to_owned());
         self.save(batch)?;
         (self.on_event)(&DriverEvent::Refused(batch));
         Ok(())
@@ -73,11 +75,11 @@ impl Driver<'_> {
     /// Puts a batch back that does not exist.
     pub(super) fn postpone(&self, batch: &mut JobBatch, why: &str) -> Result<()> {
         batch.step = BatchStep::Uploaded;
-        batch.refusals += 1;
-        batch.refused_at = Some(millis(SystemTime::now()));
-        batch.error = Some(why.to_owned());
+        batch.creation.refusals += 1;
+        batch.creation.refused_at = Some(millis(SystemTime::now()));
+        batch.remote.error = Some(why.to_owned());
         self.save(batch)?;
-        let wait = self.options.postpone.map(|first| patience(batch.refusals, first));
+        let wait = self.options.postpone.map(|first| patience(batch.creation.refusals, first));
         (self.on_event)(&DriverEvent::Postponed { batch, wait });
         Ok(())
     }
@@ -85,29 +87,29 @@ impl Driver<'_> {
     /// Puts a batch back that failed as a whole before any of its rows was worked on, for a reason that passes. Returns
     /// `false` for any other batch.
     pub(super) fn postpone_failed(&self, batch: &mut JobBatch) -> Result<bool> {
-        let untouched = batch.output_file_id.is_none()
-            && batch.error_file_id.is_none()
-            && batch.progress.is_none_or(|progress| progress <= 0.0);
+        let untouched = batch.remote.output_file_id.is_none()
+            && batch.remote.error_file_id.is_none()
+            && batch.remote.progress.is_none_or(|progress| progress <= 0.0);
         // llbatch has no file of a batch that another program created.
-        let ours = !batch.sha256.is_empty() && batch.file_id.is_some();
-        let failed = batch.ended && batch.status.as_deref() == Some("FAILED") && !batch.cancel;
-        let Some(why) = batch.error.clone().filter(|why| failed && untouched && ours && passes(why)) else {
+        let ours = !batch.file.sha256.is_empty() && batch.file.id.is_some();
+        let failed = batch.ended && batch.remote.status.as_deref() == Some("FAILED") && !batch.cancel;
+        let Some(why) = batch.remote.error.clone().filter(|why| failed && untouched && ours && passes(why)) else {
             return Ok(false);
         };
         // It must never be taken for a new one.
-        batch.others.extend(batch.id.take());
-        batch.tries = batch.tries.saturating_sub(1);
+        batch.creation.others.extend(batch.remote.id.take());
+        batch.creation.tries = batch.creation.tries.saturating_sub(1);
         batch.ended = false;
-        (batch.status, batch.progress) = (None, None);
-        (batch.created_at, batch.completed_at, batch.deadline) = (None, None, None);
+        (batch.remote.status, batch.remote.progress) = (None, None);
+        (batch.remote.created_at, batch.remote.completed_at, batch.remote.deadline) = (None, None, None);
         self.postpone(batch, &why)?;
         Ok(true)
     }
 
     /// Returns true if the batch's file must be uploaded again, because the service has it no more.
     pub(super) async fn lacks_file(&self, batch: &JobBatch) -> bool {
-        let id = batch.file_id.as_deref().unwrap_or_default();
+        let id = batch.file.id.as_deref().unwrap_or_default();
         let gone = self.in_time(self.client.file(id)).await.is_err_and(|failure| failure.fault == Fault::NotFound);
-        gone && self.dir.join(&batch.name).exists()
+        gone && self.dir.join(&batch.file.name).exists()
     }
 }

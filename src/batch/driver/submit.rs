@@ -81,11 +81,11 @@ impl Driver<'_> {
     /// Records that a request to create the batch is about to leave, at the prices in force.
     fn begin_try(&self, batch: &mut JobBatch) -> Result<()> {
         batch.step = BatchStep::Creating;
-        batch.begun_at = Some(millis(SystemTime::now()));
-        batch.begun_there = self.client.now().map(millis);
-        batch.tries += 1;
-        batch.account = Some(self.options.account.clone());
-        batch.prices = self.db.borrow().prices_in_force();
+        batch.creation.begun_at = Some(millis(SystemTime::now()));
+        batch.creation.begun_there = self.client.now().map(millis);
+        batch.creation.tries += 1;
+        batch.creation.account = Some(self.options.account.clone());
+        batch.cost.prices = self.db.borrow().prices_in_force();
         self.save(batch)
     }
 
@@ -93,7 +93,7 @@ impl Driver<'_> {
     /// postponed. `uploaded`: this command uploaded its file.
     async fn create(&self, batch: &mut JobBatch, began: Instant, uploaded: bool) -> Result<()> {
         let what = format!("creating batch {}", batch.number);
-        let file_id = batch.file_id.clone().unwrap_or_default();
+        let file_id = batch.file.id.clone().unwrap_or_default();
         self.learn_time(&file_id).await;
         let mut failures = 0;
         loop {
@@ -102,7 +102,7 @@ impl Driver<'_> {
             self.begin_try(batch)?;
             let failure = match self.client.create_batch(&file_id, &batch.endpoint).await {
                 Ok(Created::Batch { batch: made, warning }) => {
-                    batch.error = None;
+                    batch.remote.error = None;
                     learn(batch, made);
                     batch.step = BatchStep::Submitted;
                     self.save(batch)?;
@@ -116,7 +116,7 @@ impl Driver<'_> {
                 // The request never arrived, or was refused unread. It may be sent again.
                 Class::NotSent | Class::AboveRate => {
                     batch.step = BatchStep::Uploaded;
-                    batch.tries -= 1;
+                    batch.creation.tries -= 1;
                     self.save(batch)?;
                     let wait = retry::delay(failure.class(), failures, failure.wait, fastrand::f64());
                     if self.too_long(began, wait, self.options.retry_for) {
@@ -130,13 +130,13 @@ impl Driver<'_> {
                 }
                 Class::JobFatal => {
                     batch.step = BatchStep::Uploaded;
-                    batch.tries -= 1;
+                    batch.creation.tries -= 1;
                     self.save(batch)?;
                     return Err(error(&what, &failure));
                 }
                 Class::RowFatal | Class::Spent if !uploaded && self.lacks_file(batch).await => {
                     batch.step = BatchStep::Planned;
-                    batch.tries -= 1;
+                    batch.creation.tries -= 1;
                     return self.save(batch);
                 }
                 Class::RowFatal | Class::Spent => return self.declined(batch, &failure.message),
@@ -165,8 +165,8 @@ impl Driver<'_> {
                         drop(self.retry(&what, self.options.poll_retry_for, || self.client.cancel_batch(id)).await);
                     }
                     let made = listed.into_iter().find(|b| b.id == id);
-                    batch.id = Some(id);
-                    batch.error = None;
+                    batch.remote.id = Some(id);
+                    batch.remote.error = None;
                     batch.step = BatchStep::Submitted;
                     if let Some(made) = made {
                         learn(batch, made);
@@ -205,7 +205,7 @@ impl Driver<'_> {
 
     /// Time until the service's list is reliable for this batch.
     fn unsettled(&self, batch: &JobBatch) -> Duration {
-        reconcile::settled_after(self.options.settle_after, batch.tries).saturating_sub(self.since(batch))
+        reconcile::settled_after(self.options.settle_after, batch.creation.tries).saturating_sub(self.since(batch))
     }
 
     async fn verdict(&self, batch: &JobBatch, listed: &Listing<Batch>) -> Result<CreationVerdict> {
@@ -218,17 +218,20 @@ impl Driver<'_> {
                 created_at: b.created_at.clone(),
             })
             .collect();
-        let file_id = batch.file_id.clone().unwrap_or_default();
-        let mut others = batch.others.clone();
+        let file_id = batch.file.id.clone().unwrap_or_default();
+        let mut others = batch.creation.others.clone();
         if list.iter().any(|b| b.input_file_id.as_deref() == Some(&file_id)) {
             // The service keeps equal files once, so batches of several jobs may share a file. The list at the time of
             // the upload may not have shown them.
             others.extend((self.owned)()?);
-            others.extend(self.batches()?.into_iter().filter_map(|b| b.id));
+            others.extend(self.batches()?.into_iter().filter_map(|b| b.remote.id));
         }
         let mut witnesses = self.options.witnesses.clone();
         witnesses.extend(
-            self.batches()?.into_iter().filter(|b| b.step == BatchStep::Submitted && !b.ended).filter_map(|b| b.id),
+            self.batches()?
+                .into_iter()
+                .filter(|b| b.step == BatchStep::Submitted && !b.ended)
+                .filter_map(|b| b.remote.id),
         );
         let mut evidence = Evidence {
             listed: &list,
@@ -238,8 +241,8 @@ impl Driver<'_> {
             complete: listed.complete,
             since: self.since(batch),
             settle_after: self.options.settle_after,
-            same_account: batch.account.as_deref() == Some(&self.options.account),
-            tries: batch.tries,
+            same_account: batch.creation.account.as_deref() == Some(&self.options.account),
+            tries: batch.creation.tries,
         };
         // A replaced key of the same account sees the same file.
         if !evidence.same_account {
@@ -257,8 +260,9 @@ impl Driver<'_> {
     /// Returns the time since the create request may have been sent, by the service's clock if it sent the time both
     /// times.
     fn since(&self, batch: &JobBatch) -> Duration {
-        let there = batch.begun_there.zip(self.client.now().map(millis)).map(|(begun, now)| now.saturating_sub(begun));
-        let here = || batch.begun_at.map_or(i64::MAX, |begun| millis(SystemTime::now()).saturating_sub(begun));
+        let there =
+            batch.creation.begun_there.zip(self.client.now().map(millis)).map(|(begun, now)| now.saturating_sub(begun));
+        let here = || batch.creation.begun_at.map_or(i64::MAX, |begun| millis(SystemTime::now()).saturating_sub(begun));
         Duration::from_millis(u64::try_from(there.unwrap_or_else(here)).unwrap_or(0))
     }
 }

@@ -37,9 +37,9 @@ impl Driver<'_> {
                 // The same content was uploaded before, perhaps for another job, whose batches do not belong to this one.
                 let listed = self.retry(&what, retry_for, || self.client.batches()).await.map_err(failed)?;
                 same.extend(listed.into_iter().filter(|b| b.input_file_id.as_ref() == Some(&sent.id)));
-                batch.others.extend(same.iter().map(|b| b.id.clone()));
+                batch.creation.others.extend(same.iter().map(|b| b.id.clone()));
             }
-            let torn = known.bytes.map_or(sent.there, |bytes| bytes != batch.bytes && (sent.there || bytes > 0));
+            let torn = known.bytes.map_or(sent.there, |bytes| bytes != batch.file.bytes && (sent.there || bytes > 0));
             if !torn {
                 return self.uploaded(batch, sent, &known, same).await;
             }
@@ -53,8 +53,8 @@ impl Driver<'_> {
                     format!(
                         "{what}: the service has {} bytes of {}, but llbatch has {}",
                         known.bytes.map_or_else(|| "an unknown number of".to_owned(), |bytes| bytes.to_string()),
-                        batch.name,
-                        batch.bytes
+                        batch.file.name,
+                        batch.file.bytes
                     ),
                 )
                 .hint("run the same command again: it uploads the file again"));
@@ -65,8 +65,9 @@ impl Driver<'_> {
 
     /// Sends the bytes, unless the service has them. A registration whose place can still be used is not repeated.
     async fn send_file(&self, batch: &JobBatch, what: &str) -> Result<SentFile, Failure> {
-        let path = self.dir.join(&batch.name);
-        let upload = Upload { path: &path, name: &batch.name, bytes: batch.bytes, sha256: &batch.sha256 };
+        let path = self.dir.join(&batch.file.name);
+        let upload =
+            Upload { path: &path, name: &batch.file.name, bytes: batch.file.bytes, sha256: &batch.file.sha256 };
         let number = batch.number;
         let progress = |bytes| {
             self.moved.set(Instant::now());
@@ -113,9 +114,9 @@ impl Driver<'_> {
     async fn uploaded(&self, batch: &mut JobBatch, sent: SentFile, known: &FileObject, same: Vec<Batch>) -> Result<()> {
         let SentFile { id, there } = sent;
         if let Some(found) = self.ownerless(same).await? {
-            batch.file_id = Some(id);
-            batch.others.retain(|other| *other != found.id);
-            batch.account = Some(self.options.account.clone());
+            batch.file.id = Some(id);
+            batch.creation.others.retain(|other| *other != found.id);
+            batch.creation.account = Some(self.options.account.clone());
             learn(batch, found);
             batch.step = BatchStep::Submitted;
             self.save(batch)?;
@@ -130,7 +131,7 @@ impl Driver<'_> {
                 done => done.map_err(|failure| error(&what, &failure))?,
             }
         }
-        batch.file_id = Some(id);
+        batch.file.id = Some(id);
         batch.step = BatchStep::Uploaded;
         self.save(batch)
     }
@@ -142,7 +143,7 @@ impl Driver<'_> {
             return Ok(None);
         }
         let mut owned = (self.owned)()?;
-        owned.extend(self.batches()?.into_iter().filter_map(|batch| batch.id));
+        owned.extend(self.batches()?.into_iter().filter_map(|batch| batch.remote.id));
         for found in same.into_iter().filter(|batch| !owned.contains(&batch.id)) {
             let good = match (&found.status, &found.output_file_id) {
                 (BatchStatus::Validating | BatchStatus::InProgress, _) => true,

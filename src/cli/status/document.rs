@@ -82,7 +82,7 @@ pub(super) struct RemoteLine {
 pub(super) fn remote_lines(listed: Vec<Batch>, store: &Store, ledger: &Ledger) -> Result<Vec<RemoteLine>> {
     let mut owners = std::collections::HashMap::new();
     for seen in status::inspect(ledger.recent(u32::MAX)?, store)? {
-        for id in seen.batches.into_iter().filter_map(|batch| batch.id) {
+        for id in seen.batches.into_iter().filter_map(|batch| batch.remote.id) {
             owners.insert(id, seen.job.id.clone());
         }
     }
@@ -121,16 +121,16 @@ pub(super) fn entry(JobStatus { job, batches, .. }: &JobStatus) -> Entry {
         batches: batches
             .iter()
             .map(|batch| BatchLine {
-                id: batch.id.clone(),
+                id: batch.remote.id.clone(),
                 model: batch.model.clone(),
                 status: word(batch),
-                progress: batch.progress,
+                progress: batch.remote.progress,
                 rows: batch.rows,
-                input_file_id: batch.file_id.clone(),
-                output_file_id: batch.output_file_id.clone(),
-                error_file_id: batch.error_file_id.clone(),
-                deadline: batch.deadline.clone(),
-                error: batch.error.clone(),
+                input_file_id: batch.file.id.clone(),
+                output_file_id: batch.remote.output_file_id.clone(),
+                error_file_id: batch.remote.error_file_id.clone(),
+                deadline: batch.remote.deadline.clone(),
+                error: batch.remote.error.clone(),
                 cancelling_since: batch.cancelling_since.filter(|_| batch.is_open() && !batch.ended).map(rfc3339),
             })
             .collect(),
@@ -153,7 +153,8 @@ pub(super) fn word(batch: &JobBatch) -> String {
         BatchStep::Submitted | BatchStep::Settled => "CREATED",
     };
     batch
+        .remote
         .status
         .clone()
-        .unwrap_or_else(|| if batch.error.is_some() && own == "CREATED" { "REFUSED" } else { own }.to_owned())
+        .unwrap_or_else(|| if batch.remote.error.is_some() && own == "CREATED" { "REFUSED" } else { own }.to_owned())
 }

@@ -59,7 +59,7 @@ fn done(job: &Job, batches: &[JobBatch]) -> f64 {
     let open: f64 = batches
         .iter()
         .filter(|batch| batch.is_open())
-        .map(|batch| batch.rows as f64 * if batch.ended { 1.0 } else { batch.progress.unwrap_or(0.0) / 100.0 })
+        .map(|batch| batch.rows as f64 * if batch.ended { 1.0 } else { batch.remote.progress.unwrap_or(0.0) / 100.0 })
         .sum();
     // Caps at 99, so that an unfinished job never shows 100.
     let percent = ((job.succeeded + job.failed) as f64 + open) / job.total as f64 * 100.0;
@@ -90,9 +90,9 @@ pub(super) fn batches_table(seen: &[JobStatus]) -> Grid {
     for JobStatus { batches, .. } in seen {
         for batch in batches {
             table.row([
-                batch.id.clone().unwrap_or_else(|| format!("({})", batch.number)),
+                batch.remote.id.clone().unwrap_or_else(|| format!("({})", batch.number)),
                 word(batch),
-                batch.progress.map_or_else(String::new, |progress| format!("{progress:.0}%")),
+                batch.remote.progress.map_or_else(String::new, |progress| format!("{progress:.0}%")),
                 text::count(batch.rows),
                 short(&batch.model).to_owned(),
             ]);
@@ -126,8 +126,8 @@ pub(super) fn remote_table(remote: &[RemoteLine]) -> Grid {
 /// Lists all errors that the service reports, in full.
 pub(super) fn errors(seen: &[JobStatus]) -> String {
     let line = |batch: &JobBatch| {
-        let id = batch.id.clone().unwrap_or_else(|| format!("({})", batch.number));
-        batch.error.as_ref().map(|error| format!("{id}: {}\n", text::one_line(error)))
+        let id = batch.remote.id.clone().unwrap_or_else(|| format!("({})", batch.number));
+        batch.remote.error.as_ref().map(|error| format!("{id}: {}\n", text::one_line(error)))
     };
     seen.iter().flat_map(|seen| &seen.batches).filter_map(line).collect()
 }
@@ -135,7 +135,7 @@ pub(super) fn errors(seen: &[JobStatus]) -> String {
 /// Returns the latest expiry of the batches. RFC 3339 in UTC sorts as text.
 pub(super) fn ends_by(seen: &[JobStatus]) -> String {
     let open = seen.iter().flat_map(|seen| &seen.batches).filter(|batch| !batch.ended);
-    let last = open.filter_map(|batch| batch.deadline.as_deref()).max();
+    let last = open.filter_map(|batch| batch.remote.deadline.as_deref()).max();
     last.map_or_else(String::new, |time| format!("the last batch ends or expires by {}\n", clock(time)))
 }
 

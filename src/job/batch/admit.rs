@@ -21,20 +21,23 @@ pub fn admit_unsent(session: &Session<'_>, limit: CostLimit, later: Nanos) -> Re
     if unsent.is_empty() {
         return Ok(());
     }
-    let most = unsent.iter().try_fold(Nanos::ZERO, |sum, batch| Some(sum + batch.most?));
-    let unpriced =
-        unsent.iter().find(|batch| batch.most.is_none()).map_or_else(String::new, |batch| batch.model.clone());
+    let most = unsent.iter().try_fold(Nanos::ZERO, |sum, batch| Some(sum + batch.cost.upper_bound?));
+    let unpriced = unsent
+        .iter()
+        .find(|batch| batch.cost.upper_bound.is_none())
+        .map_or_else(String::new, |batch| batch.model.clone());
     let work = BudgetedWork { most, later, allow_unpriced: limit.allow_unpriced, unpriced: &unpriced };
     admit(work, Remaining::of_max_cost(limit.max_cost).as_ref())?;
     session.ledger.decide(|| {
         let left = budget_left(session)?;
         // Batches that were admitted before count as in flight already.
-        let counted: Nanos = unsent.iter().filter(|batch| batch.admitted).filter_map(|batch| batch.most).sum();
+        let counted: Nanos =
+            unsent.iter().filter(|batch| batch.cost.admitted).filter_map(|batch| batch.cost.upper_bound).sum();
         admit(work, left.map(|left| left.with(counted)).as_ref())?;
         session.ledger.admit_batches(&session.job.id, most.unwrap_or(Nanos::ZERO))?;
         let mut db = session.driver.db.borrow_mut();
-        for batch in unsent.iter_mut().filter(|batch| !batch.admitted) {
-            batch.admitted = true;
+        for batch in unsent.iter_mut().filter(|batch| !batch.cost.admitted) {
+            batch.cost.admitted = true;
             db.put_batch(batch)?;
         }
         db.commit(true)
@@ -84,9 +87,9 @@ pub fn price_uncreated(session: &Session<'_>) -> Result<()> {
         let most = |sum: Nanos, row: &Asked| Some(sum + prices.most(&model, Transport::Batch, row.reserve, 1)?);
         let most = asked.iter().try_fold(Nanos::ZERO, most);
         if batch.is_unsent() {
-            (batch.most, batch.prices) = (most, db.prices_in_force());
+            (batch.cost.upper_bound, batch.cost.prices) = (most, db.prices_in_force());
         } else {
-            batch.most = batch.most.zip(most).map(|(one, other)| one.max(other));
+            batch.cost.upper_bound = batch.cost.upper_bound.zip(most).map(|(one, other)| one.max(other));
         }
         db.put_batch(batch)?;
     }

@@ -12,7 +12,9 @@ use crate::job::remote::Remote;
 use crate::job::spec::{Spec, spec_of};
 use crate::outcome::{ErrorCode, Outcome};
 use crate::request::{Endpoint, Params, RequestBuilder};
-use crate::store::{Asked, BatchStep, Job, JobBatch, Ledger, LockWait, Store, Transport};
+use crate::store::{
+    Asked, BatchCost, BatchStep, Job, JobBatch, Ledger, LockWait, RemoteBatch, RequestFile, Store, Transport,
+};
 
 /// Finds the job that `name` means: a job of the index, or the job of a Together batch. A batch of another program gets
 /// a new job.
@@ -54,7 +56,7 @@ pub fn find_local(name: &str, store: &Store, ledger: &Ledger) -> Result<Job> {
                 // A job that ran in real time may have a retry in batches.
                 // One whose file is lost must not hide its batches: the service still has them.
                 let batches = store.open_job(&job.id).and_then(|db| db.batches()).unwrap_or_default();
-                if batches.iter().any(|b| b.id.as_deref() == Some(name)) {
+                if batches.iter().any(|b| b.remote.id.as_deref() == Some(name)) {
                     return Ok(job);
                 }
             }
@@ -147,30 +149,32 @@ fn take_over(session: &mut Session<'_>, batch: &Batch, inputs: &Inputs, shape: &
     })?;
     put?;
     let prices = db.prices_in_force();
+    let model = batch.model_id.clone().or_else(|| checked.models.first().map(|(model, _)| model.to_string()));
     db.put_batch(&JobBatch {
         number: 1,
-        model: batch
-            .model_id
-            .clone()
-            .or_else(|| checked.models.first().map(|(m, _)| m.to_string()))
-            .unwrap_or_default(),
+        model: model.unwrap_or_default(),
         endpoint: batch.endpoint.clone().unwrap_or_default(),
         rows: asked,
-        bytes: batch.file_size_bytes.unwrap_or(0),
         step: BatchStep::Submitted,
-        file_id: batch.input_file_id.clone(),
-        id: Some(batch.id.clone()),
-        status: Some(batch.status.as_str().to_owned()),
-        progress: batch.progress,
-        output_file_id: batch.output_file_id.clone(),
-        error_file_id: batch.error_file_id.clone(),
-        error: batch.error.clone(),
-        deadline: batch.job_deadline.clone(),
-        created_at: batch.created_at.clone(),
-        completed_at: batch.completed_at.clone(),
-        admitted: true,
         ended: batch.status.is_final(),
-        prices,
+        file: RequestFile {
+            bytes: batch.file_size_bytes.unwrap_or(0),
+            id: batch.input_file_id.clone(),
+            ..RequestFile::default()
+        },
+        remote: RemoteBatch {
+            id: Some(batch.id.clone()),
+            status: Some(batch.status.as_str().to_owned()),
+            progress: batch.progress,
+            output_file_id: batch.output_file_id.clone(),
+            error_file_id: batch.error_file_id.clone(),
+            error: batch.error.clone(),
+            deadline: batch.job_deadline.clone(),
+            created_at: batch.created_at.clone(),
+            completed_at: batch.completed_at.clone(),
+            ..RemoteBatch::default()
+        },
+        cost: BatchCost { admitted: true, prices, ..BatchCost::default() },
         ..JobBatch::default()
     })?;
     db.commit(true)?;

@@ -198,9 +198,9 @@ impl Session<'_> {
                 taken.batch.number
             ))
         });
-        let nameless = taken.batch.status.as_deref() == Some("COMPLETED")
-            && taken.batch.output_file_id.is_none()
-            && taken.batch.error_file_id.is_none();
+        let nameless = taken.batch.remote.status.as_deref() == Some("COMPLETED")
+            && taken.batch.remote.output_file_id.is_none()
+            && taken.batch.remote.error_file_id.is_none();
         let same = self.content(&taken.batch) == seen;
         Ok(AskedAgain { taken, late, nameless, same })
     }
@@ -215,7 +215,7 @@ impl Session<'_> {
 
     fn say(&self, batch: &JobBatch, findings: &Findings, expired: u64) {
         let ui = &self.ctx.ui;
-        let name = format!("batch {} ({})", batch.number, batch.id.as_deref().unwrap_or("never created"));
+        let name = format!("batch {} ({})", batch.number, batch.remote.id.as_deref().unwrap_or("never created"));
         if findings.broken_contract() {
             ui.warn(&format!("{name}: {}", words(findings)));
         }
@@ -227,7 +227,7 @@ impl Session<'_> {
             let rows = text::plural(findings.answered_and_failed, "row");
             ui.warn(&format!("{name}: {rows} both answered and failed; llbatch keeps the answers"));
         }
-        let status = batch.status.as_deref();
+        let status = batch.remote.status.as_deref();
         let left = if status == Some("EXPIRED") { expired + findings.missing } else { findings.missing };
         if left > 0 && matches!(status, Some("COMPLETED" | "EXPIRED")) {
             let rows = text::plural(left, "row");
@@ -301,25 +301,26 @@ fn expected(db: &JobDb, batch: &JobBatch) -> Result<Vec<Expected>> {
 /// Joins the rows of a batch with its downloaded files.
 fn join_results(mut batch: JobBatch, expected: Vec<Expected>, files: &BatchDownloads) -> Result<Taken> {
     let (output, errors) = (files.answers.path(), files.failures.path());
-    batch.answers_hash = output.and_then(file_hash);
-    batch.failures_hash = errors.and_then(file_hash);
+    batch.collected.answers_hash = output.and_then(file_hash);
+    batch.collected.failures_hash = errors.and_then(file_hash);
     let status = match batch.step {
-        BatchStep::Refused if batch.status.is_none() => "REFUSED",
-        _ => batch.status.as_deref().unwrap_or("FAILED"),
+        BatchStep::Refused if batch.remote.status.is_none() => "REFUSED",
+        _ => batch.remote.status.as_deref().unwrap_or("FAILED"),
     };
     let ending = Ending {
         status,
-        error: batch.error.as_deref(),
+        error: batch.remote.error.as_deref(),
         batch: batch.number,
         deleted: files.deleted(),
         whole: files.are_whole(),
     };
     let mut report = join(expected, &Files { output, errors }, &ending)?;
     for joined in &mut report.joined {
-        joined.outcome.prices = batch.prices;
+        joined.outcome.prices = batch.cost.prices;
     }
     let findings = report.findings;
-    let unnamed = batch.id.is_some() && (batch.output_file_id.is_none() || batch.error_file_id.is_none());
+    let unnamed =
+        batch.remote.id.is_some() && (batch.remote.output_file_id.is_none() || batch.remote.error_file_id.is_none());
     let undone = || {
         let open = |joined: &Joined| {
             let code = joined.outcome.error.as_ref().map(|error| error.code);
@@ -327,7 +328,7 @@ fn join_results(mut batch: JobBatch, expected: Vec<Expected>, files: &BatchDownl
         };
         report.joined.iter().any(open)
     };
-    let short = match batch.status.as_deref() {
+    let short = match batch.remote.status.as_deref() {
         // It will not come any more.
         _ if files.deleted().is_some() => false,
         Some("COMPLETED") => findings.missing > 0,
@@ -342,7 +343,7 @@ fn join_results(mut batch: JobBatch, expected: Vec<Expected>, files: &BatchDownl
 impl Taken {
     /// Stores the results and settles the batch in one transaction.
     fn store(&mut self, db: &mut JobDb) -> Result<()> {
-        self.batch.broken = self.findings.broken_contract().then(|| words(&self.findings));
+        self.batch.collected.broken = self.findings.broken_contract().then(|| words(&self.findings));
         self.batch.step = BatchStep::Settled;
         db.put_joined(self.joined.iter().map(|joined| (&joined.outcome, place_of(joined))))?;
         db.put_batch(&self.batch)?;

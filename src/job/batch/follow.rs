@@ -253,13 +253,16 @@ impl Session<'_> {
         let rows: u64 = batches.iter().map(|batch| batch.rows).sum();
         let done: f64 = batches
             .iter()
-            .map(|batch| batch.rows as f64 * if batch.ended { 1.0 } else { batch.progress.unwrap_or(0.0) / 100.0 })
+            .map(|batch| {
+                batch.rows as f64 * if batch.ended { 1.0 } else { batch.remote.progress.unwrap_or(0.0) / 100.0 }
+            })
             .sum();
         let now = jiff::Timestamp::now();
         let time = |text: &Option<String>| text.as_deref()?.parse::<jiff::Timestamp>().ok();
         let between = |from: jiff::Timestamp, to: jiff::Timestamp| Duration::try_from(to.duration_since(from)).ok();
-        let created = batches.iter().filter_map(|batch| time(&batch.created_at)).min();
-        let expires = batches.iter().filter(|batch| !batch.ended).filter_map(|batch| time(&batch.deadline)).max();
+        let created = batches.iter().filter_map(|batch| time(&batch.remote.created_at)).min();
+        let expires =
+            batches.iter().filter(|batch| !batch.ended).filter_map(|batch| time(&batch.remote.deadline)).max();
         self.progress.waiting(BatchCounts {
             job: self.job.id.clone(),
             batches: batches.len(),

@@ -27,7 +27,7 @@ pub fn notifier<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&DriverEvent<'_>) 
             progress.phase(&format!("downloading the results of batch {number}: {}", text::bytes(*bytes)));
         }
         DriverEvent::Created { batch, found, warning } => {
-            let id = batch.id.as_deref().unwrap_or_default();
+            let id = batch.remote.id.as_deref().unwrap_or_default();
             let rows = text::plural(batch.rows, "row");
             let how = if *found { "was created after all" } else { "created" };
             ui.note(&format!("batch {} {how}: {id}, {rows} of {}", batch.number, batch.model));
@@ -39,15 +39,15 @@ pub fn notifier<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&DriverEvent<'_>) 
             "batch {}: the service already has these rows in batch {} ({}), which no job here knows; llbatch takes it over \
              and pays nothing again (--again makes another)",
             batch.number,
-            batch.id.as_deref().unwrap_or_default(),
-            batch.status.as_deref().unwrap_or("?")
+            batch.remote.id.as_deref().unwrap_or_default(),
+            batch.remote.status.as_deref().unwrap_or("?")
         )),
         DriverEvent::Refused(batch) => ui.warn(&format!(
             "batch {} ({} of {}) was refused: {}",
             batch.number,
             text::plural(batch.rows, "row"),
             batch.model,
-            batch.error.as_deref().unwrap_or("no reason given")
+            batch.remote.error.as_deref().unwrap_or("no reason given")
         )),
         DriverEvent::Postponed { batch, wait } => retries.postponed(batch, *wait, &ui),
         DriverEvent::InDoubt { batch, why } => ui.warn(&format!(
@@ -71,7 +71,7 @@ pub fn notifier<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&DriverEvent<'_>) 
         DriverEvent::Moved(batch) => ui.note(&state_line(batch)),
         DriverEvent::Progress(before, batch) => {
             // A bar shows every change. In a log, every tenth is enough.
-            let tenth = |batch: &JobBatch| batch.progress.map(|p| (p / 10.0) as i64);
+            let tenth = |batch: &JobBatch| batch.remote.progress.map(|p| (p / 10.0) as i64);
             if !ui.draws() && tenth(before) != tenth(batch) {
                 ui.note(&state_line(batch));
             }
@@ -94,10 +94,10 @@ impl RetryNotes {
     }
 
     fn postponed(&self, batch: &JobBatch, wait: Option<Duration>, ui: &Ui) {
-        let why = batch.error.as_deref().unwrap_or("no reason given");
+        let why = batch.remote.error.as_deref().unwrap_or("no reason given");
         let again = wait.map_or_else(String::new, |wait| format!("; making it again in {}", text::duration(wait)));
         let said = format!("batch {}: the service did not begin it ({why}){again}", batch.number);
-        if batch.refusals == 1 { self.warn(&said, ui) } else { self.note(&said, WORTH_SAYING, ui) }
+        if batch.creation.refusals == 1 { self.warn(&said, ui) } else { self.note(&said, WORTH_SAYING, ui) }
     }
 
     fn warn(&self, text: &str, ui: &Ui) {
@@ -108,9 +108,9 @@ impl RetryNotes {
 
 /// Describes a batch's state in one line.
 fn state_line(batch: &JobBatch) -> String {
-    let id = batch.id.as_deref().unwrap_or_default();
-    let status = batch.status.as_deref().unwrap_or("?");
-    let progress = batch.progress.map(|p| format!(" {p:.0}%")).unwrap_or_default();
-    let error = batch.error.as_deref().map(|e| format!(": {e}")).unwrap_or_default();
+    let id = batch.remote.id.as_deref().unwrap_or_default();
+    let status = batch.remote.status.as_deref().unwrap_or("?");
+    let progress = batch.remote.progress.map(|p| format!(" {p:.0}%")).unwrap_or_default();
+    let error = batch.remote.error.as_deref().map(|e| format!(": {e}")).unwrap_or_default();
     format!("batch {} ({id}) {status}{progress}{error}", batch.number)
 }

@@ -15,11 +15,10 @@ pub fn witnesses(store: &Store, ledger: &Ledger, but: &str, remote: Remote<'_>) 
             continue;
         }
         let Ok(db) = store.open_job(&job.id) else { continue };
-        let live = db
-            .batches()?
-            .into_iter()
-            .filter(|b| b.step == BatchStep::Submitted && !b.ended && b.account.as_deref() == Some(remote.account));
-        found.extend(live.filter_map(|b| b.id));
+        let live = db.batches()?.into_iter().filter(|b| {
+            b.step == BatchStep::Submitted && !b.ended && b.creation.account.as_deref() == Some(remote.account)
+        });
+        found.extend(live.filter_map(|b| b.remote.id));
         if found.len() >= ENOUGH {
             break;
         }
@@ -33,7 +32,7 @@ pub fn owned(store: &Store, but: &str) -> Result<Vec<String>> {
     for job in store.ledger()?.recent(u32::MAX)? {
         if job.id != but && store.has_job(&job.id) {
             let batches = store.open_job(&job.id)?.batches()?;
-            found.extend(batches.into_iter().filter_map(|batch| batch.id));
+            found.extend(batches.into_iter().filter_map(|batch| batch.remote.id));
         }
     }
     Ok(found)

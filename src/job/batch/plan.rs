@@ -17,7 +17,7 @@ use crate::request::RequestBuilder;
 use crate::request::batch_line::BatchFileLimits;
 use crate::split::stage::{NewBatchFile, Stage};
 use crate::split::{Split, SplitOptions, SplitRow, split};
-use crate::store::{Asked, JobBatch, JobDb, Transport};
+use crate::store::{Asked, JobBatch, JobDb, RequestFile, Transport};
 
 /// Rows written to the database at a time.
 const GROUP: u64 = 65_536;
@@ -106,8 +106,8 @@ impl<'a> Planner<'a> {
             self.db.put(outcome)?;
         }
         for mut batch in batches {
-            batch.most = self.most.get(&batch.number).copied().flatten();
-            batch.prices = self.db.prices_in_force();
+            batch.cost.upper_bound = self.most.get(&batch.number).copied().flatten();
+            batch.cost.prices = self.db.prices_in_force();
             self.db.put_batch(&batch)?;
         }
         self.db.commit(true)
@@ -163,9 +163,12 @@ pub fn plan(
         model: file.model.to_string(),
         endpoint: endpoint.clone(),
         rows: file.rows,
-        bytes: file.bytes,
-        sha256: file.sha256.clone(),
-        name: name(file.number),
+        file: RequestFile {
+            name: name(file.number),
+            bytes: file.bytes,
+            sha256: file.sha256.clone(),
+            ..RequestFile::default()
+        },
         ..JobBatch::default()
     });
     planner.store(first, batches)?;

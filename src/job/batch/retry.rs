@@ -283,7 +283,7 @@ pub fn plan_retry(session: &mut Session<'_>, rows: &[u64], reservation: i64) -> 
     batches.retain(|batch| batch.step == BatchStep::Planned);
     let mut db = session.driver.db.borrow_mut();
     for batch in &mut batches {
-        batch.admitted = true;
+        batch.cost.admitted = true;
         db.put_batch(batch)?;
     }
     db.commit(true)?;

@@ -314,10 +314,10 @@ impl<'a> Session<'a> {
     /// Removes files of batches that the service works on. Until then it may have to be made again.
     fn drop_sent_files(&self) -> Result<()> {
         for batch in self.batches()? {
-            let begun = batch.step == BatchStep::Submitted && batch.status.as_deref() != Some("VALIDATING");
+            let begun = batch.step == BatchStep::Submitted && batch.remote.status.as_deref() != Some("VALIDATING");
             if begun || batch.step == BatchStep::Settled {
                 // A file that cannot be removed does no harm.
-                drop(std::fs::remove_file(self.driver.dir.join(&batch.name)));
+                drop(std::fs::remove_file(self.driver.dir.join(&batch.file.name)));
             }
         }
         Ok(())

@@ -26,15 +26,8 @@ pub fn revive_refused(session: &Session<'_>) -> Result<()> {
     let batches = session.batches()?;
     let nothing = batches.iter().all(|batch| batch.is_unsent() || batch.step == BatchStep::Refused);
     for batch in batches.iter().filter(|batch| nothing && batch.step == BatchStep::Refused) {
-        let planned = JobBatch {
-            step: BatchStep::Planned,
-            ended: false,
-            cancel: false,
-            status: None,
-            error: None,
-            refusals: 0,
-            ..batch.clone()
-        };
+        let mut planned = JobBatch { step: BatchStep::Planned, ended: false, cancel: false, ..batch.clone() };
+        (planned.remote.status, planned.remote.error, planned.creation.refusals) = (None, None, 0);
         session.driver.db.borrow_mut().save_batch(&planned)?;
     }
     Ok(())

@@ -35,11 +35,11 @@ pub(super) fn verify_answers(session: &Session<'_>) -> Result<()> {
 /// A file of the batch that is not as it was when its results were stored.
 fn damaged_file(session: &Session<'_>, batch: &JobBatch) -> Result<Option<PathBuf>> {
     let sides = [
-        (false, answers_name(batch.number), &batch.answers_hash),
-        (true, failures_name(batch.number), &batch.failures_hash),
+        (false, answers_name(batch.number), &batch.collected.answers_hash),
+        (true, failures_name(batch.number), &batch.collected.failures_hash),
     ];
     // An earlier llbatch stored the results. At least no place in the file may lie beyond its end.
-    let unknown = sides.iter().all(|(.., hash)| hash.is_none()) && batch.id.is_some();
+    let unknown = sides.iter().all(|(.., hash)| hash.is_none()) && batch.remote.id.is_some();
     for (errors, name, hash) in sides {
         let path = session.driver.dir.join(name);
         let damaged = if let Some(hash) = hash {

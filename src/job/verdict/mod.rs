@@ -422,7 +422,10 @@ impl BatchFacts {
             total: batches.len(),
             waiting: batches.iter().filter(waits).count(),
             postponed: batches.iter().filter(|batch| batch.is_postponed()).count(),
-            why_postponed: batches.iter().find(|batch| batch.is_postponed()).and_then(|batch| batch.error.clone()),
+            why_postponed: batches
+                .iter()
+                .find(|batch| batch.is_postponed())
+                .and_then(|batch| batch.remote.error.clone()),
             unsent: batches.iter().filter(|batch| batch.is_unsent() && !batch.is_postponed()).count(),
             refused: batches.iter().filter(|batch| batch.step == BatchStep::Refused).count(),
             live: batches.iter().filter(|batch| batch.is_open() && !batch.ended && !waits(batch)).count(),
@@ -430,7 +433,7 @@ impl BatchFacts {
             word,
             cancelled: batches.iter().any(|batch| batch.cancel),
             cancelling: cancelling_since(batches).is_some(),
-            broken: batches.iter().find_map(|batch| batch.broken.clone()),
+            broken: batches.iter().find_map(|batch| batch.collected.broken.clone()),
         }
     }
 
@@ -449,7 +452,7 @@ pub fn cancelling_since(batches: &[JobBatch]) -> Option<i64> {
 
 /// Returns the end that the service reports of these batches, before llbatch has read their rows.
 fn word_of<'a>(batches: impl Iterator<Item = &'a JobBatch>) -> Option<JobState> {
-    let mut states = batches.map(|batch| match batch.status.as_deref() {
+    let mut states = batches.map(|batch| match batch.remote.status.as_deref() {
         Some("COMPLETED") => JobState::Completed,
         Some("EXPIRED") => JobState::Expired,
         Some("CANCELLED") => JobState::Cancelled,

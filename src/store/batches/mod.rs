@@ -4,6 +4,7 @@
 //! therefore knows what may have happened.
 
 mod asked;
+mod record;
 
 use rusqlite::params;
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use super::{JobDb, broken};
 use crate::error::{Error, Exit, Result};
 use crate::price::Nanos;
 pub use asked::Asked;
+use record::StoredBatch;
 
 /// The steps of a batch, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -34,6 +36,7 @@ pub enum BatchStep {
 
 /// One Together batch of a job, stored as JSON. The default is a planned batch.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(from = "StoredBatch", into = "StoredBatch")]
 pub struct JobBatch {
     /// Number of the batch, 1-based over all submissions of the job.
     pub number: u32,
@@ -43,28 +46,61 @@ pub struct JobBatch {
     pub endpoint: String,
     /// Number of its rows.
     pub rows: u64,
-    /// Size of its file.
-    pub bytes: u64,
-    /// Hash of its file, in lower-case hex.
-    pub sha256: String,
-    /// Name of its file, unique to this batch.
-    pub name: String,
     /// The step that it has reached.
     pub step: BatchStep,
-    /// The service's id of its file.
-    pub file_id: Option<String>,
+    /// It has a final status, or the service will never begin it.
+    pub ended: bool,
+    /// The user has cancelled it.
+    pub cancel: bool,
+    /// Time since which it is being cancelled, in milliseconds since 1970.
+    pub cancelling_since: Option<i64>,
+    /// The file with its requests.
+    pub file: RequestFile,
+    /// The requests that create it.
+    pub creation: BatchCreation,
+    /// The batch as the service reports it.
+    pub remote: RemoteBatch,
+    /// Its downloaded results.
+    pub collected: CollectedFiles,
+    /// Its cost.
+    pub cost: BatchCost,
+}
+
+/// The file with the requests of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RequestFile {
+    /// Its name, unique to this batch.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its hash, in lower-case hex.
+    pub sha256: String,
+    /// The service's id of it.
+    pub id: Option<String>,
+}
+
+/// The requests that create a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BatchCreation {
     /// Batches of other programs: the service listed them with this file before llbatch created its own.
-    #[serde(default)]
     pub others: Vec<String>,
-    /// Time of the last request that creates it, in milliseconds since 1970.
+    /// Time of the last request, in milliseconds since 1970.
     pub begun_at: Option<i64>,
     /// The same time by the service's clock, if known.
     pub begun_there: Option<i64>,
-    /// Number of requests that create it.
-    #[serde(default)]
+    /// Number of requests.
     pub tries: u32,
     /// A hash of the key, which tells accounts apart.
     pub account: Option<String>,
+    /// Number of times that the service did not begin the batch, for a reason that passes.
+    pub refusals: u32,
+    /// Time of the last of them, in milliseconds since 1970.
+    pub refused_at: Option<i64>,
+}
+
+/// A batch as the service reports it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RemoteBatch {
     /// The service's id.
     pub id: Option<String>,
     /// The service's last status, in capitals.
@@ -83,51 +119,35 @@ pub struct JobBatch {
     pub created_at: Option<String>,
     /// Completion time in RFC 3339.
     pub completed_at: Option<String>,
-    /// The most that it can cost; `None`: unknown.
-    pub most: Option<Nanos>,
-    /// The budgets admit it.
-    #[serde(default)]
-    pub admitted: bool,
-    /// The user has cancelled it.
-    #[serde(default)]
-    pub cancel: bool,
-    /// Time since which it is being cancelled, in milliseconds since 1970.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cancelling_since: Option<i64>,
-    /// It has a final status, or the service will never begin it.
-    #[serde(default)]
-    pub ended: bool,
     /// Time since which the service does not know its id, in milliseconds since 1970.
     pub unknown_since: Option<i64>,
     /// Number of answers in a row by which the service did not know its id.
-    #[serde(default)]
     pub unknown_times: u32,
     /// Time in milliseconds since 1970 when the service first lacked a file of results that it names. Only for a service
     /// that does not report when the batch ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub late_since: Option<i64>,
-    /// The breach of contract that the service committed in its results.
-    pub broken: Option<String>,
-    /// Hash of the kept file of answers, once its results are stored.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub answers_hash: Option<String>,
-    /// Hash of the kept file of failures, once its results are stored.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failures_hash: Option<String>,
-    /// Number of times that the service did not begin it, for a reason that passes.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub refusals: u32,
-    /// Time of the last of them, in milliseconds since 1970.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refused_at: Option<i64>,
-    /// Number of the prices, among those kept with the job, at which it was submitted. 0: the prices in force.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub prices: u32,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-const fn is_zero(number: &u32) -> bool {
-    *number == 0
+/// The downloaded results of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CollectedFiles {
+    /// The breach of contract that the service committed in them.
+    pub broken: Option<String>,
+    /// Hash of the kept file of answers, once its results are stored.
+    pub answers_hash: Option<String>,
+    /// Hash of the kept file of failures, once its results are stored.
+    pub failures_hash: Option<String>,
+}
+
+/// The cost of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BatchCost {
+    /// The upper bound of its cost; `None`: unknown.
+    pub upper_bound: Option<Nanos>,
+    /// The budgets admit it.
+    pub admitted: bool,
+    /// Number of the prices, among those kept with the job, at which it was submitted. 0: the prices in force.
+    pub prices: u32,
 }
 
 impl JobBatch {
@@ -143,7 +163,7 @@ impl JobBatch {
 
     /// Returns whether the service did not begin it, so that llbatch will make it again.
     pub const fn is_postponed(&self) -> bool {
-        self.is_unsent() && self.refusals > 0
+        self.is_unsent() && self.creation.refusals > 0
     }
 }
 
@@ -203,7 +223,8 @@ mod tests {
     use crate::store::job::tests::{db, outcome};
 
     pub(in crate::store) fn batch(number: u32) -> JobBatch {
-        JobBatch { number, model: "m".into(), rows: 2, bytes: 10, name: "llb.jsonl".into(), ..JobBatch::default() }
+        let file = RequestFile { name: "llb.jsonl".into(), bytes: 10, ..RequestFile::default() };
+        JobBatch { number, model: "m".into(), rows: 2, file, ..JobBatch::default() }
     }
 
     #[test]
@@ -233,8 +254,8 @@ mod tests {
         let mut first = batch(1);
         db.save_batch(&first).unwrap();
         first.step = BatchStep::Creating;
-        first.others = vec!["theirs".into()];
-        first.progress = Some(12.5);
+        first.creation.others = vec!["theirs".into()];
+        first.remote.progress = Some(12.5);
         db.save_batch(&first).unwrap();
         db.save_batch(&batch(2)).unwrap();
         assert_eq!(db.batches().unwrap(), [first, batch(2)]);
