@@ -29,7 +29,7 @@
 //! | [`price`] | prices per model, money in exact nano-dollars | outcome |
 //! | [`summary`] | the fold of all outcomes: rows, tokens, money, latency, errors by code | outcome, price |
 //! | [`input`] | files, compression, formats; cut into blocks of whole records | request |
-//! | [`api`] | the service: requests, files, batches; error classes, limits, when to try again | completion, json |
+//! | [`api`] | the service: requests, files, batches; error classes, limits, when to try again | completion, json, text |
 //! | [`sandbox`] | the built-in Together-compatible server, written from the service's documents | nothing of ours |
 //! | [`fault`] | the error code of a failed request | api, outcome |
 //! | [`store`] | SQLite: `ledger.db` and a file per job; kernel locks; what live processes tell each other | outcome, price, deadline |

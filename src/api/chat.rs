@@ -92,10 +92,13 @@ pub fn unwrapped(text: &str) -> &str {
     text
 }
 
+/// Longest body of a failed response that goes into a line of results.
+pub(crate) const MAX_FAILED_BODY: usize = 64 << 10;
+
 /// A stream of events, which nobody asked for. The server would send one again. Its text is kept as a JSON string.
 fn event_stream(text: &str, status: u16) -> Answer {
-    const LONGEST: usize = 64 << 10;
-    let body = Some(text).filter(|text| text.len() <= LONGEST).and_then(|text| serde_json::to_string(text).ok());
+    let body =
+        Some(text).filter(|text| text.len() <= MAX_FAILED_BODY).and_then(|text| serde_json::to_string(text).ok());
     let why = format!("HTTP {status} with an event stream, although the request asks for a whole answer");
     Answer::Bad { fault: Fault::Unusable, why, body: body.map(Into::into), usage: None }
 }

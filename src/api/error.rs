@@ -10,9 +10,10 @@ use serde_json::value::RawValue;
 use super::Reply;
 pub use super::connect::Setup;
 use crate::completion::AnswerFlaw;
+use crate::text::shortened;
 
 /// Longest server message that is kept: enough to understand, too little to fill a disk.
-const MAX_MESSAGE: usize = 500;
+pub(crate) const MAX_MESSAGE: usize = 500;
 
 /// The remedies for a failed request. Whether it was sent decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +103,7 @@ impl Failure {
 
     /// An invalid answer.
     pub(super) fn bad(status: u16, why: &str) -> Self {
-        let message = format!("HTTP {status}: {}", shorten(why));
+        let message = format!("HTTP {status}: {}", shortened(why, MAX_MESSAGE));
         Self { status: Some(status), ..Self::new(Fault::BadResponse, message) }
     }
 
@@ -172,11 +173,15 @@ impl Failure {
         let said = ErrorBody::read(&reply.body);
         let (fault, model_unknown) = said.fault(reply.status);
         let message = match said.message {
-            Some(message) if !message.trim().is_empty() => format!("HTTP {}: {}", reply.status, shorten(&message)),
+            Some(message) if !message.trim().is_empty() => {
+                format!("HTTP {}: {}", reply.status, shortened(&message, MAX_MESSAGE))
+            }
             _ => {
                 let text = String::from_utf8_lossy(&reply.body);
                 let text = if reply.html { page_words(&text).into() } else { text };
-                format!("HTTP {}: {}", reply.status, shorten(text.trim())).trim_end_matches([':', ' ']).to_owned()
+                format!("HTTP {}: {}", reply.status, shortened(text.trim(), MAX_MESSAGE))
+                    .trim_end_matches([':', ' '])
+                    .to_owned()
             }
         };
         let wait = reply.limits.wait.filter(|_| matches!(reply.status, 429 | 503));
@@ -259,7 +264,7 @@ pub(crate) fn flaw_of(flaw: &AnswerFlaw<'_>, status: u16, body: &str) -> (Fault,
             "a filter of the service ended the answer before it said anything (content_filter)".to_owned(),
         ),
         AnswerFlaw::Ended(reason) => {
-            (Fault::Unusable, format!("the answer ended ({}) without saying anything", shorten(reason)))
+            (Fault::Unusable, format!("the answer ended ({}) without saying anything", shortened(reason, MAX_MESSAGE)))
         }
     }
 }
@@ -280,7 +285,7 @@ impl ErrorBody {
         let words =
             self.message.as_deref().map(str::trim).filter(|words| !words.is_empty()).unwrap_or("no reason given");
         let code = number(&self.code).map(|code| format!(" {code}")).unwrap_or_default();
-        (fault, format!("HTTP {status} with error{code}: {}", shorten(words)))
+        (fault, format!("HTTP {status} with error{code}: {}", shortened(words, MAX_MESSAGE)))
     }
 
     /// Reads a whole body. The result is empty if the shape is unknown.
@@ -376,14 +381,6 @@ fn scalar(raw: &RawValue) -> Option<String> {
     (raw.get() != "null").then(|| text(raw))
 }
 
-/// Cuts `text` to the longest message that is kept.
-pub(crate) fn shorten(text: &str) -> String {
-    match text.char_indices().nth(MAX_MESSAGE) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
-}
-
 /// An error's causes, without the URL (which may hold a signature).
 pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut causes: Vec<String> = Vec::new();
@@ -398,7 +395,11 @@ pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
         }
         next = cause.source();
     }
-    if causes.is_empty() { "the request could not be made".to_owned() } else { shorten(&causes.join(": ")) }
+    if causes.is_empty() {
+        "the request could not be made".to_owned()
+    } else {
+        shortened(&causes.join(": "), MAX_MESSAGE)
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 
 use super::Reply;
 use super::chat::{page, unwrapped};
-use super::error::{Failure, Fault, shorten};
+use super::error::{Failure, Fault, MAX_MESSAGE};
+use crate::text::shortened;
 
 /// A JSON object.
 pub(super) type Object = Map<String, Value>;
@@ -87,7 +88,7 @@ pub(super) fn list<T>(reply: &Reply, read: impl Fn(&Object) -> Option<T>) -> Res
             entries.push(entry);
         } else {
             complete = false;
-            tracing::warn!("an entry of the service's list cannot be read: {}", shorten(entry.get()));
+            tracing::warn!("an entry of the service's list cannot be read: {}", shortened(entry.get(), MAX_MESSAGE));
         }
     }
     Ok(Listing { entries, complete })
@@ -139,12 +140,13 @@ pub(super) fn words(value: &Value) -> Option<String> {
     match value {
         Value::Null => None,
         Value::String(text) if text.trim().is_empty() => None,
-        Value::String(text) => Some(shorten(text)),
+        Value::String(text) => Some(shortened(text, MAX_MESSAGE)),
         Value::Object(object) if object.is_empty() => None,
-        Value::Object(object) => {
-            object.get("message").and_then(words).or_else(|| Some(shorten(&Value::Object(object.clone()).to_string())))
-        }
-        other => Some(shorten(&other.to_string())),
+        Value::Object(object) => object
+            .get("message")
+            .and_then(words)
+            .or_else(|| Some(shortened(&Value::Object(object.clone()).to_string(), MAX_MESSAGE))),
+        other => Some(shortened(&other.to_string(), MAX_MESSAGE)),
     }
 }
 

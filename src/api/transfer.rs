@@ -8,10 +8,11 @@ use reqwest::header::{CONTENT_ENCODING, HeaderMap, LOCATION};
 use url::Url;
 
 use super::base_url::is_loopback;
-use super::error::{Failure, Fault, chain, shorten};
+use super::error::{Failure, Fault, MAX_MESSAGE, chain};
 use super::limits::Limits;
 use super::response::AnyResponse;
 use super::{Client, Reply, connections};
+use crate::text::shortened;
 
 /// A transfer fails if no byte moves for this long.
 const STALL: Duration = Duration::from_mins(1);
@@ -132,7 +133,11 @@ fn from_storage(reply: &Reply, url: &Url) -> Failure {
     };
     failure.model_unknown = false;
     let words = [code, element(&body, "Message")].into_iter().flatten().collect::<Vec<_>>().join(": ");
-    let said = if words.is_empty() { failure.message } else { format!("HTTP {}: {}", reply.status, shorten(&words)) };
+    let said = if words.is_empty() {
+        failure.message
+    } else {
+        format!("HTTP {}: {}", reply.status, shortened(&words, MAX_MESSAGE))
+    };
     failure.message = format!("storage at {}: {}", host(url), without_query(&said, url));
     failure
 }

@@ -1,8 +1,9 @@
 //! Maps the service's words for a failed row to an error code and a message. Together does not document these words.
 
-use crate::api::error::{ErrorBody, shorten};
+use crate::api::error::{ErrorBody, MAX_MESSAGE};
 use crate::fault::code_of;
 use crate::outcome::{ErrorCode, RowError};
+use crate::text::shortened;
 
 /// Fragments of the service's codes (letters and digits only) with their meaning. The first match counts.
 const WORDS: &[(&str, ErrorCode)] = &[
@@ -67,7 +68,7 @@ fn message(status: Option<u16>, said: &ErrorBody) -> String {
             .into_iter()
             .flatten()
             .collect();
-    if parts.is_empty() { "the service gave no reason".to_owned() } else { shorten(&parts.join(": ")) }
+    if parts.is_empty() { "the service gave no reason".to_owned() } else { shortened(&parts.join(": "), MAX_MESSAGE) }
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ pub fn first_look(inputs: &Inputs, shape: &RequestBuilder, ui: &Ui) -> Result<()
         if let Some(shows) = header.shows.filter(|_| shape.finds_no_column(&header.names)) {
             return Err(input::undivided(block.file(), header, shows));
         }
-        if let Some(twice) = header.repeated().find(|(name, ..)| shape.uses_column(name)) {
+        if let Some(twice) = header.repeated().find(|column| shape.uses_column(column.name)) {
             return Err(input::ambiguous(block.file(), header, twice));
         }
     }

@@ -1,17 +1,19 @@
 //! The body of an answer: its choices, usage and error, and whether it is an answer at all. Leaves stay raw JSON, so that a
 //! value of an unexpected type does not hide the others.
 
+mod choice;
+mod members;
+mod object;
 mod usage;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
-use std::marker::PhantomData;
 
 use memchr::memmem;
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+pub use choice::{Choice, Message};
+use object::Once;
 pub use usage::ReportedUsage;
 
 /// A body, looked into.
@@ -59,29 +61,6 @@ impl Truncation {
 
 /// The spelled reason for the end of an answer that was cut off at its token limit.
 const LENGTH: &str = "\"length\"";
-
-/// One of the answers to a request.
-#[derive(Debug, Default)]
-pub struct Choice<'a> {
-    /// Reason for its end, as spelled.
-    pub finish_reason: Option<&'a RawValue>,
-    message: Once<Message<'a>>,
-    text: Once<&'a RawValue>,
-    error: Once<&'a RawValue>,
-}
-
-/// The message of a chat's choice.
-#[derive(Debug, Default)]
-pub struct Message<'a> {
-    content: Once<&'a RawValue>,
-    tool_calls: Once<ToolCalls<'a>>,
-    reasoning: Once<IgnoredAny>,
-    reasoning_content: Once<IgnoredAny>,
-    refusal: Once<IgnoredAny>,
-    function_call: Once<IgnoredAny>,
-    audio: Once<&'a RawValue>,
-    reasoning_details: Once<&'a RawValue>,
-}
 
 impl<'a> Completion<'a> {
     /// Looks into `body`. A body of another shape gives an empty view.
@@ -167,93 +146,6 @@ impl<'a> Completion<'a> {
     }
 }
 
-impl<'a> Choice<'a> {
-    /// Its message, in a chat.
-    pub fn message(&self) -> Option<&Message<'a>> {
-        self.message.get()
-    }
-
-    /// Its text, in a text completion, as spelled.
-    pub fn text(&self) -> Option<&'a RawValue> {
-        self.text.get().copied()
-    }
-
-    /// Returns true if the answer was cut off at its token limit.
-    fn is_truncated(&self) -> bool {
-        self.finish_reason.is_some_and(|reason| reason.get() == LENGTH)
-    }
-
-    /// Returns true if it has neither a text nor a tool call. Reasoning is not a text.
-    fn is_blank(&self) -> bool {
-        let (content, calls) = match self.message() {
-            Some(message) => (message.content(), message.calls_tools()),
-            None => (self.text(), false),
-        };
-        !calls && content.is_none_or(|content| blank_text(content.get()))
-    }
-
-    /// The reason for its end, if the service gives one: the answer is whole.
-    fn ended(&self) -> Option<&'a str> {
-        self.finish_reason?.get().strip_prefix('"')?.strip_suffix('"').filter(|reason| !reason.is_empty())
-    }
-
-    fn has_ended(&self) -> bool {
-        self.ended().is_some()
-    }
-
-    /// Its own error: some gateways put an error of their upstream into the choice.
-    fn error(&self) -> Option<&'a RawValue> {
-        self.error.get().copied().filter(|error| says_something(error.get()))
-    }
-
-    fn answers(&self) -> bool {
-        if self.ended() == Some("error") || (self.ended().is_none() && self.error().is_some()) {
-            return false;
-        }
-        let filtered = self.ended() == Some("content_filter");
-        match self.text() {
-            Some(text) => text.get().starts_with('"') && !(filtered && text.get() == "\"\""),
-            None => self.message().is_some_and(|message| message.answers(filtered)),
-        }
-    }
-}
-
-impl<'a> Message<'a> {
-    /// Its content, as spelled.
-    pub fn content(&self) -> Option<&'a RawValue> {
-        self.content.get().copied()
-    }
-
-    /// Its tool calls, as spelled: an array.
-    pub fn tool_calls(&self) -> Option<&'a RawValue> {
-        self.tool_calls.get().and_then(|calls| calls.spelled)
-    }
-
-    /// Returns true if it has tool calls that are more than an empty array.
-    pub fn calls_tools(&self) -> bool {
-        self.tool_calls.get().is_some_and(|calls| !calls.is_empty())
-    }
-
-    /// Returns true if it says something. A text that a `filtered` answer begins with counts, an empty one does not.
-    fn answers(&self, filtered: bool) -> bool {
-        let content =
-            |content: &RawValue| content.get().starts_with(['"', '[']) && !(filtered && content.get() == "\"\"");
-        let more = |part: &Once<&'a RawValue>| part.get().is_some_and(|part| says_something(part.get()));
-        self.content().is_some_and(content)
-            || self.calls_tools()
-            || more(&self.audio)
-            || more(&self.reasoning_details)
-            || [&self.reasoning, &self.reasoning_content, &self.refusal, &self.function_call]
-                .iter()
-                .any(|other| other.get().is_some())
-    }
-}
-
-/// Returns true for a JSON string of white space, an empty list, or null.
-fn blank_text(raw: &str) -> bool {
-    matches!(raw, "null" | "[]") || serde_json::from_str::<Cow<'_, str>>(raw).is_ok_and(|text| text.trim().is_empty())
-}
-
 #[derive(Debug, Default)]
 struct Embedding<'a> {
     embedding: Once<&'a RawValue>,
@@ -262,25 +154,6 @@ struct Embedding<'a> {
 impl Embedding<'_> {
     fn is_one(&self) -> bool {
         self.embedding.get().is_some_and(|numbers| numbers.get().starts_with(['[', '"']))
-    }
-}
-
-/// An array, as spelled. Some servers write another value where there are no calls.
-#[derive(Debug)]
-struct ToolCalls<'a> {
-    spelled: Option<&'a RawValue>,
-}
-
-impl ToolCalls<'_> {
-    fn is_empty(&self) -> bool {
-        self.spelled.is_none_or(|calls| calls.get()[1..].trim_start().starts_with(']'))
-    }
-}
-
-impl<'de> Deserialize<'de> for ToolCalls<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let spelled = <&RawValue>::deserialize(deserializer)?;
-        Ok(Self { spelled: Some(spelled).filter(|calls| calls.get().starts_with('[')) })
     }
 }
 
@@ -294,185 +167,6 @@ pub fn says_something(error: &str) -> bool {
     let members: Result<BTreeMap<Cow<'_, str>, &RawValue>, _> = serde_json::from_str(error);
     members.map_or(true, |members| members.values().any(|value| !blank(value.get())))
 }
-
-/// A member that may be absent. If it stands twice, the last one counts, as for most readers.
-#[derive(Debug, Default)]
-enum Once<T> {
-    #[default]
-    Absent,
-    /// The value. It is `None` for `null`, which counts as a member all the same.
-    Read(Option<T>),
-}
-
-impl<T> Once<T> {
-    const fn get(&self) -> Option<&T> {
-        match self {
-            Self::Read(Some(value)) => Some(value),
-            _ => None,
-        }
-    }
-
-    fn read<'de, A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<(), A::Error>
-    where
-        T: Deserialize<'de>,
-    {
-        *self = Self::Read(map.next_value()?);
-        Ok(())
-    }
-}
-
-/// A part of a body that is an object. Serde's derived code would take an array for it too, value by value.
-trait ObjectPart<'de>: Default {
-    /// The names of the members that are looked at.
-    type Name: Deserialize<'de>;
-
-    /// Reads the value of a member.
-    fn member<A: MapAccess<'de>>(&mut self, name: Self::Name, map: &mut A) -> Result<(), A::Error>;
-}
-
-struct ObjectVisitor<T>(PhantomData<T>);
-
-impl<'de, T: ObjectPart<'de>> Visitor<'de> for ObjectVisitor<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
-        let mut part = T::default();
-        while let Some(name) = map.next_key()? {
-            part.member(name, &mut map)?;
-        }
-        Ok(part)
-    }
-}
-
-/// Passes over a value that is not looked at.
-fn ignore<'de, A: MapAccess<'de>>(map: &mut A) -> Result<(), A::Error> {
-    map.next_value::<IgnoredAny>().map(drop)
-}
-
-#[derive(serde::Deserialize)]
-#[serde(field_identifier, rename_all = "snake_case")]
-enum BodyMember {
-    Choices,
-    Created,
-    Data,
-    Error,
-    Model,
-    Text,
-    Usage,
-    #[serde(other)]
-    Other,
-}
-
-impl<'de> ObjectPart<'de> for Completion<'de> {
-    type Name = BodyMember;
-
-    fn member<A: MapAccess<'de>>(&mut self, name: BodyMember, map: &mut A) -> Result<(), A::Error> {
-        match name {
-            BodyMember::Choices => self.choices.read(map),
-            BodyMember::Data => self.data.read(map),
-            BodyMember::Error => self.error.read(map),
-            BodyMember::Text => self.text.read(map),
-            BodyMember::Usage => self.usage.read(map),
-            BodyMember::Model => map.next_value().map(|model| self.model = model),
-            BodyMember::Created => map.next_value().map(|created| self.created = created),
-            BodyMember::Other => ignore(map),
-        }
-    }
-}
-
-#[derive(serde::Deserialize)]
-#[serde(field_identifier, rename_all = "snake_case")]
-enum ChoiceMember {
-    Error,
-    FinishReason,
-    Message,
-    Text,
-    #[serde(other)]
-    Other,
-}
-
-impl<'de> ObjectPart<'de> for Choice<'de> {
-    type Name = ChoiceMember;
-
-    fn member<A: MapAccess<'de>>(&mut self, name: ChoiceMember, map: &mut A) -> Result<(), A::Error> {
-        match name {
-            ChoiceMember::Message => self.message.read(map),
-            ChoiceMember::Text => self.text.read(map),
-            ChoiceMember::Error => self.error.read(map),
-            ChoiceMember::FinishReason => map.next_value().map(|reason| self.finish_reason = reason),
-            ChoiceMember::Other => ignore(map),
-        }
-    }
-}
-
-#[derive(serde::Deserialize)]
-#[serde(field_identifier, rename_all = "snake_case")]
-enum MessageMember {
-    Audio,
-    Content,
-    FunctionCall,
-    Reasoning,
-    ReasoningContent,
-    ReasoningDetails,
-    Refusal,
-    ToolCalls,
-    #[serde(other)]
-    Other,
-}
-
-impl<'de> ObjectPart<'de> for Message<'de> {
-    type Name = MessageMember;
-
-    fn member<A: MapAccess<'de>>(&mut self, name: MessageMember, map: &mut A) -> Result<(), A::Error> {
-        match name {
-            MessageMember::Content => self.content.read(map),
-            MessageMember::ToolCalls => self.tool_calls.read(map),
-            MessageMember::Reasoning => self.reasoning.read(map),
-            MessageMember::ReasoningContent => self.reasoning_content.read(map),
-            MessageMember::Audio => self.audio.read(map),
-            MessageMember::ReasoningDetails => self.reasoning_details.read(map),
-            MessageMember::Refusal => self.refusal.read(map),
-            MessageMember::FunctionCall => self.function_call.read(map),
-            MessageMember::Other => ignore(map),
-        }
-    }
-}
-
-#[derive(serde::Deserialize)]
-#[serde(field_identifier, rename_all = "snake_case")]
-enum EmbeddingMember {
-    Embedding,
-    #[serde(other)]
-    Other,
-}
-
-impl<'de> ObjectPart<'de> for Embedding<'de> {
-    type Name = EmbeddingMember;
-
-    fn member<A: MapAccess<'de>>(&mut self, name: EmbeddingMember, map: &mut A) -> Result<(), A::Error> {
-        match name {
-            EmbeddingMember::Embedding => self.embedding.read(map),
-            EmbeddingMember::Other => ignore(map),
-        }
-    }
-}
-
-/// Reads each part from an object alone.
-macro_rules! from_objects {
-    ($($part:ty),*) => {$(
-        impl<'de> Deserialize<'de> for $part {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_map(ObjectVisitor(PhantomData))
-            }
-        }
-    )*};
-}
-
-from_objects!(Completion<'de>, Choice<'de>, Message<'de>, Embedding<'de>);
 
 #[cfg(test)]
 mod tests {

@@ -44,13 +44,24 @@ impl TableHeader {
         self.renamed.iter().map(|(at, given)| (&*self.names[*at], given.as_str()))
     }
 
-    /// Names that several columns have, with the numbers of two of them.
-    pub fn repeated(&self) -> impl Iterator<Item = (&str, usize, usize)> {
+    /// Names that several columns have.
+    pub fn repeated(&self) -> impl Iterator<Item = RepeatedColumn<'_>> {
         self.renamed.iter().filter(|(_, given)| !given.is_empty()).filter_map(|(at, given)| {
             let first = self.names.iter().position(|name| name == given)?;
-            Some((given.as_str(), first + 1, at + 1))
+            Some(RepeatedColumn { name: given, first: first + 1, second: at + 1 })
         })
     }
+}
+
+/// A name that several columns of a table have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RepeatedColumn<'a> {
+    /// The name.
+    pub name: &'a str,
+    /// Number of the first of these columns, 1-based.
+    pub first: usize,
+    /// Number of another.
+    pub second: usize,
 }
 
 /// The byte between fields.
@@ -209,7 +220,8 @@ pub fn undivided(file: &str, header: &TableHeader, shows: char) -> Error {
 }
 
 /// The error of a name that several columns have, where requests need one of them.
-pub fn ambiguous(file: &str, header: &TableHeader, (name, first, second): (&str, usize, usize)) -> Error {
+pub fn ambiguous(file: &str, header: &TableHeader, column: RepeatedColumn<'_>) -> Error {
+    let RepeatedColumn { name, first, second } = column;
     let (line, name) = (header.line, shorten(name));
     let text = format!("{file}:{line}: columns {first} and {second} of the header have the same name: {name}");
     Error::new(Exit::Data, text).hint("rename one of them: the requests use a column of that name")

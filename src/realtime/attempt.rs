@@ -257,8 +257,7 @@ fn read(result: Result<Reply, Failure>) -> Tried {
 
 /// The body of a failed response, if it is JSON and short enough for a line of results.
 fn json_line(reply: &Reply) -> Option<Box<str>> {
-    const LONGEST: usize = 64 << 10;
-    let text = std::str::from_utf8(&reply.body).ok().map(str::trim).filter(|t| t.len() <= LONGEST)?;
+    let text = std::str::from_utf8(&reply.body).ok().map(str::trim).filter(|t| t.len() <= chat::MAX_FAILED_BODY)?;
     serde_json::from_str::<&serde_json::value::RawValue>(text).ok()?;
     Some(json::one_line(text).into())
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::id;
 use super::record::Record;
+use crate::text::shortened;
 
 /// One mistake in the input. It is listed, and stops nothing by itself.
 #[derive(Serialize, Debug, Clone, PartialEq, Eq)]
@@ -84,14 +85,10 @@ pub fn shorten(text: &str) -> String {
     shorten_to(text, SHOWN)
 }
 
-/// The same, cut after `most` characters.
-pub fn shorten_to(text: &str, most: usize) -> String {
+/// The same, cut after `max` characters.
+pub fn shorten_to(text: &str, max: usize) -> String {
     let mut out = String::new();
-    for (shown, c) in text.chars().enumerate() {
-        if shown == most {
-            out.push('…');
-            break;
-        }
+    for c in shortened(text, max).chars() {
         // Also marks that change the reading order, and so the value that people see, and the byte order mark.
         let odd = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
         if c.is_control() || odd { out.extend(c.escape_default()) } else { out.push(c) }

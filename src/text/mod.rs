@@ -64,6 +64,14 @@ pub fn unended(n: usize, of: &str) -> String {
     format!("{} of {of} {} not ended", batches(n), have(n))
 }
 
+/// Cuts a text after `max` characters, and marks the cut with `…`.
+pub fn shortened(text: &str, max: usize) -> String {
+    match text.char_indices().nth(max) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// Shortens a large number: `999`, `9.4k`, `81k`, `1.2M`. Negative and non-finite numbers become `0`.
 pub fn short(n: f64) -> String {
     scaled(n, &["", "k", "M", "G", "T"])

@@ -12,15 +12,16 @@ use std::sync::Arc;
 
 use super::line::{self, LineError, ResultLine};
 use super::lines::{FileLine, FileLines};
+use crate::api::chat::MAX_FAILED_BODY;
+use crate::api::error::MAX_MESSAGE;
 use crate::error::{Error, Exit, Result};
 use crate::json;
 use crate::outcome::{ErrorCode, Fingerprint, Outcome, RowError, Usage};
 use crate::request::shorten;
+use crate::text::shortened;
 
 /// Examples kept of each kind of finding.
 const EXAMPLES: u64 = 3;
-/// Longest body of a failed response that goes into a line of results, as in real time.
-const LONGEST_BODY: usize = 64 << 10;
 /// Maximum bytes of failed rows' bodies in memory. Further bodies stay in the file.
 const MOST_BODIES: usize = 32 << 20;
 
@@ -201,7 +202,7 @@ pub fn join(mut expected: Vec<Expected>, files: &Files<'_>, ending: &Ending<'_>)
 /// Returns the error of rows that no line mentions.
 fn unmentioned(ending: &Ending<'_>, slots: &[Slot]) -> RowError {
     if let Some(words) = ending.deleted {
-        return RowError { code: ErrorCode::Missing, message: crate::api::error::shorten(words) };
+        return RowError { code: ErrorCode::Missing, message: shortened(words, MAX_MESSAGE) };
     }
     // If the service lists the undone rows, an unlisted row was done and its line was lost.
     let listed = |code| slots.iter().any(|slot| slot.failed_of(code));
@@ -221,7 +222,7 @@ fn unmentioned(ending: &Ending<'_>, slots: &[Slot]) -> RowError {
         _ => (ErrorCode::Missing, "the batch's results do not mention this row"),
     };
     let message = match ending.error.map(str::trim).filter(|words| !words.is_empty()) {
-        Some(words) => crate::api::error::shorten(&format!("{what}: {words}")),
+        Some(words) => shortened(&format!("{what}: {words}"), MAX_MESSAGE),
         None => what.to_owned(),
     };
     RowError { code, message }
@@ -355,13 +356,13 @@ impl JoinTable<'_> {
         };
         // An unusable answer is kept at any length, because it was paid for.
         let thrown_away = matches!(new.status, Some(200..=299));
-        let Some(body) = new.body.filter(|body| good || thrown_away || body.len() <= LONGEST_BODY) else {
+        let Some(body) = new.body.filter(|body| good || thrown_away || body.len() <= MAX_FAILED_BODY) else {
             return found;
         };
         // A mended line differs from the file. White space may be a carriage return, which many readers treat as the end of a
         // line.
         let broken = line.bytes.is_none() || memchr::memchr(b'\r', body.as_bytes()).is_some();
-        if broken || (!good && body.len() <= LONGEST_BODY && self.bodies + body.len() <= MOST_BODIES) {
+        if broken || (!good && body.len() <= MAX_FAILED_BODY && self.bodies + body.len() <= MOST_BODIES) {
             self.bodies += if good { 0 } else { body.len() };
             found.body = Some(json::one_line(body).into());
         } else {

@@ -283,9 +283,9 @@ fn bodies_of_failures_are_kept_within_bounds() {
         (joined.outcome.body.is_some(), joined.place.is_some(), batch.body(joined).map_or(0, |body| body.len()))
     };
     assert_eq!(one(refused(10, 400)), (true, false, 22));
-    assert_eq!(one(refused(LONGEST_BODY, 400)), (false, false, 0));
+    assert_eq!(one(refused(MAX_FAILED_BODY, 400)), (false, false, 0));
     // Paid for, perhaps: nothing of it is dropped.
-    assert_eq!(one(refused(LONGEST_BODY, 200)), (false, true, LONGEST_BODY + 12));
+    assert_eq!(one(refused(MAX_FAILED_BODY, 200)), (false, true, MAX_FAILED_BODY + 12));
 
     let ids: Vec<String> = (0..=MOST_BODIES / 60_000).map(|i| format!("a{i}")).collect();
     let asked = rows(&ids.iter().map(String::as_str).collect::<Vec<_>>());

@@ -17,6 +17,7 @@ pub mod ask;
 pub mod cancel;
 mod collect;
 pub mod deliver;
+mod entered;
 pub mod follow;
 mod lock;
 mod network;

@@ -93,7 +93,9 @@ pub fn retry(ask: RetryAsk, remote: Remote<'_>, ctx: &Ctx, announce: &dyn Fn(&st
     ctx.ui.note(&format!("{id}: {}", set.summary(batch)));
     if set.rows.is_empty() {
         announce(&id)?;
-        return submitted(&session);
+        // A dry run of a job with batches to submit has looked at them only.
+        let only_looked = ask.dry_run && session.open_batches()?.all > 0;
+        return if only_looked { Ok(Retried::Priced) } else { submitted(&session) };
     }
     if ask.dry_run {
         return Ok(Retried::Priced);

@@ -7,6 +7,7 @@
 mod charts;
 mod models;
 mod numbers;
+mod samples;
 mod tiles;
 mod view;
 

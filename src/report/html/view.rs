@@ -6,10 +6,11 @@ use serde_json::Value;
 use super::charts::{HistogramCard, TimelineCard};
 use super::models::ModelsCard;
 use super::numbers::{hundredths, minute};
+use super::samples::SampleCard;
 use super::tiles::{Tile, tiles};
 use crate::outcome::ErrorCode;
 use crate::price::Nanos;
-use crate::report::details::{AnswerSample, FailedRow, ReportDetails, ReportDocument, ReportSource, TopRow, Truncated};
+use crate::report::details::{FailedRow, ReportDetails, ReportDocument, ReportSource, TopRow};
 use crate::summary::{ErrorLine, ExitLine, Summary};
 use crate::text;
 
@@ -31,8 +32,7 @@ pub(super) struct PageView<'a> {
     histograms: Vec<HistogramCard>,
     over_time: Option<TimelineCard>,
     tops: Vec<TopCard<'a>>,
-    truncated: &'a Truncated,
-    good: &'a [AnswerSample],
+    samples: Vec<SampleCard<'a>>,
     settings: Vec<SettingLine<'a>>,
     errors: Vec<ErrorBar<'a>>,
     failed: FailedCard<'a>,
@@ -53,8 +53,7 @@ impl<'a> PageView<'a> {
             histograms: histograms.into_iter().flatten().collect(),
             over_time: details.over_time.as_ref().map(TimelineCard::of),
             tops: tops.into_iter().flatten().collect(),
-            truncated: &details.truncated,
-            good: &details.good_rows,
+            samples: SampleCard::all(details),
             settings: SettingLine::all(details),
             errors: ErrorBar::all(&summary.errors),
             failed: FailedCard { total: summary.rows.failed, rows: FailedItem::all(&details.failed_rows) },
