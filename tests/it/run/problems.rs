@@ -76,7 +76,10 @@ fn header_without_a_prompt_is_one_error() {
     home.write("in.csv", format!("sep=,\nid,text\n{}", rows.concat()));
     for command in [&["run"][..], &["submit"], &["prepare", "-o", "shards"]] {
         let out = home.at(&server.url, &[command, &["in.csv", "-m", MODEL]].concat()).code(65);
-        assert!(out.stderr.starts_with("error: in.csv:2: there is no column `prompt`; the columns are: id, text\n"));
+        assert!(
+            out.stderr
+                .starts_with("error: in.csv:2: there is no column `prompt` or `messages`; the columns are: id, text\n")
+        );
         assert_eq!(out.stderr.lines().count(), 2, "the error and its remedy:\n{}", out.stderr);
     }
     let check = home.llbatch(&["check", "in.csv", "-m", MODEL]).code(65).stdout;
