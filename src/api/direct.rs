@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::{HeaderMap, Method, Request, Response, Uri};
+use hyper_rustls::builderstates::WantsSchemes;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -47,8 +48,7 @@ impl Direct {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(PROBE));
-        let tls = tls(base)?;
-        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_all_versions();
+        let connector = trust(base)?.https_or_http().enable_all_versions();
         let pool = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
@@ -72,18 +72,17 @@ impl Direct {
 }
 
 /// Trust in certificates, as reqwest has it: that of the platform. A plain connection needs none.
-fn tls(base: &Url) -> Result<rustls::ClientConfig, String> {
+fn trust(base: &Url) -> Result<HttpsConnectorBuilder<WantsSchemes>, String> {
     let provider = CryptoProvider::get_default().cloned();
     let provider = provider.unwrap_or_else(|| Arc::new(rustls::crypto::ring::default_provider()));
-    let failed = |e: rustls::Error| format!("cannot set up TLS: {e}");
-    let config = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(failed)?;
-    if base.scheme() == "http" {
-        return Ok(config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth());
+    let builder = HttpsConnectorBuilder::new();
+    if base.scheme() == "https" {
+        return builder.with_provider_and_platform_verifier(provider).map_err(|e| format!("cannot set up TLS: {e}"));
     }
-    let verifier = rustls_platform_verifier::Verifier::new(provider).map_err(failed)?;
-    Ok(config.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.map_err(|e| format!("cannot set up TLS: {e}"))?;
+    let config = config.with_root_certificates(rustls::RootCertStore::empty());
+    Ok(builder.with_tls_config(config.with_no_client_auth()))
 }
 
 /// A connector whose name look-up, TCP and TLS together take no longer than [`CONNECT_TIMEOUT`].

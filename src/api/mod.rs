@@ -90,7 +90,7 @@ pub struct Client {
 
 /// Where the requests of rows go.
 #[derive(Debug, Clone)]
-pub struct Target {
+pub struct RowAddress {
     url: url::Url,
     uri: hyper::Uri,
 }
@@ -175,10 +175,10 @@ impl Client {
     }
 
     /// Where the requests of rows go: `path` under the base.
-    pub fn target(&self, path: &str) -> Target {
+    pub fn row_address(&self, path: &str) -> RowAddress {
         let url = self.url(path);
         // A URL of http or https is a URI.
-        Target { uri: url.as_str().parse().unwrap_or_default(), url }
+        RowAddress { uri: url.as_str().parse().unwrap_or_default(), url }
     }
 
     /// The service's time, if an answer to anything but [`Client::post`] has shown it.
@@ -190,7 +190,7 @@ impl Client {
     ///
     /// # Errors
     /// A [`Failure`] that says whether the request can have reached the service.
-    pub async fn post(&self, to: &Target, body: Bytes, timeout: Duration) -> Result<Reply, Failure> {
+    pub async fn post(&self, to: &RowAddress, body: Bytes, timeout: Duration) -> Result<Reply, Failure> {
         let exchange = async {
             let response = match &self.direct {
                 Some(direct) => match direct.post(to.uri.clone(), body).await {

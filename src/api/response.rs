@@ -166,7 +166,7 @@ mod tests {
     }
 
     async fn post(client: &Client, timeout: Duration) -> Result<Reply, Failure> {
-        client.post(&client.target("/chat/completions"), Bytes::from_static(b"{\"a\":1}"), timeout).await
+        client.post(&client.row_address("/chat/completions"), Bytes::from_static(b"{\"a\":1}"), timeout).await
     }
 
     /// A server that answers both ways with the same bytes.

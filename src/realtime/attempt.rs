@@ -53,7 +53,7 @@ impl RowTask {
                 self.interrupted();
                 return None;
             }
-            result = engine.client.post(&engine.target, self.body.clone(), engine.options.speed.request_timeout) => result,
+            result = engine.client.post(&engine.address, self.body.clone(), engine.options.speed.request_timeout) => result,
         };
         let timing = Timing { sent_at, now: Instant::now() };
         // What never left this machine is no request.

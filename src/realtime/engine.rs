@@ -19,7 +19,7 @@ use super::shared::{PaceGauge, Paused};
 use super::waits::Waits;
 use super::wallet::Wallet;
 use super::{Event, QueuedRow, SendOptions, Shared, Stopped};
-use crate::api::{Client, Target};
+use crate::api::{Client, RowAddress};
 use crate::deadline::Deadline;
 use crate::outcome::Outcome;
 
@@ -38,7 +38,7 @@ const PROBE_REACH: usize = 256;
 /// One run, shared by the tasks of its rows; they all live on one thread.
 pub(super) struct Engine {
     pub(super) client: Client,
-    pub(super) target: Target,
+    pub(super) address: RowAddress,
     pub(super) options: SendOptions,
     pub(super) shared: Arc<Shared>,
     pub(super) events: Sender<Event>,
@@ -53,7 +53,7 @@ impl Engine {
     pub(super) fn new(client: Client, options: SendOptions, events: Sender<Event>, shared: Arc<Shared>) -> Self {
         let now = Instant::now();
         Self {
-            target: client.target(options.path),
+            address: client.row_address(options.path),
             client,
             gate: Gate::new(now, &options, Arc::clone(&shared), events.clone()),
             health: RefCell::new(Health::new(now, options.speed.give_up_after)),

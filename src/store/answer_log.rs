@@ -22,13 +22,13 @@ const WINDOW: usize = 256 << 10;
 #[derive(Debug)]
 pub(super) struct AnswerLog {
     path: PathBuf,
-    writer: Option<LogWriter>,
+    writer: Option<LogEnd>,
     reader: OnceCell<File>,
 }
 
 /// The open end of the log.
 #[derive(Debug)]
-struct LogWriter {
+struct LogEnd {
     file: File,
     /// The end of the log, with `pending`.
     end: u64,
@@ -55,7 +55,7 @@ impl AnswerLog {
         let writer = match &mut self.writer {
             Some(writer) => writer,
             closed => {
-                let opened = LogWriter::open(&self.path).map_err(|e| unwritable(&self.path, e))?;
+                let opened = LogEnd::open(&self.path).map_err(|e| unwritable(&self.path, e))?;
                 closed.insert(opened)
             }
         };
@@ -169,7 +169,7 @@ impl LogScan<'_> {
     }
 }
 
-impl LogWriter {
+impl LogEnd {
     fn open(path: &Path) -> std::io::Result<Self> {
         if let Some(dir) = path.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
