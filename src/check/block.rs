@@ -60,7 +60,7 @@ impl<T> BlockFindings<T> {
             rows: Vec::with_capacity(usize::try_from(block.rows()).unwrap_or(0)),
             problems: Vec::new(),
             groups: ProblemGroups::new(pass.max_problems),
-            header: header_problem(block, pass.shape),
+            header: header_problem(block, pass.builder),
             headed_rows: 0,
             bad_rows: 0,
             bytes: block.bytes(),
@@ -73,7 +73,7 @@ impl<T> BlockFindings<T> {
             match record.and_then(
                 #[expect(clippy::result_large_err, reason = "a problem is rare")]
                 |record| {
-                    let draft = pass.shape.draft(&record)?;
+                    let draft = pass.builder.draft(&record)?;
                     match pass.table.and_then(|table| too_long(&record, &draft, table)) {
                         Some(problem) => Err(problem),
                         None => Ok(draft),
@@ -97,7 +97,7 @@ impl<T> BlockFindings<T> {
         let known = self.models[at_hand..].iter().position(|(known, _)| **known == *draft.model);
         let model = known.map_or(self.models.len(), |place| at_hand + place);
         if known.is_none() {
-            self.models.push((pass.shape.shared(&draft.model), 0));
+            self.models.push((pass.builder.shared(&draft.model), 0));
         }
         self.models[model].1 += 1;
         let id = if draft.generated_id { SeenId::Generated } else { SeenId::given(&draft.id, draft.number) };

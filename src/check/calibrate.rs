@@ -32,7 +32,7 @@ pub struct SentJob<'a> {
     /// The rows.
     pub inputs: &'a Inputs,
     /// The builder of their requests.
-    pub shape: &'a RequestBuilder,
+    pub builder: &'a RequestBuilder,
 }
 
 /// Compares estimates with reported tokens for some rows of a job, and adds the comparison to the ledger. Returns the
@@ -63,7 +63,7 @@ fn compare(job: &SentJob<'_>, db: &JobDb) -> Result<Vec<ModelEstimates>> {
         block.for_each(|record| {
             let Ok(record) = record else { return };
             let Ok(at) = reported.binary_search_by_key(&record.row, |(row, _)| *row) else { return };
-            let Ok(draft) = job.shape.draft(&record) else { return };
+            let Ok(draft) = job.builder.draft(&record) else { return };
             let actual = reported[at].1;
             let estimated = Estimator::shared().request(&draft.body, draft.endpoint == Endpoint::Chat);
             if estimated > 0 && actual > 0 {

@@ -151,7 +151,7 @@ pub(super) fn find(pass: &Pass<'_>, mut ids: Ids) -> Result<Duplicates> {
         return Ok(duplicates);
     }
     let mut first: HashMap<Box<str>, FirstUse> = HashMap::new();
-    let work = |block: &Block| Suspects::of(block, pass.shape, &candidates);
+    let work = |block: &Block| Suspects::of(block, pass.builder, &candidates);
     scan::scan(pass.inputs, pass.threads, &work, &mut |found: Suspects| {
         duplicates.marks = duplicates.marks.max(found.marks + 1);
         for suspect in found.rows {
@@ -178,7 +178,7 @@ fn met_by_generated(pass: &Pass<'_>, ids: &Ids) -> Result<Vec<u64>> {
     let mut all = Vec::new();
     let work = |block: &Block| {
         let mut met = Vec::new();
-        each_id(block, pass.shape, |id| {
+        each_id(block, pass.builder, |id| {
             if let Some(SeenId::RowLike(hash, n)) = id.given.map(|given| SeenId::given(&given, id.number))
                 && ids.is_generated(n)
             {
@@ -233,10 +233,10 @@ struct Suspects {
 }
 
 impl Suspects {
-    fn of(block: &Block, shape: &RequestBuilder, candidates: &[u64]) -> Self {
+    fn of(block: &Block, builder: &RequestBuilder, candidates: &[u64]) -> Self {
         let mut suspects = Self { rows: Vec::new(), marks: 0 };
         let mut file: Option<Arc<str>> = None;
-        each_id(block, shape, |found| {
+        each_id(block, builder, |found| {
             let id = found.given.unwrap_or_else(|| generated_id(found.number).into());
             suspects.marks = id.split(|c| c != '#').map(str::len).fold(suspects.marks, usize::max);
             if candidates.binary_search(&hash(&id)).is_ok() {
@@ -262,10 +262,10 @@ struct IdOfRow<'a> {
     good: bool,
 }
 
-fn each_id(block: &Block, shape: &RequestBuilder, mut f: impl FnMut(IdOfRow<'_>)) {
+fn each_id(block: &Block, builder: &RequestBuilder, mut f: impl FnMut(IdOfRow<'_>)) {
     block.for_each(|record| {
         let problem = match record {
-            Ok(record) => match shape.draft(&record) {
+            Ok(record) => match builder.draft(&record) {
                 Ok(draft) => {
                     let given = (!draft.generated_id).then(|| draft.id.clone());
                     let Record { row, number, file, line, .. } = record;

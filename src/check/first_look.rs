@@ -12,7 +12,7 @@ use crate::ui::Ui;
 ///
 /// # Errors
 /// 2 for a template that is wrong for every row; 65 for columns of the same name that requests use, or for a wrong delimiter; 66 if an input cannot be read.
-pub fn first_look(inputs: &Inputs, shape: &RequestBuilder, ui: &Ui) -> Result<()> {
+pub fn first_look(inputs: &Inputs, builder: &RequestBuilder, ui: &Ui) -> Result<()> {
     if let Some(sample) = inputs.chosen().described() {
         ui.note(&format!("using {sample}"));
     }
@@ -26,10 +26,10 @@ pub fn first_look(inputs: &Inputs, shape: &RequestBuilder, ui: &Ui) -> Result<()
             ui.note(&format!("reading {} with {shown} between fields", block.file()));
         }
         let Some(header) = block.header() else { continue };
-        if let Some(shows) = header.shows.filter(|_| shape.finds_no_column(&header.names)) {
+        if let Some(shows) = header.shows.filter(|_| builder.finds_no_column(&header.names)) {
             return Err(input::undivided(block.file(), header, shows));
         }
-        if let Some(twice) = header.repeated().find(|column| shape.uses_column(column.name)) {
+        if let Some(twice) = header.repeated().find(|column| builder.uses_column(column.name)) {
             return Err(input::ambiguous(block.file(), header, twice));
         }
     }
@@ -39,7 +39,7 @@ pub fn first_look(inputs: &Inputs, shape: &RequestBuilder, ui: &Ui) -> Result<()
     let mut found = None;
     block.for_each(|record| {
         if let (Ok(record), None) = (record, &found) {
-            found = Some(shape.look_at(&record, many));
+            found = Some(builder.look_at(&record, many));
         }
     });
     for warning in found.transpose()?.unwrap_or_default() {
@@ -49,18 +49,18 @@ pub fn first_look(inputs: &Inputs, shape: &RequestBuilder, ui: &Ui) -> Result<()
 }
 
 /// Warns about models that no list has, and tells the user which fields of rows and which flags no request uses.
-pub fn say_doubts(checked: &Checked, shape: &RequestBuilder, ctx: &Ctx) {
+pub fn say_doubts(checked: &Checked, builder: &RequestBuilder, ctx: &Ctx) {
     let models: Vec<&str> = checked.models.iter().map(|(model, _)| &**model).collect();
     say_unlisted(models.iter().copied(), ctx);
-    for note in shape.unused(&models, ctx.settings.run.model.as_deref()) {
+    for note in builder.unused(&models, ctx.settings.run.model.as_deref()) {
         ctx.ui.note(&note);
     }
 }
 
 /// The problem of a table that lacks the column that every row needs. It is one problem, that of the header.
-pub(super) fn header_problem(block: &Block, shape: &RequestBuilder) -> Option<Problem> {
+pub(super) fn header_problem(block: &Block, builder: &RequestBuilder) -> Option<Problem> {
     let header = block.header()?;
-    let (message, hint) = shape.missing_column(&header.names)?;
+    let (message, hint) = builder.missing_column(&header.names)?;
     Some(Problem::at(None, block.file(), header.line, NO_PROMPT, message).hint(hint))
 }
 
@@ -68,10 +68,10 @@ pub(super) fn header_problem(block: &Block, shape: &RequestBuilder) -> Option<Pr
 ///
 /// # Errors
 /// 65 for such a table, 66 if an input cannot be read.
-pub fn refuse_headers(inputs: &Inputs, shape: &RequestBuilder) -> Result<()> {
+pub fn refuse_headers(inputs: &Inputs, builder: &RequestBuilder) -> Result<()> {
     for file in inputs.each_table() {
         let Some(block) = file.blocks()?.next()? else { continue };
-        if let Some(problem) = header_problem(&block, shape) {
+        if let Some(problem) = header_problem(&block, builder) {
             let error = Error { hint: problem.hint.clone(), ..Error::new(Exit::Data, problem.to_string()) };
             return Err(error.problems(&[problem]));
         }

@@ -17,7 +17,7 @@ pub struct Pass<'a> {
     /// The rows.
     pub inputs: &'a Inputs,
     /// The builder of their requests.
-    pub shape: &'a RequestBuilder,
+    pub builder: &'a RequestBuilder,
     /// Problems kept in [`Checked::problems`]; all are counted.
     pub max_problems: usize,
     /// Threads that parse. With 0 or 1 the caller's thread does all.
@@ -73,8 +73,8 @@ pub struct Checked {
 impl<'a> Pass<'a> {
     /// Keeps 20 problems, and starts a thread for each processor, up to 8: one thread cuts blocks for all, so more would
     /// only wait.
-    pub fn new(inputs: &'a Inputs, shape: &'a RequestBuilder) -> Self {
-        Self { inputs, shape, max_problems: 20, threads: Self::default_threads(), table: None }
+    pub fn new(inputs: &'a Inputs, builder: &'a RequestBuilder) -> Self {
+        Self { inputs, builder, max_problems: 20, threads: Self::default_threads(), table: None }
     }
 
     /// Number of threads that parse unless the caller sets another.

@@ -33,7 +33,7 @@ impl Previews {
     ///
     /// # Errors
     /// 66 if the input cannot be read; problems of rows are no error.
-    pub fn of(inputs: &Inputs, shape: &RequestBuilder, most: u64) -> Result<Self> {
+    pub fn of(inputs: &Inputs, builder: &RequestBuilder, most: u64) -> Result<Self> {
         let mut found = Self::default();
         let mut blocks = inputs.blocks()?;
         while found.rows < most
@@ -48,7 +48,7 @@ impl Previews {
                     Ok(record) => record,
                     Err(problem) => return found.problems.push(problem),
                 };
-                match shape.draft(&record) {
+                match builder.draft(&record) {
                     Ok(draft) => found.requests.push(PreviewedRequest {
                         id: draft.id.into_owned(),
                         file: record.file.to_owned(),

@@ -11,7 +11,7 @@ use crate::input::Inputs;
 use crate::price::PriceTable;
 use crate::request::{Draft, Params, Request, RequestBuilder};
 
-fn shape() -> RequestBuilder {
+fn builder() -> RequestBuilder {
     RequestBuilder::new(&Params { model: Some("m".into()), ..Params::default() }).unwrap()
 }
 
@@ -25,10 +25,10 @@ fn inputs(dir: &tempfile::TempDir, files: &[(&str, String)]) -> Inputs {
 
 fn run(inputs: &Inputs, max_problems: usize, threads: usize) -> (Checked, Vec<(u64, Option<Request>)>) {
     let mut rows = Vec::new();
-    let shape = shape();
-    let pass = Pass { max_problems, threads, ..Pass::new(inputs, &shape) };
+    let builder = builder();
+    let pass = Pass { max_problems, threads, ..Pass::new(inputs, &builder) };
     let checked =
-        pass.inspect(&|draft| shape.own(draft), &mut |row, found| rows.push((row, found.map(|found| found.value))));
+        pass.inspect(&|draft| builder.own(draft), &mut |row, found| rows.push((row, found.map(|found| found.value))));
     (checked.unwrap(), rows)
 }
 
@@ -40,8 +40,8 @@ fn a_bound_beyond_all_numbers_is_too_long_and_overflows_nothing() {
     let text = ["18446744073709551615", "123456789012345678901234567890", "5"].map(|most| row(known, most)).concat();
     let inputs = inputs(&dir, &[("a.jsonl", text + &row("m/unknown", "18446744073709551615"))]);
     let table = PriceTable::builtin();
-    let shape = shape();
-    let pass = Pass { table: Some(&table), ..Pass::new(&inputs, &shape) };
+    let builder = builder();
+    let pass = Pass { table: Some(&table), ..Pass::new(&inputs, &builder) };
     let mut bounds = Vec::new();
     let mut each = |_, found: Option<Inspected<'_, _>>| bounds.push(found.map(|found| found.value));
     let checked = pass.inspect(&|draft| draft.answer_bound(), &mut each).unwrap();
@@ -147,8 +147,8 @@ fn an_inspection_sees_every_good_row_in_order_over_many_blocks() {
     let lines = lines.concat();
     let inputs = inputs(&dir, &[("a.jsonl", lines)]);
     let mut next = 1;
-    let shape = shape();
-    let pass = Pass { max_problems: 1, threads: 3, ..Pass::new(&inputs, &shape) };
+    let builder = builder();
+    let pass = Pass { max_problems: 1, threads: 3, ..Pass::new(&inputs, &builder) };
     let inspect = |draft: &Draft<'_>| (draft.row, draft.body.contains(&format!("\"{}x", draft.row)));
     let mut each = |row, found: Option<Inspected<'_, _>>| {
         assert_eq!((row, found.map(|found| found.value)), (next, Some((next, true))));
@@ -195,6 +195,6 @@ fn a_collision_of_hashes_is_no_duplicate() {
     // As if `b` had the hash of `a`.
     ids.add(1, duplicates::SeenId::given("a", 1));
     ids.add(2, duplicates::SeenId::given("a", 2));
-    let found = duplicates::find(&Pass::new(&inputs, &shape()), ids).unwrap();
+    let found = duplicates::find(&Pass::new(&inputs, &builder()), ids).unwrap();
     assert!(found.rows.is_empty() && found.problems.is_empty());
 }

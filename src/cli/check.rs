@@ -93,21 +93,21 @@ impl DryRun<'_> {
 
     fn document(&self, counting: &Counting<'_>, ctx: &Ctx) -> Result<CheckDocument> {
         let stdin = self.input.stdin()?;
-        let shape = RequestBuilder::new(&self.input.params(ctx.settings.run.model.as_deref())?)?;
+        let builder = RequestBuilder::new(&self.input.params(ctx.settings.run.model.as_deref())?)?;
         let progress = ctx.ui.progress(Results::Elsewhere);
         progress.phase("reading input");
         let new_file = || Store::open(ctx.settings.state_dir()?)?.spool();
         let opened = OpenedInputs::open(&self.input.inputs, stdin, self.input.reading(), new_file)?;
         progress.phase("checking input");
-        first_look(&opened.inputs, &shape, &ctx.ui)?;
-        let pass = Pass { max_problems: self.input.max_problems, ..Pass::new(&opened.inputs, &shape) };
+        first_look(&opened.inputs, &builder, &ctx.ui)?;
+        let pass = Pass { max_problems: self.input.max_problems, ..Pass::new(&opened.inputs, &builder) };
         let mut document = CheckDocument::of(&pass, &ctx.settings.prices, counting)?;
         progress.finish();
         if self.auto {
             document.divide(&ctx.settings.prices);
         }
         document.advice.splice(0..0, unlisted(document.model_names(), ctx));
-        let unused = shape.unused(&document.model_names(), ctx.settings.run.model.as_deref());
+        let unused = builder.unused(&document.model_names(), ctx.settings.run.model.as_deref());
         document.advice.extend(unused);
         Ok(document)
     }

@@ -36,15 +36,15 @@ struct RequestEntry<'a> {
 /// # Errors
 /// 65 for an invalid row, 66 if an input cannot be read.
 pub(super) fn show(args: &InputArgs, rows: u64, ctx: &Ctx) -> Result<Exit> {
-    let shape = RequestBuilder::new(&args.params(ctx.settings.run.model.as_deref())?)?;
+    let builder = RequestBuilder::new(&args.params(ctx.settings.run.model.as_deref())?)?;
     let new_file = || Store::open(ctx.settings.state_dir()?)?.spool();
     let opened = OpenedInputs::open(&args.inputs, args.stdin()?, args.reading(), new_file)?;
-    first_look(&opened.inputs, &shape, &ctx.ui)?;
-    let previews = Previews::of(&opened.inputs, &shape, rows)?;
+    first_look(&opened.inputs, &builder, &ctx.ui)?;
+    let previews = Previews::of(&opened.inputs, &builder, rows)?;
     if previews.rows == 0 {
         return Err(Error::new(Exit::Data, format!("{}: the input has no rows", opened.inputs.shown())));
     }
-    let url = shape.endpoint().path();
+    let url = builder.endpoint().path();
     if ctx.json {
         print_json(&PreviewDocument::of(&previews.requests, url), ctx)?;
     } else {

@@ -198,12 +198,12 @@ impl Finish<'_> {
     fn learn(&self) -> Option<f64> {
         let Desk { store, ledger, .. } = self.desk;
         let learned = inputs_of(self.spec, store, &self.job.id).and_then(|inputs| {
-            let shape = RequestBuilder::new(&self.spec.params)?;
+            let builder = RequestBuilder::new(&self.spec.params)?;
             let job = SentJob {
                 id: &self.job.id,
                 teaches: !is_on_this_machine(&self.spec.service),
                 inputs: &inputs,
-                shape: &shape,
+                builder: &builder,
             };
             calibrate::learn(&job, &store.open_job(&self.job.id)?, ledger)
         });

@@ -55,7 +55,7 @@ pub struct WrittenBatches {
 /// 65 for invalid rows without `--skip-invalid` and for batches that do not fit into one file; 1 if the input changed.
 pub fn prepare(order: &PrepareOrder<'_>, ctx: &Ctx) -> Result<WrittenBatches> {
     let destination = Destination::of(order.output)?;
-    let shape = RequestBuilder::new(&order.params)?;
+    let builder = RequestBuilder::new(&order.params)?;
     let progress = ctx.ui.progress(Results::Elsewhere);
 
     progress.phase("reading input");
@@ -65,15 +65,16 @@ pub fn prepare(order: &PrepareOrder<'_>, ctx: &Ctx) -> Result<WrittenBatches> {
     let stamp = inputs.stamp();
 
     progress.phase("checking input");
-    first_look(inputs, &shape, &ctx.ui)?;
+    first_look(inputs, &builder, &ctx.ui)?;
     if !order.skip_invalid {
-        refuse_headers(inputs, &shape)?;
+        refuse_headers(inputs, &builder)?;
     }
     let prices = &ctx.settings.prices;
-    let checked = Pass { max_problems: order.max_problems, table: Some(prices), ..Pass::new(inputs, &shape) }.run()?;
+    let checked =
+        Pass { max_problems: order.max_problems, table: Some(prices), ..Pass::new(inputs, &builder) }.run()?;
     problems::report(&checked, order.skip_invalid, order.max_problems, Action::Write, &ctx.ui)?;
     problems::say_stream_removed(&checked, &ctx.ui);
-    say_doubts(&checked, &shape, ctx);
+    say_doubts(&checked, &builder, ctx);
     notices::show(&notices::notices(&checked.models, prices), &ctx.ui);
 
     progress.phase("writing batch files");
@@ -89,7 +90,7 @@ pub fn prepare(order: &PrepareOrder<'_>, ctx: &Ctx) -> Result<WrittenBatches> {
         inspector: None,
         max_problems: order.max_problems,
     };
-    let written = split(inputs, &shape, &checked, &options, &mut |_| Ok(())).and_then(|written| {
+    let written = split(inputs, &builder, &checked, &options, &mut |_| Ok(())).and_then(|written| {
         if inputs.stamp() != stamp {
             return Err(input::changed("nothing was written"));
         }

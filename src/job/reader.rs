@@ -32,7 +32,7 @@ pub struct Feed<'a> {
 /// # Errors
 /// Read errors, and an input that has changed since the check.
 pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<QueuedRow>>) -> Result<()> {
-    let Feed { rows: JobRows { inputs, shape }, skipped, checked } = *feed;
+    let Feed { rows: JobRows { inputs, builder }, skipped, checked } = *feed;
     let expected = checked.rows;
     let mut blocks = inputs.blocks()?;
     let mut hand = Vec::with_capacity(HAND);
@@ -47,7 +47,7 @@ pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<QueuedRow>>) -> Result<()> {
             if !open || skipped.contains(this) || this > expected {
                 return;
             }
-            let item = match request(shape, record) {
+            let item = match request(builder, record) {
                 Ok(request) => match checked.stand_in(this, &request.id) {
                     Some(id) => {
                         let message = format!("the id {:?} was used by an earlier row", request.id);
@@ -77,8 +77,8 @@ pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<QueuedRow>>) -> Result<()> {
 }
 
 #[expect(clippy::result_large_err, reason = "a problem is rare, and boxing it would show everywhere")]
-fn request(shape: &RequestBuilder, record: Result<Record<'_>, Problem>) -> Result<Request, Problem> {
-    record.and_then(|record| shape.request(&record))
+fn request(builder: &RequestBuilder, record: Result<Record<'_>, Problem>) -> Result<Request, Problem> {
+    record.and_then(|record| builder.request(&record))
 }
 
 fn bad(row: u64, checked: &Checked, problem: &Problem) -> QueuedRow {

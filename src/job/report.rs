@@ -193,7 +193,7 @@ fn prompts_of(details: &ReportDetails, spec: &Spec, store: &Store, job: &str) ->
     let wanted: HashMap<u64, Fingerprint> = details.prompt_keys().map(|key| (key.row, key.fingerprint)).collect();
     let mut prompts = HashMap::new();
     let Some(last) = wanted.keys().max() else { return Ok(prompts) };
-    let shape = RequestBuilder::new(&spec.params)?;
+    let builder = RequestBuilder::new(&spec.params)?;
     let mut blocks = inputs_of(spec, store, job)?.blocks()?;
     while let Some(block) = blocks.next()? {
         let mut next = block.first_row();
@@ -204,7 +204,7 @@ fn prompts_of(details: &ReportDetails, spec: &Spec, store: &Store, job: &str) ->
             let row = next;
             next += 1;
             let Some(fingerprint) = wanted.get(&row) else { return };
-            let Ok(draft) = record.as_ref().map_err(drop).and_then(|record| shape.draft(record).map_err(drop)) else {
+            let Ok(draft) = record.as_ref().map_err(drop).and_then(|record| builder.draft(record).map_err(drop)) else {
                 return;
             };
             if let Some(prompt) = draft.prompt().filter(|_| draft.fingerprint() == *fingerprint) {

@@ -78,7 +78,7 @@ impl<'a> Rest<'a> {
         let counting = Counting::usual(Factors::default());
         // Only the maximum is wanted, which needs no estimate.
         let inspector = RowInspector::new(u64::MAX, counting.estimator, table);
-        let pass = Pass { max_problems: 0, ..Pass::new(self.rows.inputs, self.rows.shape) };
+        let pass = Pass { max_problems: 0, ..Pass::new(self.rows.inputs, self.rows.builder) };
         let sum = SummedRows::of(&pass, &inspector, wanted)?.estimate;
         Ok(Quote::of(sum, PriceBasis { table, counting: &counting }, Transport::Realtime).most)
     }

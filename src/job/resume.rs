@@ -28,7 +28,7 @@ pub struct JobRows<'a> {
     /// The files.
     pub inputs: &'a Inputs,
     /// The builder of the requests.
-    pub shape: &'a Arc<RequestBuilder>,
+    pub builder: &'a Arc<RequestBuilder>,
 }
 
 /// An earlier run of the job, compared with the input as it is now.
@@ -116,7 +116,7 @@ impl JobRows<'_> {
         let mut requests = Requests::new(how.service);
         let mut stored = old.as_ref().map(Stored::of);
         let mut same = Ok(true);
-        let pass = Pass { max_problems: how.listed, table: how.table, ..Pass::new(self.inputs, self.shape) };
+        let pass = Pass { max_problems: how.listed, table: how.table, ..Pass::new(self.inputs, self.builder) };
         let checked =
             pass.inspect(&|draft| (draft.fingerprint(), Box::<str>::from(&*draft.id)), &mut |row, found| {
                 let found = found.map(|found| found.value);
@@ -143,7 +143,7 @@ impl JobRows<'_> {
         if !lost.is_empty() {
             self.warn_lost(&lost, ctx)?;
         }
-        let bounds = bounds(&lost, self.inputs, self.shape, &ctx.settings.prices)?;
+        let bounds = bounds(&lost, self.inputs, self.builder, &ctx.settings.prices)?;
         db.retire_lost(&bounds)
     }
 
@@ -159,7 +159,7 @@ impl JobRows<'_> {
     /// The ids of the first of these rows, and the number of the others.
     fn names(self, rows: &[u64]) -> Result<String> {
         let mut names = Vec::new();
-        let mut reader = RowReader::open(self.inputs, self.shape, false)?;
+        let mut reader = RowReader::open(self.inputs, self.builder, false)?;
         for row in rows.iter().take(NAMED) {
             names.push(reader.at(*row)?.map_or_else(|| format!("row-{row}"), |source| source.id.into_string()));
         }
@@ -218,8 +218,8 @@ impl Resumed {
         let mut kept = 0;
         let mut remap = self.db.remap()?;
         let mut result = Ok(());
-        let pass = Pass { max_problems: 0, threads: 1, ..Pass::new(rows.inputs, rows.shape) };
-        pass.inspect(&|draft| rows.shape.own(draft), &mut |row, found| {
+        let pass = Pass { max_problems: 0, threads: 1, ..Pass::new(rows.inputs, rows.builder) };
+        pass.inspect(&|draft| rows.builder.own(draft), &mut |row, found| {
             let Some(request) =
                 found.map(|found| found.value).filter(|_| checked.duplicates.binary_search(&row).is_err())
             else {

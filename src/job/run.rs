@@ -79,13 +79,13 @@ impl ActiveRun<'_> {
         }
         let rows = self.start.rows();
         let flat = self.ask.delivery.form.is_flat();
-        let reader = if flat { Some(RowReader::open(rows.inputs, rows.shape, true)?) } else { None };
+        let reader = if flat { Some(RowReader::open(rows.inputs, rows.builder, true)?) } else { None };
         let shared = Arc::new(Shared::default());
         let signals = Signals::watch(Arc::clone(&shared), finishing(ctx.ui.clone(), self.ask.speed.grace), ctx.leave)?;
         let started = Instant::now();
         let options = SendOptions {
             speed: self.ask.speed.clone(),
-            path: self.start.shape.endpoint().path(),
+            path: self.start.builder.endpoint().path(),
             last_row: self.start.checked.rows,
             answered_before: standing.answered > 0,
             budget: funds.budget,

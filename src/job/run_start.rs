@@ -22,7 +22,7 @@ use crate::ui::Progress;
 /// An input that was checked, and the job that it belongs to.
 pub struct RunStart {
     pub source: RunSource,
-    pub shape: Arc<RequestBuilder>,
+    pub builder: Arc<RequestBuilder>,
     pub claimed: OwnedJob,
     pub checked: Checked,
     pub resumed: Option<Resumed>,
@@ -42,7 +42,7 @@ pub struct EarlierOutcomes {
 impl RunStart {
     /// Returns the rows of the job.
     pub fn rows(&self) -> JobRows<'_> {
-        JobRows { inputs: &self.source.inputs, shape: &self.shape }
+        JobRows { inputs: &self.source.inputs, builder: &self.builder }
     }
 
     /// Reads and checks the input, and claims the job that it belongs to.
@@ -55,23 +55,23 @@ impl RunStart {
         let mut source = RunSource::open(&ask.job, remote.name, desk)?;
         let SpeedOptions { auto, concurrency, .. } = ask.speed;
         source.spec.concurrency = Some(if auto { "auto".to_owned() } else { concurrency.to_string() });
-        let mut shape = Arc::new(RequestBuilder::new(&source.spec.params)?);
+        let mut builder = Arc::new(RequestBuilder::new(&source.spec.params)?);
         let mut claimed = OwnedJob::take(ask, &source, store, ledger, &ctx.ui)?;
         // Stamps the input again: the process may have waited all night and has read nothing yet.
         source.stamp = source.inputs.stamp();
         let earlier = if claimed.resumed { Some(store.open_job(&claimed.job.id)?) } else { None };
         progress.phase("checking input");
-        first_look(&source.inputs, &shape, &ctx.ui)?;
+        first_look(&source.inputs, &builder, &ctx.ui)?;
         if !source.spec.skip_invalid {
-            refuse_headers(&source.inputs, &shape)?;
+            refuse_headers(&source.inputs, &builder)?;
         }
         let listed = ask.job.problems.listed;
-        let rows = JobRows { inputs: &source.inputs, shape: &shape };
+        let rows = JobRows { inputs: &source.inputs, builder: &builder };
         let how = Checking { service: remote.name, listed, table: Some(&ctx.settings.prices), clean: None };
         let mut found = rows.check(earlier, Checking { clean: claimed.clean.as_ref(), ..how })?;
         problems::report(&found.checked, source.spec.skip_invalid, listed, Action::Send, &ctx.ui)?;
         problems::say_stream_removed(&found.checked, &ctx.ui);
-        say_doubts(&found.checked, &shape, ctx);
+        say_doubts(&found.checked, &builder, ctx);
         if found.requests.is_none() {
             source.spec.content = spec_of(&claimed.job)?.content;
         }
@@ -87,9 +87,9 @@ impl RunStart {
                             remote.name,
                             store,
                         )?;
-                        shape = Arc::new(RequestBuilder::new(&source.spec.params)?);
+                        builder = Arc::new(RequestBuilder::new(&source.spec.params)?);
                     }
-                    let rows = JobRows { inputs: &source.inputs, shape: &shape };
+                    let rows = JobRows { inputs: &source.inputs, builder: &builder };
                     found = rows.check(Some(store.open_job(&claimed.job.id)?), how)?;
                 } else {
                     requests.say_answered(remote.name, ledger.last_of(source.key())?, Transport::Realtime, desk)?;
@@ -100,12 +100,12 @@ impl RunStart {
         let CheckedRows { checked, resumed, .. } = found;
         // If the input has changed meanwhile, the job is no longer finished.
         claimed.finished &= resumed.as_ref().is_some_and(|resumed| resumed.answers_all(&checked, &claimed.job));
-        Ok(Self { source, shape, claimed, checked, resumed })
+        Ok(Self { source, builder, claimed, checked, resumed })
     }
 
     /// Prepares the job's database, and returns the rows that are not to be sent.
     pub fn sort_out(&mut self, ask: &RunAsk, desk: Desk<'_>) -> Result<EarlierOutcomes> {
-        let rows = JobRows { inputs: &self.source.inputs, shape: &self.shape };
+        let rows = JobRows { inputs: &self.source.inputs, builder: &self.builder };
         let (mut db, awaited) = match self.resumed.take() {
             Some(resumed) => {
                 let awaited = resumed.awaited()?;
@@ -154,7 +154,7 @@ impl RunStart {
         let verb = if claimed.resumed && !claimed.finished { "resuming job" } else { "job" };
         // If every row is invalid, there is no model.
         let models = if models.is_empty() { String::new() } else { format!(", {}{more}", models.join(", ")) };
-        let own = text::own_parameters(&self.shape.own_parameters());
+        let own = text::own_parameters(&self.builder.own_parameters());
         format!("{verb} {}: {rows}{models}, on {service}{own}", claimed.job.id)
     }
 }

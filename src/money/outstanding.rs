@@ -50,7 +50,7 @@ impl Outstanding {
         db.each_awaited(|row| _ = awaited.insert(row))?;
         lost.retain(|row| *row <= total && !awaited.contains(*row));
         let transport = Transport::Realtime;
-        match input().and_then(|(inputs, shape)| bounds(&lost, &inputs, &shape, prices.table())) {
+        match input().and_then(|(inputs, builder)| bounds(&lost, &inputs, &builder, prices.table())) {
             Ok(bounds) => all.extend(bounds.into_iter().map(|(model, reserve)| {
                 let most = prices.of(db.prices_in_force()).most(&model, transport, reserve, 1);
                 Self { model, rows: 1, most, transport }
@@ -73,7 +73,7 @@ impl Outstanding {
 pub fn bounds(
     rows: &[u64],
     inputs: &Inputs,
-    shape: &RequestBuilder,
+    builder: &RequestBuilder,
     table: &PriceTable,
 ) -> Result<Vec<(Arc<str>, Usage)>> {
     let mut bounds = Vec::with_capacity(rows.len());
@@ -89,7 +89,7 @@ pub fn bounds(
             if rows.binary_search(&record.row).is_err() {
                 return;
             }
-            let Ok(request) = shape.request(&record) else { return };
+            let Ok(request) = builder.request(&record) else { return };
             let reserve = request.reserve(table.image_tokens(&request.model));
             bounds.push((request.model, reserve));
         });

@@ -45,8 +45,8 @@ fn a_body_passes_byte_for_byte() {
     let inner = r#"{ "messages" : [ {"role":"user","content":"\ud800 \u0000 é"} ] ,"model":"m", "x":123456789012345678901234567890,"y":1E400,"y": 0.10, "\ud800":null }"#;
     assert_eq!(body(&BARE, &format!(r#"{{"custom_id":"a","body":{inner}}}"#)).as_deref(), Ok(inner));
     let record = Record { row: 1, number: 1, file: "x", line: 1, data: Data::Json(inner) };
-    let shape = RequestBuilder::new(&BARE).unwrap();
-    assert!(matches!(shape.draft(&record).unwrap().body, Cow::Borrowed(text) if text == inner), "not even copied");
+    let builder = RequestBuilder::new(&BARE).unwrap();
+    assert!(matches!(builder.draft(&record).unwrap().body, Cow::Borrowed(text) if text == inner), "not even copied");
     assert_eq!(body(&BARE, inner).as_deref(), Ok(inner));
     let deep =
         format!(r#"{{"model":"m","messages":[{{"role":"user"}}],"x":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));

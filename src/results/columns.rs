@@ -75,7 +75,7 @@ impl RecordColumns {
 }
 
 /// Tests whether each record's `model` is the model of its request. With a template it may be data.
-fn model_is_own(inputs: &Inputs, shape: &RequestBuilder) -> Result<bool> {
+fn model_is_own(inputs: &Inputs, builder: &RequestBuilder) -> Result<bool> {
     let mut own = true;
     let mut blocks = inputs.blocks()?;
     while let Some(block) = blocks.next()? {
@@ -86,7 +86,7 @@ fn model_is_own(inputs: &Inputs, shape: &RequestBuilder) -> Result<bool> {
             }
             let fields = record.fields();
             let Some((_, field)) = fields.iter().rev().find(|(name, _)| name == "model") else { return };
-            own = match (field, shape.draft(&record)) {
+            own = match (field, builder.draft(&record)) {
                 (Field::Text(text), Ok(draft)) => text.is_empty() || draft.model == *text,
                 (Field::Json(json), Ok(_)) => json.get() == "null",
                 (_, Err(_)) => true,

@@ -32,7 +32,7 @@ pub struct RowReader {
     blocks: Blocks,
     /// Rows of the last block that were not asked for yet.
     ready: VecDeque<SourceRow>,
-    shape: Arc<RequestBuilder>,
+    builder: Arc<RequestBuilder>,
     with_fields: bool,
 }
 
@@ -48,8 +48,8 @@ impl RowReader {
     ///
     /// # Errors
     /// 66 if the input cannot be opened.
-    pub fn open(inputs: &Inputs, shape: &Arc<RequestBuilder>, with_fields: bool) -> Result<Self> {
-        Ok(Self { blocks: inputs.blocks()?, ready: VecDeque::new(), shape: Arc::clone(shape), with_fields })
+    pub fn open(inputs: &Inputs, builder: &Arc<RequestBuilder>, with_fields: bool) -> Result<Self> {
+        Ok(Self { blocks: inputs.blocks()?, ready: VecDeque::new(), builder: Arc::clone(builder), with_fields })
     }
 
     /// Reads on to `row`; rows are asked for in ascending order. `None`: the input ends before it.
@@ -80,7 +80,7 @@ impl RowReader {
                 Ok(record) => {
                     let fields = if self.with_fields { record.fields() } else { Vec::new() };
                     let fields = fields.into_iter().map(|(name, field)| (name.into_owned(), field.into())).collect();
-                    SourceRow { row, id: self.shape.id(&record), fields }
+                    SourceRow { row, id: self.builder.id(&record), fields }
                 }
                 Err(problem) => SourceRow { row, id: problem.result_id().into(), fields: Vec::new() },
             });

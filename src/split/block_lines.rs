@@ -56,7 +56,7 @@ pub(super) struct RowLine {
 
 /// Makes lines; threads share it.
 pub(super) struct LineMaker<'a> {
-    pub shape: &'a RequestBuilder,
+    pub builder: &'a RequestBuilder,
     pub wire_ids: &'a WireIds,
     pub checked: &'a Checked,
     pub options: LineOptions<'a>,
@@ -98,7 +98,7 @@ impl LineMaker<'_> {
             }
             let item = match record.and_then(
                 #[expect(clippy::result_large_err, reason = "a problem is rare")]
-                |record| Ok((record, self.shape.draft(&record)?)),
+                |record| Ok((record, self.builder.draft(&record)?)),
             ) {
                 Ok((record, draft)) => self.row(&record, &draft, &mut lines),
                 Err(problem) => BlockRow::Invalid(Box::new(self.problem(row, &problem))),
@@ -116,7 +116,7 @@ impl LineMaker<'_> {
 
     fn row(&self, record: &Record<'_>, draft: &Draft<'_>, lines: &mut BlockLines) -> BlockRow {
         let invalid = |id: Box<str>, message: String| {
-            let model = self.shape.shared(&draft.model);
+            let model = self.builder.shared(&draft.model);
             BlockRow::Invalid(Box::new(InvalidRow { row: draft.row, id, model, message }))
         };
         if let Some(id) = self.checked.stand_in(draft.row, &draft.id) {
@@ -137,7 +137,7 @@ impl LineMaker<'_> {
             return invalid(draft.id.as_ref().into(), message);
         }
         let model = lines.models.iter().position(|known| **known == *draft.model).unwrap_or_else(|| {
-            lines.models.push(self.shape.shared(&draft.model));
+            lines.models.push(self.builder.shared(&draft.model));
             lines.models.len() - 1
         });
         let id_start = lines.ids.len();

@@ -116,14 +116,14 @@ pub struct Split {
 /// Writes the batch files of `inputs`, and passes every row to `each`, in input order.
 ///
 /// A line is `{"custom_id":"…","body":{…}}`, its body exactly the one that a realtime request would post (audio carries a
-/// `method` too). `checked` must be of the same inputs and shape.
+/// `method` too). `checked` must be of the same inputs and builder.
 ///
 /// # Errors
 /// 65 for more than 1,000 models; 1 if the input has more or fewer rows than when it was checked; 66 or 74 if it cannot be
 /// read; the errors of `each` and of the files.
 pub fn split(
     inputs: &Inputs,
-    shape: &RequestBuilder,
+    builder: &RequestBuilder,
     checked: &Checked,
     options: &SplitOptions<'_>,
     each: &mut dyn FnMut(SplitRow<'_>) -> Result<()>,
@@ -131,8 +131,8 @@ pub fn split(
     if checked.models.len() > MOST_MODELS {
         return Err(too_many_models(checked.models.len()));
     }
-    let wire_ids = WireIds::find(inputs, shape, checked, options.threads)?;
-    let maker = LineMaker { shape, wire_ids: &wire_ids, checked, options: options.into() };
+    let wire_ids = WireIds::find(inputs, builder, checked, options.threads)?;
+    let maker = LineMaker { builder, wire_ids: &wire_ids, checked, options: options.into() };
     let mut writer = BatchFileWriter::new(options);
     let mut split = Split::default();
     let mut rows = 0;

@@ -94,12 +94,12 @@ impl Case {
         let path = dir.path().join("in.jsonl");
         fs::write(&path, text).unwrap();
         let inputs = Inputs::resolve(&[path], None).unwrap();
-        let shape = RequestBuilder::new(&self.params).unwrap();
-        let checked = Pass { threads: 1, ..Pass::new(&inputs, &shape) }.run().unwrap();
-        self.split(&inputs, &shape, &checked)
+        let builder = RequestBuilder::new(&self.params).unwrap();
+        let checked = Pass { threads: 1, ..Pass::new(&inputs, &builder) }.run().unwrap();
+        self.split(&inputs, &builder, &checked)
     }
 
-    fn split(&self, inputs: &Inputs, shape: &RequestBuilder, checked: &Checked) -> Result<Done> {
+    fn split(&self, inputs: &Inputs, builder: &RequestBuilder, checked: &Checked) -> Result<Done> {
         let files = Files::default();
         let open = |number: u32, model: &str| {
             let path = PathBuf::from(format!("{model}-{number}"));
@@ -118,7 +118,7 @@ impl Case {
             max_problems: 2,
         };
         let mut seen = Vec::new();
-        let split = split(inputs, shape, checked, &options, &mut |placed| {
+        let split = split(inputs, builder, checked, &options, &mut |placed| {
             seen.push(match placed {
                 SplitRow::Line { row, file: shard, id, wire_id: wire, fingerprint, model, stats } => Seen::Row {
                     row,
@@ -274,9 +274,9 @@ fn an_input_that_changed_since_its_check_is_not_split() {
     let path = dir.path().join("in.jsonl");
     fs::write(&path, "{\"prompt\":\"1\"}\n{\"prompt\":\"2\"}\n").unwrap();
     let inputs = Inputs::resolve(std::slice::from_ref(&path), None).unwrap();
-    let shape = RequestBuilder::new(&Case::default().params).unwrap();
+    let builder = RequestBuilder::new(&Case::default().params).unwrap();
     let checked = Checked { rows: 3, ..Checked::default() };
-    let error = Case::default().split(&inputs, &shape, &checked).err().unwrap();
+    let error = Case::default().split(&inputs, &builder, &checked).err().unwrap();
     assert!(error.message.contains("3 rows when checked, 2 now"), "{}", error.message);
 }
 
@@ -304,7 +304,7 @@ fn a_full_disk_stops_the_reading() {
     let text: String = (0..20_000).map(line).collect();
     fs::write(&path, text).unwrap();
     let inputs = Inputs::resolve(&[path], None).unwrap();
-    let shape = RequestBuilder::new(&Case::default().params).unwrap();
+    let builder = RequestBuilder::new(&Case::default().params).unwrap();
     let options = SplitOptions {
         open: &|_, _| Ok(NewBatchFile { path: "shard".into(), sink: Box::new(Full) }),
         limits: BatchFileLimits::default(),
@@ -315,7 +315,7 @@ fn a_full_disk_stops_the_reading() {
         inspector: None,
         max_problems: 1,
     };
-    let error = split(&inputs, &shape, &Checked::default(), &options, &mut |_| Ok(())).unwrap_err();
+    let error = split(&inputs, &builder, &Checked::default(), &options, &mut |_| Ok(())).unwrap_err();
     assert_eq!(error.exit, Exit::Io);
     assert!(error.message.starts_with("shard: "), "{}", error.message);
 }

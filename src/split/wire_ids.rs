@@ -26,14 +26,14 @@ struct LongIds {
 impl WireIds {
     /// Reads all ids, only if there are long ones; and again, only if some look like stand-ins. Keeps a bit for each row
     /// meanwhile, and afterwards the few ids that are in the way.
-    pub fn find(inputs: &Inputs, shape: &RequestBuilder, checked: &Checked, threads: usize) -> Result<Self> {
+    pub fn find(inputs: &Inputs, builder: &RequestBuilder, checked: &Checked, threads: usize) -> Result<Self> {
         let mut ids = Self::default();
         if checked.long_ids == 0 {
             return Ok(ids);
         }
         let mut long = RowSet::default();
         let mut any_alike = false;
-        scan(inputs, threads, &|block| LongIds::of(block, shape), &mut |found: LongIds| {
+        scan(inputs, threads, &|block| LongIds::of(block, builder), &mut |found: LongIds| {
             found.rows.into_iter().for_each(|row| _ = long.insert(row));
             any_alike |= found.any_alike;
             Ok(())
@@ -43,7 +43,7 @@ impl WireIds {
         }
         let alike = |block: &Block| {
             let mut found: Vec<Box<str>> = Vec::new();
-            each_id(block, shape, |_, id| {
+            each_id(block, builder, |_, id| {
                 if row_of(id).is_some_and(|n| long.contains(n)) {
                     found.push(id.into());
                 }
@@ -74,9 +74,9 @@ impl WireIds {
 }
 
 impl LongIds {
-    fn of(block: &Block, shape: &RequestBuilder) -> Self {
+    fn of(block: &Block, builder: &RequestBuilder) -> Self {
         let mut found = Self::default();
-        each_id(block, shape, |row, id| {
+        each_id(block, builder, |row, id| {
             if is_long(id) {
                 found.rows.push(row);
             }
@@ -93,9 +93,9 @@ fn row_of(id: &str) -> Option<u64> {
 }
 
 /// Calls `f` with the numbers and ids of a block's good rows; those of others are never sent.
-fn each_id(block: &Block, shape: &RequestBuilder, mut f: impl FnMut(u64, &str)) {
+fn each_id(block: &Block, builder: &RequestBuilder, mut f: impl FnMut(u64, &str)) {
     block.for_each(|record| {
-        if let Some(draft) = record.ok().and_then(|record| shape.draft(&record).ok()) {
+        if let Some(draft) = record.ok().and_then(|record| builder.draft(&record).ok()) {
             f(draft.number, &draft.id);
         }
     });

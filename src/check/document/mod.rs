@@ -120,7 +120,7 @@ impl CheckDocument {
             let text_tokens = counting.factors.apply(name, model.prompt_tokens());
             CheckedModel::new(name, model, text_tokens, table.get(name))
         });
-        Ok(Self::new(checked, models.collect(), pass.shape.endpoint()))
+        Ok(Self::new(checked, models.collect(), pass.builder.endpoint()))
     }
 
     fn new(checked: Checked, models: Vec<CheckedModel>, endpoint: Endpoint) -> Self {

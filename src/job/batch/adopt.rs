@@ -108,13 +108,13 @@ fn enter(batch: &Batch, inputs: &Inputs, remote: Remote<'_>, ctx: &Ctx) -> Resul
         .find(|e| batch.endpoint.as_deref().is_some_and(|path| path.ends_with(e.path())))
         .unwrap_or_default();
     let params = Params { endpoint, model: batch.model_id.clone(), ..Params::default() };
-    let shape = RequestBuilder::new(&params)?;
+    let builder = RequestBuilder::new(&params)?;
     let spec = Spec { account: remote.account.to_owned(), ..Spec::adopted(remote.name, params) };
     let key = format!("adopted-{}", batch.id);
     let job = store.enter(&ledger, Job::new(Transport::Batch, key, batch.id.clone(), spec.describe()?))?;
     let id = job.id.clone();
     let mut session = Session::open(&job, remote, ctx, SessionOptions::default())?;
-    let rows = take_over(&mut session, batch, inputs, &shape);
+    let rows = take_over(&mut session, batch, inputs, &builder);
     if rows.is_err() {
         store.remove(&ledger, &job)?;
     }
@@ -122,7 +122,7 @@ fn enter(batch: &Batch, inputs: &Inputs, remote: Remote<'_>, ctx: &Ctx) -> Resul
     ledger.find(&id)
 }
 
-fn take_over(session: &mut Session<'_>, batch: &Batch, inputs: &Inputs, shape: &RequestBuilder) -> Result<()> {
+fn take_over(session: &mut Session<'_>, batch: &Batch, inputs: &Inputs, builder: &RequestBuilder) -> Result<()> {
     session.spec = Spec { kept: inputs.keep(&session.driver.dir)?, ..spec_of(&session.job)? };
     session.job.spec = session.spec.describe()?;
     let mut db = session.driver.db.borrow_mut();
@@ -130,8 +130,8 @@ fn take_over(session: &mut Session<'_>, batch: &Batch, inputs: &Inputs, shape: &
     let prices = &session.ctx.settings.prices;
     let mut put = Ok(());
     let mut asked = 0;
-    let pass = Pass { max_problems: 0, threads: 1, ..Pass::new(inputs, shape) };
-    let checked = pass.inspect(&|draft| shape.own(draft), &mut |row, found| {
+    let pass = Pass { max_problems: 0, threads: 1, ..Pass::new(inputs, builder) };
+    let checked = pass.inspect(&|draft| builder.own(draft), &mut |row, found| {
         let request = found.map(|found| found.value);
         if put.is_err() {
             return;

@@ -101,8 +101,8 @@ pub fn rows_beside_batches(session: &Session<'_>) -> Result<u64> {
 pub fn deliver(session: Session<'_>, outputs: Outputs, flat: bool) -> Result<Ended> {
     verify_answers(&session)?;
     session.progress.phase("writing results");
-    let shape = session.shape()?;
-    let reader = if flat { Some(RowReader::open(&session.inputs()?, &shape, true)?) } else { None };
+    let builder = session.builder()?;
+    let reader = if flat { Some(RowReader::open(&session.inputs()?, &builder, true)?) } else { None };
     let mut done = RowSet::new(session.job.total);
     session.driver.db.borrow().each_row(|row| _ = done.insert(row))?;
     let (results, summary_file) = outputs.ordered(session.job.total, done, reader);
@@ -110,7 +110,7 @@ pub fn deliver(session: Session<'_>, outputs: Outputs, flat: bool) -> Result<End
         Accounts::new(session.ctx.settings.prices.clone(), session.job.total).knowing(&session.driver.db.borrow());
     accounts.add_retired(&session.driver.db.borrow())?;
     let mut price = |outcome: &Outcome| accounts.add(outcome, false);
-    let mut open = || RowReader::open(&session.inputs()?, &shape, false);
+    let mut open = || RowReader::open(&session.inputs()?, &builder, false);
     let pending = not_answered(&session.batches()?);
     let stored = session.store.open_job(&session.job.id)?;
     let lines = std::thread::scope(|scope| {

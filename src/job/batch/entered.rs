@@ -92,7 +92,7 @@ pub(super) fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Re
     let mut session = Session::open(&job, remote, ctx, SessionOptions { wait: LockWait::Now, ..ask.session() })?;
     let quote = keep_and_plan(&mut session, &submission, ask)?;
     drop(content);
-    Ok(Entered { session, known: false, resumed: false, quote, own: submission.shape.own_parameters() })
+    Ok(Entered { session, known: false, resumed: false, quote, own: submission.builder.own_parameters() })
 }
 
 /// Locks the content, so that two commands with the same content do not both make a job.
@@ -194,7 +194,7 @@ fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk
     let only = submission.realtime.as_ref().map(|realtime| |row: u64| !realtime.contains(row));
     let input = PlanInput {
         inputs: &inputs,
-        shape: &submission.shape,
+        builder: &submission.builder,
         checked: &submission.checked,
         only: only.as_ref().map(|only| only as &(dyn Fn(u64) -> bool + Sync)),
         retry: false,

@@ -28,7 +28,7 @@ pub struct PlanInput<'a> {
     /// The input.
     pub inputs: &'a Inputs,
     /// The builder of its requests.
-    pub shape: &'a RequestBuilder,
+    pub builder: &'a RequestBuilder,
     /// The result of the check.
     pub checked: &'a Checked,
     /// Selects the rows. `None`: all rows.
@@ -149,7 +149,7 @@ pub fn plan(
         max_problems: 20,
     };
     let mut planner = Planner::new(&mut db, input.retry, &session.ctx.settings.prices);
-    let split = split(input.inputs, input.shape, input.checked, &options, &mut |row| {
+    let split = split(input.inputs, input.builder, input.checked, &options, &mut |row| {
         each(match &row {
             SplitRow::Line { id, fingerprint, .. } => Some(RowContent { id, fingerprint: *fingerprint }),
             SplitRow::Invalid(_) => None,
@@ -157,7 +157,7 @@ pub fn plan(
         planner.place(&row)
     })?;
     stage.commit()?;
-    let endpoint = format!("/v1{}", input.shape.endpoint().path());
+    let endpoint = format!("/v1{}", input.builder.endpoint().path());
     let batches = split.files.iter().map(|file| JobBatch {
         number: file.number,
         model: file.model.to_string(),

@@ -201,7 +201,7 @@ pub fn account_lost(session: &Session<'_>) -> Result<()> {
     }
     let mut awaited = RowSet::new(session.job.total);
     db.each_awaited(|row| _ = awaited.insert(row))?;
-    let rows = JobRows { inputs: &session.inputs()?, shape: &session.shape()? };
+    let rows = JobRows { inputs: &session.inputs()?, builder: &session.builder()? };
     rows.account_lost(&mut db, session.job.total, &awaited, session.ctx)?;
     db.settle_aside()?;
     drop(db);
@@ -220,7 +220,7 @@ fn changed(session: &Session<'_>) -> Error {
 /// 65 if they do not, 66 if the input is gone.
 pub fn same_input(session: &Session<'_>) -> Result<()> {
     let db = session.store.open_job(&session.job.id)?;
-    let rows = JobRows { inputs: &session.inputs()?, shape: &session.shape()? };
+    let rows = JobRows { inputs: &session.inputs()?, builder: &session.builder()? };
     let how = Checking { service: &session.spec.service, listed: 0, table: None, clean: None };
     let found = rows.check(Some(db), how)?;
     if found.checked.rows != session.job.total || found.resumed.is_some_and(|resumed| !resumed.is_same()) {
@@ -250,13 +250,13 @@ pub fn priced(session: &Session<'_>, mut rows: Vec<u64>, left: u64, transport: T
     if rows.is_empty() {
         return Ok(RetrySet { rows, left, invalid: 0, quote: Quote::default() });
     }
-    let (inputs, shape) = (session.inputs()?, session.shape()?);
+    let (inputs, builder) = (session.inputs()?, session.builder()?);
     // Of a few rows of a large input, all are counted.
     let share = rows.len() as f64 / session.job.total.max(1) as f64;
     let bytes = (inputs.total_bytes().unwrap_or(0) as f64 * share) as u64;
     let (table, counting) = (&session.ctx.settings.prices, counting(session));
     let inspector = RowInspector::new(bytes, counting.estimator, table);
-    let pass = Pass { max_problems: 0, ..Pass::new(&inputs, &shape) };
+    let pass = Pass { max_problems: 0, ..Pass::new(&inputs, &builder) };
     let wanted = |row| rows.binary_search(&row).is_ok();
     let sent = SummedRows::of(&pass, &inspector, &wanted)?;
     let asked = rows.len() as u64;
@@ -276,10 +276,10 @@ pub fn counting(session: &Session<'_>) -> Counting<'static> {
 
 /// Plans batches for these rows and releases their reservation.
 pub fn plan_retry(session: &mut Session<'_>, rows: &[u64], reservation: i64) -> Result<()> {
-    let (inputs, shape) = (session.inputs()?, session.shape()?);
-    let checked = Pass { max_problems: 0, ..Pass::new(&inputs, &shape) }.run()?;
+    let (inputs, builder) = (session.inputs()?, session.builder()?);
+    let checked = Pass { max_problems: 0, ..Pass::new(&inputs, &builder) }.run()?;
     let only = |row| rows.binary_search(&row).is_ok();
-    let input = PlanInput { inputs: &inputs, shape: &shape, checked: &checked, only: Some(&only), retry: true };
+    let input = PlanInput { inputs: &inputs, builder: &builder, checked: &checked, only: Some(&only), retry: true };
     plan(session, input, &mut |_| {})?;
     let mut batches = session.batches()?;
     batches.retain(|batch| batch.step == BatchStep::Planned);

@@ -189,7 +189,7 @@ impl<'a> Session<'a> {
     }
 
     /// Builds the request builder of the inputs.
-    pub fn shape(&self) -> Result<Arc<RequestBuilder>> {
+    pub fn builder(&self) -> Result<Arc<RequestBuilder>> {
         RequestBuilder::new(&self.spec.params).map(Arc::new)
     }
 

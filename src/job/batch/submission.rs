@@ -24,7 +24,7 @@ pub struct Submission {
     /// The files to read.
     pub inputs: Inputs,
     /// The builder of their requests.
-    pub shape: Arc<RequestBuilder>,
+    pub builder: Arc<RequestBuilder>,
     /// The result of the check.
     pub checked: Checked,
     /// The key of its content.
@@ -53,19 +53,19 @@ impl Submission {
         let (source, reading) = (&ask.input.source, ask.input.flags.reading);
         let stdin = *source == InputSource::Stdin;
         let OpenedInputs { inputs, stdin } = OpenedInputs::open(source.files(), stdin, reading, || desk.store.spool())?;
-        let shape = Arc::new(RequestBuilder::new(&ask.input.flags.params)?);
+        let builder = Arc::new(RequestBuilder::new(&ask.input.flags.params)?);
         let stamp = inputs.stamp();
         progress.phase("checking input");
-        first_look(&inputs, &shape, &desk.ctx.ui)?;
+        first_look(&inputs, &builder, &desk.ctx.ui)?;
         if !ask.problems.skip_invalid {
-            refuse_headers(&inputs, &shape)?;
+            refuse_headers(&inputs, &builder)?;
         }
         let mut requests = Requests::new(service);
         let mut realtime = ask.auto.is_some().then(RowSet::default);
         let table = &desk.ctx.settings.prices;
         let in_batch = |model: &str| ask.auto.is_none() || route::saves(table.get(model));
         let listed = ask.problems.listed;
-        let pass = Pass { max_problems: listed, table: Some(table), ..Pass::new(&inputs, &shape) };
+        let pass = Pass { max_problems: listed, table: Some(table), ..Pass::new(&inputs, &builder) };
         let checked = pass.inspect(
             &|draft| (draft.fingerprint(), Box::<str>::from(&*draft.id), in_batch(&draft.model)),
             &mut |row, found| {
@@ -78,14 +78,14 @@ impl Submission {
         )?;
         problems::report(&checked, ask.problems.skip_invalid, listed, Action::Send, &desk.ctx.ui)?;
         problems::say_stream_removed(&checked, &desk.ctx.ui);
-        say_doubts(&checked, &shape, desk.ctx);
+        say_doubts(&checked, &builder, desk.ctx);
         let routes = if ask.auto.is_some() {
             divide(&checked.models, table, desk.ctx)
         } else {
             notice(ask, &checked, desk.ctx)?
         };
         let (key, shown) = (requests.key(), source.shown());
-        Ok(Self { inputs, shape, checked, key, requests, shown, stamp, realtime, routes, _stdin: stdin })
+        Ok(Self { inputs, builder, checked, key, requests, shown, stamp, realtime, routes, _stdin: stdin })
     }
 }
 

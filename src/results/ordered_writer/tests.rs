@@ -52,7 +52,7 @@ fn rows_that_were_never_sent_cost_neither_a_question_nor_a_write_each() {
     let path = dir.path().join("in.jsonl");
     std::fs::write(&path, "{\"prompt\":\"a\",\"model\":\"m\"}\n".repeat(ROWS as usize)).unwrap();
     let inputs = Inputs::resolve(&[path], Some(Format::Jsonl)).unwrap();
-    let shape = Arc::new(RequestBuilder::new(&Params::default()).unwrap());
+    let builder = Arc::new(RequestBuilder::new(&Params::default()).unwrap());
     let form = ResultOptions {
         format: ResultFormat::Jsonl,
         flat: false,
@@ -74,7 +74,7 @@ fn rows_that_were_never_sent_cost_neither_a_question_nor_a_write_each() {
         priced.set(priced.get() + 1);
         None
     };
-    let mut open = || RowReader::open(&inputs, &shape, false);
+    let mut open = || RowReader::open(&inputs, &builder, false);
     let unanswered = Unanswered { code: ErrorCode::Budget, reason: "the deadline was reached", open_reader: &mut open };
     writer.finish(&stored, &mut price, unanswered).unwrap().commit(true).unwrap();
 

@@ -33,7 +33,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
 
 /// All rows, or why there are none.
 fn read(inputs: &Inputs, block: usize, bytes: &[u8]) -> Result<Vec<Row>, String> {
-    let shape = RequestBuilder::new(&Params { model: Some("m".to_owned()), ..Params::default() }).expect("a shape");
+    let builder = RequestBuilder::new(&Params { model: Some("m".to_owned()), ..Params::default() }).expect("a builder");
     let lines = bytes.iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
     let mut blocks = inputs.blocks_sized(block, LONGEST).expect("a file");
     let (mut rows, mut last): (Vec<Row>, _) = (Vec::new(), 0);
@@ -55,7 +55,7 @@ fn read(inputs: &Inputs, block: usize, bytes: &[u8]) -> Result<Vec<Row>, String>
             let (line, row) = match record {
                 Ok(record) => {
                     assert_eq!((record.row, record.file), (number, "f"));
-                    (record.line, Ok(cells(&shape, &record)))
+                    (record.line, Ok(cells(&builder, &record)))
                 }
                 Err(problem) => {
                     assert_eq!((problem.row, &*problem.file), (Some(number), "f"));
@@ -72,7 +72,7 @@ fn read(inputs: &Inputs, block: usize, bytes: &[u8]) -> Result<Vec<Row>, String>
     }
 }
 
-fn cells(shape: &RequestBuilder, record: &Record<'_>) -> Vec<String> {
+fn cells(builder: &RequestBuilder, record: &Record<'_>) -> Vec<String> {
     match record.data {
         Data::Json(text) | Data::Line(text) => {
             assert!(!text.contains('\n') && !text.trim_matches([' ', '\t', '\r']).is_empty());
@@ -81,7 +81,7 @@ fn cells(shape: &RequestBuilder, record: &Record<'_>) -> Vec<String> {
         Data::Columns { names, values } => {
             assert_eq!(names.len(), values.len());
             let prompt = names.iter().position(|name| name == "prompt").and_then(|at| values.get(at));
-            if let (Some(prompt), Ok(request)) = (prompt, shape.request(record)) {
+            if let (Some(prompt), Ok(request)) = (prompt, builder.request(record)) {
                 let body = members(&request.body).expect("an object");
                 let messages = find(&body, "messages").expect("messages");
                 let content = messages.rsplit_once(r#"{"role":"user","content":"#).expect("a message").1;

@@ -34,7 +34,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
         return Corpus::Reject;
     }
     let params = params(flags);
-    let shape = RequestBuilder::new(&params).expect("the flags make sense");
+    let builder = RequestBuilder::new(&params).expect("the flags make sense");
     let record = Record { row: ROW, number: ROW, file: "f", line: 9, data: Data::Json(line) };
 
     // The record's fields are its members, whatever becomes of it.
@@ -43,10 +43,10 @@ fuzz_target!(|data: &[u8]| -> Corpus {
     let expected: Vec<String> = own.iter().flatten().map(|(name, _)| name.clone()).collect();
     assert_eq!(names, expected);
 
-    match shape.request(&record) {
+    match builder.request(&record) {
         Ok(request) => {
-            assert_eq!(shape.request(&record).as_ref(), Ok(&request), "the same again");
-            assert_eq!(shape.id(&record), request.id);
+            assert_eq!(builder.request(&record).as_ref(), Ok(&request), "the same again");
+            assert_eq!(builder.id(&record), request.id);
             accepted(&params, line, &own.expect("a request from what is no object"), &request);
         }
         Err(problem) => {

@@ -38,8 +38,8 @@ fuzz_target!(|data: &[u8]| -> Corpus {
 /// The prompt that a template makes of a record; `None` if it does not parse.
 fn fill(template: &str, record: &Record<'_>) -> Option<Result<String, String>> {
     let params = Params { prompt: Some(template.to_owned()), model: Some("m".to_owned()), ..Params::default() };
-    let shape = match RequestBuilder::new(&params) {
-        Ok(shape) => shape,
+    let builder = match RequestBuilder::new(&params) {
+        Ok(builder) => builder,
         Err(error) => {
             assert_eq!(error.exit, Exit::Usage);
             let rest = error.message.strip_prefix("--prompt: line ").unwrap_or_else(|| panic!("{error}"));
@@ -49,7 +49,7 @@ fn fill(template: &str, record: &Record<'_>) -> Option<Result<String, String>> {
             return None;
         }
     };
-    Some(match shape.request(record) {
+    Some(match builder.request(record) {
         Ok(request) => {
             let body = members(&request.body).expect("an object");
             let messages = find(&body, "messages").expect("messages");
