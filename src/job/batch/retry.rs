@@ -89,8 +89,14 @@ pub fn retry(ask: RetryAsk, remote: Remote<'_>, ctx: &Ctx, announce: &dyn Fn(&st
         keep_input(&mut session)?;
         account_lost(&session)?;
     }
+    let first = if ask.dry_run { unsent_rows(&session, batch)? } else { None };
     let set = retry_set(&session, ask.all, if batch { Transport::Batch } else { Transport::Realtime })?;
-    ctx.ui.note(&format!("{id}: {}", set.summary(batch)));
+    if let Some(first) = &first {
+        ctx.ui.note(&format!("{id}: {first}; a retry sends them first"));
+    }
+    if first.is_none() || !set.is_nothing() {
+        ctx.ui.note(&format!("{id}: {}", set.summary(batch)));
+    }
     if set.rows.is_empty() {
         announce(&id)?;
         // A dry run of a job with batches to submit has looked at them only.
@@ -137,8 +143,6 @@ fn bring_to_end(session: &mut Session<'_>, ask: &RetryAsk) -> Result<()> {
     }
     let open = session.open_batches()?;
     if ask.dry_run && open.unsent > 0 && open.unsent == open.all {
-        let (unsent, are) = (text::batches(open.unsent), text::agree(open.unsent as u64, "is", "are"));
-        session.ctx.ui.note(&format!("{id}: {unsent} {are} not sent yet; a retry sends them first"));
         return Ok(());
     }
     if open.unsent > 0 && !ask.dry_run {
@@ -158,6 +162,26 @@ fn bring_to_end(session: &mut Session<'_>, ask: &RetryAsk) -> Result<()> {
             .hint("pass --via realtime"));
     }
     Ok(())
+}
+
+/// Describes the rows and the cost of the batches that a retry submits before it sends a failed row. A retry in real time
+/// gives postponed batches up instead.
+fn unsent_rows(session: &Session<'_>, batch: bool) -> Result<Option<String>> {
+    let mut batches = session.batches()?;
+    batches.retain(|unsent| unsent.is_unsent() && (batch || !unsent.is_postponed()));
+    if batches.is_empty() {
+        return Ok(None);
+    }
+    let mut rows = Vec::new();
+    for batch in &batches {
+        rows.extend(session.driver.db.borrow().asked(batch.number)?.into_iter().map(|asked| asked.row));
+    }
+    rows.sort_unstable();
+    let set = priced(session, rows, 0, Transport::Batch)?;
+    let (count, are) = (set.rows.len() as u64, text::agree(set.rows.len() as u64, "is", "are"));
+    let (rows, batches) = (text::plural(count, "row"), text::batches(batches.len()));
+    let (cost, more) = (set.quote.shown(), set.quote.left_out());
+    Ok(Some(format!("{rows} in {batches} {are} not sent yet, {cost}{more} at the batch price")))
 }
 
 /// Ends batches that the service did not begin, so that their rows can be sent in real time.
@@ -230,11 +254,12 @@ pub fn same_input(session: &Session<'_>) -> Result<()> {
 }
 
 /// Finds the rows without an answer that can be sent. Of the failed rows, it takes those that a retry may answer, or
-/// `all`. Rows of batches that are not sent yet belong to those batches.
+/// `all`. Rows of open batches belong to those batches. Only a retry in real time takes them from postponed batches.
 pub fn retry_set(session: &Session<'_>, all: bool, transport: Transport) -> Result<RetrySet> {
     let (mut left, mut awaited) = (0, RowSet::new(session.job.total));
     let db = session.driver.db.borrow();
-    db.each_awaited(|row| _ = awaited.insert(row))?;
+    let keeps = |batch: &JobBatch| transport == Transport::Batch || !batch.is_postponed();
+    db.each_awaited_by(keeps, |row| _ = awaited.insert(row))?;
     let mut rows = db.to_do(session.job.total, |code| {
         let take = all || !code.is_permanent();
         left += u64::from(!take);
@@ -297,6 +322,11 @@ pub fn plan_retry(session: &mut Session<'_>, rows: &[u64], reservation: i64) -> 
 }
 
 impl RetrySet {
+    /// Returns true if there is no failed row to report either.
+    const fn is_nothing(&self) -> bool {
+        self.rows.is_empty() && self.left == 0 && self.invalid == 0
+    }
+
     /// Describes in one line which rows are sent again and which are not.
     fn summary(&self, batch: bool) -> String {
         let left = match self.left {

@@ -95,8 +95,13 @@ impl JobDb {
     }
 
     /// Calls `each` with every row that an open batch may still answer.
-    pub fn each_awaited(&self, mut each: impl FnMut(u64)) -> Result<()> {
-        for batch in self.batches()?.into_iter().filter(JobBatch::is_open) {
+    pub fn each_awaited(&self, each: impl FnMut(u64)) -> Result<()> {
+        self.each_awaited_by(|_| true, each)
+    }
+
+    /// As [`Self::each_awaited`], of the open batches that `by` selects.
+    pub fn each_awaited_by(&self, by: impl Fn(&JobBatch) -> bool, mut each: impl FnMut(u64)) -> Result<()> {
+        for batch in self.batches()?.into_iter().filter(|batch| batch.is_open() && by(batch)) {
             self.run(|db| {
                 let mut statement = db.prepare_cached("SELECT row FROM request WHERE batch = ?1")?;
                 let mut rows = statement.query([batch.number])?;

@@ -17,9 +17,9 @@ fn full_queue(home: &Home, run: &str) -> Server {
     server
 }
 
-/// The first `times` creations are refused in these words.
-fn refuses(times: u64, words: &str) -> (FaultServer, Server) {
-    let server = Server::quick(&[]);
+/// The first `times` creations are refused in these words. The others reach a server with `args`.
+fn refuses(times: u64, words: &str, args: &[&str]) -> (FaultServer, Server) {
+    let server = Server::quick(args);
     let body = serde_json::json!({"error": words}).to_string();
     let refusal = Canned { status: "400 Bad Request".into(), headers: String::new(), body };
     let front = FaultServer::before(&server.address(), move |asked| {
@@ -75,7 +75,7 @@ fn wait_and_fetch_make_a_refused_batch_again() {
 #[test]
 fn refused_creation_without_a_wait_exits_75_and_is_resumable() {
     for next in ["submit", "wait", "retry"] {
-        let (front, server) = refuses(1, FULL);
+        let (front, server) = refuses(1, FULL, &[]);
         let home = Home::new();
         home.write("in.jsonl", prompts(1..=3));
         let out = home.at(&front.url, &["submit", "in.jsonl"]).code(75);
@@ -102,7 +102,7 @@ fn refused_creation_without_a_wait_exits_75_and_is_resumable() {
 
 #[test]
 fn refusal_that_does_not_pass_is_not_repeated() {
-    let (front, server) = refuses(u64::MAX, "line 2: invalid request, correct it and try again");
+    let (front, server) = refuses(u64::MAX, "line 2: invalid request, correct it and try again", &[]);
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=2));
     let args = ["submit", "in.jsonl", "--wait", "-o", "out.jsonl"];
@@ -148,7 +148,10 @@ fn timeout_of_a_wait_for_room_says_who_does_not_work() {
     id.says(&["did not begin 1 batch"]);
     // Each of the ways on ends the job.
     let dry = home.at(&server.url, &["retry", "last", "--via", "realtime", "--dry-run"]).code(0);
-    dry.says(&["3 rows to send again"]);
+    dry.says(&["3 rows to send again, ", "at the realtime price"]);
+    let dry = home.at(&server.url, &["retry", "last", "--via", "batch", "--dry-run"]).code(0);
+    let dry = dry.says(&["3 rows in 1 batch are not sent yet, ", "at the batch price; a retry sends them first"]);
+    assert!(!dry.stderr.contains("no rows"), "{}", dry.stderr);
     home.at(&server.url, &["retry", "last", "--via", "realtime"]).code(0);
     home.at(&server.url, &["fetch", "last", "-o", "out.jsonl"]).code(0);
     answered(&home.read("out.jsonl"), 1..=3);
@@ -178,17 +181,14 @@ fn job_of_ten_batches_that_loses_nine_ends_whole() {
 
 #[test]
 fn lost_reply_to_a_second_creation_is_looked_up() {
+    // The service refuses the first creation and does the second, whose reply is lost.
+    let (front, server) = refuses(1, FULL, &["--fault", "reset,on=create,after,nth=1"]);
     let home = Home::new();
-    // The third creation is the second of this job: the service does it, and its reply is lost.
-    let lost = "reset,on=create,after,nth=3";
-    let server = Server::quick(&["--batch-queue", "1", "--batch-run", "300ms", "--fault", lost]);
-    home.write("other.jsonl", prompts(901..=901));
-    submit(&home, &server, &["other.jsonl"]);
     home.write("in.jsonl", prompts(1..=3));
     let args = ["submit", "in.jsonl", "--wait", "-o", "out.jsonl"];
-    home.at(&server.url, &[&args[..], &["--poll", "1s"]].concat())
+    home.at(&front.url, &[&args[..], &["--poll", "1s"]].concat())
         .code(0)
-        .says(&["does not know whether it was created"]);
+        .says(&["making it again", "does not know whether it was created"]);
     answered(&home.read("out.jsonl"), 1..=3);
-    assert_eq!((server.bill(), server.paid_again()), (4, 0));
+    assert_eq!((server.bill(), server.paid_again()), (3, 0));
 }

@@ -79,5 +79,6 @@ fn unsent_batches_are_no_retry() {
     let server = Server::quick(&["--fault", "status=401,on=register,times=always"]);
     home.write("in.jsonl", rows(3, 40));
     home.at(&server.url, &["submit", "in.jsonl"]).code(4);
-    home.at(&server.url, &["retry", "last", "--dry-run"]).code(0).says(&["1 batch is not sent yet", "no rows to send"]);
+    let dry = home.at(&server.url, &["retry", "last", "--dry-run"]).code(0);
+    dry.says(&["3 rows in 1 batch are not sent yet, about $0.0000", "at the batch price; a retry sends them first"]);
 }
