@@ -9,7 +9,6 @@ use super::groups::ProblemGroups;
 use super::pass::Pass;
 use crate::input::Block;
 use crate::request::{Draft, NO_PROMPT, Problem};
-use crate::tokens::Media;
 
 /// Longest `custom_id` that the service takes, in characters (together-wire: "at most 64 characters").
 const ID_LIMIT: usize = 64;
@@ -91,7 +90,7 @@ impl<T> BlockFindings<T> {
         self.stream_removed += u64::from(draft.stream_removed);
         self.long_ids += u64::from(is_long(&draft.id));
         if self.unbounded.is_none() {
-            self.unbounded = Media::of(&draft.body).unbounded.map(|kind| (draft.id.to_string(), kind));
+            self.unbounded = draft.media().unbounded.clone().map(|kind| (draft.id.to_string(), kind));
         }
         let at_hand = self.models.len().saturating_sub(MODELS_AT_HAND);
         let known = self.models[at_hand..].iter().position(|(known, _)| **known == *draft.model);

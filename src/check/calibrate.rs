@@ -19,6 +19,9 @@ const ROWS: u64 = 512;
 /// An input of up to this size is read to its end, so that rows from all of it are compared: files are often sorted.
 const SHORT: u64 = 16 << 20;
 
+/// Answered rows of a job that teaches: a smaller one says little.
+pub const FEWEST: u64 = 20;
+
 /// Answered rows of a model that correct its estimates: fewer could all be of one unusual kind.
 const ENOUGH: u64 = 200;
 
@@ -27,7 +30,7 @@ const ENOUGH: u64 = 200;
 pub struct SentJob<'a> {
     /// The job's id.
     pub id: &'a str,
-    /// The service is not one of this machine. Servers for rehearsals count in ways of their own, and teach nothing.
+    /// What it shows is kept for later estimates.
     pub teaches: bool,
     /// The rows.
     pub inputs: &'a Inputs,

@@ -49,13 +49,14 @@ pub(super) fn is_near_limit(
     }
     let Some(context) = passable_context(draft, table) else { return false };
     let prompt = counted.unwrap_or_else(|| estimator.request(&draft.body, draft.endpoint == Endpoint::Chat));
-    let images = tokens::Media::of(&draft.body).most_tokens(table.image_tokens(&draft.model));
+    let images = draft.media().most_tokens(table.image_tokens(&draft.model));
     (prompt + prompt / 10).saturating_add(images).saturating_add(answer(draft)) > context
 }
 
 /// The context length of the model, if the request might be longer; most requests are known to fit by their bytes alone.
 fn passable_context(draft: &Draft<'_>, table: &PriceTable) -> Option<u64> {
-    let most = tokens::bound(&draft.body, table.image_tokens(&draft.model)).saturating_add(answer(draft));
+    let most =
+        tokens::bound(&draft.body, draft.media(), table.image_tokens(&draft.model)).saturating_add(answer(draft));
     if most <= SHORT {
         return None;
     }
@@ -64,7 +65,7 @@ fn passable_context(draft: &Draft<'_>, table: &PriceTable) -> Option<u64> {
 
 /// The bytes of a request without those of its images, which are no prompt tokens.
 fn text_bytes(draft: &Draft<'_>) -> u64 {
-    draft.body.len() as u64 - tokens::Media::of(&draft.body).bytes
+    draft.body.len() as u64 - draft.media().bytes
 }
 
 fn answer(draft: &Draft<'_>) -> u64 {

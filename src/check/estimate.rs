@@ -11,7 +11,7 @@ use crate::price::PriceTable;
 use crate::request::batch_line::{self, BatchFileLimits};
 use crate::request::{Draft, Endpoint};
 use crate::row_set::RowSet;
-use crate::tokens::{self, Estimator, Media};
+use crate::tokens::{self, Estimator};
 
 /// Bytes of an input that is counted in full. Of a larger input, rows are picked by a hash, and the others are scaled
 /// by their bytes. In a million rows (`tests/bench/check.sh`: prose, code, JSON, ten other languages, three models)
@@ -67,7 +67,7 @@ impl<'a> RowInspector<'a> {
     pub fn inspect(&self, draft: &Draft<'_>) -> RowStats {
         let counted = is_picked(draft.row, self.every)
             .then(|| self.estimator.request(&draft.body, draft.endpoint == Endpoint::Chat));
-        let media = Media::of(&draft.body);
+        let media = draft.media();
         let image = self.table.image_tokens(&draft.model);
         RowStats {
             body: draft.body.len() as u64 - media.bytes,
@@ -77,7 +77,7 @@ impl<'a> RowInspector<'a> {
             max_tokens: draft.answer_bound(),
             tokens: counted,
             near_limit: is_near_limit(draft, self.table, self.estimator, counted),
-            bound: tokens::bound_with(&draft.body, &media, image),
+            bound: tokens::bound(&draft.body, media, image),
             open_part: media.unbounded.is_some(),
         }
     }

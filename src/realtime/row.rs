@@ -14,7 +14,6 @@ use super::{Event, Stopped};
 use crate::outcome::{ErrorCode, Outcome, RowError, Usage};
 use crate::price::Nanos;
 use crate::request::Request;
-use crate::tokens;
 
 /// The task of one row.
 pub(super) struct RowTask {
@@ -57,7 +56,7 @@ impl RowTask {
         let reserve = request.reserve(image);
         Self {
             engine,
-            about: tokens::estimate(&request.body, image) + reserve.completion / 2,
+            about: request.about(image) + reserve.completion / 2,
             tries: Tries::default(),
             outcome: Outcome {
                 fingerprint: request.fingerprint,

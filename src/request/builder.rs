@@ -1,6 +1,7 @@
 //! Checks the flags once, and builds the request of each record from them.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -151,6 +152,7 @@ impl RequestBuilder {
             stream_removed: built.stream_removed,
             max_tokens: built.max_tokens,
             choices: built.choices,
+            media: OnceCell::new(),
         })
     }
 
@@ -165,6 +167,8 @@ impl RequestBuilder {
             body: draft.body.as_ref().into(),
             stream_removed: draft.stream_removed,
             max_tokens: draft.max_tokens,
+            media: draft.media().clone(),
+            answers: draft.answer_bound(),
         }
     }
 

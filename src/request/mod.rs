@@ -24,6 +24,7 @@ mod template;
 mod usage;
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::sync::{Arc, LazyLock};
 
 pub use builder::{NO_PROMPT, RequestBuilder};
@@ -37,7 +38,7 @@ pub use template::TEMPLATE_FAULT;
 
 use crate::json;
 use crate::outcome::{Fingerprint, Usage};
-use crate::tokens;
+use crate::tokens::{self, Media};
 
 /// A request as it will be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +59,10 @@ pub struct Request {
     pub stream_removed: bool,
     /// The bound on answer tokens, if the body has one.
     pub max_tokens: Option<u64>,
+    /// Its parts that are not text.
+    media: Media,
+    /// The most tokens that all answers come to, or `None` without a bound.
+    answers: Option<u64>,
 }
 
 /// A [`Request`] that still borrows from its record where it can. A check needs no more.
@@ -83,17 +88,28 @@ pub struct Draft<'a> {
     pub max_tokens: Option<u64>,
     /// The request may ask for more than one answer.
     choices: bool,
+    media: OnceCell<Media>,
 }
 
 impl Request {
     /// The most tokens that one attempt may cost, which a budget sets aside: its prompt, and its answers or 0 without a
     /// bound on them. `image`: the user's own figure for an image.
     pub fn reserve(&self, image: Option<u64>) -> Usage {
-        Usage::new(tokens::bound(&self.body, image), answer_bound(&self.body, self.max_tokens).unwrap_or(0))
+        Usage::new(tokens::bound(&self.body, &self.media, image), self.answers.unwrap_or(0))
+    }
+
+    /// A middling estimate of its prompt tokens, for pacing. `image`: as above.
+    pub fn about(&self, image: Option<u64>) -> u64 {
+        tokens::estimate(&self.body, &self.media, image)
     }
 }
 
 impl Draft<'_> {
+    /// Its parts that are not text. They are looked for once.
+    pub fn media(&self) -> &Media {
+        self.media.get_or_init(|| Media::of(&self.body))
+    }
+
     /// The most tokens that all answers come to, or `None` without a bound.
     pub fn answer_bound(&self) -> Option<u64> {
         if !self.endpoint.has_max_tokens() {

@@ -165,7 +165,7 @@ fn a_line_is_the_id_and_the_body_as_realtime_posts_it() {
 }
 
 fn tokens_of(body: &str) -> u64 {
-    crate::tokens::bound(body, None)
+    crate::tokens::bound(body, &crate::tokens::Media::of(body), None)
 }
 
 #[test]

@@ -115,7 +115,7 @@ mod tests {
             )
         };
         let [short, long] = ["https://x/y.png".to_owned(), format!("data:image/png;base64,{}", "A".repeat(1 << 20))];
-        let [short, long] = [short, long].map(|url| super::super::bound(&body(&url), None));
+        let [short, long] = [short, long].map(|url| super::super::bound(&body(&url), &Media::of(&body(&url)), None));
         assert_eq!(short, long);
         assert!((MOST_IMAGE..MOST_IMAGE + 100).contains(&short), "{short}");
     }

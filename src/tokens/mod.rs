@@ -27,19 +27,13 @@ const USUAL_BYTES: u64 = 4;
 const FEWEST_BYTES: u64 = 2;
 
 /// A middling estimate of the tokens of a request body. `image`: the user's own figure for an image.
-pub fn estimate(body: &str, image: Option<u64>) -> u64 {
-    let media = Media::of(body);
+pub fn estimate(body: &str, media: &Media, image: Option<u64>) -> u64 {
     estimate_bytes(body.len() as u64 - media.bytes).saturating_add(media.usual_tokens(image))
 }
 
 /// An upper bound on the tokens of a request body, if all of its parts have one ([`Media::unbounded`]). `image`: the
 /// user's own figure for an image.
-pub fn bound(body: &str, image: Option<u64>) -> u64 {
-    bound_with(body, &Media::of(body), image)
-}
-
-/// The same for a body whose parts are known.
-pub fn bound_with(body: &str, media: &Media, image: Option<u64>) -> u64 {
+pub fn bound(body: &str, media: &Media, image: Option<u64>) -> u64 {
     (body.len() as u64 - media.bytes).div_ceil(FEWEST_BYTES).saturating_add(media.most_tokens(image))
 }
 
