@@ -23,7 +23,7 @@ use crate::summary::{HttpCounts, JobTime, Summary};
 
 /// The context, the store and the index of a job.
 #[derive(Debug, Clone, Copy)]
-pub struct Desk<'a> {
+pub struct Workspace<'a> {
     /// Settings and user interface.
     pub ctx: &'a Ctx,
     /// The state directory.
@@ -45,15 +45,15 @@ pub struct JobAccounts {
 
 impl JobAccounts {
     /// Folds the job's database.
-    pub fn of(desk: Desk<'_>, db: &JobDb, job: &Job, spec: &Spec) -> Result<Self> {
-        let accounts = Accounts::of(db, desk.ctx.settings.prices.clone(), job.total, &RowSet::default())?;
-        Self::with(accounts, desk, db, job, spec)
+    pub fn of(workspace: Workspace<'_>, db: &JobDb, job: &Job, spec: &Spec) -> Result<Self> {
+        let accounts = Accounts::of(db, workspace.ctx.settings.prices.clone(), job.total, &RowSet::default())?;
+        Self::with(accounts, workspace, db, job, spec)
     }
 
     /// Adds outstanding costs to `accounts`.
-    pub fn with(accounts: Accounts, desk: Desk<'_>, db: &JobDb, job: &Job, spec: &Spec) -> Result<Self> {
+    pub fn with(accounts: Accounts, workspace: Workspace<'_>, db: &JobDb, job: &Job, spec: &Spec) -> Result<Self> {
         let mut all = Self::paid(accounts);
-        all.add_outstanding(desk, db, job, spec)?;
+        all.add_outstanding(workspace, db, job, spec)?;
         Ok(all)
     }
 
@@ -63,8 +63,8 @@ impl JobAccounts {
     }
 
     /// Adds the costs of requests and batches whose results llbatch does not have.
-    pub fn add_outstanding(&mut self, desk: Desk<'_>, db: &JobDb, job: &Job, spec: &Spec) -> Result<()> {
-        let input = || Ok((inputs_of(spec, desk.store, &job.id)?, RequestBuilder::new(&spec.params)?));
+    pub fn add_outstanding(&mut self, workspace: Workspace<'_>, db: &JobDb, job: &Job, spec: &Spec) -> Result<()> {
+        let input = || Ok((inputs_of(spec, workspace.store, &job.id)?, RequestBuilder::new(&spec.params)?));
         let outstanding = Outstanding::of_job(db, job.total, &mut self.accounts.prices, input)?;
         self.accounts.add_outstanding(&outstanding);
         let batched = outstanding.iter().filter(|requests| requests.transport == Transport::Batch);
@@ -96,8 +96,8 @@ impl JobAccounts {
 /// The end of a command on a job.
 #[derive(Debug)]
 pub struct Finish<'a> {
-    /// The desk of the job.
-    pub desk: Desk<'a>,
+    /// The workspace of the job.
+    pub workspace: Workspace<'a>,
     /// The job's entry.
     pub job: Job,
     /// The record of its command.
@@ -158,7 +158,7 @@ impl Finish<'_> {
         }
         let verdict = Verdict::of(&facts);
         let time = JobTime { batches: batch_time(&accounts.batches), realtime };
-        let mut meta = verdict.meta(&self.job, self.spec, time, self.desk.ctx);
+        let mut meta = verdict.meta(&self.job, self.spec, time, self.workspace.ctx);
         meta.batched = accounts.batches.iter().any(|batch| batch.remote.id.is_some());
         let mut summary = accounts.accounts.totals.summary(&meta);
         let shown = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
@@ -178,7 +178,7 @@ impl Finish<'_> {
     pub fn fail(&mut self, error: &Error) {
         let said = self.stop.as_ref().is_some_and(|stop| stop.exit == Exit::Io) && error.exit == Exit::Io;
         if error.exit != Exit::ClosedPipe && !said {
-            self.desk.ctx.ui.error(error);
+            self.workspace.ctx.ui.error(error);
         }
         if !said {
             self.stop = Some(Stop::by(error));
@@ -191,7 +191,7 @@ impl Finish<'_> {
         let written = self.stop.is_none() && !self.nowhere && verdict.state.ended() && accounts.all_collected();
         let unseen = self.nowhere && self.http.as_ref().is_some_and(|http| http.sent > 0);
         job.delivered = (job.delivered || written) && !unseen;
-        write_entry(self.desk, job, verdict.state, accounts)
+        write_entry(self.workspace, job, verdict.state, accounts)
     }
 
     /// Compares the estimated tokens of the job with the reported ones. A missing input is not an error here.
@@ -201,7 +201,7 @@ impl Finish<'_> {
         if !teaches && self.job.estimate.is_none() {
             return None;
         }
-        let Desk { store, ledger, .. } = self.desk;
+        let Workspace { store, ledger, .. } = self.workspace;
         let learned = inputs_of(self.spec, store, &self.job.id).and_then(|inputs| {
             let builder = RequestBuilder::new(&self.spec.params)?;
             let job = SentJob { id: &self.job.id, teaches, inputs: &inputs, builder: &builder };
@@ -215,61 +215,61 @@ impl Finish<'_> {
 }
 
 /// Records the state of a job for a command that writes no results. Returns the facts for its verdict.
-pub fn record(desk: Desk<'_>, job: &mut Job, db: &JobDb, spec: &Spec) -> Result<JobFacts> {
-    let accounts = JobAccounts::of(desk, db, job, spec)?;
+pub fn record(workspace: Workspace<'_>, job: &mut Job, db: &JobDb, spec: &Spec) -> Result<JobFacts> {
+    let accounts = JobAccounts::of(workspace, db, job, spec)?;
     let rows = RowFacts::of(job.total, &accounts.accounts.totals);
     let facts = JobFacts::seen(job, rows, &accounts.batches, false);
-    write_entry(desk, job, facts.state(), &accounts)?;
+    write_entry(workspace, job, facts.state(), &accounts)?;
     Ok(facts)
 }
 
 /// Writes the state, the counts and the cost of a job into the index, the job's own file and the budgets.
-fn write_entry(desk: Desk<'_>, job: &mut Job, state: JobState, accounts: &JobAccounts) -> Result<()> {
+fn write_entry(workspace: Workspace<'_>, job: &mut Job, state: JobState, accounts: &JobAccounts) -> Result<()> {
     let totals = &accounts.accounts.totals;
     (job.state, job.succeeded, job.failed, job.cost) = (state, totals.succeeded(), totals.failed(), totals.usd());
-    if desk.store.is_read_only() {
+    if workspace.store.is_read_only() {
         return Ok(());
     }
-    let spending = accounts.accounts.record(job, desk.ledger);
-    desk.ledger.update(job)?;
-    desk.store.open_job(&job.id)?.put_entry(job)?;
+    let spending = accounts.accounts.record(job, workspace.ledger);
+    workspace.ledger.update(job)?;
+    workspace.store.open_job(&job.id)?.put_entry(job)?;
     spending
 }
 
 /// Records the cost of killed commands. A realtime run leaves a claim; a batch command leaves answers that the history
 /// lacks. The states of the jobs stay as they are, and a job that has a lock holder stays unchanged.
-pub fn record_killed(desk: Desk<'_>) -> Result<()> {
-    let killed = |job: &Job| !job.state.ended() && desk.store.has_job(&job.id);
-    for job in desk.ledger.recent(u32::MAX)?.into_iter().filter(killed) {
+pub fn record_killed(workspace: Workspace<'_>) -> Result<()> {
+    let killed = |job: &Job| !job.state.ended() && workspace.store.has_job(&job.id);
+    for job in workspace.ledger.recent(u32::MAX)?.into_iter().filter(killed) {
         // One unreadable job must not hide the cost of the others.
-        if let Err(error) = record_cost(desk, job) {
-            desk.ctx.ui.warn(&error.to_string());
+        if let Err(error) = record_cost(workspace, job) {
+            workspace.ctx.ui.warn(&error.to_string());
         }
     }
     Ok(())
 }
 
-fn record_cost(desk: Desk<'_>, mut job: Job) -> Result<()> {
-    if desk.store.in_use(&job.id) {
+fn record_cost(workspace: Workspace<'_>, mut job: Job) -> Result<()> {
+    if workspace.store.in_use(&job.id) {
         return Ok(());
     }
-    let db = desk.store.open_job(&job.id)?;
+    let db = workspace.store.open_job(&job.id)?;
     let counts = db.counts()?;
-    if db.claimed()? == 0 && desk.ledger.recorded_rows(&job.id)? >= counts.0 {
+    if db.claimed()? == 0 && workspace.ledger.recorded_rows(&job.id)? >= counts.0 {
         return Ok(());
     }
-    let accounts = JobAccounts::of(desk, &db, &job, &spec_of(&job)?)?;
+    let accounts = JobAccounts::of(workspace, &db, &job, &spec_of(&job)?)?;
     // Locks the job only now: to add up millions of rows takes seconds, and a run that starts meanwhile must not fail.
-    let Some(_lock) = desk.store.lock(&job.id)? else { return Ok(()) };
-    if desk.ledger.find(&job.id)?.updated_at != job.updated_at {
+    let Some(_lock) = workspace.store.lock(&job.id)? else { return Ok(()) };
+    if workspace.ledger.find(&job.id)?.updated_at != job.updated_at {
         return Ok(());
     }
-    accounts.accounts.record(&job, desk.ledger)?;
+    accounts.accounts.record(&job, workspace.ledger)?;
     let usd = accounts.accounts.totals.usd();
     // An update renews the age of the job, so one without a change must not happen.
     if (job.succeeded, job.failed, job.cost) != (counts.0, counts.1, usd) {
         (job.succeeded, job.failed, job.cost) = (counts.0, counts.1, usd);
-        desk.ledger.update(&job)?;
+        workspace.ledger.update(&job)?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The money of a realtime run: `--max-cost`, and a reservation from the config file's budgets.
 
 use super::ask::RunAsk;
-use super::finish::Desk;
+use super::finish::Workspace;
 use super::rest::Rest;
 use super::run_start::RunStart;
 use crate::error::{Error, Exit, Result};
@@ -29,8 +29,8 @@ impl<'ctx> RunFunds<'ctx> {
     ///
     /// # Errors
     /// 2 for a model without a price, 5 for an exhausted budget.
-    pub fn refuse(start: &RunStart, ask: &RunAsk, desk: Desk<'_>) -> Result<()> {
-        let (checked, limit, settings) = (&start.checked, ask.job.limit, &desk.ctx.settings);
+    pub fn refuse(start: &RunStart, ask: &RunAsk, workspace: Workspace<'_>) -> Result<()> {
+        let (checked, limit, settings) = (&start.checked, ask.job.limit, &workspace.ctx.settings);
         let budgets = settings.budget.is_set();
         if !budgets && limit.max_cost.is_none() {
             return Ok(());
@@ -46,9 +46,12 @@ impl<'ctx> RunFunds<'ctx> {
             return Ok(());
         }
         let requester = Requester { job: &start.claimed.job.id, ..Requester::default() };
-        match desk.ledger.decide(|| Remaining::of_budgets(desk.store, desk.ledger, desk.ctx, requester))? {
+        match workspace
+            .ledger
+            .decide(|| Remaining::of_budgets(workspace.store, workspace.ledger, workspace.ctx, requester))?
+        {
             Some(left) if left.amount == Nanos::ZERO && left.returning == Nanos::ZERO => {
-                let most = Rest::of(ask, start.rows(), desk).most_of_start(start)?;
+                let most = Rest::of(ask, start.rows(), workspace).most_of_start(start)?;
                 let enough = most.and_then(|most| left.enough_for(most));
                 let enough = enough.unwrap_or_else(|| "a higher budget in the config file would do".to_owned());
                 Err(Error::new(Exit::Budget, format!("nothing is left of {}, so nothing was sent", left.what))
@@ -60,17 +63,17 @@ impl<'ctx> RunFunds<'ctx> {
 
     /// Opens the reservation and sets the limits of the engine. Under a budget, unrecorded costs of a killed process
     /// count as spent from here on.
-    pub fn open(ask: &RunAsk, job: &mut Job, db: &JobDb, desk: Desk<'ctx>) -> Result<Self> {
-        let reservation = Reservation::open(&job.id, desk.store, desk.ctx)?;
+    pub fn open(ask: &RunAsk, job: &mut Job, db: &JobDb, workspace: Workspace<'ctx>) -> Result<Self> {
+        let reservation = Reservation::open(&job.id, workspace.store, workspace.ctx)?;
         let max_cost = ask.job.limit.max_cost;
         if reservation.is_none() && max_cost.is_none() {
             return Ok(Self { budget: None, reservation, at_risk: Nanos::ZERO });
         }
-        let prices = &desk.ctx.settings.prices;
+        let prices = &workspace.ctx.settings.prices;
         let accounts = Accounts::of(db, prices.clone(), job.total, &RowSet::default())?;
         if reservation.is_some() {
             job.cost = accounts.totals.usd().or(job.cost);
-            accounts.record(job, desk.ledger)?;
+            accounts.record(job, workspace.ledger)?;
         }
         let spent = if ask.role.limits_whole_job() { accounts.spent() } else { Nanos::ZERO };
         let limit = max_cost.map(|limit| MaxCost { limit, before: spent });

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::finish::Desk;
+use super::finish::Workspace;
 use super::spec::spec_of;
 use crate::error::Result;
 use crate::outcome::{Fingerprint, Transport};
@@ -75,8 +75,8 @@ impl Requests {
     }
 
     /// Counts the rows whose requests `job` has answered. Each answer serves one row.
-    fn answered_by(&self, job: &Job, desk: Desk<'_>) -> Result<u64> {
-        let db = desk.store.open_job(&job.id)?;
+    fn answered_by(&self, job: &Job, workspace: Workspace<'_>) -> Result<u64> {
+        let db = workspace.store.open_job(&job.id)?;
         let last = self.sample.last_key_value().map(|(last, _)| *last).filter(|_| self.cut);
         let mut served: HashMap<Fingerprint, u32> = HashMap::new();
         db.each_answered(last, |fingerprint| {
@@ -91,12 +91,12 @@ impl Requests {
     }
 
     /// Finds the job with the most answers to these requests among the last jobs.
-    fn answered(&self, service: &str, desk: Desk<'_>) -> Result<Option<Answered>> {
+    fn answered(&self, service: &str, workspace: Workspace<'_>) -> Result<Option<Answered>> {
         let mut best: Option<Answered> = None;
         let mut compared = 0;
-        for job in desk.ledger.recent(JOBS)? {
+        for job in workspace.ledger.recent(JOBS)? {
             let theirs = job.service().is_some_and(|theirs| canonical_service(&theirs) == canonical_service(service));
-            if !theirs || job.succeeded == 0 || !desk.store.job_path(&job.id).exists() {
+            if !theirs || job.succeeded == 0 || !workspace.store.job_path(&job.id).exists() {
                 continue;
             }
             compared += job.succeeded;
@@ -104,7 +104,7 @@ impl Requests {
                 break;
             }
             // A note is not worth the end of a command: a damaged job is left out.
-            let Ok(rows) = self.answered_by(&job, desk) else { continue };
+            let Ok(rows) = self.answered_by(&job, workspace) else { continue };
             if rows > best.as_ref().map_or(0, |best| best.rows) {
                 best = Some(Answered { job, rows });
             }
@@ -114,9 +114,15 @@ impl Requests {
 
     /// Says which earlier job has answers to these requests, before a new job pays for them. `last` is the last job of the
     /// same command. `transport` is that of the new job.
-    pub fn say_answered(&self, service: &str, last: Option<Job>, transport: Transport, desk: Desk<'_>) -> Result<()> {
-        let ui = &desk.ctx.ui;
-        let Some(Answered { job, rows }) = self.answered(service, desk)? else {
+    pub fn say_answered(
+        &self,
+        service: &str,
+        last: Option<Job>,
+        transport: Transport,
+        workspace: Workspace<'_>,
+    ) -> Result<()> {
+        let ui = &workspace.ctx.ui;
+        let Some(Answered { job, rows }) = self.answered(service, workspace)? else {
             if let Some(job) = last.filter(|job| job.state.ended() && job.failed > 0) {
                 let failed = text::plural(job.failed, "row");
                 ui.note(&format!("{} asked the same, and {failed} failed; a new job sends all rows", job.id));

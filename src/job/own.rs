@@ -1,7 +1,7 @@
 //! Finds the job that a command works on (the job that it began, a job that the user named, or a new one) and locks it.
 
 use super::ask::{Ask, InputSource, Reuse, Role, RunAsk, Start};
-use super::finish::Desk;
+use super::finish::Workspace;
 use super::spec::{CleanCheck, Spec, inputs_of, same_service, spec_of};
 use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
@@ -49,8 +49,8 @@ impl RunSource {
     ///
     /// # Errors
     /// 2 for a job that is unknown or belongs to another service, 66 for input that cannot be read.
-    pub fn open(ask: &Ask, service: &str, desk: Desk<'_>) -> Result<Self> {
-        let Desk { ctx, store, ledger } = desk;
+    pub fn open(ask: &Ask, service: &str, workspace: Workspace<'_>) -> Result<Self> {
+        let Workspace { ctx, store, ledger } = workspace;
         let ui = &ctx.ui;
         match &ask.start {
             Start::Continue { job, flags } => {
@@ -180,8 +180,8 @@ impl OwnedJob {
     ///
     /// # Errors
     /// 75 if another process works on it.
-    pub fn take_same_content(&mut self, ask: &RunAsk, content: &str, desk: Desk<'_>) -> Result<bool> {
-        let Desk { ctx, store, ledger } = desk;
+    pub fn take_same_content(&mut self, ask: &RunAsk, content: &str, workspace: Workspace<'_>) -> Result<bool> {
+        let Workspace { ctx, store, ledger } = workspace;
         let wait = if ask.job.wait == LockWait::Now { LockWait::briefly() } else { ask.job.wait };
         let name = format!("requests-{content}");
         let starting = store.wait_for_lock(&name, wait, &|_| ())?.ok_or_else(|| {

@@ -1,7 +1,7 @@
 //! The rows that are left when a budget stops a realtime run, and the limit that would do for them.
 
 use super::ask::{CostLimit, RetryFilter, Role, RunAsk};
-use super::finish::Desk;
+use super::finish::Workspace;
 use super::resume::JobRows;
 use super::run_start::RunStart;
 use crate::check::Pass;
@@ -19,8 +19,8 @@ use crate::store::{Job, JobDb};
 
 /// The rows that the same command would send next.
 pub struct Rest<'a> {
-    /// The desk of the job.
-    pub desk: Desk<'a>,
+    /// The workspace of the job.
+    pub workspace: Workspace<'a>,
     /// The rows of the job.
     pub rows: JobRows<'a>,
     /// The command.
@@ -33,8 +33,8 @@ pub struct Rest<'a> {
 
 impl<'a> Rest<'a> {
     /// The rest of this command's job.
-    pub const fn of(ask: &RunAsk, rows: JobRows<'a>, desk: Desk<'a>) -> Self {
-        Self { desk, rows, role: ask.role, retry: ask.retry, limit: ask.job.limit }
+    pub const fn of(ask: &RunAsk, rows: JobRows<'a>, workspace: Workspace<'a>) -> Self {
+        Self { workspace, rows, role: ask.role, retry: ask.retry, limit: ask.job.limit }
     }
 
     /// Names the limits that would do: `--max-cost 0.21 would do`. `None`: those that are set do, or the maximum cost of
@@ -46,7 +46,7 @@ impl<'a> Rest<'a> {
         if let Some(words) = max_cost.and_then(|limit| limit.enough_for(spent + most)) {
             return Ok(Some(words));
         }
-        let Desk { ctx, store, ledger } = self.desk;
+        let Workspace { ctx, store, ledger } = self.workspace;
         let requester = Requester { job: &job.id, reservation: None, quiet: true };
         let left = ledger.decide(|| Remaining::of_budgets(store, ledger, ctx, requester))?;
         Ok(left.and_then(|left| left.enough_for(most)))
@@ -56,7 +56,7 @@ impl<'a> Rest<'a> {
     pub fn most_of_start(&self, start: &RunStart) -> Result<Option<Nanos>> {
         let job = Job { total: start.checked.rows, ..start.claimed.job.clone() };
         if start.claimed.resumed {
-            return self.most(&job, &self.desk.store.open_job(&job.id)?);
+            return self.most(&job, &self.workspace.store.open_job(&job.id)?);
         }
         self.most_of(&|_| true)
     }
@@ -74,7 +74,7 @@ impl<'a> Rest<'a> {
     }
 
     fn most_of(&self, wanted: &(dyn Fn(u64) -> bool + Sync)) -> Result<Option<Nanos>> {
-        let table = &self.desk.ctx.settings.prices;
+        let table = &self.workspace.ctx.settings.prices;
         let counting = Counting::usual(Factors::default());
         // Only the maximum is wanted, which needs no estimate.
         let inspector = RowInspector::new(u64::MAX, counting.estimator, table);
@@ -85,7 +85,7 @@ impl<'a> Rest<'a> {
 
     /// The cost so far that `--max-cost` counts.
     fn spent(&self, job: &Job, db: &JobDb) -> Result<Nanos> {
-        let prices = || self.desk.ctx.settings.prices.clone();
+        let prices = || self.workspace.ctx.settings.prices.clone();
         match self.role {
             Role::Run => Ok(Accounts::of(db, prices(), job.total, &RowSet::default())?.spent()),
             Role::Retry => Ok(Nanos::ZERO),

@@ -8,7 +8,7 @@ use super::ask::{InputSource, Role, RunAsk, Start};
 use super::consumer::Consumer;
 use super::drive::drive;
 use super::entry::JobEntry;
-use super::finish::{Desk, Ended, Finish};
+use super::finish::{Ended, Finish, Workspace};
 use super::funds::RunFunds;
 use super::reader::Feed;
 use super::remote::Remote;
@@ -39,30 +39,30 @@ pub fn run(ask: RunAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
     let store = Store::open(ctx.settings.state_dir()?)?;
     store.must_be_writable()?;
     let ledger = store.ledger()?;
-    let desk = Desk { ctx, store: &store, ledger: &ledger };
+    let workspace = Workspace { ctx, store: &store, ledger: &ledger };
     let shown = if ask.delivery.output.is_some() { Results::Elsewhere } else { Results::Stdout };
     let progress = ctx.ui.progress(shown);
-    let mut start = RunStart::of(&ask, remote, desk, &progress)?;
+    let mut start = RunStart::of(&ask, remote, workspace, &progress)?;
     let source = &start.source;
     let outputs = ask.delivery.open(&source.spec.inputs, Some(&source.inputs), &source.spec.params, ctx)?;
     // A job that another process has finished costs nothing more.
     if !start.claimed.finished {
-        RunFunds::refuse(&start, &ask, desk)?;
+        RunFunds::refuse(&start, &ask, workspace)?;
     }
     if !start.claimed.finished {
         remote.ready(ctx)?;
     }
     // From here on, the job exists.
     start.claimed.enter(&mut start.source, &start.checked, &store, &ledger)?;
-    let standing = start.sort_out(&ask, desk)?;
-    ActiveRun { ask, remote, desk, progress, start }.answer(standing, outputs)
+    let standing = start.sort_out(&ask, workspace)?;
+    ActiveRun { ask, remote, workspace, progress, start }.answer(standing, outputs)
 }
 
 /// A run whose job is ready.
 struct ActiveRun<'a> {
     ask: RunAsk,
     remote: Remote<'a>,
-    desk: Desk<'a>,
+    workspace: Workspace<'a>,
     progress: Progress,
     start: RunStart,
 }
@@ -70,9 +70,9 @@ struct ActiveRun<'a> {
 impl ActiveRun<'_> {
     /// Sends the remaining rows, writes the results and sums up.
     fn answer(self, standing: EarlierOutcomes, outputs: Outputs) -> Result<Ended> {
-        let ctx = self.desk.ctx;
+        let ctx = self.workspace.ctx;
         let mut job = self.start.claimed.job.clone();
-        let funds = RunFunds::open(&self.ask, &mut job, &standing.db, self.desk)?;
+        let funds = RunFunds::open(&self.ask, &mut job, &standing.db, self.workspace)?;
         // A submission has said already which rows it sends in real time.
         if self.ask.role != Role::BesideBatches {
             ctx.ui.note(&self.start.opening(&standing, self.remote.name));
@@ -97,7 +97,7 @@ impl ActiveRun<'_> {
         }
         let (results, summary_file) = outputs.ordered(self.start.checked.rows, (*standing.done).clone(), reader);
         let (skipped, reused) = (standing.skipped(), Arc::clone(&standing.done));
-        let entry = JobEntry::new(self.desk.store.ledger()?, &mut job, started);
+        let entry = JobEntry::new(self.workspace.store.ledger()?, &mut job, started);
         let mut consumer = self.consumer(standing, results, entry, Arc::clone(&shared));
         consumer.reservation = funds.reservation;
         let rows = self.start.rows();
@@ -115,7 +115,7 @@ impl ActiveRun<'_> {
         let stop = Stop::of(signals.first(), &driven.fed, driven.stopped.as_ref());
         let over_budget = stop.as_ref().is_some_and(|stop| stop.over_budget);
         let finish = Finish {
-            desk: self.desk,
+            workspace: self.workspace,
             job,
             spec: &self.start.source.spec,
             command: command(&self.ask),
@@ -134,8 +134,8 @@ impl ActiveRun<'_> {
 
     /// Names the limits that would do for the rest of the job.
     fn enough(&self) -> Option<String> {
-        let Desk { store, ledger, .. } = self.desk;
-        let rest = Rest::of(&self.ask, self.start.rows(), self.desk);
+        let Workspace { store, ledger, .. } = self.workspace;
+        let rest = Rest::of(&self.ask, self.start.rows(), self.workspace);
         let job = ledger.find(&self.start.claimed.job.id);
         let enough = job.and_then(|job| rest.enough(&job, &store.open_job(&job.id)?));
         enough.unwrap_or_else(|error| {
@@ -152,7 +152,7 @@ impl ActiveRun<'_> {
         entry: JobEntry<'j>,
         shared: Arc<Shared>,
     ) -> Consumer<'j, 'ctx> {
-        let ctx = self.desk.ctx;
+        let ctx = self.workspace.ctx;
         Consumer {
             results,
             tally: Tally {
@@ -178,12 +178,12 @@ impl ActiveRun<'_> {
         if self.remote.name == "sandbox" {
             return None;
         }
-        let store = self.desk.store;
+        let store = self.workspace.store;
         let models = self.start.checked.models.iter().map(|(model, _)| model.to_string()).collect();
         match Presence::join(&store.limits_dir(self.remote.account, self.remote.name)) {
             Ok(roster) => Some(Peers::new(roster, models)),
             Err(error) => {
-                self.desk.ctx.ui.detail(&format!(
+                self.workspace.ctx.ui.detail(&format!(
                     "{}: cannot be used ({error}), so this run does not share its rate limit with other processes",
                     store.dir().join("limits").display()
                 ));

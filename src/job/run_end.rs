@@ -28,7 +28,7 @@ pub struct RunEnd<'a> {
 impl RunEnd<'_> {
     /// Writes the last rows of the results, records the job and sums up.
     pub fn finish(self, mut finish: Finish<'_>, consumed: Result<Consumed<'_>>, elapsed: Duration) -> Result<Ended> {
-        let store = finish.desk.store;
+        let store = finish.workspace.store;
         let mut reservation = None;
         let mut accounts = match consumed {
             Ok(mut consumed) => {
@@ -44,15 +44,15 @@ impl RunEnd<'_> {
             Err(error) => {
                 finish.fail(&error);
                 let folded = store.open_job(&finish.job.id).and_then(|db| self.fold(&finish, &db));
-                let unknown = || Accounts::new(finish.desk.ctx.settings.prices.clone(), finish.job.total);
+                let unknown = || Accounts::new(finish.workspace.ctx.settings.prices.clone(), finish.job.total);
                 JobAccounts::paid(folded.unwrap_or_else(|_| unknown()))
             }
         };
         let db = store.open_job(&finish.job.id);
-        let added = db.and_then(|db| accounts.add_outstanding(finish.desk, &db, &finish.job, finish.spec));
+        let added = db.and_then(|db| accounts.add_outstanding(finish.workspace, &db, &finish.job, finish.spec));
         // The run must still be recorded and its reservation released.
         if let Err(error) = added {
-            finish.desk.ctx.ui.warn(&format!("the cost of requests in flight is not known: {error}"));
+            finish.workspace.ctx.ui.warn(&format!("the cost of requests in flight is not known: {error}"));
         }
         let ended = finish.conclude(&accounts, elapsed);
         let at_risk = accounts.accounts.totals.at_risk() - accounts.in_batches - self.at_risk_before;
@@ -83,6 +83,6 @@ impl RunEnd<'_> {
     }
 
     fn fold(&self, finish: &Finish<'_>, db: &crate::store::JobDb) -> Result<Accounts> {
-        Accounts::of(db, finish.desk.ctx.settings.prices.clone(), finish.job.total, self.reused)
+        Accounts::of(db, finish.workspace.ctx.settings.prices.clone(), finish.job.total, self.reused)
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::ask::{RetryFilter, Reuse, RunAsk};
-use super::finish::Desk;
+use super::finish::Workspace;
 use super::own::{OwnedJob, RunSource};
 use super::reader::changed_input;
 use super::remote::Remote;
@@ -49,10 +49,10 @@ impl RunStart {
     ///
     /// # Errors
     /// 65 for invalid rows, 66 for an input that cannot be read, 75 if another process works on the job.
-    pub fn of(ask: &RunAsk, remote: Remote<'_>, desk: Desk<'_>, progress: &Progress) -> Result<Self> {
-        let Desk { ctx, store, ledger } = desk;
+    pub fn of(ask: &RunAsk, remote: Remote<'_>, workspace: Workspace<'_>, progress: &Progress) -> Result<Self> {
+        let Workspace { ctx, store, ledger } = workspace;
         progress.phase("reading input");
-        let mut source = RunSource::open(&ask.job, remote.name, desk)?;
+        let mut source = RunSource::open(&ask.job, remote.name, workspace)?;
         let SpeedOptions { auto, concurrency, .. } = ask.speed;
         source.spec.concurrency = Some(if auto { "auto".to_owned() } else { concurrency.to_string() });
         let mut builder = Arc::new(RequestBuilder::new(&source.spec.params)?);
@@ -78,7 +78,7 @@ impl RunStart {
         if let Some(requests) = found.requests.take() {
             source.spec.content = Some(requests.key());
             if !claimed.resumed && ask.reuse != Reuse::Nothing {
-                if claimed.take_same_content(ask, &requests.key(), desk)? {
+                if claimed.take_same_content(ask, &requests.key(), workspace)? {
                     if claimed.job.transport == Transport::Batch {
                         source = RunSource::of_job(
                             claimed.job.clone(),
@@ -92,7 +92,12 @@ impl RunStart {
                     let rows = JobRows { inputs: &source.inputs, builder: &builder };
                     found = rows.check(Some(store.open_job(&claimed.job.id)?), how)?;
                 } else {
-                    requests.say_answered(remote.name, ledger.last_of(source.key())?, Transport::Realtime, desk)?;
+                    requests.say_answered(
+                        remote.name,
+                        ledger.last_of(source.key())?,
+                        Transport::Realtime,
+                        workspace,
+                    )?;
                 }
             }
         }
@@ -104,19 +109,19 @@ impl RunStart {
     }
 
     /// Prepares the job's database, and returns the rows that are not to be sent.
-    pub fn sort_out(&mut self, ask: &RunAsk, desk: Desk<'_>) -> Result<EarlierOutcomes> {
+    pub fn sort_out(&mut self, ask: &RunAsk, workspace: Workspace<'_>) -> Result<EarlierOutcomes> {
         let rows = JobRows { inputs: &self.source.inputs, builder: &self.builder };
         let (mut db, awaited) = match self.resumed.take() {
             Some(resumed) => {
                 let awaited = resumed.awaited()?;
                 let retry = if self.claimed.finished { RetryFilter::Nothing } else { ask.retry };
                 let rules = ResumeRules { retry, awaited: &awaited };
-                (resumed.prepare(rows, &self.checked, rules, desk.ctx)?, awaited)
+                (resumed.prepare(rows, &self.checked, rules, workspace.ctx)?, awaited)
             }
-            None => (desk.store.open_job(&self.claimed.job.id)?, RowSet::default()),
+            None => (workspace.store.open_job(&self.claimed.job.id)?, RowSet::default()),
         };
-        db.keep_prices(&desk.ctx.settings.prices)?;
-        self.claimed.record_clean(&self.source, &self.checked, desk.ledger)?;
+        db.keep_prices(&workspace.ctx.settings.prices)?;
+        self.claimed.record_clean(&self.source, &self.checked, workspace.ledger)?;
         let mut done = RowSet::new(self.checked.rows);
         // The database no longer holds failed rows that are to be sent again.
         db.each_fingerprint(|row, _, _| _ = done.insert(row))?;

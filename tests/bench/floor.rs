@@ -64,7 +64,7 @@ struct Row {
 }
 
 /// The files and what is between them. All workers share it.
-struct Desk {
+struct Files {
     input: BufReader<File>,
     line: Vec<u8>,
     read: u64,
@@ -78,7 +78,7 @@ struct Desk {
     tokens: u64,
 }
 
-impl Desk {
+impl Files {
     fn next(&mut self) -> Outcome<Option<Row>> {
         self.line.clear();
         if self.input.read_until(b'\n', &mut self.line)? == 0 {
@@ -154,9 +154,9 @@ impl Desk {
 }
 
 /// Answers rows until the input ends.
-async fn work(client: Client<HttpConnector, Full<Bytes>>, uri: Uri, desk: Rc<RefCell<Desk>>) -> Outcome<()> {
+async fn work(client: Client<HttpConnector, Full<Bytes>>, uri: Uri, files: Rc<RefCell<Files>>) -> Outcome<()> {
     loop {
-        let Some(row) = desk.borrow_mut().next()? else { return Ok(()) };
+        let Some(row) = files.borrow_mut().next()? else { return Ok(()) };
         let request = Request::post(uri.clone())
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::AUTHORIZATION, "Bearer no-real-key")
@@ -164,16 +164,16 @@ async fn work(client: Client<HttpConnector, Full<Bytes>>, uri: Uri, desk: Rc<Ref
         let response = client.request(request).await?;
         let status = response.status().as_u16();
         let body = response.into_body().collect().await?.to_bytes();
-        desk.borrow_mut().keep(&row, status, &body)?;
+        files.borrow_mut().keep(&row, status, &body)?;
         tokio::task::yield_now().await;
-        desk.borrow_mut().commit()?;
+        files.borrow_mut().commit()?;
     }
 }
 
 fn main() -> Outcome<()> {
     let args: Vec<String> = std::env::args().collect();
     let [_, input, output, url, in_flight] = &args[..] else { return Err("floor INPUT OUTPUT URL IN_FLIGHT".into()) };
-    let desk = Rc::new(RefCell::new(Desk {
+    let files = Rc::new(RefCell::new(Files {
         input: BufReader::with_capacity(256 << 10, File::open(input)?),
         line: Vec::new(),
         read: 0,
@@ -193,15 +193,15 @@ fn main() -> Outcome<()> {
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(usize::MAX).build(tcp);
-        let start = |_| tokio::task::spawn_local(work(client.clone(), uri.clone(), Rc::clone(&desk)));
+        let start = |_| tokio::task::spawn_local(work(client.clone(), uri.clone(), Rc::clone(&files)));
         let workers: Vec<_> = (0..in_flight.parse::<usize>()?).map(start).collect();
         for worker in workers {
             worker.await??;
         }
         Outcome::Ok(())
     }))?;
-    let mut desk = desk.borrow_mut();
-    desk.finish()?;
-    writeln!(std::io::stdout(), "{} rows, {} tokens", desk.written, desk.tokens)?;
+    let mut files = files.borrow_mut();
+    files.finish()?;
+    writeln!(std::io::stdout(), "{} rows, {} tokens", files.written, files.tokens)?;
     Ok(())
 }

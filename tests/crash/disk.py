@@ -43,78 +43,78 @@ class Tmpfs:
         self.remount(f"size={shutil.disk_usage(self.path).used + size}")
 
 
-def tried(desk, count, name, args, where="", under=()):
+def tried(home, count, name, args, where="", under=()):
     """A command that may find no room, and says so then."""
-    done = desk.run(*args, under=under)
+    done = home.run(*args, under=under)
     count[name + where, done.code] += 1
     must(done.code in (0, 74), f"{name}{where} ended with {done.code}: {done.err.strip()[-400:]}")
     return done.code
 
 
-def resumed(points, desk, args):
+def resumed(points, home, args):
     """The same command once there is room: how many rows it names as in doubt."""
     if points.realtime:
-        return desk.again(*args)
-    desk.until((0,), *args)
+        return home.again(*args)
+    home.until((0,), *args)
     return 0
 
 
-def paid_twice(points, desk, names):
+def paid_twice(points, home, names):
     """What must hold in the end. Answers that a full disk did not take are paid for again: those in flight, all of them named."""
-    expected = points.calm.expected(desk.rows)
-    same(desk.results(), expected)
-    twice = desk.account.check(expected)[1] if points.realtime else desk.account.check(expected, 2)[2]
+    expected = points.calm.expected(home.rows)
+    same(home.results(), expected)
+    twice = home.account.check(expected)[1] if points.realtime else home.account.check(expected, 2)[2]
     must(twice <= names, f"{twice} rows were paid twice, and {names} named")
-    desk.tidy()
+    home.tidy()
     return twice
 
 
 def small(points, count, kib, rows, most):
     """The state on a disk that is full sooner or later; it is made larger before the command is run again."""
-    desk = points.desk(f"disk-{kib}", rows, most)
+    home = points.home(f"disk-{kib}", rows, most)
     names = 0
-    with Tmpfs(desk.state, "1m") as tmpfs:
+    with Tmpfs(home.state, "1m") as tmpfs:
         for name, args in commands(points).items():
             tmpfs.room(kib * 1024)
-            code = tried(desk, count, name, args)
+            code = tried(home, count, name, args)
             tmpfs.remount("size=64m")
-            names += resumed(points, desk, args) if code else 0
-        twice = paid_twice(points, desk, names)
-    desk.forget()
+            names += resumed(points, home, args) if code else 0
+        twice = paid_twice(points, home, names)
+    home.forget()
     return twice
 
 
 def results(points, count, kib):
     """The results on such a disk: nothing of the job is lost, and nothing is paid twice."""
-    desk = points.desk(f"results-{kib}", 2000)
+    home = points.home(f"results-{kib}", 2000)
     *before, name = commands(points)
     for command in before:
-        desk.until((0,), *commands(points)[command])
-    with Tmpfs(desk.dir / "disk", "1m") as tmpfs:
+        home.until((0,), *commands(points)[command])
+    with Tmpfs(home.dir / "disk", "1m") as tmpfs:
         tmpfs.room(kib * 1024)
         args = [arg.replace("out.jsonl", "disk/out.jsonl") for arg in commands(points)[name]]
-        code = tried(desk, count, name, args, ", results")
-        must((desk.dir / "disk/out.jsonl").exists() == (code == 0), "results are there, but not whole")
+        code = tried(home, count, name, args, ", results")
+        must((home.dir / "disk/out.jsonl").exists() == (code == 0), "results are there, but not whole")
         tmpfs.remount("size=64m")
         if code:
-            desk.until((0,), *args)
-        shutil.copy(desk.dir / "disk/out.jsonl", desk.dir)
-        twice = paid_twice(points, desk, 0)
-    (desk.dir / "disk").rmdir()
-    desk.forget()
+            home.until((0,), *args)
+        shutil.copy(home.dir / "disk/out.jsonl", home.dir)
+        twice = paid_twice(points, home, 0)
+    (home.dir / "disk").rmdir()
+    home.forget()
     return twice
 
 
 def limited(points, count, kib):
     """Files may not grow beyond a limit (`ulimit -f`): an error like any other, not a deadly signal."""
-    desk = points.desk(f"limit-{kib}", 2000)
+    home = points.home(f"limit-{kib}", 2000)
     under = ("sh", "-c", f'ulimit -f {2 * kib}; exec "$@"', "sh")
     names = 0
     for name, args in commands(points).items():
-        code = tried(desk, count, name, args, ", ulimit -f", under)
-        names += resumed(points, desk, args) if code else 0
-    twice = paid_twice(points, desk, names)
-    desk.forget()
+        code = tried(home, count, name, args, ", ulimit -f", under)
+        names += resumed(points, home, args) if code else 0
+    twice = paid_twice(points, home, names)
+    home.forget()
     return twice
 
 
@@ -124,30 +124,30 @@ def refused(points, why_not):
     seen = lambda: points.server.stats()["requests"]
     said = []
 
-    def refuses(what, desk, *words, args=args, under=()):
+    def refuses(what, home, *words, args=args, under=()):
         before = seen()
-        done = desk.run(*args, under=under)
+        done = home.run(*args, under=under)
         must(done.code == 74 and seen() == before, f"{what}: {name} ended with {done.code} after {seen() - before} requests")
         must(all(word in done.err for word in words), f"{what}: said {done.err.strip()[-400:]}")
         said.append(what)
 
-    desk = points.desk("refused")
-    with Tmpfs(desk.state, "1m") as tmpfs:
+    home = points.home("refused")
+    with Tmpfs(home.state, "1m") as tmpfs:
         tmpfs.remount("ro")
-        refuses("an empty state directory on a read-only disk", desk, "--state-dir")
+        refuses("an empty state directory on a read-only disk", home, "--state-dir")
         tmpfs.remount("rw,size=64m")
-        desk.until((0,), *args)
+        home.until((0,), *args)
         tmpfs.remount("ro")
-        refuses("a used state directory on a read-only disk", desk, "--state-dir")
-    desk.forget()
-    desk = points.desk("refused-results")
-    with Tmpfs(desk.dir / "disk", "1m") as tmpfs:
+        refuses("a used state directory on a read-only disk", home, "--state-dir")
+    home.forget()
+    home = points.home("refused-results")
+    with Tmpfs(home.dir / "disk", "1m") as tmpfs:
         tmpfs.remount("ro")
         there = [*RUN[:2], "-o", "disk/out.jsonl"] if points.realtime else [*args, "--wait", "-o", "disk/out.jsonl"]
-        refuses("results on a read-only disk", desk, "disk/out.jsonl", args=there)
+        refuses("results on a read-only disk", home, "disk/out.jsonl", args=there)
     if not why_not:
-        far = points.traced(desk, "--calls", "statfs", "--nth", "1", "--strike", "nfs", "--on")
-        refuses("a state directory on NFS", desk, "NFS", "--state-dir", under=far)
+        far = points.traced(home, "--calls", "statfs", "--nth", "1", "--strike", "nfs", "--on")
+        refuses("a state directory on NFS", home, "NFS", "--state-dir", under=far)
     return said
 
 

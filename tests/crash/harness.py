@@ -153,17 +153,17 @@ class Calm:
 
     def learn(self, these):
         self.turn += 1
-        desk = Desk(self.harness, self.server, f"calm-{self.command[0]}-{self.turn}")
-        write_rows(desk.dir / "in.jsonl", these)
-        done = desk.run(*self.command)
+        home = Home(self.harness, self.server, f"calm-{self.command[0]}-{self.turn}")
+        write_rows(home.dir / "in.jsonl", these)
+        done = home.run(*self.command)
         if done.code != 0:
             raise SystemExit(f"error: an undisturbed run fails: {done.err}")
-        out = (desk.dir / "out.jsonl").read_bytes().splitlines(keepends=True)
+        out = (home.dir / "out.jsonl").read_bytes().splitlines(keepends=True)
         for row, line in zip(these, out, strict=True):
             if json.loads(line)["custom_id"] != row["id"]:
                 raise SystemExit("error: an undisturbed run misplaces rows")
             self.lines[row["id"]] = line
-        shutil.rmtree(desk.dir)
+        shutil.rmtree(home.dir)
 
     def expected(self, these):
         if these[0]["id"] not in self.lines:
@@ -179,7 +179,7 @@ class Done:
         self.killed = code == -signal.SIGKILL
 
 
-class Desk:
+class Home:
     """One user with a working directory, a state directory and a diary of every command."""
 
     def __init__(self, harness, server, name):

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 
-from harness import ROOT, SETTLE, Account, Calm, Desk, Harness, must, rows, same, seeded, table, write_rows
+from harness import ROOT, SETTLE, Account, Calm, Home, Harness, must, rows, same, seeded, table, write_rows
 from realtime import Realtime
 
 ROWS = 240
@@ -30,12 +30,12 @@ class Loop:
         # How long a command takes: the most seen of late. Kills fall anywhere in it.
         self.spans = {}
 
-    def attack(self, desk, good, *args, over=lambda: False):
+    def attack(self, home, good, *args, over=lambda: False):
         """Kills a command one to three times, its own resumption included, then lets it end."""
         kind = args[0] + (" --wait" if "--wait" in args else "")
         for _ in range(self.chance.randint(1, 3)):
             span = self.spans.get(kind, 0.4)
-            done = desk.run(*args, kill_after=self.chance.uniform(0.001, span))
+            done = home.run(*args, kill_after=self.chance.uniform(0.001, span))
             if done.killed:
                 self.kills[kind] += 1
                 # Results under their name are whole: that is the end of such a command, seen or not.
@@ -48,24 +48,24 @@ class Loop:
             if done.code in good:
                 return done
             must(done.code == 75, f"{' '.join(args)} ended with {done.code}: {done.err.strip()[-600:]}")
-        done = desk.until(good, *args)
+        done = home.until(good, *args)
         self.codes[kind, done.code] += 1
         self.spans[kind] = max(self.spans.get(kind, 0), done.seconds)
         return done
 
-    def finish(self, desk, these, account, shards, flow):
-        self.attack(desk, (0,), "wait", "last", *POLL)
-        self.attack(desk, (0,), "fetch", "last", "-o", "out.jsonl")
-        self.check(desk, these, account, shards, flow)
+    def finish(self, home, these, account, shards, flow):
+        self.attack(home, (0,), "wait", "last", *POLL)
+        self.attack(home, (0,), "fetch", "last", "-o", "out.jsonl")
+        self.check(home, these, account, shards, flow)
 
-    def check(self, desk, these, account, shards, flow):
+    def check(self, home, these, account, shards, flow):
         expected = self.calm.expected(these)
-        same(desk.results(), expected)
+        same(home.results(), expected)
         self.count(flow, these, account.check(expected, shards))
-        desk.tidy()
+        home.tidy()
         # Once more, after everything: the same bytes, and nothing new on the server.
-        desk.until((0,), "fetch", "last", "-o", "out.jsonl")
-        same(desk.results(), expected)
+        home.until((0,), "fetch", "last", "-o", "out.jsonl")
+        same(home.results(), expected)
         account.check(expected, shards)
 
     def count(self, flow, these, found):
@@ -73,50 +73,50 @@ class Loop:
         for i, n in enumerate((1, found[0], len(these), *found[1:])):
             line[i] += n
 
-    def plain(self, desk, these, account, shards):
-        job = self.attack(desk, (0,), "submit", "in.jsonl").out.strip()
+    def plain(self, home, these, account, shards):
+        job = self.attack(home, (0,), "submit", "in.jsonl").out.strip()
         must(job.startswith("j-"), f"submit printed {job!r}")
-        self.finish(desk, these, account, shards, "submit, wait, fetch")
+        self.finish(home, these, account, shards, "submit, wait, fetch")
 
-    def at_once(self, desk, these, account, shards):
-        self.attack(desk, (0,), "submit", "in.jsonl", "--wait", *POLL, "-o", "out.jsonl",
-                    over=(desk.dir / "out.jsonl").exists)
-        self.check(desk, these, account, shards, "submit --wait -o")
+    def at_once(self, home, these, account, shards):
+        self.attack(home, (0,), "submit", "in.jsonl", "--wait", *POLL, "-o", "out.jsonl",
+                    over=(home.dir / "out.jsonl").exists)
+        self.check(home, these, account, shards, "submit --wait -o")
 
-    def retry(self, desk, these, account, shards):
-        desk.until((0,), "submit", "in.jsonl")
-        desk.until((3,), "wait", "last", *POLL)
-        self.attack(desk, (0,), "retry", "last")
+    def retry(self, home, these, account, shards):
+        home.until((0,), "submit", "in.jsonl")
+        home.until((3,), "wait", "last", *POLL)
+        self.attack(home, (0,), "retry", "last")
         # The rows that failed are of all models: as many batches again.
-        self.finish(desk, these, account, 2 * shards, "retry")
+        self.finish(home, these, account, 2 * shards, "retry")
 
-    def cancel(self, desk, these, account, shards):
-        desk.until((0,), "submit", "in.jsonl")
+    def cancel(self, home, these, account, shards):
+        home.until((0,), "submit", "in.jsonl")
         time.sleep(self.chance.uniform(0, 2))
-        self.cancelled(desk, these, account, shards, "cancel", False)
+        self.cancelled(home, these, account, shards, "cancel", False)
 
-    def cancel_half(self, desk, these, account, shards):
+    def cancel_half(self, home, these, account, shards):
         """A submit that was cut short is cancelled without going on with it."""
-        done = desk.run("submit", "in.jsonl", kill_after=self.chance.uniform(0.001, self.spans.get("submit", 0.4)))
+        done = home.run("submit", "in.jsonl", kill_after=self.chance.uniform(0.001, self.spans.get("submit", 0.4)))
         self.kills["submit"] += done.killed
-        if self.jobs(desk):
-            self.attack(desk, (0,), "cancel", "last", over=lambda: not self.jobs(desk))
-        if not self.jobs(desk):
+        if self.jobs(home):
+            self.attack(home, (0,), "cancel", "last", over=lambda: not self.jobs(home))
+        if not self.jobs(home):
             # Killed before anything was sent; `cancel` forgot what there was.
             self.count("submit cut short, cancel", [], account.check([], 0))
             return
-        self.cancelled(desk, these, account, shards, "submit cut short, cancel", True)
+        self.cancelled(home, these, account, shards, "submit cut short, cancel", True)
 
-    def jobs(self, desk):
-        return json.loads(desk.until((0,), "status", "--offline", "--json").out)["jobs"]
+    def jobs(self, home):
+        return json.loads(home.until((0,), "status", "--offline", "--json").out)["jobs"]
 
-    def cancelled(self, desk, these, account, shards, flow, at_most):
-        self.attack(desk, (0,), "cancel", "last")
-        self.attack(desk, (0, 3), "wait", "last", *POLL)
-        self.attack(desk, (0, 3), "fetch", "last", "-o", "out.jsonl")
+    def cancelled(self, home, these, account, shards, flow, at_most):
+        self.attack(home, (0,), "cancel", "last")
+        self.attack(home, (0, 3), "wait", "last", *POLL)
+        self.attack(home, (0, 3), "fetch", "last", "-o", "out.jsonl")
         found, answered = [], set()
         expected = self.calm.expected(these)
-        for line, right in zip(desk.results(), expected):
+        for line, right in zip(home.results(), expected):
             row = json.loads(line)
             if row["error"] is None:
                 answered.add(row["custom_id"])
@@ -128,7 +128,7 @@ class Loop:
                 found.append(right)
         same(found, expected)
         self.count(flow, these, account.check(expected, shards, at_most, answered))
-        desk.tidy()
+        home.tidy()
 
     def go(self):
         flows = [self.plain, self.at_once, self.plain, self.retry, self.plain, self.cancel, self.cancel_half]
@@ -137,14 +137,14 @@ class Loop:
             flow = flows[turn % len(flows)]
             turn += 1
             server = self.slow if flow in (self.cancel, self.cancel_half) else self.server
-            desk = Desk(self.harness, server, f"turn-{turn}")
+            home = Home(self.harness, server, f"turn-{turn}")
             shards = self.chance.choice((2, 3))
             these = rows(f"t{turn}", ROWS, shards, UNLUCKY if flow == self.retry else 0)
-            write_rows(desk.dir / "in.jsonl", these)
-            with self.harness.noting(f"{desk.dir.name} ({flow.__name__})"):
+            write_rows(home.dir / "in.jsonl", these)
+            with self.harness.noting(f"{home.dir.name} ({flow.__name__})"):
                 self.calm.expected(these)
-                flow(desk, these, Account(server), shards)
-                desk.forget()
+                flow(home, these, Account(server), shards)
+                home.forget()
             self.harness.progress(f"{sum(self.kills.values())} kills, {turn} jobs")
 
     def report(self):

@@ -8,7 +8,7 @@ import sys
 import disk
 import tracer
 import wire
-from harness import ROOT, RUN, SETTLE, SUBMIT, Account, Calm, Desk, Harness, Meter, must, rows, same, table, write_rows
+from harness import ROOT, RUN, SETTLE, SUBMIT, Account, Calm, Home, Harness, Meter, must, rows, same, table, write_rows
 
 ROWS, SHARDS, CONCURRENCY = 20, 2, 4
 CLASSES = ["write", "pwrite64", "fsync,fdatasync", "rename,renameat,renameat2", "sendto,sendmsg,writev",
@@ -40,82 +40,82 @@ class Points:
         # Jobs that were submitted (and waited for), for the commands after it: each point gets a copy.
         self.molds = {name: self.mold(name) for name in list(commands)[1:]}
 
-    def desk(self, name, count=ROWS, most=16):
+    def home(self, name, count=ROWS, most=16):
         self.turn += 1
-        desk = Desk(self.harness, self.server, f"{name}-{self.turn}")
-        desk.rows = rows(f"{'r' if self.realtime else 'p'}{self.turn}", count, SHARDS, most=most)
-        desk.account = Meter(self.server) if self.realtime else Account(self.server)
-        write_rows(desk.dir / "in.jsonl", desk.rows)
-        return desk
+        home = Home(self.harness, self.server, f"{name}-{self.turn}")
+        home.rows = rows(f"{'r' if self.realtime else 'p'}{self.turn}", count, SHARDS, most=most)
+        home.account = Meter(self.server) if self.realtime else Account(self.server)
+        write_rows(home.dir / "in.jsonl", home.rows)
+        return home
 
     def mold(self, name):
-        desk = self.desk("mold")
+        home = self.home("mold")
         for command in self.commands:
             if command == name:
                 # What the server made for it counts for each of its copies.
-                desk.made = {job["id"] for job in self.server.stats()["batches"]["jobs"]} - desk.account.known
-                return desk
-            desk.until((0,), *self.commands[command])
+                home.made = {job["id"] for job in self.server.stats()["batches"]["jobs"]} - home.account.known
+                return home
+            home.until((0,), *self.commands[command])
         raise AssertionError(name)
 
     def fresh(self, name):
-        """A desk at which `name` is the next command, and that command alone is still to be disturbed."""
+        """A home at which `name` is the next command, and that command alone is still to be disturbed."""
         if name not in self.molds:
-            return self.desk(name)
+            return self.home(name)
         mold = self.molds[name]
         self.turn += 1
-        desk = Desk(self.harness, self.server, f"{name}-{self.turn}")
-        desk.rows, desk.account = mold.rows, Account(self.server)
-        desk.account.known -= mold.made
-        shutil.copy(mold.dir / "in.jsonl", desk.dir)
-        shutil.copytree(mold.state, desk.state)
-        return desk
+        home = Home(self.harness, self.server, f"{name}-{self.turn}")
+        home.rows, home.account = mold.rows, Account(self.server)
+        home.account.known -= mold.made
+        shutil.copy(mold.dir / "in.jsonl", home.dir)
+        shutil.copytree(mold.state, home.state)
+        return home
 
-    def traced(self, desk, *flags):
-        return (sys.executable, tracer.__file__, "--log", str(desk.dir / "trace"), *flags)
+    def traced(self, home, *flags):
+        return (sys.executable, tracer.__file__, "--log", str(home.dir / "trace"), *flags)
 
     def threads(self, name):
         """The names of the threads that make such calls in an undisturbed command, and the calls of each."""
-        desk = self.fresh(name)
-        every = self.traced(desk, "--calls", ",".join(tracer.CALLS | tracer.READS))
-        must(desk.run(*self.commands[name], under=every).code == 0, f"{name} fails when it is watched")
-        calls = collections.Counter(tuple(line.split()[:2]) for line in (desk.dir / "trace").read_text().splitlines())
-        self.finish(desk, name)
+        home = self.fresh(name)
+        every = self.traced(home, "--calls", ",".join(tracer.CALLS | tracer.READS))
+        must(home.run(*self.commands[name], under=every).code == 0, f"{name} fails when it is watched")
+        calls = collections.Counter(tuple(line.split()[:2]) for line in (home.dir / "trace").read_text().splitlines())
+        self.finish(home, name)
         for thread in sorted({thread for thread, _ in calls}):
             made = ", ".join(f"{n} {call}" for (of, call), n in sorted(calls.items()) if of == thread)
             print(f"{name}: thread {thread} makes {made}")
         return calls
 
-    def finish(self, desk, name):
+    def finish(self, home, name):
         """The same command again, then the rest; then all that must hold."""
         if self.realtime:
-            names = desk.again(*self.commands[name])
-            expected = self.calm.expected(desk.rows)
-            same(desk.results(), expected)
-            paid, twice = desk.account.check(expected)
+            names = home.again(*self.commands[name])
+            expected = self.calm.expected(home.rows)
+            same(home.results(), expected)
+            paid, twice = home.account.check(expected)
             must(twice <= min(names, CONCURRENCY), f"{twice} rows were paid twice, and {names} named as in doubt")
             counted = (0, paid, twice)
         else:
             for command in list(self.commands)[list(self.commands).index(name):]:
-                desk.until((0,), *self.commands[command])
-            expected = self.calm.expected(desk.rows)
-            same(desk.results(), expected)
-            counted = desk.account.check(expected, SHARDS)
-        desk.tidy()
-        desk.forget()
+                home.until((0,), *self.commands[command])
+            expected = self.calm.expected(home.rows)
+            same(home.results(), expected)
+            counted = home.account.check(expected, SHARDS)
+        home.tidy()
+        home.forget()
         return counted
 
     def point(self, name, thread, calls, n, strike, what, good):
         """One point; whether there was such a call at all."""
-        desk = self.fresh(name)
-        with self.harness.noting(f"{desk.dir.name}: {name}, {what} at {calls} number {n} of {thread}"):
-            under = self.traced(desk, "--calls", calls, "--thread", thread, "--nth", str(n), "--strike", *strike)
-            done = desk.run(*self.commands[name], under=under, sober=False)
-            trace = (desk.dir / "trace").read_text(errors="replace").splitlines()
+        home = self.fresh(name)
+        with self.harness.noting(f"{home.dir.name}: {name}, {what} at {calls} number {n} of {thread}"):
+            under = self.traced(home, "--calls", calls, "--thread", thread, "--nth", str(n), "--strike", *strike)
+            done = home.run(*self.commands[name], under=under, sober=False)
+            trace = (home.dir / "trace").read_text(errors="replace").splitlines()
             struck = next((i for i, line in enumerate(trace) if line.endswith(" struck")), None)
             if struck is None:
                 must(done.code == 0, f"undisturbed, it ended with {done.code}")
-                desk.forget()
+                home.forget()
                 return None
             self.codes[what, done.code] += 1
             must(done.killed if good is None else done.code in good, f"it ended with {done.code}: {done.err.strip()[-400:]}")
@@ -126,9 +126,9 @@ class Points:
                 self.most_sent = max(self.most_sent, sent)
                 must(sent <= CONCURRENCY, f"{sent} requests were sent after the disk had failed")
             # An output is there as a whole or not at all.
-            if (desk.dir / "out.jsonl").exists():
-                same(desk.results(), self.calm.expected(desk.rows))
-            return self.finish(desk, name)
+            if (home.dir / "out.jsonl").exists():
+                same(home.results(), self.calm.expected(home.rows))
+            return self.finish(home, name)
         return (0, 0, 0)
 
     def series(self, calls, strike, what, good, step):

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import tracer
-from harness import ROOT, RUN, Calm, Desk, Harness, Meter, must, named, rows, same, seeded, table, write_rows
+from harness import ROOT, RUN, Calm, Home, Harness, Meter, must, named, rows, same, seeded, table, write_rows
 
 ROWS, LATENCY, CONCURRENCY = 80, "150ms", 4
 SECTOR = 512
@@ -82,13 +82,13 @@ class Power:
         self.harness, self.chance = harness, chance
         self.server = harness.serve("server", "--track", "--latency", LATENCY)
         self.calm = Calm(harness, RUN)
-        self.desk = Desk(harness, self.server, "desk")
+        self.home = Home(harness, self.server, "home")
         self.rows = rows("power", ROWS, 1)
-        write_rows(self.desk.dir / "in.jsonl", self.rows)
+        write_rows(self.home.dir / "in.jsonl", self.rows)
         self.expected = self.calm.expected(self.rows)
         log = harness.dir / "writes"
-        under = (sys.executable, tracer.__file__, "--log", str(self.desk.dir / "trace"), "--record", str(log))
-        done = self.desk.run(*RUN, "--concurrency", str(CONCURRENCY), under=under)
+        under = (sys.executable, tracer.__file__, "--log", str(self.home.dir / "trace"), "--record", str(log))
+        done = self.home.run(*RUN, "--concurrency", str(CONCURRENCY), under=under)
         must(done.code == 0, f"it fails when it is watched: {done.err}")
         self.ops = []
         with log.open("rb") as held:
@@ -104,24 +104,24 @@ class Power:
 
     def cut(self, at, chance):
         """Goes on from what is left at a cut: rows paid again, most that may be, rows named."""
-        desk, disk, synced = self.desk, Disk(), 0
+        home, disk, synced = self.home, Disk(), 0
         for i, op in enumerate(self.ops[:at]):
             disk.apply(*op)
             if op[0] == "fsync" and "/jobs/" in op[1] and op[1].endswith(".db-wal"):
                 synced = i
         disk.lose(chance)
-        shutil.rmtree(desk.state, ignore_errors=True)
-        (desk.dir / "out.jsonl").unlink(missing_ok=True)
-        disk.write(desk.dir)
-        if (desk.dir / "out.jsonl").exists():
-            same(desk.results(), self.expected)
-        job = desk.job()
+        shutil.rmtree(home.state, ignore_errors=True)
+        (home.dir / "out.jsonl").unlink(missing_ok=True)
+        disk.write(home.dir)
+        if (home.dir / "out.jsonl").exists():
+            same(home.results(), self.expected)
+        job = home.job()
         before, names = self.server.stats()["bill"]["requests"], 0
         if not job or job["state"] != "completed":
-            names = named(desk.until((0,), *RUN, "--concurrency", "40", again=()))
+            names = named(home.until((0,), *RUN, "--concurrency", "40", again=()))
         again = self.server.stats()["bill"]["requests"] - before
-        same(desk.results(), self.expected)
-        desk.tidy()
+        same(home.results(), self.expected)
+        home.tidy()
         twice = sum(self.sent[:at]) - (ROWS - again)
         most = sum(self.sent[synced:at]) + CONCURRENCY
         must(twice <= most, f"{twice} rows were paid again, with {most} since the last sync")
@@ -141,7 +141,7 @@ class Power:
                     line[3] = max(line[3], twice)
                     line[4] += max(0, twice - names)
                 if len(self.harness.violations) > before:
-                    shutil.copytree(self.desk.dir, self.harness.dir / f"cut-{at}-{'torn' if chance else 'lost'}")
+                    shutil.copytree(self.home.dir, self.harness.dir / f"cut-{at}-{'torn' if chance else 'lost'}")
             lines.append(line)
         table(["after a power failure", "cuts", "paid again", "most at one cut", "of them not named"], lines)
         Meter(self.server).check(self.expected)

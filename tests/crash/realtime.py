@@ -4,7 +4,7 @@ import collections
 import shutil
 import time
 
-from harness import RUN, Calm, Desk, Meter, must, named, rows, same, table, whole, write_rows
+from harness import RUN, Calm, Home, Meter, must, named, rows, same, table, whole, write_rows
 
 # How long the server takes (and how much that varies), requests in flight, rows.
 SETTINGS = [(0, 0, 8, 4000), (0, 0, 64, 8000), (30, 0.5, 40, 600), (60, 0.9, 3, 60), (200, 0.2, 100, 600),
@@ -19,14 +19,14 @@ class Realtime:
         self.kills, self.codes, self.spans = collections.Counter(), collections.Counter(), {}
         self.lines = {}
 
-    def committed(self, desk):
+    def committed(self, home):
         """Answers on the disk of a job that was just killed, and the check that its databases are whole: on a copy, because
         whoever opens a database mends it."""
-        copy = desk.dir.with_name(desk.dir.name + "-copy")
+        copy = home.dir.with_name(home.dir.name + "-copy")
         shutil.rmtree(copy, ignore_errors=True)
-        if not desk.state.exists():
+        if not home.state.exists():
             return 0
-        shutil.copytree(desk.state, copy)
+        shutil.copytree(home.state, copy)
         found = sum(whole(path) for path in sorted(copy.rglob("*.db")))
         shutil.rmtree(copy)
         return found
@@ -48,9 +48,9 @@ class Realtime:
     def turn(self, number, setting):
         ms, jitter, concurrency, count = setting
         server = self.harness.serve(f"run-{number}", "--track", "--latency", f"{ms}ms", "--jitter", str(jitter))
-        desk = Desk(self.harness, server, f"run-{number}-desk")
+        home = Home(self.harness, server, f"run-{number}-home")
         these = rows(f"r{number}", count, 3)
-        write_rows(desk.dir / "in.jsonl", these)
+        write_rows(home.dir / "in.jsonl", these)
         expected = self.calm.expected(these)
         args = (*RUN, "--concurrency", str(concurrency))
         line = self.lines.setdefault(setting, [0] * 6)
@@ -59,7 +59,7 @@ class Realtime:
         while kills < MOST_IN_A_ROW and sum(self.kills.values()) + kills < self.wanted:
             # Now and then right at the start, where databases and jobs are made.
             after = self.chance.uniform(0.001, 0.05 if self.chance.random() < 0.2 else span)
-            done = desk.run(*args, kill_after=after)
+            done = home.run(*args, kill_after=after)
             self.names(done, doubt)
             if not done.killed:
                 self.codes[done.code] += 1
@@ -67,32 +67,32 @@ class Realtime:
                 self.spans[setting] = 0.8 * span + 0.2 * done.seconds
                 break
             kills += 1
-            if (desk.dir / "out.jsonl").exists():
+            if (home.dir / "out.jsonl").exists():
                 # Results under their name are whole; the job may know already that it is done.
-                same(desk.results(), expected)
-                if desk.job()["state"] == "completed":
+                same(home.results(), expected)
+                if home.job()["state"] == "completed":
                     break
             # Paid for, and not on the disk: these and no others will be paid for again.
-            doubt = self.bill(server) - self.committed(desk) - lost
+            doubt = self.bill(server) - self.committed(home) - lost
             lost += doubt
             most = max(most, doubt)
             must(doubt <= concurrency, f"{doubt} in doubt with {concurrency} in flight")
-        job = desk.job()
+        job = home.job()
         if not job or job["state"] != "completed":
-            done = desk.until((0,), *args, again=())
+            done = home.until((0,), *args, again=())
             self.names(done, doubt)
             self.codes[done.code] += 1
-        same(desk.results(), expected)
+        same(home.results(), expected)
         paid, twice = Meter(server).check(expected)
         must(twice == lost, f"{twice} rows were paid twice, and {lost} answers were lost")
-        desk.tidy()
+        home.tidy()
         self.kills[setting] += kills
         for i, n in enumerate((1, kills, paid, twice)):
             line[i] += n
         line[4] = max(line[4], most)
         line[5] = max(line[5], most / concurrency)
         server.stop()
-        desk.forget()
+        home.forget()
 
     def go(self):
         number = 0

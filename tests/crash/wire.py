@@ -2,7 +2,7 @@
 
 import shutil
 
-from harness import Account, Calm, Desk, must, rows, same, table, write_rows
+from harness import Account, Calm, Home, must, rows, same, table, write_rows
 
 ROWS, SHARDS = 60, 3
 TIMES = ("--batch-validation", "50ms", "--batch-run", "200ms")
@@ -40,31 +40,31 @@ def case(harness, calm, number, name, faults, flags, settle, hangs):
     keep = harness.dir / f"service-{number}"
     script = [part for fault in faults for part in ("--fault", fault)]
     server = harness.serve(f"wire-{number}", "--keep", str(keep), "--track", *TIMES, *flags, *script)
-    desk = Desk(harness, server, f"wire-{number}-desk")
+    home = Home(harness, server, f"wire-{number}-home")
     these = rows(f"w{number}", ROWS, SHARDS)
-    write_rows(desk.dir / "in.jsonl", these)
+    write_rows(home.dir / "in.jsonl", these)
     account = Account(server)
     kills = 0
     if hangs:
-        kills += desk.run("submit", "in.jsonl", kill_after=1.0).killed
+        kills += home.run("submit", "in.jsonl", kill_after=1.0).killed
         must(kills, "a create that hangs did not hold it up")
         # The same address, the same service, without the fault.
         server.stop()
         address = server.url.removeprefix("http://").removesuffix("/v1")
-        server = desk.server = harness.serve(f"wire-{number}-again", "--listen", address, "--keep", str(keep), "--track",
+        server = home.server = harness.serve(f"wire-{number}-again", "--listen", address, "--keep", str(keep), "--track",
                                            *TIMES, *flags)
         account.server = server
-    desk.until((0,), "submit", "in.jsonl")
-    desk.until((0,), "wait", "last", "--poll", "100ms")
-    desk.until((0,), "fetch", "last", "-o", "out.jsonl")
+    home.until((0,), "submit", "in.jsonl")
+    home.until((0,), "wait", "last", "--poll", "100ms")
+    home.until((0,), "fetch", "last", "-o", "out.jsonl")
     expected = calm.expected(these)
-    same(desk.results(), expected)
+    same(home.results(), expected)
     found = account.check(expected, SHARDS)
-    desk.tidy()
+    home.tidy()
     struck = server.stats()["faults"]
     must(hangs or struck, "the fault did not strike")
     server.stop()
-    desk.forget()
+    home.forget()
     shutil.rmtree(keep)
     return [name, kills, struck, found[0], ROWS, *found[1:]]
 

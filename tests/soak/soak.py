@@ -15,7 +15,7 @@ import urllib.request
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "crash"))
-from harness import (ROOT, Account, Calm, Desk, Harness, Violation, must, paid_hash, rows, same,  # noqa: E402
+from harness import (ROOT, Account, Calm, Home, Harness, Violation, must, paid_hash, rows, same,  # noqa: E402
                    seeded, table, write_rows)
 
 CONFIG = '[submit]\nsettle_after = "2s"\n'
@@ -110,15 +110,15 @@ class Watch(threading.Thread):
 class Long:
     """A command that goes on beside others."""
 
-    def __init__(self, desk, *args):
-        self.desk, self.name = desk, args[0]
-        logs = desk.dir / "log"
+    def __init__(self, home, *args):
+        self.home, self.name = home, args[0]
+        logs = home.dir / "log"
         logs.mkdir(exist_ok=True)
         self.err = logs / f"long-{self.name}.err"
         self.process = subprocess.Popen(
-            [desk.harness.binary, "--state-dir", desk.state, "--base-url", desk.server.url, *args],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.err.open("a"), cwd=desk.dir,
-            env=desk.harness.env(desk.dir))
+            [home.harness.binary, "--state-dir", home.state, "--base-url", home.server.url, *args],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.err.open("a"), cwd=home.dir,
+            env=home.harness.env(home.dir))
 
     def running(self):
         return self.process.poll() is None
@@ -166,10 +166,10 @@ class Soak:
     # The long run.
 
     def begin_run(self):
-        self.desk = Desk(self.harness, self.oracle, "run")
+        self.home = Home(self.harness, self.oracle, "run")
         self.rows = rows("long", int(self.args.rate * self.args.minutes * 60), 1)
-        write_rows(self.desk.dir / "in.jsonl", self.rows)
-        return Long(self.desk, *RUN, "--rpm", str(int(self.args.rate * 60)))
+        write_rows(self.home.dir / "in.jsonl", self.rows)
+        return Long(self.home, *RUN, "--rpm", str(int(self.args.rate * 60)))
 
     def end_run(self, run):
         if run.running():
@@ -177,11 +177,11 @@ class Soak:
         interrupted = run.end((0, 3, 130), 90) == 130
         if interrupted:
             # What is left, as fast as it goes.
-            Long(self.desk, *RUN).end((0, 3), 900)
+            Long(self.home, *RUN).end((0, 3), 900)
         return interrupted
 
     def account_run(self, interrupted):
-        found = [json.loads(line) for line in self.desk.results()]
+        found = [json.loads(line) for line in self.home.results()]
         ids = [row["id"] for row in self.rows]
         must([line["custom_id"] for line in found] == ids, f"ids are not those asked, in order: {len(found)} of {len(ids)}")
         stats = self.oracle.stats()
@@ -211,17 +211,17 @@ class Soak:
         must(paid - answered <= faulty + cut, f"{paid} paid, {answered} answered, only {faulty} faulty")
         failed = len(found) - answered
         must(failed <= len(found) // 50, f"{failed} of {len(found)} rows failed")
-        summary = json.loads((self.desk.dir / "s.json").read_text())
+        summary = json.loads((self.home.dir / "s.json").read_text())
         must(summary["rows"]["succeeded"] == answered and summary["rows"]["failed"] == failed, f"another summary: {summary}")
         must(paid == answered or summary["cost"]["at_risk_usd"] > 0, "money was at risk, and it is not said")
-        (self.desk.dir / "s.json").unlink()
-        self.desk.tidy()
+        (self.home.dir / "s.json").unlink()
+        self.home.tidy()
         return [len(found), answered, failed, paid, paid - answered, sum(stats["faults"].values()), stats["requests"]]
 
     # The long wait.
 
     def begin_wait(self):
-        self.waiting = Desk(self.harness, self.slow_proxy, "waiting")
+        self.waiting = Home(self.harness, self.slow_proxy, "waiting")
         self.waiting.rows = rows("slow", SMALL, 1)
         write_rows(self.waiting.dir / "in.jsonl", self.waiting.rows)
         self.waiting.account = Account(self.slow)
@@ -230,38 +230,38 @@ class Soak:
 
     def end_wait(self, wait):
         wait.end((0,), 300)
-        desk = self.waiting
-        desk.until((0,), "fetch", "last", "-o", "out.jsonl", patience=600)
-        expected = self.calm.expected(desk.rows)
-        same(desk.results(), expected)
-        desk.account.check(expected, 1)
-        desk.tidy()
+        home = self.waiting
+        home.until((0,), "fetch", "last", "-o", "out.jsonl", patience=600)
+        expected = self.calm.expected(home.rows)
+        same(home.results(), expected)
+        home.account.check(expected, 1)
+        home.tidy()
 
     # Small jobs.
 
     def cycle(self):
         self.cycles += 1
-        desk = Desk(self.harness, self.proxy, f"job-{self.cycles}")
+        home = Home(self.harness, self.proxy, f"job-{self.cycles}")
         these = rows(f"c{self.cycles}", SMALL, SHARDS, unlucky=self.cycles % 2)
-        write_rows(desk.dir / "in.jsonl", these)
+        write_rows(home.dir / "in.jsonl", these)
         account = Account(self.sandbox)
         patient = {"patience": 900}
-        desk.until((0,), "submit", "in.jsonl", **patient)
-        desk.until((0, 3), "wait", "last", "--poll", "500ms", **patient)
-        done = desk.until((0, 3), "fetch", "last", "-o", "out.jsonl", **patient)
+        home.until((0,), "submit", "in.jsonl", **patient)
+        home.until((0, 3), "wait", "last", "--poll", "500ms", **patient)
+        done = home.until((0, 3), "fetch", "last", "-o", "out.jsonl", **patient)
         batches = SHARDS
         while done.code == 3:
             batches += 2
             self.retried += 1
-            desk.until((0,), "retry", "last", **patient)
-            desk.until((0, 3), "wait", "last", "--poll", "500ms", **patient)
-            done = desk.until((0, 3), "fetch", "last", "-o", "out.jsonl", **patient)
+            home.until((0,), "retry", "last", **patient)
+            home.until((0, 3), "wait", "last", "--poll", "500ms", **patient)
+            done = home.until((0, 3), "fetch", "last", "-o", "out.jsonl", **patient)
         expected = self.calm.expected(these)
-        same(desk.results(), expected)
+        same(home.results(), expected)
         account.check(expected, batches, at_most=True)
-        desk.tidy()
-        desk.until((0,), "clean", "last", "--remote", **patient)
-        desk.forget()
+        home.tidy()
+        home.until((0,), "clean", "last", "--remote", **patient)
+        home.forget()
         self.small_rows += len(these)
 
     def go(self):

@@ -17,7 +17,7 @@ use crate::error::{Error, Exit, Result};
 use crate::job::batch::adopt::{find_local, looks_remote};
 use crate::job::batch::status::{self, JobStatus};
 use crate::job::batch::unended::since;
-use crate::job::finish::{Desk, record_killed};
+use crate::job::finish::{Workspace, record_killed};
 use crate::job::verdict::{JobCommand, JobFacts, RowFacts, Verdict, cancelling_since};
 use crate::outcome::ErrorCode;
 use crate::settings;
@@ -83,7 +83,7 @@ pub fn run(args: &StatusArgs, ctx: &Ctx) -> Result<Exit> {
     if args.cost {
         // A later command records the costs that cannot be recorded now. The status does not need them.
         if !store.is_read_only()
-            && let Err(error) = record_killed(Desk { ctx, store: &store, ledger: &ledger })
+            && let Err(error) = record_killed(Workspace { ctx, store: &store, ledger: &ledger })
         {
             ctx.ui.warn(&error.to_string());
         }

@@ -11,7 +11,7 @@ use super::verify::verify_answers;
 use crate::batch::driver::SubmitScope;
 use crate::context::Ctx;
 use crate::error::{Exit, Result};
-use crate::job::finish::{Desk, Ended, Finish, JobAccounts};
+use crate::job::finish::{Ended, Finish, JobAccounts, Workspace};
 use crate::job::remote::Remote;
 use crate::job::verdict::{JobCommand, Verdict};
 use crate::money::Accounts;
@@ -120,14 +120,14 @@ pub fn deliver(session: Session<'_>, outputs: Outputs, flat: bool) -> Result<End
     });
     session.progress.finish();
     let lines = lines?;
-    let desk = Desk { ctx: session.ctx, store: &session.store, ledger: &session.ledger };
-    let accounts = JobAccounts::with(accounts, desk, &session.driver.db.borrow(), &session.job, &session.spec);
+    let workspace = Workspace { ctx: session.ctx, store: &session.store, ledger: &session.ledger };
+    let accounts = JobAccounts::with(accounts, workspace, &session.driver.db.borrow(), &session.job, &session.spec);
     let whole = |accounts: &JobAccounts| Verdict::of(&accounts.facts(&session.job, JobCommand::Other, None)).is_whole();
     let written = lines.commit(accounts.as_ref().is_ok_and(whole))?;
     let accounts = accounts?;
     let realtime = Duration::from_millis(session.job.active_ms);
     let finish = Finish {
-        desk,
+        workspace,
         job: session.job,
         spec: &session.spec,
         command: JobCommand::Other,

@@ -15,7 +15,7 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input;
 use crate::job::ask::CostLimit;
-use crate::job::finish::Desk;
+use crate::job::finish::Workspace;
 use crate::job::identity::Requests;
 use crate::job::own;
 use crate::job::remote::Remote;
@@ -47,9 +47,9 @@ pub(super) fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Re
     let store = Store::open(ctx.settings.state_dir()?)?;
     store.must_be_writable()?;
     let ledger = store.ledger()?;
-    let desk = Desk { ctx, store: &store, ledger: &ledger };
+    let workspace = Workspace { ctx, store: &store, ledger: &ledger };
     let progress = ctx.ui.progress(ask.session().results);
-    let submission = Submission::of(ask, remote.name, desk, &progress)?;
+    let submission = Submission::of(ask, remote.name, workspace, &progress)?;
     progress.finish();
     if let Err(error) = remote.ready(ctx) {
         // What is wrong with the outputs costs nothing to find, so it comes first.
@@ -58,7 +58,7 @@ pub(super) fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Re
         }
         return Err(error);
     }
-    let mut content = lock_content(ask, &submission.key, desk)?;
+    let mut content = lock_content(ask, &submission.key, workspace)?;
     // If this process waited for another submission, it adopts that job, even if the job has ended and was delivered.
     let waited_for = match content.waited_for() {
         Some(id) => ledger.get(id)?.filter(|job| store.has_job(&job.id)),
@@ -66,7 +66,7 @@ pub(super) fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Re
     };
     let known = if waited_for.is_some() { waited_for } else { living(&store, &ledger, &submission.key)? };
     let known = known.filter(|_| !ask.again);
-    let ended = if known.is_none() { earlier(ask, &submission, desk)? } else { None };
+    let ended = if known.is_none() { earlier(ask, &submission, workspace)? } else { None };
     if let Some(job) = known.as_ref().or(ended.as_ref()) {
         content.work_on(&job.id)?;
         // Releases the lock, because the job may take all night and other processes find it without the lock.
@@ -76,7 +76,7 @@ pub(super) fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Re
     }
     if !ask.again {
         let last = ledger.last_of(&submission.key)?;
-        submission.requests.say_answered(remote.name, last, Transport::Batch, desk)?;
+        submission.requests.say_answered(remote.name, last, Transport::Batch, workspace)?;
     }
     if let Some(name) = &ask.name {
         free_name(name, &store, &ledger)?;
@@ -96,15 +96,15 @@ pub(super) fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Re
 }
 
 /// Locks the content, so that two commands with the same content do not both make a job.
-fn lock_content(ask: &SubmitAsk, key: &str, desk: Desk<'_>) -> Result<Lock> {
+fn lock_content(ask: &SubmitAsk, key: &str, workspace: Workspace<'_>) -> Result<Lock> {
     let name = format!("content-{key}");
-    let say = |holder: &str| desk.ctx.ui.note(&format!("{holder} is submitting the same content; waiting for it"));
-    if let Some(lock) = desk.store.wait_for_lock(&name, ask.wait, &say)? {
+    let say = |holder: &str| workspace.ctx.ui.note(&format!("{holder} is submitting the same content; waiting for it"));
+    if let Some(lock) = workspace.store.wait_for_lock(&name, ask.wait, &say)? {
         return Ok(lock);
     }
-    let job = living(desk.store, desk.ledger, key)?.filter(|_| !ask.again);
+    let job = living(workspace.store, workspace.ledger, key)?.filter(|_| !ask.again);
     let what = job.as_ref().map_or("the same content", |job| &job.id);
-    Err(Error::new(Exit::TempFail, format!("{} is already submitting {what}", desk.store.holder(&name)))
+    Err(Error::new(Exit::TempFail, format!("{} is already submitting {what}", workspace.store.holder(&name)))
         .hint("pass --wait-lock to wait for its job, or run the same command later"))
 }
 
@@ -112,10 +112,10 @@ fn lock_content(ask: &SubmitAsk, key: &str, desk: Desk<'_>) -> Result<Lock> {
 ///
 /// # Errors
 /// 2 for a job of other content.
-fn earlier(ask: &SubmitAsk, submission: &Submission, desk: Desk<'_>) -> Result<Option<Job>> {
+fn earlier(ask: &SubmitAsk, submission: &Submission, workspace: Workspace<'_>) -> Result<Option<Job>> {
     let Some(name) = &ask.resume else { return Ok(None) };
-    let same = desk.ledger.of_content(&submission.key)?;
-    let named = if name.is_empty() { None } else { own::named(name, desk.ledger, &desk.ctx.ui)? };
+    let same = workspace.ledger.of_content(&submission.key)?;
+    let named = if name.is_empty() { None } else { own::named(name, workspace.ledger, &workspace.ctx.ui)? };
     if let Some(job) = &named
         && !same.iter().any(|same| same.id == job.id)
     {
@@ -124,7 +124,7 @@ fn earlier(ask: &SubmitAsk, submission: &Submission, desk: Desk<'_>) -> Result<O
             job.id
         )));
     }
-    Ok(named.or_else(|| same.into_iter().find(|job| desk.store.job_path(&job.id).exists())))
+    Ok(named.or_else(|| same.into_iter().find(|job| workspace.store.job_path(&job.id).exists())))
 }
 
 /// Resumes a job of the same content.

@@ -14,7 +14,7 @@ use crate::batch::driver::{self, Driver, SubmitScope};
 use crate::context::Ctx;
 use crate::error::{Error, Result};
 use crate::input::Inputs;
-use crate::job::finish::{self, Desk, JobAccounts};
+use crate::job::finish::{self, JobAccounts, Workspace};
 use crate::job::remote::Remote;
 use crate::job::signals::{self, Signals};
 use crate::job::spec::{Spec, inputs_of, same_service, spec_of};
@@ -162,9 +162,9 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Returns the desk of the job.
-    pub fn desk(&self) -> Desk<'_> {
-        Desk { ctx: self.ctx, store: &self.store, ledger: &self.ledger }
+    /// Returns the workspace of the job.
+    pub fn workspace(&self) -> Workspace<'_> {
+        Workspace { ctx: self.ctx, store: &self.store, ledger: &self.ledger }
     }
 
     /// Runs `act` on the network. If a signal ends it, the signal decides the exit code.
@@ -245,13 +245,13 @@ impl<'a> Session<'a> {
 
     /// Records the state of the job for a command that writes no results. Returns the facts for its verdict.
     pub fn record(&mut self) -> Result<JobFacts> {
-        let desk = Desk { ctx: self.ctx, store: &self.store, ledger: &self.ledger };
-        finish::record(desk, &mut self.job, &self.driver.db.borrow(), &self.spec)
+        let workspace = Workspace { ctx: self.ctx, store: &self.store, ledger: &self.ledger };
+        finish::record(workspace, &mut self.job, &self.driver.db.borrow(), &self.spec)
     }
 
     /// Returns the known cost of the job so far, including requests that may have been billed.
     pub fn spent(&self) -> Result<Nanos> {
-        let accounts = JobAccounts::of(self.desk(), &self.driver.db.borrow(), &self.job, &self.spec)?;
+        let accounts = JobAccounts::of(self.workspace(), &self.driver.db.borrow(), &self.job, &self.spec)?;
         Ok(accounts.accounts.spent())
     }
 

@@ -11,7 +11,7 @@ use crate::context::Ctx;
 use crate::error::{Error, Result};
 use crate::input::{Inputs, OpenedInputs, StdinCopy};
 use crate::job::ask::InputSource;
-use crate::job::finish::Desk;
+use crate::job::finish::Workspace;
 use crate::job::identity::{Requests, RowContent};
 use crate::price::PriceTable;
 use crate::request::RequestBuilder;
@@ -48,21 +48,22 @@ impl Submission {
     ///
     /// # Errors
     /// 65 for invalid rows, 66 for an input that cannot be read, 2 with `--require-discount`.
-    pub fn of(ask: &SubmitAsk, service: &str, desk: Desk<'_>, progress: &Progress) -> Result<Self> {
+    pub fn of(ask: &SubmitAsk, service: &str, workspace: Workspace<'_>, progress: &Progress) -> Result<Self> {
         progress.phase("reading input");
         let (source, reading) = (&ask.input.source, ask.input.flags.reading);
         let stdin = *source == InputSource::Stdin;
-        let OpenedInputs { inputs, stdin } = OpenedInputs::open(source.files(), stdin, reading, || desk.store.spool())?;
+        let OpenedInputs { inputs, stdin } =
+            OpenedInputs::open(source.files(), stdin, reading, || workspace.store.spool())?;
         let builder = Arc::new(RequestBuilder::new(&ask.input.flags.params)?);
         let stamp = inputs.stamp();
         progress.phase("checking input");
-        first_look(&inputs, &builder, &desk.ctx.ui)?;
+        first_look(&inputs, &builder, &workspace.ctx.ui)?;
         if !ask.problems.skip_invalid {
             refuse_headers(&inputs, &builder)?;
         }
         let mut requests = Requests::new(service);
         let mut realtime = ask.auto.is_some().then(RowSet::default);
-        let table = &desk.ctx.settings.prices;
+        let table = &workspace.ctx.settings.prices;
         let in_batch = |model: &str| ask.auto.is_none() || route::saves(table.get(model));
         let listed = ask.problems.listed;
         let pass = Pass { max_problems: listed, table: Some(table), ..Pass::new(&inputs, &builder) };
@@ -76,13 +77,13 @@ impl Submission {
                 requests.row(found.as_ref().map(|(fingerprint, id, _)| RowContent { id, fingerprint: *fingerprint }));
             },
         )?;
-        problems::report(&checked, ask.problems.skip_invalid, listed, Action::Send, &desk.ctx.ui)?;
-        problems::say_stream_removed(&checked, &desk.ctx.ui);
-        say_doubts(&checked, &builder, desk.ctx);
+        problems::report(&checked, ask.problems.skip_invalid, listed, Action::Send, &workspace.ctx.ui)?;
+        problems::say_stream_removed(&checked, &workspace.ctx.ui);
+        say_doubts(&checked, &builder, workspace.ctx);
         let routes = if ask.auto.is_some() {
-            divide(&checked.models, table, desk.ctx)
+            divide(&checked.models, table, workspace.ctx)
         } else {
-            notice(ask, &checked, desk.ctx)?
+            notice(ask, &checked, workspace.ctx)?
         };
         let (key, shown) = (requests.key(), source.shown());
         Ok(Self { inputs, builder, checked, key, requests, shown, stamp, realtime, routes, _stdin: stdin })
