@@ -44,7 +44,7 @@ impl Client {
         Ok(self.exchange(request, &method, path, SMALL_CALL).await?.1)
     }
 
-    /// Prepares a request over the bare connections, with the key and no other standing header.
+    /// Prepares a request over the bare connections, with the key and no other default header.
     pub(super) fn authorized(&self, method: Method, path: &str) -> Result<RequestBuilder, Failure> {
         let url = self.url(path);
         let request = self.bare.http(&url)?.request(method, url);

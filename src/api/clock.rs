@@ -18,15 +18,15 @@ impl Clock {
     pub(super) fn set(&self, headers: &HeaderMap) {
         let date = headers.get(DATE).and_then(|value| value.to_str().ok());
         let date = date.and_then(|text| httpdate::parse_http_date(text.trim()).ok());
-        if let (Some(date), Ok(mut told)) = (date, self.0.lock()) {
-            *told = Some((date, Instant::now()));
+        if let (Some(date), Ok(mut known)) = (date, self.0.lock()) {
+            *known = Some((date, Instant::now()));
         }
     }
 
     /// The service's time, if it is known. Where the clocks agree, this machine's time `here` is returned, because it is
     /// finer.
     pub(super) fn now(&self, here: SystemTime) -> Option<SystemTime> {
-        let (date, at) = self.0.lock().ok().and_then(|told| *told)?;
+        let (date, at) = self.0.lock().ok().and_then(|known| *known)?;
         let there = date.checked_add(at.elapsed())?;
         let apart = there.duration_since(here).unwrap_or_else(|behind| behind.duration());
         Some(if apart <= AGREE { here } else { there })
@@ -46,15 +46,15 @@ mod tests {
         for here in [date, date + 400 * DAY, date - 400 * DAY] {
             assert_eq!(clock.now(here), None, "no answer yet");
         }
-        let told = |text: &str| clock.set(&HeaderMap::from_iter([(DATE, text.parse().unwrap())]));
-        told(&httpdate::fmt_http_date(date));
+        let set = |text: &str| clock.set(&HeaderMap::from_iter([(DATE, text.parse().unwrap())]));
+        set(&httpdate::fmt_http_date(date));
         for here in [date + 400 * DAY, date - 400 * DAY, date + Duration::from_mins(10)] {
             let now = clock.now(here).unwrap();
             assert!(now >= date && now < date + Duration::from_mins(1), "{now:?}");
         }
         let finer = date + Duration::from_millis(1250);
         assert_eq!(clock.now(finer), Some(finer), "they agree");
-        told("yesterday");
+        set("yesterday");
         assert_eq!(clock.now(finer), Some(finer), "an invalid date");
     }
 }

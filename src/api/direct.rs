@@ -36,14 +36,14 @@ pub(super) struct Direct {
 }
 
 impl Direct {
-    /// Makes the pool. `None`: a proxy stands before the service. `standing` are the headers of every request.
-    pub(super) fn to(base: &Url, user_agent: &str, mut standing: HeaderMap) -> Result<Option<Self>, String> {
+    /// Makes the pool. `None`: a proxy stands before the service. `headers` are sent with every request.
+    pub(super) fn to(base: &Url, user_agent: &str, mut headers: HeaderMap) -> Result<Option<Self>, String> {
         if proxy_of(base).is_some() {
             return Ok(None);
         }
         let agent = HeaderValue::from_str(user_agent).map_err(|e| format!("the user agent is invalid: {e}"))?;
-        standing.insert(USER_AGENT, agent);
-        standing.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd"));
+        headers.insert(USER_AGENT, agent);
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd"));
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -58,7 +58,7 @@ impl Direct {
             .http2_keep_alive_interval(PROBE)
             .http2_keep_alive_timeout(DEAD_PEER)
             .build(InTime(connector.wrap_connector(tcp)));
-        Ok(Some(Self { pool, headers: standing }))
+        Ok(Some(Self { pool, headers }))
     }
 
     /// Posts `body`, and waits for the head of the response.

@@ -317,7 +317,7 @@ impl ErrorBody {
 
     /// The fault of this error with this HTTP status, and whether the model does not exist or is not served.
     pub(crate) fn fault(&self, status: u16) -> (Fault, bool) {
-        let told = |kind: &str| self.kind.as_deref() == Some(kind) || self.code.as_deref() == Some(kind);
+        let is = |kind: &str| self.kind.as_deref() == Some(kind) || self.code.as_deref() == Some(kind);
         let fault = match status {
             401 => Fault::Auth,
             402 => Fault::Payment,
@@ -325,7 +325,7 @@ impl ErrorBody {
             403 if self.about_context() => Fault::ContextLength,
             403 => Fault::Auth,
             404 => return (Fault::NotFound, true),
-            400 if told("model_not_available") => return (Fault::NotFound, true),
+            400 if is("model_not_available") => return (Fault::NotFound, true),
             400 | 413 | 422 if self.about_context() => Fault::ContextLength,
             // After a request timeout (before the work began) or a conflict, the request may be sent again.
             408 => Fault::Timeout,

@@ -84,7 +84,7 @@ pub struct Client {
     /// Permit for reading an answer beyond [`LARGE`].
     large: Arc<Semaphore>,
     clock: Arc<Clock>,
-    /// Connections for calls without a JSON body, and for storage, which must not see the standing headers.
+    /// Connections for calls without a JSON body, and for storage, which must not see the default headers.
     bare: transfer::Bare,
 }
 

@@ -1,4 +1,4 @@
-//! The common part of uploads and downloads: connections without standing headers, redirects without the key, and the errors
+//! The common part of uploads and downloads: connections without default headers, redirects without the key, and the errors
 //! of object stores.
 
 use std::sync::{Arc, OnceLock};
@@ -21,7 +21,7 @@ pub(super) const MAX_HOPS: usize = 3;
 /// Shorter parts of a query are numbers and names, and would occur in ordinary words.
 const SHORTEST_SECRET: usize = 12;
 
-/// Connections without decompression and standing headers. They are made when first needed; `run` does not need them.
+/// Connections without decompression and default headers. They are made when first needed; `run` does not need them.
 #[derive(Debug, Clone)]
 pub(super) struct Bare {
     /// Connections to this machine, plain and encrypted, and to others: see [`connections`].

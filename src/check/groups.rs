@@ -1,4 +1,4 @@
-//! Problems that say the same of several rows, told once.
+//! Problems that several rows share, reported once.
 
 use std::collections::HashMap;
 

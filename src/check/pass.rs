@@ -138,7 +138,7 @@ impl<'a> Pass<'a> {
 }
 
 impl Checked {
-    /// Adds the problem of a table's header once, and takes its rows as told.
+    /// Adds the problem of a table's header once, and counts its rows as reported.
     fn add_header(&mut self, problem: Option<Problem>, rows: u64, max_problems: usize) {
         self.headed_rows += rows;
         let Some(problem) = problem.filter(|problem| rows > 0 && self.headers.last() != Some(&problem.file)) else {

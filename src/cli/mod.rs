@@ -245,7 +245,7 @@ fn dispatch(
             tracing::info!("{error}");
         }
         let own = flags.sandbox || flags.base_url.is_some();
-        if !own && cli.command.jobs().is_some_and(|names| crate::job::rehearsal::are_rehearsals(names, &ctx)) {
+        if !own && cli.command.jobs().is_some_and(|names| crate::job::sandbox_jobs::are_of_sandbox(names, &ctx)) {
             ctx.settings = Settings::resolve(&Flags { sandbox: true, ..flags }, &env)?;
         }
     }

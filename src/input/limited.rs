@@ -97,7 +97,7 @@ impl LimitedCopy {
             }
             Ok(rows)
         };
-        // One row more than needed: the last one may be cut off. An error will be told when all is read.
+        // One row more than needed: the last one may be cut off. An error is reported when everything is read.
         self.ended = rows().is_ok_and(|rows| rows > limit);
     }
 }

@@ -163,9 +163,9 @@ impl<'ctx> Consumer<'_, 'ctx> {
                     round.claim = Some(row);
                 }
                 Event::Outcome(outcome, permit) => self.db.put(group.push(outcome, permit))?,
-                Event::Tried(so_far, told) => {
+                Event::Tried(so_far, saved) => {
                     self.db.put_tried(&so_far)?;
-                    round.tried.push(told);
+                    round.tried.push(saved);
                 }
                 Event::Draw(need) => round.draw = Some(need),
             }
@@ -181,9 +181,9 @@ impl<'ctx> Consumer<'_, 'ctx> {
         if let Some(row) = round.claim {
             self.shared.claimed(row);
         }
-        for told in round.tried.drain(..) {
+        for saved in round.tried.drain(..) {
             // A row that no longer waits does not need the reply.
-            let _ = told.send(());
+            let _ = saved.send(());
         }
         self.shared.written(group.outcomes.len());
         state.busy = group.outcomes.len() >= FULL;

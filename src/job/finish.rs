@@ -196,7 +196,7 @@ impl Finish<'_> {
 
     /// Compares the estimated tokens of the job with the reported ones. A missing input is not an error here.
     fn learn(&self) -> Option<f64> {
-        // The tables of the estimator take as long as a small run. Servers for rehearsals count in ways of their own.
+        // The tables of the estimator take as long as a small run. Test servers count in ways of their own.
         let teaches = !is_on_this_machine(&self.spec.service) && self.job.succeeded >= calibrate::FEWEST;
         if !teaches && self.job.estimate.is_none() {
             return None;

@@ -54,8 +54,8 @@ pub fn run(ask: RunAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
     }
     // From here on, the job exists.
     start.claimed.enter(&mut start.source, &start.checked, &store, &ledger)?;
-    let standing = start.sort_out(&ask, workspace)?;
-    ActiveRun { ask, remote, workspace, progress, start }.answer(standing, outputs)
+    let earlier = start.sort_out(&ask, workspace)?;
+    ActiveRun { ask, remote, workspace, progress, start }.answer(earlier, outputs)
 }
 
 /// A run whose job is ready.
@@ -69,13 +69,13 @@ struct ActiveRun<'a> {
 
 impl ActiveRun<'_> {
     /// Sends the remaining rows, writes the results and sums up.
-    fn answer(self, standing: EarlierOutcomes, outputs: Outputs) -> Result<Ended> {
+    fn answer(self, earlier: EarlierOutcomes, outputs: Outputs) -> Result<Ended> {
         let ctx = self.workspace.ctx;
         let mut job = self.start.claimed.job.clone();
-        let funds = RunFunds::open(&self.ask, &mut job, &standing.db, self.workspace)?;
+        let funds = RunFunds::open(&self.ask, &mut job, &earlier.db, self.workspace)?;
         // A submission has said already which rows it sends in real time.
         if self.ask.role != Role::BesideBatches {
-            ctx.ui.note(&self.start.opening(&standing, self.remote.name));
+            ctx.ui.note(&self.start.opening(&earlier, self.remote.name));
         }
         let rows = self.start.rows();
         let flat = self.ask.delivery.form.is_flat();
@@ -87,7 +87,7 @@ impl ActiveRun<'_> {
             speed: self.ask.speed.clone(),
             path: self.start.builder.endpoint().path(),
             last_row: self.start.checked.rows,
-            answered_before: standing.answered > 0,
+            answered_before: earlier.answered > 0,
             budget: funds.budget,
             table: ctx.settings.prices.clone(),
             peers: self.peers(),
@@ -95,10 +95,10 @@ impl ActiveRun<'_> {
         if let Some(changed) = self.start.changed() {
             return Err(changed);
         }
-        let (results, summary_file) = outputs.ordered(self.start.checked.rows, (*standing.done).clone(), reader);
-        let (skipped, reused) = (standing.skipped(), Arc::clone(&standing.done));
+        let (results, summary_file) = outputs.ordered(self.start.checked.rows, (*earlier.done).clone(), reader);
+        let (skipped, reused) = (earlier.skipped(), Arc::clone(&earlier.done));
         let entry = JobEntry::new(self.workspace.store.ledger()?, &mut job, started);
-        let mut consumer = self.consumer(standing, results, entry, Arc::clone(&shared));
+        let mut consumer = self.consumer(earlier, results, entry, Arc::clone(&shared));
         consumer.reservation = funds.reservation;
         let rows = self.start.rows();
         let feed = Feed { rows, skipped: &skipped, checked: &self.start.checked };
@@ -147,7 +147,7 @@ impl ActiveRun<'_> {
     /// Builds the consumer of the run's events.
     fn consumer<'j, 'ctx>(
         &self,
-        standing: EarlierOutcomes,
+        earlier: EarlierOutcomes,
         results: OrderedWriter,
         entry: JobEntry<'j>,
         shared: Arc<Shared>,
@@ -158,13 +158,13 @@ impl ActiveRun<'_> {
             tally: Tally {
                 // The end of the run adds discarded answers of earlier runs. Until then, it is open which failed rows
                 // stay.
-                accounts: Accounts::new(ctx.settings.prices.clone(), self.start.checked.rows).knowing(&standing.db),
-                reused: standing.done,
-                answered_before: standing.answered,
-                failed_before: standing.failed,
+                accounts: Accounts::new(ctx.settings.prices.clone(), self.start.checked.rows).knowing(&earlier.db),
+                reused: earlier.done,
+                answered_before: earlier.answered,
+                failed_before: earlier.failed,
                 new: NewRows::default(),
             },
-            db: standing.db,
+            db: earlier.db,
             screen: Screen::new(self.progress.clone(), ctx.ui.clone(), entry.spent_before),
             entry,
             reservation: None,

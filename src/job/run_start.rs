@@ -136,9 +136,9 @@ impl RunStart {
     }
 
     /// Builds the opening line of the run.
-    pub fn opening(&self, standing: &EarlierOutcomes, service: &str) -> String {
+    pub fn opening(&self, earlier: &EarlierOutcomes, service: &str) -> String {
         let Self { claimed, checked, .. } = self;
-        let done = standing.answered + standing.failed;
+        let done = earlier.answered + earlier.failed;
         let models: Vec<&str> = checked.models.iter().take(3).map(|(model, _)| &**model).collect();
         let more =
             if checked.models.len() > 3 { format!(" and {} more", checked.models.len() - 3) } else { String::new() };
@@ -146,13 +146,13 @@ impl RunStart {
             "another llbatch finished the job while this one waited; its results are written, and nothing is sent"
                 .to_owned()
         } else if claimed.resumed {
-            let failed = if standing.failed > 0 {
-                format!(", {} failed before", text::count(standing.failed))
+            let failed = if earlier.failed > 0 {
+                format!(", {} failed before", text::count(earlier.failed))
             } else {
                 String::new()
             };
-            let left = checked.rows - done - standing.awaited.count();
-            format!("{} answered before{failed}, {} to go", text::count(standing.answered), text::count(left))
+            let left = checked.rows - done - earlier.awaited.count();
+            format!("{} answered before{failed}, {} to go", text::count(earlier.answered), text::count(left))
         } else {
             text::plural(checked.rows, "row")
         };

@@ -95,7 +95,7 @@ impl Accounts {
                 paid,
             })
             .collect();
-        let payer = Payer { job: &job.id, sandbox: job.is_rehearsal() };
+        let payer = Payer { job: &job.id, sandbox: job.is_of_sandbox() };
         ledger.record_spending(payer, &jiff::Zoned::now().date().to_string(), &spent)
     }
 }

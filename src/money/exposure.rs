@@ -136,7 +136,7 @@ impl Exposure<'_> {
         let cached = self.ledger.cached_exposure(&job.id)?;
         let version = match self.store.job_version(&job.id, began) {
             Some(version) => version,
-            // The user was told to move an unreadable file away, about whose job nothing is known.
+            // A message asked the user to move an unreadable file away. Nothing is known about its job.
             None if cached.is_none() => return Ok(CachedExposure::default()),
             // Batches of a job whose file is missing may run all the same.
             None => String::new(),

@@ -37,7 +37,7 @@ pub struct Reservation<'a> {
     /// A need that other runs may make it possible to meet, and the time of the last attempt.
     waiting: Option<(Need, Instant)>,
     /// The user knows that this run waits.
-    told: bool,
+    notified: bool,
 }
 
 /// The result of an attempt to draw money.
@@ -67,7 +67,7 @@ impl<'a> Reservation<'a> {
             drawn: Nanos::ZERO,
             recorded: Nanos::ZERO,
             waiting: None,
-            told: false,
+            notified: false,
         }))
     }
 
@@ -81,12 +81,12 @@ impl<'a> Reservation<'a> {
             DrawResult::Drawn(amount) => Some(Ok(amount)),
             DrawResult::Never(what) => Some(Err(what)),
             DrawResult::Later(what) => {
-                if !self.told {
+                if !self.notified {
                     let text =
                         format!("other commands have reserved the rest of {what}; waiting for them to release it");
                     self.ctx.ui.note(&text);
                 }
-                self.told = true;
+                self.notified = true;
                 self.waiting = Some((need, Instant::now()));
                 None
             }

@@ -1,6 +1,6 @@
 //! Limits with a known rate, kept by governor: requests and tokens a minute.
 //!
-//! The buckets go by a clock that is given the time. So the limiter is told the time and never sleeps.
+//! The caller passes the time to the buckets, so the limiter never sleeps.
 
 use std::cell::Cell;
 use std::num::NonZeroU32;
@@ -32,7 +32,7 @@ impl Clock for GivenClock {
     }
 }
 
-/// A full bucket that is told the time.
+/// A bucket that takes the time from its caller, full at first.
 #[derive(Debug)]
 struct Bucket {
     governor: RateLimiter<NotKeyed, InMemoryState, GivenClock>,
@@ -74,7 +74,7 @@ impl RequestQuota {
     }
 }
 
-/// The user's `--tpm`, or a limit of tokens that the service told.
+/// The user's `--tpm`, or a limit of tokens that the service announced.
 ///
 /// The cost of a request is known only afterwards, and may exceed any bucket. So requests are paid for after they left: the
 /// next one leaves when all debts are paid.

@@ -203,7 +203,7 @@ impl RequestBuilder {
         }
         match record.data {
             Data::Json(text) => self.json(record, text, line),
-            // Columns of a table cannot be told from the service's fields, whose list for audio is not settled.
+            // Columns of a table look like the service's fields, whose list for audio is not settled.
             Data::Line(_) | Data::Columns { .. } if self.endpoint.is_audio() => {
                 let text = format!("--endpoint {} reads JSONL only", self.endpoint);
                 Err(Problem::new(record, "no_file", text).hint(AUDIO))

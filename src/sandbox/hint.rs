@@ -36,7 +36,7 @@ impl std::str::FromStr for HintStyle {
     }
 }
 
-/// The time that the client is told to wait.
+/// The time for which the client must wait.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Hint {
     pub style: HintStyle,

@@ -1,4 +1,4 @@
-//! A Together-compatible server on loopback, for tests and rehearsals.
+//! A Together-compatible server on loopback, for tests and trials.
 //!
 //! It was written from public knowledge of the service, not from our client, and it imports nothing of ours. A mistake
 //! must be made twice to go unseen. An answer depends on the request alone. Faults are scripted ([`ScriptedFault`]),

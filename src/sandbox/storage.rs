@@ -22,7 +22,7 @@ pub fn location(app: &App, id: &str) -> String {
     format!("{}/storage/{id}?X-Sandbox-Expires=3600&X-Sandbox-Signature={}", app.storage, signature(app, id))
 }
 
-/// The text that binds a URL to its file; there is no secret to keep on a loopback rehearsal.
+/// The text that binds a URL to its file; there is no secret to keep on loopback.
 fn signature(app: &App, id: &str) -> String {
     blake3::hash(format!("{} {id}", app.config.seed).as_bytes()).to_hex()[..32].to_owned()
 }

@@ -12,7 +12,7 @@ use super::batch::BatchRecord;
 use super::file_record::FileRecord;
 use super::state_dir::{Folder, if_found, now_ms, objects, private_file};
 
-/// The age up to which jobs and files are kept: longer than any rehearsal, even one over a weekend.
+/// The age up to which jobs and files are kept: longer than any test, even one over a weekend.
 const KEPT_MS: u64 = 7 * 24 * 3_600_000;
 
 /// The beginning of the name of a file in the making.

@@ -353,7 +353,7 @@ proptest! {
 
         // Every row once, in input order; good are those that are whole, first with their id, and small enough.
         prop_assert_eq!(done.seen.iter().map(Seen::row).collect::<Vec<_>>(), (1..=rows.len() as u64).collect::<Vec<_>>());
-        // What each shard must hold, by what was told of the rows.
+        // What each shard must hold, derived from the rows alone.
         let mut expected: BTreeMap<u32, Vec<(String, String)>> = BTreeMap::new();
         let mut wires = HashSet::new();
         for (seen, (given, model, size, broken)) in done.seen.iter().zip(&rows) {

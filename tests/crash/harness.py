@@ -88,7 +88,7 @@ class Harness:
 
     @contextlib.contextmanager
     def noting(self, what):
-        """A violation in here is told and kept; what comes after is tried all the same."""
+        """A violation in here is reported and kept; the next trials go on."""
         try:
             yield
         except Violation as violation:

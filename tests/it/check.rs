@@ -176,7 +176,7 @@ fn estimates_learn_from_the_service_and_not_from_servers_on_this_machine() {
     let before = tokens();
     home.llbatch(&["run", "in.jsonl", "--sandbox", "-o", "out.jsonl"]).code(0);
     assert_eq!(tokens(), before);
-    // So does a server on this machine that is told by its URL.
+    // So does a server on this machine that is named by its URL.
     let server = Server::start(&[]);
     home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "64"]).code(0);
     let at = |url: &str| {

@@ -28,7 +28,7 @@ fn second_cancel_keeps_the_answers() {
     });
     // As by a first cancel that was killed before it could write down that there was one.
     assert_eq!(post(&address, &format!("/v1/batches/{id}/cancel"), Some("k"), "").0, 200);
-    // This one is told CANCELLED at once, and not yet in which file the answers are.
+    // This one gets CANCELLED at once, and not yet in which file the answers are.
     home.llbatch(&["cancel", "last", "--base-url", &server.url]).code(0);
     home.llbatch(&["fetch", "last", "-o", "out.jsonl", "--base-url", &server.url]).code(3);
     let found = codes(&home.read("out.jsonl"));

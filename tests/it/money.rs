@@ -105,7 +105,7 @@ impl World {
                 args.extend(more);
             }
         }
-        // If a batch that was cut short does not list its undone rows, a missing row cannot be told from an undone one.
+        // If a batch that was cut short does not list its undone rows, a missing row looks like an undone one.
         if args.contains(&LOST) && !args.contains(&"--list-undone") {
             args.push("--list-undone");
         }
@@ -181,32 +181,32 @@ impl World {
         let jobs = self.json(&["status", "--json", "--offline"]);
         let names: Vec<&str> =
             jobs["jobs"].as_array().unwrap().iter().map(|job| job["job"].as_str().unwrap()).collect();
-        let (mut settled, mut at_risk, mut told) = (0, 0, String::new());
+        let (mut settled, mut at_risk, mut report) = (0, 0, String::new());
         for name in names {
-            let report = self.home.at(&self.server.url, &["report", name, "--json"]);
-            if report.code == 66 {
+            let command = self.home.at(&self.server.url, &["report", name, "--json"]);
+            if command.code == 66 {
                 // Killed before it had a database.
                 continue;
             }
-            let report: Value = serde_json::from_str(&report.code(0).stdout).unwrap();
-            let cost = &report["cost"];
-            let _ = writeln!(told, "{name}: {cost}");
+            let document: Value = serde_json::from_str(&command.code(0).stdout).unwrap();
+            let cost = &document["cost"];
+            let _ = writeln!(report, "{name}: {cost}");
             // Unknown is what answers cost that all came without a usage.
             let usd = nanos(&cost["usd"]).unwrap_or(0);
             settled += usd;
             at_risk +=
-                nanos(&cost["at_risk_usd"]).unwrap_or_else(|| panic!("every price is known\n{told}{}", self.log));
-            let models = report["models"].as_array().unwrap();
+                nanos(&cost["at_risk_usd"]).unwrap_or_else(|| panic!("every price is known\n{report}{}", self.log));
+            let models = document["models"].as_array().unwrap();
             let sum: u64 = models.iter().filter_map(|model| nanos(&model["usd"])).sum();
-            assert_eq!(sum, usd, "models add up: {report}\n{}", self.log);
+            assert_eq!(sum, usd, "models add up: {document}\n{}", self.log);
         }
         let bill = self.server.stats()["bill"].clone();
         let billed = bill["nano_usd"].as_u64().unwrap();
-        let told = format!("{told}ledger: {ledger}\nbill: {bill}\n{}", self.log);
-        assert!(settled <= billed, "{settled} is said to be spent, {billed} was billed\n{told}");
-        assert!(billed <= settled + at_risk, "{billed} was billed, {settled} + {at_risk} is told\n{told}");
+        let report = format!("{report}ledger: {ledger}\nbill: {bill}\n{}", self.log);
+        assert!(settled <= billed, "{settled} is said to be spent, {billed} was billed\n{report}");
+        assert!(billed <= settled + at_risk, "{billed} was billed, {settled} + {at_risk} is reported\n{report}");
         let recorded = nanos(&ledger["usd"]).unwrap() + nanos(&ledger["unrecorded_usd"]).unwrap();
-        assert!(recorded <= settled && (self.killed || recorded == settled), "{recorded}, {settled}\n{told}");
+        assert!(recorded <= settled && (self.killed || recorded == settled), "{recorded}, {settled}\n{report}");
     }
 
     fn step(&mut self) {

@@ -66,13 +66,13 @@ fn assert_at_rest(home: &Home) {
 fn undisturbed_night_is_published_whole_and_once() {
     let home = Home::new();
     home.write("in.jsonl", prompts(1..=6));
-    let rehearsal = || {
+    let in_sandbox = || {
         let mut command = night(&home, "http://127.0.0.1:9/v1", "in.jsonl");
         command.env("NIGHTLY_SANDBOX", "1").env_remove("TOGETHER_API_KEY");
         command.env("LLBATCH_SANDBOX", "validation=100ms,run=300ms");
         command
     };
-    home.finish(rehearsal()).code(0).says(&["queued in.jsonl", "submitted as j-", "published", "0 failed"]);
+    home.finish(in_sandbox()).code(0).says(&["queued in.jsonl", "submitted as j-", "published", "0 failed"]);
     let dirs = published(&home);
     assert_eq!(dirs.len(), 1, "{dirs:?}");
     assert_eq!(std::fs::read_link(home.path("out/latest")).unwrap(), Path::new(&dirs[0]));
@@ -83,7 +83,7 @@ fn undisturbed_night_is_published_whole_and_once() {
     assert_at_rest(&home);
 
     let before = home.read("out/latest/results.jsonl");
-    home.finish(rehearsal()).code(0).says(&["published already"]);
+    home.finish(in_sandbox()).code(0).says(&["published already"]);
     let jobs: Value = serde_json::from_str(&home.llbatch(&["status", "--json", "--offline"]).code(0).stdout).unwrap();
     assert_eq!(jobs["jobs"].as_array().unwrap().len(), 1, "the same night is not paid for again: {jobs}");
     assert_eq!((published(&home), home.read("out/latest/results.jsonl")), (dirs, before));

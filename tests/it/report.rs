@@ -46,13 +46,13 @@ fn flat_results_give_the_same_report() {
     home.run(&server, &["in.jsonl", "-o", "out.jsonl", "-m", MODEL, "--max-tokens", "20"]).code(3);
     for (name, flag) in [("out.csv", "--csv-raw"), ("out.tsv", "--csv-raw"), ("flat.jsonl", "--flat")] {
         home.at(&server.url, &["fetch", "last", "-o", name, flag]).code(3);
-        let told = report(&home, &[name]);
+        let reported = report(&home, &[name]);
         let job = report(&home, &["last"]);
         for part in ["rows", "tokens", "latency_ms"] {
-            assert_eq!(told[part], job[part], "{name}: {part}");
+            assert_eq!(reported[part], job[part], "{name}: {part}");
         }
-        assert_eq!(told["cost"]["usd"], job["cost"]["usd"], "{name}");
-        assert_eq!(told["errors"], job["errors"], "{name}");
+        assert_eq!(reported["cost"]["usd"], job["cost"]["usd"], "{name}");
+        assert_eq!(reported["errors"], job["errors"], "{name}");
     }
     home.write("other.csv", "id,text\n1,x\n");
     home.llbatch(&["report", "other.csv"]).code(65).says(&["other.csv:2", "custom_id"]);

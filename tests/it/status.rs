@@ -64,7 +64,7 @@ fn state_follows_the_job() {
     assert_eq!(state(&home), "running");
     assert_eq!(run.kill(), None);
     until("the lock of the dead to go", || state(&home) == "interrupted");
-    // The index was told nothing in so short a life; the job's own file knows what was answered.
+    // So short a run wrote nothing to the index; the job's own file knows what was answered.
     let known = status(&home, &["last"])["jobs"][0]["rows"]["succeeded"].as_u64().unwrap();
     assert!((1..=server.bill()).contains(&known), "{known} of {}", server.bill());
     let out = home.llbatch(&["status"]).code(0);

@@ -268,14 +268,14 @@ class Soak:
         watch = Watch(self.harness.binary)
         watch.start()
         run, wait = self.begin_run(), self.begin_wait()
-        began = told = time.monotonic()
+        began = reported = time.monotonic()
         while time.monotonic() < self.end:
             self.cycle()
             must(wait.running() or wait.process.returncode == 0, f"`wait` ended: {wait.err.read_text()[-600:]}")
             must(run.running() or run.process.returncode in (0, 3), f"`run` ended: {run.err.read_text()[-600:]}")
-            if time.monotonic() - told > 60:
-                told = time.monotonic()
-                print(f"{(told - began) / 60:.0f} min: {self.oracle.stats()['requests']} requests of `run`, "
+            if time.monotonic() - reported > 60:
+                reported = time.monotonic()
+                print(f"{(reported - began) / 60:.0f} min: {self.oracle.stats()['requests']} requests of `run`, "
                       f"{self.cycles} small jobs", flush=True)
             # Modest: the machine has other work.
             time.sleep(4)

@@ -53,7 +53,7 @@ async fn a_part_is_resumed_if_the_server_can() {
         // More than all, or nobody knows.
         ("abcdefgh", vec![past("*/6"), whole()], 2),
         ("abcdef", vec![answer("416 No", "", ""), whole()], 2),
-        // Another range than asked for, of a whole that is not told, that does not agree with itself, or untold.
+        // Another range than asked for, of a size that is not given, or that does not agree with itself, or none.
         ("abc", vec![part("0-5/6", "abcdef"), whole()], 2),
         ("abc", vec![part("4-5/6", "ef"), whole()], 2),
         ("abc", vec![part("3-5/*", "def"), whole()], 2),

@@ -117,7 +117,7 @@ pub(super) fn entry(JobStatus { job, batches, .. }: &JobStatus) -> Entry {
             pending: job.total.saturating_sub(job.succeeded + job.failed),
         },
         cost: Cost { estimated_usd: job.estimate, usd: job.cost },
-        sandbox: job.is_rehearsal(),
+        sandbox: job.is_of_sandbox(),
         batches: batches
             .iter()
             .map(|batch| BatchLine {

@@ -249,7 +249,8 @@ fn print(args: &StatusArgs, seen: &[JobStatus], remote: Option<&[RemoteLine]>, c
     }
     if !seen.is_empty() {
         print_table(&jobs_table(seen), ctx)?;
-        if seen.iter().any(|seen| seen.job.is_rehearsal() && (seen.job.cost.is_some() || seen.job.estimate.is_some())) {
+        if seen.iter().any(|seen| seen.job.is_of_sandbox() && (seen.job.cost.is_some() || seen.job.estimate.is_some()))
+        {
             ctx.ui.note("costs in parentheses are sandbox runs; nothing was charged");
         }
     }

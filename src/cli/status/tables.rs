@@ -76,7 +76,7 @@ fn cost(job: &Job) -> String {
         (None, None) => return "?".to_owned(),
     };
     // A sandbox run costs nothing.
-    if job.is_rehearsal() { format!("({cost})") } else { cost }
+    if job.is_of_sandbox() { format!("({cost})") } else { cost }
 }
 
 pub(super) fn batches_table(seen: &[JobStatus]) -> Grid {

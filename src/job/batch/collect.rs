@@ -93,10 +93,10 @@ impl Session<'_> {
             // Each channel holds one batch, because its rows are in memory.
             let (tasks, todo) = sync_channel(1);
             let (joined, to_store) = sync_channel(1);
-            let (tell, told) = channel();
+            let (done, stored) = channel();
             let own = path.clone();
             let joiner = scope.spawn(move || join_all(&JobDb::open(&own)?, &todo, &joined));
-            let storer = scope.spawn(move || store_all(&mut JobDb::open(&path)?, &to_store, &tell));
+            let storer = scope.spawn(move || store_all(&mut JobDb::open(&path)?, &to_store, &done));
             let mut lacking = Vec::new();
             let mut took = |session: &mut Self, taken: Taken| {
                 if taken.lacks {
@@ -125,10 +125,10 @@ impl Session<'_> {
                         }
                     }
                 }
-                told.try_iter().try_for_each(|taken| took(self, taken))?;
+                stored.try_iter().try_for_each(|taken| took(self, taken))?;
             }
             drop(tasks);
-            told.iter().try_for_each(|taken| took(self, taken))?;
+            stored.iter().try_for_each(|taken| took(self, taken))?;
             for thread in [storer, joiner] {
                 thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
             }
@@ -271,12 +271,12 @@ fn join_all(db: &JobDb, todo: &Receiver<Task>, to: &SyncSender<Taken>) -> Result
 }
 
 /// Stores the batches it receives, unless their results are incomplete.
-fn store_all(db: &mut JobDb, todo: &Receiver<Taken>, tell: &Sender<Taken>) -> Result<()> {
+fn store_all(db: &mut JobDb, todo: &Receiver<Taken>, done: &Sender<Taken>) -> Result<()> {
     for mut taken in todo {
         if !taken.lacks {
             taken.store(db)?;
         }
-        if tell.send(taken).is_err() {
+        if done.send(taken).is_err() {
             break;
         }
     }

@@ -172,7 +172,7 @@ impl Verdict {
             name: job.name.clone(),
             started_at: Some(jiff::Timestamp::from_millisecond(job.created_at).unwrap_or_default().to_string()),
             transport: Some(job.transport.as_str().to_owned()),
-            sandbox: job.is_rehearsal(),
+            sandbox: job.is_of_sandbox(),
             state: self.state.as_str().to_owned(),
             time,
             batched: false,

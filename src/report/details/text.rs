@@ -43,9 +43,9 @@ impl ReportDetails {
             return;
         }
         let some = |usd: Option<Nanos>| usd.filter(|usd| usd.0 > 0);
-        let told = |model: &&ModelDetail| some(model.saved_usd).or(some(model.at_risk_usd)).is_some();
+        let says_more = |model: &&ModelDetail| some(model.saved_usd).or(some(model.at_risk_usd)).is_some();
         let amounts = self.amounts(spelling);
-        let shown = self.models.iter().zip(amounts).filter(|(model, _)| told(model)).take(MODELS);
+        let shown = self.models.iter().zip(amounts).filter(|(model, _)| says_more(model)).take(MODELS);
         for (i, (model, (list, paid))) in shown.enumerate() {
             let mut parts = Vec::new();
             match (list, paid, some(model.saved_usd)) {

@@ -27,9 +27,9 @@ pub trait StoredOutcomes {
     /// Reads outcomes in order, the first that of row `from`; about `limit` of them.
     fn outcomes(&self, from: u64, limit: u32) -> Result<Vec<Outcome>>;
 
-    /// Reads the first outcome from row `from` on that still stands: the error of a row that was to be sent again and was
-    /// not.
-    fn standing(&self, from: u64) -> Result<Option<Outcome>> {
+    /// Reads the first outcome from row `from` on that no new one replaces: the error of a row that was to be sent
+    /// again and was not.
+    fn earlier_outcome(&self, from: u64) -> Result<Option<Outcome>> {
         let _ = from;
         Ok(None)
     }
@@ -40,7 +40,7 @@ impl StoredOutcomes for JobDb {
         Self::outcomes(self, from, limit)
     }
 
-    fn standing(&self, from: u64) -> Result<Option<Outcome>> {
+    fn earlier_outcome(&self, from: u64) -> Result<Option<Outcome>> {
         Ok(Self::outcomes(self, from, 1)?.pop())
     }
 }
@@ -160,17 +160,17 @@ impl OrderedWriter {
     ) -> Result<WrittenResults> {
         self.advance(stored, cost)?;
         // Read once for many rows, since millions may be unanswered; flushed once for the same reason.
-        let mut standing = stored.standing(self.next)?;
+        let mut earlier = stored.earlier_outcome(self.next)?;
         while self.next <= self.total {
             let row = self.next;
             if self.done.contains(row) {
                 self.advance(stored, cost)?;
                 continue;
             }
-            if standing.as_ref().is_some_and(|before| before.row < row) {
-                standing = stored.standing(row)?;
+            if earlier.as_ref().is_some_and(|before| before.row < row) {
+                earlier = stored.earlier_outcome(row)?;
             }
-            match standing.as_ref().filter(|before| before.row == row) {
+            match earlier.as_ref().filter(|before| before.row == row) {
                 Some(before) => self.with_outcome(before, cost)?,
                 None => self.unanswered(&mut unanswered)?,
             }

@@ -20,7 +20,7 @@ impl StoredOutcomes for Stored {
         Ok(Vec::new())
     }
 
-    fn standing(&self, from: u64) -> Result<Option<Outcome>> {
+    fn earlier_outcome(&self, from: u64) -> Result<Option<Outcome>> {
         self.asked.set(self.asked.get() + 1);
         let code = ErrorCode::ContextLength;
         Ok((from <= self.failed)

@@ -110,7 +110,7 @@ impl Job {
     }
 
     /// Returns whether its service is the sandbox, where nothing is charged.
-    pub fn is_rehearsal(&self) -> bool {
+    pub fn is_of_sandbox(&self) -> bool {
         self.service().is_some_and(|service| service == "sandbox")
     }
 

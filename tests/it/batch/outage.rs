@@ -75,7 +75,7 @@ fn interrupted_submission_resumes() {
     let id = run.wait().code(143).stdout.trim_end().to_owned();
     assert_eq!(state(&home, &id), "interrupted");
     let back = server(&address, dir.path());
-    // Nothing can come of batches that were never sent; who waits is told.
+    // Nothing can come of batches that were never sent; a waiting user gets a message.
     home.at(&url, &["wait", &id, "--poll", "50ms"]).code(1).says(&["stopped before it submitted", "llbatch retry"]);
     home.at(&url, &["retry", &id]).says(&["submitting"]);
     assert_eq!(back.batches().len(), 1);

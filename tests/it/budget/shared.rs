@@ -111,7 +111,7 @@ fn last_spending_of_a_killed_run_counts_once() {
     home.write("large.jsonl", rows(200, 5000));
     let args = ["in.jsonl", "-o", "out.jsonl", "--concurrency", "1", "--config", "c.toml"];
     let running = home.spawn(&server, &args);
-    // Sooner than the index of jobs is told.
+    // Sooner than the index of jobs knows.
     server.until_billed(37);
     running.kill();
     let refused = || {

@@ -56,7 +56,7 @@ fn refused_request_is_never_sent_again() {
     let errors = summary["errors"].as_array().unwrap();
     let counts: Vec<_> = errors.iter().map(|e| (e["code"].as_str().unwrap(), e["count"].as_u64().unwrap())).collect();
     assert_eq!(counts, [("invalid_request", 6), ("context_length", 2), ("not_found", 1)]);
-    assert!(out.stderr.contains("invalid_request"), "people are told as well:\n{}", out.stderr);
+    assert!(out.stderr.contains("invalid_request"), "people see it as well:\n{}", out.stderr);
 }
 
 #[test]

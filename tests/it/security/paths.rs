@@ -67,7 +67,7 @@ fn server_ids_never_become_paths() {
             home.write("in.jsonl", prompts(1..=1));
             let args = ["submit", "in.jsonl", "--wait", "-o", "out.jsonl", "--poll", "50ms", "--timeout", "300ms"];
             let mut running = home.start(home.command_at(&service.url, &args));
-            // It may keep asking for a while. What it asks for once it has been told the id is the point.
+            // It may keep asking for a while. What it asks for once it has the id is the point.
             let (next, times) = match *kind {
                 "file" => ("POST /v1/files ", 2),
                 "batch" => ("GET /v1/batches ", 1),

@@ -7,8 +7,8 @@ use crate::store::{Job, Store};
 
 /// Returns whether the jobs that `names` mean are all jobs of the sandbox; without names, the recent jobs that have not
 /// ended.
-pub fn are_rehearsals(names: &[String], ctx: &Ctx) -> bool {
-    jobs(names, ctx).is_ok_and(|jobs| !jobs.is_empty() && jobs.iter().all(Job::is_rehearsal))
+pub fn are_of_sandbox(names: &[String], ctx: &Ctx) -> bool {
+    jobs(names, ctx).is_ok_and(|jobs| !jobs.is_empty() && jobs.iter().all(Job::is_of_sandbox))
 }
 
 fn jobs(names: &[String], ctx: &Ctx) -> Result<Vec<Job>> {
