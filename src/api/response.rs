@@ -74,16 +74,16 @@ impl AnyResponse {
 }
 
 impl Encoding {
-    /// The bytes of a body. `None`: there are more than `most`.
-    fn decoded(self, body: &[u8], most: usize) -> std::io::Result<Option<Vec<u8>>> {
+    /// The bytes of a body. `None`: there are more than `limit`.
+    fn decoded(self, body: &[u8], limit: usize) -> std::io::Result<Option<Vec<u8>>> {
         // A buffer that grows is copied, and is twice as large as its bytes. Memory that is not touched costs nothing.
-        let mut plain = Vec::with_capacity(if most > LARGE { most + 1 } else { 0 });
-        let bound = most as u64 + 1;
+        let mut plain = Vec::with_capacity(if limit > LARGE { limit + 1 } else { 0 });
+        let bound = limit as u64 + 1;
         match self {
             Self::Gzip => flate2::read::MultiGzDecoder::new(body).take(bound).read_to_end(&mut plain)?,
             Self::Zstd => zstd::Decoder::with_buffer(body)?.take(bound).read_to_end(&mut plain)?,
         };
-        Ok((plain.len() <= most).then_some(plain))
+        Ok((plain.len() <= limit).then_some(plain))
     }
 }
 
@@ -128,7 +128,7 @@ impl Client {
         }
         let mut body = more.map_or(body, BytesMut::freeze);
         if let Some(encoding) = encoding {
-            let decoded = |most| encoding.decoded(&body, most).map_err(|e| Failure::broken(&e, status));
+            let decoded = |limit| encoding.decoded(&body, limit).map_err(|e| Failure::broken(&e, status));
             let mut plain = decoded(LARGE)?;
             if plain.is_none() {
                 if alone.is_none() {

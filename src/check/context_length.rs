@@ -55,12 +55,12 @@ pub(super) fn is_near_limit(
 
 /// The context length of the model, if the request might be longer; most requests are known to fit by their bytes alone.
 fn passable_context(draft: &Draft<'_>, table: &PriceTable) -> Option<u64> {
-    let most =
+    let bound =
         tokens::bound(&draft.body, draft.media(), table.image_tokens(&draft.model)).saturating_add(answer(draft));
-    if most <= SHORT {
+    if bound <= SHORT {
         return None;
     }
-    table.get(&draft.model)?.context.filter(|context| most > *context)
+    table.get(&draft.model)?.context.filter(|context| bound > *context)
 }
 
 /// The bytes of a request without those of its images, which are no prompt tokens.

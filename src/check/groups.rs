@@ -15,7 +15,7 @@ pub struct ProblemGroups {
     /// The place of each message in `groups`.
     known: HashMap<Box<str>, usize>,
     /// Groups that are kept.
-    most: usize,
+    max_groups: usize,
     /// Problems of the groups that are not.
     pub others: u64,
 }
@@ -32,9 +32,9 @@ pub struct ProblemGroup {
 }
 
 impl ProblemGroups {
-    /// Keeps up to `most` different problems, and counts the others.
-    pub fn new(most: usize) -> Self {
-        Self { most, ..Self::default() }
+    /// Keeps up to `max_groups` different problems, and counts the others.
+    pub fn new(max_groups: usize) -> Self {
+        Self { max_groups, ..Self::default() }
     }
 
     /// Groups problems in input order, the first ones of `count`.
@@ -74,7 +74,7 @@ impl ProblemGroups {
     }
 
     fn start(&mut self, group: ProblemGroup) {
-        if self.groups.len() < self.most {
+        if self.groups.len() < self.max_groups {
             self.known.insert(group.first.message.as_str().into(), self.groups.len());
             self.groups.push(group);
         } else {

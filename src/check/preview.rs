@@ -29,18 +29,18 @@ pub struct PreviewedRequest {
 }
 
 impl Previews {
-    /// Reads the first `most` rows.
+    /// Reads the first `limit` rows.
     ///
     /// # Errors
     /// 66 if the input cannot be read; problems of rows are no error.
-    pub fn of(inputs: &Inputs, builder: &RequestBuilder, most: u64) -> Result<Self> {
+    pub fn of(inputs: &Inputs, builder: &RequestBuilder, limit: u64) -> Result<Self> {
         let mut found = Self::default();
         let mut blocks = inputs.blocks()?;
-        while found.rows < most
+        while found.rows < limit
             && let Some(block) = blocks.next()?
         {
             block.for_each(|record| {
-                if found.rows == most {
+                if found.rows == limit {
                     return;
                 }
                 found.rows += 1;

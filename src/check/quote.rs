@@ -30,7 +30,7 @@ pub struct ModelCost {
     /// The estimate, from the prompts alone to every answer as long as it may be.
     pub range: CostRange,
     /// The amount that a budget reserves: prompts by their bytes, answers as long as they may be. `None`: not known.
-    pub most: Option<Nanos>,
+    pub upper_bound: Option<Nanos>,
 }
 
 impl ModelCost {
@@ -38,10 +38,10 @@ impl ModelCost {
     pub fn of(model: &ModelEstimate, text_tokens: u64, entry: Option<&PriceEntry>, price: Option<Price>) -> Self {
         let prompts = [text_tokens, text_tokens.saturating_add(model.image_bound)];
         let longest = model.completion_max(entry.map(PriceEntry::longest_answer));
-        let most = price.zip(longest).filter(|_| !model.open_part);
+        let upper_bound = price.zip(longest).filter(|_| !model.open_part);
         Self {
             range: CostRange::of(price, prompts, model.completion_max(answer_limit(entry))),
-            most: most.map(|(price, completion)| price.cost(Usage::new(model.bound, completion))),
+            upper_bound: upper_bound.map(|(price, completion)| price.cost(Usage::new(model.bound, completion))),
         }
     }
 }
@@ -68,7 +68,7 @@ pub struct Quote {
     /// The same with every answer as long as it may be. `None`: no limit of the answers is known.
     pub max: Option<Nanos>,
     /// The amount that a budget reserves. `None`: not known.
-    pub most: Option<Nanos>,
+    pub upper_bound: Option<Nanos>,
     /// Models without a known price.
     pub unpriced: Vec<String>,
     /// The first model whose rows have no known maximum cost.
@@ -85,7 +85,7 @@ impl Default for Quote {
         Self {
             min: Nanos::ZERO,
             max: none,
-            most: none,
+            upper_bound: none,
             unpriced: Vec::new(),
             unbounded: None,
             long_answers: false,
@@ -113,10 +113,10 @@ impl Quote {
     }
 
     fn add(&mut self, name: &str, cost: ModelCost) {
-        if cost.most.is_none() && self.unbounded.is_none() {
+        if cost.upper_bound.is_none() && self.unbounded.is_none() {
             self.unbounded = Some(name.to_owned());
         }
-        self.most = self.most.zip(cost.most).map(|(sum, most)| sum + most);
+        self.upper_bound = self.upper_bound.zip(cost.upper_bound).map(|(sum, upper_bound)| sum + upper_bound);
         let Some(min) = cost.range.min else {
             self.unpriced.push(name.to_owned());
             return;
@@ -130,7 +130,7 @@ impl Quote {
     pub fn and(mut self, others: Self) -> Self {
         self.min += others.min;
         self.max = self.max.zip(others.max).map(|(one, other)| one + other);
-        self.most = self.most.zip(others.most).map(|(one, other)| one + other);
+        self.upper_bound = self.upper_bound.zip(others.upper_bound).map(|(one, other)| one + other);
         self.unpriced.extend(others.unpriced);
         self.unbounded = self.unbounded.or(others.unbounded);
         self.long_answers |= others.long_answers;

@@ -85,8 +85,11 @@ impl DryRun<'_> {
         }
         let limit = Remaining::of_max_cost(self.max_cost);
         if document.exit() == Exit::Ok && limit.is_some() && document.set_aside_in_batches().is_some() {
-            let most = document.set_aside_in_batches();
-            admit(BudgetedWork { most, later: Nanos::ZERO, allow_unpriced: false, unpriced: "" }, limit.as_ref())?;
+            let upper_bound = document.set_aside_in_batches();
+            admit(
+                BudgetedWork { upper_bound, later: Nanos::ZERO, allow_unpriced: false, unpriced: "" },
+                limit.as_ref(),
+            )?;
         }
         Ok(document.exit())
     }

@@ -113,9 +113,9 @@ impl Decoding {
         self.text.len()
     }
 
-    /// Moves up to `most` bytes to `buffer`, and returns their number.
-    pub fn take(&mut self, buffer: &mut Vec<u8>, most: usize) -> usize {
-        let given = most.min(self.text.len());
+    /// Moves up to `limit` bytes to `buffer`, and returns their number.
+    pub fn take(&mut self, buffer: &mut Vec<u8>, limit: usize) -> usize {
+        let given = limit.min(self.text.len());
         buffer.extend(self.text.drain(..given));
         given
     }

@@ -70,32 +70,32 @@ impl Source {
         self.decoding = Some(decoding);
     }
 
-    /// Adds up to `most` bytes to `buffer`, fewer only at the end. Returns their number.
+    /// Adds up to `limit` bytes to `buffer`, fewer only at the end. Returns their number.
     ///
     /// # Errors
     /// 65 for damaged compression, 66 if the system cannot read.
-    pub fn fill(&mut self, buffer: &mut Vec<u8>, most: usize) -> Result<usize> {
-        let Some(mut decoding) = self.decoding.take() else { return self.fill_raw(buffer, most) };
+    pub fn fill(&mut self, buffer: &mut Vec<u8>, limit: usize) -> Result<usize> {
+        let Some(mut decoding) = self.decoding.take() else { return self.fill_raw(buffer, limit) };
         let mut raw = Vec::new();
-        while decoding.len() < most && !decoding.has_ended() {
+        while decoding.len() < limit && !decoding.has_ended() {
             raw.clear();
             let read = self.fill_raw(&mut raw, PIECE)?;
             decoding.push(&raw, read < PIECE);
         }
-        let given = decoding.take(buffer, most);
+        let given = decoding.take(buffer, limit);
         self.decoding = Some(decoding);
         Ok(given)
     }
 
-    fn fill_raw(&mut self, buffer: &mut Vec<u8>, most: usize) -> Result<usize> {
+    fn fill_raw(&mut self, buffer: &mut Vec<u8>, limit: usize) -> Result<usize> {
         // For one long record, callers double their request each time. To double it here too would waste memory.
-        buffer.reserve_exact(most);
+        buffer.reserve_exact(limit);
         let before = buffer.len();
-        let most = most as u64;
+        let limit = limit as u64;
         let got = match &mut self.reader {
-            Reader::Plain(reader) => reader.take(most).read_to_end(buffer),
-            Reader::Gzip(reader) => reader.take(most).read_to_end(buffer),
-            Reader::Zstd(reader) => reader.take(most).read_to_end(buffer),
+            Reader::Plain(reader) => reader.take(limit).read_to_end(buffer),
+            Reader::Gzip(reader) => reader.take(limit).read_to_end(buffer),
+            Reader::Zstd(reader) => reader.take(limit).read_to_end(buffer),
         };
         // Bytes before an error count too: their number is its place.
         self.read += (buffer.len() - before) as u64;

@@ -68,7 +68,7 @@ impl JobAccounts {
         let outstanding = Outstanding::of_job(db, job.total, &mut self.accounts.prices, input)?;
         self.accounts.add_outstanding(&outstanding);
         let batched = outstanding.iter().filter(|requests| requests.transport == Transport::Batch);
-        self.in_batches = batched.filter_map(|requests| requests.most).sum();
+        self.in_batches = batched.filter_map(|requests| requests.upper_bound).sum();
         self.batches = db.batches()?;
         Ok(())
     }

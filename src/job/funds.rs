@@ -51,8 +51,8 @@ impl<'ctx> RunFunds<'ctx> {
             .decide(|| Remaining::of_budgets(workspace.store, workspace.ledger, workspace.ctx, requester))?
         {
             Some(left) if left.amount == Nanos::ZERO && left.returning == Nanos::ZERO => {
-                let most = Rest::of(ask, start.rows(), workspace).most_of_start(start)?;
-                let enough = most.and_then(|most| left.enough_for(most));
+                let upper_bound = Rest::of(ask, start.rows(), workspace).upper_bound_of_start(start)?;
+                let enough = upper_bound.and_then(|upper_bound| left.enough_for(upper_bound));
                 let enough = enough.unwrap_or_else(|| "a higher budget in the config file would do".to_owned());
                 Err(Error::new(Exit::Budget, format!("nothing is left of {}, so nothing was sent", left.what))
                     .hint(format!("run the same command again then; {enough} now")))

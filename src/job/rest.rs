@@ -40,29 +40,29 @@ impl<'a> Rest<'a> {
     /// Names the limits that would do: `--max-cost 0.21 would do`. `None`: those that are set do, or the maximum cost of
     /// the rows is unknown.
     pub fn enough(&self, job: &Job, db: &JobDb) -> Result<Option<String>> {
-        let Some(most) = self.most(job, db)? else { return Ok(None) };
+        let Some(upper_bound) = self.upper_bound(job, db)? else { return Ok(None) };
         let max_cost = Remaining::of_max_cost(self.limit.max_cost);
         let spent = if max_cost.is_some() { self.spent(job, db)? } else { Nanos::ZERO };
-        if let Some(words) = max_cost.and_then(|limit| limit.enough_for(spent + most)) {
+        if let Some(words) = max_cost.and_then(|limit| limit.enough_for(spent + upper_bound)) {
             return Ok(Some(words));
         }
         let Workspace { ctx, store, ledger } = self.workspace;
         let requester = Requester { job: &job.id, reservation: None, quiet: true };
         let left = ledger.decide(|| Remaining::of_budgets(store, ledger, ctx, requester))?;
-        Ok(left.and_then(|left| left.enough_for(most)))
+        Ok(left.and_then(|left| left.enough_for(upper_bound)))
     }
 
     /// The maximum cost of the rows that a run will send. `None`: unknown.
-    pub fn most_of_start(&self, start: &RunStart) -> Result<Option<Nanos>> {
+    pub fn upper_bound_of_start(&self, start: &RunStart) -> Result<Option<Nanos>> {
         let job = Job { total: start.checked.rows, ..start.claimed.job.clone() };
         if start.claimed.resumed {
-            return self.most(&job, &self.workspace.store.open_job(&job.id)?);
+            return self.upper_bound(&job, &self.workspace.store.open_job(&job.id)?);
         }
         self.most_of(&|_| true)
     }
 
     /// The maximum cost of the rows that a run of this job would send. `None`: unknown.
-    fn most(&self, job: &Job, db: &JobDb) -> Result<Option<Nanos>> {
+    fn upper_bound(&self, job: &Job, db: &JobDb) -> Result<Option<Nanos>> {
         let mut awaited = RowSet::default();
         db.each_awaited(|row| _ = awaited.insert(row))?;
         let left = db.to_do(job.total, |code| match self.retry {
@@ -80,7 +80,7 @@ impl<'a> Rest<'a> {
         let inspector = RowInspector::new(u64::MAX, counting.estimator, table);
         let pass = Pass { max_problems: 0, ..Pass::new(self.rows.inputs, self.rows.builder) };
         let sum = SummedRows::of(&pass, &inspector, wanted)?.estimate;
-        Ok(Quote::of(sum, PriceBasis { table, counting: &counting }, Transport::Realtime).most)
+        Ok(Quote::of(sum, PriceBasis { table, counting: &counting }, Transport::Realtime).upper_bound)
     }
 
     /// The cost so far that `--max-cost` counts.

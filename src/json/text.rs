@@ -118,20 +118,20 @@ fn without_blanks(json: &str) -> String {
 
 /// The depth to which the arrays and objects of valid JSON are nested.
 pub fn depth(json: &str) -> usize {
-    let (mut now, mut most) = (0_usize, 0);
+    let (mut now, mut deepest) = (0_usize, 0);
     let mut scanner = Scanner::trusting(json);
     while let Some(byte) = scanner.peek() {
         match byte {
             b'[' | b'{' => {
                 now += 1;
-                most = most.max(now);
+                deepest = deepest.max(now);
             }
             b']' | b'}' => now = now.saturating_sub(1),
             _ => {}
         }
         scanner.token();
     }
-    most
+    deepest
 }
 
 /// Valid JSON with each member and element on a line of its own. Names, texts and numbers keep their spelling.

@@ -73,7 +73,7 @@ impl Accounts {
     /// Adds requests that the service may still bill.
     pub fn add_outstanding(&mut self, outstanding: &[Outstanding]) {
         for requests in outstanding {
-            self.totals.add_outstanding(requests.rows, requests.most, requests.transport == Transport::Batch);
+            self.totals.add_outstanding(requests.rows, requests.upper_bound, requests.transport == Transport::Batch);
         }
     }
 
@@ -124,7 +124,7 @@ mod tests {
             })
         };
         let fate = (proptest::option::of(0_usize..16), any::<bool>(), any::<bool>(), proptest::option::of(1_u32..3));
-        (usage(), usage(), usage(), fate, 0_u32..3).prop_map(|(used, wasted, most, fate, at_risk)| {
+        (usage(), usage(), usage(), fate, 0_u32..3).prop_map(|(used, wasted, bound, fate, at_risk)| {
             let (code, metered, first, batch) = fate;
             let model = if first { "a" } else { "b" };
             Outcome {
@@ -133,7 +133,7 @@ mod tests {
                 usage: (code.is_none() && metered).then_some(used),
                 wasted,
                 at_risk,
-                reserve: Usage::new(most.prompt, most.completion),
+                reserve: Usage::new(bound.prompt, bound.completion),
                 attempts: 1 + at_risk,
                 batch,
                 ..Outcome::unsent(0, "".into(), model.into(), ErrorCode::Missing, "")

@@ -52,12 +52,12 @@ impl Remaining {
         self
     }
 
-    /// Names the limits that would do for work that may cost `most`: `--max-cost 0.21 would do`. `None`: those that are
-    /// set do.
-    pub fn enough_for(&self, most: Nanos) -> Option<String> {
-        let short = self.limits.iter().filter(|limit| limit.left < most);
+    /// Names the limits that would do for work that may cost up to `upper_bound`: `--max-cost 0.21 would do`.
+    /// `None`: those that are set do.
+    pub fn enough_for(&self, upper_bound: Nanos) -> Option<String> {
+        let short = self.limits.iter().filter(|limit| limit.left < upper_bound);
         let named: Vec<String> =
-            short.map(|limit| format!("{}{}", limit.name, (limit.value + most - limit.left).typed())).collect();
+            short.map(|limit| format!("{}{}", limit.name, (limit.value + upper_bound - limit.left).typed())).collect();
         (!named.is_empty()).then(|| format!("{} would do", named.join(" and ")))
     }
 
@@ -151,7 +151,7 @@ fn spent_since(day: Date, ledger: &Ledger, sandbox: bool) -> Result<Nanos> {
 #[derive(Debug, Clone, Copy)]
 pub struct BudgetedWork<'a> {
     /// The most that it can cost; `None`: unknown.
-    pub most: Option<Nanos>,
+    pub upper_bound: Option<Nanos>,
     /// The most that the same command may spend on other work later.
     pub later: Nanos,
     /// The user has allowed an unknown cost.
@@ -166,22 +166,22 @@ pub struct BudgetedWork<'a> {
 /// 5 if its maximum exceeds the budget, 2 if it is unknown and the user has not allowed that.
 pub fn admit(work: BudgetedWork<'_>, remaining: Option<&Remaining>) -> Result<()> {
     let Some(remaining) = remaining else { return Ok(()) };
-    match work.most {
+    match work.upper_bound {
         None if work.allow_unpriced => Ok(()),
         None => Err(unpriced_error(work.unpriced)),
-        Some(most) if most <= remaining.amount => Ok(()),
-        Some(most) => Err(Error::new(
+        Some(upper_bound) if upper_bound <= remaining.amount => Ok(()),
+        Some(upper_bound) => Err(Error::new(
             Exit::Budget,
             format!(
                 "this may cost up to {}, but only {} is left of {}; nothing was sent",
-                most.human(),
+                upper_bound.human(),
                 remaining.amount.human(),
                 remaining.what
             ),
         )
         .hint(format!(
             "{}; answers with a lower max_tokens need less",
-            remaining.enough_for(most + work.later).unwrap_or_default()
+            remaining.enough_for(upper_bound + work.later).unwrap_or_default()
         ))),
     }
 }
@@ -212,8 +212,8 @@ mod tests {
     #[test]
     fn the_worst_case_fits_or_nothing_is_sent() {
         let left = Remaining::of_max_cost(Some(Nanos(100))).unwrap();
-        let work = |most: Option<i128>, allow_unpriced| BudgetedWork {
-            most: most.map(Nanos),
+        let work = |upper_bound: Option<i128>, allow_unpriced| BudgetedWork {
+            upper_bound: upper_bound.map(Nanos),
             later: Nanos(7),
             allow_unpriced,
             unpriced: "org/m",
@@ -234,7 +234,7 @@ mod tests {
         let limit = |name, value, left| Limit { name, value: Nanos(value), left: Nanos(left) };
         let limits = vec![limit("[budget] per_day = ", 50, -3), limit("[budget] per_month = ", 900, 60)];
         let left = Remaining { amount: Nanos::ZERO, returning: Nanos::ZERO, what: String::new(), limits };
-        let named = |most| left.enough_for(Nanos(most));
+        let named = |upper_bound| left.enough_for(Nanos(upper_bound));
         assert_eq!(named(7).unwrap(), "[budget] per_day = 0.00000006 would do");
         let both = "[budget] per_day = 0.00000013 and [budget] per_month = 0.00000091 would do";
         assert_eq!(named(70).unwrap(), both, "910 for the month");

@@ -20,7 +20,7 @@ pub fn charge(outcome: &Outcome, prices: &mut PriceBook) -> Charge {
     let mut charge = Charge::of(outcome, paid, list);
     // The cost of an answer without a usage is unknown, except for its upper bound.
     let unmetered = u32::from(outcome.ok() && outcome.usage.is_none());
-    charge.at_risk = prices.most(&outcome.model, transport, outcome.reserve, outcome.at_risk + unmetered);
+    charge.at_risk = prices.upper_bound(&outcome.model, transport, outcome.reserve, outcome.at_risk + unmetered);
     charge
 }
 
@@ -54,7 +54,7 @@ impl<'a> RetiredCost<'a> {
         }
         let unmetered = if retired.ok && retired.usage.is_none() { retired.count } else { 0 };
         let uncertain = retired.at_risk + unmetered;
-        let at_risk = prices.most(&model, transport, retired.reserve, uncertain);
+        let at_risk = prices.upper_bound(&model, transport, retired.reserve, uncertain);
         let cache = CacheCharge::of(prices.price(&model, transport), usages, retired.count);
         Self { retired, paid, uncertain, at_risk, cache }
     }

@@ -98,8 +98,9 @@ impl Exposure<'_> {
         let unrecorded = Nanos(unrecorded.0.clamp(0, reserved.amount.0));
         let in_flight = db.unanswered(usize::MAX)?.len() as i128;
         let mut book = PriceBook::new(prices.clone());
-        let mut most = |(model, most): (String, _)| book.most(&model.into(), Transport::Realtime, most, 1);
-        let largest = db.largest()?.into_iter().filter_map(&mut most).max();
+        let mut upper_bound =
+            |(model, usage): (String, _)| book.upper_bound(&model.into(), Transport::Realtime, usage, 1);
+        let largest = db.largest()?.into_iter().filter_map(&mut upper_bound).max();
         let rest = reserved.amount - unrecorded;
         let at_risk = match largest {
             Some(largest) => Nanos((largest.0 * in_flight).min(rest.0)),
@@ -149,9 +150,9 @@ impl Exposure<'_> {
             Err(error) if job.id == self.requester.job => return Err(error),
             Err(error) => {
                 let Some(cached) = cached else { return Err(unknown(&error, &job.id)) };
-                let most = cached.sent + cached.admitted;
-                self.warn(&error, &job.id, most);
-                return Ok(CachedExposure { sent: most, ..CachedExposure::default() });
+                let upper_bound = cached.sent + cached.admitted;
+                self.warn(&error, &job.id, upper_bound);
+                return Ok(CachedExposure { sent: upper_bound, ..CachedExposure::default() });
             }
         };
         let sum = |counts: fn(&JobBatch) -> bool| {

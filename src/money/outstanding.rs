@@ -18,7 +18,7 @@ pub struct Outstanding {
     /// Number of rows.
     pub rows: u32,
     /// The most that they can cost; `None`: unknown.
-    pub most: Option<Nanos>,
+    pub upper_bound: Option<Nanos>,
     /// The transport that carries them.
     pub transport: Transport,
 }
@@ -38,7 +38,7 @@ impl Outstanding {
             .map(|batch| Self {
                 model: batch.model.as_str().into(),
                 rows: u32::try_from(batch.rows).unwrap_or(u32::MAX),
-                most: batch.cost.upper_bound,
+                upper_bound: batch.cost.upper_bound,
                 transport: Transport::Batch,
             })
             .collect();
@@ -52,13 +52,13 @@ impl Outstanding {
         let transport = Transport::Realtime;
         match input().and_then(|(inputs, builder)| bounds(&lost, &inputs, &builder, prices.table())) {
             Ok(bounds) => all.extend(bounds.into_iter().map(|(model, reserve)| {
-                let most = prices.of(db.prices_in_force()).most(&model, transport, reserve, 1);
-                Self { model, rows: 1, most, transport }
+                let upper_bound = prices.of(db.prices_in_force()).upper_bound(&model, transport, reserve, 1);
+                Self { model, rows: 1, upper_bound, transport }
             })),
             // The input is gone, and with it the bounds.
             Err(_) if !lost.is_empty() => {
                 let rows = u32::try_from(lost.len()).unwrap_or(u32::MAX);
-                all.push(Self { model: "".into(), rows, most: None, transport });
+                all.push(Self { model: "".into(), rows, upper_bound: None, transport });
             }
             Err(_) => {}
         }

@@ -99,7 +99,13 @@ impl PriceBook {
     /// The most that `attempts` of one request can cost. `reserve` bounds one attempt; where it has no bound on the
     /// answer (`completion` is 0), the longest answer of the model counts. No attempt costs nothing, even at an unknown
     /// price.
-    pub fn most(&mut self, model: &Arc<str>, transport: Transport, reserve: Usage, attempts: u32) -> Option<Nanos> {
+    pub fn upper_bound(
+        &mut self,
+        model: &Arc<str>,
+        transport: Transport,
+        reserve: Usage,
+        attempts: u32,
+    ) -> Option<Nanos> {
         if attempts == 0 {
             return Some(Nanos::ZERO);
         }
@@ -133,10 +139,11 @@ mod tests {
     #[test]
     fn answer_without_a_bound_may_be_as_long_as_the_model_allows() {
         let (mut book, model) = llama();
-        let mut most = |transport, completion| book.most(&model, transport, Usage::new(1000, completion), 1);
-        assert_eq!(most(Transport::Realtime, 1000), Some(Nanos(120_000)));
-        assert_eq!(most(Transport::Batch, 1000), Some(Nanos(60_000)));
-        assert!(most(Transport::Realtime, 0).unwrap().0 > 1_000_000);
+        let mut upper_bound =
+            |transport, completion| book.upper_bound(&model, transport, Usage::new(1000, completion), 1);
+        assert_eq!(upper_bound(Transport::Realtime, 1000), Some(Nanos(120_000)));
+        assert_eq!(upper_bound(Transport::Batch, 1000), Some(Nanos(60_000)));
+        assert!(upper_bound(Transport::Realtime, 0).unwrap().0 > 1_000_000);
     }
 
     #[test]
@@ -162,9 +169,9 @@ mod tests {
     #[test]
     fn unknown_price_is_not_zero_but_no_attempt_is() {
         let (mut book, model) = llama();
-        let (unknown, most) = (Arc::from("no/such"), Usage::new(500, 500));
-        assert_eq!(book.most(&unknown, Transport::Batch, most, 1), None);
-        assert_eq!(book.most(&unknown, Transport::Batch, most, 0), Some(Nanos::ZERO));
-        assert_eq!(book.most(&model, Transport::Realtime, most, 3), Some(Nanos(180_000)));
+        let (unknown, bound) = (Arc::from("no/such"), Usage::new(500, 500));
+        assert_eq!(book.upper_bound(&unknown, Transport::Batch, bound, 1), None);
+        assert_eq!(book.upper_bound(&unknown, Transport::Batch, bound, 0), Some(Nanos::ZERO));
+        assert_eq!(book.upper_bound(&model, Transport::Realtime, bound, 3), Some(Nanos(180_000)));
     }
 }

@@ -70,9 +70,9 @@ impl Budget {
     }
 
     /// Sets aside the maximum cost of a request, out of the money drawn so far.
-    pub(super) fn reserve(&mut self, model: &Arc<str>, most: Usage, drawn: Nanos) -> Result<Nanos, Short> {
+    pub(super) fn reserve(&mut self, model: &Arc<str>, bound: Usage, drawn: Nanos) -> Result<Nanos, Short> {
         // Models without a price are allowed by the user, and not counted.
-        let Some(cost) = self.prices.most(model, Transport::Realtime, most, 1) else { return Ok(Nanos::ZERO) };
+        let Some(cost) = self.prices.upper_bound(model, Transport::Realtime, bound, 1) else { return Ok(Nanos::ZERO) };
         let gone = self.spent + self.set_aside + cost;
         if self.limit.is_some_and(|max| max.before + gone > max.limit) {
             return Err(if self.idle() { Short::ForGood } else { Short::ForNow });
@@ -103,17 +103,17 @@ mod tests {
         // $0.06 a million tokens: 1,000 tokens cost 60,000 nanos. An earlier run has spent some.
         let mut budget =
             Budget::new(Some(MaxCost { limit: Nanos(150_000), before: Nanos(50_000) }), false, PriceTable::builtin());
-        let most = Usage::new(500, 500);
-        let reserve = |budget: &mut Budget, most| budget.reserve(&model, most, Nanos::ZERO);
-        let first = reserve(&mut budget, most).unwrap();
+        let bound = Usage::new(500, 500);
+        let reserve = |budget: &mut Budget, bound| budget.reserve(&model, bound, Nanos::ZERO);
+        let first = reserve(&mut budget, bound).unwrap();
         assert_eq!(first, Nanos(60_000));
-        assert_eq!(reserve(&mut budget, most), Err(Short::ForNow), "it may fit when the first is over");
+        assert_eq!(reserve(&mut budget, bound), Err(Short::ForNow), "it may fit when the first is over");
         budget.release(first, Nanos(30_000));
-        let second = reserve(&mut budget, most).unwrap();
+        let second = reserve(&mut budget, bound).unwrap();
         budget.release(second, Nanos(60_000));
-        assert_eq!(reserve(&mut budget, most), Err(Short::ForGood), "no request is in flight");
+        assert_eq!(reserve(&mut budget, bound), Err(Short::ForGood), "no request is in flight");
         assert_eq!(budget.what(), "--max-cost $0.00015; $0.00014 of it is spent or at risk");
-        assert_eq!(budget.reserve(&Arc::from("no/such-model"), most, Nanos::ZERO), Ok(Nanos::ZERO));
+        assert_eq!(budget.reserve(&Arc::from("no/such-model"), bound, Nanos::ZERO), Ok(Nanos::ZERO));
         // Only the model itself bounds this answer.
         let unbounded = budget.reserve(&model, Usage::new(1, 0), Nanos::ZERO);
         assert_eq!(unbounded, Err(Short::ForGood));
@@ -123,11 +123,11 @@ mod tests {
     fn no_more_is_set_aside_than_was_drawn() {
         let model: Arc<str> = Arc::from(MODEL);
         let mut budget = Budget::new(None, true, PriceTable::builtin());
-        let most = Usage::new(500, 500);
-        assert_eq!(budget.reserve(&model, most, Nanos::ZERO), Err(Short::Undrawn(Nanos(60_000))));
-        assert_eq!(budget.reserve(&model, most, Nanos(100_000)), Ok(Nanos(60_000)));
-        assert_eq!(budget.reserve(&model, most, Nanos(100_000)), Err(Short::Undrawn(Nanos(20_000))));
+        let bound = Usage::new(500, 500);
+        assert_eq!(budget.reserve(&model, bound, Nanos::ZERO), Err(Short::Undrawn(Nanos(60_000))));
+        assert_eq!(budget.reserve(&model, bound, Nanos(100_000)), Ok(Nanos(60_000)));
+        assert_eq!(budget.reserve(&model, bound, Nanos(100_000)), Err(Short::Undrawn(Nanos(20_000))));
         budget.release(Nanos(60_000), Nanos(40_000));
-        assert_eq!(budget.reserve(&model, most, Nanos(100_000)), Ok(Nanos(60_000)));
+        assert_eq!(budget.reserve(&model, bound, Nanos(100_000)), Ok(Nanos(60_000)));
     }
 }

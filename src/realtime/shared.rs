@@ -85,9 +85,9 @@ impl Shared {
         }
     }
 
-    /// Waits until fewer than `most` outcomes wait to be written. There may be one waiter at a time.
-    pub(super) async fn until_written(&self, most: usize) {
-        while self.backlog.load(Ordering::Acquire) >= most {
+    /// Waits until fewer than `limit` outcomes wait to be written. There may be one waiter at a time.
+    pub(super) async fn until_written(&self, limit: usize) {
+        while self.backlog.load(Ordering::Acquire) >= limit {
             self.written_more.notified().await;
         }
     }

@@ -38,10 +38,10 @@ impl Wallet {
     }
 
     /// Sets aside the maximum cost of a request. Waits for other requests to release money if necessary.
-    pub(super) async fn reserve(&self, model: &Arc<str>, most: Usage) -> Result<Nanos, Unaffordable> {
+    pub(super) async fn reserve(&self, model: &Arc<str>, bound: Usage) -> Result<Nanos, Unaffordable> {
         loop {
             let (released, drawn) = (self.released.notified(), self.shared.funds.changed.notified());
-            match self.try_reserve(model, most) {
+            match self.try_reserve(model, bound) {
                 Ok(Some(cost)) => return Ok(cost),
                 Ok(None) => {}
                 Err(budget) => return Err(Unaffordable::Spent(budget)),
@@ -56,10 +56,10 @@ impl Wallet {
     }
 
     /// Sets money aside; `None` if that must wait. The error names the budget that is spent.
-    fn try_reserve(&self, model: &Arc<str>, most: Usage) -> Result<Option<Nanos>, String> {
+    fn try_reserve(&self, model: &Arc<str>, bound: Usage) -> Result<Option<Nanos>, String> {
         let mut budget = self.budget.borrow_mut();
         let Some(budget) = budget.as_mut() else { return Ok(Some(Nanos::ZERO)) };
-        let reserved = budget.reserve(model, most, self.shared.funds.drawn());
+        let reserved = budget.reserve(model, bound, self.shared.funds.drawn());
         self.short.set(matches!(reserved, Err(Short::Undrawn(_))));
         match reserved {
             Ok(cost) => Ok(Some(cost)),

@@ -31,9 +31,9 @@ pub fn of_job(
         folded.details.add_spent(&retired.model, retired.all_usage(), cost.paid, cost.at_risk);
     }
     for open in Outstanding::of_job(db, rows, &mut prices, input)? {
-        folded.totals.add_outstanding(open.rows, open.most, open.transport == Transport::Batch);
+        folded.totals.add_outstanding(open.rows, open.upper_bound, open.transport == Transport::Batch);
         if !open.model.is_empty() {
-            folded.details.add_spent(&open.model, Usage::default(), Some(Nanos::ZERO), open.most);
+            folded.details.add_spent(&open.model, Usage::default(), Some(Nanos::ZERO), open.upper_bound);
         }
     }
     let mut next = 0;

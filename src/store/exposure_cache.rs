@@ -77,12 +77,13 @@ impl Ledger {
         write().map(drop).map_err(|e| damaged(self.path(), &e))
     }
 
-    /// Admits batches of a job that may cost up to `most`. The amount counts even if the job's file becomes unreadable.
-    pub fn admit_batches(&self, job: &str, most: Nanos) -> Result<()> {
+    /// Admits batches of a job that may cost up to `upper_bound`. The amount counts even if the job's file
+    /// becomes unreadable.
+    pub fn admit_batches(&self, job: &str, upper_bound: Nanos) -> Result<()> {
         let write = self.db().execute(
             "INSERT INTO held (job, stamp, sent, admitted) VALUES (?1, '', 0, ?2)
              ON CONFLICT (job) DO UPDATE SET stamp = '', admitted = max(admitted, excluded.admitted)",
-            params![job, nanos(most)],
+            params![job, nanos(upper_bound)],
         );
         write.map(drop).map_err(|e| damaged(self.path(), &e))
     }

@@ -211,25 +211,24 @@ impl CheckedModel {
     fn new(name: &str, model: &ModelEstimate, text_tokens: u64, entry: Option<&PriceEntry>) -> Self {
         let (price, batch_price) = (entry.and_then(|entry| entry.price), entry.and_then(PriceEntry::batch_price));
         let cost = |price| ModelCost::of(model, text_tokens, entry, price);
-        let (ModelCost { range: realtime, most }, ModelCost { range: in_batch, most: most_in_batch }) =
-            (cost(price), cost(batch_price));
+        let (realtime, in_batch) = (cost(price), cost(batch_price));
         Self {
             model: name.to_owned(),
             rows: model.rows,
             prompt_tokens: text_tokens.saturating_add(model.image_tokens),
             completion_max: model.completion_max(answer_limit(entry)),
-            realtime_usd: realtime.max,
-            batch_usd: in_batch.max,
+            realtime_usd: realtime.range.max,
+            batch_usd: in_batch.range.max,
             batch: entry.map_or(BatchTerms::Unknown, |entry| entry.batch),
             via: None,
             why: None,
             source: entry.map_or_else(String::new, |entry| entry.source.clone()),
             as_of: entry.map_or_else(String::new, |entry| entry.as_of.clone()),
             batches: model.batches(),
-            realtime,
-            in_batch,
+            realtime: realtime.range,
+            in_batch: in_batch.range,
             unbounded: model.unbounded,
-            set_aside: SetAside { realtime: most, batch: most_in_batch },
+            set_aside: SetAside { realtime: realtime.upper_bound, batch: in_batch.upper_bound },
             near_context: model.near_limit,
         }
     }

@@ -21,12 +21,12 @@ pub fn admit_unsent(session: &Session<'_>, limit: CostLimit, later: Nanos) -> Re
     if unsent.is_empty() {
         return Ok(());
     }
-    let most = unsent.iter().try_fold(Nanos::ZERO, |sum, batch| Some(sum + batch.cost.upper_bound?));
+    let upper_bound = unsent.iter().try_fold(Nanos::ZERO, |sum, batch| Some(sum + batch.cost.upper_bound?));
     let unpriced = unsent
         .iter()
         .find(|batch| batch.cost.upper_bound.is_none())
         .map_or_else(String::new, |batch| batch.model.clone());
-    let work = BudgetedWork { most, later, allow_unpriced: limit.allow_unpriced, unpriced: &unpriced };
+    let work = BudgetedWork { upper_bound, later, allow_unpriced: limit.allow_unpriced, unpriced: &unpriced };
     admit(work, Remaining::of_max_cost(limit.max_cost).as_ref())?;
     session.ledger.decide(|| {
         let left = budget_left(session)?;
@@ -34,7 +34,7 @@ pub fn admit_unsent(session: &Session<'_>, limit: CostLimit, later: Nanos) -> Re
         let counted: Nanos =
             unsent.iter().filter(|batch| batch.cost.admitted).filter_map(|batch| batch.cost.upper_bound).sum();
         admit(work, left.map(|left| left.with(counted)).as_ref())?;
-        session.ledger.admit_batches(&session.job.id, most.unwrap_or(Nanos::ZERO))?;
+        session.ledger.admit_batches(&session.job.id, upper_bound.unwrap_or(Nanos::ZERO))?;
         let mut db = session.driver.db.borrow_mut();
         for batch in unsent.iter_mut().filter(|batch| !batch.cost.admitted) {
             batch.cost.admitted = true;
@@ -50,17 +50,17 @@ pub fn admit_unsent(session: &Session<'_>, limit: CostLimit, later: Nanos) -> Re
 /// 5 if they could cost more than is left, 2 if a price is unknown.
 pub fn admit_retry(session: &Session<'_>, rows: &RetrySet, limit: CostLimit) -> Result<i64> {
     let CostLimit { max_cost, allow_unpriced } = limit;
-    let most = rows.quote.most;
+    let upper_bound = rows.quote.upper_bound;
     let unpriced = rows.quote.unbounded.as_deref().unwrap_or_default();
-    let work = BudgetedWork { most, later: Nanos::ZERO, allow_unpriced, unpriced };
+    let work = BudgetedWork { upper_bound, later: Nanos::ZERO, allow_unpriced, unpriced };
     admit(work, Remaining::of_max_cost(max_cost).as_ref())?;
     session.ledger.decide(|| {
         admit(work, budget_left(session)?.as_ref())?;
         let day = jiff::Zoned::now().date().to_string();
         let payer = Payer { job: &session.job.id, sandbox: session.ctx.settings.sandbox };
-        let most = most.unwrap_or(Nanos::ZERO);
-        session.ledger.admit_batches(&session.job.id, most)?;
-        session.ledger.reserve(payer, &day, most, ReservationState::Active)
+        let upper_bound = upper_bound.unwrap_or(Nanos::ZERO);
+        session.ledger.admit_batches(&session.job.id, upper_bound)?;
+        session.ledger.reserve(payer, &day, upper_bound, ReservationState::Active)
     })
 }
 
@@ -84,12 +84,12 @@ pub fn price_uncreated(session: &Session<'_>) -> Result<()> {
     for batch in &mut open {
         let model = batch.model.as_str().into();
         let asked = db.asked(batch.number)?;
-        let most = |sum: Nanos, row: &Asked| Some(sum + prices.most(&model, Transport::Batch, row.reserve, 1)?);
-        let most = asked.iter().try_fold(Nanos::ZERO, most);
+        let add = |sum: Nanos, row: &Asked| Some(sum + prices.upper_bound(&model, Transport::Batch, row.reserve, 1)?);
+        let upper_bound = asked.iter().try_fold(Nanos::ZERO, add);
         if batch.is_unsent() {
-            (batch.cost.upper_bound, batch.cost.prices) = (most, db.prices_in_force());
+            (batch.cost.upper_bound, batch.cost.prices) = (upper_bound, db.prices_in_force());
         } else {
-            batch.cost.upper_bound = batch.cost.upper_bound.zip(most).map(|(one, other)| one.max(other));
+            batch.cost.upper_bound = batch.cost.upper_bound.zip(upper_bound).map(|(one, other)| one.max(other));
         }
         db.put_batch(batch)?;
     }

@@ -215,7 +215,7 @@ fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk
     }
     let Some(realtime) = &submission.realtime else { return Ok((planned.quote, Nanos::ZERO)) };
     let beside = price_beside(session, realtime, ask.limit)?;
-    let later = beside.most.unwrap_or_default();
+    let later = beside.upper_bound.unwrap_or_default();
     let quote = planned.quote.and(beside);
     session.job.estimate = quote.estimate();
     session.ledger.update(&session.job)?;

@@ -54,7 +54,7 @@ struct Planner<'a> {
     /// Sums of all rows.
     estimate: Estimate,
     /// The maximum cost of each batch.
-    most: HashMap<u32, Option<Nanos>>,
+    upper_bounds: HashMap<u32, Option<Nanos>>,
     /// Outcomes of rows that cannot be sent. A retry leaves such rows unchanged.
     bad: Vec<Outcome>,
     uncommitted: u64,
@@ -67,7 +67,7 @@ impl<'a> Planner<'a> {
             retry,
             prices: PriceBook::new(prices.clone()),
             estimate: Estimate::default(),
-            most: HashMap::new(),
+            upper_bounds: HashMap::new(),
             bad: Vec::new(),
             uncommitted: 0,
         }
@@ -78,8 +78,9 @@ impl<'a> Planner<'a> {
             SplitRow::Line { row, file, id, wire_id, fingerprint, model, stats } => {
                 let reserve = stats.map(RowStats::reserve).unwrap_or_default();
                 self.db.ask(file, &Asked { row, id, wire: wire_id, fingerprint, reserve })?;
-                let sum = self.most.entry(file).or_insert(Some(Nanos::ZERO));
-                *sum = sum.zip(self.prices.most(model, Transport::Batch, reserve, 1)).map(|(sum, cost)| sum + cost);
+                let sum = self.upper_bounds.entry(file).or_insert(Some(Nanos::ZERO));
+                *sum =
+                    sum.zip(self.prices.upper_bound(model, Transport::Batch, reserve, 1)).map(|(sum, cost)| sum + cost);
                 if let Some(stats) = stats {
                     self.estimate.add(model, stats, BatchFileLimits::default());
                 }
@@ -106,7 +107,7 @@ impl<'a> Planner<'a> {
             self.db.put(outcome)?;
         }
         for mut batch in batches {
-            batch.cost.upper_bound = self.most.get(&batch.number).copied().flatten();
+            batch.cost.upper_bound = self.upper_bounds.get(&batch.number).copied().flatten();
             batch.cost.prices = self.db.prices_in_force();
             self.db.put_batch(&batch)?;
         }

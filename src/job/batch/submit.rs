@@ -156,8 +156,8 @@ fn answer_beside<'a>(
     }
     ctx.ui.note(&format!("sending {} in real time now", text::plural(rows, "row")));
     // The limit is reduced by the maximum cost of the batches and by the realtime cost of an interrupted command.
-    let most: Nanos = session.batches()?.iter().filter_map(|batch| batch.cost.upper_bound).sum();
-    let gone = most + spent_in_realtime(&session)?;
+    let upper_bound: Nanos = session.batches()?.iter().filter_map(|batch| batch.cost.upper_bound).sum();
+    let gone = upper_bound + spent_in_realtime(&session)?;
     let limit = CostLimit { max_cost: ask.limit.max_cost.map(|limit| limit.saturating_sub(gone)), ..ask.limit };
     let job = session.job.clone();
     session.progress.finish();

@@ -34,7 +34,8 @@ pub(super) struct StoredBatch {
     deadline: Option<String>,
     created_at: Option<String>,
     completed_at: Option<String>,
-    most: Option<Nanos>,
+    #[serde(rename = "most")]
+    upper_bound: Option<Nanos>,
     #[serde(default)]
     admitted: bool,
     #[serde(default)]
@@ -106,7 +107,7 @@ impl From<StoredBatch> for JobBatch {
                 answers_hash: record.answers_hash,
                 failures_hash: record.failures_hash,
             },
-            cost: BatchCost { upper_bound: record.most, admitted: record.admitted, prices: record.prices },
+            cost: BatchCost { upper_bound: record.upper_bound, admitted: record.admitted, prices: record.prices },
         }
     }
 }
@@ -138,7 +139,7 @@ impl From<JobBatch> for StoredBatch {
             deadline: remote.deadline,
             created_at: remote.created_at,
             completed_at: remote.completed_at,
-            most: cost.upper_bound,
+            upper_bound: cost.upper_bound,
             admitted: cost.admitted,
             cancel: batch.cancel,
             cancelling_since: batch.cancelling_since,
