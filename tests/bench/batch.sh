@@ -8,7 +8,7 @@ usage() {
     cat <<'HELP'
 Usage: tests/bench/batch.sh [OPTIONS]
 
-Builds the release binary, starts `llbatch serve --keep` (a process of its own) and measures `prepare`, `submit`, `wait`
+Builds the binary that is shipped (profile dist), starts `llbatch serve --keep` (a process of its own) and measures `prepare`, `submit`, `wait`
 and `fetch` of 120,000 rows; prints a table on stdout, progress on stderr. Client and server share the machine's cores:
 believe the ratios and the CPU time, and let nothing else run meanwhile.
 

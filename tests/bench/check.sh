@@ -8,7 +8,7 @@ usage() {
     cat <<'HELP'
 Usage: tests/bench/check.sh [OPTIONS]
 
-Builds the release binary, makes a JSONL file of 1,000,000 batch lines (1.06 GB: prose, code, JSON and ten other
+Builds the binary that is shipped (profile dist), makes a JSONL file of 1,000,000 batch lines (1.06 GB: prose, code, JSON and ten other
 languages, a half of those as \u escapes; the same every time) and measures `check` of it; prints a table on stdout,
 progress on stderr. Believe the ratios and the CPU time, and let nothing else run meanwhile.
 

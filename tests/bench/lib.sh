@@ -88,7 +88,7 @@ prepare() {
     export TOGETHER_API_KEY=no-real-key XDG_CONFIG_HOME=$TMP/config XDG_STATE_HOME=$TMP/state-home
 }
 
-# Sets BIN to the release binary, built now unless one was given. release_binary FILE [CARGO-OPTION...]
+# Sets BIN to the binary of the profile `dist`, built now unless one was given. release_binary FILE [CARGO-OPTION...]
 release_binary() {
     if [[ -n $1 ]]; then
         BIN=$(realpath "$1")
@@ -96,10 +96,10 @@ release_binary() {
         return
     fi
     need cargo
-    say "building the release binary"
+    say "building the binary"
     # From the project's own directory, for its .cargo/config.toml.
-    await env -C "$ROOT" cargo build --release --locked --quiet "${@:2}" || die "the build failed"
-    BIN=${CARGO_TARGET_DIR:-$ROOT/target}/release/llbatch
+    await env -C "$ROOT" cargo build --profile dist --locked --quiet "${@:2}" || die "the build failed"
+    BIN=${CARGO_TARGET_DIR:-$ROOT/target}/dist/llbatch
 }
 
 # Reads the options of a script that measures into bin, rows and pairs; its one switch, named $1, into the variable of that

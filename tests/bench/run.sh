@@ -8,7 +8,7 @@ usage() {
     cat <<'HELP'
 Usage: tests/bench/run.sh [OPTIONS]
 
-Builds the release binary, starts nginx on loopback (a fixed answer at once, and after 200 ms) and measures
+Builds the binary that is shipped (profile dist), starts nginx on loopback (a fixed answer at once, and after 200 ms) and measures
 `llbatch run` against it; prints a table on stdout, progress on stderr. Identical runs vary on a shared machine:
 believe the ratios, the CPU time and the instruction counts, and let nothing else run meanwhile.
 
@@ -289,7 +289,7 @@ need nginx wrk python3 awk
 prepare bench
 release_binary "$bin" --bin llbatch --example floor
 FLOOR=${floor:-$(dirname "$BIN")/examples/floor}
-[[ -x $FLOOR ]] || die "no reference loop at $FLOOR: cargo build --release --example floor, or --floor FILE"
+[[ -x $FLOOR ]] || die "no reference loop at $FLOOR: cargo build --profile dist --example floor, or --floor FILE"
 FAST=$(free_port)
 SLOW=$(free_port)
 HEAVY=$(free_port)
