@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Each room may use the rooms named in its row and nothing else. No two rooms use each other. `tests/layers.rs` reads this
-//! table and holds the code against it. Every room but two may also use `error`, `text`, `json` and
-//! `completion`: [`api`] and [`sandbox`] may use only what their rows name.
+//! table and holds the code against it. Every room but two may also use the ground: `error`, `text`, `json` and `completion`.
+//! [`api`] and [`sandbox`] may use only what their rows name. `door` opens some rooms to the fuzz targets.
 //!
 //! | room | knows | may use |
 //! | --- | --- | --- |
@@ -32,18 +32,18 @@
 //! | [`api`] | the service: requests, files, batches; error classes, limits, when to try again | completion, json, text |
 //! | [`sandbox`] | the built-in Together-compatible server, written from the service's documents | nothing of ours |
 //! | [`fault`] | the error code of a failed request | api, outcome |
-//! | [`store`] | SQLite: `ledger.db` and a file per job; kernel locks; what live processes tell each other | outcome, price, deadline |
+//! | [`store`] | SQLite: `ledger.db` and a database per job; the answers, in files beside it; kernel locks; what live processes tell each other | outcome, price, deadline |
 //! | [`realtime`] | requests in flight under the limiter and the budget; rows in, events out | api, fault, request, outcome, tokens, price, store, deadline |
 //! | [`batch`] | one job's batches as small state machines: upload, create once, look up, poll, download, join | api, fault, request, outcome, store, deadline |
-//! | [`settings`] | flag > environment > config file > default, each value with its origin | api, price |
+//! | [`settings`] | flag > environment > config file > default; most values with their origin | api, price |
 //! | [`ui`] | talk on stderr, data on stdout, progress | price |
-//! | [`context`] | what every command is given: settings and ui | settings, ui |
+//! | [`context`] | what every command is given: settings, ui, the form of its output | settings, ui |
 //! | [`check`] | one pass over all rows before anything is sent: problems, duplicate ids, estimates, notices | context, input, outcome, price, request, `row_set`, store, tokens, ui |
 //! | [`split`] | rows divided into batch files within the service's limits | `atomic_file`, check, input, outcome, price, request, `row_set`, tokens |
 //! | [`money`] | what work has cost and may still cost: budgets, reservations, exposure | context, input, outcome, price, realtime, request, `row_set`, store, summary, tokens |
 //! | [`results`] | result lines in input order, and the files they go to | `atomic_file`, context, input, outcome, price, request, `row_set`, store, summary |
 //! | [`report`] | figures folded from a job or from results files, as text, JSON and a page | batch, input, money, outcome, price, request, store, summary |
-//! | [`job`] | a job from its inputs to its summary, over either transport | everything but cli and sandbox |
+//! | [`job`] | a job from its inputs to its summary, in real time or by batches | everything but cli and sandbox |
 //! | [`cli`] | clap; one file per subcommand | everything |
 //!
 //! # A run
@@ -51,12 +51,13 @@
 //! Three threads work on a realtime run. The *reader* parses the input and hands rows over in small batches. The *network*
 //! thread, a current-thread runtime, admits each row by a permit and the limiter, sends it, and decides what follows. The
 //! *writer* (`job`'s consumer) takes outcomes, commits them in groups, and only then shows them. Results are written in input order: from a
-//! small window, or, for rows that are far ahead of a slow one, back from the database. Memory is a few bits a row beside
+//! small window, or, for rows that are far ahead of a slow one, back from the store. Memory is a few bits a row beside
 //! the requests in flight.
 //!
 //! Before rows up to *n* are sent, "rows up to *n* may have been sent" is on disk. This *claim* tells after a kill which rows
 //! may have been paid for without an answer ([`realtime::claims`] explains it). An answer keeps its permit until it is committed, so
-//! a kill loses at most `--concurrency` answers.
+//! a kill loses at most `--concurrency` answers. Its body is appended to the job's answer log first; the database holds where
+//! it lies, and its checksum.
 //!
 //! # A batch job
 //!

@@ -1,4 +1,4 @@
-//! The service: one [`Client`], wire types and error classes. Beside `completion` and `json` this room uses nothing of ours.
+//! The service: one [`Client`], wire types and error classes. Beside `completion`, `json` and `text` this room uses nothing of ours.
 //!
 //! The client never retries a request: the caller decides, with [`retry`] for the waits. Only transfers of files follow
 //! redirects, to storage; the key is never sent there.

@@ -102,7 +102,7 @@ impl Source {
         got.map_err(|error| self.broken(error))
     }
 
-    /// The same as [`Self::fill`] for [`Read`].
+    /// Reads what comes next, without decoding it.
     fn some(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let got = match &mut self.reader {
             Reader::Plain(reader) => reader.read(buffer),

@@ -17,7 +17,7 @@ use crate::text;
 /// Rows per message to the engine: few wake-ups, little memory.
 const HAND: usize = 64;
 
-/// The rows that a run sends, and the options of sending.
+/// The rows that a run sends.
 pub struct Feed<'a> {
     /// The rows of the job.
     pub rows: JobRows<'a>,

@@ -27,7 +27,7 @@ pub(super) struct Tries {
     ambiguous: u32,
     /// Refusals while others were answered.
     alone: u32,
-    /// Refusals for the key (401).
+    /// Refusals that end the run (401, 402, 403, a connection that cannot be set up).
     unauthorized: u32,
     /// The number of answers to all rows at the last refusal.
     answers: Option<u64>,

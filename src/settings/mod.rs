@@ -102,7 +102,7 @@ pub struct Settings {
     pub sandbox: bool,
     /// The script of the sandbox ([`SANDBOX_ENV`]), which only the sandbox reads.
     pub sandbox_script: Option<String>,
-    /// Defaults of `run`.
+    /// Defaults of commands that send in real time.
     pub run: RunConfig,
     /// The time after which a created batch must be in the service's list.
     pub settle_after: Option<Duration>,

@@ -1,4 +1,5 @@
-//! The state directory: `ledger.db`, the index of jobs, and one `jobs/<id>.db` per job with its rows.
+//! The state directory: `ledger.db`, the index of jobs, and one `jobs/<id>.db` per job with its rows. The answers lie in files
+//! of `jobs/<id>/`: those in real time in a log, those of batches as they were downloaded.
 //!
 //! Directories have mode 0700 and files 0600 under any umask. A kernel lock lets one process at a time write to a job.
 //! The lock is freed when its holder dies. Readers never wait.

@@ -1,7 +1,7 @@
 //! Results in input order while rows are answered in any order.
 //!
 //! An outcome that comes ahead of its turn waits in a small window. If it does not fit there, it is read back from the
-//! job's database when its turn comes. So memory does not grow with the lead of other rows over a slow one.
+//! store when its turn comes. So memory does not grow with the lead of other rows over a slow one.
 
 mod window;
 

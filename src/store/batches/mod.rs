@@ -167,7 +167,7 @@ impl JobBatch {
     }
 }
 
-/// The place of a body in the downloaded files of a batch.
+/// The place of a body: in the downloaded files of a batch, or in the log of answers in real time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BodyPlace {
     /// It is in the file of failures, not in the file of answers.

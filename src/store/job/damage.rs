@@ -42,7 +42,7 @@ impl JobDb {
     /// Returns an error if the log lacks what was on the disk once.
     fn must_be_whole(&self) -> Result<()> {
         let synced = self.run(|db| {
-            db.query_row("SELECT value FROM meta WHERE key = 'log'", [], |row| row.get::<_, i64>(0)).optional()
+            db.query_row("SELECT value FROM meta WHERE key = 'log_end'", [], |row| row.get::<_, i64>(0)).optional()
         })?;
         let Some(synced) = synced else { return Ok(()) };
         match self.log.len() {

@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS outcome (
     side        INTEGER,             -- the file that holds the body: of the batch 0 the output, 1 the errors; in realtime 0 the log
     at          INTEGER,             -- offset of the body in that file
     len         INTEGER,
-    sum         INTEGER,             -- checksum of the answer and its usage; NULL: an earlier llbatch wrote the row
+    sum         INTEGER,             -- checksum of the other columns; NULL: an earlier llbatch wrote the row
     prices      INTEGER,             -- number of the prices at which the work was done; NULL or 0: the prices in force
     cached      INTEGER,             -- the part of prompt that the service had in its cache, here and below; NULL: 0
     reasoning   INTEGER,             -- the part of completion that is reasoning; NULL: 0

@@ -19,7 +19,7 @@ pub(super) use checksum::{Checksum, RowName, of_asked};
 pub(super) use retired::RETIRED;
 pub use retired::Retired;
 
-/// The pages in the log at which `SQLite` merges it into the database. 64 MiB keep a fast run from stalling every few
+/// The pages in `SQLite`'s own log (WAL) at which it is merged into the database. 64 MiB keep a fast run from stalling every few
 /// thousand rows.
 const CHECKPOINT_PAGES: u32 = 8192;
 
@@ -148,14 +148,14 @@ impl JobDb {
             self.writing = false;
         }
         if sync {
-            // The log comes first: the end that the database knows is then on the disk.
+            // The answer log comes first: the end of it that the database knows is then on the disk.
             let end = self.log.sync()?;
-            // In WAL mode a commit syncs the whole log if `synchronous` is FULL, and never if it is NORMAL.
+            // A commit syncs SQLite's own log (WAL) if `synchronous` is FULL, and never if it is NORMAL. It must write something.
             self.run(|db| {
                 db.pragma_update(None, "synchronous", "FULL")?;
                 db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('synced', 1)", [])?;
                 if let Some(end) = end {
-                    let put = "INSERT OR REPLACE INTO meta (key, value) VALUES ('log', ?1)";
+                    let put = "INSERT OR REPLACE INTO meta (key, value) VALUES ('log_end', ?1)";
                     db.execute(put, [end.cast_signed()])?;
                 }
                 db.pragma_update(None, "synchronous", "NORMAL")
