@@ -237,10 +237,13 @@ impl<'a> Session<'a> {
 
     /// Returns the verdict on the job for `command`, without recording it.
     pub fn verdict(&self, command: JobCommand) -> Result<Verdict> {
+        Ok(Verdict::of(&JobFacts { command, ..self.facts()? }))
+    }
+
+    fn facts(&self) -> Result<JobFacts> {
         let (succeeded, failed) = self.counts()?;
         let rows = RowFacts { succeeded, failed, ..RowFacts::counted(&self.job) };
-        let facts = JobFacts::seen(&self.job, rows, &self.batches()?, false);
-        Ok(Verdict::of(&JobFacts { command, ..facts }))
+        Ok(JobFacts::seen(&self.job, rows, &self.batches()?, false))
     }
 
     /// Records the state of the job for a command that writes no results. Returns the facts for its verdict.
@@ -351,9 +354,7 @@ impl<'a> Session<'a> {
 
     /// Returns true for a batch job that was killed before its batches were planned.
     pub fn is_unplanned(&self) -> Result<bool> {
-        let (succeeded, failed) = self.counts()?;
-        let batch = self.job.transport == crate::store::Transport::Batch;
-        Ok(batch && succeeded + failed == 0 && self.batches()?.is_empty())
+        Ok(self.facts()?.is_unplanned())
     }
 
     /// Counts of batches whose results are still to come.

@@ -64,7 +64,7 @@ pub struct BatchFacts {
     /// The reason why the service did not begin the first of them.
     pub why_postponed: Option<String>,
     /// Those of them that the service was never asked for.
-    pub unsent: usize,
+    pub never_asked: usize,
     /// Uncollected batches that the service refused.
     pub refused: usize,
     /// Batches that the service works on.
@@ -287,16 +287,16 @@ impl JobFacts {
     /// Returns the reason why no wait brings the job to its end: its command stopped before it asked the service for a batch,
     /// and no other has come to its end.
     pub fn stuck(&self) -> Option<String> {
-        let BatchFacts { unsent, .. } = self.batches;
+        let never_asked = self.batches.never_asked;
         if self.is_unplanned() {
             return Some("it was stopped before its batches were planned, and nothing was sent".to_owned());
         }
-        let only_unsent = !self.busy && unsent > 0 && unsent == self.batches.open();
-        only_unsent.then(|| format!("its command stopped before it submitted {}", text::batches(unsent)))
+        let only_these = !self.busy && never_asked > 0 && never_asked == self.batches.open();
+        only_these.then(|| format!("its command stopped before it submitted {}", text::batches(never_asked)))
     }
 
     /// Returns true for a batch job whose command was killed before it had planned the batches. Only that command can.
-    const fn is_unplanned(&self) -> bool {
+    pub const fn is_unplanned(&self) -> bool {
         let untouched = self.rows.succeeded + self.rows.failed == 0 && self.batches.total == 0;
         untouched && !self.busy && matches!(self.transport, Transport::Batch)
     }
@@ -426,7 +426,7 @@ impl BatchFacts {
                 .iter()
                 .find(|batch| batch.is_postponed())
                 .and_then(|batch| batch.remote.error.clone()),
-            unsent: batches.iter().filter(|batch| batch.is_unsent() && !batch.is_postponed()).count(),
+            never_asked: batches.iter().filter(|batch| batch.is_unsent() && !batch.is_postponed()).count(),
             refused: batches.iter().filter(|batch| batch.step == BatchStep::Refused).count(),
             live: batches.iter().filter(|batch| batch.is_open() && !batch.ended && !waits(batch)).count(),
             uncollected,

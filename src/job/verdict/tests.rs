@@ -20,8 +20,8 @@ fn batches(waiting: usize, live: usize, uncollected: usize, word: JobState) -> B
 }
 
 /// Two batches, of which the service was never asked for so many; it works on the others.
-fn unsent(unsent: usize) -> BatchFacts {
-    BatchFacts { unsent, ..batches(unsent, 2 - unsent, 0, JobState::Failed) }
+fn never_asked(count: usize) -> BatchFacts {
+    BatchFacts { never_asked: count, ..batches(count, 2 - count, 0, JobState::Failed) }
 }
 
 fn stop(exit: Exit) -> Stop {
@@ -143,9 +143,9 @@ fn every_end_of_a_batch_job_has_one_verdict() {
         // A batch job before its end.
         (busy(batch(rows(0, 0), none())), Preparing, Exit::TempFail, None),
         (batch(rows(0, 0), none()), Interrupted, Exit::Failure, None),
-        (batch(rows(0, 0), unsent(2)), Interrupted, Exit::Failure, Some(Next::Retry)),
-        (batch(rows(0, 0), unsent(1)), Interrupted, Exit::TempFail, Some(Next::Retry)),
-        (busy(batch(rows(0, 0), unsent(2))), Preparing, Exit::TempFail, Some(Next::FetchWait)),
+        (batch(rows(0, 0), never_asked(2)), Interrupted, Exit::Failure, Some(Next::Retry)),
+        (batch(rows(0, 0), never_asked(1)), Interrupted, Exit::TempFail, Some(Next::Retry)),
+        (busy(batch(rows(0, 0), never_asked(2))), Preparing, Exit::TempFail, Some(Next::FetchWait)),
         (batch(rows(0, 0), batches(1, 1, 0, Failed)), Interrupted, Exit::TempFail, Some(Next::Retry)),
         (busy(batch(rows(0, 0), batches(2, 0, 0, Failed))), Preparing, Exit::TempFail, Some(Next::FetchWait)),
         (batch(rows(0, 0), batches(0, 1, 1, Completed)), Running, Exit::TempFail, Some(Next::FetchWait)),
@@ -216,7 +216,7 @@ fn commands_that_end_before_the_job_have_one_verdict() {
         (by(Fetch { waited: false }, rows(2, 0), broken.clone()), Exit::TempFail, Some(NextSteps::FetchLater)),
         (by(Wait, rows(0, 0), live.clone()), Exit::TempFail, None),
         (by(Wait, rows(0, 0), cancelling.clone()), Exit::TempFail, Some(NextSteps::WaitOrAbandon)),
-        (by(Wait, rows(0, 0), unsent(2)), Exit::Failure, Some(NextSteps::SubmitRest)),
+        (by(Wait, rows(0, 0), never_asked(2)), Exit::Failure, Some(NextSteps::SubmitRest)),
         (by(Wait, rows(0, 0), none()), Exit::Failure, Some(NextSteps::SubmitAgain)),
         (by(Wait, rows(2, 0), broken), Exit::Protocol, None),
         // `cancel` has done its part once the service was asked.
@@ -228,7 +228,11 @@ fn commands_that_end_before_the_job_have_one_verdict() {
         (by(Status { delivered: false }, rows(4, 0), settled(Completed)), Exit::Ok, Some(NextSteps::Fetch)),
         (by(Status { delivered: false }, rows(0, 0), live), Exit::TempFail, None),
         (by(Status { delivered: false }, rows(0, 0), cancelling), Exit::TempFail, Some(NextSteps::WaitOrAbandon)),
-        (by(Status { delivered: false }, rows(0, 0), unsent(2)), Exit::Failure, Some(NextSteps::RunCommandOrRetry)),
+        (
+            by(Status { delivered: false }, rows(0, 0), never_asked(2)),
+            Exit::Failure,
+            Some(NextSteps::RunCommandOrRetry),
+        ),
         (by(Status { delivered: false }, rows(0, 0), none()), Exit::Failure, Some(NextSteps::RunCommandOrRemove)),
     ] {
         let verdict = Verdict::of(&facts);
