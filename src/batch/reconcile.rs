@@ -62,6 +62,18 @@ pub fn settled_after(settle_after: Duration, tries: u32) -> Duration {
     settle_after.saturating_mul(LONGER.saturating_pow(tries.saturating_sub(1)))
 }
 
+/// Waits between looks at the list while a creation is in doubt, in seconds.
+const LOOKS: [u64; 7] = [1, 3, 6, 10, 20, 30, 60];
+/// Shortest wait for a list that is about to become reliable.
+const SOONEST: Duration = Duration::from_millis(200);
+
+/// Returns the wait after look number `looked` + 1 at the list, which becomes reliable after `unsettled`. If it was
+/// reliable already, another reason keeps the creation in doubt, and only time may help.
+pub fn next_look(looked: usize, unsettled: Duration) -> Duration {
+    let wait = Duration::from_secs(LOOKS[looked.min(LOOKS.len() - 1)]);
+    if unsettled.is_zero() { wait } else { wait.min(unsettled.max(SOONEST)) }
+}
+
 /// Decides from the evidence.
 pub fn decide(evidence: &Evidence<'_>) -> CreationVerdict {
     let mut found: Vec<&ListedBatch> = evidence
@@ -152,6 +164,22 @@ mod tests {
             matches!(decide(&Evidence { others: &others, ..doubtful }), CreationVerdict::Wait(_)),
             "that one is not ours"
         );
+    }
+
+    #[test]
+    fn looks_become_rarer_unless_certainty_is_near() {
+        let seconds = |looked, unsettled| next_look(looked, Duration::from_millis(unsettled)).as_secs_f64();
+        for (looked, unsettled, wait) in [
+            (0, 600_000, 1.0),
+            (2, 600_000, 6.0),
+            (99, 600_000, 60.0),
+            (4, 700, 0.7),
+            (4, 1, 0.2),
+            (0, 0, 1.0),
+            (4, 0, 20.0),
+        ] {
+            assert!((seconds(looked, unsettled) - wait).abs() < 1e-9, "{looked}, {unsettled}");
+        }
     }
 
     #[test]

@@ -157,10 +157,19 @@ impl Driver<'_> {
     /// Cancels every open batch. Batches that were never created end at once, the others when the service reports it.
     pub async fn cancel(&self) -> Result<()> {
         let mut worst = Ok(());
-        // Unsent batches come first, because cancelling them cannot fail.
+        // Unsent batches come first, because cancelling them cannot fail. Creations in doubt come last, because it takes
+        // time to settle them. They share that time.
         let mut batches = self.batches()?;
-        batches.sort_by_key(|batch| !matches!(batch.step, BatchStep::Planned | BatchStep::Uploaded));
-        for batch in batches {
+        batches.sort_by_key(|batch| (batch.step == BatchStep::Creating, !batch.is_unsent()));
+        let mut doubts_began = None;
+        for mut batch in batches {
+            if batch.step == BatchStep::Creating {
+                let began = *doubts_began.get_or_insert_with(Instant::now);
+                if let Err(error) = self.look_up(&mut batch, began).await {
+                    worst = worst.and(Err(error));
+                    continue;
+                }
+            }
             let done = self.cancel_one(batch).await;
             if worst.is_ok() {
                 worst = done;
@@ -185,9 +194,6 @@ impl Driver<'_> {
     }
 
     async fn cancel_one(&self, mut batch: JobBatch) -> Result<()> {
-        if batch.step == BatchStep::Creating {
-            self.look_up(&mut batch).await?;
-        }
         match batch.step {
             BatchStep::Planned | BatchStep::Uploaded => {
                 batch.step = BatchStep::Refused;

@@ -14,9 +14,6 @@ use crate::batch::reconcile::{self, CreationVerdict, Evidence, ListedBatch, deci
 use crate::error::{Error, Exit, Result};
 use crate::store::{BatchStep, JobBatch};
 
-/// Waits between requests for the list while a creation is in doubt.
-const LOOKS: [u64; 6] = [1, 3, 6, 10, 20, 30];
-
 impl Driver<'_> {
     /// Settles every creation in doubt, and submits the batches of `scope`. A refused or postponed batch does not stop the
     /// others. A failure that would stop every other one does.
@@ -28,10 +25,11 @@ impl Driver<'_> {
         // Failures of the key, the budget or the disk, and an interrupt, concern all batches. A doubt concerns one.
         let worst: RefCell<Option<Error>> = RefCell::default();
         let fatal = || worst.borrow().as_ref().is_some_and(|error| error.exit != Exit::TempFail);
+        let began = Instant::now();
         let mut acts = stream::iter(todo)
             .map(async |batch| {
                 // Batches in progress finish: a dropped create would be in doubt.
-                if fatal() { Ok(()) } else { self.advance(batch).await }
+                if fatal() { Ok(()) } else { self.advance(batch, began).await }
             })
             .buffer_unordered(self.options.uploads.max(1));
         while let Some(done) = acts.next().await {
@@ -45,9 +43,10 @@ impl Driver<'_> {
         worst.into_inner().map_or(Ok(()), Err)
     }
 
-    /// Takes one batch through its steps.
-    async fn advance(&self, mut batch: JobBatch) -> Result<()> {
+    /// Takes one batch through its steps. All doubts of earlier commands share the time since `all_began`.
+    async fn advance(&self, mut batch: JobBatch, all_began: Instant) -> Result<()> {
         let began = Instant::now();
+        let mut look_began = Some(all_began);
         let mut uploaded = false;
         loop {
             match batch.step {
@@ -60,8 +59,11 @@ impl Driver<'_> {
                     if batch.step == BatchStep::Uploaded {
                         return Ok(());
                     }
+                    look_began = None;
                 }
-                BatchStep::Creating => self.look_up(&mut batch).await?,
+                BatchStep::Creating => {
+                    self.look_up(&mut batch, look_began.unwrap_or_else(Instant::now)).await?;
+                }
                 BatchStep::Submitted | BatchStep::Refused | BatchStep::Settled => return Ok(()),
             }
         }
@@ -149,13 +151,13 @@ impl Driver<'_> {
         }
     }
 
-    /// Looks in the service's list for the batch.
-    pub(super) async fn look_up(&self, batch: &mut JobBatch) -> Result<()> {
+    /// Looks in the service's list for the batch: at least once, and again while the time since `began` allows it.
+    pub(super) async fn look_up(&self, batch: &mut JobBatch, began: Instant) -> Result<()> {
         let what = format!("looking for batch {}", batch.number);
-        let began = Instant::now();
-        let mut looks = LOOKS.into_iter();
+        let mut looks = 0;
         loop {
-            let listed = self.retry(&what, self.options.poll_retry_for, || self.client.batches()).await;
+            let left = self.options.poll_retry_for.saturating_sub(began.elapsed());
+            let listed = self.retry(&what, left, || self.client.batches()).await;
             let listed = listed.map_err(|f| error(&what, &f))?;
             match self.verdict(batch, &listed).await? {
                 CreationVerdict::Adopt { id, surplus } => {
@@ -180,9 +182,8 @@ impl Driver<'_> {
                     return self.save(batch);
                 }
                 CreationVerdict::Wait(why) => {
-                    let wait = Duration::from_secs(looks.next().unwrap_or(60));
-                    // Waits no longer than it takes to be sure.
-                    let wait = wait.min(self.unsettled(batch).max(Duration::from_millis(200)));
+                    let wait = reconcile::next_look(looks, self.unsettled(batch));
+                    looks += 1;
                     if self.too_long(began, wait, self.options.poll_retry_for) {
                         return Err(Error::new(
                             Exit::TempFail,
@@ -192,8 +193,8 @@ impl Driver<'_> {
                             ),
                         )
                         .hint(
-                            "run the same command or `llbatch wait JOB` later: llbatch looks for the batch again \
-                               and pays for nothing twice",
+                            "run the same command later, or any other command on the job: it looks for the batch again \
+                             and pays for nothing twice",
                         ));
                     }
                     (self.on_event)(&DriverEvent::InDoubt { batch, why });

@@ -11,7 +11,7 @@ use crate::deadline::Deadline;
 use crate::error::{Exit, Result};
 use crate::job::remote::Remote;
 use crate::job::verdict::{JobCommand, JobFacts, NextSteps, Verdict, cancelling_since};
-use crate::store::Job;
+use crate::store::{BatchStep, Job, JobBatch};
 use crate::text;
 
 /// Maximum wait for the service to end the batches, before the command returns.
@@ -61,14 +61,17 @@ pub fn cancel<'a>(jobs: &[Job], abandon: bool, remote: Remote<'a>, ctx: &'a Ctx)
             nothing_to_cancel(&mut session)?;
             continue;
         }
-        if cancelling_since(&session.batches()?).is_none() {
-            grace = GRACE;
-        }
+        let asked_before = cancelling_since(&session.batches()?).is_some();
         if abandon {
             session.driver.options.poll_retry_for = ABANDON_RETRY_FOR;
         }
         let asked = session.cancel().map_err(|error| with_last_way(&session, error));
         unless(abandon, asked, ctx)?;
+        // A creation that is still in doubt was looked for, and a longer wait would not settle it.
+        let live = |batch: &JobBatch| batch.step == BatchStep::Submitted && !batch.ended;
+        if !asked_before && session.batches()?.iter().any(live) {
+            grace = GRACE;
+        }
         sessions.push(session);
     }
     let until = Deadline::after(grace);

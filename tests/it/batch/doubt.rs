@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{fetch, side_by_side, state, status, submit, until_said};
-use crate::support::{Canned, Fault, FaultServer, Home, MODEL, Server, answered, prompts, request};
+use super::{ends, fetch, side_by_side, state, status, submit, until_said};
+use crate::support::{Canned, Fault, FaultServer, Home, MODEL, Server, answered, prompts, request, until};
 
 /// With `settle_after`, the time after which a list that lacks a batch is believed.
 fn home(settle_after: &str) -> Home {
@@ -112,6 +112,27 @@ fn create_in_doubt_exits_75_and_sends_nothing() {
         1
     );
     assert!(!home.exists("o.jsonl"));
+}
+
+#[test]
+fn job_with_several_creates_in_doubt_is_given_up_in_one_time() {
+    let server = Server::quick(&["--fault", "status=503,on=create,times=always"]);
+    let home = home("1h");
+    let text = prompts(1..=6)
+        .lines()
+        .enumerate()
+        .fold(String::new(), |all, (i, line)| all + &line.replace(MODEL, ["a/x", "b/y", MODEL][i % 3]) + "\n");
+    home.write("in.jsonl", text);
+    let run = home.start(home.command_at(&server.url, &["submit", "in.jsonl", "--name", "night"]));
+    until("three creations", || server.count("/v1/batches (POST)", 503) == 3);
+    assert_eq!(run.kill(), None);
+    let (began, lists) = (std::time::Instant::now(), server.count("/v1/batches", 200));
+    home.at(&server.url, &["cancel", "night", "--abandon"]).code(0).says(&["3 batches given up"]);
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    let looked = server.count("/v1/batches", 200) - lists;
+    assert!((3..10).contains(&looked), "{looked} looks");
+    fetch(&home, &server, "night", &[]).code(3);
+    assert_eq!(ends(&home), ["missing"; 6]);
 }
 
 #[test]
