@@ -129,6 +129,11 @@ impl ErrorCode {
         }
     }
 
+    /// The code of a row that is not sent because of a problem of this kind.
+    pub fn of_problem(kind: &str) -> Self {
+        if kind == Self::ContextLength.as_str() { Self::ContextLength } else { Self::InvalidRequest }
+    }
+
     /// The code that `text` spells.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|code| code.as_str() == text)

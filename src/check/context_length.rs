@@ -14,7 +14,7 @@ const COUNTABLE: u64 = 8 << 20;
 const LONGEST_TOKEN: u64 = 32;
 
 /// Makes the problem of a row whose prompt and answer are surely more than its model reads.
-pub(super) fn too_long(record: &Record<'_>, draft: &Draft<'_>, table: &PriceTable) -> Option<Problem> {
+pub fn too_long(record: &Record<'_>, draft: &Draft<'_>, table: &PriceTable) -> Option<Problem> {
     let context = passable_context(draft, table)?;
     let text = text_bytes(draft);
     let prompt = if text > COUNTABLE {

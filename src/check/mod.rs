@@ -2,7 +2,7 @@
 
 mod block;
 pub mod calibrate;
-mod context_length;
+pub mod context_length;
 pub mod document;
 mod duplicates;
 pub mod estimate;

@@ -87,6 +87,7 @@ pub fn prepare(order: &PrepareOrder<'_>, ctx: &Ctx) -> Result<WrittenBatches> {
         first_number: 1,
         only: None,
         digests: false,
+        table: Some(prices),
         inspector: None,
         max_problems: order.max_problems,
     };

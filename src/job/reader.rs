@@ -6,11 +6,13 @@ use tokio::sync::mpsc::Sender;
 
 use super::resume::JobRows;
 use crate::check::Checked;
+use crate::check::context_length::too_long;
 use crate::error::{Error, Result};
 use crate::input;
 use crate::outcome::{ErrorCode, Outcome};
+use crate::price::PriceTable;
 use crate::realtime::QueuedRow;
-use crate::request::{Problem, Record, Request, RequestBuilder};
+use crate::request::{Problem, Record};
 use crate::row_set::RowSet;
 use crate::text;
 
@@ -25,6 +27,8 @@ pub struct Feed<'a> {
     pub skipped: &'a RowSet,
     /// The result of the check.
     pub checked: &'a Checked,
+    /// Context lengths of the models; a row that is surely longer is not sent. `None`: rows may have any length.
+    pub table: Option<&'a PriceTable>,
 }
 
 /// Reads all rows and sends the remaining ones to the engine. It ends early, without an error, when the engine is gone.
@@ -32,7 +36,7 @@ pub struct Feed<'a> {
 /// # Errors
 /// Read errors, and an input that has changed since the check.
 pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<QueuedRow>>) -> Result<()> {
-    let Feed { rows: JobRows { inputs, builder }, skipped, checked } = *feed;
+    let Feed { rows: JobRows { inputs, .. }, skipped, checked, .. } = *feed;
     let expected = checked.rows;
     let mut blocks = inputs.blocks()?;
     let mut hand = Vec::with_capacity(HAND);
@@ -47,16 +51,7 @@ pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<QueuedRow>>) -> Result<()> {
             if !open || skipped.contains(this) || this > expected {
                 return;
             }
-            let item = match request(builder, record) {
-                Ok(request) => match checked.stand_in(this, &request.id) {
-                    Some(id) => {
-                        let message = format!("the id {:?} was used by an earlier row", request.id);
-                        failed(this, id, request.model, message)
-                    }
-                    None => QueuedRow::Send(request),
-                },
-                Err(problem) => bad(this, checked, &problem),
-            };
+            let item = feed.row(this, record).unwrap_or_else(|failed| QueuedRow::Failed(Box::new(failed)));
             hand.push(item);
             if hand.len() == HAND {
                 open = out.blocking_send(std::mem::replace(&mut hand, Vec::with_capacity(HAND))).is_ok();
@@ -76,19 +71,30 @@ pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<QueuedRow>>) -> Result<()> {
     Ok(())
 }
 
-#[expect(clippy::result_large_err, reason = "a problem is rare, and boxing it would show everywhere")]
-fn request(builder: &RequestBuilder, record: Result<Record<'_>, Problem>) -> Result<Request, Problem> {
-    record.and_then(|record| builder.request(&record))
-}
-
-fn bad(row: u64, checked: &Checked, problem: &Problem) -> QueuedRow {
-    let id = problem.result_id();
-    let id = checked.stand_in(row, &id).unwrap_or_else(|| id.into());
-    failed(row, id, Arc::from(""), problem.to_string())
-}
-
-fn failed(row: u64, id: Box<str>, model: Arc<str>, message: String) -> QueuedRow {
-    QueuedRow::Failed(Box::new(Outcome::unsent(row, id, model, ErrorCode::InvalidRequest, message)))
+#[expect(clippy::result_large_err, reason = "a row that fails is rare")]
+impl Feed<'_> {
+    /// Builds the request of a row, or the outcome of one that cannot be sent.
+    fn row(&self, row: u64, record: Result<Record<'_>, Problem>) -> Result<QueuedRow, Outcome> {
+        let bad = |problem: &Problem, model: Arc<str>| {
+            let id = problem.result_id();
+            let id = self.checked.stand_in(row, &id).unwrap_or_else(|| id.into());
+            Outcome::unsent(row, id, model, ErrorCode::of_problem(problem.code), problem.to_string())
+        };
+        let builder = self.rows.builder;
+        let record = record.map_err(|problem| bad(&problem, Arc::from("")))?;
+        let draft = builder.draft(&record).map_err(|problem| bad(&problem, Arc::from("")))?;
+        if let Some(problem) = self.table.and_then(|table| too_long(&record, &draft, table)) {
+            return Err(bad(&problem, builder.shared(&draft.model)));
+        }
+        let request = builder.own(&draft);
+        match self.checked.stand_in(row, &request.id) {
+            Some(id) => {
+                let message = format!("the id {:?} was used by an earlier row", request.id);
+                Err(Outcome::unsent(row, id, request.model, ErrorCode::InvalidRequest, message))
+            }
+            None => Ok(QueuedRow::Send(request)),
+        }
+    }
 }
 
 /// Builds the error for an input that was written to during a run. `effect` says what that led to.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::ask::{InputSource, Role, RunAsk, Start};
+use super::ask::{InputSource, RetryFilter, Role, RunAsk, Start};
 use super::consumer::Consumer;
 use super::drive::drive;
 use super::entry::JobEntry;
@@ -101,7 +101,9 @@ impl ActiveRun<'_> {
         let mut consumer = self.consumer(earlier, results, entry, Arc::clone(&shared));
         consumer.reservation = funds.reservation;
         let rows = self.start.rows();
-        let feed = Feed { rows, skipped: &skipped, checked: &self.start.checked };
+        // A retry of all rows also sends those that are surely too long.
+        let table = (self.ask.retry != RetryFilter::All).then_some(&ctx.settings.prices);
+        let feed = Feed { rows, skipped: &skipped, checked: &self.start.checked, table };
         let mut driven = drive(consumer, self.remote.client, &options, &feed, &shared)?;
         self.progress.finish();
         let mut unwritable = signals.is_hurried();

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use super::wire_ids::WireIds;
 use super::{InvalidRow, SplitOptions};
 use crate::check::Checked;
+use crate::check::context_length::too_long;
 use crate::check::estimate::{RowInspector, RowStats};
 use crate::input::Block;
-use crate::outcome::Fingerprint;
+use crate::outcome::{ErrorCode, Fingerprint};
+use crate::price::PriceTable;
 use crate::request::batch_line::{self, BatchFileLimits};
 use crate::request::{Draft, Problem, Record, RequestBuilder};
 
@@ -67,14 +69,15 @@ pub(super) struct LineOptions<'a> {
     limits: BatchFileLimits,
     only: Option<&'a (dyn Fn(u64) -> bool + Sync)>,
     digests: bool,
+    table: Option<&'a PriceTable>,
     inspector: Option<&'a RowInspector<'a>>,
     max_problems: usize,
 }
 
 impl<'a> From<&SplitOptions<'a>> for LineOptions<'a> {
     fn from(options: &SplitOptions<'a>) -> Self {
-        let &SplitOptions { limits, only, digests, inspector, max_problems, .. } = options;
-        Self { limits, only, digests, inspector, max_problems }
+        let &SplitOptions { limits, only, digests, table, inspector, max_problems, .. } = options;
+        Self { limits, only, digests, table, inspector, max_problems }
     }
 }
 
@@ -111,14 +114,19 @@ impl LineMaker<'_> {
     fn problem(&self, row: u64, problem: &Problem) -> InvalidRow {
         let id = problem.result_id();
         let id = self.checked.stand_in(row, &id).unwrap_or_else(|| id.into());
-        InvalidRow { row, id, model: Arc::from(""), message: problem.to_string() }
+        let (model, code) = (Arc::from(""), ErrorCode::of_problem(problem.code));
+        InvalidRow { row, id, model, code, message: problem.to_string() }
     }
 
     fn row(&self, record: &Record<'_>, draft: &Draft<'_>, lines: &mut BlockLines) -> BlockRow {
         let invalid = |id: Box<str>, message: String| {
-            let model = self.builder.shared(&draft.model);
-            BlockRow::Invalid(Box::new(InvalidRow { row: draft.row, id, model, message }))
+            let (model, code) = (self.builder.shared(&draft.model), ErrorCode::InvalidRequest);
+            BlockRow::Invalid(Box::new(InvalidRow { row: draft.row, id, model, code, message }))
         };
+        if let Some(problem) = self.options.table.and_then(|table| too_long(record, draft, table)) {
+            let model = self.builder.shared(&draft.model);
+            return BlockRow::Invalid(Box::new(InvalidRow { model, ..self.problem(draft.row, &problem) }));
+        }
         if let Some(id) = self.checked.stand_in(draft.row, &draft.id) {
             return invalid(id, format!("the id {:?} was used by an earlier row", draft.id));
         }

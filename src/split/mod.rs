@@ -14,7 +14,8 @@ use crate::check::estimate::{RowInspector, RowStats};
 use crate::check::{Checked, scan};
 use crate::error::{Error, Exit, Result};
 use crate::input::{self, Inputs};
-use crate::outcome::Fingerprint;
+use crate::outcome::{ErrorCode, Fingerprint};
+use crate::price::PriceTable;
 use crate::request::batch_line::BatchFileLimits;
 use crate::request::{Problem, RequestBuilder};
 use crate::text;
@@ -64,7 +65,7 @@ pub enum SplitRow<'a> {
         /// Figures of the request; `None` without [`SplitOptions::inspector`].
         stats: Option<&'a RowStats>,
     },
-    /// No file: the row has a problem, shares its id with an earlier row, or is too large for any batch.
+    /// No file: the row has a problem, is longer than its model reads, shares its id with an earlier row, or is too large for any batch.
     Invalid(&'a InvalidRow),
 }
 
@@ -77,6 +78,8 @@ pub struct InvalidRow {
     pub id: Box<str>,
     /// The model asked for; empty if that is not known.
     pub model: Arc<str>,
+    /// The kind of the problem.
+    pub code: ErrorCode,
     /// The problem, with its place, for people.
     pub message: String,
 }
@@ -95,6 +98,8 @@ pub struct SplitOptions<'a> {
     pub only: Option<&'a (dyn Fn(u64) -> bool + Sync)>,
     /// Computes [`BatchFile::sha256`] and fingerprints.
     pub digests: bool,
+    /// Context lengths of the models; a row that is surely longer is invalid. `None`: rows may have any length.
+    pub table: Option<&'a PriceTable>,
     /// Makes [`SplitRow::Line::stats`].
     pub inspector: Option<&'a RowInspector<'a>>,
     /// Problems kept in [`Split::oversize`]; all are counted.

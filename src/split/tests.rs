@@ -114,6 +114,7 @@ impl Case {
             first_number: self.first_number,
             only: self.only.as_ref().map(|only| only as &(dyn Fn(u64) -> bool + Sync)),
             digests: self.digests,
+            table: None,
             inspector: Some(&RowInspector::new(0, Estimator::shared(), &table)),
             max_problems: 2,
         };
@@ -129,7 +130,7 @@ impl Case {
                     reserve: stats.map(RowStats::reserve).unwrap_or_default(),
                     zero: fingerprint == Fingerprint::default(),
                 },
-                SplitRow::Invalid(InvalidRow { row, id, model, message }) => {
+                SplitRow::Invalid(InvalidRow { row, id, model, message, .. }) => {
                     Seen::Bad { row: *row, id: id.to_string(), model: model.to_string(), message: message.clone() }
                 }
             });
@@ -312,6 +313,7 @@ fn a_full_disk_stops_the_reading() {
         first_number: 1,
         only: None,
         digests: false,
+        table: None,
         inspector: None,
         max_problems: 1,
     };

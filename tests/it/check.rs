@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Home, Server};
+use crate::support::{Home, Server, raw_codes};
 
 const TURBO: &str = "meta-llama/Llama-3.2-3B-Instruct-Turbo";
 const REFUSED: &str = "deepseek-ai/DeepSeek-R1";
@@ -129,11 +129,22 @@ fn row_over_the_context_length_is_invalid_before_sending() {
         );
         assert!(said.contains("exceed the 131072 that"), "{said}");
     }
+    // Rows that are skipped are the same ones everywhere, and none of them is sent.
+    let skip = |args: &[&str]| home.at(&server.url, &[args, &["--skip-invalid"]].concat()).code(3);
+    for args in [&["run", "in.jsonl"][..], &["submit", "in.jsonl", "--wait", "--poll", "50ms"]] {
+        skip(&[args, &["-o", "out.jsonl"]].concat());
+        assert_eq!(raw_codes(&home.read("out.jsonl")), ["context_length", "context_length", "ok"], "{args:?}");
+    }
+    assert_eq!(server.bill(), 2);
+    skip(&["prepare", "in.jsonl", "-o", "batch.jsonl"]);
+    let prepared = home.read("batch.jsonl");
+    assert!(prepared.lines().count() == 1 && prepared.contains("\"c\""), "{}", prepared.lines().count());
+    let asked = server.requests();
     // Too long to be counted, and too long all the same.
     home.write("huge.jsonl", row("e", 1, 1).replace("word ", &"a".repeat(9_000_000)));
     let said = home.llbatch(&["check", "huge.jsonl"]).code(65).stdout;
     assert!(said.contains("exceed the 131072 that"), "{said}");
-    assert_eq!(server.requests(), 0);
+    assert_eq!(server.requests(), asked);
     // A doubtful estimate is a notice, not a problem.
     home.write("near.jsonl", [row("c", 60_000, 1000), row("d", 60_000, 68_000)].concat());
     let out = home.llbatch(&["check", "near.jsonl", "--json"]).code(0);

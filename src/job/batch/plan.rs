@@ -11,7 +11,7 @@ use crate::check::{Checked, Pass};
 use crate::error::Result;
 use crate::input::Inputs;
 use crate::job::identity::RowContent;
-use crate::outcome::{ErrorCode, Outcome};
+use crate::outcome::Outcome;
 use crate::price::{Nanos, PriceBook, PriceTable};
 use crate::request::RequestBuilder;
 use crate::request::batch_line::BatchFileLimits;
@@ -87,8 +87,7 @@ impl<'a> Planner<'a> {
             }
             SplitRow::Invalid(row) if !self.retry => {
                 let (id, model) = (row.id.clone(), Arc::clone(&row.model));
-                let code = ErrorCode::InvalidRequest;
-                self.bad.push(Outcome::unsent(row.row, id, model, code, row.message.clone()));
+                self.bad.push(Outcome::unsent(row.row, id, model, row.code, row.message.clone()));
             }
             SplitRow::Invalid(_) => {}
         }
@@ -146,6 +145,8 @@ pub fn plan(
         first_number: first,
         only: input.only,
         digests: true,
+        // A retry sends the rows that the user or an earlier attempt has picked, of any length.
+        table: (!input.retry).then_some(table),
         inspector: Some(&inspector),
         max_problems: 20,
     };
