@@ -15,7 +15,7 @@ const KEY: &str = "test-key-0123456789";
 
 /// A recorded request.
 #[derive(Debug, Clone)]
-pub struct SeenRequest {
+pub(super) struct SeenRequest {
     /// The request line.
     pub line: String,
     /// Headers, with names in lower case.
@@ -47,7 +47,7 @@ impl Scripted {
     }
 
     /// Starts a server whose answers are no text. See [`Self::start`].
-    pub fn of_bytes(answers: Vec<Vec<u8>>) -> Self {
+    pub(super) fn of_bytes(answers: Vec<Vec<u8>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         Self::on(listener, base, answers)

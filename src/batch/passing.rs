@@ -53,7 +53,7 @@ pub fn passes(words: &str) -> bool {
 }
 
 /// Returns the wait after `refusals` refusals, the first of which takes `first`.
-pub fn patience(refusals: u32, first: Duration) -> Duration {
+pub(super) fn patience(refusals: u32, first: Duration) -> Duration {
     first.saturating_mul(1 << refusals.saturating_sub(1).min(16)).min(LONGEST.max(first))
 }
 

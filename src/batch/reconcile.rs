@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// Entries of the service's list that concern one batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListedBatch {
+pub(super) struct ListedBatch {
     /// Its id.
     pub id: String,
     /// Its input file.
@@ -16,7 +16,7 @@ pub struct ListedBatch {
 
 /// Facts known when the driver reads the list.
 #[derive(Debug, Clone, Copy)]
-pub struct Evidence<'a> {
+pub(super) struct Evidence<'a> {
     /// The list.
     pub listed: &'a [ListedBatch],
     /// The input file of our batch.
@@ -39,7 +39,7 @@ pub struct Evidence<'a> {
 
 /// The conclusion from the evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CreationVerdict {
+pub(super) enum CreationVerdict {
     /// The batch exists. If there are several, llbatch adopts the oldest and cancels the others.
     Adopt {
         /// The batch to adopt.
@@ -58,7 +58,7 @@ pub enum CreationVerdict {
 const LONGER: u32 = 6;
 
 /// Returns the time after which the list shows a batch that was requested `tries` times.
-pub fn settled_after(settle_after: Duration, tries: u32) -> Duration {
+pub(super) fn settled_after(settle_after: Duration, tries: u32) -> Duration {
     settle_after.saturating_mul(LONGER.saturating_pow(tries.saturating_sub(1)))
 }
 
@@ -69,7 +69,7 @@ const SOONEST: Duration = Duration::from_millis(200);
 
 /// Returns the wait after look number `looked` + 1 at the list, which becomes reliable after `unsettled`. If it was
 /// reliable already, another reason keeps the creation in doubt, and only time may help.
-pub fn next_look(looked: usize, unsettled: Duration) -> Duration {
+pub(super) fn next_look(looked: usize, unsettled: Duration) -> Duration {
     let wait = Duration::from_secs(LOOKS[looked.min(LOOKS.len() - 1)]);
     if unsettled.is_zero() { wait } else { wait.min(unsettled.max(SOONEST)) }
 }

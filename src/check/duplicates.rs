@@ -23,7 +23,7 @@ const KEPT_BITS: u32 = 32;
 
 /// A row's id as the first pass keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SeenId {
+pub(super) enum SeenId {
     /// The row gives no id.
     Generated,
     /// The hash of the row's id.
@@ -53,7 +53,7 @@ fn hash(id: &str) -> u64 {
 
 /// All ids of the input.
 #[derive(Debug, Default)]
-pub struct Ids {
+pub(super) struct Ids {
     /// Hashes of given ids by their upper bits. Empty while no row gives an id.
     buckets: Vec<Vec<u32>>,
     /// Rows behind `all_generated` whose ids are generated, counted from there.

@@ -22,7 +22,7 @@ pub struct ProblemGroups {
 
 /// A problem, and the rows that share it.
 #[derive(Debug)]
-pub struct ProblemGroup {
+struct ProblemGroup {
     /// The first of them.
     pub first: Problem,
     /// All of them.

@@ -26,7 +26,7 @@ impl Counting<'static> {
 
 /// The cost of one model's rows.
 #[derive(Debug, Clone, Copy)]
-pub struct ModelCost {
+pub(super) struct ModelCost {
     /// The estimate, from the prompts alone to every answer as long as it may be.
     pub range: CostRange,
     /// The amount that a budget reserves: prompts by their bytes, answers as long as they may be. `None`: not known.
@@ -47,7 +47,7 @@ impl ModelCost {
 }
 
 /// The known limit of a model's answers.
-pub fn answer_limit(entry: Option<&PriceEntry>) -> Option<u64> {
+pub(super) fn answer_limit(entry: Option<&PriceEntry>) -> Option<u64> {
     entry.and_then(|entry| entry.max_output.or(entry.context))
 }
 

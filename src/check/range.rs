@@ -7,7 +7,7 @@ use crate::price::{Nanos, Price, Spelling};
 
 /// Cost from the prompts alone to every answer as long as it may be; `None`: not known.
 #[derive(Debug, Default, Clone, Copy, Serialize, PartialEq, Eq)]
-pub struct CostRange {
+pub(super) struct CostRange {
     /// The prompts alone.
     pub min: Option<Nanos>,
     /// Every answer as long as it may be.

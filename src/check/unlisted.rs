@@ -21,7 +21,7 @@ pub fn unlisted<'a>(models: impl IntoIterator<Item = &'a str>, ctx: &Ctx) -> Vec
 }
 
 /// Shows these sentences as warnings.
-pub fn say_unlisted<'a>(models: impl IntoIterator<Item = &'a str>, ctx: &Ctx) {
+pub(super) fn say_unlisted<'a>(models: impl IntoIterator<Item = &'a str>, ctx: &Ctx) {
     for sentence in unlisted(models, ctx) {
         ctx.ui.warn(&sentence);
     }

@@ -107,7 +107,7 @@ enum BlockKind {
 
 /// The extent of the whole records in a buffer.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct WholeRecords {
+pub(super) struct WholeRecords {
     /// Bytes of whole records.
     pub bytes: usize,
     /// Rows among them.
@@ -411,7 +411,7 @@ impl fmt::Debug for Block {
 
 /// The place where a block begins.
 #[derive(Debug)]
-pub struct BlockPlace<'a> {
+pub(super) struct BlockPlace<'a> {
     pub file: &'a str,
     pub first_number: u64,
     pub first_line: u64,
@@ -419,7 +419,7 @@ pub struct BlockPlace<'a> {
 }
 
 /// The problem of a record with a byte that is not UTF-8, or that could not be decoded. The record begins at a line.
-pub fn not_utf8(
+pub(super) fn not_utf8(
     row: u64,
     file: &str,
     (line, encoding): (u64, Option<TextEncoding>),

@@ -15,14 +15,14 @@ pub struct TextEncoding(&'static Encoding);
 
 impl TextEncoding {
     /// The encoding, other than UTF-8, that a byte order mark at the start of `bytes` names.
-    pub fn of_mark(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn of_mark(bytes: &[u8]) -> Option<Self> {
         // The mark of UTF-32 begins with one of UTF-16.
         let (encoding, _) = Encoding::for_bom(bytes).filter(|_| !bytes.starts_with(&[0xff, 0xfe, 0, 0]))?;
         (encoding != UTF_8).then_some(Self(encoding))
     }
 
     /// Returns true if nothing has to be decoded.
-    pub fn is_utf8(self) -> bool {
+    pub(super) fn is_utf8(self) -> bool {
         self.0 == UTF_8
     }
 }

@@ -42,7 +42,7 @@ fn unmarked(file: &str, encoding: &str) -> Error {
 }
 
 /// The error of an input that does not exist and whose name is an address.
-pub fn unread_address(shown: &str) -> Option<Error> {
+pub(super) fn unread_address(shown: &str) -> Option<Error> {
     let (scheme, rest) = shown.split_once("://")?;
     let piped = |command: &str| {
         let format = Format::of_path(Path::new(shown)).unwrap_or(Format::Jsonl);
@@ -62,7 +62,7 @@ pub fn unread_address(shown: &str) -> Option<Error> {
 }
 
 /// The error of an input whose ending tells that it cannot be read.
-pub fn unread_ending(shown: &str) -> Option<Error> {
+pub(super) fn unread_ending(shown: &str) -> Option<Error> {
     let ending = shown.rsplit_once('.')?.1.to_ascii_lowercase();
     let (what, hint) = match ending.as_str() {
         "parquet" => ("a Parquet file", parquet(shown)),
@@ -78,7 +78,7 @@ pub fn unread_ending(shown: &str) -> Option<Error> {
 ///
 /// # Errors
 /// 65 with the flag or the command that helps.
-pub fn refuse_as_jsonl(file: &str, line: u64, text: &[u8]) -> Result<()> {
+pub(super) fn refuse_as_jsonl(file: &str, line: u64, text: &[u8]) -> Result<()> {
     if text.starts_with(b"[") {
         return Err(Error::new(
             Exit::Data,

@@ -69,7 +69,7 @@ impl ChosenRows {
     }
 
     /// Returns true if no row behind the first `number` is chosen.
-    pub fn ends_at(&self, number: u64) -> bool {
+    pub(super) fn ends_at(&self, number: u64) -> bool {
         self.limit.is_some_and(|limit| number >= limit)
     }
 

@@ -58,12 +58,12 @@ impl Source {
     }
 
     /// Returns true if [`Self::fill`] decodes.
-    pub const fn is_decoded(&self) -> bool {
+    pub(super) const fn is_decoded(&self) -> bool {
         self.decoding.is_some()
     }
 
     /// Decodes from here on, beginning with all bytes read so far, which are in `buffer`; `last`: there are no others.
-    pub fn decode(&mut self, encoding: TextEncoding, buffer: &mut Vec<u8>, last: bool) {
+    pub(super) fn decode(&mut self, encoding: TextEncoding, buffer: &mut Vec<u8>, last: bool) {
         let mut decoding = Decoding::new(encoding);
         decoding.push(buffer, last);
         buffer.clear();
@@ -135,7 +135,7 @@ impl Read for Source {
 }
 
 /// Returns true if a file with this beginning is compressed.
-pub fn is_packed(head: &[u8]) -> bool {
+pub(super) fn is_packed(head: &[u8]) -> bool {
     head.starts_with(GZIP) || head.starts_with(ZSTD)
 }
 

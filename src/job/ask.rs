@@ -168,12 +168,12 @@ impl RunAsk {
 
 impl Role {
     /// Returns true if the command adopts the result of a job that another process has finished meanwhile.
-    pub const fn adopts_result(self) -> bool {
+    pub(super) const fn adopts_result(self) -> bool {
         matches!(self, Self::Run)
     }
 
     /// Returns true if `--max-cost` counts the cost of the whole job.
-    pub const fn limits_whole_job(self) -> bool {
+    pub(super) const fn limits_whole_job(self) -> bool {
         matches!(self, Self::Run)
     }
 }

@@ -34,7 +34,7 @@ const UPDATE: Duration = Duration::from_secs(2);
 const IDLE: Duration = Duration::from_millis(200);
 
 /// The consumer of one run's events.
-pub struct Consumer<'a, 'ctx> {
+pub(super) struct Consumer<'a, 'ctx> {
     /// The job's rows.
     pub db: JobDb,
     /// The results.
@@ -53,7 +53,7 @@ pub struct Consumer<'a, 'ctx> {
 
 /// The parts of a consumer that the end of the run needs.
 #[derive(Debug)]
-pub struct Consumed<'ctx> {
+pub(super) struct Consumed<'ctx> {
     /// The job's rows.
     pub db: JobDb,
     /// Results that may still lack rows.
@@ -108,7 +108,7 @@ impl<'ctx> Consumer<'_, 'ctx> {
     /// # Errors
     /// 74 if the disk fails, 141 if the reader of the results is gone. It has stopped sending then and kept all it
     /// could.
-    pub fn consume(mut self, events: &Receiver<Event>) -> Result<Consumed<'ctx>> {
+    pub(super) fn consume(mut self, events: &Receiver<Event>) -> Result<Consumed<'ctx>> {
         let mut group = Group::default();
         if let Err(error) = self.take_all(events, &mut group) {
             self.keep_what_is_paid(error.exit, &group, events);

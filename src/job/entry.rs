@@ -8,7 +8,7 @@ use crate::price::Nanos;
 use crate::store::{Job, Ledger};
 
 /// The entry of a running job in the index.
-pub struct JobEntry<'a> {
+pub(super) struct JobEntry<'a> {
     /// The index.
     pub ledger: Ledger,
     /// The job's entry.

@@ -34,7 +34,7 @@ pub struct Workspace<'a> {
 
 /// The accounts of a job, including outstanding costs.
 #[derive(Debug)]
-pub struct JobAccounts {
+pub(super) struct JobAccounts {
     /// The fold of all outcomes and of outstanding costs.
     pub accounts: Accounts,
     /// The job's batches.
@@ -95,7 +95,7 @@ impl JobAccounts {
 
 /// The end of a command on a job.
 #[derive(Debug)]
-pub struct Finish<'a> {
+pub(super) struct Finish<'a> {
     /// The workspace of the job.
     pub workspace: Workspace<'a>,
     /// The job's entry.
@@ -148,7 +148,7 @@ impl Ended {
 
 impl Finish<'_> {
     /// Decides, records and sums up. `realtime` is the time of the requests that the summary shows.
-    pub fn conclude(mut self, accounts: &JobAccounts, realtime: Duration) -> Ended {
+    pub(super) fn conclude(mut self, accounts: &JobAccounts, realtime: Duration) -> Ended {
         let mut facts = accounts.facts(&self.job, self.command, self.stop.clone());
         if facts.kept_state.is_none()
             && let Err(error) = self.record(&Verdict::of(&facts), accounts)

@@ -15,7 +15,7 @@ use crate::row_set::RowSet;
 use crate::store::{Job, JobDb};
 
 /// The money of a realtime run.
-pub struct RunFunds<'ctx> {
+pub(super) struct RunFunds<'ctx> {
     /// The limits of the engine; `None` without any.
     pub budget: Option<Budget>,
     /// The reservation, if the config file has a budget.

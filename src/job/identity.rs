@@ -18,7 +18,7 @@ const ANSWERS: u64 = 2_000_000;
 
 /// The content of a row, as far as it identifies a job.
 #[derive(Clone, Copy)]
-pub struct RowContent<'a> {
+pub(super) struct RowContent<'a> {
     /// The id of its result.
     pub id: &'a str,
     /// The digest of its request.
@@ -114,7 +114,7 @@ impl Requests {
 
     /// Says which earlier job has answers to these requests, before a new job pays for them. `last` is the last job of the
     /// same command. `transport` is that of the new job.
-    pub fn say_answered(
+    pub(super) fn say_answered(
         &self,
         service: &str,
         last: Option<Job>,
@@ -151,7 +151,7 @@ impl Requests {
 }
 
 /// Returns one spelling for all spellings of a service's address on this machine.
-pub fn canonical_service(service: &str) -> String {
+pub(super) fn canonical_service(service: &str) -> String {
     let service = service.trim_end_matches('/');
     let Some((scheme, rest)) = service.split_once("://") else { return service.to_owned() };
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));

@@ -11,7 +11,7 @@ use crate::ui::Ui;
 
 /// The rows of a run: files, standard input kept in a file, or what an earlier job read.
 #[derive(Debug)]
-pub struct RunSource {
+pub(super) struct RunSource {
     /// The record of the command.
     pub spec: Spec,
     /// The files to read.
@@ -30,7 +30,7 @@ pub struct RunSource {
 
 /// A job that this process alone works on.
 #[derive(Debug)]
-pub struct OwnedJob {
+pub(super) struct OwnedJob {
     /// Its entry in the index; a new job has no id yet.
     pub job: Job,
     /// The run reuses its answers. Otherwise the job is new.
@@ -180,7 +180,7 @@ impl OwnedJob {
     ///
     /// # Errors
     /// 75 if another process works on it.
-    pub fn take_same_content(&mut self, ask: &RunAsk, content: &str, workspace: Workspace<'_>) -> Result<bool> {
+    pub(super) fn take_same_content(&mut self, ask: &RunAsk, content: &str, workspace: Workspace<'_>) -> Result<bool> {
         let Workspace { ctx, store, ledger } = workspace;
         let wait = if ask.job.wait == LockWait::Now { LockWait::briefly() } else { ask.job.wait };
         let name = format!("requests-{content}");
@@ -243,7 +243,7 @@ impl OwnedJob {
 
     /// Records that all rows are valid and fit the job's answers. llbatch does not check that again until the input is
     /// written to.
-    pub fn record_clean(&mut self, source: &RunSource, checked: &Checked, ledger: &Ledger) -> Result<()> {
+    pub(super) fn record_clean(&mut self, source: &RunSource, checked: &Checked, ledger: &Ledger) -> Result<()> {
         let Some(stamp) = source.stamp.clone().filter(|_| checked.problem_count == 0) else { return Ok(()) };
         let models = checked.models.iter().map(|(model, rows)| (model.to_string(), *rows)).collect();
         let clean = CleanCheck { stamp, rows: checked.rows, models, stream_removed: checked.stream_removed };

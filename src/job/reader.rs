@@ -20,7 +20,7 @@ use crate::text;
 const HAND: usize = 64;
 
 /// The rows that a run sends.
-pub struct Feed<'a> {
+pub(super) struct Feed<'a> {
     /// The rows of the job.
     pub rows: JobRows<'a>,
     /// Rows that are not sent.
@@ -98,6 +98,6 @@ impl Feed<'_> {
 }
 
 /// Builds the error for an input that was written to during a run. `effect` says what that led to.
-pub fn changed_input(effect: &str) -> Error {
+pub(super) fn changed_input(effect: &str) -> Error {
     input::changed(effect).hint("run the same command again: answers whose request is unchanged are kept")
 }

@@ -53,7 +53,7 @@ impl<'a> Rest<'a> {
     }
 
     /// The maximum cost of the rows that a run will send. `None`: unknown.
-    pub fn upper_bound_of_start(&self, start: &RunStart) -> Result<Option<Nanos>> {
+    pub(super) fn upper_bound_of_start(&self, start: &RunStart) -> Result<Option<Nanos>> {
         let job = Job { total: start.checked.rows, ..start.claimed.job.clone() };
         if start.claimed.resumed {
             return self.upper_bound(&job, &self.workspace.store.open_job(&job.id)?);

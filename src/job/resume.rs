@@ -24,7 +24,7 @@ const NAMED: usize = 20;
 
 /// The input of a job and the requests made of it.
 #[derive(Debug, Clone, Copy)]
-pub struct JobRows<'a> {
+pub(super) struct JobRows<'a> {
     /// The files.
     pub inputs: &'a Inputs,
     /// The builder of the requests.
@@ -33,7 +33,7 @@ pub struct JobRows<'a> {
 
 /// An earlier run of the job, compared with the input as it is now.
 #[derive(Debug)]
-pub struct Resumed {
+pub(super) struct Resumed {
     db: JobDb,
     /// Every stored row has the same number and the same request as before.
     same: bool,
@@ -41,7 +41,7 @@ pub struct Resumed {
 
 /// The result of a check of a job's rows.
 #[derive(Debug)]
-pub struct CheckedRows {
+pub(super) struct CheckedRows {
     /// The findings.
     pub checked: Checked,
     /// The comparison with an earlier run.
@@ -52,7 +52,7 @@ pub struct CheckedRows {
 
 /// Options of a check of a job's rows.
 #[derive(Debug, Clone, Copy)]
-pub struct Checking<'a> {
+pub(super) struct Checking<'a> {
     /// The service that the requests are for.
     pub service: &'a str,
     /// Problems to list.
@@ -65,7 +65,7 @@ pub struct Checking<'a> {
 
 /// Rules about the rows of an earlier run that a resumed run keeps.
 #[derive(Clone, Copy)]
-pub struct ResumeRules<'a> {
+pub(super) struct ResumeRules<'a> {
     /// Failed rows to send again.
     pub retry: RetryFilter,
     /// Rows that batches will answer.
@@ -136,7 +136,7 @@ impl JobRows<'_> {
     ///
     /// # Errors
     /// 66 if the input is gone.
-    pub fn account_lost(self, db: &mut JobDb, total: u64, awaited: &RowSet, ctx: &Ctx) -> Result<()> {
+    pub(super) fn account_lost(self, db: &mut JobDb, total: u64, awaited: &RowSet, ctx: &Ctx) -> Result<()> {
         let mut lost = db.unanswered(usize::MAX)?;
         // The input no longer has these rows, so llbatch cannot name them.
         lost.retain(|row| *row <= total && !awaited.contains(*row));
@@ -178,12 +178,12 @@ impl Resumed {
     }
 
     /// Returns true if every row of the input has an outcome in `job`.
-    pub const fn answers_all(&self, checked: &Checked, job: &Job) -> bool {
+    pub(super) const fn answers_all(&self, checked: &Checked, job: &Job) -> bool {
         self.same && checked.rows == job.total && job.succeeded + job.failed == job.total
     }
 
     /// Returns true if every stored answer fits its row.
-    pub const fn is_same(&self) -> bool {
+    pub(super) const fn is_same(&self) -> bool {
         self.same
     }
 

@@ -14,7 +14,7 @@ use crate::results::{RowReader, Unanswered};
 use crate::row_set::RowSet;
 
 /// The end of a realtime run.
-pub struct RunEnd<'a> {
+pub(super) struct RunEnd<'a> {
     /// The rows of the job.
     pub rows: JobRows<'a>,
     /// Rows that an earlier run answered.

@@ -20,7 +20,7 @@ use crate::text;
 use crate::ui::Progress;
 
 /// An input that was checked, and the job that it belongs to.
-pub struct RunStart {
+pub(super) struct RunStart {
     pub source: RunSource,
     pub builder: Arc<RequestBuilder>,
     pub claimed: OwnedJob,
@@ -29,7 +29,7 @@ pub struct RunStart {
 }
 
 /// Rows that a run does not send.
-pub struct EarlierOutcomes {
+pub(super) struct EarlierOutcomes {
     pub db: JobDb,
     /// Rows with an outcome.
     pub done: Arc<RowSet>,
@@ -109,7 +109,7 @@ impl RunStart {
     }
 
     /// Prepares the job's database, and returns the rows that are not to be sent.
-    pub fn sort_out(&mut self, ask: &RunAsk, workspace: Workspace<'_>) -> Result<EarlierOutcomes> {
+    pub(super) fn sort_out(&mut self, ask: &RunAsk, workspace: Workspace<'_>) -> Result<EarlierOutcomes> {
         let rows = JobRows { inputs: &self.source.inputs, builder: &self.builder };
         let (mut db, awaited) = match self.resumed.take() {
             Some(resumed) => {

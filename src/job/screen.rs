@@ -9,7 +9,7 @@ use crate::realtime::{Paused, Shared};
 use crate::ui::{Progress, RunCounts, Ui};
 
 /// The display of a run while it works.
-pub struct Screen {
+pub(super) struct Screen {
     progress: Progress,
     ui: Ui,
     /// Cost of earlier runs of the job.

@@ -17,7 +17,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Watches for signals on a thread of its own for the life of the process. It works even while a write to a stopped
 /// reader hangs.
 #[derive(Debug)]
-pub struct Signals {
+pub(super) struct Signals {
     first: Arc<AtomicI32>,
     second: Arc<AtomicBool>,
     /// The command that watches still works.
@@ -81,7 +81,7 @@ impl Signals {
     }
 
     /// Returns whether a second signal has come: the user wants an end at once.
-    pub fn is_hurried(&self) -> bool {
+    pub(super) fn is_hurried(&self) -> bool {
         self.second.load(Ordering::Acquire)
     }
 

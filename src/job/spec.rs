@@ -109,7 +109,7 @@ impl Spec {
     }
 
     /// Returns true if both make the same requests of the same input.
-    pub fn asks_the_same(&self, other: &Self) -> bool {
+    pub(super) fn asks_the_same(&self, other: &Self) -> bool {
         let parts = |spec: &Self| {
             (canonical_service(&spec.service), spec.inputs.clone(), spec.spooled, spec.reading, spec.params.clone())
         };
@@ -132,7 +132,7 @@ pub struct CleanCheck {
 
 impl CleanCheck {
     /// Restores the result of the check.
-    pub fn to_checked(&self) -> Checked {
+    pub(super) fn to_checked(&self) -> Checked {
         let models = self.models.iter().map(|(model, rows)| (model.as_str().into(), *rows)).collect();
         Checked { rows: self.rows, models, stream_removed: self.stream_removed, ..Checked::default() }
     }
@@ -142,7 +142,7 @@ impl CleanCheck {
 ///
 /// # Errors
 /// 2 if it belongs to another service.
-pub fn same_service(job: &Job, service: &str) -> Result<()> {
+pub(super) fn same_service(job: &Job, service: &str) -> Result<()> {
     let theirs = spec_of(job)?.service;
     if canonical_service(&theirs) == canonical_service(service) {
         return Ok(());
@@ -155,7 +155,7 @@ pub fn same_service(job: &Job, service: &str) -> Result<()> {
 ///
 /// # Errors
 /// 74 if it cannot be read.
-pub fn spec_of(job: &Job) -> Result<Spec> {
+pub(super) fn spec_of(job: &Job) -> Result<Spec> {
     serde_json::from_str(&job.spec)
         .map_err(|e| Error::new(Exit::Io, format!("the record of {} cannot be read", job.id)).because(e))
 }
@@ -164,7 +164,7 @@ pub fn spec_of(job: &Job) -> Result<Spec> {
 ///
 /// # Errors
 /// 66 if they are gone, 74 if the job's own copy is damaged.
-pub fn inputs_of(spec: &Spec, store: &Store, id: &str) -> Result<Inputs> {
+pub(super) fn inputs_of(spec: &Spec, store: &Store, id: &str) -> Result<Inputs> {
     let options = &spec.reading;
     if !spec.kept.is_empty() {
         return Inputs::kept(&store.job_dir(id), &spec.kept)?.read_as(options);

@@ -42,7 +42,7 @@ impl Stop {
     }
 
     /// Builds the stop of a wait whose time is up. `deadline`: the limit is `--deadline`, not `--timeout`.
-    pub fn of_wait(deadline: bool) -> Self {
+    pub(super) fn of_wait(deadline: bool) -> Self {
         if deadline {
             let stop = Self::new(Exit::Budget, "the deadline was reached".to_owned());
             return Self { pending: ErrorCode::Deadline, ..stop };

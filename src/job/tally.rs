@@ -9,7 +9,7 @@ use crate::row_set::RowSet;
 
 /// The fold of a run's outcomes.
 #[derive(Debug)]
-pub struct Tally {
+pub(super) struct Tally {
     /// The accounts of all rows whose turn has come.
     pub accounts: Accounts,
     /// Rows that had an outcome before this run.
@@ -24,7 +24,7 @@ pub struct Tally {
 
 /// Rows and money of this run alone.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct NewRows {
+pub(super) struct NewRows {
     /// Answered rows.
     pub succeeded: u64,
     /// Failed rows.
@@ -39,7 +39,7 @@ pub struct NewRows {
 
 impl Tally {
     /// Adds a row of this run that was committed.
-    pub fn add_new(&mut self, outcome: &Outcome) {
+    pub(super) fn add_new(&mut self, outcome: &Outcome) {
         let new = &mut self.new;
         if outcome.ok() {
             new.succeeded += 1;

@@ -186,11 +186,6 @@ impl Price {
         Self { input, output, cached: None }
     }
 
-    /// Returns whether cached tokens are counted at the full price, because theirs is unknown.
-    pub const fn overstates(self, usage: Usage) -> bool {
-        usage.cached > 0 && self.cached.is_none()
-    }
-
     /// The amount by which cached tokens make `usage` cheaper.
     pub fn cache_saving(self, usage: Usage) -> Nanos {
         self.cost(Usage { cached: 0, ..usage }) - self.cost(usage)
@@ -332,13 +327,9 @@ mod tests {
     fn cached_tokens_cost_their_own_price_where_it_is_known() {
         let usage = Usage { cached: 900, ..Usage::new(1000, 10) };
         let full = Price::new(60_000_000, 100_000_000);
-        assert_eq!((full.cost(usage).0, full.cache_saving(usage).0, full.overstates(usage)), (61_000, 0, true));
+        assert_eq!((full.cost(usage).0, full.cache_saving(usage).0), (61_000, 0));
         let known = Price { cached: Some(6_000_000), ..full };
-        assert_eq!(
-            (known.cost(usage).0, known.cache_saving(usage).0, known.overstates(usage)),
-            (12_400, 48_600, false)
-        );
-        assert!(!full.overstates(Usage::new(1000, 10)));
+        assert_eq!((known.cost(usage).0, known.cache_saving(usage).0), (12_400, 48_600));
         // What was kept by an earlier llbatch has no cached price.
         assert_eq!(serde_json::to_string(&full).unwrap(), r#"{"input":60000000,"output":100000000}"#);
         assert_eq!(serde_json::from_str::<Price>(r#"{"input":60000000,"output":100000000}"#).unwrap(), full);

@@ -45,7 +45,7 @@ impl Discount {
     const WHOLE: u32 = 1_000_000_000;
 
     /// The discount of `part` of the price, such as 0.5. `None`: it is not between 0 and 1.
-    pub fn from_part(part: Nanos) -> Option<Self> {
+    pub(super) fn from_part(part: Nanos) -> Option<Self> {
         u32::try_from(part.0).ok().filter(|&billionths| billionths <= Self::WHOLE).map(Self)
     }
 

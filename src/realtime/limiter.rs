@@ -93,7 +93,7 @@ impl Limiter {
     }
 
     /// Goes up quickly from the first rate: few rows are to be sent.
-    pub fn hurry(&mut self) {
+    pub(super) fn hurry(&mut self) {
         self.pace.hurry();
     }
 
@@ -136,7 +136,7 @@ impl Limiter {
     }
 
     /// Takes back the charge of a request that used no tokens.
-    pub fn give_back(&mut self, reserved: u64) {
+    pub(super) fn give_back(&mut self, reserved: u64) {
         if let Some(quota) = &mut self.tokens {
             quota.correct(reserved, 0);
         }
@@ -170,7 +170,7 @@ impl Limiter {
     }
 
     /// Returns true if the service fails every request, or the last one could not reach it.
-    pub const fn is_outage(&self) -> bool {
+    pub(super) const fn is_outage(&self) -> bool {
         self.breaker.is_open() || self.breaker.is_unreached()
     }
 

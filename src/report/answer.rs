@@ -20,7 +20,7 @@ pub struct AnswerFacts {
 
 /// The body of a response.
 #[derive(Debug)]
-pub struct AnswerBody<'a> {
+pub(super) struct AnswerBody<'a> {
     text: &'a str,
     answer: Completion<'a>,
 }

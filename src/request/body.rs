@@ -12,7 +12,7 @@ use crate::json::{self, Member};
 
 /// A member that a flag adds to bodies that lack it.
 #[derive(Debug)]
-pub struct DefaultMember {
+pub(super) struct DefaultMember {
     /// The names of members that count as it. The first one is added.
     pub names: Vec<Cow<'static, str>>,
     /// `"name":value`.
@@ -40,7 +40,7 @@ impl DefaultMember {
     }
 
     /// The same, in place of what a body says.
-    pub fn forced(self) -> Self {
+    pub(super) fn forced(self) -> Self {
         Self { forced: true, ..self }
     }
 
@@ -57,7 +57,7 @@ impl DefaultMember {
 
 /// The part of a request that the endpoint answers, as JSON text.
 #[derive(Debug, Clone, Copy)]
-pub enum SubjectText<'a> {
+pub(super) enum SubjectText<'a> {
     /// A text or, for some endpoints, a list: the user's message of a chat.
     Prompt(&'a str),
     /// All messages of a chat.
@@ -69,7 +69,7 @@ pub type OwnParameter<'a> = (Cow<'a, str>, Cow<'a, str>);
 
 /// A body that is ready, and the facts about it that its sender needs.
 #[derive(Debug)]
-pub struct Built<'a> {
+pub(super) struct Built<'a> {
     pub body: Cow<'a, str>,
     pub model: Cow<'a, str>,
     pub max_tokens: Option<u64>,
@@ -80,7 +80,7 @@ pub struct Built<'a> {
 
 /// The changes that the flags make to every body.
 #[derive(Debug)]
-pub struct BodyPatch<'s> {
+pub(super) struct BodyPatch<'s> {
     pub endpoint: Endpoint,
     pub defaults: &'s [DefaultMember],
     /// The model for bodies without one.
@@ -215,7 +215,7 @@ impl BodyPatch<'_> {
     }
 
     /// The request of a prompt or of messages with its parameters (name, JSON text) in order.
-    pub fn compose(
+    pub(super) fn compose(
         &self,
         record: &Record<'_>,
         subject: SubjectText<'_>,

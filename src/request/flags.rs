@@ -12,7 +12,7 @@ use crate::json;
 ///
 /// # Errors
 /// A usage error that names the flag.
-pub fn defaults(params: &Params) -> Result<Vec<DefaultMember>> {
+pub(super) fn defaults(params: &Params) -> Result<Vec<DefaultMember>> {
     let mut defaults = Vec::new();
     if let Some(model) = &params.model {
         defaults.push(DefaultMember::new("-m", "model", &json::quote(model)));
@@ -117,7 +117,7 @@ fn set(flag: &str, name: &str, value: &str) -> Result<DefaultMember> {
 ///
 /// # Errors
 /// A usage error if it is no name.
-pub fn overriding_model(params: &Params) -> Result<Option<String>> {
+pub(super) fn overriding_model(params: &Params) -> Result<Option<String>> {
     let given = params.overrides.iter().rev().find(|(name, _)| name == "model");
     given.map_or(Ok(None), |(_, value)| model_name("--override", value).map(Some))
 }

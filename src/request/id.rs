@@ -35,7 +35,7 @@ pub fn given<'a>(
 }
 
 /// The id that a line gives before it stops being JSON.
-pub fn salvaged(field: Option<&str>, line: &str) -> Option<String> {
+pub(super) fn salvaged(field: Option<&str>, line: &str) -> Option<String> {
     let names = field.map_or(["custom_id", "id"], |field| [field, field]);
     let mut found = [None, None];
     // It ends with an error where the JSON does.

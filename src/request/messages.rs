@@ -4,7 +4,7 @@ use crate::json::{NotJson, Scanner};
 
 /// The facts about a `messages` value that decide whether it can be sent.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct MessagesFacts {
+pub(super) struct MessagesFacts {
     /// The number of messages, up to the odd one.
     pub count: usize,
     /// One message is the system's (or developer's).
@@ -14,7 +14,7 @@ pub struct MessagesFacts {
 }
 
 /// Looks over a `messages` value (as spelled, known to be valid). `None` if it is not an array.
-pub fn look_over(value: &str) -> Option<MessagesFacts> {
+pub(super) fn look_over(value: &str) -> Option<MessagesFacts> {
     if !value.starts_with('[') {
         return None;
     }

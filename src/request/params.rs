@@ -62,7 +62,7 @@ impl Endpoint {
 
     /// The `method` that a batch line must carry. Audio lines need `FILE`, so that the service makes a form of the
     /// body; chat lines carry none. Source: Together's batch tutorial, "Prepare a JSONL input file" (read 2026-11).
-    pub const fn batch_method(self) -> Option<&'static str> {
+    pub(super) const fn batch_method(self) -> Option<&'static str> {
         if self.is_audio() { Some("FILE") } else { None }
     }
 
@@ -151,7 +151,7 @@ pub struct Params {
 
 /// The kind of value that a CSV cell holds for a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ParameterKind {
+pub(super) enum ParameterKind {
     /// Must be a JSON number.
     Number,
     /// Must be a whole number; a spreadsheet or pandas may spell it `512.0`.
@@ -233,7 +233,7 @@ const PARAMETERS: &[(&str, ParameterKind)] = &[
 pub const SYSTEM: &str = "system";
 
 /// The place of a parameter, or of the system message, in a set of parameters.
-pub fn parameter_index(name: &str) -> Option<usize> {
+pub(super) fn parameter_index(name: &str) -> Option<usize> {
     if name == SYSTEM {
         return Some(PARAMETERS.len());
     }

@@ -86,7 +86,7 @@ pub fn shorten(text: &str) -> String {
 }
 
 /// The same, cut after `max` characters.
-pub fn shorten_to(text: &str, max: usize) -> String {
+pub(super) fn shorten_to(text: &str, max: usize) -> String {
     let mut out = String::new();
     for c in shortened(text, max).chars() {
         // Also marks that change the reading order, and so the value that people see, and the byte order mark.

@@ -28,7 +28,7 @@ impl ParameterSet {
 
 /// A fact that threads note once it is so.
 #[derive(Debug, Default)]
-pub struct Noted(AtomicBool);
+pub(super) struct Noted(AtomicBool);
 
 impl Noted {
     /// Notes it.
@@ -39,14 +39,14 @@ impl Noted {
     }
 
     /// Returns true if it was noted.
-    pub fn is_noted(&self) -> bool {
+    pub(super) fn is_noted(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 /// The use of rows' own parameters and of flags.
 #[derive(Debug, Default)]
-pub struct RowUsage {
+pub(super) struct RowUsage {
     /// A request was made.
     pub any: Noted,
     /// `--system` was used.

@@ -32,7 +32,7 @@ pub const COLUMNS: [&str; 10] = [
 ];
 
 /// The columns that [`ResultOptions::usage_columns`] adds after those.
-pub const USAGE_COLUMNS: [&str; 2] = ["cached_tokens", "reasoning_tokens"];
+const USAGE_COLUMNS: [&str; 2] = ["cached_tokens", "reasoning_tokens"];
 
 /// The format of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

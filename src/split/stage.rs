@@ -85,7 +85,7 @@ impl BatchFileSink for StagedFile {
 }
 
 /// Makes a file that takes lines and keeps none of them.
-pub fn uncounted(path: &Path) -> NewBatchFile {
+pub(super) fn uncounted(path: &Path) -> NewBatchFile {
     struct Nowhere(io::Sink);
     impl Write for Nowhere {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

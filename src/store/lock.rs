@@ -59,7 +59,7 @@ impl LockWait {
 
 /// The last holder of a lock, as the lock file names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Holder<'a> {
+struct Holder<'a> {
     /// Its process id.
     pub process: u32,
     /// The job that it works on, once it knows.

@@ -44,7 +44,7 @@ impl Sheet {
     }
 
     /// Adds a sentence, broken between words.
-    pub fn prose(&mut self, label: &str, text: &str) {
+    pub(super) fn prose(&mut self, label: &str, text: &str) {
         self.lines(label, fill(text.split_whitespace(), self.room));
     }
 

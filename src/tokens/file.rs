@@ -27,7 +27,7 @@ struct TokenizerModel {
 ///
 /// # Errors
 /// The reason why it can't be used, which follows the file's name.
-pub fn vocabulary(text: &str) -> Result<Vocabulary, String> {
+pub(super) fn vocabulary(text: &str) -> Result<Vocabulary, String> {
     let TokenizerFile { model, pre_tokenizer } = serde_json::from_str(text)
         .map_err(|problem| format!("is not a tokenizer.json with a vocabulary: {problem}"))?;
     if model.kind.is_some_and(|kind| kind != "BPE") {

@@ -5,7 +5,7 @@
 use super::scripts::Script;
 
 /// The cut, as tokenizers' files have it.
-pub const REGEX: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+pub(super) const REGEX: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// Characters below U+10000 that are alphabetic for Unicode but not letters (`\p{L}`): combining marks and symbols. Gaps
 /// hold nothing alphabetic.
@@ -60,7 +60,7 @@ pub struct Piece {
 
 /// The class of every character.
 #[derive(Debug)]
-pub struct CharClasses {
+pub(super) struct CharClasses {
     /// Below U+10000.
     low: Box<[CharFacts]>,
 }

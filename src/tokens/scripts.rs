@@ -68,7 +68,7 @@ impl Script {
 
 /// Characters and tokens found, by script.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct ScriptTally([(u64, u64); Script::COUNT]);
+pub(super) struct ScriptTally([(u64, u64); Script::COUNT]);
 
 impl ScriptTally {
     /// Counts a piece of text in.

@@ -22,7 +22,7 @@ const REMEMBERED: usize = 1 << 14;
 /// Ranks by a hash of the token. The tokens themselves are not kept. Two are confused once in 2⁴⁴ look-ups, which no
 /// estimate shows.
 #[derive(Debug)]
-pub struct Vocabulary {
+pub(super) struct Vocabulary {
     slots: Box<[u64]>,
     /// Ranks of the tokens of two bytes, which is what merging asks for first and most.
     pairs: Box<[u32]>,
@@ -32,7 +32,7 @@ pub struct Vocabulary {
 
 impl Vocabulary {
     /// The vocabulary that is part of the program.
-    pub fn bundled() -> Self {
+    pub(super) fn bundled() -> Self {
         let unpacked = zstd::decode_all(PACKED).expect("packed when the program was built");
         let (bytes, longer) = unpacked.split_at(256);
         Self::new(bytes.chunks(1).chain(longer[1..].split(|byte| *byte == 0xff)))

@@ -8,7 +8,7 @@ use crate::text::{escape_bytes, visible};
 ///
 /// A character may be split over calls of `write`. An incomplete one at the very end is shown on drop.
 #[derive(Debug)]
-pub struct EscapingWriter<W: Write> {
+pub(super) struct EscapingWriter<W: Write> {
     inner: W,
     /// The beginning of a character whose other bytes have not been written yet.
     pending: Vec<u8>,

@@ -243,7 +243,7 @@ impl Ui {
     }
 
     /// Returns whether stdout is a terminal.
-    pub fn stdout_is_terminal(&self) -> bool {
+    fn stdout_is_terminal(&self) -> bool {
         self.0.streams.stdout_terminal
     }
 

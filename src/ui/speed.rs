@@ -13,7 +13,7 @@ const ENOUGH: f64 = 20.0;
 
 /// The speed of a run at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct RunSpeed {
+pub(super) struct RunSpeed {
     /// Rows answered or failed per second over the last 10 s, without reused rows.
     pub rows: f64,
     /// Tokens per second over the last 10 s.
@@ -47,7 +47,7 @@ impl SpeedSample {
 
 /// The samples of the last ten seconds, and the first one.
 #[derive(Debug, Default)]
-pub struct SpeedMeter {
+pub(super) struct SpeedMeter {
     first: Option<SpeedSample>,
     window: VecDeque<SpeedSample>,
 }

@@ -15,7 +15,7 @@ use crate::text::{batches, count, cut, duration, one_line, percent, plural, rate
 const BAR: RangeInclusive<usize> = 8..=50;
 
 /// A run at one moment.
-pub struct RunView<'a> {
+pub(super) struct RunView<'a> {
     pub counts: &'a RunCounts,
     pub speed: RunSpeed,
     pub now: Instant,
@@ -136,7 +136,7 @@ impl RunView<'_> {
 }
 
 /// A wait for batches at one moment.
-pub struct BatchView<'a>(pub &'a BatchCounts);
+pub(super) struct BatchView<'a>(pub &'a BatchCounts);
 
 impl BatchView<'_> {
     /// Writes the two lines for a terminal: the position with a bar, and the status.

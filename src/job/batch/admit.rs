@@ -14,7 +14,7 @@ use crate::store::{Asked, BatchStep, JobBatch, Payer, ReservationState, Transpor
 ///
 /// # Errors
 /// 5 if they could cost more than is left, 2 if a price is unknown.
-pub fn admit_unsent(session: &Session<'_>, limit: CostLimit, later: Nanos) -> Result<()> {
+pub(super) fn admit_unsent(session: &Session<'_>, limit: CostLimit, later: Nanos) -> Result<()> {
     price_uncreated(session)?;
     let mut unsent = session.batches()?;
     unsent.retain(JobBatch::is_unsent);
@@ -48,7 +48,7 @@ pub fn admit_unsent(session: &Session<'_>, limit: CostLimit, later: Nanos) -> Re
 ///
 /// # Errors
 /// 5 if they could cost more than is left, 2 if a price is unknown.
-pub fn admit_retry(session: &Session<'_>, rows: &RetrySet, limit: CostLimit) -> Result<i64> {
+pub(super) fn admit_retry(session: &Session<'_>, rows: &RetrySet, limit: CostLimit) -> Result<i64> {
     let CostLimit { max_cost, allow_unpriced } = limit;
     let upper_bound = rows.quote.upper_bound;
     let unpriced = rows.quote.unbounded.as_deref().unwrap_or_default();
@@ -69,7 +69,7 @@ pub fn admit_retry(session: &Session<'_>, rows: &RetrySet, limit: CostLimit) -> 
 ///
 /// # Errors
 /// 66 if rows were in flight, and the input with their bounds is gone.
-pub fn price_uncreated(session: &Session<'_>) -> Result<()> {
+pub(super) fn price_uncreated(session: &Session<'_>) -> Result<()> {
     let mut open = session.batches()?;
     open.retain(|batch| batch.is_unsent() || batch.step == BatchStep::Creating);
     let table = &session.ctx.settings.prices;

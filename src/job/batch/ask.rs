@@ -59,7 +59,7 @@ pub struct RescueAsk {
 
 impl SubmitAsk {
     /// Returns the options of the job's session.
-    pub fn session(&self) -> SessionOptions {
+    pub(super) fn session(&self) -> SessionOptions {
         let to_stdout = self.results.as_ref().is_some_and(|wait| wait.delivery.output.is_none());
         let results = if to_stdout { Results::Stdout } else { Results::Elsewhere };
         SessionOptions { retry_for: RETRY_FOR, results, wait: self.wait, take_over: !self.again }

@@ -81,13 +81,13 @@ pub fn outputs(session: &Session<'_>, delivery: &Delivery) -> Result<Outputs> {
 }
 
 /// Returns the known cost of the job in real time so far, including requests that may have been billed.
-pub fn spent_in_realtime(session: &Session<'_>) -> Result<Nanos> {
+pub(super) fn spent_in_realtime(session: &Session<'_>) -> Result<Nanos> {
     let accounts = Accounts::of_realtime(&session.driver.db.borrow(), session.ctx.settings.prices.clone())?;
     Ok(accounts.spent())
 }
 
 /// Counts rows without an outcome that no batch will answer.
-pub fn rows_beside_batches(session: &Session<'_>) -> Result<u64> {
+pub(super) fn rows_beside_batches(session: &Session<'_>) -> Result<u64> {
     let (succeeded, failed) = session.counts()?;
     let mut awaited = 0;
     session.driver.db.borrow().each_awaited(|_| awaited += 1)?;

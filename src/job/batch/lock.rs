@@ -48,7 +48,7 @@ impl JobLock {
     ///
     /// # Errors
     /// 75 if another process holds the lock.
-    pub fn take_to_cancel(job: &Job, store: &Store, ui: &Ui) -> Result<Self> {
+    pub(super) fn take_to_cancel(job: &Job, store: &Store, ui: &Ui) -> Result<Self> {
         let batches_only =
             job.transport == Transport::Batch && store.has_job(&job.id) && store.open_job(&job.id)?.claimed()? == 0;
         let waits = batches_only || unsent::is_claimed_now(store, job)?;
@@ -68,7 +68,7 @@ impl JobLock {
     }
 
     /// Returns true if this process holds the lock.
-    pub const fn is_held(&self) -> bool {
+    pub(super) const fn is_held(&self) -> bool {
         self.lock.is_some()
     }
 
@@ -80,12 +80,12 @@ impl JobLock {
     }
 
     /// Returns true if another process has written the job since it was unlocked.
-    pub const fn was_changed(&self, version: i64) -> bool {
+    pub(super) const fn was_changed(&self, version: i64) -> bool {
         self.left_at != version
     }
 
     /// Takes the lock again. Returns `false` if another process works on the job or waits to send more of it.
-    pub fn retake(&mut self, store: &Store, batches: impl FnOnce() -> Result<Vec<JobBatch>>) -> Result<bool> {
+    pub(super) fn retake(&mut self, store: &Store, batches: impl FnOnce() -> Result<Vec<JobBatch>>) -> Result<bool> {
         let Some(lock) = store.lock(&self.job)? else { return Ok(false) };
         if self.claim.is_none() && unsent::is_claimed(store, &self.job, &batches()?) {
             return Ok(false);
@@ -96,7 +96,7 @@ impl JobLock {
 
     /// Claims the job's unsent batches, or releases the claim if none is `unsent`. Returns `false` if another process
     /// tests the claim at this moment.
-    pub fn claim_unsent(&mut self, store: &Store, unsent: bool) -> Result<bool> {
+    pub(super) fn claim_unsent(&mut self, store: &Store, unsent: bool) -> Result<bool> {
         if !unsent {
             self.claim = None;
         } else if self.claim.is_none() {

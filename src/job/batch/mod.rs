@@ -27,7 +27,7 @@ mod plan;
 pub mod rescue;
 pub mod retry;
 mod runtime;
-pub mod session;
+mod session;
 pub mod status;
 mod submission;
 pub mod submit;
@@ -40,4 +40,4 @@ use std::time::Duration;
 pub use runtime::runtime;
 
 /// Time that a command retries transient failures before it returns.
-pub const RETRY_FOR: Duration = Duration::from_secs(45);
+const RETRY_FOR: Duration = Duration::from_secs(45);

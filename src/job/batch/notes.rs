@@ -13,10 +13,10 @@ use crate::ui::{Progress, Ui};
 /// Shortest wait for a retry that is worth a message, ...
 const WORTH_SAYING: Duration = Duration::from_secs(2);
 /// ... and the time until the next such message.
-pub const REMIND: Duration = Duration::from_mins(30);
+pub(super) const REMIND: Duration = Duration::from_mins(30);
 
 /// Builds the function that shows events to the user.
-pub fn notifier<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&DriverEvent<'_>) + 'a> {
+pub(super) fn notifier<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&DriverEvent<'_>) + 'a> {
     let retries = RetryNotes::default();
     Box::new(move |tell| {
         match tell {

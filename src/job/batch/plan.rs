@@ -24,7 +24,7 @@ const GROUP: u64 = 65_536;
 
 /// Rows to plan batches for.
 #[derive(Clone, Copy)]
-pub struct PlanInput<'a> {
+pub(super) struct PlanInput<'a> {
     /// The input.
     pub inputs: &'a Inputs,
     /// The builder of its requests.
@@ -119,7 +119,7 @@ impl<'a> Planner<'a> {
 ///
 /// # Errors
 /// 65 for more models than fit.
-pub fn plan(
+pub(super) fn plan(
     session: &mut Session<'_>,
     input: PlanInput<'_>,
     each: &mut dyn FnMut(Option<RowContent<'_>>),

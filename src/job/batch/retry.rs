@@ -198,7 +198,7 @@ fn give_up_postponed(session: &mut Session<'_>) -> Result<()> {
 ///
 /// # Errors
 /// 65 if the input has changed, 66 if it is gone.
-pub fn keep_input(session: &mut Session<'_>) -> Result<()> {
+pub(super) fn keep_input(session: &mut Session<'_>) -> Result<()> {
     if !session.spec.kept.is_empty() {
         return Ok(());
     }
@@ -242,7 +242,7 @@ fn changed(session: &Session<'_>) -> Error {
 ///
 /// # Errors
 /// 65 if they do not, 66 if the input is gone.
-pub fn same_input(session: &Session<'_>) -> Result<()> {
+pub(super) fn same_input(session: &Session<'_>) -> Result<()> {
     let db = session.store.open_job(&session.job.id)?;
     let rows = JobRows { inputs: &session.inputs()?, builder: &session.builder()? };
     let how = Checking { service: &session.spec.service, listed: 0, table: None, clean: None };
@@ -255,7 +255,7 @@ pub fn same_input(session: &Session<'_>) -> Result<()> {
 
 /// Finds the rows without an answer that can be sent. Of the failed rows, it takes those that a retry may answer, or
 /// `all`. Rows of open batches belong to those batches. Only a retry in real time takes them from postponed batches.
-pub fn retry_set(session: &Session<'_>, all: bool, transport: Transport) -> Result<RetrySet> {
+pub(super) fn retry_set(session: &Session<'_>, all: bool, transport: Transport) -> Result<RetrySet> {
     let (mut left, mut awaited) = (0, RowSet::new(session.job.total));
     let db = session.driver.db.borrow();
     let keeps = |batch: &JobBatch| transport == Transport::Batch || !batch.is_postponed();
@@ -300,7 +300,7 @@ pub fn counting(session: &Session<'_>) -> Counting<'static> {
 }
 
 /// Plans batches for these rows and releases their reservation.
-pub fn plan_retry(session: &mut Session<'_>, rows: &[u64], reservation: i64) -> Result<()> {
+pub(super) fn plan_retry(session: &mut Session<'_>, rows: &[u64], reservation: i64) -> Result<()> {
     let (inputs, builder) = (session.inputs()?, session.builder()?);
     let checked = Pass { max_problems: 0, ..Pass::new(&inputs, &builder) }.run()?;
     let only = |row| rows.binary_search(&row).is_ok();

@@ -98,7 +98,7 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// As [`Session::open`].
-    pub fn open_to_cancel(job: &Job, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Self> {
+    pub(super) fn open_to_cancel(job: &Job, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Self> {
         let store = Store::open(ctx.settings.state_dir()?)?;
         store.must_be_writable()?;
         same_service(job, remote.name)?;
@@ -215,17 +215,17 @@ impl<'a> Session<'a> {
     }
 
     /// Adds stored outcomes to the count.
-    pub fn count_in(&self, succeeded: u64, failed: u64) {
+    pub(super) fn count_in(&self, succeeded: u64, failed: u64) {
         self.counted.set(self.counted.get().map(|(s, f)| (s + succeeded, f + failed)));
     }
 
     /// Forgets the count, because the store may hold other outcomes by now.
-    pub fn forget_counts(&self) {
+    pub(super) fn forget_counts(&self) {
         self.counted.set(None);
     }
 
     /// Writes the job's state and counts into the index. `busy`: this process continues with the job.
-    pub fn update_index(&mut self, busy: bool) -> Result<JobState> {
+    pub(super) fn update_index(&mut self, busy: bool) -> Result<JobState> {
         let batches = self.batches()?;
         (self.job.succeeded, self.job.failed) = self.counts()?;
         self.job.state = state_of(&self.job, &batches, busy);
@@ -262,7 +262,7 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// 1 if another process removed the job meanwhile.
-    pub fn relock(&mut self) -> Result<bool> {
+    pub(super) fn relock(&mut self) -> Result<bool> {
         if self.lock.is_held() {
             return Ok(true);
         }
@@ -292,7 +292,7 @@ impl<'a> Session<'a> {
     }
 
     /// Unlocks the job, but keeps the claim on batches of `scope` that are still to be sent.
-    pub fn unlock_but_claim(&mut self, scope: SubmitScope) -> Result<()> {
+    pub(super) fn unlock_but_claim(&mut self, scope: SubmitScope) -> Result<()> {
         let sends = |batch: &JobBatch| match scope {
             SubmitScope::Doubts => false,
             SubmitScope::Postponed => batch.is_postponed(),
@@ -358,7 +358,7 @@ impl<'a> Session<'a> {
     }
 
     /// Counts of batches whose results are still to come.
-    pub fn open_batches(&self) -> Result<OpenBatches> {
+    pub(super) fn open_batches(&self) -> Result<OpenBatches> {
         let mut open = self.batches()?;
         open.retain(JobBatch::is_open);
         let unsent = open.iter().filter(|batch| batch.is_unsent()).count();
@@ -369,7 +369,7 @@ impl<'a> Session<'a> {
 
 /// Counts of batches whose results are still to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OpenBatches {
+pub(super) struct OpenBatches {
     /// All such batches.
     pub all: usize,
     /// Batches that llbatch has not asked the service to create, or that the service did not begin.

@@ -20,7 +20,7 @@ use crate::text;
 use crate::ui::Progress;
 
 /// The input of a submission.
-pub struct Submission {
+pub(super) struct Submission {
     /// The files to read.
     pub inputs: Inputs,
     /// The builder of their requests.

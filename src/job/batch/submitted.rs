@@ -22,7 +22,7 @@ pub fn living(store: &Store, ledger: &Ledger, key: &str) -> Result<Option<Job>> 
 }
 
 /// Plans refused batches anew if the service has created none of the job, so that nothing was paid.
-pub fn revive_refused(session: &Session<'_>) -> Result<()> {
+pub(super) fn revive_refused(session: &Session<'_>) -> Result<()> {
     let batches = session.batches()?;
     let nothing = batches.iter().all(|batch| batch.is_unsent() || batch.step == BatchStep::Refused);
     for batch in batches.iter().filter(|batch| nothing && batch.step == BatchStep::Refused) {
@@ -37,7 +37,7 @@ pub fn revive_refused(session: &Session<'_>) -> Result<()> {
 ///
 /// # Errors
 /// 2 if it may not.
-pub fn free_name(name: &str, store: &Store, ledger: &Ledger) -> Result<()> {
+pub(super) fn free_name(name: &str, store: &Store, ledger: &Ledger) -> Result<()> {
     if name == "last" || name.starts_with("j-") {
         return Err(Error::usage(format!("--name {name}: this looks like the id of a job")).hint("choose another name"));
     }
@@ -52,7 +52,7 @@ pub fn free_name(name: &str, store: &Store, ledger: &Ledger) -> Result<()> {
 }
 
 /// Names an earlier job as this command asks, unless the job has a name.
-pub fn take_name(session: &mut Session<'_>, name: &str) -> Result<()> {
+pub(super) fn take_name(session: &mut Session<'_>, name: &str) -> Result<()> {
     match &session.job.name {
         Some(own) if own == name => {}
         Some(own) => {

@@ -41,7 +41,7 @@ pub fn unfinished(session: &mut Session<'_>, waited: bool) -> Result<Error> {
 }
 
 /// Records a job for a `submit --wait` whose time is up, and builds the error. `deadline`: its limit is `--deadline`.
-pub fn too_late(session: &mut Session<'_>, deadline: bool) -> Result<Error> {
+pub(super) fn too_late(session: &mut Session<'_>, deadline: bool) -> Result<Error> {
     let (command, stop) = (JobCommand::SubmitWait, Some(Stop::of_wait(deadline)));
     let verdict = Verdict::of(&JobFacts { command, stop, ..session.record()? });
     let open = session.open_batches()?;
@@ -57,7 +57,7 @@ pub fn too_late(session: &mut Session<'_>, deadline: bool) -> Result<Error> {
 
 /// Adds the last way to end the job to the error of a call about its batches: to give them up. It is the only one if the
 /// service never answers otherwise.
-pub fn with_last_way(session: &Session<'_>, error: Error) -> Error {
+pub(super) fn with_last_way(session: &Session<'_>, error: Error) -> Error {
     let about_service = matches!(error.exit, Exit::Failure | Exit::Auth | Exit::Budget | Exit::TempFail);
     let sent = session.batches().is_ok_and(|all| all.iter().any(|batch| batch.is_open() && !batch.is_unsent()));
     if !about_service || !sent {
@@ -74,6 +74,6 @@ pub fn with_last_way(session: &Session<'_>, error: Error) -> Error {
 }
 
 /// Builds the error of a command that ends before the job.
-pub fn early_end(session: &Session<'_>, verdict: &Verdict, message: String) -> Error {
+pub(super) fn early_end(session: &Session<'_>, verdict: &Verdict, message: String) -> Error {
     verdict.error(message, &session.job.id, &session.flags())
 }

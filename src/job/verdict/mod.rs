@@ -144,7 +144,7 @@ impl Verdict {
     }
 
     /// Returns true if the results hold every row, so that they may replace those of before.
-    pub const fn is_whole(&self) -> bool {
+    pub(super) const fn is_whole(&self) -> bool {
         matches!(self.exit, Exit::Ok | Exit::RowsFailed)
     }
 
@@ -296,7 +296,7 @@ impl JobFacts {
     }
 
     /// Returns true for a batch job whose command was killed before it had planned the batches. Only that command can.
-    pub const fn is_unplanned(&self) -> bool {
+    pub(super) const fn is_unplanned(&self) -> bool {
         let untouched = self.rows.succeeded + self.rows.failed == 0 && self.batches.total == 0;
         untouched && !self.busy && matches!(self.transport, Transport::Batch)
     }
@@ -373,7 +373,7 @@ impl JobFacts {
 }
 
 /// Returns a job's state by its batches and the counts in its entry.
-pub fn state_of(job: &Job, batches: &[JobBatch], busy: bool) -> JobState {
+pub(super) fn state_of(job: &Job, batches: &[JobBatch], busy: bool) -> JobState {
     JobFacts::seen(job, RowFacts::counted(job), batches, busy).state()
 }
 

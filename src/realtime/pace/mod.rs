@@ -76,7 +76,7 @@ enum Phase {
 
 /// The adaptive pacer of one (key, model).
 #[derive(Debug, Clone)]
-pub struct Pace {
+pub(super) struct Pace {
     phase: Phase,
     rate: f64,
     /// The departure of the next request.
@@ -114,7 +114,7 @@ pub struct Pace {
 
 /// A requests-a-second limit, and the time at which it was found.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct FoundLimit {
+pub(super) struct FoundLimit {
     /// Requests a second.
     pub limit: f64,
     /// The time.
@@ -149,7 +149,7 @@ impl CountSince {
 
 /// A wait before the next request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PaceWait {
+pub(super) enum PaceWait {
     /// The next slot of the pace.
     Slot(Instant),
     /// A pause that the service asked for.
@@ -184,7 +184,7 @@ impl Pace {
     }
 
     /// Has the pace go up quickly: so few rows are to be sent that the start would take most of the time.
-    pub const fn hurry(&mut self) {
+    pub(super) const fn hurry(&mut self) {
         self.hurried = true;
     }
 
@@ -194,12 +194,12 @@ impl Pace {
     }
 
     /// The end of the pause that the service asked for.
-    pub const fn cooldown(&self) -> Instant {
+    pub(super) const fn cooldown(&self) -> Instant {
         self.not_before
     }
 
     /// The number of refusals in a row, with nothing accepted in between.
-    pub const fn consecutive(&self) -> u32 {
+    pub(super) const fn consecutive(&self) -> u32 {
         self.consecutive
     }
 
@@ -245,7 +245,7 @@ impl Pace {
     }
 
     /// Learns of a 429: the rate was too high. `chance` is uniform in 0..1.
-    pub fn above_rate(&mut self, now: Instant, sent_at: Instant, hint: Option<Duration>, chance: f64) {
+    pub(super) fn above_rate(&mut self, now: Instant, sent_at: Instant, hint: Option<Duration>, chance: f64) {
         self.refused = self.refused.saturating_add(1);
         self.fit.refused(sent_at);
         if sent_at < self.epoch {
@@ -305,7 +305,7 @@ impl Pace {
     }
 
     /// Learns of a 503: the service lacks capacity, and the rate is not the reason.
-    pub fn no_capacity(&mut self, now: Instant, sent_at: Instant, wait: Duration) {
+    pub(super) fn no_capacity(&mut self, now: Instant, sent_at: Instant, wait: Duration) {
         if sent_at >= self.epoch {
             self.consecutive = self.consecutive.saturating_add(1);
             self.epoch = now;

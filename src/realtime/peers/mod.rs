@@ -20,7 +20,7 @@ const MODELS: usize = 16;
 
 /// Requests sent, and how many of them were refused; fractions occur where the requests of other processes are spread.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Traffic {
+pub(super) struct Traffic {
     /// All requests.
     pub sent: f64,
     /// The refused ones.

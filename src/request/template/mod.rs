@@ -31,7 +31,7 @@ pub const TEMPLATE_FAULT: &str = "template_fault";
 
 /// A parsed template.
 #[derive(Debug)]
-pub struct Template {
+pub(super) struct Template {
     engine: Environment<'static>,
     flag: &'static str,
     source: String,
@@ -73,7 +73,7 @@ impl Template {
     }
 
     /// Returns true if what the template makes depends on the record, which has these `fields`.
-    pub fn names_field(&self, fields: &[&str]) -> bool {
+    pub(super) fn names_field(&self, fields: &[&str]) -> bool {
         names::any_field(&self.names, fields)
     }
 
@@ -91,7 +91,7 @@ impl Template {
     ///
     /// # Errors
     /// A usage error if it reads the name of a field as something else.
-    pub fn check_names(&self, fields: &[&str]) -> Result<()> {
+    pub(super) fn check_names(&self, fields: &[&str]) -> Result<()> {
         let Some(field) = names::misread(&self.source, fields, &self.engine) else { return Ok(()) };
         let (flag, shown) = (self.flag, shorten(field));
         Err(Error::usage(format!("{flag}: `{shown}` is the name of a field, but not one that {{{{ {shown} }}}} reads"))
