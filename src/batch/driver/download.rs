@@ -9,7 +9,6 @@ use super::news::{learn, learn_all, millis, vanish};
 use super::{Driver, DriverEvent, error, passes};
 use crate::api::error::{Class, Failure, Fault};
 use crate::api::{Downloaded, is_id};
-use crate::batch::join::ABANDONED;
 use crate::error::{Error, Exit, Result};
 use crate::store::answer_files::{answers_name, failures_name};
 use crate::store::{BatchStep, JobBatch};
@@ -176,21 +175,6 @@ impl Driver<'_> {
             }
         }
         worst
-    }
-
-    /// Gives up every batch whose results the store lacks. llbatch asks for nothing of it any more.
-    pub fn abandon(&self) -> Result<()> {
-        for mut batch in self.batches()? {
-            if matches!(batch.step, BatchStep::Creating | BatchStep::Submitted) {
-                batch.step = BatchStep::Submitted;
-                batch.cancel = true;
-                batch.ended = true;
-                batch.remote.status = Some(ABANDONED.to_owned());
-                (batch.remote.output_file_id, batch.remote.error_file_id) = (None, None);
-                self.save(&batch)?;
-            }
-        }
-        Ok(())
     }
 
     async fn cancel_one(&self, mut batch: JobBatch) -> Result<()> {

@@ -4,12 +4,14 @@
 //! step before it takes it. Creating a batch costs money, so the driver never repeats that request blindly. If the
 //! reply is lost, it looks the batch up in the service's list ([`super::reconcile`]).
 
+mod abandon;
 mod download;
 mod news;
 mod postpone;
 mod submit;
 mod upload;
 
+pub use abandon::was_given_up;
 pub use download::BatchDownloads;
 pub use postpone::SubmitScope;
 

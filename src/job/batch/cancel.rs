@@ -112,10 +112,11 @@ fn give_up(session: &mut Session<'_>) -> Result<()> {
     let (batches, rows) = open.fold((0, 0), |(batches, rows), batch| (batches + 1, rows + batch.rows));
     session.driver.abandon()?;
     session.ctx.ui.warn(&format!(
-        "{}: {} given up; {} may have been billed, and no answer to them is fetched",
+        "{}: {} given up; {} may have been billed; `llbatch fetch {0}{3}` looks once more for answers to them",
         session.job.id,
         text::batches(batches),
-        text::plural(rows, "row")
+        text::plural(rows, "row"),
+        session.flags()
     ));
     session.collect()
 }

@@ -35,11 +35,12 @@ struct Task {
 }
 
 /// A batch whose results were joined. The store has them, unless they are incomplete.
-struct Taken {
-    batch: JobBatch,
-    joined: Vec<Joined>,
+pub(super) struct Taken {
+    pub(super) batch: JobBatch,
+    pub(super) joined: Vec<Joined>,
     findings: Findings,
-    lacks: bool,
+    /// The results are incomplete.
+    pub(super) lacks: bool,
 }
 
 /// Results that were asked for again.
@@ -341,6 +342,20 @@ fn join_results(mut batch: JobBatch, expected: Vec<Expected>, files: &BatchDownl
 }
 
 impl Taken {
+    /// Joins the downloaded files of a batch with its rows.
+    pub(super) fn of(db: &JobDb, batch: JobBatch, files: &BatchDownloads) -> Result<Self> {
+        let expected = expected(db, &batch)?;
+        join_results(batch, expected, files)
+    }
+
+    /// Stores the results of the rows whose results were missing so far, keeps only these, and settles the batch, in one
+    /// transaction.
+    pub(super) fn store_missing(&mut self, db: &mut JobDb) -> Result<()> {
+        let missing = db.delete_missing(self.batch.number)?;
+        self.joined.retain(|joined| missing.binary_search(&joined.outcome.row).is_ok());
+        self.store(db)
+    }
+
     /// Stores the results and settles the batch in one transaction.
     fn store(&mut self, db: &mut JobDb) -> Result<()> {
         self.batch.collected.broken = self.findings.broken_contract().then(|| words(&self.findings));

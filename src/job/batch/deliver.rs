@@ -63,6 +63,7 @@ pub fn fetch(ask: &FetchAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
     if !ended && !ask.partial {
         return Err(unfinished(&mut session, ask.waiting.is_some())?);
     }
+    session.take_late_answers()?;
     deliver(session, outputs, ask.delivery.form.is_flat())
 }
 

@@ -242,6 +242,7 @@ impl Entered<'_> {
         if session.open_batches()?.unsent > 0 || !session.advance(SubmitScope::Doubts)? {
             return Ok(self);
         }
+        session.take_late_answers()?;
         session.record()?;
         keep_input(session)?;
         account_lost(session)?;

@@ -19,6 +19,7 @@ mod collect;
 pub mod deliver;
 mod entered;
 pub mod follow;
+mod late_answers;
 mod lock;
 mod network;
 mod notes;

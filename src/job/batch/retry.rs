@@ -156,6 +156,10 @@ fn bring_to_end(session: &mut Session<'_>, ask: &RetryAsk) -> Result<()> {
         let verdict = session.verdict(JobCommand::Retry)?;
         return Err(early_end(session, &verdict, unended(session)?));
     }
+    if !ask.dry_run {
+        // Rows that the service has answered after all are not paid again.
+        session.take_late_answers()?;
+    }
     let endpoint = session.spec.params.endpoint;
     if batch && !endpoint.in_batches() {
         return Err(Error::usage(format!("{id} uses {endpoint}, which Together's batch API does not serve"))

@@ -94,6 +94,29 @@ impl JobDb {
         Ok(())
     }
 
+    /// The number of rows whose results the batch did not bring, and that were not sent again since.
+    pub fn missing_of(&self, batch: u32) -> Result<u64> {
+        let count = "SELECT count(*) FROM outcome WHERE batch = ?1 AND code = ?2";
+        self.run(|db| {
+            db.query_row(count, params![batch, ErrorCode::Missing.as_str()], |row| row.get(0).map(i64::cast_unsigned))
+        })
+    }
+
+    /// Deletes the outcomes of these rows, which get others from the same batch. Returns the rows, ascending. It is
+    /// committed with the open group.
+    pub fn delete_missing(&mut self, batch: u32) -> Result<Vec<u64>> {
+        self.begin()?;
+        let mut rows: Vec<u64> = self.run(|db| {
+            let delete = "DELETE FROM outcome WHERE batch = ?1 AND code = ?2 RETURNING row";
+            let mut statement = db.prepare_cached(delete)?;
+            let code = ErrorCode::Missing.as_str();
+            let rows = statement.query_map(params![batch, code], |row| row.get::<_, i64>(0).map(i64::cast_unsigned))?;
+            rows.collect()
+        })?;
+        rows.sort_unstable();
+        Ok(rows)
+    }
+
     /// Calls `each` with every row that an open batch may still answer.
     pub fn each_awaited(&self, each: impl FnMut(u64)) -> Result<()> {
         self.each_awaited_by(|_| true, each)

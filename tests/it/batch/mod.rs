@@ -7,6 +7,7 @@ mod clean;
 mod doubt;
 mod ends;
 mod fetch;
+mod given_up;
 mod input;
 mod key;
 mod late;
