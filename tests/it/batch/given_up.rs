@@ -66,7 +66,7 @@ fn late_answers_are_taken_and_not_paid_again() {
         job.end();
         match how {
             "retry" => {
-                drop(job.ask(&["retry", &job.id], 0).says(&["3 answers of 3 rows taken", "no rows to send again"]))
+                job.ask(&["retry", &job.id], 0).says(&["3 answers of 3 rows taken", "no rows to send again"]);
             }
             "realtime" => drop(job.ask(&["retry", &job.id, "--via", "realtime"], 0)),
             "resume" => drop(job.ask(&["submit", "in.jsonl", "--resume"], 0)),
