@@ -239,8 +239,12 @@ fn write_entry(workspace: Workspace<'_>, job: &mut Job, state: JobState, account
 /// Records the cost of killed commands. A realtime run leaves a claim; a batch command leaves answers that the history
 /// lacks. The states of the jobs stay as they are, and a job that has a lock holder stays unchanged.
 pub fn record_killed(workspace: Workspace<'_>) -> Result<()> {
-    let killed = |job: &Job| !job.state.ended() && workspace.store.has_job(&job.id);
-    for job in workspace.ledger.recent(u32::MAX)?.into_iter().filter(killed) {
+    for job in workspace.ledger.recent(u32::MAX)? {
+        // A command may have been killed after it had stored the last answers, and before it recorded their cost.
+        let whole = job.state.ended() && workspace.ledger.recorded_rows(&job.id)? >= job.succeeded;
+        if whole || !workspace.store.has_job(&job.id) {
+            continue;
+        }
         // One unreadable job must not hide the cost of the others.
         if let Err(error) = record_cost(workspace, job) {
             workspace.ctx.ui.warn(&error.to_string());

@@ -66,6 +66,10 @@ pub fn submit<'a>(
     }
     let (Some(outputs), Some(wait)) = (outputs, ask.results) else {
         session.progress.finish();
+        if session.job.state.ended() {
+            // A command that was killed may have stored the last answers without recording their cost.
+            session.record()?;
+        }
         let verdict = session.submitted(false)?;
         let hint = verdict.steps.map(|steps| steps.text(&job, &session.flags()));
         return Ok(Submitted::Created { job, exit: verdict.exit, hint });
