@@ -48,14 +48,19 @@ impl Driver<'_> {
     }
 
     fn is_due(&self, batch: &JobBatch) -> bool {
+        self.until_due(batch).is_zero()
+    }
+
+    /// Returns the time until a command that waits makes the batch again. For a command that does not wait, it is due.
+    pub fn until_due(&self, batch: &JobBatch) -> Duration {
         let (Some(at), Some(first)) =
             (batch.creation.refused_at.filter(|_| batch.creation.refusals > 0), self.options.postpone)
         else {
-            return true;
+            return Duration::ZERO;
         };
         // A clock that was set back must not make the wait longer.
         let passed = u64::try_from(millis(SystemTime::now()) - at).map(Duration::from_millis);
-        passed.is_ok_and(|passed| passed >= patience(batch.creation.refusals, first)) || passed.is_err()
+        passed.map_or(Duration::ZERO, |passed| patience(batch.creation.refusals, first).saturating_sub(passed))
     }
 
     /// Records that the service did not create the batch: refused for good, or to be made again.

@@ -43,7 +43,7 @@ pub struct Expected {
 }
 
 /// The status of a batch that llbatch gave up without its results.
-pub(super) const ABANDONED: &str = "ABANDONED";
+pub const ABANDONED: &str = "ABANDONED";
 
 /// The end of a batch. It decides the error of rows that no line mentions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

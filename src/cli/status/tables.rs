@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use super::document::{RemoteLine, word};
+use crate::batch::join::ABANDONED;
 use crate::job::batch::status::JobStatus;
-use crate::store::{Job, JobBatch};
+use crate::price::Nanos;
+use crate::store::{BatchStep, Job, JobBatch};
 use crate::text::{self, Align, Grid};
 
 pub(super) fn jobs_table(seen: &[JobStatus]) -> Grid {
@@ -28,7 +30,7 @@ pub(super) fn jobs_table(seen: &[JobStatus]) -> Grid {
             text::count(job.total),
             taken(job, batches, job.succeeded),
             failed(job, batches, *cancelled),
-            cost(job),
+            cost(job, batches),
             age(job),
             input,
         ]);
@@ -66,14 +68,34 @@ fn done(job: &Job, batches: &[JobBatch]) -> f64 {
     if percent < 100.0 { percent.min(99.0) } else { 100.0 }
 }
 
+/// The most that the service may have billed for batches that ended without any result; `None`: nothing.
+fn lost(job: &Job, batches: &[JobBatch]) -> Option<Nanos> {
+    let without_result = |batch: &&JobBatch| {
+        let empty = batch.collected.answers_hash.is_none() && batch.collected.failures_hash.is_none();
+        // An earlier llbatch recorded no hashes, so the rows must have failed.
+        let missing = match batch.remote.status.as_deref() {
+            Some(ABANDONED) => true,
+            Some("COMPLETED") => job.failed >= batch.rows,
+            _ => false,
+        };
+        batch.step == BatchStep::Settled && empty && missing
+    };
+    let most: Nanos = batches.iter().filter(without_result).filter_map(|batch| batch.cost.upper_bound).sum();
+    (most > Nanos::ZERO).then_some(most)
+}
+
 /// The job's cost, or its estimate.
-fn cost(job: &Job) -> String {
+fn cost(job: &Job, batches: &[JobBatch]) -> String {
     let cost = match (job.cost, job.estimate) {
         // The cost so far, of rows sent in real time, is less than the final cost.
         (Some(usd), Some(estimate)) if !job.state.ended() => format!("~{}", usd.max(estimate).human()),
         (Some(usd), _) => usd.human(),
         (None, Some(estimate)) => format!("~{}", estimate.human()),
         (None, None) => return "?".to_owned(),
+    };
+    let cost = match lost(job, batches) {
+        Some(most) => format!("{cost}, up to {} more", most.human()),
+        None => cost,
     };
     // A sandbox run costs nothing.
     if job.is_of_sandbox() { format!("({cost})") } else { cost }

@@ -18,6 +18,7 @@ use crate::job::verdict::{JobCommand, JobFacts, NextSteps, Verdict};
 use crate::store::JobBatch;
 use crate::store::unsent::is_claimed_now;
 use crate::store::{Job, Store};
+use crate::text;
 use crate::ui::BatchCounts;
 
 /// Pause before llbatch tries again to lock a job of another lock holder.
@@ -157,6 +158,9 @@ pub fn wait<'a>(jobs: &[Job], waiting: Waiting, remote: Remote<'a>, ctx: &'a Ctx
             session.ctx.ui.warn(&unended(&session)?);
             session.ctx.ui.hint(&steps.text(&session.job.id, &session.flags()));
         }
+        if !ended {
+            session.say_postponed(waiting)?;
+        }
         session.progress.finish();
     }
     Ok(Waited { ended, exit })
@@ -223,6 +227,29 @@ impl Session<'_> {
             return Err(self.stuck()?);
         }
         Ok(open == 0)
+    }
+
+    /// Says why the service did not begin batches, and when llbatch may make them again.
+    fn say_postponed(&mut self, waiting: Waiting) -> Result<()> {
+        self.driver.options.postpone = waiting.postpone();
+        let postponed: Vec<JobBatch> = self.batches()?.into_iter().filter(JobBatch::is_postponed).collect();
+        let ui = &self.ctx.ui;
+        for batch in &postponed {
+            let why = batch.remote.error.as_deref().unwrap_or("no reason given");
+            let next = match self.driver.until_due(batch) {
+                Duration::ZERO => "at once".to_owned(),
+                left => format!("in {}", text::duration(left)),
+            };
+            ui.warn(&format!(
+                "batch {} of {}: the service did not begin it ({why}); the next wait makes it again {next}",
+                batch.number, self.job.id
+            ));
+        }
+        let verdict = self.verdict(JobCommand::Wait)?;
+        if let Some(steps) = verdict.steps.filter(|steps| *steps == NextSteps::AskAgain) {
+            ui.hint(&steps.text(&self.job.id, &self.flags()));
+        }
+        Ok(())
     }
 
     /// Builds the error of a job that no wait brings to its end, with the command that does.

@@ -57,6 +57,11 @@ impl NextSteps {
             _ if facts.stuck().is_some() => {
                 Some(if facts.is_unplanned() { Self::SubmitAgain } else { Self::SubmitRest })
             }
+            JobCommand::SubmitWait | JobCommand::Wait | JobCommand::Fetch { waited: true }
+                if batches.postponed > 0 && batches.postponed == batches.open() =>
+            {
+                Some(Self::AskAgain)
+            }
             JobCommand::SubmitWait => Some(Self::WaitOn),
             JobCommand::Fetch { waited: true } => Some(Self::FetchOn),
             JobCommand::Fetch { waited: false } => Some(Self::FetchLater),

@@ -184,6 +184,7 @@ fn commands_that_end_before_the_job_have_one_verdict() {
     let (first, again) = (Submit { again: false }, Submit { again: true });
     let live = batches(0, 2, 0, Failed);
     let postponed = BatchFacts { postponed: 1, ..batches(1, 1, 0, Failed) };
+    let no_room = BatchFacts { postponed: 1, ..batches(1, 0, 0, Failed) };
     let refused = BatchFacts { refused: 1, ..batches(0, 1, 1, Failed) };
     let cancelling = BatchFacts { cancelling: true, ..live.clone() };
     let broken = BatchFacts { broken: Some("two answers".to_owned()), ..batches(0, 1, 0, Failed) };
@@ -202,12 +203,15 @@ fn commands_that_end_before_the_job_have_one_verdict() {
         (by(again, rows(4, 0), settled(Completed)), Exit::Ok, None),
         (open(facts(Transport::Realtime, rows(4, 0), none(), again)), Exit::Ok, None),
         (by(again, rows(3, 0), refused), Exit::RowsFailed, Some(NextSteps::AfterRetry)),
-        (by(again, rows(3, 0), postponed), Exit::TempFail, Some(NextSteps::AskAgain)),
+        (by(again, rows(3, 0), postponed.clone()), Exit::TempFail, Some(NextSteps::AskAgain)),
         // A retry of a job with open batches.
         (by(Retry, rows(0, 0), live.clone()), Exit::TempFail, Some(NextSteps::WaitOrCancel)),
         (by(Retry, rows(0, 0), cancelling.clone()), Exit::TempFail, Some(NextSteps::WaitOrAbandon)),
         (by(Retry, rows(2, 0), broken.clone()), Exit::TempFail, Some(NextSteps::WaitOrCancel)),
         // The wait is over, or there was none.
+        (timeout(by(SubmitWait, rows(0, 0), no_room.clone())), Exit::TempFail, Some(NextSteps::AskAgain)),
+        (timeout(by(Fetch { waited: true }, rows(0, 0), no_room)), Exit::TempFail, Some(NextSteps::AskAgain)),
+        (timeout(by(SubmitWait, rows(0, 0), postponed)), Exit::TempFail, Some(NextSteps::WaitOn)),
         (timeout(by(SubmitWait, rows(0, 0), live.clone())), Exit::TempFail, Some(NextSteps::WaitOn)),
         (deadline(by(SubmitWait, rows(0, 0), live.clone())), Exit::Budget, Some(NextSteps::WaitOn)),
         (deadline(by(SubmitWait, rows(0, 0), cancelling.clone())), Exit::Budget, Some(NextSteps::WaitOrAbandon)),

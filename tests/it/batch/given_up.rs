@@ -63,6 +63,8 @@ fn late_answers_are_taken_and_not_paid_again() {
         job.fetch(&job.id, 3);
         assert_eq!(ends(&job.home), ["missing"; 3], "{how}: not ended yet");
         assert!(job.at_risk() > 0.0, "{how}");
+        let listed = job.ask(&["status", &job.id, "--offline"], 0).stdout;
+        assert!(listed.contains("$0.00, up to $0.0000"), "{listed}");
         job.end();
         match how {
             "retry" => {

@@ -49,6 +49,8 @@ fn deleted_results_end_the_job_at_risk() {
         let summary = home.json("s.json");
         assert!(summary["cost"]["at_risk_usd"].as_f64().unwrap() > 0.0, "{summary}");
         assert_eq!(state(&home, &job), "failed");
+        let listed = home.at(&server.url, &["status", &job]).code(0).stdout;
+        assert!(listed.contains("$0.00, up to $0.0000") && listed.contains(" more "), "{listed}");
         // Other commands can end it too.
         home.at(&server.url, &["retry", &job, "--dry-run"]).code(0).says(&["3 rows"]);
         home.at(&server.url, &["clean", &job]).code(0);

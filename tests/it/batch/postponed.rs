@@ -144,6 +144,12 @@ fn timeout_of_a_wait_for_room_says_who_does_not_work() {
     let args = ["submit", "in.jsonl", "--wait", "--timeout", "700ms", "-o", "out.jsonl"];
     let out = home.at(&server.url, &[&args[..], &POLL].concat()).code(75).says(&["1 not begun by the service"]);
     assert!(!out.stderr.contains("keeps working"), "{}", out.stderr);
+    let realtime = "--via realtime` sends the rows now";
+    out.says(&[realtime]);
+    for _ in 0..2 {
+        let wait = home.at(&server.url, &["wait", "last", "--timeout", "500ms"]).code(75);
+        wait.says(&["did not begin it (token_limit_exceeded", "the next wait makes it again in", realtime]);
+    }
     let id = home.at(&server.url, &["fetch", "last", "-o", "out.jsonl"]).code(75);
     id.says(&["did not begin 1 batch"]);
     // Each of the ways on ends the job.
