@@ -5,6 +5,8 @@ use std::fmt;
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::header::HeaderValue;
 
+use super::base_url::is_loopback;
+
 /// The address of a proxy. Its text leaves out the user and the password.
 #[derive(Debug, Clone)]
 pub struct ProxyAddress {
@@ -32,6 +34,10 @@ impl fmt::Display for ProxyAddress {
 /// The proxy for requests to `base`. It is read from `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, in upper or
 /// lower case, as the connections themselves read them.
 pub fn proxy_of(base: &url::Url) -> Option<ProxyAddress> {
+    // This machine is reached without one.
+    if base.host_str().is_some_and(is_loopback) {
+        return None;
+    }
     address(&Matcher::from_system(), base)
 }
 

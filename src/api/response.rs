@@ -80,8 +80,9 @@ impl Encoding {
         let mut plain = Vec::with_capacity(if limit > LARGE { limit + 1 } else { 0 });
         let bound = limit as u64 + 1;
         match self {
-            Self::Gzip => flate2::read::MultiGzDecoder::new(body).take(bound).read_to_end(&mut plain)?,
-            Self::Zstd => zstd::Decoder::with_buffer(body)?.take(bound).read_to_end(&mut plain)?,
+            // A server may end its answer with bytes that belong to nothing.
+            Self::Gzip => flate2::read::GzDecoder::new(body).take(bound).read_to_end(&mut plain)?,
+            Self::Zstd => zstd::Decoder::with_buffer(body)?.single_frame().take(bound).read_to_end(&mut plain)?,
         };
         Ok((plain.len() <= limit).then_some(plain))
     }
@@ -97,7 +98,7 @@ impl Client {
             .get(CONTENT_TYPE)
             .and_then(|v| v.as_bytes().get(..9))
             .is_some_and(|start| start.eq_ignore_ascii_case(b"text/html"));
-        let encoding = response.encoding();
+        let mut encoding = response.encoding();
         let mut body = Bytes::new();
         let mut more: Option<BytesMut> = None;
         let mut alone = None;
@@ -127,8 +128,15 @@ impl Client {
             }
         }
         let mut body = more.map_or(body, BytesMut::freeze);
+        if body.is_empty() {
+            encoding = None;
+        }
         if let Some(encoding) = encoding {
-            let decoded = |limit| encoding.decoded(&body, limit).map_err(|e| Failure::broken(&e, status));
+            let decoded = |limit| match encoding.decoded(&body, limit) {
+                // The status of a refusal counts, whatever its body is.
+                Err(_) if !(200..300).contains(&status) => Ok(Some(Vec::new())),
+                decoded => decoded.map_err(|e| Failure::broken(&e, status)),
+            };
             let mut plain = decoded(LARGE)?;
             if plain.is_none() {
                 if alone.is_none() {

@@ -43,6 +43,13 @@ pub enum Start {
     },
 }
 
+impl Start {
+    /// Returns whether the user names the job: it is not found by the command alone.
+    pub const fn names_job(&self) -> bool {
+        matches!(self, Self::New { resume: Some(_), .. } | Self::Continue { .. })
+    }
+}
+
 /// An input and the settings of its requests.
 #[derive(Debug, Clone)]
 pub struct InputSpec {

@@ -70,6 +70,8 @@ pub(super) struct ResumeRules<'a> {
     pub retry: RetryFilter,
     /// Rows that batches will answer.
     pub awaited: &'a RowSet,
+    /// The user has named the job, so that any number of damaged answers may be paid again.
+    pub named: bool,
 }
 
 /// The fingerprints and ids of stored answers, read page by page beside the rows of the input.
@@ -190,15 +192,15 @@ impl Resumed {
     /// Prepares the job's database: moves answers to their rows, removes failed rows that are sent again, and keeps all
     /// costs.
     pub fn prepare(mut self, rows: JobRows<'_>, checked: &Checked, rules: ResumeRules<'_>, ctx: &Ctx) -> Result<JobDb> {
-        let ResumeRules { retry, awaited } = rules;
+        let ResumeRules { retry, awaited, named } = rules;
         // This comes first, because rows of an interrupted retry count as in flight too.
         rows.account_lost(&mut self.db, checked.rows, awaited, ctx)?;
-        let damaged = self.db.drop_damaged()?;
+        let damaged = self.db.drop_damaged(named)?;
         if !damaged.is_empty() {
             let names = rows.names(&damaged)?;
             let count = text::plural(damaged.len() as u64, "kept answer");
             ctx.ui.warn(&format!(
-                "{count} {} damaged; paid once, and sent again: {names}",
+                "{count} {} damaged or missing; paid once, and sent again: {names}",
                 text::agree(damaged.len() as u64, "is", "are")
             ));
         }

@@ -115,7 +115,7 @@ impl RunStart {
             Some(resumed) => {
                 let awaited = resumed.awaited()?;
                 let retry = if self.claimed.finished { RetryFilter::Nothing } else { ask.retry };
-                let rules = ResumeRules { retry, awaited: &awaited };
+                let rules = ResumeRules { retry, awaited: &awaited, named: ask.job.start.names_job() };
                 (resumed.prepare(rows, &self.checked, rules, workspace.ctx)?, awaited)
             }
             None => (workspace.store.open_job(&self.claimed.job.id)?, RowSet::default()),

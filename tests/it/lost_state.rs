@@ -220,27 +220,37 @@ fn damaged_kept_answer_is_named_and_sent_again_when_asked() {
     assert_eq!(whole.lines().count(), 6);
     harm(&log, "flipped");
     for command in [&["fetch", &id, "-o", "again.jsonl"][..], &["report", &id]] {
-        home.at(&server.url, command)
-            .code(74)
-            .says(&["the kept answer of row", &format!("`llbatch run --resume={id} -o FILE`")]);
+        home.at(&server.url, command).code(74).says(&["the kept answer of row", &format!("`--resume={id}`")]);
     }
     assert!(!home.exists("again.jsonl"));
     let resume = format!("--resume={id}");
     let again = home.run(&server, &[&resume, "-o", "again.jsonl", "--summary", "s.json"]).code(0);
-    again.says(&["1 kept answer is damaged; paid once, and sent again: ", "5 answered before, 1 to go"]);
+    again.says(&["1 kept answer is damaged or missing; paid once, and sent again: ", "5 answered before, 1 to go"]);
     answered(&home.read("again.jsonl"), 1..=6);
     // Both answers to the row are in the cost.
     let cost = |job: &Value| job["cost"]["usd"].as_f64().unwrap();
     let summary: Value = serde_json::from_str(&home.read("s.json")).unwrap();
     assert!(cost(&summary) > cost(&job) && server.paid_again() == 1, "{summary}");
-    // Nothing is paid again unasked where much is gone.
+    // What is whole stays, however much is gone.
     harm(&log, "cut");
-    home.run(&server, &[&resume, "-o", "again.jsonl"])
-        .code(74)
-        .says(&["answers.jsonl", "missing at the end of the file"]);
-    harm(&log, "removed");
-    home.run(&server, &[&resume, "-o", "again.jsonl"]).code(74).says(&["the answers of the job are missing", "backup"]);
-    assert_eq!(server.paid_again(), 1);
+    home.run(&server, &[&resume, "-o", "cut.jsonl"]).code(0).says(&["kept answers are damaged or missing"]);
+    answered(&home.read("cut.jsonl"), 1..=6);
+    assert!((2..6).contains(&server.paid_again()), "{}", server.paid_again());
+}
+
+#[test]
+fn many_lost_answers_are_paid_again_only_if_the_job_is_named() {
+    let (home, server) = (Home::new(), Server::start(&[]));
+    home.write("in.jsonl", prompts(1..=30));
+    home.run(&server, &["in.jsonl", "-o", "out.jsonl"]).code(0);
+    let id = jobs(&home)[0]["job"].as_str().unwrap().to_owned();
+    harm(&home.state().join(format!("jobs/{id}/answers.jsonl")), "removed");
+    let refused = home.run(&server, &["in.jsonl", "-o", "again.jsonl", "--resume"]).code(74);
+    refused.says(&["30 kept answers are damaged or missing", "backup", &format!("`--resume={id}`")]);
+    assert_eq!(server.paid_again(), 0);
+    home.run(&server, &["in.jsonl", "-o", "again.jsonl", &format!("--resume={id}")]).code(0);
+    answered(&home.read("again.jsonl"), 1..=30);
+    assert_eq!(server.paid_again(), 30);
 }
 
 #[test]

@@ -7,26 +7,47 @@ use rusqlite::{OptionalExtension, params};
 use super::checksum::{Checksum, Part};
 use super::retired::RETIRED;
 use crate::error::{Error, Exit, Result};
+use crate::store::JobDb;
 use crate::store::batches::BodyPlace;
-use crate::store::{JobDb, broken};
+use crate::text;
 
 /// Rows whose body lies in the log.
 const LOGGED: &str = "batch IS NULL AND side IS NOT NULL";
 
+/// Damaged answers that a run sends again unasked. More would cost more than a night is worth without a word.
+const FEW: usize = 20;
+
+/// An answer whose body is not as it was written, or missing.
+#[derive(Debug, Clone, Copy)]
+struct DamagedAnswer {
+    row: u64,
+    /// It was on the disk once: a power cut does not explain the damage.
+    synced: bool,
+}
+
 impl JobDb {
-    /// Drops the outcomes whose bodies in the log are damaged, and returns their rows. What they cost still counts. A
-    /// power cut leaves such rows, because it may keep a row and lose its body.
+    /// Drops the answers whose bodies in the log are damaged or missing, and returns their rows. What they cost still
+    /// counts. A power cut leaves such rows, because it may keep a row and lose its body. `all`: the user has named the
+    /// job, and accepts any number.
     ///
     /// # Errors
-    /// 74 if the log is missing, or ends before what a sync had put on the disk. Nothing is paid again unasked.
-    pub fn drop_damaged(&mut self) -> Result<Vec<u64>> {
-        self.must_be_whole()?;
-        let damaged = self.damaged_bodies()?;
+    /// 74 if there are too many of them to send again unasked.
+    pub fn drop_damaged(&mut self, all: bool) -> Result<Vec<u64>> {
+        let damaged = self.damaged_answers()?;
+        if !all && damaged.iter().filter(|answer| answer.synced).count() > FEW {
+            let count = text::plural(damaged.len() as u64, "kept answer");
+            let what = format!(
+                "{}: {count} {} damaged or missing",
+                self.log.path().display(),
+                text::agree(damaged.len() as u64, "is", "are")
+            );
+            return Err(Error::new(Exit::Io, what).hint(self.ways_to_answers("these rows")));
+        }
         if damaged.is_empty() {
-            return Ok(damaged);
+            return Ok(Vec::new());
         }
         self.begin()?;
-        for row in &damaged {
+        for DamagedAnswer { row, .. } in &damaged {
             self.run(|db| {
                 db.execute(
                     &format!("INSERT INTO retired SELECT {RETIRED} FROM outcome WHERE row = ?1"),
@@ -36,28 +57,24 @@ impl JobDb {
             })?;
         }
         self.commit(true)?;
-        Ok(damaged)
+        Ok(damaged.into_iter().map(|answer| answer.row).collect())
     }
 
-    /// Returns an error if the log lacks what was on the disk once.
-    fn must_be_whole(&self) -> Result<()> {
-        let synced = self.run(|db| {
+    /// The end of the log that was on the disk once.
+    fn synced_log(&self) -> Result<u64> {
+        let end = self.run(|db| {
             db.query_row("SELECT value FROM meta WHERE key = 'log_end'", [], |row| row.get::<_, i64>(0)).optional()
         })?;
-        let Some(synced) = synced else { return Ok(()) };
-        match self.log.len() {
-            Ok(length) if length >= synced.cast_unsigned() => Ok(()),
-            Ok(_) => Err(self.unreadable_log(IoError::from(ErrorKind::UnexpectedEof))),
-            Err(error) => Err(self.unreadable_log(error)),
-        }
+        Ok(end.unwrap_or(0).cast_unsigned())
     }
 
-    fn damaged_bodies(&self) -> Result<Vec<u64>> {
+    fn damaged_answers(&self) -> Result<Vec<DamagedAnswer>> {
+        let synced = self.synced_log()?;
         let mut log = self.log.scan();
         let mut damaged = Vec::new();
         let mut unreadable = None;
         self.run(|db| {
-            let sql = format!("SELECT row, at, len, sum FROM outcome WHERE {LOGGED} ORDER BY row");
+            let sql = format!("SELECT row, at, len, sum FROM outcome WHERE {LOGGED} AND ok ORDER BY row");
             let mut statement = db.prepare(&sql)?;
             let mut rows = statement.query(params![])?;
             while let Some(found) = rows.next()? {
@@ -66,11 +83,14 @@ impl JobDb {
                 let sum = Checksum::read(found, 3)?;
                 match log.bytes(place) {
                     Ok(Some(body)) if sum.is_none_or(|sum| sum.agrees(Checksum::of_body(body), Part::Body)) => {}
-                    Ok(_) => damaged.push(found.get::<_, i64>(0)?.cast_unsigned()),
-                    Err(error) => {
+                    Err(error) if error.kind() != ErrorKind::NotFound => {
                         unreadable = Some(error);
                         break;
                     }
+                    _ => damaged.push(DamagedAnswer {
+                        row: found.get::<_, i64>(0)?.cast_unsigned(),
+                        synced: place.at + u64::from(place.len) <= synced,
+                    }),
                 }
             }
             Ok(())
@@ -78,14 +98,9 @@ impl JobDb {
         unreadable.map_or(Ok(damaged), |error| Err(self.unreadable_log(error)))
     }
 
-    /// The error of a log that is missing, cut off or cannot be read.
+    /// The error of a log that cannot be read.
     pub(super) fn unreadable_log(&self, error: IoError) -> Error {
-        let what = match error.kind() {
-            ErrorKind::NotFound => "the answers of the job are missing",
-            ErrorKind::UnexpectedEof => "answers of the job are missing at the end of the file",
-            _ => return Error::io(format!("{}: the answers cannot be read", self.log.path().display()), error),
-        };
-        broken(self.log.path(), what).hint(self.restore())
+        Error::io(format!("{}: the answers cannot be read", self.log.path().display()), error)
     }
 
     /// The error of a stored outcome that is not as it was written.
@@ -94,10 +109,18 @@ impl JobDb {
             .hint(self.restore())
     }
 
-    /// The error of a body in the log that is not as it was written.
+    /// The error of a body in the log that is damaged or missing.
     pub(super) fn damaged_body(&self, row: u64) -> Error {
-        Error::new(Exit::Io, format!("{}: the kept answer of row {row} is damaged", self.log.path().display()))
-            .hint(format!("`llbatch run --resume={} -o FILE` sends the row again, and pays for it again", self.id()))
+        let what = format!("{}: the kept answer of row {row} is damaged or missing", self.log.path().display());
+        Error::new(Exit::Io, what).hint(self.ways_to_answers("the row"))
+    }
+
+    fn ways_to_answers(&self, rows: &str) -> String {
+        format!(
+            "restore the file from a backup. Without one, the job's command with `--resume={}` keeps every answer that is \
+             whole, sends {rows} again, and pays again",
+            self.id()
+        )
     }
 
     fn id(&self) -> String {
@@ -137,36 +160,51 @@ mod tests {
     #[test]
     fn row_with_a_damaged_body_is_named_and_dropped_and_its_cost_is_kept() {
         let (_dir, mut db, log) = job();
-        assert_eq!(db.drop_damaged().unwrap(), [0; 0]);
+        assert_eq!(db.drop_damaged(false).unwrap(), [0; 0]);
         OpenOptions::new().write(true).open(&log).unwrap().write_all_at(b"9", 17).unwrap();
-        assert!(db.outcomes(1, 10).unwrap_err().message.ends_with("the kept answer of row 3 is damaged"));
-        assert_eq!(db.drop_damaged().unwrap(), [3]);
+        assert!(db.outcomes(1, 10).unwrap_err().message.contains("the kept answer of row 3 is damaged"));
+        assert_eq!(db.drop_damaged(false).unwrap(), [3]);
         assert_eq!(db.outcomes(1, 10).unwrap().iter().map(|o| o.row).collect::<Vec<_>>(), [1, 2]);
         let retired = db.retired().unwrap();
         let cost = Usage { cached: 7, reasoning: 1, ..Usage::new(10, 3) };
         assert_eq!((retired.len(), retired[0].usage, retired[0].attempts), (1, Some(cost), 2));
-        assert_eq!(db.drop_damaged().unwrap(), [0; 0]);
+        assert_eq!(db.drop_damaged(false).unwrap(), [0; 0]);
     }
 
     #[test]
-    fn end_of_the_log_that_a_power_cut_took_is_sent_again() {
+    fn whatever_is_whole_in_a_shortened_log_stays() {
         let (_dir, mut db, log) = job();
-        // The row was committed, and no sync followed.
-        db.put(&outcome(4, 1, true)).unwrap();
-        db.commit(false).unwrap();
-        OpenOptions::new().write(true).open(&log).unwrap().set_len(23).unwrap();
-        assert_eq!(db.drop_damaged().unwrap(), [4]);
-    }
-
-    #[test]
-    fn log_that_lost_what_was_on_the_disk_is_an_error_and_drops_nothing() {
-        let (_dir, mut db, log) = job();
-        OpenOptions::new().write(true).open(&log).unwrap().set_len(12).unwrap();
-        let error = db.drop_damaged().unwrap_err();
-        assert!(error.exit == Exit::Io && error.message.contains("missing at the end"), "{error}");
+        let cut = |length| OpenOptions::new().write(true).open(&log).unwrap().set_len(length).unwrap();
+        // Only the end of the last line is gone.
+        cut(19);
+        assert_eq!((db.drop_damaged(false).unwrap(), db.outcomes(1, 10).unwrap().len()), (vec![], 3));
+        cut(18);
+        assert_eq!((db.drop_damaged(false).unwrap(), db.outcomes(1, 10).unwrap().len()), (vec![3], 2));
         std::fs::remove_file(&log).unwrap();
-        let error = db.drop_damaged().unwrap_err();
-        assert!(error.exit == Exit::Io && error.hint.unwrap().contains("backup"), "{}", error.message);
-        assert_eq!(db.counts().unwrap(), (2, 1));
+        assert_eq!(db.drop_damaged(false).unwrap(), [1]);
+        assert_eq!(db.outcomes(1, 10).unwrap().len(), 1, "a failed row stands without its body");
+    }
+
+    #[test]
+    fn many_answers_are_paid_again_only_if_the_user_names_the_job() {
+        let (dir, mut db) = db();
+        let log = dir.path().join("j").join("answers.jsonl");
+        let put = |db: &mut JobDb, rows: std::ops::RangeInclusive<u64>| {
+            rows.for_each(|row| db.put(&outcome(row, 1, true)).unwrap());
+        };
+        put(&mut db, 1..=30);
+        db.commit(true).unwrap();
+        // These were never synced: a power cut may take them all.
+        put(&mut db, 31..=60);
+        db.commit(false).unwrap();
+        let end = std::fs::metadata(&log).unwrap().len();
+        OpenOptions::new().write(true).open(&log).unwrap().set_len(end / 2 + 2).unwrap();
+        assert_eq!(db.drop_damaged(false).unwrap().len(), 30);
+        std::fs::remove_file(&log).unwrap();
+        let error = db.drop_damaged(false).unwrap_err();
+        assert!(error.exit == Exit::Io && error.message.contains("30 kept answers are damaged"), "{error}");
+        assert!(error.hint.unwrap().contains("`--resume=j`"));
+        assert_eq!(db.counts().unwrap(), (30, 0), "nothing was dropped");
+        assert_eq!(db.drop_damaged(true).unwrap().len(), 30);
     }
 }

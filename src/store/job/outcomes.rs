@@ -215,8 +215,12 @@ impl JobDb {
                 return Ok(Some(stored.outcome));
             }
             (Some(place), None) => {
-                let body = self.log.body(place).map_err(|e| self.unreadable_log(e))?;
-                stored.outcome.body = body;
+                stored.outcome.body = self.log.body(place).map_err(|e| self.unreadable_log(e))?;
+                if !stored.outcome.ok() && stored.agrees(Part::Head) && !stored.agrees(Part::Body) {
+                    // The outcome of a failed row stands without the response.
+                    stored.outcome.body = None;
+                    return Ok(Some(stored.outcome));
+                }
             }
             (None, _) => {}
         }
