@@ -46,8 +46,11 @@ struct Pricing {
 
 #[derive(Deserialize)]
 struct Wrapped<'a> {
-    #[serde(borrow, alias = "models")]
-    data: Vec<&'a RawValue>,
+    #[serde(borrow, default)]
+    data: Option<Vec<&'a RawValue>>,
+    /// Beside `data`, some servers describe the same models here in another form.
+    #[serde(borrow, default)]
+    models: Option<Vec<&'a RawValue>>,
 }
 
 impl Client {
@@ -61,10 +64,10 @@ impl Client {
 
 /// Reads an array, or an object around one. Unreadable entries are left out.
 fn read(body: &[u8]) -> Option<Vec<ServedModel>> {
-    let raw: Vec<&RawValue> = match serde_json::from_slice::<Vec<&RawValue>>(body) {
-        Ok(list) => list,
-        Err(_) => serde_json::from_slice::<Wrapped<'_>>(body).ok()?.data,
-    };
+    let raw: Vec<&RawValue> = serde_json::from_slice(body).ok().or_else(|| {
+        let wrapped = serde_json::from_slice::<Wrapped<'_>>(body).ok()?;
+        wrapped.data.or(wrapped.models)
+    })?;
     let entries = raw.into_iter().filter_map(|raw| serde_json::from_str::<ModelListing>(raw.get()).ok());
     Some(
         entries
@@ -86,7 +89,15 @@ mod tests {
     fn every_shape_of_the_model_list_is_read() {
         let entry = r#"{"id":"a/b","type":"chat","created":0,"context_length":131072,"pricing":{"input":1.0399999999999998,"output":0.5,"cached_input":0.26,"hourly":0}}"#;
         let bare = format!("[{entry},{{\"id\":\"c\",\"pricing\":null}},{{\"nonsense\":1}},7]");
-        for text in [bare.clone(), format!("{{\"object\":\"list\",\"data\":{bare}}}")] {
+        let data = format!("\"object\":\"list\",\"data\":{bare}");
+        let texts = [
+            bare.clone(),
+            format!("{{{data}}}"),
+            format!("{{\"models\":{bare}}}"),
+            // llama.cpp's server
+            format!("{{\"models\":[{{\"name\":\"c\",\"model\":\"c\"}}],{data}}}"),
+        ];
+        for text in texts {
             let models = read(text.as_bytes()).unwrap();
             assert_eq!(models.len(), 2);
             assert_eq!((models[0].context, models[0].price), (Some(131_072), Some((1.039_999_999_999_999_8, 0.5))));
