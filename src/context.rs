@@ -27,15 +27,16 @@ impl Ctx {
         format!("llbatch {}", words.join(" "))
     }
 
-    /// The flags that the user must type again in another command so that it finds a job of `service`.
-    pub fn flags(&self, service: &str) -> String {
+    /// The flags that the user must type again in another command so that it finds a job of `service`, which has the name
+    /// `named` in the config file.
+    pub fn flags(&self, service: &str, named: Option<&str>) -> String {
         let settings = &self.settings;
         let bare = |url: &str| url.trim_end_matches('/').trim_end_matches("/v1").to_owned();
         let typed = |origin: &Origin| matches!(origin, Origin::Flag(_));
         let mut flags = String::new();
-        // Commands on a job of the sandbox use the sandbox by themselves.
-        if service != "sandbox" && (typed(&settings.base_url.origin) || bare(&settings.base_url.value) != bare(service))
-        {
+        // Commands on a job of the sandbox, or of a service in the config file, use it by themselves.
+        let by_itself = service == "sandbox" || named.is_some();
+        if !by_itself && (typed(&settings.base_url.origin) || bare(&settings.base_url.value) != bare(service)) {
             flags.extend([" --base-url ", &quote(service)]);
         }
         let paths = [(" --state-dir ", settings.state.as_ref()), (" --config ", Some(&settings.config_path))];

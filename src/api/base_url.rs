@@ -62,17 +62,14 @@ pub fn canonical_base(text: &str) -> Result<Url, InvalidBase> {
         return Err(InvalidBase::instead(why, &format!("{scheme}://{}", given.trim_start_matches('/'))));
     }
     let mut url = Url::parse(given).map_err(|e| InvalidBase::because(format!("`{text}` is not a valid URL: {e}")))?;
-    let host = url.host_str().ok_or_else(|| InvalidBase::because(format!("`{text}` has no host")))?;
+    if url.host_str().is_none() {
+        return Err(InvalidBase::because(format!("`{text}` has no host")));
+    }
     if !url.username().is_empty() || url.password().is_some() {
         return Err(InvalidBase::because("a base URL must not contain a user or a password".to_owned()));
     }
     match url.scheme() {
-        "https" => {}
-        "http" if is_loopback(host) => {}
-        "http" => {
-            let why = format!("`{text}` is plain http, which would send your key and prompts unencrypted; use https");
-            return Err(InvalidBase::because(why));
-        }
+        "https" | "http" => {}
         other => return Err(InvalidBase::because(format!("`{text}`: scheme `{other}` is not http or https"))),
     }
     if url.query().is_some() || url.fragment().is_some() {
@@ -101,6 +98,11 @@ pub fn is_loopback(host: &str) -> bool {
         // Connections to "any address" reach this machine.
         ip.is_loopback() || ip == std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)
     })
+}
+
+/// Returns true if requests to `base` leave this machine unencrypted. No key may travel with them.
+pub fn is_in_clear(base: &Url) -> bool {
+    base.scheme() == "http" && !base.host_str().is_some_and(is_loopback)
 }
 
 /// Returns true if a service is a server on this machine, by the name that jobs have for it.
@@ -145,6 +147,26 @@ mod tests {
     }
 
     #[test]
+    fn plain_http_stays_on_this_machine_by_its_name() {
+        let cases = [
+            ("http://127.0.0.1:1", false),
+            ("http://127.9.9.9/v1", false),
+            ("http://[::1]:8000/v1", false),
+            ("http://0.0.0.0:8000", false),
+            ("http://box.localhost", false),
+            ("https://10.0.0.5", false),
+            ("http://api.together.ai/v1", true),
+            ("http://10.0.0.5:8000", true),
+            ("http://localhost.example", true),
+            ("http://vllm.local", true),
+            ("http://127.0.0.1.example", true),
+        ];
+        for (text, clear) in cases {
+            assert_eq!(is_in_clear(&canonical_base(text).unwrap()), clear, "{text}");
+        }
+    }
+
+    #[test]
     fn an_invalid_base_url_is_refused_with_the_right_one() {
         let cases = [
             ("127.0.0.1:18931/v1", "lacks http", Some("http://127.0.0.1:18931/v1")),
@@ -153,9 +175,6 @@ mod tests {
             ("api.together.ai/v1", "lacks http", Some("https://api.together.ai/v1")),
             ("https://host.example/v1?key=1", "query", Some("https://host.example/v1")),
             ("https://host.example/#top", "query", Some("https://host.example/v1")),
-            ("http://api.together.ai/v1", "plain http", None),
-            ("http://10.0.0.5:8000", "plain http", None),
-            ("http://localhost.example", "plain http", None),
             ("ftp://x", "scheme `ftp`", None),
             ("https://user:pw@host.example/v1", "password", None),
             ("not a url", "lacks http", None),

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue};
+use reqwest::header::{ACCEPT, CONTENT_LENGTH, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response};
 
 use super::error::{Failure, Fault};
@@ -48,11 +48,7 @@ impl Client {
     pub(super) fn authorized(&self, method: Method, path: &str) -> Result<RequestBuilder, Failure> {
         let url = self.url(path);
         let request = self.bare.http(&url)?.request(method, url);
-        let request = request.header(ACCEPT, HeaderValue::from_static("application/json"));
-        Ok(match &self.bearer {
-            Some(bearer) => request.header(AUTHORIZATION, bearer.clone()),
-            None => request,
-        })
+        Ok(request.header(ACCEPT, HeaderValue::from_static("application/json")).headers(self.personal.clone()))
     }
 
     /// Sends once and reads the whole answer. Any status is a [`Reply`].

@@ -19,28 +19,36 @@ const SHORTEST_KEY: usize = 8;
 const WINDOW: u64 = 1 << 20;
 
 impl Client {
-    /// The key to remove, if there is one.
-    pub(super) fn secret(&self) -> Option<&[u8]> {
-        self.key.as_ref().map(|key| key.expose_secret().as_bytes()).filter(|key| key.len() >= SHORTEST_KEY)
+    /// The secrets to remove: the key, and what the user's own headers hold.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &[u8]> {
+        self.secrets
+            .iter()
+            .map(|secret| secret.expose_secret().as_bytes())
+            .filter(|secret| secret.len() >= SHORTEST_KEY)
     }
 
-    /// Returns true if `text` contains the key.
+    /// Returns true if `text` contains a secret.
     pub fn is_key_in(&self, text: &str) -> bool {
-        self.secret().is_some_and(|key| is_spelled_in(key, text.as_bytes()))
+        self.secrets().any(|secret| is_spelled_in(secret, text.as_bytes()))
     }
 
-    /// Writes `clean`, a copy of `file` without the key, and syncs it. Returns `false`, without a copy, if `file` does not
-    /// contain the key.
+    /// Writes `clean`, a copy of `file` without the secrets, and syncs it. Returns `false`, without a copy, if `file` does not
+    /// contain any.
     pub fn copy_without_key(&self, file: &Path, clean: &Path) -> io::Result<bool> {
-        let Some(key) = self.secret() else { return Ok(false) };
-        if !copy_without(key, File::open(file)?, &mut io::sink())? {
-            return Ok(false);
+        let next = clean.with_extension("next");
+        let mut from = file;
+        for secret in self.secrets() {
+            if !copy_without(secret, File::open(from)?, &mut io::sink())? {
+                continue;
+            }
+            let to = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&next)?;
+            let mut to = BufWriter::new(to);
+            copy_without(secret, File::open(from)?, &mut to)?;
+            to.into_inner()?.sync_all()?;
+            std::fs::rename(&next, clean)?;
+            from = clean;
         }
-        let to = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(clean)?;
-        let mut to = BufWriter::new(to);
-        copy_without(key, File::open(file)?, &mut to)?;
-        to.into_inner()?.sync_all()?;
-        Ok(true)
+        Ok(from != file)
     }
 }
 

@@ -17,6 +17,7 @@ pub mod files;
 mod keyless;
 pub mod limits;
 pub mod models;
+mod own_header;
 mod proxy;
 mod response;
 pub mod retry;
@@ -40,9 +41,10 @@ use error::{Failure, Fault};
 use limits::Limits;
 use response::AnyResponse;
 
-pub use base_url::{InvalidBase, canonical_base, endpoint_of, is_on_this_machine};
+pub use base_url::{InvalidBase, canonical_base, endpoint_of, is_in_clear, is_on_this_machine};
 pub use download::Downloaded;
 pub use fields::{Listing, is_id};
+pub use own_header::OwnHeader;
 pub use proxy::proxy_of;
 pub use upload::{Registered, Upload};
 
@@ -67,6 +69,8 @@ pub struct ClientOptions {
     pub base_url: String,
     /// The API key, if there is one.
     pub key: Option<SecretString>,
+    /// The user's own headers for this service.
+    pub headers: Vec<OwnHeader>,
     /// The `User-Agent` header.
     pub user_agent: String,
 }
@@ -78,9 +82,10 @@ pub struct Client {
     /// The way of the requests of rows. `None`: a proxy stands before the service.
     direct: Option<Direct>,
     base: url::Url,
-    key: Option<SecretString>,
-    /// `Authorization`, marked sensitive.
-    bearer: Option<HeaderValue>,
+    /// The key, and headers that may hold one: what must be removed from the texts of the service.
+    secrets: Arc<[SecretString]>,
+    /// What only the service gets: `Authorization` and the user's own headers, marked sensitive.
+    personal: HeaderMap,
     /// Permit for reading an answer beyond [`LARGE`].
     large: Arc<Semaphore>,
     clock: Arc<Clock>,
@@ -141,14 +146,21 @@ impl Client {
     pub fn new(options: &ClientOptions) -> Result<Self, String> {
         // Only the first call installs it.
         drop(rustls::crypto::ring::default_provider().install_default());
-        let bearer = options.key.as_ref().map(bearer).transpose()?;
-        let mut headers = HeaderMap::new();
-        if let Some(value) = &bearer {
-            headers.insert(AUTHORIZATION, value.clone());
+        let base = canonical_base(&options.base_url).map_err(|e| e.to_string())?;
+        let secrets: Arc<[SecretString]> =
+            options.key.iter().cloned().chain(options.headers.iter().filter_map(OwnHeader::secret)).collect();
+        // The last guard: the caller has refused it before, in the user's terms.
+        if is_in_clear(&base) && !secrets.is_empty() {
+            return Err(format!("{base} is plain http, so no key is sent there"));
         }
+        let mut personal = HeaderMap::new();
+        options.headers.iter().for_each(|own| own.add_to(&mut personal));
+        if let Some(key) = &options.key {
+            personal.insert(AUTHORIZATION, bearer(key)?);
+        }
+        let mut headers = personal.clone();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let base = canonical_base(&options.base_url).map_err(|e| e.to_string())?;
         let http = connections(&options.user_agent, &base)
             .default_headers(headers.clone())
             .build()
@@ -159,8 +171,8 @@ impl Client {
             http,
             direct,
             base,
-            key: options.key.clone(),
-            bearer,
+            secrets,
+            personal,
             large: Arc::new(Semaphore::new(1)),
             clock: Arc::default(),
             bare,
@@ -221,10 +233,14 @@ impl Client {
 
     /// Removes the key from a body: a service that repeats it must not bring it into results, logs or the ledger.
     fn without_key(&self, body: Bytes) -> Bytes {
-        let Some(key) = self.secret().filter(|key| keyless::is_spelled_in(key, &body)) else { return body };
-        let mut clean = Vec::with_capacity(body.len());
-        keyless::copy_without(key, &*body, &mut clean).expect("memory is read and written without fail");
-        clean.into()
+        self.secrets().fold(body, |body, secret| {
+            if !keyless::is_spelled_in(secret, &body) {
+                return body;
+            }
+            let mut clean = Vec::with_capacity(body.len());
+            keyless::copy_without(secret, &*body, &mut clean).expect("memory is read and written without fail");
+            clean.into()
+        })
     }
 }
 
@@ -242,9 +258,11 @@ mod tests {
     #[test]
     fn a_panic_message_never_shows_the_key() {
         let key = Some(SecretString::from("tgp_v1_canary".to_owned()));
-        let options = ClientOptions { base_url: "http://127.0.0.1:1".into(), key, user_agent: "t".into() };
+        let header = OwnHeader::new("x-api-key", SecretString::from("canary-in-a-header".to_owned())).unwrap();
+        let headers = vec![header];
+        let options = ClientOptions { base_url: "http://127.0.0.1:1".into(), key, headers, user_agent: "t".into() };
         let client = Client::new(&options).unwrap();
-        let authorization = client.bearer.clone().unwrap();
+        let authorization = client.personal[AUTHORIZATION].clone();
         assert!(authorization.as_bytes().ends_with(b"canary"));
         let request = client.http.get(client.base.clone()).header("authorization", authorization);
         let holders: [&dyn std::fmt::Debug; 4] =
@@ -257,15 +275,29 @@ mod tests {
     }
 
     #[test]
+    fn no_client_sends_a_key_in_clear() {
+        let secret = || SecretString::from("tgp_v1_canary".to_owned());
+        let client = |key: Option<SecretString>, header: Option<&str>| {
+            let headers = header.iter().map(|name| OwnHeader::new(name, secret()).unwrap()).collect();
+            Client::new(&ClientOptions { base_url: "http://10.0.0.5".into(), key, headers, user_agent: "t".into() })
+        };
+        assert!(client(Some(secret()), None).is_err() && client(None, Some("x-api-key")).is_err());
+        assert!(client(None, None).is_ok() && client(None, Some("x-org")).is_ok());
+    }
+
+    #[test]
     fn a_repeated_key_is_removed_from_bodies() {
         let key = Some(SecretString::from("tgp_v1_canary".to_owned()));
-        let client =
-            Client::new(&ClientOptions { base_url: "http://127.0.0.1:1".into(), key, user_agent: "t".into() }).unwrap();
+        let header = OwnHeader::new("x-api-key", SecretString::from("canary-in-a-header".to_owned())).unwrap();
+        let headers = vec![header];
+        let options = ClientOptions { base_url: "http://127.0.0.1:1".into(), key, headers, user_agent: "t".into() };
+        let client = Client::new(&options).unwrap();
         let clean = |body: &'static str| {
             String::from_utf8(client.without_key(Bytes::from_static(body.as_bytes())).to_vec()).unwrap()
         };
         assert_eq!(clean("tgp_v1_canary and tgp_v1_canary"), "[key] and [key]");
         assert_eq!(clean("tgp_v1_canar"), "tgp_v1_canar");
+        assert_eq!(clean("canary-in-a-header of tgp_v1_canary"), "[key] of [key]");
         assert!(!format!("{client:?}").contains("canary"));
     }
 }

@@ -297,7 +297,12 @@ mod tests {
     #[test]
     fn proxy_is_spoken_to_by_reqwest() {
         // The variables of proxies are read by the process. Loopback never has one.
-        let options = ClientOptions { base_url: "http://127.0.0.1:1".into(), key: None, user_agent: "t".into() };
+        let options = ClientOptions {
+            base_url: "http://127.0.0.1:1".into(),
+            key: None,
+            headers: Vec::new(),
+            user_agent: "t".into(),
+        };
         assert!(Client::new(&options).unwrap().direct.is_some());
     }
 }

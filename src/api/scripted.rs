@@ -111,7 +111,8 @@ fn request(stream: &TcpStream) -> Option<SeenRequest> {
 /// Makes a client of the server at `base`, with a key.
 pub fn client(base: &str) -> Client {
     let key = Some(SecretString::from(KEY.to_owned()));
-    Client::new(&ClientOptions { base_url: base.to_owned(), key, user_agent: "test".to_owned() }).unwrap()
+    let options = ClientOptions { base_url: base.to_owned(), key, headers: Vec::new(), user_agent: "test".to_owned() };
+    Client::new(&options).unwrap()
 }
 
 /// Makes a whole answer with these extra headers (`name: value\r\n` each).

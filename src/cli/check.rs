@@ -14,6 +14,7 @@ use crate::check::{Pass, first_look, unlisted};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::OpenedInputs;
+use crate::job::remote::WITHOUT_KEY;
 use crate::money::budget::{BudgetedWork, Remaining, admit};
 use crate::price::Nanos;
 use crate::request::RequestBuilder;
@@ -131,7 +132,8 @@ pub(super) fn learned(ctx: &Ctx) -> Factors {
         return Factors::default();
     };
     // A check needs no key, and learns nothing without one.
-    let Ok(account) = ctx.settings.key().map(|key| ctx.settings.account(&key)) else { return Factors::default() };
+    let Ok(key) = ctx.settings.key() else { return Factors::default() };
+    let account = key.map_or_else(|| WITHOUT_KEY.to_owned(), |key| ctx.settings.account(&key));
     if !dir.join("ledger.db").exists() {
         return Factors::default();
     }

@@ -7,11 +7,12 @@ use clap::Args;
 use serde::Serialize;
 
 use super::check::learned;
-use super::service::{connect, connect_to, invalid_base, missing_certificates};
+use super::service::{connect, connect_to, explain_keyless, invalid_base, missing_certificates, unencrypted};
 use super::{print_json, print_table};
-use crate::api::{canonical_base, proxy_of};
+use crate::api::{OwnHeader, canonical_base, proxy_of};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
+use crate::settings::Dialect;
 use crate::store::Store;
 use crate::text::{self, Align, Grid};
 
@@ -66,15 +67,9 @@ impl Check {
 
 /// Runs the subcommand.
 pub fn run(args: &DoctorArgs, ctx: &Ctx) -> Result<Exit> {
-    let mut checks = vec![
-        Check::new("version", env!("CARGO_PKG_VERSION"), ""),
-        config(ctx),
-        key(ctx),
-        base_url(ctx),
-        proxy(ctx),
-        certificates(ctx),
-    ];
-    checks.push(state_dir(ctx));
+    let mut checks = vec![Check::new("version", env!("CARGO_PKG_VERSION"), ""), config(ctx)];
+    checks.extend(service(ctx));
+    checks.extend([key(ctx), base_url(ctx), proxy(ctx), certificates(ctx), state_dir(ctx)]);
     checks.extend(damaged_jobs(ctx));
     checks.extend([prices(ctx), estimates(ctx)]);
     checks.extend(budgets(ctx));
@@ -118,14 +113,40 @@ fn config(ctx: &Ctx) -> Check {
     Check::new("config file", value, path.origin.to_string())
 }
 
+/// The service of the config file that is used, and others that are there.
+fn service(ctx: &Ctx) -> Vec<Check> {
+    let settings = &ctx.settings;
+    if settings.sandbox {
+        return Vec::new();
+    }
+    let Some(used) = &settings.service else {
+        let others = (!settings.services.is_empty()).then(|| settings.services.join(", "));
+        return others.map(|names| Check::new("other services", names, "config file")).into_iter().collect();
+    };
+    let mut checks = vec![Check::new("service name", &used.name.value, used.name.origin.to_string())];
+    if !used.headers.is_empty() {
+        // Their values may be secrets.
+        let names: Vec<&str> = used.headers.iter().map(OwnHeader::name).collect();
+        checks.push(Check::new("headers", names.join(", "), "config file"));
+    }
+    if used.dialect == Dialect::Openai {
+        checks.push(Check::new("batches", "not possible yet in OpenAI's dialect", "config file"));
+    }
+    checks
+}
+
 fn key(ctx: &Ctx) -> Check {
     if ctx.settings.sandbox {
         return Check::new("API key", "not needed", "flag --sandbox");
     }
-    let from = ctx.settings.key_origin().map(ToString::to_string).unwrap_or_default();
+    let from = ctx.settings.key_origin().unwrap_or_default();
     match ctx.settings.key() {
+        Ok(None) if ctx.settings.refuses_key() => Check::new("API key", "none is sent", from),
+        Ok(None) => Check::new("API key", "none is configured; the service is asked without one", from),
         // A fingerprint distinguishes two keys and reveals nothing else about them.
-        Ok(key) => Check::new("API key", format!("present; fingerprint {}", &ctx.settings.account(&key)[..8]), from),
+        Ok(Some(key)) => {
+            Check::new("API key", format!("present; fingerprint {}", &ctx.settings.account(&key)[..8]), from)
+        }
         Err(error) => Check::new("API key", "missing or invalid", from).failed(&error),
     }
 }
@@ -136,7 +157,13 @@ fn base_url(ctx: &Ctx) -> Check {
         return Check::new("base URL", "the built-in server", "flag --sandbox");
     }
     match canonical_base(&given.value) {
-        Ok(url) => Check::new("base URL", url.to_string(), given.origin.to_string()),
+        Ok(url) => {
+            let check = Check::new("base URL", url.to_string(), given.origin.to_string());
+            match unencrypted(&url, ctx) {
+                Ok(problem) => Check { problem, ..check },
+                Err(error) => check.failed(&error),
+            }
+        }
         Err(invalid) => Check::new("base URL", &given.value, given.origin.to_string())
             .failed(&invalid_base(invalid.to_string(), &invalid)),
     }
@@ -173,7 +200,7 @@ fn certificates(ctx: &Ctx) -> Check {
         let from = given.iter().map(|(variable, _)| *variable).collect::<Vec<_>>().join(", ");
         Check::new(name, given.iter().map(shown).collect::<Vec<_>>().join(", "), format!("environment, {from}"))
     };
-    match connect_to(base.to_string(), None) {
+    match connect_to(base.to_string(), None, Vec::new()) {
         Ok(_) => Check { problem: missing_certificates(), ..check },
         Err(error) => check.failed(&error),
     }
@@ -251,7 +278,8 @@ fn prices(ctx: &Ctx) -> Check {
             newest = newest.max(&entry.as_of);
         }
     }
-    Check::new("prices", format!("{}, the newest of {newest}", text::plural(models, "model")), "`llbatch models`")
+    let age = if newest.is_empty() { String::new() } else { format!(", the newest of {newest}") };
+    Check::new("prices", format!("{}{age}", text::plural(models, "model")), "`llbatch models`")
 }
 
 /// The corrections of token estimates that earlier jobs taught.
@@ -289,6 +317,6 @@ fn online(ctx: &Ctx) -> Check {
                 "tried",
             )
         }
-        Err(error) => Check::new("service", "no usable answer", "tried").failed(&error),
+        Err(error) => Check::new("service", "no usable answer", "tried").failed(&explain_keyless(error, ctx)),
     }
 }

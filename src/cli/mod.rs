@@ -38,7 +38,8 @@ use self::args::InputArgs;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::finish::Ended;
-use crate::settings::{Flags, Settings};
+use crate::job::jobs_service;
+use crate::settings::{Flags, JobsService, Settings};
 use crate::text;
 use crate::ui::{AutoSwitch, Ui, UiOptions};
 
@@ -72,6 +73,7 @@ to resume). The README lists all codes.";
 /// Flags of every command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 struct Global {
     /// Print JSON instead of text
     #[arg(long, global = true)]
@@ -97,9 +99,15 @@ struct Global {
     /// URL of the service [env: TOGETHER_BASE_URL] [default: https://api.together.ai/v1]
     #[arg(long, global = true, value_name = "URL")]
     base_url: Option<String>,
+    /// Service of the config file: [services.NAME] [env: LLBATCH_SERVICE] [default: together]
+    #[arg(long, global = true, value_name = "NAME", conflicts_with = "base_url")]
+    service: Option<String>,
     /// File with the API key, readable only by you [env: TOGETHER_API_KEY holds the key itself]
     #[arg(long, global = true, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
+    /// Send no key, whatever is configured
+    #[arg(long, global = true, conflicts_with = "api_key_file")]
+    no_key: bool,
     /// Use the built-in server: no key, no network, no cost
     #[arg(long, global = true)]
     sandbox: bool,
@@ -232,7 +240,10 @@ fn dispatch(
         config: global.config,
         state_dir: global.state_dir,
         base_url: global.base_url,
+        service: global.service,
+        jobs_service: JobsService::Unknown,
         api_key_file: global.api_key_file,
+        no_key: global.no_key,
         sandbox: global.sandbox,
     };
     let settings = Settings::resolve(&flags, &env)?;
@@ -244,33 +255,55 @@ fn dispatch(
         if let Err(error) = crate::job::orphans::take_in(&ctx) {
             tracing::info!("{error}");
         }
-        let own = flags.sandbox || flags.base_url.is_some();
-        if !own && cli.command.jobs().is_some_and(|names| crate::job::sandbox_jobs::are_of_sandbox(names, &ctx)) {
-            ctx.settings = Settings::resolve(&Flags { sandbox: true, ..flags }, &env)?;
+        let own = flags.sandbox || flags.base_url.is_some() || flags.service.is_some();
+        if let Some(names) = cli.command.jobs().filter(|_| !own) {
+            use_service_of(names, &flags, env, &mut ctx)?;
         }
     }
     let mut command = cli.command;
     if let Some(input) = command.input() {
         input.find_stdin(&ctx.ui);
     }
+    execute(command, &ctx).map_err(|error| service::explain_keyless(error, &ctx))
+}
+
+fn execute(command: Command, ctx: &Ctx) -> Result<Exit> {
     match command {
-        Command::Run(args) => run::run(*args, &ctx),
-        Command::Check(args) => check::run(&args, &ctx),
-        Command::Models(args) => models::run(&args, &ctx),
-        Command::Prepare(args) => prepare::run(&args, &ctx),
-        Command::Submit(args) => submit::run(&args, &ctx),
-        Command::Wait(args) => wait::run(&args, &ctx),
-        Command::Fetch(args) => fetch::run(&args, &ctx),
-        Command::Retry(args) => retry::run(&args, &ctx),
-        Command::Cancel(args) => cancel::run(&args, &ctx),
-        Command::Clean(args) => clean::run(&args, &ctx),
-        Command::Status(args) => status::run(&args, &ctx),
-        Command::Report(args) => report::run(&args, &ctx),
-        Command::Serve(args) => serve::run(args, &ctx),
-        Command::Doctor(args) => doctor::run(&args, &ctx),
-        Command::Completions(_) => job_words::jobs(&ctx),
+        Command::Run(args) => run::run(*args, ctx),
+        Command::Check(args) => check::run(&args, ctx),
+        Command::Models(args) => models::run(&args, ctx),
+        Command::Prepare(args) => prepare::run(&args, ctx),
+        Command::Submit(args) => submit::run(&args, ctx),
+        Command::Wait(args) => wait::run(&args, ctx),
+        Command::Fetch(args) => fetch::run(&args, ctx),
+        Command::Retry(args) => retry::run(&args, ctx),
+        Command::Cancel(args) => cancel::run(&args, ctx),
+        Command::Clean(args) => clean::run(&args, ctx),
+        Command::Status(args) => status::run(&args, ctx),
+        Command::Report(args) => report::run(&args, ctx),
+        Command::Serve(args) => serve::run(args, ctx),
+        Command::Doctor(args) => doctor::run(&args, ctx),
+        Command::Completions(_) => job_words::jobs(ctx),
         Command::Man(_) | Command::Version => Ok(Exit::Ok),
     }
+}
+
+/// Resolves the settings again if the jobs that the command names belong to another service than the environment and the
+/// config file choose.
+fn use_service_of(names: &[String], flags: &Flags, env: &dyn Fn(&str) -> Option<String>, ctx: &mut Ctx) -> Result<()> {
+    let jobs_service = jobs_service::of(names, ctx);
+    let differs = match &jobs_service {
+        JobsService::Unknown => false,
+        JobsService::Sandbox => true,
+        // What is stored can be had without the service. What needs it says that it is gone.
+        JobsService::Named(name) => ctx.settings.services.contains(name),
+        JobsService::Unnamed => ctx.settings.service.is_some(),
+    };
+    if differs {
+        let sandbox = jobs_service == JobsService::Sandbox;
+        ctx.settings = Settings::resolve(&Flags { jobs_service, sandbox, ..flags.clone() }, &env)?;
+    }
+    Ok(())
 }
 
 /// Starts diagnostics of this crate alone, because libraries may log headers.

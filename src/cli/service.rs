@@ -1,29 +1,43 @@
 //! The service that a command talks to: Together, or the built-in server inside this process.
 
+use std::cell::Cell;
+
 use secrecy::SecretString;
+use url::Url;
 
 use super::sandbox;
-use crate::api::{Client, ClientOptions, InvalidBase, canonical_base, endpoint_of};
+use crate::api::{Client, ClientOptions, InvalidBase, OwnHeader, canonical_base, endpoint_of, is_in_clear};
 use crate::context::Ctx;
-use crate::error::{Error, Result};
-use crate::job::remote::Remote;
+use crate::error::{Error, Exit, Result};
+use crate::job::remote::{Remote, WITHOUT_KEY};
 use crate::sandbox::Sandbox;
-use crate::store::{Job, JobBatch, Store};
+use crate::settings::Dialect;
+use crate::store::{Job, JobBatch, Store, service_identity};
 
 /// A client, with the service and the account that it talks to.
 #[derive(Debug)]
 pub(super) struct Service {
     pub client: Client,
-    /// The base URL, or `sandbox`. It distinguishes services.
+    /// The base URL, or `sandbox`.
     pub name: String,
-    /// A hash of the key. It distinguishes accounts.
+    /// The name in the config file, if it has one there. Both together distinguish services.
+    named: Option<String>,
+    /// A hash of the key. It distinguishes accounts. Empty: see [`Remote::account`].
     pub account: String,
+    /// [`Remote::unsaid`]
+    unsaid: Cell<bool>,
     _sandbox: Option<Sandbox>,
 }
 
 impl Service {
     pub fn remote(&self) -> Remote<'_> {
-        Remote { client: &self.client, name: &self.name, account: &self.account }
+        Remote {
+            client: &self.client,
+            name: &self.name,
+            service: self.named.as_deref(),
+            account: &self.account,
+            unsaid: &self.unsaid,
+        }
     }
 
     /// The service for a command on these jobs. What is in the store needs neither key nor network: with `offline`, jobs
@@ -38,13 +52,16 @@ impl Service {
         let awaits = |job: &Job| stored(job).is_ok_and(|batches| batches.iter().any(JobBatch::is_open));
         if !offline || jobs.iter().any(awaits) {
             // A job of another service is refused later.
-            if jobs.iter().all(|job| job.service().is_none_or(|service| service == self.name)) {
+            let mine = self.remote().identity();
+            if jobs.iter().all(|job| job.service_identity().is_none_or(|theirs| theirs == mine)) {
                 self.remote().ready(ctx)?;
             }
             return Ok(self);
         }
-        if let Some(service) = jobs.first().and_then(Job::service).filter(|service| *service != self.name) {
-            self = Self { name: service, account: String::new(), ..self };
+        let mine = self.remote().identity();
+        if let Some(job) = jobs.first().filter(|job| job.service_identity().is_some_and(|theirs| theirs != mine)) {
+            let (name, named) = (job.service().unwrap_or_default(), job.service_name());
+            self = Self { name, named, account: String::new(), ..self };
         }
         Ok(self)
     }
@@ -68,8 +85,9 @@ pub(super) fn connect_later(ctx: &Ctx) -> Result<Service> {
     if let Some(server) = sandbox::start_if_asked(ctx)? {
         let key: SecretString = "sandbox".to_owned().into();
         let account = ctx.settings.account(&key);
-        let client = connect_to(server.url.clone(), Some(key))?;
-        return Ok(Service { client, name: "sandbox".to_owned(), account, _sandbox: Some(server) });
+        let client = connect_to(server.url.clone(), Some(key), Vec::new())?;
+        let (name, unsaid) = ("sandbox".to_owned(), Cell::default());
+        return Ok(Service { client, name, named: None, account, unsaid, _sandbox: Some(server) });
     }
     let given = &ctx.settings.base_url;
     let base =
@@ -77,15 +95,92 @@ pub(super) fn connect_later(ctx: &Ctx) -> Result<Service> {
     if let Some(endpoint) = endpoint_of(&given.value) {
         ctx.ui.note(&format!("the base URL is {base}: {endpoint} is the path of an endpoint"));
     }
+    let in_clear = unencrypted(&base, ctx);
+    if let Some(warning) =
+        in_clear.map_err(|e| Error { message: format!("base URL ({}): {}", given.origin, e.message), ..e })?
+    {
+        ctx.ui.warn(&warning);
+    }
     if base.scheme() == "https" {
         ctx.settings.check_proxy()?;
         if let Some(missing) = missing_certificates() {
             ctx.ui.warn(&missing);
         }
     }
-    let key = ctx.settings.key().ok();
-    let account = key.as_ref().map(|key| ctx.settings.account(key)).unwrap_or_default();
-    Ok(Service { client: connect_to(base.to_string(), key)?, name: base.to_string(), account, _sandbox: None })
+    // A missing key stops the command later: see `Remote::ready`.
+    let key = ctx.settings.key();
+    let without_key = matches!(key, Ok(None));
+    let key = key.ok().flatten();
+    let account = match &key {
+        Some(key) => ctx.settings.account(key),
+        None if without_key => WITHOUT_KEY.to_owned(),
+        None => String::new(),
+    };
+    Ok(Service {
+        client: connect_to(base.to_string(), key, own_headers(ctx))?,
+        name: base.to_string(),
+        named: ctx.settings.service_name().map(str::to_owned),
+        account,
+        unsaid: Cell::new(without_key && !ctx.settings.refuses_key()),
+        _sandbox: None,
+    })
+}
+
+/// Names the remedy if a service refused a command for want of a key.
+pub(super) fn explain_keyless(error: Error, ctx: &Ctx) -> Error {
+    let settings = &ctx.settings;
+    if error.exit != Exit::Auth || settings.sandbox || !matches!(settings.key(), Ok(None)) {
+        return error;
+    }
+    error.hint(match settings.service_name() {
+        Some(name) => format!("no key was sent; name one by api_key_file or api_key_env in [services.{name}]"),
+        None => "no key was sent; set TOGETHER_API_KEY, or pass --api-key-file FILE".to_owned(),
+    })
+}
+
+/// The user's own headers for the service.
+fn own_headers(ctx: &Ctx) -> Vec<OwnHeader> {
+    ctx.settings.service.as_ref().map(|service| service.headers.clone()).unwrap_or_default()
+}
+
+/// Refuses a service to which a key would travel unencrypted. Returns the warning that prompts do.
+///
+/// # Errors
+/// 2 if the user has not decided against a key, or a header may hold one.
+pub(super) fn unencrypted(base: &Url, ctx: &Ctx) -> Result<Option<String>> {
+    if !is_in_clear(base) {
+        return Ok(None);
+    }
+    if !ctx.settings.refuses_key() {
+        let what = format!("{base} is plain http, which would send your key and prompts unencrypted");
+        let how = match ctx.settings.service_name() {
+            Some(name) => format!("key = \"none\" in [services.{name}]"),
+            None => "--no-key".to_owned(),
+        };
+        return Err(Error::usage(what).hint(format!("use https; or send no key, with {how}")));
+    }
+    if let Some(header) = own_headers(ctx).iter().find(|header| header.may_hold_key()) {
+        let what = format!("{base} is plain http, and the header {} may hold a key", header.name());
+        return Err(Error::usage(what).hint("use https, or leave the header out"));
+    }
+    Ok(Some(format!("{base} is plain http: prompts and answers travel unencrypted")))
+}
+
+/// Refuses batches of a service whose form of them llbatch cannot make.
+///
+/// # Errors
+/// 2 for OpenAI's dialect.
+pub(super) fn takes_batches(ctx: &Ctx) -> Result<()> {
+    match &ctx.settings.service {
+        Some(service) if service.dialect == Dialect::Openai && !ctx.settings.sandbox => {
+            let name = &service.name.value;
+            Err(Error::usage(format!(
+                "{name}: batches in OpenAI's dialect are not supported yet (realtime only so far)"
+            ))
+            .hint("`llbatch run` sends the rows in real time"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Builds the error for an invalid base URL, with the right one in its hint.
@@ -97,9 +192,9 @@ pub(super) fn invalid_base(message: String, invalid: &InvalidBase) -> Error {
 ///
 /// # Errors
 /// 2 if the system has no certificates.
-pub(super) fn connect_to(base_url: String, key: Option<SecretString>) -> Result<Client> {
+pub(super) fn connect_to(base_url: String, key: Option<SecretString>, headers: Vec<OwnHeader>) -> Result<Client> {
     let user_agent = format!("llbatch/{}", env!("CARGO_PKG_VERSION"));
-    Client::new(&ClientOptions { base_url, key, user_agent }).map_err(|e| {
+    Client::new(&ClientOptions { base_url, key, headers, user_agent }).map_err(|e| {
         Error::usage(e)
             .hint("install the system's certificates (ca-certificates), or set SSL_CERT_FILE or SSL_CERT_DIR")
     })
@@ -111,7 +206,12 @@ pub(super) fn missing_certificates() -> Option<String> {
     (!path.exists()).then(|| format!("SSL_CERT_FILE names {}, which is missing", path.display()))
 }
 
-/// Returns the name of the command's service without connecting to it.
+/// Returns what distinguishes the command's service from others, without connecting to it: see [`Remote::identity`].
+pub(super) fn identity(ctx: &Ctx) -> Option<String> {
+    Some(service_identity(ctx.settings.service_name(), &name(ctx)?))
+}
+
+/// Returns the base URL of the command's service, or `sandbox`, without connecting to it.
 pub(super) fn name(ctx: &Ctx) -> Option<String> {
     if ctx.settings.sandbox {
         return Some("sandbox".to_owned());

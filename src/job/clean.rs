@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::batch::adopt::find_local;
 use super::batch::runtime;
+use super::finish::Workspace;
 use super::remote::Remote;
 use super::spec::same_service;
 use crate::batch::driver;
@@ -85,7 +86,7 @@ pub fn clean(jobs: Vec<Job>, ask: &CleanAsk<'_>, remote: Option<Remote<'_>>, ctx
             continue;
         }
         if let Some(remote) = remote {
-            delete_remote_files(&job, remote, &store, &ledger)?;
+            delete_remote_files(&job, remote, Workspace { ctx, store: &store, ledger: &ledger })?;
         }
         store.remove(&ledger, &job)?;
         removed.push(job.id);
@@ -122,8 +123,9 @@ pub fn chosen(ask: &CleanAsk<'_>, ctx: &Ctx) -> Result<Vec<Job>> {
 }
 
 /// Deletes the files of a job's batches from the service, except those that batches of other jobs share.
-fn delete_remote_files(job: &Job, remote: Remote<'_>, store: &Store, ledger: &Ledger) -> Result<()> {
-    same_service(job, remote.name)?;
+fn delete_remote_files(job: &Job, remote: Remote<'_>, workspace: Workspace<'_>) -> Result<()> {
+    let Workspace { ctx, store, ledger } = workspace;
+    same_service(job, remote, ctx)?;
     let runtime = runtime()?;
     // Equal content shares one file, so another job may still need it.
     let shared = files_of_others(store, ledger, &job.id)?;

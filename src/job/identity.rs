@@ -95,7 +95,8 @@ impl Requests {
         let mut best: Option<Answered> = None;
         let mut compared = 0;
         for job in workspace.ledger.recent(JOBS)? {
-            let theirs = job.service().is_some_and(|theirs| canonical_service(&theirs) == canonical_service(service));
+            let theirs =
+                job.service_identity().is_some_and(|theirs| canonical_service(&theirs) == canonical_service(service));
             if !theirs || job.succeeded == 0 || !workspace.store.job_path(&job.id).exists() {
                 continue;
             }

@@ -2,6 +2,7 @@
 
 use super::ask::{Ask, InputSource, Reuse, Role, RunAsk, Start};
 use super::finish::Workspace;
+use super::remote::Remote;
 use super::spec::{CleanCheck, Spec, inputs_of, same_service, spec_of};
 use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
@@ -49,7 +50,7 @@ impl RunSource {
     ///
     /// # Errors
     /// 2 for a job that is unknown or belongs to another service, 66 for input that cannot be read.
-    pub fn open(ask: &Ask, service: &str, workspace: Workspace<'_>) -> Result<Self> {
+    pub fn open(ask: &Ask, remote: Remote<'_>, workspace: Workspace<'_>) -> Result<Self> {
         let Workspace { ctx, store, ledger } = workspace;
         let ui = &ctx.ui;
         match &ask.start {
@@ -64,7 +65,7 @@ impl RunSource {
                         "name the INPUT as well: rows with a changed request are sent, the others keep their answers",
                     ));
                 }
-                Self::of_job(job, spec, ask, service, store)
+                Self::of_job(job, spec, ask, remote, workspace)
             }
             Start::New { input, resume } => {
                 let named = resume.as_ref().map_or(Ok(None), |name| named(name, ledger, ui))?;
@@ -73,17 +74,18 @@ impl RunSource {
                         return Err(Error::usage(format!("{} is a batch job, which keeps its own input", job.id))
                             .hint("leave INPUT out"));
                     }
-                    same_service(job, service)?;
+                    same_service(job, remote, ctx)?;
                 }
-                let spec = Spec::new(service, input, ask.problems.skip_invalid);
+                let spec = Spec::new(remote, input, ask.problems.skip_invalid);
                 Self::of_input(&input.source, spec, named, store)
             }
         }
     }
 
     /// Opens the input that an earlier job has kept or named.
-    pub fn of_job(job: Job, mut spec: Spec, ask: &Ask, service: &str, store: &Store) -> Result<Self> {
-        same_service(&job, service)?;
+    pub fn of_job(job: Job, mut spec: Spec, ask: &Ask, remote: Remote<'_>, workspace: Workspace<'_>) -> Result<Self> {
+        let Workspace { ctx, store, .. } = workspace;
+        same_service(&job, remote, ctx)?;
         spec.checked = None;
         spec.skip_invalid |= ask.problems.skip_invalid;
         let inputs = inputs_of(&spec, store, &job.id)?;

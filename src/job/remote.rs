@@ -1,22 +1,33 @@
 //! The service that a command talks to.
 
+use std::cell::Cell;
+
 use crate::api::Client;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
+use crate::store::service_identity;
 
 /// The service that a command talks to.
 #[derive(Debug, Clone, Copy)]
 pub struct Remote<'a> {
     /// Its client.
     pub client: &'a Client,
-    /// Its base URL, or `sandbox`. It distinguishes jobs of different services.
+    /// Its base URL, or `sandbox`.
     pub name: &'a str,
-    /// A hash of the key. It distinguishes accounts. Empty: there is no key, and nothing can be sent.
+    /// Its name in the config file, if it has one there.
+    pub service: Option<&'a str>,
+    /// A hash of the key, or [`WITHOUT_KEY`]. It distinguishes accounts. Empty: a key is needed and missing, and nothing can be
+    /// sent.
     pub account: &'a str,
+    /// The user does not know yet that no key is sent. It is said before the first request.
+    pub unsaid: &'a Cell<bool>,
 }
 
+/// The account of requests without a key.
+pub const WITHOUT_KEY: &str = "none";
+
 impl Remote<'_> {
-    /// Refuses to go on without a key. Everything that costs nothing to look at comes before this.
+    /// Refuses to go on without a key where one is needed. Everything that costs nothing to look at comes before this.
     ///
     /// # Errors
     /// 4 without a valid key.
@@ -25,6 +36,27 @@ impl Remote<'_> {
             ctx.settings.key()?;
             return Err(Error::new(Exit::Auth, format!("no key is used for {}", self.name)));
         }
+        if self.unsaid.take() {
+            ctx.ui.note(&format!(
+                "no key is configured for {}, so it is asked without one",
+                shown(self.service, self.name)
+            ));
+        }
         Ok(())
     }
+
+    /// Returns true if requests are sent without a key.
+    pub fn is_without_key(&self) -> bool {
+        self.account == WITHOUT_KEY
+    }
+
+    /// What distinguishes jobs of different services.
+    pub fn identity(&self) -> String {
+        service_identity(self.service, self.name)
+    }
+}
+
+/// The service as messages name it.
+pub fn shown(service: Option<&str>, base_url: &str) -> String {
+    service.map_or_else(|| base_url.to_owned(), |name| format!("{name} ({base_url})"))
 }

@@ -75,7 +75,7 @@ impl ActiveRun<'_> {
         let funds = RunFunds::open(&self.ask, &mut job, &earlier.db, self.workspace)?;
         // A submission has said already which rows it sends in real time.
         if self.ask.role != Role::BesideBatches {
-            ctx.ui.note(&self.start.opening(&earlier, self.remote.name));
+            ctx.ui.note(&self.start.opening(&earlier, &self.start.source.spec.shown_service()));
         }
         let rows = self.start.rows();
         let flat = self.ask.delivery.form.is_flat();
@@ -114,7 +114,7 @@ impl ActiveRun<'_> {
         }
         let elapsed = started.elapsed();
         job.active_ms += u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-        let stop = Stop::of(signals.first(), &driven.fed, driven.stopped.as_ref());
+        let stop = Stop::of(signals.first(), &driven.fed, driven.stopped.as_ref(), self.remote.is_without_key());
         let over_budget = stop.as_ref().is_some_and(|stop| stop.over_budget);
         let finish = Finish {
             workspace: self.workspace,

@@ -52,7 +52,7 @@ impl RunStart {
     pub fn of(ask: &RunAsk, remote: Remote<'_>, workspace: Workspace<'_>, progress: &Progress) -> Result<Self> {
         let Workspace { ctx, store, ledger } = workspace;
         progress.phase("reading input");
-        let mut source = RunSource::open(&ask.job, remote.name, workspace)?;
+        let mut source = RunSource::open(&ask.job, remote, workspace)?;
         let SpeedOptions { auto, concurrency, .. } = ask.speed;
         source.spec.concurrency = Some(if auto { "auto".to_owned() } else { concurrency.to_string() });
         let mut builder = Arc::new(RequestBuilder::new(&source.spec.params)?);
@@ -67,7 +67,7 @@ impl RunStart {
         }
         let listed = ask.job.problems.listed;
         let rows = JobRows { inputs: &source.inputs, builder: &builder };
-        let how = Checking { service: remote.name, listed, table: Some(&ctx.settings.prices), clean: None };
+        let how = Checking { service: &remote.identity(), listed, table: Some(&ctx.settings.prices), clean: None };
         let mut found = rows.check(earlier, Checking { clean: claimed.clean.as_ref(), ..how })?;
         problems::report(&found.checked, source.spec.skip_invalid, listed, Action::Send, &ctx.ui)?;
         problems::say_stream_removed(&found.checked, &ctx.ui);
@@ -84,8 +84,8 @@ impl RunStart {
                             claimed.job.clone(),
                             spec_of(&claimed.job)?,
                             &ask.job,
-                            remote.name,
-                            store,
+                            remote,
+                            workspace,
                         )?;
                         builder = Arc::new(RequestBuilder::new(&source.spec.params)?);
                     }

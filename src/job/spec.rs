@@ -6,11 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::ask::{InputSource, InputSpec};
 use super::identity::canonical_service;
+use super::remote::{self, Remote};
 use crate::check::Checked;
+use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Inputs, Kept, ReadOptions, same_copy};
 use crate::request::Params;
-use crate::store::{Job, Store};
+use crate::store::{Job, Store, service_identity};
 
 /// The record of a job's command. A later command resumes the job from it without the flags.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -19,6 +21,9 @@ pub struct Spec {
     pub version: u8,
     /// The base URL of the service, or `sandbox`.
     pub service: String,
+    /// The name of the service in the config file, if it had one there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_name: Option<String>,
     /// A hash of the key that it was sent with. Empty: not known.
     #[serde(default)]
     pub account: String,
@@ -55,22 +60,23 @@ pub struct Spec {
 
 impl Spec {
     /// Builds the record of a new job.
-    pub fn new(service: &str, input: &InputSpec, skip_invalid: bool) -> Self {
+    pub fn new(remote: Remote<'_>, input: &InputSpec, skip_invalid: bool) -> Self {
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
         Self {
             inputs: input.source.files().iter().map(absolute).collect(),
             spooled: input.source == InputSource::Stdin,
             reading: input.flags.reading,
             skip_invalid,
-            ..Self::adopted(service, input.flags.params.clone())
+            ..Self::adopted(remote, input.flags.params.clone())
         }
     }
 
     /// Builds the record of a job that adopts a batch of another program. Its input comes from the service.
-    pub fn adopted(service: &str, params: Params) -> Self {
+    pub fn adopted(remote: Remote<'_>, params: Params) -> Self {
         Self {
             version: 1,
-            service: service.to_owned(),
+            service: remote.name.to_owned(),
+            service_name: remote.service.map(str::to_owned),
             account: String::new(),
             inputs: Vec::new(),
             spooled: true,
@@ -91,13 +97,28 @@ impl Spec {
     pub fn key(&self, content: &str) -> String {
         let ReadOptions { format, .. } = self.reading;
         let mut parts =
-            serde_json::json!([canonical_service(&self.service), self.inputs, format, self.params, content])
+            serde_json::json!([canonical_service(&self.identity()), self.inputs, format, self.params, content])
                 .to_string();
         // Commands without the other flags keep the keys that earlier versions gave them.
         if self.reading != (ReadOptions { format, ..ReadOptions::default() }) {
             parts.push_str(&serde_json::json!(self.reading).to_string());
         }
         blake3::hash(parts.as_bytes()).to_hex()[..32].to_owned()
+    }
+
+    /// What distinguishes the service from others.
+    pub fn identity(&self) -> String {
+        service_identity(self.service_name.as_deref(), &self.service)
+    }
+
+    /// The service as messages name it.
+    pub fn shown_service(&self) -> String {
+        remote::shown(self.service_name.as_deref(), &self.service)
+    }
+
+    /// The flags that the user must type beside the job's name.
+    pub fn flags(&self, ctx: &Ctx) -> String {
+        ctx.flags(&self.service, self.service_name.as_deref())
     }
 
     /// Serializes the record for the index.
@@ -111,7 +132,7 @@ impl Spec {
     /// Returns true if both make the same requests of the same input.
     pub(super) fn asks_the_same(&self, other: &Self) -> bool {
         let parts = |spec: &Self| {
-            (canonical_service(&spec.service), spec.inputs.clone(), spec.spooled, spec.reading, spec.params.clone())
+            (canonical_service(&spec.identity()), spec.inputs.clone(), spec.spooled, spec.reading, spec.params.clone())
         };
         parts(self) == parts(other)
     }
@@ -138,17 +159,39 @@ impl CleanCheck {
     }
 }
 
-/// Refuses a job of another service than `service`.
+/// Refuses a job of another service than the command's.
 ///
 /// # Errors
 /// 2 if it belongs to another service.
-pub(super) fn same_service(job: &Job, service: &str) -> Result<()> {
-    let theirs = spec_of(job)?.service;
-    if canonical_service(&theirs) == canonical_service(service) {
+pub(super) fn same_service(job: &Job, remote: Remote<'_>, ctx: &Ctx) -> Result<()> {
+    let spec = spec_of(job)?;
+    if canonical_service(&spec.identity()) == canonical_service(&remote.identity()) {
         return Ok(());
     }
-    let hint = if theirs == "sandbox" { "add --sandbox" } else { "leave --sandbox out, or pass the same --base-url" };
-    Err(Error::usage(format!("{} belongs to {theirs}, but this command targets {service}", job.id)).hint(hint))
+    let theirs = spec.shown_service();
+    let targets = format!(
+        "{} belongs to {theirs}, but this command targets {}",
+        job.id,
+        remote::shown(remote.service, remote.name)
+    );
+    let error = match &spec.service_name {
+        Some(name) if remote.service == Some(name) => {
+            let what = format!("{} belongs to {theirs}, but the config file has {name} at {}", job.id, remote.name);
+            Error::usage(what)
+                .hint(format!("set base_url = {:?} in [services.{name}] to go on with the job", spec.service))
+        }
+        Some(name) if !ctx.settings.services.contains(name) => {
+            let what = format!("{} belongs to {theirs}, but the config file has no service `{name}`", job.id);
+            Error::usage(what)
+                .hint(format!("add [services.{name}] with base_url = {:?} to go on with the job", spec.service))
+        }
+        Some(name) => {
+            Error::usage(targets).hint(format!("pass --service {name}, or leave --service and --base-url out"))
+        }
+        None if spec.service == "sandbox" => Error::usage(targets).hint("add --sandbox"),
+        None => Error::usage(targets).hint("leave --sandbox and --service out, or pass the same --base-url"),
+    };
+    Err(error)
 }
 
 /// Reads the record of a job.

@@ -20,7 +20,8 @@ pub struct Stop {
 
 impl Stop {
     /// Decides from the signals, the reader and the engine, in this order. `None` if the run reached its end.
-    pub fn of(signal: i32, fed: &Result<()>, stopped: Option<&Stopped>) -> Option<Self> {
+    /// `keyless`: no key was sent.
+    pub fn of(signal: i32, fed: &Result<()>, stopped: Option<&Stopped>, keyless: bool) -> Option<Self> {
         let by_signal = match signal {
             1 => Some("the terminal went away (SIGHUP)"),
             2 => Some("interrupted (SIGINT)"),
@@ -33,7 +34,7 @@ impl Stop {
         if let Err(error) = fed {
             return Some(Self::by(error));
         }
-        stopped.map(Self::by_engine)
+        stopped.map(|stopped| Self::by_engine(stopped, keyless))
     }
 
     /// Builds a stop because of this error.
@@ -50,8 +51,11 @@ impl Stop {
         Self::new(Exit::TempFail, "--timeout has passed".to_owned())
     }
 
-    fn by_engine(stopped: &Stopped) -> Self {
+    fn by_engine(stopped: &Stopped, keyless: bool) -> Self {
         let (exit, reason, pending) = match stopped {
+            Stopped::Auth(words) if keyless => {
+                (Exit::Auth, format!("the service asks for a key, and none was sent: {words}"), ErrorCode::Auth)
+            }
             Stopped::Auth(words) => (Exit::Auth, format!("the service refused the key: {words}"), ErrorCode::Auth),
             Stopped::Payment(words) => {
                 (Exit::Budget, format!("the service asks for payment: {words}"), ErrorCode::Payment)

@@ -1,10 +1,12 @@
 //! The config file: its keys and its errors.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::service::ServiceConfig;
 use super::{Origin, Setting, duration, homeless};
 use crate::error::{Error, Result};
 use crate::price::{Decimal, Nanos, Overrides};
@@ -20,6 +22,8 @@ pub(super) struct ConfigFile {
     pub(super) submit: SubmitConfig,
     pub(super) budget: BudgetConfig,
     pub(super) models: Overrides,
+    pub(super) service: Option<String>,
+    pub(super) services: BTreeMap<String, ServiceConfig>,
 }
 
 /// `[budget]` in the config file, in USD.
@@ -145,16 +149,35 @@ pub(super) fn read_config(path: &Setting<PathBuf>) -> Result<Option<ConfigFile>>
     })?;
     let config = toml::from_str(text).map_err(|e| {
         // The hint lists the keys of all tables.
-        let text = e.to_string();
-        let what = text.split(", expected one of ").next().unwrap_or_default();
+        let shown_error = if about_services(text, &e) { with_line(text, &e) } else { e.to_string() };
+        let what = shown_error.split(", expected one of ").next().unwrap_or_default();
         Error::usage(format!("config file {shown}: {}", what.trim_end())).hint(
-            "keys: base_url, api_key_file, state_dir, [run] \
+            "keys: base_url, api_key_file, state_dir, service, [run] \
                    model/concurrency/rpm/tpm/retries/request_timeout/give_up_after/grace, [submit] settle_after, \
                    [budget] per_day/per_month, [models.\"NAME\"] input/output/cached_input/batch_discount/batch/context/\
-                   image_tokens",
+                   image_tokens, [services.NAME] base_url/key/api_key_file/api_key_env/headers/dialect and \
+                   [services.NAME.models.\"NAME\"]",
         )
     })?;
     Ok(Some(config))
+}
+
+/// Returns true if an error lies in a table of services. The line there may hold the value of a header, or a key in a wrong
+/// place, and must not be shown.
+fn about_services(text: &str, error: &toml::de::Error) -> bool {
+    let at = error.span().map_or(text.len(), |span| span.start.min(text.len()));
+    let before = text.get(..at).unwrap_or(text);
+    let line_end = text.get(at..).and_then(|rest| rest.find('\n')).map_or(text.len(), |end| at + end);
+    let line = text.get(before.rfind('\n').map_or(0, |end| end + 1)..line_end).unwrap_or_default();
+    let table = before.lines().chain([line]).rfind(|line| line.trim_start().starts_with('['));
+    table.is_some_and(|table| table.contains("services")) || line.contains("services")
+}
+
+/// An error and its line, without the text of that line.
+fn with_line(text: &str, error: &toml::de::Error) -> String {
+    let at = error.span().map_or(0, |span| span.start.min(text.len()));
+    let line = memchr::memchr_iter(b'\n', &text.as_bytes()[..at]).count() + 1;
+    format!("line {line}: {}", error.message())
 }
 
 /// Resolves a path in the config file. `~/` is the home directory. A relative path starts at the file's own directory,
@@ -194,6 +217,27 @@ mod tests {
             let error = toml::from_str::<ConfigFile>(&format!("{key} = \"soon\"")).unwrap_err().to_string();
             assert!(error.contains("line 2") && error.contains("`soon` is not a duration"), "{error}");
             assert!(toml::from_str::<ConfigFile>(&format!("{key} = \"2m\"")).is_ok());
+        }
+    }
+
+    #[test]
+    fn no_error_repeats_what_may_be_a_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Setting { value: dir.path().join("config.toml"), origin: Origin::Flag("--config") };
+        for text in [
+            "[services.a]\nkey = \"canary\"",
+            "[services.a]\napi_key = \"canary\"",
+            "[services.a]\nheaders = \"X-Org: canary\"",
+            "[services.a]\nheaders = { \"X-Org\" = \"canary\", \"X-B\" = 1 }",
+            "[services.a]\nheaders = { \"X-Org\" = \"canary\" } x",
+            "[services.a.headers]\nX-Org = \"canary\nb\"",
+            "services.a.headers.X = [\"canary\"]",
+            "[services]\na = { base_url = 5, key = \"canary\" }",
+        ] {
+            std::fs::write(&path.value, text).unwrap();
+            let error = read_config(&path).unwrap_err();
+            assert!(error.exit.code() == 2 && error.message.contains("line "), "{text}: {error}");
+            assert!(!error.message.contains("canary"), "{text}: {error}");
         }
     }
 }

@@ -3,18 +3,72 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::StatVfsMountFlags;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
+use super::{Flags, Origin, Setting};
 use crate::error::{Error, Exit, Result};
 
 /// The longest key file. A longer file is not a key file.
 const MOST: u64 = 16 << 10;
 
+/// The source of the API key.
+#[derive(Debug)]
+pub(super) enum KeySource {
+    /// A file.
+    File(Setting<PathBuf>),
+    /// An environment variable. `key` is `None` if it is not set, although the config file names it.
+    Env { variable: String, key: Option<SecretString> },
+    /// The user decided that no key is sent.
+    Refused(Origin),
+    /// Nothing names a key.
+    Unset,
+}
+
+impl KeySource {
+    /// The key of Together and of a base URL.
+    pub fn of(flags: &Flags, env: Option<String>, config: Option<PathBuf>) -> Self {
+        match (&flags.api_key_file, env, config) {
+            (Some(path), _, _) => Self::File(Setting { value: path.clone(), origin: Origin::Flag("--api-key-file") }),
+            (None, Some(key), _) => Self::of_variable("TOGETHER_API_KEY", Some(key)),
+            (None, None, Some(path)) => Self::File(Setting { value: path, origin: Origin::Config }),
+            (None, None, None) => Self::Unset,
+        }
+    }
+
+    /// The key in an environment variable.
+    pub fn of_variable(variable: &str, key: Option<String>) -> Self {
+        Self::Env { variable: variable.to_owned(), key: key.map(SecretString::from) }
+    }
+
+    /// Reads the key. `None`: there is no source of one.
+    pub fn read(&self) -> Result<Option<SecretString>> {
+        match self {
+            Self::Env { variable, key: Some(key) } => checked(key.expose_secret(), variable).map(Some),
+            Self::Env { variable, key: None } => {
+                let message = format!("no API key: the environment variable {variable} is not set");
+                Err(Error::new(Exit::Auth, message).hint("the config file takes the key of this service from it"))
+            }
+            Self::File(path) => read(&path.value).map(Some),
+            Self::Refused(_) | Self::Unset => Ok(None),
+        }
+    }
+
+    /// The origin of the key, if the user named one.
+    pub fn origin(&self) -> Option<String> {
+        match self {
+            Self::Env { variable, .. } => Some(format!("environment, {variable}")),
+            Self::File(path) => Some(path.origin.to_string()),
+            Self::Refused(origin) => Some(origin.to_string()),
+            Self::Unset => None,
+        }
+    }
+}
+
 /// Reads the key from the file `path`, which may be a pipe, such as a shell's `<(pass together)`.
-pub(super) fn read(path: &Path) -> Result<SecretString> {
+fn read(path: &Path) -> Result<SecretString> {
     let from = format!("API key file {}", path.display());
     let unreadable = |e: io::Error| Error::new(Exit::Auth, format!("{from}: cannot be read")).because(e);
     let file = File::open(path).map_err(unreadable)?;
@@ -58,7 +112,7 @@ fn is_secret(path: &Path) -> bool {
 }
 
 /// Checks the key in `text`, and trims it. The error never repeats it.
-pub(super) fn checked(text: &str, from: &str) -> Result<SecretString> {
+fn checked(text: &str, from: &str) -> Result<SecretString> {
     let key = text.trim();
     // A line break would begin a second HTTP header. Keys of the service have no other such characters.
     if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -72,9 +126,7 @@ pub(super) fn checked(text: &str, from: &str) -> Result<SecretString> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use secrecy::ExposeSecret;
-
-    use super::super::{Flags, Settings};
+    use super::super::Settings;
     use super::*;
 
     fn resolve(flags: &Flags, key: Option<&str>) -> Settings {
@@ -96,7 +148,7 @@ mod tests {
         }
         for own in [0o600, 0o400] {
             mode(own);
-            assert_eq!(settings.key().unwrap().expose_secret(), "secret");
+            assert_eq!(settings.key().unwrap().unwrap().expose_secret(), "secret");
         }
         let debug = format!("{settings:?}");
         assert!(!debug.contains("secret") && !debug.contains("other"));

@@ -7,6 +7,8 @@ mod config;
 mod duration;
 mod key;
 mod proxy;
+mod service;
+mod used_service;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,7 +17,10 @@ use std::time::Duration;
 pub use config::{AutoOr, Budgets, RunConfig};
 use config::{budgets, read_config, resolve_path};
 pub use duration::{duration, long_duration};
+use key::KeySource;
 use secrecy::{ExposeSecret, SecretString};
+pub use service::{Dialect, JobsService, ServiceSettings};
+use used_service::UsedService;
 
 use crate::api::canonical_base;
 use crate::error::{Error, Exit, Result};
@@ -36,6 +41,8 @@ pub enum Origin {
     Env(&'static str),
     /// The config file.
     Config,
+    /// The job that a command names.
+    Job,
     /// The default.
     Default,
 }
@@ -46,6 +53,7 @@ impl fmt::Display for Origin {
             Self::Flag(name) => write!(f, "flag {name}"),
             Self::Env(name) => write!(f, "environment, {name}"),
             Self::Config => f.write_str("config file"),
+            Self::Job => f.write_str("the job"),
             Self::Default => f.write_str("default"),
         }
     }
@@ -79,8 +87,14 @@ pub struct Flags {
     pub state_dir: Option<PathBuf>,
     /// `--base-url`
     pub base_url: Option<String>,
+    /// `--service`
+    pub service: Option<String>,
+    /// The service of the jobs that the command names. It goes before the environment.
+    pub jobs_service: JobsService,
     /// `--api-key-file`
     pub api_key_file: Option<PathBuf>,
+    /// `--no-key`
+    pub no_key: bool,
     /// `--sandbox`
     pub sandbox: bool,
 }
@@ -94,6 +108,10 @@ pub struct Settings {
     pub config_found: bool,
     /// Base URL of the service, as given.
     pub base_url: Setting<String>,
+    /// The service of the config file that is used. `None`: Together, or only a base URL.
+    pub service: Option<ServiceSettings>,
+    /// The names of the services in the config file.
+    pub services: Vec<String>,
     /// State directory. `None`: it would be in the home directory, which is unknown.
     pub state: Option<Setting<PathBuf>>,
     key: KeySource,
@@ -112,15 +130,21 @@ pub struct Settings {
     pub prices: PriceTable,
     /// `prices` has the names of the service's models: it is Together or the sandbox, or has listed its models.
     pub lists_models: bool,
-    overrides: Overrides,
+    /// The prices that a list of the service stands beside.
+    own_prices: OwnPrices,
 }
 
-/// The source of the API key.
+/// The prices that need no list of the service.
 #[derive(Debug)]
-enum KeySource {
-    File(Setting<PathBuf>),
-    Env(SecretString),
-    None,
+struct OwnPrices {
+    /// Together's, unless a service of the config file is another one.
+    built_in: PriceTable,
+    /// `[models]`
+    models: Overrides,
+    /// `[services.NAME.models]`
+    of_service: Overrides,
+    /// The service's name, for errors.
+    service: String,
 }
 
 /// The environment variable that sets a proxy.
@@ -139,7 +163,7 @@ impl Settings {
     /// # Errors
     /// 2 if the config file is invalid, or the one that the user named is missing.
     pub fn resolve(flags: &Flags, env: Env<'_>) -> Result<Self> {
-        let env = |name: &'static str| env(name).filter(|v| !v.is_empty());
+        let env = |name: &str| env(name).filter(|v| !v.is_empty());
         // A place in the home directory is looked for only where nothing else names one.
         let below_home = |variable: &'static str, path: &str| {
             let own = env(variable).map(PathBuf::from).filter(|path| path.is_absolute());
@@ -159,17 +183,13 @@ impl Settings {
             .or(Setting::of(env("LLBATCH_STATE_DIR").map(PathBuf::from), Origin::Env("LLBATCH_STATE_DIR")))
             .or(Setting::of(config.state_dir.clone().map(path_in_config).transpose()?, Origin::Config))
             .or_else(|| Some(Setting::default(below_home("XDG_STATE_HOME", ".local/state")?.join("llbatch"))));
-        let base_url = Setting::of(flags.base_url.clone(), Origin::Flag("--base-url"))
-            .or(Setting::of(env("TOGETHER_BASE_URL"), Origin::Env("TOGETHER_BASE_URL")))
-            .or(Setting::of(config.base_url.clone(), Origin::Config))
-            .unwrap_or_else(|| Setting::default(DEFAULT_BASE_URL.to_owned()));
-        let key =
-            KeySource::of(flags, env("TOGETHER_API_KEY"), config.api_key_file.clone().map(path_in_config).transpose()?);
+        let UsedService { base_url, key, service: named } = UsedService::of(flags, &env, &config, &config_path.value)?;
         let service = if flags.sandbox {
             Some("sandbox".to_owned())
         } else {
             canonical_base(&base_url.value).ok().map(String::from)
         };
+        let own_prices = OwnPrices::of(named.as_ref(), service.as_deref(), config.models);
         let refreshed = service.as_deref().zip(state.as_ref());
         let refreshed = refreshed.and_then(|(service, state)| read_refreshed(&state.value, service));
         let find_proxy = |name: &&'static str| Some(ProxyVariable { name, proxy: SecretString::from(env(name)?) });
@@ -182,10 +202,12 @@ impl Settings {
             sandbox_script: env(SANDBOX_ENV),
             settle_after: config.submit.settle_after,
             budget: budgets(&config.budget)?,
-            prices: reprice(refreshed.as_ref(), &config.models)?,
+            prices: own_prices.beside(refreshed.as_ref())?,
             lists_models: flags.sandbox || refreshed.is_some() || is_together(service.as_deref()),
             run: config.run,
-            overrides: config.models,
+            own_prices,
+            service: named,
+            services: config.services.into_keys().collect(),
             config_path,
             state,
         })
@@ -201,28 +223,43 @@ impl Settings {
         self.state.as_ref().map(|state| state.value.as_path()).ok_or_else(unknown)
     }
 
-    /// Reads the API key.
+    /// Reads the API key. `None`: the service is asked without one.
     ///
     /// # Errors
-    /// 4 if there is no valid key, or others than its owner can read the key file.
-    pub fn key(&self) -> Result<SecretString> {
-        match &self.key {
-            KeySource::Env(key) => key::checked(key.expose_secret(), "TOGETHER_API_KEY"),
-            KeySource::File(path) => key::read(&path.value),
-            KeySource::None => Err(Error::new(Exit::Auth, "no API key").hint(
-                "set TOGETHER_API_KEY, or pass --api-key-file FILE (readable by you alone); to try llbatch without a \
-                 key, add --sandbox",
-            )),
+    /// 4 if the key is invalid, others than its owner can read the key file, or Together would be asked without a key.
+    pub fn key(&self) -> Result<Option<SecretString>> {
+        if let Some(key) = self.key.read()? {
+            return Ok(Some(key));
         }
+        if !is_together(canonical_base(&self.base_url.value).ok().map(String::from).as_deref()) {
+            return Ok(None);
+        }
+        let hint = match &self.service {
+            Some(service) => {
+                format!("set api_key_file, or api_key_env = \"TOGETHER_API_KEY\", in [services.{}]", service.name.value)
+            }
+            None => {
+                "set TOGETHER_API_KEY, or pass --api-key-file FILE (readable by you alone); to try llbatch without a \
+                     key, add --sandbox"
+                    .to_owned()
+            }
+        };
+        Err(Error::new(Exit::Auth, "no API key").hint(hint))
     }
 
-    /// The origin of the API key, if the user named one.
-    pub const fn key_origin(&self) -> Option<&Origin> {
-        match &self.key {
-            KeySource::Env(_) => Some(&Origin::Env("TOGETHER_API_KEY")),
-            KeySource::File(path) => Some(&path.origin),
-            KeySource::None => None,
-        }
+    /// The origin of the API key, or of the decision against one, if the user named any.
+    pub fn key_origin(&self) -> Option<String> {
+        self.key.origin()
+    }
+
+    /// The user decided that no key is sent: no configuration can add one later.
+    pub const fn refuses_key(&self) -> bool {
+        matches!(self.key, KeySource::Refused(_))
+    }
+
+    /// The name of the service in the config file that is used.
+    pub fn service_name(&self) -> Option<&str> {
+        self.service.as_ref().map(|service| service.name.value.as_str())
     }
 
     /// Refuses an invalid proxy. The HTTP library would ignore it silently, against the user's will.
@@ -238,7 +275,7 @@ impl Settings {
     /// # Errors
     /// 2 if the config file's own prices are invalid beside them.
     pub fn reprice(&self, refreshed: Option<&Refreshed>) -> Result<PriceTable> {
-        reprice(refreshed, &self.overrides)
+        self.own_prices.beside(refreshed)
     }
 
     /// A one-way hash of the key, cut short, that tells accounts apart.
@@ -248,14 +285,29 @@ impl Settings {
     }
 }
 
-impl KeySource {
-    fn of(flags: &Flags, env: Option<String>, config: Option<PathBuf>) -> Self {
-        match (&flags.api_key_file, env, config) {
-            (Some(path), _, _) => Self::File(Setting { value: path.clone(), origin: Origin::Flag("--api-key-file") }),
-            (None, Some(key), _) => Self::Env(SecretString::from(key)),
-            (None, None, Some(path)) => Self::File(Setting { value: path, origin: Origin::Config }),
-            (None, None, None) => Self::None,
+impl OwnPrices {
+    /// Without a price of its own, a model of a named service other than Together has none: it is unknown.
+    fn of(named: Option<&ServiceSettings>, base: Option<&str>, models: Overrides) -> Self {
+        let built_in = PriceTable::builtin();
+        match named {
+            None => Self { built_in, models, of_service: Overrides::default(), service: String::new() },
+            Some(named) => {
+                let (service, of_service) = (named.name.value.clone(), named.models.clone());
+                if is_together(base) {
+                    return Self { built_in, models, of_service, service };
+                }
+                Self { built_in: PriceTable::default(), models: Overrides::default(), of_service, service }
+            }
         }
+    }
+
+    fn beside(&self, refreshed: Option<&Refreshed>) -> Result<PriceTable> {
+        let table = self.built_in.clone();
+        let table = refreshed.map_or_else(|| table.clone(), |refreshed| table.clone().refreshed(refreshed));
+        table.with(&self.models)?.with(&self.of_service).map_err(|error| {
+            let message = error.message.replace("[models.", &format!("[services.{}.models.", self.service));
+            Error { message, ..error }
+        })
     }
 }
 
@@ -271,7 +323,7 @@ fn homeless(what: &str) -> Error {
 
 /// Tests whether a base URL is Together's.
 fn is_together(base_url: Option<&str>) -> bool {
-    let host = base_url.and_then(|url| url.strip_prefix("https://")).and_then(|rest| rest.split(['/', ':']).next());
+    let host = base_url.and_then(|url| url.split_once("://")).and_then(|(_, rest)| rest.split(['/', ':']).next());
     host.is_some_and(|host| {
         ["together.ai", "together.xyz"]
             .iter()
@@ -291,77 +343,5 @@ fn read_refreshed(state_dir: &Path, service: &str) -> Option<Refreshed> {
     serde_json::from_slice::<Refreshed>(&text).ok().filter(|refreshed| refreshed.service == service)
 }
 
-fn reprice(refreshed: Option<&Refreshed>, overrides: &Overrides) -> Result<PriceTable> {
-    let table = PriceTable::builtin();
-    refreshed.map_or_else(|| table.clone(), |refreshed| table.clone().refreshed(refreshed)).with(overrides)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn resolve(flags: &Flags, vars: &[(&str, &str)]) -> Result<Settings> {
-        let vars: Vec<(String, String)> = vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        Settings::resolve(flags, &|name| vars.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone()))
-    }
-
-    #[test]
-    fn nearer_source_wins_and_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("config.toml");
-        std::fs::write(
-            &path,
-            "base_url = \"https://config/v1\"\n[run]\nrpm = 60\nconcurrency = \
-                               \"auto\"\n[models.\"x/y\"]\ninput = 0.06\noutput = \"0.12\"\n",
-        )
-        .unwrap();
-        let mut flags = Flags { config: Some(path), ..Flags::default() };
-        let settings = resolve(&flags, &[]).unwrap();
-        assert_eq!(
-            (settings.base_url.value.as_str(), &settings.base_url.origin),
-            ("https://config/v1", &Origin::Config)
-        );
-        assert_eq!(settings.run.rpm, Some(AutoOr::Fixed(60)));
-        assert_eq!(settings.run.concurrency, Some(AutoOr::Auto));
-        assert_eq!(
-            settings.prices.get("x/y").and_then(|e| e.price).map(|p| (p.input, p.output)),
-            Some((60_000_000, 120_000_000))
-        );
-        let settings = resolve(&flags, &[("TOGETHER_BASE_URL", "https://env")]).unwrap();
-        assert_eq!(settings.base_url.origin, Origin::Env("TOGETHER_BASE_URL"));
-        flags.base_url = Some("https://flag".to_owned());
-        let settings = resolve(&flags, &[("TOGETHER_BASE_URL", "https://env")]).unwrap();
-        assert_eq!(settings.base_url.value, "https://flag");
-        assert_eq!(resolve(&Flags::default(), &[("TOGETHER_BASE_URL", "")]).unwrap().base_url.origin, Origin::Default);
-    }
-
-    #[test]
-    fn invalid_config_file_is_a_usage_error_with_its_place() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("config.toml");
-        for text in
-            ["base_ulr = \"x\"", "[run]\nrpm = \"many\"", "[run]\nrpm = 0", "[models.\"x\"]\ninput = -1", "not toml"]
-        {
-            std::fs::write(&path, text).unwrap();
-            let error = resolve(&Flags { config: Some(path.clone()), ..Flags::default() }, &[]).expect_err(text);
-            assert_eq!(error.exit, Exit::Usage, "{text}");
-        }
-        std::fs::write(&path, b"[run]\nmodel = \"\xff\"").unwrap();
-        let error = resolve(&Flags { config: Some(path.clone()), ..Flags::default() }, &[]).unwrap_err();
-        assert!(error.exit == Exit::Usage && error.message.contains("line 2"), "{error}");
-        let missing = Flags { config: Some(dir.path().join("none.toml")), ..Flags::default() };
-        assert_eq!(resolve(&missing, &[]).unwrap_err().exit, Exit::Usage);
-    }
-
-    #[test]
-    fn durations_are_parsed_as_people_write_them() {
-        for (text, seconds) in [("90", 90), ("90s", 90), ("10m", 600), ("1h30m", 5400), ("1h 30m", 5400), ("2h", 7200)]
-        {
-            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
-        }
-        assert_eq!(duration("0.5"), Ok(Duration::from_millis(500)));
-        for text in ["", "soon", "-5m", "-1", "NaN"] {
-            assert!(duration(text).is_err(), "{text}");
-        }
-    }
-}
+mod tests;

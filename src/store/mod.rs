@@ -32,7 +32,7 @@ pub use batches::{Asked, BatchCost, BatchStep, BodyPlace, JobBatch, RemoteBatch,
 pub use calibration::ModelEstimates;
 pub use exposure_cache::CachedExposure;
 pub use job::JobDb;
-pub use ledger::{Job, JobState, Ledger};
+pub use ledger::{Job, JobState, Ledger, service_identity};
 pub use lock::{Lock, LockWait};
 use open::{AddedColumn, Tables, broken, damaged, open_db};
 pub use orphans::Orphan;

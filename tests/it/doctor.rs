@@ -34,7 +34,7 @@ fn doctor_shows_settings_with_their_origin() {
 fn doctor_exits_with_the_code_that_a_command_would() {
     let home = Home::new();
     let mut without_key = home.command(&["doctor"]);
-    without_key.env_remove("TOGETHER_API_KEY");
+    without_key.env_remove("TOGETHER_API_KEY").env_remove("TOGETHER_BASE_URL");
     home.finish(without_key).code(4).says(&["no API key", "TOGETHER_API_KEY"]);
     home.llbatch(&["doctor", "--base-url", "http://api.example/v1"]).code(2).says(&["plain http"]);
     home.write("file", "");

@@ -2,10 +2,10 @@
 
 use crate::support::{Home, Out, Server, answered, prompts};
 
-/// `llbatch ARGS` without a key. Nobody answers at the base URL.
+/// `llbatch ARGS` at Together without a key. Nothing is sent.
 fn keyless(home: &Home, args: &[&str]) -> Out {
     let mut command = home.command(args);
-    command.env_remove("TOGETHER_API_KEY");
+    command.env_remove("TOGETHER_API_KEY").env_remove("TOGETHER_BASE_URL");
     home.finish(command)
 }
 
@@ -42,7 +42,7 @@ fn stored_results_need_neither_key_nor_network() {
     keyless(&home, &["fetch", &batch, "-o", "early.jsonl"]).code(2).says(&["belongs to"]);
     let mut command = home.command_at(&server.url, &["fetch", &batch, "-o", "early.jsonl"]);
     command.env_remove("TOGETHER_API_KEY");
-    home.finish(command).code(4).says(&["no API key"]);
+    home.finish(command).code(4).says(&["401", "no key was sent"]);
     home.at(&server.url, &["fetch", &batch, "--wait", "--poll", "50ms", "-o", "out.jsonl"]).code(3);
     home.run(&server, &["in.jsonl", "-o", "run.jsonl"]).code(3);
     let run = {

@@ -24,6 +24,7 @@ mod run;
 mod scheduler;
 mod security;
 mod serve;
+mod services;
 mod status;
 mod support;
 mod templates;

@@ -25,8 +25,8 @@ fn quick() -> SandboxConfig {
 fn start(config: SandboxConfig) -> (Sandbox, Client) {
     let server = sandbox::start(config).unwrap();
     let key = Some(SecretString::from(KEY.to_owned()));
-    let client =
-        Client::new(&ClientOptions { base_url: server.url.clone(), key, user_agent: "wire".to_owned() }).unwrap();
+    let (base_url, user_agent) = (server.url.clone(), "wire".to_owned());
+    let client = Client::new(&ClientOptions { base_url, key, headers: Vec::new(), user_agent }).unwrap();
     (server, client)
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Instant;
 
-use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_RANGE, HeaderMap, HeaderValue, RANGE};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Method, Response};
 use tokio::time::timeout;
 use url::Url;
@@ -77,8 +77,8 @@ impl Client {
         for _ in 0..=MAX_HOPS {
             let identity = HeaderValue::from_static("identity");
             let mut request = self.bare.http(&url)?.get(url.clone()).header(ACCEPT_ENCODING, identity);
-            if let Some(bearer) = self.bearer.as_ref().filter(|_| self.is_api(&url)) {
-                request = request.header(AUTHORIZATION, bearer.clone());
+            if self.is_api(&url) {
+                request = request.headers(self.personal.clone());
             }
             if let Some(from) = from {
                 request = request.header(RANGE, format!("bytes={from}-"));

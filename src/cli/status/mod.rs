@@ -108,7 +108,7 @@ pub fn run(args: &StatusArgs, ctx: &Ctx) -> Result<Exit> {
 fn show(args: &StatusArgs, store: &Store, ledger: &Ledger, ctx: &Ctx) -> Result<(Exit, bool)> {
     let NamedJobs { jobs, foreign } = NamedJobs::of(args, store, ledger)?;
     let mut seen = status::inspect(jobs, store)?;
-    let here = service::name(ctx);
+    let here = service::identity(ctx);
     let mine = |seen: &JobStatus| seen.is_live() && service_of(seen) == here;
     let ask = !args.offline && !store.is_read_only() && (args.remote || !foreign.is_empty() || seen.iter().any(mine));
     let mut trouble = None;
@@ -272,11 +272,12 @@ fn print(args: &StatusArgs, seen: &[JobStatus], remote: Option<&[RemoteLine]>, c
 }
 
 fn hint(seen: &[JobStatus], offline: bool, ctx: &Ctx) {
-    let elsewhere = |seen: &&JobStatus| seen.is_live() && service_of(seen) != service::name(ctx);
+    let elsewhere = |seen: &&JobStatus| seen.is_live() && service_of(seen) != service::identity(ctx);
     if let Some(seen) = seen.iter().find(elsewhere).filter(|_| !offline) {
-        let how = match service_of(seen).as_deref() {
-            Some("sandbox") => "add --sandbox".to_owned(),
-            Some(url) if !ctx.settings.sandbox => format!("pass --base-url {url}"),
+        let how = match (seen.job.service_name(), seen.job.service().as_deref()) {
+            (Some(name), _) => format!("pass --service {name}"),
+            (None, Some("sandbox")) => "add --sandbox".to_owned(),
+            (None, Some(url)) if !ctx.settings.sandbox => format!("pass --base-url {url}"),
             _ => "leave --sandbox out".to_owned(),
         };
         ctx.ui.hint(&format!("{} belongs to another service, so llbatch did not ask about it: {how}", seen.job.id));
@@ -285,7 +286,7 @@ fn hint(seen: &[JobStatus], offline: bool, ctx: &Ctx) {
         let command = JobCommand::Status { delivered: job.delivered };
         let facts = JobFacts::seen(job, RowFacts::counted(job), batches, *busy);
         let Some(steps) = Verdict::of(&JobFacts { command, ..facts }).steps else { continue };
-        let flags = job.service().map_or_else(String::new, |service| ctx.flags(&service));
+        let flags = job.service().map_or_else(String::new, |url| ctx.flags(&url, job.service_name().as_deref()));
         let text = steps.text(&job.id, &flags);
         match cancelling_since(batches) {
             Some(at) => ctx.ui.hint(&format!("{} is being cancelled since {}: {text}", job.id, since(at))),
@@ -297,5 +298,5 @@ fn hint(seen: &[JobStatus], offline: bool, ctx: &Ctx) {
 }
 
 fn service_of(seen: &JobStatus) -> Option<String> {
-    seen.job.service()
+    seen.job.service_identity()
 }

@@ -109,7 +109,7 @@ fn enter(batch: &Batch, inputs: &Inputs, remote: Remote<'_>, ctx: &Ctx) -> Resul
         .unwrap_or_default();
     let params = Params { endpoint, model: batch.model_id.clone(), ..Params::default() };
     let builder = RequestBuilder::new(&params)?;
-    let spec = Spec { account: remote.account.to_owned(), ..Spec::adopted(remote.name, params) };
+    let spec = Spec { account: remote.account.to_owned(), ..Spec::adopted(remote, params) };
     let key = format!("adopted-{}", batch.id);
     let job = store.enter(&ledger, Job::new(Transport::Batch, key, batch.id.clone(), spec.describe()?))?;
     let id = job.id.clone();

@@ -49,7 +49,7 @@ pub(super) fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Re
     let ledger = store.ledger()?;
     let workspace = Workspace { ctx, store: &store, ledger: &ledger };
     let progress = ctx.ui.progress(ask.session().results);
-    let submission = Submission::of(ask, remote.name, workspace, &progress)?;
+    let submission = Submission::of(ask, &remote.identity(), workspace, &progress)?;
     progress.finish();
     if let Err(error) = remote.ready(ctx) {
         // What is wrong with the outputs costs nothing to find, so it comes first.
@@ -76,7 +76,7 @@ pub(super) fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Re
     }
     if !ask.again {
         let last = ledger.last_of(&submission.key)?;
-        submission.requests.say_answered(remote.name, last, Transport::Batch, workspace)?;
+        submission.requests.say_answered(&remote.identity(), last, Transport::Batch, workspace)?;
     }
     if let Some(name) = &ask.name {
         free_name(name, &store, &ledger)?;
@@ -84,7 +84,7 @@ pub(super) fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Re
     let spec = Spec {
         account: remote.account.to_owned(),
         routes: submission.routes.clone(),
-        ..Spec::new(remote.name, &ask.input, ask.problems.skip_invalid)
+        ..Spec::new(remote, &ask.input, ask.problems.skip_invalid)
     };
     let new = Job::new(Transport::Batch, submission.key.clone(), submission.shown.clone(), spec.describe()?);
     let job = store.enter(&ledger, Job { name: ask.name.clone(), total: submission.checked.rows, ..new })?;
@@ -190,7 +190,7 @@ fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk
         return Err(budget::unbounded_error(id, kind));
     }
     let inputs = session.inputs()?;
-    let mut content = Requests::new(&session.spec.service);
+    let mut content = Requests::new(&session.spec.identity());
     let only = submission.realtime.as_ref().map(|realtime| |row: u64| !realtime.contains(row));
     let input = PlanInput {
         inputs: &inputs,
@@ -290,7 +290,7 @@ impl Entered<'_> {
             let part = if batched < job.total { format!("{} of ", text::count(batched)) } else { String::new() };
             let (rows, count) = (part + &text::plural(job.total, "row"), text::batches(batches.len()));
             let (own, quote) = (text::own_parameters(&self.own), &self.quote);
-            format!("job {}: {rows} in {count}, {}, on {}{own}", job.id, quote.opening(), spec.service)
+            format!("job {}: {rows} in {count}, {}, on {}{own}", job.id, quote.opening(), spec.shown_service())
         };
         ctx.ui.note(&text);
         Ok(())

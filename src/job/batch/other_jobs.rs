@@ -11,7 +11,7 @@ pub fn witnesses(store: &Store, ledger: &Ledger, but: &str, remote: Remote<'_>) 
     let mut found = Vec::new();
     for job in ledger.recent(200)? {
         let theirs = job.transport == Transport::Batch && job.id != but && job.state == JobState::Running;
-        if !theirs || job.service().is_none_or(|service| service != remote.name) {
+        if !theirs || job.service_identity().is_none_or(|service| service != remote.identity()) {
             continue;
         }
         let Ok(db) = store.open_job(&job.id) else { continue };

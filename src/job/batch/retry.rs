@@ -249,7 +249,7 @@ fn changed(session: &Session<'_>) -> Error {
 pub(super) fn same_input(session: &Session<'_>) -> Result<()> {
     let db = session.store.open_job(&session.job.id)?;
     let rows = JobRows { inputs: &session.inputs()?, builder: &session.builder()? };
-    let how = Checking { service: &session.spec.service, listed: 0, table: None, clean: None };
+    let how = Checking { service: &session.spec.identity(), listed: 0, table: None, clean: None };
     let found = rows.check(Some(db), how)?;
     if found.checked.rows != session.job.total || found.resumed.is_some_and(|resumed| !resumed.is_same()) {
         return Err(changed(session));

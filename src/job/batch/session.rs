@@ -89,7 +89,7 @@ impl<'a> Session<'a> {
     /// 75 if it has another lock holder, 2 if it belongs to another service, 74 if its files cannot be read.
     pub fn open(job: &Job, remote: Remote<'a>, ctx: &'a Ctx, options: SessionOptions) -> Result<Self> {
         let store = Store::open(ctx.settings.state_dir()?)?;
-        same_service(job, remote.name)?;
+        same_service(job, remote, ctx)?;
         let lock = JobLock::take(job, &store, &ctx.ui, options.wait)?;
         Self::with(job, lock, remote, ctx, options)
     }
@@ -101,7 +101,7 @@ impl<'a> Session<'a> {
     pub(super) fn open_to_cancel(job: &Job, remote: Remote<'a>, ctx: &'a Ctx) -> Result<Self> {
         let store = Store::open(ctx.settings.state_dir()?)?;
         store.must_be_writable()?;
-        same_service(job, remote.name)?;
+        same_service(job, remote, ctx)?;
         let lock = JobLock::take_to_cancel(job, &store, &ctx.ui)?;
         Self::with(job, lock, remote, ctx, SessionOptions::default())
     }
@@ -195,7 +195,7 @@ impl<'a> Session<'a> {
 
     /// Returns the flags that the user must type beside the job's name.
     pub fn flags(&self) -> String {
-        self.ctx.flags(&self.spec.service)
+        self.spec.flags(self.ctx)
     }
 
     /// Reads the job's batches, in order.

@@ -73,7 +73,7 @@ pub fn inspect(jobs: Vec<Job>, store: &Store) -> Result<Vec<JobStatus>> {
 pub fn refresh(seen: &mut [JobStatus], store: &Store, ledger: &Ledger, remote: Remote<'_>) -> Result<()> {
     let mut taken: Vec<(usize, Lock, Driver<'_>)> = Vec::new();
     for (i, seen) in seen.iter_mut().enumerate().filter(|(_, seen)| seen.is_live()) {
-        if seen.job.service().is_none_or(|service| service != remote.name) {
+        if seen.job.service_identity().is_none_or(|service| service != remote.identity()) {
             continue;
         }
         let Some(lock) = store.lock(&seen.job.id)? else { continue };

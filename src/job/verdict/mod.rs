@@ -178,7 +178,7 @@ impl Verdict {
             batched: false,
             exit: self.exit,
             reason: self.reason.clone(),
-            next: self.next.map(|next| next.command(&job.id, &spec.service, ctx)),
+            next: self.next.map(|next| next.command(&job.id, &spec.flags(ctx), ctx)),
             routes: spec.routes.clone(),
         }
     }

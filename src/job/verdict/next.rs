@@ -22,9 +22,8 @@ pub enum Next {
 }
 
 impl Next {
-    /// Spells the command for the user to type, for the job `id` of `service`.
-    pub fn command(self, id: &str, service: &str, ctx: &Ctx) -> String {
-        let flags = ctx.flags(service);
+    /// Spells the command for the user to type, for the job `id`, which needs these `flags`.
+    pub fn command(self, id: &str, flags: &str, ctx: &Ctx) -> String {
         match self {
             Self::SameCommand => ctx.again(&["--fresh"], &[]),
             Self::SameCommandResume => ctx.again(&["--resume", "--fresh"], &["--resume".to_owned()]),

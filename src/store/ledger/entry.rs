@@ -99,14 +99,39 @@ pub struct Job {
     pub delivered: bool,
 }
 
+/// The service in a job's specification.
+#[derive(Deserialize)]
+struct ServiceOfSpec {
+    service: String,
+    #[serde(default)]
+    service_name: Option<String>,
+}
+
+/// What distinguishes services: the base URL, after the name in the config file if there is one. Two names for one URL are two
+/// services, with a key each.
+pub fn service_identity(name: Option<&str>, base_url: &str) -> String {
+    name.map_or_else(|| base_url.to_owned(), |name| format!("{name}={base_url}"))
+}
+
 impl Job {
-    /// The service in its specification; `None` if that cannot be read.
+    /// The base URL of the service in its specification, or `sandbox`; `None` if that cannot be read.
     pub fn service(&self) -> Option<String> {
-        #[derive(Deserialize)]
-        struct ServiceOfSpec {
-            service: String,
-        }
-        serde_json::from_str(&self.spec).ok().map(|spec: ServiceOfSpec| spec.service)
+        self.service_of_spec().map(|spec| spec.service)
+    }
+
+    /// The name of its service in the config file, if it had one there.
+    pub fn service_name(&self) -> Option<String> {
+        self.service_of_spec()?.service_name
+    }
+
+    /// What distinguishes its service from others: see [`service_identity`].
+    pub fn service_identity(&self) -> Option<String> {
+        let ServiceOfSpec { service, service_name } = self.service_of_spec()?;
+        Some(service_identity(service_name.as_deref(), &service))
+    }
+
+    fn service_of_spec(&self) -> Option<ServiceOfSpec> {
+        serde_json::from_str(&self.spec).ok()
     }
 
     /// Returns whether its service is the sandbox, where nothing is charged.

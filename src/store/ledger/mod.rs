@@ -12,7 +12,7 @@ use super::{AddedColumn, Tables, damaged, open_db};
 use crate::error::{Error, Exit, Result};
 use crate::outcome::Transport;
 use entry::{COLUMNS, nanos, read};
-pub use entry::{Job, JobState};
+pub use entry::{Job, JobState, service_identity};
 
 /// The open ledger.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! A small server that keeps every byte it receives, and answers as the test says.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -43,7 +43,22 @@ impl Recorder {
         wrap: impl Fn(TcpStream) -> Option<S> + Send + Sync + 'static,
         reply: impl Fn(&Request) -> (&'static str, String, String) + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), scheme, wrap, reply)
+    }
+
+    /// Answers everything with a short chat completion, at an address of this machine that is not loopback. `None`: it cannot
+    /// listen there.
+    pub fn at(address: IpAddr) -> Option<Self> {
+        let reply = |_: &Request| ("200 OK", String::new(), Self::chat("\"ok\""));
+        TcpListener::bind((address, 0)).ok().map(|listener| Self::on(listener, "http", Some, reply))
+    }
+
+    fn on<S: Read + Write>(
+        listener: TcpListener,
+        scheme: &str,
+        wrap: impl Fn(TcpStream) -> Option<S> + Send + Sync + 'static,
+        reply: impl Fn(&Request) -> (&'static str, String, String) + Send + Sync + 'static,
+    ) -> Self {
         let url = format!("{scheme}://{}/v1", listener.local_addr().unwrap());
         let recorder = Self { url, seen: Arc::default(), connections: Arc::default(), bytes: Arc::default() };
         let (kept, bytes, count) =

@@ -176,7 +176,7 @@ fn keys_and_urls_that_are_refused() {
     ]);
     for command in ["run in.jsonl", "submit in.jsonl", "doctor"] {
         let mut without = story.command(command);
-        without.env_remove("TOGETHER_API_KEY");
+        without.env_remove("TOGETHER_API_KEY").env_remove("TOGETHER_BASE_URL");
         let out = story.home.finish(without);
         story.note(&format!("{command}   (no TOGETHER_API_KEY)"), &out);
     }
