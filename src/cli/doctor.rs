@@ -147,7 +147,7 @@ fn key(ctx: &Ctx) -> Check {
         Ok(Some(key)) => {
             Check::new("API key", format!("present; fingerprint {}", &ctx.settings.account(&key)[..8]), from)
         }
-        Err(error) => Check::new("API key", "missing or invalid", from).failed(&error),
+        Err(error) => Check::new("API key", if from.is_empty() { "missing" } else { "invalid" }, from).failed(&error),
     }
 }
 

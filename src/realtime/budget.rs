@@ -49,8 +49,12 @@ impl Budget {
     pub(super) fn what(&self) -> String {
         let Some(MaxCost { limit, before }) = self.limit else { return String::new() };
         let gone = before + self.spent;
-        let gone =
-            if gone > Nanos::ZERO { format!("; {} of it is spent or at risk", gone.human()) } else { String::new() };
+        let gone = match gone {
+            Nanos::ZERO => String::new(),
+            // An answer cost more than the user's own figures allow for it.
+            gone if gone > limit => format!("; {} is spent or at risk already", gone.human()),
+            gone => format!("; {} of it is spent or at risk", gone.human()),
+        };
         format!("--max-cost {}{gone}", limit.human())
     }
 
