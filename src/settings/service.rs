@@ -137,13 +137,21 @@ pub(super) fn find<'a>(
     config: &Path,
 ) -> Result<Option<&'a ServiceConfig>> {
     if let Some(found) = services.get(&name.value) {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+        if name.value.is_empty() || !name.value.bytes().all(plain) {
+            let what = format!("config file {}: [services.{:?}] is no name of a service", config.display(), name.value);
+            return Err(Error::usage(what).hint("use letters, digits, `-`, `_` and `.`"));
+        }
         return Ok(Some(found));
     }
     if name.value == TOGETHER {
         return Ok(None);
     }
     let known: Vec<&str> = services.keys().map(String::as_str).chain([TOGETHER]).collect();
-    let what = format!("no service `{}` ({})", name.value, name.origin);
+    let what = match name.origin {
+        Origin::Config => format!("config file {}: no service `{}`", config.display(), name.value),
+        _ => format!("no service `{}` ({})", name.value, name.origin),
+    };
     Err(Error::usage(what).hint(format!(
         "known services: {}; [services.NAME] in {} adds one",
         known.join(", "),

@@ -215,6 +215,10 @@ fn service_is_named_by_flag_environment_or_config_file() {
     let unknown = ["no service `tow`", "one, two, together"];
     run(&["--service", "tow"], &[]).code(2).says(&unknown);
     run(&[], &[service("tow")]).code(2).says(&unknown).says(&["LLBATCH_SERVICE"]);
+    home.config(format!("service = \"tow\"\n{tables}"));
+    run(&[], &[]).code(2).says(&unknown).says(&["config file"]);
+    home.config(format!("[services.\"a=b\"]\nbase_url = \"{}\"\n", one.url));
+    run(&["--service", "a=b"], &[]).code(2).says(&["is no name of a service"]);
 }
 
 #[test]

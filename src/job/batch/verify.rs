@@ -16,7 +16,7 @@ pub(super) fn verify_answers(session: &Session<'_>) -> Result<()> {
         let Some(path) = damaged_file(session, &batch)? else { continue };
         if session.driver.options.account.is_empty() {
             let what = format!("{}: the kept answers are damaged, and only the service has them", path.display());
-            let hint = "set TOGETHER_API_KEY, and pass the --base-url of the job, to download them again";
+            let hint = "set the key, and name the --service or --base-url of the job, to download them again";
             return Err(Error::new(Exit::Auth, what).hint(hint));
         }
         session.ctx.ui.warn(&format!("{}: the kept answers are damaged; downloading them again", path.display()));

@@ -10,7 +10,7 @@ use llbatch::door::{AutoOr, Exit, Flags, Nanos, Settings};
 use llbatch_fuzz::Scratch;
 
 /// Keys whose values are looked at when the file as a whole is read.
-const LATE: [&str; 6] = ["settle_after", "per_day", "per_month", "input", "output", "batch_discount"];
+const LATE: [&str; 7] = ["settle_after", "per_day", "per_month", "input", "output", "batch_discount", "service"];
 
 fuzz_target!(|data: &[u8]| {
     let file = Scratch::of(data);

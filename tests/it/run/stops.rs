@@ -152,13 +152,14 @@ fn run_without_a_key_exits_4() {
     let home = Home::new();
     let server = Server::start(&[]);
     home.write("in.jsonl", prompts(1..=2));
-    let mut command = home.run_command(&server.url, &["in.jsonl"]);
-    command.env_remove("TOGETHER_API_KEY");
+    // Together is not even asked.
+    let mut command = home.command(&["run", "in.jsonl"]);
+    command.env_remove("TOGETHER_API_KEY").env_remove("TOGETHER_BASE_URL");
     home.finish(command).code(4).says(&["TOGETHER_API_KEY", "--api-key-file", "--sandbox"]);
     let mut command = home.run_command(&server.url, &["in.jsonl"]);
     command.env("TOGETHER_API_KEY", "");
-    home.finish(command).code(4);
-    assert_eq!(server.requests(), 0);
+    home.finish(command).code(4).says(&["none was sent"]);
+    assert_eq!(server.bill(), 0);
 }
 
 #[test]
