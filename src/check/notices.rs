@@ -41,6 +41,8 @@ pub enum Reason {
     FullPrice,
     /// No discount is known; counted at the same price.
     Unknown,
+    /// The same of a service that Together's lists are not about.
+    OtherService,
 }
 
 impl Notice {
@@ -60,7 +62,7 @@ impl Notice {
             Reason::Refused(_) => 0,
             Reason::Doubtful(_) => 1,
             Reason::Lapsed(_) | Reason::FullPrice => 2,
-            Reason::Unknown => 3,
+            Reason::Unknown | Reason::OtherService => 3,
         }
     }
 }
@@ -95,6 +97,9 @@ impl fmt::Display for Reason {
                  {SAME_COST}"
             ),
             Self::FullPrice => write!(f, "full price in batches (config file); {SAME_COST}"),
+            Self::OtherService => {
+                write!(f, "counted at full price in batches, because no discount of this service is known; {SAME_COST}")
+            }
             Self::Unknown => {
                 write!(f, "counted at full price in batches, because {LISTS} names no discount; {SAME_COST}")
             }
@@ -111,7 +116,11 @@ impl fmt::Display for Notice {
 /// Lists the notices about `models` (each with its rows), in their order.
 pub fn notices(models: &[(Arc<str>, u64)], table: &PriceTable) -> Vec<Notice> {
     let notice = |(model, rows): &(Arc<str>, u64)| {
-        Some(Notice { model: Arc::clone(model), rows: *rows, reason: Reason::of(table.get(model))? })
+        let reason = match Reason::of(table.get(model))? {
+            Reason::Unknown if !table.is_together() => Reason::OtherService,
+            reason => reason,
+        };
+        Some(Notice { model: Arc::clone(model), rows: *rows, reason })
     };
     models.iter().filter_map(notice).collect()
 }
@@ -178,6 +187,8 @@ mod tests {
             assert_eq!(notice(&table, model).unwrap().to_string(), format!("{model}: {text} (7 rows)"));
         }
         assert_eq!(notice(&table, "meta-llama/Llama-3.3-70B-Instruct-Turbo"), None, "its discount is well known");
+        let elsewhere = notice(&PriceTable::default(), "nobody/nothing").unwrap().to_string();
+        assert!(elsewhere.contains("of this service") && !elsewhere.contains("Together"), "{elsewhere}");
     }
 
     #[test]

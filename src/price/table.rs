@@ -185,12 +185,19 @@ pub struct PriceTable {
     folded: HashMap<String, usize>,
     /// An entry has [`PriceEntry::image_tokens`].
     bounds_images: bool,
+    /// It began with the built-in table, which was compared with Together's lists.
+    is_together: bool,
 }
 
 impl PriceTable {
+    /// Returns true if the table began with the built-in one, and not empty for another service.
+    pub const fn is_together(&self) -> bool {
+        self.is_together
+    }
+
     /// The built-in table.
     pub fn builtin() -> Self {
-        PARSED.clone()
+        Self { is_together: true, ..PARSED.clone() }
     }
 
     fn parse(text: &str) -> Option<Self> {

@@ -267,7 +267,8 @@ fn files_and_batches_carry_the_own_headers() {
     let server = Server::quick(&["--key", OWN]);
     let home =
         home_with(&server.url, &format!("key = \"none\"\nheaders = {{ \"Authorization\" = \"Bearer {OWN}\" }}\n"));
-    at_box(&home, &["submit", "in.jsonl", "--wait", "--poll", "50ms", "-o", "out.jsonl"]).code(0);
+    let out = at_box(&home, &["submit", "in.jsonl", "--wait", "--poll", "50ms", "-o", "out.jsonl"]).code(0);
+    assert!(!out.stderr.contains("Together"), "another service's guide is named: {}", out.stderr);
     answered(&home.read("out.jsonl"), 1..=3);
 }
 
