@@ -155,6 +155,10 @@ impl RowTask {
         let again = match decision {
             Decision::Fail => None,
             Decision::Resend(wait) => Some(wait),
+            Decision::SecondLook(wait) => {
+                self.looking = self.engine.health.borrow_mut().begin_second_look(self.outcome.row);
+                Some(wait)
+            }
             Decision::Hold(wait) => {
                 self.engine.gate.learn(|limiter| limiter.held(timing.now));
                 self.engine.health.borrow_mut().held(&self.outcome.model, timing.now + wait);

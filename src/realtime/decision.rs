@@ -59,6 +59,8 @@ pub(super) enum Decision {
     Fail,
     /// Send this row again after this wait.
     Resend(Duration),
+    /// Send this row again after this wait, and no other row before it is answered or refused.
+    SecondLook(Duration),
     /// Send this row again after this long wait; its model waits as well if that happens to several rows.
     Hold(Duration),
     /// Everyone waits for the limiter, this row too.
@@ -117,7 +119,7 @@ pub(super) fn decide(failure: &Failure, headers: &Limits, tries: &Tries, facts: 
         Class::JobFatal if facts.answers > 0 || facts.answered_before => match failure.status {
             // A key that was accepted a moment ago: one server of several may be behind.
             Some(401) if tries.unauthorized <= 1 => {
-                Decision::Resend(retry::delay(class, 1, Some(SECOND_LOOK), facts.chance))
+                Decision::SecondLook(retry::delay(class, 1, Some(SECOND_LOOK), facts.chance))
             }
             // The same key is answered for other rows, so this one row or its model is the reason: a firewall, a
             // moderation filter, a model that this key may not use or pay for.
@@ -227,7 +229,7 @@ mod tests {
         let mut row = Tries::default();
         row.count(Class::JobFatal, &answered);
         assert_eq!(decide(&failure, &NO_HEADERS, &row, &FACTS), stop, "never accepted");
-        assert!(matches!(decide(&failure, &NO_HEADERS, &row, &answered), Decision::Resend(_)));
+        assert!(matches!(decide(&failure, &NO_HEADERS, &row, &answered), Decision::SecondLook(_)));
         row.count(Class::JobFatal, &answered);
         assert_eq!(decide(&failure, &NO_HEADERS, &row, &answered), stop);
     }

@@ -1,20 +1,20 @@
-//! The engine of one run: it starts a task for each row as permits come free, and watches the clock and the other processes.
+//! The engine of one run: it holds what the tasks of the rows share, and watches the clock and the other processes.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, atomic::Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::LocalSet;
 
+use super::dispatch::Dispatcher;
 use super::gate::Gate;
 use super::health::Health;
 use super::limiter::Hold;
+use super::parked::Parked;
 use super::peers::PeerView;
-use super::row::RowTask;
 use super::shared::{PaceGauge, Paused};
 use super::waits::Waits;
 use super::wallet::Wallet;
@@ -23,17 +23,12 @@ use crate::api::{Client, RowAddress};
 use crate::deadline::Deadline;
 use crate::outcome::Outcome;
 
-/// Outcomes that may wait to be written before sending pauses.
-const BACKLOG: usize = 8192;
 /// Interval at which the clock is checked, and the other processes are read.
 const TICK: Duration = Duration::from_millis(200);
 /// A look at the clock that comes this much too late: the process was stopped, or the machine is overloaded.
 const LATE: Duration = Duration::from_secs(2);
 /// The first request waits no longer than this for the reports of other processes.
 const FIRST_REPORTS: Duration = Duration::from_secs(1);
-
-/// Rows among which a probe is chosen. A kill at that time leaves as many more rows in doubt.
-const PROBE_REACH: usize = 256;
 
 /// One run, shared by the tasks of its rows; they all live on one thread.
 pub(super) struct Engine {
@@ -46,6 +41,7 @@ pub(super) struct Engine {
     pub(super) health: RefCell<Health>,
     pub(super) wallet: Wallet,
     pub(super) waits: Waits,
+    pub(super) parked: Parked,
     peers: RefCell<PeerView>,
 }
 
@@ -59,6 +55,7 @@ impl Engine {
             health: RefCell::new(Health::new(now, options.speed.give_up_after)),
             wallet: Wallet::new(options.budget.clone(), Arc::clone(&shared), events.clone()),
             waits: Waits::default(),
+            parked: Parked::default(),
             peers: RefCell::default(),
             options,
             shared,
@@ -73,125 +70,13 @@ impl Engine {
             // The first request already obeys the limits that others know. But it does not wait for a directory that hangs.
             drop(tokio::time::timeout(FIRST_REPORTS, self.consult()).await);
             let listen = tokio::task::spawn_local(Rc::clone(&self).listen());
-            let mut tasks = JoinSet::new();
-            self.dispatch(rows, &mut tasks).await;
-            self.waits.set_open(tasks.len(), true);
-            self.drain(&mut tasks).await;
+            Dispatcher::new(Rc::clone(&self), rows).run().await;
             watch.abort();
             listen.abort();
         };
         LocalSet::new().run_until(work).await;
         let stopped = self.health.borrow().stopped();
         stopped.or_else(|| self.shared.stop.is_cancelled().then(|| Stopped::Cancelled(self.outage())))
-    }
-
-    /// Starts a task for each row, as permits come free.
-    async fn dispatch(self: &Rc<Self>, mut rows: mpsc::Receiver<Vec<QueuedRow>>, tasks: &mut JoinSet<()>) {
-        let stop = self.shared.stop.clone();
-        let mut queue: VecDeque<QueuedRow> = VecDeque::new();
-        loop {
-            while let Some(ended) = tasks.try_join_next() {
-                propagate_panic(ended);
-            }
-            let doubts = self.health.borrow().doubts_all();
-            if doubts && !self.resolved(tasks).await {
-                return;
-            }
-            let probe = self.health.borrow().doubts_all();
-            let next = if probe { self.next_probe(&mut queue, &mut rows) } else { queue.pop_front() };
-            let Some(row) = next else {
-                let batch = tokio::select! {
-                    biased;
-                    () = stop.cancelled() => return,
-                    batch = rows.recv() => batch,
-                };
-                let Some(batch) = batch else { return };
-                queue = batch.into();
-                continue;
-            };
-            let request = match row {
-                QueuedRow::Send(request) => request,
-                QueuedRow::Failed(outcome) => {
-                    self.emit(*outcome, None);
-                    continue;
-                }
-            };
-            let permit = tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                permit = self.admitted(tasks) => permit,
-            };
-            let Some(permit) = permit else { return };
-            if !probe && self.health.borrow().doubts_all() {
-                queue.push_front(QueuedRow::Send(request));
-                continue;
-            }
-            tasks.spawn_local(RowTask::new(Rc::clone(self), request, probe).run(permit));
-            self.waits.set_open(tasks.len(), false);
-        }
-    }
-
-    /// Waits for the requests in flight, which show whether rows are still answered. `false` if the run stops.
-    async fn resolved(&self, tasks: &mut JoinSet<()>) -> bool {
-        while self.health.borrow().doubts_all() {
-            let ended = tokio::select! {
-                biased;
-                () = self.shared.stop.cancelled() => return false,
-                ended = tasks.join_next() => ended,
-            };
-            let Some(ended) = ended else { break };
-            propagate_panic(ended);
-        }
-        !self.shared.stop.is_cancelled()
-    }
-
-    /// Takes a row from further down the file, as far as rows were read.
-    fn next_probe(
-        &self,
-        queue: &mut VecDeque<QueuedRow>,
-        rows: &mut mpsc::Receiver<Vec<QueuedRow>>,
-    ) -> Option<QueuedRow> {
-        while queue.len() < PROBE_REACH
-            && let Ok(batch) = rows.try_recv()
-        {
-            queue.extend(batch);
-        }
-        let Some(number) = self.health.borrow_mut().next_probe() else { return queue.pop_front() };
-        // The last one, then one from two thirds on, then one from a third on.
-        let at = queue.len() * 3_usize.saturating_sub(number as usize) / 3;
-        queue.remove(at.saturating_sub(1))
-    }
-
-    /// Waits until one more row may start: outcomes are written, not too many rows are open, and a permit is free.
-    async fn admitted(&self, tasks: &mut JoinSet<()>) -> Option<OwnedSemaphorePermit> {
-        self.shared.until_written(BACKLOG).await;
-        // Rows that wait for their next try hold no permit, but they hold memory.
-        while tasks.len() > 2 * self.options.speed.concurrency + 64 {
-            self.waits.set_open(tasks.len(), true);
-            if let Some(ended) = tasks.join_next().await {
-                propagate_panic(ended);
-            }
-        }
-        self.gate.permit().await
-    }
-
-    /// Lets the requests in flight finish, within the grace time after a stop.
-    async fn drain(&self, tasks: &mut JoinSet<()>) {
-        let ended = async {
-            while let Some(ended) = tasks.join_next().await {
-                propagate_panic(ended);
-                self.waits.set_open(tasks.len(), true);
-            }
-        };
-        tokio::pin!(ended);
-        tokio::select! {
-            () = &mut ended => return,
-            () = self.shared.stop.cancelled() => {}
-        }
-        if tokio::time::timeout(self.options.speed.grace, &mut ended).await.is_err() {
-            self.shared.abort.cancel();
-            ended.await;
-        }
     }
 
     /// Watches the clock: the deadline, and the time since the last success.
@@ -283,6 +168,15 @@ impl Engine {
         self.health.borrow().last_failure().filter(|_| self.gate.limiter().is_outage())
     }
 
+    /// Releases rows that were held back and may leave now, and has probes sent while all rows are refused.
+    pub(super) fn release_parked(&self) {
+        let health = self.health.borrow();
+        self.parked.release(|row, probe| health.may_leave(row, probe));
+        if health.doubts_all() {
+            self.parked.changed.notify_one();
+        }
+    }
+
     /// Hands over a finished row.
     pub(super) fn emit(&self, outcome: Outcome, permit: Option<OwnedSemaphorePermit>) {
         self.shared.backlog.fetch_add(1, Ordering::AcqRel);
@@ -294,14 +188,5 @@ impl Engine {
     pub(super) fn stop(&self, reason: Stopped) {
         self.health.borrow_mut().stop(reason);
         self.shared.stop.cancel();
-    }
-}
-
-/// Passes on the panic of a row's task: a run that lost a row must not look complete.
-fn propagate_panic(task: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = task
-        && error.is_panic()
-    {
-        std::panic::resume_unwind(error.into_panic());
     }
 }

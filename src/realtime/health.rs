@@ -30,6 +30,8 @@ pub(super) struct Health {
     /// Probes sent since then, and those that were refused.
     probes: u32,
     probes_refused: u32,
+    /// The row that asks once more whether the service refuses the key (401).
+    second_look: Option<u64>,
     pages: Pages,
     models: Models,
     stopped: Option<Stopped>,
@@ -56,6 +58,7 @@ impl Health {
             refusals: 0,
             probes: 0,
             probes_refused: 0,
+            second_look: None,
             pages: Pages::default(),
             models: Models::default(),
             stopped: None,
@@ -108,6 +111,25 @@ impl Health {
     /// Returns true if so many rows in a row were refused that only probes are sent.
     pub(super) const fn doubts_all(&self) -> bool {
         self.refusals >= REFUSALS
+    }
+
+    /// Has this row ask once more whether the service refuses the key. Returns false if another row does so already.
+    pub(super) fn begin_second_look(&mut self, row: u64) -> bool {
+        *self.second_look.get_or_insert(row) == row
+    }
+
+    /// Records that the row has asked once more, or that it will not.
+    pub(super) const fn end_second_look(&mut self) {
+        self.second_look = None;
+    }
+
+    /// Returns true if a row may leave. While all are refused, only a probe may. While the key is asked about once more, only
+    /// the row that asks may.
+    pub(super) const fn may_leave(&self, row: u64, probe: bool) -> bool {
+        match self.second_look {
+            Some(looking) => looking == row,
+            None => probe || !self.doubts_all(),
+        }
     }
 
     /// Counts a probe that is to be sent. Returns its number, from 0, or `None` if all were sent.
@@ -204,6 +226,22 @@ mod tests {
         health.stop(Stopped::Deadline(None));
         health.stop(Stopped::Cancelled(None));
         assert_eq!(health.stopped(), Some(Stopped::Deadline(None)));
+    }
+
+    #[test]
+    fn only_the_row_that_asks_again_leaves_while_the_key_is_refused() {
+        let mut health = Health::new(Instant::now(), Duration::ZERO);
+        let leave =
+            |health: &Health| [(7, false), (8, false), (8, true)].map(|(row, probe)| health.may_leave(row, probe));
+        assert_eq!(leave(&health), [true, true, true]);
+        assert!(health.begin_second_look(7) && !health.begin_second_look(8) && health.begin_second_look(7));
+        assert_eq!(leave(&health), [true, false, false]);
+        health.end_second_look();
+        assert!(health.begin_second_look(8));
+        assert_eq!(leave(&health), [false, true, true]);
+        health.end_second_look();
+        health.refusals = REFUSALS;
+        assert_eq!(leave(&health), [false, false, true]);
     }
 
     #[test]

@@ -4,15 +4,16 @@
 //! inside its own task. Only acknowledgements flow back: claims that are on disk, answers that are committed, money that was
 //! drawn.
 //!
-//! [`Engine`] starts a [`RowTask`](row::RowTask) for each row. Three nouns hold what the tasks share:
-//! [`Gate`](gate::Gate) (permits, claims, the limiter), [`Health`](health::Health) (reasons to give up) and
-//! [`Wallet`](wallet::Wallet) (money).
+//! A [`Dispatcher`](dispatch::Dispatcher) starts a [`RowTask`](row::RowTask) for each row. The tasks share an [`Engine`]:
+//! [`Gate`](gate::Gate) (permits, claims, the limiter), [`Health`](health::Health) (reasons to give up),
+//! [`Parked`](parked::Parked) (rows held back meanwhile) and [`Wallet`](wallet::Wallet) (money).
 
 mod attempt;
 mod breaker;
 mod budget;
 pub(crate) mod claims;
 mod decision;
+mod dispatch;
 mod engine;
 mod funds;
 mod gate;
@@ -20,6 +21,7 @@ mod health;
 pub mod limiter;
 mod models;
 pub mod pace;
+mod parked;
 pub mod peers;
 mod quota;
 mod row;

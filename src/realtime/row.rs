@@ -25,13 +25,15 @@ pub(super) struct RowTask {
     pub(super) about: u64,
     /// The row is sent out of its turn, to learn whether any row is answered.
     pub(super) probe: bool,
+    /// The row is to ask once more whether the service refuses the key; all others wait for that.
+    pub(super) looking: bool,
 }
 
 /// The end of a row's wait for the gate and for money.
 enum RowAdmission {
     /// The request may leave; this much money is set aside for it.
     Admitted(Nanos),
-    /// Meanwhile the service has refused the row's model, or has asked it to wait.
+    /// Meanwhile the service has refused the row's model or all rows, or has asked it to wait.
     Unwanted,
     /// The run stops.
     Stopping,
@@ -65,6 +67,7 @@ impl RowTask {
             },
             body: Bytes::from(request.body.into_string()),
             probe,
+            looking: false,
         }
     }
 
@@ -78,7 +81,17 @@ impl RowTask {
                 self.outcome.error = Some(error);
                 break;
             }
+            if !self.may_leave() {
+                // Without its permit, so that a probe has one.
+                drop(permit.take());
+                permit = self.park().await;
+                if permit.is_none() {
+                    return self.abandon();
+                }
+                continue;
+            }
             if let Some(held) = self.held() {
+                self.end_look();
                 drop(permit.take());
                 permit = self.wait(held).await;
                 if permit.is_none() {
@@ -92,15 +105,18 @@ impl RowTask {
                 RowAdmission::Stopping => return self.abandon(),
             };
             let before = Waste::of(&self.outcome);
-            let again = {
-                let engine = Rc::clone(&self.engine);
-                let _in_flight = engine.gate.in_flight();
-                self.attempt().await
-            };
+            let again = self.send().await;
             if set_aside > Nanos::ZERO {
                 self.engine.wallet.release(set_aside, self.cost_since(before, set_aside));
             }
             let Some(wait) = again else { break };
+            if self.looking {
+                // It keeps its permit: rows that wait may have all others.
+                if !self.sleep(wait).await {
+                    return self.abandon();
+                }
+                continue;
+            }
             // A row that waits for its next try lets others go ahead.
             drop(permit.take());
             if before != Waste::of(&self.outcome) {
@@ -111,7 +127,40 @@ impl RowTask {
                 return self.abandon();
             }
         }
+        self.end_look();
+        if self.probe {
+            self.engine.parked.set_probing(false);
+        }
+        self.engine.release_parked();
         self.engine.emit(self.outcome, permit);
+    }
+
+    /// Sends the request once, and lets other rows leave if it shows that they may.
+    async fn send(&mut self) -> Option<Duration> {
+        let engine = Rc::clone(&self.engine);
+        let looked = std::mem::take(&mut self.looking);
+        let again = {
+            let _in_flight = engine.gate.in_flight();
+            self.attempt().await
+        };
+        if looked && !self.looking {
+            engine.health.borrow_mut().end_second_look();
+        }
+        engine.release_parked();
+        again
+    }
+
+    /// Gives the second look up, if it is this row's: others need not wait for it.
+    fn end_look(&mut self) {
+        if std::mem::take(&mut self.looking) {
+            self.engine.health.borrow_mut().end_second_look();
+            self.engine.release_parked();
+        }
+    }
+
+    /// Returns true if the row may leave: the run does not doubt that rows are answered, or the row is to show it.
+    fn may_leave(&self) -> bool {
+        self.engine.health.borrow().may_leave(self.outcome.row, self.probe)
     }
 
     /// The error of a row whose model the service has refused again and again.
@@ -126,18 +175,23 @@ impl RowTask {
         Some(until.saturating_duration_since(now))
     }
 
-    /// Returns true if the service may answer this row's model now, as far as the run has learned.
+    /// Returns true if the service may answer this row now, as far as the run has learned.
     fn is_wanted(&self) -> bool {
-        self.unserved().is_none() && self.held().is_none()
+        self.may_leave() && self.unserved().is_none() && self.held().is_none()
     }
 
     /// Waits until the request may leave and its maximum cost is set aside.
     async fn admit(&self) -> RowAdmission {
         let engine = &self.engine;
-        match engine.gate.pass(self.outcome.row, self.about, || self.is_wanted()).await {
-            Passage::Open => {}
-            Passage::Unwanted => return RowAdmission::Unwanted,
-            Passage::Stopping => return RowAdmission::Stopping,
+        if self.looking {
+            // All others wait for this one request, so it takes a slot if there is one, and leaves in any case.
+            _ = engine.gate.learn(|limiter| limiter.take(Instant::now(), self.about));
+        } else {
+            match engine.gate.pass(self.outcome.row, self.about, || self.is_wanted()).await {
+                Passage::Open => {}
+                Passage::Unwanted => return RowAdmission::Unwanted,
+                Passage::Stopping => return RowAdmission::Stopping,
+            }
         }
         // Only now: a row that waits for the limiter must not hold money that others could spend.
         match engine.wallet.reserve(&self.outcome.model, self.outcome.reserve).await {
@@ -178,16 +232,37 @@ impl RowTask {
 
     /// Waits for the next try, and for a permit. `None` if the run stops.
     async fn wait(&self, wait: Duration) -> Option<OwnedSemaphorePermit> {
-        let next = async {
-            let waiting = self.engine.waits.begin(self.outcome.row, Instant::now() + wait);
-            tokio::time::sleep(wait).await;
-            drop(waiting);
-            self.engine.gate.permit().await
-        };
+        if self.sleep(wait).await { self.permit().await } else { None }
+    }
+
+    /// Waits until the row may leave, and for a permit. `None` if the run stops.
+    async fn park(&mut self) -> Option<OwnedSemaphorePermit> {
+        tokio::select! {
+            biased;
+            () = self.engine.shared.stop.cancelled() => return None,
+            probe = self.engine.parked.wait(self.outcome.row, self.probe) => self.probe = probe,
+        }
+        self.permit().await
+    }
+
+    /// Waits this long. `false` if the run stops.
+    async fn sleep(&self, wait: Duration) -> bool {
+        let _waiting = self.engine.waits.begin(self.outcome.row, Instant::now() + wait);
+        // The dispatcher counts the rows that are still on their way.
+        self.engine.release_parked();
+        tokio::select! {
+            biased;
+            () = self.engine.shared.stop.cancelled() => false,
+            () = tokio::time::sleep(wait) => true,
+        }
+    }
+
+    /// Waits for a permit. `None` if the run stops.
+    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
         tokio::select! {
             biased;
             () = self.engine.shared.stop.cancelled() => None,
-            permit = next => permit,
+            permit = self.engine.gate.permit() => permit,
         }
     }
 

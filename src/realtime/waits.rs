@@ -34,6 +34,11 @@ impl Waits {
         WaitGuard { waits: self, row }
     }
 
+    /// The number of rows that wait.
+    pub(super) fn len(&self) -> usize {
+        self.rows.borrow().len()
+    }
+
     /// Records the number of rows with a task, and whether more can start.
     pub(super) fn set_open(&self, open: usize, idle: bool) {
         self.open.set(open);

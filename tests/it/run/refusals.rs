@@ -99,6 +99,81 @@ fn account_without_money_ends_a_run_with_5_and_the_next_one_goes_on() {
     assert_eq!(service.requests().len(), 10 + 23 + 23 + 50);
 }
 
+/// Runs this many rows at the default concurrency against a service that answers five and then refuses all. Returns its home
+/// and the requests that came.
+fn walled(rows: u32, status: &'static str, code: i32) -> (Home, usize) {
+    let home = Home::new();
+    let left = AtomicI64::new(5);
+    let service = Recorder::answering(move |_| {
+        if left.fetch_sub(1, Ordering::Relaxed) > 0 {
+            return ("200 OK", String::new(), Recorder::chat("\"fine\""));
+        }
+        (status, String::new(), r#"{"error":{"message":"no more of that"}}"#.to_owned())
+    });
+    home.write("in.jsonl", prompts(1..=rows));
+    home.finish(home.run_command(&service.url, &["in.jsonl", "-o", "out.jsonl"])).code(code).says(&["no more of that"]);
+    (home, service.requests().len())
+}
+
+#[test]
+fn rows_that_wait_are_not_sent_once_every_row_is_refused() {
+    for (rows, status, code, error) in [
+        (300, "402 Payment Required", 5, "payment"),
+        (300, "403 Forbidden", 4, "auth"),
+        (3000, "402 Payment Required", 5, "payment"),
+    ] {
+        let (home, requests) = walled(rows, status, code);
+        // Twenty refusals and three probes beside the answers, and those in flight at the time.
+        assert!((5 + 20 + 3..=5 + 20 + 3 + 12).contains(&requests), "{requests} requests: {rows} {status}");
+        let codes = raw_codes(&home.read("out.jsonl.partial"));
+        assert_eq!(codes.iter().filter(|code| *code == "ok").count(), 5);
+        assert!(codes.iter().all(|code| code == "ok" || code == error || code == "interrupted"), "{codes:?}");
+    }
+}
+
+#[test]
+fn rows_that_wait_are_not_sent_while_a_refused_key_is_asked_again() {
+    for rows in [300, 3000] {
+        let (_home, requests) = walled(rows, "401 Unauthorized", 4);
+        // The row that was refused first, twice, and those in flight at the time.
+        assert!((5 + 2..=5 + 2 + 12).contains(&requests), "{requests} requests");
+    }
+}
+
+#[test]
+fn rows_that_were_held_back_are_sent_once_a_probe_is_answered() {
+    let home = Home::new();
+    let service = Recorder::answering(|request| {
+        if request.body.contains("refused") {
+            return ("403 Forbidden", String::new(), r#"{"error":{"message":"blocked"}}"#.to_owned());
+        }
+        ("200 OK", String::new(), Recorder::chat("\"fine\""))
+    });
+    let refused = |n: u32| (6..60).contains(&n);
+    let row = |n: u32| {
+        let text = if refused(n) { "refused" } else { "fine" };
+        format!("{{\"id\":\"q{n}\",\"prompt\":\"{text} {n}\",\"model\":\"m/a\"}}\n")
+    };
+    home.write("in.jsonl", (1..=150).map(row).collect::<String>());
+    home.finish(home.run_command(&service.url, &["in.jsonl", "-o", "out.jsonl"])).code(3);
+    let expected: Vec<&str> = (1..=150).map(|n| if refused(n) { "auth" } else { "ok" }).collect();
+    assert_eq!(raw_codes(&home.read("out.jsonl")), expected);
+    assert_eq!(service.requests().len(), 150);
+}
+
+#[test]
+fn rows_that_were_held_back_are_sent_once_a_refused_key_is_accepted_again() {
+    let home = Home::new();
+    let asked = AtomicI64::new(0);
+    let service = Recorder::answering(move |_| match asked.fetch_add(1, Ordering::Relaxed) {
+        5 => ("401 Unauthorized", String::new(), r#"{"error":{"message":"bad key"}}"#.to_owned()),
+        _ => ("200 OK", String::new(), Recorder::chat("\"fine\"")),
+    });
+    home.write("in.jsonl", prompts(1..=100));
+    home.finish(home.run_command(&service.url, &["in.jsonl", "-o", "out.jsonl"])).code(0);
+    assert_eq!((raw_codes(&home.read("out.jsonl")), service.requests().len()), (vec!["ok".to_owned(); 100], 101));
+}
+
 #[test]
 fn model_that_is_refused_every_time_is_given_up_and_the_others_go_on() {
     let home = Home::new();
