@@ -164,7 +164,7 @@ async fn work(client: Client<HttpConnector, Full<Bytes>>, uri: Uri, files: Rc<Re
         let response = client.request(request).await?;
         let status = response.status().as_u16();
         let body = response.into_body().collect().await?.to_bytes();
-        files.borrow_mut().keep(&row, status, &body)?;
+        files.borrow_mut().keep(&row, status, body.trim_ascii_end())?;
         tokio::task::yield_now().await;
         files.borrow_mut().commit()?;
     }
