@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::ask::RetryFilter;
 use super::identity::{Requests, RowContent};
+use super::lost::LostRows;
 use super::spec::CleanCheck;
 use crate::check::{Checked, Pass};
 use crate::context::Ctx;
 use crate::error::Result;
 use crate::input::Inputs;
-use crate::money::bounds;
 use crate::outcome::Fingerprint;
 use crate::price::PriceTable;
 use crate::request::RequestBuilder;
@@ -72,6 +72,8 @@ pub(super) struct ResumeRules<'a> {
     pub awaited: &'a RowSet,
     /// The user has named the job, so that any number of damaged answers may be paid again.
     pub named: bool,
+    /// The input has the requests of the earlier run. `None`: its record does not tell.
+    pub same_requests: Option<bool>,
 }
 
 /// The fingerprints and ids of stored answers, read page by page beside the rows of the input.
@@ -133,33 +135,8 @@ impl JobRows<'_> {
         Ok(CheckedRows { checked, resumed: old.map(|db| Resumed { db, same }), requests: Some(requests) })
     }
 
-    /// Names the rows that a killed process had in flight, and records their possible cost. Rows that batches will
-    /// answer (`awaited`) were not in flight.
-    ///
-    /// # Errors
-    /// 66 if the input is gone.
-    pub(super) fn account_lost(self, db: &mut JobDb, total: u64, awaited: &RowSet, ctx: &Ctx) -> Result<()> {
-        let mut lost = db.unanswered(usize::MAX)?;
-        // The input no longer has these rows, so llbatch cannot name them.
-        lost.retain(|row| *row <= total && !awaited.contains(*row));
-        if !lost.is_empty() {
-            self.warn_lost(&lost, ctx)?;
-        }
-        let bounds = bounds(&lost, self.inputs, self.builder, &ctx.settings.prices)?;
-        db.retire_lost(&bounds)
-    }
-
-    fn warn_lost(self, lost: &[u64], ctx: &Ctx) -> Result<()> {
-        ctx.ui.warn(&format!(
-            "the last run was cut short: {} may have been sent without an answer, and may be billed twice: {}",
-            text::plural(lost.len() as u64, "row"),
-            self.names(lost)?
-        ));
-        Ok(())
-    }
-
     /// The ids of the first of these rows, and the number of the others.
-    fn names(self, rows: &[u64]) -> Result<String> {
+    pub(super) fn names(self, rows: &[u64]) -> Result<String> {
         let mut names = Vec::new();
         let mut reader = RowReader::open(self.inputs, self.builder, false)?;
         for row in rows.iter().take(NAMED) {
@@ -168,6 +145,17 @@ impl JobRows<'_> {
         let more = rows.len().saturating_sub(NAMED);
         let tail = if more > 0 { format!(" and {} more", text::count(more as u64)) } else { String::new() };
         Ok(names.join(", ") + &tail)
+    }
+}
+
+impl CheckedRows {
+    /// Returns whether these are the requests with the key `content`. `None`: the key is not known.
+    pub(super) fn has_requests(&self, content: Option<&str>) -> Option<bool> {
+        match &self.requests {
+            Some(requests) => content.map(|content| requests.key() == content),
+            // An input that was not read has not changed.
+            None => Some(true),
+        }
     }
 }
 
@@ -192,9 +180,10 @@ impl Resumed {
     /// Prepares the job's database: moves answers to their rows, removes failed rows that are sent again, and keeps all
     /// costs.
     pub fn prepare(mut self, rows: JobRows<'_>, checked: &Checked, rules: ResumeRules<'_>, ctx: &Ctx) -> Result<JobDb> {
-        let ResumeRules { retry, awaited, named } = rules;
+        let ResumeRules { retry, awaited, named, same_requests } = rules;
         // This comes first, because rows of an interrupted retry count as in flight too.
-        rows.account_lost(&mut self.db, checked.rows, awaited, ctx)?;
+        let same_input = same_requests.unwrap_or(self.same);
+        LostRows { rows, awaited, same_input }.account(&mut self.db, ctx)?;
         let damaged = self.db.drop_damaged(named)?;
         if !damaged.is_empty() {
             let names = rows.names(&damaged)?;

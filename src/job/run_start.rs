@@ -26,6 +26,8 @@ pub(super) struct RunStart {
     pub claimed: OwnedJob,
     pub checked: Checked,
     pub resumed: Option<Resumed>,
+    /// The input has the requests of the earlier run. `None`: its record does not tell.
+    same_requests: Option<bool>,
 }
 
 /// Rows that a run does not send.
@@ -69,11 +71,13 @@ impl RunStart {
         let rows = JobRows { inputs: &source.inputs, builder: &builder };
         let how = Checking { service: &remote.identity(), listed, table: Some(&ctx.settings.prices), clean: None };
         let mut found = rows.check(earlier, Checking { clean: claimed.clean.as_ref(), ..how })?;
+        let earlier_content = spec_of(&claimed.job)?.content;
+        let mut same_requests = found.has_requests(earlier_content.as_deref());
         problems::report(&found.checked, source.spec.skip_invalid, listed, Action::Send, &ctx.ui)?;
         problems::say_stream_removed(&found.checked, &ctx.ui);
         say_doubts(&found.checked, &builder, ctx);
         if found.requests.is_none() {
-            source.spec.content = spec_of(&claimed.job)?.content;
+            source.spec.content = earlier_content;
         }
         if let Some(requests) = found.requests.take() {
             source.spec.content = Some(requests.key());
@@ -91,6 +95,7 @@ impl RunStart {
                     }
                     let rows = JobRows { inputs: &source.inputs, builder: &builder };
                     found = rows.check(Some(store.open_job(&claimed.job.id)?), how)?;
+                    same_requests = Some(true);
                 } else {
                     requests.say_answered(
                         remote.name,
@@ -105,7 +110,7 @@ impl RunStart {
         let CheckedRows { checked, resumed, .. } = found;
         // If the input has changed meanwhile, the job is no longer finished.
         claimed.finished &= resumed.as_ref().is_some_and(|resumed| resumed.answers_all(&checked, &claimed.job));
-        Ok(Self { source, builder, claimed, checked, resumed })
+        Ok(Self { source, builder, claimed, checked, resumed, same_requests })
     }
 
     /// Prepares the job's database, and returns the rows that are not to be sent.
@@ -115,7 +120,8 @@ impl RunStart {
             Some(resumed) => {
                 let awaited = resumed.awaited()?;
                 let retry = if self.claimed.finished { RetryFilter::Nothing } else { ask.retry };
-                let rules = ResumeRules { retry, awaited: &awaited, named: ask.job.start.names_job() };
+                let named = ask.job.start.names_job();
+                let rules = ResumeRules { retry, awaited: &awaited, named, same_requests: self.same_requests };
                 (resumed.prepare(rows, &self.checked, rules, workspace.ctx)?, awaited)
             }
             None => (workspace.store.open_job(&self.claimed.job.id)?, RowSet::default()),

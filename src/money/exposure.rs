@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::Accounts;
+use super::{Accounts, dearest_bound};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::outcome::Transport;
@@ -98,14 +98,13 @@ impl Exposure<'_> {
         let unrecorded = Nanos(unrecorded.0.clamp(0, reserved.amount.0));
         let in_flight = db.unanswered(usize::MAX)?.len() as i128;
         let mut book = PriceBook::new(prices.clone());
-        let mut upper_bound =
-            |(model, usage): (String, _)| book.upper_bound(&model.into(), Transport::Realtime, usage, 1);
-        let largest = db.largest()?.into_iter().filter_map(&mut upper_bound).max();
+        let dearest = dearest_bound(&db, &mut book)?;
+        let largest = dearest.and_then(|(model, bound)| book.upper_bound(&model, Transport::Realtime, bound, 1));
         let rest = reserved.amount - unrecorded;
         let at_risk = match largest {
             Some(largest) => Nanos((largest.0 * in_flight).min(rest.0)),
             None if in_flight == 0 => Nanos::ZERO,
-            // Without any answer so far, the size of its requests is unknown.
+            // Without any answer so far, the size of its requests is unknown. Without a price, so is their cost.
             None => rest,
         };
         Ok(LostMoney { unrecorded, at_risk })

@@ -9,4 +9,4 @@ pub mod reservation;
 
 pub use accounts::Accounts;
 pub use charge::{RetiredCost, charge};
-pub use outstanding::{Outstanding, bounds};
+pub use outstanding::{Outstanding, bounds, dearest_bound};

@@ -32,9 +32,7 @@ pub fn of_job(
     }
     for open in Outstanding::of_job(db, rows, &mut prices, input)? {
         folded.totals.add_outstanding(open.rows, open.upper_bound, open.transport == Transport::Batch);
-        if !open.model.is_empty() {
-            folded.details.add_spent(&open.model, Usage::default(), Some(Nanos::ZERO), open.upper_bound);
-        }
+        folded.details.add_spent(&open.model, Usage::default(), Some(Nanos::ZERO), open.upper_bound);
     }
     let mut next = 0;
     loop {

@@ -316,7 +316,7 @@ class Meter:
 
 def named(done):
     """How many rows a resumed run says may be billed twice."""
-    found = re.search(r"warning: the last run was (?:killed|cut short): ([\d,]+) rows? may", done.err)
+    found = re.search(r"warning: the last run was (?:killed|cut short): ([\d,]+) rows?(?: of the earlier input)? may", done.err)
     return int(found[1].replace(",", "")) if found else 0
 
 

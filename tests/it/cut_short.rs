@@ -1,7 +1,9 @@
 //! Batch commands that were cut short: the second run must not mistake this for the end. The crash loops in `tests/crash`
 //! found these cases; here each happens every time.
 
-use crate::support::{Home, Server, answered, codes, post, prompts, request, until};
+use serde_json::Value;
+
+use crate::support::{Home, Out, Server, answered, codes, lines, post, prompts, request, until};
 
 /// The job's id, after `submit`.
 fn submitted(home: &Home, server: &Server) -> String {
@@ -66,4 +68,101 @@ fn job_killed_before_planning_says_so_and_can_be_cleaned() {
     home.llbatch(&[&["cancel", "last"][..], &base].concat()).code(0).says(&[&job, "the job is removed"]);
     home.llbatch(&["status", "--offline"]).code(0).says(&["no jobs"]);
     assert!(!home.state().join(format!("jobs/{job}")).exists());
+}
+
+/// A job whose run was killed with eight requests in flight, all of them billed.
+struct Killed {
+    home: Home,
+    server: Server,
+    /// The input of the killed run.
+    input: String,
+}
+
+impl Killed {
+    const RUN: [&str; 7] = ["in.jsonl", "-o", "out.jsonl", "--concurrency", "8", "--summary", "sum.json"];
+
+    /// The answers of the rows up to `answered` are stored, and the next eight are in flight.
+    fn run(answered: u32) -> Self {
+        let (home, server) = (Home::new(), Server::start(&["--fault", "hang,after,times=1,contains=hard"]));
+        let hard = prompts(answered + 1..=answered + 8).replace("question", "hard question");
+        let before = if answered > 0 { prompts(1..=answered) } else { String::new() };
+        let input = before + &hard + &prompts(answered + 9..=40);
+        home.write("in.jsonl", &input);
+        let run = home.spawn(&server, &Self::RUN);
+        // A stored answer gives its place back. When eight requests hang, no other one is in flight.
+        server.until_billed(u64::from(answered) + 8);
+        assert_eq!(run.kill(), None, "the run has ended");
+        assert_eq!(server.bill(), u64::from(answered) + 8);
+        Self { home, server, input }
+    }
+
+    /// Runs the command again, with `input`.
+    fn resume(&self, input: &str) -> Out {
+        self.home.write("in.jsonl", input);
+        self.home.run(&self.server, &Self::RUN).code(0)
+    }
+
+    /// Asserts that the cost and the money at risk in `summary` bracket the bill. An unknown risk is `None`.
+    #[track_caller]
+    fn brackets_the_bill(&self, summary: &Value) -> Option<u64> {
+        let nanos = |name: &str| summary["cost"][name].as_f64().map(|usd| (usd * 1e9).round() as u64);
+        let billed = self.server.stats()["bill"]["nano_usd"].as_u64().unwrap();
+        let (settled, at_risk) = (nanos("usd").unwrap(), nanos("at_risk_usd"));
+        assert!(
+            settled < billed,
+            "eight answers were billed and not delivered: {billed} nano-USD, {}",
+            summary["cost"]
+        );
+        assert!(at_risk.is_none_or(|risk| billed <= settled + risk), "billed {billed} nano-USD: {}", summary["cost"]);
+        at_risk
+    }
+}
+
+/// The first rows of `all`.
+fn first(rows: usize, all: &str) -> String {
+    lines(&all.lines().take(rows).collect::<Vec<_>>())
+}
+
+#[test]
+fn requests_of_rows_that_left_the_input_stay_at_risk() {
+    let others = |all: &str| all.replace("hard ", "").replace("question", "problem");
+    let cheap = |all: &str| others(all).replace(r#""max_tokens":16"#, r#""max_tokens":1"#);
+    let changes: [(&str, &dyn Fn(&str) -> String); 3] =
+        [("shorter", &|all| first(3, all)), ("other rows", &others), ("cheaper requests", &cheap)];
+    for (what, change) in changes {
+        let killed = Killed::run(8);
+        let out = killed.resume(&change(&killed.input));
+        let warning = "rows of the earlier input may have been sent without an answer, and may be billed\n";
+        let out = out.says(&["warning: the last run was cut short: ", warning, "more for "]);
+        assert!(!out.stderr.contains("billed twice"), "{what}: the ids of those rows are not known:\n{}", out.stderr);
+        let at_risk = killed.brackets_the_bill(&killed.home.json("sum.json"));
+        assert!(at_risk.is_some_and(|risk| risk > 0), "{what}: {at_risk:?}");
+    }
+}
+
+#[test]
+fn requests_of_unknown_size_cost_an_unknown_amount() {
+    let killed = Killed::run(0);
+    let report = || {
+        let out = killed.home.llbatch(&["report", "last", "--json"]).code(0);
+        serde_json::from_str::<Value>(&out.stdout).unwrap()
+    };
+    let shorter = first(3, &killed.input);
+    killed.home.write("in.jsonl", &shorter);
+    assert_eq!(report()["cost"]["at_risk_usd"], Value::Null, "before the job is resumed");
+    killed.resume(&shorter).says(&["of the earlier input", "an unknown amount more for"]);
+    assert_eq!(killed.brackets_the_bill(&killed.home.json("sum.json")), None);
+    let report = report();
+    assert_eq!(killed.brackets_the_bill(&report), None);
+    assert_eq!(report["models"].as_array().unwrap().len(), 1, "an unknown model has no line: {report}");
+    assert_eq!(report["details"]["models"].as_array().unwrap().len(), 1, "an unknown model has no line: {report}");
+}
+
+#[test]
+fn requests_of_an_unchanged_input_are_named() {
+    let killed = Killed::run(8);
+    let names = "may have been sent without an answer, and may be billed twice: q9, q10, q11, q12";
+    let out = killed.resume(&killed.input).says(&[names]);
+    assert!(!out.stderr.contains("earlier input"), "{}", out.stderr);
+    killed.brackets_the_bill(&killed.home.json("sum.json"));
 }

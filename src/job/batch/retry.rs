@@ -13,6 +13,7 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::ask::{CostLimit, RetryFilter, Role, RunAsk};
 use crate::job::finish::Ended;
+use crate::job::lost::LostRows;
 use crate::job::remote::Remote;
 use crate::job::resume::{Checking, JobRows};
 use crate::job::run::run;
@@ -230,7 +231,11 @@ pub fn account_lost(session: &Session<'_>) -> Result<()> {
     let mut awaited = RowSet::new(session.job.total);
     db.each_awaited(|row| _ = awaited.insert(row))?;
     let rows = JobRows { inputs: &session.inputs()?, builder: &session.builder()? };
-    rows.account_lost(&mut db, session.job.total, &awaited, session.ctx)?;
+    // A changed input has been refused, or the job has a copy of its own. The rows in flight may have changed all the same.
+    let table = Some(&session.ctx.settings.prices);
+    let found = rows.check(None, Checking { service: &session.spec.service, listed: 0, table, clean: None })?;
+    let same_input = found.has_requests(session.spec.content.as_deref()).unwrap_or(true);
+    LostRows { rows, awaited: &awaited, same_input }.account(&mut db, session.ctx)?;
     db.settle_aside()?;
     drop(db);
     session.forget_counts();

@@ -76,6 +76,10 @@ impl ModelFolds {
     }
 
     pub(super) fn spent(&mut self, model: &str, usage: Usage, paid: Option<Nanos>, at_risk: Option<Nanos>) {
+        // The model of a lost request may be unknown.
+        if model.is_empty() {
+            return;
+        }
         let model = self.0.entry(Arc::from(model)).or_default();
         model.usage += usage;
         model.paid.add(paid);

@@ -271,11 +271,17 @@ impl JobDb {
         self.run(|db| db.query_row(count, [code.as_str()], |row| row.get(0).map(i64::cast_unsigned)))
     }
 
-    /// The largest upper bound of any realtime request so far, by model.
+    /// The largest upper bound of any realtime request so far, by model. An answer without a bound
+    /// ([`Outcome::reserve`]) is the largest.
     pub fn largest(&self) -> Result<Vec<(String, Usage)>> {
         self.run(|db| {
             let mut statement = db.prepare(
-                "SELECT model, max(reserve_p), max(reserve_c) FROM outcome WHERE batch IS NULL GROUP BY model",
+                "SELECT model, max(reserve_p), CASE WHEN min(reserve_c) = 0 THEN 0 ELSE max(reserve_c) END
+                 FROM (SELECT model, reserve_p, reserve_c, attempts, batch FROM outcome
+                       UNION ALL SELECT model, reserve_p, reserve_c, attempts, batch FROM set_aside
+                       UNION ALL SELECT model, reserve_p, reserve_c, attempts, batch FROM retired
+                       UNION ALL SELECT model, reserve_p, reserve_c, attempts, NULL FROM tried)
+                 WHERE batch IS NULL AND attempts > 0 AND model <> '' GROUP BY model",
             )?;
             let rows = statement.query_map([], |row| {
                 let number = |i| row.get::<_, i64>(i).map(i64::cast_unsigned);
