@@ -73,9 +73,12 @@ impl Outstanding {
     }
 }
 
+/// The model of a request, and the most tokens that it may cost.
+type RequestBound = (Arc<str>, Usage);
+
 /// The model and the upper bound of the dearest realtime request in the job so far. It stands for requests that the input
 /// no longer has. `None`: there was no request.
-pub fn dearest_bound(db: &JobDb, prices: &mut PriceBook) -> Result<Option<(Arc<str>, Usage)>> {
+pub fn dearest_bound(db: &JobDb, prices: &mut PriceBook) -> Result<Option<RequestBound>> {
     let all = db.largest()?.into_iter().map(|(model, bound)| (Arc::<str>::from(model), bound));
     Ok(all.max_by_key(|(model, bound)| {
         let cost = prices.upper_bound(model, Transport::Realtime, *bound, 1);
@@ -94,7 +97,7 @@ pub fn bounds(
     inputs: &Inputs,
     builder: &RequestBuilder,
     table: &PriceTable,
-) -> Result<Option<Vec<(Arc<str>, Usage)>>> {
+) -> Result<Option<Vec<RequestBound>>> {
     let mut bounds = Vec::with_capacity(rows.len());
     let Some(last) = rows.last() else { return Ok(Some(bounds)) };
     let mut blocks = inputs.blocks()?;
