@@ -22,7 +22,7 @@ pub(super) enum Cell<'a> {
     Usd(Nanos),
 }
 
-/// The values of [`super::format::COLUMNS`] and [`super::format::USAGE_COLUMNS`] in their order. `error` is scratch space for
+/// The values of the columns, and of those of `--usage-columns`, in their order. `error` is scratch space for
 /// the column of that name.
 pub(super) fn own_cells<'a>(outcome: &'a Outcome, cost: Option<Nanos>, error: &'a mut String) -> [Cell<'a>; 12] {
     let answer = match (&outcome.error, &outcome.body) {
