@@ -3,7 +3,8 @@
 use serde_json::value::RawValue;
 
 use super::Reply;
-use super::error::{Fault, flaw_of};
+use super::error::Fault;
+use super::error_body::flaw_of;
 use crate::completion::{Completion, ReportedUsage};
 use crate::json::{is_too_deep, one_line, without_nan};
 

@@ -12,6 +12,7 @@ mod connect;
 mod direct;
 mod download;
 pub mod error;
+pub mod error_body;
 mod fields;
 pub mod files;
 mod keyless;
@@ -84,7 +85,7 @@ pub struct Client {
     base: url::Url,
     /// The key, and headers that may hold one: what must be removed from the texts of the service.
     secrets: Arc<[SecretString]>,
-    /// What only the service gets: `Authorization` and the user's own headers, marked sensitive.
+    /// Headers that only the service gets: `Authorization` and the user's own, marked sensitive.
     personal: HeaderMap,
     /// Permit for reading an answer beyond [`LARGE`].
     large: Arc<Semaphore>,

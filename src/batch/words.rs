@@ -1,6 +1,7 @@
 //! Maps the service's words for a failed row to an error code and a message. Together does not document these words.
 
-use crate::api::error::{ErrorBody, MAX_MESSAGE};
+use crate::api::error::MAX_MESSAGE;
+use crate::api::error_body::ErrorBody;
 use crate::fault::code_of;
 use crate::outcome::{ErrorCode, RowError};
 use crate::text::shortened;

@@ -30,7 +30,7 @@ const ENOUGH: u64 = 200;
 pub struct SentJob<'a> {
     /// The job's id.
     pub id: &'a str,
-    /// What it shows is kept for later estimates.
+    /// The comparison is kept for later estimates.
     pub teaches: bool,
     /// The rows.
     pub inputs: &'a Inputs,

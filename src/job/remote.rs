@@ -50,7 +50,7 @@ impl Remote<'_> {
         self.account == WITHOUT_KEY
     }
 
-    /// What distinguishes jobs of different services.
+    /// The text that tells the service's jobs from those of others.
     pub fn identity(&self) -> String {
         service_identity(self.service, self.name)
     }

@@ -106,7 +106,7 @@ impl Spec {
         blake3::hash(parts.as_bytes()).to_hex()[..32].to_owned()
     }
 
-    /// What distinguishes the service from others.
+    /// The text that tells the service's jobs from those of others.
     pub fn identity(&self) -> String {
         service_identity(self.service_name.as_deref(), &self.service)
     }

@@ -43,7 +43,7 @@ pub enum Dialect {
     /// Together's.
     #[default]
     Together,
-    /// That of `OpenAI`.
+    /// `OpenAI`'s.
     Openai,
 }
 

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::words;
 use crate::api::chat::TOO_DEEP;
-use crate::api::error::{ErrorBody, flaw_of};
+use crate::api::error_body::{ErrorBody, flaw_of};
 use crate::completion::{AnswerFlaw, Completion, says_something};
 use crate::fault::code_of;
 use crate::json::{self, MemberKey, NotJson, Scanner};

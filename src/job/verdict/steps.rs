@@ -3,7 +3,7 @@
 use super::{JobCommand, JobFacts};
 use crate::store::{JobState, Transport};
 
-/// What the user can do next, as a hint in sentences. A summary names one command instead: [`super::Next`].
+/// The next steps of the user, as a hint in sentences. A summary names one command instead: [`super::Next`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NextSteps {
     /// The batches exist: look at them, wait for them, fetch their results.

@@ -1,0 +1,220 @@
+//! The body of an error, in any of the service's shapes, and what it means.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::error::{Fault, MAX_MESSAGE};
+use crate::completion::AnswerFlaw;
+use crate::text::shortened;
+
+/// The content of an error body, in any of the service's shapes.
+#[derive(Debug, Default)]
+pub(crate) struct ErrorBody {
+    /// For people.
+    pub(crate) message: Option<String>,
+    /// `type`, or `error_type`.
+    pub(crate) kind: Option<String>,
+    /// `code`, as text if it is a number.
+    pub(crate) code: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ErrorEnvelope<'a> {
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    message: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    error_type: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    r#type: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    detail: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    code: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct ErrorDetail<'a> {
+    #[serde(borrow, default)]
+    message: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    r#type: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    error_type: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    code: Option<&'a RawValue>,
+}
+
+/// Names the flaw of a 2xx's body: the fault, and a sentence with the service's words.
+pub(crate) fn flaw_of(flaw: &AnswerFlaw<'_>, status: u16, body: &str) -> (Fault, String) {
+    let raw = |text: &str| serde_json::from_str::<&RawValue>(text).map(ErrorBody::of_error).unwrap_or_default();
+    match flaw {
+        AnswerFlaw::Error(text) => raw(text).or_beside(&ErrorBody::read(body.as_bytes())).inside(status),
+        AnswerFlaw::Foreign => match ErrorBody::read(body.as_bytes()) {
+            said if said.message.is_some() => said.inside(status),
+            _ => (Fault::BadResponse, format!("HTTP {status} with neither choices nor embeddings")),
+        },
+        AnswerFlaw::Shape(why) => (Fault::BadResponse, format!("HTTP {status} {why}")),
+        AnswerFlaw::Ended("length") => {
+            (Fault::Truncated, "the answer was cut off at max_tokens before it said anything".to_owned())
+        }
+        AnswerFlaw::Ended("content_filter") => (
+            Fault::Filtered,
+            "a filter of the service ended the answer before it said anything (content_filter)".to_owned(),
+        ),
+        AnswerFlaw::Ended(reason) => {
+            (Fault::Unusable, format!("the answer ended ({}) without saying anything", shortened(reason, MAX_MESSAGE)))
+        }
+    }
+}
+
+impl ErrorBody {
+    /// The fault of an error that came with a 2xx, and the sentence for it. A status in the body counts as the status.
+    fn inside(self, status: u16) -> (Fault, String) {
+        let number =
+            |text: &Option<String>| text.as_deref()?.parse::<u16>().ok().filter(|code| (400..600).contains(code));
+        let word = |part: &str| [&self.code, &self.kind].into_iter().flatten().any(|text| text.contains(part));
+        let inner = match number(&self.code) {
+            Some(code) => code,
+            None if word("rate_limit") => 429,
+            None if word("validation") || word("invalid_request") => 400,
+            None => 500,
+        };
+        let (fault, _) = self.fault(inner);
+        let words =
+            self.message.as_deref().map(str::trim).filter(|words| !words.is_empty()).unwrap_or("no reason given");
+        let code = number(&self.code).map(|code| format!(" {code}")).unwrap_or_default();
+        (fault, format!("HTTP {status} with error{code}: {}", shortened(words, MAX_MESSAGE)))
+    }
+
+    /// Reads a whole body. The result is empty if the shape is unknown.
+    pub(crate) fn read(body: &[u8]) -> Self {
+        let Ok(envelope) = serde_json::from_slice::<ErrorEnvelope<'_>>(body) else { return Self::default() };
+        let mut said = Self { kind: envelope.error_type.and_then(scalar), ..Self::default() };
+        if let Some(raw) = envelope.error {
+            said.read_error(raw, 0);
+        } else {
+            said.message = envelope.message.or(envelope.detail).map(text);
+        }
+        // An error that is only a text has its type and code beside it.
+        said.kind = said.kind.or_else(|| envelope.r#type.and_then(scalar));
+        said.code = said.code.or_else(|| envelope.code.and_then(scalar));
+        said
+    }
+
+    /// Fills what this error leaves out with what stands beside it in the body.
+    fn or_beside(self, whole: &Self) -> Self {
+        Self { kind: self.kind.or_else(|| whole.kind.clone()), code: self.code.or_else(|| whole.code.clone()), ..self }
+    }
+
+    /// Reads the value of `"error":` (`raw` is one JSON value).
+    pub(crate) fn of_error(raw: &RawValue) -> Self {
+        let mut said = Self::default();
+        said.read_error(raw, 0);
+        said
+    }
+
+    /// The fault of this error with this HTTP status, and whether the model does not exist or is not served.
+    pub(crate) fn fault(&self, status: u16) -> (Fault, bool) {
+        let is = |kind: &str| self.kind.as_deref() == Some(kind) || self.code.as_deref() == Some(kind);
+        let fault = match status {
+            401 => Fault::Auth,
+            402 => Fault::Payment,
+            // 403 means "prompt and max_tokens exceed the context" (support.together.ai 1067567273) unless it is about the key.
+            403 if self.about_context() => Fault::ContextLength,
+            403 => Fault::Auth,
+            404 => return (Fault::NotFound, true),
+            400 if is("model_not_available") => return (Fault::NotFound, true),
+            400 | 413 | 422 if self.about_context() => Fault::ContextLength,
+            // After a request timeout (before the work began) or a conflict, the request may be sent again.
+            408 => Fault::Timeout,
+            409 => Fault::Server,
+            429 => Fault::RateLimited,
+            503 => Fault::Overloaded,
+            500..=599 => Fault::Server,
+            300..=399 => Fault::BadResponse,
+            200..=299 => Fault::BadResponse,
+            _ => Fault::InvalidRequest,
+        };
+        (fault, false)
+    }
+
+    /// Reads `error`: a text, an object, or an object whose `message` is an object again (errors of the engine).
+    fn read_error(&mut self, raw: &RawValue, depth: u8) {
+        let Ok(detail) = serde_json::from_str::<ErrorDetail<'_>>(raw.get()) else {
+            self.message = Some(text(raw));
+            return;
+        };
+        self.kind = self.kind.take().or_else(|| detail.r#type.or(detail.error_type).and_then(scalar));
+        self.code = self.code.take().or_else(|| detail.code.and_then(scalar));
+        match detail.message {
+            Some(inner) if inner.get().starts_with('{') && depth < 3 => self.read_error(inner, depth + 1),
+            Some(inner) => self.message = Some(text(inner)),
+            None => self.message = Some(raw.get().to_owned()),
+        }
+    }
+
+    /// Returns true if the refusal is about the context's length. The service has no code for that, so only this place
+    /// reads the text. It only chooses between two codes for a row that has failed either way.
+    pub(crate) fn about_context(&self) -> bool {
+        let words = |t: &Option<String>| {
+            t.as_deref().is_some_and(|t| {
+                let t = t.to_ascii_lowercase();
+                // Go's timeout messages are about another kind of context.
+                t.contains("context") && !t.contains("context deadline") && !t.contains("context cancel")
+                    || t.contains("max_tokens")
+                    || t.contains("max_new_tokens")
+                    || t.contains("too long")
+            })
+        };
+        words(&self.code) || words(&self.message)
+    }
+}
+
+/// The text of a JSON string, or the JSON itself.
+fn text(raw: &RawValue) -> String {
+    serde_json::from_str::<String>(raw.get()).unwrap_or_else(|_| raw.get().to_owned())
+}
+
+fn scalar(raw: &RawValue) -> Option<String> {
+    (raw.get() != "null").then(|| text(raw))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_inside_a_200_is_classified_by_what_stands_inside_and_beside_it() {
+        let inside = |body: &str| {
+            let flaw = crate::completion::Completion::of(body).flaw().expect("an error");
+            flaw_of(&flaw, 200, body)
+        };
+        let cases = [
+            (r#"{"error":"bad `n`","error_type":"validation"}"#, Fault::InvalidRequest, "error: bad `n`"),
+            (r#"{"error":"bad `n`","type":"validation_error"}"#, Fault::InvalidRequest, "error: bad `n`"),
+            (
+                r#"{"error":{"message":"bad `n`"},"type":"invalid_request_error"}"#,
+                Fault::InvalidRequest,
+                "error: bad `n`",
+            ),
+            (r#"{"error":{"message":"m","type":"validation","error_type":"x"}}"#, Fault::InvalidRequest, "error: m"),
+            (
+                r#"{"error":"`max_new_tokens` must be <= 9","error_type":"validation"}"#,
+                Fault::ContextLength,
+                "error: `max_new_tokens` must be <= 9",
+            ),
+            (r#"{"error":"slow","code":429}"#, Fault::RateLimited, "error 429: slow"),
+            (
+                r#"{"error":{"message":"busy","code":503},"type":"error","code":0}"#,
+                Fault::Overloaded,
+                "error 503: busy",
+            ),
+            (r#"{"error":"crashed","type":"error"}"#, Fault::Server, "error: crashed"),
+        ];
+        for (body, fault, words) in cases {
+            assert_eq!(inside(body), (fault, format!("HTTP 200 with {words}")), "{body}");
+        }
+    }
+}
