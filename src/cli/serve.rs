@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{print_json, print_text};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::sandbox::{self, BatchConfig, CachedTokens, Downloads, SandboxConfig, ScriptedFault, Unset};
+use crate::sandbox::{self, BatchConfig, CachedTokens, Downloads, SandboxConfig, ScriptedFault, ServedDialect, Unset};
 use crate::settings::SANDBOX_ENV;
 
 /// Run a local Together-compatible server for rehearsals and tests
@@ -26,6 +26,9 @@ pub struct ServeArgs {
     /// Address to listen on; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
+    /// Form of the API
+    #[arg(long, value_name = "DIALECT", default_value = "together", value_parser = dialect())]
+    dialect: ServedDialect,
     /// The only key that the server accepts [default: every key that does not begin with bad-key]
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
@@ -119,6 +122,11 @@ fn unset() -> impl clap::builder::TypedValueParser<Value = Unset> {
     clap::builder::PossibleValuesParser::new(["omit", "null", "empty"]).try_map(|text| text.parse::<Unset>())
 }
 
+fn dialect() -> impl clap::builder::TypedValueParser<Value = ServedDialect> {
+    use clap::builder::TypedValueParser;
+    clap::builder::PossibleValuesParser::new(["together", "openai"]).try_map(|text| text.parse::<ServedDialect>())
+}
+
 fn cached_tokens() -> impl clap::builder::TypedValueParser<Value = CachedTokens> {
     use clap::builder::TypedValueParser;
     clap::builder::PossibleValuesParser::new(["none", "flat", "nested"]).try_map(|text| text.parse::<CachedTokens>())
@@ -161,6 +169,7 @@ impl ServeArgs {
         let retry_after = self.retry_after.parse().map_err(|e| Error::usage(format!("--retry-after: {e}")))?;
         Ok(SandboxConfig {
             listen: self.listen,
+            dialect: self.dialect,
             key: self.key,
             latency,
             latency_jitter: self.jitter,

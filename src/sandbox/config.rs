@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::batch_config::BatchConfig;
 use super::cache::CachedTokens;
+use super::dialect::ServedDialect;
 use super::faults::ScriptedFault;
 use super::hint::HintStyle;
 use super::units::{duration, fraction};
@@ -15,6 +16,8 @@ use super::units::{duration, fraction};
 pub struct SandboxConfig {
     /// The address to listen on: a loopback address; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// The form of the API.
+    pub dialect: ServedDialect,
     /// The only key that is accepted; by default any bearer token but one that begins with `bad-key`.
     pub key: Option<String>,
     /// Time from a request's arrival to its answer.
@@ -68,6 +71,7 @@ impl Default for SandboxConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            dialect: ServedDialect::default(),
             key: None,
             latency: Duration::ZERO,
             latency_jitter: 0.0,
@@ -98,12 +102,14 @@ Settings, separated by semicolons, or by commas up to the first fault= or fails=
   expires-at=FRACTION, fails=TEXT            how a batch ends instead
   list-undone, list-lag=TIME, unset=omit|null|empty, content-redirect, no-ranges
   latency=TIME, rps=N, seed=N                as the flags above
+  dialect=together|openai                    as the flag above
   cached-tokens=none|flat|nested             as the flag above
   fault=SPEC                                 may be repeated
   LLBATCH_SANDBOX='run=1s,expires-at=0.5;fault=status=500,on=row,nth=3'";
 
 /// The settings of a script that have a value.
-const WITH_VALUE: [&str; 12] = [
+const WITH_VALUE: [&str; 13] = [
+    "dialect",
     "validation",
     "run",
     "cancel",
@@ -118,7 +124,7 @@ const WITH_VALUE: [&str; 12] = [
     "fault",
 ];
 const UNKNOWN: &str = "unknown setting; expected validation, run, cancel, expires-at, fails, list-undone, list-lag, \
-                       unset, content-redirect, no-ranges, latency, rps, seed, cached-tokens and fault";
+                       unset, content-redirect, no-ranges, latency, rps, seed, dialect, cached-tokens and fault";
 
 impl SandboxConfig {
     /// Changes the settings that `text` names (see [`SCRIPT_HELP`]). The error names the part that is invalid, and why.
@@ -177,6 +183,7 @@ impl SandboxConfig {
                 self.rps = Some(rate.ok_or_else(|| format!("{value}: not a number of requests a second"))?);
             }
             "seed" => self.seed = value.parse().map_err(|_| format!("{value}: not a whole number"))?,
+            "dialect" => self.dialect = value.parse()?,
             "cached-tokens" => self.cached_tokens = value.parse()?,
             "fault" => self.faults.push(value.parse()?),
             _ => return Err(UNKNOWN.to_owned()),
@@ -201,13 +208,13 @@ mod tests {
         let mut config = SandboxConfig::default();
         let text = "validation=0; cancel=20ms \
                     ;list-undone,no-ranges;;content-redirect;unset=null;list-lag=1m,latency=5ms;\
-                    rps=2.5,seed=7,cached-tokens=nested; fault=hang,on=list ; fails=no, not today; fault=missing,nth=3";
+                    rps=2.5,seed=7,dialect=openai,cached-tokens=nested; fault=hang,on=list ; fails=no, not today; fault=missing,nth=3";
         config.script(text).unwrap();
         assert_eq!((config.batch.validation, config.batch.cancel), (Duration::ZERO, Duration::from_millis(20)));
         assert!(config.batch.list_undone && config.downloads == Downloads { redirect: true, ignore_ranges: true });
         assert_eq!((config.batch.unset, config.batch.list_lag), (Unset::Null, Duration::from_mins(1)));
         assert_eq!((config.latency, config.rps, config.seed), (Duration::from_millis(5), Some(2.5), 7));
-        assert_eq!(config.cached_tokens, CachedTokens::Nested);
+        assert_eq!((config.dialect, config.cached_tokens), (ServedDialect::Openai, CachedTokens::Nested));
         assert_eq!(config.batch.fails.as_deref(), Some("no, not today"));
         assert_eq!(config.faults.len(), 2);
         config.script("").unwrap();
@@ -221,6 +228,7 @@ mod tests {
             ("expires-at=NaN", "from 0 to 1"),
             ("rps=0", "requests a second"),
             ("unset=maybe", "omit, null or empty"),
+            ("dialect=other", "together or openai"),
             ("cached-tokens=some", "none, flat or nested"),
             ("list-undone=yes", "takes no value"),
             ("run", "needs a value"),

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::app::App;
 use super::call::{ApiRoute, Call};
+use super::dialect::ServedDialect;
 use super::errors::{self, ApiError};
 use super::faults::Scope;
 use super::file_record::FileRecord;
@@ -29,22 +30,28 @@ impl FileRecord {
     }
 
     /// The object as the API shows it.
-    fn shown(&self) -> Value {
-        json!({
+    fn shown(&self, dialect: ServedDialect) -> Value {
+        let mut file = json!({
             "id": self.id,
             "object": "file",
             "created_at": self.created_ms / 1000,
             "filename": self.filename,
             "bytes": self.bytes,
             "purpose": self.purpose,
-            "FileType": self.file_type,
-            "Processed": self.processed,
-            "LineCount": self.lines,
-        })
+        });
+        match dialect {
+            ServedDialect::Together => {
+                file["FileType"] = json!(self.file_type);
+                file["Processed"] = json!(self.processed);
+                file["LineCount"] = json!(self.lines);
+            }
+            ServedDialect::Openai => file["status"] = json!("processed"),
+        }
+        file
     }
 
-    fn reply(&self) -> HttpReply {
-        HttpReply::pretty(StatusCode::OK, &self.shown())
+    fn reply(&self, app: &App) -> HttpReply {
+        HttpReply::pretty(StatusCode::OK, &self.shown(app.config.dialect))
     }
 }
 
@@ -58,12 +65,16 @@ fn to_storage(app: &App, id: &str) -> HttpReply {
     HttpReply::new(StatusCode::FOUND, "text/plain", "").header("location", &storage::location(app, id))
 }
 
-/// `POST /v1/files`: registers an upload and redirects it to the object store.
+/// `POST /v1/files`: registers an upload and redirects it to the object store. In `OpenAI`'s form, the bytes are with it.
 pub async fn register(call: Call, body: Body) -> Response {
     let form = Form::read(&call, body).await;
     let subject = form.as_ref().ok().and_then(|form| form.get("checksum")).unwrap_or_default().to_owned();
     let route = ApiRoute::new("/v1/files (POST)", Scope::Register);
-    call.answer(route, &subject, |app| begin_upload(app, &form?)).await
+    call.answer(route, &subject, |app| match app.config.dialect {
+        ServedDialect::Together => begin_upload(app, &form?),
+        ServedDialect::Openai => store_upload(app, &form?),
+    })
+    .await
 }
 
 fn begin_upload(app: &App, form: &Form) -> Result<HttpReply, Refused> {
@@ -103,7 +114,7 @@ fn store_upload(app: &App, form: &Form) -> Result<HttpReply, Refused> {
     file.processed = true;
     app.store.keep(scratch, Folder::Files, &file.id, "bin")?;
     app.store.put(Folder::Files, &file.id, &file)?;
-    Ok(file.reply())
+    Ok(file.reply(app))
 }
 
 /// `POST /v1/files/{id}/preprocess`: the last step of an upload.
@@ -117,7 +128,7 @@ pub async fn preprocess(Path(id): Path<String>, call: Call) -> Response {
         }
         file.processed = true;
         app.store.put(Folder::Files, id, &file)?;
-        Ok(file.reply())
+        Ok(file.reply(app))
     })
     .await
 }
@@ -127,7 +138,7 @@ pub async fn list(call: Call) -> Response {
     call.answer(ApiRoute::new("/v1/files", Scope::Files), "list", |app| {
         let mut files: Vec<FileRecord> = app.store.all(Folder::Files)?;
         files.sort_by(|a, b| (b.created_ms, &b.id).cmp(&(a.created_ms, &a.id)));
-        let shown: Vec<_> = files.iter().map(FileRecord::shown).collect();
+        let shown: Vec<_> = files.iter().map(|file| file.shown(app.config.dialect)).collect();
         Ok(HttpReply::pretty(StatusCode::OK, &json!({"data": shown})))
     })
     .await
@@ -137,7 +148,7 @@ pub async fn list(call: Call) -> Response {
 pub async fn retrieve(Path(id): Path<String>, call: Call) -> Response {
     call.about(ApiRoute::new("/v1/files/{id}", Scope::Files), id, |app, id| {
         let file: FileRecord = app.store.get(Folder::Files, id)?.ok_or_else(|| no_file(id))?;
-        Ok(file.reply())
+        Ok(file.reply(app))
     })
     .await
 }

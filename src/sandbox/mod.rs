@@ -9,6 +9,7 @@
 //! app          the state behind the routes        call         a request: counted, its fault, its key
 //! body, forms  request bodies                     reply        answers (script_body: slow or broken ones)
 //! config       the behaviour, also as text        audit        counters and payments, for tests (stats)
+//! dialect      the form of the API
 //! infer        inference                          limiter      token buckets (hint: when to retry)
 //! request      the members of a body (json)       answers      its answer (schema: as JSON), models
 //! faults       what can go wrong (script: as text) injector    for which request; spoil: as a response
@@ -27,6 +28,7 @@ mod body;
 mod cache;
 mod call;
 mod config;
+mod dialect;
 mod dice;
 mod errors;
 mod faults;
@@ -70,6 +72,7 @@ use app::App;
 pub use batch_config::{BatchConfig, Unset};
 pub use cache::CachedTokens;
 pub use config::{Downloads, SCRIPT_HELP, SandboxConfig};
+pub use dialect::ServedDialect;
 pub use faults::ScriptedFault;
 pub use hint::HintStyle;
 use listener::{Accept, Conn};

@@ -13,6 +13,7 @@ use super::*;
 mod batches;
 mod files;
 mod inference;
+mod openai;
 mod state;
 
 /// An answer, with the error that ended the connection.
