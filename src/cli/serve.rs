@@ -13,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::{print_json, print_text};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::sandbox::{self, BatchConfig, CachedTokens, Downloads, SandboxConfig, ScriptedFault, ServedDialect, Unset};
+use crate::sandbox::{
+    self, BatchConfig, CachedTokens, Downloads, FixedWindow, SandboxConfig, ScriptedFault, ServedDialect, Unset,
+};
 use crate::settings::SANDBOX_ENV;
 
 /// Run a local Together-compatible server for rehearsals and tests
@@ -47,6 +49,15 @@ pub struct ServeArgs {
     /// Tokens per second
     #[arg(long, value_name = "N")]
     tokens_per_second: Option<f64>,
+    /// Requests of a key in each fixed window, as in 120/1m; more get a 429
+    #[arg(long, value_name = "N/TIME")]
+    window: Option<FixedWindow>,
+    /// Concurrent requests; more get a 429 that says so
+    #[arg(long, value_name = "N", value_parser = sandbox::whole::<u64>, conflicts_with = "capacity")]
+    parallel: Option<u64>,
+    /// Requests worked on at once; more wait for their turn
+    #[arg(long, value_name = "N", value_parser = sandbox::whole::<usize>)]
+    slots: Option<usize>,
     /// Concurrent requests; more get a 503
     #[arg(long, value_name = "N")]
     capacity: Option<u64>,
@@ -176,6 +187,9 @@ impl ServeArgs {
             rps: self.rps,
             burst: self.burst,
             tokens_per_second: self.tokens_per_second,
+            window: self.window,
+            parallel: self.parallel,
+            slots: self.slots,
             capacity: self.capacity,
             rate_headers: self.rate_headers,
             retry_after,

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::http::{HeaderMap, StatusCode, header};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::SandboxConfig;
 use super::errors::ApiError;
@@ -14,6 +15,7 @@ use super::lock::lock;
 use super::reply::{HttpReply, Refused};
 use super::state_dir::{StateDir, new_id};
 use super::stats::Stats;
+use super::window::WindowLimiter;
 
 /// Everything that a handler needs.
 #[derive(Debug)]
@@ -22,6 +24,10 @@ pub struct App {
     pub stats: Arc<Stats>,
     /// The limit of requests a second, if there is one.
     pub requests: Option<KeyLimiter>,
+    /// The limit of requests in a fixed window, if there is one.
+    pub window: Option<WindowLimiter>,
+    /// The slots that inference requests wait for, if there are any.
+    slots: Option<Semaphore>,
     /// The limit of tokens a second, if there is one.
     pub tokens: Option<KeyLimiter>,
     pub faults: Injector,
@@ -41,11 +47,15 @@ impl App {
     pub fn new(config: SandboxConfig, stats: Arc<Stats>, store: StateDir, storage: String) -> Self {
         let requests = config.rps.map(|rate| KeyLimiter::new(rate, config.burst));
         let tokens = config.tokens_per_second.map(|rate| KeyLimiter::new(rate, None));
+        let window = config.window.map(WindowLimiter::new);
+        let slots = config.slots.map(Semaphore::new);
         let faults = Injector::new(&config.faults, config.seed);
         Self {
             config,
             stats,
             requests,
+            window,
+            slots,
             tokens,
             faults,
             store,
@@ -64,6 +74,11 @@ impl App {
             None => !given.is_empty() && !given.starts_with("bad-key"),
         };
         good.then_some(given)
+    }
+
+    /// Waits for a slot, if there are any, in the order of arrival.
+    pub async fn slot(&self) -> Option<SemaphorePermit<'_>> {
+        self.slots.as_ref()?.acquire().await.ok()
     }
 
     /// The price of everything, in times of the list's.

@@ -10,6 +10,7 @@ use super::dialect::ServedDialect;
 use super::faults::ScriptedFault;
 use super::hint::HintStyle;
 use super::units::{duration, fraction};
+use super::window::FixedWindow;
 
 /// The behaviour of the server.
 #[derive(Debug, Clone)]
@@ -30,6 +31,12 @@ pub struct SandboxConfig {
     pub burst: Option<f64>,
     /// Tokens a second and key; by default without a limit.
     pub tokens_per_second: Option<f64>,
+    /// Requests of a key in each fixed window; by default without a limit.
+    pub window: Option<FixedWindow>,
+    /// Inference requests at once; one more is answered 429, as too many in parallel. By default there is no limit.
+    pub parallel: Option<u64>,
+    /// Inference requests worked on at once; others wait for their turn. By default all are.
+    pub slots: Option<usize>,
     /// Inference requests worked on at once; one more is answered 503. By default there is no limit.
     pub capacity: Option<u64>,
     /// Every answer carries the `X-Ratelimit-*` headers.
@@ -78,6 +85,9 @@ impl Default for SandboxConfig {
             rps: None,
             burst: None,
             tokens_per_second: None,
+            window: None,
+            parallel: None,
+            slots: None,
             capacity: None,
             rate_headers: false,
             retry_after: HintStyle::Seconds,
@@ -101,14 +111,15 @@ Settings, separated by semicolons, or by commas up to the first fault= or fails=
   validation=TIME, run=TIME, cancel=TIME     how long a batch is in each state
   expires-at=FRACTION, fails=TEXT            how a batch ends instead
   list-undone, list-lag=TIME, unset=omit|null|empty, content-redirect, no-ranges
-  latency=TIME, rps=N, seed=N                as the flags above
+  latency=TIME, rps=N, window=N/TIME, parallel=N, slots=N, seed=N
+                                             as the flags above
   dialect=together|openai                    as the flag above
   cached-tokens=none|flat|nested             as the flag above
   fault=SPEC                                 may be repeated
   LLBATCH_SANDBOX='run=1s,expires-at=0.5;fault=status=500,on=row,nth=3'";
 
 /// The settings of a script that have a value.
-const WITH_VALUE: [&str; 13] = [
+const WITH_VALUE: [&str; 16] = [
     "dialect",
     "validation",
     "run",
@@ -119,12 +130,16 @@ const WITH_VALUE: [&str; 13] = [
     "unset",
     "latency",
     "rps",
+    "window",
+    "parallel",
+    "slots",
     "seed",
     "cached-tokens",
     "fault",
 ];
 const UNKNOWN: &str = "unknown setting; expected validation, run, cancel, expires-at, fails, list-undone, list-lag, \
-                       unset, content-redirect, no-ranges, latency, rps, seed, dialect, cached-tokens and fault";
+                       unset, content-redirect, no-ranges, latency, rps, window, parallel, slots, seed, dialect, cached-tokens \
+                       and fault";
 
 impl SandboxConfig {
     /// Changes the settings that `text` names (see [`SCRIPT_HELP`]). The error names the part that is invalid, and why.
@@ -182,6 +197,9 @@ impl SandboxConfig {
                 let rate = value.parse().ok().filter(|rate: &f64| *rate > 0.0 && rate.is_finite());
                 self.rps = Some(rate.ok_or_else(|| format!("{value}: not a number of requests a second"))?);
             }
+            "window" => self.window = Some(value.parse()?),
+            "parallel" => self.parallel = Some(whole(value)?),
+            "slots" => self.slots = Some(whole(value)?),
             "seed" => self.seed = value.parse().map_err(|_| format!("{value}: not a whole number"))?,
             "dialect" => self.dialect = value.parse()?,
             "cached-tokens" => self.cached_tokens = value.parse()?,
@@ -190,6 +208,12 @@ impl SandboxConfig {
         }
         Ok(())
     }
+}
+
+/// Reads a whole number above zero.
+pub fn whole<N: TryFrom<u64>>(value: &str) -> Result<N, String> {
+    let number = value.parse::<u64>().ok().filter(|number| *number > 0).and_then(|number| number.try_into().ok());
+    number.ok_or_else(|| format!("{value}: not a whole number above zero"))
 }
 
 #[cfg(test)]
@@ -208,11 +232,14 @@ mod tests {
         let mut config = SandboxConfig::default();
         let text = "validation=0; cancel=20ms \
                     ;list-undone,no-ranges;;content-redirect;unset=null;list-lag=1m,latency=5ms;\
-                    rps=2.5,seed=7,dialect=openai,cached-tokens=nested; fault=hang,on=list ; fails=no, not today; fault=missing,nth=3";
+                    rps=2.5,window=5/2s,parallel=3,slots=2,seed=7,dialect=openai,cached-tokens=nested; \
+                    fault=hang,on=list ; fails=no, not today; fault=missing,nth=3";
         config.script(text).unwrap();
         assert_eq!((config.batch.validation, config.batch.cancel), (Duration::ZERO, Duration::from_millis(20)));
         assert!(config.batch.list_undone && config.downloads == Downloads { redirect: true, ignore_ranges: true });
         assert_eq!((config.batch.unset, config.batch.list_lag), (Unset::Null, Duration::from_mins(1)));
+        assert_eq!(config.window, Some(FixedWindow { requests: 5, length: Duration::from_secs(2) }));
+        assert_eq!((config.parallel, config.slots), (Some(3), Some(2)));
         assert_eq!((config.latency, config.rps, config.seed), (Duration::from_millis(5), Some(2.5), 7));
         assert_eq!((config.dialect, config.cached_tokens), (ServedDialect::Openai, CachedTokens::Nested));
         assert_eq!(config.batch.fails.as_deref(), Some("no, not today"));
@@ -227,6 +254,8 @@ mod tests {
             ("expires-at=2", "from 0 to 1"),
             ("expires-at=NaN", "from 0 to 1"),
             ("rps=0", "requests a second"),
+            ("window=5", "such as 120/1m"),
+            ("slots=0", "above zero"),
             ("unset=maybe", "omit, null or empty"),
             ("dialect=other", "together or openai"),
             ("cached-tokens=some", "none, flat or nested"),

@@ -87,6 +87,7 @@ async fn work<'a>(call: &'a Call, kind: InferenceKind, body: &[u8], limits: &mut
     if let Some(refusal) = unfit(&request, kind) {
         return refusal.reply().into();
     }
+    let _slot = app.slot().await;
     let flaw = fault.as_ref().map_or(Flaw::None, |fault| flaw(&fault.kind));
     let answer = answers::answer(&request, kind, flaw, app.config.cached_tokens);
     // Paid now, even if the client does not wait for the answer.
@@ -137,6 +138,13 @@ impl<'a> RequestLimits<'a> {
         if let Some(admission) = self.requests.filter(|admission| !admission.allowed) {
             return Some(limited(app, "dynamic_request_limited", admission));
         }
+        if let Some(admission) = app.window.as_ref().map(|window| window.admit(key, now)).filter(|a| !a.allowed) {
+            return Some(limited(app, "request_limited", admission));
+        }
+        if let Some(most) = app.config.parallel {
+            self.in_flight = app.stats.enter(Some(most));
+            return self.in_flight.is_none().then(|| too_many_in_parallel(app, most));
+        }
         self.in_flight = app.stats.enter(app.config.capacity);
         let overloaded = || ScriptedError { code: 503, ..ScriptedError::default() }.reply();
         self.in_flight.is_none().then(overloaded)
@@ -174,6 +182,16 @@ fn limited(app: &App, kind: &str, admission: Admission) -> HttpReply {
     let message = "Requests come faster than the present dynamic rate: slow down";
     let mut reply = ApiError::new(kind, message).reply(StatusCode::TOO_MANY_REQUESTS);
     Hint { style: app.config.retry_after, wait: admission.wait }.write(&mut reply.headers);
+    reply
+}
+
+/// Counts and builds the refusal of one request too many in parallel, with the headers of `LiteLLM`'s proxy.
+fn too_many_in_parallel(app: &App, most: u64) -> HttpReply {
+    app.stats.refused();
+    let message = format!("Max parallel request limit reached: {most}");
+    let mut reply = ApiError::new("throttling_error", &message).reply(StatusCode::TOO_MANY_REQUESTS);
+    reply.headers.insert("rate_limit_type", HeaderValue::from_static("max_parallel_requests"));
+    reply.headers.insert("x-ratelimit-api_key-limit-max_parallel_requests", most.into());
     reply
 }
 

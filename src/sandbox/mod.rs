@@ -10,7 +10,7 @@
 //! body, forms  request bodies                     reply        answers (script_body: slow or broken ones)
 //! config       the behaviour, also as text        audit        counters and payments, for tests (stats)
 //! dialect      the form of the API
-//! infer        inference                          limiter      token buckets (hint: when to retry)
+//! infer        inference                          limiter      token buckets (hint: when to retry), window
 //! request      the members of a body (json)       answers      its answer (schema: as JSON), models
 //! faults       what can go wrong (script: as text) injector    for which request; spoil: as a response
 //! files        uploads, file objects              storage      their bytes, on an origin of its own
@@ -57,6 +57,7 @@ mod stats;
 mod storage;
 mod sweep;
 mod units;
+mod window;
 
 use std::io;
 use std::net::SocketAddr;
@@ -71,7 +72,7 @@ use tokio_util::sync::CancellationToken;
 use app::App;
 pub use batch_config::{BatchConfig, Unset};
 pub use cache::CachedTokens;
-pub use config::{Downloads, SCRIPT_HELP, SandboxConfig};
+pub use config::{Downloads, SCRIPT_HELP, SandboxConfig, whole};
 pub use dialect::ServedDialect;
 pub use faults::ScriptedFault;
 pub use hint::HintStyle;
@@ -80,6 +81,7 @@ pub use script::HELP as FAULT_HELP;
 use state_dir::StateDir;
 use stats::{Stats, StatsSnapshot};
 pub use units::{duration, fraction};
+pub use window::FixedWindow;
 
 /// A running server. It stops when this is dropped.
 #[derive(Debug)]

@@ -217,6 +217,44 @@ fn too_many_at_once_is_a_503() {
 }
 
 #[test]
+fn too_many_in_parallel_is_a_429_that_says_so() {
+    let config = SandboxConfig { parallel: Some(1), latency: Duration::from_millis(300), ..SandboxConfig::default() };
+    let server = start(config).unwrap();
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| chat(&server, "a").status);
+        std::thread::sleep(Duration::from_millis(100));
+        let refused = chat(&server, "b");
+        assert_eq!((refused.status, refused.header("rate_limit_type")), (429, Some("max_parallel_requests")));
+        assert_eq!(refused.header("x-ratelimit-api_key-limit-max_parallel_requests"), Some("1"));
+        assert_eq!(first.join().unwrap(), 200);
+    });
+    assert_eq!(server.stats().refused, 1);
+}
+
+#[test]
+fn a_slot_works_on_one_request_and_others_wait() {
+    let config = SandboxConfig { slots: Some(1), latency: Duration::from_millis(150), ..SandboxConfig::default() };
+    let server = start(config).unwrap();
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        let asked = ["a", "b", "c"].map(|prompt| scope.spawn(|| chat(&server, prompt).status));
+        assert_eq!(asked.map(|asked| asked.join().unwrap()), [200; 3]);
+    });
+    assert!(begun.elapsed() >= Duration::from_millis(450), "one after the other");
+    assert_eq!(server.stats().peak_in_flight, 3);
+}
+
+#[test]
+fn a_used_window_refuses_until_its_end() {
+    let config = SandboxConfig { window: Some("2/1h".parse().unwrap()), ..SandboxConfig::default() };
+    let server = start(config).unwrap();
+    assert_eq!(["a", "b", "c"].map(|prompt| chat(&server, prompt).status), [200, 200, 429]);
+    let wait: u64 = chat(&server, "d").header("retry-after").unwrap().parse().unwrap();
+    assert!((3590..=3600).contains(&wait), "{wait}");
+    assert_eq!(server.stats().refused, 2);
+}
+
+#[test]
 fn latency_is_kept_and_a_lost_client_is_billed() {
     let config = SandboxConfig { latency: Duration::from_millis(200), track: true, ..SandboxConfig::default() };
     let server = start(config).unwrap();
