@@ -34,7 +34,8 @@ What is measured:
   long           10,000 answers of 50 KB, and 2,000 prompts of 106 KB, each paired with the reference loop; bytes
                  written are those that the kernel counts for the process
   latency        20,000 rows, nginx at 200 ms, 1000 and 2000 in flight, against rows / in flight x 0.2 s
-  instructions   user instructions (callgrind) of 6,000 rows less those of 2,000, by the difference of 4,000 rows
+  instructions   user instructions (callgrind) a row, from runs of 6,000 and 2,000 rows: JSONL results, CSV and --flat
+                 results of the same rows; and of 106 KB prompts, from 600 and 200 rows
   startup        user and system time of --version and --help, median of 20
   memory         peak of 1,000,000 rows against 20,000, 64 in flight
   resume         a run of 1,000,000 rows is killed (SIGKILL) when about half of them are answered; time from the start of
@@ -181,25 +182,46 @@ latency() {
     row "run, 200 ms, $1 in flight, 20,000 rows" "$(calc %.2f "$wall") s" "ideal $ideal s" "$ratio" "<= $2" "$ratio <= $2"
 }
 
-# User instructions of a run of $1 rows, in all threads.
+# User instructions of a run in all threads: instructions_of ROWS KIND RESULTS [FLAG...]. Sets COUNT.
 instructions_of() {
-    input "$1"
+    local rows=$1 results=$TMP/$3
+    input "$1" "$2"
     rm -rf "$TMP/state"
-    await valgrind --tool=callgrind --callgrind-out-file=/dev/null "$BIN" run "$INPUT" -q -o "$TMP/out.jsonl" \
+    await valgrind --tool=callgrind --callgrind-out-file=/dev/null "$BIN" run "$INPUT" -q -o "$results" "${@:4}" \
         --concurrency 64 --base-url "http://127.0.0.1:$FAST" --state-dir "$TMP/state" 2>"$TMP/valgrind.log" ||
         { tail -n 20 "$TMP/valgrind.log" >&2; die "the run under valgrind failed"; }
-    (($(wc -l <"$TMP/out.jsonl") == $1)) || die "the run under valgrind did not answer every row"
+    # A table has a header.
+    if [[ $results == *.csv ]]; then ((rows += 1)); fi
+    (($(wc -l <"$results") == rows)) || die "the run under valgrind did not answer every row"
     COUNT=$(sed -n 's/^==[0-9]*== Collected : \([0-9]*\).*/\1/p' "$TMP/valgrind.log")
 }
 
-instructions() {
-    local few each
-    if ! command -v valgrind >/dev/null; then skip 'user instructions a row' 'valgrind is missing'; return; fi
-    instructions_of 2000
+# The same for one row, by the difference of two runs: instructions_a_row FEW KIND RESULTS [FLAG...]. Sets EACH.
+instructions_a_row() {
+    local few
+    instructions_of "$1" "${@:2}"
     few=$COUNT
-    instructions_of 6000
-    each=$(((COUNT - few) / 4000))
-    row 'user instructions a row' "$each" – – '<= 105000' "$each <= 105000" "$each <= 90000"
+    instructions_of "$((3 * $1))" "${@:2}"
+    EACH=$(((COUNT - few) / (2 * $1)))
+}
+
+# What each row of a table costs beside a row of JSONL: table NAME RESULTS [FLAG...], with the yardstick in LINE.
+table() {
+    local share
+    instructions_a_row 2000 input "${@:2}"
+    share=$(calc %.3f "$EACH / $LINE")
+    row "instructions of $1" "$EACH" "JSONL $LINE" "$share" '<= 1.12' "$share <= 1.12"
+}
+
+instructions() {
+    if ! command -v valgrind >/dev/null; then skip 'user instructions a row' 'valgrind is missing'; return; fi
+    instructions_a_row 2000 input out.jsonl
+    LINE=$EACH
+    row 'user instructions a row' "$LINE" – – '<= 105000' "$LINE <= 105000" "$LINE <= 90000"
+    table 'CSV results' out.csv
+    table '--flat results' flat.jsonl --flat
+    instructions_a_row 200 long-input out.jsonl
+    row 'the same of 106 KB prompts' "$EACH" – – – 1
 }
 
 startup() {
