@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::context_length::too_long;
+use super::context_length::{CONTEXT_LENGTH, too_long};
 use super::duplicates::SeenId;
 use super::first_look::header_problem;
 use super::groups::ProblemGroups;
 use super::pass::Pass;
-use crate::input::Block;
+use crate::input::{Block, FieldNames};
 use crate::request::{Draft, NO_PROMPT, Problem};
 
 /// Longest `custom_id` that the service takes, in characters (together-wire: "at most 64 characters").
@@ -34,6 +34,10 @@ pub(super) struct BlockFindings<T> {
     pub models: Vec<(Arc<str>, u64)>,
     /// The first row with a part whose tokens have no known bound: its id, and the type of the part.
     pub unbounded: Option<(String, String)>,
+    /// The fields of all records, if they are wanted.
+    pub fields: Option<FieldNames>,
+    /// Rows that are longer than their model reads.
+    pub too_long: Vec<u64>,
 }
 
 /// A row of a block.
@@ -67,12 +71,22 @@ impl<T> BlockFindings<T> {
             stream_removed: 0,
             models: Vec::new(),
             unbounded: None,
+            fields: None,
+            too_long: Vec::new(),
         };
+        let mut fields = pass.fields.then(FieldNames::default);
+        if let Some(fields) = &mut fields {
+            fields.add_block(block);
+        }
         block.for_each(|record| {
             match record.and_then(
                 #[expect(clippy::result_large_err, reason = "a problem is rare")]
                 |record| {
-                    let draft = pass.builder.draft(&record)?;
+                    let draft = pass.builder.draft(&record);
+                    if let Some(fields) = &mut fields {
+                        fields.add(&record, draft.as_ref().ok());
+                    }
+                    let draft = draft?;
                     match pass.table.and_then(|table| too_long(&record, &draft, table)) {
                         Some(problem) => Err(problem),
                         None => Ok(draft),
@@ -83,7 +97,7 @@ impl<T> BlockFindings<T> {
                 Err(problem) => found.bad(problem, pass.max_problems),
             }
         });
-        found
+        Self { fields, ..found }
     }
 
     fn good(&mut self, draft: &Draft<'_>, pass: &Pass<'_>, value: T) {
@@ -105,6 +119,7 @@ impl<T> BlockFindings<T> {
 
     fn bad(&mut self, problem: Problem, max_problems: usize) {
         self.bad_rows += 1;
+        self.too_long.extend(problem.row.filter(|_| problem.code == CONTEXT_LENGTH));
         self.long_ids += u64::from(problem.id.as_deref().is_some_and(is_long));
         let number = problem.number.unwrap_or(0);
         let id = problem.id.as_deref().map_or(SeenId::Generated, |id| SeenId::given(id, number));

@@ -16,6 +16,9 @@ use crate::tokens::Estimator;
 /// Rows that are compared: enough to know, few enough to take no time (2048 took 0.03 s at the end of every run).
 const ROWS: u64 = 512;
 
+/// Bytes of requests that are compared: a few long prompts tell as much as many short ones, and 512 of 100 KB took 0.4 s.
+const BYTES: u64 = 4 << 20;
+
 /// An input of up to this size is read to its end, so that rows from all of it are compared: files are often sorted.
 const SHORT: u64 = 16 << 20;
 
@@ -24,6 +27,9 @@ pub const FEWEST: u64 = 20;
 
 /// Answered rows of a model that correct its estimates: fewer could all be of one unusual kind.
 const ENOUGH: u64 = 200;
+
+/// Tokens of fewer rows that correct them too: those of long prompts.
+const ENOUGH_TOKENS: u64 = 500_000;
 
 /// A job, and the requests that it sent.
 #[derive(Debug)]
@@ -53,20 +59,24 @@ pub fn learn(job: &SentJob<'_>, db: &JobDb, ledger: &Ledger) -> Result<Option<f6
 
 /// Compares some answered rows, by model: rows from all of a short input, the first rows of a long one.
 fn compare(job: &SentJob<'_>, db: &JobDb) -> Result<Vec<ModelEstimates>> {
-    let short = job.inputs.total_bytes().is_some_and(|bytes| bytes <= SHORT);
-    let every = if short { db.counts()?.0.div_ceil(ROWS).max(1) } else { 1 };
+    let every = match job.inputs.total_bytes().filter(|size| *size <= SHORT) {
+        Some(size) => db.counts()?.0.div_ceil(ROWS).max(size.div_ceil(BYTES)).max(1),
+        None => 1,
+    };
     let reported = db.prompt_tokens(ROWS, every)?;
     let Some((last, _)) = reported.last() else { return Ok(Vec::new()) };
     let mut sums: HashMap<String, ModelEstimates> = HashMap::new();
+    let mut bytes = 0;
     let mut blocks = job.inputs.blocks()?;
     while let Some(block) = blocks.next()? {
-        if block.first_row() > *last {
+        if block.first_row() > *last || bytes >= BYTES {
             break;
         }
         block.for_each(|record| {
             let Ok(record) = record else { return };
             let Ok(at) = reported.binary_search_by_key(&record.row, |(row, _)| *row) else { return };
             let Ok(draft) = job.builder.draft(&record) else { return };
+            bytes += draft.body.len() as u64;
             let actual = reported[at].1;
             let estimated = Estimator::shared().request(&draft.body, draft.endpoint == Endpoint::Chat);
             if estimated > 0 && actual > 0 {
@@ -87,7 +97,10 @@ pub struct Factors(HashMap<String, f64>);
 impl Factors {
     /// Reads the comparisons of all jobs of an account of a service. `account`: a hash of the key.
     pub fn of(ledger: &Ledger, service: &str, account: &str) -> Result<Self> {
-        let known = ledger.estimates(service, account)?.into_iter().filter(|e| e.rows >= ENOUGH && e.estimated > 0);
+        let known = ledger
+            .estimates(service, account)?
+            .into_iter()
+            .filter(|e| e.estimated > 0 && (e.rows >= ENOUGH || (e.rows >= FEWEST && e.estimated >= ENOUGH_TOKENS)));
         Ok(Self(known.map(|e| (e.model, e.actual as f64 / e.estimated as f64)).collect()))
     }
 

@@ -13,6 +13,9 @@ const COUNTABLE: u64 = 8 << 20;
 /// Bytes of a token on average, at most: even one letter over and over makes tokens of 8 to 16.
 const LONGEST_TOKEN: u64 = 32;
 
+/// The code of the problem of such a row.
+pub const CONTEXT_LENGTH: &str = "context_length";
+
 /// Makes the problem of a row whose prompt and answer are surely more than its model reads.
 pub fn too_long(record: &Record<'_>, draft: &Draft<'_>, table: &PriceTable) -> Option<Problem> {
     let context = passable_context(draft, table)?;
@@ -28,7 +31,7 @@ pub fn too_long(record: &Record<'_>, draft: &Draft<'_>, table: &PriceTable) -> O
     }
     let bound = draft.max_tokens.map_or_else(String::new, |n| format!(" and max_tokens of {n}"));
     let text = format!("about {prompt} prompt tokens{bound} exceed the {context} that {} can read", draft.model);
-    let mut problem = Problem::new(record, "context_length", text).hint(format!(
+    let mut problem = Problem::new(record, CONTEXT_LENGTH, text).hint(format!(
         "shorten it or lower max_tokens; if the model reads more, set [models.\"{}\"] context = N in the config file",
         draft.model
     ));

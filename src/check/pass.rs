@@ -7,9 +7,10 @@ use super::block::BlockFindings;
 use super::groups::ProblemGroups;
 use super::{duplicates, first_look, scan};
 use crate::error::Result;
-use crate::input::Inputs;
+use crate::input::{FieldNames, Inputs};
 use crate::price::PriceTable;
 use crate::request::{Draft, Problem, RequestBuilder};
+use crate::row_set::RowSet;
 
 /// A check of every row, without sending anything.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +25,8 @@ pub struct Pass<'a> {
     pub threads: usize,
     /// Context lengths of the models; a row that is surely longer is a problem. `None`: rows may have any length.
     pub table: Option<&'a PriceTable>,
+    /// The fields of all records are gathered, for a table of results.
+    pub fields: bool,
 }
 
 /// A good row, on its way to the caller of a pass.
@@ -68,13 +71,17 @@ pub struct Checked {
     pub long_ids: u64,
     /// The id of a row with a part whose tokens have no known bound, and the type of that part.
     pub unbounded: Option<(String, String)>,
+    /// The fields of all records. `None`: they were not gathered.
+    pub fields: Option<FieldNames>,
+    /// Rows that are longer than their model reads. `None`: the check has not compared them.
+    pub too_long: Option<RowSet>,
 }
 
 impl<'a> Pass<'a> {
     /// Keeps 20 problems, and starts a thread for each processor, up to 8: one thread cuts blocks for all, so more would
     /// only wait.
     pub fn new(inputs: &'a Inputs, builder: &'a RequestBuilder) -> Self {
-        Self { inputs, builder, max_problems: 20, threads: Self::default_threads(), table: None }
+        Self { inputs, builder, max_problems: 20, threads: Self::default_threads(), table: None, fields: false }
     }
 
     /// Number of threads that parse unless the caller sets another.
@@ -102,7 +109,8 @@ impl<'a> Pass<'a> {
         each: &mut dyn FnMut(u64, Option<Inspected<'_, T>>),
     ) -> Result<Checked> {
         let groups = ProblemGroups::new(self.max_problems);
-        let mut checked = Checked { inputs: self.inputs.shown(), groups, ..Checked::default() };
+        let too_long = self.table.map(|_| RowSet::default());
+        let mut checked = Checked { inputs: self.inputs.shown(), groups, too_long, ..Checked::default() };
         let mut ids = duplicates::Ids::default();
         let mut models: HashMap<Arc<str>, u64> = HashMap::new();
         let work = |block: &_| BlockFindings::of(block, self, inspect);
@@ -114,6 +122,14 @@ impl<'a> Pass<'a> {
                     .good
                     .and_then(|good| Some(Inspected { model: &found.models.get(good.model)?.0, value: good.value }));
                 each(checked.rows, good);
+            }
+            match (&mut checked.fields, found.fields) {
+                (Some(fields), Some(next)) => fields.append(next),
+                (None, first) => checked.fields = first,
+                (Some(_), None) => {}
+            }
+            if let Some(too_long) = &mut checked.too_long {
+                found.too_long.iter().for_each(|row| _ = too_long.insert(*row));
             }
             checked.bytes += found.bytes;
             checked.long_ids += found.long_ids;

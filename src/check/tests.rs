@@ -48,6 +48,41 @@ fn a_bound_beyond_all_numbers_is_too_long_and_overflows_nothing() {
     let codes: Vec<_> = checked.problems.iter().map(|p| (p.row, p.code)).collect();
     assert_eq!(codes, [(Some(1), "context_length"), (Some(2), "context_length")]);
     assert_eq!(bounds, [None, None, Some(Some(5)), Some(Some(crate::request::MOST_TOKENS))]);
+    let too_long = checked.too_long.unwrap();
+    assert_eq!(too_long.iter().collect::<Vec<_>>(), [1, 2]);
+    assert!(Pass::new(&inputs, &builder).run().unwrap().too_long.is_none(), "nothing was compared");
+}
+
+#[test]
+fn fields_are_gathered_in_the_order_of_the_rows_whichever_thread_saw_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let line = |n: u32| {
+        let new = if n.is_multiple_of(1500) { format!(",\"new {n}\":1") } else { String::new() };
+        let text = format!("\"text\":\"{}\"", "x".repeat(80));
+        match n {
+            // Rows with a problem have fields too, as far as they are JSON.
+            700 => format!("{{\"id\":\"b\",\"only here\":1,{text}}}\n"),
+            800 => format!("{{\"nowhere\":1,{text}\n"),
+            _ if n.is_multiple_of(9) => format!("{{{text},\"prompt\":\"{n}\"{new}}}\n"),
+            _ => format!("{{\"prompt\":\"{n}\",{text}{new}}}\n"),
+        }
+    };
+    let jsonl = (1..=9000).map(line).collect();
+    let csv = "prompt,,model,prompt\na,b,m,c\n".to_owned();
+    let inputs = inputs(&dir, &[("a.jsonl", jsonl), ("b.csv", format!("\u{feff}{csv}")), ("c.txt", "x\n".to_owned())]);
+    let builder = builder();
+    let mut names: Vec<String> = ["prompt", "text", "id", "only here"].map(str::to_owned).into();
+    names.extend((1..=6).map(|n| format!("new {}", n * 1500)));
+    names.extend(["column_2", "model", "prompt_4", "line"].map(str::to_owned));
+    for threads in [1, 3] {
+        let pass = Pass { threads, fields: true, ..Pass::new(&inputs, &builder) };
+        let mut fields = pass.run().unwrap().fields.unwrap();
+        assert_eq!(fields.names(), names);
+        assert!(fields.is_marked() && fields.model_is_own() && !fields.are_too_many());
+        let given = fields.take_given();
+        assert_eq!((given["column_2"].as_str(), given["prompt_4"].as_str(), given.len()), ("", "prompt", 2));
+    }
+    assert!(Pass::new(&inputs, &builder).run().unwrap().fields.is_none());
 }
 
 #[test]

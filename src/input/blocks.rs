@@ -401,6 +401,11 @@ impl Block {
         let bytes = self.bytes.len() as u64;
         if self.rows == self.records { bytes } else { bytes * self.rows / self.records }
     }
+
+    /// The memory that it takes, about.
+    pub const fn memory(&self) -> u64 {
+        self.bytes.len() as u64
+    }
 }
 
 impl fmt::Debug for Block {

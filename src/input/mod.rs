@@ -6,6 +6,7 @@
 mod blocks;
 mod csv;
 mod encoding;
+mod field_names;
 mod format;
 mod header;
 mod jsonl;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use blocks::{Block, Blocks};
 pub use encoding::TextEncoding;
+pub use field_names::FieldNames;
 pub use format::Format;
 pub use header::{TableHeader, ambiguous, undivided};
 pub use kept::{Kept, same_copy};

@@ -47,8 +47,9 @@ pub fn drive<'ctx>(
             let result = reader::feed(feed, &rows_in);
             match &result {
                 Err(_) => shared.stop.cancel(),
-                // The end of the run needs it, so llbatch builds it while the last answers arrive.
-                Ok(()) => _ = Estimator::shared(),
+                // The end of the run needs its tables, so llbatch unpacks them while the last answers arrive.
+                Ok(()) if feed.estimates => _ = Estimator::shared(),
+                Ok(()) => {}
             }
             result
         });

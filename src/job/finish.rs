@@ -196,9 +196,8 @@ impl Finish<'_> {
 
     /// Compares the estimated tokens of the job with the reported ones. A missing input is not an error here.
     fn learn(&self) -> Option<f64> {
-        // The tables of the estimator take as long as a small run. Test servers count in ways of their own.
-        let teaches = !is_on_this_machine(&self.spec.service) && self.job.succeeded >= calibrate::FEWEST;
-        if !teaches && self.job.estimate.is_none() {
+        let teaches = teaches(self.spec, self.job.succeeded);
+        if !compares_estimates(self.spec, &self.job, self.job.succeeded) {
             return None;
         }
         let Workspace { store, ledger, .. } = self.workspace;
@@ -212,6 +211,17 @@ impl Finish<'_> {
             None
         })
     }
+}
+
+/// Returns true if the answers of a job correct later estimates. Test servers count in ways of their own.
+fn teaches(spec: &Spec, answered: u64) -> bool {
+    !is_on_this_machine(&spec.service) && answered >= calibrate::FEWEST
+}
+
+/// Returns true if the end of a job with so many answers compares estimated tokens with reported ones. The tables for that
+/// take as long as a small run.
+pub(super) fn compares_estimates(spec: &Spec, job: &Job, answered: u64) -> bool {
+    teaches(spec, answered) || job.estimate.is_some()
 }
 
 /// Records the state of a job for a command that writes no results. Returns the facts for its verdict.

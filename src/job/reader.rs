@@ -13,11 +13,14 @@ use crate::outcome::{ErrorCode, Outcome};
 use crate::price::PriceTable;
 use crate::realtime::QueuedRow;
 use crate::request::{Problem, Record};
+use crate::results::ReadBlocks;
 use crate::row_set::RowSet;
 use crate::text;
 
 /// Rows per message to the engine: few wake-ups, little memory.
 const HAND: usize = 64;
+/// Bytes of requests per message. Long prompts are sent while they are in the processor's cache.
+const HAND_BYTES: usize = 128 << 10;
 
 /// The rows that a run sends.
 pub(super) struct Feed<'a> {
@@ -27,8 +30,12 @@ pub(super) struct Feed<'a> {
     pub skipped: &'a RowSet,
     /// The result of the check.
     pub checked: &'a Checked,
+    /// Keeps what is read for the records' own fields in the results.
+    pub read: Option<&'a ReadBlocks>,
     /// Context lengths of the models; a row that is surely longer is not sent. `None`: rows may have any length.
     pub table: Option<&'a PriceTable>,
+    /// The end of the run compares estimated tokens with reported ones.
+    pub estimates: bool,
 }
 
 /// Reads all rows and sends the remaining ones to the engine. It ends early, without an error, when the engine is gone.
@@ -36,13 +43,19 @@ pub(super) struct Feed<'a> {
 /// # Errors
 /// Read errors, and an input that has changed since the check.
 pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<QueuedRow>>) -> Result<()> {
-    let Feed { rows: JobRows { inputs, .. }, skipped, checked, .. } = *feed;
+    let Feed { rows: JobRows { inputs, .. }, skipped, checked, read, .. } = *feed;
     let expected = checked.rows;
     let mut blocks = inputs.blocks()?;
     let mut hand = Vec::with_capacity(HAND);
+    let mut hand_bytes = 0;
     let mut rows = 0;
     let mut open = true;
     while let Some(block) = blocks.next()? {
+        let block = Arc::new(block);
+        // First, as the result of a row must find it.
+        if let Some(read) = read {
+            read.push(&block);
+        }
         let mut row = block.first_row();
         block.for_each(|record| {
             let this = row;
@@ -52,8 +65,10 @@ pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<QueuedRow>>) -> Result<()> {
                 return;
             }
             let item = feed.row(this, record).unwrap_or_else(|failed| QueuedRow::Failed(Box::new(failed)));
+            hand_bytes += item.bytes();
             hand.push(item);
-            if hand.len() == HAND {
+            if hand.len() == HAND || hand_bytes >= HAND_BYTES {
+                hand_bytes = 0;
                 open = out.blocking_send(std::mem::replace(&mut hand, Vec::with_capacity(HAND))).is_ok();
             }
         });
@@ -83,7 +98,9 @@ impl Feed<'_> {
         let builder = self.rows.builder;
         let record = record.map_err(|problem| bad(&problem, Arc::from("")))?;
         let draft = builder.draft(&record).map_err(|problem| bad(&problem, Arc::from("")))?;
-        if let Some(problem) = self.table.and_then(|table| too_long(&record, &draft, table)) {
+        // To count the tokens of a long prompt takes longer than all else, so only rows that the check found are counted.
+        let counted = self.checked.too_long.as_ref().is_none_or(|rows| rows.contains(row));
+        if let Some(problem) = self.table.filter(|_| counted).and_then(|table| too_long(&record, &draft, table)) {
             return Err(bad(&problem, builder.shared(&draft.model)));
         }
         let request = builder.own(&draft);

@@ -59,6 +59,8 @@ pub(super) struct Checking<'a> {
     pub listed: usize,
     /// Context lengths of the models. `None`: the check ignores them.
     pub table: Option<&'a PriceTable>,
+    /// The fields of all records are gathered, for a table of results.
+    pub fields: bool,
     /// The last check of this input, if it found no problem.
     pub clean: Option<&'a CleanCheck>,
 }
@@ -120,7 +122,12 @@ impl JobRows<'_> {
         let mut requests = Requests::new(how.service);
         let mut stored = old.as_ref().map(Stored::of);
         let mut same = Ok(true);
-        let pass = Pass { max_problems: how.listed, table: how.table, ..Pass::new(self.inputs, self.builder) };
+        let pass = Pass {
+            max_problems: how.listed,
+            table: how.table,
+            fields: how.fields,
+            ..Pass::new(self.inputs, self.builder)
+        };
         let checked =
             pass.inspect(&|draft| (draft.fingerprint(), Box::<str>::from(&*draft.id)), &mut |row, found| {
                 let found = found.map(|found| found.value);
@@ -138,9 +145,9 @@ impl JobRows<'_> {
     /// The ids of the first of these rows, and the number of the others.
     pub(super) fn names(self, rows: &[u64]) -> Result<String> {
         let mut names = Vec::new();
-        let mut reader = RowReader::open(self.inputs, self.builder, false)?;
+        let mut reader = RowReader::open(self.inputs, self.builder)?;
         for row in rows.iter().take(NAMED) {
-            names.push(reader.at(*row)?.map_or_else(|| format!("row-{row}"), |source| source.id.into_string()));
+            names.push(reader.id(*row)?.map_or_else(|| format!("row-{row}"), String::from));
         }
         let more = rows.len().saturating_sub(NAMED);
         let tail = if more > 0 { format!(" and {} more", text::count(more as u64)) } else { String::new() };

@@ -8,7 +8,7 @@ use super::ask::{InputSource, RetryFilter, Role, RunAsk, Start};
 use super::consumer::Consumer;
 use super::drive::drive;
 use super::entry::JobEntry;
-use super::finish::{Ended, Finish, Workspace};
+use super::finish::{Ended, Finish, Workspace, compares_estimates};
 use super::funds::RunFunds;
 use super::reader::Feed;
 use super::remote::Remote;
@@ -25,7 +25,8 @@ use crate::error::Result;
 use crate::money::Accounts;
 use crate::realtime::peers::Peers;
 use crate::realtime::{Gauges, SendOptions, Shared};
-use crate::results::{OrderedWriter, Outputs, ResultFiles, RowReader};
+use crate::results::{OrderedWriter, Outputs, ReadBlocks, RecordColumns, ResultFiles, RowReader};
+use crate::row_set::RowSet;
 use crate::store::{Presence, Store};
 use crate::summary::HttpCounts;
 use crate::text;
@@ -44,7 +45,12 @@ pub fn run(ask: RunAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
     let progress = ctx.ui.progress(shown);
     let mut start = RunStart::of(&ask, remote, workspace, &progress)?;
     let source = &start.source;
-    let outputs = ask.delivery.open(&source.spec.inputs, Some(&source.inputs), &source.spec.params, ctx)?;
+    let fields = start.checked.fields.take();
+    let columns = || match fields {
+        Some(fields) => RecordColumns::new(fields, &source.spec.params),
+        None => RecordColumns::of(&source.inputs, &source.spec.params),
+    };
+    let outputs = ask.delivery.open(&source.spec.inputs, columns, ctx)?;
     // A job that another process has finished costs nothing more.
     if !start.claimed.finished {
         RunFunds::refuse(&start, &ask, workspace)?;
@@ -78,8 +84,8 @@ impl ActiveRun<'_> {
             ctx.ui.note(&self.start.opening(&earlier, &self.start.source.spec.shown_service()));
         }
         let rows = self.start.rows();
-        let flat = self.ask.delivery.form.is_flat();
-        let reader = if flat { Some(RowReader::open(rows.inputs, rows.builder, true)?) } else { None };
+        let read = self.ask.delivery.form.is_flat().then(Arc::<ReadBlocks>::default);
+        let reader = read.as_ref().map(|read| RowReader::beside(rows.inputs, rows.builder, Some(Arc::clone(read))));
         let shared = Arc::new(Shared::default());
         let signals = Signals::watch(Arc::clone(&shared), finishing(ctx.ui.clone(), self.ask.speed.grace), ctx.leave)?;
         let started = Instant::now();
@@ -101,9 +107,7 @@ impl ActiveRun<'_> {
         let mut consumer = self.consumer(earlier, results, entry, Arc::clone(&shared));
         consumer.reservation = funds.reservation;
         let rows = self.start.rows();
-        // A retry of all rows also sends those that are surely too long.
-        let table = (self.ask.retry != RetryFilter::All).then_some(&ctx.settings.prices);
-        let feed = Feed { rows, skipped: &skipped, checked: &self.start.checked, table };
+        let feed = self.feed(&skipped, read.as_deref());
         let mut driven = drive(consumer, self.remote.client, &options, &feed, &shared)?;
         self.progress.finish();
         let mut unwritable = signals.is_hurried();
@@ -132,6 +136,20 @@ impl ActiveRun<'_> {
             ended.summary.exit.reason = format!("{}; {enough} for the rest", ended.summary.exit.reason);
         }
         Ok(ended.write_summary(summary_file, ctx))
+    }
+
+    /// The rows to send, for the reader.
+    fn feed<'a>(&'a self, skipped: &'a RowSet, read: Option<&'a ReadBlocks>) -> Feed<'a> {
+        let RunStart { source, claimed, checked, .. } = &self.start;
+        Feed {
+            rows: self.start.rows(),
+            skipped,
+            checked,
+            read,
+            // A retry of all rows also sends those that are surely too long.
+            table: (self.ask.retry != RetryFilter::All).then_some(&self.workspace.ctx.settings.prices),
+            estimates: compares_estimates(&source.spec, &claimed.job, checked.rows),
+        }
     }
 
     /// Names the limits that would do for the rest of the job.

@@ -67,7 +67,7 @@ impl RunEnd<'_> {
         let Consumed { db, results, mut accounts, .. } = consumed;
         accounts.add_retired(&db)?;
         let mut price = |outcome: &Outcome| accounts.add(outcome, self.reused.contains(outcome.row));
-        let mut open = || RowReader::open(self.rows.inputs, self.rows.builder, false);
+        let mut open = || RowReader::open(self.rows.inputs, self.rows.builder);
         let (code, reason) = match &finish.stop {
             Some(stop) => (stop.pending, stop.reason.as_str()),
             None => (ErrorCode::Interrupted, "done"),

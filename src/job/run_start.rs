@@ -69,7 +69,8 @@ impl RunStart {
         }
         let listed = ask.job.problems.listed;
         let rows = JobRows { inputs: &source.inputs, builder: &builder };
-        let how = Checking { service: &remote.identity(), listed, table: Some(&ctx.settings.prices), clean: None };
+        let (service, fields) = (&remote.identity(), ask.delivery.form.is_flat());
+        let how = Checking { service, listed, table: Some(&ctx.settings.prices), fields, clean: None };
         let mut found = rows.check(earlier, Checking { clean: claimed.clean.as_ref(), ..how })?;
         let earlier_content = spec_of(&claimed.job)?.content;
         let mut same_requests = found.has_requests(earlier_content.as_deref());

@@ -103,6 +103,16 @@ pub enum QueuedRow {
     Failed(Box<Outcome>),
 }
 
+impl QueuedRow {
+    /// The bytes that it is going to send.
+    pub const fn bytes(&self) -> usize {
+        match self {
+            Self::Send(request) => request.body.len(),
+            Self::Failed(_) => 0,
+        }
+    }
+}
+
 /// Events, in the order in which they happen.
 #[derive(Debug)]
 pub enum Event {

@@ -151,6 +151,7 @@ impl RequestBuilder {
             body: built.body,
             stream_removed: built.stream_removed,
             max_tokens: built.max_tokens,
+            members: line.members,
             choices: built.choices,
             media: OnceCell::new(),
         })

@@ -33,10 +33,10 @@ use memchr::memmem::Finder;
 pub use params::{Endpoint, Params};
 pub use problem::Problem;
 pub(crate) use problem::shorten;
-pub use record::{Data, Field, Record};
+pub use record::{Data, Field, OwnedData, Record};
 pub use template::TEMPLATE_FAULT;
 
-use crate::json;
+use crate::json::{self, Member};
 use crate::outcome::{Fingerprint, Usage};
 use crate::tokens::{self, Media};
 
@@ -86,6 +86,8 @@ pub struct Draft<'a> {
     pub stream_removed: bool,
     /// The bound on answer tokens, if the body has one.
     pub max_tokens: Option<u64>,
+    /// The members of a JSON record, which were found on the way.
+    members: Vec<Member<'a>>,
     /// The request may ask for more than one answer.
     choices: bool,
     media: OnceCell<Media>,
@@ -104,7 +106,11 @@ impl Request {
     }
 }
 
-impl Draft<'_> {
+impl<'a> Draft<'a> {
+    /// The members of its record, if that is JSON.
+    pub fn members(&self) -> &[Member<'a>] {
+        &self.members
+    }
     /// Its parts that are not text. They are looked for once.
     pub fn media(&self) -> &Media {
         self.media.get_or_init(|| Media::of(&self.body))

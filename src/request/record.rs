@@ -3,8 +3,6 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use serde_json::value::RawValue;
-
 use crate::json;
 
 /// A record and where it stands. It borrows from its block.
@@ -44,7 +42,7 @@ pub enum Field<'a> {
     /// A string: a CSV cell, a line, or a JSON string without quotes and escapes.
     Text(Cow<'a, str>),
     /// Any other JSON value as it was spelled (also a string that Rust cannot hold, with a lone surrogate).
-    Json(&'a RawValue),
+    Json(&'a str),
 }
 
 impl<'a> Record<'a> {
@@ -54,13 +52,7 @@ impl<'a> Record<'a> {
             Data::Json(text) => json::members(text)
                 .unwrap_or_default()
                 .into_iter()
-                .filter_map(|member| {
-                    let field = match json::string(member.value) {
-                        Some(text) => Field::Text(text),
-                        None => Field::Json(serde_json::from_str(member.value).ok()?),
-                    };
-                    Some((member.key, field))
-                })
+                .map(|member| (member.key, Field::of_json(member.value)))
                 .collect(),
             Data::Line(text) => vec![(Cow::Borrowed("line"), Field::Text(Cow::Borrowed(text)))],
             Data::Columns { names, values } => names
@@ -68,6 +60,50 @@ impl<'a> Record<'a> {
                 .zip(values.iter())
                 .map(|(name, value)| (Cow::Borrowed(name.as_str()), Field::Text(Cow::Borrowed(value))))
                 .collect(),
+        }
+    }
+}
+
+impl<'a> Field<'a> {
+    /// Reads a JSON value.
+    pub fn of_json(value: &'a str) -> Self {
+        json::string(value).map_or(Self::Json(value), Self::Text)
+    }
+}
+
+/// A record's data, copied out of its block.
+#[derive(Debug, Clone)]
+pub enum OwnedData {
+    /// See [`Data::Json`].
+    Json(Box<str>),
+    /// See [`Data::Line`].
+    Line(Box<str>),
+    /// See [`Data::Columns`].
+    Columns {
+        /// The header.
+        names: Arc<[String]>,
+        /// The row's fields.
+        values: csv::StringRecord,
+    },
+}
+
+impl OwnedData {
+    /// Borrows it.
+    pub fn data(&self) -> Data<'_> {
+        match self {
+            Self::Json(text) => Data::Json(text),
+            Self::Line(text) => Data::Line(text),
+            Self::Columns { names, values } => Data::Columns { names, values },
+        }
+    }
+}
+
+impl From<Data<'_>> for OwnedData {
+    fn from(data: Data<'_>) -> Self {
+        match data {
+            Data::Json(text) => Self::Json(text.into()),
+            Data::Line(text) => Self::Line(text.into()),
+            Data::Columns { names, values } => Self::Columns { names: Arc::clone(names), values: values.clone() },
         }
     }
 }
@@ -80,7 +116,7 @@ mod tests {
         let record = Record { row: 1, number: 1, file: "x", line: 1, data };
         let show = |(name, field): (Cow<'_, str>, Field<'_>)| match field {
             Field::Text(text) => format!("{name}={text}"),
-            Field::Json(raw) => format!("{name}:{}", raw.get()),
+            Field::Json(json) => format!("{name}:{json}"),
         };
         record.fields().into_iter().map(show).collect()
     }

@@ -69,10 +69,13 @@ impl CsvLines {
         out: &mut Vec<u8>,
     ) {
         // Of equal names the last one counts, as in JSON parsers.
-        let map: Option<HashMap<&str, &Field<'_>>> =
-            (fields.len() > SEARCHED).then(|| fields.iter().map(|(name, field)| (&**name, field)).collect());
+        let in_order = fields.len() == self.columns.len()
+            && fields.iter().zip(&self.columns).all(|((name, _), column)| name == column);
+        let map: Option<HashMap<&str, &Field<'_>>> = (!in_order && fields.len() > SEARCHED)
+            .then(|| fields.iter().map(|(name, field)| (&**name, field)).collect());
         for (i, column) in self.columns.iter().enumerate() {
             let field = match &map {
+                _ if in_order => Some(&fields[i].1),
                 Some(map) => map.get(column.as_str()).copied(),
                 None => fields.iter().rev().find(|(name, _)| name == column).map(|(_, field)| field),
             };
@@ -80,7 +83,7 @@ impl CsvLines {
             match (field, self.own.filled(column, field, outcome)) {
                 (_, Some(text)) => self.quoted(false, text, out),
                 (Some(Field::Text(text)), None) => self.quoted(guard && text::needs_guard(text), text, out),
-                (Some(Field::Json(json)), None) => self.json(json.get(), false, out),
+                (Some(Field::Json(json)), None) => self.json(json, false, out),
                 (None, None) => {}
             }
             out.push(self.delimiter);
@@ -123,9 +126,9 @@ impl CsvLines {
     ///
     /// The crate `csv` writes the same bytes, with 34% to 76% more instructions for a row of 12 cells and 550 bytes.
     fn quoted(&self, guard: bool, text: &str, out: &mut Vec<u8>) {
-        let special = |byte: &u8| matches!(byte, b'"' | b'\n' | b'\r') || *byte == self.delimiter;
         let bytes = text.as_bytes();
-        let quote = bytes.iter().any(special);
+        let quote =
+            memchr::memchr3(b'"', b'\n', b'\r', bytes).is_some() || memchr::memchr(self.delimiter, bytes).is_some();
         if quote {
             out.push(b'"');
         }
@@ -187,7 +190,6 @@ impl<'de> Deserialize<'de> for Bytes {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::value::RawValue;
 
     use super::super::format::{COLUMNS, Renderer, ResultFormat, ResultOptions};
     use super::*;
@@ -229,15 +231,14 @@ mod tests {
 
     #[test]
     fn fields_are_put_under_their_columns() {
-        let raw = |json: &'static str| Field::Json(serde_json::from_str::<&RawValue>(json).unwrap());
         let fields = vec![
-            ("stars".into(), raw("5")),
+            ("stars".into(), Field::Json("5")),
             ("id".into(), Field::Text("r1".into())),
             ("gone".into(), Field::Text("not a column".into())),
-            ("text".into(), raw("\"first\"")),
-            ("text".into(), raw("\"a \\\"b\\\", \\ud800\"")),
-            ("tags".into(), raw("[\"x\", {\"y\":null}]")),
-            ("none".into(), raw("null")),
+            ("text".into(), Field::Json("\"first\"")),
+            ("text".into(), Field::Json("\"a \\\"b\\\", \\ud800\"")),
+            ("tags".into(), Field::Json("[\"x\", {\"y\":null}]")),
+            ("none".into(), Field::Json("null")),
         ];
         let text = table(
             &renderer(ResultFormat::Csv, false, &["id", "text", "stars", "tags", "none", "absent"]),
@@ -294,10 +295,9 @@ mod tests {
                 assert_eq!((&record[0], &record[3]), (text, &*shown), "the user's own cells are theirs; raw={raw}");
             }
         }
-        let raw_number = serde_json::from_str::<&RawValue>("-5").unwrap();
         let lines = table(
             &renderer(ResultFormat::Csv, false, &["own"]),
-            &[(answered(""), vec![("own".into(), Field::Json(raw_number))])],
+            &[(answered(""), vec![("own".into(), Field::Json("-5"))])],
         );
         assert!(lines.contains("\n-5,r1,"), "{lines}");
         let header = table(&renderer(ResultFormat::Csv, false, &["=HYPERLINK()"]), &[]);

@@ -11,8 +11,6 @@ use super::target::Target;
 use crate::atomic_file::{AtomicFile, partial_name, remove_stale, same_file};
 use crate::context::Ctx;
 use crate::error::{Error, Result};
-use crate::input::Inputs;
-use crate::request::Params;
 use crate::row_set::RowSet;
 use crate::summary::Summary;
 
@@ -66,16 +64,19 @@ impl Delivery {
         Self { output: None, errors: None, form, summary: None, nowhere: true }
     }
 
-    /// Opens the outputs, before money is spent. `paths` are the files that were read. Only flat results need `inputs`.
+    /// Opens the outputs, before money is spent. `paths` are the files that were read. `records` is asked for the columns
+    /// of flat results.
     ///
     /// # Errors
     /// 2 if a file would be written twice or over an input, 65 if columns clash, 74 if a file cannot be written.
-    pub fn open(&self, paths: &[PathBuf], inputs: Option<&Inputs>, params: &Params, ctx: &Ctx) -> Result<Outputs> {
+    pub fn open(
+        &self,
+        paths: &[PathBuf],
+        records: impl FnOnce() -> Result<RecordColumns>,
+        ctx: &Ctx,
+    ) -> Result<Outputs> {
         self.distinct(paths)?;
-        let table = match inputs.filter(|_| self.form.is_flat()) {
-            Some(inputs) => RecordColumns::of(inputs, params)?,
-            None => RecordColumns::default(),
-        };
+        let table = if self.form.is_flat() { records()? } else { RecordColumns::default() };
         // A pipe's reader would take a mark for a part of the first name.
         let table = RecordColumns { marked: table.marked && self.output.is_some(), ..table };
         let renderer = Renderer::new(&self.form, &table)?;

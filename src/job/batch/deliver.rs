@@ -17,7 +17,7 @@ use crate::job::verdict::{JobCommand, Verdict};
 use crate::money::Accounts;
 use crate::outcome::{ErrorCode, Outcome};
 use crate::price::Nanos;
-use crate::results::{Delivery, Outputs, RowReader, Unanswered};
+use crate::results::{Delivery, Outputs, RecordColumns, RowReader, Unanswered};
 use crate::row_set::RowSet;
 use crate::store::{Job, JobBatch, LockWait};
 use crate::text;
@@ -72,13 +72,12 @@ pub fn fetch(ask: &FetchAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
 /// # Errors
 /// As [`Delivery::open`]; 65 if the input is needed and has changed.
 pub fn outputs(session: &Session<'_>, delivery: &Delivery) -> Result<Outputs> {
-    let flat = delivery.form.is_flat();
-    if flat && session.spec.kept.is_empty() {
+    if delivery.form.is_flat() && session.spec.kept.is_empty() {
         // Columns of a changed input must not appear beside these answers.
         same_input(session)?;
     }
-    let inputs = if flat { Some(session.inputs()?) } else { None };
-    delivery.open(&session.spec.inputs, inputs.as_ref(), &session.spec.params, session.ctx)
+    let columns = || RecordColumns::of(&session.inputs()?, &session.spec.params);
+    delivery.open(&session.spec.inputs, columns, session.ctx)
 }
 
 /// Returns the known cost of the job in real time so far, including requests that may have been billed.
@@ -103,7 +102,7 @@ pub fn deliver(session: Session<'_>, outputs: Outputs, flat: bool) -> Result<End
     verify_answers(&session)?;
     session.progress.phase("writing results");
     let builder = session.builder()?;
-    let reader = if flat { Some(RowReader::open(&session.inputs()?, &builder, true)?) } else { None };
+    let reader = if flat { Some(RowReader::open(&session.inputs()?, &builder)?) } else { None };
     let mut done = RowSet::new(session.job.total);
     session.driver.db.borrow().each_row(|row| _ = done.insert(row))?;
     let (results, summary_file) = outputs.ordered(session.job.total, done, reader);
@@ -111,7 +110,7 @@ pub fn deliver(session: Session<'_>, outputs: Outputs, flat: bool) -> Result<End
         Accounts::new(session.ctx.settings.prices.clone(), session.job.total).knowing(&session.driver.db.borrow());
     accounts.add_retired(&session.driver.db.borrow())?;
     let mut price = |outcome: &Outcome| accounts.add(outcome, false);
-    let mut open = || RowReader::open(&session.inputs()?, &builder, false);
+    let mut open = || RowReader::open(&session.inputs()?, &builder);
     let pending = not_answered(&session.batches()?);
     let stored = session.store.open_job(&session.job.id)?;
     let lines = std::thread::scope(|scope| {

@@ -23,6 +23,7 @@ use crate::job::spec::Spec;
 use crate::job::verdict::state_of;
 use crate::money::budget;
 use crate::price::Nanos;
+use crate::results::RecordColumns;
 use crate::row_set::RowSet;
 use crate::store::{BatchStep, Job, Lock, LockWait, Store, Transport};
 use crate::text;
@@ -54,7 +55,8 @@ pub(super) fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Re
     if let Err(error) = remote.ready(ctx) {
         // What is wrong with the outputs costs nothing to find, so it comes first.
         if let Some(wait) = &ask.results {
-            wait.delivery.open(ask.input.source.files(), Some(&submission.inputs), &ask.input.flags.params, ctx)?;
+            let columns = || RecordColumns::of(&submission.inputs, &ask.input.flags.params);
+            wait.delivery.open(ask.input.source.files(), columns, ctx)?;
         }
         return Err(error);
     }

@@ -190,7 +190,11 @@ impl OrderedWriter {
             self.reader = Some((unanswered.open_reader)()?);
         }
         let source = self.source(self.next)?;
-        let id = source.as_ref().map_or_else(|| generated_id(self.next).into(), |source| source.id.clone());
+        let id = match (&self.reader, &source) {
+            (Some(reader), Some(source)) => reader.id_of(source),
+            _ => generated_id(self.next).into(),
+        };
+        let source = source.filter(|_| self.flat);
         let outcome = Outcome::unsent(self.next, id, Arc::from(""), unanswered.code, unanswered.reason);
         self.write(&outcome, None, source.as_ref())
     }

@@ -74,7 +74,7 @@ fn rows_that_were_never_sent_cost_neither_a_question_nor_a_write_each() {
         priced.set(priced.get() + 1);
         None
     };
-    let mut open = || RowReader::open(&inputs, &builder, false);
+    let mut open = || RowReader::open(&inputs, &builder);
     let unanswered = Unanswered { code: ErrorCode::Budget, reason: "the deadline was reached", open_reader: &mut open };
     writer.finish(&stored, &mut price, unanswered).unwrap().commit(true).unwrap();
 

@@ -8,6 +8,7 @@ mod input;
 mod odd_answers;
 mod odd_input;
 mod outputs;
+mod own_fields;
 mod pick;
 mod problems;
 mod refusals;

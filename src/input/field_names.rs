@@ -1,0 +1,132 @@
+//! The names of all fields of the records, gathered while their blocks are read.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::{Block, Data, Record, TableHeader};
+use crate::json::{self, Member};
+use crate::request::{Draft, Field};
+
+/// The fields of records, as a table of results needs them.
+#[derive(Debug, Clone, Default)]
+pub struct FieldNames {
+    /// Their names, first seen first. They end behind [`Self::MOST`] and one more.
+    names: Vec<String>,
+    seen: HashSet<String>,
+    /// The names in the header of the input, where they are others: none, or that of another column.
+    given: HashMap<String, String>,
+    /// The header whose columns were added last.
+    header: Option<Arc<[String]>>,
+    marked: bool,
+    other_model: bool,
+}
+
+impl FieldNames {
+    /// Most fields of a table of results; input with more is not a table.
+    pub const MOST: usize = 10_000;
+
+    /// Adds what a block tells beside its records.
+    pub fn add_block(&mut self, block: &Block) {
+        self.marked |= block.is_marked();
+        for (name, in_header) in block.header().into_iter().flat_map(TableHeader::renamed) {
+            self.given.entry(name.to_owned()).or_insert_with(|| in_header.to_owned());
+        }
+    }
+
+    /// Adds the fields of a record, and compares its `model` with that of the request that it makes, if there is one.
+    pub fn add(&mut self, record: &Record<'_>, draft: Option<&Draft<'_>>) {
+        match (record.data, draft) {
+            (Data::Json(_), Some(draft)) => self.add_members(draft.members()),
+            (Data::Json(text), None) => self.add_members(&json::members(text).unwrap_or_default()),
+            (Data::Line(_), _) => self.add_name(0, "line"),
+            (Data::Columns { names, .. }, _) => self.add_header(names),
+        }
+        if let Some(draft) = draft {
+            self.compare_model(record, draft);
+        }
+    }
+
+    fn add_members(&mut self, members: &[Member<'_>]) {
+        for (at, member) in members.iter().enumerate() {
+            self.add_name(at, &member.key);
+        }
+    }
+
+    fn add_header(&mut self, names: &Arc<[String]>) {
+        // The rows of a file share their header.
+        if self.header.as_ref().is_some_and(|header| Arc::ptr_eq(header, names)) {
+            return;
+        }
+        self.header = Some(Arc::clone(names));
+        for (at, name) in names.iter().enumerate() {
+            self.add_name(at, name);
+        }
+    }
+
+    /// Compares the field `model` of a record with the model of its request. With a template it may be data.
+    pub fn compare_model(&mut self, record: &Record<'_>, draft: &Draft<'_>) {
+        if self.other_model {
+            return;
+        }
+        let field = match record.data {
+            Data::Json(_) => json::find(draft.members(), "model").map(|member| Field::of_json(member.value)),
+            Data::Line(_) => None,
+            Data::Columns { names, values } => {
+                let place = names.iter().position(|name| name == "model");
+                place.and_then(|at| values.get(at)).map(|value| Field::Text(Cow::Borrowed(value)))
+            }
+        };
+        self.other_model = match field {
+            None => false,
+            Some(Field::Text(text)) => !text.is_empty() && draft.model != text,
+            Some(Field::Json(json)) => json != "null",
+        };
+    }
+
+    /// Adds the fields of records that follow.
+    pub fn append(&mut self, next: Self) {
+        for (at, name) in next.names.iter().enumerate() {
+            self.add_name(at, name);
+        }
+        for (name, in_header) in next.given {
+            self.given.entry(name).or_insert(in_header);
+        }
+        self.marked |= next.marked;
+        self.other_model |= next.other_model;
+    }
+
+    /// Adds a name. `at`: its likely place, as records mostly have the same fields in the same order.
+    fn add_name(&mut self, at: usize, name: &str) {
+        let known = self.names.get(at).is_some_and(|other| other == name) || self.seen.contains(name);
+        if !known && self.names.len() <= Self::MOST {
+            self.seen.insert(name.to_owned());
+            self.names.push(name.to_owned());
+        }
+    }
+
+    /// Their names, first seen first.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Returns true if there are more than [`Self::MOST`].
+    pub const fn are_too_many(&self) -> bool {
+        self.names.len() > Self::MOST
+    }
+
+    /// Takes the names in the header of the input by the names that fields have, where the two differ.
+    pub fn take_given(&mut self) -> HashMap<String, String> {
+        std::mem::take(&mut self.given)
+    }
+
+    /// Returns true if an input begins with a byte order mark.
+    pub const fn is_marked(&self) -> bool {
+        self.marked
+    }
+
+    /// Returns true if each `model` that was compared is the model of its request.
+    pub const fn model_is_own(&self) -> bool {
+        !self.other_model
+    }
+}
