@@ -136,13 +136,13 @@ impl CsvLines {
             out.push(b'\'');
         }
         if quote {
-            let mut rest = bytes;
-            while let Some(at) = memchr::memchr(b'"', rest) {
-                out.extend_from_slice(&rest[..=at]);
-                out.push(b'"');
-                rest = &rest[at + 1..];
+            let mut from = 0;
+            for at in memchr::memchr_iter(b'"', bytes) {
+                out.extend_from_slice(&bytes[from..=at]);
+                // The quote comes again with what follows.
+                from = at;
             }
-            out.extend_from_slice(rest);
+            out.extend_from_slice(&bytes[from..]);
             out.push(b'"');
         } else {
             out.extend_from_slice(bytes);
