@@ -1,18 +1,14 @@
 //! Answers: text that depends on the request alone, so that a test can tell to which prompt an answer belongs.
 
-use std::fmt::Write as _;
-
-use serde::Serialize;
 use serde_json::json;
-use serde_json::value::RawValue;
 
+use super::bodies::{self, TokenUsage, embeddings, pretty};
 use super::cache::CachedTokens;
+use super::chunks;
 use super::dice::Dice;
-use super::request::{AnswerFormat, InferenceKind, InferenceRequest, hash, tokens};
+use super::request::{AnswerFormat, InferenceKind, InferenceRequest};
 use super::schema;
-
-/// The time that every answer carries (2026-01-01): the same request gives the same bytes.
-const CREATED: u64 = 1_767_225_600;
+use super::token_text::tokens;
 
 /// Words to make sentences of.
 const WORDS: [&str; 64] = [
@@ -34,14 +30,28 @@ pub enum Flaw {
     NoUsage,
     /// At least this many bytes of content.
     Huge(usize),
+    /// An error event in the middle of a stream.
+    ErrorEvent,
+    /// A stream without a finish reason.
+    NoFinish,
+    /// A stream without `[DONE]`.
+    NoDone,
 }
 
 /// An answer and its tokens.
 #[derive(Debug)]
 pub struct GeneratedAnswer {
-    /// The body, pretty-printed as live.
-    pub body: String,
+    pub body: AnswerBody,
     pub tokens: AnswerTokens,
+}
+
+/// The form in which an answer is given.
+#[derive(Debug)]
+pub enum AnswerBody {
+    /// At once, pretty-printed as live.
+    Whole(String),
+    /// The data of each event of a stream.
+    Events(Vec<String>),
 }
 
 /// The tokens that an answer is billed for.
@@ -53,76 +63,24 @@ pub struct AnswerTokens {
     pub completion: u64,
 }
 
-#[derive(Serialize)]
-struct CompletionBody<'a> {
-    id: String,
-    object: &'static str,
-    created: u64,
-    model: &'a str,
-    metadata: Metadata,
-    prompt: [(); 0],
-    choices: Vec<CompletionChoice>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<TokenUsage>,
+/// The generated choices of a completion, before they take the form of a body or of a stream.
+#[derive(Debug)]
+pub struct GeneratedCompletion<'a> {
+    pub id: String,
+    pub is_chat: bool,
+    pub model: &'a str,
+    pub choices: Vec<GeneratedChoice>,
+    pub usage: Option<TokenUsage>,
 }
 
-#[derive(Serialize)]
-struct Metadata {
-    weight_version: &'static str,
+/// One choice.
+#[derive(Debug)]
+pub struct GeneratedChoice {
+    pub content: Option<String>,
+    pub finish_reason: &'static str,
 }
 
-#[derive(Serialize)]
-struct CompletionChoice {
-    index: u64,
-    #[serde(flatten)]
-    content: ChoiceContent,
-    logprobs: (),
-    finish_reason: &'static str,
-    seed: (),
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "lowercase")]
-enum ChoiceContent {
-    Message { role: &'static str, content: Option<String>, tool_calls: [(); 0] },
-    Text(Option<String>),
-}
-
-#[derive(Serialize)]
-struct TokenUsage {
-    prompt_tokens: u64,
-    total_tokens: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    completion_tokens: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reasoning_tokens: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cached_tokens: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    prompt_tokens_details: Option<PromptTokensDetails>,
-}
-
-#[derive(Serialize)]
-struct PromptTokensDetails {
-    cached_tokens: u64,
-}
-
-#[derive(Serialize)]
-struct EmbeddingsBody<'a> {
-    object: &'static str,
-    data: Vec<EmbeddingItem>,
-    model: &'a str,
-    usage: TokenUsage,
-}
-
-#[derive(Serialize)]
-struct EmbeddingItem {
-    object: &'static str,
-    index: usize,
-    embedding: Box<RawValue>,
-}
-
-/// The answer to `request`, of whose prompt a part is `cached`.
+/// The answer to `request`, of whose prompt a part is `cached`. It is streamed if the request asks for that.
 pub fn answer(
     request: &InferenceRequest<'_>,
     kind: InferenceKind,
@@ -133,21 +91,26 @@ pub fn answer(
         InferenceKind::Embeddings => embeddings(request),
         InferenceKind::Audio => {
             let body = pretty(&json!({"text": sentence(request.hash(), 0)}));
-            GeneratedAnswer { body, tokens: AnswerTokens::default() }
+            GeneratedAnswer { body: AnswerBody::Whole(body), tokens: AnswerTokens::default() }
         }
-        InferenceKind::Chat | InferenceKind::Completions => completion(request, kind, flaw, cached),
+        InferenceKind::Chat | InferenceKind::Completions => {
+            let (completion, tokens) = completion(request, kind, flaw, cached);
+            let body = match request.stream {
+                Some(options) => AnswerBody::Events(chunks::events(&completion, options, flaw)),
+                None => AnswerBody::Whole(bodies::completion(&completion)),
+            };
+            GeneratedAnswer { body, tokens }
+        }
     }
 }
 
-fn pretty(body: &impl Serialize) -> String {
-    serde_json::to_string_pretty(body).unwrap_or_default()
-}
-
-fn completion(request: &InferenceRequest<'_>, kind: InferenceKind, flaw: Flaw, form: CachedTokens) -> GeneratedAnswer {
+fn completion<'a>(
+    request: &'a InferenceRequest<'_>,
+    kind: InferenceKind,
+    flaw: Flaw,
+    form: CachedTokens,
+) -> (GeneratedCompletion<'a>, AnswerTokens) {
     let hash = request.hash();
-    let is_chat = kind == InferenceKind::Chat;
-    let prompt_tokens = request.prompt_tokens;
-    let cached = form.part(prompt_tokens, hash);
     let mut completion_tokens = 0;
     let mut choices = Vec::new();
     for index in 0..if flaw == Flaw::EmptyChoices { 0 } else { request.n } {
@@ -157,33 +120,19 @@ fn completion(request: &InferenceRequest<'_>, kind: InferenceKind, flaw: Flaw, f
         }
         let finish_reason = if cut(&mut text, request.max_tokens) { "length" } else { "stop" };
         completion_tokens += tokens(&text);
-        let content = Some(text).filter(|_| flaw != Flaw::NullContent);
-        let content = if is_chat {
-            ChoiceContent::Message { role: "assistant", content, tool_calls: [] }
-        } else {
-            ChoiceContent::Text(content)
-        };
-        choices.push(CompletionChoice { index, content, logprobs: (), finish_reason, seed: () });
+        choices.push(GeneratedChoice { content: Some(text).filter(|_| flaw != Flaw::NullContent), finish_reason });
     }
-    let usage = TokenUsage {
-        prompt_tokens,
-        total_tokens: prompt_tokens + completion_tokens,
-        completion_tokens: Some(completion_tokens),
-        reasoning_tokens: Some(0),
-        cached_tokens: (form == CachedTokens::Flat).then_some(cached),
-        prompt_tokens_details: (form == CachedTokens::Nested).then_some(PromptTokensDetails { cached_tokens: cached }),
-    };
-    let body = pretty(&CompletionBody {
+    let prompt = request.prompt_tokens;
+    let tokens = AnswerTokens { prompt, cached: form.part(prompt, hash), completion: completion_tokens };
+    let usage = TokenUsage::of(tokens, form);
+    let completion = GeneratedCompletion {
         id: format!("s{hash:016x}-sandbox"),
-        object: if is_chat { "chat.completion" } else { "text.completion" },
-        created: CREATED,
+        is_chat: kind == InferenceKind::Chat,
         model: &request.model,
-        metadata: Metadata { weight_version: "default" },
-        prompt: [],
         choices,
         usage: Some(usage).filter(|_| flaw != Flaw::NoUsage),
-    });
-    GeneratedAnswer { body, tokens: AnswerTokens { prompt: prompt_tokens, cached, completion: completion_tokens } }
+    };
+    (completion, tokens)
 }
 
 /// The text of one choice before any cut.
@@ -221,50 +170,20 @@ fn cut(text: &mut String, max: Option<u64>) -> bool {
     true
 }
 
-fn embeddings(request: &InferenceRequest<'_>) -> GeneratedAnswer {
-    let embedding = |(index, input): (usize, &std::borrow::Cow<'_, str>)| EmbeddingItem {
-        object: "embedding",
-        index,
-        embedding: vector(input),
-    };
-    let tokens = request.prompt_tokens;
-    let body = pretty(&EmbeddingsBody {
-        object: "list",
-        data: request.inputs.iter().enumerate().map(embedding).collect(),
-        model: &request.model,
-        usage: TokenUsage {
-            prompt_tokens: tokens,
-            total_tokens: tokens,
-            completion_tokens: None,
-            reasoning_tokens: None,
-            cached_tokens: None,
-            prompt_tokens_details: None,
-        },
-    });
-    GeneratedAnswer { body, tokens: AnswerTokens { prompt: tokens, cached: 0, completion: 0 } }
-}
-
-/// 16 numbers from -1 to 1 on one line, six digits each.
-fn vector(input: &str) -> Box<RawValue> {
-    let mut dice = Dice(hash(input));
-    let mut text = String::from("[");
-    for i in 0..16 {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{}{:.6}", if i == 0 { "" } else { ", " }, dice.unit() * 2.0 - 1.0);
-    }
-    text.push(']');
-    RawValue::from_string(text).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::request::parse;
     use super::*;
 
+    fn whole(answer: GeneratedAnswer) -> String {
+        let AnswerBody::Whole(body) = answer.body else { panic!("a stream") };
+        body
+    }
+
     fn chat(extra: &str, flaw: Flaw) -> serde_json::Value {
         let body = format!(r#"{{"model":"a/b","messages":[{{"role":"user","content":"hi \"you\""}}]{extra}}}"#);
         let answer = answer(&parse(&body, InferenceKind::Chat).unwrap(), InferenceKind::Chat, flaw, CachedTokens::None);
-        serde_json::from_str(&answer.body).unwrap()
+        serde_json::from_str(&whole(answer)).unwrap()
     }
 
     #[test]
@@ -292,8 +211,9 @@ mod tests {
             let body = format!(r#"{{"model":"a/b","messages":[{{"role":"user","content":"{prompt}"}}]}}"#);
             let request = parse(&body, InferenceKind::Chat).unwrap();
             let answer = answer(&request, InferenceKind::Chat, Flaw::None, form);
-            let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
-            (answer.tokens, body["usage"].clone())
+            let tokens = answer.tokens;
+            let body: serde_json::Value = serde_json::from_str(&whole(answer)).unwrap();
+            (tokens, body["usage"].clone())
         };
         let mut parts = std::collections::BTreeSet::new();
         for n in 0..40 {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::http::{HeaderMap, StatusCode, header};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::SandboxConfig;
 use super::errors::ApiError;
@@ -27,7 +27,7 @@ pub struct App {
     /// The limit of requests in a fixed window, if there is one.
     pub window: Option<WindowLimiter>,
     /// The slots that inference requests wait for, if there are any.
-    slots: Option<Semaphore>,
+    slots: Option<Arc<Semaphore>>,
     /// The limit of tokens a second, if there is one.
     pub tokens: Option<KeyLimiter>,
     pub faults: Injector,
@@ -48,7 +48,7 @@ impl App {
         let requests = config.rps.map(|rate| KeyLimiter::new(rate, config.burst));
         let tokens = config.tokens_per_second.map(|rate| KeyLimiter::new(rate, None));
         let window = config.window.map(WindowLimiter::new);
-        let slots = config.slots.map(Semaphore::new);
+        let slots = config.slots.map(|slots| Arc::new(Semaphore::new(slots)));
         let faults = Injector::new(&config.faults, config.seed);
         Self {
             config,
@@ -77,8 +77,8 @@ impl App {
     }
 
     /// Waits for a slot, if there are any, in the order of arrival.
-    pub async fn slot(&self) -> Option<SemaphorePermit<'_>> {
-        self.slots.as_ref()?.acquire().await.ok()
+    pub async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(self.slots.as_ref()?).acquire_owned().await.ok()
     }
 
     /// The price of everything, in times of the list's.

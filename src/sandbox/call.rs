@@ -86,7 +86,8 @@ impl Call {
     /// Counts the request and answers it with `work`, or with the fault that strikes it.
     pub async fn serve(&self, route: ApiRoute, subject: &str, work: impl Future<Output = HttpReply>) -> Response {
         let counted = self.app.stats.request(route.path);
-        let subject = Subject { scope: route.scope, key: hash(subject) ^ hash(route.path), text: subject };
+        let subject =
+            Subject { scope: route.scope, key: hash(subject) ^ hash(route.path), text: subject, streams: false };
         let response = match self.app.faults.pick(subject).unwrap_or_default() {
             None => work.await.into_response(),
             Some(mut fault) => {

@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::hint::Hint;
+use super::injector::Subject;
+use super::stream_shape::StreamShape;
 
 /// The requests that a fault applies to. Serialized names stand in kept batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -14,6 +16,8 @@ pub enum Scope {
     Chat,
     Completions,
     Embeddings,
+    /// Requests for a streamed answer.
+    Stream,
     Models,
     /// The first step of an upload, `POST /files`, and `POST /files/upload`.
     Register,
@@ -50,12 +54,13 @@ impl Scope {
         self.is_inference() || self == Self::Row
     }
 
-    /// Returns true if a fault of this scope concerns a request of `other`.
-    pub fn covers(self, other: Self) -> bool {
+    /// Returns true if a fault of this scope concerns a request.
+    pub fn covers(self, subject: Subject<'_>) -> bool {
         match self {
-            Self::Any => other != Self::Row,
-            Self::Inference => other.is_inference(),
-            _ => self == other,
+            Self::Any => subject.scope != Self::Row,
+            Self::Inference => subject.scope.is_inference(),
+            Self::Stream => subject.streams,
+            _ => self == subject.scope,
         }
     }
 }
@@ -139,6 +144,11 @@ pub enum FaultKind {
     Conflict,
     Foreign,
     Garble,
+    StreamError,
+    NoFinish,
+    NoDone,
+    /// No damage: the stream comes in its shape.
+    Shape,
 }
 
 impl FaultKind {
@@ -157,7 +167,16 @@ impl FaultKind {
                 | Self::NoUsage
                 | Self::BadGzip
                 | Self::Huge(_)
+                | Self::StreamError
+                | Self::NoFinish
+                | Self::NoDone
+                | Self::Shape
         )
+    }
+
+    /// Returns true if only a stream can have this damage.
+    pub fn is_for_streams(&self) -> bool {
+        matches!(self, Self::StreamError | Self::NoFinish | Self::NoDone | Self::Shape)
     }
 
     /// Returns true if only a row of a batch can have this damage.
@@ -179,6 +198,9 @@ pub struct ScriptedFault {
     pub times: Times,
     /// The server does and keeps the work before the damage.
     pub after: bool,
+    /// The shape of the answer, if it is a stream.
+    #[serde(default)]
+    pub stream: StreamShape,
 }
 
 impl ScriptedFault {

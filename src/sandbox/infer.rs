@@ -6,11 +6,12 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 
-use super::answers::{self, Flaw};
+use super::answers::{self, AnswerBody, Flaw};
 use super::app::App;
 use super::body::read;
 use super::call::{ApiRoute, Call};
 use super::errors::{self, ApiError};
+use super::event_stream::{EventStream, StreamPlaces};
 use super::faults::{FaultKind, Scope, ScriptedError};
 use super::hint::Hint;
 use super::injector::Subject;
@@ -20,6 +21,7 @@ use super::reply::HttpReply;
 use super::request::{InferenceKind, InferenceRequest, parse};
 use super::spoil;
 use super::stats::{Bill, RequestGuard};
+use super::stream_shape::StreamShape;
 
 fn route(kind: InferenceKind) -> ApiRoute {
     match kind {
@@ -62,7 +64,7 @@ impl From<HttpReply> for InferOutcome {
     }
 }
 
-async fn work<'a>(call: &'a Call, kind: InferenceKind, body: &[u8], limits: &mut RequestLimits<'a>) -> InferOutcome {
+async fn work(call: &Call, kind: InferenceKind, body: &[u8], limits: &mut RequestLimits) -> InferOutcome {
     let app = &*call.app;
     let scope = route(kind).scope;
     let Some(key) = app.key(&call.headers) else { return errors::unauthorized(scope).into() };
@@ -77,7 +79,8 @@ async fn work<'a>(call: &'a Call, kind: InferenceKind, body: &[u8], limits: &mut
         Err(why) => return errors::invalid(why.param, &why.message).into(),
     };
     let hash = request.hash();
-    let fault = match app.faults.pick(Subject { scope, key: hash, text: &request.prompt }) {
+    let streams = request.stream.is_some();
+    let fault = match app.faults.pick(Subject { scope, key: hash, text: &request.prompt, streams }) {
         Ok(fault) => fault,
         Err(message) => return errors::invalid(Some("messages"), &message).into(),
     };
@@ -87,7 +90,7 @@ async fn work<'a>(call: &'a Call, kind: InferenceKind, body: &[u8], limits: &mut
     if let Some(refusal) = unfit(&request, kind) {
         return refusal.reply().into();
     }
-    let _slot = app.slot().await;
+    let slot = app.slot().await;
     let flaw = fault.as_ref().map_or(Flaw::None, |fault| flaw(&fault.kind));
     let answer = answers::answer(&request, kind, flaw, app.config.cached_tokens);
     // Paid now, even if the client does not wait for the answer.
@@ -101,7 +104,14 @@ async fn work<'a>(call: &'a Call, kind: InferenceKind, body: &[u8], limits: &mut
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;
     }
-    let reply = HttpReply::json(StatusCode::OK, answer.body);
+    let reply = match answer.body {
+        AnswerBody::Whole(body) => HttpReply::json(StatusCode::OK, body),
+        AnswerBody::Events(events) => {
+            let shape = fault.as_ref().map_or_else(StreamShape::default, |fault| fault.stream);
+            let places = StreamPlaces::new(limits.in_flight.take(), slot);
+            HttpReply::events(EventStream::new(&events, shape, app.config.seed ^ hash, places))
+        }
+    };
     match fault {
         Some(fault) => InferOutcome::Faulty(fault.kind, Some(reply)),
         None => reply.into(),
@@ -114,21 +124,25 @@ fn flaw(kind: &FaultKind) -> Flaw {
         FaultKind::NullContent => Flaw::NullContent,
         FaultKind::NoUsage => Flaw::NoUsage,
         FaultKind::Huge(bytes) => Flaw::Huge(*bytes),
+        FaultKind::StreamError => Flaw::ErrorEvent,
+        FaultKind::NoFinish => Flaw::NoFinish,
+        FaultKind::NoDone => Flaw::NoDone,
         _ => Flaw::None,
     }
 }
 
-/// The limits' answers to a request. The request counts as in progress until this is dropped.
+/// The limits' answers to a request. The request counts as in progress until this is dropped, and the stream of its
+/// answer has ended.
 #[derive(Default)]
-struct RequestLimits<'a> {
+struct RequestLimits {
     requests: Option<Admission>,
     tokens: Option<Admission>,
-    in_flight: Option<RequestGuard<'a>>,
+    in_flight: Option<RequestGuard>,
 }
 
-impl<'a> RequestLimits<'a> {
+impl RequestLimits {
     /// Passes the request through all limits. Returns the refusal of the first that is reached.
-    fn enter(&mut self, app: &'a App, key: &str) -> Option<HttpReply> {
+    fn enter(&mut self, app: &App, key: &str) -> Option<HttpReply> {
         let now = Instant::now();
         self.tokens = app.tokens.as_ref().map(|tokens| tokens.solvent(key, now));
         if let Some(admission) = self.tokens.filter(|admission| !admission.allowed) {

@@ -16,6 +16,8 @@ pub struct Subject<'a> {
     pub key: u64,
     /// The prompt, or the path elsewhere.
     pub text: &'a str,
+    /// The answer is to be streamed.
+    pub streams: bool,
 }
 
 /// The scripted faults with their memory.
@@ -42,7 +44,7 @@ struct Attempts {
 
 impl Rule {
     fn strikes(&self, subject: Subject<'_>) -> bool {
-        if !self.fault.on.covers(subject.scope) {
+        if !self.fault.on.covers(subject) {
             return false;
         }
         if let Trigger::Contains(text) = &self.fault.when
@@ -108,6 +110,7 @@ impl Injector {
         if subject.scope.has_prompt()
             && let Some(fault) = directive(subject.text)?
             && (subject.scope == Scope::Row || !fault.kind.is_for_rows())
+            && (subject.streams || !fault.kind.is_for_streams())
             && self.is_directed(&fault, subject.key)
         {
             return Ok(Some(fault));
@@ -147,7 +150,7 @@ mod tests {
     fn struck(spec: &str, attempts: &[(u64, &str)]) -> Vec<bool> {
         let injector = Injector::new(&[spec.parse().unwrap()], 7);
         let pick = |(key, text): &(u64, &str)| {
-            injector.pick(Subject { scope: Scope::Chat, key: *key, text }).unwrap().is_some()
+            injector.pick(Subject { scope: Scope::Chat, key: *key, text, streams: false }).unwrap().is_some()
         };
         attempts.iter().map(pick).collect()
     }
@@ -193,7 +196,7 @@ mod tests {
     fn a_prompt_holds_its_own_directive() {
         let text = "hello [[sandbox:status=503,times=1]] there";
         let injector = Injector::new(&[], 0);
-        let subject = Subject { scope: Scope::Chat, key: 1, text };
+        let subject = Subject { scope: Scope::Chat, key: 1, text, streams: false };
         assert_eq!(injector.pick(subject).unwrap().unwrap(), "status=503,times=1".parse().unwrap());
         assert!(injector.pick(subject).unwrap().is_none());
         assert!(injector.pick(Subject { text: "[[sandbox:nonsense]]", ..subject }).is_err());
@@ -202,5 +205,9 @@ mod tests {
         let missing = Subject { text: "[[sandbox:missing]]", ..subject };
         assert!(injector.pick(missing).unwrap().is_none());
         assert!(injector.pick(Subject { scope: Scope::Row, ..missing }).unwrap().is_some());
+        // So do faults for streams.
+        let cut = Subject { text: "[[sandbox:no-done]]", ..subject };
+        assert!(injector.pick(cut).unwrap().is_none());
+        assert!(injector.pick(Subject { streams: true, ..cut }).unwrap().is_some());
     }
 }

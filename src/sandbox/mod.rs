@@ -12,7 +12,9 @@
 //! dialect      the form of the API
 //! infer        inference                          limiter      token buckets (hint: when to retry), window
 //! request      the members of a body (json)       answers      its answer (schema: as JSON), models
+//! bodies       an answer at once                  chunks       the events of a stream (event_stream: on their way)
 //! faults       what can go wrong (script: as text) injector    for which request; spoil: as a response
+//! stream_shape how a stream comes                 token_text   tokens of a text
 //! files        uploads, file objects              storage      their bytes, on an origin of its own
 //! batches      the routes of jobs                 batch        a job by the clock; intake: input; results: output
 //! state_dir    one small file per object, for any number of sandboxes on one directory (sweep: removal)
@@ -24,13 +26,16 @@ mod audit;
 mod batch;
 mod batch_config;
 mod batches;
+mod bodies;
 mod body;
 mod cache;
 mod call;
+mod chunks;
 mod config;
 mod dialect;
 mod dice;
 mod errors;
+mod event_stream;
 mod faults;
 mod file_record;
 mod files;
@@ -55,7 +60,9 @@ mod spoil;
 mod state_dir;
 mod stats;
 mod storage;
+mod stream_shape;
 mod sweep;
+mod token_text;
 mod units;
 mod window;
 

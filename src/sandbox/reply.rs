@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::SandboxConfig;
+use super::event_stream::EventStream;
 use super::listener::Conn;
 use super::script_body::{BodyDelivery, script_body};
 
@@ -24,6 +25,7 @@ pub enum Payload {
     Bytes(Bytes),
     /// This many bytes of an open file, from its position on.
     File(File, u64),
+    Events(EventStream),
 }
 
 impl Payload {
@@ -31,6 +33,7 @@ impl Payload {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::File(_, len) => *len,
+            Self::Events(stream) => stream.len(),
         }
     }
 
@@ -52,6 +55,7 @@ impl Payload {
                 chunk.truncate(read);
                 Ok(chunk.into())
             }
+            Self::Events(stream) => Ok(stream.take(most)),
         }
     }
 }
@@ -89,6 +93,12 @@ impl HttpReply {
         self
     }
 
+    /// A stream of events.
+    pub fn events(stream: EventStream) -> Self {
+        let reply = Self::new(StatusCode::OK, "text/event-stream;charset=utf-8", "");
+        Self { payload: Payload::Events(stream), ..reply.header("cache-control", "no-cache") }
+    }
+
     /// Compresses the body if the sandbox is set to and the client accepts it.
     pub fn packed(mut self, config: &SandboxConfig, request: &HeaderMap) -> Self {
         if let Payload::Bytes(bytes) = &self.payload
@@ -110,14 +120,16 @@ impl HttpReply {
     pub fn into_response(self) -> Response {
         match self.payload {
             Payload::Bytes(bytes) => respond(self.status, self.headers, Body::from(bytes)),
-            Payload::File(..) => self.delivered(&Conn::default(), BodyDelivery::default()),
+            Payload::File(..) | Payload::Events(_) => self.delivered(&Conn::default(), BodyDelivery::default()),
         }
     }
 
-    /// The response, delivered as scripted. The announced length is the whole one.
+    /// The response, delivered as scripted. The announced length is the whole one; a stream has none.
     pub fn delivered(mut self, conn: &Conn, delivery: BodyDelivery) -> Response {
-        let len = HeaderValue::from(self.payload.len());
-        self.headers.insert(header::CONTENT_LENGTH, len);
+        if !matches!(self.payload, Payload::Events(_)) {
+            let len = HeaderValue::from(self.payload.len());
+            self.headers.insert(header::CONTENT_LENGTH, len);
+        }
         respond(self.status, self.headers, script_body(self.payload, conn.clone(), delivery))
     }
 }

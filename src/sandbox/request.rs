@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use super::json::{ObjectMembers, elements, string};
+use super::token_text::tokens;
 
 /// The inference endpoint that reads a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +51,15 @@ pub struct InferenceRequest<'a> {
     pub max_tokens: Option<u64>,
     pub format: AnswerFormat<'a>,
     pub n: u64,
+    /// The answer comes as a stream.
+    pub stream: Option<StreamOptions>,
+}
+
+/// The form of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StreamOptions {
+    /// The last event has no choices but the usage.
+    pub include_usage: bool,
 }
 
 impl InferenceRequest<'_> {
@@ -78,20 +88,12 @@ impl InvalidBody {
     }
 }
 
-/// The number of tokens of a text: about four bytes make one.
-pub fn tokens(text: &str) -> u64 {
-    (text.len() as u64).div_ceil(4)
-}
-
 /// Reads a body for an endpoint.
 pub fn parse(body: &str, kind: InferenceKind) -> Result<InferenceRequest<'_>, InvalidBody> {
     let members = ObjectMembers::parse(body)
         .map_err(|why| InvalidBody { param: None, message: format!("The request body is not a JSON object: {why}") })?;
     let model = members.get("model").and_then(string).filter(|model| !model.is_empty());
     let model = model.ok_or_else(|| InvalidBody::of("model", "model must be a non-empty string"))?;
-    if members.get("stream") == Some("true") {
-        return Err(InvalidBody::of("stream", "The sandbox does not stream"));
-    }
     let mut request = InferenceRequest {
         model,
         prompt: Cow::Borrowed(""),
@@ -100,6 +102,7 @@ pub fn parse(body: &str, kind: InferenceKind) -> Result<InferenceRequest<'_>, In
         max_tokens: positive("max_tokens", members.last_of(&["max_tokens", "max_completion_tokens"]))?,
         format: format(members.get("response_format"))?,
         n: positive("n", members.get("n"))?.unwrap_or(1).min(128),
+        stream: stream(&members, kind)?,
     };
     match kind {
         InferenceKind::Chat => read_messages(members.get("messages"), &mut request)?,
@@ -121,6 +124,21 @@ pub fn parse(body: &str, kind: InferenceKind) -> Result<InferenceRequest<'_>, In
         }
     }
     Ok(request)
+}
+
+fn stream(members: &ObjectMembers<'_>, kind: InferenceKind) -> Result<Option<StreamOptions>, InvalidBody> {
+    match members.get("stream") {
+        None | Some("null" | "false") => return Ok(None),
+        Some("true") if matches!(kind, InferenceKind::Chat | InferenceKind::Completions) => {}
+        Some("true") => return Err(InvalidBody::of("stream", "Only chat and completions are streamed")),
+        Some(_) => return Err(InvalidBody::of("stream", "stream must be true or false")),
+    }
+    let options = match members.get("stream_options") {
+        None | Some("null") => return Ok(Some(StreamOptions::default())),
+        Some(raw) => ObjectMembers::parse(raw),
+    };
+    let options = options.map_err(|_| InvalidBody::of("stream_options", "stream_options must be an object"))?;
+    Ok(Some(StreamOptions { include_usage: options.get("include_usage") == Some("true") }))
 }
 
 fn read_messages<'a>(raw: Option<&'a str>, request: &mut InferenceRequest<'a>) -> Result<(), InvalidBody> {
@@ -266,7 +284,7 @@ mod tests {
             (r#"{"model":"a/b","messages":[{"content":"x"}]}"#, Some("messages")),
             (r#"{"model":"a/b","messages":[{"role":"user","content":1}]}"#, Some("messages")),
             (r#"{"model":"a/b","max_tokens":0,"messages":[{"role":"user","content":"x"}]}"#, Some("max_tokens")),
-            (r#"{"model":"a/b","stream":true,"messages":[{"role":"user","content":"x"}]}"#, Some("stream")),
+            (r#"{"model":"a/b","stream":1,"messages":[{"role":"user","content":"x"}]}"#, Some("stream")),
         ];
         for (body, param) in cases {
             assert_eq!(parse(body, InferenceKind::Chat).unwrap_err().param, param, "{body}");

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use axum::http::StatusCode;
 
-use super::answers::{self, Flaw};
+use super::answers::{self, AnswerBody, Flaw};
 use super::app::App;
 use super::batch::{BatchRecord, BatchResult, ServedStatus};
 use super::dice::Dice;
@@ -184,8 +184,12 @@ impl Production {
             let code = if refusal.status == StatusCode::NOT_FOUND { "invalid_model" } else { "invalid_request" };
             return self.errors.add(&failed(id, code, &refusal.message));
         }
+        if request.stream.is_some() {
+            return self.errors.add(&failed(id, "invalid_request", "The rows of a batch are not streamed"));
+        }
         let hash = request.hash();
-        let fault = match faults.pick(Subject { scope: Scope::Row, key: hash, text: &request.prompt }) {
+        let subject = Subject { scope: Scope::Row, key: hash, text: &request.prompt, streams: false };
+        let fault = match faults.pick(subject) {
             Ok(fault) => fault.map(|fault| fault.kind),
             Err(message) => return self.errors.add(&failed(id, "invalid_request", &message)),
         };
@@ -195,7 +199,9 @@ impl Production {
         let answer = answers::answer(&request, kind, Flaw::None, record.cached_tokens);
         self.bill.add(Bill::of(&request.model, true, answer.tokens).times(record.price_times));
         self.paid.push(hash);
-        self.success(id, &compact(&answer.body), fault.as_ref())
+        // A stream was refused above.
+        let AnswerBody::Whole(body) = answer.body else { return Ok(()) };
+        self.success(id, &compact(&body), fault.as_ref())
     }
 
     /// Adds the lines of an answered row, damaged by its fault.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::faults::{ErrorShape, FaultKind, Scope, ScriptedError, ScriptedFault, Times, Trigger};
 use super::hint::{Hint, HintStyle};
+use super::stream_shape::StreamShape;
 use super::units::duration;
 
 /// The text form, for a help text.
@@ -25,6 +26,9 @@ What goes wrong (one of):
   huge=MIB         a 200 with this much content (with status: an error of
                    this size)
   echo-key         a 401 whose message repeats the key that was sent
+  stream-error     streams only: an error event in the middle, under the 200
+  no-finish, no-done
+                   streams only: no finish_reason, or no [DONE]
   null-job         create only: a 201 without a job, with a warning
   missing, duplicate, conflict, foreign, garble
                    batch rows only: no line, the same line twice, two
@@ -32,13 +36,21 @@ What goes wrong (one of):
                    is not JSON
 For which requests:
   every=N, nth=N, rate=P, contains=TEXT     (default: all)
-  on=WHERE         inference (default), chat, completions, embeddings, models,
-                   register, put, preprocess, files, content, create, batch,
-                   list, cancel, row, any
+  on=WHERE         inference (default), chat, completions, embeddings, stream,
+                   models, register, put, preprocess, files, content, create,
+                   batch, list, cancel, row, any
 How often:
   times=N|always   fail the first N attempts of a picked request, or all. By
                    default, rate draws again for each attempt, and every and
                    nth count attempts
+How a stream comes, with or without another fault:
+  first-token=TIME, chunk-delay=TIME, pause=TIME
+                   wait before the first event, before each further one, or in
+                   the middle
+  comments[=TIME]  comments (: keep-alive) before each event, and in every wait
+                   after each TIME (500ms)
+  line-end=lf|crlf|cr, split
+                   other line ends, or pieces that end anywhere
 More:
   after            do the work first (billed and stored), then fail
   retry-after=S, retry-after-date=S, retry-after-ms=MS, reset-after=S
@@ -50,7 +62,7 @@ More:
 In a prompt: [[sandbox:status=503,times=2]] scripts that one request.";
 
 /// Kinds of faults, by their names in a script.
-const KINDS: [(&str, FaultKind); 22] = [
+const KINDS: [(&str, FaultKind); 25] = [
     ("reset", FaultKind::Reset),
     ("close", FaultKind::Close),
     ("reset-late", FaultKind::ResetLate),
@@ -73,14 +85,18 @@ const KINDS: [(&str, FaultKind); 22] = [
     ("conflict", FaultKind::Conflict),
     ("foreign", FaultKind::Foreign),
     ("garble", FaultKind::Garble),
+    ("stream-error", FaultKind::StreamError),
+    ("no-finish", FaultKind::NoFinish),
+    ("no-done", FaultKind::NoDone),
 ];
 
 /// The places of `on=`.
-const SCOPES: [(&str, Scope); 16] = [
+const SCOPES: [(&str, Scope); 17] = [
     ("inference", Scope::Inference),
     ("chat", Scope::Chat),
     ("completions", Scope::Completions),
     ("embeddings", Scope::Embeddings),
+    ("stream", Scope::Stream),
     ("models", Scope::Models),
     ("register", Scope::Register),
     ("put", Scope::Put),
@@ -137,6 +153,7 @@ struct FaultDraft {
     on: Option<Scope>,
     times: Option<Times>,
     after: bool,
+    stream: StreamShape,
 }
 
 impl FaultDraft {
@@ -146,6 +163,7 @@ impl FaultDraft {
         }
         match word.trim() {
             "after" => self.after = true,
+            word if self.stream.word(word) => {}
             word => self.set_kind(find(&KINDS, word).ok_or_else(|| format!("{word:?}: unknown fault"))?)?,
         }
         Ok(())
@@ -155,6 +173,9 @@ impl FaultDraft {
         if let Some(style) = find(&HINTS, key) {
             let wait = if style == HintStyle::Millis { millis(key, value)? } else { duration(value)? };
             self.hint = Some(Hint { style, wait });
+            return Ok(());
+        }
+        if self.stream.set(key, value)? {
             return Ok(());
         }
         match key {
@@ -203,6 +224,7 @@ impl FaultDraft {
             }),
             (None, None, Some(bytes)) => FaultKind::Huge(bytes),
             (Some(kind), None, None) => kind,
+            (None, None, None) if self.stream != StreamShape::default() => FaultKind::Shape,
             (None, None, None) => {
                 return Err("the fault has no effect: name a status or a word such as reset".to_owned());
             }
@@ -213,7 +235,8 @@ impl FaultDraft {
         }
         let on = place(&kind, self.on)?;
         let when = self.when.unwrap_or(Trigger::Always);
-        Ok(ScriptedFault { on, when, kind, times: self.times.unwrap_or(Times::Each), after: self.after })
+        let (times, stream) = (self.times.unwrap_or(Times::Each), self.stream);
+        Ok(ScriptedFault { on, when, kind, times, after: self.after, stream })
     }
 }
 
@@ -224,12 +247,14 @@ fn place(kind: &FaultKind, asked: Option<Scope>) -> Result<Scope, String> {
     let own = match kind {
         FaultKind::NullJob => Scope::Create,
         _ if kind.is_for_rows() => Scope::Row,
+        _ if kind.is_for_streams() => Scope::Stream,
         _ => Scope::Inference,
     };
     let on = asked.unwrap_or(own);
     let error = match own {
         Scope::Create if on != own => "null-job is for creating a batch only (on=create)",
         Scope::Row if on != own => "this fault is for rows of a batch only (on=row)",
+        Scope::Stream if on != own => "this fault is for streamed answers only (on=stream)",
         Scope::Inference if on == Scope::Row && !matches!(kind, FaultKind::Status(_)) => {
             "a row of a batch can have a status, missing, duplicate, conflict, foreign or garble"
         }
@@ -274,7 +299,14 @@ mod tests {
     }
 
     fn on_inference(kind: FaultKind) -> ScriptedFault {
-        ScriptedFault { on: Scope::Inference, when: Trigger::Always, kind, times: Times::Each, after: false }
+        ScriptedFault {
+            on: Scope::Inference,
+            when: Trigger::Always,
+            kind,
+            times: Times::Each,
+            after: false,
+            stream: StreamShape::default(),
+        }
     }
 
     #[test]

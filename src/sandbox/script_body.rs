@@ -33,7 +33,7 @@ pub enum BodyEnd {
     Break,
     /// The connection is reset.
     Reset,
-    /// Nothing more comes, for ever.
+    /// Nothing more comes, for ever, but the comments of a stream.
     Stall,
 }
 
@@ -62,6 +62,12 @@ impl Sending {
         if let Some(pause) = self.delivery.drip.filter(|_| self.sent > 0) {
             sleep(pause).await;
         }
+        if let Payload::Events(stream) = &mut self.payload {
+            let wait = stream.wait();
+            if !wait.is_zero() {
+                sleep(wait).await;
+            }
+        }
         let most = if self.delivery.drip.is_some() { 1 } else { self.left };
         let piece = self.payload.take(most)?;
         self.sent += piece.len() as u64;
@@ -73,7 +79,13 @@ impl Sending {
     async fn end(&self) -> Option<io::Result<Bytes>> {
         match self.delivery.end {
             BodyEnd::Complete => None,
-            BodyEnd::Stall => std::future::pending().await,
+            BodyEnd::Stall => match &self.payload {
+                Payload::Events(stream) if let Some((every, comment)) = stream.comment() => {
+                    sleep(every).await;
+                    Some(Ok(comment))
+                }
+                _ => std::future::pending().await,
+            },
             BodyEnd::Break | BodyEnd::Reset => {
                 sleep(FLUSH).await;
                 if self.delivery.end == BodyEnd::Reset {

@@ -56,13 +56,21 @@ pub async fn spoil(kind: &FaultKind, mut reply: HttpReply, conn: &Conn, key: &st
         FaultKind::Short => match &mut reply.payload {
             Payload::Bytes(bytes) => bytes.truncate(usize::try_from(half).unwrap_or(0)),
             Payload::File(_, len) => *len = half,
+            Payload::Events(stream) => stream.truncate(half),
         },
         FaultKind::Delay(time) => tokio::time::sleep(*time).await,
         FaultKind::BadGzip => {
             reply.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         // The answer itself is damaged already.
-        FaultKind::EmptyChoices | FaultKind::NullContent | FaultKind::NoUsage | FaultKind::Huge(_) => {}
+        FaultKind::EmptyChoices
+        | FaultKind::NullContent
+        | FaultKind::NoUsage
+        | FaultKind::Huge(_)
+        | FaultKind::StreamError
+        | FaultKind::NoFinish
+        | FaultKind::NoDone
+        | FaultKind::Shape => {}
         other => return instead(other, conn, key).await,
     }
     reply.into_response()

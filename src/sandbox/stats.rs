@@ -1,7 +1,7 @@
 //! Counters: requests by path and status, and the bill.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -134,14 +134,14 @@ impl Stats {
     }
 
     /// Counts a request as in flight until the guard is dropped, unless `most` are already.
-    pub fn enter(&self, most: Option<u64>) -> Option<RequestGuard<'_>> {
+    pub fn enter(self: &Arc<Self>, most: Option<u64>) -> Option<RequestGuard> {
         let mut counters = lock(&self.counters);
         if most.is_some_and(|most| counters.in_flight >= most) {
             return None;
         }
         counters.in_flight += 1;
         counters.peak_in_flight = counters.peak_in_flight.max(counters.in_flight);
-        Some(RequestGuard(self))
+        Some(RequestGuard(Arc::clone(self)))
     }
 
     pub fn snapshot(&self) -> StatsSnapshot {
@@ -179,9 +179,9 @@ impl Drop for Counted<'_> {
 }
 
 #[derive(Debug)]
-pub struct RequestGuard<'a>(&'a Stats);
+pub struct RequestGuard(Arc<Stats>);
 
-impl Drop for RequestGuard<'_> {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         lock(&self.0.counters).in_flight -= 1;
     }
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn requests_in_progress_are_bounded_and_released() {
-        let stats = Stats::new(false);
+        let stats = Arc::new(Stats::new(false));
         let first = stats.enter(Some(1));
         assert!(first.is_some());
         assert!(stats.enter(Some(1)).is_none());

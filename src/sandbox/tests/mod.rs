@@ -15,6 +15,7 @@ mod files;
 mod inference;
 mod openai;
 mod state;
+mod streams;
 
 /// An answer, with the error that ended the connection.
 struct RawResponse {
