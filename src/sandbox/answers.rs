@@ -5,10 +5,13 @@ use serde_json::json;
 use super::bodies::{self, TokenUsage, embeddings, pretty};
 use super::cache::CachedTokens;
 use super::chunks;
+use super::dialect::ServedDialect;
 use super::dice::Dice;
+use super::logprobs::LogprobForm;
 use super::request::{AnswerFormat, InferenceKind, InferenceRequest};
 use super::schema;
 use super::token_text::tokens;
+use super::tools::ToolCall;
 
 /// Words to make sentences of.
 const WORDS: [&str; 64] = [
@@ -61,32 +64,41 @@ pub struct AnswerTokens {
     /// The part of `prompt` that is cached.
     pub cached: u64,
     pub completion: u64,
+    /// The part of `completion` that is reasoning.
+    pub reasoning: u64,
+}
+
+/// The form in which answers are given, beside what the request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AnswerStyle {
+    pub flaw: Flaw,
+    /// The form of the cached part of the prompt.
+    pub cached: CachedTokens,
+    pub dialect: ServedDialect,
 }
 
 /// The generated choices of a completion, before they take the form of a body or of a stream.
 #[derive(Debug)]
 pub struct GeneratedCompletion<'a> {
-    pub id: String,
+    pub hash: u64,
     pub is_chat: bool,
     pub model: &'a str,
     pub choices: Vec<GeneratedChoice>,
+    pub logprobs: Option<LogprobForm>,
     pub usage: Option<TokenUsage>,
 }
 
 /// One choice.
 #[derive(Debug)]
 pub struct GeneratedChoice {
+    pub reasoning: Option<String>,
     pub content: Option<String>,
+    pub calls: Vec<ToolCall>,
     pub finish_reason: &'static str,
 }
 
-/// The answer to `request`, of whose prompt a part is `cached`. It is streamed if the request asks for that.
-pub fn answer(
-    request: &InferenceRequest<'_>,
-    kind: InferenceKind,
-    flaw: Flaw,
-    cached: CachedTokens,
-) -> GeneratedAnswer {
+/// The answer to `request`. It is streamed if the request asks for that.
+pub fn answer(request: &InferenceRequest<'_>, kind: InferenceKind, style: AnswerStyle) -> GeneratedAnswer {
     match kind {
         InferenceKind::Embeddings => embeddings(request),
         InferenceKind::Audio => {
@@ -94,10 +106,10 @@ pub fn answer(
             GeneratedAnswer { body: AnswerBody::Whole(body), tokens: AnswerTokens::default() }
         }
         InferenceKind::Chat | InferenceKind::Completions => {
-            let (completion, tokens) = completion(request, kind, flaw, cached);
-            let body = match request.stream {
-                Some(options) => AnswerBody::Events(chunks::events(&completion, options, flaw)),
-                None => AnswerBody::Whole(bodies::completion(&completion)),
+            let (completion, tokens) = completion(request, kind, style);
+            let body = match request.options.stream {
+                Some(options) => AnswerBody::Events(chunks::events(&completion, options, style)),
+                None => AnswerBody::Whole(bodies::completion(&completion, style.dialect)),
             };
             GeneratedAnswer { body, tokens }
         }
@@ -107,32 +119,87 @@ pub fn answer(
 fn completion<'a>(
     request: &'a InferenceRequest<'_>,
     kind: InferenceKind,
-    flaw: Flaw,
-    form: CachedTokens,
+    style: AnswerStyle,
 ) -> (GeneratedCompletion<'a>, AnswerTokens) {
     let hash = request.hash();
-    let mut completion_tokens = 0;
+    let (mut completion, mut reasoning) = (0, 0);
     let mut choices = Vec::new();
-    for index in 0..if flaw == Flaw::EmptyChoices { 0 } else { request.n } {
+    for index in 0..if style.flaw == Flaw::EmptyChoices { 0 } else { request.n } {
+        let mut budget = TokenBudget::new(request.max_tokens);
+        let choice = choice(request, index, style.flaw, &mut budget);
+        completion += budget.spent;
+        reasoning += choice.reasoning.as_deref().map_or(0, tokens);
+        choices.push(choice);
+    }
+    let prompt = request.prompt_tokens;
+    let tokens = AnswerTokens { prompt, cached: style.cached.part(prompt, hash), completion, reasoning };
+    let completion = GeneratedCompletion {
+        hash,
+        is_chat: kind == InferenceKind::Chat,
+        model: &request.model,
+        choices,
+        logprobs: request.options.logprobs,
+        usage: Some(TokenUsage::of(tokens, style)).filter(|_| style.flaw != Flaw::NoUsage),
+    };
+    (completion, tokens)
+}
+
+/// The tokens that one choice may still have.
+struct TokenBudget {
+    left: Option<u64>,
+    spent: u64,
+    is_cut: bool,
+}
+
+impl TokenBudget {
+    const fn new(most: Option<u64>) -> Self {
+        Self { left: most, spent: 0, is_cut: false }
+    }
+
+    /// Cuts a text to what is left, and takes that.
+    fn take(&mut self, text: &mut String) {
+        if let Some(bytes) = self.left.and_then(|left| usize::try_from(left.saturating_mul(4)).ok())
+            && text.len() > bytes
+        {
+            text.truncate(text.floor_char_boundary(bytes));
+            self.is_cut = true;
+        }
+        let taken = tokens(text);
+        self.spent += taken;
+        self.left = self.left.map(|left| left.saturating_sub(taken));
+    }
+}
+
+/// One choice: a reasoning if it is asked for, then text or calls of tools.
+fn choice(request: &InferenceRequest<'_>, index: u64, flaw: Flaw, budget: &mut TokenBudget) -> GeneratedChoice {
+    let (hash, options) = (request.hash(), &request.options);
+    let mut reasoning = options.reasons.then(|| sentence(!hash, index));
+    if let Some(reasoning) = &mut reasoning {
+        budget.take(reasoning);
+    }
+    let mut calls = options.tools.calls(&request.prompt, request.has_tool_result, &sentence(hash, index));
+    for call in &mut calls {
+        budget.take(&mut call.name.clone());
+        budget.take(&mut call.arguments);
+    }
+    let mut content = None;
+    if calls.is_empty() {
         let mut text = text(request, hash, index);
         if let Flaw::Huge(bytes) = flaw {
             text.push_str(&"all work and no play ".repeat(bytes / 21 + 1));
         }
-        let finish_reason = if cut(&mut text, request.max_tokens) { "length" } else { "stop" };
-        completion_tokens += tokens(&text);
-        choices.push(GeneratedChoice { content: Some(text).filter(|_| flaw != Flaw::NullContent), finish_reason });
+        if let Some(end) = options.stops.iter().filter_map(|stop| text.find(&**stop)).min() {
+            text.truncate(end);
+        }
+        budget.take(&mut text);
+        content = Some(text).filter(|_| flaw != Flaw::NullContent);
     }
-    let prompt = request.prompt_tokens;
-    let tokens = AnswerTokens { prompt, cached: form.part(prompt, hash), completion: completion_tokens };
-    let usage = TokenUsage::of(tokens, form);
-    let completion = GeneratedCompletion {
-        id: format!("s{hash:016x}-sandbox"),
-        is_chat: kind == InferenceKind::Chat,
-        model: &request.model,
-        choices,
-        usage: Some(usage).filter(|_| flaw != Flaw::NoUsage),
+    let finish_reason = match (budget.is_cut, calls.is_empty()) {
+        (true, _) => "length",
+        (false, true) => "stop",
+        (false, false) => "tool_calls",
     };
-    (completion, tokens)
+    GeneratedChoice { reasoning, content, calls, finish_reason }
 }
 
 /// The text of one choice before any cut.
@@ -160,16 +227,6 @@ fn sentence(hash: u64, choice: u64) -> String {
     text
 }
 
-/// Cuts `text` to `max` tokens. Returns whether it was cut.
-fn cut(text: &mut String, max: Option<u64>) -> bool {
-    let Some(bytes) = max.and_then(|max| usize::try_from(max.saturating_mul(4)).ok()) else { return false };
-    if text.len() <= bytes {
-        return false;
-    }
-    text.truncate(text.floor_char_boundary(bytes));
-    true
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::request::parse;
@@ -182,7 +239,11 @@ mod tests {
 
     fn chat(extra: &str, flaw: Flaw) -> serde_json::Value {
         let body = format!(r#"{{"model":"a/b","messages":[{{"role":"user","content":"hi \"you\""}}]{extra}}}"#);
-        let answer = answer(&parse(&body, InferenceKind::Chat).unwrap(), InferenceKind::Chat, flaw, CachedTokens::None);
+        let answer = answer(
+            &parse(&body, InferenceKind::Chat).unwrap(),
+            InferenceKind::Chat,
+            AnswerStyle { flaw, ..AnswerStyle::default() },
+        );
         serde_json::from_str(&whole(answer)).unwrap()
     }
 
@@ -210,7 +271,7 @@ mod tests {
         let usage = |prompt: &str, form| {
             let body = format!(r#"{{"model":"a/b","messages":[{{"role":"user","content":"{prompt}"}}]}}"#);
             let request = parse(&body, InferenceKind::Chat).unwrap();
-            let answer = answer(&request, InferenceKind::Chat, Flaw::None, form);
+            let answer = answer(&request, InferenceKind::Chat, AnswerStyle { cached: form, ..AnswerStyle::default() });
             let tokens = answer.tokens;
             let body: serde_json::Value = serde_json::from_str(&whole(answer)).unwrap();
             (tokens, body["usage"].clone())
@@ -234,6 +295,78 @@ mod tests {
         assert_eq!(value["choices"][0]["finish_reason"], "length");
         assert_eq!(value["usage"]["completion_tokens"], 5);
         assert_eq!(chat(r#","max_tokens":500"#, Flaw::None)["choices"][0]["finish_reason"], "stop");
+    }
+
+    #[test]
+    fn a_stop_ends_the_text_before_it() {
+        let whole = chat("", Flaw::None)["choices"][0]["message"]["content"].as_str().unwrap().to_owned();
+        let stopped = chat(r#","stop":["no such text","] The"]"#, Flaw::None);
+        assert_eq!(stopped["choices"][0]["message"]["content"], whole[..17]);
+        assert_eq!(
+            (&stopped["choices"][0]["finish_reason"], &stopped["usage"]["completion_tokens"]),
+            (&json!("stop"), &json!(5))
+        );
+    }
+
+    #[test]
+    fn reasoning_comes_out_of_the_same_tokens() {
+        let value = chat(r#","reasoning":{"enabled":true}"#, Flaw::None);
+        let message = &value["choices"][0]["message"];
+        let count = |text: &serde_json::Value| tokens(text.as_str().unwrap());
+        let (reasoning, content) = (count(&message["reasoning"]), count(&message["content"]));
+        assert_eq!(value["usage"]["reasoning_tokens"], reasoning);
+        assert_eq!(value["usage"]["completion_tokens"], reasoning + content);
+        assert!(reasoning > 5 && chat("", Flaw::None)["choices"][0]["message"].get("reasoning").is_none());
+        let cut = chat(r#","reasoning_effort":"low","max_tokens":5"#, Flaw::None);
+        assert_eq!(
+            (&cut["choices"][0]["message"]["content"], &cut["usage"]["reasoning_tokens"]),
+            (&json!(""), &json!(5))
+        );
+        assert_eq!(cut["choices"][0]["finish_reason"], "length");
+    }
+
+    #[test]
+    fn tools_are_called_in_place_of_text() {
+        let tools = r#","tools":[{"type":"function","function":{"name":"hi","parameters":{"type":"object","properties":{"x":{"type":"string"}}}}}]"#;
+        let value = chat(tools, Flaw::None);
+        let choice = &value["choices"][0];
+        assert_eq!((&choice["finish_reason"], &choice["message"]["content"]), (&json!("tool_calls"), &json!(null)));
+        let function = &choice["message"]["tool_calls"][0]["function"];
+        assert_eq!(function["name"], "hi", "the prompt names it");
+        let arguments = function["arguments"].as_str().unwrap();
+        assert!(serde_json::from_str::<serde_json::Value>(arguments).unwrap()["x"].is_string());
+        assert_eq!(value["usage"]["completion_tokens"], 1 + tokens(arguments));
+        let cut = chat(&format!(r#"{tools},"max_tokens":3"#), Flaw::None);
+        assert_eq!(cut["choices"][0]["finish_reason"], "length");
+    }
+
+    #[test]
+    fn logprobs_are_those_of_the_tokens_of_the_text() {
+        let value = chat(r#","logprobs":true,"top_logprobs":1"#, Flaw::None);
+        let entries = value["choices"][0]["logprobs"]["content"].as_array().unwrap();
+        let text: String = entries.iter().map(|entry| entry["token"].as_str().unwrap()).collect();
+        assert_eq!(value["choices"][0]["message"]["content"], text);
+        assert_eq!(value["usage"]["completion_tokens"], entries.len());
+        assert_eq!(
+            chat(r#","logprobs":1"#, Flaw::None)["choices"][0]["logprobs"]["tokens"].as_array().unwrap().len(),
+            entries.len()
+        );
+    }
+
+    #[test]
+    fn openai_s_answer_has_its_own_members() {
+        let body = r#"{"model":"a/b","messages":[{"role":"user","content":"hi"}]}"#;
+        let style = AnswerStyle { dialect: ServedDialect::Openai, ..AnswerStyle::default() };
+        let answer = answer(&parse(body, InferenceKind::Chat).unwrap(), InferenceKind::Chat, style);
+        let value: serde_json::Value = serde_json::from_str(&whole(answer)).unwrap();
+        assert!(value["id"].as_str().unwrap().starts_with("chatcmpl-") && value.get("prompt").is_none());
+        let message = &value["choices"][0]["message"];
+        assert!(
+            message["refusal"].is_null() && message.get("refusal").is_some() && message.get("tool_calls").is_none()
+        );
+        assert_eq!(value["usage"]["prompt_tokens_details"]["cached_tokens"], 0);
+        assert_eq!(value["usage"]["completion_tokens_details"]["reasoning_tokens"], 0);
+        assert!(value["usage"].get("reasoning_tokens").is_none());
     }
 
     #[test]

@@ -1,43 +1,49 @@
 //! The events of a streamed completion.
 //!
-//! Each event carries a few tokens of one choice; the choices take turns. Put together, the events say what the answer
-//! at once says. Their shape is the recorded one: the first event has no `usage`, the later ones have `usage: null`.
-//! The last one has no choices but the usage if `include_usage` asks for it, else the usage stands beside the last finish reason.
+//! Each event carries a few tokens of one choice, and the choices take turns. Put together, the events say what the
+//! answer at once says. The last event has no choices but the usage, if `include_usage` asks for it. Otherwise Together
+//! names the usage beside the last finish reason, and `OpenAI` does not name it.
+
+use std::vec::IntoIter;
 
 use serde_json::{Value, json};
 
-use super::answers::{Flaw, GeneratedChoice, GeneratedCompletion};
-use super::bodies::CREATED;
+use super::answer_options::StreamOptions;
+use super::answers::{AnswerStyle, Flaw, GeneratedChoice, GeneratedCompletion};
+use super::bodies::{CREATED, id};
+use super::dialect::ServedDialect;
 use super::errors::ApiError;
-use super::request::{StreamOptions, hash};
+use super::logprobs::{LogprobForm, logprob, token_id};
 use super::token_text;
 
 /// The data of the event that ends a stream.
 const DONE: &str = "[DONE]";
 
-/// The most events for the text of one choice: a huge text comes in larger pieces.
+/// The most events for one text: a huge text comes in larger pieces.
 const MOST: usize = 256;
 
 /// The data of each event, in their order.
-pub fn events(completion: &GeneratedCompletion<'_>, options: StreamOptions, flaw: Flaw) -> Vec<String> {
+pub fn events(completion: &GeneratedCompletion<'_>, options: StreamOptions, style: AnswerStyle) -> Vec<String> {
+    let form = ChunkForm { completion, options, dialect: style.dialect };
     let choices = completion.choices.iter().enumerate();
-    let mut turns: Vec<_> = choices.map(|(index, choice)| steps(index, choice, flaw)).collect();
+    let mut turns: Vec<_> = choices.map(|(index, choice)| form.parts(index, choice, style.flaw)).collect();
     let mut events = Vec::new();
-    while turns.iter().any(|steps| steps.len() > 0) {
-        for choice in turns.iter_mut().filter_map(Iterator::next) {
-            events.push(event(completion, vec![choice], !events.is_empty()));
+    while turns.iter().any(|parts| parts.len() > 0) {
+        for part in turns.iter_mut().filter_map(Iterator::next) {
+            events.push(form.event(vec![part], events.is_empty()));
         }
     }
-    if let Some(usage) = &completion.usage {
+    let is_beside = style.dialect == ServedDialect::Together;
+    if let Some(usage) = completion.usage.as_ref().filter(|_| options.include_usage || is_beside) {
         if options.include_usage || events.is_empty() {
-            events.push(event(completion, Vec::new(), true));
+            events.push(form.event(Vec::new(), false));
         }
         if let Some(last) = events.last_mut() {
             last["usage"] = json!(usage);
         }
     }
     let mut data: Vec<_> = events.iter().map(Value::to_string).collect();
-    match flaw {
+    match style.flaw {
         Flaw::ErrorEvent => {
             data.truncate(data.len() / 2);
             let error = ApiError::new("server_error", "The model server stopped in the middle of the answer");
@@ -49,44 +55,150 @@ pub fn events(completion: &GeneratedCompletion<'_>, options: StreamOptions, flaw
     data
 }
 
-/// One event with these choices.
-fn event(completion: &GeneratedCompletion<'_>, choices: Vec<Value>, names_usage: bool) -> Value {
-    let object = if completion.is_chat { "chat.completion.chunk" } else { "completion.chunk" };
-    let mut event = json!({
-        "id": completion.id,
-        "object": object,
-        "created": CREATED,
-        "choices": choices,
-        "model": completion.model,
-    });
-    if names_usage {
-        event["usage"] = Value::Null;
-    }
-    event
+/// The form of one stream's events.
+#[derive(Clone, Copy)]
+struct ChunkForm<'a> {
+    completion: &'a GeneratedCompletion<'a>,
+    options: StreamOptions,
+    dialect: ServedDialect,
 }
 
-/// The parts of one choice: its text in pieces, then its finish reason.
-fn steps(index: usize, choice: &GeneratedChoice, flaw: Flaw) -> std::vec::IntoIter<Value> {
-    let part = |text: Option<&str>, finish_reason: Option<&str>| {
-        let token_id = text.filter(|text| !text.is_empty()).map(|text| hash(text) % 128_000);
-        let delta = json!({"token_id": token_id, "role": "assistant", "content": text, "tool_calls": null});
-        json!({
-            "index": index,
-            "text": text,
-            "logprobs": null,
-            "finish_reason": finish_reason,
-            "seed": null,
-            "delta": delta,
-        })
-    };
-    let mut steps: Vec<_> = match &choice.content {
-        Some(text) => pieces(text).iter().map(|piece| part(Some(piece), None)).collect(),
-        None => vec![part(None, None)],
-    };
-    if flaw != Flaw::NoFinish {
-        steps.push(part(Some(""), Some(choice.finish_reason)));
+/// A piece of one choice.
+#[derive(Default)]
+struct ChunkPart<'a> {
+    /// Some tokens of the content, the first of which has this number.
+    content: Option<(usize, &'a [&'a str])>,
+    reasoning: Option<String>,
+    call: Option<Value>,
+    finish_reason: Option<&'static str>,
+}
+
+impl ChunkForm<'_> {
+    /// One event with these choices.
+    fn event(self, choices: Vec<Value>, is_first: bool) -> Value {
+        let completion = self.completion;
+        let mut event = json!({"id": id(completion, self.dialect), "object": self.object(), "created": CREATED});
+        match self.dialect {
+            ServedDialect::Together => {
+                if let (false, Some(choice)) = (completion.is_chat, choices.first()) {
+                    event["token"] = json!({
+                        "id": choice["delta"]["token_id"],
+                        "text": choice["text"],
+                        "logprob": choice["logprobs"],
+                        "special": false,
+                    });
+                }
+                event["choices"] = choices.into();
+                event["model"] = completion.model.into();
+                if !is_first {
+                    event["usage"] = Value::Null;
+                }
+            }
+            ServedDialect::Openai => {
+                event["model"] = completion.model.into();
+                event["service_tier"] = "default".into();
+                event["system_fingerprint"] = "fp_sandbox".into();
+                event["choices"] = choices.into();
+                if self.options.include_usage {
+                    event["usage"] = Value::Null;
+                }
+            }
+        }
+        event
     }
-    steps.into_iter()
+
+    fn object(self) -> &'static str {
+        match (self.completion.is_chat, self.dialect) {
+            (true, _) => "chat.completion.chunk",
+            (false, ServedDialect::Together) => "completion.chunk",
+            (false, ServedDialect::Openai) => "text_completion",
+        }
+    }
+
+    /// The parts of one choice: reasoning, text or calls, then the finish reason.
+    fn parts(self, index: usize, choice: &GeneratedChoice, flaw: Flaw) -> IntoIter<Value> {
+        let shown = |part: ChunkPart<'_>| self.choice(index, &part);
+        let mut parts = Vec::new();
+        let is_openai_chat = self.dialect == ServedDialect::Openai && self.completion.is_chat;
+        if is_openai_chat {
+            let content = if choice.calls.is_empty() { json!("") } else { Value::Null };
+            let delta = json!({"role": "assistant", "content": content, "refusal": null});
+            parts.push(json!({"index": index, "delta": delta, "logprobs": null, "finish_reason": null}));
+        } else if choice.content.is_none() && choice.calls.is_empty() {
+            parts.push(shown(ChunkPart::default()));
+        }
+        for piece in choice.reasoning.iter().filter(|_| !is_openai_chat).flat_map(|text| pieces(text)) {
+            parts.push(shown(ChunkPart { reasoning: Some(piece), ..ChunkPart::default() }));
+        }
+        let tokens: Vec<_> = choice.content.iter().flat_map(|text| token_text::split(text)).collect();
+        let size = tokens.len().div_ceil(MOST).max(1);
+        for (nth, piece) in tokens.chunks(size).enumerate() {
+            parts.push(shown(ChunkPart { content: Some((nth * size, piece)), ..ChunkPart::default() }));
+        }
+        for (nth, call) in choice.calls.iter().enumerate() {
+            let mut begun = call.shown();
+            begun["index"] = nth.into();
+            begun["function"]["arguments"] = "".into();
+            parts.push(shown(ChunkPart { call: Some(begun), ..ChunkPart::default() }));
+            for piece in pieces(&call.arguments) {
+                let more = json!({"index": nth, "function": {"arguments": piece}});
+                parts.push(shown(ChunkPart { call: Some(more), ..ChunkPart::default() }));
+            }
+        }
+        if flaw != Flaw::NoFinish {
+            parts.push(shown(ChunkPart { finish_reason: Some(choice.finish_reason), ..ChunkPart::default() }));
+        }
+        parts.into_iter()
+    }
+
+    /// One part as it stands among the choices of an event.
+    fn choice(self, index: usize, part: &ChunkPart<'_>) -> Value {
+        let text = match part.content {
+            Some((_, tokens)) => Some(tokens.concat()),
+            None => part.finish_reason.map(|_| String::new()),
+        };
+        let finish = part.finish_reason;
+        match (self.dialect, self.completion.is_chat) {
+            (ServedDialect::Together, _) => {
+                let token = text.as_deref().filter(|text| !text.is_empty()).map(token_id);
+                let calls = part.call.as_ref().map(|call| json!([call]));
+                let mut delta = json!({"token_id": token, "role": "assistant", "content": text, "tool_calls": calls});
+                if let Some(reasoning) = &part.reasoning {
+                    delta["reasoning"] = reasoning.as_str().into();
+                }
+                json!({
+                    "index": index,
+                    "text": text,
+                    "logprobs": self.logprobs(part),
+                    "finish_reason": finish,
+                    "seed": null,
+                    "delta": delta,
+                })
+            }
+            (ServedDialect::Openai, true) => {
+                let delta = match (&part.call, text.filter(|_| finish.is_none())) {
+                    (Some(call), _) => json!({"tool_calls": [call]}),
+                    (None, Some(text)) => json!({"content": text}),
+                    (None, None) => json!({}),
+                };
+                json!({"index": index, "delta": delta, "logprobs": self.logprobs(part), "finish_reason": finish})
+            }
+            (ServedDialect::Openai, false) => {
+                json!({"text": text, "index": index, "logprobs": self.logprobs(part), "finish_reason": finish})
+            }
+        }
+    }
+
+    /// The log probabilities of a part; of Together's own form, that of its first token alone.
+    fn logprobs(self, part: &ChunkPart<'_>) -> Value {
+        let (Some(form), Some((first, tokens))) = (self.completion.logprobs, part.content) else { return Value::Null };
+        match (form, self.dialect) {
+            (LogprobForm::Lists(_), ServedDialect::Together) => {
+                tokens.first().map_or(Value::Null, |token| json!(logprob(token, first)))
+            }
+            _ => form.shown(tokens, first),
+        }
+    }
 }
 
 /// A text in pieces of whole tokens.

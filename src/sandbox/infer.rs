@@ -3,24 +3,24 @@
 use std::time::Instant;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 
-use super::answers::{self, AnswerBody, Flaw};
-use super::app::App;
+use super::answers::{self, AnswerBody, AnswerStyle, Flaw};
 use super::body::read;
 use super::call::{ApiRoute, Call};
+use super::dialect::ServedDialect;
 use super::errors::{self, ApiError};
 use super::event_stream::{EventStream, StreamPlaces};
-use super::faults::{FaultKind, Scope, ScriptedError};
-use super::hint::Hint;
+use super::faults::{ErrorShape, FaultKind, Scope};
 use super::injector::Subject;
-use super::limiter::Admission;
 use super::models::{Availability, availability};
+use super::openai_errors;
 use super::reply::HttpReply;
 use super::request::{InferenceKind, InferenceRequest, parse};
+use super::request_limits::RequestLimits;
 use super::spoil;
-use super::stats::{Bill, RequestGuard};
+use super::stats::Bill;
 use super::stream_shape::StreamShape;
 
 fn route(kind: InferenceKind) -> ApiRoute {
@@ -40,7 +40,7 @@ pub async fn infer(kind: InferenceKind, call: Call, body: Body) -> Response {
         Ok(body) => work(&call, kind, &body, &mut limits).await,
         Err(unread) => InferOutcome::Reply(unread.reply()),
     };
-    let mut response = match outcome {
+    let mut response = match worded(outcome, &call) {
         InferOutcome::Reply(reply) => reply.packed(&call.app.config, &call.headers).into_response(),
         InferOutcome::Faulty(kind, reply) => call.strike(&kind, reply).await,
     };
@@ -50,6 +50,21 @@ pub async fn infer(kind: InferenceKind, call: Call, body: Body) -> Response {
     }
     counted.answered(call.conn.shown_status(&response));
     response
+}
+
+/// The outcome, a refusal of it in the words of the dialect. A body that a script asks for stays as it is.
+fn worded(outcome: InferOutcome, call: &Call) -> InferOutcome {
+    if call.app.config.dialect == ServedDialect::Together {
+        return outcome;
+    }
+    match outcome {
+        InferOutcome::Reply(reply) => openai_errors::refusal(reply).into(),
+        InferOutcome::Faulty(FaultKind::Status(error), _) if error.shape == ErrorShape::Usual && error.padding == 0 => {
+            call.app.stats.fault();
+            openai_errors::refusal(error.reply()).into()
+        }
+        faulty @ InferOutcome::Faulty(..) => faulty,
+    }
 }
 
 enum InferOutcome {
@@ -79,7 +94,7 @@ async fn work(call: &Call, kind: InferenceKind, body: &[u8], limits: &mut Reques
         Err(why) => return errors::invalid(why.param, &why.message).into(),
     };
     let hash = request.hash();
-    let streams = request.stream.is_some();
+    let streams = request.options.stream.is_some();
     let fault = match app.faults.pick(Subject { scope, key: hash, text: &request.prompt, streams }) {
         Ok(fault) => fault,
         Err(message) => return errors::invalid(Some("messages"), &message).into(),
@@ -92,7 +107,8 @@ async fn work(call: &Call, kind: InferenceKind, body: &[u8], limits: &mut Reques
     }
     let slot = app.slot().await;
     let flaw = fault.as_ref().map_or(Flaw::None, |fault| flaw(&fault.kind));
-    let answer = answers::answer(&request, kind, flaw, app.config.cached_tokens);
+    let style = AnswerStyle { flaw, cached: app.config.cached_tokens, dialect: app.config.dialect };
+    let answer = answers::answer(&request, kind, style);
     // Paid now, even if the client does not wait for the answer.
     let bill = Bill::of(&request.model, false, answer.tokens).times(app.price_times());
     app.stats.paid(bill, &[hash]);
@@ -129,84 +145,6 @@ fn flaw(kind: &FaultKind) -> Flaw {
         FaultKind::NoDone => Flaw::NoDone,
         _ => Flaw::None,
     }
-}
-
-/// The limits' answers to a request. The request counts as in progress until this is dropped, and the stream of its
-/// answer has ended.
-#[derive(Default)]
-struct RequestLimits {
-    requests: Option<Admission>,
-    tokens: Option<Admission>,
-    in_flight: Option<RequestGuard>,
-}
-
-impl RequestLimits {
-    /// Passes the request through all limits. Returns the refusal of the first that is reached.
-    fn enter(&mut self, app: &App, key: &str) -> Option<HttpReply> {
-        let now = Instant::now();
-        self.tokens = app.tokens.as_ref().map(|tokens| tokens.solvent(key, now));
-        if let Some(admission) = self.tokens.filter(|admission| !admission.allowed) {
-            return Some(limited(app, "dynamic_token_limited", admission));
-        }
-        self.requests = app.requests.as_ref().map(|requests| requests.admit(key, now));
-        if let Some(admission) = self.requests.filter(|admission| !admission.allowed) {
-            return Some(limited(app, "dynamic_request_limited", admission));
-        }
-        if let Some(admission) = app.window.as_ref().map(|window| window.admit(key, now)).filter(|a| !a.allowed) {
-            return Some(limited(app, "request_limited", admission));
-        }
-        if let Some(most) = app.config.parallel {
-            self.in_flight = app.stats.enter(Some(most));
-            return self.in_flight.is_none().then(|| too_many_in_parallel(app, most));
-        }
-        self.in_flight = app.stats.enter(app.config.capacity);
-        let overloaded = || ScriptedError { code: 503, ..ScriptedError::default() }.reply();
-        self.in_flight.is_none().then(overloaded)
-    }
-
-    /// Writes the headers that were recorded on every answer, a 200 included.
-    fn write_headers(&self, app: &App, is_limited: bool, headers: &mut HeaderMap) {
-        let mut put = |name: &'static str, value: String| {
-            if let Ok(value) = HeaderValue::from_str(&value) {
-                headers.insert(HeaderName::from_static(name), value);
-            }
-        };
-        let remaining = |admission: Option<Admission>| admission.map_or(0.0, |admission| admission.remaining.floor());
-        put("x-ratelimit", is_limited.to_string());
-        if !is_limited {
-            put("retry-after", "2".to_owned());
-            put("x-ratelimit-reset", "2".to_owned());
-        }
-        if let Some(limiter) = &app.requests {
-            put("x-ratelimit-limit", limiter.rate().to_string());
-            put("x-ratelimit-remaining", remaining(self.requests).to_string());
-            put("x-ratelimit-limit-dynamic", "1".to_owned());
-            put("x-ratelimit-remaining-dynamic", "0".to_owned());
-        }
-        if let Some(limiter) = &app.tokens {
-            put("x-ratelimit-limit-tokens", limiter.rate().to_string());
-            put("x-ratelimit-remaining-tokens", remaining(self.tokens).to_string());
-        }
-    }
-}
-
-/// Counts and builds the refusal of a rate limit.
-fn limited(app: &App, kind: &str, admission: Admission) -> HttpReply {
-    app.stats.refused();
-    let message = "Requests come faster than the present dynamic rate: slow down";
-    let mut reply = ApiError::new(kind, message).reply(StatusCode::TOO_MANY_REQUESTS);
-    Hint { style: app.config.retry_after, wait: admission.wait }.write(&mut reply.headers);
-    reply
-}
-
-/// Counts and builds the refusal of one request too many in parallel, with the headers of `LiteLLM`'s proxy.
-fn too_many_in_parallel(app: &App, most: u64) -> HttpReply {
-    app.stats.refused();
-    let message = format!("Max parallel request limit reached: {most}");
-    let mut reply = ApiError::new("throttling_error", &message).reply(StatusCode::TOO_MANY_REQUESTS);
-    reply.headers.insert("rate_limit_type", HeaderValue::from_static("max_parallel_requests"));
-    reply.headers.insert("x-ratelimit-api_key-limit-max_parallel_requests", most.into());
-    reply
 }
 
 /// The refusal of a model.

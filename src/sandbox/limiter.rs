@@ -74,6 +74,12 @@ impl KeyLimiter {
         level
     }
 
+    /// The time until a bucket with so many units left is full.
+    pub fn until_full(&self, remaining: f64) -> Duration {
+        let seconds = ((self.burst - remaining) / self.rate).clamp(0.0, 3600.0);
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_hours(1))
+    }
+
     fn until_one(&self, level: f64) -> Duration {
         // A rate of zero never fills the bucket: an hour stands for forever.
         let seconds = ((1.0 - level) / self.rate).clamp(0.0, 3600.0);

@@ -14,12 +14,15 @@
 //! request      the members of a body (json)       answers      its answer (schema: as JSON), models
 //! bodies       an answer at once                  chunks       the events of a stream (event_stream: on their way)
 //! faults       what can go wrong (script: as text) injector    for which request; spoil: as a response
-//! stream_shape how a stream comes                 token_text   tokens of a text
+//! stream_shape how a stream comes                 token_text   tokens of a text (logprobs)
+//! openai_errors  refusals as OpenAI's             request_limits limits and their headers
+//! answer_options the form of an answer              tools        calls of tools
 //! files        uploads, file objects              storage      their bytes, on an origin of its own
 //! batches      the routes of jobs                 batch        a job by the clock; intake: input; results: output
 //! state_dir    one small file per object, for any number of sandboxes on one directory (sweep: removal)
 //! ```
 
+mod answer_options;
 mod answers;
 mod app;
 mod audit;
@@ -48,9 +51,12 @@ mod json;
 mod limiter;
 mod listener;
 mod lock;
+mod logprobs;
 mod models;
+mod openai_errors;
 mod reply;
 mod request;
+mod request_limits;
 mod results;
 mod routes;
 mod schema;
@@ -63,6 +69,7 @@ mod storage;
 mod stream_shape;
 mod sweep;
 mod token_text;
+mod tools;
 mod units;
 mod window;
 

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use super::answer_options::AnswerOptions;
 use super::json::{ObjectMembers, elements, string};
 use super::token_text::tokens;
 
@@ -51,15 +52,9 @@ pub struct InferenceRequest<'a> {
     pub max_tokens: Option<u64>,
     pub format: AnswerFormat<'a>,
     pub n: u64,
-    /// The answer comes as a stream.
-    pub stream: Option<StreamOptions>,
-}
-
-/// The form of a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct StreamOptions {
-    /// The last event has no choices but the usage.
-    pub include_usage: bool,
+    /// The last message is the result of a tool.
+    pub has_tool_result: bool,
+    pub options: AnswerOptions<'a>,
 }
 
 impl InferenceRequest<'_> {
@@ -83,7 +78,7 @@ pub struct InvalidBody {
 }
 
 impl InvalidBody {
-    fn of(param: &'static str, message: &str) -> Self {
+    pub fn of(param: &'static str, message: &str) -> Self {
         Self { param: Some(param), message: message.to_owned() }
     }
 }
@@ -102,7 +97,8 @@ pub fn parse(body: &str, kind: InferenceKind) -> Result<InferenceRequest<'_>, In
         max_tokens: positive("max_tokens", members.last_of(&["max_tokens", "max_completion_tokens"]))?,
         format: format(members.get("response_format"))?,
         n: positive("n", members.get("n"))?.unwrap_or(1).min(128),
-        stream: stream(&members, kind)?,
+        has_tool_result: false,
+        options: AnswerOptions::parse(&members, kind)?,
     };
     match kind {
         InferenceKind::Chat => read_messages(members.get("messages"), &mut request)?,
@@ -126,21 +122,6 @@ pub fn parse(body: &str, kind: InferenceKind) -> Result<InferenceRequest<'_>, In
     Ok(request)
 }
 
-fn stream(members: &ObjectMembers<'_>, kind: InferenceKind) -> Result<Option<StreamOptions>, InvalidBody> {
-    match members.get("stream") {
-        None | Some("null" | "false") => return Ok(None),
-        Some("true") if matches!(kind, InferenceKind::Chat | InferenceKind::Completions) => {}
-        Some("true") => return Err(InvalidBody::of("stream", "Only chat and completions are streamed")),
-        Some(_) => return Err(InvalidBody::of("stream", "stream must be true or false")),
-    }
-    let options = match members.get("stream_options") {
-        None | Some("null") => return Ok(Some(StreamOptions::default())),
-        Some(raw) => ObjectMembers::parse(raw),
-    };
-    let options = options.map_err(|_| InvalidBody::of("stream_options", "stream_options must be an object"))?;
-    Ok(Some(StreamOptions { include_usage: options.get("include_usage") == Some("true") }))
-}
-
 fn read_messages<'a>(raw: Option<&'a str>, request: &mut InferenceRequest<'a>) -> Result<(), InvalidBody> {
     let bad = |message| InvalidBody::of("messages", message);
     let raw = raw.ok_or_else(|| bad("messages is missing"))?;
@@ -155,6 +136,7 @@ fn read_messages<'a>(raw: Option<&'a str>, request: &mut InferenceRequest<'a>) -
         let text = members.get("content").map_or(Some(Cow::Borrowed("")), content_text);
         let text = text.ok_or_else(|| bad("content must be a string, an array of parts or null"))?;
         request.prompt_tokens += 4 + tokens(&text) + members.get("content").map_or(0, image_tokens);
+        request.has_tool_result = role == "tool";
         *(if role == "user" { &mut last_user } else { &mut last }) = Some(text);
     }
     request.prompt = last_user.or(last).ok_or_else(|| bad("messages must not be empty"))?;
@@ -197,7 +179,8 @@ fn inputs(raw: &str) -> Option<Vec<Cow<'_, str>>> {
     all.filter(|all| !all.is_empty())
 }
 
-fn positive(name: &'static str, raw: Option<&str>) -> Result<Option<u64>, InvalidBody> {
+/// A whole number above zero, if there is a value.
+pub fn positive(name: &'static str, raw: Option<&str>) -> Result<Option<u64>, InvalidBody> {
     match raw {
         None | Some("null") => Ok(None),
         Some(raw) => match raw.parse() {

@@ -6,9 +6,10 @@ use std::os::unix::fs::FileExt;
 
 use axum::http::StatusCode;
 
-use super::answers::{self, AnswerBody, Flaw};
+use super::answers::{self, AnswerBody, AnswerStyle, Flaw};
 use super::app::App;
 use super::batch::{BatchRecord, BatchResult, ServedStatus};
+use super::dialect::ServedDialect;
 use super::dice::Dice;
 use super::errors::{TypicalBody, quote, typical};
 use super::faults::{ErrorShape, FaultKind, Scope, ScriptedError};
@@ -184,7 +185,7 @@ impl Production {
             let code = if refusal.status == StatusCode::NOT_FOUND { "invalid_model" } else { "invalid_request" };
             return self.errors.add(&failed(id, code, &refusal.message));
         }
-        if request.stream.is_some() {
+        if request.options.stream.is_some() {
             return self.errors.add(&failed(id, "invalid_request", "The rows of a batch are not streamed"));
         }
         let hash = request.hash();
@@ -196,7 +197,9 @@ impl Production {
         if let Some(FaultKind::Status(error)) = fault {
             return self.failure(id, error);
         }
-        let answer = answers::answer(&request, kind, Flaw::None, record.cached_tokens);
+        let dialect = ServedDialect::Together;
+        let style = AnswerStyle { flaw: Flaw::None, cached: record.cached_tokens, dialect };
+        let answer = answers::answer(&request, kind, style);
         self.bill.add(Bill::of(&request.model, true, answer.tokens).times(record.price_times));
         self.paid.push(hash);
         // A stream was refused above.

@@ -31,7 +31,7 @@ pub struct Bill {
 impl Bill {
     /// The bill of one answer, in a `batch` or in real time.
     pub fn of(model: &str, batch: bool, tokens: AnswerTokens) -> Self {
-        let AnswerTokens { prompt, cached, completion } = tokens;
+        let AnswerTokens { prompt, cached, completion, .. } = tokens;
         let price = models::price(model, batch);
         let nano_usd = price.map_or(0, |price| {
             (prompt - cached) * price.input + cached * price.cached_input + completion * price.output
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn a_double_payment_is_counted() {
         let stats = Stats::new(true);
-        let tokens = |prompt, cached, completion| AnswerTokens { prompt, cached, completion };
+        let tokens = |prompt, cached, completion| AnswerTokens { prompt, cached, completion, reasoning: 0 };
         let turbo = |tokens| Bill::of("meta-llama/Llama-3.2-3B-Instruct-Turbo", false, tokens);
         stats.paid(turbo(tokens(10, 0, 2)), &[0xab]);
         stats.paid(turbo(tokens(10, 5, 2)), &[0xab]);

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::*;
 
 mod batches;
+mod dialect;
 mod files;
 mod inference;
 mod openai;

@@ -46,21 +46,12 @@ impl SeenStream {
         self.events.iter().filter_map(|data| serde_json::from_str(data).ok()).collect()
     }
 
-    /// The text, the finish reason and the rest of each choice, put together.
+    /// The parts of each choice, put together.
     fn choices(&self) -> BTreeMap<u64, BTreeMap<String, Value>> {
         let mut choices: BTreeMap<u64, BTreeMap<String, Value>> = BTreeMap::new();
         for event in self.values() {
             for part in event["choices"].as_array().unwrap_or(&Vec::new()) {
-                let choice = choices.entry(part["index"].as_u64().unwrap()).or_default();
-                if let Some(reason) = part["finish_reason"].as_str() {
-                    assert!(choice.insert("finish_reason".to_owned(), json!(reason)).is_none(), "one end: {part}");
-                }
-                for (from, to) in [(&part["delta"]["content"], "content"), (&part["text"], "text")] {
-                    if let Some(more) = from.as_str() {
-                        let text = choice.entry(to.to_owned()).or_insert_with(|| json!(""));
-                        *text = json!(text.as_str().unwrap().to_owned() + more);
-                    }
-                }
+                add_part(choices.entry(part["index"].as_u64().unwrap()).or_default(), part);
             }
         }
         choices
@@ -68,6 +59,35 @@ impl SeenStream {
 
     fn usages(&self) -> Vec<Value> {
         self.values().into_iter().filter(|event| event["usage"].is_object()).collect()
+    }
+}
+
+/// Adds a part of a choice to what is there of it.
+fn add_part(choice: &mut BTreeMap<String, Value>, part: &Value) {
+    if let Some(reason) = part["finish_reason"].as_str() {
+        assert!(choice.insert("finish_reason".to_owned(), json!(reason)).is_none(), "one end: {part}");
+    }
+    let delta = &part["delta"];
+    for (more, name) in [(&delta["content"], "content"), (&part["text"], "text"), (&delta["reasoning"], "reasoning")] {
+        if let Some(more) = more.as_str() {
+            let text = choice.entry(name.to_owned()).or_insert_with(|| json!(""));
+            *text = json!(text.as_str().unwrap().to_owned() + more);
+        }
+    }
+    for call in delta["tool_calls"].as_array().unwrap_or(&Vec::new()) {
+        let calls = choice.entry("tool_calls".to_owned()).or_insert_with(|| json!([]));
+        let calls = calls.as_array_mut().unwrap();
+        let index = usize::try_from(call["index"].as_u64().unwrap()).unwrap();
+        if index == calls.len() {
+            calls.push(call.clone());
+        } else {
+            let arguments = calls[index]["function"]["arguments"].as_str().unwrap().to_owned();
+            calls[index]["function"]["arguments"] = json!(arguments + call["function"]["arguments"].as_str().unwrap());
+        }
+    }
+    if let Some(entries) = part["logprobs"]["content"].as_array() {
+        let all = choice.entry("logprobs".to_owned()).or_insert_with(|| json!([]));
+        all.as_array_mut().unwrap().extend(entries.iter().cloned());
     }
 }
 
@@ -81,50 +101,87 @@ fn stream_of(server: &Sandbox, prompt: &str) -> SeenStream {
 
 /// The parts of a choice of an answer at once that a stream must give too.
 fn at_once(choice: &Value) -> BTreeMap<String, Value> {
+    let message = &choice["message"];
     let mut parts = BTreeMap::from([("finish_reason".to_owned(), choice["finish_reason"].clone())]);
-    for (from, to) in [(&choice["message"]["content"], "content"), (&choice["text"], "text")] {
-        if from.is_string() {
-            parts.insert(to.to_owned(), from.clone());
+    for (part, name) in
+        [(&message["content"], "content"), (&choice["text"], "text"), (&message["reasoning"], "reasoning")]
+    {
+        if part.is_string() {
+            parts.insert(name.to_owned(), part.clone());
         }
+    }
+    let mut calls = message["tool_calls"].clone();
+    for (index, call) in calls.as_array_mut().into_iter().flatten().enumerate() {
+        call["index"] = json!(index);
+        parts.insert("tool_calls".to_owned(), Value::Null);
+    }
+    if parts.contains_key("tool_calls") {
+        parts.insert("tool_calls".to_owned(), calls);
+    }
+    if choice["logprobs"]["content"].is_array() {
+        parts.insert("logprobs".to_owned(), choice["logprobs"]["content"].clone());
     }
     parts
 }
 
+/// Requests of every form, with their paths.
+fn requests() -> Vec<(&'static str, String)> {
+    let chat = |extra: &str| {
+        let body = chat_body("What is a lamp? get_time get_weather").replacen('{', &format!("{{{extra}"), 1);
+        ("/v1/chat/completions", body)
+    };
+    let tools = r#""tools":[{"type":"function","function":{"name":"get_weather","parameters":{"type":"object",
+        "properties":{"city":{"type":"string"}}}}},{"type":"function","function":{"name":"get_time"}}],"#;
+    vec![
+        chat(""),
+        chat("\"n\":3,"),
+        chat("\"max_tokens\":5,"),
+        chat("\"stop\":\" \","),
+        chat("\"response_format\":{\"type\":\"json_object\"},"),
+        chat("\"logprobs\":true,\"top_logprobs\":2,\"n\":2,"),
+        chat("\"reasoning\":{\"enabled\":true},"),
+        chat("\"reasoning_effort\":\"high\",\"max_tokens\":9,"),
+        chat(tools),
+        chat(&format!("{tools}\"n\":2,\"max_tokens\":4,")),
+        ("/v1/completions", json!({"model": "a/b", "prompt": "once", "n": 2}).to_string()),
+    ]
+}
+
 #[test]
 fn a_stream_put_together_is_the_answer_at_once() {
-    let server = scripted(&[]);
-    let chat = |extra: &str| chat_body("What is a lamp?").replacen('{', &format!("{{{extra}"), 1);
-    let cases = [
-        ("/v1/chat/completions", chat("")),
-        ("/v1/chat/completions", chat("\"n\":3,")),
-        ("/v1/chat/completions", chat("\"max_tokens\":5,")),
-        ("/v1/chat/completions", chat("\"response_format\":{\"type\":\"json_object\"},")),
-        ("/v1/completions", json!({"model": "a/b", "prompt": "once", "n": 2}).to_string()),
-    ];
-    for (path, body) in cases {
-        let whole = post(&server, path, &body).json();
-        for extra in ["", "\"stream_options\":{\"include_usage\":true},"] {
-            let seen = SeenStream::of(&post(&server, path, &streamed(&body, extra)));
-            assert!(seen.complete && seen.is_done() && seen.chunks > 2, "{body}");
+    for dialect in [ServedDialect::Together, ServedDialect::Openai] {
+        let server = start(SandboxConfig { dialect, ..quick() }).unwrap();
+        for (path, body) in requests() {
+            let whole = post(&server, path, &body).json();
             let expected: Vec<_> = whole["choices"].as_array().unwrap().iter().map(at_once).collect();
-            let mut choices = seen.choices();
-            if path == "/v1/chat/completions" {
-                // Together repeats the text of the delta.
-                choices.values_mut().for_each(|choice| drop(choice.remove("text")));
-            } else {
-                choices.values_mut().for_each(|choice| drop(choice.remove("content")));
+            for extra in ["", "\"stream_options\":{\"include_usage\":true},"] {
+                let seen = SeenStream::of(&post(&server, path, &streamed(&body, extra)));
+                assert!(seen.complete && seen.is_done() && seen.chunks > 2, "{body}");
+                let mut choices = seen.choices();
+                for choice in choices.values_mut() {
+                    // Together repeats the text in both places, and an end has an empty one.
+                    choice.remove(if path == "/v1/chat/completions" { "text" } else { "content" });
+                    if choice.contains_key("tool_calls") {
+                        assert!(choice.remove("content").is_none_or(|text| text == ""));
+                    }
+                }
+                assert_eq!(choices.into_values().collect::<Vec<_>>(), expected, "{dialect:?} {extra} {body}");
+                let values = seen.values();
+                assert!(values.iter().all(|event| event["id"] == whole["id"] && event["model"] == whole["model"]));
+                let usages = seen.usages();
+                if dialect == ServedDialect::Openai && extra.is_empty() {
+                    assert!(values.iter().all(|event| event.get("usage").is_none()));
+                    continue;
+                }
+                assert_eq!((usages.len(), &usages[0]["usage"]), (1, &whole["usage"]), "{body}");
+                // The usage of its own comes last, or it stands beside the last finish reason.
+                assert_eq!(usages[0]["choices"] == json!([]), !extra.is_empty(), "{}", usages[0]);
+                assert_eq!(usages.last(), values.last());
             }
-            assert_eq!(choices.into_values().collect::<Vec<_>>(), expected, "{body}");
-            assert!(seen.values().iter().all(|event| event["id"] == whole["id"] && event["model"] == whole["model"]));
-            let usages = seen.usages();
-            assert_eq!((usages.len(), &usages[0]["usage"]), (1, &whole["usage"]), "{body}");
-            // The usage of its own comes last, or it stands beside the last finish reason.
-            assert_eq!(usages[0]["choices"] == json!([]), !extra.is_empty(), "{}", usages[0]);
-            assert_eq!(usages[0], seen.values().pop().unwrap());
         }
+        assert_eq!(server.stats().bill.requests, 3 * requests().len() as u64, "a streamed answer is paid");
+        assert_eq!(server.stats().paid[&hash_of("once")], 3);
     }
-    assert_eq!(server.stats().bill.requests, 15, "a streamed answer is paid");
-    assert_eq!(server.stats().paid[&hash_of("What is a lamp?")], 12);
 }
 
 #[test]
