@@ -51,8 +51,9 @@
 //! Three threads work on a realtime run. The *reader* parses the input and hands rows over in small batches. The *network*
 //! thread, a current-thread runtime, admits each row by a permit and the limiter, sends it, and decides what follows. The
 //! *writer* (`job`'s consumer) takes outcomes, commits them in groups, and only then shows them. Results are written in input order: from a
-//! small window, or, for rows that are far ahead of a slow one, back from the store. Memory is a few bits a row beside
-//! the requests in flight.
+//! small window, or, for rows that are far ahead of a slow one, back from the store. Tables take the records' own fields
+//! from the blocks that the reader has read; blocks for which memory has no room are read again. Memory is a few bits a row
+//! beside the requests in flight.
 //!
 //! Before rows up to *n* are sent, "rows up to *n* may have been sent" is on disk. This *claim* tells after a kill which rows
 //! may have been paid for without an answer ([`realtime::claims`] explains it). An answer keeps its permit until it is committed, so
