@@ -11,12 +11,12 @@ const ROOM: u64 = 16 << 20;
 /// Blocks in input order that wait for the results of their rows. They take a bounded part of memory. Where a slow row
 /// leaves no room for more, the results read the missing blocks again.
 pub struct ReadBlocks {
-    waiting: Mutex<Waiting>,
+    kept: Mutex<KeptBlocks>,
     room: u64,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct KeptBlocks {
     blocks: VecDeque<Arc<Block>>,
     bytes: u64,
 }
@@ -30,28 +30,28 @@ impl Default for ReadBlocks {
 impl ReadBlocks {
     /// Keeps up to `room` bytes, and always one block.
     pub(super) fn with_room(room: u64) -> Self {
-        Self { waiting: Mutex::default(), room }
+        Self { kept: Mutex::default(), room }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn kept(&self) -> MutexGuard<'_, KeptBlocks> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps a block, if there is room.
     pub fn push(&self, block: &Arc<Block>) {
-        let mut waiting = self.waiting();
-        if waiting.blocks.is_empty() || waiting.bytes + block.memory() <= self.room {
-            waiting.bytes += block.memory();
-            waiting.blocks.push_back(Arc::clone(block));
+        let mut kept = self.kept();
+        if kept.blocks.is_empty() || kept.bytes + block.memory() <= self.room {
+            kept.bytes += block.memory();
+            kept.blocks.push_back(Arc::clone(block));
         }
     }
 
     /// Takes the block that holds `row`, if it was kept. Those before it go too, as rows are asked for in ascending order.
     pub(super) fn take(&self, row: u64) -> Option<Arc<Block>> {
-        let mut waiting = self.waiting();
-        while waiting.blocks.front().is_some_and(|block| block.first_row() <= row) {
-            let block = waiting.blocks.pop_front()?;
-            waiting.bytes -= block.memory();
+        let mut kept = self.kept();
+        while kept.blocks.front().is_some_and(|block| block.first_row() <= row) {
+            let block = kept.blocks.pop_front()?;
+            kept.bytes -= block.memory();
             if row < block.first_row() + block.rows() {
                 return Some(block);
             }
@@ -62,6 +62,6 @@ impl ReadBlocks {
 
 impl std::fmt::Debug for ReadBlocks {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ReadBlocks").field("blocks", &self.waiting().blocks.len()).finish()
+        f.debug_struct("ReadBlocks").field("blocks", &self.kept().blocks.len()).finish()
     }
 }

@@ -147,7 +147,8 @@ fn a_retry_completes_the_table() {
     home.finish(home.run_command(&service.url, &run)).code(3);
     assert_own(&home.read("out.csv"), &expected);
     broken.store(false, Ordering::SeqCst);
-    home.at(&service.url, &["retry", "last", "-o", "out.csv"]).code(0);
+    home.at(&service.url, &["retry", "last"]).code(0);
+    home.at(&service.url, &["fetch", "last", "-o", "out.csv"]).code(0);
     assert_own(&home.read("out.csv"), &expected);
     assert!(!home.read("out.csv").contains("server_error"));
 }
