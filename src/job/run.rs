@@ -23,6 +23,7 @@ use super::verdict::JobCommand;
 use crate::context::Ctx;
 use crate::error::Result;
 use crate::money::Accounts;
+use crate::outcome::ErrorCode;
 use crate::realtime::peers::Peers;
 use crate::realtime::{Gauges, SendOptions, Shared};
 use crate::results::{OrderedWriter, Outputs, ReadBlocks, RecordColumns, ResultFiles, RowReader};
@@ -132,8 +133,10 @@ impl ActiveRun<'_> {
         };
         let end = RunEnd { rows, reused: &reused, unwritable, at_risk_before: funds.at_risk };
         let mut ended = end.finish(finish, driven.consumed, elapsed)?;
-        if over_budget && let Some(enough) = self.enough() {
-            ended.summary.exit.reason = format!("{}; {enough} for the rest", ended.summary.exit.reason);
+        let enough = over_budget.then(|| self.enough()).flatten().map(|enough| format!("{enough} for the rest"));
+        let late = late(&ended, &shared.gauges, self.ask.speed.request_timeout);
+        for words in [enough, late].into_iter().flatten() {
+            ended.summary.exit.reason = format!("{}; {words}", ended.summary.exit.reason);
         }
         Ok(ended.write_summary(summary_file, ctx))
     }
@@ -242,6 +245,21 @@ fn command(ask: &RunAsk) -> JobCommand {
 }
 
 /// Returns the engine's counts of requests.
+/// Says that requests timed out, and the remedies, if rows are left without an answer for that.
+fn late(ended: &Ended, gauges: &Gauges, timeout: Duration) -> Option<String> {
+    let rows = ended.summary.errors.iter().any(|error| error.code == ErrorCode::Timeout);
+    let requests = gauges.timed_out.load(Ordering::Relaxed);
+    let peak = gauges.peak_in_flight.load(Ordering::Relaxed);
+    (requests > 0 && (rows || ended.stopped)).then(|| {
+        format!(
+            "{} had no answer within {} while up to {peak} were in flight: a lower --concurrency, or a longer \
+             --request-timeout, may help",
+            text::plural(requests, "request"),
+            text::duration(timeout)
+        )
+    })
+}
+
 fn http(gauges: &Gauges) -> HttpCounts {
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     HttpCounts { sent: read(&gauges.sent), retried: read(&gauges.retried), rate_limited: read(&gauges.refused) }

@@ -11,7 +11,7 @@ use super::limiter::{Limiter, Timing};
 use super::row::RowTask;
 use crate::api::Reply;
 use crate::api::chat::{self, Answer};
-use crate::api::error::{Class, Failure};
+use crate::api::error::{Class, Failure, Fault};
 use crate::api::limits::Limits;
 use crate::fault::code_of;
 use crate::json;
@@ -41,6 +41,13 @@ struct FailedTry {
     page: Option<String>,
 }
 
+impl FailedTry {
+    /// Returns true if no answer came in time, to this machine or to a gateway.
+    fn is_late(&self) -> bool {
+        self.failure.fault == Fault::Timeout || self.failure.status == Some(504)
+    }
+}
+
 impl RowTask {
     /// Sends the request once. Returns the wait before the next try, if there is to be one.
     pub(super) async fn attempt(&mut self) -> Option<Duration> {
@@ -55,7 +62,7 @@ impl RowTask {
             }
             result = engine.client.post(&engine.address, self.body.clone(), engine.options.speed.request_timeout) => result,
         };
-        let timing = Timing { sent_at, now: Instant::now() };
+        let timing = Timing { sent_at, now: Instant::now(), in_flight: self.in_flight };
         // What never left this machine is no request.
         if !result.as_ref().is_err_and(Failure::never_left) {
             self.count_request();
@@ -69,7 +76,7 @@ impl RowTask {
             }
             Tried::Failed(failed) => {
                 let facts = self.learn(&failed, timing);
-                self.tries.count(failed.failure.class(), &facts);
+                self.tries.count(failed.failure.class(), &failed.limits, &facts);
                 let decision = decide(&failed.failure, &failed.limits, &self.tries, &facts);
                 self.apply(decision, failed, timing, facts.chance)
             }
@@ -95,6 +102,7 @@ impl RowTask {
         let used = answer.usage.map(Usage::total);
         self.engine.gate.learn(|limiter| {
             limiter.accepted(timing, &answer.limits, self.about, used);
+            limiter.answered(timing, answer.usage.map_or(1, |usage| usage.completion));
             limiter.succeeded(self.tries.failures > 0, fastrand::f64());
         });
         self.engine.health.borrow_mut().answered(timing.now, &self.outcome.model);
@@ -118,6 +126,10 @@ impl RowTask {
                 Class::NotSent | Class::Ambiguous => {
                     if failed.failure.status.is_some() {
                         within_limits(limiter);
+                    }
+                    if failed.is_late() {
+                        self.engine.shared.gauges.timed_out.fetch_add(1, Ordering::Relaxed);
+                        limiter.timed_out(timing);
                     }
                     limiter.failed(timing.now, class);
                 }
@@ -165,8 +177,7 @@ impl RowTask {
                 Some(wait)
             }
             Decision::HoldAll => {
-                let hint = failed.limits.wait;
-                self.engine.gate.learn(|l| l.throttled(timing, class, hint, chance));
+                self.engine.gate.learn(|limiter| limiter.throttled(timing, class, &failed.limits, chance));
                 Some(Duration::ZERO)
             }
             Decision::StopRun(reason @ Stopped::Setup(_)) => {
@@ -181,7 +192,8 @@ impl RowTask {
         };
         let (id, message) = (&self.outcome.id, &failed.failure.message);
         if let Some(wait) = again {
-            tracing::info!("{id}: {message}; retrying in {} ms, or when the limiter allows it", wait.as_millis());
+            let when = if wait.is_zero() { String::new() } else { format!("in {} ms, or ", wait.as_millis()) };
+            tracing::info!("{id}: {message}; retrying {when}when the limiter allows it");
         } else {
             tracing::info!("{id}: {message}; given up after {} requests", self.outcome.attempts);
         }

@@ -11,7 +11,7 @@ use crate::api::retry;
 const AMBIGUOUS_RESENDS: u32 = 3;
 /// After this many refusals (429, 503) of one row while others were answered, the row itself is the reason.
 const ALONE: u32 = 3;
-/// A wait this long names a quota of its own, and not the rate: while others are answered, it holds only this row.
+/// A wait longer than this names a quota of its own, and not the rate: while others are answered, it holds only this row.
 const LONG_WAIT: Duration = Duration::from_mins(1);
 /// After this many, the row fails: it has waited for minutes while others were answered.
 const ALONE_FOR_GOOD: u32 = 12;
@@ -70,9 +70,10 @@ pub(super) enum Decision {
 }
 
 impl Tries {
-    /// Counts a failed try.
-    pub(super) fn count(&mut self, class: Class, facts: &TryFacts) {
+    /// Counts a failed try. `headers` are those of the response.
+    pub(super) fn count(&mut self, class: Class, headers: &Limits, facts: &TryFacts) {
         match class {
+            Class::AboveRate if headers.parallel.is_some() => {}
             Class::AboveRate | Class::NoCapacity => {
                 let others_answered = self.answers.is_some_and(|before| before < facts.answers);
                 self.alone += u32::from(self.alone >= ALONE || others_answered);
@@ -98,7 +99,7 @@ pub(super) fn decide(failure: &Failure, headers: &Limits, tries: &Tries, facts: 
     let class = failure.class();
     match class {
         Class::AboveRate | Class::NoCapacity => match tries.alone {
-            _ if facts.answering && headers.wait.is_some_and(|wait| wait >= LONG_WAIT) => {
+            _ if facts.answering && headers.parallel.is_none() && headers.wait.is_some_and(|wait| wait > LONG_WAIT) => {
                 Decision::Hold(retry::delay(class, 1, headers.wait, facts.chance))
             }
             0..ALONE => Decision::HoldAll,
@@ -148,7 +149,7 @@ mod tests {
     const FACTS: TryFacts =
         TryFacts { retries: 5, answers: 0, answered_before: false, hopeless: false, answering: false, chance: 1.0 };
     const NO_HEADERS: Limits =
-        Limits { wait: None, requests_per_second: None, tokens_per_second: None, should_retry: None };
+        Limits { wait: None, requests_per_second: None, tokens_per_second: None, should_retry: None, parallel: None };
 
     fn failure(fault: Fault) -> Failure {
         Failure { fault, status: None, message: "why".to_owned(), model_unknown: false, wait: None }
@@ -227,33 +228,34 @@ mod tests {
         let stop = Decision::StopRun(Stopped::Auth("why".to_owned()));
         let answered = TryFacts { answers: 1, chance: 0.0, ..FACTS };
         let mut row = Tries::default();
-        row.count(Class::JobFatal, &answered);
+        row.count(Class::JobFatal, &NO_HEADERS, &answered);
         assert_eq!(decide(&failure, &NO_HEADERS, &row, &FACTS), stop, "never accepted");
         assert!(matches!(decide(&failure, &NO_HEADERS, &row, &answered), Decision::SecondLook(_)));
-        row.count(Class::JobFatal, &answered);
+        row.count(Class::JobFatal, &NO_HEADERS, &answered);
         assert_eq!(decide(&failure, &NO_HEADERS, &row, &answered), stop);
     }
 
     #[test]
     fn long_wait_holds_a_row_while_others_are_answered() {
         let day = Limits { wait: Some(Duration::from_hours(24)), ..NO_HEADERS };
-        let short = Limits { wait: Some(Duration::from_secs(59)), ..NO_HEADERS };
+        let minute = Limits { wait: Some(Duration::from_mins(1)), ..NO_HEADERS };
         let answering = TryFacts { answering: true, chance: 0.0, ..FACTS };
         let decided = |headers, facts| decide(&failure(Fault::RateLimited), &headers, &Tries::default(), &facts);
         assert_eq!(decided(day, answering), Decision::Hold(Duration::from_hours(24)));
         assert_eq!(decided(day, FACTS), Decision::HoldAll);
-        assert_eq!(decided(short, answering), Decision::HoldAll);
+        assert_eq!(decided(minute, answering), Decision::HoldAll, "the end of a window");
+        assert_eq!(decided(Limits { parallel: Some(2), ..day }, answering), Decision::HoldAll);
     }
 
     #[test]
     fn failed_connections_count_against_a_row_only_while_others_are_answered() {
         let mut row = Tries::default();
         let mut unreached = |answers| {
-            row.count(Class::NotSent, &TryFacts { answers, ..FACTS });
+            row.count(Class::NotSent, &NO_HEADERS, &TryFacts { answers, ..FACTS });
             row.failures
         };
         assert_eq!([0, 0, 0, 7, 7, 8].map(&mut unreached), [0, 0, 0, 1, 1, 2]);
-        row.count(Class::Ambiguous, &FACTS);
+        row.count(Class::Ambiguous, &NO_HEADERS, &FACTS);
         assert_eq!((row.failures, row.ambiguous), (3, 1));
     }
 
@@ -261,7 +263,7 @@ mod tests {
     fn refusals_count_against_a_row_only_while_others_are_answered() {
         let mut row = Tries::default();
         let mut refuse = |answers| {
-            row.count(Class::AboveRate, &TryFacts { answers, ..FACTS });
+            row.count(Class::AboveRate, &NO_HEADERS, &TryFacts { answers, ..FACTS });
             row.alone
         };
         assert_eq!([5, 5, 6, 6, 7, 8].map(&mut refuse), [0, 0, 1, 1, 2, 3]);

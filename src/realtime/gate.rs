@@ -39,7 +39,7 @@ pub(super) enum Passage {
     Stopping,
 }
 
-/// Counts a request as in flight while it lives.
+/// Counts a request as in flight for the progress line while it lives.
 pub(super) struct InFlightGuard<'a>(&'a Shared);
 
 impl Drop for InFlightGuard<'_> {
@@ -54,6 +54,9 @@ impl Gate {
         if options.last_row <= FEW_ROWS {
             limiter.hurry();
         }
+        if options.speed.auto {
+            limiter.search_concurrency(now, 1);
+        }
         Self {
             shared,
             events,
@@ -65,6 +68,11 @@ impl Gate {
         }
     }
 
+    /// Ends a request that has passed: another one may leave in its place.
+    pub(super) fn leave(&self) {
+        self.learn(Limiter::leave);
+    }
+
     /// Waits for a permit. The row keeps it until its outcome is committed.
     pub(super) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.permits).acquire_owned().await.ok()
@@ -72,11 +80,13 @@ impl Gate {
 
     /// Counts a request as in flight.
     pub(super) fn in_flight(&self) -> InFlightGuard<'_> {
-        self.shared.gauges.in_flight.fetch_add(1, Ordering::Relaxed);
+        let gauges = &self.shared.gauges;
+        let in_flight = gauges.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        gauges.peak_in_flight.fetch_max(in_flight, Ordering::Relaxed);
         InFlightGuard(&self.shared)
     }
 
-    /// Waits until a request for `row` of about `tokens` tokens may leave. Others are answered meanwhile, so that a row that
+    /// Waits until a request for `row` of about `tokens` tokens may leave. It has to [`leave`](Self::leave) then. Others are answered meanwhile, so that a row that
     /// had to wait is asked whether it is still `wanted`.
     pub(super) async fn pass(&self, row: u64, tokens: u64, wanted: impl Fn() -> bool) -> Passage {
         if self.shared.stop.is_cancelled() {

@@ -1,8 +1,9 @@
-//! All reasons to delay a request: the user's limits, the learned rate, an outage.
+//! All reasons to delay a request: the user's limits, the learned rate, the requests in flight, an outage.
 
 use std::time::{Duration, Instant};
 
 use super::breaker::Breaker;
+use super::concurrency::{AnsweredRequest, Concurrency};
 use super::pace::{Pace, PaceWait};
 use super::peers::Advice;
 use super::quota::{RequestQuota, TokenQuota};
@@ -10,6 +11,8 @@ use crate::api::error::Class;
 use crate::api::limits::Limits;
 use crate::api::retry;
 
+/// While as many requests are in flight as allowed, the next one asks again when one of them ends, or after this time.
+const FULL_CHECK: Duration = Duration::from_secs(1);
 /// Believable token limits of a header, in tokens a second. Anything else is a mistake and sets no limit.
 const TOKEN_RATES: std::ops::Range<f64> = 1.0..1e12;
 
@@ -67,6 +70,8 @@ pub struct Timing {
     pub sent_at: Instant,
     /// The arrival.
     pub now: Instant,
+    /// Requests in flight at the departure, itself included.
+    pub in_flight: usize,
 }
 
 /// All limits of one key. (Together's are per model as well; one limiter for all models errs on the polite side.)
@@ -77,6 +82,8 @@ pub struct Limiter {
     /// The user set no limit of tokens, so that a header may.
     learn_tokens: bool,
     pace: Pace,
+    concurrency: Concurrency,
+    in_flight: usize,
     breaker: Breaker,
 }
 
@@ -88,6 +95,8 @@ impl Limiter {
             tokens: rates.tpm.map(|tpm| TokenQuota::new(now, tpm as f64 / 60.0)),
             learn_tokens: rates.tpm.is_none(),
             pace: Pace::new(now, rates.open),
+            concurrency: Concurrency::fixed(now),
+            in_flight: 0,
             breaker: Breaker::default(),
         }
     }
@@ -97,13 +106,23 @@ impl Limiter {
         self.pace.hurry();
     }
 
+    /// Searches for the number of requests in flight: the user named none.
+    pub(super) fn search_concurrency(&mut self, now: Instant, urls: usize) {
+        self.concurrency = Concurrency::search(now, urls);
+    }
+
     /// Takes a slot for a request of about `tokens` tokens.
     ///
     /// # Errors
     /// The delay. Ask again after it: the limits may have changed.
     pub fn take(&mut self, now: Instant, tokens: u64) -> Result<(), Delay> {
         if self.breaker.is_open() {
-            return self.breaker.probe(now).map_err(|until| Delay { until, hold: Hold::Outage });
+            self.breaker.probe(now).map_err(|until| Delay { until, hold: Hold::Outage })?;
+            self.enter();
+            return Ok(());
+        }
+        if self.in_flight >= self.concurrency.limit() {
+            return Err(Delay::pace(now + FULL_CHECK));
         }
         if let Some(quota) = &mut self.tokens {
             quota.check(now).map_err(Delay::pace)?;
@@ -118,12 +137,31 @@ impl Limiter {
         if let Some(quota) = &mut self.tokens {
             quota.spend(tokens);
         }
+        self.enter();
         Ok(())
+    }
+
+    /// Counts a request as in flight. [`take`](Self::take) does so for those that it lets through.
+    pub(super) const fn enter(&mut self) {
+        self.in_flight += 1;
+    }
+
+    /// A request is not in flight any more.
+    pub(super) const fn leave(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// The number of requests in flight.
+    pub(super) const fn in_flight(&self) -> usize {
+        self.in_flight
     }
 
     /// Learns from an answer within the limits, good or bad. `used` are its tokens, if the service reported them.
     pub fn accepted(&mut self, timing: Timing, limits: &Limits, reserved: u64, used: Option<u64>) {
-        let Timing { sent_at, now } = timing;
+        let Timing { sent_at, now, .. } = timing;
+        if limits.requests_per_second.is_some() {
+            self.concurrency.announced();
+        }
         if self.learn_tokens
             && let Some(rate) = limits.tokens_per_second.filter(|rate| TOKEN_RATES.contains(rate))
         {
@@ -142,19 +180,39 @@ impl Limiter {
         }
     }
 
+    /// Learns from the tokens of an answer how many requests in flight are best.
+    pub(super) fn answered(&mut self, timing: Timing, tokens: u64) {
+        let Timing { sent_at, now, in_flight } = timing;
+        self.concurrency.answered(AnsweredRequest { sent_at, now, in_flight, tokens });
+    }
+
+    /// Learns that a request timed out: too many are in flight.
+    pub(super) fn timed_out(&mut self, timing: Timing) {
+        self.concurrency.timed_out(timing.now, timing.sent_at);
+    }
+
     /// Learns that a request succeeded.
     pub fn succeeded(&mut self, retried: bool, chance: f64) {
         self.breaker.succeeded(retried, chance);
     }
 
     /// Learns of a 429 or 503: no request leaves before the wait is over.
-    pub fn throttled(&mut self, timing: Timing, class: Class, hint: Option<Duration>, chance: f64) {
-        let Timing { sent_at, now } = timing;
-        if class == Class::AboveRate {
-            self.pace.above_rate(now, sent_at, hint, chance);
-        } else {
-            let wait = retry::delay(class, self.pace.consecutive() + 1, hint, 0.5 + chance / 2.0);
+    pub fn throttled(&mut self, timing: Timing, class: Class, headers: &Limits, chance: f64) {
+        let Timing { sent_at, now, in_flight } = timing;
+        let wait = |hint| retry::delay(class, self.pace.consecutive() + 1, hint, 0.5 + chance / 2.0);
+        let others = in_flight.saturating_sub(1);
+        if let Some(most) = headers.parallel {
+            // The end of another one makes room. Those of other processes may take longer.
+            let wait = if others > 0 { Duration::ZERO } else { wait(None) };
+            self.concurrency.named(if most > 0 { most as usize } else { others });
             self.pace.no_capacity(now, sent_at, wait);
+        } else if class == Class::NoCapacity {
+            self.pace.no_capacity(now, sent_at, wait(headers.wait));
+        } else if self.concurrency.refused(sent_at, if headers.wait.is_some() { 0 } else { others }) {
+            // A service that asks for a wait means its rate.
+            self.pace.forgive(now);
+        } else {
+            self.pace.above_rate(now, sent_at, headers.wait, chance);
         }
         self.breaker.end_probe(now);
     }
@@ -247,7 +305,7 @@ mod tests {
                     assert!(until > now && until <= start + Duration::from_hours(72), "{rate} {reserved} {used:?}");
                     now = until;
                 }
-                limiter.accepted(Timing { sent_at: now, now }, &header, reserved, used);
+                limiter.accepted(Timing { sent_at: now, now, in_flight: 1 }, &header, reserved, used);
             }
         }
     }

@@ -12,6 +12,7 @@ mod attempt;
 mod breaker;
 mod budget;
 pub(crate) mod claims;
+mod concurrency;
 mod decision;
 mod dispatch;
 mod engine;
@@ -49,7 +50,7 @@ use limiter::RateOptions;
 use peers::Peers;
 pub use shared::{Gauges, Paused, Shared};
 
-/// Most requests in flight with `--concurrency auto`: the pace decides their actual number.
+/// Most requests in flight with `--concurrency auto`: what they bring, and the pace, decide their actual number.
 pub const AUTO_CONCURRENCY: usize = 1024;
 
 /// The user's wishes about speed and patience.
@@ -57,7 +58,7 @@ pub const AUTO_CONCURRENCY: usize = 1024;
 pub struct SpeedOptions {
     /// Requests in flight.
     pub concurrency: usize,
-    /// The user set no concurrency: the pace decides how many of them there are.
+    /// The user set no concurrency: it is searched for.
     pub auto: bool,
     /// Limits.
     pub rates: RateOptions,

@@ -27,12 +27,23 @@ pub(super) struct RowTask {
     pub(super) probe: bool,
     /// The row is to ask once more whether the service refuses the key; all others wait for that.
     pub(super) looking: bool,
+    /// Requests in flight when its own left.
+    pub(super) in_flight: usize,
+}
+
+/// A request that has passed the gate, until this is dropped.
+struct Passed(Rc<Engine>);
+
+impl Drop for Passed {
+    fn drop(&mut self) {
+        self.0.gate.leave();
+    }
 }
 
 /// The end of a row's wait for the gate and for money.
 enum RowAdmission {
     /// The request may leave; this much money is set aside for it.
-    Admitted(Nanos),
+    Admitted(Nanos, Passed),
     /// Meanwhile the service has refused the row's model or all rows, or has asked it to wait.
     Unwanted,
     /// The run stops.
@@ -68,6 +79,7 @@ impl RowTask {
             body: Bytes::from(request.body.into_string()),
             probe,
             looking: false,
+            in_flight: 1,
         }
     }
 
@@ -99,13 +111,15 @@ impl RowTask {
                 }
                 continue;
             }
-            let set_aside = match self.admit().await {
-                RowAdmission::Admitted(set_aside) => set_aside,
+            let (set_aside, passed) = match self.admit().await {
+                RowAdmission::Admitted(set_aside, passed) => (set_aside, passed),
                 RowAdmission::Unwanted => continue,
                 RowAdmission::Stopping => return self.abandon(),
             };
             let before = Waste::of(&self.outcome);
+            self.in_flight = self.engine.gate.limiter().in_flight();
             let again = self.send().await;
+            drop(passed);
             if set_aside > Nanos::ZERO {
                 self.engine.wallet.release(set_aside, self.cost_since(before, set_aside));
             }
@@ -185,7 +199,11 @@ impl RowTask {
         let engine = &self.engine;
         if self.looking {
             // All others wait for this one request, so it takes a slot if there is one, and leaves in any case.
-            _ = engine.gate.learn(|limiter| limiter.take(Instant::now(), self.about));
+            engine.gate.learn(|limiter| {
+                if limiter.take(Instant::now(), self.about).is_err() {
+                    limiter.enter();
+                }
+            });
         } else {
             match engine.gate.pass(self.outcome.row, self.about, || self.is_wanted()).await {
                 Passage::Open => {}
@@ -193,9 +211,10 @@ impl RowTask {
                 Passage::Stopping => return RowAdmission::Stopping,
             }
         }
+        let passed = Passed(Rc::clone(engine));
         // Only now: a row that waits for the limiter must not hold money that others could spend.
         match engine.wallet.reserve(&self.outcome.model, self.outcome.reserve).await {
-            Ok(set_aside) if self.is_wanted() => RowAdmission::Admitted(set_aside),
+            Ok(set_aside) if self.is_wanted() => RowAdmission::Admitted(set_aside, passed),
             Ok(set_aside) => {
                 engine.gate.learn(|limiter| limiter.give_back(self.about));
                 engine.wallet.release(set_aside, Nanos::ZERO);

@@ -51,6 +51,10 @@ pub struct PaceGauge {
 pub struct Gauges {
     /// Requests in flight.
     pub in_flight: AtomicUsize,
+    /// The most requests that were in flight at once.
+    pub peak_in_flight: AtomicUsize,
+    /// Requests without an answer in time.
+    pub timed_out: AtomicU64,
     /// Requests sent by this run.
     pub sent: AtomicU64,
     /// Requests refused with 429.

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Measures how well `llbatch run`, left to itself, finds a server's unknown rate limit: how much of it is used, and how
-# many requests are refused. See usage below for what it needs and how long it takes.
+# Measures how well `llbatch run`, left to itself, finds a server's unknown limit (a rate, a window, or how many requests it
+# works on at once): how much of it is used, and how many requests are refused. See usage below for what it needs and how long
+# it takes.
 # shellcheck disable=SC2329 # run_case is called through start
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../bench/lib.sh"
@@ -9,6 +10,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/../bench/lib.sh"
 LITELLM=1.106.2
 RATES=(2 10 100 1000)
 TWO_RATES=(10 100)
+WINDOWS=(120 600)
+SLOTS=(1 4 16 64)
 
 usage() {
     cat <<'HELP'
@@ -26,7 +29,13 @@ for R = 10 and 100:
   two-R        as sandbox-R, but two runs with one state directory, the second      target: >= 0.85 used, <= 0.02 refused
                started after a quarter of the time; both together
 and for 120 and 600 requests a minute, over three times the seconds:
+  window-RPM   llbatch serve --window RPM/60s: a fixed minute, retry-after when    target: >= 0.95 used, <= 0.03 refused
+               it is used up, not a word before
   litellm-RPM  LiteLLM's proxy, a key with that rpm_limit, retry-after: 60       target: >= 0.90 used, <= 0.02 refused
+
+and for servers that refuse nothing, over twice the seconds, measured in the second half:
+  slots-K      llbatch serve --slots K --latency 1s: K = 1, 4, 16, 64 at once       target: >= 0.90 used, at most 64 in flight
+               and the others queue; the note says how many were in flight                 up to K = 16, 256 above
 
 Options:
   --bin FILE      measure this binary instead of building one
@@ -40,7 +49,7 @@ Options:
 
 Needs: Debian's nginx-light, libnginx-mod-http-echo and python3 (with python3-venv and the Python package registry for
 LiteLLM's environment, made once, about 1 GB); cargo for building. No root, no database.
-Takes about 10 minutes with two cases at a time.
+Takes about 20 minutes with two cases at a time.
 Exit status: 0 when everything was measured, met or not; 1 when something could not be.
 HELP
 }
@@ -73,11 +82,11 @@ wanted() {
     return 1
 }
 
-# Each of these starts a server that allows $1 requests and sets URL and SERVER (its process).
+# Each of these starts a server and sets URL and SERVER (its process). serve_sandbox takes flags of `serve`, the others the
+# number of requests that are allowed.
 serve_sandbox() {
-    local rate=$1 tries=100
-    shift
-    start "$BIN" serve --rps "$rate" --retry-after none --state-dir "$DIR/server-state" "$@" >"$DIR/url" 2>"$DIR/server.log"
+    local tries=100
+    start "$BIN" serve --state-dir "$DIR/server-state" "$@" >"$DIR/url" 2>"$DIR/server.log"
     SERVER=$!
     until [[ -s $DIR/url ]]; do
         if ! kill -0 "$SERVER" 2>/dev/null || ((tries-- <= 0)); then
@@ -118,7 +127,7 @@ serve_litellm() {
 # What the server itself counted, as "answered refused"; nothing where it does not count.
 server_counts() {
     case $1 in
-        sandbox | headers | two)
+        sandbox | headers | two | window | slots)
             python3 "$MEASURE" get "${URL%/v1}/sandbox/stats" bill.requests refused ;;
         nginx)
             awk '$1 == 200 { ok++ } $1 == 429 { refused++ } END { print ok + 0, refused + 0 }' "$DIR/statuses" ;;
@@ -128,7 +137,7 @@ server_counts() {
 # One case, in a process of its own: run_case KIND-NUMBER
 run_case() {
     local kind=${1%-*} limit=${1##*-} rate time=$seconds used_target=0.90 refused_target=0.02
-    local file burst status=0 succeeded sent limited counts used refused met=NO note='' second='' second_status=0 more
+    local file burst status=0 succeeded sent limited counts used refused met=NO note='' second='' second_status=0 more half peak most
     # This process ends only what it starts itself, sooner than the script would end it.
     DIR=$TMP/$1 PIDS=() TMP='' GRACE=10
     on_exit
@@ -137,21 +146,28 @@ run_case() {
     # What may pass beyond the rate: a first burst here, a whole window of a minute with LiteLLM.
     burst=$((2 * limit + 200))
     case $kind in
-        sandbox) serve_sandbox "$limit" ;;
-        two) used_target=0.85; serve_sandbox "$limit" ;;
-        headers) used_target=0.95 refused_target=0.005; serve_sandbox "$limit" --rate-headers ;;
+        sandbox) serve_sandbox --rps "$limit" --retry-after none ;;
+        two) used_target=0.85; serve_sandbox --rps "$limit" --retry-after none ;;
+        headers) used_target=0.95 refused_target=0.005; serve_sandbox --rps "$limit" --retry-after none --rate-headers ;;
+        window)
+            time=$((3 * seconds)) rate=$(calc %.10g "$limit / 60") used_target=0.95 refused_target=0.03
+            serve_sandbox --window "$limit/60s" ;;
+        slots) time=$((2 * seconds)) refused_target=0; serve_sandbox --slots "$limit" --latency 1s --jitter 0.3 ;;
         nginx) serve_nginx "$limit" ;;
         litellm) time=$((3 * seconds)) rate=$(calc %.10g "$limit / 60"); serve_litellm "$limit" ;;
     esac
     # More rows than the limit lets through.
     await python3 "$MEASURE" input "$(calc %d "1.1 * $rate * $time + $burst")" "$DIR/input.jsonl"
     if [[ $kind == two ]]; then
-        # Rows of their own, or it would be the same command.
         cp "$DIR/input.jsonl" "$DIR/second.jsonl"
         start bash -c 'sleep "$1"; shift; exec timeout --kill-after=10 "$@"' - $((time / 4)) $((time + 120)) "$BIN" run \
-            "$DIR/second.jsonl" -o "$DIR/second-out.jsonl" --deadline "$((time - time / 4))s" --base-url "$URL" \
+            "$DIR/second.jsonl" --fresh -o "$DIR/second-out.jsonl" --deadline "$((time - time / 4))s" --base-url "$URL" \
             --state-dir "$DIR/state" --summary "$DIR/second.json" >"$DIR/second.log" 2>&1
         second=$!
+    fi
+    if [[ $kind == slots ]]; then
+        start bash -c 'sleep "$1"; exec python3 "$2" get "$3" bill.requests' - "$seconds" "$MEASURE" "${URL%/v1}/sandbox/stats" \
+            >"$DIR/half"
     fi
     say "$1: running for $time s"
     await timeout --kill-after=10 $((time + 120)) "$BIN" run "$DIR/input.jsonl" -o "$DIR/out.jsonl" --deadline "${time}s" \
@@ -172,17 +188,25 @@ run_case() {
         succeeded=$((succeeded + more[0])) sent=$((sent + more[1])) limited=$((limited + more[2]))
     fi
     counts=$(server_counts "$kind")
-    stop "$SERVER"
+    peak=0 most=0
     used=$(calc %.3f "$succeeded / ($rate * $time)")
     refused=$(calc %.4f "$limited / ($sent > 0 ? $sent : 1)")
-    if holds "$used >= $used_target && $refused <= $refused_target"; then met=yes; fi
     if [[ -n $counts && $counts != "$succeeded $limited" ]]; then note=" (server counted ${counts/ /\/})"; fi
+    if [[ $kind == slots ]]; then
+        # The search may take the first half. A slot answers one request a second.
+        read -r half <"$DIR/half"
+        used=$(calc %.3f "(${counts% *} - $half) / ($limit * $seconds)")
+        peak=$(python3 "$MEASURE" get "${URL%/v1}/sandbox/stats" peak_in_flight) most=$((limit <= 16 ? 64 : 256))
+        note=" (at most $peak in flight)"
+    fi
+    stop "$SERVER"
+    if holds "$used >= $used_target && $refused <= $refused_target && $peak <= $most"; then met=yes; fi
     printf '%s\t%s/s\t%s\t%s\t%s\t%s\t>= %s, <= %s\t%s\n' "$1" "$(calc %.4g "$rate")" "$used" "$refused" "$sent" \
         "$succeeded/$limited$note" "$used_target" "$refused_target" "$met" >"$DIR/row"
     say "$1: used $used, refused $refused: $met"
 }
 
-need nginx python3 awk timeout
+need python3 awk timeout
 prepare limiter
 release_binary "$bin"
 cases=() rpms=()
@@ -190,14 +214,17 @@ for kind in sandbox headers nginx; do
     for rate in "${RATES[@]}"; do if wanted "$kind-$rate"; then cases+=("$kind-$rate"); fi; done
 done
 for rate in "${TWO_RATES[@]}"; do if wanted "two-$rate"; then cases+=("two-$rate"); fi; done
+for rpm in "${WINDOWS[@]}"; do if wanted "window-$rpm"; then rpms+=("window-$rpm"); fi; done
+for slots in "${SLOTS[@]}"; do if wanted "slots-$slots"; then cases+=("slots-$slots"); fi; done
 if [[ -n $litellm ]]; then
     for rpm in 120 600; do if wanted "litellm-$rpm"; then rpms+=("litellm-$rpm"); fi; done
 fi
-if ((${#rpms[@]})) && [[ ! -x $venv/bin/litellm ]]; then
+if [[ " ${rpms[*]} " == *' litellm-'* && ! -x $venv/bin/litellm ]]; then
     say "making a Python environment with LiteLLM's proxy in $venv"
     await python3 -m venv "$venv"
     await "$venv/bin/pip" install --quiet "litellm[proxy]==$LITELLM" || die "LiteLLM cannot be installed; --no-litellm leaves it out"
 fi
+if [[ " ${cases[*]} " == *' nginx-'* ]]; then need nginx; fi
 ((${#cases[@]} + ${#rpms[@]})) || die "no case matches --only $only"
 
 # The long ones first, so that they run beside the others.
@@ -212,8 +239,8 @@ for name in "${rpms[@]}" "${cases[@]}"; do
 done
 for ((; running > 0; running--)); do wait -n || failed=1; done
 
-facts "$(if ((${#rpms[@]})); then printf 'LiteLLM %s' "$("$venv/bin/pip" list --format freeze 2>/dev/null | sed -n 's/^litellm==//p')"; fi)"
-printf 'measured  %s s a case (LiteLLM %s s), %s at a time\n\n' "$seconds" $((3 * seconds)) "$jobs"
+facts "$(if [[ " ${rpms[*]} " == *' litellm-'* ]]; then printf 'LiteLLM %s' "$("$venv/bin/pip" list --format freeze 2>/dev/null | sed -n 's/^litellm==//p')"; fi)"
+printf 'measured  %s s a case (windows %s s), %s at a time\n\n' "$seconds" $((3 * seconds)) "$jobs"
 {
     printf 'case\tlimit\tused\trefused\tsent\tanswered/429\ttarget\tmet?\n'
     for name in "${cases[@]}" "${rpms[@]}"; do

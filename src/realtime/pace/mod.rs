@@ -4,20 +4,23 @@
 //!
 //! 1. On the way up every answer raises the pace, and a quick answer raises it more: the number of requests refused before
 //!    the pacer knows is (pace - limit) x latency.
-//! 2. A refusal ends the climb. Everyone pauses until the requests in flight are answered. Then [`RateFit`] finds the rates
-//!    that explain all requests and refusals, and the pace is taken from their middle. While they are far apart, the pace
-//!    creeps up to the next refusal, which narrows them down.
+//! 2. A refusal ends the climb. Everyone pauses until the requests in flight are answered. Then the requests accepted between
+//!    refusals bound the rate ([`RefusalLog`]), and the pace is taken from between the bounds. While they are far apart, the
+//!    pace creeps up to the next refusal, which narrows them down.
 //! 3. Refusals are a budget: a measured rate is held, and probed when one more refusal is affordable.
 //! 4. A 429 means "above your rate": slow down. A 503 means "no capacity": wait, and keep the rate.
+//! 5. A 429 that asks for a long wait ends a fixed [`Window`]: the next ones are filled evenly.
 
+mod bounds;
 mod estimate;
-mod fit;
 mod shared;
+mod window;
 
 use std::time::{Duration, Instant};
 
-use fit::RateFit;
+use bounds::{CountAt, RefusalLog};
 use shared::JOIN;
+use window::Window;
 
 use super::peers::Traffic;
 use crate::api::limits::Limits;
@@ -85,9 +88,11 @@ pub(super) struct Pace {
     not_before: Instant,
     /// Requests that left before this belong to a refusal that the pacer has acted on.
     epoch: Instant,
-    fit: RateFit,
+    log: RefusalLog,
     /// The refusal from which to estimate the rate when the pause is over.
     refusal: Option<Refusal>,
+    /// The pace at the last refusal.
+    refused_rate: f64,
     /// Requests since the rate last changed.
     tick: CountSince,
     /// The rate as it was last set, before any growth.
@@ -96,8 +101,6 @@ pub(super) struct Pace {
     share: f64,
     /// The last great change of the share, or adoption of another process's rate.
     shifted: Option<Instant>,
-    /// The last report of the other processes.
-    heard: Instant,
     sent: u32,
     refused: u32,
     /// Requests of the other processes while they were known.
@@ -108,8 +111,8 @@ pub(super) struct Pace {
     hurried: bool,
     /// The last wait of a request for its slot: then the pacer, and not the demand, decides the speed.
     waited: Option<Instant>,
-    /// The start of a fixed window, and the number of requests accepted before it.
-    window: CountSince,
+    /// The service counts by fixed windows.
+    window: Option<Window>,
 }
 
 /// A requests-a-second limit, and the time at which it was found.
@@ -124,6 +127,8 @@ pub(super) struct FoundLimit {
 /// A refusal to learn from.
 #[derive(Debug, Clone, Copy)]
 struct Refusal {
+    /// The departure of the refused request.
+    at: Instant,
     /// The rate that was too fast.
     rate: f64,
     /// The wait that the service asked for.
@@ -165,13 +170,13 @@ impl Pace {
             next: now,
             not_before: now,
             epoch: now,
-            fit: RateFit::new(),
+            log: RefusalLog::default(),
             refusal: None,
+            refused_rate: FASTEST,
             tick: CountSince::new(now),
             found: FoundLimit { limit: START * MARGIN, at: now },
             share: 1.0,
             shifted: None,
-            heard: now,
             sent: 0,
             refused: 0,
             others: Traffic::default(),
@@ -179,7 +184,7 @@ impl Pace {
             header_limit: None,
             hurried: false,
             waited: None,
-            window: CountSince::new(now),
+            window: None,
         }
     }
 
@@ -214,6 +219,7 @@ impl Pace {
         if self.phase != Phase::Open {
             self.estimate(now);
             self.grow(now);
+            self.enter_window(now)?;
             if now < self.next {
                 self.waited = Some(now);
                 return Err(PaceWait::Slot(self.next));
@@ -226,9 +232,20 @@ impl Pace {
             self.next = slot + interval;
         }
         self.sent = self.sent.saturating_add(1);
-        self.fit.sent(now, 1.0 / self.share - 1.0);
+        self.log.sent(now, 1.0 / self.share - 1.0);
         self.tick.count = self.tick.count.saturating_add(1);
         Ok(())
+    }
+
+    /// Waits for the next window if this one is full.
+    fn enter_window(&mut self, now: Instant) -> Result<(), PaceWait> {
+        let Some(window) = &mut self.window else { return Ok(()) };
+        let entered = window.enter(CountAt { at: now, count: self.log.accepted() });
+        self.rate = window.pace().clamp(SLOWEST, FASTEST);
+        entered.map_err(|until| {
+            self.pause(now, until.saturating_duration_since(now));
+            PaceWait::Cooldown(until)
+        })
     }
 
     /// Learns of a response other than 429 and 503: the request was within the limit.
@@ -247,9 +264,9 @@ impl Pace {
     /// Learns of a 429: the rate was too high. `chance` is uniform in 0..1.
     pub(super) fn above_rate(&mut self, now: Instant, sent_at: Instant, hint: Option<Duration>, chance: f64) {
         self.refused = self.refused.saturating_add(1);
-        self.fit.refused(sent_at);
         if sent_at < self.epoch {
             // This request left before the last refusal was known. It says nothing new, but its hint may be longer.
+            self.log.refused();
             self.pause(now, hint.unwrap_or_default());
             return;
         }
@@ -261,17 +278,18 @@ impl Pace {
         if !shifting {
             self.learn_from_refusal(now, sent_at, hint);
         }
+        self.log.refused();
         self.pause_after_refusal(now, sent_at, hint, chance);
     }
 
     /// Remembers a refusal for the estimate, and slows down until then.
     fn learn_from_refusal(&mut self, now: Instant, sent_at: Instant, hint: Option<Duration>) {
-        self.fit.mark(sent_at);
+        self.log.mark(sent_at);
         let rate = match self.phase {
-            Phase::Open => self.fit.pace().max(SLOWEST),
+            Phase::Open => self.log.pace().max(SLOWEST),
             _ => self.rate,
         };
-        self.refusal = Some(Refusal { rate, hint });
+        self.refusal = Some(Refusal { at: sent_at, rate, hint });
         self.header_limit = None;
         if let Phase::Open | Phase::Start = self.phase {
             self.set_rate(now, rate * 0.5, Phase::Search { growth: SEARCH_MOST });
@@ -310,8 +328,17 @@ impl Pace {
             self.consecutive = self.consecutive.saturating_add(1);
             self.epoch = now;
         }
-        self.fit.withdraw(sent_at);
+        self.log.withdraw();
         self.pause(now, wait);
+    }
+
+    /// Forgets the refusals: the rate was not their reason.
+    pub(super) fn forgive(&mut self, now: Instant) {
+        (self.refusal, self.log, self.window) = (None, RefusalLog::default(), None);
+        (self.consecutive, self.epoch, self.not_before, self.next) = (0, now, now, now);
+        if self.phase != Phase::Open {
+            self.set_rate(now, self.rate, Phase::Start);
+        }
     }
 
     /// Makes everyone wait at least this long from now.
@@ -372,7 +399,7 @@ impl Pace {
         let quiet = now.saturating_duration_since(self.found.at);
         let growth = match self.phase {
             Phase::Search { growth } if self.may_search() => growth,
-            Phase::Search { .. } | Phase::Known if quiet > HOLD && self.may_probe(quiet) => {
+            Phase::Search { .. } | Phase::Known if quiet > HOLD && self.window.is_none() && self.may_probe(quiet) => {
                 PROBE * 2f64.powf((quiet.saturating_sub(HOLD).as_secs_f64() / 10.0).min(3.0))
             }
             _ => return,

@@ -2,13 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::{FoundLimit, Pace, Phase, SEARCH_MOST};
+use super::{FoundLimit, Pace, Phase, SEARCH_MOST, Window};
 use crate::realtime::peers::{Advice, LimitEstimate, Traffic};
 
 /// The time until processes have heard of each other. The first request of one that joins waits this long.
 pub(super) const JOIN: Duration = Duration::from_millis(400);
-/// The age of a report, on average.
-const LAG: Duration = Duration::from_millis(100);
 /// Smallest share, however many processes there are.
 const LEAST_SHARE: f64 = 1e-4;
 
@@ -23,7 +21,8 @@ impl Pace {
         let age = now.saturating_duration_since(self.found.at).as_secs_f64();
         // While a refusal waits for its estimate, nothing is known.
         let limit = self.found.limit;
-        self.refusal.is_none().then_some(LimitEstimate { limit, age, rate: self.rate, growth })
+        let rate = self.window.as_ref().map_or(self.rate, Window::rate);
+        self.refusal.is_none().then_some(LimitEstimate { limit, age, rate, growth })
     }
 
     /// The last limit that was found, if any.
@@ -56,18 +55,16 @@ impl Pace {
     pub(in crate::realtime) fn apply(&mut self, now: Instant, advice: &Advice) {
         let Some(traffic) = advice.others else {
             self.share = 1.0;
-            self.heard = now;
             return;
         };
-        let then = now.checked_sub(LAG).unwrap_or(now);
-        self.fit.spread(self.heard, then, traffic);
+        self.log.others(traffic);
         self.others = self.others + traffic;
-        self.heard = then;
         if let Some(adopted) = advice.adopt {
             let growth = adopted.estimate.growth.map(|growth| growth.clamp(0.0, SEARCH_MOST));
             let phase = growth.map_or(Phase::Known, |growth| Phase::Search { growth });
             self.set_rate(now, adopted.estimate.rate, phase);
             self.found = FoundLimit { limit: adopted.estimate.limit, at: adopted.at };
+            self.window = None;
             self.shifted = Some(now);
             if self.sent == 0 {
                 // The others do not know this process yet.

@@ -133,9 +133,9 @@ fn pace(limits: &Limits, steps: &[u8]) {
                 sent_at = now;
             }
             4 => limiter.succeeded(step & 8 != 0, chance),
-            5 => limiter.accepted(Timing { sent_at, now }, limits, 0, Some(much)),
-            6 => limiter.throttled(Timing { sent_at, now }, Class::AboveRate, limits.wait, chance),
-            _ => limiter.throttled(Timing { sent_at, now }, Class::NoCapacity, limits.wait, chance),
+            5 => limiter.accepted(Timing { sent_at, now, in_flight: 1 }, limits, 0, Some(much)),
+            6 => limiter.throttled(Timing { sent_at, now, in_flight: 1 }, Class::AboveRate, limits, chance),
+            _ => limiter.throttled(Timing { sent_at, now, in_flight: 1 }, Class::NoCapacity, limits, chance),
         }
         assert!(limiter.rate().is_none_or(|rate| rate > 0.01 && rate <= 1e6), "{:?}", limiter.rate());
     }

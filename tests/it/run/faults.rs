@@ -192,6 +192,56 @@ fn server_without_capacity_is_waited_for() {
 }
 
 #[test]
+fn server_that_queues_is_not_swamped() {
+    let home = Home::new();
+    let server = Server::start(&["--slots", "2", "--latency", "20ms"]);
+    home.write("in.jsonl", prompts(1..=300));
+    home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--summary", "s.json"]).code(0);
+    answered(&home.read("out.jsonl"), 1..=300);
+    assert_eq!(http(&home), [300, 0, 0]);
+    let peak = server.stats()["peak_in_flight"].as_u64().unwrap();
+    assert!((2..=64).contains(&peak), "{peak} in flight for two slots");
+}
+
+#[test]
+fn requests_in_parallel_are_limited_without_slowing_down() {
+    for concurrency in ["auto", "8"] {
+        let home = Home::new();
+        let server = Server::start(&["--parallel", "2", "--latency", "50ms"]);
+        home.write("in.jsonl", prompts(1..=60));
+        let args = ["in.jsonl", "-o", "out.jsonl", "--summary", "s.json", "--concurrency", concurrency];
+        home.run(&server, &args).code(0);
+        answered(&home.read("out.jsonl"), 1..=60);
+        let [sent, _, refused] = http(&home);
+        assert!(refused > 0 && refused <= 8 && sent == 60 + refused, "{concurrency}: {refused} refused of {sent}");
+    }
+}
+
+#[test]
+fn window_without_a_word_before_its_end_is_waited_for() {
+    let home = Home::new();
+    let server = Server::start(&["--window", "10/5s"]);
+    home.write("in.jsonl", prompts(1..=25));
+    home.run(&server, &["in.jsonl", "-o", "out.jsonl", "--summary", "s.json"]).code(0);
+    answered(&home.read("out.jsonl"), 1..=25);
+    let [sent, _, refused] = http(&home);
+    assert!(refused > 0 && refused <= 5 && sent == 25 + refused, "{refused} refused of {sent}");
+}
+
+#[test]
+fn timeouts_end_with_words_that_name_the_concurrency() {
+    let home = Home::new();
+    let server = Server::start(&["--slots", "1", "--latency", "700ms"]);
+    home.write("in.jsonl", prompts(1..=4));
+    let args = ["in.jsonl", "-o", "out.jsonl", "--request-timeout", "1s", "--retries", "0", "--concurrency", "4"];
+    let run = home.run(&server, &[&args[..], &["--summary", "s.json"]].concat());
+    run.code(3);
+    let reason = home.json("s.json")["exit"]["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("had no answer within 1s while up to 4 were in flight"), "{reason}");
+    assert!(reason.contains("--concurrency"), "{reason}");
+}
+
+#[test]
 fn hanging_request_ends_at_its_timeout() {
     let home = Home::new();
     let server = Server::start(&[]);

@@ -1,0 +1,270 @@
+//! The number of requests in flight, found by what more of them bring.
+//!
+//! A server on one's own hardware queues what it cannot work on, and refuses nothing. So the number doubles while the answered
+//! tokens a second rise with it, and steps back when twice as many bring no more, which is when their latency doubles. From
+//! time to time the search looks up and down again. A request that times out halves the number.
+//!
+//! It is pure: it is given the time and never sleeps.
+
+use std::time::{Duration, Instant};
+
+use super::AUTO_CONCURRENCY;
+
+/// Requests in flight at first.
+const START: usize = 4;
+/// Most requests in flight for each base URL, while nothing is refused. Once it is, the rate is the limit.
+const MOST: usize = 256;
+/// Twice as many in flight must answer more tokens a second by this factor.
+const GAIN: f64 = 1.1;
+/// Fewer in flight are as good if they answer this share of the tokens a second.
+const AS_GOOD: f64 = 0.97;
+/// A request counts for a number if it left with this share of it in flight.
+const FULL: f64 = 0.9;
+/// A number is judged by half as many answers, by no fewer than this, and no sooner than this time.
+const ANSWERS: usize = 6;
+const SHORTEST: Duration = Duration::from_millis(50);
+/// The search rests for this long once it is done, and after a timeout.
+const REST: Duration = Duration::from_secs(30);
+/// Refusals in a row, with as many others in flight each time, after which their number is the limit; and the time that they
+/// must have taken. A limit of requests a second lets one through meanwhile.
+const CROWDED: u32 = 3;
+const CROWDED_TIME: Duration = Duration::from_secs(1);
+
+/// An answer, as far as it matters here.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AnsweredRequest {
+    /// The departure.
+    pub(super) sent_at: Instant,
+    /// The arrival of its answer.
+    pub(super) now: Instant,
+    /// Requests in flight at its departure, itself included.
+    pub(super) in_flight: usize,
+    /// Tokens of the answer.
+    pub(super) tokens: u64,
+}
+
+/// What the number in flight was changed for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Trial {
+    /// It is measured for the first time, or again.
+    Measure,
+    /// Twice as many as the best.
+    More,
+    /// Fewer than the best.
+    Fewer,
+    /// The best one is used until then; afterwards more are tried, or fewer.
+    Rest { until: Instant, then_more: bool },
+}
+
+/// Answers to requests that left since the number in flight was changed, with that many in flight.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    since: Instant,
+    /// All answers. Those with fewer in flight do not count: the first requests after a rise, or all if the pace is slower.
+    seen: usize,
+    counted: usize,
+    tokens: f64,
+    seconds: f64,
+}
+
+impl Sample {
+    const fn new(since: Instant) -> Self {
+        Self { since, seen: 0, counted: 0, tokens: 0.0, seconds: 0.0 }
+    }
+
+    /// Tokens a second with so many in flight: those of one request, times their number. It varies less than a count of the
+    /// answers in a span of time, because a long answer takes long and has many tokens.
+    fn throughput(&self, in_flight: usize) -> f64 {
+        in_flight as f64 * self.tokens / self.seconds.max(1e-6)
+    }
+}
+
+/// A number in flight and the tokens a second that it brings.
+#[derive(Debug, Clone, Copy)]
+struct Best {
+    limit: usize,
+    throughput: f64,
+}
+
+/// A refusal while others were in flight.
+#[derive(Debug, Clone, Copy)]
+struct Crowd {
+    others: usize,
+    refusals: u32,
+    since: Instant,
+}
+
+/// The number of requests that may be in flight.
+#[derive(Debug)]
+pub(super) struct Concurrency {
+    limit: usize,
+    most: usize,
+    trial: Trial,
+    sample: Sample,
+    best: Option<Best>,
+    /// The next number above the best one was tried and is no better.
+    topped: bool,
+    /// The limit of requests in parallel that the service named.
+    named: Option<usize>,
+    /// The same as found by its refusals.
+    found: Option<usize>,
+    crowd: Option<Crowd>,
+    /// The search is on: the user named no number, and the service no rate.
+    searches: bool,
+}
+
+impl Concurrency {
+    /// Leaves the number to the user.
+    pub(super) fn fixed(now: Instant) -> Self {
+        Self { searches: false, ..Self::search(now, 1) }
+    }
+
+    /// Begins the search for a service with so many base URLs.
+    pub(super) fn search(now: Instant, urls: usize) -> Self {
+        Self {
+            limit: START,
+            most: MOST * urls.max(1),
+            trial: Trial::Measure,
+            sample: Sample::new(now),
+            best: None,
+            topped: false,
+            named: None,
+            found: None,
+            crowd: None,
+            searches: true,
+        }
+    }
+
+    /// The number of requests that may be in flight now.
+    pub(super) fn limit(&self) -> usize {
+        if self.searches { self.limit.min(self.parallel()) } else { self.parallel() }
+    }
+
+    /// The most requests in parallel that the service takes, as far as it is known.
+    fn parallel(&self) -> usize {
+        [self.named, self.found].into_iter().flatten().min().unwrap_or(usize::MAX)
+    }
+
+    /// The service names its rate in headers.
+    pub(super) const fn announced(&mut self) {
+        self.searches = false;
+    }
+
+    /// Learns from an answer.
+    pub(super) fn answered(&mut self, answer: AnsweredRequest) {
+        self.crowd = None;
+        if !self.searches || answer.sent_at < self.sample.since {
+            return;
+        }
+        let sample = &mut self.sample;
+        sample.seen += 1;
+        if answer.in_flight as f64 >= FULL * self.limit as f64 {
+            sample.counted += 1;
+            sample.tokens += answer.tokens.max(1) as f64;
+            sample.seconds += answer.now.saturating_duration_since(answer.sent_at).as_secs_f64();
+        }
+        let enough = (self.limit / 2).max(ANSWERS);
+        let resting = matches!(self.trial, Trial::Rest { until, .. } if answer.now < until);
+        if resting || answer.now.saturating_duration_since(sample.since) < SHORTEST {
+            return;
+        }
+        if sample.counted >= enough {
+            self.judge(answer.now);
+        } else if sample.seen > 2 * self.limit + 2 * ANSWERS {
+            // The pace or the demand keeps the number lower, so that nothing is learned about it.
+            self.sample = Sample::new(answer.now);
+        }
+    }
+
+    /// Judges the present number by the answers to its requests, and chooses the next.
+    fn judge(&mut self, now: Instant) {
+        let measured = Best { limit: self.limit, throughput: self.sample.throughput(self.limit) };
+        let best = self.best.unwrap_or(measured);
+        match self.trial {
+            Trial::Measure => {
+                self.best = Some(measured);
+                self.try_more(now);
+            }
+            Trial::More if measured.throughput >= best.throughput * GAIN => {
+                self.best = Some(measured);
+                self.topped = false;
+                self.try_more(now);
+            }
+            Trial::More => {
+                let first = !self.topped && best.limit <= START;
+                self.topped = true;
+                if first { self.try_fewer(now, best) } else { self.rest(now, best, false) }
+            }
+            Trial::Fewer if measured.throughput >= best.throughput * AS_GOOD => {
+                self.best = Some(Best { throughput: best.throughput.max(measured.throughput), ..measured });
+                self.try_fewer(now, measured);
+            }
+            Trial::Fewer => self.rest(now, best, true),
+            Trial::Rest { then_more, .. } => {
+                self.best = Some(measured);
+                if then_more { self.try_more(now) } else { self.try_fewer(now, measured) }
+            }
+        }
+    }
+
+    fn try_more(&mut self, now: Instant) {
+        let best = self.best.unwrap_or(Best { limit: self.limit, throughput: 0.0 });
+        let more = (best.limit * 2).min(self.most).min(self.parallel());
+        if more > best.limit { self.set(now, more, Trial::More) } else { self.rest(now, best, false) }
+    }
+
+    /// Tries half of a few, and a quarter less of many.
+    fn try_fewer(&mut self, now: Instant, best: Best) {
+        let fewer = if best.limit <= START { best.limit / 2 } else { best.limit - best.limit / 4 };
+        if fewer > 0 { self.set(now, fewer, Trial::Fewer) } else { self.rest(now, best, true) }
+    }
+
+    fn rest(&mut self, now: Instant, best: Best, then_more: bool) {
+        self.set(now, best.limit, Trial::Rest { until: now + REST, then_more });
+    }
+
+    fn set(&mut self, now: Instant, limit: usize, trial: Trial) {
+        self.limit = limit;
+        self.trial = trial;
+        self.sample = Sample::new(now);
+    }
+
+    /// Learns of a request that timed out: too many are in flight.
+    pub(super) fn timed_out(&mut self, now: Instant, sent_at: Instant) {
+        // Requests that left before the last change were too many then.
+        if !self.searches || sent_at < self.sample.since {
+            return;
+        }
+        let half = self.limit.div_ceil(2);
+        self.best = None;
+        self.topped = true;
+        self.rest(now, Best { limit: half, throughput: 0.0 }, false);
+    }
+
+    /// Learns that the service allows so many requests in parallel.
+    pub(super) fn named(&mut self, parallel: usize) {
+        self.named = Some(parallel.max(1));
+    }
+
+    /// Learns of a 429 that names no reason, while `others` were in flight. Returns true if their number is the reason: requests
+    /// were refused again and again while they were, and none was answered in between.
+    pub(super) fn refused(&mut self, sent_at: Instant, others: usize) -> bool {
+        self.most = self.most.max(AUTO_CONCURRENCY);
+        // It was refused with fewer in flight, so that their number was not the reason.
+        self.found = self.found.filter(|found| others >= *found);
+        let crowd = match self.crowd {
+            Some(crowd) if crowd.others == others => Crowd { refusals: crowd.refusals + 1, ..crowd },
+            _ => Crowd { others, refusals: 1, since: sent_at },
+        };
+        self.crowd = Some(crowd).filter(|_| others > 0);
+        let long = sent_at.saturating_duration_since(crowd.since) >= CROWDED_TIME;
+        let crowded = others > 0 && crowd.refusals >= CROWDED && long;
+        if crowded {
+            self.found = Some(others);
+        }
+        crowded
+    }
+}
+
+#[cfg(test)]
+mod tests;
