@@ -44,13 +44,13 @@ pub enum Flaw {
 /// An answer and its tokens.
 #[derive(Debug)]
 pub struct GeneratedAnswer {
-    pub body: AnswerBody,
+    pub body: ServedBody,
     pub tokens: AnswerTokens,
 }
 
 /// The form in which an answer is given.
 #[derive(Debug)]
-pub enum AnswerBody {
+pub enum ServedBody {
     /// At once, pretty-printed as live.
     Whole(String),
     /// The data of each event of a stream.
@@ -103,13 +103,13 @@ pub fn answer(request: &InferenceRequest<'_>, kind: InferenceKind, style: Answer
         InferenceKind::Embeddings => embeddings(request),
         InferenceKind::Audio => {
             let body = pretty(&json!({"text": sentence(request.hash(), 0)}));
-            GeneratedAnswer { body: AnswerBody::Whole(body), tokens: AnswerTokens::default() }
+            GeneratedAnswer { body: ServedBody::Whole(body), tokens: AnswerTokens::default() }
         }
         InferenceKind::Chat | InferenceKind::Completions => {
             let (completion, tokens) = completion(request, kind, style);
             let body = match request.options.stream {
-                Some(options) => AnswerBody::Events(chunks::events(&completion, options, style)),
-                None => AnswerBody::Whole(bodies::completion(&completion, style.dialect)),
+                Some(options) => ServedBody::Events(chunks::events(&completion, options, style)),
+                None => ServedBody::Whole(bodies::completion(&completion, style.dialect)),
             };
             GeneratedAnswer { body, tokens }
         }
@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     fn whole(answer: GeneratedAnswer) -> String {
-        let AnswerBody::Whole(body) = answer.body else { panic!("a stream") };
+        let ServedBody::Whole(body) = answer.body else { panic!("a stream") };
         body
     }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::answers::{AnswerBody, AnswerStyle, AnswerTokens, GeneratedAnswer, GeneratedChoice, GeneratedCompletion};
+use super::answers::{AnswerStyle, AnswerTokens, GeneratedAnswer, GeneratedChoice, GeneratedCompletion, ServedBody};
 use super::cache::CachedTokens;
 use super::dialect::ServedDialect;
 use super::dice::Dice;
@@ -243,7 +243,7 @@ pub fn embeddings(request: &InferenceRequest<'_>) -> GeneratedAnswer {
         usage: TokenUsage::of_prompt(tokens),
     });
     let tokens = AnswerTokens { prompt: tokens, ..AnswerTokens::default() };
-    GeneratedAnswer { body: AnswerBody::Whole(body), tokens }
+    GeneratedAnswer { body: ServedBody::Whole(body), tokens }
 }
 
 /// Numbers from -1 to 1 in millionths.
@@ -279,7 +279,7 @@ mod tests {
         let body = format!(r#"{{"model":"a/b","input":"x"{extra}}}"#);
         let request = parse(&body, InferenceKind::Embeddings).unwrap();
         let answer = answer(&request, InferenceKind::Embeddings, AnswerStyle::default());
-        let AnswerBody::Whole(body) = answer.body else { panic!("a stream") };
+        let ServedBody::Whole(body) = answer.body else { panic!("a stream") };
         serde_json::from_str::<Value>(&body).unwrap()["data"][0]["embedding"].clone()
     }
 

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::Response;
 
-use super::answers::{self, AnswerBody, AnswerStyle, Flaw};
+use super::answers::{self, AnswerStyle, Flaw, ServedBody};
 use super::body::read;
 use super::call::{ApiRoute, Call};
 use super::dialect::ServedDialect;
@@ -121,8 +121,8 @@ async fn work(call: &Call, kind: InferenceKind, body: &[u8], limits: &mut Reques
         tokio::time::sleep(latency).await;
     }
     let reply = match answer.body {
-        AnswerBody::Whole(body) => HttpReply::json(StatusCode::OK, body),
-        AnswerBody::Events(events) => {
+        ServedBody::Whole(body) => HttpReply::json(StatusCode::OK, body),
+        ServedBody::Events(events) => {
             let shape = fault.as_ref().map_or_else(StreamShape::default, |fault| fault.stream);
             let places = StreamPlaces::new(limits.in_flight.take(), slot);
             HttpReply::events(EventStream::new(&events, shape, app.config.seed ^ hash, places))

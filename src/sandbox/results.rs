@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use axum::http::StatusCode;
 
-use super::answers::{self, AnswerBody, AnswerStyle, Flaw};
+use super::answers::{self, AnswerStyle, Flaw, ServedBody};
 use super::app::App;
 use super::batch::{BatchRecord, BatchResult, ServedStatus};
 use super::dialect::ServedDialect;
@@ -203,7 +203,7 @@ impl Production {
         self.bill.add(Bill::of(&request.model, true, answer.tokens).times(record.price_times));
         self.paid.push(hash);
         // A stream was refused above.
-        let AnswerBody::Whole(body) = answer.body else { return Ok(()) };
+        let ServedBody::Whole(body) = answer.body else { return Ok(()) };
         self.success(id, &compact(&body), fault.as_ref())
     }
 
