@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Each room may use the rooms named in its row and nothing else. No two rooms use each other. `tests/layers.rs` reads this
-//! table and holds the code against it. Every room but two may also use the ground: `error`, `text`, `json` and `completion`.
+//! table and holds the code against it. Every room but two may also use the ground: `error`, `text`, `json`, `completion` and `pack`.
 //! [`api`] and [`sandbox`] may use only what their rows name. `door` opens some rooms to the fuzz targets.
 //!
 //! | room | knows | may use |
@@ -20,6 +20,7 @@
 //! | [`text`] | numbers, durations, widths and aligned columns as people read them | – |
 //! | [`json`] | JSON text in place: members, spans, white space; never a tree | – |
 //! | [`completion`] | the body of an answer: choices, usage, error, and whether it answers at all | – |
+//! | [`pack`] | values as bytes in the store, and back | – |
 //! | [`row_set`] | a set of rows at one bit each | – |
 //! | [`atomic_file`] | files that appear when they are complete | – |
 //! | [`deadline`] | the end of a wait: a span, or a time of day by the clock on the wall | – |
@@ -58,7 +59,7 @@
 //! Before rows up to *n* are sent, "rows up to *n* may have been sent" is on disk. This *claim* tells after a kill which rows
 //! may have been paid for without an answer ([`realtime::claims`] explains it). An answer keeps its permit until it is committed, so
 //! a kill loses at most `--concurrency` answers. Its body is appended to the job's answer log first; the database holds where
-//! it lies, and its checksum.
+//! it lies, and its checksum. Short answers of a new job of few rows lie in the database itself.
 //!
 //! # A batch job
 //!
@@ -97,6 +98,7 @@ mod job;
 mod json;
 mod money;
 mod outcome;
+mod pack;
 mod price;
 mod realtime;
 mod report;

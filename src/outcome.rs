@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::completion::ReportedUsage;
+use crate::pack::{Pack, packed};
 
 /// The way in which requests reach the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +31,7 @@ impl Transport {
 /// A blake3 hash of endpoint, model and body, cut to 16 bytes. Requests with equal fingerprints are the same request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
 pub struct Fingerprint(pub [u8; 16]);
+packed!(Fingerprint(bytes));
 
 /// The reason why a row has no answer (contract, "Results").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -140,6 +142,20 @@ impl ErrorCode {
     }
 }
 
+impl Pack for ErrorCode {
+    fn layout(text: &mut String) {
+        text.push_str("ErrorCode;");
+    }
+
+    fn pack(&self, bytes: &mut Vec<u8>) {
+        self.as_str().to_owned().pack(bytes);
+    }
+
+    fn unpack(bytes: &mut &[u8]) -> Option<Self> {
+        Self::parse(&String::unpack(bytes)?)
+    }
+}
+
 impl fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -169,6 +185,7 @@ pub struct Usage {
     #[serde(default)]
     pub reasoning: u64,
 }
+packed!(Usage { prompt, completion, cached, reasoning });
 
 impl Usage {
     /// Tokens of which none are cached, and none are reasoning.

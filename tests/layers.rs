@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The modules that compute and do nothing else.
-const CORE: &[&str] = &["completion", "json", "outcome", "price", "request", "row_set", "summary", "text", "tokens"];
+const CORE: &[&str] =
+    &["completion", "json", "outcome", "pack", "price", "request", "row_set", "summary", "text", "tokens"];
 
 /// Rooms that stand below all others: every room but these two may use them.
-const GROUND: &[&str] = &["error", "text", "json", "completion"];
+const GROUND: &[&str] = &["error", "text", "json", "completion", "pack"];
 const ALONE: &[&str] = &["api", "sandbox"];
 
 /// Reads the room table of the crate's documentation: each room, and the rooms that it may use beside itself.

@@ -154,7 +154,7 @@ mod tests {
             let ledger = store.ledger().unwrap();
             let spec = r#"{"service":"s","account":"a"}"#.to_owned();
             let job = Job::new(Transport::Realtime, "k".to_owned(), "in.jsonl".to_owned(), spec);
-            let id = store.enter(&ledger, job).unwrap().id;
+            let id = store.enter(&ledger, job).unwrap().job.id;
             ledger.learn_estimates(&id, &[tokens(1, reports)]).unwrap();
             let next = tokens(2, reports);
             for (factors, errors) in

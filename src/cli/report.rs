@@ -45,7 +45,7 @@ pub struct ReportArgs {
 /// Runs the subcommand.
 pub fn run(args: &ReportArgs, ctx: &Ctx) -> Result<Exit> {
     distinct(args)?;
-    let document = report_on(&args.names, args.batch, ctx)?;
+    let document = report_on(&args.names, args.batch, args.html.is_some() || ctx.json, ctx)?;
     if let Some(path) = &args.summary {
         write_summary(&document.summary, AtomicFile::create(path, 0o666)?)?;
     }

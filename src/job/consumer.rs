@@ -10,9 +10,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::entry::JobEntry;
 use super::screen::Screen;
-use super::tally::Tally;
+use super::tally::{RowFolds, Tally};
 use crate::error::{Exit, Result};
-use crate::money::Accounts;
 use crate::money::reservation::Reservation;
 use crate::outcome::Outcome;
 use crate::realtime::{Event, Need, Shared};
@@ -58,8 +57,8 @@ pub(super) struct Consumed<'ctx> {
     pub db: JobDb,
     /// Results that may still lack rows.
     pub results: OrderedWriter,
-    /// The accounts of all rows whose turn has come.
-    pub accounts: Accounts,
+    /// The folds of all rows whose turn has come.
+    pub folds: RowFolds,
     /// The reservation, whose rest is still to be released.
     pub reservation: Option<Reservation<'ctx>>,
 }
@@ -114,12 +113,7 @@ impl<'ctx> Consumer<'_, 'ctx> {
             self.keep_what_is_paid(error.exit, &group, events);
             return Err(error);
         }
-        Ok(Consumed {
-            db: self.db,
-            results: self.results,
-            accounts: self.tally.accounts,
-            reservation: self.reservation,
-        })
+        Ok(Consumed { db: self.db, results: self.results, folds: self.tally.folds, reservation: self.reservation })
     }
 
     fn take_all(&mut self, events: &Receiver<Event>, group: &mut Group) -> Result<()> {

@@ -39,7 +39,7 @@ impl<'a> JobEntry<'a> {
         self.job.cost = (!tally.new.unpriced || spent > Nanos::ZERO).then_some(spent);
         let mut job = self.job.clone();
         job.active_ms += u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.ledger.update(&job)?;
+        self.ledger.note_progress(&job)?;
         Ok(true)
     }
 }

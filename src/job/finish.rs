@@ -14,7 +14,8 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::money::{Accounts, Outstanding};
 use crate::price::Nanos;
-use crate::report::batch_time;
+use crate::report::details::DetailsFold;
+use crate::report::{Folded, batch_time};
 use crate::request::RequestBuilder;
 use crate::results::{ResultFiles, SummaryFile};
 use crate::row_set::RowSet;
@@ -41,6 +42,8 @@ pub(super) struct JobAccounts {
     pub batches: Vec<JobBatch>,
     /// The maximum cost of open batches. Budgets count the batches themselves.
     pub in_batches: Nanos,
+    /// The service may still bill something.
+    open: bool,
 }
 
 impl JobAccounts {
@@ -59,7 +62,7 @@ impl JobAccounts {
 
     /// Builds the accounts of a job without outstanding costs.
     pub const fn paid(accounts: Accounts) -> Self {
-        Self { accounts, batches: Vec::new(), in_batches: Nanos::ZERO }
+        Self { accounts, batches: Vec::new(), in_batches: Nanos::ZERO, open: false }
     }
 
     /// Adds the costs of requests and batches whose results llbatch does not have.
@@ -67,6 +70,7 @@ impl JobAccounts {
         let input = || Ok((inputs_of(spec, workspace.store, &job.id)?, RequestBuilder::new(&spec.params)?));
         let outstanding = Outstanding::of_job(db, job.total, &mut self.accounts.prices, input)?;
         self.accounts.add_outstanding(&outstanding);
+        self.open = !outstanding.is_empty();
         let batched = outstanding.iter().filter(|requests| requests.transport == Transport::Batch);
         self.in_batches = batched.filter_map(|requests| requests.upper_bound).sum();
         self.batches = db.batches()?;
@@ -112,6 +116,10 @@ pub(super) struct Finish<'a> {
     pub nowhere: bool,
     /// The files that were written.
     pub written: ResultFiles,
+    /// The job's database; `None`: it is not open.
+    pub db: Option<JobDb>,
+    /// The fold of all outcomes beyond the accounts; `None`: the command has not read them all.
+    pub details: Option<DetailsFold>,
 }
 
 /// A command that has ended.
@@ -191,15 +199,34 @@ impl Finish<'_> {
         let written = self.stop.is_none() && !self.nowhere && verdict.state.ended() && accounts.all_collected();
         let unseen = self.nowhere && self.http.as_ref().is_some_and(|http| http.sent > 0);
         job.delivered = (job.delivered || written) && !unseen;
-        write_entry(self.workspace, job, verdict.state, accounts)
+        set_state(job, verdict.state, accounts);
+        if self.workspace.store.is_read_only() {
+            return Ok(());
+        }
+        record_entry(self.workspace, job, accounts)?;
+        let mut db = match self.db.take() {
+            Some(db) => db,
+            None => self.workspace.store.open_job(&job.id)?,
+        };
+        let totals = self.totals(verdict, accounts);
+        db.put_end(&self.job, totals.as_deref())?;
+        db.close()
+    }
+
+    /// The totals of a job that has ended, to be kept with it.
+    fn totals(&mut self, verdict: &Verdict, accounts: &JobAccounts) -> Option<Vec<u8>> {
+        let details = self.details.take()?;
+        let ended = self.stop.is_none() && verdict.state.ended() && accounts.all_collected() && !accounts.open;
+        let totals = accounts.accounts.totals.clone();
+        ended.then(|| Folded { totals, details }.to_keep(&self.workspace.ctx.settings.prices))
     }
 
     /// Compares the estimated tokens of the job with the reported ones. A missing input is not an error here.
     fn learn(&self) -> Option<f64> {
-        let teaches = teaches(self.spec, self.job.succeeded);
         if !compares_estimates(self.spec, &self.job, self.job.succeeded) {
             return None;
         }
+        let teaches = teaches(self.spec, self.job.succeeded);
         let Workspace { store, ledger, .. } = self.workspace;
         let learned = inputs_of(self.spec, store, &self.job.id).and_then(|inputs| {
             let builder = RequestBuilder::new(&self.spec.params)?;
@@ -229,21 +256,26 @@ pub fn record(workspace: Workspace<'_>, job: &mut Job, db: &JobDb, spec: &Spec) 
     let accounts = JobAccounts::of(workspace, db, job, spec)?;
     let rows = RowFacts::of(job.total, &accounts.accounts.totals);
     let facts = JobFacts::seen(job, rows, &accounts.batches, false);
-    write_entry(workspace, job, facts.state(), &accounts)?;
+    set_state(job, facts.state(), &accounts);
+    if !workspace.store.is_read_only() {
+        record_entry(workspace, job, &accounts)?;
+        workspace.store.open_job(&job.id)?.put_entry(job)?;
+    }
     Ok(facts)
 }
 
-/// Writes the state, the counts and the cost of a job into the index, the job's own file and the budgets.
-fn write_entry(workspace: Workspace<'_>, job: &mut Job, state: JobState, accounts: &JobAccounts) -> Result<()> {
+/// Sets the state, the counts and the cost of a job.
+fn set_state(job: &mut Job, state: JobState, accounts: &JobAccounts) {
     let totals = &accounts.accounts.totals;
     (job.state, job.succeeded, job.failed, job.cost) = (state, totals.succeeded(), totals.failed(), totals.usd());
-    if workspace.store.is_read_only() {
-        return Ok(());
-    }
-    let spending = accounts.accounts.record(job, workspace.ledger);
-    workspace.ledger.update(job)?;
-    workspace.store.open_job(&job.id)?.put_entry(job)?;
-    spending
+}
+
+/// Writes the entry of a job into the index, and its cost into the history.
+fn record_entry(workspace: Workspace<'_>, job: &Job, accounts: &JobAccounts) -> Result<()> {
+    workspace.ledger.decide(|| {
+        accounts.accounts.record(job, workspace.ledger)?;
+        workspace.ledger.update(job)
+    })
 }
 
 /// Records the cost of killed commands. A realtime run leaves a claim; a batch command leaves answers that the history

@@ -7,7 +7,7 @@ use super::spec::{CleanCheck, Spec, inputs_of, same_service, spec_of};
 use crate::check::Checked;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Inputs, OpenedInputs};
-use crate::store::{Job, JobBatch, JobState, Ledger, Lock, LockWait, Store, Transport};
+use crate::store::{Job, JobBatch, JobDb, JobState, Ledger, Lock, LockWait, Store, Transport};
 use crate::ui::Ui;
 
 /// The rows of a run: files, standard input kept in a file, or what an earlier job read.
@@ -214,19 +214,29 @@ impl OwnedJob {
     }
 
     /// Enters the job into the index as running, unless it is finished, and keeps its standard input under its name.
-    pub fn enter(&mut self, source: &mut RunSource, checked: &Checked, store: &Store, ledger: &Ledger) -> Result<()> {
-        self.job.spec = source.spec.describe()?;
+    pub fn enter(
+        &mut self,
+        source: &mut RunSource,
+        checked: &Checked,
+        store: &Store,
+        ledger: &Ledger,
+    ) -> Result<Option<JobDb>> {
+        // The answers of a resumed job may not fit yet, and standard input is still to be stored.
+        let clean = if self.resumed || source.spool.is_some() { None } else { clean_check(source, checked) };
+        self.job.spec = Spec { checked: clean, ..source.spec.clone() }.describe()?;
         self.job.total = checked.rows;
         // A finished job keeps its state, even if this command cannot write its results.
         if !self.finished {
             self.job.state = JobState::Running;
             self.job.exit = None;
         }
+        let mut new = None;
         if self.resumed {
             ledger.update(&self.job)?;
             store.open_job(&self.job.id)?.put_entry(&self.job)?;
         } else {
-            self.job = store.enter(ledger, self.job.clone())?;
+            let entered = store.enter(ledger, self.job.clone())?;
+            (self.job, new) = (entered.job, Some(entered.db));
             // Locks the job under its own id too, so that `--resume=JOB` and the command exclude each other.
             self.locks.extend(store.lock(&self.job.id)?);
             if let Some(command) = self.locks.first_mut() {
@@ -240,18 +250,27 @@ impl OwnedJob {
             source.inputs = source.inputs.clone().moved(path);
             source.stamp = source.inputs.stamp();
         }
-        Ok(())
+        Ok(new)
     }
 
     /// Records that all rows are valid and fit the job's answers. llbatch does not check that again until the input is
     /// written to.
     pub(super) fn record_clean(&mut self, source: &RunSource, checked: &Checked, ledger: &Ledger) -> Result<()> {
-        let Some(stamp) = source.stamp.clone().filter(|_| checked.problem_count == 0) else { return Ok(()) };
-        let models = checked.models.iter().map(|(model, rows)| (model.to_string(), *rows)).collect();
-        let clean = CleanCheck { stamp, rows: checked.rows, models, stream_removed: checked.stream_removed };
-        self.job.spec = Spec { checked: Some(clean), ..source.spec.clone() }.describe()?;
+        let Some(clean) = clean_check(source, checked) else { return Ok(()) };
+        let spec = Spec { checked: Some(clean), ..source.spec.clone() }.describe()?;
+        if spec == self.job.spec {
+            return Ok(());
+        }
+        self.job.spec = spec;
         ledger.update(&self.job)
     }
+}
+
+/// The record that every row of the input is valid; `None`: some are not, or the input has no stamp.
+fn clean_check(source: &RunSource, checked: &Checked) -> Option<CleanCheck> {
+    let stamp = source.stamp.clone().filter(|_| checked.problem_count == 0)?;
+    let models = checked.models.iter().map(|(model, rows)| (model.to_string(), *rows)).collect();
+    Some(CleanCheck { stamp, rows: checked.rows, models, stream_removed: checked.stream_removed })
 }
 
 /// Finds the job that `--resume=JOB` names beside an input. A name that no job has yet is no error: a scheduler's line names

@@ -15,19 +15,20 @@ use crate::error::{Error, Exit, Result};
 use crate::input::ReadOptions;
 use crate::outcome::Fingerprint;
 use crate::report::details::{ReportDetails, ReportDocument, ReportSource};
-use crate::report::{batch_time, of_files, of_job, time_of};
+use crate::report::{Folded, batch_time, of_files, of_job, time_of};
 use crate::request::{Params, RequestBuilder};
 use crate::store::{Store, Transport};
 use crate::summary::{JobTime, Meta};
 
 /// Builds the report on `names`: one job, or results files. `batch_price` prices the rows of files at the batch price.
-pub fn report_on(names: &[String], batch_price: bool, ctx: &Ctx) -> Result<ReportDocument> {
+/// `prompts`: the report shows the prompts of some rows, which are read from the input.
+pub fn report_on(names: &[String], batch_price: bool, prompts: bool, ctx: &Ctx) -> Result<ReportDocument> {
     match Named::of(names, ctx)? {
         Named::Files => of_results(names, batch_price, ctx),
         Named::Job if batch_price => {
             Err(Error::usage("--batch is for results files; llbatch knows how a job was paid for"))
         }
-        Named::Job => of_named(&names[0], ctx),
+        Named::Job => of_named(&names[0], prompts, ctx),
     }
 }
 
@@ -132,7 +133,7 @@ fn of_results(files: &[String], batch_price: bool, ctx: &Ctx) -> Result<ReportDo
 }
 
 /// Reports on the job that `name` means.
-fn of_named(name: &str, ctx: &Ctx) -> Result<ReportDocument> {
+fn of_named(name: &str, prompts: bool, ctx: &Ctx) -> Result<ReportDocument> {
     let store = Store::open(ctx.settings.state_dir()?)?;
     let JobStatus { job, batches, busy, lost, .. } =
         JobStatus::of(find_local(name, &store, &store.ledger()?)?, &store)?;
@@ -141,7 +142,11 @@ fn of_named(name: &str, ctx: &Ctx) -> Result<ReportDocument> {
     }
     let spec = spec_of(&job)?;
     let input = || Ok((inputs_of(&spec, &store, &job.id)?, RequestBuilder::new(&spec.params)?));
-    let folded = of_job(&store.open_job(&job.id)?, ctx.settings.prices.clone(), job.total, input)?;
+    let db = store.open_job(&job.id)?;
+    let folded = match db.totals()?.and_then(|bytes| Folded::kept(&bytes, &ctx.settings.prices)) {
+        Some(kept) => kept,
+        None => of_job(&db, ctx.settings.prices.clone(), job.total, input)?,
+    };
     let rows = RowFacts::of(job.total, &folded.totals);
     let verdict = Verdict::of(&JobFacts::seen(&job, rows, &batches, busy));
     let time = JobTime { batches: batch_time(&batches), realtime: Duration::from_millis(job.active_ms) };
@@ -156,6 +161,9 @@ fn of_named(name: &str, ctx: &Ctx) -> Result<ReportDocument> {
         settings: settings_of(&spec),
     };
     let mut report = folded.details.into_report(summary, source, seconds);
+    if !prompts {
+        return Ok(report);
+    }
     // The input may be gone or have changed. The report then lacks prompts, and nothing else.
     match prompts_of(&report.details, &spec, &store, &job.id) {
         Ok(prompts) => report.details.add_prompts(&prompts),

@@ -18,14 +18,14 @@ use super::run_start::{EarlierOutcomes, RunStart};
 use super::screen::Screen;
 use super::signals::{self, Signals};
 use super::stop::Stop;
-use super::tally::{NewRows, Tally};
+use super::tally::{NewRows, RowFolds, Tally};
 use super::verdict::JobCommand;
 use crate::context::Ctx;
 use crate::error::Result;
 use crate::money::Accounts;
 use crate::outcome::ErrorCode;
 use crate::realtime::peers::Peers;
-use crate::realtime::{Gauges, SendOptions, Shared};
+use crate::realtime::{Budget, Gauges, SendOptions, Shared};
 use crate::results::{OrderedWriter, Outputs, ReadBlocks, RecordColumns, ResultFiles, RowReader};
 use crate::row_set::RowSet;
 use crate::store::{Presence, Store};
@@ -60,8 +60,8 @@ pub fn run(ask: RunAsk, remote: Remote<'_>, ctx: &Ctx) -> Result<Ended> {
         remote.ready(ctx)?;
     }
     // From here on, the job exists.
-    start.claimed.enter(&mut start.source, &start.checked, &store, &ledger)?;
-    let earlier = start.sort_out(&ask, workspace)?;
+    let new = start.claimed.enter(&mut start.source, &start.checked, &store, &ledger)?;
+    let earlier = start.sort_out(&ask, new, workspace)?;
     ActiveRun { ask, remote, workspace, progress, start }.answer(earlier, outputs)
 }
 
@@ -90,15 +90,7 @@ impl ActiveRun<'_> {
         let shared = Arc::new(Shared::default());
         let signals = Signals::watch(Arc::clone(&shared), finishing(ctx.ui.clone(), self.ask.speed.grace), ctx.leave)?;
         let started = Instant::now();
-        let options = SendOptions {
-            speed: self.ask.speed.clone(),
-            path: self.start.builder.endpoint().path(),
-            last_row: self.start.checked.rows,
-            answered_before: earlier.answered > 0,
-            budget: funds.budget,
-            table: ctx.settings.prices.clone(),
-            peers: self.peers(),
-        };
+        let options = self.options(&earlier, funds.budget);
         if let Some(changed) = self.start.changed() {
             return Err(changed);
         }
@@ -130,6 +122,8 @@ impl ActiveRun<'_> {
             http: Some(http(&shared.gauges)),
             nowhere: self.ask.delivery.nowhere,
             written: ResultFiles::default(),
+            db: None,
+            details: None,
         };
         let end = RunEnd { rows, reused: &reused, unwritable, at_risk_before: funds.at_risk };
         let mut ended = end.finish(finish, driven.consumed, elapsed)?;
@@ -139,6 +133,19 @@ impl ActiveRun<'_> {
             ended.summary.exit.reason = format!("{}; {words}", ended.summary.exit.reason);
         }
         Ok(ended.write_summary(summary_file, ctx))
+    }
+
+    /// The options of the engine.
+    fn options(&self, earlier: &EarlierOutcomes, budget: Option<Budget>) -> SendOptions {
+        SendOptions {
+            speed: self.ask.speed.clone(),
+            path: self.start.builder.endpoint().path(),
+            last_row: self.start.checked.rows,
+            answered_before: earlier.answered > 0,
+            budget,
+            table: self.workspace.ctx.settings.prices.clone(),
+            peers: self.peers(),
+        }
     }
 
     /// The rows to send, for the reader.
@@ -181,7 +188,9 @@ impl ActiveRun<'_> {
             tally: Tally {
                 // The end of the run adds discarded answers of earlier runs. Until then, it is open which failed rows
                 // stay.
-                accounts: Accounts::new(ctx.settings.prices.clone(), self.start.checked.rows).knowing(&earlier.db),
+                folds: RowFolds::new(
+                    Accounts::new(ctx.settings.prices.clone(), self.start.checked.rows).knowing(&earlier.db),
+                ),
                 reused: earlier.done,
                 answered_before: earlier.answered,
                 failed_before: earlier.failed,

@@ -5,13 +5,15 @@ use std::time::Duration;
 use super::consumer::Consumed;
 use super::finish::{Ended, Finish, JobAccounts};
 use super::resume::JobRows;
+use super::tally::RowFolds;
 use super::verdict::Verdict;
 use crate::error::Result;
 use crate::money::Accounts;
 use crate::outcome::{ErrorCode, Outcome};
 use crate::price::Nanos;
-use crate::results::{RowReader, Unanswered};
+use crate::results::{OrderedWriter, RowReader, Unanswered};
 use crate::row_set::RowSet;
+use crate::store::JobDb;
 
 /// The end of a realtime run.
 pub(super) struct RunEnd<'a> {
@@ -31,15 +33,18 @@ impl RunEnd<'_> {
         let store = finish.workspace.store;
         let mut reservation = None;
         let mut accounts = match consumed {
-            Ok(mut consumed) => {
-                reservation = consumed.reservation.take();
-                consumed.db.settle_aside()?;
+            Ok(Consumed { mut db, results, folds, reservation: reserved }) => {
+                reservation = reserved;
+                db.settle_aside()?;
                 // A stopped run without any answer must not replace earlier results.
-                if finish.stop.is_none() || (finish.job.succeeded > 0 && !self.unwritable) {
-                    self.write(consumed, &mut finish)?
+                let accounts = if finish.stop.is_none() || (finish.job.succeeded > 0 && !self.unwritable) {
+                    self.write(&db, results, folds, &mut finish)?
                 } else {
-                    JobAccounts::paid(self.fold(&finish, &consumed.db)?)
-                }
+                    drop(results);
+                    JobAccounts::paid(self.fold(&finish, &db)?)
+                };
+                finish.db = Some(db);
+                accounts
             }
             Err(error) => {
                 finish.fail(&error);
@@ -48,8 +53,12 @@ impl RunEnd<'_> {
                 JobAccounts::paid(folded.unwrap_or_else(|_| unknown()))
             }
         };
-        let db = store.open_job(&finish.job.id);
-        let added = db.and_then(|db| accounts.add_outstanding(finish.workspace, &db, &finish.job, finish.spec));
+        let db = finish.db.take().map_or_else(|| store.open_job(&finish.job.id), Ok);
+        let added = db.and_then(|db| {
+            let added = accounts.add_outstanding(finish.workspace, &db, &finish.job, finish.spec);
+            finish.db = Some(db);
+            added
+        });
         // The run must still be recorded and its reservation released.
         if let Err(error) = added {
             finish.workspace.ctx.ui.warn(&format!("the cost of requests in flight is not known: {error}"));
@@ -63,16 +72,24 @@ impl RunEnd<'_> {
     }
 
     /// Writes the missing rows of the results. Rows without an outcome carry the reason for the stop.
-    fn write(&self, consumed: Consumed<'_>, finish: &mut Finish<'_>) -> Result<JobAccounts> {
-        let Consumed { db, results, mut accounts, .. } = consumed;
-        accounts.add_retired(&db)?;
-        let mut price = |outcome: &Outcome| accounts.add(outcome, self.reused.contains(outcome.row));
+    fn write(
+        &self,
+        db: &JobDb,
+        results: OrderedWriter,
+        mut folds: RowFolds,
+        finish: &mut Finish<'_>,
+    ) -> Result<JobAccounts> {
+        folds.add_retired(db)?;
+        let mut price = |outcome: &Outcome| folds.count(outcome, self.reused.contains(outcome.row));
         let mut open = || RowReader::open(self.rows.inputs, self.rows.builder);
         let (code, reason) = match &finish.stop {
             Some(stop) => (stop.pending, stop.reason.as_str()),
             None => (ErrorCode::Interrupted, "done"),
         };
-        let lines = results.finish(&db, &mut price, Unanswered { code, reason, open_reader: &mut open });
+        let lines = results.finish(db, &mut price, Unanswered { code, reason, open_reader: &mut open });
+        let RowFolds { accounts, details, .. } = folds;
+        // The report of a job does not tell which run paid for a row.
+        finish.details = Some(details).filter(|_| self.reused.count() == 0);
         let accounts = JobAccounts::paid(accounts);
         let verdict = Verdict::of(&accounts.facts(&finish.job, finish.command, finish.stop.clone()));
         match lines.and_then(|lines| lines.commit(verdict.is_whole())) {
@@ -82,7 +99,7 @@ impl RunEnd<'_> {
         Ok(accounts)
     }
 
-    fn fold(&self, finish: &Finish<'_>, db: &crate::store::JobDb) -> Result<Accounts> {
+    fn fold(&self, finish: &Finish<'_>, db: &JobDb) -> Result<Accounts> {
         Accounts::of(db, finish.workspace.ctx.settings.prices.clone(), finish.job.total, self.reused)
     }
 }

@@ -115,17 +115,24 @@ impl RunStart {
     }
 
     /// Prepares the job's database, and returns the rows that are not to be sent.
-    pub(super) fn sort_out(&mut self, ask: &RunAsk, workspace: Workspace<'_>) -> Result<EarlierOutcomes> {
+    /// `new`: the database of a new job.
+    pub(super) fn sort_out(
+        &mut self,
+        ask: &RunAsk,
+        new: Option<JobDb>,
+        workspace: Workspace<'_>,
+    ) -> Result<EarlierOutcomes> {
         let rows = JobRows { inputs: &self.source.inputs, builder: &self.builder };
-        let (mut db, awaited) = match self.resumed.take() {
-            Some(resumed) => {
+        let (mut db, awaited) = match (self.resumed.take(), new) {
+            (Some(resumed), _) => {
                 let awaited = resumed.awaited()?;
                 let retry = if self.claimed.finished { RetryFilter::Nothing } else { ask.retry };
                 let named = ask.job.start.names_job();
                 let rules = ResumeRules { retry, awaited: &awaited, named, same_requests: self.same_requests };
                 (resumed.prepare(rows, &self.checked, rules, workspace.ctx)?, awaited)
             }
-            None => (workspace.store.open_job(&self.claimed.job.id)?, RowSet::default()),
+            (None, Some(new)) => (new, RowSet::default()),
+            (None, None) => (workspace.store.open_job(&self.claimed.job.id)?, RowSet::default()),
         };
         db.keep_prices(&workspace.ctx.settings.prices)?;
         self.claimed.record_clean(&self.source, &self.checked, workspace.ledger)?;

@@ -7,7 +7,7 @@ use crate::outcome::{Outcome, Transport};
 use crate::price::{Nanos, PriceBook, PriceTable};
 use crate::row_set::RowSet;
 use crate::store::{Job, JobDb, Ledger, Payer, Spent};
-use crate::summary::Totals;
+use crate::summary::{Charge, Totals};
 
 /// The totals of a job, and the prices at which its outcomes are added to them.
 #[derive(Debug)]
@@ -56,10 +56,15 @@ impl Accounts {
 
     /// Adds an outcome, and returns the cost of its row. `reused`: an earlier run paid for it.
     pub fn add(&mut self, outcome: &Outcome, reused: bool) -> Option<Nanos> {
+        self.add_charged(outcome, reused).total()
+    }
+
+    /// The same. Returns the charge.
+    pub fn add_charged(&mut self, outcome: &Outcome, reused: bool) -> Charge {
         let mut charge = charge(outcome, &mut self.prices);
         charge.reused = reused;
         self.totals.add(outcome, &charge);
-        charge.total()
+        charge
     }
 
     /// Adds the cost of all retired outcomes in a job's database.

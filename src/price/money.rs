@@ -9,10 +9,12 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::{Serialize, Serializer};
 
 use crate::outcome::Usage;
+use crate::pack::packed;
 
 /// An amount in nano-USD (1e-9 USD). At $0.06 per million tokens, a token costs exactly 60 of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
 pub struct Nanos(pub i128);
+packed!(Nanos(amount));
 
 impl Nanos {
     /// Zero.

@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
+use memchr::memmem;
 use serde_json::value::RawValue;
 
-use crate::completion::Completion;
+use crate::completion::{Completion, Truncation};
 
 /// Bytes of a text that are read: more than a report ever shows of it.
 const LOOK: usize = 4096;
@@ -16,6 +17,29 @@ pub struct AnswerFacts {
     pub truncated: bool,
     /// The time at which the service says it made the answer, in seconds since 1970.
     pub created: Option<i64>,
+}
+
+impl AnswerFacts {
+    /// The facts of the answer in `body`. Most bodies need not be parsed for them.
+    pub(super) fn of(body: &str) -> Self {
+        // The same letters within a text have a backslash before the last quote, and are not found.
+        let mut found = memmem::find_iter(body.as_bytes(), CREATED.as_bytes());
+        let created = match (found.next(), found.next()) {
+            (None, _) => None,
+            (Some(at), None) if let Some(seconds) = whole_number(&body[at + CREATED.len()..]) => Some(seconds),
+            _ => AnswerBody::of(body).facts().created,
+        };
+        Self { truncated: Truncation::of(body).is_some(), created }
+    }
+}
+
+/// The name of the member with the time of an answer.
+const CREATED: &str = "\"created\"";
+
+/// The number of a member that begins with its colon. `None`: the member has another value.
+fn whole_number(member: &str) -> Option<i64> {
+    let value = member.trim_ascii_start().strip_prefix(':')?.trim_ascii_start();
+    value[..value.find([',', '}'])?].trim_ascii_end().parse().ok()
 }
 
 /// The body of a response.
@@ -93,6 +117,24 @@ mod tests {
         }
         let start = AnswerBody::of(&long).start();
         assert!(start.starts_with("é😀\né😀\n") && start.chars().count() > 500, "{start}");
+    }
+
+    #[test]
+    fn time_of_an_answer_is_that_of_a_parsed_one() {
+        let cases = [
+            (r#"{"id":"c","created":1790000000,"choices":[]}"#, Some(1_790_000_000)),
+            (r#"{"created" : 5 }"#, Some(5)),
+            (r#"{"choices":[{"text":"\"created\":7"}]}"#, None),
+            (r#"{"status":"created","created":6}"#, Some(6)),
+            (r#"{"status":"created"}"#, None),
+            (r#"{"usage":{"created":7},"created":8}"#, Some(8)),
+            (r#"{"created":"x"}"#, None),
+            (r#"{"created":1.5}"#, None),
+            (r#"{"created":"#, None),
+        ];
+        for (body, time) in cases {
+            assert_eq!((AnswerFacts::of(body).created, AnswerBody::of(body).facts().created), (time, time), "{body}");
+        }
     }
 
     #[test]

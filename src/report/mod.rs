@@ -11,4 +11,5 @@ pub mod html;
 mod of_job;
 
 pub use files::of_files;
+pub use folded::Folded;
 pub use of_job::{batch_time, of_job, time_of};

@@ -26,10 +26,9 @@ pub fn of_job(
     prices.keep(db.kept_prices());
     let mut folded = Folded::new(rows);
     for retired in db.retired()? {
-        let cost = RetiredCost::of(&retired, &mut prices);
-        cost.add_to(&mut folded.totals);
-        folded.details.add_spent(&retired.model, retired.all_usage(), cost.paid, cost.at_risk);
+        RetiredCost::of(&retired, &mut prices).add_to(&mut folded.totals);
     }
+    folded.details.add_retired(db, &mut prices)?;
     for open in Outstanding::of_job(db, rows, &mut prices, input)? {
         folded.totals.add_outstanding(open.rows, open.upper_bound, open.transport == Transport::Batch);
         folded.details.add_spent(&open.model, Usage::default(), Some(Nanos::ZERO), open.upper_bound);

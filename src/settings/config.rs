@@ -57,6 +57,9 @@ pub(super) struct SubmitConfig {
     /// The time after which a created batch must be in the service's list.
     #[serde(deserialize_with = "time")]
     pub(super) settle_after: Option<Duration>,
+    /// The time that `cancel` waits for the service to end the batches.
+    #[serde(deserialize_with = "time")]
+    pub(super) cancel_wait: Option<Duration>,
 }
 
 /// `[run]` in the config file: defaults of the flags with the same names.
@@ -153,7 +156,7 @@ pub(super) fn read_config(path: &Setting<PathBuf>) -> Result<Option<ConfigFile>>
         let what = shown_error.split(", expected one of ").next().unwrap_or_default();
         Error::usage(format!("config file {shown}: {}", what.trim_end())).hint(
             "keys: base_url, api_key_file, state_dir, service, [run] \
-                   model/concurrency/rpm/tpm/retries/request_timeout/give_up_after/grace, [submit] settle_after, \
+                   model/concurrency/rpm/tpm/retries/request_timeout/give_up_after/grace, [submit] settle_after/cancel_wait, \
                    [budget] per_day/per_month, [models.\"NAME\"] input/output/cached_input/batch_discount/batch/context/\
                    image_tokens, [services.NAME] base_url/key/api_key_file/api_key_env/headers/dialect and \
                    [services.NAME.models.\"NAME\"]",
@@ -213,7 +216,7 @@ mod tests {
 
     #[test]
     fn invalid_duration_is_named_with_its_place_in_the_file() {
-        for key in ["[run]\ngrace", "[run]\nrequest_timeout", "[submit]\nsettle_after"] {
+        for key in ["[run]\ngrace", "[run]\nrequest_timeout", "[submit]\nsettle_after", "[submit]\ncancel_wait"] {
             let error = toml::from_str::<ConfigFile>(&format!("{key} = \"soon\"")).unwrap_err().to_string();
             assert!(error.contains("line 2") && error.contains("`soon` is not a duration"), "{error}");
             assert!(toml::from_str::<ConfigFile>(&format!("{key} = \"2m\"")).is_ok());

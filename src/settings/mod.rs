@@ -124,6 +124,8 @@ pub struct Settings {
     pub run: RunConfig,
     /// The time after which a created batch must be in the service's list.
     pub settle_after: Option<Duration>,
+    /// The time that `cancel` waits for the service to end the batches.
+    pub cancel_wait: Option<Duration>,
     /// Budgets that all jobs share.
     pub budget: Budgets,
     /// Prices: the user's own, then those that the service last listed, then the built-in ones.
@@ -201,6 +203,7 @@ impl Settings {
             sandbox: flags.sandbox,
             sandbox_script: env(SANDBOX_ENV),
             settle_after: config.submit.settle_after,
+            cancel_wait: config.submit.cancel_wait,
             budget: budgets(&config.budget)?,
             prices: own_prices.beside(refreshed.as_ref())?,
             lists_models: flags.sandbox || refreshed.is_some() || is_together(service.as_deref()),

@@ -1,5 +1,6 @@
 //! The state directory: `ledger.db`, the index of jobs, and one `jobs/<id>.db` per job with its rows. The answers lie in files
-//! of `jobs/<id>/`: those in real time in a log, those of batches as they were downloaded.
+//! of `jobs/<id>/`: those in real time in a log, those of batches as they were downloaded. Short ones of a run of few rows lie in
+//! the database.
 //!
 //! Directories have mode 0700 and files 0600 under any umask. A kernel lock lets one process at a time write to a job.
 //! The lock is freed when its holder dies. Readers never wait.
@@ -9,7 +10,9 @@ mod answer_log;
 pub mod batches;
 mod calibration;
 mod exposure_cache;
+mod image;
 pub mod job;
+mod journal;
 pub mod ledger;
 mod lock;
 mod modes;
@@ -31,7 +34,9 @@ pub use crate::outcome::Transport;
 pub use batches::{Asked, BatchCost, BatchStep, BodyPlace, JobBatch, RemoteBatch, RequestFile};
 pub use calibration::ModelEstimates;
 pub use exposure_cache::CachedExposure;
+use image::image;
 pub use job::JobDb;
+use journal::Journal;
 pub use ledger::{Job, JobState, Ledger, service_identity};
 pub use lock::{Lock, LockWait};
 use open::{AddedColumn, Tables, broken, damaged, open_db};
@@ -42,6 +47,15 @@ pub use spend::{DayLine, Payer, Spent};
 
 /// Prefix and suffix of the names of spool files, which hold standard input until it belongs to a job.
 const SPOOL: (&str, &str) = ("input-", ".tmp");
+
+/// A job that was just entered.
+#[derive(Debug)]
+pub struct NewJob {
+    /// Its entry in the index.
+    pub job: Job,
+    /// Its database.
+    pub db: JobDb,
+}
 
 /// The state directory.
 #[derive(Debug, Clone)]
@@ -130,18 +144,19 @@ impl Store {
         std::fs::metadata(self.job_path(id)).is_ok_and(|meta| meta.len() > 0)
     }
 
-    /// Enters a new job: into the index, and into a database of its own. Gives it its id and its creation time.
-    pub fn enter(&self, ledger: &Ledger, job: Job) -> Result<Job> {
+    /// Enters a new job: into the index, and into a database of its own. Gives it its id and its creation time. The
+    /// database is on the disk when this returns. A power cut may take the entry in the index of a run, which is made anew
+    /// from the database.
+    pub fn enter(&self, ledger: &Ledger, job: Job) -> Result<NewJob> {
         self.must_be_writable()?;
-        ledger.decide(|| {
+        let sync = job.transport == Transport::Batch;
+        let enter = || {
             let job = ledger.create(job)?;
             // After a kill or a failure here, the file holds an orphan that has sent nothing.
-            JobDb::create(&self.job_path(&job.id), &job).inspect_err(|_| drop(self.remove_job(&job.id)))?;
-            std::fs::File::open(self.dir.join("jobs"))
-                .and_then(|jobs| jobs.sync_all())
-                .map_err(|e| unusable(&self.dir, e))?;
-            Ok(job)
-        })
+            let db = JobDb::create(&self.job_path(&job.id), &job).inspect_err(|_| drop(self.remove_job(&job.id)))?;
+            Ok(NewJob { job, db })
+        };
+        if sync { ledger.decide(enter) } else { ledger.unsynced(enter) }
     }
 
     /// The directory of job `id`: its input, its batch files, and the results as the service wrote them.
@@ -180,7 +195,7 @@ impl Store {
         gone(std::fs::remove_file(&spool), &spool)?;
         // The database comes last: as long as it is there, the rest is found again.
         let db = self.job_path(id);
-        for ending in ["db-wal", "db-shm", "db"] {
+        for ending in ["db.new", "db-wal", "db-shm", "db"] {
             let path = db.with_extension(ending);
             gone(std::fs::remove_file(&path), &path)?;
         }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::image::PAGE;
 use super::modes::is_read_only;
 use crate::error::{Error, Exit, Result};
 
@@ -43,18 +44,21 @@ pub(super) fn open_db(path: &Path, tables: Tables) -> Result<Connection> {
     if path.exists() && path.parent().is_some_and(is_read_only) {
         return open_read_only(path);
     }
-    // SQLite gives its side files the mode of the main file, so the main file is created first.
-    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(|e| {
-        use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
-        let unwritable = matches!(e.kind(), PermissionDenied | ReadOnlyFilesystem);
-        let error = Error::io(format!("{}: cannot be opened", path.display()), e);
-        if unwritable { error.hint(MUST_BE_WRITABLE) } else { error }
-    })?;
+    // SQLite gives its side files the mode of the main file, so the main file is created first. A file that is there stays
+    // closed: to close any handle of it would end the locks of this process's other connections to it.
+    if !path.exists() {
+        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(|e| {
+            use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+            let unwritable = matches!(e.kind(), PermissionDenied | ReadOnlyFilesystem);
+            let error = Error::io(format!("{}: cannot be opened", path.display()), e);
+            if unwritable { error.hint(MUST_BE_WRITABLE) } else { error }
+        })?;
+    }
     let open = || -> rusqlite::Result<(Connection, i64)> {
         let db = Connection::open(path)?;
         db.busy_timeout(BUSY)?;
-        // Results are long for the default page size. This has an effect on new files only.
-        db.pragma_update(None, "page_size", 8192)?;
+        // This has an effect on new files only.
+        db.pragma_update(None, "page_size", PAGE)?;
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "NORMAL")?;
         let version = version(&db)?;

@@ -27,8 +27,8 @@ impl Store {
         ledger.decide(|| {
             let (mut orphans, mut found) = (Vec::new(), Vec::new());
             for id in self.orphans(ledger)? {
-                // A command that removed it was killed, or met a full disk.
-                if ledger.removed(&id)?.is_some() {
+                // A command that removed it, or that was writing a new one, was killed or met a full disk.
+                if ledger.removed(&id)?.is_some() || !self.has_job(&id) {
                     self.remove_job(&id)?;
                     continue;
                 }
@@ -71,13 +71,16 @@ impl Store {
     fn orphans(&self, ledger: &Ledger) -> Result<Vec<String>> {
         let Ok(entries) = std::fs::read_dir(self.dir.join("jobs")) else { return Ok(Vec::new()) };
         let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        let mut ids: Vec<String> = names.filter_map(|name| name.strip_suffix(".db").map(str::to_owned)).collect();
+        let id = |name: &str| name.strip_suffix(".db.new").or(name.strip_suffix(".db")).map(str::to_owned);
+        let mut ids: Vec<String> = names.filter_map(|name| id(&name)).collect();
         if ids.is_empty() {
             return Ok(ids);
         }
         let known = ledger.ids()?;
-        ids.retain(|id| id.starts_with("j-") && !known.contains(id) && self.has_job(id));
+        let unfinished = |id: &str| self.job_path(id).with_extension("db.new").exists();
+        ids.retain(|id| id.starts_with("j-") && !known.contains(id) && (self.has_job(id) || unfinished(id)));
         ids.sort();
+        ids.dedup();
         Ok(ids)
     }
 
@@ -118,13 +121,25 @@ mod tests {
     }
 
     #[test]
+    fn half_written_database_of_a_new_job_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let ledger = store.ledger().unwrap();
+        let kept = store.enter(&ledger, job("kept")).unwrap().job;
+        std::fs::write(dir.path().join("jobs/j-12345678.db.new"), "SQLite").unwrap();
+        assert!(store.enter_orphans(&ledger).unwrap().is_empty());
+        let names = std::fs::read_dir(dir.path().join("jobs")).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(names.collect::<Vec<_>>(), [format!("{}.db", kept.id).as_str()]);
+    }
+
+    #[test]
     fn lost_index_is_made_anew_from_the_files_of_its_jobs() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let ledger = store.ledger().unwrap();
-        let first = store.enter(&ledger, job("first")).unwrap();
-        let mut second = store.enter(&ledger, job("second")).unwrap();
-        let unsent = store.enter(&ledger, job("unsent")).unwrap();
+        let first = store.enter(&ledger, job("first")).unwrap().job;
+        let mut second = store.enter(&ledger, job("second")).unwrap().job;
+        let unsent = store.enter(&ledger, job("unsent")).unwrap().job;
         let batch = JobBatch {
             number: 1,
             remote: RemoteBatch { id: Some("b-1".into()), ..RemoteBatch::default() },
@@ -159,13 +174,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let ledger = store.ledger().unwrap();
-        let job = store.enter(&ledger, job("old")).unwrap();
+        let job = store.enter(&ledger, job("old")).unwrap().job;
         let forget = || store.open_job(&job.id).unwrap().run(|db| db.execute_batch("DELETE FROM entry")).unwrap();
         let copy = || {
             store.copy_entries(&ledger).unwrap();
             store.open_job(&job.id).unwrap().entry().unwrap().map(|copy| copy.id)
         };
         forget();
+        ledger.db().pragma_update(None, "application_id", 0).unwrap();
         assert_eq!(copy(), Some(job.id.clone()));
         forget();
         assert_eq!(copy(), None, "once is enough");
@@ -176,7 +192,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let ledger = store.ledger().unwrap();
-        let job = store.enter(&ledger, job("old")).unwrap();
+        let job = store.enter(&ledger, job("old")).unwrap().job;
         store.open_job(&job.id).unwrap().save_batch(&JobBatch { number: 1, ..JobBatch::default() }).unwrap();
         // The process is killed here.
         ledger.remove(&job).unwrap();
@@ -190,7 +206,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let ledger = store.ledger().unwrap();
-        let id = store.enter(&ledger, job("old")).unwrap().id;
+        let id = store.enter(&ledger, job("old")).unwrap().job.id;
         let mut db = store.open_job(&id).unwrap();
         let batch = JobBatch {
             number: 1,

@@ -2,7 +2,6 @@
 
 use rusqlite::params;
 
-use super::ledger::SCHEMA;
 use super::{Ledger, Payer, damaged};
 use crate::error::Result;
 use crate::price::Nanos;
@@ -63,19 +62,6 @@ impl ReservationState {
 }
 
 impl Ledger {
-    /// Runs `decide` in one transaction, so that no other process decides about money meanwhile. If `decide` fails,
-    /// nothing is written.
-    pub fn decide<T>(&self, decide: impl FnOnce() -> Result<T>) -> Result<T> {
-        let failed = |e| damaged(self.path(), &e);
-        let transaction = rusqlite::Transaction::new_unchecked(self.db(), rusqlite::TransactionBehavior::Immediate)
-            .map_err(failed)?;
-        // A ledger of the same format may be older than this table.
-        transaction.execute_batch(SCHEMA).map_err(failed)?;
-        let decided = decide()?;
-        transaction.commit().map_err(failed)?;
-        Ok(decided)
-    }
-
     /// All reservations of the sandbox, or all real ones.
     pub fn reservations(&self, sandbox: bool) -> Result<Vec<ReservedMoney>> {
         let read = || -> rusqlite::Result<Vec<ReservedMoney>> {

@@ -2,7 +2,6 @@
 
 use rusqlite::params;
 
-use super::ledger::SCHEMA;
 use super::{Ledger, damaged};
 use crate::error::Result;
 use crate::price::Nanos;
@@ -45,16 +44,11 @@ impl Ledger {
     pub fn record_spending(&self, payer: Payer<'_>, day: &str, totals: &[Spent]) -> Result<()> {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let write = || -> rusqlite::Result<()> {
-            // The transaction is exclusive from its first read on: another process may write between a read and a write.
-            let transaction =
-                rusqlite::Transaction::new_unchecked(self.db(), rusqlite::TransactionBehavior::Immediate)?;
-            // A ledger of the same format may be older than one of its tables.
-            transaction.execute_batch(SCHEMA)?;
             // The totals include the spending that a killed process left unrecorded.
-            transaction.execute("DELETE FROM reserve WHERE job = ?1 AND ended = 2", [payer.job])?;
+            self.db().execute("DELETE FROM reserve WHERE job = ?1 AND ended = 2", [payer.job])?;
             for spent in totals {
                 let nanos = spent.paid.map(|n| i64::try_from(n.0).unwrap_or(i64::MAX));
-                transaction
+                self.db()
                     .prepare_cached(
                         "INSERT INTO spend (job, day, model, rows, prompt, completion, nanos, unpriced, sandbox)
                      SELECT ?1, ?2, ?3, ?4 - coalesce(sum(rows), 0), ?5 - coalesce(sum(prompt), 0),
@@ -75,9 +69,9 @@ impl Ledger {
                         payer.sandbox
                     ])?;
             }
-            transaction.commit()
+            Ok(())
         };
-        write().map_err(|e| damaged(self.path(), &e))
+        self.decide(|| write().map_err(|e| damaged(self.path(), &e)))
     }
 
     /// The history from the date `since` on, of the sandbox or of real services, by day and model, oldest first. It lacks

@@ -1,6 +1,7 @@
 //! The cost of one row, and sums of costs.
 
 use crate::outcome::{Outcome, Usage};
+use crate::pack::packed;
 use crate::price::{Nanos, Price};
 
 /// The cost of one row. `None` means "not known", never "nothing".
@@ -85,6 +86,7 @@ pub struct Sum {
     /// An amount is unknown.
     pub unknown: bool,
 }
+packed!(Sum { known, unknown });
 
 impl Sum {
     /// Adds one amount.

@@ -8,6 +8,7 @@ use super::Totals;
 use super::totals::ModelTotals;
 use crate::error::Exit;
 use crate::outcome::ErrorCode;
+use crate::pack::packed;
 use crate::price::Nanos;
 
 /// The summary as `--summary FILE` and `--json` write it; [`Summary::table`] is for people.
@@ -197,6 +198,7 @@ pub struct HttpCounts {
     /// Requests refused by 429.
     pub rate_limited: u64,
 }
+packed!(HttpCounts { sent, retried, rate_limited });
 
 /// One kind of failure.
 #[derive(Debug, Clone, Serialize)]

@@ -1,6 +1,10 @@
 //! Percentiles of latencies, and the bars of a chart of them, in fixed memory.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
+
+use crate::pack::Pack;
 
 /// Values below this have a bucket each.
 const EXACT: u32 = 128;
@@ -34,6 +38,30 @@ pub struct Histogram {
 impl Default for Histogram {
     fn default() -> Self {
         Self { counts: vec![0; BUCKETS].into(), total: 0, max: 0 }
+    }
+}
+
+/// Only the buckets that are not empty are packed.
+impl Pack for Histogram {
+    fn layout(text: &mut String) {
+        text.push_str("Histogram ");
+        text.push_str(&BUCKETS.to_string());
+    }
+
+    fn pack(&self, bytes: &mut Vec<u8>) {
+        let counts: BTreeMap<u32, u64> = (0..).zip(self.counts.iter().copied()).filter(|(_, n)| *n > 0).collect();
+        counts.pack(bytes);
+        self.max.pack(bytes);
+    }
+
+    fn unpack(bytes: &mut &[u8]) -> Option<Self> {
+        let mut histogram = Self::default();
+        for (index, count) in BTreeMap::<u32, u64>::unpack(bytes)? {
+            *histogram.counts.get_mut(index as usize)? = count;
+            histogram.total += count;
+        }
+        histogram.max = u32::unpack(bytes)?;
+        Some(histogram)
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{CacheCharge, Charge, Histogram, HttpCounts, Sum};
 use crate::completion::Truncation;
 use crate::outcome::{ErrorCode, Outcome, RowError, Usage};
+use crate::pack::packed;
 use crate::price::Nanos;
 
 /// Everything that is counted about a job's outcomes.
@@ -103,6 +104,30 @@ pub(super) struct ErrorTotals {
     /// Id and message of an example row.
     pub(super) example: String,
 }
+
+packed!(Totals {
+    rows,
+    succeeded,
+    failed,
+    reused,
+    truncated,
+    truncated_empty,
+    unmetered,
+    uncertain,
+    in_batches,
+    usage,
+    money,
+    models,
+    batch,
+    realtime,
+    errors,
+    latency,
+    http
+});
+packed!(TransportTotals { rows, usd });
+packed!(MoneyTotals { paid, list, wasted, at_risk, resumed, cache_saved, cached_at_full });
+packed!(ModelTotals { rows, usage, usd, unpriced, batched, realtime });
+packed!(ErrorTotals { count, row, example });
 
 impl Totals {
     /// Makes the totals of a job of `rows` rows without any outcome.

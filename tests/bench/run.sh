@@ -16,7 +16,8 @@ Options:
   --bin FILE     measure this binary instead of building one
   --floor FILE   the reference loop beside it (the example `floor`), built unless given
   --pairs N      repetitions of each paired or repeated measure; medians are shown [default: 3]
-  --only LIST    only these, with commas: throughput, long, latency, instructions, startup, memory, resume, build
+  --only LIST    only these, with commas: throughput, long, latency, instructions, startup, small, memory,
+                 resume, build
   --quick        leave out memory and resume: they take a million rows (3 GB of disk)
   --build        also measure a release build from nothing (several minutes)
   -h, --help     this text
@@ -37,6 +38,8 @@ What is measured:
   instructions   user instructions (callgrind) a row, from runs of 6,000 and 2,000 rows: JSONL results, CSV and --flat
                  results of the same rows; and of 106 KB prompts, from 600 and 200 rows
   startup        user and system time of --version and --help, median of 20
+  small          a run of one row: processor time and peak (medians of 9), and syncs of the disk, counted by
+                 tests/crash/tracer.py where it may trace; in a new state directory, and in one with other jobs
   memory         peak of 1,000,000 rows against 20,000, 64 in flight
   resume         a run of 1,000,000 rows is killed (SIGKILL) when about half of them are answered; time from the start of
                  the same command to its first request, with its input in the page cache
@@ -60,7 +63,7 @@ while (($#)); do
     esac
     shift
 done
-[[ ,$only, =~ ^,((throughput|long|latency|instructions|startup|memory|resume|build|),)*$ ]] || usage_error "--only $only"
+[[ ,$only, =~ ^,((throughput|long|latency|instructions|startup|small|memory|resume|build|),)*$ ]] || usage_error "--only $only"
 
 # Whether a measure was asked for.
 wanted() {
@@ -295,6 +298,29 @@ build_time() {
     rm -rf "$TMP/build"
 }
 
+small() {
+    local i cpus=() peaks=() cpu peak syncs state=$TMP/small log=$TMP/syncs
+    local run=("$BIN" run "$TMP/input-1.jsonl" -o "$TMP/out.jsonl" --fresh --base-url "http://127.0.0.1:$FAST" --state-dir "$state")
+    input 1
+    for where in 'a new state directory' 'a used state directory'; do
+        if await python3 "$ROOT/tests/crash/tracer.py" --log "$log" --calls fsync,fdatasync "${run[@]}" >"$TMP/run.log" 2>&1; then
+            syncs=$(wc -l <"$log")
+            row "one row in $where" "$syncs syncs" – – "$([[ $where == *new* ]] && echo '≤ 10' || echo '≤ 8')" \
+                "$syncs <= $([[ $where == *new* ]] && echo 10 || echo 8)"
+        else
+            skip "one row in $where" 'its system calls cannot be traced'
+        fi
+        for ((i = 1; i <= 9; i++)); do
+            measure 'a run of one row' "${run[@]}"
+            cpus+=("$CPU") peaks+=("$PEAK")
+        done
+    done
+    cpu=$(calc %.1f "$(median "${cpus[@]}") * 1000") peak=$(calc %.1f "$(median "${peaks[@]}") / 1024")
+    row 'one row, processor time' "$cpu ms" – – '≤ 15 ms' "$cpu <= 15"
+    row 'one row, peak' "$peak MiB" – – '≤ 25 MiB' "$peak <= 25"
+    rm -rf "$state" "$TMP/out.jsonl"
+}
+
 # nginx's text for a server on port $1 that answers after $2 (an echo directive, or nothing).
 server() {
     printf 'server { listen 127.0.0.1:%s backlog=65535; location / { echo_read_request_body; %s echo %s; } }\n' "$1" "$2" "'$COMPLETION'"
@@ -320,6 +346,7 @@ start_nginx "$TMP/nginx" "$SLOW" \
 
 printf 'measure\tfigure\tyardstick\tratio\ttarget\tmet?\n' >"$TMP/rows"
 if wanted startup; then say start-up; startup; fi
+if wanted small; then say 'a small run'; small; fi
 if wanted throughput; then say throughput; throughput; fi
 if wanted long; then say 'long answers and prompts'; long; fi
 if wanted latency; then say latency; latency 1000 1.10; latency 2000 1.35; fi

@@ -99,7 +99,7 @@ class Power:
                     break
         self.sent = [name in ("writev", "sendto", "sendmsg") and target.startswith("socket:") for name, target, *_ in self.ops]
         must(sum(self.sent) == ROWS, f"{sum(self.sent)} sends for {ROWS} requests")
-        syncs = sum(name == "fsync" and target.endswith(".db-wal") and "/jobs/" in target for name, target, *_ in self.ops)
+        syncs = sum(name in ("fsync", "fdatasync") and target.endswith(".db-wal") and "/jobs/" in target for name, target, *_ in self.ops)
         print(f"{len(self.ops)} calls recorded: {sum(self.sent)} requests, {syncs} syncs of the job's log")
 
     def cut(self, at, chance):
@@ -107,7 +107,7 @@ class Power:
         home, disk, synced = self.home, Disk(), 0
         for i, op in enumerate(self.ops[:at]):
             disk.apply(*op)
-            if op[0] == "fsync" and "/jobs/" in op[1] and op[1].endswith(".db-wal"):
+            if op[0] in ("fsync", "fdatasync") and "/jobs/" in op[1] and op[1].endswith(".db-wal"):
                 synced = i
         disk.lose(chance)
         shutil.rmtree(home.state, ignore_errors=True)

@@ -179,7 +179,7 @@ fn damaged_answers_of_a_batch_are_downloaded_again() {
 #[test]
 fn damaged_answer_in_a_database_is_named_and_not_written() {
     let (home, server) = (Home::new(), Server::start(&[]));
-    home.write("in.jsonl", prompts(1..=6));
+    home.write("in.jsonl", prompts(1..=12));
     home.run(&server, &["in.jsonl", "-o", "out.jsonl"]).code(0);
     let id = jobs(&home)[0]["job"].as_str().unwrap().to_owned();
     for column in ["at", "id", "completion", "latency_ms", "fp"] {
@@ -211,13 +211,13 @@ fn damaged_answer_in_a_database_is_named_and_not_written() {
 #[test]
 fn damaged_kept_answer_is_named_and_sent_again_when_asked() {
     let (home, server) = (Home::new(), Server::start(&[]));
-    home.write("in.jsonl", prompts(1..=6));
+    home.write("in.jsonl", prompts(1..=12));
     home.run(&server, &["in.jsonl", "-o", "out.jsonl"]).code(0);
     let job = jobs(&home)[0].clone();
     let id = job["job"].as_str().unwrap().to_owned();
     let log = home.state().join(format!("jobs/{id}/answers.jsonl"));
     let whole = std::fs::read_to_string(&log).unwrap();
-    assert_eq!(whole.lines().count(), 6);
+    assert_eq!(whole.lines().count(), 12);
     harm(&log, "flipped");
     for command in [&["fetch", &id, "-o", "again.jsonl"][..], &["report", &id]] {
         home.at(&server.url, command).code(74).says(&["the kept answer of row", &format!("`--resume={id}`")]);
@@ -225,8 +225,8 @@ fn damaged_kept_answer_is_named_and_sent_again_when_asked() {
     assert!(!home.exists("again.jsonl"));
     let resume = format!("--resume={id}");
     let again = home.run(&server, &[&resume, "-o", "again.jsonl", "--summary", "s.json"]).code(0);
-    again.says(&["1 kept answer is damaged or missing; paid once, and sent again: ", "5 answered before, 1 to go"]);
-    answered(&home.read("again.jsonl"), 1..=6);
+    again.says(&["1 kept answer is damaged or missing; paid once, and sent again: ", "11 answered before, 1 to go"]);
+    answered(&home.read("again.jsonl"), 1..=12);
     // Both answers to the row are in the cost.
     let cost = |job: &Value| job["cost"]["usd"].as_f64().unwrap();
     let summary: Value = serde_json::from_str(&home.read("s.json")).unwrap();
@@ -234,8 +234,30 @@ fn damaged_kept_answer_is_named_and_sent_again_when_asked() {
     // What is whole stays, however much is gone.
     harm(&log, "cut");
     home.run(&server, &[&resume, "-o", "cut.jsonl"]).code(0).says(&["kept answers are damaged or missing"]);
-    answered(&home.read("cut.jsonl"), 1..=6);
-    assert!((2..6).contains(&server.paid_again()), "{}", server.paid_again());
+    answered(&home.read("cut.jsonl"), 1..=12);
+    assert!((2..12).contains(&server.paid_again()), "{}", server.paid_again());
+}
+
+#[test]
+fn damaged_answer_of_a_small_run_is_named_and_sent_again_when_asked() {
+    let (home, server) = (Home::new(), Server::start(&[]));
+    home.write("in.jsonl", prompts(1..=6));
+    home.run(&server, &["in.jsonl", "-o", "out.jsonl"]).code(0);
+    let id = jobs(&home)[0]["job"].as_str().unwrap().to_owned();
+    let db = rusqlite::Connection::open(job_file(&home, &id)).unwrap();
+    assert_eq!(
+        db.execute("UPDATE outcome SET body = replace(body, 'assistant', 'assisted') WHERE row = 4", []).unwrap(),
+        1
+    );
+    drop(db);
+    let resume = format!("--resume={id}");
+    for command in [&["fetch", &id, "-o", "again.jsonl"][..], &["report", &id]] {
+        home.at(&server.url, command).code(74).says(&["the kept answer of row 4 is damaged", &resume]);
+    }
+    let again = home.run(&server, &[&resume, "-o", "again.jsonl"]).code(0);
+    again.says(&["1 kept answer is damaged or missing; paid once, and sent again: ", "5 answered before, 1 to go"]);
+    answered(&home.read("again.jsonl"), 1..=6);
+    assert_eq!(server.paid_again(), 1);
 }
 
 #[test]

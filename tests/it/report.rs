@@ -443,3 +443,50 @@ fn html_page_without_rows_is_complete() {
     let html = home.llbatch(&["report", "empty.jsonl", "--json", "--html", "missing/page.html"]).code(74);
     assert!(html.stdout.contains("\"exit\": 74"), "the one document is the error: {}", html.stdout);
 }
+
+/// Removes the totals that were kept with a job, and returns how many there were.
+fn forget_totals(home: &Home, job: &str) -> usize {
+    let db = rusqlite::Connection::open(home.state().join(format!("jobs/{job}.db"))).unwrap();
+    db.execute("DELETE FROM totals", []).unwrap()
+}
+
+#[test]
+fn kept_totals_are_those_of_a_fold() {
+    let row = |n: u32| {
+        let prompt = match n {
+            3 | 17 => format!("[[sandbox:status=400]] {n}"),
+            _ => format!("question {n} that may get a long answer"),
+        };
+        json!({"custom_id": format!("q{n}"), "body": {"model": MODEL, "max_tokens": if n.is_multiple_of(5) { 3 } else { 90 },
+            "messages": [{"role": "user", "content": prompt}]}})
+        .to_string()
+            + "\n"
+    };
+    let (home, server) = (Home::new(), Server::quick(&[]));
+    home.write("in.jsonl", (1..=40).map(row).collect::<String>());
+    home.run(&server, &["in.jsonl", "-o", "out.jsonl"]).code(3);
+    let id = home.at(&server.url, &["submit", "in.jsonl", "--name", "b"]).code(0).stdout.trim_end().to_owned();
+    home.at(&server.url, &["fetch", "b", "--wait", "--poll", "50ms", "-o", "batch.jsonl"]).code(3);
+    let first = home.llbatch(&["status", "--json", "--offline"]).code(0).stdout;
+    let jobs = serde_json::from_str::<Value>(&first).unwrap()["jobs"].clone();
+    let run = jobs[1]["job"].as_str().unwrap().to_owned();
+    for job in [&run, &id] {
+        let (kept, page) = (report(&home, &[job]), home.llbatch(&["report", job]).code(0).stdout);
+        let results = |name| {
+            home.at(&server.url, &["fetch", job, "-o", name, "--summary", "s.json"]).code(3);
+            let mut summary = home.json("s.json");
+            summary["output"] = Value::Null;
+            (home.read(name), summary)
+        };
+        let again = (job == &id).then(|| results("again.jsonl"));
+        assert_eq!(forget_totals(&home, job), 1, "{job}");
+        assert_eq!((report(&home, &[job]), home.llbatch(&["report", job]).code(0).stdout), (kept, page), "{job}");
+        assert_eq!(again, (job == &id).then(|| results("anew.jsonl")), "{job}");
+    }
+    // What is sent again changes the totals.
+    home.at(&server.url, &["retry", &run]).code(3);
+    let after = report(&home, &[&run]);
+    assert_eq!(after["rows"]["failed"], 2, "{after}");
+    forget_totals(&home, &run);
+    assert_eq!(report(&home, &[&run]), after);
+}

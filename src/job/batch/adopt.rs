@@ -111,7 +111,7 @@ fn enter(batch: &Batch, inputs: &Inputs, remote: Remote<'_>, ctx: &Ctx) -> Resul
     let builder = RequestBuilder::new(&params)?;
     let spec = Spec { account: remote.account.to_owned(), ..Spec::adopted(remote, params) };
     let key = format!("adopted-{}", batch.id);
-    let job = store.enter(&ledger, Job::new(Transport::Batch, key, batch.id.clone(), spec.describe()?))?;
+    let job = store.enter(&ledger, Job::new(Transport::Batch, key, batch.id.clone(), spec.describe()?))?.job;
     let id = job.id.clone();
     let mut session = Session::open(&job, remote, ctx, SessionOptions::default())?;
     let rows = take_over(&mut session, batch, inputs, &builder);

@@ -14,7 +14,7 @@ use crate::job::verdict::{JobCommand, JobFacts, NextSteps, Verdict, cancelling_s
 use crate::store::{BatchStep, Job, JobBatch};
 use crate::text;
 
-/// Maximum wait for the service to end the batches, before the command returns.
+/// Usual maximum wait for the service to end the batches, before the command returns.
 const GRACE: Duration = Duration::from_secs(30);
 
 /// Time to retry a call about a batch that is given up in any case.
@@ -42,7 +42,8 @@ pub fn cancel<'a>(jobs: &[Job], abandon: bool, remote: Remote<'a>, ctx: &'a Ctx)
     let mut sessions = Vec::new();
     let mut kept = Vec::new();
     // The service had time to end batches that an earlier command cancelled.
-    let mut grace = if abandon { Duration::ZERO } else { GRACE };
+    let usual = ctx.settings.cancel_wait.unwrap_or(GRACE);
+    let mut grace = if abandon { Duration::ZERO } else { usual };
     for job in jobs {
         let mut session = Session::open_to_cancel(job, remote, ctx).map_err(|error| match error.exit {
             Exit::TempFail => error.hint(
@@ -70,7 +71,7 @@ pub fn cancel<'a>(jobs: &[Job], abandon: bool, remote: Remote<'a>, ctx: &'a Ctx)
         // A creation that is still in doubt was looked for, and a longer wait would not settle it.
         let live = |batch: &JobBatch| batch.step == BatchStep::Submitted && !batch.ended;
         if !asked_before && session.batches()?.iter().any(live) {
-            grace = GRACE;
+            grace = usual;
         }
         sessions.push(session);
     }

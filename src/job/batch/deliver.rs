@@ -13,6 +13,7 @@ use crate::context::Ctx;
 use crate::error::{Exit, Result};
 use crate::job::finish::{Ended, Finish, JobAccounts, Workspace};
 use crate::job::remote::Remote;
+use crate::job::tally::RowFolds;
 use crate::job::verdict::{JobCommand, Verdict};
 use crate::money::Accounts;
 use crate::outcome::{ErrorCode, Outcome};
@@ -80,6 +81,17 @@ pub fn outputs(session: &Session<'_>, delivery: &Delivery) -> Result<Outputs> {
     delivery.open(&session.spec.inputs, columns, session.ctx)
 }
 
+impl Session<'_> {
+    /// Forgets totals that were kept, as far as the disk lets it.
+    fn forget_totals(&self) {
+        let mut db = self.driver.db.borrow_mut();
+        let forgotten = if self.store.is_read_only() { Ok(()) } else { db.begin().and_then(|()| db.commit(false)) };
+        if let Err(error) = forgotten {
+            tracing::debug!("{error}");
+        }
+    }
+}
+
 /// Returns the known cost of the job in real time so far, including requests that may have been billed.
 pub(super) fn spent_in_realtime(session: &Session<'_>) -> Result<Nanos> {
     let accounts = Accounts::of_realtime(&session.driver.db.borrow(), session.ctx.settings.prices.clone())?;
@@ -106,10 +118,10 @@ pub fn deliver(session: Session<'_>, outputs: Outputs, flat: bool) -> Result<End
     let mut done = RowSet::new(session.job.total);
     session.driver.db.borrow().each_row(|row| _ = done.insert(row))?;
     let (results, summary_file) = outputs.ordered(session.job.total, done, reader);
-    let mut accounts =
-        Accounts::new(session.ctx.settings.prices.clone(), session.job.total).knowing(&session.driver.db.borrow());
-    accounts.add_retired(&session.driver.db.borrow())?;
-    let mut price = |outcome: &Outcome| accounts.add(outcome, false);
+    let accounts = Accounts::new(session.ctx.settings.prices.clone(), session.job.total);
+    let accounts = accounts.knowing(&session.driver.db.borrow());
+    let mut folds = RowFolds::of_job(&session.driver.db.borrow(), accounts)?;
+    let mut price = |outcome: &Outcome| folds.count(outcome, false);
     let mut open = || RowReader::open(&session.inputs()?, &builder);
     let pending = not_answered(&session.batches()?);
     let stored = session.store.open_job(&session.job.id)?;
@@ -119,8 +131,10 @@ pub fn deliver(session: Session<'_>, outputs: Outputs, flat: bool) -> Result<End
         results.finish(&ahead, &mut price, unanswered)
     });
     session.progress.finish();
-    let lines = lines?;
+    // Damage that was found here is also for the report to find.
+    let lines = lines.inspect_err(|_| session.forget_totals())?;
     let workspace = Workspace { ctx: session.ctx, store: &session.store, ledger: &session.ledger };
+    let RowFolds { accounts, details, .. } = folds;
     let accounts = JobAccounts::with(accounts, workspace, &session.driver.db.borrow(), &session.job, &session.spec);
     let whole = |accounts: &JobAccounts| Verdict::of(&accounts.facts(&session.job, JobCommand::Other, None)).is_whole();
     let written = lines.commit(accounts.as_ref().is_ok_and(whole))?;
@@ -135,6 +149,8 @@ pub fn deliver(session: Session<'_>, outputs: Outputs, flat: bool) -> Result<End
         http: None,
         nowhere: false,
         written,
+        db: None,
+        details: Some(details),
     };
     Ok(finish.conclude(&accounts, realtime).write_summary(summary_file, session.ctx))
 }

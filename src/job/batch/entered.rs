@@ -89,7 +89,7 @@ pub(super) fn enter<'a>(ask: &SubmitAsk, remote: Remote<'a>, ctx: &'a Ctx) -> Re
         ..Spec::new(remote, &ask.input, ask.problems.skip_invalid)
     };
     let new = Job::new(Transport::Batch, submission.key.clone(), submission.shown.clone(), spec.describe()?);
-    let job = store.enter(&ledger, Job { name: ask.name.clone(), total: submission.checked.rows, ..new })?;
+    let job = store.enter(&ledger, Job { name: ask.name.clone(), total: submission.checked.rows, ..new })?.job;
     content.work_on(&job.id)?;
     let mut session = Session::open(&job, remote, ctx, SessionOptions { wait: LockWait::Now, ..ask.session() })?;
     let quote = keep_and_plan(&mut session, &submission, ask)?;

@@ -17,6 +17,7 @@ use timeline::Timeline;
 
 use super::answer::AnswerFacts;
 use crate::outcome::{Outcome, Usage};
+use crate::pack::packed;
 use crate::price::Nanos;
 use crate::summary::{Charge, Histogram};
 
@@ -39,6 +40,20 @@ pub struct DetailsFold {
     /// Completion tokens of the answers that were kept.
     completion: u64,
 }
+
+packed!(DetailsFold {
+    models,
+    latency,
+    lengths,
+    speeds,
+    timeline,
+    truncated,
+    good,
+    slowest,
+    dearest,
+    failures,
+    completion
+});
 
 impl DetailsFold {
     /// Counts one row. Rows come in input order. `text` returns the beginning of the answer, or of the text that came in

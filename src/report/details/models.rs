@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::outcome::{Outcome, Usage};
+use crate::pack::packed;
 use crate::price::Nanos;
 use crate::summary::{Charge, Sum};
 
@@ -50,6 +51,9 @@ struct ModelFold {
     at_risk: Sum,
     unpriced: bool,
 }
+
+packed!(ModelFolds(models));
+packed!(ModelFold { answered, failed, truncated, usage, list, paid, at_risk, unpriced });
 
 impl ModelFolds {
     pub(super) fn add(&mut self, outcome: &Outcome, charge: &Charge, truncated: bool) {

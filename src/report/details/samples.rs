@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::outcome::{ErrorCode, Fingerprint, Outcome, RowError};
+use crate::pack::packed;
 use crate::price::Nanos;
 
 /// Rows in a list of the slowest or most expensive.
@@ -28,6 +29,16 @@ pub struct RowKey {
     /// The fingerprint of its request.
     pub fingerprint: Fingerprint,
 }
+
+packed!(RowKey { row, fingerprint });
+packed!(TopRow { row, id, model, latency_ms, tokens, prompt_tokens, completion_tokens, usd });
+packed!(Top(rows));
+packed!(Ranked { value, row });
+packed!(Truncated { count, rows });
+packed!(AnswerSample { id, model, completion_tokens, prompt, answer, key });
+packed!(AnswerSamples(by_place));
+packed!(FailedRow { id, code, status, message, prompt, answer, key });
+packed!(Failures(by_code));
 
 impl RowKey {
     const fn of(outcome: &Outcome) -> Self {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::pack::packed;
+
 /// The most bars. When there are more, neighbours are merged into wider ones.
 const BARS: i64 = 60;
 /// Widths in seconds, up to a week. Each width is a multiple of the one before it.
@@ -32,6 +34,8 @@ pub(super) struct Timeline {
     /// An index into [`WIDTHS`]. Each step past the last one doubles the week.
     step: u32,
 }
+
+packed!(Timeline { bars, step });
 
 impl Timeline {
     fn width(&self) -> i64 {

@@ -2,6 +2,7 @@
 
 use std::io::{Error as IoError, ErrorKind};
 
+use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, params};
 
 use super::checksum::{Checksum, Part};
@@ -11,8 +12,8 @@ use crate::store::JobDb;
 use crate::store::batches::BodyPlace;
 use crate::text;
 
-/// Rows whose body lies in the log.
-const LOGGED: &str = "batch IS NULL AND side IS NOT NULL";
+/// Rows that were answered in real time. Their bodies lie in the log, or in the database itself.
+const ANSWERED: &str = "batch IS NULL AND ok AND (side IS NOT NULL OR body IS NOT NULL)";
 
 /// Damaged answers that a run sends again unasked. More would cost more than a night is worth without a word.
 const FEW: usize = 20;
@@ -26,7 +27,7 @@ struct DamagedAnswer {
 }
 
 impl JobDb {
-    /// Drops the answers whose bodies in the log are damaged or missing, and returns their rows. What they cost still
+    /// Drops the answers in real time whose bodies are damaged or missing, and returns their rows. What they cost still
     /// counts. A power cut leaves such rows, because it may keep a row and lose its body. `all`: the user has named the
     /// job, and accepts any number.
     ///
@@ -74,23 +75,28 @@ impl JobDb {
         let mut damaged = Vec::new();
         let mut unreadable = None;
         self.run(|db| {
-            let sql = format!("SELECT row, at, len, sum FROM outcome WHERE {LOGGED} AND ok ORDER BY row");
+            let sql = format!("SELECT row, at, len, sum, body FROM outcome WHERE {ANSWERED} ORDER BY row");
             let mut statement = db.prepare(&sql)?;
             let mut rows = statement.query(params![])?;
             while let Some(found) = rows.next()? {
+                let sum = Checksum::read(found, 3)?;
+                let whole = |body: &[u8]| sum.is_none_or(|sum| sum.agrees(Checksum::of_body(body), Part::Body));
+                let row = found.get::<_, i64>(0)?.cast_unsigned();
+                if let ValueRef::Text(body) = found.get_ref(4)? {
+                    if !whole(body) {
+                        damaged.push(DamagedAnswer { row, synced: true });
+                    }
+                    continue;
+                }
                 let place =
                     BodyPlace { errors: false, at: found.get::<_, i64>(1)?.cast_unsigned(), len: found.get(2)? };
-                let sum = Checksum::read(found, 3)?;
                 match log.bytes(place) {
-                    Ok(Some(body)) if sum.is_none_or(|sum| sum.agrees(Checksum::of_body(body), Part::Body)) => {}
+                    Ok(Some(body)) if whole(body) => {}
                     Err(error) if error.kind() != ErrorKind::NotFound => {
                         unreadable = Some(error);
                         break;
                     }
-                    _ => damaged.push(DamagedAnswer {
-                        row: found.get::<_, i64>(0)?.cast_unsigned(),
-                        synced: place.at + u64::from(place.len) <= synced,
-                    }),
+                    _ => damaged.push(DamagedAnswer { row, synced: place.at + u64::from(place.len) <= synced }),
                 }
             }
             Ok(())
@@ -109,9 +115,10 @@ impl JobDb {
             .hint(self.restore())
     }
 
-    /// The error of a body in the log that is damaged or missing.
-    pub(super) fn damaged_body(&self, row: u64) -> Error {
-        let what = format!("{}: the kept answer of row {row} is damaged or missing", self.log.path().display());
+    /// The error of an answer in real time whose body, in the log or not, is damaged or missing.
+    pub(super) fn damaged_body(&self, row: u64, logged: bool) -> Error {
+        let path = if logged { self.log.path() } else { self.path() };
+        let what = format!("{}: the kept answer of row {row} is damaged or missing", path.display());
         Error::new(Exit::Io, what).hint(self.ways_to_answers("the row"))
     }
 

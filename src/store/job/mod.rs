@@ -2,10 +2,13 @@
 
 mod checksum;
 mod claims;
+mod commit;
+mod create;
 mod damage;
 mod outcomes;
 mod prices;
 mod retired;
+mod totals;
 
 use std::path::{Path, PathBuf};
 
@@ -13,9 +16,10 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::answer_files::AnswerFiles;
 use super::answer_log::AnswerLog;
-use super::{AddedColumn, Job, Tables, broken, damaged, open_db};
+use super::{AddedColumn, Job, Journal, Tables, broken, damaged, open_db};
 use crate::error::{Error, Exit, Result};
 pub(super) use checksum::{Checksum, RowName, of_asked};
+use create::NewDb;
 pub(super) use retired::RETIRED;
 pub use retired::Retired;
 
@@ -29,10 +33,17 @@ pub struct JobDb {
     db: Connection,
     path: PathBuf,
     writing: bool,
+    /// The table of totals is known to be there.
+    has_totals_table: bool,
+    /// A power cut may take something that was committed.
+    unsynced: bool,
     /// All prices that are kept with the job, by number.
     kept_prices: Vec<(u32, String)>,
     pub(super) answers: AnswerFiles,
     log: AnswerLog,
+    journal: Journal,
+    /// `None`: an earlier process, or another connection of this one, has created it.
+    new: Option<NewDb>,
 }
 
 const TABLES: Tables = Tables {
@@ -84,28 +95,31 @@ impl JobDb {
         Self::with(path)
     }
 
-    /// Creates the database of a job that is being entered, with the job's entry.
-    pub fn create(path: &Path, job: &Job) -> Result<Self> {
-        let mut db = Self::with(path)?;
-        db.put_entry(job)?;
-        Ok(db)
-    }
-
     fn with(path: &Path) -> Result<Self> {
         let db = open_db(path, TABLES)?;
         db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(|e| damaged(path, &e))?;
         db.set_prepared_statement_cache_capacity(32);
         let kept_prices = prices::read(&db).map_err(|e| damaged(path, &e))?;
-        let (answers, log) = (AnswerFiles::new(path), AnswerLog::new(path));
-        Ok(Self { db, answers, log, path: path.to_owned(), writing: false, kept_prices })
+        let (answers, log, journal) = (AnswerFiles::new(path), AnswerLog::new(path), Journal::of(path));
+        Ok(Self {
+            db,
+            answers,
+            log,
+            journal,
+            path: path.to_owned(),
+            writing: false,
+            has_totals_table: false,
+            unsynced: true,
+            kept_prices,
+            new: None,
+        })
     }
 
     /// Keeps a copy of the job's entry, from which a lost index is made anew. It is on disk when this returns.
     pub fn put_entry(&mut self, job: &Job) -> Result<()> {
-        let data = serde_json::to_string(job)
-            .map_err(|e| Error::new(Exit::Failure, "a job cannot be described").because(e))?;
+        let data = described(job)?;
         self.begin()?;
-        self.run(|db| db.execute("INSERT OR REPLACE INTO entry (only, data) VALUES (1, ?1)", [data]))?;
+        self.run(|db| db.execute(PUT_ENTRY, [data]))?;
         self.commit(true)
     }
 
@@ -129,48 +143,13 @@ impl JobDb {
     pub(super) fn run<T>(&self, act: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
         act(&self.db).map_err(|e| damaged(&self.path, &e))
     }
+}
 
-    /// Begins a group of writes, unless one is open.
-    pub fn begin(&mut self) -> Result<()> {
-        if !self.writing {
-            self.run(|db| db.prepare_cached("BEGIN IMMEDIATE")?.execute([]))?;
-            self.writing = true;
-        }
-        Ok(())
-    }
+/// Writes the copy of the job's entry.
+const PUT_ENTRY: &str = "INSERT OR REPLACE INTO entry (only, data) VALUES (1, ?1)";
 
-    /// Commits the group, which then survives the death of this process. With `sync`, it also survives a power loss. After
-    /// an error the group is not written.
-    pub fn commit(&mut self, sync: bool) -> Result<()> {
-        if self.writing {
-            self.log.flush()?;
-            self.run(|db| db.prepare_cached("COMMIT")?.execute([]))?;
-            self.writing = false;
-        }
-        if sync {
-            // The answer log comes first: the end of it that the database knows is then on the disk.
-            let end = self.log.sync()?;
-            // A commit syncs SQLite's own log (WAL) if `synchronous` is FULL, and never if it is NORMAL. It must write something.
-            self.run(|db| {
-                db.pragma_update(None, "synchronous", "FULL")?;
-                db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('synced', 1)", [])?;
-                if let Some(end) = end {
-                    let put = "INSERT OR REPLACE INTO meta (key, value) VALUES ('log_end', ?1)";
-                    db.execute(put, [end.cast_signed()])?;
-                }
-                db.pragma_update(None, "synchronous", "NORMAL")
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Rolls back an open group, or one whose commit failed.
-    pub fn undo(&mut self) -> Result<()> {
-        self.writing = false;
-        self.log.undo();
-        // After some errors SQLite has rolled back by itself.
-        if self.db.is_autocommit() { Ok(()) } else { self.run(|db| db.execute_batch("ROLLBACK")) }
-    }
+fn described(job: &Job) -> Result<String> {
+    serde_json::to_string(job).map_err(|e| Error::new(Exit::Failure, "a job cannot be described").because(e))
 }
 
 #[cfg(test)]
@@ -276,6 +255,19 @@ pub(super) mod tests {
         assert_eq!(other.outcomes(3, 10).unwrap().len(), 1);
         assert_eq!(other.unanswered(10).unwrap(), [3, 4, 5, 6, 8, 9]);
         assert_eq!(other.unanswered(3).unwrap(), [3, 4, 5]);
+    }
+
+    #[test]
+    fn long_bodies_are_read_back_a_few_at_a_time() {
+        let (_dir, mut db) = db();
+        let long = |row| Outcome { body: Some("x".repeat(600_000).into()), ..outcome(row, 1, true) };
+        let rows: Vec<Outcome> = (1..=5).map(long).chain([outcome(6, 1, true), outcome(7, 1, true)]).collect();
+        for row in &rows {
+            db.put(row).unwrap();
+        }
+        db.commit(false).unwrap();
+        assert_eq!(db.outcomes(1, 10).unwrap(), rows[..2]);
+        assert_eq!(db.outcomes(5, 10).unwrap(), rows[4..]);
     }
 
     #[test]

@@ -12,6 +12,9 @@ use crate::store::batches::BodyPlace;
 
 const COLUMNS: &str = "row, fp, id, model, code, message, status, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, latency_ms, batch, prices, side, at, len, sum, cached, reasoning, wasted_cached, wasted_reasoning";
 
+/// Bytes of bodies that are read back at a time: some rows of usual length, a single long one.
+const MUCH: usize = 1 << 20;
+
 /// Returns whether `outcome` is a common answer of a batch. All of these share the values of most columns.
 fn is_common(outcome: &Outcome) -> bool {
     outcome.ok()
@@ -74,7 +77,7 @@ impl JobDb {
     pub fn put(&mut self, outcome: &Outcome) -> Result<()> {
         self.begin()?;
         let prices = self.prices_in_force();
-        let logged = outcome.body.as_deref().filter(|_| outcome.batch.is_none());
+        let logged = outcome.body.as_deref().filter(|body| outcome.batch.is_none() && !self.holds(body));
         let place = logged.map(|body| self.log.append(body)).transpose()?;
         self.run(|db| insert(&mut db.prepare_cached(INSERT)?, outcome, place, prices))?;
         Ok(())
@@ -179,7 +182,8 @@ impl JobDb {
         })
     }
 
-    /// The outcomes from row `from` on, at most `limit`, by row, with their bodies.
+    /// The outcomes from row `from` on, by row, with their bodies: at most `limit`, and no more once the bodies have
+    /// [`MUCH`] bytes.
     ///
     /// # Errors
     /// 74 if one is damaged.
@@ -188,17 +192,24 @@ impl JobDb {
             let sql = format!("SELECT {COLUMNS}, body FROM outcome WHERE row >= ?1 ORDER BY row LIMIT ?2");
             let mut statement = db.prepare_cached(&sql)?;
             let mut names = ModelNames::default();
-            let rows = statement.query_map(params![from.cast_signed(), limit], |row| {
+            let mut rows = statement.query(params![from.cast_signed(), limit])?;
+            let (mut found, mut bytes) = (Vec::new(), 0);
+            while bytes < MUCH
+                && let Some(row) = rows.next()?
+            {
                 let mut stored = read(row, &mut names)?;
                 stored.outcome.body = row.get::<_, Option<String>>(27)?.map(String::into_boxed_str);
-                Ok(stored)
-            })?;
-            rows.collect::<rusqlite::Result<Vec<_>>>()
+                let within = stored.outcome.body.as_ref().map_or(0, |body| body.len());
+                bytes += stored.place.map_or(within, |place| place.len as usize);
+                found.push(stored);
+            }
+            Ok(found)
         })?
         .into_iter()
         .map(|stored| {
-            let (row, body) = (stored.outcome.row, stored.is_logged() && stored.agrees(Part::Head));
-            self.whole(stored)?.ok_or_else(|| if body { self.damaged_body(row) } else { self.damaged_row(row) })
+            let (row, logged) = (stored.outcome.row, stored.place.is_some());
+            let body = stored.outcome.batch.is_none() && stored.agrees(Part::Head);
+            self.whole(stored)?.ok_or_else(|| if body { self.damaged_body(row, logged) } else { self.damaged_row(row) })
         })
         .collect()
     }
@@ -214,15 +225,17 @@ impl JobDb {
                 stored.outcome.body = Some(self.answers.body(batch, place)?);
                 return Ok(Some(stored.outcome));
             }
-            (Some(place), None) => {
-                stored.outcome.body = self.log.body(place).map_err(|e| self.unreadable_log(e))?;
+            (place, None) => {
+                if let Some(place) = place {
+                    stored.outcome.body = self.log.body(place).map_err(|e| self.unreadable_log(e))?;
+                }
                 if !stored.outcome.ok() && stored.agrees(Part::Head) && !stored.agrees(Part::Body) {
                     // The outcome of a failed row stands without the response.
                     stored.outcome.body = None;
                     return Ok(Some(stored.outcome));
                 }
             }
-            (None, _) => {}
+            (None, Some(_)) => {}
         }
         Ok(stored.agrees(Part::Whole).then_some(stored.outcome))
     }
@@ -324,11 +337,6 @@ struct StoredRow {
 }
 
 impl StoredRow {
-    /// Returns whether the body lies in the log.
-    const fn is_logged(&self) -> bool {
-        self.place.is_some() && self.outcome.batch.is_none()
-    }
-
     /// Returns whether the columns that were read are as they were written.
     fn agrees(&self, part: Part) -> bool {
         self.sum.is_none_or(|sum| sum.agrees(Checksum::of(&self.outcome, self.place, self.outcome.prices), part))

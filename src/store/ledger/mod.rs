@@ -1,14 +1,18 @@
 //! The ledger: the index of jobs, in `ledger.db`.
 
+mod create;
 mod entry;
+mod transaction;
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 
-use super::{AddedColumn, Tables, damaged, open_db};
+use super::{AddedColumn, Journal, Tables, damaged, open_db};
 use crate::error::{Error, Exit, Result};
 use crate::outcome::Transport;
 use entry::{COLUMNS, nanos, read};
@@ -19,10 +23,16 @@ pub use entry::{Job, JobState, service_identity};
 pub struct Ledger {
     db: Connection,
     path: PathBuf,
+    journal: Journal,
+    /// This process has created the index, and written nothing to its log.
+    new: Cell<bool>,
 }
 
 /// Creates missing tables.
 pub(super) const SCHEMA: &str = include_str!("ledger.sql");
+
+/// The pages in `SQLite`'s own log (WAL) at which it is merged into the index: some ten commands. Each command reads it.
+const LOG_PAGES: u32 = 128;
 
 /// The `application_id` of an index whose jobs have copies of their entries.
 const ENTRIES_COPIED: i32 = 0x6c6c_6234;
@@ -37,10 +47,17 @@ const TABLES: Tables = Tables {
 
 impl Ledger {
     pub(super) fn open(path: &Path) -> Result<Self> {
+        let new = create::create(path);
         let db = open_db(path, TABLES)?;
-        // Commits are few and precious: each must be on the disk before llbatch acts on it.
-        db.pragma_update(None, "synchronous", "FULL").map_err(|e| damaged(path, &e))?;
-        Ok(Self { db, path: path.to_owned() })
+        let set = || {
+            // Commits are few and precious: each must be on the disk before llbatch acts on it.
+            db.pragma_update(None, "synchronous", "FULL")?;
+            // The log stays for the next command. To merge and remove it would take four syncs a command.
+            db.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
+            db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        };
+        set().map_err(|e| damaged(path, &e))?;
+        Ok(Self { db, path: path.to_owned(), journal: Journal::of(path), new: new.into() })
     }
 
     /// Writes a new job, and gives it its id and its creation time. [`Store::enter`](super::Store::enter) also makes its
@@ -338,6 +355,30 @@ mod tests {
             });
             assert_eq!(Ledger::open(&path).unwrap().all_of("k").unwrap().len(), 16);
         }
+    }
+
+    #[test]
+    fn what_is_noted_and_what_is_decided_reach_every_other_connection() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger.db");
+        let ledger = Ledger::open(&path).unwrap();
+        assert!(ledger.entries_are_copied().unwrap(), "a new index has no job without a copy");
+        let other = Ledger::open(&path).unwrap();
+        let mut job = ledger.decide(|| ledger.create(job(None, "k"))).unwrap();
+        job.succeeded = 1;
+        ledger.note_progress(&job).unwrap();
+        assert_eq!(other.get(&job.id).unwrap().map(|job| job.succeeded), Some(1));
+        let failed = other.decide(|| {
+            other.decide(|| other.rename(&job.id, "inner"))?;
+            Err::<(), _>(Error::usage("no"))
+        });
+        assert!(failed.is_err() && ledger.get(&job.id).unwrap().unwrap().name.is_none(), "an inner one is a part");
+        let mode: i64 = other.db.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap();
+        assert_eq!(mode, 2, "FULL");
+        // The log stays for the next command.
+        drop((ledger, other));
+        assert!(std::fs::metadata(path.with_extension("db-wal")).unwrap().len() > 0);
+        assert_eq!(Ledger::open(&path).unwrap().all_of("k").unwrap().len(), 1);
     }
 
     #[test]

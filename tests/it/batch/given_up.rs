@@ -22,6 +22,8 @@ struct GivenUp {
 impl GivenUp {
     fn new(faults: &[&str]) -> Self {
         let (home, server) = (Home::new(), Server::quick(faults));
+        // The service never ends the batch.
+        home.config("[submit]\ncancel_wait = \"200ms\"\n");
         let ended = Arc::new(AtomicBool::new(false));
         let says = Arc::clone(&ended);
         let front = FaultServer::before(&server.address(), move |asked| {

@@ -51,6 +51,31 @@ fn twenty_kills_leave_the_results_of_an_undisturbed_run() {
 }
 
 #[test]
+fn reader_takes_nothing_from_a_resumed_run() {
+    let server = Server::start(&["--latency", "100ms"]);
+    let home = Home::new();
+    let args = ["in.jsonl", "-o", "out.jsonl", "--concurrency", "3"];
+    home.write("in.jsonl", prompts(1..=60));
+    let cut_after = |rows: u64| {
+        let run = home.spawn(&server, &args);
+        until("some answers", || server.bill() >= rows);
+        run
+    };
+    cut_after(6).kill();
+    let run = cut_after(18);
+    // The last process that closes a database removes its log. This one is not the last.
+    home.llbatch(&["report", "last"]).code(0);
+    let log = std::fs::read_dir(home.state().join("jobs")).unwrap().flatten();
+    assert!(log.map(|entry| entry.path()).any(|path| path.extension().is_some_and(|ending| ending == "db-wal")));
+    until("more answers", || server.bill() >= 36);
+    run.kill();
+    home.run(&server, &args).code(0);
+    answered(&home.read("out.jsonl"), 1..=60);
+    let again = server.paid_again();
+    assert!(again <= 2 * CONCURRENCY, "{again} rows were paid again");
+}
+
+#[test]
 fn kills_while_the_input_keeps_changing_misattribute_nothing() {
     let seed = fastrand::u64(..);
     let mut random = fastrand::Rng::with_seed(seed);
