@@ -61,7 +61,7 @@ impl Gate {
             shared,
             events,
             permits: Arc::new(Semaphore::new(options.speed.concurrency)),
-            claims: RefCell::new(Claims::new(options.speed.claim, options.last_row)),
+            claims: RefCell::new(Claims::new(options.last_row)),
             limiter: RefCell::new(limiter),
             turnstile: Mutex::new(()),
             changed: Notify::new(),
@@ -131,7 +131,8 @@ impl Gate {
     /// Asks for the claims that rows from `row` on need soon. Only the row at the turnstile asks, so that queued rows are not
     /// claimed.
     fn claim(&self, row: u64) {
-        if let Some(upto) = self.claims.borrow_mut().ask(row, Instant::now()) {
+        let free = self.permits.available_permits() as u64;
+        if let Some(upto) = self.claims.borrow_mut().ask(row, free, Instant::now()) {
             // The consumer outlives the engine, or has failed and cancelled it.
             drop(self.events.send(Event::Claim(upto)));
         }

@@ -72,8 +72,6 @@ pub struct SpeedOptions {
     pub grace: Duration,
     /// Stop when nothing at all has succeeded for this long.
     pub give_up_after: Duration,
-    /// Rows claimed at a time, at an ordinary speed.
-    pub claim: u64,
 }
 
 /// Options of one run.

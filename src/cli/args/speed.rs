@@ -90,8 +90,6 @@ impl SpeedArgs {
             deadline,
             give_up_after: time("--give-up-after", &args.give_up_after, config.give_up_after, 900)?,
             grace: time("--grace", &args.grace, config.grace, 20)?,
-            // About what is in flight is claimed at a time, so that few rows are in doubt after a kill.
-            claim: (wanted as u64).clamp(8, 256),
         })
     }
 }

@@ -246,11 +246,11 @@ fn resumed_run_keeps_counting_and_names_the_next_command() {
     run("0.0001").code(5);
     assert!(billed(&server) <= 0.0001 && server.bill() > first, "{} {}", billed(&server), server.bill());
     // Killed, too: what was in flight counts at its worst.
-    let running = home.spawn(&server, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "2", "--max-cost", "0.0002"]);
+    let running = home.spawn(&server, &["in.jsonl", "-o", "out.jsonl", "--concurrency", "2", "--max-cost", "0.00017"]);
     server.until_billed(server.bill() + 3);
     running.kill();
-    run("0.0002").code(5);
-    assert!(billed(&server) <= 0.0002, "{}", billed(&server));
+    run("0.00017").code(5);
+    assert!(billed(&server) <= 0.00017, "{}", billed(&server));
     run("1").code(0);
     assert_eq!(home.read("out.jsonl").lines().count(), 60);
 }
