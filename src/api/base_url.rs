@@ -112,9 +112,9 @@ pub fn is_on_this_machine(service: &str) -> bool {
 
 /// Returns true if a URL without a scheme names this machine.
 fn is_local(text: &str) -> bool {
-    let host = text.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(host, |(host, _)| host);
-    is_loopback(host)
+    let whole = text.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = whole.rsplit_once(':').filter(|(_, port)| port.is_empty() || port.parse::<u16>().is_ok());
+    is_loopback(host.map_or(whole, |(host, _)| host))
 }
 
 #[cfg(test)]
@@ -171,6 +171,7 @@ mod tests {
         let cases = [
             ("127.0.0.1:18931/v1", "lacks http", Some("http://127.0.0.1:18931/v1")),
             ("localhost:18931", "lacks http", Some("http://localhost:18931/v1")),
+            ("127.0.0.1:", "lacks http", Some("http://127.0.0.1/v1")),
             ("0.0.0.0:8000/v1/chat/completions", "lacks http", Some("http://0.0.0.0:8000/v1")),
             ("api.together.ai/v1", "lacks http", Some("https://api.together.ai/v1")),
             ("https://host.example/v1?key=1", "query", Some("https://host.example/v1")),

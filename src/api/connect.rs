@@ -41,8 +41,8 @@ impl Setup {
                 "if you trust the server, set SSL_CERT_FILE to a PEM file with the certificate of its authority"
             }
             Self::OwnAuthority => {
-                "make a certificate that is not an authority's own (openssl: basicConstraints=CA:FALSE), signed by the \
-                 authority in SSL_CERT_FILE"
+                "make the server's certificate anew, with `-addext basicConstraints=critical,CA:FALSE` if by `openssl req -x509`, \
+                 and set SSL_CERT_FILE to it"
             }
             Self::OtherHost => "use a base URL with a host name that the certificate covers",
             Self::Dates => "have the server's certificate renewed, and check the clock of this machine",
@@ -59,6 +59,10 @@ impl Setup {
 pub(super) async fn failure(error: &(dyn StdError + 'static), url: Option<&Url>) -> Failure {
     let proxy = url.and_then(proxy_of);
     let (fault, why) = match setup_of(error) {
+        // The library's words for it are the names of its types.
+        Some(setup @ Setup::OwnAuthority) => {
+            (Fault::Setup(setup), "invalid peer certificate: it is that of an authority, not of a server".to_owned())
+        }
         Some(setup) => (Fault::Setup(setup), chain(error)),
         None => match refusal(error, proxy.as_ref(), url).await {
             Some(status) => (of_proxy(status), format!("the proxy answered HTTP {status}")),

@@ -21,12 +21,13 @@ use tower_service::Service;
 use url::Url;
 
 use super::proxy::proxy_of;
+use super::resolve::Resolver;
 use super::{CONNECT_TIMEOUT, DEAD_PEER, IDLE_TIMEOUT, PROBE};
 
 /// The error of a request that got no response.
 pub(super) type Error = hyper_util::client::legacy::Error;
 
-type Pool = hyper_util::client::legacy::Client<InTime<HttpsConnector<HttpConnector>>, Full<Bytes>>;
+type Pool = hyper_util::client::legacy::Client<InTime<HttpsConnector<HttpConnector<Resolver>>>, Full<Bytes>>;
 
 /// A pool of connections to one service.
 #[derive(Debug, Clone)]
@@ -44,7 +45,7 @@ impl Direct {
         let agent = HeaderValue::from_str(user_agent).map_err(|e| format!("the user agent is invalid: {e}"))?;
         headers.insert(USER_AGENT, agent);
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd"));
-        let mut tcp = HttpConnector::new();
+        let mut tcp = HttpConnector::new_with_resolver(Resolver);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(PROBE));

@@ -79,7 +79,7 @@ pub struct Failure {
     pub status: Option<u16>,
     /// The message of the service or the transport, shortened.
     pub message: String,
-    /// The model does not exist or is not served (404, or `model_not_available`).
+    /// The model does not exist or is not served (404, 501, or `model_not_available`).
     pub model_unknown: bool,
     /// The wait that the service asks for; only 429 and 503 have one.
     pub wait: Option<Duration>,
@@ -258,6 +258,12 @@ mod tests {
             (521, "error code: 521", Fault::Server, "HTTP 521: error code: 521"),
             (502, "<html>bad gateway</html>", Fault::Server, "HTTP 502: an HTML page"),
             (500, "", Fault::Server, "HTTP 500"),
+            (
+                501,
+                r#"{"error":{"code":501,"message":"no embeddings"}}"#,
+                Fault::InvalidRequest,
+                "HTTP 501: no embeddings",
+            ),
             (
                 403,
                 r#"{"error":{"message":"input tokens + max_tokens exceed the context length"}}"#,

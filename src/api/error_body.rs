@@ -131,6 +131,8 @@ impl ErrorBody {
             408 => Fault::Timeout,
             409 => Fault::Server,
             429 => Fault::RateLimited,
+            // Not implemented, such as embeddings on a server that was started for chat. It says the same of every row.
+            501 => return (Fault::InvalidRequest, true),
             503 => Fault::Overloaded,
             500..=599 => Fault::Server,
             300..=399 => Fault::BadResponse,

@@ -20,6 +20,7 @@ pub mod limits;
 pub mod models;
 mod own_header;
 mod proxy;
+mod resolve;
 mod response;
 pub mod retry;
 #[cfg(test)]
@@ -119,7 +120,7 @@ pub struct Reply {
 fn connections(user_agent: &str, to: &url::Url) -> reqwest::ClientBuilder {
     let mut builder = reqwest::Client::builder();
     if to.host_str().is_some_and(is_loopback) {
-        builder = builder.no_proxy();
+        builder = builder.no_proxy().dns_resolver(resolve::Resolver);
     }
     if to.scheme() == "http" {
         builder = builder.tls_certs_only([]);

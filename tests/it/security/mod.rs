@@ -1,6 +1,7 @@
 //! Security: keys, prompts, redirects, certificates, proxies, the working directory, terminals, spreadsheets, paths and
 //! file modes.
 
+mod clear;
 mod key;
 mod modes;
 mod paths;

@@ -8,7 +8,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use crate::support::{Home, KEY, Out, Recorder, Server, codes, prompts};
+use crate::support::{Home, KEY, Out, Recorded, Recorder, Server, codes, prompts};
 
 /// A file beside this one; `tls/make.sh` makes them.
 pub fn pem(name: &str) -> PathBuf {
@@ -17,6 +17,14 @@ pub fn pem(name: &str) -> PathBuf {
 
 /// A recorder behind TLS with that certificate.
 pub fn secure(certificate: &str) -> Recorder {
+    secure_answering(certificate, |_| ("200 OK", String::new(), Recorder::chat("\"ok\"")))
+}
+
+/// The same with other answers.
+pub fn secure_answering(
+    certificate: &str,
+    reply: impl Fn(&Recorded) -> (&'static str, String, String) + Send + Sync + 'static,
+) -> Recorder {
     let chain = CertificateDer::pem_file_iter(pem(certificate)).unwrap().map(Result::unwrap).collect();
     let key = PrivateKeyDer::from_pem_file(pem(certificate)).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -26,7 +34,7 @@ pub fn secure(certificate: &str) -> Recorder {
         let connection = ServerConnection::new(Arc::clone(&config)).ok()?;
         Some(StreamOwned::new(connection, stream))
     };
-    Recorder::over("https", wrap, |_| ("200 OK", String::new(), Recorder::chat("\"ok\"")))
+    Recorder::over("https", wrap, reply)
 }
 
 fn run(home: &Home, url: &str, trusted: &str) -> Out {
@@ -44,6 +52,19 @@ fn ssl_cert_file_names_a_private_authority() {
         assert_eq!(codes(&home.read("out.jsonl"))[0].1, "ok");
     }
     assert!(server.requests()[0].head.contains(KEY), "the key goes to who has proved itself");
+}
+
+#[test]
+fn self_signed_certificate_works_unless_it_is_an_authority_s() {
+    let (home, server) = (Home::new(), secure("self-signed"));
+    run(&home, &server.url, pem("self-signed").to_str().unwrap()).code(0);
+    // The usual `openssl req -x509` makes the certificate of an authority, which no server may show as its own.
+    let (home, server) = (Home::new(), secure("own-authority"));
+    let out = run(&home, &server.url, pem("own-authority").to_str().unwrap()).code(1);
+    let words = out.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("-addext basicConstraints=critical,CA:FALSE"), "{words}");
+    assert!(!words.contains("CaUsedAsEndEntity"), "{words}");
+    assert_eq!((server.connections(), server.bytes()), (1, 0));
 }
 
 #[test]

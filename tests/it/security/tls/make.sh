@@ -38,5 +38,6 @@ certificate good "$server$hosts" $from $to ca
 certificate expired "$server$hosts" 20000101000000Z 20010101000000Z ca
 certificate other-host "${server}DNS:other.llbatch.test" $from $to ca
 certificate self-signed "$server$hosts" $from $to itself
+certificate own-authority "basicConstraints=critical,CA:TRUE\nsubjectAltName=$hosts" $from $to itself
 cp ca.crt "$here/ca.pem"
-for name in good expired other-host self-signed; do cat "$name.crt" "$name.key" >"$here/$name.pem"; done
+for name in good expired other-host self-signed own-authority; do cat "$name.crt" "$name.key" >"$here/$name.pem"; done
