@@ -24,7 +24,7 @@ def ready(url):
 def ask(url, key, body):
     headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
     request = urllib.request.Request(f"{url}/chat/completions", json.dumps(body).encode(), headers)
-    with OPEN(request, timeout=120) as answer:
+    with OPEN(request, timeout=600) as answer:
         return json.load(answer)
 
 

@@ -139,3 +139,47 @@ requests() {
 
 # Holds the results of a file of `requests` against plain requests of the same bodies. same URL KEY REQUESTS RESULTS
 same() { await python3 "$HERE/ask.py" same "$@"; }
+
+# Rows of the job of a run that are answered so far, by its opening line: answered LOG
+answered() {
+    local id
+    id=$(grep -o -m 1 'job j-[^:]*' "$1" || true)
+    if [[ -z $id ]]; then echo 0; return; fi
+    "$BIN" status "${id#job }" --offline --json |
+        python3 -c 'import json, sys; print(json.load(sys.stdin)["jobs"][0]["rows"]["succeeded"])'
+}
+
+# Figures of a summary: figure FILE KEY.KEY…
+figure() { python3 "$MEASURE" get "$@"; }
+
+# `llbatch run` at a base URL. run URL ARGUMENT…
+run() { await timeout 900 "$BIN" run --base-url "$@"; }
+
+# Whether a command ends with this exit code. ends_with CODE COMMAND…
+ends_with() {
+    local code=$1 status=0
+    shift
+    "$@" >"$TMP/command.log" 2>&1 || status=$?
+    ((status == code)) || { say "ended with $status"; tail -n 5 "$TMP/command.log" >&2; return 1; }
+}
+
+# Kills `run` with SIGKILL when half of the rows are answered, resumes it, and holds every answer against that of a plain
+# request. killed_and_resumed URL KEY REQUESTS OPTION…
+killed_and_resumed() {
+    local url=$1 key=$2 input=$3 first kept sent
+    shift 3
+    export TOGETHER_API_KEY=$key
+    start "$BIN" run --base-url "$url" "$input" -o "$TMP/out.jsonl" "$@" 2>"$TMP/first.log"
+    first=$!
+    until (($(answered "$TMP/first.log") >= ROWS / 2)); do
+        kill -0 "$first" 2>/dev/null || { tail -n 20 "$TMP/first.log" >&2; die 'the run ended before it was killed'; }
+        sleep 0.1
+    done
+    stop "$first" KILL
+    kept=$(answered "$TMP/first.log")
+    check "killed after $kept of $ROWS rows, the same command resumes" ends_with 0 \
+        run "$url" "$input" -o "$TMP/out.jsonl" "$@" --summary "$TMP/sum.json"
+    sent=$(figure "$TMP/sum.json" http.sent)
+    check "$sent requests for the $((ROWS - kept)) rows left" test "$sent" -le "$((ROWS - kept))"
+    check 'every answer is that of a plain request' same "$url" "$key" "$input" "$TMP/out.jsonl"
+}
