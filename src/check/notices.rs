@@ -117,7 +117,7 @@ impl fmt::Display for Notice {
 pub fn notices(models: &[(Arc<str>, u64)], table: &PriceTable) -> Vec<Notice> {
     let notice = |(model, rows): &(Arc<str>, u64)| {
         let reason = match Reason::of(table.get(model))? {
-            Reason::Unknown if !table.is_together() => Reason::OtherService,
+            Reason::Unknown if !table.speaks_of(model) => Reason::OtherService,
             reason => reason,
         };
         Some(Notice { model: Arc::clone(model), rows: *rows, reason })

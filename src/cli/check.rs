@@ -88,7 +88,13 @@ impl DryRun<'_> {
         if document.exit() == Exit::Ok && limit.is_some() && document.set_aside_in_batches().is_some() {
             let upper_bound = document.set_aside_in_batches();
             admit(
-                BudgetedWork { upper_bound, later: Nanos::ZERO, allow_unpriced: false, unpriced: "" },
+                BudgetedWork {
+                    upper_bound,
+                    later: Nanos::ZERO,
+                    allow_unpriced: false,
+                    unpriced: "",
+                    prices: &ctx.settings.prices,
+                },
                 limit.as_ref(),
             )?;
         }
@@ -131,6 +137,7 @@ pub(super) fn learned(ctx: &Ctx) -> Factors {
     let Some(service) = super::service::name(ctx).filter(|service| !is_on_this_machine(service)) else {
         return Factors::default();
     };
+    let service = ctx.settings.service_name().map_or(service, str::to_owned);
     // A check needs no key, and learns nothing without one.
     let Ok(key) = ctx.settings.key() else { return Factors::default() };
     let account = key.map_or_else(|| WITHOUT_KEY.to_owned(), |key| ctx.settings.account(&key));

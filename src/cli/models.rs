@@ -9,7 +9,7 @@ use crate::atomic_file::AtomicFile;
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::price::{BatchTerms, ListedPrice, Nanos, PriceEntry, PriceTable, Refreshed};
-use crate::settings::models_path;
+use crate::settings::{lister, models_path};
 use crate::store::Store;
 use crate::text::{self, Align, Grid};
 
@@ -147,8 +147,9 @@ fn refresh(ctx: &Ctx) -> Result<PriceTable> {
     if models.is_empty() {
         return Err(Error::new(Exit::TempFail, "the service lists no models; llbatch keeps what it knew"));
     }
+    let lister = lister(ctx.settings.service_name(), &service.name);
     let refreshed = Refreshed {
-        service: service.name.clone(),
+        service: lister.clone(),
         as_of: jiff::Zoned::now().date().to_string(),
         models: models
             .into_iter()
@@ -157,7 +158,7 @@ fn refresh(ctx: &Ctx) -> Result<PriceTable> {
     };
     // Creates the directory if it is missing.
     Store::open(ctx.settings.state_dir()?)?;
-    let path = models_path(ctx.settings.state_dir()?, &service.name);
+    let path = models_path(ctx.settings.state_dir()?, &lister);
     let mut file = AtomicFile::create(&path, 0o600)?;
     serde_json::to_writer(&mut file, &refreshed)
         .map_err(|e| Error::io(format!("{}: cannot be written", path.display()), e.into()))?;

@@ -37,7 +37,7 @@ impl<'ctx> RunFunds<'ctx> {
         }
         let unpriced = checked.models.iter().find(|(m, _)| settings.prices.get(m).is_none_or(|e| e.price.is_none()));
         if let Some((model, _)) = unpriced.filter(|_| !limit.allow_unpriced) {
-            return Err(unpriced_error(model));
+            return Err(unpriced_error(model, &settings.prices));
         }
         if let Some((id, kind)) = checked.unbounded.as_ref().filter(|_| !limit.allow_unpriced) {
             return Err(unbounded_error(id, kind));

@@ -3,8 +3,9 @@
 use super::ask::{Ask, InputSource, Reuse, Role, RunAsk, Start};
 use super::finish::Workspace;
 use super::remote::Remote;
-use super::spec::{CleanCheck, Spec, inputs_of, same_service, spec_of};
+use super::spec::{CleanCheck, Spec, inputs_of, same_service, say_changes, spec_of};
 use crate::check::Checked;
+use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Inputs, OpenedInputs};
 use crate::store::{Job, JobBatch, JobDb, JobState, Ledger, Lock, LockWait, Store, Transport};
@@ -172,7 +173,9 @@ impl OwnedJob {
         }
         let old = spec_of(&job)?;
         let clean = old.checked.clone().filter(|_| old.asks_the_same(&source.spec));
-        job.spec = Spec { content: old.content, ..source.spec.clone() }.describe()?;
+        // The service and the account are those of the earlier command until this one has said that they changed.
+        let Spec { content, service, account, .. } = old;
+        job.spec = Spec { service, account, content, ..source.spec.clone() }.describe()?;
         let finished = job.state.ended() && waited_for.is_some_and(|waited| waited.id == job.id);
         Ok(Self { job, resumed: true, finished, clean, locks: locks.taken, starting: None })
     }
@@ -211,6 +214,16 @@ impl OwnedJob {
         // Another process has finished it meanwhile.
         self.finished = self.job.state.ended() && !found.state.ended();
         Ok(true)
+    }
+
+    /// Says how the service and the key of the job have changed, and records in `spec` those of this command.
+    pub(super) fn record_remote(&self, spec: &mut Spec, remote: Remote<'_>, ctx: &Ctx) -> Result<()> {
+        if self.resumed && self.job.succeeded + self.job.failed > 0 {
+            say_changes(&self.job, &spec_of(&self.job)?, remote, "--fresh", ctx);
+        }
+        remote.account.clone_into(&mut spec.account);
+        remote.name.clone_into(&mut spec.service);
+        Ok(())
     }
 
     /// Enters the job into the index as running, unless it is finished, and keeps its standard input under its name.

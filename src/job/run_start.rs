@@ -99,7 +99,7 @@ impl RunStart {
                     same_requests = Some(true);
                 } else {
                     requests.say_answered(
-                        remote.name,
+                        &remote.identity(),
                         ledger.last_of(source.key())?,
                         Transport::Realtime,
                         workspace,
@@ -107,7 +107,7 @@ impl RunStart {
                 }
             }
         }
-        remote.account.clone_into(&mut source.spec.account);
+        claimed.record_remote(&mut source.spec, remote, ctx)?;
         let CheckedRows { checked, resumed, .. } = found;
         // If the input has changed meanwhile, the job is no longer finished.
         claimed.finished &= resumed.as_ref().is_some_and(|resumed| resumed.answers_all(&checked, &claimed.job));

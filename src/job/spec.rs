@@ -175,11 +175,6 @@ pub(super) fn same_service(job: &Job, remote: Remote<'_>, ctx: &Ctx) -> Result<(
         remote::shown(remote.service, remote.name)
     );
     let error = match &spec.service_name {
-        Some(name) if remote.service == Some(name) => {
-            let what = format!("{} belongs to {theirs}, but the config file has {name} at {}", job.id, remote.name);
-            Error::usage(what)
-                .hint(format!("set base_url = {:?} in [services.{name}] to go on with the job", spec.service))
-        }
         Some(name) if !ctx.settings.services.contains(name) => {
             let what = format!("{} belongs to {theirs}, but the config file has no service `{name}`", job.id);
             Error::usage(what)
@@ -192,6 +187,31 @@ pub(super) fn same_service(job: &Job, remote: Remote<'_>, ctx: &Ctx) -> Result<(
         None => Error::usage(targets).hint("leave --sandbox and --service out, or pass the same --base-url"),
     };
     Err(error)
+}
+
+/// Says where the job's service was, if it has moved since.
+pub(super) fn moved_from(spec: &Spec, remote: Remote<'_>) -> Option<String> {
+    let name = spec.service_name.as_ref()?;
+    let moved = canonical_service(&spec.service) != canonical_service(remote.name);
+    moved.then(|| format!("{name} was at {} and is at {} now", spec.service, remote.name))
+}
+
+/// Says that the service of an earlier command on the job has moved, or that its key was another one. The job goes on: a name
+/// stays the same service, and a key that was replaced is the usual reason for another one. `anew` is the flag for the user
+/// who means another account.
+pub(super) fn say_changes(job: &Job, spec: &Spec, remote: Remote<'_>, anew: &str, ctx: &Ctx) {
+    let id = &job.id;
+    if let Some(moved) = moved_from(spec, remote) {
+        ctx.ui.note(&format!("{moved}; {id} goes on there ({anew} starts anew)"));
+    }
+    let keys = [spec.account.as_str(), remote.account].map(|account| account.get(..8));
+    if let [Some(before), Some(now)] = keys
+        && before != now
+    {
+        ctx.ui.note(&format!(
+            "{id} was worked on with another key (fingerprint {before}, now {now}); it goes on with this one ({anew} starts anew)"
+        ));
+    }
 }
 
 /// Reads the record of a job.

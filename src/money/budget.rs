@@ -7,7 +7,7 @@ use jiff::civil::Date;
 use super::exposure::{Exposure, Requester};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::price::{Nanos, Spelling};
+use crate::price::{Nanos, PriceTable, Spelling};
 use crate::store::{Ledger, ReservedMoney, Store};
 use crate::text;
 
@@ -158,6 +158,8 @@ pub struct BudgetedWork<'a> {
     pub allow_unpriced: bool,
     /// A model without a known price, if there is one.
     pub unpriced: &'a str,
+    /// The prices.
+    pub prices: &'a PriceTable,
 }
 
 /// Refuses work that could cost more than the remaining budget.
@@ -168,7 +170,7 @@ pub fn admit(work: BudgetedWork<'_>, remaining: Option<&Remaining>) -> Result<()
     let Some(remaining) = remaining else { return Ok(()) };
     match work.upper_bound {
         None if work.allow_unpriced => Ok(()),
-        None => Err(unpriced_error(work.unpriced)),
+        None => Err(unpriced_error(work.unpriced, work.prices)),
         Some(upper_bound) if upper_bound <= remaining.amount => Ok(()),
         Some(upper_bound) => Err(Error::new(
             Exit::Budget,
@@ -187,13 +189,9 @@ pub fn admit(work: BudgetedWork<'_>, remaining: Option<&Remaining>) -> Result<()
 }
 
 /// The error for a budget and a model without a known price.
-pub fn unpriced_error(model: &str) -> Error {
-    Error::usage(format!("the price of {model} is unknown, so llbatch cannot keep a budget; nothing was sent")).hint(
-        format!(
-            "run `llbatch models --refresh`, set [models.\"{model}\"] input and output in the config file, or pass \
-         --allow-unpriced"
-        ),
-    )
+pub fn unpriced_error(model: &str, prices: &PriceTable) -> Error {
+    Error::usage(format!("the price of {model} is unknown, so llbatch cannot keep a budget; nothing was sent"))
+        .hint(format!("{}, or pass --allow-unpriced", prices.remedy(model)))
 }
 
 /// The error for a budget and a request with a part whose tokens have no known bound.
@@ -212,11 +210,13 @@ mod tests {
     #[test]
     fn the_worst_case_fits_or_nothing_is_sent() {
         let left = Remaining::of_max_cost(Some(Nanos(100))).unwrap();
+        let prices = PriceTable::builtin();
         let work = |upper_bound: Option<i128>, allow_unpriced| BudgetedWork {
             upper_bound: upper_bound.map(Nanos),
             later: Nanos(7),
             allow_unpriced,
             unpriced: "org/m",
+            prices: &prices,
         };
         assert!(admit(work(Some(100), false), Some(&left)).is_ok());
         assert!(admit(work(Some(101), false), None).is_ok());

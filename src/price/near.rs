@@ -11,12 +11,13 @@ const MOST: usize = 3;
 const ALIKE: f64 = 0.75;
 
 impl PriceTable {
-    /// The known names that `model` may mean, the nearest first. Only models with a price are named.
+    /// The known names that `model` may mean, the nearest first. Only models with a price are named, where
+    /// the service lists prices.
     pub fn near(&self, model: &str) -> Vec<&str> {
         if letters(model).is_empty() {
             return Vec::new();
         }
-        let priced = self.iter().filter(|entry| entry.price.is_some());
+        let priced = self.iter().filter(|entry| entry.price.is_some() || self.lists_no_prices());
         let mut near: Vec<(f64, &str)> = priced
             .map(|entry| (likeness(model, &entry.model), entry.model.as_str()))
             .filter(|(likeness, _)| *likeness >= ALIKE)

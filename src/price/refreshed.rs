@@ -30,6 +30,11 @@ pub struct ListedPrice {
 }
 
 impl PriceTable {
+    /// The same for a service other than Together, which has no models but those that it lists.
+    pub fn refreshed_elsewhere(self, refreshed: &Refreshed) -> Self {
+        self.refreshed(refreshed).only(refreshed.models.iter().map(|listed| listed.model.as_str()))
+    }
+
     /// This table with the service's prices in place of the built-in ones. Built-in terms of batches stay.
     pub fn refreshed(mut self, refreshed: &Refreshed) -> Self {
         for listed in &refreshed.models {

@@ -187,12 +187,45 @@ pub struct PriceTable {
     bounds_images: bool,
     /// It began with the built-in table, which was compared with Together's lists.
     is_together: bool,
+    /// The place of the user's own prices in the config file, if that is not `models`.
+    own_place: Option<String>,
+    /// The service's own list of models has no prices that llbatch reads.
+    lists_no_prices: bool,
 }
 
 impl PriceTable {
-    /// Returns true if the table began with the built-in one, and not empty for another service.
-    pub const fn is_together(&self) -> bool {
-        self.is_together
+    /// Returns true if Together's lists are about this model of the service: it is Together, or has a model of that name.
+    pub fn speaks_of(&self, model: &str) -> bool {
+        self.is_together && !(self.lists_no_prices && self.get(model).is_none())
+    }
+
+    /// Returns true if the service's own list of models has no prices.
+    pub(super) const fn lists_no_prices(&self) -> bool {
+        self.lists_no_prices
+    }
+
+    /// The entries with these names.
+    #[must_use]
+    pub(super) fn only<'a>(self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut kept = Self { entries: Vec::new(), exact: HashMap::new(), folded: HashMap::new(), ..self.clone() };
+        for name in names {
+            if let Some(entry) = self.get(name) {
+                kept.insert(entry.clone());
+            }
+        }
+        kept
+    }
+
+    /// This table, for a service other than Together. `name` is its name in the config file.
+    pub fn of_another(self, name: Option<&str>) -> Self {
+        Self { own_place: name.map(|name| format!("services.{name}.models")), lists_no_prices: true, ..self }
+    }
+
+    /// The way to tell llbatch the price of `model`, as an instruction.
+    pub fn remedy(&self, model: &str) -> String {
+        let place = self.own_place.as_deref().unwrap_or("models");
+        let own = format!("set [{place}.{model:?}] input and output in the config file");
+        if self.lists_no_prices { own } else { format!("run `llbatch models --refresh`, {own}") }
     }
 
     /// The built-in table.

@@ -147,6 +147,8 @@ struct OwnPrices {
     of_service: Overrides,
     /// The service's name, for errors.
     service: String,
+    /// The service is not Together.
+    elsewhere: bool,
 }
 
 /// The environment variable that sets a proxy.
@@ -192,8 +194,9 @@ impl Settings {
             canonical_base(&base_url.value).ok().map(String::from)
         };
         let own_prices = OwnPrices::of(named.as_ref(), service.as_deref(), config.models);
-        let refreshed = service.as_deref().zip(state.as_ref());
-        let refreshed = refreshed.and_then(|(service, state)| read_refreshed(&state.value, service));
+        let listed_by = service.as_deref().map(|url| lister(named.as_ref().map(|named| &*named.name.value), url));
+        let refreshed = listed_by.zip(state.as_ref());
+        let refreshed = refreshed.and_then(|(lister, state)| read_refreshed(&state.value, &lister));
         let find_proxy = |name: &&'static str| Some(ProxyVariable { name, proxy: SecretString::from(env(name)?) });
         Ok(Self {
             config_found,
@@ -292,25 +295,34 @@ impl OwnPrices {
     /// Without a price of its own, a model of a named service other than Together has none: it is unknown.
     fn of(named: Option<&ServiceSettings>, base: Option<&str>, models: Overrides) -> Self {
         let built_in = PriceTable::builtin();
+        // A base URL that is invalid stops the command later.
+        let elsewhere = base.is_some() && base != Some("sandbox") && !is_together(base);
         match named {
-            None => Self { built_in, models, of_service: Overrides::default(), service: String::new() },
+            None => Self { built_in, models, of_service: Overrides::default(), service: String::new(), elsewhere },
             Some(named) => {
                 let (service, of_service) = (named.name.value.clone(), named.models.clone());
                 if is_together(base) {
-                    return Self { built_in, models, of_service, service };
+                    return Self { built_in, models, of_service, service, elsewhere };
                 }
-                Self { built_in: PriceTable::default(), models: Overrides::default(), of_service, service }
+                let (built_in, models) = (PriceTable::default(), Overrides::default());
+                Self { built_in, models, of_service, service, elsewhere }
             }
         }
     }
 
     fn beside(&self, refreshed: Option<&Refreshed>) -> Result<PriceTable> {
         let table = self.built_in.clone();
-        let table = refreshed.map_or_else(|| table.clone(), |refreshed| table.clone().refreshed(refreshed));
-        table.with(&self.models)?.with(&self.of_service).map_err(|error| {
+        let table = match refreshed {
+            None => table,
+            Some(refreshed) if self.elsewhere => table.refreshed_elsewhere(refreshed),
+            Some(refreshed) => table.refreshed(refreshed),
+        };
+        let table = table.with(&self.models)?.with(&self.of_service).map_err(|error| {
             let message = error.message.replace("[models.", &format!("[services.{}.models.", self.service));
             Error { message, ..error }
-        })
+        })?;
+        let name = Some(self.service.as_str()).filter(|name| !name.is_empty());
+        Ok(if self.elsewhere { table.of_another(name) } else { table })
     }
 }
 
@@ -332,6 +344,11 @@ fn is_together(base_url: Option<&str>) -> bool {
             .iter()
             .any(|own| host.strip_suffix(own).is_some_and(|sub| sub.is_empty() || sub.ends_with('.')))
     })
+}
+
+/// The service of a saved list of models: its name in the config file, wherever it is, or its base URL.
+pub fn lister(name: Option<&str>, base_url: &str) -> String {
+    name.map_or_else(|| base_url.to_owned(), |name| format!("{name}="))
 }
 
 /// The path of the saved list of a service's models.

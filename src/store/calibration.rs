@@ -34,14 +34,15 @@ impl Ledger {
         write().map_err(|e| damaged(self.path(), &e))
     }
 
-    /// Sums the comparisons of all jobs of an account of a service that the index still has, by model. `account`: a hash of
-    /// the key.
+    /// Sums the comparisons of all jobs of an account of a service that the index still has, by model. `service`: its name in
+    /// the config file, or its base URL. `account`: a hash of the key.
     pub fn estimates(&self, service: &str, account: &str) -> Result<Vec<ModelEstimates>> {
         let read = || -> rusqlite::Result<Vec<ModelEstimates>> {
             self.db()
                 .prepare_cached(
                     "SELECT model, sum(rows), sum(estimated), sum(actual) FROM estimate JOIN job ON job.id = estimate.job
-                     WHERE json_extract(job.spec, '$.service') = ?1 AND json_extract(job.spec, '$.account') = ?2
+                     WHERE coalesce(json_extract(job.spec, '$.service_name'), json_extract(job.spec, '$.service')) = ?1
+                       AND json_extract(job.spec, '$.account') = ?2
                      GROUP BY model",
                 )?
                 .query_map([service, account], |row| {
@@ -107,6 +108,9 @@ mod tests {
             ledger.create(job).unwrap().id
         };
         let (first, second, other, mine) = (job("a", "x"), job("a", "x"), job("b", "x"), job("a", "y"));
+        let spec = r#"{"service":"a","service_name":"named","account":"x"}"#.to_owned();
+        let named = ledger.create(Job::new(Transport::Realtime, "k".to_owned(), String::new(), spec)).unwrap().id;
+        ledger.learn_estimates(&named, &[one(4, 60)]).unwrap();
         ledger.learn_estimates(&first, &[one(5, 90)]).unwrap();
         ledger.learn_estimates(&first, &[one(10, 110)]).unwrap();
         ledger.learn_estimates(&second, &[one(3, 95)]).unwrap();
@@ -115,6 +119,7 @@ mod tests {
         let sum = |rows, estimated, actual| [ModelEstimates { model: "m".into(), rows, estimated, actual }];
         assert_eq!(ledger.estimates("a", "x").unwrap(), sum(13, 205, 200));
         assert_eq!(ledger.estimates("b", "x").unwrap(), sum(7, 50, 100));
+        assert_eq!(ledger.estimates("named", "x").unwrap(), sum(4, 60, 100), "wherever it is");
         assert_eq!(ledger.estimates("a", "y").unwrap(), sum(9, 70, 100), "another account is another matter");
         assert!(ledger.estimates("c", "x").unwrap().is_empty() && ledger.estimates("a", "").unwrap().is_empty());
     }

@@ -158,7 +158,7 @@ impl Summary {
             Some(usd) if *usd == Nanos::ZERO && self.tokens.total == 0 => parts.push("nothing".to_owned()),
             Some(usd) => parts.push(format!("{}{}", self.bound(), spelling.show(*usd))),
             None if unpriced_models.is_empty() => parts.push("unknown".to_owned()),
-            None => {}
+            None => parts.extend(self.unpriced_parts()),
         }
         if self.sandbox {
             parts.push("in the sandbox: nothing was charged".to_owned());
@@ -175,7 +175,9 @@ impl Summary {
         parts.extend(part(self.cost.resumed_usd, "of it paid earlier"));
         parts.extend(part(self.cost.wasted_usd, "of it for discarded responses"));
         parts.extend(self.open_part(spelling));
-        parts.extend(self.unpriced_parts());
+        if usd.is_some() {
+            parts.extend(self.unpriced_parts());
+        }
         parts
     }
 
@@ -276,8 +278,9 @@ impl Summary {
     /// The time of the job, with what it measures or the rows per second.
     pub fn time_parts(&self) -> Vec<String> {
         let JobTime { batches, realtime } = self.time;
-        let (elapsed, done) = (realtime.as_millis(), self.rows.succeeded + self.rows.failed);
-        let done = u128::from(done.saturating_sub(self.reused));
+        let elapsed = realtime.as_millis();
+        let done = (self.rows.succeeded + self.rows.failed).saturating_sub(self.reused + self.interrupted());
+        let done = u128::from(done);
         match (batches, elapsed) {
             (None, 0) => return Vec::new(),
             (Some(batches), 0) => {
@@ -303,6 +306,11 @@ impl Summary {
             });
         }
         parts
+    }
+
+    /// Rows whose requests were cut off by the end of the command.
+    fn interrupted(&self) -> u64 {
+        self.errors.iter().filter(|line| line.code == ErrorCode::Interrupted).map(|line| line.count).sum()
     }
 
     fn latency_parts(&self) -> Vec<String> {

@@ -182,7 +182,7 @@ fn batch_notices_come_before_the_table() {
     let out = home.llbatch(&["prepare", "in.jsonl", "-o", "out"]).code(0).says(&[
         "warning: zai-org/GLM-5: not served in batches (Together batch skill, 2026)",
         "(2 rows)",
-        "nobody/knows: counted at full price in batches, because Together's batch guide as of 2026-08 names no discount",
+        "nobody/knows: counted at full price in batches, because no discount of this service is known",
         "later lists leave it out",
     ]);
     assert!(!out.stderr.contains("Llama-3.3-70B-Instruct-Turbo:"), "its discount is known: {}", out.stderr);

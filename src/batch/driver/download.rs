@@ -92,6 +92,13 @@ impl Driver<'_> {
         batch.creation.account.as_ref().is_none_or(|account| *account == self.options.account)
     }
 
+    /// The error for a batch or a file that a service lacks since it has moved.
+    fn not_here(&self, what: &str) -> Error {
+        let elsewhere = self.options.elsewhere.as_deref().unwrap_or_default();
+        Error::usage(format!("{what}: the service does not have it; {elsewhere}"))
+            .hint("set base_url in the config file to the server that has the batches")
+    }
+
     /// Polls the batches. Returns `true` if all created ones have ended.
     ///
     /// # Errors
@@ -112,6 +119,10 @@ impl Driver<'_> {
             let before = batch.clone();
             match answer {
                 Ok(known) => learn_all(&mut batch, known),
+                Err(failure) if failure.fault == Fault::NotFound && self.options.elsewhere.is_some() => {
+                    worst.get_or_insert_with(|| self.not_here(&what));
+                    continue;
+                }
                 Err(failure) if failure.fault == Fault::NotFound && !self.is_ours(&batch) => {
                     let why = format!(
                         "{what}: this key does not belong to the account that created the batch, or the key has been \
@@ -252,6 +263,9 @@ impl Driver<'_> {
         // A storage may answer 403 for a file that it does not have. The key's own 403 is `Fault::Auth`.
         if failure.fault != Fault::NotFound && (failure.status, failure.fault) != (Some(403), Fault::Server) {
             return Ok(None);
+        }
+        if self.options.elsewhere.is_some() {
+            return Err(self.not_here("asking for the results"));
         }
         let now = millis(self.client.now().unwrap_or_else(SystemTime::now));
         let mut batch = self.batches()?.into_iter().find(|known| known.number == batch.number).unwrap_or(batch.clone());

@@ -37,6 +37,8 @@ const LULL: Duration = Duration::from_secs(2);
 pub struct Options {
     /// A hash of the key. It distinguishes accounts.
     pub account: String,
+    /// Where the service was when the job was made, as a sentence, if it has moved. It may lack the batches now.
+    pub elsewhere: Option<String>,
     /// Time after which the service's list shows every batch that was created.
     pub settle_after: Duration,
     /// Time to retry each call that uploads or creates a batch.
@@ -60,6 +62,7 @@ impl Options {
     pub fn to_poll(account: &str, retry_for: Duration) -> Self {
         Self {
             account: account.to_owned(),
+            elsewhere: None,
             settle_after: retry_for,
             retry_for,
             poll_retry_for: retry_for,

@@ -242,7 +242,8 @@ impl Driver<'_> {
             complete: listed.complete,
             since: self.since(batch),
             settle_after: self.options.settle_after,
-            same_account: batch.creation.account.as_deref() == Some(&self.options.account),
+            same_account: self.options.elsewhere.is_none()
+                && batch.creation.account.as_deref() == Some(&self.options.account),
             tries: batch.creation.tries,
         };
         // A replaced key of the same account sees the same file.

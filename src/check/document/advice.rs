@@ -1,7 +1,7 @@
 //! Conclusions from a forecast, in sentences.
 
 use super::CheckedModel;
-use crate::price::{BatchTerms, Nanos, Spelling};
+use crate::price::{BatchTerms, Nanos, PriceTable, Spelling};
 use crate::request::Endpoint;
 use crate::text;
 
@@ -9,7 +9,7 @@ use crate::text;
 const NAMED: usize = 4;
 
 /// Draws all conclusions.
-pub(super) fn advice(models: &[CheckedModel], endpoint: Endpoint) -> Vec<String> {
+pub(super) fn advice(models: &[CheckedModel], table: &PriceTable, endpoint: Endpoint) -> Vec<String> {
     let near_limit = models.iter().filter(|model| model.near_context > 0).map(|model| {
         format!(
             "{} of {}: near the model's context limit, so the service may refuse them (context_length)",
@@ -26,7 +26,7 @@ pub(super) fn advice(models: &[CheckedModel], endpoint: Endpoint) -> Vec<String>
         (true, true) => None,
     };
     let bound = unbounded(models).filter(|_| endpoint.has_max_tokens());
-    let others = [only, both(refused), both(undiscounted), unpriced(models), bound];
+    let others = [only, both(refused), both(undiscounted), unpriced(models, table), bound];
     both(saving).into_iter().chain(near_limit).chain(others.into_iter().flatten()).collect()
 }
 
@@ -63,12 +63,10 @@ fn undiscounted(models: &[CheckedModel]) -> Option<String> {
     Some(format!("{get} no known batch discount, so `llbatch run` may cost the same and is faster: {}", names(&full)))
 }
 
-fn unpriced(models: &[CheckedModel]) -> Option<String> {
+fn unpriced(models: &[CheckedModel], table: &PriceTable) -> Option<String> {
     let unpriced = select(models, |model| model.realtime.min.is_none())?;
-    Some(format!(
-        "the price of {} is unknown: run `llbatch models --refresh`, or set it in the config file",
-        names(&unpriced)
-    ))
+    let remedy = unpriced.first().map_or_else(String::new, |model| table.remedy(&model.model));
+    Some(format!("the price of {} is unknown: {remedy}", names(&unpriced)))
 }
 
 fn unbounded(models: &[CheckedModel]) -> Option<String> {

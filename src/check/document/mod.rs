@@ -120,10 +120,10 @@ impl CheckDocument {
             let text_tokens = counting.factors.apply(name, model.prompt_tokens());
             CheckedModel::new(name, model, text_tokens, table.get(name))
         });
-        Ok(Self::new(checked, models.collect(), pass.builder.endpoint()))
+        Ok(Self::new(checked, models.collect(), table, pass.builder.endpoint()))
     }
 
-    fn new(checked: Checked, models: Vec<CheckedModel>, endpoint: Endpoint) -> Self {
+    fn new(checked: Checked, models: Vec<CheckedModel>, table: &PriceTable, endpoint: Endpoint) -> Self {
         let (mut problems, mut problem_count) = (checked.problems, checked.problem_count);
         let mut groups = checked.groups;
         if checked.rows == 0 && problem_count == 0 {
@@ -144,7 +144,7 @@ impl CheckDocument {
             },
             cost: CheckCost::of(&models, endpoint),
             batches: models.iter().map(|model| model.batches).sum(),
-            advice: advice(&models, endpoint),
+            advice: advice(&models, table, endpoint),
             endpoint,
             models,
         }

@@ -26,7 +26,8 @@ pub(super) fn admit_unsent(session: &Session<'_>, limit: CostLimit, later: Nanos
         .iter()
         .find(|batch| batch.cost.upper_bound.is_none())
         .map_or_else(String::new, |batch| batch.model.clone());
-    let work = BudgetedWork { upper_bound, later, allow_unpriced: limit.allow_unpriced, unpriced: &unpriced };
+    let prices = &session.ctx.settings.prices;
+    let work = BudgetedWork { upper_bound, later, allow_unpriced: limit.allow_unpriced, unpriced: &unpriced, prices };
     admit(work, Remaining::of_max_cost(limit.max_cost).as_ref())?;
     session.ledger.decide(|| {
         let left = budget_left(session)?;
@@ -52,7 +53,8 @@ pub(super) fn admit_retry(session: &Session<'_>, rows: &RetrySet, limit: CostLim
     let CostLimit { max_cost, allow_unpriced } = limit;
     let upper_bound = rows.quote.upper_bound;
     let unpriced = rows.quote.unbounded.as_deref().unwrap_or_default();
-    let work = BudgetedWork { upper_bound, later: Nanos::ZERO, allow_unpriced, unpriced };
+    let prices = &session.ctx.settings.prices;
+    let work = BudgetedWork { upper_bound, later: Nanos::ZERO, allow_unpriced, unpriced, prices };
     admit(work, Remaining::of_max_cost(max_cost).as_ref())?;
     session.ledger.decide(|| {
         admit(work, budget_left(session)?.as_ref())?;

@@ -231,7 +231,7 @@ fn price_beside(session: &Session<'_>, realtime: &RowSet, limit: CostLimit) -> R
     let quote = priced(session, realtime.iter().collect(), 0, Transport::Realtime)?.quote;
     let bounded = limit.max_cost.is_some() || settings.budget.is_set();
     match &quote.unbounded {
-        Some(model) if bounded && !limit.allow_unpriced => Err(budget::unpriced_error(model)),
+        Some(model) if bounded && !limit.allow_unpriced => Err(budget::unpriced_error(model, &settings.prices)),
         _ => Ok(quote),
     }
 }

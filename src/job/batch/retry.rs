@@ -302,7 +302,8 @@ pub fn priced(session: &Session<'_>, mut rows: Vec<u64>, left: u64, transport: T
 
 /// Returns the way of counting tokens: corrected by what earlier jobs of the account have taught.
 pub fn counting(session: &Session<'_>) -> Counting<'static> {
-    let factors = Factors::of(&session.ledger, &session.spec.service, &session.driver.options.account);
+    let service = session.spec.service_name.as_ref().unwrap_or(&session.spec.service);
+    let factors = Factors::of(&session.ledger, service, &session.driver.options.account);
     Counting::usual(factors.unwrap_or_else(|error| {
         tracing::debug!("{error}");
         Factors::default()

@@ -17,7 +17,7 @@ use crate::input::Inputs;
 use crate::job::finish::{self, JobAccounts, Workspace};
 use crate::job::remote::Remote;
 use crate::job::signals::{self, Signals};
-use crate::job::spec::{Spec, inputs_of, same_service, spec_of};
+use crate::job::spec::{Spec, inputs_of, moved_from, same_service, say_changes, spec_of};
 use crate::job::verdict::{JobCommand, JobFacts, RowFacts, Verdict, state_of};
 use crate::price::Nanos;
 use crate::realtime::Shared;
@@ -65,6 +65,8 @@ pub struct Session<'a> {
     pub lock: JobLock,
     /// A batch has ended, and the service lacks a file of results that it names.
     pub late: bool,
+    /// The base URL of its service now.
+    base_url: String,
     network: Network,
     /// Answered and failed rows, kept because a count reads all of them.
     counted: Cell<Option<(u64, u64)>>,
@@ -139,6 +141,9 @@ impl<'a> Session<'a> {
             ..driver::Options::to_poll(remote.account, options.retry_for.min(RETRY_FOR))
         };
         let (jobs, id) = (store.clone(), job.id.clone());
+        let spec = spec_of(&job)?;
+        say_changes(&job, &spec, remote, "`submit --again`", ctx);
+        let options = driver::Options { elsewhere: moved_from(&spec, remote), ..options };
         let driver = Driver {
             owned: Box::new(move || owned(&jobs, &id)),
             on_event: notifier(ctx.ui.clone(), progress.clone()),
@@ -146,20 +151,38 @@ impl<'a> Session<'a> {
             ..Driver::new(remote.client, db, dir, options)
         };
         let network = Network::new(signals, stop)?;
-        let spec = spec_of(&job)?;
-        Ok(Self {
+        let mut session = Self {
             ctx,
             store,
             ledger,
             job,
             spec,
+            base_url: remote.name.to_owned(),
             driver,
             progress,
             lock,
             late: false,
             network,
             counted: Cell::default(),
-        })
+        };
+        if session.batches()?.iter().all(|batch| !batch.is_open()) {
+            session.record_changes()?;
+        }
+        Ok(session)
+    }
+
+    /// Records where the service is and which key it takes, now that this is known to be right for the job.
+    fn record_changes(&mut self) -> Result<()> {
+        let account = &self.driver.options.account;
+        let changed = self.spec.service != self.base_url || self.spec.account != *account;
+        if !changed || account.is_empty() || self.store.is_read_only() {
+            return Ok(());
+        }
+        self.spec.service.clone_from(&self.base_url);
+        self.spec.account.clone_from(account);
+        self.driver.options.elsewhere = None;
+        self.job.spec = self.spec.describe()?;
+        self.ledger.update(&self.job)
     }
 
     /// Returns the workspace of the job.
@@ -331,7 +354,12 @@ impl<'a> Session<'a> {
     /// # Errors
     /// As [`Driver::refresh`].
     pub fn refresh(&mut self) -> Result<bool> {
+        // Ended batches whose results are not here yet are not asked about.
+        let unasked = self.batches()?.iter().any(|batch| batch.ended && batch.is_open());
         let ended = self.block_on(self.driver.refresh());
+        if ended.is_ok() && !unasked {
+            self.record_changes()?;
+        }
         self.drop_sent_files()?;
         self.update_index(false)?;
         ended

@@ -7,6 +7,7 @@ use futures_util::stream::{self, StreamExt};
 use crate::batch::driver::{Driver, Options};
 use crate::error::{Error, Exit, Result};
 use crate::job::remote::Remote;
+use crate::job::spec::{moved_from, spec_of};
 use crate::job::verdict::state_of;
 use crate::outcome::ErrorCode;
 use crate::store::unsent::is_claimed;
@@ -80,7 +81,8 @@ pub fn refresh(seen: &mut [JobStatus], store: &Store, ledger: &Ledger, remote: R
         // Reads it again under the lock. The copy from before may be old.
         seen.job = ledger.find(&seen.job.id)?;
         // A user is waiting for the output.
-        let options = Options::to_poll(remote.account, Duration::from_secs(10));
+        let elsewhere = spec_of(&seen.job).ok().and_then(|spec| moved_from(&spec, remote));
+        let options = Options { elsewhere, ..Options::to_poll(remote.account, Duration::from_secs(10)) };
         let db = store.open_job(&seen.job.id)?;
         let driver = Driver::new(remote.client, db, store.job_dir(&seen.job.id), options);
         taken.push((i, lock, driver));

@@ -107,10 +107,11 @@ struct ServiceOfSpec {
     service_name: Option<String>,
 }
 
-/// What distinguishes services: the base URL, after the name in the config file if there is one. Two names for one URL are two
-/// services, with a key each.
+/// What distinguishes services: the name in the config file, or the base URL of one without a name. A name stays the same
+/// service wherever it moves. Two names for one URL are two services, with a key each.
 pub fn service_identity(name: Option<&str>, base_url: &str) -> String {
-    name.map_or_else(|| base_url.to_owned(), |name| format!("{name}={base_url}"))
+    // No base URL ends so.
+    name.map_or_else(|| base_url.to_owned(), |name| format!("{name}="))
 }
 
 impl Job {
