@@ -58,7 +58,7 @@ enum Trial {
 
 /// Answers to requests that left since the number in flight was changed, with that many in flight.
 #[derive(Debug, Clone, Copy)]
-struct Sample {
+struct ThroughputSample {
     since: Instant,
     /// All answers. Those with fewer in flight do not count: the first requests after a rise, or all if the pace is slower.
     seen: usize,
@@ -67,7 +67,7 @@ struct Sample {
     seconds: f64,
 }
 
-impl Sample {
+impl ThroughputSample {
     const fn new(since: Instant) -> Self {
         Self { since, seen: 0, counted: 0, tokens: 0.0, seconds: 0.0 }
     }
@@ -100,7 +100,7 @@ pub(super) struct Concurrency {
     limit: usize,
     most: usize,
     trial: Trial,
-    sample: Sample,
+    sample: ThroughputSample,
     best: Option<Best>,
     /// The next number above the best one was tried and is no better.
     topped: bool,
@@ -125,7 +125,7 @@ impl Concurrency {
             limit: START,
             most: MOST * urls.max(1),
             trial: Trial::Measure,
-            sample: Sample::new(now),
+            sample: ThroughputSample::new(now),
             best: None,
             topped: false,
             named: None,
@@ -172,7 +172,7 @@ impl Concurrency {
             self.judge(answer.now);
         } else if sample.seen > 2 * self.limit + 2 * ANSWERS {
             // The pace or the demand keeps the number lower, so that nothing is learned about it.
-            self.sample = Sample::new(answer.now);
+            self.sample = ThroughputSample::new(answer.now);
         }
     }
 
@@ -226,7 +226,7 @@ impl Concurrency {
     fn set(&mut self, now: Instant, limit: usize, trial: Trial) {
         self.limit = limit;
         self.trial = trial;
-        self.sample = Sample::new(now);
+        self.sample = ThroughputSample::new(now);
     }
 
     /// Learns of a request that timed out: too many are in flight.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::bounds::{CountAt, RateBounds};
-use super::window::{LONG_HINT, Window, WindowRefusal};
+use super::window::{FixedWindowPace, LONG_HINT, WindowRefusal};
 use super::{LONGEST_HINT, MARGIN, Pace, Phase, Refusal, SEARCH, SEARCH_LEAST, SEARCH_MOST, SEARCH_SPREAD, START};
 
 /// The rate is known when its bounds differ by no more than this factor.
@@ -59,7 +59,7 @@ impl Pace {
         let now_at = CountAt { at: now, count: self.log.accepted() };
         let start = self.window.as_ref().map_or(first, |window| window.refused_in(now_at.count));
         let refusal = WindowRefusal { at: refusal.at, hint: hint.min(LONGEST_HINT), pace: refusal.rate };
-        let window = Window::learn(start, refusal, now_at);
+        let window = FixedWindowPace::learn(start, refusal, now_at);
         self.set_rate(now, window.pace(), Phase::Known);
         self.window = Some(window);
     }

@@ -9,7 +9,7 @@
 //!    pace creeps up to the next refusal, which narrows them down.
 //! 3. Refusals are a budget: a measured rate is held, and probed when one more refusal is affordable.
 //! 4. A 429 means "above your rate": slow down. A 503 means "no capacity": wait, and keep the rate.
-//! 5. A 429 that asks for a long wait ends a fixed [`Window`]: the next ones are filled evenly.
+//! 5. A 429 that asks for a long wait ends a fixed [`FixedWindowPace`]: the next ones are filled evenly.
 
 mod bounds;
 mod estimate;
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use bounds::{CountAt, RefusalLog};
 use shared::JOIN;
-use window::Window;
+use window::FixedWindowPace;
 
 use super::peers::Traffic;
 use crate::api::limits::Limits;
@@ -112,7 +112,7 @@ pub(super) struct Pace {
     /// The last wait of a request for its slot: then the pacer, and not the demand, decides the speed.
     waited: Option<Instant>,
     /// The service counts by fixed windows.
-    window: Option<Window>,
+    window: Option<FixedWindowPace>,
 }
 
 /// A requests-a-second limit, and the time at which it was found.

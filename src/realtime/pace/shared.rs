@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{FoundLimit, Pace, Phase, SEARCH_MOST, Window};
+use super::{FixedWindowPace, FoundLimit, Pace, Phase, SEARCH_MOST};
 use crate::realtime::peers::{Advice, LimitEstimate, Traffic};
 
 /// The time until processes have heard of each other. The first request of one that joins waits this long.
@@ -21,7 +21,7 @@ impl Pace {
         let age = now.saturating_duration_since(self.found.at).as_secs_f64();
         // While a refusal waits for its estimate, nothing is known.
         let limit = self.found.limit;
-        let rate = self.window.as_ref().map_or(self.rate, Window::rate);
+        let rate = self.window.as_ref().map_or(self.rate, FixedWindowPace::rate);
         self.refusal.is_none().then_some(LimitEstimate { limit, age, rate, growth })
     }
 

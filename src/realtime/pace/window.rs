@@ -35,7 +35,7 @@ pub(super) struct WindowRefusal {
 
 /// The current window, as the pacer sees it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Window {
+pub(super) struct FixedWindowPace {
     length: Duration,
     /// Requests that it takes, of all processes.
     room: f64,
@@ -46,7 +46,7 @@ pub(super) struct Window {
     quiet: u32,
 }
 
-impl Window {
+impl FixedWindowPace {
     /// Learns from a refusal that came after `start`, and begins the next window now. `now.count` are the requests accepted.
     pub(super) fn learn(start: CountAt, refusal: WindowRefusal, now: CountAt) -> Self {
         let passed = refusal.at.saturating_duration_since(start.at).as_secs_f64();
@@ -124,7 +124,7 @@ mod tests {
         let start = Instant::now();
         let at = |seconds: f64, count: f64| CountAt { at: start + Duration::from_secs_f64(seconds), count };
         let refusal = WindowRefusal { at: at(6.0, 0.0).at, hint: Duration::from_secs(54), pace: 40.0 };
-        let mut window = Window::learn(at(0.0, 0.0), refusal, at(60.0, 120.0));
+        let mut window = FixedWindowPace::learn(at(0.0, 0.0), refusal, at(60.0, 120.0));
         assert!((window.rate() - 2.0).abs() < 1e-9 && window.pace() > 2.0);
         assert!(window.enter(at(61.0, 120.0)).is_ok() && window.enter(at(110.0, 239.0)).is_ok());
         let next = window.enter(at(111.0, 240.0)).unwrap_err();
@@ -136,7 +136,7 @@ mod tests {
     fn a_window_without_refusals_for_long_is_tried_with_more() {
         let start = CountAt { at: Instant::now(), count: 0.0 };
         let refusal = WindowRefusal { at: start.at, hint: Duration::from_mins(1), pace: 10.0 };
-        let mut window = Window::learn(start, refusal, CountAt { count: 100.0, ..start });
+        let mut window = FixedWindowPace::learn(start, refusal, CountAt { count: 100.0, ..start });
         for i in 1..=QUIET {
             assert!((window.room - 100.0).abs() < 1e-9);
             let later = CountAt { at: start.at + Duration::from_secs(62) * i, count: 100.0 };
