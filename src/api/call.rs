@@ -1,5 +1,6 @@
 //! Small calls: one request, one answer in memory, one line in the log.
 
+use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -68,12 +69,12 @@ impl Client {
             }
             self.keyless(response.headers_mut());
             let headers = response.headers().clone();
-            let mut reply = self.read(AnyResponse::Reqwest(response)).await?;
+            let mut reply = self.read(AnyResponse::Reqwest(Box::new(response))).await?;
             reply.body = self.without_key(reply.body);
             Ok((headers, reply))
         };
         let late = || Failure::new(Fault::Timeout, format!("no answer within {} s", timeout.as_secs_f64()));
-        let result = in_time(timeout, exchange).await.unwrap_or_else(|| Err(late()));
+        let result = in_time(timeout, pin!(exchange)).await.unwrap_or_else(|| Err(late()));
         match &result {
             Ok((_, reply)) => logged(method, path, Some(reply.status), started),
             Err(failure) => logged(method, path, failure.status, started),
@@ -83,11 +84,10 @@ impl Client {
 }
 
 /// Waits for `exchange` no longer than `time`. A process that was stopped meanwhile, or a machine that slept, first reads what
-/// has arrived. `None`: the time is up.
-pub(super) async fn in_time<T>(time: Duration, exchange: impl Future<Output = T>) -> Option<T> {
+/// has arrived. `None`: the time is up. The exchange comes pinned, since a future that is handed on takes its memory twice.
+pub(super) async fn in_time<T>(time: Duration, mut exchange: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     let started = Instant::now();
-    tokio::pin!(exchange);
-    if let Ok(result) = tokio::time::timeout(time, &mut exchange).await {
+    if let Ok(result) = tokio::time::timeout(time, exchange.as_mut()).await {
         return Some(result);
     }
     if started.elapsed() < time + LATE {

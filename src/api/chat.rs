@@ -5,8 +5,8 @@ use serde_json::value::RawValue;
 use super::Reply;
 use super::error::Fault;
 use super::error_body::flaw_of;
-use crate::completion::{Completion, ReportedUsage};
-use crate::json::{is_too_deep, one_line, without_nan};
+use crate::completion::{Completion, ReportedUsage, Unread};
+use crate::json::{is_too_deep, one_line, refusal, without_nan};
 
 /// The content of a 200.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub fn read(reply: &Reply) -> Answer {
     if !text.starts_with('{') {
         return bad("something other than a JSON object");
     }
-    match serde_json::from_str::<Completion<'_>>(text) {
+    match Completion::parse(text) {
         Ok(_) if is_too_deep(text) => {
             let why = format!("HTTP {status} {TOO_DEEP}");
             Answer::Bad { fault: Fault::Unusable, why, body: None, usage: None }
@@ -69,17 +69,17 @@ pub fn read(reply: &Reply) -> Answer {
             }
         }
         // JSON of another shape is kept, so that the user can find out why.
-        Err(error) if error.is_data() => {
+        Err(Unread::Shape(words)) => {
             let raw = serde_json::from_str::<&RawValue>(text).ok().filter(|raw| !is_too_deep(raw.get()));
             let body = raw.map(|raw| one_line(raw.get()).into());
-            let why = format!("HTTP {status} with an unexpected shape: {error}");
+            let why = format!("HTTP {status} with an unexpected shape: {words}");
             Answer::Bad { fault: Fault::BadResponse, why, body, usage: None }
         }
-        Err(error) => match without_nan(text) {
+        Err(Unread::NotJson) => match without_nan(text) {
             Some(body) => {
                 read(&Reply { body: body.into(), status: reply.status, limits: reply.limits, html: reply.html })
             }
-            None => bad(&format!("a body that is not JSON: {error}")),
+            None => bad(&format!("a body that is not JSON: {}", refusal(text))),
         },
     }
 }

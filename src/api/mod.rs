@@ -28,6 +28,7 @@ mod scripted;
 mod transfer;
 mod upload;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -205,18 +206,21 @@ impl Client {
     /// # Errors
     /// A [`Failure`] that says whether the request can have reached the service.
     pub async fn post(&self, to: &RowAddress, body: Bytes, timeout: Duration) -> Result<Reply, Failure> {
-        let exchange = async {
-            let response = match &self.direct {
-                Some(direct) => match direct.post(to.uri.clone(), body).await {
+        // What is rare stands in boxes: every request in flight would hold the memory for it.
+        let exchange = pin!(async {
+            let response = if let Some(direct) = &self.direct {
+                match direct.post(to.uri.clone(), body).await {
                     Ok(response) => AnyResponse::Direct(response),
-                    Err(error) => return Err(Failure::from_direct(&error, &to.url).await),
-                },
-                None => AnyResponse::Reqwest(call::sent(self.http.post(to.url.clone()).body(body)).await?),
+                    Err(error) => return Err(Box::pin(Failure::from_direct(&error, &to.url)).await),
+                }
+            } else {
+                let request = self.http.post(to.url.clone()).body(body);
+                AnyResponse::Reqwest(Box::new(Box::pin(call::sent(request)).await?))
             };
             let mut reply = self.read(response).await?;
             reply.body = self.without_key(reply.body);
             Ok(reply)
-        };
+        });
         match call::in_time(timeout, exchange).await {
             Some(result) => result,
             None => Err(Failure::new(Fault::Timeout, format!("no answer within {} s", timeout.as_secs_f64()))),

@@ -16,7 +16,7 @@ use super::{Client, LARGE, MAX_BODY, Reply};
 /// A response whose body is still to be read.
 pub(super) enum AnyResponse {
     /// Of reqwest, which decompresses.
-    Reqwest(reqwest::Response),
+    Reqwest(Box<reqwest::Response>),
     /// Of the direct way.
     Direct(hyper::Response<Incoming>),
 }

@@ -99,7 +99,7 @@ impl Client {
     pub(super) async fn refused(&self, response: reqwest::Response, url: &Url) -> Failure {
         let status = response.status().as_u16();
         let limits = Limits::read(status, response.headers(), std::time::SystemTime::now);
-        let whole = tokio::time::timeout(self.bare.stall, self.read(AnyResponse::Reqwest(response))).await;
+        let whole = tokio::time::timeout(self.bare.stall, self.read(AnyResponse::Reqwest(Box::new(response)))).await;
         // The status is enough if the body does not arrive.
         let body = bytes::Bytes::new();
         let mut reply = whole.ok().and_then(Result::ok).unwrap_or(Reply { status, limits, html: false, body });

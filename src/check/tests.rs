@@ -27,8 +27,9 @@ fn run(inputs: &Inputs, max_problems: usize, threads: usize) -> (Checked, Vec<(u
     let mut rows = Vec::new();
     let builder = builder();
     let pass = Pass { max_problems, threads, ..Pass::new(inputs, &builder) };
-    let checked =
-        pass.inspect(&|draft| builder.own(draft), &mut |row, found| rows.push((row, found.map(|found| found.value))));
+    let checked = pass.inspect(&|draft| builder.own(draft, draft.fingerprint()), &mut |row, found| {
+        rows.push((row, found.map(|found| found.value)));
+    });
     (checked.unwrap(), rows)
 }
 

@@ -3,31 +3,32 @@
 
 mod choice;
 mod members;
-mod object;
 mod usage;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
-use memchr::memmem;
+use memchr::memmem::Finder;
 use serde_json::value::RawValue;
 
+use crate::json::Scanner;
 pub use choice::{Choice, Message};
-use object::Once;
+pub use members::Unread;
 pub use usage::ReportedUsage;
 
 /// A body, looked into.
 #[derive(Debug, Default)]
 pub struct Completion<'a> {
     /// The model that the service says answered, as spelled.
-    pub model: Option<&'a RawValue>,
+    pub model: Option<&'a str>,
     /// When it answered, as spelled.
-    pub created: Option<&'a RawValue>,
-    choices: Once<Vec<Choice<'a>>>,
-    data: Once<Vec<Embedding<'a>>>,
-    usage: Once<&'a RawValue>,
-    error: Once<&'a RawValue>,
-    text: Once<&'a RawValue>,
+    pub created: Option<&'a str>,
+    choices: Option<Vec<Choice<'a>>>,
+    data: Option<Vec<Embedding<'a>>>,
+    usage: Option<&'a str>,
+    error: Option<&'a str>,
+    text: Option<&'a str>,
 }
 
 /// The reason why a body is not an answer.
@@ -53,8 +54,9 @@ pub struct Truncation {
 impl Truncation {
     /// Looks for a truncation in `body`. `None`: the answer is whole.
     pub fn of(body: &str) -> Option<Self> {
+        static CUT_OFF: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(LENGTH));
         // Nearly every answer is whole, and to search is much faster than to parse.
-        memmem::find(body.as_bytes(), LENGTH.as_bytes())?;
+        CUT_OFF.find(body.as_bytes())?;
         Completion::of(body).truncation()
     }
 }
@@ -65,7 +67,19 @@ const LENGTH: &str = "\"length\"";
 impl<'a> Completion<'a> {
     /// Looks into `body`. A body of another shape gives an empty view.
     pub fn of(body: &'a str) -> Self {
-        serde_json::from_str(body).unwrap_or_default()
+        Self::parse(body).unwrap_or_default()
+    }
+
+    /// Looks into `body`, which is all of the text but for white space.
+    ///
+    /// # Errors
+    /// The text is not JSON, or a part is of another type.
+    pub fn parse(body: &'a str) -> Result<Self, Unread> {
+        let mut scanner = Scanner::searched(body);
+        scanner.blanks();
+        let parsed = Self::read(&mut scanner)?;
+        scanner.end()?;
+        Ok(parsed)
     }
 
     /// The first of the choices.
@@ -75,22 +89,22 @@ impl<'a> Completion<'a> {
 
     /// All choices, good or bad.
     pub fn choices(&self) -> &[Choice<'a>] {
-        self.choices.get().map_or(&[], Vec::as_slice)
+        self.choices.as_deref().unwrap_or_default()
     }
 
     /// Returns true if it has `choices`, valid or invalid.
     pub fn has_choices(&self) -> bool {
-        self.choices.get().is_some()
+        self.choices.is_some()
     }
 
     /// The embeddings, as spelled.
-    pub fn embeddings(&self) -> impl Iterator<Item = Option<&'a RawValue>> {
-        self.data.get().into_iter().flatten().map(|entry| entry.embedding.get().copied())
+    pub fn embeddings(&self) -> impl Iterator<Item = Option<&'a str>> {
+        self.data.iter().flatten().map(|entry| entry.vector)
     }
 
     /// The text of a transcript, as spelled.
-    pub fn text(&self) -> Option<&'a RawValue> {
-        self.text.get().copied()
+    pub const fn text(&self) -> Option<&'a str> {
+        self.text
     }
 
     /// The reason why it is not an answer. One good choice is enough: it was paid for.
@@ -99,18 +113,18 @@ impl<'a> Completion<'a> {
         if let Some(error) =
             self.error().filter(|_| !choices.iter().any(|choice| choice.has_ended() && choice.answers()))
         {
-            return Some(AnswerFlaw::Error(error.get()));
+            return Some(AnswerFlaw::Error(error));
         }
         if choices.iter().any(Choice::answers) {
             return None;
         }
         if let Some(error) = choices.iter().find_map(Choice::error) {
-            return Some(AnswerFlaw::Error(error.get()));
+            return Some(AnswerFlaw::Error(error));
         }
         if let Some(reason) = choices.iter().find_map(Choice::ended) {
             return Some(AnswerFlaw::Ended(reason));
         }
-        Some(AnswerFlaw::Shape(match (self.choices.get(), self.data.get()) {
+        Some(AnswerFlaw::Shape(match (&self.choices, &self.data) {
             (Some(choices), _) if choices.is_empty() => "with no choices",
             (Some(_), _) => "with a choice that says nothing",
             (None, Some(data)) if data.is_empty() => "with no embeddings",
@@ -130,30 +144,30 @@ impl<'a> Completion<'a> {
     /// Returns true for an answer of the audio endpoints: a text without an error, and no completion.
     pub fn is_transcript(&self) -> bool {
         self.error().is_none()
-            && self.choices.get().is_none()
-            && self.data.get().is_none()
-            && self.text().is_some_and(|text| text.get().starts_with('"'))
+            && self.choices.is_none()
+            && self.data.is_none()
+            && self.text.is_some_and(|text| text.starts_with('"'))
     }
 
     /// The tokens, if the service counted them. A count that cannot be true is ignored.
     pub fn usage(&self) -> Option<ReportedUsage> {
-        ReportedUsage::read(self.usage.get()?.get(), self.data.get().is_some())
+        ReportedUsage::read(self.usage?, self.data.is_some())
     }
 
     /// Its error, unless that is a placeholder.
-    fn error(&self) -> Option<&'a RawValue> {
-        self.error.get().copied().filter(|error| says_something(error.get()))
+    fn error(&self) -> Option<&'a str> {
+        self.error.filter(|error| says_something(error))
     }
 }
 
 #[derive(Debug, Default)]
 struct Embedding<'a> {
-    embedding: Once<&'a RawValue>,
+    vector: Option<&'a str>,
 }
 
 impl Embedding<'_> {
     fn is_one(&self) -> bool {
-        self.embedding.get().is_some_and(|numbers| numbers.get().starts_with(['[', '"']))
+        self.vector.is_some_and(|numbers| numbers.starts_with(['[', '"']))
     }
 }
 
@@ -182,7 +196,7 @@ mod tests {
             (r#"{"text":"x","error":"y"}"#, false),
         ];
         for (body, transcript) in cases {
-            let parsed: Completion<'_> = serde_json::from_str(body).unwrap();
+            let parsed = Completion::parse(body).unwrap();
             assert_eq!((parsed.is_transcript(), parsed.flaw().is_some()), (transcript, true), "{body}");
         }
     }
@@ -191,9 +205,9 @@ mod tests {
     fn last_of_several_members_of_one_name_counts() {
         let body = r#"{"choices":[],"choices":[{"text":"x","text":"y","finish_reason":1,"finish_reason":2}],"error":{"code":1},"error":null,"model":"a","model":"b","usage":7,"usage":null}"#;
         let parsed = Completion::of(body);
-        assert_eq!((parsed.flaw(), parsed.model.map(RawValue::get)), (None, Some("\"b\"")));
+        assert_eq!((parsed.flaw(), parsed.model), (None, Some("\"b\"")));
         let first = parsed.first().unwrap();
-        assert_eq!((first.text().unwrap().get(), first.finish_reason.map(RawValue::get)), ("\"y\"", Some("2")));
+        assert_eq!((first.text(), first.finish_reason), (Some("\"y\""), Some("2")));
     }
 
     #[test]
@@ -260,15 +274,21 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_another_type_is_named() {
+    fn part_of_another_type_is_named() {
         for (body, error) in [
-            (r#"{"choices":"x"}"#, r#"invalid type: string "x", expected a sequence at line 1 column 14"#),
-            (r#"{"choices":[["x"]]}"#, "invalid type: sequence, expected an object at line 1 column 12"),
+            (r#"{"choices":"x"}"#, "`choices` is not a list"),
+            (r#"{"choices":[["x"]]}"#, "a choice is not an object"),
+            (r#"{"choices":[null]}"#, "a choice is not an object"),
+            (r#"{"choices":[{"message":["x"]}]}"#, "the message of a choice is not an object"),
+            (r#"{"data":{}}"#, "`data` is not a list"),
+            (r#"{"data":[[0.1]]}"#, "an entry of `data` is not an object"),
+            ("[]", "the body is not an object"),
         ] {
-            let found = serde_json::from_str::<Completion<'_>>(body).unwrap_err();
-            assert!(found.is_data(), "{body}");
-            assert_eq!(found.to_string(), error, "{body}");
+            assert_eq!(Completion::parse(body).unwrap_err(), Unread::Shape(error), "{body}");
             assert!(!Completion::of(body).has_choices());
+        }
+        for body in ["{", "{}x", r#"{"choices":[{"message":nul}]}"#, r#"{"usage":NaN}"#, "{\"model\":\"\u{1}\"}"] {
+            assert_eq!(Completion::parse(body).unwrap_err(), Unread::NotJson, "{body}");
         }
     }
 }

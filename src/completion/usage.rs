@@ -1,6 +1,6 @@
 //! The `usage` of an answer. Services spell its counts and its names in different ways, and leave some of them out.
 
-use crate::json::{self, Member};
+use crate::json::{self, NotJson, Scanner};
 
 /// Tokens beyond which a count is an error of the service. Four billion is far above any context or answer, and sums
 /// over all rows of a job never overflow.
@@ -23,12 +23,11 @@ impl ReportedUsage {
     /// Reads a `usage`. `None`: the tokens are unknown, or cannot be true. `embeds`: the answer is made of embeddings,
     /// which have no completion.
     pub(super) fn read(usage: &str, embeds: bool) -> Option<Self> {
-        let all = if usage.starts_with('{') { json::trusted_members(usage) } else { Vec::new() };
-        let total = count(&all, &["total_tokens"]);
-        let prompt = count(&all, &["prompt_tokens", "input_tokens"]);
-        let reasoning = part(&all, "reasoning_tokens", ["completion_tokens_details", "output_tokens_details"]);
+        let counts = Counts::read(usage);
+        let Counts { total, prompt, completion, .. } = counts;
+        let reasoning = counts.reasoning.unwrap_or(0);
         let rest = |total: u64, part: u64| total.saturating_sub(part);
-        let (prompt, completion) = match (prompt, count(&all, &["completion_tokens", "output_tokens"])) {
+        let (prompt, completion) = match (prompt, completion) {
             // A service may bill reasoning beside the completion, and count it in the total alone.
             (Some(prompt), Some(completion)) => {
                 let beside = completion.saturating_add(Some(reasoning).filter(|r| *r > completion).unwrap_or(0));
@@ -39,25 +38,66 @@ impl ReportedUsage {
             (None, None) if embeds => (total?, 0),
             _ => return None,
         };
-        let cached = part(&all, "cached_tokens", ["prompt_tokens_details", "input_tokens_details"]);
         // Of two readings of a count that cannot be true, the dearer one counts.
-        let cached = if cached > prompt { 0 } else { cached };
+        let cached = counts.cached.filter(|cached| *cached <= prompt).unwrap_or(0);
         let reasoning = reasoning.min(completion);
         (prompt.max(completion) <= BELIEVED_TOKENS).then_some(Self { prompt, completion, cached, reasoning })
     }
 }
 
-/// The first of these members of a `usage` that is a whole number, spelled as a number or as a text.
-fn count(members: &[Member<'_>], names: &[&str]) -> Option<u64> {
-    let number = |name| json::find(members, name).and_then(|member| json::whole(member.value.trim_matches('"')));
-    names.iter().find_map(|name| number(name))
+/// The counts of a `usage`, by any of their names. `None` for those that are missing, or that are no whole number.
+#[derive(Debug, Default)]
+struct Counts {
+    total: Option<u64>,
+    prompt: Option<u64>,
+    completion: Option<u64>,
+    cached: Option<u64>,
+    reasoning: Option<u64>,
 }
 
-/// A part of a count, which some models have in the `usage` itself and others in its `details`.
-fn part(usage: &[Member<'_>], name: &str, details: [&str; 2]) -> u64 {
-    let nested = |details: &&str| json::find(usage, details).filter(|details| details.value.starts_with('{'));
-    let inner = || details.iter().find_map(nested).map(|details| json::trusted_members(details.value));
-    count(usage, &[name]).or_else(|| count(&inner()?, &[name])).unwrap_or(0)
+impl Counts {
+    /// Reads a `usage` that is known to be JSON. If members share a name, the last one counts.
+    fn read(usage: &str) -> Self {
+        let mut all = Self::default();
+        let (mut input, mut output) = (None, None);
+        let (mut of_prompt, mut of_completion) = ([""; 2], [""; 2]);
+        // What is no object has no members.
+        let _ = Scanner::trusting(usage).members(|scanner, key| {
+            let value = scanner.skip()?;
+            match key.name().as_deref().unwrap_or_default() {
+                "total_tokens" => all.total = count(value),
+                "prompt_tokens" => all.prompt = count(value),
+                "input_tokens" => input = count(value),
+                "completion_tokens" => all.completion = count(value),
+                "output_tokens" => output = count(value),
+                "cached_tokens" => all.cached = count(value),
+                "reasoning_tokens" => all.reasoning = count(value),
+                "prompt_tokens_details" => of_prompt[0] = value,
+                "input_tokens_details" => of_prompt[1] = value,
+                "completion_tokens_details" => of_completion[0] = value,
+                "output_tokens_details" => of_completion[1] = value,
+                _ => {}
+            }
+            Ok::<_, NotJson>(())
+        });
+        all.prompt = all.prompt.or(input);
+        all.completion = all.completion.or(output);
+        all.cached = all.cached.or_else(|| part(of_prompt, "cached_tokens"));
+        all.reasoning = all.reasoning.or_else(|| part(of_completion, "reasoning_tokens"));
+        all
+    }
+}
+
+/// A whole number, spelled as a number or as a text.
+fn count(value: &str) -> Option<u64> {
+    let text = value.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    json::whole(text.unwrap_or(value))
+}
+
+/// A part of a count, which some models have in these `details`, and others in the `usage` itself.
+fn part(details: [&str; 2], name: &str) -> Option<u64> {
+    let inner = details.into_iter().find(|details| details.starts_with('{'))?;
+    count(json::find(&json::trusted_members(inner), name)?.value)
 }
 
 #[cfg(test)]

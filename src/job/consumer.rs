@@ -90,14 +90,13 @@ struct CommitState {
 }
 
 impl Group {
-    fn push(&mut self, outcome: Box<Outcome>, permit: Option<OwnedSemaphorePermit>) -> &Outcome {
+    fn push(&mut self, outcome: Box<Outcome>, permit: Option<OwnedSemaphorePermit>) {
         match (&mut self.permits, permit) {
             (Some(all), Some(one)) => all.merge(one),
             (_, Some(one)) => self.permits = Some(one),
             (_, None) => {}
         }
         self.outcomes.push(outcome);
-        &self.outcomes[self.outcomes.len() - 1]
     }
 }
 
@@ -156,13 +155,16 @@ impl<'ctx> Consumer<'_, 'ctx> {
                     self.db.claim(row)?;
                     round.claim = Some(row);
                 }
-                Event::Outcome(outcome, permit) => self.db.put(group.push(outcome, permit))?,
+                Event::Outcome(outcome, permit) => group.push(outcome, permit),
                 Event::Tried(so_far, saved) => {
                     self.db.put_tried(&so_far)?;
                     round.tried.push(saved);
                 }
                 Event::Draw(need) => round.draw = Some(need),
             }
+        }
+        if !group.outcomes.is_empty() {
+            self.db.put_all(group.outcomes.iter().map(|outcome| &**outcome))?;
         }
         Ok(round)
     }
@@ -225,9 +227,7 @@ impl<'ctx> Consumer<'_, 'ctx> {
         // After a failed fsync, a second one may report success without having written.
         let sync = exit == Exit::ClosedPipe;
         let mut kept = self.db.undo();
-        for outcome in &group.outcomes {
-            kept = kept.and_then(|()| self.db.put(outcome));
-        }
+        kept = kept.and_then(|()| self.db.put_all(group.outcomes.iter().map(|outcome| &**outcome)));
         while let Ok(event) = events.recv() {
             if let Event::Outcome(outcome, _) = event {
                 self.shared.written(1);

@@ -10,6 +10,7 @@ pub mod finish;
 mod funds;
 mod identity;
 pub mod jobs_service;
+mod known_fingerprints;
 mod lost;
 pub mod orphans;
 pub mod own;

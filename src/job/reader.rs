@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc::Sender;
 
+use super::known_fingerprints::{FingerprintReader, KnownFingerprints};
 use super::resume::JobRows;
 use crate::check::Checked;
 use crate::check::context_length::too_long;
@@ -32,6 +33,8 @@ pub(super) struct Feed<'a> {
     pub checked: &'a Checked,
     /// Keeps what is read for the records' own fields in the results.
     pub read: Option<&'a ReadBlocks>,
+    /// The fingerprints that the check computed.
+    pub known: Option<&'a KnownFingerprints>,
     /// Context lengths of the models; a row that is surely longer is not sent. `None`: rows may have any length.
     pub table: Option<&'a PriceTable>,
     /// The end of the run compares estimated tokens with reported ones.
@@ -46,6 +49,7 @@ pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<QueuedRow>>) -> Result<()> {
     let Feed { rows: JobRows { inputs, .. }, skipped, checked, read, .. } = *feed;
     let expected = checked.rows;
     let mut blocks = inputs.blocks()?;
+    let mut known = feed.known.map(KnownFingerprints::reader);
     let mut hand = Vec::with_capacity(HAND);
     let mut hand_bytes = 0;
     let mut rows = 0;
@@ -64,7 +68,8 @@ pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<QueuedRow>>) -> Result<()> {
             if !open || skipped.contains(this) || this > expected {
                 return;
             }
-            let item = feed.row(this, record).unwrap_or_else(|failed| QueuedRow::Failed(Box::new(failed)));
+            let item =
+                feed.row(this, record, known.as_mut()).unwrap_or_else(|failed| QueuedRow::Failed(Box::new(failed)));
             hand_bytes += item.bytes();
             hand.push(item);
             if hand.len() == HAND || hand_bytes >= HAND_BYTES {
@@ -89,7 +94,12 @@ pub fn feed(feed: &Feed<'_>, out: &Sender<Vec<QueuedRow>>) -> Result<()> {
 #[expect(clippy::result_large_err, reason = "a row that fails is rare")]
 impl Feed<'_> {
     /// Builds the request of a row, or the outcome of one that cannot be sent.
-    fn row(&self, row: u64, record: Result<Record<'_>, Problem>) -> Result<QueuedRow, Outcome> {
+    fn row(
+        &self,
+        row: u64,
+        record: Result<Record<'_>, Problem>,
+        known: Option<&mut FingerprintReader<'_>>,
+    ) -> Result<QueuedRow, Outcome> {
         let bad = |problem: &Problem, model: Arc<str>| {
             let id = problem.result_id();
             let id = self.checked.stand_in(row, &id).unwrap_or_else(|| id.into());
@@ -103,7 +113,8 @@ impl Feed<'_> {
         if let Some(problem) = self.table.filter(|_| counted).and_then(|table| too_long(&record, &draft, table)) {
             return Err(bad(&problem, builder.shared(&draft.model)));
         }
-        let request = builder.own(&draft);
+        let fingerprint = known.and_then(|known| known.of(row, &draft.body));
+        let request = builder.own(&draft, fingerprint.unwrap_or_else(|| draft.fingerprint()));
         match self.checked.stand_in(row, &request.id) {
             Some(id) => {
                 let message = format!("the id {:?} was used by an earlier row", request.id);

@@ -1,10 +1,12 @@
 //! Resumes a job: finds the stored answers that still fit, and the rows that may be paid for without an answer.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::ask::RetryFilter;
 use super::identity::{Requests, RowContent};
+use super::known_fingerprints::{KnownFingerprint, KnownFingerprints};
 use super::lost::LostRows;
 use super::spec::CleanCheck;
 use crate::check::{Checked, Pass};
@@ -13,7 +15,7 @@ use crate::error::Result;
 use crate::input::Inputs;
 use crate::outcome::Fingerprint;
 use crate::price::PriceTable;
-use crate::request::RequestBuilder;
+use crate::request::{Draft, RequestBuilder};
 use crate::results::RowReader;
 use crate::row_set::RowSet;
 use crate::store::{Job, JobDb};
@@ -48,6 +50,8 @@ pub(super) struct CheckedRows {
     pub resumed: Option<Resumed>,
     /// The requests; `None`: the input was not read.
     pub requests: Option<Requests>,
+    /// The fingerprints of all rows; `None`: they are not kept.
+    pub known: Option<KnownFingerprints>,
 }
 
 /// Options of a check of a job's rows.
@@ -63,6 +67,8 @@ pub(super) struct Checking<'a> {
     pub fields: bool,
     /// The last check of this input, if it found no problem.
     pub clean: Option<&'a CleanCheck>,
+    /// The directory for the fingerprints that are kept for a run. `None`: no run follows.
+    pub keep_in: Option<&'a Path>,
 }
 
 /// Rules about the rows of an earlier run that a resumed run keeps.
@@ -115,7 +121,7 @@ impl JobRows<'_> {
         let old = match (old, clean) {
             (Some(db), Some(clean)) => {
                 let resumed = Some(Resumed { db, same: true });
-                return Ok(CheckedRows { checked: clean.to_checked(), resumed, requests: None });
+                return Ok(CheckedRows { checked: clean.to_checked(), resumed, requests: None, known: None });
             }
             (old, _) => old,
         };
@@ -128,18 +134,29 @@ impl JobRows<'_> {
             fields: how.fields,
             ..Pass::new(self.inputs, self.builder)
         };
-        let checked =
-            pass.inspect(&|draft| (draft.fingerprint(), Box::<str>::from(&*draft.id)), &mut |row, found| {
-                let found = found.map(|found| found.value);
-                requests.row(found.as_ref().map(|(fingerprint, id)| RowContent { id, fingerprint: *fingerprint }));
-                if let (Ok(true), Some(stored)) = (&same, &mut stored) {
-                    same = stored.at(row).map(|answer| answer.is_none_or(|stored| found == Some(stored)));
-                }
-            })?;
+        let mut known = how.keep_in.map(|dir| KnownFingerprints::new(dir.to_owned()));
+        let inspect = |draft: &Draft<'_>| {
+            let fingerprint = draft.fingerprint();
+            let known = how.keep_in.map(|_| KnownFingerprint::of(fingerprint, &draft.body));
+            (fingerprint, Box::<str>::from(&*draft.id), known)
+        };
+        let checked = pass.inspect(&inspect, &mut |row, found| {
+            let (found, entry) = match found.map(|found| found.value) {
+                Some((fingerprint, id, entry)) => (Some((fingerprint, id)), entry),
+                None => (None, None),
+            };
+            if let Some(known) = &mut known {
+                known.push(entry);
+            }
+            requests.row(found.as_ref().map(|(fingerprint, id)| RowContent { id, fingerprint: *fingerprint }));
+            if let (Ok(true), Some(stored)) = (&same, &mut stored) {
+                same = stored.at(row).map(|answer| answer.is_none_or(|stored| found == Some(stored)));
+            }
+        })?;
         // Answers behind the last row mean that the input has lost rows.
         let ended = stored.map_or(Ok(true), |mut stored| Ok(stored.at(u64::MAX)?.is_none() && stored.page.is_empty()));
         let same = same? && ended?;
-        Ok(CheckedRows { checked, resumed: old.map(|db| Resumed { db, same }), requests: Some(requests) })
+        Ok(CheckedRows { checked, resumed: old.map(|db| Resumed { db, same }), requests: Some(requests), known })
     }
 
     /// The ids of the first of these rows, and the number of the others.
@@ -217,7 +234,7 @@ impl Resumed {
         let mut remap = self.db.remap()?;
         let mut result = Ok(());
         let pass = Pass { max_problems: 0, threads: 1, ..Pass::new(rows.inputs, rows.builder) };
-        pass.inspect(&|draft| rows.builder.own(draft), &mut |row, found| {
+        pass.inspect(&|draft| rows.builder.own(draft, draft.fingerprint()), &mut |row, found| {
             let Some(request) =
                 found.map(|found| found.value).filter(|_| checked.duplicates.binary_search(&row).is_err())
             else {

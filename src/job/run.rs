@@ -150,11 +150,12 @@ impl ActiveRun<'_> {
 
     /// The rows to send, for the reader.
     fn feed<'a>(&'a self, skipped: &'a RowSet, read: Option<&'a ReadBlocks>) -> Feed<'a> {
-        let RunStart { source, claimed, checked, .. } = &self.start;
+        let RunStart { source, claimed, checked, known, .. } = &self.start;
         Feed {
             rows: self.start.rows(),
             skipped,
             checked,
+            known: known.as_ref(),
             read,
             // A retry of all rows also sends those that are surely too long.
             table: (self.ask.retry != RetryFilter::All).then_some(&self.workspace.ctx.settings.prices),

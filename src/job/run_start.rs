@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::ask::{RetryFilter, Reuse, RunAsk};
 use super::finish::Workspace;
+use super::known_fingerprints::KnownFingerprints;
 use super::own::{OwnedJob, RunSource};
 use super::reader::changed_input;
 use super::remote::Remote;
@@ -26,6 +27,8 @@ pub(super) struct RunStart {
     pub claimed: OwnedJob,
     pub checked: Checked,
     pub resumed: Option<Resumed>,
+    /// The fingerprints that the check computed.
+    pub known: Option<KnownFingerprints>,
     /// The input has the requests of the earlier run. `None`: its record does not tell.
     same_requests: Option<bool>,
 }
@@ -70,7 +73,8 @@ impl RunStart {
         let listed = ask.job.problems.listed;
         let rows = JobRows { inputs: &source.inputs, builder: &builder };
         let (service, fields) = (&remote.identity(), ask.delivery.form.is_flat());
-        let how = Checking { service, listed, table: Some(&ctx.settings.prices), fields, clean: None };
+        let table = Some(&ctx.settings.prices);
+        let how = Checking { service, listed, table, fields, clean: None, keep_in: Some(store.dir()) };
         let mut found = rows.check(earlier, Checking { clean: claimed.clean.as_ref(), ..how })?;
         let earlier_content = spec_of(&claimed.job)?.content;
         let mut same_requests = found.has_requests(earlier_content.as_deref());
@@ -108,10 +112,10 @@ impl RunStart {
             }
         }
         claimed.record_remote(&mut source.spec, remote, ctx)?;
-        let CheckedRows { checked, resumed, .. } = found;
+        let CheckedRows { checked, resumed, known, .. } = found;
         // If the input has changed meanwhile, the job is no longer finished.
         claimed.finished &= resumed.as_ref().is_some_and(|resumed| resumed.answers_all(&checked, &claimed.job));
-        Ok(Self { source, builder, claimed, checked, resumed, same_requests })
+        Ok(Self { source, builder, claimed, checked, resumed, known, same_requests })
     }
 
     /// Prepares the job's database, and returns the rows that are not to be sent.

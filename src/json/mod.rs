@@ -123,7 +123,7 @@ fn collect<'a>(
 
 /// Serde's words for what is wrong with `text`, which is not an object.
 #[cold]
-fn refusal(text: &str) -> serde_json::Error {
+pub fn refusal(text: &str) -> serde_json::Error {
     struct AnyObject;
     impl<'de> Visitor<'de> for AnyObject {
         type Value = ();

@@ -2,15 +2,13 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
-
 use super::text::string;
 
 /// A position in a JSON text.
 ///
 /// There are two ways over a value. [`check`](Self::check) holds it against the grammar. [`skip`](Self::skip) is for text
 /// that was checked before: it only looks for quotes and brackets, which is faster where strings are full of escapes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Scanner<'a> {
     text: &'a str,
     at: usize,
@@ -29,20 +27,23 @@ pub struct MemberKey<'a> {
     pub start: usize,
     /// The name with its quotes and escapes.
     pub spelled: &'a str,
+    /// It has escapes.
+    escaped: bool,
 }
 
 impl<'a> MemberKey<'a> {
     /// The name, unescaped, or `None` if it holds a lone surrogate.
     pub fn name(self) -> Option<Cow<'a, str>> {
-        string(self.spelled)
+        if self.escaped { string(self.spelled) } else { Some(Cow::Borrowed(self.inner())) }
     }
 
     /// Returns true if this is `name`, which needs no escapes.
     pub fn is(self, name: &str) -> bool {
-        let inner = &self.spelled.as_bytes()[1..self.spelled.len() - 1];
-        // A name with escapes is longer.
-        inner == name.as_bytes()
-            || (inner.len() > name.len() && inner.contains(&b'\\') && self.name().is_some_and(|own| own == name))
+        if self.escaped { self.name().is_some_and(|own| own == name) } else { self.inner() == name }
+    }
+
+    fn inner(self) -> &'a str {
+        &self.spelled[1..self.spelled.len() - 1]
     }
 }
 
@@ -53,7 +54,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// A scanner that searches all of the text for control characters at once, which is faster for many strings.
-    pub(super) fn searched(text: &'a str) -> Self {
+    pub fn searched(text: &'a str) -> Self {
         Self { text, at: 0, controls: has_controls(text.as_bytes()) }
     }
 
@@ -85,10 +86,10 @@ impl<'a> Scanner<'a> {
         }
         loop {
             let start = self.at;
-            self.string()?;
-            let key = self.spelled(start);
+            let escaped = self.string()?;
+            let key = MemberKey { start, spelled: self.spelled(start), escaped };
             self.colon()?;
-            value(self, MemberKey { start, spelled: key })?;
+            value(self, key)?;
             self.blanks();
             if !self.take(b',') {
                 return Ok(self.expect(b'}')?);
@@ -127,7 +128,7 @@ impl<'a> Scanner<'a> {
         let mut open = Brackets::default();
         'values: loop {
             match self.peek() {
-                Some(b'"') => self.string()?,
+                Some(b'"') => _ = self.string()?,
                 Some(bracket @ (b'{' | b'[')) => {
                     self.at += 1;
                     self.blanks();
@@ -179,14 +180,6 @@ impl<'a> Scanner<'a> {
         if self.at == start { Err(self.here()) } else { Ok(self.spelled(start)) }
     }
 
-    /// Reads the value as a `T`. Where this is `None`, the value is still to be passed over.
-    pub fn typed<T: Deserialize<'a>>(&mut self) -> Option<T> {
-        let mut values = serde_json::Deserializer::from_str(&self.text[self.at..]).into_iter();
-        let value = values.next()?.ok()?;
-        self.at += values.byte_offset();
-        Some(value)
-    }
-
     /// The text from `start` to here.
     pub fn spelled(&self, start: usize) -> &'a str {
         &self.text[start..self.at]
@@ -202,7 +195,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Passes over white space.
-    pub(super) fn blanks(&mut self) {
+    pub fn blanks(&mut self) {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
             self.at += 1;
         }
@@ -257,21 +250,24 @@ impl<'a> Scanner<'a> {
         if self.at > start { Ok(()) } else { Err(self.here()) }
     }
 
-    /// Passes over the string that starts here. One without an end is invalid from its beginning.
-    fn string(&mut self) -> Result<(), NotJson> {
+    /// Passes over the string that starts here, and returns whether it has escapes. One without an end is invalid from its
+    /// beginning.
+    fn string(&mut self) -> Result<bool, NotJson> {
         let start = self.at;
         self.expect(b'"')?;
+        let mut escaped = false;
         loop {
             let rest = &self.text.as_bytes()[self.at..];
-            let plain = memchr::memchr2(b'"', b'\\', rest).ok_or(NotJson(start + 1))?;
+            let plain = quote_or_escape(rest).ok_or(NotJson(start + 1))?;
             if self.controls && has_controls(&rest[..plain]) {
                 let before = rest.iter().take_while(|byte| **byte >= b' ').count();
                 return Err(NotJson(self.at + before + 1));
             }
             self.at += plain;
             if self.take(b'"') {
-                return Ok(());
+                return Ok(escaped);
             }
+            escaped = true;
             self.escapes()?;
         }
     }
@@ -342,6 +338,23 @@ impl<'a> Scanner<'a> {
     }
 }
 
+/// The first quote or backslash. Most strings are short, and a search costs several times as much to start as this to end.
+fn quote_or_escape(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 255;
+    // The lowest bit that is set is the highest of the first zero byte.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
+    let mut at = 0;
+    while let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk).filter(|_| at < 32) {
+        let word = u64::from_le_bytes(*eight);
+        let found = zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\')));
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    memchr::memchr2(b'"', b'\\', &bytes[at..]).map(|found| at + found)
+}
+
 /// Returns true if there is a control character. It reads all bytes, as that is faster than to stop early.
 fn has_controls(bytes: &[u8]) -> bool {
     bytes.iter().copied().fold(u8::MAX, u8::min) < b' '
@@ -395,4 +408,19 @@ const HEX: [bool; 256] = {
 
 fn all_hex(digits: &[u8]) -> bool {
     digits.iter().fold(true, |all, digit| all & HEX[usize::from(*digit)])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn first_quote_or_escape_is_found_wherever_it_is(bytes in prop::collection::vec(prop_oneof![8 => any::<u8>(), 1 => Just(b'"'), 1 => Just(b'\\')], 0..80)) {
+            let expected = bytes.iter().position(|byte| matches!(byte, b'"' | b'\\'));
+            prop_assert_eq!(quote_or_escape(&bytes), expected);
+        }
+    }
 }

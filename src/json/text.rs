@@ -187,7 +187,10 @@ const DEEPEST: usize = 2_000;
 
 /// Returns true if valid JSON is nested too deep for other programs.
 pub fn is_too_deep(json: &str) -> bool {
-    memchr::memchr2_iter(b'[', b'{', json.as_bytes()).nth(DEEPEST).is_some() && depth(json) > DEEPEST
+    // Each level has two brackets, so a short text needs no look.
+    json.len() > 2 * DEEPEST
+        && memchr::memchr2_iter(b'[', b'{', json.as_bytes()).nth(DEEPEST).is_some()
+        && depth(json) > DEEPEST
 }
 
 #[cfg(test)]

@@ -91,7 +91,9 @@ impl Dispatcher {
     }
 
     fn start(&mut self, request: Request, probe: bool, permit: OwnedSemaphorePermit) {
-        self.tasks.spawn_local(RowTask::new(Rc::clone(&self.engine), request, probe).run(permit));
+        // In a box: tokio moves a task's future eight times on its way, and this one has two kilobytes.
+        let task = Box::pin(RowTask::new(Rc::clone(&self.engine), request, probe).run(permit));
+        self.tasks.spawn_local(task);
         self.engine.waits.set_open(self.tasks.len(), false);
     }
 

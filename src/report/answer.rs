@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use memchr::memmem;
-use serde_json::value::RawValue;
 
 use crate::completion::{Completion, Truncation};
 
@@ -57,7 +56,7 @@ impl<'a> AnswerBody<'a> {
 
     /// The model that answered, as the body says.
     pub fn model(&self) -> Option<Cow<'a, str>> {
-        let raw = self.answer.model?.get();
+        let raw = self.answer.model?;
         raw.starts_with('"').then(|| text_of(raw)).filter(|name| !name.is_empty())
     }
 
@@ -65,7 +64,7 @@ impl<'a> AnswerBody<'a> {
     pub fn facts(&self) -> AnswerFacts {
         AnswerFacts {
             truncated: self.answer.truncation().is_some(),
-            created: self.answer.created.and_then(|raw| raw.get().parse().ok()),
+            created: self.answer.created.and_then(|raw| raw.parse().ok()),
         }
     }
 
@@ -76,7 +75,7 @@ impl<'a> AnswerBody<'a> {
             Some(message) => message.content().or(message.tool_calls()),
             None => choice.text(),
         });
-        let raw = content.or(self.answer.text()).map_or(self.text, RawValue::get);
+        let raw = content.or(self.answer.text()).unwrap_or(self.text);
         text_of(&raw[..raw.floor_char_boundary(LOOK)]).into_owned()
     }
 }

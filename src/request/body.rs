@@ -75,6 +75,8 @@ pub(super) struct Built<'a> {
     pub max_tokens: Option<u64>,
     /// The request may ask for more than one answer.
     pub choices: bool,
+    /// It may have parts that are not text.
+    pub has_parts: bool,
     pub stream_removed: bool,
 }
 
@@ -121,11 +123,12 @@ impl BodyPatch<'_> {
         let Survey { model, max_tokens, subject, choices, any_removed, stream_removed } =
             self.survey(record, members)?;
         let subject = subject.ok_or_else(|| lacks_subject(record, self.endpoint))?;
-        let system = if self.endpoint == Endpoint::Chat {
-            if check_messages(record, subject.value)?.has_system { None } else { system()? }
+        let (system, has_parts) = if self.endpoint == Endpoint::Chat {
+            let facts = check_messages(record, subject.value)?;
+            (if facts.has_system { None } else { system()? }, facts.has_parts)
         } else {
             check_subject(record, self.endpoint, subject.value)?;
-            None
+            (None, true)
         };
         let model = match model {
             Some(model) => model,
@@ -134,14 +137,14 @@ impl BodyPatch<'_> {
         let set = |default: &DefaultMember| members.iter().any(|m| default.names(&m.key) && !self.removes(m));
         let defaults: Vec<_> = self.defaults.iter().filter(|default| !set(default)).collect();
         if !any_removed && system.is_none() && defaults.is_empty() {
-            return Ok(Built { body: Cow::Borrowed(text), model, max_tokens, choices, stream_removed });
+            return Ok(Built { body: Cow::Borrowed(text), model, max_tokens, choices, has_parts, stream_removed });
         }
         for default in &defaults {
             default.used.note();
         }
         let max_tokens = max_tokens.or_else(|| defaults.iter().find_map(|default| default.answer_bound()));
         let body = self.rewrite(text, members, &Additions { system, messages: subject.start, defaults });
-        Ok(Built { body: Cow::Owned(body), model, max_tokens, choices, stream_removed })
+        Ok(Built { body: Cow::Owned(body), model, max_tokens, choices, has_parts, stream_removed })
     }
 
     fn removes(&self, member: &Member<'_>) -> bool {
@@ -257,7 +260,14 @@ impl BodyPatch<'_> {
         out.push('}');
         let model = model.or_else(|| self.model.map(str::to_owned)).ok_or_else(|| no_model(record))?;
         let choices = self.asks_for_choices() || params.iter().any(|(name, _)| CHOICES.contains(&&**name));
-        Ok(Built { body: Cow::Owned(out), model: Cow::Owned(model), max_tokens, choices, stream_removed: false })
+        Ok(Built {
+            body: Cow::Owned(out),
+            model: Cow::Owned(model),
+            max_tokens,
+            choices,
+            has_parts: true,
+            stream_removed: false,
+        })
     }
 
     /// Writes the member that the endpoint answers.

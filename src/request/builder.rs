@@ -15,6 +15,8 @@ use super::usage::RowUsage;
 use super::{CHOICES, Draft, Request, flags, hints, id};
 use crate::error::{Error, Result};
 use crate::json::{self, Member, Nested};
+use crate::outcome::Fingerprint;
+use crate::tokens::Media;
 
 /// Distinct model names that are shared between requests. Input with more does not name real models.
 const SHARED_MODELS: usize = 4096;
@@ -120,7 +122,7 @@ impl RequestBuilder {
     /// # Errors
     /// The problem of the record.
     pub fn request(&self, record: &Record<'_>) -> Result<Request, Problem> {
-        self.draft(record).map(|draft| self.own(&draft))
+        self.draft(record).map(|draft| self.own(&draft, draft.fingerprint()))
     }
 
     /// The same, borrowed from the record as far as nothing changes.
@@ -153,15 +155,16 @@ impl RequestBuilder {
             max_tokens: built.max_tokens,
             members: line.members,
             choices: built.choices,
-            media: OnceCell::new(),
+            // Most messages are texts, and are not searched again.
+            media: if built.has_parts { OnceCell::new() } else { Media::default().into() },
         })
     }
 
-    /// Copies a draft. Requests share the names of their models.
-    pub fn own(&self, draft: &Draft<'_>) -> Request {
+    /// Copies a draft, which has this fingerprint. Requests share the names of their models.
+    pub fn own(&self, draft: &Draft<'_>, fingerprint: Fingerprint) -> Request {
         Request {
             row: draft.row,
-            fingerprint: draft.fingerprint(),
+            fingerprint,
             id: draft.id.as_ref().into(),
             generated_id: draft.generated_id,
             model: self.shared(&draft.model),

@@ -9,6 +9,8 @@ pub(super) struct MessagesFacts {
     pub count: usize,
     /// One message is the system's (or developer's).
     pub has_system: bool,
+    /// A content is a list, whose parts may be images.
+    pub has_parts: bool,
     /// The last message counted is not an object with a string `role`.
     pub odd: bool,
 }
@@ -29,6 +31,7 @@ pub(super) fn look_over(value: &str) -> Option<MessagesFacts> {
             if key.is("role") {
                 role = value;
             }
+            facts.has_parts |= value.starts_with('[') && key.is("content");
             Ok::<_, NotJson>(())
         })?;
         facts.odd = !role.starts_with('"');
@@ -46,7 +49,7 @@ mod tests {
 
     #[test]
     fn messages_are_looked_over() {
-        let facts = |count, has_system, odd| Some(MessagesFacts { count, has_system, odd });
+        let facts = |count, has_system, odd| Some(MessagesFacts { count, has_system, odd, has_parts: false });
         for (value, expected) in [
             ("{}", None),
             ("[]", facts(0, false, false)),
@@ -64,9 +67,22 @@ mod tests {
     }
 
     #[test]
+    fn lists_of_parts_are_seen() {
+        for (content, has_parts) in [
+            (r#""content":[]"#, true),
+            (r#""c\u006fntent" : [1]"#, true),
+            (r#""content":"[""#, false),
+            (r#""x":[]"#, false),
+        ] {
+            let facts = look_over(&format!(r#"[{{"role":"user",{content}}},{{"role":"user","content":"x"}}]"#));
+            assert_eq!(facts.map(|facts| facts.has_parts), Some(has_parts), "{content}");
+        }
+    }
+
+    #[test]
     fn deep_messages_are_looked_over() {
         let value = format!(r#"[{{"role":"user","content":{}1{}}}]"#, "[".repeat(100_000), "]".repeat(100_000));
-        assert_eq!(look_over(&value), Some(MessagesFacts { count: 1, has_system: false, odd: false }));
+        assert_eq!(look_over(&value), Some(MessagesFacts { count: 1, has_system: false, has_parts: true, odd: false }));
     }
 
     proptest! {

@@ -3,8 +3,6 @@
 use std::borrow::Cow;
 use std::io::Write as _;
 
-use serde_json::value::RawValue;
-
 use super::Field;
 use crate::completion::{Choice, Completion, Message};
 use crate::json;
@@ -46,7 +44,7 @@ pub(super) fn own_cells<'a>(outcome: &'a Outcome, cost: Option<Nanos>, error: &'
         Cell::Text(&outcome.id),
         Cell::Text(&outcome.model),
         json(answer.content),
-        json(answer.finish_reason.map(spelled)),
+        json(answer.finish_reason.map(Cow::Borrowed)),
         usage(|usage| usage.prompt),
         usage(|usage| usage.completion),
         cost.map_or(Cell::Empty, Cell::Usd),
@@ -109,11 +107,7 @@ impl OwnColumns {
 #[derive(Default)]
 struct ShownAnswer<'a> {
     content: Option<Cow<'a, str>>,
-    finish_reason: Option<&'a RawValue>,
-}
-
-fn spelled(value: &RawValue) -> Cow<'_, str> {
-    Cow::Borrowed(value.get())
+    finish_reason: Option<&'a str>,
 }
 
 impl<'a> ShownAnswer<'a> {
@@ -122,7 +116,7 @@ impl<'a> ShownAnswer<'a> {
     fn of(body: &'a str) -> Self {
         let body = Completion::of(body);
         let Some(first) = body.first() else {
-            let content = body.text().map(spelled).or_else(|| one_or_list(body.embeddings()));
+            let content = body.text().map(Cow::Borrowed).or_else(|| one_or_list(body.embeddings()));
             return Self { content, finish_reason: None };
         };
         let content = |choice: &Choice<'a>| choice.message().map_or_else(|| choice.text(), content_of);
@@ -131,21 +125,21 @@ impl<'a> ShownAnswer<'a> {
 }
 
 /// Returns the only value, or the JSON list of several.
-fn one_or_list<'a>(mut values: impl Iterator<Item = Option<&'a RawValue>>) -> Option<Cow<'a, str>> {
-    let first = values.next()?.map(spelled);
+fn one_or_list<'a>(mut values: impl Iterator<Item = Option<&'a str>>) -> Option<Cow<'a, str>> {
+    let first = values.next()?.map(Cow::Borrowed);
     let Some(second) = values.next() else { return first };
     let mut list = format!("[{}", first.as_deref().unwrap_or("null"));
     for value in std::iter::once(second).chain(values) {
         list.push(',');
-        list.push_str(value.map_or("null", RawValue::get));
+        list.push_str(value.unwrap_or("null"));
     }
     list.push(']');
     Some(Cow::Owned(list))
 }
 
-fn content_of<'a>(message: &Message<'a>) -> Option<&'a RawValue> {
+fn content_of<'a>(message: &Message<'a>) -> Option<&'a str> {
     // Some servers send "" beside tool calls, and [] for no tool calls.
-    let text = message.content().filter(|content| content.get() != "\"\"");
+    let text = message.content().filter(|content| *content != "\"\"");
     let calls = message.tool_calls().filter(|_| message.calls_tools());
     text.or(calls).or(message.content())
 }

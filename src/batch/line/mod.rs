@@ -138,7 +138,9 @@ impl<'a> Response<'a> {
         let start = scanner.at();
         *self = Self { status: self.status, ..Self::default() };
         let typed = scanner.peek() == Some(b'{');
-        if typed && let Some(body) = scanner.typed::<Completion<'_>>() {
+        let mut ahead = scanner.clone();
+        if typed && let Ok(body) = Completion::read(&mut ahead) {
+            *scanner = ahead;
             self.body = Some(scanner.spelled(start));
             self.flaw = body.flaw().filter(|_| !body.is_transcript());
             self.completion = body.has_choices();

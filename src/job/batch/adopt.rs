@@ -131,7 +131,7 @@ fn take_over(session: &mut Session<'_>, batch: &Batch, inputs: &Inputs, builder:
     let mut put = Ok(());
     let mut asked = 0;
     let pass = Pass { max_problems: 0, threads: 1, ..Pass::new(inputs, builder) };
-    let checked = pass.inspect(&|draft| builder.own(draft), &mut |row, found| {
+    let checked = pass.inspect(&|draft| builder.own(draft, draft.fingerprint()), &mut |row, found| {
         let request = found.map(|found| found.value);
         if put.is_err() {
             return;

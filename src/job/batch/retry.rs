@@ -233,8 +233,10 @@ pub fn account_lost(session: &Session<'_>) -> Result<()> {
     let rows = JobRows { inputs: &session.inputs()?, builder: &session.builder()? };
     // A changed input has been refused, or the job has a copy of its own. The rows in flight may have changed all the same.
     let table = Some(&session.ctx.settings.prices);
-    let found =
-        rows.check(None, Checking { service: &session.spec.service, listed: 0, table, fields: false, clean: None })?;
+    let found = rows.check(
+        None,
+        Checking { service: &session.spec.service, listed: 0, table, fields: false, clean: None, keep_in: None },
+    )?;
     let same_input = found.has_requests(session.spec.content.as_deref()).unwrap_or(true);
     LostRows { rows, awaited: &awaited, same_input }.account(&mut db, session.ctx)?;
     db.settle_aside()?;
@@ -255,7 +257,14 @@ fn changed(session: &Session<'_>) -> Error {
 pub(super) fn same_input(session: &Session<'_>) -> Result<()> {
     let db = session.store.open_job(&session.job.id)?;
     let rows = JobRows { inputs: &session.inputs()?, builder: &session.builder()? };
-    let how = Checking { service: &session.spec.identity(), listed: 0, table: None, fields: false, clean: None };
+    let how = Checking {
+        service: &session.spec.identity(),
+        listed: 0,
+        table: None,
+        fields: false,
+        clean: None,
+        keep_in: None,
+    };
     let found = rows.check(Some(db), how)?;
     if found.checked.rows != session.job.total || found.resumed.is_some_and(|resumed| !resumed.is_same()) {
         return Err(changed(session));

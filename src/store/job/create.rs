@@ -32,6 +32,13 @@ pub(super) struct NewDb {
     few: bool,
 }
 
+impl NewDb {
+    /// Returns whether a body of this length lies in the database rather than in the log.
+    pub(super) const fn holds(&self, body: &str) -> bool {
+        self.few && body.len() <= SHORT
+    }
+}
+
 impl JobDb {
     /// Creates the database of a job that is being entered, with the job's entry. It is on the disk when this returns.
     pub fn create(path: &Path, job: &Job) -> Result<Self> {
@@ -56,11 +63,6 @@ impl JobDb {
         db.unsynced = false;
         db.new = Some(NewDb { file, untouched: true, few: (1..=FEW).contains(&job.total) });
         Ok(db)
-    }
-
-    /// Returns whether a body of this length lies in the database rather than in the log.
-    pub(super) fn holds(&self, body: &str) -> bool {
-        self.new.as_ref().is_some_and(|new| new.few) && body.len() <= SHORT
     }
 
     /// Turns SQLite's own syncs on, once something was committed.

@@ -2,26 +2,27 @@
 
 use std::sync::Arc;
 
-use rusqlite::{CachedStatement, Row, params};
+use rusqlite::{CachedStatement, Connection, Row, params};
 
 use super::checksum::{Checksum, Part};
 use crate::error::Result;
 use crate::outcome::{ErrorCode, Fingerprint, Outcome, RowError, Usage};
 use crate::store::JobDb;
 use crate::store::batches::BodyPlace;
+use crate::store::damaged;
 
 const COLUMNS: &str = "row, fp, id, model, code, message, status, prompt, completion, wasted_p, wasted_c, at_risk, reserve_p, reserve_c, attempts, refused, latency_ms, batch, prices, side, at, len, sum, cached, reasoning, wasted_cached, wasted_reasoning";
 
 /// Bytes of bodies that are read back at a time: some rows of usual length, a single long one.
 const MUCH: usize = 1 << 20;
 
-/// Returns whether `outcome` is a common answer of a batch. All of these share the values of most columns.
+/// Returns whether `outcome` is a common answer, whose body lies elsewhere. All of these share the values of half the columns.
 fn is_common(outcome: &Outcome) -> bool {
     outcome.ok()
         && outcome.status == Some(200)
-        && outcome.body.is_none()
+        && outcome.usage.is_some_and(|usage| (usage.cached, usage.reasoning) == (0, 0))
         && outcome.wasted == Usage::default()
-        && (outcome.at_risk, outcome.attempts, outcome.refused, outcome.latency_ms) == (0, 1, 0, 0)
+        && (outcome.at_risk, outcome.attempts, outcome.refused) == (0, 1, 0)
 }
 
 /// The prices that an outcome is stored with: its own, or those in force.
@@ -29,57 +30,101 @@ const fn priced(outcome: &Outcome, prices: u32) -> u32 {
     if outcome.prices == 0 { prices } else { outcome.prices }
 }
 
-/// Inserts an outcome. The parameters are in the order of the columns.
-const INSERT: &str = "INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
-
-fn insert(
-    statement: &mut CachedStatement<'_>,
-    outcome: &Outcome,
-    place: Option<BodyPlace>,
+/// The statements that insert outcomes, each prepared once for many.
+struct Inserts<'db> {
+    /// For any outcome.
+    any: CachedStatement<'db>,
+    /// For common answers, which have half the columns to bind: a third of the instructions of an insert.
+    common: CachedStatement<'db>,
+    /// The number of the prices in force.
     prices: u32,
-) -> rusqlite::Result<usize> {
-    statement.execute(params![
-        outcome.row.cast_signed(),
-        &outcome.fingerprint.0[..],
-        outcome.ok(),
-        &*outcome.id,
-        &*outcome.model,
-        outcome.error.as_ref().map(|e| e.code.as_str()),
-        outcome.error.as_ref().map(|e| e.message.as_str()),
-        outcome.status,
-        outcome.usage.map(|u| u.prompt.cast_signed()),
-        outcome.usage.map(|u| u.completion.cast_signed()),
-        outcome.wasted.prompt.cast_signed(),
-        outcome.wasted.completion.cast_signed(),
-        outcome.at_risk,
-        outcome.reserve.prompt.cast_signed(),
-        outcome.reserve.completion.cast_signed(),
-        outcome.attempts,
-        outcome.refused,
-        outcome.latency_ms,
-        // A body that has a place stays there.
-        outcome.body.as_deref().filter(|_| place.is_none()),
-        outcome.batch,
-        place.map(|place| place.errors),
-        place.map(|place| place.at.cast_signed()),
-        place.map(|place| place.len),
-        Checksum::of(outcome, place, priced(outcome, prices)).value(),
-        priced(outcome, prices),
-        outcome.usage.map(|u| u.cached.cast_signed()),
-        outcome.usage.map(|u| u.reasoning.cast_signed()),
-        outcome.wasted.cached.cast_signed(),
-        outcome.wasted.reasoning.cast_signed(),
-    ])
+}
+
+impl<'db> Inserts<'db> {
+    fn prepare(db: &'db Connection, prices: u32) -> rusqlite::Result<Self> {
+        // The parameters are in the order of the columns.
+        let any = "INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
+        let common = "INSERT INTO outcome VALUES \
+                      (?,?,1,?,?,NULL,NULL,200,?,?,0,0,0,?,?,1,0,?,NULL,?,?,?,?,?,?,NULL,NULL,NULL,NULL)";
+        Ok(Self { any: db.prepare_cached(any)?, common: db.prepare_cached(common)?, prices })
+    }
+
+    /// Inserts an outcome. A body that has a place stays there.
+    fn insert(&mut self, outcome: &Outcome, place: Option<BodyPlace>) -> rusqlite::Result<usize> {
+        let prices = priced(outcome, self.prices);
+        let sum = Checksum::of(outcome, place, prices).value();
+        match (outcome.usage, place) {
+            (Some(usage), Some(place)) if is_common(outcome) => self.common.execute(params![
+                outcome.row.cast_signed(),
+                &outcome.fingerprint.0[..],
+                &*outcome.id,
+                &*outcome.model,
+                usage.prompt.cast_signed(),
+                usage.completion.cast_signed(),
+                outcome.reserve.prompt.cast_signed(),
+                outcome.reserve.completion.cast_signed(),
+                outcome.latency_ms,
+                outcome.batch,
+                place.errors,
+                place.at.cast_signed(),
+                place.len,
+                sum,
+                prices,
+            ]),
+            _ => self.any.execute(params![
+                outcome.row.cast_signed(),
+                &outcome.fingerprint.0[..],
+                outcome.ok(),
+                &*outcome.id,
+                &*outcome.model,
+                outcome.error.as_ref().map(|e| e.code.as_str()),
+                outcome.error.as_ref().map(|e| e.message.as_str()),
+                outcome.status,
+                outcome.usage.map(|u| u.prompt.cast_signed()),
+                outcome.usage.map(|u| u.completion.cast_signed()),
+                outcome.wasted.prompt.cast_signed(),
+                outcome.wasted.completion.cast_signed(),
+                outcome.at_risk,
+                outcome.reserve.prompt.cast_signed(),
+                outcome.reserve.completion.cast_signed(),
+                outcome.attempts,
+                outcome.refused,
+                outcome.latency_ms,
+                outcome.body.as_deref().filter(|_| place.is_none()),
+                outcome.batch,
+                place.map(|place| place.errors),
+                place.map(|place| place.at.cast_signed()),
+                place.map(|place| place.len),
+                sum,
+                prices,
+                outcome.usage.map(|u| u.cached.cast_signed()),
+                outcome.usage.map(|u| u.reasoning.cast_signed()),
+                outcome.wasted.cached.cast_signed(),
+                outcome.wasted.reasoning.cast_signed(),
+            ]),
+        }
+    }
 }
 
 impl JobDb {
     /// Writes an outcome. Its body goes to the log, if it came in real time. A second outcome of a row is an error.
     pub fn put(&mut self, outcome: &Outcome) -> Result<()> {
+        self.put_all([outcome])
+    }
+
+    /// Writes outcomes, as [`Self::put`] does. They are committed with the open group.
+    pub fn put_all<'a>(&mut self, outcomes: impl IntoIterator<Item = &'a Outcome>) -> Result<()> {
         self.begin()?;
         let prices = self.prices_in_force();
-        let logged = outcome.body.as_deref().filter(|body| outcome.batch.is_none() && !self.holds(body));
-        let place = logged.map(|body| self.log.append(body)).transpose()?;
-        self.run(|db| insert(&mut db.prepare_cached(INSERT)?, outcome, place, prices))?;
+        let Self { db, log, path, new, .. } = self;
+        let failed = |e| damaged(path, &e);
+        let mut inserts = Inserts::prepare(db, prices).map_err(failed)?;
+        for outcome in outcomes {
+            let held = |body: &str| new.as_ref().is_some_and(|new| new.holds(body));
+            let logged = outcome.body.as_deref().filter(|body| outcome.batch.is_none() && !held(body));
+            let place = logged.map(|body| log.append(body)).transpose()?;
+            inserts.insert(outcome, place).map_err(failed)?;
+        }
         Ok(())
     }
 
@@ -89,34 +134,9 @@ impl JobDb {
         self.begin()?;
         let prices = self.prices_in_force();
         self.run(|db| {
-            let mut any = db.prepare_cached(INSERT)?;
-            // For common answers, which have half the columns to bind.
-            let mut common = db.prepare_cached(
-                "INSERT INTO outcome VALUES (?,?,1,?,?,NULL,NULL,200,?,?,0,0,0,?,?,1,0,0,NULL,?,?,?,?,?,?,?,?,NULL,NULL)",
-            )?;
+            let mut inserts = Inserts::prepare(db, prices)?;
             for (outcome, place) in joined {
-                if let Some(place) = place.filter(|_| is_common(outcome)) {
-                    common.execute(params![
-                        outcome.row.cast_signed(),
-                        &outcome.fingerprint.0[..],
-                        &*outcome.id,
-                        &*outcome.model,
-                        outcome.usage.map(|u| u.prompt.cast_signed()),
-                        outcome.usage.map(|u| u.completion.cast_signed()),
-                        outcome.reserve.prompt.cast_signed(),
-                        outcome.reserve.completion.cast_signed(),
-                        outcome.batch,
-                        place.errors,
-                        place.at.cast_signed(),
-                        place.len,
-                        Checksum::of(outcome, Some(place), priced(outcome, prices)).value(),
-                        priced(outcome, prices),
-                        outcome.usage.map(|u| u.cached.cast_signed()),
-                        outcome.usage.map(|u| u.reasoning.cast_signed()),
-                    ])?;
-                    continue;
-                }
-                insert(&mut any, outcome, place, prices)?;
+                inserts.insert(outcome, place)?;
             }
             Ok(())
         })
