@@ -117,9 +117,15 @@ struct Batches {
     /// Time before a new batch appears in the list of batches
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = sandbox::duration)]
     list_lag: Duration,
-    /// Form of the unset fields of a batch
-    #[arg(long, value_name = "HOW", default_value = "omit", value_parser = unset())]
-    unset: Unset,
+    /// Form of the unset fields of a batch [default: omit; null in OpenAI's dialect]
+    #[arg(long, value_name = "HOW", value_parser = unset())]
+    unset: Option<Unset>,
+    /// Most batches in a page of the list, in OpenAI's dialect
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u8).range(1..=100))]
+    list_page: u8,
+    /// Write the body of an answer as a JSON string, in OpenAI's dialect
+    #[arg(long)]
+    body_text: bool,
     /// Redirect downloads to the storage, like uploads
     #[arg(long)]
     content_redirect: bool,
@@ -155,6 +161,8 @@ impl Batches {
             list_undone: self.list_undone,
             list_lag: self.list_lag,
             unset: self.unset,
+            list_page: usize::from(self.list_page),
+            body_text: self.body_text,
         }
     }
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::batch_config::Unset;
 use super::cache::CachedTokens;
+use super::dialect::ServedDialect;
 use super::faults::ScriptedFault;
 use super::stats::Bill;
 
@@ -56,6 +57,9 @@ pub struct BatchRecord {
     pub rows: u64,
     /// The error with which it fails.
     pub failure: Option<String>,
+    /// The line of the input with which it fails.
+    #[serde(default)]
+    pub failed_line: Option<u64>,
     /// Milliseconds in `VALIDATING`, `IN_PROGRESS` and `CANCELING`.
     pub phases: [u64; 3],
     /// The fraction of rows that are done when it expires.
@@ -66,6 +70,14 @@ pub struct BatchRecord {
     /// The form of fields without a value.
     pub unset: Unset,
     pub seed: u64,
+    #[serde(default)]
+    pub dialect: ServedDialect,
+    /// The bodies of its results are JSON strings.
+    #[serde(default)]
+    pub body_text: bool,
+    /// The client's own words on it, in `OpenAI`'s form.
+    #[serde(default)]
+    pub metadata: Value,
     /// The form in which its answers report cached tokens.
     #[serde(default)]
     pub cached_tokens: CachedTokens,
@@ -91,17 +103,20 @@ pub struct BatchResult {
     /// The failed rows, if there are any.
     pub error_file_id: Option<String>,
     pub bill: Bill,
+    /// Lines of the two files.
+    #[serde(default)]
+    pub lines: [u64; 2],
     /// The sandbox that wrote the result.
     pub instance: String,
 }
 
 impl BatchRecord {
-    fn run_begins(&self) -> u64 {
+    pub(super) fn run_begins(&self) -> u64 {
         self.created_ms + self.phases[0]
     }
 
     /// The fraction of the run that is over at `now`.
-    fn elapsed(&self, now: u64) -> f64 {
+    pub(super) fn elapsed(&self, now: u64) -> f64 {
         // Asked first: a run may take no time at all.
         if now >= self.run_begins() + self.phases[1] {
             return 1.0;
@@ -135,7 +150,7 @@ impl BatchRecord {
     }
 
     /// The time of its end, if it has ended.
-    fn ended(&self, now: u64) -> Option<u64> {
+    pub(super) fn ended(&self, now: u64) -> Option<u64> {
         match self.status(now) {
             ServedStatus::Validating | ServedStatus::InProgress | ServedStatus::Canceling => None,
             ServedStatus::Failed => Some(self.run_begins()),
@@ -151,6 +166,9 @@ impl BatchRecord {
 
     /// The job as the API shows it.
     pub fn shown(&self, now: u64) -> Value {
+        if self.dialect == ServedDialect::Openai {
+            return self.shown_openai(now);
+        }
         let status = self.status(now);
         let progress = if status == ServedStatus::Completed { 100.0 } else { (self.done(now) * 1000.0).floor() / 10.0 };
         let mut job = json!({
@@ -204,12 +222,16 @@ pub(super) mod tests {
             model_id: Some("a/b".to_owned()),
             rows: 4,
             failure: None,
+            failed_line: None,
             phases: [1000, 10_000, 2000],
             expires_at: None,
             list_undone: false,
             list_lag: 0,
             unset: Unset::Omit,
             seed: 0,
+            dialect: ServedDialect::Together,
+            body_text: false,
+            metadata: Value::Null,
             cached_tokens: CachedTokens::None,
             price_times: 1,
             faults: Vec::new(),

@@ -24,8 +24,12 @@ pub struct BatchConfig {
     pub list_undone: bool,
     /// The time for which a new job is missing from the list.
     pub list_lag: Duration,
-    /// The form of fields without a value.
-    pub unset: Unset,
+    /// The form of fields without a value. By default Together's are left out, and `OpenAI`'s are `null`.
+    pub unset: Option<Unset>,
+    /// Most batches in a page of the list, in `OpenAI`'s form.
+    pub list_page: usize,
+    /// A `body` of the results is a JSON string in place of an object, in `OpenAI`'s form. Some servers do so.
+    pub body_text: bool,
 }
 
 impl Default for BatchConfig {
@@ -39,7 +43,9 @@ impl Default for BatchConfig {
             queue: None,
             list_undone: false,
             list_lag: Duration::ZERO,
-            unset: Unset::Omit,
+            unset: None,
+            list_page: 100,
+            body_text: false,
         }
     }
 }

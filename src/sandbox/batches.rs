@@ -9,12 +9,15 @@ use serde_json::{Value, json};
 
 use super::app::App;
 use super::batch::{BatchRecord, ServedStatus};
+use super::batch_config::Unset;
 use super::body::{Unread, read};
 use super::call::{ApiRoute, Call};
+use super::dialect::ServedDialect;
 use super::errors;
 use super::faults::Scope;
 use super::file_record::FileRecord;
-use super::intake;
+use super::intake::{self, IntakeForm};
+use super::openai;
 use super::reply::{HttpReply, Refused};
 use super::request::InferenceKind;
 use super::results::{finish, finish_due};
@@ -28,18 +31,33 @@ struct Create {
     input_file_id: String,
     endpoint: String,
     completion_window: Option<String>,
+    #[serde(default)]
+    metadata: Value,
 }
 
 fn shown(status: StatusCode, value: &Value) -> HttpReply {
     HttpReply::json(status, value.to_string())
 }
 
-fn no_batch(id: &str) -> HttpReply {
-    errors::plain(StatusCode::NOT_FOUND, &format!("There is no batch job {id}"))
+fn no_batch(app: &App, id: &str) -> HttpReply {
+    errors::of_batches(StatusCode::NOT_FOUND, &format!("There is no batch job {id}"), app.config.dialect)
 }
 
-fn bad_request(message: &str) -> HttpReply {
-    errors::plain(StatusCode::BAD_REQUEST, message)
+fn bad_request(app: &App, message: &str) -> HttpReply {
+    errors::of_batches(StatusCode::BAD_REQUEST, message, app.config.dialect)
+}
+
+/// The reason why a create is refused before its input is looked at.
+fn invalid(wanted: &Create, dialect: ServedDialect) -> Option<String> {
+    let kind = InferenceKind::of_batch(&wanted.endpoint);
+    let audio = dialect == ServedDialect::Openai && kind == Some(InferenceKind::Audio);
+    if kind.is_none() || audio {
+        return Some(format!("Batch jobs do not serve {}", wanted.endpoint));
+    }
+    if dialect == ServedDialect::Openai && wanted.completion_window.as_deref() != Some("24h") {
+        return Some("completion_window must be 24h".to_owned());
+    }
+    openai::invalid_metadata(&wanted.metadata).map(str::to_owned)
 }
 
 /// `POST /v1/batches`.
@@ -48,10 +66,10 @@ pub async fn create(call: Call, body: Body) -> Response {
     let subject = body.as_ref().map(|body| String::from_utf8_lossy(body).into_owned()).unwrap_or_default();
     call.answer(ApiRoute::new("/v1/batches (POST)", Scope::Create), &subject, |app| {
         let body = body.map_err(Unread::reply)?;
-        let wanted: Create =
-            serde_json::from_slice(&body).map_err(|why| bad_request(&format!("The request is not valid: {why}")))?;
-        if InferenceKind::of_batch(&wanted.endpoint).is_none() {
-            return Err(bad_request(&format!("Batch jobs do not serve {}", wanted.endpoint)).into());
+        let wanted: Create = serde_json::from_slice(&body)
+            .map_err(|why| bad_request(app, &format!("The request is not valid: {why}")))?;
+        if let Some(why) = invalid(&wanted, app.config.dialect) {
+            return Err(bad_request(app, &why).into());
         }
         make(app, &wanted)
     })
@@ -76,17 +94,27 @@ fn unfinished(app: &App) -> usize {
 
 fn make(app: &App, wanted: &Create) -> Result<HttpReply, Refused> {
     let file = app.store.get::<FileRecord>(Folder::Files, &wanted.input_file_id)?.filter(|file| file.stored);
-    let file = file.ok_or_else(|| bad_request(&format!("There is no file {}", wanted.input_file_id)))?;
-    if file.purpose != "batch-api" {
-        let message = format!("The purpose of {} is {}, not batch-api", file.id, file.purpose);
-        return Err(bad_request(&message).into());
+    let file = file.ok_or_else(|| bad_request(app, &format!("There is no file {}", wanted.input_file_id)))?;
+    let dialect = app.config.dialect;
+    let purpose = if dialect == ServedDialect::Openai { "batch" } else { "batch-api" };
+    if file.purpose != purpose {
+        let message = format!("The purpose of {} is {}, not {purpose}", file.id, file.purpose);
+        return Err(bad_request(app, &message).into());
     }
-    let found = intake::check(&app.store.path(Folder::Files, &file.id, "bin")?, file.bytes)?;
+    let form = IntakeForm { dialect, endpoint: &wanted.endpoint };
+    let found = intake::check(&app.store.path(Folder::Files, &file.id, "bin")?, file.bytes, form)?;
     let batch = &app.config.batch;
     let full = batch.queue.is_some_and(|most| unfinished(app) >= most).then(|| QUEUE_FULL.to_owned());
     let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX >> 2);
     let record = BatchRecord {
-        id: new_id(),
+        id: match dialect {
+            ServedDialect::Together => new_id(),
+            ServedDialect::Openai => format!("batch_{}", new_id().replace('-', "")),
+        },
+        dialect,
+        body_text: batch.body_text,
+        metadata: wanted.metadata.clone(),
+        failed_line: found.line,
         created_ms: now_ms(),
         instance: app.instance.clone(),
         input_file_id: file.id,
@@ -99,7 +127,10 @@ fn make(app: &App, wanted: &Create) -> Result<HttpReply, Refused> {
         expires_at: batch.expires_at,
         list_undone: batch.list_undone,
         list_lag: millis(batch.list_lag),
-        unset: batch.unset,
+        unset: batch.unset.unwrap_or(match dialect {
+            ServedDialect::Together => Unset::Omit,
+            ServedDialect::Openai => Unset::Null,
+        }),
         seed: app.config.seed,
         cached_tokens: app.config.cached_tokens,
         price_times: app.price_times(),
@@ -108,6 +139,9 @@ fn make(app: &App, wanted: &Create) -> Result<HttpReply, Refused> {
         result: None,
     };
     app.store.put(Folder::Batches, &record.id, &record)?;
+    if dialect == ServedDialect::Openai {
+        return Ok(shown(StatusCode::OK, &record.shown(now_ms())));
+    }
     let mut answer = json!({"job": record.shown(now_ms())});
     if wanted.completion_window.as_deref().is_some_and(|window| window != "24h") {
         answer["warning"] = json!("The completion window is always 24h");
@@ -115,9 +149,10 @@ fn make(app: &App, wanted: &Create) -> Result<HttpReply, Refused> {
     Ok(shown(StatusCode::CREATED, &answer))
 }
 
-/// `GET /v1/batches`: a bare array, newest first; `null` when there are none.
+/// `GET /v1/batches`: a bare array, newest first; `null` when there are none. In `OpenAI`'s form, a page of them.
 pub async fn list(call: Call) -> Response {
-    call.answer(ApiRoute::new("/v1/batches", Scope::List), "list", |app| {
+    let query = call.query.clone();
+    call.answer(ApiRoute::new("/v1/batches", Scope::List), "list", move |app| {
         let _one = app.finishing();
         let now = now_ms();
         let mut jobs: Vec<BatchRecord> = app.store.all(Folder::Batches)?;
@@ -125,6 +160,10 @@ pub async fn list(call: Call) -> Response {
         jobs.sort_by(|a, b| (b.created_ms, &b.id).cmp(&(a.created_ms, &a.id)));
         finish_due(app, &mut jobs, now)?;
         let list: Vec<_> = jobs.iter().map(|job| job.shown(now)).collect();
+        if app.config.dialect == ServedDialect::Openai {
+            let page = openai::page(&list, &query, app.config.batch.list_page);
+            return Ok(page.map_or_else(|why| bad_request(app, &why), |page| shown(StatusCode::OK, &page)));
+        }
         Ok(shown(StatusCode::OK, &if list.is_empty() { Value::Null } else { list.into() }))
     })
     .await
@@ -134,7 +173,7 @@ pub async fn list(call: Call) -> Response {
 pub async fn retrieve(Path(id): Path<String>, call: Call) -> Response {
     call.about(ApiRoute::new("/v1/batches/{id}", Scope::Batch), id, |app, id| {
         let _one = app.finishing();
-        let job = finish(app, id)?.ok_or_else(|| no_batch(id))?;
+        let job = finish(app, id)?.ok_or_else(|| no_batch(app, id))?;
         Ok(shown(StatusCode::OK, &job.shown(now_ms())))
     })
     .await
@@ -144,7 +183,7 @@ pub async fn retrieve(Path(id): Path<String>, call: Call) -> Response {
 pub async fn cancel(Path(id): Path<String>, call: Call) -> Response {
     call.about(ApiRoute::new("/v1/batches/{id}/cancel", Scope::Cancel), id, |app, id| {
         let _guard = app.store.lock()?;
-        let mut job: BatchRecord = app.store.get(Folder::Batches, id)?.ok_or_else(|| no_batch(id))?;
+        let mut job: BatchRecord = app.store.get(Folder::Batches, id)?.ok_or_else(|| no_batch(app, id))?;
         let now = now_ms();
         match job.status(now) {
             ServedStatus::Validating | ServedStatus::InProgress => {
@@ -152,7 +191,10 @@ pub async fn cancel(Path(id): Path<String>, call: Call) -> Response {
                 app.store.put(Folder::Batches, id, &job)?;
             }
             ServedStatus::Canceling | ServedStatus::Cancelled => {}
-            ended => return Err(bad_request(&format!("The batch job has ended already: {}", ended.name())).into()),
+            ended => {
+                let message = format!("The batch job has ended already: {}", ended.name());
+                return Err(bad_request(app, &message).into());
+            }
         }
         Ok(shown(StatusCode::OK, &job.shown(now)))
     })

@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use axum::response::Response;
 
 use super::app::{App, bearer};
+use super::dialect::ServedDialect;
 use super::errors;
 use super::faults::{ErrorShape, FaultKind, Scope};
 use super::injector::Subject;
@@ -76,7 +77,8 @@ impl Call {
     pub async fn keyed(&self, route: ApiRoute, subject: &str, work: impl Future<Output = HttpReply>) -> Response {
         let work = async {
             if self.app.key(&self.headers).is_none() {
-                return errors::unauthorized(route.scope);
+                let openai = self.app.config.dialect == ServedDialect::Openai;
+                return errors::unauthorized(if openai { Scope::Any } else { route.scope });
             }
             work.await
         };
@@ -94,6 +96,7 @@ impl Call {
                 if let FaultKind::Status(error) = &mut fault.kind
                     && error.shape == ErrorShape::Usual
                     && route.scope.is_batches()
+                    && self.app.config.dialect == ServedDialect::Together
                 {
                     error.shape = ErrorShape::Bare;
                 }

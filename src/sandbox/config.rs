@@ -111,6 +111,7 @@ Settings, separated by semicolons, or by commas up to the first fault= or fails=
   validation=TIME, run=TIME, cancel=TIME     how long a batch is in each state
   expires-at=FRACTION, fails=TEXT            how a batch ends instead
   list-undone, list-lag=TIME, unset=omit|null|empty, content-redirect, no-ranges
+  list-page=N, body-text                     in the dialect of OpenAI
   latency=TIME, rps=N, window=N/TIME, parallel=N, slots=N, seed=N
                                              as the flags above
   dialect=together|openai                    as the flag above
@@ -119,7 +120,8 @@ Settings, separated by semicolons, or by commas up to the first fault= or fails=
   LLBATCH_SANDBOX='run=1s,expires-at=0.5;fault=status=500,on=row,nth=3'";
 
 /// The settings of a script that have a value.
-const WITH_VALUE: [&str; 16] = [
+const WITH_VALUE: [&str; 17] = [
+    "list-page",
     "dialect",
     "validation",
     "run",
@@ -138,8 +140,8 @@ const WITH_VALUE: [&str; 16] = [
     "fault",
 ];
 const UNKNOWN: &str = "unknown setting; expected validation, run, cancel, expires-at, fails, list-undone, list-lag, \
-                       unset, content-redirect, no-ranges, latency, rps, window, parallel, slots, seed, dialect, cached-tokens \
-                       and fault";
+                       unset, content-redirect, no-ranges, list-page, body-text, latency, rps, window, parallel, slots, seed, dialect, \
+                       cached-tokens and fault";
 
 impl SandboxConfig {
     /// Changes the settings that `text` names (see [`SCRIPT_HELP`]). The error names the part that is invalid, and why.
@@ -167,6 +169,7 @@ impl SandboxConfig {
         };
         let flag = match key {
             "list-undone" => Some(&mut self.batch.list_undone),
+            "body-text" => Some(&mut self.batch.body_text),
             "content-redirect" => Some(&mut self.downloads.redirect),
             "no-ranges" => Some(&mut self.downloads.ignore_ranges),
             _ => None,
@@ -191,7 +194,11 @@ impl SandboxConfig {
             "expires-at" => self.batch.expires_at = Some(fraction(value)?),
             "fails" => self.batch.fails = Some(value.to_owned()),
             "list-lag" => self.batch.list_lag = duration(value)?,
-            "unset" => self.batch.unset = value.parse()?,
+            "unset" => self.batch.unset = Some(value.parse()?),
+            "list-page" => {
+                let most = value.parse().ok().filter(|most| (1..=100).contains(most));
+                self.batch.list_page = most.ok_or_else(|| format!("{value}: not a whole number from 1 to 100"))?;
+            }
             "latency" => self.latency = duration(value)?,
             "rps" => {
                 let rate = value.parse().ok().filter(|rate: &f64| *rate > 0.0 && rate.is_finite());
@@ -232,16 +239,17 @@ mod tests {
         let mut config = SandboxConfig::default();
         let text = "validation=0; cancel=20ms \
                     ;list-undone,no-ranges;;content-redirect;unset=null;list-lag=1m,latency=5ms;\
-                    rps=2.5,window=5/2s,parallel=3,slots=2,seed=7,dialect=openai,cached-tokens=nested; \
+                    rps=2.5,window=5/2s,parallel=3,slots=2,seed=7,dialect=openai,list-page=2,body-text,cached-tokens=nested; \
                     fault=hang,on=list ; fails=no, not today; fault=missing,nth=3";
         config.script(text).unwrap();
         assert_eq!((config.batch.validation, config.batch.cancel), (Duration::ZERO, Duration::from_millis(20)));
         assert!(config.batch.list_undone && config.downloads == Downloads { redirect: true, ignore_ranges: true });
-        assert_eq!((config.batch.unset, config.batch.list_lag), (Unset::Null, Duration::from_mins(1)));
+        assert_eq!((config.batch.unset, config.batch.list_lag), (Some(Unset::Null), Duration::from_mins(1)));
         assert_eq!(config.window, Some(FixedWindow { requests: 5, length: Duration::from_secs(2) }));
         assert_eq!((config.parallel, config.slots), (Some(3), Some(2)));
         assert_eq!((config.latency, config.rps, config.seed), (Duration::from_millis(5), Some(2.5), 7));
         assert_eq!((config.dialect, config.cached_tokens), (ServedDialect::Openai, CachedTokens::Nested));
+        assert_eq!((config.batch.list_page, config.batch.body_text), (2, true));
         assert_eq!(config.batch.fails.as_deref(), Some("no, not today"));
         assert_eq!(config.faults.len(), 2);
         config.script("").unwrap();
@@ -257,6 +265,7 @@ mod tests {
             ("window=5", "such as 120/1m"),
             ("slots=0", "above zero"),
             ("unset=maybe", "omit, null or empty"),
+            ("list-page=0", "from 1 to 100"),
             ("dialect=other", "together or openai"),
             ("cached-tokens=some", "none, flat or nested"),
             ("list-undone=yes", "takes no value"),

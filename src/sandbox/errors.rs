@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 use serde::Serialize;
 
+use super::dialect::ServedDialect;
 use super::faults::Scope;
 use super::reply::HttpReply;
 
@@ -59,9 +60,17 @@ pub fn unauthorized(scope: Scope) -> HttpReply {
     }
 }
 
-/// A refusal by the batch routes: a bare text.
+/// A refusal by Together's batch routes: a bare text.
 pub fn plain(status: StatusCode, message: &str) -> HttpReply {
     HttpReply::json(status, format!("{{\"error\": {}}}", quote(message)))
+}
+
+/// A refusal by the batch routes.
+pub fn of_batches(status: StatusCode, message: &str, dialect: ServedDialect) -> HttpReply {
+    match dialect {
+        ServedDialect::Together => plain(status, message),
+        ServedDialect::Openai => ApiError::invalid(message).reply(status),
+    }
 }
 
 /// A JSON string literal.

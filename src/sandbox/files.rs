@@ -60,6 +60,9 @@ fn no_file(id: &str) -> HttpReply {
     ApiError { code: Some("not_found"), ..ApiError::invalid(&message) }.reply(StatusCode::NOT_FOUND)
 }
 
+/// The purposes of files that `OpenAI` accepts.
+const PURPOSES: [&str; 6] = ["fine-tune", "assistants", "batch", "user_data", "vision", "evals"];
+
 /// A redirect to the object store.
 fn to_storage(app: &App, id: &str) -> HttpReply {
     HttpReply::new(StatusCode::FOUND, "text/plain", "").header("location", &storage::location(app, id))
@@ -104,6 +107,10 @@ pub async fn upload(call: Call, body: Body) -> Response {
 
 fn store_upload(app: &App, form: &Form) -> Result<HttpReply, Refused> {
     let purpose = form.required("purpose")?;
+    if app.config.dialect == ServedDialect::Openai && !PURPOSES.contains(&purpose) {
+        let message = format!("{purpose:?} is not one of {PURPOSES:?} - 'purpose'");
+        return Err(errors::invalid(Some("purpose"), &message).into());
+    }
     let part = form.file.as_ref().ok_or_else(|| errors::invalid(Some("file"), "file is missing"))?;
     let mut file = FileRecord::of_form(form, form.get("file_name").unwrap_or(&part.name), purpose);
     let mut scratch = app.store.scratch(Folder::Files)?;
@@ -139,7 +146,11 @@ pub async fn list(call: Call) -> Response {
         let mut files: Vec<FileRecord> = app.store.all(Folder::Files)?;
         files.sort_by(|a, b| (b.created_ms, &b.id).cmp(&(a.created_ms, &a.id)));
         let shown: Vec<_> = files.iter().map(|file| file.shown(app.config.dialect)).collect();
-        Ok(HttpReply::pretty(StatusCode::OK, &json!({"data": shown})))
+        let mut list = json!({"data": shown});
+        if app.config.dialect == ServedDialect::Openai {
+            (list["object"], list["has_more"]) = (json!("list"), json!(false));
+        }
+        Ok(HttpReply::pretty(StatusCode::OK, &list))
     })
     .await
 }

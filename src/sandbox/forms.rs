@@ -15,7 +15,7 @@ use super::errors;
 use super::reply::Refused;
 
 /// The largest plain upload: the service's limit for a batch, and a little more to be refused properly.
-const MAX_UPLOAD: usize = 160 << 20;
+const MAX_UPLOAD: usize = 256 << 20;
 
 /// A file that came with a form.
 #[derive(Debug)]

@@ -9,7 +9,7 @@
 //! app          the state behind the routes        call         a request: counted, its fault, its key
 //! body, forms  request bodies                     reply        answers (script_body: slow or broken ones)
 //! config       the behaviour, also as text        audit        counters and payments, for tests (stats)
-//! dialect      the form of the API
+//! dialect      the form of the API                openai       batches in OpenAI's form
 //! infer        inference                          limiter      token buckets (hint: when to retry), window
 //! request      the members of a body (json)       answers      its answer (schema: as JSON), models
 //! bodies       an answer at once                  chunks       the events of a stream (event_stream: on their way)
@@ -53,6 +53,7 @@ mod listener;
 mod lock;
 mod logprobs;
 mod models;
+mod openai;
 mod openai_errors;
 mod reply;
 mod request;

@@ -155,6 +155,15 @@ pub fn list(cached: CachedTokens) -> String {
     serde_json::to_string_pretty(&MODELS.iter().map(shown).collect::<Vec<_>>()).unwrap_or_default()
 }
 
+/// The body of `GET /models` as `OpenAI` writes it: names, and neither prices nor contexts.
+pub fn list_openai() -> String {
+    let shown = |model: &ListedModel| {
+        let owner = model.id.split_once('/').map_or("", |(owner, _)| owner);
+        json!({"id": model.id, "object": "model", "created": 0, "owned_by": owner})
+    };
+    json!({"object": "list", "data": MODELS.iter().map(shown).collect::<Vec<_>>()}).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,13 +11,13 @@ use super::app::App;
 use super::batch::{BatchRecord, BatchResult, ServedStatus};
 use super::dialect::ServedDialect;
 use super::dice::Dice;
-use super::errors::{TypicalBody, quote, typical};
+use super::errors::{ApiError, TypicalBody, quote, typical};
 use super::faults::{ErrorShape, FaultKind, Scope, ScriptedError};
 use super::file_record::FileRecord;
 use super::infer::unfit;
 use super::injector::{Injector, Subject};
 use super::intake::BatchInputLine;
-use super::request::{InferenceKind, parse};
+use super::request::{InferenceKind, hash, parse};
 use super::state_dir::{Folder, derived_id, if_found, now_ms};
 use super::stats::Bill;
 
@@ -58,13 +58,14 @@ pub fn finish(app: &App, id: &str) -> io::Result<Option<BatchRecord>> {
         return finish(app, id);
     }
     if record.result.is_none() {
+        let lines = [made.output.lines, made.errors.lines];
         let output_file_id = made.output.keep(app, id, "output")?;
         let error_file_id = made.errors.keep(app, id, "errors")?;
         if app.config.track {
             keep_paid(app, id, &made.paid)?;
         }
         record.result =
-            Some(BatchResult { output_file_id, error_file_id, bill: made.bill, instance: app.instance.clone() });
+            Some(BatchResult { output_file_id, error_file_id, bill: made.bill, lines, instance: app.instance.clone() });
         app.store.put(Folder::Batches, id, &record)?;
         app.stats.paid(made.bill, &made.paid);
     }
@@ -113,6 +114,7 @@ impl ResultFile {
         if self.lines == 0 {
             return Ok(None);
         }
+        let purpose = if app.config.dialect == ServedDialect::Openai { "batch_output" } else { "batch-api" };
         let record = FileRecord {
             // If the sandbox is killed between the files and the result, the next one writes the same files again.
             id: format!("file-{}", derived_id(&format!("{job} {what}"))),
@@ -121,7 +123,7 @@ impl ResultFile {
             stored: true,
             processed: true,
             // Both files of a job were seen to carry the same name.
-            ..FileRecord::new(&format!("batch-{job}.jsonl"), "batch-api")
+            ..FileRecord::new(&format!("batch-{job}.jsonl"), purpose)
         };
         let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
         app.store.keep(file, Folder::Files, &record.id, "bin")?;
@@ -132,6 +134,7 @@ impl ResultFile {
 
 /// The results of one job while they are made.
 struct Production {
+    form: LineForm,
     output: ResultFile,
     errors: ResultFile,
     bill: Bill,
@@ -141,6 +144,7 @@ struct Production {
 impl Production {
     fn run(app: &App, record: &BatchRecord, faults: &Injector, now: u64) -> io::Result<Self> {
         let mut made = Self {
+            form: LineForm { dialect: record.dialect, body_text: record.body_text },
             output: ResultFile::new(app)?,
             errors: ResultFile::new(app)?,
             bill: Bill::default(),
@@ -163,9 +167,8 @@ impl Production {
             let Ok(line) = BatchInputLine::parse(text.trim()) else { continue };
             if i < done {
                 made.row(line, record, faults)?;
-            } else if record.list_undone {
-                let code = if record.status(now) == ServedStatus::Expired { "expired" } else { "cancelled" };
-                made.errors.add(&failed(line.id, code, "The job ended before this row"))?;
+            } else if let Some(code) = undone(record, now) {
+                made.errors.add(&made.form.failed(line.id, code, "The job ended before this row"))?;
             }
         }
         made.output.file.flush()?;
@@ -179,11 +182,11 @@ impl Production {
         let kind = InferenceKind::of_batch(&record.endpoint).unwrap_or(InferenceKind::Chat);
         let request = match parse(line.body, kind) {
             Ok(request) => request,
-            Err(why) => return self.errors.add(&failed(id, "invalid_request", &why.message)),
+            Err(why) => return self.refused(id, 400, "invalid_request", &why.message),
         };
         if let Some(refusal) = unfit(&request, kind) {
             let code = if refusal.status == StatusCode::NOT_FOUND { "invalid_model" } else { "invalid_request" };
-            return self.errors.add(&failed(id, code, &refusal.message));
+            return self.refused(id, refusal.status.as_u16(), code, &refusal.message);
         }
         if request.options.stream.is_some() {
             return self.errors.add(&failed(id, "invalid_request", "The rows of a batch are not streamed"));
@@ -192,7 +195,7 @@ impl Production {
         let subject = Subject { scope: Scope::Row, key: hash, text: &request.prompt, streams: false };
         let fault = match faults.pick(subject) {
             Ok(fault) => fault.map(|fault| fault.kind),
-            Err(message) => return self.errors.add(&failed(id, "invalid_request", &message)),
+            Err(message) => return self.refused(id, 400, "invalid_request", &message),
         };
         if let Some(FaultKind::Status(error)) = fault {
             return self.failure(id, error);
@@ -207,15 +210,27 @@ impl Production {
         self.success(id, &compact(&body), fault.as_ref())
     }
 
+    /// Adds a row that was refused.
+    fn refused(&mut self, id: &str, status: u16, code: &str, message: &str) -> io::Result<()> {
+        let line = match self.form.dialect {
+            ServedDialect::Openai if !self.form.body_text => {
+                let body = compact(&ApiError { code: Some(code), ..ApiError::invalid(message) }.body());
+                self.form.answered(id, status, &body)
+            }
+            _ => self.form.failed(id, code, message),
+        };
+        self.errors.add(&line)
+    }
+
     /// Adds the lines of an answered row, damaged by its fault.
     fn success(&mut self, id: &str, body: &str, fault: Option<&FaultKind>) -> io::Result<()> {
-        let line = answered(id, 200, body);
+        let line = self.form.answered(id, 200, body);
         let extra = match fault {
             Some(FaultKind::Missing) => return Ok(()),
             Some(FaultKind::Garble) => return self.output.add(line.get(..line.len() / 2).unwrap_or("{")),
             Some(FaultKind::Duplicate) => Some(line.clone()),
             Some(FaultKind::Conflict) => Some(line.replacen("] The ", "] Not the ", 1)),
-            Some(FaultKind::Foreign) => Some(answered("\"nobody-sent-this\"", 200, body)),
+            Some(FaultKind::Foreign) => Some(self.form.answered("\"nobody-sent-this\"", 200, body)),
             _ => None,
         };
         self.output.add(&line)?;
@@ -237,10 +252,13 @@ impl Production {
             TypicalBody::Plain(text) => quote(&text),
         };
         match error.shape {
-            ErrorShape::Text => self.output.add(&answered(id, status, &body)),
-            ErrorShape::Object => self.errors.add(&answered(id, status, &body)),
+            ErrorShape::Text => self.output.add(&self.form.answered(id, status, &body)),
+            ErrorShape::Object => self.errors.add(&self.form.answered(id, status, &body)),
+            ErrorShape::Usual if self.form.dialect == ServedDialect::Openai && !self.form.body_text => {
+                self.errors.add(&self.form.answered(id, status, &body))
+            }
             ErrorShape::Empty => self.errors.add(&format!("{{\"custom_id\": {id}, \"error\": {}}}", quote(code))),
-            _ => self.errors.add(&failed(id, code, &format!("The model server answered {status}"))),
+            _ => self.errors.add(&self.form.failed(id, code, &format!("The model server answered {status}"))),
         }
     }
 }
@@ -262,12 +280,58 @@ fn spans(reader: &mut impl BufRead) -> io::Result<Vec<(u64, usize)>> {
     }
 }
 
-fn answered(id: &str, status: u16, body: &str) -> String {
-    format!("{{\"custom_id\": {id}, \"response\": {{\"status_code\": {status}, \"body\": {body}}}}}")
+/// The code of a row that the end of its job left undone, if the error file lists such rows. `OpenAI` lists those of an
+/// expired job.
+fn undone(record: &BatchRecord, now: u64) -> Option<&'static str> {
+    let expired = record.status(now) == ServedStatus::Expired;
+    match record.dialect {
+        ServedDialect::Openai if expired => Some("batch_expired"),
+        _ if !record.list_undone => None,
+        ServedDialect::Openai => Some("batch_cancelled"),
+        ServedDialect::Together => Some(if expired { "expired" } else { "cancelled" }),
+    }
 }
 
-fn failed(id: &str, code: &str, message: &str) -> String {
-    format!("{{\"custom_id\": {id}, \"error\": {{\"message\": {}, \"code\": {}}}}}", quote(message), quote(code))
+/// The form of the lines of a result.
+#[derive(Debug, Clone, Copy)]
+struct LineForm {
+    dialect: ServedDialect,
+    /// A body is a JSON string, and a failed row has no `response`.
+    body_text: bool,
+}
+
+impl LineForm {
+    fn answered(self, id: &str, status: u16, body: &str) -> String {
+        match self.dialect {
+            ServedDialect::Together => {
+                format!("{{\"custom_id\": {id}, \"response\": {{\"status_code\": {status}, \"body\": {body}}}}}")
+            }
+            ServedDialect::Openai => {
+                let text = self.body_text.then(|| quote(body));
+                let (body, own) = (text.as_deref().unwrap_or(body), own_id(id));
+                format!(
+                    "{{\"id\": \"batch_req_{own}\", \"custom_id\": {id}, \"response\": {{\"status_code\": {status}, \
+                     \"request_id\": \"req_{own}\", \"body\": {body}}}, \"error\": null}}"
+                )
+            }
+        }
+    }
+
+    fn failed(self, id: &str, code: &str, message: &str) -> String {
+        let error = format!("{{\"message\": {}, \"code\": {}}}", quote(message), quote(code));
+        match self.dialect {
+            ServedDialect::Together => format!("{{\"custom_id\": {id}, \"error\": {error}}}"),
+            ServedDialect::Openai => {
+                let response = if self.body_text { "" } else { "\"response\": null, " };
+                format!("{{\"id\": \"batch_req_{}\", \"custom_id\": {id}, {response}\"error\": {error}}}", own_id(id))
+            }
+        }
+    }
+}
+
+/// The service's own id of a row, the same for the same `custom_id`.
+fn own_id(id: &str) -> String {
+    format!("{:016x}", hash(id))
 }
 
 /// Pretty-printed JSON on one line: a line break never stands within a string.

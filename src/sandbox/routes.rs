@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::app::App;
 use super::call::{ApiRoute, Call};
+use super::dialect::ServedDialect;
 use super::errors::ApiError;
 use super::faults::Scope;
 use super::reply::HttpReply;
@@ -18,25 +19,30 @@ use super::request::InferenceKind;
 use super::{audit, batches, errors, files, infer, models, storage};
 
 pub fn router(app: Arc<App>) -> Router {
-    Router::new()
+    let dialect = app.config.dialect;
+    let router = Router::new()
         .route("/v1/chat/completions", post(|call, body| infer::infer(InferenceKind::Chat, call, body)))
         .route("/v1/completions", post(|call, body| infer::infer(InferenceKind::Completions, call, body)))
         .route("/v1/embeddings", post(|call, body| infer::infer(InferenceKind::Embeddings, call, body)))
         .route("/v1/models", get(list_models))
         .route("/v1/files", get(files::list).post(files::register))
-        .route("/v1/files/upload", post(files::upload))
         .route("/v1/files/{id}", get(files::retrieve).delete(files::delete))
         .route("/v1/files/{id}/content", get(files::content))
-        .route("/v1/files/{id}/preprocess", post(files::preprocess))
         .route("/v1/batches", get(batches::list).post(batches::create))
         .route("/v1/batches/{id}", get(batches::retrieve))
         .route("/v1/batches/{id}/cancel", post(batches::cancel))
-        .route("/v3/whoami", get(whoami))
         .route("/sandbox/stats", get(audit::stats))
         .route("/sandbox/prices", post(audit::set_prices))
         .fallback(unknown)
-        .method_not_allowed_fallback(wrong_method)
-        .with_state(app)
+        .method_not_allowed_fallback(wrong_method);
+    let router = match dialect {
+        ServedDialect::Openai => router,
+        ServedDialect::Together => router
+            .route("/v1/files/upload", post(files::upload))
+            .route("/v1/files/{id}/preprocess", post(files::preprocess))
+            .route("/v3/whoami", get(whoami)),
+    };
+    router.with_state(app)
 }
 
 /// The routes of the object store, on an origin of its own.
@@ -50,8 +56,11 @@ pub fn storage_router(app: Arc<App>) -> Router {
 
 async fn list_models(call: Call) -> Response {
     let list = async {
-        HttpReply::json(StatusCode::OK, models::list(call.app.config.cached_tokens))
-            .packed(&call.app.config, &call.headers)
+        let list = match call.app.config.dialect {
+            ServedDialect::Together => models::list(call.app.config.cached_tokens),
+            ServedDialect::Openai => models::list_openai(),
+        };
+        HttpReply::json(StatusCode::OK, list).packed(&call.app.config, &call.headers)
     };
     call.keyed(ApiRoute::new("/v1/models", Scope::Models), "", list).await
 }

@@ -187,7 +187,7 @@ pub fn private_file(path: &Path) -> io::Result<File> {
 
 /// Returns true if the sandbox could have given this id. No other text becomes a path.
 fn plausible(id: &str) -> bool {
-    (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 
 /// A new id in UUID form, made of time, process and a counter, so that it is unique across processes.

@@ -141,7 +141,7 @@ fn rows_go_wrong_as_scripted() {
 fn the_list_may_lag() {
     let mut config = quick();
     config.batch.list_lag = Duration::from_millis(400);
-    config.batch.unset = Unset::Null;
+    config.batch.unset = Some(Unset::Null);
     let server = start(config).unwrap();
     let id = submit(&server, input(1).as_bytes());
     assert_eq!(get(&server, "/v1/batches").text(), "null");
