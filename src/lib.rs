@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Each room may use the rooms named in its row and nothing else. No two rooms use each other. `tests/layers.rs` reads this
-//! table and holds the code against it. Every room but two may also use the ground: `error`, `text`, `json`, `completion` and `pack`.
+//! table and holds the code against it. Every room but two may also use the ground: `error`, `text`, `json`, `completion`,
+//! `pack` and `batch_status`.
 //! [`api`] and [`sandbox`] may use only what their rows name. `door` opens some rooms to the fuzz targets.
 //!
 //! | room | knows | may use |
@@ -21,6 +22,7 @@
 //! | [`json`] | JSON text in place: members, spans, white space; never a tree | – |
 //! | [`completion`] | the body of an answer: choices, usage, error, and whether it answers at all | – |
 //! | [`pack`] | values as bytes in the store, and back | – |
+//! | [`batch_status`] | the states of a batch, in one spelling for all services | – |
 //! | [`row_set`] | a set of rows at one bit each | – |
 //! | [`atomic_file`] | files that appear when they are complete | – |
 //! | [`deadline`] | the end of a wait: a span, or a time of day by the clock on the wall | – |
@@ -30,7 +32,7 @@
 //! | [`price`] | prices per model, money in exact nano-dollars | outcome |
 //! | [`summary`] | the fold of all outcomes: rows, tokens, money, latency, errors by code | outcome, price |
 //! | [`input`] | files, compression, formats; cut into blocks of whole records | request |
-//! | [`api`] | the service: requests, files, batches; error classes, limits, when to try again | completion, json, text |
+//! | [`api`] | the service: requests, files, batches; error classes, limits, when to try again | `batch_status`, completion, json, text |
 //! | [`sandbox`] | the built-in Together-compatible server, written from the service's documents | nothing of ours |
 //! | [`fault`] | the error code of a failed request | api, outcome |
 //! | [`store`] | SQLite: `ledger.db` and a database per job; the answers, in files beside it; kernel locks; what live processes tell each other | outcome, price, deadline |
@@ -84,6 +86,7 @@
 mod api;
 mod atomic_file;
 mod batch;
+mod batch_status;
 mod check;
 pub mod cli;
 mod completion;

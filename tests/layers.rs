@@ -11,7 +11,7 @@ const CORE: &[&str] =
     &["completion", "json", "outcome", "pack", "price", "request", "row_set", "summary", "text", "tokens"];
 
 /// Rooms that stand below all others: every room but these two may use them.
-const GROUND: &[&str] = &["error", "text", "json", "completion", "pack"];
+const GROUND: &[&str] = &["error", "text", "json", "completion", "pack", "batch_status"];
 const ALONE: &[&str] = &["api", "sandbox"];
 
 /// Reads the room table of the crate's documentation: each room, and the rooms that it may use beside itself.

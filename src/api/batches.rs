@@ -1,16 +1,18 @@
 //! Batch jobs at the service: create, get, list, cancel.
 
-use std::fmt;
-
 use reqwest::Method;
 use serde_json::{Value, json};
 
+pub use super::batch_label::BatchLabel;
 use super::call::SMALL_CALL;
-use super::error::Failure;
+use super::dialect::Dialect;
+use super::error::{Failure, MAX_MESSAGE};
 use super::fields::{self, Listing, Object, checked};
 use super::{Client, Reply};
+pub use crate::batch_status::BatchStatus;
+use crate::text::shortened;
 
-/// The only completion window of the service.
+/// The completion window: the only one of Together and `OpenAI`, and one that all others take.
 const WINDOW: &str = "24h";
 
 /// A batch job as the service describes it. Fields that are missing, null or empty are `None`.
@@ -26,7 +28,7 @@ pub struct Batch {
     pub output_file_id: Option<String>,
     /// The file of errors.
     pub error_file_id: Option<String>,
-    /// 0 to 100.
+    /// 0 to 100. `OpenAI`'s form counts rows instead.
     pub progress: Option<f64>,
     /// Such as `/v1/chat/completions`.
     pub endpoint: Option<String>,
@@ -34,76 +36,16 @@ pub struct Batch {
     pub model_id: Option<String>,
     /// The error, shortened.
     pub error: Option<String>,
-    /// RFC 3339, as sent.
+    /// RFC 3339.
     pub created_at: Option<String>,
-    /// RFC 3339, as sent.
+    /// RFC 3339: the time of its end.
     pub completed_at: Option<String>,
-    /// RFC 3339, as sent. It may be a little short of a whole hour.
+    /// RFC 3339. It may be a little short of a whole hour.
     pub job_deadline: Option<String>,
     /// Length of the input file.
     pub file_size_bytes: Option<u64>,
-}
-
-/// The state of a batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BatchStatus {
-    /// The service checks the input.
-    Validating,
-    /// The service answers rows.
-    InProgress,
-    /// Finished; rows may have failed.
-    Completed,
-    /// Refused as a whole.
-    Failed,
-    /// Out of time. The answers so far are available.
-    Expired,
-    /// Cancelled by a user. The answers so far are available, and billed.
-    Cancelled,
-    /// On the way to [`BatchStatus::Cancelled`].
-    Canceling,
-    /// An unknown status, in capitals. It counts as not final.
-    Other(String),
-}
-
-impl BatchStatus {
-    fn read(text: &str) -> Self {
-        let text = text.trim().to_ascii_uppercase();
-        match text.as_str() {
-            "VALIDATING" => Self::Validating,
-            "IN_PROGRESS" => Self::InProgress,
-            "COMPLETED" => Self::Completed,
-            "FAILED" => Self::Failed,
-            "EXPIRED" => Self::Expired,
-            "CANCELLED" | "CANCELED" => Self::Cancelled,
-            "CANCELING" | "CANCELLING" => Self::Canceling,
-            _ => Self::Other(text),
-        }
-    }
-
-    /// Returns true if the status is final.
-    pub const fn is_final(&self) -> bool {
-        matches!(self, Self::Completed | Self::Failed | Self::Expired | Self::Cancelled)
-    }
-
-    /// The service's name of the status, in one spelling.
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Validating => "VALIDATING",
-            Self::InProgress => "IN_PROGRESS",
-            Self::Completed => "COMPLETED",
-            Self::Failed => "FAILED",
-            Self::Expired => "EXPIRED",
-            Self::Cancelled => "CANCELLED",
-            Self::Canceling => "CANCELING",
-            Self::Other(text) => text,
-        }
-    }
-}
-
-impl fmt::Display for BatchStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
+    /// llbatch's own mark, in `OpenAI`'s form.
+    pub label: Option<BatchLabel>,
 }
 
 /// The result of a create call that was answered.
@@ -121,6 +63,43 @@ pub enum Created {
     NotCreated(String),
 }
 
+/// The fields with the time of a batch's end.
+const ENDS: [&str; 4] = ["completed_at", "failed_at", "expired_at", "cancelled_at"];
+/// Sentences shown of a batch with many errors.
+const MOST_ERRORS: usize = 3;
+
+/// The share of rows that are done, by `request_counts`.
+fn counted(object: &Object) -> Option<f64> {
+    let counts = object.get("request_counts")?.as_object()?;
+    let count = |name| fields::number(counts, name);
+    let total = count("total").filter(|total| *total > 0.0)?;
+    let done = count("completed").unwrap_or(0.0) + count("failed").unwrap_or(0.0);
+    // One decimal, as Together has it.
+    Some((done / total * 1000.0).floor() / 10.0)
+}
+
+/// The first sentences of `errors.data`, each with its line.
+fn errors(object: &Object) -> Option<String> {
+    let list = object.get("errors")?;
+    let list = list.get("data").unwrap_or(list).as_array()?;
+    let sentence = |error: &Value| {
+        let words = fields::words(error)?;
+        let line = error.get("line").and_then(Value::as_u64);
+        Some(
+            line.filter(|_| !words.to_lowercase().starts_with("line "))
+                .map_or(words.clone(), |n| format!("line {n}: {words}")),
+        )
+    };
+    let mut said: Vec<String> = list.iter().filter_map(sentence).collect();
+    let more = said.len().saturating_sub(MOST_ERRORS);
+    if more > 0 {
+        said.truncate(MOST_ERRORS);
+        said.push(format!("and {more} more"));
+    }
+    let text = said.join("; ");
+    (!text.is_empty()).then(|| shortened(&text, MAX_MESSAGE))
+}
+
 impl Batch {
     /// Reads a batch; `None` without a usable id.
     fn read(object: &Object) -> Option<Self> {
@@ -132,14 +111,17 @@ impl Batch {
             output_file_id: text("output_file_id"),
             error_file_id: text("error_file_id"),
             // A figure outside of these bounds says nothing.
-            progress: fields::number(object, "progress").filter(|percent| (0.0..=100.0).contains(percent)),
+            progress: fields::number(object, "progress")
+                .or_else(|| counted(object))
+                .filter(|percent| (0.0..=100.0).contains(percent)),
             endpoint: text("endpoint"),
-            model_id: text("model_id"),
-            error: object.get("error").and_then(fields::words),
-            created_at: text("created_at"),
-            completed_at: text("completed_at"),
-            job_deadline: text("job_deadline"),
+            model_id: text("model_id").or_else(|| text("model")),
+            error: object.get("error").and_then(fields::words).or_else(|| errors(object)),
+            created_at: fields::time(object, "created_at"),
+            completed_at: ENDS.iter().find_map(|name| fields::time(object, name)),
+            job_deadline: fields::time(object, "job_deadline").or_else(|| fields::time(object, "expires_at")),
             file_size_bytes: fields::count(object, "file_size_bytes"),
+            label: BatchLabel::read(object.get("metadata")),
         })
     }
 
@@ -177,13 +159,22 @@ impl Created {
 }
 
 impl Client {
-    /// Creates a batch from an uploaded file. Sends once: the service has no idempotency keys.
+    /// Creates a batch from an uploaded file. Sends once: the service has no idempotency keys. `OpenAI`'s form carries the
+    /// label, by which a list shows whose batch it is.
     ///
     /// # Errors
     /// If [`Failure::create_unknown`], the batch may exist all the same. Then look it up by its input file first.
-    pub async fn create_batch(&self, input_file_id: &str, endpoint: &str) -> Result<Created, Failure> {
+    pub async fn create_batch(
+        &self,
+        input_file_id: &str,
+        endpoint: &str,
+        label: Option<&BatchLabel>,
+    ) -> Result<Created, Failure> {
         let id = checked("file", input_file_id)?;
-        let body = json!({"endpoint": endpoint, "input_file_id": id, "completion_window": WINDOW});
+        let mut body = json!({"endpoint": endpoint, "input_file_id": id, "completion_window": WINDOW});
+        if let Some(label) = label.filter(|_| self.dialect() == Dialect::Openai) {
+            body["metadata"] = label.metadata();
+        }
         Created::read(&self.post_json("/batches", body.to_string()).await?)
     }
 
@@ -195,11 +186,11 @@ impl Client {
         Batch::of(id, &self.get(&format!("/batches/{}", checked("batch", id)?), SMALL_CALL).await?)
     }
 
-    /// Lists all batches of the account, newest first.
+    /// Lists the batches of the account, newest first, page after page.
     ///
     /// An unreadable entry is left out: check [`Listing::complete`] before you conclude that a batch does not exist.
     pub async fn batches(&self) -> Result<Listing<Batch>, Failure> {
-        fields::list(&self.get("/batches", SMALL_CALL).await?, Batch::read)
+        self.listed("/batches", Batch::read).await
     }
 
     /// Cancels the batch `id`. It is `CANCELING` for a while; its answers so far are kept, and billed.
@@ -236,28 +227,7 @@ mod tests {
             completed_at: None,
             job_deadline: Some("2026-11-24T05:00:00.999999Z".into()),
             file_size_bytes: Some(120),
-        }
-    }
-
-    #[test]
-    fn only_the_four_known_final_states_are_final() {
-        let cases = [
-            ("validating", BatchStatus::Validating, false),
-            ("IN_PROGRESS", BatchStatus::InProgress, false),
-            ("Completed", BatchStatus::Completed, true),
-            ("FAILED", BatchStatus::Failed, true),
-            ("EXPIRED", BatchStatus::Expired, true),
-            ("CANCELLED", BatchStatus::Cancelled, true),
-            ("CANCELED", BatchStatus::Cancelled, true),
-            ("CANCELING", BatchStatus::Canceling, false),
-            ("cancelling", BatchStatus::Canceling, false),
-            ("Paused", BatchStatus::Other("PAUSED".into()), false),
-            ("", BatchStatus::Other(String::new()), false),
-        ];
-        for (text, status, over) in cases {
-            let read = BatchStatus::read(text);
-            assert_eq!((read.is_final(), &read), (over, &status), "{text}");
-            assert_eq!(BatchStatus::read(read.as_str()), status);
+            label: None,
         }
     }
 
@@ -272,7 +242,7 @@ mod tests {
         ];
         for (status, body, warning) in cases {
             let server = Scripted::start(|_| vec![answer(status, "", body)]);
-            let created = client(&server.base).create_batch("file-1", "/v1/chat/completions").await.unwrap();
+            let created = client(&server.base).create_batch("file-1", "/v1/chat/completions", None).await.unwrap();
             assert_eq!(created, Created::Batch { batch: job(), warning: warning.map(str::to_owned) });
             let seen = &server.seen()[0];
             assert_eq!(seen.line, "POST /v1/batches HTTP/1.1");
@@ -288,7 +258,7 @@ mod tests {
     async fn a_failed_create_says_whether_the_batch_may_exist() {
         let not = r#"{"job": null, "warning": "quota"}"#;
         let server = Scripted::start(|_| vec![answer("201 Created", "", not)]);
-        let created = client(&server.base).create_batch("file-1", "/e").await.unwrap();
+        let created = client(&server.base).create_batch("file-1", "/e", None).await.unwrap();
         assert_eq!(created, Created::NotCreated("quota".into()));
         // BatchStatus, headers, body; whether a batch may exist; the class.
         let cases = [
@@ -309,15 +279,15 @@ mod tests {
         ];
         for (status, headers, body, unknown, class) in cases {
             let server = Scripted::start(|_| vec![answer(status, headers, body)]);
-            let failure = client(&server.base).create_batch("file-1", "/e").await.unwrap_err();
+            let failure = client(&server.base).create_batch("file-1", "/e", None).await.unwrap_err();
             assert_eq!((failure.create_unknown(), failure.class()), (unknown, class), "{status} {body}");
             assert_eq!(server.seen().len(), 1, "{status}");
         }
         // A broken connection, and no connection at all.
         let cut = "HTTP/1.1 201 Created\r\ncontent-length: 500\r\n\r\n{\"job\"".to_owned();
         let server = Scripted::start(|_| vec![cut]);
-        assert!(client(&server.base).create_batch("file-1", "/e").await.unwrap_err().create_unknown());
-        let nobody = client("http://127.0.0.1:1").create_batch("file-1", "/e").await.unwrap_err();
+        assert!(client(&server.base).create_batch("file-1", "/e", None).await.unwrap_err().create_unknown());
+        let nobody = client("http://127.0.0.1:1").create_batch("file-1", "/e", None).await.unwrap_err();
         assert_eq!((nobody.create_unknown(), nobody.class()), (false, Class::NotSent));
     }
 
@@ -364,5 +334,59 @@ mod tests {
         assert_eq!(listed.entries.iter().map(|b| b.id.as_str()).collect::<Vec<_>>(), ["b-0", "b-1"]);
         assert_eq!(listed.entries[1], job());
         assert_eq!(client.batches().await.unwrap(), Listing { entries: vec![], complete: true });
+    }
+
+    #[tokio::test]
+    async fn a_batch_of_openai_is_read_as_any_other() {
+        let text = r#"{"id":"batch_1","object":"batch","endpoint":"/v1/chat/completions","errors":null,"input_file_id":"file-1",
+            "completion_window":"24h","status":"finalizing","output_file_id":null,"error_file_id":null,"created_at":1711471533,
+            "expires_at":1711557933,"completed_at":null,"request_counts":{"total":3,"completed":1,"failed":1},
+            "metadata":{"llbatch_job":"j-1","llbatch_batch":"2","mine":"x"}}"#;
+        let failed = r#"{"id":"batch_1","status":"failed","failed_at":1711471633,"errors":{"object":"list","data":[
+            {"code":"invalid_json_line","message":"This line is not parseable as valid JSON.","param":null,"line":2},
+            {"code":"x","message":"no"}]}}"#;
+        let server = Scripted::start(|_| vec![answer("200 OK", "", text), answer("200 OK", "", failed)]);
+        let client = client(&server.base);
+        let read = client.batch("batch_1").await.unwrap();
+        assert_eq!((&read.status, read.progress), (&BatchStatus::Finalizing, Some(66.6)));
+        assert_eq!(read.created_at.as_deref(), Some("2024-03-26T16:45:33Z"));
+        assert_eq!(read.job_deadline.as_deref(), Some("2024-03-27T16:45:33Z"));
+        assert_eq!(read.label, Some(BatchLabel { job: "j-1".into(), batch: 2, sha256: String::new() }));
+        let read = client.batch("batch_1").await.unwrap();
+        assert_eq!(read.error.as_deref(), Some("line 2: This line is not parseable as valid JSON.; no"));
+        assert_eq!(read.completed_at.as_deref(), Some("2024-03-26T16:47:13Z"));
+    }
+
+    #[tokio::test]
+    async fn a_list_in_pages_is_read_to_its_end() {
+        let page = |ids: &[&str], more: bool| {
+            let data: Vec<String> = ids.iter().map(|id| format!(r#"{{"id":"{id}","status":"completed"}}"#)).collect();
+            answer("200 OK", "", &format!(r#"{{"object":"list","data":[{}],"has_more":{more}}}"#, data.join(",")))
+        };
+        let server = Scripted::start(|_| vec![page(&["b1", "b2"], true), page(&["b3"], false)]);
+        let listed = client(&server.base).with_dialect(Dialect::Openai).batches().await.unwrap();
+        assert!(listed.complete);
+        assert_eq!(listed.entries.iter().map(|b| b.id.as_str()).collect::<Vec<_>>(), ["b1", "b2", "b3"]);
+        let lines: Vec<_> = server.seen().into_iter().map(|seen| seen.line).collect();
+        assert_eq!(lines, ["GET /v1/batches?limit=100 HTTP/1.1", "GET /v1/batches?limit=100&after=b2 HTTP/1.1"]);
+        // A server that ignores `after` repeats its page.
+        let server = Scripted::start(|_| vec![page(&["b1"], true), page(&["b1"], true)]);
+        let listed = client(&server.base).with_dialect(Dialect::Openai).batches().await.unwrap();
+        assert_eq!((listed.complete, listed.entries.len()), (false, 1));
+    }
+
+    #[tokio::test]
+    async fn a_creation_is_labelled_in_openais_form_alone() {
+        let label = BatchLabel { job: "j-1".into(), batch: 2, sha256: "abc".into() };
+        for (dialect, metadata) in [
+            (Dialect::Together, Value::Null),
+            (Dialect::Openai, json!({"llbatch_job": "j-1", "llbatch_batch": "2", "llbatch_sha256": "abc"})),
+        ] {
+            let server = Scripted::start(|_| vec![answer("200 OK", "", r#"{"id":"batch_1","status":"validating"}"#)]);
+            let client = client(&server.base).with_dialect(dialect);
+            client.create_batch("file-1", "/v1/chat/completions", Some(&label)).await.unwrap();
+            let body: Value = serde_json::from_slice(&server.seen()[0].body).unwrap();
+            assert_eq!(body["metadata"], metadata);
+        }
     }
 }

@@ -52,6 +52,19 @@ impl Client {
         Ok(request.header(ACCEPT, HeaderValue::from_static("application/json")).headers(self.personal.clone()))
     }
 
+    /// Reads the whole answer to an upload, whose bytes took their own time.
+    pub(super) async fn small(&self, mut response: Response, path: &str) -> Result<Reply, Failure> {
+        if response.status().is_success() {
+            self.clock.set(response.headers());
+        }
+        self.keyless(response.headers_mut());
+        let whole = in_time(SMALL_CALL, pin!(self.read(AnyResponse::Reqwest(Box::new(response))))).await;
+        let late = || Failure::new(Fault::Timeout, format!("the answer of {path} did not arrive whole"));
+        let mut reply = whole.unwrap_or_else(|| Err(late()))?;
+        reply.body = self.without_key(reply.body);
+        Ok(reply)
+    }
+
     /// Sends once and reads the whole answer. Any status is a [`Reply`].
     pub(super) async fn exchange(
         &self,

@@ -61,8 +61,20 @@ pub(super) fn object(reply: &Reply) -> Result<Object, Failure> {
     }
 }
 
+/// A page of a list.
+pub(super) struct ListPage<T> {
+    /// The readable entries.
+    pub entries: Vec<T>,
+    /// All entries were readable.
+    pub readable: bool,
+    /// The service has more of them.
+    pub more: bool,
+    /// The id from which the next page goes on.
+    pub last_id: Option<String>,
+}
+
 /// Reads the list in an answer: an array, an object with `data`, or `null` for an empty one.
-pub(super) fn list<T>(reply: &Reply, read: impl Fn(&Object) -> Option<T>) -> Result<Listing<T>, Failure> {
+pub(super) fn page_of<T>(reply: &Reply, read: impl Fn(&Object) -> Option<T>) -> Result<ListPage<T>, Failure> {
     #[derive(Deserialize)]
     struct Page<'a> {
         // Required: an object without it must not pass for an empty list.
@@ -70,28 +82,39 @@ pub(super) fn list<T>(reply: &Reply, read: impl Fn(&Object) -> Option<T>) -> Res
         data: &'a RawValue,
         #[serde(borrow, default)]
         has_more: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        last_id: Option<&'a RawValue>,
     }
     let body = success(reply)?;
     let mut text = body.trim();
     let bad = |error: serde_json::Error| Failure::bad(reply.status, &format!("not the expected list: {error}"));
-    let mut complete = true;
+    let (mut readable, mut more, mut last_id) = (true, false, None);
     if text.starts_with('{') {
         let page: Page<'_> = serde_json::from_str(text).map_err(bad)?;
-        complete = page.has_more.is_none_or(|more| more.get() != "true");
+        more = page.has_more.is_some_and(|more| more.get() == "true");
+        last_id = page.last_id.and_then(|id| serde_json::from_str(id.get()).ok());
         text = page.data.get();
     }
     // Entries are read one by one, so that a bad one does not hide the others.
     let raw: Vec<&RawValue> = serde_json::from_str::<Option<_>>(text).map_err(bad)?.unwrap_or_default();
     let mut entries = Vec::with_capacity(raw.len());
+    let mut last_of_all = None;
     for entry in raw {
-        if let Some(entry) = serde_json::from_str(entry.get()).ok().and_then(|object| read(&object)) {
+        let object: Option<Object> = serde_json::from_str(entry.get()).ok();
+        last_of_all = object.as_ref().and_then(|object| self::text(object, "id"));
+        if let Some(entry) = object.as_ref().and_then(&read) {
             entries.push(entry);
         } else {
-            complete = false;
+            readable = false;
             tracing::warn!("an entry of the service's list cannot be read: {}", shortened(entry.get(), MAX_MESSAGE));
         }
     }
-    Ok(Listing { entries, complete })
+    Ok(ListPage { entries, readable, more, last_id: last_id.or(last_of_all).filter(|id: &String| is_id(id)) })
+}
+
+#[cfg(test)]
+fn list<T>(reply: &Reply, read: impl Fn(&Object) -> Option<T>) -> Result<Listing<T>, Failure> {
+    page_of(reply, read).map(|page| Listing { complete: page.readable && !page.more, entries: page.entries })
 }
 
 /// The text of a 2xx that may be JSON, whatever it is wrapped in. A broken character spoils its own string only.
@@ -117,6 +140,16 @@ pub(super) fn text(object: &Object, name: &str) -> Option<String> {
         Value::String(text) if !text.trim().is_empty() => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
         _ => None,
+    }
+}
+
+/// A time field in RFC 3339, which some services write as seconds since 1970.
+pub(super) fn time(object: &Object, name: &str) -> Option<String> {
+    let spelled = text(object, name)?;
+    match spelled.trim().parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 => jiff::Timestamp::from_second(seconds as i64).ok().map(|time| time.to_string()),
+        Ok(_) => None,
+        Err(_) => Some(spelled),
     }
 }
 

@@ -3,9 +3,15 @@
 use reqwest::Method;
 
 use super::call::SMALL_CALL;
+use super::dialect::Dialect;
 use super::error::{Failure, Fault};
-use super::fields::{self, Listing, Object, checked};
+use super::fields::{self, ListPage, Listing, Object, checked};
 use super::{Client, Reply};
+
+/// Entries of a page, at most: the most of `OpenAI`.
+const PAGE: usize = 100;
+/// Pages that are read of one list.
+const MOST_PAGES: usize = 200;
 
 /// A file as the service describes it. Missing fields are `None`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +69,33 @@ impl Client {
 
     /// Lists all files of the account. An unreadable entry is left out: see [`Listing::complete`].
     pub async fn files(&self) -> Result<Listing<FileObject>, Failure> {
-        fields::list(&self.get("/files", SMALL_CALL).await?, FileObject::read)
+        self.listed("/files", FileObject::read).await
+    }
+
+    /// Reads a whole list, page after page where it comes in pages.
+    pub(super) async fn listed<T>(
+        &self,
+        path: &str,
+        read: impl Fn(&Object) -> Option<T>,
+    ) -> Result<Listing<T>, Failure> {
+        let first = match self.dialect() {
+            Dialect::Together => path.to_owned(),
+            Dialect::Openai => format!("{path}?limit={PAGE}"),
+        };
+        let mut all: ListPage<T> = fields::page_of(&self.get(&first, SMALL_CALL).await?, &read)?;
+        for _ in 1..MOST_PAGES {
+            let Some(after) = all.last_id.clone().filter(|_| all.more) else { break };
+            let sign = if first.contains('?') { '&' } else { '?' };
+            let reply = self.get(&format!("{first}{sign}after={after}"), SMALL_CALL).await?;
+            let next = fields::page_of(&reply, &read)?;
+            // A server that does not know `after` repeats its first page.
+            if next.last_id.as_ref() == Some(&after) {
+                break;
+            }
+            all.entries.extend(next.entries);
+            (all.readable, all.more, all.last_id) = (all.readable && next.readable, next.more, next.last_id);
+        }
+        Ok(Listing { complete: all.readable && !all.more, entries: all.entries })
     }
 
     /// Deletes the file `id`. A file that does not exist counts as deleted.

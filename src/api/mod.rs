@@ -1,14 +1,17 @@
-//! The service: one [`Client`], wire types and error classes. Beside `completion`, `json` and `text` this room uses nothing of ours.
+//! The service: one [`Client`], wire types and error classes. Beside `batch_status`, `completion`, `json` and `text`
+//! this room uses nothing of ours.
 //!
 //! The client never retries a request: the caller decides, with [`retry`] for the waits. Only transfers of files follow
 //! redirects, to storage; the key is never sent there.
 
 mod base_url;
+mod batch_label;
 pub mod batches;
 mod call;
 pub mod chat;
 mod clock;
 mod connect;
+mod dialect;
 mod direct;
 mod download;
 pub mod error;
@@ -45,11 +48,12 @@ use limits::Limits;
 use response::AnyResponse;
 
 pub use base_url::{InvalidBase, canonical_base, endpoint_of, is_in_clear, is_on_this_machine};
+pub use dialect::Dialect;
 pub use download::Downloaded;
 pub use fields::{Listing, is_id};
 pub use own_header::OwnHeader;
 pub use proxy::proxy_of;
-pub use upload::{Registered, Upload};
+pub use upload::{Registered, Upload, UploadForm};
 
 /// Longest answer, decompressed: far above any completion, and small enough for this machine.
 const MAX_BODY: usize = 64 << 20;
@@ -85,6 +89,7 @@ pub struct Client {
     /// The way of the requests of rows. `None`: a proxy stands before the service.
     direct: Option<Direct>,
     base: url::Url,
+    dialect: Dialect,
     /// The key, and headers that may hold one: what must be removed from the texts of the service.
     secrets: Arc<[SecretString]>,
     /// Headers that only the service gets: `Authorization` and the user's own, marked sensitive.
@@ -174,6 +179,7 @@ impl Client {
             http,
             direct,
             base,
+            dialect: Dialect::default(),
             secrets,
             personal,
             large: Arc::new(Semaphore::new(1)),
@@ -182,10 +188,23 @@ impl Client {
         })
     }
 
-    /// The URL of `path` (with its leading slash) under the base.
+    /// This client, for a service that takes files and batches in this form.
+    #[must_use]
+    pub fn with_dialect(self, dialect: Dialect) -> Self {
+        Self { dialect, ..self }
+    }
+
+    /// The form of files and batches that the service takes.
+    pub const fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// The URL of `path` (with its leading slash) under the base. A query may follow the path.
     pub fn url(&self, path: &str) -> url::Url {
         let mut url = self.base.clone();
+        let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
         url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
+        url.set_query(query);
         url
     }
 

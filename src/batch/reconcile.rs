@@ -1,5 +1,5 @@
 //! Decides if a batch exists after a create request without a reply. The service has no idempotency key, so its list
-//! must show it. A list that may be stale, incomplete or of another account must never mean "not created".
+//! must show it: by llbatch's label where a batch carries one, or else by its input file. A list that may be stale, incomplete or of another account must never mean "not created".
 
 use std::time::Duration;
 
@@ -12,6 +12,8 @@ pub(super) struct ListedBatch {
     pub input_file_id: Option<String>,
     /// Its creation time in RFC 3339.
     pub created_at: Option<String>,
+    /// Its label names our batch. `None`: it carries no label.
+    pub ours: Option<bool>,
 }
 
 /// Facts known when the driver reads the list.
@@ -79,7 +81,7 @@ pub fn decide(evidence: &Evidence<'_>) -> CreationVerdict {
     let mut found: Vec<&ListedBatch> = evidence
         .listed
         .iter()
-        .filter(|batch| batch.input_file_id.as_deref() == Some(evidence.file_id))
+        .filter(|batch| batch.ours.unwrap_or(batch.input_file_id.as_deref() == Some(evidence.file_id)))
         .filter(|batch| !evidence.others.contains(&batch.id))
         .collect();
     // Times are RFC 3339 in UTC, so their text sorts. A batch without a time comes last.
@@ -118,7 +120,7 @@ mod tests {
     use super::*;
 
     fn listed(id: &str, file: &str, at: Option<&str>) -> ListedBatch {
-        ListedBatch { id: id.into(), input_file_id: Some(file.into()), created_at: at.map(str::to_owned) }
+        ListedBatch { id: id.into(), input_file_id: Some(file.into()), created_at: at.map(str::to_owned), ours: None }
     }
 
     #[test]
@@ -164,6 +166,28 @@ mod tests {
             matches!(decide(&Evidence { others: &others, ..doubtful }), CreationVerdict::Wait(_)),
             "that one is not ours"
         );
+    }
+
+    #[test]
+    fn a_label_says_more_than_a_file() {
+        let with = |id: &str, file: &str, ours| ListedBatch { ours, ..listed(id, file, None) };
+        let list = [with("another", "f", Some(false)), with("ours", "g", Some(true)), with("plain", "h", None)];
+        let evidence = Evidence {
+            listed: &list,
+            file_id: "f",
+            others: &[],
+            witnesses: &[],
+            complete: true,
+            since: Duration::from_hours(1),
+            settle_after: Duration::ZERO,
+            same_account: true,
+            tries: 1,
+        };
+        let adopt = |id: &str| CreationVerdict::Adopt { id: id.into(), surplus: Vec::new() };
+        assert_eq!(decide(&evidence), adopt("ours"));
+        // A batch that failed and was put back is never taken for a new one.
+        assert_eq!(decide(&Evidence { others: &["ours".to_owned()], ..evidence }), CreationVerdict::Create);
+        assert_eq!(decide(&Evidence { file_id: "h", listed: &list[2..], ..evidence }), adopt("plain"));
     }
 
     #[test]

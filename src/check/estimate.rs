@@ -8,7 +8,7 @@ use super::pass::{Checked, Inspected, Pass};
 use crate::error::Result;
 use crate::outcome::Usage;
 use crate::price::PriceTable;
-use crate::request::batch_line::{self, BatchFileLimits};
+use crate::request::batch_line::{self, BatchFileForm};
 use crate::request::{Draft, Endpoint};
 use crate::row_set::RowSet;
 use crate::tokens::{self, Estimator};
@@ -55,12 +55,19 @@ pub struct RowInspector<'a> {
     estimator: &'a Estimator,
     /// Context lengths of the models.
     table: &'a PriceTable,
+    /// The batch files that the rows would go to.
+    form: BatchFileForm,
 }
 
 impl<'a> RowInspector<'a> {
     /// For an input of about `bytes`.
     pub fn new(bytes: u64, estimator: &'a Estimator, table: &'a PriceTable) -> Self {
-        Self { every: bytes.div_ceil(COUNTED).max(1), estimator, table }
+        Self { every: bytes.div_ceil(COUNTED).max(1), estimator, table, form: BatchFileForm::default() }
+    }
+
+    /// For batch files of this form.
+    pub fn for_files(self, form: BatchFileForm) -> Self {
+        Self { form, ..self }
     }
 
     /// Makes the figures of a row.
@@ -73,7 +80,7 @@ impl<'a> RowInspector<'a> {
             body: draft.body.len() as u64 - media.bytes,
             image_tokens: media.usual_tokens(image),
             image_bound: media.most_tokens(image),
-            line: batch_line::length(draft),
+            line: batch_line::length(draft, self.form),
             max_tokens: draft.answer_bound(),
             tokens: counted,
             near_limit: is_near_limit(draft, self.table, self.estimator, counted),
@@ -181,7 +188,7 @@ impl SummedRows {
         let inspect = |draft: &Draft<'_>| wanted(draft.row).then(|| inspector.inspect(draft));
         let checked = pass.inspect(&inspect, &mut |row, found| {
             if let Some(Inspected { model, value: Some(stats) }) = found {
-                estimate.add(model, &stats, BatchFileLimits::default());
+                estimate.add(model, &stats, inspector.form);
                 rows.insert(row);
             }
         })?;
@@ -191,7 +198,7 @@ impl SummedRows {
 
 impl Estimate {
     /// Adds a row.
-    pub fn add(&mut self, model: &Arc<str>, row: &RowStats, limits: BatchFileLimits) {
+    pub fn add(&mut self, model: &Arc<str>, row: &RowStats, limits: BatchFileForm) {
         /// Models that are found by the address of their name; more are looked up.
         const FEW: usize = 8;
         let same = |(known, _): &(Arc<str>, ModelEstimate)| Arc::ptr_eq(known, model);
@@ -254,7 +261,7 @@ mod tests {
     #[test]
     fn rows_that_were_not_counted_are_scaled_by_their_bytes() {
         let mut sum = Estimate::default();
-        let limits = BatchFileLimits { rows: 2, bytes: 1000 };
+        let limits = BatchFileForm { rows: 2, bytes: 1000, addressed: false };
         for (model, stats) in [
             ("a", row(100, Some(10), Some(25))),
             ("a", row(300, None, None)),

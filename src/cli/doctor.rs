@@ -9,10 +9,9 @@ use serde::Serialize;
 use super::check::learned;
 use super::service::{connect, connect_to, explain_keyless, invalid_base, missing_certificates, unencrypted};
 use super::{print_json, print_table};
-use crate::api::{OwnHeader, canonical_base, proxy_of};
+use crate::api::{Dialect, OwnHeader, canonical_base, proxy_of};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
-use crate::settings::Dialect;
 use crate::store::Store;
 use crate::text::{self, Align, Grid};
 
@@ -130,7 +129,7 @@ fn service(ctx: &Ctx) -> Vec<Check> {
         checks.push(Check::new("headers", names.join(", "), "config file"));
     }
     if used.dialect == Dialect::Openai {
-        checks.push(Check::new("batches", "not possible yet in OpenAI's dialect", "config file"));
+        checks.push(Check::new("batches", "in OpenAI's dialect", "config file"));
     }
     checks
 }
@@ -147,6 +146,7 @@ fn key(ctx: &Ctx) -> Check {
         Ok(Some(key)) => {
             Check::new("API key", format!("present; fingerprint {}", &ctx.settings.account(&key)[..8]), from)
         }
+        Err(error) if ctx.settings.key_is_unset() => Check::new("API key", "not set", from).failed(&error),
         Err(error) => Check::new("API key", if from.is_empty() { "missing" } else { "invalid" }, from).failed(&error),
     }
 }

@@ -246,7 +246,8 @@ fn dispatch(
         no_key: global.no_key,
         sandbox: global.sandbox,
     };
-    let settings = Settings::resolve(&flags, &env)?;
+    let mut settings = Settings::resolve(&flags, &env)?;
+    sandbox::learn_dialect(&mut settings);
     let argv = argv.iter().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
     let mut ctx = Ctx { settings, ui, json: global.json, leave, argv };
     crate::job::outlive_file_limit();
@@ -302,6 +303,7 @@ fn use_service_of(names: &[String], flags: &Flags, env: &dyn Fn(&str) -> Option<
     if differs {
         let sandbox = jobs_service == JobsService::Sandbox;
         ctx.settings = Settings::resolve(&Flags { jobs_service, sandbox, ..flags.clone() }, &env)?;
+        sandbox::learn_dialect(&mut ctx.settings);
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::args::{CostArgs, LockArgs, SpeedArgs};
-use super::service::{connect_later, takes_batches};
+use super::service::connect_later;
 use super::{print_json, print_summary, print_text, status};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
@@ -59,9 +59,6 @@ pub fn run(args: &RetryArgs, ctx: &Ctx) -> Result<Exit> {
         return Err(
             Error::usage("batches take no --concurrency, rates or timeouts").hint("pass them with --via realtime")
         );
-    }
-    if batch {
-        takes_batches(ctx)?;
     }
     let via = if batch { Via::Batch } else { Via::Realtime(Box::new(args.speed.options(None, ctx)?)) };
     let id = job.id.clone();

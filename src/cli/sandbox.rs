@@ -5,10 +5,20 @@
 //! decided at the creation of a batch (times, its end, faults of rows) stay with the batch. Other settings hold for one
 //! command, and counts (`nth`, `times`) begin at 0 with each command.
 
+use crate::api::Dialect;
 use crate::context::Ctx;
 use crate::error::{Error, Result};
-use crate::sandbox::{self, Sandbox, SandboxConfig};
-use crate::settings::SANDBOX_ENV;
+use crate::sandbox::{self, Sandbox, SandboxConfig, ServedDialect};
+use crate::settings::{SANDBOX_ENV, Settings};
+
+/// Learns from the script which form of files and batches the built-in server takes. An invalid script is refused later.
+pub(super) fn learn_dialect(settings: &mut Settings) {
+    let mut config = SandboxConfig::default();
+    let script = settings.sandbox_script.as_deref().unwrap_or_default();
+    if settings.sandbox && config.script(script).is_ok() && config.dialect == ServedDialect::Openai {
+        settings.sandbox_dialect = Dialect::Openai;
+    }
+}
 
 /// Starts the built-in server if `--sandbox` was given, and tells the user.
 pub(super) fn start_if_asked(ctx: &Ctx) -> Result<Option<Sandbox>> {

@@ -89,6 +89,7 @@ pub struct ServeArgs {
 /// The options for batch jobs and files.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Batches")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 struct Batches {
     /// Directory for files and batches, to share with other servers [default: deleted with the server]
     #[arg(long, value_name = "DIR")]

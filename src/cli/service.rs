@@ -11,7 +11,6 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::job::remote::{Remote, WITHOUT_KEY};
 use crate::sandbox::Sandbox;
-use crate::settings::Dialect;
 use crate::store::{Job, JobBatch, Store, service_identity};
 
 /// A client, with the service and the account that it talks to.
@@ -85,7 +84,7 @@ pub(super) fn connect_later(ctx: &Ctx) -> Result<Service> {
     if let Some(server) = sandbox::start_if_asked(ctx)? {
         let key: SecretString = "sandbox".to_owned().into();
         let account = ctx.settings.account(&key);
-        let client = connect_to(server.url.clone(), Some(key), Vec::new())?;
+        let client = connect_to(server.url.clone(), Some(key), Vec::new())?.with_dialect(ctx.settings.dialect());
         let (name, unsaid) = ("sandbox".to_owned(), Cell::default());
         return Ok(Service { client, name, named: None, account, unsaid, _sandbox: Some(server) });
     }
@@ -117,7 +116,7 @@ pub(super) fn connect_later(ctx: &Ctx) -> Result<Service> {
         None => String::new(),
     };
     Ok(Service {
-        client: connect_to(base.to_string(), key, own_headers(ctx))?,
+        client: connect_to(base.to_string(), key, own_headers(ctx))?.with_dialect(ctx.settings.dialect()),
         name: base.to_string(),
         named: ctx.settings.service_name().map(str::to_owned),
         account,
@@ -164,23 +163,6 @@ pub(super) fn unencrypted(base: &Url, ctx: &Ctx) -> Result<Option<String>> {
         return Err(Error::usage(what).hint("use https, or leave the header out"));
     }
     Ok(Some(format!("{base} is plain http: prompts and answers travel unencrypted")))
-}
-
-/// Refuses batches of a service whose form of them llbatch cannot make.
-///
-/// # Errors
-/// 2 for OpenAI's dialect.
-pub(super) fn takes_batches(ctx: &Ctx) -> Result<()> {
-    match &ctx.settings.service {
-        Some(service) if service.dialect == Dialect::Openai && !ctx.settings.sandbox => {
-            let name = &service.name.value;
-            Err(Error::usage(format!(
-                "{name}: batches in OpenAI's dialect are not supported yet (realtime only so far)"
-            ))
-            .hint("`llbatch run` sends the rows in real time"))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Builds the error for an invalid base URL, with the right one in its hint.

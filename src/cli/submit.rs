@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::args::{CostArgs, InputArgs, LockArgs, ResultArgs, SpeedArgs, WaitingArgs, deadline};
 use super::check::DryRun;
-use super::service::{connect_later, takes_batches};
+use super::service::connect_later;
 use super::{preview, print_json, print_summary, print_text, status};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
@@ -96,7 +96,6 @@ pub fn run(args: &SubmitArgs, ctx: &Ctx) -> Result<Exit> {
     let speed = || SpeedArgs::default().options(None, ctx);
     let delivery = if wait { Some(args.delivery(waiting, ctx)?) } else { None };
     let service = connect_later(ctx)?;
-    takes_batches(ctx)?;
     let to_stdout = delivery.as_ref().is_some_and(|wait| wait.delivery.output.is_none());
     let ask = SubmitAsk {
         input,

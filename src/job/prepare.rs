@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::batch::form_of;
 use crate::check::groups::ProblemGroups;
 use crate::check::problems::{self, Action};
 use crate::check::{Checked, Pass, first_look, notices, refuse_headers, say_doubts};
 use crate::context::Ctx;
 use crate::error::Result;
 use crate::input::{self, OpenedInputs, ReadOptions};
-use crate::request::batch_line::BatchFileLimits;
 use crate::request::{Params, RequestBuilder};
 use crate::split::destination::Destination;
 use crate::split::stage::Stage;
@@ -82,7 +82,7 @@ pub fn prepare(order: &PrepareOrder<'_>, ctx: &Ctx) -> Result<WrittenBatches> {
     let stage = Stage::new(0o666);
     let options = SplitOptions {
         open: &|number, model| destination.open(number, model, &stage, order.inputs),
-        limits: BatchFileLimits::default(),
+        limits: form_of(ctx.settings.dialect()),
         threads: Pass::default_threads(),
         first_number: 1,
         only: None,

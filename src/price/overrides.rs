@@ -40,9 +40,30 @@ impl PriceTable {
     /// 2 for a negative price, a discount outside 0 to 1, or one price of two where the other is unknown.
     pub fn with(mut self, overrides: &Overrides) -> Result<Self> {
         for (model, over) in &overrides.0 {
-            let entry = over.apply(model, self.get(model))?;
+            let mut entry = over.apply(model, self.get(model))?;
+            if let (Some((discount, batch)), BatchTerms::Unknown) = (self.usual_batch, entry.batch) {
+                (entry.discount, entry.batch) = (discount, batch);
+            }
             self.insert(entry);
         }
+        Ok(self)
+    }
+}
+
+impl PriceTable {
+    /// This table with a discount of batches for every model, those that are not in it included.
+    ///
+    /// # Errors
+    /// A sentence for a part outside 0 to 1.
+    pub fn with_batch_discount(mut self, part: Nanos) -> std::result::Result<Self, String> {
+        let discount =
+            Discount::from_part(part).ok_or_else(|| format!("batch_discount {part} is not between 0 and 1"))?;
+        let batch = if discount.is_zero() { BatchTerms::FullPrice } else { BatchTerms::Discounted };
+        let known: Vec<PriceEntry> = self.iter().filter(|entry| entry.batch != BatchTerms::Refused).cloned().collect();
+        for entry in known {
+            self.insert(PriceEntry { batch, discount, ..entry });
+        }
+        self.usual_batch = Some((discount, batch));
         Ok(self)
     }
 }
@@ -134,6 +155,16 @@ mod tests {
 
     fn with(config: &str) -> Result<PriceTable> {
         PriceTable::builtin().with(&toml::from_str(config).unwrap())
+    }
+
+    #[test]
+    fn a_discount_of_the_service_holds_for_every_model_without_its_own() {
+        let table = PriceTable::default().with_batch_discount("0.5".parse().unwrap()).unwrap();
+        let own = "[\"a\"]\ninput = 2\noutput = 4\n[\"b\"]\ninput = 2\noutput = 4\nbatch_discount = 0.25";
+        let table = table.with(&toml::from_str(own).unwrap()).unwrap();
+        assert_eq!(table.get("a").unwrap().batch_price(), Some(Price::new(1_000_000_000, 2_000_000_000)));
+        assert_eq!(table.get("b").unwrap().batch_price(), Some(Price::new(1_500_000_000, 3_000_000_000)));
+        assert!(PriceTable::default().with_batch_discount("1.5".parse().unwrap()).is_err());
     }
 
     #[test]

@@ -179,6 +179,8 @@ fn per_million(usd: &str) -> Option<u64> {
 /// The known facts of all models.
 #[derive(Debug, Clone, Default)]
 pub struct PriceTable {
+    /// The terms of batches of models that say nothing of them: [`PriceTable::with_batch_discount`].
+    pub(super) usual_batch: Option<(Discount, BatchTerms)>,
     /// In the order of the data file (by name, ignoring case), then the user's own.
     entries: Vec<PriceEntry>,
     exact: HashMap<String, usize>,

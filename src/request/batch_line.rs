@@ -3,35 +3,44 @@
 use super::Draft;
 use crate::json;
 
-/// Limits of one batch file.
+/// The limits of one batch file, and the form of its lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BatchFileLimits {
+pub struct BatchFileForm {
     /// Lines.
     pub rows: u64,
     /// Bytes, line ends included.
     pub bytes: u64,
+    /// Each line names the method and the path of its request.
+    pub addressed: bool,
 }
 
-impl BatchFileLimits {
+impl BatchFileForm {
+    /// The form of `OpenAI`'s batch API: 50,000 requests and 200 MB (its guide, read 2026-11), in lines with an address.
+    pub const OPENAI: Self = Self { rows: 50_000, bytes: 200_000_000, addressed: true };
+
     /// Returns true if a file of `rows` lines and `bytes` bytes has room for another line of `line` bytes.
     pub const fn have_room(self, rows: u64, bytes: u64, line: u64) -> bool {
         rows < self.rows && bytes + line <= self.bytes
     }
 }
 
-impl Default for BatchFileLimits {
+impl Default for BatchFileForm {
     /// Together's "50,000 requests, 100 MB" (its batch overview, read 2026-11), megabytes read as the smaller ones. No
     /// further margin: the other reading leaves 4.8 % already.
     fn default() -> Self {
-        Self { rows: 50_000, bytes: 100_000_000 }
+        Self { rows: 50_000, bytes: 100_000_000, addressed: false }
     }
 }
 
 /// Appends the line of `draft`, named `id`, with its line end.
-pub fn append(out: &mut Vec<u8>, id: &str, draft: &Draft<'_>) {
+pub fn append(out: &mut Vec<u8>, id: &str, draft: &Draft<'_>, form: BatchFileForm) {
     out.extend_from_slice(br#"{"custom_id":"#);
     json::write(id, out);
-    if let Some(method) = draft.endpoint.batch_method() {
+    if form.addressed {
+        out.extend_from_slice(br#","method":"POST","url":"/v1"#);
+        out.extend_from_slice(draft.endpoint.path().as_bytes());
+        out.push(b'"');
+    } else if let Some(method) = draft.endpoint.batch_method() {
         out.extend_from_slice(br#","method":""#);
         out.extend_from_slice(method.as_bytes());
         out.push(b'"');
@@ -42,7 +51,7 @@ pub fn append(out: &mut Vec<u8>, id: &str, draft: &Draft<'_>) {
 }
 
 /// Counts the bytes of the line of `draft` under its own id.
-pub fn length(draft: &Draft<'_>) -> u64 {
+pub fn length(draft: &Draft<'_>, form: BatchFileForm) -> u64 {
     const FRAME: usize = r#"{"custom_id":"","body":}"#.len() + 1;
     // Escapes are rare: `\n` and `\"` take a byte more each, other control characters five.
     let id: usize = draft
@@ -54,6 +63,10 @@ pub fn length(draft: &Draft<'_>) -> u64 {
             _ => 1,
         })
         .sum();
-    let method = draft.endpoint.batch_method().map_or(0, |method| r#","method":"""#.len() + method.len());
+    let method = if form.addressed {
+        r#","method":"POST","url":"/v1""#.len() + draft.endpoint.path().len()
+    } else {
+        draft.endpoint.batch_method().map_or(0, |method| r#","method":"""#.len() + method.len())
+    };
     (FRAME + id + method + draft.body.len()) as u64
 }

@@ -134,7 +134,7 @@ impl ResultFile {
 
 /// The results of one job while they are made.
 struct Production {
-    form: LineForm,
+    form: ServedLineForm,
     output: ResultFile,
     errors: ResultFile,
     bill: Bill,
@@ -144,7 +144,7 @@ struct Production {
 impl Production {
     fn run(app: &App, record: &BatchRecord, faults: &Injector, now: u64) -> io::Result<Self> {
         let mut made = Self {
-            form: LineForm { dialect: record.dialect, body_text: record.body_text },
+            form: ServedLineForm { dialect: record.dialect, body_text: record.body_text },
             output: ResultFile::new(app)?,
             errors: ResultFile::new(app)?,
             bill: Bill::default(),
@@ -189,7 +189,7 @@ impl Production {
             return self.refused(id, refusal.status.as_u16(), code, &refusal.message);
         }
         if request.options.stream.is_some() {
-            return self.errors.add(&failed(id, "invalid_request", "The rows of a batch are not streamed"));
+            return self.refused(id, 400, "invalid_request", "The rows of a batch are not streamed");
         }
         let hash = request.hash();
         let subject = Subject { scope: Scope::Row, key: hash, text: &request.prompt, streams: false };
@@ -294,13 +294,13 @@ fn undone(record: &BatchRecord, now: u64) -> Option<&'static str> {
 
 /// The form of the lines of a result.
 #[derive(Debug, Clone, Copy)]
-struct LineForm {
+struct ServedLineForm {
     dialect: ServedDialect,
     /// A body is a JSON string, and a failed row has no `response`.
     body_text: bool,
 }
 
-impl LineForm {
+impl ServedLineForm {
     fn answered(self, id: &str, status: u16, body: &str) -> String {
         match self.dialect {
             ServedDialect::Together => {

@@ -19,12 +19,12 @@ use config::{budgets, read_config, resolve_path};
 pub use duration::{duration, long_duration};
 use key::KeySource;
 use secrecy::{ExposeSecret, SecretString};
-pub use service::{Dialect, JobsService, ServiceSettings};
+pub use service::{JobsService, ServiceSettings};
 use used_service::UsedService;
 
-use crate::api::canonical_base;
+use crate::api::{Dialect, canonical_base};
 use crate::error::{Error, Exit, Result};
-use crate::price::{Overrides, PriceTable, Refreshed};
+use crate::price::{Nanos, Overrides, PriceTable, Refreshed};
 
 /// The default base URL of the service (together-wire, "Base").
 const DEFAULT_BASE_URL: &str = "https://api.together.ai/v1";
@@ -120,6 +120,8 @@ pub struct Settings {
     pub sandbox: bool,
     /// The script of the sandbox ([`SANDBOX_ENV`]), which only the sandbox reads.
     pub sandbox_script: Option<String>,
+    /// The form of files and batches that the sandbox takes, by its script.
+    pub sandbox_dialect: Dialect,
     /// Defaults of commands that send in real time.
     pub run: RunConfig,
     /// The time after which a created batch must be in the service's list.
@@ -145,6 +147,8 @@ struct OwnPrices {
     models: Overrides,
     /// `[services.NAME.models]`
     of_service: Overrides,
+    /// `[services.NAME] batch_discount`
+    batch_discount: Option<Nanos>,
     /// The service's name, for errors.
     service: String,
     /// The service is not Together.
@@ -205,6 +209,7 @@ impl Settings {
             proxy: proxy::VARIABLES.iter().find_map(find_proxy),
             sandbox: flags.sandbox,
             sandbox_script: env(SANDBOX_ENV),
+            sandbox_dialect: Dialect::default(),
             settle_after: config.submit.settle_after,
             cancel_wait: config.submit.cancel_wait,
             budget: budgets(&config.budget)?,
@@ -263,9 +268,23 @@ impl Settings {
         matches!(self.key, KeySource::Refused(_))
     }
 
+    /// The config file names an environment variable that is not set.
+    pub const fn key_is_unset(&self) -> bool {
+        matches!(self.key, KeySource::Env { key: None, .. })
+    }
+
     /// The name of the service in the config file that is used.
     pub fn service_name(&self) -> Option<&str> {
         self.service.as_ref().map(|service| service.name.value.as_str())
+    }
+
+    /// The form of files and batches that the service takes.
+    pub fn dialect(&self) -> Dialect {
+        match &self.service {
+            _ if self.sandbox => self.sandbox_dialect,
+            Some(service) => service.dialect,
+            None => Dialect::default(),
+        }
     }
 
     /// Refuses an invalid proxy. The HTTP library would ignore it silently, against the user's will.
@@ -298,14 +317,22 @@ impl OwnPrices {
         // A base URL that is invalid stops the command later.
         let elsewhere = base.is_some() && base != Some("sandbox") && !is_together(base);
         match named {
-            None => Self { built_in, models, of_service: Overrides::default(), service: String::new(), elsewhere },
+            None => Self {
+                built_in,
+                models,
+                of_service: Overrides::default(),
+                batch_discount: None,
+                service: String::new(),
+                elsewhere,
+            },
             Some(named) => {
                 let (service, of_service) = (named.name.value.clone(), named.models.clone());
+                let batch_discount = named.batch_discount;
                 if is_together(base) {
-                    return Self { built_in, models, of_service, service, elsewhere };
+                    return Self { built_in, models, of_service, batch_discount, service, elsewhere };
                 }
                 let (built_in, models) = (PriceTable::default(), Overrides::default());
-                Self { built_in, models, of_service, service, elsewhere }
+                Self { built_in, models, of_service, batch_discount, service, elsewhere }
             }
         }
     }
@@ -317,7 +344,13 @@ impl OwnPrices {
             Some(refreshed) if self.elsewhere => table.refreshed_elsewhere(refreshed),
             Some(refreshed) => table.refreshed(refreshed),
         };
-        let table = table.with(&self.models)?.with(&self.of_service).map_err(|error| {
+        let mut table = table.with(&self.models)?;
+        if let Some(part) = self.batch_discount {
+            table = table.with_batch_discount(part).map_err(|why| {
+                Error::usage(format!("config file: [services.{}] {why}", self.service)).hint("write 0.5 for half price")
+            })?;
+        }
+        let table = table.with(&self.of_service).map_err(|error| {
             let message = error.message.replace("[models.", &format!("[services.{}.models.", self.service));
             Error { message, ..error }
         })?;

@@ -8,9 +8,9 @@ use serde::Deserialize;
 
 use super::key::KeySource;
 use super::{Flags, Origin, Setting};
-use crate::api::OwnHeader;
+use crate::api::{Dialect, OwnHeader};
 use crate::error::{Error, Result};
-use crate::price::Overrides;
+use crate::price::{Decimal, Nanos, Overrides};
 
 /// The name of the service that llbatch uses if nothing names another one.
 const TOGETHER: &str = "together";
@@ -25,6 +25,8 @@ pub(super) struct ServiceConfig {
     api_key_env: Option<String>,
     dialect: Dialect,
     headers: HeaderTable,
+    /// Discount of batches for every model, 0 to 1. Without it, llbatch knows of none.
+    batch_discount: Option<Decimal>,
     models: Overrides,
 }
 
@@ -34,17 +36,6 @@ pub(super) struct ServiceConfig {
 enum BaseUrls {
     One(String),
     List(Vec<String>),
-}
-
-/// The form of files and batches that a service takes.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Dialect {
-    /// Together's.
-    #[default]
-    Together,
-    /// `OpenAI`'s.
-    Openai,
 }
 
 /// `key = "none"`. No error repeats another value, because it may be a key.
@@ -89,6 +80,8 @@ pub struct ServiceSettings {
     pub headers: Vec<OwnHeader>,
     /// The form of its files and batches.
     pub dialect: Dialect,
+    /// The discount of its batches, if the user named one.
+    pub batch_discount: Option<Nanos>,
     /// Its own prices.
     pub models: Overrides,
 }
@@ -193,7 +186,8 @@ impl ServiceConfig {
                 "name the key by api_key_file or api_key_env, or set key = \"none\" as well to send this header",
             ));
         }
-        Ok(ServiceSettings { name, headers, dialect: self.dialect, models: self.models.clone() })
+        let batch_discount = self.batch_discount.map(|Decimal(part)| part);
+        Ok(ServiceSettings { name, headers, dialect: self.dialect, batch_discount, models: self.models.clone() })
     }
 
     /// The source of the service's own key.

@@ -11,7 +11,7 @@ use crate::check::estimate::{RowInspector, RowStats};
 use crate::input::Block;
 use crate::outcome::{ErrorCode, Fingerprint};
 use crate::price::PriceTable;
-use crate::request::batch_line::{self, BatchFileLimits};
+use crate::request::batch_line::{self, BatchFileForm};
 use crate::request::{Draft, Problem, Record, RequestBuilder};
 
 /// Bytes that a line adds to its body, about: for the first guess of a buffer's size.
@@ -66,7 +66,7 @@ pub(super) struct LineMaker<'a> {
 
 /// The part of [`SplitOptions`] that threads can share.
 pub(super) struct LineOptions<'a> {
-    limits: BatchFileLimits,
+    limits: BatchFileForm,
     only: Option<&'a (dyn Fn(u64) -> bool + Sync)>,
     digests: bool,
     table: Option<&'a PriceTable>,
@@ -132,7 +132,7 @@ impl LineMaker<'_> {
         }
         let start = lines.bytes.len();
         let wire_id = self.wire_ids.of(draft.number, &draft.id);
-        batch_line::append(&mut lines.bytes, wire_id.as_deref().unwrap_or(&draft.id), draft);
+        batch_line::append(&mut lines.bytes, wire_id.as_deref().unwrap_or(&draft.id), draft, self.options.limits);
         let size = (lines.bytes.len() - start) as u64;
         if size > self.options.limits.bytes {
             lines.bytes.truncate(start);

@@ -16,7 +16,7 @@ use crate::error::{Error, Exit, Result};
 use crate::input::{self, Inputs};
 use crate::outcome::{ErrorCode, Fingerprint};
 use crate::price::PriceTable;
-use crate::request::batch_line::BatchFileLimits;
+use crate::request::batch_line::BatchFileForm;
 use crate::request::{Problem, RequestBuilder};
 use crate::text;
 use block_lines::{BlockLines, BlockRow, LineMaker};
@@ -89,7 +89,7 @@ pub struct SplitOptions<'a> {
     /// Opens the file of a new batch, given its number and model.
     pub open: &'a dyn Fn(u32, &str) -> Result<NewBatchFile>,
     /// Limits of each file.
-    pub limits: BatchFileLimits,
+    pub limits: BatchFileForm,
     /// Threads that parse. With 0 or 1 the caller's thread does all.
     pub threads: usize,
     /// The first file's number: 1, or behind the files of an earlier split of the same job.

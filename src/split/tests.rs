@@ -58,7 +58,7 @@ impl Seen {
 
 struct Case {
     params: Params,
-    limits: BatchFileLimits,
+    limits: BatchFileForm,
     threads: usize,
     first_number: u32,
     only: Option<fn(u64) -> bool>,
@@ -68,7 +68,7 @@ struct Case {
 impl Default for Case {
     fn default() -> Self {
         let params = Params { model: Some("m".into()), ..Params::default() };
-        Self { params, limits: BatchFileLimits::default(), threads: 1, first_number: 1, only: None, digests: true }
+        Self { params, limits: BatchFileForm::default(), threads: 1, first_number: 1, only: None, digests: true }
     }
 }
 
@@ -200,15 +200,19 @@ fn a_shard_ends_where_a_line_would_pass_a_limit() {
     let line = |n: u32| format!("{{\"id\":\"{n}\",\"prompt\":\"p\"}}\n");
     let text: String = (1..=7).map(line).collect();
     let one = Case::default().run(&line(1)).unwrap().split.files[0].bytes;
-    let sizes = |limits: BatchFileLimits| {
+    let sizes = |limits: BatchFileForm| {
         let done = Case { limits, first_number: 5, ..Case::default() }.run(&text).unwrap();
         assert!(done.split.files.iter().zip(5..).all(|(shard, number)| shard.number == number));
         done.split.files.iter().map(|shard| shard.rows).collect::<Vec<_>>()
     };
-    assert_eq!(sizes(BatchFileLimits { rows: 3, bytes: 1_000_000 }), [3, 3, 1]);
-    assert_eq!(sizes(BatchFileLimits { rows: 7, bytes: 1_000_000 }), [7]);
-    assert_eq!(sizes(BatchFileLimits { rows: 100, bytes: 2 * one }), [2, 2, 2, 1], "exactly the limit still fits");
-    assert_eq!(sizes(BatchFileLimits { rows: 100, bytes: 2 * one - 1 }), [1; 7]);
+    assert_eq!(sizes(BatchFileForm { rows: 3, bytes: 1_000_000, addressed: false }), [3, 3, 1]);
+    assert_eq!(sizes(BatchFileForm { rows: 7, bytes: 1_000_000, addressed: false }), [7]);
+    assert_eq!(
+        sizes(BatchFileForm { rows: 100, bytes: 2 * one, addressed: false }),
+        [2, 2, 2, 1],
+        "exactly the limit still fits"
+    );
+    assert_eq!(sizes(BatchFileForm { rows: 100, bytes: 2 * one - 1, addressed: false }), [1; 7]);
 }
 
 #[test]
@@ -219,7 +223,7 @@ fn what_cannot_be_sent_is_told_in_its_place() {
          {{\"id\":\"b\",\"prompt\":\"{long}\"}}\n{{\"id\":\"c\",\"prompt\":\"\"}}\n{{\"prompt\":\"6\"}}\n"
     );
     for threads in [1, 2] {
-        let limits = BatchFileLimits { rows: 10, bytes: 200 };
+        let limits = BatchFileForm { rows: 10, bytes: 200, addressed: false };
         let done = Case { limits, threads, ..Case::default() }.run(&text).unwrap();
         let bad: Vec<_> = done
             .seen
@@ -308,7 +312,7 @@ fn a_full_disk_stops_the_reading() {
     let builder = RequestBuilder::new(&Case::default().params).unwrap();
     let options = SplitOptions {
         open: &|_, _| Ok(NewBatchFile { path: "shard".into(), sink: Box::new(Full) }),
-        limits: BatchFileLimits::default(),
+        limits: BatchFileForm::default(),
         threads: 2,
         first_number: 1,
         only: None,
@@ -350,7 +354,7 @@ proptest! {
             format!("{{{id}\"model\":\"m{model}\",\"prompt\":\"{prompt}\"}}\n")
         };
         let text: String = rows.iter().map(line).collect();
-        let limits = BatchFileLimits { rows: most, bytes };
+        let limits = BatchFileForm { rows: most, bytes, addressed: false };
         let done = Case { limits, threads, ..Case::default() }.run(&text).unwrap();
 
         // Every row once, in input order; good are those that are whole, first with their id, and small enough.

@@ -46,6 +46,7 @@ class Server:
         self.url = self.process.stdout.readline().strip()
         if not self.url:
             raise SystemExit(f"error: the sandbox does not start: {self.log.read_text()}")
+        self.flags = ("--base-url", self.url)
 
     def stats(self):
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -64,7 +65,8 @@ class Server:
 class Harness:
     """A directory for everything; it is kept as evidence if something was violated."""
 
-    def __init__(self, binary, config):
+    def __init__(self, binary, config, dialect="together"):
+        self.dialect = dialect
         self.binary = str(Path(binary).resolve())
         if not os.access(self.binary, os.X_OK):
             raise SystemExit(f"error: no llbatch at {binary}: build it first, or name it")
@@ -82,8 +84,14 @@ class Harness:
                 "LLBATCH_CONFIG": str(self.config), "NO_PROXY": "*", "RUST_BACKTRACE": "1"}
 
     def serve(self, name, *flags):
-        server = Server(self, name, *flags)
+        server = Server(self, name, "--dialect", self.dialect, *flags)
         self.servers.append(server)
+        if self.dialect != "together":
+            # Only a service of the configuration has another dialect.
+            with self.config.open("a") as config:
+                config.write(f'[services.{name}]\nbase_url = "{server.url}"\ndialect = "{self.dialect}"\n'
+                             'api_key_env = "TOGETHER_API_KEY"\n')
+            server.flags = ("--service", name)
         return server
 
     @contextlib.contextmanager
@@ -198,7 +206,7 @@ class Home:
         began = time.monotonic()
         with out.open("w") as to, err.open("w") as talk:
             process = subprocess.Popen(
-                [*under, self.harness.binary, "--state-dir", self.state, "--base-url", self.server.url, *args],
+                [*under, self.harness.binary, "--state-dir", self.state, *self.server.flags, *args],
                 stdin=subprocess.DEVNULL, stdout=to, stderr=talk, cwd=self.dir, env=self.harness.env(self.dir))
             try:
                 code = process.wait(timeout if kill_after is None else kill_after)

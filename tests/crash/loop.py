@@ -160,11 +160,12 @@ def main():
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--only", choices=["run", "batch"])
+    parser.add_argument("--dialect", choices=["together", "openai"], default="together")
     parser.add_argument("llbatch", nargs="?", default=ROOT / "target/debug/llbatch")
     args = parser.parse_args()
     seed, chance = seeded(args.seed)
-    print(f"crash loop: {args.kills} kills of each kind, --seed {seed}")
-    with Harness(args.llbatch, SETTLE) as harness:
+    print(f"crash loop: {args.kills} kills of each kind, --seed {seed}, --dialect {args.dialect}")
+    with Harness(args.llbatch, SETTLE, args.dialect) as harness:
         for name, kind in (("run", Realtime), ("batch", Loop)):
             if args.only in (None, name):
                 loop = kind(harness, chance, args.kills)

@@ -380,13 +380,10 @@ fn two_names_for_one_url_are_two_services() {
 }
 
 #[test]
-fn batches_in_the_dialect_of_openai_are_refused_and_runs_are_not() {
-    let recorder = Recorder::start();
-    let home = home_with(&recorder.url, "key = \"none\"\ndialect = \"openai\"\n");
-    at_box(&home, &["submit", "in.jsonl"]).code(2).says(&["realtime only so far", "llbatch run"]);
-    assert_eq!(recorder.requests().len(), 0);
-    at_box(&home, &["run", "in.jsonl", "-o", "out.jsonl"]).code(0);
-    at_box(&home, &["retry", "last", "--via", "batch"]).code(2).says(&["realtime only so far"]);
+fn doctor_says_that_the_variable_of_a_key_is_not_set() {
+    let home = home_with("http://127.0.0.1:9/v1", "api_key_env = \"NO_SUCH_KEY\"\n");
+    let out = at_box(&home, &["doctor"]).code(4);
+    assert!(out.stdout.contains("not set") && !out.stdout.contains("invalid"), "{}", out.stdout);
 }
 
 #[test]

@@ -66,7 +66,7 @@ async fn uploaded(client: &Client, rows: usize) -> String {
 }
 
 async fn created(client: &Client, file: &str) -> Batch {
-    match client.create_batch(file, ENDPOINT).await.unwrap() {
+    match client.create_batch(file, ENDPOINT, None).await.unwrap() {
         Created::Batch { batch, .. } => batch,
         Created::NotCreated(why) => panic!("{why}"),
     }
@@ -101,7 +101,7 @@ async fn batch_runs_from_upload_to_results() {
         [(false, false, Unset::Omit), (true, false, Unset::Null), (true, true, Unset::Empty)]
     {
         let config = quick();
-        let batch = BatchConfig { unset, ..config.batch.clone() };
+        let batch = BatchConfig { unset: Some(unset), ..config.batch.clone() };
         let (_server, client) =
             start(SandboxConfig { downloads: Downloads { redirect, ignore_ranges }, batch, ..config });
         assert!(client.batches().await.unwrap().entries.is_empty());
@@ -175,7 +175,7 @@ async fn lost_create_is_found_in_the_list() {
     {
         let (_server, client) = start(faulty(&[fault]));
         let file = uploaded(&client, 1).await;
-        let failure = client.create_batch(&file, ENDPOINT).await.unwrap_err();
+        let failure = client.create_batch(&file, ENDPOINT, None).await.unwrap_err();
         assert!(failure.create_unknown(), "{fault}: {failure:?}");
         let listed = client.batches().await.unwrap();
         assert!(listed.complete);
@@ -184,9 +184,9 @@ async fn lost_create_is_found_in_the_list() {
     }
     let (_server, client) = start(faulty(&["null-job,on=create"]));
     let file = uploaded(&client, 1).await;
-    assert!(matches!(client.create_batch(&file, ENDPOINT).await, Ok(Created::NotCreated(_))));
+    assert!(matches!(client.create_batch(&file, ENDPOINT, None).await, Ok(Created::NotCreated(_))));
     let (_server, client) = start(faulty(&["status=429,on=create,retry-after=7"]));
-    let failure = client.create_batch(&uploaded(&client, 1).await, ENDPOINT).await.unwrap_err();
+    let failure = client.create_batch(&uploaded(&client, 1).await, ENDPOINT, None).await.unwrap_err();
     assert_eq!((failure.class(), failure.wait), (Class::AboveRate, Some(Duration::from_secs(7))));
 }
 

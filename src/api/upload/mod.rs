@@ -1,4 +1,5 @@
-//! Uploads in three steps: register the file, put its bytes into storage, let the service process it.
+//! Uploads in three steps: register the file, put its bytes into storage, let the service process it. Or in one form, with
+//! the bytes.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,7 +14,7 @@ use reqwest::{Method, multipart};
 use tokio::sync::watch;
 use url::Url;
 
-use super::call::{SMALL_CALL, logged};
+use super::call::SMALL_CALL;
 use super::error::{Failure, Fault, chain};
 use super::fields::{self, checked, is_id};
 use super::files::FileObject;
@@ -36,6 +37,15 @@ pub struct Upload<'a> {
     pub bytes: u64,
     /// SHA-256 of its bytes in lower-case hex.
     pub sha256: &'a str,
+}
+
+/// A form that takes a file with its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UploadForm {
+    /// `OpenAI`'s `POST /files`.
+    Openai,
+    /// `POST /files/upload`, as Together's specification has it.
+    Together,
 }
 
 /// The answer to a registration.
@@ -95,6 +105,37 @@ impl Client {
         }
     }
 
+    /// Uploads a file in one form. `progress` receives the bytes handed to the network so far.
+    ///
+    /// # Errors
+    /// As for any call. A file without a batch does no harm, so another try may follow.
+    pub async fn upload(
+        &self,
+        form: UploadForm,
+        upload: &Upload<'_>,
+        progress: &dyn Fn(u64),
+    ) -> Result<FileObject, Failure> {
+        let (path, purpose) = match form {
+            UploadForm::Openai => ("/files", "batch"),
+            UploadForm::Together => ("/files/upload", "batch-api"),
+        };
+        let (pieces, moved) = FilePieces::open(upload)?;
+        let part = multipart::Part::stream_with_length(reqwest::Body::wrap(pieces), upload.bytes)
+            .file_name(upload.name.to_owned())
+            .mime_str("application/jsonl")
+            .map_err(|error| Failure::new(Fault::Local, chain(&error)))?;
+        let mut fields = multipart::Form::new().text("purpose", purpose);
+        if form == UploadForm::Together {
+            fields = fields.text("file_name", upload.name.to_owned()).text("file_type", "jsonl");
+        }
+        let url = self.url(path);
+        let request = self.authorized(Method::POST, path)?.multipart(fields.part("file", part));
+        let response = self.moving(request.send(), &url, moved, progress).await?;
+        let reply = self.small(response, path).await?;
+        let object = fields::object(&reply)?;
+        FileObject::read(&object).ok_or_else(|| Failure::bad(reply.status, "an upload answer without the id of a file"))
+    }
+
     /// Puts the bytes into storage, without the key: the URL is the permission. `progress` receives the bytes handed to the
     /// network so far; after a redirect it starts over.
     ///
@@ -131,8 +172,20 @@ impl Client {
         moved: &watch::Receiver<Moved>,
         progress: &dyn Fn(u64),
     ) -> Result<(u16, reqwest::Response), Failure> {
-        let started = Instant::now();
         let sending = self.bare.http(url)?.put(url.clone()).body(reqwest::Body::wrap(pieces)).send();
+        let response = self.moving(sending, url, moved.clone(), progress).await?;
+        Ok((response.status().as_u16(), response))
+    }
+
+    /// Waits for the answer to an upload as long as bytes move.
+    async fn moving(
+        &self,
+        sending: impl Future<Output = reqwest::Result<reqwest::Response>>,
+        url: &Url,
+        moved: watch::Receiver<Moved>,
+        progress: &dyn Fn(u64),
+    ) -> Result<reqwest::Response, Failure> {
+        let started = Instant::now();
         tokio::pin!(sending);
         let mut news = moved.clone();
         let mut over = false;
@@ -146,13 +199,14 @@ impl Client {
                     Err(_) => over = true,
                 },
                 () = tokio::time::sleep(self.bare.stall) => {
-                    logged(&Method::PUT, url.path(), None, started);
+                    tracing::debug!("upload to {}: no answer in {} ms", url.path(), started.elapsed().as_millis());
                     return Err(self.bare.stalled("upload to", url));
                 }
             }
         };
         let status = answer.as_ref().ok().map(|response| response.status().as_u16());
-        logged(&Method::PUT, url.path(), status, started);
+        let outcome = status.map_or("no answer".to_owned(), |status| format!("HTTP {status}"));
+        tracing::debug!("upload to {}: {outcome} in {} ms", url.path(), started.elapsed().as_millis());
         let response = match answer {
             Ok(response) => response,
             Err(error) => {
@@ -168,7 +222,7 @@ impl Client {
             }
         };
         progress(moved.borrow().bytes);
-        Ok((response.status().as_u16(), response))
+        Ok(response)
     }
 }
 

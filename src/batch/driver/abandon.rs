@@ -2,7 +2,7 @@
 
 use super::news::learn_all;
 use super::{Driver, error};
-use crate::batch::join::ABANDONED;
+use crate::batch_status::BatchStatus;
 use crate::error::Result;
 use crate::store::{BatchStep, JobBatch};
 
@@ -15,7 +15,7 @@ impl Driver<'_> {
                 batch.step = BatchStep::Submitted;
                 batch.cancel = true;
                 batch.ended = true;
-                batch.remote.status = Some(ABANDONED.to_owned());
+                batch.remote.status = Some(BatchStatus::Abandoned);
                 (batch.remote.output_file_id, batch.remote.error_file_id) = (None, None);
                 self.save(&batch)?;
             }
@@ -42,5 +42,5 @@ impl Driver<'_> {
 
 /// Returns true for a batch that was given up and may have answers at the service.
 pub fn was_given_up(batch: &JobBatch) -> bool {
-    batch.step == BatchStep::Settled && batch.remote.status.as_deref() == Some(ABANDONED) && batch.remote.id.is_some()
+    batch.step == BatchStep::Settled && batch.remote.status == Some(BatchStatus::Abandoned) && batch.remote.id.is_some()
 }

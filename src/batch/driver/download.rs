@@ -9,6 +9,7 @@ use super::news::{learn, learn_all, millis, vanish};
 use super::{Driver, DriverEvent, error, passes};
 use crate::api::error::{Class, Failure, Fault};
 use crate::api::{Downloaded, is_id};
+use crate::batch_status::BatchStatus;
 use crate::error::{Error, Exit, Result};
 use crate::store::answer_files::{answers_name, failures_name};
 use crate::store::{BatchStep, JobBatch};
@@ -194,7 +195,7 @@ impl Driver<'_> {
                 batch.step = BatchStep::Refused;
                 batch.cancel = true;
                 batch.ended = true;
-                batch.remote.status = Some("CANCELLED".to_owned());
+                batch.remote.status = Some(BatchStatus::Cancelled);
                 self.save(&batch)
             }
             BatchStep::Submitted if !batch.ended => {

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::api::batches::BatchLabel;
 use crate::api::error::{Class, Failure, Fault};
 use crate::api::{Client, retry};
 use crate::deadline::Deadline;
@@ -35,6 +36,8 @@ const LULL: Duration = Duration::from_secs(2);
 /// Settings of a driver.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// The job's id, which a batch of `OpenAI`'s form carries.
+    pub job: String,
     /// A hash of the key. It distinguishes accounts.
     pub account: String,
     /// Where the service was when the job was made, as a sentence, if it has moved. It may lack the batches now.
@@ -61,6 +64,7 @@ impl Options {
     /// Builds the settings of a driver that only polls batches. `retry_for`: time to retry each call.
     pub fn to_poll(account: &str, retry_for: Duration) -> Self {
         Self {
+            job: String::new(),
             account: account.to_owned(),
             elsewhere: None,
             settle_after: retry_for,
@@ -226,6 +230,11 @@ impl<'a> Driver<'a> {
 impl Driver<'_> {
     fn batches(&self) -> Result<Vec<JobBatch>> {
         self.db.borrow().batches()
+    }
+
+    /// The mark that a batch carries, where the service takes one.
+    fn label(&self, batch: &JobBatch) -> BatchLabel {
+        BatchLabel { job: self.options.job.clone(), batch: batch.number, sha256: batch.file.sha256.clone() }
     }
 
     fn save(&self, batch: &JobBatch) -> Result<()> {

@@ -20,10 +20,10 @@ pub(super) fn learn_all(batch: &mut JobBatch, known: Batch) {
 /// such a report may lack the result files.
 pub(super) fn learn(batch: &mut JobBatch, known: Batch) {
     batch.remote.id = Some(known.id);
-    batch.remote.status = Some(known.status.as_str().to_owned());
     if known.status == BatchStatus::Canceling {
         batch.cancelling_since.get_or_insert_with(|| millis(SystemTime::now()));
     }
+    batch.remote.status = Some(known.status);
     batch.remote.unknown_since = None;
     batch.remote.unknown_times = 0;
     let keep = |new: Option<String>, old: &mut Option<String>| {
@@ -43,7 +43,7 @@ pub(super) fn learn(batch: &mut JobBatch, known: Batch) {
 /// Records that the service does not know the batch. For an hour that may be a temporary error.
 pub(super) fn vanish(batch: &mut JobBatch, now: i64) {
     let since = *batch.remote.unknown_since.get_or_insert(now);
-    batch.remote.status = Some("NOT FOUND".to_owned());
+    batch.remote.status = Some(BatchStatus::NotFound);
     batch.remote.unknown_times += 1;
     if now - since >= VANISHED && batch.remote.unknown_times >= OFTEN {
         batch.ended = true;

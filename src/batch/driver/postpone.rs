@@ -8,6 +8,7 @@ use super::news::millis;
 use super::{Driver, DriverEvent};
 use crate::api::error::Fault;
 use crate::batch::passing::{passes, patience};
+use crate::batch_status::BatchStatus;
 use crate::error::Result;
 use crate::store::{BatchStep, JobBatch};
 
@@ -97,7 +98,7 @@ impl Driver<'_> {
             && batch.remote.progress.is_none_or(|progress| progress <= 0.0);
         // llbatch has no file of a batch that another program created.
         let ours = !batch.file.sha256.is_empty() && batch.file.id.is_some();
-        let failed = batch.ended && batch.remote.status.as_deref() == Some("FAILED") && !batch.cancel;
+        let failed = batch.ended && batch.remote.status == Some(BatchStatus::Failed) && !batch.cancel;
         let Some(why) = batch.remote.error.clone().filter(|why| failed && untouched && ours && passes(why)) else {
             return Ok(false);
         };

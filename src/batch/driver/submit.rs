@@ -102,7 +102,7 @@ impl Driver<'_> {
             failures += 1;
             self.stopped()?;
             self.begin_try(batch)?;
-            let failure = match self.client.create_batch(&file_id, &batch.endpoint).await {
+            let failure = match self.client.create_batch(&file_id, &batch.endpoint, Some(&self.label(batch))).await {
                 Ok(Created::Batch { batch: made, warning }) => {
                     batch.remote.error = None;
                     learn(batch, made);
@@ -210,6 +210,7 @@ impl Driver<'_> {
     }
 
     async fn verdict(&self, batch: &JobBatch, listed: &Listing<Batch>) -> Result<CreationVerdict> {
+        let own = self.label(batch);
         let list: Vec<ListedBatch> = listed
             .entries
             .iter()
@@ -217,11 +218,12 @@ impl Driver<'_> {
                 id: b.id.clone(),
                 input_file_id: b.input_file_id.clone(),
                 created_at: b.created_at.clone(),
+                ours: b.label.as_ref().map(|label| label.is_of(&own)),
             })
             .collect();
         let file_id = batch.file.id.clone().unwrap_or_default();
         let mut others = batch.creation.others.clone();
-        if list.iter().any(|b| b.input_file_id.as_deref() == Some(&file_id)) {
+        if list.iter().any(|b| b.input_file_id.as_deref() == Some(&file_id) || b.ours == Some(true)) {
             // The service keeps equal files once, so batches of several jobs may share a file. The list at the time of
             // the upload may not have shown them.
             others.extend((self.owned)()?);

@@ -14,6 +14,7 @@ use super::line::{self, LineError, ResultLine};
 use super::lines::{FileLine, FileLines};
 use crate::api::chat::MAX_FAILED_BODY;
 use crate::api::error::MAX_MESSAGE;
+use crate::batch_status::BatchStatus;
 use crate::error::{Error, Exit, Result};
 use crate::json;
 use crate::outcome::{ErrorCode, Fingerprint, Outcome, RowError, Usage};
@@ -42,14 +43,11 @@ pub struct Expected {
     pub reserve: Usage,
 }
 
-/// The status of a batch that llbatch gave up without its results.
-pub const ABANDONED: &str = "ABANDONED";
-
 /// The end of a batch. It decides the error of rows that no line mentions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ending<'a> {
-    /// `COMPLETED`, `FAILED`, `EXPIRED`, `CANCELLED`, [`ABANDONED`], or `REFUSED` for a batch that was never created.
-    pub status: &'a str,
+    /// Its last status, or [`BatchStatus::Refused`] for a batch that was never created.
+    pub status: &'a BatchStatus,
     /// The service's words for it.
     pub error: Option<&'a str>,
     /// The batch's number in its job ([`Outcome::batch`]).
@@ -165,7 +163,7 @@ pub fn join(mut expected: Vec<Expected>, files: &Files<'_>, ending: &Ending<'_>)
     }
     let JoinTable { slots, mut findings, .. } = table;
     let fate = unmentioned(ending, &slots);
-    let attempts = u32::from(!ending.status.eq_ignore_ascii_case("REFUSED"));
+    let attempts = u32::from(*ending.status != BatchStatus::Refused);
     let joined = expected.into_iter().zip(slots).map(|(row, slot)| {
         let found = slot.found.unwrap_or_else(|| {
             findings.unchecked |= !ending.whole;
@@ -199,6 +197,12 @@ pub fn join(mut expected: Vec<Expected>, files: &Files<'_>, ending: &Ending<'_>)
     Ok(Report { joined, findings })
 }
 
+/// Some servers write the body of an answer as a JSON string. Returns such a line with the object in its place.
+fn with_object_body(line: &FileLine<'_>, reading: &ResultLine<'_>) -> Option<String> {
+    let body = reading.body.filter(|body| body.starts_with('"'))?;
+    line::with_object_body(line.bytes?, body)
+}
+
 /// Returns the error of rows that no line mentions.
 fn unmentioned(ending: &Ending<'_>, slots: &[Slot]) -> RowError {
     if let Some(words) = ending.deleted {
@@ -206,19 +210,18 @@ fn unmentioned(ending: &Ending<'_>, slots: &[Slot]) -> RowError {
     }
     // If the service lists the undone rows, an unlisted row was done and its line was lost.
     let listed = |code| slots.iter().any(|slot| slot.failed_of(code));
-    let status = ending.status.to_ascii_uppercase();
-    let (code, what) = match status.as_str() {
-        "EXPIRED" if !listed(ErrorCode::Expired) => {
+    let (code, what) = match ending.status {
+        BatchStatus::Expired if !listed(ErrorCode::Expired) => {
             (ErrorCode::Expired, "the batch expired before this row was answered")
         }
-        "CANCELLED" | "CANCELED" if !listed(ErrorCode::Cancelled) => {
+        BatchStatus::Cancelled if !listed(ErrorCode::Cancelled) => {
             (ErrorCode::Cancelled, "the batch was cancelled before this row was answered")
         }
-        ABANDONED => {
+        BatchStatus::Abandoned => {
             (ErrorCode::Missing, "llbatch gave this batch up without its results; the service may bill the row")
         }
-        "FAILED" => (ErrorCode::ServerError, "the batch failed"),
-        "REFUSED" => (ErrorCode::ServerError, "the batch was refused"),
+        BatchStatus::Failed => (ErrorCode::ServerError, "the batch failed"),
+        BatchStatus::Refused => (ErrorCode::ServerError, "the batch was refused"),
         _ => (ErrorCode::Missing, "the batch's results do not mention this row"),
     };
     let message = match ending.error.map(str::trim).filter(|words| !words.is_empty()) {
@@ -273,6 +276,12 @@ impl JoinTable<'_> {
             }
             let why = match line.bytes.map_or(Err(LineError::TooLong), line::read) {
                 Ok(reading) => {
+                    if let Some(text) = with_object_body(&line, &reading)
+                        && let Ok(reading) = line::read(text.as_bytes())
+                    {
+                        self.result(side, path, &FileLine { bytes: None, ..line }, &reading)?;
+                        continue;
+                    }
                     self.result(side, path, &line, &reading)?;
                     continue;
                 }

@@ -3,7 +3,7 @@ use tempfile::TempDir;
 use super::*;
 
 pub(super) const COMPLETED: Ending<'_> =
-    Ending { status: "COMPLETED", error: None, batch: 4, deleted: None, whole: true };
+    Ending { status: &BatchStatus::Completed, error: None, batch: 4, deleted: None, whole: true };
 
 /// The two files of a batch, on disk.
 pub(super) struct Batch {
@@ -152,6 +152,7 @@ fn rows_without_a_line_share_the_fate_of_their_batch() {
         ("REFUSED", Some("no credit"), E::ServerError, "the batch was refused: no credit", 0, 0),
     ];
     for (status, error, code, message, attempts, missing) in cases {
+        let status = &BatchStatus::read(status);
         let ending = Ending { status, error, batch: 1, deleted: None, whole: true };
         let report = Batch::new(None, None).join(rows(&["a"]), &ending);
         let outcome = &report.joined[0].outcome;
@@ -171,6 +172,7 @@ fn a_row_that_is_not_among_those_left_undone_was_done_and_lost() {
         ("EXPIRED", "rate_limited", E::Expired),
     ] {
         let batch = Batch::new(Some(answer("a", "A").as_bytes()), Some(failure("b", code).as_bytes()));
+        let status = &BatchStatus::read(status);
         let report = batch.join(rows(&["a", "b", "c"]), &Ending { status, ..COMPLETED });
         let last = &report.joined[2].outcome;
         assert_eq!(last.error.as_ref().map(|error| error.code), Some(lost), "{status}, {code}");
@@ -312,4 +314,26 @@ fn a_file_that_is_not_there_stops() {
     let files = Files { output: Some(Path::new("no/such/file")), errors: None };
     let error = join(rows(&["a"]), &files, &COMPLETED).unwrap_err();
     assert!(error.exit == Exit::Io && error.message.contains("no/such/file"), "{error}");
+}
+
+#[test]
+fn a_body_that_is_a_string_is_read_as_the_object_in_it() {
+    let text = |id: &str, status: u16, body: &str| {
+        let body = serde_json::Value::from(body);
+        format!(r#"{{"id":"x","custom_id":"{id}","response":{{"status_code":{status},"body":{body}}},"error":null}}"#)
+    };
+    let object = |line: &str| {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        value["response"]["body"].to_string()
+    };
+    let answered = object(&answer("a", "A"));
+    let output = [text("a", 200, &answered), text("b", 200, "no object"), text("a", 200, &answered)].join("\n");
+    let errors = text("c", 400, r#"{"error":{"message":"too long","code":"context_length_exceeded"}}"#);
+    let report = Batch::new(Some(output.as_bytes()), Some(errors.as_bytes())).join(rows(&["a", "b", "c"]), &COMPLETED);
+    let [a, b, c] = &report.joined[..] else { panic!("{report:?}") };
+    assert_eq!((a.outcome.error.as_ref(), a.outcome.body.as_deref()), (None, Some(&*answered)));
+    assert!(a.outcome.usage.is_some() && a.place.is_none(), "{a:?}");
+    assert_eq!(b.outcome.error.as_ref().map(|error| error.code), Some(ErrorCode::BadResponse));
+    assert_eq!(c.outcome.error.as_ref().map(|error| error.code), Some(ErrorCode::ContextLength));
+    assert_eq!((report.findings.duplicates, report.findings.broken_contract()), (1, false));
 }

@@ -84,6 +84,16 @@ pub(crate) fn read(line: &[u8]) -> Result<ResultLine<'_>, LineError> {
     Ok(response.judge(id, error.filter(|error| says_something(error))))
 }
 
+/// Returns a line whose `response.body` is a JSON string with the object in it, with the object in its place. `body` is the
+/// body of `line`, as [`read`] found it.
+pub(crate) fn with_object_body(line: &[u8], body: &str) -> Option<String> {
+    let text = std::str::from_utf8(line).ok()?;
+    let object = json::string(body).filter(|object| object.trim_start().starts_with('{'))?;
+    let start = body.as_ptr().addr().checked_sub(text.as_ptr().addr())?;
+    let (before, after) = (text.get(..start)?, text.get(start + body.len()..)?);
+    Some([before, &object, after].concat())
+}
+
 /// Decodes the name of a member. A name with a lone surrogate is invalid.
 fn name(key: MemberKey<'_>) -> Result<Cow<'_, str>, LineError> {
     key.name().ok_or_else(|| NotJson(key.start + column::<String>(key.spelled)).into())

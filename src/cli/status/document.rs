@@ -152,9 +152,6 @@ pub(super) fn word(batch: &JobBatch) -> String {
         BatchStep::Refused => "REFUSED",
         BatchStep::Submitted | BatchStep::Settled => "CREATED",
     };
-    batch
-        .remote
-        .status
-        .clone()
-        .unwrap_or_else(|| if batch.remote.error.is_some() && own == "CREATED" { "REFUSED" } else { own }.to_owned())
+    let refused = batch.remote.error.is_some() && own == "CREATED";
+    batch.remote.status.clone().map_or_else(|| if refused { "REFUSED" } else { own }.to_owned(), String::from)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::document::{RemoteLine, word};
-use crate::batch::join::ABANDONED;
+use crate::batch_status::BatchStatus;
 use crate::job::batch::status::JobStatus;
 use crate::price::Nanos;
 use crate::store::{BatchStep, Job, JobBatch};
@@ -73,9 +73,9 @@ fn lost(job: &Job, batches: &[JobBatch]) -> Option<Nanos> {
     let without_result = |batch: &&JobBatch| {
         let empty = batch.collected.answers_hash.is_none() && batch.collected.failures_hash.is_none();
         // An earlier llbatch recorded no hashes, so the rows must have failed.
-        let missing = match batch.remote.status.as_deref() {
-            Some(ABANDONED) => true,
-            Some("COMPLETED") => job.failed >= batch.rows,
+        let missing = match &batch.remote.status {
+            Some(BatchStatus::Abandoned) => true,
+            Some(BatchStatus::Completed) => job.failed >= batch.rows,
             _ => false,
         };
         batch.step == BatchStep::Settled && empty && missing

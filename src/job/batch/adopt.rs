@@ -3,6 +3,7 @@
 use super::session::{Session, SessionOptions};
 use crate::api::batches::Batch;
 use crate::api::error::Fault;
+use crate::api::is_id;
 use crate::batch::driver;
 use crate::check::Pass;
 use crate::context::Ctx;
@@ -68,7 +69,7 @@ pub fn find_local(name: &str, store: &Store, ledger: &Ledger) -> Result<Job> {
 
 /// Returns true if `name` can be an id of the service.
 pub fn looks_remote(name: &str) -> bool {
-    name.len() >= 12 && name.contains('-') && !name.starts_with("j-")
+    is_id(name) && name.len() >= 12 && name.contains(['-', '_']) && !name.starts_with("j-")
 }
 
 fn adopt(id: &str, remote: Remote<'_>, ctx: &Ctx, unknown: Error) -> Result<Job> {
@@ -164,7 +165,7 @@ fn take_over(session: &mut Session<'_>, batch: &Batch, inputs: &Inputs, builder:
         },
         remote: RemoteBatch {
             id: Some(batch.id.clone()),
-            status: Some(batch.status.as_str().to_owned()),
+            status: Some(batch.status.clone()),
             progress: batch.progress,
             output_file_id: batch.output_file_id.clone(),
             error_file_id: batch.error_file_id.clone(),

@@ -8,6 +8,7 @@ use super::ahead::place_of;
 use super::session::Session;
 use crate::batch::driver::BatchDownloads;
 use crate::batch::join::{Ending, Expected, Files, Findings, Joined, join};
+use crate::batch_status::BatchStatus;
 use crate::deadline::Deadline;
 use crate::error::{Error, Exit, Result};
 use crate::outcome::ErrorCode;
@@ -199,7 +200,7 @@ impl Session<'_> {
                 taken.batch.number
             ))
         });
-        let nameless = taken.batch.remote.status.as_deref() == Some("COMPLETED")
+        let nameless = taken.batch.remote.status == Some(BatchStatus::Completed)
             && taken.batch.remote.output_file_id.is_none()
             && taken.batch.remote.error_file_id.is_none();
         let same = self.content(&taken.batch) == seen;
@@ -228,9 +229,9 @@ impl Session<'_> {
             let rows = text::plural(findings.answered_and_failed, "row");
             ui.warn(&format!("{name}: {rows} both answered and failed; llbatch keeps the answers"));
         }
-        let status = batch.remote.status.as_deref();
-        let left = if status == Some("EXPIRED") { expired + findings.missing } else { findings.missing };
-        if left > 0 && matches!(status, Some("COMPLETED" | "EXPIRED")) {
+        let status = batch.remote.status.as_ref();
+        let left = if status == Some(&BatchStatus::Expired) { expired + findings.missing } else { findings.missing };
+        if left > 0 && matches!(status, Some(BatchStatus::Completed | BatchStatus::Expired)) {
             let rows = text::plural(left, "row");
             let risk = if findings.unchecked {
                 ", and the service gave no length to check its results by: the rows may have been billed"
@@ -305,11 +306,11 @@ fn join_results(mut batch: JobBatch, expected: Vec<Expected>, files: &BatchDownl
     batch.collected.answers_hash = output.and_then(file_hash);
     batch.collected.failures_hash = errors.and_then(file_hash);
     let status = match batch.step {
-        BatchStep::Refused if batch.remote.status.is_none() => "REFUSED",
-        _ => batch.remote.status.as_deref().unwrap_or("FAILED"),
+        BatchStep::Refused if batch.remote.status.is_none() => BatchStatus::Refused,
+        _ => batch.remote.status.clone().unwrap_or(BatchStatus::Failed),
     };
     let ending = Ending {
-        status,
+        status: &status,
         error: batch.remote.error.as_deref(),
         batch: batch.number,
         deleted: files.deleted(),
@@ -329,12 +330,12 @@ fn join_results(mut batch: JobBatch, expected: Vec<Expected>, files: &BatchDownl
         };
         report.joined.iter().any(open)
     };
-    let short = match batch.remote.status.as_deref() {
+    let short = match &batch.remote.status {
         // It will not come any more.
         _ if files.deleted().is_some() => false,
-        Some("COMPLETED") => findings.missing > 0,
+        Some(BatchStatus::Completed) => findings.missing > 0,
         // Such a batch leaves rows undone. A file that the service has not named yet may hold the answered ones.
-        Some("EXPIRED" | "CANCELLED") => unnamed && undone(),
+        Some(BatchStatus::Expired | BatchStatus::Cancelled) => unnamed && undone(),
         _ => false,
     };
     let lacks = findings.garbled > 0 || findings.torn || short || files.late().is_some();

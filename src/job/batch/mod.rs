@@ -5,7 +5,8 @@
 //!
 //! A batch costs money from its creation on. Before llbatch asks the service to create one, it records that intent: the
 //! batch is `Creating` on disk. If the reply is lost, the creation is *in doubt*, and llbatch does not repeat it. It
-//! looks for the batch in the service's list by its input file, whose name is unique. It adopts a batch that it finds
+//! looks for the batch in the service's list: by the label that a batch of `OpenAI`'s form carries, or by its input file, whose
+//! name is unique. It adopts a batch that it finds
 //! there. A list without the batch counts only if it is complete and shows the other live batches of this account.
 //! Enough time must also have passed by the service's own clock. Then llbatch asks for the creation again. Until that
 //! is settled, commands end with 75, and every later `submit`, `wait` or `fetch` of the job settles it first.
@@ -38,6 +39,7 @@ mod verify;
 
 use std::time::Duration;
 
+pub use plan::form_of;
 pub use runtime::runtime;
 
 /// Time that a command retries transient failures before it returns.

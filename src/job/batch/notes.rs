@@ -40,7 +40,7 @@ pub(super) fn notifier<'a>(ui: Ui, progress: Progress) -> Box<dyn Fn(&DriverEven
              and pays nothing again (--again makes another)",
             batch.number,
             batch.remote.id.as_deref().unwrap_or_default(),
-            batch.remote.status.as_deref().unwrap_or("?")
+            batch.remote.status.as_ref().map_or("?", |status| status.as_str())
         )),
         DriverEvent::Refused(batch) => ui.warn(&format!(
             "batch {} ({} of {}) was refused: {}",
@@ -109,7 +109,7 @@ impl RetryNotes {
 /// Describes a batch's state in one line.
 fn state_line(batch: &JobBatch) -> String {
     let id = batch.remote.id.as_deref().unwrap_or_default();
-    let status = batch.remote.status.as_deref().unwrap_or("?");
+    let status = batch.remote.status.as_ref().map_or("?", |status| status.as_str());
     let progress = batch.remote.progress.map(|p| format!(" {p:.0}%")).unwrap_or_default();
     let error = batch.remote.error.as_deref().map(|e| format!(": {e}")).unwrap_or_default();
     format!("batch {} ({id}) {status}{progress}{error}", batch.number)

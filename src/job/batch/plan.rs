@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::retry::counting;
 use super::session::Session;
+use crate::api::Dialect;
 use crate::check::estimate::{Estimate, RowInspector, RowStats};
 use crate::check::quote::{PriceBasis, Quote};
 use crate::check::{Checked, Pass};
@@ -14,7 +15,7 @@ use crate::job::identity::RowContent;
 use crate::outcome::Outcome;
 use crate::price::{Nanos, PriceBook, PriceTable};
 use crate::request::RequestBuilder;
-use crate::request::batch_line::BatchFileLimits;
+use crate::request::batch_line::BatchFileForm;
 use crate::split::stage::{NewBatchFile, Stage};
 use crate::split::{Split, SplitOptions, SplitRow, split};
 use crate::store::{Asked, JobBatch, JobDb, RequestFile, Transport};
@@ -50,6 +51,7 @@ pub struct Planned {
 struct Planner<'a> {
     db: &'a mut JobDb,
     retry: bool,
+    form: BatchFileForm,
     prices: PriceBook,
     /// Sums of all rows.
     estimate: Estimate,
@@ -60,11 +62,20 @@ struct Planner<'a> {
     uncommitted: u64,
 }
 
+/// The form of batch files that a service takes.
+pub fn form_of(dialect: Dialect) -> BatchFileForm {
+    match dialect {
+        Dialect::Together => BatchFileForm::default(),
+        Dialect::Openai => BatchFileForm::OPENAI,
+    }
+}
+
 impl<'a> Planner<'a> {
-    fn new(db: &'a mut JobDb, retry: bool, prices: &PriceTable) -> Self {
+    fn new(db: &'a mut JobDb, retry: bool, form: BatchFileForm, prices: &PriceTable) -> Self {
         Self {
             db,
             retry,
+            form,
             prices: PriceBook::new(prices.clone()),
             estimate: Estimate::default(),
             upper_bounds: HashMap::new(),
@@ -82,7 +93,7 @@ impl<'a> Planner<'a> {
                 *sum =
                     sum.zip(self.prices.upper_bound(model, Transport::Batch, reserve, 1)).map(|(sum, cost)| sum + cost);
                 if let Some(stats) = stats {
-                    self.estimate.add(model, stats, BatchFileLimits::default());
+                    self.estimate.add(model, stats, self.form);
                 }
             }
             SplitRow::Invalid(row) if !self.retry => {
@@ -137,10 +148,11 @@ pub(super) fn plan(
     let table = &session.ctx.settings.prices;
     let counting = counting(session);
     let bytes = input.inputs.total_bytes().unwrap_or(0);
-    let inspector = RowInspector::new(bytes, counting.estimator, table);
+    let form = form_of(session.driver.client.dialect());
+    let inspector = RowInspector::new(bytes, counting.estimator, table).for_files(form);
     let options = SplitOptions {
         open: &open,
-        limits: BatchFileLimits::default(),
+        limits: form,
         threads: Pass::default_threads(),
         first_number: first,
         only: input.only,
@@ -150,7 +162,7 @@ pub(super) fn plan(
         inspector: Some(&inspector),
         max_problems: 20,
     };
-    let mut planner = Planner::new(&mut db, input.retry, &session.ctx.settings.prices);
+    let mut planner = Planner::new(&mut db, input.retry, form, &session.ctx.settings.prices);
     let split = split(input.inputs, input.builder, input.checked, &options, &mut |row| {
         each(match &row {
             SplitRow::Line { id, fingerprint, .. } => Some(RowContent { id, fingerprint: *fingerprint }),

@@ -11,6 +11,7 @@ use super::network::Network;
 use super::notes::notifier;
 use super::other_jobs::{owned, witnesses};
 use crate::batch::driver::{self, Driver, SubmitScope};
+use crate::batch_status::BatchStatus;
 use crate::context::Ctx;
 use crate::error::{Error, Result};
 use crate::input::Inputs;
@@ -133,6 +134,7 @@ impl<'a> Session<'a> {
         }
         let usual = if remote.name == "sandbox" { SETTLE_AFTER_SANDBOX } else { SETTLE_AFTER };
         let options = driver::Options {
+            job: job.id.clone(),
             settle_after: ctx.settings.settle_after.unwrap_or(usual),
             retry_for: options.retry_for,
             uploads: UPLOADS,
@@ -340,7 +342,7 @@ impl<'a> Session<'a> {
     /// Removes files of batches that the service works on. Until then it may have to be made again.
     fn drop_sent_files(&self) -> Result<()> {
         for batch in self.batches()? {
-            let begun = batch.step == BatchStep::Submitted && batch.remote.status.as_deref() != Some("VALIDATING");
+            let begun = batch.step == BatchStep::Submitted && batch.remote.status != Some(BatchStatus::Validating);
             if begun || batch.step == BatchStep::Settled {
                 // A file that cannot be removed does no harm.
                 drop(std::fs::remove_file(self.driver.dir.join(&batch.file.name)));

@@ -7,6 +7,7 @@ mod steps;
 
 use super::spec::Spec;
 use super::stop::Stop;
+use crate::batch_status::BatchStatus;
 use crate::context::Ctx;
 use crate::error::{Error, Exit};
 use crate::store::{BatchStep, Job, JobBatch, JobState, Transport};
@@ -452,10 +453,10 @@ pub fn cancelling_since(batches: &[JobBatch]) -> Option<i64> {
 
 /// Returns the end that the service reports of these batches, before llbatch has read their rows.
 fn word_of<'a>(batches: impl Iterator<Item = &'a JobBatch>) -> Option<JobState> {
-    let mut states = batches.map(|batch| match batch.remote.status.as_deref() {
-        Some("COMPLETED") => JobState::Completed,
-        Some("EXPIRED") => JobState::Expired,
-        Some("CANCELLED") => JobState::Cancelled,
+    let mut states = batches.map(|batch| match &batch.remote.status {
+        Some(BatchStatus::Completed) => JobState::Completed,
+        Some(BatchStatus::Expired) => JobState::Expired,
+        Some(BatchStatus::Cancelled) => JobState::Cancelled,
         _ => JobState::Failed,
     });
     let first = states.next()?;

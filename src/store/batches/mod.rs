@@ -10,6 +10,7 @@ use rusqlite::params;
 use serde::{Deserialize, Serialize};
 
 use super::{JobDb, broken};
+use crate::batch_status::BatchStatus;
 use crate::error::{Error, Exit, Result};
 use crate::price::Nanos;
 pub use asked::Asked;
@@ -103,8 +104,8 @@ pub struct BatchCreation {
 pub struct RemoteBatch {
     /// The service's id.
     pub id: Option<String>,
-    /// The service's last status, in capitals.
-    pub status: Option<String>,
+    /// The service's last status.
+    pub status: Option<BatchStatus>,
     /// Progress in percent.
     pub progress: Option<f64>,
     /// The service's id of the file of answers.

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{BatchCost, BatchCreation, BatchStep, CollectedFiles, JobBatch, RemoteBatch, RequestFile};
+use crate::batch_status::BatchStatus;
 use crate::price::Nanos;
 
 /// [`JobBatch`] on the disk.
@@ -26,7 +27,7 @@ pub(super) struct StoredBatch {
     tries: u32,
     account: Option<String>,
     id: Option<String>,
-    status: Option<String>,
+    status: Option<BatchStatus>,
     progress: Option<f64>,
     output_file_id: Option<String>,
     error_file_id: Option<String>,

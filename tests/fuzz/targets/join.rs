@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use libfuzzer_sys::{Corpus, fuzz_target};
+use llbatch::door::batches::BatchStatus;
 use llbatch::door::{
     Ending, ErrorCode, Expected, Files, Findings, Fingerprint, Joined, Options, Outcome, RecordColumns, Renderer,
     Report, ResultFormat as Format, Side, Usage, join, one_line,
@@ -43,6 +44,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
         None => (bytes, None),
     };
     let (status, error, fate) = ENDINGS[usize::from(how & 3)];
+    let status = &BatchStatus::read(status);
     let ending = Ending { status, error, batch: 4, deleted: None, whole: true };
     let sides = [Scratch::of(output), Scratch::of(errors.unwrap_or_default())];
     let paths = [sides[0].path(), sides[1].path()];

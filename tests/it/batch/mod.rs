@@ -14,6 +14,7 @@ mod late;
 mod lines;
 mod odd;
 mod odd_answers;
+mod openai;
 mod outage;
 mod postponed;
 mod rescue;
