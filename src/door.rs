@@ -15,4 +15,5 @@ pub use crate::price::Nanos;
 pub use crate::realtime::limiter::{Delay, Limiter, RateOptions, Timing};
 pub use crate::request::{Endpoint, MOST_TOKENS, Params, Record, Request, RequestBuilder, fingerprint};
 pub use crate::results::{RecordColumns, Renderer, ResultFormat, ResultOptions as Options};
+pub use crate::rules::AnswerRules;
 pub use crate::settings::{AutoOr, Flags, Settings};

@@ -29,6 +29,7 @@
 //! | [`outcome`] | the fate of one row: answer or error, usage, attempts | – |
 //! | [`tokens`] | estimates and bounds of tokens | – |
 //! | [`request`] | a record of the input and the request that it stands for, as text, never as a tree | outcome, tokens |
+//! | [`rules`] | the rules that an answer must pass: schema, choices, completeness | outcome |
 //! | [`price`] | prices per model, money in exact nano-dollars | outcome |
 //! | [`summary`] | the fold of all outcomes: rows, tokens, money, latency, errors by code | outcome, price |
 //! | [`input`] | files, compression, formats; cut into blocks of whole records | request |
@@ -36,8 +37,8 @@
 //! | [`sandbox`] | the built-in Together-compatible server, written from the service's documents | nothing of ours |
 //! | [`fault`] | the error code of a failed request | api, outcome |
 //! | [`store`] | SQLite: `ledger.db` and a database per job; the answers, in files beside it; kernel locks; what live processes tell each other | outcome, price, deadline |
-//! | [`realtime`] | requests in flight under the limiter and the budget; rows in, events out | api, fault, request, outcome, tokens, price, store, deadline |
-//! | [`batch`] | one job's batches as small state machines: upload, create once, look up, poll, download, join | api, fault, request, outcome, store, deadline |
+//! | [`realtime`] | requests in flight under the limiter and the budget; rows in, events out | api, fault, request, rules, outcome, tokens, price, store, deadline |
+//! | [`batch`] | one job's batches as small state machines: upload, create once, look up, poll, download, join | api, fault, request, rules, outcome, store, deadline |
 //! | [`settings`] | flag > environment > config file > default; most values with their origin | api, price |
 //! | [`ui`] | talk on stderr, data on stdout, progress | price |
 //! | [`context`] | what every command is given: settings, ui, the form of its output | settings, ui |
@@ -108,6 +109,7 @@ mod report;
 mod request;
 mod results;
 mod row_set;
+mod rules;
 pub mod sandbox;
 mod settings;
 mod split;

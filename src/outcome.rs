@@ -59,7 +59,9 @@ pub enum ErrorCode {
     Network,
     /// A 200 carried no valid answer: HTML, truncated JSON, no choices.
     BadResponse,
-    /// The answer was cut off at its token limit before it said anything.
+    /// The answer breaks a rule that the user set: it is not JSON of the schema, or none of the choices.
+    InvalidAnswer,
+    /// The answer was cut off at its token limit: before it said anything, or where the user asked for whole answers.
     Truncated,
     /// A filter of the service ended the answer before it said anything.
     Filtered,
@@ -79,7 +81,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, in the contract's order.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::InvalidRequest,
         Self::Auth,
         Self::Payment,
@@ -91,6 +93,7 @@ impl ErrorCode {
         Self::Timeout,
         Self::Network,
         Self::BadResponse,
+        Self::InvalidAnswer,
         Self::Truncated,
         Self::Filtered,
         Self::Expired,
@@ -120,6 +123,7 @@ impl ErrorCode {
             Self::Timeout => "timeout",
             Self::Network => "network",
             Self::BadResponse => "bad_response",
+            Self::InvalidAnswer => "invalid_answer",
             Self::Truncated => "truncated",
             Self::Filtered => "filtered",
             Self::Expired => "expired",

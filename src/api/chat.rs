@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use super::Reply;
 use super::error::Fault;
 use super::error_body::flaw_of;
-use crate::completion::{Completion, ReportedUsage, Unread};
+use crate::completion::{Completion, NoCompletion, ReportedUsage};
 use crate::json::{is_too_deep, one_line, refusal, without_nan};
 
 /// The content of a 200.
@@ -69,13 +69,13 @@ pub fn read(reply: &Reply) -> Answer {
             }
         }
         // JSON of another shape is kept, so that the user can find out why.
-        Err(Unread::Shape(words)) => {
+        Err(NoCompletion::Shape(words)) => {
             let raw = serde_json::from_str::<&RawValue>(text).ok().filter(|raw| !is_too_deep(raw.get()));
             let body = raw.map(|raw| one_line(raw.get()).into());
             let why = format!("HTTP {status} with an unexpected shape: {words}");
             Answer::Bad { fault: Fault::BadResponse, why, body, usage: None }
         }
-        Err(Unread::NotJson) => match without_nan(text) {
+        Err(NoCompletion::NotJson) => match without_nan(text) {
             Some(body) => {
                 read(&Reply { body: body.into(), status: reply.status, limits: reply.limits, html: reply.html })
             }

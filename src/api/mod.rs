@@ -16,6 +16,7 @@ mod direct;
 mod download;
 pub mod error;
 pub mod error_body;
+mod event_stream;
 mod fields;
 pub mod files;
 mod keyless;
@@ -28,6 +29,7 @@ mod response;
 pub mod retry;
 #[cfg(test)]
 mod scripted;
+mod streamed;
 mod transfer;
 mod upload;
 
@@ -53,6 +55,7 @@ pub use download::Downloaded;
 pub use fields::{Listing, is_id};
 pub use own_header::OwnHeader;
 pub use proxy::proxy_of;
+pub use streamed::StreamPatience;
 pub use upload::{Registered, Upload, UploadForm};
 
 /// Longest answer, decompressed: far above any completion, and small enough for this machine.
@@ -227,15 +230,7 @@ impl Client {
     pub async fn post(&self, to: &RowAddress, body: Bytes, timeout: Duration) -> Result<Reply, Failure> {
         // What is rare stands in boxes: every request in flight would hold the memory for it.
         let exchange = pin!(async {
-            let response = if let Some(direct) = &self.direct {
-                match direct.post(to.uri.clone(), body).await {
-                    Ok(response) => AnyResponse::Direct(response),
-                    Err(error) => return Err(Box::pin(Failure::from_direct(&error, &to.url)).await),
-                }
-            } else {
-                let request = self.http.post(to.url.clone()).body(body);
-                AnyResponse::Reqwest(Box::new(Box::pin(call::sent(request)).await?))
-            };
+            let response = self.send(to, body).await?;
             let mut reply = self.read(response).await?;
             reply.body = self.without_key(reply.body);
             Ok(reply)
@@ -243,6 +238,19 @@ impl Client {
         match call::in_time(timeout, exchange).await {
             Some(result) => result,
             None => Err(Failure::new(Fault::Timeout, format!("no answer within {} s", timeout.as_secs_f64()))),
+        }
+    }
+
+    /// Sends `body`, and waits for the head of the response.
+    async fn send(&self, to: &RowAddress, body: Bytes) -> Result<AnyResponse, Failure> {
+        if let Some(direct) = &self.direct {
+            match direct.post(to.uri.clone(), body).await {
+                Ok(response) => Ok(AnyResponse::Direct(response)),
+                Err(error) => Err(Box::pin(Failure::from_direct(&error, &to.url)).await),
+            }
+        } else {
+            let request = self.http.post(to.url.clone()).body(body);
+            Ok(AnyResponse::Reqwest(Box::new(Box::pin(call::sent(request)).await?)))
         }
     }
 

@@ -23,20 +23,20 @@ pub(super) enum AnyResponse {
 
 /// The encoding of a body that is decompressed here.
 #[derive(Clone, Copy)]
-enum Encoding {
+pub(super) enum Encoding {
     Gzip,
     Zstd,
 }
 
 impl AnyResponse {
-    fn status(&self) -> u16 {
+    pub(super) fn status(&self) -> u16 {
         match self {
             Self::Reqwest(response) => response.status().as_u16(),
             Self::Direct(response) => response.status().as_u16(),
         }
     }
 
-    fn headers(&self) -> &HeaderMap {
+    pub(super) fn headers(&self) -> &HeaderMap {
         match self {
             Self::Reqwest(response) => response.headers(),
             Self::Direct(response) => response.headers(),
@@ -44,7 +44,7 @@ impl AnyResponse {
     }
 
     /// The encoding that is still on the body.
-    fn encoding(&self) -> Option<Encoding> {
+    pub(super) fn encoding(&self) -> Option<Encoding> {
         let Self::Direct(response) = self else { return None };
         let name = response.headers().get(CONTENT_ENCODING)?.as_bytes();
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
@@ -55,7 +55,7 @@ impl AnyResponse {
     }
 
     /// The next bytes of the body. `None`: it has ended.
-    async fn chunk(&mut self) -> Result<Option<Bytes>, Box<dyn StdError + Send + Sync>> {
+    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Box<dyn StdError + Send + Sync>> {
         match self {
             Self::Reqwest(response) => Ok(response.chunk().await?),
             Self::Direct(response) => loop {

@@ -103,7 +103,7 @@ impl DryRun<'_> {
 
     fn document(&self, counting: &Counting<'_>, ctx: &Ctx) -> Result<CheckDocument> {
         let stdin = self.input.stdin()?;
-        let builder = RequestBuilder::new(&self.input.params(ctx.settings.run.model.as_deref())?)?;
+        let builder = RequestBuilder::new(&self.input.params(&ctx.settings)?)?;
         let progress = ctx.ui.progress(Results::Elsewhere);
         progress.phase("reading input");
         let new_file = || Store::open(ctx.settings.state_dir()?)?.spool();

@@ -67,7 +67,7 @@ pub fn run(args: &PrepareArgs, ctx: &Ctx) -> Result<Exit> {
         inputs: &args.input.inputs,
         stdin,
         reading: args.input.reading(),
-        params: args.input.params(ctx.settings.run.model.as_deref())?,
+        params: args.input.params(&ctx.settings)?,
         skip_invalid: args.input.skip_invalid,
         max_problems: args.input.max_problems,
         output,

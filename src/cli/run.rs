@@ -93,7 +93,7 @@ pub fn run(args: RunArgs, ctx: &Ctx) -> Result<Exit> {
         let with_budget = args.cost.limit().max_cost.is_some();
         return DryRun { input: &args.input, tokenizer, max_cost: None, with_budget, auto: false }.show(ctx);
     }
-    let input = args.input.spec(ctx.settings.run.model.as_deref())?;
+    let input = args.input.spec(&ctx.settings)?;
     let deadline = args.deadline.as_deref().map(|given| deadline(given, ctx)).transpose()?;
     let speed = args.speed.options(deadline, ctx)?;
     let service = connect_later(ctx)?;

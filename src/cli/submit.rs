@@ -90,7 +90,7 @@ pub fn run(args: &SubmitArgs, ctx: &Ctx) -> Result<Exit> {
         let tokenizer = args.tokenizer.as_deref();
         return DryRun { input: &args.input, tokenizer, max_cost, with_budget, auto }.show(ctx);
     }
-    let input = args.input.spec(ctx.settings.run.model.as_deref())?;
+    let input = args.input.spec(&ctx.settings)?;
     let until = args.deadline.as_deref().map(|given| deadline(given, ctx)).transpose()?;
     let waiting = args.waiting.resolve(until, ctx.settings.sandbox)?;
     let speed = || SpeedArgs::default().options(None, ctx);

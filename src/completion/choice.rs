@@ -1,5 +1,9 @@
 //! The choices of an answer, and their messages.
 
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
 use super::{LENGTH, says_something};
 use crate::json;
 
@@ -66,6 +70,25 @@ impl<'a> Choice<'a> {
         self.error.filter(|error| says_something(error))
     }
 
+    /// Returns true if the service reports this choice as failed, beside others that are answers.
+    pub fn has_failed(&self) -> bool {
+        !self.answers()
+    }
+
+    /// Returns true if it calls tools.
+    pub fn calls_tools(&self) -> bool {
+        self.message().is_some_and(Message::calls_tools)
+    }
+
+    /// Its text, decoded: of a chat the content, or the text parts of it put together. `None`: it has no text.
+    pub fn content_text(&self) -> Option<Cow<'a, str>> {
+        let raw = match self.message() {
+            Some(message) => message.content(),
+            None => self.text(),
+        }?;
+        serde_json::from_str::<Content<'a>>(raw).ok()?.into_text()
+    }
+
     pub(super) fn answers(&self) -> bool {
         if self.ended() == Some("error") || (self.ended().is_none() && self.error().is_some()) {
             return false;
@@ -102,6 +125,33 @@ impl<'a> Message<'a> {
             || self.audio.is_some_and(says_something)
             || self.reasoning_details.is_some_and(says_something)
             || [self.reasoning, self.reasoning_content, self.refusal, self.function_call].iter().any(Option::is_some)
+    }
+}
+
+/// The content of a message: a text, or its parts.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Content<'a> {
+    Text(#[serde(borrow)] Cow<'a, str>),
+    Parts(#[serde(borrow)] Vec<TextPart<'a>>),
+}
+
+/// A part of a content. Only a part of text has one.
+#[derive(Deserialize)]
+struct TextPart<'a> {
+    #[serde(borrow, default)]
+    text: Option<Cow<'a, str>>,
+}
+
+impl<'a> Content<'a> {
+    fn into_text(self) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Parts(parts) => {
+                let texts: Vec<_> = parts.into_iter().filter_map(|part| part.text).collect();
+                (!texts.is_empty()).then(|| Cow::Owned(texts.concat()))
+            }
+        }
     }
 }
 

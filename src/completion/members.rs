@@ -6,14 +6,14 @@ use crate::json::{NotJson, Scanner};
 
 /// The reason why a text is not read as a completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unread {
+pub enum NoCompletion {
     /// It is not JSON.
     NotJson,
     /// A part of it is of another type, as a sentence.
     Shape(&'static str),
 }
 
-impl From<NotJson> for Unread {
+impl From<NotJson> for NoCompletion {
     fn from(_: NotJson) -> Self {
         Self::NotJson
     }
@@ -24,7 +24,7 @@ impl<'a> Completion<'a> {
     ///
     /// # Errors
     /// The text is not JSON, or a part is of another type.
-    pub fn read(scanner: &mut Scanner<'a>) -> Result<Self, Unread> {
+    pub fn read(scanner: &mut Scanner<'a>) -> Result<Self, NoCompletion> {
         let mut body = Self::default();
         object(scanner, "the body is not an object", |scanner, name| {
             match name {
@@ -44,7 +44,7 @@ impl<'a> Completion<'a> {
 }
 
 impl<'a> Choice<'a> {
-    fn read(scanner: &mut Scanner<'a>) -> Result<Self, Unread> {
+    fn read(scanner: &mut Scanner<'a>) -> Result<Self, NoCompletion> {
         let mut choice = Self::default();
         object(scanner, "a choice is not an object", |scanner, name| {
             match name {
@@ -64,7 +64,7 @@ impl<'a> Choice<'a> {
 }
 
 impl<'a> Message<'a> {
-    fn read(scanner: &mut Scanner<'a>) -> Result<Self, Unread> {
+    fn read(scanner: &mut Scanner<'a>) -> Result<Self, NoCompletion> {
         let mut message = Self::default();
         object(scanner, "the message of a choice is not an object", |scanner, name| {
             match name {
@@ -86,7 +86,7 @@ impl<'a> Message<'a> {
 }
 
 impl<'a> Embedding<'a> {
-    fn read(scanner: &mut Scanner<'a>) -> Result<Self, Unread> {
+    fn read(scanner: &mut Scanner<'a>) -> Result<Self, NoCompletion> {
         let mut embedding = Self::default();
         object(scanner, "an entry of `data` is not an object", |scanner, name| {
             match name {
@@ -100,7 +100,7 @@ impl<'a> Embedding<'a> {
 }
 
 /// A value as spelled. `None` for `null`.
-fn value<'a>(scanner: &mut Scanner<'a>) -> Result<Option<&'a str>, Unread> {
+fn value<'a>(scanner: &mut Scanner<'a>) -> Result<Option<&'a str>, NoCompletion> {
     let value = scanner.check()?;
     Ok((value != "null").then_some(value))
 }
@@ -109,11 +109,11 @@ fn value<'a>(scanner: &mut Scanner<'a>) -> Result<Option<&'a str>, Unread> {
 fn object<'a>(
     scanner: &mut Scanner<'a>,
     words: &'static str,
-    mut member: impl FnMut(&mut Scanner<'a>, &str) -> Result<(), Unread>,
-) -> Result<(), Unread> {
+    mut member: impl FnMut(&mut Scanner<'a>, &str) -> Result<(), NoCompletion>,
+) -> Result<(), NoCompletion> {
     if scanner.peek() != Some(b'{') {
         scanner.check()?;
-        return Err(Unread::Shape(words));
+        return Err(NoCompletion::Shape(words));
     }
     // A name with half a character is none of those that are looked at.
     scanner.members(|scanner, key| member(scanner, key.name().as_deref().unwrap_or_default()))
@@ -123,15 +123,15 @@ fn object<'a>(
 fn list<'a, T>(
     scanner: &mut Scanner<'a>,
     words: &'static str,
-    read: fn(&mut Scanner<'a>) -> Result<T, Unread>,
-) -> Result<Option<Vec<T>>, Unread> {
+    read: fn(&mut Scanner<'a>) -> Result<T, NoCompletion>,
+) -> Result<Option<Vec<T>>, NoCompletion> {
     if scanner.peek() != Some(b'[') {
-        return if value(scanner)?.is_some() { Err(Unread::Shape(words)) } else { Ok(None) };
+        return if value(scanner)?.is_some() { Err(NoCompletion::Shape(words)) } else { Ok(None) };
     }
     let mut all = Vec::new();
     scanner.elements(|scanner| {
         all.push(read(scanner)?);
-        Ok::<_, Unread>(())
+        Ok::<_, NoCompletion>(())
     })?;
     Ok(Some(all))
 }

@@ -1,6 +1,7 @@
 //! The body of an answer: its choices, usage and error, and whether it is an answer at all. Leaves stay raw JSON, so that a
 //! value of an unexpected type does not hide the others.
 
+mod assembly;
 mod choice;
 mod members;
 mod usage;
@@ -13,8 +14,9 @@ use memchr::memmem::Finder;
 use serde_json::value::RawValue;
 
 use crate::json::Scanner;
+pub use assembly::{Assembly, Chunk};
 pub use choice::{Choice, Message};
-pub use members::Unread;
+pub use members::NoCompletion;
 pub use usage::ReportedUsage;
 
 /// A body, looked into.
@@ -74,7 +76,7 @@ impl<'a> Completion<'a> {
     ///
     /// # Errors
     /// The text is not JSON, or a part is of another type.
-    pub fn parse(body: &'a str) -> Result<Self, Unread> {
+    pub fn parse(body: &'a str) -> Result<Self, NoCompletion> {
         let mut scanner = Scanner::searched(body);
         scanner.blanks();
         let parsed = Self::read(&mut scanner)?;
@@ -284,11 +286,11 @@ mod tests {
             (r#"{"data":[[0.1]]}"#, "an entry of `data` is not an object"),
             ("[]", "the body is not an object"),
         ] {
-            assert_eq!(Completion::parse(body).unwrap_err(), Unread::Shape(error), "{body}");
+            assert_eq!(Completion::parse(body).unwrap_err(), NoCompletion::Shape(error), "{body}");
             assert!(!Completion::of(body).has_choices());
         }
         for body in ["{", "{}x", r#"{"choices":[{"message":nul}]}"#, r#"{"usage":NaN}"#, "{\"model\":\"\u{1}\"}"] {
-            assert_eq!(Completion::parse(body).unwrap_err(), Unread::NotJson, "{body}");
+            assert_eq!(Completion::parse(body).unwrap_err(), NoCompletion::NotJson, "{body}");
         }
     }
 }

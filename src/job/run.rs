@@ -145,6 +145,7 @@ impl ActiveRun<'_> {
             budget,
             table: self.workspace.ctx.settings.prices.clone(),
             peers: self.peers(),
+            rules: self.start.source.spec.rules(self.workspace.ctx),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The record of a job's command, so that a later command can resume the job.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,7 @@ use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Inputs, Kept, ReadOptions, same_copy};
 use crate::request::Params;
+use crate::rules::{AnswerRules, RuleSpec};
 use crate::store::{Job, Store, service_identity};
 
 /// The record of a job's command. A later command resumes the job from it without the flags.
@@ -104,6 +106,17 @@ impl Spec {
             parts.push_str(&serde_json::json!(self.reading).to_string());
         }
         blake3::hash(parts.as_bytes()).to_hex()[..32].to_owned()
+    }
+
+    /// The rules that answers must pass. Earlier versions kept schemas without looking into them: one that is invalid is no
+    /// rule, and llbatch says so.
+    pub fn rules(&self, ctx: &Ctx) -> Arc<AnswerRules> {
+        let Params { json_schema, choices, complete, .. } = &self.params;
+        let rules = RuleSpec { schema: json_schema.clone(), choices: choices.clone(), complete: *complete };
+        Arc::new(AnswerRules::new(&rules).unwrap_or_else(|error| {
+            ctx.ui.warn(&format!("{error}; answers are not held against it"));
+            AnswerRules::default()
+        }))
     }
 
     /// The text that tells the service's jobs from those of others.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Stopped;
 use super::decision::{Decision, TryFacts, decide};
+use super::engine::Engine;
 use super::health::RefusedRow;
 use super::limiter::{Limiter, Timing};
 use super::row::RowTask;
@@ -60,7 +61,7 @@ impl RowTask {
                 self.interrupted();
                 return None;
             }
-            result = engine.client.post(&engine.address, self.body.clone(), engine.options.speed.request_timeout) => result,
+            result = self.post() => result,
         };
         let timing = Timing { sent_at, now: Instant::now(), in_flight: self.in_flight };
         // What never left this machine is no request.
@@ -71,8 +72,9 @@ impl RowTask {
         self.outcome.latency_ms = u32::try_from(latency.as_millis()).unwrap_or(u32::MAX);
         match read(result) {
             Tried::Answered(answer) => {
+                let broken = engine.options.rules.violation(&answer.body);
                 self.answered(answer, timing);
-                None
+                self.rejected(broken?)
             }
             Tried::Failed(failed) => {
                 let facts = self.learn(&failed, timing);
@@ -80,6 +82,15 @@ impl RowTask {
                 let decision = decide(&failed.failure, &failed.limits, &self.tries, &facts);
                 self.apply(decision, failed, timing, facts.chance)
             }
+        }
+    }
+
+    /// Sends the request, and waits for the whole answer or for the pieces of a stream.
+    async fn post(&self) -> Result<Reply, Failure> {
+        let Engine { client, address, options, .. } = &*self.engine;
+        match options.speed.stream {
+            None => client.post(address, self.body.clone(), options.speed.request_timeout).await,
+            Some(patience) => Ok(client.post_streamed(address, self.body.clone(), patience).await?.reply),
         }
     }
 
@@ -111,6 +122,20 @@ impl RowTask {
         self.outcome.usage = answer.usage;
         self.outcome.error = None;
         tracing::debug!("{}: answered in {} ms", self.outcome.id, self.outcome.latency_ms);
+    }
+
+    /// Records an answer that breaks a rule: it was paid for, and counts as thrown away. Returns the wait before the row is
+    /// sent once more, if it is to be.
+    fn rejected(&mut self, broken: RowError) -> Option<Duration> {
+        match self.outcome.usage.take() {
+            Some(usage) => self.outcome.wasted += usage,
+            None => self.outcome.at_risk += 1,
+        }
+        tracing::info!("{}: {}", self.outcome.id, broken.message);
+        let again = broken.code == ErrorCode::InvalidAnswer && self.rechecks < self.engine.options.speed.rechecks;
+        self.rechecks += u32::from(again);
+        self.outcome.error = Some(broken);
+        again.then_some(Duration::ZERO)
     }
 
     /// Reports a failure to the limiter, and gathers the facts for the decision.

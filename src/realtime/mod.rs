@@ -38,11 +38,12 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use crate::api::Client;
+use crate::api::{Client, StreamPatience};
 use crate::deadline::Deadline;
 use crate::outcome::Outcome;
 use crate::price::PriceTable;
 use crate::request::Request;
+use crate::rules::AnswerRules;
 pub use budget::{Budget, MaxCost};
 use engine::Engine;
 pub use funds::Need;
@@ -64,8 +65,12 @@ pub struct SpeedOptions {
     pub rates: RateOptions,
     /// Failures after which a row is still sent again.
     pub retries: u32,
+    /// Answers that break a rule, after which a row is still sent again.
+    pub rechecks: u32,
     /// Time for one request, from connect to the last byte.
     pub request_timeout: Duration,
+    /// Answers are asked for as streams. `None`: they are asked for whole.
+    pub stream: Option<StreamPatience>,
     /// No request starts after this.
     pub deadline: Option<Deadline>,
     /// After a first signal, requests in flight may take this long to finish: they are paid for.
@@ -91,6 +96,8 @@ pub struct SendOptions {
     pub table: PriceTable,
     /// Other processes with the same key and service.
     pub peers: Option<Peers>,
+    /// The rules that answers must pass.
+    pub rules: Arc<AnswerRules>,
 }
 
 /// A row on its way in.

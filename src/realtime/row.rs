@@ -13,7 +13,7 @@ use super::wallet::Unaffordable;
 use super::{Event, Stopped};
 use crate::outcome::{ErrorCode, Outcome, RowError, Usage};
 use crate::price::Nanos;
-use crate::request::Request;
+use crate::request::{Request, streaming};
 
 /// The task of one row.
 pub(super) struct RowTask {
@@ -29,6 +29,8 @@ pub(super) struct RowTask {
     pub(super) looking: bool,
     /// Requests in flight when its own left.
     pub(super) in_flight: usize,
+    /// Times that the row was sent once more because its answer broke a rule.
+    pub(super) rechecks: u32,
 }
 
 /// A request that has passed the gate, until this is dropped.
@@ -67,19 +69,23 @@ impl RowTask {
     pub(super) fn new(engine: Rc<Engine>, request: Request, probe: bool) -> Self {
         let image = engine.options.table.image_tokens(&request.model);
         let reserve = request.reserve(image);
+        let about = request.about(image) + reserve.completion / 2;
+        let streams = engine.options.speed.stream.is_some();
+        let body = if streams { streaming(&request.body) } else { request.body.into_string() };
         Self {
             engine,
-            about: request.about(image) + reserve.completion / 2,
+            about,
             tries: Tries::default(),
             outcome: Outcome {
                 fingerprint: request.fingerprint,
                 reserve,
                 ..Outcome::unsent(request.row, request.id, request.model, ErrorCode::Interrupted, "")
             },
-            body: Bytes::from(request.body.into_string()),
+            body: Bytes::from(body),
             probe,
             looking: false,
             in_flight: 1,
+            rechecks: 0,
         }
     }
 

@@ -40,24 +40,7 @@ pub(super) fn defaults(params: &Params) -> Result<Vec<DefaultMember>> {
         let texts: Vec<String> = params.stop.iter().map(|text| json::quote(text)).collect();
         defaults.push(DefaultMember::new("--stop", "stop", &format!("[{}]", texts.join(","))));
     }
-    if let Some(schema) = &params.json_schema {
-        let schema = json::compact(schema)
-            .map_err(|error| Error::usage("--json-schema: the file is not JSON").because(error))?;
-        let no_text = params.endpoint == Endpoint::Embeddings || params.endpoint.is_audio();
-        if no_text || !schema.starts_with(['{', 't', 'f']) {
-            return Err(Error::usage(if schema.starts_with('{') {
-                format!(
-                    "--json-schema needs answers of a language model, which --endpoint {} does not give",
-                    params.endpoint
-                )
-            } else {
-                format!("--json-schema: a schema is a JSON object, not {}", shorten(&schema))
-            }));
-        }
-        // The nested shape with a name is what Together documents (same source as the list of parameters).
-        let value = format!(r#"{{"type":"json_schema","json_schema":{{"name":"output","schema":{schema}}}}}"#);
-        defaults.push(DefaultMember::new("--json-schema", "response_format", &value));
-    }
+    defaults.extend(response_format(params)?);
     for (name, value) in &params.set {
         let member = set("--set", name, value)?;
         if defaults.iter().any(|other| member.names(&other.names[0])) {
@@ -77,6 +60,51 @@ pub(super) fn defaults(params: &Params) -> Result<Vec<DefaultMember>> {
     Ok(defaults)
 }
 
+/// The `response_format` that the flags about answers ask for.
+///
+/// # Errors
+/// A usage error for a schema that is none, or where no text is answered.
+fn response_format(params: &Params) -> Result<Option<DefaultMember>> {
+    if let Some(schema) = &params.json_schema {
+        let schema = json::compact(schema)
+            .map_err(|error| Error::usage("--json-schema: the file is not JSON").because(error))?;
+        let no_text = params.endpoint == Endpoint::Embeddings || params.endpoint.is_audio();
+        if no_text || !schema.starts_with(['{', 't', 'f']) {
+            return Err(Error::usage(if schema.starts_with('{') {
+                format!(
+                    "--json-schema needs answers of a language model, which --endpoint {} does not give",
+                    params.endpoint
+                )
+            } else {
+                format!("--json-schema: a schema is a JSON object, not {}", shorten(&schema))
+            }));
+        }
+        // The nested shape with a name is what Together documents (same source as the list of parameters).
+        let value = format!(r#"{{"type":"json_schema","json_schema":{{"name":"output","schema":{schema}}}}}"#);
+        return Ok(Some(DefaultMember::new("--json-schema", "response_format", &value)));
+    }
+    let asks = !params.choices.is_empty() && params.asks_choices;
+    Ok(asks.then(|| DefaultMember::new("--choices", "response_format", &choice_format(&params.choices))))
+}
+
+/// The `response_format` that leaves a model only these texts. Together documents the form `regex` with a `pattern`.
+fn choice_format(choices: &[String]) -> String {
+    let texts: Vec<String> = choices.iter().map(|text| escaped(text)).collect();
+    format!(r#"{{"type":"regex","pattern":{}}}"#, json::quote(&format!("({})", texts.join("|"))))
+}
+
+/// The pattern that matches only this text.
+fn escaped(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len());
+    for character in text.chars() {
+        if r"\.+*?()|[]{}^$".contains(character) {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern
+}
+
 fn twice(name: &str) -> Error {
     Error::usage(format!("`{name}` is set twice")).hint("set it once: with its flag, with --set, or with --override")
 }
@@ -86,7 +114,7 @@ fn set(flag: &str, name: &str, value: &str) -> Result<DefaultMember> {
     let instead = match name {
         "" => Some("write it as KEY=JSON"),
         "messages" | "prompt" | "input" => Some("the rows of the input set it; see --prompt and --system"),
-        "stream" | "stream_options" => Some("llbatch never streams answers"),
+        "stream" | "stream_options" => Some("`llbatch run --stream` asks for streams; results come whole in any case"),
         "model" if flag == "--set" => Some("use -m MODEL, or --override model=MODEL to replace what rows say"),
         "system" => Some("use --system; a row's own system message stays"),
         "custom_id" | "id" | "body" => Some("it is a field of the input, not a parameter"),

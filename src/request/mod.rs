@@ -40,6 +40,16 @@ use crate::json::{self, Member};
 use crate::outcome::{Fingerprint, Usage};
 use crate::tokens::{self, Media};
 
+/// The members that ask for a stream, with the usage in its last chunk.
+const STREAM: &str = r#""stream":true,"stream_options":{"include_usage":true}}"#;
+
+/// The body that asks for the same answer as a stream. `body` is an object without `stream`.
+pub fn streaming(body: &str) -> String {
+    let members = body.trim_end().strip_suffix('}').unwrap_or(body);
+    let comma = if members.trim_end().ends_with('{') { "" } else { "," };
+    format!("{members}{comma}{STREAM}")
+}
+
 /// A request as it will be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {

@@ -136,6 +136,15 @@ pub struct Params {
     pub stop: Vec<String>,
     /// The JSON Schema's text.
     pub json_schema: Option<String>,
+    /// `--choices`: the only texts that an answer may have. Empty: any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<String>,
+    /// The service takes a pattern of answers, so `choices` are asked for.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub asks_choices: bool,
+    /// `--complete`: an answer that was cut off at its token limit is a failure.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub complete: bool,
     /// Further members: name and JSON text.
     pub set: Vec<(String, String)>,
     /// `--constant-prompt`: the prompt may be the same for all rows.
@@ -194,7 +203,7 @@ fn without_fraction(number: &str) -> &str {
 /// The parameters that travel when a prompt record or a CSV row has a field of that name. Source: Together's chat
 /// parameters (their published agent skill `together-chat-completions`, "API parameters", read 2026-11), the
 /// completions' `suffix`, the embeddings' `dimensions`, and the names of `OpenAI` that compatible servers take.
-/// `stream` is left out on purpose: answers are never streamed.
+/// `stream` is left out on purpose: only `--stream` decides whether answers are streamed.
 const PARAMETERS: &[(&str, ParameterKind)] = &[
     ("model", ParameterKind::Text),
     ("max_tokens", ParameterKind::Whole),

@@ -205,13 +205,14 @@ fn choice(request: &InferenceRequest<'_>, index: u64, flaw: Flaw, budget: &mut T
 /// The text of one choice before any cut.
 fn text(request: &InferenceRequest<'_>, hash: u64, choice: u64) -> String {
     let sentence = sentence(hash, choice);
-    match request.format {
+    match &request.format {
         AnswerFormat::Text => sentence,
         AnswerFormat::Object => json!({"answer": sentence, "hash": format!("{hash:016x}")}).to_string(),
         AnswerFormat::Schema(schema) => match serde_json::from_str(schema) {
             Ok(schema) => schema::instance(&schema, &sentence).to_string(),
             Err(_) => sentence,
         },
+        AnswerFormat::OneOf(texts) => texts[hash.wrapping_add(choice) as usize % texts.len()].clone(),
     }
 }
 

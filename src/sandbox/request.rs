@@ -33,12 +33,14 @@ impl InferenceKind {
 }
 
 /// The shape that an answer's text must have.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum AnswerFormat<'a> {
     Text,
     Object,
     /// JSON by this schema.
     Schema(&'a str),
+    /// One of these texts.
+    OneOf(Vec<String>),
 }
 
 /// A request, as far as the answer depends on it.
@@ -203,8 +205,33 @@ fn format(raw: Option<&str>) -> Result<AnswerFormat<'_>, InvalidBody> {
             let inner = members.get("json_schema").and_then(|outer| ObjectMembers::parse(outer).ok()?.get("schema"));
             inner.or(schema).map(AnswerFormat::Schema).ok_or_else(|| bad("json_schema.schema is missing"))
         }
-        _ => Err(bad("type must be text, json_object or json_schema")),
+        Some("regex") => {
+            let pattern = members.get("pattern").and_then(string).ok_or_else(|| bad("pattern is missing"))?;
+            let texts = alternatives(&pattern);
+            texts.map(AnswerFormat::OneOf).ok_or_else(|| bad("this sandbox knows only patterns of the form (a|b|c)"))
+        }
+        _ => Err(bad("type must be text, json_object, json_schema or regex")),
     }
+}
+
+/// The texts of a pattern that lists them: `(a|b|c)`.
+fn alternatives(pattern: &str) -> Option<Vec<String>> {
+    let inner = pattern.strip_prefix('(')?.strip_suffix(')')?;
+    let mut texts = vec![String::new()];
+    let mut characters = inner.chars();
+    while let Some(character) = characters.next() {
+        let literal = match character {
+            '|' => {
+                texts.push(String::new());
+                continue;
+            }
+            '\\' => characters.next().filter(|escaped| !escaped.is_alphanumeric())?,
+            '.' | '+' | '*' | '?' | '(' | ')' | '[' | ']' | '{' | '}' | '^' | '$' => return None,
+            other => other,
+        };
+        texts.last_mut()?.push(literal);
+    }
+    Some(texts)
 }
 
 #[cfg(test)]

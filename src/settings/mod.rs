@@ -258,6 +258,11 @@ impl Settings {
         Err(Error::new(Exit::Auth, "no API key").hint(hint))
     }
 
+    /// Returns true if the service takes a pattern of answers, as Together does (`response_format` of type `regex`).
+    pub fn takes_patterns(&self) -> bool {
+        self.sandbox || is_together(canonical_base(&self.base_url.value).ok().map(String::from).as_deref())
+    }
+
     /// The origin of the API key, or of the decision against one, if the user named any.
     pub fn key_origin(&self) -> Option<String> {
         self.key.origin()

@@ -19,6 +19,7 @@ use crate::error::{Error, Exit, Result};
 use crate::json;
 use crate::outcome::{ErrorCode, Fingerprint, Outcome, RowError, Usage};
 use crate::request::shorten;
+use crate::rules::AnswerRules;
 use crate::text::shortened;
 
 /// Examples kept of each kind of finding.
@@ -135,11 +136,16 @@ pub struct Report {
     pub findings: Findings,
 }
 
-/// Joins the rows of one batch with its files.
+/// Joins the rows of one batch with its files. An answer that breaks one of the rules is an error of its row.
 ///
 /// # Errors
 /// 74 if a file cannot be read; 1 if two rows were sent under one id. The contents of a file are never an error.
-pub fn join(mut expected: Vec<Expected>, files: &Files<'_>, ending: &Ending<'_>) -> Result<Report> {
+pub fn join(
+    mut expected: Vec<Expected>,
+    files: &Files<'_>,
+    ending: &Ending<'_>,
+    rules: &AnswerRules,
+) -> Result<Report> {
     expected.sort_by_key(|row| row.row);
     let mut index = HashMap::with_capacity(expected.len());
     for (at, row) in expected.iter().enumerate() {
@@ -151,6 +157,7 @@ pub fn join(mut expected: Vec<Expected>, files: &Files<'_>, ending: &Ending<'_>)
     }
     let mut table = JoinTable {
         files: *files,
+        rules,
         index,
         slots: vec![Slot::default(); expected.len()],
         findings: Findings::default(),
@@ -201,6 +208,11 @@ pub fn join(mut expected: Vec<Expected>, files: &Files<'_>, ending: &Ending<'_>)
 fn with_object_body(line: &FileLine<'_>, reading: &ResultLine<'_>) -> Option<String> {
     let body = reading.body.filter(|body| body.starts_with('"'))?;
     line::with_object_body(line.bytes?, body)
+}
+
+/// Returns true for the error of a row whose answer came, was billed, and does not count.
+const fn is_paid_answer(error: &RowError) -> bool {
+    matches!(error.code, ErrorCode::InvalidAnswer | ErrorCode::Truncated)
 }
 
 /// Returns the error of rows that no line mentions.
@@ -259,6 +271,7 @@ struct Found {
 
 struct JoinTable<'a> {
     files: Files<'a>,
+    rules: &'a AnswerRules,
     /// Maps a `custom_id` to its slot.
     index: HashMap<&'a str, usize>,
     slots: Vec<Slot>,
@@ -279,10 +292,10 @@ impl JoinTable<'_> {
                     if let Some(text) = with_object_body(&line, &reading)
                         && let Ok(reading) = line::read(text.as_bytes())
                     {
-                        self.result(side, path, &FileLine { bytes: None, ..line }, &reading)?;
+                        self.result(side, path, &FileLine { bytes: None, ..line }, &self.judged(reading))?;
                         continue;
                     }
-                    self.result(side, path, &line, &reading)?;
+                    self.result(side, path, &line, &self.judged(reading))?;
                     continue;
                 }
                 Err(why) => why,
@@ -290,7 +303,7 @@ impl JoinTable<'_> {
             // Python writes NaN, which is no JSON. The answer around it was paid for.
             let mended = line.bytes.and_then(|bytes| json::without_nan(std::str::from_utf8(bytes).ok()?));
             if let Some(reading) = mended.as_ref().and_then(|text| line::read(text.as_bytes()).ok()) {
-                self.result(side, path, &FileLine { bytes: None, ..line }, &reading)?;
+                self.result(side, path, &FileLine { bytes: None, ..line }, &self.judged(reading))?;
                 continue;
             }
             // A cut-off line is never valid JSON. A valid line was written as it is.
@@ -302,6 +315,14 @@ impl JoinTable<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Holds an answer against the rules.
+    fn judged<'b>(&self, mut reading: ResultLine<'b>) -> ResultLine<'b> {
+        if reading.error.is_none() {
+            reading.error = reading.body.and_then(|body| self.rules.violation(body));
+        }
+        reading
     }
 
     fn result(&mut self, side: Side, path: &Path, line: &FileLine<'_>, reading: &ResultLine<'_>) -> io::Result<()> {
@@ -361,6 +382,7 @@ impl JoinTable<'_> {
             error: new.error.clone(),
             status: new.status,
             usage: new.usage.filter(|_| good),
+            at_risk: u32::from(new.usage.is_none() && new.error.as_ref().is_some_and(is_paid_answer)),
             ..Found::default()
         };
         // An unusable answer is kept at any length, because it was paid for.

@@ -30,7 +30,7 @@ impl Batch {
         let (output, errors) = (self.path(Side::Output), self.path(Side::Errors));
         let [has_output, has_errors] = self.sides;
         let files = Files { output: has_output.then_some(&output), errors: has_errors.then_some(&errors) };
-        join(expected, &files, ending).unwrap()
+        join(expected, &files, ending, &AnswerRules::default()).unwrap()
     }
 
     /// The body, wherever it is.
@@ -135,7 +135,7 @@ fn an_id_that_travelled_under_another_name_comes_back_as_itself() {
 fn two_rows_under_one_id_are_refused() {
     let mut asked = rows(&["a", "row-1"]);
     asked[0].wire = Some("row-1".into());
-    let error = join(asked, &Files::default(), &COMPLETED).unwrap_err();
+    let error = join(asked, &Files::default(), &COMPLETED, &AnswerRules::default()).unwrap_err();
     assert!(error.exit == Exit::Failure && error.message.contains("`row-1`"), "{error}");
 }
 
@@ -312,7 +312,7 @@ fn a_carriage_return_in_a_body_does_not_break_a_line_of_results() {
 #[test]
 fn a_file_that_is_not_there_stops() {
     let files = Files { output: Some(Path::new("no/such/file")), errors: None };
-    let error = join(rows(&["a"]), &files, &COMPLETED).unwrap_err();
+    let error = join(rows(&["a"]), &files, &COMPLETED, &AnswerRules::default()).unwrap_err();
     assert!(error.exit == Exit::Io && error.message.contains("no/such/file"), "{error}");
 }
 

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -11,6 +11,8 @@ use crate::error::{Error, Exit, Result};
 use crate::input::{Pick, ReadOptions, TextEncoding};
 use crate::job::ask::{InputSource, InputSpec, ProblemPolicy, RequestFlags};
 use crate::request::{Endpoint, Params};
+use crate::rules::Schema;
+use crate::settings::Settings;
 use crate::ui::Ui;
 
 /// Inputs, and the requests that are made of them.
@@ -73,9 +75,21 @@ pub struct InputArgs {
     /// Stop sequence; may be repeated
     #[arg(long, value_name = "TEXT", help_heading = "Requests")]
     pub stop: Vec<String>,
-    /// JSON schema that answers must follow
+    /// JSON schema that is asked for, and that answers must follow
     #[arg(long, value_name = "FILE", help_heading = "Requests")]
     pub json_schema: Option<PathBuf>,
+    /// The only texts that an answer may have, such as yes,no
+    #[arg(
+        long,
+        value_name = "TEXTS",
+        value_delimiter = ',',
+        conflicts_with = "json_schema",
+        help_heading = "Requests"
+    )]
+    pub choices: Vec<String>,
+    /// Fail answers that were cut off at max_tokens
+    #[arg(long, help_heading = "Requests")]
+    pub complete: bool,
     /// Any other field of the request, such as top_k=40; may be repeated
     #[arg(long, value_name = "KEY=JSON", help_heading = "Requests")]
     pub set: Vec<String>,
@@ -134,6 +148,8 @@ impl InputArgs {
             || self.max_tokens.is_some()
             || self.seed.is_some()
             || self.json_schema.is_some()
+            || !self.choices.is_empty()
+            || self.complete
             || !self.stop.is_empty()
             || !self.set.is_empty()
             || !self.overrides.is_empty()
@@ -143,13 +159,13 @@ impl InputArgs {
             || self.endpoint != "chat"
     }
 
-    /// The input and what to ask of it; `model` is the config file's.
+    /// The input and what to ask of it.
     ///
     /// # Errors
     /// As [`Self::params`]; 2 if `-` stands beside other inputs.
-    pub fn spec(&self, model: Option<&str>) -> Result<InputSpec> {
+    pub fn spec(&self, settings: &Settings) -> Result<InputSpec> {
         let source = if self.stdin()? { InputSource::Stdin } else { InputSource::Files(self.inputs.clone()) };
-        Ok(InputSpec { source, flags: RequestFlags { reading: self.reading(), params: self.params(model)? } })
+        Ok(InputSpec { source, flags: RequestFlags { reading: self.reading(), params: self.params(settings)? } })
     }
 
     /// Treatment of invalid rows.
@@ -195,20 +211,20 @@ impl InputArgs {
         Ok(endpoint)
     }
 
-    /// Builds the parameters of every request. `model` comes from the config file.
+    /// Builds the parameters of every request. The settings may name a model.
     ///
     /// # Errors
-    /// 2 for a malformed `--set`, 66 for a schema or a text that cannot be read.
-    pub fn params(&self, model: Option<&str>) -> Result<Params> {
-        let json_schema = match &self.json_schema {
-            None => None,
-            Some(path) => Some(std::fs::read_to_string(path).map_err(|e| {
-                Error::new(Exit::NoInput, format!("--json-schema {}: cannot be read", path.display())).because(e)
-            })?),
-        };
+    /// 2 for a malformed `--set` or an invalid schema, 66 for a schema or a text that cannot be read.
+    pub fn params(&self, settings: &Settings) -> Result<Params> {
+        let json_schema = self.json_schema.as_deref().map(read_schema).transpose()?;
+        let choices = self.choices.iter().map(|text| text.trim().to_owned()).collect::<Vec<_>>();
+        if choices.iter().any(String::is_empty) {
+            return Err(Error::usage("--choices: an empty text between the commas")
+                .hint("write the texts as --choices positive,negative"));
+        }
         Ok(Params {
             endpoint: self.endpoint.parse::<Endpoint>().map_err(Error::usage)?,
-            model: self.model.clone().or_else(|| model.map(str::to_owned)),
+            model: self.model.clone().or_else(|| settings.run.model.clone()),
             prompt: self.prompt.as_deref().map(|text| text_of("--prompt", text)).transpose()?,
             system: self.system.as_deref().map(|text| text_of("--system", text)).transpose()?,
             id: self.id.clone(),
@@ -218,12 +234,26 @@ impl InputArgs {
             seed: self.seed,
             stop: self.stop.clone(),
             json_schema,
+            asks_choices: !choices.is_empty() && settings.takes_patterns(),
+            choices,
+            complete: self.complete,
             set: pairs("--set", &self.set)?,
             overrides: pairs("--override", &self.overrides)?,
             row_params: self.row_params.as_deref().map(names),
             constant_prompt: self.constant_prompt,
         })
     }
+}
+
+/// Reads a schema, and takes it out of the wrapper that APIs take.
+///
+/// # Errors
+/// 2 if it is invalid, 66 if the file cannot be read.
+fn read_schema(path: &Path) -> Result<String> {
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        Error::new(Exit::NoInput, format!("--json-schema {}: cannot be read", path.display())).because(e)
+    })?;
+    Ok(Schema::new(&text)?.as_str().to_owned())
 }
 
 /// Returns true if standard input is a pipe, or a file that is not empty. Schedulers give `/dev/null`, which is neither.

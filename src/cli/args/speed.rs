@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::api::StreamPatience;
 use crate::context::Ctx;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
@@ -26,9 +27,21 @@ pub struct SpeedArgs {
     /// Retries of a failing row; rate limits (429, 503) do not count [default: 5]
     #[arg(long, value_name = "N", help_heading = "Speed")]
     pub retries: Option<u32>,
+    /// Send a row up to N times more if its answer breaks --json-schema or --choices [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Speed")]
+    pub recheck: Option<u32>,
     /// Time limit of one request [default: 10m]
     #[arg(long, value_name = "TIME", help_heading = "Speed")]
     pub request_timeout: Option<String>,
+    /// Ask for each answer as a stream, so that a slow one is not cut off; results stay the same
+    #[arg(long, help_heading = "Speed")]
+    pub stream: bool,
+    /// With --stream: time for the first piece of an answer [default: 2m]
+    #[arg(long, value_name = "TIME", requires = "stream", help_heading = "Speed")]
+    pub first_token_timeout: Option<String>,
+    /// With --stream: time between two pieces of an answer [default: 60s]
+    #[arg(long, value_name = "TIME", requires = "stream", help_heading = "Speed")]
+    pub stall_timeout: Option<String>,
     /// Stop (resumable) if no request succeeds for this long [default: 15m]
     #[arg(long, value_name = "TIME", help_heading = "Speed")]
     pub give_up_after: Option<String>,
@@ -42,7 +55,11 @@ impl SpeedArgs {
     pub fn is_given(&self) -> bool {
         let texts = [&self.request_timeout, &self.give_up_after, &self.grace];
         let knobs = [self.concurrency, self.rpm, self.tpm];
-        texts.into_iter().any(Option::is_some) || knobs.iter().any(Option::is_some) || self.retries.is_some()
+        texts.into_iter().any(Option::is_some)
+            || knobs.iter().any(Option::is_some)
+            || self.retries.is_some()
+            || self.recheck.is_some()
+            || self.stream
     }
 
     /// Fills what the flags leave open from the config file and the defaults.
@@ -81,12 +98,20 @@ impl SpeedArgs {
             open: matches!(rpm, Some(AutoOr::Fixed(_)))
                 || (rpm.is_none() && matches!(concurrency, Some(AutoOr::Fixed(_)))),
         };
+        let request_timeout = time("--request-timeout", &args.request_timeout, config.request_timeout, 600)?;
+        let patience = StreamPatience {
+            first_token: time("--first-token-timeout", &args.first_token_timeout, None, 120)?,
+            stall: time("--stall-timeout", &args.stall_timeout, None, 60)?,
+            whole: request_timeout,
+        };
         Ok(SpeedOptions {
             concurrency: wanted,
             auto: !matches!(concurrency, Some(AutoOr::Fixed(_))),
             rates,
             retries: args.retries.or(config.retries).unwrap_or(5),
-            request_timeout: time("--request-timeout", &args.request_timeout, config.request_timeout, 600)?,
+            rechecks: args.recheck.unwrap_or(0),
+            request_timeout,
+            stream: args.stream.then_some(patience),
             deadline,
             give_up_after: time("--give-up-after", &args.give_up_after, config.give_up_after, 900)?,
             grace: time("--grace", &args.grace, config.grace, 20)?,

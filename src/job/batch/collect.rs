@@ -12,6 +12,7 @@ use crate::batch_status::BatchStatus;
 use crate::deadline::Deadline;
 use crate::error::{Error, Exit, Result};
 use crate::outcome::ErrorCode;
+use crate::rules::AnswerRules;
 use crate::store::answer_files::{answers_name, failures_name, file_hash};
 use crate::store::{BatchStep, JobBatch, JobDb};
 use crate::text;
@@ -97,7 +98,8 @@ impl Session<'_> {
             let (joined, to_store) = sync_channel(1);
             let (done, stored) = channel();
             let own = path.clone();
-            let joiner = scope.spawn(move || join_all(&JobDb::open(&own)?, &todo, &joined));
+            let rules = self.spec.rules(self.ctx);
+            let joiner = scope.spawn(move || join_all(&JobDb::open(&own)?, &rules, &todo, &joined));
             let storer = scope.spawn(move || store_all(&mut JobDb::open(&path)?, &to_store, &done));
             let mut lacking = Vec::new();
             let mut took = |session: &mut Self, taken: Taken| {
@@ -193,7 +195,7 @@ impl Session<'_> {
         self.block_on(self.driver.ask(&mut batch))?;
         let files = self.block_on(self.driver.download(&batch, true))?;
         let expected = expected(&self.driver.db.borrow(), &batch)?;
-        let taken = join_results(batch, expected, &files)?;
+        let taken = join_results(batch, expected, &files, &self.spec.rules(self.ctx))?;
         let late = files.late().map(|words| {
             later(format!(
                 "batch {} has ended, but the service does not have its results yet: {words}",
@@ -259,13 +261,13 @@ fn words(findings: &Findings) -> String {
 }
 
 /// Joins the batches it receives, one after the other.
-fn join_all(db: &JobDb, todo: &Receiver<Task>, to: &SyncSender<Taken>) -> Result<()> {
+fn join_all(db: &JobDb, rules: &AnswerRules, todo: &Receiver<Task>, to: &SyncSender<Taken>) -> Result<()> {
     for Task { batch, files } in todo {
         // Reads the rows while the files download.
         let expected = expected(db, &batch)?;
         // The download has failed. The downloading thread reports it.
         let Ok(files) = files.recv() else { continue };
-        if to.send(join_results(batch, expected, &files)?).is_err() {
+        if to.send(join_results(batch, expected, &files, rules)?).is_err() {
             break;
         }
     }
@@ -301,7 +303,12 @@ fn expected(db: &JobDb, batch: &JobBatch) -> Result<Vec<Expected>> {
 }
 
 /// Joins the rows of a batch with its downloaded files.
-fn join_results(mut batch: JobBatch, expected: Vec<Expected>, files: &BatchDownloads) -> Result<Taken> {
+fn join_results(
+    mut batch: JobBatch,
+    expected: Vec<Expected>,
+    files: &BatchDownloads,
+    rules: &AnswerRules,
+) -> Result<Taken> {
     let (output, errors) = (files.answers.path(), files.failures.path());
     batch.collected.answers_hash = output.and_then(file_hash);
     batch.collected.failures_hash = errors.and_then(file_hash);
@@ -316,7 +323,7 @@ fn join_results(mut batch: JobBatch, expected: Vec<Expected>, files: &BatchDownl
         deleted: files.deleted(),
         whole: files.are_whole(),
     };
-    let mut report = join(expected, &Files { output, errors }, &ending)?;
+    let mut report = join(expected, &Files { output, errors }, &ending, rules)?;
     for joined in &mut report.joined {
         joined.outcome.prices = batch.cost.prices;
     }
@@ -344,9 +351,9 @@ fn join_results(mut batch: JobBatch, expected: Vec<Expected>, files: &BatchDownl
 
 impl Taken {
     /// Joins the downloaded files of a batch with its rows.
-    pub(super) fn of(db: &JobDb, batch: JobBatch, files: &BatchDownloads) -> Result<Self> {
+    pub(super) fn of(db: &JobDb, batch: JobBatch, files: &BatchDownloads, rules: &AnswerRules) -> Result<Self> {
         let expected = expected(db, &batch)?;
-        join_results(batch, expected, files)
+        join_results(batch, expected, files, rules)
     }
 
     /// Stores the results of the rows whose results were missing so far, keeps only these, and settles the batch, in one

@@ -55,7 +55,8 @@ impl Session<'_> {
         if files.deleted().is_some() {
             return Ok(None);
         }
-        Ok(Some(Taken::of(&self.driver.db.borrow(), batch, &files)?).filter(|taken| !taken.lacks))
+        Ok(Some(Taken::of(&self.driver.db.borrow(), batch, &files, &self.spec.rules(self.ctx))?)
+            .filter(|taken| !taken.lacks))
     }
 
     fn replace_missing(&mut self, mut taken: Taken) -> Result<()> {

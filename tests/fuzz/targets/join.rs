@@ -9,8 +9,8 @@ use std::sync::Arc;
 use libfuzzer_sys::{Corpus, fuzz_target};
 use llbatch::door::batches::BatchStatus;
 use llbatch::door::{
-    Ending, ErrorCode, Expected, Files, Findings, Fingerprint, Joined, Options, Outcome, RecordColumns, Renderer,
-    Report, ResultFormat as Format, Side, Usage, join, one_line,
+    AnswerRules, Ending, ErrorCode, Expected, Files, Findings, Fingerprint, Joined, Options, Outcome, RecordColumns,
+    Renderer, Report, ResultFormat as Format, Side, Usage, join, one_line,
 };
 use llbatch_fuzz::{Scratch, choice, find, is_message, members, string};
 
@@ -50,8 +50,8 @@ fuzz_target!(|data: &[u8]| -> Corpus {
     let paths = [sides[0].path(), sides[1].path()];
     let output = (how & 4 == 0).then_some(output);
     let files = Files { output: output.map(|_| &*paths[0]), errors: errors.map(|_| &*paths[1]) };
-    let report = join(expected(false), &files, &ending).expect("files that can be read");
-    assert_eq!(join(expected(false), &files, &ending).expect("the same files"), report);
+    let report = join(expected(false), &files, &ending, &AnswerRules::default()).expect("files that can be read");
+    assert_eq!(join(expected(false), &files, &ending, &AnswerRules::default()).expect("the same files"), report);
 
     let lines: Vec<Line<'_>> = output.into_iter().chain(errors).flat_map(lines).collect();
     assert_eq!(report.joined.len(), ROWS.len());
@@ -185,7 +185,7 @@ fn again(report: &Report, files: &Files<'_>, ending: &Ending<'_>) {
     let file = Scratch::of(&written);
     let path = file.path();
     let files = Files { output: Some(&path), errors: None };
-    let read = join(expected(true), &files, ending).expect("a file that can be read");
+    let read = join(expected(true), &files, ending, &AnswerRules::default()).expect("a file that can be read");
     assert_eq!(read.findings, Findings::default());
     for ((joined, first), first_body) in read.joined.iter().zip(&report.joined).zip(bodies) {
         // The words of a foreign code may gain the status in front.

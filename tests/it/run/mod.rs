@@ -1,6 +1,7 @@
 //! `llbatch run`.
 
 mod bytes;
+mod checked_answers;
 mod crash;
 mod disk;
 mod faults;
@@ -16,5 +17,6 @@ mod resume;
 mod samples;
 mod signals;
 mod stops;
+mod streams;
 mod summary;
 mod tables;

@@ -1,0 +1,535 @@
+//! Puts the chunks of a streamed completion together, to the body that the service would have sent whole.
+//!
+//! Values stay as they were spelled: pieces of a text are joined inside of their quotes, and nothing becomes a tree. Most
+//! chunks differ from the one before only in their piece of the answer. Such a chunk is not parsed: it is recognised by
+//! the bytes before and behind that piece.
+
+use super::says_something;
+use crate::json::{self, Member};
+
+/// The chunks of a completion so far.
+#[derive(Debug, Default)]
+pub struct Assembly {
+    body: Members,
+    choices: Vec<StreamedChoice>,
+    frame: Option<Frame>,
+    pieces: u64,
+}
+
+/// The news in the data of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chunk {
+    /// A piece of the answer.
+    Piece,
+    /// A chunk with anything else: roles, reasons, counts.
+    Other,
+    /// An error in place of a chunk.
+    Error,
+    /// No chunk.
+    Invalid,
+}
+
+/// The bytes around a piece of a text, which are the same in the next chunk.
+#[derive(Debug)]
+struct Frame {
+    before: Vec<u8>,
+    behind: Vec<u8>,
+    /// The place of the choice among those that have begun.
+    choice: usize,
+    part: TextPlace,
+}
+
+/// The place of a choice's text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TextPlace {
+    /// `content` of a chat's message.
+    Content,
+    /// `text` of a completion.
+    Text,
+}
+
+/// The pieces that a chunk adds to a choice.
+#[derive(Debug, Default)]
+struct Added<'a> {
+    count: usize,
+    /// The piece, inside of its quotes, if the choice has no other news.
+    alone: Option<(TextPlace, &'a str)>,
+}
+
+/// A choice so far.
+#[derive(Debug, Default)]
+struct StreamedChoice {
+    index: u64,
+    members: Members,
+    message: Members,
+    calls: Vec<StreamedCall>,
+}
+
+/// A tool call so far.
+#[derive(Debug, Default)]
+struct StreamedCall {
+    index: u64,
+    members: Members,
+    function: Members,
+}
+
+impl Assembly {
+    /// Takes the data of an event.
+    pub fn push(&mut self, data: &str) -> Chunk {
+        if self.continues(data) {
+            self.pieces += 1;
+            return Chunk::Piece;
+        }
+        self.frame = None;
+        let Ok(members) = json::members(data) else { return Chunk::Invalid };
+        let choices = json::find(&members, "choices").filter(|choices| choices.value.starts_with('['));
+        if choices.is_none() && json::find(&members, "error").is_some_and(|error| says_something(error.value)) {
+            return Chunk::Error;
+        }
+        for member in members.iter().filter(|member| choices.is_none_or(|choices| choices.start != member.start)) {
+            match &*member.key {
+                "object" => self.body.update("object", &member.value.replace(".chunk\"", "\"")),
+                name => self.body.update(name, member.value),
+            }
+        }
+        self.body.update("choices", "[]");
+        let choices = choices.map(|choices| json::trusted_elements(choices.value)).unwrap_or_default();
+        let mut count = 0;
+        for choice in choices.iter().filter(|choice| choice.starts_with('{')) {
+            let members = json::trusted_members(choice);
+            let place = self.place_of(&members);
+            let added = self.choices[place].add(&members);
+            count += added.count;
+            if let (Some((part, piece)), [_]) = (added.alone, &choices[..]) {
+                let start = piece.as_ptr().addr() - data.as_ptr().addr();
+                let (before, behind) = (data[..start].into(), data[start + piece.len()..].into());
+                self.frame = Some(Frame { before, behind, choice: place, part });
+            }
+        }
+        if count == 0 {
+            return Chunk::Other;
+        }
+        self.pieces += 1;
+        Chunk::Piece
+    }
+
+    /// The number of chunks that carried a piece of an answer.
+    pub const fn pieces(&self) -> u64 {
+        self.pieces
+    }
+
+    /// Returns true if every choice that has begun has ended.
+    pub fn has_ended(&self) -> bool {
+        !self.choices.is_empty() && self.choices.iter().all(|choice| choice.members.says("finish_reason"))
+    }
+
+    /// The body. `None`: no choice has begun.
+    pub fn into_body(mut self) -> Option<String> {
+        if self.choices.is_empty() {
+            return None;
+        }
+        self.choices.sort_by_key(|choice| choice.index);
+        let choices: Vec<String> = self.choices.into_iter().map(StreamedChoice::into_json).collect();
+        self.body.set("choices", format!("[{}]", choices.join(",")));
+        Some(self.body.into_json())
+    }
+
+    /// Takes a chunk that differs from the last one only in its piece of the text.
+    fn continues(&mut self, data: &str) -> bool {
+        let Some(Frame { before, behind, choice, part }) = &self.frame else { return false };
+        let piece = data.as_bytes().strip_prefix(&before[..]).and_then(|rest| rest.strip_suffix(&behind[..]));
+        let Some(piece) = piece.filter(|piece| stays_inside_of_quotes(piece)) else { return false };
+        // The piece lies between quotes, so it is cut between characters.
+        let Ok(piece) = std::str::from_utf8(piece) else { return false };
+        self.choices[*choice].append(*part, piece);
+        true
+    }
+
+    /// The place of the choice that these members belong to.
+    fn place_of(&mut self, members: &[Member<'_>]) -> usize {
+        let index = index_of(members).unwrap_or(0);
+        self.choices.iter().position(|choice| choice.index == index).unwrap_or_else(|| {
+            self.choices.push(StreamedChoice { index, ..StreamedChoice::default() });
+            self.choices.len() - 1
+        })
+    }
+}
+
+impl StreamedChoice {
+    fn append(&mut self, part: TextPlace, piece: &str) {
+        match part {
+            TextPlace::Content => self.message.append("content", piece),
+            TextPlace::Text => self.members.append("text", piece),
+        }
+    }
+
+    /// Adds what a chunk says of this choice.
+    fn add<'a>(&mut self, members: &[Member<'a>]) -> Added<'a> {
+        let mut added = Added::default();
+        let mut other_news = false;
+        let is_chat = json::find(members, "delta").is_some();
+        for Member { key, value, .. } in members {
+            match &**key {
+                // Together repeats the piece of a chat's content here, and names each token.
+                "text" if is_chat => other_news = true,
+                "token_id" => other_news = true,
+                "delta" if value.starts_with('{') => {
+                    self.members.update("message", "{}");
+                    let delta = self.add_delta(&json::trusted_members(value));
+                    added.count += delta.count;
+                    added.alone = delta.alone;
+                    other_news |= delta.count > 0 && delta.alone.is_none();
+                }
+                "text" => {
+                    if let Some(piece) = inside_of_quotes(value) {
+                        self.append(TextPlace::Text, piece);
+                        added.count += usize::from(!piece.is_empty());
+                        added.alone = Some((TextPlace::Text, piece));
+                    }
+                }
+                "logprobs" if value.starts_with('{') => {
+                    self.members.join_lists("logprobs", value);
+                    other_news = true;
+                }
+                name => {
+                    self.members.update(name, value);
+                    other_news |= name != "index" && *value != "null";
+                }
+            }
+        }
+        added.alone = added.alone.filter(|(_, piece)| !other_news && !piece.is_empty());
+        added
+    }
+
+    /// Adds a piece of this choice's message.
+    fn add_delta<'a>(&mut self, delta: &[Member<'a>]) -> Added<'a> {
+        let mut added = Added::default();
+        let mut other_news = false;
+        for Member { key, value, .. } in delta {
+            match (&**key, inside_of_quotes(value)) {
+                ("role", _) => self.message.update("role", value),
+                ("token_id", _) => other_news = true,
+                ("tool_calls", None) if *value == "null" => {}
+                ("tool_calls", None) if value.starts_with('[') => {
+                    other_news = true;
+                    self.message.update("tool_calls", "[]");
+                    for call in json::trusted_elements(value) {
+                        added.count += 1;
+                        self.add_call(&json::trusted_members(call));
+                    }
+                }
+                ("function_call", None) if value.starts_with('{') => {
+                    other_news = true;
+                    added.count += 1;
+                    self.message.join_texts("function_call", value);
+                }
+                (name, Some(piece)) => {
+                    self.message.append(name, piece);
+                    added.count += usize::from(!piece.is_empty());
+                    if name == "content" {
+                        added.alone = Some((TextPlace::Content, piece));
+                    } else {
+                        other_news |= !piece.is_empty();
+                    }
+                }
+                (name, None) if value.starts_with('[') => {
+                    other_news = true;
+                    self.message.extend(name, value);
+                }
+                (name, None) => self.message.update(name, value),
+            }
+        }
+        added.alone = added.alone.filter(|_| !other_news);
+        added
+    }
+
+    /// Adds a piece of a tool call. Its index orders the calls, and is no part of a whole answer.
+    fn add_call(&mut self, members: &[Member<'_>]) {
+        let index = index_of(members).unwrap_or(self.calls.len() as u64);
+        let place = self.calls.iter().position(|call| call.index == index).unwrap_or_else(|| {
+            self.calls.push(StreamedCall { index, ..StreamedCall::default() });
+            self.calls.len() - 1
+        });
+        let call = &mut self.calls[place];
+        for Member { key, value, .. } in members {
+            match &**key {
+                "index" => {}
+                "function" if value.starts_with('{') => {
+                    call.members.update("function", "{}");
+                    for Member { key, value, .. } in json::trusted_members(value) {
+                        match inside_of_quotes(value) {
+                            Some(piece) if key == "arguments" => call.function.append("arguments", piece),
+                            _ => call.function.update(&key, value),
+                        }
+                    }
+                }
+                name => call.members.update(name, value),
+            }
+        }
+    }
+
+    fn into_json(mut self) -> String {
+        if !self.calls.is_empty() {
+            self.calls.sort_by_key(|call| call.index);
+            let calls: Vec<String> = self.calls.into_iter().map(StreamedCall::into_json).collect();
+            self.message.set("tool_calls", format!("[{}]", calls.join(",")));
+        }
+        if !self.message.0.is_empty() {
+            self.members.0.retain(|(name, _)| name != "message");
+            // Where whole answers have it.
+            let place = self.members.0.iter().position(|(name, _)| name == "index").map_or(0, |index| index + 1);
+            self.members.0.insert(place, ("message".to_owned(), self.message.into_json()));
+        }
+        self.members.into_json()
+    }
+}
+
+impl StreamedCall {
+    fn into_json(mut self) -> String {
+        if !self.function.0.is_empty() {
+            self.members.set("function", self.function.into_json());
+        }
+        self.members.into_json()
+    }
+}
+
+/// Members as spelled, in the order of their first appearance.
+#[derive(Debug, Default)]
+struct Members(Vec<(String, String)>);
+
+impl Members {
+    fn of(&mut self, name: &str) -> &mut String {
+        let place = self.0.iter().position(|(own, _)| own == name).unwrap_or_else(|| {
+            self.0.push((name.to_owned(), String::new()));
+            self.0.len() - 1
+        });
+        &mut self.0[place].1
+    }
+
+    fn set(&mut self, name: &str, value: String) {
+        *self.of(name) = value;
+    }
+
+    /// Sets the value, unless it says nothing and there is one.
+    fn update(&mut self, name: &str, value: &str) {
+        let own = self.of(name);
+        if own.is_empty() || !matches!(value, "null" | "\"\"" | "[]" | "{}") {
+            value.clone_into(own);
+        }
+    }
+
+    /// Appends a piece to a text.
+    fn append(&mut self, name: &str, piece: &str) {
+        let own = self.of(name);
+        if own.starts_with('"') {
+            own.pop();
+        } else {
+            own.clear();
+            own.push('"');
+        }
+        own.push_str(piece);
+        own.push('"');
+    }
+
+    /// Appends the elements of a list.
+    fn extend(&mut self, name: &str, list: &str) {
+        let own = self.of(name);
+        let more = list[1..list.len() - 1].trim();
+        if !own.starts_with('[') {
+            list.clone_into(own);
+        } else if !more.is_empty() {
+            own.pop();
+            if own.trim_end() != "[" {
+                own.push(',');
+            }
+            own.push_str(more);
+            own.push(']');
+        }
+    }
+
+    /// Joins the lists in an object with those of the object here.
+    fn join_lists(&mut self, name: &str, object: &str) {
+        self.join(name, object, |whole, name, value| {
+            if value.starts_with('[') { whole.extend(name, value) } else { whole.update(name, value) }
+        });
+    }
+
+    /// Joins the texts in an object with those of the object here.
+    fn join_texts(&mut self, name: &str, object: &str) {
+        self.join(name, object, |whole, name, value| match inside_of_quotes(value) {
+            Some(piece) => whole.append(name, piece),
+            None => whole.update(name, value),
+        });
+    }
+
+    fn join(&mut self, name: &str, object: &str, mut add: impl FnMut(&mut Self, &str, &str)) {
+        let own = self.of(name);
+        let mut whole = Self::default();
+        for text in [own.as_str(), object].into_iter().filter(|text| text.starts_with('{')) {
+            for Member { key, value, .. } in json::trusted_members(text) {
+                add(&mut whole, &key, value);
+            }
+        }
+        *own = whole.into_json();
+    }
+
+    /// Returns true if there is a value that says something.
+    fn says(&self, name: &str) -> bool {
+        self.0.iter().any(|(own, value)| own == name && says_something(value))
+    }
+
+    fn into_json(self) -> String {
+        let members: Vec<String> =
+            self.0.into_iter().map(|(name, value)| format!("{}:{value}", json::quote(&name))).collect();
+        format!("{{{}}}", members.join(","))
+    }
+}
+
+/// The inside of a JSON string, as spelled.
+fn inside_of_quotes(value: &str) -> Option<&str> {
+    value.strip_prefix('"')?.strip_suffix('"')
+}
+
+/// Returns true if a string that begins with these bytes goes on behind them.
+fn stays_inside_of_quotes(piece: &[u8]) -> bool {
+    let mut rest = piece;
+    while let Some(at) = memchr::memchr2(b'"', b'\\', rest) {
+        if rest[at] == b'"' || at + 2 > rest.len() {
+            return false;
+        }
+        rest = &rest[at + 2..];
+    }
+    !piece.is_empty() && piece.iter().all(|byte| *byte >= b' ')
+}
+
+fn index_of(members: &[Member<'_>]) -> Option<u64> {
+    json::whole(json::find(members, "index")?.value)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    /// A chunk of a chat with these members of its one choice.
+    fn chunk(choice: &str) -> String {
+        format!(
+            r#"{{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{{"index":0,{choice}}}]}}"#
+        )
+    }
+
+    fn whole(chunks: &[String]) -> (Vec<Chunk>, bool, Option<String>) {
+        let mut assembly = Assembly::default();
+        let news = chunks.iter().map(|chunk| assembly.push(chunk)).collect();
+        (news, assembly.has_ended(), assembly.into_body())
+    }
+
+    #[test]
+    fn a_chat_is_put_together_as_it_was_spelled() {
+        let (news, ended, body) = whole(&[
+            chunk(r#""delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null"#),
+            chunk(r#""delta":{"content":"Hel"},"logprobs":null,"finish_reason":null"#),
+            chunk(r#""delta":{"content":"lo w\u00f6"},"logprobs":null,"finish_reason":null"#),
+            chunk(r#""delta":{"content":"rld"},"logprobs":null,"finish_reason":null"#),
+            chunk(r#""delta":{"content":"\" \\"},"logprobs":null,"finish_reason":null"#),
+            chunk(r#""delta":{"content":"!"},"logprobs":null,"finish_reason":null"#),
+            chunk(r#""delta":{},"logprobs":null,"finish_reason":"stop""#),
+            r#"{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[],"usage":{"prompt_tokens":3}}"#
+                .to_owned(),
+        ]);
+        let mut expected = [Chunk::Piece; 8];
+        for quiet in [0, 6, 7] {
+            expected[quiet] = Chunk::Other;
+        }
+        assert_eq!(news, expected);
+        assert!(ended);
+        let expected = r#"{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"Hello w\u00f6rld\" \\!"},"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":3}}"#;
+        assert_eq!(body.unwrap(), expected);
+    }
+
+    #[test]
+    fn several_choices_are_told_apart_by_their_index() {
+        let of = |index: u64, piece: &str| {
+            format!(
+                r#"{{"object":"text_completion","choices":[{{"index":{index},"text":"{piece}","finish_reason":null}}]}}"#
+            )
+        };
+        let end = |index: u64| format!(r#"{{"choices":[{{"index":{index},"text":"","finish_reason":"stop"}}]}}"#);
+        let chunks = [of(1, "b1"), of(0, "a1"), of(1, "b2"), of(1, "b3"), of(0, "a2"), end(1)];
+        let (_, ended, _) = whole(&chunks);
+        assert!(!ended, "choice 0 has not ended");
+        let (_, ended, body) = whole(&[&chunks[..], &[end(0)]].concat());
+        assert!(ended);
+        assert_eq!(
+            body.unwrap(),
+            r#"{"object":"text_completion","choices":[{"index":0,"text":"a1a2","finish_reason":"stop"},{"index":1,"text":"b1b2b3","finish_reason":"stop"}]}"#
+        );
+    }
+
+    #[test]
+    fn tool_calls_are_put_together_by_their_index() {
+        let (news, ended, body) = whole(&[
+            chunk(
+                r#""delta":{"role":"assistant","content":null,"tool_calls":[{"index":0,"id":"a","type":"function","function":{"name":"f","arguments":""}}]}"#,
+            ),
+            chunk(r#""delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\"x\""}}]}"#),
+            chunk(
+                r#""delta":{"tool_calls":[{"index":1,"id":"b","type":"function","function":{"name":"g","arguments":"{}"}}]}"#,
+            ),
+            chunk(r#""delta":{"tool_calls":[{"index":0,"function":{"arguments":":1}"}}]}"#),
+            chunk(r#""delta":{},"finish_reason":"tool_calls""#),
+        ]);
+        assert_eq!(news[..4], [Chunk::Piece; 4]);
+        assert!(ended);
+        let body: Value = serde_json::from_str(&body.unwrap()).unwrap();
+        assert_eq!(
+            body["choices"][0]["message"]["tool_calls"],
+            serde_json::json!([
+                {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{\"x\":1}"}},
+                {"id": "b", "type": "function", "function": {"name": "g", "arguments": "{}"}},
+            ])
+        );
+    }
+
+    #[test]
+    fn reasoning_and_logprobs_are_joined() {
+        let (_, _, body) = whole(&[
+            chunk(r#""delta":{"reasoning":"so","content":""},"logprobs":{"content":[{"token":"a"}],"refusal":null}"#),
+            chunk(
+                r#""delta":{"reasoning":" it is"},"logprobs":{"content":[{"token":"b"},{"token":"c"}],"refusal":null}"#,
+            ),
+            chunk(
+                r#""delta":{"content":"x"},"logprobs":{"content":[{"token":"b"}],"refusal":null},"finish_reason":"stop""#,
+            ),
+            chunk(
+                r#""delta":{"content":"x"},"logprobs":{"content":[{"token":"b"}],"refusal":null},"finish_reason":"stop""#,
+            ),
+        ]);
+        let body: Value = serde_json::from_str(&body.unwrap()).unwrap();
+        assert_eq!(body["choices"][0]["message"], serde_json::json!({"reasoning": "so it is", "content": "xx"}));
+        let tokens = body["choices"][0]["logprobs"]["content"].as_array().unwrap().len();
+        assert_eq!(tokens, 5);
+    }
+
+    #[test]
+    fn errors_and_nonsense_are_no_chunks() {
+        let mut assembly = Assembly::default();
+        assert_eq!(assembly.push(r#"{"error":{"message":"overloaded"}}"#), Chunk::Error);
+        assert_eq!(assembly.push("[DONE]"), Chunk::Invalid);
+        assert_eq!(assembly.push("{\"choices\":[{"), Chunk::Invalid);
+        assert_eq!(assembly.push("{}"), Chunk::Other);
+        assert_eq!(assembly.into_body(), None);
+    }
+
+    #[test]
+    fn chunks_that_look_alike_are_no_less_than_the_parsed_ones() {
+        // A piece that ends its string and begins other members must not be taken for a text.
+        let plain = chunk(r#""delta":{"content":"a"}"#);
+        let tricky = chunk(r#""delta":{"content":"b"},"finish_reason":"stop","x":{"content":"c"}"#);
+        let (_, ended, body) = whole(&[plain.clone(), plain, tricky]);
+        assert!(ended);
+        let body: Value = serde_json::from_str(&body.unwrap()).unwrap();
+        assert_eq!(body["choices"][0]["message"]["content"], "aab");
+    }
+}

@@ -1,0 +1,116 @@
+//! The rules that an answer must pass before its row counts as answered. Nothing is repaired: an answer passes as it came, or
+//! its row fails with the reason.
+
+mod fence;
+mod schema;
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+pub use fence::unfenced;
+pub use schema::Schema;
+
+use crate::completion::{Choice, Completion};
+use crate::error::{Error, Result};
+use crate::outcome::{ErrorCode, RowError};
+
+/// The rules of a job as the user gave them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RuleSpec {
+    /// The JSON schema of `--json-schema`.
+    pub schema: Option<String>,
+    /// The texts of `--choices`. Empty: any text.
+    pub choices: Vec<String>,
+    /// An answer that was cut off at its token limit fails (`--complete`).
+    pub complete: bool,
+}
+
+/// The rules of a job, ready to judge answers.
+#[derive(Debug, Default)]
+pub struct AnswerRules {
+    complete: bool,
+    content: Option<ContentRule>,
+}
+
+/// The rule that each text of an answer must pass.
+#[derive(Debug)]
+enum ContentRule {
+    Schema(Schema),
+    Choices(Vec<String>),
+}
+
+impl AnswerRules {
+    /// Prepares the rules of `spec`.
+    ///
+    /// # Errors
+    /// A usage error for an invalid schema, and for a schema beside choices.
+    pub fn new(spec: &RuleSpec) -> Result<Self> {
+        let content = match (&spec.schema, spec.choices.is_empty()) {
+            (Some(_), false) => {
+                return Err(Error::usage("--json-schema and --choices exclude each other")
+                    .hint("a schema can hold the choices: {\"enum\": [\"a\", \"b\"]}"));
+            }
+            (Some(schema), true) => Some(ContentRule::Schema(Schema::new(schema)?)),
+            (None, false) => Some(ContentRule::Choices(spec.choices.clone())),
+            (None, true) => None,
+        };
+        Ok(Self { complete: spec.complete, content })
+    }
+
+    /// Returns true if every answer passes.
+    pub const fn is_empty(&self) -> bool {
+        !self.complete && self.content.is_none()
+    }
+
+    /// Looks for the first rule that the answer in `body` breaks. Every choice of an answer must pass, except one that the
+    /// service itself reports as failed.
+    pub fn violation(&self, body: &str) -> Option<RowError> {
+        if self.is_empty() {
+            return None;
+        }
+        let answer = Completion::of(body);
+        if self.complete && answer.truncation().is_some() {
+            let message = "the answer was cut off at its token limit, and --complete asks for whole answers";
+            return Some(RowError { code: ErrorCode::Truncated, message: message.to_owned() });
+        }
+        let rule = self.content.as_ref()?;
+        let choices = answer.choices();
+        choices.iter().enumerate().filter(|(_, choice)| !choice.has_failed()).find_map(|(at, choice)| {
+            let why = rule.broken_by(choice)?;
+            let mut message = String::new();
+            if choices.len() > 1 {
+                let _ = write!(message, "choice {} of {}: ", at + 1, choices.len());
+            }
+            message.push_str(&why);
+            Some(RowError { code: ErrorCode::InvalidAnswer, message })
+        })
+    }
+}
+
+impl ContentRule {
+    /// The rule that the choice breaks, in words. `None`: it passes.
+    fn broken_by(&self, choice: &Choice<'_>) -> Option<String> {
+        let Some(text) = choice.content_text() else {
+            let instead = if choice.calls_tools() { "calls a tool" } else { "has no text" };
+            return Some(format!("the answer {instead}"));
+        };
+        match self {
+            Self::Schema(schema) => schema.broken_by(unfenced(&text).unwrap_or(&text)),
+            Self::Choices(choices) if choices.iter().any(|choice| choice == text.trim()) => None,
+            Self::Choices(choices) => Some(format!("the answer is none of --choices {}", listed(choices))),
+        }
+    }
+}
+
+/// The choices between commas; the first of many.
+fn listed(choices: &[String]) -> Cow<'_, str> {
+    const SHOWN: usize = 8;
+    match choices {
+        [one] => Cow::Borrowed(one),
+        _ if choices.len() <= SHOWN => Cow::Owned(choices.join(", ")),
+        _ => Cow::Owned(format!("{}, … ({} in all)", choices[..SHOWN].join(", "), choices.len())),
+    }
+}
+
+#[cfg(test)]
+mod tests;

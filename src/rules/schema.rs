@@ -1,0 +1,78 @@
+//! A JSON schema that answers are held against.
+
+use jsonschema::error::ValidationErrorKind;
+use jsonschema::{Draft, PatternOptions, Validator};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+/// Steps of one search for a pattern. More than this is a pattern that explodes, and the answer counts as invalid.
+const PATTERN_STEPS: usize = 100_000;
+
+/// A compiled JSON schema.
+#[derive(Debug)]
+pub struct Schema {
+    validator: Validator,
+    text: String,
+}
+
+impl Schema {
+    /// Compiles a schema, or the one inside the wrapper that APIs take (`{"name": …, "schema": {…}}`, also as the whole
+    /// `response_format`). Nothing outside of the text is looked up.
+    ///
+    /// # Errors
+    /// A usage error if it is invalid or refers to another document.
+    pub fn new(text: &str) -> Result<Self> {
+        let usage = |what: String| Error::usage(format!("--json-schema: {what}"));
+        let value: Value =
+            serde_json::from_str(text).map_err(|error| usage("the file is not JSON".to_owned()).because(error))?;
+        let schema = unwrapped(&value);
+        if !(schema.is_object() || schema.is_boolean()) {
+            return Err(usage("a schema is a JSON object, or true or false".to_owned()));
+        }
+        let options = jsonschema::options()
+            .with_draft(Draft::Draft202012.detect(schema))
+            .with_pattern_options(PatternOptions::fancy_regex().backtrack_limit(PATTERN_STEPS));
+        let validator = options.offline().build(schema).map_err(|error| match error.kind() {
+            ValidationErrorKind::Referencing(reference) => {
+                usage(format!("the schema refers to something outside of itself: {reference}"))
+                    .hint("copy the definition into `$defs` of the schema, and refer to `#/$defs/NAME`")
+            }
+            _ => usage(format!("the schema is invalid at {:?}: {error}", error.instance_path().as_str())).hint(MORE),
+        })?;
+        Ok(Self { validator, text: schema.to_string() })
+    }
+
+    /// The schema as compact JSON, without its wrapper.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The rule that `text` breaks, in words that hold nothing of the text. `None`: it passes.
+    pub fn broken_by(&self, text: &str) -> Option<String> {
+        let value: Value = match serde_json::from_str(text) {
+            Ok(value) => value,
+            Err(error) if error.is_eof() => return Some("the answer is JSON that is cut off".to_owned()),
+            Err(error) => {
+                return Some(format!("the answer is not JSON (line {}, column {})", error.line(), error.column()));
+            }
+        };
+        if self.validator.is_valid(&value) {
+            return None;
+        }
+        let error = self.validator.iter_errors(&value).next()?;
+        let (rule, at) = (error.schema_path().as_str(), error.instance_path().as_str());
+        let place = if at.is_empty() { String::new() } else { format!(" at {at}") };
+        Some(format!("the answer breaks the schema{place}: {} (rule {rule})", error.masked()))
+    }
+}
+
+const MORE: &str = "https://json-schema.org/draft/2020-12 describes schemas";
+
+/// The schema inside the wrappers of APIs.
+fn unwrapped(value: &Value) -> &Value {
+    let inner = value.get("json_schema").filter(|_| value.get("type").is_some_and(|kind| kind == "json_schema"));
+    let value = inner.unwrap_or(value);
+    let named = value.get("name").is_some_and(Value::is_string) || value.get("strict").is_some_and(Value::is_boolean);
+    value.get("schema").filter(|schema| (named || inner.is_some()) && schema.is_object()).unwrap_or(value)
+}

@@ -1,0 +1,156 @@
+use super::*;
+use crate::error::Exit;
+
+fn chat(content: &str, finish_reason: &str) -> String {
+    let content = serde_json::to_string(content).unwrap();
+    format!(r#"{{"choices":[{{"message":{{"content":{content}}},"finish_reason":"{finish_reason}"}}]}}"#)
+}
+
+fn rules(spec: &RuleSpec) -> AnswerRules {
+    AnswerRules::new(spec).unwrap()
+}
+
+fn schema(text: &str) -> AnswerRules {
+    rules(&RuleSpec { schema: Some(text.to_owned()), ..RuleSpec::default() })
+}
+
+const PERSON: &str = r#"{"type": "object", "required": ["name"], "properties":
+    {"name": {"type": "string"}, "age": {"type": "integer", "minimum": 0}}}"#;
+
+#[test]
+fn answers_are_held_against_the_schema() {
+    let rules = schema(PERSON);
+    let cases = [
+        (r#"{"name": "Ann", "age": 3}"#, None),
+        (" {\"name\": \"Ann\"}\n", None),
+        ("```json\n{\"name\": \"Ann\"}\n```", None),
+        ("{}", Some("the answer breaks the schema: \"name\" is a required property (rule /required)")),
+        (
+            r#"{"name": "Ann", "age": "three"}"#,
+            Some("the answer breaks the schema at /age: value is not of type \"integer\" (rule /properties/age/type)"),
+        ),
+        ("Ann is three", Some("the answer is not JSON (line 1, column 1)")),
+        (r#"{"name": "An"#, Some("the answer is JSON that is cut off")),
+        ("```json\n{\"name\": \"Ann\"}", Some("the answer is not JSON (line 1, column 1)")),
+        ("", Some("the answer is JSON that is cut off")),
+    ];
+    for (content, expected) in cases {
+        let violation = rules.violation(&chat(content, "stop"));
+        assert_eq!(violation.as_ref().map(|error| error.message.as_str()), expected, "{content:?}");
+        assert!(violation.is_none_or(|error| error.code == ErrorCode::InvalidAnswer));
+    }
+}
+
+#[test]
+fn wrappers_of_apis_are_taken_off() {
+    for wrapped in [
+        format!(r#"{{"name": "person", "strict": true, "schema": {PERSON}}}"#),
+        format!(r#"{{"type": "json_schema", "json_schema": {{"name": "person", "schema": {PERSON}}}}}"#),
+        format!(r#"{{"type": "json_schema", "json_schema": {{"schema": {PERSON}}}}}"#),
+    ] {
+        assert_eq!(Schema::new(&wrapped).unwrap().as_str(), Schema::new(PERSON).unwrap().as_str(), "{wrapped}");
+    }
+    // A schema with a property called `schema` is a schema.
+    let own = r#"{"type": "object", "properties": {"schema": {"type": "string"}}}"#;
+    assert!(Schema::new(own).unwrap().as_str().contains("properties"));
+}
+
+#[test]
+fn schema_that_cannot_be_used_is_a_usage_error() {
+    for (text, expected) in [
+        ("{", "--json-schema: the file is not JSON"),
+        ("[]", "--json-schema: a schema is a JSON object, or true or false"),
+        (r#"{"type": "strnig"}"#, "--json-schema: the schema is invalid at \"/type\""),
+        (
+            r#"{"$ref": "https://example.com/a.json"}"#,
+            "--json-schema: the schema refers to something outside of itself",
+        ),
+        (r#"{"$ref": "other.json#/a"}"#, "--json-schema: the schema refers to something outside of itself"),
+        (r##"{"$ref": "#/$defs/none"}"##, "--json-schema: the schema refers to something outside of itself"),
+        (r#"{"pattern": "("}"#, "--json-schema: the schema is invalid at \"/pattern\""),
+    ] {
+        let error = Schema::new(text).unwrap_err();
+        assert_eq!(error.exit, Exit::Usage, "{text}");
+        assert!(error.to_string().starts_with(expected), "{text}: {error}");
+    }
+}
+
+#[test]
+fn choices_are_compared_without_white_space_around() {
+    let rules = rules(&RuleSpec { choices: vec!["yes".to_owned(), "no".to_owned()], ..RuleSpec::default() });
+    for content in ["yes", " no\n"] {
+        assert_eq!(rules.violation(&chat(content, "stop")), None, "{content:?}");
+    }
+    for content in ["Yes", "yes.", ""] {
+        let error = rules.violation(&chat(content, "stop")).unwrap();
+        assert_eq!(error.message, "the answer is none of --choices yes, no", "{content:?}");
+    }
+}
+
+#[test]
+fn a_cut_off_answer_fails_only_where_whole_ones_are_asked_for() {
+    let complete = rules(&RuleSpec { complete: true, ..RuleSpec::default() });
+    assert_eq!(complete.violation(&chat("{}", "length")).unwrap().code, ErrorCode::Truncated);
+    assert_eq!(complete.violation(&chat("{}", "stop")), None);
+    assert_eq!(schema("{}").violation(&chat("{}", "length")), None);
+    // Completeness comes before everything else.
+    let both = rules(&RuleSpec { complete: true, schema: Some("false".to_owned()), ..RuleSpec::default() });
+    assert_eq!(both.violation(&chat("{}", "length")).unwrap().code, ErrorCode::Truncated);
+    assert_eq!(both.violation(&chat("{}", "stop")).unwrap().code, ErrorCode::InvalidAnswer);
+}
+
+#[test]
+fn every_choice_must_pass_but_those_that_failed() {
+    let rules = schema("{\"type\": \"integer\"}");
+    let choice =
+        |content: &str, end: &str| format!(r#"{{"message":{{"content":"{content}"}},"finish_reason":"{end}"}}"#);
+    let body = |choices: &[String]| format!("{{\"choices\":[{}]}}", choices.join(","));
+    assert_eq!(rules.violation(&body(&[choice("1", "stop"), choice("2", "stop")])), None);
+    assert_eq!(rules.violation(&body(&[choice("1", "stop"), choice("", "error")])), None);
+    let error = rules.violation(&body(&[choice("1", "stop"), choice("x", "stop")])).unwrap();
+    assert_eq!(error.message, "choice 2 of 2: the answer is not JSON (line 1, column 1)");
+}
+
+#[test]
+fn tool_calls_and_text_completions_are_judged_too() {
+    let rules = schema("{\"type\": \"integer\"}");
+    let call = r#"{"choices":[{"message":{"content":null,"tool_calls":[{"id":"a"}]},"finish_reason":"tool_calls"}]}"#;
+    assert_eq!(rules.violation(call).unwrap().message, "the answer calls a tool");
+    assert_eq!(rules.violation(r#"{"choices":[{"text":"7","finish_reason":"stop"}]}"#), None);
+    let parts = r#"{"choices":[{"message":{"content":[{"type":"text","text":"1"},{"type":"text","text":"2"}]}}]}"#;
+    assert_eq!(rules.violation(parts), None);
+}
+
+#[test]
+fn only_whole_fences_are_taken_off() {
+    for (text, inside) in [
+        ("```json\n{}\n```", Some("{}")),
+        ("```\n{}\n```\n", Some("{}")),
+        ("\n~~~~ JSON \n[1,\n2]\n~~~~", Some("[1,\n2]")),
+        ("````json\n{\"a\": \"```\"}\n````", Some("{\"a\": \"```\"}")),
+        ("```json\n{}", None),
+        ("```json\n{}```", None),
+        ("```python\n1\n```", None),
+        ("``\n1\n``", None),
+        ("Here: ```json\n{}\n```", None),
+        ("{}", None),
+        ("```", None),
+        ("```\n```", Some("")),
+    ] {
+        assert_eq!(unfenced(text), inside, "{text:?}");
+    }
+}
+
+#[test]
+fn a_pattern_that_explodes_ends() {
+    let rules = schema(r#"{"type": "string", "pattern": "^(a+)+\\1$"}"#);
+    let text = format!("\"{}b\"", "a".repeat(60));
+    assert!(rules.violation(&chat(&text, "stop")).is_some());
+}
+
+#[test]
+fn deep_json_is_refused_and_does_not_overflow() {
+    let rules = schema("{}");
+    let deep = "[".repeat(100_000);
+    assert!(rules.violation(&chat(&deep, "stop")).unwrap().message.starts_with("the answer is not JSON"));
+}

@@ -1,0 +1,142 @@
+//! Answers that are held against the user's rules: `--json-schema`, `--choices`, `--complete`, `--recheck`.
+
+use serde_json::Value;
+
+use crate::support::{Home, MODEL, Out, Recorder, questions, raw_codes};
+
+const PERSON: &str = r#"{"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}"#;
+
+/// A server that gives the n-th row of `answers` its texts in turn, the last one again and again. A text that ends with `…` is
+/// cut off.
+fn server(answers: &'static [&'static [&'static str]]) -> Recorder {
+    let asked = std::sync::Mutex::new(vec![0_usize; answers.len()]);
+    Recorder::answering(move |request| {
+        let row = (0..answers.len()).find(|row| request.body.contains(&format!("question {}\"", row + 1))).unwrap();
+        let mut asked = asked.lock().unwrap();
+        let text = answers[row][asked[row].min(answers[row].len() - 1)];
+        asked[row] += 1;
+        let body = Recorder::chat(&serde_json::to_string(text.trim_end_matches('…')).unwrap());
+        let body = if text.ends_with('…') { body.replace("\"stop\"", "\"length\"") } else { body };
+        ("200 OK", String::new(), body)
+    })
+}
+
+fn run(home: &Home, recorder: &Recorder, rows: u32, args: &[&str]) -> Out {
+    home.write("in.jsonl", questions(1..=rows));
+    home.write("person.json", PERSON);
+    let usual = ["in.jsonl", "-m", MODEL, "-o", "out.jsonl", "--summary", "s.json"];
+    home.finish(home.run_command(&recorder.url, &[&usual[..], args].concat()))
+}
+
+#[test]
+fn answers_that_break_the_schema_fail_and_are_paid_for() {
+    let recorder = server(&[
+        &["{\"name\": \"Ann\"}"],
+        &["```json\n{\"name\": \"Bob\"}\n```"],
+        &["{\"name\": 7}"],
+        &["I am sorry"],
+        &["{\"name\": \"Ca…"],
+    ]);
+    let home = Home::new();
+    let out = run(&home, &recorder, 5, &["--json-schema", "person.json"]).code(3);
+    let found = home.read("out.jsonl");
+    assert_eq!(raw_codes(&found), ["ok", "ok", "invalid_answer", "invalid_answer", "invalid_answer"]);
+    let third: Value = serde_json::from_str(found.lines().nth(2).unwrap()).unwrap();
+    assert_eq!(
+        third["error"]["message"],
+        "the answer breaks the schema at /name: value is not of type \"string\" (rule /properties/name/type)"
+    );
+    // The answer stays in the response, and what it cost is part of the bill.
+    assert_eq!(third["response"]["body"]["choices"][0]["message"]["content"], "{\"name\": 7}");
+    let summary: Value = home.json("s.json");
+    assert_eq!(summary["tokens"]["total"], 5 * 1010);
+    assert_eq!(summary["rows"]["failed"], 3);
+    assert_eq!(summary["errors"][0]["code"], "invalid_answer");
+    assert_eq!(recorder.count("POST"), 5, "{}", out.stderr);
+    // The service is asked for the schema.
+    assert!(recorder.bodies()[0].contains(r#""response_format":{"type":"json_schema""#));
+}
+
+#[test]
+fn a_rejected_answer_is_asked_for_again_as_often_as_the_user_says() {
+    let recorder = server(&[&["no", "{\"name\": \"Ann\"}"], &["no"]]);
+    let home = Home::new();
+    run(&home, &recorder, 2, &["--json-schema", "person.json", "--recheck", "2", "--flat"]).code(3);
+    let rows: Vec<Value> = home.read("out.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&rows[0]["attempts"], &rows[1]["attempts"]), (&2.into(), &3.into()));
+    assert_eq!(rows[0]["error"], Value::Null);
+    assert_eq!(recorder.count("POST"), 5);
+    assert_eq!(home.json("s.json")["tokens"]["total"], 5 * 1010);
+}
+
+#[test]
+fn choices_are_held_against_the_answer_and_asked_for_only_on_together() {
+    let recorder = server(&[&[" yes\n"], &["perhaps"]]);
+    let home = Home::new();
+    run(&home, &recorder, 2, &["--choices", "yes,no"]).code(3);
+    assert_eq!(raw_codes(&home.read("out.jsonl")), ["ok", "invalid_answer"]);
+    assert!(recorder.bodies().iter().all(|body| !body.contains("response_format")));
+    let shown =
+        home.llbatch(&["run", "in.jsonl", "--sandbox", "-m", MODEL, "--choices", "a.b,c", "--preview", "1", "--json"]);
+    let shown: Value = serde_json::from_str(&shown.code(0).stdout).unwrap();
+    let format = &shown["requests"][0]["body"]["response_format"];
+    assert_eq!(format, &serde_json::json!({"type": "regex", "pattern": "(a\\.b|c)"}), "{shown}");
+}
+
+#[test]
+fn cut_off_answers_fail_only_where_whole_ones_are_asked_for() {
+    let answers: &[&[&str]] = &[&["whole"], &["cut…"]];
+    for (args, codes, exit) in [
+        (&["--complete"][..], ["ok", "truncated"], 3),
+        (&["--complete", "--recheck", "3"], ["ok", "truncated"], 3),
+        (&[], ["ok", "ok"], 0),
+    ] {
+        let recorder = server(answers);
+        let home = Home::new();
+        run(&home, &recorder, 2, args).code(exit);
+        assert_eq!(raw_codes(&home.read("out.jsonl")), codes, "{args:?}");
+        assert_eq!(recorder.count("POST"), 2, "{args:?}");
+        assert_eq!(home.json("s.json")["rows"]["truncated"], u64::from(exit == 0), "{args:?}");
+    }
+}
+
+#[test]
+fn schema_that_cannot_be_used_stops_before_anything_is_sent() {
+    let recorder = Recorder::start();
+    for (schema, expected) in [
+        (r#"{"type": "strnig"}"#, "--json-schema: the schema is invalid at \"/type\""),
+        (r#"{"$ref": "https://example.com/a.json"}"#, "the schema refers to something outside of itself"),
+    ] {
+        let home = Home::new();
+        home.write("bad.json", schema);
+        let out = run(&home, &recorder, 1, &["--json-schema", "bad.json"]).code(2);
+        assert!(out.stderr.contains(expected), "{}", out.stderr);
+    }
+    assert_eq!(recorder.count("POST"), 0);
+}
+
+#[test]
+fn the_sandbox_answers_with_one_of_the_choices() {
+    let home = Home::new();
+    home.write("in.jsonl", questions(1..=20));
+    let run =
+        ["run", "in.jsonl", "--sandbox", "-m", MODEL, "--choices", "yes,no (really)", "--flat", "-o", "out.jsonl"];
+    home.llbatch(&run).code(0);
+    let found = home.read("out.jsonl");
+    let given = |text: &str| found.matches(&format!("\"content\":\"{text}\"")).count();
+    assert!(given("yes") > 0 && given("no (really)") > 0, "{found}");
+    assert_eq!(given("yes") + given("no (really)"), 20);
+}
+
+#[test]
+fn batches_are_held_against_the_rules_when_they_are_fetched() {
+    let home = Home::new();
+    home.write("in.jsonl", questions(1..=4));
+    let submit = ["submit", "in.jsonl", "--sandbox", "-m", MODEL, "--max-tokens", "1", "--complete"];
+    let submit = [&submit[..], &["--wait", "-o", "out.jsonl"]].concat();
+    home.llbatch(&submit).code(3);
+    assert_eq!(raw_codes(&home.read("out.jsonl")), ["truncated"; 4]);
+    let summary: Value = serde_json::from_str(&home.llbatch(&["report", "last", "--json"]).code(0).stdout).unwrap();
+    assert_eq!(summary["rows"]["failed"], 4);
+    assert!(summary["tokens"]["total"].as_u64().unwrap() > 0, "{summary}");
+}
