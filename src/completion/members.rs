@@ -1,5 +1,4 @@
-//! The members of a body that are looked at, read in place. Serde would take twice the time: it reads numbers, and checks
-//! escapes, of values that are only passed over.
+//! The members of a body that are looked at, read in place. Values that are only passed over stay as they are spelled.
 
 use super::{Choice, Completion, Embedding, Message};
 use crate::json::{NotJson, Scanner};

@@ -43,7 +43,7 @@ pub(super) struct AnsweredRequest {
     pub(super) tokens: u64,
 }
 
-/// What the number in flight was changed for.
+/// The reason for a change of the number in flight.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Trial {
     /// It is measured for the first time, or again.

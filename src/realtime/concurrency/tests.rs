@@ -20,7 +20,7 @@ struct SentRequest {
     in_flight: usize,
 }
 
-/// What a simulated run did.
+/// The result of a simulated run.
 struct SearchRun {
     /// Tokens answered in each second.
     tokens: Vec<f64>,

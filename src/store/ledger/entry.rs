@@ -107,7 +107,7 @@ struct ServiceOfSpec {
     service_name: Option<String>,
 }
 
-/// What distinguishes services: the name in the config file, or the base URL of one without a name. A name stays the same
+/// The identity of a service: the name in the config file, or the base URL of one without a name. A name stays the same
 /// service wherever it moves. Two names for one URL are two services, with a key each.
 pub fn service_identity(name: Option<&str>, base_url: &str) -> String {
     // No base URL ends so.
@@ -125,7 +125,7 @@ impl Job {
         self.service_of_spec()?.service_name
     }
 
-    /// What distinguishes its service from others: see [`service_identity`].
+    /// The identity of its service: see [`service_identity`].
     pub fn service_identity(&self) -> Option<String> {
         let ServiceOfSpec { service, service_name } = self.service_of_spec()?;
         Some(service_identity(service_name.as_deref(), &service))
