@@ -45,8 +45,8 @@
 //! | [`check`] | one pass over all rows before anything is sent: problems, duplicate ids, estimates, notices | context, input, outcome, price, request, `row_set`, store, tokens, ui |
 //! | [`split`] | rows divided into batch files within the service's limits | `atomic_file`, check, input, outcome, price, request, `row_set`, tokens |
 //! | [`money`] | what work has cost and may still cost: budgets, reservations, exposure | context, input, outcome, price, realtime, request, `row_set`, store, summary, tokens |
-//! | [`results`] | result lines in input order, and the files they go to | `atomic_file`, context, input, outcome, price, request, `row_set`, store, summary |
-//! | [`report`] | figures folded from a job or from results files, as text, JSON and a page | batch, input, money, outcome, price, request, store, summary |
+//! | [`results`] | result lines in input order, and the files they go to | `atomic_file`, context, input, outcome, price, request, `row_set`, rules, store, summary |
+//! | [`report`] | figures folded from a job or from results files, as text, JSON and a page | batch, input, money, outcome, price, request, rules, store, summary |
 //! | [`job`] | a job from its inputs to its summary, in real time or by batches | everything but cli and sandbox |
 //! | [`cli`] | clap; one file per subcommand | everything |
 //!

@@ -3,6 +3,7 @@
 
 mod assembly;
 mod choice;
+mod fence;
 mod members;
 mod usage;
 
@@ -16,6 +17,7 @@ use serde_json::value::RawValue;
 use crate::json::Scanner;
 pub use assembly::{Assembly, Chunk};
 pub use choice::{Choice, Message};
+pub use fence::{is_fenced, may_be_fenced, unfenced};
 pub use members::NoCompletion;
 pub use usage::ReportedUsage;
 

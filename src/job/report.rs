@@ -18,7 +18,7 @@ use crate::report::details::{ReportDetails, ReportDocument, ReportSource};
 use crate::report::{Folded, batch_time, of_files, of_job, time_of};
 use crate::request::{Params, RequestBuilder};
 use crate::store::{Store, Transport};
-use crate::summary::{JobTime, Meta};
+use crate::summary::{JobTime, Meta, Totals};
 
 /// Builds the report on `names`: one job, or results files. `batch_price` prices the rows of files at the batch price.
 /// `prompts`: the report shows the prompts of some rows, which are read from the input.
@@ -143,10 +143,9 @@ fn of_named(name: &str, prompts: bool, ctx: &Ctx) -> Result<ReportDocument> {
     let spec = spec_of(&job)?;
     let input = || Ok((inputs_of(&spec, &store, &job.id)?, RequestBuilder::new(&spec.params)?));
     let db = store.open_job(&job.id)?;
-    let folded = match db.totals()?.and_then(|bytes| Folded::kept(&bytes, &ctx.settings.prices)) {
-        Some(kept) => kept,
-        None => of_job(&db, ctx.settings.prices.clone(), job.total, input)?,
-    };
+    let kept = db.totals()?.and_then(|bytes| Folded::kept(&bytes, &ctx.settings.prices));
+    let totals = Totals::new(job.total).asking_json(spec.params.json_schema.is_some());
+    let folded = kept.map_or_else(|| of_job(&db, ctx.settings.prices.clone(), totals, input), Ok)?;
     let rows = RowFacts::of(job.total, &folded.totals);
     let verdict = Verdict::of(&JobFacts::seen(&job, rows, &batches, busy));
     let time = JobTime { batches: batch_time(&batches), realtime: Duration::from_millis(job.active_ms) };

@@ -191,7 +191,9 @@ impl ActiveRun<'_> {
                 // The end of the run adds discarded answers of earlier runs. Until then, it is open which failed rows
                 // stay.
                 folds: RowFolds::new(
-                    Accounts::new(ctx.settings.prices.clone(), self.start.checked.rows).knowing(&earlier.db),
+                    Accounts::new(ctx.settings.prices.clone(), self.start.checked.rows)
+                        .asking_json(self.start.source.spec.params.json_schema.is_some())
+                        .knowing(&earlier.db),
                 ),
                 reused: earlier.done,
                 answered_before: earlier.answered,

@@ -24,6 +24,12 @@ impl Accounts {
         Self { prices: PriceBook::new(prices), totals: Totals::new(rows) }
     }
 
+    /// These accounts, of a job whose answers are JSON, if `json`.
+    pub fn asking_json(mut self, json: bool) -> Self {
+        self.totals = self.totals.asking_json(json);
+        self
+    }
+
     /// These accounts, with the prices that a job's database keeps for what was done before.
     pub fn knowing(mut self, db: &JobDb) -> Self {
         self.prices.keep(db.kept_prices());

@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::path::Path;
 use std::sync::Arc;
 
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::answer::AnswerBody;
@@ -16,8 +17,10 @@ use crate::batch::lines::FileLines;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Format, Source};
 use crate::money::charge;
-use crate::outcome::{ErrorCode, Outcome};
+use crate::outcome::{ErrorCode, Outcome, RowError};
 use crate::price::{PriceBook, PriceTable};
+use crate::rules::broken_rule;
+use crate::summary::Totals;
 
 /// The rows of results files, and the warnings about them.
 #[derive(Debug)]
@@ -36,7 +39,7 @@ pub struct ReadFiles {
 pub fn of_files(files: &[String], prices: PriceTable, batch: bool) -> Result<ReadFiles> {
     let mut reader = FilesReader {
         prices: PriceBook::new(prices),
-        folded: Folded::new(0),
+        folded: Folded::new(Totals::new(0)),
         batch,
         rows: 0,
         ids: HashSet::default(),
@@ -121,11 +124,12 @@ impl FilesReader {
                 return Err("neither response nor error".to_owned());
             }
         }
-        Ok(self.result(result))
+        let rejected = if result.also_failed { rejection(bytes) } else { None };
+        Ok(self.result(result, rejected))
     }
 
-    /// Counts a line of the service's shape. Returns whether its id is new.
-    fn result(&mut self, result: ResultLine<'_>) -> bool {
+    /// Counts a line of the service's shape. Returns whether its id is new. `rejected`: llbatch has rejected its answer.
+    fn result(&mut self, result: ResultLine<'_>, rejected: Option<RowError>) -> bool {
         let model = result.body.and_then(|body| AnswerBody::of(body).model());
         let model: Arc<str> = model.unwrap_or_default().into();
         let row = Outcome::unsent(self.rows + 1, result.id.into(), model, ErrorCode::Missing, "");
@@ -133,6 +137,10 @@ impl FilesReader {
         let body = result.body.map(Box::from);
         let mut outcome =
             Outcome { error: result.error, status: result.status, body, usage: result.usage, batch, ..row };
+        if rejected.is_some() {
+            outcome.error = rejected;
+            outcome.wasted = outcome.usage.take().unwrap_or_default();
+        }
         let charge = charge(&outcome, &mut self.prices);
         // As for an answer of a batch, the time that it took is unknown.
         outcome.batch = Some(0);
@@ -179,6 +187,24 @@ impl FilesReader {
         }
         Ok(())
     }
+}
+
+/// The error of a line with an answer that llbatch has rejected. Beside an answer, errors of services are not taken for one.
+fn rejection(line: &[u8]) -> Option<RowError> {
+    #[derive(Deserialize)]
+    struct RejectedLine<'a> {
+        #[serde(borrow)]
+        error: RejectionError<'a>,
+    }
+    #[derive(Deserialize)]
+    struct RejectionError<'a> {
+        #[serde(borrow)]
+        code: Cow<'a, str>,
+        message: String,
+    }
+    let RejectionError { code, message } = serde_json::from_slice::<RejectedLine<'_>>(line).ok()?.error;
+    let error = RowError { code: ErrorCode::parse(&code)?, message };
+    broken_rule(&error).map(|_| error)
 }
 
 /// The first of many places, and their number.

@@ -33,8 +33,9 @@ impl Folded {
         pack::from_bytes(bytes, &prices.to_keep())
     }
 
-    pub(super) fn new(rows: u64) -> Self {
-        Self { totals: Totals::new(rows), details: DetailsFold::default() }
+    /// Folds that begin with these totals.
+    pub(super) fn new(totals: Totals) -> Self {
+        Self { totals, details: DetailsFold::default() }
     }
 
     /// Counts one row.

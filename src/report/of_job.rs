@@ -10,21 +10,23 @@ use crate::outcome::Usage;
 use crate::price::{Nanos, PriceBook, PriceTable};
 use crate::request::RequestBuilder;
 use crate::store::{Job, JobBatch, JobDb, Transport};
+use crate::summary::Totals;
 
 /// Outcomes read at a time. Their bodies are in memory together.
 const PAGE: u32 = 64;
 
-/// Folds the outcomes of a job of `rows` rows, the money spent on outcomes that were replaced, and the requests whose
+/// Adds the outcomes of a job to its `totals`, which are empty so far, the money spent on outcomes that were replaced, and the requests whose
 /// outcome is still outstanding. `input` opens the input again, and is called only if a row was sent without an outcome.
 pub fn of_job(
     db: &JobDb,
     prices: PriceTable,
-    rows: u64,
+    totals: Totals,
     input: impl FnOnce() -> Result<(Inputs, RequestBuilder)>,
 ) -> Result<Folded> {
     let mut prices = PriceBook::new(prices);
     prices.keep(db.kept_prices());
-    let mut folded = Folded::new(rows);
+    let rows = totals.rows();
+    let mut folded = Folded::new(totals);
     for retired in db.retired()? {
         RetiredCost::of(&retired, &mut prices).add_to(&mut folded.totals);
     }

@@ -19,6 +19,8 @@ pub struct RecordColumns {
     pub id_field: Option<String>,
     /// Each record's `model` is the model of its request.
     pub model_is_own: bool,
+    /// The JSON schema that answers follow.
+    pub schema: Option<String>,
 }
 
 impl RecordColumns {
@@ -41,7 +43,8 @@ impl RecordColumns {
         let id_field =
             params.id.clone().or_else(|| ["custom_id", "id"].into_iter().find(|name| has(name)).map(str::to_owned));
         let model_is_own = has("model") && found.model_is_own();
-        Ok(Self { given, marked: found.is_marked(), id_field, model_is_own, names })
+        let schema = params.json_schema.clone();
+        Ok(Self { given, marked: found.is_marked(), id_field, model_is_own, names, schema })
     }
 
     /// Reads all records.

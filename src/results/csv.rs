@@ -8,7 +8,8 @@ use serde::de::{Deserialize, Deserializer, Visitor};
 
 use super::Field;
 use super::columns::RecordColumns;
-use super::flat::{Cell, OwnColumns, usd_digits};
+use super::flat::usd_digits;
+use super::own_columns::{Cell, OwnColumns};
 use crate::json;
 use crate::outcome::Outcome;
 use crate::price::Nanos;
@@ -88,8 +89,7 @@ impl CsvLines {
             }
             out.push(self.delimiter);
         }
-        let mut error = String::new();
-        for (i, cell) in self.own.cells(outcome, cost, &mut error).enumerate() {
+        for (i, (_, cell)) in self.own.row(outcome, cost).each().enumerate() {
             if i > 0 {
                 out.push(self.delimiter);
             }
@@ -97,7 +97,7 @@ impl CsvLines {
                 Cell::Empty => {}
                 Cell::Text(text) => self.quoted(false, text, out),
                 Cell::Words(text) => self.words(text, out),
-                Cell::Json(json) => self.json(&json, true, out),
+                Cell::Json(json) => self.json(json, true, out),
                 Cell::Integer(number) => json::write(&number, out),
                 Cell::Usd(usd) => usd_digits(usd, out),
             }
@@ -191,12 +191,13 @@ impl<'de> Deserialize<'de> for Bytes {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::format::{COLUMNS, Renderer, ResultFormat, ResultOptions};
+    use super::super::format::{Renderer, ResultFormat, ResultOptions};
+    use super::super::own_columns::names;
     use super::*;
     use crate::outcome::{ErrorCode, Usage};
 
     fn renderer(format: ResultFormat, csv_raw: bool, columns: &[&str]) -> Renderer {
-        let options = ResultOptions { format, flat: false, prefix: String::new(), csv_raw, usage_columns: false };
+        let options = ResultOptions { csv_raw, ..ResultOptions::new(format) };
         let names = columns.iter().map(|&name| name.to_owned()).collect();
         let table = RecordColumns { names, id_field: Some("id".to_owned()), ..RecordColumns::default() };
         Renderer::new(&options, &table).unwrap()
@@ -323,7 +324,7 @@ mod tests {
             let mut reader = ::csv::ReaderBuilder::new().delimiter(delimiter).from_reader(lines.as_bytes());
             let records: Vec<::csv::StringRecord> = reader.records().collect::<Result<_, _>>().unwrap();
             prop_assert_eq!(records.len(), 2);
-            prop_assert!(records.iter().all(|record| record.len() == 1 + COLUMNS.len()));
+            prop_assert!(records.iter().all(|record| record.len() == 1 + names().len()));
             prop_assert_eq!(&records[0][0], own.as_str());
             prop_assert_eq!(&records[0][3], content.as_str());
             let error = format!("timeout: {message}");

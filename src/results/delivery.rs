@@ -54,13 +54,7 @@ pub struct ResultFiles {
 impl Delivery {
     /// Results that stay in the store.
     pub const fn nowhere() -> Self {
-        let form = ResultOptions {
-            format: ResultFormat::Jsonl,
-            flat: false,
-            prefix: String::new(),
-            csv_raw: false,
-            usage_columns: false,
-        };
+        let form = ResultOptions::new(ResultFormat::Jsonl);
         Self { output: None, errors: None, form, summary: None, nowhere: true }
     }
 

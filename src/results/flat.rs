@@ -1,148 +1,13 @@
-//! The columns that flat forms take out of an answer, and the flat JSON line.
+//! The flat JSON line: the record's own fields, then llbatch's columns.
 
 use std::borrow::Cow;
 use std::io::Write as _;
 
 use super::Field;
-use crate::completion::{Choice, Completion, Message};
+use super::own_columns::{Cell, OwnColumns};
 use crate::json;
 use crate::outcome::Outcome;
 use crate::price::Nanos;
-
-/// The value of one of llbatch's own columns. `Json` is copied as spelled.
-pub(super) enum Cell<'a> {
-    Empty,
-    Text(&'a str),
-    /// Words of a model or of a server.
-    Words(&'a str),
-    Json(Cow<'a, str>),
-    Integer(u64),
-    Usd(Nanos),
-}
-
-/// The values of the columns, and of those of `--usage-columns`, in their order. `error` is scratch space for
-/// the column of that name.
-pub(super) fn own_cells<'a>(outcome: &'a Outcome, cost: Option<Nanos>, error: &'a mut String) -> [Cell<'a>; 12] {
-    let answer = match (&outcome.error, &outcome.body) {
-        (None, Some(body)) => ShownAnswer::of(body),
-        _ => ShownAnswer::default(),
-    };
-    let json = |value: Option<Cow<'a, str>>| value.map_or(Cell::Empty, Cell::Json);
-    let usage = |count: fn(&crate::outcome::Usage) -> u64| {
-        outcome.usage.as_ref().map_or(Cell::Empty, |usage| Cell::Integer(count(usage)))
-    };
-    let failure = match &outcome.error {
-        None => Cell::Empty,
-        Some(failure) => {
-            error.push_str(failure.code.as_str());
-            error.push_str(": ");
-            error.push_str(&failure.message);
-            Cell::Words(error)
-        }
-    };
-    [
-        Cell::Text(&outcome.id),
-        Cell::Text(&outcome.model),
-        json(answer.content),
-        json(answer.finish_reason.map(Cow::Borrowed)),
-        usage(|usage| usage.prompt),
-        usage(|usage| usage.completion),
-        cost.map_or(Cell::Empty, Cell::Usd),
-        Cell::Integer(u64::from(outcome.attempts)),
-        // A request that was not sent has no latency.
-        if outcome.attempts == 0 { Cell::Empty } else { Cell::Integer(u64::from(outcome.latency_ms)) },
-        failure,
-        usage(|usage| usage.cached),
-        usage(|usage| usage.reasoning),
-    ]
-}
-
-/// The columns that llbatch adds to the record's fields in a table.
-#[derive(Debug)]
-pub(super) struct OwnColumns {
-    /// Name of each column; `None`: a field of the record serves for it.
-    names: Vec<Option<String>>,
-    /// The record's field with the id, if it is called `custom_id`.
-    id_field: bool,
-    /// The record's `model` is that of the request.
-    model_field: bool,
-}
-
-impl OwnColumns {
-    pub(super) const fn new(names: Vec<Option<String>>, id_field: bool, model_field: bool) -> Self {
-        Self { names, id_field, model_field }
-    }
-
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().flatten().map(String::as_str)
-    }
-
-    /// The cells of the columns, in their order.
-    pub(super) fn cells<'a>(
-        &self,
-        outcome: &'a Outcome,
-        cost: Option<Nanos>,
-        error: &'a mut String,
-    ) -> impl Iterator<Item = Cell<'a>> {
-        self.names.iter().zip(own_cells(outcome, cost, error)).filter_map(|(name, cell)| name.as_ref().map(|_| cell))
-    }
-
-    /// The value of a field that serves for one of the columns, where this record leaves it out.
-    pub(super) fn filled<'a>(&self, name: &str, field: Option<&Field<'_>>, outcome: &'a Outcome) -> Option<&'a str> {
-        let absent = match field {
-            None => true,
-            Some(Field::Text(text)) => text.is_empty(),
-            Some(Field::Json(json)) => *json == "null",
-        };
-        match name {
-            _ if !absent => None,
-            "custom_id" if self.id_field => Some(&outcome.id),
-            "model" if self.model_field => Some(&outcome.model),
-            _ => None,
-        }
-    }
-}
-
-/// The parts of an answer that have their own columns.
-#[derive(Default)]
-struct ShownAnswer<'a> {
-    content: Option<Cow<'a, str>>,
-    finish_reason: Option<&'a str>,
-}
-
-impl<'a> ShownAnswer<'a> {
-    /// Takes a choice's content or tool calls from a chat, the text from a completion or a transcript, and the vector from an
-    /// embedding. Several of them become a JSON list. Empty for any other body.
-    fn of(body: &'a str) -> Self {
-        let body = Completion::of(body);
-        let Some(first) = body.first() else {
-            let content = body.text().map(Cow::Borrowed).or_else(|| one_or_list(body.embeddings()));
-            return Self { content, finish_reason: None };
-        };
-        let content = |choice: &Choice<'a>| choice.message().map_or_else(|| choice.text(), content_of);
-        Self { content: one_or_list(body.choices().iter().map(content)), finish_reason: first.finish_reason }
-    }
-}
-
-/// Returns the only value, or the JSON list of several.
-fn one_or_list<'a>(mut values: impl Iterator<Item = Option<&'a str>>) -> Option<Cow<'a, str>> {
-    let first = values.next()?.map(Cow::Borrowed);
-    let Some(second) = values.next() else { return first };
-    let mut list = format!("[{}", first.as_deref().unwrap_or("null"));
-    for value in std::iter::once(second).chain(values) {
-        list.push(',');
-        list.push_str(value.unwrap_or("null"));
-    }
-    list.push(']');
-    Some(Cow::Owned(list))
-}
-
-fn content_of<'a>(message: &Message<'a>) -> Option<&'a str> {
-    // Some servers send "" beside tool calls, and [] for no tool calls.
-    let text = message.content().filter(|content| *content != "\"\"");
-    let calls = message.tool_calls().filter(|_| message.calls_tools());
-    text.or(calls).or(message.content())
-}
 
 /// Writes flat JSON lines.
 #[derive(Debug)]
@@ -181,8 +46,7 @@ impl FlatLines {
                 out.push(b',');
             }
         }
-        let mut error = String::new();
-        for (i, (name, cell)) in self.own.names().zip(self.own.cells(outcome, cost, &mut error)).enumerate() {
+        for (i, (name, cell)) in self.own.row(outcome, cost).each().enumerate() {
             if i > 0 {
                 out.push(b',');
             }
@@ -215,7 +79,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::super::columns::RecordColumns;
-    use super::super::format::{COLUMNS, Renderer, ResultFormat, ResultOptions};
+    use super::super::format::{MoreColumns, Renderer, ResultFormat, ResultOptions};
+    use super::super::own_columns::names;
     use super::*;
     use crate::outcome::{ErrorCode, Usage};
 
@@ -233,16 +98,77 @@ mod tests {
     }
 
     fn line(outcome: &Outcome, cost: Option<Nanos>, fields: &[(Cow<'_, str>, Field<'_>)]) -> String {
-        let options = ResultOptions {
-            format: ResultFormat::Jsonl,
-            flat: true,
-            prefix: String::new(),
-            csv_raw: false,
-            usage_columns: false,
-        };
+        let options = ResultOptions { flat: true, ..ResultOptions::new(ResultFormat::Jsonl) };
         let mut out = Vec::new();
         Renderer::new(&options, &RecordColumns::default()).unwrap().render(outcome, cost, fields, &mut out);
         String::from_utf8(out).unwrap()
+    }
+
+    /// A table of answers to a schema with the properties `mood` and `tags`, unpacked.
+    fn unpacked(prefix: &str, fields: &[&str]) -> crate::error::Result<Renderer> {
+        let table = RecordColumns {
+            names: fields.iter().map(|name| (*name).to_owned()).collect(),
+            schema: Some(
+                r##"{"$ref": "#/$defs/a", "$defs": {"a": {"properties": {"mood": {}, "tags": {}}}}}"##.to_owned(),
+            ),
+            ..RecordColumns::default()
+        };
+        let more = MoreColumns { unpacked: true, usage: false };
+        let prefix = prefix.to_owned();
+        Renderer::new(&ResultOptions { prefix, more, ..ResultOptions::new(ResultFormat::Csv) }, &table)
+    }
+
+    #[test]
+    fn properties_become_columns_behind_the_content_and_fences_go() {
+        let renderer = unpacked("", &[]).unwrap();
+        let mut out = Vec::new();
+        renderer.header(&mut out);
+        let chat = |content: &str| {
+            let message = json!({"message": {"content": content}, "finish_reason": "stop"});
+            answered(&json!({"choices": [message]}).to_string())
+        };
+        for content in [
+            "```json\n{\"tags\": [\"a\",\n 1], \"mood\": \"fine\"}\n```",
+            r#"{"mood": "=1", "mood": "-x"}"#,
+            r#"{"mood": null, "other": 1}"#,
+        ] {
+            renderer.render(&chat(content), None, &[], &mut out);
+        }
+        let two = json!([{"message": {"content": "{\"mood\": 1}"}}, {"message": {"content": "```\n{}\n```"}}]);
+        renderer.render(&answered(&json!({"choices": two}).to_string()), None, &[], &mut out);
+        let mut failed = chat("{\"mood\": 7}");
+        failed.error =
+            Some(crate::outcome::RowError { code: ErrorCode::InvalidAnswer, message: "the answer …".to_owned() });
+        renderer.render(&failed, None, &[], &mut out);
+        let mut rows = ::csv::ReaderBuilder::new().has_headers(false).from_reader(&out[..]);
+        let found: Vec<Vec<String>> =
+            rows.records().map(|row| row.unwrap().iter().skip(2).take(4).map(str::to_owned).collect()).collect();
+        let expected = [
+            ["content", "mood", "tags", "finish_reason"],
+            ["{\"tags\": [\"a\",\n 1], \"mood\": \"fine\"}", "fine", "[\"a\",1]", "stop"],
+            ["{\"mood\": \"=1\", \"mood\": \"-x\"}", "'-x", "", "stop"],
+            ["{\"mood\": null, \"other\": 1}", "", "", "stop"],
+            ["[\"{\\\"mood\\\": 1}\",\"{}\"]", "[1,null]", "[null,null]", ""],
+            ["", "", "", ""],
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_taken_property_asks_for_a_prefix() {
+        let error = unpacked("", &["id", "mood"]).unwrap_err();
+        assert!(error.message.ends_with("a column named `mood`"), "{error}");
+        assert!(error.hint.unwrap().contains("--prefix llm_"));
+        assert!(unpacked("llm_", &["id", "mood"]).is_ok());
+        let schema = Some(r#"{"properties": {"error": {}}}"#.to_owned());
+        let more = MoreColumns { unpacked: true, usage: false };
+        let options = ResultOptions { more, ..ResultOptions::new(ResultFormat::Csv) };
+        let error = Renderer::new(&options, &RecordColumns { schema, ..RecordColumns::default() }).unwrap_err();
+        assert!(error.message.contains("the property `error` has the name of a column of llbatch"), "{error}");
+        for schema in [None, Some("{}".to_owned()), Some(r##"{"$ref": "#"}"##.to_owned())] {
+            let table = RecordColumns { schema, ..RecordColumns::default() };
+            assert_eq!(Renderer::new(&options, &table).unwrap_err().exit, crate::error::Exit::Usage);
+        }
     }
 
     #[test]
@@ -318,6 +244,6 @@ mod tests {
         let value: Value = serde_json::from_str(&line(&unsent, None, &[])).unwrap();
         assert_eq!((&value["attempts"], &value["latency_ms"]), (&json!(0), &Value::Null));
         let keys: Vec<&String> = value.as_object().unwrap().keys().collect();
-        assert_eq!(keys, COLUMNS.iter().collect::<Vec<_>>());
+        assert_eq!(keys, names());
     }
 }

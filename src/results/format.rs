@@ -1,7 +1,7 @@
 //! Result lines in the form that the user asked for: one [`Outcome`] in, one line out.
 //!
 //! - **jsonl**: the line of a Together batch output file; bodies are copied as the server sent them.
-//! - **flat jsonl**: the record's own fields, then [`COLUMNS`], in one flat object.
+//! - **flat jsonl**: the record's own fields, then llbatch's columns, in one flat object.
 //! - **csv**, **tsv**: the same as a table. Cells that hold the delimiter, a quote or a line break are quoted as in
 //!   RFC 4180, with a tab as the delimiter in tsv; lines end in `\n`.
 
@@ -10,29 +10,12 @@ use std::path::Path;
 use std::str::FromStr;
 
 use super::columns::RecordColumns;
-use super::flat::OwnColumns;
+use super::own_columns::OwnColumns;
 use super::{csv, flat, jsonl};
-use crate::error::{Error, Exit, Result};
+use crate::error::{Error, Result};
 use crate::outcome::Outcome;
 use crate::price::Nanos;
 pub use crate::request::Field;
-
-/// The columns that llbatch adds to a record in flat forms, in this order, each after [`ResultOptions::prefix`].
-pub const COLUMNS: [&str; 10] = [
-    "custom_id",
-    "model",
-    "content",
-    "finish_reason",
-    "prompt_tokens",
-    "completion_tokens",
-    "cost_usd",
-    "attempts",
-    "latency_ms",
-    "error",
-];
-
-/// The columns that [`ResultOptions::usage_columns`] adds after those.
-const USAGE_COLUMNS: [&str; 2] = ["cached_tokens", "reasoning_tokens"];
 
 /// The format of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +65,15 @@ impl FromStr for ResultFormat {
     }
 }
 
+/// The columns that flat forms have only if the user asks for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MoreColumns {
+    /// The properties of the schema (`--unpack`).
+    pub unpacked: bool,
+    /// Parts of the tokens (`--usage-columns`).
+    pub usage: bool,
+}
+
 /// The form that the user asked for.
 #[derive(Debug, Clone)]
 pub struct ResultOptions {
@@ -93,11 +85,17 @@ pub struct ResultOptions {
     pub prefix: String,
     /// Leaves answers as they are that a spreadsheet would run as a formula.
     pub csv_raw: bool,
-    /// Adds [`USAGE_COLUMNS`] in flat forms.
-    pub usage_columns: bool,
+    /// Further columns of flat forms.
+    pub more: MoreColumns,
 }
 
 impl ResultOptions {
+    /// Lines of this format without anything that the user may ask for.
+    pub const fn new(format: ResultFormat) -> Self {
+        let more = MoreColumns { unpacked: false, usage: false };
+        Self { format, flat: false, prefix: String::new(), csv_raw: false, more }
+    }
+
     /// Tests whether lines carry the record's own fields, that is, whether [`Renderer::render`] reads its `fields`.
     pub fn is_flat(&self) -> bool {
         self.flat || self.format != ResultFormat::Jsonl
@@ -121,24 +119,12 @@ impl Renderer {
     /// Makes a renderer for records with the fields of `table`; only flat forms read it.
     ///
     /// # Errors
-    /// 65 for a flat form whose own column names are taken by the records.
+    /// 65 for a flat form whose own column names are taken by the records, 2 for columns of a schema that is missing.
     pub fn new(options: &ResultOptions, table: &RecordColumns) -> Result<Self> {
         if !options.is_flat() {
             return Ok(Self { form: LineForm::Batch });
         }
-        let has = |name: &str| table.names.iter().any(|column| column == name);
-        let id_field = has("custom_id");
-        let model_field = options.prefix.is_empty() && table.model_is_own && has("model");
-        let served = |name: &str| (name == "custom_id" && id_field) || (name == "model" && model_field);
-        let named = |name: &str| (!served(name)).then(|| format!("{}{name}", options.prefix));
-        let more: &[&str] = if options.usage_columns { &USAGE_COLUMNS } else { &[] };
-        let own: Vec<Option<String>> = COLUMNS.iter().chain(more).map(|name| named(name)).collect();
-        let taken: Vec<String> =
-            own.iter().flatten().filter(|name| has(name)).map(|name| format!("`{name}`")).collect();
-        if !taken.is_empty() {
-            return Err(clash(&taken, &options.prefix));
-        }
-        let own = OwnColumns::new(own, id_field && table.id_field.as_deref() == Some("custom_id"), model_field);
+        let own = OwnColumns::new(options, table)?;
         let form = match options.format {
             ResultFormat::Jsonl => LineForm::FlatJson(flat::FlatLines::new(own)),
             ResultFormat::Csv => LineForm::Table(csv::CsvLines::new(b',', options.csv_raw, table, own)),
@@ -182,20 +168,13 @@ impl Renderer {
     }
 }
 
-fn clash(taken: &[String], prefix: &str) -> Error {
-    let columns = if taken.len() == 1 { "a column" } else { "columns" };
-    let other = if prefix == "llm_" { "result_" } else { "llm_" };
-    Error::new(Exit::Data, format!("the input and the results both have {columns} named {}", taken.join(", "))).hint(
-        format!("use --prefix {other} to rename the columns that llbatch adds: {other}model, {other}content, ..."),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Exit;
 
     fn options(format: ResultFormat, prefix: &str) -> ResultOptions {
-        ResultOptions { format, flat: true, prefix: prefix.to_owned(), csv_raw: false, usage_columns: false }
+        ResultOptions { flat: true, prefix: prefix.to_owned(), ..ResultOptions::new(format) }
     }
 
     #[test]
@@ -235,13 +214,7 @@ mod tests {
             assert!(error.message.ends_with("a column named `content`"), "{error}");
             assert!(check(&options(format, "llm_"), false).is_ok());
         }
-        let batch = ResultOptions {
-            format: ResultFormat::Jsonl,
-            flat: false,
-            prefix: String::new(),
-            csv_raw: false,
-            usage_columns: false,
-        };
+        let batch = ResultOptions::new(ResultFormat::Jsonl);
         assert!(check(&batch, false).is_ok(), "the batch line has no columns to clash with");
     }
 }

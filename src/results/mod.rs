@@ -7,6 +7,7 @@ mod flat;
 mod format;
 mod jsonl;
 mod ordered_writer;
+mod own_columns;
 mod read_blocks;
 mod row_reader;
 mod summary_file;
@@ -14,7 +15,7 @@ mod target;
 
 pub use columns::RecordColumns;
 pub use delivery::{Delivery, Outputs, ResultFiles, SummaryFile};
-pub use format::{Field, Renderer, ResultFormat, ResultOptions};
+pub use format::{Field, MoreColumns, Renderer, ResultFormat, ResultOptions};
 pub use ordered_writer::{OrderedWriter, StoredOutcomes, Unanswered};
 pub use read_blocks::ReadBlocks;
 pub use row_reader::RowReader;

@@ -1,16 +1,16 @@
 //! The rules that an answer must pass before its row counts as answered. Nothing is repaired: an answer passes as it came, or
 //! its row fails with the reason.
 
-mod fence;
+mod broken;
 mod schema;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-pub use fence::unfenced;
+pub use broken::broken_rule;
 pub use schema::Schema;
 
-use crate::completion::{Choice, Completion};
+use crate::completion::{Choice, Completion, unfenced};
 use crate::error::{Error, Result};
 use crate::outcome::{ErrorCode, RowError};
 
@@ -70,8 +70,7 @@ impl AnswerRules {
         }
         let answer = Completion::of(body);
         if self.complete && answer.truncation().is_some() {
-            let message = "the answer was cut off at its token limit, and --complete asks for whole answers";
-            return Some(RowError { code: ErrorCode::Truncated, message: message.to_owned() });
+            return Some(RowError { code: ErrorCode::Truncated, message: broken::CUT_OFF.to_owned() });
         }
         let rule = self.content.as_ref()?;
         let choices = answer.choices();
@@ -91,13 +90,12 @@ impl ContentRule {
     /// The rule that the choice breaks, in words. `None`: it passes.
     fn broken_by(&self, choice: &Choice<'_>) -> Option<String> {
         let Some(text) = choice.content_text() else {
-            let instead = if choice.calls_tools() { "calls a tool" } else { "has no text" };
-            return Some(format!("the answer {instead}"));
+            return Some(if choice.calls_tools() { broken::TOOL_CALL } else { broken::NO_TEXT }.to_owned());
         };
         match self {
             Self::Schema(schema) => schema.broken_by(unfenced(&text).unwrap_or(&text)),
             Self::Choices(choices) if choices.iter().any(|choice| choice == text.trim()) => None,
-            Self::Choices(choices) => Some(format!("the answer is none of --choices {}", listed(choices))),
+            Self::Choices(choices) => Some(format!("{}{}", broken::NO_CHOICE, listed(choices))),
         }
     }
 }

@@ -4,6 +4,7 @@ use jsonschema::error::ValidationErrorKind;
 use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::Value;
 
+use super::broken::{HALF_JSON, NOT_JSON, RULE};
 use crate::error::{Error, Result};
 
 /// Steps of one search for a pattern. More than this is a pattern that explodes, and the answer counts as invalid.
@@ -48,13 +49,28 @@ impl Schema {
         &self.text
     }
 
+    /// The top-level properties that the schema `text` describes, in its order.
+    pub fn properties(text: &str) -> Vec<String> {
+        let Ok(whole) = serde_json::from_str::<Value>(text) else { return Vec::new() };
+        let mut schema = &whole;
+        for _ in 0..MOST_REFERENCES {
+            if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
+                return properties.keys().cloned().collect();
+            }
+            let Some(reference) = schema.get("$ref").and_then(Value::as_str) else { break };
+            let Some(target) = reference.strip_prefix('#').and_then(|pointer| whole.pointer(pointer)) else { break };
+            schema = target;
+        }
+        Vec::new()
+    }
+
     /// The rule that `text` breaks, in words that hold nothing of the text. `None`: it passes.
     pub fn broken_by(&self, text: &str) -> Option<String> {
         let value: Value = match serde_json::from_str(text) {
             Ok(value) => value,
-            Err(error) if error.is_eof() => return Some("the answer is JSON that is cut off".to_owned()),
+            Err(error) if error.is_eof() => return Some(HALF_JSON.to_owned()),
             Err(error) => {
-                return Some(format!("the answer is not JSON (line {}, column {})", error.line(), error.column()));
+                return Some(format!("{NOT_JSON}(line {}, column {})", error.line(), error.column()));
             }
         };
         if self.validator.is_valid(&value) {
@@ -63,9 +79,12 @@ impl Schema {
         let error = self.validator.iter_errors(&value).next()?;
         let (rule, at) = (error.schema_path().as_str(), error.instance_path().as_str());
         let place = if at.is_empty() { String::new() } else { format!(" at {at}") };
-        Some(format!("the answer breaks the schema{place}: {} (rule {rule})", error.masked()))
+        Some(format!("the answer breaks the schema{place}: {}{RULE}{rule})", error.masked()))
     }
 }
+
+/// References that are followed from the root of a schema to its properties.
+const MOST_REFERENCES: usize = 8;
 
 const MORE: &str = "https://json-schema.org/draft/2020-12 describes schemas";
 

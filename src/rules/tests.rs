@@ -122,23 +122,30 @@ fn tool_calls_and_text_completions_are_judged_too() {
 }
 
 #[test]
-fn only_whole_fences_are_taken_off() {
-    for (text, inside) in [
-        ("```json\n{}\n```", Some("{}")),
-        ("```\n{}\n```\n", Some("{}")),
-        ("\n~~~~ JSON \n[1,\n2]\n~~~~", Some("[1,\n2]")),
-        ("````json\n{\"a\": \"```\"}\n````", Some("{\"a\": \"```\"}")),
-        ("```json\n{}", None),
-        ("```json\n{}```", None),
-        ("```python\n1\n```", None),
-        ("``\n1\n``", None),
-        ("Here: ```json\n{}\n```", None),
-        ("{}", None),
-        ("```", None),
-        ("```\n```", Some("")),
+fn the_rule_of_a_rejected_answer_is_read_from_its_message() {
+    let choices = rules(&RuleSpec { choices: vec!["(rule )".to_owned(), "no: yes".to_owned()], ..RuleSpec::default() });
+    let complete = rules(&RuleSpec { complete: true, ..RuleSpec::default() });
+    let tool = r#"{"choices":[{"message":{"content":null,"tool_calls":[{"id":"a"}]}}]}"#;
+    let silent = r#"{"choices":[{"message":{"content":null,"reasoning":"hm"}}]}"#;
+    let two = r#"{"choices":[{"message":{"content":"{\"name\":\"a\"}"}},{"message":{"content":"{}"}}]}"#;
+    for (rules, body, rule) in [
+        (&choices, chat("perhaps", "stop"), "--choices"),
+        (&complete, chat("per", "length"), "--complete"),
+        (&schema(PERSON), chat("{}", "stop"), "--json-schema: /required"),
+        (&schema(PERSON), chat(r#"{"name":7}"#, "stop"), "--json-schema: /properties/name/type"),
+        (&schema(PERSON), two.to_owned(), "--json-schema: /required"),
+        (&schema("false"), chat("{}", "stop"), "--json-schema: "),
+        (&schema(PERSON), chat("Ann", "stop"), "--json-schema: JSON"),
+        (&schema(PERSON), chat("{", "stop"), "--json-schema: JSON"),
+        (&schema(PERSON), tool.to_owned(), "an answer with a text"),
+        (&schema(PERSON), silent.to_owned(), "an answer with a text"),
     ] {
-        assert_eq!(unfenced(text), inside, "{text:?}");
+        let error = rules.violation(&body).unwrap();
+        assert_eq!(broken_rule(&error).as_deref(), Some(rule), "{error:?}");
     }
+    let other = |code, message: &str| broken_rule(&RowError { code, message: message.to_owned() });
+    assert_eq!(other(ErrorCode::Truncated, "the answer was cut off at max_tokens before it said anything"), None);
+    assert_eq!(other(ErrorCode::Timeout, "late"), None);
 }
 
 #[test]

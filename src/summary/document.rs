@@ -114,6 +114,8 @@ pub struct RowCounts {
     pub truncated: u64,
     /// The part of `truncated` without any text.
     pub truncated_empty: u64,
+    /// Answers to `--json-schema` that are JSON in a Markdown fence.
+    pub fenced: u64,
 }
 
 /// Tokens as the service counted them.
@@ -293,6 +295,7 @@ impl Totals {
                 pending: self.rows.saturating_sub(self.succeeded + self.failed),
                 truncated: self.truncated,
                 truncated_empty: self.truncated_empty,
+                fenced: self.fenced,
             },
             tokens: TokenCounts {
                 prompt: self.usage.prompt,

@@ -68,7 +68,7 @@ fn the_document_has_the_shape_of_the_contract() {
     }
     let expected = json!({
         "version": 1, "job": "j-abcd1234", "transport": "realtime", "sandbox": false, "state": "completed",
-        "rows": {"total": 5, "succeeded": 2, "failed": 2, "pending": 1, "truncated": 0, "truncated_empty": 0},
+        "rows": {"total": 5, "succeeded": 2, "failed": 2, "pending": 1, "truncated": 0, "truncated_empty": 0, "fenced": 0},
         "tokens": {"prompt": 111, "completion": 51, "total": 162, "cached": 0, "reasoning": 0},
         "cost": {"usd": 0.000_012_78, "realtime_usd": 0.000_012_78, "saved_usd": 0, "estimated": false,
             "upper_bound": false, "cache_saved_usd": 0, "unpriced_models": [],

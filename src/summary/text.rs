@@ -45,6 +45,10 @@ impl Summary {
         }
         sheet.list("rows", &self.row_parts());
         sheet.list("truncated", &self.truncated_parts());
+        if self.rows.fenced > 0 {
+            let (fenced, all) = (count(self.rows.fenced), count(self.rows.succeeded));
+            sheet.list("fenced", &[format!("{fenced} of {all} are JSON in a Markdown fence; `content` is without it")]);
+        }
         sheet.list("tokens", &self.token_parts());
         sheet.list("cost", &self.cost_parts());
         self.transports(&mut sheet);

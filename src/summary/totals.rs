@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{CacheCharge, Charge, Histogram, HttpCounts, Sum};
-use crate::completion::Truncation;
+use crate::completion::{Truncation, is_fenced};
 use crate::outcome::{ErrorCode, Outcome, RowError, Usage};
 use crate::pack::packed;
 use crate::price::Nanos;
@@ -22,6 +22,10 @@ pub struct Totals {
     pub(super) truncated: u64,
     /// The part of `truncated` without any text.
     pub(super) truncated_empty: u64,
+    /// Answers are JSON, so that those in a Markdown fence are counted.
+    asks_json: bool,
+    /// Answers that are JSON in a Markdown fence.
+    pub(super) fenced: u64,
     /// Answers without a usage.
     pub(super) unmetered: u64,
     /// Attempts of unknown fate.
@@ -112,6 +116,8 @@ packed!(Totals {
     reused,
     truncated,
     truncated_empty,
+    asks_json,
+    fenced,
     unmetered,
     uncertain,
     in_batches,
@@ -135,12 +141,18 @@ impl Totals {
         Self { rows, ..Self::default() }
     }
 
+    /// The same totals of a job whose answers are JSON, if `json`.
+    pub const fn asking_json(mut self, json: bool) -> Self {
+        self.asks_json = json;
+        self
+    }
+
     /// Sets the number of rows, where it is known only at the end.
     pub const fn set_rows(&mut self, rows: u64) {
         self.rows = rows;
     }
 
-    /// Counts the outcome of one row. Truncations are counted if the outcome has its body.
+    /// Counts the outcome of one row. Truncations and fences are counted if the outcome has its body.
     pub fn add(&mut self, outcome: &Outcome, charge: &Charge) {
         self.usage += outcome.usage.unwrap_or_default();
         self.usage += outcome.wasted;
@@ -166,9 +178,8 @@ impl Totals {
         } else {
             self.succeeded += 1;
             self.reused += u64::from(charge.reused);
-            if let Some(cut) = outcome.body.as_deref().and_then(Truncation::of) {
-                self.truncated += 1;
-                self.truncated_empty += u64::from(cut.is_empty);
+            if let Some(body) = &outcome.body {
+                self.look_into(body);
             }
             // The service does not say when it began to work on a row of a batch.
             if outcome.batch.is_none() {
@@ -179,6 +190,15 @@ impl Totals {
         if !charge.reused && outcome.batch.is_none() {
             self.http.add(outcome);
         }
+    }
+
+    /// Counts what the body of an answer shows.
+    fn look_into(&mut self, body: &str) {
+        if let Some(cut) = Truncation::of(body) {
+            self.truncated += 1;
+            self.truncated_empty += u64::from(cut.is_empty);
+        }
+        self.fenced += u64::from(self.asks_json && is_fenced(body));
     }
 
     /// Counts money spent on outcomes that no longer stand for a row.
@@ -206,6 +226,11 @@ impl Totals {
         self.money.at_risk.add(at_risk);
         let count = if batch { &mut self.in_batches } else { &mut self.uncertain };
         *count += u64::from(rows);
+    }
+
+    /// Returns the rows of the job.
+    pub const fn rows(&self) -> u64 {
+        self.rows
     }
 
     /// Returns the rows answered so far, those of an earlier run included.

@@ -24,7 +24,9 @@ pub fn answer_columns(names: &[impl AsRef<str>]) -> Vec<usize> {
         if let (Some(finish), Some(error)) = (own("finish_reason"), own("error"))
             && ours.iter().all(|name| own(name).is_some())
         {
-            columns.extend([i, finish, error]);
+            // `--unpack` puts the properties of an answer between its content and its end.
+            columns.extend(i.min(finish)..=i.max(finish));
+            columns.push(error);
         }
     }
     columns

@@ -18,10 +18,21 @@ use crate::error::{Error, Result};
 use crate::job::ask::CostLimit;
 use crate::job::batch::follow::Waiting;
 use crate::price::Nanos;
-use crate::results::{Delivery, ResultFormat, ResultOptions};
+use crate::results::{Delivery, MoreColumns, ResultFormat, ResultOptions};
 use crate::settings;
 use crate::store::LockWait;
 use crate::text;
+
+/// Columns that flat results have only if the user asks for them.
+#[derive(Debug, Args)]
+pub struct ColumnArgs {
+    /// With --json-schema: add a column for each top-level property of the schema to flat results, csv and tsv
+    #[arg(long, help_heading = "Results")]
+    pub unpack: bool,
+    /// Add the columns cached_tokens and reasoning_tokens to flat results, csv and tsv
+    #[arg(long, help_heading = "Results")]
+    pub usage_columns: bool,
+}
 
 /// The destination and the form of results.
 #[derive(Debug, Args)]
@@ -35,9 +46,8 @@ pub struct ResultArgs {
     /// Write flat JSONL: the record's fields plus content, tokens, cost … (csv and tsv always do)
     #[arg(long, help_heading = "Results")]
     pub flat: bool,
-    /// Add the columns cached_tokens and reasoning_tokens to flat results, csv and tsv
-    #[arg(long, help_heading = "Results")]
-    pub usage_columns: bool,
+    #[command(flatten)]
+    pub columns: ColumnArgs,
     /// Prefix for llbatch's columns, if the record has other columns of the same names
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, help_heading = "Results")]
     pub prefix: String,
@@ -50,6 +60,18 @@ pub struct ResultArgs {
     /// Write the summary to FILE as JSON
     #[arg(long, value_name = "FILE", help_heading = "Results")]
     pub summary: Option<PathBuf>,
+}
+
+impl ColumnArgs {
+    const fn resolve(&self) -> MoreColumns {
+        MoreColumns { unpacked: self.unpack, usage: self.usage_columns }
+    }
+
+    /// The first flag that was given.
+    fn given(&self) -> Option<&'static str> {
+        let flags = [("--unpack", self.unpack), ("--usage-columns", self.usage_columns)];
+        flags.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
+    }
 }
 
 impl ResultArgs {
@@ -89,10 +111,10 @@ impl ResultArgs {
             flat: self.flat,
             prefix: self.prefix.clone(),
             csv_raw: self.csv_raw,
-            usage_columns: self.usage_columns,
+            more: self.columns.resolve(),
         };
-        if form.usage_columns && !form.is_flat() {
-            return Err(Error::usage("--usage-columns adds columns to flat results, and these are not flat")
+        if let Some(flag) = self.columns.given().filter(|_| !form.is_flat()) {
+            return Err(Error::usage(format!("{flag} adds columns to flat results, and these are not flat"))
                 .hint("add --flat, or write csv or tsv"));
         }
         Ok(Delivery { output, errors: self.errors.clone(), form, summary: self.summary.clone(), nowhere: false })

@@ -119,6 +119,7 @@ pub fn deliver(session: Session<'_>, outputs: Outputs, flat: bool) -> Result<End
     session.driver.db.borrow().each_row(|row| _ = done.insert(row))?;
     let (results, summary_file) = outputs.ordered(session.job.total, done, reader);
     let accounts = Accounts::new(session.ctx.settings.prices.clone(), session.job.total);
+    let accounts = accounts.asking_json(session.spec.params.json_schema.is_some());
     let accounts = accounts.knowing(&session.driver.db.borrow());
     let mut folds = RowFolds::of_job(&session.driver.db.borrow(), accounts)?;
     let mut price = |outcome: &Outcome| folds.count(outcome, false);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Serialize;
 
 use super::samples::start_of;
-use super::{AnswerSample, DetailsFold, FailedRow, ModelDetail, OverTime, RowKey, TopRow, Truncated};
+use super::{AnswerSample, DetailsFold, FailedRow, ModelDetail, OverTime, RowKey, RuleDetail, TopRow, Truncated};
 use crate::summary::{Bin, Histogram, Summary};
 
 /// A report as `report --json` prints it.
@@ -39,6 +39,8 @@ pub struct ReportDetails {
     pub slowest: Vec<TopRow>,
     /// The dearest of all rows.
     pub dearest: Vec<TopRow>,
+    /// The rules that rejected answers break, the most frequent first.
+    pub rules: Vec<RuleDetail>,
     /// A sample of the failed rows, with some of every code.
     pub failed_rows: Vec<FailedRow>,
     /// A few good answers, chosen by chance.
@@ -50,13 +52,15 @@ impl ReportDetails {
     pub fn prompt_keys(&self) -> impl Iterator<Item = RowKey> {
         let failed = self.failed_rows.iter().map(|row| row.key);
         let truncated = self.truncated.rows.iter().map(|row| row.key);
-        failed.chain(truncated).chain(self.good_rows.iter().map(|row| row.key))
+        let broken = self.rules.iter().map(|rule| rule.example.key);
+        failed.chain(broken).chain(truncated).chain(self.good_rows.iter().map(|row| row.key))
     }
 
     /// Adds the prompts of these rows, by row.
     pub fn add_prompts(&mut self, prompts: &HashMap<u64, String>) {
         let prompt = |key: RowKey| prompts.get(&key.row).map(|text| start_of(text));
         self.failed_rows.iter_mut().for_each(|row| row.prompt = prompt(row.key));
+        self.rules.iter_mut().for_each(|rule| rule.example.prompt = prompt(rule.example.key));
         self.truncated.rows.iter_mut().for_each(|row| row.prompt = prompt(row.key));
         self.good_rows.iter_mut().for_each(|row| row.prompt = prompt(row.key));
     }
@@ -127,6 +131,7 @@ impl DetailsFold {
             truncated: self.truncated,
             slowest: self.slowest.into_rows(),
             dearest: self.dearest.into_rows(),
+            rules: self.rules.details(),
             failed_rows: self.failures.into_sample(),
             good_rows: self.good.into_rows(),
         };

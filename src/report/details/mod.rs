@@ -3,6 +3,7 @@
 
 mod document;
 mod models;
+mod rules;
 mod samples;
 mod text;
 mod timeline;
@@ -10,6 +11,8 @@ mod timeline;
 pub use document::{AnswerLengths, ReportDetails, ReportDocument, ReportSource};
 pub use models::ModelDetail;
 use models::ModelFolds;
+use rules::BrokenRules;
+pub use rules::RuleDetail;
 pub use samples::{AnswerSample, FailedRow, RowKey, TopRow, Truncated};
 use samples::{AnswerSamples, Failures, Top};
 pub use timeline::OverTime;
@@ -37,6 +40,7 @@ pub struct DetailsFold {
     slowest: Top,
     dearest: Top,
     failures: Failures,
+    rules: BrokenRules,
     /// Completion tokens of the answers that were kept.
     completion: u64,
 }
@@ -52,13 +56,14 @@ packed!(DetailsFold {
     slowest,
     dearest,
     failures,
+    rules,
     completion
 });
 
 impl DetailsFold {
     /// Counts one row. Rows come in input order. `text` returns the beginning of the answer, or of the text that came in
     /// its place, and is called only if the report shows it.
-    pub fn add(&mut self, outcome: &Outcome, charge: &Charge, facts: AnswerFacts, text: impl FnOnce() -> String) {
+    pub fn add(&mut self, outcome: &Outcome, charge: &Charge, facts: AnswerFacts, text: impl Fn() -> String) {
         let truncated = outcome.ok() && facts.truncated;
         self.models.add(outcome, charge, truncated);
         self.rank(outcome, charge);
@@ -68,6 +73,7 @@ impl DetailsFold {
         if truncated {
             self.truncated.add(outcome, text);
         } else if let Some(error) = &outcome.error {
+            self.rules.add(outcome, error, &text);
             self.failures.add(outcome, error, text);
         } else {
             self.good.offer(outcome, text);

@@ -207,6 +207,25 @@ pub struct FailedRow {
     pub(super) key: RowKey,
 }
 
+impl FailedRow {
+    pub(super) fn of(outcome: &Outcome, error: &RowError, text: impl FnOnce() -> String) -> Self {
+        Self {
+            id: start_of(&outcome.id),
+            code: error.code,
+            status: outcome.status,
+            message: start_of(&error.message),
+            prompt: None,
+            answer: Some(start_of(&text())).filter(|text| !text.is_empty()),
+            key: RowKey::of(outcome),
+        }
+    }
+
+    /// The beginning of the answer, or the error message where none came.
+    pub fn shown_answer(&self) -> &str {
+        self.answer.as_deref().unwrap_or(&self.message)
+    }
+}
+
 /// The first failed rows of each code.
 #[derive(Debug, Default)]
 pub(super) struct Failures(BTreeMap<ErrorCode, Vec<FailedRow>>);
@@ -215,15 +234,7 @@ impl Failures {
     pub(super) fn add(&mut self, outcome: &Outcome, error: &RowError, text: impl FnOnce() -> String) {
         let rows = self.0.entry(error.code).or_default();
         if rows.len() < FAILED {
-            rows.push(FailedRow {
-                id: start_of(&outcome.id),
-                code: error.code,
-                status: outcome.status,
-                message: start_of(&error.message),
-                prompt: None,
-                answer: Some(start_of(&text())).filter(|text| !text.is_empty()),
-                key: RowKey::of(outcome),
-            });
+            rows.push(FailedRow::of(outcome, error, text));
         }
     }
 

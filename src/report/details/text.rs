@@ -1,6 +1,6 @@
 //! The report for people, in a terminal.
 
-use super::{ModelDetail, ReportDetails, ReportDocument, TopRow};
+use super::{ModelDetail, ReportDetails, ReportDocument, RuleDetail, TopRow};
 use crate::price::{Nanos, ShownAmount, Spelling};
 use crate::summary::Sheet;
 use crate::text::{Align, Grid, count, cut, millis};
@@ -9,6 +9,8 @@ use crate::text::{Align, Grid, count, cut, millis};
 const IDS: usize = 5;
 /// Columns of an id, the mark of a cut included.
 const ID: usize = 25;
+/// Rules that have a line.
+const RULES: usize = 10;
 /// Models that have a line with both prices.
 const MODELS: usize = 10;
 
@@ -33,6 +35,7 @@ impl ReportDetails {
         }
         sheet.list("answers", &parts);
         sheet.list("cut off", &self.truncated_ids());
+        sheet.grid("rules", &self.broken_rules());
         sheet.grid("slowest", &top(&self.slowest));
         sheet.grid("dearest", &top(&self.dearest));
     }
@@ -84,6 +87,16 @@ impl ReportDetails {
             parts.push(format!("one answer {} tokens/s (p10 {}, p90 {})", rate(p50), rate(p10), rate(p90)));
         }
         parts
+    }
+
+    /// Lists the rules that answers break, each with an example.
+    fn broken_rules(&self) -> Grid {
+        let mut grid = Grid::bare([Align::Right, Align::Whole, Align::Left]);
+        for RuleDetail { rule, count: rows, example } in self.rules.iter().take(RULES) {
+            let answer = example.shown_answer().replace(char::is_control, " ");
+            grid.row([count(*rows), rule.clone(), format!("e.g. {}: {answer}", cut(&example.id, ID))]);
+        }
+        grid
     }
 
     /// Lists ids of answers that were cut off. The summary counts them.

@@ -96,7 +96,7 @@ mod tests {
     use crate::price::Price;
     use crate::report::details::ReportSource;
     use crate::report::folded::Folded;
-    use crate::summary::{Charge, Meta};
+    use crate::summary::{Charge, Meta, Totals};
 
     /// A text that would run, load or break out of its place if it were taken for markup.
     const HOSTILE: &str = "</script><img src=x onerror=\"f()\">'{{ title }}\u{202e}";
@@ -114,7 +114,11 @@ mod tests {
     }
 
     fn failure(row: u64) -> Option<RowError> {
-        let code = if row.is_multiple_of(2) { ErrorCode::ServerError } else { ErrorCode::Timeout };
+        let code = match row % 4 {
+            0 | 2 => ErrorCode::ServerError,
+            1 => ErrorCode::InvalidAnswer,
+            _ => ErrorCode::Timeout,
+        };
         row.is_multiple_of(3).then(|| RowError { code, message: HOSTILE.to_owned() })
     }
 
@@ -122,7 +126,7 @@ mod tests {
     fn report(rows: u64, source: ReportSource, meta: &Meta) -> ReportDocument {
         let list = Price::new(1_000_000_000, 2_000_000_000);
         let paid = Price::new(500_000_000, 1_000_000_000);
-        let mut folded = Folded::new(rows + rows / 100);
+        let mut folded = Folded::new(Totals::new(rows + rows / 100));
         for row in 1..=rows {
             let created = 1_790_000_000 + row;
             let choice = serde_json::json!({"text": HOSTILE.repeat(2), "finish_reason": "length"});
@@ -168,6 +172,8 @@ mod tests {
             "<a href=\"#search=timeout\">",
             "<li id=\"search=timeout\">",
             "300 of 333, some of every code.",
+            "<h2>Broken rules</h2>",
+            "<b class=\"x\">--json-schema: another rule</b>",
             "HTTP 500",
         ] {
             assert!(full.contains(part), "{part}");

@@ -10,7 +10,7 @@ use super::samples::SampleCard;
 use super::tiles::{Tile, tiles};
 use crate::outcome::ErrorCode;
 use crate::price::Nanos;
-use crate::report::details::{FailedRow, ReportDetails, ReportDocument, ReportSource, TopRow};
+use crate::report::details::{FailedRow, ReportDetails, ReportDocument, ReportSource, RuleDetail, TopRow};
 use crate::summary::{ErrorLine, ExitLine, Summary};
 use crate::text;
 
@@ -34,7 +34,7 @@ pub(super) struct PageView<'a> {
     tops: Vec<TopCard<'a>>,
     samples: Vec<SampleCard<'a>>,
     settings: Vec<SettingLine<'a>>,
-    errors: Vec<ErrorBar<'a>>,
+    failures: Vec<FailureCard<'a>>,
     failed: FailedCard<'a>,
 }
 
@@ -43,6 +43,7 @@ impl<'a> PageView<'a> {
         let ReportDocument { summary, details } = report;
         let histograms = [HistogramCard::latency(summary, details), HistogramCard::lengths(&details.answer_tokens)];
         let tops = [TopCard::of("Slowest answers", &details.slowest), TopCard::of("Dearest rows", &details.dearest)];
+        let failures = [FailureCard::of_errors(&summary.errors), FailureCard::of_rules(&details.rules)];
         Self {
             title: title(details),
             job: JobLine::of(summary, details),
@@ -55,7 +56,7 @@ impl<'a> PageView<'a> {
             tops: tops.into_iter().flatten().collect(),
             samples: SampleCard::all(details),
             settings: SettingLine::all(details),
-            errors: ErrorBar::all(&summary.errors),
+            failures: failures.into_iter().filter(|card| !card.bars.is_empty()).collect(),
             failed: FailedCard { total: summary.rows.failed, rows: FailedItem::all(&details.failed_rows) },
         }
     }
@@ -148,25 +149,49 @@ impl<'a> TopCard<'a> {
     }
 }
 
-/// An error code, with a bar as long as its share of the most frequent code.
+/// Kinds of failures.
 #[derive(Debug, Serialize)]
-struct ErrorBar<'a> {
-    code: ErrorCode,
-    count: u64,
-    percent: f64,
-    example: &'a str,
+struct FailureCard<'a> {
+    title: &'static str,
+    /// The names are codes, for which the page has a search.
+    linked: bool,
+    bars: Vec<FailureBar<'a>>,
 }
 
-impl<'a> ErrorBar<'a> {
-    fn all(errors: &'a [ErrorLine]) -> Vec<Self> {
-        let most = errors.iter().map(|error| error.count).max().unwrap_or(1).max(1) as f64;
-        let bar = |error: &'a ErrorLine| {
-            let end = error.example.char_indices().nth(EXAMPLE).map_or(error.example.len(), |(end, _)| end);
-            let percent = hundredths(error.count as f64 * 100.0 / most);
-            Self { code: error.code, count: error.count, percent, example: &error.example[..end] }
+/// A kind of failure, with a bar as long as its share of the most frequent kind.
+#[derive(Debug, Serialize)]
+struct FailureBar<'a> {
+    name: &'a str,
+    count: u64,
+    percent: f64,
+    example: String,
+}
+
+impl<'a> FailureCard<'a> {
+    fn of_errors(errors: &'a [ErrorLine]) -> Self {
+        let bar = |error: &'a ErrorLine| FailureBar {
+            name: error.code.as_str(),
+            count: error.count,
+            percent: share(error.count, errors.iter().map(|error| error.count)),
+            example: error.example.chars().take(EXAMPLE).collect(),
         };
-        errors.iter().map(bar).collect()
+        Self { title: "Errors by code", linked: true, bars: errors.iter().map(bar).collect() }
     }
+
+    fn of_rules(rules: &'a [RuleDetail]) -> Self {
+        let bar = |rule: &'a RuleDetail| FailureBar {
+            name: &rule.rule,
+            count: rule.count,
+            percent: share(rule.count, rules.iter().map(|rule| rule.count)),
+            example: format!("{}: {}", rule.example.id, rule.example.shown_answer()),
+        };
+        Self { title: "Broken rules", linked: false, bars: rules.iter().map(bar).collect() }
+    }
+}
+
+/// The percentage that `count` is of the largest.
+fn share(count: u64, all: impl Iterator<Item = u64>) -> f64 {
+    hundredths(count as f64 * 100.0 / all.max().unwrap_or(1).max(1) as f64)
 }
 
 /// The sample of failed rows.

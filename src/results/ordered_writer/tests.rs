@@ -53,13 +53,7 @@ fn rows_that_were_never_sent_cost_neither_a_question_nor_a_write_each() {
     std::fs::write(&path, "{\"prompt\":\"a\",\"model\":\"m\"}\n".repeat(ROWS as usize)).unwrap();
     let inputs = Inputs::resolve(&[path], Some(Format::Jsonl)).unwrap();
     let builder = Arc::new(RequestBuilder::new(&Params::default()).unwrap());
-    let form = ResultOptions {
-        format: ResultFormat::Jsonl,
-        flat: false,
-        prefix: String::new(),
-        csv_raw: false,
-        usage_columns: false,
-    };
+    let form = ResultOptions::new(ResultFormat::Jsonl);
     let (written, stored) = (Written::default(), Stored { failed: 2000, asked: Cell::new(0) });
     let renderer = Renderer::new(&form, &RecordColumns::default()).unwrap();
     let targets = ResultTargets { renderer, results: Target::Stream(Box::new(written.clone())), errors: None };

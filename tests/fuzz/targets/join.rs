@@ -171,9 +171,8 @@ fn findings(report: &Report, lines: &[Line<'_>]) {
 
 /// What is written into the results has the shape of a batch's output: joined again, it says the same.
 fn again(report: &Report, files: &Files<'_>, ending: &Ending<'_>) {
-    let options =
-        Options { format: Format::Jsonl, flat: false, prefix: String::new(), csv_raw: false, usage_columns: false };
-    let renderer = Renderer::new(&options, &RecordColumns::default()).expect("no columns to clash with");
+    let renderer =
+        Renderer::new(&Options::new(Format::Jsonl), &RecordColumns::default()).expect("no columns to clash with");
     let (mut written, mut bodies) = (Vec::new(), Vec::new());
     for joined in &report.joined {
         let body = body(joined, files);

@@ -53,8 +53,40 @@ fn answers_that_break_the_schema_fail_and_are_paid_for() {
     assert_eq!(summary["rows"]["failed"], 3);
     assert_eq!(summary["errors"][0]["code"], "invalid_answer");
     assert_eq!(recorder.count("POST"), 5, "{}", out.stderr);
+    let report: Value = serde_json::from_str(&home.llbatch(&["report", "last", "--json"]).code(0).stdout).unwrap();
+    let rules = report["details"]["rules"].as_array().unwrap();
+    let rule = |at: usize| (rules[at]["rule"].as_str().unwrap(), rules[at]["count"].as_u64().unwrap());
+    assert_eq!([rule(0), rule(1)], [("--json-schema: JSON", 2), ("--json-schema: /properties/name/type", 1)]);
+    assert_eq!((&rules[1]["example"]["id"], &rules[1]["example"]["answer"]), (&"q3".into(), &"{\"name\": 7}".into()));
+    let shown = home.llbatch(&["report", "last"]).code(0).stdout;
+    assert!(shown.contains("rules     2  --json-schema: JSON"), "{shown}");
+    // The results name the rules too.
+    let files: Value = serde_json::from_str(&home.llbatch(&["report", "out.jsonl", "--json"]).code(0).stdout).unwrap();
+    for part in ["/details/rules/0/count", "/rows/failed", "/tokens", "/errors"] {
+        assert_eq!(files.pointer(part), report.pointer(part), "{part}");
+    }
     // The service is asked for the schema.
     assert!(recorder.bodies()[0].contains(r#""response_format":{"type":"json_schema""#));
+}
+
+#[test]
+fn fences_are_taken_off_and_properties_unpacked() {
+    let recorder = server(&[&["{\"name\": \"Ann\"}"], &["```json\n{\"name\": \"Bob\"}\n```"], &["{}"]]);
+    let home = Home::new();
+    let args = ["--json-schema", "person.json", "--flat", "--unpack"];
+    let out = run(&home, &recorder, 3, &args).code(3);
+    let rows: Vec<Value> = home.read("out.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&rows[1]["content"], &rows[1]["name"]), (&"{\"name\": \"Bob\"}".into(), &"Bob".into()));
+    assert_eq!((&rows[0]["name"], &rows[2]["name"]), (&"Ann".into(), &Value::Null));
+    assert_eq!(home.json("s.json")["rows"]["fenced"], 1);
+    assert!(out.stderr.contains("fenced    1 of 2 are JSON in a Markdown fence"), "{}", out.stderr);
+    // The response stays as it was sent, and a later report counts alike.
+    home.llbatch(&["fetch", "last", "-o", "again.jsonl"]).code(3);
+    assert!(home.read("again.jsonl").contains("\"content\":\"```json\\n{\\\"name\\\": \\\"Bob\\\"}\\n```\""));
+    let report: Value = serde_json::from_str(&home.llbatch(&["report", "last", "--json"]).code(0).stdout).unwrap();
+    assert_eq!(report["rows"]["fenced"], 1);
+    let args = ["run", "in.jsonl", "-m", MODEL, "--sandbox", "--flat", "--unpack"];
+    home.llbatch(&args).code(2).says(&["--unpack", "--json-schema FILE"]);
 }
 
 #[test]
