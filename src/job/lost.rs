@@ -34,7 +34,7 @@ impl LostRows<'_> {
         }
         let JobRows { inputs, builder } = self.rows;
         let table = &ctx.settings.prices;
-        let own = if self.same_input { bounds(&lost, inputs, builder, table)? } else { None };
+        let own = if self.same_input { bounds(&lost, inputs, builder, table, &db.tried_bounds()?)? } else { None };
         let count = text::plural(lost.len() as u64, "row");
         if let Some(own) = own {
             ctx.ui.warn(&format!(

@@ -1,5 +1,6 @@
 //! Requests that the service may still bill: rows in open batches, and rows in flight when a process died.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::error::Result;
@@ -54,7 +55,8 @@ impl Outstanding {
         }
         let transport = Transport::Realtime;
         let rows = u32::try_from(lost.len()).unwrap_or(u32::MAX);
-        let bounds = input().and_then(|(inputs, builder)| bounds(&lost, &inputs, &builder, prices.table()));
+        let tried = db.tried_bounds()?;
+        let bounds = input().and_then(|(inputs, builder)| bounds(&lost, &inputs, &builder, prices.table(), &tried));
         let prices = prices.of(db.prices_in_force());
         match bounds {
             Ok(Some(bounds)) => all.extend(bounds.into_iter().map(|(model, reserve)| {
@@ -88,7 +90,8 @@ pub fn dearest_bound(db: &JobDb, prices: &mut PriceBook) -> Result<Option<Reques
 }
 
 /// The model and the upper bound of the request of each of these rows, which are in ascending order. `None`: the input
-/// ends before the last of them, so it is not the one that they were sent from.
+/// ends before the last of them, so it is not the one that they were sent from. `tried`: bounds of rows that were sent before;
+/// the last request of a row may have had a larger one than its first.
 ///
 /// # Errors
 /// 66 if the input is gone.
@@ -97,6 +100,7 @@ pub fn bounds(
     inputs: &Inputs,
     builder: &RequestBuilder,
     table: &PriceTable,
+    tried: &HashMap<u64, Usage>,
 ) -> Result<Option<Vec<RequestBound>>> {
     let mut bounds = Vec::with_capacity(rows.len());
     let Some(last) = rows.last() else { return Ok(Some(bounds)) };
@@ -111,7 +115,10 @@ pub fn bounds(
                 return;
             }
             let Ok(request) = builder.request(&record) else { return };
-            let reserve = request.reserve(table.image_tokens(&request.model));
+            let mut reserve = request.reserve(table.image_tokens(&request.model));
+            if let Some(last) = tried.get(&record.row).filter(|_| reserve.completion > 0) {
+                reserve.completion = reserve.completion.max(last.completion);
+            }
             bounds.push((request.model, reserve));
         });
         seen = block.first_row() + block.rows() - 1;
@@ -135,6 +142,26 @@ mod tests {
 
     fn outcome(row: u64, model: &str, reserve: Usage) -> Outcome {
         Outcome { attempts: 1, reserve, ..Outcome::unsent(row, "".into(), model.into(), ErrorCode::Timeout, "late") }
+    }
+
+    #[test]
+    fn a_grown_request_that_was_in_flight_counts_with_its_larger_bound() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("in.jsonl");
+        let row = r#"{"prompt": "a", "model": "dear", "max_tokens": 10}"#;
+        std::fs::write(&path, format!("{row}\n{row}\n")).unwrap();
+        let inputs = || Inputs::resolve(std::slice::from_ref(&path), None).unwrap();
+        let builder = || RequestBuilder::new(&crate::request::Params::default()).unwrap();
+        let job = Job::new(Transport::Realtime, "k".to_owned(), "in.jsonl".to_owned(), "{}".to_owned());
+        let mut db = JobDb::create(&dir.path().join("j.db"), &job).unwrap();
+        db.claim(2).unwrap();
+        let grown = Outcome { wasted: Usage::new(3, 10), ..outcome(2, "dear", Usage::new(20, 40)) };
+        db.put_tried(&grown).unwrap();
+        db.commit(false).unwrap();
+        let outstanding = Outstanding::of_job(&db, 2, &mut book(), || Ok((inputs(), builder()))).unwrap();
+        let bounds: Vec<i128> = outstanding.iter().map(|open| open.upper_bound.unwrap().0).collect();
+        // 30 tokens at 9 nano-USD.
+        assert_eq!(bounds[1] - bounds[0], 270, "{bounds:?}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::api::Reply;
 use crate::api::chat::{self, Answer};
 use crate::api::error::{Class, Failure, Fault};
 use crate::api::limits::Limits;
+use crate::completion::Truncation;
 use crate::fault::code_of;
 use crate::json;
 use crate::outcome::{ErrorCode, RowError, Usage};
@@ -132,10 +133,28 @@ impl RowTask {
             None => self.outcome.at_risk += 1,
         }
         tracing::info!("{}: {}", self.outcome.id, broken.message);
-        let again = broken.code == ErrorCode::InvalidAnswer && self.rechecks < self.engine.options.speed.rechecks;
+        let cut_off = self.outcome.body.as_deref().and_then(Truncation::of).is_some();
+        let again = self.may_recheck() && ((cut_off && self.grow()) || broken.code == ErrorCode::InvalidAnswer);
         self.rechecks += u32::from(again);
         self.outcome.error = Some(broken);
         again.then_some(Duration::ZERO)
+    }
+
+    fn may_recheck(&self) -> bool {
+        self.rechecks < self.engine.options.speed.rechecks
+    }
+
+    /// Lets the next answer be longer. From then on, the larger bound is what a budget sets aside for a request. Returns
+    /// false if the user wants no longer answers than this one.
+    fn grow(&mut self) -> bool {
+        let body = std::str::from_utf8(&self.body).unwrap_or_default();
+        let Some(grown) = self.engine.options.speed.growth.and_then(|growth| growth.grown(body)) else { return false };
+        let before = self.outcome.reserve.completion;
+        self.outcome.reserve.completion = grown.answers(before);
+        self.about += (self.outcome.reserve.completion - before) / 2;
+        tracing::info!("{}: max_tokens grows from {} to {}", self.outcome.id, grown.from, grown.to);
+        self.body = grown.body.into();
+        true
     }
 
     /// Reports a failure to the limiter, and gathers the facts for the decision.
@@ -190,6 +209,10 @@ impl RowTask {
         let class = failed.failure.class();
         self.record(&failed, timing);
         let again = match decision {
+            Decision::Fail if failed.failure.fault == Fault::Truncated && self.may_recheck() && self.grow() => {
+                self.rechecks += 1;
+                Some(Duration::ZERO)
+            }
             Decision::Fail => None,
             Decision::Resend(wait) => Some(wait),
             Decision::SecondLook(wait) => {

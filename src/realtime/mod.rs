@@ -42,7 +42,7 @@ use crate::api::{Client, StreamPatience};
 use crate::deadline::Deadline;
 use crate::outcome::Outcome;
 use crate::price::PriceTable;
-use crate::request::Request;
+use crate::request::{Request, TokenGrowth};
 use crate::rules::AnswerRules;
 pub use budget::{Budget, MaxCost};
 use engine::Engine;
@@ -67,6 +67,8 @@ pub struct SpeedOptions {
     pub retries: u32,
     /// Answers that break a rule, after which a row is still sent again.
     pub rechecks: u32,
+    /// The growth of `max_tokens` where an answer was cut off. `None`: such a row is not sent again for it.
+    pub growth: Option<TokenGrowth>,
     /// Time for one request, from connect to the last byte.
     pub request_timeout: Duration,
     /// Answers are asked for as streams. `None`: they are asked for whole.

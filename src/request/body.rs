@@ -313,7 +313,7 @@ fn is_stream(member: &Member<'_>) -> bool {
 }
 
 /// Returns true if the parameter bounds the tokens of an answer.
-fn is_answer_bound(name: &str) -> bool {
+pub(super) fn is_answer_bound(name: &str) -> bool {
     matches!(name, "max_tokens" | "max_completion_tokens")
 }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::body::DefaultMember;
+use super::body::{DefaultMember, is_answer_bound};
 use super::params::{Endpoint, Params};
 use super::problem::shorten;
 use crate::error::{Error, Result};
@@ -132,7 +132,7 @@ fn set(flag: &str, name: &str, value: &str) -> Result<DefaultMember> {
             .hint(format!("a text needs quotes of its own: {flag} '{name}=\"…\"'"))
             .because(error)
     })?;
-    let bounds = matches!(name, "max_tokens" | "max_completion_tokens");
+    let bounds = is_answer_bound(name);
     if bounds && (value == "0" || !value.bytes().all(|byte| byte.is_ascii_digit())) {
         return Err(Error::usage(format!(
             "{flag} {name}={value}: the value must be a positive whole number, set once"

@@ -13,6 +13,7 @@ mod builder;
 mod columns;
 mod first_look;
 mod flags;
+mod growth;
 mod hints;
 mod id;
 mod messages;
@@ -28,6 +29,7 @@ use std::cell::OnceCell;
 use std::sync::{Arc, LazyLock};
 
 pub use builder::{NO_PROMPT, RequestBuilder};
+pub use growth::TokenGrowth;
 pub use id::generated as generated_id;
 use memchr::memmem::Finder;
 pub use params::{Endpoint, Params};

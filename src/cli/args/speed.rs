@@ -10,6 +10,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::realtime::limiter::RateOptions;
 use crate::realtime::{AUTO_CONCURRENCY, SpeedOptions};
+use crate::request::TokenGrowth;
 use crate::settings::{self, AutoOr};
 
 /// Flags about the speed of sending in real time.
@@ -30,6 +31,9 @@ pub struct SpeedArgs {
     /// Send a row up to N times more if its answer breaks --json-schema or --choices [default: 0]
     #[arg(long, value_name = "N", help_heading = "Speed")]
     pub recheck: Option<u32>,
+    /// With --recheck: send a row whose answer was cut off again with FACTOR times its max_tokens, at most CAP
+    #[arg(long, value_name = "FACTOR[,CAP]", requires = "recheck", help_heading = "Speed")]
+    pub grow_max_tokens: Option<TokenGrowth>,
     /// Time limit of one request [default: 10m]
     #[arg(long, value_name = "TIME", help_heading = "Speed")]
     pub request_timeout: Option<String>,
@@ -110,6 +114,7 @@ impl SpeedArgs {
             rates,
             retries: args.retries.or(config.retries).unwrap_or(5),
             rechecks: args.recheck.unwrap_or(0),
+            growth: args.grow_max_tokens,
             request_timeout,
             stream: args.stream.then_some(patience),
             deadline,

@@ -1,5 +1,6 @@
 //! Claims: the rows that may have been sent, and the cost of their attempts so far.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, params};
@@ -57,6 +58,18 @@ impl JobDb {
             ])
         })?;
         Ok(())
+    }
+
+    /// The upper bound of an attempt of each row that was sent before and has no outcome.
+    pub fn tried_bounds(&self) -> Result<HashMap<u64, Usage>> {
+        self.run(|db| {
+            let mut statement = db.prepare("SELECT row, reserve_p, reserve_c FROM tried")?;
+            let rows = statement.query_map([], |row| {
+                let number = |i| row.get::<_, i64>(i).map(i64::cast_unsigned);
+                Ok((number(0)?, Usage::new(number(1)?, number(2)?)))
+            })?;
+            rows.collect()
+        })
     }
 
     /// Retires the requests of a killed process, and drops its claim. `in_flight` names the model and the upper bound of each

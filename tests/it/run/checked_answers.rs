@@ -133,6 +133,44 @@ fn cut_off_answers_fail_only_where_whole_ones_are_asked_for() {
 }
 
 #[test]
+fn cut_off_answers_are_asked_for_again_with_a_larger_bound() {
+    const TWICE: &[&[&str]] = &[&["cut…", "still cut…", "whole"]];
+    // Nothing but reasoning.
+    const EMPTY: &[&[&str]] = &[&["…", "whole"]];
+    const ALWAYS: &[&[&str]] = &[&["cut…"]];
+    let bounds = |recorder: &Recorder| {
+        let bound = |body: &String| serde_json::from_str::<Value>(body).unwrap()["max_tokens"].as_u64().unwrap();
+        recorder.bodies().iter().map(bound).collect::<Vec<_>>()
+    };
+    let usual = ["--complete", "--recheck", "3", "--flat"];
+    for (answers, growth, code, asked) in [
+        (TWICE, "2", 0, &[16, 32, 64][..]),
+        (EMPTY, "2", 0, &[16, 32]),
+        (ALWAYS, "2,40", 3, &[16, 32, 40]),
+        (ALWAYS, "1.5", 3, &[16, 24, 36, 54]),
+    ] {
+        let recorder = server(answers);
+        let home = Home::new();
+        let out = run(&home, &recorder, 1, &[&usual[..], &["--grow-max-tokens", growth]].concat()).code(code);
+        assert_eq!(bounds(&recorder), asked, "{}", out.stderr);
+        let row: Value = serde_json::from_str(&home.read("out.jsonl")).unwrap();
+        assert_eq!(row["attempts"].as_u64().unwrap() as usize, asked.len());
+        assert_eq!(row["error"].is_null(), code == 0);
+        // Every answer is part of the bill.
+        let summary = home.json("s.json");
+        assert_eq!(summary["tokens"]["total"], 1010 * asked.len());
+        assert!(summary["cost"]["wasted_usd"].as_f64().unwrap() > 0.0);
+    }
+    // The larger bound is reserved, and does not fit into what is left.
+    let recorder = server(&[&["cut…", "whole"]]);
+    let home = Home::new();
+    let limit = ["--grow-max-tokens", "100000", "--max-cost", "0.001"];
+    run(&home, &recorder, 1, &[&usual[..], &limit].concat()).code(5);
+    assert_eq!(bounds(&recorder), [16]);
+    home.llbatch(&["run", "in.jsonl", "--grow-max-tokens", "2"]).code(2).says(&["--recheck"]);
+}
+
+#[test]
 fn schema_that_cannot_be_used_stops_before_anything_is_sent() {
     let recorder = Recorder::start();
     for (schema, expected) in [
