@@ -1,0 +1,122 @@
+use serde_json::Value;
+
+use super::*;
+
+/// A chunk of a chat with these members of its one choice.
+fn chunk(choice: &str) -> String {
+    format!(
+        r#"{{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{{"index":0,{choice}}}]}}"#
+    )
+}
+
+fn whole(chunks: &[String]) -> (Vec<Chunk>, bool, Option<String>) {
+    let mut assembly = Assembly::default();
+    let news = chunks.iter().map(|chunk| assembly.push(chunk)).collect();
+    (news, assembly.has_ended(), assembly.into_body())
+}
+
+#[test]
+fn a_chat_is_put_together_as_it_was_spelled() {
+    let (news, ended, body) = whole(&[
+        chunk(r#""delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null"#),
+        chunk(r#""delta":{"content":"Hel"},"logprobs":null,"finish_reason":null"#),
+        chunk(r#""delta":{"content":"lo w\u00f6"},"logprobs":null,"finish_reason":null"#),
+        chunk(r#""delta":{"content":"rld"},"logprobs":null,"finish_reason":null"#),
+        chunk(r#""delta":{"content":"\" \\"},"logprobs":null,"finish_reason":null"#),
+        chunk(r#""delta":{"content":"!"},"logprobs":null,"finish_reason":null"#),
+        chunk(r#""delta":{},"logprobs":null,"finish_reason":"stop""#),
+        r#"{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[],"usage":{"prompt_tokens":3}}"#
+            .to_owned(),
+    ]);
+    let mut expected = [Chunk::Piece; 8];
+    for quiet in [0, 6, 7] {
+        expected[quiet] = Chunk::Other;
+    }
+    assert_eq!(news, expected);
+    assert!(ended);
+    let expected = r#"{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"Hello w\u00f6rld\" \\!"},"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":3}}"#;
+    assert_eq!(body.unwrap(), expected);
+}
+
+#[test]
+fn several_choices_are_told_apart_by_their_index() {
+    let of = |index: u64, piece: &str| {
+        format!(
+            r#"{{"object":"text_completion","choices":[{{"index":{index},"text":"{piece}","finish_reason":null}}]}}"#
+        )
+    };
+    let end = |index: u64| format!(r#"{{"choices":[{{"index":{index},"text":"","finish_reason":"stop"}}]}}"#);
+    let chunks = [of(1, "b1"), of(0, "a1"), of(1, "b2"), of(1, "b3"), of(0, "a2"), end(1)];
+    let (_, ended, _) = whole(&chunks);
+    assert!(!ended, "choice 0 has not ended");
+    let (_, ended, body) = whole(&[&chunks[..], &[end(0)]].concat());
+    assert!(ended);
+    assert_eq!(
+        body.unwrap(),
+        r#"{"object":"text_completion","choices":[{"index":0,"text":"a1a2","finish_reason":"stop"},{"index":1,"text":"b1b2b3","finish_reason":"stop"}]}"#
+    );
+}
+
+#[test]
+fn tool_calls_are_put_together_by_their_index() {
+    let (news, ended, body) = whole(&[
+        chunk(
+            r#""delta":{"role":"assistant","content":null,"tool_calls":[{"index":0,"id":"a","type":"function","function":{"name":"f","arguments":""}}]}"#,
+        ),
+        chunk(r#""delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\"x\""}}]}"#),
+        chunk(
+            r#""delta":{"tool_calls":[{"index":1,"id":"b","type":"function","function":{"name":"g","arguments":"{}"}}]}"#,
+        ),
+        chunk(r#""delta":{"tool_calls":[{"index":0,"function":{"arguments":":1}"}}]}"#),
+        chunk(r#""delta":{},"finish_reason":"tool_calls""#),
+    ]);
+    assert_eq!(news[..4], [Chunk::Piece; 4]);
+    assert!(ended);
+    let body: Value = serde_json::from_str(&body.unwrap()).unwrap();
+    assert_eq!(
+        body["choices"][0]["message"]["tool_calls"],
+        serde_json::json!([
+            {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{\"x\":1}"}},
+            {"id": "b", "type": "function", "function": {"name": "g", "arguments": "{}"}},
+        ])
+    );
+}
+
+#[test]
+fn reasoning_and_logprobs_are_joined() {
+    let (_, _, body) = whole(&[
+        chunk(r#""delta":{"reasoning":"so","content":""},"logprobs":{"content":[{"token":"a"}],"refusal":null}"#),
+        chunk(r#""delta":{"reasoning":" it is"},"logprobs":{"content":[{"token":"b"},{"token":"c"}],"refusal":null}"#),
+        chunk(
+            r#""delta":{"content":"x"},"logprobs":{"content":[{"token":"b"}],"refusal":null},"finish_reason":"stop""#,
+        ),
+        chunk(
+            r#""delta":{"content":"x"},"logprobs":{"content":[{"token":"b"}],"refusal":null},"finish_reason":"stop""#,
+        ),
+    ]);
+    let body: Value = serde_json::from_str(&body.unwrap()).unwrap();
+    assert_eq!(body["choices"][0]["message"], serde_json::json!({"reasoning": "so it is", "content": "xx"}));
+    let tokens = body["choices"][0]["logprobs"]["content"].as_array().unwrap().len();
+    assert_eq!(tokens, 5);
+}
+
+#[test]
+fn errors_and_nonsense_are_no_chunks() {
+    let mut assembly = Assembly::default();
+    assert_eq!(assembly.push(r#"{"error":{"message":"overloaded"}}"#), Chunk::Error);
+    assert_eq!(assembly.push("[DONE]"), Chunk::Invalid);
+    assert_eq!(assembly.push("{\"choices\":[{"), Chunk::Invalid);
+    assert_eq!(assembly.push("{}"), Chunk::Other);
+    assert_eq!(assembly.into_body(), None);
+}
+
+#[test]
+fn chunks_that_look_alike_are_no_less_than_the_parsed_ones() {
+    // A piece that ends its string and begins other members must not be taken for a text.
+    let plain = chunk(r#""delta":{"content":"a"}"#);
+    let tricky = chunk(r#""delta":{"content":"b"},"finish_reason":"stop","x":{"content":"c"}"#);
+    let (_, ended, body) = whole(&[plain.clone(), plain, tricky]);
+    assert!(ended);
+    let body: Value = serde_json::from_str(&body.unwrap()).unwrap();
+    assert_eq!(body["choices"][0]["message"]["content"], "aab");
+}
