@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-/// The exit codes, on which scripts rely (README, "Exit codes").
+/// The exit codes, on which scripts rely (`docs/errors.md`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Exit {
@@ -214,6 +214,31 @@ impl std::error::Error for Error {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn manual_explains_every_exit_code() {
+        let page = include_str!("../docs/errors.md");
+        let alone = [
+            Exit::Ok,
+            Exit::Failure,
+            Exit::Usage,
+            Exit::RowsFailed,
+            Exit::Auth,
+            Exit::Budget,
+            Exit::Data,
+            Exit::NoInput,
+            Exit::Io,
+            Exit::TempFail,
+            Exit::Protocol,
+            Exit::ClosedPipe,
+        ];
+        for exit in alone {
+            let row = format!("\n| {} | `{}` |", exit.code(), exit.name());
+            assert!(page.contains(&row), "docs/errors.md has no row {row}");
+        }
+        let [hangup, interrupt, terminate] = [Exit::Hangup, Exit::Interrupt, Exit::Terminate].map(Exit::code);
+        assert!(page.contains(&format!("\n| {hangup}, {interrupt}, {terminate} | `{}` |", Exit::Hangup.name())));
+    }
 
     #[test]
     fn graver_exit_wins_in_the_order_of_the_contract() {

@@ -321,4 +321,13 @@ mod tests {
         }
         assert_eq!(ErrorCode::parse("nonsense"), None);
     }
+
+    #[test]
+    fn manual_explains_every_code() {
+        let page = include_str!("../docs/errors.md");
+        let rows: String = page.lines().filter_map(|line| line.strip_prefix("| `")?.split(" |").next()).collect();
+        for code in ErrorCode::ALL {
+            assert!(rows.contains(&format!("{code}`")), "docs/errors.md has no row for {code}");
+        }
+    }
 }

@@ -60,8 +60,7 @@ pub fn completions(args: &CompletionsArgs, json: bool, ui: &Ui) -> Result<Exit> 
 
 /// Runs `man`.
 pub fn man(args: &ManArgs, json: bool, ui: &Ui) -> Result<Exit> {
-    // `help` has no page: it only shows the others.
-    let mut whole = Cli::command().disable_help_subcommand(true).propagate_version(true);
+    let mut whole = Cli::command().propagate_version(true);
     // Gives every command the global flags and its full name.
     whole.build();
     if let Some(dir) = &args.dir {
@@ -85,7 +84,7 @@ pub fn man(args: &ManArgs, json: bool, ui: &Ui) -> Result<Exit> {
 }
 
 /// Prints a text, in a document with `--json`.
-fn print(text: &str, json: bool, ui: &Ui) -> Result<Exit> {
+pub(super) fn print(text: &str, json: bool, ui: &Ui) -> Result<Exit> {
     if json {
         print_on(&format!("{}\n", serde_json::json!({"version": 1, "text": text})), ui)?;
     } else {

@@ -4,19 +4,17 @@ use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::Write;
 
-use clap::Parser;
 use clap::error::ErrorKind;
 use serde::Serialize;
 
-use super::{Cli, synonyms};
+use super::synonyms;
 use crate::error::{Error, Exit, FailureDocument};
 use crate::text;
 use crate::ui::Ui;
 
 /// Prints clap's error or help, and returns the exit code. Help and version go to stdout and are no error.
-pub fn explain(error: clap::Error, argv: &[OsString]) -> Exit {
+pub fn explain(mut error: clap::Error, argv: &[OsString]) -> Exit {
     let json = argv.iter().take_while(|word| *word != "--").any(|word| word == "--json");
-    let mut error = if json { without_json_of_help(error, argv) } else { error };
     if !error.use_stderr() {
         // A closed pipe does not matter here.
         drop(match error.kind() {
@@ -39,16 +37,6 @@ pub fn explain(error: clap::Error, argv: &[OsString]) -> Exit {
         std::io::stderr().write_all(text::visible(&error.render().to_string()).as_bytes())
     });
     Exit::Usage
-}
-
-/// Clap's own command `help` knows no flags: reads the line again without `--json`.
-fn without_json_of_help(error: clap::Error, argv: &[OsString]) -> clap::Error {
-    match argv.iter().skip(1).find(|word| *word != "--json") {
-        Some(command) if command == "help" => {
-            Cli::try_parse_from(argv.iter().filter(|word| *word != "--json")).err().unwrap_or(error)
-        }
-        _ => error,
-    }
 }
 
 /// The document of `--version --json`.

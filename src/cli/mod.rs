@@ -10,6 +10,7 @@ mod completions;
 mod doctor;
 mod failure;
 mod fetch;
+mod help;
 mod job_words;
 mod models;
 mod prepare;
@@ -46,7 +47,7 @@ use crate::ui::{AutoSwitch, Ui, UiOptions};
 /// Run LLM prompts from JSONL and CSV on Together AI: N rows in, N rows out, in input order, nothing lost, nothing paid twice.
 #[derive(Debug, Parser)]
 #[command(name = "llbatch", version, max_term_width = 100, after_help = EXAMPLES)]
-#[command(subcommand_required = true, arg_required_else_help = true)]
+#[command(subcommand_required = true, arg_required_else_help = true, disable_help_subcommand = true)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,
@@ -68,7 +69,11 @@ Examples:
 Exit codes: 0 all rows answered, 3 some rows failed, 4 key, 5 payment, budget
 or deadline, 65 invalid input, 74 disk, 75 not finished or try again later,
 76 the service broke its contract, 130 interrupted (run the same command again
-to resume). The README lists all codes.";
+to resume). `llbatch help errors` lists all codes.
+
+The manual: `llbatch help PAGE` prints a page. Pages: start, input, templates,
+results, realtime, batch, money, answers, services, data, scale, schedulers,
+ci, errors, json, faq, from-others, performance, design, reference.";
 
 /// Flags of every command.
 #[derive(Debug, Args)]
@@ -136,6 +141,7 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
+    Help(help::HelpArgs),
     /// Print the version
     #[command(hide = true)]
     Version,
@@ -152,6 +158,7 @@ impl Command {
                 | Self::Serve(_)
                 | Self::Completions(_)
                 | Self::Man(_)
+                | Self::Help(_)
                 | Self::Version
         )
     }
@@ -225,6 +232,7 @@ fn dispatch(
             return completions::completions(args, cli.global.json, &ui);
         }
         Command::Man(args) => return completions::man(args, cli.global.json, &ui),
+        Command::Help(args) => return help::run(args, cli.global.json, &ui, argv),
         Command::Version if cli.global.json => {
             let document = serde_json::to_string_pretty(&failure::VersionDocument::default())
                 .map_err(|e| Error::new(Exit::Failure, "the document cannot be made").because(e))?;
@@ -285,7 +293,7 @@ fn execute(command: Command, ctx: &Ctx) -> Result<Exit> {
         Command::Serve(args) => serve::run(args, ctx),
         Command::Doctor(args) => doctor::run(&args, ctx),
         Command::Completions(_) => job_words::jobs(ctx),
-        Command::Man(_) | Command::Version => Ok(Exit::Ok),
+        Command::Man(_) | Command::Help(_) | Command::Version => Ok(Exit::Ok),
     }
 }
 

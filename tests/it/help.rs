@@ -13,7 +13,7 @@ fn help(args: &[&str]) -> String {
 }
 
 /// The commands whose `--help` has a snapshot of the same name.
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "run",
     "submit",
     "wait",
@@ -30,6 +30,7 @@ const COMMANDS: [&str; 16] = [
     "doctor",
     "man",
     "completions",
+    "help",
 ];
 
 #[test]
@@ -37,7 +38,7 @@ fn help_of_every_command() {
     for command in COMMANDS {
         insta::assert_snapshot!(command, help(&[command, "--help"]));
     }
-    insta::assert_snapshot!("help", help(&["--help"]));
+    insta::assert_snapshot!("llbatch", help(&["--help"]));
     insta::assert_snapshot!("run_short", help(&["run", "-h"]));
 }
 
@@ -74,13 +75,33 @@ fn version_and_help_are_documents_with_json() {
     assert_eq!(document(&["help", "retry", "--json"]), retry);
     let wrong: serde_json::Value =
         serde_json::from_str(&Home::new().llbatch(&["help", "nosuch", "--json"]).code(2).stdout).unwrap();
-    assert!(wrong["error"]["message"].as_str().unwrap().contains("'nosuch'"), "{wrong}");
+    assert!(wrong["error"]["message"].as_str().unwrap().contains("`nosuch`"), "{wrong}");
+}
+
+/// `docs/reference.md` as the command line makes it.
+fn reference() -> String {
+    let mut text =
+        "# Reference\n\nEvery command and flag, as `--help` prints them. `llbatch man` has the same text as man \
+                    pages.\n\n## llbatch\n\n"
+            .to_owned();
+    let block = |args: &[&str]| format!("```text\n{}\n```\n", help(args).trim_end());
+    text.push_str(&block(&["--help"]));
+    for command in COMMANDS {
+        text += &["\n## llbatch ", command, "\n\n", &block(&[command, "--help"])].concat();
+    }
+    text
 }
 
 #[test]
-fn readme_shows_the_current_help() {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let block = readme.split_once("<!-- help -->\n```text\n").and_then(|(_, rest)| rest.split_once("\n```")).unwrap().0;
-    let shown: Vec<&str> = block.lines().map(str::trim_end).collect();
-    assert_eq!(shown.join("\n"), help(&["--help"]).trim_end());
+fn reference_is_the_help_of_every_command() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference.md");
+    let wanted = reference();
+    if std::env::var("INSTA_UPDATE").is_ok_and(|update| update == "always") {
+        std::fs::write(path, &wanted).unwrap();
+    }
+    let found = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        found == wanted,
+        "docs/reference.md is not what --help prints; `INSTA_UPDATE=always cargo test --test it help` writes it anew"
+    );
 }

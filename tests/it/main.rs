@@ -9,6 +9,7 @@ mod batch_words;
 mod budget;
 mod check;
 mod cut_short;
+mod docs;
 mod doctor;
 mod faults;
 mod help;

@@ -266,7 +266,7 @@ fn code(status: ExitStatus) -> i32 {
 }
 
 /// Joins the lines of sentences that the width has broken. Such a line begins with four blanks.
-fn unwrapped(text: &str) -> String {
+pub fn unwrapped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for line in text.lines() {
         match line.strip_prefix("    ").filter(|rest| !rest.starts_with(' ') && !out.is_empty()) {

@@ -9,7 +9,7 @@ mod server;
 use std::time::{Duration, Instant};
 
 use command::signal;
-pub use command::{Home, KEY, Out, Running};
+pub use command::{Home, KEY, Out, Running, unwrapped};
 pub use fault::{Asked, Canned, Fault, FaultServer, paid_hash};
 pub use files::{MODEL, Row, answered, codes, csv_rows, harmless, ids, lines, prompts, questions, raw_codes, rows};
 pub use recorder::{Recorder, Request as Recorded};

@@ -8,7 +8,7 @@ mod commands;
 mod documents;
 mod ends;
 mod errors;
-mod mask;
+pub mod mask;
 mod refusals;
 
 use std::fmt::Write as _;

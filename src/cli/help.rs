@@ -1,0 +1,69 @@
+//! `llbatch help`: the help of a command, or a page of the manual.
+
+use std::ffi::OsString;
+
+use clap::{Args, CommandFactory, Parser};
+
+use super::{Cli, completions, failure};
+use crate::error::{Error, Exit, Result};
+use crate::ui::Ui;
+
+/// Print the help of a command, or a page of the manual
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  llbatch help run
+  llbatch help money
+  llbatch help errors | less")]
+pub struct HelpArgs {
+    /// Command, or page of the manual [default: the list of both]
+    #[arg(value_name = "COMMAND|PAGE")]
+    name: Option<String>,
+}
+
+/// The pages of the manual in `docs/`, by the names that users type.
+const PAGES: [(&str, &str); 20] = [
+    ("start", include_str!("../../docs/start.md")),
+    ("input", include_str!("../../docs/input.md")),
+    ("templates", include_str!("../../docs/templates.md")),
+    ("results", include_str!("../../docs/results.md")),
+    ("realtime", include_str!("../../docs/realtime.md")),
+    ("batch", include_str!("../../docs/batch.md")),
+    ("money", include_str!("../../docs/money.md")),
+    ("answers", include_str!("../../docs/answers.md")),
+    ("services", include_str!("../../docs/services.md")),
+    ("data", include_str!("../../docs/data.md")),
+    ("scale", include_str!("../../docs/scale.md")),
+    ("schedulers", include_str!("../../docs/schedulers.md")),
+    ("ci", include_str!("../../docs/ci.md")),
+    ("errors", include_str!("../../docs/errors.md")),
+    ("json", include_str!("../../docs/json.md")),
+    ("faq", include_str!("../../docs/faq.md")),
+    ("from-others", include_str!("../../docs/from-others.md")),
+    ("performance", include_str!("../../docs/performance.md")),
+    ("design", include_str!("../../docs/design.md")),
+    ("reference", include_str!("../../docs/reference.md")),
+];
+
+/// Runs `help`. `argv` is the whole command line.
+pub fn run(args: &HelpArgs, json: bool, ui: &Ui, argv: &[OsString]) -> Result<Exit> {
+    let Some(name) = args.name.as_deref() else { return help_of(None, argv) };
+    if let Some((_, page)) = PAGES.iter().find(|(page, _)| *page == name) {
+        return completions::print(page, json, ui);
+    }
+    if Cli::command().find_subcommand(name).is_some() {
+        return help_of(Some(name), argv);
+    }
+    let pages: Vec<&str> = PAGES.iter().map(|(page, _)| *page).collect();
+    Err(Error::usage(format!("no command or page `{name}`"))
+        .hint(format!("`llbatch --help` lists the commands; the pages are {}", pages.join(", "))))
+}
+
+/// Prints what `--help` prints, for the program or for one of its commands.
+fn help_of(command: Option<&str>, argv: &[OsString]) -> Result<Exit> {
+    let line = ["llbatch"].into_iter().chain(command).chain(["--help"]);
+    match Cli::try_parse_from(line) {
+        Err(help) => Ok(failure::explain(help, argv)),
+        Ok(_) => Err(Error::new(Exit::Failure, "the help cannot be shown")),
+    }
+}
