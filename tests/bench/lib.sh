@@ -75,20 +75,24 @@ on_exit() {
 
 # A temporary directory on the disk that holds the project ($TMPDIR wins): the journal's fsync must be a real one.
 # Then an environment without the caller's key, proxies, configuration and jobs, and enough file descriptors.
+# prepare NAME [FILE-DESCRIPTORS]
 prepare() {
-    local base=${TMPDIR:-$ROOT/target} files
+    local base=${TMPDIR:-$ROOT/target} least=${2:-4096} files
     mkdir -p "$base"
     TMP=$(mktemp -d "$base/llbatch-$1.XXXXXX")
     on_exit
     files=$(ulimit -Hn)
     if [[ $files == unlimited ]] || ((files > 65536)); then files=65536; fi
     ulimit -Sn "$files"
-    ((files > 4096)) || die "more than 4096 open files are needed, the limit is $files (ulimit -Hn)"
+    ((files > least)) || die "more than $least open files are needed, the limit is $files (ulimit -Hn)"
     unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY LLBATCH_CONFIG LLBATCH_STATE_DIR TOGETHER_BASE_URL
     export TOGETHER_API_KEY=no-real-key XDG_CONFIG_HOME=$TMP/config XDG_STATE_HOME=$TMP/state-home
 }
 
-# Sets BIN to the binary of the profile `dist`, built now unless one was given. release_binary FILE [CARGO-OPTION...]
+# Profile of the binaries that are measured.
+PROFILE=dist
+
+# Sets BIN to the binary of the profile PROFILE, built now unless one was given. release_binary FILE [CARGO-OPTION...]
 release_binary() {
     if [[ -n $1 ]]; then
         BIN=$(realpath "$1")
@@ -98,8 +102,21 @@ release_binary() {
     need cargo
     say "building the binary"
     # From the project's own directory, for its .cargo/config.toml.
-    await env -C "$ROOT" cargo build --profile dist --locked --quiet "${@:2}" || die "the build failed"
-    BIN=${CARGO_TARGET_DIR:-$ROOT/target}/dist/llbatch
+    await env -C "$ROOT" cargo build --profile "$PROFILE" --locked --quiet "${@:2}" || die "the build failed"
+    BIN=${CARGO_TARGET_DIR:-$ROOT/target}/$PROFILE/llbatch
+}
+
+# Starts `llbatch serve` with further arguments. Its process is in SERVER, its address in URL.
+serve() {
+    start "$BIN" serve "$@" >"$TMP/url" 2>"$TMP/serve.log"
+    SERVER=$!
+    local tries=100
+    until [[ -s $TMP/url ]]; do
+        kill -0 "$SERVER" 2>/dev/null && ((tries-- > 0)) || { cat "$TMP/serve.log" >&2; die 'the server does not start'; }
+        sleep 0.1
+    done
+    # shellcheck disable=SC2034 # used by the scripts that source this
+    URL=$(<"$TMP/url")
 }
 
 # Reads the options of a script that measures into bin, rows and pairs; its one switch, named $1, into the variable of that

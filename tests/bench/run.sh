@@ -16,8 +16,9 @@ Options:
   --bin FILE     measure this binary instead of building one
   --floor FILE   the reference loop beside it (the example `floor`), built unless given
   --pairs N      repetitions of each paired or repeated measure; medians are shown [default: 3]
-  --only LIST    only these, with commas: throughput, long, latency, instructions, startup, small, memory,
+  --only LIST    only these, with commas: throughput, long, latency, connections, instructions, startup, small, memory,
                  resume, build
+  --small        only the run of one row
   --quick        leave out memory and resume: they take a million rows (3 GB of disk)
   --build        also measure a release build from nothing (several minutes)
   -h, --help     this text
@@ -30,17 +31,19 @@ Takes about 2 minutes with --quick and 4 to 5 without, on two cores; --build tak
 What is measured:
   throughput     100,000 rows, nginx at 0 ms, 64 in flight, journal and results on disk; each run is paired with a run
                  of the reference loop (tests/bench/floor.rs: the least that such a program must do) and one of wrk
-                 posting one fixed body over 64 connections (2 threads, 5 s). Wall time is the whole process's; the
-                 ratio is the median of the pairs' ratios
+                 posting one fixed body over 64 connections (2 threads, 3 s). Wall time is the whole process's; the
+                 ratio is the median of the pairs' ratios. Also the bytes of the state directory against the results
   long           10,000 answers of 50 KB, and 2,000 prompts of 106 KB, each paired with the reference loop; bytes
                  written are those that the kernel counts for the process
   latency        20,000 rows, nginx at 200 ms, 1000 and 2000 in flight, against rows / in flight x 0.2 s
+  connections    20,000 rows, nginx at 200 ms: peak memory at 1000 and 2000 in flight less that at 64 (nginx at
+                 0 ms), for each connection, of llbatch and of the reference loop
   instructions   user instructions (callgrind) a row, from runs of 6,000 and 2,000 rows: JSONL results, CSV and --flat
                  results of the same rows; and of 106 KB prompts, from 600 and 200 rows
   startup        user and system time of --version and --help, median of 20
   small          a run of one row: processor time and peak (medians of 9), and syncs of the disk, counted by
                  tests/crash/tracer.py where it may trace; in a new state directory, and in one with other jobs
-  memory         peak of 1,000,000 rows against 20,000, 64 in flight
+  memory         peak of 1,000,000 rows against 20,000, 64 in flight; then `report` of the finished job
   resume         a run of 1,000,000 rows is killed (SIGKILL) when about half of them are answered; time from the start of
                  the same command to its first request, with its input in the page cache
 Exit status: 0 when everything was measured, met or not; 1 when something could not be
@@ -56,6 +59,7 @@ while (($#)); do
         --floor) floor=$2; shift ;;
         --pairs) pairs=$2; number "$pairs" --pairs; shift ;;
         --only) only=$2; shift ;;
+        --small) only=small ;;
         --quick) quick=1 ;;
         --build) build=1 ;;
         -h | --help) usage; exit 0 ;;
@@ -63,7 +67,7 @@ while (($#)); do
     esac
     shift
 done
-[[ ,$only, =~ ^,((throughput|long|latency|instructions|startup|small|memory|resume|build|),)*$ ]] || usage_error "--only $only"
+[[ ,$only, =~ ^,((throughput|long|latency|connections|instructions|startup|small|memory|resume|build|),)*$ ]] || usage_error "--only $only"
 
 # Whether a measure was asked for.
 wanted() {
@@ -95,7 +99,7 @@ input() {
 }
 
 # Runs every row of a file of $1 rows, $2 in flight, against port $3, with a new journal; $4 is the kind of input. Sets
-# WALL, CPU (s), PEAK and WRITTEN (KiB).
+# WALL, CPU (s), PEAK and WRITTEN (KiB). Its state directory and results stay until the next run.
 llbatch_run() {
     local rows=$1 exit
     input "$rows" "${4-}"
@@ -109,17 +113,16 @@ llbatch_run() {
         tail -n 20 "$TMP/run.log" >&2
         die "llbatch run of $rows rows ended with $exit and did not answer every row"
     fi
-    rm -rf "$TMP/state" "$TMP/out.jsonl"
 }
 
-# The same by the reference loop. Sets WALL, CPU (s).
+# The same by the reference loop. Sets WALL, CPU (s) and PEAK (KiB).
 floor_run() {
     local rows=$1 exit
     input "$rows" "${4-}"
     rm -f "$TMP"/floor.jsonl*
     await python3 "$MEASURE" run "$TMP/floor.log" "$FLOOR" "$INPUT" "$TMP/floor.jsonl" \
         "http://127.0.0.1:$3/v1/chat/completions" "$2" >"$TMP/measured"
-    read -r exit WALL CPU _ <"$TMP/measured"
+    read -r exit WALL CPU PEAK _ <"$TMP/measured"
     if ((exit != 0)) || (($(wc -l <"$TMP/floor.jsonl") != rows)); then
         tail -n 20 "$TMP/floor.log" >&2
         die "the reference loop ended with $exit and did not answer every row"
@@ -127,20 +130,25 @@ floor_run() {
     rm -f "$TMP"/floor.jsonl*
 }
 
-# Measures llbatch against the reference loop: paired ROWS IN-FLIGHT PORT KIND. Sets SPEED, the median of the ratios of
-# their speeds, EFFORT, that of their processor times, and OURS, rows a second.
+# Measures llbatch against the reference loop: paired ROWS IN-FLIGHT PORT KIND [wrk]. Sets SPEED, the median of the ratios
+# of their speeds, EFFORT, that of their processor times, and OURS, rows a second; with wrk in each round also RATE, its
+# requests a second, and SHARE, the ratio to it.
 paired() {
-    local rows=$1 pair speeds=() efforts=() ours=() wall cpu
+    local rows=$1 pair speeds=() efforts=() ours=() rates=() shares=() wall cpu
     for ((pair = 1; pair <= pairs; pair++)); do
-        floor_run "$@"
+        if [[ -n ${5-} ]]; then wrk_run "$3"; rates+=("$RATE"); fi
+        floor_run "${@:1:4}"
         wall=$WALL cpu=$CPU
-        llbatch_run "$@"
-        say "  pair $pair: loop $(calc %.0f "$rows / $wall")/s, llbatch $(calc %.0f "$rows / $WALL")/s;" \
+        llbatch_run "${@:1:4}"
+        ours+=("$(calc %.0f "$rows / $WALL")")
+        say "  pair $pair, load $(cut -d ' ' -f 1 /proc/loadavg):${5+ wrk $(calc %.0f "$RATE")/s,}" \
+            "loop $(calc %.0f "$rows / $wall")/s, llbatch ${ours[-1]}/s;" \
             "CPU a row $(calc %.1f "$cpu / $rows * 1e6") and $(calc %.1f "$CPU / $rows * 1e6") µs"
         speeds+=("$(calc %.4f "$wall / $WALL")") efforts+=("$(calc %.4f "$CPU / $cpu")")
-        ours+=("$(calc %.0f "$rows / $WALL")")
+        if [[ -n ${5-} ]]; then shares+=("$(calc %.4f "${ours[-1]} / $RATE")"); fi
     done
     SPEED=$(median "${speeds[@]}") EFFORT=$(median "${efforts[@]}") OURS=$(median "${ours[@]}")
+    if [[ -n ${5-} ]]; then RATE=$(median "${rates[@]}") SHARE=$(median "${shares[@]}"); fi
 }
 
 long() {
@@ -155,20 +163,22 @@ long() {
     row '106 KB prompts, 2,000 rows' "$OURS rows/s" 'reference loop' "$(calc %.2f "$SPEED")" '>= 0.60' "$SPEED >= 0.60"
 }
 
-# wrk's requests a second, over 64 connections for 5 s. Sets RATE.
+# wrk's requests a second, over 64 connections for 3 s. Sets RATE.
 wrk_run() {
-    await wrk -t 2 -c 64 -d 5s -s "$ROOT/tests/bench/post.lua" "http://127.0.0.1:$1/v1/chat/completions" >"$TMP/wrk.log"
+    await wrk -t 2 -c 64 -d 3s -s "$ROOT/tests/bench/post.lua" "http://127.0.0.1:$1/v1/chat/completions" >"$TMP/wrk.log"
     if grep -q -e 'Non-2xx' -e 'Socket errors' "$TMP/wrk.log"; then cat "$TMP/wrk.log" >&2; die "wrk met errors"; fi
     RATE=$(sed -n 's/^Requests\/sec: *//p' "$TMP/wrk.log")
 }
 
 throughput() {
-    local rows=100000
-    wrk_run "$FAST"
-    paired $rows 64 "$FAST" input
+    local rows=100000 state results
+    paired $rows 64 "$FAST" input wrk
     row 'run, 0 ms, 64 in flight, 100,000 rows' "$OURS rows/s" 'reference loop' "$(calc %.2f "$SPEED")" '>= 0.70' "$SPEED >= 0.70"
     row 'CPU a row of it' – 'reference loop' "$(calc %.2f "$EFFORT")" '<= 1.5' "$EFFORT <= 1.5"
-    row 'share of wrk' "$OURS rows/s" "wrk $(calc %.0f "$RATE")/s" "$(calc %.2f "$OURS / $RATE")" – 1
+    row 'share of wrk' "$OURS rows/s" "wrk $(calc %.0f "$RATE")/s" "$(calc %.2f "$SHARE")" – 1
+    state=$(du -s -B 1 "$TMP/state" | cut -f 1) results=$(stat -c %s "$TMP/out.jsonl")
+    row 'state directory of it' "$((state >> 20)) MiB" "results $((results >> 20)) MiB" \
+        "$(calc %.3f "$state / $results")" '<= 1.15' "$state <= 1.15 * $results"
 }
 
 # latency IN_FLIGHT TARGET
@@ -183,6 +193,25 @@ latency() {
     wall=$(median "${walls[@]}")
     ratio=$(calc %.3f "$wall / $ideal")
     row "run, 200 ms, $1 in flight, 20,000 rows" "$(calc %.2f "$wall") s" "ideal $ideal s" "$ratio" "<= $2" "$ratio <= $2"
+}
+
+# Memory of a connection: of llbatch_run, or of floor_run. connection WHAT IN-FLIGHT. Sets EACH (KiB).
+connection() {
+    local base
+    "$1" 20000 64 "$FAST"
+    base=$PEAK
+    "$1" 20000 "$2" "$SLOW"
+    EACH=$(calc %.1f "($PEAK - $base) / ($2 - 64)")
+}
+
+connections() {
+    local many loop
+    for many in 1000 2000; do
+        connection floor_run $many
+        loop=$EACH
+        connection llbatch_run $many
+        row "memory of a connection, $many in flight" "$EACH KiB" "loop $loop KiB" "$(calc %.2f "$EACH / $loop")" – 1
+    done
 }
 
 # User instructions of a run in all threads: instructions_of ROWS KIND RESULTS [FLAG...]. Sets COUNT.
@@ -246,6 +275,8 @@ memory() {
     small=$(calc %.1f "$(median "${few[@]}") / 1024")
     large=$(calc %.1f "$PEAK / 1024")
     ratio=$(calc %.2f "$large / $small")
+    measure report "$BIN" report last --state-dir "$TMP/state"
+    row 'report of that job' "$(calc %.3f "$WALL") s" – – '<= 0.2 s' "$WALL <= 0.2"
     row 'peak memory, 1,000,000 rows' "$large MiB" "20,000 rows: $small MiB" "$ratio" '<= 1.3, < 100 MiB' "$ratio <= 1.3 && $large < 100"
 }
 
@@ -304,7 +335,8 @@ small() {
     input 1
     for where in 'a new state directory' 'a used state directory'; do
         if await python3 "$ROOT/tests/crash/tracer.py" --log "$log" --calls fsync,fdatasync "${run[@]}" >"$TMP/run.log" 2>&1; then
-            syncs=$(wc -l <"$log")
+            # The log has all calls.
+            syncs=$(grep -c -w -e fsync -e fdatasync "$log")
             row "one row in $where" "$syncs syncs" – – "$([[ $where == *new* ]] && echo '≤ 10' || echo '≤ 8')" \
                 "$syncs <= $([[ $where == *new* ]] && echo 10 || echo 8)"
         else
@@ -350,6 +382,7 @@ if wanted small; then say 'a small run'; small; fi
 if wanted throughput; then say throughput; throughput; fi
 if wanted long; then say 'long answers and prompts'; long; fi
 if wanted latency; then say latency; latency 1000 1.10; latency 2000 1.35; fi
+if wanted connections; then say connections; connections; fi
 if wanted instructions; then say 'instructions (slow: counted in an emulator)'; instructions; fi
 if wanted memory; then say memory; memory; fi
 if wanted resume; then say resume; resume; fi
