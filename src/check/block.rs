@@ -7,8 +7,8 @@ use super::duplicates::SeenId;
 use super::first_look::header_problem;
 use super::groups::ProblemGroups;
 use super::pass::Pass;
-use crate::input::{Block, FieldNames};
-use crate::request::{Draft, NO_PROMPT, Problem};
+use crate::input::{Block, ChosenRows, FieldNames};
+use crate::request::{Draft, NO_PROMPT, Problem, Record};
 
 /// Longest `custom_id` that the service takes, in characters (together-wire: "at most 64 characters").
 const ID_LIMIT: usize = 64;
@@ -26,7 +26,10 @@ pub(super) struct BlockFindings<T> {
     /// The problem of the table's header, and the rows that are bad for no other reason.
     pub header: Option<Problem>,
     pub headed_rows: u64,
+    /// Bad rows of the shard, and of all shards.
     pub bad_rows: u64,
+    pub total_bad_rows: u64,
+    /// The size of the shard's rows; about, if there are others.
     pub bytes: u64,
     pub long_ids: u64,
     pub stream_removed: u64,
@@ -45,7 +48,9 @@ pub(super) struct SeenRow<T> {
     /// Its number in the whole input.
     pub number: u64,
     pub id: SeenId,
-    /// `None`: the row has a problem.
+    /// It belongs to the shard of the command.
+    pub is_own: bool,
+    /// `None`: the row has a problem, or belongs to another shard.
     pub good: Option<GoodRow<T>>,
 }
 
@@ -66,7 +71,8 @@ impl<T> BlockFindings<T> {
             header: header_problem(block, pass.builder),
             headed_rows: 0,
             bad_rows: 0,
-            bytes: block.bytes(),
+            total_bad_rows: 0,
+            bytes: 0,
             long_ids: 0,
             stream_removed: 0,
             models: Vec::new(),
@@ -78,7 +84,11 @@ impl<T> BlockFindings<T> {
         if let Some(fields) = &mut fields {
             fields.add_block(block);
         }
+        let chosen = pass.inputs.chosen();
+        let mut own_rows = 0;
         block.for_each(|record| {
+            let (record, is_own) = placed(record, chosen);
+            own_rows += u64::from(is_own);
             match record.and_then(
                 #[expect(clippy::result_large_err, reason = "a problem is rare")]
                 |record| {
@@ -93,11 +103,15 @@ impl<T> BlockFindings<T> {
                     }
                 },
             ) {
-                Ok(draft) => found.good(&draft, pass, inspect(&draft)),
-                Err(problem) => found.bad(problem, pass.max_problems),
+                Ok(draft) if is_own => found.good(&draft, pass, inspect(&draft)),
+                Ok(draft) => {
+                    found.rows.push(SeenRow { number: draft.number, id: SeenId::of(&draft), is_own, good: None });
+                }
+                Err(problem) => found.bad(problem, is_own, pass.max_problems),
             }
         });
-        Self { fields, ..found }
+        let bytes = block.bytes() * own_rows.max(u64::from(block.rows() == 0)) / block.rows().max(1);
+        Self { bytes, fields, ..found }
     }
 
     fn good(&mut self, draft: &Draft<'_>, pass: &Pass<'_>, value: T) {
@@ -113,17 +127,18 @@ impl<T> BlockFindings<T> {
             self.models.push((pass.builder.shared(&draft.model), 0));
         }
         self.models[model].1 += 1;
-        let id = if draft.generated_id { SeenId::Generated } else { SeenId::given(&draft.id, draft.number) };
-        self.rows.push(SeenRow { number: draft.number, id, good: Some(GoodRow { model, value }) });
+        let good = Some(GoodRow { model, value });
+        self.rows.push(SeenRow { number: draft.number, id: SeenId::of(draft), is_own: true, good });
     }
 
-    fn bad(&mut self, problem: Problem, max_problems: usize) {
-        self.bad_rows += 1;
-        self.too_long.extend(problem.row.filter(|_| problem.code == CONTEXT_LENGTH));
-        self.long_ids += u64::from(problem.id.as_deref().is_some_and(is_long));
+    fn bad(&mut self, problem: Problem, is_own: bool, max_problems: usize) {
+        self.total_bad_rows += 1;
+        self.bad_rows += u64::from(is_own);
+        self.too_long.extend(problem.row.filter(|_| is_own && problem.code == CONTEXT_LENGTH));
+        self.long_ids += u64::from(is_own && problem.id.as_deref().is_some_and(is_long));
         let number = problem.number.unwrap_or(0);
         let id = problem.id.as_deref().map_or(SeenId::Generated, |id| SeenId::given(id, number));
-        self.rows.push(SeenRow { number, id, good: None });
+        self.rows.push(SeenRow { number, id, is_own, good: None });
         if problem.code == NO_PROMPT && self.header.is_some() {
             self.headed_rows += 1;
             return;
@@ -133,6 +148,23 @@ impl<T> BlockFindings<T> {
             self.problems.push(problem);
         }
     }
+}
+
+/// Gives a record of all shards its place in the shard, and tells whether it has one.
+pub(super) fn placed<'a>(
+    record: Result<Record<'a>, Problem>,
+    chosen: &ChosenRows,
+) -> (Result<Record<'a>, Problem>, bool) {
+    let row = match &record {
+        Ok(record) => record.row,
+        Err(problem) => problem.row.unwrap_or(0),
+    };
+    let Some(row) = chosen.place(row) else { return (record, false) };
+    let record = match record {
+        Ok(record) => Ok(Record { row, ..record }),
+        Err(problem) => Err(Problem { row: Some(row), ..problem }),
+    };
+    (record, true)
 }
 
 /// Tests whether an id is longer than the service takes.

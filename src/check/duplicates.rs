@@ -14,7 +14,7 @@ use super::pass::Pass;
 use super::scan;
 use crate::error::Result;
 use crate::input::Block;
-use crate::request::{Problem, Record, RequestBuilder, generated_id, shorten};
+use crate::request::{Draft, Problem, Record, RequestBuilder, generated_id, shorten};
 use crate::row_set::RowSet;
 
 /// Bits of the hash that choose a bucket, and bits kept in the bucket.
@@ -33,6 +33,11 @@ pub(super) enum SeenId {
 }
 
 impl SeenId {
+    /// Reads the id of a request.
+    pub fn of(draft: &Draft<'_>) -> Self {
+        if draft.generated_id { Self::Generated } else { Self::given(&draft.id, draft.number) }
+    }
+
     /// Reads the id that the row with this number gives itself.
     pub fn given(id: &str, number: u64) -> Self {
         // `row-7` given to row 7 has no generated twin: that row generates none.
@@ -128,10 +133,13 @@ const fn whole(bucket: usize, kept: u32) -> u64 {
 /// Rows with an id that an earlier row has.
 #[derive(Debug, Default)]
 pub(super) struct Duplicates {
-    /// Ascending.
+    /// Those of the shard, ascending.
     pub rows: Vec<u64>,
     /// Of those, rows without another problem.
     pub otherwise_good: u64,
+    /// The number of such rows in all shards, and of those without another problem.
+    pub total: u64,
+    pub total_otherwise_good: u64,
     /// The first of their problems.
     pub problems: Vec<Problem>,
     /// One more than the longest sequence of `#` in any id.
@@ -151,19 +159,24 @@ pub(super) fn find(pass: &Pass<'_>, mut ids: Ids) -> Result<Duplicates> {
         return Ok(duplicates);
     }
     let mut first: HashMap<Box<str>, FirstUse> = HashMap::new();
-    let work = |block: &Block| Suspects::of(block, pass.builder, &candidates);
-    scan::scan(pass.inputs, pass.threads, &work, &mut |found: Suspects| {
+    let work = |block: &Block| Suspects::of(block, pass, &candidates);
+    scan::scan(&pass.inputs.of_all_shards(), pass.threads, &work, &mut |found: Suspects| {
         duplicates.marks = duplicates.marks.max(found.marks + 1);
-        for suspect in found.rows {
-            match first.entry(suspect.id) {
+        for Suspect { row, number, at, id, good } in found.rows {
+            match first.entry(id) {
                 Entry::Vacant(entry) => {
-                    entry.insert(suspect.at);
+                    entry.insert(at);
                 }
                 Entry::Occupied(entry) => {
-                    duplicates.rows.push(suspect.row);
-                    duplicates.otherwise_good += u64::from(suspect.good);
+                    duplicates.total += 1;
+                    duplicates.total_otherwise_good += u64::from(good);
+                    if let Some(row) = row {
+                        duplicates.rows.push(row);
+                        duplicates.otherwise_good += u64::from(good);
+                    }
                     if duplicates.problems.len() < pass.max_problems {
-                        duplicates.problems.push(entry.get().problem(entry.key(), suspect.row, &suspect.at));
+                        let problem = entry.get().problem(entry.key(), number, &at);
+                        duplicates.problems.push(Problem { row, ..problem });
                     }
                 }
             }
@@ -187,7 +200,7 @@ fn met_by_generated(pass: &Pass<'_>, ids: &Ids) -> Result<Vec<u64>> {
         });
         met
     };
-    scan::scan(pass.inputs, pass.threads, &work, &mut |met: Vec<u64>| {
+    scan::scan(&pass.inputs.of_all_shards(), pass.threads, &work, &mut |met: Vec<u64>| {
         all.extend(met);
         Ok(())
     })?;
@@ -201,8 +214,8 @@ struct FirstUse {
 }
 
 impl FirstUse {
-    /// Makes the problem of `row`, which uses the `id` again.
-    fn problem(&self, id: &str, row: u64, again: &Self) -> Problem {
+    /// Makes the problem of the row with this number, which uses the `id` again.
+    fn problem(&self, id: &str, number: u64, again: &Self) -> Problem {
         let text = format!(
             "id \"{}\" is used twice: first at {}:{}, again at {}:{}",
             shorten(id),
@@ -211,7 +224,7 @@ impl FirstUse {
             again.file,
             again.line
         );
-        let problem = Problem::at(Some(row), &again.file, again.line, "duplicate_id", text)
+        let problem = Problem::at(Some(number), &again.file, again.line, "duplicate_id", text)
             .hint("give each row its own id, pass --id FIELD to use another field, or leave ids out for row-N");
         Problem { id: Some(id.to_owned()), ..problem }
     }
@@ -219,7 +232,10 @@ impl FirstUse {
 
 /// A row that may share its id.
 struct Suspect {
-    row: u64,
+    /// Its place in the shard; `None`: it belongs to another one.
+    row: Option<u64>,
+    /// Its number in the whole input.
+    number: u64,
     at: FirstUse,
     id: Box<str>,
     good: bool,
@@ -233,16 +249,17 @@ struct Suspects {
 }
 
 impl Suspects {
-    fn of(block: &Block, builder: &RequestBuilder, candidates: &[u64]) -> Self {
+    fn of(block: &Block, pass: &Pass<'_>, candidates: &[u64]) -> Self {
         let mut suspects = Self { rows: Vec::new(), marks: 0 };
         let mut file: Option<Arc<str>> = None;
-        each_id(block, builder, |found| {
+        each_id(block, pass.builder, |found| {
             let id = found.given.unwrap_or_else(|| generated_id(found.number).into());
             suspects.marks = id.split(|c| c != '#').map(str::len).fold(suspects.marks, usize::max);
             if candidates.binary_search(&hash(&id)).is_ok() {
                 let file = Arc::clone(file.get_or_insert_with(|| found.file.into()));
                 let at = FirstUse { file, line: found.line };
-                suspects.rows.push(Suspect { row: found.row, at, id: id.into(), good: found.good });
+                let row = pass.inputs.chosen().place(found.row);
+                suspects.rows.push(Suspect { row, number: found.number, at, id: id.into(), good: found.good });
             }
         });
         suspects

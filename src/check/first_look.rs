@@ -33,7 +33,8 @@ pub fn first_look(inputs: &Inputs, builder: &RequestBuilder, ui: &Ui) -> Result<
             return Err(input::ambiguous(block.file(), header, twice));
         }
     }
-    let mut blocks = inputs.blocks()?;
+    // All shards say and refuse the same.
+    let mut blocks = inputs.of_all_shards().blocks()?;
     let Some(block) = blocks.next()? else { return Ok(()) };
     let many = block.rows() > 1 || blocks.next()?.is_some();
     let mut found = None;

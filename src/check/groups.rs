@@ -85,7 +85,7 @@ impl ProblemGroups {
     /// The groups, by their first rows, each as a line with the remedy; a remedy that several share comes once.
     pub fn lines(&self) -> impl Iterator<Item = (String, Option<&str>)> {
         let mut groups: Vec<&ProblemGroup> = self.groups.iter().collect();
-        groups.sort_by_key(|group| group.first.row);
+        groups.sort_by_key(|group| group.first.number);
         let mut given = std::collections::HashSet::new();
         groups.into_iter().map(move |group| {
             let hint = group.first.hint.as_deref().filter(|hint| given.insert(*hint));

@@ -7,12 +7,12 @@ use super::block::BlockFindings;
 use super::groups::ProblemGroups;
 use super::{duplicates, first_look, scan};
 use crate::error::Result;
-use crate::input::{FieldNames, Inputs};
+use crate::input::{FieldNames, Inputs, Shard};
 use crate::price::PriceTable;
 use crate::request::{Draft, Problem, RequestBuilder};
 use crate::row_set::RowSet;
 
-/// A check of every row, without sending anything.
+/// A check of every row of all shards, without sending anything. Only rows of the own shard are inspected and counted.
 #[derive(Debug, Clone, Copy)]
 pub struct Pass<'a> {
     /// The rows.
@@ -43,8 +43,12 @@ pub struct Inspected<'a, T> {
 pub struct Checked {
     /// The inputs as messages name them.
     pub inputs: String,
-    /// All rows, good and bad.
+    /// All rows, good and bad; with `--shard` those of the shard.
     pub rows: u64,
+    /// The rows of all shards.
+    pub total_rows: u64,
+    /// The shard of the command.
+    pub shard: Option<Shard>,
     /// Size of the input, unpacked.
     pub bytes: u64,
     /// Good rows by model, most first; duplicate ids are not subtracted.
@@ -53,10 +57,12 @@ pub struct Checked {
     pub problems: Vec<Problem>,
     /// All problems by what they say.
     pub groups: ProblemGroups,
-    /// Number of all problems; that of a table's header is one.
+    /// Number of all problems, in all shards; that of a table's header is one.
     pub problem_count: u64,
     /// Rows that have one or more.
     pub bad_rows: u64,
+    /// The same in all shards.
+    pub total_bad_rows: u64,
     /// Tables whose header lacks the column that every row needs.
     pub headers: Vec<String>,
     /// Their rows that have no other problem.
@@ -97,7 +103,7 @@ impl<'a> Pass<'a> {
         self.inspect(&|_| (), &mut |_, _| ())
     }
 
-    /// Checks every row. `inspect` sees each good row on the thread that parsed it. `each` gets its result in input
+    /// Checks every row. `inspect` sees each good row of the shard on the thread that parsed it. `each` gets its result in input
     /// order, or `None` for a row with a problem. Rows with a duplicate id count as good here: they are known only at
     /// the end, in [`Checked::duplicates`].
     ///
@@ -110,14 +116,19 @@ impl<'a> Pass<'a> {
     ) -> Result<Checked> {
         let groups = ProblemGroups::new(self.max_problems);
         let too_long = self.table.map(|_| RowSet::default());
-        let mut checked = Checked { inputs: self.inputs.shown(), groups, too_long, ..Checked::default() };
+        let shard = self.inputs.chosen().shard();
+        let mut checked = Checked { inputs: self.inputs.shown(), shard, groups, too_long, ..Checked::default() };
         let mut ids = duplicates::Ids::default();
         let mut models: HashMap<Arc<str>, u64> = HashMap::new();
         let work = |block: &_| BlockFindings::of(block, self, inspect);
-        scan::scan(self.inputs, self.threads, &work, &mut |found: BlockFindings<T>| {
+        scan::scan(&self.inputs.of_all_shards(), self.threads, &work, &mut |found: BlockFindings<T>| {
             for row in found.rows {
-                checked.rows += 1;
+                checked.total_rows += 1;
                 ids.add(row.number, row.id);
+                if !row.is_own {
+                    continue;
+                }
+                checked.rows += 1;
                 let good = row
                     .good
                     .and_then(|good| Some(Inspected { model: &found.models.get(good.model)?.0, value: good.value }));
@@ -136,6 +147,7 @@ impl<'a> Pass<'a> {
             checked.stream_removed += found.stream_removed;
             checked.unbounded = checked.unbounded.take().or(found.unbounded);
             checked.bad_rows += found.bad_rows;
+            checked.total_bad_rows += found.total_bad_rows;
             checked.add_header(found.header, found.headed_rows, self.max_problems);
             for (model, rows) in found.models {
                 *models.entry(model).or_default() += rows;
@@ -169,20 +181,22 @@ impl Checked {
 
     fn add(&mut self, duplicates: duplicates::Duplicates, max_problems: usize) {
         let told_once = self.headed_rows - self.headers.len() as u64;
-        self.problem_count = self.bad_rows - told_once + duplicates.rows.len() as u64;
+        self.problem_count = self.total_bad_rows - told_once + duplicates.total;
         self.bad_rows += duplicates.otherwise_good;
+        self.total_bad_rows += duplicates.total_otherwise_good;
         self.duplicates = duplicates.rows;
         self.marks = duplicates.marks;
-        self.groups.append(ProblemGroups::of(&duplicates.problems, self.duplicates.len() as u64));
+        self.groups.append(ProblemGroups::of(&duplicates.problems, duplicates.total));
         self.problems.extend(duplicates.problems);
-        self.problems.sort_by_key(|problem| problem.row);
+        self.problems.sort_by_key(|problem| problem.number);
         self.problems.truncate(max_problems);
     }
 
-    /// Makes the id of `row` in results if an earlier row has its `id`. It is the id with the row's number (`id#7`),
-    /// which is unique. `None`: the id is the row's own.
+    /// Makes the id of `row` in results if an earlier row has its `id`. It is the id with the row's number among the rows
+    /// of all shards (`id#7`), which is unique. `None`: the id is the row's own.
     pub fn stand_in(&self, row: u64, id: &str) -> Option<Box<str>> {
         self.duplicates.binary_search(&row).ok()?;
-        Some(format!("{id}{}{row}", "#".repeat(self.marks)).into())
+        let number = self.shard.map_or(row, |shard| shard.row_at(row));
+        Some(format!("{id}{}{number}", "#".repeat(self.marks)).into())
     }
 }

@@ -20,7 +20,7 @@ pub enum Action {
 /// # Errors
 /// 65 if there is no row, or an invalid row without `--skip-invalid`.
 pub fn report(checked: &Checked, skip_invalid: bool, max_problems: usize, action: Action, ui: &Ui) -> Result<()> {
-    if checked.rows == 0 {
+    if checked.total_rows == 0 {
         return Err(Error::new(Exit::Data, format!("{}: the input has no rows", checked.inputs))
             .problems(&checked.problems)
             .hint("each line of JSONL is one request; a CSV needs rows below its header"));
@@ -29,7 +29,10 @@ pub fn report(checked: &Checked, skip_invalid: bool, max_problems: usize, action
         return Ok(());
     }
     list(&checked.groups, max_problems, ui);
-    judge(checked.bad_rows, checked.rows, skip_invalid, action, ui).map_err(|error| error.problems(&checked.problems))
+    // Every shard refuses the same rows, and leaves out its own.
+    let (bad, rows) =
+        if skip_invalid { (checked.bad_rows, checked.rows) } else { (checked.total_bad_rows, checked.total_rows) };
+    judge(bad, rows, skip_invalid, action, ui).map_err(|error| error.problems(&checked.problems))
 }
 
 /// Shows problems, those that say the same once; a hint that several share comes once.

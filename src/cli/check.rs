@@ -14,8 +14,9 @@ use crate::check::{Pass, first_look, unlisted};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::input::OpenedInputs;
+use crate::job::ask::CostLimit;
 use crate::job::remote::WITHOUT_KEY;
-use crate::money::budget::{BudgetedWork, Remaining, admit};
+use crate::money::budget::{BudgetedWork, admit};
 use crate::price::Nanos;
 use crate::request::RequestBuilder;
 use crate::store::Store;
@@ -50,7 +51,7 @@ pub fn run(args: &CheckArgs, ctx: &Ctx) -> Result<Exit> {
     if let Some(rows) = args.input.preview {
         return preview::show(&args.input, rows, ctx);
     }
-    DryRun { input: &args.input, tokenizer: args.tokenizer.as_deref(), max_cost: None, with_budget: false, auto: false }
+    DryRun { input: &args.input, tokenizer: args.tokenizer.as_deref(), limit: None, with_budget: false, auto: false }
         .show(ctx)
 }
 
@@ -60,8 +61,8 @@ pub(super) struct DryRun<'a> {
     pub input: &'a InputArgs,
     /// `--tokenizer`
     pub tokenizer: Option<&'a Path>,
-    /// `--max-cost` of a submission.
-    pub max_cost: Option<Nanos>,
+    /// Limits of the cost of a submission.
+    pub limit: Option<CostLimit>,
     /// The command has a budget of its own, so the text names what budgets reserve.
     pub with_budget: bool,
     /// Also shows which models `--via auto` would put into batches.
@@ -84,7 +85,7 @@ impl DryRun<'_> {
             print_text(&document.text(width, with_budget), ctx)?;
             name_hidden(&document.grid(), width, ctx);
         }
-        let limit = Remaining::of_max_cost(self.max_cost);
+        let limit = self.limit.and_then(CostLimit::remaining);
         if document.exit() == Exit::Ok && limit.is_some() && document.set_aside_in_batches().is_some() {
             let upper_bound = document.set_aside_in_batches();
             admit(

@@ -163,15 +163,20 @@ impl Command {
         )
     }
 
-    /// The inputs of a command that needs some.
+    /// The inputs of a command that reads some.
     fn input(&mut self) -> Option<&mut InputArgs> {
         match self {
-            Self::Run(args) => args.needed_input(),
+            Self::Run(args) => Some(args.input()),
             Self::Submit(args) => Some(&mut args.input),
             Self::Prepare(args) => Some(&mut args.input),
             Self::Check(args) => Some(&mut args.input),
             _ => None,
         }
+    }
+
+    /// Returns true unless the command can do without inputs.
+    fn needs_input(&self) -> bool {
+        if let Self::Run(args) = self { args.needs_input() } else { true }
     }
 
     /// The jobs whose own service the command uses; none for recent jobs. `None`: the command has a service of its own.
@@ -270,8 +275,12 @@ fn dispatch(
         }
     }
     let mut command = cli.command;
+    let needs_input = command.needs_input();
     if let Some(input) = command.input() {
-        input.find_stdin(&ctx.ui);
+        input.find_shard(env, &ctx.ui)?;
+        if needs_input || !input.inputs.is_empty() {
+            input.find_stdin(&ctx.ui);
+        }
     }
     execute(command, &ctx).map_err(|error| service::explain_keyless(error, &ctx))
 }

@@ -67,7 +67,7 @@ pub fn run(args: &RetryArgs, ctx: &Ctx) -> Result<Exit> {
         via,
         all: args.all,
         dry_run: args.dry_run,
-        limit: args.cost.limit(),
+        limit: args.cost.limit(None),
         wait: args.lock.wait(None),
     };
     let announce = |job: &str| if ctx.json { Ok(()) } else { print_text(&format!("{job}\n"), ctx) };

@@ -63,10 +63,14 @@ Examples:
   llbatch run big.jsonl -o out.jsonl --resume      for schedulers: starts anew, or sends only what lacks an answer";
 
 impl RunArgs {
-    /// The inputs, unless the command goes on with those of a job.
-    pub(super) fn needed_input(&mut self) -> Option<&mut InputArgs> {
-        let job = self.resume.as_ref().is_some_and(|job| !job.is_empty());
-        Some(&mut self.input).filter(|input| !job || !input.inputs.is_empty())
+    /// The inputs.
+    pub(super) const fn input(&mut self) -> &mut InputArgs {
+        &mut self.input
+    }
+
+    /// Returns true unless the command goes on with the inputs of a job.
+    pub(super) fn needs_input(&self) -> bool {
+        self.resume.as_ref().is_none_or(String::is_empty)
     }
 
     /// The job that the command resumes with the job's own input.
@@ -90,8 +94,8 @@ pub fn run(args: RunArgs, ctx: &Ctx) -> Result<Exit> {
     let delivery = args.results.resolve(ctx.json && !args.dry)?;
     if args.dry && !args.input.inputs.is_empty() {
         let tokenizer = args.tokenizer.as_deref();
-        let with_budget = args.cost.limit().max_cost.is_some();
-        return DryRun { input: &args.input, tokenizer, max_cost: None, with_budget, auto: false }.show(ctx);
+        let with_budget = args.cost.max_cost.is_some();
+        return DryRun { input: &args.input, tokenizer, limit: None, with_budget, auto: false }.show(ctx);
     }
     let input = args.input.spec(&ctx.settings)?;
     let deadline = args.deadline.as_deref().map(|given| deadline(given, ctx)).transpose()?;
@@ -103,11 +107,12 @@ pub fn run(args: RunArgs, ctx: &Ctx) -> Result<Exit> {
         }
         resume => Start::New { input, resume },
     };
+    args.cost.say_part(args.input.shard, &ctx.ui);
     let ask = Ask {
         start,
         problems: args.input.problems(),
         name: args.name,
-        limit: args.cost.limit(),
+        limit: args.cost.limit(args.input.shard),
         wait: args.lock.wait(deadline),
     };
     let reuse = match (args.resume, args.fresh) {

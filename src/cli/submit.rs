@@ -85,10 +85,10 @@ pub fn run(args: &SubmitArgs, ctx: &Ctx) -> Result<Exit> {
     }
     let auto = args.via == "auto";
     if args.dry_run {
-        let max_cost = args.cost.max_cost.filter(|_| !auto);
+        let limit = Some(args.cost.limit(args.input.shard)).filter(|_| !auto);
         let with_budget = args.cost.max_cost.is_some();
         let tokenizer = args.tokenizer.as_deref();
-        return DryRun { input: &args.input, tokenizer, max_cost, with_budget, auto }.show(ctx);
+        return DryRun { input: &args.input, tokenizer, limit, with_budget, auto }.show(ctx);
     }
     let input = args.input.spec(&ctx.settings)?;
     let until = args.deadline.as_deref().map(|given| deadline(given, ctx)).transpose()?;
@@ -97,6 +97,7 @@ pub fn run(args: &SubmitArgs, ctx: &Ctx) -> Result<Exit> {
     let delivery = if wait { Some(args.delivery(waiting, ctx)?) } else { None };
     let service = connect_later(ctx)?;
     let to_stdout = delivery.as_ref().is_some_and(|wait| wait.delivery.output.is_none());
+    args.cost.say_part(args.input.shard, &ctx.ui);
     let ask = SubmitAsk {
         input,
         problems: args.input.problems(),
@@ -105,7 +106,7 @@ pub fn run(args: &SubmitArgs, ctx: &Ctx) -> Result<Exit> {
         resume: args.resume.clone(),
         require_discount: args.require_discount,
         auto: auto.then(speed).transpose()?,
-        limit: args.cost.limit(),
+        limit: args.cost.limit(args.input.shard),
         wait: args.lock.wait(waiting.until),
         results: delivery,
     };

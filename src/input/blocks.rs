@@ -24,10 +24,10 @@ pub struct Blocks {
     files: vec::IntoIter<Input>,
     current: Option<Current>,
     chosen: ChosenRows,
-    /// Rows read so far, over all inputs.
+    /// Records read so far, over all inputs.
     read: u64,
-    /// Rows handed out so far.
-    rows: u64,
+    /// Those of them that were chosen, in all shards.
+    picked: u64,
     block: usize,
     longest: usize,
 }
@@ -83,6 +83,8 @@ pub struct Block {
     first_row: u64,
     /// The number of its first record in the whole input.
     first_number: u64,
+    /// Records before it that were chosen, in all shards.
+    picked_before: u64,
     first_line: u64,
     records: u64,
     rows: u64,
@@ -123,7 +125,7 @@ impl Blocks {
 
     pub(super) fn with_sizes(inputs: &Inputs, block: usize, longest: usize) -> Result<Self> {
         let (files, chosen) = (inputs.files.clone().into_iter(), inputs.chosen);
-        let mut blocks = Self { files, current: None, chosen, read: 0, rows: 0, block, longest };
+        let mut blocks = Self { files, current: None, chosen, read: 0, picked: 0, block, longest };
         blocks.advance()?;
         Ok(blocks)
     }
@@ -159,11 +161,13 @@ impl Blocks {
                 continue;
             };
             block.first_number = self.read + 1;
-            block.first_row = self.rows + 1;
+            block.picked_before = self.picked;
             block.chosen = self.chosen;
-            block.rows = self.chosen.count(self.read, block.records);
+            let rows_before = self.chosen.rows_up_to(self.picked);
+            block.first_row = rows_before + 1;
+            self.picked += self.chosen.count(self.read, block.records);
             self.read += block.records;
-            self.rows += block.rows;
+            block.rows = self.chosen.rows_up_to(self.picked) - rows_before;
             // Blank lines are no rows, but their bytes count.
             if block.rows > 0 || self.chosen.is_all() {
                 return Ok(Some(block));
@@ -260,6 +264,7 @@ impl Current {
             bytes,
             first_row: 0,
             first_number: 0,
+            picked_before: 0,
             first_line,
             records,
             rows: records,
@@ -332,14 +337,16 @@ impl Current {
 impl Block {
     /// Every chosen row of the block, in order.
     pub fn for_each(&self, mut f: impl FnMut(Result<Record<'_>, Problem>)) {
-        let (mut number, mut row) = (self.first_number, self.first_row);
+        let (mut number, mut picked) = (self.first_number, self.picked_before);
         self.walk(&mut |record| {
             if self.chosen.has(number) {
-                f(match record {
-                    Ok(record) => Ok(Record { row, number, ..record }),
-                    Err(problem) => Err(Problem { row: Some(row), number: Some(number), ..problem }),
-                });
-                row += 1;
+                picked += 1;
+                if let Some(row) = self.chosen.place(picked) {
+                    f(match record {
+                        Ok(record) => Ok(Record { row, number, ..record }),
+                        Err(problem) => Err(Problem { row: Some(row), number: Some(number), ..problem }),
+                    });
+                }
             }
             number += 1;
         });

@@ -15,6 +15,7 @@ mod limited;
 mod nature;
 mod opened;
 mod pick;
+mod shard;
 mod source;
 
 use std::fs;
@@ -30,6 +31,7 @@ pub use header::{TableHeader, ambiguous, undivided};
 pub use kept::{Kept, same_copy};
 pub use opened::{OpenedInputs, StdinCopy};
 pub use pick::{ChosenRows, Pick};
+pub use shard::Shard;
 pub use source::{Source, unreadable};
 
 use crate::error::{Error, Exit, Result};
@@ -130,6 +132,11 @@ impl Inputs {
     /// The rows that count.
     pub const fn chosen(&self) -> &ChosenRows {
         &self.chosen
+    }
+
+    /// The same files with the rows of all shards.
+    pub fn of_all_shards(&self) -> Self {
+        self.clone().with(self.chosen.of_all_shards())
     }
 
     /// All blocks of all files, from the start. May be called again.

@@ -1,8 +1,8 @@
-//! `--limit` and `--sample`: the rows of an input that a command works on.
+//! `--limit`, `--sample` and `--shard`: the rows of an input that a command works on.
 
 use serde::{Deserialize, Serialize};
 
-use super::Inputs;
+use super::{Inputs, Shard};
 use crate::error::Result;
 use crate::text;
 
@@ -18,12 +18,15 @@ pub struct Pick {
     /// `--sample-seed`
     #[serde(default)]
     pub seed: u64,
+    /// `--shard`: only one task's part of those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
 }
 
 impl Pick {
     /// Returns true if every row is wanted.
     pub const fn is_all(&self) -> bool {
-        self.limit.is_none() && self.sample.is_none()
+        self.limit.is_none() && self.sample.is_none() && self.shard.is_none()
     }
 }
 
@@ -32,6 +35,7 @@ impl Pick {
 pub struct ChosenRows {
     limit: Option<u64>,
     sample: Option<Sample>,
+    shard: Option<Shard>,
 }
 
 /// Rows at random: those whose rank is not above a threshold.
@@ -46,9 +50,9 @@ struct Sample {
 impl ChosenRows {
     /// Chooses rows of `inputs`. A sample needs their number, so it reads the inputs once.
     pub fn of(pick: Pick, inputs: &Inputs) -> Result<Self> {
-        let limited = Self { limit: pick.limit, sample: None };
+        let limited = Self { limit: pick.limit, sample: None, shard: pick.shard };
         let Some(rows) = pick.sample else { return Ok(limited) };
-        let mut blocks = inputs.clone().with(limited).blocks()?;
+        let mut blocks = inputs.clone().with(limited.of_all_shards()).blocks()?;
         let mut total = 0;
         while let Some(block) = blocks.next()? {
             total += block.rows();
@@ -59,11 +63,31 @@ impl ChosenRows {
 
     /// Returns true if every row is chosen.
     pub const fn is_all(&self) -> bool {
-        self.limit.is_none() && self.sample.is_none()
+        self.limit.is_none() && self.sample.is_none() && self.shard.is_none()
     }
 
-    /// Returns true if the row of this number is chosen.
-    pub fn has(&self, number: u64) -> bool {
+    /// The same rows of all shards.
+    pub(super) const fn of_all_shards(self) -> Self {
+        Self { shard: None, ..self }
+    }
+
+    /// The shard that they belong to.
+    pub const fn shard(&self) -> Option<Shard> {
+        self.shard
+    }
+
+    /// The place among the chosen rows of row `row` of all shards; `None` if it belongs to another shard.
+    pub fn place(&self, row: u64) -> Option<u64> {
+        self.shard.map_or(Some(row), |shard| shard.place(row))
+    }
+
+    /// The number of chosen rows among the first `rows` of all shards.
+    pub(super) fn rows_up_to(&self, rows: u64) -> u64 {
+        self.shard.map_or(rows, |shard| shard.rows_up_to(rows))
+    }
+
+    /// Returns true if the row of this number is chosen, in any shard.
+    pub(super) fn has(&self, number: u64) -> bool {
         self.limit.is_none_or(|limit| number <= limit)
             && self.sample.is_none_or(|sample| rank(sample.seed, number) <= sample.threshold)
     }
@@ -73,8 +97,8 @@ impl ChosenRows {
         self.limit.is_some_and(|limit| number >= limit)
     }
 
-    /// Counts the chosen ones of `rows` rows behind the first `before`.
-    pub fn count(&self, before: u64, rows: u64) -> u64 {
+    /// Counts the chosen ones, of all shards, of `rows` rows behind the first `before`.
+    pub(super) fn count(&self, before: u64, rows: u64) -> u64 {
         match self.sample {
             None => self.limit.map_or(rows, |limit| limit.saturating_sub(before).min(rows)),
             Some(_) => (before + 1..=before + rows).filter(|number| self.has(*number)).count() as u64,
@@ -86,7 +110,8 @@ impl ChosenRows {
         /// More bytes than most rows have.
         const LONG_ROW: u64 = 4 << 10;
         let limited = self.limit.map_or(bytes, |limit| limit.saturating_mul(LONG_ROW).min(bytes));
-        self.sample.map_or(limited, |sample| (limited / sample.total).saturating_mul(sample.rows))
+        let sampled = self.sample.map_or(limited, |sample| (limited / sample.total).saturating_mul(sample.rows));
+        self.shard.map_or(sampled, |shard| sampled.div_ceil(shard.count()))
     }
 
     /// Describes a sample, with the seed that draws it again.

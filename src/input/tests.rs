@@ -284,8 +284,17 @@ fn chosen_rows_are_the_same_whatever_the_block() {
     let numbers = |range: std::ops::RangeInclusive<u32>| range.map(|n| n.to_string()).collect::<Vec<_>>();
     fs::write(&a, numbers(1..=40).join("\n\n")).unwrap();
     fs::write(&b, format!("n\n{}", numbers(41..=100).join("\n"))).unwrap();
-    for (limit, sample, expected) in [(Some(45), None, 45), (None, Some(10), 10), (Some(60), Some(30), 30)] {
-        let pick = Pick { limit, sample, seed: 1 };
+    let shard = |text: &str| Some(text.parse().unwrap());
+    for (limit, sample, shard, expected) in [
+        (Some(45), None, None, 45),
+        (None, Some(10), None, 10),
+        (Some(60), Some(30), None, 30),
+        (None, None, shard("3/7"), 14),
+        (Some(44), None, shard("3/7"), 6),
+        (Some(60), Some(30), shard("29/29"), 1),
+        (Some(60), Some(30), shard("31/31"), 0),
+    ] {
+        let pick = Pick { limit, sample, seed: 1, shard };
         let inputs = Inputs::resolve(&[a.clone(), b.clone()], None).unwrap();
         let inputs = inputs.read_as(&ReadOptions { pick, ..ReadOptions::default() }).unwrap();
         let whole = rows(&mut inputs.blocks().unwrap()).unwrap();
@@ -294,9 +303,13 @@ fn chosen_rows_are_the_same_whatever_the_block() {
             assert_eq!(rows(&mut inputs.blocks_sized(block, 1 << 20).unwrap()).unwrap(), whole);
         }
         let mut blocks = inputs.blocks().unwrap();
+        let mut row = 0;
         while let Some(block) = blocks.next().unwrap() {
+            assert_eq!(block.first_row(), row + 1);
             block.for_each(|record| {
+                row += 1;
                 let record = record.unwrap();
+                assert_eq!(record.row, row);
                 let text = match record.data {
                     Data::Line(text) => text,
                     Data::Columns { values, .. } => &values[0],

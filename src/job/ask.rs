@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::input::ReadOptions;
+use crate::money::budget::Remaining;
 use crate::price::Nanos;
 use crate::realtime;
 use crate::request::Params;
@@ -89,10 +90,19 @@ pub struct ProblemPolicy {
 /// Limits of cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CostLimit {
-    /// `--max-cost`
+    /// `--max-cost`, or the shard's part of it.
     pub max_cost: Option<Nanos>,
+    /// The shards that divide it.
+    pub shards: u64,
     /// `--allow-unpriced`
     pub allow_unpriced: bool,
+}
+
+impl CostLimit {
+    /// The whole of `--max-cost`, for work that has cost nothing so far.
+    pub fn remaining(self) -> Option<Remaining> {
+        self.max_cost.map(|limit| Remaining::of_max_cost(limit, self.shards))
+    }
 }
 
 /// A request to answer rows in real time.

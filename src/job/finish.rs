@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::spec::{Spec, inputs_of, spec_of};
 use super::stop::Stop;
-use super::verdict::{BatchFacts, JobCommand, JobFacts, RowFacts, Verdict};
+use super::verdict::{BatchFacts, JobCommand, JobFacts, RowFacts, Verdict, is_empty};
 use crate::api::is_on_this_machine;
 use crate::check::calibrate::{self, SentJob};
 use crate::context::Ctx;
@@ -87,6 +87,7 @@ impl JobAccounts {
         JobFacts {
             transport: job.transport,
             rows: RowFacts::of(job.total, &self.accounts.totals),
+            empty: is_empty(job),
             batches: BatchFacts::of(&self.batches),
             command,
             concluded: stop.is_none() || job.state.ended(),
@@ -136,8 +137,11 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// Writes the file of `--summary`, if the user asked for one.
+    /// Writes the file of `--summary`, if the user asked for one, with the exit code that the user asked for.
     pub fn write_summary(mut self, file: SummaryFile, ctx: &Ctx) -> Self {
+        if file.tolerates_failures && self.verdict.exit == Exit::RowsFailed {
+            (self.verdict.exit, self.summary.exit.code) = (Exit::Ok, Exit::Ok.code());
+        }
         match file.write(&self.summary) {
             Ok(path) => {
                 self.written.summary = path;

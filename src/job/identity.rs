@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::finish::Workspace;
 use super::spec::spec_of;
 use crate::error::Result;
+use crate::input::Shard;
 use crate::outcome::{Fingerprint, Transport};
 use crate::store::Job;
 use crate::text;
@@ -44,10 +45,14 @@ struct Answered {
 }
 
 impl Requests {
-    /// Begins with the first row for this service.
-    pub fn new(service: &str) -> Self {
+    /// Begins with the first row of a shard for this service.
+    pub fn new(service: &str, shard: Option<Shard>) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("llbatch 2026-11 content of a batch job");
         hasher.update(canonical_service(service).as_bytes()).update(&[0]);
+        if let Some(shard) = shard {
+            // No row begins with a zero length of its id.
+            hasher.update(&0_u64.to_le_bytes()).update(shard.to_string().as_bytes()).update(&[0]);
+        }
         Self { hasher, rows: 0, sample: BTreeMap::new(), cut: false }
     }
 
@@ -192,7 +197,7 @@ mod tests {
                 requests.row(Some(RowContent { id: &row.to_string(), fingerprint }));
             }
         };
-        let (mut few, mut many) = (Requests::new("s"), Requests::new("s"));
+        let (mut few, mut many) = (Requests::new("s", None), Requests::new("s", None));
         fill(10, &mut few);
         fill(100_000, &mut many);
         assert_eq!((few.sample.len(), few.cut), (10, false));

@@ -108,6 +108,7 @@ fn of_results(files: &[String], batch_price: bool, ctx: &Ctx) -> Result<ReportDo
     let verdict = Verdict::of(&JobFacts {
         transport: Transport::Realtime,
         rows,
+        empty: false,
         batches: BatchFacts::default(),
         command: JobCommand::Other,
         stop: None,

@@ -41,7 +41,7 @@ impl<'a> Rest<'a> {
     /// the rows is unknown.
     pub fn enough(&self, job: &Job, db: &JobDb) -> Result<Option<String>> {
         let Some(upper_bound) = self.upper_bound(job, db)? else { return Ok(None) };
-        let max_cost = Remaining::of_max_cost(self.limit.max_cost);
+        let max_cost = self.limit.remaining();
         let spent = if max_cost.is_some() { self.spent(job, db)? } else { Nanos::ZERO };
         if let Some(words) = max_cost.and_then(|limit| limit.enough_for(spent + upper_bound)) {
             return Ok(Some(words));

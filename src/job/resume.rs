@@ -125,7 +125,7 @@ impl JobRows<'_> {
             }
             (old, _) => old,
         };
-        let mut requests = Requests::new(how.service);
+        let mut requests = Requests::new(how.service, self.inputs.chosen().shard());
         let mut stored = old.as_ref().map(Stored::of);
         let mut same = Ok(true);
         let pass = Pass {

@@ -178,7 +178,8 @@ impl RunStart {
         // If every row is invalid, there is no model.
         let models = if models.is_empty() { String::new() } else { format!(", {}{more}", models.join(", ")) };
         let own = text::own_parameters(&self.builder.own_parameters());
-        format!("{verb} {}: {rows}{models}, on {service}{own}", claimed.job.id)
+        let shard = self.source.inputs.chosen().shard().map_or_else(String::new, |shard| format!(" (shard {shard})"));
+        format!("{verb} {}{shard}: {rows}{models}, on {service}{own}", claimed.job.id)
     }
 }
 

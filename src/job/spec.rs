@@ -168,7 +168,9 @@ impl CleanCheck {
     /// Restores the result of the check.
     pub(super) fn to_checked(&self) -> Checked {
         let models = self.models.iter().map(|(model, rows)| (model.as_str().into(), *rows)).collect();
-        Checked { rows: self.rows, models, stream_removed: self.stream_removed, ..Checked::default() }
+        // An input without rows is no valid one, but a shard may have none.
+        let total_rows = self.rows.max(1);
+        Checked { rows: self.rows, total_rows, models, stream_removed: self.stream_removed, ..Checked::default() }
     }
 }
 

@@ -32,17 +32,20 @@ struct Limit {
     value: Nanos,
     /// Below zero if more was spent.
     left: Nanos,
+    /// The shards of which each has this part of the limit.
+    shards: u64,
 }
 
 impl Remaining {
-    /// The whole of `--max-cost`, for work that has cost nothing so far.
-    pub fn of_max_cost(max_cost: Option<Nanos>) -> Option<Self> {
-        max_cost.map(|limit| Self {
+    /// The whole of `--max-cost`, for work that has cost nothing so far. `limit`: the part of one of so many `shards`.
+    pub fn of_max_cost(limit: Nanos, shards: u64) -> Self {
+        let of = if shards > 1 { format!(" for each of {shards} shards") } else { String::new() };
+        Self {
             amount: limit,
             returning: Nanos::ZERO,
-            what: format!("--max-cost {}", limit.human()),
-            limits: vec![Limit { name: "--max-cost ", value: limit, left: limit }],
-        })
+            what: format!("--max-cost {}{of}", limit.human()),
+            limits: vec![Limit { name: "--max-cost ", value: limit, left: limit, shards }],
+        }
     }
 
     /// The same with `more` left: money that counts as in flight, and belongs to the work that asks.
@@ -56,8 +59,11 @@ impl Remaining {
     /// `None`: those that are set do.
     pub fn enough_for(&self, upper_bound: Nanos) -> Option<String> {
         let short = self.limits.iter().filter(|limit| limit.left < upper_bound);
-        let named: Vec<String> =
-            short.map(|limit| format!("{}{}", limit.name, (limit.value + upper_bound - limit.left).typed())).collect();
+        let named = short.map(|limit| {
+            let whole = Nanos((limit.value + upper_bound - limit.left).0.saturating_mul(limit.shards.into()));
+            format!("{}{}", limit.name, whole.typed())
+        });
+        let named: Vec<String> = named.collect();
         (!named.is_empty()).then(|| format!("{} would do", named.join(" and ")))
     }
 
@@ -86,7 +92,7 @@ impl Remaining {
             let in_flight = in_batches + reserved;
             let left = limit - spent - in_flight;
             let name = if period.is_day { "[budget] per_day = " } else { "[budget] per_month = " };
-            limits.push(Limit { name, value: limit, left });
+            limits.push(Limit { name, value: limit, left, shards: 1 });
             let amount = left.max(Nanos::ZERO);
             if tightest.as_ref().is_none_or(|other| amount < other.amount) {
                 let what = period.describe(limit, spent, in_flight);
@@ -209,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_worst_case_fits_or_nothing_is_sent() {
-        let left = Remaining::of_max_cost(Some(Nanos(100))).unwrap();
+        let left = Remaining::of_max_cost(Nanos(100), 1);
         let prices = PriceTable::builtin();
         let work = |upper_bound: Option<i128>, allow_unpriced| BudgetedWork {
             upper_bound: upper_bound.map(Nanos),
@@ -231,7 +237,7 @@ mod tests {
 
     #[test]
     fn every_limit_that_is_too_low_is_named() {
-        let limit = |name, value, left| Limit { name, value: Nanos(value), left: Nanos(left) };
+        let limit = |name, value, left| Limit { name, value: Nanos(value), left: Nanos(left), shards: 1 };
         let limits = vec![limit("[budget] per_day = ", 50, -3), limit("[budget] per_month = ", 900, 60)];
         let left = Remaining { amount: Nanos::ZERO, returning: Nanos::ZERO, what: String::new(), limits };
         let named = |upper_bound| left.enough_for(Nanos(upper_bound));

@@ -25,6 +25,11 @@ impl Nanos {
         Self(self.0 * i128::from(count))
     }
 
+    /// One of `count` equal parts, rounded down, so that all parts together are no more than the whole.
+    pub fn part(self, count: u64) -> Self {
+        Self(self.0 / i128::from(count.max(1)))
+    }
+
     /// The amount for people: cents from a dollar on (`$1,012.40`), below that two significant digits down to a millionth
     /// (`$0.0031`). An amount that is not zero never reads as zero: `<$0.000001`.
     pub fn human(self) -> String {

@@ -47,12 +47,13 @@ impl RecordColumns {
         Ok(Self { given, marked: found.is_marked(), id_field, model_is_own, names, schema })
     }
 
-    /// Reads all records.
+    /// Reads all records, also those of other shards: the parts of one table have the same columns.
     ///
     /// # Errors
     /// 65 for more than 10,000 names.
     pub fn of(inputs: &Inputs, params: &Params) -> Result<Self> {
         let mut found = FieldNames::default();
+        let inputs = &inputs.of_all_shards();
         let mut blocks = inputs.blocks()?;
         while let Some(block) = blocks.next()?.filter(|_| !found.are_too_many()) {
             found.add_block(&block);

@@ -25,6 +25,8 @@ pub struct Delivery {
     pub form: ResultOptions,
     /// `--summary`
     pub summary: Option<PathBuf>,
+    /// `--tolerate-failures`: the command succeeds although rows failed.
+    pub tolerates_failures: bool,
     /// Writes no results now: they stay in the store.
     pub nowhere: bool,
 }
@@ -33,7 +35,7 @@ pub struct Delivery {
 #[derive(Debug)]
 pub struct Outputs {
     targets: ResultTargets,
-    summary: Option<AtomicFile>,
+    summary: SummaryFile,
 }
 
 /// The files that hold a command's results, for the user to open next.
@@ -55,7 +57,7 @@ impl Delivery {
     /// Results that stay in the store.
     pub const fn nowhere() -> Self {
         let form = ResultOptions::new(ResultFormat::Jsonl);
-        Self { output: None, errors: None, form, summary: None, nowhere: true }
+        Self { output: None, errors: None, form, summary: None, tolerates_failures: false, nowhere: true }
     }
 
     /// Opens the outputs, before money is spent. `paths` are the files that were read. `records` is asked for the columns
@@ -86,6 +88,7 @@ impl Delivery {
         };
         let errors = self.errors.as_deref().map(open).transpose()?.map(Target::File);
         let summary = self.summary.as_deref().map(open).transpose()?;
+        let summary = SummaryFile { file: summary, tolerates_failures: self.tolerates_failures };
         Ok(Outputs { targets: ResultTargets { renderer, results, errors }, summary })
     }
 
@@ -122,18 +125,22 @@ impl Outputs {
     /// Makes the writer of `total` rows, of which those in `done` are in the database, and the file for the summary. Flat
     /// results need a `reader` for the records' own fields.
     pub fn ordered(self, total: u64, done: RowSet, reader: Option<RowReader>) -> (OrderedWriter, SummaryFile) {
-        (OrderedWriter::new(self.targets, total, done, reader), SummaryFile(self.summary))
+        (OrderedWriter::new(self.targets, total, done, reader), self.summary)
     }
 }
 
-/// The file of `--summary`, if the user wants one.
+/// The file of `--summary`, if the user wants one, and the exit code that it shows.
 #[derive(Debug)]
-pub struct SummaryFile(Option<AtomicFile>);
+pub struct SummaryFile {
+    file: Option<AtomicFile>,
+    /// `--tolerate-failures`: failed rows are a success of the command.
+    pub tolerates_failures: bool,
+}
 
 impl SummaryFile {
     /// Writes the summary, and returns its file; an error does not affect the job itself.
     pub fn write(self, summary: &Summary) -> Result<Option<PathBuf>> {
-        let Some(file) = self.0 else { return Ok(None) };
+        let Some(file) = self.file else { return Ok(None) };
         let path = file.is_file().then(|| file.path().to_owned());
         write_summary(summary, file).map_err(|error| {
             let job = summary.job.as_deref().unwrap_or("last");

@@ -8,6 +8,7 @@ mod duration;
 mod key;
 mod proxy;
 mod service;
+mod task_place;
 mod used_service;
 
 use std::fmt;
@@ -20,6 +21,7 @@ pub use duration::{duration, long_duration};
 use key::KeySource;
 use secrecy::{ExposeSecret, SecretString};
 pub use service::{JobsService, ServiceSettings};
+pub use task_place::TaskPlace;
 use used_service::UsedService;
 
 use crate::api::{Dialect, canonical_base};

@@ -28,6 +28,7 @@ mod scheduler;
 mod security;
 mod serve;
 mod services;
+mod shards;
 mod status;
 mod support;
 mod templates;

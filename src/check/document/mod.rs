@@ -12,6 +12,7 @@ use super::quote::{Counting, ModelCost, answer_limit};
 use super::range::CostRange;
 use super::route::Route;
 use crate::error::{Exit, Result};
+use crate::input::Shard;
 use crate::price::{BatchTerms, Nanos, PriceEntry, PriceTable};
 use crate::request::{Endpoint, Problem};
 use advice::advice;
@@ -20,8 +21,14 @@ use advice::advice;
 #[derive(Debug, Serialize)]
 pub struct CheckDocument {
     version: u8,
-    /// All rows, good and bad.
+    /// With `--shard`: the shard that the figures are of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shard: Option<Shard>,
+    /// All rows, good and bad; with `--shard` those of the shard.
     pub rows: u64,
+    /// With `--shard`: the rows of all shards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_rows: Option<u64>,
     bytes: u64,
     problems: Vec<Problem>,
     #[serde(skip)]
@@ -120,20 +127,24 @@ impl CheckDocument {
             let text_tokens = counting.factors.apply(name, model.prompt_tokens());
             CheckedModel::new(name, model, text_tokens, table.get(name))
         });
-        Ok(Self::new(checked, models.collect(), table, pass.builder.endpoint()))
+        let shard = pass.inputs.chosen().shard();
+        let document = Self::new(checked, models.collect(), table, pass.builder.endpoint());
+        Ok(Self { shard, total_rows: shard.and(document.total_rows), ..document })
     }
 
     fn new(checked: Checked, models: Vec<CheckedModel>, table: &PriceTable, endpoint: Endpoint) -> Self {
         let (mut problems, mut problem_count) = (checked.problems, checked.problem_count);
         let mut groups = checked.groups;
-        if checked.rows == 0 && problem_count == 0 {
+        if checked.total_rows == 0 && problem_count == 0 {
             problems.push(Problem::at(None, &checked.inputs, 1, "no_rows", "the input has no rows"));
             problem_count = 1;
             groups = ProblemGroups::of(&problems, 1);
         }
         Self {
             version: 1,
+            shard: None,
             rows: checked.rows,
+            total_rows: Some(checked.total_rows),
             bytes: checked.bytes,
             problem_count,
             problems,
@@ -157,7 +168,7 @@ impl CheckDocument {
 
     /// The exit code of the command.
     pub fn exit(&self) -> Exit {
-        if self.problem_count > 0 || self.rows == 0 { Exit::Data } else { Exit::Ok }
+        if self.problem_count > 0 { Exit::Data } else { Exit::Ok }
     }
 
     /// Divides the models between batches and realtime as `--via auto` does, and prices that.

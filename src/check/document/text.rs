@@ -13,7 +13,7 @@ impl CheckDocument {
     /// Writes the document for people, its table at most `width` wide. `with_budget`: it names what a budget would reserve.
     pub fn text(&self, width: usize, with_budget: bool) -> String {
         let mut text = self.problem_list();
-        if self.rows == 0 {
+        if self.rows == 0 && self.shard.is_none() {
             return text;
         }
         let grid = self.grid();
@@ -93,7 +93,12 @@ impl CheckDocument {
             0 => "no problems".to_owned(),
             n => text::plural(n, "problem"),
         };
-        format!("{}, {}; {problems}\n", text::plural(self.rows, "row"), text::bytes(self.bytes))
+        let rows = text::plural(self.rows, "row");
+        let rows = match (self.shard, self.total_rows) {
+            (Some(shard), Some(total)) => format!("{rows} in shard {shard} of {}", text::plural(total, "row")),
+            _ => rows,
+        };
+        format!("{rows}, {}; {problems}\n", text::bytes(self.bytes))
     }
 
     /// A line for each way to run the job.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::shard::ShardArg;
 use crate::error::{Error, Exit, Result};
 use crate::input::{Pick, ReadOptions, TextEncoding};
 use crate::job::ask::{InputSource, InputSpec, ProblemPolicy, RequestFlags};
@@ -39,6 +40,9 @@ pub struct InputArgs {
     /// Seed of --sample: the same seed chooses the same rows [default: 0]
     #[arg(long, value_name = "SEED", requires = "sample")]
     pub sample_seed: Option<u64>,
+    /// Work on every Nth row from row I on, as task I of N; `auto` reads them from the variables of a scheduler
+    #[arg(long, value_name = "I/N|auto[/N]")]
+    pub shard: Option<ShardArg>,
     /// Print the requests of the first N rows [default: 3] and send nothing
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "3", value_parser = preview_rows)]
     pub preview: Option<u64>,
@@ -118,6 +122,15 @@ impl InputArgs {
         }
     }
 
+    /// Reads the shard of `auto` from the variables of a scheduler, and tells the user which it is.
+    ///
+    /// # Errors
+    /// 2 if the variables do not name one.
+    pub fn find_shard(&mut self, env: &dyn Fn(&str) -> Option<String>, ui: &Ui) -> Result<()> {
+        self.shard = self.shard.map(|shard| shard.resolve(env, ui)).transpose()?;
+        Ok(())
+    }
+
     /// The error of a command without an INPUT.
     pub fn missing(example: &str) -> Error {
         let text = if io::stdin().is_terminal() {
@@ -179,7 +192,12 @@ impl InputArgs {
             format: self.input_format.as_deref().and_then(|f| f.parse().ok()),
             delimiter: self.delimiter,
             encoding: self.encoding,
-            pick: Pick { limit: self.limit, sample: self.sample, seed: self.sample_seed.unwrap_or(0) },
+            pick: Pick {
+                limit: self.limit,
+                sample: self.sample,
+                seed: self.sample_seed.unwrap_or(0),
+                shard: self.shard.and_then(ShardArg::known),
+            },
         }
     }
 

@@ -1,6 +1,7 @@
 //! Flags that several commands share, and how they become resolved values.
 
 mod input;
+mod shard;
 mod speed;
 
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 pub use input::InputArgs;
+pub use shard::ShardArg;
 pub use speed::SpeedArgs;
 
 use crate::atomic_file::local;
@@ -15,6 +17,7 @@ use crate::batch::driver::SubmitScope;
 use crate::context::Ctx;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
+use crate::input::Shard;
 use crate::job::ask::CostLimit;
 use crate::job::batch::follow::Waiting;
 use crate::price::Nanos;
@@ -22,6 +25,7 @@ use crate::results::{Delivery, MoreColumns, ResultFormat, ResultOptions};
 use crate::settings;
 use crate::store::LockWait;
 use crate::text;
+use crate::ui::Ui;
 
 /// Columns that flat results have only if the user asks for them.
 #[derive(Debug, Args)]
@@ -60,6 +64,9 @@ pub struct ResultArgs {
     /// Write the summary to FILE as JSON
     #[arg(long, value_name = "FILE", help_heading = "Results")]
     pub summary: Option<PathBuf>,
+    /// Exit with 0 although rows failed; they are in the results, with their errors
+    #[arg(long, help_heading = "Results")]
+    pub tolerate_failures: bool,
 }
 
 impl ColumnArgs {
@@ -117,14 +124,26 @@ impl ResultArgs {
             return Err(Error::usage(format!("{flag} adds columns to flat results, and these are not flat"))
                 .hint("add --flat, or write csv or tsv"));
         }
-        Ok(Delivery { output, errors: self.errors.clone(), form, summary: self.summary.clone(), nowhere: false })
+        Ok(Delivery {
+            output,
+            errors: self.errors.clone(),
+            form,
+            summary: self.summary.clone(),
+            tolerates_failures: self.tolerate_failures,
+            nowhere: false,
+        })
     }
 }
 
 impl ResultArgs {
     /// Returns true if a flag about results was given.
     pub fn is_given(&self) -> bool {
-        self.output.is_some() || self.format.is_some() || self.flat || self.errors.is_some() || self.summary.is_some()
+        self.output.is_some()
+            || self.format.is_some()
+            || self.flat
+            || self.errors.is_some()
+            || self.summary.is_some()
+            || self.tolerate_failures
     }
 }
 
@@ -210,9 +229,22 @@ pub struct CostArgs {
 }
 
 impl CostArgs {
-    /// Resolved.
-    pub const fn limit(&self) -> CostLimit {
-        CostLimit { max_cost: self.max_cost, allow_unpriced: self.allow_unpriced }
+    /// Resolved. With a shard, each of all shards may cost the same part.
+    pub fn limit(&self, shard: Option<ShardArg>) -> CostLimit {
+        let shards = shard.and_then(ShardArg::known).map_or(1, Shard::count);
+        let max_cost = self.max_cost.map(|whole| whole.part(shards));
+        CostLimit { max_cost, shards, allow_unpriced: self.allow_unpriced }
+    }
+
+    /// Says which part of `--max-cost` is for this shard.
+    pub fn say_part(&self, shard: Option<ShardArg>, ui: &Ui) {
+        let limit = self.limit(shard);
+        if let (Some(whole), Some(part)) = (self.max_cost, limit.max_cost)
+            && limit.shards > 1
+        {
+            let shards = limit.shards;
+            ui.note(&format!("--max-cost {whole} is divided by {shards} shards: this one may cost up to {part} USD"));
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::api::batches::Batch;
 use crate::error::Result;
+use crate::input::Shard;
 use crate::job::batch::status::{self, JobStatus};
 use crate::price::Nanos;
 use crate::store::{BatchStep, JobBatch, Ledger, Store};
@@ -24,6 +25,9 @@ pub(super) struct Entry {
     state: &'static str,
     created_at: String,
     input: String,
+    /// The part of the input that it works on, such as `2/8`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shard: Option<Shard>,
     rows: Rows,
     cost: Cost,
     /// The built-in server answers the job, so it costs nothing.
@@ -102,7 +106,7 @@ pub(super) fn remote_lines(listed: Vec<Batch>, store: &Store, ledger: &Ledger) -
     Ok(listed.into_iter().map(line).collect())
 }
 
-pub(super) fn entry(JobStatus { job, batches, .. }: &JobStatus) -> Entry {
+pub(super) fn entry(JobStatus { job, batches, shard, .. }: &JobStatus) -> Entry {
     Entry {
         job: job.id.clone(),
         name: job.name.clone(),
@@ -110,6 +114,7 @@ pub(super) fn entry(JobStatus { job, batches, .. }: &JobStatus) -> Entry {
         state: job.state.as_str(),
         created_at: rfc3339(job.created_at),
         input: job.input.clone(),
+        shard: *shard,
         rows: Rows {
             total: job.total,
             succeeded: job.succeeded,

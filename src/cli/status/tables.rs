@@ -21,8 +21,9 @@ pub(super) fn jobs_table(seen: &[JobStatus]) -> Grid {
         ("AGE", Align::Right),
         ("INPUT", Align::Left),
     ]);
-    for JobStatus { job, batches, cancelled, .. } in seen {
-        let input = job.name.as_ref().map_or_else(|| job.input.clone(), |name| format!("{name}: {}", job.input));
+    for JobStatus { job, batches, cancelled, shard, .. } in seen {
+        let shard = shard.map_or_else(String::new, |shard| format!("{shard} of "));
+        let name = job.name.as_ref().map_or_else(String::new, |name| format!("{name}: "));
         table.row([
             job.id.clone(),
             job.state.as_str().to_owned(),
@@ -32,7 +33,7 @@ pub(super) fn jobs_table(seen: &[JobStatus]) -> Grid {
             failed(job, batches, *cancelled),
             cost(job, batches),
             age(job),
-            input,
+            format!("{name}{shard}{}", job.input),
         ]);
     }
     table

@@ -28,7 +28,7 @@ pub(super) fn admit_unsent(session: &Session<'_>, limit: CostLimit, later: Nanos
         .map_or_else(String::new, |batch| batch.model.clone());
     let prices = &session.ctx.settings.prices;
     let work = BudgetedWork { upper_bound, later, allow_unpriced: limit.allow_unpriced, unpriced: &unpriced, prices };
-    admit(work, Remaining::of_max_cost(limit.max_cost).as_ref())?;
+    admit(work, limit.remaining().as_ref())?;
     session.ledger.decide(|| {
         let left = budget_left(session)?;
         // Batches that were admitted before count as in flight already.
@@ -50,12 +50,12 @@ pub(super) fn admit_unsent(session: &Session<'_>, limit: CostLimit, later: Nanos
 /// # Errors
 /// 5 if they could cost more than is left, 2 if a price is unknown.
 pub(super) fn admit_retry(session: &Session<'_>, rows: &RetrySet, limit: CostLimit) -> Result<i64> {
-    let CostLimit { max_cost, allow_unpriced } = limit;
+    let allow_unpriced = limit.allow_unpriced;
     let upper_bound = rows.quote.upper_bound;
     let unpriced = rows.quote.unbounded.as_deref().unwrap_or_default();
     let prices = &session.ctx.settings.prices;
     let work = BudgetedWork { upper_bound, later: Nanos::ZERO, allow_unpriced, unpriced, prices };
-    admit(work, Remaining::of_max_cost(max_cost).as_ref())?;
+    admit(work, limit.remaining().as_ref())?;
     session.ledger.decide(|| {
         admit(work, budget_left(session)?.as_ref())?;
         let day = jiff::Zoned::now().date().to_string();

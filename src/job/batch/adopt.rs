@@ -1,5 +1,6 @@
 //! Adopts batches that llbatch did not create: adds them to the index, with the input that the service still has.
 
+use super::ADOPTED;
 use super::session::{Session, SessionOptions};
 use crate::api::batches::Batch;
 use crate::api::error::Fault;
@@ -111,7 +112,7 @@ fn enter(batch: &Batch, inputs: &Inputs, remote: Remote<'_>, ctx: &Ctx) -> Resul
     let params = Params { endpoint, model: batch.model_id.clone(), ..Params::default() };
     let builder = RequestBuilder::new(&params)?;
     let spec = Spec { account: remote.account.to_owned(), ..Spec::adopted(remote, params) };
-    let key = format!("adopted-{}", batch.id);
+    let key = format!("{ADOPTED}{}", batch.id);
     let job = store.enter(&ledger, Job::new(Transport::Batch, key, batch.id.clone(), spec.describe()?))?.job;
     let id = job.id.clone();
     let mut session = Session::open(&job, remote, ctx, SessionOptions::default())?;

@@ -192,7 +192,7 @@ fn plan_copy(session: &mut Session<'_>, submission: &Submission, ask: &SubmitAsk
         return Err(budget::unbounded_error(id, kind));
     }
     let inputs = session.inputs()?;
-    let mut content = Requests::new(&session.spec.identity());
+    let mut content = Requests::new(&session.spec.identity(), inputs.chosen().shard());
     let only = submission.realtime.as_ref().map(|realtime| |row: u64| !realtime.contains(row));
     let input = PlanInput {
         inputs: &inputs,
@@ -292,7 +292,8 @@ impl Entered<'_> {
             let part = if batched < job.total { format!("{} of ", text::count(batched)) } else { String::new() };
             let (rows, count) = (part + &text::plural(job.total, "row"), text::batches(batches.len()));
             let (own, quote) = (text::own_parameters(&self.own), &self.quote);
-            format!("job {}: {rows} in {count}, {}, on {}{own}", job.id, quote.opening(), spec.shown_service())
+            let shard = spec.reading.pick.shard.map_or_else(String::new, |shard| format!(" (shard {shard})"));
+            format!("job {}{shard}: {rows} in {count}, {}, on {}{own}", job.id, quote.opening(), spec.shown_service())
         };
         ctx.ui.note(&text);
         Ok(())

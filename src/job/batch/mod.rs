@@ -42,5 +42,7 @@ use std::time::Duration;
 pub use plan::form_of;
 pub use runtime::runtime;
 
+/// The beginning of the key of a job that adopted a batch of another program.
+pub(super) const ADOPTED: &str = "adopted-";
 /// Time that a command retries transient failures before it returns.
 const RETRY_FOR: Duration = Duration::from_secs(45);

@@ -6,6 +6,7 @@ use futures_util::stream::{self, StreamExt};
 
 use crate::batch::driver::{Driver, Options};
 use crate::error::{Error, Exit, Result};
+use crate::input::Shard;
 use crate::job::remote::Remote;
 use crate::job::spec::{moved_from, spec_of};
 use crate::job::verdict::state_of;
@@ -25,6 +26,8 @@ pub struct JobStatus {
     pub batches: Vec<JobBatch>,
     /// Failed rows that the user cancelled.
     pub cancelled: u64,
+    /// The part of its input that it works on, if not all.
+    pub shard: Option<Shard>,
     /// A process works on it at this moment.
     pub busy: bool,
     /// Its own database is missing or cannot be read.
@@ -34,11 +37,14 @@ pub struct JobStatus {
 impl JobStatus {
     /// Reads the status of a job without calling the service.
     pub fn of(mut job: Job, store: &Store) -> Result<Self> {
+        let shard = spec_of(&job).ok().and_then(|spec| spec.reading.pick.shard);
         let opened = store.open_job(&job.id).and_then(|db| Ok((db.batches()?, db)));
         // One lost file must not hide the other jobs.
         let (batches, db) = match opened {
             Ok((batches, db)) => (batches, db),
-            Err(error) => return Ok(Self { job, batches: Vec::new(), cancelled: 0, busy: false, lost: Some(error) }),
+            Err(error) => {
+                return Ok(Self { job, batches: Vec::new(), cancelled: 0, shard, busy: false, lost: Some(error) });
+            }
         };
         let busy = store.in_use(&job.id) || is_claimed(store, &job.id, &batches);
         // A killed process may not have recorded its last rows.
@@ -47,7 +53,7 @@ impl JobStatus {
         }
         job.state = state_of(&job, &batches, busy);
         let cancelled = cancelled(&job, &batches, &db)?;
-        Ok(Self { job, batches, cancelled, busy, lost: None })
+        Ok(Self { job, batches, cancelled, shard, busy, lost: None })
     }
 
     /// Returns true if the service may have news of the job.

@@ -61,7 +61,7 @@ impl Submission {
         if !ask.problems.skip_invalid {
             refuse_headers(&inputs, &builder)?;
         }
-        let mut requests = Requests::new(service);
+        let mut requests = Requests::new(service, inputs.chosen().shard());
         let mut realtime = ask.auto.is_some().then(RowSet::default);
         let table = &workspace.ctx.settings.prices;
         let in_batch = |model: &str| ask.auto.is_none() || route::saves(table.get(model));

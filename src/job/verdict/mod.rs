@@ -5,6 +5,7 @@
 mod next;
 mod steps;
 
+use super::batch::ADOPTED;
 use super::spec::Spec;
 use super::stop::Stop;
 use crate::batch_status::BatchStatus;
@@ -23,6 +24,8 @@ pub struct JobFacts {
     pub transport: Transport,
     /// Its rows by fate.
     pub rows: RowFacts,
+    /// It has no rows, because its shard has none.
+    pub empty: bool,
     /// Its batches by progress.
     pub batches: BatchFacts,
     /// The command that asks for the verdict.
@@ -185,12 +188,18 @@ impl Verdict {
     }
 }
 
+/// Returns true for a job of a shard without rows. The rows of an adopted batch are counted later.
+pub(super) fn is_empty(job: &Job) -> bool {
+    job.total == 0 && !job.key.starts_with(ADOPTED)
+}
+
 impl JobFacts {
     /// Gathers the facts for a command that does not end the job itself: it lists it, reports on it, or still works on it.
     pub fn seen(job: &Job, rows: RowFacts, batches: &[JobBatch], busy: bool) -> Self {
         Self {
             transport: job.transport,
             rows,
+            empty: is_empty(job),
             batches: BatchFacts::of(batches),
             command: JobCommand::Other,
             stop: None,
@@ -216,7 +225,7 @@ impl JobFacts {
         if batches.uncollected > 0 {
             return batches.word.unwrap_or(JobState::Failed);
         }
-        if !rows.all_ended() {
+        if !self.empty && !rows.all_ended() {
             let planned = self.transport == Transport::Realtime || batches.total > 0;
             return unfinished(if planned { JobState::Running } else { JobState::Preparing });
         }
@@ -299,7 +308,7 @@ impl JobFacts {
     /// Returns true for a batch job whose command was killed before it had planned the batches. Only that command can.
     pub(super) const fn is_unplanned(&self) -> bool {
         let untouched = self.rows.succeeded + self.rows.failed == 0 && self.batches.total == 0;
-        untouched && !self.busy && matches!(self.transport, Transport::Batch)
+        untouched && !self.empty && !self.busy && matches!(self.transport, Transport::Batch)
     }
 
     /// Returns the reason why the job has not ended; `None` if it has, or should have.

@@ -29,7 +29,17 @@ fn stop(exit: Exit) -> Stop {
 }
 
 fn facts(transport: Transport, rows: RowFacts, batches: BatchFacts, command: JobCommand) -> JobFacts {
-    JobFacts { transport, rows, batches, command, stop: None, busy: false, concluded: true, kept_state: None }
+    JobFacts {
+        transport,
+        rows,
+        empty: false,
+        batches,
+        command,
+        stop: None,
+        busy: false,
+        concluded: true,
+        kept_state: None,
+    }
 }
 
 fn realtime(rows: RowFacts, command: JobCommand) -> JobFacts {
