@@ -271,6 +271,8 @@ pub struct Outcome {
     pub latency_ms: u32,
     /// Number of the batch, within its job, that this outcome came from. `None`: realtime.
     pub batch: Option<u32>,
+    /// Number of the base URL, among those kept with its job, of the last attempt. 0: the service has one, or a batch answered.
+    pub url: u32,
     /// Number of the prices, among those kept with its job, at which the work was done. 0: the prices in force.
     pub prices: u32,
 }
@@ -294,6 +296,7 @@ impl Outcome {
             refused: 0,
             latency_ms: 0,
             batch: None,
+            url: 0,
             prices: 0,
         }
     }

@@ -202,6 +202,11 @@ impl Client {
         self.dialect
     }
 
+    /// The base URL, in its canonical form.
+    pub fn base(&self) -> &str {
+        self.base.as_str()
+    }
+
     /// The URL of `path` (with its leading slash) under the base. A query may follow the path.
     pub fn url(&self, path: &str) -> url::Url {
         let mut url = self.base.clone();

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::check::learned;
 use super::service::{connect, connect_to, explain_keyless, invalid_base, missing_certificates, unencrypted};
 use super::{print_json, print_table};
-use crate::api::{Dialect, OwnHeader, canonical_base, proxy_of};
+use crate::api::{Client, Dialect, OwnHeader, canonical_base, proxy_of};
 use crate::context::Ctx;
 use crate::error::{Error, Exit, Result};
 use crate::store::Store;
@@ -68,12 +68,14 @@ impl Check {
 pub fn run(args: &DoctorArgs, ctx: &Ctx) -> Result<Exit> {
     let mut checks = vec![Check::new("version", env!("CARGO_PKG_VERSION"), ""), config(ctx)];
     checks.extend(service(ctx));
-    checks.extend([key(ctx), base_url(ctx), proxy(ctx), certificates(ctx), state_dir(ctx)]);
+    checks.push(key(ctx));
+    checks.extend(base_urls(ctx));
+    checks.extend([proxy(ctx), certificates(ctx), state_dir(ctx)]);
     checks.extend(damaged_jobs(ctx));
     checks.extend([prices(ctx), estimates(ctx)]);
     checks.extend(budgets(ctx));
     if args.online {
-        checks.push(online(ctx));
+        checks.extend(online(ctx));
     }
     let exit = checks.iter().fold(Exit::Ok, |exit, check| match check.exit {
         Exit::Ok => exit,
@@ -151,21 +153,25 @@ fn key(ctx: &Ctx) -> Check {
     }
 }
 
-fn base_url(ctx: &Ctx) -> Check {
-    let given = &ctx.settings.base_url;
+fn base_urls(ctx: &Ctx) -> Vec<Check> {
     if ctx.settings.sandbox {
-        return Check::new("base URL", "the built-in server", "flag --sandbox");
+        return vec![Check::new("base URL", "the built-in server", "flag --sandbox")];
     }
-    match canonical_base(&given.value) {
+    let urls = std::iter::once(&ctx.settings.base_url.value).chain(ctx.settings.more_urls());
+    urls.map(|url| base_url(url, ctx)).collect()
+}
+
+fn base_url(given: &str, ctx: &Ctx) -> Check {
+    let origin = ctx.settings.base_url.origin.to_string();
+    match canonical_base(given) {
         Ok(url) => {
-            let check = Check::new("base URL", url.to_string(), given.origin.to_string());
+            let check = Check::new("base URL", url.to_string(), origin);
             match unencrypted(&url, ctx) {
                 Ok(problem) => Check { problem, ..check },
                 Err(error) => check.failed(&error),
             }
         }
-        Err(invalid) => Check::new("base URL", &given.value, given.origin.to_string())
-            .failed(&invalid_base(invalid.to_string(), &invalid)),
+        Err(invalid) => Check::new("base URL", given, origin).failed(&invalid_base(invalid.to_string(), &invalid)),
     }
 }
 
@@ -299,24 +305,36 @@ fn budgets(ctx: &Ctx) -> Vec<Check> {
     given.map(|(name, amount)| Check::new(name, amount.human(), "config file")).collect()
 }
 
-fn online(ctx: &Ctx) -> Check {
+/// Asks each base URL of the service for its models.
+fn online(ctx: &Ctx) -> Vec<Check> {
+    let service = match connect(ctx) {
+        Ok(service) => service,
+        Err(error) => {
+            return vec![Check::new("service", "no usable answer", "tried").failed(&explain_keyless(error, ctx))];
+        }
+    };
+    let several = !service.others.is_empty();
+    let name = |client: &Client| if several { format!("{}: ", client.base()) } else { String::new() };
+    service.remote().clients().map(|client| ask(client, &name(client), ctx)).collect()
+}
+
+/// Asks for the models. `name`: the base URL, if there are several.
+fn ask(client: &Client, name: &str, ctx: &Ctx) -> Check {
     let started = Instant::now();
     let asked = || {
-        let service = connect(ctx)?;
         let runtime = crate::job::batch::runtime()?;
         runtime
-            .block_on(service.client.models())
+            .block_on(client.models())
             .map_err(|failure| crate::batch::driver::error("asking for the list of models", &failure))
     };
     match asked() {
         Ok(models) => {
             let listed = text::plural(models.len() as u64, "model");
-            Check::new(
-                "service",
-                format!("{listed} listed, in {}", text::millis(started.elapsed().as_millis() as u64)),
-                "tried",
-            )
+            let took = text::millis(started.elapsed().as_millis() as u64);
+            Check::new("service", format!("{name}{listed} listed, in {took}"), "tried")
         }
-        Err(error) => Check::new("service", "no usable answer", "tried").failed(&explain_keyless(error, ctx)),
+        Err(error) => {
+            Check::new("service", format!("{name}no usable answer"), "tried").failed(&explain_keyless(error, ctx))
+        }
     }
 }

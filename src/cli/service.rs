@@ -16,8 +16,11 @@ use crate::store::{Job, JobBatch, Store, service_identity};
 /// A client, with the service and the account that it talks to.
 #[derive(Debug)]
 pub(super) struct Service {
+    /// The client of the first base URL.
     pub client: Client,
-    /// The base URL, or `sandbox`.
+    /// The clients of the other base URLs.
+    pub others: Vec<Client>,
+    /// The first base URL, or `sandbox`.
     pub name: String,
     /// The name in the config file, if it has one there. Both together distinguish services.
     named: Option<String>,
@@ -32,6 +35,7 @@ impl Service {
     pub fn remote(&self) -> Remote<'_> {
         Remote {
             client: &self.client,
+            others: &self.others,
             name: &self.name,
             service: self.named.as_deref(),
             account: &self.account,
@@ -86,21 +90,11 @@ pub(super) fn connect_later(ctx: &Ctx) -> Result<Service> {
         let account = ctx.settings.account(&key);
         let client = connect_to(server.url.clone(), Some(key), Vec::new())?.with_dialect(ctx.settings.dialect());
         let (name, unsaid) = ("sandbox".to_owned(), Cell::default());
-        return Ok(Service { client, name, named: None, account, unsaid, _sandbox: Some(server) });
+        return Ok(Service { client, others: Vec::new(), name, named: None, account, unsaid, _sandbox: Some(server) });
     }
-    let given = &ctx.settings.base_url;
-    let base =
-        canonical_base(&given.value).map_err(|e| invalid_base(format!("base URL ({}): {e}", given.origin), &e))?;
-    if let Some(endpoint) = endpoint_of(&given.value) {
-        ctx.ui.note(&format!("the base URL is {base}: {endpoint} is the path of an endpoint"));
-    }
-    let in_clear = unencrypted(&base, ctx);
-    if let Some(warning) =
-        in_clear.map_err(|e| Error { message: format!("base URL ({}): {}", given.origin, e.message), ..e })?
-    {
-        ctx.ui.warn(&warning);
-    }
-    if base.scheme() == "https" {
+    let first = checked_base(&ctx.settings.base_url.value, ctx)?;
+    let others = ctx.settings.more_urls().iter().map(|url| checked_base(url, ctx)).collect::<Result<Vec<_>>>()?;
+    if others.iter().chain([&first]).any(|base| base.scheme() == "https") {
         ctx.settings.check_proxy()?;
         if let Some(missing) = missing_certificates() {
             ctx.ui.warn(&missing);
@@ -115,14 +109,37 @@ pub(super) fn connect_later(ctx: &Ctx) -> Result<Service> {
         None if without_key => WITHOUT_KEY.to_owned(),
         None => String::new(),
     };
+    let client = |base: &Url| {
+        Ok(connect_to(base.to_string(), key.clone(), own_headers(ctx))?.with_dialect(ctx.settings.dialect()))
+    };
     Ok(Service {
-        client: connect_to(base.to_string(), key, own_headers(ctx))?.with_dialect(ctx.settings.dialect()),
-        name: base.to_string(),
+        client: client(&first)?,
+        others: others.iter().map(client).collect::<Result<_>>()?,
+        name: first.to_string(),
         named: ctx.settings.service_name().map(str::to_owned),
         account,
         unsaid: Cell::new(without_key && !ctx.settings.refuses_key()),
         _sandbox: None,
     })
+}
+
+/// The canonical form of a base URL of the settings. Says what is unusual about it.
+///
+/// # Errors
+/// 2 if it is invalid, or a key would travel unencrypted.
+fn checked_base(given: &str, ctx: &Ctx) -> Result<Url> {
+    let origin = &ctx.settings.base_url.origin;
+    let base = canonical_base(given).map_err(|e| invalid_base(format!("base URL ({origin}): {e}"), &e))?;
+    if let Some(endpoint) = endpoint_of(given) {
+        ctx.ui.note(&format!("the base URL is {base}: {endpoint} is the path of an endpoint"));
+    }
+    let in_clear = unencrypted(&base, ctx);
+    if let Some(warning) =
+        in_clear.map_err(|e| Error { message: format!("base URL ({origin}): {}", e.message), ..e })?
+    {
+        ctx.ui.warn(&warning);
+    }
+    Ok(base)
 }
 
 /// Names the remedy if a service refused a command for want of a key.

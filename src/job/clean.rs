@@ -7,7 +7,7 @@ use super::batch::adopt::find_local;
 use super::batch::runtime;
 use super::finish::Workspace;
 use super::remote::Remote;
-use super::spec::same_service;
+use super::spec::{same_service, spec_of};
 use crate::batch::driver;
 use crate::context::Ctx;
 use crate::error::{Exit, Result};
@@ -126,6 +126,7 @@ pub fn chosen(ask: &CleanAsk<'_>, ctx: &Ctx) -> Result<Vec<Job>> {
 fn delete_remote_files(job: &Job, remote: Remote<'_>, workspace: Workspace<'_>) -> Result<()> {
     let Workspace { ctx, store, ledger } = workspace;
     same_service(job, remote, ctx)?;
+    let remote = remote.at(&spec_of(job)?.service);
     let runtime = runtime()?;
     // Equal content shares one file, so another job may still need it.
     let shared = files_of_others(store, ledger, &job.id)?;

@@ -7,9 +7,8 @@ use tokio::sync::mpsc;
 
 use super::consumer::{Consumed, Consumer};
 use super::reader::{self, Feed};
-use crate::api::Client;
 use crate::error::{Error, Exit, Result};
-use crate::realtime::{self, SendOptions, Shared, Stopped};
+use crate::realtime::{self, SendOptions, Shared, Stopped, Upstream};
 use crate::tokens::Estimator;
 
 /// Batches of rows between the reader and the engine.
@@ -36,7 +35,7 @@ const TASKS_IN_A_ROW: u32 = 2048;
 /// 1 if a thread cannot be started or panics.
 pub fn drive<'ctx>(
     consumer: Consumer<'_, 'ctx>,
-    client: &Client,
+    urls: Vec<Upstream>,
     options: &SendOptions,
     feed: &Feed<'_>,
     shared: &Arc<Shared>,
@@ -63,7 +62,7 @@ pub fn drive<'ctx>(
             .name("writer".to_owned())
             .spawn_scoped(scope, move || consumer.consume(&events_out));
         let failed = |e| Error::new(Exit::Failure, "a thread cannot be started").because(e);
-        let run = realtime::run(client.clone(), options.clone(), rows_out, events_in, Arc::clone(shared));
+        let run = realtime::run(urls, options.clone(), rows_out, events_in, Arc::clone(shared));
         let stopped = runtime.block_on(run);
         let crashed =
             |_| Error::new(Exit::Failure, "a thread of llbatch crashed; please report it with the lines above");

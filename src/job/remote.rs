@@ -10,9 +10,11 @@ use crate::store::service_identity;
 /// The service that a command talks to.
 #[derive(Debug, Clone, Copy)]
 pub struct Remote<'a> {
-    /// Its client.
+    /// The client of its first base URL, which alone takes files and batches.
     pub client: &'a Client,
-    /// Its base URL, or `sandbox`.
+    /// The clients of its other base URLs.
+    pub others: &'a [Client],
+    /// Its first base URL, or `sandbox`.
     pub name: &'a str,
     /// Its name in the config file, if it has one there.
     pub service: Option<&'a str>,
@@ -26,7 +28,18 @@ pub struct Remote<'a> {
 /// The account of requests without a key.
 pub const WITHOUT_KEY: &str = "none";
 
-impl Remote<'_> {
+impl<'a> Remote<'a> {
+    /// This service, with the base URL that a job's files and batches are at, if the service still has it.
+    pub fn at(self, url: &str) -> Self {
+        let moved = self.others.iter().find(|client| client.base() == url);
+        moved.map_or(self, |client| Self { client, name: client.base(), ..self })
+    }
+
+    /// The clients of all base URLs.
+    pub fn clients(&self) -> impl Iterator<Item = &'a Client> {
+        std::iter::once(self.client).chain(self.others)
+    }
+
     /// Refuses to go on without a key where one is needed. Everything that costs nothing to look at comes before this.
     ///
     /// # Errors

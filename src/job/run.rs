@@ -20,15 +20,16 @@ use super::signals::{self, Signals};
 use super::stop::Stop;
 use super::tally::{NewRows, RowFolds, Tally};
 use super::verdict::JobCommand;
+use crate::api::Client;
 use crate::context::Ctx;
 use crate::error::Result;
 use crate::money::Accounts;
 use crate::outcome::ErrorCode;
 use crate::realtime::peers::Peers;
-use crate::realtime::{Budget, Gauges, SendOptions, Shared};
+use crate::realtime::{Budget, Gauges, SendOptions, Shared, Upstream};
 use crate::results::{OrderedWriter, Outputs, ReadBlocks, RecordColumns, ResultFiles, RowReader};
 use crate::row_set::RowSet;
-use crate::store::{Presence, Store};
+use crate::store::{JobDb, Presence, Store};
 use crate::summary::HttpCounts;
 use crate::text;
 use crate::ui::{Progress, Results, Ui};
@@ -76,7 +77,7 @@ struct ActiveRun<'a> {
 
 impl ActiveRun<'_> {
     /// Sends the remaining rows, writes the results and sums up.
-    fn answer(self, earlier: EarlierOutcomes, outputs: Outputs) -> Result<Ended> {
+    fn answer(self, mut earlier: EarlierOutcomes, outputs: Outputs) -> Result<Ended> {
         let ctx = self.workspace.ctx;
         let mut job = self.start.claimed.job.clone();
         let funds = RunFunds::open(&self.ask, &mut job, &earlier.db, self.workspace)?;
@@ -91,6 +92,7 @@ impl ActiveRun<'_> {
         let signals = Signals::watch(Arc::clone(&shared), finishing(ctx.ui.clone(), self.ask.speed.grace), ctx.leave)?;
         let started = Instant::now();
         let options = self.options(&earlier, funds.budget);
+        let urls = self.upstreams(&mut earlier.db)?;
         if let Some(changed) = self.start.changed() {
             return Err(changed);
         }
@@ -101,7 +103,7 @@ impl ActiveRun<'_> {
         consumer.reservation = funds.reservation;
         let rows = self.start.rows();
         let feed = self.feed(&skipped, read.as_deref());
-        let mut driven = drive(consumer, self.remote.client, &options, &feed, &shared)?;
+        let mut driven = drive(consumer, urls, &options, &feed, &shared)?;
         self.progress.finish();
         let mut unwritable = signals.is_hurried();
         // The results would mix rows of two versions of the input.
@@ -145,8 +147,21 @@ impl ActiveRun<'_> {
             budget,
             table: self.workspace.ctx.settings.prices.clone(),
             peers: self.peers(),
+            affinity: self.workspace.ctx.settings.service.as_ref().is_some_and(|service| service.affinity.is_some()),
             rules: self.start.source.spec.rules(self.workspace.ctx),
         }
+    }
+
+    /// The base URLs of the service, with the numbers that the job has for them.
+    fn upstreams(&self, db: &mut JobDb) -> Result<Vec<Upstream>> {
+        let clients: Vec<&Client> = self.remote.clients().collect();
+        let urls: Vec<&str> = clients.iter().map(|client| client.base()).collect();
+        let numbers = db.keep_urls(&urls)?;
+        Ok(clients
+            .into_iter()
+            .zip(numbers)
+            .map(|(client, number)| Upstream { client: client.clone(), number })
+            .collect())
     }
 
     /// The rows to send, for the reader.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::tally::Tally;
 use crate::price::Nanos;
 use crate::realtime::limiter::Hold;
-use crate::realtime::{Paused, Shared};
+use crate::realtime::{LeftOutUrl, Paused, Shared};
 use crate::ui::{Progress, RunCounts, Ui};
 
 /// The display of a run while it works.
@@ -16,12 +16,14 @@ pub(super) struct Screen {
     spent_before: Nanos,
     /// The service does not answer at the moment.
     outage: bool,
+    /// Base URLs that are left out at the moment.
+    left_out: Vec<LeftOutUrl>,
 }
 
 impl Screen {
     /// Builds a screen that shows this progress.
     pub const fn new(progress: Progress, ui: Ui, spent_before: Nanos) -> Self {
-        Self { progress, ui, spent_before, outage: false }
+        Self { progress, ui, spent_before, outage: false, left_out: Vec::new() }
     }
 
     /// Shows the progress of a job of `total` rows.
@@ -39,6 +41,7 @@ impl Screen {
         if outage || in_flight > 1 {
             self.outage = outage;
         }
+        self.say_left_out(pace.left_out);
         if !self.progress.is_shown() {
             return;
         }
@@ -55,5 +58,19 @@ impl Screen {
             waiting: pace.paused.map(|paused| (paused.delay.hold.to_string(), paused.delay.until)),
             rate_limit: pace.rate,
         });
+    }
+
+    /// Says which base URLs get no rows any more, and which ones do again.
+    fn say_left_out(&mut self, now: Vec<LeftOutUrl>) {
+        let before = std::mem::replace(&mut self.left_out, now);
+        let is_in = |urls: &[LeftOutUrl], url: &LeftOutUrl| urls.iter().any(|other| other.url == url.url);
+        for LeftOutUrl { url, failure } in self.left_out.iter().filter(|url| !is_in(&before, url)) {
+            self.ui.warn(&format!(
+                "{url} gets no rows for now, and is tried again after 1, 2, 4 … s; last error: {failure}"
+            ));
+        }
+        for LeftOutUrl { url, .. } in before.iter().filter(|url| !is_in(&self.left_out, url)) {
+            self.ui.note(&format!("{url} gets rows again"));
+        }
     }
 }

@@ -207,7 +207,7 @@ pub(super) fn same_service(job: &Job, remote: Remote<'_>, ctx: &Ctx) -> Result<(
 /// Says where the job's service was, if it has moved since.
 pub(super) fn moved_from(spec: &Spec, remote: Remote<'_>) -> Option<String> {
     let name = spec.service_name.as_ref()?;
-    let moved = canonical_service(&spec.service) != canonical_service(remote.name);
+    let moved = canonical_service(&spec.service) != canonical_service(remote.at(&spec.service).name);
     moved.then(|| format!("{name} was at {} and is at {} now", spec.service, remote.name))
 }
 

@@ -30,9 +30,10 @@ impl Accounts {
         self
     }
 
-    /// These accounts, with the prices that a job's database keeps for what was done before.
+    /// These accounts, with what a job's database keeps beside the rows: prices of what was done before, and base URLs.
     pub fn knowing(mut self, db: &JobDb) -> Self {
         self.prices.keep(db.kept_prices());
+        self.totals.name_urls(db.kept_urls());
         self
     }
 

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::Stopped;
 use super::decision::{Decision, TryFacts, decide};
-use super::engine::Engine;
 use super::health::RefusedRow;
 use super::limiter::{Limiter, Timing};
 use super::row::RowTask;
+use super::upstreams::{FailureExtent, Site};
 use crate::api::Reply;
 use crate::api::chat::{self, Answer};
 use crate::api::error::{Class, Failure, Fault};
@@ -55,6 +55,8 @@ impl RowTask {
     pub(super) async fn attempt(&mut self) -> Option<Duration> {
         let engine = Rc::clone(&self.engine);
         let sent_at = Instant::now();
+        let visit = engine.upstreams.visit(sent_at, self.affinity, self.failed_at.take());
+        self.outcome.url = visit.site().number;
         let result = tokio::select! {
             biased;
             () = engine.shared.abort.cancelled() => {
@@ -62,7 +64,7 @@ impl RowTask {
                 self.interrupted();
                 return None;
             }
-            result = self.post() => result,
+            result = self.post(visit.site()) => result,
         };
         let timing = Timing { sent_at, now: Instant::now(), in_flight: self.in_flight };
         // What never left this machine is no request.
@@ -73,12 +75,21 @@ impl RowTask {
         self.outcome.latency_ms = u32::try_from(latency.as_millis()).unwrap_or(u32::MAX);
         match read(result) {
             Tried::Answered(answer) => {
+                visit.reached();
+                engine.gate.set_urls(engine.upstreams.well());
                 let broken = engine.options.rules.violation(&answer.body);
                 self.answered(answer, timing);
                 self.rejected(broken?)
             }
-            Tried::Failed(failed) => {
-                let facts = self.learn(&failed, timing);
+            Tried::Failed(mut failed) => {
+                let extent = visit.failed(timing.now, &failed.failure, failed.limits.wait);
+                engine.gate.set_urls(engine.upstreams.well());
+                self.failed_at = Some(visit.url());
+                if extent == FailureExtent::OneUrl && failed.failure.setup().is_some() {
+                    // The other URLs need nothing from the user.
+                    failed.failure.fault = Fault::Connect;
+                }
+                let facts = self.learn(&failed, timing, extent);
                 self.tries.count(failed.failure.class(), &failed.limits, &facts);
                 let decision = decide(&failed.failure, &failed.limits, &self.tries, &facts);
                 self.apply(decision, failed, timing, facts.chance)
@@ -87,10 +98,10 @@ impl RowTask {
     }
 
     /// Sends the request, and waits for the whole answer or for the pieces of a stream.
-    async fn post(&self) -> Result<Reply, Failure> {
-        let Engine { client, address, options, .. } = &*self.engine;
-        match options.speed.stream {
-            None => client.post(address, self.body.clone(), options.speed.request_timeout).await,
+    async fn post(&self, to: &Site) -> Result<Reply, Failure> {
+        let (Site { client, address, .. }, speed) = (to, &self.engine.options.speed);
+        match speed.stream {
+            None => client.post(address, self.body.clone(), speed.request_timeout).await,
             Some(patience) => Ok(client.post_streamed(address, self.body.clone(), patience).await?.reply),
         }
     }
@@ -158,7 +169,7 @@ impl RowTask {
     }
 
     /// Reports a failure to the limiter, and gathers the facts for the decision.
-    fn learn(&self, failed: &FailedTry, timing: Timing) -> TryFacts {
+    fn learn(&self, failed: &FailedTry, timing: Timing, extent: FailureExtent) -> TryFacts {
         let (class, chance) = (failed.failure.class(), fastrand::f64());
         let within_limits = |limiter: &mut Limiter| limiter.accepted(timing, &failed.limits, 0, None);
         self.engine.gate.learn(|limiter| {
@@ -175,12 +186,17 @@ impl RowTask {
                         self.engine.shared.gauges.timed_out.fetch_add(1, Ordering::Relaxed);
                         limiter.timed_out(timing);
                     }
-                    limiter.failed(timing.now, class);
+                    if extent == FailureExtent::OneUrl {
+                        limiter.held(timing.now);
+                    } else {
+                        limiter.failed(timing.now, class);
+                    }
                 }
                 Class::RowFatal | Class::Spent => {
                     within_limits(limiter);
                     limiter.succeeded(false, chance);
                 }
+                Class::NoCapacity if extent == FailureExtent::OneUrl => limiter.held(timing.now),
                 Class::AboveRate | Class::NoCapacity | Class::JobFatal => {}
             }
         });
@@ -199,6 +215,7 @@ impl RowTask {
             answers: health.answers(),
             answered_before: self.engine.options.answered_before,
             hopeless,
+            extent,
             answering: health.answered_after(timing.sent_at),
             chance,
         }

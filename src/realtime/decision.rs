@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Stopped;
+use super::upstreams::FailureExtent;
 use crate::api::error::{Class, Failure, Fault};
 use crate::api::limits::Limits;
 use crate::api::retry;
@@ -46,6 +47,8 @@ pub(super) struct TryFacts {
     pub(super) answered_before: bool,
     /// Refusals for the key or for money (402, 403) meet every row, whatever it holds.
     pub(super) hopeless: bool,
+    /// The part of the service that the failure concerns.
+    pub(super) extent: FailureExtent,
     /// Another row was answered just now.
     pub(super) answering: bool,
     /// Jitter, uniform in 0..1.
@@ -99,6 +102,7 @@ pub(super) fn decide(failure: &Failure, headers: &Limits, tries: &Tries, facts: 
     let class = failure.class();
     match class {
         Class::AboveRate | Class::NoCapacity => match tries.alone {
+            0..=ALONE_FOR_GOOD if facts.extent == FailureExtent::OneUrl => Decision::Resend(Duration::ZERO),
             _ if facts.answering && headers.parallel.is_none() && headers.wait.is_some_and(|wait| wait > LONG_WAIT) => {
                 Decision::Hold(retry::delay(class, 1, headers.wait, facts.chance))
             }
@@ -146,8 +150,15 @@ mod tests {
     use super::*;
     use crate::api::error::Setup;
 
-    const FACTS: TryFacts =
-        TryFacts { retries: 5, answers: 0, answered_before: false, hopeless: false, answering: false, chance: 1.0 };
+    const FACTS: TryFacts = TryFacts {
+        retries: 5,
+        answers: 0,
+        answered_before: false,
+        hopeless: false,
+        extent: FailureExtent::Service,
+        answering: false,
+        chance: 1.0,
+    };
     const NO_HEADERS: Limits =
         Limits { wait: None, requests_per_second: None, tokens_per_second: None, should_retry: None, parallel: None };
 
@@ -245,6 +256,21 @@ mod tests {
         assert_eq!(decided(day, FACTS), Decision::HoldAll);
         assert_eq!(decided(minute, answering), Decision::HoldAll, "the end of a window");
         assert_eq!(decided(Limits { parallel: Some(2), ..day }, answering), Decision::HoldAll);
+    }
+
+    #[test]
+    fn row_of_a_server_without_capacity_goes_to_another_at_once() {
+        let elsewhere = TryFacts { extent: FailureExtent::OneUrl, answering: true, chance: 0.0, ..FACTS };
+        let day = Limits { wait: Some(Duration::from_hours(24)), ..NO_HEADERS };
+        for (alone, expected) in
+            [(0, Decision::Resend(Duration::ZERO)), (12, Decision::Resend(Duration::ZERO)), (13, Decision::Fail)]
+        {
+            assert_eq!(decide(&failure(Fault::Overloaded), &NO_HEADERS, &tries(0, 0, alone), &elsewhere), expected);
+        }
+        assert_eq!(
+            decide(&failure(Fault::Overloaded), &day, &tries(0, 0, 13), &elsewhere),
+            Decision::Hold(Duration::from_hours(24))
+        );
     }
 
     #[test]

@@ -16,10 +16,10 @@ use super::limiter::Hold;
 use super::parked::Parked;
 use super::peers::PeerView;
 use super::shared::{PaceGauge, Paused};
+use super::upstreams::{Upstream, Upstreams};
 use super::waits::Waits;
 use super::wallet::Wallet;
 use super::{Event, QueuedRow, SendOptions, Shared, Stopped};
-use crate::api::{Client, RowAddress};
 use crate::deadline::Deadline;
 use crate::outcome::Outcome;
 
@@ -32,8 +32,7 @@ const FIRST_REPORTS: Duration = Duration::from_secs(1);
 
 /// One run, shared by the tasks of its rows; they all live on one thread.
 pub(super) struct Engine {
-    pub(super) client: Client,
-    pub(super) address: RowAddress,
+    pub(super) upstreams: Upstreams,
     pub(super) options: SendOptions,
     pub(super) shared: Arc<Shared>,
     pub(super) events: Sender<Event>,
@@ -46,12 +45,11 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) fn new(client: Client, options: SendOptions, events: Sender<Event>, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(urls: Vec<Upstream>, options: SendOptions, events: Sender<Event>, shared: Arc<Shared>) -> Self {
         let now = Instant::now();
         Self {
-            address: client.row_address(options.path),
-            client,
-            gate: Gate::new(now, &options, Arc::clone(&shared), events.clone()),
+            gate: Gate::new(&options, urls.len(), Arc::clone(&shared), events.clone()),
+            upstreams: Upstreams::new(urls, options.path, options.affinity),
             health: RefCell::new(Health::new(now, options.speed.give_up_after)),
             wallet: Wallet::new(options.budget.clone(), Arc::clone(&shared), events.clone()),
             waits: Waits::default(),
@@ -139,7 +137,9 @@ impl Engine {
         let paused = limiter
             .delay(now)
             .map(|delay| Paused { delay, last_failure: self.health.borrow().last_failure().unwrap_or_default() });
-        self.shared.gauges.set_pace(PaceGauge { paused, rate: limiter.rate() });
+        // A rate that was learned before says nothing of a service that cannot be reached.
+        let rate = limiter.rate().filter(|_| !limiter.is_outage());
+        self.shared.gauges.set_pace(PaceGauge { paused, rate, left_out: self.upstreams.left_out() });
     }
 
     /// Reports to the other processes, and applies their reports.

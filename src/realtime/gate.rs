@@ -49,13 +49,14 @@ impl Drop for InFlightGuard<'_> {
 }
 
 impl Gate {
-    pub(super) fn new(now: Instant, options: &SendOptions, shared: Arc<Shared>, events: Sender<Event>) -> Self {
+    pub(super) fn new(options: &SendOptions, urls: usize, shared: Arc<Shared>, events: Sender<Event>) -> Self {
+        let now = Instant::now();
         let mut limiter = Limiter::new(now, options.speed.rates);
         if options.last_row <= FEW_ROWS {
             limiter.hurry();
         }
         if options.speed.auto {
-            limiter.search_concurrency(now, 1);
+            limiter.search_concurrency(now, urls);
         }
         Self {
             shared,
@@ -135,6 +136,14 @@ impl Gate {
         if let Some(upto) = self.claims.borrow_mut().ask(row, free, Instant::now()) {
             // The consumer outlives the engine, or has failed and cancelled it.
             drop(self.events.send(Event::Claim(upto)));
+        }
+    }
+
+    /// Learns how many base URLs get rows.
+    pub(super) fn set_urls(&self, urls: usize) {
+        let changed = self.limiter.borrow_mut().set_urls(Instant::now(), urls);
+        if changed {
+            self.changed.notify_waiters();
         }
     }
 

@@ -111,6 +111,11 @@ impl Limiter {
         self.concurrency = Concurrency::search(now, urls);
     }
 
+    /// Learns how many base URLs get rows. Returns true if that has changed the number of requests in flight.
+    pub(super) fn set_urls(&mut self, now: Instant, urls: usize) -> bool {
+        self.concurrency.set_urls(now, urls)
+    }
+
     /// Takes a slot for a request of about `tokens` tokens.
     ///
     /// # Errors

@@ -6,7 +6,8 @@
 //!
 //! A [`Dispatcher`](dispatch::Dispatcher) starts a [`RowTask`](row::RowTask) for each row. The tasks share an [`Engine`]:
 //! [`Gate`](gate::Gate) (permits, claims, the limiter), [`Health`](health::Health) (reasons to give up),
-//! [`Parked`](parked::Parked) (rows held back meanwhile) and [`Wallet`](wallet::Wallet) (money).
+//! [`Parked`](parked::Parked) (rows held back meanwhile), [`Wallet`](wallet::Wallet) (money) and
+//! [`Upstreams`](upstreams::Upstreams) (the base URLs).
 
 mod attempt;
 mod breaker;
@@ -27,6 +28,7 @@ pub mod peers;
 mod quota;
 mod row;
 mod shared;
+mod upstreams;
 mod waits;
 mod wallet;
 mod web_pages;
@@ -38,7 +40,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use crate::api::{Client, StreamPatience};
+use crate::api::StreamPatience;
 use crate::deadline::Deadline;
 use crate::outcome::Outcome;
 use crate::price::PriceTable;
@@ -50,9 +52,12 @@ pub use funds::Need;
 use limiter::RateOptions;
 use peers::Peers;
 pub use shared::{Gauges, Paused, Shared};
+pub use upstreams::{LeftOutUrl, Upstream};
 
 /// Most requests in flight with `--concurrency auto`: what they bring, and the pace, decide their actual number.
 pub const AUTO_CONCURRENCY: usize = 1024;
+/// Most requests in flight for each base URL, while nothing is refused. Once it is, the rate is the limit.
+pub const MOST_PER_URL: usize = 256;
 
 /// The user's wishes about speed and patience.
 #[derive(Debug, Clone)]
@@ -98,6 +103,8 @@ pub struct SendOptions {
     pub table: PriceTable,
     /// Other processes with the same key and service.
     pub peers: Option<Peers>,
+    /// Equal beginnings of prompts go to one base URL.
+    pub affinity: bool,
     /// The rules that answers must pass.
     pub rules: Arc<AnswerRules>,
 }
@@ -167,15 +174,15 @@ pub enum Stopped {
     Pages(String),
 }
 
-/// Sends every row that arrives. Returns when all are finished, or the reason why it stopped before.
+/// Sends every row that arrives to one of `urls`. Returns when all are finished, or the reason why it stopped before.
 ///
 /// Runs on the current thread. Rows arrive in ascending order.
 pub async fn run(
-    client: Client,
+    urls: Vec<Upstream>,
     options: SendOptions,
     rows: mpsc::Receiver<Vec<QueuedRow>>,
     events: Sender<Event>,
     shared: Arc<Shared>,
 ) -> Option<Stopped> {
-    Rc::new(Engine::new(client, options, events, shared)).run(rows).await
+    Rc::new(Engine::new(urls, options, events, shared)).run(rows).await
 }

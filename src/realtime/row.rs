@@ -29,6 +29,10 @@ pub(super) struct RowTask {
     pub(super) looking: bool,
     /// Requests in flight when its own left.
     pub(super) in_flight: usize,
+    /// The key of its beginning, if rows with an equal one are to go to the same base URL.
+    pub(super) affinity: Option<u64>,
+    /// The base URL where the last try failed.
+    pub(super) failed_at: Option<usize>,
     /// Times that the row was sent once more because its answer broke a rule.
     pub(super) rechecks: u32,
 }
@@ -70,11 +74,14 @@ impl RowTask {
         let image = engine.options.table.image_tokens(&request.model);
         let reserve = request.reserve(image);
         let about = request.about(image) + reserve.completion / 2;
+        let affinity = engine.upstreams.key_of(&request.body);
         let streams = engine.options.speed.stream.is_some();
         let body = if streams { streaming(&request.body) } else { request.body.into_string() };
         Self {
             engine,
             about,
+            affinity,
+            failed_at: None,
             tries: Tries::default(),
             outcome: Outcome {
                 fingerprint: request.fingerprint,

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::funds::Funds;
 use super::limiter::Delay;
+use super::upstreams::LeftOutUrl;
 use crate::price::Nanos;
 
 /// Shared by the engine and the consumer of its events.
@@ -42,8 +43,10 @@ pub struct Paused {
 pub struct PaceGauge {
     /// The pause, if nothing is sent at the moment.
     pub paused: Option<Paused>,
-    /// The learned rate, in requests a second.
+    /// The learned rate, in requests a second. `None`: it is unknown, or the service cannot be reached.
     pub rate: Option<f64>,
+    /// Base URLs that are left out.
+    pub left_out: Vec<LeftOutUrl>,
 }
 
 /// Counters for the progress line.

@@ -27,6 +27,7 @@ pub fn of_job(
     prices.keep(db.kept_prices());
     let rows = totals.rows();
     let mut folded = Folded::new(totals);
+    folded.totals.name_urls(db.kept_urls());
     for retired in db.retired()? {
         RetiredCost::of(&retired, &mut prices).add_to(&mut folded.totals);
     }

@@ -108,7 +108,7 @@ pub struct Settings {
     pub config_path: Setting<PathBuf>,
     /// The config file exists.
     pub config_found: bool,
-    /// Base URL of the service, as given.
+    /// Base URL of the service, as given; its first one, if it has several.
     pub base_url: Setting<String>,
     /// The service of the config file that is used. `None`: Together, or only a base URL.
     pub service: Option<ServiceSettings>,
@@ -283,6 +283,11 @@ impl Settings {
     /// The name of the service in the config file that is used.
     pub fn service_name(&self) -> Option<&str> {
         self.service.as_ref().map(|service| service.name.value.as_str())
+    }
+
+    /// The base URLs of the service after the first, as given.
+    pub fn more_urls(&self) -> &[String] {
+        self.service.as_ref().map(|service| service.more_urls.as_slice()).unwrap_or_default()
     }
 
     /// The form of files and batches that the service takes.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::key::KeySource;
 use super::{Flags, Origin, Setting};
-use crate::api::{Dialect, OwnHeader};
+use crate::api::{Dialect, OwnHeader, canonical_base};
 use crate::error::{Error, Result};
 use crate::price::{Decimal, Nanos, Overrides};
 
@@ -28,14 +28,32 @@ pub(super) struct ServiceConfig {
     /// Discount of batches for every model, 0 to 1. Without it, llbatch knows of none.
     batch_discount: Option<Decimal>,
     models: Overrides,
+    affinity: Option<Affinity>,
+}
+
+/// The choice of a base URL for a row, where there are several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Affinity {
+    /// Rows whose prompts begin alike go to one base URL, whose server has that beginning in its cache.
+    Prefix,
 }
 
 /// One base URL, or a list of them.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(untagged, expecting = "`base_url` is a URL in quotes")]
+#[serde(untagged, expecting = "`base_url` is a URL in quotes, or a list of them")]
 enum BaseUrls {
     One(String),
     List(Vec<String>),
+}
+
+impl BaseUrls {
+    fn all(&self) -> &[String] {
+        match self {
+            Self::One(url) => std::slice::from_ref(url),
+            Self::List(urls) => urls,
+        }
+    }
 }
 
 /// `key = "none"`. No error repeats another value, because it may be a key.
@@ -84,6 +102,10 @@ pub struct ServiceSettings {
     pub batch_discount: Option<Nanos>,
     /// Its own prices.
     pub models: Overrides,
+    /// Its base URLs after the first, as given.
+    pub more_urls: Vec<String>,
+    /// The choice of a base URL for a row.
+    pub affinity: Option<Affinity>,
 }
 
 /// The service that the jobs of a command remember.
@@ -153,28 +175,36 @@ pub(super) fn find<'a>(
 }
 
 impl ServiceConfig {
-    /// The base URL, as given.
+    /// The first base URL, as given.
     ///
     /// # Errors
-    /// 2 if there is none, or several.
+    /// 2 if there is none.
     pub(super) fn base_url(&self, name: &str) -> Result<String> {
-        let place = format!("config file: [services.{name}]");
-        match &self.base_url {
-            Some(BaseUrls::One(url)) => Ok(url.clone()),
-            Some(BaseUrls::List(urls)) if urls.len() == 1 => Ok(urls[0].clone()),
-            Some(BaseUrls::List(urls)) if urls.len() > 1 => {
-                Err(Error::usage(format!("{place} base_url: several base URLs are not supported yet"))
-                    .hint(format!("name one of them, such as base_url = {:?}", urls[0])))
-            }
-            _ => Err(Error::usage(format!("{place} has no base_url"))
-                .hint("name the URL of its API, such as base_url = \"http://127.0.0.1:8000/v1\"")),
+        let urls = self.base_url.as_ref().map(BaseUrls::all).unwrap_or_default();
+        urls.first().cloned().ok_or_else(|| {
+            Error::usage(format!("config file: [services.{name}] has no base_url"))
+                .hint("name the URL of its API, such as base_url = \"http://127.0.0.1:8000/v1\"")
+        })
+    }
+
+    /// The base URLs after the first, as given.
+    ///
+    /// # Errors
+    /// 2 if one is there twice.
+    fn more_urls(&self, place: &str) -> Result<Vec<String>> {
+        let urls = self.base_url.as_ref().map(BaseUrls::all).unwrap_or_default();
+        let canonical = |url: &String| canonical_base(url).map_or_else(|_| url.clone(), String::from);
+        let all: Vec<String> = urls.iter().map(canonical).collect();
+        if let Some((_, url)) = all.iter().enumerate().find(|(place, url)| all[..*place].contains(url)) {
+            return Err(Error::usage(format!("{place} base_url: {url} is there twice")).hint("name each server once"));
         }
+        Ok(urls.get(1..).unwrap_or_default().to_vec())
     }
 
     /// The settings of the service under this name.
     ///
     /// # Errors
-    /// 2 for an invalid header.
+    /// 2 for an invalid header, or a base URL that is there twice.
     pub(super) fn settings(&self, name: Setting<String>) -> Result<ServiceSettings> {
         let place = format!("config file: [services.{}]", name.value);
         let header = |(name, value): (&String, &SecretString)| {
@@ -186,8 +216,15 @@ impl ServiceConfig {
                 "name the key by api_key_file or api_key_env, or set key = \"none\" as well to send this header",
             ));
         }
-        let batch_discount = self.batch_discount.map(|Decimal(part)| part);
-        Ok(ServiceSettings { name, headers, dialect: self.dialect, batch_discount, models: self.models.clone() })
+        Ok(ServiceSettings {
+            name,
+            headers,
+            dialect: self.dialect,
+            batch_discount: self.batch_discount.map(|Decimal(part)| part),
+            models: self.models.clone(),
+            more_urls: self.more_urls(&place)?,
+            affinity: self.affinity,
+        })
     }
 
     /// The source of the service's own key.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Totals;
-use super::totals::ModelTotals;
+use super::totals::{ModelTotals, UrlTotals};
+use super::{Histogram, Totals};
 use crate::error::Exit;
 use crate::outcome::ErrorCode;
 use crate::pack::packed;
@@ -43,6 +43,9 @@ pub struct Summary {
     pub models: Vec<ModelSummary>,
     /// Latency of answered rows.
     pub latency_ms: LatencySummary,
+    /// Base URLs, if the service has several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub urls: Vec<UrlSummary>,
     /// Time in seconds: of this run, and of the job's batches from their creation to their end.
     pub duration_s: f64,
     /// Requests of this run.
@@ -190,6 +193,19 @@ pub struct LatencySummary {
     pub max: Option<u32>,
 }
 
+/// The share of one base URL.
+#[derive(Debug, Clone, Serialize)]
+pub struct UrlSummary {
+    /// The base URL.
+    pub url: String,
+    /// Rows whose last attempt went there.
+    pub rows: u64,
+    /// The part of them that failed.
+    pub failed: u64,
+    /// Latency of its answers.
+    pub latency_ms: LatencySummary,
+}
+
 /// Requests: `sent` is one per row that was tried, plus `retried`, plus `rate_limited` where the row was tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct HttpCounts {
@@ -307,12 +323,8 @@ impl Totals {
             cost: self.cost(),
             transports: self.transport_summaries(meta.batched),
             models: self.model_summaries(meta),
-            latency_ms: LatencySummary {
-                p50: self.latency.percentile(50),
-                p90: self.latency.percentile(90),
-                p99: self.latency.percentile(99),
-                max: self.latency.max(),
-            },
+            latency_ms: LatencySummary::of(&self.latency),
+            urls: self.url_summaries(),
             duration_s: elapsed as f64 / 1000.0,
             http: self.http,
             estimate_off: None,
@@ -327,6 +339,16 @@ impl Totals {
             cached_at_full: self.money.cached_at_full,
             time: meta.time,
         }
+    }
+
+    fn url_summaries(&self) -> Vec<UrlSummary> {
+        let summary = |UrlTotals { url, rows, failed, latency }: &UrlTotals| UrlSummary {
+            url: url.clone(),
+            rows: *rows,
+            failed: *failed,
+            latency_ms: LatencySummary::of(latency),
+        };
+        self.urls.values().map(summary).collect()
     }
 
     /// Sums up each transport; nothing if the job used one alone. `batched`: the service was asked for a batch.
@@ -386,6 +408,17 @@ impl Totals {
         // Stable: equal counts stay in the contract's order of codes.
         errors.sort_by_key(|error| std::cmp::Reverse(error.count));
         errors
+    }
+}
+
+impl LatencySummary {
+    fn of(latency: &Histogram) -> Self {
+        Self {
+            p50: latency.percentile(50),
+            p90: latency.percentile(90),
+            p99: latency.percentile(99),
+            max: latency.max(),
+        }
     }
 }
 

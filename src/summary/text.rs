@@ -56,6 +56,7 @@ impl Summary {
         sheet.list("time", &self.time_parts());
         sheet.list("latency", &self.latency_parts());
         sheet.list("requests", &self.http_parts());
+        self.urls(&mut sheet);
         self.errors(&mut sheet);
         more(&mut sheet);
         match exit {
@@ -338,6 +339,17 @@ impl Summary {
             parts.push(format!("{} rate-limited", count(self.http.rate_limited)));
         }
         parts
+    }
+
+    /// Adds the rows and the median latency of each base URL, if there are several.
+    fn urls(&self, sheet: &mut Sheet) {
+        let mut grid = Grid::bare([Align::Right, Align::Right, Align::Right, Align::Left]);
+        for part in &self.urls {
+            let p50 = part.latency_ms.p50.map_or_else(String::new, |ms| format!("p50 {}", millis(ms.into())));
+            let failed = if part.failed > 0 { format!("{} failed", count(part.failed)) } else { String::new() };
+            grid.row([plural(part.rows, "row"), failed, p50, part.url.clone()]);
+        }
+        sheet.grid("urls", &grid);
     }
 
     fn errors(&self, sheet: &mut Sheet) {

@@ -39,6 +39,8 @@ pub struct Totals {
     pub(super) realtime: TransportTotals,
     pub(super) errors: BTreeMap<ErrorCode, ErrorTotals>,
     pub(super) latency: Histogram,
+    /// The base URLs of a service that has several, by number.
+    pub(super) urls: BTreeMap<u32, UrlTotals>,
     pub(super) http: HttpCounts,
 }
 
@@ -86,6 +88,17 @@ pub(super) struct MoneyTotals {
     pub(super) cached_at_full: u64,
 }
 
+/// The share of one base URL.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct UrlTotals {
+    pub(super) url: String,
+    /// Rows whose last attempt went there.
+    pub(super) rows: u64,
+    /// The part of them that failed.
+    pub(super) failed: u64,
+    pub(super) latency: Histogram,
+}
+
 /// One model's share.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct ModelTotals {
@@ -128,8 +141,10 @@ packed!(Totals {
     realtime,
     errors,
     latency,
+    urls,
     http
 });
+packed!(UrlTotals { url, rows, failed, latency });
 packed!(TransportTotals { rows, usd });
 packed!(MoneyTotals { paid, list, wasted, at_risk, resumed, cache_saved, cached_at_full });
 packed!(ModelTotals { rows, usage, usd, unpriced, batched, realtime });
@@ -152,6 +167,13 @@ impl Totals {
         self.rows = rows;
     }
 
+    /// Names the base URLs, by the numbers that outcomes have for them.
+    pub fn name_urls(&mut self, urls: &[(u32, String)]) {
+        for (number, url) in urls {
+            self.urls.entry(*number).or_default().url.clone_from(url);
+        }
+    }
+
     /// Counts the outcome of one row. Truncations and fences are counted if the outcome has its body.
     pub fn add(&mut self, outcome: &Outcome, charge: &Charge) {
         self.usage += outcome.usage.unwrap_or_default();
@@ -159,6 +181,9 @@ impl Totals {
         self.uncertain += u64::from(outcome.at_risk);
         self.unmetered += u64::from(charge.priced && charge.total().is_none());
         self.money.add(charge);
+        if let Some(url) = self.urls.get_mut(&outcome.url) {
+            url.add(outcome);
+        }
         if outcome.batch.is_some() {
             self.batch.add(charge);
         } else if outcome.attempts > 0 {
@@ -297,6 +322,17 @@ impl TransportTotals {
         self.rows += 1;
         self.usd.add(charge.paid);
         self.usd.add(charge.wasted);
+    }
+}
+
+impl UrlTotals {
+    fn add(&mut self, outcome: &Outcome) {
+        self.rows += 1;
+        if outcome.ok() {
+            self.latency.add(outcome.latency_ms);
+        } else {
+            self.failed += 1;
+        }
     }
 }
 

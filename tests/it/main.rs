@@ -28,6 +28,7 @@ mod scheduler;
 mod security;
 mod serve;
 mod services;
+mod several_urls;
 mod shards;
 mod status;
 mod support;

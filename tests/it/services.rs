@@ -66,8 +66,15 @@ fn invalid_base_url_names_the_right_one() {
         home.at(url, &["run", "in.jsonl"]).code(2).says(&["--base-url", problem, &right]);
     }
     let home = home_with("x", "");
-    home.config("[services.box]\nbase_url = [\"http://node7:8000/v1\", \"http://node8:8000/v1\"]\n");
-    at_box(&home, &["run", "in.jsonl"]).code(2).says(&["several base URLs are not supported yet", "node7"]);
+    for (urls, problem) in [
+        ("[\"http://127.0.0.1:9/v1\", \"http://127.0.0.1:9/\"]", "http://127.0.0.1:9/v1 is there twice"),
+        ("[\"http://127.0.0.1:9/v1\", \"127.0.0.1:10\"]", "`127.0.0.1:10` lacks http://"),
+        ("[\"http://127.0.0.1:9/v1\", \"http://node8:8000/v1\"]", "http://node8:8000/v1 is plain http"),
+        ("[]", "[services.box] has no base_url"),
+    ] {
+        home.config(format!("[services.box]\nbase_url = {urls}\n"));
+        at_box(&home, &["run", "in.jsonl"]).code(2).says(&[problem]);
+    }
     home.config("[services.box]\nkey = \"none\"\n");
     at_box(&home, &["run", "in.jsonl"]).code(2).says(&["[services.box] has no base_url"]);
 }

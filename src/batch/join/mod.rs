@@ -196,6 +196,7 @@ pub fn join(
             refused: 0,
             latency_ms: 0,
             batch: Some(ending.batch),
+            url: 0,
             prices: 0,
         };
         Joined { outcome, place: found.place }

@@ -9,7 +9,7 @@ use crate::context::Ctx;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::realtime::limiter::RateOptions;
-use crate::realtime::{AUTO_CONCURRENCY, SpeedOptions};
+use crate::realtime::{AUTO_CONCURRENCY, MOST_PER_URL, SpeedOptions};
 use crate::request::TokenGrowth;
 use crate::settings::{self, AutoOr};
 
@@ -83,7 +83,7 @@ impl SpeedArgs {
         let room = open_files().saturating_sub(64).max(1);
         let wanted = match concurrency.unwrap_or_default() {
             AutoOr::Fixed(n) => usize::try_from(n).unwrap_or(usize::MAX),
-            AutoOr::Auto => AUTO_CONCURRENCY.min(room),
+            AutoOr::Auto => AUTO_CONCURRENCY.max(MOST_PER_URL * (1 + ctx.settings.more_urls().len())).min(room),
         };
         if wanted > room {
             return Err(Error::usage(format!("--concurrency {wanted}: this process may open only {room} connections"))

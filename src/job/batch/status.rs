@@ -87,7 +87,9 @@ pub fn refresh(seen: &mut [JobStatus], store: &Store, ledger: &Ledger, remote: R
         // Reads it again under the lock. The copy from before may be old.
         seen.job = ledger.find(&seen.job.id)?;
         // A user is waiting for the output.
-        let elsewhere = spec_of(&seen.job).ok().and_then(|spec| moved_from(&spec, remote));
+        let spec = spec_of(&seen.job).ok();
+        let remote = spec.as_ref().map_or(remote, |spec| remote.at(&spec.service));
+        let elsewhere = spec.and_then(|spec| moved_from(&spec, remote));
         let options = Options { elsewhere, ..Options::to_poll(remote.account, Duration::from_secs(10)) };
         let db = store.open_job(&seen.job.id)?;
         let driver = Driver::new(remote.client, db, store.job_dir(&seen.job.id), options);

@@ -8,12 +8,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::AUTO_CONCURRENCY;
+use super::{AUTO_CONCURRENCY, MOST_PER_URL};
 
 /// Requests in flight at first.
 const START: usize = 4;
-/// Most requests in flight for each base URL, while nothing is refused. Once it is, the rate is the limit.
-const MOST: usize = 256;
 /// Twice as many in flight must answer more tokens a second by this factor.
 const GAIN: f64 = 1.1;
 /// Fewer in flight are as good if they answer this share of the tokens a second.
@@ -98,7 +96,10 @@ struct Crowd {
 #[derive(Debug)]
 pub(super) struct Concurrency {
     limit: usize,
-    most: usize,
+    /// Base URLs that get rows.
+    urls: usize,
+    /// Requests were refused, so that the rate is the limit.
+    refused: bool,
     trial: Trial,
     sample: ThroughputSample,
     best: Option<Best>,
@@ -123,7 +124,8 @@ impl Concurrency {
     pub(super) fn search(now: Instant, urls: usize) -> Self {
         Self {
             limit: START,
-            most: MOST * urls.max(1),
+            urls: urls.max(1),
+            refused: false,
             trial: Trial::Measure,
             sample: ThroughputSample::new(now),
             best: None,
@@ -133,6 +135,25 @@ impl Concurrency {
             crowd: None,
             searches: true,
         }
+    }
+
+    /// Learns how many base URLs get rows: each gets as many requests as before, and the number is measured again. Returns true
+    /// if that is news.
+    pub(super) fn set_urls(&mut self, now: Instant, urls: usize) -> bool {
+        let before = std::mem::replace(&mut self.urls, urls.max(1));
+        if self.urls == before || !self.searches {
+            return false;
+        }
+        let limit = (self.limit * self.urls / before).clamp(1, self.most());
+        (self.best, self.topped) = (None, false);
+        self.set(now, limit, Trial::Measure);
+        true
+    }
+
+    /// The most that the search tries.
+    fn most(&self) -> usize {
+        let most = MOST_PER_URL * self.urls;
+        if self.refused { most.max(AUTO_CONCURRENCY) } else { most }
     }
 
     /// The number of requests that may be in flight now.
@@ -209,7 +230,7 @@ impl Concurrency {
 
     fn try_more(&mut self, now: Instant) {
         let best = self.best.unwrap_or(Best { limit: self.limit, throughput: 0.0 });
-        let more = (best.limit * 2).min(self.most).min(self.parallel());
+        let more = (best.limit * 2).min(self.most()).min(self.parallel());
         if more > best.limit { self.set(now, more, Trial::More) } else { self.rest(now, best, false) }
     }
 
@@ -249,7 +270,7 @@ impl Concurrency {
     /// Learns of a 429 that names no reason, while `others` were in flight. Returns true if their number is the reason: requests
     /// were refused again and again while they were, and none was answered in between.
     pub(super) fn refused(&mut self, sent_at: Instant, others: usize) -> bool {
-        self.most = self.most.max(AUTO_CONCURRENCY);
+        self.refused = true;
         // It was refused with fewer in flight, so that their number was not the reason.
         self.found = self.found.filter(|found| others >= *found);
         let crowd = match self.crowd {

@@ -66,6 +66,22 @@ fn run(server: &SlotServer, seconds: f64, seed: u64) -> SearchRun {
 }
 
 #[test]
+fn each_url_keeps_its_share_when_one_is_left_out() {
+    let now = Instant::now();
+    let mut search = Concurrency::search(now, 4);
+    search.set(now, 4 * MOST_PER_URL, Trial::Measure);
+    assert!(search.set_urls(now, 3) && !search.set_urls(now, 3));
+    assert_eq!(search.limit(), 3 * MOST_PER_URL);
+    assert!(search.set_urls(now, 1));
+    assert_eq!((search.limit(), search.most()), (MOST_PER_URL, MOST_PER_URL));
+    assert!(search.set_urls(now, 2));
+    assert_eq!((search.limit(), search.most()), (2 * MOST_PER_URL, 2 * MOST_PER_URL));
+    let mut fixed = Concurrency::fixed(now);
+    assert!(!fixed.set_urls(now, 3));
+    assert_eq!(fixed.limit(), usize::MAX);
+}
+
+#[test]
 fn a_server_that_queues_is_filled_and_not_swamped() {
     for slots in [1, 4, 16, 64] {
         for (seconds, spread) in [(0.1, 0.0), (0.5, 0.3), (1.0, 0.9), (2.0, 0.5)] {

@@ -152,6 +152,9 @@ fn head(outcome: &Outcome, place: Option<BodyPlace>) -> u32 {
             bytes.extend([of, part.cached, part.reasoning].into_iter().flat_map(u64::to_le_bytes));
         }
     }
+    if outcome.url > 0 {
+        bytes.extend([3, u64::from(outcome.url)].into_iter().flat_map(u64::to_le_bytes));
+    }
     crc32fast::hash(&bytes)
 }
 

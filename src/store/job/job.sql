@@ -28,7 +28,8 @@ CREATE TABLE IF NOT EXISTS outcome (
     cached      INTEGER,             -- the part of prompt that the service had in its cache, here and below; NULL: 0
     reasoning   INTEGER,             -- the part of completion that is reasoning; NULL: 0
     wasted_cached INTEGER,           -- the same parts of wasted_p and wasted_c
-    wasted_reasoning INTEGER
+    wasted_reasoning INTEGER,
+    url         INTEGER              -- number of the base URL of the last attempt; NULL: the service has one, or a batch answered
 ) STRICT;
 -- Old outcomes of failed rows that are being retried: each stands until there is a new one. Columns as in outcome.
 CREATE TABLE IF NOT EXISTS set_aside (
@@ -36,7 +37,8 @@ CREATE TABLE IF NOT EXISTS set_aside (
     message TEXT, status INTEGER, prompt INTEGER, completion INTEGER, wasted_p INTEGER NOT NULL, wasted_c INTEGER NOT NULL,
     at_risk INTEGER NOT NULL, reserve_p INTEGER NOT NULL, reserve_c INTEGER NOT NULL, attempts INTEGER NOT NULL,
     refused INTEGER NOT NULL, latency_ms INTEGER NOT NULL, body TEXT, batch INTEGER, side INTEGER, at INTEGER, len INTEGER,
-    sum INTEGER, prices INTEGER, cached INTEGER, reasoning INTEGER, wasted_cached INTEGER, wasted_reasoning INTEGER
+    sum INTEGER, prices INTEGER, cached INTEGER, reasoning INTEGER, wasted_cached INTEGER, wasted_reasoning INTEGER,
+    url INTEGER
 ) STRICT;
 -- Outcomes that no longer stand for a row, because it was retried or left the input. Their cost still counts.
 CREATE TABLE IF NOT EXISTS retired (
@@ -87,6 +89,11 @@ CREATE TABLE IF NOT EXISTS price (
     number      INTEGER PRIMARY KEY,
     data        TEXT NOT NULL        -- JSON, by model
 ) STRICT;
+-- Base URLs that answered rows, where the service has several.
+CREATE TABLE IF NOT EXISTS url (
+    number      INTEGER PRIMARY KEY,
+    url         TEXT NOT NULL
+) STRICT;
 -- A copy of the job's entry in the index, from which a lost index is made anew.
 CREATE TABLE IF NOT EXISTS entry (
     only        INTEGER PRIMARY KEY CHECK (only = 1),
@@ -95,4 +102,4 @@ CREATE TABLE IF NOT EXISTS entry (
 -- The totals of a job that has ended, as the report keeps them. Every write removes them.
 CREATE TABLE IF NOT EXISTS totals (only INTEGER PRIMARY KEY CHECK (only = 1), data BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 7;
+PRAGMA user_version = 8;

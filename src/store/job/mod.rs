@@ -9,6 +9,7 @@ mod outcomes;
 mod prices;
 mod retired;
 mod totals;
+mod urls;
 
 use std::path::{Path, PathBuf};
 
@@ -39,6 +40,8 @@ pub struct JobDb {
     unsynced: bool,
     /// All prices that are kept with the job, by number.
     kept_prices: Vec<(u32, String)>,
+    /// All base URLs that are kept with the job, by number.
+    kept_urls: Vec<(u32, String)>,
     pub(super) answers: AnswerFiles,
     log: AnswerLog,
     journal: Journal,
@@ -76,6 +79,8 @@ const TABLES: Tables = Tables {
         AddedColumn { table: "retired", name: "wasted_reasoning", kind: "INTEGER" },
         AddedColumn { table: "tried", name: "wasted_cached", kind: "INTEGER" },
         AddedColumn { table: "tried", name: "wasted_reasoning", kind: "INTEGER" },
+        AddedColumn { table: "outcome", name: "url", kind: "INTEGER" },
+        AddedColumn { table: "set_aside", name: "url", kind: "INTEGER" },
     ],
 };
 
@@ -100,6 +105,7 @@ impl JobDb {
         db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(|e| damaged(path, &e))?;
         db.set_prepared_statement_cache_capacity(32);
         let kept_prices = prices::read(&db).map_err(|e| damaged(path, &e))?;
+        let kept_urls = urls::read(&db).map_err(|e| damaged(path, &e))?;
         let (answers, log, journal) = (AnswerFiles::new(path), AnswerLog::new(path), Journal::of(path));
         Ok(Self {
             db,
@@ -111,6 +117,7 @@ impl JobDb {
             has_totals_table: false,
             unsynced: true,
             kept_prices,
+            kept_urls,
             new: None,
         })
     }
@@ -208,19 +215,21 @@ pub(super) mod tests {
 
     #[test]
     fn database_of_an_earlier_format_is_upgraded() {
-        const PARTS: [&str; 4] = ["cached", "reasoning", "wasted_cached", "wasted_reasoning"];
-        let sums = ["sum", "prices", PARTS[0], PARTS[1], PARTS[2], PARTS[3]];
+        const PARTS: [&str; 5] = ["url", "cached", "reasoning", "wasted_cached", "wasted_reasoning"];
+        let sums = ["sum", "prices", PARTS[0], PARTS[1], PARTS[2], PARTS[3], PARTS[4]];
+        let retired = ["prices", PARTS[1], PARTS[2], PARTS[3], PARTS[4]];
         let format_3: &[(&str, &[&str])] = &[
             ("outcome", &sums),
             ("set_aside", &sums),
-            ("retired", &sums[1..]),
-            ("tried", &["prices", PARTS[2], PARTS[3]]),
+            ("retired", &retired),
+            ("tried", &["prices", PARTS[3], PARTS[4]]),
             ("batch", &["sum"]),
             ("request", &["sum"]),
         ];
         let format_5: &[(&str, &[&str])] =
-            &[("outcome", &PARTS), ("set_aside", &PARTS), ("retired", &PARTS), ("tried", &PARTS[2..])];
-        for (format, columns) in [(3, format_3), (5, format_5)] {
+            &[("outcome", &PARTS), ("set_aside", &PARTS), ("retired", &PARTS[1..]), ("tried", &PARTS[3..])];
+        let format_7: &[(&str, &[&str])] = &[("outcome", &PARTS[..1]), ("set_aside", &PARTS[..1])];
+        for (format, columns) in [(3, format_3), (5, format_5), (7, format_7)] {
             let (dir, mut db) = db();
             let mut plain = outcome(1, 1, true);
             (plain.usage, plain.wasted) = (Some(Usage::new(10, 1)), Usage::new(1, 0));
@@ -244,7 +253,7 @@ pub(super) mod tests {
     #[test]
     fn outcomes_come_back_as_they_went_in() {
         let (dir, mut db) = db();
-        let rows = [outcome(1, 1, true), outcome(2, 2, false), outcome(7, 3, true)];
+        let rows = [outcome(1, 1, true), outcome(2, 2, false), Outcome { url: 2, ..outcome(7, 3, true) }];
         for row in &rows {
             db.put(row).unwrap();
         }

@@ -1,0 +1,184 @@
+//! The base URLs of a service: each request goes to one of them.
+//!
+//! ```text
+//! balancer    the choice of a URL: least in flight first, or by affinity
+//! health      URLs that are left out, and when they are tried again
+//! affinity    equal beginnings of prompts on one server
+//! ```
+//!
+//! A row that failed goes to another URL as any other row does: what it may have cost counts as at risk, and the bounds of
+//! [`decision`](super::decision) on its tries hold over all URLs. With one URL, all of this does nothing.
+
+mod affinity;
+mod balancer;
+mod health;
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use balancer::{Balancer, Chosen, UrlWish};
+
+use crate::api::error::{Class, Failure};
+use crate::api::{Client, RowAddress};
+
+/// A base URL of the service.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    /// Its client.
+    pub client: Client,
+    /// Its number in the job's database. 0: the service has no other.
+    pub number: u32,
+}
+
+/// A base URL that is left out at the moment, for the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOutUrl {
+    /// The URL.
+    pub url: Arc<str>,
+    /// Its last failure.
+    pub failure: Arc<str>,
+}
+
+/// The part of a service that a failure concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FailureExtent {
+    /// All of it, as far as one request can tell.
+    Service,
+    /// One base URL. Others take its rows.
+    OneUrl,
+}
+
+/// The base URLs of one run.
+#[derive(Debug)]
+pub(super) struct Upstreams {
+    sites: Vec<Site>,
+    balancer: RefCell<Balancer>,
+    /// Equal beginnings of prompts stay together.
+    affinity: bool,
+}
+
+/// The address of rows at one base URL.
+#[derive(Debug)]
+pub(super) struct Site {
+    pub(super) client: Client,
+    pub(super) address: RowAddress,
+    pub(super) number: u32,
+    base: Arc<str>,
+    last_failure: RefCell<Arc<str>>,
+}
+
+/// A request at one base URL, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Visit<'a> {
+    upstreams: &'a Upstreams,
+    chosen: Chosen,
+}
+
+impl Upstreams {
+    pub(super) fn new(urls: Vec<Upstream>, path: &str, affinity: bool) -> Self {
+        let site = |Upstream { client, number }: Upstream| Site {
+            address: client.row_address(path),
+            base: client.base().into(),
+            client,
+            number,
+            last_failure: RefCell::new(Arc::from("")),
+        };
+        let sites: Vec<Site> = urls.into_iter().map(site).collect();
+        let balancer = RefCell::new(Balancer::new(sites.iter().map(|site| &*site.base)));
+        Self { affinity: affinity && sites.len() > 1, sites, balancer }
+    }
+
+    /// Returns true if there is more than one URL.
+    pub(super) const fn are_several(&self) -> bool {
+        self.sites.len() > 1
+    }
+
+    /// The key of a request's beginning, if equal beginnings are to stay together.
+    pub(super) fn key_of(&self, body: &str) -> Option<u64> {
+        if self.affinity { affinity::key_of(body) } else { None }
+    }
+
+    /// Sends a request to one of the URLs, if possible not to that where it has just failed.
+    pub(super) fn visit(&self, now: Instant, key: Option<u64>, avoid: Option<usize>) -> Visit<'_> {
+        let chosen = if self.are_several() {
+            self.balancer.borrow_mut().take(now, UrlWish { key, avoid })
+        } else {
+            Chosen { url: 0, probe: false }
+        };
+        Visit { upstreams: self, chosen }
+    }
+
+    /// The number of URLs that get rows. While none does, it is 1: the breaker of the run lets single requests through.
+    pub(super) fn well(&self) -> usize {
+        if self.are_several() { self.balancer.borrow().well().max(1) } else { 1 }
+    }
+
+    /// The URLs that are left out.
+    pub(super) fn left_out(&self) -> Vec<LeftOutUrl> {
+        let balancer = self.balancer.borrow();
+        let out = self.sites.iter().enumerate().filter(|(url, _)| !balancer.is_well(*url));
+        out.map(|(_, site)| LeftOutUrl {
+            url: Arc::clone(&site.base),
+            failure: Arc::clone(&site.last_failure.borrow()),
+        })
+        .collect()
+    }
+}
+
+impl Visit<'_> {
+    /// The URL.
+    pub(super) fn site(&self) -> &Site {
+        &self.upstreams.sites[self.chosen.url]
+    }
+
+    /// The place of the URL in the list.
+    pub(super) const fn url(&self) -> usize {
+        self.chosen.url
+    }
+
+    /// Learns that the URL has answered.
+    pub(super) fn reached(&self) {
+        if self.upstreams.are_several() {
+            self.upstreams.balancer.borrow_mut().reached(self.chosen);
+        }
+    }
+
+    /// Learns of a failure. `wait` is what the server asks for.
+    pub(super) fn failed(&self, now: Instant, failure: &Failure, wait: Option<Duration>) -> FailureExtent {
+        if self.upstreams.are_several() && self.is_own(now, failure, wait.unwrap_or_default()) {
+            FailureExtent::OneUrl
+        } else {
+            FailureExtent::Service
+        }
+    }
+
+    /// Records a failure of one URL of several. Returns true if it is its own, and others take its rows.
+    fn is_own(&self, now: Instant, failure: &Failure, wait: Duration) -> bool {
+        let unreached = failure.status.is_none() && matches!(failure.class(), Class::NotSent | Class::Ambiguous);
+        let full = failure.class() == Class::NoCapacity;
+        if unreached || full || failure.setup().is_some() {
+            *self.site().last_failure.borrow_mut() = failure.message.as_str().into();
+        }
+        let mut balancer = self.upstreams.balancer.borrow_mut();
+        if full {
+            return balancer.is_full(now, self.chosen, wait);
+        }
+        if unreached || failure.setup().is_some() {
+            balancer.failed(now, self.chosen);
+            // Requests that may have been billed count against the run's own allowance until the URL is left out.
+            let alone = failure.class() != Class::Ambiguous || !balancer.is_well(self.chosen.url);
+            return alone && balancer.well() > 0;
+        }
+        balancer.reached(self.chosen);
+        false
+    }
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        if self.upstreams.are_several() {
+            self.upstreams.balancer.borrow_mut().leave(self.chosen);
+        }
+    }
+}

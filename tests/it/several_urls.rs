@@ -1,0 +1,184 @@
+//! Services with several base URLs: rows go to the servers that answer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::{Canned, Fault, FaultServer, Home, Server, answered, prompts, until};
+
+/// A server that takes a while for each answer, and works on many at once.
+fn slow(time: Duration) -> FaultServer {
+    FaultServer::start(move |_| {
+        std::thread::sleep(time);
+        Fault::None
+    })
+}
+
+/// No key is sent.
+const NO_KEY: &str = "key = \"none\"\n";
+/// The sandbox wants a key.
+const KEY: &str = "api_key_env = \"TOGETHER_API_KEY\"\n";
+
+/// A home whose config file has the service `pool` at these URLs, with these further lines.
+fn home_with(urls: &[&str], lines: &str) -> Home {
+    let home = Home::new();
+    configure(&home, urls, lines);
+    home
+}
+
+fn configure(home: &Home, urls: &[&str], lines: &str) {
+    home.config(format!("[services.pool]\nbase_url = {urls:?}\n{lines}"));
+}
+
+fn run_args<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&["run", "in.jsonl", "--service", "pool", "-o", "out.jsonl", "--summary", "sum.json"], more].concat()
+}
+
+/// The rows of each base URL in a summary, and of them the failed ones.
+fn by_url(summary: &Value) -> BTreeMap<String, (u64, u64)> {
+    let urls = summary["urls"].as_array().unwrap_or_else(|| panic!("no urls: {summary}"));
+    let number = |url: &Value, name: &str| url[name].as_u64().unwrap();
+    urls.iter()
+        .map(|url| (url["url"].as_str().unwrap().to_owned(), (number(url, "rows"), number(url, "failed"))))
+        .collect()
+}
+
+fn report(home: &Home) -> Value {
+    serde_json::from_str(&home.llbatch(&["report", "last", "--json"]).code(0).stdout).unwrap()
+}
+
+#[test]
+fn server_that_dies_loses_no_row_and_only_what_was_in_flight_is_paid_twice() {
+    // 5,000 rows by `LLBATCH_ROWS=5000 cargo test --test it several_urls`.
+    let total: u32 = std::env::var("LLBATCH_ROWS").map_or(1000, |rows| rows.parse().unwrap());
+    let end = u64::from(total) / 5;
+    let dies = FaultServer::start(move |asked| {
+        std::thread::sleep(Duration::from_millis(4));
+        if asked.number == end { Fault::Away(Duration::from_hours(1)) } else { Fault::None }
+    });
+    let lives = slow(Duration::from_millis(4));
+    let home = home_with(&[&dies.url, &lives.url], NO_KEY);
+    home.write("in.jsonl", prompts(1..=total));
+    let out = home.llbatch(&run_args(&["--concurrency", "16"])).code(0);
+    answered(&home.read("out.jsonl"), 1..=total);
+    let mut paid = dies.counts().paid;
+    lives.counts().paid.into_iter().for_each(|(prompt, times)| *paid.entry(prompt).or_default() += times);
+    assert_eq!(paid.len(), total as usize);
+    let twice: u64 = paid.values().map(|times| times - 1).sum();
+    assert!(twice <= 8, "{twice} rows were paid twice, and 8 were in flight there\n{}", out.stderr);
+    let summary = home.json("sum.json");
+    let urls = by_url(&summary);
+    assert_eq!(
+        urls.values().map(|(rows, failed)| (rows - failed, *failed)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1)),
+        (total.into(), 0)
+    );
+    // Those that were in flight when it died may have been answered, or not.
+    assert!(urls[&dies.url].0.abs_diff(end) <= 16, "{urls:?}");
+    let latency = &summary["urls"][1]["latency_ms"];
+    assert!(latency["p50"].as_u64() >= Some(4) && latency["max"].is_u64(), "{latency}");
+    let out = out.says(&[&format!("{} gets no rows for now", dies.url), &lives.url]);
+    assert!(!out.stderr.contains("service is unreachable"), "{}", out.stderr);
+}
+
+#[test]
+fn server_that_comes_back_gets_rows_again() {
+    let back = FaultServer::start(|asked| {
+        std::thread::sleep(Duration::from_millis(20));
+        if asked.number == 20 { Fault::Away(Duration::from_millis(100)) } else { Fault::None }
+    });
+    let other = slow(Duration::from_millis(20));
+    let home = home_with(&[&other.url, &back.url], NO_KEY);
+    home.write("in.jsonl", prompts(1..=600));
+    let out = home.llbatch(&run_args(&["--concurrency", "8"])).code(0);
+    answered(&home.read("out.jsonl"), 1..=600);
+    out.says(&[&format!("{} gets no rows for now", back.url), &format!("{} gets rows again", back.url)]);
+    assert!(back.counts().paid.len() > 40, "{}", back.counts().paid.len());
+}
+
+#[test]
+fn resumed_run_and_report_tell_the_rows_of_each_url() {
+    let servers = [slow(Duration::from_millis(20)), slow(Duration::from_millis(20))];
+    let urls: Vec<&str> = servers.iter().map(|server| server.url.as_str()).collect();
+    let home = home_with(&urls, NO_KEY);
+    home.write("in.jsonl", prompts(1..=40));
+    let args = run_args(&["--concurrency", "4"]);
+    let run = home.start(home.command(&args));
+    until("some answers", || servers.iter().all(|server| server.counts().requests >= 8));
+    run.kill();
+    // The first one is gone, and another one is there.
+    let third = slow(Duration::from_millis(1));
+    configure(&home, &[urls[1], &third.url], NO_KEY);
+    home.llbatch(&args).code(0);
+    answered(&home.read("out.jsonl"), 1..=40);
+    let rows = by_url(&home.json("sum.json"));
+    assert_eq!(rows.values().map(|(rows, _)| rows).sum::<u64>(), 40, "{rows:?}");
+    assert!(rows[urls[0]].0 > 0 && rows[urls[1]].0 > rows[urls[0]].0 && rows[&third.url].0 > 0, "{rows:?}");
+    assert_eq!(by_url(&report(&home)), rows);
+    assert!(home.llbatch(&["report", "last"]).code(0).stdout.contains(urls[0]));
+}
+
+#[test]
+fn rows_of_a_server_without_capacity_go_to_the_others() {
+    let loading = FaultServer::start(|_| Fault::Instead(Canned::status(503)));
+    let ready = slow(Duration::from_millis(1));
+    let home = home_with(&[&loading.url, &ready.url], NO_KEY);
+    home.write("in.jsonl", prompts(1..=60));
+    home.llbatch(&run_args(&["--concurrency", "4"])).code(0);
+    answered(&home.read("out.jsonl"), 1..=60);
+    let rows = by_url(&home.json("sum.json"));
+    assert_eq!((rows[&loading.url], rows[&ready.url]), ((0, 0), (60, 0)));
+}
+
+#[test]
+fn equal_beginnings_go_to_one_server() {
+    let asked = Arc::new(AtomicU64::new(0));
+    let server = || {
+        let asked = Arc::clone(&asked);
+        FaultServer::start(move |_| {
+            asked.fetch_add(1, Ordering::Relaxed);
+            Fault::None
+        })
+    };
+    let servers = [server(), server()];
+    let home = home_with(&[&servers[0].url, &servers[1].url], "affinity = \"prefix\"\nkey = \"none\"\n");
+    let prompt = |document: u32, question: u32| format!("{}{question}", format!("word{document} ").repeat(250));
+    let rows: String = (0..5)
+        .flat_map(|question| (0..12).map(move |document| (document, question)))
+        .map(|(document, question)| serde_json::json!({"prompt": prompt(document, question)}).to_string() + "\n")
+        .collect();
+    home.write("in.jsonl", rows);
+    home.llbatch(&run_args(&["-m", "meta-llama/Llama-3.3-70B-Instruct-Turbo", "--concurrency", "1"])).code(0);
+    for document in 0..12 {
+        let paid =
+            [0, 1].map(|at: usize| (0..5).map(|question| servers[at].paid(&prompt(document, question))).sum::<u64>());
+        assert!(paid == [5, 0] || paid == [0, 5], "document {document}: {paid:?}");
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 60);
+}
+
+#[test]
+fn batches_stay_with_the_url_that_took_them() {
+    let servers = [Server::quick(&[]), Server::quick(&[])];
+    let home = home_with(&[&servers[0].url, &servers[1].url], KEY);
+    home.write("in.jsonl", prompts(1..=3));
+    home.llbatch(&["submit", "in.jsonl", "--service", "pool"]).code(0);
+    configure(&home, &[&servers[1].url, &servers[0].url], KEY);
+    let out = home.llbatch(&["fetch", "last", "--wait", "-o", "out.jsonl"]).code(0);
+    assert!(!out.stderr.contains("goes on there"), "{}", out.stderr);
+    answered(&home.read("out.jsonl"), 1..=3);
+    assert_eq!([0, 1].map(|at: usize| servers[at].batches().len()), [1, 0]);
+}
+
+#[test]
+fn doctor_tries_each_url() {
+    let server = Server::start(&[]);
+    let home = home_with(&[&server.url, "http://127.0.0.1:9/v1"], KEY);
+    let out = home.llbatch(&["doctor", "--service", "pool", "--online"]).code(75);
+    for url in [&*server.url, "http://127.0.0.1:9/v1"] {
+        assert_eq!(out.stdout.matches(url).count(), 2, "{}", out.stdout);
+    }
+    assert!(out.stdout.contains("models listed") && out.stdout.contains("no usable answer"), "{}", out.stdout);
+}
